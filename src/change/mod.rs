@@ -1,0 +1,58 @@
+//! Messages become changes: which table, which transaction, at which position.
+//!
+//! Pure. Holds the cache of relations by oid and the context of the transaction being read; does not encode, does not
+//! ask the catalog (facts come in by `Changes::describe`), and skips nothing: what it cannot place is an error.
+
+use crate::lsn::{Lsn, PgMicros, Xid};
+use crate::pgoutput::{OldTuple, Tuple};
+
+/// Where a change stands in the stream: the same for every replay of it within an epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position {
+    /// Start of the transaction's commit record (Begin's final LSN); a non-transactional message's own LSN.
+    pub commit: Lsn,
+    /// Count of row messages of the transaction before this one, before any filter of ours; 0 for such a message.
+    pub ordinal: u64,
+}
+
+/// What every change of one transaction shares, and events carry in `source`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Context<'a> {
+    /// Its place in the stream.
+    pub position: Position,
+    /// Start of the change's own WAL record (XLogData header). Not monotonic across transactions.
+    pub lsn: Lsn,
+    /// End of the last commit (or own LSN of the last non-transactional message) before this one; none until one was
+    /// seen. `source.sequence[0]`.
+    pub last_commit: Option<Lsn>,
+    /// None for a non-transactional logical message.
+    pub xid: Option<Xid>,
+    /// Commit time; for a non-transactional message the time its frame was sent.
+    pub committed_at: PgMicros,
+    /// Replication origin of the transaction, with its position there.
+    pub origin: Option<(&'a str, Lsn)>,
+}
+
+/// A row's change.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Row<'a> {
+    /// INSERT.
+    Insert {
+        /// The new row.
+        new: Tuple<'a>,
+    },
+    /// UPDATE.
+    Update {
+        /// What the identity logs of the old row, if anything.
+        old: Option<OldTuple<'a>>,
+        /// The new row; cells may be `Unchanged`.
+        new: Tuple<'a>,
+    },
+    /// DELETE.
+    Delete {
+        /// What the identity logs of the old row.
+        old: OldTuple<'a>,
+    },
+    /// TRUNCATE of this table; a statement over several tables is one of these for each, at ordinals of their own.
+    Truncate,
+}

@@ -1,0 +1,19 @@
+//! Wellspring: Postgres changes into Kafka.
+//!
+//! The rooms stand in one order, which is the order of the data; a room uses rooms above it in this list and none
+//! below. `tests/tidy.rs` holds us to it, ARCHITECTURE.md explains it.
+
+pub mod lsn;
+pub mod secret;
+pub mod metrics;
+pub mod table;
+pub mod postgres;
+pub mod pgoutput;
+pub mod change;
+pub mod ledger;
+pub mod encode;
+pub mod kafka;
+pub mod pipeline;
+pub mod admin;
+pub mod config;
+pub mod cli;

@@ -1,0 +1,128 @@
+//! A cursor over one message that cannot leave it.
+
+/// Why a message could not be read. `at` is the offset in the message.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// The message ends inside a field.
+    #[error("message ends inside `{field}` at byte {at}")]
+    Truncated {
+        /// The field being read.
+        field: &'static str,
+        /// Where it begins.
+        at: usize,
+    },
+    /// A byte that the protocol does not define there.
+    #[error("byte {byte:#04x} at {at} is no {field}")]
+    BadTag {
+        /// What was expected.
+        field: &'static str,
+        /// What was found.
+        byte: u8,
+        /// Where.
+        at: usize,
+    },
+    /// A name that is not UTF-8; the connection asks for UTF-8.
+    #[error("`{field}` at byte {at} is not UTF-8")]
+    NotUtf8 {
+        /// The field being read.
+        field: &'static str,
+        /// Where it begins.
+        at: usize,
+    },
+    /// Bytes left over after a complete message.
+    #[error("{count} bytes follow the end of the message at byte {at}")]
+    Trailing {
+        /// How many.
+        count: usize,
+        /// Where the message should have ended.
+        at: usize,
+    },
+}
+
+/// Reads forward; every method either takes its field whole or fails without moving past the end.
+#[derive(Clone, Copy)]
+pub(super) struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Reader { bytes, at: 0 }
+    }
+
+    /// Bytes not yet read.
+    pub(super) fn remaining(&self) -> usize {
+        self.bytes.len() - self.at
+    }
+
+    /// The bytes not yet read.
+    pub(super) fn rest(&self) -> &'a [u8] {
+        self.bytes.get(self.at..).unwrap_or_default()
+    }
+
+    pub(super) fn at(&self) -> usize {
+        self.at
+    }
+
+    pub(super) fn truncated(&self, field: &'static str) -> DecodeError {
+        DecodeError::Truncated { field, at: self.at }
+    }
+
+    pub(super) fn take(&mut self, length: usize, field: &'static str) -> Result<&'a [u8], DecodeError> {
+        let end = self.at.checked_add(length).ok_or_else(|| self.truncated(field))?;
+        let taken = self.bytes.get(self.at..end).ok_or_else(|| self.truncated(field))?;
+        self.at = end;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], DecodeError> {
+        let at = self.at;
+        self.take(N, field)?.try_into().map_err(|_| DecodeError::Truncated { field, at })
+    }
+
+    pub(super) fn u8(&mut self, field: &'static str) -> Result<u8, DecodeError> {
+        self.array::<1>(field).map(|[byte]| byte)
+    }
+
+    pub(super) fn u16(&mut self, field: &'static str) -> Result<u16, DecodeError> {
+        self.array(field).map(u16::from_be_bytes)
+    }
+
+    pub(super) fn u32(&mut self, field: &'static str) -> Result<u32, DecodeError> {
+        self.array(field).map(u32::from_be_bytes)
+    }
+
+    pub(super) fn i32(&mut self, field: &'static str) -> Result<i32, DecodeError> {
+        self.array(field).map(i32::from_be_bytes)
+    }
+
+    pub(super) fn u64(&mut self, field: &'static str) -> Result<u64, DecodeError> {
+        self.array(field).map(u64::from_be_bytes)
+    }
+
+    pub(super) fn i64(&mut self, field: &'static str) -> Result<i64, DecodeError> {
+        self.array(field).map(i64::from_be_bytes)
+    }
+
+    /// A text up to its zero byte, which is consumed.
+    pub(super) fn text(&mut self, field: &'static str) -> Result<&'a str, DecodeError> {
+        let at = self.at;
+        let length = self.rest().iter().position(|&b| b == 0).ok_or_else(|| self.truncated(field))?;
+        let bytes = self.take(length, field)?;
+        self.take(1, field)?;
+        std::str::from_utf8(bytes).map_err(|_| DecodeError::NotUtf8 { field, at })
+    }
+
+    pub(super) fn bad_tag(&self, field: &'static str, byte: u8) -> DecodeError {
+        DecodeError::BadTag { field, byte, at: self.at.saturating_sub(1) }
+    }
+
+    /// Nothing may follow a complete message.
+    pub(super) fn end(&self) -> Result<(), DecodeError> {
+        match self.remaining() {
+            0 => Ok(()),
+            count => Err(DecodeError::Trailing { count, at: self.at }),
+        }
+    }
+}

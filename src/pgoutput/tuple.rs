@@ -1,0 +1,128 @@
+//! One row as pgoutput sends it.
+
+use super::reader::{DecodeError, Reader};
+
+/// A row whose structure has been checked; its columns are read from the message's own bytes.
+#[derive(Clone, Copy, PartialEq)]
+pub struct Tuple<'a> {
+    count: u16,
+    bytes: &'a [u8],
+}
+
+/// One column of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cell<'a> {
+    /// NULL; in a key tuple also "not part of the identity".
+    Null,
+    /// A TOAST value the server did not send because it did not change. Not NULL.
+    Unchanged,
+    /// The type's text form.
+    Text(&'a [u8]),
+    /// The type's binary form; only on request, which we do not make.
+    Binary(&'a [u8]),
+}
+
+/// Where a [`Cell`] lies in its [`Tuple`], so that a reused buffer can index a row without borrowing from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CellSpan {
+    tag: u8,
+    start: u32,
+    length: u32,
+}
+
+impl std::fmt::Debug for Tuple<'_> {
+    /// Row values stay out of logs and panics: only the shape is printed.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Tuple({} columns, {} bytes)", self.count, self.bytes.len())
+    }
+}
+
+impl<'a> Tuple<'a> {
+    /// Checks one tuple, leaving `reader` after its last column.
+    ///
+    /// # Errors
+    /// `Truncated` if the message ends inside a column, `BadTag` for a kind pgoutput does not define. The count is held
+    /// against the bytes at hand first, so a lying count cannot cost time.
+    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+        let count = reader.u16("column count")?;
+        if reader.remaining() < usize::from(count) {
+            return Err(reader.truncated("columns")); // every column takes at least its tag byte
+        }
+        let whole = reader.rest();
+        let start = reader.at();
+        for _ in 0..count {
+            match reader.u8("column kind")? {
+                b'n' | b'u' => {}
+                b't' | b'b' => {
+                    let length = reader.u32("column length")?;
+                    reader.take(usize::try_from(length).unwrap_or(usize::MAX), "column value")?;
+                }
+                other => return Err(reader.bad_tag("column kind", other)),
+            }
+        }
+        Ok(Tuple { count, bytes: whole.get(..reader.at() - start).unwrap_or_default() })
+    }
+
+    /// How many columns the row has.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        usize::from(self.count)
+    }
+
+    /// Whether the row has no columns.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The row's size on the wire, in bytes.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The columns in table order.
+    pub fn cells(self) -> impl Iterator<Item = Cell<'a>> {
+        let mut at = 0;
+        (0..self.count).map_while(move |_| {
+            let (span, next) = self.span_at(at)?;
+            at = next;
+            Some(self.cell(span))
+        })
+    }
+
+    /// Replaces the content of `spans` by the places of this row's cells, in table order.
+    pub fn index_into(self, spans: &mut Vec<CellSpan>) {
+        spans.clear();
+        let mut at = 0;
+        for _ in 0..self.count {
+            let Some((span, next)) = self.span_at(at) else { return };
+            spans.push(span);
+            at = next;
+        }
+    }
+
+    /// The cell at a place that [`Tuple::index_into`] of this same tuple gave.
+    #[must_use]
+    pub fn cell(self, span: CellSpan) -> Cell<'a> {
+        let (start, length) = (span.start as usize, span.length as usize);
+        let value = self.bytes.get(start..start + length).unwrap_or_default();
+        match span.tag {
+            b'u' => Cell::Unchanged,
+            b't' => Cell::Text(value),
+            b'b' => Cell::Binary(value),
+            _ => Cell::Null,
+        }
+    }
+
+    /// The place of the cell that begins at `at`, and where the next begins. The structure was checked by `read`.
+    fn span_at(self, at: usize) -> Option<(CellSpan, usize)> {
+        let (&tag, rest) = self.bytes.get(at..)?.split_first()?;
+        if !matches!(tag, b't' | b'b') {
+            return Some((CellSpan { tag, start: 0, length: 0 }, at + 1));
+        }
+        let length = u32::from_be_bytes(rest.first_chunk().copied()?);
+        let start = at + 5;
+        Some((CellSpan { tag, start: u32::try_from(start).ok()?, length }, start + length as usize))
+    }
+}
