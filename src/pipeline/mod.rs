@@ -1,1 +1,3 @@
-//! The `pipeline` room.
+//! The wiring: one loop that carries every arrow between the rooms.
+
+pub mod status;
