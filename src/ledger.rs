@@ -9,7 +9,7 @@
 //! - A keepalive outside a transaction is an entry without records, confirmed in its turn.
 //! - Nothing is confirmed inside a transaction: a ticket without its commit holds everything from there on.
 
-use crate::change::Committed;
+use crate::change::{Committed, Position};
 use crate::lsn::Lsn;
 use std::collections::VecDeque;
 
@@ -35,6 +35,7 @@ struct InFlight {
     bytes: u32,
     route: RouteId,
     delivered: bool,
+    position: Position,
 }
 
 /// A position that may be confirmed once every ticket below `upto` is delivered.
@@ -87,12 +88,13 @@ impl Ledger {
     }
 
     /// Notes a record handed to the producer under [`Ledger::next_ticket`].
-    pub fn sent(&mut self, route: RouteId, size_bytes: usize) -> Ticket {
+    pub fn sent(&mut self, route: RouteId, position: Position, size_bytes: usize) -> Ticket {
         let ticket = self.next_ticket();
-        let bytes = size_bytes.saturating_add(RECORD_OVERHEAD_BYTES);
+        let bytes = size_bytes.saturating_add(RECORD_OVERHEAD_BYTES).min(u32::MAX as usize);
         self.in_flight_bytes += bytes;
         self.undelivered += 1;
-        self.in_flight.push_back(InFlight { bytes: u32::try_from(bytes).unwrap_or(u32::MAX), route, delivered: false });
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.in_flight.push_back(InFlight { bytes, route, delivered: false, position });
         ticket
     }
 
@@ -145,11 +147,11 @@ impl Ledger {
         Some(route)
     }
 
-    /// The route of a ticket in flight.
+    /// Where a ticket in flight goes to and stands in the stream; `None` as for [`Ledger::deliver`].
     #[must_use]
-    pub fn route(&self, ticket: Ticket) -> Option<RouteId> {
+    pub fn find(&self, ticket: Ticket) -> Option<(RouteId, Position)> {
         let index = usize::try_from(ticket.0.checked_sub(self.oldest.0)?).ok()?;
-        self.in_flight.get(index).map(|r| r.route)
+        self.in_flight.get(index).map(|r| (r.route, r.position))
     }
 
     /// Confirms every entry whose tickets are all delivered, oldest first.
@@ -268,7 +270,7 @@ mod tests {
                 at += 10;
                 match step {
                     Entered::Records(n) => for _ in 0..n {
-                        let ticket = ledger.sent(RouteId(0), 1);
+                        let ticket = ledger.sent(RouteId(0), Position::default(), 1);
                         model.history.push((Some(ticket.0), Lsn::ZERO));
                     },
                     Entered::Commit => {
@@ -303,9 +305,9 @@ mod tests {
     #[test]
     fn a_report_of_an_earlier_ledger_confirms_nothing() {
         let mut before = Ledger::resume(Lsn::ZERO, Ticket(0));
-        let old = before.sent(RouteId(0), 1);
+        let old = before.sent(RouteId(0), Position::default(), 1);
         let mut ledger = Ledger::resume(Lsn::ZERO, before.next_ticket());
-        ledger.sent(RouteId(0), 1);
+        ledger.sent(RouteId(0), Position::default(), 1);
         ledger.committed(commit(10));
         assert_eq!(ledger.deliver(old), None);
         assert_eq!(ledger.confirmed(), Lsn::ZERO);
@@ -314,7 +316,7 @@ mod tests {
     #[test]
     fn a_keepalive_waits_for_the_records_before_it() {
         let mut ledger = Ledger::resume(Lsn::new(5), Ticket(0));
-        let ticket = ledger.sent(RouteId(0), 1);
+        let ticket = ledger.sent(RouteId(0), Position::default(), 1);
         ledger.committed(commit(10));
         ledger.keepalive(Lsn::new(20));
         assert_eq!(ledger.confirmed(), Lsn::new(5));
@@ -333,7 +335,7 @@ mod tests {
     #[test]
     fn holds_no_more_entries_than_records() {
         let mut ledger = Ledger::resume(Lsn::ZERO, Ticket(0));
-        ledger.sent(RouteId(0), 1);
+        ledger.sent(RouteId(0), Position::default(), 1);
         for at in 1..10_000 {
             ledger.keepalive(Lsn::new(at));
             ledger.committed(commit(at));
