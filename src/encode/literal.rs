@@ -229,6 +229,9 @@ fn rounded_to_scale(text: &str, scale: usize) -> Option<String> {
             }
         }
     }
+    if number.len() > whole.len().max(1) + scale && number.first() == Some(&b'0') {
+        number.remove(0);
+    }
     let mut number = String::from_utf8(number).ok()?;
     number.insert(number.len() - scale, '.');
     Some(format!("{sign}{number}"))

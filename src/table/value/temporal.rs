@@ -284,7 +284,7 @@ mod tests {
             ("0044-03-15 BC", -735_160),
             ("21016-11-04", 6_956_716),
             ("4714-11-24 BC", -2_440_588),
-            ("5874897-12-31", 2_145_031_948),
+            ("5874897-12-31", 2_145_042_905),
         ] {
             assert_eq!(date(text.as_bytes()), Ok(Days::Finite(days)), "{text}");
         }
@@ -302,7 +302,7 @@ mod tests {
 
     #[test]
     fn a_timestamp_beyond_64_bits_of_microseconds_is_known_and_not_a_number() {
-        assert_eq!(micros("294246-12-31 23:59:59.999999"), Some(9_223_371_331_199_999_999));
+        assert_eq!(micros("294247-01-01 23:59:59.999999"), Some(9_223_371_331_199_999_999));
         assert!(matches!(timestamp(b"294276-12-31 23:59:59.999999"), Ok(Instant::Finite { .. })));
         assert_eq!(micros("294276-12-31 23:59:59.999999"), None);
     }
