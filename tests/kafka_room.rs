@@ -367,9 +367,9 @@ async fn the_state_topic_gives_back_the_newest_value_of_each_key() {
 #[tokio::test]
 async fn a_state_write_says_when_it_is_not_acknowledged_and_goes_on_later() {
     let world = World::start(1);
-    let mut state =
-        StateTopic::open(&world.config).await.expect("opened").with_write_timeout(Duration::from_millis(500));
+    let mut state = StateTopic::open(&world.config).await.expect("opened");
     state.write("a", Some("1")).await.expect("written");
+    let mut state = state.with_write_timeout(Duration::from_millis(500));
     world.cluster.broker_down(1).expect("down");
     let error = state.write("a", Some("2")).await.expect_err("nobody acknowledges");
     assert!(matches!(error, KafkaError::Timeout { .. }), "{error}");
