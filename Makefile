@@ -38,11 +38,13 @@ test: packages ## every test that needs only Rust and Postgres packages
 .PHONY: test-stack
 test-stack: packages ## the program between real Postgres, Kafka and registry; FULL=1 at full length, ONLY=a,b
 	cargo build --locked --bins --examples
+	$(PYTHON) tests/stack/selftest.py
 	$(PYTHON) tests/stack/run.py $(if $(ONLY),--only $(ONLY)) $(if $(FULL),--full)
 
 .PHONY: corpus
 corpus: packages ## equal to real Debezium: CASES=dir ONLY=a,b KAFKA=host:port REGISTRY=url
 	cargo build --locked --bins --examples
+	$(PYTHON) tests/corpus/run.py --self-test --cases $(CORPUS_CASES) | tail -n 1
 	$(PYTHON) tests/corpus/run.py --cases $(or $(CASES),$(CORPUS_CASES)) $(if $(ONLY),--only $(ONLY)) \
 	  $(if $(KAFKA),--kafka $(KAFKA)) $(if $(REGISTRY),--registry $(REGISTRY))
 
