@@ -56,3 +56,7 @@ pub enum Row<'a> {
     /// TRUNCATE of this table; a statement over several tables is one of these for each, at ordinals of their own.
     Truncate,
 }
+
+mod stream;
+
+pub use stream::{ChangeError, Changes, Committed, RelationShape, RelationSlot, ShapeColumn, Step};

@@ -1,1 +1,5 @@
 //! The `encode` room.
+
+pub mod registry;
+mod route;
+pub use route::{murmur2, partition};

@@ -1,1 +1,32 @@
-//! The `kafka` room.
+//! The `kafka` room: records into Kafka, delivery reports out of it, topics, and the compacted state topic.
+//!
+//! Everything here sits on librdkafka through `rdkafka`'s safe half. What is pinned and why is in `config`; what a
+//! failed delivery means is decided in one place, `error::classify`. This room knows nothing of Postgres, LSNs or
+//! commits: a record is bytes with a `Ticket`, and its fate comes back as a `Delivery`. Who confirms what from it is
+//! the ledger's business, when to rebuild a producer is the pipeline's.
+//!
+//! - `Producer`: the row path. One per generation; any failed delivery ends it.
+//! - `Topics`: creates and describes topics, probes brokers. Every call is bounded in time.
+//! - `State`: small JSON texts by key, in a compacted topic or, for sinks without topics, in a file.
+
+mod config;
+mod context;
+mod error;
+mod producer;
+mod state;
+mod state_topic;
+mod topics;
+
+pub use config::{Config, PropertyFault, TopicRules, check_property, is_sensitive, refuse_pinned};
+pub use error::{FailureClass, KafkaError, Remedy, classify};
+pub use producer::{Delivery, Failed, Landed, Producer, SendError, Settled, wire_bytes};
+pub use rdkafka::types::RDKafkaErrorCode;
+pub use state::{FileState, State, StateError};
+pub use state_topic::StateTopic;
+pub use topics::{Cluster, Policy, TopicInfo, TopicSpec, Topics};
+
+/// The version of the librdkafka linked into this binary, as `2.12.1`.
+#[must_use]
+pub fn librdkafka_version() -> String {
+    rdkafka::util::get_rdkafka_version().1
+}

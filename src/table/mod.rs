@@ -4,6 +4,7 @@
 
 mod facts;
 mod kind;
+pub mod selection;
 
 pub use facts::{ColumnFacts, TableFacts, TypeClass, TypeFacts};
 pub use kind::ColumnKind;

@@ -1,0 +1,404 @@
+//! What this room is told, and the librdkafka properties that follow from it.
+//!
+//! Three layers: our defaults, then what the operator wrote under `[kafka.client]`, then what is pinned because a
+//! guarantee rests on it. A pinned property is refused by [`refuse_pinned`] with its reason, never overridden in
+//! silence. No file is read here; a password arrives as text and leaves only towards librdkafka.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
+
+/// What librdkafka and the allocator spend on one queued record beside its bytes: the message struct, its list
+/// links, the delivery event and our report in the channel.
+const RECORD_OVERHEAD_BYTES: usize = 256;
+
+/// The share of `queue_bytes_max` that pays for [`RECORD_OVERHEAD_BYTES`]; the rest holds keys and values.
+///
+/// A third fits records of about 500 bytes; smaller ones are limited by count, larger ones by bytes.
+const OVERHEAD_SHARE: usize = 3;
+
+/// Fewer records than this in flight could not keep one partition busy over a 10 ms round trip.
+const QUEUE_MESSAGES_MIN: usize = 1_000;
+
+/// More records in flight than librdkafka's own default gain no rate and cost memory.
+const QUEUE_MESSAGES_MAX: usize = 100_000;
+
+/// The largest record we let librdkafka take, framing included: the Java producer's `max.request.size`, so that
+/// whatever Debezium delivers with its defaults is delivered here too.
+const MESSAGE_BYTES_MAX: usize = 1_048_576;
+
+/// The largest batch: below a broker's default `max.message.bytes` (1,048,588), which counts a whole batch.
+const BATCH_BYTES_MAX: usize = 1_000_000;
+
+/// Everything this room needs to know. Built by `config`, which has already refused pinned properties.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Config {
+    /// `host:port` of each bootstrap broker; at least one.
+    pub brokers: Vec<String>,
+    /// librdkafka properties from the operator, pinned ones excluded. May hold passwords: never printed.
+    pub client: BTreeMap<String, String>,
+    /// This room's share of the byte budget: everything librdkafka may queue, its overhead included.
+    pub queue_bytes_max: usize,
+    /// How topics that do not exist yet come to be.
+    pub topics: TopicRules,
+    /// Name of the compacted topic that holds our records of progress.
+    pub state_topic: String,
+}
+
+/// How topics that do not exist yet come to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicRules {
+    /// Whether we create topics at all; if not, a missing topic is a fault that names it.
+    pub create: bool,
+    /// Partitions of a new topic; -1 leaves it to the broker.
+    pub partitions: i32,
+    /// Copies of each partition; -1 leaves it to the broker.
+    pub replication: i32,
+    /// `cleanup.policy` of a new topic.
+    pub cleanup_policy: String,
+    /// Further topic settings, as Kafka names them.
+    pub extra: BTreeMap<String, String>,
+}
+
+impl Default for TopicRules {
+    fn default() -> Self {
+        TopicRules {
+            create: true,
+            partitions: -1,
+            replication: -1,
+            cleanup_policy: "delete".to_owned(),
+            extra: BTreeMap::new(),
+        }
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown: BTreeMap<&str, &str> =
+            self.client.iter().map(|(k, v)| (k.as_str(), if is_sensitive(k) { "***" } else { v.as_str() })).collect();
+        f.debug_struct("Config")
+            .field("brokers", &self.brokers)
+            .field("client", &shown)
+            .field("queue_bytes_max", &self.queue_bytes_max)
+            .field("topics", &self.topics)
+            .field("state_topic", &self.state_topic)
+            .finish()
+    }
+}
+
+/// Whether a librdkafka property's value must not be shown: passwords, keys, tokens and the user name beside them.
+#[must_use]
+pub fn is_sensitive(property: &str) -> bool {
+    const MARKS: [&str; 6] = ["password", "secret", "key.pem", "oauthbearer.config", "private.key", "sasl.username"];
+    MARKS.iter().any(|mark| property.contains(mark))
+}
+
+/// Why a librdkafka property cannot be set by the operator, or `None` where it can.
+///
+/// Aliases are listed with the names they stand for: librdkafka takes either.
+#[must_use]
+pub fn refuse_pinned(property: &str) -> Option<&'static str> {
+    Some(match property {
+        "acks" | "request.required.acks" => {
+            "pinned to `all`: an LSN is confirmed to Postgres only for records every in-sync replica holds"
+        }
+        "enable.idempotence" => "pinned to `true`: without it a retry duplicates or reorders records",
+        "enable.gapless.guarantee" => {
+            "pinned to `true`: after a failed batch nothing may follow it, or a change would be missing in silence"
+        }
+        "message.timeout.ms" | "delivery.timeout.ms" => {
+            "pinned to 0 (never): a record that times out is a gap that later records are written past"
+        }
+        "retries" | "message.send.max.retries" => "pinned: a record is retried until it is written or refused for good",
+        "partitioner" => "pinned to `murmur2_random`: keys keep the partition that Java producers give them",
+        "queue.buffering.max.kbytes" | "queue.buffering.max.messages" => {
+            "follows from `limits.memory`: the byte budget counts librdkafka's queue"
+        }
+        "bootstrap.servers" | "metadata.broker.list" => "set `kafka.brokers` instead",
+        "transactional.id" => "transactions are not offered: delivery is at least once",
+        "delivery.report.only.error" => "pinned to `false`: every delivery is counted",
+        "produce.offset.report" => "pinned: offsets prove that nobody else writes to our partitions",
+        "queuing.strategy" => "pinned to `fifo`: any other order is not Postgres's",
+        "log.queue" | "log.connection.close" | "log_level" => {
+            "pinned: a broken connection with requests in flight is noticed through librdkafka's log"
+        }
+        "test.mock.num.brokers" | "test.mock.broker.rtt" => "would replace the brokers by a mock",
+        "group.id" | "enable.auto.commit" | "auto.offset.reset" | "isolation.level" | "enable.partition.eof" => {
+            "belongs to consumers; the state topic's reader sets its own"
+        }
+        "allow.auto.create.topics" => "pinned to `false`: asking about a topic must not create it",
+        _ => return None,
+    })
+}
+
+/// Why one property under `[kafka.client]` is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PropertyFault {
+    /// The property is ours.
+    #[error("`{property}` cannot be set: {reason}")]
+    Pinned {
+        /// The property as written.
+        property: String,
+        /// Why it is ours, or what to set instead.
+        reason: &'static str,
+    },
+    /// librdkafka does not know it, or does not take the value; the text is librdkafka's, without the value if secret.
+    #[error("`{property}` is refused by librdkafka: {detail}")]
+    Refused {
+        /// The property as written.
+        property: String,
+        /// What librdkafka says.
+        detail: String,
+    },
+}
+
+/// Asks librdkafka itself whether it takes one property, without connecting to anything.
+///
+/// # Errors
+/// `Pinned` with the reason, or `Refused` with librdkafka's own words; a secret's value is in neither.
+pub fn check_property(property: &str, value: &str) -> Result<(), PropertyFault> {
+    if let Some(reason) = refuse_pinned(property) {
+        return Err(PropertyFault::Pinned { property: property.to_owned(), reason });
+    }
+    let mut config = ClientConfig::new();
+    config.set(property, value);
+    match config.create_native_config() {
+        Ok(_) => Ok(()),
+        Err(rdkafka::error::KafkaError::ClientConfig(_, detail, _, _)) => {
+            let detail = if is_sensitive(property) { "its value is not accepted".to_owned() } else { detail };
+            Err(PropertyFault::Refused { property: property.to_owned(), detail })
+        }
+        Err(_) => Err(PropertyFault::Refused { property: property.to_owned(), detail: "not accepted".to_owned() }),
+    }
+}
+
+impl Config {
+    /// A configuration with defaults for everything but the brokers, as tests and the demo want it.
+    #[must_use]
+    pub fn new(brokers: Vec<String>, state_topic: impl Into<String>) -> Self {
+        Config {
+            brokers,
+            client: BTreeMap::new(),
+            queue_bytes_max: 16 * 1024 * 1024,
+            topics: TopicRules::default(),
+            state_topic: state_topic.into(),
+        }
+    }
+
+    /// The most records librdkafka holds that are not yet reported; `send` answers `QueueFull` beyond it.
+    #[must_use]
+    pub fn queue_messages_max(&self) -> usize {
+        (self.queue_bytes_max / OVERHEAD_SHARE / RECORD_OVERHEAD_BYTES).clamp(QUEUE_MESSAGES_MIN, QUEUE_MESSAGES_MAX)
+    }
+
+    /// The most key, value and header bytes librdkafka holds, in KiB, as it counts them; at least 1.
+    #[must_use]
+    pub fn queue_kbytes_max(&self) -> usize {
+        ((self.queue_bytes_max - self.queue_bytes_max / OVERHEAD_SHARE) / 1024).clamp(1, 2_147_483_647)
+    }
+
+    /// Capacity for the channel of delivery reports.
+    ///
+    /// Never less than what can be unreported at once: while one producer lives and the receiver is not read, the
+    /// poll thread fills the channel without waiting, so a slow reader cannot hold up librdkafka.
+    #[must_use]
+    pub fn delivery_capacity(&self) -> usize {
+        self.queue_messages_max() + 1
+    }
+
+    /// The largest record librdkafka takes, as [`super::wire_bytes`] counts it (`message.max.bytes`).
+    #[must_use]
+    pub fn message_bytes_max(&self) -> usize {
+        self.number("message.max.bytes", MESSAGE_BYTES_MAX)
+    }
+
+    /// The largest batch sent to one partition (`batch.size`), unless a single record is larger.
+    #[must_use]
+    pub fn batch_bytes_max(&self) -> usize {
+        self.number("batch.size", BATCH_BYTES_MAX)
+    }
+
+    /// Keeps batches within a topic's `max.message.bytes`: the broker refuses a whole batch above it, and librdkafka
+    /// does not split one. Only ever lowers. Takes effect for the next producer.
+    pub fn lower_batch_bytes(&mut self, bytes: usize) {
+        if bytes < self.batch_bytes_max() {
+            self.client.insert("batch.size".to_owned(), bytes.max(1).to_string());
+        }
+    }
+
+    /// Whether a password would travel unencrypted with these properties.
+    #[must_use]
+    pub fn sends_password_in_clear(&self) -> bool {
+        let protocol = self.client.get("security.protocol").map(|p| p.to_ascii_lowercase());
+        let mechanism =
+            self.client.get("sasl.mechanism").or_else(|| self.client.get("sasl.mechanisms")).map(|m| m.to_ascii_uppercase());
+        protocol.as_deref() == Some("sasl_plaintext") && matches!(mechanism.as_deref(), Some("PLAIN" | "OAUTHBEARER"))
+    }
+
+    fn number(&self, property: &str, default: usize) -> usize {
+        self.client.get(property).and_then(|text| text.parse().ok()).unwrap_or(default)
+    }
+
+    /// Properties of the row path's producer: defaults, then the operator's, then the pinned ones.
+    pub(crate) fn for_producer(&self) -> ClientConfig {
+        let mut config = self.base();
+        config
+            // One setting serves rate and latency: 1 ms gathers a burst and is a third of the latency aimed at.
+            .set("linger.ms", "1")
+            .set("batch.num.messages", "10000")
+            .set("batch.size", BATCH_BYTES_MAX.to_string())
+            .set("message.max.bytes", MESSAGE_BYTES_MAX.to_string())
+            // Measured: no slower than none, less CPU with the broker's share counted, and a third of the bytes on
+            // the wire and on the broker's disk. zstd packs tighter but holds more memory per connection.
+            .set("compression.type", "lz4");
+        for (property, value) in &self.client {
+            config.set(property, value);
+        }
+        config
+            .set("acks", "all")
+            .set("enable.idempotence", "true")
+            .set("enable.gapless.guarantee", "true")
+            .set("message.timeout.ms", "0")
+            .set("partitioner", "murmur2_random")
+            .set("queue.buffering.max.messages", self.queue_messages_max().to_string())
+            .set("queue.buffering.max.kbytes", self.queue_kbytes_max().to_string());
+        self.pin_common(&mut config);
+        config
+    }
+
+    /// Properties of clients that only ask: admin, metadata, and the reader of the state topic.
+    pub(crate) fn for_asking(&self) -> ClientConfig {
+        let mut config = self.base();
+        for (property, value) in self.client.iter().filter(|(property, _)| is_of_the_connection(property)) {
+            config.set(property, value);
+        }
+        self.pin_common(&mut config);
+        config
+    }
+
+    fn base(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config
+            .set("client.id", "wellspring")
+            .set("socket.nagle.disable", "true")
+            .set("socket.keepalive.enable", "true")
+            // A broker that is back is found within two seconds; ten (the default) would be visible as lag.
+            .set("reconnect.backoff.max.ms", "2000");
+        config
+    }
+
+    fn pin_common(&self, config: &mut ClientConfig) {
+        config.set("bootstrap.servers", self.brokers.join(",")).set("log.connection.close", "true");
+        // What is shown is up to our own filter; this level must let connection failures through (`context`).
+        config.set_log_level(RDKafkaLogLevel::Info);
+    }
+}
+
+/// Properties that say how to reach and trust the brokers; producer properties would only draw warnings elsewhere.
+fn is_of_the_connection(property: &str) -> bool {
+    const PREFIXES: [&str; 14] = [
+        "ssl.", "sasl.", "security.", "enable.ssl", "enable.sasl", "socket.", "broker.", "reconnect.", "client.",
+        "https.", "api.version.", "receive.message.", "connections.", "plugin.",
+    ];
+    PREFIXES.iter().any(|prefix| property.starts_with(prefix)) || property == "debug"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> Config {
+        Config::new(vec!["a:9092".to_owned(), "b:9092".to_owned()], "shop.wellspring-state")
+    }
+
+    #[test]
+    fn a_pinned_property_wins_over_whatever_is_in_the_map() {
+        let mut config = config();
+        for (property, value) in
+            [("acks", "1"), ("enable.idempotence", "false"), ("message.timeout.ms", "5"), ("bootstrap.servers", "x:1")]
+        {
+            assert!(refuse_pinned(property).is_some(), "{property} has no reason");
+            config.client.insert(property.to_owned(), value.to_owned());
+        }
+        let built = config.for_producer();
+        assert_eq!(built.get("acks"), Some("all"));
+        assert_eq!(built.get("enable.idempotence"), Some("true"));
+        assert_eq!(built.get("enable.gapless.guarantee"), Some("true"));
+        assert_eq!(built.get("message.timeout.ms"), Some("0"));
+        assert_eq!(built.get("bootstrap.servers"), Some("a:9092,b:9092"));
+        assert_eq!(built.get("partitioner"), Some("murmur2_random"));
+    }
+
+    #[test]
+    fn the_operators_properties_win_over_defaults() {
+        let mut config = config();
+        config.client.insert("linger.ms".to_owned(), "20".to_owned());
+        config.client.insert("compression.type".to_owned(), "zstd".to_owned());
+        let built = config.for_producer();
+        assert_eq!(built.get("linger.ms"), Some("20"));
+        assert_eq!(built.get("compression.type"), Some("zstd"));
+    }
+
+    #[test]
+    fn everything_built_is_accepted_by_librdkafka() {
+        let mut config = config();
+        config.client.insert("security.protocol".to_owned(), "sasl_ssl".to_owned());
+        config.client.insert("sasl.mechanism".to_owned(), "SCRAM-SHA-512".to_owned());
+        config.for_producer().create_native_config().unwrap();
+        config.for_asking().create_native_config().unwrap();
+    }
+
+    #[test]
+    fn the_queue_stays_within_the_byte_budget() {
+        for queue_bytes_max in [0, 1, 64 * 1024, 1 << 20, 16 << 20, 1 << 30, 1 << 40] {
+            let config = Config { queue_bytes_max, ..config() };
+            let overhead = config.queue_messages_max() * RECORD_OVERHEAD_BYTES;
+            let total = overhead + config.queue_kbytes_max() * 1024;
+            let floor = QUEUE_MESSAGES_MIN * RECORD_OVERHEAD_BYTES + 1024;
+            assert!(total <= queue_bytes_max.max(floor) + floor, "{queue_bytes_max}: {total}");
+            assert!(config.delivery_capacity() > config.queue_messages_max());
+            config.for_producer().create_native_config().unwrap();
+        }
+    }
+
+    #[test]
+    fn never_prints_a_password() {
+        let mut config = config();
+        for property in ["sasl.password", "sasl.username", "ssl.key.password", "ssl.key.pem", "sasl.oauthbearer.config"] {
+            config.client.insert(property.to_owned(), "hunter2".to_owned());
+        }
+        assert!(!format!("{config:?}").contains("hunter2"));
+        assert!(!format!("{:?}", check_property("ssl.key.pem", "hunter2")).contains("hunter2"));
+    }
+
+    #[test]
+    fn names_an_unknown_property_and_an_impossible_value() {
+        let unknown = check_property("linger.mss", "1").unwrap_err().to_string();
+        assert!(unknown.contains("linger.mss"), "{unknown}");
+        let impossible = check_property("linger.ms", "5x").unwrap_err().to_string();
+        assert!(impossible.contains("linger.ms"), "{impossible}");
+        assert_eq!(check_property("linger.ms", "5"), Ok(()));
+        assert!(check_property("acks", "1").unwrap_err().to_string().contains("in-sync replica"));
+    }
+
+    #[test]
+    fn only_ever_lowers_the_batch() {
+        let mut config = config();
+        config.lower_batch_bytes(2_000_000);
+        assert_eq!(config.batch_bytes_max(), BATCH_BYTES_MAX);
+        config.lower_batch_bytes(100_000);
+        assert_eq!(config.batch_bytes_max(), 100_000);
+        assert_eq!(config.for_producer().get("batch.size"), Some("100000"));
+    }
+
+    #[test]
+    fn a_password_in_clear_is_recognised() {
+        let mut config = config();
+        assert!(!config.sends_password_in_clear());
+        config.client.insert("security.protocol".to_owned(), "SASL_PLAINTEXT".to_owned());
+        config.client.insert("sasl.mechanisms".to_owned(), "plain".to_owned());
+        assert!(config.sends_password_in_clear());
+    }
+}

@@ -1,0 +1,220 @@
+//! What librdkafka tells us on the side: its log, its errors, its delivery reports.
+//!
+//! Runs on the poll thread of whoever owns the client. Nothing here decides; it counts, notes and passes on.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::KafkaError;
+use rdkafka::message::Message;
+use rdkafka::producer::{DeliveryResult, ProducerContext};
+use rdkafka::types::RDKafkaErrorCode;
+use tokio::sync::Notify;
+use tokio::sync::mpsc::{Sender, error::TrySendError};
+
+use super::producer::{Delivery, Failed, Landed};
+use crate::ledger::{Generation, Ticket};
+
+/// librdkafka logs an identical connection failure once in 30 s; for that long one line stands for any number.
+const FAILURE_SUPPRESSED_FOR: Duration = Duration::from_secs(31);
+
+/// Passes librdkafka's log to `tracing`. Its own redaction covers secrets; `debug` output goes no higher than debug.
+fn pass_on(level: RDKafkaLogLevel, facility: &str, detail: &str) {
+    match level {
+        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+            tracing::error!(facility, detail, "librdkafka");
+        }
+        // A broker that is away is a warning: librdkafka goes on trying, and the pipeline reports the lag.
+        RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => tracing::warn!(facility, detail, "librdkafka"),
+        RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
+            tracing::debug!(facility, detail, "librdkafka");
+        }
+    }
+}
+
+/// The context of clients that only ask; keeps the last thing said about a connection, for the error message.
+#[derive(Default)]
+pub(crate) struct Asking {
+    last_words: Mutex<Option<String>>,
+}
+
+impl Asking {
+    /// The last connection error librdkafka reported, if any.
+    pub(crate) fn last_words(&self) -> Option<String> {
+        self.last_words.lock().ok().and_then(|words| words.clone())
+    }
+}
+
+impl ClientContext for Asking {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, detail: &str) {
+        // The failed call reports it; a line for each would say everything twice.
+        if facility == "FAIL" {
+            if let Ok(mut words) = self.last_words.lock() {
+                *words = Some(detail.to_owned());
+            }
+            tracing::debug!(facility, detail, "librdkafka");
+        } else {
+            pass_on(level, facility, detail);
+        }
+    }
+
+    fn error(&self, _: KafkaError, detail: &str) {
+        if let Ok(mut words) = self.last_words.lock() {
+            words.get_or_insert_with(|| detail.to_owned());
+        }
+    }
+}
+
+impl rdkafka::consumer::ConsumerContext for Asking {}
+
+/// The context of the row path's producer: counts what is out, and sends each report on its way.
+pub(crate) struct Reporting {
+    generation: Generation,
+    deliveries: Sender<Delivery>,
+    /// What the sending thread writes for every record.
+    sent: SentCounts,
+    /// Records reported back, either way. Written by the poll thread alone.
+    pub(crate) answered: AtomicU64,
+    /// Tickets up to this one may have been on a connection that broke before it answered.
+    doubtful_ticket: AtomicU64,
+    last_failure: Mutex<Option<Instant>>,
+    /// Records thrown out of the queue that may nevertheless have left this machine.
+    pub(crate) doubtful: AtomicU64,
+    /// A delivery failed: this producer takes nothing more.
+    pub(crate) ended: AtomicBool,
+    /// Being settled: a full channel drops reports instead of waiting.
+    pub(crate) settling: AtomicBool,
+    /// Somebody waits for `answered` to reach what was sent.
+    pub(crate) waiting: AtomicBool,
+    pub(crate) all_answered: Notify,
+}
+
+/// On cache lines of its own: the sending thread writes it for each record, the poll thread writes beside it.
+#[repr(align(128))]
+#[derive(Default)]
+struct SentCounts {
+    /// Records handed to librdkafka.
+    records: AtomicU64,
+    /// The newest ticket among them.
+    ticket: AtomicU64,
+}
+
+impl Reporting {
+    pub(crate) fn new(generation: Generation, deliveries: Sender<Delivery>) -> Self {
+        Reporting {
+            generation,
+            deliveries,
+            sent: SentCounts::default(),
+            answered: AtomicU64::new(0),
+            doubtful_ticket: AtomicU64::new(0),
+            last_failure: Mutex::new(None),
+            doubtful: AtomicU64::new(0),
+            ended: AtomicBool::new(false),
+            settling: AtomicBool::new(false),
+            waiting: AtomicBool::new(false),
+            all_answered: Notify::new(),
+        }
+    }
+
+    /// Counts a record as sent, before it is: its report may be there first. One thread sends, so plain stores do.
+    ///
+    /// Returns the newest ticket before this one, for [`Reporting::take_back`].
+    pub(crate) fn count_sent(&self, ticket: u64) -> u64 {
+        self.sent.records.store(self.sent.records.load(Ordering::Relaxed) + 1, Ordering::Release);
+        let before = self.sent.ticket.load(Ordering::Relaxed);
+        self.sent.ticket.store(ticket, Ordering::Release);
+        before
+    }
+
+    /// The record was not taken after all.
+    pub(crate) fn take_back(&self, ticket_before: u64) {
+        self.sent.records.store(self.sent.records.load(Ordering::Relaxed) - 1, Ordering::Release);
+        self.sent.ticket.store(ticket_before, Ordering::Release);
+    }
+
+    /// Records out and not reported.
+    pub(crate) fn in_flight(&self) -> u64 {
+        let answered = self.answered.load(Ordering::SeqCst);
+        self.sent.records.load(Ordering::SeqCst).saturating_sub(answered)
+    }
+
+    /// Called by the poll thread between polls: while failures may go unsaid, everything sent is doubtful.
+    pub(crate) fn keep_doubting(&self) {
+        let recent = self.last_failure.lock().is_ok_and(|at| at.is_some_and(|at| at.elapsed() < FAILURE_SUPPRESSED_FOR));
+        if recent {
+            self.doubtful_ticket.fetch_max(self.sent.ticket.load(Ordering::SeqCst), Ordering::SeqCst);
+        }
+    }
+
+    fn note_failure(&self) {
+        if let Ok(mut at) = self.last_failure.lock() {
+            *at = Some(Instant::now());
+        }
+        self.keep_doubting();
+    }
+
+    fn failed(&self, code: RDKafkaErrorCode, ticket: u64) -> Failed {
+        let purged = matches!(code, RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight);
+        // Thrown out while waiting for its retry: an earlier copy may still be in a buffer on the way.
+        let doubtful = code == RDKafkaErrorCode::PurgeInflight
+            || (purged && ticket <= self.doubtful_ticket.load(Ordering::SeqCst));
+        if doubtful {
+            self.doubtful.fetch_add(1, Ordering::SeqCst);
+        }
+        Failed { code, purged, doubtful }
+    }
+
+    fn report(&self, delivery: Delivery) {
+        match self.deliveries.try_send(delivery) {
+            Ok(()) | Err(TrySendError::Closed(_)) => {}
+            Err(TrySendError::Full(delivery)) => {
+                // Only a reader that fell behind by a whole queue gets here. Waiting is right while we run; a
+                // producer being settled must not wait for its own settler, and an unreported success is replayed.
+                if !self.settling.load(Ordering::SeqCst) {
+                    let _ = self.deliveries.blocking_send(delivery);
+                }
+            }
+        }
+    }
+}
+
+impl ClientContext for Reporting {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, detail: &str) {
+        // FAIL: a connection broke. REQTMOUT: a request got no answer in time. Either leaves requests unanswered
+        // that librdkafka will repeat; if they are thrown out instead, their first copy may still arrive.
+        if matches!(facility, "FAIL" | "REQTMOUT") {
+            self.note_failure();
+        }
+        pass_on(level, facility, detail);
+    }
+
+    fn error(&self, error: KafkaError, detail: &str) {
+        // Connection errors are in the log already; what is fatal shows in the reports and `fatal_error`.
+        tracing::debug!(%error, detail, "librdkafka reported an error");
+    }
+
+    fn stats_raw(&self, _: &[u8]) {}
+}
+
+impl ProducerContext for Reporting {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, ticket: usize) {
+        let ticket = ticket as u64;
+        let outcome = match result {
+            Ok(message) => Ok(Landed { partition: message.partition(), offset: message.offset() }),
+            Err((error, _)) => {
+                self.ended.store(true, Ordering::SeqCst);
+                Err(self.failed(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown), ticket))
+            }
+        };
+        self.report(Delivery { ticket: Ticket(ticket), generation: self.generation, outcome });
+        self.answered.fetch_add(1, Ordering::SeqCst);
+        if self.waiting.load(Ordering::SeqCst) && self.in_flight() == 0 {
+            self.all_answered.notify_one();
+        }
+    }
+}

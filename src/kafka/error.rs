@@ -1,0 +1,257 @@
+//! What can go wrong with Kafka, and what it means.
+//!
+//! Two exhaustive decisions live here and nowhere else: [`classify`] says what a delivery report's error code means,
+//! [`KafkaError::remedy`] whether a failed call is worth repeating. What the pipeline then does is its own table.
+
+use std::time::Duration;
+
+use rdkafka::types::RDKafkaErrorCode;
+
+/// A call to Kafka that did not succeed. The cause stays in `source`; no text here repeats it.
+#[derive(Debug, thiserror::Error)]
+pub enum KafkaError {
+    /// librdkafka refuses the properties; a configuration fault.
+    #[error("create a Kafka client")]
+    Client {
+        /// What librdkafka says.
+        #[source]
+        source: rdkafka::error::KafkaError,
+    },
+    /// A thread could not be started.
+    #[error("start the thread `{name}`")]
+    Thread {
+        /// The thread's name.
+        name: &'static str,
+        /// The system's reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// No broker answered; `detail` is the last thing librdkafka said about the connection.
+    #[error("reach Kafka at {brokers}: {detail}")]
+    Unreachable {
+        /// Bootstrap brokers as configured.
+        brokers: String,
+        /// librdkafka's last words, or that there were none within the time.
+        detail: String,
+    },
+    /// An admin or metadata request failed.
+    #[error("{call} `{topic}`")]
+    Request {
+        /// What was asked: `describe topic`, `create topic`.
+        call: &'static str,
+        /// Of which topic.
+        topic: String,
+        /// librdkafka's answer.
+        #[source]
+        source: rdkafka::error::KafkaError,
+    },
+    /// The broker answered with an error for this one topic.
+    #[error("{call} `{topic}`: {code}")]
+    Answer {
+        /// What was asked.
+        call: &'static str,
+        /// Of which topic.
+        topic: String,
+        /// The broker's answer.
+        code: RDKafkaErrorCode,
+    },
+    /// The topic does not exist, and the configuration says that we do not create any.
+    #[error("topic `{topic}` does not exist and `topics.create` is off")]
+    Missing {
+        /// The topic.
+        topic: String,
+    },
+    /// The state topic would forget: its policy is not exactly `compact`.
+    #[error("state topic `{topic}` has cleanup.policy `{found}`, it must be exactly `compact`")]
+    StatePolicy {
+        /// The state topic.
+        topic: String,
+        /// What the broker says.
+        found: String,
+    },
+    /// The state topic has more than the one partition that keeps its records in order.
+    #[error("state topic `{topic}` has {found} partitions, it must have exactly one")]
+    StatePartitions {
+        /// The state topic.
+        topic: String,
+        /// What the broker says.
+        found: i32,
+    },
+    /// A record in the state topic is not UTF-8: somebody else writes there.
+    #[error("state topic `{topic}` holds a record at offset {offset} whose {part} is not text")]
+    StateText {
+        /// The state topic.
+        topic: String,
+        /// Where.
+        offset: i64,
+        /// `key` or `value`.
+        part: &'static str,
+    },
+    /// Something did not finish in time; it may still happen.
+    #[error("{call} `{topic}` within {after:?}")]
+    Timeout {
+        /// What was waited for.
+        call: &'static str,
+        /// On which topic.
+        topic: String,
+        /// How long.
+        after: Duration,
+    },
+    /// Our own blocking task ended without an answer; only a shutdown or a panic does that.
+    #[error("{call}: the task ended without an answer")]
+    Interrupted {
+        /// What was under way.
+        call: &'static str,
+    },
+}
+
+/// Whether repeating a failed call can help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// The broker is away or busy: repeat with backoff, for ever.
+    Retry,
+    /// Somebody has to change rights, topics or configuration first.
+    Operator,
+}
+
+impl KafkaError {
+    /// Whether repeating the call can help, decided for every variant.
+    #[must_use]
+    pub fn remedy(&self) -> Remedy {
+        match self {
+            KafkaError::Client { .. }
+            | KafkaError::Missing { .. }
+            | KafkaError::StatePolicy { .. }
+            | KafkaError::StatePartitions { .. }
+            | KafkaError::StateText { .. } => Remedy::Operator,
+            KafkaError::Thread { .. }
+            | KafkaError::Unreachable { .. }
+            | KafkaError::Timeout { .. }
+            | KafkaError::Interrupted { .. } => Remedy::Retry,
+            KafkaError::Request { source, .. } => source.rdkafka_error_code().map_or(Remedy::Retry, remedy_of_code),
+            KafkaError::Answer { code, .. } => remedy_of_code(*code),
+        }
+    }
+}
+
+/// What the broker's answer to an admin or metadata request asks for; anything not named is taken for passing.
+fn remedy_of_code(code: RDKafkaErrorCode) -> Remedy {
+    use RDKafkaErrorCode as Code;
+    match code {
+        Code::TopicAuthorizationFailed
+        | Code::ClusterAuthorizationFailed
+        | Code::GroupAuthorizationFailed
+        | Code::SaslAuthenticationFailed
+        | Code::Authentication
+        | Code::UnsupportedSASLMechanism
+        | Code::PolicyViolation
+        | Code::InvalidTopic
+        | Code::InvalidConfig
+        | Code::InvalidPartitions
+        | Code::InvalidReplicationFactor
+        | Code::InvalidReplicaAssignment
+        | Code::InvalidRequest
+        | Code::InvalidArgument
+        | Code::UnsupportedVersion
+        | Code::UnsupportedFeature => Remedy::Operator,
+        _ => Remedy::Retry,
+    }
+}
+
+/// What a failed delivery means. Whatever it is, the producer that reported it has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FailureClass {
+    /// We, or librdkafka after another record's failure, threw the record out of the queue: not its own fault.
+    Purged,
+    /// The right to write is missing.
+    Denied,
+    /// The record, or a batch with it, is larger than the topic takes.
+    TooLarge,
+    /// The broker refuses this record or its form for good: invalid record, policy, timestamp, format.
+    Refused,
+    /// The topic or partition does not exist, also after librdkafka's wait for metadata to spread.
+    TopicUnknown,
+    /// The idempotent producer lost its place (sequence, epoch, producer id, gapless guarantee); a new one may go on.
+    ProducerEnded,
+    /// Not one of those that should surface with our settings; treated as passing, and logged by its code.
+    Passing,
+}
+
+impl FailureClass {
+    /// Whether the same record, replayed, will fail again: a second time at the same Position is a halt.
+    #[must_use]
+    pub fn lasts(self) -> bool {
+        match self {
+            FailureClass::Denied
+            | FailureClass::TooLarge
+            | FailureClass::Refused
+            | FailureClass::TopicUnknown => true,
+            FailureClass::Purged | FailureClass::ProducerEnded | FailureClass::Passing => false,
+        }
+    }
+}
+
+/// The one place that reads a delivery report's error code.
+#[must_use]
+pub fn classify(code: RDKafkaErrorCode) -> FailureClass {
+    use RDKafkaErrorCode as Code;
+    match code {
+        Code::PurgeQueue | Code::PurgeInflight => FailureClass::Purged,
+        Code::TopicAuthorizationFailed
+        | Code::ClusterAuthorizationFailed
+        | Code::TransactionalIdAuthorizationFailed
+        | Code::SaslAuthenticationFailed
+        | Code::Authentication => FailureClass::Denied,
+        Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidMessageSize => FailureClass::TooLarge,
+        Code::InvalidRecord
+        | Code::InvalidMessage
+        | Code::InvalidTimestamp
+        | Code::InvalidRequiredAcks
+        | Code::InvalidRequest
+        | Code::PolicyViolation
+        | Code::UnsupportedForMessageFormat
+        | Code::UnsupportedCompressionType
+        | Code::UnsupportedVersion
+        | Code::UnsupportedFeature => FailureClass::Refused,
+        Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition | Code::InvalidTopic => {
+            FailureClass::TopicUnknown
+        }
+        Code::Fatal
+        | Code::GaplessGuarantee
+        | Code::Fenced
+        | Code::ProducerFenced
+        | Code::OutOfOrderSequenceNumber
+        | Code::DuplicateSequenceNumber
+        | Code::InvalidProducerEpoch
+        | Code::InvalidProducerIdMapping
+        | Code::UnknownProducerId
+        | Code::Inconsistent => FailureClass::ProducerEnded,
+        _ => FailureClass::Passing,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_measured_as_permanent_lasts() {
+        for code in [
+            RDKafkaErrorCode::MessageSizeTooLarge,
+            RDKafkaErrorCode::TopicAuthorizationFailed,
+            RDKafkaErrorCode::InvalidRecord,
+            RDKafkaErrorCode::PolicyViolation,
+            RDKafkaErrorCode::UnknownTopicOrPartition,
+        ] {
+            assert!(classify(code).lasts(), "{code:?}");
+        }
+        for code in [
+            RDKafkaErrorCode::PurgeQueue,
+            RDKafkaErrorCode::GaplessGuarantee,
+            RDKafkaErrorCode::InvalidProducerEpoch,
+            RDKafkaErrorCode::RequestTimedOut,
+        ] {
+            assert!(!classify(code).lasts(), "{code:?}");
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! The row path into Kafka: one idempotent producer, its poll thread, and the end of both.
+//!
+//! `send` hands bytes to librdkafka and returns; the fate of each record comes back through a channel as a
+//! [`Delivery`] with its ticket. A producer lives for one generation: after any failed delivery it takes nothing more,
+//! because what follows a gap must not be written. It never retries on its own account, never skips, and does not know
+//! what a ticket stands for.
+//!
+//! Laws, tested in `tests/kafka_room.rs`:
+//! - Reports of one partition come in the order of their offsets: one thread polls, nobody else.
+//! - Every record sent is reported once, unless the channel's reader is gone or a settled producer's channel is full.
+//! - `settle` throws out only what is queued; what is under way is waited for, and what stays in doubt is counted.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, PurgeConfig};
+use rdkafka::types::RDKafkaErrorCode;
+use tokio::sync::mpsc::Sender;
+use tokio::time::{Instant, timeout_at};
+
+use super::config::Config;
+use super::context::Reporting;
+use super::error::KafkaError;
+use crate::ledger::{Generation, Ticket};
+
+/// How long one poll waits: bounds how late the thread notices that it should stop.
+const POLL: Duration = Duration::from_millis(50);
+
+// A ticket travels through librdkafka as a pointer-sized number.
+const _: () = assert!(size_of::<usize>() == size_of::<u64>(), "64-bit targets only");
+
+/// What became of one record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// As given to `send`.
+    pub ticket: Ticket,
+    /// Whose report it is; those of an ended generation are not acted upon.
+    pub generation: Generation,
+    /// Where it landed, or why it did not.
+    pub outcome: Result<Landed, Failed>,
+}
+
+/// A record that every in-sync replica holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Landed {
+    /// The partition.
+    pub partition: i32,
+    /// Its offset; -1 and counting on from there where the broker recognised a repeated batch (continuity rule 3).
+    pub offset: i64,
+}
+
+/// A record that was not delivered, or of which that is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failed {
+    /// librdkafka's or the broker's code; `classify` says what it means.
+    pub code: RDKafkaErrorCode,
+    /// Thrown out of the queue, after another record's failure or by `settle`.
+    pub purged: bool,
+    /// Thrown out, but a copy of it may still be on its way to the broker.
+    pub doubtful: bool,
+}
+
+/// Why a record was not taken. It has no report then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// The byte or record limit is reached: send again after a delivery.
+    #[error("the producer's queue is full")]
+    QueueFull,
+    /// Larger than `message.max.bytes`; the caller measures first, so this is the net below.
+    #[error("the record is larger than message.max.bytes")]
+    TooLarge,
+    /// A delivery of this producer failed: it has to be settled and replaced.
+    #[error("the producer has ended after a failed delivery")]
+    Ended,
+    /// librdkafka refuses the record or is in its fatal state.
+    #[error("librdkafka refuses the record: {0}")]
+    Fatal(RDKafkaErrorCode),
+}
+
+/// How a producer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// Records of which a copy may still arrive at a broker: requests without an answer, and records thrown out after
+    /// their connection broke. More than 0 asks for the quarantine of continuity rule 2.
+    pub unanswered: usize,
+}
+
+/// Bytes a record counts for against `message.max.bytes`, exactly as librdkafka counts them: key, value and headers
+/// with the largest framing of record format 2.
+#[must_use]
+pub fn wire_bytes(key: Option<&[u8]>, value: Option<&[u8]>, headers: impl Iterator<Item = (impl AsRef<[u8]>, usize)>) -> usize {
+    /// Length, attributes, timestamp and offset deltas, key and value lengths and header count at their longest.
+    const FRAMING_MAX: usize = 5 + 1 + 10 + 5 + 5 + 5 + 5;
+    let headers: usize = headers
+        .map(|(name, value_bytes)| {
+            let name_bytes = name.as_ref().len();
+            name_bytes + value_bytes + varint_bytes(name_bytes) + varint_bytes(value_bytes)
+        })
+        .sum();
+    FRAMING_MAX + key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len) + headers
+}
+
+/// Length of a zig-zag varint.
+fn varint_bytes(number: usize) -> usize {
+    let zigzag = (number as u64) << 1;
+    (64 - zigzag.leading_zeros() as usize).max(1).div_ceil(7)
+}
+
+/// One generation's producer. Dropping it throws out what is queued without waiting; [`Producer::settle`] is the way.
+pub struct Producer {
+    inner: Arc<BaseProducer<Reporting>>,
+    stop: Arc<AtomicBool>,
+    poll: Option<JoinHandle<()>>,
+}
+
+impl Producer {
+    /// Starts a producer and its poll thread; does not wait for a connection.
+    ///
+    /// `deliveries` should hold [`Config::delivery_capacity`] reports.
+    ///
+    /// # Errors
+    /// `Client` if librdkafka refuses the properties, `Thread` if no thread can be had.
+    pub fn start(config: &Config, generation: Generation, deliveries: Sender<Delivery>) -> Result<Self, KafkaError> {
+        let inner: BaseProducer<Reporting> = config
+            .for_producer()
+            .create_with_context(Reporting::new(generation, deliveries))
+            .map_err(|source| KafkaError::Client { source })?;
+        let inner = Arc::new(inner);
+        let stop = Arc::new(AtomicBool::new(false));
+        let (polled, stopped) = (Arc::clone(&inner), Arc::clone(&stop));
+        let poll = std::thread::Builder::new()
+            .name("kafka-poll".to_owned())
+            .spawn(move || {
+                while !stopped.load(Ordering::SeqCst) {
+                    polled.poll(POLL);
+                    polled.context().keep_doubting();
+                }
+            })
+            .map_err(|source| KafkaError::Thread { name: "kafka-poll", source })?;
+        Ok(Producer { inner, stop, poll: Some(poll) })
+    }
+
+    fn context(&self) -> &Reporting {
+        self.inner.client().context()
+    }
+
+    /// Hands one record to librdkafka, which copies it. Never blocks; a header costs an allocation of librdkafka's.
+    ///
+    /// # Errors
+    /// As in [`SendError`]; the record then has no report, and its ticket is free.
+    pub fn send<'h>(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: impl Iterator<Item = (&'h str, &'h [u8])>,
+        ticket: Ticket,
+    ) -> Result<(), SendError> {
+        let context = self.context();
+        if context.ended.load(Ordering::Relaxed) {
+            return Err(SendError::Ended);
+        }
+        let record = BaseRecord {
+            topic,
+            partition: Some(partition),
+            payload: value,
+            key,
+            timestamp: None,
+            headers: own_headers(headers),
+            delivery_opaque: ticket.0 as usize,
+        };
+        let ticket_before = context.count_sent(ticket.0);
+        self.inner.send(record).map_err(|(error, _)| {
+            context.take_back(ticket_before);
+            match error.rdkafka_error_code() {
+                Some(RDKafkaErrorCode::QueueFull) => SendError::QueueFull,
+                Some(RDKafkaErrorCode::MessageSizeTooLarge) => SendError::TooLarge,
+                Some(code) => SendError::Fatal(code),
+                None => SendError::Fatal(RDKafkaErrorCode::InvalidArgument),
+            }
+        })
+    }
+
+    /// Records sent and not yet reported.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        usize::try_from(self.context().in_flight()).unwrap_or(usize::MAX)
+    }
+
+    /// librdkafka's fatal error of this producer, if it has one: the code, and what it says about it.
+    #[must_use]
+    pub fn fatal_error(&self) -> Option<(RDKafkaErrorCode, String)> {
+        self.inner.client().fatal_error()
+    }
+
+    /// Whether a delivery has failed, so that `send` refuses.
+    #[must_use]
+    pub fn ended(&self) -> bool {
+        self.context().ended.load(Ordering::SeqCst)
+    }
+
+    /// Waits until everything sent is reported, at most `within`; true if it is. Nothing is thrown out.
+    ///
+    /// The channel's reader may be the caller itself: then it has to read beside this, or have room for everything.
+    pub async fn flush(&self, within: Duration) -> bool {
+        self.wait_answered(Instant::now() + within).await
+    }
+
+    /// Ends this producer so that another may replay: throws out what is queued, waits at most `within` for what is
+    /// under way, closes the connections.
+    ///
+    /// Reports keep coming through the channel meanwhile, and should be read: those that land are deliveries.
+    pub async fn settle(mut self, within: Duration) -> Settled {
+        let deadline = Instant::now() + within;
+        self.context().settling.store(true, Ordering::SeqCst);
+        self.context().ended.store(true, Ordering::SeqCst);
+        // Purging waits for librdkafka's broker threads: short, but not ours to block on.
+        let purged = Arc::clone(&self.inner);
+        let _ = tokio::task::spawn_blocking(move || purged.purge(PurgeConfig::default().queue())).await;
+        self.wait_answered(deadline).await;
+        let context = self.context();
+        let under_way = context.in_flight();
+        let unanswered = under_way.saturating_add(context.doubtful.load(Ordering::SeqCst));
+        self.stop.store(true, Ordering::SeqCst);
+        if let Some(poll) = self.poll.take() {
+            let inner = Arc::clone(&self.inner);
+            drop(self);
+            // The last owner closes the connections; that takes a moment, and happens off the runtime.
+            let _ = tokio::task::spawn_blocking(move || (poll.join(), drop(inner))).await;
+        }
+        Settled { unanswered: usize::try_from(unanswered).unwrap_or(usize::MAX) }
+    }
+
+    async fn wait_answered(&self, deadline: Instant) -> bool {
+        let context = self.context();
+        context.waiting.store(true, Ordering::SeqCst);
+        let answered = loop {
+            // `notify_one` keeps a permit, so a report between the check and the wait is not missed.
+            if context.in_flight() == 0 {
+                break true;
+            }
+            if timeout_at(deadline, context.all_answered.notified()).await.is_err() {
+                break context.in_flight() == 0;
+            }
+        };
+        context.waiting.store(false, Ordering::SeqCst);
+        answered
+    }
+}
+
+impl Drop for Producer {
+    fn drop(&mut self) {
+        // The poll thread is told to go and becomes the last owner; it closes the connections on its way out.
+        self.context().settling.store(true, Ordering::SeqCst);
+        self.stop.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Copies headers into librdkafka's form; nothing is allocated where there are none.
+fn own_headers<'h>(mut headers: impl Iterator<Item = (&'h str, &'h [u8])>) -> Option<OwnedHeaders> {
+    let (key, value) = headers.next()?;
+    let first = OwnedHeaders::new_with_capacity(headers.size_hint().0 + 1).insert(Header { key, value: Some(value) });
+    Some(headers.fold(first, |owned, (key, value)| owned.insert(Header { key, value: Some(value) })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn varints_are_as_long_as_librdkafka_writes_them() {
+        for (number, length) in [(0, 1), (63, 1), (64, 2), (8191, 2), (8192, 3), (1 << 20, 4)] {
+            assert_eq!(varint_bytes(number), length, "{number}");
+        }
+    }
+}

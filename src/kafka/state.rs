@@ -1,0 +1,185 @@
+//! Our records of progress: small JSON texts by key, in a compacted topic or in a file.
+//!
+//! What the texts say is not known here. A write is acknowledged before it returns; after a restart the newest value
+//! of each key is read back. The file serves sinks that have no topics; it is as large as its values, and is written
+//! whole, beside itself, and renamed, so that a crash leaves the old or the new one.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use super::error::KafkaError;
+use super::state_topic::StateTopic;
+
+/// A record of progress could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// The topic could not be used.
+    #[error(transparent)]
+    Topic(#[from] KafkaError),
+    /// The file could not be used.
+    #[error("{call} state file `{}`", path.display())]
+    File {
+        /// `read` or `write`.
+        call: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is not ours, or is damaged: it is left alone.
+    #[error("state file `{}` is not a JSON object of texts", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// Where reading stopped.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+/// Where our records of progress are kept.
+#[derive(Debug)]
+pub enum State {
+    /// `<prefix>.wellspring-state`.
+    Topic(StateTopic),
+    /// A file, for sinks without topics.
+    File(FileState),
+}
+
+impl State {
+    /// The newest value of every key that has one.
+    ///
+    /// # Errors
+    /// What the topic or file cannot give; nothing is left out in silence.
+    pub async fn read_all(&mut self) -> Result<BTreeMap<String, String>, StateError> {
+        match self {
+            State::Topic(topic) => Ok(topic.read_all().await?),
+            State::File(file) => file.read_all().await,
+        }
+    }
+
+    /// Sets or, with `None`, removes a key; returns when that will survive a crash.
+    ///
+    /// # Errors
+    /// After an error the write may or may not have happened; a repeat is harmless.
+    pub async fn write(&mut self, key: &str, json: Option<&str>) -> Result<(), StateError> {
+        match self {
+            State::Topic(topic) => Ok(topic.write(key, json).await?),
+            State::File(file) => file.write(key, json).await,
+        }
+    }
+}
+
+/// The same in a file: a JSON object whose values are the texts.
+#[derive(Debug)]
+pub struct FileState {
+    path: PathBuf,
+    /// As last read or written; `None` until then.
+    known: Option<BTreeMap<String, String>>,
+}
+
+impl FileState {
+    /// Names the file; it need not exist, its directory must.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        FileState { path: path.into(), known: None }
+    }
+
+    /// As [`State::read_all`]; a missing file is empty.
+    ///
+    /// # Errors
+    /// `File` or `Format`.
+    pub async fn read_all(&mut self) -> Result<BTreeMap<String, String>, StateError> {
+        let path = self.path.clone();
+        let read = off_the_runtime("read", &self.path, move || std::fs::read(path)).await;
+        let known = match read {
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map_err(|source| StateError::Format { path: self.path.clone(), source })?,
+            Err(StateError::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => BTreeMap::new(),
+            Err(error) => return Err(error),
+        };
+        self.known = Some(known);
+        Ok(self.known.clone().unwrap_or_default())
+    }
+
+    /// As [`State::write`].
+    ///
+    /// # Errors
+    /// `File` or `Format`.
+    pub async fn write(&mut self, key: &str, json: Option<&str>) -> Result<(), StateError> {
+        let mut next = match &self.known {
+            Some(known) => known.clone(),
+            None => self.read_all().await?,
+        };
+        match json {
+            Some(json) => next.insert(key.to_owned(), json.to_owned()),
+            None => next.remove(key),
+        };
+        let bytes = serde_json::to_vec_pretty(&next)
+            .map_err(|source| StateError::Format { path: self.path.clone(), source })?;
+        let path = self.path.clone();
+        off_the_runtime("write", &self.path, move || replace(&path, &bytes)).await?;
+        self.known = Some(next);
+        Ok(())
+    }
+}
+
+/// Writes beside the file, forces it to disk, renames it over the old one, and forces the directory's entry.
+fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let mut file = std::fs::File::create(&beside)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&beside, path)?;
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    std::fs::File::open(directory)?.sync_all()
+}
+
+async fn off_the_runtime<T: Send + 'static>(
+    call: &'static str,
+    path: &Path,
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> Result<T, StateError> {
+    let done = tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+    done.map_err(|source| StateError::File { call, path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_keeps_the_newest_value_of_each_key_across_a_restart() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("state.json");
+        let mut state = State::File(FileState::new(&path));
+        assert_eq!(state.read_all().await.unwrap(), BTreeMap::new());
+        state.write("a", Some("{\"n\":1}")).await.unwrap();
+        state.write("a", Some("{\"n\":2}")).await.unwrap();
+        state.write("b", Some("\"ü\"")).await.unwrap();
+        state.write("c", Some("1")).await.unwrap();
+        state.write("c", None).await.unwrap();
+        let mut again = State::File(FileState::new(&path));
+        let expected =
+            BTreeMap::from([("a".to_owned(), "{\"n\":2}".to_owned()), ("b".to_owned(), "\"ü\"".to_owned())]);
+        assert_eq!(again.read_all().await.unwrap(), expected);
+        assert!(!directory.path().join("state.json.new").exists());
+    }
+
+    #[tokio::test]
+    async fn a_damaged_file_is_refused_and_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("state.json");
+        std::fs::write(&path, "not ours").unwrap();
+        let mut state = FileState::new(&path);
+        assert!(matches!(state.read_all().await, Err(StateError::Format { .. })));
+        assert!(matches!(state.write("a", Some("1")).await, Err(StateError::Format { .. })));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "not ours");
+    }
+}

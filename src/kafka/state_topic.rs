@@ -1,0 +1,274 @@
+//! The state topic: newest value per key, in one compacted partition.
+//!
+//! Writes go through a small idempotent producer of their own and return when every in-sync replica holds the record.
+//! Reads go from the beginning to the end offset as it was when the call began, without a consumer group. A topic that
+//! would forget (any policy but exactly `compact`) is refused; where the broker does not say, that is reported as not
+//! proven. What the texts mean is not known here.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError as RdError;
+use rdkafka::message::Message;
+use rdkafka::producer::{BaseRecord, DeliveryResult, ProducerContext, ThreadedProducer};
+use rdkafka::types::RDKafkaErrorCode;
+use rdkafka::{ClientContext, Offset, TopicPartitionList};
+use tokio::sync::oneshot;
+
+use super::config::Config;
+use super::context::Asking;
+use super::error::KafkaError;
+use super::topics::{Policy, TopicInfo, TopicSpec, Topics};
+
+/// How long a write may stay unacknowledged before the caller is told. It stays queued, in its order.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long reading may make no progress.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long one poll of the reader waits.
+const READ_POLL: Duration = Duration::from_millis(100);
+
+/// The only partition there should be. On the mock cluster there may be more; they stay empty.
+const PARTITION: i32 = 0;
+
+/// Queue of the small producer: one write is under way at a time, and a record is a few kilobytes.
+const QUEUE_KBYTES_MAX: &str = "4096";
+
+/// Segments of a state topic we create. Compaction leaves the newest segment alone, and a start reads it all.
+const SEGMENT_BYTES: &str = "16777216";
+
+type Acknowledge = oneshot::Sender<Result<(), RDKafkaErrorCode>>;
+
+/// The compacted topic that holds our records of progress.
+pub struct StateTopic {
+    config: Arc<Config>,
+    info: TopicInfo,
+    writer: Option<ThreadedProducer<Acknowledging>>,
+    write_timeout: Duration,
+}
+
+impl fmt::Debug for StateTopic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StateTopic").field("info", &self.info).finish_non_exhaustive()
+    }
+}
+
+impl StateTopic {
+    /// Finds the topic, or creates it where we may, and refuses one that would forget.
+    ///
+    /// # Errors
+    /// `Missing`, `StatePolicy`, `StatePartitions`, or what [`Topics::ensure`] says.
+    pub async fn open(config: &Config) -> Result<Self, KafkaError> {
+        let settings = [("cleanup.policy", "compact"), ("segment.bytes", SEGMENT_BYTES)];
+        let spec = TopicSpec {
+            name: config.state_topic.clone(),
+            partitions: 1,
+            replication: config.topics.replication,
+            settings: settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        };
+        let Some(info) = Topics::new(config).ensure(&[spec]).await?.pop() else {
+            return Err(KafkaError::Missing { topic: config.state_topic.clone() });
+        };
+        if let Policy::Proven(policy) = &info.cleanup_policy {
+            if policy != "compact" {
+                return Err(KafkaError::StatePolicy { topic: info.name, found: policy.clone() });
+            }
+            if info.partitions != 1 {
+                return Err(KafkaError::StatePartitions { topic: info.name, found: info.partitions });
+            }
+        }
+        Ok(StateTopic { config: Arc::new(config.clone()), info, writer: None, write_timeout: WRITE_TIMEOUT })
+    }
+
+    /// The same with another time limit for a write.
+    #[must_use]
+    pub fn with_write_timeout(mut self, write_timeout: Duration) -> Self {
+        self.write_timeout = write_timeout;
+        self
+    }
+
+    /// What the topic was when it was opened; status says whether its policy is proven.
+    #[must_use]
+    pub fn info(&self) -> &TopicInfo {
+        &self.info
+    }
+
+    /// The newest value of every key, up to the end of the topic as it is now.
+    ///
+    /// # Errors
+    /// `Timeout` without progress, `StateText` for a record that is not ours, `Request` for the broker's refusal.
+    pub async fn read_all(&self) -> Result<BTreeMap<String, String>, KafkaError> {
+        let config = Arc::clone(&self.config);
+        tokio::task::spawn_blocking(move || read_all(&config))
+            .await
+            .unwrap_or(Err(KafkaError::Interrupted { call: "read the state topic" }))
+    }
+
+    /// Sets or, with `None`, removes a key; returns when every in-sync replica holds it.
+    ///
+    /// # Errors
+    /// `Timeout`: it may still be written, before anything written later. `Answer`: it was not; the next write starts
+    /// with a new connection.
+    pub async fn write(&mut self, key: &str, json: Option<&str>) -> Result<(), KafkaError> {
+        const CALL: &str = "write to state topic";
+        let topic = self.config.state_topic.clone();
+        let (acknowledge, acknowledged) = oneshot::channel();
+        let mut record = BaseRecord::with_opaque_to(&topic, Box::new(acknowledge)).key(key).partition(PARTITION);
+        if let Some(json) = json {
+            record = record.payload(json);
+        }
+        if let Err((source, _)) = self.writer()?.send(record) {
+            self.end_writer();
+            return Err(KafkaError::Request { call: CALL, topic, source });
+        }
+        match tokio::time::timeout(self.write_timeout, acknowledged).await {
+            Ok(Ok(Ok(()))) => Ok(()),
+            Ok(Ok(Err(code))) => {
+                self.end_writer(); // what follows a failed record must not overtake its repeat
+                Err(KafkaError::Answer { call: CALL, topic, code })
+            }
+            Ok(Err(_)) => Err(KafkaError::Interrupted { call: CALL }),
+            Err(_) => Err(KafkaError::Timeout { call: CALL, topic, after: self.write_timeout }),
+        }
+    }
+
+    fn writer(&mut self) -> Result<&ThreadedProducer<Acknowledging>, KafkaError> {
+        if self.writer.is_none() {
+            let writer = self
+                .config
+                .for_producer()
+                .set("linger.ms", "0")
+                .set("queue.buffering.max.kbytes", QUEUE_KBYTES_MAX)
+                .create_with_context(Acknowledging)
+                .map_err(|source| KafkaError::Client { source })?;
+            self.writer = Some(writer);
+        }
+        self.writer.as_ref().ok_or(KafkaError::Interrupted { call: "write to state topic" })
+    }
+
+    /// Closes the writer off the runtime: it joins a thread.
+    fn end_writer(&mut self) {
+        let Some(writer) = self.writer.take() else { return };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(move || drop(writer))),
+            Err(_) => drop(writer),
+        }
+    }
+}
+
+impl Drop for StateTopic {
+    fn drop(&mut self) {
+        self.end_writer();
+    }
+}
+
+/// Sends each write's fate to whoever waits for it.
+struct Acknowledging;
+
+impl ClientContext for Acknowledging {
+    fn log(&self, level: rdkafka::config::RDKafkaLogLevel, facility: &str, detail: &str) {
+        // The row path's producer talks to the same brokers and says the same louder.
+        tracing::debug!(?level, facility, detail, "librdkafka (state topic)");
+    }
+
+    fn error(&self, error: RdError, detail: &str) {
+        tracing::debug!(%error, detail, "librdkafka (state topic) reported an error");
+    }
+}
+
+impl ProducerContext for Acknowledging {
+    type DeliveryOpaque = Box<Acknowledge>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, acknowledge: Box<Acknowledge>) {
+        let outcome = match result {
+            Ok(_) => Ok(()),
+            Err((error, _)) => Err(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown)),
+        };
+        // Nobody waits any more after a timeout.
+        let _ = acknowledge.send(outcome);
+    }
+}
+
+fn read_all(config: &Config) -> Result<BTreeMap<String, String>, KafkaError> {
+    const CALL: &str = "read state topic";
+    let topic = &config.state_topic;
+    let failed = |source: RdError| KafkaError::Request { call: CALL, topic: topic.clone(), source };
+    let reader: BaseConsumer<Asking> = config
+        .for_asking()
+        .set("allow.auto.create.topics", "false")
+        .set("group.id", "wellspring-state-reader") // librdkafka wants one to assign; nothing is committed to it
+        .set("enable.auto.commit", "false")
+        .set("auto.offset.reset", "earliest")
+        .set("enable.partition.eof", "true")
+        .create_with_context(Asking::default())
+        .map_err(|source| KafkaError::Client { source })?;
+    let (low, end) = reader.fetch_watermarks(topic, PARTITION, READ_TIMEOUT).map_err(failed)?;
+    let mut newest = BTreeMap::new();
+    if low >= end {
+        return Ok(newest);
+    }
+    let mut all = TopicPartitionList::new();
+    all.add_partition_offset(topic, PARTITION, Offset::Offset(low)).map_err(failed)?;
+    reader.assign(&all).map_err(failed)?;
+    let mut progress = Instant::now();
+    loop {
+        match reader.poll(READ_POLL) {
+            Some(Ok(message)) => {
+                progress = Instant::now();
+                // Beyond the end as it was: not part of this reading.
+                if message.offset() >= end {
+                    return Ok(newest);
+                }
+                keep(&mut newest, topic, &message)?;
+                if message.offset() + 1 >= end {
+                    return Ok(newest);
+                }
+            }
+            // The last offsets may hold no record: compacted away, or a transaction's marker.
+            Some(Err(RdError::PartitionEOF(_))) => return Ok(newest),
+            Some(Err(source)) if is_fatal(&source) => return Err(failed(source)),
+            Some(Err(error)) => tracing::debug!(%error, "reading the state topic goes on"),
+            None => {}
+        }
+        if progress.elapsed() >= READ_TIMEOUT {
+            return Err(KafkaError::Timeout { call: CALL, topic: topic.clone(), after: READ_TIMEOUT });
+        }
+    }
+}
+
+/// Whether waiting longer cannot help the reader.
+fn is_fatal(error: &RdError) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(error, RdError::MessageConsumptionFatal(_))
+        || matches!(
+            error.rdkafka_error_code(),
+            Some(
+                Code::TopicAuthorizationFailed
+                    | Code::GroupAuthorizationFailed
+                    | Code::UnknownTopicOrPartition
+                    | Code::UnknownTopic
+                    | Code::UnknownPartition
+                    | Code::AutoOffsetReset
+            )
+        )
+}
+
+fn keep(newest: &mut BTreeMap<String, String>, topic: &str, message: &impl Message) -> Result<(), KafkaError> {
+    let text = |bytes: &[u8], part| {
+        std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| KafkaError::StateText {
+            topic: topic.to_owned(),
+            offset: message.offset(),
+            part,
+        })
+    };
+    let key = text(message.key().unwrap_or_default(), "key")?;
+    match message.payload() {
+        Some(value) => newest.insert(key, text(value, "value")?),
+        None => newest.remove(&key),
+    };
+    Ok(())
+}

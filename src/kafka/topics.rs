@@ -1,0 +1,373 @@
+//! Topics: what exists, what it takes, and creating what is missing.
+//!
+//! Asking never creates: metadata is asked for by a client whose requests say so. Clients live for one call, because
+//! librdkafka's log queue of an idle one would have no reader; the calls are rare. Everything that blocks runs on the
+//! blocking pool, with a deadline. What a broker does not say (no right, or the mock cluster) is reported as not
+//! proven, never guessed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::client::Client;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError as RdError;
+use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
+
+use super::config::{Config, TopicRules};
+use super::context::Asking;
+use super::error::KafkaError;
+
+/// How long one request may take, connecting included.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long a created topic may stay unknown to the broker that is asked next.
+const SPREAD_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Pause between two looks at a topic that was just created.
+const SPREAD_PAUSE: Duration = Duration::from_millis(50);
+
+/// A topic as it should be when we create it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicSpec {
+    /// Its name.
+    pub name: String,
+    /// Partitions; -1 for the broker's default.
+    pub partitions: i32,
+    /// Copies; -1 for the broker's default.
+    pub replication: i32,
+    /// Settings by Kafka's names, `cleanup.policy` among them.
+    pub settings: BTreeMap<String, String>,
+}
+
+impl TopicSpec {
+    /// A topic by the rules for new topics.
+    #[must_use]
+    pub fn by(rules: &TopicRules, name: impl Into<String>) -> Self {
+        let mut settings = rules.extra.clone();
+        settings.insert("cleanup.policy".to_owned(), rules.cleanup_policy.clone());
+        TopicSpec { name: name.into(), partitions: rules.partitions, replication: rules.replication, settings }
+    }
+}
+
+/// Something a broker said, or why we do not know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Policy<T> {
+    /// The broker's answer.
+    Proven(T),
+    /// It gave none: no right to ask, or a broker that does not implement the request.
+    NotProven,
+}
+
+impl<T> Policy<T> {
+    /// The answer, where there is one.
+    #[must_use]
+    pub fn proven(&self) -> Option<&T> {
+        match self {
+            Policy::Proven(value) => Some(value),
+            Policy::NotProven => None,
+        }
+    }
+}
+
+/// A topic as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicInfo {
+    /// Its name.
+    pub name: String,
+    /// Its partitions; at least one.
+    pub partitions: i32,
+    /// Copies of partition 0.
+    pub replication: usize,
+    /// The largest batch it takes, in bytes, as the broker counts it.
+    pub max_message_bytes: Policy<usize>,
+    /// `delete`, `compact` or `compact,delete`, as the broker writes it.
+    pub cleanup_policy: Policy<String>,
+    /// In-sync replicas a write needs.
+    pub min_insync_replicas: Policy<i32>,
+}
+
+impl TopicInfo {
+    /// Whether records without a key are refused here. False where the policy is not proven.
+    #[must_use]
+    pub fn is_compacted(&self) -> bool {
+        self.cleanup_policy.proven().is_some_and(|policy| policy.split(',').any(|word| word.trim() == "compact"))
+    }
+}
+
+/// Who answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    /// The cluster's id, where the broker has one.
+    pub id: Option<String>,
+    /// `host:port` of each broker, as they announce themselves.
+    pub brokers: Vec<String>,
+}
+
+/// Creates and describes topics.
+#[derive(Clone, Debug)]
+pub struct Topics {
+    config: Arc<Config>,
+}
+
+impl Topics {
+    /// Keeps the configuration; connects with each call.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        Topics { config: Arc::new(config.clone()) }
+    }
+
+    /// Whether the brokers can be reached and let us in.
+    ///
+    /// # Errors
+    /// `Client` for properties that cannot be, `Unreachable` with librdkafka's last words about the connection.
+    pub async fn probe(&self) -> Result<Cluster, KafkaError> {
+        self.off_the_runtime("reach Kafka", |asker| asker.probe()).await
+    }
+
+    /// What one topic is, or `None` where it does not exist.
+    ///
+    /// # Errors
+    /// `Unreachable`, or `Answer` where the broker refuses to say.
+    pub async fn describe(&self, topic: &str) -> Result<Option<TopicInfo>, KafkaError> {
+        Ok(self.describe_all(&[topic]).await?.pop().flatten())
+    }
+
+    /// What each topic is, in the order asked; `None` where one does not exist. One connection for all.
+    ///
+    /// # Errors
+    /// As [`Topics::describe`].
+    pub async fn describe_all(&self, topics: &[&str]) -> Result<Vec<Option<TopicInfo>>, KafkaError> {
+        let topics: Vec<String> = topics.iter().map(|topic| (*topic).to_owned()).collect();
+        self.off_the_runtime("describe topics", move |asker| asker.describe_all(&topics)).await
+    }
+
+    /// Makes sure that each topic exists, and says what it is; existing topics are left as they are.
+    ///
+    /// # Errors
+    /// `Missing` where we may not create, `Answer` where the broker refuses, `Timeout` where a created topic does not
+    /// become visible, `Unreachable`.
+    pub async fn ensure(&self, specs: &[TopicSpec]) -> Result<Vec<TopicInfo>, KafkaError> {
+        let specs = specs.to_vec();
+        self.off_the_runtime("create topics", move |asker| asker.ensure(&specs)).await
+    }
+
+    async fn off_the_runtime<T: Send + 'static>(
+        &self,
+        call: &'static str,
+        work: impl FnOnce(&Asker) -> Result<T, KafkaError> + Send + 'static,
+    ) -> Result<T, KafkaError> {
+        let config = Arc::clone(&self.config);
+        tokio::task::spawn_blocking(move || work(&Asker { config }))
+            .await
+            .unwrap_or(Err(KafkaError::Interrupted { call }))
+    }
+}
+
+/// The blocking half of [`Topics`].
+struct Asker {
+    config: Arc<Config>,
+}
+
+impl Asker {
+    fn consumer(&self) -> Result<BaseConsumer<Asking>, KafkaError> {
+        self.config
+            .for_asking()
+            .set("allow.auto.create.topics", "false")
+            .create_with_context(Asking::default())
+            .map_err(|source| KafkaError::Client { source })
+    }
+
+    fn admin(&self) -> Result<AdminClient<Asking>, KafkaError> {
+        self.config.for_asking().create_with_context(Asking::default()).map_err(|source| KafkaError::Client { source })
+    }
+
+    fn probe(&self) -> Result<Cluster, KafkaError> {
+        let consumer = self.consumer()?;
+        let metadata = consumer
+            .fetch_metadata(Some(&self.config.state_topic), REQUEST_TIMEOUT)
+            .map_err(|source| self.explain(&consumer, "reach Kafka for topic", &self.config.state_topic, source))?;
+        let brokers = metadata.brokers().iter().map(|broker| format!("{}:{}", broker.host(), broker.port())).collect();
+        Ok(Cluster { id: consumer.client().fetch_cluster_id(REQUEST_TIMEOUT), brokers })
+    }
+
+    /// A request without an answer is a connection that could not be had: the reason was said on the side.
+    fn explain(
+        &self,
+        consumer: &BaseConsumer<Asking>,
+        call: &'static str,
+        topic: &str,
+        source: RdError,
+    ) -> KafkaError {
+        use RDKafkaErrorCode as Code;
+        let Some(Code::BrokerTransportFailure | Code::OperationTimedOut | Code::AllBrokersDown | Code::Resolve) =
+            source.rdkafka_error_code()
+        else {
+            return KafkaError::Request { call, topic: topic.to_owned(), source };
+        };
+        let _ = consumer.poll(Duration::ZERO);
+        let detail = consumer.context().last_words().unwrap_or_else(|| "no answer".to_owned());
+        KafkaError::Unreachable { brokers: self.config.brokers.join(","), detail }
+    }
+
+    fn describe_all(&self, topics: &[String]) -> Result<Vec<Option<TopicInfo>>, KafkaError> {
+        let consumer = self.consumer()?;
+        let mut infos = Vec::with_capacity(topics.len());
+        for topic in topics {
+            infos.push(self.shape(&consumer, topic)?);
+        }
+        drop(consumer);
+        self.add_settings(&mut infos)?;
+        Ok(infos)
+    }
+
+    /// Partitions and copies from metadata; nothing proven yet. A topic without a leader yet counts as absent.
+    fn shape(&self, consumer: &BaseConsumer<Asking>, topic: &str) -> Result<Option<TopicInfo>, KafkaError> {
+        const CALL: &str = "describe topic";
+        let metadata = consumer
+            .fetch_metadata(Some(topic), REQUEST_TIMEOUT)
+            .map_err(|source| self.explain(consumer, CALL, topic, source))?;
+        let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Ok(None) };
+        match found.error() {
+            None => {}
+            Some(
+                RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART
+                | RDKafkaRespErr::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE,
+            ) => return Ok(None),
+            Some(error) => {
+                return Err(KafkaError::Answer { call: CALL, topic: topic.to_owned(), code: error.into() });
+            }
+        }
+        let Some(first) = found.partitions().first() else { return Ok(None) };
+        Ok(Some(TopicInfo {
+            name: topic.to_owned(),
+            partitions: i32::try_from(found.partitions().len()).unwrap_or(i32::MAX),
+            replication: first.replicas().len(),
+            max_message_bytes: Policy::NotProven,
+            cleanup_policy: Policy::NotProven,
+            min_insync_replicas: Policy::NotProven,
+        }))
+    }
+
+    /// Fills in what DescribeConfigs proves. Its refusal is not an error: what it does not say stays not proven.
+    fn add_settings(&self, infos: &mut [Option<TopicInfo>]) -> Result<(), KafkaError> {
+        let names: Vec<String> = infos.iter().flatten().map(|info| info.name.clone()).collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        let resources: Vec<ResourceSpecifier<'_>> = names.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
+        let admin = self.admin()?;
+        let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
+        let answers = match wait_for(admin.describe_configs(&resources, &options)) {
+            Ok(answers) => answers,
+            Err(error) => {
+                tracing::debug!(%error, "topic settings cannot be read; they count as not proven");
+                return Ok(());
+            }
+        };
+        // librdkafka answers in the order asked; a topic it may not describe comes back without entries.
+        for (info, answer) in infos.iter_mut().flatten().zip(answers) {
+            let Ok(settings) = answer else { continue };
+            let text = |name: &str| settings.get(name).and_then(|entry| entry.value.clone());
+            if let Some(policy) = text("cleanup.policy") {
+                info.cleanup_policy = Policy::Proven(policy);
+            }
+            if let Some(bytes) = text("max.message.bytes").and_then(|text| text.parse().ok()) {
+                info.max_message_bytes = Policy::Proven(bytes);
+            }
+            if let Some(replicas) = text("min.insync.replicas").and_then(|text| text.parse().ok()) {
+                info.min_insync_replicas = Policy::Proven(replicas);
+            }
+        }
+        Ok(())
+    }
+
+    fn ensure(&self, specs: &[TopicSpec]) -> Result<Vec<TopicInfo>, KafkaError> {
+        let consumer = self.consumer()?;
+        let mut shapes = Vec::with_capacity(specs.len());
+        for spec in specs {
+            shapes.push(self.shape(&consumer, &spec.name)?);
+        }
+        let missing: Vec<&TopicSpec> =
+            specs.iter().zip(&shapes).filter(|(_, shape)| shape.is_none()).map(|(spec, _)| spec).collect();
+        if let Some(first) = missing.first() {
+            if !self.config.topics.create {
+                return Err(KafkaError::Missing { topic: first.name.clone() });
+            }
+            self.create(&missing)?;
+            let deadline = Instant::now() + SPREAD_TIMEOUT;
+            for (spec, shape) in specs.iter().zip(&mut shapes).filter(|(_, shape)| shape.is_none()) {
+                *shape = Some(self.await_topic(&consumer, &spec.name, deadline)?);
+            }
+        }
+        drop(consumer);
+        self.add_settings(&mut shapes)?;
+        Ok(shapes.into_iter().flatten().collect())
+    }
+
+    fn create(&self, specs: &[&TopicSpec]) -> Result<(), KafkaError> {
+        const CALL: &str = "create topic";
+        let first = specs.first().map(|spec| spec.name.clone()).unwrap_or_default();
+        let new: Vec<NewTopic<'_>> = specs.iter().map(|spec| new_topic(spec)).collect();
+        let admin = self.admin()?;
+        let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT)).operation_timeout(Some(SPREAD_TIMEOUT));
+        let answers = match wait_for(admin.create_topics(&new, &options)) {
+            Ok(answers) => answers,
+            // The mock cluster does not create on request, but on first use.
+            Err(RdError::AdminOp(RDKafkaErrorCode::UnsupportedFeature)) => return touch(admin.inner(), specs),
+            Err(source) => return Err(KafkaError::Request { call: CALL, topic: first, source }),
+        };
+        for answer in answers {
+            match answer {
+                Ok(topic) => tracing::info!(topic, "created topic"),
+                Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {} // somebody was faster
+                Err((topic, code)) => return Err(KafkaError::Answer { call: CALL, topic, code }),
+            }
+        }
+        Ok(())
+    }
+
+    fn await_topic(
+        &self,
+        consumer: &BaseConsumer<Asking>,
+        topic: &str,
+        deadline: Instant,
+    ) -> Result<TopicInfo, KafkaError> {
+        loop {
+            if let Some(info) = self.shape(consumer, topic)? {
+                return Ok(info);
+            }
+            if Instant::now() >= deadline {
+                return Err(KafkaError::Timeout {
+                    call: "see the created topic",
+                    topic: topic.to_owned(),
+                    after: SPREAD_TIMEOUT,
+                });
+            }
+            std::thread::sleep(SPREAD_PAUSE); // on the blocking pool
+        }
+    }
+}
+
+fn new_topic(spec: &TopicSpec) -> NewTopic<'_> {
+    let new = NewTopic::new(&spec.name, spec.partitions, TopicReplication::Fixed(spec.replication));
+    spec.settings.iter().fold(new, |new, (name, value)| new.set(name, value))
+}
+
+/// Asks for each topic in the way of a producer, which makes a broker without CreateTopics create it.
+fn touch(client: &Client<Asking>, specs: &[&TopicSpec]) -> Result<(), KafkaError> {
+    for spec in specs {
+        client.fetch_metadata(Some(&spec.name), REQUEST_TIMEOUT).map_err(|source| KafkaError::Request {
+            call: "create topic by use",
+            topic: spec.name.clone(),
+            source,
+        })?;
+    }
+    Ok(())
+}
+
+/// Waits for an admin answer on a thread of the blocking pool; its own options bound the time.
+fn wait_for<T>(answer: impl Future<Output = T>) -> T {
+    tokio::runtime::Handle::current().block_on(answer)
+}
