@@ -19,7 +19,7 @@ packages: # the missing Debian packages, where we may install them
 	@missing=$$(for p in $(PACKAGES); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
 	if [ -z "$$missing" ]; then exit 0; fi; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  echo "installing:" $$missing; \
+	  echo "installing:" $$missing; export DEBIAN_FRONTEND=noninteractive; \
 	  { apt-get install -qq -y $$missing || { apt-get update -qq && apt-get install -qq -y $$missing; }; } >/dev/null; \
 	else \
 	  echo "please install:" $$missing "(apt-get install" $$missing")" >&2; \
