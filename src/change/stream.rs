@@ -188,6 +188,13 @@ impl Changes {
         Ok(slot)
     }
 
+    /// Takes the row of the last [`Changes::step`] back: it could not be encoded yet and will come again.
+    pub fn take_back(&mut self) {
+        if let Some(open) = &mut self.open {
+            open.next_ordinal = open.next_ordinal.saturating_sub(1);
+        }
+    }
+
     /// Places one message. `lsn` and `sent_at` are its frame's.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ use super::keeper::Keeper;
 use super::record::{FORMAT, Record, State, TableIdentity};
 use super::supervise::{PipelineError, Trouble, TroubleReason};
 use crate::lsn::{Lsn, Oid};
+use crate::postgres::preflight::{self, SyncState};
 use crate::postgres::publication::{self, PublicationRow};
 use crate::postgres::slot::{self, SlotRow};
 use crate::postgres::{PgError, Replication, Sql, StartOptions, Stream, SystemIdentity};
@@ -20,6 +21,9 @@ use std::time::Duration;
 
 /// How long CREATE_REPLICATION_SLOT may wait for writing transactions before it says which and is tried again.
 const SLOT_LOCK_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// CREATE PUBLICATION locks its tables for a moment; behind a long transaction it gives up instead of queueing others.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// wal_sender_timeout where the server has it off: how long we may pause before the slot may be another's.
 const FREEZE_WITHOUT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -231,8 +235,8 @@ impl Seen {
         if let Some(weak) = config.postgres.weakness() {
             warnings.push(weak.to_owned());
         }
-        if let Some(row) = self.publication.as_ref().filter(|row| row.all_tables) {
-            warnings.push(format!("publication `{}` is FOR ALL TABLES: a table's absence cannot be noticed", row.name));
+        if self.publication.as_ref().is_some_and(|publication| publication.all_tables) {
+            warnings.push(format!("publication `{}` is FOR ALL TABLES: a table's absence cannot be noticed", config.publication));
         }
         for pattern in config.selection.unmatched(&self.captured) {
             warnings.push(format!("tables.include `{pattern}` matches no table of publication `{}`", config.publication));
@@ -248,7 +252,7 @@ fn identities(row: &PublicationRow, captured: &[TableName]) -> BTreeMap<String, 
     let tables = row.tables.iter().filter(|table| captured.contains(&table.name));
     tables
         .map(|table| {
-            (table.name.to_string(), TableIdentity { relation: table.relation, membership: table.membership })
+            (table.name.to_string(), TableIdentity { relation: table.relation, membership: (table.membership != Oid(0)).then_some(table.membership) })
         })
         .collect()
 }
@@ -277,12 +281,10 @@ async fn history(
 
 /// A synchronous standby's confirmations hold the application's commits up: we must not be one.
 async fn asynchronous(sql: &Sql, pid: i32) -> Result<(), PipelineError> {
-    let rows = sql.query(&format!("SELECT sync_state FROM pg_stat_replication WHERE pid = {pid}")).await?;
-    let state = rows.first().and_then(|row| row.first()).and_then(Option::as_deref);
-    match state {
-        None | Some("async") => Ok(()), // none: the role may not see it
-        Some(other) => {
-            let detail = format!("our walsender {pid} is a synchronous standby ({other}): commits would wait for Kafka");
+    match preflight::sync_state(sql, pid).await? {
+        SyncState::Asynchronous | SyncState::Unknown => Ok(()),
+        state @ (SyncState::Synchronous | SyncState::Potential | SyncState::Quorum) => {
+            let detail = format!("our walsender {pid} is a synchronous standby ({state:?}): commits would wait for Kafka");
             let next = TroubleReason::SynchronousStandby.next();
             Err(PipelineError::Trouble(Trouble::plain(TroubleReason::SynchronousStandby, detail, next)))
         }
@@ -332,14 +334,15 @@ async fn create_publication(config: &Config, sql: &Sql) -> Result<(), PipelineEr
         PipelineError::Trouble(Trouble::plain(TroubleReason::PublicationIncomplete, detail, next))
     };
     let candidates = publication::candidates(sql).await?;
-    let chosen: Vec<_> = candidates.iter().filter(|table| config.selection.matches(&table.name)).collect();
+    let chosen: Vec<_> =
+        candidates.iter().filter(|table| table.logged && config.selection.matches(&table.name)).collect();
     let roots: Vec<_> = chosen.iter().filter(|table| !table.is_partition).collect();
     if roots.is_empty() {
         return Err(trouble("tables.include matches no table of this database".to_owned(), "correct tables.include"));
     }
-    if let Some(harmed) = roots.iter().find(|table| table.update_would_fail) {
+    if let Some(harmed) = roots.iter().find(|table| table.update_fails()) {
         let detail = format!("publishing {} would make the application's UPDATE and DELETE fail: no replica identity", harmed.name);
-        return Err(trouble(detail, harmed.fix.as_deref().unwrap_or("give it a primary key, or exclude it")));
+        return Err(trouble(detail, &harmed.fixes.join(" ")));
     }
     let names: Vec<TableName> = roots.iter().map(|table| table.name.clone()).collect();
     let statement = publication::create_sql(&config.publication, &names);
@@ -347,7 +350,7 @@ async fn create_publication(config: &Config, sql: &Sql) -> Result<(), PipelineEr
         let detail = format!("publication `{}` does not exist, and postgres.create_publication is off", config.publication);
         return Err(trouble(detail, &statement));
     }
-    match publication::create(sql, &config.publication, &names).await {
+    match publication::create(sql, &config.publication, &names, LOCK_TIMEOUT).await {
         Ok(()) => {
             tracing::info!(publication = config.publication, tables = names.len(), "created the publication");
             Ok(())

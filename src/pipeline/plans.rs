@@ -12,7 +12,7 @@ use crate::kafka::{TopicInfo, TopicRules, TopicSpec, Topics};
 use crate::lsn::Oid;
 use crate::postgres::{PgError, Sql, catalog};
 use crate::table::{Table, TableName};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -62,6 +62,10 @@ pub struct Desk {
     schemas: BTreeMap<String, u32>,
     /// What each relation was planned as.
     tables: HashMap<Oid, Table>,
+    /// The Relation message behind each of them.
+    shapes: HashMap<Oid, RelationShape>,
+    /// Columns that rows still to come may hold NULL in, whatever the catalog says by now.
+    nullable: HashMap<Oid, BTreeSet<String>>,
     troubles: mpsc::Sender<Option<Trouble>>,
 }
 
@@ -96,7 +100,7 @@ impl Desk {
         schemas: BTreeMap<String, u32>,
     ) -> Self {
         let Places { sql, registry, kafka, keeper, troubles } = places;
-        Desk { sql, planner, registry, kafka, keeper, captured, partitions, schemas, tables: HashMap::new(), troubles }
+        Desk { sql, planner, registry, kafka, keeper, captured, partitions, schemas, tables: HashMap::new(), shapes: HashMap::new(), nullable: HashMap::new(), troubles }
     }
 
     /// Plans a relation; returns when that is done, however long it takes.
@@ -112,7 +116,11 @@ impl Desk {
             Ok(facts) => facts,
             Err(error) => return (self, Err(error)),
         };
-        let table = describe(&shape, &facts);
+        let mut table = describe(&shape, &facts);
+        if let Some(nullable) = self.nullable.get(&shape.oid) {
+            table.columns.iter_mut().filter(|c| nullable.contains(&*c.name)).for_each(|c| c.not_null = false);
+        }
+        self.shapes.insert(shape.oid, shape);
         if self.tables.get(&table.oid) == Some(&table) {
             return (self, Ok(Outcome::Unchanged));
         }
@@ -121,6 +129,18 @@ impl Desk {
             self.tables.insert(table.oid, table);
         }
         (self, outcome)
+    }
+
+    /// Plans a relation anew, with one more column that may be NULL: its rows are from before it was NOT NULL.
+    ///
+    /// # Errors
+    /// As [`Desk::relation`].
+    pub async fn nullable(mut self, relation: Oid, column: String) -> (Self, Result<Outcome, PgError>) {
+        self.nullable.entry(relation).or_default().insert(column);
+        match self.shapes.get(&relation).cloned() {
+            Some(shape) => self.relation(shape).await,
+            None => (self, Ok(Outcome::Unchanged)),
+        }
     }
 
     /// Plans the topic of logical messages.

@@ -6,11 +6,12 @@
 use super::continuity::{Halt, Reason};
 use super::core::Core;
 use super::sink::Sink;
+use super::supervise::Chain;
 use crate::change::{Changes, Context, RelationShape, RelationSlot, Row, Step};
-use crate::encode::{self, Encoder, Plan};
+use crate::encode::{self, EncodeError, Encoder, Plan};
 use crate::kafka::SendError;
 use crate::ledger::RouteId;
-use crate::metrics::TableMetrics;
+use crate::metrics::{Operation, TableMetrics};
 use crate::pgoutput;
 use crate::postgres::{Frame, PgError, Stream};
 use std::rc::Rc;
@@ -53,6 +54,8 @@ pub enum Need {
     Relation(RelationSlot, RelationShape),
     /// The plan of logical messages.
     Messages,
+    /// A plan in which this column may be NULL: the row is from before it was NOT NULL.
+    Nullable(RelationSlot, String),
 }
 
 /// How a burst ended.
@@ -97,12 +100,12 @@ pub struct Rows {
     messages: Planned,
     /// Whether the open transaction has sent a record.
     sent: bool,
-    /// A message that waits for its plan: its frame is kept, as the stream will not give it again.
-    parked: Option<ParkedMessage>,
+    /// A message that waits for a plan: its bytes are kept, as the stream will not give them again.
+    parked: Option<Parked>,
 }
 
-struct ParkedMessage {
-    frame: Vec<u8>,
+struct Parked {
+    payload: Vec<u8>,
     start: crate::lsn::Lsn,
     sent_at: crate::lsn::PgMicros,
 }
@@ -115,6 +118,8 @@ pub struct Tools<'a> {
     pub sink: &'a mut Sink,
     /// Envelope time, in nanoseconds since 1970; one for the burst.
     pub now_unix_nanos: i64,
+    /// Counts truncates that a compacted topic cannot take.
+    pub not_sent: &'a prometheus::IntCounter,
 }
 
 impl Rows {
@@ -145,8 +150,10 @@ impl Rows {
     /// Where the stream cannot go on; everything before has been entered.
     pub fn burst(&mut self, stream: &mut Stream, tools: &mut Tools<'_>) -> Result<Burst, RowsError> {
         let mut burst = Burst::default();
-        if let Some(parked) = self.parked.take() {
-            self.message(parked.start, parked.sent_at, &parked.frame, tools, &mut burst)?;
+        if tools.core.has_room()
+            && let Some(parked) = self.parked.take()
+        {
+            self.message(parked.start, parked.sent_at, &parked.payload, tools, &mut burst)?;
         }
         while burst.need.is_none() && tools.core.has_room() {
             let Some(frame) = stream.next_frame()? else { break };
@@ -178,7 +185,7 @@ impl Rows {
     ) -> Result<(), RowsError> {
         let message = pgoutput::decode(payload)?;
         if matches!(message, pgoutput::Message::Logical { .. }) && matches!(self.messages, Planned::Unplanned) {
-            self.parked = Some(ParkedMessage { frame: payload.to_vec(), start, sent_at });
+            self.parked = Some(Parked { payload: payload.to_vec(), start, sent_at });
             burst.need = Some(Need::Messages);
             return Ok(());
         }
@@ -191,10 +198,14 @@ impl Rows {
             }
             Step::Commit(commit) => tools.core.committed(commit, *sent).map_err(RowsError::Halt)?,
             Step::Row(slot, context, row) => match relations.get(slot.0) {
-                Some(Planned::Active(active)) => {
-                    row_out(encoder, active, &context, &row, tools)?;
-                    *sent = true;
-                }
+                Some(Planned::Active(active)) => match row_out(encoder, active, &context, &row, tools)? {
+                    RowOut::Sent => *sent = true,
+                    RowOut::Needs(column) => {
+                        changes.take_back();
+                        self.parked = Some(Parked { payload: payload.to_vec(), start, sent_at });
+                        burst.need = Some(Need::Nullable(slot, column));
+                    }
+                },
                 Some(Planned::Excluded) => {}
                 Some(Planned::Unplanned) | None => {
                     // pgoutput sends Relation first, and the loop plans it before it calls us again.
@@ -228,6 +239,13 @@ impl Rows {
     }
 }
 
+/// What became of a row.
+enum RowOut {
+    Sent,
+    /// It has NULL in a column that the catalog has as NOT NULL by now: that column's name.
+    Needs(String),
+}
+
 /// Encodes and sends one row's records.
 #[inline]
 fn row_out(
@@ -236,12 +254,24 @@ fn row_out(
     context: &Context<'_>,
     row: &Row<'_>,
     tools: &mut Tools<'_>,
-) -> Result<(), RowsError> {
-    let notes = encoder
-        .row(&active.plan, context, row, tools.now_unix_nanos)
-        .map_err(|error| unencodable(active, context, &error))?;
-    active.metrics.changed(row, notes);
-    records_out(encoder, active, context, tools)
+) -> Result<RowOut, RowsError> {
+    match encoder.row(&active.plan, context, row, tools.now_unix_nanos) {
+        Ok(()) => {}
+        Err(EncodeError::RequiredNull { column, .. }) => return Ok(RowOut::Needs(column)),
+        Err(error) => return Err(unencodable(active, context, &error)),
+    }
+    let (operation, bytes) = match row {
+        Row::Insert { new } => (Operation::Insert, new.size_bytes()),
+        Row::Update { new, .. } => (Operation::Update, new.size_bytes()),
+        Row::Delete { old } => (Operation::Delete, old.tuple().size_bytes()),
+        Row::Truncate => (Operation::Truncate, 0),
+    };
+    active.metrics.count(operation, 1, bytes as u64);
+    if !encoder.notes().is_empty() {
+        active.metrics.unrepresentable.inc_by(encoder.notes().len() as u64);
+    }
+    records_out(encoder, active, context, tools)?;
+    Ok(RowOut::Sent)
 }
 
 /// A truncate has no key, which a compacted topic refuses: there it is counted instead of sent.
@@ -252,11 +282,12 @@ fn truncate_out(
     tools: &mut Tools<'_>,
 ) -> Result<bool, RowsError> {
     if active.compacted {
-        active.metrics.truncate_not_sent(&active.table);
+        tools.not_sent.inc();
+        tracing::warn!(table = %active.table, topic = active.plan.topic(), "a truncate was not sent: the topic is compacted and it has no key");
         return Ok(false);
     }
     row_out(encoder, active, context, &Row::Truncate, tools)?;
-    Ok(true)
+    Ok(encoder.records().next().is_some())
 }
 
 #[inline]
@@ -283,7 +314,7 @@ fn records_out(
 fn unencodable(active: &Active, context: &Context<'_>, error: &encode::EncodeError) -> RowsError {
     let Context { position, .. } = context;
     let detail =
-        format!("table {} at commit {} ordinal {}: {error}", active.table, position.commit, position.ordinal);
+        format!("table {} at commit {} ordinal {}: {}", active.table, position.commit, position.ordinal, Chain(error));
     RowsError::Halt(Halt::new(Reason::RowUnencodable, detail).over(position.commit, position.commit))
 }
 

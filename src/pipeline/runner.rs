@@ -65,7 +65,9 @@ struct Live {
     sql: Arc<Sql>,
     stream: Stream,
     rows: Rows,
+    /// Away while it plans.
     desk: Option<Desk>,
+    relations: HashMap<RelationSlot, Oid>,
     read_at: tokio::time::Instant,
     silence: Duration,
     slot: SlotRow,
@@ -267,7 +269,7 @@ impl Runner {
             return;
         }
         let (Some(live), Some(sink)) = (&mut self.live, &mut self.sink) else { return };
-        let mut tools = Tools { core: &mut self.core, sink, now_unix_nanos: unix_nanos() };
+        let mut tools = Tools { core: &mut self.core, sink, now_unix_nanos: unix_nanos(), not_sent: &self.reporter.metrics().truncates_not_sent };
         let burst = live.rows.burst(&mut live.stream, &mut tools);
         match burst {
             Ok(burst) => self.worked(burst),
@@ -287,7 +289,14 @@ impl Runner {
         self.tasks.planning = Some(match need {
             Need::Relation(slot, shape) => {
                 let oid = shape.oid;
+                if let Some(live) = &mut self.live {
+                    live.relations.insert(slot, oid);
+                }
                 tokio::spawn(async move { (Some((slot, oid)), desk.relation(shape).await) })
+            }
+            Need::Nullable(slot, column) => {
+                let oid = self.live.as_ref().and_then(|live| live.relations.get(&slot).copied()).unwrap_or_default();
+                tokio::spawn(async move { (Some((slot, oid)), desk.nullable(oid, column).await) })
             }
             Need::Messages => tokio::spawn(async move { (None, desk.messages().await) }),
         });

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::pipeline::record::State;
+use crate::postgres::preflight;
 
 /// Between two looks at a silent walsender: long enough for a spilling transaction to show in the counters.
 const PROBE_SPACING: Duration = Duration::from_secs(10);
@@ -53,7 +54,7 @@ impl Runner {
         let mut rows = Rows::new(Changes::resume(opened.record.sequence));
         rows.messages_planned(self.messages.clone());
         let read_at = tokio::time::Instant::now();
-        self.live = Some(Live { sql, stream, rows, desk: Some(desk), read_at, silence: SILENCE, slot });
+        self.live = Some(Live { sql, stream, rows, desk: Some(desk), relations: HashMap::new(), read_at, silence: SILENCE, slot });
         self.outdated = state.outdated;
         let previous = state.record.map(|record| Record::key(&record.slot, record.term));
         self.outdated.extend(previous);
@@ -178,7 +179,11 @@ impl Runner {
         if let Some(live) = &self.live {
             let silent = self.may_read() && now.duration_since(live.read_at) > live.silence;
             if silent && self.tasks.probing.is_none() {
-                self.tasks.probing = Some(tokio::spawn(probe_walsender(Arc::clone(&live.sql), live.stream.backend_pid())));
+                self.tasks.probing = Some(tokio::spawn(probe_walsender(
+                    Arc::clone(&live.sql),
+                    live.stream.backend_pid(),
+                    self.config.slot.clone(),
+                )));
             }
         }
         if now.duration_since(self.looked_at) < LOOK || self.tasks.looking.is_some() {
@@ -228,19 +233,21 @@ impl Runner {
     }
 }
 
-/// Whether a walsender that sends nothing works: its progress counters grow, or its state row moves.
-async fn probe_walsender(sql: Arc<Sql>, pid: i32) -> Probe {
-    let silent = |state| Probe::Gone(PipelineError::Silent { pid, state });
-    let mut first: Option<slot::Progress> = None;
-    // Two looks a little apart: a working walsender's counters grow, or its server answers our status updates.
+/// Whether a walsender that sends nothing works: two looks a little apart show whether its counters grow.
+async fn probe_walsender(sql: Arc<Sql>, pid: i32, slot: String) -> Probe {
+    let gone = |state| Probe::Gone(PipelineError::Silent { pid, state });
+    let mut first = None;
     for _ in 0..2 {
-        match slot::progress(&sql, pid).await {
-            Ok(None) => return silent("gone"),
+        match preflight::walsender_signs(&sql, pid, &slot).await {
             Err(error) => return Probe::Gone(error.into()),
-            Ok(Some(progress)) if first.as_ref().is_some_and(|was| *was != progress) => return Probe::Moving,
-            Ok(Some(progress)) => first = Some(progress),
+            Ok(signs) if !signs.alive => return gone("gone"),
+            Ok(signs) => match &first {
+                Some(before) if *before != signs => return Probe::Moving,
+                Some(_) => return gone("frozen"),
+                None => first = Some(signs),
+            },
         }
         tokio::time::sleep(PROBE_SPACING).await;
     }
-    silent("frozen")
+    gone("frozen")
 }
