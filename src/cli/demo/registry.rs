@@ -84,12 +84,7 @@ struct Store {
 
 impl Default for Store {
     fn default() -> Self {
-        Store {
-            schemas: Vec::new(),
-            subjects: BTreeMap::new(),
-            level: "NONE".to_owned(),
-            levels: BTreeMap::new(),
-        }
+        Store { schemas: Vec::new(), subjects: BTreeMap::new(), level: "NONE".to_owned(), levels: BTreeMap::new() }
     }
 }
 
@@ -233,7 +228,12 @@ fn level_of(body: &[u8]) -> Result<String, Fault> {
     let request: Value = serde_json::from_slice(body).unwrap_or_default();
     match request.get("compatibility").and_then(Value::as_str) {
         Some(
-            level @ ("NONE" | "BACKWARD" | "BACKWARD_TRANSITIVE" | "FORWARD" | "FORWARD_TRANSITIVE" | "FULL"
+            level @ ("NONE"
+            | "BACKWARD"
+            | "BACKWARD_TRANSITIVE"
+            | "FORWARD"
+            | "FORWARD_TRANSITIVE"
+            | "FULL"
             | "FULL_TRANSITIVE"),
         ) => Ok(level.to_owned()),
         _ => Err(Fault(StatusCode::UNPROCESSABLE_ENTITY, 42203, "Invalid compatibility level".to_owned())),
@@ -291,7 +291,11 @@ impl Store {
     fn incompatibility(&self, subject: &str, schema: &Schema) -> Result<Option<String>, Fault> {
         let level = self.levels.get(subject).unwrap_or(&self.level);
         let ids = self.subjects.get(subject).map(Vec::as_slice).unwrap_or_default();
-        let earlier = if level.ends_with("_TRANSITIVE") { ids } else { ids.get(ids.len().saturating_sub(1)..).unwrap_or_default() };
+        let earlier = if level.ends_with("_TRANSITIVE") {
+            ids
+        } else {
+            ids.get(ids.len().saturating_sub(1)..).unwrap_or_default()
+        };
         for id in earlier {
             let old = parse(self.text(*id)?)?;
             let backward = !level.starts_with("NONE") && !level.starts_with("FORWARD");

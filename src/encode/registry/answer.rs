@@ -181,7 +181,13 @@ impl Answer {
                 let Fault { error_code, message } = self.fault();
                 // The field may be named past the cut.
                 let field = field_named_in(&String::from_utf8_lossy(&self.body), schema);
-                Err(RegistryError::Refused { subject: subject.to_owned(), status: self.status, error_code, message, field })
+                Err(RegistryError::Refused {
+                    subject: subject.to_owned(),
+                    status: self.status,
+                    error_code,
+                    message,
+                    field,
+                })
             }
             Class::NotFound | Class::Denied | Class::Unavailable | Class::Broken => {
                 Err(RegistryError::Broken { status: self.status, detail: self.fault().message })

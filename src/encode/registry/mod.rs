@@ -163,7 +163,8 @@ impl Registry {
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(config.timeout);
         if let Some(path) = &config.ca_file {
-            let unusable = |detail: String| RegistryError::Setup { detail: format!("CA file `{}`: {detail}", path.display()) };
+            let unusable =
+                |detail: String| RegistryError::Setup { detail: format!("CA file `{}`: {detail}", path.display()) };
             let pem = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
             let certificates =
                 reqwest::Certificate::from_pem_bundle(&pem).map_err(|_| unusable("not PEM certificates".to_owned()))?;
