@@ -1,6 +1,8 @@
 //! The `kafka` room against librdkafka's mock cluster: what is promised about order, failures and the end of a
 //! producer. The registry's client has `tests/registry_client.rs`.
 
+#![expect(clippy::expect_used, reason = "a test that cannot go on says where it stopped")]
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

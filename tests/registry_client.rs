@@ -1,5 +1,7 @@
 //! The registry's client against a registry, and against one that misbehaves by script.
 
+#![expect(clippy::expect_used, reason = "a test that cannot go on says where it stopped")]
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
