@@ -3,6 +3,10 @@
 //! Pure. Holds the cache of relations by oid and the context of the transaction being read; does not encode, does not
 //! ask the catalog (facts come in by `Changes::describe`), and skips nothing: what it cannot place is an error.
 
+mod describe;
+
+pub use describe::describe;
+
 use crate::lsn::{Lsn, PgMicros, Xid};
 use crate::pgoutput::{OldTuple, Tuple};
 
@@ -56,3 +60,7 @@ pub enum Row<'a> {
     /// TRUNCATE of this table; a statement over several tables is one of these for each, at ordinals of their own.
     Truncate,
 }
+
+mod stream;
+
+pub use stream::{ChangeError, Changes, Committed, RelationShape, RelationSlot, ShapeColumn, Step};

@@ -1,0 +1,62 @@
+# What a person types. Each target installs or says what it lacks; `make test` and `make demo` need nothing but a Rust
+# tool chain (rustup) and Debian packages.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# Postgres with its client programs, and what librdkafka and OpenSSL are built with.
+PACKAGES := postgresql postgresql-contrib build-essential libssl-dev zlib1g-dev pkg-config
+CORPUS_CASES ?= tests/corpus/cases
+PYTHON = $(shell python3 tests/stack/dist.py venv)
+
+.PHONY: help
+help: ## what there is to make
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+.PHONY: packages
+packages: # the missing Debian packages, where we may install them
+	@missing=$$(for p in $(PACKAGES); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "installing:" $$missing; export DEBIAN_FRONTEND=noninteractive; \
+	  { apt-get install -qq -y $$missing || { apt-get update -qq && apt-get install -qq -y $$missing; }; } >/dev/null; \
+	else \
+	  echo "please install:" $$missing "(apt-get install" $$missing")" >&2; \
+	  [ -n "$$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null)" ] || exit 1; \
+	fi
+
+.PHONY: demo
+demo: packages ## a small shop in a throw-away Postgres, its changes as they arrive; DEMO_SECONDS=20 ends it
+	cargo build --release --locked
+	target/release/wellspring demo
+
+.PHONY: test
+test: packages ## every test that needs only Rust and Postgres packages
+	cargo test --locked
+
+.PHONY: test-stack
+test-stack: packages ## the program between real Postgres, Kafka and registry; FULL=1 at full length, ONLY=a,b
+	cargo build --locked --bins --examples
+	$(PYTHON) tests/stack/selftest.py
+	$(PYTHON) tests/stack/run.py $(if $(ONLY),--only $(ONLY)) $(if $(FULL),--full)
+
+.PHONY: corpus
+corpus: packages ## equal to real Debezium: CASES=dir ONLY=a,b KAFKA=host:port REGISTRY=url
+	cargo build --locked --bins --examples
+	$(PYTHON) tests/corpus/run.py --self-test --cases $(CORPUS_CASES) | tail -n 1
+	$(PYTHON) tests/corpus/run.py --cases $(or $(CASES),$(CORPUS_CASES)) $(if $(ONLY),--only $(ONLY)) \
+	  $(if $(KAFKA),--kafka $(KAFKA)) $(if $(REGISTRY),--registry $(REGISTRY))
+
+.PHONY: bench
+bench: packages ## rates, CPU, memory and latency against pg_recvlogical; writes target/bench.json
+	cargo build --release --locked --bins --examples
+	$(PYTHON) tests/bench/run.py
+
+.PHONY: lint
+lint: ## format, lints, dependency rules, tidy
+	cargo fmt --all --check
+	cargo clippy --locked --all-targets -- -D warnings
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny --all-features check; \
+	else echo "lint: cargo-deny is not installed, dependency rules not checked"; fi
+	cargo test --locked --test tidy

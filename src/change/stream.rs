@@ -1,0 +1,300 @@
+//! The stream's context: relations by oid, the open transaction, ordinals.
+//!
+//! Laws, tested below:
+//! - The ordinal counts every row, truncated table and transactional message of a transaction, captured or not, so that
+//!   configuration never shifts a Position.
+//! - A row whose relation was never announced, or outside a transaction, is an error, never a skip.
+
+use super::{Context, Position, Row};
+use crate::lsn::{Lsn, Oid, PgMicros, Xid};
+use crate::pgoutput::{Message, OldTuple, Relation};
+use std::collections::HashMap;
+
+/// Index of a relation in the order of first appearance on this connection; stands for it on the row path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RelationSlot(pub usize);
+
+/// An owned Relation message: what the wire says of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RelationShape {
+    /// The relation's oid.
+    pub oid: Oid,
+    /// Its schema; `pg_catalog` where the wire leaves it empty.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// `d`, `n`, `f` or `i`.
+    pub identity: u8,
+    /// In tuple order.
+    pub columns: Vec<ShapeColumn>,
+}
+
+/// One column of a [`RelationShape`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShapeColumn {
+    /// Its name.
+    pub name: String,
+    /// Of a domain the domain's own oid.
+    pub type_oid: Oid,
+    /// -1 for none.
+    pub typmod: i32,
+    /// Part of the replica identity.
+    pub in_identity: bool,
+}
+
+impl From<Relation<'_>> for RelationShape {
+    fn from(relation: Relation<'_>) -> Self {
+        let namespace = if relation.namespace.is_empty() { "pg_catalog" } else { relation.namespace };
+        RelationShape {
+            oid: relation.oid,
+            namespace: namespace.to_owned(),
+            name: relation.name.to_owned(),
+            identity: relation.identity,
+            columns: relation
+                .columns()
+                .map(|column| ShapeColumn {
+                    name: column.name.to_owned(),
+                    type_oid: column.type_oid,
+                    typmod: column.typmod,
+                    in_identity: column.in_identity,
+                })
+                .collect(),
+        }
+    }
+}
+
+/// A commit, as the ledger and the confirm record know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Committed {
+    /// One past the commit record.
+    pub end: Lsn,
+    /// Top-level transaction id.
+    pub xid: Xid,
+    /// Commit time.
+    pub at: PgMicros,
+}
+
+/// What one message means.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step<'a> {
+    /// A transaction is open from here.
+    Begin,
+    /// Its end.
+    Commit(Committed),
+    /// A row of a relation.
+    Row(RelationSlot, Context<'a>, Row<'a>),
+    /// Tables truncated by one statement; the first stands at the context's ordinal, the next one after it, and so on.
+    Truncate(Vec<RelationSlot>, Context<'a>),
+    /// A logical message.
+    Logical {
+        /// Its place.
+        context: Context<'a>,
+        /// Chosen by the sender.
+        prefix: &'a str,
+        /// Any bytes.
+        content: &'a [u8],
+    },
+    /// What a relation looks like from here on; its rows wait until that has been looked up in the catalog.
+    Relation(RelationSlot, RelationShape),
+    /// Nothing to do (Type, Origin).
+    Nothing,
+}
+
+/// The stream does not make sense: the connection is ended and read again from the confirmed position.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeError {
+    /// A message that belongs into a transaction came outside of one.
+    #[error("{message} outside a transaction")]
+    OutsideTransaction {
+        /// Its kind.
+        message: &'static str,
+    },
+    /// Begin while a transaction is open.
+    #[error("Begin of the transaction ending at {next} inside the one ending at {open}")]
+    Nested {
+        /// The open one's final LSN.
+        open: Lsn,
+        /// The new one's final LSN.
+        next: Lsn,
+    },
+    /// Commit of another transaction than the open one.
+    #[error("Commit at {commit} for the transaction begun with {begun}")]
+    OtherCommit {
+        /// Begin's final LSN.
+        begun: Lsn,
+        /// Commit's LSN.
+        commit: Lsn,
+    },
+    /// A row of a relation the server never announced on this connection.
+    #[error("row of relation {oid}, which no Relation message has described")]
+    UnknownRelation {
+        /// The relation.
+        oid: Oid,
+    },
+}
+
+#[derive(Debug)]
+struct Transaction {
+    final_lsn: Lsn,
+    xid: Xid,
+    committed_at: PgMicros,
+    next_ordinal: u64,
+}
+
+/// The decoder's memory for one connection.
+#[derive(Debug, Default)]
+pub struct Changes {
+    slots: HashMap<Oid, RelationSlot>,
+    /// The relation of the row before: rows come in runs, which spares the map.
+    latest: Option<(Oid, RelationSlot)>,
+    open: Option<Transaction>,
+    origin_name: String,
+    origin_lsn: Option<Lsn>,
+    last_commit: Option<Lsn>,
+}
+
+impl Changes {
+    /// A new connection's memory. `last_commit` is what events carry as `sequence[0]` until the first commit, from the
+    /// confirm record.
+    #[must_use]
+    pub fn resume(last_commit: Option<Lsn>) -> Self {
+        Changes { last_commit, ..Changes::default() }
+    }
+
+    /// Whether a transaction is open: between Begin and Commit.
+    #[must_use]
+    pub fn in_transaction(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// End of the last commit seen; `sequence[0]` of the next event.
+    #[must_use]
+    pub fn last_commit(&self) -> Option<Lsn> {
+        self.last_commit
+    }
+
+    /// The slot of a relation that was announced.
+    ///
+    /// # Errors
+    /// `UnknownRelation` where none was.
+    fn slot(&mut self, oid: Oid) -> Result<RelationSlot, ChangeError> {
+        if let Some((latest, slot)) = self.latest
+            && latest == oid
+        {
+            return Ok(slot);
+        }
+        let slot = *self.slots.get(&oid).ok_or(ChangeError::UnknownRelation { oid })?;
+        self.latest = Some((oid, slot));
+        Ok(slot)
+    }
+
+    /// Places one message. `lsn` and `sent_at` are its frame's.
+    ///
+    /// # Errors
+    /// When the message cannot follow those before it.
+    pub fn step<'a>(&'a mut self, lsn: Lsn, sent_at: PgMicros, message: Message<'a>) -> Result<Step<'a>, ChangeError> {
+        match message {
+            Message::Begin { final_lsn, committed_at, xid } => self.begin(final_lsn, committed_at, xid),
+            Message::Commit { commit_lsn, end_lsn, .. } => self.commit(commit_lsn, end_lsn),
+            Message::Origin { commit_lsn, name } => {
+                self.inside("Origin")?;
+                name.clone_into(&mut self.origin_name);
+                self.origin_lsn = Some(commit_lsn);
+                Ok(Step::Nothing)
+            }
+            Message::Relation(relation) => {
+                let next = RelationSlot(self.slots.len());
+                let slot = *self.slots.entry(relation.oid).or_insert(next);
+                Ok(Step::Relation(slot, relation.into()))
+            }
+            Message::Type { .. } => Ok(Step::Nothing),
+            Message::Insert { relation, new } => self.row(lsn, relation, Row::Insert { new }),
+            Message::Update { relation, old, new } => self.row(lsn, relation, Row::Update { old, new }),
+            Message::Delete { relation, old } => self.row(lsn, relation, Row::Delete { old }),
+            Message::Truncate(truncate) => {
+                let slots = truncate.relations().map(|oid| self.slot(oid)).collect::<Result<Vec<_>, _>>()?;
+                let position = self.take_ordinals("Truncate", slots.len() as u64)?;
+                Ok(Step::Truncate(slots, self.context(position, lsn, sent_at)))
+            }
+            Message::Logical { transactional: true, lsn, prefix, content } => {
+                let position = self.take_ordinals("transactional message", 1)?;
+                Ok(Step::Logical { context: self.context(position, lsn, sent_at), prefix, content })
+            }
+            Message::Logical { transactional: false, lsn, prefix, content } => {
+                self.last_commit = Some(lsn); // as Debezium: such a message counts as a commit at its own LSN
+                let context = Context {
+                    position: Position { commit: lsn, ordinal: 0 },
+                    lsn,
+                    last_commit: self.last_commit,
+                    xid: None,
+                    committed_at: sent_at,
+                    origin: None,
+                };
+                Ok(Step::Logical { context, prefix, content })
+            }
+        }
+    }
+
+    fn begin(&mut self, final_lsn: Lsn, committed_at: PgMicros, xid: Xid) -> Result<Step<'static>, ChangeError> {
+        if let Some(open) = &self.open {
+            return Err(ChangeError::Nested { open: open.final_lsn, next: final_lsn });
+        }
+        self.open = Some(Transaction { final_lsn, xid, committed_at, next_ordinal: 0 });
+        self.origin_lsn = None;
+        Ok(Step::Begin)
+    }
+
+    fn commit(&mut self, commit: Lsn, end: Lsn) -> Result<Step<'static>, ChangeError> {
+        let open = self.open.take().ok_or(ChangeError::OutsideTransaction { message: "Commit" })?;
+        if open.final_lsn != commit {
+            return Err(ChangeError::OtherCommit { begun: open.final_lsn, commit });
+        }
+        self.last_commit = Some(end);
+        self.origin_lsn = None;
+        Ok(Step::Commit(Committed { end, xid: open.xid, at: open.committed_at }))
+    }
+
+    fn row<'a>(&'a mut self, lsn: Lsn, oid: Oid, row: Row<'a>) -> Result<Step<'a>, ChangeError> {
+        let message = match row {
+            Row::Insert { .. } => "Insert",
+            Row::Update { .. } => "Update",
+            Row::Delete { .. } => "Delete",
+            Row::Truncate => "Truncate",
+        };
+        let position = self.take_ordinals(message, 1)?;
+        let slot = self.slot(oid)?;
+        Ok(Step::Row(slot, self.context(position, lsn, PgMicros::default()), row))
+    }
+
+    fn inside(&mut self, message: &'static str) -> Result<&mut Transaction, ChangeError> {
+        self.open.as_mut().ok_or(ChangeError::OutsideTransaction { message })
+    }
+
+    fn take_ordinals(&mut self, message: &'static str, count: u64) -> Result<Position, ChangeError> {
+        let open = self.inside(message)?;
+        let position = Position { commit: open.final_lsn, ordinal: open.next_ordinal };
+        open.next_ordinal += count;
+        Ok(position)
+    }
+
+    /// The open transaction's context; `sent_at` stands in only where none is open, which callers have ruled out.
+    fn context(&self, position: Position, lsn: Lsn, sent_at: PgMicros) -> Context<'_> {
+        let open = self.open.as_ref();
+        Context {
+            position,
+            lsn,
+            last_commit: self.last_commit,
+            xid: open.map(|t| t.xid),
+            committed_at: open.map_or(sent_at, |t| t.committed_at),
+            origin: self.origin_lsn.map(|lsn| (self.origin_name.as_str(), lsn)),
+        }
+    }
+}
+
+impl OldTuple<'_> {
+    /// Whether only the identity's columns carry values.
+    #[must_use]
+    pub fn is_key_only(self) -> bool {
+        matches!(self, OldTuple::Key(_))
+    }
+}

@@ -1,0 +1,363 @@
+//! Every metric of the program: its name, help, unit, labels and the handle that counts it.
+//!
+//! One [`Metrics`] per agent, built at start and cloned into the rooms that count; there are no globals, and nothing is
+//! looked up by name per row: a table's handles are fetched once, when its plan is made. What a label may hold is
+//! bounded here ([`TABLES_MAX`], [`TOPICS_MAX`], fixed enums), whatever the source does. No label holds a row value.
+//!
+//! It is not where positions or errors are judged: `pipeline` sets what it knows, `admin` renders.
+
+mod labels;
+
+pub use labels::{Failure, Operation, PHASES, Peer, TABLES_MAX, TOPICS_MAX, WAL_STATUSES};
+
+use labels::{Admitted, OTHER};
+use prometheus::core::Collector;
+use prometheus::{
+    Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+use std::fmt::Display;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+/// Seconds from commit to acknowledgement. Dense around the milliseconds that a small transaction takes, sparse up to
+/// the minute after which `/readyz` has long said no.
+const LATENCY_BUCKETS: [f64; 18] =
+    [0.0005, 0.001, 0.0015, 0.002, 0.003, 0.004, 0.006, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
+
+/// All metrics. Cloning is cheap and shares every handle.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Registry,
+    /// `wellspring_received_lsn_bytes`: end of the last commit or keepalive received.
+    pub received_lsn: IntGauge,
+    /// `wellspring_delivered_lsn_bytes`: everything before it is acknowledged by Kafka.
+    pub delivered_lsn: IntGauge,
+    /// `wellspring_confirmed_lsn_bytes`: what Postgres was told it may forget.
+    pub confirmed_lsn: IntGauge,
+    /// `wellspring_slot_restart_lsn_bytes`: the slot's restart_lsn, as last read.
+    pub restart_lsn: IntGauge,
+    /// `wellspring_undelivered_bytes`: WAL from delivered to received.
+    pub undelivered_bytes: IntGauge,
+    /// `wellspring_unconfirmed_bytes`: WAL from confirmed to received.
+    pub unconfirmed_bytes: IntGauge,
+    /// `wellspring_lag_seconds`: age of the oldest commit that is not acknowledged; 0 when caught up.
+    pub lag_seconds: Gauge,
+    /// `wellspring_commit_to_ack_seconds`: from a commit's time on the server to the acknowledgement of its last record.
+    pub commit_to_ack_seconds: Histogram,
+    /// `wellspring_transactions_total`: commits received that hold changes of captured tables.
+    pub transactions: IntCounter,
+    /// `wellspring_messages_total`: logical messages published.
+    pub messages: IntCounter,
+    /// `wellspring_records_produced_total`: records handed to the producer.
+    pub records_produced: IntCounter,
+    /// `wellspring_records_delivered_total`: records that Kafka acknowledged.
+    pub records_delivered: IntCounter,
+    /// `wellspring_records_failed_total`: records whose delivery failed; each is replayed, none is skipped.
+    pub records_failed: IntCounter,
+    /// `wellspring_in_flight_records`: records produced and not yet answered for.
+    pub in_flight_records: IntGauge,
+    /// `wellspring_in_flight_bytes`: their bytes, overhead included.
+    pub in_flight_bytes: IntGauge,
+    /// `wellspring_budget_limit_bytes`: the byte budget of `limits.memory`.
+    pub budget_limit_bytes: IntGauge,
+    /// `wellspring_budget_used_bytes`: how much of it is taken.
+    pub budget_used_bytes: IntGauge,
+    /// `wellspring_registry_requests_total`: requests sent to the schema registry.
+    pub registry_requests: IntCounter,
+    /// `wellspring_registry_failures_total`: those without a usable answer.
+    pub registry_failures: IntCounter,
+    /// `wellspring_status_updates_total`: status updates sent to Postgres.
+    pub status_updates: IntCounter,
+    /// `wellspring_confirm_records_total`: confirm records that the state topic acknowledged.
+    pub confirm_records: IntCounter,
+    /// `wellspring_quarantine_active`: 1 while confirming is held after an unclean stop.
+    pub quarantine_active: IntGauge,
+    /// `wellspring_truncates_not_sent_total`: truncates that a compacted topic could not take.
+    pub truncates_not_sent: IntCounter,
+    /// `wellspring_slot_retained_bytes`: WAL that the server keeps for the slot, as last read.
+    pub slot_retained_bytes: IntGauge,
+    /// `wellspring_slot_safe_wal_bytes`: WAL that can be written before the slot is in danger; -1 without a limit.
+    pub slot_safe_wal_bytes: IntGauge,
+    /// The main loop's pulse, which `/livez` reads.
+    pub heartbeat: Heartbeat,
+    /// `wellspring_phase{phase}`
+    pub phase: OneHot,
+    /// `wellspring_slot_wal_status{status}`
+    pub slot_wal_status: OneHot,
+    heartbeat_seconds: Gauge,
+    reconnects: [IntCounter; Peer::ALL.len()],
+    failures: [IntCounter; Failure::ALL.len()],
+    rows: IntCounterVec,
+    row_bytes: IntCounterVec,
+    unrepresentable: IntCounterVec,
+    foreign_writes: IntCounterVec,
+    tables: Arc<Admitted<TABLES_MAX>>,
+    topics: Arc<Admitted<TOPICS_MAX>>,
+}
+
+/// One table's counters, fetched once per plan. Beyond [`TABLES_MAX`] tables they count under `table="other"`.
+#[derive(Clone, Debug)]
+pub struct TableMetrics {
+    rows: [IntCounter; Operation::ALL.len()],
+    bytes: [IntCounter; Operation::ALL.len()],
+    /// `wellspring_unrepresentable_values_total{table}`: values published in their documented substitute form.
+    pub unrepresentable: IntCounter,
+}
+
+impl TableMetrics {
+    /// Counts `rows` changes of one kind and the bytes of their records' keys and values.
+    pub fn count(&self, operation: Operation, rows: u64, bytes: u64) {
+        self.rows[operation.index()].inc_by(rows);
+        self.bytes[operation.index()].inc_by(bytes);
+    }
+}
+
+/// The main loop's last turn, in Unix milliseconds. 0 until its first.
+#[derive(Clone, Debug, Default)]
+pub struct Heartbeat(Arc<AtomicI64>);
+
+impl Heartbeat {
+    /// Notes a turn of the loop.
+    pub fn beat(&self, now_unix_ms: i64) {
+        self.0.store(now_unix_ms, Ordering::Relaxed);
+    }
+
+    /// When the loop last turned, in Unix milliseconds; 0 if it never did.
+    #[must_use]
+    pub fn last_unix_ms(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A state out of a fixed set: 1 for the current one, 0 for the others.
+#[derive(Clone, Debug)]
+pub struct OneHot(Vec<(&'static str, IntGauge)>);
+
+impl OneHot {
+    /// Makes `name` the current state. A name outside the set leaves every gauge at 0.
+    pub fn set(&self, name: &str) {
+        for (state, gauge) in &self.0 {
+            gauge.set(i64::from(*state == name));
+        }
+    }
+}
+
+impl Metrics {
+    /// All metrics at zero. `version` is the program's, for `wellspring_build_info`.
+    #[must_use]
+    pub fn new(version: &str) -> Self {
+        let to = Declare(Registry::new());
+        to.labelled_gauge("build_info", "Always 1; the labels say what is running.", "version")
+            .with_label_values(&[version])
+            .set(1);
+        let by_table = |name, help| to.labelled(name, help, &["table", "operation"]);
+        let reconnects = to.labelled("reconnects_total", "Connections made anew, by peer.", &["peer"]);
+        let failures = to.labelled("failures_total", "Failures, by what refused or went away.", &["reason"]);
+        let one_hot = |name, help, label, states: &[&'static str]| {
+            let gauges = to.labelled_gauge(name, help, label);
+            OneHot(states.iter().map(|state| (*state, gauges.with_label_values(&[state]))).collect())
+        };
+        Metrics {
+            received_lsn: to.gauge("received_lsn_bytes", "End of the last commit or keepalive received."),
+            delivered_lsn: to.gauge("delivered_lsn_bytes", "Everything before this LSN is acknowledged by Kafka."),
+            confirmed_lsn: to.gauge("confirmed_lsn_bytes", "The LSN up to which Postgres was told it may forget."),
+            restart_lsn: to.gauge("slot_restart_lsn_bytes", "The slot's restart_lsn, as last read."),
+            undelivered_bytes: to.gauge("undelivered_bytes", "WAL from delivered to received."),
+            unconfirmed_bytes: to.gauge("unconfirmed_bytes", "WAL from confirmed to received."),
+            lag_seconds: to.float("lag_seconds", "Age of the oldest commit not acknowledged; 0 when caught up."),
+            commit_to_ack_seconds: to.histogram("commit_to_ack_seconds", "From commit to Kafka's acknowledgement."),
+            transactions: to.counter("transactions_total", "Commits received with changes of captured tables."),
+            messages: to.counter("messages_total", "Logical messages published."),
+            records_produced: to.counter("records_produced_total", "Records handed to the producer."),
+            records_delivered: to.counter("records_delivered_total", "Records that Kafka acknowledged."),
+            records_failed: to.counter("records_failed_total", "Records whose delivery failed; each is replayed."),
+            in_flight_records: to.gauge("in_flight_records", "Records produced and not yet answered for."),
+            in_flight_bytes: to.gauge("in_flight_bytes", "Bytes of the records in flight, overhead included."),
+            budget_limit_bytes: to.gauge("budget_limit_bytes", "The byte budget, limits.memory."),
+            budget_used_bytes: to.gauge("budget_used_bytes", "Bytes of the budget in use."),
+            registry_requests: to.counter("registry_requests_total", "Requests to the schema registry."),
+            registry_failures: to.counter("registry_failures_total", "Registry requests without a usable answer."),
+            status_updates: to.counter("status_updates_total", "Status updates sent to Postgres."),
+            confirm_records: to.counter("confirm_records_total", "Confirm records acknowledged by the state topic."),
+            quarantine_active: to.gauge("quarantine_active", "1 while confirming is held after an unclean stop."),
+            truncates_not_sent: to.counter("truncates_not_sent_total", "Truncates a compacted topic could not take."),
+            slot_retained_bytes: to.gauge("slot_retained_bytes", "WAL the server keeps for the slot, as last read."),
+            slot_safe_wal_bytes: to
+                .gauge("slot_safe_wal_bytes", "WAL until the slot is in danger; -1 where the server has no limit."),
+            heartbeat: Heartbeat::default(),
+            heartbeat_seconds: to.float("loop_heartbeat_timestamp_seconds", "When the main loop last turned."),
+            phase: one_hot("phase", "1 for the phase the agent is in.", "phase", &PHASES),
+            slot_wal_status: one_hot("slot_wal_status", "1 for the slot's wal_status.", "status", &WAL_STATUSES),
+            reconnects: Peer::ALL.map(|peer| reconnects.with_label_values(&[peer.name()])),
+            failures: Failure::ALL.map(|failure| failures.with_label_values(&[failure.name()])),
+            rows: by_table("rows_total", "Row changes and truncates published."),
+            row_bytes: by_table("row_bytes_total", "Bytes of the keys and values of their records."),
+            unrepresentable: to.labelled(
+                "unrepresentable_values_total",
+                "Values published in their documented substitute form.",
+                &["table"],
+            ),
+            foreign_writes: to.labelled(
+                "foreign_writes_total",
+                "Records of other producers seen between ours.",
+                &["topic"],
+            ),
+            tables: Arc::default(),
+            topics: Arc::default(),
+            registry: to.0,
+        }
+    }
+
+    /// Counters of one table, for as long as its plan lives. The name is `namespace.name`.
+    #[must_use]
+    pub fn table(&self, name: &impl Display) -> TableMetrics {
+        let name = name.to_string();
+        let label = if self.tables.admit(&name) { name.as_str() } else { OTHER };
+        let each =
+            |of: &IntCounterVec| Operation::ALL.map(|operation| of.with_label_values(&[label, operation.name()]));
+        TableMetrics {
+            rows: each(&self.rows),
+            bytes: each(&self.row_bytes),
+            unrepresentable: self.unrepresentable.with_label_values(&[label]),
+        }
+    }
+
+    /// Counts records of another producer seen in a topic. Beyond [`TOPICS_MAX`] topics: `topic="other"`.
+    pub fn foreign_write(&self, topic: &str, records: u64) {
+        let label = if self.topics.admit(topic) { topic } else { OTHER };
+        self.foreign_writes.with_label_values(&[label]).inc_by(records);
+    }
+
+    /// Counts a connection made anew.
+    pub fn reconnected(&self, peer: Peer) {
+        self.reconnects[peer.index()].inc();
+    }
+
+    /// Counts a failure.
+    pub fn failed(&self, failure: Failure) {
+        self.failures[failure.index()].inc();
+    }
+
+    /// Everything in the Prometheus text format, version 0.0.4.
+    #[must_use]
+    pub fn render(&self) -> String {
+        // Milliseconds of this century fit a float's 53 bits of precision.
+        #[expect(clippy::cast_precision_loss, reason = "a clock in milliseconds, exact below 2^53")]
+        self.heartbeat_seconds.set(self.heartbeat.last_unix_ms() as f64 / 1000.0);
+        let mut text = String::new();
+        match TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text) {
+            Ok(()) => text,
+            // A scrape that fails whole is noticed; one that misses families is not.
+            Err(error) => format!("# not rendered: {error}\n"),
+        }
+    }
+}
+
+/// Declares metrics in a registry. Names and labels are constants of this file: a bad or repeated one is a fault of the
+/// program that the first test to build a [`Metrics`] shows.
+struct Declare(Registry);
+
+impl Declare {
+    fn add<C: Collector + Clone + 'static>(&self, made: prometheus::Result<C>) -> C {
+        let added = made.and_then(|collector| self.0.register(Box::new(collector.clone())).map(|()| collector));
+        match added {
+            Ok(collector) => collector,
+            Err(error) => unreachable!("metric names are constants of this file: {error}"),
+        }
+    }
+
+    fn counter(&self, name: &str, help: &str) -> IntCounter {
+        self.add(IntCounter::new(full(name), help))
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> IntGauge {
+        self.add(IntGauge::new(full(name), help))
+    }
+
+    fn float(&self, name: &str, help: &str) -> Gauge {
+        self.add(Gauge::new(full(name), help))
+    }
+
+    fn histogram(&self, name: &str, help: &str) -> Histogram {
+        self.add(Histogram::with_opts(HistogramOpts::new(full(name), help).buckets(LATENCY_BUCKETS.to_vec())))
+    }
+
+    fn labelled(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+        self.add(IntCounterVec::new(Opts::new(full(name), help), labels))
+    }
+
+    fn labelled_gauge(&self, name: &str, help: &str, label: &str) -> IntGaugeVec {
+        self.add(IntGaugeVec::new(Opts::new(full(name), help), &[label]))
+    }
+}
+
+fn full(name: &str) -> String {
+    format!("wellspring_{name}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_is_rendered_with_its_help_before_it_ever_moves() {
+        let metrics = Metrics::new("0.0.0");
+        let _ = metrics.table(&"public.t");
+        metrics.foreign_write("t", 0);
+        let text = metrics.render();
+        for line in [
+            "wellspring_build_info{version=\"0.0.0\"} 1",
+            "wellspring_lag_seconds 0",
+            "wellspring_phase{phase=\"streaming\"} 0",
+            "wellspring_reconnects_total{peer=\"source\"} 0",
+            "wellspring_rows_total{operation=\"insert\",table=\"public.t\"} 0",
+            "# HELP wellspring_confirmed_lsn_bytes The LSN up to which Postgres was told it may forget.",
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
+    }
+
+    #[test]
+    fn counts_a_table_under_its_name() {
+        let metrics = Metrics::new("0");
+        metrics.table(&"public.t").count(Operation::Update, 2, 300);
+        metrics.table(&"public.t").count(Operation::Update, 1, 50);
+        let text = metrics.render();
+        assert!(text.contains("wellspring_rows_total{operation=\"update\",table=\"public.t\"} 3"), "{text}");
+        assert!(text.contains("wellspring_row_bytes_total{operation=\"update\",table=\"public.t\"} 350"), "{text}");
+    }
+
+    #[test]
+    fn tables_and_topics_beyond_the_bound_share_one_label() {
+        let metrics = Metrics::new("0");
+        for i in 0..TABLES_MAX + 50 {
+            metrics.table(&format!("public.t{i}")).count(Operation::Insert, 1, 1);
+            metrics.foreign_write(&format!("topic{i}"), 1);
+        }
+        let text = metrics.render();
+        let tables = text.lines().filter(|l| l.starts_with("wellspring_rows_total{operation=\"insert\"")).count();
+        let topics = text.lines().filter(|l| l.starts_with("wellspring_foreign_writes_total{")).count();
+        assert_eq!((tables, topics), (TABLES_MAX + 1, TOPICS_MAX + 1));
+        assert!(text.contains("wellspring_rows_total{operation=\"insert\",table=\"other\"} 50"), "{text}");
+    }
+
+    #[test]
+    fn one_phase_is_current() {
+        let metrics = Metrics::new("0");
+        metrics.phase.set("connecting");
+        metrics.phase.set("halted");
+        let text = metrics.render();
+        assert_eq!(text.lines().filter(|l| l.starts_with("wellspring_phase{") && l.ends_with(" 1")).count(), 1);
+        assert!(text.contains("wellspring_phase{phase=\"halted\"} 1"));
+    }
+
+    #[test]
+    fn clones_count_together_and_two_agents_do_not() {
+        let (one, other) = (Metrics::new("0"), Metrics::new("0"));
+        one.clone().failed(Failure::Registry);
+        one.heartbeat.beat(1_500);
+        assert!(one.render().contains("wellspring_failures_total{reason=\"registry\"} 1"));
+        assert!(one.render().contains("wellspring_loop_heartbeat_timestamp_seconds 1.5"));
+        assert!(other.render().contains("wellspring_failures_total{reason=\"registry\"} 0"));
+    }
+}

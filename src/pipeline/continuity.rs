@@ -1,0 +1,446 @@
+//! Whether the stream can go on exactly where it stopped: the record held against the server (continuity.md §3).
+//!
+//! Pure. Each rule closes a way in which changes were lost in a run; a rule that cannot be shown to hold halts.
+
+use super::record::{Record, TableIdentity};
+use super::status::LsnRange;
+use crate::change::Committed;
+use crate::lsn::{Lsn, Oid};
+use std::collections::BTreeMap;
+
+/// Why nothing more is produced or confirmed. The code is stable; dashboards and runbooks use it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the codes say it, and `next` explains each")]
+pub enum Reason {
+    SlotMissing,
+    SlotLost,
+    SlotAhead,
+    SlotForeign,
+    StateMissing,
+    OtherCluster,
+    OtherDatabase,
+    TimelineUnknown,
+    PublishedAhead,
+    ServerWentBack,
+    HistoryDiffers,
+    PublicationMissing,
+    PublicationChanged,
+    TableRecreated,
+    TableRepublished,
+    TableNotPublished,
+    RecordTooLarge,
+    RowUnencodable,
+    Undeliverable,
+    OffsetsWentBack,
+    StateUnreadable,
+}
+
+impl Reason {
+    /// The stable code, and what the operator does next.
+    #[must_use]
+    pub const fn text(self) -> (&'static str, &'static str) {
+        match self {
+            Reason::SlotMissing => (
+                "slot_missing",
+                "find out who dropped the slot; `wellspring slot accept` creates it anew and goes on from there, without what lies between",
+            ),
+            Reason::SlotLost => (
+                "slot_lost",
+                "the server discarded WAL the slot needed; raise max_slot_wal_keep_size, `wellspring slot drop`, then `wellspring slot accept`",
+            ),
+            Reason::SlotAhead => (
+                "slot_ahead",
+                "somebody moved or recreated the slot; repair Kafka from the table if the range matters, then `wellspring slot accept`",
+            ),
+            Reason::SlotForeign => {
+                ("slot_foreign", "the slot is of another plugin or database; set postgres.slot to a name of its own")
+            }
+            Reason::StateMissing => (
+                "state_missing",
+                "the slot exists, but not our record of it: restore the state topic, or `wellspring slot accept` to go on from the slot",
+            ),
+            Reason::OtherCluster => {
+                ("other_cluster", "the address leads to another cluster; correct it, or `wellspring slot accept`")
+            }
+            Reason::OtherDatabase => {
+                ("other_database", "the address leads to another database; correct it, or `wellspring slot accept`")
+            }
+            Reason::TimelineUnknown => (
+                "timeline_unknown",
+                "the server's history does not contain ours; connect to the right server, or `wellspring slot accept`",
+            ),
+            Reason::PublishedAhead => (
+                "published_ahead",
+                "Kafka holds commits that a failover undid; compare the tables' newest rows, then `wellspring slot accept`",
+            ),
+            Reason::ServerWentBack => (
+                "server_went_back",
+                "the server was restored from an older copy; compare the tables' newest rows, then `wellspring slot accept`",
+            ),
+            Reason::HistoryDiffers => (
+                "history_differs",
+                "the last commit we delivered is not in this server's WAL; compare the tables' newest rows, then `wellspring slot accept`",
+            ),
+            Reason::PublicationMissing => {
+                ("publication_missing", "create the publication again, then `wellspring slot accept`")
+            }
+            Reason::PublicationChanged => (
+                "publication_changed",
+                "the publication was made anew and changes in between may be missing; `wellspring slot accept` goes on",
+            ),
+            Reason::TableRecreated => (
+                "table_recreated",
+                "the table was made anew and changes may be missing; `wellspring slot accept` goes on",
+            ),
+            Reason::TableRepublished => (
+                "table_republished",
+                "the table left the publication for a while, or its filter or column list changed; `wellspring slot accept` goes on",
+            ),
+            Reason::TableNotPublished => (
+                "table_not_published",
+                "add the table to the publication again, then `wellspring slot accept`; or exclude it in the configuration",
+            ),
+            Reason::RecordTooLarge => (
+                "record_too_large",
+                "raise the topic's max.message.bytes (and kafka.client \"message.max.bytes\"), or exclude the table; restart to try again",
+            ),
+            Reason::RowUnencodable => {
+                ("row_unencodable", "correct the value at the source, or exclude the table; restart to try again")
+            }
+            Reason::Undeliverable => (
+                "undeliverable",
+                "give the producer what the broker refuses it (rights, policy), then restart to try again",
+            ),
+            Reason::OffsetsWentBack => (
+                "offsets_went_back",
+                "the topic was recreated or lost acknowledged records; repair it from the table, then restart with `wellspring slot accept`",
+            ),
+            Reason::StateUnreadable => {
+                ("state_unreadable", "run the version that wrote the state, or repair the state topic")
+            }
+        }
+    }
+
+    /// The stable code.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        self.text().0
+    }
+}
+
+/// A stop that only a person ends.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Halt {
+    /// Why.
+    pub reason: Reason,
+    /// The same with names and positions.
+    pub detail: String,
+    /// The WAL in doubt.
+    pub range: Option<LsnRange>,
+}
+
+impl Halt {
+    /// A halt without a range.
+    #[must_use]
+    pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
+        Halt { reason, detail: detail.into(), range: None }
+    }
+
+    /// The same, about the WAL from one position to another.
+    #[must_use]
+    pub fn over(mut self, from: Lsn, to: Lsn) -> Self {
+        self.range = Some(LsnRange { from, to });
+        self
+    }
+}
+
+/// The slot as the server shows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SlotView {
+    /// `confirmed_flush_lsn`; none on a lost slot.
+    pub confirmed: Option<Lsn>,
+    /// Why it can no longer be used, if so.
+    pub lost: Option<String>,
+    /// Whether it is a pgoutput slot of this database.
+    pub ours: bool,
+}
+
+/// The publication as the server shows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PublicationView {
+    /// `pg_publication.oid`.
+    pub oid: Oid,
+    /// Its captured tables by `namespace.name`.
+    pub tables: BTreeMap<String, TableIdentity>,
+}
+
+/// What a connect found, read in the order of continuity.md §3.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Observed {
+    /// IDENTIFY_SYSTEM.
+    pub system_id: String,
+    /// IDENTIFY_SYSTEM.
+    pub timeline: u32,
+    /// Switch points of the timelines before the current one, by timeline.
+    pub history: BTreeMap<u32, Lsn>,
+    /// IDENTIFY_SYSTEM: flushed, or on a standby replayed.
+    pub server: Lsn,
+    /// Whether the server is a standby.
+    pub standby: bool,
+    /// `pg_database.oid`.
+    pub database: Oid,
+    /// The slot's row.
+    pub slot: Option<SlotView>,
+    /// The publication, if there is one.
+    pub publication: Option<PublicationView>,
+    /// Tables the configuration captures, by `namespace.name`.
+    pub captured: Vec<String>,
+}
+
+/// The stream may go on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resume {
+    /// The slot's confirmed position: where the server resumes.
+    pub from: Lsn,
+    /// A commit that the replay must contain before anything later.
+    pub expect: Option<Committed>,
+}
+
+/// What the record and the server say together.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// Continuity is proven.
+    Resume(Resume),
+    /// No slot and no record: a first start, or one that crashed between its intent and the slot.
+    FirstStart,
+    /// A slot that our own first start made; its record is still to be written.
+    Created(Resume),
+    /// A standby that has not replayed far enough yet.
+    Wait(String),
+    /// Continuity is not proven.
+    Halt(Halt),
+}
+
+/// Holds record and server against each other. `intent`: a first start of ours was about to create the slot.
+#[must_use]
+pub fn judge(record: Option<&Record>, intent: bool, seen: &Observed) -> Verdict {
+    let slot = match (&seen.slot, record) {
+        (None, None) => return Verdict::FirstStart,
+        (None, Some(record)) => {
+            let detail =
+                format!("slot `{}` does not exist; the record confirms up to {}", record.slot, record.confirmed);
+            return Verdict::Halt(Halt::new(Reason::SlotMissing, detail).over(record.confirmed, seen.server));
+        }
+        (Some(slot), _) => slot,
+    };
+    if !slot.ours {
+        return Verdict::Halt(Halt::new(Reason::SlotForeign, "the slot is not a pgoutput slot of this database"));
+    }
+    let from = record.map_or(Lsn::ZERO, |r| r.confirmed);
+    let (Some(confirmed), None) = (slot.confirmed, &slot.lost) else {
+        let why = slot.lost.as_deref().unwrap_or("no confirmed position");
+        return Verdict::Halt(Halt::new(Reason::SlotLost, format!("the slot is lost: {why}")).over(from, seen.server));
+    };
+    let Some(record) = record else {
+        if intent {
+            return Verdict::Created(Resume { from: confirmed, expect: None });
+        }
+        let detail = format!("the slot exists at {confirmed}, but the state holds no record of it");
+        return Verdict::Halt(Halt::new(Reason::StateMissing, detail).over(Lsn::ZERO, confirmed));
+    };
+    match same_history(record, confirmed, seen).and_then(|()| same_tables(record, confirmed, seen)) {
+        Err(halt) => Verdict::Halt(halt),
+        Ok(()) if went_back(record, seen) && seen.standby => Verdict::Wait(format!(
+            "the standby has replayed up to {}; the stream was at {}",
+            seen.server, record.server_seen
+        )),
+        Ok(()) => Verdict::Resume(Resume { from: confirmed, expect: expected(record, confirmed, seen) }),
+    }
+}
+
+/// Same cluster, same database, and no change that we delivered was undone or skipped.
+fn same_history(record: &Record, confirmed: Lsn, seen: &Observed) -> Result<(), Halt> {
+    if record.system_id != seen.system_id {
+        let detail = format!("system identifier {} where the record has {}", seen.system_id, record.system_id);
+        return Err(Halt::new(Reason::OtherCluster, detail).over(record.confirmed, confirmed));
+    }
+    if record.database != seen.database {
+        let detail = format!("database oid {} where the record has {}", seen.database, record.database);
+        return Err(Halt::new(Reason::OtherDatabase, detail).over(record.confirmed, confirmed));
+    }
+    let mut reached = record.confirmed;
+    if record.timeline == seen.timeline {
+        if went_back(record, seen) && !seen.standby {
+            let detail = format!("the server is at {}, the stream had seen {}", seen.server, record.server_seen);
+            return Err(Halt::new(Reason::ServerWentBack, detail).over(seen.server, record.server_seen));
+        }
+    } else {
+        let Some(&switch) = seen.history.get(&record.timeline) else {
+            let detail = format!("timeline {} does not descend from timeline {}", seen.timeline, record.timeline);
+            return Err(Halt::new(Reason::TimelineUnknown, detail).over(record.confirmed, confirmed));
+        };
+        if switch < record.sent {
+            let detail =
+                format!("timeline {} ended at {switch}, but changes up to {} were sent", record.timeline, record.sent);
+            return Err(Halt::new(Reason::PublishedAhead, detail).over(switch, record.sent));
+        }
+        reached = reached.min(switch);
+    }
+    if confirmed > reached {
+        let detail = format!("the slot is confirmed up to {confirmed}, Kafka holds everything up to {reached}");
+        return Err(Halt::new(Reason::SlotAhead, detail).over(reached, confirmed));
+    }
+    Ok(())
+}
+
+/// The server's own position is below one it has shown us.
+fn went_back(record: &Record, seen: &Observed) -> bool {
+    record.timeline == seen.timeline && seen.server < record.server_seen
+}
+
+/// The publication and every captured table are the ones of the record.
+fn same_tables(record: &Record, confirmed: Lsn, seen: &Observed) -> Result<(), Halt> {
+    let halt = |reason, detail: String| Err(Halt::new(reason, detail).over(confirmed, seen.server));
+    let Some(publication) = &seen.publication else {
+        return halt(Reason::PublicationMissing, "the publication does not exist".to_owned());
+    };
+    if publication.oid != record.publication {
+        let detail = format!("publication oid {} where the record has {}", publication.oid, record.publication);
+        return halt(Reason::PublicationChanged, detail);
+    }
+    for (table, was) in record.tables.iter().filter(|(table, _)| seen.captured.contains(table)) {
+        let Some(is) = publication.tables.get(table) else {
+            return halt(Reason::TableNotPublished, format!("table {table} is not in the publication"));
+        };
+        if is.relation != was.relation {
+            let detail = format!("table {table} has oid {} where the record has {}", is.relation, was.relation);
+            return halt(Reason::TableRecreated, detail);
+        }
+        if is.membership != was.membership {
+            return halt(Reason::TableRepublished, format!("table {table} left the publication and came back"));
+        }
+    }
+    Ok(())
+}
+
+/// The commit that must come again: the slot lies below it, so its absence proves another history. Not asked for when a
+/// table of the record is captured no longer, since then its transactions may rightly be gone from the stream.
+fn expected(record: &Record, confirmed: Lsn, seen: &Observed) -> Option<Committed> {
+    let all_captured = record.tables.keys().all(|table| seen.captured.contains(table));
+    record.last_commit.filter(|commit| all_captured && confirmed < commit.end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::sample;
+    use super::*;
+    use crate::lsn::{PgMicros, Xid};
+
+    fn seen(record: &Record) -> Observed {
+        Observed {
+            system_id: record.system_id.clone(),
+            timeline: record.timeline,
+            history: BTreeMap::new(),
+            server: record.server_seen,
+            standby: false,
+            database: record.database,
+            slot: Some(SlotView { confirmed: Some(record.confirmed), lost: None, ours: true }),
+            publication: Some(PublicationView { oid: record.publication, tables: record.tables.clone() }),
+            captured: record.tables.keys().cloned().collect(),
+        }
+    }
+
+    #[track_caller]
+    fn halts(change: impl FnOnce(&mut Observed), reason: Reason, range: Option<(u64, u64)>) {
+        let record = sample();
+        let mut now = seen(&record);
+        change(&mut now);
+        let Verdict::Halt(halt) = judge(Some(&record), false, &now) else {
+            panic!("{:?}", judge(Some(&record), false, &now));
+        };
+        assert_eq!(halt.reason, reason);
+        assert_eq!(halt.range.map(|r| (r.from.bytes(), r.to.bytes())), range);
+    }
+
+    fn slot(now: &mut Observed) -> &mut SlotView {
+        now.slot.as_mut().unwrap()
+    }
+
+    fn table(now: &mut Observed) -> &mut TableIdentity {
+        now.publication.as_mut().unwrap().tables.get_mut("public.t").unwrap()
+    }
+
+    #[test]
+    fn resumes_where_nothing_changed() {
+        let record = sample();
+        let resume = Resume { from: record.confirmed, expect: None };
+        assert_eq!(judge(Some(&record), false, &seen(&record)), Verdict::Resume(resume));
+    }
+
+    #[test]
+    fn halts_where_the_slot_is_gone_lost_or_moved() {
+        halts(|now| now.slot = None, Reason::SlotMissing, Some((1000, 1200)));
+        halts(|now| slot(now).lost = Some("wal_removed".to_owned()), Reason::SlotLost, Some((1000, 1200)));
+        halts(|now| slot(now).confirmed = Some(Lsn::new(1001)), Reason::SlotAhead, Some((1000, 1001)));
+        halts(|now| slot(now).ours = false, Reason::SlotForeign, None);
+    }
+
+    #[test]
+    fn halts_on_another_cluster_database_or_publication() {
+        halts(|now| now.system_id = "8".to_owned(), Reason::OtherCluster, Some((1000, 1000)));
+        halts(|now| now.database = Oid(6), Reason::OtherDatabase, Some((1000, 1000)));
+        halts(|now| now.publication = None, Reason::PublicationMissing, Some((1000, 1200)));
+        halts(|now| now.publication.as_mut().unwrap().oid = Oid(1), Reason::PublicationChanged, Some((1000, 1200)));
+    }
+
+    #[test]
+    fn halts_where_a_table_was_made_anew_or_left_the_publication() {
+        halts(|now| table(now).relation = Oid(1), Reason::TableRecreated, Some((1000, 1200)));
+        halts(|now| table(now).membership = Some(Oid(1)), Reason::TableRepublished, Some((1000, 1200)));
+        halts(|now| now.publication.as_mut().unwrap().tables.clear(), Reason::TableNotPublished, Some((1000, 1200)));
+    }
+
+    #[test]
+    fn halts_where_the_server_went_back_and_waits_where_a_standby_lags() {
+        halts(|now| now.server = Lsn::new(1199), Reason::ServerWentBack, Some((1199, 1200)));
+        let record = sample();
+        let lagging = Observed { server: Lsn::new(1199), standby: true, ..seen(&record) };
+        assert!(matches!(judge(Some(&record), false, &lagging), Verdict::Wait(_)));
+    }
+
+    #[test]
+    fn a_failover_resumes_only_where_nothing_sent_was_undone() {
+        let failover = |switch: u64| {
+            move |now: &mut Observed| {
+                now.timeline = 2;
+                now.server = Lsn::new(switch);
+                now.history.insert(1, Lsn::new(switch));
+            }
+        };
+        let record = sample();
+        let mut now = seen(&record);
+        failover(1100)(&mut now);
+        assert!(matches!(judge(Some(&record), false, &now), Verdict::Resume(_)));
+        halts(failover(1099), Reason::PublishedAhead, Some((1099, 1100)));
+        halts(|now| now.timeline = 2, Reason::TimelineUnknown, Some((1000, 1000)));
+    }
+
+    #[test]
+    fn a_slot_below_the_last_commit_must_bring_that_commit_again() {
+        let commit = Committed { end: Lsn::new(1000), xid: Xid(9), at: PgMicros(1) };
+        let record = Record { last_commit: Some(commit), ..sample() };
+        let mut now = seen(&record);
+        slot(&mut now).confirmed = Some(Lsn::new(900));
+        let resume = Resume { from: Lsn::new(900), expect: Some(commit) };
+        assert_eq!(judge(Some(&record), false, &now), Verdict::Resume(resume));
+    }
+
+    #[test]
+    fn a_slot_without_record_is_ours_only_by_intent() {
+        let now = seen(&sample());
+        let Verdict::Halt(halt) = judge(None, false, &now) else { panic!() };
+        assert_eq!(halt.reason, Reason::StateMissing);
+        assert!(matches!(judge(None, true, &now), Verdict::Created(_)));
+        assert_eq!(judge(None, true, &Observed { slot: None, ..now }), Verdict::FirstStart);
+    }
+}

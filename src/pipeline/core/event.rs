@@ -1,0 +1,156 @@
+//! What the core is told and what it answers with: plain values.
+
+use crate::ledger::{Generation, RouteId, Ticket};
+use crate::lsn::Lsn;
+use crate::pipeline::continuity::{Halt, Resume};
+use crate::pipeline::record::Record;
+
+/// Microseconds of a clock that only moves forward and counts suspend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(pub u64);
+
+impl Moment {
+    /// A later moment.
+    #[must_use]
+    pub fn plus(self, micros: u64) -> Moment {
+        Moment(self.0.saturating_add(micros))
+    }
+
+    /// Microseconds since an earlier moment; 0 if it is not earlier.
+    #[must_use]
+    pub fn since(self, earlier: Moment) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// One second.
+pub const SECOND: u64 = 1_000_000;
+
+/// What the core is told at start.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// The longest silence towards the server: min(10 s, wal_sender_timeout / 3), in microseconds.
+    pub status_interval: u64,
+    /// How long `confirmed` is held after an unclean stop, in microseconds.
+    pub quarantine: u64,
+    /// A pause of ours longer than this has cost us the slot: wal_sender_timeout, or 60 s where that is 0.
+    pub freeze: u64,
+    /// Bytes in flight, [`crate::ledger::RECORD_OVERHEAD_BYTES`] included; one larger record may go alone.
+    pub budget_bytes: usize,
+    /// How long a stop waits for Kafka, in microseconds.
+    pub stop_patience: u64,
+    /// Makes reconnects of many agents differ.
+    pub seed: u64,
+}
+
+/// What a report of the producer says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Acknowledged at an offset; -1 for a duplicate that the broker had already.
+    Landed {
+        /// Partition.
+        partition: i32,
+        /// Offset.
+        offset: i64,
+    },
+    /// Not delivered. `permanent`: a new try of the same record would end the same way.
+    Failed {
+        /// See above.
+        permanent: bool,
+    },
+}
+
+/// A delivery report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The record.
+    pub ticket: Ticket,
+    /// Its producer.
+    pub generation: Generation,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// A proven connection: the slot is ours.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Opened {
+    /// Where the stream resumes.
+    pub resume: Resume,
+    /// The record to write before anything is processed; its term is new.
+    pub record: Record,
+    /// Whether the stop before was clean; a first start is.
+    pub clean: bool,
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// Time passed; [`Core::next_tick`] says when this is wanted.
+    Tick,
+    /// A connection was opened and continuity proven.
+    Opened(Box<Opened>),
+    /// It could not be opened, or was lost; tried again, `at_leisure` where only a person can change the outcome.
+    Lost {
+        /// See above.
+        at_leisure: bool,
+    },
+    /// It must not be opened, or a record can never be delivered.
+    Halt(Halt),
+    /// The record asked for is acknowledged.
+    RecordWritten,
+    /// It is not; tried again.
+    RecordFailed,
+    /// Frames were read and handled. `reply`: the server asked for an answer.
+    Burst {
+        /// See above.
+        reply: bool,
+    },
+    /// The producer given up has answered for all it can; this many records it could not.
+    Settled {
+        /// See above.
+        unanswered: usize,
+    },
+    /// Ends (one past the last offset) of the partitions asked for; `None` if they could not be read.
+    Ends(Option<Vec<(RouteId, i32, i64)>>),
+    /// An operator's consent was recorded: try a halted stream again.
+    Retry,
+    /// Stop cleanly.
+    Stop,
+}
+
+/// A status update; apply equals flush.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Update {
+    /// Last received, or the same as `flush`.
+    pub write: Lsn,
+    /// Confirmed, or zero where nothing new is.
+    pub flush: Lsn,
+    /// Ask the server for a keepalive.
+    pub ask: bool,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Connect and prove continuity; answer with `Opened`, `Lost` or `Halt`.
+    Open,
+    /// Close the replication connection.
+    Close,
+    /// Write the confirm record; answer with `RecordWritten` or `RecordFailed`.
+    Write(Box<Record>),
+    /// Send a status update.
+    Update(Update),
+    /// Give the producer up: purge its queue, wait for what is in flight; answer with `Settled`, then use the generation.
+    Settle(Generation),
+    /// Read the ends of [`super::Core::partitions`]; answer with `Ends`.
+    Ends,
+    /// Count and log a foreign write.
+    Foreign(RouteId),
+    /// Log and count that the stream is read again because of foreign writes.
+    Replay,
+    /// End the process. `clean`: nothing of ours is unanswered and the record says so.
+    Exit {
+        /// See above.
+        clean: bool,
+    },
+}

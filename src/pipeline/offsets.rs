@@ -1,0 +1,146 @@
+//! Which offsets our records landed at: consecutive per partition while nobody else writes (continuity.md §2, rule 3).
+
+use crate::ledger::RouteId;
+
+/// What an offset says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// Nothing, or what was expected.
+    Consecutive,
+    /// Somebody else's records lie between ours.
+    Foreign,
+    /// An offset that was acknowledged before was given again: the topic was recreated or lost acknowledged records.
+    WentBack {
+        /// The highest acknowledged before.
+        highest: i64,
+    },
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Track {
+    /// Highest offset acknowledged to this process.
+    highest: i64,
+    /// What the running producer's next report must say; none at its start and after a duplicate or a gap in knowledge.
+    next: Option<i64>,
+}
+
+const FRESH: Track = Track { highest: -1, next: None };
+
+/// By route, then by partition.
+#[derive(Debug, Default)]
+pub struct Offsets {
+    routes: Vec<Vec<Track>>,
+}
+
+impl Offsets {
+    /// Notes an acknowledged record. Offset -1 is a duplicate sequence: librdkafka counts on from it, so nothing is
+    /// compared until an offset lies above the highest acknowledged one.
+    pub fn landed(&mut self, route: RouteId, partition: i32, offset: i64) -> Finding {
+        let Ok(partition) = usize::try_from(partition) else { return Finding::Consecutive };
+        let route = route.0 as usize;
+        if self.routes.len() <= route {
+            self.routes.resize(route + 1, Vec::new());
+        }
+        let Some(tracks) = self.routes.get_mut(route) else { return Finding::Consecutive };
+        if tracks.len() <= partition {
+            tracks.resize(partition + 1, FRESH);
+        }
+        let Some(track) = tracks.get_mut(partition) else { return Finding::Consecutive };
+        track.landed(offset)
+    }
+
+    /// A record of ours landed whose route is no longer known: any partition of that number may have moved on.
+    pub fn unknown(&mut self, partition: i32) {
+        let Ok(partition) = usize::try_from(partition) else { return };
+        for track in self.routes.iter_mut().filter_map(|tracks| tracks.get_mut(partition)) {
+            track.next = None;
+        }
+    }
+
+    /// Every partition a record of ours landed on, with the highest offset acknowledged there.
+    pub fn tracked(&self) -> impl Iterator<Item = (RouteId, i32, i64)> + '_ {
+        self.routes.iter().zip(0u32..).flat_map(|(tracks, route)| {
+            let landed = tracks.iter().zip(0i32..).filter(|(track, _)| track.highest >= 0);
+            landed.map(move |(track, partition)| (RouteId(route), partition, track.highest))
+        })
+    }
+
+    /// Whether every record before `end` on a partition is known to be ours or reported foreign.
+    pub fn reaches(&self, route: RouteId, partition: i32, end: i64) -> bool {
+        self.tracked().any(|(r, p, highest)| (r, p) == (route, partition) && highest + 1 >= end)
+    }
+
+    /// A new producer: what lies between its first record and the last one's is the last one's own.
+    pub fn next_producer(&mut self) {
+        for track in self.routes.iter_mut().flatten() {
+            track.next = None;
+        }
+    }
+}
+
+impl Track {
+    fn landed(&mut self, offset: i64) -> Finding {
+        let duplicates = self.next == Some(DUPLICATES);
+        if offset < 0 || (duplicates && offset <= self.highest) {
+            self.next = Some(DUPLICATES);
+            return Finding::Consecutive;
+        }
+        if offset <= self.highest {
+            return Finding::WentBack { highest: self.highest };
+        }
+        let foreign = !duplicates && self.next.is_some_and(|next| next != offset);
+        self.highest = offset;
+        self.next = Some(offset + 1);
+        if foreign { Finding::Foreign } else { Finding::Consecutive }
+    }
+}
+
+/// Stands for "in a batch of duplicates" in [`Track::next`]; no offset to come is negative.
+const DUPLICATES: i64 = -1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Finding::{Consecutive, Foreign, WentBack};
+
+    #[track_caller]
+    fn check(offsets: &[i64], findings: &[Finding]) {
+        let mut seen = Offsets::default();
+        let found: Vec<_> = offsets.iter().map(|&offset| seen.landed(RouteId(2), 1, offset)).collect();
+        assert_eq!(found, findings);
+    }
+
+    #[test]
+    fn our_own_records_are_consecutive_from_wherever_they_begin() {
+        check(&[7, 8, 9], &[Consecutive; 3]);
+    }
+
+    #[test]
+    fn a_jump_is_somebody_elses_record() {
+        check(&[7, 9, 10], &[Consecutive, Foreign, Consecutive]);
+    }
+
+    #[test]
+    fn an_offset_given_twice_is_a_lost_record() {
+        check(&[7, 8, 8], &[Consecutive, Consecutive, WentBack { highest: 8 }]);
+        check(&[7, 0], &[Consecutive, WentBack { highest: 7 }]);
+    }
+
+    #[test]
+    fn a_batch_of_duplicates_proves_nothing_until_it_is_passed() {
+        check(
+            &[7, -1, 0, 1, 9, 10, 12],
+            &[Consecutive, Consecutive, Consecutive, Consecutive, Consecutive, Consecutive, Foreign],
+        );
+    }
+
+    #[test]
+    fn a_new_producer_begins_where_it_begins_but_not_before() {
+        let mut seen = Offsets::default();
+        seen.landed(RouteId(0), 0, 5);
+        seen.next_producer();
+        assert_eq!(seen.landed(RouteId(0), 0, 9), Consecutive);
+        seen.next_producer();
+        assert_eq!(seen.landed(RouteId(0), 0, 9), WentBack { highest: 9 });
+    }
+}

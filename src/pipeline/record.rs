@@ -1,0 +1,242 @@
+//! What the state topic holds: the confirm record and its neighbours. Pure: text in, text out.
+//!
+//! Keys are `confirm/<slot>/<term>`, `intent/<slot>`, `topic/<topic>`, `schema/<subject>/<fingerprint>`; values are JSON
+//! with a format version.
+
+use crate::change::Committed;
+use crate::lsn::{Lsn, Oid};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The version this program writes; it reads no later one.
+pub const FORMAT: u32 = 1;
+
+/// How many consents a record carries along: enough for an audit, bounded for a compacted topic.
+const ACCEPTED_MAX: usize = 20;
+
+/// How a captured table was published: both ids change when it is made anew, the second also when it leaves the
+/// publication and rejoins, or its filter or column list changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableIdentity {
+    /// `pg_class.oid`.
+    pub relation: Oid,
+    /// `pg_publication_rel.oid`, or `pg_publication_namespace.oid`; none for FOR ALL TABLES.
+    pub membership: Option<Oid>,
+}
+
+/// An operator's consent to go on past a gap.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// Last position known to be in Kafka.
+    pub from: Lsn,
+    /// Where the stream goes on.
+    pub to: Lsn,
+    /// The halt's code.
+    pub reason: String,
+    /// Unix milliseconds.
+    pub at_ms: i64,
+}
+
+/// The confirm record (continuity.md §3): what we last proved, written before each confirmation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The slot's name.
+    pub slot: String,
+    /// Rises at every connect; the highest wins. It only fences.
+    pub term: u64,
+    /// Rises only by consent; LSNs compare only within one.
+    pub epoch: u64,
+    /// `pg_control` system identifier.
+    pub system_id: String,
+    /// The timeline the stream was read on.
+    pub timeline: u32,
+    /// `pg_database.oid`.
+    pub database: Oid,
+    /// `pg_publication.oid`.
+    pub publication: Oid,
+    /// Every captured table by `namespace.name`.
+    pub tables: BTreeMap<String, TableIdentity>,
+    /// Everything before it is in Kafka.
+    pub confirmed: Lsn,
+    /// Highest position produced; after a crash up to one status interval old.
+    pub sent: Lsn,
+    /// The newest commit at or below `confirmed` that had records.
+    pub last_commit: Option<Committed>,
+    /// Highest flushed server position seen.
+    pub server_seen: Lsn,
+    /// 64-bit ids of transactions emitted and not yet seen as ended; no window opens until they are visible.
+    pub pending_xids: Vec<u64>,
+    /// `source.sequence[0]` as last emitted.
+    pub sequence: Option<Lsn>,
+    /// Whether the stop that followed was clean.
+    pub clean: bool,
+    /// Consents so far, newest last.
+    pub accepted: Vec<Accepted>,
+}
+
+impl Record {
+    /// The record's key in the state topic.
+    #[must_use]
+    pub fn key(slot: &str, term: u64) -> String {
+        format!("confirm/{slot}/{term}")
+    }
+
+    /// The key of the note that a slot is about to be created.
+    #[must_use]
+    pub fn intent_key(slot: &str) -> String {
+        format!("intent/{slot}")
+    }
+
+    /// Notes a consent, dropping the oldest beyond the bound.
+    pub fn accept(&mut self, accepted: Accepted) {
+        self.accepted.push(accepted);
+        let excess = self.accepted.len().saturating_sub(ACCEPTED_MAX);
+        self.accepted.drain(..excess);
+    }
+
+    /// The record as the topic's text.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        // The types above hold nothing that JSON cannot: texts, numbers, maps with text keys.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+/// A state record that cannot be read: nothing is guessed from it.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// Not JSON of the expected form.
+    #[error("read state record `{key}`")]
+    Unreadable {
+        /// Its key.
+        key: String,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// Written by a later version.
+    #[error(
+        "state record `{key}` has format {format}; this version reads up to {FORMAT}: run the version that wrote it"
+    )]
+    Newer {
+        /// Its key.
+        key: String,
+        /// Its format.
+        format: u32,
+    },
+}
+
+/// Everything the state topic says about one slot.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct State {
+    /// The record of the highest term.
+    pub record: Option<Record>,
+    /// Keys of the older records, to be tombstoned.
+    pub outdated: Vec<String>,
+    /// Whether a slot of ours was about to be created.
+    pub intent: bool,
+    /// Partition count per topic when it was first used.
+    pub partitions: BTreeMap<String, i32>,
+    /// Schema id by `subject/fingerprint`.
+    pub schemas: BTreeMap<String, u32>,
+}
+
+impl State {
+    /// Reads the topic's newest value per key.
+    ///
+    /// # Errors
+    /// When a record of this slot cannot be read, or was written by a later version.
+    pub fn read(slot: &str, entries: &BTreeMap<String, String>) -> Result<Self, RecordError> {
+        let mut state = State::default();
+        let mut records: Vec<(String, Record)> = Vec::new();
+        for (key, value) in entries {
+            let unreadable = |source| RecordError::Unreadable { key: key.clone(), source };
+            match key.split_once('/') {
+                Some(("confirm", rest)) if rest.rsplit_once('/').is_some_and(|(name, _)| name == slot) => {
+                    #[derive(Deserialize)]
+                    struct Format {
+                        format: u32,
+                    }
+                    let Format { format } = serde_json::from_str(value).map_err(unreadable)?;
+                    if format > FORMAT {
+                        return Err(RecordError::Newer { key: key.clone(), format });
+                    }
+                    records.push((key.clone(), serde_json::from_str(value).map_err(unreadable)?));
+                }
+                Some(("intent", name)) if name == slot => state.intent = true,
+                Some(("topic", topic)) => {
+                    state.partitions.insert(topic.to_owned(), serde_json::from_str(value).map_err(unreadable)?);
+                }
+                Some(("schema", schema)) => {
+                    state.schemas.insert(schema.to_owned(), serde_json::from_str(value).map_err(unreadable)?);
+                }
+                _ => {} // another slot's, or a later version's
+            }
+        }
+        records.sort_by_key(|(_, record)| record.term);
+        state.record = records.pop().map(|(_, record)| record);
+        state.outdated = records.into_iter().map(|(key, _)| key).collect();
+        Ok(state)
+    }
+}
+
+#[cfg(test)]
+pub(super) fn sample() -> Record {
+    Record {
+        format: FORMAT,
+        slot: "s".to_owned(),
+        term: 3,
+        epoch: 1,
+        system_id: "7".to_owned(),
+        timeline: 1,
+        database: Oid(5),
+        publication: Oid(16),
+        tables: [("public.t".to_owned(), TableIdentity { relation: Oid(20), membership: Some(Oid(21)) })].into(),
+        confirmed: Lsn::new(1000),
+        sent: Lsn::new(1100),
+        last_commit: None,
+        server_seen: Lsn::new(1200),
+        pending_xids: Vec::new(),
+        sequence: Some(Lsn::new(1000)),
+        clean: true,
+        accepted: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entries(records: &[Record]) -> BTreeMap<String, String> {
+        records.iter().map(|r| (Record::key(&r.slot, r.term), r.to_json())).collect()
+    }
+
+    #[test]
+    fn the_highest_term_wins_and_the_others_are_outdated() {
+        // As numbers: 10 is above 9, though not as text.
+        let records = [9, 10, 2].map(|term| Record { term, ..sample() });
+        let state = State::read("s", &entries(&records)).unwrap();
+        assert_eq!(state.record.map(|r| r.term), Some(10));
+        assert_eq!(state.outdated, ["confirm/s/2", "confirm/s/9"]);
+    }
+
+    #[test]
+    fn another_slots_record_is_not_ours() {
+        let other = Record { slot: "s/2".to_owned(), ..sample() };
+        assert_eq!(State::read("s", &entries(&[other])).unwrap(), State::default());
+    }
+
+    #[test]
+    fn refuses_a_record_of_a_later_format() {
+        let later = Record { format: FORMAT + 1, ..sample() };
+        assert!(matches!(State::read("s", &entries(&[later])), Err(RecordError::Newer { .. })));
+    }
+
+    #[test]
+    fn refuses_a_record_it_cannot_read() {
+        let broken = [("confirm/s/1".to_owned(), "{}".to_owned())].into();
+        assert!(matches!(State::read("s", &broken), Err(RecordError::Unreadable { .. })));
+    }
+}

@@ -1,0 +1,160 @@
+//! What the agent says of itself: `/status`, the state behind `/readyz`, and the lines of `slot status`.
+//!
+//! One value, replaced as a whole and read through a watch channel; nothing in it is a row value or a secret.
+
+use crate::lsn::Lsn;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// Where the agent is in its life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Opening connections and proving continuity.
+    #[default]
+    Connecting,
+    /// Copying existing rows.
+    Snapshot,
+    /// Changes flow, or would if there were any.
+    Streaming,
+    /// Held by an operator.
+    Paused,
+    /// A peer is away; tried again by itself.
+    Retrying,
+    /// Nothing more is produced or confirmed until somebody acts; `reason` and `next` say what.
+    Halted,
+    /// On its way out.
+    Stopping,
+}
+
+impl Phase {
+    /// Every phase, for metrics.
+    pub const ALL: [Phase; 7] = [
+        Phase::Connecting,
+        Phase::Snapshot,
+        Phase::Streaming,
+        Phase::Paused,
+        Phase::Retrying,
+        Phase::Halted,
+        Phase::Stopping,
+    ];
+
+    /// The word in `/status` and metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Phase::Connecting => "connecting",
+            Phase::Snapshot => "snapshot",
+            Phase::Streaming => "streaming",
+            Phase::Paused => "paused",
+            Phase::Retrying => "retrying",
+            Phase::Halted => "halted",
+            Phase::Stopping => "stopping",
+        }
+    }
+}
+
+/// A range of WAL that is missing or in doubt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct LsnRange {
+    /// The last position known to be in Kafka.
+    pub from: Lsn,
+    /// Where the slot, or the server, stands.
+    pub to: Lsn,
+}
+
+/// The positions of the stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Positions {
+    /// End of the last commit or keepalive received.
+    pub received: Lsn,
+    /// Everything before it is acknowledged by Kafka.
+    pub delivered: Lsn,
+    /// What Postgres was told it may forget.
+    pub confirmed: Lsn,
+    /// The slot's `restart_lsn`, as last read; what holds WAL.
+    pub restart: Lsn,
+}
+
+/// One captured table.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct TableStatus {
+    /// Its topic.
+    pub topic: String,
+    /// `streaming`, `refused`, `waiting` or `excluded`.
+    pub state: String,
+    /// Changes sent since start.
+    pub changes: u64,
+    /// Ids under which its key and value schemas are registered.
+    pub schema_ids: Vec<u32>,
+}
+
+/// An error as the operator reads it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LastError {
+    /// Unix milliseconds.
+    pub at_ms: i64,
+    /// The stable code.
+    pub reason: String,
+    /// The chain of causes.
+    pub message: String,
+    /// What to do.
+    pub next: String,
+}
+
+/// The whole of `/status`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Status {
+    /// Where the agent is.
+    pub phase: Phase,
+    /// Unix milliseconds of the last change of `phase` or `reason`.
+    pub since_ms: i64,
+    /// A stable code: why it is not simply streaming; empty when it is.
+    pub reason: String,
+    /// The same in a sentence.
+    pub detail: String,
+    /// What to do, or what it waits for.
+    pub next: String,
+    /// The range of WAL in doubt, where the reason has one.
+    pub range: Option<LsnRange>,
+    /// Prefix of the topics.
+    pub prefix: String,
+    /// The slot's name.
+    pub slot: String,
+    /// The publication's name.
+    pub publication: String,
+    /// `pg_control` system identifier of the server.
+    pub system_id: String,
+    /// The server's timeline.
+    pub timeline: u32,
+    /// `server_version_num`.
+    pub server_version: u32,
+    /// Rises only by consent.
+    pub epoch: u64,
+    /// Rises at each connect.
+    pub term: u64,
+    /// Where the stream is.
+    pub lsn: Positions,
+    /// Bytes from `confirmed` to `received`.
+    pub lag_bytes: u64,
+    /// Age of the oldest commit not yet acknowledged; 0 when caught up.
+    pub lag_seconds: f64,
+    /// Records sent and not acknowledged.
+    pub in_flight_records: u64,
+    /// Their bytes, overhead included.
+    pub in_flight_bytes: u64,
+    /// The byte budget.
+    pub budget_bytes: u64,
+    /// Unix milliseconds until which `confirmed` is held after an unclean stop; 0 when it is not.
+    pub quarantine_until_ms: i64,
+    /// Connections to Postgres made since start, beyond the first.
+    pub reconnects: u64,
+    /// Records of other producers seen between ours, by topic.
+    pub foreign_writes: BTreeMap<String, u64>,
+    /// What is weaker than it could be, or could not be proven.
+    pub warnings: Vec<String>,
+    /// By `namespace.name`.
+    pub tables: BTreeMap<String, TableStatus>,
+    /// Newest last, at most 20.
+    pub errors: Vec<LastError>,
+}
