@@ -209,13 +209,7 @@ impl Asker {
     }
 
     /// A request without an answer is a connection that could not be had: the reason was said on the side.
-    fn explain(
-        &self,
-        consumer: &BaseConsumer<Asking>,
-        call: &'static str,
-        topic: &str,
-        source: RdError,
-    ) -> KafkaError {
+    fn explain(&self, consumer: &BaseConsumer<Asking>, call: &'static str, topic: &str, source: RdError) -> KafkaError {
         use RDKafkaErrorCode as Code;
         let Some(Code::BrokerTransportFailure | Code::OperationTimedOut | Code::AllBrokersDown | Code::Resolve) =
             source.rdkafka_error_code()
@@ -266,11 +260,7 @@ impl Asker {
     }
 
     /// Fills in what DescribeConfigs proves. Its refusal is not an error: what it does not say stays not proven.
-    fn add_settings(
-        &self,
-        consumer: &BaseConsumer<Asking>,
-        infos: &mut [Option<TopicInfo>],
-    ) -> Result<(), KafkaError> {
+    fn add_settings(&self, consumer: &BaseConsumer<Asking>, infos: &mut [Option<TopicInfo>]) -> Result<(), KafkaError> {
         let names: Vec<String> = infos.iter().flatten().map(|info| info.name.clone()).collect();
         if names.is_empty() || is_mock(consumer.client()) {
             return Ok(());
@@ -332,7 +322,8 @@ impl Asker {
         if is_mock(consumer.client()) {
             return touch(admin.inner(), specs); // it creates on first use
         }
-        let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT)).operation_timeout(Some(SPREAD_TIMEOUT));
+        let options =
+            AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT)).operation_timeout(Some(SPREAD_TIMEOUT));
         let answers = match wait_for(admin.create_topics(&new, &options)) {
             Ok(answers) => answers,
             Err(source) => return Err(KafkaError::Request { call: CALL, topic: first, source }),
