@@ -197,6 +197,18 @@ impl Seen {
         self.slot.as_ref()
     }
 
+    /// Whether the publication exists.
+    #[must_use]
+    pub fn has_publication(&self) -> bool {
+        self.publication.is_some()
+    }
+
+    /// The server's own position.
+    #[must_use]
+    pub fn server(&self) -> Lsn {
+        self.observed.server
+    }
+
     /// The record of the next term: what was, brought up to what is. A first one confirms up to `from`.
     #[must_use]
     pub fn record(&self, config: &Config, from: Lsn) -> Record {
