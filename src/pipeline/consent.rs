@@ -134,7 +134,7 @@ pub async fn create(config: &Config) -> Result<Record, ConsentError> {
     let server = replication.identify_system().await?;
     let seen = Seen::new(config, &sql, &mut replication, &server, &keeper).await?;
     let from = seen.slot().and_then(|slot| slot.confirmed_flush_lsn).unwrap_or_default();
-    let record = Record { clean: true, ..consented(config, &seen, from, "slot_created") };
+    let record = consented(config, &seen, from, "slot_created");
     write(&keeper, &record).await?;
     Ok(record)
 }
@@ -211,6 +211,7 @@ fn consented(config: &Config, seen: &Seen, from: Lsn, reason: &str) -> Record {
         server_seen: seen.server(),
         pending_xids: Vec::new(),
         sequence: None,
+        clean: seen.state.record.as_ref().is_none_or(|record| record.clean),
         ..was
     };
     let since = seen.state.record.as_ref().map_or(Lsn::ZERO, |record| record.confirmed);
