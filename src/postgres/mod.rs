@@ -20,6 +20,7 @@ mod session;
 pub mod slot;
 mod socket;
 mod sql;
+mod startup;
 mod stream;
 mod tls;
 mod url;

@@ -6,7 +6,8 @@
 use crate::lsn::Lsn;
 use crate::postgres::config::Config;
 use crate::postgres::error::PgError;
-use crate::postgres::session::{Purpose, Rows, Session};
+use crate::postgres::session::{Rows, Session};
+use crate::postgres::startup::Purpose;
 use crate::postgres::stream::Stream;
 use postgres_protocol::escape::escape_identifier;
 use std::time::Duration;

@@ -8,6 +8,7 @@ use crate::postgres::config::{Config, Host, TargetSession};
 use crate::postgres::error::{Attempts, PgError, ServerError};
 use crate::postgres::inbox::Inbox;
 use crate::postgres::socket::{Address, Socket, addresses};
+use crate::postgres::startup::{self, Purpose};
 use bytes::BytesMut;
 use fallible_iterator::FallibleIterator as _;
 use postgres_protocol::message::backend::{DataRowBody, Message};
@@ -16,45 +17,11 @@ use std::collections::BTreeMap;
 use std::future::poll_fn;
 use tokio::io::AsyncWriteExt as _;
 
-/// What a connection is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Purpose {
-    /// A walsender in the database.
-    Replication,
-    /// Ordinary SQL.
-    Sql,
-}
-
-/// Settings that a role's or a database's defaults must not change: they would end our sessions or alter values.
-///
-/// Sent as startup parameters of their own, which the server applies after `options`.
-const PINNED: [(&str, &str); 9] = [
-    ("client_encoding", "UTF8"),
-    ("DateStyle", "ISO"),
-    ("IntervalStyle", "postgres"),
-    ("TimeZone", "UTC"),
-    ("bytea_output", "hex"),
-    ("extra_float_digits", "3"),
-    ("row_security", "off"),
-    ("idle_in_transaction_session_timeout", "0"),
-    ("idle_session_timeout", "0"),
-];
-
-/// Those that the server reports back, by which a pooler that drops startup parameters gives itself away.
-const REPORTED: [(&str, &str); 4] =
-    [("client_encoding", "UTF8"), ("DateStyle", "ISO"), ("IntervalStyle", "postgres"), ("TimeZone", "UTC")];
-
-/// The longest statement of ours on the catalog, in ms: one that waits longer waits for a lock of somebody's DDL.
-const STATEMENT_TIMEOUT_MS: &str = "30000";
-
 /// The longest message taken before the server has let us in; libpq takes 30,000 bytes for errors then.
 const GREETING_BYTES_MAX: usize = 64 * 1024;
 
 /// The most bytes of rows one simple query may answer with; ours answer with a few hundred.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
-
-/// The bytes of a name that Postgres keeps (NAMEDATALEN - 1).
-const NAME_BYTES_MAX: usize = 63;
 
 /// An open session.
 pub(super) struct Session {
@@ -124,7 +91,7 @@ impl Session {
             version: 0,
             abandoned: false,
         };
-        session.send(&startup(config, purpose, suffix)?, "begin the session").await?;
+        session.send(&startup::message(config, purpose, suffix).map_err(encoding)?, "begin the session").await?;
         session.log_in(config).await?;
         session.read_greeting(config).await?;
         session.check_greeting(config.target)?;
@@ -242,7 +209,7 @@ impl Session {
     fn check_greeting(&mut self, target: TargetSession) -> Result<(), PgError> {
         let host = || self.host.clone();
         let reported = |name: &str| self.parameters.get(name).map(String::as_str).unwrap_or_default();
-        let version = version_number(reported("server_version")).ok_or_else(|| PgError::Answer {
+        let version = startup::version_number(reported("server_version")).ok_or_else(|| PgError::Answer {
             call: "read the greeting of",
             object: self.host.to_string(),
             field: "server_version",
@@ -265,7 +232,7 @@ impl Session {
         if !fits {
             return Err(PgError::WrongRole { host: host(), found, wanted: target.name() });
         }
-        for (setting, wanted) in REPORTED {
+        for (setting, wanted) in startup::REPORTED {
             let value = reported(setting);
             if value.split(',').next() != Some(wanted) {
                 return Err(PgError::SettingIgnored { host: host(), setting, found: value.to_owned() });
@@ -423,44 +390,6 @@ fn one_of(mut attempts: Vec<PgError>) -> PgError {
     }
 }
 
-fn startup(config: &Config, purpose: Purpose, suffix: &str) -> Result<BytesMut, PgError> {
-    let name = application_name(&config.application_name, suffix);
-    let mut parameters = vec![
-        ("user", config.user.as_str()),
-        ("database", config.database.as_str()),
-        ("application_name", name.as_str()),
-    ];
-    match purpose {
-        Purpose::Replication => parameters.extend([("replication", "database"), ("statement_timeout", "0")]),
-        // Names in our SQL and in its answers mean the same whatever the role's search path is.
-        Purpose::Sql => {
-            parameters.extend([("statement_timeout", STATEMENT_TIMEOUT_MS), ("search_path", "pg_catalog")]);
-        }
-    }
-    if let Some(options) = &config.options {
-        parameters.push(("options", options));
-    }
-    parameters.extend(PINNED);
-    let mut out = BytesMut::new();
-    frontend::startup_message(parameters, &mut out).map_err(encoding)?;
-    Ok(out)
-}
-
-/// The name with its suffix within the length Postgres keeps; the suffix survives.
-fn application_name(base: &str, suffix: &str) -> String {
-    let room = NAME_BYTES_MAX.saturating_sub(suffix.len());
-    let cut = (0..=base.len().min(room)).rev().find(|&at| base.is_char_boundary(at)).unwrap_or_default();
-    format!("{}{suffix}", &base[..cut])
-}
-
-/// `15.18 (Debian ...)` as 150018, `19beta1` as 190000.
-fn version_number(text: &str) -> Option<u32> {
-    let number = |text: &str| text.split(|c: char| !c.is_ascii_digit()).next().and_then(|digits| digits.parse().ok());
-    let (major, rest) = text.split_once('.').unwrap_or((text, ""));
-    let (major, minor): (u32, u32) = (number(major)?, number(rest).unwrap_or(0));
-    major.checked_mul(10_000)?.checked_add(minor)
-}
-
 /// A row's values; None if one is not UTF-8 or the row is malformed.
 fn row_of(body: &DataRowBody) -> Option<Vec<Option<String>>> {
     let (buffer, mut ranges, mut values) = (body.buffer(), body.ranges(), Vec::new());
@@ -471,30 +400,4 @@ fn row_of(body: &DataRowBody) -> Option<Vec<Option<String>>> {
         });
     }
     Some(values)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_version_reads_as_its_number() {
-        for (text, number) in [
-            ("15.18 (Debian 15.18-0+deb12u1)", Some(150_018)),
-            ("14.0", Some(140_000)),
-            ("18beta1", Some(180_000)),
-            ("19devel", Some(190_000)),
-            ("", None),
-            ("x.y", None),
-        ] {
-            assert_eq!(version_number(text), number, "{text}");
-        }
-    }
-
-    #[test]
-    fn an_application_name_keeps_its_suffix() {
-        assert_eq!(application_name("wellspring", ":catalog"), "wellspring:catalog");
-        let long = application_name(&"ä".repeat(60), ":catalog");
-        assert!(long.len() <= NAME_BYTES_MAX && long.ends_with("ä:catalog"), "{long}");
-    }
 }

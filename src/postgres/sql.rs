@@ -6,7 +6,8 @@
 use crate::postgres::config::{Config, Host};
 use crate::postgres::error::{PgError, ServerError};
 use crate::postgres::resume::Resumed;
-use crate::postgres::session::{Purpose, Session};
+use crate::postgres::session::Session;
+use crate::postgres::startup::Purpose;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio_postgres::types::{FromSql, ToSql, Type};
