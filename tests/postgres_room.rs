@@ -5,6 +5,13 @@ mod support {
 }
 
 use expect_test::expect;
+use openssl::asn1::Asn1Time;
+use openssl::bn::BigNum;
+use openssl::hash::MessageDigest;
+use openssl::pkey::{PKey, Private};
+use openssl::rsa::Rsa;
+use openssl::x509::extension::{BasicConstraints, SubjectAlternativeName};
+use openssl::x509::{X509, X509Builder, X509NameBuilder};
 use std::sync::Arc;
 use std::time::Duration;
 use support::postgres::Server;
@@ -588,4 +595,125 @@ async fn preflight_tells_settings_and_rights() {
     assert!(error.sqlstate() == Some("42501"), "{error:?}");
     let facts = preflight::facts(&sql(&server).await).await.unwrap();
     assert!(facts.role.superuser && facts.role.replication && facts.role.create_on_database);
+}
+
+/// A certificate authority, and a certificate of its for the host `localhost`.
+struct Certificates {
+    authority: Vec<u8>,
+    certificate: Vec<u8>,
+    key: Vec<u8>,
+}
+
+impl Certificates {
+    fn new() -> Self {
+        let (authority_key, key) = (rsa(), rsa());
+        let name = |text: &str| {
+            let mut name = X509NameBuilder::new().unwrap();
+            name.append_entry_by_text("CN", text).unwrap();
+            name.build()
+        };
+        let issue = |subject: &str, key: &PKey<Private>, extensions: &dyn Fn(&mut X509Builder)| {
+            let mut builder = X509::builder().unwrap();
+            builder.set_version(2).unwrap();
+            builder.set_serial_number(&BigNum::from_u32(7).unwrap().to_asn1_integer().unwrap()).unwrap();
+            builder.set_subject_name(&name(subject)).unwrap();
+            builder.set_issuer_name(&name("authority")).unwrap();
+            builder.set_pubkey(key).unwrap();
+            builder.set_not_before(&Asn1Time::days_from_now(0).unwrap()).unwrap();
+            builder.set_not_after(&Asn1Time::days_from_now(1).unwrap()).unwrap();
+            extensions(&mut builder);
+            builder.sign(&authority_key, MessageDigest::sha384()).unwrap();
+            builder.build().to_pem().unwrap()
+        };
+        let authority = issue("authority", &authority_key, &|builder| {
+            builder.append_extension(BasicConstraints::new().critical().ca().build().unwrap()).unwrap();
+        });
+        let certificate = issue("localhost", &key, &|builder| {
+            let names =
+                SubjectAlternativeName::new().dns("localhost").build(&builder.x509v3_context(None, None)).unwrap();
+            builder.append_extension(names).unwrap();
+        });
+        Certificates { authority, certificate, key: key.private_key_to_pem_pkcs8().unwrap() }
+    }
+}
+
+fn rsa() -> PKey<Private> {
+    PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn tls_proves_what_sslmode_asks_and_binds_the_password_exchange() {
+    let server = Server::start();
+    let (ours, strangers) = (Certificates::new(), Certificates::new());
+    server.write_private("server.crt", &ours.certificate);
+    server.write_private("server.key", &ours.key);
+    server.sql(
+        "postgres",
+        "alter system set ssl = on; select pg_reload_conf(); create role scram login replication password 'secret'",
+    );
+    server.allow(
+        "local all all trust
+         hostssl all scram 127.0.0.1/32 scram-sha-256
+         hostssl all postgres 127.0.0.1/32 password",
+    );
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, pem: &[u8]| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, pem).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (ca, stranger) = (file("ca.pem", &ours.authority), file("stranger.pem", &strangers.authority));
+    let entering = async |host: &str, parameters: &str| {
+        let url = format!("postgresql://scram:secret@{host}:{}/postgres?{parameters}", server.port());
+        let sql = Sql::connect(&config(&url)).await;
+        let control = Replication::connect(&config(&url)).await;
+        assert_eq!(sql.is_ok(), control.is_ok(), "one rule for both connections: {parameters}");
+        sql
+    };
+
+    for (host, parameters) in [
+        ("localhost", format!("sslrootcert={ca}")),
+        ("localhost", format!("sslmode=verify-full&channel_binding=require&sslrootcert={ca}")),
+        ("127.0.0.1", format!("sslmode=verify-ca&sslrootcert={ca}")),
+        ("127.0.0.1", "sslmode=require".to_owned()),
+        ("127.0.0.1", "sslmode=require&channel_binding=require".to_owned()),
+        ("127.0.0.1", "sslmode=require&channel_binding=disable".to_owned()),
+    ] {
+        let sql = entering(host, &parameters).await.unwrap_or_else(|error| panic!("{host} {parameters}: {error:?}"));
+        let version = sql.query("select version from pg_stat_ssl where pid = pg_backend_pid()").await.unwrap();
+        assert!(version[0][0].as_deref().is_some_and(|v| v.starts_with("TLSv1.")), "{version:?}");
+    }
+    for (host, parameters, told) in [
+        ("127.0.0.1", format!("sslrootcert={ca}"), "IP address mismatch"),
+        ("localhost", String::new(), "local issuer certificate"),
+        ("localhost", format!("sslmode=verify-ca&sslrootcert={stranger}"), "certificate"),
+        ("127.0.0.1", format!("sslmode=require&sslrootcert={stranger}"), "certificate"),
+    ] {
+        let error = entering(host, &parameters).await.err().unwrap();
+        let text = format!("{error:?}");
+        assert!(text.contains("Tls {") && text.contains(told), "{host} {parameters}: {text}");
+    }
+    let error = entering("localhost", "sslrootcert=/nowhere/ca.pem").await.err().unwrap();
+    assert!(matches!(&error, PgError::TlsSetup { what, .. } if what.contains("/nowhere/ca.pem")), "{error:?}");
+    assert_eq!(entering("127.0.0.1", "sslmode=disable").await.err().unwrap().sqlstate(), Some("28000"));
+
+    // A stream under TLS, with rows larger than any record.
+    server.sql("postgres", "create table t (x text); create publication p for table t");
+    let url = format!("postgresql://scram:secret@localhost:{}/postgres?sslrootcert={ca}", server.port());
+    let mut control = Replication::connect(&config(&url)).await.unwrap();
+    control.create_slot("s", SOON).await.unwrap();
+    server.sql("postgres", "insert into t select repeat(md5(n::text), 30000) from generate_series(1, 5) n");
+    let mut stream = control.start(&options()).await.unwrap();
+    let (rows, end) = transaction(&mut stream).await;
+    assert_eq!(rows[1..].iter().map(|row| row.len()).collect::<Vec<_>>(), [960_007; 5]);
+    stream.queue_status(StandbyStatus { write: end, flush: end, apply: end, reply: false }, PgMicros(0));
+    stream.finish().await;
+    assert_eq!(
+        slot::read(&Sql::connect(&config(&server.unix_url("postgres"))).await.unwrap(), "s")
+            .await
+            .unwrap()
+            .unwrap()
+            .confirmed_flush_lsn,
+        Some(end)
+    );
 }
