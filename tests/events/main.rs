@@ -5,261 +5,12 @@
 //! described, planned, encoded, read back by apache-avro and compared: keys, values, headers, schema texts. Snapshot
 //! records are left out. No server is needed.
 
-use apache_avro::types::Value as Avro;
+mod replay;
+
 use expect_test::{Expect, expect};
+use replay::{Normal, Replay, decoded, hex_of};
 use serde_json::{Value as Json, json};
-use std::collections::BTreeMap;
-use wellspring::change::{Context, Position, Row, describe};
-use wellspring::encode::{Config, Encoder, Format, Ids, Plan, Planner};
-use wellspring::lsn::{Lsn, Oid, PgMicros, Xid};
-use wellspring::pgoutput::{self, Message};
-use wellspring::table::{ColumnFacts, TableFacts, TypeClass, TypeFacts};
-
-/// Clock of the runs: 2026-01-01, in nanoseconds.
-const NOW: i64 = 1_767_225_600_000_000_000;
-
-/// One record of ours, with the schemas it was written by.
-struct Written {
-    topic: String,
-    key: Option<Vec<u8>>,
-    value: Option<Vec<u8>>,
-    headers: Vec<(String, String)>,
-    key_schema: Option<String>,
-    value_schema: String,
-    notes: Vec<String>,
-}
-
-/// Replays a recording.
-struct Replay {
-    planner: Planner,
-    format: Format,
-    encoder: Encoder,
-    facts: BTreeMap<Oid, TableFacts>,
-    plans: BTreeMap<Oid, (Plan, Option<String>, String)>,
-    messages: (Plan, Option<String>, String),
-    last_commit: Option<Lsn>,
-    transaction: (Option<Xid>, PgMicros, Position),
-    written: Vec<Written>,
-}
-
-impl Replay {
-    fn of(recording: &Json, format: Format) -> Vec<Written> {
-        let options = &recording["options"];
-        let config = Config {
-            format,
-            tombstones: options["tombstones"].as_bool().unwrap(),
-            truncates: options["truncates"].as_bool().unwrap(),
-            placeholder: options["placeholder"].as_str().unwrap().to_owned(),
-            ..Config::new("shop")
-        };
-        let planner = Planner::new(config, "app", "run", 1);
-        let messages = planned(planner.message_draft());
-        let mut replay = Replay {
-            planner,
-            format,
-            encoder: Encoder::new(),
-            facts: BTreeMap::new(),
-            plans: BTreeMap::new(),
-            messages,
-            last_commit: None,
-            transaction: Default::default(),
-            written: Vec::new(),
-        };
-        for step in recording["steps"].as_array().unwrap() {
-            replay.facts = facts_of(step);
-            for message in step["messages"].as_array().unwrap() {
-                let bytes = bytes_of(message[1].as_str().unwrap());
-                replay.apply(message[0].as_str().unwrap().parse().unwrap(), pgoutput::decode(&bytes).unwrap());
-            }
-        }
-        replay.written
-    }
-
-    fn apply(&mut self, lsn: Lsn, message: Message<'_>) {
-        match message {
-            Message::Begin { final_lsn, committed_at, xid } => {
-                self.transaction = (Some(xid), committed_at, Position { commit: final_lsn, ordinal: 0 });
-            }
-            Message::Commit { end_lsn, .. } => self.last_commit = Some(end_lsn),
-            Message::Relation(relation) => {
-                let facts = self.facts.get(&relation.oid).cloned().unwrap_or_default();
-                let oid = relation.oid;
-                self.plans.insert(oid, planned(self.planner.draft(&describe(&relation.into(), &facts)).unwrap()));
-            }
-            Message::Insert { relation, new } => self.row(lsn, relation, Row::Insert { new }),
-            Message::Update { relation, old, new } => self.row(lsn, relation, Row::Update { old, new }),
-            Message::Delete { relation, old } => self.row(lsn, relation, Row::Delete { old }),
-            Message::Truncate(truncate) => {
-                truncate.relations().for_each(|relation| self.row(lsn, relation, Row::Truncate));
-            }
-            Message::Logical { transactional, lsn, prefix, content } => {
-                if !transactional {
-                    self.last_commit = Some(lsn);
-                }
-                let (xid, at, position) = self.transaction;
-                let context = context(lsn, self.last_commit, (xid.filter(|_| transactional), at, position));
-                self.encoder.message(&self.messages.0, &context, prefix, content, NOW).unwrap();
-                collect(&self.encoder, &self.messages, &mut self.written);
-            }
-            Message::Origin { .. } | Message::Type { .. } => {}
-        }
-        assert!(self.format != Format::Avro || self.written.iter().all(|record| record.value.as_ref().is_none_or(|v| v[0] == 0)));
-    }
-
-    fn row(&mut self, lsn: Lsn, relation: Oid, row: Row<'_>) {
-        let plan = &self.plans[&relation];
-        self.encoder.row(&plan.0, &context(lsn, self.last_commit, self.transaction), &row, NOW).unwrap();
-        collect(&self.encoder, plan, &mut self.written);
-    }
-}
-
-fn planned(draft: wellspring::encode::Draft) -> (Plan, Option<String>, String) {
-    let texts = (draft.key.as_ref().map(|key| key.text.clone()), draft.value.text.clone());
-    (draft.into_plan(Ids { key: Some(1), value: 2 }), texts.0, texts.1)
-}
-
-fn context(lsn: Lsn, last_commit: Option<Lsn>, transaction: (Option<Xid>, PgMicros, Position)) -> Context<'static> {
-    let (xid, committed_at, position) = transaction;
-    Context { position, lsn, last_commit, xid, committed_at, origin: None }
-}
-
-fn collect(encoder: &Encoder, plan: &(Plan, Option<String>, String), written: &mut Vec<Written>) {
-    written.extend(encoder.records().map(|record| Written {
-        topic: plan.0.topic().to_owned(),
-        key: record.key.map(<[u8]>::to_vec),
-        value: record.value.map(<[u8]>::to_vec),
-        headers: record.headers().map(|(n, v)| (n.to_owned(), String::from_utf8(v.to_vec()).unwrap())).collect(),
-        key_schema: plan.1.clone(),
-        value_schema: plan.2.clone(),
-        notes: encoder.notes().iter().map(|n| format!("{}:{}", plan.0.column(n.column).unwrap(), n.loss.as_str())).collect(),
-    }));
-}
-
-fn facts_of(step: &Json) -> BTreeMap<Oid, TableFacts> {
-    let names = |list: &Json| list.as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect();
-    let oid = |value: &Json| Oid(value.as_u64().unwrap().try_into().unwrap());
-    let number = |value: &Json| i32::try_from(value.as_i64().unwrap()).unwrap();
-    let types: BTreeMap<Oid, TypeFacts> = step["types"]
-        .as_object()
-        .unwrap()
-        .iter()
-        .map(|(id, fact)| {
-            let class = match fact["class"].as_str().unwrap() {
-                "array" => TypeClass::Array { element: oid(&fact["element"]) },
-                "domain" => TypeClass::Domain { base: oid(&fact["base"]), typmod: number(&fact["typmod"]) },
-                "enum" => TypeClass::Enum { labels: names(&fact["labels"]) },
-                "composite" => TypeClass::Composite,
-                "range" => TypeClass::Range,
-                "multirange" => TypeClass::Multirange,
-                _ => TypeClass::Base,
-            };
-            let text = |name: &str| fact[name].as_str().unwrap().to_owned();
-            (Oid(id.parse().unwrap()), TypeFacts { name: text("name"), namespace: text("namespace"), class })
-        })
-        .collect();
-    let column = |fact: &Json| ColumnFacts {
-        not_null: fact["not_null"].as_bool().unwrap(),
-        default: fact["default"].as_str().map(str::to_owned),
-        serial: fact["serial"].as_bool().unwrap(),
-        type_oid: oid(&fact["type_oid"]),
-        typmod: number(&fact["typmod"]),
-    };
-    let tables = step["facts"].as_object().unwrap();
-    let table = |fact: &Json| TableFacts {
-        columns: fact["columns"].as_object().unwrap().iter().map(|(n, f)| (n.clone(), column(f))).collect(),
-        primary_key: names(&fact["primary_key"]),
-        unique_index: names(&fact["unique_index"]),
-        identity_index: names(&fact["identity_index"]),
-        types: types.clone(),
-    };
-    tables.iter().map(|(id, fact)| (Oid(id.parse().unwrap()), table(fact))).collect()
-}
-
-fn bytes_of(hex: &str) -> Vec<u8> {
-    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
-}
-
-fn hex_of(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// A decoded value in the corpus's notation: bytes in hex, special numbers by name, `real` marked.
-fn shown(value: Avro) -> Json {
-    match value {
-        Avro::Null => Json::Null,
-        Avro::Boolean(value) => json!(value),
-        Avro::Int(value) => json!(value),
-        Avro::Long(value) => json!(value),
-        Avro::Float(value) if value.is_finite() => json!({ "$float": value.to_bits() }),
-        Avro::Float(value) => shown(Avro::Double(f64::from(value))),
-        Avro::Double(value) if value.is_finite() => json!(value),
-        Avro::Double(value) if value.is_nan() => json!("NaN"),
-        Avro::Double(value) => json!(if value > 0.0 { "Infinity" } else { "-Infinity" }),
-        Avro::String(value) => json!(shortened(value)),
-        Avro::Bytes(value) => json!({ "$bytes": shortened(hex_of(&value)) }),
-        Avro::Decimal(value) => {
-            let bytes = Vec::<u8>::try_from(&value).unwrap();
-            json!({ "$bytes": shortened(hex_of(&bytes)) })
-        }
-        Avro::Union(_, value) => shown(*value),
-        Avro::Array(values) => values.into_iter().map(shown).collect(),
-        Avro::Record(fields) => Json::Object(fields.into_iter().map(|(name, value)| (name, shown(value))).collect()),
-        other => panic!("{other:?}"),
-    }
-}
-
-/// Texts over 4096 characters are in the corpus as length and hash.
-fn shortened(text: String) -> Json {
-    if text.chars().count() <= 4096 {
-        return json!(text);
-    }
-    let hash = hex_of(&openssl::sha::sha256(text.as_bytes()));
-    json!({ "$long_text": { "characters": text.chars().count(), "sha256": hash } })
-}
-
-fn decoded(schema: &str, framed: &[u8]) -> Json {
-    let schema = apache_avro::Schema::parse_str(schema).unwrap();
-    let mut body = &framed[5..];
-    let reader = apache_avro::reader::datum::GenericDatumReader::builder(&schema).build().unwrap();
-    let value = reader.read_value(&mut body).unwrap();
-    assert!(body.is_empty(), "bytes after the value");
-    shown(value)
-}
-
-/// Replaces what differs from run to run, on both sides alike.
-#[derive(Default)]
-struct Normal {
-    transactions: Vec<Json>,
-}
-
-impl Normal {
-    fn value(&mut self, mut value: Json) -> Json {
-        if value.get("op").is_some() {
-            for name in ["ts_ms", "ts_us", "ts_ns"] {
-                if value.get(name).is_some() {
-                    value[name] = json!("$ts");
-                }
-            }
-        }
-        if let Some(source) = value.get_mut("source") {
-            for (name, mark) in [("version", "$version"), ("ts_ms", "$ts"), ("ts_us", "$ts"), ("ts_ns", "$ts"), ("lsn", "$lsn")] {
-                assert!(!source[name].is_null(), "{name}");
-                source[name] = json!(mark);
-            }
-            let known = source["sequence"].as_str().unwrap().starts_with("[\"");
-            source["sequence"] = json!(if known { "[\"$lsn\",\"$lsn\"]" } else { "[null,\"$lsn\"]" });
-            if !source["txId"].is_null() {
-                let id = source["txId"].take();
-                let number = self.transactions.iter().position(|seen| *seen == id).unwrap_or_else(|| {
-                    self.transactions.push(id);
-                    self.transactions.len() - 1
-                });
-                source["txId"] = json!(number);
-            }
-        }
-        value
-    }
-}
+use wellspring::encode::Format;
 
 /// Where two values differ first; numbers of `real` columns are compared as such.
 fn difference(path: &str, expected: &Json, ours: &Json) -> Option<String> {
@@ -273,7 +24,8 @@ fn difference(path: &str, expected: &Json, ours: &Json) -> Option<String> {
         }
         (Json::Object(left), Json::Object(right)) => {
             let names = left.keys().eq(right.keys());
-            let inner = left.iter().find_map(|(name, value)| difference(&format!("{path}/{name}"), value, right.get(name)?));
+            let inner =
+                left.iter().find_map(|(name, value)| difference(&format!("{path}/{name}"), value, right.get(name)?));
             inner.or_else(|| if names { None } else { show() })
         }
         (Json::Array(left), Json::Array(right)) if left.len() == right.len() => {
@@ -308,17 +60,18 @@ fn check(case: &str) {
         assert_eq!(expected["topic"], json!(ours.topic), "{at}");
         let key = ours.key.as_ref().map_or(Json::Null, |key| decoded(ours.key_schema.as_ref().unwrap(), key));
         let value = ours.value.as_ref().map_or(Json::Null, |value| decoded(&ours.value_schema, value));
-        for (part, expected, ours) in [
-            ("key", &expected["key"], &key),
-            ("value", &left.value(expected["value"].clone()), &right.value(value)),
-        ] {
+        for (part, expected, ours) in
+            [("key", &expected["key"], &key), ("value", &left.value(expected["value"].clone()), &right.value(value))]
+        {
             assert_eq!(difference(part, expected, ours), None, "{at}");
         }
         let partition_key = ours.key.as_ref().map_or(Json::Null, |key| json!(hex_of(&key[5..])));
         assert_eq!(expected["partition_key_hex"], partition_key, "{at}");
         let headers: Vec<Json> = ours.headers.iter().map(|(name, value)| json!([name, value])).collect();
         let wanted = expected["headers"].as_array().unwrap().iter();
-        let wanted: Vec<Json> = wanted.map(|h| if h["value"] == "$uuid" { json!([h["name"], "run"]) } else { json!([h["name"], h["value"]]) }).collect();
+        let wanted: Vec<Json> = wanted
+            .map(|h| if h["value"] == "$uuid" { json!([h["name"], "run"]) } else { json!([h["name"], h["value"]]) })
+            .collect();
         assert_eq!(wanted, headers, "{at}");
         for (part, text) in [("key_schema", ours.key_schema.as_ref()), ("value_schema", Some(&ours.value_schema))] {
             if let Some((subject, number)) = expected[part].as_str().and_then(|id| id.split_once('#')) {
@@ -343,7 +96,11 @@ fn check_json(case: &str, recording: &Json, converted: &[Json], format: Format, 
             let mut wanted = expected[name].clone();
             let mut read: Json = bytes.as_ref().map_or(Json::Null, |bytes| serde_json::from_slice(bytes).unwrap());
             if format == Format::JsonSchema && !read.is_null() {
-                assert_eq!(difference("schema", &wanted["schema"].take(), &read["schema"].take()), None, "{case} {index} {name}");
+                assert_eq!(
+                    difference("schema", &wanted["schema"].take(), &read["schema"].take()),
+                    None,
+                    "{case} {index} {name}"
+                );
                 (wanted, read) = (wanted["payload"].take(), read["payload"].take());
             }
             for pointer in recording["expected"][index]["defaulted"].as_array().into_iter().flatten() {
@@ -425,51 +182,71 @@ cases! {
 
 #[test]
 fn lists_keep_their_nulls_and_say_when_they_lose_their_shape() {
-    check_ours("defect-arrays-with-nulls-and-dimensions", expect![[r#"
+    check_ours(
+        "defect-arrays-with-nulls-and-dimensions",
+        expect![[r#"
         {"id":2} ["c",null,{"bl":[true,false],"bt":[{"$bytes":"05"}],"e":null,"id":2,"ii":[1,2,3,null],"nn":[{"scale":0,"value":{"$bytes":"01"}},null]}] e:null_element,ii:array_shape,bl:array_shape,nn:not_a_number
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn lists_of_times_are_exact() {
-    check_ours("defect-time-arrays", expect![[r#"
+    check_ours(
+        "defect-time-arrays",
+        expect![[r#"
         {"id":2} ["c",null,{"a":[49890123456,86400000000],"b":["11:51:30.123Z"],"c":[1478267490123456,9223372036825200000],"d":["2016-11-04T11:51:30.123456Z","infinity"],"id":2}]
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn an_empty_bit_string_is_empty_bytes_and_no_boolean() {
-    check_ours("defect-varbit-empty", expect![[r#"
+    check_ours(
+        "defect-varbit-empty",
+        expect![[r#"
         {"id":2} ["c",null,{"a":null,"b":{"$bytes":""},"id":2}] a:empty_bits
         {"id":3} ["c",null,{"a":true,"b":{"$bytes":"01"},"id":3}]
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn names_are_in_the_stream() {
-    check_ours("defect-name-type", expect![[r#"
+    check_ours(
+        "defect-name-type",
+        expect![[r#"
         {"id":2} ["c",null,{"a":"stream","id":2}]
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_negative_scale_is_folded_into_the_precision() {
-    check_ours("defect-negative-scale", expect![[r#"
+    check_ours(
+        "defect-negative-scale",
+        expect![[r#"
         {"id":2} ["c",null,{"a":{"$bytes":"fe79c4"},"id":2}]
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn fractions_of_intervals_are_exact() {
-    check_ours("defect-interval-fraction", expect![[r#"
+    check_ours(
+        "defect-interval-fraction",
+        expect![[r#"
         {"id":2} ["c",null,{"a":1235000,"b":300000,"id":2}]
         {"id":3} ["c",null,{"a":2000001,"b":4999000,"id":3}]
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn an_identity_index_without_the_primary_key_is_the_key() {
-    check_ours("defect-identity-index-key", expect![[r#"
+    check_ours(
+        "defect-identity-index-key",
+        expect![[r#"
         {"email":"a@example.org"} ["u",null,{"email":"a@example.org","id":1,"nick":"aa"}]
         {"email":"a@example.org"} ["d",{"email":"a@example.org","id":0,"nick":null},null]
         {"email":"a@example.org"} null
@@ -477,28 +254,38 @@ fn an_identity_index_without_the_primary_key_is_the_key() {
         {"email":"aa@example.org"} ["u",null,{"email":"aa@example.org","id":11,"nick":"aa"}]
         {"email":"b@example.org"} ["d",{"email":"b@example.org","id":0,"nick":null},null]
         {"email":"b@example.org"} null
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn infinite_dates_are_beyond_every_date() {
-    check_ours("defect-date-infinity", expect![[r#"
+    check_ours(
+        "defect-date-infinity",
+        expect![[r#"
         {"id":3} ["c",null,{"d":2147483647,"id":3}]
         {"id":4} ["c",null,{"d":-2147483648,"id":4}]
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn unchanged_toast_is_a_sign_where_debezium_has_null() {
-    check_ours("defect-toast-without-placeholder", expect![[r#"
+    check_ours(
+        "defect-toast-without-placeholder",
+        expect![[r#"
         {"id":1} ["c",null,{"big":{"scale":0,"value":{"$bytes":{"$long_text":{"characters":5232,"sha256":"e0938e847e0321232aa8dd1973e27748bf1cdd14ef0a02f0b488945a7d6e132e"}}}},"flags":[false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,true,false,false,tr…
         {"id":1} ["u",null,{"big":{"scale":0,"value":{"$bytes":"5f5f646562657a69756d5f756e617661696c61626c655f76616c7565"}},"flags":null,"id":1,"nums":[{"$bytes":"5f5f646562657a69756d5f756e617661696c61626c655f76616c7565"}],"rev":2,"stamps":["__debezium_unavailable_value"]}] flags:unavailable
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn types_without_mapping_are_text() {
-    check_ours("unknown-types", expect![[r#"
+    check_ours(
+        "unknown-types",
+        expect![[r#"
         {"id":2} ["c",null,{"da":"{1.500}","gb":"(2,3),(0,0)","gc":"<(1,2),3>","gg":"((0,0),(1,1),(2,0))","gl":"{1,-1,0.5}","gp":"((0,0),(1,1),(2,0))","gs":"[(0,0),(1,1)]","id":2,"iv":"{\"1 day\"}","l":"0/16B3748","mn":"{$1.50}","mr":"{[1,3),[5,8)}","p":"(1,x)","pt":"{\"(1,1)\"}","q":"'fat' & 'rat'","v":"v","x":"10:20:10,14","xm":"{<a/>}"}]
-    "#]]);
+    "#]],
+    );
 }
