@@ -317,7 +317,8 @@ mod tests {
             let mut out = Vec::new();
             avro_long(value, &mut out);
             let schema = apache_avro::Schema::Long;
-            let read = apache_avro::from_avro_datum(&schema, &mut out.as_slice(), None).unwrap();
+            let reader = apache_avro::reader::datum::GenericDatumReader::builder(&schema).build().unwrap();
+            let read = reader.read_value(&mut out.as_slice()).unwrap();
             prop_assert_eq!(read, apache_avro::types::Value::Long(value));
         }
     }
