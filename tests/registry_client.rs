@@ -145,6 +145,7 @@ async fn what_passes_is_told_from_what_does_not() {
         let (url, _) = scripted(&[Line::Say(status, r#"{"error_code":50001,"message":"store"}"#)]).await;
         let error = register_at(&Config::new(url)).await.expect_err("an error");
         assert!(matches!(&error, RegistryError::Unavailable { status: Some(s), .. } if *s == status), "{error:?}");
+        assert!(error.is_passing());
     }
     for status in [401, 403] {
         let (url, _) = scripted(&[Line::Say(status, r#"{"error_code":40301,"message":"no"}"#)]).await;
