@@ -12,7 +12,7 @@ use super::supervise::{PipelineError, Trouble, TroubleReason};
 use crate::lsn::{Lsn, Oid};
 use crate::postgres::preflight::{self, SyncState};
 use crate::postgres::publication::{self, PublicationRow};
-use crate::postgres::slot::{self, SlotRow};
+use crate::postgres::slot::{self, Blocker, SlotRow};
 use crate::postgres::{PgError, Replication, Sql, StartOptions, Stream, SystemIdentity};
 use crate::table::TableName;
 use std::collections::BTreeMap;
@@ -72,8 +72,7 @@ pub async fn open(config: &Config, keeper: &Keeper) -> Result<Connection, Pipeli
         }
     }
     let timeout = replication.wal_sender_timeout().await?.unwrap_or(FREEZE_WITHOUT_TIMEOUT);
-    let options =
-        StartOptions { slot: config.slot.clone(), publication: config.publication.clone(), messages: true };
+    let options = StartOptions { slot: config.slot.clone(), publication: config.publication.clone(), messages: true };
     let pid = replication.backend_pid();
     let stream = replication.start(&options).await?;
     // The slot is locked from here: what the state says now is final, and the row is looked at again.
@@ -82,7 +81,11 @@ pub async fn open(config: &Config, keeper: &Keeper) -> Result<Connection, Pipeli
     seen.read_slot(config, &sql).await?;
     if seen.slot.as_ref().and_then(|row| row.active_pid) != Some(pid) {
         let detail = format!("slot `{}` is not held by our walsender {pid}", config.slot);
-        return Err(PipelineError::Trouble(Trouble::plain(TroubleReason::SlotInUse, detail, TroubleReason::SlotInUse.next())));
+        return Err(PipelineError::Trouble(Trouble::plain(
+            TroubleReason::SlotInUse,
+            detail,
+            TroubleReason::SlotInUse.next(),
+        )));
     }
     let resume = match seen.judge() {
         Verdict::Resume(resume) | Verdict::Created(resume) => resume,
@@ -144,7 +147,10 @@ impl Seen {
         let mut names: Vec<String> = captured.iter().map(TableName::to_string).collect();
         if let Some(record) = &state.record {
             // A table that is captured by the configuration and gone from the publication is a gap, not a choice.
-            names.extend(record.tables.keys().filter(|name| config.selection.matches_text(name)).cloned());
+            let selected = |name: &&String| {
+                name.split_once('.').is_some_and(|(space, name)| config.selection.matches(&TableName::new(space, name)))
+            };
+            names.extend(record.tables.keys().filter(selected).cloned());
         }
         let (database, standby) = database(sql).await?;
         let history = history(replication, server.timeline, state.record.as_ref()).await?;
@@ -189,6 +195,18 @@ impl Seen {
     #[must_use]
     pub fn slot(&self) -> Option<&SlotRow> {
         self.slot.as_ref()
+    }
+
+    /// Whether the publication exists.
+    #[must_use]
+    pub fn has_publication(&self) -> bool {
+        self.publication.is_some()
+    }
+
+    /// The server's own position.
+    #[must_use]
+    pub fn server(&self) -> Lsn {
+        self.observed.server
     }
 
     /// The record of the next term: what was, brought up to what is. A first one confirms up to `from`.
@@ -236,23 +254,36 @@ impl Seen {
             warnings.push(weak.to_owned());
         }
         if self.publication.as_ref().is_some_and(|publication| publication.all_tables) {
-            warnings.push(format!("publication `{}` is FOR ALL TABLES: a table's absence cannot be noticed", config.publication));
+            warnings.push(format!(
+                "publication `{}` is FOR ALL TABLES: a table's absence cannot be noticed",
+                config.publication
+            ));
         }
         for pattern in config.selection.unmatched(&self.captured) {
-            warnings.push(format!("tables.include `{pattern}` matches no table of publication `{}`", config.publication));
+            warnings
+                .push(format!("tables.include `{pattern}` matches no table of publication `{}`", config.publication));
         }
     }
 }
 
 fn view(row: &PublicationRow) -> PublicationView {
-    PublicationView { oid: row.oid, tables: identities(row, &row.tables.iter().map(|t| t.name.clone()).collect::<Vec<_>>()) }
+    PublicationView {
+        oid: row.oid,
+        tables: identities(row, &row.tables.iter().map(|t| t.name.clone()).collect::<Vec<_>>()),
+    }
 }
 
 fn identities(row: &PublicationRow, captured: &[TableName]) -> BTreeMap<String, TableIdentity> {
     let tables = row.tables.iter().filter(|table| captured.contains(&table.name));
     tables
         .map(|table| {
-            (table.name.to_string(), TableIdentity { relation: table.relation, membership: (table.membership != Oid(0)).then_some(table.membership) })
+            (
+                table.name.to_string(),
+                TableIdentity {
+                    relation: table.relation,
+                    membership: (table.membership != Oid(0)).then_some(table.membership),
+                },
+            )
         })
         .collect()
 }
@@ -282,9 +313,11 @@ async fn history(
 /// A synchronous standby's confirmations hold the application's commits up: we must not be one.
 async fn asynchronous(sql: &Sql, pid: i32) -> Result<(), PipelineError> {
     match preflight::sync_state(sql, pid).await? {
-        SyncState::Asynchronous | SyncState::Unknown => Ok(()),
-        state @ (SyncState::Synchronous | SyncState::Potential | SyncState::Quorum) => {
-            let detail = format!("our walsender {pid} is a synchronous standby ({state:?}): commits would wait for Kafka");
+        SyncState::Hidden | SyncState::Gone => Ok(()),
+        SyncState::Known(state) if state == "async" => Ok(()),
+        SyncState::Known(state) => {
+            let detail =
+                format!("our walsender {pid} is a synchronous standby ({state}): commits would wait for Kafka");
             let next = TroubleReason::SynchronousStandby.next();
             Err(PipelineError::Trouble(Trouble::plain(TroubleReason::SynchronousStandby, detail, next)))
         }
@@ -319,7 +352,7 @@ pub async fn create_slot(config: &Config, sql: &Sql, replication: &mut Replicati
         }
         Err(error) if matches!(error.sqlstate(), Some("55P03" | "57014")) => {
             let blockers = slot::blockers(sql).await?;
-            let list: Vec<String> = blockers.iter().map(ToString::to_string).collect();
+            let list: Vec<String> = blockers.iter().map(blocker).collect();
             let detail = format!("creating slot `{}` waits for writing transactions: {}", config.slot, list.join("; "));
             let next = "end these transactions, or wait; it is tried again by itself";
             Err(PipelineError::Trouble(Trouble::plain(TroubleReason::PostgresSettings, detail, next)))
@@ -341,13 +374,17 @@ async fn create_publication(config: &Config, sql: &Sql) -> Result<(), PipelineEr
         return Err(trouble("tables.include matches no table of this database".to_owned(), "correct tables.include"));
     }
     if let Some(harmed) = roots.iter().find(|table| table.update_fails()) {
-        let detail = format!("publishing {} would make the application's UPDATE and DELETE fail: no replica identity", harmed.name);
+        let detail = format!(
+            "publishing {} would make the application's UPDATE and DELETE fail: no replica identity",
+            harmed.name
+        );
         return Err(trouble(detail, &harmed.fixes.join(" ")));
     }
     let names: Vec<TableName> = roots.iter().map(|table| table.name.clone()).collect();
     let statement = publication::create_sql(&config.publication, &names);
     if !config.create_publication {
-        let detail = format!("publication `{}` does not exist, and postgres.create_publication is off", config.publication);
+        let detail =
+            format!("publication `{}` does not exist, and postgres.create_publication is off", config.publication);
         return Err(trouble(detail, &statement));
     }
     match publication::create(sql, &config.publication, &names, LOCK_TIMEOUT).await {
@@ -361,4 +398,17 @@ async fn create_publication(config: &Config, sql: &Sql) -> Result<(), PipelineEr
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// One line about a transaction that a new slot waits for.
+fn blocker(blocker: &Blocker) -> String {
+    let who = match (blocker.pid, &blocker.prepared) {
+        (Some(pid), _) => format!("pid {pid}"),
+        (None, Some(name)) => format!("prepared transaction `{name}`"),
+        (None, None) => "unknown".to_owned(),
+    };
+    let what = [&blocker.user, &blocker.application, &blocker.state].into_iter().flatten();
+    let what: Vec<&str> = what.map(String::as_str).filter(|text| !text.is_empty()).collect();
+    let age = blocker.age.map_or_else(String::new, |age| format!(", for {} s", age.as_secs()));
+    format!("{who} (xid {}, {}{age})", blocker.xid, what.join(", "))
 }
