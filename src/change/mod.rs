@@ -3,6 +3,10 @@
 //! Pure. Holds the cache of relations by oid and the context of the transaction being read; does not encode, does not
 //! ask the catalog (facts come in by `Changes::describe`), and skips nothing: what it cannot place is an error.
 
+mod describe;
+
+pub use describe::describe;
+
 use crate::lsn::{Lsn, PgMicros, Xid};
 use crate::pgoutput::{OldTuple, Tuple};
 

@@ -1,5 +1,77 @@
-//! The `encode` room.
+//! Changes become records: topics, keys, Debezium's envelope, Avro and JSON.
+//!
+//! When a relation appears, [`Planner::draft`] says which schemas its records have; with the ids the registry gave them
+//! the draft becomes a [`Plan`], and [`Encoder`] writes rows by it: from the server's text straight into one reused
+//! buffer, without a value tree and without a look-up by name. Nothing here asks a registry (`registry` does), knows a
+//! partition's count, or keeps a row.
 
+mod avro_text;
+mod connect_text;
+mod encoder;
+mod envelope;
+mod form;
+mod java;
+mod literal;
+mod notes;
+mod plan;
 pub mod registry;
 mod route;
+mod schema;
+mod transcode;
+
+pub use encoder::{EncodeError, Encoder, Record};
+pub use notes::{Loss, Note};
+pub use plan::{AvroSchema, Draft, Ids, Plan, PlanError, Planner};
 pub use route::{murmur2, partition};
+
+/// How records are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Avro with schemas in a registry, in Confluent's framing.
+    Avro,
+    /// JSON without schemas.
+    Json,
+    /// JSON with its schema in each record.
+    JsonSchema,
+}
+
+/// What shapes every record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The first part of every topic (`topics.prefix`).
+    pub prefix: String,
+    /// How records are written.
+    pub format: Format,
+    /// Whether a delete is followed by a record without value.
+    pub tombstones: bool,
+    /// Whether truncates are published.
+    pub truncates: bool,
+    /// Whether logical messages are published.
+    pub messages: bool,
+    /// Whether records carry Debezium's `__debezium.context.*` headers.
+    pub context_headers: bool,
+    /// Whether records carry `wellspring.epoch`, `wellspring.commit_lsn` and `wellspring.ordinal`.
+    pub identity_headers: bool,
+    /// What stands for a value the server did not send because it did not change.
+    pub placeholder: String,
+}
+
+impl Config {
+    /// Debezium's placeholder for unchanged values out of line.
+    pub const PLACEHOLDER: &'static str = "__debezium_unavailable_value";
+
+    /// The defaults for a prefix: Avro, tombstones, truncates, messages and context headers.
+    #[must_use]
+    pub fn new(prefix: &str) -> Self {
+        Config {
+            prefix: prefix.to_owned(),
+            format: Format::Avro,
+            tombstones: true,
+            truncates: true,
+            messages: true,
+            context_headers: true,
+            identity_headers: false,
+            placeholder: Self::PLACEHOLDER.to_owned(),
+        }
+    }
+}

@@ -1,13 +1,384 @@
-//! How a column's values read: its kind.
+//! How a column's values read: its kind, and which kind a Postgres type has.
+//!
+//! One kind for each way a value is transcoded. The line between kinds is Debezium's (3.6.3, default modes): what it
+//! leaves out of its events has the kind [`ColumnKind::Unknown`] here and travels as its text. Nothing here reads a value.
+
+use super::facts::{TypeClass, TypeFacts};
+use crate::lsn::Oid;
+use std::collections::BTreeMap;
+
+/// Domains over domains, at most: Postgres has no limit, a cycle in the facts we were given must end somewhere.
+const DOMAIN_DEPTH_MAX: usize = 32;
+
+/// The length of a bit string without one of its own, as Debezium writes it.
+const BITS_UNLIMITED: u32 = 2_147_483_647;
 
 /// The kind of a column: its base type with the parameters that shape its value on the wire and in a schema.
 ///
 /// One kind for each way a value is transcoded; a domain has the kind of its base type.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ColumnKind {
+    /// `boolean`.
+    Bool,
+    /// `smallint`.
+    Int2,
+    /// `integer`.
+    Int4,
+    /// `bigint`.
+    Int8,
+    /// `oid`: 32 bits, unsigned.
+    Oid,
+    /// `real`.
+    Float4,
+    /// `double precision`.
+    Float8,
+    /// `numeric(p,s)`. A negative scale is folded into the precision: `numeric(3,-2)` is (5,0), which holds each value.
+    Numeric {
+        /// Digits in all.
+        precision: u16,
+        /// Digits after the point; can exceed the precision.
+        scale: u16,
+    },
+    /// `numeric` without precision: each value has a scale of its own.
+    NumericAny,
+    /// `money`, two digits after the point.
+    Money,
+    /// `text`, `varchar`, `char(n)`: a plain string.
+    Text,
+    /// A plain string of the type's text form whose default expression Debezium does not read: `name`, `"char"`,
+    /// `citext`, network addresses, ranges, `isbn`.
+    Verbatim,
+    /// `json`, `jsonb`: text as Postgres prints it.
+    Json,
+    /// `xml`.
+    Xml,
+    /// `uuid`.
+    Uuid,
+    /// `ltree`.
+    Ltree,
+    /// `tsvector`.
+    Tsvector,
+    /// `hstore`, as a JSON object.
+    Hstore,
+    /// An enum.
+    Enum {
+        /// Its labels in sort order, joined by commas.
+        allowed: Box<str>,
+    },
+    /// `bytea`.
+    Bytea,
+    /// `bit(1)`, `varbit(1)`: a boolean.
+    Bit,
+    /// Longer bit strings: bytes, little-endian, without trailing zero bytes.
+    Bits {
+        /// The declared length in bits; 2147483647 where there is none.
+        length: u32,
+    },
+    /// `date`.
+    Date,
+    /// `time`.
+    Time {
+        /// Digits of a second's fraction, 0 to 6.
+        precision: u8,
+    },
+    /// `timetz`, shifted to UTC.
+    TimeTz,
+    /// `timestamp`.
+    Timestamp {
+        /// Digits of a second's fraction, 0 to 6.
+        precision: u8,
+    },
+    /// `timestamptz`, in UTC.
+    TimestampTz {
+        /// Digits of a second's fraction, 0 to 6.
+        precision: u8,
+    },
+    /// `interval`.
+    Interval,
+    /// `point`.
+    Point,
+    /// An array; its element is none of `Array` and `Unknown`.
+    Array(Box<ColumnKind>),
     /// Any type without a mapping of its own; travels as its text.
     Unknown {
         /// `pg_type.typname`, for messages.
         type_name: Box<str>,
     },
+}
+
+/// The kind of a column of type `type_oid` with the modifier `typmod` (-1 for none).
+///
+/// `types` holds the facts of every type that is not built in, with the types those lead to. A type that is missing
+/// there is `Unknown` by its oid: its text arrives all the same.
+#[must_use]
+pub fn resolve(type_oid: Oid, typmod: i32, types: &BTreeMap<Oid, TypeFacts>) -> ColumnKind {
+    let (mut oid, mut typmod) = (type_oid, typmod);
+    for _ in 0..DOMAIN_DEPTH_MAX {
+        if let Some(kind) = built_in(oid.0, typmod) {
+            return kind;
+        }
+        let Some(facts) = types.get(&oid) else { break };
+        match &facts.class {
+            TypeClass::Domain { base, typmod: own } => {
+                oid = *base;
+                if *own != -1 {
+                    typmod = *own;
+                }
+            }
+            TypeClass::Enum { labels } => return ColumnKind::Enum { allowed: labels.join(",").into() },
+            TypeClass::Array { element } => return array_of_named(*element, &facts.name, types),
+            TypeClass::Base => return named(&facts.name),
+            TypeClass::Composite | TypeClass::Range | TypeClass::Multirange => return unknown(&facts.name),
+        }
+    }
+    match types.get(&oid) {
+        Some(facts) => unknown(&facts.name),
+        None => unknown(&format!("oid {oid}")),
+    }
+}
+
+/// Whether a type is a domain: Debezium does not read the default of a column of a domain.
+#[must_use]
+pub fn is_domain(type_oid: Oid, types: &BTreeMap<Oid, TypeFacts>) -> bool {
+    matches!(types.get(&type_oid), Some(TypeFacts { class: TypeClass::Domain { .. }, .. }))
+}
+
+fn unknown(type_name: &str) -> ColumnKind {
+    ColumnKind::Unknown { type_name: type_name.into() }
+}
+
+/// Types of extensions, which have no fixed oid and may be installed in any schema.
+fn named(type_name: &str) -> ColumnKind {
+    match type_name {
+        "citext" | "isbn" => ColumnKind::Verbatim,
+        "ltree" => ColumnKind::Ltree,
+        "hstore" => ColumnKind::Hstore,
+        other => unknown(other),
+    }
+}
+
+/// Arrays of types without a fixed oid: of enums and of three extension types; of domains and rows they are unknown.
+fn array_of_named(element: Oid, array_name: &str, types: &BTreeMap<Oid, TypeFacts>) -> ColumnKind {
+    let kind = match types.get(&element).map(|facts| (&facts.class, facts.name.as_str())) {
+        Some((TypeClass::Enum { labels }, _)) => ColumnKind::Enum { allowed: labels.join(",").into() },
+        Some((TypeClass::Base, name @ ("citext" | "ltree" | "hstore"))) => named(name),
+        _ => return unknown(array_name),
+    };
+    ColumnKind::Array(Box::new(kind))
+}
+
+/// Types whose oids are fixed for ever (`pg_type.dat`), arrays included.
+fn built_in(oid: u32, typmod: i32) -> Option<ColumnKind> {
+    if let Some(element) = element_of(oid) {
+        return scalar(element, typmod).map(|kind| ColumnKind::Array(Box::new(kind)));
+    }
+    scalar(oid, typmod)
+}
+
+fn scalar(oid: u32, typmod: i32) -> Option<ColumnKind> {
+    Some(match oid {
+        16 => ColumnKind::Bool,
+        17 => ColumnKind::Bytea,
+        20 => ColumnKind::Int8,
+        21 => ColumnKind::Int2,
+        23 => ColumnKind::Int4,
+        25 | 1042 | 1043 => ColumnKind::Text,
+        26 => ColumnKind::Oid,
+        114 | 3802 => ColumnKind::Json,
+        142 => ColumnKind::Xml,
+        600 => ColumnKind::Point,
+        700 => ColumnKind::Float4,
+        701 => ColumnKind::Float8,
+        790 => ColumnKind::Money,
+        1082 => ColumnKind::Date,
+        1083 => ColumnKind::Time { precision: fraction(typmod) },
+        1114 => ColumnKind::Timestamp { precision: fraction(typmod) },
+        1184 => ColumnKind::TimestampTz { precision: fraction(typmod) },
+        1186 => ColumnKind::Interval,
+        1266 => ColumnKind::TimeTz,
+        1560 | 1562 => bits(typmod),
+        1700 => numeric(typmod),
+        2950 => ColumnKind::Uuid,
+        3614 => ColumnKind::Tsvector,
+        // "char", name, cidr, macaddr8, macaddr, inet; the ranges in order of their oids
+        18 | 19 | 650 | 774 | 829 | 869 | 3904 | 3906 | 3908 | 3910 | 3912 | 3926 => ColumnKind::Verbatim,
+        other => unknown(text_only(other)?),
+    })
+}
+
+/// Names of the built-in types that travel as their text, arrays of types without array mapping among them.
+fn text_only(oid: u32) -> Option<&'static str> {
+    Some(match oid {
+        22 => "int2vector",
+        24 => "regproc",
+        27 => "tid",
+        28 => "xid",
+        29 => "cid",
+        30 => "oidvector",
+        143 => "_xml",
+        601 => "lseg",
+        602 => "path",
+        603 => "box",
+        604 => "polygon",
+        628 => "line",
+        718 => "circle",
+        791 => "_money",
+        1003 => "_name",
+        1017 => "_point",
+        1187 => "_interval",
+        1563 => "_varbit",
+        1790 => "refcursor",
+        2205 => "regclass",
+        2206 => "regtype",
+        2970 => "txid_snapshot",
+        3220 => "pg_lsn",
+        3615 => "tsquery",
+        4072 => "jsonpath",
+        4451 => "int4multirange",
+        4532 => "nummultirange",
+        4533 => "tsmultirange",
+        4534 => "tstzmultirange",
+        4535 => "datemultirange",
+        4536 => "int8multirange",
+        5038 => "pg_snapshot",
+        5069 => "xid8",
+        _ => return None,
+    })
+}
+
+/// The element of a built-in array type that has a mapping.
+fn element_of(array: u32) -> Option<u32> {
+    Some(match array {
+        199 => 114,
+        651 => 650,
+        775 => 774,
+        1000 => 16,
+        1001 => 17,
+        1002 => 18,
+        1005 => 21,
+        1007 => 23,
+        1009 => 25,
+        1014 => 1042,
+        1015 => 1043,
+        1016 => 20,
+        1021 => 700,
+        1022 => 701,
+        1028 => 26,
+        1040 => 829,
+        1041 => 869,
+        1115 => 1114,
+        1182 => 1082,
+        1183 => 1083,
+        1185 => 1184,
+        1231 => 1700,
+        1270 => 1266,
+        1561 => 1560,
+        2951 => 2950,
+        3807 => 3802,
+        3905 => 3904,
+        3907 => 3906,
+        3909 => 3908,
+        3911 => 3910,
+        3913 => 3912,
+        3927 => 3926,
+        _ => return None,
+    })
+}
+
+/// `time(p)` and the like: the modifier is the precision itself, 6 without one.
+fn fraction(typmod: i32) -> u8 {
+    u8::try_from(typmod).ok().filter(|digits| *digits <= 6).unwrap_or(6)
+}
+
+fn bits(typmod: i32) -> ColumnKind {
+    match u32::try_from(typmod) {
+        Ok(1) => ColumnKind::Bit,
+        Ok(length) if length > 1 => ColumnKind::Bits { length },
+        _ => ColumnKind::Bits { length: BITS_UNLIMITED },
+    }
+}
+
+/// `numeric`'s modifier: precision in the upper half of what exceeds 4, an 11-bit signed scale in the lower.
+fn numeric(typmod: i32) -> ColumnKind {
+    let Some(packed) = typmod.checked_sub(4).filter(|packed| *packed >= 0) else { return ColumnKind::NumericAny };
+    let precision = u16::try_from((packed >> 16) & 0xFFFF).unwrap_or(u16::MAX);
+    let scale = ((packed & 0x7FF) ^ 0x400) - 0x400;
+    match u16::try_from(scale) {
+        Ok(scale) => ColumnKind::Numeric { precision, scale },
+        Err(_) => {
+            let folded = precision.saturating_add(u16::try_from(-scale).unwrap_or(0));
+            ColumnKind::Numeric { precision: folded, scale: 0 }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::{Expect, expect};
+
+    fn types() -> BTreeMap<Oid, TypeFacts> {
+        let fact = |name: &str, class| TypeFacts { name: name.into(), namespace: "public".into(), class };
+        let labels = vec!["low".to_owned(), "high".to_owned()];
+        BTreeMap::from([
+            (Oid(20_001), fact("amount", TypeClass::Domain { base: Oid(1700), typmod: (8 << 16) + 3 + 4 })),
+            (Oid(20_002), fact("small_amount", TypeClass::Domain { base: Oid(20_001), typmod: -1 })),
+            (Oid(20_003), fact("level", TypeClass::Enum { labels })),
+            (Oid(20_004), fact("_level", TypeClass::Array { element: Oid(20_003) })),
+            (Oid(20_005), fact("words", TypeClass::Domain { base: Oid(1009), typmod: -1 })),
+            (Oid(20_006), fact("_amount", TypeClass::Array { element: Oid(20_001) })),
+            (Oid(20_007), fact("hstore", TypeClass::Base)),
+            (Oid(20_008), fact("_hstore", TypeClass::Array { element: Oid(20_007) })),
+            (Oid(20_009), fact("pair", TypeClass::Composite)),
+            (Oid(20_010), fact("round", TypeClass::Domain { base: Oid(20_010), typmod: -1 })),
+            (Oid(20_011), fact("level_domain", TypeClass::Domain { base: Oid(20_003), typmod: -1 })),
+        ])
+    }
+
+    #[track_caller]
+    fn check(oid: u32, typmod: i32, expect: Expect) {
+        expect.assert_eq(&format!("{:?}", resolve(Oid(oid), typmod, &types())));
+    }
+
+    #[test]
+    fn a_domain_has_the_kind_of_its_base_with_the_domains_own_modifier() {
+        check(20_001, -1, expect!["Numeric { precision: 8, scale: 3 }"]);
+        check(20_002, -1, expect!["Numeric { precision: 8, scale: 3 }"]);
+        check(20_005, -1, expect!["Array(Text)"]);
+        check(20_011, -1, expect![[r#"Enum { allowed: "low,high" }"#]]);
+    }
+
+    #[test]
+    fn domains_that_lead_in_a_circle_end() {
+        check(20_010, -1, expect![[r#"Unknown { type_name: "round" }"#]]);
+    }
+
+    #[test]
+    fn arrays_pass_their_modifier_to_the_element() {
+        check(1231, (5 << 16) + 2 + 4, expect!["Array(Numeric { precision: 5, scale: 2 })"]);
+        check(1183, 3, expect!["Array(Time { precision: 3 })"]);
+        check(20_004, -1, expect![[r#"Array(Enum { allowed: "low,high" })"#]]);
+        check(20_008, -1, expect!["Array(Hstore)"]);
+    }
+
+    #[test]
+    fn what_debezium_leaves_out_is_unknown_and_so_text() {
+        check(1187, -1, expect![[r#"Unknown { type_name: "_interval" }"#]]);
+        check(20_006, -1, expect![[r#"Unknown { type_name: "_amount" }"#]]);
+        check(20_009, -1, expect![[r#"Unknown { type_name: "pair" }"#]]);
+        check(603, -1, expect![[r#"Unknown { type_name: "box" }"#]]);
+        check(99_999, -1, expect![[r#"Unknown { type_name: "oid 99999" }"#]]);
+    }
+
+    #[test]
+    fn modifiers_give_precision_scale_and_length() {
+        check(1700, -1, expect!["NumericAny"]);
+        check(1700, (3 << 16) + 0x7FE + 4, expect!["Numeric { precision: 5, scale: 0 }"]); // numeric(3,-2)
+        check(1700, (2 << 16) + 5 + 4, expect!["Numeric { precision: 2, scale: 5 }"]);
+        check(1560, 1, expect!["Bit"]);
+        check(1562, 24, expect!["Bits { length: 24 }"]);
+        check(1562, -1, expect!["Bits { length: 2147483647 }"]);
+        check(1114, 3, expect!["Timestamp { precision: 3 }"]);
+        check(1184, -1, expect!["TimestampTz { precision: 6 }"]);
+    }
 }

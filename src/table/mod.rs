@@ -2,12 +2,15 @@
 //!
 //! Pure: shapes come from `postgres::catalog` (facts) and `change` (relations); nothing here asks a server.
 
+mod default;
 mod facts;
 mod kind;
 pub mod selection;
+pub mod value;
 
 pub use facts::{ColumnFacts, TableFacts, TypeClass, TypeFacts};
-pub use kind::ColumnKind;
+pub use default::{DefaultText, default_text};
+pub use kind::{ColumnKind, is_domain, resolve};
 
 use crate::lsn::Oid;
 use std::fmt;

@@ -1,0 +1,212 @@
+//! Schemas as Avro, in the text that Confluent's converter registers.
+//!
+//! The registry compares texts: order of attributes, spelling of numbers and reuse of named types are the contract
+//! (`AvroData`, default settings). No name is adjusted here; `plan` refuses the ones Avro does not have.
+
+use super::java::{push_float, push_int, push_json_text};
+use super::literal::Literal;
+use super::schema::{Base, DECIMAL, Schema};
+
+/// The converter writes this precision where a decimal has none.
+const PRECISION_UNKNOWN: &str = "64";
+
+/// The Avro text of a schema.
+pub(super) fn text(schema: &Schema) -> String {
+    let mut writer = Writer { out: Vec::with_capacity(4096), seen: Vec::new(), namespace: None };
+    writer.schema(schema);
+    String::from_utf8_lossy(&writer.out).into_owned()
+}
+
+struct Writer {
+    out: Vec<u8>,
+    /// Full names of the records written so far: later uses refer to them.
+    seen: Vec<String>,
+    /// The namespace of the record we are in.
+    namespace: Option<String>,
+}
+
+impl Writer {
+    fn raw(&mut self, text: &str) {
+        self.out.extend_from_slice(text.as_bytes());
+    }
+
+    fn quoted(&mut self, text: &str) {
+        push_json_text(text, &mut self.out);
+    }
+
+    /// `,"name":"value"`
+    fn attribute(&mut self, name: &str, value: &str) {
+        self.raw(",\"");
+        self.raw(name);
+        self.raw("\":");
+        self.quoted(value);
+    }
+
+    /// `,"name":value`, the value being a number.
+    fn number(&mut self, name: &str, value: &str) {
+        self.raw(",\"");
+        self.raw(name);
+        self.raw("\":");
+        self.raw(value);
+    }
+
+    /// A schema without what makes it optional.
+    fn schema(&mut self, schema: &Schema) {
+        match &schema.base {
+            Base::Struct(_) => self.record(schema),
+            Base::Array(element) => {
+                self.raw("{\"type\":\"array\",\"items\":");
+                self.field_type(element);
+                self.properties(schema);
+                self.raw("}");
+            }
+            base => {
+                let name = primitive(base);
+                if has_properties(schema) {
+                    self.raw("{\"type\":");
+                    self.quoted(name);
+                    self.properties(schema);
+                    self.raw("}");
+                } else {
+                    self.quoted(name);
+                }
+            }
+        }
+    }
+
+    fn record(&mut self, schema: &Schema) {
+        let Base::Struct(fields) = &schema.base else { return };
+        let full = schema.name.as_deref().unwrap_or("io.confluent.connect.avro.ConnectDefault");
+        let (namespace, name) = full.rsplit_once('.').unwrap_or(("", full));
+        let same_namespace = self.namespace.as_deref().unwrap_or_default() == namespace;
+        if self.seen.iter().any(|seen| seen == full) {
+            return self.quoted(if same_namespace { name } else { full });
+        }
+        self.seen.push(full.to_owned());
+        self.raw("{\"type\":\"record\"");
+        self.attribute("name", name);
+        if !same_namespace {
+            self.attribute("namespace", namespace);
+        }
+        let outer = self.namespace.replace(namespace.to_owned());
+        self.raw(",\"fields\":[");
+        for (index, field) in fields.iter().enumerate() {
+            self.raw(if index == 0 { "{\"name\":" } else { ",{\"name\":" });
+            self.quoted(&field.name);
+            self.raw(",\"type\":");
+            self.field_type(&field.schema);
+            self.field_default(&field.schema);
+            self.raw("}");
+        }
+        self.raw("]");
+        self.namespace = outer;
+        self.properties(schema);
+        self.raw("}");
+    }
+
+    /// A schema with null first, or last where there is a default.
+    fn field_type(&mut self, schema: &Schema) {
+        match (schema.optional, &schema.default) {
+            (false, _) => self.schema(schema),
+            (true, None) => {
+                self.raw("[\"null\",");
+                self.schema(schema);
+                self.raw("]");
+            }
+            (true, Some(_)) => {
+                self.raw("[");
+                self.schema(schema);
+                self.raw(",\"null\"]");
+            }
+        }
+    }
+
+    fn field_default(&mut self, schema: &Schema) {
+        match &schema.default {
+            Some(default) => {
+                self.raw(",\"default\":");
+                self.literal(default);
+            }
+            None if schema.optional => self.raw(",\"default\":null"),
+            None => {}
+        }
+    }
+
+    fn properties(&mut self, schema: &Schema) {
+        let parameter = |wanted: &str| {
+            schema.parameters.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value.as_str())
+        };
+        let is_decimal = schema.name.as_deref() == Some(DECIMAL);
+        if is_decimal {
+            self.number("scale", parameter("scale").unwrap_or("0"));
+            self.number("precision", parameter("connect.decimal.precision").unwrap_or(PRECISION_UNKNOWN));
+        }
+        if let Some(doc) = schema.doc {
+            self.attribute("connect.doc", doc);
+        }
+        if let Some(version) = schema.version {
+            self.number("connect.version", &version.to_string());
+        }
+        if !schema.parameters.is_empty() {
+            self.raw(",\"connect.parameters\":{");
+            for (index, (name, value)) in schema.parameters.iter().enumerate() {
+                if index > 0 {
+                    self.raw(",");
+                }
+                self.quoted(name);
+                self.raw(":");
+                self.quoted(value);
+            }
+            self.raw("}");
+        }
+        if let Some(default) = &schema.default {
+            self.raw(",\"connect.default\":");
+            self.literal(default);
+        }
+        if let Some(name) = &schema.name {
+            self.attribute("connect.name", name);
+        }
+        if schema.base == Base::Int16 {
+            self.attribute("connect.type", "int16");
+        }
+        if is_decimal {
+            self.attribute("logicalType", "decimal");
+        }
+    }
+
+    /// A default's JSON: bytes are text in ISO-8859-1. Structs and lists have no defaults here.
+    fn literal(&mut self, literal: &Literal) {
+        match literal {
+            Literal::Boolean(value) => self.raw(if *value { "true" } else { "false" }),
+            Literal::Int(value) => push_int(*value, &mut self.out),
+            Literal::Float4(value) => push_float(*value, &mut self.out),
+            Literal::Float8(value) => push_float(*value, &mut self.out),
+            Literal::Text(value) => self.quoted(value),
+            Literal::Bytes(bytes) | Literal::Decimal { unscaled: bytes, .. } => {
+                let text: String = bytes.iter().map(|byte| char::from(*byte)).collect();
+                self.quoted(&text);
+            }
+            Literal::Variable { .. } | Literal::Point(..) | Literal::List { .. } => self.raw("null"),
+        }
+    }
+}
+
+fn primitive(base: &Base) -> &'static str {
+    match base {
+        Base::Boolean => "boolean",
+        Base::Int16 | Base::Int32 => "int",
+        Base::Int64 => "long",
+        Base::Float32 => "float",
+        Base::Float64 => "double",
+        Base::Text => "string",
+        Base::Bytes | Base::Array(_) | Base::Struct(_) => "bytes",
+    }
+}
+
+fn has_properties(schema: &Schema) -> bool {
+    schema.name.is_some()
+        || schema.doc.is_some()
+        || schema.default.is_some()
+        || !schema.parameters.is_empty()
+        || schema.base == Base::Int16
+}

@@ -1,0 +1,500 @@
+//! The row path: a change and a plan become one to three records in a reused buffer.
+//!
+//! Keys and values of a change lie one after another in one buffer; records are views of it, valid until the next change.
+//! After the buffers have grown to a stream's largest rows nothing is allocated here.
+
+use super::envelope::{self, Step, push_number};
+use super::form::{Avro, Form, HeaderText, Json, Union};
+use super::notes::{Loss, Note};
+use super::plan::{ColumnPlan, FixedHeaders, Key, KeyColumn, Plan};
+use super::transcode::{self, Fault, Tools};
+use super::Format;
+use crate::change::{Context, Row};
+use crate::pgoutput::{Cell, CellSpan, OldTuple, Tuple};
+use crate::table::value::ValueError;
+use std::sync::Arc;
+
+/// What a buffer keeps from one row to the next: most rows fit, and one huge row does not cost its size for ever.
+const KEEP_BYTES: usize = 1024 * 1024;
+
+/// Why a change cannot become records. Names tables and columns, never a value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EncodeError {
+    /// A value is not in the text form of its type.
+    #[error("encode column `{column}` of {table}")]
+    Value {
+        /// The table.
+        table: String,
+        /// The column.
+        column: String,
+        /// What is wrong with it.
+        #[source]
+        source: ValueError,
+    },
+    /// A value has no form in the column's schema, and null has none either.
+    #[error(
+        "encode column `{column}` of {table}: its schema has no value for {loss} and the column is NOT NULL; \
+         correct the row and skip the change, or drop NOT NULL"
+    )]
+    NotHoldable {
+        /// The table.
+        table: String,
+        /// The column.
+        column: String,
+        /// What it is that the schema does not have.
+        loss: Loss,
+    },
+    /// A row from before its column was NOT NULL. A plan of the same table in which the column is nullable can write it.
+    #[error("encode column `{column}` of {table}: NULL in a column that the catalog has as NOT NULL")]
+    RequiredNull {
+        /// The table.
+        table: String,
+        /// The column.
+        column: String,
+        /// Its index in the table.
+        index: usize,
+    },
+    /// The old row of an update or delete does not hold the key, or the row holds it unchanged and unsent.
+    #[error("encode the key of {table}: column `{column}` is not in the row; its replica identity must hold the key")]
+    KeyMissing {
+        /// The table.
+        table: String,
+        /// The column.
+        column: String,
+    },
+    /// The row is not of the plan's table version.
+    #[error("encode a row of {table}: it has {found} columns, the table {expected}")]
+    Shape {
+        /// The table.
+        table: String,
+        /// Columns of the plan.
+        expected: usize,
+        /// Columns of the row.
+        found: usize,
+    },
+}
+
+/// Writes changes as records.
+#[derive(Debug, Default)]
+pub struct Encoder {
+    out: Vec<u8>,
+    slots: Vec<Slot>,
+    new_spans: Vec<CellSpan>,
+    old_spans: Vec<CellSpan>,
+    tools: Tools,
+    headers: Option<Arc<FixedHeaders>>,
+    commit_lsn: Span,
+    ordinal: Span,
+}
+
+/// A part of the buffer: from, to.
+type Span = (usize, usize);
+
+/// A record's parts.
+#[derive(Clone, Copy, Debug, Default)]
+struct Slot {
+    key: Option<Span>,
+    value: Option<Span>,
+    change: Option<(&'static str, Span)>,
+}
+
+/// A record that an [`Encoder`] wrote.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    /// None for truncates and tables without key.
+    pub key: Option<&'a [u8]>,
+    /// None for a tombstone.
+    pub value: Option<&'a [u8]>,
+    change: Option<(&'static str, &'a [u8])>,
+    headers: Option<&'a FixedHeaders>,
+    commit_lsn: &'a [u8],
+    ordinal: &'a [u8],
+}
+
+impl<'a> Record<'a> {
+    /// Names and values of the headers, in order.
+    pub fn headers(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> + Clone {
+        let context = self.headers.map_or(&[][..], |headers| &headers.context);
+        let epoch = self.headers.and_then(|headers| headers.epoch.as_deref());
+        let (commit_lsn, ordinal) = (self.commit_lsn, self.ordinal);
+        let identity = epoch.map(|epoch| {
+            [("wellspring.epoch", epoch), ("wellspring.commit_lsn", commit_lsn), ("wellspring.ordinal", ordinal)]
+        });
+        let change = self.change.map(|(name, value)| (name as &str, value));
+        change
+            .into_iter()
+            .chain(context.iter().map(|(name, value)| (*name as &str, &**value)))
+            .chain(identity.into_iter().flatten())
+    }
+
+    /// Bytes of key, value and headers together.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        let headers: usize = self.headers().map(|(name, value)| name.len() + value.len()).sum();
+        self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len) + headers
+    }
+}
+
+impl Encoder {
+    /// An encoder with empty buffers.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Writes a row's change; its records replace those of the change before.
+    ///
+    /// An insert is one record; an update one, or a delete, a tombstone and a create where it changes the key; a delete
+    /// one and a tombstone; a truncate one without key, or none where they are switched off.
+    ///
+    /// # Errors
+    /// See [`EncodeError`]. There are no records then.
+    pub fn row(
+        &mut self,
+        plan: &Plan,
+        context: &Context<'_>,
+        row: &Row<'_>,
+        now_unix_nanos: i64,
+    ) -> Result<(), EncodeError> {
+        self.begin(plan, context);
+        let result = match plan.format {
+            Format::Avro => self.row_in::<Avro>(plan, context, row, now_unix_nanos),
+            Format::Json | Format::JsonSchema => self.row_in::<Json>(plan, context, row, now_unix_nanos),
+        };
+        if result.is_err() {
+            self.slots.clear();
+        }
+        result
+    }
+
+    /// Writes a logical message; none where they are switched off.
+    ///
+    /// # Errors
+    /// None today: prefix and content are checked by the decoder and by their types.
+    pub fn message(
+        &mut self,
+        plan: &Plan,
+        context: &Context<'_>,
+        prefix: &str,
+        content: &[u8],
+        now_unix_nanos: i64,
+    ) -> Result<(), EncodeError> {
+        self.begin(plan, context);
+        if plan.emits.messages {
+            match plan.format {
+                Format::Avro => self.message_in::<Avro>(plan, context, (prefix, content), now_unix_nanos),
+                Format::Json | Format::JsonSchema => self.message_in::<Json>(plan, context, (prefix, content), now_unix_nanos),
+            }
+        }
+        Ok(())
+    }
+
+    /// The records of the change written last, in the order they must be sent.
+    pub fn records(&self) -> impl Iterator<Item = Record<'_>> {
+        let part = |(from, to): Span| self.out.get(from..to).unwrap_or_default();
+        self.slots.iter().map(move |slot| Record {
+            key: slot.key.map(part),
+            value: slot.value.map(part),
+            change: slot.change.map(|(name, span)| (name, part(span))),
+            headers: self.headers.as_deref(),
+            commit_lsn: part(self.commit_lsn),
+            ordinal: part(self.ordinal),
+        })
+    }
+
+    /// What the records of the change written last say less exactly than its rows. A column can come more than once.
+    #[must_use]
+    pub fn notes(&self) -> &[Note] {
+        &self.tools.notes
+    }
+
+    fn begin(&mut self, plan: &Plan, context: &Context<'_>) {
+        self.slots.clear();
+        self.out.clear();
+        self.tools.notes.clear();
+        if self.out.capacity() > KEEP_BYTES {
+            self.out.shrink_to(KEEP_BYTES);
+            self.tools.shrink(KEEP_BYTES);
+        }
+        if !self.headers.as_ref().is_some_and(|headers| Arc::ptr_eq(headers, &plan.headers)) {
+            self.headers = Some(Arc::clone(&plan.headers));
+        }
+        if plan.headers.epoch.is_some() {
+            use std::io::Write as _;
+            let start = self.out.len();
+            let _ = write!(self.out, "{}", context.position.commit); // writing to memory does not fail
+            let middle = self.out.len();
+            push_number(context.position.ordinal, &mut self.out);
+            (self.commit_lsn, self.ordinal) = ((start, middle), (middle, self.out.len()));
+        }
+    }
+
+    fn message_in<F: Form>(&mut self, plan: &Plan, context: &Context<'_>, message: (&str, &[u8]), now: i64) {
+        let Encoder { out, slots, .. } = self;
+        let mut script = |steps: &[Step]| {
+            let start = out.len();
+            for step in steps {
+                match step {
+                    Step::Constant(bytes) => out.extend_from_slice(bytes),
+                    Step::Operation => F::text("m", out),
+                    Step::MessagePrefix => {
+                        F::some(Union::NullFirst, out);
+                        F::text(message.0, out);
+                    }
+                    Step::MessageContent => {
+                        F::some(Union::NullFirst, out);
+                        F::bytes(message.1, out);
+                    }
+                    other => envelope::fill::<F>(other, context, now, out),
+                }
+            }
+            (start, out.len())
+        };
+        let key = match &plan.key {
+            Key::Message(steps) => Some(script(steps)),
+            Key::None | Key::Columns { .. } => None,
+        };
+        let value = Some(script(&plan.value));
+        slots.push(Slot { key, value, change: None });
+    }
+
+    fn row_in<F: Form>(&mut self, plan: &Plan, context: &Context<'_>, row: &Row<'_>, now: i64) -> Result<(), EncodeError> {
+        let Encoder { out, slots, new_spans, old_spans, tools, .. } = self;
+        let mut write = Writer::<F> { plan, context, now, out, tools, form: std::marker::PhantomData };
+        match *row {
+            Row::Insert { new } => {
+                let new = Image::whole(plan, new, new_spans, None)?;
+                let key = write.key(&new)?;
+                let value = Some(write.envelope("c", None, Some(&new))?);
+                slots.push(Slot { key, value, change: None });
+            }
+            Row::Update { old, new } => {
+                let old = old.map(|old| Image::old(plan, old, old_spans)).transpose()?;
+                let new = Image::whole(plan, new, new_spans, old.as_ref())?;
+                write.update(old.as_ref(), &new, slots)?;
+            }
+            Row::Delete { old } => {
+                let old = Image::old(plan, old, old_spans)?;
+                let key = write.key(&old)?;
+                let value = Some(write.envelope("d", Some(&old), None)?);
+                slots.push(Slot { key, value, change: None });
+                if plan.emits.tombstones {
+                    slots.push(Slot { key, value: None, change: None });
+                }
+            }
+            Row::Truncate if plan.emits.truncates => {
+                let value = Some(write.envelope("t", None, None)?);
+                slots.push(Slot { key: None, value, change: None });
+            }
+            Row::Truncate => {}
+        }
+        Ok(())
+    }
+}
+
+/// A row as one record sees it.
+#[derive(Clone, Copy)]
+struct Image<'a> {
+    tuple: Tuple<'a>,
+    spans: &'a [CellSpan],
+    /// Only columns of the identity are there.
+    only_identity: bool,
+    /// Where to look for what the server did not send again.
+    before: Option<&'a Image<'a>>,
+}
+
+impl<'a> Image<'a> {
+    fn whole(
+        plan: &Plan,
+        tuple: Tuple<'a>,
+        spans: &'a mut Vec<CellSpan>,
+        before: Option<&'a Image<'a>>,
+    ) -> Result<Self, EncodeError> {
+        tuple.index_into(spans);
+        if spans.len() != plan.columns.len() {
+            let (expected, found) = (plan.columns.len(), tuple.len());
+            return Err(EncodeError::Shape { table: plan.table.to_string(), expected, found });
+        }
+        Ok(Image { tuple, spans, only_identity: false, before })
+    }
+
+    fn old(plan: &Plan, old: OldTuple<'a>, spans: &'a mut Vec<CellSpan>) -> Result<Self, EncodeError> {
+        let only_identity = matches!(old, OldTuple::Key(_));
+        Ok(Image { only_identity, ..Image::whole(plan, old.tuple(), spans, None)? })
+    }
+
+    /// A column's cell; none if the image does not have the column.
+    fn cell(&self, index: usize, in_identity: bool) -> Option<Cell<'a>> {
+        if self.only_identity && !in_identity {
+            return None;
+        }
+        let cell = self.spans.get(index).map_or(Cell::Null, |span| self.tuple.cell(*span));
+        match (cell, self.before) {
+            (Cell::Unchanged, Some(before)) => before.cell(index, in_identity).or(Some(cell)),
+            _ => Some(cell),
+        }
+    }
+}
+
+/// What writing one change needs.
+struct Writer<'a, F> {
+    plan: &'a Plan,
+    context: &'a Context<'a>,
+    now: i64,
+    out: &'a mut Vec<u8>,
+    tools: &'a mut Tools,
+    form: std::marker::PhantomData<F>,
+}
+
+impl<F: Form> Writer<'_, F> {
+    /// An update: `u`, or, where it changes the key, delete, tombstone and create.
+    fn update(&mut self, old: Option<&Image<'_>>, new: &Image<'_>, slots: &mut Vec<Slot>) -> Result<(), EncodeError> {
+        let key = self.key(new)?;
+        let old_key = old.map(|old| self.key(old)).transpose()?.flatten();
+        let part = |span: Option<Span>| span.and_then(|(from, to)| self.out.get(from..to));
+        let (Some(old), true) = (old, old_key.is_some() && part(old_key) != part(key)) else {
+            let value = Some(self.envelope("u", old, Some(new))?);
+            slots.push(Slot { key, value, change: None });
+            return Ok(());
+        };
+        let new_text = Some(("__debezium.newkey", self.key_text(new)?));
+        let old_text = Some(("__debezium.oldkey", self.key_text(old)?));
+        let deleted = Some(self.envelope("d", Some(old), None)?);
+        slots.push(Slot { key: old_key, value: deleted, change: new_text });
+        if self.plan.emits.tombstones {
+            slots.push(Slot { key: old_key, value: None, change: new_text });
+        }
+        let created = Some(self.envelope("c", None, Some(new))?);
+        slots.push(Slot { key, value: created, change: old_text });
+        Ok(())
+    }
+
+    fn key(&mut self, image: &Image<'_>) -> Result<Option<Span>, EncodeError> {
+        let Key::Columns { prefix, columns, suffix } = &self.plan.key else { return Ok(None) };
+        let start = self.out.len();
+        self.out.extend_from_slice(prefix);
+        self.key_struct::<F>(columns, image, |column| &column.lead)?;
+        self.out.extend_from_slice(suffix);
+        Ok(Some((start, self.out.len())))
+    }
+
+    fn key_text(&mut self, image: &Image<'_>) -> Result<Span, EncodeError> {
+        let start = self.out.len();
+        if let Key::Columns { columns, .. } = &self.plan.key {
+            self.key_struct::<HeaderText>(columns, image, |column| &column.header_lead)?;
+        }
+        Ok((start, self.out.len()))
+    }
+
+    fn key_struct<G: Form>(
+        &mut self,
+        columns: &[KeyColumn],
+        image: &Image<'_>,
+        lead: fn(&KeyColumn) -> &[u8],
+    ) -> Result<(), EncodeError> {
+        G::struct_open(self.out);
+        for key_column in columns {
+            self.out.extend_from_slice(lead(key_column));
+            let index = key_column.index;
+            let Some(column) = self.plan.columns.get(index) else { continue };
+            match image.cell(index, column.in_identity) {
+                None | Some(Cell::Unchanged) => {
+                    let (table, column) = (self.plan.table.to_string(), column.name.to_string());
+                    return Err(EncodeError::KeyMissing { table, column });
+                }
+                Some(cell) => self.cell::<G>(index, column, cell)?,
+            }
+        }
+        G::struct_close(self.out);
+        Ok(())
+    }
+
+    fn envelope(
+        &mut self,
+        operation: &str,
+        before: Option<&Image<'_>>,
+        after: Option<&Image<'_>>,
+    ) -> Result<Span, EncodeError> {
+        let start = self.out.len();
+        for step in &self.plan.value {
+            match step {
+                Step::Constant(bytes) => self.out.extend_from_slice(bytes),
+                Step::Before => self.image(before)?,
+                Step::After => self.image(after)?,
+                Step::Operation => F::text(operation, self.out),
+                other => envelope::fill::<F>(other, self.context, self.now, self.out),
+            }
+        }
+        Ok((start, self.out.len()))
+    }
+
+    fn image(&mut self, image: Option<&Image<'_>>) -> Result<(), EncodeError> {
+        let Some(image) = image else {
+            F::null(Union::NullFirst, self.out);
+            return Ok(());
+        };
+        F::some(Union::NullFirst, self.out);
+        F::struct_open(self.out);
+        for (index, column) in self.plan.columns.iter().enumerate() {
+            self.out.extend_from_slice(&column.lead);
+            match image.cell(index, column.in_identity) {
+                None => self.out.extend_from_slice(&column.missing),
+                Some(cell) => self.cell::<F>(index, column, cell)?,
+            }
+        }
+        F::struct_close(self.out);
+        Ok(())
+    }
+
+    /// A column's field with its value, or null where there is none or none that its schema can hold.
+    fn cell<G: Form>(&mut self, index: usize, column: &ColumnPlan, cell: Cell<'_>) -> Result<(), EncodeError> {
+        let names = || (self.plan.table.to_string(), column.name.to_string());
+        match cell {
+            Cell::Text(text) => {
+                let mark = self.out.len();
+                self.tools.column = index;
+                G::some(column.union, self.out);
+                match transcode::value::<G>(&column.kind, text, self.out, self.tools) {
+                    Ok(()) => Ok(()),
+                    Err(Fault::Unholdable(loss)) if column.union != Union::Required => {
+                        self.out.truncate(mark);
+                        G::null(column.union, self.out);
+                        self.tools.note(loss);
+                        Ok(())
+                    }
+                    Err(Fault::Unholdable(loss)) => {
+                        let (table, column) = names();
+                        Err(EncodeError::NotHoldable { table, column, loss })
+                    }
+                    Err(Fault::Text(source)) => {
+                        let (table, column) = names();
+                        Err(EncodeError::Value { table, column, source })
+                    }
+                }
+            }
+            Cell::Null if column.union == Union::Required => {
+                let (table, column) = names();
+                Err(EncodeError::RequiredNull { table, column, index })
+            }
+            Cell::Null => {
+                G::null(column.union, self.out);
+                Ok(())
+            }
+            Cell::Unchanged => {
+                if !column.has_placeholder {
+                    self.tools.column = index;
+                    self.tools.note(Loss::Unavailable);
+                }
+                self.out.extend_from_slice(&column.unavailable);
+                Ok(())
+            }
+            Cell::Binary(_) => {
+                let (table, column) = names();
+                Err(EncodeError::Value { table, column, source: BINARY })
+            }
+        }
+    }
+}
+
+/// We never ask for binary values.
+const BINARY: ValueError = ValueError::new("any type", "sent in binary, which we did not ask for");

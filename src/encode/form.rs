@@ -1,0 +1,324 @@
+//! The forms a value can be written in: Avro, JSON, and the text of a key in a header.
+//!
+//! A form says how null, numbers, texts, lists and structs look; which of them a value is made of is said once, by
+//! `transcode` and `envelope`. Nothing here knows a column.
+
+use super::java::{push_float, push_int, push_json_escaped, push_json_text};
+use crate::table::value::unscaled_text;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+/// Where null stands in a field's type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Union {
+    /// Nowhere: the field is required.
+    Required,
+    /// First: an optional field without default.
+    NullFirst,
+    /// Last: an optional field with a default.
+    NullLast,
+}
+
+impl Union {
+    pub(super) fn of(optional: bool, has_default: bool) -> Self {
+        match (optional, has_default) {
+            (false, _) => Union::Required,
+            (true, false) => Union::NullFirst,
+            (true, true) => Union::NullLast,
+        }
+    }
+}
+
+/// How values look in one form. All functions append to `out`.
+pub(super) trait Form {
+    /// Null, in a field that has it.
+    fn null(union: Union, out: &mut Vec<u8>);
+    /// What stands before a value that is not null.
+    fn some(union: Union, out: &mut Vec<u8>);
+    fn boolean(value: bool, out: &mut Vec<u8>);
+    /// An integer of any width.
+    fn int(value: i64, out: &mut Vec<u8>);
+    fn float4(value: f32, out: &mut Vec<u8>);
+    fn float8(value: f64, out: &mut Vec<u8>);
+    fn text(value: &str, out: &mut Vec<u8>);
+    fn bytes(value: &[u8], out: &mut Vec<u8>);
+    /// A decimal of the schema's scale.
+    fn decimal(unscaled: &[u8], scale: u32, out: &mut Vec<u8>);
+    /// What stands before a list of `count` elements.
+    fn list_open(count: usize, out: &mut Vec<u8>);
+    /// What stands before each element.
+    fn element(first: bool, out: &mut Vec<u8>);
+    /// What stands after a list.
+    fn list_close(count: usize, out: &mut Vec<u8>);
+    fn struct_open(out: &mut Vec<u8>);
+    /// What stands before each field's value.
+    fn field(first: bool, name: &str, out: &mut Vec<u8>);
+    fn struct_close(out: &mut Vec<u8>);
+}
+
+/// Avro binary.
+pub(super) struct Avro;
+
+/// A variable-length zig-zag integer, as Avro writes int, long, lengths and branches.
+pub(super) fn avro_long(value: i64, out: &mut Vec<u8>) {
+    let mut rest = (value.cast_unsigned() << 1) ^ (value >> 63).cast_unsigned();
+    while rest >= 0x80 {
+        out.push(low_seven_bits(rest) | 0x80);
+        rest >>= 7;
+    }
+    out.push(low_seven_bits(rest));
+}
+
+fn low_seven_bits(value: u64) -> u8 {
+    value.to_le_bytes()[0] & 0x7F
+}
+
+fn avro_length(length: usize, out: &mut Vec<u8>) {
+    avro_long(i64::try_from(length).unwrap_or(i64::MAX), out);
+}
+
+impl Form for Avro {
+    fn null(union: Union, out: &mut Vec<u8>) {
+        match union {
+            Union::Required => {}
+            Union::NullFirst => out.push(0),
+            Union::NullLast => out.push(2),
+        }
+    }
+
+    fn some(union: Union, out: &mut Vec<u8>) {
+        match union {
+            Union::Required => {}
+            Union::NullFirst => out.push(2),
+            Union::NullLast => out.push(0),
+        }
+    }
+
+    fn boolean(value: bool, out: &mut Vec<u8>) {
+        out.push(u8::from(value));
+    }
+
+    fn int(value: i64, out: &mut Vec<u8>) {
+        avro_long(value, out);
+    }
+
+    fn float4(value: f32, out: &mut Vec<u8>) {
+        out.extend_from_slice(&value.to_le_bytes());
+    }
+
+    fn float8(value: f64, out: &mut Vec<u8>) {
+        out.extend_from_slice(&value.to_le_bytes());
+    }
+
+    fn text(value: &str, out: &mut Vec<u8>) {
+        Self::bytes(value.as_bytes(), out);
+    }
+
+    fn bytes(value: &[u8], out: &mut Vec<u8>) {
+        avro_length(value.len(), out);
+        out.extend_from_slice(value);
+    }
+
+    fn decimal(unscaled: &[u8], _scale: u32, out: &mut Vec<u8>) {
+        Self::bytes(unscaled, out);
+    }
+
+    fn list_open(count: usize, out: &mut Vec<u8>) {
+        if count > 0 {
+            avro_length(count, out);
+        }
+    }
+
+    fn element(_first: bool, _out: &mut Vec<u8>) {}
+
+    fn list_close(_count: usize, out: &mut Vec<u8>) {
+        out.push(0);
+    }
+
+    fn struct_open(_out: &mut Vec<u8>) {}
+
+    fn field(_first: bool, _name: &str, _out: &mut Vec<u8>) {}
+
+    fn struct_close(_out: &mut Vec<u8>) {}
+}
+
+/// JSON as Kafka's JsonConverter writes it: bytes and decimals in base64.
+pub(super) struct Json;
+
+impl Form for Json {
+    fn null(_union: Union, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"null");
+    }
+
+    fn some(_union: Union, _out: &mut Vec<u8>) {}
+
+    fn boolean(value: bool, out: &mut Vec<u8>) {
+        out.extend_from_slice(if value { b"true" } else { b"false" });
+    }
+
+    fn int(value: i64, out: &mut Vec<u8>) {
+        push_int(value, out);
+    }
+
+    fn float4(value: f32, out: &mut Vec<u8>) {
+        Self::float8_or_name(value.is_finite(), out, |out| push_float(value, out));
+    }
+
+    fn float8(value: f64, out: &mut Vec<u8>) {
+        Self::float8_or_name(value.is_finite(), out, |out| push_float(value, out));
+    }
+
+    fn text(value: &str, out: &mut Vec<u8>) {
+        push_json_text(value, out);
+    }
+
+    fn bytes(value: &[u8], out: &mut Vec<u8>) {
+        push_base64(value, out);
+    }
+
+    fn decimal(unscaled: &[u8], _scale: u32, out: &mut Vec<u8>) {
+        push_base64(unscaled, out);
+    }
+
+    fn list_open(_count: usize, out: &mut Vec<u8>) {
+        out.push(b'[');
+    }
+
+    fn element(first: bool, out: &mut Vec<u8>) {
+        if !first {
+            out.push(b',');
+        }
+    }
+
+    fn list_close(_count: usize, out: &mut Vec<u8>) {
+        out.push(b']');
+    }
+
+    fn struct_open(out: &mut Vec<u8>) {
+        out.push(b'{');
+    }
+
+    fn field(first: bool, name: &str, out: &mut Vec<u8>) {
+        Self::element(first, out);
+        push_json_text(name, out);
+        out.push(b':');
+    }
+
+    fn struct_close(out: &mut Vec<u8>) {
+        out.push(b'}');
+    }
+}
+
+impl Json {
+    /// JSON has no number for NaN and the infinities: their names stand in quotes.
+    fn float8_or_name(finite: bool, out: &mut Vec<u8>, push: impl Fn(&mut Vec<u8>)) {
+        if !finite {
+            out.push(b'"');
+        }
+        push(out);
+        if !finite {
+            out.push(b'"');
+        }
+    }
+}
+
+fn push_base64(value: &[u8], out: &mut Vec<u8>) {
+    out.push(b'"');
+    let at = out.len();
+    out.resize(at + value.len().div_ceil(3) * 4, 0);
+    // The room is exactly what the encoding takes.
+    let written = out.get_mut(at..).and_then(|room| STANDARD.encode_slice(value, room).ok());
+    out.truncate(at + written.unwrap_or(0));
+    out.push(b'"');
+}
+
+/// The text of a struct in a record header, as Connect's SimpleHeaderConverter writes it: like JSON, but decimals are
+/// plain numbers and only quotes and backslashes are escaped.
+pub(super) struct HeaderText;
+
+impl Form for HeaderText {
+    fn null(union: Union, out: &mut Vec<u8>) {
+        Json::null(union, out);
+    }
+
+    fn some(_union: Union, _out: &mut Vec<u8>) {}
+
+    fn boolean(value: bool, out: &mut Vec<u8>) {
+        Json::boolean(value, out);
+    }
+
+    fn int(value: i64, out: &mut Vec<u8>) {
+        push_int(value, out);
+    }
+
+    fn float4(value: f32, out: &mut Vec<u8>) {
+        push_float(value, out);
+    }
+
+    fn float8(value: f64, out: &mut Vec<u8>) {
+        push_float(value, out);
+    }
+
+    fn text(value: &str, out: &mut Vec<u8>) {
+        out.push(b'"');
+        for byte in value.bytes() {
+            if matches!(byte, b'"' | b'\\') {
+                out.push(b'\\');
+            }
+            out.push(byte);
+        }
+        out.push(b'"');
+    }
+
+    fn bytes(value: &[u8], out: &mut Vec<u8>) {
+        push_base64(value, out);
+    }
+
+    fn decimal(unscaled: &[u8], scale: u32, out: &mut Vec<u8>) {
+        unscaled_text(unscaled, scale, out);
+    }
+
+    fn list_open(count: usize, out: &mut Vec<u8>) {
+        Json::list_open(count, out);
+    }
+
+    fn element(first: bool, out: &mut Vec<u8>) {
+        Json::element(first, out);
+    }
+
+    fn list_close(count: usize, out: &mut Vec<u8>) {
+        Json::list_close(count, out);
+    }
+
+    fn struct_open(out: &mut Vec<u8>) {
+        out.push(b'{');
+    }
+
+    fn field(first: bool, name: &str, out: &mut Vec<u8>) {
+        Json::element(first, out);
+        out.push(b'"');
+        push_json_escaped(name.as_bytes(), out);
+        out.extend_from_slice(b"\":");
+    }
+
+    fn struct_close(out: &mut Vec<u8>) {
+        out.push(b'}');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn avro_integers_read_back_with_apache_avro(value: i64) {
+            let mut out = Vec::new();
+            avro_long(value, &mut out);
+            let schema = apache_avro::Schema::Long;
+            let read = apache_avro::from_avro_datum(&schema, &mut out.as_slice(), None).unwrap();
+            prop_assert_eq!(read, apache_avro::types::Value::Long(value));
+        }
+    }
+}

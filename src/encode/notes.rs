@@ -1,0 +1,66 @@
+//! What an event says less exactly than the row did.
+//!
+//! The schemas are Debezium's and cannot hold everything Postgres can. Where a value had to become null, or lost a part
+//! that the schema has no room for, the encoder says so here, row by row; the pipeline counts it by table and column.
+
+/// A column of the row just encoded, and what its event does not say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// Index into the table's columns.
+    pub column: usize,
+    /// What happened.
+    pub loss: Loss,
+}
+
+/// The ways in which a field can say less than its column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Loss {
+    /// A `numeric` NaN or infinity: a decimal has no such value, the field (or the list's element) is null.
+    NotANumber,
+    /// A `timestamp` beyond 64 bits of microseconds, from the year 294247 on: the field is null.
+    BeyondMicros,
+    /// An empty `varbit(1)`, whose field is a boolean: the field is null.
+    EmptyBits,
+    /// A NULL in an array of an enum, whose elements are required: the whole field is null.
+    NullElement,
+    /// An array of more than one dimension or with bounds of its own: its elements are one list in row-major order.
+    ArrayShape,
+    /// An `interval` beyond 64 bits of microseconds: the field holds the nearest end.
+    IntervalCut,
+    /// A `timetz` of 24:00:00: the field holds the same moment of the next day, 00:00:00 shifted to UTC.
+    EndOfDay,
+    /// An unchanged value out of line, of a type that can hold no placeholder: null, or empty in a required field.
+    Unavailable,
+}
+
+impl Loss {
+    /// A stable name, for a metric's label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Loss::NotANumber => "not_a_number",
+            Loss::BeyondMicros => "beyond_micros",
+            Loss::EmptyBits => "empty_bits",
+            Loss::NullElement => "null_element",
+            Loss::ArrayShape => "array_shape",
+            Loss::IntervalCut => "interval_cut",
+            Loss::EndOfDay => "end_of_day",
+            Loss::Unavailable => "unavailable",
+        }
+    }
+}
+
+impl std::fmt::Display for Loss {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Loss::NotANumber => "NaN or infinity in a decimal",
+            Loss::BeyondMicros => "a timestamp beyond 64 bits of microseconds",
+            Loss::EmptyBits => "an empty bit string in a boolean",
+            Loss::NullElement => "a null in a list of required elements",
+            Loss::ArrayShape => "dimensions or bounds of an array",
+            Loss::IntervalCut => "an interval beyond 64 bits of microseconds",
+            Loss::EndOfDay => "24:00:00 as the end of a day",
+            Loss::Unavailable => "an unchanged value without placeholder",
+        })
+    }
+}

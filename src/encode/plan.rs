@@ -1,0 +1,425 @@
+//! Plans: what is decided once for a relation, so that no row has to.
+//!
+//! A draft has the schemas' texts and no ids; with the registry's ids it becomes a plan. A plan is immutable, knows
+//! topic, envelope, columns and key in the form they are written in, and belongs to one version of one table.
+
+use super::envelope::{self, Step};
+use super::form::{Avro, Form, HeaderText, Json, Union};
+use super::literal::Literal;
+use super::{Config, Format, avro_text, connect_text, schema};
+use crate::table::{Column, ColumnKind, ReplicaIdentity, Table};
+use std::sync::Arc;
+
+/// Kafka's limit for a topic's name.
+const TOPIC_LENGTH_MAX: usize = 249;
+
+/// Why no plan can be made for a table.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// A part of the topic is no Avro name, so the schemas cannot have a namespace of it.
+    #[error(
+        "table {table}: `{part}` cannot be part of an Avro namespace (letters, digits and _, not first a digit); \
+         rename it, exclude the table, or use events.format = \"json\""
+    )]
+    Namespace {
+        /// The table.
+        table: String,
+        /// The prefix, namespace or table name at fault.
+        part: String,
+    },
+    /// A column's name is no Avro name.
+    #[error(
+        "column `{column}` of table {table} has a name that Avro does not allow (letters, digits and _, not first a \
+         digit); rename it, exclude the table, or use events.format = \"json\""
+    )]
+    ColumnName {
+        /// The table.
+        table: String,
+        /// The column.
+        column: String,
+    },
+    /// The old rows of deletes and key changes would not say which key they had.
+    #[error(
+        "table {table}: the replica identity does not hold the key column `{column}`, so deletes could not be keyed; \
+         use an identity that holds it (ALTER TABLE {table} REPLICA IDENTITY FULL) or exclude the table"
+    )]
+    KeyOutsideIdentity {
+        /// The table.
+        table: String,
+        /// The first key column that old rows lack.
+        column: String,
+    },
+    /// The topic's name is too long for Kafka.
+    #[error("table {table}: its topic `{topic}` has more than 249 characters; rename it, shorten topics.prefix, or exclude the table")]
+    Topic {
+        /// The table.
+        table: String,
+        /// The topic.
+        topic: String,
+    },
+}
+
+/// A schema as it is registered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AvroSchema {
+    /// Where: `<topic>-key` or `<topic>-value`.
+    pub subject: String,
+    /// What, to the letter.
+    pub text: String,
+}
+
+/// The ids a registry gave a draft's schemas. JSON needs none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ids {
+    /// Of the key's schema, if the draft has one.
+    pub key: Option<u32>,
+    /// Of the value's schema.
+    pub value: u32,
+}
+
+/// Makes drafts. One for a pipeline; cheap to ask.
+#[derive(Clone, Debug)]
+pub struct Planner {
+    shared: Arc<Shared>,
+}
+
+/// What all plans of a pipeline share.
+#[derive(Debug)]
+struct Shared {
+    config: Config,
+    database: String,
+    headers: Arc<FixedHeaders>,
+}
+
+/// Headers that are the same on every record.
+#[derive(Debug)]
+pub(super) struct FixedHeaders {
+    /// Debezium's context.
+    pub context: Vec<(&'static str, Box<[u8]>)>,
+    /// The epoch's text, if records carry identity headers.
+    pub epoch: Option<Box<[u8]>>,
+}
+
+impl Planner {
+    /// A planner for one database. `run_id` identifies this process's run and `epoch` the slot's history.
+    #[must_use]
+    pub fn new(config: Config, database: &str, run_id: &str, epoch: u64) -> Self {
+        let text = |value: &str| value.as_bytes().into();
+        let context = match config.context_headers {
+            true => vec![
+                ("__debezium.context.connectorLogicalName", text(&config.prefix)),
+                ("__debezium.context.taskId", text("0")),
+                ("__debezium.context.connectorName", text("postgresql")),
+                ("__debezium.context.runId", text(run_id)),
+            ],
+            false => Vec::new(),
+        };
+        let epoch = config.identity_headers.then(|| text(&epoch.to_string()));
+        let headers = Arc::new(FixedHeaders { context, epoch });
+        Planner { shared: Arc::new(Shared { config, database: database.to_owned(), headers }) }
+    }
+
+    /// What the records of a table look like.
+    ///
+    /// # Errors
+    /// A name that Avro or Kafka does not allow, or a key that old rows do not hold.
+    pub fn draft(&self, table: &Table) -> Result<Draft, PlanError> {
+        let config = &self.shared.config;
+        let structure = format!("{}.{}", config.prefix, table.name);
+        if config.format == Format::Avro {
+            check_names(config, table)?;
+        }
+        check_key(table)?;
+        let topic = topic_of(&structure);
+        if topic.len() > TOPIC_LENGTH_MAX {
+            return Err(PlanError::Topic { table: table.name.to_string(), topic });
+        }
+        let key = schema::of_key(&structure, table);
+        let value = schema::of_envelope(&structure, table);
+        Ok(self.drafted(topic, key, value, What::Rows(Box::new(table.clone()))))
+    }
+
+    /// What logical messages look like: topic `<prefix>.message`.
+    #[must_use]
+    pub fn message_draft(&self) -> Draft {
+        let topic = topic_of(&format!("{}.message", self.shared.config.prefix));
+        self.drafted(topic, Some(schema::of_message_key()), schema::of_message(), What::Messages)
+    }
+
+    fn drafted(&self, topic: String, key: Option<schema::Schema>, value: schema::Schema, what: What) -> Draft {
+        let format = self.shared.config.format;
+        let text = |schema: &schema::Schema| match format {
+            Format::Avro => avro_text::text(schema),
+            Format::Json => String::new(),
+            Format::JsonSchema => connect_text::text(schema),
+        };
+        Draft {
+            key: key.map(|schema| AvroSchema { subject: format!("{topic}-key"), text: text(&schema) }),
+            value: AvroSchema { subject: format!("{topic}-value"), text: text(&value) },
+            topic,
+            what,
+            shared: Arc::clone(&self.shared),
+        }
+    }
+}
+
+/// A plan without schema ids.
+///
+/// In format `json` the schemas' texts are empty, in `json-schema` they are Connect's: neither is for a registry.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    /// The topic of all records.
+    pub topic: String,
+    /// The key's schema; none for a table without key.
+    pub key: Option<AvroSchema>,
+    /// The value's schema.
+    pub value: AvroSchema,
+    what: What,
+    shared: Arc<Shared>,
+}
+
+#[derive(Clone, Debug)]
+enum What {
+    Rows(Box<Table>),
+    Messages,
+}
+
+impl Draft {
+    /// The plan, with the ids under which a registry knows the schemas.
+    #[must_use]
+    pub fn into_plan(self, ids: Ids) -> Plan {
+        match self.shared.config.format {
+            Format::Avro => self.compile::<Avro>(ids),
+            Format::Json | Format::JsonSchema => self.compile::<Json>(ids),
+        }
+    }
+
+    fn compile<F: Form>(self, ids: Ids) -> Plan {
+        let config = &self.shared.config;
+        let frame = |schema: Option<&AvroSchema>, id: u32| frame(config.format, schema.map_or("", |s| &s.text), id);
+        let (key_prefix, key_suffix) = frame(self.key.as_ref(), ids.key.unwrap_or(0));
+        let (value_prefix, value_suffix) = frame(Some(&self.value), ids.value);
+        let (table, value, key, columns);
+        match &self.what {
+            What::Rows(shape) => {
+                let name = [&*shape.name.namespace, &*shape.name.name];
+                table = shape.name.to_string();
+                value = envelope::of_rows::<F>(config, &self.shared.database, name, &value_prefix, &value_suffix);
+                key = Key::of_table::<F>(shape, key_prefix, key_suffix);
+                columns = (0..).zip(&shape.columns).map(|(i, c)| ColumnPlan::new::<F>(i == 0, c, config)).collect();
+            }
+            What::Messages => {
+                table = "logical messages".to_owned();
+                value = envelope::of_messages::<F>(config, &self.shared.database, &value_prefix, &value_suffix);
+                key = Key::Message(envelope::of_message_keys::<F>(&key_prefix, &key_suffix));
+                columns = Vec::new();
+            }
+        }
+        Plan {
+            topic: self.topic.into(),
+            table: table.into(),
+            format: config.format,
+            emits: Emits { tombstones: config.tombstones, truncates: config.truncates, messages: config.messages },
+            value,
+            key,
+            columns,
+            headers: Arc::clone(&self.shared.headers),
+        }
+    }
+}
+
+/// What stands before and after a key or value.
+fn frame(format: Format, schema: &str, id: u32) -> (Vec<u8>, Vec<u8>) {
+    match format {
+        Format::Avro => {
+            let mut prefix = vec![0]; // Confluent's magic byte
+            prefix.extend_from_slice(&id.to_be_bytes());
+            (prefix, Vec::new())
+        }
+        Format::Json => (Vec::new(), Vec::new()),
+        Format::JsonSchema => (format!("{{\"schema\":{schema},\"payload\":").into_bytes(), b"}".to_vec()),
+    }
+}
+
+/// How one version of a table becomes records.
+#[derive(Debug)]
+pub struct Plan {
+    topic: Box<str>,
+    pub(super) table: Box<str>,
+    pub(super) format: Format,
+    pub(super) emits: Emits,
+    pub(super) value: Vec<Step>,
+    pub(super) key: Key,
+    pub(super) columns: Vec<ColumnPlan>,
+    pub(super) headers: Arc<FixedHeaders>,
+}
+
+/// Which records that are not a row's own are written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Emits {
+    pub tombstones: bool,
+    pub truncates: bool,
+    pub messages: bool,
+}
+
+impl Plan {
+    /// The topic of all records.
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// Whether rows have a key.
+    #[must_use]
+    pub fn keyed(&self) -> bool {
+        !matches!(self.key, Key::None)
+    }
+
+    /// A column's name, for a [`super::Note`].
+    #[must_use]
+    pub fn column(&self, index: usize) -> Option<&str> {
+        self.columns.get(index).map(|column| &*column.name)
+    }
+}
+
+/// How keys are written.
+#[derive(Debug)]
+pub(super) enum Key {
+    /// There are none.
+    None,
+    /// From columns of the row.
+    Columns {
+        /// What stands before each key.
+        prefix: Box<[u8]>,
+        /// In the order of the key.
+        columns: Vec<KeyColumn>,
+        /// What stands after it.
+        suffix: Box<[u8]>,
+    },
+    /// From a logical message's prefix.
+    Message(Vec<Step>),
+}
+
+/// A column of a key.
+#[derive(Debug)]
+pub(super) struct KeyColumn {
+    /// Index into the plan's columns.
+    pub index: usize,
+    /// What stands before its value in a key.
+    pub lead: Box<[u8]>,
+    /// What stands before its value in a header.
+    pub header_lead: Box<[u8]>,
+}
+
+impl Key {
+    fn of_table<F: Form>(table: &Table, prefix: Vec<u8>, suffix: Vec<u8>) -> Self {
+        if table.key.is_empty() {
+            return Key::None;
+        }
+        let columns = (0..)
+            .zip(&table.key)
+            .filter_map(|(position, index)| {
+                let name = &table.columns.get(*index)?.name;
+                Some(KeyColumn {
+                    index: *index,
+                    lead: lead::<F>(position == 0, name),
+                    header_lead: lead::<HeaderText>(position == 0, name),
+                })
+            })
+            .collect();
+        Key::Columns { prefix: prefix.into(), columns, suffix: suffix.into() }
+    }
+}
+
+/// A column of the rows.
+#[derive(Debug)]
+pub(super) struct ColumnPlan {
+    pub name: Box<str>,
+    pub kind: ColumnKind,
+    pub union: Union,
+    /// Whether old tuples of kind `K` hold it.
+    pub in_identity: bool,
+    /// What stands before its value.
+    pub lead: Box<[u8]>,
+    /// The field of a row that does not have the column.
+    pub missing: Box<[u8]>,
+    /// The field of a row that has the column unchanged and unsent.
+    pub unavailable: Box<[u8]>,
+    /// Whether `unavailable` is a sign of that, and not just nothing.
+    pub has_placeholder: bool,
+}
+
+impl ColumnPlan {
+    fn new<F: Form>(first: bool, column: &Column, config: &Config) -> Self {
+        let has_default = schema::of_column(column).schema.default.is_some();
+        let union = Union::of(!column.not_null, has_default);
+        let field = |literal: Option<&Literal>| {
+            let mut out = Vec::new();
+            match literal {
+                Some(literal) => {
+                    F::some(union, &mut out);
+                    literal.write::<F>(&mut out);
+                }
+                None => F::null(union, &mut out),
+            }
+            out.into()
+        };
+        let placeholder = Literal::unavailable(&column.kind, &config.placeholder);
+        let empty = column.not_null.then(|| Literal::empty(&column.kind));
+        ColumnPlan {
+            name: column.name.clone(),
+            kind: column.kind.clone(),
+            union,
+            in_identity: column.in_identity,
+            lead: lead::<F>(first, &column.name),
+            missing: field(Literal::missing(column).as_ref()),
+            unavailable: field(placeholder.as_ref().or(empty.as_ref())),
+            has_placeholder: placeholder.is_some(),
+        }
+    }
+}
+
+fn lead<F: Form>(first: bool, name: &str) -> Box<[u8]> {
+    let mut out = Vec::new();
+    F::field(first, name, &mut out);
+    out.into()
+}
+
+/// Characters that Kafka does not have in topics become `_`, as Debezium has it; in Avro there are none left.
+fn topic_of(structure: &str) -> String {
+    let keep = |unit: char| unit.is_ascii_alphanumeric() || matches!(unit, '.' | '_' | '-');
+    structure.chars().flat_map(|c| std::iter::repeat_n(if keep(c) { c } else { '_' }, c.len_utf16())).collect()
+}
+
+fn check_names(config: &Config, table: &Table) -> Result<(), PlanError> {
+    let parts = config.prefix.split('.').chain([&*table.name.namespace, &*table.name.name]);
+    for part in parts {
+        if !is_avro_name(part) {
+            return Err(PlanError::Namespace { table: table.name.to_string(), part: part.to_owned() });
+        }
+    }
+    match table.columns.iter().find(|column| !is_avro_name(&column.name)) {
+        Some(column) => {
+            Err(PlanError::ColumnName { table: table.name.to_string(), column: column.name.to_string() })
+        }
+        None => Ok(()),
+    }
+}
+
+fn is_avro_name(name: &str) -> bool {
+    let starts = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
+    starts && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+/// Under identity INDEX old rows hold the index's columns only. (Under DEFAULT without primary key, and NOTHING, the
+/// server refuses the updates and deletes whose old rows would be needed.)
+fn check_key(table: &Table) -> Result<(), PlanError> {
+    let outside = || table.key.iter().filter_map(|i| table.columns.get(*i)).find(|column| !column.in_identity);
+    match outside() {
+        Some(column) if table.identity == ReplicaIdentity::Index => Err(PlanError::KeyOutsideIdentity {
+            table: table.name.to_string(),
+            column: column.name.to_string(),
+        }),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,42 @@
+//! Text forms of Postgres values, read exactly.
+//!
+//! Pure functions from the bytes a server sends to numbers, days, microseconds and bytes; one for each kind. They
+//! expect the settings we force on every connection (`DateStyle ISO`, `IntervalStyle postgres`, `TimeZone UTC`,
+//! `bytea_output hex`, `extra_float_digits 1`) and refuse everything else; nothing is rounded or clamped here, and no
+//! input makes them panic. What a schema can hold is decided by `encode`.
+
+mod array;
+mod binary;
+mod decimal;
+mod hstore;
+mod interval;
+mod number;
+mod temporal;
+
+pub use array::{Array, Element};
+pub use binary::{bits, bytea, utf8};
+pub use decimal::{Decimal, DecimalScratch, Special, decimal, money, unscaled_text};
+pub use hstore::{Hstore, HstorePair};
+pub use interval::interval;
+pub use number::{boolean, float4, float8, int, point};
+pub use temporal::{
+    Days, Instant, MICROS_PER_DAY, ZonedTime, civil_of, date, time, timestamp, timestamptz, timetz,
+};
+
+/// A text that is not the form of its type.
+///
+/// Names the type and what was wrong; never the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not the text form of {kind}: {why}")]
+pub struct ValueError {
+    /// The type whose form was expected.
+    pub kind: &'static str,
+    /// What does not fit.
+    pub why: &'static str,
+}
+
+impl ValueError {
+    pub(crate) const fn new(kind: &'static str, why: &'static str) -> Self {
+        ValueError { kind, why }
+    }
+}
