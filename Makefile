@@ -19,7 +19,7 @@ packages: # the missing Debian packages, where we may install them
 	@missing=$$(for p in $(PACKAGES); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
 	if [ -z "$$missing" ]; then exit 0; fi; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  echo "installing:" $$missing; \
+	  echo "installing:" $$missing; export DEBIAN_FRONTEND=noninteractive; \
 	  { apt-get install -qq -y $$missing || { apt-get update -qq && apt-get install -qq -y $$missing; }; } >/dev/null; \
 	else \
 	  echo "please install:" $$missing "(apt-get install" $$missing")" >&2; \
@@ -38,11 +38,13 @@ test: packages ## every test that needs only Rust and Postgres packages
 .PHONY: test-stack
 test-stack: packages ## the program between real Postgres, Kafka and registry; FULL=1 at full length, ONLY=a,b
 	cargo build --locked --bins --examples
+	$(PYTHON) tests/stack/selftest.py
 	$(PYTHON) tests/stack/run.py $(if $(ONLY),--only $(ONLY)) $(if $(FULL),--full)
 
 .PHONY: corpus
 corpus: packages ## equal to real Debezium: CASES=dir ONLY=a,b KAFKA=host:port REGISTRY=url
 	cargo build --locked --bins --examples
+	$(PYTHON) tests/corpus/run.py --self-test --cases $(CORPUS_CASES) | tail -n 1
 	$(PYTHON) tests/corpus/run.py --cases $(or $(CASES),$(CORPUS_CASES)) $(if $(ONLY),--only $(ONLY)) \
 	  $(if $(KAFKA),--kafka $(KAFKA)) $(if $(REGISTRY),--registry $(REGISTRY))
 

@@ -10,7 +10,7 @@
 //! - Nothing is confirmed inside a transaction: a ticket without its commit holds everything from there on.
 
 use crate::change::{Committed, Position};
-use crate::lsn::Lsn;
+use crate::lsn::{Lsn, PgMicros};
 use std::collections::VecDeque;
 
 /// A record in flight. Rises by one for every record a process sends, across producers; never used twice.
@@ -62,7 +62,12 @@ pub struct Ledger {
     last_commit: Option<Committed>,
     /// End of the newest entry, delivered or not; what must be asked of the next one.
     entered: Lsn,
+    /// Commit times of the transactions confirmed since they were last taken; at most [`ACKNOWLEDGED_MAX`].
+    acknowledged: Vec<PgMicros>,
 }
+
+/// A latency histogram needs no more samples than this of one wake of the loop.
+const ACKNOWLEDGED_MAX: usize = 4096;
 
 impl Ledger {
     /// A ledger for a connection that resumes at `floor`, the slot's confirmed position: nothing at or below it is ever
@@ -78,6 +83,7 @@ impl Ledger {
             confirmed: floor,
             last_commit: None,
             entered: floor,
+            acknowledged: Vec::new(),
         }
     }
 
@@ -162,6 +168,11 @@ impl Ledger {
             assert!(entry.end >= self.confirmed, "confirmed would fall from {} to {}", self.confirmed, entry.end);
             self.confirmed = entry.end;
             self.last_commit = entry.commit.or(self.last_commit);
+            if let Some(commit) = entry.commit
+                && self.acknowledged.len() < ACKNOWLEDGED_MAX
+            {
+                self.acknowledged.push(commit.at);
+            }
             self.entries.pop_front();
         }
     }
@@ -202,6 +213,11 @@ impl Ledger {
         self.in_flight_bytes
     }
 
+    /// Commit times of transactions whose records were all delivered since the last call.
+    pub fn take_acknowledged(&mut self) -> impl Iterator<Item = PgMicros> + '_ {
+        self.acknowledged.drain(..)
+    }
+
     /// Whether everything sent is delivered.
     #[must_use]
     pub fn is_settled(&self) -> bool {
@@ -212,7 +228,7 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lsn::{PgMicros, Xid};
+    use crate::lsn::Xid;
     use proptest::prelude::*;
 
     fn commit(end: u64) -> Committed {

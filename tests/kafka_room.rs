@@ -1,6 +1,8 @@
 //! The `kafka` room against librdkafka's mock cluster: what is promised about order, failures and the end of a
 //! producer. The registry's client has `tests/registry_client.rs`.
 
+#![expect(clippy::expect_used, reason = "a test that cannot go on says where it stopped")]
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -243,14 +245,21 @@ async fn a_record_too_large_for_librdkafka_is_not_taken() {
     let headers = [("name", &b"value"[..])];
     let measured = |value: usize| {
         let value = vec![0; value];
-        wellspring::kafka::wire_bytes(Some(b"k"), Some(&value), headers.iter().map(|(name, value)| (*name, value.len())))
+        wellspring::kafka::wire_bytes(
+            Some(b"k"),
+            Some(&value),
+            headers.iter().map(|(name, value)| (*name, value.len())),
+        )
     };
     let largest = 1500 - measured(0);
     assert_eq!(measured(largest), 1500);
     assert!(framing > 0);
     let fits = vec![0; largest];
     let over = vec![0; largest + 1];
-    assert_eq!(producer.send("rows", 0, Some(b"k"), Some(&over), headers.into_iter(), Ticket(1)), Err(SendError::TooLarge));
+    assert_eq!(
+        producer.send("rows", 0, Some(b"k"), Some(&over), headers.into_iter(), Ticket(1)),
+        Err(SendError::TooLarge)
+    );
     assert_eq!(producer.send("rows", 0, Some(b"k"), Some(&fits), headers.into_iter(), Ticket(1)), Ok(()));
 }
 
@@ -355,10 +364,8 @@ async fn the_state_topic_gives_back_the_newest_value_of_each_key() {
     state.write("gone", Some("1")).await.expect("written");
     state.write("gone", None).await.expect("written");
     let mut again = State::Topic(StateTopic::open(&world.config).await.expect("opened"));
-    let expected = BTreeMap::from([
-        ("slot/1".to_owned(), "{\"confirmed\":2}".to_owned()),
-        ("slot/2".to_owned(), "{}".to_owned()),
-    ]);
+    let expected =
+        BTreeMap::from([("slot/1".to_owned(), "{\"confirmed\":2}".to_owned()), ("slot/2".to_owned(), "{}".to_owned())]);
     assert_eq!(again.read_all().await.expect("read"), expected);
     again.write("slot/3", Some("3")).await.expect("written");
     assert_eq!(state.read_all().await.expect("read").len(), 3, "the end is taken at each call");
@@ -367,9 +374,9 @@ async fn the_state_topic_gives_back_the_newest_value_of_each_key() {
 #[tokio::test]
 async fn a_state_write_says_when_it_is_not_acknowledged_and_goes_on_later() {
     let world = World::start(1);
-    let mut state =
-        StateTopic::open(&world.config).await.expect("opened").with_write_timeout(Duration::from_millis(500));
+    let mut state = StateTopic::open(&world.config).await.expect("opened");
     state.write("a", Some("1")).await.expect("written");
+    let mut state = state.with_write_timeout(Duration::from_millis(500));
     world.cluster.broker_down(1).expect("down");
     let error = state.write("a", Some("2")).await.expect_err("nobody acknowledges");
     assert!(matches!(error, KafkaError::Timeout { .. }), "{error}");

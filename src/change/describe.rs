@@ -3,7 +3,7 @@
 //! The Relation is as old as the change, the facts as young as the question: the Relation decides which columns there
 //! are and what they are called, facts that do not fit it are not used. Nothing is asked here.
 
-use crate::pgoutput::Relation;
+use super::RelationShape;
 use crate::table::{Column, ReplicaIdentity, Table, TableFacts, TableName, is_domain, resolve};
 
 /// Describes the table that `relation` announces.
@@ -14,15 +14,16 @@ use crate::table::{Column, ReplicaIdentity, Table, TableFacts, TableName, is_dom
 /// key then. A default counts only if the column's type is still the one the catalog gave it for, and never for a
 /// domain (as Debezium has it).
 #[must_use]
-pub fn describe(relation: &Relation<'_>, facts: &TableFacts) -> Table {
+pub fn describe(relation: &RelationShape, facts: &TableFacts) -> Table {
     let columns: Vec<Column> = relation
-        .columns()
+        .columns
+        .iter()
         .map(|column| {
-            let known = facts.columns.get(column.name);
+            let known = facts.columns.get(&column.name);
             let same_type = known.filter(|known| known.type_oid == column.type_oid);
             let default = same_type.filter(|_| !is_domain(column.type_oid, &facts.types)).and_then(|known| known.default.as_deref());
             Column {
-                name: column.name.into(),
+                name: column.name.as_str().into(),
                 kind: resolve(column.type_oid, column.typmod, &facts.types),
                 not_null: known.is_some_and(|known| known.not_null),
                 default: default.map(Into::into),
@@ -38,8 +39,7 @@ pub fn describe(relation: &Relation<'_>, facts: &TableFacts) -> Table {
         _ => ReplicaIdentity::Default,
     };
     let key = key_of(identity, &columns, facts);
-    let namespace = if relation.namespace.is_empty() { "pg_catalog" } else { relation.namespace };
-    Table { oid: relation.oid, name: TableName::new(namespace, relation.name), identity, columns, key }
+    Table { oid: relation.oid, name: TableName::new(&relation.namespace, &relation.name), identity, columns, key }
 }
 
 fn key_of(identity: ReplicaIdentity, columns: &[Column], facts: &TableFacts) -> Vec<usize> {

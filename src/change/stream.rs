@@ -7,7 +7,7 @@
 
 use super::{Context, Position, Row};
 use crate::lsn::{Lsn, Oid, PgMicros, Xid};
-use crate::pgoutput::{Message, OldTuple, Relation, Truncate};
+use crate::pgoutput::{Message, OldTuple, Relation};
 use std::collections::HashMap;
 
 /// Index of a relation in the order of first appearance on this connection; stands for it on the row path.
@@ -84,7 +84,7 @@ pub enum Step<'a> {
     /// A row of a relation.
     Row(RelationSlot, Context<'a>, Row<'a>),
     /// Tables truncated by one statement; the first stands at the context's ordinal, the next one after it, and so on.
-    Truncate(Truncate<'a>, Context<'a>),
+    Truncate(Vec<RelationSlot>, Context<'a>),
     /// A logical message.
     Logical {
         /// Its place.
@@ -177,7 +177,7 @@ impl Changes {
     ///
     /// # Errors
     /// `UnknownRelation` where none was.
-    pub fn slot(&mut self, oid: Oid) -> Result<RelationSlot, ChangeError> {
+    fn slot(&mut self, oid: Oid) -> Result<RelationSlot, ChangeError> {
         if let Some((latest, slot)) = self.latest
             && latest == oid
         {
@@ -186,6 +186,13 @@ impl Changes {
         let slot = *self.slots.get(&oid).ok_or(ChangeError::UnknownRelation { oid })?;
         self.latest = Some((oid, slot));
         Ok(slot)
+    }
+
+    /// Takes the row of the last [`Changes::step`] back: it could not be encoded yet and will come again.
+    pub fn take_back(&mut self) {
+        if let Some(open) = &mut self.open {
+            open.next_ordinal = open.next_ordinal.saturating_sub(1);
+        }
     }
 
     /// Places one message. `lsn` and `sent_at` are its frame's.
@@ -212,9 +219,9 @@ impl Changes {
             Message::Update { relation, old, new } => self.row(lsn, relation, Row::Update { old, new }),
             Message::Delete { relation, old } => self.row(lsn, relation, Row::Delete { old }),
             Message::Truncate(truncate) => {
-                let count = truncate.relations().count() as u64;
-                let position = self.take_ordinals("Truncate", count)?;
-                Ok(Step::Truncate(truncate, self.context(position, lsn, sent_at)))
+                let slots = truncate.relations().map(|oid| self.slot(oid)).collect::<Result<Vec<_>, _>>()?;
+                let position = self.take_ordinals("Truncate", slots.len() as u64)?;
+                Ok(Step::Truncate(slots, self.context(position, lsn, sent_at)))
             }
             Message::Logical { transactional: true, lsn, prefix, content } => {
                 let position = self.take_ordinals("transactional message", 1)?;

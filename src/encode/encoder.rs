@@ -83,6 +83,8 @@ pub struct Encoder {
     old_spans: Vec<CellSpan>,
     tools: Tools,
     headers: Option<Arc<FixedHeaders>>,
+    /// Whether the records carry the context headers: rows do, logical messages do not.
+    in_context: bool,
     commit_lsn: Span,
     ordinal: Span,
 }
@@ -107,6 +109,7 @@ pub struct Record<'a> {
     pub value: Option<&'a [u8]>,
     change: Option<(&'static str, &'a [u8])>,
     headers: Option<&'a FixedHeaders>,
+    in_context: bool,
     commit_lsn: &'a [u8],
     ordinal: &'a [u8],
 }
@@ -114,7 +117,7 @@ pub struct Record<'a> {
 impl<'a> Record<'a> {
     /// Names and values of the headers, in order.
     pub fn headers(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> + Clone {
-        let context = self.headers.map_or(&[][..], |headers| &headers.context);
+        let context = self.headers.filter(|_| self.in_context).map_or(&[][..], |headers| &headers.context);
         let epoch = self.headers.and_then(|headers| headers.epoch.as_deref());
         let (commit_lsn, ordinal) = (self.commit_lsn, self.ordinal);
         let identity = epoch.map(|epoch| {
@@ -157,6 +160,7 @@ impl Encoder {
         now_unix_nanos: i64,
     ) -> Result<(), EncodeError> {
         self.begin(plan, context);
+        self.in_context = true;
         let result = match plan.format {
             Format::Avro => self.row_in::<Avro>(plan, context, row, now_unix_nanos),
             Format::Json | Format::JsonSchema => self.row_in::<Json>(plan, context, row, now_unix_nanos),
@@ -180,6 +184,7 @@ impl Encoder {
         now_unix_nanos: i64,
     ) -> Result<(), EncodeError> {
         self.begin(plan, context);
+        self.in_context = false;
         if plan.emits.messages {
             match plan.format {
                 Format::Avro => self.message_in::<Avro>(plan, context, (prefix, content), now_unix_nanos),
@@ -197,6 +202,7 @@ impl Encoder {
             value: slot.value.map(part),
             change: slot.change.map(|(name, span)| (name, part(span))),
             headers: self.headers.as_deref(),
+            in_context: self.in_context,
             commit_lsn: part(self.commit_lsn),
             ordinal: part(self.ordinal),
         })

@@ -143,7 +143,8 @@ impl Reporting {
 
     /// Called by the poll thread between polls: while failures may go unsaid, everything sent is doubtful.
     pub(crate) fn keep_doubting(&self) {
-        let recent = self.last_failure.lock().is_ok_and(|at| at.is_some_and(|at| at.elapsed() < FAILURE_SUPPRESSED_FOR));
+        let recent =
+            self.last_failure.lock().is_ok_and(|at| at.is_some_and(|at| at.elapsed() < FAILURE_SUPPRESSED_FOR));
         if recent {
             self.doubtful_ticket.fetch_max(self.sent.ticket.load(Ordering::SeqCst), Ordering::SeqCst);
         }

@@ -182,10 +182,7 @@ impl FailureClass {
     #[must_use]
     pub fn lasts(self) -> bool {
         match self {
-            FailureClass::Denied
-            | FailureClass::TooLarge
-            | FailureClass::Refused
-            | FailureClass::TopicUnknown => true,
+            FailureClass::Denied | FailureClass::TooLarge | FailureClass::Refused | FailureClass::TopicUnknown => true,
             FailureClass::Purged | FailureClass::ProducerEnded | FailureClass::Passing => false,
         }
     }

@@ -91,7 +91,11 @@ pub struct Settled {
 /// Bytes a record counts for against `message.max.bytes`, exactly as librdkafka counts them: key, value and headers
 /// with the largest framing of record format 2.
 #[must_use]
-pub fn wire_bytes(key: Option<&[u8]>, value: Option<&[u8]>, headers: impl Iterator<Item = (impl AsRef<[u8]>, usize)>) -> usize {
+pub fn wire_bytes(
+    key: Option<&[u8]>,
+    value: Option<&[u8]>,
+    headers: impl Iterator<Item = (impl AsRef<[u8]>, usize)>,
+) -> usize {
     /// Length, attributes, timestamp and offset deltas, key and value lengths and header count at their longest.
     const FRAMING_MAX: usize = 5 + 1 + 10 + 5 + 5 + 5 + 5;
     let headers: usize = headers

@@ -166,8 +166,7 @@ mod tests {
         state.write("c", Some("1")).await.unwrap();
         state.write("c", None).await.unwrap();
         let mut again = State::File(FileState::new(&path));
-        let expected =
-            BTreeMap::from([("a".to_owned(), "{\"n\":2}".to_owned()), ("b".to_owned(), "\"ü\"".to_owned())]);
+        let expected = BTreeMap::from([("a".to_owned(), "{\"n\":2}".to_owned()), ("b".to_owned(), "\"ü\"".to_owned())]);
         assert_eq!(again.read_all().await.unwrap(), expected);
         assert!(!directory.path().join("state.json.new").exists());
     }

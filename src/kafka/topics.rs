@@ -22,8 +22,14 @@ use super::error::KafkaError;
 /// How long one request may take, connecting included.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// How long a probe waits before it looks whether a reason is known.
+const PROBE_SLICE: Duration = Duration::from_secs(3);
+
 /// How long a created topic may stay unknown to the broker that is asked next.
 const SPREAD_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How librdkafka's mock cluster calls itself. It lets admin requests run into their timeout instead of refusing them.
+const MOCK_CLUSTER: &str = "mockCluster";
 
 /// Pause between two looks at a topic that was just created.
 const SPREAD_PAUSE: Duration = Duration::from_millis(50);
@@ -185,21 +191,25 @@ impl Asker {
 
     fn probe(&self) -> Result<Cluster, KafkaError> {
         let consumer = self.consumer()?;
-        let metadata = consumer
-            .fetch_metadata(Some(&self.config.state_topic), REQUEST_TIMEOUT)
-            .map_err(|source| self.explain(&consumer, "reach Kafka for topic", &self.config.state_topic, source))?;
+        let deadline = Instant::now() + REQUEST_TIMEOUT;
+        let metadata = loop {
+            match consumer.fetch_metadata(Some(&self.config.state_topic), PROBE_SLICE) {
+                Ok(metadata) => break metadata,
+                Err(source) => {
+                    let error = self.explain(&consumer, "ask about topic", &self.config.state_topic, source);
+                    // A reason is enough: whoever asks wants to read it, and repeats if need be.
+                    if consumer.context().last_words().is_some() || Instant::now() >= deadline {
+                        return Err(error);
+                    }
+                }
+            }
+        };
         let brokers = metadata.brokers().iter().map(|broker| format!("{}:{}", broker.host(), broker.port())).collect();
         Ok(Cluster { id: consumer.client().fetch_cluster_id(REQUEST_TIMEOUT), brokers })
     }
 
     /// A request without an answer is a connection that could not be had: the reason was said on the side.
-    fn explain(
-        &self,
-        consumer: &BaseConsumer<Asking>,
-        call: &'static str,
-        topic: &str,
-        source: RdError,
-    ) -> KafkaError {
+    fn explain(&self, consumer: &BaseConsumer<Asking>, call: &'static str, topic: &str, source: RdError) -> KafkaError {
         use RDKafkaErrorCode as Code;
         let Some(Code::BrokerTransportFailure | Code::OperationTimedOut | Code::AllBrokersDown | Code::Resolve) =
             source.rdkafka_error_code()
@@ -217,8 +227,7 @@ impl Asker {
         for topic in topics {
             infos.push(self.shape(&consumer, topic)?);
         }
-        drop(consumer);
-        self.add_settings(&mut infos)?;
+        self.add_settings(&consumer, &mut infos)?;
         Ok(infos)
     }
 
@@ -251,9 +260,9 @@ impl Asker {
     }
 
     /// Fills in what DescribeConfigs proves. Its refusal is not an error: what it does not say stays not proven.
-    fn add_settings(&self, infos: &mut [Option<TopicInfo>]) -> Result<(), KafkaError> {
+    fn add_settings(&self, consumer: &BaseConsumer<Asking>, infos: &mut [Option<TopicInfo>]) -> Result<(), KafkaError> {
         let names: Vec<String> = infos.iter().flatten().map(|info| info.name.clone()).collect();
-        if names.is_empty() {
+        if names.is_empty() || is_mock(consumer.client()) {
             return Ok(());
         }
         let resources: Vec<ResourceSpecifier<'_>> = names.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
@@ -295,27 +304,28 @@ impl Asker {
             if !self.config.topics.create {
                 return Err(KafkaError::Missing { topic: first.name.clone() });
             }
-            self.create(&missing)?;
+            self.create(&consumer, &missing)?;
             let deadline = Instant::now() + SPREAD_TIMEOUT;
             for (spec, shape) in specs.iter().zip(&mut shapes).filter(|(_, shape)| shape.is_none()) {
                 *shape = Some(self.await_topic(&consumer, &spec.name, deadline)?);
             }
         }
-        drop(consumer);
-        self.add_settings(&mut shapes)?;
+        self.add_settings(&consumer, &mut shapes)?;
         Ok(shapes.into_iter().flatten().collect())
     }
 
-    fn create(&self, specs: &[&TopicSpec]) -> Result<(), KafkaError> {
+    fn create(&self, consumer: &BaseConsumer<Asking>, specs: &[&TopicSpec]) -> Result<(), KafkaError> {
         const CALL: &str = "create topic";
         let first = specs.first().map(|spec| spec.name.clone()).unwrap_or_default();
         let new: Vec<NewTopic<'_>> = specs.iter().map(|spec| new_topic(spec)).collect();
         let admin = self.admin()?;
-        let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT)).operation_timeout(Some(SPREAD_TIMEOUT));
+        if is_mock(consumer.client()) {
+            return touch(admin.inner(), specs); // it creates on first use
+        }
+        let options =
+            AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT)).operation_timeout(Some(SPREAD_TIMEOUT));
         let answers = match wait_for(admin.create_topics(&new, &options)) {
             Ok(answers) => answers,
-            // The mock cluster does not create on request, but on first use.
-            Err(RdError::AdminOp(RDKafkaErrorCode::UnsupportedFeature)) => return touch(admin.inner(), specs),
             Err(source) => return Err(KafkaError::Request { call: CALL, topic: first, source }),
         };
         for answer in answers {
@@ -353,6 +363,10 @@ impl Asker {
 fn new_topic(spec: &TopicSpec) -> NewTopic<'_> {
     let new = NewTopic::new(&spec.name, spec.partitions, TopicReplication::Fixed(spec.replication));
     spec.settings.iter().fold(new, |new, (name, value)| new.set(name, value))
+}
+
+fn is_mock(client: &Client<Asking>) -> bool {
+    client.fetch_cluster_id(REQUEST_TIMEOUT).is_some_and(|id| id.starts_with(MOCK_CLUSTER))
 }
 
 /// Asks for each topic in the way of a producer, which makes a broker without CreateTopics create it.

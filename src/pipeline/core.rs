@@ -30,10 +30,13 @@ const REPLY_SPACING: u64 = SECOND / 10;
 /// Replays that foreign writes may cause in one start: a permanent second writer must not loop us (continuity.md §2).
 const FOREIGN_REPLAYS_MAX: u32 = 3;
 
-/// Reconnects: the first at once, then doubling to this. Short, since a resume costs the server little and a pipeline that
-/// waits after a restart of Postgres annoys everybody.
-const BACKOFF_MAX: u64 = 5 * SECOND;
+/// Reconnects: the first at once, then doubling to this. Short, since an ordinary connection comes first, which costs the
+/// server little, and a pipeline that waits after a restart of Postgres annoys everybody.
+const BACKOFF_MAX: u64 = SECOND;
 const BACKOFF_MIN: u64 = SECOND / 5;
+
+/// A refusal that a person has to lift: a wrong password tried more often may lock the role.
+const LEISURE: u64 = 10 * SECOND;
 
 /// Ends of partitions that could not be read are asked for again after this.
 const ENDS_RETRY: u64 = SECOND;
@@ -149,7 +152,14 @@ impl Core {
         match event {
             Event::Tick => {}
             Event::Opened(opened) => self.opened(*opened, &mut actions),
-            Event::Lost => self.lost(&mut actions),
+            Event::Lost { at_leisure } => {
+                self.lost(&mut actions);
+                if let Session::Closed { open_at } = &mut self.session
+                    && at_leisure
+                {
+                    *open_at = self.now.plus(LEISURE);
+                }
+            }
             Event::Halt(halt) => self.halt(halt, &mut actions),
             Event::RecordWritten => self.record_written(&mut actions),
             Event::RecordFailed => {

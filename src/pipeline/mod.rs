@@ -1,7 +1,122 @@
 //! The wiring: one loop that carries every arrow between the rooms.
+//!
+//! [`Agent`] runs the loop on a thread of its own. Decisions are in `core` (pure), `continuity` (pure) and `supervise`
+//! (what a failure means); `open` connects, `plans` looks up what rows need, `rows` is the row path, `runner` performs.
 
 pub mod continuity;
 pub mod core;
+pub mod keeper;
 mod offsets;
+pub mod open;
+mod plans;
 pub mod record;
+mod report;
+mod rows;
+mod runner;
+mod sink;
 pub mod status;
+pub mod supervise;
+
+pub use sink::Config as SinkConfig;
+pub use supervise::{Chain, Exit};
+
+use crate::encode;
+use crate::encode::registry;
+use crate::kafka::{self, FileState, StateTopic};
+use crate::metrics::Metrics;
+use crate::postgres;
+use crate::table::Selection;
+use status::Status;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Everything the agent needs to know, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The source.
+    pub postgres: postgres::Config,
+    /// The slot's name.
+    pub slot: String,
+    /// The publication's name.
+    pub publication: String,
+    /// Whether a missing publication is created at a first start.
+    pub create_publication: bool,
+    /// Which tables are captured.
+    pub selection: Selection,
+    /// How events look.
+    pub encode: encode::Config,
+    /// Where schemas are registered; Avro needs it.
+    pub registry: Option<registry::Config>,
+    /// Where records go.
+    pub sink: SinkConfig,
+    /// The byte budget of everything in flight.
+    pub budget_bytes: usize,
+    /// How long confirmations are held after an unclean stop.
+    pub quarantine: Duration,
+    /// How long a stop waits for Kafka.
+    pub stop_patience: Duration,
+    /// End the process on a halt instead of staying to tell.
+    pub exit_on_halt: bool,
+}
+
+impl Config {
+    /// Opens the state where the sink keeps it.
+    ///
+    /// # Errors
+    /// Kafka's.
+    pub async fn open_state(&self) -> Result<kafka::State, kafka::KafkaError> {
+        match &self.sink {
+            SinkConfig::Kafka(config) => Ok(kafka::State::Topic(StateTopic::open(config).await?)),
+            SinkConfig::Stdout { state_file } => Ok(kafka::State::File(FileState::new(state_file))),
+        }
+    }
+}
+
+/// A running agent.
+pub struct Agent {
+    thread: std::thread::JoinHandle<Exit>,
+    stop: watch::Sender<bool>,
+    status: watch::Receiver<Status>,
+}
+
+impl Agent {
+    /// Starts the loop on its own thread.
+    ///
+    /// # Errors
+    /// When the system gives no thread or runtime.
+    pub fn start(config: Config, metrics: Metrics) -> std::io::Result<Self> {
+        let (stop, stopped) = watch::channel(false);
+        let (tell, status) = watch::channel(Status::default());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let thread = std::thread::Builder::new()
+            .name("pipeline".to_owned())
+            .spawn(move || runtime.block_on(runner::run(config, metrics, stopped, tell)))?;
+        Ok(Agent { thread, stop, status })
+    }
+
+    /// Asks for a clean stop; repeating it changes nothing.
+    pub fn stop(&self) {
+        // The receiver lives as long as the loop; a loop that has ended needs no stop.
+        let _ = self.stop.send(true);
+    }
+
+    /// What the agent says of itself, as it changes.
+    #[must_use]
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.status.clone()
+    }
+
+    /// Whether the loop has ended.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Waits for the loop's end. Blocks the calling thread.
+    ///
+    /// # Errors
+    /// When the loop panicked; its message went to standard error.
+    pub fn join(self) -> std::thread::Result<Exit> {
+        self.thread.join()
+    }
+}

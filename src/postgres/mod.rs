@@ -1,1 +1,37 @@
-//! The `postgres` room.
+//! Postgres: a replication connection of our own, ordinary SQL, and what the catalog says.
+//!
+//! Knows neither Kafka nor Avro nor pgoutput: frames leave as bytes, positions come in as arguments. Changes nothing on
+//! a server but by a call that says so (a slot, a publication). Servers 14 to 18.
+//!
+//! `session` opens both kinds of connection (`url`, `config`, `socket`, `tls`, `auth`); `replication` and `stream` are
+//! the walsender's side, `sql` the ordinary one, under `catalog`, `slot`, `publication` and `preflight`.
+
+mod auth;
+pub mod catalog;
+mod config;
+mod error;
+mod inbox;
+mod outbox;
+pub mod preflight;
+pub mod publication;
+mod replication;
+mod resume;
+mod session;
+pub mod slot;
+mod socket;
+mod sql;
+mod startup;
+mod stream;
+mod tls;
+mod url;
+
+pub use config::{
+    APPLICATION_NAME_DEFAULT, CONNECT_TIMEOUT_DEFAULT, CONNECT_TIMEOUT_MAX, ChannelBinding, Config, ConfigError,
+    FRAME_BYTES_MAX_DEFAULT, Host, Keepalive, PORT_DEFAULT, SslMode, TargetSession,
+};
+pub use error::{Attempts, PgError, ServerError};
+pub use outbox::StandbyStatus;
+pub use replication::{CreatedSlot, Replication, StartOptions, SystemIdentity, TimelineSwitch};
+pub use sql::{Ended, Sql};
+pub use stream::{Frame, Stream};
+pub use url::{UrlError, UrlParts, parse_url, sslmode};

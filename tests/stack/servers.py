@@ -335,9 +335,10 @@ class Registry(Process):
 
 
 def built(kind, name):
-    """A program of ours: the newest of target/release and target/debug."""
+    """A program of ours: the newest of target/release and target/debug, or that of $WELLSPRING_PROFILE."""
     target = os.environ.get("CARGO_TARGET_DIR") or os.path.join(dist.TOP, "target")
-    found = [os.path.join(target, profile, kind, name) for profile in ("release", "debug")]
+    profiles = [os.environ["WELLSPRING_PROFILE"]] if "WELLSPRING_PROFILE" in os.environ else ["release", "debug"]
+    found = [os.path.join(target, profile, kind, name) for profile in profiles]
     found = [path for path in found if os.path.exists(path)]
     if not found:
         raise SystemExit("stack: `%s` is not built; run cargo build --bins --examples" % name)

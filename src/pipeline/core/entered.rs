@@ -1,14 +1,19 @@
 //! The core between events: what the row path enters, and what status and metrics read.
 
-use super::{Core, Ends, Moment, REPLY_SPACING, SECOND, Session};
+use super::{Core, Ends, Moment, REPLY_SPACING, SECOND, Session, Settings};
 use crate::change::{Committed, Position};
 use crate::ledger::{Generation, Ledger, RouteId, Ticket};
-use crate::lsn::Lsn;
+use crate::lsn::{Lsn, PgMicros};
 use crate::pipeline::continuity::{Halt, Reason};
 use crate::pipeline::record::Record;
 
 /// What the row path enters, between events.
 impl Core {
+    /// Takes the spacings that follow from the server's wal_sender_timeout.
+    pub fn retime(&mut self, settings: Settings) {
+        self.settings = Settings { seed: self.settings.seed, ..settings };
+    }
+
     /// The ticket of the next record.
     #[must_use]
     pub fn next_ticket(&self) -> Ticket {
@@ -106,6 +111,11 @@ impl Core {
     #[must_use]
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
+    }
+
+    /// Commit times of transactions acknowledged since the last call, for the latency histogram.
+    pub fn take_acknowledged(&mut self) -> impl Iterator<Item = PgMicros> + '_ {
+        self.ledger.take_acknowledged()
     }
 
     /// The newest acknowledged record.

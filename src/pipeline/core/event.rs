@@ -89,8 +89,11 @@ pub enum Event {
     Tick,
     /// A connection was opened and continuity proven.
     Opened(Box<Opened>),
-    /// It could not be opened, or was lost; tried again.
-    Lost,
+    /// It could not be opened, or was lost; tried again, `at_leisure` where only a person can change the outcome.
+    Lost {
+        /// See above.
+        at_leisure: bool,
+    },
     /// It must not be opened, or a record can never be delivered.
     Halt(Halt),
     /// The record asked for is acknowledged.

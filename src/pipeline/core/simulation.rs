@@ -384,7 +384,7 @@ impl World {
                 1 => self.fail_delivery(),
                 2 if self.agent.reading.is_some() => {
                     self.agent.reading = None;
-                    self.tell(Event::Lost);
+                    self.tell(Event::Lost { at_leisure: false });
                 }
                 3 => self.now = self.now.plus(70 * SECOND), // frozen
                 _ => {}

@@ -1,0 +1,41 @@
+//! The embedded broker: librdkafka's mock cluster behind a few words of its own.
+//!
+//! It speaks Kafka's protocol on loopback ports, verifies idempotent sequences, and keeps the newest 5 MB of each
+//! partition, so whoever compares has to read along. It knows no ACLs, no TLS, no compaction and no topic creation by
+//! request: topics are made here, or on first use with the mock's four partitions.
+
+use rdkafka::error::KafkaError;
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
+
+/// A running mock cluster; gone when dropped.
+pub struct Broker {
+    cluster: MockCluster<'static, DefaultProducerContext>,
+    partitions: i32,
+    replication: i32,
+}
+
+impl Broker {
+    /// Starts `brokers` brokers on free loopback ports; topics made by [`Broker::create`] have `partitions`.
+    ///
+    /// # Errors
+    /// What librdkafka says; a cluster needs at least one broker.
+    pub fn start(brokers: i32, partitions: i32) -> Result<Self, KafkaError> {
+        let cluster = MockCluster::new(brokers)?;
+        Ok(Broker { cluster, partitions, replication: brokers.min(3) })
+    }
+
+    /// `host:port,..` for clients.
+    #[must_use]
+    pub fn bootstrap(&self) -> String {
+        self.cluster.bootstrap_servers()
+    }
+
+    /// Makes a topic before its first use; `partitions` as given at the start unless said otherwise.
+    ///
+    /// # Errors
+    /// What librdkafka says; a topic of that name that exists is one.
+    pub fn create(&self, topic: &str, partitions: Option<i32>) -> Result<(), KafkaError> {
+        self.cluster.create_topic(topic, partitions.unwrap_or(self.partitions), self.replication)
+    }
+}

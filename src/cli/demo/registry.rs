@@ -1,0 +1,326 @@
+//! The built-in schema registry: what Confluent's answers, as far as our agent and its readers ask.
+//!
+//! Schemas live in memory; the same schema has the same id under every subject; compatibility is checked by
+//! `apache_avro` where a level asks for it (`NONE` at the start). It knows Avro only, no references, no deletion, no
+//! modes and no access rules. Used by the demo and by the tests; nothing in `run` knows of it.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use apache_avro::Schema;
+use apache_avro::schema_compatibility::SchemaCompatibility;
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{Path, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+/// A registry that answers on a loopback port until it is dropped.
+pub struct Registry {
+    address: SocketAddr,
+    store: Shared,
+    server: JoinHandle<()>,
+}
+
+impl Registry {
+    /// Listens on `address`, port 0 for any free one.
+    ///
+    /// # Errors
+    /// The system's, where the address cannot be had.
+    pub async fn start(address: SocketAddr) -> std::io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        let store = Shared::default();
+        let app = router(store.clone());
+        let server = tokio::spawn(async move {
+            if let Err(error) = axum::serve(listener, app).await {
+                tracing::error!(%error, "the built-in registry ended");
+            }
+        });
+        Ok(Registry { address, store, server })
+    }
+
+    /// Its URL, without a trailing slash.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The compatibility level of every subject without one of its own: `NONE`, `BACKWARD`, ..
+    pub fn set_level(&self, level: &str) {
+        self.store.lock().level = level.to_owned();
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+#[derive(Clone, Default)]
+struct Shared(Arc<Mutex<Store>>);
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Store> {
+        // Nothing below leaves the store half changed.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Store {
+    /// Schema texts as they came; the id is the place plus one.
+    schemas: Vec<String>,
+    /// Schema ids of each subject; the version is the place plus one.
+    subjects: BTreeMap<String, Vec<usize>>,
+    level: String,
+    levels: BTreeMap<String, String>,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Store { schemas: Vec::new(), subjects: BTreeMap::new(), level: "NONE".to_owned(), levels: BTreeMap::new() }
+    }
+}
+
+/// An error as Confluent's registry gives it.
+struct Fault(StatusCode, i64, String);
+
+impl IntoResponse for Fault {
+    fn into_response(self) -> Response {
+        let Fault(status, error_code, message) = self;
+        (status, reply(&json!({ "error_code": error_code, "message": message }))).into_response()
+    }
+}
+
+type Answer = Result<Response, Fault>;
+
+fn reply(value: &Value) -> Response {
+    ([(header::CONTENT_TYPE, "application/vnd.schemaregistry.v1+json")], value.to_string()).into_response()
+}
+
+fn subject_unknown(subject: &str) -> Fault {
+    Fault(StatusCode::NOT_FOUND, 40401, format!("Subject '{subject}' not found."))
+}
+
+fn schema_unknown() -> Fault {
+    Fault(StatusCode::NOT_FOUND, 40403, "Schema not found".to_owned())
+}
+
+fn invalid(detail: &str) -> Fault {
+    Fault(StatusCode::UNPROCESSABLE_ENTITY, 42201, format!("Input schema is an invalid Avro schema, details: {detail}"))
+}
+
+fn router(store: Shared) -> Router {
+    Router::new()
+        .route("/", get(async || reply(&json!({}))))
+        .route("/subjects", get(async |State(store): State<Shared>| reply(&json!(store.lock().names()))))
+        .route("/subjects/{subject}", post(lookup))
+        .route("/subjects/{subject}/versions", get(versions).post(register))
+        .route("/subjects/{subject}/versions/{version}", get(version))
+        .route("/schemas/ids/{id}", get(schema))
+        .route("/compatibility/subjects/{subject}/versions/latest", post(check))
+        .route("/config", get(global_level).put(set_global_level))
+        .route("/config/{subject}", get(subject_level).put(set_subject_level))
+        .with_state(store)
+}
+
+async fn register(State(store): State<Shared>, Path(subject): Path<String>, body: Bytes) -> Answer {
+    let text = schema_of(&body)?;
+    let id = store.lock().register(&subject, text)?;
+    Ok(reply(&json!({ "id": id })))
+}
+
+async fn lookup(State(store): State<Shared>, Path(subject): Path<String>, body: Bytes) -> Answer {
+    let text = schema_of(&body)?;
+    let store = store.lock();
+    let ids = store.subjects.get(&subject).ok_or_else(|| subject_unknown(&subject))?;
+    let wanted = canonical(&text)?;
+    for (at, id) in ids.iter().enumerate() {
+        let known = store.text(*id)?;
+        if canonical(known)? == wanted {
+            return Ok(reply(&json!({ "subject": subject, "version": at + 1, "id": id, "schema": known })));
+        }
+    }
+    Err(schema_unknown())
+}
+
+async fn versions(State(store): State<Shared>, Path(subject): Path<String>) -> Answer {
+    let store = store.lock();
+    let ids = store.subjects.get(&subject).ok_or_else(|| subject_unknown(&subject))?;
+    Ok(reply(&json!((1..=ids.len()).collect::<Vec<_>>())))
+}
+
+async fn version(State(store): State<Shared>, Path((subject, version)): Path<(String, String)>) -> Answer {
+    let store = store.lock();
+    let ids = store.subjects.get(&subject).ok_or_else(|| subject_unknown(&subject))?;
+    let number = if version == "latest" { ids.len() } else { version.parse().unwrap_or(0) };
+    let id = number.checked_sub(1).and_then(|at| ids.get(at));
+    let id = id.ok_or_else(|| Fault(StatusCode::NOT_FOUND, 40402, format!("Version {version} not found.")))?;
+    Ok(reply(&json!({ "subject": subject, "version": number, "id": id, "schema": store.text(*id)? })))
+}
+
+async fn schema(State(store): State<Shared>, Path(id): Path<usize>) -> Answer {
+    Ok(reply(&json!({ "schema": store.lock().text(id)? })))
+}
+
+async fn check(State(store): State<Shared>, Path(subject): Path<String>, body: Bytes) -> Answer {
+    let text = schema_of(&body)?;
+    let store = store.lock();
+    if !store.subjects.contains_key(&subject) {
+        return Err(subject_unknown(&subject));
+    }
+    let schema = parse(&text)?;
+    Ok(reply(&match store.incompatibility(&subject, &schema)? {
+        None => json!({ "is_compatible": true }),
+        Some(reason) => json!({ "is_compatible": false, "messages": [reason] }),
+    }))
+}
+
+async fn global_level(State(store): State<Shared>) -> Answer {
+    Ok(reply(&json!({ "compatibilityLevel": store.lock().level })))
+}
+
+async fn set_global_level(State(store): State<Shared>, body: Bytes) -> Answer {
+    let level = level_of(&body)?;
+    store.lock().level.clone_from(&level);
+    Ok(reply(&json!({ "compatibility": level })))
+}
+
+async fn subject_level(
+    State(store): State<Shared>,
+    Path(subject): Path<String>,
+    Query(query): Query<BTreeMap<String, String>>,
+) -> Answer {
+    let store = store.lock();
+    let or_global = query.get("defaultToGlobal").is_some_and(|value| value == "true");
+    match store.levels.get(&subject) {
+        Some(level) => Ok(reply(&json!({ "compatibilityLevel": level }))),
+        None if or_global => Ok(reply(&json!({ "compatibilityLevel": store.level }))),
+        None => {
+            let message = format!("Subject '{subject}' does not have subject-level compatibility configured");
+            Err(Fault(StatusCode::NOT_FOUND, 40408, message))
+        }
+    }
+}
+
+async fn set_subject_level(State(store): State<Shared>, Path(subject): Path<String>, body: Bytes) -> Answer {
+    let level = level_of(&body)?;
+    store.lock().levels.insert(subject, level.clone());
+    Ok(reply(&json!({ "compatibility": level })))
+}
+
+fn schema_of(body: &[u8]) -> Result<String, Fault> {
+    let request: Value = serde_json::from_slice(body).map_err(|error| invalid(&error.to_string()))?;
+    match request.get("schemaType").and_then(Value::as_str) {
+        None | Some("AVRO") => {}
+        Some(other) => return Err(invalid(&format!("schema type {other} is not supported here"))),
+    }
+    request.get("schema").and_then(Value::as_str).map(str::to_owned).ok_or_else(|| invalid("there is no schema"))
+}
+
+fn level_of(body: &[u8]) -> Result<String, Fault> {
+    let request: Value = serde_json::from_slice(body).unwrap_or_default();
+    match request.get("compatibility").and_then(Value::as_str) {
+        Some(
+            level @ ("NONE"
+            | "BACKWARD"
+            | "BACKWARD_TRANSITIVE"
+            | "FORWARD"
+            | "FORWARD_TRANSITIVE"
+            | "FULL"
+            | "FULL_TRANSITIVE"),
+        ) => Ok(level.to_owned()),
+        _ => Err(Fault(StatusCode::UNPROCESSABLE_ENTITY, 42203, "Invalid compatibility level".to_owned())),
+    }
+}
+
+fn parse(text: &str) -> Result<Schema, Fault> {
+    Schema::parse_str(text).map_err(|error| invalid(&error.to_string()))
+}
+
+/// Two texts are one schema if they differ in spaces and the order of attributes only.
+fn canonical(text: &str) -> Result<Value, Fault> {
+    serde_json::from_str(text).map_err(|error| invalid(&error.to_string()))
+}
+
+impl Store {
+    fn names(&self) -> Vec<&String> {
+        self.subjects.keys().collect()
+    }
+
+    fn text(&self, id: usize) -> Result<&String, Fault> {
+        id.checked_sub(1).and_then(|at| self.schemas.get(at)).ok_or_else(schema_unknown)
+    }
+
+    fn register(&mut self, subject: &str, text: String) -> Result<usize, Fault> {
+        let schema = parse(&text)?;
+        let wanted = canonical(&text)?;
+        let mut id = None;
+        for (at, known) in self.schemas.iter().enumerate() {
+            if canonical(known)? == wanted {
+                id = Some(at + 1);
+            }
+        }
+        if let (Some(id), Some(ids)) = (id, self.subjects.get(subject))
+            && ids.contains(&id)
+        {
+            return Ok(id);
+        }
+        if let Some(reason) = self.incompatibility(subject, &schema)? {
+            let message = format!(
+                "Schema being registered is incompatible with an earlier schema for subject \"{subject}\", \
+                 details: [{{errorType:'INCOMPATIBLE', description:'{reason}'}}]"
+            );
+            return Err(Fault(StatusCode::CONFLICT, 409, message));
+        }
+        let id = id.unwrap_or_else(|| {
+            self.schemas.push(text);
+            self.schemas.len()
+        });
+        self.subjects.entry(subject.to_owned()).or_default().push(id);
+        Ok(id)
+    }
+
+    /// Why a schema may not follow a subject's earlier ones, if it may not.
+    fn incompatibility(&self, subject: &str, schema: &Schema) -> Result<Option<String>, Fault> {
+        let level = self.levels.get(subject).unwrap_or(&self.level);
+        let ids = self.subjects.get(subject).map(Vec::as_slice).unwrap_or_default();
+        let earlier = if level.ends_with("_TRANSITIVE") {
+            ids
+        } else {
+            ids.get(ids.len().saturating_sub(1)..).unwrap_or_default()
+        };
+        for id in earlier {
+            let old = parse(self.text(*id)?)?;
+            let backward = !level.starts_with("NONE") && !level.starts_with("FORWARD");
+            let forward = level.starts_with("FORWARD") || level.starts_with("FULL");
+            let verdict = match (backward, forward) {
+                (true, true) => SchemaCompatibility::mutual_read(&old, schema),
+                (true, false) => SchemaCompatibility::can_read(&old, schema),
+                (false, true) => SchemaCompatibility::can_read(schema, &old),
+                (false, false) => return Ok(None),
+            };
+            if let Err(error) = verdict {
+                return Ok(Some(reason_of(&error)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The error with its causes: the field is named in the innermost.
+fn reason_of(error: &dyn std::error::Error) -> String {
+    let mut reason = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        reason = format!("{reason}: {inner}");
+        cause = inner.source();
+    }
+    reason
+}

@@ -1,0 +1,73 @@
+//! The keeper of the state: a task of its own that reads and writes the state topic (or file), one request at a time.
+//!
+//! The loop asks and goes on; an answer comes when it comes. Nothing else touches the state.
+
+use crate::kafka::{State, StateError};
+use std::collections::BTreeMap;
+use tokio::sync::{mpsc, oneshot};
+
+/// Requests that may wait: the loop has at most one read or confirm record under way, planning a few ids and counts.
+const REQUESTS_MAX: usize = 64;
+
+enum Request {
+    Read(oneshot::Sender<Result<BTreeMap<String, String>, StateError>>),
+    Write(String, Option<String>, oneshot::Sender<Result<(), StateError>>),
+}
+
+/// Asks the keeper.
+#[derive(Clone)]
+pub struct Keeper {
+    requests: mpsc::Sender<Request>,
+}
+
+impl Keeper {
+    /// Starts the task on the current runtime.
+    #[must_use]
+    pub fn start(mut state: State) -> Self {
+        let (requests, mut queue) = mpsc::channel(REQUESTS_MAX);
+        tokio::spawn(async move {
+            while let Some(request) = queue.recv().await {
+                // Whoever asked may be gone by now; then nobody needs the answer.
+                match request {
+                    Request::Read(answer) => drop(answer.send(state.read_all().await)),
+                    Request::Write(key, value, answer) => {
+                        drop(answer.send(state.write(&key, value.as_deref()).await));
+                    }
+                }
+            }
+        });
+        Keeper { requests }
+    }
+
+    /// Everything the state holds, up to its end at this moment.
+    ///
+    /// # Errors
+    /// The state's; `Gone` at shutdown.
+    pub async fn read(&self) -> Result<BTreeMap<String, String>, KeeperError> {
+        let (answer, answered) = oneshot::channel();
+        self.requests.send(Request::Read(answer)).await.map_err(|_| KeeperError::Gone)?;
+        answered.await.map_err(|_| KeeperError::Gone)?.map_err(KeeperError::from)
+    }
+
+    /// Sets a key, or removes it; returns when that is acknowledged.
+    ///
+    /// # Errors
+    /// The state's; `Gone` at shutdown.
+    pub async fn write(&self, key: &str, value: Option<String>) -> Result<(), KeeperError> {
+        let (answer, answered) = oneshot::channel();
+        let request = Request::Write(key.to_owned(), value, answer);
+        self.requests.send(request).await.map_err(|_| KeeperError::Gone)?;
+        answered.await.map_err(|_| KeeperError::Gone)?.map_err(KeeperError::from)
+    }
+}
+
+/// Why the state could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum KeeperError {
+    /// The topic's or the file's own failure.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The agent is shutting down.
+    #[error("the state's keeper has ended")]
+    Gone,
+}

@@ -1,0 +1,287 @@
+//! Planning: from a Relation message to everything its rows need, off the row path.
+//!
+//! Catalog facts, schema, topic and registered ids are fetched here while no frame is read. What can pass is tried again
+//! for ever; what a person has to change is tried again every 30 s; both are told as trouble while they last.
+
+use super::keeper::Keeper;
+use super::supervise::{Trouble, TroubleReason};
+use crate::change::{RelationShape, describe};
+use crate::encode::registry::Registry;
+use crate::encode::{AvroSchema, Draft, Ids, Plan, Planner};
+use crate::kafka::{TopicInfo, TopicRules, TopicSpec, Topics};
+use crate::lsn::Oid;
+use crate::postgres::{PgError, Sql, catalog};
+use crate::table::{Table, TableName};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// How often something that a person has to change is looked at again.
+pub const REFUSED_RETRY: Duration = Duration::from_secs(30);
+
+/// Something that passes by itself: from here, doubling up to [`BUSY_RETRY_MAX`].
+const BUSY_RETRY_MIN: Duration = Duration::from_millis(200);
+const BUSY_RETRY_MAX: Duration = Duration::from_secs(10);
+
+/// What a plan needs besides the encoder's part.
+pub struct Ready {
+    /// How rows are encoded.
+    pub plan: Plan,
+    /// `namespace.name`, or the topic's name for messages.
+    pub name: String,
+    /// The topic as it is; none for a sink without topics.
+    pub topic: Option<TopicInfo>,
+    /// Partitions when the topic was first used.
+    pub partitions: i32,
+    /// Key and value ids.
+    pub ids: Vec<u32>,
+    /// Things an operator should know: a changed partition count, a keyless table.
+    pub warnings: Vec<String>,
+}
+
+/// How planning ended.
+pub enum Outcome {
+    /// The relation is as it was: its plan stays.
+    Unchanged,
+    /// Not captured.
+    Excluded,
+    /// A plan.
+    Ready(Box<Ready>),
+}
+
+/// Everything planning works with; handed to its task and back.
+pub struct Desk {
+    sql: Arc<Sql>,
+    planner: Planner,
+    registry: Option<Registry>,
+    kafka: Option<(Topics, TopicRules)>,
+    keeper: Keeper,
+    captured: Vec<TableName>,
+    partitions: BTreeMap<String, i32>,
+    schemas: BTreeMap<String, u32>,
+    /// What each relation was planned as.
+    tables: HashMap<Oid, Table>,
+    /// The Relation message behind each of them.
+    shapes: HashMap<Oid, RelationShape>,
+    /// Columns that rows still to come may hold NULL in, whatever the catalog says by now.
+    nullable: HashMap<Oid, BTreeSet<String>>,
+    troubles: mpsc::Sender<Option<Trouble>>,
+}
+
+/// Where planning keeps what it learns.
+pub struct Places {
+    /// Catalog queries.
+    pub sql: Arc<Sql>,
+    /// The registry, for Avro.
+    pub registry: Option<Registry>,
+    /// Topics and the rules for new ones; none for a sink without topics.
+    pub kafka: Option<(Topics, TopicRules)>,
+    /// The state.
+    pub keeper: Keeper,
+    /// Trouble while it lasts, `None` when it is over.
+    pub troubles: mpsc::Sender<Option<Trouble>>,
+}
+
+enum Failure {
+    Postgres(PgError),
+    Busy(Trouble),
+    Refused(Trouble),
+}
+
+impl Desk {
+    /// A desk for one connection.
+    #[must_use]
+    pub fn new(
+        places: Places,
+        planner: Planner,
+        captured: Vec<TableName>,
+        partitions: BTreeMap<String, i32>,
+        schemas: BTreeMap<String, u32>,
+    ) -> Self {
+        let Places { sql, registry, kafka, keeper, troubles } = places;
+        Desk { sql, planner, registry, kafka, keeper, captured, partitions, schemas, tables: HashMap::new(), shapes: HashMap::new(), nullable: HashMap::new(), troubles }
+    }
+
+    /// Plans a relation; returns when that is done, however long it takes.
+    ///
+    /// # Errors
+    /// Only the connection to Postgres: then the stream is read again anyway.
+    pub async fn relation(mut self, shape: RelationShape) -> (Self, Result<Outcome, PgError>) {
+        let name = TableName::new(&shape.namespace, &shape.name);
+        if !self.captured.contains(&name) {
+            return (self, Ok(Outcome::Excluded));
+        }
+        let facts = match catalog::table_facts(&self.sql, shape.oid).await {
+            Ok(facts) => facts,
+            Err(error) => return (self, Err(error)),
+        };
+        let mut table = describe(&shape, &facts);
+        if let Some(nullable) = self.nullable.get(&shape.oid) {
+            table.columns.iter_mut().filter(|c| nullable.contains(&*c.name)).for_each(|c| c.not_null = false);
+        }
+        self.shapes.insert(shape.oid, shape);
+        if self.tables.get(&table.oid) == Some(&table) {
+            return (self, Ok(Outcome::Unchanged));
+        }
+        let outcome = self.until_done(&name.to_string(), |planner| planner.draft(&table)).await;
+        if outcome.is_ok() {
+            self.tables.insert(table.oid, table);
+        }
+        (self, outcome)
+    }
+
+    /// Plans a relation anew, with one more column that may be NULL: its rows are from before it was NOT NULL.
+    ///
+    /// # Errors
+    /// As [`Desk::relation`].
+    pub async fn nullable(mut self, relation: Oid, column: String) -> (Self, Result<Outcome, PgError>) {
+        self.nullable.entry(relation).or_default().insert(column);
+        match self.shapes.get(&relation).cloned() {
+            Some(shape) => self.relation(shape).await,
+            None => (self, Ok(Outcome::Unchanged)),
+        }
+    }
+
+    /// Plans the topic of logical messages.
+    ///
+    /// # Errors
+    /// As [`Desk::relation`].
+    pub async fn messages(mut self) -> (Self, Result<Outcome, PgError>) {
+        let outcome = self.until_done("logical messages", |planner| Ok(planner.message_draft())).await;
+        (self, outcome)
+    }
+
+    async fn until_done(
+        &mut self,
+        name: &str,
+        draft: impl Fn(&Planner) -> Result<Draft, crate::encode::PlanError>,
+    ) -> Result<Outcome, PgError> {
+        let mut delay = BUSY_RETRY_MIN;
+        let mut troubled = false;
+        loop {
+            let (trouble, wait) = match self.once(name, &draft).await {
+                Ok(ready) => {
+                    if troubled {
+                        let _ = self.troubles.send(None).await; // nobody to tell: the agent is stopping
+                    }
+                    return Ok(Outcome::Ready(Box::new(ready)));
+                }
+                Err(Failure::Postgres(error)) => return Err(error),
+                Err(Failure::Refused(trouble)) => (trouble, REFUSED_RETRY),
+                Err(Failure::Busy(trouble)) => {
+                    delay = (delay * 2).min(BUSY_RETRY_MAX);
+                    (trouble, delay)
+                }
+            };
+            troubled = true;
+            let _ = self.troubles.send(Some(trouble)).await;
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    async fn once(
+        &mut self,
+        name: &str,
+        draft: &impl Fn(&Planner) -> Result<Draft, crate::encode::PlanError>,
+    ) -> Result<Ready, Failure> {
+        let draft = draft(&self.planner).map_err(|error| {
+            Failure::Refused(Trouble::new(TroubleReason::TableRefused, format!("table {name}"), &error))
+        })?;
+        let mut warnings = Vec::new();
+        let topic = self.topic(&draft.topic).await?;
+        let partitions = self.partitions_of(&draft.topic, topic.as_ref(), &mut warnings).await?;
+        if draft.key.is_none() && topic.as_ref().is_some_and(TopicInfo::is_compacted) {
+            let what = format!("table {name} has no key, and topic `{}` is compacted", draft.topic);
+            let next = "set the topic's cleanup.policy to delete, or give the table a primary key";
+            return Err(Failure::Refused(Trouble::plain(TroubleReason::TableRefused, what, next)));
+        }
+        let mut ids = Ids { key: None, value: 0 };
+        let mut listed = Vec::new();
+        if self.registry.is_some() {
+            if let Some(key) = &draft.key {
+                let id = self.schema_id(name, key).await?;
+                ids.key = Some(id);
+                listed.push(id);
+            }
+            ids.value = self.schema_id(name, &draft.value).await?;
+            listed.push(ids.value);
+        }
+        Ok(Ready { name: name.to_owned(), plan: draft.into_plan(ids), topic, partitions, ids: listed, warnings })
+    }
+
+    async fn topic(&self, name: &str) -> Result<Option<TopicInfo>, Failure> {
+        let Some((topics, rules)) = &self.kafka else { return Ok(None) };
+        let failure = |error: crate::kafka::KafkaError| {
+            let remedy = error.remedy();
+            let trouble = Trouble::new(TroubleReason::TopicUnavailable, format!("topic `{name}`"), &error);
+            match remedy {
+                crate::kafka::Remedy::Retry => Failure::Busy(trouble),
+                crate::kafka::Remedy::Operator => Failure::Refused(trouble),
+            }
+        };
+        if let Some(info) = topics.describe(name).await.map_err(failure)? {
+            return Ok(Some(info));
+        }
+        if !rules.create {
+            let what = format!("topic `{name}` does not exist, and topics.create is off");
+            return Err(Failure::Refused(Trouble::plain(TroubleReason::TopicUnavailable, what, "create the topic")));
+        }
+        let made = topics.ensure(&[TopicSpec::by(rules, name)]).await.map_err(failure)?;
+        Ok(made.into_iter().next())
+    }
+
+    /// The partition count recorded when the topic was first used; a changed one is told, not followed.
+    async fn partitions_of(
+        &mut self,
+        topic: &str,
+        info: Option<&TopicInfo>,
+        warnings: &mut Vec<String>,
+    ) -> Result<i32, Failure> {
+        let Some(info) = info else { return Ok(1) };
+        if let Some(&recorded) = self.partitions.get(topic) {
+            if recorded != info.partitions {
+                warnings.push(format!(
+                    "topic `{topic}` has {} partitions; keys stay on the {recorded} it had when it was first used",
+                    info.partitions
+                ));
+            }
+            return Ok(recorded.min(info.partitions));
+        }
+        self.remember(&format!("topic/{topic}"), info.partitions.to_string()).await?;
+        self.partitions.insert(topic.to_owned(), info.partitions);
+        Ok(info.partitions)
+    }
+
+    async fn schema_id(&mut self, name: &str, schema: &AvroSchema) -> Result<u32, Failure> {
+        let Some(registry) = &self.registry else { return Ok(0) };
+        let fingerprint = openssl::sha::sha256(schema.text.as_bytes());
+        let fingerprint: String = fingerprint.iter().map(|byte| format!("{byte:02x}")).collect();
+        let known = format!("{}/{fingerprint}", schema.subject);
+        if let Some(&id) = self.schemas.get(&known) {
+            return Ok(id);
+        }
+        let id = registry.register(&schema.subject, &schema.text).await.map_err(|error| {
+            let what = format!("table {name}, subject `{}`", schema.subject);
+            if error.is_passing() {
+                Failure::Busy(Trouble::new(TroubleReason::RegistryUnavailable, what, &error))
+            } else {
+                Failure::Refused(Trouble::new(TroubleReason::SchemaRefused, what, &error))
+            }
+        })?;
+        self.remember(&format!("schema/{known}"), id.to_string()).await?;
+        self.schemas.insert(known, id);
+        Ok(id)
+    }
+
+    async fn remember(&self, key: &str, value: String) -> Result<(), Failure> {
+        let failed = |error| Failure::Busy(Trouble::new(TroubleReason::StateUnavailable, format!("write `{key}`"), &error));
+        self.keeper.write(key, Some(value)).await.map_err(failed)
+    }
+}
+
+/// A registry that cannot even be set up.
+#[must_use]
+pub fn registry_trouble(error: &dyn std::error::Error) -> Trouble {
+    Trouble::new(TroubleReason::RegistryUnavailable, "set up the registry client".to_owned(), error)
+}

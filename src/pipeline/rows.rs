@@ -1,0 +1,338 @@
+//! The row path: frames of one read to records in the producer, without a wait, a look-up by name or an allocation of ours.
+//!
+//! It stops where something has to be fetched first (a relation to be planned), where the budget is used up, and before
+//! a row that cannot be sent; what it stopped at is done again, or gone on with, when the loop calls it the next time.
+
+use super::continuity::{Halt, Reason};
+use super::core::Core;
+use super::sink::Sink;
+use super::supervise::Chain;
+use crate::change::{Changes, Context, RelationShape, RelationSlot, Row, Step};
+use crate::encode::{self, EncodeError, Encoder, Plan};
+use crate::kafka::SendError;
+use crate::ledger::RouteId;
+use crate::metrics::{Operation, TableMetrics};
+use crate::pgoutput;
+use crate::postgres::{Frame, PgError, Stream};
+use std::rc::Rc;
+
+/// A table's plan with the place its records go to.
+#[derive(Clone)]
+pub struct Active {
+    /// How its rows are encoded.
+    pub plan: Rc<Plan>,
+    /// `namespace.name`, or the message topic's own name.
+    pub table: Rc<str>,
+    /// The topic's number in the ledger.
+    pub route: RouteId,
+    /// Partitions the topic had when it was first used.
+    pub partitions: i32,
+    /// Largest record the topic and the producer take, in bytes.
+    pub record_bytes_max: usize,
+    /// Records without a key are refused by a compacted topic.
+    pub compacted: bool,
+    /// Its counters.
+    pub metrics: TableMetrics,
+}
+
+/// What is known of a relation.
+#[derive(Clone, Default)]
+pub enum Planned {
+    /// Not looked up yet.
+    #[default]
+    Unplanned,
+    /// Published, but not captured by the configuration.
+    Excluded,
+    /// Ready.
+    Active(Active),
+}
+
+/// What the loop has to fetch before the row path can go on.
+#[derive(Debug)]
+pub enum Need {
+    /// A relation's plan.
+    Relation(RelationSlot, RelationShape),
+    /// The plan of logical messages.
+    Messages,
+    /// A plan in which this column may be NULL: the row is from before it was NOT NULL.
+    Nullable(RelationSlot, String),
+}
+
+/// How a burst ended.
+#[derive(Debug, Default)]
+pub struct Burst {
+    /// Frames handled.
+    pub frames: usize,
+    /// The server asked for a status update.
+    pub reply: bool,
+    /// The server says goodbye.
+    pub goodbye: bool,
+    /// What has to be fetched first.
+    pub need: Option<Need>,
+}
+
+/// Why the stream cannot go on here.
+#[derive(Debug, thiserror::Error)]
+pub enum RowsError {
+    /// The connection's.
+    #[error(transparent)]
+    Postgres(#[from] PgError),
+    /// Bytes that are no message.
+    #[error("read a message of the stream")]
+    Decode(#[from] pgoutput::DecodeError),
+    /// Messages that make no sense after each other.
+    #[error("follow the stream")]
+    Change(#[from] crate::change::ChangeError),
+    /// The producer takes nothing more.
+    #[error("hand a record to the producer")]
+    Send(#[from] SendError),
+    /// Only a person can go on.
+    #[error("{}: {}", .0.reason.code(), .0.detail)]
+    Halt(Halt),
+}
+
+/// The row path's memory for one connection.
+pub struct Rows {
+    changes: Changes,
+    encoder: Encoder,
+    relations: Vec<Planned>,
+    /// `None`: not planned yet. `Some(Excluded)`: messages are not published.
+    messages: Planned,
+    /// Whether the open transaction has sent a record.
+    sent: bool,
+    /// A message that waits for a plan: its bytes are kept, as the stream will not give them again.
+    parked: Option<Parked>,
+}
+
+struct Parked {
+    payload: Vec<u8>,
+    start: crate::lsn::Lsn,
+    sent_at: crate::lsn::PgMicros,
+}
+
+/// What the row path works with besides its own memory.
+pub struct Tools<'a> {
+    /// Ledger and gates.
+    pub core: &'a mut Core,
+    /// The producer.
+    pub sink: &'a mut Sink,
+    /// Envelope time, in nanoseconds since 1970; one for the burst.
+    pub now_unix_nanos: i64,
+    /// Counts truncates that a compacted topic cannot take.
+    pub not_sent: &'a prometheus::IntCounter,
+}
+
+impl Rows {
+    /// A new connection's memory; `changes` resumes from the record.
+    #[must_use]
+    pub fn new(changes: Changes) -> Self {
+        Rows { changes, encoder: Encoder::new(), relations: Vec::new(), messages: Planned::Unplanned, sent: false, parked: None }
+    }
+
+    /// The plan of a relation has come.
+    pub fn planned(&mut self, slot: RelationSlot, planned: Planned) {
+        if self.relations.len() <= slot.0 {
+            self.relations.resize(slot.0 + 1, Planned::Unplanned);
+        }
+        if let Some(place) = self.relations.get_mut(slot.0) {
+            *place = planned;
+        }
+    }
+
+    /// The plan of logical messages has come.
+    pub fn messages_planned(&mut self, planned: Planned) {
+        self.messages = planned;
+    }
+
+    /// Handles what has been read, while there is room.
+    ///
+    /// # Errors
+    /// Where the stream cannot go on; everything before has been entered.
+    pub fn burst(&mut self, stream: &mut Stream, tools: &mut Tools<'_>) -> Result<Burst, RowsError> {
+        let mut burst = Burst::default();
+        if tools.core.has_room()
+            && let Some(parked) = self.parked.take()
+        {
+            self.message(parked.start, parked.sent_at, &parked.payload, tools, &mut burst)?;
+        }
+        while burst.need.is_none() && tools.core.has_room() {
+            let Some(frame) = stream.next_frame()? else { break };
+            burst.frames += 1;
+            match frame {
+                Frame::XLogData { start, sent_at, payload, .. } => {
+                    self.message(start, sent_at, payload, tools, &mut burst)?;
+                }
+                Frame::Keepalive { end, reply, .. } => {
+                    tools.core.keepalive(end).map_err(RowsError::Halt)?;
+                    burst.reply |= reply;
+                }
+                Frame::Goodbye => {
+                    burst.goodbye = true;
+                    break;
+                }
+            }
+        }
+        Ok(burst)
+    }
+
+    fn message(
+        &mut self,
+        start: crate::lsn::Lsn,
+        sent_at: crate::lsn::PgMicros,
+        payload: &[u8],
+        tools: &mut Tools<'_>,
+        burst: &mut Burst,
+    ) -> Result<(), RowsError> {
+        let message = pgoutput::decode(payload)?;
+        if matches!(message, pgoutput::Message::Logical { .. }) && matches!(self.messages, Planned::Unplanned) {
+            self.parked = Some(Parked { payload: payload.to_vec(), start, sent_at });
+            burst.need = Some(Need::Messages);
+            return Ok(());
+        }
+        let Rows { changes, encoder, relations, messages, sent, .. } = self;
+        match changes.step(start, sent_at, message)? {
+            Step::Nothing => {}
+            Step::Begin => {
+                *sent = false;
+                tools.core.begun();
+            }
+            Step::Commit(commit) => tools.core.committed(commit, *sent).map_err(RowsError::Halt)?,
+            Step::Row(slot, context, row) => match relations.get(slot.0) {
+                Some(Planned::Active(active)) => match row_out(encoder, active, &context, &row, tools)? {
+                    RowOut::Sent => *sent = true,
+                    RowOut::Needs(column) => {
+                        changes.take_back();
+                        self.parked = Some(Parked { payload: payload.to_vec(), start, sent_at });
+                        burst.need = Some(Need::Nullable(slot, column));
+                    }
+                },
+                Some(Planned::Excluded) => {}
+                Some(Planned::Unplanned) | None => {
+                    // pgoutput sends Relation first, and the loop plans it before it calls us again.
+                    let detail = format!("a row at {} came before its relation was planned", context.lsn);
+                    return Err(RowsError::Halt(Halt::new(Reason::RowUnencodable, detail)));
+                }
+            },
+            Step::Truncate(slots, mut context) => {
+                for slot in slots {
+                    if let Some(Planned::Active(active)) = relations.get(slot.0) {
+                        *sent |= truncate_out(encoder, active, &context, tools)?;
+                    }
+                    context.position.ordinal += 1;
+                }
+            }
+            Step::Logical { context, prefix, content } => {
+                if let Planned::Active(active) = &*messages {
+                    encoder
+                        .message(&active.plan, &context, prefix, content, tools.now_unix_nanos)
+                        .map_err(|error| unencodable(active, &context, &error))?;
+                    records_out(encoder, active, &context, tools)?;
+                    *sent = true;
+                }
+                if context.xid.is_none() {
+                    tools.core.message(context.lsn);
+                }
+            }
+            Step::Relation(slot, shape) => burst.need = Some(Need::Relation(slot, shape)),
+        }
+        Ok(())
+    }
+}
+
+/// What became of a row.
+enum RowOut {
+    Sent,
+    /// It has NULL in a column that the catalog has as NOT NULL by now: that column's name.
+    Needs(String),
+}
+
+/// Encodes and sends one row's records.
+#[inline]
+fn row_out(
+    encoder: &mut Encoder,
+    active: &Active,
+    context: &Context<'_>,
+    row: &Row<'_>,
+    tools: &mut Tools<'_>,
+) -> Result<RowOut, RowsError> {
+    match encoder.row(&active.plan, context, row, tools.now_unix_nanos) {
+        Ok(()) => {}
+        Err(EncodeError::RequiredNull { column, .. }) => return Ok(RowOut::Needs(column)),
+        Err(error) => return Err(unencodable(active, context, &error)),
+    }
+    let (operation, bytes) = match row {
+        Row::Insert { new } => (Operation::Insert, new.size_bytes()),
+        Row::Update { new, .. } => (Operation::Update, new.size_bytes()),
+        Row::Delete { old } => (Operation::Delete, old.tuple().size_bytes()),
+        Row::Truncate => (Operation::Truncate, 0),
+    };
+    active.metrics.count(operation, 1, bytes as u64);
+    if !encoder.notes().is_empty() {
+        active.metrics.unrepresentable.inc_by(encoder.notes().len() as u64);
+    }
+    records_out(encoder, active, context, tools)?;
+    Ok(RowOut::Sent)
+}
+
+/// A truncate has no key, which a compacted topic refuses: there it is counted instead of sent.
+fn truncate_out(
+    encoder: &mut Encoder,
+    active: &Active,
+    context: &Context<'_>,
+    tools: &mut Tools<'_>,
+) -> Result<bool, RowsError> {
+    if active.compacted {
+        tools.not_sent.inc();
+        tracing::warn!(table = %active.table, topic = active.plan.topic(), "a truncate was not sent: the topic is compacted and it has no key");
+        return Ok(false);
+    }
+    row_out(encoder, active, context, &Row::Truncate, tools)?;
+    Ok(encoder.records().next().is_some())
+}
+
+#[inline]
+fn records_out(
+    encoder: &Encoder,
+    active: &Active,
+    context: &Context<'_>,
+    tools: &mut Tools<'_>,
+) -> Result<(), RowsError> {
+    for record in encoder.records() {
+        let size_bytes = record.size_bytes();
+        if size_bytes > active.record_bytes_max {
+            return Err(too_large(encoder, active, context, &record));
+        }
+        let partition = encode::partition(record.key, &active.table, active.partitions);
+        let ticket = tools.core.next_ticket();
+        tools.sink.send(active.plan.topic(), partition, record.key, record.value, record.headers(), ticket)?;
+        tools.core.sent(active.route, context.position, size_bytes);
+    }
+    Ok(())
+}
+
+#[cold]
+fn unencodable(active: &Active, context: &Context<'_>, error: &encode::EncodeError) -> RowsError {
+    let Context { position, .. } = context;
+    let detail =
+        format!("table {} at commit {} ordinal {}: {}", active.table, position.commit, position.ordinal, Chain(error));
+    RowsError::Halt(Halt::new(Reason::RowUnencodable, detail).over(position.commit, position.commit))
+}
+
+#[cold]
+fn too_large(encoder: &Encoder, active: &Active, context: &Context<'_>, record: &encode::Record<'_>) -> RowsError {
+    let Context { position, .. } = context;
+    let largest = encoder.largest_column(&active.plan).map_or_else(String::new, |(column, bytes)| {
+        format!("; the largest column is `{column}` with {bytes} bytes")
+    });
+    let detail = format!(
+        "table {} at commit {} ordinal {}: a record of {} bytes (key hash {:08x}) where {} takes {}{largest}",
+        active.table,
+        position.commit,
+        position.ordinal,
+        record.size_bytes(),
+        record.key.map_or(0, encode::murmur2),
+        active.plan.topic(),
+        active.record_bytes_max,
+    );
+    RowsError::Halt(Halt::new(Reason::RecordTooLarge, detail).over(position.commit, position.commit))
+}

@@ -1,0 +1,512 @@
+//! The loop: wait, name what happened, apply, act.
+//!
+//! One thread owns the stream's socket, the row path and the producer's handle. Everything that waits is a task whose
+//! end is an event; at most one of each kind is under way. What an event means is the core's business.
+
+use super::core::{Action, Core, Event, Moment, Opened, Outcome, Report, SECOND, Settings, Update};
+use super::keeper::{Keeper, KeeperError};
+use super::open;
+use super::open::Connection;
+use super::plans::{self, Desk, Places};
+use super::record::Record;
+use super::report::Reporter;
+use super::rows::{Active, Burst, Need, Planned, Rows, Tools};
+use super::sink::{Config as SinkConfig, Sink};
+use super::supervise::{Disposition, Exit, PipelineError, Trouble, disposition};
+use super::{Config, status::Status};
+use crate::change::{Changes, RelationSlot};
+use crate::encode::Planner;
+use crate::encode::registry::Registry;
+use crate::kafka::{Delivery, Settled, Topics, classify};
+use crate::ledger::{Generation, RouteId};
+use crate::lsn::{Oid, PgMicros};
+use crate::metrics::Metrics;
+use crate::postgres::slot::{self, SlotRow};
+use crate::postgres::{PgError, Sql, StandbyStatus, Stream};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+/// After a read shorter than this the reader pauses while data keeps flowing: the walsender makes one send a message, and
+/// each would wake us inside its call. A factor of two in rate, three in the server's CPU (postgres.md §2.5).
+const SHORT_READ_BYTES: usize = 64 * 1024;
+/// The pause. 0.5 ms measured best of 0, 0.5 and 2 ms.
+const PAUSE: Duration = Duration::from_micros(500);
+/// Data flows when the read before is not older than this: a lone transaction waits for nobody.
+const FLOWING: Duration = Duration::from_micros(700);
+
+/// Reports taken at once: a wake of the loop costs more than a report.
+const REPORTS_MAX: usize = 8192;
+
+/// How long a producer that is given up may settle (continuity.md §2).
+const SETTLE_LIMIT: Duration = Duration::from_secs(30);
+
+/// Nothing read for this long although an answer was asked for: ask the server whether our walsender lives. Twice the
+/// longest status interval; with the probe's own time a frozen one is recognised within 60 s.
+const SILENCE: Duration = Duration::from_secs(20);
+
+/// How often a halted agent looks for an operator's consent, and how often the slot's row is read for the metrics.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// The status update's longest spacing; a third of wal_sender_timeout where that is less.
+const STATUS_INTERVAL_MAX: Duration = Duration::from_secs(10);
+
+/// Troubles told by planning: one at a time, a few may wait.
+const TROUBLES_MAX: usize = 8;
+
+type Opening = Result<Connection, PipelineError>;
+type Planning = (Desk, Result<plans::Outcome, PgError>);
+
+/// An open connection.
+struct Live {
+    sql: Arc<Sql>,
+    stream: Stream,
+    rows: Rows,
+    /// Away while it plans.
+    desk: Option<Desk>,
+    relations: HashMap<RelationSlot, Oid>,
+    read_at: tokio::time::Instant,
+    silence: Duration,
+    slot: SlotRow,
+}
+
+mod session;
+
+struct Runner {
+    config: Config,
+    keeper: Keeper,
+    core: Core,
+    sink: Option<Sink>,
+    live: Option<Live>,
+    reporter: Reporter,
+    topics: Option<Topics>,
+    routes: Vec<String>,
+    actives: HashMap<Oid, Active>,
+    messages: Planned,
+    run_id: String,
+    deliveries: mpsc::Sender<Delivery>,
+    troubles: mpsc::Sender<Option<Trouble>>,
+    /// Whether a connection was ever proven: what is refused before is most likely the configuration.
+    streamed: bool,
+    /// Keys of older confirm records, to be removed once a newer one is acknowledged.
+    outdated: Vec<String>,
+    looked_at: tokio::time::Instant,
+    exit: Option<Exit>,
+    tasks: Tasks,
+}
+
+/// What is under way; a kind at most once.
+#[derive(Default)]
+struct Tasks {
+    opening: Option<JoinHandle<Opening>>,
+    writing: Option<JoinHandle<Result<(), KeeperError>>>,
+    settling: Option<JoinHandle<Settled>>,
+    planning: Option<JoinHandle<(Option<(RelationSlot, Oid)>, Planning)>>,
+    ends: Option<JoinHandle<Option<Vec<(RouteId, i32, i64)>>>>,
+    probing: Option<JoinHandle<Probe>>,
+    looking: Option<JoinHandle<Look>>,
+    closing: Option<JoinHandle<()>>,
+}
+
+enum Probe {
+    /// The server takes connections: a new sentinel.
+    Sentinel(Box<Sql>),
+    /// The walsender works.
+    Moving,
+    /// The connection is of no more use.
+    Gone(PipelineError),
+}
+
+enum Look {
+    Slot(Option<SlotRow>),
+    Accepted(bool),
+}
+
+/// Something happened, in the runner's own words.
+enum Happened {
+    Stop,
+    Reports(Vec<Delivery>),
+    Opened(Box<Opening>),
+    Written(Result<(), KeeperError>),
+    Settled(Settled),
+    Planned(Box<(Option<(RelationSlot, Oid)>, Planning)>),
+    Ends(Option<Vec<(RouteId, i32, i64)>>),
+    Probed(Probe),
+    Looked(Look),
+    Trouble(Option<Trouble>),
+    SentinelEnded,
+    Flushed(Result<(), PgError>),
+    Read(Result<usize, PgError>),
+    Timer,
+}
+
+/// Runs the agent until it stops.
+pub async fn run(
+    config: Config,
+    metrics: Metrics,
+    mut stop: watch::Receiver<bool>,
+    tell: watch::Sender<Status>,
+) -> Exit {
+    let mut reporter = Reporter::new(&config, metrics, tell);
+    let state = loop {
+        match config.open_state().await {
+            Ok(state) => break state,
+            Err(error) => {
+                let disposition = disposition(&PipelineError::Kafka(error));
+                reporter.failed(&disposition);
+                if let Disposition::Refused(_, exit) = disposition {
+                    return exit;
+                }
+                let stopped = tokio::time::timeout(Duration::from_secs(1), stop.wait_for(|stop| *stop)).await;
+                if stopped.is_ok() {
+                    return Exit::Stopped;
+                }
+            }
+        }
+    };
+    let reports_max = match &config.sink {
+        SinkConfig::Kafka(kafka) => kafka.delivery_capacity(),
+        SinkConfig::Stdout { .. } => REPORTS_MAX,
+    };
+    let (deliveries, mut reports) = mpsc::channel(reports_max);
+    let (troubles, mut troubled) = mpsc::channel(TROUBLES_MAX);
+    let mut runner = Runner::new(config, Keeper::start(state), reporter, deliveries, troubles);
+    if let Err(exit) = runner.start_sink() {
+        return exit;
+    }
+    loop {
+        runner.work();
+        let happened = runner.wait(&mut stop, &mut reports, &mut troubled).await;
+        runner.handle(happened);
+        runner.report();
+        if let Some(exit) = runner.exit {
+            runner.close_down().await;
+            return exit;
+        }
+    }
+}
+
+impl Runner {
+    fn new(
+        config: Config,
+        keeper: Keeper,
+        reporter: Reporter,
+        deliveries: mpsc::Sender<Delivery>,
+        troubles: mpsc::Sender<Option<Trouble>>,
+    ) -> Self {
+        let settings = settings(&config, STATUS_INTERVAL_MAX, Duration::from_secs(60));
+        let topics = match &config.sink {
+            SinkConfig::Kafka(kafka) => Some(Topics::new(kafka)),
+            SinkConfig::Stdout { .. } => None,
+        };
+        Runner {
+            core: Core::new(settings, now()),
+            config,
+            keeper,
+            sink: None,
+            live: None,
+            reporter,
+            topics,
+            routes: Vec::new(),
+            actives: HashMap::new(),
+            messages: Planned::Unplanned,
+            run_id: run_id(),
+            deliveries,
+            troubles,
+            streamed: false,
+            outdated: Vec::new(),
+            looked_at: tokio::time::Instant::now(),
+            exit: None,
+            tasks: Tasks::default(),
+        }
+    }
+
+    /// Waits for the next thing. Cancel-safe in every arm: what is dropped has happened to nobody.
+    async fn wait(
+        &mut self,
+        stop: &mut watch::Receiver<bool>,
+        reports: &mut mpsc::Receiver<Delivery>,
+        troubled: &mut mpsc::Receiver<Option<Trouble>>,
+    ) -> Happened {
+        let may_read = self.may_read();
+        let Runner { core, live, tasks, .. } = self;
+        let timer = Duration::from_micros(core.next_tick().since(now()));
+        let mut taken = Vec::new();
+        let (mut sentinel, mut stream) = (None, None);
+        if let Some(live) = live {
+            sentinel = Some(&live.sql);
+            stream = Some(&mut live.stream);
+        }
+        let unsent = stream.as_ref().is_some_and(|stream| stream.has_unsent());
+        tokio::select! {
+            biased; // 1 what ends us, 2 what frees room, 3 what we asked for, 4 what must be on time, 5 what takes room
+            _ = stop.wait_for(|stop| *stop), if !core.is_stopping() => Happened::Stop,
+            _ = reports.recv_many(&mut taken, REPORTS_MAX) => Happened::Reports(taken),
+            opened = joined(&mut tasks.opening) => Happened::Opened(Box::new(opened)),
+            written = joined(&mut tasks.writing) => Happened::Written(written),
+            settled = joined(&mut tasks.settling) => Happened::Settled(settled),
+            planned = joined(&mut tasks.planning) => Happened::Planned(Box::new(planned)),
+            ends = joined(&mut tasks.ends) => Happened::Ends(ends),
+            probe = joined(&mut tasks.probing) => Happened::Probed(probe),
+            look = joined(&mut tasks.looking) => Happened::Looked(look),
+            Some(trouble) = troubled.recv() => Happened::Trouble(trouble),
+            () = ended(sentinel), if tasks.probing.is_none() => Happened::SentinelEnded,
+            () = tokio::time::sleep(timer) => Happened::Timer,
+            read = io(stream, may_read, unsent) => read,
+        }
+    }
+
+    fn may_read(&self) -> bool {
+        self.core.has_room() && self.tasks.planning.is_none() && self.live.as_ref().is_some_and(|l| l.desk.is_some())
+    }
+
+    /// The row path over what has been read and not handled, if it may.
+    fn work(&mut self) {
+        if !self.may_read() {
+            return;
+        }
+        let (Some(live), Some(sink)) = (&mut self.live, &mut self.sink) else { return };
+        let mut tools = Tools { core: &mut self.core, sink, now_unix_nanos: unix_nanos(), not_sent: &self.reporter.metrics().truncates_not_sent };
+        let burst = live.rows.burst(&mut live.stream, &mut tools);
+        match burst {
+            Ok(burst) => self.worked(burst),
+            Err(error) => self.broke(error.into()),
+        }
+    }
+
+    fn worked(&mut self, burst: Burst) {
+        if burst.goodbye {
+            return self.broke(PipelineError::Goodbye);
+        }
+        if burst.frames > 0 {
+            self.apply(Event::Burst { reply: burst.reply });
+        }
+        let Some(need) = burst.need else { return };
+        let Some(desk) = self.live.as_mut().and_then(|live| live.desk.take()) else { return };
+        self.tasks.planning = Some(match need {
+            Need::Relation(slot, shape) => {
+                let oid = shape.oid;
+                if let Some(live) = &mut self.live {
+                    live.relations.insert(slot, oid);
+                }
+                tokio::spawn(async move { (Some((slot, oid)), desk.relation(shape).await) })
+            }
+            Need::Nullable(slot, column) => {
+                let oid = self.live.as_ref().and_then(|live| live.relations.get(&slot).copied()).unwrap_or_default();
+                tokio::spawn(async move { (Some((slot, oid)), desk.nullable(oid, column).await) })
+            }
+            Need::Messages => tokio::spawn(async move { (None, desk.messages().await) }),
+        });
+    }
+
+    fn handle(&mut self, happened: Happened) {
+        match happened {
+            Happened::Stop => self.apply(Event::Stop),
+            Happened::Reports(deliveries) => self.reports(&deliveries),
+            Happened::Opened(opening) => self.opened(*opening),
+            Happened::Written(Ok(())) => {
+                self.reporter.recorded();
+                self.apply(Event::RecordWritten);
+                self.forget_outdated();
+            }
+            Happened::Written(Err(error)) => {
+                self.reporter.failed(&disposition(&error.into()));
+                self.apply(Event::RecordFailed);
+            }
+            Happened::Settled(settled) => {
+                self.apply(Event::Settled { unanswered: settled.unanswered });
+                if let Err(exit) = self.start_sink() {
+                    self.exit = Some(exit);
+                }
+            }
+            Happened::Planned(planned) => {
+                let (place, (desk, outcome)) = *planned;
+                self.planned(place, desk, outcome);
+            }
+            Happened::Ends(ends) => self.apply(Event::Ends(ends)),
+            Happened::Probed(Probe::Sentinel(sql)) => {
+                if let Some(live) = &mut self.live {
+                    live.sql = Arc::from(sql);
+                }
+            }
+            Happened::Probed(Probe::Moving) => {
+                if let Some(live) = &mut self.live {
+                    live.silence *= 2; // a huge transaction that spills or is filtered sends nothing for minutes
+                    live.read_at = tokio::time::Instant::now();
+                }
+            }
+            Happened::Probed(Probe::Gone(error)) => self.broke(error),
+            Happened::Looked(look) => self.looked(look),
+            Happened::Trouble(trouble) => self.reporter.trouble(trouble),
+            Happened::SentinelEnded => self.probe_server(),
+            Happened::Flushed(Ok(())) => {}
+            Happened::Flushed(Err(error)) | Happened::Read(Err(error)) => self.broke(error.into()),
+            Happened::Read(Ok(bytes)) => self.read(bytes),
+            Happened::Timer => {
+                self.apply(Event::Tick);
+                self.look_around();
+            }
+        }
+    }
+
+    /// Bytes came. Where they keep coming in small reads, let them gather.
+    fn read(&mut self, bytes: usize) {
+        let Some(live) = &mut self.live else { return };
+        let now = tokio::time::Instant::now();
+        let flowing = now.duration_since(live.read_at) < FLOWING;
+        live.read_at = now;
+        live.silence = SILENCE;
+        self.work();
+        if bytes < SHORT_READ_BYTES && flowing {
+            // Our own thread: nobody else waits, and a timer of the runtime has no finer grain than 1 ms.
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    fn reports(&mut self, deliveries: &[Delivery]) {
+        let reports: Vec<Report> = deliveries.iter().map(report).collect();
+        self.reporter.delivered(deliveries);
+        let actions = self.core.reports(now(), &reports);
+        self.perform(actions);
+    }
+
+    fn apply(&mut self, event: Event) {
+        let actions = self.core.apply(now(), event);
+        self.perform(actions);
+    }
+
+    fn perform(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Open => {
+                    let (config, keeper) = (self.config.clone(), self.keeper.clone());
+                    self.tasks.opening = Some(tokio::spawn(async move { open::open(&config, &keeper).await }));
+                }
+                Action::Close => self.close(),
+                Action::Write(record) => self.write(*record),
+                Action::Update(update) => self.update(update),
+                Action::Settle(_) => {
+                    if let Some(sink) = self.sink.take() {
+                        self.tasks.settling = Some(tokio::spawn(sink.settle(SETTLE_LIMIT)));
+                    }
+                }
+                Action::Ends => self.ask_ends(),
+                Action::Foreign(route) => self.reporter.foreign(self.routes.get(route.0 as usize)),
+                Action::Replay => self.reporter.replay(),
+                Action::Exit { clean } => {
+                    self.reporter.stopped(clean);
+                    self.exit = Some(Exit::Stopped);
+                }
+            }
+        }
+    }
+
+    fn write(&mut self, record: Record) {
+        let keeper = self.keeper.clone();
+        self.tasks.writing = Some(tokio::spawn(async move {
+            keeper.write(&Record::key(&record.slot, record.term), Some(record.to_json())).await
+        }));
+    }
+
+    fn update(&mut self, update: Update) {
+        let Some(live) = &mut self.live else { return };
+        let Update { write, flush, ask } = update;
+        let status = StandbyStatus { write, flush, apply: flush, reply: ask };
+        live.stream.queue_status(status, PgMicros::from_unix_micros(unix_nanos() / 1000));
+        self.reporter.updated();
+    }
+
+    fn ask_ends(&mut self) {
+        let Some(topics) = self.topics.clone() else {
+            return self.tasks.ends = Some(tokio::spawn(async { Some(Vec::new()) }));
+        };
+        let asked: Vec<(RouteId, String, i32)> = self
+            .core
+            .partitions()
+            .filter_map(|(route, partition)| Some((route, self.routes.get(route.0 as usize)?.clone(), partition)))
+            .collect();
+        self.tasks.ends = Some(tokio::spawn(async move {
+            let places: Vec<(&str, i32)> = asked.iter().map(|(_, topic, p)| (topic.as_str(), *p)).collect();
+            let ends = topics.end_offsets(&places).await.ok()?;
+            Some(asked.iter().zip(ends).map(|((route, _, partition), end)| (*route, *partition, end)).collect())
+        }));
+    }
+}
+
+fn settings(config: &Config, status_interval: Duration, freeze: Duration) -> Settings {
+    let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    Settings {
+        status_interval: micros(status_interval),
+        quarantine: micros(config.quarantine),
+        freeze: micros(freeze),
+        budget_bytes: config.budget_bytes,
+        stop_patience: micros(config.stop_patience),
+        seed: unix_nanos().unsigned_abs(),
+    }
+}
+
+fn report(delivery: &Delivery) -> Report {
+    let outcome = match delivery.outcome {
+        Ok(landed) => Outcome::Landed { partition: landed.partition, offset: landed.offset },
+        Err(failed) => Outcome::Failed { permanent: classify(failed.code).lasts() },
+    };
+    Report { ticket: delivery.ticket, generation: delivery.generation, outcome }
+}
+
+/// A clock that only moves forward and counts suspend.
+fn now() -> Moment {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+    let nanos = u64::try_from(time.tv_nsec).unwrap_or_default();
+    Moment(seconds * SECOND + nanos / 1000)
+}
+
+/// Wall clock, for what people and consumers read.
+fn unix_nanos() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// A random UUID (version 4) that names this run in the context headers.
+fn run_id() -> String {
+    let mut bytes = [0u8; 16];
+    // Without randomness from OpenSSL the id is all zeros: still a name, only not a unique one.
+    let _ = openssl::rand::rand_bytes(&mut bytes);
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}
+
+/// The end of a task, if there is one; it is then forgotten. A task that was aborted or panicked never ends here.
+async fn joined<T>(task: &mut Option<JoinHandle<T>>) -> T {
+    let ended = match task {
+        Some(handle) => handle.await,
+        None => std::future::pending().await,
+    };
+    *task = None;
+    match ended {
+        Ok(value) => value,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => std::future::pending().await,
+    }
+}
+
+async fn ended(sentinel: Option<&Arc<Sql>>) {
+    match sentinel {
+        Some(sql) => drop(sql.ended().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// Reads where there is room, else only sends what waits.
+async fn io(stream: Option<&mut Stream>, may_read: bool, unsent: bool) -> Happened {
+    match stream {
+        Some(stream) if may_read => Happened::Read(stream.fill().await),
+        Some(stream) if unsent => Happened::Flushed(stream.flush().await),
+        _ => std::future::pending().await,
+    }
+}

@@ -1,0 +1,253 @@
+//! The runner's dealings with one connection: made, planned for, probed, closed.
+
+use super::*;
+use crate::pipeline::record::State;
+use crate::postgres::preflight;
+
+/// Between two looks at a silent walsender: long enough for a spilling transaction to show in the counters.
+const PROBE_SPACING: Duration = Duration::from_secs(10);
+
+impl Runner {
+    /// The connection, or the attempt at one, failed.
+    pub(super) fn broke(&mut self, error: PipelineError) {
+        let disposition = disposition(&error);
+        self.reporter.failed(&disposition);
+        match disposition {
+            Disposition::Retry(_) => self.apply(Event::Lost { at_leisure: false }),
+            Disposition::Refused(_, exit) if !self.streamed => self.exit = Some(exit),
+            Disposition::Refused(..) => self.apply(Event::Lost { at_leisure: true }),
+            Disposition::Halt(halt) => {
+                self.apply(Event::Halt(halt));
+                if self.config.exit_on_halt {
+                    self.exit = Some(Exit::Halted);
+                }
+            }
+        }
+    }
+
+    pub(super) fn opened(&mut self, opening: Opening) {
+        let connection = match opening {
+            Ok(connection) => connection,
+            Err(error) => return self.broke(error),
+        };
+        let Connection { sql, stream, opened, state, server, captured, slot, timeout, warnings } = connection;
+        self.reporter.opened(&self.config, &opened, &server, &sql, &captured, warnings);
+        let interval = STATUS_INTERVAL_MAX.min(timeout / 3);
+        self.core.retime(settings(&self.config, interval, timeout));
+        let registry = match self.config.registry.as_ref().map(Registry::new).transpose() {
+            Ok(registry) => registry,
+            Err(error) => {
+                self.reporter.failed(&Disposition::Refused(plans::registry_trouble(&error), Exit::SinkRefuses));
+                return self.exit = Some(Exit::SinkRefuses);
+            }
+        };
+        let kafka = match &self.config.sink {
+            SinkConfig::Kafka(kafka) => self.topics.clone().map(|topics| (topics, kafka.topics.clone())),
+            SinkConfig::Stdout { .. } => None,
+        };
+        let places =
+            Places { sql: Arc::clone(&sql), registry, kafka, keeper: self.keeper.clone(), troubles: self.troubles.clone() };
+        let planner = Planner::new(self.config.encode.clone(), sql.database(), &self.run_id, opened.record.epoch);
+        let desk = Desk::new(places, planner, captured, state.partitions, state.schemas);
+        self.actives.clear();
+        self.messages = if self.config.encode.messages { Planned::Unplanned } else { Planned::Excluded };
+        let mut rows = Rows::new(Changes::resume(opened.record.sequence));
+        rows.messages_planned(self.messages.clone());
+        let read_at = tokio::time::Instant::now();
+        self.live = Some(Live { sql, stream, rows, desk: Some(desk), relations: HashMap::new(), read_at, silence: SILENCE, slot });
+        self.outdated = state.outdated;
+        let previous = state.record.map(|record| Record::key(&record.slot, record.term));
+        self.outdated.extend(previous);
+        self.begin(opened);
+    }
+
+    fn begin(&mut self, opened: Opened) {
+        self.apply(Event::Opened(Box::new(opened)));
+        self.streamed = true;
+    }
+
+    pub(super) fn close(&mut self) {
+        for task in [self.tasks.opening.take().map(|t| t.abort_handle()), self.tasks.planning.take().map(|t| t.abort_handle())] {
+            task.iter().for_each(tokio::task::AbortHandle::abort);
+        }
+        self.tasks.probing = None;
+        if let Some(live) = self.live.take() {
+            self.tasks.closing = Some(tokio::spawn(live.stream.finish()));
+        }
+    }
+
+    pub(super) fn planned(&mut self, place: Option<(RelationSlot, Oid)>, desk: Desk, outcome: Result<plans::Outcome, PgError>) {
+        if let Some(live) = &mut self.live {
+            live.desk = Some(desk);
+        }
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(error) => return self.broke(error.into()),
+        };
+        let planned = match outcome {
+            plans::Outcome::Unchanged => {
+                let known = place.and_then(|(_, oid)| self.actives.get(&oid));
+                known.cloned().map_or(Planned::Excluded, Planned::Active)
+            }
+            plans::Outcome::Excluded => Planned::Excluded,
+            plans::Outcome::Ready(ready) => {
+                self.reporter.planned(&ready);
+                Planned::Active(self.activate(*ready))
+            }
+        };
+        match place {
+            Some((slot, oid)) => {
+                if let Planned::Active(active) = &planned {
+                    self.actives.insert(oid, active.clone());
+                }
+                if let Some(live) = &mut self.live {
+                    live.rows.planned(slot, planned);
+                }
+            }
+            None => {
+                self.messages = planned.clone();
+                if let Some(live) = &mut self.live {
+                    live.rows.messages_planned(planned);
+                }
+            }
+        }
+    }
+
+    fn activate(&mut self, ready: plans::Ready) -> Active {
+        let topic = ready.plan.topic().to_owned();
+        let route = self.routes.iter().position(|known| *known == topic).unwrap_or_else(|| {
+            self.routes.push(topic);
+            self.routes.len() - 1
+        });
+        let producer_max = match &self.config.sink {
+            SinkConfig::Kafka(kafka) => kafka.message_bytes_max(),
+            SinkConfig::Stdout { .. } => usize::MAX,
+        };
+        let topic_max = ready.topic.as_ref().and_then(|topic| topic.max_message_bytes.proven().copied());
+        Active {
+            metrics: self.reporter.metrics().table(&ready.name),
+            plan: Rc::new(ready.plan),
+            table: ready.name.into(),
+            route: RouteId(u32::try_from(route).unwrap_or(u32::MAX)),
+            partitions: ready.partitions,
+            record_bytes_max: producer_max.min(topic_max.unwrap_or(usize::MAX)),
+            compacted: ready.topic.is_some_and(|topic| topic.is_compacted()),
+        }
+    }
+
+    pub(super) fn start_sink(&mut self) -> Result<(), Exit> {
+        match Sink::start(&self.config.sink, self.core.generation(), self.deliveries.clone()) {
+            Ok(sink) => {
+                self.sink = Some(sink);
+                Ok(())
+            }
+            Err(error) => {
+                self.reporter.failed(&disposition(&PipelineError::Kafka(error)));
+                Err(Exit::SinkRefuses)
+            }
+        }
+    }
+
+    /// Tombstones the confirm records of earlier terms; what fails is done by the next connect.
+    pub(super) fn forget_outdated(&mut self) {
+        let keys = std::mem::take(&mut self.outdated);
+        if keys.is_empty() {
+            return;
+        }
+        let keeper = self.keeper.clone();
+        tokio::spawn(async move {
+            for key in keys {
+                let _ = keeper.write(&key, None).await;
+            }
+        });
+    }
+
+    /// The sentinel's connection ended: is the server going away? Then the stream must let go of it at once.
+    pub(super) fn probe_server(&mut self) {
+        let config = self.config.postgres.clone();
+        self.tasks.probing = Some(tokio::spawn(async move {
+            match Sql::connect(&config).await {
+                Ok(sql) => Probe::Sentinel(Box::new(sql)),
+                Err(error) => Probe::Gone(error.into()),
+            }
+        }));
+    }
+
+    /// What is looked at from time to time: the slot's row, a halted agent's state, a silent walsender.
+    pub(super) fn look_around(&mut self) {
+        let now = tokio::time::Instant::now();
+        if let Some(live) = &self.live {
+            let silent = self.may_read() && now.duration_since(live.read_at) > live.silence;
+            if silent && self.tasks.probing.is_none() {
+                self.tasks.probing = Some(tokio::spawn(probe_walsender(
+                    Arc::clone(&live.sql),
+                    live.stream.backend_pid(),
+                    self.config.slot.clone(),
+                )));
+            }
+        }
+        if now.duration_since(self.looked_at) < LOOK || self.tasks.looking.is_some() {
+            return;
+        }
+        self.looked_at = now;
+        if self.core.halted().is_some() {
+            let (keeper, slot) = (self.keeper.clone(), self.config.slot.clone());
+            let term = self.core.record().map(|record| record.term);
+            let began = self.reporter.epoch();
+            self.tasks.looking = Some(tokio::spawn(async move {
+                let entries = keeper.read().await.unwrap_or_default();
+                let record = State::read(&slot, &entries).ok().and_then(|state| state.record);
+                Look::Accepted(record.is_some_and(|r| term.is_some_and(|t| r.term > t) || r.epoch > began))
+            }));
+        } else if let Some(live) = &self.live {
+            let (sql, slot) = (Arc::clone(&live.sql), self.config.slot.clone());
+            self.tasks.looking = Some(tokio::spawn(async move { Look::Slot(slot::read(&sql, &slot).await.ok().flatten()) }));
+        }
+    }
+
+    pub(super) fn looked(&mut self, look: Look) {
+        match look {
+            Look::Accepted(true) => self.apply(Event::Retry),
+            Look::Accepted(false) | Look::Slot(None) => {}
+            Look::Slot(Some(row)) => {
+                self.reporter.slot(&row);
+                if let Some(live) = &mut self.live {
+                    live.slot = row;
+                }
+            }
+        }
+    }
+
+    /// Tells status and metrics where things are.
+    pub(super) fn report(&mut self) {
+        let planning = self.tasks.planning.is_some();
+        self.reporter.tell(&mut self.core, planning, unix_nanos() / 1_000_000);
+    }
+
+    /// Waits for what must not be cut off: the goodbye to Postgres, which carries the last status.
+    pub(super) async fn close_down(&mut self) {
+        self.close();
+        if let Some(closing) = self.tasks.closing.take() {
+            let _ = closing.await;
+        }
+    }
+}
+
+/// Whether a walsender that sends nothing works: two looks a little apart show whether its counters grow.
+async fn probe_walsender(sql: Arc<Sql>, pid: i32, slot: String) -> Probe {
+    let gone = |state| Probe::Gone(PipelineError::Silent { pid, state });
+    let mut first = None;
+    for _ in 0..2 {
+        match preflight::walsender_signs(&sql, pid, &slot).await {
+            Err(error) => return Probe::Gone(error.into()),
+            Ok(signs) if !signs.alive => return gone("gone"),
+            Ok(signs) => match &first {
+                Some(before) if *before != signs => return Probe::Moving,
+                Some(_) => return gone("frozen"),
+                None => first = Some(signs),
+            },
+        }
+        tokio::time::sleep(PROBE_SPACING).await;
+    }
+    gone("frozen")
+}

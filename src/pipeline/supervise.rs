@@ -1,0 +1,264 @@
+//! What a failure means, and what the operator reads: one exhaustive match, no catch-all.
+
+use super::continuity::Halt;
+use super::keeper::KeeperError;
+use super::record::RecordError;
+use super::rows::RowsError;
+use crate::kafka::{KafkaError, Remedy, StateError};
+use crate::postgres::PgError;
+use std::error::Error;
+use std::fmt;
+
+/// An error with its causes on one line: `top: cause: cause of that`.
+pub struct Chain<'a>(pub &'a dyn Error);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+/// What is wrong while the agent keeps trying.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the codes say it")]
+pub enum TroubleReason {
+    PostgresUnavailable,
+    PostgresRefuses,
+    PostgresSettings,
+    SlotInUse,
+    StreamBroke,
+    SynchronousStandby,
+    StandbyBehind,
+    KafkaUnavailable,
+    KafkaRefuses,
+    StateUnavailable,
+    TopicUnavailable,
+    RegistryUnavailable,
+    SchemaRefused,
+    TableRefused,
+    PublicationIncomplete,
+}
+
+impl TroubleReason {
+    /// The stable code.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            TroubleReason::PostgresUnavailable => "postgres_unavailable",
+            TroubleReason::PostgresRefuses => "postgres_refuses",
+            TroubleReason::PostgresSettings => "postgres_settings",
+            TroubleReason::SlotInUse => "slot_in_use",
+            TroubleReason::StreamBroke => "stream_broke",
+            TroubleReason::SynchronousStandby => "synchronous_standby",
+            TroubleReason::StandbyBehind => "standby_behind",
+            TroubleReason::KafkaUnavailable => "kafka_unavailable",
+            TroubleReason::KafkaRefuses => "kafka_refuses",
+            TroubleReason::StateUnavailable => "state_unavailable",
+            TroubleReason::TopicUnavailable => "topic_unavailable",
+            TroubleReason::RegistryUnavailable => "registry_unavailable",
+            TroubleReason::SchemaRefused => "schema_refused",
+            TroubleReason::TableRefused => "table_refused",
+            TroubleReason::PublicationIncomplete => "publication_incomplete",
+        }
+    }
+
+    /// What to do, or what the agent waits for.
+    #[must_use]
+    pub const fn next(self) -> &'static str {
+        match self {
+            TroubleReason::PostgresUnavailable => "nothing: it is tried again by itself; see that the server runs and can be reached",
+            TroubleReason::PostgresRefuses => "correct the role, its password or pg_hba.conf; it is tried again by itself",
+            TroubleReason::PostgresSettings => "run `wellspring check`: it names the setting or right, with the SQL",
+            TroubleReason::SlotInUse => "stop the other agent, or wait until the server drops its dead connection",
+            TroubleReason::StreamBroke => "nothing: the stream is read again from the confirmed position",
+            TroubleReason::SynchronousStandby => "take our application_name out of synchronous_standby_names, or list names there instead of *",
+            TroubleReason::StandbyBehind => "nothing: it goes on when the standby has replayed far enough",
+            TroubleReason::KafkaUnavailable => "nothing: it is tried again by itself; see that the brokers run and can be reached",
+            TroubleReason::KafkaRefuses => "give the producer's principal the rights that `wellspring check` lists",
+            TroubleReason::StateUnavailable => "nothing, if Kafka is away; else see the rights on the state topic",
+            TroubleReason::TopicUnavailable => "create the topic, or let the agent create it (topics.create = true and the right to)",
+            TroubleReason::RegistryUnavailable => "nothing: it is tried again by itself; see that the registry runs and can be reached",
+            TroubleReason::SchemaRefused => "make the schema compatible or lower the subject's compatibility; it is tried again every 30 s",
+            TroubleReason::TableRefused => "change what the message names, or exclude the table; it is tried again every 30 s",
+            TroubleReason::PublicationIncomplete => "run the SQL as the tables' owner; it is tried again by itself",
+        }
+    }
+}
+
+/// Trouble, as status and log tell it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// Which.
+    pub reason: TroubleReason,
+    /// On what, and why.
+    pub detail: String,
+    /// What to do.
+    pub next: String,
+}
+
+impl Trouble {
+    /// Trouble with something, caused by an error.
+    #[must_use]
+    pub fn new(reason: TroubleReason, what: String, error: &dyn Error) -> Self {
+        Trouble { reason, detail: format!("{what}: {}", Chain(error)), next: reason.next().to_owned() }
+    }
+
+    /// Trouble told in our own words.
+    #[must_use]
+    pub fn plain(reason: TroubleReason, detail: String, next: &str) -> Self {
+        Trouble { reason, detail, next: next.to_owned() }
+    }
+}
+
+/// How the process ends when it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Asked to.
+    Stopped,
+    /// `--exit-on-halt`.
+    Halted,
+    /// Postgres refuses us at the first connect: most likely the configuration.
+    SourceRefuses,
+    /// Kafka or the registry refuses us at the first connect.
+    SinkRefuses,
+}
+
+/// What a failure means.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Disposition {
+    /// Try again soon; it passes by itself.
+    Retry(Trouble),
+    /// Try again at leisure; at the first connect of a process, give up with this.
+    Refused(Trouble, Exit),
+    /// Only a person ends it.
+    Halt(Halt),
+}
+
+/// Why a connection did not come to be, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum PipelineError {
+    /// Postgres.
+    #[error(transparent)]
+    Postgres(#[from] PgError),
+    /// The row path.
+    #[error(transparent)]
+    Rows(#[from] RowsError),
+    /// The state.
+    #[error(transparent)]
+    State(#[from] KeeperError),
+    /// The state holds what we cannot read.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// Kafka.
+    #[error(transparent)]
+    Kafka(#[from] KafkaError),
+    /// Continuity is not proven.
+    #[error("{}: {}", .0.reason.code(), .0.detail)]
+    Halt(Halt),
+    /// Something that a person or time changes.
+    #[error("{}", .0.detail)]
+    Trouble(Trouble),
+    /// Nothing came from the walsender for too long, and it does not move.
+    #[error("the walsender (pid {pid}) is {state}")]
+    Silent {
+        /// Its pid.
+        pid: i32,
+        /// `gone` or `frozen`.
+        state: &'static str,
+    },
+    /// The server is shutting down.
+    #[error("the server is shutting down")]
+    Goodbye,
+}
+
+/// The one place that decides.
+#[must_use]
+pub fn disposition(error: &PipelineError) -> Disposition {
+    match error {
+        PipelineError::Postgres(error) => postgres(error),
+        PipelineError::Rows(RowsError::Postgres(error)) => postgres(error),
+        PipelineError::Rows(RowsError::Halt(halt)) | PipelineError::Halt(halt) => Disposition::Halt(halt.clone()),
+        PipelineError::Rows(error @ (RowsError::Decode(_) | RowsError::Change(_) | RowsError::Send(_))) => {
+            Disposition::Retry(Trouble::new(TroubleReason::StreamBroke, "the stream".to_owned(), error))
+        }
+        PipelineError::State(KeeperError::State(error)) => state(error),
+        PipelineError::State(error @ KeeperError::Gone) => {
+            Disposition::Retry(Trouble::new(TroubleReason::StateUnavailable, "the state".to_owned(), error))
+        }
+        PipelineError::Record(error) => Disposition::Halt(Halt::new(
+            super::continuity::Reason::StateUnreadable,
+            Chain(error).to_string(),
+        )),
+        PipelineError::Kafka(error) => kafka(error),
+        PipelineError::Trouble(trouble) => Disposition::Retry(trouble.clone()),
+        PipelineError::Silent { .. } | PipelineError::Goodbye => {
+            Disposition::Retry(Trouble::new(TroubleReason::PostgresUnavailable, "the stream".to_owned(), error))
+        }
+    }
+}
+
+fn postgres(error: &PgError) -> Disposition {
+    let trouble = |reason| Trouble::new(reason, "Postgres".to_owned(), error);
+    match error {
+        PgError::Resolve { .. }
+        | PgError::Connect { .. }
+        | PgError::ConnectTimeout { .. }
+        | PgError::Io { .. }
+        | PgError::Closed { .. }
+        | PgError::Timeout { .. }
+        | PgError::Client { .. }
+        | PgError::WrongRole { .. } => Disposition::Retry(trouble(TroubleReason::PostgresUnavailable)),
+        PgError::NoHost { attempts } => match attempts.errors().last() {
+            Some(last) => postgres(last),
+            None => Disposition::Retry(trouble(TroubleReason::PostgresUnavailable)),
+        },
+        PgError::TlsRefused { .. }
+        | PgError::Tls { .. }
+        | PgError::TlsSetup { .. }
+        | PgError::PasswordFile { .. }
+        | PgError::PasswordMissing { .. }
+        | PgError::Auth { .. }
+        | PgError::AuthUnsupported { .. } => {
+            Disposition::Refused(trouble(TroubleReason::PostgresRefuses), Exit::SourceRefuses)
+        }
+        PgError::TooOld { .. } | PgError::SettingIgnored { .. } | PgError::FrameTooLong { .. } => {
+            Disposition::Refused(trouble(TroubleReason::PostgresSettings), Exit::SourceRefuses)
+        }
+        PgError::Protocol { .. } | PgError::Answer { .. } => Disposition::Retry(trouble(TroubleReason::StreamBroke)),
+        PgError::Server { source, .. } => match source.sqlstate.as_str() {
+            "55006" => Disposition::Retry(trouble(TroubleReason::SlotInUse)),
+            // Connection, resources, operator intervention, internal: pass by themselves.
+            state if ["08", "53", "57", "58", "XX"].iter().any(|class| state.starts_with(class)) => {
+                Disposition::Retry(trouble(TroubleReason::PostgresUnavailable))
+            }
+            state if state.starts_with("55") => Disposition::Retry(trouble(TroubleReason::PostgresSettings)),
+            _ => Disposition::Refused(trouble(TroubleReason::PostgresSettings), Exit::SourceRefuses),
+        },
+    }
+}
+
+fn kafka(error: &KafkaError) -> Disposition {
+    match error.remedy() {
+        Remedy::Retry => {
+            Disposition::Retry(Trouble::new(TroubleReason::KafkaUnavailable, "Kafka".to_owned(), error))
+        }
+        Remedy::Operator => {
+            Disposition::Refused(Trouble::new(TroubleReason::KafkaRefuses, "Kafka".to_owned(), error), Exit::SinkRefuses)
+        }
+    }
+}
+
+fn state(error: &StateError) -> Disposition {
+    match error {
+        StateError::Kafka(error) => kafka(error),
+        other => {
+            Disposition::Refused(Trouble::new(TroubleReason::StateUnavailable, "the state".to_owned(), other), Exit::SinkRefuses)
+        }
+    }
+}

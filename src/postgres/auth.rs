@@ -1,0 +1,215 @@
+//! Logging in: SCRAM-SHA-256 with and without channel binding, md5, and a clear password where nobody can read along.
+//!
+//! Decides the answers; `session` carries them. What we do not speak is said with what to do instead.
+
+use crate::postgres::config::ChannelBinding;
+use crate::secret::{Secret, Source};
+use fallible_iterator::FallibleIterator as _;
+use postgres_protocol::authentication::md5_hash;
+use postgres_protocol::authentication::sasl::{self, ScramSha256};
+use postgres_protocol::message::backend::AuthenticationSaslBody;
+use std::path::PathBuf;
+
+/// Why we cannot log in the way the server asks. `session` adds role and host.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// A password is asked for and there is none.
+    NoPassword,
+    /// The password's file cannot be read.
+    File(PathBuf, std::io::Error),
+    /// Anything else, as a sentence.
+    Because(String),
+}
+
+impl From<String> for Refusal {
+    fn from(reason: String) -> Self {
+        Refusal::Because(reason)
+    }
+}
+
+/// What the channel offers to an exchange.
+pub(super) struct Channel {
+    /// The configured wish.
+    pub(super) binding: ChannelBinding,
+    /// The channel's own end point, under TLS.
+    pub(super) end_point: Option<Vec<u8>>,
+    /// TLS or a Unix socket.
+    pub(super) private: bool,
+}
+
+/// Reads the password where it is kept, now. A file's last line break is no part of it.
+pub(super) fn password(source: Option<&Source>) -> Result<Secret, Refusal> {
+    match source {
+        None => Err(Refusal::NoPassword),
+        Some(Source::Inline(secret)) => Ok(secret.clone()),
+        Some(Source::File(path)) => {
+            // Through Secret at once, so that the first copy is overwritten too.
+            let whole = std::fs::read_to_string(path).map(Secret::new).map_err(|e| Refusal::File(path.clone(), e))?;
+            let text = whole.reveal();
+            let text = text.strip_suffix('\n').unwrap_or(text);
+            Ok(Secret::new(text.strip_suffix('\r').unwrap_or(text)))
+        }
+    }
+}
+
+/// The answer to a request for a clear password.
+pub(super) fn cleartext(channel: &Channel, source: Option<&Source>) -> Result<Secret, Refusal> {
+    unbound(channel)?;
+    if !channel.private {
+        return Err("the server asks for the password in clear text over an unencrypted connection; use TLS, or \
+                    scram-sha-256 in pg_hba.conf"
+            .to_owned()
+            .into());
+    }
+    password(source)
+}
+
+/// The answer to an md5 challenge.
+pub(super) fn md5(channel: &Channel, source: Option<&Source>, user: &str, salt: [u8; 4]) -> Result<Secret, Refusal> {
+    unbound(channel)?;
+    let password = password(source)?;
+    Ok(Secret::new(md5_hash(user.as_bytes(), password.reveal().as_bytes(), salt)))
+}
+
+/// Whether going on without binding is allowed.
+pub(super) fn unbound(channel: &Channel) -> Result<(), Refusal> {
+    match channel.binding {
+        ChannelBinding::Disable | ChannelBinding::Prefer => Ok(()),
+        ChannelBinding::Require => {
+            Err("channel_binding=require, but the server logs in without it; it needs TLS and a SCRAM password"
+                .to_owned()
+                .into())
+        }
+    }
+}
+
+/// A SCRAM exchange that has begun.
+pub(super) struct Scram {
+    /// The mechanism to name.
+    pub(super) mechanism: &'static str,
+    exchange: ScramSha256,
+}
+
+impl Scram {
+    /// Chooses a mechanism out of those offered.
+    pub(super) fn begin(
+        channel: &Channel,
+        source: Option<&Source>,
+        offer: &AuthenticationSaslBody,
+    ) -> Result<Self, Refusal> {
+        let offered: Vec<&str> =
+            offer.mechanisms().collect().map_err(|_| "the list of mechanisms is broken".to_owned())?;
+        let plus = offered.contains(&sasl::SCRAM_SHA_256_PLUS);
+        if !plus && !offered.contains(&sasl::SCRAM_SHA_256) {
+            let names: Vec<&str> =
+                offered.iter().copied().filter(|name| name.bytes().all(|b| b.is_ascii_graphic())).collect();
+            return Err(format!(
+                "the server offers {}, of which none is spoken here; give the role a SCRAM password and \
+                 scram-sha-256 in pg_hba.conf",
+                names.join(", ")
+            )
+            .into());
+        }
+        let end_point = channel.end_point.clone().filter(|_| channel.binding != ChannelBinding::Disable);
+        let (binding, mechanism) = match (plus, end_point) {
+            (true, Some(end_point)) => {
+                (sasl::ChannelBinding::tls_server_end_point(end_point), sasl::SCRAM_SHA_256_PLUS)
+            }
+            // "We could, you did not offer": lets the server find out if somebody removed its offer on the way.
+            (false, Some(_)) => (sasl::ChannelBinding::unrequested(), sasl::SCRAM_SHA_256),
+            (_, None) => (sasl::ChannelBinding::unsupported(), sasl::SCRAM_SHA_256),
+        };
+        if mechanism == sasl::SCRAM_SHA_256 {
+            if !offered.contains(&sasl::SCRAM_SHA_256) {
+                return Err("the server offers SCRAM-SHA-256-PLUS only, which needs TLS and channel_binding"
+                    .to_owned()
+                    .into());
+            }
+            unbound(channel)?;
+        }
+        let password = password(source)?;
+        Ok(Scram { mechanism, exchange: ScramSha256::new(password.reveal().as_bytes(), binding) })
+    }
+
+    /// What to send next.
+    pub(super) fn message(&self) -> &[u8] {
+        self.exchange.message()
+    }
+
+    /// Takes the server's challenge; [`Scram::message`] answers it.
+    pub(super) fn challenged(&mut self, data: &[u8]) -> Result<(), Refusal> {
+        if let Some(iterations) = iterations(data)
+            && iterations > ITERATIONS_MAX
+        {
+            return Err(format!(
+                "the role's password was made with {iterations} SCRAM iterations, more than the {ITERATIONS_MAX} that a \
+                 client may safely be asked for; lower scram_iterations and set the password again"
+            )
+            .into());
+        }
+        self.exchange.update(data).map_err(|_| "the server's SCRAM challenge is malformed".to_owned().into())
+    }
+
+    /// Checks that the server knows the password too.
+    pub(super) fn finished(&mut self, data: &[u8]) -> Result<(), Refusal> {
+        self.exchange.finish(data).map_err(|_| {
+            "the server did not prove that it knows the password: it may not be the server you mean".to_owned().into()
+        })
+    }
+}
+
+/// The bound of `postgres_protocol`, which without it could be kept computing for ever.
+const ITERATIONS_MAX: u64 = 100_000;
+
+/// The `i=` of a server-first message.
+fn iterations(data: &[u8]) -> Option<u64> {
+    std::str::from_utf8(data).ok()?.split(',').find_map(|field| field.strip_prefix("i="))?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+
+    fn clear() -> Channel {
+        Channel { binding: ChannelBinding::Prefer, end_point: None, private: false }
+    }
+
+    #[test]
+    fn reads_a_password_file_anew_each_time_without_its_line_break() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let source = Source::File(file.path().to_owned());
+        writeln!(file, " first ").unwrap();
+        assert_eq!(password(Some(&source)).unwrap().reveal(), " first ");
+        std::fs::write(file.path(), "second\r\n").unwrap();
+        assert_eq!(password(Some(&source)).unwrap().reveal(), "second");
+        std::fs::write(file.path(), "a\n\n").unwrap();
+        assert_eq!(password(Some(&source)).unwrap().reveal(), "a\n");
+    }
+
+    #[test]
+    fn does_not_send_a_clear_password_in_the_clear() {
+        let source = Source::Inline(Secret::new("x"));
+        assert!(matches!(cleartext(&clear(), Some(&source)), Err(Refusal::Because(_))));
+        assert!(cleartext(&Channel { private: true, ..clear() }, Some(&source)).is_ok());
+    }
+
+    #[test]
+    fn does_not_go_on_unbound_where_binding_is_demanded() {
+        let source = Source::Inline(Secret::new("x"));
+        let demanding = Channel { binding: ChannelBinding::Require, private: true, end_point: None };
+        assert!(cleartext(&demanding, Some(&source)).is_err());
+        assert!(md5(&demanding, Some(&source), "u", [0; 4]).is_err());
+        assert!(unbound(&demanding).is_err());
+    }
+
+    #[test]
+    fn refuses_to_be_kept_computing() {
+        let mut scram = Scram {
+            mechanism: sasl::SCRAM_SHA_256,
+            exchange: ScramSha256::new(b"x", sasl::ChannelBinding::unsupported()),
+        };
+        let Err(Refusal::Because(reason)) = scram.challenged(b"r=abc,s=AAAA,i=600000") else { panic!("accepted") };
+        assert!(reason.contains("600000") && reason.contains("scram_iterations"), "{reason}");
+    }
+}

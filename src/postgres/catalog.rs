@@ -1,0 +1,164 @@
+//! What the catalog knows of one table: nullability, defaults, keys and types.
+//!
+//! One statement, so that all parts are of one moment. The answer may be newer than the change being decoded; joining
+//! it to a Relation is `change`'s.
+
+use crate::lsn::Oid;
+use crate::postgres::error::PgError;
+use crate::postgres::sql::{Asked, Sql};
+use crate::table::{ColumnFacts, TableFacts, TypeClass, TypeFacts};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+
+/// How many domains deep a column's type is followed for its NOT NULL; Postgres itself sets no limit.
+const DOMAINS_DEEP_MAX: usize = 64;
+
+/// Columns, keys and types, each as one JSON array; no rows of any if the relation is gone.
+///
+/// A NOT NULL that was never validated (18 on) does not hold for old rows, so it does not count. A true array is told
+/// by its output function: `int2vector` calls itself an array and prints otherwise.
+const FACTS: &str = "
+WITH RECURSIVE attribute AS (
+  SELECT a.attnum, a.attname::text AS name, a.atttypid::int8 AS type_oid, a.atttypmod AS typmod,
+    a.attnotnull AND NOT EXISTS (
+      SELECT FROM pg_constraint k
+      WHERE k.conrelid = a.attrelid AND k.contype = 'n' AND k.conkey[1] = a.attnum AND NOT k.convalidated) AS not_null,
+    CASE WHEN a.attgenerated = '' THEN pg_get_expr(d.adbin, d.adrelid) END AS \"default\",
+    a.attidentity <> '' OR EXISTS (
+      SELECT FROM pg_depend p JOIN pg_class s ON s.oid = p.objid AND s.relkind = 'S'
+      WHERE p.classid = 'pg_class'::regclass AND p.refclassid = 'pg_class'::regclass AND p.deptype IN ('a', 'i')
+        AND p.refobjid = a.attrelid AND p.refobjsubid = a.attnum) AS serial
+  FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+  WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped),
+walk(oid) AS (
+  SELECT type_oid::oid FROM attribute
+  UNION
+  SELECT next.oid FROM walk JOIN pg_type t ON t.oid = walk.oid
+    CROSS JOIN LATERAL (VALUES (t.typbasetype), (t.typelem)) next(oid)
+  WHERE next.oid <> 0),
+type AS (
+  SELECT t.oid::int8 AS oid, t.typname::text AS name, n.nspname::text AS namespace, t.typtype::text AS kind,
+    t.typnotnull AS not_null, t.typbasetype::int8 AS base, t.typtypmod AS typmod,
+    CASE WHEN t.typcategory = 'A' AND t.typoutput = 'array_out'::regproc THEN t.typelem::int8 END AS element,
+    (SELECT json_agg(e.enumlabel::text ORDER BY e.enumsortorder) FROM pg_enum e WHERE e.enumtypid = t.oid) AS labels
+  FROM walk JOIN pg_type t ON t.oid = walk.oid JOIN pg_namespace n ON n.oid = t.typnamespace),
+key AS (
+  SELECT c.relname::text AS name, i.indisprimary AS is_primary, i.indisreplident AS is_identity,
+    i.indpred IS NULL AND i.indexprs IS NULL AND i.indisvalid AND i.indislive AS usable,
+    (SELECT json_agg(a.attname::text ORDER BY k.place)
+     FROM unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, place)
+     JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+     WHERE k.place <= i.indnkeyatts) AS columns
+  FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+  WHERE i.indrelid = $1 AND i.indisunique)
+SELECT
+  (SELECT coalesce(json_agg(a ORDER BY a.attnum), '[]')::text FROM attribute a) AS columns,
+  (SELECT coalesce(json_agg(k ORDER BY k.name COLLATE \"C\"), '[]')::text FROM key k) AS keys,
+  (SELECT coalesce(json_agg(t), '[]')::text FROM type t) AS types";
+
+#[derive(Deserialize)]
+struct JsonColumn {
+    name: String,
+    type_oid: u32,
+    typmod: i32,
+    not_null: bool,
+    default: Option<String>,
+    serial: bool,
+}
+
+#[derive(Deserialize)]
+struct JsonKey {
+    is_primary: bool,
+    is_identity: bool,
+    usable: bool,
+    columns: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+struct JsonType {
+    oid: u32,
+    name: String,
+    namespace: String,
+    kind: String,
+    not_null: bool,
+    base: u32,
+    typmod: i32,
+    element: Option<u32>,
+    labels: Option<Vec<String>>,
+}
+
+impl JsonType {
+    fn class(&self) -> TypeClass {
+        match self.kind.as_str() {
+            "d" => TypeClass::Domain { base: Oid(self.base), typmod: self.typmod },
+            "e" => TypeClass::Enum { labels: self.labels.clone().unwrap_or_default() },
+            "c" => TypeClass::Composite,
+            "r" => TypeClass::Range,
+            "m" => TypeClass::Multirange,
+            _ => self.element.map_or(TypeClass::Base, |element| TypeClass::Array { element: Oid(element) }),
+        }
+    }
+}
+
+/// Facts of the relation now; empty if it is gone.
+///
+/// # Errors
+/// The connection's, or `Answer`.
+pub async fn table_facts(sql: &Sql, relation: Oid) -> Result<TableFacts, PgError> {
+    let object = relation.to_string();
+    let asked = Asked { call: "read the catalog's facts of relation", object: &object };
+    let rows = sql.ask(asked, FACTS, &[(&relation.0, Type::OID)]).await?;
+    let row = rows.first().ok_or_else(|| asked.unreadable("row"))?;
+    let columns: Vec<JsonColumn> = json(asked, row, "columns")?;
+    let keys: Vec<JsonKey> = json(asked, row, "keys")?;
+    let types: Vec<JsonType> = json(asked, row, "types")?;
+    let types: BTreeMap<Oid, JsonType> = types.into_iter().map(|t| (Oid(t.oid), t)).collect();
+
+    let first_key = |wanted: fn(&JsonKey) -> bool| {
+        keys.iter().find(|key| wanted(key)).and_then(|key| key.columns.clone()).unwrap_or_default()
+    };
+    Ok(TableFacts {
+        primary_key: first_key(|key| key.is_primary),
+        unique_index: first_key(|key| key.usable && !key.is_primary),
+        identity_index: first_key(|key| key.is_identity),
+        columns: columns
+            .into_iter()
+            .map(|column| {
+                let type_oid = Oid(column.type_oid);
+                let facts = ColumnFacts {
+                    not_null: column.not_null || domain_refuses_null(&types, type_oid),
+                    serial: column.serial || column.default.as_deref().is_some_and(|d| d.starts_with("nextval(")),
+                    default: column.default,
+                    type_oid,
+                    typmod: column.typmod,
+                };
+                (column.name, facts)
+            })
+            .collect(),
+        types: types
+            .iter()
+            .map(|(&oid, t)| {
+                (oid, TypeFacts { name: t.name.clone(), namespace: t.namespace.clone(), class: t.class() })
+            })
+            .collect(),
+    })
+}
+
+/// Whether the type is a domain with NOT NULL, its own or of a domain below it.
+fn domain_refuses_null(types: &BTreeMap<Oid, JsonType>, mut oid: Oid) -> bool {
+    for _ in 0..DOMAINS_DEEP_MAX {
+        match types.get(&oid) {
+            Some(t) if t.kind == "d" && t.not_null => return true,
+            Some(t) if t.kind == "d" => oid = Oid(t.base),
+            _ => return false,
+        }
+    }
+    false
+}
+
+fn json<T: DeserializeOwned>(asked: Asked<'_>, row: &Row, field: &'static str) -> Result<T, PgError> {
+    serde_json::from_str(asked.get(row, field)?).map_err(|_| asked.unreadable(field))
+}

@@ -1,0 +1,411 @@
+//! What can go wrong between us and a Postgres server, by call and object.
+//!
+//! No variant holds a password, a row's value or the text of a query. What a failure means for the agent is
+//! `pipeline`'s to decide; here it is only told apart.
+
+use crate::postgres::config::Host;
+use postgres_protocol::message::backend::ErrorResponseBody;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The most characters kept of one text of a server's error: enough for any of Postgres's own, and a bound on what a
+/// broken server can make us log.
+const SERVER_TEXT_CHARS_MAX: usize = 1000;
+
+/// A failed call to a Postgres server.
+#[derive(Debug, thiserror::Error)]
+pub enum PgError {
+    /// A host's name has no address.
+    #[error("resolve the host of {host}")]
+    Resolve {
+        /// The configured host.
+        host: Host,
+        /// From the resolver.
+        #[source]
+        source: io::Error,
+    },
+    /// No socket to the server.
+    #[error("connect to {host}")]
+    Connect {
+        /// The configured host.
+        host: Host,
+        /// From the operating system.
+        #[source]
+        source: io::Error,
+    },
+    /// Socket, TLS, password exchange and greeting took longer than `connect_timeout` together.
+    #[error("connect to {host}: not finished within {} s", limit.as_secs())]
+    ConnectTimeout {
+        /// The configured host.
+        host: Host,
+        /// `connect_timeout`.
+        limit: Duration,
+    },
+    /// None of several hosts took us. [`PgError::sqlstate`] is that of the last one that answered.
+    #[error("no host of the list took the connection")]
+    NoHost {
+        /// The hosts' errors in the order of the list.
+        #[source]
+        attempts: Attempts,
+    },
+    /// TLS is demanded and the server does not offer it. Nothing but the request for TLS was sent.
+    #[error("TLS to {host}: the server does not offer it (ssl = off); set it up there, or ask for sslmode=disable")]
+    TlsRefused {
+        /// The configured host.
+        host: Host,
+    },
+    /// The TLS handshake failed: chain, host name, protocol version.
+    #[error("TLS to {host}: {what}")]
+    Tls {
+        /// The configured host.
+        host: Host,
+        /// What was being done.
+        what: &'static str,
+        /// From OpenSSL.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// OpenSSL could not be set up, `sslrootcert` could not be read.
+    #[error("set up TLS from {what}")]
+    TlsSetup {
+        /// The file, or what else.
+        what: String,
+        /// From OpenSSL.
+        #[source]
+        source: openssl::error::ErrorStack,
+    },
+    /// The file of the password cannot be read.
+    #[error("read the password file {}", path.display())]
+    PasswordFile {
+        /// The file.
+        path: PathBuf,
+        /// From the operating system.
+        #[source]
+        source: io::Error,
+    },
+    /// The server wants a password and none is configured.
+    #[error("log in as `{user}` at {host}: the server asks for a password and none is configured")]
+    PasswordMissing {
+        /// The role.
+        user: String,
+        /// The configured host.
+        host: Host,
+    },
+    /// The server refused role or password (SQLSTATE class 28), or access by pg_hba.conf.
+    #[error("log in as `{user}` at {host}")]
+    Auth {
+        /// The role.
+        user: String,
+        /// The configured host.
+        host: Host,
+        /// What the server said.
+        #[source]
+        source: ServerError,
+    },
+    /// The server asks for a way of logging in that we do not speak, or that is not safe here.
+    #[error("log in as `{user}` at {host}: {reason}")]
+    AuthUnsupported {
+        /// The role.
+        user: String,
+        /// The configured host.
+        host: Host,
+        /// What it asked for, and what to do.
+        reason: String,
+    },
+    /// The server is older than 14.
+    #[error("{host} runs Postgres {}.{}; 14 is the oldest that works", version / 10000, version % 10000)]
+    TooOld {
+        /// The configured host.
+        host: Host,
+        /// As in `server_version_num`.
+        version: u32,
+    },
+    /// `target_session_attrs` asks for another kind of server.
+    #[error("{host} is {found}, and target_session_attrs asks for {wanted}")]
+    WrongRole {
+        /// The configured host.
+        host: Host,
+        /// What it is.
+        found: &'static str,
+        /// What was asked for.
+        wanted: &'static str,
+    },
+    /// A pooler or proxy dropped the settings that our sessions depend on.
+    #[error("{host} did not take our setting: {setting} is `{found}`; connect to the server itself, not to a pooler")]
+    SettingIgnored {
+        /// The configured host.
+        host: Host,
+        /// The setting.
+        setting: &'static str,
+        /// Its value now.
+        found: String,
+    },
+    /// The server answered a call with an error.
+    #[error("{call} `{object}`")]
+    Server {
+        /// What was asked of it.
+        call: &'static str,
+        /// Slot, publication, table, database.
+        object: String,
+        /// What the server said.
+        #[source]
+        source: Box<ServerError>,
+    },
+    /// The server broke the protocol, or speaks one we do not know.
+    #[error("{call}: {what}")]
+    Protocol {
+        /// What was asked of it.
+        call: &'static str,
+        /// What was wrong, by tag and length.
+        what: String,
+    },
+    /// A message longer than `frame_bytes_max`; the connection is of no more use.
+    #[error("a message of {bytes} bytes exceeds the limit of {bytes_max}; raise the limit of one row's size")]
+    FrameTooLong {
+        /// Its length with header.
+        bytes: usize,
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// The socket failed.
+    #[error("{call}: the connection failed")]
+    Io {
+        /// What was being done.
+        call: &'static str,
+        /// From the operating system or OpenSSL.
+        #[source]
+        source: io::Error,
+    },
+    /// The server closed the connection without a word.
+    #[error("{call}: the server closed the connection")]
+    Closed {
+        /// What was being done.
+        call: &'static str,
+    },
+    /// No answer within a limit of ours.
+    #[error("{call} `{object}`: no answer within {} s", limit.as_secs())]
+    Timeout {
+        /// What was asked.
+        call: &'static str,
+        /// Of what.
+        object: String,
+        /// Our limit.
+        limit: Duration,
+    },
+    /// An answer is not of the form that every supported server gives.
+    #[error("{call} `{object}`: the answer's `{field}` cannot be read")]
+    Answer {
+        /// What was asked.
+        call: &'static str,
+        /// Of what.
+        object: String,
+        /// Which part of the answer.
+        field: &'static str,
+    },
+    /// A failure inside `tokio_postgres` that is none of the above.
+    #[error("{call} `{object}`")]
+    Client {
+        /// What was asked.
+        call: &'static str,
+        /// Of what.
+        object: String,
+        /// The library's error.
+        #[source]
+        source: tokio_postgres::Error,
+    },
+}
+
+impl PgError {
+    /// The server's SQLSTATE, where the server gave one.
+    #[must_use]
+    pub fn sqlstate(&self) -> Option<&str> {
+        match self {
+            PgError::Auth { source, .. } => Some(&source.sqlstate),
+            PgError::Server { source, .. } => Some(&source.sqlstate),
+            PgError::NoHost { attempts } => attempts.0.iter().rev().find_map(PgError::sqlstate),
+            _ => None,
+        }
+    }
+
+    /// The server is leaving, or ended this session on an administrator's word: 57P01, 57P02, 57P03.
+    ///
+    /// 57P03 is also what a starting server says; both mean: not now.
+    #[must_use]
+    pub fn is_shutting_down(&self) -> bool {
+        matches!(self.sqlstate(), Some("57P01" | "57P02" | "57P03"))
+    }
+
+    /// The slot is held by another session (55006): the only lock between two agents.
+    #[must_use]
+    pub fn is_slot_in_use(&self) -> bool {
+        self.sqlstate() == Some("55006")
+    }
+
+    /// A `tokio_postgres` error, told apart.
+    pub(super) fn of_client(call: &'static str, object: &str, source: tokio_postgres::Error) -> Self {
+        if let Some(error) = source.as_db_error() {
+            return PgError::Server { call, object: object.to_owned(), source: Box::new(ServerError::of_db(error)) };
+        }
+        if source.is_closed() {
+            return PgError::Closed { call };
+        }
+        PgError::Client { call, object: object.to_owned(), source }
+    }
+}
+
+/// One error for each host of a list.
+#[derive(Debug)]
+pub struct Attempts(pub(super) Vec<PgError>);
+
+impl Attempts {
+    /// The errors, in the order of the list.
+    #[must_use]
+    pub fn errors(&self) -> &[PgError] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Attempts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, error) in self.0.iter().enumerate() {
+            if i > 0 {
+                f.write_str("; ")?;
+            }
+            write!(f, "{error}")?;
+            let mut cause = std::error::Error::source(error);
+            while let Some(inner) = cause {
+                write!(f, ": {inner}")?;
+                cause = inner.source();
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Attempts {}
+
+/// An ErrorResponse, without what may quote a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerError {
+    /// ERROR, FATAL or PANIC.
+    pub severity: String,
+    /// Five characters.
+    pub sqlstate: String,
+    /// The primary message.
+    pub message: String,
+    /// Further detail, where it cannot hold a row's values.
+    pub detail: Option<String>,
+    /// What the server advises.
+    pub hint: Option<String>,
+}
+
+impl ServerError {
+    /// From the wire. Fields that are missing or not UTF-8 are left empty.
+    pub(super) fn of_wire(body: &ErrorResponseBody) -> Self {
+        use fallible_iterator::FallibleIterator as _;
+        let (mut localized, mut severity) = (None, None);
+        let (mut sqlstate, mut message, mut detail, mut hint) = (None, None, None, None);
+        let mut fields = body.fields();
+        while let Ok(Some(field)) = fields.next() {
+            let text = || Some(String::from_utf8_lossy(field.value_bytes()).into_owned());
+            match field.type_() {
+                b'S' => localized = text(),
+                b'V' => severity = text(),
+                b'C' => sqlstate = text(),
+                b'M' => message = text(),
+                b'D' => detail = text(),
+                b'H' => hint = text(),
+                _ => {}
+            }
+        }
+        ServerError {
+            severity: severity.or(localized).unwrap_or_default(),
+            sqlstate: sqlstate.unwrap_or_default(),
+            message: message.unwrap_or_default(),
+            detail,
+            hint,
+        }
+        .without_values()
+    }
+
+    /// From `tokio_postgres`.
+    pub(super) fn of_db(error: &tokio_postgres::error::DbError) -> Self {
+        ServerError {
+            severity: error.severity().to_owned(),
+            sqlstate: error.code().code().to_owned(),
+            message: error.message().to_owned(),
+            detail: error.detail().map(str::to_owned),
+            hint: error.hint().map(str::to_owned),
+        }
+        .without_values()
+    }
+
+    /// Removes the texts in which Postgres quotes values: those of bad data (class 22, but for 22023, which quotes
+    /// options) and of violated constraints (class 23).
+    fn without_values(mut self) -> Self {
+        let quotes_values =
+            (self.sqlstate.starts_with("22") && self.sqlstate != "22023") || self.sqlstate.starts_with("23");
+        if quotes_values {
+            self.message = "the message is withheld, it may quote a row; the server's log has it".to_owned();
+            self.detail = None;
+            self.hint = None;
+        }
+        for text in [Some(&mut self.message), self.detail.as_mut(), self.hint.as_mut()].into_iter().flatten() {
+            if let Some((cut, _)) = text.char_indices().nth(SERVER_TEXT_CHARS_MAX) {
+                text.truncate(cut);
+            }
+        }
+        self
+    }
+}
+
+impl fmt::Display for ServerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: {}", self.severity, self.sqlstate, self.message)?;
+        if let Some(detail) = &self.detail {
+            write!(f, " ({detail})")?;
+        }
+        if let Some(hint) = &self.hint {
+            write!(f, "; hint: {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ServerError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(sqlstate: &str) -> ServerError {
+        ServerError {
+            severity: "ERROR".into(),
+            sqlstate: sqlstate.into(),
+            message: "invalid input: \"4711\"".into(),
+            detail: Some("Key (id)=(4711) exists.".into()),
+            hint: None,
+        }
+        .without_values()
+    }
+
+    #[test]
+    fn keeps_row_values_out_of_texts() {
+        for sqlstate in ["22P02", "23505"] {
+            assert!(!error(sqlstate).to_string().contains("4711"), "{sqlstate}");
+        }
+        assert!(error("55006").to_string().contains("4711"), "a pid is wanted");
+    }
+
+    #[test]
+    fn a_host_list_answers_with_the_state_of_the_last_that_spoke() {
+        let server = |state: &str| PgError::Server { call: "a", object: "b".into(), source: Box::new(error(state)) };
+        let all = PgError::NoHost {
+            attempts: Attempts(vec![server("55006"), server("57P03"), PgError::Closed { call: "read" }]),
+        };
+        assert_eq!(all.sqlstate(), Some("57P03"));
+        assert!(all.is_shutting_down());
+    }
+}

@@ -1,0 +1,229 @@
+//! What has arrived and is not yet read: one buffer, cut into the server's messages without copying them.
+//!
+//! Every message is a tag byte, a length that counts itself, and a body. The length is held against the limit before
+//! anything is reserved, and room grows with what has arrived, not with what a length claims.
+
+use crate::postgres::error::PgError;
+use bytes::BytesMut;
+use std::ops::Range;
+use std::pin::pin;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+
+/// Room kept while messages are small: some 600 rows of a common size, so that a paced reader needs one read a wake-up.
+pub(super) const ROOM_BYTES: usize = 256 * 1024;
+
+/// How many reads in a row need no more than [`ROOM_BYTES`] before grown room is given back; fewer would reallocate
+/// for every row of a table with large rows.
+const CALM_READS: u32 = 64;
+
+/// Tag and length.
+const HEADER_BYTES: usize = 5;
+
+/// The read buffer of one connection.
+pub(super) struct Inbox {
+    buf: BytesMut,
+    /// Where the first unread message begins.
+    at: usize,
+    /// Length of the first unread message as far as known; what the next read must make room for.
+    wanted: usize,
+    /// The longest message taken.
+    bytes_max: usize,
+    calm_reads: u32,
+}
+
+impl Inbox {
+    /// An empty one, for messages of at most `bytes_max` bytes.
+    pub(super) fn new(bytes_max: usize) -> Self {
+        Inbox { buf: BytesMut::new(), at: 0, wanted: HEADER_BYTES, bytes_max, calm_reads: 0 }
+    }
+
+    /// Changes the limit for messages not yet taken.
+    pub(super) fn set_bytes_max(&mut self, bytes_max: usize) {
+        self.bytes_max = bytes_max;
+    }
+
+    /// Bytes that arrived and were not taken.
+    pub(super) fn buffered_bytes(&self) -> usize {
+        self.buf.len() - self.at
+    }
+
+    /// The tag of the first whole unread message and where it lies, tag included; None until all of it is here.
+    ///
+    /// # Errors
+    /// A length below 4 or above the limit. The message is not taken: the error comes again at each call.
+    #[inline]
+    pub(super) fn peek(&mut self) -> Result<Option<(u8, Range<usize>)>, PgError> {
+        let unread = self.buf.get(self.at..).unwrap_or_default();
+        let [tag, a, b, c, d, ..] = *unread else {
+            self.wanted = HEADER_BYTES;
+            return Ok(None);
+        };
+        let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
+        if length < 4 {
+            return Err(PgError::Protocol {
+                call: "read a message",
+                what: format!("length {length} after tag {tag:#04x} does not count itself"),
+            });
+        }
+        let total = length.saturating_add(1);
+        if total > self.bytes_max {
+            return Err(PgError::FrameTooLong { bytes: total, bytes_max: self.bytes_max });
+        }
+        self.wanted = total;
+        Ok((unread.len() >= total).then(|| (tag, self.at..self.at + total)))
+    }
+
+    /// Takes the first whole message: its tag, and where its body lies until the next read.
+    ///
+    /// # Errors
+    /// As [`Inbox::peek`].
+    #[inline]
+    pub(super) fn take(&mut self) -> Result<Option<(u8, Range<usize>)>, PgError> {
+        let Some((tag, range)) = self.peek()? else { return Ok(None) };
+        self.at = range.end;
+        Ok(Some((tag, range.start + HEADER_BYTES..range.end)))
+    }
+
+    /// The bytes of a range that was taken since the last read.
+    #[inline]
+    pub(super) fn bytes(&self, range: Range<usize>) -> &[u8] {
+        self.buf.get(range).unwrap_or_default()
+    }
+
+    /// Takes the first whole message out of the buffer, for a parser that owns its bytes.
+    ///
+    /// # Errors
+    /// As [`Inbox::peek`].
+    pub(super) fn split(&mut self) -> Result<Option<(u8, BytesMut)>, PgError> {
+        let Some((tag, range)) = self.peek()? else { return Ok(None) };
+        let message = BytesMut::from(self.bytes(range.clone()));
+        self.at = range.end;
+        Ok(Some((tag, message)))
+    }
+
+    /// What is unread, all of it.
+    pub(super) fn into_rest(self) -> Vec<u8> {
+        self.buf.get(self.at..).unwrap_or_default().to_vec()
+    }
+
+    /// Reads once. Whatever arrived is in the buffer when this is ready, and nothing is lost when it is not.
+    ///
+    /// Ready with 0 means that the server closed its side.
+    pub(super) fn poll_fill<S: AsyncRead + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        socket: &mut S,
+    ) -> Poll<std::io::Result<usize>> {
+        self.make_room();
+        pin!(socket.read_buf(&mut self.buf)).poll(cx)
+    }
+
+    /// Drops what was taken and sees to it that at least one byte fits.
+    fn make_room(&mut self) {
+        if self.at > 0 {
+            let unread = self.at..self.buf.len();
+            let length = unread.len();
+            self.buf.copy_within(unread, 0);
+            self.buf.truncate(length);
+            self.at = 0;
+        }
+        let (length, room) = (self.buf.len(), self.buf.capacity());
+        if room > ROOM_BYTES {
+            self.calm_reads = if self.wanted.max(length) <= ROOM_BYTES { self.calm_reads + 1 } else { 0 };
+            if self.calm_reads > CALM_READS {
+                let grown = std::mem::replace(&mut self.buf, BytesMut::with_capacity(ROOM_BYTES));
+                self.buf.extend_from_slice(&grown);
+                self.calm_reads = 0;
+            }
+        } else if room < ROOM_BYTES {
+            self.buf.reserve(ROOM_BYTES - length);
+        }
+        if self.buf.len() == self.buf.capacity() {
+            // Twice what is here, or what the message still lacks if that is less: a false length costs its sender bytes.
+            let lacks = self.wanted.saturating_sub(length).max(HEADER_BYTES);
+            self.buf.reserve(lacks.min(length.max(ROOM_BYTES)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(body.len() + 4).unwrap();
+        [&[tag], length.to_be_bytes().as_slice(), body].concat()
+    }
+
+    /// Feeds `bytes` in reads of at most `piece`, giving every message as it becomes whole.
+    fn read_all(inbox: &mut Inbox, mut bytes: &[u8], piece: usize) -> Result<Vec<(u8, Vec<u8>)>, PgError> {
+        let mut messages = Vec::new();
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        while !bytes.is_empty() {
+            let (mut now, later) = bytes.split_at(piece.min(bytes.len()));
+            bytes = later;
+            while !now.is_empty() {
+                assert!(matches!(inbox.poll_fill(&mut cx, &mut now), Poll::Ready(Ok(1..))));
+                while let Some((tag, range)) = inbox.take()? {
+                    messages.push((tag, inbox.bytes(range).to_vec()));
+                }
+            }
+        }
+        Ok(messages)
+    }
+
+    proptest! {
+        /// Goal: where reads end does not change what is read. Method: every piece size against the whole.
+        #[test]
+        fn messages_are_the_same_for_every_split(
+            bodies in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 0..12),
+            piece in 1usize..64,
+        ) {
+            let sent: Vec<(u8, Vec<u8>)> = (0u8..).zip(bodies).collect();
+            let bytes: Vec<u8> = sent.iter().flat_map(|(tag, body)| message(*tag, body)).collect();
+            prop_assert_eq!(read_all(&mut Inbox::new(1000), &bytes, piece).unwrap(), sent);
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200), piece in 1usize..64) {
+            let _ = read_all(&mut Inbox::new(1000), &bytes, piece);
+        }
+    }
+
+    #[test]
+    fn refuses_a_length_above_the_limit_before_making_room_for_it() {
+        let mut inbox = Inbox::new(1000);
+        let error = read_all(&mut inbox, &[b'd', 0x7f, 0xff, 0xff, 0xff], 5).unwrap_err();
+        assert!(matches!(error, PgError::FrameTooLong { bytes: 0x8000_0000, bytes_max: 1000 }));
+        assert!(inbox.buf.capacity() <= ROOM_BYTES);
+    }
+
+    #[test]
+    fn refuses_a_length_that_does_not_count_itself() {
+        assert!(read_all(&mut Inbox::new(1000), &[b'd', 0, 0, 0, 3], 5).is_err());
+    }
+
+    #[test]
+    fn a_claimed_length_costs_no_room_until_its_bytes_arrive() {
+        let mut inbox = Inbox::new(usize::MAX);
+        read_all(&mut inbox, &[b'd', 0x7f, 0xff, 0xff, 0xff, 1, 2, 3], 8).unwrap();
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        assert!(matches!(inbox.poll_fill(&mut cx, &mut [0u8].as_slice()), Poll::Ready(Ok(1))));
+        assert!(inbox.buf.capacity() <= 2 * ROOM_BYTES);
+    }
+
+    #[test]
+    fn grows_for_a_large_message_and_gives_the_room_back() {
+        let mut inbox = Inbox::new(usize::MAX);
+        let large = vec![7u8; 3_000_000];
+        let got = read_all(&mut inbox, &message(b'd', &large), 50_000).unwrap();
+        assert_eq!(got, [(b'd', large)]);
+        assert!(inbox.buf.capacity() < 8_000_000, "{}", inbox.buf.capacity());
+        for _ in 0..=CALM_READS {
+            read_all(&mut inbox, &message(b'd', b"small"), 50).unwrap();
+        }
+        assert_eq!(inbox.buf.capacity(), ROOM_BYTES);
+    }
+}

@@ -1,0 +1,165 @@
+//! Status updates on their way to the server.
+//!
+//! At most two are held: the one being sent, whose bytes may not change any more, and the newest behind it.
+
+use crate::lsn::{Lsn, PgMicros};
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use tokio::io::AsyncWrite;
+
+/// Tag, length, kind, three positions, a time and a flag.
+const STATUS_BYTES: usize = 1 + 4 + 1 + 3 * 8 + 8 + 1;
+
+/// What we tell the server of our progress. What may stand in it is `ledger`'s and `pipeline`'s to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StandbyStatus {
+    /// Received up to here.
+    pub write: Lsn,
+    /// The server may forget up to here; 0 leaves the slot alone.
+    pub flush: Lsn,
+    /// Applied up to here.
+    pub apply: Lsn,
+    /// Ask for a keepalive in return.
+    pub reply: bool,
+}
+
+/// The write buffer of a stream.
+#[derive(Default)]
+pub(super) struct Outbox {
+    /// Handed to the socket at least once, which under TLS may have taken its bytes without saying so.
+    begun: Option<([u8; STATUS_BYTES], usize)>,
+    next: Option<[u8; STATUS_BYTES]>,
+    /// Written, but not yet flushed through the socket.
+    unflushed: bool,
+}
+
+impl Outbox {
+    pub(super) fn queue(&mut self, status: StandbyStatus, now: PgMicros) {
+        self.next = Some(encode(status, now));
+    }
+
+    pub(super) fn has_unsent(&self) -> bool {
+        self.begun.is_some() || self.next.is_some() || self.unflushed
+    }
+
+    /// Sends all it holds. Pending leaves the rest for the next call.
+    pub(super) fn poll_send<S: AsyncWrite + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        socket: &mut S,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            if self.begun.is_none() {
+                self.begun = self.next.take().map(|bytes| (bytes, 0));
+            }
+            let Some((bytes, sent)) = &mut self.begun else { break };
+            let rest = bytes.get(*sent..).unwrap_or_default();
+            match ready!(Pin::new(&mut *socket).poll_write(cx, rest))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                count => *sent += count,
+            }
+            if *sent >= STATUS_BYTES {
+                self.begun = None;
+                self.unflushed = true;
+            }
+        }
+        if self.unflushed {
+            ready!(Pin::new(socket).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn encode(status: StandbyStatus, now: PgMicros) -> [u8; STATUS_BYTES] {
+    let mut bytes = [0; STATUS_BYTES];
+    let parts: [&[u8]; 8] = [
+        b"d",
+        &38u32.to_be_bytes(), // all but the tag
+        b"r",
+        &status.write.bytes().to_be_bytes(),
+        &status.flush.bytes().to_be_bytes(),
+        &status.apply.bytes().to_be_bytes(),
+        &now.0.to_be_bytes(),
+        &[u8::from(status.reply)],
+    ];
+    for (place, byte) in bytes.iter_mut().zip(parts.into_iter().flatten()) {
+        *place = *byte;
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn status(n: u64) -> StandbyStatus {
+        StandbyStatus { write: Lsn::new(n), flush: Lsn::new(n + 1), apply: Lsn::new(n + 2), reply: n % 2 == 1 }
+    }
+
+    #[test]
+    fn a_status_update_has_its_fields_in_the_protocols_order() {
+        let bytes = encode(status(0x0102_0304_0506_0707), PgMicros(-2));
+        let expected = [
+            b"d\0\0\0\x26r".as_slice(),
+            &[1, 2, 3, 4, 5, 6, 7, 7],
+            &[1, 2, 3, 4, 5, 6, 7, 8],
+            &[1, 2, 3, 4, 5, 6, 7, 9],
+            &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xfe],
+            &[1],
+        ]
+        .concat();
+        assert_eq!(bytes.as_slice(), expected);
+    }
+
+    /// Takes a given number of bytes at each call; 0 is "not now".
+    struct Narrow {
+        takes: Vec<usize>,
+        taken: Vec<u8>,
+    }
+
+    impl AsyncWrite for Narrow {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            match self.takes.pop().unwrap_or(usize::MAX).min(bytes.len()) {
+                0 => Poll::Pending,
+                count => {
+                    self.taken.extend_from_slice(&bytes[..count]);
+                    Poll::Ready(Ok(count))
+                }
+            }
+        }
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    proptest! {
+        /// Goal: the server sees whole updates, in order, the newest at last. Method: a socket that takes what it
+        /// likes, and updates that arrive between its calls.
+        #[test]
+        fn updates_are_whole_and_in_order_and_the_newest_arrives(takes in proptest::collection::vec(0usize..50, 0..40), count in 1u64..12) {
+            let mut socket = Narrow { takes, taken: Vec::new() };
+            let mut outbox = Outbox::default();
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            for n in 0..count {
+                outbox.queue(status(n), PgMicros(0));
+                let _ = outbox.poll_send(&mut cx, &mut socket);
+            }
+            socket.takes.clear();
+            prop_assert!(outbox.poll_send(&mut cx, &mut socket).is_ready());
+            prop_assert!(!outbox.has_unsent());
+            let whole = socket.taken.chunks(STATUS_BYTES).map(|chunk| {
+                (0..count).find(|&n| chunk == encode(status(n), PgMicros(0)))
+            });
+            let seen: Vec<Option<u64>> = whole.collect();
+            prop_assert!(seen.iter().all(Option::is_some), "{:?}", seen);
+            prop_assert!(seen.is_sorted());
+            prop_assert_eq!(seen.last(), Some(&Some(count - 1)));
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! What must be true of a server before a pipeline starts, and whether our walsender is well.
+//!
+//! Facts only; what is wrong with them and what fixes it is said by `check`.
+
+use crate::lsn::Oid;
+use crate::postgres::error::PgError;
+use crate::postgres::sql::{Asked, Sql};
+use crate::table::TableName;
+use std::time::Duration;
+use tokio_postgres::types::Type;
+
+/// Settings of the server and rights of our role.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// As in `server_version_num`.
+    pub server_version: u32,
+    /// `effective_wal_level` where it exists (19 on), else `wal_level`: must be `logical`.
+    pub wal_level: String,
+    /// It is a standby.
+    pub in_recovery: bool,
+    /// The database's encoding, `UTF8` for instance.
+    pub encoding: String,
+    /// The database's oid.
+    pub database_oid: Oid,
+    /// Our role.
+    pub role: Role,
+    /// `max_replication_slots`
+    pub slots_max: u32,
+    /// Slots there are.
+    pub slots_used: u32,
+    /// `max_wal_senders`
+    pub senders_max: u32,
+    /// Walsenders there are.
+    pub senders_used: u32,
+    /// `max_slot_wal_keep_size` in bytes; None for no limit: a stopped pipeline can fill the disk.
+    pub slot_keep_bytes_max: Option<u64>,
+    /// `wal_sender_timeout`; None for no limit.
+    pub wal_sender_timeout: Option<Duration>,
+    /// `synchronous_standby_names`; see [`names_standby`].
+    pub synchronous_standby_names: String,
+}
+
+/// What our role may do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Role {
+    /// Its name.
+    pub name: String,
+    /// `rolsuper`
+    pub superuser: bool,
+    /// `rolcanlogin`
+    pub login: bool,
+    /// `rolreplication`, superuser, or member of `rds_replication` where that role exists.
+    pub replication: bool,
+    /// CREATE on the database, which CREATE PUBLICATION needs.
+    pub create_on_database: bool,
+}
+
+/// Reads settings and rights.
+///
+/// # Errors
+/// The connection's, or `Answer`.
+pub async fn facts(sql: &Sql) -> Result<Facts, PgError> {
+    let asked = Asked { call: "read settings of", object: sql.database() };
+    let text = "SELECT
+      coalesce(current_setting('effective_wal_level', true), current_setting('wal_level')) AS wal_level,
+      pg_is_in_recovery() AS in_recovery, pg_encoding_to_char(d.encoding)::text AS encoding, d.oid AS database_oid,
+      r.rolname::text AS name, r.rolsuper AS superuser, r.rolcanlogin AS login,
+      r.rolreplication OR r.rolsuper OR coalesce((
+        SELECT pg_has_role(r.oid, m.oid, 'MEMBER') FROM pg_roles m WHERE m.rolname = 'rds_replication'), false) AS replication,
+      has_database_privilege(d.oid, 'CREATE') AS create_on_database,
+      current_setting('max_replication_slots')::int8 AS slots_max,
+      (SELECT count(*) FROM pg_replication_slots) AS slots_used,
+      current_setting('max_wal_senders')::int8 AS senders_max,
+      (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender') AS senders_used,
+      (SELECT setting::int8 FROM pg_settings WHERE name = 'max_slot_wal_keep_size') AS keep_mib,
+      (SELECT setting::int8 FROM pg_settings WHERE name = 'wal_sender_timeout') AS sender_timeout_ms,
+      current_setting('synchronous_standby_names') AS standby_names
+    FROM pg_database d, pg_roles r WHERE d.datname = current_database() AND r.rolname = current_user";
+    let rows = sql.ask(asked, text, &[]).await?;
+    let row = rows.first().ok_or_else(|| asked.unreadable("row"))?;
+    let count = |field: &'static str| {
+        let value: i64 = asked.get(row, field)?;
+        u32::try_from(value).map_err(|_| asked.unreadable(field))
+    };
+    let keep_mib: i64 = asked.get(row, "keep_mib")?;
+    let sender_timeout_ms: i64 = asked.get(row, "sender_timeout_ms")?;
+    Ok(Facts {
+        server_version: sql.server_version(),
+        wal_level: asked.get(row, "wal_level")?,
+        in_recovery: asked.get(row, "in_recovery")?,
+        encoding: asked.get(row, "encoding")?,
+        database_oid: Oid(asked.get(row, "database_oid")?),
+        role: Role {
+            name: asked.get(row, "name")?,
+            superuser: asked.get(row, "superuser")?,
+            login: asked.get(row, "login")?,
+            replication: asked.get(row, "replication")?,
+            create_on_database: asked.get(row, "create_on_database")?,
+        },
+        slots_max: count("slots_max")?,
+        slots_used: count("slots_used")?,
+        senders_max: count("senders_max")?,
+        senders_used: count("senders_used")?,
+        slot_keep_bytes_max: u64::try_from(keep_mib).ok().map(|mib| mib.saturating_mul(1024 * 1024)),
+        wal_sender_timeout: u64::try_from(sender_timeout_ms).ok().filter(|&ms| ms > 0).map(Duration::from_millis),
+        synchronous_standby_names: asked.get(row, "standby_names")?,
+    })
+}
+
+/// What our role may do with one table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableRights {
+    /// The table asked for.
+    pub name: TableName,
+    /// None if there is no such table; the rest is false then.
+    pub relation: Option<Oid>,
+    /// USAGE on its schema.
+    pub usage: bool,
+    /// SELECT on the whole table; column grants do not count, a copy's LOCK refuses them.
+    pub select: bool,
+    /// Owner or member of it, which CREATE PUBLICATION needs.
+    pub owner: bool,
+}
+
+/// Rights on tables, in their order.
+///
+/// # Errors
+/// The connection's, or `Answer`.
+pub async fn table_rights(sql: &Sql, tables: &[TableName]) -> Result<Vec<TableRights>, PgError> {
+    let asked = Asked { call: "read table rights in", object: sql.database() };
+    let (namespaces, names): (Vec<&str>, Vec<&str>) = tables.iter().map(|t| (&*t.namespace, &*t.name)).unzip();
+    let text = "SELECT c.oid, coalesce(has_schema_privilege(n.oid, 'USAGE'), false) AS usage,
+           coalesce(has_table_privilege(c.oid, 'SELECT'), false) AS select,
+           coalesce(pg_has_role(c.relowner, 'USAGE'), false) AS owner
+         FROM unnest($1, $2) WITH ORDINALITY t(namespace, name, place)
+         LEFT JOIN pg_namespace n ON n.nspname = t.namespace
+         LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.name AND c.relkind IN ('r', 'p')
+         ORDER BY t.place";
+    let rows = sql.ask(asked, text, &[(&namespaces, Type::TEXT_ARRAY), (&names, Type::TEXT_ARRAY)]).await?;
+    tables
+        .iter()
+        .zip(&rows)
+        .map(|(name, row)| {
+            let relation: Option<u32> = asked.get(row, "oid")?;
+            Ok(TableRights {
+                name: name.clone(),
+                relation: relation.map(Oid),
+                usage: asked.get(row, "usage")?,
+                select: asked.get(row, "select")?,
+                owner: asked.get(row, "owner")?,
+            })
+        })
+        .collect()
+}
+
+/// Whether the application's commits wait for a walsender.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SyncState {
+    /// `async`, `potential`, `sync` or `quorum`; anything but async holds commits up until we confirm.
+    Known(String),
+    /// Only roles with `pg_read_all_stats` may see it; [`names_standby`] on the setting tells.
+    Hidden,
+    /// There is no such walsender.
+    Gone,
+}
+
+/// `sync_state` of the walsender `pid`.
+///
+/// # Errors
+/// The connection's, or `Answer`.
+pub async fn sync_state(sql: &Sql, pid: i32) -> Result<SyncState, PgError> {
+    let asked = Asked { call: "read sync_state of walsender", object: &pid.to_string() };
+    let text = "SELECT sync_state::text AS state FROM pg_stat_replication WHERE pid = $1";
+    let rows = sql.ask(asked, text, &[(&pid, Type::INT4)]).await?;
+    let Some(row) = rows.first() else { return Ok(SyncState::Gone) };
+    let state: Option<String> = asked.get(row, "state")?;
+    Ok(state.map_or(SyncState::Hidden, SyncState::Known))
+}
+
+/// Whether `synchronous_standby_names` names `application_name`: as one of its entries or by `*`.
+#[must_use]
+pub fn names_standby(setting: &str, application_name: &str) -> bool {
+    // `FIRST 2 (a, "b,c")`, `ANY 1 (*)`, `2 (a)`, `a, b`: entries are in the parentheses if there are any.
+    let entries = match (setting.find('('), setting.rfind(')')) {
+        (Some(open), Some(close)) if open < close => &setting[open + 1..close],
+        _ => setting,
+    };
+    let (mut quoted, mut entry, mut found) = (false, String::new(), false);
+    for c in entries.chars().chain([',']) {
+        match c {
+            '"' => quoted = !quoted,
+            ',' if !quoted => {
+                let name = std::mem::take(&mut entry);
+                found |= name.trim() == "*" || name.trim().eq_ignore_ascii_case(application_name);
+            }
+            other => entry.push(other),
+        }
+    }
+    found
+}
+
+/// Whether a silent walsender is at work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WalsenderSigns {
+    /// The process is there and a walsender.
+    pub alive: bool,
+    /// What it waits for, where we may see it.
+    pub wait_event: Option<String>,
+    /// Counters of its slot; None before it has decoded anything.
+    pub counters: Option<SlotCounters>,
+}
+
+/// `pg_stat_replication_slots`: growing counters are work that sends nothing yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SlotCounters {
+    /// Written to disk for transactions too large for memory.
+    pub spill_bytes: u64,
+    /// Transactions decoded.
+    pub total_txns: u64,
+    /// Decoded in all.
+    pub total_bytes: u64,
+}
+
+/// Signs of life of the walsender `pid` on `slot`. Two of them that differ are work.
+///
+/// # Errors
+/// The connection's, or `Answer`.
+pub async fn walsender_signs(sql: &Sql, pid: i32, slot: &str) -> Result<WalsenderSigns, PgError> {
+    let asked = Asked { call: "read the counters of slot", object: slot };
+    let text = "SELECT a.pid IS NOT NULL AS alive, a.wait_event::text AS wait_event,
+           s.spill_bytes, s.total_txns, s.total_bytes
+         FROM (SELECT) one
+         LEFT JOIN pg_stat_activity a ON a.pid = $1 AND a.backend_type = 'walsender'
+         LEFT JOIN pg_stat_replication_slots s ON s.slot_name = $2";
+    let rows = sql.ask(asked, text, &[(&pid, Type::INT4), (&slot, Type::TEXT)]).await?;
+    let row = rows.first().ok_or_else(|| asked.unreadable("row"))?;
+    let counter = |field: &'static str| {
+        let value: Option<i64> = asked.get(row, field)?;
+        Ok::<_, PgError>(value.and_then(|v| u64::try_from(v).ok()))
+    };
+    let counters = match (counter("spill_bytes")?, counter("total_txns")?, counter("total_bytes")?) {
+        (Some(spill_bytes), Some(total_txns), Some(total_bytes)) => {
+            Some(SlotCounters { spill_bytes, total_txns, total_bytes })
+        }
+        _ => None,
+    };
+    Ok(WalsenderSigns { alive: asked.get(row, "alive")?, wait_event: asked.get(row, "wait_event")?, counters })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_our_name_among_synchronous_standbys() {
+        for setting in
+            ["*", "wellspring", "a, WellSpring", "FIRST 1 (a, wellspring)", "ANY 2 (\"wellspring\", b)", "1 (*)"]
+        {
+            assert!(names_standby(setting, "wellspring"), "{setting}");
+        }
+        for setting in ["", "a, b", "FIRST 1 (wellspring2)", "\"a, wellspring\"", "wellspring (a)"] {
+            assert!(!names_standby(setting, "wellspring"), "{setting}");
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! Publications: what one publishes, making one for exactly the tables asked for, and what it may publish unharmed.
+//!
+//! Never FOR ALL TABLES, never a changed replica identity: where the application's UPDATE would fail, the SQL that
+//! prevents it is for an administrator to run.
+
+use crate::lsn::Oid;
+use crate::postgres::error::PgError;
+use crate::postgres::sql::{Asked, Sql};
+use crate::table::{ReplicaIdentity, TableName};
+use postgres_protocol::escape::escape_identifier;
+use std::time::Duration;
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+
+/// What a publication publishes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublicationRow {
+    /// `pg_publication.oid`: another one means it was dropped and made again.
+    pub oid: Oid,
+    /// FOR ALL TABLES: tables join and leave without a trace in it.
+    pub all_tables: bool,
+    /// Changes of partitions carry the root's name.
+    pub via_root: bool,
+    /// Publishes INSERT.
+    pub inserts: bool,
+    /// Publishes UPDATE.
+    pub updates: bool,
+    /// Publishes DELETE.
+    pub deletes: bool,
+    /// Publishes TRUNCATE.
+    pub truncates: bool,
+    /// Every relation whose changes carry its own name, by name.
+    pub tables: Vec<PublishedTable>,
+}
+
+/// A relation that a publication publishes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublishedTable {
+    /// Its oid.
+    pub relation: Oid,
+    /// Its name.
+    pub name: TableName,
+    /// What made it a member: `pg_publication_rel.oid` of it or of a root above it, else
+    /// `pg_publication_namespace.oid`; 0 under FOR ALL TABLES. Another one means that changes may be missing.
+    pub membership: Oid,
+    /// What old rows carry; of a partitioned table its partitions' own count.
+    pub identity: ReplicaIdentity,
+    /// Ordinary or partitioned.
+    pub kind: RelationKind,
+    /// Only rows that meet a condition are published (15 on).
+    pub row_filter: bool,
+    /// Only some columns are published (15 on).
+    pub column_list: bool,
+    /// Without a replica identity an UPDATE of it, or of a partition of it, fails while updates are published.
+    pub update_fails: bool,
+}
+
+/// The kinds of relation that can be published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RelationKind {
+    /// `r`
+    Ordinary,
+    /// `p`
+    Partitioned,
+}
+
+/// A table that could be published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// Its oid.
+    pub relation: Oid,
+    /// Its name.
+    pub name: TableName,
+    /// Ordinary or partitioned.
+    pub kind: RelationKind,
+    /// False for an unlogged table, which cannot be published.
+    pub logged: bool,
+    /// What old rows carry.
+    pub identity: ReplicaIdentity,
+    /// It has a primary key.
+    pub primary_key: bool,
+    /// It has a primary key or a unique index without expressions and predicate, which can be a record's key.
+    pub usable_key: bool,
+    /// It is a partition: published by its root's name where that is published.
+    pub is_partition: bool,
+    /// SQL that lets its UPDATEs go on once it is published: one statement for it, or for each of its partitions that
+    /// needs one. Empty: nothing would fail.
+    pub fixes: Vec<String>,
+}
+
+impl Candidate {
+    /// Whether publishing it would make the application's UPDATE or DELETE fail.
+    #[must_use]
+    pub fn update_fails(&self) -> bool {
+        !self.fixes.is_empty()
+    }
+}
+
+/// Common to both questions: unique indexes, and which relations have a replica identity that works.
+///
+/// As the server decides it (`RelationGetIndexList`): an invalid, deferred or partial index is none.
+const IDENTITIES: &str = "
+WITH RECURSIVE uniques AS (
+  SELECT i.indrelid, x.relname::text AS name, i.indisprimary, i.indisreplident, i.indimmediate,
+    i.indpred IS NULL AND i.indexprs IS NULL AND i.indisvalid AND i.indislive AS usable,
+    NOT EXISTS (
+      SELECT FROM unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, place)
+      JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+      WHERE k.place <= i.indnkeyatts AND NOT a.attnotnull) AS no_nulls
+  FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
+  WHERE i.indisunique),
+lacking AS (
+  SELECT c.oid, n.nspname, c.relname, EXISTS (
+      SELECT FROM uniques u WHERE u.indrelid = c.oid AND u.indisprimary AND u.usable AND u.indimmediate) AS primary_key, (
+      SELECT min(u.name COLLATE \"C\") FROM uniques u
+      WHERE u.indrelid = c.oid AND u.usable AND u.indimmediate AND u.no_nulls) AS index
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+  WHERE c.relkind = 'r' AND CASE c.relreplident
+    WHEN 'f' THEN false
+    WHEN 'n' THEN true
+    ELSE NOT EXISTS (
+      SELECT FROM uniques u
+      WHERE u.indrelid = c.oid AND u.usable AND u.indimmediate
+        AND CASE c.relreplident WHEN 'd' THEN u.indisprimary ELSE u.indisreplident END) END),
+below(root, oid) AS (
+  SELECT l.oid, l.oid FROM lacking l
+  UNION ALL
+  SELECT h.inhparent, below.oid FROM below
+  JOIN pg_class c ON c.oid = below.root AND c.relispartition
+  JOIN pg_inherits h ON h.inhrelid = below.root),
+fix AS (
+  SELECT below.root, array_agg(format('ALTER TABLE %I.%I REPLICA IDENTITY %s;', l.nspname, l.relname,
+    CASE WHEN l.primary_key THEN 'DEFAULT' WHEN l.index IS NOT NULL THEN format('USING INDEX %I', l.index)
+      ELSE 'FULL' END) ORDER BY l.nspname, l.relname) AS statements
+  FROM below JOIN lacking l ON l.oid = below.oid GROUP BY below.root)";
+
+/// The publication `name`; None if there is none.
+///
+/// # Errors
+/// The connection's, or `Answer`.
+pub async fn read(sql: &Sql, name: &str) -> Result<Option<PublicationRow>, PgError> {
+    let asked = Asked { call: "read publication", object: name };
+    let text = "SELECT oid, puballtables, pubviaroot, pubinsert, pubupdate, pubdelete, pubtruncate
+         FROM pg_publication WHERE pubname = $1";
+    let rows = sql.ask(asked, text, &[(&name, Type::TEXT)]).await?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let tables = sql.ask(asked, &members_query(sql.server_version()), &[(&name, Type::TEXT)]).await?;
+    Ok(Some(PublicationRow {
+        oid: Oid(asked.get(row, "oid")?),
+        all_tables: asked.get(row, "puballtables")?,
+        via_root: asked.get(row, "pubviaroot")?,
+        inserts: asked.get(row, "pubinsert")?,
+        updates: asked.get(row, "pubupdate")?,
+        deletes: asked.get(row, "pubdelete")?,
+        truncates: asked.get(row, "pubtruncate")?,
+        tables: tables.iter().map(|row| published(asked, row)).collect::<Result<_, _>>()?,
+    }))
+}
+
+/// The relations that `pg_get_publication_tables` gives, each with the nearest row that made it a member.
+fn members_query(version: u32) -> String {
+    // Schemas, filters and column lists came with 15.
+    let (filter, columns, by_namespace) = if version >= 150_000 {
+        (
+            "r.prqual IS NOT NULL",
+            "r.prattrs IS NOT NULL",
+            "UNION ALL
+             SELECT s.oid, false, false, 1000 + up.height FROM up JOIN pg_class u ON u.oid = up.oid
+             JOIN pg_publication_namespace s ON s.pnpubid = p.oid AND s.pnnspid = u.relnamespace",
+        )
+    } else {
+        ("false", "false", "")
+    };
+    format!(
+        "{IDENTITIES}
+SELECT c.oid, n.nspname::text AS namespace, c.relname::text AS name, c.relkind::text AS kind,
+  c.relreplident::text AS identity, coalesce(m.oid, 0) AS membership, coalesce(m.row_filter, false) AS row_filter,
+  coalesce(m.column_list, false) AS column_list, fix.root IS NOT NULL AND (p.pubupdate OR p.pubdelete) AS update_fails
+FROM pg_publication p CROSS JOIN LATERAL (SELECT DISTINCT relid FROM pg_get_publication_tables(p.pubname::text)) t
+JOIN pg_class c ON c.oid = t.relid JOIN pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN fix ON fix.root = c.oid
+LEFT JOIN LATERAL (
+  WITH up AS (
+    SELECT c.oid, 0 AS height
+    UNION ALL
+    SELECT a.relid::oid, a.height::int FROM pg_partition_ancestors(c.oid) WITH ORDINALITY a(relid, height)
+    WHERE a.relid <> c.oid)
+  SELECT * FROM (
+    SELECT r.oid, {filter} AS row_filter, {columns} AS column_list, up.height AS distance
+    FROM up JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = up.oid
+    {by_namespace}) reasons
+  ORDER BY distance LIMIT 1) m ON true
+WHERE p.pubname = $1
+ORDER BY n.nspname, c.relname"
+    )
+}
+
+fn published(asked: Asked<'_>, row: &Row) -> Result<PublishedTable, PgError> {
+    Ok(PublishedTable {
+        relation: Oid(asked.get(row, "oid")?),
+        name: TableName::new(asked.get(row, "namespace")?, asked.get(row, "name")?),
+        membership: Oid(asked.get(row, "membership")?),
+        identity: identity(asked, row)?,
+        kind: kind(asked, row)?,
+        row_filter: asked.get(row, "row_filter")?,
+        column_list: asked.get(row, "column_list")?,
+        update_fails: asked.get(row, "update_fails")?,
+    })
+}
+
+/// Every table of the database that is not the system's own and not temporary, by name.
+///
+/// # Errors
+/// The connection's, or `Answer`.
+pub async fn candidates(sql: &Sql) -> Result<Vec<Candidate>, PgError> {
+    let asked = Asked { call: "list tables of database", object: sql.database() };
+    let text = format!(
+        "{IDENTITIES}
+SELECT c.oid, n.nspname::text AS namespace, c.relname::text AS name, c.relkind::text AS kind,
+  c.relpersistence = 'p' AS logged, c.relreplident::text AS identity, c.relispartition AS is_partition,
+  EXISTS (SELECT FROM uniques u WHERE u.indrelid = c.oid AND u.indisprimary) AS primary_key,
+  EXISTS (SELECT FROM uniques u WHERE u.indrelid = c.oid AND (u.indisprimary OR u.usable)) AS usable_key,
+  coalesce(fix.statements, '{{}}') AS fixes
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN fix ON fix.root = c.oid
+WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND c.oid >= 16384
+  AND n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\\_%'
+ORDER BY n.nspname, c.relname"
+    );
+    let rows = sql.ask(asked, &text, &[]).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Candidate {
+                relation: Oid(asked.get(row, "oid")?),
+                name: TableName::new(asked.get(row, "namespace")?, asked.get(row, "name")?),
+                kind: kind(asked, row)?,
+                logged: asked.get(row, "logged")?,
+                identity: identity(asked, row)?,
+                primary_key: asked.get(row, "primary_key")?,
+                usable_key: asked.get(row, "usable_key")?,
+                is_partition: asked.get(row, "is_partition")?,
+                fixes: asked.get(row, "fixes")?,
+            })
+        })
+        .collect()
+}
+
+fn identity(asked: Asked<'_>, row: &Row) -> Result<ReplicaIdentity, PgError> {
+    match asked.get(row, "identity")? {
+        "d" => Ok(ReplicaIdentity::Default),
+        "n" => Ok(ReplicaIdentity::Nothing),
+        "f" => Ok(ReplicaIdentity::Full),
+        "i" => Ok(ReplicaIdentity::Index),
+        _ => Err(asked.unreadable("identity")),
+    }
+}
+
+fn kind(asked: Asked<'_>, row: &Row) -> Result<RelationKind, PgError> {
+    match asked.get(row, "kind")? {
+        "r" => Ok(RelationKind::Ordinary),
+        "p" => Ok(RelationKind::Partitioned),
+        _ => Err(asked.unreadable("kind")),
+    }
+}
+
+/// The statement that makes a publication of ours. For an administrator where the agent's role may not.
+#[must_use]
+pub fn create_sql(name: &str, tables: &[TableName]) -> String {
+    // ONLY: children by inheritance are tables of their own; partitions follow their root either way.
+    let list: Vec<String> = tables.iter().map(|table| format!("ONLY {}", quoted(table))).collect();
+    format!(
+        "CREATE PUBLICATION {} FOR TABLE {} WITH (publish_via_partition_root = true)",
+        escape_identifier(name),
+        list.join(", ")
+    )
+}
+
+/// `"namespace"."name"`.
+#[must_use]
+pub fn quoted(table: &TableName) -> String {
+    format!("{}.{}", escape_identifier(&table.namespace), escape_identifier(&table.name))
+}
+
+/// Makes a publication for exactly these tables, giving up when a table's lock is not to be had within `lock_timeout`.
+///
+/// # Errors
+/// `Server`: 42501 not allowed (see [`create_sql`]), 42710 it exists, 42P01 a table does not, 55P03 locked, 42601 no
+/// tables.
+pub async fn create(sql: &Sql, name: &str, tables: &[TableName], lock_timeout: Duration) -> Result<(), PgError> {
+    let asked = Asked { call: "create publication", object: name };
+    // Two statements in one message are one transaction, and SET LOCAL ends with it.
+    let text = format!("SET LOCAL lock_timeout = {}; {}", lock_timeout.as_millis(), create_sql(name, tables));
+    sql.run(asked, &text).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_every_table_and_no_other() {
+        let tables = [TableName::new("public", "orders"), TableName::new(r#"a"b"#, "Ünï x")];
+        assert_eq!(
+            create_sql("well.spring", &tables),
+            "CREATE PUBLICATION \"well.spring\" FOR TABLE ONLY \"public\".\"orders\", ONLY \"a\"\"b\".\"Ünï x\" \
+             WITH (publish_via_partition_root = true)"
+        );
+    }
+}

@@ -1,0 +1,268 @@
+//! A walsender connection before it streams: who the server is, slots, and ordinary SQL in the simple protocol.
+//!
+//! Names are quoted wherever they go into a command; there are no bind parameters here. A walsender answers one call
+//! at a time; a call that was given up half-way leaves the connection unusable, which the next call says.
+
+use crate::lsn::Lsn;
+use crate::postgres::config::Config;
+use crate::postgres::error::PgError;
+use crate::postgres::session::{Rows, Session};
+use crate::postgres::startup::Purpose;
+use crate::postgres::stream::Stream;
+use postgres_protocol::escape::escape_identifier;
+use std::time::Duration;
+
+/// The longest answer to a command that waits for nothing: as `statement_timeout` on our SQL sessions.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A replication connection to one database, not yet streaming.
+pub struct Replication {
+    session: Session,
+    frame_bytes_max: usize,
+}
+
+/// What IDENTIFY_SYSTEM says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SystemIdentity {
+    /// The cluster's identifier, kept by standbys and restored copies.
+    pub system_id: u64,
+    /// The timeline being written.
+    pub timeline: u32,
+    /// Flushed up to here; on a standby replayed.
+    pub flushed: Lsn,
+    /// The database connected to.
+    pub database: String,
+}
+
+/// The end of a timeline in the history of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimelineSwitch {
+    /// The timeline that ended.
+    pub timeline: u32,
+    /// What it holds beyond this is not part of the history.
+    pub switched_at: Lsn,
+}
+
+/// A slot just created.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreatedSlot {
+    /// Every transaction that commits after this is streamed.
+    pub consistent_point: Lsn,
+    /// The exported snapshot, valid until the next call on this connection.
+    pub snapshot: Option<String>,
+}
+
+/// What to stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StartOptions {
+    /// The slot.
+    pub slot: String,
+    /// The publication.
+    pub publication: String,
+    /// Whether logical messages come too.
+    pub messages: bool,
+}
+
+impl Replication {
+    /// Connects, logs in and pins the session's settings.
+    ///
+    /// # Errors
+    /// Any of [`PgError`] up to `SettingIgnored`; `Server` with 57P03 while the server starts or leaves; `Auth` with
+    /// 28000 or `Server` with 42501 where the role may not replicate.
+    pub async fn connect(config: &Config) -> Result<Self, PgError> {
+        let session = Session::open(config, Purpose::Replication, "").await?;
+        Ok(Replication { session, frame_bytes_max: config.frame_bytes_max })
+    }
+
+    /// The walsender's process id, by which `pg_replication_slots.active_pid` names us.
+    #[must_use]
+    pub fn backend_pid(&self) -> i32 {
+        self.session.backend_pid
+    }
+
+    /// As in `server_version_num`: 150018 is 15.18.
+    #[must_use]
+    pub fn server_version(&self) -> u32 {
+        self.session.version
+    }
+
+    /// Which server, timeline and database this is, and how far it has flushed.
+    ///
+    /// # Errors
+    /// The connection's, or `Answer`.
+    pub async fn identify_system(&mut self) -> Result<SystemIdentity, PgError> {
+        const CALL: &str = "identify";
+        let rows = self.command(CALL, "system", "IDENTIFY_SYSTEM").await?;
+        let answer = |field| PgError::Answer { call: CALL, object: "system".to_owned(), field };
+        let [Some(system_id), Some(timeline), Some(flushed), Some(database)] = first_row(&rows) else {
+            return Err(answer("row"));
+        };
+        Ok(SystemIdentity {
+            system_id: system_id.parse().map_err(|_| answer("systemid"))?,
+            timeline: timeline.parse().map_err(|_| answer("timeline"))?,
+            flushed: flushed.parse().map_err(|_| answer("xlogpos"))?,
+            database: database.to_owned(),
+        })
+    }
+
+    /// The timelines that `timeline` descends from, oldest first. Empty for timeline 1, which has no history.
+    ///
+    /// # Errors
+    /// The connection's; `Server` with 58P01 if the history file is gone; `Answer` for a file of another form.
+    pub async fn timeline_history(&mut self, timeline: u32) -> Result<Vec<TimelineSwitch>, PgError> {
+        const CALL: &str = "read the history of timeline";
+        if timeline <= 1 {
+            return Ok(Vec::new());
+        }
+        let object = timeline.to_string();
+        let rows = self.command(CALL, &object, &format!("TIMELINE_HISTORY {timeline}")).await?;
+        let answer = |field| PgError::Answer { call: CALL, object: object.clone(), field };
+        // The content column is raw bytes; a history file is ASCII but for its reasons, which are not read.
+        let [_, Some(content)] = first_row(&rows) else { return Err(answer("content")) };
+        history_of(content).ok_or_else(|| answer("content"))
+    }
+
+    /// Creates a logical slot for pgoutput and exports its snapshot.
+    ///
+    /// Waits for every transaction that is writing at that moment, each up to `lock_timeout` (`slot::blockers` lists
+    /// them); has no other limit. Dropping the future does not end the wait on the server: `Sql::cancel_backend` does.
+    ///
+    /// # Errors
+    /// `Server`: 42710 the slot exists, 55P03 a transaction outlasted `lock_timeout`, 53400 no free slot, 55000
+    /// wal_level is not logical.
+    pub async fn create_slot(&mut self, name: &str, lock_timeout: Duration) -> Result<CreatedSlot, PgError> {
+        const CALL: &str = "create replication slot";
+        let limit = format!("SET lock_timeout = {}", lock_timeout.as_millis());
+        self.command(CALL, name, &limit).await?;
+        let slot = escape_identifier(name);
+        let sql = if self.server_version() >= 150_000 {
+            format!("CREATE_REPLICATION_SLOT {slot} LOGICAL pgoutput (SNAPSHOT 'export')")
+        } else {
+            format!("CREATE_REPLICATION_SLOT {slot} LOGICAL pgoutput EXPORT_SNAPSHOT")
+        };
+        let rows = self.session.query(CALL, name, &sql).await?;
+        let answer = |field| PgError::Answer { call: CALL, object: name.to_owned(), field };
+        let [_, Some(point), snapshot, _] = first_row(&rows) else { return Err(answer("row")) };
+        Ok(CreatedSlot {
+            consistent_point: point.parse().map_err(|_| answer("consistent_point"))?,
+            snapshot: snapshot.map(str::to_owned),
+        })
+    }
+
+    /// Drops a slot that nobody uses.
+    ///
+    /// # Errors
+    /// `Server`: 42704 no such slot, 55006 in use.
+    pub async fn drop_slot(&mut self, name: &str) -> Result<(), PgError> {
+        let sql = format!("DROP_REPLICATION_SLOT {}", escape_identifier(name));
+        self.command("drop replication slot", name, &sql).await.map(drop)
+    }
+
+    /// One SQL statement in the simple protocol; every value as Postgres prints it.
+    ///
+    /// # Errors
+    /// The connection's; `Server` as the statement fails; `Timeout` after 30 s.
+    pub async fn query(&mut self, sql: &str) -> Result<Vec<Vec<Option<String>>>, PgError> {
+        self.command("query", "the walsender", sql).await
+    }
+
+    /// How long this server waits for a word from us; None for no limit.
+    ///
+    /// # Errors
+    /// As [`Replication::query`].
+    pub async fn wal_sender_timeout(&mut self) -> Result<Option<Duration>, PgError> {
+        let sql = "SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'";
+        let rows = self.command("read setting", "wal_sender_timeout", sql).await?;
+        let [Some(setting)] = first_row(&rows) else {
+            return Err(PgError::Answer {
+                call: "read setting",
+                object: "wal_sender_timeout".into(),
+                field: "setting",
+            });
+        };
+        Ok(setting.parse().ok().filter(|&ms| ms > 0).map(Duration::from_millis))
+    }
+
+    /// Starts streaming where the slot stands; from here on the slot is ours until the connection ends.
+    ///
+    /// # Errors
+    /// `Server`: 55006 another session holds the slot, 42704 it does not exist, 55000 it is invalidated or not ours to
+    /// decode.
+    pub async fn start(mut self, options: &StartOptions) -> Result<Stream, PgError> {
+        let sql = start_command(options);
+        let begun = self.session.begin_copy_both("start replication from slot", &options.slot, &sql);
+        match tokio::time::timeout(COMMAND_TIMEOUT, begun).await {
+            Ok(answer) => answer?,
+            Err(_) => {
+                return Err(PgError::Timeout {
+                    call: "start replication from slot",
+                    object: options.slot.clone(),
+                    limit: COMMAND_TIMEOUT,
+                });
+            }
+        }
+        Ok(Stream::new(self.session.socket, self.session.inbox, self.session.backend_pid, self.frame_bytes_max))
+    }
+
+    async fn command(&mut self, call: &'static str, object: &str, sql: &str) -> Result<Rows, PgError> {
+        match tokio::time::timeout(COMMAND_TIMEOUT, self.session.query(call, object, sql)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(PgError::Timeout { call, object: object.to_owned(), limit: COMMAND_TIMEOUT }),
+        }
+    }
+}
+
+/// Start position 0/0 leaves the choice to the slot (law 2). Protocol version 1: whole transactions, at their commit.
+fn start_command(options: &StartOptions) -> String {
+    // The value is a list of identifiers inside a literal, so the name is quoted twice.
+    let publication = quote_literal(&escape_identifier(&options.publication));
+    let messages = if options.messages { ", messages 'true'" } else { "" };
+    let slot = escape_identifier(&options.slot);
+    format!("START_REPLICATION SLOT {slot} LOGICAL 0/0 (proto_version '1', publication_names {publication}{messages})")
+}
+
+/// A literal of the replication grammar, which doubles quotes and takes a backslash as itself (it has no `E''`).
+fn quote_literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// The first row of an answer that must have `N` columns; all None if it has none or another number.
+fn first_row<const N: usize>(rows: &Rows) -> [Option<&str>; N] {
+    let columns: Vec<Option<&str>> = rows.first().into_iter().flatten().map(Option::as_deref).collect();
+    columns.try_into().unwrap_or([None; N])
+}
+
+/// `<timeline> <tab> <lsn> <tab> <reason>` a line; `#` begins a comment.
+fn history_of(content: &str) -> Option<Vec<TimelineSwitch>> {
+    content
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(|line| {
+            let mut fields = line.split_ascii_whitespace();
+            Some(TimelineSwitch { timeline: fields.next()?.parse().ok()?, switched_at: fields.next()?.parse().ok()? })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotes_names_for_the_grammar_they_go_into() {
+        let options = StartOptions { slot: "s".into(), publication: r#"o'b"r\x, y"#.into(), messages: true };
+        assert_eq!(
+            start_command(&options),
+            r#"START_REPLICATION SLOT "s" LOGICAL 0/0 (proto_version '1', publication_names '"o''b""r\x, y"', messages 'true')"#
+        );
+    }
+
+    #[test]
+    fn reads_a_history_file() {
+        let file = "1\t0/30000A0\tno recovery target specified\n\n# a note\n2\t1/A\tbefore 2024-01-01\n";
+        let switch = |timeline, lsn: &str| TimelineSwitch { timeline, switched_at: lsn.parse().unwrap() };
+        assert_eq!(history_of(file), Some(vec![switch(1, "0/30000A0"), switch(2, "1/A")]));
+        assert_eq!(history_of("x\t0/1"), None);
+    }
+}

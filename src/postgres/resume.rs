@@ -1,0 +1,79 @@
+//! Hands an open session to `tokio_postgres`.
+//!
+//! That library insists on introducing itself: it sends a startup message and logs in before anything else. So its
+//! introduction is swallowed here and the server's greeting played back to it. One way of connecting, with one set of
+//! TLS, password and error rules, then serves both kinds of connection.
+
+use crate::postgres::session::Session;
+use crate::postgres::socket::Socket;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// The session's stream, beginning with a greeting that was already read once.
+pub(super) struct Resumed {
+    socket: Socket,
+    /// Messages to be read before the socket's own.
+    greeting: Vec<u8>,
+    /// How much of it has been read. Until it is more than nothing, what is written is the introduction.
+    read: usize,
+}
+
+impl Resumed {
+    pub(super) fn new(session: Session) -> Self {
+        let mut greeting = Vec::new();
+        put(&mut greeting, b'R', &0i32.to_be_bytes()); // AuthenticationOk
+        for (name, value) in &session.parameters {
+            put(&mut greeting, b'S', &[name.as_bytes(), b"\0", value.as_bytes(), b"\0"].concat());
+        }
+        let (pid, key) = (session.backend_pid.to_be_bytes(), session.secret_key.to_be_bytes());
+        put(&mut greeting, b'K', &[pid, key].concat());
+        put(&mut greeting, b'Z', b"I");
+        greeting.extend(session.inbox.into_rest());
+        Resumed { socket: session.socket, greeting, read: 0 }
+    }
+}
+
+fn put(out: &mut Vec<u8>, tag: u8, body: &[u8]) {
+    // A parameter's value is bounded by the greeting's limit, far below the range of the length.
+    let length = u32::try_from(body.len() + 4).unwrap_or(u32::MAX);
+    out.push(tag);
+    out.extend(length.to_be_bytes());
+    out.extend(body);
+}
+
+impl AsyncRead for Resumed {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let rest = this.greeting.get(this.read..).unwrap_or_default();
+        if rest.is_empty() {
+            return Pin::new(&mut this.socket).poll_read(cx, buf);
+        }
+        let count = rest.len().min(buf.remaining());
+        buf.put_slice(rest.get(..count).unwrap_or_default());
+        this.read += count;
+        if this.read == this.greeting.len() {
+            this.greeting = Vec::new();
+            this.read = 1;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Resumed {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.read == 0 {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        Pin::new(&mut self.socket).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,403 @@
+//! A session with one server, from the first host tried to the greeting, and the simple query protocol on it.
+//!
+//! Both kinds of connection begin here, so TLS, passwords, pinned settings and errors are the same for both.
+//! `replication` goes on by itself, `sql` hands the open session to `tokio_postgres`.
+
+use crate::postgres::auth::{self, Channel, Refusal, Scram};
+use crate::postgres::config::{Config, Host, TargetSession};
+use crate::postgres::error::{Attempts, PgError, ServerError};
+use crate::postgres::inbox::Inbox;
+use crate::postgres::socket::{Address, Socket, addresses};
+use crate::postgres::startup::{self, Purpose};
+use bytes::BytesMut;
+use fallible_iterator::FallibleIterator as _;
+use postgres_protocol::message::backend::{DataRowBody, Message};
+use postgres_protocol::message::frontend;
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use tokio::io::AsyncWriteExt as _;
+
+/// The longest message taken before the server has let us in; libpq takes 30,000 bytes for errors then.
+const GREETING_BYTES_MAX: usize = 64 * 1024;
+
+/// The most bytes of rows one simple query may answer with; ours answer with a few hundred.
+const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// An open session.
+pub(super) struct Session {
+    pub(super) socket: Socket,
+    pub(super) inbox: Inbox,
+    pub(super) host: Host,
+    /// What the server reported of itself.
+    pub(super) parameters: BTreeMap<String, String>,
+    pub(super) backend_pid: i32,
+    pub(super) secret_key: i32,
+    /// As in `server_version_num`.
+    pub(super) version: u32,
+    /// A call was given up half-way: what comes next is not the answer to the next question.
+    abandoned: bool,
+}
+
+/// Rows of a simple query, as text.
+pub(super) type Rows = Vec<Vec<Option<String>>>;
+
+impl Session {
+    /// Tries every address of every host, in order. A refused login ends the search: the next host would refuse it too.
+    pub(super) async fn open(config: &Config, purpose: Purpose, suffix: &str) -> Result<Self, PgError> {
+        let mut attempts = Vec::new();
+        for host in &config.hosts {
+            let found = match tokio::time::timeout(config.connect_timeout, addresses(host)).await {
+                Ok(Ok(found)) => found,
+                Ok(Err(error)) => {
+                    attempts.push(error);
+                    continue;
+                }
+                Err(_) => {
+                    attempts.push(PgError::ConnectTimeout { host: host.clone(), limit: config.connect_timeout });
+                    continue;
+                }
+            };
+            for address in found {
+                let entering = Session::enter(config, host, &address, purpose, suffix);
+                let error = match tokio::time::timeout(config.connect_timeout, entering).await {
+                    Ok(Ok(session)) => return Ok(session),
+                    Ok(Err(error)) => error,
+                    Err(_) => PgError::ConnectTimeout { host: host.clone(), limit: config.connect_timeout },
+                };
+                let final_word = is_refused_login(&error);
+                attempts.push(error);
+                if final_word {
+                    return Err(one_of(attempts));
+                }
+            }
+        }
+        Err(one_of(attempts))
+    }
+
+    async fn enter(
+        config: &Config,
+        host: &Host,
+        address: &Address,
+        purpose: Purpose,
+        suffix: &str,
+    ) -> Result<Self, PgError> {
+        let mut session = Session {
+            socket: Socket::open(config, host, address).await?,
+            inbox: Inbox::new(GREETING_BYTES_MAX),
+            host: host.clone(),
+            parameters: BTreeMap::new(),
+            backend_pid: 0,
+            secret_key: 0,
+            version: 0,
+            abandoned: false,
+        };
+        session.send(&startup::message(config, purpose, suffix).map_err(encoding)?, "begin the session").await?;
+        session.log_in(config).await?;
+        session.read_greeting(config).await?;
+        session.check_greeting(config.target)?;
+        session.inbox.set_bytes_max(config.frame_bytes_max);
+        if session.version >= 170_000 {
+            // Unknown to earlier servers, so it cannot be a startup parameter.
+            session.query("pin a setting", "transaction_timeout", "SET transaction_timeout = 0").await?;
+        }
+        Ok(session)
+    }
+
+    async fn log_in(&mut self, config: &Config) -> Result<(), PgError> {
+        const CALL: &str = "log in";
+        let channel = Channel {
+            binding: config.channel_binding,
+            end_point: self.socket.tls_server_end_point(),
+            private: self.socket.is_private(),
+        };
+        let source = config.password.as_ref();
+        let host = self.host.clone();
+        let refused = |refusal| refused_login(config, &host, refusal);
+        let asked = match self.message(CALL).await? {
+            Message::AuthenticationOk => return auth::unbound(&channel).map_err(refused),
+            other => other,
+        };
+        let mut out = BytesMut::new();
+        match asked {
+            Message::AuthenticationCleartextPassword => {
+                let password = auth::cleartext(&channel, source).map_err(refused)?;
+                frontend::password_message(password.reveal().as_bytes(), &mut out).map_err(encoding)?;
+                self.send(&out, CALL).await?;
+            }
+            Message::AuthenticationMd5Password(body) => {
+                let answer = auth::md5(&channel, source, &config.user, body.salt()).map_err(refused)?;
+                frontend::password_message(answer.reveal().as_bytes(), &mut out).map_err(encoding)?;
+                self.send(&out, CALL).await?;
+            }
+            Message::AuthenticationSasl(offer) => {
+                let mut scram = Scram::begin(&channel, source, &offer).map_err(refused)?;
+                frontend::sasl_initial_response(scram.mechanism, scram.message(), &mut out).map_err(encoding)?;
+                self.send(&out, CALL).await?;
+                let challenge = match self.message(CALL).await? {
+                    Message::AuthenticationSaslContinue(body) => body,
+                    other => return Err(self.unexpected_login(config, &other)),
+                };
+                scram.challenged(challenge.data()).map_err(refused)?;
+                out.clear();
+                frontend::sasl_response(scram.message(), &mut out).map_err(encoding)?;
+                self.send(&out, CALL).await?;
+                let proof = match self.message(CALL).await? {
+                    Message::AuthenticationSaslFinal(body) => body,
+                    other => return Err(self.unexpected_login(config, &other)),
+                };
+                scram.finished(proof.data()).map_err(refused)?;
+            }
+            other => return Err(self.unexpected_login(config, &other)),
+        }
+        match self.message(CALL).await? {
+            Message::AuthenticationOk => Ok(()),
+            other => Err(self.unexpected_login(config, &other)),
+        }
+    }
+
+    /// What a message means that is not the next step of a login.
+    fn unexpected_login(&self, config: &Config, message: &Message) -> PgError {
+        let method = match message {
+            Message::ErrorResponse(body) => {
+                let (user, host, source) = (config.user.clone(), self.host.clone(), ServerError::of_wire(body));
+                return match source.sqlstate.as_bytes() {
+                    [b'2', b'8', ..] => PgError::Auth { user, host, source },
+                    _ => PgError::Server {
+                        call: "open database",
+                        object: config.database.clone(),
+                        source: source.into(),
+                    },
+                };
+            }
+            Message::AuthenticationGss | Message::AuthenticationGssContinue(_) => "GSSAPI",
+            Message::AuthenticationSspi => "SSPI",
+            Message::AuthenticationKerberosV5 => "Kerberos 5",
+            Message::AuthenticationScmCredential => "SCM credentials",
+            _ => {
+                let what = "a message that has no place in a login".to_owned();
+                return PgError::Protocol { call: "log in", what };
+            }
+        };
+        let reason =
+            format!("the server asks for {method}, which is not spoken here; use scram-sha-256 in pg_hba.conf");
+        refused_login(config, &self.host, Refusal::Because(reason))
+    }
+
+    async fn read_greeting(&mut self, config: &Config) -> Result<(), PgError> {
+        loop {
+            match self.message("read the greeting").await? {
+                Message::BackendKeyData(body) => {
+                    self.backend_pid = body.process_id();
+                    self.secret_key = body.secret_key();
+                }
+                Message::ParameterStatus(body) => self.note_parameter(&body),
+                Message::NoticeResponse(_) => {}
+                Message::ReadyForQuery(_) => return Ok(()),
+                // "must be superuser or replication role", "database does not exist", "the system is shutting down".
+                other => return Err(self.unexpected_login(config, &other)),
+            }
+        }
+    }
+
+    fn note_parameter(&mut self, body: &postgres_protocol::message::backend::ParameterStatusBody) {
+        if let (Ok(name), Ok(value)) = (body.name(), body.value()) {
+            self.parameters.insert(name.to_owned(), value.to_owned());
+        }
+    }
+
+    /// Version, role and settings of whom we reached.
+    fn check_greeting(&mut self, target: TargetSession) -> Result<(), PgError> {
+        let host = || self.host.clone();
+        let reported = |name: &str| self.parameters.get(name).map(String::as_str).unwrap_or_default();
+        let version = startup::version_number(reported("server_version")).ok_or_else(|| PgError::Answer {
+            call: "read the greeting of",
+            object: self.host.to_string(),
+            field: "server_version",
+        })?;
+        if version < 140_000 {
+            return Err(PgError::TooOld { host: host(), version });
+        }
+        let standby = reported("in_hot_standby") == "on";
+        let found = match (standby, reported("default_transaction_read_only")) {
+            (true, _) => "a standby",
+            (false, "on") => "read-only",
+            (false, _) => "a primary",
+        };
+        let fits = match target {
+            TargetSession::Any => true,
+            TargetSession::ReadWrite => found == "a primary",
+            TargetSession::Primary => !standby,
+            TargetSession::Standby => standby,
+        };
+        if !fits {
+            return Err(PgError::WrongRole { host: host(), found, wanted: target.name() });
+        }
+        for (setting, wanted) in startup::REPORTED {
+            let value = reported(setting);
+            if value.split(',').next() != Some(wanted) {
+                return Err(PgError::SettingIgnored { host: host(), setting, found: value.to_owned() });
+            }
+        }
+        self.version = version;
+        Ok(())
+    }
+
+    /// One simple query with its rows. On a walsender also a replication command.
+    ///
+    /// Given up half-way (the future dropped), the session is of no more use and says so.
+    pub(super) async fn query(&mut self, call: &'static str, object: &str, sql: &str) -> Result<Rows, PgError> {
+        self.ask(call, sql).await?;
+        let (mut rows, mut failure, mut bytes) = (Vec::new(), None, 0);
+        loop {
+            match self.message(call).await? {
+                Message::DataRow(body) => {
+                    bytes += body.buffer().len();
+                    if bytes > ANSWER_BYTES_MAX {
+                        return Err(PgError::FrameTooLong { bytes, bytes_max: ANSWER_BYTES_MAX });
+                    }
+                    rows.push(row_of(&body).ok_or(PgError::Answer {
+                        call,
+                        object: object.to_owned(),
+                        field: "row",
+                    })?);
+                }
+                Message::ErrorResponse(body) => {
+                    let error = self.server_error(call, object, &body);
+                    if matches!(&error, PgError::Server { source, .. } if source.severity != "ERROR") {
+                        return Err(error); // FATAL: the connection ends here, ReadyForQuery never comes
+                    }
+                    failure = Some(error);
+                }
+                Message::ReadyForQuery(_) => {
+                    self.abandoned = false;
+                    return failure.map_or(Ok(rows), Err);
+                }
+                Message::ParameterStatus(body) => self.note_parameter(&body),
+                _ => {} // RowDescription, CommandComplete, notices: nothing we act on
+            }
+        }
+    }
+
+    /// Sends a command whose answer is the start of copying both ways, and waits for that.
+    pub(super) async fn begin_copy_both(&mut self, call: &'static str, object: &str, sql: &str) -> Result<(), PgError> {
+        self.ask(call, sql).await?;
+        loop {
+            let (tag, message) = self.whole_message(call).await?;
+            if tag == b'W' {
+                return Ok(());
+            }
+            match parsed(call, tag, message)? {
+                Message::ErrorResponse(body) => {
+                    let error = self.server_error(call, object, &body);
+                    return Err(error);
+                }
+                Message::NoticeResponse(_) => {}
+                Message::ParameterStatus(body) => self.note_parameter(&body),
+                _ => return Err(unexpected(call, tag)),
+            }
+        }
+    }
+
+    async fn ask(&mut self, call: &'static str, sql: &str) -> Result<(), PgError> {
+        if std::mem::replace(&mut self.abandoned, true) {
+            let what = "an earlier call on this connection was given up half-way; connect again".to_owned();
+            return Err(PgError::Protocol { call, what });
+        }
+        let mut out = BytesMut::new();
+        frontend::query(sql, &mut out).map_err(encoding)?;
+        self.send(&out, call).await
+    }
+
+    fn server_error(
+        &self,
+        call: &'static str,
+        object: &str,
+        body: &postgres_protocol::message::backend::ErrorResponseBody,
+    ) -> PgError {
+        PgError::Server { call, object: object.to_owned(), source: Box::new(ServerError::of_wire(body)) }
+    }
+
+    pub(super) async fn send(&mut self, bytes: &[u8], call: &'static str) -> Result<(), PgError> {
+        let io = |source| PgError::Io { call, source };
+        self.socket.write_all(bytes).await.map_err(io)?;
+        self.socket.flush().await.map_err(io)
+    }
+
+    async fn message(&mut self, call: &'static str) -> Result<Message, PgError> {
+        let (tag, message) = self.whole_message(call).await?;
+        parsed(call, tag, message)
+    }
+
+    async fn whole_message(&mut self, call: &'static str) -> Result<(u8, BytesMut), PgError> {
+        loop {
+            if let Some(message) = self.inbox.split()? {
+                return Ok(message);
+            }
+            let (inbox, socket) = (&mut self.inbox, &mut self.socket);
+            match poll_fn(|cx| inbox.poll_fill(cx, socket)).await {
+                Ok(0) => return Err(PgError::Closed { call }),
+                Ok(_) => {}
+                Err(source) => return Err(PgError::Io { call, source }),
+            }
+        }
+    }
+}
+
+fn parsed(call: &'static str, tag: u8, mut message: BytesMut) -> Result<Message, PgError> {
+    match Message::parse(&mut message) {
+        Ok(Some(message)) => Ok(message),
+        Ok(None) | Err(_) => Err(unexpected(call, tag)),
+    }
+}
+
+fn unexpected(call: &'static str, tag: u8) -> PgError {
+    PgError::Protocol { call, what: format!("a message with tag {tag:#04x} that has no place here or no sense") }
+}
+
+/// A zero byte in a name: the only thing that cannot be written into a message.
+fn encoding(source: std::io::Error) -> PgError {
+    PgError::Io { call: "write a message", source }
+}
+
+fn refused_login(config: &Config, host: &Host, refusal: Refusal) -> PgError {
+    let (user, host) = (config.user.clone(), host.clone());
+    match refusal {
+        Refusal::NoPassword => PgError::PasswordMissing { user, host },
+        Refusal::File(path, source) => PgError::PasswordFile { path, source },
+        Refusal::Because(reason) => PgError::AuthUnsupported { user, host, reason },
+    }
+}
+
+fn is_refused_login(error: &PgError) -> bool {
+    matches!(
+        error,
+        PgError::Auth { .. }
+            | PgError::AuthUnsupported { .. }
+            | PgError::PasswordMissing { .. }
+            | PgError::PasswordFile { .. }
+            | PgError::TlsSetup { .. }
+    )
+}
+
+/// The error of a search that failed: its only attempt, or all of them.
+fn one_of(mut attempts: Vec<PgError>) -> PgError {
+    match (attempts.len(), attempts.pop()) {
+        (1, Some(only)) => only,
+        (_, last) => {
+            attempts.extend(last);
+            PgError::NoHost { attempts: Attempts(attempts) }
+        }
+    }
+}
+
+/// A row's values; None if one is not UTF-8 or the row is malformed.
+fn row_of(body: &DataRowBody) -> Option<Vec<Option<String>>> {
+    let (buffer, mut ranges, mut values) = (body.buffer(), body.ranges(), Vec::new());
+    while let Some(range) = ranges.next().ok()? {
+        values.push(match range {
+            None => None,
+            Some(range) => Some(std::str::from_utf8(buffer.get(range)?).ok()?.to_owned()),
+        });
+    }
+    Some(values)
+}

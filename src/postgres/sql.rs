@@ -1,0 +1,179 @@
+//! An ordinary SQL connection: `tokio_postgres` on a session that `session` opened.
+//!
+//! For the catalog, for what an operator asks, and as the sentinel whose end tells of a server's shutdown. Statements
+//! have a limit of 30 s on the server and a little more here, names resolve in `pg_catalog` only.
+
+use crate::postgres::config::{Config, Host};
+use crate::postgres::error::{PgError, ServerError};
+use crate::postgres::resume::Resumed;
+use crate::postgres::session::Session;
+use crate::postgres::startup::Purpose;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio_postgres::types::{FromSql, ToSql, Type};
+use tokio_postgres::{NoTls, Row, SimpleQueryMessage};
+
+/// When we stop waiting for an answer: after the server's own limit of 30 s, so that this means a dead connection.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(35);
+
+/// An open connection. Dropping it ends the session.
+pub struct Sql {
+    client: tokio_postgres::Client,
+    ended: watch::Receiver<Option<Ended>>,
+    backend_pid: i32,
+    version: u32,
+    host: Host,
+    database: String,
+}
+
+/// How a connection ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// What the server said last: 57P01 in a fast shutdown. None if it said nothing.
+    pub error: Option<ServerError>,
+}
+
+/// A parameter with its type, so that nothing needs preparing.
+pub(super) type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
+
+/// What is being asked, for errors.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) call: &'static str,
+    pub(super) object: &'a str,
+}
+
+impl Asked<'_> {
+    /// A column of an answer.
+    pub(super) fn get<'r, T: FromSql<'r>>(self, row: &'r Row, field: &'static str) -> Result<T, PgError> {
+        row.try_get(field).map_err(|_| self.unreadable(field))
+    }
+
+    pub(super) fn unreadable(self, field: &'static str) -> PgError {
+        PgError::Answer { call: self.call, object: self.object.to_owned(), field }
+    }
+}
+
+impl Sql {
+    /// Connects as the configuration says. Needs a tokio runtime, on which the connection is driven.
+    ///
+    /// # Errors
+    /// Any of [`PgError`] up to `SettingIgnored`; `Server` with 57P03 while the server starts or leaves.
+    pub async fn connect(config: &Config) -> Result<Self, PgError> {
+        Sql::connect_as(config, "").await
+    }
+
+    /// The same, with a suffix to the session's `application_name` that tells what it is for.
+    ///
+    /// # Errors
+    /// As [`Sql::connect`].
+    pub async fn connect_as(config: &Config, suffix: &str) -> Result<Self, PgError> {
+        let session = Session::open(config, Purpose::Sql, suffix).await?;
+        let (backend_pid, version, host) = (session.backend_pid, session.version, session.host.clone());
+        let mut settings = tokio_postgres::Config::new();
+        settings.user(&config.user).ssl_mode(tokio_postgres::config::SslMode::Disable);
+        let (client, connection) = settings
+            .connect_raw(Resumed::new(session), NoTls)
+            .await
+            .map_err(|error| PgError::of_client("take over the session with", &config.database, error))?;
+        let (tell, ended) = watch::channel(None);
+        tokio::spawn(async move {
+            let error = connection.await.err().as_ref().and_then(|e| e.as_db_error().map(ServerError::of_db));
+            // Nobody left to tell is the ordinary end.
+            let _ = tell.send(Some(Ended { error }));
+        });
+        Ok(Sql { client, ended, backend_pid, version, host, database: config.database.clone() })
+    }
+
+    /// The server process of this session.
+    #[must_use]
+    pub fn backend_pid(&self) -> i32 {
+        self.backend_pid
+    }
+
+    /// As in `server_version_num`: 150018 is 15.18.
+    #[must_use]
+    pub fn server_version(&self) -> u32 {
+        self.version
+    }
+
+    /// The host of the list that took us.
+    #[must_use]
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// The database connected to.
+    #[must_use]
+    pub fn database(&self) -> &str {
+        &self.database
+    }
+
+    /// Ready when the connection has ended, at once from then on. Cancel-safe.
+    pub async fn ended(&self) -> Ended {
+        let mut ended = self.ended.clone();
+        match ended.wait_for(Option::is_some).await {
+            Ok(end) => end.clone().unwrap_or(Ended { error: None }),
+            Err(_) => Ended { error: None }, // the runtime dropped the connection
+        }
+    }
+
+    /// One statement without parameters, every value as Postgres prints it.
+    ///
+    /// # Errors
+    /// `Server` as the statement fails, `Closed`, `Timeout` after 35 s.
+    pub async fn query(&self, sql: &str) -> Result<Vec<Vec<Option<String>>>, PgError> {
+        let asked = Asked { call: "query", object: &self.database };
+        let messages = self.limited(asked, self.client.simple_query(sql)).await?;
+        let row = |message: &SimpleQueryMessage| match message {
+            SimpleQueryMessage::Row(row) => Some((0..row.len()).map(|i| row.get(i).map(str::to_owned)).collect()),
+            _ => None,
+        };
+        Ok(messages.iter().filter_map(row).collect())
+    }
+
+    /// Statements without an answer, in one transaction.
+    ///
+    /// # Errors
+    /// As [`Sql::query`].
+    pub async fn execute(&self, sql: &str) -> Result<(), PgError> {
+        self.run(Asked { call: "execute in", object: &self.database }, sql).await
+    }
+
+    /// Ends what another session is doing (`pg_cancel_backend`); false if there is no such session.
+    ///
+    /// # Errors
+    /// `Server` with 42501 if the session is another role's; the connection's.
+    pub async fn cancel_backend(&self, pid: i32) -> Result<bool, PgError> {
+        let asked = Asked { call: "cancel the call of session", object: &pid.to_string() };
+        let rows = self.ask(asked, "SELECT pg_cancel_backend($1) AS sent", &[(&pid, Type::INT4)]).await?;
+        rows.first().map_or(Ok(false), |row| asked.get(row, "sent"))
+    }
+
+    pub(super) async fn run(&self, asked: Asked<'_>, sql: &str) -> Result<(), PgError> {
+        self.limited(asked, self.client.batch_execute(sql)).await
+    }
+
+    pub(super) async fn ask(
+        &self,
+        asked: Asked<'_>,
+        sql: &str,
+        parameters: &[Parameter<'_>],
+    ) -> Result<Vec<Row>, PgError> {
+        self.limited(asked, self.client.query_typed(sql, parameters)).await
+    }
+
+    async fn limited<T>(
+        &self,
+        asked: Asked<'_>,
+        answer: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, PgError> {
+        match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
+            Ok(answer) => answer.map_err(|error| PgError::of_client(asked.call, asked.object, error)),
+            Err(_) => {
+                let (call, object) = (asked.call, asked.object.to_owned());
+                Err(PgError::Timeout { call, object, limit: ANSWER_TIMEOUT })
+            }
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! How a session introduces itself: who, where, and the settings it insists on.
+
+use crate::postgres::config::Config;
+use bytes::BytesMut;
+use postgres_protocol::message::frontend;
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A walsender in the database.
+    Replication,
+    /// Ordinary SQL.
+    Sql,
+}
+
+/// Settings that a role's or a database's defaults must not change: they would end our sessions or alter values.
+///
+/// Sent as startup parameters of their own, which the server applies after `options`.
+const PINNED: [(&str, &str); 9] = [
+    ("client_encoding", "UTF8"),
+    ("DateStyle", "ISO"),
+    ("IntervalStyle", "postgres"),
+    ("TimeZone", "UTC"),
+    ("bytea_output", "hex"),
+    ("extra_float_digits", "3"),
+    ("row_security", "off"),
+    ("idle_in_transaction_session_timeout", "0"),
+    ("idle_session_timeout", "0"),
+];
+
+/// Those that the server reports back, by which a pooler that drops startup parameters gives itself away.
+pub(super) const REPORTED: [(&str, &str); 4] =
+    [("client_encoding", "UTF8"), ("DateStyle", "ISO"), ("IntervalStyle", "postgres"), ("TimeZone", "UTC")];
+
+/// The longest statement of ours on the catalog, in ms: one that waits longer waits for a lock of somebody's DDL.
+const STATEMENT_TIMEOUT_MS: &str = "30000";
+
+/// The bytes of a name that Postgres keeps (NAMEDATALEN - 1).
+const NAME_BYTES_MAX: usize = 63;
+
+/// The startup message.
+pub(super) fn message(config: &Config, purpose: Purpose, suffix: &str) -> std::io::Result<BytesMut> {
+    let name = application_name(&config.application_name, suffix);
+    let mut parameters = vec![
+        ("user", config.user.as_str()),
+        ("database", config.database.as_str()),
+        ("application_name", name.as_str()),
+    ];
+    match purpose {
+        Purpose::Replication => parameters.extend([("replication", "database"), ("statement_timeout", "0")]),
+        // Names in our SQL and in its answers mean the same whatever the role's search path is.
+        Purpose::Sql => {
+            parameters.extend([("statement_timeout", STATEMENT_TIMEOUT_MS), ("search_path", "pg_catalog")]);
+        }
+    }
+    if let Some(options) = &config.options {
+        parameters.push(("options", options));
+    }
+    parameters.extend(PINNED);
+    let mut out = BytesMut::new();
+    frontend::startup_message(parameters, &mut out)?;
+    Ok(out)
+}
+
+/// The name with its suffix within the length Postgres keeps; the suffix survives.
+fn application_name(base: &str, suffix: &str) -> String {
+    let room = NAME_BYTES_MAX.saturating_sub(suffix.len());
+    let cut = (0..=base.len().min(room)).rev().find(|&at| base.is_char_boundary(at)).unwrap_or_default();
+    format!("{}{suffix}", &base[..cut])
+}
+
+/// `15.18 (Debian ...)` as 150018, `19beta1` as 190000.
+pub(super) fn version_number(text: &str) -> Option<u32> {
+    let number = |text: &str| text.split(|c: char| !c.is_ascii_digit()).next().and_then(|digits| digits.parse().ok());
+    let (major, rest) = text.split_once('.').unwrap_or((text, ""));
+    let (major, minor): (u32, u32) = (number(major)?, number(rest).unwrap_or(0));
+    major.checked_mul(10_000)?.checked_add(minor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_reads_as_its_number() {
+        for (text, number) in [
+            ("15.18 (Debian 15.18-0+deb12u1)", Some(150_018)),
+            ("14.0", Some(140_000)),
+            ("18beta1", Some(180_000)),
+            ("19devel", Some(190_000)),
+            ("", None),
+            ("x.y", None),
+        ] {
+            assert_eq!(version_number(text), number, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_application_name_keeps_its_suffix() {
+        assert_eq!(application_name("wellspring", ":catalog"), "wellspring:catalog");
+        let long = application_name(&"ä".repeat(60), ":catalog");
+        assert!(long.len() <= NAME_BYTES_MAX && long.ends_with("ä:catalog"), "{long}");
+    }
+}

@@ -1,0 +1,336 @@
+//! The stream of changes: frames in, status updates out.
+//!
+//! Knows nothing of pgoutput and decides nothing about positions: what a status update says comes in as an argument.
+//! One task owns it. It never paces: the owner reads when it wants to.
+//!
+//! Laws, tested below:
+//! - Frames are the same wherever reads end, and cost no allocation.
+//! - A status update is sent whole or not at all, in order, and a newer one takes the place of one not yet begun.
+
+use crate::lsn::{Lsn, PgMicros};
+use crate::postgres::error::{PgError, ServerError};
+use crate::postgres::inbox::Inbox;
+use crate::postgres::outbox::{Outbox, StandbyStatus};
+use crate::postgres::socket::Socket;
+use bytes::BytesMut;
+use postgres_protocol::message::backend::Message;
+use std::future::poll_fn;
+use std::ops::Range;
+use std::task::Poll;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt as _;
+
+/// How long [`Stream::finish`] waits for the server to let go of the slot. A walsender in the middle of a large
+/// transaction notices our goodbye after the message it is sending; longer than this, the socket's end tells it.
+const FINISH_LIMIT: Duration = Duration::from_secs(2);
+
+const CALL: &str = "read the replication stream";
+
+/// A streaming replication connection.
+pub struct Stream {
+    socket: Socket,
+    inbox: Inbox,
+    outbox: Outbox,
+    backend_pid: i32,
+}
+
+/// One message of the stream, borrowing from the read buffer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Frame<'a> {
+    /// A piece of decoded WAL.
+    XLogData {
+        /// Where the WAL record of the change begins; 0 for some messages. Not for progress.
+        start: Lsn,
+        /// The same as `start` for logical streams.
+        end: Lsn,
+        /// The server's clock.
+        sent_at: PgMicros,
+        /// One pgoutput message.
+        payload: &'a [u8],
+    },
+    /// The server is alive.
+    Keepalive {
+        /// Everything before this has been sent.
+        end: Lsn,
+        /// The server's clock.
+        sent_at: PgMicros,
+        /// It wants a status update now.
+        reply: bool,
+    },
+    /// The walsender says goodbye: the server is shutting down. Nothing follows.
+    Goodbye,
+}
+
+impl Stream {
+    pub(super) fn new(socket: Socket, mut inbox: Inbox, backend_pid: i32, frame_bytes_max: usize) -> Self {
+        inbox.set_bytes_max(frame_bytes_max);
+        Stream { socket, inbox, outbox: Outbox::default(), backend_pid }
+    }
+
+    /// The walsender's process id.
+    #[must_use]
+    pub fn backend_pid(&self) -> i32 {
+        self.backend_pid
+    }
+
+    /// Reads once and returns how many bytes came, never 0. Call it when [`Stream::next_frame`] has no more.
+    ///
+    /// Cancel-safe: a dropped future has either put its bytes into the buffer or read none. While it waits it also
+    /// sends what is queued.
+    ///
+    /// # Errors
+    /// `Closed` at the end of the stream, `Io`.
+    pub async fn fill(&mut self) -> Result<usize, PgError> {
+        let Stream { socket, inbox, outbox, .. } = self;
+        let read = poll_fn(|cx| {
+            if outbox.has_unsent()
+                && let Poll::Ready(Err(error)) = outbox.poll_send(cx, socket)
+            {
+                return Poll::Ready(Err(error));
+            }
+            inbox.poll_fill(cx, socket)
+        });
+        match read.await {
+            Ok(0) => Err(PgError::Closed { call: CALL }),
+            Ok(bytes) => Ok(bytes),
+            Err(source) => Err(PgError::Io { call: CALL, source }),
+        }
+    }
+
+    /// Takes the next whole frame from what has been read; None when it takes more reading.
+    ///
+    /// # Errors
+    /// `Server` when the server ends the stream with an error, `FrameTooLong`, `Protocol`. After an error the stream
+    /// is of no more use.
+    #[inline]
+    pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, PgError> {
+        let body = loop {
+            let Some((tag, body)) = self.inbox.take()? else { return Ok(None) };
+            match tag {
+                b'd' => break body,
+                b'c' | b'C' => return Ok(Some(Frame::Goodbye)),
+                b'N' | b'S' => {} // a notice, a changed setting: nothing to act on
+                other => return Err(self.unwanted(other, body)),
+            }
+        };
+        frame_of(self.inbox.bytes(body)).map(Some)
+    }
+
+    /// Bytes read and not yet taken as frames: part of the byte budget.
+    #[must_use]
+    pub fn buffered_bytes(&self) -> usize {
+        self.inbox.buffered_bytes()
+    }
+
+    /// Puts a status update in line, in place of one that waits there. `now` is our clock, which the server shows
+    /// in `pg_stat_replication.reply_time`.
+    pub fn queue_status(&mut self, status: StandbyStatus, now: PgMicros) {
+        self.outbox.queue(status, now);
+    }
+
+    /// Whether a status update is not, or not wholly, with the operating system.
+    #[must_use]
+    pub fn has_unsent(&self) -> bool {
+        self.outbox.has_unsent()
+    }
+
+    /// Sends what is queued. Cancel-safe: what was begun goes on at the next `flush` or `fill`.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub async fn flush(&mut self) -> Result<(), PgError> {
+        let Stream { socket, outbox, .. } = self;
+        poll_fn(|cx| outbox.poll_send(cx, socket))
+            .await
+            .map_err(|source| PgError::Io { call: "send a status update", source })
+    }
+
+    /// Sends what is queued, says goodbye and waits until the server has let go of the slot, for at most 2 s. What
+    /// still arrives is discarded. Never fails: an unclean end is found out by the next start.
+    pub async fn finish(mut self) {
+        // A failure has nobody to act on it: the connection ends either way.
+        let _ = tokio::time::timeout(FINISH_LIMIT, self.say_goodbye()).await;
+    }
+
+    async fn say_goodbye(&mut self) -> Result<(), PgError> {
+        self.flush().await?;
+        let mut goodbye = BytesMut::with_capacity(10);
+        postgres_protocol::message::frontend::copy_done(&mut goodbye);
+        postgres_protocol::message::frontend::terminate(&mut goodbye);
+        let io = |source| PgError::Io { call: "end the replication stream", source };
+        self.socket.write_all(&goodbye).await.map_err(io)?;
+        self.socket.flush().await.map_err(io)?;
+        loop {
+            self.fill().await?;
+            while self.inbox.take()?.is_some() {}
+        }
+    }
+
+    /// An error of the server's, or a message that a stream does not have.
+    #[cold]
+    fn unwanted(&self, tag: u8, body: Range<usize>) -> PgError {
+        let body = self.inbox.bytes(body);
+        if tag == b'E' {
+            let length = u32::try_from(body.len() + 4).unwrap_or_default().to_be_bytes();
+            let mut message = BytesMut::from([&[tag], length.as_slice(), body].concat().as_slice());
+            if let Ok(Some(Message::ErrorResponse(error))) = Message::parse(&mut message) {
+                let source = Box::new(ServerError::of_wire(&error));
+                return PgError::Server { call: "stream from", object: "the slot".to_owned(), source };
+            }
+        }
+        PgError::Protocol { call: CALL, what: format!("tag {tag:#04x} with {} bytes has no place in it", body.len()) }
+    }
+}
+
+/// Reads one CopyData body.
+#[inline]
+fn frame_of(body: &[u8]) -> Result<Frame<'_>, PgError> {
+    match body.split_first() {
+        Some((b'w', rest)) => {
+            if let Some((start, rest)) = rest.split_first_chunk()
+                && let Some((end, rest)) = rest.split_first_chunk()
+                && let Some((sent_at, payload)) = rest.split_first_chunk()
+            {
+                let (start, end) = (Lsn::new(u64::from_be_bytes(*start)), Lsn::new(u64::from_be_bytes(*end)));
+                return Ok(Frame::XLogData { start, end, sent_at: PgMicros(i64::from_be_bytes(*sent_at)), payload });
+            }
+        }
+        Some((b'k', rest)) => {
+            if let Some((end, rest)) = rest.split_first_chunk()
+                && let Some((sent_at, [reply])) = rest.split_first_chunk()
+            {
+                return Ok(Frame::Keepalive {
+                    end: Lsn::new(u64::from_be_bytes(*end)),
+                    sent_at: PgMicros(i64::from_be_bytes(*sent_at)),
+                    reply: *reply != 0,
+                });
+            }
+        }
+        _ => {}
+    }
+    Err(malformed(body))
+}
+
+#[cold]
+fn malformed(body: &[u8]) -> PgError {
+    let kind = body.first().copied().unwrap_or_default();
+    PgError::Protocol { call: CALL, what: format!("a frame of kind {kind:#04x} has {} bytes", body.len()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::UnixStream;
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+    }
+
+    fn pair() -> (Stream, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        (Stream::new(Socket::Unix(ours), Inbox::new(1 << 20), 7, 1 << 20), theirs)
+    }
+
+    fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(body.len() + 4).unwrap();
+        [&[tag], length.to_be_bytes().as_slice(), body].concat()
+    }
+
+    fn xlog(payload: &[u8]) -> Vec<u8> {
+        let numbers = [1u64, 2, 3].map(u64::to_be_bytes).concat();
+        message(b'd', &[b"w".as_slice(), &numbers, payload].concat())
+    }
+
+    fn keepalive(reply: u8) -> Vec<u8> {
+        let numbers = [9u64, 3].map(u64::to_be_bytes).concat();
+        message(b'd', &[b"k".as_slice(), &numbers, &[reply]].concat())
+    }
+
+    async fn frames(stream: &mut Stream, theirs: &mut UnixStream, pieces: &[&[u8]]) -> Result<Vec<String>, PgError> {
+        let mut seen = Vec::new();
+        for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
+            theirs.write_all(piece).await.unwrap();
+            stream.fill().await?;
+            while let Some(frame) = stream.next_frame()? {
+                seen.push(format!("{frame:?}"));
+            }
+        }
+        Ok(seen)
+    }
+
+    #[test]
+    fn a_frame_is_whole_wherever_the_read_ends() {
+        let bytes = [xlog(b"one"), message(b'N', b"\0"), keepalive(1), xlog(b""), message(b'C', b"COPY 0\0")].concat();
+        runtime().block_on(async {
+            for at in 0..bytes.len() {
+                let (mut stream, mut theirs) = pair();
+                let (first, rest) = bytes.split_at(at);
+                let seen = frames(&mut stream, &mut theirs, &[first, rest]).await.unwrap();
+                assert_eq!(seen.len(), 4, "split at {at}");
+                assert!(seen[0].contains("payload: [111, 110, 101]"), "{}", seen[0]);
+                assert!(seen[1].contains("reply: true"), "{}", seen[1]);
+                assert_eq!(seen[3], "Goodbye");
+                assert_eq!(stream.buffered_bytes(), 0);
+            }
+        });
+    }
+
+    #[test]
+    fn an_error_of_the_server_keeps_its_state() {
+        runtime().block_on(async {
+            let (mut stream, mut theirs) = pair();
+            let error = message(b'E', b"SFATAL\0VFATAL\0C57P01\0Mterminating connection\0\0");
+            let failed = frames(&mut stream, &mut theirs, &[&error]).await.unwrap_err();
+            assert_eq!(failed.sqlstate(), Some("57P01"));
+            assert!(failed.is_shutting_down());
+        });
+    }
+
+    #[test]
+    fn the_end_of_the_socket_is_an_error() {
+        runtime().block_on(async {
+            let (mut stream, theirs) = pair();
+            drop(theirs);
+            assert!(matches!(stream.fill().await, Err(PgError::Closed { .. })));
+        });
+    }
+
+    #[test]
+    fn a_read_given_up_loses_nothing() {
+        runtime().block_on(async {
+            let (mut stream, mut theirs) = pair();
+            for byte in xlog(b"abc") {
+                let nothing_there = tokio::time::timeout(Duration::ZERO, stream.fill()).await;
+                assert!(nothing_there.is_err());
+                theirs.write_all(&[byte]).await.unwrap();
+                assert_eq!(stream.fill().await.unwrap(), 1);
+            }
+            assert!(matches!(stream.next_frame().unwrap(), Some(Frame::XLogData { payload: b"abc", .. })));
+        });
+    }
+
+    #[test]
+    fn reading_sends_what_is_queued() {
+        runtime().block_on(async {
+            let (mut stream, mut theirs) = pair();
+            let status = StandbyStatus { write: Lsn::new(1), flush: Lsn::ZERO, apply: Lsn::ZERO, reply: false };
+            stream.queue_status(status, PgMicros(5));
+            assert!(stream.has_unsent());
+            assert!(tokio::time::timeout(Duration::ZERO, stream.fill()).await.is_err());
+            assert!(!stream.has_unsent());
+            let mut sent = [0; 39];
+            theirs.read_exact(&mut sent).await.unwrap();
+            assert_eq!(sent[0], b'd');
+        });
+    }
+
+    proptest! {
+        #[test]
+        fn any_frame_is_read_or_refused(body in proptest::collection::vec(any::<u8>(), 0..64), kind in prop::sample::select(b"wkx".to_vec())) {
+            let _ = frame_of(&body);
+            let _ = frame_of(&[&[kind], body.as_slice()].concat());
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! TLS by OpenSSL: asked for before anything else is said, checked as `sslmode` says.
+//!
+//! At least TLS 1.2. Where TLS is demanded and the server has none, the connection ends before user, database or
+//! password were named.
+
+use crate::postgres::config::{Config, Host, SslMode};
+use crate::postgres::error::PgError;
+use crate::postgres::socket::Socket;
+use bytes::BytesMut;
+use openssl::error::ErrorStack;
+use openssl::hash::MessageDigest;
+use openssl::nid::Nid;
+use openssl::ssl::{ConnectConfiguration, SslConnector, SslFiletype, SslMethod, SslRef, SslVerifyMode, SslVersion};
+use openssl::x509::store::X509StoreBuilder;
+use openssl::x509::{X509Ref, X509VerifyResult};
+use postgres_protocol::message::frontend;
+use std::pin::Pin;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_openssl::SslStream;
+
+/// Turns a fresh TCP connection into what `config.sslmode` demands.
+pub(super) async fn negotiate(config: &Config, host: &Host, name: &str, mut tcp: TcpStream) -> Result<Socket, PgError> {
+    if config.sslmode == SslMode::Disable {
+        return Ok(Socket::Tcp(tcp));
+    }
+    let setup = connector(config)?;
+    let io = |source| PgError::Io { call: "ask for TLS", source };
+    let mut request = BytesMut::with_capacity(8);
+    frontend::ssl_request(&mut request);
+    tcp.write_all(&request).await.map_err(io)?;
+    // One byte and no more: what a man in the middle appends in the clear must fail as a handshake, not be believed.
+    match tcp.read_u8().await.map_err(io)? {
+        b'S' => {}
+        b'N' => return Err(PgError::TlsRefused { host: host.clone() }),
+        other => {
+            let what = format!("the answer begins with byte {other:#04x}, neither S nor N; is this a Postgres server?");
+            return Err(PgError::Protocol { call: "ask for TLS", what });
+        }
+    }
+    let failed = |what: &'static str, source: Box<dyn std::error::Error + Send + Sync>| PgError::Tls {
+        host: host.clone(),
+        what,
+        source,
+    };
+    let ssl = setup.into_ssl(name).map_err(|e| failed("prepare the check of the host name", e.into()))?;
+    let mut stream = SslStream::new(ssl, tcp).map_err(|e| failed("prepare the session", e.into()))?;
+    if let Err(error) = Pin::new(&mut stream).connect().await {
+        let verdict = stream.ssl().verify_result();
+        let what = if verdict == X509VerifyResult::OK { "handshake" } else { verdict.error_string() };
+        return Err(failed(what, error.into()));
+    }
+    Ok(Socket::Tls(Box::new(stream)))
+}
+
+/// A connector with the checks of `sslmode`. As in libpq, `require` with an `sslrootcert` checks the chain.
+fn connector(config: &Config) -> Result<ConnectConfiguration, PgError> {
+    let setup = |what: &str| {
+        let what = what.to_owned();
+        move |source: ErrorStack| PgError::TlsSetup { what, source }
+    };
+    let mut builder = SslConnector::builder(SslMethod::tls_client()).map_err(setup("OpenSSL's defaults"))?;
+    builder.set_min_proto_version(Some(SslVersion::TLS1_2)).map_err(setup("OpenSSL's defaults"))?;
+    if let Some(path) = &config.sslrootcert {
+        let name = format!("sslrootcert {}", path.display());
+        // A fresh store, so that the system's authorities do not count beside the one that was asked for.
+        let store = X509StoreBuilder::new().map_err(setup(&name))?;
+        builder.set_cert_store(store.build());
+        builder.set_ca_file(path).map_err(setup(&name))?;
+    }
+    if let Some((certificate, key)) = &config.client_certificate {
+        let name = format!("sslcert {}", certificate.display());
+        builder.set_certificate_chain_file(certificate).map_err(setup(&name))?;
+        let name = format!("sslkey {}", key.display());
+        builder.set_private_key_file(key, SslFiletype::PEM).map_err(setup(&name))?;
+        builder.check_private_key().map_err(setup(&name))?;
+    }
+    let chain = config.sslmode != SslMode::Require || config.sslrootcert.is_some();
+    builder.set_verify(if chain { SslVerifyMode::PEER } else { SslVerifyMode::NONE });
+    let mut connection = builder.build().configure().map_err(setup("OpenSSL's defaults"))?;
+    connection.set_verify_hostname(config.sslmode == SslMode::VerifyFull);
+    Ok(connection)
+}
+
+/// `tls-server-end-point` of RFC 5929: the certificate's digest by its signature's hash, where that is MD5 or SHA-1 by
+/// SHA-256. None where the signature has no hash of its own (Ed25519, RSA-PSS); then SCRAM goes unbound.
+pub(super) fn server_end_point(ssl: &SslRef) -> Option<Vec<u8>> {
+    end_point_of(ssl.peer_certificate().as_deref()?)
+}
+
+fn end_point_of(certificate: &X509Ref) -> Option<Vec<u8>> {
+    let hash = match certificate.signature_algorithm().object().nid().signature_algorithms()?.digest {
+        Nid::MD5 | Nid::SHA1 => MessageDigest::sha256(),
+        nid => MessageDigest::from_nid(nid)?,
+    };
+    certificate.digest(hash).ok().map(|digest| digest.to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use openssl::asn1::Asn1Time;
+    use openssl::pkey::PKey;
+    use openssl::rsa::Rsa;
+    use openssl::x509::X509;
+
+    fn signed_by(hash: MessageDigest) -> X509 {
+        let key = PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap();
+        let mut builder = X509::builder().unwrap();
+        builder.set_pubkey(&key).unwrap();
+        builder.set_not_before(&Asn1Time::days_from_now(0).unwrap()).unwrap();
+        builder.set_not_after(&Asn1Time::days_from_now(1).unwrap()).unwrap();
+        builder.sign(&key, hash).unwrap();
+        builder.build()
+    }
+
+    #[test]
+    fn binds_by_the_hash_of_the_certificates_signature_but_never_a_broken_one() {
+        for (signed, bound) in [
+            (MessageDigest::sha1(), MessageDigest::sha256()),
+            (MessageDigest::sha256(), MessageDigest::sha256()),
+            (MessageDigest::sha384(), MessageDigest::sha384()),
+            (MessageDigest::sha512(), MessageDigest::sha512()),
+        ] {
+            let certificate = signed_by(signed);
+            assert_eq!(end_point_of(&certificate).unwrap(), certificate.digest(bound).unwrap().to_vec());
+        }
+    }
+}

@@ -1,0 +1,389 @@
+//! libpq's connection URLs: `postgresql://user:password@host:port,host/database?name=value`.
+//!
+//! Only the text is judged here; defaults and missing parts are `config`'s. Stricter than libpq where leniency hides a
+//! fault: an unknown, repeated or unsupported parameter is an error. No error repeats any value of the URL, since a
+//! special character left unescaped in a password can shift it into any other part.
+
+use crate::postgres::config::{ChannelBinding, Host, PORT_DEFAULT, SslMode, TargetSession};
+use crate::secret::Secret;
+use percent_encoding::percent_decode_str;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What a URL says; what it leaves out is None.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UrlParts {
+    /// In the order of the URL; empty if it names none.
+    pub hosts: Vec<Host>,
+    /// `user`
+    pub user: Option<String>,
+    /// `password`
+    pub password: Option<Secret>,
+    /// `dbname`
+    pub database: Option<String>,
+    /// `sslmode`
+    pub sslmode: Option<SslMode>,
+    /// `sslrootcert`; None for `system` too.
+    pub sslrootcert: Option<PathBuf>,
+    /// `sslcert`
+    pub sslcert: Option<PathBuf>,
+    /// `sslkey`
+    pub sslkey: Option<PathBuf>,
+    /// `channel_binding`
+    pub channel_binding: Option<ChannelBinding>,
+    /// `target_session_attrs`
+    pub target: Option<TargetSession>,
+    /// `application_name`
+    pub application_name: Option<String>,
+    /// `connect_timeout`, 1 s to 600 s.
+    pub connect_timeout: Option<Duration>,
+    /// `keepalives_idle`
+    pub keepalives_idle: Option<Duration>,
+    /// `keepalives_interval`
+    pub keepalives_interval: Option<Duration>,
+    /// `keepalives_count`
+    pub keepalives_count: Option<u32>,
+    /// `options`
+    pub options: Option<String>,
+}
+
+/// Why a text is no URL that we can use. Never holds a value of it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UrlError {
+    /// Another scheme, or none.
+    #[error("the URL begins with neither postgresql:// nor postgres://")]
+    Scheme,
+    /// An `@` where no password can end.
+    #[error(
+        "the URL has an `@` after the host part; in a password write `@` as %40, `/` as %2F, `:` as %3A, `%` as %25"
+    )]
+    StrayAt,
+    /// `%` not followed by two hexadecimal digits, a zero byte, or bytes that are not UTF-8.
+    #[error("the {part} of the URL has a `%` without two hexadecimal digits, a zero byte, or bytes that are not UTF-8")]
+    Encoding {
+        /// Which part.
+        part: String,
+    },
+    /// A host is empty, or an IPv6 address lacks its bracket.
+    #[error(
+        "host {place} of the URL cannot be read (IPv6 goes in brackets, a socket's directory is written %2Frun%2F...)"
+    )]
+    Host {
+        /// Its place in the list, from 1.
+        place: usize,
+    },
+    /// Not a port.
+    #[error("the port of host {place} of the URL is not a number from 1 to 65535")]
+    Port {
+        /// Its place in the list, from 1.
+        place: usize,
+    },
+    /// `port=` has neither one entry nor as many as there are hosts.
+    #[error("the URL has {ports} ports for {hosts} hosts: give one, or one for each")]
+    PortCount {
+        /// Entries of `port`.
+        ports: usize,
+        /// Entries of `host`.
+        hosts: usize,
+    },
+    /// Not a parameter of libpq's.
+    #[error("`{name}` is not a parameter of a Postgres URL{}", nearest.map(|n| format!(" (did you mean `{n}`?)")).unwrap_or_default())]
+    Unknown {
+        /// As written.
+        name: String,
+        /// The nearest that we know.
+        nearest: Option<&'static str>,
+    },
+    /// One of libpq's that we do not take.
+    #[error("`{name}` in the Postgres URL is not supported: {reason}")]
+    Unsupported {
+        /// The parameter.
+        name: &'static str,
+        /// Why, and what to do.
+        reason: &'static str,
+    },
+    /// Said twice.
+    #[error("the Postgres URL says `{name}` twice")]
+    Repeated {
+        /// The parameter.
+        name: &'static str,
+    },
+    /// A value that the parameter cannot have.
+    #[error("`{name}` in the Postgres URL must be {expected}")]
+    Value {
+        /// The parameter.
+        name: &'static str,
+        /// What it may be.
+        expected: &'static str,
+    },
+}
+
+/// The parameters we take.
+const TAKEN: [&str; 16] = [
+    "host",
+    "port",
+    "user",
+    "password",
+    "dbname",
+    "sslmode",
+    "sslrootcert",
+    "sslcert",
+    "sslkey",
+    "channel_binding",
+    "target_session_attrs",
+    "application_name",
+    "connect_timeout",
+    "keepalives_idle",
+    "keepalives_interval",
+    "keepalives_count",
+];
+
+/// libpq's other parameters, each with the reason we give.
+const REFUSED: [(&str, &str); 17] = [
+    ("hostaddr", "name the address as the host"),
+    ("passfile", "use the key password_file, a file that holds only the password"),
+    ("service", "write its settings into the URL"),
+    ("servicefile", "write its settings into the URL"),
+    ("replication", "the agent sets it where it is needed"),
+    ("client_encoding", "sessions are always UTF8"),
+    ("fallback_application_name", "use application_name"),
+    ("keepalives", "they are always on; keepalives_idle, _interval and _count set their pace"),
+    ("tcp_user_timeout", "keepalives_idle, _interval and _count recognise a dead server"),
+    ("gssencmode", "GSSAPI is not spoken; use TLS"),
+    ("krbsrvname", "GSSAPI is not spoken; use SCRAM"),
+    ("sslcompression", "TLS compression is unsafe and always off"),
+    ("sslcrl", "revocation lists are not read"),
+    ("sslpassword", "an encrypted key needs a person; give sslkey without one, readable by the agent only"),
+    ("sslnegotiation", "TLS is asked for as servers before 17 need it"),
+    ("requirepeer", "protect the socket's directory instead"),
+    ("load_balance_hosts", "hosts are tried in their order"),
+];
+
+/// Reads a connection URL.
+///
+/// # Errors
+/// One of [`UrlError`], for the first fault from left to right.
+pub fn parse_url(text: &str) -> Result<UrlParts, UrlError> {
+    let rest =
+        text.strip_prefix("postgresql://").or_else(|| text.strip_prefix("postgres://")).ok_or(UrlError::Scheme)?;
+    // As in libpq: credentials end at the first `@` before the first `/`, so a password may hold `?` and `#` as they are.
+    let slash = rest.find('/').unwrap_or(rest.len());
+    let (credentials, rest) = match rest.find('@') {
+        Some(at) if at < slash => (Some(&rest[..at]), &rest[at + 1..]),
+        _ => (None, rest),
+    };
+    if rest.contains('@') {
+        return Err(UrlError::StrayAt);
+    }
+    let (before_query, query) = rest.split_once('?').map_or((rest, None), |(before, query)| (before, Some(query)));
+    let (authority, database) =
+        before_query.split_once('/').map_or((before_query, None), |(hosts, name)| (hosts, Some(name)));
+
+    let mut parts = UrlParts { hosts: authority_hosts(authority)?, ..UrlParts::default() };
+    if let Some(credentials) = credentials {
+        let (user, password) =
+            credentials.split_once(':').map_or((credentials, None), |(user, password)| (user, Some(password)));
+        parts.user = some_text(user, "user")?;
+        parts.password = password.map(|p| some_text(p, "password")).transpose()?.flatten().map(Secret::new);
+    }
+    parts.database = database.map(|name| some_text(name, "database")).transpose()?.flatten();
+    let mut lists = HostLists::default();
+    for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let name = decoded(name, "query")?;
+        set(&mut parts, &mut lists, &name, &decoded(value, &name)?)?;
+    }
+    lists.merge_into(&mut parts)?;
+    Ok(parts)
+}
+
+/// `host=` and `port=`, which may be lists and only mean something together.
+#[derive(Default)]
+struct HostLists {
+    host: Option<String>,
+    port: Option<String>,
+}
+
+impl HostLists {
+    fn merge_into(self, parts: &mut UrlParts) -> Result<(), UrlError> {
+        if let Some(list) = self.host {
+            if !parts.hosts.is_empty() {
+                return Err(UrlError::Repeated { name: "host" });
+            }
+            parts.hosts = list
+                .split(',')
+                .enumerate()
+                .map(|(i, name)| host_of(name.to_owned(), PORT_DEFAULT, i + 1))
+                .collect::<Result<_, _>>()?;
+        }
+        let Some(list) = self.port else { return Ok(()) };
+        let ports: Vec<u16> =
+            list.split(',').enumerate().map(|(i, port)| port_of(port, i + 1)).collect::<Result<_, _>>()?;
+        if ports.len() != 1 && ports.len() != parts.hosts.len() {
+            return Err(UrlError::PortCount { ports: ports.len(), hosts: parts.hosts.len() });
+        }
+        for (host, given) in parts.hosts.iter_mut().zip(ports.iter().cycle()) {
+            match host {
+                Host::Tcp { port, .. } | Host::Unix { port, .. } => *port = *given,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The hosts between credentials and database; none for an empty part.
+fn authority_hosts(authority: &str) -> Result<Vec<Host>, UrlError> {
+    if authority.is_empty() {
+        return Ok(Vec::new());
+    }
+    authority.split(',').enumerate().map(|(i, one)| authority_host(one, i + 1)).collect()
+}
+
+fn authority_host(text: &str, place: usize) -> Result<Host, UrlError> {
+    let (name, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (name, after) = rest.split_once(']').ok_or(UrlError::Host { place })?;
+            let port = match after.strip_prefix(':') {
+                Some(port) => Some(port),
+                None if after.is_empty() => None,
+                None => return Err(UrlError::Host { place }),
+            };
+            (name, port)
+        }
+        None => text.split_once(':').map_or((text, None), |(name, port)| (name, Some(port))),
+    };
+    let port = port.filter(|port| !port.is_empty()).map_or(Ok(PORT_DEFAULT), |port| port_of(port, place))?;
+    host_of(decoded(name, "host")?, port, place)
+}
+
+fn host_of(name: String, port: u16, place: usize) -> Result<Host, UrlError> {
+    match name.as_bytes().first() {
+        // `@` would be a socket in the abstract name space, which Postgres servers rarely use and tokio cannot reach.
+        None | Some(b'@') => Err(UrlError::Host { place }),
+        Some(b'/') => Ok(Host::Unix { dir: PathBuf::from(name), port }),
+        Some(_) => Ok(Host::Tcp { name, port }),
+    }
+}
+
+fn port_of(text: &str, place: usize) -> Result<u16, UrlError> {
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    digits.then(|| text.parse().ok()).flatten().filter(|&port| port != 0).ok_or(UrlError::Port { place })
+}
+
+/// Decodes `%XX`. Unlike libpq's, a stray `%` is an error in every part.
+fn decoded(text: &str, part: &str) -> Result<String, UrlError> {
+    let fault = || UrlError::Encoding { part: part.to_owned() };
+    let escapes_whole = text.split('%').skip(1).all(|after| {
+        let mut digits = after.bytes();
+        let mut hex = || digits.next().is_some_and(|b| b.is_ascii_hexdigit());
+        hex() && hex()
+    });
+    if !escapes_whole {
+        return Err(fault());
+    }
+    let plain = percent_decode_str(text).decode_utf8().map_err(|_| fault())?;
+    if plain.contains('\0') { Err(fault()) } else { Ok(plain.into_owned()) }
+}
+
+/// The decoded text; None if it is empty, as libpq reads an empty part.
+fn some_text(text: &str, part: &str) -> Result<Option<String>, UrlError> {
+    decoded(text, part).map(|plain| Some(plain).filter(|plain| !plain.is_empty()))
+}
+
+/// Notes one parameter of the query.
+fn set(parts: &mut UrlParts, lists: &mut HostLists, name: &str, value: &str) -> Result<(), UrlError> {
+    match name {
+        "host" => once(&mut lists.host, "host", value.to_owned()),
+        "port" => once(&mut lists.port, "port", value.to_owned()),
+        "user" => once(&mut parts.user, "user", value.to_owned()),
+        "password" => once(&mut parts.password, "password", Secret::new(value)),
+        "dbname" => once(&mut parts.database, "dbname", value.to_owned()),
+        "sslmode" => once(&mut parts.sslmode, "sslmode", sslmode(value)?),
+        "sslrootcert" if value == "system" => Ok(()),
+        "sslrootcert" => once(&mut parts.sslrootcert, "sslrootcert", value.into()),
+        "sslcert" => once(&mut parts.sslcert, "sslcert", value.into()),
+        "sslkey" => once(&mut parts.sslkey, "sslkey", value.into()),
+        "channel_binding" => once(&mut parts.channel_binding, "channel_binding", channel_binding(value)?),
+        "target_session_attrs" => once(&mut parts.target, "target_session_attrs", target(value)?),
+        "application_name" => once(&mut parts.application_name, "application_name", value.to_owned()),
+        "options" => once(&mut parts.options, "options", value.to_owned()),
+        "connect_timeout" => once(&mut parts.connect_timeout, "connect_timeout", seconds("connect_timeout", value)?),
+        "keepalives_idle" => once(&mut parts.keepalives_idle, "keepalives_idle", seconds("keepalives_idle", value)?),
+        "keepalives_interval" => {
+            once(&mut parts.keepalives_interval, "keepalives_interval", seconds("keepalives_interval", value)?)
+        }
+        "keepalives_count" => {
+            let count = value.parse().ok().filter(|count| (1..=100).contains(count));
+            let fault = UrlError::Value { name: "keepalives_count", expected: "a number from 1 to 100" };
+            once(&mut parts.keepalives_count, "keepalives_count", count.ok_or(fault)?)
+        }
+        _ => Err(unknown(name)),
+    }
+}
+
+fn once<T>(place: &mut Option<T>, name: &'static str, value: T) -> Result<(), UrlError> {
+    match place.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(UrlError::Repeated { name }),
+    }
+}
+
+fn unknown(name: &str) -> UrlError {
+    if let Some(&(name, reason)) = REFUSED.iter().find(|(refused, _)| *refused == name) {
+        return UrlError::Unsupported { name, reason };
+    }
+    let nearest = TAKEN
+        .iter()
+        .chain(&["options"])
+        .map(|known| (strsim::damerau_levenshtein(known, name), *known))
+        .filter(|(distance, known)| *distance <= known.len() / 2)
+        .min();
+    UrlError::Unknown { name: name.to_owned(), nearest: nearest.map(|(_, known)| known) }
+}
+
+/// libpq's word for a mode of TLS. Also for the file's key of that name.
+///
+/// # Errors
+/// `prefer` and `allow`, with the reason; any other word.
+pub fn sslmode(word: &str) -> Result<SslMode, UrlError> {
+    match word {
+        "disable" => Ok(SslMode::Disable),
+        "require" => Ok(SslMode::Require),
+        "verify-ca" => Ok(SslMode::VerifyCa),
+        "verify-full" => Ok(SslMode::VerifyFull),
+        "prefer" | "allow" => Err(UrlError::Unsupported {
+            name: "sslmode",
+            reason: "prefer and allow fall back to clear text when anybody on the way asks for it; use require or \
+                     verify-full (or disable, to say it)",
+        }),
+        _ => Err(UrlError::Value { name: "sslmode", expected: "disable, require, verify-ca or verify-full" }),
+    }
+}
+
+fn channel_binding(word: &str) -> Result<ChannelBinding, UrlError> {
+    match word {
+        "disable" => Ok(ChannelBinding::Disable),
+        "prefer" => Ok(ChannelBinding::Prefer),
+        "require" => Ok(ChannelBinding::Require),
+        _ => Err(UrlError::Value { name: "channel_binding", expected: "disable, prefer or require" }),
+    }
+}
+
+fn target(word: &str) -> Result<TargetSession, UrlError> {
+    match word {
+        "any" => Ok(TargetSession::Any),
+        "read-write" => Ok(TargetSession::ReadWrite),
+        "primary" => Ok(TargetSession::Primary),
+        "standby" => Ok(TargetSession::Standby),
+        _ => Err(UrlError::Value { name: "target_session_attrs", expected: "any, read-write, primary or standby" }),
+    }
+}
+
+fn seconds(name: &'static str, value: &str) -> Result<Duration, UrlError> {
+    let seconds = value.parse().ok().filter(|seconds| (1..=600).contains(seconds));
+    seconds.map(Duration::from_secs).ok_or(UrlError::Value { name, expected: "seconds, 1 to 600" })
+}
+
+#[cfg(test)]
+#[path = "url_tests.rs"]
+mod tests;

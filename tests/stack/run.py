@@ -1,0 +1,71 @@
+#!/usr/bin/env python3
+"""Runs the scenarios of scenarios.py, one summary line each.
+
+    run.py [--only a,b] [--full] [--keep] [--list]
+
+Short by default (loads of seconds, five kills); --full, or FULL=1, takes the lengths of the claims in README.md. A failure
+prints what the scenario said, the agent's log and status, and the slots. Exit status 0 only if all passed.
+"""
+import argparse
+import os
+import sys
+import time
+import traceback
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, HERE)
+
+import scenarios  # noqa: E402
+import servers  # noqa: E402
+from world import World  # noqa: E402
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default="")
+    parser.add_argument("--full", action="store_true", default=os.environ.get("FULL") == "1")
+    parser.add_argument("--keep", action="store_true", help="leave data directories behind")
+    parser.add_argument("--list", action="store_true")
+    options = parser.parse_args()
+    chosen = {s.__name__.replace("_", "-"): s for s in scenarios.SCENARIOS}
+    if options.list:
+        for name, scenario in chosen.items():
+            print("%-40s %s" % (name, (scenario.__doc__ or "").split("\n")[0]))
+        return 0
+    if options.only:
+        names = [n.replace("_", "-") for n in options.only.split(",")]
+        unknown = [n for n in names if n not in chosen]
+        if unknown:
+            parser.error("no such scenario: %s" % ", ".join(unknown))
+        chosen = {n: chosen[n] for n in names}
+    servers.stop_leftovers()
+    kafka, registry = servers.Kafka("stack-kafka"), servers.Registry("stack-registry")
+    kafka.wipe()
+    kafka.start()
+    registry.start()
+    passed, began = 0, time.monotonic()
+    for name, scenario in chosen.items():
+        at = time.monotonic()
+        world = World(name, kafka, registry, options.full)
+        try:
+            if not kafka.alive():
+                kafka.start()
+            scenario(world)
+            passed += 1
+            print("%-40s ok      %4.0f s  %s" % (name, time.monotonic() - at, "; ".join(world.said)), flush=True)
+            world.close(options.keep)
+        except Exception as error:  # one failed scenario does not hide the others
+            print("%-40s FAILED  %4.0f s  %s" % (name, time.monotonic() - at, "; ".join(world.said)))
+            print("    " + "".join(traceback.format_exception_only(error)).strip().replace("\n", "\n    "))
+            where = traceback.extract_tb(error.__traceback__)
+            print("    at " + " < ".join("%s:%d" % (f.name, f.lineno) for f in reversed(where) if HERE in f.filename))
+            print(world.explain(), flush=True)
+            world.close(keep=True)
+    registry.kill()
+    kafka.kill()
+    print("%d of %d scenarios passed, %.0f s" % (passed, len(chosen), time.monotonic() - began))
+    return 0 if passed == len(chosen) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
