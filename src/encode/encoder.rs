@@ -214,6 +214,14 @@ impl Encoder {
         &self.tools.notes
     }
 
+    /// The column that takes most of the row written last, with its size in bytes; for messages about its size.
+    #[must_use]
+    pub fn largest_column<'p>(&self, plan: &'p Plan) -> Option<(&'p str, usize)> {
+        let spans = [&self.new_spans, &self.old_spans].into_iter().flat_map(|spans| spans.iter().enumerate());
+        let (index, span) = spans.max_by_key(|(_, span)| span.size_bytes())?;
+        Some((plan.column(index)?, span.size_bytes()))
+    }
+
     fn begin(&mut self, plan: &Plan, context: &Context<'_>) {
         self.slots.clear();
         self.out.clear();

@@ -159,6 +159,25 @@ impl Topics {
         self.off_the_runtime("create topics", move |asker| asker.ensure(&specs)).await
     }
 
+    /// One past the last offset of each partition, in the order asked.
+    ///
+    /// # Errors
+    /// `Client`, `Unreachable` or `Request` for the first partition whose end cannot be read.
+    pub async fn end_offsets(&self, partitions: &[(&str, i32)]) -> Result<Vec<i64>, KafkaError> {
+        let partitions: Vec<(String, i32)> = partitions.iter().map(|(topic, p)| ((*topic).to_owned(), *p)).collect();
+        self.off_the_runtime("read end offsets", move |asker| {
+            let consumer = asker.consumer()?;
+            let end = |(topic, partition): &(String, i32)| {
+                let (_, end) = consumer
+                    .fetch_watermarks(topic, *partition, REQUEST_TIMEOUT)
+                    .map_err(|source| asker.explain(&consumer, "read end offsets", topic, source))?;
+                Ok(end)
+            };
+            partitions.iter().map(end).collect()
+        })
+        .await
+    }
+
     async fn off_the_runtime<T: Send + 'static>(
         &self,
         call: &'static str,

@@ -30,6 +30,14 @@ pub struct CellSpan {
     length: u32,
 }
 
+impl CellSpan {
+    /// Bytes of the value; 0 for NULL and for one not sent.
+    #[must_use]
+    pub fn size_bytes(self) -> usize {
+        self.length as usize
+    }
+}
+
 impl std::fmt::Debug for Tuple<'_> {
     /// Row values stay out of logs and panics: only the shape is printed.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -12,7 +12,7 @@ use super::supervise::{PipelineError, Trouble, TroubleReason};
 use crate::lsn::{Lsn, Oid};
 use crate::postgres::preflight::{self, SyncState};
 use crate::postgres::publication::{self, PublicationRow};
-use crate::postgres::slot::{self, SlotRow};
+use crate::postgres::slot::{self, Blocker, SlotRow};
 use crate::postgres::{PgError, Replication, Sql, StartOptions, Stream, SystemIdentity};
 use crate::table::TableName;
 use std::collections::BTreeMap;
@@ -144,7 +144,10 @@ impl Seen {
         let mut names: Vec<String> = captured.iter().map(TableName::to_string).collect();
         if let Some(record) = &state.record {
             // A table that is captured by the configuration and gone from the publication is a gap, not a choice.
-            names.extend(record.tables.keys().filter(|name| config.selection.matches_text(name)).cloned());
+            let selected = |name: &&String| {
+                name.split_once('.').is_some_and(|(space, name)| config.selection.matches(&TableName::new(space, name)))
+            };
+            names.extend(record.tables.keys().filter(selected).cloned());
         }
         let (database, standby) = database(sql).await?;
         let history = history(replication, server.timeline, state.record.as_ref()).await?;
@@ -282,9 +285,10 @@ async fn history(
 /// A synchronous standby's confirmations hold the application's commits up: we must not be one.
 async fn asynchronous(sql: &Sql, pid: i32) -> Result<(), PipelineError> {
     match preflight::sync_state(sql, pid).await? {
-        SyncState::Asynchronous | SyncState::Unknown => Ok(()),
-        state @ (SyncState::Synchronous | SyncState::Potential | SyncState::Quorum) => {
-            let detail = format!("our walsender {pid} is a synchronous standby ({state:?}): commits would wait for Kafka");
+        SyncState::Hidden | SyncState::Gone => Ok(()),
+        SyncState::Known(state) if state == "async" => Ok(()),
+        SyncState::Known(state) => {
+            let detail = format!("our walsender {pid} is a synchronous standby ({state}): commits would wait for Kafka");
             let next = TroubleReason::SynchronousStandby.next();
             Err(PipelineError::Trouble(Trouble::plain(TroubleReason::SynchronousStandby, detail, next)))
         }
@@ -319,7 +323,7 @@ pub async fn create_slot(config: &Config, sql: &Sql, replication: &mut Replicati
         }
         Err(error) if matches!(error.sqlstate(), Some("55P03" | "57014")) => {
             let blockers = slot::blockers(sql).await?;
-            let list: Vec<String> = blockers.iter().map(ToString::to_string).collect();
+            let list: Vec<String> = blockers.iter().map(blocker).collect();
             let detail = format!("creating slot `{}` waits for writing transactions: {}", config.slot, list.join("; "));
             let next = "end these transactions, or wait; it is tried again by itself";
             Err(PipelineError::Trouble(Trouble::plain(TroubleReason::PostgresSettings, detail, next)))
@@ -361,4 +365,17 @@ async fn create_publication(config: &Config, sql: &Sql) -> Result<(), PipelineEr
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// One line about a transaction that a new slot waits for.
+fn blocker(blocker: &Blocker) -> String {
+    let who = match (blocker.pid, &blocker.prepared) {
+        (Some(pid), _) => format!("pid {pid}"),
+        (None, Some(name)) => format!("prepared transaction `{name}`"),
+        (None, None) => "unknown".to_owned(),
+    };
+    let what = [&blocker.user, &blocker.application, &blocker.state].into_iter().flatten();
+    let what: Vec<&str> = what.map(String::as_str).filter(|text| !text.is_empty()).collect();
+    let age = blocker.age.map_or_else(String::new, |age| format!(", for {} s", age.as_secs()));
+    format!("{who} (xid {}, {}{age})", blocker.xid, what.join(", "))
 }

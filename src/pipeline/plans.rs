@@ -6,7 +6,7 @@
 use super::keeper::Keeper;
 use super::supervise::{Trouble, TroubleReason};
 use crate::change::{RelationShape, describe};
-use crate::encode::registry::Registry;
+use crate::encode::registry::{Registry, RegistryError};
 use crate::encode::{AvroSchema, Draft, Ids, Plan, Planner};
 use crate::kafka::{TopicInfo, TopicRules, TopicSpec, Topics};
 use crate::lsn::Oid;
@@ -84,7 +84,6 @@ pub struct Places {
 }
 
 enum Failure {
-    Postgres(PgError),
     Busy(Trouble),
     Refused(Trouble),
 }
@@ -167,7 +166,6 @@ impl Desk {
                     }
                     return Ok(Outcome::Ready(Box::new(ready)));
                 }
-                Err(Failure::Postgres(error)) => return Err(error),
                 Err(Failure::Refused(trouble)) => (trouble, REFUSED_RETRY),
                 Err(Failure::Busy(trouble)) => {
                     delay = (delay * 2).min(BUSY_RETRY_MAX);
@@ -261,12 +259,18 @@ impl Desk {
         if let Some(&id) = self.schemas.get(&known) {
             return Ok(id);
         }
-        let id = registry.register(&schema.subject, &schema.text).await.map_err(|error| {
-            let what = format!("table {name}, subject `{}`", schema.subject);
-            if error.is_passing() {
-                Failure::Busy(Trouble::new(TroubleReason::RegistryUnavailable, what, &error))
-            } else {
-                Failure::Refused(Trouble::new(TroubleReason::SchemaRefused, what, &error))
+        let id = registry.id_of(&schema.subject, &schema.text).await.map_err(|error| {
+            let mut what = format!("table {name}, subject `{}`", schema.subject);
+            if let RegistryError::Refused { field: Some(field), .. } = &error {
+                what.push_str(&format!(", field `{field}`"));
+            }
+            match error {
+                RegistryError::Unavailable { .. } | RegistryError::SecretFile { .. } | RegistryError::Broken { .. } => {
+                    Failure::Busy(Trouble::new(TroubleReason::RegistryUnavailable, what, &error))
+                }
+                RegistryError::Refused { .. } | RegistryError::Denied { .. } | RegistryError::Setup { .. } => {
+                    Failure::Refused(Trouble::new(TroubleReason::SchemaRefused, what, &error))
+                }
             }
         })?;
         self.remember(&format!("schema/{known}"), id.to_string()).await?;

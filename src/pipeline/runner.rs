@@ -18,7 +18,7 @@ use crate::change::{Changes, RelationSlot};
 use crate::encode::Planner;
 use crate::encode::registry::Registry;
 use crate::kafka::{Delivery, Settled, Topics, classify};
-use crate::ledger::{Generation, RouteId};
+use crate::ledger::RouteId;
 use crate::lsn::{Oid, PgMicros};
 use crate::metrics::Metrics;
 use crate::postgres::slot::{self, SlotRow};
@@ -465,7 +465,7 @@ fn now() -> Moment {
 }
 
 /// Wall clock, for what people and consumers read.
-fn unix_nanos() -> i64 {
+pub(super) fn unix_nanos() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }

@@ -68,6 +68,28 @@ impl TroubleReason {
         }
     }
 
+    /// Whether it lasts until somebody acts; the agent still looks again by itself.
+    #[must_use]
+    pub const fn needs_a_person(self) -> bool {
+        match self {
+            TroubleReason::PostgresUnavailable
+            | TroubleReason::SlotInUse
+            | TroubleReason::StreamBroke
+            | TroubleReason::StandbyBehind
+            | TroubleReason::KafkaUnavailable
+            | TroubleReason::StateUnavailable
+            | TroubleReason::RegistryUnavailable => false,
+            TroubleReason::PostgresRefuses
+            | TroubleReason::PostgresSettings
+            | TroubleReason::SynchronousStandby
+            | TroubleReason::KafkaRefuses
+            | TroubleReason::TopicUnavailable
+            | TroubleReason::SchemaRefused
+            | TroubleReason::TableRefused
+            | TroubleReason::PublicationIncomplete => true,
+        }
+    }
+
     /// What to do, or what the agent waits for.
     #[must_use]
     pub const fn next(self) -> &'static str {
@@ -256,7 +278,7 @@ fn kafka(error: &KafkaError) -> Disposition {
 
 fn state(error: &StateError) -> Disposition {
     match error {
-        StateError::Kafka(error) => kafka(error),
+        StateError::Topic(error) => kafka(error),
         other => {
             Disposition::Refused(Trouble::new(TroubleReason::StateUnavailable, "the state".to_owned(), other), Exit::SinkRefuses)
         }

@@ -10,6 +10,7 @@ pub mod value;
 
 pub use facts::{ColumnFacts, TableFacts, TypeClass, TypeFacts};
 pub use default::{DefaultText, default_text};
+pub use selection::Selection;
 pub use kind::{ColumnKind, is_domain, resolve};
 
 use crate::lsn::Oid;

@@ -130,6 +130,12 @@ impl Core {
         self.received
     }
 
+    /// The moment of the last event.
+    #[must_use]
+    pub fn now(&self) -> Moment {
+        self.now
+    }
+
     /// Highest flush position sent on this connection.
     #[must_use]
     pub fn flushed(&self) -> Lsn {

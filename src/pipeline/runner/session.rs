@@ -220,8 +220,7 @@ impl Runner {
 
     /// Tells status and metrics where things are.
     pub(super) fn report(&mut self) {
-        let planning = self.tasks.planning.is_some();
-        self.reporter.tell(&mut self.core, planning, unix_nanos() / 1_000_000);
+        self.reporter.tell(&mut self.core, unix_nanos() / 1_000_000);
     }
 
     /// Waits for what must not be cut off: the goodbye to Postgres, which carries the last status.

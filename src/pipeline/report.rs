@@ -1,0 +1,311 @@
+//! What the loop tells the world: status, metrics and one log line where something ends or changes.
+
+use super::Config;
+use super::core::{Core, Opened};
+use super::plans::Ready;
+use super::status::{LastError, Phase, Positions, Status, TableStatus};
+use super::supervise::{Disposition, Trouble, TroubleReason};
+use crate::kafka::{Delivery, classify};
+use crate::metrics::{Failure, Metrics, Peer};
+use crate::postgres::slot::SlotRow;
+use crate::postgres::{Sql, SystemIdentity};
+use crate::table::TableName;
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+/// Errors kept for `/status`: enough for a story, bounded.
+const ERRORS_MAX: usize = 20;
+
+/// Status is made anew at most this often: a person reads it, and Prometheus scrapes no faster.
+const TELL_MS: i64 = 250;
+
+/// Keeps what is told.
+pub struct Reporter {
+    metrics: Metrics,
+    tell: watch::Sender<Status>,
+    status: Status,
+    trouble: Option<Trouble>,
+    told_ms: i64,
+    opened_before: bool,
+}
+
+impl Reporter {
+    /// A reporter before the first connect.
+    #[must_use]
+    pub fn new(config: &Config, metrics: Metrics, tell: watch::Sender<Status>) -> Self {
+        let status = Status {
+            prefix: config.encode.prefix.clone(),
+            slot: config.slot.clone(),
+            publication: config.publication.clone(),
+            budget_bytes: config.budget_bytes as u64,
+            ..Status::default()
+        };
+        metrics.budget_limit_bytes.set(gauge(config.budget_bytes as u64));
+        metrics.phase.set(Phase::Connecting.name());
+        Reporter { metrics, tell, status, trouble: None, told_ms: 0, opened_before: false }
+    }
+
+    /// The handles.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// The epoch last proven.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.status.epoch
+    }
+
+    /// A connection is proven.
+    pub fn opened(
+        &mut self,
+        config: &Config,
+        opened: &Opened,
+        server: &SystemIdentity,
+        sql: &Sql,
+        captured: &[TableName],
+        warnings: Vec<String>,
+    ) {
+        let record = &opened.record;
+        if std::mem::replace(&mut self.opened_before, true) {
+            self.status.reconnects += 1;
+            self.metrics.reconnected(Peer::Source);
+        }
+        info!(
+            slot = config.slot,
+            from = %opened.resume.from,
+            term = record.term,
+            epoch = record.epoch,
+            tables = captured.len(),
+            server = sql.server_version(),
+            "streaming from the slot's confirmed position"
+        );
+        for warning in warnings.iter().filter(|warning| !self.status.warnings.contains(warning)) {
+            warn!("{warning}");
+        }
+        self.status.warnings = warnings;
+        self.status.system_id = server.system_id.to_string();
+        self.status.timeline = server.timeline;
+        self.status.server_version = sql.server_version();
+        self.status.epoch = record.epoch;
+        self.status.term = record.term;
+        for table in captured {
+            let waiting = TableStatus { state: "waiting".to_owned(), ..TableStatus::default() };
+            self.status.tables.entry(table.to_string()).or_insert(waiting);
+        }
+        self.trouble = None;
+        self.told_ms = 0;
+    }
+
+    /// A table's plan is made.
+    pub fn planned(&mut self, ready: &Ready) {
+        info!(table = ready.name, topic = ready.plan.topic(), partitions = ready.partitions, "planned");
+        let table = self.status.tables.entry(ready.name.clone()).or_default();
+        table.topic = ready.plan.topic().to_owned();
+        table.state = "streaming".to_owned();
+        table.schema_ids.clone_from(&ready.ids);
+        for warning in &ready.warnings {
+            if !self.status.warnings.contains(warning) {
+                warn!("{warning}");
+                self.status.warnings.push(warning.clone());
+            }
+        }
+        self.told_ms = 0;
+    }
+
+    /// Trouble began, changed or ended.
+    pub fn trouble(&mut self, trouble: Option<Trouble>) {
+        if let Some(trouble) = &trouble {
+            self.metrics.failed(failure(trouble.reason));
+            if self.trouble.as_ref().is_none_or(|was| was.reason != trouble.reason || was.detail != trouble.detail) {
+                warn!(reason = trouble.reason.code(), next = trouble.next, "{}", trouble.detail);
+                self.remember(trouble.reason.code(), &trouble.detail, &trouble.next);
+            }
+        } else if let Some(was) = &self.trouble {
+            info!(reason = was.reason.code(), "that is over");
+        }
+        self.trouble = trouble;
+        self.told_ms = 0;
+    }
+
+    /// Something failed, with this meaning.
+    pub fn failed(&mut self, disposition: &Disposition) {
+        match disposition {
+            Disposition::Retry(trouble) | Disposition::Refused(trouble, _) => self.trouble(Some(trouble.clone())),
+            Disposition::Halt(halt) => {
+                let (code, next) = halt.reason.text();
+                let range = halt.range.map_or_else(String::new, |range| format!("{} to {}", range.from, range.to));
+                error!(reason = code, range, next, "halted: {}", halt.detail);
+                self.metrics.failed(Failure::Continuity);
+                self.remember(code, &halt.detail, next);
+                self.told_ms = 0;
+            }
+        }
+    }
+
+    fn remember(&mut self, reason: &str, message: &str, next: &str) {
+        let excess = (self.status.errors.len() + 1).saturating_sub(ERRORS_MAX);
+        self.status.errors.drain(..excess);
+        self.status.errors.push(LastError {
+            at_ms: super::runner::unix_nanos() / 1_000_000,
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+            next: next.to_owned(),
+        });
+    }
+
+    /// Reports came from the producer.
+    pub fn delivered(&mut self, deliveries: &[Delivery]) {
+        let landed = deliveries.iter().filter(|delivery| delivery.outcome.is_ok()).count() as u64;
+        self.metrics.records_delivered.inc_by(landed);
+        for failed in deliveries.iter().filter_map(|delivery| delivery.outcome.err()) {
+            self.metrics.records_failed.inc();
+            if !failed.purged {
+                warn!(code = ?failed.code, class = ?classify(failed.code), "a delivery failed; the producer is rebuilt and the stream read again");
+                self.metrics.reconnected(Peer::Sink);
+            }
+        }
+    }
+
+    /// A confirm record is acknowledged.
+    pub fn recorded(&mut self) {
+        self.metrics.confirm_records.inc();
+        if self.trouble.as_ref().is_some_and(|trouble| trouble.reason == TroubleReason::StateUnavailable) {
+            self.trouble(None);
+        }
+    }
+
+    /// A status update goes out.
+    pub fn updated(&mut self) {
+        self.metrics.status_updates.inc();
+    }
+
+    /// Somebody else writes to a topic of ours.
+    pub fn foreign(&mut self, topic: Option<&String>) {
+        let Some(topic) = topic else { return };
+        warn!(topic, "another producer's records lie between ours; see wellspring_foreign_writes_total");
+        self.metrics.foreign_write(topic, 1);
+        *self.status.foreign_writes.entry(topic.clone()).or_default() += 1;
+    }
+
+    /// The stream is read again because late records were found.
+    pub fn replay(&mut self) {
+        warn!("records of an earlier producer landed late: the stream is read again from the confirmed position");
+    }
+
+    /// The loop ends.
+    pub fn stopped(&mut self, clean: bool) {
+        if clean {
+            info!("stopped: everything sent is delivered, recorded and confirmed");
+        } else {
+            warn!("stopped with deliveries outstanding: the next start repeats them");
+        }
+    }
+
+    /// The slot's row was read.
+    pub fn slot(&mut self, row: &SlotRow) {
+        self.status.lsn.restart = row.restart_lsn.unwrap_or_default();
+        self.metrics.restart_lsn.set(gauge(self.status.lsn.restart.bytes()));
+        self.metrics.slot_retained_bytes.set(gauge(row.retained_bytes().unwrap_or_default()));
+        self.metrics.slot_safe_wal_bytes.set(row.safe_wal_size.unwrap_or(-1));
+        if let Some(wal_status) = &row.wal_status {
+            self.metrics.slot_wal_status.set(wal_status);
+        }
+    }
+
+    /// Brings metrics and, not too often, status up to date.
+    pub fn tell(&mut self, core: &mut Core, now_ms: i64) {
+        self.metrics.heartbeat.beat(now_ms);
+        for at in core.take_acknowledged() {
+            let seconds = (now_ms * 1000 - at.unix_micros()) as f64 / 1e6;
+            self.metrics.commit_to_ack_seconds.observe(seconds.max(0.0));
+            self.metrics.transactions.inc();
+        }
+        if now_ms - self.told_ms < TELL_MS {
+            return;
+        }
+        self.told_ms = now_ms;
+        self.positions(core, now_ms);
+        let (phase, reason, detail, next) = self.phase(core);
+        if phase != self.status.phase || reason != self.status.reason {
+            self.status.since_ms = now_ms;
+            self.metrics.phase.set(phase.name());
+        }
+        self.status.range = core.halted().and_then(|halt| halt.range);
+        (self.status.phase, self.status.reason, self.status.detail, self.status.next) = (phase, reason, detail, next);
+        // Nobody listening is fine: the value is kept for whoever asks next.
+        self.tell.send_replace(self.status.clone());
+    }
+
+    fn phase(&self, core: &Core) -> (Phase, String, String, String) {
+        if core.is_stopping() {
+            return (Phase::Stopping, String::new(), String::new(), String::new());
+        }
+        if let Some(halt) = core.halted() {
+            let (code, next) = halt.reason.text();
+            return (Phase::Halted, code.to_owned(), halt.detail.clone(), next.to_owned());
+        }
+        match &self.trouble {
+            Some(trouble) => {
+                let phase = if trouble.reason.needs_a_person() { Phase::Halted } else { Phase::Retrying };
+                (phase, trouble.reason.code().to_owned(), trouble.detail.clone(), trouble.next.clone())
+            }
+            None if core.is_streaming() => (Phase::Streaming, String::new(), String::new(), String::new()),
+            None if self.opened_before => (Phase::Retrying, String::new(), String::new(), String::new()),
+            None => (Phase::Connecting, String::new(), String::new(), String::new()),
+        }
+    }
+
+    fn positions(&mut self, core: &Core, now_ms: i64) {
+        let ledger = core.ledger();
+        let lsn = Positions {
+            received: core.received(),
+            delivered: ledger.confirmed(),
+            confirmed: core.flushed(),
+            restart: self.status.lsn.restart,
+        };
+        let status = &mut self.status;
+        status.lsn = lsn;
+        status.lag_bytes = lsn.received.bytes_since(lsn.delivered);
+        let oldest = ledger.oldest_open_commit().map(|commit| commit.at.unix_micros());
+        status.lag_seconds = oldest.map_or(0.0, |at| ((now_ms * 1000 - at) as f64 / 1e6).max(0.0));
+        status.in_flight_records = ledger.in_flight_records() as u64;
+        status.in_flight_bytes = ledger.in_flight_bytes() as u64;
+        let held = core.held_until().map(|until| until.since(core.now()) / 1000);
+        status.quarantine_until_ms = held.map_or(0, |left| now_ms + i64::try_from(left).unwrap_or(i64::MAX - now_ms));
+        let metrics = &self.metrics;
+        metrics.received_lsn.set(gauge(lsn.received.bytes()));
+        metrics.delivered_lsn.set(gauge(lsn.delivered.bytes()));
+        metrics.confirmed_lsn.set(gauge(lsn.confirmed.bytes()));
+        metrics.undelivered_bytes.set(gauge(status.lag_bytes));
+        metrics.unconfirmed_bytes.set(gauge(lsn.received.bytes_since(lsn.confirmed)));
+        metrics.lag_seconds.set(status.lag_seconds);
+        metrics.in_flight_records.set(gauge(status.in_flight_records));
+        metrics.in_flight_bytes.set(gauge(status.in_flight_bytes));
+        metrics.budget_used_bytes.set(gauge(status.in_flight_bytes));
+        metrics.quarantine_active.set(i64::from(held.is_some()));
+        let produced = core.next_ticket().0 - 1;
+        metrics.records_produced.inc_by(produced.saturating_sub(metrics.records_produced.get()));
+    }
+}
+
+/// A gauge is signed; beyond its range it stays at the end.
+fn gauge(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn failure(reason: TroubleReason) -> Failure {
+    match reason {
+        TroubleReason::PostgresUnavailable | TroubleReason::StreamBroke | TroubleReason::StandbyBehind => Failure::Source,
+        TroubleReason::PostgresRefuses
+        | TroubleReason::PostgresSettings
+        | TroubleReason::SlotInUse
+        | TroubleReason::SynchronousStandby
+        | TroubleReason::PublicationIncomplete => Failure::SourceRefused,
+        TroubleReason::KafkaUnavailable | TroubleReason::StateUnavailable => Failure::Sink,
+        TroubleReason::KafkaRefuses | TroubleReason::TopicUnavailable => Failure::SinkRefused,
+        TroubleReason::RegistryUnavailable => Failure::Registry,
+        TroubleReason::SchemaRefused | TroubleReason::TableRefused => Failure::RegistryRefused,
+    }
+}
