@@ -101,7 +101,10 @@ impl Replay {
             }
             Message::Origin { .. } | Message::Type { .. } => {}
         }
-        assert!(self.format != Format::Avro || self.written.iter().all(|record| record.value.as_ref().is_none_or(|v| v[0] == 0)));
+        assert!(
+            self.format != Format::Avro
+                || self.written.iter().all(|record| record.value.as_ref().is_none_or(|v| v[0] == 0))
+        );
     }
 
     fn row(&mut self, lsn: Lsn, relation: Oid, row: Row<'_>) {
@@ -239,7 +242,9 @@ impl Normal {
             }
         }
         if let Some(source) = value.get_mut("source") {
-            for (name, mark) in [("version", "$version"), ("ts_ms", "$ts"), ("ts_us", "$ts"), ("ts_ns", "$ts"), ("lsn", "$lsn")] {
+            for (name, mark) in
+                [("version", "$version"), ("ts_ms", "$ts"), ("ts_us", "$ts"), ("ts_ns", "$ts"), ("lsn", "$lsn")]
+            {
                 assert!(!source[name].is_null(), "{name}");
                 source[name] = json!(mark);
             }
@@ -270,7 +275,8 @@ fn difference(path: &str, expected: &Json, ours: &Json) -> Option<String> {
         }
         (Json::Object(left), Json::Object(right)) => {
             let names = left.keys().eq(right.keys());
-            let inner = left.iter().find_map(|(name, value)| difference(&format!("{path}/{name}"), value, right.get(name)?));
+            let inner =
+                left.iter().find_map(|(name, value)| difference(&format!("{path}/{name}"), value, right.get(name)?));
             inner.or_else(|| if names { None } else { show() })
         }
         (Json::Array(left), Json::Array(right)) if left.len() == right.len() => {
@@ -305,17 +311,18 @@ fn check(case: &str) {
         assert_eq!(expected["topic"], json!(ours.topic), "{at}");
         let key = ours.key.as_ref().map_or(Json::Null, |key| decoded(ours.key_schema.as_ref().unwrap(), key));
         let value = ours.value.as_ref().map_or(Json::Null, |value| decoded(&ours.value_schema, value));
-        for (part, expected, ours) in [
-            ("key", &expected["key"], &key),
-            ("value", &left.value(expected["value"].clone()), &right.value(value)),
-        ] {
+        for (part, expected, ours) in
+            [("key", &expected["key"], &key), ("value", &left.value(expected["value"].clone()), &right.value(value))]
+        {
             assert_eq!(difference(part, expected, ours), None, "{at}");
         }
         let partition_key = ours.key.as_ref().map_or(Json::Null, |key| json!(hex_of(&key[5..])));
         assert_eq!(expected["partition_key_hex"], partition_key, "{at}");
         let headers: Vec<Json> = ours.headers.iter().map(|(name, value)| json!([name, value])).collect();
         let wanted = expected["headers"].as_array().unwrap().iter();
-        let wanted: Vec<Json> = wanted.map(|h| if h["value"] == "$uuid" { json!([h["name"], "run"]) } else { json!([h["name"], h["value"]]) }).collect();
+        let wanted: Vec<Json> = wanted
+            .map(|h| if h["value"] == "$uuid" { json!([h["name"], "run"]) } else { json!([h["name"], h["value"]]) })
+            .collect();
         assert_eq!(wanted, headers, "{at}");
         for (part, text) in [("key_schema", ours.key_schema.as_ref()), ("value_schema", Some(&ours.value_schema))] {
             if let Some((subject, number)) = expected[part].as_str().and_then(|id| id.split_once('#')) {
@@ -340,7 +347,11 @@ fn check_json(case: &str, recording: &Json, converted: &[Json], format: Format, 
             let mut wanted = expected[name].clone();
             let mut read: Json = bytes.as_ref().map_or(Json::Null, |bytes| serde_json::from_slice(bytes).unwrap());
             if format == Format::JsonSchema && !read.is_null() {
-                assert_eq!(difference("schema", &wanted["schema"].take(), &read["schema"].take()), None, "{case} {index} {name}");
+                assert_eq!(
+                    difference("schema", &wanted["schema"].take(), &read["schema"].take()),
+                    None,
+                    "{case} {index} {name}"
+                );
                 (wanted, read) = (wanted["payload"].take(), read["payload"].take());
             }
             for pointer in recording["expected"][index]["defaulted"].as_array().into_iter().flatten() {

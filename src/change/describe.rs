@@ -21,7 +21,9 @@ pub fn describe(relation: &RelationShape, facts: &TableFacts) -> Table {
         .map(|column| {
             let known = facts.columns.get(&column.name);
             let same_type = known.filter(|known| known.type_oid == column.type_oid);
-            let default = same_type.filter(|_| !is_domain(column.type_oid, &facts.types)).and_then(|known| known.default.as_deref());
+            let default = same_type
+                .filter(|_| !is_domain(column.type_oid, &facts.types))
+                .and_then(|known| known.default.as_deref());
             Column {
                 name: column.name.as_str().into(),
                 kind: resolve(column.type_oid, column.typmod, &facts.types),
@@ -53,7 +55,9 @@ fn key_of(identity: ReplicaIdentity, columns: &[Column], facts: &TableFacts) -> 
         ReplicaIdentity::Index => {
             let within = |key: &Vec<usize>| key.iter().all(|i| flagged.contains(i));
             let chosen = primary.or_else(unique).filter(within);
-            chosen.or_else(|| positions(&facts.identity_index, columns).filter(|key| same(key, &flagged))).unwrap_or(flagged)
+            chosen
+                .or_else(|| positions(&facts.identity_index, columns).filter(|key| same(key, &flagged)))
+                .unwrap_or(flagged)
         }
     }
 }

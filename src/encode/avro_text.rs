@@ -133,9 +133,8 @@ impl Writer {
     }
 
     fn properties(&mut self, schema: &Schema) {
-        let parameter = |wanted: &str| {
-            schema.parameters.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value.as_str())
-        };
+        let parameter =
+            |wanted: &str| schema.parameters.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value.as_str());
         let is_decimal = schema.name.as_deref() == Some(DECIMAL);
         if is_decimal {
             self.number("scale", parameter("scale").unwrap_or("0"));

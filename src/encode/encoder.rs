@@ -3,12 +3,12 @@
 //! Keys and values of a change lie one after another in one buffer; records are views of it, valid until the next change.
 //! After the buffers have grown to a stream's largest rows nothing is allocated here.
 
+use super::Format;
 use super::envelope::{self, Step, push_number};
 use super::form::{Avro, Form, HeaderText, Json, Union};
 use super::notes::{Loss, Note};
 use super::plan::{ColumnPlan, FixedHeaders, Key, KeyColumn, Plan};
 use super::transcode::{self, Fault, Tools};
-use super::Format;
 use crate::change::{Context, Row};
 use crate::pgoutput::{Cell, CellSpan, OldTuple, Tuple};
 use crate::table::value::ValueError;
@@ -188,7 +188,9 @@ impl Encoder {
         if plan.emits.messages {
             match plan.format {
                 Format::Avro => self.message_in::<Avro>(plan, context, (prefix, content), now_unix_nanos),
-                Format::Json | Format::JsonSchema => self.message_in::<Json>(plan, context, (prefix, content), now_unix_nanos),
+                Format::Json | Format::JsonSchema => {
+                    self.message_in::<Json>(plan, context, (prefix, content), now_unix_nanos)
+                }
             }
         }
         Ok(())
@@ -272,7 +274,13 @@ impl Encoder {
         slots.push(Slot { key, value, change: None });
     }
 
-    fn row_in<F: Form>(&mut self, plan: &Plan, context: &Context<'_>, row: &Row<'_>, now: i64) -> Result<(), EncodeError> {
+    fn row_in<F: Form>(
+        &mut self,
+        plan: &Plan,
+        context: &Context<'_>,
+        row: &Row<'_>,
+        now: i64,
+    ) -> Result<(), EncodeError> {
         let Encoder { out, slots, new_spans, old_spans, tools, .. } = self;
         let mut write = Writer::<F> { plan, context, now, out, tools, form: std::marker::PhantomData };
         match *row {

@@ -137,7 +137,13 @@ impl Script {
 }
 
 /// The envelope of a table's rows, between a record's own prefix and suffix.
-pub(super) fn of_rows<F: Form>(config: &Config, database: &str, table: [&str; 2], prefix: &[u8], suffix: &[u8]) -> Vec<Step> {
+pub(super) fn of_rows<F: Form>(
+    config: &Config,
+    database: &str,
+    table: [&str; 2],
+    prefix: &[u8],
+    suffix: &[u8],
+) -> Vec<Step> {
     let mut script = Script::new(prefix);
     script.open::<F>();
     script.gap::<F>("before", Step::Before);

@@ -35,7 +35,13 @@ impl std::fmt::Write for Short {
 pub(super) fn push_float<T: LowerExp + Into<f64> + Copy>(value: T, out: &mut Vec<u8>) {
     let wide: f64 = value.into();
     if !wide.is_finite() {
-        let name: &[u8] = if wide.is_nan() { b"NaN" } else if wide > 0.0 { b"Infinity" } else { b"-Infinity" };
+        let name: &[u8] = if wide.is_nan() {
+            b"NaN"
+        } else if wide > 0.0 {
+            b"Infinity"
+        } else {
+            b"-Infinity"
+        };
         return out.extend_from_slice(name);
     }
     let mut short = Short::new();

@@ -50,7 +50,9 @@ pub enum PlanError {
         column: String,
     },
     /// The topic's name is too long for Kafka.
-    #[error("table {table}: its topic `{topic}` has more than 249 characters; rename it, shorten topics.prefix, or exclude the table")]
+    #[error(
+        "table {table}: its topic `{topic}` has more than 249 characters; rename it, shorten topics.prefix, or exclude the table"
+    )]
     Topic {
         /// The table.
         table: String,
@@ -399,9 +401,7 @@ fn check_names(config: &Config, table: &Table) -> Result<(), PlanError> {
         }
     }
     match table.columns.iter().find(|column| !is_avro_name(&column.name)) {
-        Some(column) => {
-            Err(PlanError::ColumnName { table: table.name.to_string(), column: column.name.to_string() })
-        }
+        Some(column) => Err(PlanError::ColumnName { table: table.name.to_string(), column: column.name.to_string() }),
         None => Ok(()),
     }
 }
@@ -416,10 +416,9 @@ fn is_avro_name(name: &str) -> bool {
 fn check_key(table: &Table) -> Result<(), PlanError> {
     let outside = || table.key.iter().filter_map(|i| table.columns.get(*i)).find(|column| !column.in_identity);
     match outside() {
-        Some(column) if table.identity == ReplicaIdentity::Index => Err(PlanError::KeyOutsideIdentity {
-            table: table.name.to_string(),
-            column: column.name.to_string(),
-        }),
+        Some(column) if table.identity == ReplicaIdentity::Index => {
+            Err(PlanError::KeyOutsideIdentity { table: table.name.to_string(), column: column.name.to_string() })
+        }
         _ => Ok(()),
     }
 }

@@ -62,7 +62,12 @@ impl From<ValueError> for Fault {
 }
 
 /// Appends the value that `text` says, as a value of `kind` and without what marks it as not null.
-pub(super) fn value<F: Form>(kind: &ColumnKind, text: &[u8], out: &mut Vec<u8>, tools: &mut Tools) -> Result<(), Fault> {
+pub(super) fn value<F: Form>(
+    kind: &ColumnKind,
+    text: &[u8],
+    out: &mut Vec<u8>,
+    tools: &mut Tools,
+) -> Result<(), Fault> {
     match kind {
         ColumnKind::Int2 | ColumnKind::Int4 | ColumnKind::Int8 | ColumnKind::Oid => F::int(integer(kind, text)?, out),
         ColumnKind::Text
@@ -137,7 +142,11 @@ fn integer(kind: &ColumnKind, text: &[u8]) -> Result<i64, ValueError> {
         ColumnKind::Oid => (0, 0xFFFF_FFFF),
         _ => (i64::MIN, i64::MAX),
     };
-    if (low..=high).contains(&value) { Ok(value) } else { Err(ValueError::new("an integer", "out of its type's range")) }
+    if (low..=high).contains(&value) {
+        Ok(value)
+    } else {
+        Err(ValueError::new("an integer", "out of its type's range"))
+    }
 }
 
 /// The scale of a decimal that is a number.
@@ -217,8 +226,15 @@ fn timestamp_text(instant: Instant, precision: u8) -> Short {
         Instant::NegativeInfinity => text.write_str("-infinity"),
         Instant::Finite { days, micros } => {
             let (year, month, day) = civil_of(days);
-            let sign = if year > 9999 { "+" } else if year < 0 { "-" } else { "" };
-            write_date(&mut text, sign, year.unsigned_abs(), month, day).and_then(|()| write_clock(&mut text, micros, precision, false))
+            let sign = if year > 9999 {
+                "+"
+            } else if year < 0 {
+                "-"
+            } else {
+                ""
+            };
+            write_date(&mut text, sign, year.unsigned_abs(), month, day)
+                .and_then(|()| write_clock(&mut text, micros, precision, false))
         }
     };
     text

@@ -110,7 +110,11 @@ mod tests {
     fn literals_lose_their_casts_and_quotes() {
         check("7", ColumnKind::Int4, expect![[r#"Some(Literal("7"))"#]]);
         check("'-5'::integer", ColumnKind::Int4, expect![[r#"Some(Literal("-5"))"#]]);
-        check("'with ''quote'' and, comma'::text", ColumnKind::Text, expect![[r#"Some(Literal("with 'quote' and, comma"))"#]]);
+        check(
+            "'with ''quote'' and, comma'::text",
+            ColumnKind::Text,
+            expect![[r#"Some(Literal("with 'quote' and, comma"))"#]],
+        );
         check("''::character varying", ColumnKind::Text, expect![[r#"Some(Literal(""))"#]]);
         check("'DRAFT'::status", ColumnKind::Enum { allowed: "DRAFT".into() }, expect![[r#"Some(Literal("DRAFT"))"#]]);
         check("('a'::text || 'b'::text)", ColumnKind::Text, expect![[r#"Some(Literal("a"))"#]]);

@@ -210,7 +210,9 @@ mod tests {
         check("{1,NULL,-3}", expect![[r#"[Some("1"), None, Some("-3")] flat true"#]]);
         check(
             r#"{a,NULL,"","with \"quotes\", comma","back\\slash","NULL"}"#,
-            expect![[r#"[Some("a"), None, Some(""), Some("with \"quotes\", comma"), Some("back\\slash"), Some("NULL")] flat true"#]],
+            expect![[
+                r#"[Some("a"), None, Some(""), Some("with \"quotes\", comma"), Some("back\\slash"), Some("NULL")] flat true"#
+            ]],
         );
     }
 
@@ -222,7 +224,23 @@ mod tests {
 
     #[test]
     fn refuses_literals_that_do_not_match() {
-        for text in ["", "{", "}", "1", "{1", "{1,}", "{,1}", "{1}2", "{\"a}", "{a\"b\"}", "{{1}", "{1}}", "[1:2]", "{{{{{{{1}}}}}}}", "{1,{2}"] {
+        for text in [
+            "",
+            "{",
+            "}",
+            "1",
+            "{1",
+            "{1,}",
+            "{,1}",
+            "{1}2",
+            "{\"a}",
+            "{a\"b\"}",
+            "{{1}",
+            "{1}}",
+            "[1:2]",
+            "{{{{{{{1}}}}}}}",
+            "{1,{2}",
+        ] {
             let read = elements(text);
             assert!(read.is_err() || text == "{1,{2}", "{text:?} {read:?}");
         }

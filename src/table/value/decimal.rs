@@ -117,7 +117,12 @@ pub fn money(text: &[u8], scratch: &mut DecimalScratch) -> Result<(), ValueError
 }
 
 /// Puts the number that the digits of both parts and `padding` zeros form into `scratch.unscaled`.
-fn read_digits(negative: bool, parts: [&[u8]; 2], padding: usize, scratch: &mut DecimalScratch) -> Result<(), ValueError> {
+fn read_digits(
+    negative: bool,
+    parts: [&[u8]; 2],
+    padding: usize,
+    scratch: &mut DecimalScratch,
+) -> Result<(), ValueError> {
     let count = parts[0].len() + parts[1].len() + padding;
     if count > DIGITS_MAX {
         return Err(ValueError::new("numeric", "more digits than Postgres can hold"));
@@ -296,7 +301,13 @@ mod tests {
 
     #[test]
     fn refuses_digits_beyond_the_scale_instead_of_rounding() {
-        check("1.105", Some(2), expect![[r#"Err(ValueError { kind: "numeric", why: "more digits after the point than the column's scale" })"#]]);
+        check(
+            "1.105",
+            Some(2),
+            expect![[
+                r#"Err(ValueError { kind: "numeric", why: "more digits after the point than the column's scale" })"#
+            ]],
+        );
         check("1.100", Some(2), expect!["6e scale 2"]);
         check("1.", Some(2), expect!["64 scale 2"]);
     }

@@ -106,7 +106,10 @@ mod tests {
     #[test]
     fn reads_pairs_in_order() {
         check("", expect!["Ok([])"]);
-        check(r#""a"=>"1", "b"=>NULL, "c d"=>"e,\"f""#, expect![[r#"Ok([("a", Some("1")), ("b", None), ("c d", Some("e,\\\"f"))])"#]]);
+        check(
+            r#""a"=>"1", "b"=>NULL, "c d"=>"e,\"f""#,
+            expect![[r#"Ok([("a", Some("1")), ("b", None), ("c d", Some("e,\\\"f"))])"#]],
+        );
     }
 
     #[test]

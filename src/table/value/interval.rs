@@ -65,10 +65,8 @@ fn clock(word: &str) -> Result<i128, ValueError> {
     };
     let mut parts = word.split(':');
     let (hours, minutes) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-    let (seconds, fraction) = parts.next().unwrap_or("00").split_once('.').unwrap_or((
-        word.splitn(3, ':').nth(2).unwrap_or("00"),
-        "",
-    ));
+    let (seconds, fraction) =
+        parts.next().unwrap_or("00").split_once('.').unwrap_or((word.splitn(3, ':').nth(2).unwrap_or("00"), ""));
     let unsigned = |digits: &str| number(digits).ok().filter(|value| *value >= 0).ok_or(error("not a clock time"));
     let (hours, minutes, seconds) = (unsigned(hours)?, unsigned(minutes)?, unsigned(seconds)?);
     if parts.next().is_some() || minutes > 59 || seconds > 60 || fraction.len() > 6 {
@@ -107,7 +105,9 @@ mod tests {
 
     #[test]
     fn refuses_other_styles() {
-        for text in ["", "P1Y", "@ 1 year", "1-2 3 4:05:06", "1", "1 week", "04:05", "1:2:3:4", "04:60:00", "00:00:00.1234567"] {
+        for text in
+            ["", "P1Y", "@ 1 year", "1-2 3 4:05:06", "1", "1 week", "04:05", "1:2:3:4", "04:60:00", "00:00:00.1234567"]
+        {
             let read = interval(text.as_bytes());
             assert!(read.is_err() || text == "04:05", "{text:?} {read:?}");
         }
