@@ -188,7 +188,7 @@ async fn a_slot_whose_wal_is_gone_says_so_on_every_version() {
 
 #[tokio::test]
 async fn a_new_timeline_tells_where_it_left_the_old_one() {
-    let server = Server::start_with(&[("restore_command", "false")]);
+    let server = Server::start_with(&[("restore_command", "false"), ("hot_standby", "off")]);
     replication(&server).await.create_slot("s", SOON).await.unwrap();
     let before = replication(&server).await.identify_system().await.unwrap();
     assert!(server.stop_fast(60));
