@@ -501,8 +501,7 @@ impl Core {
         match self.record_due(clean) {
             Some(record) => self.write(record, actions),
             None => {
-                self.update(false, actions);
-                actions.push(Action::Close);
+                actions.push(Action::Close); // the update that confirms went out with the record
                 self.exit(clean, actions);
             }
         }

@@ -72,8 +72,7 @@ pub async fn open(config: &Config, keeper: &Keeper) -> Result<Connection, Pipeli
         }
     }
     let timeout = replication.wal_sender_timeout().await?.unwrap_or(FREEZE_WITHOUT_TIMEOUT);
-    let options =
-        StartOptions { slot: config.slot.clone(), publication: config.publication.clone(), messages: true };
+    let options = StartOptions { slot: config.slot.clone(), publication: config.publication.clone(), messages: true };
     let pid = replication.backend_pid();
     let stream = replication.start(&options).await?;
     // The slot is locked from here: what the state says now is final, and the row is looked at again.
@@ -82,7 +81,11 @@ pub async fn open(config: &Config, keeper: &Keeper) -> Result<Connection, Pipeli
     seen.read_slot(config, &sql).await?;
     if seen.slot.as_ref().and_then(|row| row.active_pid) != Some(pid) {
         let detail = format!("slot `{}` is not held by our walsender {pid}", config.slot);
-        return Err(PipelineError::Trouble(Trouble::plain(TroubleReason::SlotInUse, detail, TroubleReason::SlotInUse.next())));
+        return Err(PipelineError::Trouble(Trouble::plain(
+            TroubleReason::SlotInUse,
+            detail,
+            TroubleReason::SlotInUse.next(),
+        )));
     }
     let resume = match seen.judge() {
         Verdict::Resume(resume) | Verdict::Created(resume) => resume,
@@ -194,6 +197,18 @@ impl Seen {
         self.slot.as_ref()
     }
 
+    /// Whether the publication exists.
+    #[must_use]
+    pub fn has_publication(&self) -> bool {
+        self.publication.is_some()
+    }
+
+    /// The server's own position.
+    #[must_use]
+    pub fn server(&self) -> Lsn {
+        self.observed.server
+    }
+
     /// The record of the next term: what was, brought up to what is. A first one confirms up to `from`.
     #[must_use]
     pub fn record(&self, config: &Config, from: Lsn) -> Record {
@@ -239,23 +254,36 @@ impl Seen {
             warnings.push(weak.to_owned());
         }
         if self.publication.as_ref().is_some_and(|publication| publication.all_tables) {
-            warnings.push(format!("publication `{}` is FOR ALL TABLES: a table's absence cannot be noticed", config.publication));
+            warnings.push(format!(
+                "publication `{}` is FOR ALL TABLES: a table's absence cannot be noticed",
+                config.publication
+            ));
         }
         for pattern in config.selection.unmatched(&self.captured) {
-            warnings.push(format!("tables.include `{pattern}` matches no table of publication `{}`", config.publication));
+            warnings
+                .push(format!("tables.include `{pattern}` matches no table of publication `{}`", config.publication));
         }
     }
 }
 
 fn view(row: &PublicationRow) -> PublicationView {
-    PublicationView { oid: row.oid, tables: identities(row, &row.tables.iter().map(|t| t.name.clone()).collect::<Vec<_>>()) }
+    PublicationView {
+        oid: row.oid,
+        tables: identities(row, &row.tables.iter().map(|t| t.name.clone()).collect::<Vec<_>>()),
+    }
 }
 
 fn identities(row: &PublicationRow, captured: &[TableName]) -> BTreeMap<String, TableIdentity> {
     let tables = row.tables.iter().filter(|table| captured.contains(&table.name));
     tables
         .map(|table| {
-            (table.name.to_string(), TableIdentity { relation: table.relation, membership: (table.membership != Oid(0)).then_some(table.membership) })
+            (
+                table.name.to_string(),
+                TableIdentity {
+                    relation: table.relation,
+                    membership: (table.membership != Oid(0)).then_some(table.membership),
+                },
+            )
         })
         .collect()
 }
@@ -288,7 +316,8 @@ async fn asynchronous(sql: &Sql, pid: i32) -> Result<(), PipelineError> {
         SyncState::Hidden | SyncState::Gone => Ok(()),
         SyncState::Known(state) if state == "async" => Ok(()),
         SyncState::Known(state) => {
-            let detail = format!("our walsender {pid} is a synchronous standby ({state}): commits would wait for Kafka");
+            let detail =
+                format!("our walsender {pid} is a synchronous standby ({state}): commits would wait for Kafka");
             let next = TroubleReason::SynchronousStandby.next();
             Err(PipelineError::Trouble(Trouble::plain(TroubleReason::SynchronousStandby, detail, next)))
         }
@@ -345,13 +374,17 @@ async fn create_publication(config: &Config, sql: &Sql) -> Result<(), PipelineEr
         return Err(trouble("tables.include matches no table of this database".to_owned(), "correct tables.include"));
     }
     if let Some(harmed) = roots.iter().find(|table| table.update_fails()) {
-        let detail = format!("publishing {} would make the application's UPDATE and DELETE fail: no replica identity", harmed.name);
+        let detail = format!(
+            "publishing {} would make the application's UPDATE and DELETE fail: no replica identity",
+            harmed.name
+        );
         return Err(trouble(detail, &harmed.fixes.join(" ")));
     }
     let names: Vec<TableName> = roots.iter().map(|table| table.name.clone()).collect();
     let statement = publication::create_sql(&config.publication, &names);
     if !config.create_publication {
-        let detail = format!("publication `{}` does not exist, and postgres.create_publication is off", config.publication);
+        let detail =
+            format!("publication `{}` does not exist, and postgres.create_publication is off", config.publication);
         return Err(trouble(detail, &statement));
     }
     match publication::create(sql, &config.publication, &names, LOCK_TIMEOUT).await {

@@ -99,7 +99,20 @@ impl Desk {
         schemas: BTreeMap<String, u32>,
     ) -> Self {
         let Places { sql, registry, kafka, keeper, troubles } = places;
-        Desk { sql, planner, registry, kafka, keeper, captured, partitions, schemas, tables: HashMap::new(), shapes: HashMap::new(), nullable: HashMap::new(), troubles }
+        Desk {
+            sql,
+            planner,
+            registry,
+            kafka,
+            keeper,
+            captured,
+            partitions,
+            schemas,
+            tables: HashMap::new(),
+            shapes: HashMap::new(),
+            nullable: HashMap::new(),
+            troubles,
+        }
     }
 
     /// Plans a relation; returns when that is done, however long it takes.
@@ -279,7 +292,8 @@ impl Desk {
     }
 
     async fn remember(&self, key: &str, value: String) -> Result<(), Failure> {
-        let failed = |error| Failure::Busy(Trouble::new(TroubleReason::StateUnavailable, format!("write `{key}`"), &error));
+        let failed =
+            |error| Failure::Busy(Trouble::new(TroubleReason::StateUnavailable, format!("write `{key}`"), &error));
         self.keeper.write(key, Some(value)).await.map_err(failed)
     }
 }

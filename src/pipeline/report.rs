@@ -252,7 +252,9 @@ impl Reporter {
                 (phase, trouble.reason.code().to_owned(), trouble.detail.clone(), trouble.next.clone())
             }
             None if core.is_streaming() => (Phase::Streaming, String::new(), String::new(), String::new()),
-            None if self.opened_before => (Phase::Retrying, String::new(), String::new(), String::new()),
+            None if self.status.phase != Phase::Connecting => {
+                (Phase::Retrying, String::new(), String::new(), String::new())
+            }
             None => (Phase::Connecting, String::new(), String::new(), String::new()),
         }
     }
@@ -297,7 +299,9 @@ fn gauge(number: u64) -> i64 {
 
 fn failure(reason: TroubleReason) -> Failure {
     match reason {
-        TroubleReason::PostgresUnavailable | TroubleReason::StreamBroke | TroubleReason::StandbyBehind => Failure::Source,
+        TroubleReason::PostgresUnavailable | TroubleReason::StreamBroke | TroubleReason::StandbyBehind => {
+            Failure::Source
+        }
         TroubleReason::PostgresRefuses
         | TroubleReason::PostgresSettings
         | TroubleReason::SlotInUse

@@ -126,7 +126,14 @@ impl Rows {
     /// A new connection's memory; `changes` resumes from the record.
     #[must_use]
     pub fn new(changes: Changes) -> Self {
-        Rows { changes, encoder: Encoder::new(), relations: Vec::new(), messages: Planned::Unplanned, sent: false, parked: None }
+        Rows {
+            changes,
+            encoder: Encoder::new(),
+            relations: Vec::new(),
+            messages: Planned::Unplanned,
+            sent: false,
+            parked: None,
+        }
     }
 
     /// The plan of a relation has come.
@@ -321,9 +328,9 @@ fn unencodable(active: &Active, context: &Context<'_>, error: &encode::EncodeErr
 #[cold]
 fn too_large(encoder: &Encoder, active: &Active, context: &Context<'_>, record: &encode::Record<'_>) -> RowsError {
     let Context { position, .. } = context;
-    let largest = encoder.largest_column(&active.plan).map_or_else(String::new, |(column, bytes)| {
-        format!("; the largest column is `{column}` with {bytes} bytes")
-    });
+    let largest = encoder
+        .largest_column(&active.plan)
+        .map_or_else(String::new, |(column, bytes)| format!("; the largest column is `{column}` with {bytes} bytes"));
     let detail = format!(
         "table {} at commit {} ordinal {}: a record of {} bytes (key hash {:08x}) where {} takes {}{largest}",
         active.table,

@@ -36,7 +36,7 @@ const SHORT_READ_BYTES: usize = 64 * 1024;
 /// The pause. 0.5 ms measured best of 0, 0.5 and 2 ms.
 const PAUSE: Duration = Duration::from_micros(500);
 /// Data flows when the read before is not older than this: a lone transaction waits for nobody.
-const FLOWING: Duration = Duration::from_micros(700);
+const FLOWING: Duration = Duration::from_millis(2);
 
 /// Reports taken at once: a wake of the loop costs more than a report.
 const REPORTS_MAX: usize = 8192;
@@ -68,6 +68,8 @@ struct Live {
     /// Away while it plans.
     desk: Option<Desk>,
     relations: HashMap<RelationSlot, Oid>,
+    /// Whether the status update put in line last confirms something.
+    confirming: bool,
     read_at: tokio::time::Instant,
     silence: Duration,
     slot: SlotRow,
@@ -269,7 +271,12 @@ impl Runner {
             return;
         }
         let (Some(live), Some(sink)) = (&mut self.live, &mut self.sink) else { return };
-        let mut tools = Tools { core: &mut self.core, sink, now_unix_nanos: unix_nanos(), not_sent: &self.reporter.metrics().truncates_not_sent };
+        let mut tools = Tools {
+            core: &mut self.core,
+            sink,
+            now_unix_nanos: unix_nanos(),
+            not_sent: &self.reporter.metrics().truncates_not_sent,
+        };
         let burst = live.rows.burst(&mut live.stream, &mut tools);
         match burst {
             Ok(burst) => self.worked(burst),
@@ -414,6 +421,11 @@ impl Runner {
     fn update(&mut self, update: Update) {
         let Some(live) = &mut self.live else { return };
         let Update { write, flush, ask } = update;
+        // A confirmation still in line must not be replaced by an update that confirms nothing; it answers as well.
+        if flush.is_zero() && live.confirming && live.stream.has_unsent() {
+            return;
+        }
+        live.confirming = !flush.is_zero();
         let status = StandbyStatus { write, flush, apply: flush, reply: ask };
         live.stream.queue_status(status, PgMicros::from_unix_micros(unix_nanos() / 1000));
         self.reporter.updated();

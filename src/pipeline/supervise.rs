@@ -94,20 +94,36 @@ impl TroubleReason {
     #[must_use]
     pub const fn next(self) -> &'static str {
         match self {
-            TroubleReason::PostgresUnavailable => "nothing: it is tried again by itself; see that the server runs and can be reached",
-            TroubleReason::PostgresRefuses => "correct the role, its password or pg_hba.conf; it is tried again by itself",
+            TroubleReason::PostgresUnavailable => {
+                "nothing: it is tried again by itself; see that the server runs and can be reached"
+            }
+            TroubleReason::PostgresRefuses => {
+                "correct the role, its password or pg_hba.conf; it is tried again by itself"
+            }
             TroubleReason::PostgresSettings => "run `wellspring check`: it names the setting or right, with the SQL",
             TroubleReason::SlotInUse => "stop the other agent, or wait until the server drops its dead connection",
             TroubleReason::StreamBroke => "nothing: the stream is read again from the confirmed position",
-            TroubleReason::SynchronousStandby => "take our application_name out of synchronous_standby_names, or list names there instead of *",
+            TroubleReason::SynchronousStandby => {
+                "take our application_name out of synchronous_standby_names, or list names there instead of *"
+            }
             TroubleReason::StandbyBehind => "nothing: it goes on when the standby has replayed far enough",
-            TroubleReason::KafkaUnavailable => "nothing: it is tried again by itself; see that the brokers run and can be reached",
+            TroubleReason::KafkaUnavailable => {
+                "nothing: it is tried again by itself; see that the brokers run and can be reached"
+            }
             TroubleReason::KafkaRefuses => "give the producer's principal the rights that `wellspring check` lists",
             TroubleReason::StateUnavailable => "nothing, if Kafka is away; else see the rights on the state topic",
-            TroubleReason::TopicUnavailable => "create the topic, or let the agent create it (topics.create = true and the right to)",
-            TroubleReason::RegistryUnavailable => "nothing: it is tried again by itself; see that the registry runs and can be reached",
-            TroubleReason::SchemaRefused => "make the schema compatible or lower the subject's compatibility; it is tried again every 30 s",
-            TroubleReason::TableRefused => "change what the message names, or exclude the table; it is tried again every 30 s",
+            TroubleReason::TopicUnavailable => {
+                "create the topic, or let the agent create it (topics.create = true and the right to)"
+            }
+            TroubleReason::RegistryUnavailable => {
+                "nothing: it is tried again by itself; see that the registry runs and can be reached"
+            }
+            TroubleReason::SchemaRefused => {
+                "make the schema compatible or lower the subject's compatibility; it is tried again every 30 s"
+            }
+            TroubleReason::TableRefused => {
+                "change what the message names, or exclude the table; it is tried again every 30 s"
+            }
             TroubleReason::PublicationIncomplete => "run the SQL as the tables' owner; it is tried again by itself",
         }
     }
@@ -213,10 +229,9 @@ pub fn disposition(error: &PipelineError) -> Disposition {
         PipelineError::State(error @ KeeperError::Gone) => {
             Disposition::Retry(Trouble::new(TroubleReason::StateUnavailable, "the state".to_owned(), error))
         }
-        PipelineError::Record(error) => Disposition::Halt(Halt::new(
-            super::continuity::Reason::StateUnreadable,
-            Chain(error).to_string(),
-        )),
+        PipelineError::Record(error) => {
+            Disposition::Halt(Halt::new(super::continuity::Reason::StateUnreadable, Chain(error).to_string()))
+        }
         PipelineError::Kafka(error) => kafka(error),
         PipelineError::Trouble(trouble) => Disposition::Retry(trouble.clone()),
         PipelineError::Silent { .. } | PipelineError::Goodbye => {
@@ -267,20 +282,20 @@ fn postgres(error: &PgError) -> Disposition {
 
 fn kafka(error: &KafkaError) -> Disposition {
     match error.remedy() {
-        Remedy::Retry => {
-            Disposition::Retry(Trouble::new(TroubleReason::KafkaUnavailable, "Kafka".to_owned(), error))
-        }
-        Remedy::Operator => {
-            Disposition::Refused(Trouble::new(TroubleReason::KafkaRefuses, "Kafka".to_owned(), error), Exit::SinkRefuses)
-        }
+        Remedy::Retry => Disposition::Retry(Trouble::new(TroubleReason::KafkaUnavailable, "Kafka".to_owned(), error)),
+        Remedy::Operator => Disposition::Refused(
+            Trouble::new(TroubleReason::KafkaRefuses, "Kafka".to_owned(), error),
+            Exit::SinkRefuses,
+        ),
     }
 }
 
 fn state(error: &StateError) -> Disposition {
     match error {
         StateError::Topic(error) => kafka(error),
-        other => {
-            Disposition::Refused(Trouble::new(TroubleReason::StateUnavailable, "the state".to_owned(), other), Exit::SinkRefuses)
-        }
+        other => Disposition::Refused(
+            Trouble::new(TroubleReason::StateUnavailable, "the state".to_owned(), other),
+            Exit::SinkRefuses,
+        ),
     }
 }

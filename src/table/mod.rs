@@ -8,10 +8,10 @@ mod kind;
 pub mod selection;
 pub mod value;
 
-pub use facts::{ColumnFacts, TableFacts, TypeClass, TypeFacts};
 pub use default::{DefaultText, default_text};
-pub use selection::Selection;
+pub use facts::{ColumnFacts, TableFacts, TypeClass, TypeFacts};
 pub use kind::{ColumnKind, is_domain, resolve};
+pub use selection::Selection;
 
 use crate::lsn::Oid;
 use std::fmt;

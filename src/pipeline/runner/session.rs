@@ -45,8 +45,13 @@ impl Runner {
             SinkConfig::Kafka(kafka) => self.topics.clone().map(|topics| (topics, kafka.topics.clone())),
             SinkConfig::Stdout { .. } => None,
         };
-        let places =
-            Places { sql: Arc::clone(&sql), registry, kafka, keeper: self.keeper.clone(), troubles: self.troubles.clone() };
+        let places = Places {
+            sql: Arc::clone(&sql),
+            registry,
+            kafka,
+            keeper: self.keeper.clone(),
+            troubles: self.troubles.clone(),
+        };
         let planner = Planner::new(self.config.encode.clone(), sql.database(), &self.run_id, opened.record.epoch);
         let desk = Desk::new(places, planner, captured, state.partitions, state.schemas);
         self.actives.clear();
@@ -54,7 +59,17 @@ impl Runner {
         let mut rows = Rows::new(Changes::resume(opened.record.sequence));
         rows.messages_planned(self.messages.clone());
         let read_at = tokio::time::Instant::now();
-        self.live = Some(Live { sql, stream, rows, desk: Some(desk), relations: HashMap::new(), read_at, silence: SILENCE, slot });
+        self.live = Some(Live {
+            sql,
+            stream,
+            rows,
+            desk: Some(desk),
+            relations: HashMap::new(),
+            confirming: false,
+            read_at,
+            silence: SILENCE,
+            slot,
+        });
         self.outdated = state.outdated;
         let previous = state.record.map(|record| Record::key(&record.slot, record.term));
         self.outdated.extend(previous);
@@ -67,7 +82,9 @@ impl Runner {
     }
 
     pub(super) fn close(&mut self) {
-        for task in [self.tasks.opening.take().map(|t| t.abort_handle()), self.tasks.planning.take().map(|t| t.abort_handle())] {
+        for task in
+            [self.tasks.opening.take().map(|t| t.abort_handle()), self.tasks.planning.take().map(|t| t.abort_handle())]
+        {
             task.iter().for_each(tokio::task::AbortHandle::abort);
         }
         self.tasks.probing = None;
@@ -76,7 +93,12 @@ impl Runner {
         }
     }
 
-    pub(super) fn planned(&mut self, place: Option<(RelationSlot, Oid)>, desk: Desk, outcome: Result<plans::Outcome, PgError>) {
+    pub(super) fn planned(
+        &mut self,
+        place: Option<(RelationSlot, Oid)>,
+        desk: Desk,
+        outcome: Result<plans::Outcome, PgError>,
+    ) {
         if let Some(live) = &mut self.live {
             live.desk = Some(desk);
         }
@@ -201,7 +223,8 @@ impl Runner {
             }));
         } else if let Some(live) = &self.live {
             let (sql, slot) = (Arc::clone(&live.sql), self.config.slot.clone());
-            self.tasks.looking = Some(tokio::spawn(async move { Look::Slot(slot::read(&sql, &slot).await.ok().flatten()) }));
+            self.tasks.looking =
+                Some(tokio::spawn(async move { Look::Slot(slot::read(&sql, &slot).await.ok().flatten()) }));
         }
     }
 

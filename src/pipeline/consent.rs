@@ -1,0 +1,226 @@
+//! What an operator does to the slot by command: look, create, drop, and accept a gap.
+//!
+//! Every change here is explicit: nothing runs unasked, and what was accepted is kept in the record. A running agent
+//! finds the new record by itself within seconds.
+
+use super::Config;
+use super::continuity::{Halt, Reason, Verdict};
+use super::keeper::{Keeper, KeeperError};
+use super::open::{Seen, create_slot};
+use super::record::{Accepted, Record};
+use super::status::LsnRange;
+use super::supervise::PipelineError;
+use crate::kafka::KafkaError;
+use crate::lsn::Lsn;
+use crate::postgres::slot::SlotRow;
+use crate::postgres::{PgError, Replication, Sql};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Why a command did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ConsentError {
+    /// Postgres, or the state's content.
+    #[error(transparent)]
+    Pipeline(#[from] PipelineError),
+    /// Kafka, where the state is.
+    #[error("open the state")]
+    State(#[from] KafkaError),
+    /// An agent holds the slot.
+    #[error("slot `{slot}` is in use by pid {pid}: stop that agent first")]
+    InUse {
+        /// The slot.
+        slot: String,
+        /// Its walsender.
+        pid: i32,
+    },
+    /// There is a slot already.
+    #[error("slot `{slot}` exists already; `wellspring slot status` shows it")]
+    Exists {
+        /// The slot.
+        slot: String,
+    },
+    /// There is no slot.
+    #[error("slot `{slot}` does not exist")]
+    Missing {
+        /// The slot.
+        slot: String,
+    },
+    /// There is no publication to create a slot for.
+    #[error(
+        "publication `{publication}` does not exist: it has to be there before the slot, or changes in between fail"
+    )]
+    NoPublication {
+        /// The publication.
+        publication: String,
+    },
+    /// Continuity is proven: there is nothing to accept.
+    #[error("nothing to accept: record and slot fit together")]
+    NothingToAccept,
+    /// The range given is not the one found.
+    #[error("the gap is {} to {}, not the range given: look again with `wellspring slot status`", found.from, found.to)]
+    OtherRange {
+        /// The gap.
+        found: LsnRange,
+    },
+}
+
+impl From<PgError> for ConsentError {
+    fn from(error: PgError) -> Self {
+        ConsentError::Pipeline(error.into())
+    }
+}
+
+impl From<KeeperError> for ConsentError {
+    fn from(error: KeeperError) -> Self {
+        ConsentError::Pipeline(error.into())
+    }
+}
+
+/// What `slot status` shows.
+#[derive(Debug)]
+pub struct Look {
+    /// The slot, if there is one.
+    pub slot: Option<SlotRow>,
+    /// Our record of it, if there is one.
+    pub record: Option<Record>,
+    /// What they say together.
+    pub verdict: Verdict,
+}
+
+/// Connections for one command.
+struct Desk {
+    sql: Sql,
+    replication: Replication,
+    keeper: Keeper,
+    seen: Seen,
+}
+
+async fn desk(config: &Config) -> Result<Desk, ConsentError> {
+    let keeper = Keeper::start(config.open_state().await?);
+    let sql = Sql::connect(&config.postgres).await?;
+    let mut replication = Replication::connect(&config.postgres).await?;
+    let server = replication.identify_system().await?;
+    let seen = Seen::new(config, &sql, &mut replication, &server, &keeper).await?;
+    Ok(Desk { sql, replication, keeper, seen })
+}
+
+fn idle(config: &Config, seen: &Seen) -> Result<(), ConsentError> {
+    match seen.slot().and_then(|slot| slot.active_pid) {
+        Some(pid) => Err(ConsentError::InUse { slot: config.slot.clone(), pid }),
+        None => Ok(()),
+    }
+}
+
+/// Looks at slot and record; changes nothing.
+///
+/// # Errors
+/// When either cannot be read.
+pub async fn status(config: &Config) -> Result<Look, ConsentError> {
+    let Desk { seen, .. } = desk(config).await?;
+    Ok(Look { slot: seen.slot().cloned(), verdict: seen.judge(), record: seen.state.record })
+}
+
+/// Creates the slot and its record, for a pipeline that starts later from this point.
+///
+/// # Errors
+/// `Exists`; as the server refuses it.
+pub async fn create(config: &Config) -> Result<Record, ConsentError> {
+    let Desk { sql, mut replication, keeper, seen } = desk(config).await?;
+    if seen.slot().is_some() {
+        return Err(ConsentError::Exists { slot: config.slot.clone() });
+    }
+    if !seen.has_publication() {
+        return Err(ConsentError::NoPublication { publication: config.publication.clone() });
+    }
+    create_slot(config, &sql, &mut replication).await?;
+    let server = replication.identify_system().await?;
+    let seen = Seen::new(config, &sql, &mut replication, &server, &keeper).await?;
+    let from = seen.slot().and_then(|slot| slot.confirmed_flush_lsn).unwrap_or_default();
+    let record = consented(config, &seen, from, "slot_created");
+    write(&keeper, &record).await?;
+    Ok(record)
+}
+
+/// Drops the slot. The record stays: a later start says that the slot is missing.
+///
+/// # Errors
+/// `Missing`, `InUse`; as the server refuses it.
+pub async fn drop_slot(config: &Config) -> Result<(), ConsentError> {
+    let Desk { mut replication, seen, .. } = desk(config).await?;
+    if seen.slot().is_none() {
+        return Err(ConsentError::Missing { slot: config.slot.clone() });
+    }
+    idle(config, &seen)?;
+    Ok(replication.drop_slot(&config.slot).await?)
+}
+
+/// Accepts the loss that a halt named, and records from where the stream goes on under a new epoch. A missing or lost
+/// slot is created anew.
+///
+/// `range`: what the operator accepts; it must be the gap that is found.
+///
+/// # Errors
+/// `NothingToAccept`, `OtherRange`, `InUse`.
+pub async fn accept(config: &Config, range: Option<LsnRange>) -> Result<Record, ConsentError> {
+    let Desk { sql, mut replication, keeper, mut seen } = desk(config).await?;
+    idle(config, &seen)?;
+    let Verdict::Halt(halt) = seen.judge() else { return Err(ConsentError::NothingToAccept) };
+    let found = halt.range.unwrap_or(LsnRange { from: Lsn::ZERO, to: Lsn::ZERO });
+    if range.is_some_and(|range| range != found) {
+        return Err(ConsentError::OtherRange { found });
+    }
+    match halt.reason {
+        Reason::SlotForeign => return Err(ConsentError::Pipeline(PipelineError::Halt(halt))),
+        Reason::PublicationMissing => {
+            return Err(ConsentError::NoPublication { publication: config.publication.clone() });
+        }
+        Reason::SlotLost => {
+            replication.drop_slot(&config.slot).await?;
+            create_slot(config, &sql, &mut replication).await?;
+        }
+        Reason::SlotMissing => create_slot(config, &sql, &mut replication).await?,
+        _ => {}
+    }
+    if matches!(halt.reason, Reason::SlotLost | Reason::SlotMissing) {
+        let server = replication.identify_system().await?;
+        seen = Seen::new(config, &sql, &mut replication, &server, &keeper).await?;
+    }
+    let from = seen.slot().and_then(|slot| slot.confirmed_flush_lsn).unwrap_or_default();
+    let record = accepted(config, &seen, from, &halt);
+    write(&keeper, &record).await?;
+    Ok(record)
+}
+
+fn accepted(config: &Config, seen: &Seen, from: Lsn, halt: &Halt) -> Record {
+    let mut record = consented(config, seen, from, halt.reason.code());
+    if let (Some(range), Some(last)) = (halt.range, record.accepted.last_mut()) {
+        (last.from, last.to) = (range.from, range.to);
+    }
+    record
+}
+
+/// The record from which the stream goes on at `from`, whatever was before: a new epoch, and what is now.
+fn consented(config: &Config, seen: &Seen, from: Lsn, reason: &str) -> Record {
+    let was = seen.record(config, from);
+    let first = seen.state.record.is_none();
+    let at_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+    let at_ms = i64::try_from(at_ms).unwrap_or(i64::MAX);
+    let mut record = Record {
+        epoch: if first { was.epoch } else { was.epoch + 1 },
+        confirmed: from,
+        sent: from,
+        last_commit: None,
+        server_seen: seen.server(),
+        pending_xids: Vec::new(),
+        sequence: None,
+        clean: seen.state.record.as_ref().is_none_or(|record| record.clean),
+        ..was
+    };
+    let since = seen.state.record.as_ref().map_or(Lsn::ZERO, |record| record.confirmed);
+    record.accept(Accepted { from: since, to: from, reason: reason.to_owned(), at_ms });
+    record
+}
+
+async fn write(keeper: &Keeper, record: &Record) -> Result<(), ConsentError> {
+    Ok(keeper.write(&Record::key(&record.slot, record.term), Some(record.to_json())).await?)
+}
