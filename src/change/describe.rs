@@ -155,14 +155,17 @@ mod tests {
             typmod: -1,
         };
         let mut facts = facts(&[], &[], &[]);
-        facts.columns = [("same", 23), ("other", 20), ("domain", 20_000)].map(|(n, oid)| (n.to_owned(), fact(oid))).into();
+        facts.columns =
+            [("same", 23), ("other", 20), ("domain", 20_000)].map(|(n, oid)| (n.to_owned(), fact(oid))).into();
         let class = TypeClass::Domain { base: Oid(23), typmod: -1 };
         facts.types.insert(Oid(20_000), TypeFacts { name: "d".into(), namespace: "public".into(), class });
         let mut relation = relation(b'd', &["same", "other", "domain", "unknown"]);
         relation.columns[2].type_oid = Oid(20_000);
         let table = describe(&relation, &facts);
         let shown: Vec<_> = table.columns.iter().map(|c| (&*c.name, c.default.as_deref(), c.not_null)).collect();
-        expect![[r#"[("same", Some("7"), true), ("other", None, true), ("domain", None, true), ("unknown", None, false)]"#]]
-            .assert_eq(&format!("{shown:?}"));
+        expect![[
+            r#"[("same", Some("7"), true), ("other", None, true), ("domain", None, true), ("unknown", None, false)]"#
+        ]]
+        .assert_eq(&format!("{shown:?}"));
     }
 }
