@@ -31,6 +31,11 @@ demo: packages ## a small shop in a throw-away Postgres, its changes as they arr
 	cargo build --release --locked
 	target/release/wellspring demo
 
+.PHONY: smoke
+smoke: packages ## the demo for a few seconds, in the profile of the tests
+	cargo build --locked --bins
+	DEMO_SECONDS=$(or $(DEMO_SECONDS),15) target/debug/wellspring demo
+
 .PHONY: test
 test: packages ## every test that needs only Rust and Postgres packages
 	cargo test --locked

@@ -189,6 +189,8 @@ impl Replication {
     /// `Server`: 55006 another session holds the slot, 42704 it does not exist, 55000 it is invalidated or not ours to
     /// decode.
     pub async fn start(mut self, options: &StartOptions) -> Result<Stream, PgError> {
+        // A limit set for creating the slot must not end the decoding.
+        self.command("pin a setting", "lock_timeout", "SET lock_timeout = 0").await?;
         let sql = start_command(options);
         let begun = self.session.begin_copy_both("start replication from slot", &options.slot, &sql);
         match tokio::time::timeout(COMMAND_TIMEOUT, begun).await {

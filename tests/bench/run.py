@@ -67,7 +67,7 @@ class Bench:
         self.pg.psql("create database bench")
         self.pg.psql(TABLE.replace("create procedure", ROW + "create procedure"), database="bench")
         self.sql = self.pg.connect("bench")
-        self.peers = servers.Peers("bench-peers", partitions=PARTITIONS)
+        self.peers = servers.Peers("bench-peers", {"bench.public.orders": PARTITIONS, "bench.wellspring-state": 1})
         self.peers.start()
         self.agent = Agent("bench-agent", self.pg.url("bench"), self.peers.brokers, self.peers.url, "bench",
                            ["public.orders"], "bench_agent")
