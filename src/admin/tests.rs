@@ -94,7 +94,10 @@ fn tells_the_status_that_was_last_published() {
     world.is(status);
     let (code, body) = world.get("/status");
     let json: serde_json::Value = serde_json::from_str(&body).unwrap();
-    assert_eq!((code, json["phase"].as_str(), json["lsn"]["confirmed"].as_str()), (200, Some("streaming"), Some("16/B374D848")));
+    assert_eq!(
+        (code, json["phase"].as_str(), json["lsn"]["confirmed"].as_str()),
+        (200, Some("streaming"), Some("16/B374D848"))
+    );
 }
 
 #[test]
@@ -114,7 +117,12 @@ fn the_phases_of_status_and_metrics_are_the_same_words() {
 #[test]
 fn the_first_page_says_what_is_wrong_and_where_things_are() {
     let world = world();
-    world.is(Status { phase: Phase::Halted, reason: "slot_missing".to_owned(), next: "do this".to_owned(), ..Status::default() });
+    world.is(Status {
+        phase: Phase::Halted,
+        reason: "slot_missing".to_owned(),
+        next: "do this".to_owned(),
+        ..Status::default()
+    });
     let (code, body) = world.get("/");
     assert_eq!(code, 200);
     for text in ["halted", "slot_missing", "do this", "/status", "/metrics", "/livez", "/readyz"] {
