@@ -1,7 +1,9 @@
 //! The binary as a shell sees it: what it prints, where, and with which exit status.
 
+use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
 
 fn wellspring(arguments: &[&str], folder: &Path) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wellspring"));
@@ -113,4 +115,81 @@ fn check_names_the_side_that_cannot_be_reached() {
     let findings: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!(findings[0]["level"], "fail");
     assert!(findings[0]["what"].as_str().unwrap().contains("127.0.0.1:1"), "{out}");
+}
+
+/// A configuration whose Postgres is not there: an agent under it keeps trying.
+const AWAY: &str = "sink = \"stdout\"\n[postgres]\nurl = \"postgresql://u@127.0.0.1:1/d\"\n[tables]\n\
+                    include = [\"a.b\"]\n[topics]\nprefix = \"p\"\n[snapshot]\nmode = \"no_data\"\n";
+
+/// A running agent whose log is read line by line. Killed when the test gives up.
+struct Running {
+    child: Child,
+    log: BufReader<ChildStderr>,
+    read: String,
+}
+
+impl Running {
+    fn start(folder: &Path, admin: &str) -> Running {
+        std::fs::write(folder.join("wellspring.toml"), format!("{AWAY}[admin]\nlisten = \"{admin}\"\n")).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_wellspring"));
+        command.arg("run").current_dir(folder).env_clear().stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let log = BufReader::new(child.stderr.take().unwrap());
+        Running { child, log, read: String::new() }
+    }
+
+    /// Reads the log up to a line with this text.
+    fn says(&mut self, text: &str) -> String {
+        loop {
+            let mut line = String::new();
+            assert_ne!(self.log.read_line(&mut line).unwrap(), 0, "the log ends without {text:?}:\n{}", self.read);
+            self.read.push_str(&line);
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has ended by itself, or the test has failed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn an_agent_keeps_trying_and_stops_when_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut agent = Running::start(folder.path(), "127.0.0.1:0");
+    let line = agent.says("status, metrics and health: http://");
+    let address = line.rsplit("http://").next().unwrap().trim().trim_end_matches('/');
+    agent.says("postgres_unavailable");
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    std::io::Write::write_all(&mut stream, b"GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    agent.signal("-HUP");
+    agent.says("SIGHUP");
+    agent.signal("-TERM");
+    agent.says("SIGTERM: stopping");
+    assert_eq!(agent.child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn an_address_that_is_taken_is_noticed_before_anything_starts() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let mut agent = Running::start(folder.path(), &address);
+    agent.says("error: admin.listen: cannot listen on");
+    assert_eq!(agent.child.wait().unwrap().code(), Some(2));
+    assert!(!agent.read.contains("from Postgres"), "{}", agent.read);
 }

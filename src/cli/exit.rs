@@ -148,7 +148,7 @@ impl From<PipelineError> for Failure {
     fn from(error: PipelineError) -> Failure {
         let (code, hint) = match disposition(&error) {
             Disposition::Halt(halt) => (Code::Continuity, halt.reason.text().1.to_owned()),
-            Disposition::Refused(trouble, exit) => (exit.into(), trouble.next),
+            Disposition::Refused(trouble, exit) => (exit.into(), without_retries(trouble.next)),
             Disposition::Retry(trouble) => (code_of(&error), without_retries(trouble.next)),
         };
         Failure { hint, ..Failure::of(code, &error, "") }

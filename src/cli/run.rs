@@ -5,8 +5,9 @@ use crate::admin;
 use crate::config::{Checked, Loaded};
 use crate::metrics::Metrics;
 use crate::pipeline::{Agent, Exit, SinkConfig};
+use std::net::{SocketAddr, TcpListener};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 /// Starts the agent and waits for its end.
 pub(super) fn run(loaded: &Loaded, exit_on_halt: bool) -> Result<Code, Failure> {
@@ -14,14 +15,13 @@ pub(super) fn run(loaded: &Loaded, exit_on_halt: bool) -> Result<Code, Failure> 
     logging::start(checked.log);
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
     let failed = |error: std::io::Error| Failure::of(Code::Failed, &error, "");
-    // Handlers stand before anything is started, so that no signal is lost to the default action.
+    let listener = checked.admin.map(listen).transpose()?;
     block_on(async {
+        // Handlers stand before the agent does, so that no signal is lost to the default action.
         let signals = Signals::new().map_err(failed)?;
         let agent = Agent::start(checked.pipeline(exit_on_halt), metrics.clone()).map_err(failed)?;
-        let admin = match checked.admin {
-            Some(listen) => Some(serve(listen, checked, metrics, &agent)?),
-            None => None,
-        };
+        let serve = |listener| admin::Server::start(listener, checked.limits.ready_lag, metrics, agent.status());
+        let admin = listener.map(serve).transpose().map_err(failed)?;
         greet(checked, admin.as_ref());
         let code = watch(agent, signals).await;
         drop(admin);
@@ -29,20 +29,11 @@ pub(super) fn run(loaded: &Loaded, exit_on_halt: bool) -> Result<Code, Failure> 
     })?
 }
 
-fn serve(
-    listen: std::net::SocketAddr,
-    checked: &Checked,
-    metrics: Metrics,
-    agent: &Agent,
-) -> Result<admin::Server, Failure> {
-    let config = admin::Config { listen, ready_lag: checked.limits.ready_lag };
-    admin::Server::start(config, metrics, agent.status()).map_err(|error| {
-        agent.stop();
-        Failure {
-            primary: format!("admin.listen: cannot listen on {listen}"),
-            details: vec![error.to_string()],
-            ..Failure::of(Code::Config, &error, "choose another address, or admin.listen = \"off\"")
-        }
+fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).map_err(|error| Failure {
+        primary: format!("admin.listen: cannot listen on {address}"),
+        details: vec![error.to_string()],
+        ..Failure::of(Code::Config, &error, "choose another address, or admin.listen = \"off\"")
     })
 }
 
@@ -121,12 +112,16 @@ async fn watch(agent: Agent, mut signals: Signals) -> Code {
             Sign::Reload => warn!("SIGHUP: this version does not reload; restart it to read the configuration again"),
         }
     }
-    match agent.join() {
-        Ok(Exit::Stopped) => Code::Done,
-        Ok(exit) => exit.into(),
+    let exit = agent.join();
+    match exit {
+        Ok(Exit::Stopped) => {}
+        Ok(Exit::Halted) => error!("ended: halted, and --exit-on-halt is given; the reason is above"),
+        Ok(Exit::SourceRefuses) => error!("ended: Postgres refuses us; the reason is above"),
+        Ok(Exit::SinkRefuses) => error!("ended: Kafka or the registry refuses us; the reason is above"),
         // The panic's own message is on standard error.
-        Err(_) => Code::Failed,
+        Err(_) => error!("ended: the pipeline panicked; this is a fault of the program"),
     }
+    exit.map_or(Code::Failed, Code::from)
 }
 
 /// The agent's thread has let go of its status.

@@ -446,7 +446,6 @@ fn says_what_is_weaker_than_it_could_be() {
     let text = replaced(&[("db.internal/shop", "db.internal/shop?sslmode=require")]);
     let text = format!("{text}\n[admin]\nlisten = \"0.0.0.0:9630\"");
     expect![[r#"
-        sslmode=require: encrypted, but the server's identity is not checked
         registry over http: schemas can be read and changed on the way
         kafka over plaintext: records travel in the clear
         admin.listen is 0.0.0.0:9630: /status and /metrics can be read from other machines"#]]

@@ -41,16 +41,20 @@ async fn try_look(checked: &Checked, findings: &mut Findings) -> Result<Vec<Capt
     let facts = preflight::facts(&sql).await?;
     settings(&facts, &checked.postgres.application_name, findings);
     // pg_hba.conf may let the role in for SQL and not for replication, so it is tried.
-    match replication(checked).await {
-        Ok(()) => findings.ok("replication connections are let in"),
-        Err(error) => findings.failed(PipelineError::Postgres(error)),
+    if facts.role.replication {
+        match replication(checked).await {
+            Ok(()) => findings.ok("replication connections are let in"),
+            Err(error) => findings.failed(PipelineError::Postgres(error)),
+        }
     }
     slot_row(&checked.slot, slot::read(&sql, &checked.slot).await?.as_ref(), &facts, sql.database(), findings);
     let all = publication::candidates(&sql).await?;
     let published = publication::read(&sql, &checked.publication).await?;
     let captured = captured(checked, &all, published.as_ref());
     tables(checked, &all, &captured, findings);
-    let names: Vec<TableName> = captured.iter().map(|table| table.name.clone()).collect();
+    // No SQL of ours publishes a table whose UPDATE would fail by it.
+    let harmless = captured.iter().filter(|table| is_harmless(table));
+    let names: Vec<TableName> = harmless.map(|table| table.name.clone()).collect();
     let rights = preflight::table_rights(&sql, &names).await?;
     match &published {
         Some(row) => publication_row(checked, row, &captured, findings),
@@ -76,6 +80,10 @@ fn captured<'a>(checked: &Checked, all: &'a [Candidate], published: Option<&Publ
 /// A primary or unique key, or under FULL none: Debezium's rule, as `change` applies it.
 fn has_key(table: &Candidate) -> bool {
     table.primary_key || table.usable_key || table.identity == ReplicaIdentity::Index
+}
+
+fn is_harmless(table: &Candidate) -> bool {
+    table.logged && !table.update_fails()
 }
 
 fn settings(facts: &Facts, application_name: &str, findings: &mut Findings) {
@@ -175,7 +183,7 @@ fn tables(checked: &Checked, all: &[Candidate], captured: &[&Candidate], finding
             findings.fail(what, format!("{}\n-- or put it into tables.exclude", table.fixes.join("\n")));
         }
     }
-    let harmless = captured.iter().filter(|table| table.logged && !table.update_fails()).count();
+    let harmless = captured.iter().filter(|table| is_harmless(table)).count();
     findings.ok(format!("{harmless} of {} captured tables can be published without harm", captured.len()));
 }
 
@@ -184,7 +192,7 @@ fn publication_row(checked: &Checked, row: &PublicationRow, captured: &[&Candida
     let identifier = escape_identifier(name);
     let before = findings.list.len();
     let lacks = |table: &&&Candidate| !row.tables.iter().any(|published| published.relation == table.relation);
-    let missing: Vec<&&Candidate> = captured.iter().filter(|table| table.logged).filter(lacks).collect();
+    let missing: Vec<&&Candidate> = captured.iter().filter(|table| is_harmless(table)).filter(lacks).collect();
     if !missing.is_empty() {
         let only: Vec<String> = missing.iter().map(|table| format!("ONLY {}", quoted(&table.name))).collect();
         let names: Vec<String> = missing.iter().map(|table| table.name.to_string()).collect();
