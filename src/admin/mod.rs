@@ -23,15 +23,6 @@ use tokio::sync::watch;
 /// is no accident, and Kubernetes asks several times before it kills.
 const HEARTBEAT_AGE_MAX: Duration = Duration::from_secs(30);
 
-/// How the server is told what to do.
-#[derive(Clone, Copy, Debug)]
-pub struct Config {
-    /// Where to listen; port 0 takes any that is free.
-    pub listen: SocketAddr,
-    /// The lag up to which `/readyz` says yes.
-    pub ready_lag: Duration,
-}
-
 /// A running server. Dropping it ends it.
 #[derive(Debug)]
 pub struct Server {
@@ -41,17 +32,22 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens, and starts the thread.
+    /// Serves on an address that is already listened on, so that an address which is not to be had is noticed before
+    /// anything else is started. `ready_lag`: the lag up to which `/readyz` says yes.
     ///
     /// # Errors
-    /// The address is taken or not ours, or there is no thread to be had.
-    pub fn start(config: Config, metrics: Metrics, status: watch::Receiver<Status>) -> io::Result<Self> {
-        let listener = TcpListener::bind(config.listen)?;
+    /// There is no thread or runtime to be had.
+    pub fn start(
+        listener: TcpListener,
+        ready_lag: Duration,
+        metrics: Metrics,
+        status: watch::Receiver<Status>,
+    ) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = watch::channel(());
-        let told = Told { metrics, status, ready_lag: config.ready_lag, started_ms: unix_ms() };
+        let told = Told { metrics, status, ready_lag, started_ms: unix_ms() };
         std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
             // Entered for `from_std`, which needs the runtime it will poll on.
             let listener = {

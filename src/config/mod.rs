@@ -25,9 +25,9 @@ pub use show::Shown;
 pub use value::ByteSize;
 
 use crate::encode::{self, Format, registry};
-use crate::table::selection::Selection;
 use crate::pipeline::{self, SinkConfig};
 use crate::postgres;
+use crate::table::selection::Selection;
 use reader::Reader;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -258,6 +258,13 @@ fn events(reader: &mut Reader<'_>, prefix: Option<&str>, is_stdout: bool) -> Opt
     if is_stdout && format == Some(Format::Avro) {
         reader.fault("events.format", "Avro is no text; with sink = \"stdout\" write \"json\" or \"json-schema\"");
     }
+    if let Some(part) = prefix.and_then(|prefix| not_an_avro_name(prefix, format)) {
+        let what = format!(
+            "with Avro each part of the prefix is part of a namespace: a letter or _, then letters, digits and _; \
+             `{part}` is not"
+        );
+        reader.fault("topics.prefix", what);
+    }
     Some(encode::Config {
         prefix: prefix?.to_owned(),
         format: format?,
@@ -268,6 +275,15 @@ fn events(reader: &mut Reader<'_>, prefix: Option<&str>, is_stdout: bool) -> Opt
         identity_headers: identity_headers?,
         placeholder: placeholder?,
     })
+}
+
+/// The first part of the prefix that Avro would refuse, once the first schema is made.
+fn not_an_avro_name(prefix: &str, format: Option<Format>) -> Option<&str> {
+    let is_name = |part: &str| {
+        let starts = part.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
+        starts && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    };
+    (format == Some(Format::Avro)).then(|| prefix.split('.').find(|part| !is_name(part))).flatten()
 }
 
 fn limits(reader: &mut Reader<'_>) -> Option<Limits> {
@@ -309,8 +325,9 @@ fn log(reader: &mut Reader<'_>) -> Option<Log> {
     Some(Log { format: format?, level: level? })
 }
 
+/// What `postgres` says of its own weakness comes with each connection and is not repeated here.
 fn warnings(checked: &Checked) -> Vec<String> {
-    let mut warnings: Vec<String> = checked.postgres.weakness().map(str::to_owned).into_iter().collect();
+    let mut warnings = Vec::new();
     if let Some(registry) = &checked.registry {
         if registry.urls.iter().any(|url| url.starts_with("http://")) {
             warnings.push("registry over http: schemas can be read and changed on the way".to_owned());

@@ -10,7 +10,7 @@ url = "postgresql://wellspring@db.internal/shop"
 [tables]
 include = ["public.orders"]
 [topics]
-prefix = "Shop-1"
+prefix = "Shop.eu1"
 [registry]
 url = "http://registry:8081"
 [kafka]
@@ -47,8 +47,8 @@ fn the_shortest_file_gives_a_whole_configuration() {
 
         [postgres]
         url = "postgresql://wellspring@db.internal/shop"         # w.toml:3
-        slot = "wellspring_shop_1"                               # default
-        publication = "wellspring_shop_1"                        # default
+        slot = "wellspring_shop_eu1"                             # default
+        publication = "wellspring_shop_eu1"                      # default
         create_publication = true                                # default
         sslmode = "verify-full"                                  # default
 
@@ -57,7 +57,7 @@ fn the_shortest_file_gives_a_whole_configuration() {
         exclude = []                                             # default
 
         [topics]
-        prefix = "Shop-1"                                        # w.toml:7
+        prefix = "Shop.eu1"                                      # w.toml:7
         create = true                                            # default
         cleanup_policy = "delete"                                # default
 
@@ -131,7 +131,7 @@ fn names_the_key_that_was_meant() {
 fn reports_every_fault_at_once() {
     let faulty = [
         ("[\"public.orders\"]", "\"orders\""),
-        ("prefix = \"Shop-1\"", "prefix = \"sh op\"\npartitions = \"six\""),
+        ("prefix = \"Shop.eu1\"", "prefix = \"sh op\"\npartitions = \"six\""),
         ("[\"kafka:9092\"]", "[\"kafka\"]\n[kafka.client]\nacks = 1\nlinger.ms = \"soon\""),
         ("mode = \"no_data\"", "\n[limits]\nmemory = 32\nquarantine = \"1 week\"\nshutdwn = \"1s\""),
     ];
@@ -160,6 +160,19 @@ fn says_what_is_missing_and_what_to_write() {
         w.toml: snapshot.mode: is by default "initial", which copies existing rows; this version cannot copy yet: write [snapshot] mode = "no_data" to stream the changes from the first start on
         w.toml: tables.include: is missing; write include = ["public.orders", "inventory.*"]
         w.toml: topics.prefix: is missing; write prefix = "shop": topics are then shop.public.orders"#]].assert_eq(&with("", &[]).unwrap_err().to_string());
+}
+
+#[test]
+fn an_avro_namespace_is_stricter_than_a_topic() {
+    check(
+        &[("Shop.eu1", "Shop.eu-1")],
+        &[],
+        expect![
+            "w.toml:7:1: topics.prefix: with Avro each part of the prefix is part of a namespace: a letter or _, then letters, digits and _; `eu-1` is not"
+        ],
+    );
+    let json = "[registry]\nurl = \"http://registry:8081\"";
+    check(&[("Shop.eu1", "Shop.eu-1"), (json, "[events]\nformat = \"json\"")], &[], expect!["no fault"]);
 }
 
 #[test]
@@ -361,7 +374,7 @@ fn stdout_needs_neither_kafka_nor_registry() {
     ]);
     let loaded = with(&text, &[]).unwrap();
     let SinkConfig::Stdout { state_file } = &loaded.checked.sink else { panic!() };
-    assert_eq!(state_file, Path::new("Shop-1.wellspring-state.json"));
+    assert_eq!(state_file, Path::new("Shop.eu1.wellspring-state.json"));
     assert_eq!(loaded.checked.encode.format, Format::Json);
     assert!(loaded.checked.registry.is_none());
     check(
@@ -433,7 +446,6 @@ fn says_what_is_weaker_than_it_could_be() {
     let text = replaced(&[("db.internal/shop", "db.internal/shop?sslmode=require")]);
     let text = format!("{text}\n[admin]\nlisten = \"0.0.0.0:9630\"");
     expect![[r#"
-        sslmode=require: encrypted, but the server's identity is not checked
         registry over http: schemas can be read and changed on the way
         kafka over plaintext: records travel in the clear
         admin.listen is 0.0.0.0:9630: /status and /metrics can be read from other machines"#]]
