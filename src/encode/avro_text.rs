@@ -123,6 +123,11 @@ impl Writer {
 
     fn field_default(&mut self, schema: &Schema) {
         match &schema.default {
+            Some(Literal::Float4(value)) => {
+                // Avro's library keeps a field's default as a double, whose digits it prints.
+                self.raw(",\"default\":");
+                push_float(f64::from(*value), &mut self.out);
+            }
             Some(default) => {
                 self.raw(",\"default\":");
                 self.literal(default);

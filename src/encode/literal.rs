@@ -58,9 +58,8 @@ impl Literal {
             ColumnKind::Float4 => Literal::Float4(value::float4(bytes).ok().filter(|value| value.is_finite())?),
             ColumnKind::Float8 => Literal::Float8(value::float8(bytes).ok().filter(|value| value.is_finite())?),
             ColumnKind::Numeric { scale, .. } => {
-                let rounded = rounded_to_scale(text, usize::from(*scale))?;
                 let mut scratch = DecimalScratch::default();
-                match value::decimal(rounded.as_bytes(), Some(*scale), &mut scratch).ok()? {
+                match value::decimal(bytes, Some(*scale), &mut scratch).ok()? {
                     Decimal::Finite { scale } => Literal::Decimal { unscaled: scratch.unscaled().to_vec(), scale },
                     Decimal::Special(_) => return None,
                 }
@@ -78,6 +77,7 @@ impl Literal {
             ColumnKind::Time { .. } | ColumnKind::Timestamp { .. } | ColumnKind::Interval => {
                 Literal::Int(Self::through_json(bytes, kind)?.parse().ok()?)
             }
+            ColumnKind::TimestampTz { .. } if text.ends_with("infinity") => return None,
             ColumnKind::TimestampTz { .. } => {
                 Literal::Text(Self::through_json(bytes, kind)?.trim_matches('"').to_owned())
             }
@@ -207,36 +207,6 @@ impl Literal {
     }
 }
 
-/// A plain decimal with at most `scale` digits after the point, rounded half away from zero as Postgres does when it
-/// applies the default; none if it is no plain decimal.
-fn rounded_to_scale(text: &str, scale: usize) -> Option<String> {
-    let (sign, digits) = text.strip_prefix('-').map_or(("", text), |rest| ("-", rest));
-    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-    if !whole.bytes().chain(fraction.bytes()).all(|byte| byte.is_ascii_digit()) || digits.is_empty() {
-        return None;
-    }
-    let Some(kept) = fraction.get(..scale) else { return Some(text.to_owned()) };
-    let up = fraction.as_bytes().get(scale).is_some_and(|digit| *digit >= b'5');
-    let mut number: Vec<u8> = whole.bytes().chain(kept.bytes()).collect();
-    if up {
-        number.insert(0, b'0');
-        for digit in number.iter_mut().rev() {
-            if *digit == b'9' {
-                *digit = b'0';
-            } else {
-                *digit += 1;
-                break;
-            }
-        }
-    }
-    if number.len() > whole.len().max(1) + scale && number.first() == Some(&b'0') {
-        number.remove(0);
-    }
-    let mut number = String::from_utf8(number).ok()?;
-    number.insert(number.len() - scale, '.');
-    Some(format!("{sign}{number}"))
-}
-
 fn hstore_placeholder(placeholder: &str) -> String {
     let mut out = vec![b'{'];
     super::java::push_json_text(placeholder, &mut out);
@@ -272,11 +242,14 @@ mod tests {
     }
 
     #[test]
-    fn a_default_is_rounded_as_postgres_will_when_it_applies_it() {
-        assert_eq!(rounded_to_scale("1.55", 1).as_deref(), Some("1.6"));
-        assert_eq!(rounded_to_scale("-9.95", 1).as_deref(), Some("-10.0"));
-        assert_eq!(rounded_to_scale("0.0", 0).as_deref(), Some("0."));
-        assert_eq!(rounded_to_scale("1.5", 3).as_deref(), Some("1.5"));
-        assert_eq!(rounded_to_scale("(2 + 3)", 0), None);
+    fn a_default_that_its_type_would_round_or_not_hold_is_none() {
+        let of = |text, kind| Literal::of_default(text, &kind);
+        let numeric = || ColumnKind::Numeric { precision: 6, scale: 2 };
+        assert_eq!(of("1.555", numeric()), None);
+        assert_eq!(of("1.50000", numeric()), Some(Literal::Decimal { unscaled: vec![0, 150], scale: 2 }));
+        assert_eq!(of("(2 + 3)", ColumnKind::Int4), None);
+        assert_eq!(of("40000", ColumnKind::Int2), None);
+        assert_eq!(of("'infinity'::timestamp with time zone", ColumnKind::TimestampTz { precision: 6 }), None);
+        assert_eq!(of("'NaN'::double precision", ColumnKind::Float8), None);
     }
 }

@@ -10,7 +10,7 @@
 mod replay;
 
 use expect_test::{Expect, expect};
-use replay::{Normal, Replay, decoded, hex_of};
+use replay::{Normal, Replay, all_shortened, decoded, hex_of};
 use serde_json::{Value as Json, json};
 use wellspring::encode::Format;
 
@@ -111,7 +111,7 @@ fn check_json(case: &str, recording: &Json, converted: &[Json], format: Format, 
                     *wanted = Json::Null;
                 }
             }
-            let found = difference(name, &left.value(wanted), &right.value(read));
+            let found = difference(name, &left.value(wanted), &right.value(all_shortened(read)));
             assert_eq!(found, None, "{case} record {index} {format:?}");
         }
     }
@@ -180,6 +180,13 @@ cases! {
     truncates_can_be_left_out "truncate-skipped",
     points_are_structs "geometry",
     names_in_mixed_case_stay_as_they_are "names-none",
+    what_a_deleted_row_did_not_log_is_the_empty_value_of_its_type "required-types",
+    default_expressions_are_read_as_debezium_reads_them "more-defaults",
+    keys_of_every_type_and_their_header_texts_are_debeziums "key-types",
+    lists_domains_and_precisions_are_debeziums "more-types",
+    unique_indexes_are_keys_by_name "unique-indexes",
+    required_and_key_columns_can_be_unchanged_toast "more-toast",
+    keys_and_identities_change_with_the_stream "more-ddl",
 }
 
 #[test]

@@ -211,6 +211,16 @@ fn shown(value: Avro) -> Json {
     }
 }
 
+/// [`shortened`] for every text of a value.
+pub fn all_shortened(value: Json) -> Json {
+    match value {
+        Json::String(text) => shortened(text),
+        Json::Array(values) => values.into_iter().map(all_shortened).collect(),
+        Json::Object(fields) => Json::Object(fields.into_iter().map(|(n, value)| (n, all_shortened(value))).collect()),
+        other => other,
+    }
+}
+
 /// Texts over 4096 characters are in the corpus as length and hash.
 fn shortened(text: String) -> Json {
     if text.chars().count() <= 4096 {

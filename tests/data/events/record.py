@@ -83,7 +83,9 @@ def main():
         json_path = os.path.join(folder, "expected.converter-json.jsonl")
         converted = [json.loads(line) for line in open(json_path, encoding="utf-8")] if os.path.exists(json_path) else None
         keep = [index for index, record in enumerate(records) if (record["value"] or {}).get("op") != "r"]
+        scripts = sorted(file for file in os.listdir(folder) if file.endswith(".sql"))
         recording = {
+            "sql": {file: open(os.path.join(folder, file), encoding="utf-8").read() for file in scripts},
             "options": {
                 "tombstones": properties.get("tombstones.on.delete") != "false",
                 "truncates": "t" not in properties.get("skipped.operations", "t").split(","),
