@@ -3,6 +3,8 @@
 //! Rows are made as wire bytes, go through the real decoder, and come back as values. Debezium's own records are
 //! `events.rs`'s business.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where it stopped")]
+
 use apache_avro::Schema;
 use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::types::Value;

@@ -46,7 +46,9 @@ pub enum ConsentError {
         slot: String,
     },
     /// There is no publication to create a slot for.
-    #[error("publication `{publication}` does not exist: it has to be there before the slot, or changes in between fail")]
+    #[error(
+        "publication `{publication}` does not exist: it has to be there before the slot, or changes in between fail"
+    )]
     NoPublication {
         /// The publication.
         publication: String,

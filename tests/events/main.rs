@@ -5,6 +5,8 @@
 //! described, planned, encoded, read back by apache-avro and compared: keys, values, headers, schema texts. Snapshot
 //! records are left out. No server is needed.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where it stopped")]
+
 mod replay;
 
 use expect_test::{Expect, expect};

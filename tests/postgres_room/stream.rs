@@ -59,7 +59,9 @@ async fn a_committed_row_arrives_and_is_not_sent_again_once_confirmed() {
     let mut stream = replication(&server).await.start(&options()).await.unwrap();
     assert_eq!(transaction(&mut stream).await.0, ["begin", "insert 3,three"]);
     stream.finish().await;
-    replication(&server).await.drop_slot("s").await.unwrap();
+    let mut control = replication(&server).await;
+    control.drop_slot("s").await.unwrap();
+    control.close().await;
     assert_eq!(slot::read(&sql, "s").await.unwrap(), None);
 }
 
@@ -188,12 +190,14 @@ async fn a_slot_whose_wal_is_gone_says_so_on_every_version() {
 
 #[tokio::test]
 async fn a_new_timeline_tells_where_it_left_the_old_one() {
-    let server = Server::start_with(&[("restore_command", "false")]);
+    let server = Server::start();
     replication(&server).await.create_slot("s", SOON).await.unwrap();
     let before = replication(&server).await.identify_system().await.unwrap();
     assert!(server.stop_fast(60));
-    server.write_private("recovery.signal", b"");
+    server.write_private("standby.signal", b"");
     server.start_again();
+    assert!(preflight::facts(&sql(&server).await).await.unwrap().in_recovery);
+    server.promote();
     let mut control = replication(&server).await;
     let after = control.identify_system().await.unwrap();
     assert_eq!((after.system_id, after.timeline), (before.system_id, 2));

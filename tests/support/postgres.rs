@@ -196,6 +196,14 @@ impl Server {
         self.start_again();
     }
 
+    /// Makes a primary of a standby and waits until it is one.
+    #[track_caller]
+    pub fn promote(&self) {
+        let mut promote = self.command("pg_ctl");
+        let done = promote.arg("-D").arg(self.data()).args(["-w", "-t", "60", "promote"]).output().unwrap();
+        assert!(done.status.success(), "{}\n{}", text_of(&done), self.log());
+    }
+
     /// The data directory.
     #[must_use]
     pub fn data(&self) -> PathBuf {
