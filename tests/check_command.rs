@@ -1,5 +1,5 @@
 //! `wellspring check` and `wellspring slot` against a real server, through the binary.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on says where it stopped")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where it stopped")]
 
 #[path = "support/postgres.rs"]
 mod postgres;
