@@ -36,12 +36,14 @@ pub(super) async fn serve(listener: TcpListener, router: Router, mut stopped: wa
     let router = router.layer(middleware::from_fn(without_body));
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
-        // The semaphore is never closed; if it were, there would be nobody left to serve.
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        let accepted = tokio::select! {
+        let come = async {
+            let place = Arc::clone(&places).acquire_owned().await;
+            (listener.accept().await, place)
+        };
+        let (accepted, place) = tokio::select! {
             biased; // 1. the end; 2. whoever comes
             _ = stopped.changed() => return,
-            accepted = listener.accept() => accepted,
+            come = come => come,
         };
         match accepted {
             Ok((stream, _)) => {

@@ -116,11 +116,10 @@ fn as_text(name: &str, look: &Look) -> String {
     if !detail.is_empty() {
         line("  because", detail);
     }
-    if let Verdict::Halt(halt) = &look.verdict {
-        if let Some(range) = halt.range {
+    if let Verdict::Halt(halt) = &look.verdict
+        && let Some(range) = halt.range {
             line("  in doubt", format!("{} to {}", range.from, range.to));
         }
-    }
     if !next.is_empty() {
         line("  next", next.to_owned());
     }

@@ -328,10 +328,10 @@ fn log(reader: &mut Reader<'_>) -> Option<Log> {
 /// What `postgres` says of its own weakness comes with each connection and is not repeated here.
 fn warnings(checked: &Checked) -> Vec<String> {
     let mut warnings = Vec::new();
-    if let Some(registry) = &checked.registry {
-        if registry.urls.iter().any(|url| url.starts_with("http://")) {
-            warnings.push("registry over http: schemas can be read and changed on the way".to_owned());
-        }
+    if let Some(registry) = &checked.registry
+        && registry.urls.iter().any(|url| url.starts_with("http://"))
+    {
+        warnings.push("registry over http: schemas can be read and changed on the way".to_owned());
     }
     if let SinkConfig::Kafka(kafka) = &checked.sink {
         let protocol = kafka.client.get("security.protocol").map_or("plaintext", String::as_str);

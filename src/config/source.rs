@@ -79,15 +79,15 @@ impl Keys {
         let mut conflict = |key: &str, in_url: &str| {
             reader.fault(key, format!("the URL says {in_url} as well: say it in one place"));
         };
-        if let (Some(key), Some(url)) = (self.sslmode, parts.sslmode) {
-            if key != url {
-                conflict("postgres.sslmode", &format!("sslmode={}", url.name()));
-            }
+        if let (Some(key), Some(url)) = (self.sslmode, parts.sslmode)
+            && key != url
+        {
+            conflict("postgres.sslmode", &format!("sslmode={}", url.name()));
         }
-        if let (Some(key), Some(url)) = (&self.sslrootcert, &parts.sslrootcert) {
-            if key != url {
-                conflict("postgres.sslrootcert", "another sslrootcert");
-            }
+        if let (Some(key), Some(url)) = (&self.sslrootcert, &parts.sslrootcert)
+            && key != url
+        {
+            conflict("postgres.sslrootcert", "another sslrootcert");
         }
         if self.password.is_some() && parts.password.is_some() {
             conflict("postgres.password_file", "a password");

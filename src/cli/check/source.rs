@@ -190,6 +190,8 @@ fn tables(checked: &Checked, all: &[Candidate], captured: &[&Candidate], finding
 fn publication_row(checked: &Checked, row: &PublicationRow, captured: &[&Candidate], findings: &mut Findings) {
     let name = &checked.publication;
     let identifier = escape_identifier(name);
+    // For all tables at once: one table cannot leave it.
+    let anew = format!("DROP PUBLICATION {identifier};\n-- let wellspring run create it; then wellspring slot accept");
     let before = findings.list.len();
     let lacks = |table: &&&Candidate| !row.tables.iter().any(|published| published.relation == table.relation);
     let missing: Vec<&&Candidate> = captured.iter().filter(|table| is_harmless(table)).filter(lacks).collect();
@@ -201,13 +203,17 @@ fn publication_row(checked: &Checked, row: &PublicationRow, captured: &[&Candida
     }
     for table in row.tables.iter().filter(|table| table.update_fails) {
         if !captured.iter().any(|captured| captured.relation == table.relation) {
-            let fix = format!("ALTER PUBLICATION {identifier} DROP TABLE {};", quoted(&table.name));
+            let fix = if row.all_tables {
+                format!("{anew}\n-- or give {} a replica identity", quoted(&table.name))
+            } else {
+                format!("ALTER PUBLICATION {identifier} DROP TABLE {};", quoted(&table.name))
+            };
             findings.fail(format!("the application's UPDATE of {} fails while {name} publishes it", table.name), fix);
         }
     }
     if row.all_tables {
         let what = format!("publication {name} is FOR ALL TABLES: a new table without key breaks the application");
-        findings.warn(what, format!("DROP PUBLICATION {identifier};\n-- and let wellspring create it, then accept"));
+        findings.warn(what, anew.clone());
     }
     let partitioned = captured.iter().any(|table| table.kind == RelationKind::Partitioned || table.is_partition);
     if partitioned && !row.via_root {

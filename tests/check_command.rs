@@ -1,0 +1,133 @@
+//! `wellspring check` and `wellspring slot` against a real server, through the binary.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where it stopped")]
+
+#[path = "support/postgres.rs"]
+mod postgres;
+
+use postgres::Server;
+use serde_json::Value;
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn configure(folder: &Path, url: &str) {
+    let text = format!(
+        "sink = \"stdout\"\n[postgres]\nurl = \"{url}\"\n[tables]\ninclude = [\"public.*\"]\n[topics]\nprefix = \"p\"\n\
+         [snapshot]\nmode = \"no_data\"\n"
+    );
+    std::fs::write(folder.join("wellspring.toml"), text).unwrap();
+}
+
+fn wellspring(folder: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wellspring"));
+    command.args(arguments).current_dir(folder).env_clear().output().unwrap()
+}
+
+/// The exit status, and what is not ok as `level: what`, with the fixes below.
+fn check(folder: &Path) -> (Option<i32>, String) {
+    let output = wellspring(folder, &["check", "--json"]);
+    let findings: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let text = |finding: &Value, field: &str| finding[field].as_str().unwrap().to_owned();
+    let wrong = findings.iter().filter(|finding| finding["level"] != "ok");
+    let lines: Vec<String> = wrong
+        .map(|finding| format!("{}: {}\n{}", text(finding, "level"), text(finding, "what"), text(finding, "fix")))
+        .collect();
+    (output.status.code(), lines.join("\n"))
+}
+
+/// What a check could have left behind.
+fn traces(server: &Server) -> String {
+    server.sql("postgres", "SELECT (SELECT count(*) FROM pg_replication_slots), (SELECT count(*) FROM pg_publication)")
+}
+
+#[test]
+fn check_names_what_is_wrong_and_its_fixes_put_it_right() {
+    let server = Server::start();
+    let folder = tempfile::tempdir().unwrap();
+    server.sql(
+        "postgres",
+        "CREATE TABLE orders (id int PRIMARY KEY); CREATE TABLE \"Log\" (v text); CREATE UNLOGGED TABLE cache (id int PRIMARY KEY);
+         CREATE ROLE agent LOGIN;",
+    );
+    let url = server.url("postgres").replace("postgres@", "agent@");
+    configure(folder.path(), &url);
+    let (code, wrong) = check(folder.path());
+    assert_eq!(code, Some(4), "{wrong}");
+    for text in [
+        "fail: role agent may not replicate\nALTER ROLE \"agent\" REPLICATION;",
+        "fail: public.Log has no replica identity",
+        "ALTER TABLE public.\"Log\" REPLICA IDENTITY FULL;",
+        "fail: public.cache is unlogged",
+        "CREATE PUBLICATION \"wellspring_p\" FOR TABLE ONLY \"public\".\"orders\" WITH",
+    ] {
+        assert!(wrong.contains(text), "{text}\n{wrong}");
+    }
+    server.sql(
+        "postgres",
+        "ALTER ROLE agent REPLICATION; ALTER TABLE public.\"Log\" REPLICA IDENTITY FULL;
+         ALTER TABLE public.cache SET LOGGED;
+         CREATE PUBLICATION wellspring_p FOR TABLE ONLY public.orders WITH (publish_via_partition_root = true);",
+    );
+    let (code, wrong) = check(folder.path());
+    assert_eq!(code, Some(4), "{wrong}");
+    let fix = wrong.lines().find(|line| line.starts_with("ALTER PUBLICATION")).expect("the publication's fix");
+    server.sql("postgres", fix);
+    let (code, wrong) = check(folder.path());
+    assert_eq!(code, Some(0), "{wrong}");
+    assert_eq!(traces(&server).trim(), "0|1", "a check leaves nothing behind");
+}
+
+#[test]
+fn check_warns_of_a_publication_that_breaks_tables_it_should_not_hold() {
+    let server = Server::start();
+    let folder = tempfile::tempdir().unwrap();
+    server.sql(
+        "postgres",
+        "CREATE TABLE orders (id int PRIMARY KEY); CREATE SCHEMA other; CREATE TABLE other.log (v text);
+         CREATE PUBLICATION wellspring_p FOR ALL TABLES;",
+    );
+    configure(folder.path(), &server.url("postgres"));
+    let (code, wrong) = check(folder.path());
+    assert_eq!(code, Some(4), "{wrong}");
+    assert!(wrong.contains("fail: the application's UPDATE of other.log fails"), "{wrong}");
+    assert!(wrong.contains("warn: publication wellspring_p is FOR ALL TABLES"), "{wrong}");
+    assert!(wrong.contains("warn: role postgres is a superuser"), "{wrong}");
+}
+
+#[test]
+fn a_slot_is_created_shown_dropped_and_accepted_by_command_only() {
+    let server = Server::start();
+    let folder = tempfile::tempdir().unwrap();
+    let slot = |arguments: &[&str]| {
+        let output = wellspring(folder.path(), &[&["slot"], arguments].concat());
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    configure(folder.path(), &server.url("postgres"));
+    server.sql("postgres", "CREATE TABLE orders (id int PRIMARY KEY)");
+    let (code, out, _) = slot(&["status"]);
+    assert!(code == Some(0) && out.contains("first_start"), "{out}");
+    assert_eq!(traces(&server).trim(), "0|0");
+
+    let (code, _, err) = slot(&["create"]);
+    assert!(code == Some(4) && err.contains("publication `wellspring_p` does not exist"), "{err}");
+    server.sql("postgres", "CREATE PUBLICATION wellspring_p FOR TABLE orders");
+    let (code, out, err) = slot(&["create"]);
+    assert!(code == Some(0) && out.contains("created slot `wellspring_p`"), "{out}{err}");
+    assert_eq!(slot(&["status"]).0, Some(0));
+    assert_eq!(slot(&["accept"]).0, Some(3), "nothing to accept");
+
+    assert_eq!(slot(&["drop"]).0, Some(0));
+    assert_eq!(traces(&server).trim(), "0|1");
+    let (code, out, _) = slot(&["status", "--json"]);
+    let look: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, look["verdict"].as_str()), (Some(3), Some("slot_missing")), "{out}");
+
+    let (code, _, err) = slot(&["accept", "--from", "0/1", "--to", "0/2"]);
+    assert!(code == Some(3) && err.contains("not the range given"), "{err}");
+    let range = |end: &str| look["range"][end].as_str().unwrap().to_owned();
+    let (code, out, err) = slot(&["accept", "--from", &range("from")]);
+    assert_eq!(code, Some(2), "half a range is a fault of the command line: {out}{err}");
+    let (code, out, err) = slot(&["accept"]);
+    assert!(code == Some(0) && out.contains("epoch 2 goes on"), "{out}{err}");
+    assert_eq!(slot(&["status"]).0, Some(0));
+}
