@@ -72,8 +72,8 @@ async fn scripted(lines: &[Line]) -> (String, Script) {
     (url, script)
 }
 
-async fn built_in() -> (BuiltIn, Registry) {
-    let server = BuiltIn::start(SocketAddr::from(LOOPBACK)).await.expect("registry");
+async fn built_in(level: &str) -> (BuiltIn, Registry) {
+    let server = BuiltIn::start(SocketAddr::from(LOOPBACK), level).await.expect("registry");
     let client = Registry::new(&Config::new(server.url())).expect("client");
     (server, client)
 }
@@ -84,7 +84,7 @@ async fn register_at(config: &Config) -> Result<u32, RegistryError> {
 
 #[tokio::test]
 async fn the_same_schema_has_the_same_id_each_time_and_under_every_subject() {
-    let (_server, client) = built_in().await;
+    let (_server, client) = built_in("NONE").await;
     let id = client.register("a-key", ID).await.expect("registered");
     assert_eq!(client.register("a-key", ID).await.expect("again"), id);
     assert_eq!(client.register("b \"odd\"/sub#ject%-key", ID).await.expect("elsewhere"), id);
@@ -98,7 +98,7 @@ async fn the_same_schema_has_the_same_id_each_time_and_under_every_subject() {
 
 #[tokio::test]
 async fn looking_up_changes_nothing_and_a_missing_schema_is_a_refusal_where_registration_is_off() {
-    let (server, client) = built_in().await;
+    let (server, client) = built_in("NONE").await;
     assert_eq!(client.lookup("a-key", ID).await.expect("asked"), None);
     let config = Config { register: false, ..Config::new(server.url()) };
     let reader = Registry::new(&config).expect("client");
@@ -110,8 +110,7 @@ async fn looking_up_changes_nothing_and_a_missing_schema_is_a_refusal_where_regi
 
 #[tokio::test]
 async fn an_incompatible_schema_is_refused_with_the_subject_the_reason_and_the_field() {
-    let (server, client) = built_in().await;
-    server.set_level("BACKWARD");
+    let (_server, client) = built_in("BACKWARD").await;
     client.register("a-value", ID).await.expect("registered");
     let verdict = client.check("a-value", ID_AND_MAIL).await.expect("asked");
     assert!(!verdict.compatible && !verdict.messages.is_empty(), "{verdict:?}");
@@ -145,6 +144,7 @@ async fn what_passes_is_told_from_what_does_not() {
         let (url, _) = scripted(&[Line::Say(status, r#"{"error_code":50001,"message":"store"}"#)]).await;
         let error = register_at(&Config::new(url)).await.expect_err("an error");
         assert!(matches!(&error, RegistryError::Unavailable { status: Some(s), .. } if *s == status), "{error:?}");
+        assert!(error.is_passing());
     }
     for status in [401, 403] {
         let (url, _) = scripted(&[Line::Say(status, r#"{"error_code":40301,"message":"no"}"#)]).await;
@@ -184,7 +184,7 @@ async fn a_registry_that_hangs_or_is_not_there_is_unavailable() {
 #[tokio::test]
 async fn the_next_url_is_asked_when_one_is_away_and_not_when_it_refuses() {
     let (away, first) = scripted(&[Line::Say(503, "")]).await;
-    let (server, _) = built_in().await;
+    let (server, _) = built_in("NONE").await;
     let config = Config { urls: vec![away, server.url()], ..Config::new("") };
     let client = Registry::new(&config).expect("client");
     assert_eq!(client.register("a-key", ID).await.expect("by the second"), 1);

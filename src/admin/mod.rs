@@ -1,1 +1,182 @@
-//! The `admin` room.
+//! Plain HTTP for Prometheus, Kubernetes and people: `/metrics`, `/livez`, `/readyz`, `/status` and `/`.
+//!
+//! It runs on a thread and a runtime of its own, so that a stuck pipeline is told of and not joined: what it knows it
+//! reads from the metrics and a watch channel. It changes nothing; there are only GETs, and none of them shows a row or
+//! a secret. Bound to loopback unless the configuration says otherwise.
+
+mod serve;
+
+use crate::metrics::Metrics;
+use crate::pipeline::status::{Phase, Status};
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use std::fmt::Write;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::watch;
+
+/// The oldest turn of the main loop that counts as alive. Its slowest timer is the status update's 10 s; thrice that
+/// is no accident, and Kubernetes asks several times before it kills.
+const HEARTBEAT_AGE_MAX: Duration = Duration::from_secs(30);
+
+/// A running server. Dropping it ends it.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    /// Dropped with this struct, which the server's thread takes as the sign to end.
+    _stop: watch::Sender<()>,
+}
+
+impl Server {
+    /// Serves on an address that is already listened on, so that an address which is not to be had is noticed before
+    /// anything else is started. `ready_lag`: the lag up to which `/readyz` says yes.
+    ///
+    /// # Errors
+    /// There is no thread or runtime to be had.
+    pub fn start(
+        listener: TcpListener,
+        ready_lag: Duration,
+        metrics: Metrics,
+        status: watch::Receiver<Status>,
+    ) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (stop, stopped) = watch::channel(());
+        let told = Told { metrics, status, ready_lag, started_ms: unix_ms() };
+        std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
+            // Entered for `from_std`, which needs the runtime it will poll on.
+            let listener = {
+                let _entered = runtime.enter();
+                tokio::net::TcpListener::from_std(listener)
+            };
+            match listener {
+                Ok(listener) => runtime.block_on(serve::serve(listener, router(told), stopped)),
+                Err(error) => tracing::error!(%error, "the admin address cannot be served"),
+            }
+        })?;
+        Ok(Server { address, _stop: stop })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+/// What the pages are made of.
+#[derive(Clone)]
+struct Told {
+    metrics: Metrics,
+    status: watch::Receiver<Status>,
+    ready_lag: Duration,
+    started_ms: i64,
+}
+
+impl Told {
+    /// Milliseconds since the loop last turned; before its first turn, since the start.
+    fn heartbeat_age_ms(&self) -> i64 {
+        unix_ms().saturating_sub(self.metrics.heartbeat.last_unix_ms().max(self.started_ms))
+    }
+
+    fn is_alive(&self) -> bool {
+        u128::try_from(self.heartbeat_age_ms()).is_ok_and(|age| age <= HEARTBEAT_AGE_MAX.as_millis())
+            || self.heartbeat_age_ms() < 0
+    }
+
+    /// Why it is not ready; None if it is.
+    fn unready(&self) -> Option<String> {
+        let status = self.status.borrow();
+        if !self.is_alive() {
+            return Some(stuck(self.heartbeat_age_ms()));
+        }
+        if status.phase != Phase::Streaming {
+            let reason = if status.reason.is_empty() { String::new() } else { format!(" ({})", status.reason) };
+            return Some(format!("{}{reason}", status.phase.name()));
+        }
+        let lag_max = self.ready_lag.as_secs_f64();
+        (status.lag_seconds > lag_max).then(|| format!("lag {:.1} s, above {lag_max} s", status.lag_seconds))
+    }
+}
+
+fn router(told: Told) -> Router {
+    Router::new()
+        .route("/", get(index))
+        .route("/metrics", get(metrics))
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/status", get(status))
+        .with_state(told)
+}
+
+async fn metrics(State(told): State<Told>) -> Response {
+    page(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", told.metrics.render())
+}
+
+async fn livez(State(told): State<Told>) -> Response {
+    if told.is_alive() {
+        return text(StatusCode::OK, "ok\n".to_owned());
+    }
+    text(StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", stuck(told.heartbeat_age_ms())))
+}
+
+async fn readyz(State(told): State<Told>) -> Response {
+    match told.unready() {
+        None => text(StatusCode::OK, "ok\n".to_owned()),
+        Some(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
+    }
+}
+
+async fn status(State(told): State<Told>) -> Response {
+    let status = told.status.borrow().clone();
+    match serde_json::to_string_pretty(&status) {
+        Ok(json) => page(StatusCode::OK, "application/json", json),
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+    }
+}
+
+async fn index(State(told): State<Told>) -> Response {
+    let status = told.status.borrow().clone();
+    let mut page = format!("wellspring {}\n\nphase   {}\n", env!("CARGO_PKG_VERSION"), status.phase.name());
+    for (name, value) in [("reason", &status.reason), ("detail", &status.detail), ("next", &status.next)] {
+        if !value.is_empty() {
+            // Writing to a String does not fail.
+            let _ = writeln!(page, "{name:7} {value}");
+        }
+    }
+    page.push_str(
+        "\n/status   everything, as JSON\n/metrics  for Prometheus\n/readyz   streaming, and within the lag limit\n\
+         /livez    the main loop turns\n",
+    );
+    text(StatusCode::OK, page)
+}
+
+fn stuck(age_ms: i64) -> String {
+    format!("the main loop has not turned for {} s", age_ms / 1000)
+}
+
+fn text(code: StatusCode, body: String) -> Response {
+    page(code, "text/plain; charset=utf-8", body)
+}
+
+fn page(code: StatusCode, kind: &'static str, body: String) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static(kind)),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    ];
+    (code, headers, body).into_response()
+}
+
+fn unix_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

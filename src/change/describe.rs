@@ -73,3 +73,99 @@ fn positions(names: &[String], columns: &[Column]) -> Option<Vec<usize>> {
 fn same(key: &[usize], flagged: &[usize]) -> bool {
     key.len() == flagged.len() && key.iter().all(|i| flagged.contains(i))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::change::ShapeColumn;
+    use crate::lsn::Oid;
+    use crate::table::{ColumnFacts, TypeClass, TypeFacts};
+    use expect_test::{Expect, expect};
+
+    /// Columns by name; a star marks those of the identity.
+    fn relation(identity: u8, columns: &[&str]) -> RelationShape {
+        let column = |name: &&str| ShapeColumn {
+            name: name.trim_start_matches('*').to_owned(),
+            type_oid: Oid(23),
+            typmod: -1,
+            in_identity: name.starts_with('*'),
+        };
+        RelationShape {
+            oid: Oid(1),
+            namespace: "public".into(),
+            name: "t".into(),
+            identity,
+            columns: columns.iter().map(column).collect(),
+        }
+    }
+
+    fn facts(primary: &[&str], unique: &[&str], identity: &[&str]) -> TableFacts {
+        let names = |list: &[&str]| list.iter().map(|name| (*name).to_owned()).collect();
+        TableFacts {
+            primary_key: names(primary),
+            unique_index: names(unique),
+            identity_index: names(identity),
+            ..TableFacts::default()
+        }
+    }
+
+    #[track_caller]
+    fn check(relation: &RelationShape, facts: &TableFacts, expect: Expect) {
+        let table = describe(relation, facts);
+        let names: Vec<_> = table.key.iter().map(|i| &*table.columns[*i].name).collect();
+        expect.assert_eq(&names.join(","));
+    }
+
+    #[test]
+    fn the_key_has_the_order_of_the_primary_key() {
+        check(&relation(b'd', &["*a", "b", "*c"]), &facts(&["c", "a"], &[], &[]), expect!["c,a"]);
+        check(&relation(b'f', &["*a", "*b", "*c"]), &facts(&["c", "a"], &["b"], &[]), expect!["c,a"]);
+        check(&relation(b'n', &["a", "b"]), &facts(&["b"], &[], &[]), expect!["b"]);
+    }
+
+    #[test]
+    fn under_default_the_wire_knows_the_key_of_its_time() {
+        // The catalog has gone on: another primary key, or none.
+        check(&relation(b'd', &["*a", "b"]), &facts(&["b", "a"], &[], &[]), expect!["a"]);
+        check(&relation(b'd', &["*a", "b"]), &facts(&["dropped"], &["b"], &[]), expect!["a"]);
+    }
+
+    #[test]
+    fn without_primary_key_the_first_unique_index_is_the_key() {
+        check(&relation(b'd', &["a", "b"]), &facts(&[], &["b", "a"], &[]), expect!["b,a"]);
+        check(&relation(b'f', &["*a", "*b"]), &facts(&[], &[], &[]), expect![""]);
+        check(&relation(b'f', &["*a", "*b"]), &facts(&[], &["dropped"], &[]), expect![""]);
+    }
+
+    #[test]
+    fn under_index_the_key_is_one_that_old_rows_hold() {
+        check(&relation(b'i', &["*id", "*tenant", "v"]), &facts(&["id"], &[], &["tenant", "id"]), expect!["id"]);
+        check(&relation(b'i', &["id", "*email"]), &facts(&["id"], &["email"], &["email"]), expect!["email"]);
+        check(&relation(b'i', &["id", "*b", "*a"]), &facts(&["id"], &[], &["a", "b"]), expect!["a,b"]);
+        check(&relation(b'i', &["*code", "v"]), &facts(&[], &["code"], &["code"]), expect!["code"]);
+    }
+
+    #[test]
+    fn facts_of_another_type_or_of_a_domain_give_no_default() {
+        let fact = |type_oid| ColumnFacts {
+            not_null: true,
+            default: Some("7".into()),
+            serial: false,
+            type_oid: Oid(type_oid),
+            typmod: -1,
+        };
+        let mut facts = facts(&[], &[], &[]);
+        facts.columns =
+            [("same", 23), ("other", 20), ("domain", 20_000)].map(|(n, oid)| (n.to_owned(), fact(oid))).into();
+        let class = TypeClass::Domain { base: Oid(23), typmod: -1 };
+        facts.types.insert(Oid(20_000), TypeFacts { name: "d".into(), namespace: "public".into(), class });
+        let mut relation = relation(b'd', &["same", "other", "domain", "unknown"]);
+        relation.columns[2].type_oid = Oid(20_000);
+        let table = describe(&relation, &facts);
+        let shown: Vec<_> = table.columns.iter().map(|c| (&*c.name, c.default.as_deref(), c.not_null)).collect();
+        expect![[
+            r#"[("same", Some("7"), true), ("other", None, true), ("domain", None, true), ("unknown", None, false)]"#
+        ]]
+        .assert_eq(&format!("{shown:?}"));
+    }
+}

@@ -1,3 +1,156 @@
-//! The `cli` room.
+//! The commands: what was typed, which part of the program answers, and with which exit status it ends.
+//!
+//! Every command loads the same configuration and prints errors the same way. What a command does is in its file; the
+//! work itself is in the rooms.
 
+mod check;
 pub mod demo;
+mod exit;
+mod logging;
+mod run;
+mod slot;
+
+pub use exit::{Code, Failure};
+
+use crate::config::{self, Loaded};
+use crate::kafka;
+use clap::{Parser, Subcommand};
+use std::ffi::OsString;
+use std::future::Future;
+use std::io::Write;
+use std::path::PathBuf;
+
+/// The configuration file where none is named.
+const CONFIG_DEFAULT: &str = "wellspring.toml";
+
+/// The variable that names it, for containers whose command line is fixed.
+const CONFIG_VARIABLE: &str = "WELLSPRING_CONFIG";
+
+/// Postgres changes into Kafka: one small binary, wire-compatible with Debezium, and never quietly wrong.
+#[derive(Debug, Parser)]
+#[command(
+    name = "wellspring",
+    disable_version_flag = true,
+    disable_help_subcommand = true,
+    arg_required_else_help = true,
+    after_help = Code::TABLE
+)]
+struct Arguments {
+    /// The configuration file [default: wellspring.toml] [env: WELLSPRING_CONFIG]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Print the versions of the program, librdkafka and OpenSSL
+    #[arg(long, short = 'V')]
+    version: bool,
+
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Stream changes until stopped (SIGTERM or Ctrl-C; a second one ends at once)
+    #[command(after_help = Code::TABLE)]
+    Run {
+        /// End with status 3 on a halt, instead of staying up to say why
+        #[arg(long)]
+        exit_on_halt: bool,
+    },
+    /// Connect to Postgres, Kafka and the registry, and print what is wrong with the SQL or setting that fixes it
+    ///
+    /// Changes nothing. Ends with 0 if nothing fails, warnings or not; else with the status of what fails first.
+    #[command(after_help = Code::TABLE)]
+    Check {
+        /// Print findings as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// The configuration
+    #[command(subcommand, arg_required_else_help = true)]
+    Config(ConfigCommand),
+    /// The replication slot and our record of it
+    #[command(subcommand, arg_required_else_help = true, after_help = Code::TABLE)]
+    Slot(slot::Command),
+    /// A throw-away Postgres, Kafka and registry, with changes flowing between them
+    Demo,
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Print the effective configuration: secrets masked, each value with its origin
+    Show,
+}
+
+/// Runs the command line, and answers with the exit status.
+#[must_use]
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Code {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help goes to stdout, a fault of the command line to stderr; where neither is open nobody reads it.
+            let _ = error.print();
+            return if error.use_stderr() { Code::Config } else { Code::Done };
+        }
+    };
+    match answer(arguments) {
+        Ok(code) => code,
+        Err(failure) => {
+            eprintln!("{failure}");
+            failure.code
+        }
+    }
+}
+
+fn answer(arguments: Arguments) -> Result<Code, Failure> {
+    let file = arguments.config;
+    if arguments.version {
+        print(&version());
+        return Ok(Code::Done);
+    }
+    match arguments.command {
+        None => Err(Failure {
+            code: Code::Config,
+            primary: "no command is given".to_owned(),
+            details: Vec::new(),
+            hint: "`wellspring --help` lists them".to_owned(),
+        }),
+        Some(Command::Run { exit_on_halt }) => run::run(&load(file)?, exit_on_halt),
+        Some(Command::Check { json }) => check::run(&load(file)?.checked, json),
+        Some(Command::Config(ConfigCommand::Show)) => {
+            print(load(file)?.shown.to_string().trim_end());
+            Ok(Code::Done)
+        }
+        Some(Command::Slot(command)) => slot::run(&load(file)?.checked, &command),
+        Some(Command::Demo) => Err(Failure {
+            code: Code::Failed,
+            primary: "the demo is not part of this build yet".to_owned(),
+            details: Vec::new(),
+            hint: String::new(),
+        }),
+    }
+}
+
+fn load(file: Option<PathBuf>) -> Result<Loaded, Failure> {
+    let named = file.or_else(|| std::env::var_os(CONFIG_VARIABLE).filter(|name| !name.is_empty()).map(PathBuf::from));
+    let is_optional = named.is_none();
+    let path = named.unwrap_or_else(|| PathBuf::from(CONFIG_DEFAULT));
+    Ok(config::load(&path, is_optional, &config::environment())?)
+}
+
+fn version() -> String {
+    let openssl = openssl::version::version();
+    format!("wellspring {} (librdkafka {}, {openssl})", env!("CARGO_PKG_VERSION"), kafka::librdkafka_version())
+}
+
+/// Prints a line. A closed pipe (`| head`) is the reader's wish.
+fn print(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// A runtime for one command.
+fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::of(Code::Failed, &error, ""))?;
+    Ok(runtime.block_on(work))
+}

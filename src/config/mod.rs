@@ -1,1 +1,346 @@
-//! The `config` room.
+//! The configuration: one TOML file and the environment, turned into what each room is given.
+//!
+//! Two stages. What was typed (`document`) keeps every key's place; what is true ([`Checked`]) holds the rooms' own
+//! configurations, built by `source`, `sink` and this file through `reader`, which knows a key by its being asked for.
+//! There is no serde in between: it stops at the first fault, and the operator wants all of them at once.
+//!
+//! Precedence: `WELLSPRING_SECTION__KEY` from the environment, then the file, then the default. A secret is a
+//! [`crate::secret::Source`] or sits in a type that masks it; neither [`Faults`] nor [`Shown`] can hold one.
+
+mod document;
+mod faults;
+mod reader;
+mod reference;
+mod show;
+mod sink;
+mod source;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+pub use document::Environment;
+pub use faults::{Fault, Faults, Origin};
+pub use show::Shown;
+pub use value::ByteSize;
+
+use crate::encode::{self, Format, registry};
+use crate::pipeline::{self, SinkConfig};
+use crate::postgres;
+use crate::table::selection::Selection;
+use reader::Reader;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A duration's unit is worth a bound: a month is no timeout.
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Everything an agent is told, checked.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// How to reach the database.
+    pub postgres: postgres::Config,
+    /// The replication slot's name.
+    pub slot: String,
+    /// The publication's name.
+    pub publication: String,
+    /// Whether a missing publication is created.
+    pub create_publication: bool,
+    /// The captured tables.
+    pub selection: Selection,
+    /// The shape of records.
+    pub encode: encode::Config,
+    /// The schema registry; none where the format needs none.
+    pub registry: Option<registry::Config>,
+    /// Where records go.
+    pub sink: SinkConfig,
+    /// The numbers that bound the agent.
+    pub limits: Limits,
+    /// The address of `/status` and its siblings; none for "off".
+    pub admin: Option<SocketAddr>,
+    /// What is written to stderr.
+    pub log: Log,
+    /// What is weaker than it could be, by the operator's choice; for log and status.
+    pub warnings: Vec<String>,
+}
+
+impl Checked {
+    /// What the pipeline is told. `exit_on_halt`: end the process on a halt instead of staying to say why.
+    #[must_use]
+    pub fn pipeline(&self, exit_on_halt: bool) -> pipeline::Config {
+        pipeline::Config {
+            postgres: self.postgres.clone(),
+            slot: self.slot.clone(),
+            publication: self.publication.clone(),
+            create_publication: self.create_publication,
+            selection: self.selection.clone(),
+            encode: self.encode.clone(),
+            registry: self.registry.clone(),
+            sink: self.sink.clone(),
+            budget_bytes: self.limits.memory.bytes(),
+            quarantine: self.limits.quarantine,
+            stop_patience: self.limits.shutdown,
+            exit_on_halt,
+        }
+    }
+}
+
+/// The numbers that bound the agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The byte budget: every queue, librdkafka's included.
+    pub memory: ByteSize,
+    /// How long confirming is held after an unclean stop.
+    pub quarantine: Duration,
+    /// How long a stop may wait for Kafka.
+    pub shutdown: Duration,
+    /// The lag above which `/readyz` says no.
+    pub ready_lag: Duration,
+}
+
+/// What is written to stderr.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// In which form.
+    pub format: LogFormat,
+    /// Down to which level.
+    pub level: tracing::Level,
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A configuration with its provenance.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What the rooms are given.
+    pub checked: Checked,
+    /// What `config show` prints.
+    pub shown: Shown,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("read the configuration file {}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It is read, and faulty.
+    #[error(transparent)]
+    Faulty(#[from] Faults),
+}
+
+/// Reads and checks a file under an environment. The file may be missing if `is_optional` and the environment holds
+/// keys: everything can be set there.
+///
+/// # Errors
+/// `Unreadable`, or `Faulty` with every fault there is.
+pub fn load(path: &Path, is_optional: bool, environment: &Environment) -> Result<Loaded, ConfigError> {
+    let text = match std::fs::read_to_string(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && is_optional && has_keys(environment) => {
+            String::new()
+        }
+        read => read.map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?,
+    };
+    Ok(check(&path.display().to_string(), &text, environment)?)
+}
+
+/// The environment of this process, as [`load`] takes it.
+#[must_use]
+pub fn environment() -> Environment {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
+fn has_keys(environment: &Environment) -> bool {
+    environment.keys().any(|name| name.starts_with("WELLSPRING_") && name.contains("__"))
+}
+
+/// Checks a file's text; `name` is what faults call the file.
+///
+/// # Errors
+/// Every fault there is, in the order of the file.
+pub fn check(name: &str, text: &str, environment: &Environment) -> Result<Loaded, Faults> {
+    let (document, syntax) = document::read(text, environment);
+    let mut reader = Reader::new(document, environment);
+    let checked = read_all(&mut reader);
+    let (mut faults, lines) = reader.finish();
+    if !syntax.is_empty() {
+        // Behind a broken line keys may be missing or have run together: only what has a place of its own is true.
+        let line = |fault: &Fault| match fault.at {
+            Origin::File { line, .. } => Some(line),
+            Origin::Environment(_) | Origin::Default => None,
+        };
+        faults.retain(|fault| fault.at != Origin::Default && !syntax.iter().any(|other| line(other) == line(fault)));
+        faults.retain(|fault| !fault.what.starts_with("is missing"));
+        faults.extend(syntax);
+    }
+    faults.sort();
+    faults.dedup();
+    match checked {
+        Some(mut checked) if faults.is_empty() => {
+            checked.warnings = warnings(&checked);
+            Ok(Loaded { checked, shown: Shown { file: name.to_owned(), lines } })
+        }
+        _ => Err(Faults { file: name.to_owned(), faults }),
+    }
+}
+
+/// Asks for every key of every section before it gives up.
+fn read_all(reader: &mut Reader<'_>) -> Option<Checked> {
+    let prefix = sink::prefix(reader);
+    let database = source::read(reader, prefix.as_deref());
+    let selection = selection(reader);
+    let topics = sink::topics(reader);
+    let limits = limits(reader);
+    let sink = sink::sink(reader, prefix.as_deref(), topics, limits.map(|limits| limits.memory));
+    let encode = events(reader, prefix.as_deref(), matches!(sink, Some(SinkConfig::Stdout { .. })));
+    let registry = sink::registry(reader, encode.as_ref().map(|encode| encode.format));
+    snapshot(reader);
+    let admin = reader.or("admin.listen", value::listen, "127.0.0.1:9630");
+    let log = log(reader);
+    let database = database?;
+    Some(Checked {
+        postgres: database.postgres,
+        slot: database.slot,
+        publication: database.publication,
+        create_publication: database.create_publication,
+        selection: selection?,
+        encode: encode?,
+        registry: registry?,
+        sink: sink?,
+        limits: limits?,
+        admin: admin?,
+        log: log?,
+        warnings: Vec::new(),
+    })
+}
+
+fn selection(reader: &mut Reader<'_>) -> Option<Selection> {
+    let include = reader.required("tables.include", value::texts, "include = [\"public.orders\", \"inventory.*\"]");
+    let exclude = reader.or("tables.exclude", value::texts, "[]");
+    if include.as_ref().is_some_and(Vec::is_empty) {
+        reader.fault("tables.include", "is empty; write include = [\"public.orders\", \"inventory.*\"]");
+    }
+    match Selection::new(&include?, &exclude?) {
+        Ok(selection) => Some(selection),
+        Err((include, exclude)) => {
+            include.iter().for_each(|bad| reader.fault("tables.include", bad.to_string()));
+            exclude.iter().for_each(|bad| reader.fault("tables.exclude", bad.to_string()));
+            None
+        }
+    }
+}
+
+fn events(reader: &mut Reader<'_>, prefix: Option<&str>, is_stdout: bool) -> Option<encode::Config> {
+    let formats = [("avro", Format::Avro), ("json", Format::Json), ("json-schema", Format::JsonSchema)];
+    let format = reader.or("events.format", value::one_of(&formats), if is_stdout { "json" } else { "avro" });
+    let tombstones = reader.or("events.tombstones", value::flag, "true");
+    let truncates = reader.or("events.truncates", value::flag, "true");
+    let messages = reader.or("events.messages", value::flag, "true");
+    let context_headers = reader.or("events.context_headers", value::flag, "true");
+    let identity_headers = reader.or("events.identity_headers", value::flag, "false");
+    let placeholder = reader.or("events.placeholder", value::any_text, encode::Config::PLACEHOLDER);
+    if is_stdout && format == Some(Format::Avro) {
+        reader.fault("events.format", "Avro is no text; with sink = \"stdout\" write \"json\" or \"json-schema\"");
+    }
+    if let Some(part) = prefix.and_then(|prefix| not_an_avro_name(prefix, format)) {
+        let what = format!(
+            "with Avro each part of the prefix is part of a namespace: a letter or _, then letters, digits and _; \
+             `{part}` is not"
+        );
+        reader.fault("topics.prefix", what);
+    }
+    Some(encode::Config {
+        prefix: prefix?.to_owned(),
+        format: format?,
+        tombstones: tombstones?,
+        truncates: truncates?,
+        messages: messages?,
+        context_headers: context_headers?,
+        identity_headers: identity_headers?,
+        placeholder: placeholder?,
+    })
+}
+
+/// The first part of the prefix that Avro would refuse, once the first schema is made.
+fn not_an_avro_name(prefix: &str, format: Option<Format>) -> Option<&str> {
+    let is_name = |part: &str| {
+        let starts = part.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
+        starts && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    };
+    (format == Some(Format::Avro)).then(|| prefix.split('.').find(|part| !is_name(part))).flatten()
+}
+
+fn limits(reader: &mut Reader<'_>) -> Option<Limits> {
+    // Below 4 MiB the read buffer and one record of 1 MiB leave nothing to queue; above 64 GiB it is a typo.
+    let memory = reader.or("limits.memory", value::size(ByteSize(4 << 20), ByteSize(64 << 30)), "32MiB");
+    let quarantine = reader.or("limits.quarantine", value::duration(Duration::ZERO, DAY), "60s");
+    let shutdown = reader.or("limits.shutdown", value::duration(Duration::from_secs(1), DAY), "30s");
+    let ready_lag = reader.or("limits.ready_lag", value::duration(Duration::from_secs(1), DAY), "60s");
+    Some(Limits { memory: memory?, quarantine: quarantine?, shutdown: shutdown?, ready_lag: ready_lag? })
+}
+
+/// Copying existing rows does not exist yet, so every mode that copies is refused, the default too: a pipeline that
+/// silently lacked them would be quietly wrong.
+fn snapshot(reader: &mut Reader<'_>) {
+    let modes = ["initial", "no_data", "initial_only", "always", "when_needed", "windows"].map(|mode| (mode, mode));
+    let mode = reader.or("snapshot.mode", value::one_of(&modes), "initial");
+    if let Some(mode) = mode.filter(|mode| *mode != "no_data") {
+        let stand = if reader.is_given("snapshot.mode") { "is" } else { "is by default" };
+        let what = format!(
+            "{stand} \"{mode}\", which copies existing rows; this version cannot copy yet: write [snapshot] mode = \
+             \"no_data\" to stream the changes from the first start on"
+        );
+        reader.fault("snapshot.mode", what);
+    }
+}
+
+fn log(reader: &mut Reader<'_>) -> Option<Log> {
+    use tracing::Level;
+    let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+    let levels = [
+        ("error", Level::ERROR),
+        ("warn", Level::WARN),
+        ("info", Level::INFO),
+        ("debug", Level::DEBUG),
+        ("trace", Level::TRACE),
+    ];
+    let format = reader.or("log.format", value::one_of(&formats), "text");
+    let level = reader.or("log.level", value::one_of(&levels), "info");
+    Some(Log { format: format?, level: level? })
+}
+
+/// What `postgres` says of its own weakness comes with each connection and is not repeated here.
+fn warnings(checked: &Checked) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if let Some(registry) = &checked.registry {
+        if registry.urls.iter().any(|url| url.starts_with("http://")) {
+            warnings.push("registry over http: schemas can be read and changed on the way".to_owned());
+        }
+    }
+    if let SinkConfig::Kafka(kafka) = &checked.sink {
+        let protocol = kafka.client.get("security.protocol").map_or("plaintext", String::as_str);
+        if protocol.to_ascii_lowercase().ends_with("plaintext") {
+            warnings.push(format!("kafka over {protocol}: records travel in the clear"));
+        }
+    }
+    if let Some(listen) = checked.admin.filter(|listen| !listen.ip().is_loopback()) {
+        warnings.push(format!("admin.listen is {listen}: /status and /metrics can be read from other machines"));
+    }
+    warnings
+}

@@ -5,7 +5,7 @@
 
 use super::Config;
 use super::form::{Form, Union};
-use super::java::push_int;
+use super::java::{Short, push_int};
 use crate::change::Context;
 
 /// Debezium's connector type: readers key on it.
@@ -229,23 +229,19 @@ fn optional_int<F: Form>(value: Option<i64>, out: &mut Vec<u8>) {
 
 /// `["<last commit>","<this change>"]` in decimal; null in the first place until a commit was seen.
 fn sequence<F: Form>(context: &Context<'_>, out: &mut Vec<u8>) {
-    let mut text = [0_u8; 48]; // two numbers of 20 digits at most, and seven signs
-    let mut short = std::io::Cursor::new(&mut text[..]);
-    let _ = std::io::Write::write_all(&mut short, b"[");
-    let _ = match context.last_commit {
-        Some(lsn) => write_number(&mut short, lsn.bytes()),
-        None => std::io::Write::write_all(&mut short, b"null"),
-    };
-    let _ = std::io::Write::write_all(&mut short, b",");
-    let _ = write_number(&mut short, context.lsn.bytes());
-    let _ = std::io::Write::write_all(&mut short, b"]");
-    let length = usize::try_from(short.position()).unwrap_or(0);
+    let mut text = Short::new(); // two numbers of 20 digits at most, and seven signs
+    match context.last_commit {
+        Some(lsn) => {
+            text.push(b"[\"");
+            text.push_digits(lsn.bytes(), 1);
+            text.push(b"\",\"");
+        }
+        None => text.push(b"[null,\""),
+    }
+    text.push_digits(context.lsn.bytes(), 1);
+    text.push(b"\"]");
     F::some(Union::NullFirst, out);
-    F::text(text.get(..length).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default(), out);
-}
-
-fn write_number(out: &mut impl std::io::Write, number: u64) -> std::io::Result<()> {
-    write!(out, "\"{number}\"")
+    F::text(text.as_str(), out);
 }
 
 /// The decimal text of a number, for headers.

@@ -16,6 +16,26 @@ impl Short {
         Short { bytes: [0; Self::LENGTH_MAX], length: 0 }
     }
 
+    /// Appends ASCII; what would not fit is left out.
+    pub(super) fn push(&mut self, text: &[u8]) {
+        let end = self.length + text.len();
+        if let Some(room) = self.bytes.get_mut(self.length..end) {
+            room.copy_from_slice(text);
+            self.length = end;
+        }
+    }
+
+    /// Appends a number with zeros in front up to `width` digits.
+    pub(super) fn push_digits(&mut self, number: u64, width: usize) {
+        let mut digits = [b'0'; 20];
+        let (mut at, mut rest) = (digits.len(), number);
+        while let (1.., Some(slot)) = (rest, digits.get_mut(at.wrapping_sub(1))) {
+            *slot = b'0' + u8::try_from(rest % 10).unwrap_or(0);
+            (at, rest) = (at - 1, rest / 10);
+        }
+        self.push(digits.get(at.min(20 - width.min(20))..).unwrap_or_default());
+    }
+
     pub(super) fn as_str(&self) -> &str {
         self.bytes.get(..self.length).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()
     }
@@ -23,9 +43,7 @@ impl Short {
 
 impl std::fmt::Write for Short {
     fn write_str(&mut self, text: &str) -> std::fmt::Result {
-        let end = self.length + text.len();
-        self.bytes.get_mut(self.length..end).ok_or(std::fmt::Error)?.copy_from_slice(text.as_bytes());
-        self.length = end;
+        self.push(text.as_bytes());
         Ok(())
     }
 }

@@ -16,6 +16,7 @@ mod notes;
 mod plan;
 pub mod registry;
 mod route;
+mod row;
 mod schema;
 mod transcode;
 

@@ -7,7 +7,7 @@ use super::envelope::{self, Step};
 use super::form::{Avro, Form, HeaderText, Json, Union};
 use super::literal::Literal;
 use super::{Config, Format, avro_text, connect_text, schema};
-use crate::table::{Column, ColumnKind, ReplicaIdentity, Table};
+use crate::table::{Column, ColumnKind, ReplicaIdentity, Table, TableName};
 use std::sync::Arc;
 
 /// Kafka's limit for a topic's name.
@@ -385,6 +385,14 @@ fn lead<F: Form>(first: bool, name: &str) -> Box<[u8]> {
     let mut out = Vec::new();
     F::field(first, name, &mut out);
     out.into()
+}
+
+impl Config {
+    /// The topic of a table's records.
+    #[must_use]
+    pub fn topic(&self, table: &TableName) -> String {
+        topic_of(&format!("{}.{table}", self.prefix))
+    }
 }
 
 /// Characters that Kafka does not have in topics become `_`, as Debezium has it; in Avro there are none left.

@@ -9,9 +9,8 @@ use super::notes::{Loss, Note};
 use super::schema::element_is_optional;
 use crate::table::ColumnKind;
 use crate::table::value::{
-    self, Array, Days, Decimal, DecimalScratch, Hstore, Instant, MICROS_PER_DAY, ValueError, ZonedTime, civil_of,
+    self, Array, Days, Decimal, DecimalScratch, Hstore, MICROS_PER_DAY, Moment, ValueError, ZonedTime, civil_of,
 };
-use std::fmt::Write as _;
 
 /// What Debezium writes for `infinity` in a timestamp, in microseconds: the JDBC driver's sentinel.
 const INFINITY_MICROS: i64 = 9_223_372_036_825_200_000;
@@ -208,59 +207,63 @@ fn in_unit(micros: i64, precision: u8) -> i64 {
     if precision <= 3 { micros.div_euclid(1000) } else { micros }
 }
 
-fn timestamp_number(instant: Instant, precision: u8) -> Result<i64, Fault> {
-    match instant {
-        Instant::Infinity => Ok(in_unit(INFINITY_MICROS, precision)),
-        Instant::NegativeInfinity => Ok(in_unit(NEGATIVE_INFINITY_MICROS, precision)),
-        Instant::Finite { days, micros } if precision <= 3 => Ok(days * (MICROS_PER_DAY / 1000) + micros / 1000),
+fn timestamp_number(moment: Moment, precision: u8) -> Result<i64, Fault> {
+    match moment {
+        Moment::Infinity => Ok(in_unit(INFINITY_MICROS, precision)),
+        Moment::NegativeInfinity => Ok(in_unit(NEGATIVE_INFINITY_MICROS, precision)),
+        Moment::Finite { days, micros } if precision <= 3 => Ok(days * (MICROS_PER_DAY / 1000) + micros / 1000),
         finite => finite.unix_micros().ok_or(Fault::Unholdable(Loss::BeyondMicros)),
     }
 }
 
-/// ISO form in UTC with exactly `precision` digits of a fraction; infinities by name. Years beyond 9999 have a plus,
+/// ISO form in UTC with at least `precision` digits of a fraction; infinities by name. Years beyond 9999 have a plus,
 /// years before 1 are astronomical (0000 is 1 BC).
-fn timestamp_text(instant: Instant, precision: u8) -> Short {
+fn timestamp_text(moment: Moment, precision: u8) -> Short {
     let mut text = Short::new();
-    let _ = match instant {
-        Instant::Infinity => text.write_str("infinity"),
-        Instant::NegativeInfinity => text.write_str("-infinity"),
-        Instant::Finite { days, micros } => {
+    match moment {
+        Moment::Infinity => text.push(b"infinity"),
+        Moment::NegativeInfinity => text.push(b"-infinity"),
+        Moment::Finite { days, micros } => {
             let (year, month, day) = civil_of(days);
-            let sign = if year > 9999 {
-                "+"
-            } else if year < 0 {
-                "-"
-            } else {
-                ""
-            };
-            write_date(&mut text, sign, year.unsigned_abs(), month, day)
-                .and_then(|()| write_clock(&mut text, micros, precision, false))
+            match year {
+                10_000.. => text.push(b"+"),
+                ..0 => text.push(b"-"),
+                _ => {}
+            }
+            text.push_digits(year.unsigned_abs(), 4);
+            text.push(b"-");
+            text.push_digits(month.unsigned_abs(), 2);
+            text.push(b"-");
+            text.push_digits(day.unsigned_abs(), 2);
+            text.push(b"T");
+            push_clock(&mut text, micros, usize::from(precision));
         }
-    };
+    }
     text
 }
 
-fn write_date(text: &mut Short, sign: &str, year: u64, month: i64, day: i64) -> std::fmt::Result {
-    write!(text, "{sign}{year:04}-{month:02}-{day:02}T")
-}
-
-/// Hours, minutes, seconds, at least `digits` digits of a fraction (or, `trimmed`, as few as say it), and `Z`.
-fn write_clock(text: &mut Short, micros: i64, digits: u8, trimmed: bool) -> std::fmt::Result {
-    let (seconds, mut fraction) = (micros / 1_000_000, micros % 1_000_000);
-    write!(text, "{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)?;
-    let (mut width, least) = (6, if trimmed { 0 } else { usize::from(digits) });
+/// Hours, minutes, seconds, a fraction of at least `least` digits and no zeros at its end beyond them, and `Z`.
+fn push_clock(text: &mut Short, micros: i64, least: usize) {
+    let (seconds, mut fraction) = (micros.unsigned_abs() / 1_000_000, micros.unsigned_abs() % 1_000_000);
+    text.push_digits(seconds / 3600, 2);
+    text.push(b":");
+    text.push_digits(seconds / 60 % 60, 2);
+    text.push(b":");
+    text.push_digits(seconds % 60, 2);
+    let mut width = 6;
     while width > least && fraction % 10 == 0 {
         (fraction, width) = (fraction / 10, width - 1);
     }
     if width > 0 {
-        write!(text, ".{fraction:0width$}")?;
+        text.push(b".");
+        text.push_digits(fraction, width);
     }
-    text.write_str("Z")
+    text.push(b"Z");
 }
 
 fn time_text(time: ZonedTime) -> Short {
     let mut text = Short::new();
-    let _ = write_clock(&mut text, time.micros, 0, true);
+    push_clock(&mut text, time.micros, 0);
     text
 }
 

@@ -46,7 +46,9 @@ pub enum ConsentError {
         slot: String,
     },
     /// There is no publication to create a slot for.
-    #[error("publication `{publication}` does not exist: it has to be there before the slot, or changes in between fail")]
+    #[error(
+        "publication `{publication}` does not exist: it has to be there before the slot, or changes in between fail"
+    )]
     NoPublication {
         /// The publication.
         publication: String,
@@ -134,7 +136,7 @@ pub async fn create(config: &Config) -> Result<Record, ConsentError> {
     let server = replication.identify_system().await?;
     let seen = Seen::new(config, &sql, &mut replication, &server, &keeper).await?;
     let from = seen.slot().and_then(|slot| slot.confirmed_flush_lsn).unwrap_or_default();
-    let record = Record { clean: true, ..consented(config, &seen, from, "slot_created") };
+    let record = consented(config, &seen, from, "slot_created");
     write(&keeper, &record).await?;
     Ok(record)
 }
@@ -211,6 +213,7 @@ fn consented(config: &Config, seen: &Seen, from: Lsn, reason: &str) -> Record {
         server_seen: seen.server(),
         pending_xids: Vec::new(),
         sequence: None,
+        clean: seen.state.record.as_ref().is_none_or(|record| record.clean),
         ..was
     };
     let since = seen.state.record.as_ref().map_or(Lsn::ZERO, |record| record.confirmed);

@@ -36,7 +36,7 @@ const SHORT_READ_BYTES: usize = 64 * 1024;
 /// The pause. 0.5 ms measured best of 0, 0.5 and 2 ms.
 const PAUSE: Duration = Duration::from_micros(500);
 /// Data flows when the read before is not older than this: a lone transaction waits for nobody.
-const FLOWING: Duration = Duration::from_micros(700);
+const FLOWING: Duration = Duration::from_millis(2);
 
 /// Reports taken at once: a wake of the loop costs more than a report.
 const REPORTS_MAX: usize = 8192;

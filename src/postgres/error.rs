@@ -102,7 +102,7 @@ pub enum PgError {
         host: Host,
         /// What the server said.
         #[source]
-        source: ServerError,
+        source: Box<ServerError>,
     },
     /// The server asks for a way of logging in that we do not speak, or that is not safe here.
     #[error("log in as `{user}` at {host}: {reason}")]

@@ -48,6 +48,11 @@ impl Inbox {
         self.buf.len() - self.at
     }
 
+    /// Whether a read has room without growing.
+    pub(super) fn has_room(&self) -> bool {
+        self.buf.len() < self.buf.capacity()
+    }
+
     /// The tag of the first whole unread message and where it lies, tag included; None until all of it is here.
     ///
     /// # Errors

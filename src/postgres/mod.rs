@@ -6,6 +6,11 @@
 //! `session` opens both kinds of connection (`url`, `config`, `socket`, `tls`, `auth`); `replication` and `stream` are
 //! the walsender's side, `sql` the ordinary one, under `catalog`, `slot`, `publication` and `preflight`.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::indexing_slicing, clippy::string_slice, clippy::cast_possible_truncation, clippy::cast_sign_loss)
+)]
+
 mod auth;
 pub mod catalog;
 mod config;

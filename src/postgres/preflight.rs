@@ -181,10 +181,8 @@ pub async fn sync_state(sql: &Sql, pid: i32) -> Result<SyncState, PgError> {
 #[must_use]
 pub fn names_standby(setting: &str, application_name: &str) -> bool {
     // `FIRST 2 (a, "b,c")`, `ANY 1 (*)`, `2 (a)`, `a, b`: entries are in the parentheses if there are any.
-    let entries = match (setting.find('('), setting.rfind(')')) {
-        (Some(open), Some(close)) if open < close => &setting[open + 1..close],
-        _ => setting,
-    };
+    let inside = setting.split_once('(').and_then(|(_, rest)| rest.rsplit_once(')'));
+    let entries = inside.map_or(setting, |(entries, _)| entries);
     let (mut quoted, mut entry, mut found) = (false, String::new(), false);
     for c in entries.chars().chain([',']) {
         match c {

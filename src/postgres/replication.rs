@@ -9,11 +9,16 @@ use crate::postgres::error::PgError;
 use crate::postgres::session::{Rows, Session};
 use crate::postgres::startup::Purpose;
 use crate::postgres::stream::Stream;
+use bytes::BytesMut;
 use postgres_protocol::escape::escape_identifier;
+use postgres_protocol::message::frontend;
 use std::time::Duration;
 
 /// The longest answer to a command that waits for nothing: as `statement_timeout` on our SQL sessions.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a goodbye may take: five bytes into a socket's buffer, unless the peer has long stopped reading.
+const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
 /// A replication connection to one database, not yet streaming.
 pub struct Replication {
@@ -189,6 +194,8 @@ impl Replication {
     /// `Server`: 55006 another session holds the slot, 42704 it does not exist, 55000 it is invalidated or not ours to
     /// decode.
     pub async fn start(mut self, options: &StartOptions) -> Result<Stream, PgError> {
+        // A limit set for creating the slot must not end the decoding.
+        self.command("pin a setting", "lock_timeout", "SET lock_timeout = 0").await?;
         let sql = start_command(options);
         let begun = self.session.begin_copy_both("start replication from slot", &options.slot, &sql);
         match tokio::time::timeout(COMMAND_TIMEOUT, begun).await {
@@ -202,6 +209,15 @@ impl Replication {
             }
         }
         Ok(Stream::new(self.session.socket, self.session.inbox, self.session.backend_pid, self.frame_bytes_max))
+    }
+
+    /// Says goodbye instead of merely hanging up, for at most 1 s, so that the server's log stays quiet. An exported
+    /// snapshot ends with it.
+    pub async fn close(mut self) {
+        let mut goodbye = BytesMut::with_capacity(5);
+        frontend::terminate(&mut goodbye);
+        // A failure has nobody to act on it: the connection ends either way.
+        let _ = tokio::time::timeout(CLOSE_LIMIT, self.session.send(&goodbye, "end the session")).await;
     }
 
     async fn command(&mut self, call: &'static str, object: &str, sql: &str) -> Result<Rows, PgError> {

@@ -159,14 +159,11 @@ impl Session {
     fn unexpected_login(&self, config: &Config, message: &Message) -> PgError {
         let method = match message {
             Message::ErrorResponse(body) => {
-                let (user, host, source) = (config.user.clone(), self.host.clone(), ServerError::of_wire(body));
+                let (user, host, source) =
+                    (config.user.clone(), self.host.clone(), Box::new(ServerError::of_wire(body)));
                 return match source.sqlstate.as_bytes() {
                     [b'2', b'8', ..] => PgError::Auth { user, host, source },
-                    _ => PgError::Server {
-                        call: "open database",
-                        object: config.database.clone(),
-                        source: source.into(),
-                    },
+                    _ => PgError::Server { call: "open database", object: config.database.clone(), source },
                 };
             }
             Message::AuthenticationGss | Message::AuthenticationGssContinue(_) => "GSSAPI",

@@ -51,6 +51,11 @@ impl Socket {
         }
     }
 
+    /// Whether a read ends at a record's end, though more has arrived.
+    pub(super) fn reads_records(&self) -> bool {
+        matches!(self, Socket::Tls(_))
+    }
+
     /// Whether nobody on the way can read along: encrypted, or no way at all.
     pub(super) fn is_private(&self) -> bool {
         !matches!(self, Socket::Tcp(_))

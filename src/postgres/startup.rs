@@ -65,8 +65,8 @@ pub(super) fn message(config: &Config, purpose: Purpose, suffix: &str) -> std::i
 /// The name with its suffix within the length Postgres keeps; the suffix survives.
 fn application_name(base: &str, suffix: &str) -> String {
     let room = NAME_BYTES_MAX.saturating_sub(suffix.len());
-    let cut = (0..=base.len().min(room)).rev().find(|&at| base.is_char_boundary(at)).unwrap_or_default();
-    format!("{}{suffix}", &base[..cut])
+    let kept = (0..=base.len().min(room)).rev().find_map(|end| base.get(..end)).unwrap_or_default();
+    format!("{kept}{suffix}")
 }
 
 /// `15.18 (Debian ...)` as 150018, `19beta1` as 190000.

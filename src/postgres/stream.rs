@@ -16,7 +16,7 @@ use bytes::BytesMut;
 use postgres_protocol::message::backend::Message;
 use std::future::poll_fn;
 use std::ops::Range;
-use std::task::Poll;
+use std::task::{Poll, ready};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 
@@ -88,7 +88,16 @@ impl Stream {
             {
                 return Poll::Ready(Err(error));
             }
-            inbox.poll_fill(cx, socket)
+            let mut bytes = ready!(inbox.poll_fill(cx, socket))?;
+            // OpenSSL gives one record of at most 16 KiB a read. What else is here belongs to this read, or every read
+            // under TLS would look short to whoever paces by it. An end or a failure is seen again by the next read.
+            while bytes > 0 && socket.reads_records() && inbox.has_room() {
+                match inbox.poll_fill(cx, socket) {
+                    Poll::Ready(Ok(more)) if more > 0 => bytes += more,
+                    _ => break,
+                }
+            }
+            Poll::Ready(Ok(bytes))
         });
         match read.await {
             Ok(0) => Err(PgError::Closed { call: CALL }),

@@ -167,9 +167,8 @@ pub fn parse_url(text: &str) -> Result<UrlParts, UrlError> {
     let rest =
         text.strip_prefix("postgresql://").or_else(|| text.strip_prefix("postgres://")).ok_or(UrlError::Scheme)?;
     // As in libpq: credentials end at the first `@` before the first `/`, so a password may hold `?` and `#` as they are.
-    let slash = rest.find('/').unwrap_or(rest.len());
-    let (credentials, rest) = match rest.find('@') {
-        Some(at) if at < slash => (Some(&rest[..at]), &rest[at + 1..]),
+    let (credentials, rest) = match rest.split_once('@') {
+        Some((credentials, after)) if !credentials.contains('/') => (Some(credentials), after),
         _ => (None, rest),
     };
     if rest.contains('@') {

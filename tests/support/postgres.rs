@@ -4,6 +4,7 @@
 //! `WELLSPRING_TEST_PG_BIN` names. Postgres refuses to run as root; then it runs as `nobody`. Waiting is done by
 //! `pg_ctl` and `psql`, which know when they are done.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a server that cannot be had is the end of the test")]
 
 use std::ffi::OsStr;
 use std::fs;
@@ -144,7 +145,9 @@ impl Server {
 
     /// `psql` as the superuser, for a session that stays open.
     pub fn psql(&self, database: &str) -> Command {
-        let mut psql = Command::new(self.bin.join("psql"));
+        // Some packages of the server come without it; any version's speaks to any server.
+        let own = self.bin.join("psql");
+        let mut psql = Command::new(if own.exists() { own } else { "psql".into() });
         psql.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database])
             .arg("-h")
             .arg(self.root.path())
@@ -191,6 +194,14 @@ impl Server {
     pub fn restart(&self) {
         assert!(self.stop_fast(60), "the server did not stop\n{}", self.log());
         self.start_again();
+    }
+
+    /// Makes a primary of a standby and waits until it is one.
+    #[track_caller]
+    pub fn promote(&self) {
+        let mut promote = self.command("pg_ctl");
+        let done = promote.arg("-D").arg(self.data()).args(["-w", "-t", "60", "promote"]).output().unwrap();
+        assert!(done.status.success(), "{}\n{}", text_of(&done), self.log());
     }
 
     /// The data directory.

@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use apache_avro::Schema;
 use apache_avro::schema_compatibility::SchemaCompatibility;
@@ -18,42 +17,48 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
+
+/// Questions waiting for the store. Askers wait for their answer, so this is how many may ask at once.
+const QUESTIONS_MAX: usize = 64;
 
 /// A registry that answers on a loopback port until it is dropped.
 pub struct Registry {
     address: SocketAddr,
-    store: Shared,
     server: JoinHandle<()>,
 }
 
 impl Registry {
-    /// Listens on `address`, port 0 for any free one.
+    /// Listens on `address`, port 0 for any free one; `level` is the compatibility level of every subject until one
+    /// is set: `NONE`, `BACKWARD`, ..
     ///
     /// # Errors
     /// The system's, where the address cannot be had.
-    pub async fn start(address: SocketAddr) -> std::io::Result<Self> {
+    pub async fn start(address: SocketAddr, level: &str) -> std::io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
-        let store = Shared::default();
-        let app = router(store.clone());
+        let (questions, mut asked) = mpsc::channel::<Question>(QUESTIONS_MAX);
+        let mut store = Store::new(level);
+        // The store's only owner; it ends with the last asker, which is the server.
+        tokio::spawn(async move {
+            while let Some(question) = asked.recv().await {
+                question(&mut store);
+            }
+        });
+        let app = router(Asker(questions));
         let server = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, app).await {
                 tracing::error!(%error, "the built-in registry ended");
             }
         });
-        Ok(Registry { address, store, server })
+        Ok(Registry { address, server })
     }
 
     /// Its URL, without a trailing slash.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
-    }
-
-    /// The compatibility level of every subject without one of its own: `NONE`, `BACKWARD`, ..
-    pub fn set_level(&self, level: &str) {
-        self.store.lock().level = level.to_owned();
     }
 }
 
@@ -63,13 +68,19 @@ impl Drop for Registry {
     }
 }
 
-#[derive(Clone, Default)]
-struct Shared(Arc<Mutex<Store>>);
+/// What is to be done with the store, and where the answer goes.
+type Question = Box<dyn FnOnce(&mut Store) + Send>;
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Store> {
-        // Nothing below leaves the store half changed.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+#[derive(Clone)]
+struct Asker(mpsc::Sender<Question>);
+
+impl Asker {
+    async fn ask(&self, what: impl FnOnce(&mut Store) -> Result<Value, Fault> + Send + 'static) -> Answer {
+        let (tell, told) = oneshot::channel();
+        let question: Question = Box::new(move |store| drop(tell.send(what(store))));
+        let gone = || Fault(StatusCode::INTERNAL_SERVER_ERROR, 50001, "the registry is ending".to_owned());
+        self.0.send(question).await.map_err(|_| gone())?;
+        told.await.map_err(|_| gone())?.map(|value| reply(&value))
     }
 }
 
@@ -80,12 +91,6 @@ struct Store {
     subjects: BTreeMap<String, Vec<usize>>,
     level: String,
     levels: BTreeMap<String, String>,
-}
-
-impl Default for Store {
-    fn default() -> Self {
-        Store { schemas: Vec::new(), subjects: BTreeMap::new(), level: "NONE".to_owned(), levels: BTreeMap::new() }
-    }
 }
 
 /// An error as Confluent's registry gives it.
@@ -116,10 +121,10 @@ fn invalid(detail: &str) -> Fault {
     Fault(StatusCode::UNPROCESSABLE_ENTITY, 42201, format!("Input schema is an invalid Avro schema, details: {detail}"))
 }
 
-fn router(store: Shared) -> Router {
+fn router(asker: Asker) -> Router {
     Router::new()
         .route("/", get(async || reply(&json!({}))))
-        .route("/subjects", get(async |State(store): State<Shared>| reply(&json!(store.lock().names()))))
+        .route("/subjects", get(subjects))
         .route("/subjects/{subject}", post(lookup))
         .route("/subjects/{subject}/versions", get(versions).post(register))
         .route("/subjects/{subject}/versions/{version}", get(version))
@@ -127,92 +132,88 @@ fn router(store: Shared) -> Router {
         .route("/compatibility/subjects/{subject}/versions/latest", post(check))
         .route("/config", get(global_level).put(set_global_level))
         .route("/config/{subject}", get(subject_level).put(set_subject_level))
-        .with_state(store)
+        .with_state(asker)
 }
 
-async fn register(State(store): State<Shared>, Path(subject): Path<String>, body: Bytes) -> Answer {
+async fn subjects(State(asker): State<Asker>) -> Answer {
+    asker.ask(|store| Ok(json!(store.subjects.keys().collect::<Vec<_>>()))).await
+}
+
+async fn register(State(asker): State<Asker>, Path(subject): Path<String>, body: Bytes) -> Answer {
     let text = schema_of(&body)?;
-    let id = store.lock().register(&subject, text)?;
-    Ok(reply(&json!({ "id": id })))
+    asker.ask(move |store| Ok(json!({ "id": store.register(&subject, text)? }))).await
 }
 
-async fn lookup(State(store): State<Shared>, Path(subject): Path<String>, body: Bytes) -> Answer {
+async fn lookup(State(asker): State<Asker>, Path(subject): Path<String>, body: Bytes) -> Answer {
     let text = schema_of(&body)?;
-    let store = store.lock();
-    let ids = store.subjects.get(&subject).ok_or_else(|| subject_unknown(&subject))?;
-    let wanted = canonical(&text)?;
-    for (at, id) in ids.iter().enumerate() {
-        let known = store.text(*id)?;
-        if canonical(known)? == wanted {
-            return Ok(reply(&json!({ "subject": subject, "version": at + 1, "id": id, "schema": known })));
-        }
-    }
-    Err(schema_unknown())
+    asker.ask(move |store| store.lookup(&subject, &text)).await
 }
 
-async fn versions(State(store): State<Shared>, Path(subject): Path<String>) -> Answer {
-    let store = store.lock();
-    let ids = store.subjects.get(&subject).ok_or_else(|| subject_unknown(&subject))?;
-    Ok(reply(&json!((1..=ids.len()).collect::<Vec<_>>())))
+async fn versions(State(asker): State<Asker>, Path(subject): Path<String>) -> Answer {
+    asker.ask(move |store| Ok(json!((1..=store.ids(&subject)?.len()).collect::<Vec<_>>()))).await
 }
 
-async fn version(State(store): State<Shared>, Path((subject, version)): Path<(String, String)>) -> Answer {
-    let store = store.lock();
-    let ids = store.subjects.get(&subject).ok_or_else(|| subject_unknown(&subject))?;
-    let number = if version == "latest" { ids.len() } else { version.parse().unwrap_or(0) };
-    let id = number.checked_sub(1).and_then(|at| ids.get(at));
-    let id = id.ok_or_else(|| Fault(StatusCode::NOT_FOUND, 40402, format!("Version {version} not found.")))?;
-    Ok(reply(&json!({ "subject": subject, "version": number, "id": id, "schema": store.text(*id)? })))
+async fn version(State(asker): State<Asker>, Path((subject, version)): Path<(String, String)>) -> Answer {
+    asker.ask(move |store| store.version(&subject, &version)).await
 }
 
-async fn schema(State(store): State<Shared>, Path(id): Path<usize>) -> Answer {
-    Ok(reply(&json!({ "schema": store.lock().text(id)? })))
+async fn schema(State(asker): State<Asker>, Path(id): Path<usize>) -> Answer {
+    asker.ask(move |store| Ok(json!({ "schema": store.text(id)? }))).await
 }
 
-async fn check(State(store): State<Shared>, Path(subject): Path<String>, body: Bytes) -> Answer {
+async fn check(State(asker): State<Asker>, Path(subject): Path<String>, body: Bytes) -> Answer {
     let text = schema_of(&body)?;
-    let store = store.lock();
-    if !store.subjects.contains_key(&subject) {
-        return Err(subject_unknown(&subject));
-    }
-    let schema = parse(&text)?;
-    Ok(reply(&match store.incompatibility(&subject, &schema)? {
-        None => json!({ "is_compatible": true }),
-        Some(reason) => json!({ "is_compatible": false, "messages": [reason] }),
-    }))
+    asker
+        .ask(move |store| {
+            store.ids(&subject)?;
+            Ok(match store.incompatibility(&subject, &parse(&text)?)? {
+                None => json!({ "is_compatible": true }),
+                Some(reason) => json!({ "is_compatible": false, "messages": [reason] }),
+            })
+        })
+        .await
 }
 
-async fn global_level(State(store): State<Shared>) -> Answer {
-    Ok(reply(&json!({ "compatibilityLevel": store.lock().level })))
+async fn global_level(State(asker): State<Asker>) -> Answer {
+    asker.ask(|store| Ok(json!({ "compatibilityLevel": store.level }))).await
 }
 
-async fn set_global_level(State(store): State<Shared>, body: Bytes) -> Answer {
+async fn set_global_level(State(asker): State<Asker>, body: Bytes) -> Answer {
     let level = level_of(&body)?;
-    store.lock().level.clone_from(&level);
-    Ok(reply(&json!({ "compatibility": level })))
+    asker
+        .ask(move |store| {
+            store.level.clone_from(&level);
+            Ok(json!({ "compatibility": level }))
+        })
+        .await
 }
 
 async fn subject_level(
-    State(store): State<Shared>,
+    State(asker): State<Asker>,
     Path(subject): Path<String>,
     Query(query): Query<BTreeMap<String, String>>,
 ) -> Answer {
-    let store = store.lock();
     let or_global = query.get("defaultToGlobal").is_some_and(|value| value == "true");
-    match store.levels.get(&subject) {
-        Some(level) => Ok(reply(&json!({ "compatibilityLevel": level }))),
-        None if or_global => Ok(reply(&json!({ "compatibilityLevel": store.level }))),
-        None => {
-            let message = format!("Subject '{subject}' does not have subject-level compatibility configured");
-            Err(Fault(StatusCode::NOT_FOUND, 40408, message))
-        }
-    }
+    asker
+        .ask(move |store| match store.levels.get(&subject) {
+            Some(level) => Ok(json!({ "compatibilityLevel": level })),
+            None if or_global => Ok(json!({ "compatibilityLevel": store.level })),
+            None => {
+                let message = format!("Subject '{subject}' does not have subject-level compatibility configured");
+                Err(Fault(StatusCode::NOT_FOUND, 40408, message))
+            }
+        })
+        .await
 }
 
-async fn set_subject_level(State(store): State<Shared>, Path(subject): Path<String>, body: Bytes) -> Answer {
+async fn set_subject_level(State(asker): State<Asker>, Path(subject): Path<String>, body: Bytes) -> Answer {
     let level = level_of(&body)?;
-    store.lock().levels.insert(subject, level.clone());
-    Ok(reply(&json!({ "compatibility": level })))
+    asker
+        .ask(move |store| {
+            store.levels.insert(subject, level.clone());
+            Ok(json!({ "compatibility": level }))
+        })
+        .await
 }
 
 fn schema_of(body: &[u8]) -> Result<String, Fault> {
@@ -250,8 +251,32 @@ fn canonical(text: &str) -> Result<Value, Fault> {
 }
 
 impl Store {
-    fn names(&self) -> Vec<&String> {
-        self.subjects.keys().collect()
+    fn new(level: &str) -> Self {
+        Store { schemas: Vec::new(), subjects: BTreeMap::new(), level: level.to_owned(), levels: BTreeMap::new() }
+    }
+
+    fn ids(&self, subject: &str) -> Result<&[usize], Fault> {
+        self.subjects.get(subject).map(Vec::as_slice).ok_or_else(|| subject_unknown(subject))
+    }
+
+    fn lookup(&self, subject: &str, text: &str) -> Result<Value, Fault> {
+        let ids = self.ids(subject)?;
+        let wanted = canonical(text)?;
+        for (at, id) in ids.iter().enumerate() {
+            let known = self.text(*id)?;
+            if canonical(known)? == wanted {
+                return Ok(json!({ "subject": subject, "version": at + 1, "id": id, "schema": known }));
+            }
+        }
+        Err(schema_unknown())
+    }
+
+    fn version(&self, subject: &str, version: &str) -> Result<Value, Fault> {
+        let ids = self.ids(subject)?;
+        let number = if version == "latest" { ids.len() } else { version.parse().unwrap_or(0) };
+        let id = number.checked_sub(1).and_then(|at| ids.get(at));
+        let id = id.ok_or_else(|| Fault(StatusCode::NOT_FOUND, 40402, format!("Version {version} not found.")))?;
+        Ok(json!({ "subject": subject, "version": number, "id": id, "schema": self.text(*id)? }))
     }
 
     fn text(&self, id: usize) -> Result<&String, Fault> {

@@ -82,6 +82,21 @@ pub enum RegistryError {
     },
 }
 
+impl RegistryError {
+    /// Whether it passes by itself: ask again, with backoff, for ever. Anything else waits for a person, and is asked
+    /// again rarely.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        match self {
+            RegistryError::Unavailable { .. } | RegistryError::SecretFile { .. } => true,
+            RegistryError::Refused { .. }
+            | RegistryError::Denied { .. }
+            | RegistryError::Broken { .. }
+            | RegistryError::Setup { .. } => false,
+        }
+    }
+}
+
 /// An answer that is not an error of transport, access or availability: it may still be a refusal.
 pub(super) struct Answer {
     status: u16,

@@ -63,16 +63,17 @@ fn clock(word: &str) -> Result<i128, ValueError> {
         Some(rest) => (true, rest),
         None => (false, word.strip_prefix('+').unwrap_or(word)),
     };
-    let mut parts = word.split(':');
-    let (hours, minutes) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-    let (seconds, fraction) =
-        parts.next().unwrap_or("00").split_once('.').unwrap_or((word.splitn(3, ':').nth(2).unwrap_or("00"), ""));
-    let unsigned = |digits: &str| number(digits).ok().filter(|value| *value >= 0).ok_or(error("not a clock time"));
-    let (hours, minutes, seconds) = (unsigned(hours)?, unsigned(minutes)?, unsigned(seconds)?);
-    if parts.next().is_some() || minutes > 59 || seconds > 60 || fraction.len() > 6 {
+    let (word, fraction) = word.split_once('.').unwrap_or((word, "0"));
+    let mut parts = word.split(':').map(|digits| number(digits).ok().filter(|value| *value >= 0));
+    let mut part = || parts.next().flatten().ok_or(error("not a clock time"));
+    let (hours, minutes, seconds) = (part()?, part()?, part()?);
+    let mut micros = number(fraction).ok().filter(|_| fraction.len() <= 6).ok_or(error("not a clock time"))?;
+    for _ in fraction.len()..6 {
+        micros *= 10;
+    }
+    if parts.next().is_some() || minutes > 59 || seconds > 60 || micros < 0 {
         return Err(error("not a clock time"));
     }
-    let micros = if fraction.is_empty() { 0 } else { unsigned(&format!("{fraction:0<6}"))? };
     let total = i128::from(hours) * MICROS_PER_HOUR + i128::from((minutes * 60 + seconds) * 1_000_000 + micros);
     Ok(if negative { -total } else { total })
 }
@@ -109,7 +110,7 @@ mod tests {
             ["", "P1Y", "@ 1 year", "1-2 3 4:05:06", "1", "1 week", "04:05", "1:2:3:4", "04:60:00", "00:00:00.1234567"]
         {
             let read = interval(text.as_bytes());
-            assert!(read.is_err() || text == "04:05", "{text:?} {read:?}");
+            assert!(read.is_err(), "{text:?} {read:?}");
         }
     }
 

@@ -19,7 +19,7 @@ pub use decimal::{Decimal, DecimalScratch, Special, decimal, money, unscaled_tex
 pub use hstore::{Hstore, HstorePair};
 pub use interval::interval;
 pub use number::{boolean, float4, float8, int, point};
-pub use temporal::{Days, Instant, MICROS_PER_DAY, ZonedTime, civil_of, date, time, timestamp, timestamptz, timetz};
+pub use temporal::{Days, MICROS_PER_DAY, Moment, ZonedTime, civil_of, date, time, timestamp, timestamptz, timetz};
 
 /// A text that is not the form of its type.
 ///

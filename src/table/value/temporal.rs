@@ -20,7 +20,7 @@ pub enum Days {
 ///
 /// Day and time of day stand apart because Postgres has moments beyond 64 bits of microseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Instant {
+pub enum Moment {
     /// `-infinity`.
     NegativeInfinity,
     /// A moment.
@@ -34,12 +34,12 @@ pub enum Instant {
     Infinity,
 }
 
-impl Instant {
+impl Moment {
     /// Microseconds since 1970; none for infinities and beyond 64 bits (from the year 294247 on).
     #[must_use]
     pub fn unix_micros(self) -> Option<i64> {
         match self {
-            Instant::Finite { days, micros } => days.checked_mul(MICROS_PER_DAY)?.checked_add(micros),
+            Moment::Finite { days, micros } => days.checked_mul(MICROS_PER_DAY)?.checked_add(micros),
             _ => None,
         }
     }
@@ -98,7 +98,7 @@ pub fn timetz(text: &[u8]) -> Result<ZonedTime, ValueError> {
 ///
 /// # Errors
 /// Not a timestamp in ISO form, or one with an offset.
-pub fn timestamp(text: &[u8]) -> Result<Instant, ValueError> {
+pub fn timestamp(text: &[u8]) -> Result<Moment, ValueError> {
     moment(text, "timestamp", false)
 }
 
@@ -106,14 +106,14 @@ pub fn timestamp(text: &[u8]) -> Result<Instant, ValueError> {
 ///
 /// # Errors
 /// Not a timestamp in ISO form.
-pub fn timestamptz(text: &[u8]) -> Result<Instant, ValueError> {
+pub fn timestamptz(text: &[u8]) -> Result<Moment, ValueError> {
     moment(text, "timestamptz", true)
 }
 
-fn moment(text: &[u8], kind: &'static str, zoned: bool) -> Result<Instant, ValueError> {
+fn moment(text: &[u8], kind: &'static str, zoned: bool) -> Result<Moment, ValueError> {
     match text {
-        b"infinity" => return Ok(Instant::Infinity),
-        b"-infinity" => return Ok(Instant::NegativeInfinity),
+        b"infinity" => return Ok(Moment::Infinity),
+        b"-infinity" => return Ok(Moment::NegativeInfinity),
         _ => {}
     }
     let mut scan = Scan { rest: text, kind };
@@ -127,7 +127,7 @@ fn moment(text: &[u8], kind: &'static str, zoned: bool) -> Result<Instant, Value
         micros -= scan.offset()?.unwrap_or(0) * 1_000_000;
     }
     let days = days_of(scan.era(year)?, month, day).ok_or(scan.error("no such day"))?;
-    Ok(Instant::Finite { days: days + micros.div_euclid(MICROS_PER_DAY), micros: micros.rem_euclid(MICROS_PER_DAY) })
+    Ok(Moment::Finite { days: days + micros.div_euclid(MICROS_PER_DAY), micros: micros.rem_euclid(MICROS_PER_DAY) })
 }
 
 /// What is left of a text, with the name of the type for errors.
@@ -303,7 +303,7 @@ mod tests {
     #[test]
     fn a_timestamp_beyond_64_bits_of_microseconds_is_known_and_not_a_number() {
         assert_eq!(micros("294247-01-01 23:59:59.999999"), Some(9_223_371_331_199_999_999));
-        assert!(matches!(timestamp(b"294276-12-31 23:59:59.999999"), Ok(Instant::Finite { .. })));
+        assert!(matches!(timestamp(b"294276-12-31 23:59:59.999999"), Ok(Moment::Finite { .. })));
         assert_eq!(micros("294276-12-31 23:59:59.999999"), None);
     }
 

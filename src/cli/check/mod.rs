@@ -1,0 +1,158 @@
+//! `wellspring check`: connects to all three, holds what it finds against what the agent needs, and changes nothing.
+//!
+//! A finding says what, and the SQL or setting that fixes it. `source` and `sink` find; this file prints.
+
+mod sink;
+mod source;
+
+use super::{Code, Failure, block_on, print};
+use crate::config::Checked;
+use serde::Serialize;
+use std::io::IsTerminal;
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Level {
+    /// As it should be.
+    Ok,
+    /// It works; somebody should know.
+    Warn,
+    /// The agent, or the application because of it, would fail.
+    Fail,
+}
+
+/// Which side a finding is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Area {
+    Postgres,
+    Kafka,
+    Registry,
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Finding {
+    level: Level,
+    area: Area,
+    what: String,
+    /// What to run or set; empty where there is nothing to fix.
+    fix: String,
+}
+
+/// Findings of one side, in the order in which they were made.
+struct Findings {
+    area: Area,
+    list: Vec<Finding>,
+}
+
+impl Findings {
+    fn new(area: Area) -> Self {
+        Findings { area, list: Vec::new() }
+    }
+
+    fn ok(&mut self, what: impl Into<String>) {
+        self.note(Level::Ok, what, "");
+    }
+
+    fn warn(&mut self, what: impl Into<String>, fix: impl Into<String>) {
+        self.note(Level::Warn, what, fix);
+    }
+
+    fn fail(&mut self, what: impl Into<String>, fix: impl Into<String>) {
+        self.note(Level::Fail, what, fix);
+    }
+
+    /// What a command would have failed with.
+    fn failed(&mut self, failure: impl Into<Failure>) {
+        let failure = failure.into();
+        let chain: Vec<String> = std::iter::once(failure.primary).chain(failure.details).collect();
+        // The agent's advice may be to run this very command.
+        let fix = if failure.hint.contains("wellspring check") { String::new() } else { failure.hint };
+        self.fail(chain.join(": "), fix);
+    }
+
+    fn note(&mut self, level: Level, what: impl Into<String>, fix: impl Into<String>) {
+        self.list.push(Finding { level, area: self.area, what: what.into(), fix: fix.into() });
+    }
+}
+
+pub(super) fn run(checked: &Checked, json: bool) -> Result<Code, Failure> {
+    let findings = block_on(look(checked))?;
+    if json {
+        let text = serde_json::to_string_pretty(&findings);
+        print(&text.map_err(|error| Failure::of(Code::Failed, &error, ""))?);
+    } else {
+        let is_colourful = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        findings.iter().for_each(|finding| print(&as_text(finding, is_colourful)));
+        print(&summary(&findings));
+    }
+    Ok(code(&findings))
+}
+
+async fn look(checked: &Checked) -> Vec<Finding> {
+    let mut postgres = Findings::new(Area::Postgres);
+    let tables = source::look(checked, &mut postgres).await;
+    let mut findings = postgres.list;
+    findings.extend(sink::look(checked, &tables).await);
+    findings
+}
+
+/// Nothing fails: 0, warnings or not. Else the code of the side that fails first.
+fn code(findings: &[Finding]) -> Code {
+    match findings.iter().find(|finding| finding.level == Level::Fail).map(|finding| finding.area) {
+        None => Code::Done,
+        Some(Area::Postgres) => Code::Source,
+        Some(Area::Kafka | Area::Registry) => Code::Sink,
+    }
+}
+
+fn as_text(finding: &Finding, is_colourful: bool) -> String {
+    let (word, colour) = match finding.level {
+        Level::Ok => ("ok  ", "32"),
+        Level::Warn => ("warn", "33"),
+        Level::Fail => ("FAIL", "31"),
+    };
+    let word = if is_colourful { format!("\x1b[{colour}m{word}\x1b[0m") } else { word.to_owned() };
+    let mut text = format!("{word}  {}", finding.what);
+    for line in finding.fix.lines() {
+        text.push_str("\n        ");
+        text.push_str(line);
+    }
+    text
+}
+
+fn summary(findings: &[Finding]) -> String {
+    let count = |level| findings.iter().filter(|finding| finding.level == level).count();
+    format!("{} ok, {} to know, {} to fix", count(Level::Ok), count(Level::Warn), count(Level::Fail))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fails_first_decides_the_status() {
+        let mut kafka = Findings::new(Area::Kafka);
+        kafka.warn("slow", "");
+        assert_eq!(code(&kafka.list), Code::Done);
+        kafka.fail("away", "");
+        assert_eq!(code(&kafka.list), Code::Sink);
+        let mut postgres = Findings::new(Area::Postgres);
+        postgres.fail("away", "");
+        assert_eq!(code(&[postgres.list, kafka.list].concat()), Code::Source);
+    }
+
+    #[test]
+    fn prints_each_line_of_a_fix_below_its_finding() {
+        let mut findings = Findings::new(Area::Postgres);
+        findings.fail("wal_level is replica", "ALTER SYSTEM SET wal_level = logical;\n-- and restart");
+        let text = as_text(&findings.list[0], false);
+        assert_eq!(
+            text,
+            "FAIL  wal_level is replica\n        ALTER SYSTEM SET wal_level = logical;\n        -- and restart"
+        );
+        assert!(as_text(&findings.list[0], true).starts_with("\x1b[31mFAIL\x1b[0m"));
+    }
+}

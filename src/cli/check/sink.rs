@@ -1,0 +1,146 @@
+//! Findings about Kafka and the registry.
+
+use super::source::Captured;
+use super::{Area, Finding, Findings};
+use crate::config::Checked;
+use crate::encode::registry::{Registry, RegistryError};
+use crate::kafka::{self, Policy, TopicInfo, Topics};
+use crate::pipeline::SinkConfig;
+use std::path::Path;
+
+/// Looks at the sink and the registry.
+pub(super) async fn look(checked: &Checked, tables: &[Captured]) -> Vec<Finding> {
+    let mut findings = Findings::new(Area::Kafka);
+    match &checked.sink {
+        SinkConfig::Kafka(kafka) => topics(checked, kafka, tables, &mut findings).await,
+        SinkConfig::Stdout { state_file } => file(state_file, &mut findings),
+    }
+    let mut registry = Findings::new(Area::Registry);
+    if let Some(config) = &checked.registry {
+        match probe(config).await {
+            Ok(url) => registry.ok(format!("the registry at {url} answers")),
+            Err(error) => {
+                let fix = "see registry.url, its credentials and registry.ca";
+                registry.fail(crate::pipeline::Chain(&error).to_string(), fix);
+            }
+        }
+    }
+    findings.list.extend(registry.list);
+    findings.list
+}
+
+async fn probe(config: &crate::encode::registry::Config) -> Result<String, RegistryError> {
+    let registry = Registry::new(config)?;
+    registry.probe().await?;
+    Ok(registry.url().to_owned())
+}
+
+async fn topics(checked: &Checked, config: &kafka::Config, tables: &[Captured], findings: &mut Findings) {
+    let asking = Topics::new(config);
+    match asking.probe().await {
+        Ok(cluster) => {
+            let count = cluster.brokers.len();
+            let id = cluster.id.map_or_else(String::new, |id| format!(" of cluster {id}"));
+            findings.ok(format!("{count} broker{}{id} answered", if count == 1 { "" } else { "s" }));
+        }
+        Err(error) => return findings.failed(error),
+    }
+    let named: Vec<(String, &Captured)> =
+        tables.iter().map(|table| (checked.encode.topic(&table.name), table)).collect();
+    let mut asked: Vec<&str> = named.iter().map(|(topic, _)| topic.as_str()).collect();
+    asked.push(&config.state_topic);
+    let mut described = match asking.describe_all(&asked).await {
+        Ok(described) => described,
+        Err(error) => return findings.failed(error),
+    };
+    state_topic(config, described.pop().flatten().as_ref(), findings);
+    let mut to_create = 0;
+    for ((topic, table), info) in named.iter().zip(&described) {
+        match info {
+            Some(info) => existing(checked, table, info, findings),
+            None if config.topics.create => {
+                to_create += 1;
+                if config.topics.cleanup_policy.contains("compact") {
+                    compacted(checked, table, topic, findings);
+                }
+            }
+            None => {
+                let fix =
+                    format!("kafka-topics --create --topic {topic} --bootstrap-server {}", config.brokers.join(","));
+                findings.fail(format!("topic {topic} does not exist, and topics.create is off"), fix);
+            }
+        }
+    }
+    if to_create > 0 {
+        let policy = &config.topics.cleanup_policy;
+        findings.ok(format!("{to_create} topics will be created when first needed, cleanup.policy={policy}"));
+    }
+}
+
+fn state_topic(config: &kafka::Config, info: Option<&TopicInfo>, findings: &mut Findings) {
+    let name = &config.state_topic;
+    let Some(info) = info else {
+        if config.topics.create {
+            return findings.ok(format!("state topic {name} does not exist and will be created, compacted"));
+        }
+        let fix = format!(
+            "kafka-topics --create --topic {name} --partitions 1 --config cleanup.policy=compact --bootstrap-server {}",
+            config.brokers.join(",")
+        );
+        return findings.fail(format!("state topic {name} does not exist, and topics.create is off"), fix);
+    };
+    if info.partitions != 1 {
+        let what = format!("state topic {name} has {} partitions: one keeps its records in order", info.partitions);
+        findings.fail(what, "delete it before the first start, or choose another topics.prefix");
+    }
+    match &info.cleanup_policy {
+        Policy::Proven(policy) if policy == "compact" => findings.ok(format!("state topic {name} is compacted")),
+        Policy::Proven(policy) => {
+            let fix = format!("kafka-configs --alter --topic {name} --add-config cleanup.policy=compact");
+            findings.fail(format!("state topic {name} has cleanup.policy={policy}: it would forget our position"), fix);
+        }
+        Policy::NotProven => {
+            let fix = format!("kafka-acls --add --operation DescribeConfigs --topic {name} --allow-principal ...");
+            findings.warn(format!("cleanup.policy of state topic {name} is not proven: it must be compact"), fix);
+        }
+    }
+}
+
+fn existing(checked: &Checked, table: &Captured, info: &TopicInfo, findings: &mut Findings) {
+    let before = findings.list.len();
+    if info.is_compacted() {
+        compacted(checked, table, &info.name, findings);
+    }
+    if findings.list.len() == before {
+        let count = info.partitions;
+        findings.ok(format!("topic {} has {count} partition{}", info.name, if count == 1 { "" } else { "s" }));
+    }
+}
+
+/// What a compacted topic cannot take, or would do with what it takes.
+fn compacted(checked: &Checked, table: &Captured, topic: &str, findings: &mut Findings) {
+    if !table.has_key {
+        let what = format!("topic {topic} is compacted, and {} has no key: brokers refuse its records", table.name);
+        let fix = format!(
+            "give the table a primary key, or kafka-configs --alter --topic {topic} --add-config cleanup.policy=delete"
+        );
+        return findings.fail(what, fix);
+    }
+    if !checked.encode.tombstones {
+        let what = format!("topic {topic} is compacted and events.tombstones is off: deleted rows stay in it for ever");
+        findings.warn(what, "set events.tombstones = true");
+    }
+    if checked.encode.truncates {
+        findings.warn(format!("topic {topic} is compacted: a TRUNCATE of {} is not sent there", table.name), "");
+    }
+}
+
+fn file(path: &Path, findings: &mut Findings) {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let writable = std::fs::metadata(folder).map(|folder| folder.is_dir() && !folder.permissions().readonly());
+    match writable {
+        Ok(true) => findings.ok(format!("the state goes to {}", path.display())),
+        Ok(false) => findings.fail(format!("{} cannot hold the state file", folder.display()), "set state_file"),
+        Err(error) => findings.fail(format!("{}: {error}", folder.display()), "set state_file to a folder that exists"),
+    }
+}

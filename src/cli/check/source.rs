@@ -1,0 +1,268 @@
+//! Findings about Postgres: connection, settings, rights, slot, tables and publication.
+//!
+//! What is wrong with a server's facts is decided by plain functions over them; asking is apart.
+
+use super::Findings;
+use crate::config::Checked;
+use crate::pipeline::supervise::PipelineError;
+use crate::postgres::preflight::{self, Facts, TableRights};
+use crate::postgres::publication::{self, Candidate, PublicationRow, RelationKind, create_sql, quoted};
+use crate::postgres::slot::{self, SlotRow};
+use crate::postgres::{PgError, Replication, Sql};
+use crate::table::{ReplicaIdentity, TableName};
+use postgres_protocol::escape::{escape_identifier, escape_literal};
+
+/// One captured table, as far as Kafka's side needs to know it.
+pub(super) struct Captured {
+    pub name: TableName,
+    /// Whether its records have a key.
+    pub has_key: bool,
+}
+
+/// Looks at everything, and answers with the captured tables as far as they could be found out.
+pub(super) async fn look(checked: &Checked, findings: &mut Findings) -> Vec<Captured> {
+    match try_look(checked, findings).await {
+        Ok(captured) => captured,
+        Err(error) => {
+            findings.failed(PipelineError::Postgres(error));
+            Vec::new()
+        }
+    }
+}
+
+async fn try_look(checked: &Checked, findings: &mut Findings) -> Result<Vec<Captured>, PgError> {
+    let sql = Sql::connect(&checked.postgres).await?;
+    let version = sql.server_version();
+    findings.ok(format!("connected to {} (Postgres {}.{})", sql.host(), version / 10_000, version % 10_000));
+    match checked.postgres.weakness() {
+        Some(weakness) => findings.warn(weakness, "set postgres.sslmode = \"verify-full\""),
+        None => findings.ok("the connection is as safe as it can be"),
+    }
+    let facts = preflight::facts(&sql).await?;
+    settings(&facts, &checked.postgres.application_name, findings);
+    // pg_hba.conf may let the role in for SQL and not for replication, so it is tried.
+    if facts.role.replication {
+        match replication(checked).await {
+            Ok(()) => findings.ok("replication connections are let in"),
+            Err(error) => findings.failed(PipelineError::Postgres(error)),
+        }
+    }
+    slot_row(&checked.slot, slot::read(&sql, &checked.slot).await?.as_ref(), &facts, sql.database(), findings);
+    let all = publication::candidates(&sql).await?;
+    let published = publication::read(&sql, &checked.publication).await?;
+    let captured = captured(checked, &all, published.as_ref());
+    tables(checked, &all, &captured, findings);
+    // No SQL of ours publishes a table whose UPDATE would fail by it.
+    let harmless = captured.iter().filter(|table| is_harmless(table));
+    let names: Vec<TableName> = harmless.map(|table| table.name.clone()).collect();
+    let rights = preflight::table_rights(&sql, &names).await?;
+    match &published {
+        Some(row) => publication_row(checked, row, &captured, findings),
+        None => no_publication(checked, &facts, &rights, &names, findings),
+    }
+    Ok(captured.into_iter().map(|table| Captured { name: table.name.clone(), has_key: has_key(table) }).collect())
+}
+
+async fn replication(checked: &Checked) -> Result<(), PgError> {
+    Replication::connect(&checked.postgres).await?.identify_system().await.map(|_| ())
+}
+
+/// What a new publication would hold: roots stand for their partitions. An existing one without
+/// publish_via_partition_root holds the partitions.
+fn captured<'a>(checked: &Checked, all: &'a [Candidate], published: Option<&PublicationRow>) -> Vec<&'a Candidate> {
+    let is_published = |table: &Candidate| {
+        published.is_some_and(|row| row.tables.iter().any(|published| published.relation == table.relation))
+    };
+    let selected = all.iter().filter(|table| checked.selection.matches(&table.name));
+    selected.filter(|table| !table.is_partition || is_published(table)).collect()
+}
+
+/// A primary or unique key, or under FULL none: Debezium's rule, as `change` applies it.
+fn has_key(table: &Candidate) -> bool {
+    table.primary_key || table.usable_key || table.identity == ReplicaIdentity::Index
+}
+
+fn is_harmless(table: &Candidate) -> bool {
+    table.logged && !table.update_fails()
+}
+
+fn settings(facts: &Facts, application_name: &str, findings: &mut Findings) {
+    if facts.wal_level == "logical" {
+        findings.ok("wal_level is logical");
+    } else {
+        let fix = "ALTER SYSTEM SET wal_level = 'logical';\n-- and restart the server";
+        findings.fail(format!("wal_level is {}, changes cannot be decoded", facts.wal_level), fix);
+    }
+    let role = &facts.role;
+    let name = escape_identifier(&role.name);
+    if !role.replication {
+        let fix = format!("ALTER ROLE {name} REPLICATION;\n-- on Amazon RDS: GRANT rds_replication TO {name};");
+        findings.fail(format!("role {} may not replicate", role.name), fix);
+    } else if role.superuser {
+        let fix = format!("CREATE ROLE wellspring LOGIN REPLICATION PASSWORD '...';\n-- and use it instead of {name}");
+        findings.warn(format!("role {} is a superuser: more than the agent needs", role.name), fix);
+    } else {
+        findings.ok(format!("role {} may replicate", role.name));
+    }
+    if facts.senders_used >= facts.senders_max {
+        let fix = format!("ALTER SYSTEM SET max_wal_senders = {};\n-- and restart the server", facts.senders_max + 5);
+        findings.fail(format!("all {} walsenders are in use (max_wal_senders)", facts.senders_max), fix);
+    } else {
+        findings.ok(format!("{} of {} walsenders are in use", facts.senders_used, facts.senders_max));
+    }
+    if facts.slot_keep_bytes_max.is_none() {
+        findings.warn(
+            "max_slot_wal_keep_size is unlimited: WAL of a stopped pipeline can fill the server's disk",
+            "ALTER SYSTEM SET max_slot_wal_keep_size = '50GB'; -- what the disk can spare\nSELECT pg_reload_conf();",
+        );
+    }
+    if preflight::names_standby(&facts.synchronous_standby_names, application_name) {
+        let what = format!(
+            "synchronous_standby_names names {application_name}: the application's commits would wait for Kafka"
+        );
+        findings.fail(what, "list the real standbys there instead of *, or give the URL another application_name");
+    }
+    if facts.encoding == "SQL_ASCII" {
+        findings.warn("the database's encoding is SQL_ASCII: texts that are not UTF-8 cannot be read", "");
+    }
+    if facts.in_recovery {
+        findings.warn(
+            "the server is a standby: it decodes from Postgres 16 on, and a slot there waits for the primary",
+            "",
+        );
+    }
+}
+
+fn slot_row(name: &str, row: Option<&SlotRow>, facts: &Facts, database: &str, findings: &mut Findings) {
+    let Some(row) = row else {
+        if facts.slots_used >= facts.slots_max {
+            let more = facts.slots_max + 5;
+            let fix =
+                format!("ALTER SYSTEM SET max_replication_slots = {more};\n-- and restart the server, or drop one");
+            findings.fail(format!("all {} replication slots are in use", facts.slots_max), fix);
+        } else {
+            let used = format!("{} of {} are in use", facts.slots_used, facts.slots_max);
+            findings.ok(format!("slot {name} does not exist and will be created at the first start; {used}"));
+        }
+        return;
+    };
+    if row.plugin.as_deref() != Some("pgoutput") || row.database.as_deref() != Some(database) {
+        let plugin = row.plugin.as_deref().unwrap_or("no plugin");
+        let of = row.database.as_deref().unwrap_or("no database");
+        let what = format!("slot {name} belongs to {of} with {plugin}: slots share one name space per cluster");
+        findings.fail(what, "set postgres.slot to a name of its own");
+    } else if let Some(why) = &row.invalidation {
+        let fix = "wellspring slot status, then wellspring slot accept";
+        findings.fail(format!("slot {name} is lost ({why}): the server discarded WAL that it needs"), fix);
+    } else {
+        let held = row.active_pid.map_or_else(|| "held by nobody".to_owned(), |pid| format!("held by pid {pid}"));
+        let retained = row.retained_bytes().unwrap_or_default();
+        findings.ok(format!("slot {name} is {held} and keeps {retained} bytes of WAL"));
+    }
+}
+
+fn tables(checked: &Checked, all: &[Candidate], captured: &[&Candidate], findings: &mut Findings) {
+    let names: Vec<TableName> = all.iter().map(|table| table.name.clone()).collect();
+    for pattern in checked.selection.unmatched(&names) {
+        findings.warn(format!("tables.include: {pattern} matches no table"), "correct it, or create the table");
+    }
+    if captured.is_empty() {
+        findings.fail("no table is captured", "correct tables.include and tables.exclude");
+        return;
+    }
+    for table in captured {
+        if !table.logged {
+            let fix = format!("ALTER TABLE {} SET LOGGED;\n-- or put it into tables.exclude", quoted(&table.name));
+            findings.fail(format!("{} is unlogged and cannot be published", table.name), fix);
+        }
+        if table.update_fails() {
+            let what = format!(
+                "{} has no replica identity: once published, the application's UPDATE and DELETE fail",
+                table.name
+            );
+            findings.fail(what, format!("{}\n-- or put it into tables.exclude", table.fixes.join("\n")));
+        }
+    }
+    let harmless = captured.iter().filter(|table| is_harmless(table)).count();
+    findings.ok(format!("{harmless} of {} captured tables can be published without harm", captured.len()));
+}
+
+fn publication_row(checked: &Checked, row: &PublicationRow, captured: &[&Candidate], findings: &mut Findings) {
+    let name = &checked.publication;
+    let identifier = escape_identifier(name);
+    let before = findings.list.len();
+    let lacks = |table: &&&Candidate| !row.tables.iter().any(|published| published.relation == table.relation);
+    let missing: Vec<&&Candidate> = captured.iter().filter(|table| is_harmless(table)).filter(lacks).collect();
+    if !missing.is_empty() {
+        let only: Vec<String> = missing.iter().map(|table| format!("ONLY {}", quoted(&table.name))).collect();
+        let names: Vec<String> = missing.iter().map(|table| table.name.to_string()).collect();
+        let fix = format!("ALTER PUBLICATION {identifier} ADD TABLE {};", only.join(", "));
+        findings.fail(format!("publication {name} lacks {}", names.join(", ")), fix);
+    }
+    for table in row.tables.iter().filter(|table| table.update_fails) {
+        if !captured.iter().any(|captured| captured.relation == table.relation) {
+            let fix = format!("ALTER PUBLICATION {identifier} DROP TABLE {};", quoted(&table.name));
+            findings.fail(format!("the application's UPDATE of {} fails while {name} publishes it", table.name), fix);
+        }
+    }
+    if row.all_tables {
+        let what = format!("publication {name} is FOR ALL TABLES: a new table without key breaks the application");
+        findings.warn(what, format!("DROP PUBLICATION {identifier};\n-- and let wellspring create it, then accept"));
+    }
+    let partitioned = captured.iter().any(|table| table.kind == RelationKind::Partitioned || table.is_partition);
+    if partitioned && !row.via_root {
+        let fix = format!("ALTER PUBLICATION {identifier} SET (publish_via_partition_root = true);");
+        findings.warn(format!("publication {name} publishes partitions under their own names"), fix);
+    }
+    let published = [
+        ("insert", row.inserts, true),
+        ("update", row.updates, true),
+        ("delete", row.deletes, true),
+        ("truncate", row.truncates, checked.encode.truncates),
+    ];
+    let lacking: Vec<&str> =
+        published.iter().filter(|(_, is, wanted)| *wanted && !is).map(|(what, ..)| *what).collect();
+    if !lacking.is_empty() {
+        let fix = format!(
+            "ALTER PUBLICATION {identifier} SET (publish = {});",
+            escape_literal("insert, update, delete, truncate")
+        );
+        findings.warn(format!("publication {name} does not publish {}", lacking.join(", ")), fix);
+    }
+    for table in row.tables.iter().filter(|table| table.row_filter || table.column_list) {
+        findings.warn(format!("publication {name} holds back rows or columns of {}", table.name), "");
+    }
+    if findings.list.len() == before {
+        findings.ok(format!("publication {name} publishes every captured table"));
+    }
+}
+
+fn no_publication(
+    checked: &Checked,
+    facts: &Facts,
+    rights: &[TableRights],
+    names: &[TableName],
+    findings: &mut Findings,
+) {
+    if names.is_empty() {
+        return;
+    }
+    let name = &checked.publication;
+    let sql = format!("{};", create_sql(name, names));
+    let foreign: Vec<String> = rights.iter().filter(|table| !table.owner).map(|table| table.name.to_string()).collect();
+    let role = &facts.role.name;
+    if !checked.create_publication {
+        findings.fail(format!("publication {name} does not exist, and postgres.create_publication is off"), sql);
+    } else if facts.role.superuser || (facts.role.create_on_database && foreign.is_empty()) {
+        findings.ok(format!("publication {name} does not exist and will be created at the first start"));
+    } else if !facts.role.create_on_database {
+        let what = format!("publication {name} does not exist, and {role} may not create one: CREATE on the database");
+        findings.fail(what, format!("{sql}\n-- as the tables' owner"));
+    } else {
+        let what = format!("publication {name} does not exist, and {role} does not own {}", foreign.join(", "));
+        findings.fail(what, format!("{sql}\n-- as the tables' owner"));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,214 @@
+//! How the program ends: its exit codes, and how an error is printed.
+
+use crate::config::ConfigError;
+use crate::kafka::{KafkaError, StateError};
+use crate::pipeline::consent::ConsentError;
+use crate::pipeline::keeper::KeeperError;
+use crate::pipeline::supervise::{Disposition, PipelineError, disposition};
+use crate::pipeline::{Chain, Exit};
+use std::error::Error;
+use std::fmt;
+use std::process::ExitCode;
+
+/// Why the program ended, as its exit status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// 0: done, or stopped cleanly on request.
+    Done,
+    /// 1: anything without a code of its own.
+    Failed,
+    /// 2: command line or configuration.
+    Config,
+    /// 3: continuity is not proven, or a record can never be delivered.
+    Continuity,
+    /// 4: Postgres cannot be reached, or refuses us.
+    Source,
+    /// 5: Kafka or the registry cannot be reached, or refuses us.
+    Sink,
+}
+
+impl Code {
+    /// The table that `--help` prints.
+    pub const TABLE: &'static str = "Exit status:
+  0  done, or stopped on request with everything delivered and confirmed
+  1  failed in a way that has no code of its own
+  2  the command line or the configuration is faulty; nothing was started
+  3  continuity is not proven or a record can never be delivered (run --exit-on-halt; slot)
+  4  Postgres cannot be reached or refuses us (run: at the first connection; check: a finding)
+  5  Kafka or the registry cannot be reached or refuses us (as 4)";
+
+    /// The number.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        match self {
+            Code::Done => 0,
+            Code::Failed => 1,
+            Code::Config => 2,
+            Code::Continuity => 3,
+            Code::Source => 4,
+            Code::Sink => 5,
+        }
+    }
+}
+
+impl From<Code> for ExitCode {
+    fn from(code: Code) -> ExitCode {
+        ExitCode::from(code.number())
+    }
+}
+
+impl From<Exit> for Code {
+    fn from(exit: Exit) -> Code {
+        match exit {
+            Exit::Stopped => Code::Done,
+            Exit::Halted => Code::Continuity,
+            Exit::SourceRefuses => Code::Source,
+            Exit::SinkRefuses => Code::Sink,
+        }
+    }
+}
+
+/// An error on its way to a person. Prints as primary, details, hint; each but the first only where there is one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The exit status.
+    pub code: Code,
+    /// What did not happen, in one line.
+    pub primary: String,
+    /// Why: one line for each cause or fault.
+    pub details: Vec<String>,
+    /// What to do.
+    pub hint: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "error: {}", self.primary)?;
+        for detail in &self.details {
+            write!(f, "\n  {detail}")?;
+        }
+        if !self.hint.is_empty() {
+            write!(f, "\nhint: {}", self.hint)?;
+        }
+        Ok(())
+    }
+}
+
+impl Failure {
+    /// A failure with its causes, each on a line.
+    pub fn of(code: Code, error: &dyn Error, hint: &str) -> Self {
+        let mut details = Vec::new();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            details.push(error.to_string());
+            cause = error.source();
+        }
+        Failure { code, primary: error.to_string(), details, hint: hint.to_owned() }
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Failure {
+        match &error {
+            ConfigError::Unreadable { .. } => Failure::of(
+                Code::Config,
+                &error,
+                "name the file with --config or WELLSPRING_CONFIG; wellspring.example.toml is one to begin with",
+            ),
+            ConfigError::Faulty(faults) => {
+                let count = faults.faults.len();
+                let s = if count == 1 { "" } else { "s" };
+                Failure {
+                    code: Code::Config,
+                    primary: format!("the configuration has {count} fault{s}"),
+                    details: faults.to_string().lines().map(str::to_owned).collect(),
+                    hint:
+                        "correct the file, or set WELLSPRING_SECTION__KEY; `wellspring config show` prints what holds"
+                            .to_owned(),
+                }
+            }
+        }
+    }
+}
+
+impl From<KafkaError> for Failure {
+    fn from(error: KafkaError) -> Failure {
+        PipelineError::Kafka(error).into()
+    }
+}
+
+impl From<StateError> for Failure {
+    fn from(error: StateError) -> Failure {
+        PipelineError::State(KeeperError::State(error)).into()
+    }
+}
+
+/// What the running agent would wait for or halt on, a command reports.
+impl From<PipelineError> for Failure {
+    fn from(error: PipelineError) -> Failure {
+        let (code, hint) = match disposition(&error) {
+            Disposition::Halt(halt) => (Code::Continuity, halt.reason.text().1.to_owned()),
+            Disposition::Refused(trouble, exit) => (exit.into(), without_retries(trouble.next)),
+            Disposition::Retry(trouble) => (code_of(&error), without_retries(trouble.next)),
+        };
+        Failure { hint, ..Failure::of(code, &error, "") }
+    }
+}
+
+/// The side that a passing failure is on.
+fn code_of(error: &PipelineError) -> Code {
+    match error {
+        PipelineError::Postgres(_)
+        | PipelineError::Rows(_)
+        | PipelineError::Silent { .. }
+        | PipelineError::Goodbye
+        | PipelineError::Trouble(_) => Code::Source,
+        PipelineError::State(_) | PipelineError::Kafka(_) => Code::Sink,
+        PipelineError::Record(_) | PipelineError::Halt(_) => Code::Continuity,
+    }
+}
+
+/// An agent tries again by itself, a command does not.
+fn without_retries(next: String) -> String {
+    let next =
+        next.replace("nothing: it is tried again by itself; ", "").replace("nothing, if Kafka is away; else ", "");
+    next.strip_suffix("; it is tried again by itself").map(str::to_owned).unwrap_or(next)
+}
+
+impl From<ConsentError> for Failure {
+    fn from(error: ConsentError) -> Failure {
+        let (code, hint) = match error {
+            ConsentError::Pipeline(error) => return error.into(),
+            ConsentError::State(error) => return error.into(),
+            ConsentError::InUse { .. } => (Code::Source, "stop the agent that holds the slot"),
+            ConsentError::Exists { .. } => (Code::Source, ""),
+            ConsentError::Missing { .. } => (Code::Source, "`wellspring run` creates it at a first start"),
+            ConsentError::NoPublication { .. } => (Code::Source, "`wellspring check` prints the SQL that creates it"),
+            ConsentError::NothingToAccept => (Code::Continuity, "`wellspring slot status` shows both"),
+            ConsentError::OtherRange { .. } => (Code::Continuity, ""),
+        };
+        Failure { code, primary: Chain(&error).to_string(), details: Vec::new(), hint: hint.to_owned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::continuity::{Halt, Reason};
+
+    #[test]
+    fn help_lists_every_code() {
+        for code in [Code::Done, Code::Failed, Code::Config, Code::Continuity, Code::Source, Code::Sink] {
+            assert!(Code::TABLE.contains(&format!("\n  {}  ", code.number())), "{code:?}");
+        }
+    }
+
+    #[test]
+    fn a_halt_prints_what_why_and_what_to_do() {
+        let failure = Failure::from(PipelineError::Halt(Halt::new(Reason::SlotMissing, "slot `s` does not exist")));
+        assert_eq!(failure.code, Code::Continuity);
+        let text = failure.to_string();
+        assert!(text.starts_with("error: slot_missing: slot `s` does not exist\nhint: "), "{text}");
+        assert!(text.contains("wellspring slot accept"), "{text}");
+    }
+}

@@ -1,0 +1,166 @@
+//! `wellspring slot`: the slot and our record of it; look, create, drop, and accept a gap.
+
+use super::{Code, Failure, block_on, logging, print};
+use crate::config::Checked;
+use crate::lsn::Lsn;
+use crate::pipeline::consent::{self, Look};
+use crate::pipeline::continuity::Verdict;
+use crate::pipeline::status::LsnRange;
+use clap::Subcommand;
+use std::fmt::Write;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Show the slot, our record, and whether they fit together; changes nothing
+    Status {
+        /// Print as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Create the slot now, for a pipeline that starts later from this point
+    Create,
+    /// Drop the slot; a later start halts and says so, since what lies between is lost
+    Drop,
+    /// Accept the loss that a halt named, and go on under a new epoch
+    ///
+    /// With --from and --to the gap found must be exactly that range, so that nothing is accepted unseen.
+    Accept {
+        /// Where the accepted range begins, as the halt named it
+        #[arg(long, value_name = "LSN", requires = "to")]
+        from: Option<Lsn>,
+        /// Where it ends
+        #[arg(long, value_name = "LSN", requires = "from")]
+        to: Option<Lsn>,
+    },
+}
+
+pub(super) fn run(checked: &Checked, command: &Command) -> Result<Code, Failure> {
+    logging::start(checked.log);
+    let config = checked.pipeline(false);
+    block_on(async {
+        match command {
+            Command::Status { json } => {
+                let look = consent::status(&config).await?;
+                print(&if *json { as_json(&checked.slot, &look) } else { as_text(&checked.slot, &look) });
+                Ok(match look.verdict {
+                    Verdict::Halt(_) => Code::Continuity,
+                    _ => Code::Done,
+                })
+            }
+            Command::Create => {
+                let record = consent::create(&config).await?;
+                print(&format!("created slot `{}` at {}", record.slot, record.confirmed));
+                Ok(Code::Done)
+            }
+            Command::Drop => {
+                consent::drop_slot(&config).await?;
+                print(&format!("dropped slot `{}`; its record stays", checked.slot));
+                Ok(Code::Done)
+            }
+            Command::Accept { from, to } => {
+                let range = from.zip(*to).map(|(from, to)| LsnRange { from, to });
+                let record = consent::accept(&config, range).await?;
+                let accepted = record.accepted.last();
+                let gap =
+                    accepted.map_or_else(String::new, |gap| format!("{} to {} ({}); ", gap.from, gap.to, gap.reason));
+                print(&format!("accepted {gap}epoch {} goes on from {}", record.epoch, record.confirmed));
+                Ok(Code::Done)
+            }
+        }
+    })?
+}
+
+fn as_text(name: &str, look: &Look) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: String| {
+        // Writing to a String does not fail.
+        let _ = writeln!(text, "{name:20} {value}");
+    };
+    line("slot", name.to_owned());
+    match &look.slot {
+        None => line("", "does not exist".to_owned()),
+        Some(row) => {
+            let lsn = |lsn: Option<Lsn>| lsn.map_or_else(|| "-".to_owned(), |lsn| lsn.to_string());
+            let held = row.active_pid.map_or_else(|| "nobody".to_owned(), |pid| format!("pid {pid}"));
+            line("  held by", held);
+            line("  confirmed", lsn(row.confirmed_flush_lsn));
+            line("  restart", lsn(row.restart_lsn));
+            line("  server", row.server_lsn.to_string());
+            line(
+                "  WAL retained",
+                row.retained_bytes().map_or_else(|| "-".to_owned(), |bytes| format!("{bytes} bytes")),
+            );
+            let left = row.safe_wal_size.map_or_else(|| "no limit".to_owned(), |bytes| format!("{bytes} bytes"));
+            line("  WAL until lost", left);
+            line("  WAL status", row.wal_status.clone().unwrap_or_else(|| "-".to_owned()));
+            if let Some(why) = &row.invalidation {
+                line("  invalidated", why.clone());
+            }
+        }
+    }
+    match &look.record {
+        None => line("record", "none".to_owned()),
+        Some(record) => {
+            line("record", format!("term {}, epoch {}", record.term, record.epoch));
+            line("  confirmed", record.confirmed.to_string());
+            line("  sent", record.sent.to_string());
+            line("  last stop", if record.clean { "clean" } else { "not clean, or still running" }.to_owned());
+            line("  tables", record.tables.len().to_string());
+            for gap in &record.accepted {
+                line("  accepted", format!("{} to {} ({})", gap.from, gap.to, gap.reason));
+            }
+        }
+    }
+    let (verdict, detail, next) = said(&look.verdict);
+    line("verdict", verdict.to_owned());
+    if !detail.is_empty() {
+        line("  because", detail);
+    }
+    if let Verdict::Halt(halt) = &look.verdict {
+        if let Some(range) = halt.range {
+            line("  in doubt", format!("{} to {}", range.from, range.to));
+        }
+    }
+    if !next.is_empty() {
+        line("  next", next.to_owned());
+    }
+    text.trim_end().to_owned()
+}
+
+/// A word, the reason, and what to do.
+fn said(verdict: &Verdict) -> (&'static str, String, &'static str) {
+    match verdict {
+        Verdict::Resume(resume) => ("resumes", format!("continuity is proven from {}", resume.from), ""),
+        Verdict::Created(resume) => ("resumes", format!("a first start created the slot at {}", resume.from), ""),
+        Verdict::FirstStart => {
+            ("first_start", "there is neither slot nor record".to_owned(), "`wellspring run` creates both")
+        }
+        Verdict::Wait(detail) => ("waits", detail.clone(), ""),
+        Verdict::Halt(halt) => (halt.reason.code(), halt.detail.clone(), halt.reason.text().1),
+    }
+}
+
+fn as_json(name: &str, look: &Look) -> String {
+    let (verdict, detail, next) = said(&look.verdict);
+    let range = match &look.verdict {
+        Verdict::Halt(halt) => halt.range,
+        _ => None,
+    };
+    let slot = look.slot.as_ref().map(|row| {
+        serde_json::json!({
+            "active_pid": row.active_pid,
+            "confirmed_flush_lsn": row.confirmed_flush_lsn,
+            "restart_lsn": row.restart_lsn,
+            "server_lsn": row.server_lsn,
+            "retained_bytes": row.retained_bytes(),
+            "safe_wal_size": row.safe_wal_size,
+            "wal_status": row.wal_status,
+            "invalidation": row.invalidation,
+        })
+    });
+    let whole = serde_json::json!({
+        "name": name, "slot": slot, "record": look.record,
+        "verdict": verdict, "detail": detail, "range": range, "next": next,
+    });
+    format!("{whole:#}")
+}

@@ -1,0 +1,147 @@
+//! What was typed: the file's keys and the environment's, flattened to paths, each with its place.
+//!
+//! Nothing is judged here but syntax. `[kafka.client] "a.b" = 1` and `[kafka] client.a.b = 1` are the same path,
+//! `kafka.client.a.b`, so that a property's dots need no quotes.
+
+use super::faults::{Fault, Origin};
+use std::collections::BTreeMap;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// The environment's names and values; names that are not UTF-8 are not ours.
+pub type Environment = BTreeMap<String, String>;
+
+/// What every variable of ours begins with.
+const VARIABLE_PREFIX: &str = "WELLSPRING_";
+
+/// The keys outside of any section. A variable without `__` counts only if it names one of these: Kubernetes puts
+/// `WELLSPRING_SERVICE_HOST` and the like into every container beside a service called wellspring.
+const TOP_LEVEL: [&str; 2] = ["sink", "state_file"];
+
+/// A value as TOML has it, or as a text whose type its key decides.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Value {
+    Text(String),
+    Integer(i64),
+    Flag(bool),
+    List(Vec<Value>),
+    /// From the environment, or put together from `${...}`.
+    Loose(String),
+    /// A kind of value that no key has: a date, a float, a number beyond 64 bits.
+    Foreign,
+}
+
+/// One key with its value.
+#[derive(Clone, Debug)]
+pub(super) struct Setting {
+    pub value: Value,
+    /// As written, for faults and `config show`: references unresolved, quotes included.
+    pub typed: String,
+    pub at: Origin,
+}
+
+/// A whole configuration as typed.
+#[derive(Debug, Default)]
+pub(super) struct Document {
+    pub settings: BTreeMap<String, Setting>,
+    /// Paths of all tables, with the place of their names.
+    pub tables: BTreeMap<String, Origin>,
+}
+
+/// Reads a file's text and lays the environment over it.
+pub(super) fn read(text: &str, environment: &Environment) -> (Document, Vec<Fault>) {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    let mut reading = Reading { text, document: Document::default(), faults: Vec::new() };
+    for error in errors {
+        // Only the parser's message: its Display quotes the line, which may hold a password.
+        let at = error.span().map_or(Origin::Default, |span| place(text, span.start));
+        reading.faults.push(Fault { at, key: String::new(), what: format!("not TOML: {}", error.message()) });
+    }
+    reading.table("", table.get_ref());
+    for (name, value) in environment {
+        reading.variable(name, value);
+    }
+    (reading.document, reading.faults)
+}
+
+struct Reading<'a> {
+    text: &'a str,
+    document: Document,
+    faults: Vec<Fault>,
+}
+
+impl Reading<'_> {
+    fn table(&mut self, path: &str, table: &DeTable<'_>) {
+        for (name, value) in table {
+            let at = place(self.text, name.span().start);
+            let key = if path.is_empty() { name.get_ref().to_string() } else { format!("{path}.{}", name.get_ref()) };
+            if let DeValue::Table(inner) = value.get_ref() {
+                self.document.tables.insert(key.clone(), at);
+                self.table(&key, inner);
+                continue;
+            }
+            let typed = self.text.get(value.span()).unwrap_or_default().to_owned();
+            let setting = Setting { value: plain(value), typed, at: at.clone() };
+            if self.document.settings.insert(key.clone(), setting).is_some() {
+                self.faults.push(Fault { at, key, what: "is set twice, with and without quotes".to_owned() });
+            }
+        }
+    }
+
+    /// `WELLSPRING_KAFKA__BROKERS` is `kafka.brokers`; in the maps, `WELLSPRING_KAFKA__CLIENT__LINGER_MS` is
+    /// `kafka.client.linger.ms`. An empty value counts as not set, as compose files leave it.
+    fn variable(&mut self, name: &str, value: &str) {
+        let Some(rest) = name.strip_prefix(VARIABLE_PREFIX) else { return };
+        let rest = rest.to_lowercase();
+        let parts: Vec<&str> = rest.splitn(3, "__").collect();
+        let key = match parts[..] {
+            [top] if TOP_LEVEL.contains(&top) => top.to_owned(),
+            [section, key] => format!("{section}.{key}"),
+            [section, map, key] => format!("{section}.{map}.{}", key.replace('_', ".")),
+            _ => return,
+        };
+        if value.is_empty() {
+            return;
+        }
+        let at = Origin::Environment(name.to_owned());
+        let setting = Setting { value: Value::Loose(value.to_owned()), typed: toml_text(value), at };
+        self.document.settings.insert(key, setting);
+    }
+}
+
+fn plain(value: &Spanned<DeValue<'_>>) -> Value {
+    match value.get_ref() {
+        DeValue::String(text) => Value::Text(text.to_string()),
+        DeValue::Boolean(flag) => Value::Flag(*flag),
+        DeValue::Integer(digits) => {
+            i64::from_str_radix(digits.as_str(), digits.radix()).map_or(Value::Foreign, Value::Integer)
+        }
+        DeValue::Array(items) => Value::List(items.iter().map(plain).collect()),
+        DeValue::Float(_) | DeValue::Datetime(_) | DeValue::Table(_) => Value::Foreign,
+    }
+}
+
+/// A list from a variable: a TOML array, or parts between commas. None if it begins like an array and is none.
+pub(super) fn loose_list(text: &str) -> Option<Vec<Value>> {
+    if !text.trim_start().starts_with('[') {
+        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+        return Some(parts.map(|part| Value::Text(part.to_owned())).collect());
+    }
+    match plain(&DeValue::parse(text.trim()).ok()?) {
+        Value::List(items) => Some(items),
+        _ => None,
+    }
+}
+
+/// The text as a TOML string.
+pub(super) fn toml_text(text: &str) -> String {
+    toml::Value::from(text).to_string()
+}
+
+/// Line and column of a byte of the text, both from 1; the column in characters.
+fn place(text: &str, byte: usize) -> Origin {
+    let before = text.get(..byte).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    Origin::File { line, column }
+}

@@ -1,0 +1,268 @@
+//! Takes keys out of a document, one type each, and notes every fault on the way.
+//!
+//! Each key is asked for exactly once, with its type and default, by the section that owns it. So the list of known
+//! keys, the defaults that `config show` prints and the types cannot disagree: they are the same calls. What nobody
+//! asked for is unknown. A section asks for all its keys before it gives up on a faulty one.
+
+use super::document::{Document, Environment, Setting, Value};
+use super::faults::{Fault, Origin};
+use super::reference;
+use super::show::{Line, mask_url};
+use super::value::Expected;
+use crate::secret::{Secret, Source};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The longest piece of a value that a fault repeats, in characters.
+const FOUND_CHARS_MAX: usize = 60;
+
+/// How far a misspelt name may be from a known one, in edits, and still be taken for it.
+const NEAREST_EDITS_MAX: usize = 3;
+
+pub(super) struct Reader<'a> {
+    document: Document,
+    environment: &'a Environment,
+    known: BTreeSet<String>,
+    maps: Vec<&'static str>,
+    faults: Vec<Fault>,
+    lines: Vec<Line>,
+}
+
+/// How a value may be repeated.
+#[derive(Clone, Copy)]
+enum Showing {
+    Plain,
+    /// A URL whose password is masked.
+    Url,
+    Secret,
+}
+
+impl<'a> Reader<'a> {
+    pub fn new(document: Document, environment: &'a Environment) -> Self {
+        let (known, maps, faults, lines) = Default::default();
+        Reader { document, environment, known, maps, faults, lines }
+    }
+
+    /// A key that may be missing.
+    pub fn optional<T>(&mut self, key: &str, parse: impl Fn(&Value) -> Result<T, Expected>) -> Option<T> {
+        self.take(key, Showing::Plain, parse)
+    }
+
+    /// A key with a default, written as a variable's value would be. None only if the given value is faulty.
+    pub fn or<T>(&mut self, key: &str, parse: impl Fn(&Value) -> Result<T, Expected>, default: &str) -> Option<T> {
+        if self.is_given(key) {
+            return self.take(key, Showing::Plain, parse);
+        }
+        self.known.insert(key.to_owned());
+        self.lines.push(Line::default_of(key, default));
+        parse(&Value::Loose(default.to_owned())).map_err(|expected| self.fault(key, expected)).ok()
+    }
+
+    /// A key without default. `wanted` says what to write where it is missing.
+    pub fn required<T>(&mut self, key: &str, parse: impl Fn(&Value) -> Result<T, Expected>, wanted: &str) -> Option<T> {
+        if !self.is_given(key) {
+            self.missing(key, wanted);
+        }
+        self.take(key, Showing::Plain, parse)
+    }
+
+    /// Notes that a key without default is missing.
+    pub fn missing(&mut self, key: &str, wanted: &str) {
+        self.fault(key, format!("is missing; write {wanted}"));
+    }
+
+    /// A text that may hold a password: a connection's URL. A list is joined by its reader.
+    pub fn url<T>(&mut self, key: &str, parse: impl Fn(&Value) -> Result<T, Expected>) -> Option<T> {
+        self.take(key, Showing::Url, parse)
+    }
+
+    /// A secret, as a text or by a reference. A reference to a file is read again each time.
+    pub fn secret(&mut self, key: &str) -> Option<Source> {
+        let file = self.document.settings.get(key).and_then(|setting| match &setting.value {
+            Value::Text(text) | Value::Loose(text) => reference::whole_file(text),
+            _ => None,
+        });
+        let text = self.take(key, Showing::Secret, super::value::text)?;
+        Some(file.map_or_else(|| Source::Inline(Secret::new(text)), Source::File))
+    }
+
+    /// A secret's file, which must be readable now and is read again each time.
+    pub fn secret_file(&mut self, key: &str) -> Option<Source> {
+        let path = self.optional(key, super::value::path)?;
+        if let Err(what) = reference::content(&path) {
+            self.fault(key, what);
+        }
+        Some(Source::File(path))
+    }
+
+    /// Every key below `prefix`, whatever its name, as text. `is_sensitive` says which values are not shown.
+    pub fn map(&mut self, prefix: &'static str, is_sensitive: fn(&str) -> bool) -> BTreeMap<String, String> {
+        self.maps.push(prefix);
+        let under = format!("{prefix}.");
+        let keys = self.document.settings.keys().filter(|key| key.starts_with(&under)).cloned().collect::<Vec<_>>();
+        let mut map = BTreeMap::new();
+        for key in keys {
+            let name = &key[under.len()..];
+            let showing = if is_sensitive(name) { Showing::Secret } else { Showing::Plain };
+            if let Some(value) = self.take(&key, showing, super::value::property) {
+                map.insert(name.to_owned(), value);
+            }
+        }
+        map
+    }
+
+    /// Whether the file or the environment holds the key.
+    pub fn is_given(&self, key: &str) -> bool {
+        self.document.settings.contains_key(key) || self.document.tables.contains_key(key)
+    }
+
+    /// Notes a fault of a key, at its place: its own, else its section's.
+    pub fn fault(&mut self, key: &str, what: impl Into<String>) {
+        let section = key.rsplit_once('.').map_or("", |(section, _)| section);
+        let own = self.document.settings.get(key).map(|setting| setting.at.clone());
+        let table = || self.document.tables.get(key).or_else(|| self.document.tables.get(section)).cloned();
+        let at = own.or_else(table).unwrap_or(Origin::Default);
+        self.faults.push(Fault { at, key: key.to_owned(), what: what.into() });
+    }
+
+    /// Notes a value that follows from others, for `config show`.
+    pub fn follows(&mut self, key: &str, value: &str) {
+        self.lines.push(Line::default_of(key, value));
+    }
+
+    /// The faults, those of unknown keys included, and every line of `config show`.
+    pub fn finish(mut self) -> (Vec<Fault>, Vec<Line>) {
+        for (path, what) in self.foreign() {
+            self.fault(&path, what);
+        }
+        (self.faults, self.lines)
+    }
+
+    /// What nobody asked for: sections, each once whatever it holds, and keys.
+    fn foreign(&self) -> Vec<(String, String)> {
+        let sections = self.sections();
+        let mut foreign: Vec<(String, String)> = Vec::new();
+        for path in self.document.tables.keys() {
+            let is_known = sections.contains(path.as_str()) || self.known.contains(path);
+            let in_map = self.maps.iter().any(|map| is_inside(path, map));
+            if !is_known && !in_map && !foreign.iter().any(|(outer, _)| is_inside(path, outer)) {
+                let near = nearest(path, sections.iter().copied());
+                let hint = near.map_or_else(|| format!("the sections are {}", names(&sections)), did_you_mean);
+                foreign.push((path.clone(), format!("unknown section; {hint}")));
+            }
+        }
+        let foreign_tables = foreign.len();
+        for key in self.document.settings.keys().filter(|key| !self.known.contains(*key)) {
+            if foreign[..foreign_tables].iter().any(|(outer, _)| is_inside(key, outer)) {
+                continue;
+            }
+            let what = if sections.contains(key.as_str()) {
+                format!("is a section: write [{key}] and its keys below")
+            } else {
+                format!("unknown key{}", self.near_key(key))
+            };
+            foreign.push((key.clone(), what));
+        }
+        foreign
+    }
+
+    fn take<T>(&mut self, key: &str, showing: Showing, parse: impl Fn(&Value) -> Result<T, Expected>) -> Option<T> {
+        self.known.insert(key.to_owned());
+        let Some(setting) = self.document.settings.get(key).cloned() else {
+            if self.document.tables.contains_key(key) {
+                self.fault(key, "expected a value, found a section");
+            }
+            return None;
+        };
+        self.lines.push(Line { key: key.to_owned(), value: shown(&setting, showing), at: setting.at.clone() });
+        let is_url = matches!(showing, Showing::Url);
+        let value = match resolved(&setting.value, self.environment, is_url) {
+            Ok(value) => value,
+            Err(what) => {
+                self.fault(key, what);
+                return None;
+            }
+        };
+        parse(&value).map_err(|expected| self.fault(key, unexpected(&expected, &setting, showing))).ok()
+    }
+
+    /// The known sections, from the known keys and maps.
+    fn sections(&self) -> BTreeSet<&str> {
+        let of_keys = self.known.iter().filter_map(|key| key.split_once('.').map(|(section, _)| section));
+        let of_maps = self.maps.iter().copied().filter(|map| self.document.tables.contains_key(*map));
+        of_keys.chain(of_maps).collect()
+    }
+
+    /// The nearest known key: a misspelling in the same section, or the same name in another.
+    fn near_key(&self, key: &str) -> String {
+        let (section, name) = key.rsplit_once('.').unwrap_or(("", key));
+        let in_section = self.known.iter().filter_map(|known| {
+            let (its_section, its_name) = known.rsplit_once('.').unwrap_or(("", known));
+            (its_section == section).then_some(its_name)
+        });
+        if let Some(near) = nearest(name, in_section) {
+            return format!("; {}", did_you_mean(near));
+        }
+        let elsewhere = self.known.iter().find(|known| known.rsplit_once('.').is_some_and(|(_, its)| its == name));
+        let near = elsewhere.map(String::as_str).or_else(|| nearest(key, self.known.iter().map(String::as_str)));
+        near.map_or_else(String::new, |near| format!("; {}", did_you_mean(near)))
+    }
+}
+
+/// Whether a path is another, or lies below it.
+fn is_inside(path: &str, outer: &str) -> bool {
+    path.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+fn did_you_mean(name: &str) -> String {
+    format!("did you mean `{name}`?")
+}
+
+fn names(of: &BTreeSet<&str>) -> String {
+    of.iter().copied().collect::<Vec<_>>().join(", ")
+}
+
+fn nearest<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    // A third of the name may be wrong: `kafak` is kafka, `id` is not `ca`.
+    let edits_max = (name.chars().count() / 3).clamp(1, NEAREST_EDITS_MAX);
+    let distances = known.map(|known| (strsim::damerau_levenshtein(name, known), known));
+    distances.filter(|(edits, _)| *edits <= edits_max).min().map(|(_, known)| known)
+}
+
+/// References resolved, in texts and in lists of them. A text with references can become any type.
+fn resolved(value: &Value, environment: &Environment, is_url: bool) -> Result<Value, String> {
+    let resolve = if is_url { reference::resolve_url } else { reference::resolve };
+    Ok(match value {
+        Value::Text(text) | Value::Loose(text) => {
+            resolve(text, environment)?.map_or_else(|| value.clone(), Value::Loose)
+        }
+        Value::List(items) => {
+            Value::List(items.iter().map(|item| resolved(item, environment, is_url)).collect::<Result<_, _>>()?)
+        }
+        Value::Integer(_) | Value::Flag(_) | Value::Foreign => value.clone(),
+    })
+}
+
+fn unexpected(expected: &str, setting: &Setting, showing: Showing) -> String {
+    match showing {
+        Showing::Plain if setting.typed.chars().count() <= FOUND_CHARS_MAX => {
+            format!("expected {expected}; found {}", setting.typed)
+        }
+        Showing::Plain => {
+            let start: String = setting.typed.chars().take(FOUND_CHARS_MAX).collect();
+            format!("expected {expected}; found {start}...")
+        }
+        Showing::Url | Showing::Secret => format!("expected {expected}"),
+    }
+}
+
+fn shown(setting: &Setting, showing: Showing) -> String {
+    let is_reference = match &setting.value {
+        Value::Text(text) | Value::Loose(text) => reference::is_whole(text),
+        _ => false,
+    };
+    match showing {
+        Showing::Secret if !is_reference => "\"***\"".to_owned(),
+        Showing::Url if !is_reference => mask_url(&setting.typed),
+        Showing::Plain | Showing::Url | Showing::Secret => setting.typed.clone(),
+    }
+}

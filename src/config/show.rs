@@ -1,0 +1,144 @@
+//! `wellspring config show`: the effective configuration, where each value comes from, and no secret.
+//!
+//! What is printed is a configuration file again, with each value's origin in a comment.
+
+use super::document::toml_text;
+use super::faults::Origin;
+use std::fmt::Write;
+
+/// One key with its value as TOML, secrets masked.
+#[derive(Clone, Debug)]
+pub(super) struct Line {
+    pub key: String,
+    pub value: String,
+    pub at: Origin,
+}
+
+impl Line {
+    /// A line for a key that was left out; `value` as a variable would hold it.
+    pub fn default_of(key: &str, value: &str) -> Self {
+        let is_toml = value.parse::<i64>().is_ok() || matches!(value, "true" | "false") || value.starts_with('[');
+        let value = if is_toml { value.to_owned() } else { toml_text(value) };
+        Line { key: key.to_owned(), value, at: Origin::Default }
+    }
+}
+
+/// The effective configuration, ready to print.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    pub(super) file: String,
+    pub(super) lines: Vec<Line>,
+}
+
+/// The sections in the order in which the file's reference shows them; the keys outside of any come first.
+const SECTIONS: [&str; 13] = [
+    "",
+    "postgres",
+    "tables",
+    "topics",
+    "topics.extra",
+    "events",
+    "registry",
+    "kafka",
+    "kafka.client",
+    "snapshot",
+    "limits",
+    "admin",
+    "log",
+];
+
+/// The column at which origins stand, for the usual length of a line.
+const ORIGIN_COLUMN: usize = 56;
+
+impl std::fmt::Display for Shown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut sections: Vec<&str> = SECTIONS.to_vec();
+        let others = self.lines.iter().map(|line| split(&line.key).0);
+        for other in others {
+            if !sections.contains(&other) {
+                sections.push(other);
+            }
+        }
+        let mut text = String::new();
+        for section in sections {
+            let lines = self.lines.iter().filter(|line| split(&line.key).0 == section).collect::<Vec<_>>();
+            if lines.is_empty() {
+                continue;
+            }
+            if !section.is_empty() {
+                writeln!(text, "{}[{section}]", if text.is_empty() { "" } else { "\n" })?;
+            }
+            for line in lines {
+                let key = split(&line.key).1;
+                let quoted = if key.contains('.') { toml_text(key) } else { key.to_owned() };
+                let setting = format!("{quoted} = {}", line.value);
+                writeln!(text, "{setting:ORIGIN_COLUMN$} # {}", self.origin(&line.at))?;
+            }
+        }
+        f.write_str(&text)
+    }
+}
+
+impl Shown {
+    fn origin(&self, at: &Origin) -> String {
+        match at {
+            Origin::File { line, .. } => format!("{}:{line}", self.file),
+            Origin::Environment(name) => name.clone(),
+            Origin::Default => "default".to_owned(),
+        }
+    }
+}
+
+/// Section and key; in the maps the key is everything behind the map's name.
+fn split(path: &str) -> (&str, &str) {
+    for map in ["kafka.client", "topics.extra"] {
+        if let Some(key) = path.strip_prefix(map).and_then(|rest| rest.strip_prefix('.')) {
+            return (map, key);
+        }
+    }
+    path.split_once('.').unwrap_or(("", path))
+}
+
+/// A URL as typed, with what could be a password masked: behind the first colon of what stands before the last `@`,
+/// and in a `password` parameter. Where a list of URLs is typed, all but references and hosts goes.
+pub(super) fn mask_url(typed: &str) -> String {
+    let mut masked = String::new();
+    for (i, piece) in typed.split("://").enumerate() {
+        if i > 0 {
+            masked.push_str("://");
+        }
+        match piece.rsplit_once('@') {
+            Some((credentials, rest)) if i > 0 => {
+                let user = credentials.split_once(':').map_or(credentials, |(user, _)| user);
+                let has_password = user.len() < credentials.len();
+                masked.push_str(user);
+                masked.push_str(if has_password { ":***@" } else { "@" });
+                masked.push_str(rest);
+            }
+            None => masked.push_str(piece),
+            // No scheme, so no telling what is a password.
+            Some(_) => return "\"***\"".to_owned(),
+        }
+    }
+    let Some(at) = masked.to_lowercase().find("password=").map(|at| at + "password=".len()) else { return masked };
+    if !masked.is_char_boundary(at) {
+        return "\"***\"".to_owned();
+    }
+    let (before, after) = masked.split_at(at);
+    let end = after.find(['&', '"', '\'']).unwrap_or(after.len());
+    format!("{before}***{}", &after[end..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masks_a_password_wherever_a_url_can_hold_it() {
+        assert_eq!(mask_url("\"postgresql://u:p@ss@h/d\""), "\"postgresql://u:***@h/d\"");
+        assert_eq!(mask_url("\"postgresql://u:a/b@h/d\""), "\"postgresql://u:***@h/d\"");
+        assert_eq!(mask_url("\"postgresql://u@h/d?password=x&a=b\""), "\"postgresql://u@h/d?password=***&a=b\"");
+        assert_eq!(mask_url("\"postgresql://u@h:5432/d\""), "\"postgresql://u@h:5432/d\"");
+        assert_eq!(mask_url("\"u:p@h\""), "\"***\"");
+    }
+}

@@ -1,0 +1,241 @@
+//! `[kafka]`, `[topics]` and `[registry]`: where records go.
+
+use super::reader::Reader;
+use super::value::{self, ByteSize};
+use crate::encode::Format;
+use crate::encode::registry::{self, Auth};
+use crate::kafka::{self, TopicRules};
+use crate::pipeline::SinkConfig;
+use crate::secret::Source;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The share of `limits.memory` that librdkafka may queue, in sixteenths. The rest holds the read buffer, the row being
+/// encoded and the reports on their way back; records in flight are where back-pressure should be felt first.
+const QUEUE_SIXTEENTHS: usize = 12;
+
+/// A topic's name has at most 249 characters; this leaves room for two names of Postgres and the dots.
+const PREFIX_CHARS_MAX: usize = 120;
+
+/// The most partitions asked for; a typo beyond it would take a cluster down.
+const PARTITIONS_MAX: i32 = 10_000;
+
+/// `topics.prefix`, in the letters that Kafka takes.
+pub(super) fn prefix(reader: &mut Reader<'_>) -> Option<String> {
+    let prefix =
+        reader.required("topics.prefix", value::text, "prefix = \"shop\": topics are then shop.public.orders")?;
+    let is_legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if prefix.chars().all(is_legal) && prefix.len() <= PREFIX_CHARS_MAX && !prefix.starts_with('.') {
+        return Some(prefix);
+    }
+    let wanted = "letters a-z and A-Z, digits, `.`, `_` and `-`, not beginning with a dot";
+    reader.fault("topics.prefix", format!("a topic's name has {wanted}; at most {PREFIX_CHARS_MAX} for the prefix"));
+    None
+}
+
+/// The rest of `[topics]`.
+pub(super) fn topics(reader: &mut Reader<'_>) -> Option<TopicRules> {
+    let create = reader.or("topics.create", value::flag, "true");
+    let partitions = reader.optional("topics.partitions", value::count(1, PARTITIONS_MAX));
+    let replication = reader.optional("topics.replication", value::count(1, i32::from(i16::MAX)));
+    let policies = [("delete", "delete"), ("compact", "compact"), ("compact,delete", "compact,delete")];
+    let cleanup_policy = reader.or("topics.cleanup_policy", value::one_of(&policies), "delete");
+    let extra = reader.map("topics.extra", |_| false);
+    if extra.contains_key("cleanup.policy") {
+        reader.fault("topics.extra.cleanup.policy", "set topics.cleanup_policy instead");
+    }
+    Some(TopicRules {
+        create: create?,
+        partitions: partitions.unwrap_or(-1),
+        replication: replication.unwrap_or(-1),
+        cleanup_policy: cleanup_policy?.to_owned(),
+        extra,
+    })
+}
+
+/// `[kafka]`, or the state file where records go to stdout.
+pub(super) fn sink(
+    reader: &mut Reader<'_>,
+    prefix: Option<&str>,
+    topics: Option<TopicRules>,
+    memory: Option<ByteSize>,
+) -> Option<SinkConfig> {
+    let is_stdout = reader.or("sink", value::one_of(&[("kafka", false), ("stdout", true)]), "kafka");
+    let Some(is_stdout) = is_stdout else {
+        let _ = reader.optional("state_file", value::path);
+        ignore_kafka(reader);
+        return None;
+    };
+    if is_stdout {
+        let default = format!("{}.wellspring-state.json", prefix.unwrap_or_default());
+        let state_file = reader.or("state_file", value::path, &default);
+        ignore_kafka(reader);
+        prefix?;
+        return Some(SinkConfig::Stdout { state_file: state_file? });
+    }
+    if reader.optional("state_file", value::path).is_some() {
+        reader.fault("state_file", "is for sink = \"stdout\"; with Kafka the state is in a topic");
+    }
+    let brokers = reader.required("kafka.brokers", value::texts, "brokers = [\"host:9092\"]");
+    let brokers = brokers.filter(|brokers| are_brokers(reader, brokers));
+    let insecure = reader.or("kafka.insecure", value::flag, "false");
+    let client = reader.map("kafka.client", kafka::is_sensitive);
+    for (property, value) in &client {
+        if let Err(fault) = kafka::check_property(property, value) {
+            reader.fault(&format!("kafka.client.{property}"), fault.to_string());
+        }
+    }
+    if insecure == Some(false) {
+        refuse_insecure(reader, &client);
+    }
+    Some(SinkConfig::Kafka(Box::new(kafka::Config {
+        brokers: brokers?,
+        client,
+        queue_bytes_max: memory?.bytes() / 16 * QUEUE_SIXTEENTHS,
+        topics: topics?,
+        state_topic: format!("{}.wellspring-state", prefix?),
+    })))
+}
+
+/// Asks for the keys without judging them: with stdout the section may stand, so that one line of a file switches
+/// between the two.
+fn ignore_kafka(reader: &mut Reader<'_>) {
+    let _ = reader.optional("kafka.brokers", value::texts);
+    let _ = reader.optional("kafka.insecure", value::flag);
+    let _ = reader.map("kafka.client", kafka::is_sensitive);
+}
+
+fn are_brokers(reader: &mut Reader<'_>, brokers: &[String]) -> bool {
+    let is_broker = |text: &String| {
+        let port = text.rsplit_once(':').and_then(|(host, port)| (!host.is_empty()).then_some(port));
+        port.and_then(|port| port.parse::<u16>().ok()).is_some_and(|port| port > 0)
+    };
+    if brokers.is_empty() {
+        reader.fault("kafka.brokers", "is empty; write brokers = [\"host:9092\"]");
+    }
+    let bad = brokers.iter().filter(|text| !is_broker(text)).count();
+    if bad > 0 {
+        reader.fault("kafka.brokers", format!("expected host:port in each entry; {bad} of {} are not", brokers.len()));
+    }
+    bad == 0 && !brokers.is_empty()
+}
+
+/// Refuses what sends a password to whoever listens, or to whoever answers.
+fn refuse_insecure(reader: &mut Reader<'_>, client: &std::collections::BTreeMap<String, String>) {
+    let has = |property: &str, wanted: &str| client.get(property).is_some_and(|v| v.eq_ignore_ascii_case(wanted));
+    let consent = "or consent with kafka.insecure = true";
+    if has("security.protocol", "sasl_plaintext") {
+        let what = format!("SASL over plaintext shows the credentials to the network; use sasl_ssl, {consent}");
+        reader.fault("kafka.client.security.protocol", what);
+    }
+    let no_sasl = !client.get("security.protocol").is_some_and(|v| v.to_ascii_lowercase().starts_with("sasl"));
+    if let Some(property) = client.keys().find(|property| property.starts_with("sasl.")).filter(|_| no_sasl) {
+        let what = "has no effect without security.protocol = \"sasl_ssl\"";
+        reader.fault(&format!("kafka.client.{property}"), what);
+    }
+    if has("enable.ssl.certificate.verification", "false") {
+        let what = format!("lets anybody pose as the broker; give ssl.ca.location, {consent}");
+        reader.fault("kafka.client.enable.ssl.certificate.verification", what);
+    }
+    if has("ssl.endpoint.identification.algorithm", "none") {
+        let what = format!("lets any certificate pass for the broker's; connect by the name it carries, {consent}");
+        reader.fault("kafka.client.ssl.endpoint.identification.algorithm", what);
+    }
+}
+
+/// `[registry]`; None where the format needs none. The section may stand all the same.
+pub(super) fn registry(reader: &mut Reader<'_>, format: Option<Format>) -> Option<Option<registry::Config>> {
+    let is_needed = format == Some(Format::Avro);
+    if is_needed && !reader.is_given("registry.url") {
+        reader.missing("registry.url", "url = \"http://registry:8081\", or [events] format = \"json\" to do without");
+    }
+    let urls = reader.url("registry.url", value::text_or_texts);
+    let urls = urls.filter(|urls| are_registry_urls(reader, urls));
+    let credentials = Credentials {
+        username: reader.optional("registry.username", value::text),
+        password: either(reader, "registry.password", "registry.password_file"),
+        token: either(reader, "registry.token", "registry.token_file"),
+    };
+    let insecure = reader.or("registry.insecure", value::flag, "false");
+    let ca_file = reader.optional("registry.ca", value::path);
+    let timeout =
+        reader.or("registry.timeout", value::duration(Duration::from_millis(100), Duration::from_secs(300)), "15s");
+    let register = reader.or("registry.auto_register", value::flag, "true");
+    note_unreadable(reader, "registry.ca", ca_file.as_ref());
+
+    let auth = credentials.auth(reader);
+    let is_http = urls.iter().flatten().any(|url| url.starts_with("http://"));
+    if is_http && insecure == Some(false) && auth.as_ref().is_some_and(|auth| *auth != Auth::None) {
+        let what = "sends the registry's credentials over http in the clear; use https, or consent with \
+                    registry.insecure = true";
+        reader.fault("registry.url", what);
+    }
+    if format.is_some() && !is_needed {
+        return Some(None);
+    }
+    Some(Some(registry::Config { urls: urls?, auth: auth?, ca_file, timeout: timeout?, register: register? }))
+}
+
+fn are_registry_urls(reader: &mut Reader<'_>, urls: &[String]) -> bool {
+    let is_url = |url: &String| {
+        let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+        rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'))
+    };
+    if urls.is_empty() || !urls.iter().all(is_url) {
+        reader.fault("registry.url", "a registry's URL begins with https:// or http:// and names a host");
+        return false;
+    }
+    if urls.iter().any(|url| url.contains('@')) {
+        reader.fault("registry.url", "holds credentials; write them as registry.username and registry.password");
+        return false;
+    }
+    true
+}
+
+struct Credentials {
+    username: Option<String>,
+    password: Option<Source>,
+    token: Option<Source>,
+}
+
+impl Credentials {
+    fn auth(self, reader: &mut Reader<'_>) -> Option<Auth> {
+        match (self.username, self.password, self.token) {
+            (None, None, None) => Some(Auth::None),
+            (Some(user), Some(password), None) => Some(Auth::Basic { user, password }),
+            (None, None, Some(token)) => Some(Auth::Bearer { token }),
+            (Some(_), None, None) => {
+                reader.fault("registry.username", "has no registry.password or password_file");
+                None
+            }
+            (None, Some(_), None) => {
+                let key =
+                    if reader.is_given("registry.password") { "registry.password" } else { "registry.password_file" };
+                reader.fault(key, "has no registry.username");
+                None
+            }
+            (_, _, Some(_)) => {
+                let key = if reader.is_given("registry.token") { "registry.token" } else { "registry.token_file" };
+                reader.fault(key, "a token takes the place of username and password: give one or the other");
+                None
+            }
+        }
+    }
+}
+
+/// A secret by either of two keys, not by both.
+fn either(reader: &mut Reader<'_>, inline: &str, file: &str) -> Option<Source> {
+    let text = reader.secret(inline);
+    let from_file = reader.secret_file(file);
+    if text.is_some() && from_file.is_some() {
+        reader.fault(file, format!("{inline} is set as well: say it in one place"));
+    }
+    text.or(from_file)
+}
+
+/// A file that a peer's identity hangs on is missed at start, not at the first connection.
+pub(super) fn note_unreadable(reader: &mut Reader<'_>, key: &str, path: Option<&PathBuf>) {
+    if let Some(Err(error)) = path.map(std::fs::File::open) {
+        reader.fault(key, format!("cannot be read: {error}"));
+    }
+}

@@ -1,0 +1,453 @@
+//! Goldens of the whole file: what each fault says, what wins over what, and that no secret gets out.
+
+use super::*;
+use expect_test::{Expect, expect};
+
+/// The shortest configuration that works.
+const SHORTEST: &str = r#"
+[postgres]
+url = "postgresql://wellspring@db.internal/shop"
+[tables]
+include = ["public.orders"]
+[topics]
+prefix = "Shop.eu1"
+[registry]
+url = "http://registry:8081"
+[kafka]
+brokers = ["kafka:9092"]
+[snapshot]
+mode = "no_data"
+"#;
+
+fn with(text: &str, environment: &[(&str, &str)]) -> Result<Loaded, Faults> {
+    let environment = environment.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+    super::check("w.toml", text, &environment)
+}
+
+/// The faults of the shortest configuration with some lines replaced.
+#[track_caller]
+fn check(replace: &[(&str, &str)], environment: &[(&str, &str)], expect: Expect) {
+    let text = replaced(replace);
+    expect.assert_eq(&with(&text, environment).map_or_else(|faults| faults.to_string(), |_| "no fault".to_owned()));
+}
+
+#[track_caller]
+fn replaced(replace: &[(&str, &str)]) -> String {
+    replace.iter().fold(SHORTEST.to_owned(), |text, (from, to)| {
+        assert!(text.contains(from), "{from}");
+        text.replace(from, to)
+    })
+}
+
+#[test]
+fn the_shortest_file_gives_a_whole_configuration() {
+    let loaded = with(SHORTEST, &[]).unwrap();
+    expect![[r#"
+        sink = "kafka"                                           # default
+
+        [postgres]
+        url = "postgresql://wellspring@db.internal/shop"         # w.toml:3
+        slot = "wellspring_shop_eu1"                             # default
+        publication = "wellspring_shop_eu1"                      # default
+        create_publication = true                                # default
+        sslmode = "verify-full"                                  # default
+
+        [tables]
+        include = ["public.orders"]                              # w.toml:5
+        exclude = []                                             # default
+
+        [topics]
+        prefix = "Shop.eu1"                                      # w.toml:7
+        create = true                                            # default
+        cleanup_policy = "delete"                                # default
+
+        [events]
+        format = "avro"                                          # default
+        tombstones = true                                        # default
+        truncates = true                                         # default
+        messages = true                                          # default
+        context_headers = true                                   # default
+        identity_headers = false                                 # default
+        placeholder = "__debezium_unavailable_value"             # default
+
+        [registry]
+        url = "http://registry:8081"                             # w.toml:9
+        insecure = false                                         # default
+        timeout = "15s"                                          # default
+        auto_register = true                                     # default
+
+        [kafka]
+        brokers = ["kafka:9092"]                                 # w.toml:11
+        insecure = false                                         # default
+
+        [snapshot]
+        mode = "no_data"                                         # w.toml:13
+
+        [limits]
+        memory = "32MiB"                                         # default
+        quarantine = "60s"                                       # default
+        shutdown = "30s"                                         # default
+        ready_lag = "60s"                                        # default
+
+        [admin]
+        listen = "127.0.0.1:9630"                                # default
+
+        [log]
+        format = "text"                                          # default
+        level = "info"                                           # default
+    "#]]
+    .assert_eq(&loaded.shown.to_string());
+}
+
+#[test]
+fn names_the_key_that_was_meant() {
+    check(
+        &[("prefix =", "perfix =")],
+        &[],
+        expect![[r#"
+        w.toml:6:2: topics.prefix: is missing; write prefix = "shop": topics are then shop.public.orders
+        w.toml:7:1: topics.perfix: unknown key; did you mean `prefix`?"#]],
+    );
+    check(
+        &[("mode = \"no_data\"", "mode = \"no_data\"\nbrokers = [\"a:1\"]")],
+        &[],
+        expect!["w.toml:14:1: snapshot.brokers: unknown key; did you mean `kafka.brokers`?"],
+    );
+    check(
+        &[("[snapshot]", "[regstry]\nurl = \"x\"\nca = \"y\"\n[snapshot]")],
+        &[],
+        expect!["w.toml:12:2: regstry: unknown section; did you mean `registry`?"],
+    );
+    check(
+        &[("[snapshot]", "[foo.bar]\nurl = \"x\"\n[snapshot]")],
+        &[],
+        expect![
+            "w.toml:12:2: foo: unknown section; the sections are admin, events, kafka, limits, log, postgres, registry, snapshot, tables, topics"
+        ],
+    );
+}
+
+#[test]
+fn reports_every_fault_at_once() {
+    let faulty = [
+        ("[\"public.orders\"]", "\"orders\""),
+        ("prefix = \"Shop.eu1\"", "prefix = \"sh op\"\npartitions = \"six\""),
+        ("[\"kafka:9092\"]", "[\"kafka\"]\n[kafka.client]\nacks = 1\nlinger.ms = \"soon\""),
+        ("mode = \"no_data\"", "\n[limits]\nmemory = 32\nquarantine = \"1 week\"\nshutdwn = \"1s\""),
+    ];
+    check(
+        &faulty,
+        &[],
+        expect![[r#"
+        w.toml:5:1: tables.include: expected a list of texts, such as ["a", "b"]; found "orders"
+        w.toml:7:1: topics.prefix: a topic's name has letters a-z and A-Z, digits, `.`, `_` and `-`, not beginning with a dot; at most 120 for the prefix
+        w.toml:8:1: topics.partitions: expected a whole number from 1 to 10000, without quotes; found "six"
+        w.toml:12:1: kafka.brokers: expected host:port in each entry; 1 of 1 are not
+        w.toml:14:1: kafka.client.acks: `acks` cannot be set: pinned to `all`: an LSN is confirmed to Postgres only for records every in-sync replica holds
+        w.toml:15:8: kafka.client.linger.ms: `linger.ms` is refused by librdkafka: Invalid value for configuration property "queue.buffering.max.ms"
+        w.toml:16:2: snapshot.mode: is by default "initial", which copies existing rows; this version cannot copy yet: write [snapshot] mode = "no_data" to stream the changes from the first start on
+        w.toml:19:1: limits.memory: expected a size from 4MiB to 64GiB with its unit, such as "32MiB" (KiB, MiB, GiB); found 32
+        w.toml:20:1: limits.quarantine: expected a duration from 0ns to 86400s with its unit, such as "30s" (ms, s, m, h, d); found "1 week"
+        w.toml:21:1: limits.shutdwn: unknown key; did you mean `shutdown`?"#]],
+    );
+}
+
+#[test]
+fn says_what_is_missing_and_what_to_write() {
+    expect![[r#"
+        w.toml: kafka.brokers: is missing; write brokers = ["host:9092"]
+        w.toml: postgres.url: is missing; write url = "postgresql://user@host:5432/database"
+        w.toml: snapshot.mode: is by default "initial", which copies existing rows; this version cannot copy yet: write [snapshot] mode = "no_data" to stream the changes from the first start on
+        w.toml: tables.include: is missing; write include = ["public.orders", "inventory.*"]
+        w.toml: topics.prefix: is missing; write prefix = "shop": topics are then shop.public.orders"#]].assert_eq(&with("", &[]).unwrap_err().to_string());
+}
+
+#[test]
+fn an_avro_namespace_is_stricter_than_a_topic() {
+    check(
+        &[("Shop.eu1", "Shop.eu-1")],
+        &[],
+        expect![
+            "w.toml:7:1: topics.prefix: with Avro each part of the prefix is part of a namespace: a letter or _, then letters, digits and _; `eu-1` is not"
+        ],
+    );
+    let json = "[registry]\nurl = \"http://registry:8081\"";
+    check(&[("Shop.eu1", "Shop.eu-1"), (json, "[events]\nformat = \"json\"")], &[], expect!["no fault"]);
+}
+
+#[test]
+fn refuses_to_copy_rows_until_it_can() {
+    check(
+        &[("[snapshot]\nmode = \"no_data\"", "")],
+        &[],
+        expect![[
+            r#"w.toml: snapshot.mode: is by default "initial", which copies existing rows; this version cannot copy yet: write [snapshot] mode = "no_data" to stream the changes from the first start on"#
+        ]],
+    );
+    check(
+        &[("no_data", "when_needed")],
+        &[],
+        expect![[
+            r#"w.toml:13:1: snapshot.mode: is "when_needed", which copies existing rows; this version cannot copy yet: write [snapshot] mode = "no_data" to stream the changes from the first start on"#
+        ]],
+    );
+    check(
+        &[("no_data", "none")],
+        &[],
+        expect![[
+            r#"w.toml:13:1: snapshot.mode: expected one of "initial", "no_data", "initial_only", "always", "when_needed", "windows"; found "none""#
+        ]],
+    );
+}
+
+#[test]
+fn keeps_its_bearings_in_a_broken_file() {
+    check(
+        &[("\"postgresql://wellspring@db.internal/shop\"", "postgresql://u:hunter2@h/d")],
+        &[],
+        expect!["w.toml:3:7: not TOML: string values must be quoted, expected literal string"],
+    );
+    check(&[("prefix =", "prefix")], &[], expect!["w.toml:7:8: not TOML: key with no value, expected `=`"]);
+    check(
+        &[("[tables]", "[tables]\ninclude = []")],
+        &[],
+        expect![[r#"
+        w.toml:5:1: tables.include: is empty; write include = ["public.orders", "inventory.*"]
+        w.toml:6:1: not TOML: duplicate key"#]],
+    );
+    check(
+        &[("[registry]", "registry = 1\n[limits")],
+        &[],
+        expect![[r#"
+        w.toml:8:1: topics.registry: unknown key
+        w.toml:9:8: not TOML: unclosed table, expected `]`"#]],
+    );
+}
+
+#[test]
+fn the_environment_wins_over_the_file() {
+    let environment = [
+        ("WELLSPRING_KAFKA__BROKERS", "a:1, b:2"),
+        ("WELLSPRING_TABLES__INCLUDE", "[\"public.*\"]"),
+        ("WELLSPRING_KAFKA__CLIENT__COMPRESSION_TYPE", "zstd"),
+        ("WELLSPRING_TOPICS__PARTITIONS", "6"),
+        ("WELLSPRING_EVENTS__TOMBSTONES", "false"),
+        ("WELLSPRING_LOG__LEVEL", ""),
+        ("WELLSPRING_SERVICE_HOST", "10.0.0.1"),
+        ("WELLSPRING_PORT_9630_TCP", "tcp://10.0.0.1:9630"),
+    ];
+    let loaded = with(SHORTEST, &environment).unwrap();
+    let SinkConfig::Kafka(kafka) = &loaded.checked.sink else { panic!() };
+    assert_eq!(kafka.brokers, ["a:1", "b:2"]);
+    assert_eq!(kafka.client["compression.type"], "zstd");
+    assert_eq!(kafka.topics.partitions, 6);
+    assert!(!loaded.checked.encode.tombstones);
+    assert!(loaded.shown.to_string().contains("# WELLSPRING_KAFKA__CLIENT__COMPRESSION_TYPE"));
+}
+
+#[test]
+fn everything_can_come_from_the_environment() {
+    let environment = [
+        ("WELLSPRING_SINK", "stdout"),
+        ("WELLSPRING_POSTGRES__URL", "postgresql://u@h/d"),
+        ("WELLSPRING_TABLES__INCLUDE", "public.*"),
+        ("WELLSPRING_TOPICS__PREFIX", "p"),
+        ("WELLSPRING_SNAPSHOT__MODE", "no_data"),
+    ];
+    with("", &environment).unwrap();
+    let names: Environment = environment.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+    assert!(load(Path::new("/does/not/exist.toml"), true, &names).is_ok());
+    assert!(matches!(load(Path::new("/does/not/exist.toml"), false, &names), Err(ConfigError::Unreadable { .. })));
+}
+
+#[test]
+fn a_fault_of_the_environment_names_its_variable() {
+    let environment =
+        [("WELLSPRING_KAFKA__BROKRES", "a:1"), ("WELLSPRING_LIMITS__MEMORY", "32"), ("WELLSPRING_SINK", "null")];
+    check(
+        &[],
+        &environment,
+        expect![[r#"
+            environment WELLSPRING_KAFKA__BROKRES: kafka.brokres: unknown key; did you mean `brokers`?
+            environment WELLSPRING_LIMITS__MEMORY: limits.memory: expected a size from 4MiB to 64GiB with its unit, such as "32MiB" (KiB, MiB, GiB); found "32"
+            environment WELLSPRING_SINK: sink: expected one of "kafka", "stdout"; found "null""#]],
+    );
+}
+
+#[test]
+fn what_is_said_twice_must_agree() {
+    let url = |url: &str| format!("{url}\"\nsslmode = \"require\"\nsslrootcert = \"/ca.pem");
+    let in_url = |query: &str| url(&format!("postgresql://u:hunter2@h/d?{query}"));
+    let was = "postgresql://wellspring@db.internal/shop";
+    check(
+        &[(was, &in_url("sslmode=disable&sslrootcert=/other.pem"))],
+        &[],
+        expect![[r#"
+        w.toml:4:1: postgres.sslmode: the URL says sslmode=disable as well: say it in one place
+        w.toml:5:1: postgres.sslrootcert: the URL says another sslrootcert as well: say it in one place"#]],
+    );
+    check(&[(was, &in_url("sslmode=require&sslrootcert=/ca.pem"))], &[], expect!["no fault"]);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let both = format!("postgresql://u:hunter2@h/d\"\npassword_file = \"{}", file.path().display());
+    check(
+        &[(was, &both)],
+        &[],
+        expect!["w.toml:4:1: postgres.password_file: the URL says a password as well: say it in one place"],
+    );
+    check(
+        &[("kafka:9092\"]", "kafka:9092\"]\n[kafka.client]\na.b = 1\n\"a.b\" = 2")],
+        &[],
+        expect!["w.toml:14:1: kafka.client.a.b: is set twice, with and without quotes"],
+    );
+}
+
+#[test]
+fn refuses_credentials_in_the_clear_without_consent() {
+    let registry = "url = \"http://registry:8081\"";
+    let credentials = format!("{registry}\nusername = \"u\"\npassword = \"hunter2\"");
+    check(
+        &[(registry, &credentials)],
+        &[],
+        expect![
+            "w.toml:9:1: registry.url: sends the registry's credentials over http in the clear; use https, or consent with registry.insecure = true"
+        ],
+    );
+    check(&[(registry, &format!("{credentials}\ninsecure = true"))], &[], expect!["no fault"]);
+    check(
+        &[(registry, "url = \"https://u:hunter2@registry\"")],
+        &[],
+        expect!["w.toml:9:1: registry.url: holds credentials; write them as registry.username and registry.password"],
+    );
+    let brokers = "brokers = [\"kafka:9092\"]";
+    let client = "[kafka.client]\nsecurity.protocol = \"SASL_PLAINTEXT\"\nsasl.mechanism = \"PLAIN\"\n\
+                  sasl.username = \"u\"\nsasl.password = \"hunter2\"";
+    check(
+        &[(brokers, &format!("{brokers}\n{client}"))],
+        &[],
+        expect![
+            "w.toml:13:10: kafka.client.security.protocol: SASL over plaintext shows the credentials to the network; use sasl_ssl, or consent with kafka.insecure = true"
+        ],
+    );
+    check(&[(brokers, &format!("{brokers}\ninsecure = true\n{client}"))], &[], expect!["no fault"]);
+    let unverified = "[kafka.client]\nsecurity.protocol = \"ssl\"\nssl.endpoint.identification.algorithm = \"none\"\n\
+                      sasl.password = \"hunter2\"";
+    check(
+        &[(brokers, &format!("{brokers}\n{unverified}"))],
+        &[],
+        expect![[r#"
+        w.toml:14:29: kafka.client.ssl.endpoint.identification.algorithm: lets any certificate pass for the broker's; connect by the name it carries, or consent with kafka.insecure = true
+        w.toml:15:6: kafka.client.sasl.password: has no effect without security.protocol = "sasl_ssl""#]],
+    );
+}
+
+#[test]
+fn half_of_a_credential_is_a_fault() {
+    let registry = "url = \"http://registry:8081\"";
+    check(
+        &[(registry, "url = \"https://r\"\nusername = \"u\"")],
+        &[],
+        expect!["w.toml:10:1: registry.username: has no registry.password or password_file"],
+    );
+    check(
+        &[(registry, "url = \"https://r\"\npassword = \"hunter2\"")],
+        &[],
+        expect!["w.toml:10:1: registry.password: has no registry.username"],
+    );
+    check(
+        &[(registry, "url = \"https://r\"\ntoken = \"hunter2\"\nusername = \"u\"")],
+        &[],
+        expect!["w.toml:10:1: registry.token: a token takes the place of username and password: give one or the other"],
+    );
+    check(
+        &[(registry, "url = \"https://r\"\ntoken_file = \"/does/not/exist\"")],
+        &[],
+        expect!["w.toml:10:1: registry.token_file: file /does/not/exist: No such file or directory (os error 2)"],
+    );
+}
+
+#[test]
+fn stdout_needs_neither_kafka_nor_registry() {
+    let text = replaced(&[
+        ("[kafka]\nbrokers = [\"kafka:9092\"]\n", ""),
+        ("[registry]\nurl = \"http://registry:8081\"\n", ""),
+        ("\n[postgres]", "sink = \"stdout\"\n[postgres]"),
+    ]);
+    let loaded = with(&text, &[]).unwrap();
+    let SinkConfig::Stdout { state_file } = &loaded.checked.sink else { panic!() };
+    assert_eq!(state_file, Path::new("Shop.eu1.wellspring-state.json"));
+    assert_eq!(loaded.checked.encode.format, Format::Json);
+    assert!(loaded.checked.registry.is_none());
+    check(
+        &[("\n[postgres]", "sink = \"stdout\"\n[events]\nformat = \"avro\"\n[postgres]")],
+        &[],
+        expect![[r#"w.toml:3:1: events.format: Avro is no text; with sink = "stdout" write "json" or "json-schema""#]],
+    );
+    check(
+        &[("\n[postgres]", "state_file = \"x\"\n[postgres]")],
+        &[],
+        expect![[r#"w.toml:1:1: state_file: is for sink = "stdout"; with Kafka the state is in a topic"#]],
+    );
+}
+
+#[test]
+fn json_needs_no_registry() {
+    let text = replaced(&[("[registry]\nurl = \"http://registry:8081\"", "[events]\nformat = \"json\"")]);
+    assert!(with(&text, &[]).unwrap().checked.registry.is_none());
+}
+
+/// Goal: no credential is ever printed. Method: every credential is a canary, in good files and in faulty ones.
+#[test]
+fn never_prints_a_secret() {
+    const CANARY: &str = "hunter2";
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), CANARY).unwrap();
+    let registry = "url = \"http://registry:8081\"";
+    let brokers = "brokers = [\"kafka:9092\"]";
+    let url = "postgresql://wellspring@db.internal/shop";
+    let from_file =
+        format!("url = \"https://r\"\nusername = \"u\"\npassword = \"${{file:{}}}\"", file.path().display());
+    let files = [
+        replaced(&[(url, "postgresql://u:hunter2@h/d")]),
+        replaced(&[(url, "postgresql://u@h/d?password=hunter2")]),
+        replaced(&[(url, "postgresql://u:hun@ter2/hunter2@h/d")]),
+        replaced(&[(url, "postgresql://u:hunter2@h:hunter2/d?hunter2=hunter2")]),
+        replaced(&[(url, "u:hunter2@h")]),
+        replaced(&[(url, "postgresql://u:${env:SECRET}@h/d")]),
+        replaced(&[(url, "postgresql://u:hunter2${env:NOPE}@h/d")]),
+        replaced(&[(registry, "url = \"https://r\"\nusername = \"u\"\npassword = \"hunter2\"")]),
+        replaced(&[(registry, "url = \"https://r\"\ntoken = [\"hunter2\"]")]),
+        replaced(&[(registry, "url = \"hunter2\"\ntoken = \"hunter2\"")]),
+        replaced(&[(registry, &from_file)]),
+        replaced(&[(
+            brokers,
+            &format!("{brokers}\n[kafka.client]\nsecurity.protocol=\"sasl_ssl\"\nsasl.password=\"hunter2\""),
+        )]),
+        replaced(&[(
+            brokers,
+            &format!("{brokers}\n[kafka.client]\nsasl.password=[\"hunter2\"]\nssl.key.pem=\"hunter2\""),
+        )]),
+        replaced(&[("\"no_data\"", "\"${env:SECRET}\"")]),
+        replaced(&[("mode = \"no_data\"", "mode = \"no_data\"\n[limits]\nmemory = \"${env:SECRET}\"")]),
+        replaced(&[("[\"kafka:9092\"]", "[\"${env:SECRET}\"]")]),
+    ];
+    for text in files {
+        match with(&text, &[("SECRET", CANARY)]) {
+            Ok(loaded) => {
+                assert!(!loaded.shown.to_string().contains(CANARY), "{text}\n{}", loaded.shown);
+                assert!(!format!("{loaded:?}").contains(CANARY), "{text}\n{loaded:?}");
+            }
+            Err(faults) => assert!(!format!("{faults} {faults:?}").contains(CANARY), "{text}\n{faults}"),
+        }
+    }
+}
+
+#[test]
+fn says_what_is_weaker_than_it_could_be() {
+    let text = replaced(&[("db.internal/shop", "db.internal/shop?sslmode=require")]);
+    let text = format!("{text}\n[admin]\nlisten = \"0.0.0.0:9630\"");
+    expect![[r#"
+        registry over http: schemas can be read and changed on the way
+        kafka over plaintext: records travel in the clear
+        admin.listen is 0.0.0.0:9630: /status and /metrics can be read from other machines"#]]
+    .assert_eq(&with(&text, &[]).unwrap().checked.warnings.join("\n"));
+}

@@ -1,0 +1,241 @@
+//! One row's records: which parts of which image go where.
+//!
+//! An image is a row as one record sees it: the new row with what it shares with the old one, or an old row of which
+//! only the identity's columns are known. How a value looks is `transcode`'s business, what stands around the rows is
+//! `envelope`'s.
+
+use super::encoder::{EncodeError, Slot, Span};
+use super::envelope::{self, Step};
+use super::form::{Form, HeaderText, Union};
+use super::notes::Loss;
+use super::plan::{ColumnPlan, Key, KeyColumn, Plan};
+use super::transcode::{self, Fault, Tools};
+use crate::change::Context;
+use crate::pgoutput::{Cell, CellSpan, OldTuple, Tuple};
+use crate::table::value::ValueError;
+
+/// A row as one record sees it.
+#[derive(Clone, Copy)]
+pub(super) struct Image<'a> {
+    tuple: Tuple<'a>,
+    spans: &'a [CellSpan],
+    /// Only columns of the identity are there.
+    only_identity: bool,
+    /// Where to look for what the server did not send again.
+    before: Option<&'a Image<'a>>,
+}
+
+impl<'a> Image<'a> {
+    /// A row that has all columns; what it does not repeat is looked for in `before`.
+    pub(super) fn whole(
+        plan: &Plan,
+        tuple: Tuple<'a>,
+        spans: &'a mut Vec<CellSpan>,
+        before: Option<&'a Image<'a>>,
+    ) -> Result<Self, EncodeError> {
+        tuple.index_into(spans);
+        if spans.len() != plan.columns.len() {
+            let (expected, found) = (plan.columns.len(), tuple.len());
+            return Err(EncodeError::Shape { table: plan.table.to_string(), expected, found });
+        }
+        Ok(Image { tuple, spans, only_identity: false, before })
+    }
+
+    /// An old row, whole or only its identity.
+    pub(super) fn old(plan: &Plan, old: OldTuple<'a>, spans: &'a mut Vec<CellSpan>) -> Result<Self, EncodeError> {
+        let only_identity = matches!(old, OldTuple::Key(_));
+        Ok(Image { only_identity, ..Image::whole(plan, old.tuple(), spans, None)? })
+    }
+
+    /// A column's cell; none if the image does not have the column.
+    fn cell(&self, index: usize, in_identity: bool) -> Option<Cell<'a>> {
+        if self.only_identity && !in_identity {
+            return None;
+        }
+        let cell = self.spans.get(index).map_or(Cell::Null, |span| self.tuple.cell(*span));
+        match (cell, self.before) {
+            (Cell::Unchanged, Some(before)) => before.cell(index, in_identity).or(Some(cell)),
+            _ => Some(cell),
+        }
+    }
+}
+
+/// What writing one change needs.
+pub(super) struct Writer<'a, F> {
+    plan: &'a Plan,
+    context: &'a Context<'a>,
+    now: i64,
+    out: &'a mut Vec<u8>,
+    tools: &'a mut Tools,
+    form: std::marker::PhantomData<F>,
+}
+
+impl<'a, F: Form> Writer<'a, F> {
+    pub(super) fn new(
+        plan: &'a Plan,
+        context: &'a Context<'a>,
+        now: i64,
+        out: &'a mut Vec<u8>,
+        tools: &'a mut Tools,
+    ) -> Self {
+        Writer { plan, context, now, out, tools, form: std::marker::PhantomData }
+    }
+
+    /// An update: `u`, or, where it changes the key, delete, tombstone and create.
+    pub(super) fn update(
+        &mut self,
+        old: Option<&Image<'_>>,
+        new: &Image<'_>,
+        slots: &mut Vec<Slot>,
+    ) -> Result<(), EncodeError> {
+        let key = self.key(new)?;
+        let old_key = old.map(|old| self.key(old)).transpose()?.flatten();
+        let part = |span: Option<Span>| span.and_then(|(from, to)| self.out.get(from..to));
+        let (Some(old), true) = (old, old_key.is_some() && part(old_key) != part(key)) else {
+            let value = Some(self.envelope("u", old, Some(new))?);
+            slots.push(Slot { key, value, change: None });
+            return Ok(());
+        };
+        let new_text = Some(("__debezium.newkey", self.key_text(new)?));
+        let old_text = Some(("__debezium.oldkey", self.key_text(old)?));
+        let deleted = Some(self.envelope("d", Some(old), None)?);
+        slots.push(Slot { key: old_key, value: deleted, change: new_text });
+        if self.plan.emits.tombstones {
+            slots.push(Slot { key: old_key, value: None, change: new_text });
+        }
+        let created = Some(self.envelope("c", None, Some(new))?);
+        slots.push(Slot { key, value: created, change: old_text });
+        Ok(())
+    }
+
+    /// The image's key; none for a table without.
+    pub(super) fn key(&mut self, image: &Image<'_>) -> Result<Option<Span>, EncodeError> {
+        let Key::Columns { prefix, columns, suffix } = &self.plan.key else { return Ok(None) };
+        let start = self.out.len();
+        self.out.extend_from_slice(prefix);
+        self.key_struct::<F>(columns, image, |column| &column.lead)?;
+        self.out.extend_from_slice(suffix);
+        Ok(Some((start, self.out.len())))
+    }
+
+    fn key_text(&mut self, image: &Image<'_>) -> Result<Span, EncodeError> {
+        let start = self.out.len();
+        if let Key::Columns { columns, .. } = &self.plan.key {
+            self.key_struct::<HeaderText>(columns, image, |column| &column.header_lead)?;
+        }
+        Ok((start, self.out.len()))
+    }
+
+    fn key_struct<G: Form>(
+        &mut self,
+        columns: &[KeyColumn],
+        image: &Image<'_>,
+        lead: fn(&KeyColumn) -> &[u8],
+    ) -> Result<(), EncodeError> {
+        G::struct_open(self.out);
+        for key_column in columns {
+            self.out.extend_from_slice(lead(key_column));
+            let index = key_column.index;
+            let Some(column) = self.plan.columns.get(index) else { continue };
+            match image.cell(index, column.in_identity) {
+                None | Some(Cell::Unchanged) => {
+                    let (table, column) = (self.plan.table.to_string(), column.name.to_string());
+                    return Err(EncodeError::KeyMissing { table, column });
+                }
+                Some(cell) => self.cell::<G>(index, column, cell)?,
+            }
+        }
+        G::struct_close(self.out);
+        Ok(())
+    }
+
+    /// A record's value.
+    pub(super) fn envelope(
+        &mut self,
+        operation: &str,
+        before: Option<&Image<'_>>,
+        after: Option<&Image<'_>>,
+    ) -> Result<Span, EncodeError> {
+        let start = self.out.len();
+        for step in &self.plan.value {
+            match step {
+                Step::Constant(bytes) => self.out.extend_from_slice(bytes),
+                Step::Before => self.image(before)?,
+                Step::After => self.image(after)?,
+                Step::Operation => F::text(operation, self.out),
+                other => envelope::fill::<F>(other, self.context, self.now, self.out),
+            }
+        }
+        Ok((start, self.out.len()))
+    }
+
+    fn image(&mut self, image: Option<&Image<'_>>) -> Result<(), EncodeError> {
+        let Some(image) = image else {
+            F::null(Union::NullFirst, self.out);
+            return Ok(());
+        };
+        F::some(Union::NullFirst, self.out);
+        F::struct_open(self.out);
+        for (index, column) in self.plan.columns.iter().enumerate() {
+            self.out.extend_from_slice(&column.lead);
+            match image.cell(index, column.in_identity) {
+                None => self.out.extend_from_slice(&column.missing),
+                Some(cell) => self.cell::<F>(index, column, cell)?,
+            }
+        }
+        F::struct_close(self.out);
+        Ok(())
+    }
+
+    /// A column's field with its value, or null where there is none or none that its schema can hold.
+    fn cell<G: Form>(&mut self, index: usize, column: &ColumnPlan, cell: Cell<'_>) -> Result<(), EncodeError> {
+        let names = || (self.plan.table.to_string(), column.name.to_string());
+        match cell {
+            Cell::Text(text) => {
+                let mark = self.out.len();
+                self.tools.column = index;
+                G::some(column.union, self.out);
+                match transcode::value::<G>(&column.kind, text, self.out, self.tools) {
+                    Ok(()) => Ok(()),
+                    Err(Fault::Unholdable(loss)) if column.union != Union::Required => {
+                        self.out.truncate(mark);
+                        G::null(column.union, self.out);
+                        self.tools.note(loss);
+                        Ok(())
+                    }
+                    Err(Fault::Unholdable(loss)) => {
+                        let (table, column) = names();
+                        Err(EncodeError::NotHoldable { table, column, loss })
+                    }
+                    Err(Fault::Text(source)) => {
+                        let (table, column) = names();
+                        Err(EncodeError::Value { table, column, source })
+                    }
+                }
+            }
+            Cell::Null if column.union == Union::Required => {
+                let (table, column) = names();
+                Err(EncodeError::RequiredNull { table, column, index })
+            }
+            Cell::Null => {
+                G::null(column.union, self.out);
+                Ok(())
+            }
+            Cell::Unchanged => {
+                if !column.has_placeholder {
+                    self.tools.column = index;
+                    self.tools.note(Loss::Unavailable);
+                }
+                self.out.extend_from_slice(&column.unavailable);
+                Ok(())
+            }
+            Cell::Binary(_) => {
+                let (table, column) = names();
+                Err(EncodeError::Value { table, column, source: BINARY })
+            }
+        }
+    }
+}
+
+/// We never ask for binary values.
+const BINARY: ValueError = ValueError::new("any type", "sent in binary, which we did not ask for");
