@@ -14,8 +14,9 @@ from proxy import Proxy
 from rebuild import duplicates
 from world import TPCB, copy_tree, process_state
 
-# The program's budget is 32 MiB by default; what it needs besides is code, librdkafka's threads and TLS.
-RSS_MAX_KIB = 64 * 1024
+# What may come on top of the byte budget between an idle start and the worst moment: plans, stacks, fragments. The size of
+# the code depends on the build profile, so growth is judged here and the whole by `make bench`.
+OVERHEAD_MAX_KIB = 12 * 1024
 # A fast shutdown of Postgres is not held up: the issue's bound.
 FAST_SHUTDOWN_MAX_SECONDS = 5.0
 STATUS_INTERVAL_MAX_SECONDS = 10.0
@@ -48,18 +49,24 @@ def tpcb_18(world):
 def kill_agent(world):
     """kill -9 of the program, again and again under load: equal, in order, and never confirmed too early."""
     kills = world.length(5, 20)
-    pg = world.postgres()
+    # Status updates every second or so and a short quarantine, so that positions are confirmed between kills and the
+    # observer has something to see.
+    pg = world.postgres(settings={"wal_sender_timeout": "4s"})
     world.tpcb_tables(pg)
-    # Short, so that positions are confirmed between kills and the observer has something to see.
     agent = world.agent(pg, TPCB, limits={"quarantine": "1s"})
     agent.start()
     world.pgbench(pg, "-i", "-I", "g", "-q")
     watch = observer.Observer(pg, world.slot, world.kafka.brokers, world.prefix)
     watch.start()
-    load = world.pgbench(pg, "-c", "4", "-T", str(8 * kills + 60), "-n", background=True)
+    load = world.pgbench(pg, "-c", "4", "-T", "900", "-n", background=True)
     luck = random.Random(20)
-    for _ in range(kills):
-        observer.pause(luck.uniform(0.5, world.length(4.0, 6.0)))
+    for number in range(kills):
+        if number % 2:
+            observer.pause(luck.uniform(0.2, 3.0))
+        else:
+            before = world.confirmed(pg)
+            world.until("the slot moves on", lambda: world.confirmed(pg) > before, 60)
+            observer.pause(luck.uniform(0.0, 0.5))
         agent.kill()
         agent.start()
     load.terminate()
@@ -107,9 +114,11 @@ def kafka_away(world):
     pg = world.postgres(settings={"wal_sender_timeout": "10s"})
     world.tpcb_tables(pg)
     agent = world.agent(pg, TPCB).start()
+    idle = agent.memory_kib()
     world.pgbench(pg, "-i", "-I", "g", "-q")
     world.until_delivered(pg, agent)
     sender = world.walsender(pg)
+    budget = agent.status()["budget_bytes"] // 1024
     world.kafka.stop()
     try:
         world.pgbench(pg, "-c", "4", "-T", str(world.length(20, 60)), "-n")
@@ -119,10 +128,10 @@ def kafka_away(world):
     assert agent.status()["reconnects"] == 0
     world.until_delivered(pg, agent)
     peak = agent.memory_kib("VmHWM")
-    assert peak <= RSS_MAX_KIB, "peak %d KiB" % peak
+    assert peak <= idle + budget + OVERHEAD_MAX_KIB, "idle %d KiB, peak %d KiB, budget %d KiB" % (idle, peak, budget)
     assert agent.stop() == 0
     world.judge(pg, TPCB)
-    world.say("peak %d MiB", peak // 1024)
+    world.say("idle %d MiB, peak %d MiB", idle // 1024, peak // 1024)
 
 
 def fast_shutdown(world):
