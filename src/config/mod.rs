@@ -81,6 +81,7 @@ impl Checked {
             budget_bytes: self.limits.memory.bytes(),
             quarantine: self.limits.quarantine,
             stop_patience: self.limits.shutdown,
+            warnings: self.warnings.clone(),
             exit_on_halt,
         }
     }

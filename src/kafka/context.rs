@@ -21,9 +21,15 @@ use crate::ledger::{Generation, Ticket};
 /// librdkafka logs an identical connection failure once in 30 s; for that long one line stands for any number.
 const FAILURE_SUPPRESSED_FOR: Duration = Duration::from_secs(31);
 
+/// Librdkafka calls the gapless guarantee experimental at every start; kafka.md measured what it does, and it is pinned.
+fn is_known(facility: &str, detail: &str) -> bool {
+    facility == "CONFWARN" && detail.contains("enable.gapless.guarantee")
+}
+
 /// Passes librdkafka's log to `tracing`. Its own redaction covers secrets; `debug` output goes no higher than debug.
 fn pass_on(level: RDKafkaLogLevel, facility: &str, detail: &str) {
     match level {
+        _ if is_known(facility, detail) => {}
         RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
             tracing::error!(facility, detail, "librdkafka");
         }

@@ -105,6 +105,12 @@ pub struct TableMetrics {
 }
 
 impl TableMetrics {
+    /// Changes of every kind so far.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.rows.iter().map(IntCounter::get).sum()
+    }
+
     /// Counts `rows` changes of one kind and the bytes of their records' keys and values.
     pub fn count(&self, operation: Operation, rows: u64, bytes: u64) {
         self.rows[operation.index()].inc_by(rows);

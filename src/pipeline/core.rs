@@ -12,23 +12,23 @@
 
 mod entered;
 mod event;
+mod quarantine;
 #[cfg(test)]
 mod simulation;
 
 pub use event::{Action, Event, Moment, Opened, Outcome, Report, SECOND, Settings, Update};
 
+use quarantine::Ends;
+
 use super::continuity::{Halt, Reason};
 use super::offsets::{Finding, Offsets};
 use super::record::Record;
 use crate::change::{Committed, Position};
-use crate::ledger::{Generation, Ledger, RouteId, Ticket};
+use crate::ledger::{Generation, Ledger, Ticket};
 use crate::lsn::Lsn;
 
 /// Replies to a server that asks again and again: at most ten a second (continuity.md §1).
 const REPLY_SPACING: u64 = SECOND / 10;
-
-/// Replays that foreign writes may cause in one start: a permanent second writer must not loop us (continuity.md §2).
-const FOREIGN_REPLAYS_MAX: u32 = 3;
 
 /// Reconnects: the first at once, then doubling to this. Short, since an ordinary connection comes first, which costs the
 /// server little, and a pipeline that waits after a restart of Postgres annoys everybody.
@@ -37,9 +37,6 @@ const BACKOFF_MIN: u64 = SECOND / 5;
 
 /// A refusal that a person has to lift: a wrong password tried more often may lock the role.
 const LEISURE: u64 = 10 * SECOND;
-
-/// Ends of partitions that could not be read are asked for again after this.
-const ENDS_RETRY: u64 = SECOND;
 
 /// A state write that failed is tried again after this.
 const RECORD_RETRY: u64 = SECOND;
@@ -60,16 +57,6 @@ enum Session {
     },
     Halted(Halt),
     Stopped,
-}
-
-/// What is known of the partitions' ends when a quarantine is over: late records may lie behind our last ones, where no
-/// report of ours would show the jump.
-#[derive(Clone, Debug, PartialEq)]
-enum Ends {
-    Unasked,
-    Asked,
-    /// Partitions whose end lies beyond what was acknowledged: ours in flight, or somebody else's.
-    Beyond(Vec<(RouteId, i32, i64)>),
 }
 
 /// See the module's own words.
@@ -225,13 +212,6 @@ impl Core {
         self.session = Session::Recording(Box::new(opened.record.clone()));
         self.status_at = self.now.plus(self.settings.status_interval);
         self.write(opened.record, actions);
-    }
-
-    /// Starts a quarantine: bytes of an earlier producer may still land.
-    fn hold(&mut self) {
-        self.held_until = Some(self.now.plus(self.settings.quarantine));
-        self.foreign_in_quarantine = false;
-        self.ends = Ends::Unasked;
     }
 
     fn lost(&mut self, actions: &mut Vec<Action>) {
@@ -419,48 +399,6 @@ impl Core {
                 }
             }
             Session::Stopped => {}
-        }
-    }
-
-    fn ends_read(&mut self, ends: Option<Vec<(RouteId, i32, i64)>>) {
-        match ends {
-            Some(ends) if self.ends == Ends::Asked => self.ends = Ends::Beyond(ends),
-            Some(_) => {}
-            None => {
-                self.ends = Ends::Unasked;
-                self.held_until = self.held_until.map(|_| self.now.plus(ENDS_RETRY));
-            }
-        }
-    }
-
-    /// Ends a quarantine that has lasted long enough, once the partitions' ends show whether late records landed.
-    fn end_quarantine(&mut self, actions: &mut Vec<Action>) {
-        match &mut self.ends {
-            Ends::Unasked => {
-                self.ends = Ends::Asked;
-                actions.push(Action::Ends);
-                return;
-            }
-            Ends::Asked => return,
-            Ends::Beyond(beyond) => {
-                beyond.retain(|&(route, partition, end)| !self.offsets.reaches(route, partition, end))
-            }
-        }
-        if let Ends::Beyond(beyond) = &self.ends
-            && let Some(&(route, ..)) = beyond.first()
-        {
-            if !self.ledger.is_settled() {
-                return; // may be our own, acknowledged but not reported yet
-            }
-            self.foreign_in_quarantine = true;
-            actions.push(Action::Foreign(route));
-        }
-        self.held_until = None;
-        if std::mem::take(&mut self.foreign_in_quarantine) && self.foreign_replays < FOREIGN_REPLAYS_MAX {
-            self.foreign_replays += 1;
-            actions.push(Action::Replay);
-            self.lost(actions);
-            self.hold(); // the replay, too, must not be overtaken
         }
     }
 

@@ -56,6 +56,8 @@ pub struct Config {
     pub quarantine: Duration,
     /// How long a stop waits for Kafka.
     pub stop_patience: Duration,
+    /// What the configuration allows that is weaker than it could be; shown in status.
+    pub warnings: Vec<String>,
     /// End the process on a halt instead of staying to tell.
     pub exit_on_halt: bool,
 }

@@ -18,9 +18,13 @@ use crate::table::TableName;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::mpsc;
 
 /// How long CREATE_REPLICATION_SLOT may wait for writing transactions before it says which and is tried again.
 const SLOT_LOCK_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// After this the status tells which transactions a new slot waits for.
+const SLOT_PATIENCE: Duration = Duration::from_secs(3);
 
 /// CREATE PUBLICATION locks its tables for a moment; behind a long transaction it gives up instead of queueing others.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -54,7 +58,11 @@ pub struct Connection {
 ///
 /// # Errors
 /// As `supervise` sorts them; nothing was created unless this is a first start.
-pub async fn open(config: &Config, keeper: &Keeper) -> Result<Connection, PipelineError> {
+pub async fn open(
+    config: &Config,
+    keeper: &Keeper,
+    troubles: &mpsc::Sender<Option<Trouble>>,
+) -> Result<Connection, PipelineError> {
     let sql = Sql::connect(&config.postgres).await?;
     let mut replication = Replication::connect(&config.postgres).await?;
     let server = replication.identify_system().await?;
@@ -64,7 +72,7 @@ pub async fn open(config: &Config, keeper: &Keeper) -> Result<Connection, Pipeli
         match seen.judge() {
             Verdict::Resume(_) | Verdict::Created(_) => break,
             Verdict::FirstStart => {
-                first_start(config, &sql, &mut replication, keeper, &seen).await?;
+                first_start(config, &sql, &mut replication, keeper, &seen, troubles).await?;
                 seen = Seen::new(config, &sql, &mut replication, &server, keeper).await?;
             }
             Verdict::Wait(detail) => return Err(waiting(detail)),
@@ -93,7 +101,7 @@ pub async fn open(config: &Config, keeper: &Keeper) -> Result<Connection, Pipeli
         Verdict::Wait(detail) => return Err(waiting(detail)),
         Verdict::Halt(halt) => return Err(PipelineError::Halt(halt)),
     };
-    asynchronous(&sql, pid).await?;
+    asynchronous(config, &sql, pid).await?;
     seen.warn(config, &mut warnings);
     let clean = seen.state.record.as_ref().is_none_or(|record| record.clean);
     let record = seen.record(config, resume.from);
@@ -311,16 +319,25 @@ async fn history(
 }
 
 /// A synchronous standby's confirmations hold the application's commits up: we must not be one.
-async fn asynchronous(sql: &Sql, pid: i32) -> Result<(), PipelineError> {
+async fn asynchronous(config: &Config, sql: &Sql, pid: i32) -> Result<(), PipelineError> {
+    let told = |what: &str| {
+        let detail = format!("our walsender {pid} {what}: commits would wait for Kafka");
+        let next = TroubleReason::SynchronousStandby.next();
+        Err(PipelineError::Trouble(Trouble::plain(TroubleReason::SynchronousStandby, detail, next)))
+    };
     match preflight::sync_state(sql, pid).await? {
-        SyncState::Hidden | SyncState::Gone => Ok(()),
-        SyncState::Known(state) if state == "async" => Ok(()),
-        SyncState::Known(state) => {
-            let detail =
-                format!("our walsender {pid} is a synchronous standby ({state}): commits would wait for Kafka");
-            let next = TroubleReason::SynchronousStandby.next();
-            Err(PipelineError::Trouble(Trouble::plain(TroubleReason::SynchronousStandby, detail, next)))
+        SyncState::Gone => Ok(()),
+        // A role without pg_read_all_stats does not see it; the setting is there for everybody.
+        SyncState::Hidden => {
+            let rows = sql.query("SHOW synchronous_standby_names").await?;
+            let names = rows.first().and_then(|row| row.first()).and_then(Option::as_deref).unwrap_or_default();
+            if preflight::names_standby(names, &config.postgres.application_name) {
+                return told("is named in synchronous_standby_names");
+            }
+            Ok(())
         }
+        SyncState::Known(state) if state == "async" => Ok(()),
+        SyncState::Known(state) => told(&format!("is a synchronous standby ({state})")),
     }
 }
 
@@ -331,12 +348,34 @@ async fn first_start(
     replication: &mut Replication,
     keeper: &Keeper,
     seen: &Seen,
+    troubles: &mpsc::Sender<Option<Trouble>>,
 ) -> Result<(), PipelineError> {
     if seen.publication.is_none() {
         create_publication(config, sql).await?;
     }
     keeper.write(&Record::intent_key(&config.slot), Some("{\"format\":1}".to_owned())).await?;
-    create_slot(config, sql, replication).await
+    let created = create_slot(config, sql, replication);
+    let waited = async {
+        tokio::time::sleep(SLOT_PATIENCE).await;
+        if let Ok(trouble) = waits_for(config, sql).await {
+            let _ = troubles.send(Some(trouble)).await; // nobody to tell: the agent is stopping
+        }
+        std::future::pending().await
+    };
+    tokio::select! {
+        biased; // the slot, then what is said while it is waited for
+        created = created => created,
+        () = waited => Ok(()),
+    }
+}
+
+/// Which transactions a slot being created waits for.
+async fn waits_for(config: &Config, sql: &Sql) -> Result<Trouble, PipelineError> {
+    let blockers = slot::blockers(sql).await?;
+    let list: Vec<String> = blockers.iter().map(blocker).collect();
+    let detail = format!("creating slot `{}` waits for writing transactions: {}", config.slot, list.join("; "));
+    let next = "end these transactions, or wait; it is tried again by itself";
+    Ok(Trouble::plain(TroubleReason::SlotWaits, detail, next))
 }
 
 /// Creates the slot; a wait for writing transactions ends with their list.
@@ -351,11 +390,7 @@ pub async fn create_slot(config: &Config, sql: &Sql, replication: &mut Replicati
             Ok(())
         }
         Err(error) if matches!(error.sqlstate(), Some("55P03" | "57014")) => {
-            let blockers = slot::blockers(sql).await?;
-            let list: Vec<String> = blockers.iter().map(blocker).collect();
-            let detail = format!("creating slot `{}` waits for writing transactions: {}", config.slot, list.join("; "));
-            let next = "end these transactions, or wait; it is tried again by itself";
-            Err(PipelineError::Trouble(Trouble::plain(TroubleReason::PostgresSettings, detail, next)))
+            Err(PipelineError::Trouble(waits_for(config, sql).await?))
         }
         Err(error) => Err(error.into()),
     }

@@ -10,6 +10,7 @@ use crate::encode::registry::{Registry, RegistryError};
 use crate::encode::{AvroSchema, Draft, Ids, Plan, Planner};
 use crate::kafka::{TopicInfo, TopicRules, TopicSpec, Topics};
 use crate::lsn::Oid;
+use crate::metrics::Metrics;
 use crate::postgres::{PgError, Sql, catalog};
 use crate::table::{Table, TableName};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -67,6 +68,7 @@ pub struct Desk {
     /// Columns that rows still to come may hold NULL in, whatever the catalog says by now.
     nullable: HashMap<Oid, BTreeSet<String>>,
     troubles: mpsc::Sender<Option<Trouble>>,
+    metrics: Metrics,
 }
 
 /// Where planning keeps what it learns.
@@ -81,6 +83,8 @@ pub struct Places {
     pub keeper: Keeper,
     /// Trouble while it lasts, `None` when it is over.
     pub troubles: mpsc::Sender<Option<Trouble>>,
+    /// Counts what the registry is asked.
+    pub metrics: Metrics,
 }
 
 enum Failure {
@@ -98,7 +102,7 @@ impl Desk {
         partitions: BTreeMap<String, i32>,
         schemas: BTreeMap<String, u32>,
     ) -> Self {
-        let Places { sql, registry, kafka, keeper, troubles } = places;
+        let Places { sql, registry, kafka, keeper, troubles, metrics } = places;
         Desk {
             sql,
             planner,
@@ -112,6 +116,7 @@ impl Desk {
             shapes: HashMap::new(),
             nullable: HashMap::new(),
             troubles,
+            metrics,
         }
     }
 
@@ -272,7 +277,9 @@ impl Desk {
         if let Some(&id) = self.schemas.get(&known) {
             return Ok(id);
         }
+        self.metrics.registry_requests.inc();
         let id = registry.id_of(&schema.subject, &schema.text).await.map_err(|error| {
+            self.metrics.registry_failures.inc();
             let mut what = format!("table {name}, subject `{}`", schema.subject);
             if let RegistryError::Refused { field: Some(field), .. } = &error {
                 what.push_str(&format!(", field `{field}`"));

@@ -5,11 +5,12 @@ use super::core::{Core, Opened};
 use super::plans::Ready;
 use super::status::{LastError, Phase, Positions, Status, TableStatus};
 use super::supervise::{Disposition, Trouble, TroubleReason};
-use crate::kafka::{Delivery, classify};
-use crate::metrics::{Failure, Metrics, Peer};
+use crate::kafka::{Delivery, State, classify};
+use crate::metrics::{Failure, Metrics, Peer, TableMetrics};
 use crate::postgres::slot::SlotRow;
 use crate::postgres::{Sql, SystemIdentity};
 use crate::table::TableName;
+use std::collections::BTreeMap;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
@@ -25,6 +26,9 @@ pub struct Reporter {
     tell: watch::Sender<Status>,
     status: Status,
     trouble: Option<Trouble>,
+    /// What the configuration and the state allow that is weaker than it could be.
+    standing: Vec<String>,
+    tables: BTreeMap<String, TableMetrics>,
     told_ms: i64,
     opened_before: bool,
 }
@@ -42,7 +46,7 @@ impl Reporter {
         };
         metrics.budget_limit_bytes.set(gauge(config.budget_bytes as u64));
         metrics.phase.set(Phase::Connecting.name());
-        Reporter { metrics, tell, status, trouble: None, told_ms: 0, opened_before: false }
+        Reporter { metrics, tell, status, trouble: None, standing: config.warnings.clone(), tables: BTreeMap::new(), told_ms: 0, opened_before: false }
     }
 
     /// The handles.
@@ -81,7 +85,8 @@ impl Reporter {
             server = sql.server_version(),
             "streaming from the slot's confirmed position"
         );
-        for warning in warnings.iter().filter(|warning| !self.status.warnings.contains(warning)) {
+        let warnings: Vec<String> = self.standing.iter().cloned().chain(warnings).collect();
+        for warning in warnings.iter().filter(|warning| !self.standing.contains(warning)).filter(|warning| !self.status.warnings.contains(warning)) {
             warn!("{warning}");
         }
         self.status.warnings = warnings;
@@ -98,9 +103,20 @@ impl Reporter {
         self.told_ms = 0;
     }
 
+    /// The state is open: is its topic what it must be?
+    pub fn state(&mut self, state: &State) {
+        if let State::Topic(topic) = state
+            && topic.info().cleanup_policy.proven().is_none()
+        {
+            let name = &topic.info().name;
+            self.standing.push(format!("topic `{name}`: not proven that its cleanup.policy is `compact`"));
+        }
+    }
+
     /// A table's plan is made.
     pub fn planned(&mut self, ready: &Ready) {
         info!(table = ready.name, topic = ready.plan.topic(), partitions = ready.partitions, "planned");
+        self.tables.insert(ready.name.clone(), self.metrics.table(&ready.name));
         let table = self.status.tables.entry(ready.name.clone()).or_default();
         table.topic = ready.plan.topic().to_owned();
         table.state = "streaming".to_owned();
@@ -268,6 +284,11 @@ impl Reporter {
             restart: self.status.lsn.restart,
         };
         let status = &mut self.status;
+        for (name, metrics) in &self.tables {
+            if let Some(table) = status.tables.get_mut(name) {
+                table.changes = metrics.changes();
+            }
+        }
         status.lsn = lsn;
         status.lag_bytes = lsn.received.bytes_since(lsn.delivered);
         let oldest = ledger.oldest_open_commit().map(|commit| commit.at.unix_micros());
@@ -305,6 +326,8 @@ fn failure(reason: TroubleReason) -> Failure {
         TroubleReason::PostgresRefuses
         | TroubleReason::PostgresSettings
         | TroubleReason::SlotInUse
+        | TroubleReason::SlotWaits
+        | TroubleReason::TlsRefused
         | TroubleReason::SynchronousStandby
         | TroubleReason::PublicationIncomplete => Failure::SourceRefused,
         TroubleReason::KafkaUnavailable | TroubleReason::StateUnavailable => Failure::Sink,

@@ -11,10 +11,14 @@ use crate::change::{Changes, Context, RelationShape, RelationSlot, Row, Step};
 use crate::encode::{self, EncodeError, Encoder, Plan};
 use crate::kafka::SendError;
 use crate::ledger::RouteId;
-use crate::metrics::{Operation, TableMetrics};
+use crate::metrics::{Metrics, Operation, TableMetrics};
 use crate::pgoutput;
 use crate::postgres::{Frame, PgError, Stream};
 use std::rc::Rc;
+
+/// What a batch of one record adds to its bytes on the wire: 61 of the batch, up to 36 of the record, and up to 10 for each
+/// of eight headers. The broker's max.message.bytes counts the whole batch.
+const RECORD_FRAMING_BYTES: usize = 61 + 36 + 8 * 10;
 
 /// A table's plan with the place its records go to.
 #[derive(Clone)]
@@ -118,8 +122,8 @@ pub struct Tools<'a> {
     pub sink: &'a mut Sink,
     /// Envelope time, in nanoseconds since 1970; one for the burst.
     pub now_unix_nanos: i64,
-    /// Counts truncates that a compacted topic cannot take.
-    pub not_sent: &'a prometheus::IntCounter,
+    /// Counts messages, and truncates that a compacted topic cannot take.
+    pub metrics: &'a Metrics,
 }
 
 impl Rows {
@@ -234,6 +238,7 @@ impl Rows {
                         .message(&active.plan, &context, prefix, content, tools.now_unix_nanos)
                         .map_err(|error| unencodable(active, &context, &error))?;
                     records_out(encoder, active, &context, tools)?;
+                    tools.metrics.messages.inc();
                     *sent = true;
                 }
                 if context.xid.is_none() {
@@ -289,7 +294,7 @@ fn truncate_out(
     tools: &mut Tools<'_>,
 ) -> Result<bool, RowsError> {
     if active.compacted {
-        tools.not_sent.inc();
+        tools.metrics.truncates_not_sent.inc();
         tracing::warn!(table = %active.table, topic = active.plan.topic(), "a truncate was not sent: the topic is compacted and it has no key");
         return Ok(false);
     }
@@ -306,7 +311,7 @@ fn records_out(
 ) -> Result<(), RowsError> {
     for record in encoder.records() {
         let size_bytes = record.size_bytes();
-        if size_bytes > active.record_bytes_max {
+        if size_bytes + RECORD_FRAMING_BYTES > active.record_bytes_max {
             return Err(too_large(encoder, active, context, &record));
         }
         let partition = encode::partition(record.key, &active.table, active.partitions);

@@ -3,7 +3,10 @@
 //! One thread owns the stream's socket, the row path and the producer's handle. Everything that waits is a task whose
 //! end is an event; at most one of each kind is under way. What an event means is the core's business.
 
-use super::core::{Action, Core, Event, Moment, Opened, Outcome, Report, SECOND, Settings, Update};
+pub(super) use clock::unix_nanos;
+use clock::{now, run_id, settings};
+
+use super::core::{Action, Core, Event, Opened, Outcome, Report, Update};
 use super::keeper::{Keeper, KeeperError};
 use super::open;
 use super::open::Connection;
@@ -26,7 +29,7 @@ use crate::postgres::{PgError, Sql, StandbyStatus, Stream};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -75,6 +78,7 @@ struct Live {
     slot: SlotRow,
 }
 
+mod clock;
 mod session;
 
 struct Runner {
@@ -95,6 +99,9 @@ struct Runner {
     streamed: bool,
     /// Keys of older confirm records, to be removed once a newer one is acknowledged.
     outdated: Vec<String>,
+    /// A topic takes less than our batches: the producer is exchanged for one with this size as soon as nothing is in
+    /// flight, since the broker refuses a batch as a whole.
+    smaller_batches: Option<usize>,
     looked_at: tokio::time::Instant,
     exit: Option<Exit>,
     tasks: Tasks,
@@ -169,6 +176,7 @@ pub async fn run(
             }
         }
     };
+    reporter.state(&state);
     let reports_max = match &config.sink {
         SinkConfig::Kafka(kafka) => kafka.delivery_capacity(),
         SinkConfig::Stdout { .. } => REPORTS_MAX,
@@ -220,6 +228,7 @@ impl Runner {
             troubles,
             streamed: false,
             outdated: Vec::new(),
+            smaller_batches: None,
             looked_at: tokio::time::Instant::now(),
             exit: None,
             tasks: Tasks::default(),
@@ -262,7 +271,7 @@ impl Runner {
     }
 
     fn may_read(&self) -> bool {
-        self.core.has_room() && self.tasks.planning.is_none() && self.live.as_ref().is_some_and(|l| l.desk.is_some())
+        self.core.has_room() && self.tasks.planning.is_none() && self.smaller_batches.is_none() && self.live.as_ref().is_some_and(|l| l.desk.is_some())
     }
 
     /// The row path over what has been read and not handled, if it may.
@@ -275,7 +284,7 @@ impl Runner {
             core: &mut self.core,
             sink,
             now_unix_nanos: unix_nanos(),
-            not_sent: &self.reporter.metrics().truncates_not_sent,
+            metrics: self.reporter.metrics(),
         };
         let burst = live.rows.burst(&mut live.stream, &mut tools);
         match burst {
@@ -378,6 +387,7 @@ impl Runner {
         self.reporter.delivered(deliveries);
         let actions = self.core.reports(now(), &reports);
         self.perform(actions);
+        self.exchange_producer();
     }
 
     fn apply(&mut self, event: Event) {
@@ -389,8 +399,9 @@ impl Runner {
         for action in actions {
             match action {
                 Action::Open => {
-                    let (config, keeper) = (self.config.clone(), self.keeper.clone());
-                    self.tasks.opening = Some(tokio::spawn(async move { open::open(&config, &keeper).await }));
+                    let (config, keeper, troubles) = (self.config.clone(), self.keeper.clone(), self.troubles.clone());
+                    self.tasks.opening =
+                        Some(tokio::spawn(async move { open::open(&config, &keeper, &troubles).await }));
                 }
                 Action::Close => self.close(),
                 Action::Write(record) => self.write(*record),
@@ -448,49 +459,12 @@ impl Runner {
     }
 }
 
-fn settings(config: &Config, status_interval: Duration, freeze: Duration) -> Settings {
-    let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-    Settings {
-        status_interval: micros(status_interval),
-        quarantine: micros(config.quarantine),
-        freeze: micros(freeze),
-        budget_bytes: config.budget_bytes,
-        stop_patience: micros(config.stop_patience),
-        seed: unix_nanos().unsigned_abs(),
-    }
-}
-
 fn report(delivery: &Delivery) -> Report {
     let outcome = match delivery.outcome {
         Ok(landed) => Outcome::Landed { partition: landed.partition, offset: landed.offset },
         Err(failed) => Outcome::Failed { permanent: classify(failed.code).lasts() },
     };
     Report { ticket: delivery.ticket, generation: delivery.generation, outcome }
-}
-
-/// A clock that only moves forward and counts suspend.
-fn now() -> Moment {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
-    let nanos = u64::try_from(time.tv_nsec).unwrap_or_default();
-    Moment(seconds * SECOND + nanos / 1000)
-}
-
-/// Wall clock, for what people and consumers read.
-pub(super) fn unix_nanos() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
-}
-
-/// A random UUID (version 4) that names this run in the context headers.
-fn run_id() -> String {
-    let mut bytes = [0u8; 16];
-    // Without randomness from OpenSSL the id is all zeros: still a name, only not a unique one.
-    let _ = openssl::rand::rand_bytes(&mut bytes);
-    bytes[6] = bytes[6] & 0x0f | 0x40;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
 
 /// The end of a task, if there is one; it is then forgotten. A task that was aborted or panicked never ends here.

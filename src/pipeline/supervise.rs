@@ -30,8 +30,10 @@ impl fmt::Display for Chain<'_> {
 pub enum TroubleReason {
     PostgresUnavailable,
     PostgresRefuses,
+    TlsRefused,
     PostgresSettings,
     SlotInUse,
+    SlotWaits,
     StreamBroke,
     SynchronousStandby,
     StandbyBehind,
@@ -54,6 +56,8 @@ impl TroubleReason {
             TroubleReason::PostgresRefuses => "postgres_refuses",
             TroubleReason::PostgresSettings => "postgres_settings",
             TroubleReason::SlotInUse => "slot_in_use",
+            TroubleReason::SlotWaits => "slot_waits",
+            TroubleReason::TlsRefused => "tls_refused",
             TroubleReason::StreamBroke => "stream_broke",
             TroubleReason::SynchronousStandby => "synchronous_standby",
             TroubleReason::StandbyBehind => "standby_behind",
@@ -74,12 +78,14 @@ impl TroubleReason {
         match self {
             TroubleReason::PostgresUnavailable
             | TroubleReason::SlotInUse
+            | TroubleReason::SlotWaits
             | TroubleReason::StreamBroke
             | TroubleReason::StandbyBehind
             | TroubleReason::KafkaUnavailable
             | TroubleReason::StateUnavailable
             | TroubleReason::RegistryUnavailable => false,
             TroubleReason::PostgresRefuses
+            | TroubleReason::TlsRefused
             | TroubleReason::PostgresSettings
             | TroubleReason::SynchronousStandby
             | TroubleReason::KafkaRefuses
@@ -101,6 +107,10 @@ impl TroubleReason {
                 "correct the role, its password or pg_hba.conf; it is tried again by itself"
             }
             TroubleReason::PostgresSettings => "run `wellspring check`: it names the setting or right, with the SQL",
+            TroubleReason::SlotWaits => "end these transactions, or wait; it is tried again by itself",
+            TroubleReason::TlsRefused => {
+                "set up TLS on the server or correct sslrootcert; sslmode says how much is proven (disable, require, verify-ca, verify-full)"
+            }
             TroubleReason::SlotInUse => "stop the other agent, or wait until the server drops its dead connection",
             TroubleReason::StreamBroke => "nothing: the stream is read again from the confirmed position",
             TroubleReason::SynchronousStandby => {
@@ -255,10 +265,10 @@ fn postgres(error: &PgError) -> Disposition {
             Some(last) => postgres(last),
             None => Disposition::Retry(trouble(TroubleReason::PostgresUnavailable)),
         },
-        PgError::TlsRefused { .. }
-        | PgError::Tls { .. }
-        | PgError::TlsSetup { .. }
-        | PgError::PasswordFile { .. }
+        PgError::TlsRefused { .. } | PgError::Tls { .. } | PgError::TlsSetup { .. } => {
+            Disposition::Refused(trouble(TroubleReason::TlsRefused), Exit::SourceRefuses)
+        }
+        PgError::PasswordFile { .. }
         | PgError::PasswordMissing { .. }
         | PgError::Auth { .. }
         | PgError::AuthUnsupported { .. } => {

@@ -1,6 +1,7 @@
 //! The core between events: what the row path enters, and what status and metrics read.
 
-use super::{Core, Ends, Moment, REPLY_SPACING, SECOND, Session, Settings};
+use super::quarantine::Ends;
+use super::{Core, Moment, REPLY_SPACING, SECOND, Session, Settings};
 use crate::change::{Committed, Position};
 use crate::ledger::{Generation, Ledger, RouteId, Ticket};
 use crate::lsn::{Lsn, PgMicros};
@@ -24,6 +25,13 @@ impl Core {
     #[must_use]
     pub fn generation(&self) -> Generation {
         self.generation
+    }
+
+    /// Another producer takes over with nothing in flight: what it begins with follows the last one's records.
+    pub fn next_producer(&mut self) {
+        assert!(self.ledger.is_settled(), "a producer with records in flight is settled, not exchanged");
+        self.generation.0 += 1;
+        self.offsets.next_producer();
     }
 
     /// Whether frames may be read and handled now: the slot is held, the producer whole, the budget not used up, and no

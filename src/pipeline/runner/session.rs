@@ -51,6 +51,7 @@ impl Runner {
             kafka,
             keeper: self.keeper.clone(),
             troubles: self.troubles.clone(),
+            metrics: self.reporter.metrics().clone(),
         };
         let planner = Planner::new(self.config.encode.clone(), sql.database(), &self.run_id, opened.record.epoch);
         let desk = Desk::new(places, planner, captured, state.partitions, state.schemas);
@@ -114,7 +115,9 @@ impl Runner {
             plans::Outcome::Excluded => Planned::Excluded,
             plans::Outcome::Ready(ready) => {
                 self.reporter.planned(&ready);
-                Planned::Active(self.activate(*ready))
+                let active = self.activate(*ready);
+                self.exchange_producer();
+                Planned::Active(active)
             }
         };
         match place {
@@ -146,6 +149,11 @@ impl Runner {
             SinkConfig::Stdout { .. } => usize::MAX,
         };
         let topic_max = ready.topic.as_ref().and_then(|topic| topic.max_message_bytes.proven().copied());
+        if let (SinkConfig::Kafka(kafka), Some(topic_max)) = (&self.config.sink, topic_max)
+            && topic_max < kafka.batch_bytes_max()
+        {
+            self.smaller_batches = Some(topic_max);
+        }
         Active {
             metrics: self.reporter.metrics().table(&ready.name),
             plan: Rc::new(ready.plan),
@@ -154,6 +162,23 @@ impl Runner {
             partitions: ready.partitions,
             record_bytes_max: producer_max.min(topic_max.unwrap_or(usize::MAX)),
             compacted: ready.topic.is_some_and(|topic| topic.is_compacted()),
+        }
+    }
+
+    /// Exchanges the producer for one with smaller batches, once nothing is in flight: nothing is repeated.
+    pub(super) fn exchange_producer(&mut self) {
+        let (Some(bytes), SinkConfig::Kafka(kafka)) = (self.smaller_batches, &mut self.config.sink) else { return };
+        if !self.core.ledger().is_settled() || self.sink.is_none() {
+            return;
+        }
+        kafka.lower_batch_bytes(bytes);
+        self.smaller_batches = None;
+        if let Some(sink) = self.sink.take() {
+            tokio::spawn(sink.settle(SETTLE_LIMIT));
+        }
+        self.core.next_producer();
+        if let Err(exit) = self.start_sink() {
+            self.exit = Some(exit);
         }
     }
 

@@ -1,0 +1,43 @@
+//! Where the loop's time and luck come from, and the spacings it keeps.
+
+use crate::pipeline::Config;
+use crate::pipeline::core::{Moment, SECOND, Settings};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// A clock that only moves forward and counts suspend.
+pub(in crate::pipeline) fn now() -> Moment {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+    let nanos = u64::try_from(time.tv_nsec).unwrap_or_default();
+    Moment(seconds * SECOND + nanos / 1000)
+}
+
+/// Wall clock, for what people and consumers read.
+pub(in crate::pipeline) fn unix_nanos() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// A random UUID (version 4) that names this run in the context headers.
+pub(super) fn run_id() -> String {
+    let mut bytes = [0u8; 16];
+    // Without randomness from OpenSSL the id is all zeros: still a name, only not a unique one.
+    let _ = openssl::rand::rand_bytes(&mut bytes);
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}
+
+/// The core's settings for a server's spacings.
+pub(super) fn settings(config: &Config, status_interval: Duration, freeze: Duration) -> Settings {
+    let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    Settings {
+        status_interval: micros(status_interval),
+        quarantine: micros(config.quarantine),
+        freeze: micros(freeze),
+        budget_bytes: config.budget_bytes,
+        stop_patience: micros(config.stop_patience),
+        seed: unix_nanos().unsigned_abs(),
+    }
+}
