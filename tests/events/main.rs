@@ -187,6 +187,7 @@ cases! {
     unique_indexes_are_keys_by_name "unique-indexes",
     required_and_key_columns_can_be_unchanged_toast "more-toast",
     keys_and_identities_change_with_the_stream "more-ddl",
+    values_at_the_limits_of_their_types_are_debeziums "more-extremes",
 }
 
 #[test]
