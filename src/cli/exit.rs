@@ -178,7 +178,7 @@ fn without_retries(next: String) -> String {
 impl From<ConsentError> for Failure {
     fn from(error: ConsentError) -> Failure {
         let (code, hint) = match error {
-            ConsentError::Pipeline(error) => return error.into(),
+            ConsentError::Pipeline(error) => return (*error).into(),
             ConsentError::State(error) => return error.into(),
             ConsentError::InUse { .. } => (Code::Source, "stop the agent that holds the slot"),
             ConsentError::Exists { .. } => (Code::Source, ""),

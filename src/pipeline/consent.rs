@@ -21,7 +21,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub enum ConsentError {
     /// Postgres, or the state's content.
     #[error(transparent)]
-    Pipeline(#[from] PipelineError),
+    Pipeline(Box<PipelineError>),
     /// Kafka, where the state is.
     #[error("open the state")]
     State(#[from] KafkaError),
@@ -64,15 +64,21 @@ pub enum ConsentError {
     },
 }
 
+impl From<PipelineError> for ConsentError {
+    fn from(error: PipelineError) -> Self {
+        ConsentError::Pipeline(Box::new(error))
+    }
+}
+
 impl From<PgError> for ConsentError {
     fn from(error: PgError) -> Self {
-        ConsentError::Pipeline(error.into())
+        PipelineError::from(error).into()
     }
 }
 
 impl From<KeeperError> for ConsentError {
     fn from(error: KeeperError) -> Self {
-        ConsentError::Pipeline(error.into())
+        PipelineError::from(error).into()
     }
 }
 
@@ -170,7 +176,7 @@ pub async fn accept(config: &Config, range: Option<LsnRange>) -> Result<Record, 
         return Err(ConsentError::OtherRange { found });
     }
     match halt.reason {
-        Reason::SlotForeign => return Err(ConsentError::Pipeline(PipelineError::Halt(halt))),
+        Reason::SlotForeign => return Err(PipelineError::Halt(halt).into()),
         Reason::PublicationMissing => {
             return Err(ConsentError::NoPublication { publication: config.publication.clone() });
         }

@@ -62,6 +62,10 @@ const TROUBLES_MAX: usize = 8;
 
 type Opening = Result<Connection, PipelineError>;
 type Planning = (Desk, Result<plans::Outcome, PgError>);
+/// Which relation a plan is for; none for logical messages.
+type Place = Option<(RelationSlot, Oid)>;
+/// Partitions with their ends; none if they could not be read.
+type PartitionEnds = Option<Vec<(RouteId, i32, i64)>>;
 
 /// An open connection.
 struct Live {
@@ -113,8 +117,8 @@ struct Tasks {
     opening: Option<JoinHandle<Opening>>,
     writing: Option<JoinHandle<Result<(), KeeperError>>>,
     settling: Option<JoinHandle<Settled>>,
-    planning: Option<JoinHandle<(Option<(RelationSlot, Oid)>, Planning)>>,
-    ends: Option<JoinHandle<Option<Vec<(RouteId, i32, i64)>>>>,
+    planning: Option<JoinHandle<(Place, Planning)>>,
+    ends: Option<JoinHandle<PartitionEnds>>,
     probing: Option<JoinHandle<Probe>>,
     looking: Option<JoinHandle<Look>>,
     closing: Option<JoinHandle<()>>,
@@ -141,8 +145,8 @@ enum Happened {
     Opened(Box<Opening>),
     Written(Result<(), KeeperError>),
     Settled(Settled),
-    Planned(Box<(Option<(RelationSlot, Oid)>, Planning)>),
-    Ends(Option<Vec<(RouteId, i32, i64)>>),
+    Planned(Box<(Place, Planning)>),
+    Ends(PartitionEnds),
     Probed(Probe),
     Looked(Look),
     Trouble(Option<Trouble>),

@@ -96,7 +96,7 @@ impl Runner {
 
     pub(super) fn planned(
         &mut self,
-        place: Option<(RelationSlot, Oid)>,
+        place: Place,
         desk: Desk,
         outcome: Result<plans::Outcome, PgError>,
     ) {
