@@ -70,6 +70,15 @@ impl Offsets {
         self.tracked().any(|(r, p, highest)| (r, p) == (route, partition) && highest + 1 >= end)
     }
 
+    /// What lies before `end` has been found to be somebody else's: the next record of ours is to follow it.
+    pub fn found(&mut self, route: RouteId, partition: i32, end: i64) {
+        let Ok(partition) = usize::try_from(partition) else { return };
+        let tracks = self.routes.get_mut(route.0 as usize);
+        if let Some(track) = tracks.and_then(|tracks| tracks.get_mut(partition)) {
+            *track = Track { highest: end - 1, next: Some(end) };
+        }
+    }
+
     /// A new producer: what lies between its first record and the last one's is the last one's own.
     pub fn next_producer(&mut self) {
         for track in self.routes.iter_mut().flatten() {

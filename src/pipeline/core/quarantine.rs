@@ -62,6 +62,9 @@ impl Core {
             }
             self.foreign_in_quarantine = true;
             actions.push(Action::Foreign(route));
+            for &(route, partition, end) in beyond {
+                self.offsets.found(route, partition, end);
+            }
         }
         self.held_until = None;
         if std::mem::take(&mut self.foreign_in_quarantine) && self.foreign_replays < FOREIGN_REPLAYS_MAX {
