@@ -108,6 +108,9 @@ struct Runner {
     smaller_batches: Option<usize>,
     looked_at: tokio::time::Instant,
     exit: Option<Exit>,
+    /// Reports as they came, and as the core reads them: buffers that are used again.
+    taken: Vec<Delivery>,
+    reported: Vec<Report>,
     tasks: Tasks,
 }
 
@@ -141,7 +144,7 @@ enum Look {
 /// Something happened, in the runner's own words.
 enum Happened {
     Stop,
-    Reports(Vec<Delivery>),
+    Reports,
     Opened(Box<Opening>),
     Written(Result<(), KeeperError>),
     Settled(Settled),
@@ -235,6 +238,8 @@ impl Runner {
             smaller_batches: None,
             looked_at: tokio::time::Instant::now(),
             exit: None,
+            taken: Vec::new(),
+            reported: Vec::new(),
             tasks: Tasks::default(),
         }
     }
@@ -247,9 +252,8 @@ impl Runner {
         troubled: &mut mpsc::Receiver<Option<Trouble>>,
     ) -> Happened {
         let may_read = self.may_read();
-        let Runner { core, live, tasks, .. } = self;
+        let Runner { core, live, tasks, taken, .. } = self;
         let timer = Duration::from_micros(core.next_tick().since(now()));
-        let mut taken = Vec::new();
         let (mut sentinel, mut stream) = (None, None);
         if let Some(live) = live {
             sentinel = Some(&live.sql);
@@ -259,7 +263,7 @@ impl Runner {
         tokio::select! {
             biased; // 1 what ends us, 2 what frees room, 3 what we asked for, 4 what must be on time, 5 what takes room
             _ = stop.wait_for(|stop| *stop), if !core.is_stopping() => Happened::Stop,
-            _ = reports.recv_many(&mut taken, REPORTS_MAX) => Happened::Reports(taken),
+            _ = reports.recv_many(taken, REPORTS_MAX) => Happened::Reports,
             opened = joined(&mut tasks.opening) => Happened::Opened(Box::new(opened)),
             written = joined(&mut tasks.writing) => Happened::Written(written),
             settled = joined(&mut tasks.settling) => Happened::Settled(settled),
@@ -325,7 +329,7 @@ impl Runner {
     fn handle(&mut self, happened: Happened) {
         match happened {
             Happened::Stop => self.apply(Event::Stop),
-            Happened::Reports(deliveries) => self.reports(&deliveries),
+            Happened::Reports => self.reports(),
             Happened::Opened(opening) => self.opened(*opening),
             Happened::Written(Ok(())) => {
                 self.reporter.recorded();
@@ -386,10 +390,12 @@ impl Runner {
         }
     }
 
-    fn reports(&mut self, deliveries: &[Delivery]) {
-        let reports: Vec<Report> = deliveries.iter().map(report).collect();
-        self.reporter.delivered(deliveries);
-        let actions = self.core.reports(now(), &reports);
+    fn reports(&mut self) {
+        self.reported.clear();
+        self.reported.extend(self.taken.iter().map(report));
+        self.reporter.delivered(&self.taken);
+        self.taken.clear();
+        let actions = self.core.reports(now(), &self.reported);
         self.perform(actions);
         self.exchange_producer();
     }

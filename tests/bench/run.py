@@ -174,7 +174,7 @@ class Bench:
         def load(seconds):
             subprocess.run(
                 [dist.client_tool("pgbench"), "-n", "-M", "prepared", "-c", "2", "-R", str(LATENCY_RATE), "-T",
-                 str(seconds), "-f", script, self.pg.url("bench")], check=True, capture_output=True)
+                 str(int(seconds)), "-f", script, self.pg.url("bench")], check=True, capture_output=True)
 
         load(3)  # connections, plans and topics are there
         before = buckets(self.agent.metrics())
