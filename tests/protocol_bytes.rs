@@ -1,6 +1,6 @@
 //! pgoutput by its bytes: against an encoder written apart from the decoder, against recorded streams of real servers
 //! and against those streams damaged. Single messages in hexadecimal stand in `src/pgoutput/tests.rs`.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on says where it stopped")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where it stopped")]
 
 #[path = "protocol_bytes/model.rs"]
 mod model;

@@ -63,5 +63,7 @@ pub enum Row<'a> {
 }
 
 mod stream;
+#[cfg(test)]
+mod tests;
 
 pub use stream::{ChangeError, Changes, Committed, RelationShape, RelationSlot, ShapeColumn, Step};
