@@ -13,7 +13,8 @@ use crate::pgoutput::{OldTuple, Tuple};
 /// Where a change stands in the stream: the same for every replay of it within an epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
-    /// Start of the transaction's commit record (Begin's final LSN); a non-transactional message's own LSN.
+    /// Start of the transaction's commit record (Begin's final LSN). Of a non-transactional message the byte before its
+    /// own LSN: that LSN is the end of its record, where a commit record may begin.
     pub commit: Lsn,
     /// Count of row messages of the transaction before this one, before any filter of ours; 0 for such a message.
     pub ordinal: u64,
@@ -62,5 +63,7 @@ pub enum Row<'a> {
 }
 
 mod stream;
+#[cfg(test)]
+mod tests;
 
 pub use stream::{ChangeError, Changes, Committed, RelationShape, RelationSlot, ShapeColumn, Step};

@@ -229,8 +229,10 @@ impl Changes {
             }
             Message::Logical { transactional: false, lsn, prefix, content } => {
                 self.last_commit = Some(lsn); // as Debezium: such a message counts as a commit at its own LSN
+                // Its LSN is where the next record begins, which may be a commit record; its last byte is its own.
+                let last_byte = Lsn::new(lsn.bytes().saturating_sub(1));
                 let context = Context {
-                    position: Position { commit: lsn, ordinal: 0 },
+                    position: Position { commit: last_byte, ordinal: 0 },
                     lsn,
                     last_commit: self.last_commit,
                     xid: None,

@@ -4,6 +4,9 @@ use super::reader::{DecodeError, Reader};
 use super::{Message, OldTuple, Relation, RelationColumn, Truncate, Tuple};
 use crate::lsn::{Lsn, Oid, PgMicros, Xid};
 
+/// What a column of a Relation takes at least: flags, an empty name, type, typmod.
+const COLUMN_BYTES_MIN: usize = 1 + 1 + 4 + 4;
+
 /// Reads one whole message.
 ///
 /// # Errors
@@ -95,6 +98,9 @@ fn read_relation<'a>(r: &mut Reader<'a>) -> Result<Relation<'a>, DecodeError> {
         return Err(r.bad_tag("replica identity", identity));
     }
     let columns = r.u16("column count")?;
+    if r.remaining() < usize::from(columns) * COLUMN_BYTES_MIN {
+        return Err(r.truncated("columns"));
+    }
     let body = r.rest();
     for _ in 0..columns {
         read_relation_column(r)?;

@@ -6,6 +6,8 @@
 
 mod decode;
 mod reader;
+#[cfg(test)]
+mod tests;
 mod tuple;
 
 pub use decode::decode;

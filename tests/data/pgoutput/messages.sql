@@ -1,0 +1,24 @@
+-- Logical messages of both kinds, and a transaction with an origin followed by one without.
+create table t (id int primary key);
+select pg_logical_emit_message(false, 'alone', 'not in a transaction');
+select pg_logical_emit_message(true, 'within', 'alone in its transaction');
+begin;
+insert into t values (1);
+select pg_logical_emit_message(true, 'between', '\x00ff0a'::bytea);
+insert into t values (2);
+select pg_logical_emit_message(false, 'at once', 'before its transaction');
+commit;
+begin;
+select pg_logical_emit_message(false, 'stays', 'though rolled back');
+select pg_logical_emit_message(true, 'goes', 'with the rollback');
+rollback;
+select pg_logical_emit_message(true, 'größe', '');
+select pg_replication_origin_create('elsewhere');
+select pg_replication_origin_session_setup('elsewhere');
+begin;
+select pg_replication_origin_xact_setup('0/ABCDEF', '2024-02-29 12:00:00+00');
+insert into t values (3);
+commit;
+insert into t values (4);
+select pg_replication_origin_session_reset();
+insert into t values (5);

@@ -1,0 +1,20 @@
+-- TRUNCATE: of one table, of several, with each option, beside rows in one transaction, of a partitioned table.
+create table a (id int primary key);
+create table b (id int primary key);
+create table c (id serial primary key, a int references a);
+create table parts (id int primary key) partition by range (id);
+create table parts_low partition of parts for values from (0) to (10);
+create table parts_high partition of parts for values from (10) to (20);
+insert into a values (1);
+truncate b;
+truncate a, b cascade;
+truncate c restart identity;
+truncate a, b, c restart identity cascade;
+begin;
+insert into b values (1);
+truncate b, c;
+insert into b values (2);
+commit;
+insert into parts values (1), (11);
+update parts set id = 12 where id = 1;
+truncate parts;
