@@ -11,7 +11,7 @@ pub mod registry;
 mod screen;
 mod server;
 mod shop;
-pub mod tables;
+mod tables;
 
 use super::{Code, Failure, block_on, logging};
 use crate::admin;
@@ -20,7 +20,7 @@ use crate::metrics::Metrics;
 use crate::pipeline::status::{Phase, Status};
 use crate::pipeline::{Agent, Exit};
 use broker::Broker;
-use reader::{Peers, Reader, ReaderError};
+use reader::{Peers, Reader};
 use registry::Registry;
 use screen::{Screen, say};
 use server::Server;
@@ -182,7 +182,7 @@ impl World {
         loop {
             let is_end = tokio::select! {
                 biased; // 1. what has failed; 2. the end; 3. going on
-                error = self.reader.failed() => return Err(self.unread(&error)),
+                error = self.reader.failed() => return Err(failed(&error)),
                 why = self.shop.failed() => return Err(broken(&format!("a writer of the shop failed: {why}"))),
                 _ = ended(&mut self.status) => return Err(self.told("the agent has ended")),
                 _ = stop.wait_for(|stop| *stop) => true,
@@ -210,7 +210,7 @@ impl World {
             return Err(self.told(&format!("the agent did not deliver what is before {lsn}")));
         }
         let answer = match timeout(PATIENCE, self.reader.compare(source)).await {
-            Ok(answer) => answer.map_err(|error| self.unread(&error))?,
+            Ok(answer) => answer.map_err(|error| failed(&error))?,
             Err(_) => return Err(broken("the consumer did not reach the ends of the topics")),
         };
         if is_last {
@@ -249,23 +249,19 @@ impl World {
         let now = format!("the agent: {} {} {}", status.phase.name(), status.reason, status.detail);
         Failure { details: std::iter::once(now).chain(errors).collect(), ..broken(what) }
     }
-
-    fn unread(&self, error: &ReaderError) -> Failure {
-        failed(error)
-    }
 }
 
 /// What a user would write. The agent's own defaults are left out.
 fn configuration(url: &str, registry: &str, brokers: &str, listen: SocketAddr) -> String {
     format!(
-        "[postgres]\nurl = \"{url}\"\n\
-         [tables]\ninclude = [\"public.*\"]\n\
-         [topics]\nprefix = \"{PREFIX}\"\n\
-         [events]\nidentity_headers = true\n\
-         [registry]\nurl = \"{registry}\"\n\
-         [kafka]\nbrokers = [\"{brokers}\"]\n\
-         [snapshot]\nmode = \"no_data\"\n\
-         [admin]\nlisten = \"{listen}\"\n"
+        "postgres.url = \"{url}\"\n\
+         tables.include = [\"public.*\"]\n\
+         topics.prefix = \"{PREFIX}\"\n\
+         events.identity_headers = true\n\
+         registry.url = \"{registry}\"\n\
+         kafka.brokers = [\"{brokers}\"]\n\
+         snapshot.mode = \"no_data\"\n\
+         admin.listen = \"{listen}\"\n"
     )
 }
 

@@ -12,6 +12,7 @@ use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
@@ -60,10 +61,20 @@ struct Question {
     answer: oneshot::Sender<Answer>,
 }
 
-/// A running consumer; it ends when this is dropped.
+/// A running consumer; it ends when this is dropped, before the broker that it reads from may go.
 pub(super) struct Reader {
-    questions: SyncSender<Question>,
+    /// None in the drop only: its end is the thread's.
+    questions: Option<SyncSender<Question>>,
     failed: oneshot::Receiver<ReaderError>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.questions = None;
+        // A panic has been printed by then; there is nothing left that it could spoil.
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
 }
 
 impl Reader {
@@ -71,12 +82,13 @@ impl Reader {
     pub(super) fn start(peers: Peers, screen: Screen) -> Result<Self, ReaderError> {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ReaderError::Thread)?;
-        let consumer = consumer(&peers).map_err(ReaderError::Kafka)?;
+        let (consumer, asker) = consumers(&peers).map_err(ReaderError::Kafka)?;
         // Whoever asks waits for the answer, so there is one question at most.
         let (questions, asked) = sync_channel(1);
         let (tell, failed) = oneshot::channel();
         let work = Work {
             consumer,
+            asker,
             decoder: Decoder::new(peers.registry, runtime),
             next: peers.topics.iter().flat_map(partitions).map(|at| (at, 0)).collect(),
             rebuilt: Rebuilt::default(),
@@ -90,8 +102,8 @@ impl Reader {
                 let _ = tell.send(error);
             }
         });
-        spawned.map_err(ReaderError::Thread)?;
-        Ok(Reader { questions, failed })
+        let thread = Some(spawned.map_err(ReaderError::Thread)?);
+        Ok(Reader { questions: Some(questions), failed, thread })
     }
 
     /// Reads up to the ends that the topics have now, and compares.
@@ -100,7 +112,7 @@ impl Reader {
     /// Why reading ended before.
     pub(super) async fn compare(&mut self, source: Snapshot) -> Result<Answer, ReaderError> {
         let (answer, answered) = oneshot::channel();
-        if self.questions.try_send(Question { source, answer }).is_err() {
+        if self.questions.as_ref().is_none_or(|asked| asked.try_send(Question { source, answer }).is_err()) {
             return Err(self.failed().await);
         }
         match answered.await {
@@ -123,8 +135,10 @@ fn partitions((topic, count): &(String, i32)) -> impl Iterator<Item = (String, i
     (0..*count).map(move |partition| (topic.clone(), partition))
 }
 
-fn consumer(peers: &Peers) -> Result<BaseConsumer, KafkaError> {
-    let consumer: BaseConsumer = ClientConfig::new()
+/// One that reads, and one that asks for the partitions' ends: a question would wait behind a fetch that waits for data.
+fn consumers(peers: &Peers) -> Result<(BaseConsumer, BaseConsumer), KafkaError> {
+    let mut config = ClientConfig::new();
+    config
         .set("bootstrap.servers", &peers.brokers)
         .set("group.id", "demo")
         .set("enable.auto.commit", "false")
@@ -132,19 +146,20 @@ fn consumer(peers: &Peers) -> Result<BaseConsumer, KafkaError> {
         // The mock keeps 5 MB of a partition. To have fallen behind is an end and not a place to go on from.
         .set("auto.offset.reset", "error")
         .set("check.crcs", "true")
-        .set("fetch.wait.max.ms", "100")
-        .create()?;
+        .set("fetch.wait.max.ms", "100");
+    let consumer: BaseConsumer = config.create()?;
     let mut all = TopicPartitionList::new();
     for (topic, partition) in peers.topics.iter().flat_map(partitions) {
         all.add_partition_offset(&topic, partition, Offset::Offset(0))?;
     }
     consumer.assign(&all)?;
-    Ok(consumer)
+    Ok((consumer, config.create()?))
 }
 
 /// The thread's own.
 struct Work {
     consumer: BaseConsumer,
+    asker: BaseConsumer,
     decoder: Decoder,
     /// The offset that comes next, by topic and partition.
     next: BTreeMap<(String, i32), i64>,
@@ -205,7 +220,7 @@ impl Work {
     /// One past the last offset of every partition.
     fn ends(&self) -> Result<BTreeMap<(String, i32), i64>, ReaderError> {
         let end = |(topic, partition): &(String, i32)| {
-            let (_, end) = self.consumer.fetch_watermarks(topic, *partition, WATERMARK_TIMEOUT)?;
+            let (_, end) = self.asker.fetch_watermarks(topic, *partition, WATERMARK_TIMEOUT)?;
             Ok(((topic.clone(), *partition), end))
         };
         self.next.keys().map(end).collect::<Result<_, _>>().map_err(ReaderError::Kafka)

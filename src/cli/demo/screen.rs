@@ -1,12 +1,13 @@
 //! What a person sees: change events as they arrive, at a pace that can be read, and a line of numbers each second.
 
-use super::tables::{Change, Op};
+use super::tables::{Change, Op, UNCHANGED};
 use crate::pipeline::status::{Phase, Status};
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-/// Events shown in a second; the rest is counted. More cannot be read.
-const SHOWN_MAX: u64 = 10;
+/// Between two events that are shown; what comes between them is counted. More than ten a second cannot be read, and
+/// the first ten of a second would be of one topic.
+const SHOWN_EVERY: Duration = Duration::from_millis(100);
 
 /// Characters of a line of an event: what a terminal has, without its margins.
 const LINE_MAX: usize = 118;
@@ -20,8 +21,10 @@ pub(super) struct Screen {
     /// Change events so far.
     events: u64,
     tombstones: u64,
-    /// Events of the running second.
+    /// Events since the last line of numbers, and how many of them were shown.
     recent: u64,
+    shown: u64,
+    last_shown: Instant,
     second_began: Instant,
 }
 
@@ -29,7 +32,8 @@ impl Screen {
     /// Colours only where a terminal shows them and nobody asked for none.
     pub(super) fn new() -> Self {
         let is_colourful = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        Screen { is_colourful, events: 0, tombstones: 0, recent: 0, second_began: Instant::now() }
+        let now = Instant::now();
+        Screen { is_colourful, events: 0, tombstones: 0, recent: 0, shown: 0, last_shown: now, second_began: now }
     }
 
     pub(super) fn events(&self) -> u64 {
@@ -45,7 +49,9 @@ impl Screen {
         };
         self.event(colour, || {
             let key = change.key.clone().unwrap_or_default();
-            let row = change.after.as_ref().or(change.before.as_ref()).into_iter().flatten();
+            // Of a deleted row with a key the event has the key; the other columns stand at their types' zeros.
+            let before = change.before.as_ref().filter(|_| change.key.is_none());
+            let row = change.after.as_ref().or(before).into_iter().flatten();
             let rest = row.filter(|(name, _)| !key.contains_key(*name)).map(shown);
             let columns: Vec<String> = key.iter().map(shown).chain(rest).collect();
             format!("{word:<8} {:<12} {}", change.table, columns.join(" "))
@@ -63,10 +69,16 @@ impl Screen {
     fn event(&mut self, colour: &str, line: impl FnOnce() -> String) {
         self.events += 1;
         self.recent += 1;
-        if self.recent <= SHOWN_MAX {
+        if self.last_shown.elapsed() >= SHOWN_EVERY {
+            self.last_shown = Instant::now();
+            self.shown += 1;
             let line: String = line().chars().take(LINE_MAX).collect();
-            say(&if self.is_colourful { format!("\x1b[{colour}m{line}\x1b[0m") } else { line });
+            self.say_in(colour, line.trim_end());
         }
+    }
+
+    fn say_in(&self, colour: &str, line: &str) {
+        say(&if self.is_colourful { format!("\x1b[{colour}m{line}\x1b[0m") } else { line.to_owned() });
     }
 
     /// Once a second the numbers.
@@ -75,23 +87,23 @@ impl Screen {
         if passed < SECOND {
             return;
         }
-        let rest = self.recent.saturating_sub(SHOWN_MAX);
         let rate = self.recent as f64 / passed.as_secs_f64();
-        let phase = if status.phase == Phase::Streaming { "" } else { status.phase.name() };
+        let phase = if status.phase == Phase::Streaming { String::new() } else { format!(", {}", status.phase.name()) };
         let line = format!(
-            "         {rest} more not shown | {rate:.0} events/s, {} in all, {} tombstones | {rows} rows | lag {:.3} s, {} bytes {phase}",
-            self.events, self.tombstones, status.lag_seconds, status.lag_bytes,
+            "-- {rate:.0} events/s, {} of {} shown; {} in all, {} tombstones; {rows} rows; lag {:.3} s, {} bytes{phase}",
+            self.shown, self.recent, self.events, self.tombstones, status.lag_seconds, status.lag_bytes,
         );
-        let line = line.trim_end();
-        say(&if self.is_colourful { format!("\x1b[2m{line}\x1b[0m") } else { line.to_owned() });
+        self.say_in("2", &line);
+        self.shown = 0;
         self.recent = 0;
         self.second_began = Instant::now();
     }
 }
 
+/// A column. A long text would push the others out of the line.
 fn shown((name, value): (&String, &Option<String>)) -> String {
     match value {
-        // A long text is a line of its own, which nobody wants.
+        Some(value) if value == UNCHANGED => format!("{name}=(unchanged)"),
         Some(value) if value.len() > 40 => format!("{name}=({} characters)", value.chars().count()),
         Some(value) => format!("{name}={value}"),
         None => format!("{name}=NULL"),

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 /// What a consumer finds in place of a large value that an update did not touch: it keeps the one that it has.
-const UNCHANGED: &str = "__debezium_unavailable_value";
+pub const UNCHANGED: &str = "__debezium_unavailable_value";
 
 /// Differences that are told of a table; the rest is counted. A lost event or two are in view, a flood is not.
 const TOLD_MAX: usize = 8;
@@ -97,10 +97,10 @@ impl Rebuilt {
     /// Applies one event. A truncate of a table with a key has a partition of its own and with it no order among the
     /// rows; the shop has none, and here it would count as happening now.
     pub fn apply(&mut self, change: Change) {
-        if change.op == Op::Truncate {
-            if let Some(rows) = self.keyed.get_mut(&change.table) {
-                return rows.clear();
-            }
+        if change.op == Op::Truncate
+            && let Some(rows) = self.keyed.get_mut(&change.table)
+        {
+            return rows.clear();
         }
         let Some(key) = change.key else {
             return self.bags.entry(change.table.clone()).or_default().apply(change);
