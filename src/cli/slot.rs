@@ -117,9 +117,10 @@ fn as_text(name: &str, look: &Look) -> String {
         line("  because", detail);
     }
     if let Verdict::Halt(halt) = &look.verdict
-        && let Some(range) = halt.range {
-            line("  in doubt", format!("{} to {}", range.from, range.to));
-        }
+        && let Some(range) = halt.range
+    {
+        line("  in doubt", format!("{} to {}", range.from, range.to));
+    }
     if !next.is_empty() {
         line("  next", next.to_owned());
     }

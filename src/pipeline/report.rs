@@ -46,7 +46,16 @@ impl Reporter {
         };
         metrics.budget_limit_bytes.set(gauge(config.budget_bytes as u64));
         metrics.phase.set(Phase::Connecting.name());
-        Reporter { metrics, tell, status, trouble: None, standing: config.warnings.clone(), tables: BTreeMap::new(), told_ms: 0, opened_before: false }
+        Reporter {
+            metrics,
+            tell,
+            status,
+            trouble: None,
+            standing: config.warnings.clone(),
+            tables: BTreeMap::new(),
+            told_ms: 0,
+            opened_before: false,
+        }
     }
 
     /// The handles.
@@ -86,7 +95,11 @@ impl Reporter {
             "streaming from the slot's confirmed position"
         );
         let warnings: Vec<String> = self.standing.iter().cloned().chain(warnings).collect();
-        for warning in warnings.iter().filter(|warning| !self.standing.contains(warning)).filter(|warning| !self.status.warnings.contains(warning)) {
+        for warning in warnings
+            .iter()
+            .filter(|warning| !self.standing.contains(warning))
+            .filter(|warning| !self.status.warnings.contains(warning))
+        {
             warn!("{warning}");
         }
         self.status.warnings = warnings;

@@ -279,7 +279,10 @@ impl Runner {
     }
 
     fn may_read(&self) -> bool {
-        self.core.has_room() && self.tasks.planning.is_none() && self.smaller_batches.is_none() && self.live.as_ref().is_some_and(|l| l.desk.is_some())
+        self.core.has_room()
+            && self.tasks.planning.is_none()
+            && self.smaller_batches.is_none()
+            && self.live.as_ref().is_some_and(|l| l.desk.is_some())
     }
 
     /// The row path over what has been read and not handled, if it may.
@@ -288,12 +291,8 @@ impl Runner {
             return;
         }
         let (Some(live), Some(sink)) = (&mut self.live, &mut self.sink) else { return };
-        let mut tools = Tools {
-            core: &mut self.core,
-            sink,
-            now_unix_nanos: unix_nanos(),
-            metrics: self.reporter.metrics(),
-        };
+        let mut tools =
+            Tools { core: &mut self.core, sink, now_unix_nanos: unix_nanos(), metrics: self.reporter.metrics() };
         let burst = live.rows.burst(&mut live.stream, &mut tools);
         match burst {
             Ok(burst) => self.worked(burst),

@@ -6,8 +6,8 @@
 //! within the quarantine; a record being written at a kill may or may not have been stored.
 
 use super::*;
-use crate::ledger::RouteId;
 use crate::change::{Committed, Position};
+use crate::ledger::RouteId;
 use crate::lsn::{Oid, PgMicros, Xid};
 use crate::pipeline::continuity::{Observed, PublicationView, Resume, SlotView, Verdict, judge};
 use crate::pipeline::record::FORMAT;

@@ -94,12 +94,7 @@ impl Runner {
         }
     }
 
-    pub(super) fn planned(
-        &mut self,
-        place: Place,
-        desk: Desk,
-        outcome: Result<plans::Outcome, PgError>,
-    ) {
+    pub(super) fn planned(&mut self, place: Place, desk: Desk, outcome: Result<plans::Outcome, PgError>) {
         if let Some(live) = &mut self.live {
             live.desk = Some(desk);
         }

@@ -1,0 +1,259 @@
+//! The demo's own consumer, on a thread of its own: reads every topic, shows what arrives, rebuilds the tables, and
+//! compares them with the source when asked. It shares neither code nor memory with the agent that it checks.
+
+use super::decode::{DecodeError, Decoder, Event};
+use super::screen::Screen;
+use super::tables::{Difference, Rebuilt, Snapshot};
+use crate::pipeline::status::Status;
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use std::collections::BTreeMap;
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::{oneshot, watch};
+
+/// How long one look for a record may take; questions and the once-a-second line wait for it.
+const POLL: Duration = Duration::from_millis(50);
+
+/// How long the broker may take to say where a partition ends. It is in this process.
+const WATERMARK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What to read, and from where.
+pub(super) struct Peers {
+    /// `host:port` of the brokers.
+    pub brokers: String,
+    /// The registry's URL.
+    pub registry: String,
+    /// Topics with their partitions.
+    pub topics: Vec<(String, i32)>,
+    /// What the agent says of itself, for the once-a-second line.
+    pub status: watch::Receiver<Status>,
+}
+
+/// Why reading ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReaderError {
+    #[error("read the topics")]
+    Kafka(#[source] KafkaError),
+    #[error("read {topic} in order: expected offset {expected} of partition {partition}, got {found}")]
+    Gap { topic: String, partition: i32, expected: i64, found: i64 },
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    #[error("start the consumer's thread")]
+    Thread(#[source] std::io::Error),
+}
+
+/// The tables as they were told up to the ends that the topics had when it was asked.
+pub(super) struct Answer {
+    pub differences: Vec<Difference>,
+    /// Rows compared.
+    pub rows: usize,
+    /// Change events read so far.
+    pub events: u64,
+}
+
+struct Question {
+    source: Snapshot,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// A running consumer; it ends when this is dropped, before the broker that it reads from may go.
+pub(super) struct Reader {
+    /// None in the drop only: its end is the thread's.
+    questions: Option<SyncSender<Question>>,
+    failed: oneshot::Receiver<ReaderError>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.questions = None;
+        // A panic has been printed by then; there is nothing left that it could spoil.
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+impl Reader {
+    /// Begins to read.
+    pub(super) fn start(peers: Peers, screen: Screen) -> Result<Self, ReaderError> {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ReaderError::Thread)?;
+        let (consumer, asker) = consumers(&peers).map_err(ReaderError::Kafka)?;
+        // Whoever asks waits for the answer, so there is one question at most.
+        let (questions, asked) = sync_channel(1);
+        let (tell, failed) = oneshot::channel();
+        let work = Work {
+            consumer,
+            asker,
+            decoder: Decoder::new(peers.registry, runtime),
+            next: peers.topics.iter().flat_map(partitions).map(|at| (at, 0)).collect(),
+            rebuilt: Rebuilt::default(),
+            screen,
+            status: peers.status,
+        };
+        let thread = std::thread::Builder::new().name("reader".to_owned());
+        let spawned = thread.spawn(move || {
+            if let Err(error) = work.run(&asked) {
+                // Nobody listens any more when the demo is over.
+                let _ = tell.send(error);
+            }
+        });
+        let thread = Some(spawned.map_err(ReaderError::Thread)?);
+        Ok(Reader { questions: Some(questions), failed, thread })
+    }
+
+    /// Reads up to the ends that the topics have now, and compares.
+    ///
+    /// # Errors
+    /// Why reading ended before.
+    pub(super) async fn compare(&mut self, source: Snapshot) -> Result<Answer, ReaderError> {
+        let (answer, answered) = oneshot::channel();
+        if self.questions.as_ref().is_none_or(|asked| asked.try_send(Question { source, answer }).is_err()) {
+            return Err(self.failed().await);
+        }
+        match answered.await {
+            Ok(answer) => Ok(answer),
+            Err(_) => Err(self.failed().await),
+        }
+    }
+
+    /// Waits for the end of reading, which is never a good one.
+    pub(super) async fn failed(&mut self) -> ReaderError {
+        match (&mut self.failed).await {
+            Ok(error) => error,
+            Err(_) => ReaderError::Thread(std::io::Error::other("it ended without a word")),
+        }
+    }
+}
+
+fn partitions((topic, count): &(String, i32)) -> impl Iterator<Item = (String, i32)> {
+    let topic = topic.clone();
+    (0..*count).map(move |partition| (topic.clone(), partition))
+}
+
+/// One that reads, and one that asks for the partitions' ends: a question would wait behind a fetch that waits for data.
+fn consumers(peers: &Peers) -> Result<(BaseConsumer, BaseConsumer), KafkaError> {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", &peers.brokers)
+        .set("group.id", "demo")
+        .set("enable.auto.commit", "false")
+        .set("allow.auto.create.topics", "false")
+        // The mock keeps 5 MB of a partition. To have fallen behind is an end and not a place to go on from.
+        .set("auto.offset.reset", "error")
+        .set("check.crcs", "true")
+        .set("fetch.wait.max.ms", "100");
+    let consumer: BaseConsumer = config.create()?;
+    let mut all = TopicPartitionList::new();
+    for (topic, partition) in peers.topics.iter().flat_map(partitions) {
+        all.add_partition_offset(&topic, partition, Offset::Offset(0))?;
+    }
+    consumer.assign(&all)?;
+    Ok((consumer, config.create()?))
+}
+
+/// The thread's own.
+struct Work {
+    consumer: BaseConsumer,
+    asker: BaseConsumer,
+    decoder: Decoder,
+    /// The offset that comes next, by topic and partition.
+    next: BTreeMap<(String, i32), i64>,
+    rebuilt: Rebuilt,
+    screen: Screen,
+    status: watch::Receiver<Status>,
+}
+
+/// A question whose answer waits for the ends.
+struct Open {
+    question: Question,
+    ends: BTreeMap<(String, i32), i64>,
+}
+
+impl Work {
+    fn run(mut self, asked: &Receiver<Question>) -> Result<(), ReaderError> {
+        let mut open: Option<Open> = None;
+        loop {
+            if open.is_none() {
+                open = match asked.try_recv() {
+                    Ok(question) => Some(Open { question, ends: self.ends()? }),
+                    Err(TryRecvError::Empty) => None,
+                    Err(TryRecvError::Disconnected) => return Ok(()),
+                };
+            }
+            open = open.and_then(|open| self.answer_if_read(open));
+            self.read()?;
+            let status = self.status.borrow().clone();
+            self.screen.tick(&status, self.rebuilt.rows());
+        }
+    }
+
+    /// One record, if there is one.
+    fn read(&mut self) -> Result<(), ReaderError> {
+        let consumer = &self.consumer;
+        match consumer.poll(POLL) {
+            None => Ok(()),
+            Some(Ok(record)) => {
+                expect_next(&mut self.next, &record)?;
+                match self.decoder.event(&record)? {
+                    Event::Change(change) => {
+                        self.screen.change(&change);
+                        self.rebuilt.apply(change);
+                    }
+                    Event::Message(prefix, content) => self.screen.message(&prefix, &content),
+                    Event::Tombstone => self.screen.tombstone(),
+                }
+                Ok(())
+            }
+            Some(Err(error)) if is_passing(&error) => {
+                tracing::debug!(%error, "the demo's consumer");
+                Ok(())
+            }
+            Some(Err(error)) => Err(ReaderError::Kafka(error)),
+        }
+    }
+
+    /// One past the last offset of every partition.
+    fn ends(&self) -> Result<BTreeMap<(String, i32), i64>, ReaderError> {
+        let end = |(topic, partition): &(String, i32)| {
+            let (_, end) = self.asker.fetch_watermarks(topic, *partition, WATERMARK_TIMEOUT)?;
+            Ok(((topic.clone(), *partition), end))
+        };
+        self.next.keys().map(end).collect::<Result<_, _>>().map_err(ReaderError::Kafka)
+    }
+
+    fn answer_if_read(&self, open: Open) -> Option<Open> {
+        let is_read = open.ends.iter().all(|(at, end)| self.next.get(at).is_some_and(|next| next >= end));
+        if !is_read {
+            return Some(open);
+        }
+        let Question { source, answer } = open.question;
+        let differences = self.rebuilt.differences(&source);
+        let rows = source.values().map(Vec::len).sum();
+        // Whoever asked may have been told to end.
+        let _ = answer.send(Answer { differences, rows, events: self.screen.events() });
+        None
+    }
+}
+
+/// Offsets of a partition follow each other without a gap: the mock has no transactions and no compaction.
+fn expect_next(next: &mut BTreeMap<(String, i32), i64>, record: &BorrowedMessage<'_>) -> Result<(), ReaderError> {
+    let (topic, partition, found) = (record.topic().to_owned(), record.partition(), record.offset());
+    let expected = next.get(&(topic.clone(), partition)).copied().unwrap_or_default();
+    if found != expected {
+        return Err(ReaderError::Gap { topic, partition, expected, found });
+    }
+    next.insert((topic, partition), found + 1);
+    Ok(())
+}
+
+/// Whether librdkafka goes on by itself.
+fn is_passing(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, OperationTimedOut, Resolve};
+    let code = error.rdkafka_error_code();
+    code.is_some_and(|code| [AllBrokersDown, BrokerTransportFailure, OperationTimedOut, Resolve].contains(&code))
+}

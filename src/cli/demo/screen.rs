@@ -1,0 +1,116 @@
+//! What a person sees: change events as they arrive, at a pace that can be read, and a line of numbers each second.
+
+use super::tables::{Change, Op, UNCHANGED};
+use crate::pipeline::status::{Phase, Status};
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+/// Between two events that are shown; what comes between them is counted. More than ten a second cannot be read, and
+/// the first ten of a second would be of one topic.
+const SHOWN_EVERY: Duration = Duration::from_millis(100);
+
+/// Characters of a line of an event: what a terminal has, without its margins.
+const LINE_MAX: usize = 118;
+
+/// Between two lines of numbers.
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Standard output, and what was said on it.
+pub(super) struct Screen {
+    is_colourful: bool,
+    /// Change events so far.
+    events: u64,
+    tombstones: u64,
+    /// Events since the last line of numbers, and how many of them were shown.
+    recent: u64,
+    shown: u64,
+    last_shown: Instant,
+    second_began: Instant,
+}
+
+impl Screen {
+    /// Colours only where a terminal shows them and nobody asked for none.
+    pub(super) fn new() -> Self {
+        let is_colourful = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        let now = Instant::now();
+        Screen { is_colourful, events: 0, tombstones: 0, recent: 0, shown: 0, last_shown: now, second_began: now }
+    }
+
+    pub(super) fn events(&self) -> u64 {
+        self.events
+    }
+
+    pub(super) fn change(&mut self, change: &Change) {
+        let (colour, word) = match change.op {
+            Op::Create => ("32", "insert"),
+            Op::Update => ("33", "update"),
+            Op::Delete => ("31", "delete"),
+            Op::Truncate => ("35", "truncate"),
+        };
+        self.event(colour, || {
+            let key = change.key.clone().unwrap_or_default();
+            // Of a deleted row with a key the event has the key; the other columns stand at their types' zeros.
+            let before = change.before.as_ref().filter(|_| change.key.is_none());
+            let row = change.after.as_ref().or(before).into_iter().flatten();
+            let rest = row.filter(|(name, _)| !key.contains_key(*name)).map(shown);
+            let columns: Vec<String> = key.iter().map(shown).chain(rest).collect();
+            format!("{word:<8} {:<12} {}", change.table, columns.join(" "))
+        });
+    }
+
+    pub(super) fn message(&mut self, prefix: &str, content: &str) {
+        self.event("36", || format!("{:<8} {prefix:<12} {content}", "message"));
+    }
+
+    pub(super) fn tombstone(&mut self) {
+        self.tombstones += 1;
+    }
+
+    fn event(&mut self, colour: &str, line: impl FnOnce() -> String) {
+        self.events += 1;
+        self.recent += 1;
+        if self.last_shown.elapsed() >= SHOWN_EVERY {
+            self.last_shown = Instant::now();
+            self.shown += 1;
+            let line: String = line().chars().take(LINE_MAX).collect();
+            self.say_in(colour, line.trim_end());
+        }
+    }
+
+    fn say_in(&self, colour: &str, line: &str) {
+        say(&if self.is_colourful { format!("\x1b[{colour}m{line}\x1b[0m") } else { line.to_owned() });
+    }
+
+    /// Once a second the numbers.
+    pub(super) fn tick(&mut self, status: &Status, rows: usize) {
+        let passed = self.second_began.elapsed();
+        if passed < SECOND {
+            return;
+        }
+        let rate = self.recent as f64 / passed.as_secs_f64();
+        let phase = if status.phase == Phase::Streaming { String::new() } else { format!(", {}", status.phase.name()) };
+        let line = format!(
+            "-- {rate:.0} events/s, {} of {} shown; {} in all, {} tombstones; {rows} rows; lag {:.3} s, {} bytes{phase}",
+            self.shown, self.recent, self.events, self.tombstones, status.lag_seconds, status.lag_bytes,
+        );
+        self.say_in("2", &line);
+        self.shown = 0;
+        self.recent = 0;
+        self.second_began = Instant::now();
+    }
+}
+
+/// A column. A long text would push the others out of the line.
+fn shown((name, value): (&String, &Option<String>)) -> String {
+    match value {
+        Some(value) if value == UNCHANGED => format!("{name}=(unchanged)"),
+        Some(value) if value.len() > 40 => format!("{name}=({} characters)", value.chars().count()),
+        Some(value) => format!("{name}={value}"),
+        None => format!("{name}=NULL"),
+    }
+}
+
+/// A line on standard output. A closed pipe (`| head`) is the reader's wish.
+pub(super) fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}

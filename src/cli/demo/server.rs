@@ -1,0 +1,211 @@
+//! A Postgres server to throw away: fresh data in a temporary folder, a free loopback port, gone when dropped.
+//!
+//! Postgres refuses to run as root; then it runs as `nobody`. Its programs are not in our process group, so that a
+//! Ctrl-C reaches us alone and the server stops after the comparison and not before it.
+
+use super::{Code, Failure};
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::net::TcpListener;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// Another process may take the free port between our look and the server's start.
+const START_ATTEMPTS: usize = 3;
+
+/// Where Debian's packages put their servers: `15/bin`, `18/bin`, ..
+const DEBIAN: &str = "/usr/lib/postgresql";
+
+/// Durability is of no use to data that is thrown away.
+const SETTINGS: [(&str, &str); 8] = [
+    ("listen_addresses", "127.0.0.1"),
+    ("wal_level", "logical"),
+    ("fsync", "off"),
+    ("full_page_writes", "off"),
+    ("max_wal_senders", "4"),
+    ("max_replication_slots", "4"),
+    ("shared_buffers", "32MB"),
+    ("logging_collector", "off"),
+];
+
+/// A running server. Its superuser is `postgres`, without a password, on the Unix socket only as far as we use it.
+pub(super) struct Server {
+    folder: PathBuf,
+    bin: PathBuf,
+    /// The user and group that it runs as, where we are root.
+    owner: Option<(u32, u32)>,
+    port: u16,
+}
+
+impl Server {
+    /// Makes the data and starts the server; takes some seconds.
+    ///
+    /// # Errors
+    /// No server is installed, or what its programs say.
+    pub(super) fn start() -> Result<Self, Failure> {
+        let bin = newest_bin().ok_or_else(|| Failure {
+            code: Code::Failed,
+            primary: "no Postgres server is installed".to_owned(),
+            details: vec![format!("looked for initdb in {DEBIAN}/*/bin and in PATH")],
+            hint: "apt-get install postgresql, as root; the demo runs a server of its own and leaves yours alone"
+                .to_owned(),
+        })?;
+        let owner = if is_root() { Some(nobody()?) } else { None };
+        let folder = new_folder(owner).map_err(|error| Failure::of(Code::Failed, &error, "set TMPDIR"))?;
+        // From here on a drop cleans up.
+        let mut server = Server { folder, bin, owner, port: 0 };
+        let mut initdb = server.command("initdb");
+        initdb.arg("-D").arg(server.data()).args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"]);
+        let made = initdb.output().map_err(|error| cannot("initdb", &error.to_string()))?;
+        if !made.status.success() {
+            return Err(cannot("initdb", &text_of(&made)));
+        }
+        for _ in 0..START_ATTEMPTS {
+            if server.try_start().map_err(|error| cannot("pg_ctl start", &error.to_string()))? {
+                return Ok(server);
+            }
+        }
+        Err(cannot("pg_ctl start", &fs::read_to_string(server.log()).unwrap_or_default()))
+    }
+
+    fn try_start(&mut self) -> io::Result<bool> {
+        self.port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let own = [("port", self.port.to_string()), ("unix_socket_directories", self.folder.display().to_string())];
+        let own = own.iter().map(|(name, value)| (*name, value.as_str()));
+        let lines: String =
+            SETTINGS.into_iter().chain(own).map(|(name, value)| format!("{name} = '{value}'\n")).collect();
+        fs::write(self.data().join("postgresql.auto.conf"), lines)?;
+        let mut start = self.command("pg_ctl");
+        start.arg("-D").arg(self.data()).arg("-l").arg(self.log()).args(["-w", "-t", "60", "start"]);
+        // The server inherits what pg_ctl has: a pipe of ours would never end.
+        start.stdout(Stdio::null()).stderr(Stdio::null());
+        Ok(start.status()?.success())
+    }
+
+    /// Where its socket is, and the number in the socket's name.
+    pub(super) fn socket(&self) -> (&Path, u16) {
+        (&self.folder, self.port)
+    }
+
+    /// A URL for the superuser over the Unix socket.
+    pub(super) fn url(&self, database: &str) -> String {
+        let folder = self.folder.display().to_string().replace('%', "%25").replace('/', "%2F");
+        format!("postgresql://postgres@{folder}:{}/{database}", self.port)
+    }
+
+    /// Its version, as `postgres --version` says it.
+    pub(super) fn version(&self) -> String {
+        let said = self.command("postgres").arg("--version").output();
+        said.map(|said| text_of(&said).trim().replace("postgres (PostgreSQL)", "Postgres")).unwrap_or_default()
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.join("log")
+    }
+
+    /// A program of the server's, run as the data's owner.
+    fn command(&self, program: &str) -> Command {
+        let path = self.bin.join(program);
+        let mut command = match self.owner {
+            None => Command::new(path),
+            Some((user, group)) => {
+                let mut command = Command::new("setpriv");
+                command.args([format!("--reuid={user}"), format!("--regid={group}"), "--clear-groups".to_owned()]);
+                command.arg("--").arg(path);
+                command
+            }
+        };
+        // Nothing of what names a server in the environment is meant for this one.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PG")) {
+            command.env_remove(name);
+        }
+        command.current_dir(&self.folder).env("LC_ALL", "C.UTF-8").stdin(Stdio::null()).process_group(0);
+        command
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // pg_ctl takes the process id from the data folder; where no server was started there is none.
+        if self.data().join("postmaster.pid").exists() {
+            let mut stop = self.command("pg_ctl");
+            stop.arg("-D").arg(self.data()).args(["-m", "immediate", "-w", "-t", "30", "stop"]);
+            if let Err(error) = stop.output() {
+                eprintln!("the Postgres server in {} may still run: {error}", self.folder.display());
+            }
+        }
+        if let Err(error) = fs::remove_dir_all(&self.folder) {
+            eprintln!("{} could not be removed: {error}", self.folder.display());
+        }
+    }
+}
+
+fn newest_bin() -> Option<PathBuf> {
+    let version = |path: &PathBuf| path.file_name().and_then(OsStr::to_str).and_then(|name| name.parse::<u32>().ok());
+    let installed = fs::read_dir(DEBIAN).into_iter().flatten().flatten().map(|entry| entry.path());
+    let newest = installed.filter(|path| has_server(&path.join("bin"))).max_by_key(version);
+    newest.map(|path| path.join("bin")).or_else(|| {
+        let path = std::env::var_os("PATH")?;
+        // Absolute, because the programs run in another folder.
+        std::env::split_paths(&path).find(|bin| has_server(bin)).and_then(|bin| fs::canonicalize(bin).ok())
+    })
+}
+
+fn has_server(bin: &Path) -> bool {
+    ["initdb", "pg_ctl", "postgres"].iter().all(|program| bin.join(program).is_file())
+}
+
+fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
+}
+
+/// User and group of `nobody`.
+fn nobody() -> Result<(u32, u32), Failure> {
+    let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let ids = users.lines().find_map(|line| {
+        let mut fields = line.strip_prefix("nobody:")?.split(':').skip(1);
+        Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+    });
+    ids.ok_or_else(|| Failure {
+        code: Code::Failed,
+        primary: "Postgres refuses to run as root, and there is no user `nobody` to run it as".to_owned(),
+        details: Vec::new(),
+        hint: "run the demo as another user".to_owned(),
+    })
+}
+
+/// A new folder that only its owner enters.
+fn new_folder(owner: Option<(u32, u32)>) -> io::Result<PathBuf> {
+    for number in 0.. {
+        let folder = std::env::temp_dir().join(format!("wellspring-demo-{}-{number}", std::process::id()));
+        match fs::DirBuilder::new().mode(0o700).create(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+            made => made?,
+        }
+        if let Some((user, group)) = owner {
+            chown(&folder, Some(user), Some(group))?;
+        }
+        return Ok(folder);
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
+}
+
+fn cannot(call: &str, why: &str) -> Failure {
+    Failure {
+        code: Code::Failed,
+        primary: format!("the throw-away Postgres does not start ({call})"),
+        details: why.lines().map(str::to_owned).collect(),
+        hint: String::new(),
+    }
+}
+
+fn text_of(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}

@@ -1,0 +1,289 @@
+//! Tables rebuilt from change events, and what is different between them and the source. Pure.
+//!
+//! It rebuilds as a consumer of Debezium's events does: tables with a key by key, the last event of a key wins; tables
+//! without a key as bags of rows, out of the images before and after. It knows neither Avro nor Kafka nor the agent.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+
+/// What a consumer finds in place of a large value that an update did not touch: it keeps the one that it has.
+pub const UNCHANGED: &str = "__debezium_unavailable_value";
+
+/// Differences that are told of a table; the rest is counted. A lost event or two are in view, a flood is not.
+const TOLD_MAX: usize = 8;
+
+/// Column to value as text; None is NULL.
+pub type Row = BTreeMap<String, Option<String>>;
+
+/// Every row of every table, by table.
+pub type Snapshot = BTreeMap<String, Vec<Row>>;
+
+/// What happened to a row, or to all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Inserted.
+    Create,
+    /// Updated.
+    Update,
+    /// Deleted.
+    Delete,
+    /// All rows of the table are gone.
+    Truncate,
+}
+
+/// A change's place in the stream: epoch, commit LSN, ordinal. A replay repeats it.
+pub type Position = (u64, u64, u64);
+
+/// A change event as read from a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The table's name, without its namespace.
+    pub table: String,
+    /// What happened.
+    pub op: Op,
+    /// The record's key; none for a table without one, and for a truncate.
+    pub key: Option<Row>,
+    /// The image before, as far as the replica identity gives it.
+    pub before: Option<Row>,
+    /// The image after.
+    pub after: Option<Row>,
+    /// Where in the stream.
+    pub position: Position,
+}
+
+/// The tables as the topics tell of them.
+#[derive(Debug, Default)]
+pub struct Rebuilt {
+    keyed: BTreeMap<String, HashMap<Row, Row>>,
+    bags: BTreeMap<String, Bag>,
+}
+
+#[derive(Debug, Default)]
+struct Bag {
+    /// How often each row is there; below zero for a row that went without having come.
+    rows: HashMap<Row, i64>,
+    /// The last change applied. One partition holds them all in order, so what is not above it is a replay.
+    newest: Position,
+}
+
+impl Bag {
+    fn add(&mut self, row: Row, count: i64) {
+        let sum = self.rows.get(&row).copied().unwrap_or_default() + count;
+        if sum == 0 {
+            self.rows.remove(&row);
+        } else {
+            self.rows.insert(row, sum);
+        }
+    }
+
+    fn apply(&mut self, change: Change) {
+        if change.position <= self.newest {
+            return;
+        }
+        self.newest = change.position;
+        if change.op == Op::Truncate {
+            return self.rows.clear();
+        }
+        if let Some(row) = change.before {
+            self.add(row, -1);
+        }
+        if let Some(row) = change.after {
+            self.add(row, 1);
+        }
+    }
+}
+
+impl Rebuilt {
+    /// Applies one event. A truncate of a table with a key has a partition of its own and with it no order among the
+    /// rows; the shop has none, and here it would count as happening now.
+    pub fn apply(&mut self, change: Change) {
+        if change.op == Op::Truncate
+            && let Some(rows) = self.keyed.get_mut(&change.table)
+        {
+            return rows.clear();
+        }
+        let Some(key) = change.key else {
+            return self.bags.entry(change.table.clone()).or_default().apply(change);
+        };
+        let rows = self.keyed.entry(change.table).or_default();
+        let Some(mut row) = change.after else {
+            rows.remove(&key);
+            return;
+        };
+        let known = rows.get(&key);
+        for (column, value) in row.iter_mut().filter(|(_, value)| value.as_deref() == Some(UNCHANGED)) {
+            if let Some(kept) = known.and_then(|row| row.get(column)) {
+                value.clone_from(kept);
+            }
+        }
+        rows.insert(key, row);
+    }
+
+    /// Rows in all tables together.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        let keyed: usize = self.keyed.values().map(HashMap::len).sum();
+        keyed + self.bags.values().map(|bag| bag.rows.len()).sum::<usize>()
+    }
+
+    /// What is different from the source, by table; nothing where all is equal. Tables that only the topics know are
+    /// compared with an empty one.
+    #[must_use]
+    pub fn differences(&self, source: &Snapshot) -> Vec<Difference> {
+        let names = source.keys().chain(self.keyed.keys()).chain(self.bags.keys());
+        let names: std::collections::BTreeSet<&String> = names.collect();
+        let differs = |name: &String| {
+            let mut balance: HashMap<&Row, i64> = HashMap::new();
+            for row in source.get(name).into_iter().flatten() {
+                *balance.entry(row).or_default() += 1;
+            }
+            for row in self.keyed.get(name).into_iter().flat_map(HashMap::values) {
+                *balance.entry(row).or_default() -= 1;
+            }
+            for (row, count) in self.bags.get(name).into_iter().flat_map(|bag| &bag.rows) {
+                *balance.entry(row).or_default() -= count;
+            }
+            balance.retain(|_, count| *count != 0);
+            let mut rows: Vec<(Row, i64)> = balance.into_iter().map(|(row, count)| (row.clone(), count)).collect();
+            rows.sort();
+            (!rows.is_empty()).then(|| Difference { table: name.clone(), rows })
+        };
+        names.into_iter().filter_map(differs).collect()
+    }
+}
+
+/// A table that is not what its topic says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// Its name.
+    pub table: String,
+    /// Rows with how often the source has them more than the topic; never zero.
+    pub rows: Vec<(Row, i64)>,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} rows differ", self.table, self.rows.len())?;
+        for (row, count) in self.rows.iter().take(TOLD_MAX) {
+            let where_it_is = if *count > 0 { "only in the source" } else { "only in the topic" };
+            write!(f, "\n  {where_it_is}:")?;
+            for (column, value) in row {
+                write!(f, " {column}={}", value.as_deref().unwrap_or("NULL"))?;
+            }
+        }
+        let rest = self.rows.len().saturating_sub(TOLD_MAX);
+        if rest > 0 {
+            write!(f, "\n  and {rest} more")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(text: &str) -> Row {
+        let pair = |pair: &str| {
+            let (column, value) = pair.split_once('=').unwrap();
+            (column.to_owned(), (value != "NULL").then(|| value.to_owned()))
+        };
+        text.split(' ').map(pair).collect()
+    }
+
+    /// `customers` has a key, `journal` has none.
+    fn change(ordinal: u64, table: &str, op: Op, key: &str, before: &str, after: &str) -> Change {
+        let row = |text: &str| (!text.is_empty()).then(|| row(text));
+        let (table, position) = (table.to_owned(), (1, 10, ordinal));
+        Change { table, op, key: row(key), before: row(before), after: row(after), position }
+    }
+
+    /// A little of everything: inserts, an update, a key change, a delete; twice the same row in the journal.
+    fn story() -> Vec<Change> {
+        vec![
+            change(1, "customers", Op::Create, "id=1", "", "id=1 name=Ada text=long"),
+            change(2, "customers", Op::Create, "id=2", "", "id=2 name=Bob text=NULL"),
+            change(3, "journal", Op::Create, "", "", "who=Ada delta=1"),
+            change(4, "journal", Op::Create, "", "", "who=Ada delta=1"),
+            change(5, "customers", Op::Update, "id=1", "", "id=1 name=Eve text=__debezium_unavailable_value"),
+            change(6, "customers", Op::Delete, "id=2", "id=2", ""),
+            change(6, "customers", Op::Create, "id=7", "", "id=7 name=Bob text=NULL"),
+            change(7, "journal", Op::Create, "", "", "who=Bob delta=NULL"),
+            change(8, "journal", Op::Update, "", "who=Ada delta=1", "who=Ada delta=5"),
+            change(9, "customers", Op::Create, "id=3", "", "id=3 name=Cy text=NULL"),
+            change(10, "customers", Op::Delete, "id=3", "id=3", ""),
+        ]
+    }
+
+    fn source() -> Snapshot {
+        let customers = vec![row("id=1 name=Eve text=long"), row("id=7 name=Bob text=NULL")];
+        let journal = vec![row("who=Ada delta=1"), row("who=Ada delta=5"), row("who=Bob delta=NULL")];
+        Snapshot::from([("customers".to_owned(), customers), ("journal".to_owned(), journal)])
+    }
+
+    fn differences(changes: impl IntoIterator<Item = Change>, source: &Snapshot) -> Vec<Difference> {
+        let mut rebuilt = Rebuilt::default();
+        changes.into_iter().for_each(|change| rebuilt.apply(change));
+        rebuilt.differences(source)
+    }
+
+    #[test]
+    fn a_whole_stream_gives_the_tables() {
+        assert_eq!(differences(story(), &source()), []);
+        assert_eq!(differences([], &Snapshot::new()), []);
+    }
+
+    #[test]
+    fn an_event_left_out_is_seen() {
+        // Bob's insert and Cy's make no difference after his key change and Cy's end: the last event of a key wins.
+        for at in (0..story().len()).filter(|at| ![1, 9].contains(at)) {
+            let mut changes = story();
+            let lost = changes.remove(at);
+            assert_ne!(differences(changes, &source()), [], "without {lost:?}");
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_not_the_sources_is_seen() {
+        for at in 0..story().len() {
+            let mut changes = story();
+            let Some(after) = changes[at].after.as_mut() else { continue };
+            for value in after.values_mut() {
+                *value = Some("other".to_owned());
+            }
+            let overwritten = [0, 1, 9].contains(&at);
+            // The first insert's text is what a later update leaves unchanged.
+            assert_eq!(differences(changes, &source()).is_empty(), overwritten && at != 0, "{at}");
+        }
+    }
+
+    #[test]
+    fn rows_that_exist_twice_are_counted() {
+        let mut changes = story();
+        changes.insert(5, change(5, "journal", Op::Create, "", "", "who=Bob delta=NULL"));
+        let found = differences(changes, &source());
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].to_string(), "journal: 1 rows differ\n  only in the topic: delta=NULL who=Bob");
+    }
+
+    #[test]
+    fn a_replay_changes_nothing() {
+        let replayed = story().into_iter().chain(story());
+        assert_eq!(differences(replayed, &source()), []);
+    }
+
+    #[test]
+    fn a_table_that_no_event_tells_of_differs_from_a_table_with_rows() {
+        let found = differences([], &source());
+        assert_eq!(found.iter().map(|d| d.table.as_str()).collect::<Vec<_>>(), ["customers", "journal"]);
+        assert!(found[0].to_string().contains("only in the source: id=1 name=Eve text=long"), "{}", found[0]);
+    }
+
+    #[test]
+    fn a_truncate_empties_the_table() {
+        let changes = story().into_iter().chain([change(11, "journal", Op::Truncate, "", "", "")]);
+        let found = differences(changes, &source());
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].rows.len(), 3);
+    }
+}
