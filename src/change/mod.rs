@@ -27,8 +27,8 @@ pub struct Context<'a> {
     pub position: Position,
     /// Start of the change's own WAL record (XLogData header). Not monotonic across transactions.
     pub lsn: Lsn,
-    /// End of the last commit (or own LSN of the last non-transactional message) before this one; none until one was
-    /// seen. `source.sequence[0]`.
+    /// End of the last commit (or own LSN of the last non-transactional message) before this one, of such a message its
+    /// own; none until one was seen. `source.sequence[0]`.
     pub last_commit: Option<Lsn>,
     /// None for a non-transactional logical message.
     pub xid: Option<Xid>,

@@ -472,7 +472,7 @@ proptest! {
         prop_assert_eq!(found, places(&mut announced(None), &sent).unwrap());
     }
 
-    /// Whatever a stream loses or repeats, what is still placed has a place of its own, or the stream is refused.
+    /// Whatever stands in the wrong place, there is an answer.
     #[test]
     fn a_stream_in_disorder_is_refused_or_placed_without_a_panic(mut sent in streams(), swaps in vec(any::<(proptest::sample::Index, proptest::sample::Index)>(), 1..4)) {
         if !sent.is_empty() {
