@@ -187,8 +187,9 @@ impl Work {
             }
             open = open.and_then(|open| self.answer_if_read(open));
             self.read()?;
-            let status = self.status.borrow().clone();
-            self.screen.tick(&status, self.rebuilt.rows());
+            if self.screen.is_due() {
+                self.screen.tick(&self.status.borrow().clone(), self.rebuilt.rows());
+            }
         }
     }
 

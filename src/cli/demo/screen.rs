@@ -81,13 +81,14 @@ impl Screen {
         say(&if self.is_colourful { format!("\x1b[{colour}m{line}\x1b[0m") } else { line.to_owned() });
     }
 
-    /// Once a second the numbers.
+    /// Whether a second has passed.
+    pub(super) fn is_due(&self) -> bool {
+        self.second_began.elapsed() >= SECOND
+    }
+
+    /// The line of numbers. `rows`: in all tables as rebuilt.
     pub(super) fn tick(&mut self, status: &Status, rows: usize) {
-        let passed = self.second_began.elapsed();
-        if passed < SECOND {
-            return;
-        }
-        let rate = self.recent as f64 / passed.as_secs_f64();
+        let rate = self.recent as f64 / self.second_began.elapsed().as_secs_f64();
         let phase = if status.phase == Phase::Streaming { String::new() } else { format!(", {}", status.phase.name()) };
         let line = format!(
             "-- {rate:.0} events/s, {} of {} shown; {} in all, {} tombstones; {rows} rows; lag {:.3} s, {} bytes{phase}",

@@ -4,7 +4,7 @@
 //! Ctrl-C reaches us alone and the server stops after the comparison and not before it.
 
 use super::{Code, Failure};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::net::TcpListener;
@@ -19,12 +19,14 @@ const START_ATTEMPTS: usize = 3;
 /// Where Debian's packages put their servers: `15/bin`, `18/bin`, ..
 const DEBIAN: &str = "/usr/lib/postgresql";
 
-/// Durability is of no use to data that is thrown away.
-const SETTINGS: [(&str, &str); 8] = [
+/// Durability is of no use to data that is thrown away, and a demo that runs for a day is not to fill the disk.
+const SETTINGS: [(&str, &str); 10] = [
     ("listen_addresses", "127.0.0.1"),
     ("wal_level", "logical"),
     ("fsync", "off"),
     ("full_page_writes", "off"),
+    ("min_wal_size", "32MB"),
+    ("max_wal_size", "128MB"),
     ("max_wal_senders", "4"),
     ("max_replication_slots", "4"),
     ("shared_buffers", "32MB"),
@@ -46,7 +48,7 @@ impl Server {
     /// # Errors
     /// No server is installed, or what its programs say.
     pub(super) fn start() -> Result<Self, Failure> {
-        let bin = newest_bin().ok_or_else(|| Failure {
+        let bin = newest_bin(Path::new(DEBIAN), std::env::var_os("PATH")).ok_or_else(|| Failure {
             code: Code::Failed,
             primary: "no Postgres server is installed".to_owned(),
             details: vec![format!("looked for initdb in {DEBIAN}/*/bin and in PATH")],
@@ -147,14 +149,14 @@ impl Drop for Server {
     }
 }
 
-fn newest_bin() -> Option<PathBuf> {
+/// The programs of the newest packaged server, or of the one in `path`.
+fn newest_bin(packages: &Path, path: Option<OsString>) -> Option<PathBuf> {
     let version = |path: &PathBuf| path.file_name().and_then(OsStr::to_str).and_then(|name| name.parse::<u32>().ok());
-    let installed = fs::read_dir(DEBIAN).into_iter().flatten().flatten().map(|entry| entry.path());
+    let installed = fs::read_dir(packages).into_iter().flatten().flatten().map(|entry| entry.path());
     let newest = installed.filter(|path| has_server(&path.join("bin"))).max_by_key(version);
     newest.map(|path| path.join("bin")).or_else(|| {
-        let path = std::env::var_os("PATH")?;
         // Absolute, because the programs run in another folder.
-        std::env::split_paths(&path).find(|bin| has_server(bin)).and_then(|bin| fs::canonicalize(bin).ok())
+        std::env::split_paths(&path?).find(|bin| has_server(bin)).and_then(|bin| fs::canonicalize(bin).ok())
     })
 }
 
@@ -208,4 +210,30 @@ fn cannot(call: &str, why: &str) -> Failure {
 
 fn text_of(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn install(folder: &Path) {
+        fs::create_dir_all(folder).unwrap();
+        for program in ["initdb", "pg_ctl", "postgres"] {
+            fs::write(folder.join(program), "").unwrap();
+        }
+    }
+
+    #[test]
+    fn the_newest_packaged_server_is_taken_before_the_one_in_the_path() {
+        let root = tempfile::tempdir().unwrap();
+        let [packages, own] = ["packages", "own"].map(|name| root.path().join(name));
+        let path = Some(own.clone().into_os_string());
+        assert_eq!(newest_bin(&packages, path.clone()), None, "there is none");
+        install(&own);
+        assert_eq!(newest_bin(&packages, path.clone()), Some(fs::canonicalize(&own).unwrap()));
+        install(&packages.join("9/bin"));
+        install(&packages.join("15/bin"));
+        fs::create_dir_all(packages.join("18/bin")).unwrap(); // client programs only
+        assert_eq!(newest_bin(&packages, path), Some(packages.join("15/bin")));
+    }
 }

@@ -12,6 +12,9 @@ pub const UNCHANGED: &str = "__debezium_unavailable_value";
 /// Differences that are told of a table; the rest is counted. A lost event or two are in view, a flood is not.
 const TOLD_MAX: usize = 8;
 
+/// Bytes of a value that is shown whole; a longer one would hide the others.
+const VALUE_MAX: usize = 200;
+
 /// Column to value as text; None is NULL.
 pub type Row = BTreeMap<String, Option<String>>;
 
@@ -168,7 +171,10 @@ impl fmt::Display for Difference {
             let where_it_is = if *count > 0 { "only in the source" } else { "only in the topic" };
             write!(f, "\n  {where_it_is}:")?;
             for (column, value) in row {
-                write!(f, " {column}={}", value.as_deref().unwrap_or("NULL"))?;
+                match value.as_deref().unwrap_or("NULL") {
+                    long if long.len() > VALUE_MAX => write!(f, " {column}=({} characters)", long.chars().count())?,
+                    value => write!(f, " {column}={value}")?,
+                }
             }
         }
         let rest = self.rows.len().saturating_sub(TOLD_MAX);
