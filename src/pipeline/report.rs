@@ -20,6 +20,10 @@ const ERRORS_MAX: usize = 20;
 /// Status is made anew at most this often: a person reads it, and Prometheus scrapes no faster.
 const TELL_MS: i64 = 250;
 
+/// Records in flight and no acknowledgement for this long: Kafka is away, whatever the connections say. A broker that is
+/// merely busy answers within a few seconds.
+const SILENT_MS: i64 = 10_000;
+
 /// Keeps what is told.
 pub struct Reporter {
     metrics: Metrics,
@@ -30,6 +34,8 @@ pub struct Reporter {
     standing: Vec<String>,
     tables: BTreeMap<String, TableMetrics>,
     told_ms: i64,
+    /// When Kafka last acknowledged something, or had nothing to.
+    answered_ms: i64,
     opened_before: bool,
 }
 
@@ -54,6 +60,7 @@ impl Reporter {
             standing: config.warnings.clone(),
             tables: BTreeMap::new(),
             told_ms: 0,
+            answered_ms: i64::MAX,
             opened_before: false,
         }
     }
@@ -188,6 +195,7 @@ impl Reporter {
     pub fn delivered(&mut self, deliveries: &[Delivery]) {
         let landed = deliveries.iter().filter(|delivery| delivery.outcome.is_ok()).count() as u64;
         self.metrics.records_delivered.inc_by(landed);
+        self.answered_ms = super::runner::unix_nanos() / 1_000_000;
         for failed in deliveries.iter().filter_map(|delivery| delivery.outcome.err()) {
             self.metrics.records_failed.inc();
             if !failed.purged {
@@ -255,8 +263,11 @@ impl Reporter {
             return;
         }
         self.told_ms = now_ms;
+        if core.ledger().is_settled() {
+            self.answered_ms = now_ms;
+        }
         self.positions(core, now_ms);
-        let (phase, reason, detail, next) = self.phase(core);
+        let (phase, reason, detail, next) = self.phase(core, now_ms);
         if phase != self.status.phase || reason != self.status.reason {
             self.status.since_ms = now_ms;
             self.metrics.phase.set(phase.name());
@@ -267,7 +278,7 @@ impl Reporter {
         self.tell.send_replace(self.status.clone());
     }
 
-    fn phase(&self, core: &Core) -> (Phase, String, String, String) {
+    fn phase(&self, core: &Core, now_ms: i64) -> (Phase, String, String, String) {
         if core.is_stopping() {
             return (Phase::Stopping, String::new(), String::new(), String::new());
         }
@@ -279,6 +290,11 @@ impl Reporter {
             Some(trouble) => {
                 let phase = if trouble.reason.needs_a_person() { Phase::Halted } else { Phase::Retrying };
                 (phase, trouble.reason.code().to_owned(), trouble.detail.clone(), trouble.next.clone())
+            }
+            None if core.is_streaming() && now_ms.saturating_sub(self.answered_ms) > SILENT_MS => {
+                let detail = format!("no acknowledgement for {} s", (now_ms - self.answered_ms) / 1000);
+                let reason = TroubleReason::KafkaUnavailable;
+                (Phase::Retrying, reason.code().to_owned(), detail, reason.next().to_owned())
             }
             None if core.is_streaming() => (Phase::Streaming, String::new(), String::new(), String::new()),
             None if self.status.phase != Phase::Connecting => {
