@@ -23,7 +23,7 @@ pub use supervise::{Chain, Exit};
 
 use crate::encode;
 use crate::encode::registry;
-use crate::kafka::{self, FileState, StateTopic};
+use crate::kafka::{self, FileState, StateTopic, Topics};
 use crate::metrics::Metrics;
 use crate::postgres;
 use crate::table::Selection;
@@ -69,11 +69,18 @@ impl Config {
     /// Kafka's.
     pub async fn open_state(&self) -> Result<kafka::State, kafka::KafkaError> {
         match &self.sink {
-            SinkConfig::Kafka(config) => Ok(kafka::State::Topic(StateTopic::open(config).await?)),
+            SinkConfig::Kafka(config) => {
+                // Brokers that cannot be reached say so at once; a question about a topic would wait for its time limit.
+                Topics::new(config).probe().await?;
+                Ok(kafka::State::Topic(StateTopic::open(config).await?))
+            }
             SinkConfig::Stdout { state_file } => Ok(kafka::State::File(FileState::new(state_file))),
         }
     }
 }
+
+/// How long the end waits for questions to Kafka that are under way.
+const LAST_QUESTIONS: Duration = Duration::from_millis(200);
 
 /// A running agent.
 pub struct Agent {
@@ -91,9 +98,12 @@ impl Agent {
         let (stop, stopped) = watch::channel(false);
         let (tell, status) = watch::channel(Status::default());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let thread = std::thread::Builder::new()
-            .name("pipeline".to_owned())
-            .spawn(move || runtime.block_on(runner::run(config, metrics, stopped, tell)))?;
+        let thread = std::thread::Builder::new().name("pipeline".to_owned()).spawn(move || {
+            let exit = runtime.block_on(runner::run(config, metrics, stopped, tell));
+            // A question to Kafka may still be waiting on the blocking pool; nobody needs its answer now.
+            runtime.shutdown_timeout(LAST_QUESTIONS);
+            exit
+        })?;
         Ok(Agent { thread, stop, status })
     }
 

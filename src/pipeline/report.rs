@@ -251,6 +251,20 @@ impl Reporter {
         }
     }
 
+    /// Tells that the agent waits for Kafka before it has connected to anything.
+    pub fn waiting(&mut self, now_ms: i64) {
+        self.metrics.heartbeat.beat(now_ms);
+        let Some(trouble) = &self.trouble else { return };
+        if self.status.reason != trouble.reason.code() {
+            self.status.since_ms = now_ms;
+            self.metrics.phase.set(Phase::Retrying.name());
+        }
+        self.status.phase = Phase::Retrying;
+        self.status.reason = trouble.reason.code().to_owned();
+        (self.status.detail, self.status.next) = (trouble.detail.clone(), trouble.next.clone());
+        self.tell.send_replace(self.status.clone());
+    }
+
     /// Brings metrics and, not too often, status up to date.
     pub fn tell(&mut self, core: &mut Core, now_ms: i64) {
         self.metrics.heartbeat.beat(now_ms);

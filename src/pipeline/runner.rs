@@ -5,6 +5,7 @@
 
 pub(super) use clock::unix_nanos;
 use clock::{now, run_id, settings};
+pub use start::run;
 
 use super::core::{Action, Core, Event, Opened, Outcome, Report, Update};
 use super::keeper::{Keeper, KeeperError};
@@ -84,6 +85,7 @@ struct Live {
 
 mod clock;
 mod session;
+mod start;
 
 struct Runner {
     config: Config,
@@ -157,53 +159,6 @@ enum Happened {
     Flushed(Result<(), PgError>),
     Read(Result<usize, PgError>),
     Timer,
-}
-
-/// Runs the agent until it stops.
-pub async fn run(
-    config: Config,
-    metrics: Metrics,
-    mut stop: watch::Receiver<bool>,
-    tell: watch::Sender<Status>,
-) -> Exit {
-    let mut reporter = Reporter::new(&config, metrics, tell);
-    let state = loop {
-        match config.open_state().await {
-            Ok(state) => break state,
-            Err(error) => {
-                let disposition = disposition(&PipelineError::Kafka(error));
-                reporter.failed(&disposition);
-                if let Disposition::Refused(_, exit) = disposition {
-                    return exit;
-                }
-                let stopped = tokio::time::timeout(Duration::from_secs(1), stop.wait_for(|stop| *stop)).await;
-                if stopped.is_ok() {
-                    return Exit::Stopped;
-                }
-            }
-        }
-    };
-    reporter.state(&state);
-    let reports_max = match &config.sink {
-        SinkConfig::Kafka(kafka) => kafka.delivery_capacity(),
-        SinkConfig::Stdout { .. } => REPORTS_MAX,
-    };
-    let (deliveries, mut reports) = mpsc::channel(reports_max);
-    let (troubles, mut troubled) = mpsc::channel(TROUBLES_MAX);
-    let mut runner = Runner::new(config, Keeper::start(state), reporter, deliveries, troubles);
-    if let Err(exit) = runner.start_sink() {
-        return exit;
-    }
-    loop {
-        runner.work();
-        let happened = runner.wait(&mut stop, &mut reports, &mut troubled).await;
-        runner.handle(happened);
-        runner.report();
-        if let Some(exit) = runner.exit {
-            runner.close_down().await;
-            return exit;
-        }
-    }
 }
 
 impl Runner {
