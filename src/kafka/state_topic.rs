@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError as RdError;
 use rdkafka::message::Message;
-use rdkafka::producer::{BaseRecord, DeliveryResult, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, ProducerContext};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use tokio::sync::oneshot;
@@ -25,6 +25,11 @@ use super::topics::{Policy, TopicInfo, TopicSpec, Topics};
 
 /// How long a write may stay unacknowledged before the caller is told. It stays queued, in its order.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A write is looked after often at first, since most are acknowledged within milliseconds, and seldom later.
+const WRITE_SOON: Duration = Duration::from_millis(100);
+const WRITE_POLL_MIN: Duration = Duration::from_millis(5);
+const WRITE_POLL_MAX: Duration = Duration::from_millis(250);
 
 /// How long reading may make no progress.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
@@ -47,7 +52,7 @@ type Acknowledge = oneshot::Sender<Result<(), RDKafkaErrorCode>>;
 pub struct StateTopic {
     config: Arc<Config>,
     info: TopicInfo,
-    writer: Option<ThreadedProducer<Acknowledging>>,
+    writer: Option<Arc<BaseProducer<Acknowledging>>>,
     write_timeout: Duration,
 }
 
@@ -116,36 +121,51 @@ impl StateTopic {
     pub async fn write(&mut self, key: &str, json: Option<&str>) -> Result<(), KafkaError> {
         const CALL: &str = "write to state topic";
         let topic = self.config.state_topic.clone();
-        let (acknowledge, acknowledged) = oneshot::channel();
+        let (acknowledge, mut acknowledged) = oneshot::channel();
         let mut record = BaseRecord::with_opaque_to(&topic, Box::new(acknowledge)).key(key).partition(PARTITION);
         if let Some(json) = json {
             record = record.payload(json);
         }
-        if let Err((source, _)) = self.writer()?.send(record) {
+        let writer = Arc::clone(self.writer()?);
+        if let Err((source, _)) = writer.send(record) {
             self.end_writer();
             return Err(KafkaError::Request { call: CALL, topic, source });
         }
-        match tokio::time::timeout(self.write_timeout, acknowledged).await {
-            Ok(Ok(Ok(()))) => Ok(()),
-            Ok(Ok(Err(code))) => {
+        // Polled only while a write is under way: rdkafka's poll spins through its last millisecond, which a thread of
+        // its own would do for ever.
+        let patience = self.write_timeout;
+        let answer = tokio::task::spawn_blocking(move || {
+            let began = Instant::now();
+            loop {
+                writer.poll(if began.elapsed() < WRITE_SOON { WRITE_POLL_MIN } else { WRITE_POLL_MAX });
+                match acknowledged.try_recv() {
+                    Err(oneshot::error::TryRecvError::Empty) if began.elapsed() < patience => {}
+                    Err(oneshot::error::TryRecvError::Empty) => return None,
+                    answer => return Some(answer),
+                }
+            }
+        });
+        match answer.await {
+            Ok(Some(Ok(Ok(())))) => Ok(()),
+            Ok(Some(Ok(Err(code)))) => {
                 self.end_writer(); // what follows a failed record must not overtake its repeat
                 Err(KafkaError::Answer { call: CALL, topic, code })
             }
-            Ok(Err(_)) => Err(KafkaError::Interrupted { call: CALL }),
-            Err(_) => Err(KafkaError::Timeout { call: CALL, topic, after: self.write_timeout }),
+            Ok(Some(Err(_))) | Err(_) => Err(KafkaError::Interrupted { call: CALL }),
+            Ok(None) => Err(KafkaError::Timeout { call: CALL, topic, after: self.write_timeout }),
         }
     }
 
-    fn writer(&mut self) -> Result<&ThreadedProducer<Acknowledging>, KafkaError> {
+    fn writer(&mut self) -> Result<&Arc<BaseProducer<Acknowledging>>, KafkaError> {
         if self.writer.is_none() {
-            let writer = self
+            let writer: BaseProducer<Acknowledging> = self
                 .config
                 .for_producer()
                 .set("linger.ms", "0")
                 .set("queue.buffering.max.kbytes", QUEUE_KBYTES_MAX)
                 .create_with_context(Acknowledging)
                 .map_err(|source| KafkaError::Client { source })?;
-            self.writer = Some(writer);
+            self.writer = Some(Arc::new(writer));
         }
         self.writer.as_ref().ok_or(KafkaError::Interrupted { call: "write to state topic" })
     }
