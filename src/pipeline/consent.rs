@@ -161,7 +161,7 @@ pub async fn drop_slot(config: &Config) -> Result<(), ConsentError> {
 }
 
 /// Accepts the loss that a halt named, and records from where the stream goes on under a new epoch. A missing or lost
-/// slot is created anew.
+/// slot is created anew, and so is one that is older than its publication.
 ///
 /// `range`: what the operator accepts; it must be the gap that is found.
 ///
@@ -180,14 +180,15 @@ pub async fn accept(config: &Config, range: Option<LsnRange>) -> Result<Record, 
         Reason::PublicationMissing => {
             return Err(ConsentError::NoPublication { publication: config.publication.clone() });
         }
-        Reason::SlotLost => {
+        // What a lost slot needs is gone; and WAL from before the publication was made can never be decoded with it.
+        Reason::SlotLost | Reason::PublicationChanged => {
             replication.drop_slot(&config.slot).await?;
             create_slot(config, &sql, &mut replication).await?;
         }
         Reason::SlotMissing => create_slot(config, &sql, &mut replication).await?,
         _ => {}
     }
-    if matches!(halt.reason, Reason::SlotLost | Reason::SlotMissing) {
+    if matches!(halt.reason, Reason::SlotLost | Reason::SlotMissing | Reason::PublicationChanged) {
         let server = replication.identify_system().await?;
         seen = Seen::new(config, &sql, &mut replication, &server, &keeper).await?;
     }

@@ -86,7 +86,7 @@ impl Reason {
             }
             Reason::PublicationChanged => (
                 "publication_changed",
-                "the publication was made anew and changes in between may be missing; `wellspring slot accept` goes on",
+                "the publication was made anew and changes in between may be missing; `wellspring slot accept` replaces the slot and goes on from there",
             ),
             Reason::TableRecreated => (
                 "table_recreated",
