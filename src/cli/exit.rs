@@ -162,7 +162,8 @@ fn code_of(error: &PipelineError) -> Code {
         | PipelineError::Rows(_)
         | PipelineError::Silent { .. }
         | PipelineError::Goodbye
-        | PipelineError::Trouble(_) => Code::Source,
+        | PipelineError::Trouble(_)
+        | PipelineError::Refused(_) => Code::Source,
         PipelineError::State(_) | PipelineError::Kafka(_) => Code::Sink,
         PipelineError::Record(_) | PipelineError::Halt(_) => Code::Continuity,
     }

@@ -29,6 +29,9 @@ const SLOT_PATIENCE: Duration = Duration::from_secs(3);
 /// CREATE PUBLICATION locks its tables for a moment; behind a long transaction it gives up instead of queueing others.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a dead walsender's error may take to arrive: it was sent before the slot was let go.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// wal_sender_timeout where the server has it off: how long we may pause before the slot may be another's.
 const FREEZE_WITHOUT_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -82,18 +85,13 @@ pub async fn open(
     let timeout = replication.wal_sender_timeout().await?.unwrap_or(FREEZE_WITHOUT_TIMEOUT);
     let options = StartOptions { slot: config.slot.clone(), publication: config.publication.clone(), messages: true };
     let pid = replication.backend_pid();
-    let stream = replication.start(&options).await?;
+    let mut stream = replication.start(&options).await?;
     // The slot is locked from here: what the state says now is final, and the row is looked at again.
     let entries = keeper.read().await?;
     seen.state = State::read(&config.slot, &entries)?;
     seen.read_slot(config, &sql).await?;
     if seen.slot.as_ref().and_then(|row| row.active_pid) != Some(pid) {
-        let detail = format!("slot `{}` is not held by our walsender {pid}", config.slot);
-        return Err(PipelineError::Trouble(Trouble::plain(
-            TroubleReason::SlotInUse,
-            detail,
-            TroubleReason::SlotInUse.next(),
-        )));
+        return Err(not_held(config, &mut stream, pid).await);
     }
     let resume = match seen.judge() {
         Verdict::Resume(resume) | Verdict::Created(resume) => resume,
@@ -118,6 +116,28 @@ pub async fn open(
         timeout,
         warnings,
     })
+}
+
+/// Why a slot just started is not ours: most likely the walsender has died of what it decoded first, and says so.
+async fn not_held(config: &Config, stream: &mut Stream, pid: i32) -> PipelineError {
+    let last_words = async {
+        loop {
+            match stream.next_frame() {
+                Err(error) => return error,
+                Ok(Some(_)) => {}
+                Ok(None) => {
+                    if let Err(error) = stream.fill().await {
+                        return error;
+                    }
+                }
+            }
+        }
+    };
+    if let Ok(error) = tokio::time::timeout(LAST_WORDS, last_words).await {
+        return error.into();
+    }
+    let detail = format!("slot `{}` is not held by our walsender {pid}", config.slot);
+    PipelineError::Trouble(Trouble::plain(TroubleReason::SlotInUse, detail, TroubleReason::SlotInUse.next()))
 }
 
 fn waiting(detail: String) -> PipelineError {
@@ -350,6 +370,12 @@ async fn first_start(
     seen: &Seen,
     troubles: &mpsc::Sender<Option<Trouble>>,
 ) -> Result<(), PipelineError> {
+    let level = preflight::facts(sql).await?.wal_level;
+    if level != "logical" {
+        let detail = format!("wal_level is {level}");
+        let next = "ALTER SYSTEM SET wal_level = 'logical'; then restart the server";
+        return Err(PipelineError::Refused(Trouble::plain(TroubleReason::PostgresSettings, detail, next)));
+    }
     if seen.publication.is_none() {
         create_publication(config, sql).await?;
     }

@@ -212,6 +212,9 @@ pub enum PipelineError {
     /// Something that a person or time changes.
     #[error("{}", .0.detail)]
     Trouble(Trouble),
+    /// Something that only a person changes.
+    #[error("{}", .0.detail)]
+    Refused(Trouble),
     /// Nothing came from the walsender for too long, and it does not move.
     #[error("the walsender (pid {pid}) is {state}")]
     Silent {
@@ -244,6 +247,7 @@ pub fn disposition(error: &PipelineError) -> Disposition {
         }
         PipelineError::Kafka(error) => kafka(error),
         PipelineError::Trouble(trouble) => Disposition::Retry(trouble.clone()),
+        PipelineError::Refused(trouble) => Disposition::Refused(trouble.clone(), Exit::SourceRefuses),
         PipelineError::Silent { .. } | PipelineError::Goodbye => {
             Disposition::Retry(Trouble::new(TroubleReason::PostgresUnavailable, "the stream".to_owned(), error))
         }
@@ -284,7 +288,8 @@ fn postgres(error: &PgError) -> Disposition {
             state if ["08", "53", "57", "58", "XX"].iter().any(|class| state.starts_with(class)) => {
                 Disposition::Retry(trouble(TroubleReason::PostgresUnavailable))
             }
-            state if state.starts_with("55") => Disposition::Retry(trouble(TroubleReason::PostgresSettings)),
+            // A lock not had in time; the rest of class 55 is a setting, such as wal_level.
+            "55P03" => Disposition::Retry(trouble(TroubleReason::PostgresUnavailable)),
             _ => Disposition::Refused(trouble(TroubleReason::PostgresSettings), Exit::SourceRefuses),
         },
     }
