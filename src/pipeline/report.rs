@@ -231,6 +231,12 @@ impl Reporter {
         warn!("records of an earlier producer landed late: the stream is read again from the confirmed position");
     }
 
+    /// Somebody outside asked for something, and it is done.
+    pub fn asked(&mut self, request: &'static str) {
+        info!(request, "done as asked");
+        self.told_ms = 0;
+    }
+
     /// The loop ends.
     pub fn stopped(&mut self, clean: bool) {
         if clean {
@@ -304,6 +310,10 @@ impl Reporter {
             Some(trouble) => {
                 let phase = if trouble.reason.needs_a_person() { Phase::Halted } else { Phase::Retrying };
                 (phase, trouble.reason.code().to_owned(), trouble.detail.clone(), trouble.next.clone())
+            }
+            None if core.is_streaming() && core.is_paused() => {
+                let detail = "an operator asked for it; Postgres keeps the log meanwhile";
+                (Phase::Paused, "paused".to_owned(), detail.to_owned(), "`wellspring resume` goes on".to_owned())
             }
             None if core.is_streaming() && now_ms.saturating_sub(self.answered_ms) > SILENT_MS => {
                 let detail = format!("no acknowledgement for {} s", (now_ms - self.answered_ms) / 1000);

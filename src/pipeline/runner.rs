@@ -14,6 +14,7 @@ use super::open::Connection;
 use super::plans::{self, Desk, Places};
 use super::record::Record;
 use super::report::Reporter;
+use super::request::Asked;
 use super::rows::{Active, Burst, Need, Planned, Rows, Tools};
 use super::sink::{Config as SinkConfig, Sink};
 use super::supervise::{Disposition, Exit, PipelineError, Trouble, disposition};
@@ -83,6 +84,7 @@ struct Live {
     slot: SlotRow,
 }
 
+mod asked;
 mod clock;
 mod session;
 mod start;
@@ -146,6 +148,7 @@ enum Look {
 /// Something happened, in the runner's own words.
 enum Happened {
     Stop,
+    Asked(Asked),
     Reports,
     Opened(Box<Opening>),
     Written(Result<(), KeeperError>),
@@ -203,6 +206,7 @@ impl Runner {
     async fn wait(
         &mut self,
         stop: &mut watch::Receiver<bool>,
+        asked: &mut mpsc::Receiver<Asked>,
         reports: &mut mpsc::Receiver<Delivery>,
         troubled: &mut mpsc::Receiver<Option<Trouble>>,
     ) -> Happened {
@@ -216,8 +220,9 @@ impl Runner {
         }
         let unsent = stream.as_ref().is_some_and(|stream| stream.has_unsent());
         tokio::select! {
-            biased; // 1 what ends us, 2 what frees room, 3 what we asked for, 4 what must be on time, 5 what takes room
+            biased; // 1 what ends us or is asked of us, 2 what frees room, 3 what we asked for, 4 what must be on time, 5 what takes room
             _ = stop.wait_for(|stop| *stop), if !core.is_stopping() => Happened::Stop,
+            Some(asked) = asked.recv() => Happened::Asked(asked),
             _ = reports.recv_many(taken, REPORTS_MAX) => Happened::Reports,
             opened = joined(&mut tasks.opening) => Happened::Opened(Box::new(opened)),
             written = joined(&mut tasks.writing) => Happened::Written(written),
@@ -283,6 +288,7 @@ impl Runner {
     fn handle(&mut self, happened: Happened) {
         match happened {
             Happened::Stop => self.apply(Event::Stop),
+            Happened::Asked(asked) => self.asked(asked),
             Happened::Reports => self.reports(),
             Happened::Opened(opening) => self.opened(*opening),
             Happened::Written(Ok(())) => {
