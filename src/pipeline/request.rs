@@ -80,6 +80,13 @@ impl Reply {
     }
 }
 
+/// A reply, and the answer that it will bring.
+#[must_use]
+pub fn reply() -> (Reply, impl Future<Output = Answer>) {
+    let (reply, answer) = oneshot::channel();
+    (Reply(reply), async { answer.await.unwrap_or(Err(Refused::Stopping)) })
+}
+
 /// A request on its way into the loop.
 #[derive(Debug)]
 pub struct Asked {
@@ -105,12 +112,12 @@ impl Handle {
     /// # Errors
     /// The refusal: of the loop, or because it does not take requests any more or right now.
     pub async fn ask(&self, request: Request) -> Answer {
-        let (reply, answer) = oneshot::channel();
-        self.0.try_send(Asked { request, reply: Reply(reply) }).map_err(|error| match error {
+        let (reply, answer) = reply();
+        self.0.try_send(Asked { request, reply }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Refused::Busy,
             mpsc::error::TrySendError::Closed(_) => Refused::Stopping,
         })?;
-        answer.await.unwrap_or(Err(Refused::Stopping))
+        answer.await
     }
 }
 
