@@ -81,7 +81,6 @@ impl Reply {
 }
 
 /// A reply, and the answer that it will bring.
-#[must_use]
 pub fn reply() -> (Reply, impl Future<Output = Answer>) {
     let (reply, answer) = oneshot::channel();
     (Reply(reply), async { answer.await.unwrap_or(Err(Refused::Stopping)) })
