@@ -9,6 +9,7 @@ pub mod core;
 pub mod keeper;
 mod offsets;
 pub mod open;
+mod pace;
 mod plans;
 pub mod record;
 mod report;

@@ -41,6 +41,12 @@ impl Core {
         self.wants_frames() && !self.settling && self.ledger.in_flight_bytes() < self.settings.budget_bytes
     }
 
+    /// Whether frames wait for deliveries: they would be read, and the budget is used up.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.wants_frames() && !self.has_room()
+    }
+
     /// A stop lets an open transaction come to its end for half of its patience, so that none is sent twice. A pause does
     /// not wait for one: what is read of it is delivered, and confirmed once the rest has been.
     pub(super) fn wants_frames(&self) -> bool {

@@ -33,9 +33,13 @@ pub async fn run(
     }
     loop {
         runner.work();
+        runner.reporter.lap(Spent::Working);
+        let spends = runner.spends();
         let happened = runner.wait(&mut stop, &mut asked, &mut reports, &mut troubled).await;
+        runner.reporter.lap(spends);
         runner.handle(happened);
         runner.report();
+        runner.reporter.lap(Spent::Other);
         if let Some(exit) = runner.exit {
             runner.close_down().await;
             return exit;
