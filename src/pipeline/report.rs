@@ -32,6 +32,9 @@ const TELL_MS: i64 = 250;
 /// merely busy answers within a few seconds.
 const SILENT_MS: i64 = 10_000;
 
+/// Records in flight and no acknowledgement for this long: the broker is what the others wait for.
+const HUSHED_MS: i64 = 1_000;
+
 /// Keeps what is told.
 pub struct Reporter {
     metrics: Metrics,
@@ -385,6 +388,12 @@ impl Reporter {
         self.told_ms = now_ms;
         if core.ledger().is_settled() {
             self.answered_ms = now_ms;
+        }
+        // A broker that says nothing holds up everything, though the budget has room: the loop's time does not show it.
+        let since = now_ms - self.answered_ms.max(self.status.now_ms);
+        if now_ms.saturating_sub(self.answered_ms) > HUSHED_MS && !core.is_full() && self.status.now_ms > 0 {
+            #[expect(clippy::cast_precision_loss, reason = "milliseconds since the last telling")]
+            self.metrics.stages.held_up(Stage::Broker, since as f64 / 1000.0);
         }
         self.positions(core, now_ms);
         let (phase, reason, detail, next) = self.phase(core, now_ms);

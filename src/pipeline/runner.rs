@@ -57,6 +57,10 @@ const SILENCE: Duration = Duration::from_secs(20);
 /// How often a halted agent looks for an operator's consent, and how often the slot's row is read for the metrics.
 const LOOK: Duration = Duration::from_secs(5);
 
+/// Every so many looks of a halted agent it also asks the server about the slot, by a connection of its own: what is kept
+/// for a halted pipeline grows.
+const SLOT_LOOKS: u32 = 3;
+
 /// The status update's longest spacing; a third of wal_sender_timeout where that is less.
 const STATUS_INTERVAL_MAX: Duration = Duration::from_secs(10);
 
@@ -112,6 +116,8 @@ struct Runner {
     /// flight, since the broker refuses a batch as a whole.
     smaller_batches: Option<usize>,
     looked_at: tokio::time::Instant,
+    /// Looks so far while halted.
+    looks: u32,
     /// Bytes have come since the row path last ran.
     fresh: bool,
     /// When the planning under way began.
@@ -147,7 +153,7 @@ enum Probe {
 
 enum Look {
     Slot(Option<SlotRow>),
-    Accepted(bool),
+    Halted { accepted: bool, slot: Option<SlotRow> },
 }
 
 /// Something happened, in the runner's own words.
@@ -200,6 +206,7 @@ impl Runner {
             outdated: Vec::new(),
             smaller_batches: None,
             looked_at: tokio::time::Instant::now(),
+            looks: 0,
             fresh: false,
             planning_since: std::time::Instant::now(),
             exit: None,
