@@ -7,6 +7,8 @@ const HISTORY_EVERY_MS = 5000;
 const STALE_AFTER_MS = 5000;
 const ROWS_MAX = 200;
 const FILTER_FROM = 12;
+// A limit further off than this is no news.
+const IN_SIGHT_SECONDS = 14 * 86400;
 
 const by = (id) => document.getElementById(id);
 
@@ -229,14 +231,18 @@ function showWal(s) {
     } else if (w.limit_bytes === null) {
       facts.push(["limit", make("span", { class: "warn-text" }, "none: a stopped pipeline can fill the server's disk")]);
       facts.push(["set one", command("ALTER SYSTEM SET max_slot_wal_keep_size = '50GB'; SELECT pg_reload_conf();")]);
-    } else if (w.seconds_to_limit !== null) {
+    } else if (w.growth_bytes_per_second === null) {
+      facts.push(["limit reached", make("span", { class: "quiet" }, "being measured, half a minute")]);
+    } else if (w.seconds_to_limit !== null && w.seconds_to_limit < IN_SIGHT_SECONDS) {
       facts.push(["limit reached in", make("span", { class: soon ? "bad-text" : "warn-text" }, `${span(w.seconds_to_limit)} at the present growth`)]);
     } else {
-      facts.push(["limit reached", make("span", { class: "good-text" }, "not in sight: what is kept does not grow")]);
+      facts.push(["limit reached", make("span", { class: "good-text" }, "not in sight")]);
     }
     if (w.seconds_at_standstill !== null && !lost) facts.push(["an outage may last", span(w.seconds_at_standstill)]);
-    facts.push(["the server writes", `${bytes(w.written_bytes_per_second)}/s`]);
-    facts.push(["growth", `${bytes(w.growth_bytes_per_second)}/s`]);
+    if (w.growth_bytes_per_second !== null) {
+      facts.push(["the server writes", `${bytes(w.written_bytes_per_second)}/s`]);
+      facts.push(["growth", `${bytes(w.growth_bytes_per_second)}/s`]);
+    }
     facts.push(["status", w.wal_status || "unknown"]);
     return [
       make("div", { class: `gauge ${tone} ${w.limit_bytes ? "" : "open"}`, role: "img", "aria-label": `${bytes(w.retained_bytes)} kept` }, bar),
@@ -340,7 +346,7 @@ function chart(id, moments, now, value, unit, floor) {
   const step = (5000 / width) * 1000;
   const y = (moment) => 100 - (value(moment) / top) * 96;
   const svg = make("svg", { viewBox: "0 0 1000 100", preserveAspectRatio: "none", role: "img", "aria-label": shown.length ? `now ${unit(value(shown[shown.length - 1]))}` : "no data" });
-  for (const moment of shown.filter((m) => !m.streaming)) svg.append(make("rect", { class: "gap", x: x(moment) - step, y: 0, width: step + 0.2, height: 100 }));
+  for (const moment of shown.filter((m) => !m.streaming)) svg.append(make("rect", { class: "gap", x: Math.max(0, x(moment) - step), y: 0, width: Math.min(step, x(moment)) + 0.2, height: 100 }));
   for (const at of [4, 52, 100]) svg.append(make("line", { class: "grid", x1: 0, x2: 1000, y1: at, y2: at, "vector-effect": "non-scaling-stroke" }));
   if (shown.length > 1) {
     const line = shown.map((moment, i) => `${i ? "L" : "M"}${x(moment).toFixed(1)} ${y(moment).toFixed(2)}`).join("");

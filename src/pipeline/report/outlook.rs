@@ -42,12 +42,12 @@ impl Outlook {
         while self.seen.len() > ROWS_MAX || self.seen.front().is_some_and(|first| at_ms - first.at_ms > WINDOW_MS) {
             self.seen.pop_front();
         }
-        let (written, growth) = self.rates();
+        let (written, growth) = self.rates().unzip();
         let safe = row.safe_wal_size;
         #[expect(clippy::cast_precision_loss, reason = "sizes of WAL, below 2^53 bytes")]
-        let until = |rate: f64| {
+        let until = |rate: Option<f64>| {
             let safe = safe.map(|safe| safe.max(0) as f64)?;
-            (rate > 0.0).then(|| safe / rate)
+            rate.filter(|rate| *rate > 0.0).map(|rate| safe / rate)
         };
         WalStatus {
             read_ms: at_ms,
@@ -63,12 +63,12 @@ impl Outlook {
         }
     }
 
-    /// Bytes a second that the server writes, and by which what it keeps grows; 0 before there is a measure.
+    /// Bytes a second that the server writes, and by which what it keeps grows; none before there is a measure.
     #[expect(clippy::cast_precision_loss, reason = "sizes of WAL and milliseconds, below 2^53")]
-    fn rates(&self) -> (f64, f64) {
-        let (Some(first), Some(last)) = (self.seen.front(), self.seen.back()) else { return (0.0, 0.0) };
+    fn rates(&self) -> Option<(f64, f64)> {
+        let (first, last) = (self.seen.front()?, self.seen.back()?);
         if last.at_ms - first.at_ms < WINDOW_MS_MIN {
-            return (0.0, 0.0);
+            return None;
         }
         let seconds = (last.at_ms - first.at_ms) as f64 / 1000.0;
         let written = last.server.bytes_since(first.server) as f64 / seconds;
@@ -76,10 +76,10 @@ impl Outlook {
         let half = self.seen.len() / 2;
         let least = |seen: &mut dyn Iterator<Item = &Seen>| seen.min_by_key(|seen| seen.retained).copied();
         let (older, newer) = (least(&mut self.seen.iter().take(half)), least(&mut self.seen.iter().skip(half)));
-        let (Some(older), Some(newer)) = (older, newer) else { return (written, 0.0) };
+        let (older, newer) = (older?, newer?);
         let apart = (newer.at_ms - older.at_ms) as f64 / 1000.0;
         let growth = if apart > 0.0 { (newer.retained as f64 - older.retained as f64) / apart } else { 0.0 };
-        (written, growth)
+        Some((written, growth))
     }
 }
 
@@ -112,7 +112,7 @@ mod tests {
         let first = outlook.read(0, &row(1000, 2000, Some(9000)));
         assert_eq!((first.retained_bytes, first.limit_bytes, first.seconds_to_limit), (1000, Some(10_000), None));
         let last = outlook.read(30_000, &row(1000, 5000, Some(6000)));
-        assert_eq!((last.written_bytes_per_second, last.growth_bytes_per_second), (100.0, 100.0));
+        assert_eq!((last.written_bytes_per_second, last.growth_bytes_per_second), (Some(100.0), Some(100.0)));
         assert_eq!((last.seconds_to_limit, last.seconds_at_standstill), (Some(60.0), Some(60.0)));
     }
 
@@ -139,7 +139,7 @@ mod tests {
         let overdue = outlook.read(30_000, &row(1000, 3000, Some(-900)));
         assert_eq!((overdue.limit_bytes, overdue.seconds_to_limit), (Some(1100), Some(0.0)));
         let other = outlook.read(40_000, &row(10, 50, Some(100)));
-        assert_eq!(other.written_bytes_per_second, 0.0);
+        assert_eq!(other.written_bytes_per_second, None);
     }
 
     #[test]
