@@ -25,11 +25,18 @@ const QUESTION_TIMEOUT: Duration = Duration::from_secs(60);
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
 /// Rows of COPY's text format, whole, in the order they came.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Piece {
     /// Each row as the wire has it: a length that counts itself, and the line.
     bytes: Vec<u8>,
     rows: usize,
+}
+
+impl std::fmt::Debug for Piece {
+    /// Row values stay out of logs and panics: only the size is printed.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Piece({} rows, {} bytes)", self.rows, self.bytes.len())
+    }
 }
 
 impl Piece {

@@ -44,6 +44,10 @@ pub struct CopyColumn {
     pub type_oid: u32,
     /// -1 for none.
     pub typmod: i32,
+    /// The same as SQL writes it: `numeric(5,2)`.
+    pub type_name: String,
+    /// NOT NULL.
+    pub not_null: bool,
     /// Part of the replica identity.
     pub in_identity: bool,
 }
@@ -260,7 +264,8 @@ fn tables_query(version: u32, publication: &str) -> String {
   'oid', c.oid::int8, 'namespace', n.nspname, 'name', c.relname, 'identity', c.relreplident, 'filter', {filter},
   'columns', (
     SELECT pg_catalog.json_agg(pg_catalog.json_build_object('name', a.attname, 'type_oid', a.atttypid::int8,
-        'typmod', a.atttypmod, 'in_identity', CASE c.relreplident WHEN 'f' THEN true WHEN 'n' THEN false ELSE EXISTS (
+        'typmod', a.atttypmod, 'type_name', pg_catalog.format_type(a.atttypid, a.atttypmod), 'not_null', a.attnotnull,
+        'in_identity', CASE c.relreplident WHEN 'f' THEN true WHEN 'n' THEN false ELSE EXISTS (
           SELECT FROM pg_catalog.pg_index i CROSS JOIN LATERAL
             pg_catalog.unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, place)
           WHERE i.indrelid = c.oid AND k.attnum = a.attnum AND k.place <= i.indnkeyatts AND i.indislive
