@@ -3,12 +3,13 @@
 use super::Config;
 use super::core::{Core, Opened};
 use super::plans::Ready;
-use super::status::{LastError, Phase, Positions, Status, TableStatus};
+use super::status::{CopyStatus, LastError, Phase, Positions, Status, TableStatus};
 use super::supervise::{Disposition, Trouble, TroubleReason};
 use crate::kafka::{Delivery, State, classify};
 use crate::metrics::{Failure, Metrics, Peer, TableMetrics};
 use crate::postgres::slot::SlotRow;
 use crate::postgres::{Sql, SystemIdentity};
+use crate::snapshot::journal::Left;
 use crate::table::TableName;
 use std::collections::BTreeMap;
 use tokio::sync::watch;
@@ -205,6 +206,28 @@ impl Reporter {
         }
     }
 
+    /// Where the first copy is; kept after its end for whoever asks.
+    pub fn copying(&mut self, copy: Option<CopyStatus>) {
+        self.status.copy = copy;
+        self.told_ms = 0;
+    }
+
+    /// A table that the first copy is over without.
+    pub fn left(&mut self, table: &str, left: &Left) {
+        let warning = format!("table {table} is not copied ({}): {}; {}", left.reason, left.detail, left.next);
+        if !self.status.warnings.contains(&warning) {
+            warn!("{warning}");
+            self.status.warnings.push(warning);
+        }
+    }
+
+    /// What was wrong is over, if something was.
+    pub fn trouble_over(&mut self) {
+        if self.trouble.is_some() {
+            self.trouble(None);
+        }
+    }
+
     /// A confirm record is acknowledged.
     pub fn recorded(&mut self) {
         self.metrics.confirm_records.inc();
@@ -309,6 +332,9 @@ impl Reporter {
                 let detail = format!("no acknowledgement for {} s", (now_ms - self.answered_ms) / 1000);
                 let reason = TroubleReason::KafkaUnavailable;
                 (Phase::Retrying, reason.code().to_owned(), detail, reason.next().to_owned())
+            }
+            None if core.is_copying() && core.is_streaming() => {
+                (Phase::Snapshot, String::new(), String::new(), String::new())
             }
             None if core.is_streaming() => (Phase::Streaming, String::new(), String::new(), String::new()),
             None if self.status.phase != Phase::Connecting => {
