@@ -94,6 +94,8 @@ pub struct Core {
     attempts: u32,
     /// An operator wants no frame read, on this connection and on later ones, until they say so or we end.
     paused: bool,
+    /// The first copy is not delivered and journalled yet: its rows come before any frame.
+    copying: bool,
     stop: Option<Moment>,
     now: Moment,
     luck: u64,
@@ -129,6 +131,7 @@ impl Core {
             in_transaction: false,
             attempts: 0,
             paused: false,
+            copying: false,
             stop: None,
             now,
             luck: settings.seed,

@@ -1,5 +1,6 @@
 //! What the loop tells the world: status, metrics and one log line where something ends or changes.
 
+mod copied;
 mod measured;
 mod outlook;
 mod rates;
@@ -8,6 +9,7 @@ use super::Config;
 use super::core::{Core, Opened};
 use super::pace::Pace;
 use super::plans::Ready;
+use super::progress::{Progress, Wal};
 use super::sink::Config as SinkConfig;
 use super::status::{LastError, Phase, Positions, Status, TableStatus};
 use super::supervise::{Disposition, Trouble, TroubleReason};
@@ -55,6 +57,10 @@ pub struct Reporter {
     watched: Option<(Ticket, Instant)>,
     /// librdkafka's counts as last read; they begin anew with each producer.
     kafka_before: Statistics,
+    progress: Progress,
+    wal: Wal,
+    /// When the copy's progress was last logged.
+    logged_ms: i64,
 }
 
 impl Reporter {
@@ -95,6 +101,9 @@ impl Reporter {
             outlook: outlook::Outlook::default(),
             watched: None,
             kafka_before: Statistics::default(),
+            progress: Progress::default(),
+            wal: Wal::default(),
+            logged_ms: 0,
         }
     }
 
@@ -245,6 +254,19 @@ impl Reporter {
         }
     }
 
+    /// Whether status is made anew at the next [`Reporter::tell`].
+    #[must_use]
+    pub fn is_due(&self, now_ms: i64) -> bool {
+        now_ms - self.told_ms >= TELL_MS
+    }
+
+    /// What was wrong is over, if something was.
+    pub fn trouble_over(&mut self) {
+        if self.trouble.is_some() {
+            self.trouble(None);
+        }
+    }
+
     /// A confirm record is acknowledged.
     pub fn recorded(&mut self) {
         self.metrics.confirm_records.inc();
@@ -290,6 +312,10 @@ impl Reporter {
     pub fn slot(&mut self, row: &SlotRow) {
         self.status.lsn.restart = row.restart_lsn.unwrap_or_default();
         self.metrics.restart_lsn.set(gauge(self.status.lsn.restart.bytes()));
+        self.wal = Wal {
+            retained_bytes: row.retained_bytes(),
+            safe_bytes: row.safe_wal_size.and_then(|bytes| u64::try_from(bytes).ok()),
+        };
         self.metrics.slot_retained_bytes.set(gauge(row.retained_bytes().unwrap_or_default()));
         self.metrics.slot_safe_wal_bytes.set(row.safe_wal_size.unwrap_or(-1));
         if let Some(wal_status) = &row.wal_status {
@@ -373,6 +399,9 @@ impl Reporter {
                 let detail = format!("no acknowledgement for {} s", (now_ms - self.answered_ms) / 1000);
                 let reason = TroubleReason::KafkaUnavailable;
                 (Phase::Retrying, reason.code().to_owned(), detail, reason.next().to_owned())
+            }
+            None if core.is_copying() && core.is_streaming() => {
+                (Phase::Snapshot, String::new(), String::new(), String::new())
             }
             None if core.is_streaming() => (Phase::Streaming, String::new(), String::new(), String::new()),
             None if self.status.phase != Phase::Connecting => {

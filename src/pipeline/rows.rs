@@ -291,6 +291,7 @@ fn row_out(
         Row::Insert { new } => (Operation::Insert, new.size_bytes()),
         Row::Update { new, .. } => (Operation::Update, new.size_bytes()),
         Row::Delete { old } => (Operation::Delete, old.tuple().size_bytes()),
+        Row::Read { new } => (Operation::Read, new.size_bytes()),
         Row::Truncate => (Operation::Truncate, 0),
     };
     active.metrics.count(operation, 1, bytes as u64);
@@ -318,7 +319,7 @@ fn truncate_out(
 }
 
 #[inline]
-fn records_out(
+pub(super) fn records_out(
     encoder: &Encoder,
     active: &Active,
     context: &Context<'_>,
