@@ -7,6 +7,7 @@ mod check;
 pub mod demo;
 mod exit;
 mod logging;
+mod progress;
 mod run;
 mod slot;
 

@@ -1,10 +1,11 @@
 //! `wellspring run`: the agent, its admin server, and the signals that end it.
 
-use super::{Code, Failure, block_on, logging, version};
+use super::{Code, Failure, block_on, logging, progress, version};
 use crate::admin;
 use crate::config::{Checked, Loaded};
 use crate::metrics::Metrics;
 use crate::pipeline::{Agent, Exit, SinkConfig};
+use std::io::IsTerminal;
 use std::net::{SocketAddr, TcpListener};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
@@ -23,7 +24,11 @@ pub(super) fn run(loaded: &Loaded, exit_on_halt: bool) -> Result<Code, Failure> 
         let serve = |listener| admin::Server::start(listener, checked.limits.ready_lag, metrics, agent.status());
         let admin = listener.map(serve).transpose().map_err(failed)?;
         greet(checked, admin.as_ref());
+        let progress = std::io::stderr().is_terminal().then(|| tokio::spawn(progress::draw(agent.status())));
         let code = watch(agent, signals).await;
+        if let Some(progress) = progress {
+            progress.abort();
+        }
         drop(admin);
         Ok(code)
     })?
