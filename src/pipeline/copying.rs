@@ -25,6 +25,7 @@ use crate::snapshot::plan::{Plan, TablePlan};
 use crate::snapshot::ranges::Ranges;
 use crate::snapshot::worker::{Told, Worker};
 use crate::table::TableName;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -33,6 +34,9 @@ const ONE_READER_BYTES: u64 = 32 * 1024 * 1024;
 
 /// What a reader holds besides what is in flight: the piece it fills, one in the queue, its socket's buffer.
 const READER_BYTES: usize = 768 * 1024;
+
+/// A server has room for `max_locks_per_transaction` (64) locks times its connections (100); a few readers take part of it.
+const LOCKS_MAX: usize = 500;
 
 /// A table that cannot be planned yet is tried again after this.
 const PLAN_RETRY: u64 = 30 * SECOND;
@@ -87,6 +91,8 @@ pub struct Copying {
     workers: usize,
     postgres: crate::postgres::Config,
     snapshot: String,
+    /// What each reader locks at its start.
+    locks: Arc<[TableName]>,
     in_hand: Option<InHand>,
     row: CopyRow,
     encoder: Encoder,
@@ -122,6 +128,7 @@ impl Copying {
             workers,
             postgres: config.postgres.clone(),
             snapshot: first.holder.snapshot.clone(),
+            locks: locks(first),
             in_hand: None,
             row: CopyRow::default(),
             encoder: Encoder::new(),
@@ -345,4 +352,13 @@ impl Copying {
         }
         status
     }
+}
+
+/// The relations that every reader locks: all that are copied, unless they are so many that the server's lock table would
+/// be short of room.
+fn locks(first: &FirstCopy) -> Arc<[TableName]> {
+    let is_left = |at: usize| first.prepared.left.iter().any(|(left, _)| *left == at);
+    let tables = first.prepared.plan.tables.iter().enumerate().filter(|(at, _)| !is_left(*at));
+    let parts: Vec<TableName> = tables.flat_map(|(_, table)| &table.parts).map(|part| part.name.clone()).collect();
+    if parts.len() > LOCKS_MAX { Arc::default() } else { parts.into() }
 }

@@ -14,6 +14,8 @@ mod entered;
 mod event;
 mod quarantine;
 #[cfg(test)]
+mod copies;
+#[cfg(test)]
 mod simulation;
 
 pub use event::{Action, Event, Moment, Opened, Outcome, Report, SECOND, Settings, Update};

@@ -14,9 +14,11 @@ use serde::Deserialize;
 use std::time::Duration;
 
 /// What every transaction of ours that reads rows begins with. Parallel workers and compilation would take what the
-/// application needs; a synchronized scan begins anywhere, and rows in the table's order are easier to follow.
+/// application needs; a synchronized scan begins anywhere, and rows in the table's order are easier to follow. A lock not
+/// had in this time is told of its table, whatever the role's default says.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
-SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL jit = off; SET LOCAL synchronize_seqscans = off;";
+SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL jit = off; SET LOCAL synchronize_seqscans = off;
+SET LOCAL lock_timeout = '10s';";
 
 /// A published table as the snapshot's catalog has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -211,6 +213,32 @@ pub async fn begin(session: &mut CopySession, snapshot: &str) -> Result<(), PgEr
     let sql = format!("{BEGIN} SET TRANSACTION SNAPSHOT {}", escape_literal(snapshot));
     // SET TRANSACTION SNAPSHOT must come before any query; SET LOCAL is none.
     session.query("import snapshot", snapshot, &sql).await.map(drop)
+}
+
+/// Locks relations for a reader as the holder has them; whether that was to be had at once.
+///
+/// A DDL that waits for the holder would keep out every reader that comes later, and the holder waits for the readers:
+/// whoever has the lock already is not kept out.
+///
+/// # Errors
+/// The connection's.
+pub async fn lock_all(session: &mut CopySession, parts: &[TableName]) -> Result<bool, PgError> {
+    const CALL: &str = "lock tables";
+    if parts.is_empty() {
+        return Ok(true);
+    }
+    let quoted =
+        |name: &TableName| format!("ONLY {}.{}", escape_identifier(&name.namespace), escape_identifier(&name.name));
+    let names: Vec<String> = parts.iter().map(quoted).collect();
+    let sql = format!("SAVEPOINT l; LOCK TABLE {} IN ACCESS SHARE MODE NOWAIT; RELEASE SAVEPOINT l", names.join(", "));
+    match session.query(CALL, "of the copy", &sql).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.sqlstate().is_some() && !error.is_shutting_down() => {
+            session.query(CALL, "of the copy", "ROLLBACK TO SAVEPOINT l; RELEASE SAVEPOINT l").await?;
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 #[derive(Deserialize)]

@@ -5,6 +5,8 @@
 
 use crate::postgres::copies::{CopySession, Piece};
 use crate::postgres::{Config, PgError, holder};
+use crate::table::TableName;
+use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -51,10 +53,16 @@ pub struct Worker {
 impl Worker {
     /// Starts a reader on the current runtime.
     #[must_use]
-    pub fn start(config: Config, snapshot: String, worker: usize, told: mpsc::Sender<Told>) -> Self {
+    pub fn start(
+        config: Config,
+        snapshot: String,
+        locks: Arc<[TableName]>,
+        worker: usize,
+        told: mpsc::Sender<Told>,
+    ) -> Self {
         let (jobs, mut queue) = mpsc::channel(1); // it has one job at a time
         let task = tokio::spawn(async move {
-            let error = match work(&config, &snapshot, worker, &mut queue, &told).await {
+            let error = match work(&config, &snapshot, &locks, worker, &mut queue, &told).await {
                 Ok(()) => return,
                 Err(error) => error,
             };
@@ -86,12 +94,13 @@ impl Drop for Worker {
 async fn work(
     config: &Config,
     snapshot: &str,
+    locks: &[TableName],
     worker: usize,
     jobs: &mut mpsc::Receiver<Job>,
     told: &mpsc::Sender<Told>,
 ) -> Result<(), PgError> {
     let mut session = CopySession::connect(config, ":copy").await?;
-    holder::begin(&mut session, snapshot).await?;
+    begin(&mut session, snapshot, locks).await?;
     let mut says = What::Free;
     loop {
         if told.send(Told { worker, what: says }).await.is_err() {
@@ -107,12 +116,20 @@ async fn work(
             Err(error) if error.sqlstate().is_some() && !error.is_shutting_down() => {
                 // The transaction is spoilt, the session is not; FATAL shows at the next call.
                 session.query("end the transaction of", &job.table, "ROLLBACK").await?;
-                holder::begin(&mut session, snapshot).await?;
+                begin(&mut session, snapshot, locks).await?;
                 What::Refused(error)
             }
             Err(error) => return Err(error),
         };
     }
+}
+
+async fn begin(session: &mut CopySession, snapshot: &str, locks: &[TableName]) -> Result<(), PgError> {
+    holder::begin(session, snapshot).await?;
+    if !holder::lock_all(session, locks).await? {
+        tracing::debug!("a reader has not all locks of the copy: it waits for each in its turn");
+    }
+    Ok(())
 }
 
 /// Copies one range; false if nobody listens any more.

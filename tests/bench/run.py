@@ -4,14 +4,15 @@
     run.py [--rounds 3] [--scale 1.0]     --scale 0.1 for a look; only a full run is written to target/bench.json
 
 Cases: `drain_small`, a backlog of 200,000 single-row transactions; `drain_large`, one transaction of 1,000,000 rows;
-`latency`, 1,000 single-row transactions a second. The program is the release build with everything switched on that it
+`latency`, 1,000 single-row transactions a second; `snapshot`, the first copy of 2,000,000 rows, whose yardstick is
+`COPY ... TO STDOUT` by psql, thrown away. The program is the release build with everything switched on that it
 has by default (Avro, keys, headers, ledger, metrics, acks=all) and one librdkafka setting for all cases; the brokers are
 the mock cluster, a process of its own with 6 partitions a topic. The yardstick is what the server can deliver at all:
 pg_recvlogical over TCP into /dev/null, with a slot of its own made before the same backlog; the two take turns, and the
 one that begins changes from round to round. Every figure is the median of the rounds.
 
-Time runs from the start of streaming (the program's own word, /status; for the yardstick the walsender's state) until
-everything is acknowledged; CPU is that of the program alone over the same stretch; memory is its peak since it started.
+Time runs from the start of streaming or copying (the program's own word, /status; for the yardstick the walsender's state,
+or psql's start) until everything is acknowledged; CPU is that of the program alone over the same stretch; memory is its peak since it started.
 """
 import argparse
 import json
@@ -47,7 +48,7 @@ create function public.made(i bigint) returns public.orders language sql as $$
   select i, 'customer ' || i, (i % 100000) / 100.0, 'EUR', (i % 10)::integer, '2026-01-01 00:00:00+00'::timestamptz +
     i * interval '1 millisecond', '2026-02-01 00:00:00'::timestamp, null::text, i % 2 = 0, i / 3.0::float8 $$;
 """
-SMALL_ROWS, LARGE_ROWS = 200_000, 1_000_000
+SMALL_ROWS, LARGE_ROWS, COPY_ROWS = 200_000, 1_000_000, 2_000_000
 LATENCY_RATE, LATENCY_SECONDS = 1_000, 20
 IDLE_SECONDS = 10
 PARTITIONS = 6
@@ -161,6 +162,68 @@ class Bench:
             "insert into public.orders select m.* from (select nextval('order_ids') as i from generate_series(1, %d)) s,"
             " lateral public.made(s.i) m" % rows)
 
+    def copied(self, number, rows):
+        """(rows a second, CPU microseconds a row, peak MiB) of a first copy by a pipeline of its own."""
+        name = "copy%d" % number
+        peers = servers.Peers("bench-" + name, {name + ".public.orders": PARTITIONS, name + ".wellspring-state": 1})
+        peers.start()
+        agent = Agent("bench-" + name, self.pg.url("bench"), peers.brokers, peers.url, name, ["public.orders"], name,
+                      {"snapshot": {"mode": "initial"}})
+        agent.wipe()
+        try:
+            agent.start(streaming=False)
+            began = cpu_began = None
+            deadline = time.monotonic() + 300
+            while True:
+                if began is None:
+                    status = agent.status()
+                    if status.get("phase") in ("snapshot", "streaming"):
+                        began, cpu_began = status["since_ms"] / 1000, agent.cpu_seconds()
+                elif agent.metric("wellspring_records_delivered_total") >= rows:
+                    break
+                if time.monotonic() > deadline or not agent.alive():
+                    raise servers.Late("not copied: %s\n%s" % (json.dumps(agent.status()), servers.tail(agent.log)))
+                time.sleep(POLL_SECONDS)
+            now, cpu = time.time(), agent.cpu_seconds()
+            agent.until_streaming()
+            peak = agent.memory_kib("VmHWM") / 1024
+            agent.stop()
+        finally:
+            agent.kill()
+            peers.kill()
+        self.sql.execute("select pg_drop_replication_slot(%s)", (name,))
+        return rows / (now - began), (cpu - cpu_began) * 1e6 / rows, peak
+
+    def yardstick_copy(self, rows):
+        began = time.monotonic()
+        with open(os.devnull, "wb") as nowhere:
+            subprocess.run([dist.client_tool("psql"), "-XqAt", "-d", self.pg.url("bench"), "-c",
+                            "copy public.orders to stdout"], stdout=nowhere, check=True)
+        return rows / (time.monotonic() - began)
+
+    def snapshot(self, rows):
+        self.sql.execute("truncate public.orders")
+        self.large(rows)
+        self.sql.execute("vacuum analyze public.orders")
+        self.sql.execute("checkpoint")
+        rounds = []
+        for number in range(self.options.rounds):
+            if number % 2 == 0:
+                ours = self.copied(number, rows)
+                theirs = self.yardstick_copy(rows)
+            else:
+                theirs = self.yardstick_copy(rows)
+                ours = self.copied(number, rows)
+            rounds.append((*ours, theirs))
+            print("%-12s round %d: %8.0f rows/s, %.2f us/row, %5.1f MiB; COPY %8.0f rows/s (%.2f of it)" % (
+                "snapshot", number + 1, *ours, theirs, ours[0] / theirs), flush=True)
+        middle = [statistics.median(column) for column in zip(*rounds)]
+        return {
+            "rows_per_s": round(middle[0]), "cpu_us_per_row": round(middle[1], 3),
+            "peak_rss_mib": round(max(r[2] for r in rounds), 1), "yardstick_rows_per_s": round(middle[3]),
+            "rounds": len(rounds),
+        }
+
     def latency(self):
         """(p50, p99) in milliseconds from commit to acknowledgement at a steady rate, and the idle CPU in percent."""
         self.agent.start()
@@ -221,7 +284,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--scale", type=float, default=1.0)
-    parser.add_argument("--only", default="drain_small,drain_large,latency")
+    parser.add_argument("--only", default="drain_small,drain_large,latency,snapshot")
     options = parser.parse_args()
     os.environ.setdefault("WELLSPRING_PROFILE", "release")
     only = options.only.split(",")
@@ -235,10 +298,12 @@ def main():
         if "latency" in only:
             p50, p99, idle = bench.latency()
             out["latency"] = {"p50_ms": round(p50, 2), "p99_ms": round(p99, 2)}
+        if "snapshot" in only:
+            out["snapshot"] = bench.snapshot(int(COPY_ROWS * options.scale))
     finally:
         bench.close()
-    print("\n%-12s %12s %12s %10s %14s %8s" % ("case", "rows/s", "us CPU/row", "peak MiB", "recvlogical", "times"))
-    for name in ("drain_small", "drain_large"):
+    print("\n%-12s %12s %12s %10s %14s %8s" % ("case", "rows/s", "us CPU/row", "peak MiB", "yardstick", "times"))
+    for name in ("drain_small", "drain_large", "snapshot"):
         if name in out:
             c = out[name]
             print("%-12s %12d %12.2f %10.1f %14d %8.2f" % (
@@ -247,7 +312,7 @@ def main():
     if "latency" in out:
         print("%-12s p50 %.2f ms, p99 %.2f ms at %d tx/s; idle %.2f %% CPU" % (
             "latency", out["latency"]["p50_ms"], out["latency"]["p99_ms"], LATENCY_RATE, idle))
-    if options.scale == 1.0 and len(out) == 3:
+    if options.scale == 1.0 and len(out) == 4:
         path = os.path.join(dist.TOP, "target", "bench.json")
         with open(path, "w", encoding="utf-8") as f:
             json.dump(out, f, indent=1)

@@ -104,6 +104,19 @@ fn a_copy_cut_off_is_told_and_never_skipped() {
 }
 
 #[test]
+fn a_waiting_alter_table_does_not_stop_the_copy() {
+    // Of a table whose turn comes later: its reader must not queue behind the one that waits for the copy's end.
+    let (world, agent) = slow("[snapshot]\nrows_per_second = 5000\norder = [\"public.t\"]");
+    let mut alter = world.server.psql("postgres").args(["-c", "alter table done add column w int"]).spawn().unwrap();
+    let status = agent.streams();
+    assert_eq!(status.copy.unwrap().rows, 20_001);
+    assert!(alter.wait().unwrap().success(), "the holder's locks end with the copy");
+    world.sql("insert into done values (2, 5)");
+    assert_eq!(world.records("done", 2)[1].value["after"], serde_json::json!({"id": 2, "w": 5}));
+    agent.stop();
+}
+
+#[test]
 fn a_snapshot_that_ends_ends_the_copy() {
     let (world, agent) = slow(SLOW);
     world.sql("select pg_terminate_backend(pid) from pg_stat_activity where application_name like '%:holder'");

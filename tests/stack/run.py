@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs the scenarios of scenarios.py, one summary line each.
+"""Runs the scenarios of scenarios.py and scenarios_snapshot.py, one summary line each.
 
     run.py [--only a,b] [--full] [--keep] [--list]
 
@@ -16,6 +16,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 
 import scenarios  # noqa: E402
+import scenarios_snapshot  # noqa: E402
 import servers  # noqa: E402
 from world import World  # noqa: E402
 
@@ -27,7 +28,7 @@ def main():
     parser.add_argument("--keep", action="store_true", help="leave data directories behind")
     parser.add_argument("--list", action="store_true")
     options = parser.parse_args()
-    chosen = {s.__name__.replace("_", "-"): s for s in scenarios.SCENARIOS}
+    chosen = {s.__name__.replace("_", "-"): s for s in scenarios.SCENARIOS + scenarios_snapshot.SCENARIOS}
     if options.list:
         for name, scenario in chosen.items():
             print("%-40s %s" % (name, (scenario.__doc__ or "").split("\n")[0]))

@@ -8,6 +8,7 @@ use crate::postgres::PgError;
 use crate::snapshot::prepare::refused;
 use crate::snapshot::ranges::Range;
 use crate::snapshot::worker::{Job, Told, What, Worker};
+use std::sync::Arc;
 
 /// Readers lost one after the other without a row between: then it is not the readers.
 const LOST_MAX: usize = 8;
@@ -22,7 +23,8 @@ pub(super) struct Reader {
 
 impl Copying {
     pub(super) fn read(&mut self, worker: usize) {
-        let started = Worker::start(self.postgres.clone(), self.snapshot.clone(), worker, self.tell.clone());
+        let (postgres, snapshot, locks) = (self.postgres.clone(), self.snapshot.clone(), Arc::clone(&self.locks));
+        let started = Worker::start(postgres, snapshot, locks, worker, self.tell.clone());
         if let Some(reader) = self.readers.get_mut(worker) {
             *reader = Reader { worker: Some(started), ..Reader::default() };
         }
