@@ -258,10 +258,7 @@ impl Encoder {
                         F::some(Union::NullFirst, out);
                         F::text(message.0, out);
                     }
-                    Step::MessageContent => {
-                        F::some(Union::NullFirst, out);
-                        F::bytes(message.1, out);
-                    }
+                    Step::MessageContent(binary) => envelope::content::<F>(*binary, message.1, out),
                     other => envelope::fill::<F>(other, context, now, out),
                 }
             }

@@ -12,15 +12,20 @@ mod envelope;
 mod form;
 mod java;
 mod literal;
+mod modes;
+mod moment;
 mod notes;
 mod plan;
 pub mod registry;
 mod route;
 mod row;
 mod schema;
+mod shape;
+mod spatial;
 mod transcode;
 
 pub use encoder::{EncodeError, Encoder, Record};
+pub use modes::{BinaryMode, Code, DecimalMode, HstoreMode, IntervalMode, Modes, TimeMode, UnknownMode};
 pub use notes::{Loss, Note};
 pub use plan::{AvroSchema, Draft, Ids, Plan, PlanError, Planner};
 pub use route::{murmur2, partition};
@@ -55,6 +60,8 @@ pub struct Config {
     pub identity_headers: bool,
     /// What stands for a value the server did not send because it did not change.
     pub placeholder: String,
+    /// The forms of the types that have more than one.
+    pub modes: Modes,
 }
 
 impl Config {
@@ -73,6 +80,7 @@ impl Config {
             context_headers: true,
             identity_headers: false,
             placeholder: Self::PLACEHOLDER.to_owned(),
+            modes: Modes::default(),
         }
     }
 }

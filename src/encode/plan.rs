@@ -6,6 +6,7 @@
 use super::envelope::{self, Step};
 use super::form::{Avro, Form, HeaderText, Json, Union};
 use super::literal::Literal;
+use super::shape::Shape;
 use super::{Config, Format, avro_text, connect_text, schema};
 use crate::table::{Column, ColumnKind, ReplicaIdentity, Table, TableName};
 use std::sync::Arc;
@@ -48,6 +49,21 @@ pub enum PlanError {
         table: String,
         /// The first key column that old rows lack.
         column: String,
+    },
+    /// The rows' key would lack a column.
+    #[error(
+        "table {table}: its key column `{column}` is of type {type_name}, which events.unknown_types = \"{mode}\" leaves \
+         out, so rows could not be told apart; write \"text\", or exclude the table"
+    )]
+    KeyLeftOut {
+        /// The table.
+        table: String,
+        /// The key column.
+        column: String,
+        /// Its type.
+        type_name: String,
+        /// The mode that leaves it out.
+        mode: &'static str,
     },
     /// The topic's name is too long for Kafka.
     #[error(
@@ -136,16 +152,20 @@ impl Planner {
         if topic.len() > TOPIC_LENGTH_MAX {
             return Err(PlanError::Topic { table: table.name.to_string(), topic });
         }
-        let key = schema::of_key(&structure, table);
-        let value = schema::of_envelope(&structure, table);
-        Ok(self.drafted(topic, key, value, What::Rows(Box::new(table.clone()))))
+        let shapes: Vec<Option<Shape>> =
+            table.columns.iter().map(|column| Shape::of(&column.kind, &config.modes)).collect();
+        check_key_is_whole(config, table, &shapes)?;
+        let key = schema::of_key(&structure, table, &shapes);
+        let value = schema::of_envelope(&structure, table, &shapes);
+        Ok(self.drafted(topic, key, value, What::Rows(Box::new(table.clone()), shapes)))
     }
 
     /// What logical messages look like: topic `<prefix>.message`.
     #[must_use]
     pub fn message_draft(&self) -> Draft {
         let topic = topic_of(&format!("{}.message", self.shared.config.prefix));
-        self.drafted(topic, Some(schema::of_message_key()), schema::of_message(), What::Messages)
+        let value = schema::of_message(self.shared.config.modes.binary);
+        self.drafted(topic, Some(schema::of_message_key()), value, What::Messages)
     }
 
     fn drafted(&self, topic: String, key: Option<schema::Schema>, value: schema::Schema, what: What) -> Draft {
@@ -182,7 +202,8 @@ pub struct Draft {
 
 #[derive(Clone, Debug)]
 enum What {
-    Rows(Box<Table>),
+    /// A table, and the shape of each of its columns; none where it is left out.
+    Rows(Box<Table>, Vec<Option<Shape>>),
     Messages,
 }
 
@@ -203,12 +224,18 @@ impl Draft {
         let (value_prefix, value_suffix) = frame(Some(&self.value), ids.value);
         let (table, value, key, columns);
         match &self.what {
-            What::Rows(shape) => {
-                let name = [&*shape.name.namespace, &*shape.name.name];
-                table = shape.name.to_string();
+            What::Rows(of, shapes) => {
+                let name = [&*of.name.namespace, &*of.name.name];
+                table = of.name.to_string();
                 value = envelope::of_rows::<F>(config, &self.shared.database, name, &value_prefix, &value_suffix);
-                key = Key::of_table::<F>(shape, key_prefix, key_suffix);
-                columns = (0..).zip(&shape.columns).map(|(i, c)| ColumnPlan::new::<F>(i == 0, c, config)).collect();
+                key = Key::of_table::<F>(of, key_prefix, key_suffix);
+                let mut first = true;
+                let planned = |(column, shape): (&Column, &Option<Shape>)| {
+                    let plan = ColumnPlan::new::<F>(first, column, shape.as_ref(), config);
+                    first &= !plan.written;
+                    plan
+                };
+                columns = of.columns.iter().zip(shapes).map(planned).collect();
             }
             What::Messages => {
                 table = "logical messages".to_owned();
@@ -337,7 +364,9 @@ impl Key {
 #[derive(Debug)]
 pub(super) struct ColumnPlan {
     pub name: Box<str>,
-    pub kind: ColumnKind,
+    pub shape: Shape,
+    /// Whether rows have its field.
+    pub written: bool,
     pub union: Union,
     /// Whether old tuples of kind `K` hold it.
     pub in_identity: bool,
@@ -352,9 +381,11 @@ pub(super) struct ColumnPlan {
 }
 
 impl ColumnPlan {
-    fn new<F: Form>(first: bool, column: &Column, config: &Config) -> Self {
-        let has_default = schema::of_column(column).schema.default.is_some();
-        let union = Union::of(!column.not_null, has_default);
+    /// A column's plan; without a shape it is left out of the rows.
+    fn new<F: Form>(first: bool, column: &Column, shape: Option<&Shape>, config: &Config) -> Self {
+        let (written, shape) = (shape.is_some(), shape.unwrap_or(&Shape::Text));
+        let schema = schema::of_column(column, shape).schema;
+        let union = Union::of(schema.optional, schema.default.is_some());
         let field = |literal: Option<&Literal>| {
             let mut out = Vec::new();
             match literal {
@@ -366,15 +397,16 @@ impl ColumnPlan {
             }
             out.into()
         };
-        let placeholder = Literal::unavailable(&column.kind, &config.placeholder);
-        let empty = column.not_null.then(|| Literal::empty(&column.kind));
+        let placeholder = Literal::unavailable(shape, &config.placeholder);
+        let empty = if column.not_null { Literal::empty(shape) } else { None };
         ColumnPlan {
             name: column.name.clone(),
-            kind: column.kind.clone(),
+            shape: shape.clone(),
+            written,
             union,
             in_identity: column.in_identity,
             lead: lead::<F>(first, &column.name),
-            missing: field(Literal::missing(column).as_ref()),
+            missing: field(Literal::missing(column, shape).as_ref()),
             unavailable: field(placeholder.as_ref().or(empty.as_ref())),
             has_placeholder: placeholder.is_some(),
         }
@@ -417,6 +449,23 @@ fn check_names(config: &Config, table: &Table) -> Result<(), PlanError> {
 fn is_avro_name(name: &str) -> bool {
     let starts = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
     starts && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+/// A key column that is left out would make one key of many rows. (Debezium does that, down to an empty key.)
+fn check_key_is_whole(config: &Config, table: &Table, shapes: &[Option<Shape>]) -> Result<(), PlanError> {
+    let left_out = table.key.iter().find(|index| shapes.get(**index).is_some_and(Option::is_none));
+    match left_out.and_then(|index| table.columns.get(*index)) {
+        Some(column) => Err(PlanError::KeyLeftOut {
+            table: table.name.to_string(),
+            column: column.name.to_string(),
+            type_name: match &column.kind {
+                ColumnKind::Unknown { type_name, .. } => type_name.to_string(),
+                _ => "unknown".to_owned(),
+            },
+            mode: config.modes.unknown_types.as_str(),
+        }),
+        None => Ok(()),
+    }
 }
 
 /// Under identity INDEX old rows hold the index's columns only. (Under DEFAULT without primary key, and NOTHING, the

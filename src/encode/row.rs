@@ -177,6 +177,9 @@ impl<'a, F: Form> Writer<'a, F> {
         F::some(Union::NullFirst, self.out);
         F::struct_open(self.out);
         for (index, column) in self.plan.columns.iter().enumerate() {
+            if !column.written {
+                continue;
+            }
             self.out.extend_from_slice(&column.lead);
             match image.cell(index, column.in_identity) {
                 None => self.out.extend_from_slice(&column.missing),
@@ -195,7 +198,7 @@ impl<'a, F: Form> Writer<'a, F> {
                 let mark = self.out.len();
                 self.tools.column = index;
                 G::some(column.union, self.out);
-                match transcode::value::<G>(&column.kind, text, self.out, self.tools) {
+                match transcode::value::<G>(&column.shape, text, self.out, self.tools) {
                     Ok(()) => Ok(()),
                     Err(Fault::Unholdable(loss)) if column.union != Union::Required => {
                         self.out.truncate(mark);

@@ -10,7 +10,7 @@ pub mod value;
 
 pub use default::{DefaultText, default_text};
 pub use facts::{ColumnFacts, TableFacts, TypeClass, TypeFacts};
-pub use kind::{ColumnKind, is_domain, resolve};
+pub use kind::{AsBytes, ColumnKind, is_domain, resolve};
 pub use selection::Selection;
 
 use crate::lsn::Oid;
