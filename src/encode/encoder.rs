@@ -148,7 +148,7 @@ impl Encoder {
 
     /// Writes a row's change; its records replace those of the change before.
     ///
-    /// An insert is one record; an update one, or a delete, a tombstone and a create where it changes the key; a delete
+    /// An insert or a copied row is one record; an update one, or a delete, a tombstone and a create where it changes the key; a delete
     /// one and a tombstone; a truncate one without key, or none where they are switched off.
     ///
     /// # Errors
@@ -286,6 +286,12 @@ impl Encoder {
                 let new = Image::whole(plan, new, new_spans, None)?;
                 let key = write.key(&new)?;
                 let value = Some(write.envelope("c", None, Some(&new))?);
+                slots.push(Slot { key, value, change: None });
+            }
+            Row::Read { new } => {
+                let new = Image::whole(plan, new, new_spans, None)?;
+                let key = write.key(&new)?;
+                let value = Some(write.envelope("r", None, Some(&new))?);
                 slots.push(Slot { key, value, change: None });
             }
             Row::Update { old, new } => {

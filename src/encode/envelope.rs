@@ -7,7 +7,7 @@ use super::Config;
 use super::form::{Form, Union, push_code};
 use super::java::{Short, push_int};
 use super::modes::BinaryMode;
-use crate::change::Context;
+use crate::change::{Context, Marker};
 
 /// Debezium's connector type: readers key on it.
 const CONNECTOR: &str = "postgresql";
@@ -21,10 +21,12 @@ pub(super) enum Step {
     Before,
     /// The row after it.
     After,
-    /// One letter: c, u, d, t, m.
+    /// One letter: c, u, d, r, t, m.
     Operation,
     /// A time of the transaction (`source`) or of processing.
     Time(Clock, Unit),
+    /// `source.snapshot`.
+    Snapshot,
     /// `source.sequence`.
     Sequence,
     /// `source.txId`.
@@ -119,9 +121,7 @@ impl Script {
         self.text::<F>("connector", CONNECTOR);
         self.text::<F>("name", &config.prefix);
         self.gap::<F>("ts_ms", Step::Time(Clock::Commit, Unit::Millis));
-        self.field::<F>("snapshot");
-        F::some(Union::NullLast, &mut self.pending);
-        F::text("false", &mut self.pending);
+        self.gap::<F>("snapshot", Step::Snapshot);
         self.text::<F>("db", database);
         self.gap::<F>("sequence", Step::Sequence);
         self.gap::<F>("ts_us", Step::Time(Clock::Commit, Unit::Micros));
@@ -196,8 +196,14 @@ pub(super) fn fill<F: Form>(step: &Step, context: &Context<'_>, now_unix_nanos: 
         Step::Time(Clock::Now, Unit::Millis) => optional_int::<F>(Some(now_unix_nanos.div_euclid(1_000_000)), out),
         Step::Time(Clock::Now, Unit::Micros) => optional_int::<F>(Some(now_unix_nanos.div_euclid(1000)), out),
         Step::Time(Clock::Now, Unit::Nanos) => optional_int::<F>(Some(now_unix_nanos), out),
+        Step::Snapshot => {
+            F::some(Union::NullLast, out);
+            F::text(context.marker.word(), out);
+        }
         Step::Sequence => sequence::<F>(context, out),
         Step::Transaction => optional_int::<F>(context.xid.map(|xid| i64::from(xid.0)), out),
+        // A row of a later copy has no WAL record; Debezium's has no LSN either.
+        Step::Lsn if context.marker == Marker::Incremental => F::null(Union::NullFirst, out),
         Step::Lsn => optional_int::<F>(i64::try_from(context.lsn.bytes()).ok(), out),
         Step::Origin => match context.origin {
             Some((name, _)) => {

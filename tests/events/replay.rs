@@ -3,7 +3,7 @@
 use apache_avro::types::Value as Avro;
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
-use wellspring::change::{Context, Position, Row, describe};
+use wellspring::change::{Context, Marker, Position, Row, describe};
 use wellspring::encode::{
     BinaryMode, Code, Config, DecimalMode, Encoder, Format, HstoreMode, Ids, IntervalMode, Modes, Plan, Planner,
     TimeMode, UnknownMode,
@@ -185,7 +185,7 @@ fn planned(draft: wellspring::encode::Draft) -> (Plan, Option<String>, String) {
 
 fn context(lsn: Lsn, last_commit: Option<Lsn>, transaction: (Option<Xid>, PgMicros, Position)) -> Context<'static> {
     let (xid, committed_at, position) = transaction;
-    Context { position, lsn, last_commit, xid, committed_at, origin: None }
+    Context { position, lsn, last_commit, xid, committed_at, origin: None, marker: Marker::Streamed }
 }
 
 fn collect(encoder: &Encoder, plan: &(Plan, Option<String>, String), written: &mut Vec<Written>) {
