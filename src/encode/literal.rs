@@ -2,8 +2,8 @@
 
 use super::form::{Form, Union, push_code};
 use super::modes::Code;
-use super::shape::Shape;
 use super::transcode::Tools;
+use super::wire::Wire;
 use super::{form, spatial, transcode};
 use crate::table::value::{self, Decimal, DecimalScratch};
 use crate::table::{Column, ColumnKind, DefaultText, default_text};
@@ -31,195 +31,193 @@ pub(super) enum Literal {
 
 impl Literal {
     /// What a default expression gives a schema; none where Debezium gives none.
-    pub(super) fn of_default(expression: &str, kind: &ColumnKind, shape: &Shape) -> Option<Self> {
+    pub(super) fn of_default(expression: &str, kind: &ColumnKind, wire: &Wire) -> Option<Self> {
         match default_text(expression, kind)? {
-            DefaultText::Computed => Self::computed(shape),
-            DefaultText::Literal(text) => Self::parse(&text, shape),
+            DefaultText::Computed => Self::computed(wire),
+            DefaultText::Literal(text) => Self::parse(&text, wire),
         }
     }
 
     /// What a schema says where a function computes the default.
-    fn computed(shape: &Shape) -> Option<Self> {
-        match shape {
-            Shape::Json => Some(Literal::Text("{}".to_owned())),
-            Shape::Uuid => Some(Literal::Text("00000000-0000-0000-0000-000000000000".to_owned())),
-            Shape::Enum { .. } | Shape::Variable => None,
-            Shape::ZonedTimestamp { .. } => Self::parse("1970-01-01", shape),
-            _ => Self::empty(shape),
+    fn computed(wire: &Wire) -> Option<Self> {
+        match wire {
+            Wire::Json => Some(Literal::Text("{}".to_owned())),
+            Wire::Uuid => Some(Literal::Text("00000000-0000-0000-0000-000000000000".to_owned())),
+            Wire::Enum { .. } | Wire::Variable => None,
+            Wire::ZonedTimestamp { .. } => Self::parse("1970-01-01", wire),
+            _ => Self::empty(wire),
         }
     }
 
-    /// A default's literal as a value of the shape.
-    fn parse(text: &str, shape: &Shape) -> Option<Self> {
+    /// A default's literal as a value of the `Wire`.
+    fn parse(text: &str, wire: &Wire) -> Option<Self> {
         let bytes = text.as_bytes();
-        Some(match shape {
-            Shape::Text | Shape::Json | Shape::Xml | Shape::Uuid | Shape::Enum { .. } => Literal::Text(text.to_owned()),
-            Shape::Bool => Literal::Boolean(text.eq_ignore_ascii_case("true")),
-            Shape::Float4 => Literal::Float4(value::float4(bytes).ok().filter(|value| value.is_finite())?),
-            Shape::Float8 => Literal::Float8(value::float8(bytes).ok().filter(|value| value.is_finite())?),
-            Shape::Decimal { scale, .. } => {
+        Some(match wire {
+            Wire::Text | Wire::Json | Wire::Xml | Wire::Uuid | Wire::Enum { .. } => Literal::Text(text.to_owned()),
+            Wire::Bool => Literal::Boolean(text.eq_ignore_ascii_case("true")),
+            Wire::Float4 => Literal::Float4(value::float4(bytes).ok().filter(|value| value.is_finite())?),
+            Wire::Float8 => Literal::Float8(value::float8(bytes).ok().filter(|value| value.is_finite())?),
+            Wire::Decimal { scale, .. } => {
                 let mut scratch = DecimalScratch::default();
                 match value::decimal(bytes, Some(*scale), &mut scratch).ok()? {
                     Decimal::Finite { scale } => Literal::Decimal { unscaled: scratch.unscaled().to_vec(), scale },
                     Decimal::Special(_) => return None,
                 }
             }
-            Shape::DecimalText { scale } | Shape::DecimalFloat { scale } => {
+            Wire::DecimalText { scale } | Wire::DecimalFloat { scale } => {
                 let mut plain = Vec::new();
                 match value::decimal_text(bytes, *scale, &mut plain).ok()? {
                     Some(_) => return None,
-                    None if matches!(shape, Shape::DecimalFloat { .. }) => {
+                    None if matches!(wire, Wire::DecimalFloat { .. }) => {
                         Literal::Float8(value::float8(&plain).ok().filter(|value| value.is_finite())?)
                     }
                     None => Literal::Text(String::from_utf8(plain).ok()?),
                 }
             }
-            Shape::Bit => Literal::Boolean(text == "1"),
-            Shape::Bits { .. } => {
+            Wire::Bit => Literal::Boolean(text == "1"),
+            Wire::Bits { .. } => {
                 let mut out = Vec::new();
                 value::bits(bytes, &mut out).ok()?;
                 Literal::Bytes(out)
             }
-            Shape::Int2
-            | Shape::Int4
-            | Shape::Int8
-            | Shape::TimeMillis
-            | Shape::TimeMicros
-            | Shape::TimeNanos
-            | Shape::ConnectTime
-            | Shape::TimestampMillis
-            | Shape::TimestampMicros
-            | Shape::TimestampNanos
-            | Shape::ConnectTimestamp
-            | Shape::IntervalMicros => Literal::Int(Self::through_json(bytes, shape)?.parse().ok()?),
+            Wire::Int2
+            | Wire::Int4
+            | Wire::Int8
+            | Wire::TimeMillis
+            | Wire::TimeMicros
+            | Wire::TimeNanos
+            | Wire::ConnectTime
+            | Wire::TimestampMillis
+            | Wire::TimestampMicros
+            | Wire::TimestampNanos
+            | Wire::ConnectTimestamp
+            | Wire::IntervalMicros => Literal::Int(Self::through_json(bytes, wire)?.parse().ok()?),
             // Debezium has no default where a date or a moment with time zone is infinite.
-            Shape::Date | Shape::ConnectDate | Shape::IsoDate | Shape::ZonedTimestamp { .. }
+            Wire::Date | Wire::ConnectDate | Wire::IsoDate | Wire::ZonedTimestamp { .. }
                 if text.ends_with("infinity") =>
             {
                 return None;
             }
-            Shape::Date | Shape::ConnectDate => Literal::Int(Self::through_json(bytes, shape)?.parse().ok()?),
-            Shape::IsoDate
-            | Shape::IsoTime
-            | Shape::IsoTimestamp
-            | Shape::ZonedTimestamp { .. }
-            | Shape::IntervalText => Literal::Text(Self::through_json(bytes, shape)?.trim_matches('"').to_owned()),
+            Wire::Date | Wire::ConnectDate => Literal::Int(Self::through_json(bytes, wire)?.parse().ok()?),
+            Wire::IsoDate | Wire::IsoTime | Wire::IsoTimestamp | Wire::ZonedTimestamp { .. } | Wire::IntervalText => {
+                Literal::Text(Self::through_json(bytes, wire)?.trim_matches('"').to_owned())
+            }
             _ => return None,
         })
     }
 
     /// The JSON text of a value that reads without loss.
-    fn through_json(text: &[u8], shape: &Shape) -> Option<String> {
+    fn through_json(text: &[u8], wire: &Wire) -> Option<String> {
         let (mut out, mut tools) = (Vec::new(), Tools::default());
-        transcode::value::<form::Json>(shape, text, &mut out, &mut tools).ok()?;
+        transcode::value::<form::Json>(wire, text, &mut out, &mut tools).ok()?;
         String::from_utf8(out).ok()
     }
 
     /// The empty value: what a required field holds where the row has none (before-images of deletes). Of a sparse
     /// vector, whose field is never required, there is none.
-    pub(super) fn empty(shape: &Shape) -> Option<Self> {
+    pub(super) fn empty(wire: &Wire) -> Option<Self> {
         let text = |text: &str| Literal::Text(text.to_owned());
         let zeros = |digits: u32| match digits {
             0 => "0".to_owned(),
             digits => format!("0.{:0<1$}", "", digits as usize),
         };
-        Some(match shape {
-            Shape::Bool | Shape::Bit => Literal::Boolean(false),
-            Shape::Int2
-            | Shape::Int4
-            | Shape::Int8
-            | Shape::Oid
-            | Shape::Date
-            | Shape::ConnectDate
-            | Shape::TimeMillis
-            | Shape::TimeMicros
-            | Shape::TimeNanos
-            | Shape::ConnectTime
-            | Shape::TimestampMillis
-            | Shape::TimestampMicros
-            | Shape::TimestampNanos
-            | Shape::ConnectTimestamp
-            | Shape::IntervalMicros => Literal::Int(0),
-            Shape::Float4 => Literal::Float4(0.0),
-            Shape::Float8 | Shape::DecimalFloat { .. } | Shape::MoneyFloat => Literal::Float8(0.0),
-            Shape::Decimal { scale, .. } => Literal::Decimal { unscaled: vec![0], scale: u32::from(*scale) },
-            Shape::Money { digits } => Literal::Decimal { unscaled: vec![0], scale: u32::from(*digits) },
-            Shape::DecimalText { scale } => Literal::Text(zeros(u32::from(scale.unwrap_or(0)))),
-            Shape::MoneyText { digits } => Literal::Text(zeros(u32::from(*digits))),
-            Shape::Variable => Literal::Variable { unscaled: vec![0], scale: 0 },
-            Shape::Text
-            | Shape::Json
-            | Shape::Xml
-            | Shape::Uuid
-            | Shape::Ltree
-            | Shape::Tsvector
-            | Shape::BytesText(_)
-            | Shape::OpaqueText { .. }
-            | Shape::Enum { .. } => text(""),
-            Shape::HstoreJson => text("{}"),
-            Shape::HstoreMap => Literal::Map(Vec::new()),
-            Shape::Bytes | Shape::Opaque { .. } | Shape::Bits { .. } => Literal::Bytes(Vec::new()),
-            Shape::IsoDate => text("1970-01-01Z"),
-            Shape::IsoTime | Shape::ZonedTime => text("00:00:00Z"),
-            Shape::IsoTimestamp | Shape::ZonedTimestamp { .. } => text("1970-01-01T00:00:00Z"),
-            Shape::IntervalText => text("P0Y0M0DT0H0M0S"),
-            Shape::Point => Literal::Point(0.0, 0.0),
-            Shape::Geometry | Shape::Geography => Literal::Geometry { wkb: EMPTY_GEOMETRY.to_vec() },
-            Shape::Vector | Shape::HalfVector | Shape::Int2Vector | Shape::OidVector => Literal::required(Vec::new()),
-            Shape::List { .. } => Literal::required(Vec::new()),
-            Shape::SparseVector => return None,
+        Some(match wire {
+            Wire::Bool | Wire::Bit => Literal::Boolean(false),
+            Wire::Int2
+            | Wire::Int4
+            | Wire::Int8
+            | Wire::Oid
+            | Wire::Date
+            | Wire::ConnectDate
+            | Wire::TimeMillis
+            | Wire::TimeMicros
+            | Wire::TimeNanos
+            | Wire::ConnectTime
+            | Wire::TimestampMillis
+            | Wire::TimestampMicros
+            | Wire::TimestampNanos
+            | Wire::ConnectTimestamp
+            | Wire::IntervalMicros => Literal::Int(0),
+            Wire::Float4 => Literal::Float4(0.0),
+            Wire::Float8 | Wire::DecimalFloat { .. } | Wire::MoneyFloat => Literal::Float8(0.0),
+            Wire::Decimal { scale, .. } => Literal::Decimal { unscaled: vec![0], scale: u32::from(*scale) },
+            Wire::Money { digits } => Literal::Decimal { unscaled: vec![0], scale: u32::from(*digits) },
+            Wire::DecimalText { scale } => Literal::Text(zeros(u32::from(scale.unwrap_or(0)))),
+            Wire::MoneyText { digits } => Literal::Text(zeros(u32::from(*digits))),
+            Wire::Variable => Literal::Variable { unscaled: vec![0], scale: 0 },
+            Wire::Text
+            | Wire::Json
+            | Wire::Xml
+            | Wire::Uuid
+            | Wire::Ltree
+            | Wire::Tsvector
+            | Wire::BytesText(_)
+            | Wire::OpaqueText { .. }
+            | Wire::Enum { .. } => text(""),
+            Wire::HstoreJson => text("{}"),
+            Wire::HstoreMap => Literal::Map(Vec::new()),
+            Wire::Bytes | Wire::Opaque { .. } | Wire::Bits { .. } => Literal::Bytes(Vec::new()),
+            Wire::IsoDate => text("1970-01-01Z"),
+            Wire::IsoTime | Wire::ZonedTime => text("00:00:00Z"),
+            Wire::IsoTimestamp | Wire::ZonedTimestamp { .. } => text("1970-01-01T00:00:00Z"),
+            Wire::IntervalText => text("P0Y0M0DT0H0M0S"),
+            Wire::Point => Literal::Point(0.0, 0.0),
+            Wire::Geometry | Wire::Geography => Literal::Geometry { wkb: EMPTY_GEOMETRY.to_vec() },
+            Wire::Vector | Wire::HalfVector | Wire::Int2Vector | Wire::OidVector => Literal::required(Vec::new()),
+            Wire::List { .. } => Literal::required(Vec::new()),
+            Wire::SparseVector => return None,
         })
     }
 
     /// What a column's field holds in a row that does not have it: null, the schema's default, or the empty value.
-    pub(super) fn missing(column: &Column, shape: &Shape) -> Option<Self> {
-        let default = || column.default.as_deref().and_then(|text| Literal::of_default(text, &column.kind, shape));
-        if column.not_null { default().or_else(|| Literal::empty(shape)) } else { None }
+    pub(super) fn missing(column: &Column, wire: &Wire) -> Option<Self> {
+        let default = || column.default.as_deref().and_then(|text| Literal::of_default(text, &column.kind, wire));
+        if column.not_null { default().or_else(|| Literal::empty(wire)) } else { None }
     }
 
-    /// What stands for a value that the server did not send because it did not change; none for a shape that can hold
+    /// What stands for a value that the server did not send because it did not change; none for one that can hold
     /// no sign of it (booleans, numbers, moments: of these only the lists are ever stored out of line).
     ///
     /// Texts are the placeholder and bytes its bytes; lists hold one of these, or the placeholder's bytes as numbers.
     /// Debezium has no placeholder for decimals, several lists, geometries and vectors, and writes null: ours are the
     /// placeholder's bytes as unscaled value or well-known binary, and the same rules for lists.
-    pub(super) fn unavailable(shape: &Shape, placeholder: &str) -> Option<Self> {
+    pub(super) fn unavailable(wire: &Wire, placeholder: &str) -> Option<Self> {
         let bytes = placeholder.as_bytes();
         let floats = || bytes.iter().map(|byte| Literal::Float8(f64::from(*byte))).collect();
         let halves = || bytes.iter().map(|byte| Literal::Float4(f32::from(*byte))).collect();
         let ints = || bytes.iter().map(|byte| Literal::Int(i64::from(*byte))).collect();
-        Some(match shape {
-            Shape::HstoreJson => Literal::Text(hstore_placeholder(placeholder)),
-            Shape::HstoreMap => Literal::Map(vec![(placeholder.to_owned(), placeholder.to_owned())]),
-            Shape::Bytes | Shape::Opaque { .. } | Shape::Bits { .. } => Literal::Bytes(bytes.to_vec()),
-            Shape::BytesText(code) | Shape::OpaqueText { code, .. } => Literal::Text(coded(*code, placeholder)),
-            Shape::Decimal { scale, .. } => Literal::Decimal { unscaled: bytes.to_vec(), scale: u32::from(*scale) },
-            Shape::Variable => Literal::Variable { unscaled: bytes.to_vec(), scale: 0 },
-            Shape::Text
-            | Shape::DecimalText { .. }
-            | Shape::MoneyText { .. }
-            | Shape::Json
-            | Shape::Xml
-            | Shape::Uuid
-            | Shape::Ltree
-            | Shape::Tsvector
-            | Shape::Enum { .. }
-            | Shape::IsoDate
-            | Shape::IsoTime
-            | Shape::ZonedTime
-            | Shape::IsoTimestamp
-            | Shape::ZonedTimestamp { .. }
-            | Shape::IntervalText => Literal::Text(placeholder.to_owned()),
-            Shape::Geometry | Shape::Geography => Literal::Geometry { wkb: bytes.to_vec() },
-            Shape::Vector => Literal::required(floats()),
-            Shape::HalfVector => Literal::required(halves()),
-            Shape::Int2Vector | Shape::OidVector => Literal::required(ints()),
-            Shape::List { element, optional, .. } => {
+        Some(match wire {
+            Wire::HstoreJson => Literal::Text(hstore_placeholder(placeholder)),
+            Wire::HstoreMap => Literal::Map(vec![(placeholder.to_owned(), placeholder.to_owned())]),
+            Wire::Bytes | Wire::Opaque { .. } | Wire::Bits { .. } => Literal::Bytes(bytes.to_vec()),
+            Wire::BytesText(code) | Wire::OpaqueText { code, .. } => Literal::Text(coded(*code, placeholder)),
+            Wire::Decimal { scale, .. } => Literal::Decimal { unscaled: bytes.to_vec(), scale: u32::from(*scale) },
+            Wire::Variable => Literal::Variable { unscaled: bytes.to_vec(), scale: 0 },
+            Wire::Text
+            | Wire::DecimalText { .. }
+            | Wire::MoneyText { .. }
+            | Wire::Json
+            | Wire::Xml
+            | Wire::Uuid
+            | Wire::Ltree
+            | Wire::Tsvector
+            | Wire::Enum { .. }
+            | Wire::IsoDate
+            | Wire::IsoTime
+            | Wire::ZonedTime
+            | Wire::IsoTimestamp
+            | Wire::ZonedTimestamp { .. }
+            | Wire::IntervalText => Literal::Text(placeholder.to_owned()),
+            Wire::Geometry | Wire::Geography => Literal::Geometry { wkb: bytes.to_vec() },
+            Wire::Vector => Literal::required(floats()),
+            Wire::HalfVector => Literal::required(halves()),
+            Wire::Int2Vector | Wire::OidVector => Literal::required(ints()),
+            Wire::List { element, optional, .. } => {
                 let elements = match &**element {
-                    Shape::Bool | Shape::Bit | Shape::Point | Shape::SparseVector => return None,
-                    Shape::Uuid => vec![Literal::Text(name_based_uuid(bytes))],
-                    Shape::Float4 => halves(),
-                    Shape::Float8 | Shape::DecimalFloat { .. } | Shape::MoneyFloat => floats(),
+                    Wire::Bool | Wire::Bit | Wire::Point | Wire::SparseVector => return None,
+                    Wire::Uuid => vec![Literal::Text(name_based_uuid(bytes))],
+                    Wire::Float4 => halves(),
+                    Wire::Float8 | Wire::DecimalFloat { .. } | Wire::MoneyFloat => floats(),
                     other => Literal::unavailable(other, placeholder).map_or_else(ints, |one| vec![one]),
                 };
                 Literal::List { elements, element: Union::of(*optional, false) }
@@ -317,7 +315,7 @@ mod tests {
     #[test]
     fn a_default_that_its_type_would_round_or_not_hold_is_none() {
         let of =
-            |text, kind: ColumnKind| Literal::of_default(text, &kind, &Shape::of(&kind, &Modes::default()).unwrap());
+            |text, kind: ColumnKind| Literal::of_default(text, &kind, &Wire::of(&kind, &Modes::default()).unwrap());
         let numeric = || ColumnKind::Numeric { precision: 6, scale: 2 };
         assert_eq!(of("1.555", numeric()), None);
         assert_eq!(of("1.50000", numeric()), Some(Literal::Decimal { unscaled: vec![0, 150], scale: 2 }));

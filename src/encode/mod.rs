@@ -20,7 +20,7 @@ pub mod registry;
 mod route;
 mod row;
 mod schema;
-mod shape;
+mod wire;
 mod spatial;
 mod transcode;
 

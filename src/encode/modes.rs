@@ -1,7 +1,7 @@
 //! What can be chosen about the forms of types.
 //!
 //! The words are Debezium's (`time.precision.mode` and its siblings), so that its readers get what they got. Which form
-//! a column's values have under them is `shape`'s business.
+//! a column's values have under them is `wire`'s business.
 
 /// The forms of the types that have more than one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

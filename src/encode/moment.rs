@@ -1,4 +1,4 @@
-//! Dates, times and spans as numbers and texts of a shape's unit.
+//! Dates, times and spans as numbers and texts of a column's unit.
 
 use super::form::Temporal;
 use super::java::Short;

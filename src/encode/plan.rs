@@ -6,7 +6,7 @@
 use super::envelope::{self, Step};
 use super::form::{Avro, Form, HeaderText, Json, Union};
 use super::literal::Literal;
-use super::shape::Shape;
+use super::wire::Wire;
 use super::{Config, Format, avro_text, connect_text, schema};
 use crate::table::{Column, ColumnKind, ReplicaIdentity, Table, TableName};
 use std::sync::Arc;
@@ -152,12 +152,12 @@ impl Planner {
         if topic.len() > TOPIC_LENGTH_MAX {
             return Err(PlanError::Topic { table: table.name.to_string(), topic });
         }
-        let shapes: Vec<Option<Shape>> =
-            table.columns.iter().map(|column| Shape::of(&column.kind, &config.modes)).collect();
-        check_key_is_whole(config, table, &shapes)?;
-        let key = schema::of_key(&structure, table, &shapes);
-        let value = schema::of_envelope(&structure, table, &shapes);
-        Ok(self.drafted(topic, key, value, What::Rows(Box::new(table.clone()), shapes)))
+        let wires: Vec<Option<Wire>> =
+            table.columns.iter().map(|column| Wire::of(&column.kind, &config.modes)).collect();
+        check_key_is_whole(config, table, &wires)?;
+        let key = schema::of_key(&structure, table, &wires);
+        let value = schema::of_envelope(&structure, table, &wires);
+        Ok(self.drafted(topic, key, value, What::Rows(Box::new(table.clone()), wires)))
     }
 
     /// What logical messages look like: topic `<prefix>.message`.
@@ -202,8 +202,8 @@ pub struct Draft {
 
 #[derive(Clone, Debug)]
 enum What {
-    /// A table, and the shape of each of its columns; none where it is left out.
-    Rows(Box<Table>, Vec<Option<Shape>>),
+    /// A table, and the `Wire` of each of its columns; none where it is left out.
+    Rows(Box<Table>, Vec<Option<Wire>>),
     Messages,
 }
 
@@ -224,18 +224,18 @@ impl Draft {
         let (value_prefix, value_suffix) = frame(Some(&self.value), ids.value);
         let (table, value, key, columns);
         match &self.what {
-            What::Rows(of, shapes) => {
+            What::Rows(of, wires) => {
                 let name = [&*of.name.namespace, &*of.name.name];
                 table = of.name.to_string();
                 value = envelope::of_rows::<F>(config, &self.shared.database, name, &value_prefix, &value_suffix);
                 key = Key::of_table::<F>(of, key_prefix, key_suffix);
                 let mut first = true;
-                let planned = |(column, shape): (&Column, &Option<Shape>)| {
-                    let plan = ColumnPlan::new::<F>(first, column, shape.as_ref(), config);
+                let planned = |(column, wire): (&Column, &Option<Wire>)| {
+                    let plan = ColumnPlan::new::<F>(first, column, wire.as_ref(), config);
                     first &= !plan.written;
                     plan
                 };
-                columns = of.columns.iter().zip(shapes).map(planned).collect();
+                columns = of.columns.iter().zip(wires).map(planned).collect();
             }
             What::Messages => {
                 table = "logical messages".to_owned();
@@ -364,7 +364,7 @@ impl Key {
 #[derive(Debug)]
 pub(super) struct ColumnPlan {
     pub name: Box<str>,
-    pub shape: Shape,
+    pub wire: Wire,
     /// Whether rows have its field.
     pub written: bool,
     pub union: Union,
@@ -381,10 +381,10 @@ pub(super) struct ColumnPlan {
 }
 
 impl ColumnPlan {
-    /// A column's plan; without a shape it is left out of the rows.
-    fn new<F: Form>(first: bool, column: &Column, shape: Option<&Shape>, config: &Config) -> Self {
-        let (written, shape) = (shape.is_some(), shape.unwrap_or(&Shape::Text));
-        let schema = schema::of_column(column, shape).schema;
+    /// A column's plan; without a `Wire` it is left out of the rows.
+    fn new<F: Form>(first: bool, column: &Column, wire: Option<&Wire>, config: &Config) -> Self {
+        let (written, wire) = (wire.is_some(), wire.unwrap_or(&Wire::Text));
+        let schema = schema::of_column(column, wire).schema;
         let union = Union::of(schema.optional, schema.default.is_some());
         let field = |literal: Option<&Literal>| {
             let mut out = Vec::new();
@@ -397,16 +397,16 @@ impl ColumnPlan {
             }
             out.into()
         };
-        let placeholder = Literal::unavailable(shape, &config.placeholder);
-        let empty = if column.not_null { Literal::empty(shape) } else { None };
+        let placeholder = Literal::unavailable(wire, &config.placeholder);
+        let empty = if column.not_null { Literal::empty(wire) } else { None };
         ColumnPlan {
             name: column.name.clone(),
-            shape: shape.clone(),
+            wire: wire.clone(),
             written,
             union,
             in_identity: column.in_identity,
             lead: lead::<F>(first, &column.name),
-            missing: field(Literal::missing(column, shape).as_ref()),
+            missing: field(Literal::missing(column, wire).as_ref()),
             unavailable: field(placeholder.as_ref().or(empty.as_ref())),
             has_placeholder: placeholder.is_some(),
         }
@@ -452,8 +452,8 @@ fn is_avro_name(name: &str) -> bool {
 }
 
 /// A key column that is left out would make one key of many rows. (Debezium does that, down to an empty key.)
-fn check_key_is_whole(config: &Config, table: &Table, shapes: &[Option<Shape>]) -> Result<(), PlanError> {
-    let left_out = table.key.iter().find(|index| shapes.get(**index).is_some_and(Option::is_none));
+fn check_key_is_whole(config: &Config, table: &Table, wires: &[Option<Wire>]) -> Result<(), PlanError> {
+    let left_out = table.key.iter().find(|index| wires.get(**index).is_some_and(Option::is_none));
     match left_out.and_then(|index| table.columns.get(*index)) {
         Some(column) => Err(PlanError::KeyLeftOut {
             table: table.name.to_string(),

@@ -5,7 +5,7 @@
 
 use super::literal::Literal;
 use super::modes::BinaryMode;
-use super::shape::Shape;
+use super::wire::Wire;
 use crate::table::{Column, Table};
 use std::borrow::Cow;
 
@@ -95,69 +95,65 @@ fn optional(name: &'static str, base: Base) -> Field {
     field(name, Schema::plain(base).optional())
 }
 
-/// The schema of a shape's values, required (but for [`Shape::is_always_optional`]) and without default.
-pub(super) fn of_shape(shape: &Shape) -> Schema {
-    match shape {
-        Shape::Bool | Shape::Bit => Schema::plain(Base::Boolean),
-        Shape::Int2 => Schema::plain(Base::Int16),
-        Shape::Int4 => Schema::plain(Base::Int32),
-        Shape::Int8 | Shape::Oid => Schema::plain(Base::Int64),
-        Shape::Float4 => Schema::plain(Base::Float32),
-        Shape::Float8 | Shape::DecimalFloat { .. } | Shape::MoneyFloat => Schema::plain(Base::Float64),
-        Shape::Text
-        | Shape::DecimalText { .. }
-        | Shape::MoneyText { .. }
-        | Shape::BytesText(_)
-        | Shape::OpaqueText { .. } => Schema::plain(Base::Text),
-        Shape::Bytes | Shape::Opaque { .. } => Schema::plain(Base::Bytes),
-        Shape::Decimal { precision, scale } => Schema::named(Base::Bytes, DECIMAL)
+/// The schema of a `Wire`'s values, required (but for [`Wire::is_always_optional`]) and without default.
+pub(super) fn of_wire(wire: &Wire) -> Schema {
+    match wire {
+        Wire::Bool | Wire::Bit => Schema::plain(Base::Boolean),
+        Wire::Int2 => Schema::plain(Base::Int16),
+        Wire::Int4 => Schema::plain(Base::Int32),
+        Wire::Int8 | Wire::Oid => Schema::plain(Base::Int64),
+        Wire::Float4 => Schema::plain(Base::Float32),
+        Wire::Float8 | Wire::DecimalFloat { .. } | Wire::MoneyFloat => Schema::plain(Base::Float64),
+        Wire::Text
+        | Wire::DecimalText { .. }
+        | Wire::MoneyText { .. }
+        | Wire::BytesText(_)
+        | Wire::OpaqueText { .. } => Schema::plain(Base::Text),
+        Wire::Bytes | Wire::Opaque { .. } => Schema::plain(Base::Bytes),
+        Wire::Decimal { precision, scale } => Schema::named(Base::Bytes, DECIMAL)
             .with("scale", scale.to_string())
             .with("connect.decimal.precision", precision.to_string()),
-        Shape::Variable => variable(),
-        Shape::Money { digits } => Schema::named(Base::Bytes, DECIMAL).with("scale", digits.to_string()),
-        Shape::Json | Shape::HstoreJson => Schema::named(Base::Text, "io.debezium.data.Json"),
-        Shape::Xml => Schema::named(Base::Text, "io.debezium.data.Xml"),
-        Shape::Uuid => Schema::named(Base::Text, "io.debezium.data.Uuid"),
-        Shape::Ltree => Schema::named(Base::Text, "io.debezium.data.Ltree"),
-        Shape::Tsvector => Schema::named(Base::Text, "io.debezium.data.Tsvector"),
-        Shape::HstoreMap => {
+        Wire::Variable => variable(),
+        Wire::Money { digits } => Schema::named(Base::Bytes, DECIMAL).with("scale", digits.to_string()),
+        Wire::Json | Wire::HstoreJson => Schema::named(Base::Text, "io.debezium.data.Json"),
+        Wire::Xml => Schema::named(Base::Text, "io.debezium.data.Xml"),
+        Wire::Uuid => Schema::named(Base::Text, "io.debezium.data.Uuid"),
+        Wire::Ltree => Schema::named(Base::Text, "io.debezium.data.Ltree"),
+        Wire::Tsvector => Schema::named(Base::Text, "io.debezium.data.Tsvector"),
+        Wire::HstoreMap => {
             let (key, value) = (Schema::plain(Base::Text), Schema::plain(Base::Text).optional());
             Schema::plain(Base::Map(Box::new(key), Box::new(value)))
         }
-        Shape::Enum { allowed } => {
+        Wire::Enum { allowed } => {
             Schema::named(Base::Text, "io.debezium.data.Enum").with("allowed", allowed.to_string())
         }
-        Shape::Bits { length } => {
-            Schema::named(Base::Bytes, "io.debezium.data.Bits").with("length", length.to_string())
-        }
-        Shape::Date => Schema::named(Base::Int32, "io.debezium.time.Date"),
-        Shape::TimeMillis => Schema::named(Base::Int32, "io.debezium.time.Time"),
-        Shape::TimeMicros => Schema::named(Base::Int64, "io.debezium.time.MicroTime"),
-        Shape::TimeNanos => Schema::named(Base::Int64, "io.debezium.time.NanoTime"),
-        Shape::ZonedTime => Schema::named(Base::Text, "io.debezium.time.ZonedTime"),
-        Shape::TimestampMillis => Schema::named(Base::Int64, "io.debezium.time.Timestamp"),
-        Shape::TimestampMicros => Schema::named(Base::Int64, "io.debezium.time.MicroTimestamp"),
-        Shape::TimestampNanos => Schema::named(Base::Int64, "io.debezium.time.NanoTimestamp"),
-        Shape::ZonedTimestamp { .. } => Schema::named(Base::Text, "io.debezium.time.ZonedTimestamp"),
-        Shape::ConnectDate => Schema::named(Base::Int32, CONNECT_DATE),
-        Shape::ConnectTime => Schema::named(Base::Int32, CONNECT_TIME),
-        Shape::ConnectTimestamp => Schema::named(Base::Int64, CONNECT_TIMESTAMP),
-        Shape::IsoDate => Schema::named(Base::Text, "io.debezium.time.IsoDate"),
-        Shape::IsoTime => Schema::named(Base::Text, "io.debezium.time.IsoTime"),
-        Shape::IsoTimestamp => Schema::named(Base::Text, "io.debezium.time.IsoTimestamp"),
-        Shape::IntervalMicros => Schema::named(Base::Int64, "io.debezium.time.MicroDuration"),
-        Shape::IntervalText => Schema::named(Base::Text, "io.debezium.time.Interval"),
-        Shape::Point => point(),
-        Shape::Geometry => geometry("Geometry", "io.debezium.data.geometry.Geometry").optional(),
-        Shape::Geography => geometry("Geography", "io.debezium.data.geometry.Geography"),
-        Shape::Vector => Schema::named(list(Schema::plain(Base::Float64)), "io.debezium.data.DoubleVector"),
-        Shape::HalfVector => Schema::named(list(Schema::plain(Base::Float32)), "io.debezium.data.FloatVector"),
-        Shape::SparseVector => sparse_vector().optional(),
-        Shape::Int2Vector => Schema::plain(list(Schema::plain(Base::Int16))),
-        Shape::OidVector => Schema::plain(list(Schema::plain(Base::Int64))),
-        Shape::List { element, optional, .. } => {
-            Schema::plain(list(Schema { optional: *optional, ..of_shape(element) }))
-        }
+        Wire::Bits { length } => Schema::named(Base::Bytes, "io.debezium.data.Bits").with("length", length.to_string()),
+        Wire::Date => Schema::named(Base::Int32, "io.debezium.time.Date"),
+        Wire::TimeMillis => Schema::named(Base::Int32, "io.debezium.time.Time"),
+        Wire::TimeMicros => Schema::named(Base::Int64, "io.debezium.time.MicroTime"),
+        Wire::TimeNanos => Schema::named(Base::Int64, "io.debezium.time.NanoTime"),
+        Wire::ZonedTime => Schema::named(Base::Text, "io.debezium.time.ZonedTime"),
+        Wire::TimestampMillis => Schema::named(Base::Int64, "io.debezium.time.Timestamp"),
+        Wire::TimestampMicros => Schema::named(Base::Int64, "io.debezium.time.MicroTimestamp"),
+        Wire::TimestampNanos => Schema::named(Base::Int64, "io.debezium.time.NanoTimestamp"),
+        Wire::ZonedTimestamp { .. } => Schema::named(Base::Text, "io.debezium.time.ZonedTimestamp"),
+        Wire::ConnectDate => Schema::named(Base::Int32, CONNECT_DATE),
+        Wire::ConnectTime => Schema::named(Base::Int32, CONNECT_TIME),
+        Wire::ConnectTimestamp => Schema::named(Base::Int64, CONNECT_TIMESTAMP),
+        Wire::IsoDate => Schema::named(Base::Text, "io.debezium.time.IsoDate"),
+        Wire::IsoTime => Schema::named(Base::Text, "io.debezium.time.IsoTime"),
+        Wire::IsoTimestamp => Schema::named(Base::Text, "io.debezium.time.IsoTimestamp"),
+        Wire::IntervalMicros => Schema::named(Base::Int64, "io.debezium.time.MicroDuration"),
+        Wire::IntervalText => Schema::named(Base::Text, "io.debezium.time.Interval"),
+        Wire::Point => point(),
+        Wire::Geometry => geometry("Geometry", "io.debezium.data.geometry.Geometry").optional(),
+        Wire::Geography => geometry("Geography", "io.debezium.data.geometry.Geography"),
+        Wire::Vector => Schema::named(list(Schema::plain(Base::Float64)), "io.debezium.data.DoubleVector"),
+        Wire::HalfVector => Schema::named(list(Schema::plain(Base::Float32)), "io.debezium.data.FloatVector"),
+        Wire::SparseVector => sparse_vector().optional(),
+        Wire::Int2Vector => Schema::plain(list(Schema::plain(Base::Int16))),
+        Wire::OidVector => Schema::plain(list(Schema::plain(Base::Int64))),
+        Wire::List { element, optional, .. } => Schema::plain(list(Schema { optional: *optional, ..of_wire(element) })),
     }
 }
 
@@ -194,28 +190,28 @@ fn sparse_vector() -> Schema {
     Schema { doc: Some("Sparse double vector"), ..schema }
 }
 
-/// A column's field, with what nullability and default make of its shape's schema.
-pub(super) fn of_column(column: &Column, shape: &Shape) -> Field {
+/// A column's field, with what nullability and default make of its `Wire`'s schema.
+pub(super) fn of_column(column: &Column, wire: &Wire) -> Field {
     let schema = Schema {
-        optional: !column.not_null || shape.is_always_optional(),
-        default: column.default.as_deref().and_then(|text| Literal::of_default(text, &column.kind, shape)),
-        ..of_shape(shape)
+        optional: !column.not_null || wire.is_always_optional(),
+        default: column.default.as_deref().and_then(|text| Literal::of_default(text, &column.kind, wire)),
+        ..of_wire(wire)
     };
     Field { name: column.name.to_string().into(), schema }
 }
 
-/// A table's `Key`; none without key columns. `shapes` has each column's, none where it is left out.
-pub(super) fn of_key(structure: &str, table: &Table, shapes: &[Option<Shape>]) -> Option<Schema> {
-    let column = |i: &usize| Some(of_column(table.columns.get(*i)?, shapes.get(*i)?.as_ref()?));
+/// A table's `Key`; none without key columns. `wires` has each column's, none where it is left out.
+pub(super) fn of_key(structure: &str, table: &Table, wires: &[Option<Wire>]) -> Option<Schema> {
+    let column = |i: &usize| Some(of_column(table.columns.get(*i)?, wires.get(*i)?.as_ref()?));
     let fields: Vec<Field> = table.key.iter().filter_map(column).collect();
     let name = Some(format!("{structure}.Key").into());
     (!fields.is_empty()).then(|| Schema { name, ..Schema::plain(Base::Struct(fields)) })
 }
 
 /// A table's `Envelope`. `structure` is `prefix.namespace.table`.
-pub(super) fn of_envelope(structure: &str, table: &Table, shapes: &[Option<Shape>]) -> Schema {
-    let columns = table.columns.iter().zip(shapes);
-    let fields = columns.filter_map(|(column, shape)| Some(of_column(column, shape.as_ref()?))).collect();
+pub(super) fn of_envelope(structure: &str, table: &Table, wires: &[Option<Wire>]) -> Schema {
+    let columns = table.columns.iter().zip(wires);
+    let fields = columns.filter_map(|(column, wire)| Some(of_column(column, wire.as_ref()?))).collect();
     let row = Schema {
         name: Some(format!("{structure}.Value").into()),
         optional: true,

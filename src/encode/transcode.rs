@@ -1,4 +1,4 @@
-//! One value: from the text a server sends to a form, by the column's shape.
+//! One value: from the text a server sends to a form, by the column's `Wire`.
 //!
 //! What the schema cannot hold is a [`Fault::Unholdable`], for the caller to write null or refuse; what is only said
 //! less exactly than it was (a list of two dimensions as one list) is noted. No value is rounded unasked.
@@ -7,7 +7,7 @@ use super::form::{Form, Temporal, Union, push_code};
 use super::java::{hash_spread, push_json_escaped};
 use super::modes::Code;
 use super::notes::{Loss, Note};
-use super::shape::Shape;
+use super::wire::Wire;
 use super::{moment, spatial};
 use crate::table::value::{self, Array, Decimal, DecimalScratch, Hstore, MICROS_PER_DAY, Special, ValueError};
 
@@ -58,84 +58,84 @@ impl From<ValueError> for Fault {
     }
 }
 
-/// Appends the value that `text` says, in a shape and without what marks it as not null.
-pub(super) fn value<F: Form>(shape: &Shape, text: &[u8], out: &mut Vec<u8>, tools: &mut Tools) -> Result<(), Fault> {
-    match shape {
-        Shape::Int2 | Shape::Int4 | Shape::Int8 | Shape::Oid => F::int(integer(shape, text)?, out),
-        Shape::Text | Shape::Json | Shape::Xml | Shape::Uuid | Shape::Ltree | Shape::Tsvector | Shape::Enum { .. } => {
+/// Appends the value that `text` says, as its `Wire` has it and without what marks it as not null.
+pub(super) fn value<F: Form>(wire: &Wire, text: &[u8], out: &mut Vec<u8>, tools: &mut Tools) -> Result<(), Fault> {
+    match wire {
+        Wire::Int2 | Wire::Int4 | Wire::Int8 | Wire::Oid => F::int(integer(wire, text)?, out),
+        Wire::Text | Wire::Json | Wire::Xml | Wire::Uuid | Wire::Ltree | Wire::Tsvector | Wire::Enum { .. } => {
             F::text(value::utf8(text)?, out)
         }
-        Shape::Decimal { scale, .. } => {
+        Wire::Decimal { scale, .. } => {
             let scale = finite(value::decimal(text, Some(*scale), &mut tools.decimal)?)?;
             F::decimal(tools.decimal.unscaled(), scale, out);
         }
-        Shape::Variable => {
+        Wire::Variable => {
             let scale = finite(value::decimal(text, None, &mut tools.decimal)?)?;
             variable::<F>(tools.decimal.unscaled(), scale, out);
         }
-        Shape::DecimalText { scale } => decimal_text::<F>(text, *scale, out, tools)?,
-        Shape::DecimalFloat { .. } => decimal_float::<F>(text, out, tools)?,
-        Shape::Money { digits } => {
+        Wire::DecimalText { scale } => decimal_text::<F>(text, *scale, out, tools)?,
+        Wire::DecimalFloat { .. } => decimal_float::<F>(text, out, tools)?,
+        Wire::Money { digits } => {
             let unscaled = money(value::money(text)?, *digits, tools);
             tools.decimal.set(unscaled);
             F::decimal(tools.decimal.unscaled(), u32::from(*digits), out);
         }
-        Shape::MoneyText { .. } => {
+        Wire::MoneyText { .. } => {
             push_cents(value::money(text)?, &mut tools.text);
             F::text(value::utf8(&tools.text)?, out);
         }
-        Shape::MoneyFloat => {
+        Wire::MoneyFloat => {
             push_cents(value::money(text)?, &mut tools.text);
             F::float8(value::float8(&tools.text)?, out);
         }
-        Shape::Bool => F::boolean(value::boolean(text)?, out),
-        Shape::Float4 => F::float4(value::float4(text)?, out),
-        Shape::Float8 => F::float8(value::float8(text)?, out),
-        Shape::Date => F::int(moment::date_number(value::date(text)?), out),
-        Shape::TimeMillis => F::int(value::time(text)?.div_euclid(1000), out),
-        Shape::TimeMicros => F::int(value::time(text)?, out),
-        Shape::TimestampMillis => F::int(moment::timestamp_millis(value::timestamp(text)?), out),
-        Shape::TimestampMicros => F::int(moment::timestamp_micros(value::timestamp(text)?)?, out),
-        Shape::ZonedTimestamp { precision } => {
+        Wire::Bool => F::boolean(value::boolean(text)?, out),
+        Wire::Float4 => F::float4(value::float4(text)?, out),
+        Wire::Float8 => F::float8(value::float8(text)?, out),
+        Wire::Date => F::int(moment::date_number(value::date(text)?), out),
+        Wire::TimeMillis => F::int(value::time(text)?.div_euclid(1000), out),
+        Wire::TimeMicros => F::int(value::time(text)?, out),
+        Wire::TimestampMillis => F::int(moment::timestamp_millis(value::timestamp(text)?), out),
+        Wire::TimestampMicros => F::int(moment::timestamp_micros(value::timestamp(text)?)?, out),
+        Wire::ZonedTimestamp { precision } => {
             F::text(moment::zoned_text(value::timestamptz(text)?, *precision).as_str(), out);
         }
-        Shape::ZonedTime => {
+        Wire::ZonedTime => {
             let time = value::timetz(text)?;
             F::text(moment::time_text(time.micros, time.end_of_day, tools).as_str(), out);
         }
-        Shape::IntervalMicros => F::int(moment::interval_micros(value::interval(text)?, tools), out),
-        Shape::TimeNanos => F::int(value::time(text)? * 1000, out),
-        Shape::ConnectDate => F::temporal(Temporal::Date, moment::date_number(value::date(text)?), out),
-        Shape::ConnectTime => F::temporal(Temporal::Time, moment::connect_time(value::time(text)?, tools), out),
-        Shape::TimestampNanos => F::int(moment::timestamp_nanos(value::timestamp(text)?)?, out),
-        Shape::ConnectTimestamp => {
+        Wire::IntervalMicros => F::int(moment::interval_micros(value::interval(text)?, tools), out),
+        Wire::TimeNanos => F::int(value::time(text)? * 1000, out),
+        Wire::ConnectDate => F::temporal(Temporal::Date, moment::date_number(value::date(text)?), out),
+        Wire::ConnectTime => F::temporal(Temporal::Time, moment::connect_time(value::time(text)?, tools), out),
+        Wire::TimestampNanos => F::int(moment::timestamp_nanos(value::timestamp(text)?)?, out),
+        Wire::ConnectTimestamp => {
             let millis = moment::connect_timestamp(value::timestamp(text)?, tools);
             F::temporal(Temporal::Timestamp, millis, out);
         }
-        Shape::IsoDate => F::text(moment::date_text(value::date(text)?).as_str(), out),
-        Shape::IsoTime => {
+        Wire::IsoDate => F::text(moment::date_text(value::date(text)?).as_str(), out),
+        Wire::IsoTime => {
             let micros = value::time(text)?;
             F::text(moment::time_text(micros, micros == MICROS_PER_DAY, tools).as_str(), out);
         }
-        Shape::IsoTimestamp => F::text(moment::iso_text(value::timestamp(text)?).as_str(), out),
-        Shape::IntervalText => F::text(moment::interval_text(value::interval(text)?).as_str(), out),
-        Shape::Bytes => {
+        Wire::IsoTimestamp => F::text(moment::iso_text(value::timestamp(text)?).as_str(), out),
+        Wire::IntervalText => F::text(moment::interval_text(value::interval(text)?).as_str(), out),
+        Wire::Bytes => {
             tools.bytes.clear();
             value::bytea(text, &mut tools.bytes)?;
             F::bytes(&tools.bytes, out);
         }
-        Shape::BytesText(code) => {
+        Wire::BytesText(code) => {
             tools.bytes.clear();
             value::bytea(text, &mut tools.bytes)?;
             coded::<F>(*code, &tools.bytes, &mut tools.text, out)?;
         }
-        Shape::Opaque { geometric: false } => F::bytes(text, out),
-        Shape::Opaque { geometric: true } => {
+        Wire::Opaque { geometric: false } => F::bytes(text, out),
+        Wire::Opaque { geometric: true } => {
             tools.bytes.clear();
             spatial::driver_text(text, &mut tools.bytes)?;
             F::bytes(&tools.bytes, out);
         }
-        Shape::OpaqueText { code, geometric } => {
+        Wire::OpaqueText { code, geometric } => {
             tools.bytes.clear();
             if *geometric {
                 spatial::driver_text(text, &mut tools.bytes)?;
@@ -144,43 +144,43 @@ pub(super) fn value<F: Form>(shape: &Shape, text: &[u8], out: &mut Vec<u8>, tool
             }
             coded::<F>(*code, &tools.bytes, &mut tools.text, out)?;
         }
-        Shape::Bit => match text {
+        Wire::Bit => match text {
             b"1" => F::boolean(true, out),
             b"0" => F::boolean(false, out),
             b"" => return Err(Fault::Unholdable(Loss::EmptyBits)),
             _ => return Err(ValueError::new("a bit", "neither 0 nor 1").into()),
         },
-        Shape::Bits { .. } => {
+        Wire::Bits { .. } => {
             tools.bytes.clear();
             value::bits(text, &mut tools.bytes)?;
             F::bytes(&tools.bytes, out);
         }
-        Shape::HstoreJson => hstore_json::<F>(text, out, tools)?,
-        Shape::HstoreMap => hstore_map::<F>(text, out, tools)?,
-        Shape::Point => {
+        Wire::HstoreJson => hstore_json::<F>(text, out, tools)?,
+        Wire::HstoreMap => hstore_map::<F>(text, out, tools)?,
+        Wire::Point => {
             let (x, y) = value::point(text)?;
             spatial::point::<F>(x, y, out);
         }
-        Shape::Geometry | Shape::Geography => {
+        Wire::Geometry | Wire::Geography => {
             tools.bytes.clear();
             let srid = value::geometry(text, &mut tools.bytes)?;
             spatial::geometry::<F>(&tools.bytes, srid, out);
         }
-        Shape::Vector => {
+        Wire::Vector => {
             let push = |part, out: &mut Vec<u8>| value::float8(part).map(|number| F::float8(number, out));
             spatial::numbers::<F>(value::vector(text)?, push, out)?;
         }
-        Shape::HalfVector => {
+        Wire::HalfVector => {
             let push = |part, out: &mut Vec<u8>| value::float4(part).map(|number| F::float4(number, out));
             spatial::numbers::<F>(value::vector(text)?, push, out)?;
         }
-        Shape::SparseVector => spatial::sparse::<F>(text, out, tools)?,
-        Shape::Int2Vector | Shape::OidVector => {
-            let element = if *shape == Shape::Int2Vector { &Shape::Int2 } else { &Shape::Oid };
+        Wire::SparseVector => spatial::sparse::<F>(text, out, tools)?,
+        Wire::Int2Vector | Wire::OidVector => {
+            let element = if *wire == Wire::Int2Vector { &Wire::Int2 } else { &Wire::Oid };
             let push = |part, out: &mut Vec<u8>| integer(element, part).map(|number| F::int(number, out));
             spatial::numbers::<F>(value::spaced(text), push, out)?;
         }
-        Shape::List { element, optional, delimiter } => {
+        Wire::List { element, optional, delimiter } => {
             let array = Array::parse(text, *delimiter)?;
             list::<F>(element, Union::of(*optional, false), &array, out, tools)?;
         }
@@ -188,12 +188,12 @@ pub(super) fn value<F: Form>(shape: &Shape, text: &[u8], out: &mut Vec<u8>, tool
     Ok(())
 }
 
-fn integer(shape: &Shape, text: &[u8]) -> Result<i64, ValueError> {
+fn integer(wire: &Wire, text: &[u8]) -> Result<i64, ValueError> {
     let value = value::int(text)?;
-    let (low, high) = match shape {
-        Shape::Int2 => (-0x8000, 0x7FFF),
-        Shape::Int4 => (-0x8000_0000, 0x7FFF_FFFF),
-        Shape::Oid => (0, 0xFFFF_FFFF),
+    let (low, high) = match wire {
+        Wire::Int2 => (-0x8000, 0x7FFF),
+        Wire::Int4 => (-0x8000_0000, 0x7FFF_FFFF),
+        Wire::Oid => (0, 0xFFFF_FFFF),
         _ => (i64::MIN, i64::MAX),
     };
     if (low..=high).contains(&value) {
@@ -275,7 +275,7 @@ fn coded<F: Form>(code: Code, bytes: &[u8], text: &mut Vec<u8>, out: &mut Vec<u8
 
 /// A list of an array's elements in row-major order.
 fn list<F: Form>(
-    element: &Shape,
+    element: &Wire,
     union: Union,
     array: &Array<'_>,
     out: &mut Vec<u8>,
@@ -309,7 +309,7 @@ fn list<F: Form>(
 
 /// An element that is not null; if its schema cannot hold it, null where that is possible.
 fn optional_element<F: Form>(
-    shape: &Shape,
+    wire: &Wire,
     union: Union,
     text: &[u8],
     out: &mut Vec<u8>,
@@ -317,7 +317,7 @@ fn optional_element<F: Form>(
 ) -> Result<(), Fault> {
     let mark = out.len();
     F::some(union, out);
-    match value::<F>(shape, text, out, tools) {
+    match value::<F>(wire, text, out, tools) {
         Err(Fault::Unholdable(loss)) if union != Union::Required => {
             out.truncate(mark);
             F::null(union, out);

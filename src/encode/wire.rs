@@ -1,13 +1,13 @@
-//! The shape of a column's values on the wire: what its kind becomes under the modes that were chosen.
+//! How a column's values look on the wire: what its kind becomes under the modes that were chosen.
 //!
 //! Decided once for a plan; `transcode` matches on it row by row, `schema` and `literal` once.
 
 use super::modes::{BinaryMode, Code, DecimalMode, HstoreMode, IntervalMode, Modes, TimeMode, UnknownMode};
 use crate::table::{AsBytes, ColumnKind};
 
-/// One shape for each way a value is written or a schema named.
+/// One for each way a value is written or a schema named.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Shape {
+pub(super) enum Wire {
     Bool,
     Int2,
     Int4,
@@ -91,7 +91,7 @@ pub(super) enum Shape {
     Int2Vector,
     OidVector,
     List {
-        element: Box<Shape>,
+        element: Box<Wire>,
         /// Whether elements may be null.
         optional: bool,
         /// What stands between elements in the text.
@@ -99,54 +99,54 @@ pub(super) enum Shape {
     },
 }
 
-impl Shape {
-    /// The shape of a kind; none if columns of it are left out.
+impl Wire {
+    /// That of a kind; none if columns of it are left out.
     pub(super) fn of(kind: &ColumnKind, modes: &Modes) -> Option<Self> {
         Some(match kind {
-            ColumnKind::Bool => Shape::Bool,
-            ColumnKind::Int2 => Shape::Int2,
-            ColumnKind::Int4 => Shape::Int4,
-            ColumnKind::Int8 => Shape::Int8,
-            ColumnKind::Oid => Shape::Oid,
-            ColumnKind::Float4 => Shape::Float4,
-            ColumnKind::Float8 => Shape::Float8,
+            ColumnKind::Bool => Wire::Bool,
+            ColumnKind::Int2 => Wire::Int2,
+            ColumnKind::Int4 => Wire::Int4,
+            ColumnKind::Int8 => Wire::Int8,
+            ColumnKind::Oid => Wire::Oid,
+            ColumnKind::Float4 => Wire::Float4,
+            ColumnKind::Float8 => Wire::Float8,
             ColumnKind::Numeric { .. } | ColumnKind::NumericAny | ColumnKind::Money => decimal(kind, modes),
-            ColumnKind::Text | ColumnKind::Verbatim | ColumnKind::Isbn => Shape::Text,
-            ColumnKind::Json => Shape::Json,
-            ColumnKind::Xml => Shape::Xml,
-            ColumnKind::Uuid => Shape::Uuid,
-            ColumnKind::Ltree => Shape::Ltree,
-            ColumnKind::Tsvector => Shape::Tsvector,
+            ColumnKind::Text | ColumnKind::Verbatim | ColumnKind::Isbn => Wire::Text,
+            ColumnKind::Json => Wire::Json,
+            ColumnKind::Xml => Wire::Xml,
+            ColumnKind::Uuid => Wire::Uuid,
+            ColumnKind::Ltree => Wire::Ltree,
+            ColumnKind::Tsvector => Wire::Tsvector,
             ColumnKind::Hstore => match modes.hstore {
-                HstoreMode::Json => Shape::HstoreJson,
-                HstoreMode::Map => Shape::HstoreMap,
+                HstoreMode::Json => Wire::HstoreJson,
+                HstoreMode::Map => Wire::HstoreMap,
             },
-            ColumnKind::Enum { allowed } => Shape::Enum { allowed: allowed.clone() },
+            ColumnKind::Enum { allowed } => Wire::Enum { allowed: allowed.clone() },
             ColumnKind::Bytea => match modes.binary {
-                BinaryMode::Bytes => Shape::Bytes,
-                BinaryMode::Coded(code) => Shape::BytesText(code),
+                BinaryMode::Bytes => Wire::Bytes,
+                BinaryMode::Coded(code) => Wire::BytesText(code),
             },
-            ColumnKind::Bit => Shape::Bit,
-            ColumnKind::Bits { length } => Shape::Bits { length: *length },
+            ColumnKind::Bit => Wire::Bit,
+            ColumnKind::Bits { length } => Wire::Bits { length: *length },
             ColumnKind::Date => date(modes.time),
             ColumnKind::Time { precision } => time(*precision, modes.time),
-            ColumnKind::TimeTz => Shape::ZonedTime,
+            ColumnKind::TimeTz => Wire::ZonedTime,
             ColumnKind::Timestamp { precision } => timestamp(*precision, modes.time),
-            ColumnKind::TimestampTz { precision } => Shape::ZonedTimestamp { precision: *precision },
+            ColumnKind::TimestampTz { precision } => Wire::ZonedTimestamp { precision: *precision },
             ColumnKind::Interval => match modes.intervals {
-                IntervalMode::Numeric => Shape::IntervalMicros,
-                IntervalMode::Text => Shape::IntervalText,
+                IntervalMode::Numeric => Wire::IntervalMicros,
+                IntervalMode::Text => Wire::IntervalText,
             },
-            ColumnKind::Point => Shape::Point,
-            ColumnKind::Geometry => Shape::Geometry,
-            ColumnKind::Geography => Shape::Geography,
-            ColumnKind::Vector => Shape::Vector,
-            ColumnKind::HalfVector => Shape::HalfVector,
-            ColumnKind::SparseVector => Shape::SparseVector,
-            ColumnKind::Int2Vector => Shape::Int2Vector,
-            ColumnKind::OidVector => Shape::OidVector,
-            ColumnKind::Array(element) => Shape::List {
-                element: Box::new(Shape::of(element, modes)?),
+            ColumnKind::Point => Wire::Point,
+            ColumnKind::Geometry => Wire::Geometry,
+            ColumnKind::Geography => Wire::Geography,
+            ColumnKind::Vector => Wire::Vector,
+            ColumnKind::HalfVector => Wire::HalfVector,
+            ColumnKind::SparseVector => Wire::SparseVector,
+            ColumnKind::Int2Vector => Wire::Int2Vector,
+            ColumnKind::OidVector => Wire::OidVector,
+            ColumnKind::Array(element) => Wire::List {
+                element: Box::new(Wire::of(element, modes)?),
                 optional: has_null_elements(element),
                 delimiter: if matches!(**element, ColumnKind::Geometry | ColumnKind::Geography) { b':' } else { b',' },
             },
@@ -156,7 +156,7 @@ impl Shape {
 
     /// Whether a column's field may be null even if the column may not: Debezium declares these so.
     pub(super) fn is_always_optional(&self) -> bool {
-        matches!(self, Shape::Geometry | Shape::SparseVector)
+        matches!(self, Wire::Geometry | Wire::SparseVector)
     }
 }
 
@@ -173,63 +173,63 @@ fn has_null_elements(element: &ColumnKind) -> bool {
     )
 }
 
-fn decimal(kind: &ColumnKind, modes: &Modes) -> Shape {
+fn decimal(kind: &ColumnKind, modes: &Modes) -> Wire {
     let digits = modes.money_digits;
     let scale = match kind {
         ColumnKind::Numeric { scale, .. } => Some(*scale),
         _ => None,
     };
     match (kind, modes.decimals) {
-        (ColumnKind::Money, DecimalMode::Precise) => Shape::Money { digits },
-        (ColumnKind::Money, DecimalMode::Double) => Shape::MoneyFloat,
-        (ColumnKind::Money, DecimalMode::Text) => Shape::MoneyText { digits },
-        (_, DecimalMode::Double) => Shape::DecimalFloat { scale },
-        (_, DecimalMode::Text) => Shape::DecimalText { scale },
+        (ColumnKind::Money, DecimalMode::Precise) => Wire::Money { digits },
+        (ColumnKind::Money, DecimalMode::Double) => Wire::MoneyFloat,
+        (ColumnKind::Money, DecimalMode::Text) => Wire::MoneyText { digits },
+        (_, DecimalMode::Double) => Wire::DecimalFloat { scale },
+        (_, DecimalMode::Text) => Wire::DecimalText { scale },
         (ColumnKind::Numeric { precision, scale }, DecimalMode::Precise) => {
-            Shape::Decimal { precision: *precision, scale: *scale }
+            Wire::Decimal { precision: *precision, scale: *scale }
         }
-        (_, DecimalMode::Precise) => Shape::Variable,
+        (_, DecimalMode::Precise) => Wire::Variable,
     }
 }
 
-fn date(mode: TimeMode) -> Shape {
+fn date(mode: TimeMode) -> Wire {
     match mode {
-        TimeMode::Connect => Shape::ConnectDate,
-        TimeMode::IsoString => Shape::IsoDate,
+        TimeMode::Connect => Wire::ConnectDate,
+        TimeMode::IsoString => Wire::IsoDate,
         TimeMode::Adaptive | TimeMode::AdaptiveTimeMicroseconds | TimeMode::Microseconds | TimeMode::Nanoseconds => {
-            Shape::Date
+            Wire::Date
         }
     }
 }
 
-fn time(precision: u8, mode: TimeMode) -> Shape {
+fn time(precision: u8, mode: TimeMode) -> Wire {
     match mode {
-        TimeMode::Adaptive if precision <= 3 => Shape::TimeMillis,
-        TimeMode::Adaptive | TimeMode::AdaptiveTimeMicroseconds | TimeMode::Microseconds => Shape::TimeMicros,
-        TimeMode::Nanoseconds => Shape::TimeNanos,
-        TimeMode::Connect => Shape::ConnectTime,
-        TimeMode::IsoString => Shape::IsoTime,
+        TimeMode::Adaptive if precision <= 3 => Wire::TimeMillis,
+        TimeMode::Adaptive | TimeMode::AdaptiveTimeMicroseconds | TimeMode::Microseconds => Wire::TimeMicros,
+        TimeMode::Nanoseconds => Wire::TimeNanos,
+        TimeMode::Connect => Wire::ConnectTime,
+        TimeMode::IsoString => Wire::IsoTime,
     }
 }
 
-fn timestamp(precision: u8, mode: TimeMode) -> Shape {
+fn timestamp(precision: u8, mode: TimeMode) -> Wire {
     match mode {
-        TimeMode::Adaptive | TimeMode::AdaptiveTimeMicroseconds if precision <= 3 => Shape::TimestampMillis,
-        TimeMode::Adaptive | TimeMode::AdaptiveTimeMicroseconds | TimeMode::Microseconds => Shape::TimestampMicros,
-        TimeMode::Nanoseconds => Shape::TimestampNanos,
-        TimeMode::Connect => Shape::ConnectTimestamp,
-        TimeMode::IsoString => Shape::IsoTimestamp,
+        TimeMode::Adaptive | TimeMode::AdaptiveTimeMicroseconds if precision <= 3 => Wire::TimestampMillis,
+        TimeMode::Adaptive | TimeMode::AdaptiveTimeMicroseconds | TimeMode::Microseconds => Wire::TimestampMicros,
+        TimeMode::Nanoseconds => Wire::TimestampNanos,
+        TimeMode::Connect => Wire::ConnectTimestamp,
+        TimeMode::IsoString => Wire::IsoTimestamp,
     }
 }
 
-fn unknown(as_bytes: AsBytes, modes: &Modes) -> Option<Shape> {
+fn unknown(as_bytes: AsBytes, modes: &Modes) -> Option<Wire> {
     let opaque = |geometric| match modes.binary {
-        BinaryMode::Bytes => Shape::Opaque { geometric },
-        BinaryMode::Coded(code) => Shape::OpaqueText { code, geometric },
+        BinaryMode::Bytes => Wire::Opaque { geometric },
+        BinaryMode::Coded(code) => Wire::OpaqueText { code, geometric },
     };
-    let list = |geometric, delimiter| Shape::List { element: Box::new(opaque(geometric)), optional: false, delimiter };
+    let list = |geometric, delimiter| Wire::List { element: Box::new(opaque(geometric)), optional: false, delimiter };
     match (modes.unknown_types, as_bytes) {
-        (UnknownMode::Text, _) => Some(Shape::Text),
+        (UnknownMode::Text, _) => Some(Wire::Text),
         (UnknownMode::Drop, _) | (UnknownMode::Bytes, AsBytes::Nothing) => None,
         (UnknownMode::Bytes, AsBytes::Text) => Some(opaque(false)),
         (UnknownMode::Bytes, AsBytes::Geometric) => Some(opaque(true)),
