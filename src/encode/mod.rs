@@ -12,18 +12,27 @@ mod envelope;
 mod form;
 mod java;
 mod literal;
+mod mask;
+mod naming;
 mod notes;
 mod plan;
+mod plan_error;
 pub mod registry;
 mod route;
 mod row;
+pub mod rules;
 mod schema;
+mod shape;
 mod transcode;
 
 pub use encoder::{EncodeError, Encoder, Record};
+pub use naming::Adjust;
 pub use notes::{Loss, Note};
 pub use plan::{AvroSchema, Draft, Ids, Plan, PlanError, Planner};
 pub use route::{murmur2, partition};
+pub use rules::Rules;
+
+use std::sync::Arc;
 
 /// How records are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +64,8 @@ pub struct Config {
     pub identity_headers: bool,
     /// What stands for a value the server did not send because it did not change.
     pub placeholder: String,
+    /// What is left out, masked, renamed and keyed otherwise.
+    pub rules: Arc<Rules>,
 }
 
 impl Config {
@@ -73,6 +84,7 @@ impl Config {
             context_headers: true,
             identity_headers: false,
             placeholder: Self::PLACEHOLDER.to_owned(),
+            rules: Arc::default(),
         }
     }
 }

@@ -4,7 +4,7 @@
 //! `tests/data/debezium`); how a text of it looks is `avro_text`'s and `connect_text`'s business.
 
 use super::literal::Literal;
-use crate::table::{Column, ColumnKind, Table};
+use crate::table::{Column, ColumnKind};
 use std::borrow::Cow;
 
 /// A Connect schema.
@@ -163,18 +163,17 @@ pub(super) fn of_column(column: &Column) -> Field {
 }
 
 /// A table's `Key`; none without key columns.
-pub(super) fn of_key(structure: &str, table: &Table) -> Option<Schema> {
-    let fields: Vec<Field> = table.key.iter().filter_map(|i| table.columns.get(*i)).map(of_column).collect();
+pub(super) fn of_key(structure: &str, fields: Vec<Field>) -> Option<Schema> {
     let name = Some(format!("{structure}.Key").into());
     (!fields.is_empty()).then(|| Schema { name, ..Schema::plain(Base::Struct(fields)) })
 }
 
-/// A table's `Envelope`. `structure` is `prefix.namespace.table`.
-pub(super) fn of_envelope(structure: &str, table: &Table) -> Schema {
+/// A table's `Envelope`. `structure` is `prefix.namespace.table`, `fields` are the row's.
+pub(super) fn of_envelope(structure: &str, fields: Vec<Field>) -> Schema {
     let row = Schema {
         name: Some(format!("{structure}.Value").into()),
         optional: true,
-        ..Schema::plain(Base::Struct(table.columns.iter().map(of_column).collect()))
+        ..Schema::plain(Base::Struct(fields))
     };
     let fields = vec![
         field("before", row.clone()),

@@ -24,6 +24,9 @@ pub(super) struct Tools {
     pub notes: Vec<Note>,
     /// The column being written, for notes.
     pub column: usize,
+    /// What stands for the masked value being written.
+    pub masked: String,
+    pub masked_bytes: Vec<u8>,
     element: Vec<u8>,
     bytes: Vec<u8>,
     json: Vec<u8>,
@@ -38,7 +41,8 @@ impl Tools {
 
     /// Bytes of memory kept for the next row.
     pub(super) fn shrink(&mut self, keep_bytes: usize) {
-        for buffer in [&mut self.element, &mut self.bytes, &mut self.json] {
+        self.masked = String::new();
+        for buffer in [&mut self.element, &mut self.bytes, &mut self.json, &mut self.masked_bytes] {
             buffer.clear();
             buffer.shrink_to(keep_bytes);
         }
