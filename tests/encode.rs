@@ -15,7 +15,9 @@ use wellspring::change::{Context, Marker, Position, Row};
 use wellspring::encode::{Config, Encoder, Format, Ids, Plan, Planner};
 use wellspring::lsn::{Lsn, Oid, PgMicros, Xid};
 use wellspring::pgoutput::{self, CopyRow, Message};
-use wellspring::table::{Column, ColumnKind, ReplicaIdentity, Table, TableName, TypeClass, TypeFacts, resolve};
+use wellspring::table::{
+    Column, ColumnKind, ReplicaIdentity, SourceType, Table, TableName, TypeClass, TypeFacts, resolve,
+};
 
 /// A type as the catalog names it: its oid and modifier.
 type TypeId = (u32, i32);
@@ -87,6 +89,7 @@ fn column(index: usize, id: TypeId, not_null: bool, default: Option<&str>) -> Co
         kind: kind(id),
         not_null,
         default: default.map(Into::into),
+        source_type: SourceType::default(),
         serial: false,
         in_identity: index == 0,
     }
@@ -417,7 +420,7 @@ fn refuses_names_that_avro_does_not_have_and_says_the_way_out() {
         &bad_column,
         Format::Avro,
         expect![[
-            r#"column `order-id` of table public.t has a name that Avro does not allow (letters, digits and _, not first a digit); rename it, exclude the table, or use events.format = "json""#
+            r#"column `order-id` of table public.t has a name that Avro does not allow (letters, digits and _, not first a digit); rename it, exclude it, adjust it by events.field_names = "avro", or use events.format = "json""#
         ]],
     );
     check_plan(&bad_column, Format::Json, expect!["shop.public.t"]);
@@ -426,7 +429,7 @@ fn refuses_names_that_avro_does_not_have_and_says_the_way_out() {
         &bad_table,
         Format::Avro,
         expect![[
-            r#"table 2020.ž tab: `2020` cannot be part of an Avro namespace (letters, digits and _, not first a digit); rename it, exclude the table, or use events.format = "json""#
+            r#"table 2020.ž tab: `2020` cannot be part of an Avro namespace (letters, digits and _, not first a digit); rename it, exclude the table, adjust it by events.schema_names = "avro", or use events.format = "json""#
         ]],
     );
     check_plan(&bad_table, Format::Json, expect!["shop.2020.__tab"]);

@@ -107,6 +107,29 @@ impl<'a> Reader<'a> {
         map
     }
 
+    /// The names that stand directly below `section`, as in `[section.NAME]`; each name's keys are asked for one by one.
+    pub fn names(&mut self, section: &'static str) -> BTreeSet<String> {
+        self.maps.push(section);
+        let under = format!("{section}.");
+        let paths = self.document.settings.keys().chain(self.document.tables.keys());
+        let below = paths.filter_map(|path| path.strip_prefix(&under)?.split('.').next().map(str::to_owned));
+        below.collect()
+    }
+
+    /// Every key below `section`, whatever its name, with a list of texts.
+    pub fn lists(&mut self, section: &'static str) -> BTreeMap<String, Vec<String>> {
+        self.maps.push(section);
+        let under = format!("{section}.");
+        let keys = self.document.settings.keys().filter(|key| key.starts_with(&under)).cloned().collect::<Vec<_>>();
+        let mut lists = BTreeMap::new();
+        for key in keys {
+            if let Some(list) = self.take(&key, Showing::Plain, super::value::texts) {
+                lists.insert(key[under.len()..].to_owned(), list);
+            }
+        }
+        lists
+    }
+
     /// Whether the file or the environment holds the key.
     pub fn is_given(&self, key: &str) -> bool {
         self.document.settings.contains_key(key) || self.document.tables.contains_key(key)

@@ -12,23 +12,32 @@ mod envelope;
 mod form;
 mod java;
 mod literal;
+mod mask;
 mod modes;
 mod moment;
+mod naming;
 mod notes;
 mod plan;
+mod plan_error;
 pub mod registry;
 mod route;
 mod row;
+pub mod rules;
 mod schema;
-mod wire;
+mod shape;
 mod spatial;
 mod transcode;
+mod wire;
 
 pub use encoder::{EncodeError, Encoder, Record};
 pub use modes::{BinaryMode, Code, DecimalMode, HstoreMode, IntervalMode, Modes, TimeMode, UnknownMode};
+pub use naming::Adjust;
 pub use notes::{Loss, Note};
 pub use plan::{AvroSchema, Draft, Ids, Plan, PlanError, Planner};
 pub use route::{murmur2, partition};
+pub use rules::Rules;
+
+use std::sync::Arc;
 
 /// How records are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +71,8 @@ pub struct Config {
     pub placeholder: String,
     /// The forms of the types that have more than one.
     pub modes: Modes,
+    /// What is left out, masked, renamed and keyed otherwise.
+    pub rules: Arc<Rules>,
 }
 
 impl Config {
@@ -81,6 +92,7 @@ impl Config {
             identity_headers: false,
             placeholder: Self::PLACEHOLDER.to_owned(),
             modes: Modes::default(),
+            rules: Arc::default(),
         }
     }
 }

@@ -6,7 +6,7 @@
 use super::literal::Literal;
 use super::modes::BinaryMode;
 use super::wire::Wire;
-use crate::table::{Column, Table};
+use crate::table::Column;
 use std::borrow::Cow;
 
 /// A Connect schema.
@@ -200,18 +200,14 @@ pub(super) fn of_column(column: &Column, wire: &Wire) -> Field {
     Field { name: column.name.to_string().into(), schema }
 }
 
-/// A table's `Key`; none without key columns. `wires` has each column's, none where it is left out.
-pub(super) fn of_key(structure: &str, table: &Table, wires: &[Option<Wire>]) -> Option<Schema> {
-    let column = |i: &usize| Some(of_column(table.columns.get(*i)?, wires.get(*i)?.as_ref()?));
-    let fields: Vec<Field> = table.key.iter().filter_map(column).collect();
+/// A table's `Key`; none without key columns.
+pub(super) fn of_key(structure: &str, fields: Vec<Field>) -> Option<Schema> {
     let name = Some(format!("{structure}.Key").into());
     (!fields.is_empty()).then(|| Schema { name, ..Schema::plain(Base::Struct(fields)) })
 }
 
-/// A table's `Envelope`. `structure` is `prefix.namespace.table`.
-pub(super) fn of_envelope(structure: &str, table: &Table, wires: &[Option<Wire>]) -> Schema {
-    let columns = table.columns.iter().zip(wires);
-    let fields = columns.filter_map(|(column, wire)| Some(of_column(column, wire.as_ref()?))).collect();
+/// A table's `Envelope`. `structure` is `prefix.namespace.table`, `fields` are the row's.
+pub(super) fn of_envelope(structure: &str, fields: Vec<Field>) -> Schema {
     let row = Schema {
         name: Some(format!("{structure}.Value").into()),
         optional: true,

@@ -20,6 +20,9 @@ pub(super) struct Tools {
     pub column: usize,
     /// Of a sparse vector.
     pub entries: Vec<(i16, f64)>,
+    /// What stands for the masked value being written.
+    pub masked: String,
+    pub masked_bytes: Vec<u8>,
     element: Vec<u8>,
     bytes: Vec<u8>,
     text: Vec<u8>,
@@ -34,7 +37,8 @@ impl Tools {
 
     /// Bytes of memory kept for the next row.
     pub(super) fn shrink(&mut self, keep_bytes: usize) {
-        for buffer in [&mut self.element, &mut self.bytes, &mut self.text] {
+        self.masked = String::new();
+        for buffer in [&mut self.element, &mut self.bytes, &mut self.text, &mut self.masked_bytes] {
             buffer.clear();
             buffer.shrink_to(keep_bytes);
         }
