@@ -7,6 +7,7 @@ pub(super) use clock::unix_nanos;
 use clock::{now, run_id, settings};
 pub use start::run;
 
+use super::copying::Copying;
 use super::core::{Action, Core, Event, Opened, Outcome, Report, Update};
 use super::keeper::{Keeper, KeeperError};
 use super::open;
@@ -27,6 +28,7 @@ use crate::lsn::{Oid, PgMicros};
 use crate::metrics::Metrics;
 use crate::postgres::slot::{self, SlotRow};
 use crate::postgres::{PgError, Sql, StandbyStatus, Stream};
+use crate::snapshot::worker::Told;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -63,8 +65,16 @@ const TROUBLES_MAX: usize = 8;
 
 type Opening = Result<Connection, PipelineError>;
 type Planning = (Desk, Result<plans::Outcome, PgError>);
-/// Which relation a plan is for; none for logical messages.
-type Place = Option<(RelationSlot, Oid)>;
+/// What a plan is for.
+#[derive(Clone, Copy)]
+enum Place {
+    /// A relation of the stream.
+    Relation(RelationSlot, Oid),
+    /// Logical messages.
+    Messages,
+    /// A table of the first copy.
+    Copy(usize, Oid),
+}
 /// Partitions with their ends; none if they could not be read.
 type PartitionEnds = Option<Vec<(RouteId, i32, i64)>>;
 
@@ -84,6 +94,7 @@ struct Live {
 }
 
 mod clock;
+mod copying;
 mod session;
 mod start;
 
@@ -93,6 +104,8 @@ struct Runner {
     core: Core,
     sink: Option<Sink>,
     live: Option<Live>,
+    /// The first copy, until it is over; it outlives a connection as long as its snapshot is held.
+    copying: Option<Copying>,
     reporter: Reporter,
     topics: Option<Topics>,
     routes: Vec<String>,
@@ -109,6 +122,8 @@ struct Runner {
     /// flight, since the broker refuses a batch as a whole.
     smaller_batches: Option<usize>,
     looked_at: tokio::time::Instant,
+    /// When the next journal record may be written: after one that failed, not at once.
+    journal_at: super::core::Moment,
     exit: Option<Exit>,
     /// Reports as they came, and as the core reads them: buffers that are used again.
     taken: Vec<Delivery>,
@@ -127,6 +142,8 @@ struct Tasks {
     probing: Option<JoinHandle<Probe>>,
     looking: Option<JoinHandle<Look>>,
     closing: Option<JoinHandle<()>>,
+    holding: Option<copying::Holding>,
+    journalling: Option<JoinHandle<(usize, Result<(), KeeperError>)>>,
 }
 
 enum Probe {
@@ -154,6 +171,9 @@ enum Happened {
     Ends(PartitionEnds),
     Probed(Probe),
     Looked(Look),
+    Told(Told),
+    SnapshotEnded(Option<PgError>),
+    Journalled(usize, Result<(), KeeperError>),
     Trouble(Option<Trouble>),
     SentinelEnded,
     Flushed(Result<(), PgError>),
@@ -180,6 +200,7 @@ impl Runner {
             keeper,
             sink: None,
             live: None,
+            copying: None,
             reporter,
             topics,
             routes: Vec::new(),
@@ -192,6 +213,7 @@ impl Runner {
             outdated: Vec::new(),
             smaller_batches: None,
             looked_at: tokio::time::Instant::now(),
+            journal_at: super::core::Moment::default(),
             exit: None,
             taken: Vec::new(),
             reported: Vec::new(),
@@ -207,8 +229,9 @@ impl Runner {
         troubled: &mut mpsc::Receiver<Option<Trouble>>,
     ) -> Happened {
         let may_read = self.may_read();
-        let Runner { core, live, tasks, taken, .. } = self;
-        let timer = Duration::from_micros(core.next_tick().since(now()));
+        let Runner { core, live, tasks, taken, copying, .. } = self;
+        let may_take = copying.as_ref().is_some_and(|copying| copying.may_take(core, now()));
+        let timer = Duration::from_micros(copying::next_tick(core, copying.as_ref()).since(now()));
         let (mut sentinel, mut stream) = (None, None);
         if let Some(live) = live {
             sentinel = Some(&live.sql);
@@ -227,8 +250,11 @@ impl Runner {
             probe = joined(&mut tasks.probing) => Happened::Probed(probe),
             look = joined(&mut tasks.looking) => Happened::Looked(look),
             Some(trouble) = troubled.recv() => Happened::Trouble(trouble),
+            journalled = joined(&mut tasks.journalling) => Happened::Journalled(journalled.0, journalled.1),
+            ended = copying::ended(&mut tasks.holding) => Happened::SnapshotEnded(ended),
             () = ended(sentinel), if tasks.probing.is_none() => Happened::SentinelEnded,
             () = tokio::time::sleep(timer) => Happened::Timer,
+            Some(told) = copying::told(copying.as_mut()), if may_take => Happened::Told(told),
             read = io(stream, may_read, unsent) => read,
         }
     }
@@ -242,6 +268,9 @@ impl Runner {
 
     /// The row path over what has been read and not handled, if it may.
     fn work(&mut self) {
+        if self.copying.is_some() {
+            return self.copy();
+        }
         if !self.may_read() {
             return;
         }
@@ -270,13 +299,13 @@ impl Runner {
                 if let Some(live) = &mut self.live {
                     live.relations.insert(slot, oid);
                 }
-                tokio::spawn(async move { (Some((slot, oid)), desk.relation(shape).await) })
+                tokio::spawn(async move { (Place::Relation(slot, oid), desk.relation(shape).await) })
             }
             Need::Nullable(slot, column) => {
                 let oid = self.live.as_ref().and_then(|live| live.relations.get(&slot).copied()).unwrap_or_default();
-                tokio::spawn(async move { (Some((slot, oid)), desk.nullable(oid, column).await) })
+                tokio::spawn(async move { (Place::Relation(slot, oid), desk.nullable(oid, column).await) })
             }
-            Need::Messages => tokio::spawn(async move { (None, desk.messages().await) }),
+            Need::Messages => tokio::spawn(async move { (Place::Messages, desk.messages().await) }),
         });
     }
 
@@ -318,6 +347,9 @@ impl Runner {
             }
             Happened::Probed(Probe::Gone(error)) => self.broke(error),
             Happened::Looked(look) => self.looked(look),
+            Happened::Told(told) => self.told(told),
+            Happened::SnapshotEnded(error) => self.snapshot_ended(error),
+            Happened::Journalled(table, outcome) => self.journalled(table, outcome),
             Happened::Trouble(trouble) => self.reporter.trouble(trouble),
             Happened::SentinelEnded => self.probe_server(),
             Happened::Flushed(Ok(())) => {}
@@ -364,8 +396,9 @@ impl Runner {
             match action {
                 Action::Open => {
                     let (config, keeper, troubles) = (self.config.clone(), self.keeper.clone(), self.troubles.clone());
+                    let carried = self.carried();
                     self.tasks.opening =
-                        Some(tokio::spawn(async move { open::open(&config, &keeper, &troubles).await }));
+                        Some(tokio::spawn(async move { open::open(&config, &keeper, &troubles, carried).await }));
                 }
                 Action::Close => self.close(),
                 Action::Write(record) => self.write(*record),
