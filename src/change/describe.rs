@@ -4,7 +4,7 @@
 //! are and what they are called, facts that do not fit it are not used. Nothing is asked here.
 
 use super::RelationShape;
-use crate::table::{Column, ReplicaIdentity, Table, TableFacts, TableName, is_domain, resolve};
+use crate::table::{Column, ReplicaIdentity, SourceType, Table, TableFacts, TableName, is_domain, resolve};
 
 /// Describes the table that `relation` announces.
 ///
@@ -29,6 +29,12 @@ pub fn describe(relation: &RelationShape, facts: &TableFacts) -> Table {
                 kind: resolve(column.type_oid, column.typmod, &facts.types),
                 not_null: known.is_some_and(|known| known.not_null),
                 default: default.map(Into::into),
+                source_type: SourceType::of(
+                    column.type_oid,
+                    column.typmod,
+                    known.is_some_and(|known| known.serial),
+                    &facts.types,
+                ),
                 serial: known.is_some_and(|known| known.serial),
                 in_identity: column.in_identity,
             }

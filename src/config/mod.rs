@@ -8,6 +8,7 @@
 //! [`crate::secret::Source`] or sits in a type that masks it; neither [`Faults`] nor [`Shown`] can hold one.
 
 mod about;
+mod capture;
 mod copies;
 mod document;
 mod faults;
@@ -16,8 +17,11 @@ mod reference;
 mod show;
 mod sink;
 mod source;
+mod types;
 mod value;
 
+#[cfg(test)]
+mod capture_tests;
 #[cfg(test)]
 mod tests;
 
@@ -32,10 +36,11 @@ use crate::pipeline::{self, SinkConfig};
 use crate::postgres;
 use crate::secret::Source;
 use crate::snapshot;
-use crate::table::selection::Selection;
+use crate::table::Selection;
 use reader::Reader;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A duration's unit is worth a bound: a month is no timeout.
@@ -228,11 +233,12 @@ pub fn check(name: &str, text: &str, environment: &Environment) -> Result<Loaded
 fn read_all(reader: &mut Reader<'_>) -> Option<Checked> {
     let prefix = sink::prefix(reader);
     let database = source::read(reader, prefix.as_deref());
-    let selection = selection(reader);
+    let selection = capture::selection(reader);
+    let rules = capture::rules(reader);
     let topics = sink::topics(reader);
     let limits = limits(reader);
     let sink = sink::sink(reader, prefix.as_deref(), topics, limits.map(|limits| limits.memory));
-    let encode = events(reader, prefix.as_deref(), matches!(sink, Some(SinkConfig::Stdout { .. })));
+    let encode = events(reader, prefix.as_deref(), rules, matches!(sink, Some(SinkConfig::Stdout { .. })));
     let registry = sink::registry(reader, encode.as_ref().map(|encode| encode.format));
     let snapshot = copies::read(reader);
     let admin = reader.or("admin.listen", value::listen, "127.0.0.1:9630");
@@ -257,23 +263,12 @@ fn read_all(reader: &mut Reader<'_>) -> Option<Checked> {
     })
 }
 
-fn selection(reader: &mut Reader<'_>) -> Option<Selection> {
-    let include = reader.required("tables.include", value::texts, "include = [\"public.orders\", \"inventory.*\"]");
-    let exclude = reader.or("tables.exclude", value::texts, "[]");
-    if include.as_ref().is_some_and(Vec::is_empty) {
-        reader.fault("tables.include", "is empty; write include = [\"public.orders\", \"inventory.*\"]");
-    }
-    match Selection::new(&include?, &exclude?) {
-        Ok(selection) => Some(selection),
-        Err((include, exclude)) => {
-            include.iter().for_each(|bad| reader.fault("tables.include", bad.to_string()));
-            exclude.iter().for_each(|bad| reader.fault("tables.exclude", bad.to_string()));
-            None
-        }
-    }
-}
-
-fn events(reader: &mut Reader<'_>, prefix: Option<&str>, is_stdout: bool) -> Option<encode::Config> {
+fn events(
+    reader: &mut Reader<'_>,
+    prefix: Option<&str>,
+    rules: Option<encode::Rules>,
+    is_stdout: bool,
+) -> Option<encode::Config> {
     let formats = [("avro", Format::Avro), ("json", Format::Json), ("json-schema", Format::JsonSchema)];
     let format = reader.or("events.format", value::one_of(&formats), if is_stdout { "json" } else { "avro" });
     let tombstones = reader.or("events.tombstones", value::flag, "true");
@@ -282,13 +277,15 @@ fn events(reader: &mut Reader<'_>, prefix: Option<&str>, is_stdout: bool) -> Opt
     let context_headers = reader.or("events.context_headers", value::flag, "true");
     let identity_headers = reader.or("events.identity_headers", value::flag, "false");
     let placeholder = reader.or("events.placeholder", value::any_text, encode::Config::PLACEHOLDER);
+    let modes = types::modes(reader);
     if is_stdout && format == Some(Format::Avro) {
         reader.fault("events.format", "Avro is no text; with sink = \"stdout\" write \"json\" or \"json-schema\"");
     }
-    if let Some(part) = prefix.and_then(|prefix| not_an_avro_name(prefix, format)) {
+    let adjusts = rules.as_ref().is_none_or(|rules| rules.schema_names != encode::Adjust::None);
+    if let Some(part) = prefix.filter(|_| !adjusts).and_then(|prefix| not_an_avro_name(prefix, format)) {
         let what = format!(
             "with Avro each part of the prefix is part of a namespace: a letter or _, then letters, digits and _; \
-             `{part}` is not"
+             `{part}` is not; events.schema_names = \"avro\" adjusts it"
         );
         reader.fault("topics.prefix", what);
     }
@@ -301,6 +298,8 @@ fn events(reader: &mut Reader<'_>, prefix: Option<&str>, is_stdout: bool) -> Opt
         context_headers: context_headers?,
         identity_headers: identity_headers?,
         placeholder: placeholder?,
+        modes: modes?,
+        rules: Arc::new(rules?),
     })
 }
 

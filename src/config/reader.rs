@@ -8,15 +8,12 @@ use super::document::{Document, Environment, Setting, Value};
 use super::faults::{Fault, Origin};
 use super::reference;
 use super::show::{Digest, Line, mask_url};
-use super::value::Expected;
+use super::value::{Expected, nearest};
 use crate::secret::{Secret, Source};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The longest piece of a value that a fault repeats, in characters.
 const FOUND_CHARS_MAX: usize = 60;
-
-/// How far a misspelt name may be from a known one, in edits, and still be taken for it.
-const NEAREST_EDITS_MAX: usize = 3;
 
 pub(super) struct Reader<'a> {
     document: Document,
@@ -133,6 +130,29 @@ impl<'a> Reader<'a> {
             }
         }
         map
+    }
+
+    /// The names that stand directly below `section`, as in `[section.NAME]`; each name's keys are asked for one by one.
+    pub fn names(&mut self, section: &'static str) -> BTreeSet<String> {
+        self.maps.push(section);
+        let under = format!("{section}.");
+        let paths = self.document.settings.keys().chain(self.document.tables.keys());
+        let below = paths.filter_map(|path| path.strip_prefix(&under)?.split('.').next().map(str::to_owned));
+        below.collect()
+    }
+
+    /// Every key below `section`, whatever its name, with a list of texts.
+    pub fn lists(&mut self, section: &'static str) -> BTreeMap<String, Vec<String>> {
+        self.maps.push(section);
+        let under = format!("{section}.");
+        let keys = self.document.settings.keys().filter(|key| key.starts_with(&under)).cloned().collect::<Vec<_>>();
+        let mut lists = BTreeMap::new();
+        for key in keys {
+            if let Some(list) = self.take(&key, Showing::Plain, super::value::texts) {
+                lists.insert(key[under.len()..].to_owned(), list);
+            }
+        }
+        lists
     }
 
     /// Whether the file or the environment holds the key.
@@ -276,13 +296,6 @@ fn did_you_mean(name: &str) -> String {
 
 fn names(of: &BTreeSet<&str>) -> String {
     of.iter().copied().collect::<Vec<_>>().join(", ")
-}
-
-fn nearest<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> Option<&'n str> {
-    // A third of the name may be wrong: `kafak` is kafka, `id` is not `ca`.
-    let edits_max = (name.chars().count() / 3).clamp(1, NEAREST_EDITS_MAX);
-    let distances = known.map(|known| (strsim::damerau_levenshtein(name, known), known));
-    distances.filter(|(edits, _)| *edits <= edits_max).min().map(|(_, known)| known)
 }
 
 /// References resolved, in texts and in lists of them. A text with references can become any type.

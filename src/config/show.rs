@@ -55,10 +55,12 @@ pub struct Shown {
 }
 
 /// The sections in the order in which the file's reference shows them; the keys outside of any come first.
-pub(super) const SECTIONS: [&str; 13] = [
+pub(super) const SECTIONS: [&str; 15] = [
     "",
     "postgres",
     "tables",
+    "columns",
+    "keys",
     "topics",
     "topics.extra",
     "events",
@@ -94,7 +96,11 @@ impl std::fmt::Display for Shown {
             }
             for line in lines {
                 let key = split(&line.key).1;
-                let quoted = if key.contains('.') { toml_text(key) } else { key.to_owned() };
+                let quoted = if key.contains(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
+                    toml_text(key)
+                } else {
+                    key.to_owned()
+                };
                 let setting = format!("{quoted} = {}", line.value);
                 writeln!(text, "{setting:ORIGIN_COLUMN$} # {}", self.origin(&line.at))?;
             }
@@ -125,10 +131,13 @@ impl Shown {
 
 /// Section and key; in the maps the key is everything behind the map's name.
 fn split(path: &str) -> (&str, &str) {
-    for map in ["kafka.client", "topics.extra"] {
+    for map in ["kafka.client", "topics.extra", "keys"] {
         if let Some(key) = path.strip_prefix(map).and_then(|rest| rest.strip_prefix('.')) {
             return (map, key);
         }
+    }
+    if path.starts_with("masks.") {
+        return path.rsplit_once('.').unwrap_or(("", path));
     }
     path.split_once('.').unwrap_or(("", path))
 }

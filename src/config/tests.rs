@@ -21,20 +21,20 @@ brokers = ["kafka:9092"]
 mode = "initial"
 "#;
 
-fn with(text: &str, environment: &[(&str, &str)]) -> Result<Loaded, Faults> {
+pub(super) fn with(text: &str, environment: &[(&str, &str)]) -> Result<Loaded, Faults> {
     let environment = environment.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
     super::check("w.toml", text, &environment)
 }
 
 /// The faults of the shortest configuration with some lines replaced.
 #[track_caller]
-fn check(replace: &[(&str, &str)], environment: &[(&str, &str)], expect: Expect) {
+pub(super) fn check(replace: &[(&str, &str)], environment: &[(&str, &str)], expect: Expect) {
     let text = replaced(replace);
     expect.assert_eq(&with(&text, environment).map_or_else(|faults| faults.to_string(), |_| "no fault".to_owned()));
 }
 
 #[track_caller]
-fn replaced(replace: &[(&str, &str)]) -> String {
+pub(super) fn replaced(replace: &[(&str, &str)]) -> String {
     replace.iter().fold(SHORTEST.to_owned(), |text, (from, to)| {
         assert!(text.contains(from), "{from}");
         text.replace(from, to)
@@ -57,13 +57,32 @@ fn the_shortest_file_gives_a_whole_configuration() {
         [tables]
         include = ["public.orders"]                              # w.toml:5
         exclude = []                                             # default
+        namespaces = []                                          # default
+        exclude_namespaces = []                                  # default
+
+        [columns]
+        include = []                                             # default
+        exclude = []                                             # default
+        excluded_keys = "refuse"                                 # default
+        source_types = []                                        # default
+        source_types_of = []                                     # default
+        keys_outside_identity = "refuse"                         # default
 
         [topics]
         prefix = "Shop.eu1"                                      # w.toml:7
+        delimiter = "."                                          # default
         create = true                                            # default
         cleanup_policy = "delete"                                # default
 
         [events]
+        inserts = true                                           # default
+        updates = true                                           # default
+        deletes = true                                           # default
+        unchanged = true                                         # default
+        schema_names = "none"                                    # default
+        field_names = "none"                                     # default
+        message_prefixes = []                                    # default
+        exclude_message_prefixes = []                            # default
         format = "avro"                                          # default
         tombstones = true                                        # default
         truncates = true                                         # default
@@ -71,6 +90,13 @@ fn the_shortest_file_gives_a_whole_configuration() {
         context_headers = true                                   # default
         identity_headers = false                                 # default
         placeholder = "__debezium_unavailable_value"             # default
+        time = "adaptive"                                        # default
+        decimals = "precise"                                     # default
+        intervals = "numeric"                                    # default
+        hstore = "json"                                          # default
+        binary = "bytes"                                         # default
+        money_digits = 2                                         # default
+        unknown_types = "text"                                   # default
 
         [registry]
         url = "http://registry:8081"                             # w.toml:9
@@ -126,7 +152,7 @@ fn names_the_key_that_was_meant() {
         &[("[snapshot]", "[foo.bar]\nurl = \"x\"\n[snapshot]")],
         &[],
         expect![
-            "w.toml:12:2: foo: unknown section; the sections are admin, events, kafka, limits, log, postgres, registry, snapshot, tables, topics"
+            "w.toml:12:2: foo: unknown section; the sections are admin, columns, events, kafka, limits, log, postgres, registry, snapshot, tables, topics"
         ],
     );
 }
@@ -170,9 +196,9 @@ fn an_avro_namespace_is_stricter_than_a_topic() {
     check(
         &[("Shop.eu1", "Shop.eu-1")],
         &[],
-        expect![
-            "w.toml:7:1: topics.prefix: with Avro each part of the prefix is part of a namespace: a letter or _, then letters, digits and _; `eu-1` is not"
-        ],
+        expect![[
+            r#"w.toml:7:1: topics.prefix: with Avro each part of the prefix is part of a namespace: a letter or _, then letters, digits and _; `eu-1` is not; events.schema_names = "avro" adjusts it"#
+        ]],
     );
     let json = "[registry]\nurl = \"http://registry:8081\"";
     check(&[("Shop.eu1", "Shop.eu-1"), (json, "[events]\nformat = \"json\"")], &[], expect!["no fault"]);

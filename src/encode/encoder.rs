@@ -8,7 +8,7 @@ use super::envelope::{self, Step, push_number};
 use super::form::{Avro, Form, Json, Union};
 use super::notes::{Loss, Note};
 use super::plan::{FixedHeaders, Key, Plan};
-use super::row::{Image, Writer};
+use super::row::{Image, Writer, is_same};
 use super::transcode::Tools;
 use crate::change::{Context, Row};
 use crate::pgoutput::CellSpan;
@@ -148,8 +148,8 @@ impl Encoder {
 
     /// Writes a row's change; its records replace those of the change before.
     ///
-    /// An insert or a copied row is one record; an update one, or a delete, a tombstone and a create where it changes the key; a delete
-    /// one and a tombstone; a truncate one without key, or none where they are switched off.
+    /// An insert or a copied row is one record; an update one, or a delete, a tombstone and a create where it changes the
+    /// key; a delete one and a tombstone; a truncate one without key. There are none for what is switched off.
     ///
     /// # Errors
     /// See [`EncodeError`]. There are no records then.
@@ -186,7 +186,7 @@ impl Encoder {
     ) -> Result<(), EncodeError> {
         self.begin(plan, context);
         self.in_context = false;
-        if plan.emits.messages {
+        if plan.takes_message(prefix) {
             match plan.format {
                 Format::Avro => self.message_in::<Avro>(plan, context, (prefix, content), now_unix_nanos),
                 Format::Json | Format::JsonSchema => {
@@ -258,10 +258,7 @@ impl Encoder {
                         F::some(Union::NullFirst, out);
                         F::text(message.0, out);
                     }
-                    Step::MessageContent => {
-                        F::some(Union::NullFirst, out);
-                        F::bytes(message.1, out);
-                    }
+                    Step::MessageContent(binary) => envelope::content::<F>(*binary, message.1, out),
                     other => envelope::fill::<F>(other, context, now, out),
                 }
             }
@@ -283,9 +280,10 @@ impl Encoder {
         now: i64,
     ) -> Result<(), EncodeError> {
         let Encoder { out, slots, new_spans, old_spans, tools, .. } = self;
+        let emits = plan.emits.rows;
         let mut write = Writer::<F>::new(plan, context, now, out, tools);
         match *row {
-            Row::Insert { new } => {
+            Row::Insert { new } if emits.inserts => {
                 let new = Image::whole(plan, new, new_spans, None)?;
                 let key = write.key(&new)?;
                 let value = Some(write.envelope("c", None, Some(&new))?);
@@ -297,12 +295,16 @@ impl Encoder {
                 let value = Some(write.envelope("r", None, Some(&new))?);
                 slots.push(Slot { key, value, change: None });
             }
-            Row::Update { old, new } => {
+            Row::Update { old, new } if emits.updates => {
                 let old = old.map(|old| Image::old(plan, old, old_spans)).transpose()?;
                 let new = Image::whole(plan, new, new_spans, old.as_ref())?;
+                let known = old.as_ref().filter(|old| !emits.unchanged && old.is_whole());
+                if known.is_some_and(|old| is_same(plan, old, &new)) {
+                    return Ok(());
+                }
                 write.update(old.as_ref(), &new, slots)?;
             }
-            Row::Delete { old } => {
+            Row::Delete { old } if emits.deletes => {
                 let old = Image::old(plan, old, old_spans)?;
                 let key = write.key(&old)?;
                 let value = Some(write.envelope("d", Some(&old), None)?);
@@ -315,7 +317,7 @@ impl Encoder {
                 let value = Some(write.envelope("t", None, None)?);
                 slots.push(Slot { key: None, value, change: None });
             }
-            Row::Truncate => {}
+            Row::Insert { .. } | Row::Update { .. } | Row::Delete { .. } | Row::Truncate => {}
         }
         Ok(())
     }

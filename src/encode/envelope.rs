@@ -4,8 +4,9 @@
 //! and fills its gaps.
 
 use super::Config;
-use super::form::{Form, Union};
+use super::form::{Form, Union, push_code};
 use super::java::{Short, push_int};
+use super::modes::BinaryMode;
 use crate::change::{Context, Marker};
 
 /// Debezium's connector type: readers key on it.
@@ -39,7 +40,7 @@ pub(super) enum Step {
     /// A logical message's prefix.
     MessagePrefix,
     /// A logical message's content.
-    MessageContent,
+    MessageContent(BinaryMode),
 }
 
 /// Whose time.
@@ -169,7 +170,7 @@ pub(super) fn of_messages<F: Form>(config: &Config, database: &str, prefix: &[u8
     script.field::<F>("message");
     script.open::<F>();
     script.gap::<F>("prefix", Step::MessagePrefix);
-    script.gap::<F>("content", Step::MessageContent);
+    script.gap::<F>("content", Step::MessageContent(config.modes.binary));
     script.close::<F>();
     script.close::<F>();
     script.finish(suffix)
@@ -219,7 +220,20 @@ pub(super) fn fill<F: Form>(step: &Step, context: &Context<'_>, now_unix_nanos: 
         | Step::After
         | Step::Operation
         | Step::MessagePrefix
-        | Step::MessageContent => {}
+        | Step::MessageContent(_) => {}
+    }
+}
+
+/// A logical message's content as bytes or as their code.
+pub(super) fn content<F: Form>(binary: BinaryMode, content: &[u8], out: &mut Vec<u8>) {
+    F::some(Union::NullFirst, out);
+    match binary {
+        BinaryMode::Bytes => F::bytes(content, out),
+        BinaryMode::Coded(code) => {
+            let mut text = Vec::new(); // once a message, not a row
+            push_code(code, content, &mut text);
+            F::text(std::str::from_utf8(&text).unwrap_or_default(), out);
+        }
     }
 }
 

@@ -12,18 +12,32 @@ mod envelope;
 mod form;
 mod java;
 mod literal;
+mod mask;
+mod modes;
+mod moment;
+mod naming;
 mod notes;
 mod plan;
+mod plan_error;
 pub mod registry;
 mod route;
 mod row;
+pub mod rules;
 mod schema;
+mod shape;
+mod spatial;
 mod transcode;
+mod wire;
 
 pub use encoder::{EncodeError, Encoder, Record};
+pub use modes::{BinaryMode, Code, DecimalMode, HstoreMode, IntervalMode, Modes, TimeMode, UnknownMode};
+pub use naming::Adjust;
 pub use notes::{Loss, Note};
 pub use plan::{AvroSchema, Draft, Ids, Plan, PlanError, Planner};
 pub use route::{murmur2, partition};
+pub use rules::Rules;
+
+use std::sync::Arc;
 
 /// How records are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +81,10 @@ pub struct Config {
     pub identity_headers: bool,
     /// What stands for a value the server did not send because it did not change.
     pub placeholder: String,
+    /// The forms of the types that have more than one.
+    pub modes: Modes,
+    /// What is left out, masked, renamed and keyed otherwise.
+    pub rules: Arc<Rules>,
 }
 
 impl Config {
@@ -85,6 +103,8 @@ impl Config {
             context_headers: true,
             identity_headers: false,
             placeholder: Self::PLACEHOLDER.to_owned(),
+            modes: Modes::default(),
+            rules: Arc::default(),
         }
     }
 }

@@ -6,60 +6,18 @@
 use super::envelope::{self, Step};
 use super::form::{Avro, Form, HeaderText, Json, Union};
 use super::literal::Literal;
-use super::{Config, Format, avro_text, connect_text, schema};
-use crate::table::{Column, ColumnKind, ReplicaIdentity, Table, TableName};
+use super::mask::Mask;
+use super::rules::RowRules;
+use super::shape::{FieldRule, Shape, takes_message};
+use super::wire::Wire;
+use super::{Config, Format, Rules, avro_text, connect_text, naming, schema};
+use crate::table::{Column, Table, TableName};
 use std::sync::Arc;
+
+pub use super::plan_error::PlanError;
 
 /// Kafka's limit for a topic's name.
 const TOPIC_LENGTH_MAX: usize = 249;
-
-/// Why no plan can be made for a table.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PlanError {
-    /// A part of the topic is no Avro name, so the schemas cannot have a namespace of it.
-    #[error(
-        "table {table}: `{part}` cannot be part of an Avro namespace (letters, digits and _, not first a digit); \
-         rename it, exclude the table, or use events.format = \"json\""
-    )]
-    Namespace {
-        /// The table.
-        table: String,
-        /// The prefix, namespace or table name at fault.
-        part: String,
-    },
-    /// A column's name is no Avro name.
-    #[error(
-        "column `{column}` of table {table} has a name that Avro does not allow (letters, digits and _, not first a \
-         digit); rename it, exclude the table, or use events.format = \"json\""
-    )]
-    ColumnName {
-        /// The table.
-        table: String,
-        /// The column.
-        column: String,
-    },
-    /// The old rows of deletes and key changes would not say which key they had.
-    #[error(
-        "table {table}: the replica identity does not hold the key column `{column}`, so deletes could not be keyed; \
-         use an identity that holds it (ALTER TABLE {table} REPLICA IDENTITY FULL) or exclude the table"
-    )]
-    KeyOutsideIdentity {
-        /// The table.
-        table: String,
-        /// The first key column that old rows lack.
-        column: String,
-    },
-    /// The topic's name is too long for Kafka.
-    #[error(
-        "table {table}: its topic `{topic}` has more than 249 characters; rename it, shorten topics.prefix, or exclude the table"
-    )]
-    Topic {
-        /// The table.
-        table: String,
-        /// The topic.
-        topic: String,
-    },
-}
 
 /// A schema as it is registered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,25 +85,26 @@ impl Planner {
     /// A name that Avro or Kafka does not allow, or a key that old rows do not hold.
     pub fn draft(&self, table: &Table) -> Result<Draft, PlanError> {
         let config = &self.shared.config;
-        let structure = format!("{}.{}", config.prefix, table.name);
+        let shape = Shape::of(config, table)?;
+        let topic = config.topic(&table.name);
+        let structure = config.rules.schema_names.schema_name(&topic);
         if config.format == Format::Avro {
-            check_names(config, table)?;
+            check_names(config, &shape)?;
         }
-        check_key(table)?;
-        let topic = topic_of(&structure);
         if topic.len() > TOPIC_LENGTH_MAX {
             return Err(PlanError::Topic { table: table.name.to_string(), topic });
         }
-        let key = schema::of_key(&structure, table);
-        let value = schema::of_envelope(&structure, table);
-        Ok(self.drafted(topic, key, value, What::Rows(Box::new(table.clone()))))
+        let key = schema::of_key(&structure, shape.key_fields());
+        let value = schema::of_envelope(&structure, shape.row_fields());
+        Ok(self.drafted(topic, key, value, What::Rows(Box::new(shape))))
     }
 
     /// What logical messages look like: topic `<prefix>.message`.
     #[must_use]
     pub fn message_draft(&self) -> Draft {
-        let topic = topic_of(&format!("{}.message", self.shared.config.prefix));
-        self.drafted(topic, Some(schema::of_message_key()), schema::of_message(), What::Messages)
+        let topic = naming::topic(&format!("{}.message", self.shared.config.prefix));
+        let value = schema::of_message(self.shared.config.modes.binary);
+        self.drafted(topic, Some(schema::of_message_key()), value, What::Messages)
     }
 
     fn drafted(&self, topic: String, key: Option<schema::Schema>, value: schema::Schema, what: What) -> Draft {
@@ -182,7 +141,7 @@ pub struct Draft {
 
 #[derive(Clone, Debug)]
 enum What {
-    Rows(Box<Table>),
+    Rows(Box<Shape>),
     Messages,
 }
 
@@ -204,11 +163,12 @@ impl Draft {
         let (table, value, key, columns);
         match &self.what {
             What::Rows(shape) => {
-                let name = [&*shape.name.namespace, &*shape.name.name];
-                table = shape.name.to_string();
+                let name = &shape.table.name;
+                table = name.to_string();
+                let name = [&*name.namespace, &*name.name];
                 value = envelope::of_rows::<F>(config, &self.shared.database, name, &value_prefix, &value_suffix);
-                key = Key::of_table::<F>(shape, key_prefix, key_suffix);
-                columns = (0..).zip(&shape.columns).map(|(i, c)| ColumnPlan::new::<F>(i == 0, c, config)).collect();
+                key = Key::of_table::<F>(&shape.table, key_prefix, key_suffix);
+                columns = columns_of::<F>(shape, config);
             }
             What::Messages => {
                 table = "logical messages".to_owned();
@@ -221,7 +181,13 @@ impl Draft {
             topic: self.topic.into(),
             table: table.into(),
             format: config.format,
-            emits: Emits { tombstones: config.tombstones, truncates: config.truncates, messages: config.messages },
+            emits: Emits {
+                tombstones: config.tombstones,
+                truncates: config.truncates,
+                messages: config.messages,
+                rows: config.rules.rows,
+            },
+            rules: Arc::clone(&config.rules),
             value,
             key,
             columns,
@@ -250,6 +216,7 @@ pub struct Plan {
     pub(super) table: Box<str>,
     pub(super) format: Format,
     pub(super) emits: Emits,
+    rules: Arc<Rules>,
     pub(super) value: Vec<Step>,
     pub(super) key: Key,
     pub(super) columns: Vec<ColumnPlan>,
@@ -262,9 +229,15 @@ pub(super) struct Emits {
     pub tombstones: bool,
     pub truncates: bool,
     pub messages: bool,
+    pub rows: RowRules,
 }
 
 impl Plan {
+    /// Whether a logical message with this prefix is published.
+    pub(super) fn takes_message(&self, prefix: &str) -> bool {
+        self.emits.messages && takes_message(&self.rules.message_include, &self.rules.message_exclude, prefix)
+    }
+
     /// The topic of all records.
     #[must_use]
     pub fn topic(&self) -> &str {
@@ -337,7 +310,7 @@ impl Key {
 #[derive(Debug)]
 pub(super) struct ColumnPlan {
     pub name: Box<str>,
-    pub kind: ColumnKind,
+    pub wire: Wire,
     pub union: Union,
     /// Whether old tuples of kind `K` hold it.
     pub in_identity: bool,
@@ -349,12 +322,24 @@ pub(super) struct ColumnPlan {
     pub unavailable: Box<[u8]>,
     /// Whether `unavailable` is a sign of that, and not just nothing.
     pub has_placeholder: bool,
+    /// Whether rows have it; the key can all the same.
+    pub in_row: bool,
+    /// What stands for its values.
+    pub mask: Option<Mask>,
+}
+
+/// The columns; the first one that rows have opens their struct.
+fn columns_of<F: Form>(shape: &Shape, config: &Config) -> Vec<ColumnPlan> {
+    let first = shape.fields.iter().position(|rule| rule.in_row);
+    let columns = shape.table.columns.iter().zip(&shape.fields);
+    (0..).zip(columns).map(|(i, (c, rule))| ColumnPlan::new::<F>(Some(i) == first, c, rule, config)).collect()
 }
 
 impl ColumnPlan {
-    fn new<F: Form>(first: bool, column: &Column, config: &Config) -> Self {
-        let has_default = schema::of_column(column).schema.default.is_some();
-        let union = Union::of(!column.not_null, has_default);
+    fn new<F: Form>(first: bool, column: &Column, rule: &FieldRule, config: &Config) -> Self {
+        let wire = &rule.wire;
+        let schema = schema::of_column(column, wire).schema;
+        let union = Union::of(schema.optional, schema.default.is_some());
         let field = |literal: Option<&Literal>| {
             let mut out = Vec::new();
             match literal {
@@ -366,17 +351,23 @@ impl ColumnPlan {
             }
             out.into()
         };
-        let placeholder = Literal::unavailable(&column.kind, &config.placeholder);
-        let empty = column.not_null.then(|| Literal::empty(&column.kind));
+        let masked = |literal: Option<Literal>| match &rule.mask {
+            Some(mask) => mask.literal(literal),
+            None => literal,
+        };
+        let placeholder = masked(Literal::unavailable(wire, &config.placeholder));
+        let empty = if column.not_null { Literal::empty(wire) } else { None };
         ColumnPlan {
-            name: column.name.clone(),
-            kind: column.kind.clone(),
+            name: rule.name.clone(),
+            wire: wire.clone(),
             union,
             in_identity: column.in_identity,
             lead: lead::<F>(first, &column.name),
-            missing: field(Literal::missing(column).as_ref()),
+            missing: field(masked(Literal::missing(column, wire)).as_ref()),
             unavailable: field(placeholder.as_ref().or(empty.as_ref())),
             has_placeholder: placeholder.is_some(),
+            in_row: rule.in_row,
+            mask: rule.mask.clone(),
         }
     }
 }
@@ -391,42 +382,23 @@ impl Config {
     /// The topic of a table's records.
     #[must_use]
     pub fn topic(&self, table: &TableName) -> String {
-        topic_of(&format!("{}.{table}", self.prefix))
+        let delimiter = &self.rules.delimiter;
+        naming::topic(&[&*self.prefix, &*table.namespace, &*table.name].join(delimiter))
     }
 }
 
-/// Characters that Kafka does not have in topics become `_`, as Debezium has it; in Avro there are none left.
-fn topic_of(structure: &str) -> String {
-    let keep = |unit: char| unit.is_ascii_alphanumeric() || matches!(unit, '.' | '_' | '-');
-    structure.chars().flat_map(|c| std::iter::repeat_n(if keep(c) { c } else { '_' }, c.len_utf16())).collect()
-}
-
-fn check_names(config: &Config, table: &Table) -> Result<(), PlanError> {
-    let parts = config.prefix.split('.').chain([&*table.name.namespace, &*table.name.name]);
-    for part in parts {
-        if !is_avro_name(part) {
-            return Err(PlanError::Namespace { table: table.name.to_string(), part: part.to_owned() });
+fn check_names(config: &Config, shape: &Shape) -> Result<(), PlanError> {
+    let name = &shape.table.name;
+    for part in config.prefix.split('.').chain([&*name.namespace, &*name.name]) {
+        if !naming::is_avro(&config.rules.schema_names.field_name(part)) {
+            return Err(PlanError::Namespace { table: name.to_string(), part: part.to_owned() });
         }
     }
-    match table.columns.iter().find(|column| !is_avro_name(&column.name)) {
-        Some(column) => Err(PlanError::ColumnName { table: table.name.to_string(), column: column.name.to_string() }),
+    let keyed = |index: &usize| shape.table.key.contains(index);
+    let columns = (0..).zip(shape.table.columns.iter().zip(&shape.fields));
+    let mut published = columns.filter(|(index, (_, rule))| rule.in_row || keyed(index));
+    match published.find(|(_, (column, _))| !naming::is_avro(&column.name)) {
+        Some((_, (_, rule))) => Err(PlanError::ColumnName { table: name.to_string(), column: rule.name.to_string() }),
         None => Ok(()),
-    }
-}
-
-fn is_avro_name(name: &str) -> bool {
-    let starts = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
-    starts && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-}
-
-/// Under identity INDEX old rows hold the index's columns only. (Under DEFAULT without primary key, and NOTHING, the
-/// server refuses the updates and deletes whose old rows would be needed.)
-fn check_key(table: &Table) -> Result<(), PlanError> {
-    let outside = || table.key.iter().filter_map(|i| table.columns.get(*i)).find(|column| !column.in_identity);
-    match outside() {
-        Some(column) if table.identity == ReplicaIdentity::Index => {
-            Err(PlanError::KeyOutsideIdentity { table: table.name.to_string(), column: column.name.to_string() })
-        }
-        _ => Ok(()),
     }
 }

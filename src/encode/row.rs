@@ -7,12 +7,13 @@
 use super::encoder::{EncodeError, Slot, Span};
 use super::envelope::{self, Step};
 use super::form::{Form, HeaderText, Union};
+use super::mask::Mask;
 use super::notes::Loss;
 use super::plan::{ColumnPlan, Key, KeyColumn, Plan};
 use super::transcode::{self, Fault, Tools};
 use crate::change::Context;
 use crate::pgoutput::{Cell, CellSpan, OldTuple, Tuple};
-use crate::table::value::ValueError;
+use crate::table::value::{self, ValueError};
 
 /// A row as one record sees it.
 #[derive(Clone, Copy)]
@@ -45,6 +46,11 @@ impl<'a> Image<'a> {
     pub(super) fn old(plan: &Plan, old: OldTuple<'a>, spans: &'a mut Vec<CellSpan>) -> Result<Self, EncodeError> {
         let only_identity = matches!(old, OldTuple::Key(_));
         Ok(Image { only_identity, ..Image::whole(plan, old.tuple(), spans, None)? })
+    }
+
+    /// Whether every column is there.
+    pub(super) fn is_whole(&self) -> bool {
+        !self.only_identity
     }
 
     /// A column's cell; none if the image does not have the column.
@@ -177,6 +183,9 @@ impl<'a, F: Form> Writer<'a, F> {
         F::some(Union::NullFirst, self.out);
         F::struct_open(self.out);
         for (index, column) in self.plan.columns.iter().enumerate() {
+            if !column.in_row {
+                continue;
+            }
             self.out.extend_from_slice(&column.lead);
             match image.cell(index, column.in_identity) {
                 None => self.out.extend_from_slice(&column.missing),
@@ -189,13 +198,18 @@ impl<'a, F: Form> Writer<'a, F> {
 
     /// A column's field with its value, or null where there is none or none that its schema can hold.
     fn cell<G: Form>(&mut self, index: usize, column: &ColumnPlan, cell: Cell<'_>) -> Result<(), EncodeError> {
+        if let Some(mask) = &column.mask
+            && self.masked::<G>(mask, column, cell)?
+        {
+            return Ok(());
+        }
         let names = || (self.plan.table.to_string(), column.name.to_string());
         match cell {
             Cell::Text(text) => {
                 let mark = self.out.len();
                 self.tools.column = index;
                 G::some(column.union, self.out);
-                match transcode::value::<G>(&column.kind, text, self.out, self.tools) {
+                match transcode::value::<G>(&column.wire, text, self.out, self.tools) {
                     Ok(()) => Ok(()),
                     Err(Fault::Unholdable(loss)) if column.union != Union::Required => {
                         self.out.truncate(mark);
@@ -235,6 +249,47 @@ impl<'a, F: Form> Writer<'a, F> {
             }
         }
     }
+}
+
+impl<F: Form> Writer<'_, F> {
+    /// Writes what stands for a masked column's cell; false where the cell is written as any other: null that is not
+    /// masked, and what the server did not send.
+    fn masked<G: Form>(&mut self, mask: &Mask, column: &ColumnPlan, cell: Cell<'_>) -> Result<bool, EncodeError> {
+        let text = match (cell, mask.null()) {
+            (Cell::Text(text), _) => text,
+            (Cell::Null, Some(stars)) => {
+                G::some(column.union, self.out);
+                G::text(stars, self.out);
+                return Ok(true);
+            }
+            (Cell::Null, None) | (Cell::Unchanged | Cell::Binary(_), _) => return Ok(false),
+        };
+        let fault =
+            |source| EncodeError::Value { table: self.plan.table.to_string(), column: column.name.to_string(), source };
+        G::some(column.union, self.out);
+        match mask {
+            Mask::Cut { units, bytes: true } => {
+                self.tools.masked_bytes.clear();
+                value::bytea(text, &mut self.tools.masked_bytes).map_err(fault)?;
+                self.tools.masked_bytes.truncate(*units);
+                G::bytes(&self.tools.masked_bytes, self.out);
+            }
+            Mask::Stars(_) | Mask::Hash(_) | Mask::Cut { .. } => {
+                let text = value::utf8(text).map_err(fault)?;
+                G::text(mask.text(text, &mut self.tools.masked), self.out);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Whether two images are the same in every column that rows have. Both must be whole.
+pub(super) fn is_same(plan: &Plan, old: &Image<'_>, new: &Image<'_>) -> bool {
+    let same = |index: usize, column: &ColumnPlan| match (old.cell(index, column.in_identity), new.cell(index, true)) {
+        (_, Some(Cell::Unchanged)) => true,
+        (old, new) => old == new,
+    };
+    plan.columns.iter().enumerate().all(|(index, column)| !column.in_row || same(index, column))
 }
 
 /// We never ask for binary values.

@@ -222,6 +222,7 @@ impl Rows {
                     let decoded = clock.map(|clock| (clock.elapsed(), Instant::now()));
                     match row_out(encoder, active, &context, &row, tools)? {
                         RowOut::Sent => *sent = true,
+                        RowOut::NotPublished => {}
                         RowOut::Needs(column) => {
                             changes.take_back();
                             self.parked = Some(Parked { payload: payload.to_vec(), start, sent_at });
@@ -252,9 +253,11 @@ impl Rows {
                     encoder
                         .message(&active.plan, &context, prefix, content, tools.now_unix_nanos)
                         .map_err(|error| unencodable(active, &context, &error))?;
-                    records_out(encoder, active, &context, tools)?;
-                    tools.metrics.messages.inc();
-                    *sent = true;
+                    if encoder.records().next().is_some() {
+                        records_out(encoder, active, &context, tools)?;
+                        tools.metrics.messages.inc();
+                        *sent = true;
+                    }
                 }
                 if context.xid.is_none() {
                     tools.core.message(context.lsn);
@@ -269,6 +272,8 @@ impl Rows {
 /// What became of a row.
 enum RowOut {
     Sent,
+    /// The configuration leaves it out.
+    NotPublished,
     /// It has NULL in a column that the catalog has as NOT NULL by now: that column's name.
     Needs(String),
 }
@@ -286,6 +291,9 @@ fn row_out(
         Ok(()) => {}
         Err(EncodeError::RequiredNull { column, .. }) => return Ok(RowOut::Needs(column)),
         Err(error) => return Err(unencodable(active, context, &error)),
+    }
+    if encoder.records().next().is_none() {
+        return Ok(RowOut::NotPublished);
     }
     let (operation, bytes) = match row {
         Row::Insert { new } => (Operation::Insert, new.size_bytes()),

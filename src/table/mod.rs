@@ -5,13 +5,16 @@
 mod default;
 mod facts;
 mod kind;
+pub mod names;
 pub mod selection;
+mod source_type;
 pub mod value;
 
 pub use default::{DefaultText, default_text};
 pub use facts::{ColumnFacts, TableFacts, TypeClass, TypeFacts};
-pub use kind::{ColumnKind, is_domain, resolve};
+pub use kind::{AsBytes, ColumnKind, is_domain, resolve};
 pub use selection::Selection;
+pub use source_type::SourceType;
 
 use crate::lsn::Oid;
 use std::fmt;
@@ -78,6 +81,8 @@ pub struct Column {
     pub not_null: bool,
     /// The default's SQL text (`pg_get_expr`), where there is one and it is not a generated column's.
     pub default: Option<Box<str>>,
+    /// The type as it was declared.
+    pub source_type: SourceType,
     /// Filled from a sequence (serial, identity).
     pub serial: bool,
     /// Whether old tuples of kind `K` carry it.

@@ -1,69 +1,39 @@
-//! Which tables are captured: include and exclude lists of exact names and globs.
+//! Which tables are captured: include and exclude lists over tables and over their namespaces.
 //!
-//! A pattern is `namespace.name`. Either part may be quoted as in SQL (`"my.schema".orders`, a quote doubled), which
-//! takes it literally; an unquoted part may hold `*`, `?`, `[a-z]` and `{a,b}`. Unlike in SQL, nothing is folded to
-//! lower case: names are compared as the catalog holds them. Exclusion wins.
-//!
-//! Pure: it is told the tables, it does not ask for them.
+//! How a pattern is written is `names`' business. A table is captured if the namespaces' lists and the tables' lists both
+//! take it; exclusion wins. Pure: it is told the tables, it does not ask for them.
 
 use super::TableName;
-use globset::{GlobBuilder, GlobMatcher};
-
-/// The most patterns of one list; each costs a comparison per table at start, and a list this long wants a glob.
-const PATTERNS_MAX: usize = 1_000;
+use super::names::{BadPattern, NameList, NameOf};
 
 /// The captured tables, as the operator described them.
 #[derive(Clone, Debug)]
 pub struct Selection {
-    include: Vec<Pattern>,
-    exclude: Vec<Pattern>,
-}
-
-/// A pattern that cannot be read. Names its place in its list, from 0.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{pattern}`: {fault}")]
-pub struct BadPattern {
-    /// Its place in the list, from 0.
-    pub index: usize,
-    /// As written.
-    pub pattern: String,
-    /// What is wrong with it.
-    pub fault: PatternFault,
-}
-
-/// What can be wrong with a pattern.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PatternFault {
-    /// One part only.
-    #[error("a table is `namespace.name`, such as public.{0}")]
-    NoNamespace(String),
-    /// More than two parts.
-    #[error("has more than one dot; quote a name that holds one: \"my.schema\".orders")]
-    TooManyParts,
-    /// A part is empty.
-    #[error("a part is empty")]
-    EmptyPart,
-    /// A quote that does not close, or text beside a quoted part.
-    #[error("a quoted name ends with its quote, and a quote inside is doubled")]
-    Quote,
-    /// Not a glob.
-    #[error("not a glob: {0}")]
-    Glob(String),
-    /// The list is too long.
-    #[error("more than {PATTERNS_MAX} patterns; use globs")]
-    TooMany,
+    include: NameList,
+    exclude: NameList,
+    namespaces: NameList,
+    exclude_namespaces: NameList,
 }
 
 impl Selection {
-    /// Reads both lists.
+    /// Reads both lists of tables.
     ///
     /// # Errors
     /// Every bad pattern of the include list, then of the exclude list.
     pub fn new(include: &[String], exclude: &[String]) -> Result<Self, (Vec<BadPattern>, Vec<BadPattern>)> {
-        match (patterns(include), patterns(exclude)) {
-            (Ok(include), Ok(exclude)) => Ok(Selection { include, exclude }),
+        match (NameList::read(include, NameOf::Table), NameList::read(exclude, NameOf::Table)) {
+            (Ok(include), Ok(exclude)) => {
+                let (namespaces, exclude_namespaces) = Default::default();
+                Ok(Selection { include, exclude, namespaces, exclude_namespaces })
+            }
             (include, exclude) => Err((include.err().unwrap_or_default(), exclude.err().unwrap_or_default())),
         }
+    }
+
+    /// The same, of these namespaces only: an empty include list takes all of them.
+    #[must_use]
+    pub fn within(self, namespaces: NameList, exclude_namespaces: NameList) -> Self {
+        Selection { namespaces, exclude_namespaces, ..self }
     }
 
     /// Whether the table is captured.
@@ -72,127 +42,41 @@ impl Selection {
         self.includes(table) && !self.excludes(table)
     }
 
-    /// Whether the include list names it, excluded or not.
+    /// Whether the include lists take it, excluded or not.
     #[must_use]
     pub fn includes(&self, table: &TableName) -> bool {
-        self.include.iter().any(|pattern| pattern.matches(table))
+        let in_namespace = self.namespaces.is_empty() || self.namespaces.lists(&[&table.namespace]);
+        in_namespace && self.include.lists(&[&table.namespace, &table.name])
     }
 
-    /// Whether the exclude list names it.
+    /// Whether the exclude lists take it away.
     #[must_use]
     pub fn excludes(&self, table: &TableName) -> bool {
-        self.exclude.iter().any(|pattern| pattern.matches(table))
+        self.exclude_namespaces.guards(&[&table.namespace]) || self.exclude.guards(&[&table.namespace, &table.name])
     }
 
     /// The include patterns, as written, that match none of `tables`: misspelt, or not there yet.
     pub fn unmatched<'a>(&'a self, tables: &[TableName]) -> Vec<&'a str> {
-        let idle = self.include.iter().filter(|pattern| !tables.iter().any(|table| pattern.matches(table)));
-        idle.map(|pattern| pattern.text.as_str()).collect()
+        let matched = |table: &TableName, pattern: &super::names::NamePattern| {
+            pattern.tells(&[&table.namespace, &table.name]).unwrap_or(false)
+        };
+        let idle = self.include.iter().filter(|pattern| !tables.iter().any(|table| matched(table, pattern)));
+        idle.map(super::names::NamePattern::text).collect()
     }
 
     /// The include patterns that are exact names, in their order.
     pub fn exact(&self) -> impl Iterator<Item = TableName> + '_ {
-        self.include.iter().filter_map(|pattern| match (&pattern.namespace, &pattern.name) {
-            (Part::Exact(namespace), Part::Exact(name)) => Some(TableName::new(namespace, name)),
+        self.include.iter().filter_map(|pattern| match pattern.exact()?[..] {
+            [namespace, name] => Some(TableName::new(namespace, name)),
             _ => None,
         })
     }
 }
 
-#[derive(Clone, Debug)]
-struct Pattern {
-    text: String,
-    namespace: Part,
-    name: Part,
-}
-
-#[derive(Clone, Debug)]
-enum Part {
-    Exact(String),
-    Glob(GlobMatcher),
-}
-
-impl Pattern {
-    fn matches(&self, table: &TableName) -> bool {
-        self.namespace.matches(&table.namespace) && self.name.matches(&table.name)
-    }
-}
-
-impl Part {
-    fn matches(&self, name: &str) -> bool {
-        match self {
-            Part::Exact(text) => text == name,
-            Part::Glob(glob) => glob.is_match(name),
-        }
-    }
-}
-
-fn patterns(list: &[String]) -> Result<Vec<Pattern>, Vec<BadPattern>> {
-    let bad = |index: usize, text: &str, fault| BadPattern { index, pattern: text.to_owned(), fault };
-    if list.len() > PATTERNS_MAX {
-        return Err(vec![bad(PATTERNS_MAX, &list[PATTERNS_MAX], PatternFault::TooMany)]);
-    }
-    let (mut good, mut faults) = (Vec::new(), Vec::new());
-    for (index, text) in list.iter().enumerate() {
-        match pattern(text) {
-            Ok(pattern) => good.push(pattern),
-            Err(fault) => faults.push(bad(index, text, fault)),
-        }
-    }
-    if faults.is_empty() { Ok(good) } else { Err(faults) }
-}
-
-fn pattern(text: &str) -> Result<Pattern, PatternFault> {
-    let (namespace, rest) = part(text.trim())?;
-    let Some(rest) = rest.strip_prefix('.') else {
-        return Err(if rest.is_empty() { PatternFault::NoNamespace(text.to_owned()) } else { PatternFault::Quote });
-    };
-    let (name, rest) = part(rest)?;
-    match rest.chars().next() {
-        None => Ok(Pattern { text: text.to_owned(), namespace, name }),
-        Some('.') => Err(PatternFault::TooManyParts),
-        Some(_) => Err(PatternFault::Quote),
-    }
-}
-
-/// Reads one part and returns what follows it: nothing, or the dot.
-fn part(text: &str) -> Result<(Part, &str), PatternFault> {
-    let Some(mut quoted) = text.strip_prefix('"') else {
-        let (plain, rest) = text.split_at(text.find('.').unwrap_or(text.len()));
-        return Ok((plain_part(plain)?, rest));
-    };
-    let mut name = String::new();
-    loop {
-        let (before, after) = quoted.split_once('"').ok_or(PatternFault::Quote)?;
-        name.push_str(before);
-        match after.strip_prefix('"') {
-            Some(rest) => {
-                name.push('"');
-                quoted = rest;
-            }
-            None if name.is_empty() => return Err(PatternFault::EmptyPart),
-            None => return Ok((Part::Exact(name), after)),
-        }
-    }
-}
-
-fn plain_part(text: &str) -> Result<Part, PatternFault> {
-    if text.is_empty() {
-        return Err(PatternFault::EmptyPart);
-    }
-    if text.contains('"') {
-        return Err(PatternFault::Quote);
-    }
-    if !text.contains(['*', '?', '[', ']', '{', '}', '\\']) {
-        return Ok(Part::Exact(text.to_owned()));
-    }
-    let glob = GlobBuilder::new(text).literal_separator(false).backslash_escape(true).build();
-    glob.map(|glob| Part::Glob(glob.compile_matcher())).map_err(|error| PatternFault::Glob(error.kind().to_string()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::table::names::PatternFault;
     use proptest::prelude::*;
 
     fn lists(include: &[&str], exclude: &[&str]) -> Selection {
@@ -251,6 +135,17 @@ mod tests {
         assert_eq!(fault(r#""a"b.c"#), PatternFault::Quote);
         assert_eq!(fault(r#"a"b".c"#), PatternFault::Quote);
         assert!(matches!(fault("a.[b"), PatternFault::Glob(_)));
+    }
+
+    #[test]
+    fn a_table_of_another_namespace_is_not_captured() {
+        let namespaces = |list: &[&str]| {
+            NameList::read(&list.iter().map(ToString::to_string).collect::<Vec<_>>(), NameOf::Namespace).unwrap()
+        };
+        let selection = lists(&["*.*"], &[]).within(namespaces(&["regex:S2", "public"]), namespaces(&["pub*"]));
+        assert!(selection.matches(&TableName::new("s2", "t")));
+        assert!(!selection.matches(&TableName::new("s3", "t")));
+        assert!(!selection.matches(&TableName::new("public", "t")));
     }
 
     #[test]

@@ -51,15 +51,18 @@ AS_IS = {
     "connector.class": None,
     "plugin.name": ["pgoutput"],
     "publication.autocreate.mode": ["filtered"],
-    "time.precision.mode": ["adaptive"],
-    "decimal.handling.mode": ["precise"],
-    "binary.handling.mode": ["bytes"],
-    "hstore.handling.mode": ["json"],
-    "interval.handling.mode": ["numeric"],
     "schema.name.adjustment.mode": ["none"],
     "field.name.adjustment.mode": ["none"],
     "publish.via.partition.root": ["true"],
     "provide.transaction.metadata": ["false"],
+}
+# Options that are handed on, with our key of [events].
+FORMS = {
+    "time.precision.mode": "time",
+    "decimal.handling.mode": "decimals",
+    "interval.handling.mode": "intervals",
+    "hstore.handling.mode": "hstore",
+    "binary.handling.mode": "binary",
 }
 MODES = ("initial", "initial_only", "no_data", "always", "when_needed")
 # `configuration_based` where it means the same as a mode.
@@ -71,7 +74,7 @@ SELECTION = ("table.include.list", "table.exclude.list", "schema.include.list", 
 def settings_of(connector):
     """Our settings for a connector's; `NotSupported` where there is none."""
     out = {"topics": {"partitions": 1}, "events": {"context_headers": True, "messages": True, "tombstones": True,
-                                                   "truncates": False},
+                                                   "truncates": False, "unknown_types": "drop"},
            "snapshot": {"mode": "initial"}}
     for option, value in connector.items():
         if option in AS_IS:
@@ -81,6 +84,12 @@ def settings_of(connector):
             pass
         elif option == "tombstones.on.delete":
             out["events"]["tombstones"] = value == "true"
+        elif option in FORMS:
+            out["events"][FORMS[option]] = value
+        elif option == "money.fraction.digits":
+            out["events"]["money_digits"] = int(value)
+        elif option == "include.unknown.datatypes":
+            out["events"]["unknown_types"] = "bytes" if value == "true" else "drop"
         elif option == "unavailable.value.placeholder":
             out["events"]["placeholder"] = value
         elif option == "skipped.operations" and value in ("none", "t"):

@@ -1,0 +1,234 @@
+//! `[tables]`, `[columns]`, `[masks.*]`, `[keys]` and the names in `[events]`: what is captured, and in which shape.
+//!
+//! Patterns are read here, so that a faulty one is told with its key and its place in the list. What a rule does to a
+//! table shows when the table is known, and is told then.
+
+use super::reader::Reader;
+use super::value;
+use crate::encode::Adjust;
+use crate::encode::rules::{Algorithm, Allowed, HashRule, KeyRule, MaskRule, Method, Payload, RowRules, Rules, Salt};
+use crate::secret::Source;
+use crate::table::Selection;
+use crate::table::names::{NameList, NameOf, NamePattern};
+
+/// The most stars, and characters kept: no column of Postgres shows more in a list, and a typo would be a large record.
+const MASK_LENGTH_MAX: i32 = 10_000;
+
+/// Either refuses or not, in the words of its key.
+const fn allowing(word: &str) -> [(&str, Allowed); 2] {
+    [("refuse", Allowed::No), (word, Allowed::Yes)]
+}
+
+/// The captured tables.
+pub(super) fn selection(reader: &mut Reader<'_>) -> Option<Selection> {
+    let include = reader.required("tables.include", value::texts, "include = [\"public.orders\", \"inventory.*\"]");
+    let exclude = reader.or("tables.exclude", value::texts, "[]");
+    let namespaces = names(reader, "tables.namespaces", NameOf::Namespace);
+    let exclude_namespaces = names(reader, "tables.exclude_namespaces", NameOf::Namespace);
+    if include.as_ref().is_some_and(Vec::is_empty) {
+        reader.fault("tables.include", "is empty; write include = [\"public.orders\", \"inventory.*\"]");
+    }
+    match Selection::new(&include?, &exclude?) {
+        Ok(selection) => Some(selection.within(namespaces?, exclude_namespaces?)),
+        Err((include, exclude)) => {
+            include.iter().for_each(|bad| reader.fault("tables.include", bad.to_string()));
+            exclude.iter().for_each(|bad| reader.fault("tables.exclude", bad.to_string()));
+            None
+        }
+    }
+}
+
+/// The rules over columns, keys, names and kinds of changes.
+pub(super) fn rules(reader: &mut Reader<'_>) -> Option<Rules> {
+    let include = names(reader, "columns.include", NameOf::Column);
+    let exclude = names(reader, "columns.exclude", NameOf::Column);
+    if let (Some(include), Some(exclude)) = (&include, &exclude)
+        && !include.is_empty()
+        && !exclude.is_empty()
+    {
+        reader.fault("columns.exclude", "columns.include is set as well: say it in one list");
+    }
+    let excluded_keys = reader.or("columns.excluded_keys", value::one_of(&allowing("keep")), "refuse");
+    let source_types = names(reader, "columns.source_types", NameOf::Column);
+    let source_types_of = names(reader, "columns.source_types_of", NameOf::Column);
+    let masks = masks(reader);
+    let keys = keys(reader);
+    let keys_outside_identity =
+        reader.or("columns.keys_outside_identity", value::one_of(&allowing("halt_on_delete")), "refuse");
+    let rows = rows(reader);
+    let adjusts = [("none", Adjust::None), ("avro", Adjust::Avro), ("avro_unicode", Adjust::AvroUnicode)];
+    let schema_names = reader.or("events.schema_names", value::one_of(&adjusts), "none");
+    let field_names = reader.or("events.field_names", value::one_of(&adjusts), "none");
+    let delimiter = delimiter(reader);
+    let message_include = names(reader, "events.message_prefixes", NameOf::Namespace);
+    let message_exclude = names(reader, "events.exclude_message_prefixes", NameOf::Namespace);
+    Some(Rules {
+        delimiter: delimiter?,
+        schema_names: schema_names?,
+        field_names: field_names?,
+        include: include?,
+        exclude: exclude?,
+        excluded_keys: excluded_keys?,
+        masks: masks?,
+        source_types: source_types?,
+        source_types_of: source_types_of?,
+        keys: keys?,
+        keys_outside_identity: keys_outside_identity?,
+        rows: rows?,
+        message_include: message_include?,
+        message_exclude: message_exclude?,
+    })
+}
+
+fn rows(reader: &mut Reader<'_>) -> Option<RowRules> {
+    let inserts = reader.or("events.inserts", value::flag, "true");
+    let updates = reader.or("events.updates", value::flag, "true");
+    let deletes = reader.or("events.deletes", value::flag, "true");
+    let unchanged = reader.or("events.unchanged", value::flag, "true");
+    Some(RowRules { inserts: inserts?, updates: updates?, deletes: deletes?, unchanged: unchanged? })
+}
+
+/// What stands between the parts of a topic, in the letters that Kafka takes.
+fn delimiter(reader: &mut Reader<'_>) -> Option<String> {
+    let delimiter = reader.or("topics.delimiter", value::text, ".")?;
+    if delimiter.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')) {
+        return Some(delimiter);
+    }
+    reader.fault("topics.delimiter", "a topic's name has letters a-z and A-Z, digits, `.`, `_` and `-`");
+    None
+}
+
+/// A list of patterns; empty where it is not given.
+fn names(reader: &mut Reader<'_>, key: &str, of: NameOf) -> Option<NameList> {
+    let list = reader.or(key, value::texts, "[]")?;
+    read_names(reader, key, &list, of)
+}
+
+fn read_names(reader: &mut Reader<'_>, key: &str, list: &[String], of: NameOf) -> Option<NameList> {
+    let read = NameList::read(list, of);
+    read.map_err(|faults| faults.iter().for_each(|bad| reader.fault(key, bad.to_string()))).ok()
+}
+
+/// `[masks.NAME]`, in the order of their names.
+fn masks(reader: &mut Reader<'_>) -> Option<Vec<MaskRule>> {
+    let names = reader.names("masks");
+    let read: Vec<Option<MaskRule>> = names.iter().map(|name| mask(reader, name)).collect();
+    let masks: Vec<MaskRule> = read.into_iter().collect::<Option<_>>()?;
+    let mut seen: Vec<(&str, &str)> = Vec::new();
+    let mut twice = Vec::new();
+    for rule in &masks {
+        for pattern in rule.columns.iter() {
+            match seen.iter().find(|(_, text)| *text == pattern.text()) {
+                Some((other, text)) => twice.push((rule.name.clone(), (*other).to_owned(), (*text).to_owned())),
+                None => seen.push((&rule.name, pattern.text())),
+            }
+        }
+    }
+    for (name, other, text) in &twice {
+        let what = format!("masks.{other} has `{text}` as well: a column has one mask; take it out of one of them");
+        reader.fault(&format!("masks.{name}.columns"), what);
+    }
+    twice.is_empty().then_some(masks)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Stars,
+    Hash(Payload),
+    Truncate,
+}
+
+fn mask(reader: &mut Reader<'_>, name: &str) -> Option<MaskRule> {
+    let key = |what: &str| format!("masks.{name}.{what}");
+    let list = reader.required(&key("columns"), value::texts, "columns = [\"public.people.email\"]");
+    let columns = list.and_then(|list| {
+        if list.is_empty() {
+            reader.fault(&key("columns"), "is empty; write columns = [\"public.people.email\"]");
+        }
+        read_names(reader, &key("columns"), &list, NameOf::Column)
+    });
+    let ways = [
+        ("stars", Way::Stars),
+        ("hash", Way::Hash(Payload::Plain)),
+        ("hash-v1", Way::Hash(Payload::JavaSerialised)),
+        ("truncate", Way::Truncate),
+    ];
+    let way = reader.required(&key("method"), value::one_of(&ways), "method = \"stars\", \"hash\" or \"truncate\"");
+    let length = reader.optional(&key("length"), value::count(0, MASK_LENGTH_MAX));
+    let algorithm = reader.optional(&key("algorithm"), value::one_of(&Algorithm::ALL));
+    let salt = salt(reader, name);
+    let other_types_pass = reader.or(&key("other_types"), value::one_of(&allowing("pass")), "refuse");
+    let method = method(reader, name, way?, (length, algorithm, salt))?;
+    Some(MaskRule { name: name.to_owned(), columns: columns?, method, other_types_pass: other_types_pass? })
+}
+
+type HashParts = (Option<i32>, Option<Algorithm>, Option<Option<Salt>>);
+
+fn method(reader: &mut Reader<'_>, name: &str, way: Way, (length, algorithm, salt): HashParts) -> Option<Method> {
+    let key = |what: &str| format!("masks.{name}.{what}");
+    let count = |reader: &mut Reader<'_>| {
+        if !reader.is_given(&key("length")) {
+            reader.missing(&key("length"), "length = 5");
+        }
+        usize::try_from(length?).ok()
+    };
+    let foreign: &[&str] = match way {
+        Way::Stars | Way::Truncate => &["algorithm", "salt", "salt_file"],
+        Way::Hash(_) => &["length"],
+    };
+    for what in foreign.iter().filter(|what| reader.is_given(&key(what))).collect::<Vec<_>>() {
+        reader.fault(&key(what), "has no meaning for this method");
+    }
+    match way {
+        Way::Stars => count(reader).map(Method::Stars),
+        Way::Truncate => count(reader).map(Method::Truncate),
+        Way::Hash(payload) => {
+            let salt = salt?;
+            if salt.is_none() {
+                reader.missing(&key("salt"), "salt = \"${env:MASK_SALT}\", or salt_file");
+            }
+            let given = reader.is_given(&key("algorithm"));
+            let algorithm = if given { algorithm? } else { Algorithm::Sha256 };
+            Some(Method::Hash(HashRule { algorithm, salt: salt?, payload }))
+        }
+    }
+}
+
+/// The salt by either of two keys. It is taken once: one that changed under way would give a value two hashes.
+fn salt(reader: &mut Reader<'_>, name: &str) -> Option<Option<Salt>> {
+    let (inline, file) = (format!("masks.{name}.salt"), format!("masks.{name}.salt_file"));
+    let text = reader.secret(&inline);
+    let from_file = reader.secret_file(&file);
+    if text.is_some() && from_file.is_some() {
+        reader.fault(&file, format!("{inline} is set as well: say it in one place"));
+    }
+    let given = reader.is_given(&inline) || reader.is_given(&file);
+    match text.or(from_file) {
+        None if given => None, // its fault is noted
+        None => Some(None),
+        Some(Source::Inline(secret)) => Some(Some(Salt::new(secret.reveal().as_bytes()))),
+        Some(Source::File(path)) => super::reference::content(&path).ok().map(|text| Some(Salt::new(text.as_bytes()))),
+    }
+}
+
+/// `[keys]`: another key for the tables of a pattern.
+fn keys(reader: &mut Reader<'_>) -> Option<Vec<KeyRule>> {
+    let lists = reader.lists("keys");
+    let mut rules = Vec::new();
+    let mut is_whole = true;
+    for (table, columns) in lists {
+        let key = format!("keys.{table}");
+        let tables = NamePattern::read(&table, NameOf::Table).map_err(|fault| reader.fault(&key, fault.to_string()));
+        let columns = read_names(reader, &key, &columns, NameOf::Namespace).map(|list| list.iter().cloned().collect());
+        let columns: Option<Vec<NamePattern>> = columns;
+        if columns.as_ref().is_some_and(Vec::is_empty) {
+            reader.fault(&key, "is empty; write the columns of the key in their order");
+            is_whole = false;
+        }
+        match (tables, columns) {
+            (Ok(tables), Some(columns)) => rules.push(KeyRule { tables, columns }),
+            _ => is_whole = false,
+        }
+    }
+    is_whole.then_some(rules)
+}

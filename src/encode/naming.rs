@@ -1,0 +1,101 @@
+//! Names that a topic, a schema or a field may have: what becomes of the others.
+//!
+//! Debezium's three ways: as it is, with `_` for what Avro does not have, or with its UTF-16 unit in hexadecimal
+//! (`_u002d`), where `_` itself is written so too. Characters beyond 16 bits count as their two units.
+//! In one place ours goes further: each part of a namespace that begins with a digit is adjusted, not only the first,
+//! since Avro wants it (a strict registry refuses the schema otherwise).
+
+/// How names are made fit for Avro.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Adjust {
+    /// As they are.
+    #[default]
+    None,
+    /// Another character is `_`; before a leading digit stands one.
+    Avro,
+    /// Another character is `_u` and its unit in hexadecimal, `_` included.
+    AvroUnicode,
+}
+
+impl Adjust {
+    /// A schema's full name, its parts between dots.
+    pub(super) fn schema_name(self, name: &str) -> String {
+        name.split('.').map(|part| self.field_name(part)).collect::<Vec<_>>().join(".")
+    }
+
+    /// A field's name.
+    pub(super) fn field_name(self, name: &str) -> String {
+        let mut adjusted = String::with_capacity(name.len());
+        for (index, unit) in name.encode_utf16().enumerate() {
+            let letter = u8::try_from(unit).map(char::from).ok();
+            let fits = |c: &char| c.is_ascii_alphabetic() || (index > 0 && c.is_ascii_digit());
+            match (self, letter) {
+                (Adjust::None, _) => return name.to_owned(),
+                (Adjust::Avro, Some(c)) if fits(&c) || c == '_' => adjusted.push(c),
+                (Adjust::AvroUnicode, Some(c)) if fits(&c) => adjusted.push(c),
+                (Adjust::Avro, Some(c)) if c.is_ascii_digit() => adjusted.extend(['_', c]),
+                (Adjust::Avro, _) => adjusted.push('_'),
+                (Adjust::AvroUnicode, _) => {
+                    let padding = if unit <= 0xFF { "00" } else { "" };
+                    adjusted.push_str(&format!("_u{padding}{unit:x}"));
+                }
+            }
+        }
+        adjusted
+    }
+}
+
+/// Characters that Kafka does not have in topics become `_`, as Debezium has it.
+pub(super) fn topic(name: &str) -> String {
+    let keep = |unit: char| unit.is_ascii_alphanumeric() || matches!(unit, '.' | '_' | '-');
+    name.chars().flat_map(|c| std::iter::repeat_n(if keep(c) { c } else { '_' }, c.len_utf16())).collect()
+}
+
+/// Whether Avro takes a name, or a part of a namespace.
+pub(super) fn is_avro(name: &str) -> bool {
+    let starts = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
+    starts && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Names of the reference cases names-avro and names-avro-unicode.
+    #[test]
+    fn names_become_debeziums() {
+        for (name, avro, unicode) in [
+            ("order-id", "order_id", "order_u002did"),
+            ("2nd", "_2nd", "_u0032nd"),
+            ("a.b", "a_b", "a_u002eb"),
+            ("ž", "_", "_u17e"),
+            ("ok_col", "ok_col", "ok_u005fcol"),
+        ] {
+            if !name.contains('.') {
+                assert_eq!(Adjust::Avro.field_name(name), avro);
+            }
+            assert_eq!(Adjust::AvroUnicode.field_name(name), unicode);
+            assert_eq!(Adjust::None.field_name(name), name);
+        }
+        assert_eq!(Adjust::Avro.field_name("a.b"), "a_b");
+        assert_eq!(Adjust::Avro.schema_name("my-shop.my-schema.order_items"), "my_shop.my_schema.order_items");
+        assert_eq!(Adjust::AvroUnicode.schema_name("my-shop.public.table_1"), "my_u002dshop.public.table_u005f1");
+        assert_eq!(Adjust::Avro.schema_name("x.public.1table"), "x.public._1table");
+    }
+
+    proptest! {
+        #[test]
+        fn an_adjusted_name_is_avros(name in "\\PC{1,20}") {
+            prop_assert!(is_avro(&Adjust::Avro.field_name(&name)));
+            prop_assert!(is_avro(&Adjust::AvroUnicode.field_name(&name)));
+            prop_assert!(!topic(&name).contains(|c: char| !c.is_ascii_alphanumeric() && !"._-".contains(c)));
+        }
+
+        #[test]
+        fn in_hexadecimal_no_two_names_become_one(a in "[a-z_0-9.]{1,8}", b in "[a-z_0-9.]{1,8}") {
+            let adjusted = |name: &str| Adjust::AvroUnicode.field_name(name);
+            prop_assert_eq!(adjusted(&a) == adjusted(&b), a == b);
+        }
+    }
+}

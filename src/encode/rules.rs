@@ -1,0 +1,201 @@
+//! What is left out of events, masked, renamed and keyed otherwise: the operator's rules, as they were checked.
+//!
+//! A rule is over names; which columns of a table it meets is decided once per table (`shape`). Debezium has the same
+//! rules under other names; where it lets a value through that a rule seems to hold back, ours refuses, and a rule says
+//! so in a word that keeps Debezium's behaviour.
+
+use super::naming::Adjust;
+use crate::table::names::{NameList, NamePattern};
+use std::fmt;
+use std::sync::Arc;
+
+/// The rules of a pipeline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// What stands between the parts of a topic's name.
+    pub delimiter: String,
+    /// How the names of schemas are made fit for Avro.
+    pub schema_names: Adjust,
+    /// How the names of fields are.
+    pub field_names: Adjust,
+    /// Columns that rows have; all where empty.
+    pub include: NameList,
+    /// Columns that rows do not have.
+    pub exclude: NameList,
+    /// Whether a column that rows do not have may be in the key.
+    pub excluded_keys: Allowed,
+    /// Masks; a column has one at most.
+    pub masks: Vec<MaskRule>,
+    /// Columns whose declared type is written into the schema.
+    pub source_types: NameList,
+    /// The same by `namespace.table.type`.
+    pub source_types_of: NameList,
+    /// Keys of tables that have another than their own.
+    pub keys: Vec<KeyRule>,
+    /// Whether such a key may have columns that old rows do not hold.
+    pub keys_outside_identity: Allowed,
+    /// Which changes of rows are published.
+    pub rows: RowRules,
+    /// Prefixes of logical messages; all where empty.
+    pub message_include: NameList,
+    /// Prefixes of logical messages that are not published.
+    pub message_exclude: NameList,
+}
+
+impl Default for Rules {
+    /// Everything as it is.
+    fn default() -> Self {
+        Rules {
+            delimiter: ".".to_owned(),
+            schema_names: Adjust::None,
+            field_names: Adjust::None,
+            include: NameList::default(),
+            exclude: NameList::default(),
+            excluded_keys: Allowed::No,
+            masks: Vec::new(),
+            source_types: NameList::default(),
+            source_types_of: NameList::default(),
+            keys: Vec::new(),
+            keys_outside_identity: Allowed::No,
+            rows: RowRules::default(),
+            message_include: NameList::default(),
+            message_exclude: NameList::default(),
+        }
+    }
+}
+
+/// Whether something that is refused by default was allowed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Allowed {
+    /// It is refused.
+    #[default]
+    No,
+    /// It was allowed.
+    Yes,
+}
+
+/// Which changes of rows are published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowRules {
+    /// Inserts.
+    pub inserts: bool,
+    /// Updates, those that change a key included.
+    pub updates: bool,
+    /// Deletes.
+    pub deletes: bool,
+    /// Updates that change none of the columns that rows have, where the old row is known whole.
+    pub unchanged: bool,
+}
+
+impl Default for RowRules {
+    /// All of them.
+    fn default() -> Self {
+        RowRules { inserts: true, updates: true, deletes: true, unchanged: true }
+    }
+}
+
+/// Another key for some tables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRule {
+    /// Of which tables.
+    pub tables: NamePattern,
+    /// Its columns in the order of the key. An exact name must be there; an expression may match any number, and where
+    /// all of a rule's match nothing the table keeps its own key.
+    pub columns: Vec<NamePattern>,
+}
+
+/// A mask over some columns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MaskRule {
+    /// The operator's word for it.
+    pub name: String,
+    /// Which columns.
+    pub columns: NameList,
+    /// What stands for their values.
+    pub method: Method,
+    /// Whether columns of other types than character types pass as they are, as Debezium lets them. If not, texts of
+    /// every type are masked, and what is no text is refused.
+    pub other_types_pass: Allowed,
+}
+
+/// What stands for a masked value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// This many stars, for null too.
+    Stars(usize),
+    /// A salted hash in hexadecimal, cut to the column's length.
+    Hash(HashRule),
+    /// The first characters (UTF-16 units, a pair never split) or bytes.
+    Truncate(usize),
+}
+
+/// A hash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HashRule {
+    /// Which.
+    pub algorithm: Algorithm,
+    /// What is hashed before the value.
+    pub salt: Salt,
+    /// What is hashed of the value.
+    pub payload: Payload,
+}
+
+/// Hashes, by Java's names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    /// `MD5`.
+    Md5,
+    /// `SHA-1`.
+    Sha1,
+    /// `SHA-224`.
+    Sha224,
+    /// `SHA-256`.
+    Sha256,
+    /// `SHA-384`.
+    Sha384,
+    /// `SHA-512`.
+    Sha512,
+}
+
+impl Algorithm {
+    /// Every algorithm by its name.
+    pub const ALL: [(&'static str, Algorithm); 6] = [
+        ("SHA-256", Algorithm::Sha256),
+        ("SHA-512", Algorithm::Sha512),
+        ("SHA-384", Algorithm::Sha384),
+        ("SHA-224", Algorithm::Sha224),
+        ("SHA-1", Algorithm::Sha1),
+        ("MD5", Algorithm::Md5),
+    ];
+}
+
+/// What is hashed of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// Its bytes in UTF-8: Debezium's version 2.
+    Plain,
+    /// What Java's serialisation makes of it: Debezium's version 1.
+    JavaSerialised,
+}
+
+/// A salt: whoever knows it can guess short values, so it is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Salt(Arc<[u8]>);
+
+impl Salt {
+    /// A salt of these bytes.
+    #[must_use]
+    pub fn new(bytes: &[u8]) -> Self {
+        Salt(bytes.into())
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Salt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Salt(***)")
+    }
+}

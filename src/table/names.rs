@@ -1,0 +1,334 @@
+//! Patterns over the names of namespaces, tables and columns.
+//!
+//! A pattern has as many parts as the name it is for, between dots: `namespace.table` for a table,
+//! `namespace.table.column` for a column. A part may be quoted as in SQL (`"my.schema".orders`, a quote doubled), which
+//! takes it literally; an unquoted part may hold `*`, `?`, `[a-z]` and `{a,b}`. Nothing is folded to lower case: names
+//! are compared as the catalog holds them.
+//!
+//! `regex:` begins a regular expression over the whole name, its parts joined by dots, whatever the case of letters:
+//! Debezium's own rule, so that its lists can be taken over. Look-around is understood. An expression that takes too
+//! many steps on a name cannot tell: each list says what that counts as.
+
+use fancy_regex::{Regex, RegexBuilder};
+use globset::{GlobBuilder, GlobMatcher};
+
+/// What a regular expression begins with.
+pub const REGEX: &str = "regex:";
+
+/// The most patterns of one list; each costs a comparison per name at start, and a list this long wants a glob.
+const PATTERNS_MAX: usize = 1_000;
+
+/// Steps of one expression on one name. A name has 191 bytes at most, an expression that needs more than this for it
+/// backtracks without end; it takes a tenth of a second to get here.
+const REGEX_STEPS_MAX: usize = 1_000_000;
+
+/// What a name is of: how many parts it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameOf {
+    /// `namespace`, or another name without parts.
+    Namespace,
+    /// `namespace.table`.
+    Table,
+    /// `namespace.table.column`.
+    Column,
+}
+
+impl NameOf {
+    fn parts(self) -> usize {
+        match self {
+            NameOf::Namespace => 1,
+            NameOf::Table => 2,
+            NameOf::Column => 3,
+        }
+    }
+}
+
+/// A pattern that cannot be read. Names its place in its list, from 0.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{pattern}`: {fault}")]
+pub struct BadPattern {
+    /// Its place in the list, from 0.
+    pub index: usize,
+    /// As written.
+    pub pattern: String,
+    /// What is wrong with it.
+    pub fault: PatternFault,
+}
+
+/// What can be wrong with a pattern.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PatternFault {
+    /// One part only, where a table has two.
+    #[error("a table is `namespace.name`, such as public.{0}")]
+    NoNamespace(String),
+    /// Fewer than three parts, where a column has them.
+    #[error("a column is `namespace.table.column`, such as public.{0}")]
+    NoColumn(String),
+    /// More parts than the name has.
+    #[error("has too many dots; quote a name that holds one: \"my.schema\".orders")]
+    TooManyParts,
+    /// A part is empty.
+    #[error("a part is empty")]
+    EmptyPart,
+    /// A quote that does not close, or text beside a quoted part.
+    #[error("a quoted name ends with its quote, and a quote inside is doubled")]
+    Quote,
+    /// Not a glob.
+    #[error("not a glob: {0}")]
+    Glob(String),
+    /// Not a regular expression.
+    #[error("not a regular expression: {0}")]
+    Regex(String),
+    /// The list is too long.
+    #[error("more than {PATTERNS_MAX} patterns; use globs")]
+    TooMany,
+}
+
+/// One pattern. Two are equal if they are written the same.
+#[derive(Clone, Debug)]
+pub struct NamePattern {
+    text: String,
+    form: Form,
+}
+
+#[derive(Clone, Debug)]
+enum Form {
+    Parts(Vec<Part>),
+    Regex(Box<Regex>),
+}
+
+#[derive(Clone, Debug)]
+enum Part {
+    Exact(String),
+    Glob(GlobMatcher),
+}
+
+impl PartialEq for NamePattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for NamePattern {}
+
+impl NamePattern {
+    /// Reads a pattern.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn read(text: &str, of: NameOf) -> Result<Self, PatternFault> {
+        let form = match text.trim().strip_prefix(REGEX) {
+            Some(expression) => Form::Regex(Box::new(regex(expression)?)),
+            None => Form::Parts(parts(text, of)?),
+        };
+        Ok(NamePattern { text: text.to_owned(), form })
+    }
+
+    /// As it was written.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether a name matches, its parts given apart; none if the expression cannot tell within its steps.
+    #[must_use]
+    pub fn tells(&self, name: &[&str]) -> Option<bool> {
+        match &self.form {
+            Form::Parts(parts) => {
+                Some(parts.len() == name.len() && parts.iter().zip(name).all(|(part, name)| part.matches(name)))
+            }
+            Form::Regex(regex) => regex.is_match(&name.join(".")).ok(),
+        }
+    }
+
+    /// The parts of a pattern that is an exact name.
+    #[must_use]
+    pub fn exact(&self) -> Option<Vec<&str>> {
+        let Form::Parts(parts) = &self.form else { return None };
+        parts.iter().map(|part| if let Part::Exact(text) = part { Some(text.as_str()) } else { None }).collect()
+    }
+}
+
+impl Part {
+    fn matches(&self, name: &str) -> bool {
+        match self {
+            Part::Exact(text) => text == name,
+            Part::Glob(glob) => glob.is_match(name),
+        }
+    }
+}
+
+/// A list of patterns: a name is in it if one of them matches.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NameList {
+    patterns: Vec<NamePattern>,
+}
+
+impl NameList {
+    /// Reads a list.
+    ///
+    /// # Errors
+    /// Every bad pattern.
+    pub fn read(list: &[String], of: NameOf) -> Result<Self, Vec<BadPattern>> {
+        let bad = |index: usize, text: &str, fault| BadPattern { index, pattern: text.to_owned(), fault };
+        if let Some(beyond) = list.get(PATTERNS_MAX) {
+            return Err(vec![bad(PATTERNS_MAX, beyond, PatternFault::TooMany)]);
+        }
+        let (mut patterns, mut faults) = (Vec::new(), Vec::new());
+        for (index, text) in list.iter().enumerate() {
+            match NamePattern::read(text, of) {
+                Ok(pattern) => patterns.push(pattern),
+                Err(fault) => faults.push(bad(index, text, fault)),
+            }
+        }
+        if faults.is_empty() { Ok(NameList { patterns }) } else { Err(faults) }
+    }
+
+    /// Whether there are no patterns.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.patterns.is_empty()
+    }
+
+    /// Whether a name is listed for something it gets: an expression that cannot tell does not list it.
+    #[must_use]
+    pub fn lists(&self, name: &[&str]) -> bool {
+        self.patterns.iter().any(|pattern| pattern.tells(name).unwrap_or(false))
+    }
+
+    /// Whether a name is listed for something that is kept back: an expression that cannot tell lists it.
+    #[must_use]
+    pub fn guards(&self, name: &[&str]) -> bool {
+        self.guard(name).is_some()
+    }
+
+    /// The first pattern that lists a name as [`NameList::guards`] has it.
+    #[must_use]
+    pub fn guard(&self, name: &[&str]) -> Option<&NamePattern> {
+        self.patterns.iter().find(|pattern| pattern.tells(name).unwrap_or(true))
+    }
+
+    /// The patterns, in their order.
+    pub fn iter(&self) -> impl Iterator<Item = &NamePattern> {
+        self.patterns.iter()
+    }
+}
+
+fn regex(expression: &str) -> Result<Regex, PatternFault> {
+    let built = |text: &str| RegexBuilder::new(text).case_insensitive(true).backtrack_limit(REGEX_STEPS_MAX).build();
+    let fault = |error: fancy_regex::Error| {
+        let text = error.to_string();
+        // The library draws some faults over several lines; the last one says what is wrong.
+        PatternFault::Regex(text.lines().last().unwrap_or_default().trim().trim_start_matches("error: ").to_owned())
+    };
+    // Alone first: what stands around it would shift the place that a fault names, and could mend a bracket.
+    built(expression).map_err(fault)?;
+    built(&format!(r"\A(?:{expression})\z")).map_err(fault)
+}
+
+fn parts(text: &str, of: NameOf) -> Result<Vec<Part>, PatternFault> {
+    let (mut found, mut rest) = (Vec::new(), text.trim());
+    loop {
+        let (part, after) = part(rest)?;
+        found.push(part);
+        match after.strip_prefix('.') {
+            Some(_) if found.len() == of.parts() => return Err(PatternFault::TooManyParts),
+            Some(next) => rest = next,
+            None if !after.is_empty() => return Err(PatternFault::Quote),
+            None if found.len() == of.parts() => return Ok(found),
+            None if of == NameOf::Column => return Err(PatternFault::NoColumn(text.to_owned())),
+            None => return Err(PatternFault::NoNamespace(text.to_owned())),
+        }
+    }
+}
+
+/// Reads one part and returns what follows it: nothing, or the dot.
+fn part(text: &str) -> Result<(Part, &str), PatternFault> {
+    let Some(mut quoted) = text.strip_prefix('"') else {
+        let (plain, rest) = text.split_at(text.find('.').unwrap_or(text.len()));
+        return Ok((plain_part(plain)?, rest));
+    };
+    let mut name = String::new();
+    loop {
+        let (before, after) = quoted.split_once('"').ok_or(PatternFault::Quote)?;
+        name.push_str(before);
+        match after.strip_prefix('"') {
+            Some(rest) => {
+                name.push('"');
+                quoted = rest;
+            }
+            None if name.is_empty() => return Err(PatternFault::EmptyPart),
+            None => return Ok((Part::Exact(name), after)),
+        }
+    }
+}
+
+fn plain_part(text: &str) -> Result<Part, PatternFault> {
+    if text.is_empty() {
+        return Err(PatternFault::EmptyPart);
+    }
+    if text.contains('"') {
+        return Err(PatternFault::Quote);
+    }
+    if !text.contains(['*', '?', '[', ']', '{', '}', '\\']) {
+        return Ok(Part::Exact(text.to_owned()));
+    }
+    let glob = GlobBuilder::new(text).literal_separator(false).backslash_escape(true).build();
+    glob.map(|glob| Part::Glob(glob.compile_matcher())).map_err(|error| PatternFault::Glob(error.kind().to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn column(pattern: &str, name: [&str; 3]) -> bool {
+        NamePattern::read(pattern, NameOf::Column).unwrap().tells(&name).unwrap()
+    }
+
+    #[test]
+    fn a_column_has_three_parts() {
+        assert!(column("public.people.name", ["public", "people", "name"]));
+        assert!(column("*.people.n?me", ["public", "people", "name"]));
+        assert!(!column("public.people.name", ["public", "people", "Name"]));
+        assert!(column(r#"public."a.b".c"#, ["public", "a.b", "c"]));
+        assert_eq!(
+            NamePattern::read("people.name", NameOf::Column).unwrap_err(),
+            PatternFault::NoColumn("people.name".to_owned())
+        );
+        assert_eq!(NamePattern::read("a.b.c.d", NameOf::Column).unwrap_err(), PatternFault::TooManyParts);
+    }
+
+    #[test]
+    fn an_expression_is_held_against_the_whole_name_whatever_its_case() {
+        assert!(column(r"regex:PUBLIC\.people\.A.*", ["public", "people", "age"]));
+        assert!(!column(r"regex:people\.age", ["public", "people", "age"]));
+        assert!(column(r"regex:public\.(?!secret_).*\.v", ["public", "open", "v"]));
+        assert!(!column(r"regex:public\.(?!secret_).*\.v", ["public", "secret_a", "v"]));
+        assert!(column(r"regex:a\.b\.c|public\.t\.v", ["public", "t", "v"]));
+    }
+
+    #[test]
+    fn an_expression_that_does_not_compile_says_so() {
+        assert!(matches!(NamePattern::read("regex:a(", NameOf::Table), Err(PatternFault::Regex(_))));
+        assert!(matches!(NamePattern::read("regex:*", NameOf::Table), Err(PatternFault::Regex(_))));
+    }
+
+    #[test]
+    fn an_expression_without_end_keeps_back_and_gives_nothing() {
+        // The look-ahead keeps it from the linear engine.
+        let list = NameList::read(&[r"regex:((?=.)(a|aa))+\2z".to_owned()], NameOf::Namespace).unwrap();
+        let name = "a".repeat(63);
+        assert!(list.guards(&[&name]));
+        assert!(!list.lists(&[&name]));
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in "(regex:)?\\PC*") {
+            for of in [NameOf::Namespace, NameOf::Table, NameOf::Column] {
+                let _ = NamePattern::read(&text, of);
+            }
+        }
+    }
+}

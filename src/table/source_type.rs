@@ -1,0 +1,136 @@
+//! A column's type as it was declared: name, length and scale, in the words of the driver that Debezium uses.
+//!
+//! `column.propagate.source.type` writes them into schemas, and a hash is cut to the length. The lengths are those of
+//! the JDBC driver (`TypeInfoCache`: precision, else display size), which are not always the server's.
+
+use super::facts::{TypeClass, TypeFacts};
+use crate::lsn::Oid;
+use std::collections::BTreeMap;
+
+/// The length of a type without one.
+pub const LENGTH_UNKNOWN: i32 = i32::MAX;
+
+/// Domains over domains, at most.
+const DOMAIN_DEPTH_MAX: usize = 32;
+
+/// A declared type.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SourceType {
+    /// `pg_type.typname`; `serial` and its siblings for a column filled from its own sequence; a domain's own name.
+    pub name: Box<str>,
+    /// Characters, digits or bits; [`LENGTH_UNKNOWN`] where the type has none.
+    pub length: i32,
+    /// Digits after the point.
+    pub scale: i32,
+}
+
+impl SourceType {
+    /// The type `type_oid` with the modifier `typmod` (-1 for none).
+    #[must_use]
+    pub fn of(type_oid: Oid, typmod: i32, serial: bool, types: &BTreeMap<Oid, TypeFacts>) -> Self {
+        let name = match (type_oid.0, serial) {
+            (21, true) => "smallserial",
+            (23, true) => "serial",
+            (20, true) => "bigserial",
+            _ => types.get(&type_oid).map_or("", |facts| facts.name.as_str()),
+        };
+        let (mut oid, mut typmod) = (type_oid, typmod);
+        for _ in 0..DOMAIN_DEPTH_MAX {
+            match types.get(&oid).map(|facts| &facts.class) {
+                Some(TypeClass::Domain { base, typmod: own }) => {
+                    oid = *base;
+                    typmod = if *own == -1 { typmod } else { *own };
+                }
+                Some(TypeClass::Array { element }) => oid = *element,
+                _ => break,
+            }
+        }
+        SourceType { name: name.into(), length: length(oid.0, typmod), scale: scale(oid.0, typmod) }
+    }
+}
+
+/// Digits of a second's fraction as the driver counts their characters, the point included.
+fn second_size(typmod: i32) -> i32 {
+    match typmod {
+        -1 => 7,
+        0 => 0,
+        1 => 3,
+        digits => digits.saturating_add(1),
+    }
+}
+
+fn length(oid: u32, typmod: i32) -> i32 {
+    let declared = |less: i32| if typmod == -1 { LENGTH_UNKNOWN } else { typmod.saturating_sub(less) };
+    match oid {
+        16 | 18 => 1,
+        20 => 19,
+        21 => 5,
+        23 | 26 => 10,
+        700 => 8,
+        701 => 17,
+        1042 | 1043 => declared(4),
+        1082 => 13,
+        1083 => 8 + second_size(typmod),
+        1114 => 22 + second_size(typmod),
+        1184 => 28 + second_size(typmod),
+        1186 => 49,
+        1266 => 14 + second_size(typmod),
+        1560 | 1562 => declared(0),
+        1700 if typmod == -1 => 131_089,
+        1700 => typmod.saturating_sub(4) >> 16,
+        _ => LENGTH_UNKNOWN,
+    }
+}
+
+fn scale(oid: u32, typmod: i32) -> i32 {
+    match oid {
+        700 => 8,
+        701 => 17,
+        1083 | 1114 | 1184 | 1266 if typmod == -1 => 6,
+        1083 | 1114 | 1184 | 1266 => typmod,
+        1186 if typmod == -1 => 6,
+        1186 => typmod & 0xFFFF,
+        1700 if typmod == -1 => 0,
+        1700 => typmod.saturating_sub(4) & 0xFFFF,
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(oid: u32, typmod: i32, expect: (i32, i32)) {
+        assert_eq!((length(oid, typmod), scale(oid, typmod)), expect);
+    }
+
+    /// Numbers of the reference case propagate-source-type.
+    #[test]
+    fn lengths_and_scales_are_the_drivers() {
+        check(23, -1, (10, 0));
+        check(1043, 6, (2, 0));
+        check(1700, (3 << 16 | 2) + 4, (3, 2));
+        check(1700, -1, (131_089, 0));
+        check(25, -1, (LENGTH_UNKNOWN, 0));
+        check(1114, 3, (26, 3));
+        check(1184, -1, (35, 6));
+        check(1560, 5, (5, 0));
+        check(1186, -1, (49, 6));
+        check(20, -1, (19, 0));
+    }
+
+    #[test]
+    fn a_domain_has_its_own_name_and_its_base_types_length() {
+        let facts = |name: &str, class| TypeFacts { name: name.to_owned(), namespace: "public".to_owned(), class };
+        let types = BTreeMap::from([
+            (Oid(1043), facts("varchar", TypeClass::Base)),
+            (Oid(9000), facts("code", TypeClass::Domain { base: Oid(1043), typmod: 16 })),
+            (Oid(9001), facts("_int4", TypeClass::Array { element: Oid(23) })),
+        ]);
+        let code = SourceType::of(Oid(9000), -1, false, &types);
+        assert_eq!(code, SourceType { name: "code".into(), length: 12, scale: 0 });
+        assert_eq!(SourceType::of(Oid(9001), -1, false, &types).length, 10);
+        assert_eq!(&*SourceType::of(Oid(23), -1, true, &types).name, "serial");
+    }
+}
