@@ -6,6 +6,7 @@
 mod check;
 pub mod demo;
 mod exit;
+mod import;
 mod logging;
 mod run;
 mod slot;
@@ -82,6 +83,13 @@ enum Command {
 enum ConfigCommand {
     /// Print the effective configuration: secrets masked, each value with its origin
     Show,
+    /// Turn a Debezium pipeline's configuration into ours: a connector's JSON or properties with its worker's
+    /// properties, or Debezium Server's application.properties
+    ///
+    /// What has no counterpart stops the import, all of it named with its reason. Secrets are not printed: they become
+    /// references to variables of the environment.
+    #[command(after_help = Code::TABLE)]
+    Import(import::Arguments),
 }
 
 /// Runs the command line, and answers with the exit status.
@@ -123,6 +131,7 @@ fn answer(arguments: Arguments) -> Result<Code, Failure> {
             print(load(file)?.shown.to_string().trim_end());
             Ok(Code::Done)
         }
+        Some(Command::Config(ConfigCommand::Import(arguments))) => import::run(&arguments),
         Some(Command::Slot(command)) => slot::run(&load(file)?.checked, &command),
         Some(Command::Demo) => demo::run(),
     }

@@ -6,9 +6,11 @@
 //! partition's count, or keeps a row.
 
 mod avro_text;
+mod beside;
 mod connect_text;
 mod encoder;
 mod envelope;
+mod filter;
 mod form;
 mod java;
 mod literal;
@@ -22,9 +24,10 @@ mod route;
 mod row;
 pub mod rules;
 mod schema;
-mod shape;
+
 mod transcode;
 
+pub use beside::{Counted, Mark};
 pub use encoder::{EncodeError, Encoder, Record};
 pub use naming::Adjust;
 pub use notes::{Loss, Note};

@@ -17,7 +17,7 @@ mod state;
 mod state_topic;
 mod topics;
 
-pub use config::{Config, PropertyFault, TopicRules, check_property, is_sensitive, refuse_pinned};
+pub use config::{Config, PropertyFault, TopicGroup, TopicRules, check_property, is_sensitive, refuse_pinned};
 pub use error::{FailureClass, KafkaError, Remedy, classify};
 pub use producer::{Delivery, Failed, Landed, Producer, SendError, Settled, wire_bytes};
 pub use rdkafka::types::RDKafkaErrorCode;

@@ -430,7 +430,8 @@ async fn create_publication(config: &Config, sql: &Sql) -> Result<(), PipelineEr
     let candidates = publication::candidates(sql).await?;
     let chosen: Vec<_> =
         candidates.iter().filter(|table| table.logged && config.selection.matches(&table.name)).collect();
-    let roots: Vec<_> = chosen.iter().filter(|table| !table.is_partition).collect();
+    let partitions = config.selection.partitions();
+    let roots: Vec<_> = chosen.iter().filter(|table| table.stands_for_itself(partitions)).collect();
     if roots.is_empty() {
         return Err(trouble("tables.include matches no table of this database".to_owned(), "correct tables.include"));
     }
@@ -442,13 +443,13 @@ async fn create_publication(config: &Config, sql: &Sql) -> Result<(), PipelineEr
         return Err(trouble(detail, &harmed.fixes.join(" ")));
     }
     let names: Vec<TableName> = roots.iter().map(|table| table.name.clone()).collect();
-    let statement = publication::create_sql(&config.publication, &names);
+    let statement = publication::create_sql(&config.publication, &names, partitions);
     if !config.create_publication {
         let detail =
             format!("publication `{}` does not exist, and postgres.create_publication is off", config.publication);
         return Err(trouble(detail, &statement));
     }
-    match publication::create(sql, &config.publication, &names, LOCK_TIMEOUT).await {
+    match publication::create(sql, &config.publication, (&names, partitions), LOCK_TIMEOUT).await {
         Ok(()) => {
             tracing::info!(publication = config.publication, tables = names.len(), "created the publication");
             Ok(())

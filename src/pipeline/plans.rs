@@ -12,7 +12,7 @@ use crate::kafka::{TopicInfo, TopicRules, TopicSpec, Topics};
 use crate::lsn::Oid;
 use crate::metrics::Metrics;
 use crate::postgres::{PgError, Sql, catalog};
-use crate::table::{Table, TableName};
+use crate::table::{Selection, Table, TableName};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,6 +59,7 @@ pub struct Desk {
     kafka: Option<(Topics, TopicRules)>,
     keeper: Keeper,
     captured: Vec<TableName>,
+    selection: Selection,
     partitions: BTreeMap<String, i32>,
     schemas: BTreeMap<String, u32>,
     /// What each relation was planned as.
@@ -98,7 +99,7 @@ impl Desk {
     pub fn new(
         places: Places,
         planner: Planner,
-        captured: Vec<TableName>,
+        (captured, selection): (Vec<TableName>, Selection),
         partitions: BTreeMap<String, i32>,
         schemas: BTreeMap<String, u32>,
     ) -> Self {
@@ -110,6 +111,7 @@ impl Desk {
             kafka,
             keeper,
             captured,
+            selection,
             partitions,
             schemas,
             tables: HashMap::new(),
@@ -126,7 +128,7 @@ impl Desk {
     /// Only the connection to Postgres: then the stream is read again anyway.
     pub async fn relation(mut self, shape: RelationShape) -> (Self, Result<Outcome, PgError>) {
         let name = TableName::new(&shape.namespace, &shape.name);
-        if !self.captured.contains(&name) {
+        if !self.captured.contains(&name) && !self.selection.captures_later(&name) {
             return (self, Ok(Outcome::Excluded));
         }
         let facts = match catalog::table_facts(&self.sql, shape.oid).await {
@@ -166,6 +168,24 @@ impl Desk {
     /// As [`Desk::relation`].
     pub async fn messages(mut self) -> (Self, Result<Outcome, PgError>) {
         let outcome = self.until_done("logical messages", |planner| Ok(planner.message_draft())).await;
+        (self, outcome)
+    }
+
+    /// Plans the topic of transactions.
+    ///
+    /// # Errors
+    /// As [`Desk::relation`].
+    pub async fn transactions(mut self) -> (Self, Result<Outcome, PgError>) {
+        let outcome = self.until_done("transactions", |planner| Ok(planner.transaction_draft())).await;
+        (self, outcome)
+    }
+
+    /// Plans the topic of heartbeats.
+    ///
+    /// # Errors
+    /// As [`Desk::relation`].
+    pub async fn heartbeats(mut self) -> (Self, Result<Outcome, PgError>) {
+        let outcome = self.until_done("heartbeats", |planner| Ok(planner.heartbeat_draft())).await;
         (self, outcome)
     }
 

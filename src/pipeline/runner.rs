@@ -5,6 +5,7 @@
 
 pub(super) use clock::unix_nanos;
 use clock::{now, run_id, settings};
+use heart::Heart;
 pub use start::run;
 
 use super::core::{Action, Core, Event, Opened, Outcome, Report, Update};
@@ -63,8 +64,14 @@ const TROUBLES_MAX: usize = 8;
 
 type Opening = Result<Connection, PipelineError>;
 type Planning = (Desk, Result<plans::Outcome, PgError>);
-/// Which relation a plan is for; none for logical messages.
-type Place = Option<(RelationSlot, Oid)>;
+/// What a plan is for.
+#[derive(Clone, Copy)]
+enum Place {
+    Relation(RelationSlot, Oid),
+    Messages,
+    Transactions,
+    Heartbeats,
+}
 /// Partitions with their ends; none if they could not be read.
 type PartitionEnds = Option<Vec<(RouteId, i32, i64)>>;
 
@@ -84,6 +91,7 @@ struct Live {
 }
 
 mod clock;
+mod heart;
 mod session;
 mod start;
 
@@ -98,6 +106,7 @@ struct Runner {
     routes: Vec<String>,
     actives: HashMap<Oid, Active>,
     messages: Planned,
+    heart: Heart,
     run_id: String,
     deliveries: mpsc::Sender<Delivery>,
     troubles: mpsc::Sender<Option<Trouble>>,
@@ -185,6 +194,7 @@ impl Runner {
             routes: Vec::new(),
             actives: HashMap::new(),
             messages: Planned::Unplanned,
+            heart: Heart::default(),
             run_id: run_id(),
             deliveries,
             troubles,
@@ -207,8 +217,8 @@ impl Runner {
         troubled: &mut mpsc::Receiver<Option<Trouble>>,
     ) -> Happened {
         let may_read = self.may_read();
-        let Runner { core, live, tasks, taken, .. } = self;
-        let timer = Duration::from_micros(core.next_tick().since(now()));
+        let Runner { core, live, tasks, taken, heart, .. } = self;
+        let timer = Duration::from_micros(core.next_tick().since(now())).min(heart.rest());
         let (mut sentinel, mut stream) = (None, None);
         if let Some(live) = live {
             sentinel = Some(&live.sql);
@@ -270,13 +280,14 @@ impl Runner {
                 if let Some(live) = &mut self.live {
                     live.relations.insert(slot, oid);
                 }
-                tokio::spawn(async move { (Some((slot, oid)), desk.relation(shape).await) })
+                tokio::spawn(async move { (Place::Relation(slot, oid), desk.relation(shape).await) })
             }
             Need::Nullable(slot, column) => {
                 let oid = self.live.as_ref().and_then(|live| live.relations.get(&slot).copied()).unwrap_or_default();
-                tokio::spawn(async move { (Some((slot, oid)), desk.nullable(oid, column).await) })
+                tokio::spawn(async move { (Place::Relation(slot, oid), desk.nullable(oid, column).await) })
             }
-            Need::Messages => tokio::spawn(async move { (None, desk.messages().await) }),
+            Need::Messages => tokio::spawn(async move { (Place::Messages, desk.messages().await) }),
+            Need::Transactions => tokio::spawn(async move { (Place::Transactions, desk.transactions().await) }),
         });
     }
 
@@ -325,6 +336,7 @@ impl Runner {
             Happened::Read(Ok(bytes)) => self.read(bytes),
             Happened::Timer => {
                 self.apply(Event::Tick);
+                self.beat();
                 self.look_around();
             }
         }

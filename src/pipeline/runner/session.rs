@@ -54,11 +54,16 @@ impl Runner {
             metrics: self.reporter.metrics().clone(),
         };
         let planner = Planner::new(self.config.encode.clone(), sql.database(), &self.run_id, opened.record.epoch);
-        let desk = Desk::new(places, planner, captured, state.partitions, state.schemas);
+        let desk =
+            Desk::new(places, planner, (captured, self.config.selection.clone()), state.partitions, state.schemas);
         self.actives.clear();
         self.messages = if self.config.encode.messages { Planned::Unplanned } else { Planned::Excluded };
         let mut rows = Rows::new(Changes::resume(opened.record.sequence));
         rows.messages_planned(self.messages.clone());
+        if !self.config.encode.rules.transactions {
+            rows.transactions_planned(Planned::Excluded);
+        }
+        self.heart.begin(self.config.heartbeat.as_ref());
         let read_at = tokio::time::Instant::now();
         self.live = Some(Live {
             sql,
@@ -104,7 +109,10 @@ impl Runner {
         };
         let planned = match outcome {
             plans::Outcome::Unchanged => {
-                let known = place.and_then(|(_, oid)| self.actives.get(&oid));
+                let known = match place {
+                    Place::Relation(_, oid) => self.actives.get(&oid),
+                    Place::Messages | Place::Transactions | Place::Heartbeats => None,
+                };
                 known.cloned().map_or(Planned::Excluded, Planned::Active)
             }
             plans::Outcome::Excluded => Planned::Excluded,
@@ -116,7 +124,7 @@ impl Runner {
             }
         };
         match place {
-            Some((slot, oid)) => {
+            Place::Relation(slot, oid) => {
                 if let Planned::Active(active) = &planned {
                     self.actives.insert(oid, active.clone());
                 }
@@ -124,10 +132,20 @@ impl Runner {
                     live.rows.planned(slot, planned);
                 }
             }
-            None => {
+            Place::Messages => {
                 self.messages = planned.clone();
                 if let Some(live) = &mut self.live {
                     live.rows.messages_planned(planned);
+                }
+            }
+            Place::Transactions => {
+                if let Some(live) = &mut self.live {
+                    live.rows.transactions_planned(planned);
+                }
+            }
+            Place::Heartbeats => {
+                if let Some(live) = &mut self.live {
+                    live.rows.heartbeats_planned(planned);
                 }
             }
         }
