@@ -11,10 +11,10 @@ use apache_avro::types::Value;
 use expect_test::{Expect, expect};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
-use wellspring::change::{Context, Position, Row};
+use wellspring::change::{Context, Marker, Position, Row};
 use wellspring::encode::{Config, Encoder, Format, Ids, Plan, Planner};
 use wellspring::lsn::{Lsn, Oid, PgMicros, Xid};
-use wellspring::pgoutput::{self, Message};
+use wellspring::pgoutput::{self, CopyRow, Message};
 use wellspring::table::{
     Column, ColumnKind, ReplicaIdentity, SourceType, Table, TableName, TypeClass, TypeFacts, resolve,
 };
@@ -149,6 +149,7 @@ const CONTEXT: Context<'static> = Context {
     xid: Some(Xid(771)),
     committed_at: PgMicros(809_165_600_123_456),
     origin: Some(("elsewhere", Lsn::ZERO)),
+    marker: Marker::Streamed,
 };
 
 /// A plan with the schemas its records are read back by.
@@ -488,4 +489,42 @@ fn the_source_names_origin_sequence_and_times() {
     let version = concat!("\"version\":\"", env!("CARGO_PKG_VERSION"), "\"");
     expect![[r#"{"before":null,"after":{"c0":7},"source":{VERSION,"connector":"postgresql","name":"shop","ts_ms":1755850400123,"snapshot":"false","db":"app","sequence":"[\"34837776\",\"34837832\"]","ts_us":1755850400123456,"ts_ns":1755850400123456000,"schema":"public","table":"t","txId":771,"lsn":34837832,"xmin":null,"origin":"elsewhere","origin_lsn":0},"transaction":null,"op":"c","ts_ms":1755850000345,"ts_us":1755850000345678,"ts_ns":1755850000345678901}"#]]
         .assert_eq(&value.replace(version, "VERSION"));
+}
+
+/// What a copied row's record says beside the row.
+fn copied(context: &Context<'_>) -> String {
+    let config = Config { format: Format::Json, ..Config::new("shop") };
+    let draft = Planner::new(config, "app", "run", 3)
+        .draft(&table(ReplicaIdentity::Default, vec![column(0, (23, -1), true, None)]))
+        .unwrap();
+    let plan = draft.into_plan(Ids::default());
+    let (mut encoder, mut row) = (Encoder::new(), CopyRow::default());
+    let new = row.read(b"7\n", 1).unwrap();
+    encoder.row(&plan, context, &Row::Read { new }, 1_755_850_000_345_678_901).unwrap();
+    let records: Vec<_> = encoder.records().collect();
+    assert_eq!(records.len(), 1);
+    assert_eq!(records[0].key, Some(&b"{\"c0\":7}"[..]));
+    let value = std::str::from_utf8(records[0].value.unwrap()).unwrap();
+    value.replace(concat!("\"version\":\"", env!("CARGO_PKG_VERSION"), "\""), "VERSION")
+}
+
+#[test]
+fn a_row_of_the_first_copy_says_its_place_and_the_consistent_point() {
+    let value = copied(&Context { marker: Marker::FirstInTable, last_commit: None, origin: None, ..CONTEXT });
+    expect![[r#"{"before":null,"after":{"c0":7},"source":{VERSION,"connector":"postgresql","name":"shop","ts_ms":1755850400123,"snapshot":"first_in_data_collection","db":"app","sequence":"[null,\"34837832\"]","ts_us":1755850400123456,"ts_ns":1755850400123456000,"schema":"public","table":"t","txId":771,"lsn":34837832,"xmin":null,"origin":null,"origin_lsn":null},"transaction":null,"op":"r","ts_ms":1755850000345,"ts_us":1755850000345678,"ts_ns":1755850000345678901}"#]].assert_eq(&value);
+    for (marker, word) in [
+        (Marker::First, "first"),
+        (Marker::Inside, "true"),
+        (Marker::LastInTable, "last_in_data_collection"),
+        (Marker::Last, "last"),
+    ] {
+        let value = copied(&Context { marker, ..CONTEXT });
+        assert!(value.contains(&format!("\"snapshot\":\"{word}\"")), "{value}");
+    }
+}
+
+#[test]
+fn a_row_of_a_later_copy_has_neither_lsn_nor_transaction() {
+    let value = copied(&Context { marker: Marker::Incremental, xid: None, origin: None, ..CONTEXT });
+    expect![[r#"{"before":null,"after":{"c0":7},"source":{VERSION,"connector":"postgresql","name":"shop","ts_ms":1755850400123,"snapshot":"incremental","db":"app","sequence":"[\"34837776\",\"34837832\"]","ts_us":1755850400123456,"ts_ns":1755850400123456000,"schema":"public","table":"t","txId":null,"lsn":null,"xmin":null,"origin":null,"origin_lsn":null},"transaction":null,"op":"r","ts_ms":1755850000345,"ts_us":1755850000345678,"ts_ns":1755850000345678901}"#]].assert_eq(&value);
 }

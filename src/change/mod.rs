@@ -36,6 +36,48 @@ pub struct Context<'a> {
     pub committed_at: PgMicros,
     /// Replication origin of the transaction, with its position there.
     pub origin: Option<(&'a str, Lsn)>,
+    /// Whether the row was streamed or copied; `source.snapshot`.
+    pub marker: Marker,
+}
+
+/// Where a row comes from, and a copied one's place in its copy: `source.snapshot`.
+///
+/// A row of the first copy has as `lsn` the consistent point, as `xid` the newest one its snapshot knows of, and no
+/// `last_commit`. A row of a later copy has neither an LSN nor an xid of its own: `xid` is none, `lsn` is where the
+/// stream stood and shows in `source.sequence` only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Marker {
+    /// From the write-ahead log.
+    #[default]
+    Streamed,
+    /// The first row of the first table of the first copy.
+    First,
+    /// The first row of another table.
+    FirstInTable,
+    /// Neither first nor last.
+    Inside,
+    /// The last row of a table.
+    LastInTable,
+    /// The last row of the first copy.
+    Last,
+    /// Of a copy made while streaming.
+    Incremental,
+}
+
+impl Marker {
+    /// Debezium's word for it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Marker::Streamed => "false",
+            Marker::First => "first",
+            Marker::FirstInTable => "first_in_data_collection",
+            Marker::Inside => "true",
+            Marker::LastInTable => "last_in_data_collection",
+            Marker::Last => "last",
+            Marker::Incremental => "incremental",
+        }
+    }
 }
 
 /// A row's change.
@@ -57,6 +99,11 @@ pub enum Row<'a> {
     Delete {
         /// What the identity logs of the old row.
         old: OldTuple<'a>,
+    },
+    /// A row that was there before: copied, not streamed.
+    Read {
+        /// The row; no cell is `Unchanged`.
+        new: Tuple<'a>,
     },
     /// TRUNCATE of this table; a statement over several tables is one of these for each, at ordinals of their own.
     Truncate,

@@ -5,7 +5,7 @@
 //!   configuration never shifts a Position.
 //! - A row whose relation was never announced, or outside a transaction, is an error, never a skip.
 
-use super::{Context, Position, Row};
+use super::{Context, Marker, Position, Row};
 use crate::lsn::{Lsn, Oid, PgMicros, Xid};
 use crate::pgoutput::{Message, OldTuple, Relation};
 use std::collections::HashMap;
@@ -238,6 +238,7 @@ impl Changes {
                     xid: None,
                     committed_at: sent_at,
                     origin: None,
+                    marker: Marker::Streamed,
                 };
                 Ok(Step::Logical { context, prefix, content })
             }
@@ -268,6 +269,7 @@ impl Changes {
             Row::Insert { .. } => "Insert",
             Row::Update { .. } => "Update",
             Row::Delete { .. } => "Delete",
+            Row::Read { .. } => "Read",
             Row::Truncate => "Truncate",
         };
         let position = self.take_ordinals(message, 1)?;
@@ -296,6 +298,7 @@ impl Changes {
             xid: open.map(|t| t.xid),
             committed_at: open.map_or(sent_at, |t| t.committed_at),
             origin: self.origin_lsn.map(|lsn| (self.origin_name.as_str(), lsn)),
+            marker: Marker::Streamed,
         }
     }
 }

@@ -298,6 +298,7 @@ fn a_row_carries_its_transaction_and_a_message_outside_its_frame() {
         xid: Some(Xid(7)),
         committed_at: PgMicros(16),
         origin: Some(("east", Lsn::new(5))),
+        marker: Marker::Streamed,
     };
     let bytes = Insert(1).bytes();
     let step = changes.step(Lsn::new(12), PgMicros(99), decode(&bytes).unwrap()).unwrap();

@@ -70,7 +70,7 @@ length = 2
             w.toml:12:1: masks.a.salt: has no meaning for this method
             w.toml:13:8: masks.b.salt: is missing; write salt = "${env:MASK_SALT}", or salt_file
             w.toml:16:1: masks.b.lenght: unknown key; did you mean `length`?
-            w.toml:21:1: masks.c.algorithm: expected one of "SHA-256", "SHA-512", "SHA-384", "SHA-224", "SHA-1", "MD5"; found "SHA-3"
+            w.toml:21:1: masks.c.algorithm: expected one of "SHA-256", "SHA-512", "SHA-384", "SHA-224", "SHA-1", "MD5" (did you mean "SHA-1"?); found "SHA-3"
             w.toml:31:1: keys.orders: a table is `namespace.name`, such as public.orders"#]],
     );
     let twice = "include = [\"a.b\"]\n[masks.a]\ncolumns = [\"public.t.c\"]\nmethod = \"truncate\"\nlength = 1\n\

@@ -16,6 +16,7 @@ mod reference;
 mod show;
 mod sink;
 mod source;
+mod types;
 mod value;
 
 #[cfg(test)]
@@ -256,6 +257,7 @@ fn events(
     let context_headers = reader.or("events.context_headers", value::flag, "true");
     let identity_headers = reader.or("events.identity_headers", value::flag, "false");
     let placeholder = reader.or("events.placeholder", value::any_text, encode::Config::PLACEHOLDER);
+    let modes = types::modes(reader);
     if is_stdout && format == Some(Format::Avro) {
         reader.fault("events.format", "Avro is no text; with sink = \"stdout\" write \"json\" or \"json-schema\"");
     }
@@ -276,6 +278,7 @@ fn events(
         context_headers: context_headers?,
         identity_headers: identity_headers?,
         placeholder: placeholder?,
+        modes: modes?,
         rules: Arc::new(rules?),
     })
 }

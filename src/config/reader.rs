@@ -8,15 +8,12 @@ use super::document::{Document, Environment, Setting, Value};
 use super::faults::{Fault, Origin};
 use super::reference;
 use super::show::{Line, mask_url};
-use super::value::Expected;
+use super::value::{Expected, nearest};
 use crate::secret::{Secret, Source};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The longest piece of a value that a fault repeats, in characters.
 const FOUND_CHARS_MAX: usize = 60;
-
-/// How far a misspelt name may be from a known one, in edits, and still be taken for it.
-const NEAREST_EDITS_MAX: usize = 3;
 
 pub(super) struct Reader<'a> {
     document: Document,
@@ -255,13 +252,6 @@ fn did_you_mean(name: &str) -> String {
 
 fn names(of: &BTreeSet<&str>) -> String {
     of.iter().copied().collect::<Vec<_>>().join(", ")
-}
-
-fn nearest<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> Option<&'n str> {
-    // A third of the name may be wrong: `kafak` is kafka, `id` is not `ca`.
-    let edits_max = (name.chars().count() / 3).clamp(1, NEAREST_EDITS_MAX);
-    let distances = known.map(|known| (strsim::damerau_levenshtein(name, known), known));
-    distances.filter(|(edits, _)| *edits <= edits_max).min().map(|(_, known)| known)
 }
 
 /// References resolved, in texts and in lists of them. A text with references can become any type.

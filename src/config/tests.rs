@@ -91,6 +91,13 @@ fn the_shortest_file_gives_a_whole_configuration() {
         context_headers = true                                   # default
         identity_headers = false                                 # default
         placeholder = "__debezium_unavailable_value"             # default
+        time = "adaptive"                                        # default
+        decimals = "precise"                                     # default
+        intervals = "numeric"                                    # default
+        hstore = "json"                                          # default
+        binary = "bytes"                                         # default
+        money_digits = 2                                         # default
+        unknown_types = "text"                                   # default
 
         [registry]
         url = "http://registry:8081"                             # w.toml:9

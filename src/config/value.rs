@@ -12,6 +12,9 @@ use std::time::Duration;
 /// What a key takes, for "expected ..., found ...".
 pub(super) type Expected = String;
 
+/// How far a misspelt name may be from a known one, in edits, and still be taken for it.
+const NEAREST_EDITS_MAX: usize = 3;
+
 /// A number of bytes. Prints in the largest unit that divides it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ByteSize(pub u64);
@@ -120,9 +123,19 @@ pub(super) fn one_of<T: Copy>(words: &[(&str, T)]) -> impl Fn(&Value) -> Result<
         let found = words.iter().find(|(name, _)| *name == word).map(|(_, meaning)| *meaning);
         found.ok_or_else(|| {
             let names: Vec<String> = words.iter().map(|(name, _)| format!("\"{name}\"")).collect();
-            format!("one of {}", names.join(", "))
+            let near = nearest(&word, words.iter().map(|(name, _)| *name));
+            let hint = near.map_or_else(String::new, |near| format!(" (did you mean \"{near}\"?)"));
+            format!("one of {}{hint}", names.join(", "))
         })
     }
+}
+
+/// The known name that a misspelt one is taken for.
+pub(super) fn nearest<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    // A third of the name may be wrong: `kafak` is kafka, `id` is not `ca`.
+    let edits_max = (name.chars().count() / 3).clamp(1, NEAREST_EDITS_MAX);
+    let distances = known.map(|known| (strsim::damerau_levenshtein(name, known), known));
+    distances.filter(|(edits, _)| *edits <= edits_max).min().map(|(_, known)| known)
 }
 
 /// A duration with its unit, from `low` to `high`.

@@ -5,10 +5,13 @@
 
 use super::java::{push_float, push_int, push_json_text};
 use super::literal::Literal;
-use super::schema::{Base, DECIMAL, Schema};
+use super::schema::{Base, CONNECT_DATE, CONNECT_TIME, CONNECT_TIMESTAMP, DECIMAL, Field, Schema};
 
 /// The converter writes this precision where a decimal has none.
 const PRECISION_UNKNOWN: &str = "64";
+
+/// The record of an entry of a map whose keys are no texts.
+const MAP_ENTRY: &str = "io.confluent.connect.avro.MapEntry";
 
 /// The Avro text of a schema.
 pub(super) fn text(schema: &Schema) -> String {
@@ -53,10 +56,27 @@ impl Writer {
     /// A schema without what makes it optional.
     fn schema(&mut self, schema: &Schema) {
         match &schema.base {
-            Base::Struct(_) => self.record(schema),
+            Base::Struct(fields) => {
+                let name = schema.name.as_deref().unwrap_or("io.confluent.connect.avro.ConnectDefault");
+                self.record(name, fields, Some(schema));
+            }
             Base::Array(element) => {
                 self.raw("{\"type\":\"array\",\"items\":");
                 self.field_type(element);
+                self.properties(schema);
+                self.raw("}");
+            }
+            Base::Map(key, value) if key.base == Base::Text => {
+                self.raw("{\"type\":\"map\",\"values\":");
+                self.field_type(value);
+                self.properties(schema);
+                self.raw("}");
+            }
+            Base::Map(key, value) => {
+                // Keys of Avro's own maps are texts.
+                self.raw("{\"type\":\"array\",\"items\":");
+                let field = |name: &'static str, schema: &Schema| Field { name: name.into(), schema: schema.clone() };
+                self.record(MAP_ENTRY, &[field("key", key), field("value", value)], None);
                 self.properties(schema);
                 self.raw("}");
             }
@@ -74,9 +94,8 @@ impl Writer {
         }
     }
 
-    fn record(&mut self, schema: &Schema) {
-        let Base::Struct(fields) = &schema.base else { return };
-        let full = schema.name.as_deref().unwrap_or("io.confluent.connect.avro.ConnectDefault");
+    /// A record, or its name where it was written before. `schema` has its properties.
+    fn record(&mut self, full: &str, fields: &[Field], schema: Option<&Schema>) {
         let (namespace, name) = full.rsplit_once('.').unwrap_or(("", full));
         let same_namespace = self.namespace.as_deref().unwrap_or_default() == namespace;
         if self.seen.iter().any(|seen| seen == full) {
@@ -100,7 +119,9 @@ impl Writer {
         }
         self.raw("]");
         self.namespace = outer;
-        self.properties(schema);
+        if let Some(schema) = schema {
+            self.properties(schema);
+        }
         self.raw("}");
     }
 
@@ -173,8 +194,12 @@ impl Writer {
         if schema.base == Base::Int16 {
             self.attribute("connect.type", "int16");
         }
-        if is_decimal {
-            self.attribute("logicalType", "decimal");
+        match schema.name.as_deref() {
+            Some(DECIMAL) => self.attribute("logicalType", "decimal"),
+            Some(CONNECT_DATE) => self.attribute("logicalType", "date"),
+            Some(CONNECT_TIME) => self.attribute("logicalType", "time-millis"),
+            Some(CONNECT_TIMESTAMP) => self.attribute("logicalType", "timestamp-millis"),
+            _ => {}
         }
     }
 
@@ -190,7 +215,11 @@ impl Writer {
                 let text: String = bytes.iter().map(|byte| char::from(*byte)).collect();
                 self.quoted(&text);
             }
-            Literal::Variable { .. } | Literal::Point(..) | Literal::List { .. } => self.raw("null"),
+            Literal::Variable { .. }
+            | Literal::Point(..)
+            | Literal::Geometry { .. }
+            | Literal::Map(_)
+            | Literal::List { .. } => self.raw("null"),
         }
     }
 }
@@ -203,7 +232,7 @@ fn primitive(base: &Base) -> &'static str {
         Base::Float32 => "float",
         Base::Float64 => "double",
         Base::Text => "string",
-        Base::Bytes | Base::Array(_) | Base::Struct(_) => "bytes",
+        Base::Bytes | Base::Array(_) | Base::Map(..) | Base::Struct(_) => "bytes",
     }
 }
 

@@ -28,6 +28,12 @@ fn push_schema(schema: &Schema, field: Option<&str>, out: &mut Vec<u8>) {
             out.extend_from_slice(b",\"items\":");
             push_schema(element, None, out);
         }
+        Base::Map(key, value) => {
+            out.extend_from_slice(b",\"keys\":");
+            push_schema(key, None, out);
+            out.extend_from_slice(b",\"values\":");
+            push_schema(value, None, out);
+        }
         _ => {}
     }
     Json::field(false, "optional", out);
@@ -76,6 +82,7 @@ fn type_name(base: &Base) -> &'static str {
         Base::Text => "string",
         Base::Bytes => "bytes",
         Base::Array(_) => "array",
+        Base::Map(..) => "map",
         Base::Struct(_) => "struct",
     }
 }

@@ -151,8 +151,8 @@ impl Encoder {
 
     /// Writes a row's change; its records replace those of the change before.
     ///
-    /// An insert is one record; an update one, or a delete, a tombstone and a create where it changes the key; a delete
-    /// one and a tombstone; a truncate one without key. There are none for what is switched off.
+    /// An insert or a copied row is one record; an update one, or a delete, a tombstone and a create where it changes the
+    /// key; a delete one and a tombstone; a truncate one without key. There are none for what is switched off.
     ///
     /// # Errors
     /// See [`EncodeError`]. There are no records then.
@@ -265,10 +265,7 @@ impl Encoder {
                         F::some(Union::NullFirst, out);
                         F::text(message.0, out);
                     }
-                    Step::MessageContent => {
-                        F::some(Union::NullFirst, out);
-                        F::bytes(message.1, out);
-                    }
+                    Step::MessageContent(binary) => envelope::content::<F>(*binary, message.1, out),
                     other => envelope::fill::<F>(other, context, now, out),
                 }
             }
@@ -297,6 +294,12 @@ impl Encoder {
                 let new = Image::whole(plan, new, new_spans, None)?;
                 let key = write.key(&new)?;
                 let value = Some(write.envelope("c", None, Some(&new))?);
+                slots.push(Slot { key, value, change: None });
+            }
+            Row::Read { new } => {
+                let new = Image::whole(plan, new, new_spans, None)?;
+                let key = write.key(&new)?;
+                let value = Some(write.envelope("r", None, Some(&new))?);
                 slots.push(Slot { key, value, change: None });
             }
             Row::Update { old, new } if emits.updates => {

@@ -4,9 +4,10 @@
 //! and fills its gaps.
 
 use super::Config;
-use super::form::{Form, Union};
+use super::form::{Form, Union, push_code};
 use super::java::{Short, push_int};
-use crate::change::Context;
+use super::modes::BinaryMode;
+use crate::change::{Context, Marker};
 
 /// Debezium's connector type: readers key on it.
 const CONNECTOR: &str = "postgresql";
@@ -20,10 +21,12 @@ pub(super) enum Step {
     Before,
     /// The row after it.
     After,
-    /// One letter: c, u, d, t, m.
+    /// One letter: c, u, d, r, t, m.
     Operation,
     /// A time of the transaction (`source`) or of processing.
     Time(Clock, Unit),
+    /// `source.snapshot`.
+    Snapshot,
     /// `source.sequence`.
     Sequence,
     /// `source.txId`.
@@ -37,7 +40,7 @@ pub(super) enum Step {
     /// A logical message's prefix.
     MessagePrefix,
     /// A logical message's content.
-    MessageContent,
+    MessageContent(BinaryMode),
     /// An event's place in its transaction.
     Block,
     /// A transaction's id.
@@ -138,9 +141,7 @@ impl Script {
         self.text::<F>("connector", CONNECTOR);
         self.text::<F>("name", &config.prefix);
         self.gap::<F>("ts_ms", Step::Time(Clock::Commit, Unit::Millis));
-        self.field::<F>("snapshot");
-        F::some(Union::NullLast, &mut self.pending);
-        F::text("false", &mut self.pending);
+        self.gap::<F>("snapshot", Step::Snapshot);
         self.text::<F>("db", database);
         self.gap::<F>("sequence", Step::Sequence);
         self.gap::<F>("ts_us", Step::Time(Clock::Commit, Unit::Micros));
@@ -189,7 +190,7 @@ pub(super) fn of_messages<F: Form>(config: &Config, database: &str, prefix: &[u8
     script.field::<F>("message");
     script.open::<F>();
     script.gap::<F>("prefix", Step::MessagePrefix);
-    script.gap::<F>("content", Step::MessageContent);
+    script.gap::<F>("content", Step::MessageContent(config.modes.binary));
     script.close::<F>();
     script.close::<F>();
     script.finish(suffix)
@@ -215,8 +216,14 @@ pub(super) fn fill<F: Form>(step: &Step, context: &Context<'_>, now_unix_nanos: 
         Step::Time(Clock::Now, Unit::Millis) => optional_int::<F>(Some(now_unix_nanos.div_euclid(1_000_000)), out),
         Step::Time(Clock::Now, Unit::Micros) => optional_int::<F>(Some(now_unix_nanos.div_euclid(1000)), out),
         Step::Time(Clock::Now, Unit::Nanos) => optional_int::<F>(Some(now_unix_nanos), out),
+        Step::Snapshot => {
+            F::some(Union::NullLast, out);
+            F::text(context.marker.word(), out);
+        }
         Step::Sequence => sequence::<F>(context, out),
         Step::Transaction => optional_int::<F>(context.xid.map(|xid| i64::from(xid.0)), out),
+        // A row of a later copy has no WAL record; Debezium's has no LSN either.
+        Step::Lsn if context.marker == Marker::Incremental => F::null(Union::NullFirst, out),
         Step::Lsn => optional_int::<F>(i64::try_from(context.lsn.bytes()).ok(), out),
         Step::Origin => match context.origin {
             Some((name, _)) => {
@@ -233,13 +240,26 @@ pub(super) fn fill<F: Form>(step: &Step, context: &Context<'_>, now_unix_nanos: 
         | Step::After
         | Step::Operation
         | Step::MessagePrefix
-        | Step::MessageContent
+        | Step::MessageContent(_)
         | Step::Block
         | Step::TransactionId
         | Step::Status
         | Step::EventCount
         | Step::Collections
         | Step::Millis => {}
+    }
+}
+
+/// A logical message's content as bytes or as their code.
+pub(super) fn content<F: Form>(binary: BinaryMode, content: &[u8], out: &mut Vec<u8>) {
+    F::some(Union::NullFirst, out);
+    match binary {
+        BinaryMode::Bytes => F::bytes(content, out),
+        BinaryMode::Coded(code) => {
+            let mut text = Vec::new(); // once a message, not a row
+            push_code(code, content, &mut text);
+            F::text(std::str::from_utf8(&text).unwrap_or_default(), out);
+        }
     }
 }
 

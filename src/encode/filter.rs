@@ -3,12 +3,14 @@
 //! Decided once per version of a table. What would let a value out that a rule holds back is refused here, with the
 //! place and the way out, before a row is read.
 
+use super::Config;
 use super::mask::{Holds, Mask, holds};
 use super::plan::PlanError;
 use super::rules::{Allowed, KeyRule, MaskRule, Method, Rules};
 use super::schema::{self, Field};
+use super::wire::Wire;
 use crate::table::names::{NameList, NamePattern};
-use crate::table::{Column, ReplicaIdentity, Table};
+use crate::table::{Column, ColumnKind, ReplicaIdentity, Table};
 
 /// A table under the rules.
 #[derive(Clone, Debug)]
@@ -24,6 +26,8 @@ pub(super) struct Filtered {
 pub(super) struct FieldRule {
     /// As Postgres names it.
     pub name: Box<str>,
+    /// How its values look.
+    pub wire: Wire,
     /// Whether rows have it. The key can have it all the same.
     pub in_row: bool,
     pub mask: Option<Mask>,
@@ -34,20 +38,23 @@ pub(super) struct FieldRule {
 impl Filtered {
     /// # Errors
     /// Rules that cannot be kept for this table.
-    pub(super) fn of(rules: &Rules, table: &Table) -> Result<Self, PlanError> {
-        let mut table = table.clone();
+    pub(super) fn of(config: &Config, table: &Table) -> Result<Self, PlanError> {
+        let (rules, mut table) = (&*config.rules, table.clone());
         if let Some(key) = key_of(rules, &table)? {
             table.key = key;
         }
         check_identity(rules, &table)?;
         let fields: Vec<FieldRule> =
-            table.columns.iter().map(|column| field(rules, &table, column)).collect::<Result<_, _>>()?;
+            table.columns.iter().map(|column| field(config, &table, column)).collect::<Result<_, _>>()?;
         for index in table.key.clone() {
             let (Some(rule), Some(column)) = (fields.get(index), table.columns.get_mut(index)) else { continue };
             let at = || (table.name.to_string(), rule.name.to_string());
             if rule.mask.is_some() {
                 let (table, column) = at();
                 return Err(PlanError::MaskedKey { table, column });
+            }
+            if Wire::of(&column.kind, &config.modes).is_none() {
+                return Err(key_left_out(config, &table.name.to_string(), rule, &column.kind));
             }
             if !rule.in_row {
                 if rules.excluded_keys == Allowed::No {
@@ -70,7 +77,7 @@ impl Filtered {
     pub(super) fn row_fields(&self) -> Vec<Field> {
         let rows = self.table.columns.iter().zip(&self.fields).filter(|(_, rule)| rule.in_row);
         rows.map(|(column, rule)| {
-            let mut field = schema::of_column(column);
+            let mut field = schema::of_column(column, &rule.wire);
             field.schema.parameters.extend(rule.parameters.iter().cloned());
             field
         })
@@ -79,7 +86,8 @@ impl Filtered {
 
     /// The fields of the key, for a schema.
     pub(super) fn key_fields(&self) -> Vec<Field> {
-        self.table.key.iter().filter_map(|i| self.table.columns.get(*i)).map(schema::of_column).collect()
+        let column = |i: &usize| Some(schema::of_column(self.table.columns.get(*i)?, &self.fields.get(*i)?.wire));
+        self.table.key.iter().filter_map(column).collect()
     }
 
     fn check_clash(&self) -> Result<(), PlanError> {
@@ -98,13 +106,26 @@ impl Filtered {
     }
 }
 
-fn field(rules: &Rules, table: &Table, column: &Column) -> Result<FieldRule, PlanError> {
+/// A key column of an unknown type that is left out would make one key of many rows. (Debezium does that, down to an
+/// empty key.)
+fn key_left_out(config: &Config, table: &str, rule: &FieldRule, kind: &ColumnKind) -> PlanError {
+    let type_name = match kind {
+        ColumnKind::Unknown { type_name, .. } => type_name.to_string(),
+        other => format!("{other:?}"),
+    };
+    let mode = config.modes.unknown_types.as_str();
+    PlanError::KeyLeftOut { table: table.to_owned(), column: rule.name.to_string(), type_name, mode }
+}
+
+fn field(config: &Config, table: &Table, column: &Column) -> Result<FieldRule, PlanError> {
+    let (rules, wire) = (&*config.rules, Wire::of(&column.kind, &config.modes));
     let name = [&*table.name.namespace, &*table.name.name, &*column.name];
     let listed = rules.include.is_empty() || rules.include.lists(&name);
-    let in_row = listed && !rules.exclude.guards(&name);
+    let in_row = wire.is_some() && listed && !rules.exclude.guards(&name);
+    let wire = wire.unwrap_or(Wire::Text);
     let mut parameters = Vec::new();
     let mask = match mask_rule(rules, table, column, name)?.filter(|_| in_row) {
-        Some(rule) => mask(rule, table, column, &mut parameters)?,
+        Some(rule) => mask(rule, table, (column, &wire), &mut parameters)?,
         None => None,
     };
     let of_type = [name[0], name[1], &*column.source_type.name];
@@ -117,7 +138,7 @@ fn field(rules: &Rules, table: &Table, column: &Column) -> Result<FieldRule, Pla
             ("__debezium.source.column.name", column.name.to_string()),
         ]);
     }
-    Ok(FieldRule { name: column.name.clone(), in_row, mask, parameters })
+    Ok(FieldRule { name: column.name.clone(), wire, in_row, mask, parameters })
 }
 
 /// The one mask of a column.
@@ -141,10 +162,10 @@ fn mask_rule<'r>(
 fn mask(
     rule: &MaskRule,
     table: &Table,
-    column: &Column,
+    (column, wire): (&Column, &Wire),
     parameters: &mut Vec<(&'static str, String)>,
 ) -> Result<Option<Mask>, PlanError> {
-    let holds = holds(&column.kind);
+    let holds = holds(&column.kind, wire);
     match rule.method {
         Method::Truncate(units) => {
             if i64::from(column.source_type.length) <= i64::try_from(units).unwrap_or(i64::MAX) {

@@ -4,9 +4,11 @@
 //! `transcode` and `envelope`. Nothing here knows a column.
 
 use super::java::{push_float, push_int, push_json_escaped, push_json_text};
+use super::modes::Code;
+use super::moment::temporal_text;
 use crate::table::value::unscaled_text;
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 
 /// Where null stands in a field's type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +31,22 @@ impl Union {
     }
 }
 
+/// Connect's own temporal types.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Temporal {
+    Date,
+    Time,
+    Timestamp,
+}
+
+/// A place in an entry of a map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pair {
+    BeforeKey,
+    BeforeValue,
+    AfterValue,
+}
+
 /// How values look in one form. All functions append to `out`.
 pub(super) trait Form {
     /// Null, in a field that has it.
@@ -38,6 +56,8 @@ pub(super) trait Form {
     fn boolean(value: bool, out: &mut Vec<u8>);
     /// An integer of any width.
     fn int(value: i64, out: &mut Vec<u8>);
+    /// A value of one of Connect's own temporal types: days, or milliseconds of a day or since 1970.
+    fn temporal(kind: Temporal, value: i64, out: &mut Vec<u8>);
     fn float4(value: f32, out: &mut Vec<u8>);
     fn float8(value: f64, out: &mut Vec<u8>);
     fn text(value: &str, out: &mut Vec<u8>);
@@ -50,6 +70,13 @@ pub(super) trait Form {
     fn element(first: bool, out: &mut Vec<u8>);
     /// What stands after a list.
     fn list_close(count: usize, out: &mut Vec<u8>);
+    /// What stands before a map of `count` texts; keys follow, each before its value.
+    fn map_open(count: usize, out: &mut Vec<u8>);
+    /// A key, with what stands around it.
+    fn map_key(first: bool, key: &str, out: &mut Vec<u8>);
+    fn map_close(count: usize, out: &mut Vec<u8>);
+    /// What stands before, between and after the two parts of a map's entry whose key is no text. Such a map is a list.
+    fn pair(part: Pair, out: &mut Vec<u8>);
     fn struct_open(out: &mut Vec<u8>);
     /// What stands before each field's value.
     fn field(first: bool, name: &str, out: &mut Vec<u8>);
@@ -111,6 +138,10 @@ impl Form for Avro {
         avro_long(value, out);
     }
 
+    fn temporal(_kind: Temporal, value: i64, out: &mut Vec<u8>) {
+        Self::int(value, out);
+    }
+
     fn float4(value: f32, out: &mut Vec<u8>) {
         out.extend_from_slice(&value.to_le_bytes());
     }
@@ -144,6 +175,20 @@ impl Form for Avro {
         out.push(0);
     }
 
+    fn map_open(count: usize, out: &mut Vec<u8>) {
+        Self::list_open(count, out);
+    }
+
+    fn map_key(_first: bool, key: &str, out: &mut Vec<u8>) {
+        Self::text(key, out);
+    }
+
+    fn map_close(count: usize, out: &mut Vec<u8>) {
+        Self::list_close(count, out);
+    }
+
+    fn pair(_part: Pair, _out: &mut Vec<u8>) {}
+
     fn struct_open(_out: &mut Vec<u8>) {}
 
     fn field(_first: bool, _name: &str, _out: &mut Vec<u8>) {}
@@ -167,6 +212,10 @@ impl Form for Json {
 
     fn int(value: i64, out: &mut Vec<u8>) {
         push_int(value, out);
+    }
+
+    fn temporal(_kind: Temporal, value: i64, out: &mut Vec<u8>) {
+        Self::int(value, out);
     }
 
     fn float4(value: f32, out: &mut Vec<u8>) {
@@ -203,6 +252,26 @@ impl Form for Json {
         out.push(b']');
     }
 
+    fn map_open(_count: usize, out: &mut Vec<u8>) {
+        Self::struct_open(out);
+    }
+
+    fn map_key(first: bool, key: &str, out: &mut Vec<u8>) {
+        Self::field(first, key, out);
+    }
+
+    fn map_close(_count: usize, out: &mut Vec<u8>) {
+        Self::struct_close(out);
+    }
+
+    fn pair(part: Pair, out: &mut Vec<u8>) {
+        out.push(match part {
+            Pair::BeforeKey => b'[',
+            Pair::BeforeValue => b',',
+            Pair::AfterValue => b']',
+        });
+    }
+
     fn struct_open(out: &mut Vec<u8>) {
         out.push(b'{');
     }
@@ -233,12 +302,25 @@ impl Json {
 
 fn push_base64(value: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
+    push_code(Code::Base64, value, out);
+    out.push(b'"');
+}
+
+/// Appends bytes as text.
+pub(super) fn push_code(code: Code, value: &[u8], out: &mut Vec<u8>) {
+    let engine = match code {
+        Code::Base64 => &STANDARD,
+        Code::Base64Url => &URL_SAFE,
+        Code::Hex => {
+            let digit = |half: u8| b"0123456789abcdef".get(usize::from(half)).copied().unwrap_or(b'0');
+            return out.extend(value.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]));
+        }
+    };
     let at = out.len();
     out.resize(at + value.len().div_ceil(3) * 4, 0);
     // The room is exactly what the encoding takes.
-    let written = out.get_mut(at..).and_then(|room| STANDARD.encode_slice(value, room).ok());
+    let written = out.get_mut(at..).and_then(|room| engine.encode_slice(value, room).ok());
     out.truncate(at + written.unwrap_or(0));
-    out.push(b'"');
 }
 
 /// The text of a struct in a record header, as Connect's SimpleHeaderConverter writes it: like JSON, but decimals are
@@ -258,6 +340,10 @@ impl Form for HeaderText {
 
     fn int(value: i64, out: &mut Vec<u8>) {
         push_int(value, out);
+    }
+
+    fn temporal(kind: Temporal, value: i64, out: &mut Vec<u8>) {
+        out.extend_from_slice(temporal_text(kind, value).as_str().as_bytes());
     }
 
     fn float4(value: f32, out: &mut Vec<u8>) {
@@ -297,6 +383,24 @@ impl Form for HeaderText {
 
     fn list_close(count: usize, out: &mut Vec<u8>) {
         Json::list_close(count, out);
+    }
+
+    fn map_open(_count: usize, out: &mut Vec<u8>) {
+        Self::struct_open(out);
+    }
+
+    fn map_key(first: bool, key: &str, out: &mut Vec<u8>) {
+        Json::element(first, out);
+        Self::text(key, out);
+        out.push(b':');
+    }
+
+    fn map_close(_count: usize, out: &mut Vec<u8>) {
+        Self::struct_close(out);
+    }
+
+    fn pair(part: Pair, out: &mut Vec<u8>) {
+        Json::pair(part, out);
     }
 
     fn struct_open(out: &mut Vec<u8>) {

@@ -9,8 +9,8 @@ pub(super) struct Short {
 }
 
 impl Short {
-    /// The longest text put here is a double's or a timestamp's: below 40 bytes.
-    const LENGTH_MAX: usize = 48;
+    /// The longest text put here is an interval's: 56 bytes.
+    const LENGTH_MAX: usize = 64;
 
     pub(super) fn new() -> Self {
         Short { bytes: [0; Self::LENGTH_MAX], length: 0 }

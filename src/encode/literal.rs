@@ -1,12 +1,16 @@
 //! Values known when a plan is made: defaults, what stands in for a missing value, what stands in for an unchanged one.
 
-use super::form::{Form, Union};
-use super::schema::element_is_optional;
-use super::transcode::{Tools, wkb_point};
-use super::{form, transcode};
-use crate::table::value::{self, Days, Decimal, DecimalScratch};
+use super::form::{Form, Union, push_code};
+use super::modes::Code;
+use super::transcode::Tools;
+use super::wire::Wire;
+use super::{form, spatial, transcode};
+use crate::table::value::{self, Decimal, DecimalScratch};
 use crate::table::{Column, ColumnKind, DefaultText, default_text};
 use md5::{Digest as _, Md5};
+
+/// Well-known binary of an empty geometry collection, Debezium's empty geometry.
+const EMPTY_GEOMETRY: [u8; 9] = [1, 7, 0, 0, 0, 0, 0, 0, 0];
 
 /// A value in no form yet.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,166 +24,211 @@ pub(super) enum Literal {
     Decimal { unscaled: Vec<u8>, scale: u32 },
     Variable { unscaled: Vec<u8>, scale: u32 },
     Point(f64, f64),
+    Geometry { wkb: Vec<u8> },
+    Map(Vec<(String, String)>),
     List { elements: Vec<Literal>, element: Union },
 }
 
 impl Literal {
     /// What a default expression gives a schema; none where Debezium gives none.
-    pub(super) fn of_default(expression: &str, kind: &ColumnKind) -> Option<Self> {
+    pub(super) fn of_default(expression: &str, kind: &ColumnKind, wire: &Wire) -> Option<Self> {
         match default_text(expression, kind)? {
-            DefaultText::Computed => Self::computed(kind),
-            DefaultText::Literal(text) => Self::parse(&text, kind),
+            DefaultText::Computed => Self::computed(wire),
+            DefaultText::Literal(text) => Self::parse(&text, wire),
         }
     }
 
     /// What a schema says where a function computes the default.
-    fn computed(kind: &ColumnKind) -> Option<Self> {
-        match kind {
-            ColumnKind::Json => Some(Literal::Text("{}".to_owned())),
-            ColumnKind::Uuid => Some(Literal::Text("00000000-0000-0000-0000-000000000000".to_owned())),
-            ColumnKind::Enum { .. } => None,
-            ColumnKind::TimestampTz { .. } => Self::parse("1970-01-01", kind),
-            _ => Some(Self::empty(kind)),
+    fn computed(wire: &Wire) -> Option<Self> {
+        match wire {
+            Wire::Json => Some(Literal::Text("{}".to_owned())),
+            Wire::Uuid => Some(Literal::Text("00000000-0000-0000-0000-000000000000".to_owned())),
+            Wire::Enum { .. } | Wire::Variable => None,
+            Wire::ZonedTimestamp { .. } => Self::parse("1970-01-01", wire),
+            _ => Self::empty(wire),
         }
     }
 
-    /// A default's literal as a value of the kind.
-    fn parse(text: &str, kind: &ColumnKind) -> Option<Self> {
+    /// A default's literal as a value of the `Wire`.
+    fn parse(text: &str, wire: &Wire) -> Option<Self> {
         let bytes = text.as_bytes();
-        let int = |range: std::ops::RangeInclusive<i64>| value::int(bytes).ok().filter(|value| range.contains(value));
-        Some(match kind {
-            ColumnKind::Text | ColumnKind::Json | ColumnKind::Xml | ColumnKind::Uuid | ColumnKind::Enum { .. } => {
-                Literal::Text(text.to_owned())
-            }
-            ColumnKind::Bool => Literal::Boolean(text.eq_ignore_ascii_case("true")),
-            ColumnKind::Int2 => Literal::Int(int(-0x8000..=0x7FFF)?),
-            ColumnKind::Int4 => Literal::Int(int(-0x8000_0000..=0x7FFF_FFFF)?),
-            ColumnKind::Int8 => Literal::Int(int(i64::MIN..=i64::MAX)?),
-            ColumnKind::Float4 => Literal::Float4(value::float4(bytes).ok().filter(|value| value.is_finite())?),
-            ColumnKind::Float8 => Literal::Float8(value::float8(bytes).ok().filter(|value| value.is_finite())?),
-            ColumnKind::Numeric { scale, .. } => {
+        Some(match wire {
+            Wire::Text | Wire::Json | Wire::Xml | Wire::Uuid | Wire::Enum { .. } => Literal::Text(text.to_owned()),
+            Wire::Bool => Literal::Boolean(text.eq_ignore_ascii_case("true")),
+            Wire::Float4 => Literal::Float4(value::float4(bytes).ok().filter(|value| value.is_finite())?),
+            Wire::Float8 => Literal::Float8(value::float8(bytes).ok().filter(|value| value.is_finite())?),
+            Wire::Decimal { scale, .. } => {
                 let mut scratch = DecimalScratch::default();
                 match value::decimal(bytes, Some(*scale), &mut scratch).ok()? {
                     Decimal::Finite { scale } => Literal::Decimal { unscaled: scratch.unscaled().to_vec(), scale },
                     Decimal::Special(_) => return None,
                 }
             }
-            ColumnKind::Bit => Literal::Boolean(text == "1"),
-            ColumnKind::Bits { .. } => {
+            Wire::DecimalText { scale } | Wire::DecimalFloat { scale } => {
+                let mut plain = Vec::new();
+                match value::decimal_text(bytes, *scale, &mut plain).ok()? {
+                    Some(_) => return None,
+                    None if matches!(wire, Wire::DecimalFloat { .. }) => {
+                        Literal::Float8(value::float8(&plain).ok().filter(|value| value.is_finite())?)
+                    }
+                    None => Literal::Text(String::from_utf8(plain).ok()?),
+                }
+            }
+            Wire::Bit => Literal::Boolean(text == "1"),
+            Wire::Bits { .. } => {
                 let mut out = Vec::new();
                 value::bits(bytes, &mut out).ok()?;
                 Literal::Bytes(out)
             }
-            ColumnKind::Date => match value::date(bytes).ok()? {
-                Days::Finite(days) => Literal::Int(i64::from(days)),
-                Days::Infinity | Days::NegativeInfinity => return None,
-            },
-            ColumnKind::Time { .. } | ColumnKind::Timestamp { .. } | ColumnKind::Interval => {
-                Literal::Int(Self::through_json(bytes, kind)?.parse().ok()?)
+            Wire::Int2
+            | Wire::Int4
+            | Wire::Int8
+            | Wire::TimeMillis
+            | Wire::TimeMicros
+            | Wire::TimeNanos
+            | Wire::ConnectTime
+            | Wire::TimestampMillis
+            | Wire::TimestampMicros
+            | Wire::TimestampNanos
+            | Wire::ConnectTimestamp
+            | Wire::IntervalMicros => Literal::Int(Self::through_json(bytes, wire)?.parse().ok()?),
+            // Debezium has no default where a date or a moment with time zone is infinite.
+            Wire::Date | Wire::ConnectDate | Wire::IsoDate | Wire::ZonedTimestamp { .. }
+                if text.ends_with("infinity") =>
+            {
+                return None;
             }
-            ColumnKind::TimestampTz { .. } if text.ends_with("infinity") => return None,
-            ColumnKind::TimestampTz { .. } => {
-                Literal::Text(Self::through_json(bytes, kind)?.trim_matches('"').to_owned())
+            Wire::Date | Wire::ConnectDate => Literal::Int(Self::through_json(bytes, wire)?.parse().ok()?),
+            Wire::IsoDate | Wire::IsoTime | Wire::IsoTimestamp | Wire::ZonedTimestamp { .. } | Wire::IntervalText => {
+                Literal::Text(Self::through_json(bytes, wire)?.trim_matches('"').to_owned())
             }
             _ => return None,
         })
     }
 
     /// The JSON text of a value that reads without loss.
-    fn through_json(text: &[u8], kind: &ColumnKind) -> Option<String> {
+    fn through_json(text: &[u8], wire: &Wire) -> Option<String> {
         let (mut out, mut tools) = (Vec::new(), Tools::default());
-        transcode::value::<form::Json>(kind, text, &mut out, &mut tools).ok()?;
+        transcode::value::<form::Json>(wire, text, &mut out, &mut tools).ok()?;
         String::from_utf8(out).ok()
     }
 
-    /// The empty value: what a required field holds where the row has none (before-images of deletes).
-    pub(super) fn empty(kind: &ColumnKind) -> Self {
-        match kind {
-            ColumnKind::Bool | ColumnKind::Bit => Literal::Boolean(false),
-            ColumnKind::Int2
-            | ColumnKind::Int4
-            | ColumnKind::Int8
-            | ColumnKind::Oid
-            | ColumnKind::Date
-            | ColumnKind::Time { .. }
-            | ColumnKind::Timestamp { .. }
-            | ColumnKind::Interval => Literal::Int(0),
-            ColumnKind::Float4 => Literal::Float4(0.0),
-            ColumnKind::Float8 => Literal::Float8(0.0),
-            ColumnKind::Numeric { scale, .. } => Literal::Decimal { unscaled: vec![0], scale: u32::from(*scale) },
-            ColumnKind::Money => Literal::Decimal { unscaled: vec![0], scale: 2 },
-            ColumnKind::NumericAny => Literal::Variable { unscaled: vec![0], scale: 0 },
-            ColumnKind::Text
-            | ColumnKind::Verbatim
-            | ColumnKind::Unknown { .. }
-            | ColumnKind::Json
-            | ColumnKind::Xml
-            | ColumnKind::Uuid
-            | ColumnKind::Ltree
-            | ColumnKind::Tsvector
-            | ColumnKind::Enum { .. } => Literal::Text(String::new()),
-            ColumnKind::Hstore => Literal::Text("{}".to_owned()),
-            ColumnKind::Bytea | ColumnKind::Bits { .. } => Literal::Bytes(Vec::new()),
-            ColumnKind::TimeTz => Literal::Text("00:00:00Z".to_owned()),
-            ColumnKind::TimestampTz { .. } => Literal::Text("1970-01-01T00:00:00Z".to_owned()),
-            ColumnKind::Point => Literal::Point(0.0, 0.0),
-            ColumnKind::Array(element) => Literal::list(element, Vec::new()),
-        }
+    /// The empty value: what a required field holds where the row has none (before-images of deletes). Of a sparse
+    /// vector, whose field is never required, there is none.
+    pub(super) fn empty(wire: &Wire) -> Option<Self> {
+        let text = |text: &str| Literal::Text(text.to_owned());
+        let zeros = |digits: u32| match digits {
+            0 => "0".to_owned(),
+            digits => format!("0.{:0<1$}", "", digits as usize),
+        };
+        Some(match wire {
+            Wire::Bool | Wire::Bit => Literal::Boolean(false),
+            Wire::Int2
+            | Wire::Int4
+            | Wire::Int8
+            | Wire::Oid
+            | Wire::Date
+            | Wire::ConnectDate
+            | Wire::TimeMillis
+            | Wire::TimeMicros
+            | Wire::TimeNanos
+            | Wire::ConnectTime
+            | Wire::TimestampMillis
+            | Wire::TimestampMicros
+            | Wire::TimestampNanos
+            | Wire::ConnectTimestamp
+            | Wire::IntervalMicros => Literal::Int(0),
+            Wire::Float4 => Literal::Float4(0.0),
+            Wire::Float8 | Wire::DecimalFloat { .. } | Wire::MoneyFloat => Literal::Float8(0.0),
+            Wire::Decimal { scale, .. } => Literal::Decimal { unscaled: vec![0], scale: u32::from(*scale) },
+            Wire::Money { digits } => Literal::Decimal { unscaled: vec![0], scale: u32::from(*digits) },
+            Wire::DecimalText { scale } => Literal::Text(zeros(u32::from(scale.unwrap_or(0)))),
+            Wire::MoneyText { digits } => Literal::Text(zeros(u32::from(*digits))),
+            Wire::Variable => Literal::Variable { unscaled: vec![0], scale: 0 },
+            Wire::Text
+            | Wire::Json
+            | Wire::Xml
+            | Wire::Uuid
+            | Wire::Ltree
+            | Wire::Tsvector
+            | Wire::BytesText(_)
+            | Wire::OpaqueText { .. }
+            | Wire::Enum { .. } => text(""),
+            Wire::HstoreJson => text("{}"),
+            Wire::HstoreMap => Literal::Map(Vec::new()),
+            Wire::Bytes | Wire::Opaque { .. } | Wire::Bits { .. } => Literal::Bytes(Vec::new()),
+            Wire::IsoDate => text("1970-01-01Z"),
+            Wire::IsoTime | Wire::ZonedTime => text("00:00:00Z"),
+            Wire::IsoTimestamp | Wire::ZonedTimestamp { .. } => text("1970-01-01T00:00:00Z"),
+            Wire::IntervalText => text("P0Y0M0DT0H0M0S"),
+            Wire::Point => Literal::Point(0.0, 0.0),
+            Wire::Geometry | Wire::Geography => Literal::Geometry { wkb: EMPTY_GEOMETRY.to_vec() },
+            Wire::Vector | Wire::HalfVector | Wire::Int2Vector | Wire::OidVector => Literal::required(Vec::new()),
+            Wire::List { .. } => Literal::required(Vec::new()),
+            Wire::SparseVector => return None,
+        })
     }
 
     /// What a column's field holds in a row that does not have it: null, the schema's default, or the empty value.
-    pub(super) fn missing(column: &Column) -> Option<Self> {
-        let default = || column.default.as_deref().and_then(|text| Literal::of_default(text, &column.kind));
-        column.not_null.then(|| default().unwrap_or_else(|| Literal::empty(&column.kind)))
+    pub(super) fn missing(column: &Column, wire: &Wire) -> Option<Self> {
+        let default = || column.default.as_deref().and_then(|text| Literal::of_default(text, &column.kind, wire));
+        if column.not_null { default().or_else(|| Literal::empty(wire)) } else { None }
     }
 
-    /// What stands for a value that the server did not send because it did not change; none for a kind that can hold
-    /// no sign of it (booleans and lists of them, numbers, moments: of these only the lists are ever stored out of line).
+    /// What stands for a value that the server did not send because it did not change; none for one that can hold
+    /// no sign of it (booleans, numbers, moments: of these only the lists are ever stored out of line).
     ///
     /// Texts are the placeholder and bytes its bytes; lists hold one of these, or the placeholder's bytes as numbers.
-    /// Debezium has no placeholder for decimals and several lists, and writes null: ours are the placeholder's bytes as
-    /// unscaled value, and the same rule for lists.
-    pub(super) fn unavailable(kind: &ColumnKind, placeholder: &str) -> Option<Self> {
+    /// Debezium has no placeholder for decimals, several lists, geometries and vectors, and writes null: ours are the
+    /// placeholder's bytes as unscaled value or well-known binary, and the same rules for lists.
+    pub(super) fn unavailable(wire: &Wire, placeholder: &str) -> Option<Self> {
         let bytes = placeholder.as_bytes();
-        Some(match kind {
-            ColumnKind::Hstore => Literal::Text(hstore_placeholder(placeholder)),
-            ColumnKind::Bytea | ColumnKind::Bits { .. } => Literal::Bytes(bytes.to_vec()),
-            ColumnKind::Numeric { scale, .. } => {
-                Literal::Decimal { unscaled: bytes.to_vec(), scale: u32::from(*scale) }
+        let floats = || bytes.iter().map(|byte| Literal::Float8(f64::from(*byte))).collect();
+        let halves = || bytes.iter().map(|byte| Literal::Float4(f32::from(*byte))).collect();
+        let ints = || bytes.iter().map(|byte| Literal::Int(i64::from(*byte))).collect();
+        Some(match wire {
+            Wire::HstoreJson => Literal::Text(hstore_placeholder(placeholder)),
+            Wire::HstoreMap => Literal::Map(vec![(placeholder.to_owned(), placeholder.to_owned())]),
+            Wire::Bytes | Wire::Opaque { .. } | Wire::Bits { .. } => Literal::Bytes(bytes.to_vec()),
+            Wire::BytesText(code) | Wire::OpaqueText { code, .. } => Literal::Text(coded(*code, placeholder)),
+            Wire::Decimal { scale, .. } => Literal::Decimal { unscaled: bytes.to_vec(), scale: u32::from(*scale) },
+            Wire::Variable => Literal::Variable { unscaled: bytes.to_vec(), scale: 0 },
+            Wire::Text
+            | Wire::DecimalText { .. }
+            | Wire::MoneyText { .. }
+            | Wire::Json
+            | Wire::Xml
+            | Wire::Uuid
+            | Wire::Ltree
+            | Wire::Tsvector
+            | Wire::Enum { .. }
+            | Wire::IsoDate
+            | Wire::IsoTime
+            | Wire::ZonedTime
+            | Wire::IsoTimestamp
+            | Wire::ZonedTimestamp { .. }
+            | Wire::IntervalText => Literal::Text(placeholder.to_owned()),
+            Wire::Geometry | Wire::Geography => Literal::Geometry { wkb: bytes.to_vec() },
+            Wire::Vector => Literal::required(floats()),
+            Wire::HalfVector => Literal::required(halves()),
+            Wire::Int2Vector | Wire::OidVector => Literal::required(ints()),
+            Wire::List { element, optional, .. } => {
+                let elements = match &**element {
+                    Wire::Bool | Wire::Bit | Wire::Point | Wire::SparseVector => return None,
+                    Wire::Uuid => vec![Literal::Text(name_based_uuid(bytes))],
+                    Wire::Float4 => halves(),
+                    Wire::Float8 | Wire::DecimalFloat { .. } | Wire::MoneyFloat => floats(),
+                    other => Literal::unavailable(other, placeholder).map_or_else(ints, |one| vec![one]),
+                };
+                Literal::List { elements, element: Union::of(*optional, false) }
             }
-            ColumnKind::NumericAny => Literal::Variable { unscaled: bytes.to_vec(), scale: 0 },
-            ColumnKind::Array(element) => match &**element {
-                ColumnKind::Bool | ColumnKind::Bit | ColumnKind::Point => return None,
-                ColumnKind::Uuid => Literal::list(element, vec![Literal::Text(name_based_uuid(bytes))]),
-                ColumnKind::Float4 => {
-                    Literal::list(element, bytes.iter().map(|byte| Literal::Float4(f32::from(*byte))).collect())
-                }
-                ColumnKind::Float8 => {
-                    Literal::list(element, bytes.iter().map(|byte| Literal::Float8(f64::from(*byte))).collect())
-                }
-                ColumnKind::TimestampTz { .. } | ColumnKind::TimeTz => {
-                    Literal::list(element, vec![Literal::Text(placeholder.to_owned())])
-                }
-                other => match Literal::unavailable(other, placeholder) {
-                    Some(one) => Literal::list(element, vec![one]),
-                    None => Literal::list(element, bytes.iter().map(|byte| Literal::Int(i64::from(*byte))).collect()),
-                },
-            },
-            ColumnKind::Text
-            | ColumnKind::Verbatim
-            | ColumnKind::Unknown { .. }
-            | ColumnKind::Json
-            | ColumnKind::Xml
-            | ColumnKind::Uuid
-            | ColumnKind::Ltree
-            | ColumnKind::Tsvector
-            | ColumnKind::Enum { .. } => Literal::Text(placeholder.to_owned()),
             _ => return None,
         })
     }
 
-    fn list(element: &ColumnKind, elements: Vec<Literal>) -> Self {
-        Literal::List { elements, element: Union::of(element_is_optional(element), false) }
+    /// A list whose elements are required, or an empty one.
+    fn required(elements: Vec<Literal>) -> Self {
+        Literal::List { elements, element: Union::Required }
     }
 
     /// Appends the value in the form `F`.
@@ -193,7 +242,17 @@ impl Literal {
             Literal::Bytes(value) => F::bytes(value, out),
             Literal::Decimal { unscaled, scale } => F::decimal(unscaled, *scale, out),
             Literal::Variable { unscaled, scale } => transcode::variable::<F>(unscaled, *scale, out),
-            Literal::Point(x, y) => transcode::point::<F>(*x, *y, &wkb_point(*x, *y), out),
+            Literal::Point(x, y) => spatial::point::<F>(*x, *y, out),
+            Literal::Geometry { wkb } => spatial::geometry::<F>(wkb, None, out),
+            Literal::Map(entries) => {
+                F::map_open(entries.len(), out);
+                for (index, (key, value)) in entries.iter().enumerate() {
+                    F::map_key(index == 0, key, out);
+                    F::some(Union::NullFirst, out);
+                    F::text(value, out);
+                }
+                F::map_close(entries.len(), out);
+            }
             Literal::List { elements, element } => {
                 F::list_open(elements.len(), out);
                 for (index, value) in elements.iter().enumerate() {
@@ -205,6 +264,17 @@ impl Literal {
             }
         }
     }
+}
+
+/// The placeholder where bytes are text. In hex Debezium writes it as it is; in base64 it writes null, or stops at a
+/// required field, and ours is its code.
+fn coded(code: Code, placeholder: &str) -> String {
+    let mut out = Vec::new();
+    match code {
+        Code::Hex => return placeholder.to_owned(),
+        Code::Base64 | Code::Base64Url => push_code(code, placeholder.as_bytes(), &mut out),
+    }
+    String::from_utf8_lossy(&out).into_owned()
 }
 
 fn hstore_placeholder(placeholder: &str) -> String {
@@ -233,6 +303,7 @@ fn name_based_uuid(name: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::modes::Modes;
     use super::*;
 
     #[test]
@@ -243,7 +314,8 @@ mod tests {
 
     #[test]
     fn a_default_that_its_type_would_round_or_not_hold_is_none() {
-        let of = |text, kind| Literal::of_default(text, &kind);
+        let of =
+            |text, kind: ColumnKind| Literal::of_default(text, &kind, &Wire::of(&kind, &Modes::default()).unwrap());
         let numeric = || ColumnKind::Numeric { precision: 6, scale: 2 };
         assert_eq!(of("1.555", numeric()), None);
         assert_eq!(of("1.50000", numeric()), Some(Literal::Decimal { unscaled: vec![0, 150], scale: 2 }));

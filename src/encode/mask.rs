@@ -5,6 +5,7 @@
 
 use super::literal::Literal;
 use super::rules::{Algorithm, HashRule, Method, Payload};
+use super::wire::Wire;
 use crate::table::{ColumnKind, SourceType};
 use md5::{Digest as _, Md5};
 use openssl::sha::{Sha1, Sha224, Sha256, Sha384, Sha512};
@@ -23,7 +24,7 @@ pub(super) enum Mask {
     },
 }
 
-/// What a kind's values are to a mask.
+/// What a column's values are to a mask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Holds {
     /// Characters, to Debezium as well.
@@ -35,17 +36,11 @@ pub(super) enum Holds {
     Other,
 }
 
-pub(super) fn holds(kind: &ColumnKind) -> Holds {
-    match kind {
-        ColumnKind::Text | ColumnKind::Enum { .. } => Holds::Characters,
-        ColumnKind::Verbatim
-        | ColumnKind::Unknown { .. }
-        | ColumnKind::Json
-        | ColumnKind::Xml
-        | ColumnKind::Uuid
-        | ColumnKind::Ltree
-        | ColumnKind::Tsvector => Holds::Text,
-        ColumnKind::Bytea => Holds::Bytes,
+pub(super) fn holds(kind: &ColumnKind, wire: &Wire) -> Holds {
+    match (kind, wire) {
+        (ColumnKind::Text | ColumnKind::Enum { .. }, _) => Holds::Characters,
+        (_, Wire::Text | Wire::Json | Wire::Xml | Wire::Uuid | Wire::Ltree | Wire::Tsvector) => Holds::Text,
+        (_, Wire::Bytes) => Holds::Bytes,
         _ => Holds::Other,
     }
 }

@@ -15,6 +15,8 @@ mod form;
 mod java;
 mod literal;
 mod mask;
+mod modes;
+mod moment;
 mod naming;
 mod notes;
 mod plan;
@@ -24,11 +26,13 @@ mod route;
 mod row;
 pub mod rules;
 mod schema;
-
+mod spatial;
 mod transcode;
+mod wire;
 
 pub use beside::{Counted, Mark};
 pub use encoder::{EncodeError, Encoder, Record};
+pub use modes::{BinaryMode, Code, DecimalMode, HstoreMode, IntervalMode, Modes, TimeMode, UnknownMode};
 pub use naming::Adjust;
 pub use notes::{Loss, Note};
 pub use plan::{AvroSchema, Draft, Ids, Plan, PlanError, Planner};
@@ -67,6 +71,8 @@ pub struct Config {
     pub identity_headers: bool,
     /// What stands for a value the server did not send because it did not change.
     pub placeholder: String,
+    /// The forms of the types that have more than one.
+    pub modes: Modes,
     /// What is left out, masked, renamed and keyed otherwise.
     pub rules: Arc<Rules>,
 }
@@ -87,6 +93,7 @@ impl Config {
             context_headers: true,
             identity_headers: false,
             placeholder: Self::PLACEHOLDER.to_owned(),
+            modes: Modes::default(),
             rules: Arc::default(),
         }
     }

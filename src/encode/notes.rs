@@ -17,17 +17,26 @@ pub struct Note {
 pub enum Loss {
     /// A `numeric` NaN or infinity: a decimal has no such value, the field (or the list's element) is null.
     NotANumber,
-    /// A `timestamp` beyond 64 bits of microseconds, from the year 294247 on: the field is null.
-    BeyondMicros,
+    /// A `timestamp` beyond 64 bits of the field's unit: microseconds end in the year 294247, nanoseconds begin in 1677
+    /// and end in 2262. The field is null.
+    BeyondUnit,
+    /// Microseconds in a field of milliseconds (Connect's own types): they are cut off.
+    BelowMillis,
+    /// A `numeric` beyond the range of a floating point field, which holds an infinity.
+    BeyondDouble,
+    /// Digits of a `money` beyond those of its field: it is rounded, half away from zero.
+    MoneyRounded,
+    /// A `sparsevec` with more than 32767 dimensions, which are 16 bits: the field is null.
+    BeyondInt16,
     /// An empty `varbit(1)`, whose field is a boolean: the field is null.
     EmptyBits,
-    /// A NULL in an array of an enum, whose elements are required: the whole field is null.
+    /// A NULL in an array whose elements are required (of an enum, for example): the whole field is null.
     NullElement,
     /// An array of more than one dimension or with bounds of its own: its elements are one list in row-major order.
     ArrayShape,
     /// An `interval` beyond 64 bits of microseconds: the field holds the nearest end.
     IntervalCut,
-    /// A `timetz` of 24:00:00: the field holds the same moment of the next day, 00:00:00 shifted to UTC.
+    /// A time of 24:00:00 in text: the field holds the same moment of the next day, 00:00:00 (shifted to UTC).
     EndOfDay,
     /// An unchanged value out of line, of a type that can hold no placeholder: null, or empty in a required field.
     Unavailable,
@@ -39,7 +48,11 @@ impl Loss {
     pub const fn as_str(self) -> &'static str {
         match self {
             Loss::NotANumber => "not_a_number",
-            Loss::BeyondMicros => "beyond_micros",
+            Loss::BeyondUnit => "beyond_unit",
+            Loss::BelowMillis => "below_millis",
+            Loss::BeyondDouble => "beyond_double",
+            Loss::MoneyRounded => "money_rounded",
+            Loss::BeyondInt16 => "beyond_int16",
             Loss::EmptyBits => "empty_bits",
             Loss::NullElement => "null_element",
             Loss::ArrayShape => "array_shape",
@@ -54,7 +67,11 @@ impl std::fmt::Display for Loss {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Loss::NotANumber => "NaN or infinity in a decimal",
-            Loss::BeyondMicros => "a timestamp beyond 64 bits of microseconds",
+            Loss::BeyondUnit => "a timestamp beyond 64 bits of the field's unit",
+            Loss::BelowMillis => "microseconds in a field of milliseconds",
+            Loss::BeyondDouble => "a numeric beyond floating point",
+            Loss::MoneyRounded => "digits of money beyond those of its field",
+            Loss::BeyondInt16 => "more than 32767 dimensions",
             Loss::EmptyBits => "an empty bit string in a boolean",
             Loss::NullElement => "a null in a list of required elements",
             Loss::ArrayShape => "dimensions or bounds of an array",

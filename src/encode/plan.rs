@@ -10,8 +10,9 @@ use super::form::{Avro, Form, HeaderText, Json, Union};
 use super::literal::Literal;
 use super::mask::Mask;
 use super::rules::RowRules;
+use super::wire::Wire;
 use super::{Config, Format, Rules, avro_text, connect_text, naming, schema};
-use crate::table::{Column, ColumnKind, Table, TableName};
+use crate::table::{Column, Table, TableName};
 use std::sync::Arc;
 
 pub use super::plan_error::PlanError;
@@ -85,7 +86,7 @@ impl Planner {
     /// A name that Avro or Kafka does not allow, or a key that old rows do not hold.
     pub fn draft(&self, table: &Table) -> Result<Draft, PlanError> {
         let config = &self.shared.config;
-        let shape = Filtered::of(&config.rules, table)?;
+        let shape = Filtered::of(config, table)?;
         let topic = config.topic(&table.name);
         let structure = config.rules.schema_names.schema_name(&topic);
         if config.format == Format::Avro {
@@ -103,7 +104,8 @@ impl Planner {
     #[must_use]
     pub fn message_draft(&self) -> Draft {
         let topic = naming::topic(&format!("{}.message", self.shared.config.prefix));
-        self.drafted(topic, Some(schema::of_message_key()), schema::of_message(), What::Messages)
+        let value = schema::of_message(self.shared.config.modes.binary);
+        self.drafted(topic, Some(schema::of_message_key()), value, What::Messages)
     }
 
     /// What the records of transactions look like.
@@ -339,7 +341,7 @@ impl Key {
 #[derive(Debug)]
 pub(super) struct ColumnPlan {
     pub name: Box<str>,
-    pub kind: ColumnKind,
+    pub wire: Wire,
     pub union: Union,
     /// Whether old tuples of kind `K` hold it.
     pub in_identity: bool,
@@ -366,8 +368,9 @@ fn columns_of<F: Form>(shape: &Filtered, config: &Config) -> Vec<ColumnPlan> {
 
 impl ColumnPlan {
     fn new<F: Form>(first: bool, column: &Column, rule: &FieldRule, config: &Config) -> Self {
-        let has_default = schema::of_column(column).schema.default.is_some();
-        let union = Union::of(!column.not_null, has_default);
+        let wire = &rule.wire;
+        let schema = schema::of_column(column, wire).schema;
+        let union = Union::of(schema.optional, schema.default.is_some());
         let field = |literal: Option<&Literal>| {
             let mut out = Vec::new();
             match literal {
@@ -383,15 +386,15 @@ impl ColumnPlan {
             Some(mask) => mask.literal(literal),
             None => literal,
         };
-        let placeholder = masked(Literal::unavailable(&column.kind, &config.placeholder));
-        let empty = column.not_null.then(|| Literal::empty(&column.kind));
+        let placeholder = masked(Literal::unavailable(wire, &config.placeholder));
+        let empty = if column.not_null { Literal::empty(wire) } else { None };
         ColumnPlan {
             name: rule.name.clone(),
-            kind: column.kind.clone(),
+            wire: wire.clone(),
             union,
             in_identity: column.in_identity,
             lead: lead::<F>(first, &column.name),
-            missing: field(masked(Literal::missing(column)).as_ref()),
+            missing: field(masked(Literal::missing(column, wire)).as_ref()),
             unavailable: field(placeholder.as_ref().or(empty.as_ref())),
             has_placeholder: placeholder.is_some(),
             in_row: rule.in_row,

@@ -36,6 +36,21 @@ pub enum PlanError {
         /// The first key column that old rows lack.
         column: String,
     },
+    /// The rows' key would lack a column.
+    #[error(
+        "table {table}: its key column `{column}` is of type {type_name}, which events.unknown_types = \"{mode}\" leaves \
+         out, so rows could not be told apart; write \"text\", or exclude the table"
+    )]
+    KeyLeftOut {
+        /// The table.
+        table: String,
+        /// The key column.
+        column: String,
+        /// Its type.
+        type_name: String,
+        /// The mode that leaves it out.
+        mode: &'static str,
+    },
     /// The topic's name is too long for Kafka.
     #[error(
         "table {table}: its topic `{topic}` has more than 249 characters; rename it, shorten topics.prefix, or exclude the table"
@@ -124,4 +139,23 @@ pub enum PlanError {
         /// The columns.
         columns: [String; 2],
     },
+}
+
+impl PlanError {
+    /// Whether the operator's rules over columns and keys are at fault, rather than names that no format takes.
+    #[must_use]
+    pub fn is_of_rules(&self) -> bool {
+        match self {
+            PlanError::MaskedKey { .. }
+            | PlanError::ExcludedKey { .. }
+            | PlanError::TwoMasks { .. }
+            | PlanError::NoMaskedForm { .. }
+            | PlanError::TwoKeys { .. }
+            | PlanError::NoKeyColumn { .. }
+            | PlanError::FieldClash { .. }
+            | PlanError::KeyOutsideIdentity { .. }
+            | PlanError::KeyLeftOut { .. } => true,
+            PlanError::Namespace { .. } | PlanError::ColumnName { .. } | PlanError::Topic { .. } => false,
+        }
+    }
 }

@@ -215,7 +215,7 @@ impl<'a, F: Form> Writer<'a, F> {
                 let mark = self.out.len();
                 self.tools.column = index;
                 G::some(column.union, self.out);
-                match transcode::value::<G>(&column.kind, text, self.out, self.tools) {
+                match transcode::value::<G>(&column.wire, text, self.out, self.tools) {
                     Ok(()) => Ok(()),
                     Err(Fault::Unholdable(loss)) if column.union != Union::Required => {
                         self.out.truncate(mark);

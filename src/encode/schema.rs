@@ -4,7 +4,9 @@
 //! `tests/data/debezium`); how a text of it looks is `avro_text`'s and `connect_text`'s business.
 
 use super::literal::Literal;
-use crate::table::{Column, ColumnKind};
+use super::modes::BinaryMode;
+use super::wire::Wire;
+use crate::table::Column;
 use std::borrow::Cow;
 
 /// A Connect schema.
@@ -38,6 +40,8 @@ pub(super) enum Base {
     Text,
     Bytes,
     Array(Box<Schema>),
+    /// Keys are required texts or numbers.
+    Map(Box<Schema>, Box<Schema>),
     Struct(Vec<Field>),
 }
 
@@ -50,6 +54,10 @@ pub(super) struct Field {
 
 /// The name of Connect's decimals, which Avro gets more properties for.
 pub(super) const DECIMAL: &str = "org.apache.kafka.connect.data.Decimal";
+/// Connect's own temporal types, which have a logical type in Avro.
+pub(super) const CONNECT_DATE: &str = "org.apache.kafka.connect.data.Date";
+pub(super) const CONNECT_TIME: &str = "org.apache.kafka.connect.data.Time";
+pub(super) const CONNECT_TIMESTAMP: &str = "org.apache.kafka.connect.data.Timestamp";
 
 /// Markers of `source.snapshot`.
 const SNAPSHOT_MARKERS: &str = "true,first,first_in_data_collection,last_in_data_collection,last,false,incremental";
@@ -87,77 +95,107 @@ pub(super) fn optional(name: &'static str, base: Base) -> Field {
     field(name, Schema::plain(base).optional())
 }
 
-/// The schema of a kind's values, required and without default.
-pub(super) fn of_kind(kind: &ColumnKind) -> Schema {
-    match kind {
-        ColumnKind::Bool | ColumnKind::Bit => Schema::plain(Base::Boolean),
-        ColumnKind::Int2 => Schema::plain(Base::Int16),
-        ColumnKind::Int4 => Schema::plain(Base::Int32),
-        ColumnKind::Int8 | ColumnKind::Oid => Schema::plain(Base::Int64),
-        ColumnKind::Float4 => Schema::plain(Base::Float32),
-        ColumnKind::Float8 => Schema::plain(Base::Float64),
-        ColumnKind::Numeric { precision, scale } => Schema::named(Base::Bytes, DECIMAL)
+/// The schema of a `Wire`'s values, required (but for [`Wire::is_always_optional`]) and without default.
+pub(super) fn of_wire(wire: &Wire) -> Schema {
+    match wire {
+        Wire::Bool | Wire::Bit => Schema::plain(Base::Boolean),
+        Wire::Int2 => Schema::plain(Base::Int16),
+        Wire::Int4 => Schema::plain(Base::Int32),
+        Wire::Int8 | Wire::Oid => Schema::plain(Base::Int64),
+        Wire::Float4 => Schema::plain(Base::Float32),
+        Wire::Float8 | Wire::DecimalFloat { .. } | Wire::MoneyFloat => Schema::plain(Base::Float64),
+        Wire::Text
+        | Wire::DecimalText { .. }
+        | Wire::MoneyText { .. }
+        | Wire::BytesText(_)
+        | Wire::OpaqueText { .. } => Schema::plain(Base::Text),
+        Wire::Bytes | Wire::Opaque { .. } => Schema::plain(Base::Bytes),
+        Wire::Decimal { precision, scale } => Schema::named(Base::Bytes, DECIMAL)
             .with("scale", scale.to_string())
             .with("connect.decimal.precision", precision.to_string()),
-        ColumnKind::NumericAny => Schema {
-            doc: Some("Variable scaled decimal"),
-            ..Schema::named(
-                Base::Struct(vec![required("scale", Base::Int32), required("value", Base::Bytes)]),
-                "io.debezium.data.VariableScaleDecimal",
-            )
-        },
-        ColumnKind::Money => Schema::named(Base::Bytes, DECIMAL).with("scale", "2".to_owned()),
-        ColumnKind::Text | ColumnKind::Verbatim | ColumnKind::Unknown { .. } => Schema::plain(Base::Text),
-        ColumnKind::Json | ColumnKind::Hstore => Schema::named(Base::Text, "io.debezium.data.Json"),
-        ColumnKind::Xml => Schema::named(Base::Text, "io.debezium.data.Xml"),
-        ColumnKind::Uuid => Schema::named(Base::Text, "io.debezium.data.Uuid"),
-        ColumnKind::Ltree => Schema::named(Base::Text, "io.debezium.data.Ltree"),
-        ColumnKind::Tsvector => Schema::named(Base::Text, "io.debezium.data.Tsvector"),
-        ColumnKind::Enum { allowed } => {
+        Wire::Variable => variable(),
+        Wire::Money { digits } => Schema::named(Base::Bytes, DECIMAL).with("scale", digits.to_string()),
+        Wire::Json | Wire::HstoreJson => Schema::named(Base::Text, "io.debezium.data.Json"),
+        Wire::Xml => Schema::named(Base::Text, "io.debezium.data.Xml"),
+        Wire::Uuid => Schema::named(Base::Text, "io.debezium.data.Uuid"),
+        Wire::Ltree => Schema::named(Base::Text, "io.debezium.data.Ltree"),
+        Wire::Tsvector => Schema::named(Base::Text, "io.debezium.data.Tsvector"),
+        Wire::HstoreMap => {
+            let (key, value) = (Schema::plain(Base::Text), Schema::plain(Base::Text).optional());
+            Schema::plain(Base::Map(Box::new(key), Box::new(value)))
+        }
+        Wire::Enum { allowed } => {
             Schema::named(Base::Text, "io.debezium.data.Enum").with("allowed", allowed.to_string())
         }
-        ColumnKind::Bytea => Schema::plain(Base::Bytes),
-        ColumnKind::Bits { length } => {
-            Schema::named(Base::Bytes, "io.debezium.data.Bits").with("length", length.to_string())
-        }
-        ColumnKind::Date => Schema::named(Base::Int32, "io.debezium.time.Date"),
-        ColumnKind::Time { precision: 0..=3 } => Schema::named(Base::Int32, "io.debezium.time.Time"),
-        ColumnKind::Time { .. } => Schema::named(Base::Int64, "io.debezium.time.MicroTime"),
-        ColumnKind::TimeTz => Schema::named(Base::Text, "io.debezium.time.ZonedTime"),
-        ColumnKind::Timestamp { precision: 0..=3 } => Schema::named(Base::Int64, "io.debezium.time.Timestamp"),
-        ColumnKind::Timestamp { .. } => Schema::named(Base::Int64, "io.debezium.time.MicroTimestamp"),
-        ColumnKind::TimestampTz { .. } => Schema::named(Base::Text, "io.debezium.time.ZonedTimestamp"),
-        ColumnKind::Interval => Schema::named(Base::Int64, "io.debezium.time.MicroDuration"),
-        ColumnKind::Point => Schema {
-            doc: Some("Geometry (POINT)"),
-            ..Schema::named(
-                Base::Struct(vec![
-                    required("x", Base::Float64),
-                    required("y", Base::Float64),
-                    optional("wkb", Base::Bytes),
-                    optional("srid", Base::Int32),
-                ]),
-                "io.debezium.data.geometry.Point",
-            )
-        },
-        ColumnKind::Array(element) => {
-            let element_schema = Schema { optional: element_is_optional(element), ..of_kind(element) };
-            Schema::plain(Base::Array(Box::new(element_schema)))
-        }
+        Wire::Bits { length } => Schema::named(Base::Bytes, "io.debezium.data.Bits").with("length", length.to_string()),
+        Wire::Date => Schema::named(Base::Int32, "io.debezium.time.Date"),
+        Wire::TimeMillis => Schema::named(Base::Int32, "io.debezium.time.Time"),
+        Wire::TimeMicros => Schema::named(Base::Int64, "io.debezium.time.MicroTime"),
+        Wire::TimeNanos => Schema::named(Base::Int64, "io.debezium.time.NanoTime"),
+        Wire::ZonedTime => Schema::named(Base::Text, "io.debezium.time.ZonedTime"),
+        Wire::TimestampMillis => Schema::named(Base::Int64, "io.debezium.time.Timestamp"),
+        Wire::TimestampMicros => Schema::named(Base::Int64, "io.debezium.time.MicroTimestamp"),
+        Wire::TimestampNanos => Schema::named(Base::Int64, "io.debezium.time.NanoTimestamp"),
+        Wire::ZonedTimestamp { .. } => Schema::named(Base::Text, "io.debezium.time.ZonedTimestamp"),
+        Wire::ConnectDate => Schema::named(Base::Int32, CONNECT_DATE),
+        Wire::ConnectTime => Schema::named(Base::Int32, CONNECT_TIME),
+        Wire::ConnectTimestamp => Schema::named(Base::Int64, CONNECT_TIMESTAMP),
+        Wire::IsoDate => Schema::named(Base::Text, "io.debezium.time.IsoDate"),
+        Wire::IsoTime => Schema::named(Base::Text, "io.debezium.time.IsoTime"),
+        Wire::IsoTimestamp => Schema::named(Base::Text, "io.debezium.time.IsoTimestamp"),
+        Wire::IntervalMicros => Schema::named(Base::Int64, "io.debezium.time.MicroDuration"),
+        Wire::IntervalText => Schema::named(Base::Text, "io.debezium.time.Interval"),
+        Wire::Point => point(),
+        Wire::Geometry => geometry("Geometry", "io.debezium.data.geometry.Geometry").optional(),
+        Wire::Geography => geometry("Geography", "io.debezium.data.geometry.Geography"),
+        Wire::Vector => Schema::named(list(Schema::plain(Base::Float64)), "io.debezium.data.DoubleVector"),
+        Wire::HalfVector => Schema::named(list(Schema::plain(Base::Float32)), "io.debezium.data.FloatVector"),
+        Wire::SparseVector => sparse_vector().optional(),
+        Wire::Int2Vector => Schema::plain(list(Schema::plain(Base::Int16))),
+        Wire::OidVector => Schema::plain(list(Schema::plain(Base::Int64))),
+        Wire::List { element, optional, .. } => Schema::plain(list(Schema { optional: *optional, ..of_wire(element) })),
     }
 }
 
-/// Whether an array's elements may be null: all but the labels of an enum, which Debezium declares as required.
-pub(super) fn element_is_optional(element: &ColumnKind) -> bool {
-    !matches!(element, ColumnKind::Enum { .. })
+fn list(element: Schema) -> Base {
+    Base::Array(Box::new(element))
 }
 
-/// A column's field, with what nullability and default make of its kind's schema.
-pub(super) fn of_column(column: &Column) -> Field {
+fn variable() -> Schema {
+    let fields = vec![required("scale", Base::Int32), required("value", Base::Bytes)];
+    let schema = Schema::named(Base::Struct(fields), "io.debezium.data.VariableScaleDecimal");
+    Schema { doc: Some("Variable scaled decimal"), ..schema }
+}
+
+fn point() -> Schema {
+    let fields = vec![
+        required("x", Base::Float64),
+        required("y", Base::Float64),
+        optional("wkb", Base::Bytes),
+        optional("srid", Base::Int32),
+    ];
+    let schema = Schema::named(Base::Struct(fields), "io.debezium.data.geometry.Point");
+    Schema { doc: Some("Geometry (POINT)"), ..schema }
+}
+
+fn geometry(doc: &'static str, name: &'static str) -> Schema {
+    let fields = vec![required("wkb", Base::Bytes), optional("srid", Base::Int32)];
+    Schema { doc: Some(doc), ..Schema::named(Base::Struct(fields), name) }
+}
+
+fn sparse_vector() -> Schema {
+    let entries = Base::Map(Box::new(Schema::plain(Base::Int16)), Box::new(Schema::plain(Base::Float64)));
+    let fields = vec![required("dimensions", Base::Int16), required("vector", entries)];
+    let schema = Schema::named(Base::Struct(fields), "io.debezium.data.SparseDoubleVector");
+    Schema { doc: Some("Sparse double vector"), ..schema }
+}
+
+/// A column's field, with what nullability and default make of its `Wire`'s schema.
+pub(super) fn of_column(column: &Column, wire: &Wire) -> Field {
     let schema = Schema {
-        optional: !column.not_null,
-        default: column.default.as_deref().and_then(|text| Literal::of_default(text, &column.kind)),
-        ..of_kind(&column.kind)
+        optional: !column.not_null || wire.is_always_optional(),
+        default: column.default.as_deref().and_then(|text| Literal::of_default(text, &column.kind, wire)),
+        ..of_wire(wire)
     };
     Field { name: column.name.to_string().into(), schema }
 }
@@ -198,9 +236,13 @@ pub(super) fn of_message_key() -> Schema {
     Schema::named(Base::Struct(fields), "io.debezium.connector.postgresql.MessageKey")
 }
 
-/// The value of logical messages.
-pub(super) fn of_message() -> Schema {
-    let message = Base::Struct(vec![optional("prefix", Base::Text), optional("content", Base::Bytes)]);
+/// The value of logical messages, whose content has the form of `bytea`.
+pub(super) fn of_message(binary: BinaryMode) -> Schema {
+    let content = match binary {
+        BinaryMode::Bytes => Base::Bytes,
+        BinaryMode::Coded(_) => Base::Text,
+    };
+    let message = Base::Struct(vec![optional("prefix", Base::Text), optional("content", content)]);
     let fields = vec![
         required("op", Base::Text),
         optional("ts_ms", Base::Int64),

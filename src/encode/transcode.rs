@@ -1,21 +1,15 @@
-//! One value: from the text a server sends to a form, by the column's kind.
+//! One value: from the text a server sends to a form, by the column's `Wire`.
 //!
-//! What the kind's schema cannot hold is a [`Fault::Unholdable`], for the caller to write null or refuse; what is only
-//! said less exactly than it was (a list of two dimensions as one list) is noted. No value is rounded.
+//! What the schema cannot hold is a [`Fault::Unholdable`], for the caller to write null or refuse; what is only said
+//! less exactly than it was (a list of two dimensions as one list) is noted. No value is rounded unasked.
 
-use super::form::{Form, Union};
-use super::java::{Short, hash_spread, push_json_escaped};
+use super::form::{Form, Temporal, Union, push_code};
+use super::java::{hash_spread, push_json_escaped};
+use super::modes::Code;
 use super::notes::{Loss, Note};
-use super::schema::element_is_optional;
-use crate::table::ColumnKind;
-use crate::table::value::{
-    self, Array, Days, Decimal, DecimalScratch, Hstore, MICROS_PER_DAY, Moment, ValueError, ZonedTime, civil_of,
-};
-
-/// What Debezium writes for `infinity` in a timestamp, in microseconds: the JDBC driver's sentinel.
-const INFINITY_MICROS: i64 = 9_223_372_036_825_200_000;
-/// What it writes for `-infinity`.
-const NEGATIVE_INFINITY_MICROS: i64 = -9_223_372_036_832_400_000;
+use super::wire::Wire;
+use super::{moment, spatial};
+use crate::table::value::{self, Array, Decimal, DecimalScratch, Hstore, MICROS_PER_DAY, Special, ValueError};
 
 /// Buffers and notes of the row being written.
 #[derive(Debug, Default)]
@@ -24,12 +18,14 @@ pub(super) struct Tools {
     pub notes: Vec<Note>,
     /// The column being written, for notes.
     pub column: usize,
+    /// Of a sparse vector.
+    pub entries: Vec<(i16, f64)>,
     /// What stands for the masked value being written.
     pub masked: String,
     pub masked_bytes: Vec<u8>,
     element: Vec<u8>,
     bytes: Vec<u8>,
-    json: Vec<u8>,
+    text: Vec<u8>,
     /// Pairs of an hstore: what sorts them, and where they begin in its text.
     pairs: Vec<(u32, usize)>,
 }
@@ -42,10 +38,12 @@ impl Tools {
     /// Bytes of memory kept for the next row.
     pub(super) fn shrink(&mut self, keep_bytes: usize) {
         self.masked = String::new();
-        for buffer in [&mut self.element, &mut self.bytes, &mut self.json, &mut self.masked_bytes] {
+        for buffer in [&mut self.element, &mut self.bytes, &mut self.text, &mut self.masked_bytes] {
             buffer.clear();
             buffer.shrink_to(keep_bytes);
         }
+        self.entries.clear();
+        self.entries.shrink_to(keep_bytes / size_of::<(i16, f64)>());
     }
 }
 
@@ -64,85 +62,142 @@ impl From<ValueError> for Fault {
     }
 }
 
-/// Appends the value that `text` says, as a value of `kind` and without what marks it as not null.
-pub(super) fn value<F: Form>(
-    kind: &ColumnKind,
-    text: &[u8],
-    out: &mut Vec<u8>,
-    tools: &mut Tools,
-) -> Result<(), Fault> {
-    match kind {
-        ColumnKind::Int2 | ColumnKind::Int4 | ColumnKind::Int8 | ColumnKind::Oid => F::int(integer(kind, text)?, out),
-        ColumnKind::Text
-        | ColumnKind::Verbatim
-        | ColumnKind::Unknown { .. }
-        | ColumnKind::Json
-        | ColumnKind::Xml
-        | ColumnKind::Uuid
-        | ColumnKind::Ltree
-        | ColumnKind::Tsvector
-        | ColumnKind::Enum { .. } => F::text(value::utf8(text)?, out),
-        ColumnKind::Numeric { scale, .. } => {
+/// Appends the value that `text` says, as its `Wire` has it and without what marks it as not null.
+pub(super) fn value<F: Form>(wire: &Wire, text: &[u8], out: &mut Vec<u8>, tools: &mut Tools) -> Result<(), Fault> {
+    match wire {
+        Wire::Int2 | Wire::Int4 | Wire::Int8 | Wire::Oid => F::int(integer(wire, text)?, out),
+        Wire::Text | Wire::Json | Wire::Xml | Wire::Uuid | Wire::Ltree | Wire::Tsvector | Wire::Enum { .. } => {
+            F::text(value::utf8(text)?, out)
+        }
+        Wire::Decimal { scale, .. } => {
             let scale = finite(value::decimal(text, Some(*scale), &mut tools.decimal)?)?;
             F::decimal(tools.decimal.unscaled(), scale, out);
         }
-        ColumnKind::NumericAny => {
+        Wire::Variable => {
             let scale = finite(value::decimal(text, None, &mut tools.decimal)?)?;
             variable::<F>(tools.decimal.unscaled(), scale, out);
         }
-        ColumnKind::Money => {
-            value::money(text, &mut tools.decimal)?;
-            F::decimal(tools.decimal.unscaled(), 2, out);
+        Wire::DecimalText { scale } => decimal_text::<F>(text, *scale, out, tools)?,
+        Wire::DecimalFloat { .. } => decimal_float::<F>(text, out, tools)?,
+        Wire::Money { digits } => {
+            let unscaled = money(value::money(text)?, *digits, tools);
+            tools.decimal.set(unscaled);
+            F::decimal(tools.decimal.unscaled(), u32::from(*digits), out);
         }
-        ColumnKind::Bool => F::boolean(value::boolean(text)?, out),
-        ColumnKind::Float4 => F::float4(value::float4(text)?, out),
-        ColumnKind::Float8 => F::float8(value::float8(text)?, out),
-        ColumnKind::Date => F::int(date_number(value::date(text)?), out),
-        ColumnKind::Time { precision } => F::int(in_unit(value::time(text)?, *precision), out),
-        ColumnKind::Timestamp { precision } => F::int(timestamp_number(value::timestamp(text)?, *precision)?, out),
-        ColumnKind::TimestampTz { precision } => {
-            F::text(timestamp_text(value::timestamptz(text)?, *precision).as_str(), out);
+        Wire::MoneyText { .. } => {
+            push_cents(value::money(text)?, &mut tools.text);
+            F::text(value::utf8(&tools.text)?, out);
         }
-        ColumnKind::TimeTz => {
+        Wire::MoneyFloat => {
+            push_cents(value::money(text)?, &mut tools.text);
+            F::float8(value::float8(&tools.text)?, out);
+        }
+        Wire::Bool => F::boolean(value::boolean(text)?, out),
+        Wire::Float4 => F::float4(value::float4(text)?, out),
+        Wire::Float8 => F::float8(value::float8(text)?, out),
+        Wire::Date => F::int(moment::date_number(value::date(text)?), out),
+        Wire::TimeMillis => F::int(value::time(text)?.div_euclid(1000), out),
+        Wire::TimeMicros => F::int(value::time(text)?, out),
+        Wire::TimestampMillis => F::int(moment::timestamp_millis(value::timestamp(text)?), out),
+        Wire::TimestampMicros => F::int(moment::timestamp_micros(value::timestamp(text)?)?, out),
+        Wire::ZonedTimestamp { precision } => {
+            F::text(moment::zoned_text(value::timestamptz(text)?, *precision).as_str(), out);
+        }
+        Wire::ZonedTime => {
             let time = value::timetz(text)?;
-            if time.end_of_day {
-                tools.note(Loss::EndOfDay);
-            }
-            F::text(time_text(time).as_str(), out);
+            F::text(moment::time_text(time.micros, time.end_of_day, tools).as_str(), out);
         }
-        ColumnKind::Interval => F::int(interval_number(value::interval(text)?, tools), out),
-        ColumnKind::Bytea => {
+        Wire::IntervalMicros => F::int(moment::interval_micros(value::interval(text)?, tools), out),
+        Wire::TimeNanos => F::int(value::time(text)? * 1000, out),
+        Wire::ConnectDate => F::temporal(Temporal::Date, moment::date_number(value::date(text)?), out),
+        Wire::ConnectTime => F::temporal(Temporal::Time, moment::connect_time(value::time(text)?, tools), out),
+        Wire::TimestampNanos => F::int(moment::timestamp_nanos(value::timestamp(text)?)?, out),
+        Wire::ConnectTimestamp => {
+            let millis = moment::connect_timestamp(value::timestamp(text)?, tools);
+            F::temporal(Temporal::Timestamp, millis, out);
+        }
+        Wire::IsoDate => F::text(moment::date_text(value::date(text)?).as_str(), out),
+        Wire::IsoTime => {
+            let micros = value::time(text)?;
+            F::text(moment::time_text(micros, micros == MICROS_PER_DAY, tools).as_str(), out);
+        }
+        Wire::IsoTimestamp => F::text(moment::iso_text(value::timestamp(text)?).as_str(), out),
+        Wire::IntervalText => F::text(moment::interval_text(value::interval(text)?).as_str(), out),
+        Wire::Bytes => {
             tools.bytes.clear();
             value::bytea(text, &mut tools.bytes)?;
             F::bytes(&tools.bytes, out);
         }
-        ColumnKind::Bit => match text {
+        Wire::BytesText(code) => {
+            tools.bytes.clear();
+            value::bytea(text, &mut tools.bytes)?;
+            coded::<F>(*code, &tools.bytes, &mut tools.text, out)?;
+        }
+        Wire::Opaque { geometric: false } => F::bytes(text, out),
+        Wire::Opaque { geometric: true } => {
+            tools.bytes.clear();
+            spatial::driver_text(text, &mut tools.bytes)?;
+            F::bytes(&tools.bytes, out);
+        }
+        Wire::OpaqueText { code, geometric } => {
+            tools.bytes.clear();
+            if *geometric {
+                spatial::driver_text(text, &mut tools.bytes)?;
+            } else {
+                tools.bytes.extend_from_slice(text);
+            }
+            coded::<F>(*code, &tools.bytes, &mut tools.text, out)?;
+        }
+        Wire::Bit => match text {
             b"1" => F::boolean(true, out),
             b"0" => F::boolean(false, out),
             b"" => return Err(Fault::Unholdable(Loss::EmptyBits)),
             _ => return Err(ValueError::new("a bit", "neither 0 nor 1").into()),
         },
-        ColumnKind::Bits { .. } => {
+        Wire::Bits { .. } => {
             tools.bytes.clear();
             value::bits(text, &mut tools.bytes)?;
             F::bytes(&tools.bytes, out);
         }
-        ColumnKind::Hstore => hstore::<F>(text, out, tools)?,
-        ColumnKind::Point => {
+        Wire::HstoreJson => hstore_json::<F>(text, out, tools)?,
+        Wire::HstoreMap => hstore_map::<F>(text, out, tools)?,
+        Wire::Point => {
             let (x, y) = value::point(text)?;
-            point::<F>(x, y, &wkb_point(x, y), out);
+            spatial::point::<F>(x, y, out);
         }
-        ColumnKind::Array(element) => array::<F>(element, text, out, tools)?,
+        Wire::Geometry | Wire::Geography => {
+            tools.bytes.clear();
+            let srid = value::geometry(text, &mut tools.bytes)?;
+            spatial::geometry::<F>(&tools.bytes, srid, out);
+        }
+        Wire::Vector => {
+            let push = |part, out: &mut Vec<u8>| value::float8(part).map(|number| F::float8(number, out));
+            spatial::numbers::<F>(value::vector(text)?, push, out)?;
+        }
+        Wire::HalfVector => {
+            let push = |part, out: &mut Vec<u8>| value::float4(part).map(|number| F::float4(number, out));
+            spatial::numbers::<F>(value::vector(text)?, push, out)?;
+        }
+        Wire::SparseVector => spatial::sparse::<F>(text, out, tools)?,
+        Wire::Int2Vector | Wire::OidVector => {
+            let element = if *wire == Wire::Int2Vector { &Wire::Int2 } else { &Wire::Oid };
+            let push = |part, out: &mut Vec<u8>| integer(element, part).map(|number| F::int(number, out));
+            spatial::numbers::<F>(value::spaced(text), push, out)?;
+        }
+        Wire::List { element, optional, delimiter } => {
+            let array = Array::parse(text, *delimiter)?;
+            list::<F>(element, Union::of(*optional, false), &array, out, tools)?;
+        }
     }
     Ok(())
 }
 
-fn integer(kind: &ColumnKind, text: &[u8]) -> Result<i64, ValueError> {
+fn integer(wire: &Wire, text: &[u8]) -> Result<i64, ValueError> {
     let value = value::int(text)?;
-    let (low, high) = match kind {
-        ColumnKind::Int2 => (-0x8000, 0x7FFF),
-        ColumnKind::Int4 => (-0x8000_0000, 0x7FFF_FFFF),
-        ColumnKind::Oid => (0, 0xFFFF_FFFF),
+    let (low, high) = match wire {
+        Wire::Int2 => (-0x8000, 0x7FFF),
+        Wire::Int4 => (-0x8000_0000, 0x7FFF_FFFF),
+        Wire::Oid => (0, 0xFFFF_FFFF),
         _ => (i64::MIN, i64::MAX),
     };
     if (low..=high).contains(&value) {
@@ -170,122 +225,69 @@ pub(super) fn variable<F: Form>(unscaled: &[u8], scale: u32, out: &mut Vec<u8>) 
     F::struct_close(out);
 }
 
-/// A point with its well-known binary and no reference system.
-pub(super) fn point<F: Form>(x: f64, y: f64, wkb: &[u8], out: &mut Vec<u8>) {
-    F::struct_open(out);
-    F::field(true, "x", out);
-    F::float8(x, out);
-    F::field(false, "y", out);
-    F::float8(y, out);
-    F::field(false, "wkb", out);
-    F::some(Union::NullFirst, out);
-    F::bytes(wkb, out);
-    F::field(false, "srid", out);
-    F::null(Union::NullFirst, out);
-    F::struct_close(out);
-}
-
-/// Well-known binary of a point: little-endian, type 1, both coordinates.
-pub(super) fn wkb_point(x: f64, y: f64) -> [u8; 21] {
-    let mut wkb = [0; 21];
-    let (head, coordinates) = wkb.split_at_mut(5);
-    head.copy_from_slice(&[1, 1, 0, 0, 0]);
-    let (first, second) = coordinates.split_at_mut(8);
-    first.copy_from_slice(&x.to_le_bytes());
-    second.copy_from_slice(&y.to_le_bytes());
-    wkb
-}
-
-/// Infinite dates are the ends of 32 bits: they sort after and before every date Postgres has. (Debezium's numbers for
-/// them differ between snapshot and stream and lie in the past both.)
-fn date_number(days: Days) -> i64 {
-    i64::from(match days {
-        Days::Finite(days) => days,
-        Days::Infinity => i32::MAX,
-        Days::NegativeInfinity => i32::MIN,
-    })
-}
-
-/// Microseconds, or milliseconds for up to three digits; what those cannot say was rounded away by Postgres before.
-fn in_unit(micros: i64, precision: u8) -> i64 {
-    if precision <= 3 { micros.div_euclid(1000) } else { micros }
-}
-
-fn timestamp_number(moment: Moment, precision: u8) -> Result<i64, Fault> {
-    match moment {
-        Moment::Infinity => Ok(in_unit(INFINITY_MICROS, precision)),
-        Moment::NegativeInfinity => Ok(in_unit(NEGATIVE_INFINITY_MICROS, precision)),
-        Moment::Finite { days, micros } if precision <= 3 => Ok(days * (MICROS_PER_DAY / 1000) + micros / 1000),
-        finite => finite.unix_micros().ok_or(Fault::Unholdable(Loss::BeyondMicros)),
+/// A decimal in plain notation, or Debezium's name of what is no number.
+fn decimal_text<F: Form>(text: &[u8], scale: Option<u16>, out: &mut Vec<u8>, tools: &mut Tools) -> Result<(), Fault> {
+    tools.text.clear();
+    match value::decimal_text(text, scale, &mut tools.text)? {
+        None => F::text(value::utf8(&tools.text)?, out),
+        Some(Special::NotANumber) => F::text("NAN", out),
+        Some(Special::Infinity) => F::text("POSITIVE_INFINITY", out),
+        Some(Special::NegativeInfinity) => F::text("NEGATIVE_INFINITY", out),
     }
+    Ok(())
 }
 
-/// ISO form in UTC with at least `precision` digits of a fraction; infinities by name. Years beyond 9999 have a plus,
-/// years before 1 are astronomical (0000 is 1 BC).
-fn timestamp_text(moment: Moment, precision: u8) -> Short {
-    let mut text = Short::new();
-    match moment {
-        Moment::Infinity => text.push(b"infinity"),
-        Moment::NegativeInfinity => text.push(b"-infinity"),
-        Moment::Finite { days, micros } => {
-            let (year, month, day) = civil_of(days);
-            match year {
-                10_000.. => text.push(b"+"),
-                ..0 => text.push(b"-"),
-                _ => {}
-            }
-            text.push_digits(year.unsigned_abs(), 4);
-            text.push(b"-");
-            text.push_digits(month.unsigned_abs(), 2);
-            text.push(b"-");
-            text.push_digits(day.unsigned_abs(), 2);
-            text.push(b"T");
-            push_clock(&mut text, micros, usize::from(precision));
-        }
+/// The nearest floating point number.
+fn decimal_float<F: Form>(text: &[u8], out: &mut Vec<u8>, tools: &mut Tools) -> Result<(), Fault> {
+    let number = value::float8(text)?;
+    if number.is_infinite() && !text.ends_with(b"Infinity") {
+        tools.note(Loss::BeyondDouble);
     }
-    text
+    F::float8(number, out);
+    Ok(())
 }
 
-/// Hours, minutes, seconds, a fraction of at least `least` digits and no zeros at its end beyond them, and `Z`.
-fn push_clock(text: &mut Short, micros: i64, least: usize) {
-    let (seconds, mut fraction) = (micros.unsigned_abs() / 1_000_000, micros.unsigned_abs() % 1_000_000);
-    text.push_digits(seconds / 3600, 2);
-    text.push(b":");
-    text.push_digits(seconds / 60 % 60, 2);
-    text.push(b":");
-    text.push_digits(seconds % 60, 2);
-    let mut width = 6;
-    while width > least && fraction % 10 == 0 {
-        (fraction, width) = (fraction / 10, width - 1);
+/// Hundredths as an unscaled value with so many digits after the point.
+fn money(cents: i64, digits: u8, tools: &mut Tools) -> i128 {
+    let cents = i128::from(cents);
+    if digits >= 2 {
+        return cents * 10_i128.pow(u32::from(digits) - 2);
     }
-    if width > 0 {
-        text.push(b".");
-        text.push_digits(fraction, width);
+    let unit = 10_i128.pow(2 - u32::from(digits));
+    if cents % unit != 0 {
+        tools.note(Loss::MoneyRounded);
     }
-    text.push(b"Z");
+    (cents.abs() + unit / 2) / unit * cents.signum()
 }
 
-fn time_text(time: ZonedTime) -> Short {
-    let mut text = Short::new();
-    push_clock(&mut text, time.micros, 0);
-    text
+/// Puts hundredths into `text` in plain notation.
+fn push_cents(cents: i64, text: &mut Vec<u8>) {
+    use std::io::Write as _;
+    text.clear();
+    let sign = if cents < 0 { "-" } else { "" };
+    let cents = cents.unsigned_abs();
+    let _ = write!(text, "{sign}{}.{:02}", cents / 100, cents % 100); // writing to memory does not fail
 }
 
-/// Beyond 64 bits of microseconds the nearest end stands, as Debezium has it, and is noted.
-fn interval_number(micros: i128, tools: &mut Tools) -> i64 {
-    i64::try_from(micros).unwrap_or_else(|_| {
-        tools.note(Loss::IntervalCut);
-        if micros < 0 { i64::MIN } else { i64::MAX }
-    })
+/// Bytes as text in a code.
+fn coded<F: Form>(code: Code, bytes: &[u8], text: &mut Vec<u8>, out: &mut Vec<u8>) -> Result<(), ValueError> {
+    text.clear();
+    push_code(code, bytes, text);
+    F::text(value::utf8(text)?, out);
+    Ok(())
 }
 
 /// A list of an array's elements in row-major order.
-fn array<F: Form>(element: &ColumnKind, text: &[u8], out: &mut Vec<u8>, tools: &mut Tools) -> Result<(), Fault> {
-    let array = Array::parse(text)?;
+fn list<F: Form>(
+    element: &Wire,
+    union: Union,
+    array: &Array<'_>,
+    out: &mut Vec<u8>,
+    tools: &mut Tools,
+) -> Result<(), Fault> {
     if !array.flat() {
         tools.note(Loss::ArrayShape);
     }
-    let union = Union::of(element_is_optional(element), false);
     let mut buffer = std::mem::take(&mut tools.element);
     F::list_open(array.len(), out);
     let mut written = Ok(());
@@ -311,7 +313,7 @@ fn array<F: Form>(element: &ColumnKind, text: &[u8], out: &mut Vec<u8>, tools: &
 
 /// An element that is not null; if its schema cannot hold it, null where that is possible.
 fn optional_element<F: Form>(
-    kind: &ColumnKind,
+    wire: &Wire,
     union: Union,
     text: &[u8],
     out: &mut Vec<u8>,
@@ -319,7 +321,7 @@ fn optional_element<F: Form>(
 ) -> Result<(), Fault> {
     let mark = out.len();
     F::some(union, out);
-    match value::<F>(kind, text, out, tools) {
+    match value::<F>(wire, text, out, tools) {
         Err(Fault::Unholdable(loss)) if union != Union::Required => {
             out.truncate(mark);
             F::null(union, out);
@@ -330,12 +332,11 @@ fn optional_element<F: Form>(
     }
 }
 
-/// A JSON object as text. Its order is that of Java's HashMap, in which Debezium writes it: by hash, pairs of one
+/// Puts the pairs of an hstore into the order of Java's HashMap, in which Debezium writes them: by hash, pairs of one
 /// bucket in the order of the text.
-fn hstore<F: Form>(text: &[u8], out: &mut Vec<u8>, tools: &mut Tools) -> Result<(), Fault> {
-    let Tools { bytes, json, pairs, .. } = tools;
+fn sort_pairs(text: &[u8], tools: &mut Tools) -> Result<(), ValueError> {
+    let Tools { bytes, pairs, .. } = tools;
     pairs.clear();
-    json.clear();
     let mut walk = Hstore::new(text);
     loop {
         let offset = walk.offset();
@@ -349,6 +350,14 @@ fn hstore<F: Form>(text: &[u8], out: &mut Vec<u8>, tools: &mut Tools) -> Result<
     }
     let mask = u32::try_from(buckets - 1).unwrap_or(u32::MAX);
     pairs.sort_by_key(|(spread, offset)| (spread & mask, *offset));
+    Ok(())
+}
+
+/// An hstore as the text of a JSON object.
+fn hstore_json<F: Form>(text: &[u8], out: &mut Vec<u8>, tools: &mut Tools) -> Result<(), Fault> {
+    sort_pairs(text, tools)?;
+    let Tools { bytes, text: json, pairs, .. } = tools;
+    json.clear();
     json.push(b'{');
     for (position, (_, offset)) in pairs.iter().enumerate() {
         let Some(Ok(pair)) = Hstore::resume(text, *offset).next() else { continue };
@@ -366,6 +375,26 @@ fn hstore<F: Form>(text: &[u8], out: &mut Vec<u8>, tools: &mut Tools) -> Result<
     }
     json.push(b'}');
     F::text(value::utf8(json)?, out);
+    Ok(())
+}
+
+/// An hstore as a map from text to text or null.
+fn hstore_map<F: Form>(text: &[u8], out: &mut Vec<u8>, tools: &mut Tools) -> Result<(), Fault> {
+    sort_pairs(text, tools)?;
+    let Tools { bytes, pairs, .. } = tools;
+    F::map_open(pairs.len(), out);
+    for (position, (_, offset)) in pairs.iter().enumerate() {
+        let Some(Ok(pair)) = Hstore::resume(text, *offset).next() else { continue };
+        F::map_key(position == 0, value::utf8(unescaped(pair.key, bytes))?, out);
+        match pair.value {
+            Some(value) => {
+                F::some(Union::NullFirst, out);
+                F::text(value::utf8(unescaped(value, bytes))?, out);
+            }
+            None => F::null(Union::NullFirst, out),
+        }
+    }
+    F::map_close(pairs.len(), out);
     Ok(())
 }
 

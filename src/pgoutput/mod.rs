@@ -4,12 +4,14 @@
 //! reserved, so a hostile or broken server costs an error and no memory. Which Relation a row belongs to is `change`'s
 //! business. Source of the format: Postgres documentation, "Logical Replication Message Formats", servers 14 to 18.
 
+mod copy_row;
 mod decode;
 mod reader;
 #[cfg(test)]
 mod tests;
 mod tuple;
 
+pub use copy_row::{CopyRow, CopyRowError};
 pub use decode::decode;
 pub use reader::DecodeError;
 pub use tuple::{Cell, CellSpan, Tuple};

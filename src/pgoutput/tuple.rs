@@ -71,6 +71,11 @@ impl<'a> Tuple<'a> {
         Ok(Tuple { count, bytes: whole.get(..reader.at() - start).unwrap_or_default() })
     }
 
+    /// A tuple whose structure its writer vouches for: `count` columns in `bytes`, none cut off.
+    pub(super) fn of_parts(count: u16, bytes: &'a [u8]) -> Self {
+        Tuple { count, bytes }
+    }
+
     /// How many columns the row has.
     #[must_use]
     pub fn len(&self) -> usize {

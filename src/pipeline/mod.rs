@@ -11,6 +11,7 @@ mod offsets;
 pub mod open;
 mod plans;
 pub mod record;
+mod rehearse;
 mod report;
 mod rows;
 mod runner;

@@ -8,6 +8,7 @@ use super::continuity::{Observed, PublicationView, SlotView, Verdict, judge};
 use super::core::Opened;
 use super::keeper::Keeper;
 use super::record::{FORMAT, Record, State, TableIdentity};
+use super::rehearse::{Captured, rehearse};
 use super::supervise::{PipelineError, Trouble, TroubleReason};
 use crate::lsn::{Lsn, Oid};
 use crate::postgres::preflight::{self, SyncState};
@@ -71,6 +72,7 @@ pub async fn open(
     let server = replication.identify_system().await?;
     let mut seen = Seen::new(config, &sql, &mut replication, &server, keeper).await?;
     let mut warnings = Vec::new();
+    rehearse(&config.encode, &sql, seen.published()).await?;
     loop {
         match seen.judge() {
             Verdict::Resume(_) | Verdict::Created(_) => break,
@@ -201,6 +203,13 @@ impl Seen {
         };
         seen.read_slot(config, sql).await?;
         Ok(seen)
+    }
+
+    /// The captured tables that are published.
+    fn published(&self) -> impl Iterator<Item = Captured<'_>> {
+        let tables = self.publication.iter().flat_map(|row| &row.tables);
+        let captured = tables.filter(|table| self.captured.contains(&table.name));
+        captured.map(|table| Captured { relation: table.relation, name: &table.name, identity: table.identity })
     }
 
     async fn read_slot(&mut self, config: &Config, sql: &Sql) -> Result<(), PipelineError> {
@@ -435,6 +444,9 @@ async fn create_publication(config: &Config, sql: &Sql) -> Result<(), PipelineEr
     if roots.is_empty() {
         return Err(trouble("tables.include matches no table of this database".to_owned(), "correct tables.include"));
     }
+    let tables =
+        roots.iter().map(|table| Captured { relation: table.relation, name: &table.name, identity: table.identity });
+    rehearse(&config.encode, sql, tables).await?;
     if let Some(harmed) = roots.iter().find(|table| table.update_fails()) {
         let detail = format!(
             "publishing {} would make the application's UPDATE and DELETE fail: no replica identity",

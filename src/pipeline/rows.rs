@@ -330,6 +330,7 @@ fn row_out(
         Row::Insert { new } => (Operation::Insert, new.size_bytes()),
         Row::Update { new, .. } => (Operation::Update, new.size_bytes()),
         Row::Delete { old } => (Operation::Delete, old.tuple().size_bytes()),
+        Row::Read { new } => (Operation::Read, new.size_bytes()),
         Row::Truncate => (Operation::Truncate, 0),
     };
     active.metrics.count(operation, 1, bytes as u64);

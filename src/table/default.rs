@@ -27,6 +27,7 @@ pub fn default_text<'a>(expression: &'a str, kind: &ColumnKind) -> Option<Defaul
         | ColumnKind::Float4
         | ColumnKind::Float8
         | ColumnKind::Numeric { .. }
+        | ColumnKind::NumericAny
         | ColumnKind::Uuid
         | ColumnKind::Bit
         | ColumnKind::Bits { .. }
@@ -36,16 +37,23 @@ pub fn default_text<'a>(expression: &'a str, kind: &ColumnKind) -> Option<Defaul
         | ColumnKind::TimestampTz { .. }
         | ColumnKind::Interval => expression.trim(),
         // Structs, lists and the types Debezium has no reader for.
-        ColumnKind::NumericAny
-        | ColumnKind::Money
+        ColumnKind::Money
         | ColumnKind::Oid
         | ColumnKind::Verbatim
+        | ColumnKind::Isbn
         | ColumnKind::Ltree
         | ColumnKind::Tsvector
         | ColumnKind::Hstore
         | ColumnKind::Bytea
         | ColumnKind::TimeTz
         | ColumnKind::Point
+        | ColumnKind::Geometry
+        | ColumnKind::Geography
+        | ColumnKind::Vector
+        | ColumnKind::HalfVector
+        | ColumnKind::SparseVector
+        | ColumnKind::Int2Vector
+        | ColumnKind::OidVector
         | ColumnKind::Array(_)
         | ColumnKind::Unknown { .. } => return None,
     };
@@ -134,6 +142,6 @@ mod tests {
         check("NULL::character varying", ColumnKind::Text, expect!["None"]);
         check("'{1,2}'::integer[]", ColumnKind::Array(Box::new(ColumnKind::Int4)), expect!["None"]);
         check("'10.0.0.1'::inet", ColumnKind::Verbatim, expect!["None"]);
-        check("3.14", ColumnKind::NumericAny, expect!["None"]);
+        check("'$1.00'::money", ColumnKind::Money, expect!["None"]);
     }
 }

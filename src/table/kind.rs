@@ -1,7 +1,7 @@
 //! How a column's values read: its kind, and which kind a Postgres type has.
 //!
-//! One kind for each way a value is transcoded. The line between kinds is Debezium's (3.6.3, default modes): what it
-//! leaves out of its events has the kind [`ColumnKind::Unknown`] here and travels as its text. Nothing here reads a value.
+//! The line between kinds is Debezium's (3.6.3): what it leaves out of its events by default has the kind
+//! [`ColumnKind::Unknown`] here. In which form a kind's values are written is `encode`'s, nothing here reads one.
 
 use super::facts::{TypeClass, TypeFacts};
 use crate::lsn::Oid;
@@ -15,7 +15,7 @@ const BITS_UNLIMITED: u32 = 2_147_483_647;
 
 /// The kind of a column: its base type with the parameters that shape its value on the wire and in a schema.
 ///
-/// One kind for each way a value is transcoded; a domain has the kind of its base type.
+/// A domain has the kind of its base type.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ColumnKind {
     /// `boolean`.
@@ -46,8 +46,10 @@ pub enum ColumnKind {
     /// `text`, `varchar`, `char(n)`: a plain string.
     Text,
     /// A plain string of the type's text form whose default expression Debezium does not read: `name`, `"char"`,
-    /// `citext`, network addresses, ranges, `isbn`.
+    /// `citext`, network addresses, ranges.
     Verbatim,
+    /// `isbn`, the one type of its family that Debezium knows.
+    Isbn,
     /// `json`, `jsonb`: text as Postgres prints it.
     Json,
     /// `xml`.
@@ -58,7 +60,7 @@ pub enum ColumnKind {
     Ltree,
     /// `tsvector`.
     Tsvector,
-    /// `hstore`, as a JSON object.
+    /// `hstore`.
     Hstore,
     /// An enum.
     Enum {
@@ -97,13 +99,46 @@ pub enum ColumnKind {
     Interval,
     /// `point`.
     Point,
-    /// An array; its element is none of `Array` and `Unknown`.
+    /// PostGIS's `geometry`.
+    Geometry,
+    /// PostGIS's `geography`.
+    Geography,
+    /// pgvector's `vector`.
+    Vector,
+    /// pgvector's `halfvec`.
+    HalfVector,
+    /// pgvector's `sparsevec`.
+    SparseVector,
+    /// `int2vector`: numbers with spaces between them.
+    Int2Vector,
+    /// `oidvector`.
+    OidVector,
+    /// An array; its element is none of `Array`, `Unknown`, `Int2Vector` and `OidVector`.
     Array(Box<ColumnKind>),
-    /// Any type without a mapping of its own; travels as its text.
+    /// Any type without a mapping of its own.
     Unknown {
         /// `pg_type.typname`, for messages.
         type_name: Box<str>,
+        /// What Debezium makes of its bytes.
+        as_bytes: AsBytes,
     },
+}
+
+/// What Debezium writes of a type that it does not know, where it is told to write their bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AsBytes {
+    /// The text.
+    Text,
+    /// A geometric type: the text as the JDBC driver prints it.
+    Geometric,
+    /// An array: a list of its elements' texts.
+    List,
+    /// An array of a geometric type.
+    GeometricList,
+    /// An array of boxes, which has semicolons between them.
+    BoxList,
+    /// Nothing: a few arrays it leaves out whatever it is told.
+    Nothing,
 }
 
 /// The kind of a column of type `type_oid` with the modifier `typmod` (-1 for none).
@@ -128,12 +163,14 @@ pub fn resolve(type_oid: Oid, typmod: i32, types: &BTreeMap<Oid, TypeFacts>) -> 
             TypeClass::Enum { labels } => return ColumnKind::Enum { allowed: labels.join(",").into() },
             TypeClass::Array { element } => return array_of_named(*element, &facts.name, types),
             TypeClass::Base => return named(&facts.name),
-            TypeClass::Composite | TypeClass::Range | TypeClass::Multirange => return unknown(&facts.name),
+            TypeClass::Composite | TypeClass::Range | TypeClass::Multirange => {
+                return unknown(&facts.name, AsBytes::Text);
+            }
         }
     }
     match types.get(&oid) {
-        Some(facts) => unknown(&facts.name),
-        None => unknown(&format!("oid {oid}")),
+        Some(facts) => unknown(&facts.name, AsBytes::Text),
+        None => unknown(&format!("oid {oid}"), AsBytes::Text),
     }
 }
 
@@ -143,28 +180,37 @@ pub fn is_domain(type_oid: Oid, types: &BTreeMap<Oid, TypeFacts>) -> bool {
     matches!(types.get(&type_oid), Some(TypeFacts { class: TypeClass::Domain { .. }, .. }))
 }
 
-fn unknown(type_name: &str) -> ColumnKind {
-    ColumnKind::Unknown { type_name: type_name.into() }
+fn unknown(type_name: &str, as_bytes: AsBytes) -> ColumnKind {
+    ColumnKind::Unknown { type_name: type_name.into(), as_bytes }
 }
 
 /// Types of extensions, which have no fixed oid and may be installed in any schema.
 fn named(type_name: &str) -> ColumnKind {
     match type_name {
-        "citext" | "isbn" => ColumnKind::Verbatim,
+        "citext" => ColumnKind::Verbatim,
+        "isbn" => ColumnKind::Isbn,
         "ltree" => ColumnKind::Ltree,
         "hstore" => ColumnKind::Hstore,
-        other => unknown(other),
+        "geometry" => ColumnKind::Geometry,
+        "geography" => ColumnKind::Geography,
+        "vector" => ColumnKind::Vector,
+        "halfvec" => ColumnKind::HalfVector,
+        "sparsevec" => ColumnKind::SparseVector,
+        other => unknown(other, AsBytes::Text),
     }
 }
 
-/// Arrays of types without a fixed oid: of enums and of three extension types; of domains and rows they are unknown.
+/// Arrays of types without a fixed oid: of enums and of extension types; of domains and rows they are unknown.
 fn array_of_named(element: Oid, array_name: &str, types: &BTreeMap<Oid, TypeFacts>) -> ColumnKind {
     let kind = match types.get(&element).map(|facts| (&facts.class, facts.name.as_str())) {
         Some((TypeClass::Enum { labels }, _)) => ColumnKind::Enum { allowed: labels.join(",").into() },
-        Some((TypeClass::Base, name @ ("citext" | "ltree" | "hstore"))) => named(name),
-        _ => return unknown(array_name),
+        Some((TypeClass::Base, name)) => named(name),
+        _ => return unknown(array_name, AsBytes::List),
     };
-    ColumnKind::Array(Box::new(kind))
+    match kind {
+        ColumnKind::Unknown { .. } => unknown(array_name, AsBytes::List),
+        kind => ColumnKind::Array(Box::new(kind)),
+    }
 }
 
 /// Types whose oids are fixed for ever (`pg_type.dat`), arrays included.
@@ -181,9 +227,11 @@ fn scalar(oid: u32, typmod: i32) -> Option<ColumnKind> {
         17 => ColumnKind::Bytea,
         20 => ColumnKind::Int8,
         21 => ColumnKind::Int2,
+        22 => ColumnKind::Int2Vector,
         23 => ColumnKind::Int4,
         25 | 1042 | 1043 => ColumnKind::Text,
         26 => ColumnKind::Oid,
+        30 => ColumnKind::OidVector,
         114 | 3802 => ColumnKind::Json,
         142 => ColumnKind::Xml,
         600 => ColumnKind::Point,
@@ -202,48 +250,54 @@ fn scalar(oid: u32, typmod: i32) -> Option<ColumnKind> {
         3614 => ColumnKind::Tsvector,
         // "char", name, cidr, macaddr8, macaddr, inet; the ranges in order of their oids
         18 | 19 | 650 | 774 | 829 | 869 | 3904 | 3906 | 3908 | 3910 | 3912 | 3926 => ColumnKind::Verbatim,
-        other => unknown(text_only(other)?),
+        other => return text_only(other).map(|(name, as_bytes)| unknown(name, as_bytes)),
     })
 }
 
-/// Names of the built-in types that travel as their text, arrays of types without array mapping among them.
-fn text_only(oid: u32) -> Option<&'static str> {
-    Some(match oid {
-        22 => "int2vector",
-        24 => "regproc",
-        27 => "tid",
-        28 => "xid",
-        29 => "cid",
-        30 => "oidvector",
-        143 => "_xml",
-        601 => "lseg",
-        602 => "path",
-        603 => "box",
-        604 => "polygon",
-        628 => "line",
-        718 => "circle",
-        791 => "_money",
-        1003 => "_name",
-        1017 => "_point",
-        1187 => "_interval",
-        1563 => "_varbit",
-        1790 => "refcursor",
-        2205 => "regclass",
-        2206 => "regtype",
-        2970 => "txid_snapshot",
-        3220 => "pg_lsn",
-        3615 => "tsquery",
-        4072 => "jsonpath",
-        4451 => "int4multirange",
-        4532 => "nummultirange",
-        4533 => "tsmultirange",
-        4534 => "tstzmultirange",
-        4535 => "datemultirange",
-        4536 => "int8multirange",
-        5038 => "pg_snapshot",
-        5069 => "xid8",
+/// Names of built-in types that Debezium does not know; of other arrays the catalog's facts tell the same.
+fn text_only(oid: u32) -> Option<(&'static str, AsBytes)> {
+    let (name, as_bytes) = match oid {
+        143 => ("_xml", AsBytes::Nothing),
+        791 => ("_money", AsBytes::Nothing),
+        1003 => ("_name", AsBytes::Nothing),
+        1017 => ("_point", AsBytes::Nothing),
+        1187 => ("_interval", AsBytes::Nothing),
+        1563 => ("_varbit", AsBytes::Nothing),
+        2201 => ("_refcursor", AsBytes::Nothing),
+        601 => ("lseg", AsBytes::Geometric),
+        602 => ("path", AsBytes::Geometric),
+        603 => ("box", AsBytes::Geometric),
+        604 => ("polygon", AsBytes::Geometric),
+        628 => ("line", AsBytes::Geometric),
+        718 => ("circle", AsBytes::Geometric),
+        629 => ("_line", AsBytes::GeometricList),
+        719 => ("_circle", AsBytes::GeometricList),
+        1018 => ("_lseg", AsBytes::GeometricList),
+        1019 => ("_path", AsBytes::GeometricList),
+        1020 => ("_box", AsBytes::BoxList),
+        1027 => ("_polygon", AsBytes::GeometricList),
+        24 => ("regproc", AsBytes::Text),
+        27 => ("tid", AsBytes::Text),
+        28 => ("xid", AsBytes::Text),
+        29 => ("cid", AsBytes::Text),
+        1790 => ("refcursor", AsBytes::Text),
+        2205 => ("regclass", AsBytes::Text),
+        2206 => ("regtype", AsBytes::Text),
+        2970 => ("txid_snapshot", AsBytes::Text),
+        3220 => ("pg_lsn", AsBytes::Text),
+        3615 => ("tsquery", AsBytes::Text),
+        4072 => ("jsonpath", AsBytes::Text),
+        4451 => ("int4multirange", AsBytes::Text),
+        4532 => ("nummultirange", AsBytes::Text),
+        4533 => ("tsmultirange", AsBytes::Text),
+        4534 => ("tstzmultirange", AsBytes::Text),
+        4535 => ("datemultirange", AsBytes::Text),
+        4536 => ("int8multirange", AsBytes::Text),
+        5038 => ("pg_snapshot", AsBytes::Text),
+        5069 => ("xid8", AsBytes::Text),
         _ => return None,
-    })
+    };
+    Some((name, as_bytes))
 }
 
 /// The element of a built-in array type that has a mapping.
@@ -274,6 +328,7 @@ fn element_of(array: u32) -> Option<u32> {
         1270 => 1266,
         1561 => 1560,
         2951 => 2950,
+        3643 => 3614,
         3807 => 3802,
         3905 => 3904,
         3907 => 3906,
@@ -350,7 +405,7 @@ mod tests {
 
     #[test]
     fn domains_that_lead_in_a_circle_end() {
-        check(20_010, -1, expect![[r#"Unknown { type_name: "round" }"#]]);
+        check(20_010, -1, expect![[r#"Unknown { type_name: "round", as_bytes: Text }"#]]);
     }
 
     #[test]
@@ -362,12 +417,12 @@ mod tests {
     }
 
     #[test]
-    fn what_debezium_leaves_out_is_unknown_and_so_text() {
-        check(1187, -1, expect![[r#"Unknown { type_name: "_interval" }"#]]);
-        check(20_006, -1, expect![[r#"Unknown { type_name: "_amount" }"#]]);
-        check(20_009, -1, expect![[r#"Unknown { type_name: "pair" }"#]]);
-        check(603, -1, expect![[r#"Unknown { type_name: "box" }"#]]);
-        check(99_999, -1, expect![[r#"Unknown { type_name: "oid 99999" }"#]]);
+    fn what_debezium_leaves_out_is_unknown() {
+        check(1187, -1, expect![[r#"Unknown { type_name: "_interval", as_bytes: Nothing }"#]]);
+        check(20_006, -1, expect![[r#"Unknown { type_name: "_amount", as_bytes: List }"#]]);
+        check(20_009, -1, expect![[r#"Unknown { type_name: "pair", as_bytes: Text }"#]]);
+        check(603, -1, expect![[r#"Unknown { type_name: "box", as_bytes: Geometric }"#]]);
+        check(99_999, -1, expect![[r#"Unknown { type_name: "oid 99999", as_bytes: Text }"#]]);
     }
 
     #[test]

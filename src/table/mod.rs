@@ -12,7 +12,7 @@ pub mod value;
 
 pub use default::{DefaultText, default_text};
 pub use facts::{ColumnFacts, TableFacts, TypeClass, TypeFacts};
-pub use kind::{ColumnKind, is_domain, resolve};
+pub use kind::{AsBytes, ColumnKind, is_domain, resolve};
 pub use selection::Selection;
 pub use source_type::SourceType;
 

@@ -3,8 +3,11 @@
 use apache_avro::types::Value as Avro;
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
-use wellspring::change::{Context, Position, Row, describe};
-use wellspring::encode::{Config, Encoder, Format, Ids, Plan, Planner};
+use wellspring::change::{Context, Marker, Position, Row, describe};
+use wellspring::encode::{
+    BinaryMode, Code, Config, DecimalMode, Encoder, Format, HstoreMode, Ids, IntervalMode, Modes, Plan, Planner,
+    TimeMode, UnknownMode,
+};
 use wellspring::lsn::{Lsn, Oid, PgMicros, Xid};
 use wellspring::pgoutput::{self, Message};
 use wellspring::table::{ColumnFacts, TableFacts, TypeClass, TypeFacts};
@@ -44,6 +47,7 @@ impl Replay {
             tombstones: options["tombstones"].as_bool().unwrap(),
             truncates: options["truncates"].as_bool().unwrap(),
             placeholder: options["placeholder"].as_str().unwrap().to_owned(),
+            modes: modes_of(&options["modes"]),
             ..Config::new("shop")
         };
         let planner = Planner::new(config, "app", "run", 1);
@@ -67,6 +71,22 @@ impl Replay {
             }
         }
         replay.written
+    }
+
+    /// Why the first table of a recording has no plan.
+    pub fn refusal_of(recording: &Json) -> String {
+        let config = Config { modes: modes_of(&recording["options"]["modes"]), ..Config::new("shop") };
+        let planner = Planner::new(config, "app", "run", 1);
+        let step = &recording["steps"][0];
+        let bytes = step["messages"].as_array().unwrap().iter().map(|message| bytes_of(message[1].as_str().unwrap()));
+        let refusals = bytes.filter_map(|bytes| match pgoutput::decode(&bytes).unwrap() {
+            Message::Relation(relation) => {
+                let facts = facts_of(step).remove(&relation.oid).unwrap();
+                planner.draft(&describe(&relation.into(), &facts)).err()
+            }
+            _ => None,
+        });
+        refusals.map(|refusal| refusal.to_string()).next().unwrap()
     }
 
     fn apply(&mut self, lsn: Lsn, message: Message<'_>) {
@@ -110,6 +130,54 @@ impl Replay {
     }
 }
 
+/// The modes of a recording, by the connector's options.
+fn modes_of(options: &Json) -> Modes {
+    let option = |name: &str| options[name].as_str();
+    let mut modes = Modes { unknown_types: UnknownMode::Text, ..Modes::default() };
+    modes.time = match option("time.precision.mode") {
+        None | Some("adaptive") => TimeMode::Adaptive,
+        Some("adaptive_time_microseconds") => TimeMode::AdaptiveTimeMicroseconds,
+        Some("connect") => TimeMode::Connect,
+        Some("isostring") => TimeMode::IsoString,
+        Some("microseconds") => TimeMode::Microseconds,
+        Some("nanoseconds") => TimeMode::Nanoseconds,
+        other => panic!("{other:?}"),
+    };
+    modes.decimals = match option("decimal.handling.mode") {
+        None | Some("precise") => DecimalMode::Precise,
+        Some("double") => DecimalMode::Double,
+        Some("string") => DecimalMode::Text,
+        other => panic!("{other:?}"),
+    };
+    modes.intervals = match option("interval.handling.mode") {
+        None | Some("numeric") => IntervalMode::Numeric,
+        Some("string") => IntervalMode::Text,
+        other => panic!("{other:?}"),
+    };
+    modes.hstore = match option("hstore.handling.mode") {
+        None | Some("json") => HstoreMode::Json,
+        Some("map") => HstoreMode::Map,
+        other => panic!("{other:?}"),
+    };
+    modes.binary = match option("binary.handling.mode") {
+        None | Some("bytes") => BinaryMode::Bytes,
+        Some("base64") => BinaryMode::Coded(Code::Base64),
+        Some("base64-url-safe") => BinaryMode::Coded(Code::Base64Url),
+        Some("hex") => BinaryMode::Coded(Code::Hex),
+        other => panic!("{other:?}"),
+    };
+    if let Some(digits) = option("money.fraction.digits") {
+        modes.money_digits = digits.parse().unwrap();
+    }
+    modes.unknown_types = match option("include.unknown.datatypes") {
+        None => UnknownMode::Text,
+        Some("true") => UnknownMode::Bytes,
+        Some("false") => UnknownMode::Drop,
+        other => panic!("{other:?}"),
+    };
+    modes
+}
+
 fn planned(draft: wellspring::encode::Draft) -> (Plan, Option<String>, String) {
     let texts = (draft.key.as_ref().map(|key| key.text.clone()), draft.value.text.clone());
     (draft.into_plan(Ids { key: Some(1), value: 2 }), texts.0, texts.1)
@@ -117,7 +185,7 @@ fn planned(draft: wellspring::encode::Draft) -> (Plan, Option<String>, String) {
 
 fn context(lsn: Lsn, last_commit: Option<Lsn>, transaction: (Option<Xid>, PgMicros, Position)) -> Context<'static> {
     let (xid, committed_at, position) = transaction;
-    Context { position, lsn, last_commit, xid, committed_at, origin: None }
+    Context { position, lsn, last_commit, xid, committed_at, origin: None, marker: Marker::Streamed }
 }
 
 fn collect(encoder: &Encoder, plan: &(Plan, Option<String>, String), written: &mut Vec<Written>) {
@@ -206,6 +274,9 @@ fn shown(value: Avro) -> Json {
         }
         Avro::Union(_, value) => shown(*value),
         Avro::Array(values) => values.into_iter().map(shown).collect(),
+        Avro::Map(values) => Json::Object(values.into_iter().map(|(name, value)| (name, shown(value))).collect()),
+        Avro::Date(value) | Avro::TimeMillis(value) => json!(value),
+        Avro::TimestampMillis(value) => json!(value),
         Avro::Record(fields) => Json::Object(fields.into_iter().map(|(name, value)| (name, shown(value))).collect()),
         other => panic!("{other:?}"),
     }

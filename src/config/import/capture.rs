@@ -21,6 +21,9 @@ pub(super) fn defaults(asked: &Asked<'_>, target: &mut Target) {
     if !target.has("events", "truncates") {
         target.flag("events", "truncates", false, "Debezium skips truncates unless skipped.operations says otherwise");
     }
+    if !target.has("events", "unknown_types") {
+        target.text("events", "unknown_types", "drop", "Debezium leaves types it does not know out");
+    }
     if asked.value("column.exclude.list").or(asked.value("column.include.list")).is_some() {
         target.text("columns", "excluded_keys", "keep", "as Debezium: a key column that rows lack stays in the key");
     }
@@ -245,22 +248,27 @@ pub(super) fn placeholder(_: Asked<'_>, given: &Given, target: &mut Target) {
     target.text("events", "placeholder", &given.value, "");
 }
 
-/// Modes of values: the ones that are written anyway.
+/// How values look on the wire: Debezium's own words.
 pub(super) fn mode(_: Asked<'_>, given: &Given, target: &mut Target) {
-    const WRITTEN: [(&str, &str); 7] = [
-        ("binary.handling.mode", "bytes"),
-        ("decimal.handling.mode", "precise"),
-        ("time.precision.mode", "adaptive"),
-        ("hstore.handling.mode", "json"),
-        ("interval.handling.mode", "numeric"),
-        ("money.fraction.digits", "2"),
-        ("include.unknown.datatypes", "false"),
-    ];
-    if WRITTEN.contains(&(given.name.as_str(), given.value.trim())) {
-        target.idle(&given.written, "values are written so");
-    } else {
-        target.refuse(&given.written, "values are not written so");
-    }
+    let value = given.value.trim().to_ascii_lowercase();
+    let key = match given.name.as_str() {
+        "binary.handling.mode" => "binary",
+        "decimal.handling.mode" => "decimals",
+        "time.precision.mode" if value == "structured" => {
+            return target
+                .refuse(&given.written, "times have no such form here, and Debezium 3.6 does not start with it");
+        }
+        "time.precision.mode" => "time",
+        "hstore.handling.mode" => "hstore",
+        "interval.handling.mode" => "intervals",
+        "money.fraction.digits" => return target.raw("events", "money_digits", value, ""),
+        "include.unknown.datatypes" => {
+            let Some(included) = flag(given, target) else { return };
+            return target.text("events", "unknown_types", if included { "bytes" } else { "drop" }, "");
+        }
+        _ => return,
+    };
+    target.text("events", key, &value, "");
 }
 
 pub(super) fn prefix(_: Asked<'_>, given: &Given, target: &mut Target) {

@@ -57,6 +57,7 @@ fn a_plain_connector_becomes_a_configuration() {
         [events]
         format = "avro"
         truncates = false  # Debezium skips truncates unless skipped.operations says otherwise
+        unknown_types = "drop"  # Debezium leaves types it does not know out
 
         [registry]
         url = ["http://registry:8081"]
@@ -90,7 +91,7 @@ skip.messages.without.change=true
 provide.transaction.metadata=true
 heartbeat.interval.ms=10000
 heartbeat.action.query=insert into beat default values
-time.precision.mode=adaptive
+time.precision.mode=connect
 schema.name.adjustment.mode=avro
 topic.creation.default.partitions=6
 topic.creation.default.replication.factor=3
@@ -136,7 +137,9 @@ snapshot.mode=no_data
         truncates = false
         unchanged = false
         transactions = true
+        time = "connect"
         schema_names = "avro"
+        unknown_types = "drop"  # Debezium leaves types it does not know out
 
         [heartbeat]
         interval = "10000ms"
@@ -180,7 +183,6 @@ snapshot.mode=no_data
         # Not needed here:
         #   connector.class: the only source
         #   plugin.name: the only plugin
-        #   time.precision.mode: values are written so
     "##]].assert_eq(&imported(more, Loss::Refused).unwrap().toml);
 }
 

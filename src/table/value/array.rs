@@ -11,6 +11,7 @@ const DIMENSIONS_MAX: usize = 6;
 #[derive(Clone, Copy, Debug)]
 pub struct Array<'a> {
     body: &'a [u8],
+    delimiter: u8,
     bounds: bool,
     count: usize,
     nested: bool,
@@ -54,18 +55,19 @@ impl<'a> Element<'a> {
 }
 
 impl<'a> Array<'a> {
-    /// Checks a literal whole and counts its elements.
+    /// Checks a literal whole and counts its elements. What stands between them is a comma for most types
+    /// (`pg_type.typdelim`).
     ///
     /// # Errors
-    /// Braces, quotes or commas out of place, or more than six dimensions.
-    pub fn parse(text: &'a [u8]) -> Result<Self, ValueError> {
+    /// Braces, quotes or delimiters out of place, or more than six dimensions.
+    pub fn parse(text: &'a [u8], delimiter: u8) -> Result<Self, ValueError> {
         let mut body = text;
         if text.first() == Some(&b'[') {
             let equals = text.iter().position(|byte| *byte == b'=').ok_or(error("bounds without a value"))?;
             body = text.get(equals + 1..).unwrap_or_default();
         }
-        let mut array = Array { body, bounds: body.len() != text.len(), count: 0, nested: false };
-        let mut walk = Walk { rest: body, depth: 0, expect: Expect::Value, deepest: 0 };
+        let mut array = Array { body, delimiter, bounds: body.len() != text.len(), count: 0, nested: false };
+        let mut walk = array.walk();
         while walk.next_element()?.is_some() {
             array.count += 1;
         }
@@ -93,8 +95,12 @@ impl<'a> Array<'a> {
 
     /// The elements in row-major order.
     pub fn elements(&self) -> impl Iterator<Item = Element<'a>> {
-        let mut walk = Walk { rest: self.body, depth: 0, expect: Expect::Value, deepest: 0 };
+        let mut walk = self.walk();
         std::iter::from_fn(move || walk.next_element().ok().flatten())
+    }
+
+    fn walk(&self) -> Walk<'a> {
+        Walk { rest: self.body, delimiter: self.delimiter, depth: 0, expect: Expect::Value, deepest: 0 }
     }
 }
 
@@ -109,12 +115,13 @@ enum Expect {
     Value,
     /// As `Value`, or the closing brace of an empty array.
     ValueOrEnd,
-    /// A comma or a closing brace.
+    /// A delimiter or a closing brace.
     Separator,
 }
 
 struct Walk<'a> {
     rest: &'a [u8],
+    delimiter: u8,
     depth: usize,
     expect: Expect,
     deepest: usize,
@@ -143,7 +150,9 @@ impl<'a> Walk<'a> {
                     self.depth -= 1;
                     (self.rest, self.expect) = (rest, Expect::Separator);
                 }
-                (b',', Expect::Separator) if self.depth > 0 => (self.rest, self.expect) = (rest, Expect::Value),
+                (_, Expect::Separator) if byte == self.delimiter && self.depth > 0 => {
+                    (self.rest, self.expect) = (rest, Expect::Value);
+                }
                 (b'"', Expect::Value | Expect::ValueOrEnd) if self.depth > 0 => return self.quoted(rest).map(Some),
                 (_, Expect::Value | Expect::ValueOrEnd) if self.depth > 0 => return self.unquoted().map(Some),
                 _ => return Err(error("a brace, quote or comma out of place")),
@@ -168,10 +177,11 @@ impl<'a> Walk<'a> {
     }
 
     fn unquoted(&mut self) -> Result<Element<'a>, ValueError> {
-        let end = self.rest.iter().position(|byte| matches!(byte, b',' | b'}' | b'{' | b'"' | b'\\'));
+        let end =
+            self.rest.iter().position(|byte| *byte == self.delimiter || matches!(byte, b'}' | b'{' | b'"' | b'\\'));
         let end = end.ok_or(error("braces that do not match"))?;
         let (text, rest) = self.rest.split_at(end);
-        if text.is_empty() || !matches!(rest.first(), Some(b',' | b'}')) {
+        if text.is_empty() || !rest.first().is_some_and(|byte| *byte == b'}' || *byte == self.delimiter) {
             return Err(error("a brace, quote or comma out of place"));
         }
         (self.rest, self.expect) = (rest, Expect::Separator);
@@ -186,7 +196,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn elements(text: &str) -> Result<(Vec<Option<String>>, bool), ValueError> {
-        let array = Array::parse(text.as_bytes())?;
+        let array = Array::parse(text.as_bytes(), b',')?;
         let mut buffer = Vec::new();
         let read: Vec<_> = array
             .elements()
@@ -214,6 +224,14 @@ mod tests {
                 r#"[Some("a"), None, Some(""), Some("with \"quotes\", comma"), Some("back\\slash"), Some("NULL")] flat true"#
             ]],
         );
+    }
+
+    #[test]
+    fn boxes_and_geometries_have_delimiters_of_their_own() {
+        let boxes = Array::parse(b"{(2,3),(0,0);(1,1),(0,0)}", b';').unwrap();
+        assert_eq!(boxes.elements().last(), Some(Element::Plain(b"(1,1),(0,0)")));
+        assert_eq!(Array::parse(b"{0101:NULL}", b':').map(|array| array.len()), Ok(2));
+        assert!(Array::parse(b"{1,2:3}", b',').is_ok_and(|array| array.len() == 2));
     }
 
     #[test]
@@ -262,7 +280,7 @@ mod tests {
         #[test]
         fn no_bytes_make_it_panic(bytes: Vec<u8>, text in "[{},\"\\\\a=\\[N]{0,30}") {
             for input in [bytes.as_slice(), text.as_bytes()] {
-                if let Ok(array) = Array::parse(input) {
+                if let Ok(array) = Array::parse(input, b',') {
                     prop_assert_eq!(array.elements().count(), array.len());
                 }
             }

@@ -15,16 +15,20 @@ pub fn utf8(text: &[u8]) -> Result<&str, ValueError> {
 /// # Errors
 /// The escape form, an odd number of digits, or a character that is no hex digit; `out` then holds a part of it.
 pub fn bytea(text: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError> {
-    let digits = text.strip_prefix(b"\\x").ok_or(ValueError::new("bytea", "not in hex form"))?;
+    hex(text.strip_prefix(b"\\x").ok_or(ValueError::new("bytea", "not in hex form"))?, "bytea", out)
+}
+
+/// Appends the bytes of hex digits to `out`; `kind` is the type for errors.
+pub(super) fn hex(digits: &[u8], kind: &'static str, out: &mut Vec<u8>) -> Result<(), ValueError> {
     let (pairs, rest) = digits.as_chunks::<2>();
     if !rest.is_empty() {
-        return Err(ValueError::new("bytea", "an odd number of digits"));
+        return Err(ValueError::new(kind, "an odd number of digits"));
     }
     out.reserve(pairs.len());
     for [high, low] in pairs {
         match (HEX.get(usize::from(*high)), HEX.get(usize::from(*low))) {
             (Some(high), Some(low)) if (high | low) < 16 => out.push(high << 4 | low),
-            _ => return Err(ValueError::new("bytea", "a character that is no hex digit")),
+            _ => return Err(ValueError::new(kind, "a character that is no hex digit")),
         }
     }
     Ok(())

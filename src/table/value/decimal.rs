@@ -1,4 +1,4 @@
-//! `numeric` and `money`: unscaled two's complement, exact at any size Postgres knows.
+//! `numeric` and `money`: unscaled two's complement or plain text, exact at any size Postgres knows.
 
 use super::ValueError;
 
@@ -45,6 +45,12 @@ impl DecimalScratch {
     pub fn unscaled(&self) -> &[u8] {
         &self.unscaled
     }
+
+    /// Takes a number as the unscaled value.
+    pub fn set(&mut self, value: i128) {
+        self.unscaled.clear();
+        self.unscaled.extend_from_slice(shortest(&value.to_be_bytes()));
+    }
 }
 
 /// Reads a `numeric`.
@@ -55,50 +61,107 @@ impl DecimalScratch {
 /// # Errors
 /// Not a plain decimal number, more digits than Postgres can hold, or digits beyond `scale` that are not zero.
 pub fn decimal(text: &[u8], scale: Option<u16>, scratch: &mut DecimalScratch) -> Result<Decimal, ValueError> {
-    match text {
-        b"NaN" => return Ok(Decimal::Special(Special::NotANumber)),
-        b"Infinity" => return Ok(Decimal::Special(Special::Infinity)),
-        b"-Infinity" => return Ok(Decimal::Special(Special::NegativeInfinity)),
-        _ => {}
+    if let Some(special) = special(text) {
+        return Ok(Decimal::Special(special));
     }
-    let (negative, digits) = match text.split_first() {
-        Some((b'-', rest)) => (true, rest),
-        _ => (false, text),
-    };
-    let point = digits.iter().position(|byte| *byte == b'.').unwrap_or(digits.len());
-    let whole = digits.get(..point).unwrap_or_default();
-    let mut fraction = digits.get(point + 1..).unwrap_or_default();
-    if whole.is_empty() && fraction.is_empty() {
-        return Err(ValueError::new("numeric", "no digits"));
-    }
-    let kept = scale.map_or(0, usize::from);
-    while fraction.len() > kept && fraction.last() == Some(&b'0') {
-        fraction = fraction.get(..fraction.len() - 1).unwrap_or_default();
-    }
-    if scale.is_some() && fraction.len() > kept {
-        return Err(ValueError::new("numeric", "more digits after the point than the column's scale"));
-    }
-    let padding = kept.saturating_sub(fraction.len());
-    read_digits(negative, [whole, fraction], padding, scratch)?;
-    Ok(Decimal::Finite { scale: u32::try_from(fraction.len() + padding).unwrap_or(u32::MAX) })
+    let digits = Digits::split(text, scale)?;
+    read_digits(digits.negative, [digits.whole, digits.fraction], digits.padding, scratch)?;
+    Ok(Decimal::Finite { scale: u32::try_from(digits.fraction.len() + digits.padding).unwrap_or(u32::MAX) })
 }
 
-/// Reads a `money` as its unscaled value with two digits after the point, into `scratch`.
+/// Appends a `numeric` in plain notation to `out`: with exactly `scale` digits after the point, or with its own.
+///
+/// Answers with what is no number, of which nothing is appended.
+///
+/// # Errors
+/// As [`decimal`]; `out` then holds a part of it.
+pub fn decimal_text(text: &[u8], scale: Option<u16>, out: &mut Vec<u8>) -> Result<Option<Special>, ValueError> {
+    if let Some(special) = special(text) {
+        return Ok(Some(special));
+    }
+    let digits = match scale {
+        Some(_) => Digits::split(text, scale)?,
+        None => Digits::unscaled(text)?,
+    };
+    if !digits.whole.iter().chain(digits.fraction).all(u8::is_ascii_digit) {
+        return Err(NO_DIGIT);
+    }
+    out.extend_from_slice(if digits.negative { b"-" } else { b"" });
+    out.extend_from_slice(if digits.whole.is_empty() { b"0" } else { digits.whole });
+    if digits.fraction.len() + digits.padding > 0 {
+        out.push(b'.');
+        out.extend_from_slice(digits.fraction);
+        out.extend(std::iter::repeat_n(b'0', digits.padding));
+    }
+    Ok(None)
+}
+
+fn special(text: &[u8]) -> Option<Special> {
+    match text {
+        b"NaN" => Some(Special::NotANumber),
+        b"Infinity" => Some(Special::Infinity),
+        b"-Infinity" => Some(Special::NegativeInfinity),
+        _ => None,
+    }
+}
+
+/// A number's text in its parts, which may hold other characters still.
+struct Digits<'a> {
+    negative: bool,
+    whole: &'a [u8],
+    fraction: &'a [u8],
+    /// Zeros that are missing at the end of the fraction.
+    padding: usize,
+}
+
+impl<'a> Digits<'a> {
+    fn unscaled(text: &'a [u8]) -> Result<Self, ValueError> {
+        let (negative, digits) = match text.split_first() {
+            Some((b'-', rest)) => (true, rest),
+            _ => (false, text),
+        };
+        let point = digits.iter().position(|byte| *byte == b'.').unwrap_or(digits.len());
+        let whole = digits.get(..point).unwrap_or_default();
+        let fraction = digits.get(point + 1..).unwrap_or_default();
+        if whole.is_empty() && fraction.is_empty() {
+            return Err(ValueError::new("numeric", "no digits"));
+        }
+        Ok(Digits { negative, whole, fraction, padding: 0 })
+    }
+
+    /// With the fraction brought to the scale; without one, its zeros at the end are dropped.
+    fn split(text: &'a [u8], scale: Option<u16>) -> Result<Self, ValueError> {
+        let mut digits = Digits::unscaled(text)?;
+        let kept = scale.map_or(0, usize::from);
+        while digits.fraction.len() > kept && digits.fraction.last() == Some(&b'0') {
+            digits.fraction = digits.fraction.get(..digits.fraction.len() - 1).unwrap_or_default();
+        }
+        if scale.is_some() && digits.fraction.len() > kept {
+            return Err(ValueError::new("numeric", "more digits after the point than the column's scale"));
+        }
+        digits.padding = kept.saturating_sub(digits.fraction.len());
+        Ok(digits)
+    }
+}
+
+/// Reads a `money` as its number of hundredths.
 ///
 /// The text depends on `lc_monetary`: symbols and grouping are skipped, parentheses or a minus mean negative. The last
 /// `.` or `,` is the point if two digits follow it, and grouping if three do and nothing speaks against it.
 ///
 /// # Errors
-/// No digits, or a text whose point cannot be told from grouping (locales with other than two digits after the point).
-pub fn money(text: &[u8], scratch: &mut DecimalScratch) -> Result<(), ValueError> {
+/// No digits, beyond 64 bits, or a text whose point cannot be told from grouping (locales with other than two digits
+/// after the point).
+pub fn money(text: &[u8]) -> Result<i64, ValueError> {
     let negative = text.iter().any(|byte| matches!(byte, b'-' | b'('));
-    let mut digits = [0_u8; 24]; // 64 bits take 19 digits, two of padding
-    let mut count = 0;
+    let (mut value, mut count) = (0_i64, 0_usize); // counted downwards: the negative range is one larger
     let (mut separators, mut since) = (0_usize, 0_usize);
+    let too_large = ValueError::new("money", "beyond 64 bits");
     for byte in text {
         match byte {
             b'0'..=b'9' => {
-                *digits.get_mut(count).ok_or(ValueError::new("money", "too many digits"))? = *byte;
+                let digit = i64::from(byte - b'0');
+                value = value.checked_mul(10).and_then(|value| value.checked_sub(digit)).ok_or(too_large)?;
                 (count, since) = (count + 1, since + 1);
             }
             b'.' | b',' if count > 0 => (separators, since) = (separators + 1, 0),
@@ -108,12 +171,13 @@ pub fn money(text: &[u8], scratch: &mut DecimalScratch) -> Result<(), ValueError
     if count == 0 {
         return Err(ValueError::new("money", "no digits"));
     }
-    let padding = match (separators, since) {
-        (1.., 2) => 0,
-        (0, _) => 2,
+    let factor = match (separators, since) {
+        (1.., 2) => 1,
+        (0, _) => 100,
         _ => return Err(ValueError::new("money", "not two digits after the point (lc_monetary)")),
     };
-    read_digits(negative, [digits.get(..count).unwrap_or_default(), &[]], padding, scratch)
+    let value = value.checked_mul(factor).ok_or(too_large)?;
+    if negative { Ok(value) } else { value.checked_neg().ok_or(too_large) }
 }
 
 /// Puts the number that the digits of both parts and `padding` zeros form into `scratch.unscaled`.
@@ -312,28 +376,42 @@ mod tests {
         check("1.", Some(2), expect!["64 scale 2"]);
     }
 
+    #[test]
+    fn plain_text_has_the_columns_scale_or_its_own() {
+        let text = |text: &str, scale| {
+            let mut out = Vec::new();
+            let special = decimal_text(text.as_bytes(), scale, &mut out)?;
+            Ok::<_, ValueError>((special, String::from_utf8(out).unwrap()))
+        };
+        // Reference case types-numeric-string.
+        for (given, scale, plain) in [
+            ("1.1", Some(2), "1.10"),
+            ("-0.0000000001", Some(10), "-0.0000000001"),
+            ("10", Some(0), "10"),
+            ("22.2200", None, "22.2200"),
+            ("1.500", Some(1), "1.5"),
+        ] {
+            assert_eq!(text(given, scale), Ok((None, plain.to_owned())), "{given}");
+        }
+        assert_eq!(text("NaN", Some(2)), Ok((Some(Special::NotANumber), String::new())));
+        assert!(text("1.55", Some(1)).is_err() && text("1e3", None).is_err());
+    }
+
     #[track_caller]
     fn check_money(text: &str, expect: Expect) {
-        let mut scratch = DecimalScratch::default();
-        let shown = match money(text.as_bytes(), &mut scratch) {
-            Ok(()) => {
-                let mut out = Vec::new();
-                unscaled_text(scratch.unscaled(), 2, &mut out);
-                String::from_utf8(out).unwrap()
-            }
-            Err(error) => error.to_string(),
-        };
+        let shown = money(text.as_bytes()).map_or_else(|error| error.to_string(), |cents| cents.to_string());
         expect.assert_eq(&shown);
     }
 
     #[test]
     fn money_reads_in_every_locale_with_two_digits_or_none() {
-        check_money("$1,234.11", expect!["1234.11"]);
-        check_money("-$1,234.11", expect!["-1234.11"]);
-        check_money("($0.05)", expect!["-0.05"]);
-        check_money("1.234,11 €", expect!["1234.11"]);
-        check_money("-$92,233,720,368,547,758.08", expect!["-92233720368547758.08"]);
-        check_money("¥12", expect!["12.00"]);
+        check_money("$1,234.11", expect!["123411"]);
+        check_money("-$1,234.11", expect!["-123411"]);
+        check_money("($0.05)", expect!["-5"]);
+        check_money("1.234,11 €", expect!["123411"]);
+        check_money("-$92,233,720,368,547,758.08", expect!["-9223372036854775808"]);
+        check_money("¥12", expect!["1200"]);
+        check_money("$92,233,720,368,547,758.08", expect!["not the text form of money: beyond 64 bits"]);
         check_money("¥1,234", expect!["not the text form of money: not two digits after the point (lc_monetary)"]);
     }
 
@@ -388,7 +466,7 @@ mod tests {
         fn no_bytes_make_them_panic(bytes: Vec<u8>, scale in proptest::option::of(0_u16..2000)) {
             let mut scratch = DecimalScratch::default();
             let _ = decimal(&bytes, scale, &mut scratch);
-            let _ = money(&bytes, &mut scratch);
+            let _ = (money(&bytes), decimal_text(&bytes, scale, &mut Vec::new()));
             unscaled_text(&bytes, 3, &mut Vec::new());
         }
     }

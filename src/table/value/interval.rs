@@ -1,4 +1,4 @@
-//! Intervals: Postgres's own style to microseconds, in exact integers.
+//! Intervals: Postgres's own style, part by part and in microseconds, in exact integers.
 
 use super::ValueError;
 
@@ -6,42 +6,81 @@ use super::ValueError;
 const MICROS_PER_MONTH: i128 = 2_629_800_000_000;
 const MICROS_PER_DAY: i128 = 86_400_000_000;
 const MICROS_PER_HOUR: i128 = 3_600_000_000;
+const MICROS_PER_MINUTE: i128 = 60_000_000;
 
-/// An `interval` in style `postgres` as microseconds: `1 year 2 mons 3 days 04:05:06.78`.
-///
-/// Infinite ones (Postgres 17) are the ends of `i128`. No finite one comes near: 2^31 months are 2^73 microseconds.
+/// An `interval`, or one of the ends of time (Postgres 17).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interval {
+    /// `-infinity`.
+    NegativeInfinity,
+    /// A span.
+    Finite(IntervalParts),
+    /// `infinity`.
+    Infinity,
+}
+
+/// The parts of an interval as its text counts them; each has a sign of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IntervalParts {
+    /// Years.
+    pub years: i64,
+    /// Months.
+    pub months: i64,
+    /// Days.
+    pub days: i64,
+    /// Hours, minutes and the microseconds of the minute: all three of one sign.
+    pub hours: i64,
+    /// Minutes of the hour.
+    pub minutes: i64,
+    /// Microseconds of the minute.
+    pub micros: i64,
+}
+
+impl IntervalParts {
+    /// All of it in microseconds. No interval comes near the ends of `i128`: 2^31 months are 2^73 microseconds.
+    #[must_use]
+    pub fn total_micros(&self) -> i128 {
+        let months = i128::from(self.years) * 12 + i128::from(self.months);
+        months * MICROS_PER_MONTH
+            + i128::from(self.days) * MICROS_PER_DAY
+            + i128::from(self.hours) * MICROS_PER_HOUR
+            + i128::from(self.minutes) * MICROS_PER_MINUTE
+            + i128::from(self.micros)
+    }
+}
+
+/// An `interval` in style `postgres`: `1 year 2 mons 3 days 04:05:06.78`.
 ///
 /// # Errors
 /// Another style, an unknown unit, or a number beyond what Postgres holds.
-pub fn interval(text: &[u8]) -> Result<i128, ValueError> {
+pub fn interval(text: &[u8]) -> Result<Interval, ValueError> {
     match text {
-        b"infinity" => return Ok(i128::MAX),
-        b"-infinity" => return Ok(i128::MIN),
-        b"epoch" => return Ok(0), // only in default expressions
+        b"infinity" => return Ok(Interval::Infinity),
+        b"-infinity" => return Ok(Interval::NegativeInfinity),
+        b"epoch" => return Ok(Interval::Finite(IntervalParts::default())), // only in default expressions
         _ => {}
     }
     let text = std::str::from_utf8(text).map_err(|_| error("not ASCII"))?;
     let mut words = text.split_ascii_whitespace();
-    let (mut total, mut parts) = (0_i128, 0);
+    let (mut parts, mut count) = (IntervalParts::default(), 0);
     while let Some(word) = words.next() {
-        parts += 1;
-        total += if word.contains(':') {
-            clock(word)?
-        } else {
-            let count = i128::from(number(word)?);
-            let unit = match words.next() {
-                Some("year" | "years") => 12 * MICROS_PER_MONTH,
-                Some("mon" | "mons") => MICROS_PER_MONTH,
-                Some("day" | "days") => MICROS_PER_DAY,
-                _ => return Err(error("not in style postgres")),
-            };
-            count * unit
+        count += 1;
+        if word.contains(':') {
+            (parts.hours, parts.minutes, parts.micros) = clock(word)?;
+            continue;
+        }
+        let part = match words.next() {
+            Some("year" | "years") => &mut parts.years,
+            Some("mon" | "mons") => &mut parts.months,
+            Some("day" | "days") => &mut parts.days,
+            _ => return Err(error("not in style postgres")),
         };
+        *part = number(word)?;
     }
-    if parts == 0 || parts > 4 {
+    if count == 0 || count > 4 {
         return Err(error("not in style postgres"));
     }
-    Ok(total)
+    Ok(Interval::Finite(parts))
 }
 
 const fn error(why: &'static str) -> ValueError {
@@ -58,7 +97,7 @@ fn number(word: &str) -> Result<i64, ValueError> {
 }
 
 /// `[-+]HH:MM:SS[.ffffff]`; hours have no upper bound of their own.
-fn clock(word: &str) -> Result<i128, ValueError> {
+fn clock(word: &str) -> Result<(i64, i64, i64), ValueError> {
     let (negative, word) = match word.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, word.strip_prefix('+').unwrap_or(word)),
@@ -74,14 +113,21 @@ fn clock(word: &str) -> Result<i128, ValueError> {
     if parts.next().is_some() || minutes > 59 || seconds > 60 || micros < 0 {
         return Err(error("not a clock time"));
     }
-    let total = i128::from(hours) * MICROS_PER_HOUR + i128::from((minutes * 60 + seconds) * 1_000_000 + micros);
-    Ok(if negative { -total } else { total })
+    micros += seconds * 1_000_000;
+    Ok(if negative { (-hours, -minutes, -micros) } else { (hours, minutes, micros) })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    fn total(text: &str) -> i128 {
+        match interval(text.as_bytes()) {
+            Ok(Interval::Finite(parts)) => parts.total_micros(),
+            other => panic!("{text}: {other:?}"),
+        }
+    }
 
     #[test]
     fn intervals_count_every_part_exactly() {
@@ -99,9 +145,10 @@ mod tests {
             ("1 mon -1 days +02:03:04", 2_543_400_000_000 + 7_384_000_000),
             ("2562047788:00:54.775807", 9_223_372_036_854_775_807),
         ] {
-            assert_eq!(interval(text.as_bytes()), Ok(micros), "{text}");
+            assert_eq!(total(text), micros, "{text}");
         }
-        assert_eq!(interval(b"178000000 years"), Ok(178_000_000 * 12 * MICROS_PER_MONTH));
+        assert_eq!(total("178000000 years"), 178_000_000 * 12 * MICROS_PER_MONTH);
+        assert_eq!(interval(b"-infinity"), Ok(Interval::NegativeInfinity));
     }
 
     #[test]
@@ -117,7 +164,11 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(bytes: Vec<u8>, text in "[0-9:. +a-z-]{0,40}") {
-            let _ = (interval(&bytes), interval(text.as_bytes()));
+            for input in [bytes.as_slice(), text.as_bytes()] {
+                if let Ok(Interval::Finite(parts)) = interval(input) {
+                    let _ = parts.total_micros();
+                }
+            }
         }
     }
 }

@@ -8,6 +8,7 @@
 mod array;
 mod binary;
 mod decimal;
+mod extension;
 mod hstore;
 mod interval;
 mod number;
@@ -15,9 +16,10 @@ mod temporal;
 
 pub use array::{Array, Element};
 pub use binary::{bits, bytea, utf8};
-pub use decimal::{Decimal, DecimalScratch, Special, decimal, money, unscaled_text};
+pub use decimal::{Decimal, DecimalScratch, Special, decimal, decimal_text, money, unscaled_text};
+pub use extension::{SparseVector, geometry, spaced, vector};
 pub use hstore::{Hstore, HstorePair};
-pub use interval::interval;
+pub use interval::{Interval, IntervalParts, interval};
 pub use number::{boolean, float4, float8, int, point};
 pub use temporal::{Days, MICROS_PER_DAY, Moment, ZonedTime, civil_of, date, time, timestamp, timestamptz, timetz};
 

@@ -1,0 +1,240 @@
+//! How a column's values look on the wire: what its kind becomes under the modes that were chosen.
+//!
+//! Decided once for a plan; `transcode` matches on it row by row, `schema` and `literal` once.
+
+use super::modes::{BinaryMode, Code, DecimalMode, HstoreMode, IntervalMode, Modes, TimeMode, UnknownMode};
+use crate::table::{AsBytes, ColumnKind};
+
+/// One for each way a value is written or a schema named.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Wire {
+    Bool,
+    Int2,
+    Int4,
+    Int8,
+    Oid,
+    Float4,
+    Float8,
+    /// An unscaled value of the schema's scale.
+    Decimal {
+        precision: u16,
+        scale: u16,
+    },
+    /// An unscaled value with a scale of its own.
+    Variable,
+    /// Plain notation, with so many digits after the point or its own.
+    DecimalText {
+        scale: Option<u16>,
+    },
+    /// The nearest floating point number; the scale is for defaults, which their type would round.
+    DecimalFloat {
+        scale: Option<u16>,
+    },
+    Money {
+        digits: u8,
+    },
+    MoneyText {
+        digits: u8,
+    },
+    MoneyFloat,
+    /// The text itself, in a string without a name.
+    Text,
+    Json,
+    Xml,
+    Uuid,
+    Ltree,
+    Tsvector,
+    HstoreJson,
+    HstoreMap,
+    Enum {
+        allowed: Box<str>,
+    },
+    Bytes,
+    BytesText(Code),
+    /// The text's bytes; of a geometric type, its text as the JDBC driver prints it.
+    Opaque {
+        geometric: bool,
+    },
+    OpaqueText {
+        code: Code,
+        geometric: bool,
+    },
+    Bit,
+    Bits {
+        length: u32,
+    },
+    Date,
+    ConnectDate,
+    IsoDate,
+    TimeMillis,
+    TimeMicros,
+    TimeNanos,
+    ConnectTime,
+    IsoTime,
+    ZonedTime,
+    TimestampMillis,
+    TimestampMicros,
+    TimestampNanos,
+    ConnectTimestamp,
+    IsoTimestamp,
+    ZonedTimestamp {
+        precision: u8,
+    },
+    IntervalMicros,
+    IntervalText,
+    Point,
+    Geometry,
+    Geography,
+    Vector,
+    HalfVector,
+    SparseVector,
+    Int2Vector,
+    OidVector,
+    List {
+        element: Box<Wire>,
+        /// Whether elements may be null.
+        optional: bool,
+        /// What stands between elements in the text.
+        delimiter: u8,
+    },
+}
+
+impl Wire {
+    /// That of a kind; none if columns of it are left out.
+    pub(super) fn of(kind: &ColumnKind, modes: &Modes) -> Option<Self> {
+        Some(match kind {
+            ColumnKind::Bool => Wire::Bool,
+            ColumnKind::Int2 => Wire::Int2,
+            ColumnKind::Int4 => Wire::Int4,
+            ColumnKind::Int8 => Wire::Int8,
+            ColumnKind::Oid => Wire::Oid,
+            ColumnKind::Float4 => Wire::Float4,
+            ColumnKind::Float8 => Wire::Float8,
+            ColumnKind::Numeric { .. } | ColumnKind::NumericAny | ColumnKind::Money => decimal(kind, modes),
+            ColumnKind::Text | ColumnKind::Verbatim | ColumnKind::Isbn => Wire::Text,
+            ColumnKind::Json => Wire::Json,
+            ColumnKind::Xml => Wire::Xml,
+            ColumnKind::Uuid => Wire::Uuid,
+            ColumnKind::Ltree => Wire::Ltree,
+            ColumnKind::Tsvector => Wire::Tsvector,
+            ColumnKind::Hstore => match modes.hstore {
+                HstoreMode::Json => Wire::HstoreJson,
+                HstoreMode::Map => Wire::HstoreMap,
+            },
+            ColumnKind::Enum { allowed } => Wire::Enum { allowed: allowed.clone() },
+            ColumnKind::Bytea => match modes.binary {
+                BinaryMode::Bytes => Wire::Bytes,
+                BinaryMode::Coded(code) => Wire::BytesText(code),
+            },
+            ColumnKind::Bit => Wire::Bit,
+            ColumnKind::Bits { length } => Wire::Bits { length: *length },
+            ColumnKind::Date => date(modes.time),
+            ColumnKind::Time { precision } => time(*precision, modes.time),
+            ColumnKind::TimeTz => Wire::ZonedTime,
+            ColumnKind::Timestamp { precision } => timestamp(*precision, modes.time),
+            ColumnKind::TimestampTz { precision } => Wire::ZonedTimestamp { precision: *precision },
+            ColumnKind::Interval => match modes.intervals {
+                IntervalMode::Numeric => Wire::IntervalMicros,
+                IntervalMode::Text => Wire::IntervalText,
+            },
+            ColumnKind::Point => Wire::Point,
+            ColumnKind::Geometry => Wire::Geometry,
+            ColumnKind::Geography => Wire::Geography,
+            ColumnKind::Vector => Wire::Vector,
+            ColumnKind::HalfVector => Wire::HalfVector,
+            ColumnKind::SparseVector => Wire::SparseVector,
+            ColumnKind::Int2Vector => Wire::Int2Vector,
+            ColumnKind::OidVector => Wire::OidVector,
+            ColumnKind::Array(element) => Wire::List {
+                element: Box::new(Wire::of(element, modes)?),
+                optional: has_null_elements(element),
+                delimiter: if matches!(**element, ColumnKind::Geometry | ColumnKind::Geography) { b':' } else { b',' },
+            },
+            ColumnKind::Unknown { as_bytes, .. } => return unknown(*as_bytes, modes),
+        })
+    }
+
+    /// Whether a column's field may be null even if the column may not: Debezium declares these so.
+    pub(super) fn is_always_optional(&self) -> bool {
+        matches!(self, Wire::Geometry | Wire::SparseVector)
+    }
+}
+
+/// Debezium declares the elements of some lists as required.
+fn has_null_elements(element: &ColumnKind) -> bool {
+    !matches!(
+        element,
+        ColumnKind::Enum { .. }
+            | ColumnKind::Isbn
+            | ColumnKind::Tsvector
+            | ColumnKind::Vector
+            | ColumnKind::HalfVector
+            | ColumnKind::SparseVector
+    )
+}
+
+fn decimal(kind: &ColumnKind, modes: &Modes) -> Wire {
+    let digits = modes.money_digits;
+    let scale = match kind {
+        ColumnKind::Numeric { scale, .. } => Some(*scale),
+        _ => None,
+    };
+    match (kind, modes.decimals) {
+        (ColumnKind::Money, DecimalMode::Precise) => Wire::Money { digits },
+        (ColumnKind::Money, DecimalMode::Double) => Wire::MoneyFloat,
+        (ColumnKind::Money, DecimalMode::Text) => Wire::MoneyText { digits },
+        (_, DecimalMode::Double) => Wire::DecimalFloat { scale },
+        (_, DecimalMode::Text) => Wire::DecimalText { scale },
+        (ColumnKind::Numeric { precision, scale }, DecimalMode::Precise) => {
+            Wire::Decimal { precision: *precision, scale: *scale }
+        }
+        (_, DecimalMode::Precise) => Wire::Variable,
+    }
+}
+
+fn date(mode: TimeMode) -> Wire {
+    match mode {
+        TimeMode::Connect => Wire::ConnectDate,
+        TimeMode::IsoString => Wire::IsoDate,
+        TimeMode::Adaptive | TimeMode::AdaptiveTimeMicroseconds | TimeMode::Microseconds | TimeMode::Nanoseconds => {
+            Wire::Date
+        }
+    }
+}
+
+fn time(precision: u8, mode: TimeMode) -> Wire {
+    match mode {
+        TimeMode::Adaptive if precision <= 3 => Wire::TimeMillis,
+        TimeMode::Adaptive | TimeMode::AdaptiveTimeMicroseconds | TimeMode::Microseconds => Wire::TimeMicros,
+        TimeMode::Nanoseconds => Wire::TimeNanos,
+        TimeMode::Connect => Wire::ConnectTime,
+        TimeMode::IsoString => Wire::IsoTime,
+    }
+}
+
+fn timestamp(precision: u8, mode: TimeMode) -> Wire {
+    match mode {
+        TimeMode::Adaptive | TimeMode::AdaptiveTimeMicroseconds if precision <= 3 => Wire::TimestampMillis,
+        TimeMode::Adaptive | TimeMode::AdaptiveTimeMicroseconds | TimeMode::Microseconds => Wire::TimestampMicros,
+        TimeMode::Nanoseconds => Wire::TimestampNanos,
+        TimeMode::Connect => Wire::ConnectTimestamp,
+        TimeMode::IsoString => Wire::IsoTimestamp,
+    }
+}
+
+fn unknown(as_bytes: AsBytes, modes: &Modes) -> Option<Wire> {
+    let opaque = |geometric| match modes.binary {
+        BinaryMode::Bytes => Wire::Opaque { geometric },
+        BinaryMode::Coded(code) => Wire::OpaqueText { code, geometric },
+    };
+    let list = |geometric, delimiter| Wire::List { element: Box::new(opaque(geometric)), optional: false, delimiter };
+    match (modes.unknown_types, as_bytes) {
+        (UnknownMode::Text, _) => Some(Wire::Text),
+        (UnknownMode::Drop, _) | (UnknownMode::Bytes, AsBytes::Nothing) => None,
+        (UnknownMode::Bytes, AsBytes::Text) => Some(opaque(false)),
+        (UnknownMode::Bytes, AsBytes::Geometric) => Some(opaque(true)),
+        (UnknownMode::Bytes, AsBytes::List) => Some(list(false, b',')),
+        (UnknownMode::Bytes, AsBytes::GeometricList) => Some(list(true, b',')),
+        (UnknownMode::Bytes, AsBytes::BoxList) => Some(list(true, b';')),
+    }
+}
