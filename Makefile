@@ -60,6 +60,11 @@ corpus: packages ## equal to real Debezium: CASES=dir ONLY=a,b KAFKA=host:port R
 	$(PYTHON) tests/corpus/run.py --cases $(or $(CASES),$(CORPUS_CASES)) $(if $(ONLY),--only $(ONLY)) \
 	  $(if $(KAFKA),--kafka $(KAFKA)) $(if $(REGISTRY),--registry $(REGISTRY))
 
+.PHONY: leak
+leak: packages ## canaries in masked, hashed, truncated and excluded columns are found nowhere; rules that leak are refused
+	cargo build --locked --bins --examples
+	$(PYTHON) tests/corpus/leak.py
+
 .PHONY: bench
 bench: packages ## rates, CPU, memory and latency against pg_recvlogical; writes target/bench.json
 	cargo build --release --locked --bins --examples

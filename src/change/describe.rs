@@ -29,12 +29,7 @@ pub fn describe(relation: &RelationShape, facts: &TableFacts) -> Table {
                 kind: resolve(column.type_oid, column.typmod, &facts.types),
                 not_null: known.is_some_and(|known| known.not_null),
                 default: default.map(Into::into),
-                source_type: SourceType::of(
-                    column.type_oid,
-                    column.typmod,
-                    known.is_some_and(|known| known.serial),
-                    &facts.types,
-                ),
+                source_type: SourceType::of(column.type_oid, column.typmod, &facts.types),
                 serial: known.is_some_and(|known| known.serial),
                 in_identity: column.in_identity,
             }

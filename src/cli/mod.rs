@@ -7,6 +7,7 @@ mod ask;
 mod check;
 pub mod demo;
 mod exit;
+mod import;
 mod logging;
 mod notify;
 mod progress;
@@ -117,6 +118,13 @@ enum ConfigCommand {
     Reference,
     /// Print a JSON schema of the file, for editors
     Schema,
+    /// Turn a Debezium pipeline's configuration into ours: a connector's JSON or properties with its worker's
+    /// properties, or Debezium Server's application.properties
+    ///
+    /// What has no counterpart stops the import, all of it named with its reason. Secrets are not printed: they become
+    /// references to variables of the environment.
+    #[command(after_help = Code::TABLE)]
+    Import(import::Arguments),
 }
 
 /// Runs the command line, and answers with the exit status.
@@ -173,6 +181,7 @@ fn answer(arguments: Arguments) -> Result<Code, Failure> {
             Ok(printed(&String::from_utf8_lossy(&script)))
         }
         Some(Command::Man) => Ok(printed(&manual().map_err(|error| Failure::of(Code::Failed, &error, ""))?)),
+        Some(Command::Config(ConfigCommand::Import(arguments))) => import::run(&arguments),
         Some(Command::Slot(command)) => slot::run(&load(file)?.checked, &command),
         Some(Command::Demo) => demo::run(),
     }

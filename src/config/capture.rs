@@ -7,12 +7,18 @@ use super::reader::Reader;
 use super::value;
 use crate::encode::Adjust;
 use crate::encode::rules::{Algorithm, Allowed, HashRule, KeyRule, MaskRule, Method, Payload, RowRules, Rules, Salt};
+use crate::pipeline::Heartbeat;
 use crate::secret::Source;
 use crate::table::Selection;
 use crate::table::names::{NameList, NameOf, NamePattern};
+use crate::table::selection::{Later, Partitions};
+use std::time::Duration;
 
 /// The most stars, and characters kept: no column of Postgres shows more in a list, and a typo would be a large record.
 const MASK_LENGTH_MAX: i32 = 10_000;
+
+/// More than ten heartbeats a second are load and no sign.
+const HEARTBEAT_MIN: Duration = Duration::from_millis(100);
 
 /// Either refuses or not, in the words of its key.
 const fn allowing(word: &str) -> [(&str, Allowed); 2] {
@@ -25,11 +31,15 @@ pub(super) fn selection(reader: &mut Reader<'_>) -> Option<Selection> {
     let exclude = reader.or("tables.exclude", value::texts, "[]");
     let namespaces = names(reader, "tables.namespaces", NameOf::Namespace);
     let exclude_namespaces = names(reader, "tables.exclude_namespaces", NameOf::Namespace);
+    let partitions = [("root", Partitions::Root), ("leaves", Partitions::Leaves)];
+    let partitions = reader.or("tables.partitions", value::one_of(&partitions), "root");
+    let later =
+        reader.or("tables.later", value::one_of(&[("reload", Later::Reload), ("capture", Later::Capture)]), "reload");
     if include.as_ref().is_some_and(Vec::is_empty) {
         reader.fault("tables.include", "is empty; write include = [\"public.orders\", \"inventory.*\"]");
     }
     match Selection::new(&include?, &exclude?) {
-        Ok(selection) => Some(selection.within(namespaces?, exclude_namespaces?)),
+        Ok(selection) => Some(selection.within(namespaces?, exclude_namespaces?).by(partitions?, later?)),
         Err((include, exclude)) => {
             include.iter().for_each(|bad| reader.fault("tables.include", bad.to_string()));
             exclude.iter().for_each(|bad| reader.fault("tables.exclude", bad.to_string()));
@@ -60,6 +70,9 @@ pub(super) fn rules(reader: &mut Reader<'_>) -> Option<Rules> {
     let schema_names = reader.or("events.schema_names", value::one_of(&adjusts), "none");
     let field_names = reader.or("events.field_names", value::one_of(&adjusts), "none");
     let delimiter = delimiter(reader);
+    let transactions = reader.or("events.transactions", value::flag, "false");
+    let transaction_topic = topic(reader, "topics.transactions");
+    let heartbeat_topic = topic(reader, "topics.heartbeat");
     let message_include = names(reader, "events.message_prefixes", NameOf::Namespace);
     let message_exclude = names(reader, "events.exclude_message_prefixes", NameOf::Namespace);
     Some(Rules {
@@ -75,6 +88,9 @@ pub(super) fn rules(reader: &mut Reader<'_>) -> Option<Rules> {
         keys: keys?,
         keys_outside_identity: keys_outside_identity?,
         rows: rows?,
+        transactions: transactions?,
+        transaction_topic: transaction_topic?,
+        heartbeat_topic: heartbeat_topic?,
         message_include: message_include?,
         message_exclude: message_exclude?,
     })
@@ -86,6 +102,21 @@ fn rows(reader: &mut Reader<'_>) -> Option<RowRules> {
     let deletes = reader.or("events.deletes", value::flag, "true");
     let unchanged = reader.or("events.unchanged", value::flag, "true");
     Some(RowRules { inserts: inserts?, updates: updates?, deletes: deletes?, unchanged: unchanged? })
+}
+
+/// A topic's whole name, if one is given; none outside for a faulty one.
+fn topic(reader: &mut Reader<'_>, key: &str) -> Option<Option<String>> {
+    if !reader.is_given(key) {
+        let _ = reader.optional(key, value::text);
+        return Some(None);
+    }
+    let name = reader.optional(key, value::text)?;
+    let is_legal = name.len() <= 249 && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
+    if is_legal && name != "." && name != ".." {
+        return Some(Some(name));
+    }
+    reader.fault(key, "a topic's name has letters a-z and A-Z, digits, `.`, `_` and `-`, at most 249");
+    None
 }
 
 /// What stands between the parts of a topic, in the letters that Kafka takes.
@@ -231,4 +262,18 @@ fn keys(reader: &mut Reader<'_>) -> Option<Vec<KeyRule>> {
         }
     }
     is_whole.then_some(rules)
+}
+
+/// `[heartbeat]`; off where no interval is given.
+pub(super) fn heartbeat(reader: &mut Reader<'_>) -> Option<Option<Heartbeat>> {
+    let given = reader.is_given("heartbeat.interval");
+    let interval = reader.optional("heartbeat.interval", value::duration(HEARTBEAT_MIN, super::DAY));
+    let query = reader.optional("heartbeat.query", value::text);
+    if query.is_some() && !given {
+        reader.fault("heartbeat.query", "has no effect without heartbeat.interval, such as \"10s\"");
+    }
+    match interval {
+        Some(interval) => Some(Some(Heartbeat { interval, query })),
+        None => (!given).then_some(None),
+    }
 }

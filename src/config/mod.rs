@@ -12,6 +12,7 @@ mod capture;
 mod copies;
 mod document;
 mod faults;
+pub mod import;
 mod reader;
 mod reference;
 mod show;
@@ -65,6 +66,8 @@ pub struct Checked {
     pub encode: encode::Config,
     /// The schema registry; none where the format needs none.
     pub registry: Option<registry::Config>,
+    /// What is sent while nothing changes; none where nothing is.
+    pub heartbeat: Option<pipeline::Heartbeat>,
     /// Where records go.
     pub sink: SinkConfig,
     /// The numbers that bound the agent.
@@ -92,6 +95,7 @@ impl Checked {
             selection: self.selection.clone(),
             encode: self.encode.clone(),
             registry: self.registry.clone(),
+            heartbeat: self.heartbeat.clone(),
             sink: self.sink.clone(),
             budget_bytes: self.limits.memory.bytes(),
             quarantine: self.limits.quarantine,
@@ -241,6 +245,7 @@ fn read_all(reader: &mut Reader<'_>) -> Option<Checked> {
     let encode = events(reader, prefix.as_deref(), rules, matches!(sink, Some(SinkConfig::Stdout { .. })));
     let registry = sink::registry(reader, encode.as_ref().map(|encode| encode.format));
     let snapshot = copies::read(reader);
+    let heartbeat = capture::heartbeat(reader);
     let admin = reader.or("admin.listen", value::listen, "127.0.0.1:9630");
     let admin_token = reader.secret_file("admin.token_file");
     let log = log(reader);
@@ -254,6 +259,7 @@ fn read_all(reader: &mut Reader<'_>) -> Option<Checked> {
         selection: selection?,
         encode: encode?,
         registry: registry?,
+        heartbeat: heartbeat?,
         sink: sink?,
         limits: limits?,
         admin: admin?,

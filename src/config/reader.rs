@@ -132,6 +132,19 @@ impl<'a> Reader<'a> {
         map
     }
 
+    /// Every key below `prefix`, inside a section whose names [`Reader::names`] gave, as text.
+    pub fn inner_map(&mut self, prefix: &str) -> BTreeMap<String, String> {
+        let under = format!("{prefix}.");
+        let keys = self.document.settings.keys().filter(|key| key.starts_with(&under)).cloned().collect::<Vec<_>>();
+        let mut map = BTreeMap::new();
+        for key in keys {
+            if let Some(value) = self.take(&key, Showing::Plain, super::value::property) {
+                map.insert(key[under.len()..].to_owned(), value);
+            }
+        }
+        map
+    }
+
     /// The names that stand directly below `section`, as in `[section.NAME]`; each name's keys are asked for one by one.
     pub fn names(&mut self, section: &'static str) -> BTreeSet<String> {
         self.maps.push(section);

@@ -136,7 +136,7 @@ fn split(path: &str) -> (&str, &str) {
             return (map, key);
         }
     }
-    if path.starts_with("masks.") {
+    if path.starts_with("masks.") || path.starts_with("topics.group.") {
         return path.rsplit_once('.').unwrap_or(("", path));
     }
     path.split_once('.').unwrap_or(("", path))

@@ -4,9 +4,10 @@ use super::reader::Reader;
 use super::value::{self, ByteSize};
 use crate::encode::Format;
 use crate::encode::registry::{self, Auth};
-use crate::kafka::{self, TopicRules};
+use crate::kafka::{self, TopicGroup, TopicRules};
 use crate::pipeline::SinkConfig;
 use crate::secret::Source;
+use crate::table::names::{NameList, NameOf};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -38,9 +39,9 @@ pub(super) fn topics(reader: &mut Reader<'_>) -> Option<TopicRules> {
     let create = reader.or("topics.create", value::flag, "true");
     let partitions = reader.optional("topics.partitions", value::count(1, PARTITIONS_MAX));
     let replication = reader.optional("topics.replication", value::count(1, i32::from(i16::MAX)));
-    let policies = [("delete", "delete"), ("compact", "compact"), ("compact,delete", "compact,delete")];
-    let cleanup_policy = reader.or("topics.cleanup_policy", value::one_of(&policies), "delete");
+    let cleanup_policy = reader.or("topics.cleanup_policy", value::one_of(&CLEANUP_POLICIES), "delete");
     let extra = reader.map("topics.extra", |_| false);
+    let groups = groups(reader);
     if extra.contains_key("cleanup.policy") {
         reader.fault("topics.extra.cleanup.policy", "set topics.cleanup_policy instead");
     }
@@ -50,8 +51,42 @@ pub(super) fn topics(reader: &mut Reader<'_>) -> Option<TopicRules> {
         replication: replication.unwrap_or(-1),
         cleanup_policy: cleanup_policy?.to_owned(),
         extra,
+        groups: groups?,
     })
 }
+
+/// `[topics.group.NAME]`, in the order of their names: topics with rules of their own.
+fn groups(reader: &mut Reader<'_>) -> Option<Vec<TopicGroup>> {
+    let names = reader.names("topics.group");
+    let groups: Vec<Option<TopicGroup>> = names.iter().map(|name| group(reader, name)).collect();
+    groups.into_iter().collect()
+}
+
+fn group(reader: &mut Reader<'_>, name: &str) -> Option<TopicGroup> {
+    let key = |what: &str| format!("topics.group.{name}.{what}");
+    let include = reader.required(&key("include"), value::texts, "include = [\"regex:shop\\\\.public\\\\..*\"]");
+    let exclude = reader.or(&key("exclude"), value::texts, "[]");
+    let partitions = reader.optional(&key("partitions"), value::count(1, PARTITIONS_MAX));
+    let replication = reader.optional(&key("replication"), value::count(1, i32::from(i16::MAX)));
+    let cleanup_policy = reader.optional(&key("cleanup_policy"), value::one_of(&CLEANUP_POLICIES));
+    let extra = reader.inner_map(&key("extra"));
+    let mut list = |what: &str, list: Option<Vec<String>>| {
+        let read = NameList::read(&list?, NameOf::Topic);
+        read.map_err(|faults| faults.iter().for_each(|bad| reader.fault(&key(what), bad.to_string()))).ok()
+    };
+    let (include, exclude) = (list("include", include), list("exclude", exclude));
+    Some(TopicGroup {
+        include: include?,
+        exclude: exclude?,
+        partitions,
+        replication,
+        cleanup_policy: cleanup_policy.map(str::to_owned),
+        extra,
+    })
+}
+
+const CLEANUP_POLICIES: [(&str, &str); 3] =
+    [("delete", "delete"), ("compact", "compact"), ("compact,delete", "compact,delete")];
 
 /// `[kafka]`, or the state file where records go to stdout.
 pub(super) fn sink(

@@ -59,6 +59,8 @@ fn the_shortest_file_gives_a_whole_configuration() {
         exclude = []                                             # default
         namespaces = []                                          # default
         exclude_namespaces = []                                  # default
+        partitions = "root"                                      # default
+        later = "reload"                                         # default
 
         [columns]
         include = []                                             # default
@@ -81,6 +83,7 @@ fn the_shortest_file_gives_a_whole_configuration() {
         unchanged = true                                         # default
         schema_names = "none"                                    # default
         field_names = "none"                                     # default
+        transactions = false                                     # default
         message_prefixes = []                                    # default
         exclude_message_prefixes = []                            # default
         format = "avro"                                          # default
@@ -152,7 +155,7 @@ fn names_the_key_that_was_meant() {
         &[("[snapshot]", "[foo.bar]\nurl = \"x\"\n[snapshot]")],
         &[],
         expect![
-            "w.toml:12:2: foo: unknown section; the sections are admin, columns, events, kafka, limits, log, postgres, registry, snapshot, tables, topics"
+            "w.toml:12:2: foo: unknown section; the sections are admin, columns, events, heartbeat, kafka, limits, log, postgres, registry, snapshot, tables, topics"
         ],
     );
 }

@@ -4,13 +4,14 @@
 //! After the buffers have grown to a stream's largest rows nothing is allocated here.
 
 use super::Format;
+use super::beside::{Counted, push_block};
 use super::envelope::{self, Step, push_number};
 use super::form::{Avro, Form, Json, Union};
 use super::notes::{Loss, Note};
 use super::plan::{FixedHeaders, Key, Plan};
 use super::row::{Image, Writer, is_same};
 use super::transcode::Tools;
-use crate::change::{Context, Row};
+use crate::change::{Context, Position, Row};
 use crate::pgoutput::CellSpan;
 use crate::table::value::ValueError;
 use std::sync::Arc;
@@ -78,14 +79,16 @@ pub enum EncodeError {
 /// Writes changes as records.
 #[derive(Debug, Default)]
 pub struct Encoder {
-    out: Vec<u8>,
-    slots: Vec<Slot>,
+    pub(super) out: Vec<u8>,
+    pub(super) slots: Vec<Slot>,
     new_spans: Vec<CellSpan>,
     old_spans: Vec<CellSpan>,
     tools: Tools,
+    /// Events of the open transaction, where events carry their place in it.
+    pub(super) counted: Counted,
     headers: Option<Arc<FixedHeaders>>,
     /// Whether the records carry the context headers: rows do, logical messages do not.
-    in_context: bool,
+    pub(super) in_context: bool,
     commit_lsn: Span,
     ordinal: Span,
 }
@@ -160,7 +163,7 @@ impl Encoder {
         row: &Row<'_>,
         now_unix_nanos: i64,
     ) -> Result<(), EncodeError> {
-        self.begin(plan, context);
+        self.begin(plan, context.position);
         self.in_context = true;
         let result = match plan.format {
             Format::Avro => self.row_in::<Avro>(plan, context, row, now_unix_nanos),
@@ -184,7 +187,7 @@ impl Encoder {
         content: &[u8],
         now_unix_nanos: i64,
     ) -> Result<(), EncodeError> {
-        self.begin(plan, context);
+        self.begin(plan, context.position);
         self.in_context = false;
         if plan.takes_message(prefix) {
             match plan.format {
@@ -225,7 +228,7 @@ impl Encoder {
         Some((plan.column(index)?, span.size_bytes()))
     }
 
-    fn begin(&mut self, plan: &Plan, context: &Context<'_>) {
+    pub(super) fn begin(&mut self, plan: &Plan, position: Position) {
         self.slots.clear();
         self.out.clear();
         self.tools.notes.clear();
@@ -239,21 +242,25 @@ impl Encoder {
         if plan.headers.epoch.is_some() {
             use std::io::Write as _;
             let start = self.out.len();
-            let _ = write!(self.out, "{}", context.position.commit); // writing to memory does not fail
+            let _ = write!(self.out, "{}", position.commit); // writing to memory does not fail
             let middle = self.out.len();
-            push_number(context.position.ordinal, &mut self.out);
+            push_number(position.ordinal, &mut self.out);
             (self.commit_lsn, self.ordinal) = ((start, middle), (middle, self.out.len()));
         }
     }
 
     fn message_in<F: Form>(&mut self, plan: &Plan, context: &Context<'_>, message: (&str, &[u8]), now: i64) {
-        let Encoder { out, slots, .. } = self;
+        let Encoder { out, slots, counted, .. } = self;
         let mut script = |steps: &[Step]| {
             let start = out.len();
             for step in steps {
                 match step {
                     Step::Constant(bytes) => out.extend_from_slice(bytes),
                     Step::Operation => F::text("m", out),
+                    Step::Block => {
+                        *counted = counted.next();
+                        push_block::<F>(context, *counted, out);
+                    }
                     Step::MessagePrefix => {
                         F::some(Union::NullFirst, out);
                         F::text(message.0, out);
@@ -279,9 +286,9 @@ impl Encoder {
         row: &Row<'_>,
         now: i64,
     ) -> Result<(), EncodeError> {
-        let Encoder { out, slots, new_spans, old_spans, tools, .. } = self;
+        let Encoder { out, slots, new_spans, old_spans, tools, counted, .. } = self;
         let emits = plan.emits.rows;
-        let mut write = Writer::<F>::new(plan, context, now, out, tools);
+        let mut write = Writer::<F>::new(plan, context, now, out, (tools, counted));
         match *row {
             Row::Insert { new } if emits.inserts => {
                 let new = Image::whole(plan, new, new_spans, None)?;

@@ -41,6 +41,18 @@ pub(super) enum Step {
     MessagePrefix,
     /// A logical message's content.
     MessageContent(BinaryMode),
+    /// An event's place in its transaction.
+    Block,
+    /// A transaction's id.
+    TransactionId,
+    /// Its begin or end.
+    Status,
+    /// Its number of events.
+    EventCount,
+    /// Its number of events by table.
+    Collections,
+    /// A required time of a record that is no row's, in milliseconds.
+    Millis,
 }
 
 /// Whose time.
@@ -61,23 +73,23 @@ pub(super) enum Unit {
 }
 
 /// Builds a script, joining constants.
-struct Script {
+pub(super) struct Script {
     steps: Vec<Step>,
     pending: Vec<u8>,
     first: bool,
 }
 
 impl Script {
-    fn new(prefix: &[u8]) -> Self {
+    pub(super) fn new(prefix: &[u8]) -> Self {
         Script { steps: Vec::new(), pending: prefix.to_vec(), first: true }
     }
 
-    fn open<F: Form>(&mut self) {
+    pub(super) fn open<F: Form>(&mut self) {
         F::struct_open(&mut self.pending);
         self.first = true;
     }
 
-    fn close<F: Form>(&mut self) {
+    pub(super) fn close<F: Form>(&mut self) {
         F::struct_close(&mut self.pending);
         self.first = false;
     }
@@ -88,7 +100,7 @@ impl Script {
     }
 
     /// A required text that never changes.
-    fn text<F: Form>(&mut self, name: &str, value: &str) {
+    pub(super) fn text<F: Form>(&mut self, name: &str, value: &str) {
         self.field::<F>(name);
         F::text(value, &mut self.pending);
     }
@@ -98,7 +110,7 @@ impl Script {
         F::null(Union::NullFirst, &mut self.pending);
     }
 
-    fn gap<F: Form>(&mut self, name: &str, step: Step) {
+    pub(super) fn gap<F: Form>(&mut self, name: &str, step: Step) {
         self.field::<F>(name);
         if !self.pending.is_empty() {
             self.steps.push(Step::Constant(std::mem::take(&mut self.pending).into()));
@@ -106,12 +118,20 @@ impl Script {
         self.steps.push(step);
     }
 
-    fn finish(mut self, suffix: &[u8]) -> Vec<Step> {
+    pub(super) fn finish(mut self, suffix: &[u8]) -> Vec<Step> {
         self.pending.extend_from_slice(suffix);
         if !self.pending.is_empty() {
             self.steps.push(Step::Constant(self.pending.into()));
         }
         self.steps
+    }
+
+    fn block<F: Form>(&mut self, config: &Config) {
+        if config.rules.transactions {
+            self.gap::<F>("transaction", Step::Block);
+        } else {
+            self.null::<F>("transaction");
+        }
     }
 
     fn source<F: Form>(&mut self, config: &Config, database: &str, namespace: &str, table: &str) {
@@ -150,7 +170,7 @@ pub(super) fn of_rows<F: Form>(
     script.gap::<F>("before", Step::Before);
     script.gap::<F>("after", Step::After);
     script.source::<F>(config, database, table[0], table[1]);
-    script.null::<F>("transaction");
+    script.block::<F>(config);
     script.gap::<F>("op", Step::Operation);
     script.gap::<F>("ts_ms", Step::Time(Clock::Now, Unit::Millis));
     script.gap::<F>("ts_us", Step::Time(Clock::Now, Unit::Micros));
@@ -166,7 +186,7 @@ pub(super) fn of_messages<F: Form>(config: &Config, database: &str, prefix: &[u8
     script.gap::<F>("op", Step::Operation);
     script.gap::<F>("ts_ms", Step::Time(Clock::Now, Unit::Millis));
     script.source::<F>(config, database, "", "");
-    script.null::<F>("transaction");
+    script.block::<F>(config);
     script.field::<F>("message");
     script.open::<F>();
     script.gap::<F>("prefix", Step::MessagePrefix);
@@ -220,7 +240,13 @@ pub(super) fn fill<F: Form>(step: &Step, context: &Context<'_>, now_unix_nanos: 
         | Step::After
         | Step::Operation
         | Step::MessagePrefix
-        | Step::MessageContent(_) => {}
+        | Step::MessageContent(_)
+        | Step::Block
+        | Step::TransactionId
+        | Step::Status
+        | Step::EventCount
+        | Step::Collections
+        | Step::Millis => {}
     }
 }
 

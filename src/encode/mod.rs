@@ -6,9 +6,11 @@
 //! partition's count, or keeps a row.
 
 mod avro_text;
+mod beside;
 mod connect_text;
 mod encoder;
 mod envelope;
+mod filter;
 mod form;
 mod java;
 mod literal;
@@ -24,11 +26,11 @@ mod route;
 mod row;
 pub mod rules;
 mod schema;
-mod shape;
 mod spatial;
 mod transcode;
 mod wire;
 
+pub use beside::{Counted, Mark};
 pub use encoder::{EncodeError, Encoder, Record};
 pub use modes::{BinaryMode, Code, DecimalMode, HstoreMode, IntervalMode, Modes, TimeMode, UnknownMode};
 pub use naming::Adjust;

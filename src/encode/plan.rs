@@ -3,12 +3,13 @@
 //! A draft has the schemas' texts and no ids; with the registry's ids it becomes a plan. A plan is immutable, knows
 //! topic, envelope, columns and key in the form they are written in, and belongs to one version of one table.
 
+use super::beside::Beside;
 use super::envelope::{self, Step};
+use super::filter::{FieldRule, Filtered, takes_message};
 use super::form::{Avro, Form, HeaderText, Json, Union};
 use super::literal::Literal;
 use super::mask::Mask;
 use super::rules::RowRules;
-use super::shape::{FieldRule, Shape, takes_message};
 use super::wire::Wire;
 use super::{Config, Format, Rules, avro_text, connect_text, naming, schema};
 use crate::table::{Column, Table, TableName};
@@ -85,7 +86,7 @@ impl Planner {
     /// A name that Avro or Kafka does not allow, or a key that old rows do not hold.
     pub fn draft(&self, table: &Table) -> Result<Draft, PlanError> {
         let config = &self.shared.config;
-        let shape = Shape::of(config, table)?;
+        let shape = Filtered::of(config, table)?;
         let topic = config.topic(&table.name);
         let structure = config.rules.schema_names.schema_name(&topic);
         if config.format == Format::Avro {
@@ -105,6 +106,29 @@ impl Planner {
         let topic = naming::topic(&format!("{}.message", self.shared.config.prefix));
         let value = schema::of_message(self.shared.config.modes.binary);
         self.drafted(topic, Some(schema::of_message_key()), value, What::Messages)
+    }
+
+    /// What the records of transactions look like.
+    #[must_use]
+    pub fn transaction_draft(&self) -> Draft {
+        let config = &self.shared.config;
+        let named = config.rules.transaction_topic.clone();
+        let topic = named.unwrap_or_else(|| [&*config.prefix, "transaction"].join(&config.rules.delimiter));
+        self.beside_draft(topic, Beside::Transactions)
+    }
+
+    /// What heartbeats look like.
+    #[must_use]
+    pub fn heartbeat_draft(&self) -> Draft {
+        let config = &self.shared.config;
+        let named = config.rules.heartbeat_topic.clone();
+        let topic = named.unwrap_or_else(|| ["__debezium-heartbeat", &config.prefix].join(&config.rules.delimiter));
+        self.beside_draft(topic, Beside::Heartbeats)
+    }
+
+    fn beside_draft(&self, topic: String, beside: Beside) -> Draft {
+        let (key, value) = beside.schemas();
+        self.drafted(naming::topic(&topic), Some(key), value, What::Beside(beside))
     }
 
     fn drafted(&self, topic: String, key: Option<schema::Schema>, value: schema::Schema, what: What) -> Draft {
@@ -141,8 +165,9 @@ pub struct Draft {
 
 #[derive(Clone, Debug)]
 enum What {
-    Rows(Box<Shape>),
+    Rows(Box<Filtered>),
     Messages,
+    Beside(Beside),
 }
 
 impl Draft {
@@ -175,6 +200,12 @@ impl Draft {
                 value = envelope::of_messages::<F>(config, &self.shared.database, &value_prefix, &value_suffix);
                 key = Key::Message(envelope::of_message_keys::<F>(&key_prefix, &key_suffix));
                 columns = Vec::new();
+            }
+            What::Beside(beside) => {
+                table = self.topic.clone();
+                let (key_frame, value_frame) = ([&*key_prefix, &*key_suffix], [&*value_prefix, &*value_suffix]);
+                let (keys, values) = beside.scripts::<F>(&config.prefix, key_frame, value_frame);
+                (key, value, columns) = (Key::Message(keys), values, Vec::new());
             }
         }
         Plan {
@@ -329,7 +360,7 @@ pub(super) struct ColumnPlan {
 }
 
 /// The columns; the first one that rows have opens their struct.
-fn columns_of<F: Form>(shape: &Shape, config: &Config) -> Vec<ColumnPlan> {
+fn columns_of<F: Form>(shape: &Filtered, config: &Config) -> Vec<ColumnPlan> {
     let first = shape.fields.iter().position(|rule| rule.in_row);
     let columns = shape.table.columns.iter().zip(&shape.fields);
     (0..).zip(columns).map(|(i, (c, rule))| ColumnPlan::new::<F>(Some(i) == first, c, rule, config)).collect()
@@ -387,7 +418,7 @@ impl Config {
     }
 }
 
-fn check_names(config: &Config, shape: &Shape) -> Result<(), PlanError> {
+fn check_names(config: &Config, shape: &Filtered) -> Result<(), PlanError> {
     let name = &shape.table.name;
     for part in config.prefix.split('.').chain([&*name.namespace, &*name.name]) {
         if !naming::is_avro(&config.rules.schema_names.field_name(part)) {

@@ -140,3 +140,22 @@ pub enum PlanError {
         columns: [String; 2],
     },
 }
+
+impl PlanError {
+    /// Whether the operator's rules over columns and keys are at fault, rather than names that no format takes.
+    #[must_use]
+    pub fn is_of_rules(&self) -> bool {
+        match self {
+            PlanError::MaskedKey { .. }
+            | PlanError::ExcludedKey { .. }
+            | PlanError::TwoMasks { .. }
+            | PlanError::NoMaskedForm { .. }
+            | PlanError::TwoKeys { .. }
+            | PlanError::NoKeyColumn { .. }
+            | PlanError::FieldClash { .. }
+            | PlanError::KeyOutsideIdentity { .. }
+            | PlanError::KeyLeftOut { .. } => true,
+            PlanError::Namespace { .. } | PlanError::ColumnName { .. } | PlanError::Topic { .. } => false,
+        }
+    }
+}

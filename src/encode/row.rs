@@ -4,6 +4,7 @@
 //! only the identity's columns are known. How a value looks is `transcode`'s business, what stands around the rows is
 //! `envelope`'s.
 
+use super::beside::{Counted, push_block};
 use super::encoder::{EncodeError, Slot, Span};
 use super::envelope::{self, Step};
 use super::form::{Form, HeaderText, Union};
@@ -73,6 +74,7 @@ pub(super) struct Writer<'a, F> {
     now: i64,
     out: &'a mut Vec<u8>,
     tools: &'a mut Tools,
+    counted: &'a mut Counted,
     form: std::marker::PhantomData<F>,
 }
 
@@ -82,9 +84,9 @@ impl<'a, F: Form> Writer<'a, F> {
         context: &'a Context<'a>,
         now: i64,
         out: &'a mut Vec<u8>,
-        tools: &'a mut Tools,
+        (tools, counted): (&'a mut Tools, &'a mut Counted),
     ) -> Self {
-        Writer { plan, context, now, out, tools, form: std::marker::PhantomData }
+        Writer { plan, context, now, out, tools, counted, form: std::marker::PhantomData }
     }
 
     /// An update: `u`, or, where it changes the key, delete, tombstone and create.
@@ -169,6 +171,10 @@ impl<'a, F: Form> Writer<'a, F> {
                 Step::Before => self.image(before)?,
                 Step::After => self.image(after)?,
                 Step::Operation => F::text(operation, self.out),
+                Step::Block => {
+                    *self.counted = self.counted.next();
+                    push_block::<F>(self.context, *self.counted, self.out);
+                }
                 other => envelope::fill::<F>(other, self.context, self.now, self.out),
             }
         }

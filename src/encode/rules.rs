@@ -1,6 +1,6 @@
 //! What is left out of events, masked, renamed and keyed otherwise: the operator's rules, as they were checked.
 //!
-//! A rule is over names; which columns of a table it meets is decided once per table (`shape`). Debezium has the same
+//! A rule is over names; which columns of a table it meets is decided once per table (`filter`). Debezium has the same
 //! rules under other names; where it lets a value through that a rule seems to hold back, ours refuses, and a rule says
 //! so in a word that keeps Debezium's behaviour.
 
@@ -36,6 +36,12 @@ pub struct Rules {
     pub keys_outside_identity: Allowed,
     /// Which changes of rows are published.
     pub rows: RowRules,
+    /// Whether a topic tells of transactions, and events of their place in them.
+    pub transactions: bool,
+    /// That topic; `<prefix>.transaction` where none is named.
+    pub transaction_topic: Option<String>,
+    /// The topic of heartbeats; `__debezium-heartbeat.<prefix>` where none is named.
+    pub heartbeat_topic: Option<String>,
     /// Prefixes of logical messages; all where empty.
     pub message_include: NameList,
     /// Prefixes of logical messages that are not published.
@@ -58,6 +64,9 @@ impl Default for Rules {
             keys: Vec::new(),
             keys_outside_identity: Allowed::No,
             rows: RowRules::default(),
+            transactions: false,
+            transaction_topic: None,
+            heartbeat_topic: None,
             message_include: NameList::default(),
             message_exclude: NameList::default(),
         }

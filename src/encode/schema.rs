@@ -63,12 +63,12 @@ pub(super) const CONNECT_TIMESTAMP: &str = "org.apache.kafka.connect.data.Timest
 const SNAPSHOT_MARKERS: &str = "true,first,first_in_data_collection,last_in_data_collection,last,false,incremental";
 
 impl Schema {
-    fn plain(base: Base) -> Self {
+    pub(super) fn plain(base: Base) -> Self {
         Schema { base, optional: false, name: None, version: None, doc: None, parameters: Vec::new(), default: None }
     }
 
     /// A semantic type, version 1.
-    fn named(base: Base, name: &'static str) -> Self {
+    pub(super) fn named(base: Base, name: &'static str) -> Self {
         Schema { name: Some(name.into()), version: Some(1), ..Schema::plain(base) }
     }
 
@@ -83,15 +83,15 @@ impl Schema {
     }
 }
 
-fn field(name: &'static str, schema: Schema) -> Field {
+pub(super) fn field(name: &'static str, schema: Schema) -> Field {
     Field { name: name.into(), schema }
 }
 
-fn required(name: &'static str, base: Base) -> Field {
+pub(super) fn required(name: &'static str, base: Base) -> Field {
     field(name, Schema::plain(base))
 }
 
-fn optional(name: &'static str, base: Base) -> Field {
+pub(super) fn optional(name: &'static str, base: Base) -> Field {
     field(name, Schema::plain(base).optional())
 }
 

@@ -4,6 +4,7 @@
 //! guarantee rests on it. A pinned property is refused by [`refuse_pinned`] with its reason, never overridden in
 //! silence. No file is read here; a password arrives as text and leaves only towards librdkafka.
 
+use crate::table::names::NameList;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -60,6 +61,42 @@ pub struct TopicRules {
     pub cleanup_policy: String,
     /// Further topic settings, as Kafka names them.
     pub extra: BTreeMap<String, String>,
+    /// Rules of their own for some topics; the first group that has a topic counts.
+    pub groups: Vec<TopicGroup>,
+}
+
+/// Topics with rules of their own; what a group leaves open the general rules say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicGroup {
+    /// By their whole names.
+    pub include: NameList,
+    /// Not these of them.
+    pub exclude: NameList,
+    /// As in the general rules.
+    pub partitions: Option<i32>,
+    /// As in the general rules.
+    pub replication: Option<i32>,
+    /// As in the general rules.
+    pub cleanup_policy: Option<String>,
+    /// Over the general ones.
+    pub extra: BTreeMap<String, String>,
+}
+
+impl TopicRules {
+    /// The rules for one topic, its group's laid over the general ones.
+    #[must_use]
+    pub fn of(&self, topic: &str) -> TopicRules {
+        let has = |group: &&TopicGroup| group.include.lists(&[topic]) && !group.exclude.lists(&[topic]);
+        let general = TopicRules { groups: Vec::new(), ..self.clone() };
+        let Some(group) = self.groups.iter().find(has) else { return general };
+        TopicRules {
+            partitions: group.partitions.unwrap_or(general.partitions),
+            replication: group.replication.unwrap_or(general.replication),
+            cleanup_policy: group.cleanup_policy.clone().unwrap_or(general.cleanup_policy),
+            extra: general.extra.into_iter().chain(group.extra.clone()).collect(),
+            ..general
+        }
+    }
 }
 
 impl Default for TopicRules {
@@ -70,6 +107,7 @@ impl Default for TopicRules {
             replication: -1,
             cleanup_policy: "delete".to_owned(),
             extra: BTreeMap::new(),
+            groups: Vec::new(),
         }
     }
 }

@@ -18,7 +18,7 @@ mod state_topic;
 mod statistics;
 mod topics;
 
-pub use config::{Config, PropertyFault, TopicRules, check_property, is_sensitive, refuse_pinned};
+pub use config::{Config, PropertyFault, TopicGroup, TopicRules, check_property, is_sensitive, refuse_pinned};
 pub use error::{FailureClass, KafkaError, Remedy, classify};
 pub use producer::{Delivery, Failed, Landed, Producer, SendError, Settled, wire_bytes};
 pub use rdkafka::types::RDKafkaErrorCode;

@@ -51,9 +51,11 @@ impl TopicSpec {
     /// A topic by the rules for new topics.
     #[must_use]
     pub fn by(rules: &TopicRules, name: impl Into<String>) -> Self {
-        let mut settings = rules.extra.clone();
-        settings.insert("cleanup.policy".to_owned(), rules.cleanup_policy.clone());
-        TopicSpec { name: name.into(), partitions: rules.partitions, replication: rules.replication, settings }
+        let name = name.into();
+        let rules = rules.of(&name);
+        let mut settings = rules.extra;
+        settings.insert("cleanup.policy".to_owned(), rules.cleanup_policy);
+        TopicSpec { name, partitions: rules.partitions, replication: rules.replication, settings }
     }
 }
 

@@ -8,6 +8,7 @@ use super::consent;
 use super::keeper::Keeper;
 use super::open::Seen;
 use super::record::{FORMAT, Intent, Record};
+use super::rehearse::{Captured, rehearse};
 use super::supervise::{PipelineError, Trouble, TroubleReason};
 use crate::lsn::Lsn;
 use crate::postgres::holder::Holder;
@@ -185,10 +186,14 @@ async fn create_publication(config: &Config, sql: &Sql) -> Result<(), PipelineEr
     let candidates = publication::candidates(sql).await?;
     let chosen: Vec<_> =
         candidates.iter().filter(|table| table.logged && config.selection.matches(&table.name)).collect();
-    let roots: Vec<_> = chosen.iter().filter(|table| !table.is_partition).collect();
+    let partitions = config.selection.partitions();
+    let roots: Vec<_> = chosen.iter().filter(|table| table.stands_for_itself(partitions)).collect();
     if roots.is_empty() {
         return Err(trouble("tables.include matches no table of this database".to_owned(), "correct tables.include"));
     }
+    let tables =
+        roots.iter().map(|table| Captured { relation: table.relation, name: &table.name, identity: table.identity });
+    rehearse(&config.encode, sql, tables).await?;
     if let Some(harmed) = roots.iter().find(|table| table.update_fails()) {
         let detail = format!(
             "publishing {} would make the application's UPDATE and DELETE fail: no replica identity",
@@ -197,13 +202,13 @@ async fn create_publication(config: &Config, sql: &Sql) -> Result<(), PipelineEr
         return Err(trouble(detail, &harmed.fixes.join(" ")));
     }
     let names: Vec<TableName> = roots.iter().map(|table| table.name.clone()).collect();
-    let statement = publication::create_sql(&config.publication, &names);
+    let statement = publication::create_sql(&config.publication, &names, partitions);
     if !config.create_publication {
         let detail =
             format!("publication `{}` does not exist, and postgres.create_publication is off", config.publication);
         return Err(trouble(detail, &statement));
     }
-    match publication::create(sql, &config.publication, &names, LOCK_TIMEOUT).await {
+    match publication::create(sql, &config.publication, (&names, partitions), LOCK_TIMEOUT).await {
         Ok(()) => {
             tracing::info!(publication = config.publication, tables = names.len(), "created the publication");
             Ok(())

@@ -15,6 +15,7 @@ mod pace;
 mod plans;
 mod progress;
 pub mod record;
+mod rehearse;
 mod report;
 pub mod request;
 mod rows;
@@ -56,6 +57,8 @@ pub struct Config {
     pub encode: encode::Config,
     /// Where schemas are registered; Avro needs it.
     pub registry: Option<registry::Config>,
+    /// What is sent while nothing changes; none where nothing is.
+    pub heartbeat: Option<Heartbeat>,
     /// Where records go.
     pub sink: SinkConfig,
     /// The byte budget of everything in flight.
@@ -68,6 +71,15 @@ pub struct Config {
     pub warnings: Vec<String>,
     /// End the process on a halt instead of staying to tell.
     pub exit_on_halt: bool,
+}
+
+/// A sign of life at an interval.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// Between two of them.
+    pub interval: Duration,
+    /// What is run in the database with each, so that the log moves.
+    pub query: Option<String>,
 }
 
 impl Config {

@@ -9,6 +9,7 @@ use super::continuity::{Halt, Observed, PublicationView, Reason, SlotView, Verdi
 use super::core::Opened;
 use super::keeper::Keeper;
 use super::record::{FORMAT, Record, State, TableIdentity};
+use super::rehearse::{Captured, rehearse};
 use super::supervise::{PipelineError, Trouble, TroubleReason};
 use crate::lsn::{Lsn, Oid};
 use crate::postgres::preflight::{self, SyncState};
@@ -76,6 +77,7 @@ pub async fn open(
     let server = replication.identify_system().await?;
     let mut seen = Seen::new(config, &sql, &mut replication, &server, keeper).await?;
     let (mut warnings, mut copy) = (Vec::new(), None);
+    rehearse(&config.encode, &sql, seen.published()).await?;
     loop {
         let mut desk = Start { config, sql: &sql, replication: &mut replication, keeper, troubles };
         match seen.next(config, carried, copy.is_some()) {
@@ -218,6 +220,13 @@ impl Seen {
         };
         seen.read_slot(config, sql).await?;
         Ok(seen)
+    }
+
+    /// The captured tables that are published.
+    fn published(&self) -> impl Iterator<Item = Captured<'_>> {
+        let tables = self.publication.iter().flat_map(|row| &row.tables);
+        let captured = tables.filter(|table| self.captured.contains(&table.name));
+        captured.map(|table| Captured { relation: table.relation, name: &table.name, identity: table.identity })
     }
 
     async fn read_slot(&mut self, config: &Config, sql: &Sql) -> Result<(), PipelineError> {

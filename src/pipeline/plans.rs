@@ -12,7 +12,7 @@ use crate::kafka::{TopicInfo, TopicRules, TopicSpec, Topics};
 use crate::lsn::Oid;
 use crate::metrics::Metrics;
 use crate::postgres::{PgError, Sql, catalog};
-use crate::table::{Table, TableName};
+use crate::table::{Selection, Table, TableName};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,6 +61,7 @@ pub struct Desk {
     kafka: Option<(Topics, TopicRules)>,
     keeper: Keeper,
     captured: Vec<TableName>,
+    selection: Selection,
     partitions: BTreeMap<String, i32>,
     schemas: BTreeMap<String, u32>,
     /// What each relation was planned as.
@@ -109,7 +110,7 @@ impl Desk {
     pub fn new(
         places: Places,
         planner: Planner,
-        captured: Vec<TableName>,
+        (captured, selection): (Vec<TableName>, Selection),
         partitions: BTreeMap<String, i32>,
         schemas: BTreeMap<String, u32>,
     ) -> Self {
@@ -121,6 +122,7 @@ impl Desk {
             kafka,
             keeper,
             captured,
+            selection,
             partitions,
             schemas,
             tables: HashMap::new(),
@@ -149,7 +151,7 @@ impl Desk {
 
     async fn plan(mut self, shape: RelationShape, patience: Patience) -> (Self, Result<Outcome, PgError>) {
         let name = TableName::new(&shape.namespace, &shape.name);
-        if !self.captured.contains(&name) {
+        if !self.captured.contains(&name) && !self.selection.captures_later(&name) {
             return (self, Ok(Outcome::Excluded));
         }
         let facts = match catalog::table_facts(&self.sql, shape.oid).await {
@@ -190,6 +192,25 @@ impl Desk {
     pub async fn messages(mut self) -> (Self, Result<Outcome, PgError>) {
         let outcome =
             self.until_done("logical messages", Patience::Endless, |planner| Ok(planner.message_draft())).await;
+        (self, outcome)
+    }
+
+    /// Plans the topic of transactions.
+    ///
+    /// # Errors
+    /// As [`Desk::relation`].
+    pub async fn transactions(mut self) -> (Self, Result<Outcome, PgError>) {
+        let outcome =
+            self.until_done("transactions", Patience::Endless, |planner| Ok(planner.transaction_draft())).await;
+        (self, outcome)
+    }
+
+    /// Plans the topic of heartbeats.
+    ///
+    /// # Errors
+    /// As [`Desk::relation`].
+    pub async fn heartbeats(mut self) -> (Self, Result<Outcome, PgError>) {
+        let outcome = self.until_done("heartbeats", Patience::Endless, |planner| Ok(planner.heartbeat_draft())).await;
         (self, outcome)
     }
 

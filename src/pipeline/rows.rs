@@ -3,11 +3,15 @@
 //! It stops where something has to be fetched first (a relation to be planned), where the budget is used up, and before
 //! a row that cannot be sent; what it stopped at is done again, or gone on with, when the loop calls it the next time.
 
+mod beside;
+
+use beside::Beside;
+
 use super::continuity::{Halt, Reason};
 use super::core::Core;
 use super::sink::Sink;
 use super::supervise::Chain;
-use crate::change::{Changes, Context, RelationShape, RelationSlot, Row, Step};
+use crate::change::{Changes, Context, Position, RelationShape, RelationSlot, Row, Step};
 use crate::encode::{self, EncodeError, Encoder, Plan};
 use crate::kafka::SendError;
 use crate::ledger::RouteId;
@@ -60,6 +64,8 @@ pub enum Need {
     Relation(RelationSlot, RelationShape),
     /// The plan of logical messages.
     Messages,
+    /// The plan of the records of transactions.
+    Transactions,
     /// A plan in which this column may be NULL: the row is from before it was NOT NULL.
     Nullable(RelationSlot, String),
 }
@@ -108,6 +114,8 @@ pub struct Rows {
     relations: Vec<Planned>,
     /// `None`: not planned yet. `Some(Excluded)`: messages are not published.
     messages: Planned,
+    /// Transactions and heartbeats.
+    beside: Beside,
     /// Whether the open transaction has sent a record.
     sent: bool,
     /// A message that waits for a plan: its bytes are kept, as the stream will not give them again.
@@ -141,6 +149,7 @@ impl Rows {
             encoder: Encoder::new(),
             relations: Vec::new(),
             messages: Planned::Unplanned,
+            beside: Beside::new(),
             sent: false,
             parked: None,
         }
@@ -159,6 +168,24 @@ impl Rows {
     /// The plan of logical messages has come.
     pub fn messages_planned(&mut self, planned: Planned) {
         self.messages = planned;
+    }
+
+    /// The plan of transactions has come, or they are not told.
+    pub fn transactions_planned(&mut self, planned: Planned) {
+        self.beside.transactions = planned;
+    }
+
+    /// The plan of heartbeats has come.
+    pub fn heartbeats_planned(&mut self, planned: Planned) {
+        self.beside.heartbeats = planned;
+    }
+
+    /// Sends a heartbeat; false where its plan is not there yet.
+    ///
+    /// # Errors
+    /// The producer's.
+    pub fn beat(&mut self, tools: &mut Tools<'_>) -> Result<bool, RowsError> {
+        self.beside.beat(tools)
     }
 
     /// Handles what has been read, while there is room.
@@ -209,18 +236,31 @@ impl Rows {
             burst.need = Some(Need::Messages);
             return Ok(());
         }
-        let Rows { changes, encoder, relations, messages, sent, .. } = self;
+        let begun = match message {
+            pgoutput::Message::Begin { final_lsn, committed_at, xid } => Some((final_lsn, committed_at, xid)),
+            _ => None,
+        };
+        if begun.is_some() && matches!(self.beside.transactions, Planned::Unplanned) {
+            self.parked = Some(Parked { payload: payload.to_vec(), start, sent_at });
+            burst.need = Some(Need::Transactions);
+            return Ok(());
+        }
+        let Rows { changes, encoder, relations, messages, beside, sent, .. } = self;
         match changes.step(start, sent_at, message)? {
             Step::Nothing => {}
             Step::Begin => {
                 *sent = false;
                 tools.core.begun();
+                begun.into_iter().for_each(|begun| beside.begun(start, begun));
             }
-            Step::Commit(commit) => tools.core.committed(commit, *sent).map_err(RowsError::Halt)?,
+            Step::Commit(commit) => {
+                beside.ended(start, &commit, tools)?;
+                tools.core.committed(commit, *sent).map_err(RowsError::Halt)?;
+            }
             Step::Row(slot, context, row) => match relations.get(slot.0) {
                 Some(Planned::Active(active)) => {
                     let decoded = clock.map(|clock| (clock.elapsed(), Instant::now()));
-                    match row_out(encoder, active, &context, &row, tools)? {
+                    match row_out((encoder, beside), active, &context, &row, tools)? {
                         RowOut::Sent => *sent = true,
                         RowOut::NotPublished => {}
                         RowOut::Needs(column) => {
@@ -243,18 +283,23 @@ impl Rows {
             Step::Truncate(slots, mut context) => {
                 for slot in slots {
                     if let Some(Planned::Active(active)) = relations.get(slot.0) {
-                        *sent |= truncate_out(encoder, active, &context, tools)?;
+                        *sent |= truncate_out((encoder, beside), active, &context, tools)?;
                     }
                     context.position.ordinal += 1;
                 }
             }
             Step::Logical { context, prefix, content } => {
                 if let Planned::Active(active) = &*messages {
+                    let counted_as = Rc::clone(&beside.messages);
+                    beside.count(encoder, &counted_as);
                     encoder
                         .message(&active.plan, &context, prefix, content, tools.now_unix_nanos)
                         .map_err(|error| unencodable(active, &context, &error))?;
                     if encoder.records().next().is_some() {
-                        records_out(encoder, active, &context, tools)?;
+                        if context.xid.is_some() {
+                            beside.counted(encoder, &counted_as, context.position, tools)?;
+                        }
+                        records_out(encoder, active, context.position, tools)?;
                         tools.metrics.messages.inc();
                         *sent = true;
                     }
@@ -281,12 +326,13 @@ enum RowOut {
 /// Encodes and sends one row's records.
 #[inline]
 fn row_out(
-    encoder: &mut Encoder,
+    (encoder, beside): (&mut Encoder, &mut Beside),
     active: &Active,
     context: &Context<'_>,
     row: &Row<'_>,
     tools: &mut Tools<'_>,
 ) -> Result<RowOut, RowsError> {
+    beside.count(encoder, &active.table);
     match encoder.row(&active.plan, context, row, tools.now_unix_nanos) {
         Ok(()) => {}
         Err(EncodeError::RequiredNull { column, .. }) => return Ok(RowOut::Needs(column)),
@@ -306,13 +352,14 @@ fn row_out(
     if !encoder.notes().is_empty() {
         active.metrics.unrepresentable.inc_by(encoder.notes().len() as u64);
     }
-    records_out(encoder, active, context, tools)?;
+    beside.counted(encoder, &active.table, context.position, tools)?;
+    records_out(encoder, active, context.position, tools)?;
     Ok(RowOut::Sent)
 }
 
 /// A truncate has no key, which a compacted topic refuses: there it is counted instead of sent.
 fn truncate_out(
-    encoder: &mut Encoder,
+    (encoder, beside): (&mut Encoder, &mut Beside),
     active: &Active,
     context: &Context<'_>,
     tools: &mut Tools<'_>,
@@ -322,26 +369,25 @@ fn truncate_out(
         tracing::warn!(table = %active.table, topic = active.plan.topic(), "a truncate was not sent: the topic is compacted and it has no key");
         return Ok(false);
     }
-    row_out(encoder, active, context, &Row::Truncate, tools)?;
-    Ok(encoder.records().next().is_some())
+    Ok(matches!(row_out((encoder, beside), active, context, &Row::Truncate, tools)?, RowOut::Sent))
 }
 
 #[inline]
 pub(super) fn records_out(
     encoder: &Encoder,
     active: &Active,
-    context: &Context<'_>,
+    position: Position,
     tools: &mut Tools<'_>,
 ) -> Result<(), RowsError> {
     for record in encoder.records() {
         let size_bytes = record.size_bytes();
         if size_bytes + RECORD_FRAMING_BYTES > active.record_bytes_max {
-            return Err(too_large(encoder, active, context, &record));
+            return Err(too_large(encoder, active, position, &record));
         }
         let partition = encode::partition(record.key, &active.table, active.partitions);
         let ticket = tools.core.next_ticket();
         tools.sink.send(active.plan.topic(), partition, record.key, record.value, record.headers(), ticket)?;
-        tools.core.sent(active.route, context.position, size_bytes);
+        tools.core.sent(active.route, position, size_bytes);
     }
     Ok(())
 }
@@ -355,8 +401,7 @@ fn unencodable(active: &Active, context: &Context<'_>, error: &encode::EncodeErr
 }
 
 #[cold]
-fn too_large(encoder: &Encoder, active: &Active, context: &Context<'_>, record: &encode::Record<'_>) -> RowsError {
-    let Context { position, .. } = context;
+fn too_large(encoder: &Encoder, active: &Active, position: Position, record: &encode::Record<'_>) -> RowsError {
     let largest = encoder
         .largest_column(&active.plan)
         .map_or_else(String::new, |(column, bytes)| format!("; the largest column is `{column}` with {bytes} bytes"));

@@ -5,6 +5,7 @@
 
 pub(super) use clock::unix_nanos;
 use clock::{now, run_id, settings};
+use heart::Heart;
 pub use start::run;
 
 use super::copying::Copying;
@@ -78,6 +79,10 @@ enum Place {
     Relation(RelationSlot, Oid),
     /// Logical messages.
     Messages,
+    /// Transaction metadata.
+    Transactions,
+    /// Heartbeats.
+    Heartbeats,
     /// A table of the first copy.
     Copy(usize, Oid),
 }
@@ -102,6 +107,7 @@ struct Live {
 mod asked;
 mod clock;
 mod copying;
+mod heart;
 mod session;
 mod start;
 
@@ -118,6 +124,7 @@ struct Runner {
     routes: Vec<String>,
     actives: HashMap<Oid, Active>,
     messages: Planned,
+    heart: Heart,
     run_id: String,
     deliveries: mpsc::Sender<Delivery>,
     troubles: mpsc::Sender<Option<Trouble>>,
@@ -220,6 +227,7 @@ impl Runner {
             routes: Vec::new(),
             actives: HashMap::new(),
             messages: Planned::Unplanned,
+            heart: Heart::default(),
             run_id: run_id(),
             deliveries,
             troubles,
@@ -247,9 +255,9 @@ impl Runner {
         troubled: &mut mpsc::Receiver<Option<Trouble>>,
     ) -> Happened {
         let may_read = self.may_read();
-        let Runner { core, live, tasks, taken, copying, .. } = self;
+        let Runner { core, live, tasks, taken, copying, heart, .. } = self;
         let may_take = copying.as_ref().is_some_and(|copying| copying.may_take(core, now()));
-        let timer = Duration::from_micros(copying::next_tick(core, copying.as_ref()).since(now()));
+        let timer = Duration::from_micros(copying::next_tick(core, copying.as_ref()).since(now())).min(heart.rest());
         let (mut sentinel, mut stream) = (None, None);
         if let Some(live) = live {
             sentinel = Some(&live.sql);
@@ -344,6 +352,7 @@ impl Runner {
                 tokio::spawn(async move { (Place::Relation(slot, oid), desk.nullable(oid, column).await) })
             }
             Need::Messages => tokio::spawn(async move { (Place::Messages, desk.messages().await) }),
+            Need::Transactions => tokio::spawn(async move { (Place::Transactions, desk.transactions().await) }),
         });
     }
 
@@ -396,6 +405,7 @@ impl Runner {
             Happened::Read(Ok(bytes)) => self.read(bytes),
             Happened::Timer => {
                 self.apply(Event::Tick);
+                self.beat();
                 self.look_around();
             }
         }

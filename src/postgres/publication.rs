@@ -6,6 +6,7 @@
 use crate::lsn::Oid;
 use crate::postgres::error::PgError;
 use crate::postgres::sql::{Asked, Sql};
+use crate::table::selection::Partitions;
 use crate::table::{ReplicaIdentity, TableName};
 use postgres_protocol::escape::escape_identifier;
 use std::time::Duration;
@@ -93,6 +94,15 @@ impl Candidate {
     #[must_use]
     pub fn update_fails(&self) -> bool {
         !self.fixes.is_empty()
+    }
+
+    /// Whether a publication of ours holds it by itself: a root for its partitions, or they for themselves.
+    #[must_use]
+    pub fn stands_for_itself(&self, partitions: Partitions) -> bool {
+        match partitions {
+            Partitions::Root => !self.is_partition,
+            Partitions::Leaves => self.kind == RelationKind::Ordinary,
+        }
     }
 }
 
@@ -264,11 +274,12 @@ fn kind(asked: Asked<'_>, row: &Row) -> Result<RelationKind, PgError> {
 
 /// The statement that makes a publication of ours. For an administrator where the agent's role may not.
 #[must_use]
-pub fn create_sql(name: &str, tables: &[TableName]) -> String {
+pub fn create_sql(name: &str, tables: &[TableName], partitions: Partitions) -> String {
     // ONLY: children by inheritance are tables of their own; partitions follow their root either way.
+    let via_root = partitions == Partitions::Root;
     let list: Vec<String> = tables.iter().map(|table| format!("ONLY {}", quoted(table))).collect();
     format!(
-        "CREATE PUBLICATION {} FOR TABLE {} WITH (publish_via_partition_root = true)",
+        "CREATE PUBLICATION {} FOR TABLE {} WITH (publish_via_partition_root = {via_root})",
         escape_identifier(name),
         list.join(", ")
     )
@@ -285,10 +296,16 @@ pub fn quoted(table: &TableName) -> String {
 /// # Errors
 /// `Server`: 42501 not allowed (see [`create_sql`]), 42710 it exists, 42P01 a table does not, 55P03 locked, 42601 no
 /// tables.
-pub async fn create(sql: &Sql, name: &str, tables: &[TableName], lock_timeout: Duration) -> Result<(), PgError> {
+pub async fn create(
+    sql: &Sql,
+    name: &str,
+    (tables, partitions): (&[TableName], Partitions),
+    lock_timeout: Duration,
+) -> Result<(), PgError> {
     let asked = Asked { call: "create publication", object: name };
     // Two statements in one message are one transaction, and SET LOCAL ends with it.
-    let text = format!("SET LOCAL lock_timeout = {}; {}", lock_timeout.as_millis(), create_sql(name, tables));
+    let text =
+        format!("SET LOCAL lock_timeout = {}; {}", lock_timeout.as_millis(), create_sql(name, tables, partitions));
     sql.run(asked, &text).await
 }
 
@@ -300,7 +317,7 @@ mod tests {
     fn names_every_table_and_no_other() {
         let tables = [TableName::new("public", "orders"), TableName::new(r#"a"b"#, "Ünï x")];
         assert_eq!(
-            create_sql("well.spring", &tables),
+            create_sql("well.spring", &tables, Partitions::Root),
             "CREATE PUBLICATION \"well.spring\" FOR TABLE ONLY \"public\".\"orders\", ONLY \"a\"\"b\".\"Ünï x\" \
              WITH (publish_via_partition_root = true)"
         );

@@ -150,6 +150,14 @@ impl Sql {
         rows.first().map_or(Ok(false), |row| asked.get(row, "sent"))
     }
 
+    /// Runs the operator's own statements of a heartbeat.
+    ///
+    /// # Errors
+    /// The connection's, or the server's refusal.
+    pub async fn beat(&self, statements: &str) -> Result<(), PgError> {
+        self.run(Asked { call: "run the heartbeat's query in database", object: &self.database }, statements).await
+    }
+
     pub(super) async fn run(&self, asked: Asked<'_>, sql: &str) -> Result<(), PgError> {
         self.limited(asked, self.client.batch_execute(sql)).await
     }

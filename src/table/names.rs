@@ -27,6 +27,8 @@ const REGEX_STEPS_MAX: usize = 1_000_000;
 pub enum NameOf {
     /// `namespace`, or another name without parts.
     Namespace,
+    /// A topic: its dots are letters like any other, and nothing is quoted.
+    Topic,
     /// `namespace.table`.
     Table,
     /// `namespace.table.column`.
@@ -36,7 +38,7 @@ pub enum NameOf {
 impl NameOf {
     fn parts(self) -> usize {
         match self {
-            NameOf::Namespace => 1,
+            NameOf::Namespace | NameOf::Topic => 1,
             NameOf::Table => 2,
             NameOf::Column => 3,
         }
@@ -119,6 +121,7 @@ impl NamePattern {
     pub fn read(text: &str, of: NameOf) -> Result<Self, PatternFault> {
         let form = match text.trim().strip_prefix(REGEX) {
             Some(expression) => Form::Regex(Box::new(regex(expression)?)),
+            None if of == NameOf::Topic => Form::Parts(vec![plain_part(text.trim())?]),
             None => Form::Parts(parts(text, of)?),
         };
         Ok(NamePattern { text: text.to_owned(), form })

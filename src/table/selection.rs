@@ -6,6 +6,26 @@
 use super::TableName;
 use super::names::{BadPattern, NameList, NameOf};
 
+/// Under whose name the changes of a partition travel, in a publication of ours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Partitions {
+    /// The root's: partitions are no tables of their own.
+    #[default]
+    Root,
+    /// Their own, and the root has none.
+    Leaves,
+}
+
+/// What becomes of a published table that the lists take and that was not there at the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Later {
+    /// It waits for a reload, which copies what it holds by then.
+    #[default]
+    Reload,
+    /// Its changes are captured as they come; what it held before is not copied.
+    Capture,
+}
+
 /// The captured tables, as the operator described them.
 #[derive(Clone, Debug)]
 pub struct Selection {
@@ -13,6 +33,8 @@ pub struct Selection {
     exclude: NameList,
     namespaces: NameList,
     exclude_namespaces: NameList,
+    partitions: Partitions,
+    later: Later,
 }
 
 impl Selection {
@@ -24,7 +46,8 @@ impl Selection {
         match (NameList::read(include, NameOf::Table), NameList::read(exclude, NameOf::Table)) {
             (Ok(include), Ok(exclude)) => {
                 let (namespaces, exclude_namespaces) = Default::default();
-                Ok(Selection { include, exclude, namespaces, exclude_namespaces })
+                let (partitions, later) = (Partitions::Root, Later::Reload);
+                Ok(Selection { include, exclude, namespaces, exclude_namespaces, partitions, later })
             }
             (include, exclude) => Err((include.err().unwrap_or_default(), exclude.err().unwrap_or_default())),
         }
@@ -34,6 +57,24 @@ impl Selection {
     #[must_use]
     pub fn within(self, namespaces: NameList, exclude_namespaces: NameList) -> Self {
         Selection { namespaces, exclude_namespaces, ..self }
+    }
+
+    /// The same, with partitions and later tables by these rules.
+    #[must_use]
+    pub fn by(self, partitions: Partitions, later: Later) -> Self {
+        Selection { partitions, later, ..self }
+    }
+
+    /// Whether a table that was not there at the start is captured all the same.
+    #[must_use]
+    pub fn captures_later(&self, table: &TableName) -> bool {
+        self.later == Later::Capture && self.matches(table)
+    }
+
+    /// Under whose name partitions travel.
+    #[must_use]
+    pub fn partitions(&self) -> Partitions {
+        self.partitions
     }
 
     /// Whether the table is captured.

@@ -16,7 +16,8 @@ const DOMAIN_DEPTH_MAX: usize = 32;
 /// A declared type.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SourceType {
-    /// `pg_type.typname`; `serial` and its siblings for a column filled from its own sequence; a domain's own name.
+    /// `pg_type.typname`, a domain's own; of a column filled from its own sequence the integer's, as streamed events have
+    /// it. (Debezium's snapshot says `SERIAL` there, and another schema is registered when the stream begins.)
     pub name: Box<str>,
     /// Characters, digits or bits; [`LENGTH_UNKNOWN`] where the type has none.
     pub length: i32,
@@ -27,13 +28,8 @@ pub struct SourceType {
 impl SourceType {
     /// The type `type_oid` with the modifier `typmod` (-1 for none).
     #[must_use]
-    pub fn of(type_oid: Oid, typmod: i32, serial: bool, types: &BTreeMap<Oid, TypeFacts>) -> Self {
-        let name = match (type_oid.0, serial) {
-            (21, true) => "smallserial",
-            (23, true) => "serial",
-            (20, true) => "bigserial",
-            _ => types.get(&type_oid).map_or("", |facts| facts.name.as_str()),
-        };
+    pub fn of(type_oid: Oid, typmod: i32, types: &BTreeMap<Oid, TypeFacts>) -> Self {
+        let name = types.get(&type_oid).map_or("", |facts| facts.name.as_str());
         let (mut oid, mut typmod) = (type_oid, typmod);
         for _ in 0..DOMAIN_DEPTH_MAX {
             match types.get(&oid).map(|facts| &facts.class) {
@@ -128,9 +124,8 @@ mod tests {
             (Oid(9000), facts("code", TypeClass::Domain { base: Oid(1043), typmod: 16 })),
             (Oid(9001), facts("_int4", TypeClass::Array { element: Oid(23) })),
         ]);
-        let code = SourceType::of(Oid(9000), -1, false, &types);
+        let code = SourceType::of(Oid(9000), -1, &types);
         assert_eq!(code, SourceType { name: "code".into(), length: 12, scale: 0 });
-        assert_eq!(SourceType::of(Oid(9001), -1, false, &types).length, 10);
-        assert_eq!(&*SourceType::of(Oid(23), -1, true, &types).name, "serial");
+        assert_eq!(SourceType::of(Oid(9001), -1, &types).length, 10);
     }
 }

@@ -6,6 +6,7 @@ use expect_test::expect;
 use std::time::Duration;
 use wellspring::lsn::Oid;
 use wellspring::postgres::{Replication, Sql, catalog, preflight, publication};
+use wellspring::table::selection::Partitions;
 use wellspring::table::{TableName, TypeClass};
 
 #[tokio::test]
@@ -112,7 +113,7 @@ async fn a_publication_of_ours_has_exactly_its_tables_and_their_memberships() {
     let sql = sql(&server).await;
     assert_eq!(publication::read(&sql, "p").await.unwrap(), None);
     let wanted = ["a", "B c", "root"].map(|name| TableName::new("public", name));
-    publication::create(&sql, "p", &wanted, SOON).await.unwrap();
+    publication::create(&sql, "p", (&wanted, Partitions::Root), SOON).await.unwrap();
     let before = publication::read(&sql, "p").await.unwrap().unwrap();
     let names: Vec<String> = before.tables.iter().map(|t| t.name.to_string()).collect();
     assert_eq!(names, ["public.B c", "public.a", "public.root"]);
@@ -130,7 +131,8 @@ async fn a_publication_of_ours_has_exactly_its_tables_and_their_memberships() {
     let busy = Sql::connect(&config(&server.url("postgres"))).await.unwrap();
     busy.execute("begin").await.unwrap();
     busy.execute("lock table public.a in share mode").await.unwrap();
-    let error = publication::create(&sql, "q", &wanted, Duration::from_millis(100)).await.unwrap_err();
+    let error =
+        publication::create(&sql, "q", (&wanted, Partitions::Root), Duration::from_millis(100)).await.unwrap_err();
     assert_eq!(error.sqlstate(), Some("55P03"), "{error}");
     assert_eq!(publication::read(&sql, "q").await.unwrap(), None);
     busy.execute("rollback").await.unwrap();

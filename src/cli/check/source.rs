@@ -12,6 +12,7 @@ use crate::postgres::publication::{self, Candidate, PublicationRow, RelationKind
 use crate::postgres::slot::{self, SlotRow};
 use crate::postgres::surroundings;
 use crate::postgres::{PgError, Replication, Sql};
+use crate::table::selection::Partitions;
 use crate::table::{ReplicaIdentity, TableName};
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 
@@ -103,7 +104,8 @@ fn captured<'a>(checked: &Checked, all: &'a [Candidate], published: Option<&Publ
         published.is_some_and(|row| row.tables.iter().any(|published| published.relation == table.relation))
     };
     let selected = all.iter().filter(|table| checked.selection.matches(&table.name));
-    selected.filter(|table| !table.is_partition || is_published(table)).collect()
+    let partitions = checked.selection.partitions();
+    selected.filter(|table| table.stands_for_itself(partitions) || is_published(table)).collect()
 }
 
 /// A primary or unique key, or under FULL none: Debezium's rule, as `change` applies it.
@@ -239,7 +241,7 @@ fn publication_row(checked: &Checked, row: &PublicationRow, captured: &[&Candida
         findings.warn(what, anew.clone());
     }
     let partitioned = captured.iter().any(|table| table.kind == RelationKind::Partitioned || table.is_partition);
-    if partitioned && !row.via_root {
+    if partitioned && !row.via_root && checked.selection.partitions() == Partitions::Root {
         let fix = format!("ALTER PUBLICATION {identifier} SET (publish_via_partition_root = true);");
         findings.warn(format!("publication {name} publishes partitions under their own names"), fix);
     }
@@ -277,7 +279,7 @@ fn no_publication(
         return;
     }
     let name = &checked.publication;
-    let sql = format!("{};", create_sql(name, names));
+    let sql = format!("{};", create_sql(name, names, checked.selection.partitions()));
     let foreign: Vec<String> = rights.iter().filter(|table| !table.owner).map(|table| table.name.to_string()).collect();
     let role = &facts.role.name;
     if !checked.create_publication {

@@ -130,7 +130,7 @@ impl Copying {
                 return Ok(Sent::Left(left("row_unencodable", detail, name)));
             }
         }
-        match records_out(encoder, active, &context, tools) {
+        match records_out(encoder, active, context.position, tools) {
             Ok(()) => {}
             Err(RowsError::Halt(halt)) => return Ok(Sent::Left(left(halt.reason.code(), halt.detail, name))),
             Err(error) => return Err(error),

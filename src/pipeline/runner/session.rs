@@ -54,11 +54,16 @@ impl Runner {
             metrics: self.reporter.metrics().clone(),
         };
         let planner = Planner::new(self.config.encode.clone(), sql.database(), &self.run_id, opened.record.epoch);
-        let desk = Desk::new(places, planner, captured, state.partitions, state.schemas);
+        let desk =
+            Desk::new(places, planner, (captured, self.config.selection.clone()), state.partitions, state.schemas);
         self.actives.clear();
         self.messages = if self.config.encode.messages { Planned::Unplanned } else { Planned::Excluded };
         let mut rows = Rows::new(Changes::resume(opened.record.sequence));
         rows.messages_planned(self.messages.clone());
+        if !self.config.encode.rules.transactions {
+            rows.transactions_planned(Planned::Excluded);
+        }
+        self.heart.begin(self.config.heartbeat.as_ref());
         let read_at = tokio::time::Instant::now();
         self.live = Some(Live {
             sql,
@@ -109,7 +114,7 @@ impl Runner {
         };
         let known = match place {
             Place::Relation(_, oid) | Place::Copy(_, oid) => self.actives.get(&oid).cloned(),
-            Place::Messages => None,
+            Place::Messages | Place::Transactions | Place::Heartbeats => None,
         };
         let planned = match outcome {
             plans::Outcome::Unchanged => known.map_or(Planned::Excluded, Planned::Active),
@@ -141,6 +146,16 @@ impl Runner {
                 self.messages = planned.clone();
                 if let Some(live) = &mut self.live {
                     live.rows.messages_planned(planned);
+                }
+            }
+            Place::Transactions => {
+                if let Some(live) = &mut self.live {
+                    live.rows.transactions_planned(planned);
+                }
+            }
+            Place::Heartbeats => {
+                if let Some(live) = &mut self.live {
+                    live.rows.heartbeats_planned(planned);
                 }
             }
         }

@@ -14,7 +14,7 @@ use crate::table::{Column, ColumnKind, ReplicaIdentity, Table};
 
 /// A table under the rules.
 #[derive(Clone, Debug)]
-pub(super) struct Shape {
+pub(super) struct Filtered {
     /// With the names of fields, and with the key of the rules.
     pub table: Table,
     /// One for each column.
@@ -35,7 +35,7 @@ pub(super) struct FieldRule {
     pub parameters: Vec<(&'static str, String)>,
 }
 
-impl Shape {
+impl Filtered {
     /// # Errors
     /// Rules that cannot be kept for this table.
     pub(super) fn of(config: &Config, table: &Table) -> Result<Self, PlanError> {
@@ -68,7 +68,7 @@ impl Shape {
         for column in &mut table.columns {
             column.name = rules.field_names.field_name(&column.name).into();
         }
-        let shape = Shape { table, fields };
+        let shape = Filtered { table, fields };
         shape.check_clash()?;
         Ok(shape)
     }

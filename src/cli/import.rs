@@ -1,0 +1,116 @@
+//! `wellspring config import`: files in, a configuration out, and what stands in the way.
+
+use super::exit::{Code, Failure};
+use crate::config::import::{self, Hidden, ImportError, Imported, Loss};
+use std::fmt::Write as _;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+/// The largest file taken: a connector's configuration is some kilobytes.
+const FILE_BYTES_MAX: u64 = 4 << 20;
+
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// A connector's and a worker's files, or Debezium Server's; `-` for standard input
+    #[arg(required_unless_present = "properties")]
+    files: Vec<PathBuf>,
+
+    /// Leave out what has no counterpart; it is named in the file and on stderr
+    #[arg(long)]
+    lossy: bool,
+
+    /// Where to write the configuration, instead of stdout; a file that exists is kept
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+
+    /// Where to write the secrets as NAME=value, readable by you alone; a file that exists is kept
+    #[arg(long, value_name = "FILE")]
+    secrets: Option<PathBuf>,
+
+    /// Print every property of Debezium that is known, and what becomes of it
+    #[arg(long, conflicts_with_all = ["files", "lossy", "output", "secrets"])]
+    properties: bool,
+}
+
+pub fn run(arguments: &Arguments) -> Result<Code, Failure> {
+    if arguments.properties {
+        for (name, fate, why) in import::properties() {
+            super::print(&format!("{name:52} {fate:12} {why}"));
+        }
+        return Ok(Code::Done);
+    }
+    let files = arguments.files.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?;
+    let loss = if arguments.lossy { Loss::Accepted } else { Loss::Refused };
+    let Imported { toml, hidden, lost } = import::import(&files, loss).map_err(failure)?;
+    match &arguments.output {
+        Some(path) => create(path, &toml, 0o644)?,
+        None => super::print(toml.trim_end()),
+    }
+    if let Some(path) = &arguments.secrets {
+        create(path, &variables(&hidden)?, 0o600)?;
+    }
+    for (name, why) in lost {
+        eprintln!("left out: {name}: {why}");
+    }
+    Ok(Code::Done)
+}
+
+fn read(path: &Path) -> Result<(String, String), Failure> {
+    let name = if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() };
+    let mut text = String::new();
+    let read = match path == Path::new("-") {
+        true => std::io::stdin().take(FILE_BYTES_MAX).read_to_string(&mut text),
+        false => std::fs::File::open(path).and_then(|file| file.take(FILE_BYTES_MAX).read_to_string(&mut text)),
+    };
+    match read {
+        Ok(_) => Ok((name, text)),
+        Err(error) => Err(told(format!("read {name}"), vec![error.to_string()], "name a file that can be read")),
+    }
+}
+
+/// A new file; one that exists is somebody's.
+fn create(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
+    let opened = std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
+    opened.and_then(|mut file| file.write_all(text.as_bytes())).map_err(|error| {
+        told(format!("write {}", path.display()), vec![error.to_string()], "name a file that does not exist yet")
+    })
+}
+
+/// As an environment file has them; a value with a line break has no place there.
+fn variables(hidden: &[Hidden]) -> Result<String, Failure> {
+    let mut text = String::new();
+    for secret in hidden {
+        if secret.value.reveal().contains(['\n', '\r', '\0']) {
+            let what = format!("the secret in {} has a line break, which an environment file cannot hold", secret.from);
+            return Err(told(
+                "write the secrets".to_owned(),
+                vec![what],
+                "put it into a file of its own, and ${file:/path} into the configuration",
+            ));
+        }
+        let _ = writeln!(text, "{}={}", secret.variable, secret.value.reveal()); // writing to memory does not fail
+    }
+    Ok(text)
+}
+
+fn failure(error: ImportError) -> Failure {
+    let primary = error.to_string();
+    match error {
+        ImportError::Source(_) => {
+            told("read the configuration to import".to_owned(), vec![primary], "correct the file")
+        }
+        ImportError::Refused { refused } => {
+            let details = refused.iter().map(|(name, why)| format!("{name}: {why}")).collect();
+            told(primary, details, "change them there, or leave them out with --lossy")
+        }
+        ImportError::Faulty(faults) => {
+            let details = faults.to_string().lines().map(str::to_owned).collect();
+            told(primary, details, "correct the values in the file that is imported")
+        }
+    }
+}
+
+fn told(primary: String, details: Vec<String>, hint: &str) -> Failure {
+    Failure { code: Code::Config, primary, details, hint: hint.to_owned() }
+}

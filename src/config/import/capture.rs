@@ -1,0 +1,422 @@
+//! What is captured and in which shape: Debezium's lists, masks, keys, names and modes in our words.
+
+use super::Asked;
+use super::source::Given;
+use super::table::shown;
+use super::target::Target;
+use crate::table::names::REGEX;
+
+/// Debezium's own defaults where ours differ, and what every configuration needs.
+pub(super) fn defaults(asked: &Asked<'_>, target: &mut Target) {
+    if asked.value("topic.prefix").is_none_or(|prefix| prefix.trim().is_empty()) {
+        target.refuse("topic.prefix", "is missing; every pipeline has one");
+    }
+    if !target.has("tables", "include") {
+        target.list("tables", "include", &["*.*".to_owned()], "without table.include.list Debezium takes every table");
+    }
+    let root = asked.is("publish.via.partition.root", "true");
+    if !root {
+        target.text("tables", "partitions", "leaves", "as Debezium: partitions are tables of their own");
+    }
+    if !target.has("events", "truncates") {
+        target.flag("events", "truncates", false, "Debezium skips truncates unless skipped.operations says otherwise");
+    }
+    if !target.has("events", "unknown_types") {
+        target.text("events", "unknown_types", "drop", "Debezium leaves types it does not know out");
+    }
+    if asked.value("column.exclude.list").or(asked.value("column.include.list")).is_some() {
+        target.text("columns", "excluded_keys", "keep", "as Debezium: a key column that rows lack stays in the key");
+    }
+    if asked.value("message.key.columns").is_some() {
+        let remark = "a delete whose old row lacks the key halts; REPLICA IDENTITY FULL has it";
+        target.text("columns", "keys_outside_identity", "halt_on_delete", remark);
+    }
+    if !target.has("snapshot", "mode") {
+        target.text("snapshot", "mode", "initial", "");
+    }
+    super::database::defaults(asked, target);
+    super::connect::defaults(asked, target);
+}
+
+/// Debezium's lists: commas between expressions, `\,` for one inside, blanks around each without meaning.
+pub(super) fn expressions(list: &str) -> Vec<String> {
+    let mut parts = vec![String::new()];
+    let mut chars = list.chars().peekable();
+    while let Some(c) = chars.next() {
+        let last = parts.len() - 1;
+        match c {
+            '\\' if chars.peek() == Some(&',') => {
+                parts[last].push(',');
+                chars.next();
+            }
+            ',' => parts.push(String::new()),
+            c => parts[last].push(c),
+        }
+    }
+    parts.iter().map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect()
+}
+
+/// The same as patterns of ours.
+fn patterns(list: &str) -> Vec<String> {
+    expressions(list).into_iter().map(|expression| format!("{REGEX}{expression}")).collect()
+}
+
+fn flag(given: &Given, target: &mut Target) -> Option<bool> {
+    match given.value.trim().to_ascii_lowercase().as_str() {
+        "true" => Some(true),
+        "false" => Some(false),
+        _ => {
+            target.refuse(&given.written, "is neither true nor false");
+            None
+        }
+    }
+}
+
+pub(super) fn include(asked: Asked<'_>, given: &Given, target: &mut Target) {
+    exclusive(asked, given, "table.exclude.list", target);
+    target.list("tables", "include", &patterns(&given.value), "");
+}
+
+pub(super) fn exclude(_: Asked<'_>, given: &Given, target: &mut Target) {
+    target.list("tables", "exclude", &patterns(&given.value), "");
+}
+
+fn exclusive(asked: Asked<'_>, given: &Given, other: &str, target: &mut Target) {
+    if asked.value(other).is_some() {
+        target.refuse(&given.written, format!("{other} is set as well, which Debezium refuses; say it in one list"));
+    }
+}
+
+pub(super) fn namespaces(asked: Asked<'_>, given: &Given, target: &mut Target) {
+    let key = if given.name == "schema.include.list" {
+        exclusive(asked, given, "schema.exclude.list", target);
+        "namespaces"
+    } else {
+        "exclude_namespaces"
+    };
+    target.list("tables", key, &patterns(&given.value), "");
+}
+
+pub(super) fn columns(asked: Asked<'_>, given: &Given, target: &mut Target) {
+    let key = if given.name == "column.include.list" {
+        exclusive(asked, given, "column.exclude.list", target);
+        "include"
+    } else {
+        "exclude"
+    };
+    target.list("columns", key, &patterns(&given.value), "");
+}
+
+pub(super) fn source_types(_: Asked<'_>, given: &Given, target: &mut Target) {
+    let key = if given.name.starts_with("datatype") { "source_types_of" } else { "source_types" };
+    target.list("columns", key, &patterns(&given.value), "");
+}
+
+pub(super) fn builtin(_: Asked<'_>, given: &Given, target: &mut Target) {
+    match flag(given, target) {
+        Some(false) => target.refuse(&given.written, "tables of Postgres itself cannot be published"),
+        _ => target.idle(&given.written, "tables of Postgres itself are never captured"),
+    }
+}
+
+/// Masks that were taken over so far, in Debezium's order of precedence; the first one that has a pattern keeps it.
+fn mask(target: &mut Target, given: &Given, kind: &str, settings: &[(&str, String)]) -> bool {
+    let name = (1..).map(|number| format!("masks.{kind}_{number}")).find(|name| !target.has(name, "columns"));
+    let Some(section) = name else { return false };
+    target.list(&section, "columns", &patterns(&given.value), "");
+    for (key, value) in settings {
+        target.raw(&section, key, value.clone(), "");
+    }
+    target.text(&section, "other_types", "pass", "as Debezium: columns of other types are not masked");
+    true
+}
+
+/// The number in a property's name.
+fn number<'g>(given: &'g Given, before: &str, after: &str, target: &mut Target) -> Option<&'g str> {
+    let number = given.name.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
+    let number = number.filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    if number.is_none() {
+        target.refuse(&given.written, "has no number in its name");
+    }
+    number
+}
+
+pub(super) fn truncate(_: Asked<'_>, given: &Given, target: &mut Target) {
+    let Some(units) = number(given, "column.truncate.to.", ".chars", target).map(str::to_owned) else { return };
+    mask(target, given, "truncate", &[("method", "\"truncate\"".to_owned()), ("length", units)]);
+}
+
+pub(super) fn stars(_: Asked<'_>, given: &Given, target: &mut Target) {
+    let Some(count) = number(given, "column.mask.with.", ".chars", target).map(str::to_owned) else { return };
+    mask(target, given, "stars", &[("method", "\"stars\"".to_owned()), ("length", count)]);
+}
+
+pub(super) fn hash(_: Asked<'_>, given: &Given, target: &mut Target) {
+    let rest = given.name.strip_prefix("column.mask.hash.").unwrap_or_default();
+    let (method, rest) = rest.strip_prefix("v2.").map_or(("hash-v1", rest), |rest| ("hash", rest));
+    let Some((algorithm, salt)) = rest.split_once(".with.salt.") else { return };
+    let algorithm = match algorithm.to_ascii_uppercase().as_str() {
+        "SHA" | "SHA1" => "SHA-1".to_owned(),
+        known => known.to_owned(),
+    };
+    let variable = format!("WELLSPRING_MASK_SALT_{}", target.hidden.len() + 1);
+    let reference = target.hide(&variable, &shown(&given.written), salt);
+    let settings = [
+        ("method", format!("\"{method}\"")),
+        ("algorithm", super::super::document::toml_text(&algorithm)),
+        ("salt", super::super::document::toml_text(&reference)),
+    ];
+    mask(target, given, "hash", &settings);
+}
+
+/// `schema.table:c1,c2;...`, every part an expression; two entries for one table are one key.
+pub(super) fn keys(_: Asked<'_>, given: &Given, target: &mut Target) {
+    let mut keys: Vec<(String, Vec<String>)> = Vec::new();
+    for entry in given.value.split(';').map(str::trim).filter(|entry| !entry.is_empty()) {
+        let columns = entry.split_once(':').map(|(table, columns)| (table.trim(), columns));
+        let columns = columns.filter(|(table, columns)| !table.is_empty() && !columns.contains(':'));
+        let Some((table, columns)) = columns else {
+            return target.refuse(&given.written, format!("`{entry}` is not `schema.table:column,column`"));
+        };
+        let columns = columns.split(',').map(str::trim).filter(|c| !c.is_empty()).map(|c| format!("{REGEX}{c}"));
+        match keys.iter_mut().find(|(known, _)| known == table) {
+            Some((_, known)) => known.extend(columns),
+            None => keys.push((table.to_owned(), columns.collect())),
+        }
+    }
+    for (table, columns) in keys {
+        target.list("keys", &format!("{REGEX}{table}"), &columns, "");
+    }
+}
+
+pub(super) fn messages(asked: Asked<'_>, given: &Given, target: &mut Target) {
+    let key = if given.name == "message.prefix.include.list" {
+        exclusive(asked, given, "message.prefix.exclude.list", target);
+        "message_prefixes"
+    } else {
+        "exclude_message_prefixes"
+    };
+    target.list("events", key, &patterns(&given.value), "");
+}
+
+pub(super) fn operations(_: Asked<'_>, given: &Given, target: &mut Target) {
+    let skipped: Vec<String> = given.value.split(',').map(|one| one.trim().to_ascii_lowercase()).collect();
+    if let Some(bad) = skipped.iter().find(|one| !matches!(one.as_str(), "c" | "u" | "d" | "t" | "none" | "")) {
+        return target.refuse(&given.written, format!("`{bad}` is none of c, u, d, t and none"));
+    }
+    for (letter, key) in [("c", "inserts"), ("u", "updates"), ("d", "deletes"), ("t", "truncates")] {
+        let skips = skipped.iter().any(|one| one == letter);
+        if skips || letter == "t" {
+            target.flag("events", key, !skips, "");
+        }
+    }
+}
+
+pub(super) fn unchanged(_: Asked<'_>, given: &Given, target: &mut Target) {
+    if let Some(skip) = flag(given, target) {
+        target.flag("events", "unchanged", !skip, "");
+    }
+}
+
+pub(super) fn tombstones(_: Asked<'_>, given: &Given, target: &mut Target) {
+    if let Some(tombstones) = flag(given, target) {
+        target.flag("events", "tombstones", tombstones, "");
+    }
+}
+
+pub(super) fn context_headers(_: Asked<'_>, given: &Given, target: &mut Target) {
+    if let Some(headers) = flag(given, target) {
+        target.flag("events", "context_headers", headers, "");
+    }
+}
+
+pub(super) fn transactions(asked: Asked<'_>, given: &Given, target: &mut Target) {
+    if !asked.is("provide.transaction.metadata", "true") {
+        return target.idle(&given.written, "transactions are not published");
+    }
+    target.flag("events", "transactions", true, "");
+    if let (Some(topic), Some(prefix)) = (asked.value("topic.transaction"), asked.value("topic.prefix")) {
+        let topic = [prefix, topic].join(asked.or("topic.delimiter", "."));
+        target.text("topics", "transactions", &topic, "");
+    }
+}
+
+pub(super) fn placeholder(_: Asked<'_>, given: &Given, target: &mut Target) {
+    if given.value.starts_with("hex:") {
+        return target.refuse(&given.written, "a placeholder is a text; `hex:` is not understood");
+    }
+    target.text("events", "placeholder", &given.value, "");
+}
+
+/// How values look on the wire: Debezium's own words.
+pub(super) fn mode(_: Asked<'_>, given: &Given, target: &mut Target) {
+    let value = given.value.trim().to_ascii_lowercase();
+    let key = match given.name.as_str() {
+        "binary.handling.mode" => "binary",
+        "decimal.handling.mode" => "decimals",
+        "time.precision.mode" if value == "structured" => {
+            return target
+                .refuse(&given.written, "times have no such form here, and Debezium 3.6 does not start with it");
+        }
+        "time.precision.mode" => "time",
+        "hstore.handling.mode" => "hstore",
+        "interval.handling.mode" => "intervals",
+        "money.fraction.digits" => return target.raw("events", "money_digits", value, ""),
+        "include.unknown.datatypes" => {
+            let Some(included) = flag(given, target) else { return };
+            return target.text("events", "unknown_types", if included { "bytes" } else { "drop" }, "");
+        }
+        _ => return,
+    };
+    target.text("events", key, &value, "");
+}
+
+pub(super) fn prefix(_: Asked<'_>, given: &Given, target: &mut Target) {
+    target.text("topics", "prefix", given.value.trim(), "");
+}
+
+pub(super) fn delimiter(_: Asked<'_>, given: &Given, target: &mut Target) {
+    target.text("topics", "delimiter", given.value.trim(), "");
+}
+
+pub(super) fn naming(_: Asked<'_>, given: &Given, target: &mut Target) {
+    if given.value.trim() == "io.debezium.schema.SchemaTopicNamingStrategy" {
+        target.idle(&given.written, "topics are named so");
+    } else {
+        target
+            .refuse(&given.written, "topics are named by prefix, namespace and table; route them where they are read");
+    }
+}
+
+pub(super) fn adjustment(_: Asked<'_>, given: &Given, target: &mut Target) {
+    let key = if given.name.starts_with("schema") { "schema_names" } else { "field_names" };
+    target.text("events", key, &given.value.trim().to_ascii_lowercase(), "");
+}
+
+pub(super) fn heartbeat(asked: Asked<'_>, given: &Given, target: &mut Target) {
+    let interval = asked.or("heartbeat.interval.ms", "0").trim();
+    if interval == "0" {
+        return target.idle(&given.written, "without heartbeat.interval.ms there are no heartbeats");
+    }
+    if interval.parse::<u64>().is_err() {
+        return target.refuse("heartbeat.interval.ms", "is no number of milliseconds");
+    }
+    target.text("heartbeat", "interval", &format!("{interval}ms"), "");
+    if let Some(query) = asked.value("heartbeat.action.query") {
+        target.text("heartbeat", "query", query, "");
+    }
+    let prefix = asked.value("topic.heartbeat.prefix").or(asked.value("heartbeat.topics.prefix"));
+    let named = asked.value("topic.heartbeat.name").filter(|name| !name.is_empty());
+    let whole = prefix.zip(asked.value("topic.prefix"));
+    if let Some(name) = named {
+        target.text("topics", "heartbeat", name, "");
+    } else if let Some((first, prefix)) = whole {
+        target.text("topics", "heartbeat", &[first, prefix].join(asked.or("topic.delimiter", ".")), "");
+    }
+}
+
+pub(super) fn partitions(_: Asked<'_>, given: &Given, target: &mut Target) {
+    if let Some(root) = flag(given, target) {
+        target.text("tables", "partitions", if root { "root" } else { "leaves" }, "");
+    }
+}
+
+pub(super) fn snapshot_mode(asked: Asked<'_>, given: &Given, target: &mut Target) {
+    let mode = asked.or("snapshot.mode", "initial").trim().to_ascii_lowercase();
+    let based = |flag: &str| asked.is(&format!("snapshot.mode.configuration.based.{flag}"), "true");
+    let ours = match mode.as_str() {
+        "initial" | "always" | "initial_only" | "no_data" | "when_needed" => mode.as_str(),
+        "never" | "schema_only" => "no_data",
+        "configuration_based" if based("snapshot.on.schema.error") || based("snapshot.on.data.error") => "when_needed",
+        "configuration_based" => match (based("snapshot.data"), based("start.stream")) {
+            (true, true) => "initial",
+            (true, false) => "initial_only",
+            (false, true) => "no_data",
+            (false, false) => return target.refuse(&given.written, "would neither copy nor stream"),
+        },
+        "custom" => return target.refuse(&given.written, "names a Java class; there is none here"),
+        _ => return target.refuse(&given.written, "is no mode of Debezium's connector for Postgres"),
+    };
+    target.text("snapshot", "mode", ours, "");
+}
+
+pub(super) fn locking(_: Asked<'_>, given: &Given, target: &mut Target) {
+    if given.value.trim() == "custom" {
+        target.refuse(&given.written, "names a Java class; there is none here");
+    } else {
+        target.idle(&given.written, "the copy holds ACCESS SHARE, as every reader does");
+    }
+}
+
+pub(super) fn query_mode(_: Asked<'_>, given: &Given, target: &mut Target) {
+    if given.value.trim() == "custom" {
+        target.refuse(&given.written, "names a Java class; there is none here");
+    } else {
+        target.idle(&given.written, "whole tables are read");
+    }
+}
+
+pub(super) fn zero(_: Asked<'_>, given: &Given, target: &mut Target) {
+    if given.value.trim() == "0" {
+        target.idle(&given.written, "0 switches it off");
+    } else {
+        target.refuse(&given.written, "there is nothing like it");
+    }
+}
+
+pub(super) fn off(_: Asked<'_>, given: &Given, target: &mut Target) {
+    match flag(given, target) {
+        Some(true) => target.refuse(&given.written, "there is nothing like it"),
+        _ => target.idle(&given.written, "it is off"),
+    }
+}
+
+pub(super) fn never_skips(_: Asked<'_>, given: &Given, target: &mut Target) {
+    if given.value.trim() == "fail" {
+        target.idle(&given.written, "a change that cannot be read stops the stream, with its place");
+    } else {
+        target.refuse(&given.written, "a change that cannot be read is never skipped");
+    }
+}
+
+pub(super) fn signal_channels(asked: Asked<'_>, given: &Given, target: &mut Target) {
+    let channels = given.value.trim();
+    if channels.is_empty() || (channels == "source" && asked.value("signal.data.collection").is_none()) {
+        target.idle(&given.written, "without a signal table it does nothing");
+    } else {
+        target.refuse(&given.written, "there are no signals: `wellspring snapshot` asks the running agent for a copy");
+    }
+}
+
+pub(super) fn notification_channels(_: Asked<'_>, given: &Given, target: &mut Target) {
+    let mut channels = given.value.split(',').map(str::trim).filter(|channel| !channel.is_empty());
+    match channels.find(|channel| !matches!(*channel, "log" | "jmx")) {
+        None => target.idle(&given.written, "the progress of copies is in status, metrics and log"),
+        Some(_) => target.refuse(&given.written, "there are no notifications: progress is in status, metrics and log"),
+    }
+}
+
+/// A Java class that is Debezium's own default.
+pub(super) fn default_class(_: Asked<'_>, given: &Given, target: &mut Target) {
+    const DEFAULTS: [&str; 2] = [
+        "io.debezium.connector.postgresql.PostgresSourceInfoStructMaker",
+        "io.debezium.pipeline.txmetadata.DefaultTransactionMetadataFactory",
+    ];
+    if DEFAULTS.contains(&given.value.trim()) {
+        target.idle(&given.written, "events are made so");
+    } else {
+        target.refuse(&given.written, "names a Java class; there is none here");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_split_at_commas_that_are_not_escaped() {
+        assert_eq!(expressions(r" a\.b , c{1\,3},, d "), [r"a\.b", "c{1,3}", "d"]);
+        assert_eq!(expressions(""), Vec::<String>::new());
+        assert_eq!(expressions(r"a\"), [r"a\"]);
+    }
+}

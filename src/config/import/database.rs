@@ -1,0 +1,178 @@
+//! Where changes come from: address, credentials, slot and publication.
+
+use super::Asked;
+use super::source::Given;
+use super::target::Target;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
+const PASSWORD: &str = "WELLSPRING_POSTGRES_PASSWORD";
+
+/// Debezium's defaults that ours differ from.
+pub(super) fn defaults(asked: &Asked<'_>, target: &mut Target) {
+    if !target.has("postgres", "url") {
+        target.refuse("database.hostname", "is missing; so are the other parts of the address");
+    }
+    if !target.has("postgres", "slot") {
+        target.text("postgres", "slot", "debezium", "Debezium's default");
+    }
+    if !target.has("postgres", "publication") {
+        target.text("postgres", "publication", "dbz_publication", "Debezium's default");
+    }
+    if !target.has("postgres", "sslmode") {
+        prefer(target);
+    }
+    if asked.or("publication.autocreate.mode", "all_tables").trim() == "all_tables" {
+        target.text("tables", "later", "capture", "as Debezium: a new table streams from its first row on");
+    }
+    if asked.value("plugin.name").is_none() {
+        let what = "plugin.name is not set, which means decoderbufs: a slot of that plugin has to be made anew.";
+        target.remarks.push(what.to_owned());
+    }
+}
+
+/// One URL of all the parts; made again for each, with the same result.
+pub(super) fn url(asked: Asked<'_>, given: &Given, target: &mut Target) {
+    let (Some(host), Some(database)) = (asked.value("database.hostname"), asked.value("database.dbname")) else {
+        let missing = if asked.value("database.hostname").is_none() { "database.hostname" } else { "database.dbname" };
+        return target.refuse(missing, format!("is missing, so {} says too little", given.written));
+    };
+    let encoded = |text: &str| utf8_percent_encode(text.trim(), NON_ALPHANUMERIC).to_string();
+    let mut url = "postgresql://".to_owned();
+    if let Some(user) = asked.value("database.user") {
+        url.push_str(&encoded(user));
+        if let Some(password) = asked.value("database.password").filter(|password| !password.is_empty()) {
+            target.hidden.retain(|hidden| hidden.variable != PASSWORD);
+            target.remarks.retain(|remark| !remark.contains(PASSWORD));
+            let reference = target.hide(PASSWORD, "database.password", password);
+            url.push_str(&format!(":{reference}"));
+        }
+        url.push('@');
+    }
+    let host = host.trim();
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    url.push_str(&format!("{host}:{}/{}", asked.or("database.port", "5432").trim(), encoded(database)));
+    let certificates = ["sslcert", "sslkey"].into_iter().filter_map(|parameter| {
+        Some(format!("{parameter}={}", encoded(asked.value(&format!("database.{parameter}"))?)))
+    });
+    let parameters = certificates.collect::<Vec<_>>().join("&");
+    if !parameters.is_empty() {
+        url.push_str(&format!("?{parameters}"));
+    }
+    // What is put together here holds references on purpose.
+    target.raw("postgres", "url", super::super::document::toml_text(&url), "");
+}
+
+fn prefer(target: &mut Target) {
+    let remark = "Debezium's `prefer` would go on in plain text; write \"disable\" for a server without TLS";
+    target.text("postgres", "sslmode", "require", remark);
+}
+
+pub(super) fn sslmode(_: Asked<'_>, given: &Given, target: &mut Target) {
+    match given.value.trim() {
+        mode @ ("disable" | "require" | "verify-ca" | "verify-full") => target.text("postgres", "sslmode", mode, ""),
+        "prefer" | "allow" => prefer(target),
+        _ => target.refuse(&given.written, "is none of disable, allow, prefer, require, verify-ca and verify-full"),
+    }
+}
+
+pub(super) fn root_certificate(_: Asked<'_>, given: &Given, target: &mut Target) {
+    target.text("postgres", "sslrootcert", given.value.trim(), "");
+}
+
+pub(super) fn plugin(_: Asked<'_>, given: &Given, target: &mut Target) {
+    if given.value.trim() == "pgoutput" {
+        target.idle(&given.written, "the only plugin");
+    } else {
+        let what = "only pgoutput is read; a slot cannot change its plugin: end the pipeline, drop its slot, write \
+                    plugin.name=pgoutput and begin anew";
+        target.refuse(&given.written, what);
+    }
+}
+
+pub(super) fn slot(_: Asked<'_>, given: &Given, target: &mut Target) {
+    target.text("postgres", "slot", given.value.trim(), "");
+}
+
+pub(super) fn publication(_: Asked<'_>, given: &Given, target: &mut Target) {
+    target.text("postgres", "publication", given.value.trim(), "");
+}
+
+pub(super) fn autocreate(_: Asked<'_>, given: &Given, target: &mut Target) {
+    match given.value.trim() {
+        "disabled" | "no_tables" => target.flag("postgres", "create_publication", false, ""),
+        "filtered" => target.flag("postgres", "create_publication", true, ""),
+        "all_tables" => {
+            let remark = "for the captured tables; FOR ALL TABLES is never created, one that exists is used";
+            target.flag("postgres", "create_publication", true, remark);
+        }
+        _ => target.refuse(&given.written, "is none of all_tables, disabled, filtered and no_tables"),
+    }
+}
+
+pub(super) fn drop_on_stop(_: Asked<'_>, given: &Given, target: &mut Target) {
+    if given.value.trim().eq_ignore_ascii_case("false") {
+        target.idle(&given.written, "a slot is dropped by command only");
+    } else {
+        target.refuse(
+            &given.written,
+            "a slot is dropped by command only (`wellspring slot drop`): its changes would be lost",
+        );
+    }
+}
+
+pub(super) fn failover(_: Asked<'_>, given: &Given, target: &mut Target) {
+    if given.value.trim().eq_ignore_ascii_case("false") {
+        target.idle(&given.written, "slots are made without failover");
+    } else {
+        let what = "slots are made without failover; one that was made with it is used as it is: make it by \
+                    pg_create_logical_replication_slot(..., failover => true)";
+        target.refuse(&given.written, what);
+    }
+}
+
+pub(super) fn flush_mode(_: Asked<'_>, given: &Given, target: &mut Target) {
+    match given.value.trim() {
+        "manual" | "false" => {
+            target.refuse(&given.written, "what is in Kafka is always confirmed; nobody else moves the slot")
+        }
+        _ => target.idle(&given.written, "what is in Kafka is confirmed, keepalives included"),
+    }
+}
+
+pub(super) fn mismatch(_: Asked<'_>, given: &Given, target: &mut Target) {
+    match given.value.trim() {
+        "no_validation" | "trust_offset" => {
+            target.idle(&given.written, "a slot ahead of our record halts; `wellspring slot accept` goes on");
+        }
+        _ => target.refuse(
+            &given.written,
+            "a slot ahead of our record means missing changes; `wellspring slot accept` consents to that",
+        ),
+    }
+}
+
+pub(super) fn xmin(_: Asked<'_>, given: &Given, target: &mut Target) {
+    match given.value.trim() {
+        "0" => target.idle(&given.written, "0 switches it off"),
+        millis if millis.parse::<u64>().is_ok() => target.text("postgres", "xmin_interval", &format!("{millis}ms"), ""),
+        _ => target.refuse(&given.written, "is no number of milliseconds"),
+    }
+}
+
+pub(super) fn stream_params(_: Asked<'_>, given: &Given, target: &mut Target) {
+    for parameter in given.value.split(';').map(str::trim).filter(|parameter| !parameter.is_empty()) {
+        match parameter.split_once('=').map(|(name, value)| (name.trim(), value.trim())) {
+            Some(("origin", origin @ ("any" | "none"))) => target.text("postgres", "origin", origin, ""),
+            _ => {
+                target.refuse(&given.written, format!("`{parameter}`: only origin=any and origin=none are understood"))
+            }
+        }
+    }
+}
+
+pub(super) fn replica_identity(asked: Asked<'_>, given: &Given, target: &mut Target) {
+    let _ = asked;
+    let what = "a replica identity is never changed unasked: run ALTER TABLE ... REPLICA IDENTITY ... for these tables \
+                (`wellspring check` prints the statements)";
+    target.refuse(&given.written, what);
+}

@@ -1,0 +1,230 @@
+//! Records that are no row's: a transaction's begin and end, and heartbeats.
+//!
+//! They have topics, schemas and plans like rows. A transaction's events carry its block: an id and two orders, which the
+//! pipeline counts and hands in (`Encoder::count_from`), since they go on from one row to the next.
+
+use super::Format;
+use super::encoder::{Encoder, Slot};
+use super::envelope::{Script, Step};
+use super::form::{Avro, Form, Json, Union};
+use super::java::Short;
+use super::plan::{Key, Plan};
+use super::schema::{Base, Field, Schema, field, optional, required};
+use crate::change::{Context, Position};
+use crate::lsn::{Lsn, PgMicros, Xid};
+
+/// Where a record of a transaction stands.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Mark {
+    /// For the identity headers.
+    pub position: Position,
+    /// Start of the message's own WAL record, as the id has it.
+    pub lsn: Lsn,
+    /// The transaction.
+    pub xid: Xid,
+    /// When it committed.
+    pub committed_at: PgMicros,
+}
+
+/// Events counted in the open transaction: of all tables, and of the table at hand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// Of all tables.
+    pub total: u64,
+    /// Of one table.
+    pub of_table: u64,
+}
+
+impl Counted {
+    /// With one more event.
+    pub(super) fn next(self) -> Self {
+        Counted { total: self.total + 1, of_table: self.of_table + 1 }
+    }
+}
+
+/// The kinds of such records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Beside {
+    Transactions,
+    Heartbeats,
+}
+
+impl Beside {
+    /// Key and value schema.
+    pub(super) fn schemas(self) -> (Schema, Schema) {
+        let named = |name, fields| Schema::named(Base::Struct(fields), name);
+        match self {
+            Beside::Transactions => (
+                named("io.debezium.connector.common.TransactionMetadataKey", vec![required("id", Base::Text)]),
+                named("io.debezium.connector.common.TransactionMetadataValue", transaction_fields()),
+            ),
+            Beside::Heartbeats => (
+                named("io.debezium.connector.common.ServerNameKey", vec![required("serverName", Base::Text)]),
+                named("io.debezium.connector.common.Heartbeat", vec![required("ts_ms", Base::Int64)]),
+            ),
+        }
+    }
+
+    /// Key and value as scripts, between a record's own prefixes and suffixes.
+    pub(super) fn scripts<F: Form>(self, prefix: &str, key: [&[u8]; 2], value: [&[u8]; 2]) -> (Vec<Step>, Vec<Step>) {
+        let (mut keys, mut values) = (Script::new(key[0]), Script::new(value[0]));
+        keys.open::<F>();
+        values.open::<F>();
+        match self {
+            Beside::Transactions => {
+                keys.gap::<F>("id", Step::TransactionId);
+                values.gap::<F>("status", Step::Status);
+                values.gap::<F>("id", Step::TransactionId);
+                values.gap::<F>("event_count", Step::EventCount);
+                values.gap::<F>("data_collections", Step::Collections);
+            }
+            Beside::Heartbeats => keys.text::<F>("serverName", prefix),
+        }
+        values.gap::<F>("ts_ms", Step::Millis);
+        keys.close::<F>();
+        values.close::<F>();
+        (keys.finish(key[1]), values.finish(value[1]))
+    }
+}
+
+fn transaction_fields() -> Vec<Field> {
+    let counts = vec![required("data_collection", Base::Text), required("event_count", Base::Int64)];
+    let element = Schema { optional: true, ..Schema::named(Base::Struct(counts), "event.collection") };
+    let collections = Schema { optional: true, ..Schema::plain(Base::Array(Box::new(element))) };
+    vec![
+        required("status", Base::Text),
+        required("id", Base::Text),
+        optional("event_count", Base::Int64),
+        field("data_collections", collections),
+        required("ts_ms", Base::Int64),
+    ]
+}
+
+/// `txId:lsn`, as Debezium has it: the LSN is the record's at hand, so that no two records share an id.
+fn push_id<F: Form>(xid: Xid, lsn: Lsn, out: &mut Vec<u8>) {
+    let mut id = Short::new(); // two numbers of 20 digits at most, and a colon
+    id.push_digits(u64::from(xid.0), 1);
+    id.push(b":");
+    id.push_digits(lsn.bytes(), 1);
+    F::text(id.as_str(), out);
+}
+
+/// An event's `transaction`; null where it is in none.
+pub(super) fn push_block<F: Form>(context: &Context<'_>, counted: Counted, out: &mut Vec<u8>) {
+    let Some(xid) = context.xid else { return F::null(Union::NullFirst, out) };
+    let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+    F::some(Union::NullFirst, out);
+    F::struct_open(out);
+    F::field(true, "id", out);
+    push_id::<F>(xid, context.lsn, out);
+    F::field(false, "total_order", out);
+    F::int(number(counted.total), out);
+    F::field(false, "data_collection_order", out);
+    F::int(number(counted.of_table), out);
+    F::struct_close(out);
+}
+
+/// What fills the gaps of one such record.
+struct Filling<'a> {
+    mark: Option<Mark>,
+    /// None at the begin.
+    tables: Option<&'a [(&'a str, u64)]>,
+    millis: i64,
+}
+
+impl Filling<'_> {
+    fn write<F: Form>(&self, steps: &[Step], out: &mut Vec<u8>) -> (usize, usize) {
+        let start = out.len();
+        for step in steps {
+            match (step, self.mark) {
+                (Step::Constant(bytes), _) => out.extend_from_slice(bytes),
+                (Step::TransactionId, Some(mark)) => push_id::<F>(mark.xid, mark.lsn, out),
+                (Step::Status, _) => F::text(if self.tables.is_some() { "END" } else { "BEGIN" }, out),
+                (Step::EventCount, _) => match self.tables {
+                    Some(tables) => {
+                        F::some(Union::NullFirst, out);
+                        F::int(sum(tables), out);
+                    }
+                    None => F::null(Union::NullFirst, out),
+                },
+                (Step::Collections, _) => match self.tables {
+                    Some(tables) => push_tables::<F>(tables, out),
+                    None => F::null(Union::NullFirst, out),
+                },
+                (Step::Millis, _) => F::int(self.millis, out),
+                _ => {}
+            }
+        }
+        (start, out.len())
+    }
+}
+
+fn sum(tables: &[(&str, u64)]) -> i64 {
+    let events: u64 = tables.iter().map(|(_, events)| events).sum();
+    i64::try_from(events).unwrap_or(i64::MAX)
+}
+
+fn push_tables<F: Form>(tables: &[(&str, u64)], out: &mut Vec<u8>) {
+    F::some(Union::NullFirst, out);
+    F::list_open(tables.len(), out);
+    for (index, (table, events)) in tables.iter().enumerate() {
+        F::element(index == 0, out);
+        F::some(Union::NullFirst, out);
+        F::struct_open(out);
+        F::field(true, "data_collection", out);
+        F::text(table, out);
+        F::field(false, "event_count", out);
+        F::int(i64::try_from(*events).unwrap_or(i64::MAX), out);
+        F::struct_close(out);
+    }
+    F::list_close(tables.len(), out);
+}
+
+impl Encoder {
+    /// Writes a transaction's begin, by the plan of transactions.
+    pub fn transaction_begins(&mut self, plan: &Plan, mark: Mark) {
+        let millis = mark.committed_at.unix_micros().div_euclid(1000);
+        self.beside(plan, mark.position, &Filling { mark: Some(mark), tables: None, millis });
+    }
+
+    /// Writes its end, with the number of events of each table.
+    pub fn transaction_ends(&mut self, plan: &Plan, mark: Mark, tables: &[(&str, u64)]) {
+        let millis = mark.committed_at.unix_micros().div_euclid(1000);
+        self.beside(plan, mark.position, &Filling { mark: Some(mark), tables: Some(tables), millis });
+    }
+
+    /// Writes a heartbeat, by the plan of heartbeats.
+    pub fn heartbeat(&mut self, plan: &Plan, now_unix_nanos: i64) {
+        let millis = now_unix_nanos.div_euclid(1_000_000);
+        self.beside(plan, Position::default(), &Filling { mark: None, tables: None, millis });
+    }
+
+    fn beside(&mut self, plan: &Plan, position: Position, filling: &Filling<'_>) {
+        self.begin(plan, position);
+        self.in_context = false;
+        let (key, value) = match plan.format {
+            Format::Avro => self.beside_in::<Avro>(plan, filling),
+            Format::Json | Format::JsonSchema => self.beside_in::<Json>(plan, filling),
+        };
+        self.slots.push(Slot { key, value: Some(value), change: None });
+    }
+
+    fn beside_in<F: Form>(&mut self, plan: &Plan, filling: &Filling<'_>) -> (Option<(usize, usize)>, (usize, usize)) {
+        let key = match &plan.key {
+            Key::Message(steps) => Some(filling.write::<F>(steps, &mut self.out)),
+            Key::None | Key::Columns { .. } => None,
+        };
+        (key, filling.write::<F>(&plan.value, &mut self.out))
+    }
+
+    /// Where the count of the open transaction's events stands: the next row's first event is one more.
+    pub fn count_from(&mut self, counted: Counted) {
+        self.counted = counted;
+    }
+
+    /// Where it stands after the row or message written last.
+    #[must_use]
+    pub fn counted(&self) -> Counted {
+        self.counted
+    }
+}

@@ -1,0 +1,92 @@
+//! Planning every captured table before anything is read, by what the catalog says now.
+//!
+//! A table is planned when the stream announces it, and what the rules cannot be kept for would stop the stream there,
+//! perhaps days later. Where there are rules over columns or keys, they are therefore tried on every table at the start:
+//! all that fail are told at once, before a slot is made. What the stream brings later is planned by the stream.
+
+use super::supervise::{PipelineError, Trouble, TroubleReason};
+use crate::change::{RelationShape, ShapeColumn, describe};
+use crate::encode::{self, Adjust, PlanError, Planner, Rules};
+use crate::lsn::Oid;
+use crate::postgres::{Sql, catalog};
+use crate::table::{ReplicaIdentity, TableFacts, TableName};
+
+/// The most tables told of; the rest are counted.
+const TOLD_MAX: usize = 10;
+
+/// A captured table as the catalog has it.
+pub(super) struct Captured<'a> {
+    pub relation: Oid,
+    pub name: &'a TableName,
+    pub identity: ReplicaIdentity,
+}
+
+/// Tries the rules on the tables.
+///
+/// # Errors
+/// The connection's, or every table for which the rules cannot be kept.
+pub(super) async fn rehearse(
+    config: &encode::Config,
+    sql: &Sql,
+    tables: impl Iterator<Item = Captured<'_>>,
+) -> Result<(), PipelineError> {
+    if !has_rules(&config.rules) {
+        return Ok(());
+    }
+    let planner = Planner::new(config.clone(), sql.database(), "", 0);
+    let mut refused: Vec<PlanError> = Vec::new();
+    for table in tables {
+        let facts = catalog::table_facts(sql, table.relation).await?;
+        let described = describe(&shape(&table, &facts), &facts);
+        refused.extend(planner.draft(&described).err().filter(PlanError::is_of_rules));
+    }
+    if refused.is_empty() {
+        return Ok(());
+    }
+    let more = refused.len().saturating_sub(TOLD_MAX);
+    let mut told: Vec<String> = refused.iter().take(TOLD_MAX).map(PlanError::to_string).collect();
+    if more > 0 {
+        told.push(format!("and {more} more"));
+    }
+    let next = "correct [columns], [masks], [keys] or the tables as each of them says";
+    Err(PipelineError::Refused(Trouble::plain(TroubleReason::TableRefused, told.join("; "), next)))
+}
+
+fn has_rules(rules: &Rules) -> bool {
+    !rules.masks.is_empty()
+        || !rules.keys.is_empty()
+        || !rules.include.is_empty()
+        || !rules.exclude.is_empty()
+        || rules.field_names != Adjust::None
+}
+
+/// The Relation message as the server would send it now, but for the order of columns.
+fn shape(table: &Captured<'_>, facts: &TableFacts) -> RelationShape {
+    let flagged = match table.identity {
+        ReplicaIdentity::Default => Some(&facts.primary_key),
+        ReplicaIdentity::Index => Some(&facts.identity_index),
+        ReplicaIdentity::Full | ReplicaIdentity::Nothing => None,
+    };
+    let full = table.identity == ReplicaIdentity::Full;
+    RelationShape {
+        oid: table.relation,
+        namespace: table.name.namespace.to_string(),
+        name: table.name.name.to_string(),
+        identity: match table.identity {
+            ReplicaIdentity::Default => b'd',
+            ReplicaIdentity::Nothing => b'n',
+            ReplicaIdentity::Full => b'f',
+            ReplicaIdentity::Index => b'i',
+        },
+        columns: facts
+            .columns
+            .iter()
+            .map(|(name, column)| ShapeColumn {
+                name: name.clone(),
+                type_oid: column.type_oid,
+                typmod: column.typmod,
+                in_identity: full || flagged.is_some_and(|flagged| flagged.contains(name)),
+            })
+            .collect(),
+    }
+}

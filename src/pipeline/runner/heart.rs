@@ -1,0 +1,74 @@
+//! Heartbeats: a record at an interval while changes could flow, and a query that moves the log of a quiet database.
+//!
+//! A heartbeat is a record like any other to the producer and the ledger; it confirms nothing by itself. What the
+//! query's failure means is told in the log and tried again with the next one: the stream does not depend on it.
+
+use super::{Place, Runner, Tools, unix_nanos};
+use crate::pipeline::Heartbeat;
+use crate::pipeline::supervise::Chain;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::task::JoinHandle;
+
+/// Without heartbeats the loop's other timers decide.
+const NEVER: Duration = Duration::from_secs(3600);
+
+#[derive(Default)]
+pub(super) struct Heart {
+    heartbeat: Option<Heartbeat>,
+    /// When the next one is due.
+    due: Option<Instant>,
+    planned: bool,
+    query: Option<JoinHandle<()>>,
+}
+
+impl Heart {
+    /// A connection begins: the first heartbeat is due after one interval.
+    pub(super) fn begin(&mut self, heartbeat: Option<&Heartbeat>) {
+        self.heartbeat = heartbeat.cloned();
+        self.due = heartbeat.map(|heartbeat| Instant::now() + heartbeat.interval);
+        self.planned = false;
+    }
+
+    /// Until the next one is due.
+    pub(super) fn rest(&self) -> Duration {
+        self.due.map_or(NEVER, |due| due.saturating_duration_since(Instant::now()))
+    }
+}
+
+impl Runner {
+    /// Sends a heartbeat that is due, where rows could be sent as well.
+    pub(super) fn beat(&mut self) {
+        let Some(heartbeat) = self.heart.heartbeat.clone() else { return };
+        if self.heart.rest() > Duration::ZERO {
+            return;
+        }
+        self.heart.due = Some(Instant::now() + heartbeat.interval);
+        if !self.may_read() {
+            return; // a stream that waits says so in status; a heartbeat would say otherwise
+        }
+        if !self.heart.planned {
+            let Some(desk) = self.live.as_mut().and_then(|live| live.desk.take()) else { return };
+            self.heart.planned = true;
+            self.tasks.planning = Some(tokio::spawn(async move { (Place::Heartbeats, desk.heartbeats().await) }));
+            self.heart.due = Some(Instant::now()); // the first one follows its plan
+            return;
+        }
+        let (Some(live), Some(sink)) = (&mut self.live, &mut self.sink) else { return };
+        let mut tools =
+            Tools { core: &mut self.core, sink, now_unix_nanos: unix_nanos(), metrics: self.reporter.metrics() };
+        if let Err(error) = live.rows.beat(&mut tools) {
+            return self.broke(error.into());
+        }
+        if let Some(query) = heartbeat.query
+            && self.heart.query.as_ref().is_none_or(JoinHandle::is_finished)
+        {
+            let sql = Arc::clone(&live.sql);
+            self.heart.query = Some(tokio::spawn(async move {
+                if let Err(error) = sql.beat(&query).await {
+                    tracing::warn!(error = %Chain(&error), "heartbeat.query failed; it is tried again with the next heartbeat");
+                }
+            }));
+        }
+    }
+}
