@@ -358,6 +358,9 @@ impl Seen {
                 config.publication
             ));
         }
+        for (key, name) in config.snapshot.strangers(&self.captured) {
+            warnings.push(format!("{key} names {name}, which is not a captured table"));
+        }
         for pattern in config.selection.unmatched(&self.captured) {
             warnings
                 .push(format!("tables.include `{pattern}` matches no table of publication `{}`", config.publication));

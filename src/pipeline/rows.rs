@@ -195,11 +195,12 @@ impl Rows {
     pub fn burst(&mut self, stream: &mut Stream, tools: &mut Tools<'_>) -> Result<Burst, RowsError> {
         let mut burst = Burst::default();
         if tools.core.has_room()
+            && tools.sink.has_room()
             && let Some(parked) = self.parked.take()
         {
             self.message(parked.start, parked.sent_at, &parked.payload, tools, &mut burst)?;
         }
-        while burst.need.is_none() && tools.core.has_room() {
+        while burst.need.is_none() && tools.core.has_room() && tools.sink.has_room() {
             let Some(frame) = stream.next_frame()? else { break };
             burst.frames += 1;
             match frame {

@@ -298,6 +298,7 @@ impl Runner {
 
     fn may_read(&self) -> bool {
         self.core.has_room()
+            && self.sink.as_ref().is_some_and(Sink::has_room)
             && self.tasks.planning.is_none()
             && self.smaller_batches.is_none()
             && self.live.as_ref().is_some_and(|l| l.desk.is_some())

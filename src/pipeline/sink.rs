@@ -23,6 +23,9 @@ pub enum Config {
 /// Lines waiting for standard output: a reader that pauses (`| less`) stops the stream here, not in memory.
 const LINES_MAX: usize = 10_000;
 
+/// A change has at most three records: delete, tombstone, create.
+const CHANGE_LINES_MAX: usize = 3;
+
 /// The running end.
 pub enum Sink {
     /// Kafka.
@@ -65,6 +68,17 @@ impl Sink {
                     .map_err(|source| kafka::KafkaError::Thread { name: "stdout", source })?;
                 Ok(Sink::Stdout(lines))
             }
+        }
+    }
+
+    /// Whether a change's records will be taken. Kafka's queue is part of the byte budget; standard output's is not, and
+    /// its next delivery report says that there is room again.
+    #[inline]
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        match self {
+            Sink::Kafka(_) => true,
+            Sink::Stdout(lines) => lines.capacity() >= CHANGE_LINES_MAX,
         }
     }
 

@@ -44,6 +44,11 @@ update public.blobs set n = n + 1 where id = :blob and :what < 10;
 """
 
 
+# A large value before and after an update is two of them.
+LARGE = {"kafka": {"client": {"message.max.bytes": 4 << 20}},
+         "topics": {"partitions": 3, "extra": {"max.message.bytes": 4 << 20}}}
+
+
 def filled(world, big, settings=None):
     pg = world.postgres(settings=settings)
     pg.psql(SETUP.format(big=big), database="shop")
@@ -77,7 +82,7 @@ def copy_under_writes(world):
     """A large table, ten small ones, partitions, one without key and large values are copied while pgbench writes."""
     big = world.length(200_000, 2_000_000)
     pg = filled(world, big)
-    agent = world.agent(pg, TABLES, snapshot={"mode": "initial"})
+    agent = world.agent(pg, TABLES, **LARGE, snapshot={"mode": "initial"})
     load = loaded(world, pg, big)
     observer.pause(2)
     agent.start(seconds=600)
@@ -102,7 +107,7 @@ def copy_through_a_broker_crash(world):
     """kill -9 of the broker during the copy: it begins again under the same snapshot, and nothing is missing."""
     big = world.length(200_000, 1_000_000)
     pg = filled(world, big)
-    agent = world.agent(pg, TABLES, snapshot={"mode": "initial", "rows_per_second": big // 10})
+    agent = world.agent(pg, TABLES, **LARGE, snapshot={"mode": "initial", "rows_per_second": big // 10})
     load = loaded(world, pg, big)
     agent.start(streaming=False)
     agent.ready(lambda: copied(agent) > big // 5, 120)
@@ -121,7 +126,7 @@ def copy_of_a_killed_agent_is_told(world):
     """kill -9 of the program during the copy: the next start says so and skips nothing; with consent it begins anew."""
     big = 100_000
     pg = filled(world, big)
-    agent = world.agent(pg, TABLES, snapshot={"mode": "initial", "rows_per_second": 20_000}, limits={"quarantine": "1s"})
+    agent = world.agent(pg, TABLES, **LARGE, snapshot={"mode": "initial", "rows_per_second": 20_000}, limits={"quarantine": "1s"})
     agent.start(streaming=False)
     agent.ready(lambda: copied(agent) > big // 5, 120)
     agent.kill()

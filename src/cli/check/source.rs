@@ -84,6 +84,9 @@ async fn try_look(checked: &Checked, findings: &mut Findings) -> Result<Seen, Pg
     let harmless = captured.iter().filter(|table| is_harmless(table));
     let names: Vec<TableName> = harmless.map(|table| table.name.clone()).collect();
     let rights = preflight::table_rights(&sql, &names).await?;
+    if row.is_none() {
+        readable(checked, &facts, &rights, findings);
+    }
     match &published {
         Some(row) => publication_row(checked, row, &captured, findings),
         None => no_publication(checked, &facts, &rights, &names, findings),
@@ -265,6 +268,31 @@ fn publication_row(checked: &Checked, row: &PublicationRow, captured: &[&Candida
     }
     if findings.list.len() == before {
         findings.ok(format!("publication {name} publishes every captured table"));
+    }
+}
+
+/// Whether the first copy may read what it copies; streaming needs no such right.
+fn readable(checked: &Checked, facts: &Facts, rights: &[TableRights], findings: &mut Findings) {
+    let copies = &checked.snapshot;
+    if !copies.mode.copies_first() {
+        return;
+    }
+    let role = escape_identifier(&facts.role.name);
+    let mut barred = Vec::new();
+    for table in rights.iter().filter(|table| table.relation.is_some() && !copies.skips(&table.name)) {
+        if !table.usage {
+            barred.push(format!("GRANT USAGE ON SCHEMA {} TO {role};", escape_identifier(&table.name.namespace)));
+        }
+        if !table.select {
+            barred.push(format!("GRANT SELECT ON {} TO {role};", quoted(&table.name)));
+        }
+    }
+    barred.dedup();
+    if barred.is_empty() {
+        findings.ok("every table to be copied can be read");
+    } else {
+        let what = format!("{} may not read every table that the first copy reads", facts.role.name);
+        findings.fail(what, barred.join(" "));
     }
 }
 

@@ -44,7 +44,7 @@ impl Copying {
     /// # Errors
     /// The producer's: the stream is read again, and with it the copy.
     pub fn work(&mut self, tools: &mut Tools<'_>) -> Result<Option<Need>, RowsError> {
-        while tools.core.has_room_to_copy(self.beside_bytes()) {
+        while tools.core.has_room_to_copy(self.beside_bytes()) && tools.sink.has_room() {
             let Some(next) = self.next_row() else { return Ok(None) };
             let NextRow { table, marker, line_at } = next;
             match self.send(&next, tools)? {

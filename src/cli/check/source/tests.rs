@@ -207,3 +207,30 @@ fn a_slot_of_somebody_else_is_not_ours_to_use() {
                 -- and restart the server, or drop one"#]],
     );
 }
+
+#[test]
+fn a_first_copy_needs_select_on_what_it_copies() {
+    let rights = |name: &str, usage, select| TableRights {
+        name: TableName::new("public", name),
+        relation: Some(Oid(1)),
+        usage,
+        select,
+        owner: false,
+    };
+    let tables = [rights("a", true, true), rights("b", true, false), rights("audit", false, false)];
+    check(
+        |findings| readable(&checked(""), &facts(), &tables, findings),
+        expect![[r#"
+        FAIL  w s may not read every table that the first copy reads
+                GRANT SELECT ON "public"."b" TO "w s"; GRANT USAGE ON SCHEMA "public" TO "w s"; GRANT SELECT ON "public"."audit" TO "w s";"#]],
+    );
+    let skipping = checked("[snapshot]\nskip = [\"public.audit\"]");
+    check(
+        |findings| readable(&skipping, &facts(), &tables, findings),
+        expect![[r#"
+        FAIL  w s may not read every table that the first copy reads
+                GRANT SELECT ON "public"."b" TO "w s";"#]],
+    );
+    let streaming = checked("[snapshot]\nmode = \"no_data\"");
+    check(|findings| readable(&streaming, &facts(), &tables, findings), expect![""]);
+}
