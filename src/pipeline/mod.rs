@@ -12,6 +12,7 @@ pub mod open;
 mod pace;
 mod plans;
 pub mod record;
+pub mod removal;
 mod report;
 pub mod request;
 mod rows;
