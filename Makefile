@@ -65,6 +65,26 @@ leak: packages ## canaries in masked, hashed, truncated and excluded columns are
 	cargo build --locked --bins --examples
 	$(PYTHON) tests/corpus/leak.py
 
+# The page is looked at with Debian's Chromium.
+PAGE_PACKAGES := chromium chromium-driver fonts-dejavu-core
+
+.PHONY: page
+page: PACKAGES += $(PAGE_PACKAGES)
+page: packages ## the status page in Chromium, ten laws; DOCS=1 renews the pictures in docs/images
+	cargo build --locked --bins --examples
+	python3 tests/page/run.py $(if $(DOCS),--docs)
+
+.PHONY: faults
+faults: packages ## twelve faults injected for real, each repaired as the program says; DOCS=1 renews docs/faults.md
+	cargo build --locked --bins --examples
+	python3 tests/faults/run.py $(if $(DOCS),--docs)
+
+.PHONY: package
+package: packages ## image in a chroot, systemd unit, compose file, chart, alert rules; getting started to the letter
+	cargo build --locked --bins --examples
+	python3 tests/package/run.py $(ONLY)
+	python3 tests/package/getting_started.py
+
 .PHONY: bench
 bench: packages ## rates, CPU, memory and latency against pg_recvlogical; writes target/bench.json
 	cargo build --release --locked --bins --examples

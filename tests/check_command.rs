@@ -149,6 +149,35 @@ async fn check_asks_the_registry_about_each_schema_and_registers_none() {
 }
 
 #[test]
+fn remove_shows_first_and_leaves_nothing_of_ours() {
+    let server = Server::start();
+    let folder = tempfile::tempdir().unwrap();
+    let remove = |arguments: &[&str]| {
+        let output = wellspring(folder.path(), &[&["remove"], arguments].concat());
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    configure(folder.path(), &server.url("postgres"));
+    server
+        .sql("postgres", "CREATE TABLE orders (id int PRIMARY KEY); CREATE PUBLICATION wellspring_p FOR TABLE orders;");
+    server.sql("postgres", "SELECT pg_create_logical_replication_slot('other', 'pgoutput')");
+    assert_eq!(wellspring(folder.path(), &["slot", "create"]).status.code(), Some(0));
+    let state = folder.path().join("p.wellspring-state.json");
+    assert!(std::fs::read_to_string(&state).unwrap().contains("confirm/wellspring_p/"));
+
+    let (code, out) = remove(&[]);
+    assert!(code == Some(0) && out.contains("slot         `wellspring_p` keeps"), "{out}");
+    assert!(out.contains("publication  `wellspring_p` with 1 tables") && out.contains("again with --yes"), "{out}");
+    assert_eq!(traces(&server).trim(), "2|1", "looking removes nothing");
+
+    let (code, out) = remove(&["--yes"]);
+    assert!(code == Some(0) && out.contains("removed slot `wellspring_p`"), "{out}");
+    assert_eq!(traces(&server).trim(), "1|0", "the slot of another stays");
+    assert!(!std::fs::read_to_string(&state).unwrap().contains("confirm/"), "the record is gone");
+    let (code, out) = remove(&["--yes"]);
+    assert!(code == Some(0) && out.contains("does not exist"), "{out}");
+}
+
+#[test]
 fn a_slot_is_created_shown_dropped_and_accepted_by_command_only() {
     let server = Server::start();
     let folder = tempfile::tempdir().unwrap();

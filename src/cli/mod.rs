@@ -11,6 +11,7 @@ mod import;
 mod logging;
 mod notify;
 mod progress;
+mod remove;
 mod run;
 mod slot;
 
@@ -97,6 +98,15 @@ enum Command {
     Resume,
     /// Ask the running agent to read its configuration again ([tables] and [snapshot] may differ); SIGHUP does the same
     Reload,
+    /// Show what the pipeline has left in Postgres and in its state topic, and with --yes remove it
+    ///
+    /// The slot, the publication unless postgres.create_publication is off, the state records. Topics with events stay.
+    #[command(after_help = Code::TABLE)]
+    Remove {
+        /// Remove what is shown
+        #[arg(long)]
+        yes: bool,
+    },
     /// Print a completion script for a shell
     Completion {
         /// The shell
@@ -175,6 +185,7 @@ fn answer(arguments: Arguments) -> Result<Code, Failure> {
         Some(Command::Reload) => ask::run(&load(file)?.checked, &ask::Ask::Reload),
         Some(Command::Config(ConfigCommand::Reference)) => Ok(printed(&config::reference_page())),
         Some(Command::Config(ConfigCommand::Schema)) => Ok(printed(&config::json_schema())),
+        Some(Command::Remove { yes }) => remove::run(&load(file)?.checked, yes),
         Some(Command::Completion { shell }) => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "wellspring", &mut script);

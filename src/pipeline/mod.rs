@@ -16,6 +16,7 @@ mod plans;
 mod progress;
 pub mod record;
 mod rehearse;
+pub mod removal;
 mod report;
 pub mod request;
 mod rows;

@@ -270,7 +270,9 @@ impl Reporter {
     /// A confirm record is acknowledged.
     pub fn recorded(&mut self) {
         self.metrics.confirm_records.inc();
-        if self.trouble.as_ref().is_some_and(|trouble| trouble.reason == TroubleReason::StateUnavailable) {
+        let of_kafka = [TroubleReason::StateUnavailable, TroubleReason::KafkaUnavailable, TroubleReason::KafkaRefuses];
+        // What failed to write it told of Kafka, as a rule.
+        if self.trouble.as_ref().is_some_and(|trouble| of_kafka.contains(&trouble.reason)) {
             self.trouble(None);
         }
     }

@@ -309,6 +309,15 @@ pub async fn create(
     sql.run(asked, &text).await
 }
 
+/// Drops a publication; the tables are left alone.
+///
+/// # Errors
+/// The connection's; `Server` where it is not ours to drop.
+pub async fn drop(sql: &Sql, name: &str) -> Result<(), PgError> {
+    let text = format!("DROP PUBLICATION {}", escape_identifier(name));
+    sql.run(Asked { call: "drop publication", object: name }, &text).await
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

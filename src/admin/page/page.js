@@ -271,21 +271,31 @@ function showPositions(s) {
   ]));
 }
 
+/** The copy of existing rows, while there is one; `part` of a whole that may not be known. */
 function showSnapshot(s) {
-  const snapshot = s.snapshot;
-  const tables = snapshot && snapshot.tables ? Object.entries(snapshot.tables) : [];
-  by("snapshot-card").hidden = tables.length === 0;
-  if (tables.length === 0) return;
-  renew("snapshot", snapshot, () => [make("table", {}, make("tbody", {}, ...tables.map(([name, t]) => {
-    const whole = t.rows_estimated || t.rows_estimate || t.total || 0;
-    const part = whole ? Math.min(1, (t.rows || 0) / whole) : 0;
+  const copy = s.copy;
+  by("snapshot-card").hidden = !copy;
+  if (!copy) return;
+  const part = (done, whole) => (whole ? `${Math.floor(Math.min(1, done / whole) * 100)} %` : "");
+  renew("snapshot", copy, () => {
+    const left = copy.remaining_seconds === null ? "" : `, about ${span(Math.ceil(copy.remaining_seconds))} left`;
+    const whole = copy.rows_expected ? ` of about ${count(copy.rows_expected)} rows (${part(copy.rows, copy.rows_expected)})` : " rows";
+    const wal = copy.wal_bytes_expected === null ? "" : `, about ${bytes(copy.wal_bytes_expected)} at its end`;
     const bar = make("i", {});
-    bar.style.width = `${part * 100}%`;
-    return make("tr", {},
-      make("td", {}, name), make("td", {}, make("span", { class: "state", "data-state": t.state }, t.state || "")),
-      make("td", { class: "number" }, `${count(t.rows || 0)}${whole ? ` of about ${count(whole)}` : ""} rows`),
-      make("td", {}, whole ? make("div", { class: "meter" }, bar) : ""));
-  })))]);
+    bar.style.width = copy.rows_expected ? `${Math.min(100, (copy.rows / copy.rows_expected) * 100)}%` : "0";
+    const rows = Object.entries(copy.tables).slice(0, ROWS_MAX).map(([name, t]) => make("tr", {},
+      make("td", {}, name, make("span", { class: "under" }, ...prose(t.reason || "")), ...(t.next ? [make("span", { class: "under" }, ...advice(t.next))] : [])),
+      make("td", {}, make("span", { class: "state", "data-state": t.state }, t.state)),
+      make("td", { class: "number", "data-name": "rows" }, `${count(t.rows)}${t.rows_expected ? ` of ${count(t.rows_expected)}` : ""}`),
+      make("td", { class: "number", "data-name": "bytes" }, bytes(t.bytes)),
+      make("td", { class: "number" }, part(t.rows, t.rows_expected))));
+    return [
+      make("p", {}, `${count(copy.rows)}${whole}, ${count(copy.rows_per_second)}/s${left}`),
+      make("p", { class: "quiet" }, `as of ${copy.consistent_point}; Postgres keeps ${bytes(copy.wal_bytes)} of WAL for it${wal}`),
+      make("div", { class: "meter" }, bar),
+      make("div", { class: "tables" }, make("table", {}, make("tbody", {}, ...rows))),
+    ];
+  });
 }
 
 function showTables(s) {

@@ -1,0 +1,57 @@
+//! `wellspring remove`: shows what a pipeline has left behind, and with `--yes` takes it away.
+
+use super::{Code, Failure, block_on, logging, print};
+use crate::config::Checked;
+use crate::pipeline::removal::{self, Leftovers};
+
+pub(super) fn run(checked: &Checked, yes: bool) -> Result<Code, Failure> {
+    logging::start(checked.log);
+    let config = checked.pipeline(false);
+    block_on(async {
+        let left = removal::look(&config).await?;
+        let lines = shown(checked, &left);
+        print(&lines.join("\n"));
+        if !yes {
+            print("nothing is removed yet: run it again with --yes. The topics with events stay");
+            return Ok(Code::Done);
+        }
+        let mut code = Code::Done;
+        for part in removal::remove(&config, left).await? {
+            match part.failed {
+                None => print(&format!("removed {}", part.what)),
+                Some(why) => {
+                    code = Code::Failed;
+                    print(&format!("NOT removed: {}: {why}", part.what));
+                }
+            }
+        }
+        Ok(code)
+    })?
+}
+
+fn shown(checked: &Checked, left: &Leftovers) -> Vec<String> {
+    let slot = match &left.slot {
+        None => format!("slot         `{}` does not exist, or is not ours", checked.slot),
+        Some(row) => {
+            let held =
+                row.active_pid.map_or_else(String::new, |pid| format!(", held by pid {pid}: stop that agent first"));
+            format!(
+                "slot         `{}` keeps {} bytes of WAL{held}",
+                checked.slot,
+                row.retained_bytes().unwrap_or_default()
+            )
+        }
+    };
+    let publication = match &left.publication {
+        None => format!("publication  `{}` does not exist", checked.publication),
+        Some(row) if checked.create_publication => {
+            format!("publication  `{}` with {} tables", checked.publication, row.tables.len())
+        }
+        Some(_) => format!("publication  `{}` stays: postgres.create_publication is off", checked.publication),
+    };
+    let state = match &left.state {
+        Ok(keys) => format!("state        {} records", keys.len()),
+        Err(why) => format!("state        stays, it cannot be read: {why}"),
+    };
+    vec![slot, publication, state]
+}

@@ -1,0 +1,99 @@
+//! Taking a pipeline away: what it has left in Postgres and in Kafka's state, and its removal by command.
+//!
+//! The topics with events stay: they are the consumers'. The slot goes first, since it is what costs the server its disk;
+//! what cannot be removed is told and does not keep the rest.
+
+use super::Config;
+use super::consent::ConsentError;
+use super::keeper::Keeper;
+use super::record::Record;
+use super::supervise::Chain;
+use crate::postgres::publication::{self, PublicationRow};
+use crate::postgres::slot::{self, SlotRow};
+use crate::postgres::{Replication, Sql};
+
+/// What a pipeline has left.
+pub struct Leftovers {
+    /// The slot, if it exists and is of the kind and database that we use.
+    pub slot: Option<SlotRow>,
+    /// The publication, if there is one.
+    pub publication: Option<PublicationRow>,
+    /// Keys of our records in the state; or why it cannot be read.
+    pub state: Result<Vec<String>, String>,
+    keeper: Option<Keeper>,
+}
+
+/// What became of one part.
+#[derive(Debug)]
+pub struct Removed {
+    /// Slot, publication or state.
+    pub what: String,
+    /// Why it is still there.
+    pub failed: Option<String>,
+}
+
+/// Looks; changes nothing.
+///
+/// # Errors
+/// When Postgres cannot be asked. A state that cannot be read is in the answer.
+pub async fn look(config: &Config) -> Result<Leftovers, ConsentError> {
+    let sql = Sql::connect(&config.postgres).await?;
+    let slot = slot::read(&sql, &config.slot).await?;
+    let is_ours =
+        |row: &SlotRow| row.plugin.as_deref() == Some("pgoutput") && row.database.as_deref() == Some(sql.database());
+    let publication = publication::read(&sql, &config.publication).await?;
+    let (keeper, state) = match config.open_state().await {
+        Ok(state) => {
+            let keeper = Keeper::start(state);
+            let read = keeper.read().await.map_err(|error| Chain(&error).to_string());
+            (Some(keeper), read.map(|entries| ours(config, entries.into_keys().collect())))
+        }
+        Err(error) => (None, Err(Chain(&error).to_string())),
+    };
+    Ok(Leftovers { slot: slot.filter(is_ours), publication, state, keeper })
+}
+
+/// Our keys: all of them, or where another slot's records lie in the same topic, those of this slot alone.
+fn ours(config: &Config, keys: Vec<String>) -> Vec<String> {
+    let own = [format!("confirm/{}/", config.slot), Record::intent_key(&config.slot)];
+    let is_own = |key: &String| key.starts_with(&own[0]) || *key == own[1];
+    let is_shared = keys.iter().any(|key| (key.starts_with("confirm/") || key.starts_with("intent/")) && !is_own(key));
+    keys.into_iter().filter(|key| !is_shared || is_own(key)).collect()
+}
+
+/// Removes slot, publication (if it is `postgres.create_publication`'s to make) and state records.
+///
+/// # Errors
+/// `InUse` before anything is done.
+pub async fn remove(config: &Config, left: Leftovers) -> Result<Vec<Removed>, ConsentError> {
+    let mut removed = Vec::new();
+    let mut note = |what: String, failed: Option<String>| removed.push(Removed { what, failed });
+    if let Some(row) = &left.slot {
+        if let Some(pid) = row.active_pid {
+            return Err(ConsentError::InUse { slot: config.slot.clone(), pid });
+        }
+        let dropped = match Replication::connect(&config.postgres).await {
+            Ok(mut replication) => replication.drop_slot(&config.slot).await,
+            Err(error) => Err(error),
+        };
+        note(format!("slot `{}`", config.slot), dropped.err().map(|error| Chain(&error).to_string()));
+    }
+    if left.publication.is_some() && config.create_publication {
+        let dropped = match Sql::connect(&config.postgres).await {
+            Ok(sql) => publication::drop(&sql, &config.publication).await,
+            Err(error) => Err(error),
+        };
+        note(format!("publication `{}`", config.publication), dropped.err().map(|error| Chain(&error).to_string()));
+    }
+    if let (Ok(keys), Some(keeper)) = (&left.state, &left.keeper) {
+        let mut failed = None;
+        for key in keys {
+            if let Err(error) = keeper.write(key, None).await {
+                failed = Some(Chain(&error).to_string());
+                break;
+            }
+        }
+        note(format!("{} records of the state", keys.len()), failed);
+    }
+    Ok(removed)
+}
