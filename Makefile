@@ -58,6 +58,11 @@ leak: packages ## canaries in masked, hashed, truncated and excluded columns are
 	cargo build --locked --bins --examples
 	$(PYTHON) tests/corpus/leak.py
 
+.PHONY: adopt
+adopt: packages ## what a Debezium left behind is taken over, or refused with the reason
+	cargo build --locked --bins --examples
+	$(PYTHON) tests/corpus/adopt.py
+
 .PHONY: bench
 bench: packages ## rates, CPU, memory and latency against pg_recvlogical; writes target/bench.json
 	cargo build --release --locked --bins --examples

@@ -3,6 +3,7 @@
 //! Every command loads the same configuration and prints errors the same way. What a command does is in its file; the
 //! work itself is in the rooms.
 
+mod adopt;
 mod check;
 pub mod demo;
 mod exit;
@@ -73,6 +74,9 @@ enum Command {
     /// The replication slot and our record of it
     #[command(subcommand, arg_required_else_help = true, after_help = Code::TABLE)]
     Slot(slot::Command),
+    /// Take over from a Debezium that is stopped: prove that its offset, its slot and the server fit, and go on from there
+    #[command(after_help = Code::TABLE)]
+    Adopt(adopt::Arguments),
     /// A throw-away Postgres, Kafka and registry, with changes flowing between them and a consumer that compares
     ///
     /// Ends by Ctrl-C, or after DEMO_SECONDS. Exit status 0 only if every table equals its topic.
@@ -133,6 +137,7 @@ fn answer(arguments: Arguments) -> Result<Code, Failure> {
         }
         Some(Command::Config(ConfigCommand::Import(arguments))) => import::run(&arguments),
         Some(Command::Slot(command)) => slot::run(&load(file)?.checked, &command),
+        Some(Command::Adopt(arguments)) => adopt::run(&load(file)?.checked, &arguments),
         Some(Command::Demo) => demo::run(),
     }
 }

@@ -16,6 +16,7 @@ mod producer;
 mod state;
 mod state_topic;
 mod topics;
+mod whole;
 
 pub use config::{Config, PropertyFault, TopicGroup, TopicRules, check_property, is_sensitive, refuse_pinned};
 pub use error::{FailureClass, KafkaError, Remedy, classify};
@@ -24,6 +25,7 @@ pub use rdkafka::types::RDKafkaErrorCode;
 pub use state::{FileState, State, StateError};
 pub use state_topic::StateTopic;
 pub use topics::{Cluster, Policy, TopicInfo, TopicSpec, Topics};
+pub use whole::{Entry, read_whole};
 
 /// The version of the librdkafka linked into this binary, as `2.12.1`.
 #[must_use]
