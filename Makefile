@@ -40,6 +40,13 @@ smoke: packages ## the demo for a few seconds, in the profile of the tests
 test: packages ## every test that needs only Rust and Postgres packages
 	cargo test --locked
 
+.PHONY: test-majors
+test-majors: packages ## the postgres room against Postgres 14 to 18: each type's copied bytes are its streamed ones
+	for major in 14 15 16 17 18; do \
+	  WELLSPRING_TEST_PG_BIN=$$(python3 tests/stack/dist.py postgres-$$major) \
+	    cargo test --locked --test postgres_room || exit 1; \
+	done
+
 .PHONY: test-stack
 test-stack: packages ## the program between real Postgres, Kafka and registry; FULL=1 at full length, ONLY=a,b
 	cargo build --locked --bins --examples

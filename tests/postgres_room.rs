@@ -11,6 +11,8 @@ mod copies;
 mod login;
 #[path = "postgres_room/stream.rs"]
 mod stream;
+#[path = "postgres_room/values.rs"]
+mod values;
 
 use postgres::Server;
 use std::time::Duration;

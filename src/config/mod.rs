@@ -8,6 +8,7 @@
 //! [`crate::secret::Source`] or sits in a type that masks it; neither [`Faults`] nor [`Shown`] can hold one.
 
 mod capture;
+mod copies;
 mod document;
 mod faults;
 pub mod import;
@@ -22,6 +23,8 @@ mod value;
 #[cfg(test)]
 mod capture_tests;
 #[cfg(test)]
+mod secret_tests;
+#[cfg(test)]
 mod tests;
 
 pub use document::Environment;
@@ -32,6 +35,7 @@ pub use value::ByteSize;
 use crate::encode::{self, Format, registry};
 use crate::pipeline::{self, SinkConfig};
 use crate::postgres;
+use crate::snapshot;
 use crate::table::Selection;
 use reader::Reader;
 use std::net::SocketAddr;
@@ -51,6 +55,8 @@ pub struct Checked {
     pub slot: String,
     /// The publication's name.
     pub publication: String,
+    /// How existing rows are copied.
+    pub snapshot: snapshot::Config,
     /// Whether a missing publication is created.
     pub create_publication: bool,
     /// The captured tables.
@@ -81,6 +87,7 @@ impl Checked {
             postgres: self.postgres.clone(),
             slot: self.slot.clone(),
             publication: self.publication.clone(),
+            snapshot: self.snapshot.clone(),
             create_publication: self.create_publication,
             selection: self.selection.clone(),
             encode: self.encode.clone(),
@@ -222,7 +229,7 @@ fn read_all(reader: &mut Reader<'_>) -> Option<Checked> {
     let encode = events(reader, prefix.as_deref(), rules, matches!(sink, Some(SinkConfig::Stdout { .. })));
     let registry = sink::registry(reader, encode.as_ref().map(|encode| encode.format));
     let heartbeat = capture::heartbeat(reader);
-    snapshot(reader);
+    let snapshot = copies::read(reader);
     let admin = reader.or("admin.listen", value::listen, "127.0.0.1:9630");
     let log = log(reader);
     let database = database?;
@@ -231,6 +238,7 @@ fn read_all(reader: &mut Reader<'_>) -> Option<Checked> {
         slot: database.slot,
         publication: database.publication,
         create_publication: database.create_publication,
+        snapshot: snapshot?,
         selection: selection?,
         encode: encode?,
         registry: registry?,
@@ -256,7 +264,7 @@ fn events(
     let messages = reader.or("events.messages", value::flag, "true");
     let context_headers = reader.or("events.context_headers", value::flag, "true");
     let identity_headers = reader.or("events.identity_headers", value::flag, "false");
-    let placeholder = reader.or("events.placeholder", value::any_text, encode::Config::PLACEHOLDER);
+    let placeholder = reader.or("events.placeholder", types::placeholder, encode::Config::PLACEHOLDER);
     let modes = types::modes(reader);
     if is_stdout && format == Some(Format::Avro) {
         reader.fault("events.format", "Avro is no text; with sink = \"stdout\" write \"json\" or \"json-schema\"");
@@ -299,21 +307,6 @@ fn limits(reader: &mut Reader<'_>) -> Option<Limits> {
     let shutdown = reader.or("limits.shutdown", value::duration(Duration::from_secs(1), DAY), "30s");
     let ready_lag = reader.or("limits.ready_lag", value::duration(Duration::from_secs(1), DAY), "60s");
     Some(Limits { memory: memory?, quarantine: quarantine?, shutdown: shutdown?, ready_lag: ready_lag? })
-}
-
-/// Copying existing rows does not exist yet, so every mode that copies is refused, the default too: a pipeline that
-/// silently lacked them would be quietly wrong.
-fn snapshot(reader: &mut Reader<'_>) {
-    let modes = ["initial", "no_data", "initial_only", "always", "when_needed", "windows"].map(|mode| (mode, mode));
-    let mode = reader.or("snapshot.mode", value::one_of(&modes), "initial");
-    if let Some(mode) = mode.filter(|mode| *mode != "no_data") {
-        let stand = if reader.is_given("snapshot.mode") { "is" } else { "is by default" };
-        let what = format!(
-            "{stand} \"{mode}\", which copies existing rows; this version cannot copy yet: write [snapshot] mode = \
-             \"no_data\" to stream the changes from the first start on"
-        );
-        reader.fault("snapshot.mode", what);
-    }
 }
 
 fn log(reader: &mut Reader<'_>) -> Option<Log> {

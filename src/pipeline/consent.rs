@@ -4,9 +4,10 @@
 //! finds the new record by itself within seconds.
 
 use super::Config;
+use super::begin::create_slot;
 use super::continuity::{Halt, Reason, Verdict};
 use super::keeper::{Keeper, KeeperError};
-use super::open::{Seen, create_slot};
+use super::open::Seen;
 use super::record::{Accepted, Record};
 use super::status::LsnRange;
 use super::supervise::PipelineError;
@@ -193,7 +194,9 @@ pub async fn accept(config: &Config, range: Option<LsnRange>) -> Result<Record, 
             replication.drop_slot(&config.slot).await?;
             create_slot(config, &sql, &mut replication).await?;
         }
-        Reason::SlotMissing => create_slot(config, &sql, &mut replication).await?,
+        Reason::SlotMissing => {
+            create_slot(config, &sql, &mut replication).await?;
+        }
         _ => {}
     }
     if matches!(halt.reason, Reason::SlotLost | Reason::SlotMissing | Reason::PublicationChanged) {

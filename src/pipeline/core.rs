@@ -92,6 +92,8 @@ pub struct Core {
     reply_wanted: bool,
     in_transaction: bool,
     attempts: u32,
+    /// The first copy is not delivered and journalled yet: its rows come before any frame.
+    copying: bool,
     stop: Option<Moment>,
     now: Moment,
     luck: u64,
@@ -126,6 +128,7 @@ impl Core {
             reply_wanted: false,
             in_transaction: false,
             attempts: 0,
+            copying: false,
             stop: None,
             now,
             luck: settings.seed,

@@ -1,10 +1,11 @@
 //! What the state topic holds: the confirm record and its neighbours. Pure: text in, text out.
 //!
-//! Keys are `confirm/<slot>/<term>`, `intent/<slot>`, `topic/<topic>`, `schema/<subject>/<fingerprint>`; values are JSON
-//! with a format version.
+//! Keys are `confirm/<slot>/<term>`, `intent/<slot>`, `topic/<topic>`, `schema/<subject>/<fingerprint>`, and those of
+//! `snapshot::journal`; values are JSON with a format version.
 
 use crate::change::Committed;
 use crate::lsn::{Lsn, Oid};
+use crate::snapshot::journal::{Journal, JournalError};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -104,6 +105,24 @@ impl Record {
     }
 }
 
+/// The note that a slot is about to be created.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Intent {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// Whether existing rows are to be copied under its snapshot.
+    #[serde(default)]
+    pub copies: bool,
+}
+
+impl Intent {
+    /// The note as the topic's text.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
 /// A state record that cannot be read: nothing is guessed from it.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
@@ -116,6 +135,9 @@ pub enum RecordError {
         #[source]
         source: serde_json::Error,
     },
+    /// Of a copy.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// Written by a later version.
     #[error(
         "state record `{key}` has format {format}; this version reads up to {FORMAT}: run the version that wrote it"
@@ -135,12 +157,14 @@ pub struct State {
     pub record: Option<Record>,
     /// Keys of the older records, to be tombstoned.
     pub outdated: Vec<String>,
-    /// Whether a slot of ours was about to be created.
-    pub intent: bool,
+    /// A slot of ours was about to be created.
+    pub intent: Option<Intent>,
     /// Partition count per topic when it was first used.
     pub partitions: BTreeMap<String, i32>,
     /// Schema id by `subject/fingerprint`.
     pub schemas: BTreeMap<String, u32>,
+    /// What was to be copied, and what of it is.
+    pub copy: Journal,
 }
 
 impl State {
@@ -149,7 +173,7 @@ impl State {
     /// # Errors
     /// When a record of this slot cannot be read, or was written by a later version.
     pub fn read(slot: &str, entries: &BTreeMap<String, String>) -> Result<Self, RecordError> {
-        let mut state = State::default();
+        let mut state = State { copy: Journal::read(slot, entries)?, ..State::default() };
         let mut records: Vec<(String, Record)> = Vec::new();
         for (key, value) in entries {
             let unreadable = |source| RecordError::Unreadable { key: key.clone(), source };
@@ -165,14 +189,16 @@ impl State {
                     }
                     records.push((key.clone(), serde_json::from_str(value).map_err(unreadable)?));
                 }
-                Some(("intent", name)) if name == slot => state.intent = true,
+                Some(("intent", name)) if name == slot => {
+                    state.intent = Some(serde_json::from_str(value).map_err(unreadable)?);
+                }
                 Some(("topic", topic)) => {
                     state.partitions.insert(topic.to_owned(), serde_json::from_str(value).map_err(unreadable)?);
                 }
                 Some(("schema", schema)) => {
                     state.schemas.insert(schema.to_owned(), serde_json::from_str(value).map_err(unreadable)?);
                 }
-                _ => {} // another slot's, or a later version's
+                _ => {} // the journal's, another slot's, or a later version's
             }
         }
         records.sort_by_key(|(_, record)| record.term);

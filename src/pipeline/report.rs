@@ -3,12 +3,14 @@
 use super::Config;
 use super::core::{Core, Opened};
 use super::plans::Ready;
-use super::status::{LastError, Phase, Positions, Status, TableStatus};
+use super::progress::{Progress, Wal};
+use super::status::{CopyStatus, CopyTableStatus, LastError, Phase, Positions, Status, TableStatus};
 use super::supervise::{Disposition, Trouble, TroubleReason};
 use crate::kafka::{Delivery, State, classify};
 use crate::metrics::{Failure, Metrics, Peer, TableMetrics};
 use crate::postgres::slot::SlotRow;
 use crate::postgres::{Sql, SystemIdentity};
+use crate::snapshot::journal::Left;
 use crate::table::TableName;
 use std::collections::BTreeMap;
 use tokio::sync::watch;
@@ -19,6 +21,9 @@ const ERRORS_MAX: usize = 20;
 
 /// Status is made anew at most this often: a person reads it, and Prometheus scrapes no faster.
 const TELL_MS: i64 = 250;
+
+/// The copy's progress is logged at most this often.
+const LOG_PROGRESS_MS: i64 = 10_000;
 
 /// Records in flight and no acknowledgement for this long: Kafka is away, whatever the connections say. A broker that is
 /// merely busy answers within a few seconds.
@@ -37,6 +42,10 @@ pub struct Reporter {
     /// When Kafka last acknowledged something, or had nothing to.
     answered_ms: i64,
     opened_before: bool,
+    progress: Progress,
+    wal: Wal,
+    /// When the copy's progress was last logged.
+    logged_ms: i64,
 }
 
 impl Reporter {
@@ -62,6 +71,9 @@ impl Reporter {
             told_ms: 0,
             answered_ms: i64::MAX,
             opened_before: false,
+            progress: Progress::default(),
+            wal: Wal::default(),
+            logged_ms: 0,
         }
     }
 
@@ -205,6 +217,66 @@ impl Reporter {
         }
     }
 
+    /// Whether status is made anew at the next [`Reporter::tell`].
+    #[must_use]
+    pub fn is_due(&self, now_ms: i64) -> bool {
+        now_ms - self.told_ms >= TELL_MS
+    }
+
+    /// Where the first copy is; kept after its end for whoever asks.
+    pub fn copying(&mut self, mut copy: CopyStatus, now_ms: i64) {
+        self.progress.judge(&mut copy, self.wal, now_ms);
+        let metrics = &self.metrics;
+        metrics.copy_rows.set(gauge(copy.rows));
+        metrics.copy_rows_expected.set(gauge(copy.rows_expected));
+        metrics.copy_remaining_seconds.set(copy.remaining_seconds.unwrap_or(-1.0));
+        let open = |table: &&CopyTableStatus| table.state != "copied" && table.state != "left";
+        let tables_open = copy.tables.values().filter(open).count();
+        metrics.copy_tables_open.set(gauge(tables_open as u64));
+        metrics.copy_tables_left.set(gauge(copy.tables.values().filter(|table| table.state == "left").count() as u64));
+        if Progress::is_too_slow(&copy, self.wal) {
+            let warning = "at this rate the slot is lost before the copy ends: raise max_slot_wal_keep_size".to_owned();
+            if !self.status.warnings.contains(&warning) {
+                warn!(
+                    wal_bytes = copy.wal_bytes,
+                    expected = copy.wal_bytes_expected,
+                    safe = self.wal.safe_bytes,
+                    "{warning}"
+                );
+                self.status.warnings.push(warning);
+            }
+        }
+        if now_ms - self.logged_ms >= LOG_PROGRESS_MS && tables_open > 0 && copy.rows > 0 {
+            self.logged_ms = now_ms;
+            info!(
+                rows = copy.rows,
+                of = copy.rows_expected,
+                per_second = copy.rows_per_second.round(),
+                remaining_seconds = copy.remaining_seconds.map(f64::round),
+                tables_open,
+                wal_mib = copy.wal_bytes / (1024 * 1024),
+                "copying"
+            );
+        }
+        self.status.copy = Some(copy);
+    }
+
+    /// A table that the first copy is over without.
+    pub fn left(&mut self, table: &str, left: &Left) {
+        let warning = format!("table {table} is not copied ({}): {}; {}", left.reason, left.detail, left.next);
+        if !self.status.warnings.contains(&warning) {
+            warn!("{warning}");
+            self.status.warnings.push(warning);
+        }
+    }
+
+    /// What was wrong is over, if something was.
+    pub fn trouble_over(&mut self) {
+        if self.trouble.is_some() {
+            self.trouble(None);
+        }
+    }
+
     /// A confirm record is acknowledged.
     pub fn recorded(&mut self) {
         self.metrics.confirm_records.inc();
@@ -244,6 +316,10 @@ impl Reporter {
     pub fn slot(&mut self, row: &SlotRow) {
         self.status.lsn.restart = row.restart_lsn.unwrap_or_default();
         self.metrics.restart_lsn.set(gauge(self.status.lsn.restart.bytes()));
+        self.wal = Wal {
+            retained_bytes: row.retained_bytes(),
+            safe_bytes: row.safe_wal_size.and_then(|bytes| u64::try_from(bytes).ok()),
+        };
         self.metrics.slot_retained_bytes.set(gauge(row.retained_bytes().unwrap_or_default()));
         self.metrics.slot_safe_wal_bytes.set(row.safe_wal_size.unwrap_or(-1));
         if let Some(wal_status) = &row.wal_status {
@@ -309,6 +385,9 @@ impl Reporter {
                 let detail = format!("no acknowledgement for {} s", (now_ms - self.answered_ms) / 1000);
                 let reason = TroubleReason::KafkaUnavailable;
                 (Phase::Retrying, reason.code().to_owned(), detail, reason.next().to_owned())
+            }
+            None if core.is_copying() && core.is_streaming() => {
+                (Phase::Snapshot, String::new(), String::new(), String::new())
             }
             None if core.is_streaming() => (Phase::Streaming, String::new(), String::new(), String::new()),
             None if self.status.phase != Phase::Connecting => {

@@ -358,7 +358,12 @@ fn truncate_out(
 }
 
 #[inline]
-fn records_out(encoder: &Encoder, active: &Active, position: Position, tools: &mut Tools<'_>) -> Result<(), RowsError> {
+pub(super) fn records_out(
+    encoder: &Encoder,
+    active: &Active,
+    position: Position,
+    tools: &mut Tools<'_>,
+) -> Result<(), RowsError> {
     for record in encoder.records() {
         let size_bytes = record.size_bytes();
         if size_bytes + RECORD_FRAMING_BYTES > active.record_bytes_max {

@@ -8,6 +8,7 @@ use clock::{now, run_id, settings};
 use heart::Heart;
 pub use start::run;
 
+use super::copying::Copying;
 use super::core::{Action, Core, Event, Opened, Outcome, Report, Update};
 use super::keeper::{Keeper, KeeperError};
 use super::open;
@@ -28,6 +29,7 @@ use crate::lsn::{Oid, PgMicros};
 use crate::metrics::Metrics;
 use crate::postgres::slot::{self, SlotRow};
 use crate::postgres::{PgError, Sql, StandbyStatus, Stream};
+use crate::snapshot::worker::Told;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -67,9 +69,15 @@ type Planning = (Desk, Result<plans::Outcome, PgError>);
 /// What a plan is for.
 #[derive(Clone, Copy)]
 enum Place {
+    /// A relation of the stream.
     Relation(RelationSlot, Oid),
+    /// Logical messages.
     Messages,
+    /// A table of the first copy.
+    Copy(usize, Oid),
+    /// The records of transactions.
     Transactions,
+    /// Heartbeats.
     Heartbeats,
 }
 /// Partitions with their ends; none if they could not be read.
@@ -91,6 +99,7 @@ struct Live {
 }
 
 mod clock;
+mod copying;
 mod heart;
 mod session;
 mod start;
@@ -101,6 +110,8 @@ struct Runner {
     core: Core,
     sink: Option<Sink>,
     live: Option<Live>,
+    /// The first copy, until it is over; it outlives a connection as long as its snapshot is held.
+    copying: Option<Copying>,
     reporter: Reporter,
     topics: Option<Topics>,
     routes: Vec<String>,
@@ -118,6 +129,8 @@ struct Runner {
     /// flight, since the broker refuses a batch as a whole.
     smaller_batches: Option<usize>,
     looked_at: tokio::time::Instant,
+    /// When the next journal record may be written: after one that failed, not at once.
+    journal_at: super::core::Moment,
     exit: Option<Exit>,
     /// Reports as they came, and as the core reads them: buffers that are used again.
     taken: Vec<Delivery>,
@@ -136,6 +149,8 @@ struct Tasks {
     probing: Option<JoinHandle<Probe>>,
     looking: Option<JoinHandle<Look>>,
     closing: Option<JoinHandle<()>>,
+    holding: Option<copying::Holding>,
+    journalling: Option<JoinHandle<(usize, Result<(), KeeperError>)>>,
 }
 
 enum Probe {
@@ -163,6 +178,9 @@ enum Happened {
     Ends(PartitionEnds),
     Probed(Probe),
     Looked(Look),
+    Told(Told),
+    SnapshotEnded(Option<PgError>),
+    Journalled(usize, Result<(), KeeperError>),
     Trouble(Option<Trouble>),
     SentinelEnded,
     Flushed(Result<(), PgError>),
@@ -189,6 +207,7 @@ impl Runner {
             keeper,
             sink: None,
             live: None,
+            copying: None,
             reporter,
             topics,
             routes: Vec::new(),
@@ -202,6 +221,7 @@ impl Runner {
             outdated: Vec::new(),
             smaller_batches: None,
             looked_at: tokio::time::Instant::now(),
+            journal_at: super::core::Moment::default(),
             exit: None,
             taken: Vec::new(),
             reported: Vec::new(),
@@ -217,8 +237,9 @@ impl Runner {
         troubled: &mut mpsc::Receiver<Option<Trouble>>,
     ) -> Happened {
         let may_read = self.may_read();
-        let Runner { core, live, tasks, taken, heart, .. } = self;
-        let timer = Duration::from_micros(core.next_tick().since(now())).min(heart.rest());
+        let Runner { core, live, tasks, taken, copying, heart, .. } = self;
+        let may_take = copying.as_ref().is_some_and(|copying| copying.may_take(core, now()));
+        let timer = Duration::from_micros(copying::next_tick(core, copying.as_ref()).since(now())).min(heart.rest());
         let (mut sentinel, mut stream) = (None, None);
         if let Some(live) = live {
             sentinel = Some(&live.sql);
@@ -237,8 +258,11 @@ impl Runner {
             probe = joined(&mut tasks.probing) => Happened::Probed(probe),
             look = joined(&mut tasks.looking) => Happened::Looked(look),
             Some(trouble) = troubled.recv() => Happened::Trouble(trouble),
+            journalled = joined(&mut tasks.journalling) => Happened::Journalled(journalled.0, journalled.1),
+            ended = copying::ended(&mut tasks.holding) => Happened::SnapshotEnded(ended),
             () = ended(sentinel), if tasks.probing.is_none() => Happened::SentinelEnded,
             () = tokio::time::sleep(timer) => Happened::Timer,
+            Some(told) = copying::told(copying.as_mut()), if may_take => Happened::Told(told),
             read = io(stream, may_read, unsent) => read,
         }
     }
@@ -252,6 +276,9 @@ impl Runner {
 
     /// The row path over what has been read and not handled, if it may.
     fn work(&mut self) {
+        if self.copying.is_some() {
+            return self.copy();
+        }
         if !self.may_read() {
             return;
         }
@@ -329,6 +356,9 @@ impl Runner {
             }
             Happened::Probed(Probe::Gone(error)) => self.broke(error),
             Happened::Looked(look) => self.looked(look),
+            Happened::Told(told) => self.told(told),
+            Happened::SnapshotEnded(error) => self.snapshot_ended(error),
+            Happened::Journalled(table, outcome) => self.journalled(table, outcome),
             Happened::Trouble(trouble) => self.reporter.trouble(trouble),
             Happened::SentinelEnded => self.probe_server(),
             Happened::Flushed(Ok(())) => {}
@@ -376,8 +406,9 @@ impl Runner {
             match action {
                 Action::Open => {
                     let (config, keeper, troubles) = (self.config.clone(), self.keeper.clone(), self.troubles.clone());
+                    let carried = self.carried();
                     self.tasks.opening =
-                        Some(tokio::spawn(async move { open::open(&config, &keeper, &troubles).await }));
+                        Some(tokio::spawn(async move { open::open(&config, &keeper, &troubles, carried).await }));
                 }
                 Action::Close => self.close(),
                 Action::Write(record) => self.write(*record),

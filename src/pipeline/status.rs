@@ -76,6 +76,54 @@ pub struct Positions {
     pub restart: Lsn,
 }
 
+/// The first copy.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct CopyStatus {
+    /// Rows are as of here, and the stream begins here.
+    pub consistent_point: Lsn,
+    /// Rows sent.
+    pub rows: u64,
+    /// Rows there are, by the tables' statistics; 0 where nothing was analysed.
+    pub rows_expected: u64,
+    /// Bytes of their text.
+    pub bytes: u64,
+    /// Bytes of the tables.
+    pub bytes_expected: u64,
+    /// Readers at once.
+    pub workers: usize,
+    /// Since it began in this process.
+    pub seconds: f64,
+    /// Over the last seconds.
+    pub rows_per_second: f64,
+    /// At this rate; none where the number of rows is not known.
+    pub remaining_seconds: Option<f64>,
+    /// WAL that the server keeps for us until the copy is over, as last read.
+    pub wal_bytes: u64,
+    /// What that will be at the end, at the rate of the last minutes; none where the end is not known.
+    pub wal_bytes_expected: Option<u64>,
+    /// By `namespace.name`.
+    pub tables: BTreeMap<String, CopyTableStatus>,
+}
+
+/// One table of the first copy.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct CopyTableStatus {
+    /// `waiting`, `copying`, `delivering`, `copied`, `refused` or `left`.
+    pub state: String,
+    /// Rows sent.
+    pub rows: u64,
+    /// Rows by its statistics; none where it was never analysed, or a condition decides.
+    pub rows_expected: Option<u64>,
+    /// Bytes of their text.
+    pub bytes: u64,
+    /// Bytes of the table.
+    pub bytes_expected: u64,
+    /// Why it is `refused` or `left`.
+    pub reason: String,
+    /// What to do then.
+    pub next: String,
+}
+
 /// One captured table.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct TableStatus {
@@ -153,6 +201,8 @@ pub struct Status {
     pub foreign_writes: BTreeMap<String, u64>,
     /// What is weaker than it could be, or could not be proven.
     pub warnings: Vec<String>,
+    /// The first copy, while it is under way and after it in the same process.
+    pub copy: Option<CopyStatus>,
     /// By `namespace.name`.
     pub tables: BTreeMap<String, TableStatus>,
     /// Newest last, at most 20.

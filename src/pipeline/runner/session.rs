@@ -30,7 +30,7 @@ impl Runner {
             Ok(connection) => connection,
             Err(error) => return self.broke(error),
         };
-        let Connection { sql, stream, opened, state, server, captured, slot, timeout, warnings } = connection;
+        let Connection { sql, stream, opened, state, server, captured, slot, timeout, warnings, copy } = connection;
         self.reporter.opened(&self.config, &opened, &server, &sql, &captured, warnings);
         let interval = STATUS_INTERVAL_MAX.min(timeout / 3);
         self.core.retime(settings(&self.config, interval, timeout));
@@ -79,12 +79,15 @@ impl Runner {
         self.outdated = state.outdated;
         let previous = state.record.map(|record| Record::key(&record.slot, record.term));
         self.outdated.extend(previous);
+        self.outdated.extend(state.copy.outdated.iter().cloned());
+        self.begin_copy(copy, &state.copy);
         self.begin(opened);
     }
 
     fn begin(&mut self, opened: Opened) {
         self.apply(Event::Opened(Box::new(opened)));
         self.streamed = true;
+        self.end_if_copied();
     }
 
     pub(super) fn close(&mut self) {
@@ -94,6 +97,7 @@ impl Runner {
             task.iter().for_each(tokio::task::AbortHandle::abort);
         }
         self.tasks.probing = None;
+        self.interrupt_copy();
         if let Some(live) = self.live.take() {
             self.tasks.closing = Some(tokio::spawn(live.stream.finish()));
         }
@@ -107,15 +111,14 @@ impl Runner {
             Ok(outcome) => outcome,
             Err(error) => return self.broke(error.into()),
         };
+        let known = match place {
+            Place::Relation(_, oid) | Place::Copy(_, oid) => self.actives.get(&oid).cloned(),
+            Place::Messages | Place::Transactions | Place::Heartbeats => None,
+        };
         let planned = match outcome {
-            plans::Outcome::Unchanged => {
-                let known = match place {
-                    Place::Relation(_, oid) => self.actives.get(&oid),
-                    Place::Messages | Place::Transactions | Place::Heartbeats => None,
-                };
-                known.cloned().map_or(Planned::Excluded, Planned::Active)
-            }
+            plans::Outcome::Unchanged => known.map_or(Planned::Excluded, Planned::Active),
             plans::Outcome::Excluded => Planned::Excluded,
+            plans::Outcome::Refused(trouble) => return self.copy_refused(place, trouble),
             plans::Outcome::Ready(ready) => {
                 self.reporter.planned(&ready);
                 let active = self.activate(*ready);
@@ -124,6 +127,12 @@ impl Runner {
             }
         };
         match place {
+            Place::Copy(table, oid) => {
+                if let Planned::Active(active) = planned {
+                    self.actives.insert(oid, active.clone());
+                    self.copy_planned(table, active);
+                }
+            }
             Place::Relation(slot, oid) => {
                 if let Planned::Active(active) = &planned {
                     self.actives.insert(oid, active.clone());
@@ -281,7 +290,9 @@ impl Runner {
 
     /// Tells status and metrics where things are.
     pub(super) fn report(&mut self) {
-        self.reporter.tell(&mut self.core, unix_nanos() / 1_000_000);
+        let now_ms = unix_nanos() / 1_000_000;
+        self.report_copy(now_ms);
+        self.reporter.tell(&mut self.core, now_ms);
     }
 
     /// Waits for what must not be cut off: the goodbye to Postgres, which carries the last status.
