@@ -85,6 +85,11 @@ package: packages ## image in a chroot, systemd unit, compose file, chart, alert
 	python3 tests/package/run.py $(ONLY)
 	python3 tests/package/getting_started.py
 
+.PHONY: adopt
+adopt: packages ## what a Debezium left behind is taken over, or refused with the reason
+	cargo build --locked --bins --examples
+	$(PYTHON) tests/corpus/adopt.py
+
 .PHONY: bench
 bench: packages ## rates, CPU, memory and latency against pg_recvlogical; writes target/bench.json
 	cargo build --release --locked --bins --examples

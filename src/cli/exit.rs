@@ -185,6 +185,10 @@ impl From<ConsentError> for Failure {
             ConsentError::Exists { .. } => (Code::Source, ""),
             ConsentError::Missing { .. } => (Code::Source, "`wellspring run` creates it at a first start"),
             ConsentError::NoPublication { .. } => (Code::Source, "`wellspring check` prints the SQL that creates it"),
+            ConsentError::NotAdopted { ref next, .. } => {
+                let (primary, hint) = (error.to_string(), next.clone());
+                return Failure { code: Code::Continuity, primary, details: Vec::new(), hint };
+            }
             ConsentError::NothingToAccept => (Code::Continuity, "`wellspring slot status` shows both"),
             ConsentError::OtherRange { .. } => (Code::Continuity, ""),
         };

@@ -3,6 +3,7 @@
 //! Every command loads the same configuration and prints errors the same way. What a command does is in its file; the
 //! work itself is in the rooms.
 
+mod adopt;
 mod ask;
 mod check;
 pub mod demo;
@@ -114,6 +115,9 @@ enum Command {
     },
     /// Print the manual page, for `wellspring man | man -l -`
     Man,
+    /// Take over from a Debezium that is stopped: prove that its offset, its slot and the server fit, and go on from there
+    #[command(after_help = Code::TABLE)]
+    Adopt(adopt::Arguments),
     /// A throw-away Postgres, Kafka and registry, with changes flowing between them and a consumer that compares
     ///
     /// Ends by Ctrl-C, or after DEMO_SECONDS. Exit status 0 only if every table equals its topic.
@@ -194,6 +198,7 @@ fn answer(arguments: Arguments) -> Result<Code, Failure> {
         Some(Command::Man) => Ok(printed(&manual().map_err(|error| Failure::of(Code::Failed, &error, ""))?)),
         Some(Command::Config(ConfigCommand::Import(arguments))) => import::run(&arguments),
         Some(Command::Slot(command)) => slot::run(&load(file)?.checked, &command),
+        Some(Command::Adopt(arguments)) => adopt::run(&load(file)?.checked, &arguments),
         Some(Command::Demo) => demo::run(),
     }
 }

@@ -24,6 +24,8 @@ mod value;
 #[cfg(test)]
 mod capture_tests;
 #[cfg(test)]
+mod secret_tests;
+#[cfg(test)]
 mod tests;
 
 pub use about::{json_schema, reference_page};
@@ -282,7 +284,7 @@ fn events(
     let messages = reader.or("events.messages", value::flag, "true");
     let context_headers = reader.or("events.context_headers", value::flag, "true");
     let identity_headers = reader.or("events.identity_headers", value::flag, "false");
-    let placeholder = reader.or("events.placeholder", value::any_text, encode::Config::PLACEHOLDER);
+    let placeholder = reader.or("events.placeholder", types::placeholder, encode::Config::PLACEHOLDER);
     let modes = types::modes(reader);
     if is_stdout && format == Some(Format::Avro) {
         reader.fault("events.format", "Avro is no text; with sink = \"stdout\" write \"json\" or \"json-schema\"");

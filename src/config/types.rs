@@ -10,11 +10,23 @@
 //! | `hstore` | `hstore.handling.mode` | |
 //! | `binary` | `binary.handling.mode` | |
 //! | `money_digits` | `money.fraction.digits` | |
+//! | `placeholder` | `unavailable.value.placeholder` | |
 //! | `unknown_types` | `include.unknown.datatypes` | `true` is `bytes`, `false` (its default) is `drop` |
 
+use super::document::Value;
 use super::reader::Reader;
-use super::value;
+use super::value::{self, Expected};
 use crate::encode::{BinaryMode, Code, DecimalMode, HstoreMode, IntervalMode, Modes, TimeMode, UnknownMode};
+
+/// What stands for an unchanged value: a text, or bytes as `hex:` and digits.
+pub(super) fn placeholder(value: &Value) -> Result<String, Expected> {
+    let text = value::any_text(value)?;
+    let is_hex = |digits: &str| digits.len().is_multiple_of(2) && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    match text.strip_prefix("hex:") {
+        Some(digits) if !is_hex(digits) => Err("a text, or \"hex:\" and an even number of hex digits".to_owned()),
+        _ => Ok(text),
+    }
+}
 
 /// Asks for every key before it gives up on a faulty one.
 pub(super) fn modes(reader: &mut Reader<'_>) -> Option<Modes> {
@@ -87,11 +99,14 @@ mod tests {
 
     #[test]
     fn a_misspelt_word_is_told_with_the_nearest() {
-        let faults = modes_of("time = \"iso_string\"\ndecimals = \"text\"\nmoney_digits = 17\nunkown_types = \"drop\"");
+        let faults = modes_of(
+            "time = \"iso_string\"\ndecimals = \"text\"\nmoney_digits = 17\nplaceholder = \"hex:0\"\nunkown_types = \"drop\"",
+        );
         expect![[r#"
             w.toml:2:1: events.time: expected one of "adaptive", "adaptive_time_microseconds", "connect", "isostring", "microseconds", "nanoseconds" (did you mean "isostring"?); found "iso_string"
             w.toml:3:1: events.decimals: expected one of "precise", "double", "string"; found "text"
             w.toml:4:1: events.money_digits: expected a whole number from 0 to 16, without quotes; found 17
-            w.toml:5:1: events.unkown_types: unknown key; did you mean `unknown_types`?"#]].assert_eq(&faults.unwrap_err());
+            w.toml:5:1: events.placeholder: expected a text, or "hex:" and an even number of hex digits; found "hex:0"
+            w.toml:6:1: events.unkown_types: unknown key; did you mean `unknown_types`?"#]].assert_eq(&faults.unwrap_err());
     }
 }

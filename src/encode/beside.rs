@@ -10,7 +10,7 @@ use super::form::{Avro, Form, Json, Union};
 use super::java::Short;
 use super::plan::{Key, Plan};
 use super::schema::{Base, Field, Schema, field, optional, required};
-use crate::change::{Context, Position};
+use crate::change::{Context, Marker, Position};
 use crate::lsn::{Lsn, PgMicros, Xid};
 
 /// Where a record of a transaction stands.
@@ -111,7 +111,9 @@ fn push_id<F: Form>(xid: Xid, lsn: Lsn, out: &mut Vec<u8>) {
 
 /// An event's `transaction`; null where it is in none.
 pub(super) fn push_block<F: Form>(context: &Context<'_>, counted: Counted, out: &mut Vec<u8>) {
-    let Some(xid) = context.xid else { return F::null(Union::NullFirst, out) };
+    // A copied row is of no transaction of ours, whatever xid its snapshot knows.
+    let xid = context.xid.filter(|_| context.marker == Marker::Streamed);
+    let Some(xid) = xid else { return F::null(Union::NullFirst, out) };
     let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     F::some(Union::NullFirst, out);
     F::struct_open(out);

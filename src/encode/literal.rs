@@ -178,19 +178,21 @@ impl Literal {
     /// What stands for a value that the server did not send because it did not change; none for one that can hold
     /// no sign of it (booleans, numbers, moments: of these only the lists are ever stored out of line).
     ///
-    /// Texts are the placeholder and bytes its bytes; lists hold one of these, or the placeholder's bytes as numbers.
+    /// Texts are the placeholder, of whose `bytes` those that are no text are replaced, and bytes its bytes; lists hold
+    /// one of these, or the placeholder's bytes as signed numbers.
     /// Debezium has no placeholder for decimals, several lists, geometries and vectors, and writes null: ours are the
     /// placeholder's bytes as unscaled value or well-known binary, and the same rules for lists.
-    pub(super) fn unavailable(wire: &Wire, placeholder: &str) -> Option<Self> {
-        let bytes = placeholder.as_bytes();
-        let floats = || bytes.iter().map(|byte| Literal::Float8(f64::from(*byte))).collect();
-        let halves = || bytes.iter().map(|byte| Literal::Float4(f32::from(*byte))).collect();
-        let ints = || bytes.iter().map(|byte| Literal::Int(i64::from(*byte))).collect();
+    pub(super) fn unavailable(wire: &Wire, bytes: &[u8]) -> Option<Self> {
+        let placeholder = &*String::from_utf8_lossy(bytes);
+        let numbers = || bytes.iter().map(|byte| byte.cast_signed());
+        let floats = || numbers().map(|byte| Literal::Float8(f64::from(byte))).collect();
+        let halves = || numbers().map(|byte| Literal::Float4(f32::from(byte))).collect();
+        let ints = || numbers().map(|byte| Literal::Int(i64::from(byte))).collect();
         Some(match wire {
             Wire::HstoreJson => Literal::Text(hstore_placeholder(placeholder)),
             Wire::HstoreMap => Literal::Map(vec![(placeholder.to_owned(), placeholder.to_owned())]),
             Wire::Bytes | Wire::Opaque { .. } | Wire::Bits { .. } => Literal::Bytes(bytes.to_vec()),
-            Wire::BytesText(code) | Wire::OpaqueText { code, .. } => Literal::Text(coded(*code, placeholder)),
+            Wire::BytesText(code) | Wire::OpaqueText { code, .. } => Literal::Text(coded(*code, bytes)),
             Wire::Decimal { scale, .. } => Literal::Decimal { unscaled: bytes.to_vec(), scale: u32::from(*scale) },
             Wire::Variable => Literal::Variable { unscaled: bytes.to_vec(), scale: 0 },
             Wire::Text
@@ -218,7 +220,7 @@ impl Literal {
                     Wire::Uuid => vec![Literal::Text(name_based_uuid(bytes))],
                     Wire::Float4 => halves(),
                     Wire::Float8 | Wire::DecimalFloat { .. } | Wire::MoneyFloat => floats(),
-                    other => Literal::unavailable(other, placeholder).map_or_else(ints, |one| vec![one]),
+                    other => Literal::unavailable(other, bytes).map_or_else(ints, |one| vec![one]),
                 };
                 Literal::List { elements, element: Union::of(*optional, false) }
             }
@@ -268,11 +270,11 @@ impl Literal {
 
 /// The placeholder where bytes are text. In hex Debezium writes it as it is; in base64 it writes null, or stops at a
 /// required field, and ours is its code.
-fn coded(code: Code, placeholder: &str) -> String {
+fn coded(code: Code, placeholder: &[u8]) -> String {
     let mut out = Vec::new();
     match code {
-        Code::Hex => return placeholder.to_owned(),
-        Code::Base64 | Code::Base64Url => push_code(code, placeholder.as_bytes(), &mut out),
+        Code::Hex => out.extend_from_slice(placeholder),
+        Code::Base64 | Code::Base64Url => push_code(code, placeholder, &mut out),
     }
     String::from_utf8_lossy(&out).into_owned()
 }

@@ -81,7 +81,7 @@ pub struct Config {
     pub context_headers: bool,
     /// Whether records carry `wellspring.epoch`, `wellspring.commit_lsn` and `wellspring.ordinal`.
     pub identity_headers: bool,
-    /// What stands for a value the server did not send because it did not change.
+    /// What stands for a value the server did not send because it did not change; see [`Config::placeholder_bytes`].
     pub placeholder: String,
     /// The forms of the types that have more than one.
     pub modes: Modes,
@@ -108,5 +108,14 @@ impl Config {
             modes: Modes::default(),
             rules: Arc::default(),
         }
+    }
+    /// The placeholder's bytes: those of its text, or those that `hex:` and an even number of digits name.
+    #[must_use]
+    pub fn placeholder_bytes(&self) -> Vec<u8> {
+        let digits = self.placeholder.strip_prefix("hex:").and_then(|digits| {
+            let mut bytes = Vec::new();
+            crate::table::value::hex(digits.as_bytes(), "hex digits", &mut bytes).ok().map(|()| bytes)
+        });
+        digits.unwrap_or_else(|| self.placeholder.as_bytes().to_vec())
     }
 }

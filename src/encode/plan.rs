@@ -386,7 +386,7 @@ impl ColumnPlan {
             Some(mask) => mask.literal(literal),
             None => literal,
         };
-        let placeholder = masked(Literal::unavailable(wire, &config.placeholder));
+        let placeholder = masked(Literal::unavailable(wire, &config.placeholder_bytes()));
         let empty = if column.not_null { Literal::empty(wire) } else { None };
         ColumnPlan {
             name: rule.name.clone(),

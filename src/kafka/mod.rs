@@ -17,6 +17,7 @@ mod state;
 mod state_topic;
 mod statistics;
 mod topics;
+mod whole;
 
 pub use config::{Config, PropertyFault, TopicGroup, TopicRules, check_property, is_sensitive, refuse_pinned};
 pub use error::{FailureClass, KafkaError, Remedy, classify};
@@ -26,6 +27,7 @@ pub use state::{FileState, State, StateError};
 pub use state_topic::StateTopic;
 pub use statistics::Statistics;
 pub use topics::{Cluster, Policy, TopicInfo, TopicSpec, Topics};
+pub use whole::{Entry, read_whole};
 
 /// The version of the librdkafka linked into this binary, as `2.12.1`.
 #[must_use]

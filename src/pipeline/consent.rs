@@ -54,6 +54,14 @@ pub enum ConsentError {
         /// The publication.
         publication: String,
     },
+    /// A pipeline of Debezium's that cannot be taken over as it is.
+    #[error("{why}")]
+    NotAdopted {
+        /// What does not fit.
+        why: String,
+        /// What to do.
+        next: String,
+    },
     /// Continuity is proven: there is nothing to accept.
     #[error("nothing to accept: record and slot fit together")]
     NothingToAccept,
@@ -95,14 +103,14 @@ pub struct Look {
 }
 
 /// Connections for one command.
-struct Desk {
-    sql: Sql,
-    replication: Replication,
-    keeper: Keeper,
-    seen: Seen,
+pub(super) struct Desk {
+    pub sql: Sql,
+    pub replication: Replication,
+    pub keeper: Keeper,
+    pub seen: Seen,
 }
 
-async fn desk(config: &Config) -> Result<Desk, ConsentError> {
+pub(super) async fn desk(config: &Config) -> Result<Desk, ConsentError> {
     let keeper = Keeper::start(config.open_state().await?);
     let sql = Sql::connect(&config.postgres).await?;
     let mut replication = Replication::connect(&config.postgres).await?;
@@ -111,7 +119,7 @@ async fn desk(config: &Config) -> Result<Desk, ConsentError> {
     Ok(Desk { sql, replication, keeper, seen })
 }
 
-fn idle(config: &Config, seen: &Seen) -> Result<(), ConsentError> {
+pub(super) fn idle(config: &Config, seen: &Seen) -> Result<(), ConsentError> {
     match seen.slot().and_then(|slot| slot.active_pid) {
         Some(pid) => Err(ConsentError::InUse { slot: config.slot.clone(), pid }),
         None => Ok(()),
@@ -231,6 +239,6 @@ pub(super) fn consented(config: &Config, seen: &Seen, from: Lsn, reason: &str) -
     record
 }
 
-async fn write(keeper: &Keeper, record: &Record) -> Result<(), ConsentError> {
+pub(super) async fn write(keeper: &Keeper, record: &Record) -> Result<(), ConsentError> {
     Ok(keeper.write(&Record::key(&record.slot, record.term), Some(record.to_json())).await?)
 }

@@ -3,6 +3,7 @@
 //! [`Agent`] runs the loop on a thread of its own. Decisions are in `core` (pure), `continuity` (pure) and `supervise`
 //! (what a failure means); `open` connects, `plans` looks up what rows need, `rows` is the row path, `runner` performs.
 
+pub mod adopt;
 mod begin;
 pub mod consent;
 pub mod continuity;

@@ -237,33 +237,20 @@ class Runner:
                 pg.psql(file=f.name, database="app")
                 pg.psql(insert, database="app")
                 sent += 1
-                source = decode.consumer(agent.settings["kafka"]["brokers"][0])
 
                 def arrived():
                     status = agent.status()
                     if status.get("phase") == "halted":
                         raise Halted(status.get("reason"))
-                    return sum(decode.ends(source, [topic]).values()) >= sent
+                    return delivered(agent, topic) >= sent
 
-                try:
-                    agent.ready(arrived, SLOT_WAIT_SECONDS)
-                finally:
-                    source.close()
+                agent.ready(arrived, SLOT_WAIT_SECONDS)
             if "linger.ms" in meta:
                 time.sleep(int(meta["linger.ms"]) / 1000)  # the case says how long it looks on, for what comes by the clock
             status = agent.stop()
             if status != 0:
                 raise AssertionError("the program ended with %s after SIGTERM" % status)
             number += 1
-
-
-def delivered(agent, topic):
-    """Records in a topic."""
-    source = decode.consumer(agent.settings["kafka"]["brokers"][0])
-    try:
-        return sum(decode.ends(source, [topic]).values())
-    finally:
-        source.close()
 
 
 def pinned_halt(path, reason):
@@ -273,6 +260,15 @@ def pinned_halt(path, reason):
         with open(path, encoding="utf-8") as f:
             want = json.load(f)
     return [] if want == {"halted": reason} else ["the program halted: %s" % reason]
+
+
+def delivered(agent, topic):
+    """Records in a topic."""
+    source = decode.consumer(agent.settings["kafka"]["brokers"][0])
+    try:
+        return sum(decode.ends(source, [topic]).values())
+    finally:
+        source.close()
 
 
 def load(path):

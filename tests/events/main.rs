@@ -148,6 +148,7 @@ cases! {
     unchanged_toast_is_the_placeholder_of_its_type "toast-default",
     unchanged_toast_comes_from_the_old_row_under_full "toast-full",
     the_placeholder_can_be_chosen "toast-placeholder-custom",
+    the_placeholder_can_be_bytes_that_are_no_text "more-placeholder",
     truncates_have_no_key "truncate",
     logical_messages_are_debeziums "messages",
     columns_come_and_go_with_their_schemas "ddl-columns",

@@ -242,9 +242,6 @@ pub(super) fn transactions(asked: Asked<'_>, given: &Given, target: &mut Target)
 }
 
 pub(super) fn placeholder(_: Asked<'_>, given: &Given, target: &mut Target) {
-    if given.value.starts_with("hex:") {
-        return target.refuse(&given.written, "a placeholder is a text; `hex:` is not understood");
-    }
     target.text("events", "placeholder", &given.value, "");
 }
 
@@ -338,6 +335,25 @@ pub(super) fn snapshot_mode(asked: Asked<'_>, given: &Given, target: &mut Target
         _ => return target.refuse(&given.written, "is no mode of Debezium's connector for Postgres"),
     };
     target.text("snapshot", "mode", ours, "");
+}
+
+/// Tables that are not in the list are not copied.
+pub(super) fn copied(_: Asked<'_>, given: &Given, target: &mut Target) {
+    let copied = expressions(&given.value).join("|");
+    target.list("snapshot", "skip", &[format!("{REGEX}(?!(?:{copied})\\z).*")], "every table that is not copied");
+}
+
+/// The list of tables, and each one's SELECT.
+pub(super) fn overrides(asked: Asked<'_>, given: &Given, target: &mut Target) {
+    let Some(table) = given.name.strip_prefix("snapshot.select.statement.overrides.") else {
+        return target.idle(&given.written, "each statement names its table");
+    };
+    let listed = expressions(asked.or("snapshot.select.statement.overrides", ""));
+    if listed.iter().any(|listed| listed == table) {
+        target.text("snapshot.query", table, &given.value, "");
+    } else {
+        target.refuse(&given.written, "snapshot.select.statement.overrides does not list the table");
+    }
 }
 
 pub(super) fn locking(_: Asked<'_>, given: &Given, target: &mut Target) {

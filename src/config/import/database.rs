@@ -154,8 +154,7 @@ pub(super) fn mismatch(_: Asked<'_>, given: &Given, target: &mut Target) {
 pub(super) fn xmin(_: Asked<'_>, given: &Given, target: &mut Target) {
     match given.value.trim() {
         "0" => target.idle(&given.written, "0 switches it off"),
-        millis if millis.parse::<u64>().is_ok() => target.text("postgres", "xmin_interval", &format!("{millis}ms"), ""),
-        _ => target.refuse(&given.written, "is no number of milliseconds"),
+        _ => target.refuse(&given.written, "source.xmin is always null here"),
     }
 }
 

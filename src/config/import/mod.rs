@@ -85,7 +85,7 @@ pub fn import(files: &[(String, String)], loss: Loss) -> Result<Imported, Import
     super::check("the imported configuration", &toml, &environment)
         .map_err(|faults| {
             // A variable of the operator's own is not set here, and need not be.
-            let told = |fault: &super::Fault| !fault.what.contains("is not set") && fault.key != "snapshot.mode";
+            let told = |fault: &super::Fault| !fault.what.contains("is not set");
             Faults { file: faults.file, faults: faults.faults.into_iter().filter(told).collect() }
         })
         .map(|_| ())

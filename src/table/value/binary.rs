@@ -18,8 +18,11 @@ pub fn bytea(text: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError> {
     hex(text.strip_prefix(b"\\x").ok_or(ValueError::new("bytea", "not in hex form"))?, "bytea", out)
 }
 
-/// Appends the bytes of hex digits to `out`; `kind` is the type for errors.
-pub(super) fn hex(digits: &[u8], kind: &'static str, out: &mut Vec<u8>) -> Result<(), ValueError> {
+/// Appends the bytes of hex digits to `out`; `kind` is what they are, for errors.
+///
+/// # Errors
+/// An odd number of digits, or a character that is no hex digit; `out` then holds a part of it.
+pub fn hex(digits: &[u8], kind: &'static str, out: &mut Vec<u8>) -> Result<(), ValueError> {
     let (pairs, rest) = digits.as_chunks::<2>();
     if !rest.is_empty() {
         return Err(ValueError::new(kind, "an odd number of digits"));

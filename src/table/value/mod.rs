@@ -15,7 +15,7 @@ mod number;
 mod temporal;
 
 pub use array::{Array, Element};
-pub use binary::{bits, bytea, utf8};
+pub use binary::{bits, bytea, hex, utf8};
 pub use decimal::{Decimal, DecimalScratch, Special, decimal, decimal_text, money, unscaled_text};
 pub use extension::{SparseVector, geometry, spaced, vector};
 pub use hstore::{Hstore, HstorePair};

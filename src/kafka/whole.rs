@@ -1,0 +1,91 @@
+//! Reading a whole topic of somebody else's: every partition, up to the ends as they are when it begins.
+//!
+//! Bounded: it is for topics of positions, which hold kilobytes. Nothing is committed and no group is joined.
+
+use super::config::Config;
+use super::context::Asking;
+use super::error::KafkaError;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError as RdError;
+use rdkafka::message::Message;
+use rdkafka::{Offset, TopicPartitionList};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// How long reading may make no progress.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long one poll waits.
+const READ_POLL: Duration = Duration::from_millis(100);
+
+/// The most bytes taken: a topic of positions that holds more is something else.
+const BYTES_MAX: usize = 64 << 20;
+
+/// A record's key and value.
+pub type Entry = (Vec<u8>, Option<Vec<u8>>);
+
+/// Every record, partition by partition in its order.
+///
+/// # Errors
+/// `Request` for the broker's refusal, `Missing` for a topic that is not there, `Timeout` without progress or beyond the
+/// bound.
+pub async fn read_whole(config: &Config, topic: &str) -> Result<Vec<Entry>, KafkaError> {
+    let (config, topic) = (config.clone(), topic.to_owned());
+    tokio::task::spawn_blocking(move || read(&config, &topic))
+        .await
+        .unwrap_or(Err(KafkaError::Interrupted { call: "read topic" }))
+}
+
+fn read(config: &Config, topic: &str) -> Result<Vec<Entry>, KafkaError> {
+    const CALL: &str = "read topic";
+    let failed = |source: RdError| KafkaError::Request { call: CALL, topic: topic.to_owned(), source };
+    let reader: BaseConsumer<Asking> = config
+        .for_asking()
+        .set("allow.auto.create.topics", "false")
+        .set("group.id", "wellspring-reader") // librdkafka wants one to assign; nothing is committed to it
+        .set("enable.auto.commit", "false")
+        .set("auto.offset.reset", "earliest")
+        .set("enable.partition.eof", "true")
+        .create_with_context(Asking::default())
+        .map_err(|source| KafkaError::Client { source })?;
+    let metadata = reader.fetch_metadata(Some(topic), READ_TIMEOUT).map_err(failed)?;
+    let partitions: Vec<i32> =
+        metadata.topics().iter().flat_map(|found| found.partitions()).map(|partition| partition.id()).collect();
+    if partitions.is_empty() {
+        return Err(KafkaError::Missing { topic: topic.to_owned() });
+    }
+    let (mut all, mut open) = (TopicPartitionList::new(), BTreeMap::new());
+    for partition in partitions {
+        let (low, end) = reader.fetch_watermarks(topic, partition, READ_TIMEOUT).map_err(failed)?;
+        if low < end {
+            all.add_partition_offset(topic, partition, Offset::Offset(low)).map_err(failed)?;
+            open.insert(partition, end);
+        }
+    }
+    reader.assign(&all).map_err(failed)?;
+    let (mut entries, mut bytes, mut progress) = (Vec::new(), 0_usize, Instant::now());
+    while !open.is_empty() {
+        match reader.poll(READ_POLL) {
+            Some(Ok(message)) => {
+                progress = Instant::now();
+                let end = open.get(&message.partition()).copied().unwrap_or_default();
+                if message.offset() < end {
+                    let entry = (message.key().unwrap_or_default().to_vec(), message.payload().map(<[u8]>::to_vec));
+                    bytes += entry.0.len() + entry.1.as_ref().map_or(0, Vec::len);
+                    entries.push(entry);
+                }
+                if message.offset() + 1 >= end {
+                    open.remove(&message.partition());
+                }
+            }
+            // The last offsets may hold no record: compacted away, or a transaction's marker.
+            Some(Err(RdError::PartitionEOF(partition))) => drop(open.remove(&partition)),
+            Some(Err(error)) => tracing::debug!(%error, topic, "reading the topic goes on"),
+            None => {}
+        }
+        if progress.elapsed() >= READ_TIMEOUT || bytes > BYTES_MAX {
+            return Err(KafkaError::Timeout { call: CALL, topic: topic.to_owned(), after: READ_TIMEOUT });
+        }
+    }
+    Ok(entries)
+}

@@ -1,0 +1,156 @@
+//! Taking over a pipeline of Debezium's: its stored offset, its slot and the server are proven to fit, and become our
+//! first record. The stream goes on from the same slot, without a copy.
+//!
+//! The proof. Debezium confirms to the slot only what its stored offset holds, so a slot that is confirmed beyond the
+//! offset was moved by somebody else: changes may be missing, and it is refused. A slot at or below the offset brings
+//! some changes again, which consumers of Debezium know. An offset beyond the server's log is another server's. An
+//! offset of an unfinished copy says that rows are missing, and is refused.
+
+use super::Config;
+use super::consent::{ConsentError, Desk, consented, desk, idle, write};
+use super::record::Record;
+use crate::lsn::Lsn;
+
+/// What Debezium stored: the parts of its offset that matter to us.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offset {
+    /// Of the last event sent.
+    pub sent: Lsn,
+    /// End of the last transaction that is wholly in Kafka: what Debezium confirms.
+    pub committed: Lsn,
+    /// A copy was under way.
+    pub copying: bool,
+}
+
+/// Reads an offset's JSON; none if it is not one of the connector for Postgres.
+#[must_use]
+pub fn offset(json: &[u8]) -> Option<Offset> {
+    let value: serde_json::Value = serde_json::from_slice(json).ok()?;
+    let lsn = |name: &str| value.get(name)?.as_u64().map(Lsn::new);
+    let is = |name: &str, wanted: bool| value.get(name).and_then(serde_json::Value::as_bool) == Some(wanted);
+    let sent = lsn("lsn")?;
+    let processed = lsn("lsn_proc").unwrap_or(sent);
+    let snapshot = value.get("snapshot").is_some_and(|snapshot| !snapshot.is_null() && *snapshot != false);
+    let unfinished = is("snapshot_completed", false) || is("last_snapshot_record", false);
+    let in_chunks = value.get("incremental_snapshot_collections").and_then(serde_json::Value::as_str);
+    Some(Offset {
+        sent,
+        committed: lsn("lsn_commit").unwrap_or(processed),
+        copying: (snapshot && unfinished) || in_chunks.is_some_and(|list| !matches!(list, "" | "[]")),
+    })
+}
+
+/// What an adoption found and wrote.
+#[derive(Clone, Debug)]
+pub struct Adopted {
+    /// Our first record.
+    pub record: Record,
+    /// Where the slot stands: from here the stream goes on.
+    pub from: Lsn,
+    /// What Debezium stored.
+    pub offset: Offset,
+    /// Where the server's log ends.
+    pub server: Lsn,
+}
+
+/// Proves that offset, slot and server fit together, and writes our record.
+///
+/// # Errors
+/// `NotAdopted` with what does not fit; `InUse` while the slot is held; as the server and Kafka refuse it.
+pub async fn adopt(config: &Config, offset: Offset) -> Result<Adopted, ConsentError> {
+    let Desk { keeper, seen, .. } = desk(config).await?;
+    idle(config, &seen)?;
+    if seen.state.record.is_some() {
+        return refused("there is a record of this slot already", "`wellspring slot status` shows it");
+    }
+    if !seen.has_publication() {
+        return Err(ConsentError::NoPublication { publication: config.publication.clone() });
+    }
+    let Some(slot) = seen.slot() else { return Err(ConsentError::Missing { slot: config.slot.clone() }) };
+    if slot.plugin.as_deref() != Some("pgoutput") {
+        let plugin = slot.plugin.as_deref().unwrap_or("none");
+        return refused(&format!("slot `{}` has the plugin {plugin}", config.slot), "only pgoutput can be taken over");
+    }
+    if let Some(lost) = &slot.invalidation {
+        let next = "changes are missing: begin anew with a copy";
+        return refused(&format!("slot `{}` is lost ({lost})", config.slot), next);
+    }
+    let from = slot.confirmed_flush_lsn.unwrap_or_default();
+    fits(offset, from, seen.server())?;
+    let record = Record {
+        sent: offset.sent.max(from),
+        sequence: Some(offset.committed),
+        // What Debezium's producer had in the network may still land behind ours.
+        clean: false,
+        ..consented(config, &seen, from, "adopted")
+    };
+    write(&keeper, &record).await?;
+    Ok(Adopted { from, offset, server: seen.server(), record })
+}
+
+fn fits(offset: Offset, confirmed: Lsn, server: Lsn) -> Result<(), ConsentError> {
+    if offset.copying {
+        let next = "let Debezium finish it, or begin anew with a copy of ours";
+        return refused("Debezium was stopped in a copy: rows are missing in Kafka", next);
+    }
+    if offset.committed > server || offset.sent > server {
+        let what =
+            format!("the stored offset is at {}, the server's log ends at {server}", offset.sent.max(offset.committed));
+        return refused(&what, "this is another server, or one that was set back: begin anew with a copy");
+    }
+    if confirmed > offset.committed {
+        let what = format!(
+            "the slot is confirmed up to {confirmed}, beyond the stored offset {}: changes between may be missing",
+            offset.committed
+        );
+        let next = "if they are not (lsn.flush.mode=connector_and_driver moves the slot over changes of other tables), \
+                    `wellspring slot accept` consents";
+        return refused(&what, next);
+    }
+    Ok(())
+}
+
+fn refused<T>(why: &str, next: &str) -> Result<T, ConsentError> {
+    Err(ConsentError::NotAdopted { why: why.to_owned(), next: next.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(sent: u64, committed: u64) -> Offset {
+        Offset { sent: Lsn::new(sent), committed: Lsn::new(committed), copying: false }
+    }
+
+    fn judged(offset: Offset, confirmed: u64, server: u64) -> bool {
+        fits(offset, Lsn::new(confirmed), Lsn::new(server)).is_ok()
+    }
+
+    #[test]
+    fn reads_the_offset_that_debezium_stores() {
+        let json = br#"{"transaction_id":null,"lsn_proc":34837776,"messageType":"INSERT","lsn_commit":34837700,
+            "lsn":34837776,"txId":771,"ts_usec":1755850000123456}"#;
+        assert_eq!(offset(json), Some(at(34_837_776, 34_837_700)));
+        assert_eq!(offset(br#"{"lsn":5}"#), Some(at(5, 5)));
+        assert_eq!(offset(br#"{"file":"binlog.1","pos":4}"#), None);
+        let copying = br#"{"lsn":5,"snapshot":"INITIAL","snapshot_completed":false}"#;
+        assert!(offset(copying).unwrap().copying);
+        let copied = br#"{"lsn":5,"snapshot":"INITIAL","snapshot_completed":true}"#;
+        assert!(!offset(copied).unwrap().copying);
+        assert!(offset(br#"{"lsn":5,"snapshot":true,"last_snapshot_record":false}"#).unwrap().copying);
+        assert!(offset(br#"{"lsn":5,"incremental_snapshot_collections":"[{\"x\":1}]"}"#).unwrap().copying);
+    }
+
+    #[test]
+    fn a_slot_beyond_the_offset_is_refused_and_one_behind_it_is_not() {
+        assert!(judged(at(120, 100), 100, 200));
+        assert!(judged(at(120, 100), 80, 200));
+        assert!(!judged(at(120, 100), 101, 200));
+    }
+
+    #[test]
+    fn an_offset_of_another_server_or_of_an_unfinished_copy_is_refused() {
+        assert!(!judged(at(120, 100), 80, 110));
+        assert!(!judged(Offset { copying: true, ..at(120, 100) }, 80, 200));
+    }
+}
