@@ -31,7 +31,20 @@ fn help_lists_commands_and_exit_codes() {
     let folder = tempfile::tempdir().unwrap();
     let (code, out, _) = texts(&wellspring(&["--help"], folder.path()));
     assert_eq!(code, Some(0));
-    for text in ["run", "check", "config", "slot", "demo", "--config", "WELLSPRING_CONFIG", "Exit status:", "  3  "] {
+    for text in [
+        "run",
+        "check",
+        "config",
+        "slot",
+        "snapshot",
+        "pause",
+        "reload",
+        "demo",
+        "--config",
+        "WELLSPRING_CONFIG",
+        "Exit status:",
+        "  3  ",
+    ] {
         assert!(out.contains(text), "{text}\n{out}");
     }
 }
@@ -177,11 +190,74 @@ fn an_agent_keeps_trying_and_stops_when_asked() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
-    agent.signal("-HUP");
-    agent.says("SIGHUP");
     agent.signal("-TERM");
     agent.says("SIGTERM: stopping");
     assert_eq!(agent.child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_running_agent_takes_requests_with_the_token_and_reads_its_file_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    let token = folder.path().join("token");
+    std::fs::write(&token, "0123456789abcdef0123456789abcdef\n").unwrap();
+    let mut agent = Running::start(folder.path(), &format!("{address}\"\ntoken_file = \"token"));
+    agent.says("postgres_unavailable");
+    let ask = |command: &[&str]| texts(&wellspring(command, folder.path()));
+
+    let (code, out, err) = ask(&["pause"]);
+    assert!(code == Some(0) && out.starts_with("paused: no change is read"), "{out}{err}");
+    assert_eq!(ask(&["resume"]), (Some(0), "resumed where it was paused\n".to_owned(), String::new()));
+
+    // SIGHUP and the command do the same.
+    agent.signal("-HUP");
+    agent.says("configuration read again: it is the same as before");
+    assert_eq!(ask(&["reload"]), (Some(0), "it is the same as before\n".to_owned(), String::new()));
+
+    // A rotated token counts at once, for both sides.
+    std::fs::write(&token, "fedcba9876543210fedcba9876543210").unwrap();
+    assert_eq!(ask(&["resume"]).0, Some(0));
+    std::fs::write(&token, "short").unwrap();
+    let (code, _, err) = ask(&["pause"]);
+    assert!(code == Some(1) && err.contains("actions are off: the token has fewer than 16 bytes"), "{err}");
+    std::fs::write(&token, "fedcba9876543210fedcba9876543210").unwrap();
+
+    // What a running agent cannot take is named, with and without a secret in it; a broken file changes nothing.
+    let file = folder.path().join("wellspring.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let other = text.replace("u@127.0.0.1:1/d", "u:hunter2@127.0.0.1:1/d").replace("prefix = \"p\"", "prefix = \"q\"");
+    std::fs::write(&file, other).unwrap();
+    let (code, _, err) = ask(&["reload"]);
+    assert_eq!(code, Some(1));
+    assert!(
+        err.contains(
+            "these need a restart: postgres.publication, postgres.slot, postgres.url, state_file, topics.prefix"
+        ),
+        "{err}"
+    );
+    assert!(!err.contains("hunter2"), "{err}");
+    std::fs::write(&file, text.replace("[topics]", "[topcs]")).unwrap();
+    agent.signal("-HUP");
+    agent.says("the configuration stays as it was: error: the configuration has");
+    std::fs::write(&file, &text).unwrap();
+
+    agent.signal("-TERM");
+    agent.says("SIGTERM: stopping");
+    assert_eq!(agent.child.wait().unwrap().code(), Some(0));
+    let (code, _, err) = ask(&["pause"]);
+    assert!(code == Some(1) && err.contains("cannot be reached"), "{err}");
+}
+
+#[test]
+fn actions_without_a_token_file_say_what_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("wellspring.toml"), AWAY).unwrap();
+    let (code, _, err) = texts(&wellspring(&["snapshot", "public.t"], folder.path()));
+    assert!(code == Some(2) && err.contains("admin.token_file is not set"), "{err}");
+    let (code, _, err) = texts(&wellspring(&["snapshot"], folder.path()));
+    assert!(code == Some(2) && err.contains("<TABLE>"), "{err}");
 }
 
 #[test]

@@ -132,7 +132,8 @@ fn committed() -> Vec<String> {
     }
     for entry in fs::read_dir(top()).unwrap() {
         let entry = entry.unwrap();
-        if entry.file_type().unwrap().is_file() {
+        // In a worktree `.git` is a file, and git's own.
+        if entry.file_type().unwrap().is_file() && entry.file_name() != ".git" {
             found.push(entry.file_name().to_string_lossy().into_owned());
         }
     }

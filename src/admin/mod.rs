@@ -1,10 +1,13 @@
-//! Plain HTTP for Prometheus, Kubernetes and people: `/metrics`, `/livez`, `/readyz`, `/status` and `/`.
+//! Plain HTTP for Prometheus, Kubernetes and people: `/metrics`, `/livez`, `/readyz`, `/status`, `/`, and the actions.
 //!
 //! It runs on a thread and a runtime of its own, so that a stuck pipeline is told of and not joined: what it knows it
-//! reads from the metrics and a watch channel. It changes nothing; there are only GETs, and none of them shows a row or
-//! a secret. Bound to loopback unless the configuration says otherwise.
+//! reads from the metrics and a watch channel. GETs change nothing, and none of them shows a row or a secret; what changes
+//! something is a POST with a token (`action`). Bound to loopback unless the configuration says otherwise.
 
+mod action;
 mod serve;
+
+pub use action::Actions;
 
 use crate::metrics::Metrics;
 use crate::pipeline::status::{Phase, Status};
@@ -12,7 +15,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use std::fmt::Write;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -42,6 +45,7 @@ impl Server {
         ready_lag: Duration,
         metrics: Metrics,
         status: watch::Receiver<Status>,
+        actions: Actions,
     ) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
@@ -55,7 +59,7 @@ impl Server {
                 tokio::net::TcpListener::from_std(listener)
             };
             match listener {
-                Ok(listener) => runtime.block_on(serve::serve(listener, router(told), stopped)),
+                Ok(listener) => runtime.block_on(serve::serve(listener, router(told, actions), stopped)),
                 Err(error) => tracing::error!(%error, "the admin address cannot be served"),
             }
         })?;
@@ -104,7 +108,14 @@ impl Told {
     }
 }
 
-fn router(told: Told) -> Router {
+fn router(told: Told, actions: Actions) -> Router {
+    let changing = Router::new()
+        .route("/pause", post(action::pause))
+        .route("/resume", post(action::resume))
+        .route("/reload", post(action::reload))
+        .route("/snapshot", post(action::snapshot))
+        .route("/snapshot/cancel", post(action::cancel_snapshot))
+        .with_state(actions);
     Router::new()
         .route("/", get(index))
         .route("/metrics", get(metrics))
@@ -112,6 +123,7 @@ fn router(told: Told) -> Router {
         .route("/readyz", get(readyz))
         .route("/status", get(status))
         .with_state(told)
+        .merge(changing)
 }
 
 async fn metrics(State(told): State<Told>) -> Response {

@@ -5,7 +5,8 @@
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{Request, StatusCode};
+use axum::extract::DefaultBodyLimit;
+use axum::http::{Method, Request, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use hyper::server::conn::http1;
@@ -19,7 +20,7 @@ use tokio::sync::{Semaphore, watch};
 /// Connections served at once; others wait in the system's queue. Prometheus, probes and a few people need a handful.
 const CONNECTIONS_MAX: usize = 32;
 
-/// How long a client may take to send its request's head.
+/// How long a client may take to send its request's head, and how long its body.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long one connection lives, however often it is used: a reader that stops reading is cut off here.
@@ -28,12 +29,15 @@ const CONNECTION_AGE_MAX: Duration = Duration::from_secs(120);
 /// The most bytes buffered of one request; hyper takes no less than 8 KiB.
 const REQUEST_BYTES_MAX: usize = 16 * 1024;
 
+/// The most bytes of a body: a list of tables and a condition.
+const BODY_BYTES_MAX: usize = 16 * 1024;
+
 /// How long to wait when accepting fails, for want of file descriptors as a rule.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until `stopped` closes.
 pub(super) async fn serve(listener: TcpListener, router: Router, mut stopped: watch::Receiver<()>) {
-    let router = router.layer(middleware::from_fn(without_body));
+    let router = router.layer(DefaultBodyLimit::max(BODY_BYTES_MAX)).layer(middleware::from_fn(small_body));
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let come = async {
@@ -71,11 +75,19 @@ async fn connection(stream: TcpStream, router: Router) {
     let _ = tokio::time::timeout(CONNECTION_AGE_MAX, serving).await;
 }
 
-/// Refuses a request with a body: there is nothing here to send one to.
-async fn without_body(request: Request<Body>, next: Next) -> Response {
+/// Refuses a body where there is nothing to send one to, and cuts off one that comes too slowly or is too long.
+async fn small_body(request: Request<Body>, next: Next) -> Response {
     use axum::body::HttpBody;
     if request.body().is_end_stream() {
         return next.run(request).await;
     }
-    (StatusCode::PAYLOAD_TOO_LARGE, "no request here has a body\n").into_response()
+    if request.method() != Method::POST {
+        return (StatusCode::PAYLOAD_TOO_LARGE, "no GET here has a body\n").into_response();
+    }
+    let (parts, body) = request.into_parts();
+    match tokio::time::timeout(HEADER_TIMEOUT, axum::body::to_bytes(body, BODY_BYTES_MAX)).await {
+        Ok(Ok(bytes)) => next.run(Request::from_parts(parts, Body::from(bytes))).await,
+        Ok(Err(_)) => (StatusCode::PAYLOAD_TOO_LARGE, "the body is longer than 16 KiB\n").into_response(),
+        Err(_) => (StatusCode::REQUEST_TIMEOUT, "the body did not come in time\n").into_response(),
+    }
 }

@@ -3,13 +3,20 @@
 use super::*;
 use crate::lsn::Lsn;
 use crate::metrics::PHASES;
+use crate::pipeline::request::{self, Asked, Granted, Refused, Reply, Request};
+use crate::secret::{Secret, Source};
 use std::io::{Read, Write as _};
 use std::net::TcpStream;
+use tokio::sync::mpsc;
+
+const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
 struct World {
     server: Server,
     metrics: Metrics,
     tell: watch::Sender<Status>,
+    asked: mpsc::Receiver<Asked>,
+    reloads: mpsc::Receiver<Reply>,
 }
 
 fn world() -> World {
@@ -17,8 +24,11 @@ fn world() -> World {
     metrics.heartbeat.beat(unix_ms());
     let (tell, status) = watch::channel(Status::default());
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let server = Server::start(listener, Duration::from_secs(10), metrics.clone(), status).unwrap();
-    World { server, metrics, tell }
+    let (agent, asked) = request::channel();
+    let (reload, reloads) = mpsc::channel(1);
+    let actions = Actions { agent, reload, token: Some(Source::Inline(Secret::new(TOKEN))) };
+    let server = Server::start(listener, Duration::from_secs(10), metrics.clone(), status, actions).unwrap();
+    World { server, metrics, tell, asked, reloads }
 }
 
 impl World {
@@ -41,6 +51,44 @@ impl World {
         let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
         let code = head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
         (code, body.to_owned())
+    }
+
+    /// Posts while the loop answers what it is asked.
+    fn post(
+        &mut self,
+        path: &str,
+        token: &str,
+        body: &str,
+        answer: Result<Granted, Refused>,
+    ) -> (u16, String, Vec<Request>) {
+        let length = body.len();
+        let kind = if body.is_empty() { "" } else { "content-type: application/json\r\n" };
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n{kind}content-length: {length}\r\n\
+             connection: close\r\n\r\n{body}"
+        );
+        let address = self.server.address();
+        let client = std::thread::spawn(move || {
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.write_all(request.as_bytes()).unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            answer
+        });
+        let mut requests = Vec::new();
+        while !client.is_finished() {
+            if let Ok(Asked { request, reply }) = self.asked.try_recv() {
+                requests.push(request);
+                reply.send(answer.clone());
+            }
+            if let Ok(reply) = self.reloads.try_recv() {
+                reply.send(answer.clone());
+            }
+            std::thread::yield_now();
+        }
+        let answer = client.join().unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned(), requests)
     }
 
     fn is(&self, status: Status) {
@@ -137,6 +185,58 @@ fn changes_nothing_for_anybody() {
         assert_eq!(world.ask(method, "/status").0, 405, "{method}");
     }
     assert_eq!(world.get("/nothing").0, 404);
+}
+
+#[test]
+fn an_action_needs_the_token_and_reaches_the_loop_with_it() {
+    let mut world = world();
+    let done = || Ok(Granted("paused".to_owned()));
+    for token in ["", "wrong", &TOKEN[1..]] {
+        for path in ["/pause", "/resume", "/reload", "/snapshot", "/snapshot/cancel"] {
+            let (code, body, asked) = world.post(path, token, "", done());
+            assert!(code == 401 && body.contains("admin.token_file") && asked.is_empty(), "{path}: {code} {body}");
+        }
+    }
+    let (code, body, asked) = world.post("/pause", TOKEN, "", done());
+    assert_eq!((code, body.as_str(), asked.len()), (200, "{\"done\":\"paused\"}", 1));
+    let (code, ..) = world.post("/reload", TOKEN, "", done());
+    assert_eq!(code, 200);
+    let body = "{\"tables\":[\"public.orders\"],\"where\":\"id > 5\"}";
+    let (code, _, asked) = world.post("/snapshot", TOKEN, body, done());
+    let copied = |request: &Request| matches!(request, Request::Snapshot { tables, filter } if tables == &["public.orders"] && filter.as_deref() == Some("id > 5"));
+    assert!(code == 200 && asked.iter().all(copied) && asked.len() == 1, "{asked:?}");
+    // A GET never acts, whoever sends it.
+    assert_eq!(world.get("/pause").0, 405);
+}
+
+#[test]
+fn a_refusal_has_its_own_status_and_says_why() {
+    let mut world = world();
+    for (refused, expected) in [
+        (Refused::NotAvailable("not yet".to_owned()), 409),
+        (Refused::Faulty("no such table".to_owned()), 422),
+        (Refused::Busy, 429),
+        (Refused::Stopping, 503),
+    ] {
+        let (code, body, _) = world.post("/pause", TOKEN, "", Err(refused.clone()));
+        assert_eq!((code, body), (expected, format!("{{\"error\":{:?}}}", refused.to_string())));
+    }
+    for body in ["", "{", "[]", "{\"tables\":[]}", "{\"table\":\"a\"}"] {
+        let (code, text, asked) = world.post("/snapshot", TOKEN, body, Err(Refused::Busy));
+        assert!(code == 422 && text.contains("tables") && asked.is_empty(), "{body}: {code} {text}");
+    }
+    let (code, ..) = world.post("/snapshot", TOKEN, &"x".repeat(17 * 1024), Err(Refused::Busy));
+    assert_eq!(code, 413);
+}
+
+#[test]
+fn no_page_of_another_origin_is_let_in() {
+    let world = world();
+    let preflight = world.raw(
+        b"OPTIONS /pause HTTP/1.1\r\nhost: x\r\norigin: http://elsewhere\r\naccess-control-request-method: POST\r\n\
+          access-control-request-headers: authorization\r\nconnection: close\r\n\r\n",
+    );
+    assert!(preflight.starts_with("HTTP/1.1 405") && !preflight.contains("access-control-allow"), "{preflight}");
 }
 
 #[test]

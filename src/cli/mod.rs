@@ -3,6 +3,7 @@
 //! Every command loads the same configuration and prints errors the same way. What a command does is in its file; the
 //! work itself is in the rooms.
 
+mod ask;
 mod check;
 pub mod demo;
 mod exit;
@@ -72,6 +73,27 @@ enum Command {
     /// The replication slot and our record of it
     #[command(subcommand, arg_required_else_help = true, after_help = Code::TABLE)]
     Slot(slot::Command),
+    /// Ask the running agent to copy tables again while it streams
+    ///
+    /// Like every request to a running agent it goes to admin.listen with the token of admin.token_file.
+    #[command(after_help = Code::TABLE)]
+    Snapshot {
+        /// Captured tables, as schema.table
+        #[arg(value_name = "TABLE", required_unless_present = "cancel", conflicts_with = "cancel")]
+        tables: Vec<String>,
+        /// Copy only the rows for which this SQL condition holds
+        #[arg(long = "where", value_name = "CONDITION", requires = "tables")]
+        filter: Option<String>,
+        /// End the copy that is under way
+        #[arg(long)]
+        cancel: bool,
+    },
+    /// Ask the running agent to read no more changes; Postgres keeps the log meanwhile
+    Pause,
+    /// Ask the running agent to go on
+    Resume,
+    /// Ask the running agent to read its configuration again ([tables] and [snapshot] may differ); SIGHUP does the same
+    Reload,
     /// A throw-away Postgres, Kafka and registry, with changes flowing between them and a consumer that compares
     ///
     /// Ends by Ctrl-C, or after DEMO_SECONDS. Exit status 0 only if every table equals its topic.
@@ -117,12 +139,19 @@ fn answer(arguments: Arguments) -> Result<Code, Failure> {
             details: Vec::new(),
             hint: "`wellspring --help` lists them".to_owned(),
         }),
-        Some(Command::Run { exit_on_halt }) => run::run(&load(file)?, exit_on_halt),
+        Some(Command::Run { exit_on_halt }) => run::run(file, exit_on_halt),
         Some(Command::Check { json }) => check::run(&load(file)?.checked, json),
         Some(Command::Config(ConfigCommand::Show)) => {
             print(load(file)?.shown.to_string().trim_end());
             Ok(Code::Done)
         }
+        Some(Command::Snapshot { tables, filter, cancel }) => {
+            let ask = if cancel { ask::Ask::CancelSnapshot } else { ask::Ask::Snapshot { tables, filter } };
+            ask::run(&load(file)?.checked, &ask)
+        }
+        Some(Command::Pause) => ask::run(&load(file)?.checked, &ask::Ask::Pause),
+        Some(Command::Resume) => ask::run(&load(file)?.checked, &ask::Ask::Resume),
+        Some(Command::Reload) => ask::run(&load(file)?.checked, &ask::Ask::Reload),
         Some(Command::Slot(command)) => slot::run(&load(file)?.checked, &command),
         Some(Command::Demo) => demo::run(),
     }

@@ -1,16 +1,24 @@
-//! `wellspring run`: the agent, its admin server, and the signals that end it.
+//! `wellspring run`: the agent, its admin server, the signals that end it, and the configuration read again.
 
-use super::{Code, Failure, block_on, logging, version};
+use super::{Code, Failure, block_on, load, logging, version};
 use crate::admin;
 use crate::config::{Checked, Loaded};
 use crate::metrics::Metrics;
+use crate::pipeline::request::{self, Answer, Granted, Handle, Refused, Request};
 use crate::pipeline::{Agent, Exit, SinkConfig};
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
+/// Reloads that may wait while one is done: whoever asks more often is told to come again.
+const RELOADS_WAITING_MAX: usize = 4;
+
 /// Starts the agent and waits for its end.
-pub(super) fn run(loaded: &Loaded, exit_on_halt: bool) -> Result<Code, Failure> {
+pub(super) fn run(file: Option<PathBuf>, exit_on_halt: bool) -> Result<Code, Failure> {
+    let loaded = load(file.clone())?;
     let checked = &loaded.checked;
     logging::start(checked.log);
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
@@ -20,10 +28,14 @@ pub(super) fn run(loaded: &Loaded, exit_on_halt: bool) -> Result<Code, Failure> 
         // Handlers stand before the agent does, so that no signal is lost to the default action.
         let signals = Signals::new().map_err(failed)?;
         let agent = Agent::start(checked.pipeline(exit_on_halt), metrics.clone()).map_err(failed)?;
-        let serve = |listener| admin::Server::start(listener, checked.limits.ready_lag, metrics, agent.status());
+        let (reload, reloads) = mpsc::channel(RELOADS_WAITING_MAX);
+        let actions = admin::Actions { agent: agent.handle(), reload, token: checked.admin_token.clone() };
+        let serve =
+            |listener| admin::Server::start(listener, checked.limits.ready_lag, metrics, agent.status(), actions);
         let admin = listener.map(serve).transpose().map_err(failed)?;
         greet(checked, admin.as_ref());
-        let code = watch(agent, signals).await;
+        let current = Current { file, loaded: loaded.clone(), exit_on_halt };
+        let code = watch(agent, signals, current, reloads).await;
         drop(admin);
         Ok(code)
     })?
@@ -73,7 +85,9 @@ struct Signals {
 enum Sign {
     Ended,
     Stop(&'static str),
-    Reload,
+    Hangup,
+    Reload(request::Reply),
+    Reloaded(Box<Reloaded>),
 }
 
 impl Signals {
@@ -87,7 +101,13 @@ impl Signals {
 }
 
 /// Waits for the agent's end, passing on what the signals ask for.
-async fn watch(agent: Agent, mut signals: Signals) -> Code {
+async fn watch(
+    agent: Agent,
+    mut signals: Signals,
+    mut current: Current,
+    mut reloads: mpsc::Receiver<request::Reply>,
+) -> Code {
+    let mut reloading: Option<JoinHandle<Reloaded>> = None;
     let mut status = agent.status();
     let mut is_stopping = false;
     loop {
@@ -96,7 +116,9 @@ async fn watch(agent: Agent, mut signals: Signals) -> Code {
             ended = ended(&mut status) => ended,
             _ = signals.terminate.recv() => Sign::Stop("SIGTERM"),
             _ = signals.interrupt.recv() => Sign::Stop("SIGINT"),
-            _ = signals.hangup.recv() => Sign::Reload,
+            reloaded = joined(&mut reloading) => Sign::Reloaded(Box::new(reloaded)),
+            _ = signals.hangup.recv() => Sign::Hangup,
+            Some(reply) = reloads.recv() => Sign::Reload(reply),
         };
         match sign {
             Sign::Ended => break,
@@ -109,7 +131,26 @@ async fn watch(agent: Agent, mut signals: Signals) -> Code {
                 is_stopping = true;
                 agent.stop();
             }
-            Sign::Reload => warn!("SIGHUP: this version does not reload; restart it to read the configuration again"),
+            Sign::Hangup | Sign::Reload(_) if reloading.is_some() => {
+                if let Sign::Reload(reply) = sign {
+                    reply.send(Err(Refused::Busy));
+                }
+            }
+            Sign::Hangup => reloading = Some(tokio::spawn(current.clone().reload(agent.handle(), None))),
+            Sign::Reload(reply) => reloading = Some(tokio::spawn(current.clone().reload(agent.handle(), Some(reply)))),
+            Sign::Reloaded(reloaded) => {
+                let Reloaded { loaded, answer, reply } = *reloaded;
+                match &answer {
+                    Ok(Granted(done)) => info!("configuration read again: {done}"),
+                    Err(refused) => warn!("the configuration stays as it was: {refused}"),
+                }
+                if let Some(loaded) = loaded {
+                    current.loaded = *loaded;
+                }
+                if let Some(reply) = reply {
+                    reply.send(answer);
+                }
+            }
         }
     }
     let exit = agent.join();
@@ -122,6 +163,56 @@ async fn watch(agent: Agent, mut signals: Signals) -> Code {
         Err(_) => error!("ended: the pipeline panicked; this is a fault of the program"),
     }
     exit.map_or(Code::Failed, Code::from)
+}
+
+/// What the agent runs under, and where it came from.
+#[derive(Clone)]
+struct Current {
+    file: Option<PathBuf>,
+    loaded: Loaded,
+    exit_on_halt: bool,
+}
+
+/// How a reload ended: the configuration that holds from now on, if it is another.
+struct Reloaded {
+    loaded: Option<Box<Loaded>>,
+    answer: Answer,
+    reply: Option<request::Reply>,
+}
+
+impl Current {
+    /// Reads the configuration again and gives it to the agent, if nothing differs that a running agent cannot take.
+    async fn reload(self, agent: Handle, reply: Option<request::Reply>) -> Reloaded {
+        let refused = |why: String| Err(Refused::Faulty(why));
+        let loaded = match load(self.file) {
+            Ok(loaded) => loaded,
+            Err(failure) => return Reloaded { loaded: None, answer: refused(failure.to_string()), reply },
+        };
+        let (taken, fixed) = self.loaded.differences(&loaded);
+        let answer = if !fixed.is_empty() {
+            let keys = fixed.join(", ");
+            refused(format!("only [tables] and [snapshot] change in a running agent; these need a restart: {keys}"))
+        } else if taken.is_empty() {
+            Ok(Granted("it is the same as before".to_owned()))
+        } else {
+            agent.ask(Request::Reload(Box::new(loaded.checked.pipeline(self.exit_on_halt)))).await
+        };
+        let loaded = answer.is_ok().then(|| Box::new(loaded));
+        Reloaded { loaded, answer, reply }
+    }
+}
+
+/// The end of a reload, if one is under way.
+async fn joined(task: &mut Option<JoinHandle<Reloaded>>) -> Reloaded {
+    let ended = match task {
+        Some(handle) => handle.await,
+        None => std::future::pending().await,
+    };
+    *task = None;
+    match ended {
+        Ok(reloaded) => reloaded,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
 }
 
 /// The agent's thread has let go of its status.

@@ -27,6 +27,7 @@ pub use value::ByteSize;
 use crate::encode::{self, Format, registry};
 use crate::pipeline::{self, SinkConfig};
 use crate::postgres;
+use crate::secret::Source;
 use crate::table::selection::Selection;
 use reader::Reader;
 use std::net::SocketAddr;
@@ -59,6 +60,8 @@ pub struct Checked {
     pub limits: Limits,
     /// The address of `/status` and its siblings; none for "off".
     pub admin: Option<SocketAddr>,
+    /// The token that actions need; none refuses them.
+    pub admin_token: Option<Source>,
     /// What is written to stderr.
     pub log: Log,
     /// What is weaker than it could be, by the operator's choice; for log and status.
@@ -118,6 +121,9 @@ pub enum LogFormat {
     Json,
 }
 
+/// The sections that a running agent can be given anew.
+const RELOADABLE: [&str; 2] = ["tables.", "snapshot."];
+
 /// A configuration with its provenance.
 #[derive(Clone, Debug)]
 pub struct Loaded {
@@ -125,6 +131,16 @@ pub struct Loaded {
     pub checked: Checked,
     /// What `config show` prints.
     pub shown: Shown,
+}
+
+impl Loaded {
+    /// The keys that differ in another configuration, sorted: those that a running agent can be given anew, and those
+    /// that need a restart.
+    #[must_use]
+    pub fn differences(&self, other: &Loaded) -> (Vec<String>, Vec<String>) {
+        let keys = self.shown.differences(&other.shown);
+        keys.into_iter().partition(|key| RELOADABLE.iter().any(|section| key.starts_with(section)))
+    }
 }
 
 /// Why there is no configuration.
@@ -213,6 +229,7 @@ fn read_all(reader: &mut Reader<'_>) -> Option<Checked> {
     let registry = sink::registry(reader, encode.as_ref().map(|encode| encode.format));
     snapshot(reader);
     let admin = reader.or("admin.listen", value::listen, "127.0.0.1:9630");
+    let admin_token = reader.secret_file("admin.token_file");
     let log = log(reader);
     let database = database?;
     Some(Checked {
@@ -226,6 +243,7 @@ fn read_all(reader: &mut Reader<'_>) -> Option<Checked> {
         sink: sink?,
         limits: limits?,
         admin: admin?,
+        admin_token,
         log: log?,
         warnings: Vec::new(),
     })
@@ -342,6 +360,9 @@ fn warnings(checked: &Checked) -> Vec<String> {
     }
     if let Some(listen) = checked.admin.filter(|listen| !listen.ip().is_loopback()) {
         warnings.push(format!("admin.listen is {listen}: /status and /metrics can be read from other machines"));
+        if checked.admin_token.is_some() {
+            warnings.push(format!("admin.listen is {listen}: the token for actions travels in the clear"));
+        }
     }
     warnings
 }

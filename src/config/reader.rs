@@ -7,7 +7,7 @@
 use super::document::{Document, Environment, Setting, Value};
 use super::faults::{Fault, Origin};
 use super::reference;
-use super::show::{Line, mask_url};
+use super::show::{Digest, Line, mask_url};
 use super::value::Expected;
 use crate::secret::{Secret, Source};
 use std::collections::{BTreeMap, BTreeSet};
@@ -173,9 +173,17 @@ impl<'a> Reader<'a> {
             }
             return None;
         };
-        self.lines.push(Line { key: key.to_owned(), value: shown(&setting, showing), at: setting.at.clone() });
         let is_url = matches!(showing, Showing::Url);
-        let value = match resolved(&setting.value, self.environment, is_url) {
+        let value = resolved(&setting.value, self.environment, is_url);
+        // A secret's file is read again at each connect: a rotated one is no other configuration.
+        let is_read_again = matches!(showing, Showing::Secret)
+            && matches!(&setting.value, Value::Text(text) | Value::Loose(text) if reference::whole_file(text).is_some());
+        let digest = Digest::of(&match &value {
+            Ok(value) if !is_read_again => plain_text(value),
+            _ => setting.typed.clone(),
+        });
+        self.lines.push(Line { key: key.to_owned(), value: shown(&setting, showing), digest, at: setting.at.clone() });
+        let value = match value {
             Ok(value) => value,
             Err(what) => {
                 self.fault(key, what);
@@ -240,6 +248,17 @@ fn resolved(value: &Value, environment: &Environment, is_url: bool) -> Result<Va
         }
         Value::Integer(_) | Value::Flag(_) | Value::Foreign => value.clone(),
     })
+}
+
+/// A value as a variable would hold it, so that a default given in the file is no other value.
+fn plain_text(value: &Value) -> String {
+    match value {
+        Value::Text(text) | Value::Loose(text) => text.clone(),
+        Value::Integer(number) => number.to_string(),
+        Value::Flag(flag) => flag.to_string(),
+        Value::List(items) => format!("[{}]", items.iter().map(plain_text).collect::<Vec<_>>().join(", ")),
+        Value::Foreign => String::new(),
+    }
 }
 
 fn unexpected(expected: &str, setting: &Setting, showing: Showing) -> String {

@@ -4,13 +4,36 @@
 
 use super::document::toml_text;
 use super::faults::Origin;
+use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::hash::{Hash, Hasher};
+
+/// What a value is recognised by when the file is read again. It is of the value itself, secrets included, so nothing
+/// prints it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Digest(u64);
+
+impl Digest {
+    /// Of a value's text.
+    pub fn of(text: &str) -> Self {
+        let mut hasher = std::hash::DefaultHasher::new();
+        text.hash(&mut hasher);
+        Digest(hasher.finish())
+    }
+}
+
+impl std::fmt::Debug for Digest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
 
 /// One key with its value as TOML, secrets masked.
 #[derive(Clone, Debug)]
 pub(super) struct Line {
     pub key: String,
     pub value: String,
+    pub digest: Digest,
     pub at: Origin,
 }
 
@@ -18,8 +41,9 @@ impl Line {
     /// A line for a key that was left out; `value` as a variable would hold it.
     pub fn default_of(key: &str, value: &str) -> Self {
         let is_toml = value.parse::<i64>().is_ok() || matches!(value, "true" | "false") || value.starts_with('[');
+        let digest = Digest::of(value);
         let value = if is_toml { value.to_owned() } else { toml_text(value) };
-        Line { key: key.to_owned(), value, at: Origin::Default }
+        Line { key: key.to_owned(), value, digest, at: Origin::Default }
     }
 }
 
@@ -80,6 +104,16 @@ impl std::fmt::Display for Shown {
 }
 
 impl Shown {
+    /// Keys whose values differ, or that only one of the two has; sorted.
+    pub(super) fn differences(&self, other: &Shown) -> Vec<String> {
+        let digests = |shown: &Shown| -> BTreeMap<String, Digest> {
+            shown.lines.iter().map(|line| (line.key.clone(), line.digest)).collect()
+        };
+        let (ours, theirs) = (digests(self), digests(other));
+        let keys: std::collections::BTreeSet<&String> = ours.keys().chain(theirs.keys()).collect();
+        keys.into_iter().filter(|key| ours.get(*key) != theirs.get(*key)).cloned().collect()
+    }
+
     fn origin(&self, at: &Origin) -> String {
         match at {
             Origin::File { line, .. } => format!("{}:{line}", self.file),

@@ -36,6 +36,18 @@ pub enum Format {
     JsonSchema,
 }
 
+impl Format {
+    /// The word in the configuration, in status and in metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Format::Avro => "avro",
+            Format::Json => "json",
+            Format::JsonSchema => "json-schema",
+        }
+    }
+}
+
 /// What shapes every record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {

@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::{Sender, error::TrySendError};
 
 use super::producer::{Delivery, Failed, Landed};
+use super::statistics::Statistics;
 use crate::ledger::{Generation, Ticket};
 
 /// librdkafka logs an identical connection failure once in 30 s; for that long one line stands for any number.
@@ -96,6 +97,8 @@ pub(crate) struct Reporting {
     /// Somebody waits for `answered` to reach what was sent.
     pub(crate) waiting: AtomicBool,
     pub(crate) all_answered: Notify,
+    /// What librdkafka told of itself last, until it is taken.
+    statistics: Mutex<Option<Statistics>>,
 }
 
 /// On cache lines of its own: the sending thread writes it for each record, the poll thread writes beside it.
@@ -122,6 +125,7 @@ impl Reporting {
             settling: AtomicBool::new(false),
             waiting: AtomicBool::new(false),
             all_answered: Notify::new(),
+            statistics: Mutex::new(None),
         }
     }
 
@@ -154,6 +158,11 @@ impl Reporting {
         if recent {
             self.doubtful_ticket.fetch_max(self.sent.ticket.load(Ordering::SeqCst), Ordering::SeqCst);
         }
+    }
+
+    /// The statistics told since the last call, if any.
+    pub(crate) fn take_statistics(&self) -> Option<Statistics> {
+        self.statistics.lock().ok()?.take()
     }
 
     fn note_failure(&self) {
@@ -203,7 +212,11 @@ impl ClientContext for Reporting {
         tracing::debug!(%error, detail, "librdkafka reported an error");
     }
 
-    fn stats_raw(&self, _: &[u8]) {}
+    fn stats_raw(&self, json: &[u8]) {
+        if let (Some(read), Ok(mut statistics)) = (Statistics::read(json), self.statistics.lock()) {
+            *statistics = Some(read);
+        }
+    }
 }
 
 impl ProducerContext for Reporting {

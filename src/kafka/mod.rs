@@ -15,6 +15,7 @@ mod error;
 mod producer;
 mod state;
 mod state_topic;
+mod statistics;
 mod topics;
 
 pub use config::{Config, PropertyFault, TopicRules, check_property, is_sensitive, refuse_pinned};
@@ -23,6 +24,7 @@ pub use producer::{Delivery, Failed, Landed, Producer, SendError, Settled, wire_
 pub use rdkafka::types::RDKafkaErrorCode;
 pub use state::{FileState, State, StateError};
 pub use state_topic::StateTopic;
+pub use statistics::Statistics;
 pub use topics::{Cluster, Policy, TopicInfo, TopicSpec, Topics};
 
 /// The version of the librdkafka linked into this binary, as `2.12.1`.

@@ -24,6 +24,7 @@ use tokio::time::{Instant, timeout_at};
 use super::config::Config;
 use super::context::Reporting;
 use super::error::KafkaError;
+use super::statistics::Statistics;
 use crate::ledger::{Generation, Ticket};
 
 /// How long one poll waits: bounds how late the thread notices that it should stop.
@@ -204,6 +205,12 @@ impl Producer {
     #[must_use]
     pub fn fatal_error(&self) -> Option<(RDKafkaErrorCode, String)> {
         self.inner.client().fatal_error()
+    }
+
+    /// What librdkafka told of itself since the last call, if it did.
+    #[must_use]
+    pub fn take_statistics(&self) -> Option<Statistics> {
+        self.context().take_statistics()
     }
 
     /// Whether a delivery has failed, so that `send` refuses.

@@ -8,6 +8,11 @@ pub const TABLES_MAX: usize = 200;
 /// The most topics with a foreign-write counter of their own. One is already a finding; fifty show a pattern.
 pub const TOPICS_MAX: usize = 50;
 
+/// Seconds from commit to acknowledgement. Dense around the milliseconds that a small transaction takes, sparse up to
+/// the minute after which `/readyz` has long said no.
+pub(super) const LATENCY_BUCKETS: [f64; 18] =
+    [0.0005, 0.001, 0.0015, 0.002, 0.003, 0.004, 0.006, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
+
 /// The label of everything beyond a bound.
 pub(super) const OTHER: &str = "other";
 
@@ -63,12 +68,6 @@ pub enum Peer {
 }
 
 impl Peer {
-    pub(super) const ALL: [Peer; 2] = [Peer::Source, Peer::Sink];
-
-    pub(super) const fn index(self) -> usize {
-        self as usize
-    }
-
     /// The label's value.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -79,66 +78,48 @@ impl Peer {
     }
 }
 
-/// What failed, as far as an alert needs to tell it apart; the stable reason codes are in `/status`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// Postgres is away, or a connection to it broke.
-    Source,
-    /// Postgres refuses us: rights, settings, another holder of the slot.
-    SourceRefused,
-    /// Kafka is away, or a delivery failed for now.
-    Sink,
-    /// Kafka refuses a record or us for good.
-    SinkRefused,
-    /// The registry is away.
-    Registry,
-    /// The registry refuses a schema.
-    RegistryRefused,
-    /// Continuity is not proven.
-    Continuity,
-    /// Bytes from Postgres that cannot be read.
-    Decode,
-    /// A row that cannot be published exactly.
-    Encode,
-    /// The state topic or state file.
-    State,
-}
-
-impl Failure {
-    pub(super) const ALL: [Failure; 10] = [
-        Failure::Source,
-        Failure::SourceRefused,
-        Failure::Sink,
-        Failure::SinkRefused,
-        Failure::Registry,
-        Failure::RegistryRefused,
-        Failure::Continuity,
-        Failure::Decode,
-        Failure::Encode,
-        Failure::State,
-    ];
-
-    pub(super) const fn index(self) -> usize {
-        self as usize
-    }
-
-    /// The label's value.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Failure::Source => "source",
-            Failure::SourceRefused => "source_refused",
-            Failure::Sink => "sink",
-            Failure::SinkRefused => "sink_refused",
-            Failure::Registry => "registry",
-            Failure::RegistryRefused => "registry_refused",
-            Failure::Continuity => "continuity",
-            Failure::Decode => "decode",
-            Failure::Encode => "encode",
-            Failure::State => "state",
-        }
-    }
-}
+/// The values of `wellspring_failures_total{reason}` and `wellspring_reconnects_total{reason}`: the stable codes of
+/// status. What is none of them counts as `other`.
+pub const REASONS: [&str; 38] = [
+    "postgres_unavailable",
+    "postgres_refuses",
+    "tls_refused",
+    "postgres_settings",
+    "slot_in_use",
+    "slot_waits",
+    "stream_broke",
+    "synchronous_standby",
+    "standby_behind",
+    "kafka_unavailable",
+    "kafka_refuses",
+    "state_unavailable",
+    "topic_unavailable",
+    "registry_unavailable",
+    "schema_refused",
+    "table_refused",
+    "publication_incomplete",
+    "slot_missing",
+    "slot_lost",
+    "slot_ahead",
+    "slot_foreign",
+    "state_missing",
+    "other_cluster",
+    "other_database",
+    "timeline_unknown",
+    "published_ahead",
+    "server_went_back",
+    "history_differs",
+    "publication_missing",
+    "publication_changed",
+    "table_recreated",
+    "table_republished",
+    "table_not_published",
+    "record_too_large",
+    "row_unencodable",
+    "undeliverable",
+    "offsets_went_back",
+    "state_unreadable",
+];
 
 /// The first `N` names that came. Asking again about one of them answers the same; nothing ever leaves.
 pub(super) struct Admitted<const N: usize>([OnceLock<Box<str>>; N]);
@@ -163,8 +144,6 @@ mod tests {
     #[test]
     fn a_place_in_the_list_is_a_place_in_the_array() {
         assert!(Operation::ALL.iter().enumerate().all(|(i, o)| o.index() == i));
-        assert!(Peer::ALL.iter().enumerate().all(|(i, p)| p.index() == i));
-        assert!(Failure::ALL.iter().enumerate().all(|(i, f)| f.index() == i));
     }
 
     #[test]

@@ -6,11 +6,17 @@
 //!
 //! It is not where positions or errors are judged: `pipeline` sets what it knows, `admin` renders.
 
+mod kafka;
 mod labels;
+mod process;
+mod stages;
 
-pub use labels::{Failure, Operation, PHASES, Peer, TABLES_MAX, TOPICS_MAX, WAL_STATUSES};
+pub use kafka::KafkaMetrics;
+pub use labels::{Operation, PHASES, Peer, REASONS, TABLES_MAX, TOPICS_MAX, WAL_STATUSES};
+pub use stages::{Stage, StageMetrics};
 
-use labels::{Admitted, OTHER};
+use labels::{Admitted, LATENCY_BUCKETS, OTHER};
+use process::ProcessMetrics;
 use prometheus::core::Collector;
 use prometheus::{
     Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
@@ -18,11 +24,6 @@ use prometheus::{
 use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-
-/// Seconds from commit to acknowledgement. Dense around the milliseconds that a small transaction takes, sparse up to
-/// the minute after which `/readyz` has long said no.
-const LATENCY_BUCKETS: [f64; 18] =
-    [0.0005, 0.001, 0.0015, 0.002, 0.003, 0.004, 0.006, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
 
 /// All metrics. Cloning is cheap and shares every handle.
 #[derive(Clone)]
@@ -66,6 +67,14 @@ pub struct Metrics {
     pub registry_requests: IntCounter,
     /// `wellspring_registry_failures_total`: those without a usable answer.
     pub registry_failures: IntCounter,
+    /// `wellspring_received_bytes_total`: bytes read from the replication connection.
+    pub received_bytes: IntCounter,
+    /// `wellspring_received_messages_total`: messages read from it, keepalives included.
+    pub received_messages: IntCounter,
+    /// Where the time goes.
+    pub stages: StageMetrics,
+    /// What librdkafka says of its queue and connections.
+    pub kafka: KafkaMetrics,
     /// `wellspring_status_updates_total`: status updates sent to Postgres.
     pub status_updates: IntCounter,
     /// `wellspring_confirm_records_total`: confirm records that the state topic acknowledged.
@@ -78,6 +87,15 @@ pub struct Metrics {
     pub slot_retained_bytes: IntGauge,
     /// `wellspring_slot_safe_wal_bytes`: WAL that can be written before the slot is in danger; -1 without a limit.
     pub slot_safe_wal_bytes: IntGauge,
+    /// `wellspring_slot_limit_bytes`: the most WAL the server keeps for a slot; -1 without a limit.
+    pub slot_limit_bytes: IntGauge,
+    /// `wellspring_slot_limit_forecast_seconds`: until the limit is reached if what is retained grows as it does now; +Inf
+    /// where it does not grow or there is no limit.
+    pub slot_limit_forecast_seconds: Gauge,
+    /// `wellspring_slot_standstill_seconds`: until the limit is reached if nothing were confirmed from now on.
+    pub slot_standstill_seconds: Gauge,
+    /// `wellspring_server_lsn_bytes`: the end of the server's WAL, as last read.
+    pub server_lsn: IntGauge,
     /// The main loop's pulse, which `/livez` reads.
     pub heartbeat: Heartbeat,
     /// `wellspring_phase{phase}`
@@ -85,8 +103,10 @@ pub struct Metrics {
     /// `wellspring_slot_wal_status{status}`
     pub slot_wal_status: OneHot,
     heartbeat_seconds: Gauge,
-    reconnects: [IntCounter; Peer::ALL.len()],
-    failures: [IntCounter; Failure::ALL.len()],
+    process: ProcessMetrics,
+    mode_info: IntGaugeVec,
+    reconnects: IntCounterVec,
+    failures: IntCounterVec,
     rows: IntCounterVec,
     row_bytes: IntCounterVec,
     unrepresentable: IntCounterVec,
@@ -157,13 +177,19 @@ impl Metrics {
             .with_label_values(&[version])
             .set(1);
         let by_table = |name, help| to.labelled(name, help, &["table", "operation"]);
-        let reconnects = to.labelled("reconnects_total", "Connections made anew, by peer.", &["peer"]);
-        let failures = to.labelled("failures_total", "Failures, by what refused or went away.", &["reason"]);
+        let reconnects =
+            to.labelled("reconnects_total", "Connections made anew, by peer and cause.", &["peer", "reason"]);
+        let failures = to.labelled("failures_total", "Failures, by the stable reason code of status.", &["reason"]);
+        // Alerts on an increase need the series before it.
+        REASONS.iter().for_each(|reason| drop(failures.with_label_values(&[reason])));
+        for (peer, reason) in [(Peer::Source, "postgres_unavailable"), (Peer::Sink, "kafka_unavailable")] {
+            drop(reconnects.with_label_values(&[peer.name(), reason]));
+        }
         let one_hot = |name, help, label, states: &[&'static str]| {
             let gauges = to.labelled_gauge(name, help, label);
             OneHot(states.iter().map(|state| (*state, gauges.with_label_values(&[state]))).collect())
         };
-        Metrics {
+        let metrics = Metrics {
             received_lsn: to.gauge("received_lsn_bytes", "End of the last commit or keepalive received."),
             delivered_lsn: to.gauge("delivered_lsn_bytes", "Everything before this LSN is acknowledged by Kafka."),
             confirmed_lsn: to.gauge("confirmed_lsn_bytes", "The LSN up to which Postgres was told it may forget."),
@@ -183,6 +209,10 @@ impl Metrics {
             budget_used_bytes: to.gauge("budget_used_bytes", "Bytes of the budget in use."),
             registry_requests: to.counter("registry_requests_total", "Requests to the schema registry."),
             registry_failures: to.counter("registry_failures_total", "Registry requests without a usable answer."),
+            received_bytes: to.counter("received_bytes_total", "Bytes read from the replication connection."),
+            received_messages: to.counter("received_messages_total", "Messages read from it, keepalives included."),
+            stages: StageMetrics::declare(&to),
+            kafka: KafkaMetrics::declare(&to),
             status_updates: to.counter("status_updates_total", "Status updates sent to Postgres."),
             confirm_records: to.counter("confirm_records_total", "Confirm records acknowledged by the state topic."),
             quarantine_active: to.gauge("quarantine_active", "1 while confirming is held after an unclean stop."),
@@ -190,12 +220,28 @@ impl Metrics {
             slot_retained_bytes: to.gauge("slot_retained_bytes", "WAL the server keeps for the slot, as last read."),
             slot_safe_wal_bytes: to
                 .gauge("slot_safe_wal_bytes", "WAL until the slot is in danger; -1 where the server has no limit."),
+            slot_limit_bytes: to
+                .gauge("slot_limit_bytes", "The most WAL the server keeps for a slot; -1 without a limit."),
+            slot_limit_forecast_seconds: to.float(
+                "slot_limit_forecast_seconds",
+                "Seconds until the limit at the present growth of what is retained; +Inf where it does not grow.",
+            ),
+            slot_standstill_seconds: to.float(
+                "slot_standstill_seconds",
+                "Seconds until the limit if nothing were confirmed from now on; +Inf without a limit.",
+            ),
+            server_lsn: to.gauge("server_lsn_bytes", "The end of the server's WAL, as last read."),
+            process: ProcessMetrics::declare(&to),
+            mode_info: to.add(IntGaugeVec::new(
+                Opts::new(full("mode_info"), "Always 1; the labels say how the agent runs."),
+                &["format", "sink", "snapshot"],
+            )),
             heartbeat: Heartbeat::default(),
             heartbeat_seconds: to.float("loop_heartbeat_timestamp_seconds", "When the main loop last turned."),
             phase: one_hot("phase", "1 for the phase the agent is in.", "phase", &PHASES),
             slot_wal_status: one_hot("slot_wal_status", "1 for the slot's wal_status.", "status", &WAL_STATUSES),
-            reconnects: Peer::ALL.map(|peer| reconnects.with_label_values(&[peer.name()])),
-            failures: Failure::ALL.map(|failure| failures.with_label_values(&[failure.name()])),
+            reconnects,
+            failures,
             rows: by_table("rows_total", "Row changes and truncates published."),
             row_bytes: by_table("row_bytes_total", "Bytes of the keys and values of their records."),
             unrepresentable: to.labelled(
@@ -211,7 +257,12 @@ impl Metrics {
             tables: Arc::default(),
             topics: Arc::default(),
             registry: to.0,
-        }
+        };
+        metrics.slot_limit_bytes.set(-1);
+        metrics.slot_safe_wal_bytes.set(-1);
+        metrics.slot_limit_forecast_seconds.set(f64::INFINITY);
+        metrics.slot_standstill_seconds.set(f64::INFINITY);
+        metrics
     }
 
     /// Counters of one table, for as long as its plan lives. The name is `namespace.name`.
@@ -234,14 +285,19 @@ impl Metrics {
         self.foreign_writes.with_label_values(&[label]).inc_by(records);
     }
 
-    /// Counts a connection made anew.
-    pub fn reconnected(&self, peer: Peer) {
-        self.reconnects[peer.index()].inc();
+    /// Counts a connection made anew, and the reason code of what ended the one before.
+    pub fn reconnected(&self, peer: Peer, reason: &str) {
+        self.reconnects.with_label_values(&[peer.name(), known(reason)]).inc();
     }
 
-    /// Counts a failure.
-    pub fn failed(&self, failure: Failure) {
-        self.failures[failure.index()].inc();
+    /// Counts a failure by its reason code.
+    pub fn failed(&self, reason: &str) {
+        self.failures.with_label_values(&[known(reason)]).inc();
+    }
+
+    /// Says how the agent runs, once.
+    pub fn runs_as(&self, format: &str, sink: &str, snapshot: &str) {
+        self.mode_info.with_label_values(&[format, sink, snapshot]).set(1);
     }
 
     /// Everything in the Prometheus text format, version 0.0.4.
@@ -250,6 +306,7 @@ impl Metrics {
         // Milliseconds of this century fit a float's 53 bits of precision.
         #[expect(clippy::cast_precision_loss, reason = "a clock in milliseconds, exact below 2^53")]
         self.heartbeat_seconds.set(self.heartbeat.last_unix_ms() as f64 / 1000.0);
+        self.process.read();
         let mut text = String::new();
         match TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text) {
             Ok(()) => text,
@@ -297,6 +354,11 @@ impl Declare {
     }
 }
 
+/// A reason as a label: its code, or `other` for what is no code.
+fn known(reason: &str) -> &str {
+    if REASONS.contains(&reason) { reason } else { OTHER }
+}
+
 fn full(name: &str) -> String {
     format!("wellspring_{name}")
 }
@@ -315,7 +377,8 @@ mod tests {
             "wellspring_build_info{version=\"0.0.0\"} 1",
             "wellspring_lag_seconds 0",
             "wellspring_phase{phase=\"streaming\"} 0",
-            "wellspring_reconnects_total{peer=\"source\"} 0",
+            "wellspring_failures_total{reason=\"slot_lost\"} 0",
+            "wellspring_slot_limit_forecast_seconds inf",
             "wellspring_rows_total{operation=\"insert\",table=\"public.t\"} 0",
             "# HELP wellspring_confirmed_lsn_bytes The LSN up to which Postgres was told it may forget.",
         ] {
@@ -360,10 +423,14 @@ mod tests {
     #[test]
     fn clones_count_together_and_two_agents_do_not() {
         let (one, other) = (Metrics::new("0"), Metrics::new("0"));
-        one.clone().failed(Failure::Registry);
+        one.clone().failed("registry_unavailable");
+        one.failed("a row's value");
+        one.reconnected(Peer::Sink, "kafka_unavailable");
         one.heartbeat.beat(1_500);
-        assert!(one.render().contains("wellspring_failures_total{reason=\"registry\"} 1"));
+        assert!(one.render().contains("wellspring_failures_total{reason=\"registry_unavailable\"} 1"));
+        assert!(one.render().contains("wellspring_failures_total{reason=\"other\"} 1"));
+        assert!(one.render().contains("wellspring_reconnects_total{peer=\"sink\",reason=\"kafka_unavailable\"} 1"));
         assert!(one.render().contains("wellspring_loop_heartbeat_timestamp_seconds 1.5"));
-        assert!(other.render().contains("wellspring_failures_total{reason=\"registry\"} 0"));
+        assert!(other.render().contains("wellspring_failures_total{reason=\"registry_unavailable\"} 0"));
     }
 }

@@ -36,6 +36,31 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Every reason, for metrics and runbooks.
+    pub const ALL: [Reason; 21] = [
+        Reason::SlotMissing,
+        Reason::SlotLost,
+        Reason::SlotAhead,
+        Reason::SlotForeign,
+        Reason::StateMissing,
+        Reason::OtherCluster,
+        Reason::OtherDatabase,
+        Reason::TimelineUnknown,
+        Reason::PublishedAhead,
+        Reason::ServerWentBack,
+        Reason::HistoryDiffers,
+        Reason::PublicationMissing,
+        Reason::PublicationChanged,
+        Reason::TableRecreated,
+        Reason::TableRepublished,
+        Reason::TableNotPublished,
+        Reason::RecordTooLarge,
+        Reason::RowUnencodable,
+        Reason::Undeliverable,
+        Reason::OffsetsWentBack,
+        Reason::StateUnreadable,
+    ];
+
     /// The stable code, and what the operator does next.
     #[must_use]
     pub const fn text(self) -> (&'static str, &'static str) {

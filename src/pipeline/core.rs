@@ -92,6 +92,8 @@ pub struct Core {
     reply_wanted: bool,
     in_transaction: bool,
     attempts: u32,
+    /// An operator wants no frame read, on this connection and on later ones, until they say so or we end.
+    paused: bool,
     stop: Option<Moment>,
     now: Moment,
     luck: u64,
@@ -126,6 +128,7 @@ impl Core {
             reply_wanted: false,
             in_transaction: false,
             attempts: 0,
+            paused: false,
             stop: None,
             now,
             luck: settings.seed,
@@ -161,6 +164,8 @@ impl Core {
                     self.session = Session::Closed { open_at: self.now };
                 }
             }
+            Event::Pause => self.paused = true,
+            Event::Resume => self.paused = false,
             Event::Stop => {
                 self.stop.get_or_insert(self.now.plus(self.settings.stop_patience));
             }

@@ -9,9 +9,11 @@ pub mod core;
 pub mod keeper;
 mod offsets;
 pub mod open;
+mod pace;
 mod plans;
 pub mod record;
 mod report;
+pub mod request;
 mod rows;
 mod runner;
 mod sink;
@@ -87,6 +89,7 @@ pub struct Agent {
     thread: std::thread::JoinHandle<Exit>,
     stop: watch::Sender<bool>,
     status: watch::Receiver<Status>,
+    handle: request::Handle,
 }
 
 impl Agent {
@@ -97,20 +100,27 @@ impl Agent {
     pub fn start(config: Config, metrics: Metrics) -> std::io::Result<Self> {
         let (stop, stopped) = watch::channel(false);
         let (tell, status) = watch::channel(Status::default());
+        let (handle, asked) = request::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = std::thread::Builder::new().name("pipeline".to_owned()).spawn(move || {
-            let exit = runtime.block_on(runner::run(config, metrics, stopped, tell));
+            let exit = runtime.block_on(runner::run(config, metrics, stopped, asked, tell));
             // A question to Kafka may still be waiting on the blocking pool; nobody needs its answer now.
             runtime.shutdown_timeout(LAST_QUESTIONS);
             exit
         })?;
-        Ok(Agent { thread, stop, status })
+        Ok(Agent { thread, stop, status, handle })
     }
 
     /// Asks for a clean stop; repeating it changes nothing.
     pub fn stop(&self) {
         // The receiver lives as long as the loop; a loop that has ended needs no stop.
         let _ = self.stop.send(true);
+    }
+
+    /// Where requests to the running loop are made.
+    #[must_use]
+    pub fn handle(&self) -> request::Handle {
+        self.handle.clone()
     }
 
     /// What the agent says of itself, as it changes.

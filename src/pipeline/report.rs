@@ -1,16 +1,24 @@
 //! What the loop tells the world: status, metrics and one log line where something ends or changes.
 
+mod outlook;
+mod rates;
+
 use super::Config;
 use super::core::{Core, Opened};
+use super::pace::{Pace, Spent};
 use super::plans::Ready;
-use super::status::{LastError, Phase, Positions, Status, TableStatus};
+use super::rows::Burst;
+use super::sink::Config as SinkConfig;
+use super::status::{LastError, Moment, Phase, Positions, Status, TableStatus};
 use super::supervise::{Disposition, Trouble, TroubleReason};
-use crate::kafka::{Delivery, State, classify};
-use crate::metrics::{Failure, Metrics, Peer, TableMetrics};
+use crate::kafka::{Delivery, State, Statistics, classify};
+use crate::ledger::Ticket;
+use crate::metrics::{Metrics, Peer, Stage, TableMetrics};
 use crate::postgres::slot::SlotRow;
 use crate::postgres::{Sql, SystemIdentity};
 use crate::table::TableName;
 use std::collections::BTreeMap;
+use std::time::Instant;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
@@ -37,13 +45,30 @@ pub struct Reporter {
     /// When Kafka last acknowledged something, or had nothing to.
     answered_ms: i64,
     opened_before: bool,
+    pace: Pace,
+    flow: rates::Flow,
+    outlook: outlook::Outlook,
+    /// A record whose way to its acknowledgement is measured; one at a time.
+    watched: Option<(Ticket, Instant)>,
+    /// librdkafka's counts as last read; they begin anew with each producer.
+    kafka_before: Statistics,
 }
 
 impl Reporter {
     /// A reporter before the first connect.
     #[must_use]
     pub fn new(config: &Config, metrics: Metrics, tell: watch::Sender<Status>) -> Self {
+        let sink = match &config.sink {
+            SinkConfig::Kafka(_) => "kafka",
+            SinkConfig::Stdout { .. } => "stdout",
+        };
+        let format = config.encode.format.name();
+        metrics.runs_as(format, sink, "no_data");
         let status = Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_ms: super::runner::unix_nanos() / 1_000_000,
+            sink: sink.to_owned(),
+            format: format.to_owned(),
             prefix: config.encode.prefix.clone(),
             slot: config.slot.clone(),
             publication: config.publication.clone(),
@@ -62,6 +87,11 @@ impl Reporter {
             told_ms: 0,
             answered_ms: i64::MAX,
             opened_before: false,
+            pace: Pace::new(Instant::now()),
+            flow: rates::Flow::default(),
+            outlook: outlook::Outlook::default(),
+            watched: None,
+            kafka_before: Statistics::default(),
         }
     }
 
@@ -90,7 +120,8 @@ impl Reporter {
         let record = &opened.record;
         if std::mem::replace(&mut self.opened_before, true) {
             self.status.reconnects += 1;
-            self.metrics.reconnected(Peer::Source);
+            let cause = self.status.errors.last().map_or("", |error| error.reason.as_str());
+            self.metrics.reconnected(Peer::Source, cause);
         }
         info!(
             slot = config.slot,
@@ -153,7 +184,7 @@ impl Reporter {
     /// Trouble began, changed or ended.
     pub fn trouble(&mut self, trouble: Option<Trouble>) {
         if let Some(trouble) = &trouble {
-            self.metrics.failed(failure(trouble.reason));
+            self.metrics.failed(trouble.reason.code());
             if self.trouble.as_ref().is_none_or(|was| was.reason != trouble.reason || was.detail != trouble.detail) {
                 warn!(reason = trouble.reason.code(), next = trouble.next, "{}", trouble.detail);
                 self.remember(trouble.reason.code(), &trouble.detail, &trouble.next);
@@ -173,7 +204,7 @@ impl Reporter {
                 let (code, next) = halt.reason.text();
                 let range = halt.range.map_or_else(String::new, |range| format!("{} to {}", range.from, range.to));
                 error!(reason = code, range, next, "halted: {}", halt.detail);
-                self.metrics.failed(Failure::Continuity);
+                self.metrics.failed(code);
                 self.remember(code, &halt.detail, next);
                 self.told_ms = 0;
             }
@@ -196,11 +227,17 @@ impl Reporter {
         let landed = deliveries.iter().filter(|delivery| delivery.outcome.is_ok()).count() as u64;
         self.metrics.records_delivered.inc_by(landed);
         self.answered_ms = super::runner::unix_nanos() / 1_000_000;
+        if let Some((ticket, since)) = self.watched
+            && deliveries.iter().any(|delivery| delivery.ticket == ticket)
+        {
+            self.watched = None;
+            self.metrics.stages.took(Stage::Broker, since.elapsed().as_secs_f64());
+        }
         for failed in deliveries.iter().filter_map(|delivery| delivery.outcome.err()) {
             self.metrics.records_failed.inc();
             if !failed.purged {
                 warn!(code = ?failed.code, class = ?classify(failed.code), "a delivery failed; the producer is rebuilt and the stream read again");
-                self.metrics.reconnected(Peer::Sink);
+                self.metrics.reconnected(Peer::Sink, TroubleReason::KafkaUnavailable.code());
             }
         }
     }
@@ -231,6 +268,12 @@ impl Reporter {
         warn!("records of an earlier producer landed late: the stream is read again from the confirmed position");
     }
 
+    /// Somebody outside asked for something, and it is done.
+    pub fn asked(&mut self, request: &'static str) {
+        info!(request, "done as asked");
+        self.told_ms = 0;
+    }
+
     /// The loop ends.
     pub fn stopped(&mut self, clean: bool) {
         if clean {
@@ -249,6 +292,69 @@ impl Reporter {
         if let Some(wal_status) = &row.wal_status {
             self.metrics.slot_wal_status.set(wal_status);
         }
+        let wal = self.outlook.read(super::runner::unix_nanos() / 1_000_000, row);
+        let metrics = &self.metrics;
+        metrics.server_lsn.set(gauge(wal.server.bytes()));
+        metrics.slot_limit_bytes.set(wal.limit_bytes.map_or(-1, gauge));
+        metrics.slot_limit_forecast_seconds.set(wal.seconds_to_limit.unwrap_or(f64::INFINITY));
+        metrics.slot_standstill_seconds.set(wal.seconds_at_standstill.unwrap_or(f64::INFINITY));
+        self.status.wal = wal;
+    }
+
+    /// The time since the last call was spent so.
+    pub fn lap(&mut self, spent: Spent) {
+        self.pace.lap(Instant::now(), spent, &self.metrics.stages);
+    }
+
+    /// A burst was handled; `last` is its newest record, if it sent one.
+    pub fn burst(&mut self, burst: &Burst, last: Option<Ticket>) {
+        self.metrics.received_messages.inc_by(burst.frames as u64);
+        if let Some((decode, encode)) = burst.measured {
+            self.pace.measured(decode, encode, &self.metrics.stages);
+        }
+        if let Some(ticket) = last
+            && self.watched.is_none()
+        {
+            self.watched = Some((ticket, Instant::now()));
+        }
+    }
+
+    /// Bytes came.
+    pub fn received(&self, bytes: usize) {
+        self.metrics.received_bytes.inc_by(bytes as u64);
+    }
+
+    /// The first message of what came was sent by the server at this moment.
+    pub fn arrived(&self, sent_at: Option<crate::lsn::PgMicros>, now_micros: i64) {
+        if let Some(sent_at) = sent_at {
+            #[expect(clippy::cast_precision_loss, reason = "a difference of clocks in microseconds")]
+            self.metrics.stages.took(Stage::Source, (now_micros - sent_at.unix_micros()) as f64 / 1e6);
+        }
+    }
+
+    /// A table's plan took this long to look up.
+    pub fn looked_up(&mut self, since: Instant) {
+        self.metrics.stages.took(Stage::Registry, since.elapsed().as_secs_f64());
+    }
+
+    /// The producer was given up: no report of the watched record counts.
+    pub fn producer_ended(&mut self) {
+        self.watched = None;
+        self.kafka_before = Statistics::default();
+    }
+
+    /// librdkafka told its statistics.
+    pub fn kafka(&mut self, now: Statistics) {
+        let (before, kafka) = (std::mem::replace(&mut self.kafka_before, now), &self.metrics.kafka);
+        kafka.queue_records.set(gauge(now.queue_records));
+        kafka.queue_bytes.set(gauge(now.queue_bytes));
+        kafka.brokers_up.set(gauge(now.brokers_up));
+        kafka.queue_seconds.set(now.queue_seconds);
+        kafka.round_trip_seconds.set(now.round_trip_seconds);
+        kafka.sent_bytes.inc_by(now.sent_bytes.saturating_sub(before.sent_bytes));
+        kafka.retries.inc_by(now.retries.saturating_sub(before.retries));
+        kafka.timeouts.inc_by(now.timeouts.saturating_sub(before.timeouts));
+        kafka.disconnects.inc_by(now.disconnects.saturating_sub(before.disconnects));
     }
 
     /// Tells that the agent waits for Kafka before it has connected to anything.
@@ -286,10 +392,36 @@ impl Reporter {
             self.status.since_ms = now_ms;
             self.metrics.phase.set(phase.name());
         }
+        self.flow(now_ms);
         self.status.range = core.halted().and_then(|halt| halt.range);
         (self.status.phase, self.status.reason, self.status.detail, self.status.next) = (phase, reason, detail, next);
         // Nobody listening is fine: the value is kept for whoever asks next.
         self.tell.send_replace(self.status.clone());
+    }
+
+    /// Rates, stages and the chart, once a second.
+    fn flow(&mut self, now_ms: i64) {
+        self.status.now_ms = now_ms;
+        if !self.flow.is_due(now_ms) {
+            return;
+        }
+        self.flow.read(now_ms, &self.metrics);
+        self.status.rates = self.flow.rates();
+        self.status.stages = self.flow.stages(&self.metrics);
+        for (name, table) in &mut self.status.tables {
+            self.flow.table(now_ms, name, table);
+        }
+        let status = &self.status;
+        let moment = || Moment {
+            at_ms: now_ms,
+            lag_seconds: status.lag_seconds,
+            lag_bytes: status.lag_bytes,
+            delivered: status.rates.delivered,
+            streaming: status.phase == Phase::Streaming,
+        };
+        if let Some(history) = self.flow.moment(moment, now_ms) {
+            self.status.history = history;
+        }
     }
 
     fn phase(&self, core: &Core, now_ms: i64) -> (Phase, String, String, String) {
@@ -304,6 +436,10 @@ impl Reporter {
             Some(trouble) => {
                 let phase = if trouble.reason.needs_a_person() { Phase::Halted } else { Phase::Retrying };
                 (phase, trouble.reason.code().to_owned(), trouble.detail.clone(), trouble.next.clone())
+            }
+            None if core.is_streaming() && core.is_paused() => {
+                let detail = "an operator asked for it; Postgres keeps the log meanwhile";
+                (Phase::Paused, "paused".to_owned(), detail.to_owned(), "`wellspring resume` goes on".to_owned())
             }
             None if core.is_streaming() && now_ms.saturating_sub(self.answered_ms) > SILENT_MS => {
                 let detail = format!("no acknowledgement for {} s", (now_ms - self.answered_ms) / 1000);
@@ -359,23 +495,4 @@ impl Reporter {
 /// A gauge is signed; beyond its range it stays at the end.
 fn gauge(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-fn failure(reason: TroubleReason) -> Failure {
-    match reason {
-        TroubleReason::PostgresUnavailable | TroubleReason::StreamBroke | TroubleReason::StandbyBehind => {
-            Failure::Source
-        }
-        TroubleReason::PostgresRefuses
-        | TroubleReason::PostgresSettings
-        | TroubleReason::SlotInUse
-        | TroubleReason::SlotWaits
-        | TroubleReason::TlsRefused
-        | TroubleReason::SynchronousStandby
-        | TroubleReason::PublicationIncomplete => Failure::SourceRefused,
-        TroubleReason::KafkaUnavailable | TroubleReason::StateUnavailable => Failure::Sink,
-        TroubleReason::KafkaRefuses | TroubleReason::TopicUnavailable => Failure::SinkRefused,
-        TroubleReason::RegistryUnavailable => Failure::Registry,
-        TroubleReason::SchemaRefused | TroubleReason::TableRefused => Failure::RegistryRefused,
-    }
 }

@@ -11,10 +11,12 @@ use crate::change::{Changes, Context, RelationShape, RelationSlot, Row, Step};
 use crate::encode::{self, EncodeError, Encoder, Plan};
 use crate::kafka::SendError;
 use crate::ledger::RouteId;
+use crate::lsn::PgMicros;
 use crate::metrics::{Metrics, Operation, TableMetrics};
 use crate::pgoutput;
 use crate::postgres::{Frame, PgError, Stream};
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 /// What a batch of one record adds to its bytes on the wire: 61 of the batch, up to 36 of the record, and up to 10 for each
 /// of eight headers. The broker's max.message.bytes counts the whole batch.
@@ -73,6 +75,10 @@ pub struct Burst {
     pub goodbye: bool,
     /// What has to be fetched first.
     pub need: Option<Need>,
+    /// When the server sent the first message of it.
+    pub sent_at: Option<PgMicros>,
+    /// What decoding and encoding its first row took.
+    pub measured: Option<(Duration, Duration)>,
 }
 
 /// Why the stream cannot go on here.
@@ -171,6 +177,7 @@ impl Rows {
             burst.frames += 1;
             match frame {
                 Frame::XLogData { start, sent_at, payload, .. } => {
+                    burst.sent_at.get_or_insert(sent_at);
                     self.message(start, sent_at, payload, tools, &mut burst)?;
                 }
                 Frame::Keepalive { end, reply, .. } => {
@@ -194,6 +201,8 @@ impl Rows {
         tools: &mut Tools<'_>,
         burst: &mut Burst,
     ) -> Result<(), RowsError> {
+        // The clock is read up to the burst's first row, and no more.
+        let clock = burst.measured.is_none().then(Instant::now);
         let message = pgoutput::decode(payload)?;
         if matches!(message, pgoutput::Message::Logical { .. }) && matches!(self.messages, Planned::Unplanned) {
             self.parked = Some(Parked { payload: payload.to_vec(), start, sent_at });
@@ -209,14 +218,20 @@ impl Rows {
             }
             Step::Commit(commit) => tools.core.committed(commit, *sent).map_err(RowsError::Halt)?,
             Step::Row(slot, context, row) => match relations.get(slot.0) {
-                Some(Planned::Active(active)) => match row_out(encoder, active, &context, &row, tools)? {
-                    RowOut::Sent => *sent = true,
-                    RowOut::Needs(column) => {
-                        changes.take_back();
-                        self.parked = Some(Parked { payload: payload.to_vec(), start, sent_at });
-                        burst.need = Some(Need::Nullable(slot, column));
+                Some(Planned::Active(active)) => {
+                    let decoded = clock.map(|clock| (clock.elapsed(), Instant::now()));
+                    match row_out(encoder, active, &context, &row, tools)? {
+                        RowOut::Sent => *sent = true,
+                        RowOut::Needs(column) => {
+                            changes.take_back();
+                            self.parked = Some(Parked { payload: payload.to_vec(), start, sent_at });
+                            burst.need = Some(Need::Nullable(slot, column));
+                        }
                     }
-                },
+                    if let Some((decode, encoding)) = decoded {
+                        burst.measured = Some((decode, encoding.elapsed()));
+                    }
+                }
                 Some(Planned::Excluded) => {}
                 Some(Planned::Unplanned) | None => {
                     // pgoutput sends Relation first, and the loop plans it before it calls us again.

@@ -11,9 +11,11 @@ use super::core::{Action, Core, Event, Opened, Outcome, Report, Update};
 use super::keeper::{Keeper, KeeperError};
 use super::open;
 use super::open::Connection;
+use super::pace::Spent;
 use super::plans::{self, Desk, Places};
 use super::record::Record;
 use super::report::Reporter;
+use super::request::Asked;
 use super::rows::{Active, Burst, Need, Planned, Rows, Tools};
 use super::sink::{Config as SinkConfig, Sink};
 use super::supervise::{Disposition, Exit, PipelineError, Trouble, disposition};
@@ -22,7 +24,7 @@ use crate::change::{Changes, RelationSlot};
 use crate::encode::Planner;
 use crate::encode::registry::Registry;
 use crate::kafka::{Delivery, Settled, Topics, classify};
-use crate::ledger::RouteId;
+use crate::ledger::{RouteId, Ticket};
 use crate::lsn::{Oid, PgMicros};
 use crate::metrics::Metrics;
 use crate::postgres::slot::{self, SlotRow};
@@ -83,6 +85,7 @@ struct Live {
     slot: SlotRow,
 }
 
+mod asked;
 mod clock;
 mod session;
 mod start;
@@ -109,6 +112,10 @@ struct Runner {
     /// flight, since the broker refuses a batch as a whole.
     smaller_batches: Option<usize>,
     looked_at: tokio::time::Instant,
+    /// Bytes have come since the row path last ran.
+    fresh: bool,
+    /// When the planning under way began.
+    planning_since: std::time::Instant,
     exit: Option<Exit>,
     /// Reports as they came, and as the core reads them: buffers that are used again.
     taken: Vec<Delivery>,
@@ -146,6 +153,7 @@ enum Look {
 /// Something happened, in the runner's own words.
 enum Happened {
     Stop,
+    Asked(Asked),
     Reports,
     Opened(Box<Opening>),
     Written(Result<(), KeeperError>),
@@ -192,6 +200,8 @@ impl Runner {
             outdated: Vec::new(),
             smaller_batches: None,
             looked_at: tokio::time::Instant::now(),
+            fresh: false,
+            planning_since: std::time::Instant::now(),
             exit: None,
             taken: Vec::new(),
             reported: Vec::new(),
@@ -203,6 +213,7 @@ impl Runner {
     async fn wait(
         &mut self,
         stop: &mut watch::Receiver<bool>,
+        asked: &mut mpsc::Receiver<Asked>,
         reports: &mut mpsc::Receiver<Delivery>,
         troubled: &mut mpsc::Receiver<Option<Trouble>>,
     ) -> Happened {
@@ -216,8 +227,9 @@ impl Runner {
         }
         let unsent = stream.as_ref().is_some_and(|stream| stream.has_unsent());
         tokio::select! {
-            biased; // 1 what ends us, 2 what frees room, 3 what we asked for, 4 what must be on time, 5 what takes room
+            biased; // 1 what ends us or is asked of us, 2 what frees room, 3 what we asked for, 4 what must be on time, 5 what takes room
             _ = stop.wait_for(|stop| *stop), if !core.is_stopping() => Happened::Stop,
+            Some(asked) = asked.recv() => Happened::Asked(asked),
             _ = reports.recv_many(taken, REPORTS_MAX) => Happened::Reports,
             opened = joined(&mut tasks.opening) => Happened::Opened(Box::new(opened)),
             written = joined(&mut tasks.writing) => Happened::Written(written),
@@ -230,6 +242,16 @@ impl Runner {
             () = ended(sentinel), if tasks.probing.is_none() => Happened::SentinelEnded,
             () = tokio::time::sleep(timer) => Happened::Timer,
             read = io(stream, may_read, unsent) => read,
+        }
+    }
+
+    /// What the next wait will have been for, as far as the state tells.
+    fn spends(&self) -> Spent {
+        match &self.live {
+            Some(_) if self.tasks.planning.is_some() => Spent::Planning,
+            Some(_) if self.may_read() => Spent::Reading,
+            Some(_) if self.core.is_full() => Spent::Full,
+            _ => Spent::Other,
         }
     }
 
@@ -248,9 +270,17 @@ impl Runner {
         let (Some(live), Some(sink)) = (&mut self.live, &mut self.sink) else { return };
         let mut tools =
             Tools { core: &mut self.core, sink, now_unix_nanos: unix_nanos(), metrics: self.reporter.metrics() };
+        let first = tools.core.next_ticket();
         let burst = live.rows.burst(&mut live.stream, &mut tools);
         match burst {
-            Ok(burst) => self.worked(burst),
+            Ok(burst) => {
+                let next = self.core.next_ticket();
+                if std::mem::take(&mut self.fresh) {
+                    self.reporter.arrived(burst.sent_at, unix_nanos() / 1000);
+                }
+                self.reporter.burst(&burst, (next > first).then_some(Ticket(next.0 - 1)));
+                self.worked(burst);
+            }
             Err(error) => self.broke(error.into()),
         }
     }
@@ -264,6 +294,7 @@ impl Runner {
         }
         let Some(need) = burst.need else { return };
         let Some(desk) = self.live.as_mut().and_then(|live| live.desk.take()) else { return };
+        self.planning_since = std::time::Instant::now();
         self.tasks.planning = Some(match need {
             Need::Relation(slot, shape) => {
                 let oid = shape.oid;
@@ -283,6 +314,7 @@ impl Runner {
     fn handle(&mut self, happened: Happened) {
         match happened {
             Happened::Stop => self.apply(Event::Stop),
+            Happened::Asked(asked) => self.asked(asked),
             Happened::Reports => self.reports(),
             Happened::Opened(opening) => self.opened(*opening),
             Happened::Written(Ok(())) => {
@@ -337,10 +369,15 @@ impl Runner {
         let flowing = now.duration_since(live.read_at) < FLOWING;
         live.read_at = now;
         live.silence = SILENCE;
+        self.fresh = true;
+        self.reporter.received(bytes);
+        self.reporter.lap(Spent::Other);
         self.work();
+        self.reporter.lap(Spent::Working);
         if bytes < SHORT_READ_BYTES && flowing {
             // Our own thread: nobody else waits, and a timer of the runtime has no finer grain than 1 ms.
             std::thread::sleep(PAUSE);
+            self.reporter.lap(Spent::Reading);
         }
     }
 
@@ -372,6 +409,7 @@ impl Runner {
                 Action::Update(update) => self.update(update),
                 Action::Settle(_) => {
                     if let Some(sink) = self.sink.take() {
+                        self.reporter.producer_ended();
                         self.tasks.settling = Some(tokio::spawn(sink.settle(SETTLE_LIMIT)));
                     }
                 }

@@ -94,6 +94,15 @@ impl Sink {
         }
     }
 
+    /// What librdkafka told of itself since the last call, if it did.
+    #[must_use]
+    pub fn take_statistics(&self) -> Option<kafka::Statistics> {
+        match self {
+            Sink::Kafka(producer) => producer.take_statistics(),
+            Sink::Stdout(_) => None,
+        }
+    }
+
     /// Ends this generation: purges what is queued and waits for what is under way.
     pub async fn settle(self, within: Duration) -> Settled {
         match self {

@@ -5,6 +5,7 @@
 use crate::lsn::Lsn;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Where the agent is in its life.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -85,8 +86,80 @@ pub struct TableStatus {
     pub state: String,
     /// Changes sent since start.
     pub changes: u64,
+    /// Changes a second, over the last few.
+    pub changes_per_second: f64,
+    /// Unix milliseconds of the last change, to a second; 0 if there was none since start.
+    pub last_change_ms: i64,
     /// Ids under which its key and value schemas are registered.
     pub schema_ids: Vec<u32>,
+}
+
+/// What flows a second, over the last five.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Rates {
+    /// Bytes read from the replication connection.
+    pub received_bytes: f64,
+    /// Messages of the stream handled.
+    pub messages: f64,
+    /// Transactions acknowledged.
+    pub transactions: f64,
+    /// Records handed to the producer.
+    pub produced: f64,
+    /// Records acknowledged by Kafka.
+    pub delivered: f64,
+}
+
+/// One stage of the way from the server's log to Kafka.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct StageStatus {
+    /// `source`, `decode`, `encode`, `registry` or `broker`.
+    pub name: String,
+    /// The part of the last seconds in which it held up the others, from 0 to 1.
+    pub busy: f64,
+    /// It is the bottleneck now.
+    pub slowest: bool,
+    /// What one message takes there on average, in seconds, of those measured since start.
+    pub mean_seconds: f64,
+}
+
+/// The WAL that the server keeps for the slot, as last read.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct WalStatus {
+    /// Unix milliseconds of the reading; 0 before the first.
+    pub read_ms: i64,
+    /// Where the server's WAL ends.
+    pub server: Lsn,
+    /// Bytes kept.
+    pub retained_bytes: u64,
+    /// The most it will keep; none without `max_slot_wal_keep_size`.
+    pub limit_bytes: Option<u64>,
+    /// reserved, extended, unreserved or lost.
+    pub wal_status: String,
+    /// Why the slot can no longer be used; empty where it can.
+    pub invalidation: String,
+    /// WAL written a second, over the last two minutes.
+    pub written_bytes_per_second: f64,
+    /// By how much what is kept grows a second; negative while it shrinks.
+    pub growth_bytes_per_second: f64,
+    /// Seconds until the limit at this growth; none where it does not grow or there is no limit.
+    pub seconds_to_limit: Option<f64>,
+    /// Seconds until the limit if nothing were confirmed from now on.
+    pub seconds_at_standstill: Option<f64>,
+}
+
+/// A moment of the last quarter of an hour, for the chart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Moment {
+    /// Unix milliseconds.
+    pub at_ms: i64,
+    /// Age of the oldest commit not yet acknowledged.
+    pub lag_seconds: f64,
+    /// Bytes of WAL not yet acknowledged.
+    pub lag_bytes: u64,
+    /// Records acknowledged a second.
+    pub delivered: f64,
+    /// Whether changes flowed, or would have.
+    pub streaming: bool,
 }
 
 /// An error as the operator reads it.
@@ -117,6 +190,16 @@ pub struct Status {
     pub next: String,
     /// The range of WAL in doubt, where the reason has one.
     pub range: Option<LsnRange>,
+    /// The program's version.
+    pub version: String,
+    /// Unix milliseconds of the start.
+    pub started_ms: i64,
+    /// Unix milliseconds of this report.
+    pub now_ms: i64,
+    /// `kafka` or `stdout`.
+    pub sink: String,
+    /// `avro`, `json` or `json-schema`.
+    pub format: String,
     /// Prefix of the topics.
     pub prefix: String,
     /// The slot's name.
@@ -139,6 +222,12 @@ pub struct Status {
     pub lag_bytes: u64,
     /// Age of the oldest commit not yet acknowledged; 0 when caught up.
     pub lag_seconds: f64,
+    /// What flows.
+    pub rates: Rates,
+    /// The way, in its order.
+    pub stages: Vec<StageStatus>,
+    /// What the server keeps for the slot.
+    pub wal: WalStatus,
     /// Records sent and not acknowledged.
     pub in_flight_records: u64,
     /// Their bytes, overhead included.
@@ -157,4 +246,7 @@ pub struct Status {
     pub tables: BTreeMap<String, TableStatus>,
     /// Newest last, at most 20.
     pub errors: Vec<LastError>,
+    /// Oldest first, every five seconds; told apart, at `/history`, since it is long.
+    #[serde(skip)]
+    pub history: Arc<[Moment]>,
 }

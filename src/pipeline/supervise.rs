@@ -48,6 +48,27 @@ pub enum TroubleReason {
 }
 
 impl TroubleReason {
+    /// Every reason, for metrics and runbooks.
+    pub const ALL: [TroubleReason; 17] = [
+        TroubleReason::PostgresUnavailable,
+        TroubleReason::PostgresRefuses,
+        TroubleReason::TlsRefused,
+        TroubleReason::PostgresSettings,
+        TroubleReason::SlotInUse,
+        TroubleReason::SlotWaits,
+        TroubleReason::StreamBroke,
+        TroubleReason::SynchronousStandby,
+        TroubleReason::StandbyBehind,
+        TroubleReason::KafkaUnavailable,
+        TroubleReason::KafkaRefuses,
+        TroubleReason::StateUnavailable,
+        TroubleReason::TopicUnavailable,
+        TroubleReason::RegistryUnavailable,
+        TroubleReason::SchemaRefused,
+        TroubleReason::TableRefused,
+        TroubleReason::PublicationIncomplete,
+    ];
+
     /// The stable code.
     #[must_use]
     pub const fn code(self) -> &'static str {
@@ -312,5 +333,34 @@ fn state(error: &StateError) -> Disposition {
             Trouble::new(TroubleReason::StateUnavailable, "the state".to_owned(), other),
             Exit::SinkRefuses,
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::REASONS;
+    use crate::pipeline::continuity::Reason;
+
+    /// How many arms a match in a source text has that begins like this.
+    fn arms(source: &str, arm: &str) -> usize {
+        source.lines().filter(|line| line.trim_start().starts_with(arm) && line.contains("=>")).count()
+    }
+
+    #[test]
+    fn metrics_know_every_reason_code_and_no_other() {
+        let troubles = TroubleReason::ALL.map(TroubleReason::code);
+        let halts = Reason::ALL.map(Reason::code);
+        let codes: Vec<&str> = troubles.into_iter().chain(halts).collect();
+        assert_eq!(codes, REASONS);
+    }
+
+    #[test]
+    fn the_lists_hold_every_reason() {
+        let code = include_str!("supervise.rs").split("const fn code").nth(1).unwrap();
+        let code = code.split("const fn needs_a_person").next().unwrap();
+        assert_eq!(arms(code, "TroubleReason::"), TroubleReason::ALL.len());
+        let text = include_str!("continuity.rs").split("const fn text").nth(1).unwrap();
+        assert_eq!(arms(text.split("const fn code").next().unwrap(), "Reason::"), Reason::ALL.len());
     }
 }

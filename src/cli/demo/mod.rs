@@ -151,7 +151,9 @@ impl World {
         let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
         let agent = Agent::start(checked.pipeline(true), metrics.clone()).map_err(|error| failed(&error))?;
         let status = agent.status();
-        let admin = admin::Server::start(listener, checked.limits.ready_lag, metrics, status.clone());
+        // No token: what the demo shows, it shows undisturbed.
+        let actions = admin::Actions { agent: agent.handle(), reload: tokio::sync::mpsc::channel(1).0, token: None };
+        let admin = admin::Server::start(listener, checked.limits.ready_lag, metrics, status.clone(), actions);
         let admin = admin.map_err(|error| failed(&error))?;
         let peers = Peers { brokers: broker.bootstrap(), registry: registry.url(), topics, status: status.clone() };
         let reader = Reader::start(peers, Screen::new()).map_err(|error| failed(&error))?;

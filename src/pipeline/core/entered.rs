@@ -41,12 +41,19 @@ impl Core {
         self.wants_frames() && !self.settling && self.ledger.in_flight_bytes() < self.settings.budget_bytes
     }
 
-    /// A stop lets an open transaction come to its end for half of its patience, so that none is sent twice.
+    /// Whether frames wait for deliveries: they would be read, and the budget is used up.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.wants_frames() && !self.has_room()
+    }
+
+    /// A stop lets an open transaction come to its end for half of its patience, so that none is sent twice. A pause does
+    /// not wait for one: what is read of it is delivered, and confirmed once the rest has been.
     pub(super) fn wants_frames(&self) -> bool {
         let ending = self
             .stop
             .is_some_and(|until| !self.in_transaction || until.since(self.now) < self.settings.stop_patience / 2);
-        self.session == Session::Streaming && !ending
+        self.session == Session::Streaming && !ending && !self.paused
     }
 
     /// Notes Begin.
@@ -174,6 +181,12 @@ impl Core {
     #[must_use]
     pub fn is_streaming(&self) -> bool {
         self.session == Session::Streaming
+    }
+
+    /// Whether an operator wants no frame read.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.paused
     }
 
     /// Whether a stop was asked for.

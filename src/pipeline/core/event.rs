@@ -114,6 +114,10 @@ pub enum Event {
     Ends(Option<Vec<(RouteId, i32, i64)>>),
     /// An operator's consent was recorded: try a halted stream again.
     Retry,
+    /// Read no more frames; everything else goes on.
+    Pause,
+    /// Read again.
+    Resume,
     /// Stop cleanly.
     Stop,
 }

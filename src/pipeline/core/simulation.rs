@@ -388,6 +388,8 @@ impl World {
                     self.tell(Event::Lost { at_leisure: false });
                 }
                 3 => self.now = self.now.plus(70 * SECOND), // frozen
+                4 => self.tell(Event::Pause),
+                5..=8 => self.tell(Event::Resume),
                 _ => {}
             }
         }
@@ -428,6 +430,7 @@ impl World {
 
     fn quiesce(&mut self) {
         self.faults = false;
+        self.tell(Event::Resume);
         for _ in 0..60_000 {
             self.step();
             let caught_up = self.slot == Lsn::new(self.wal_end) && self.late.is_empty();
@@ -456,6 +459,49 @@ fn loses_nothing_and_ends_with_every_rows_last_version() {
         world.quiesce();
         assert_eq!(world.last_versions(), world.versions, "seed {seed}");
     }
+}
+
+#[test]
+fn a_pause_reads_nothing_and_confirms_what_was_read() {
+    for seed in 1..40 {
+        let mut world = World::new(seed);
+        (0..200).for_each(|_| world.step());
+        world.quiesce();
+        (0..20).for_each(|_| world.write_transaction());
+        (0..30).for_each(|_| world.step());
+        world.tell(Event::Pause);
+        assert!(world.agent.core.is_paused() && !world.agent.core.has_room());
+        let read = world.agent.reading;
+        let written = world.agent.core.last_update;
+        (0..2000).for_each(|_| world.step());
+        assert_eq!(world.agent.reading, read, "seed {seed}: a paused agent read on");
+        assert!(
+            world.agent.core.last_update.since(written) > 10 * SECOND,
+            "seed {seed}: the server hears nothing of us"
+        );
+        let whole = read.map_or(0, |(transaction, _)| transaction);
+        let end = world.wal.get(whole.wrapping_sub(1)).map_or(Lsn::ZERO, |t| t.commit.end);
+        assert_eq!(world.slot, end, "seed {seed}: what was read whole before the pause is confirmed in it");
+        // A lost connection does not end a pause, and what comes after it goes on from the slot.
+        world.agent.reading = None;
+        world.tell(Event::Lost { at_leisure: false });
+        (0..2000).for_each(|_| world.step());
+        assert_eq!(world.slot, end, "seed {seed}");
+        world.quiesce();
+        assert_eq!(world.last_versions(), world.versions, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_paused_agent_stops_clean() {
+    let mut world = World::new(7);
+    (0..200).for_each(|_| world.step());
+    world.quiesce();
+    world.tell(Event::Pause);
+    world.write_transaction();
+    world.tell(Event::Stop);
+    (0..2000).for_each(|_| world.step());
+    assert_eq!(world.agent.exited, Some(true), "{:?}", world.agent.core);
 }
 
 #[test]

@@ -98,6 +98,7 @@ impl Runner {
         if let Some(live) = &mut self.live {
             live.desk = Some(desk);
         }
+        self.reporter.looked_up(self.planning_since);
         let outcome = match outcome {
             Ok(outcome) => outcome,
             Err(error) => return self.broke(error.into()),
@@ -171,6 +172,7 @@ impl Runner {
         if let Some(sink) = self.sink.take() {
             tokio::spawn(sink.settle(SETTLE_LIMIT));
         }
+        self.reporter.producer_ended();
         self.core.next_producer();
         if let Err(exit) = self.start_sink() {
             self.exit = Some(exit);
@@ -263,6 +265,9 @@ impl Runner {
 
     /// Tells status and metrics where things are.
     pub(super) fn report(&mut self) {
+        if let Some(statistics) = self.sink.as_ref().and_then(super::Sink::take_statistics) {
+            self.reporter.kafka(statistics);
+        }
         self.reporter.tell(&mut self.core, unix_nanos() / 1_000_000);
     }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::kafka::State;
+use crate::pipeline::request::Refused;
 
 /// The state is asked for again after this while Kafka is away at the start.
 const STATE_RETRY: Duration = Duration::from_secs(1);
@@ -11,16 +12,13 @@ pub async fn run(
     config: Config,
     metrics: Metrics,
     mut stop: watch::Receiver<bool>,
+    mut asked: mpsc::Receiver<Asked>,
     tell: watch::Sender<Status>,
 ) -> Exit {
     let mut reporter = Reporter::new(&config, metrics, tell);
-    let state = tokio::select! {
-        biased; // a stop needs no state
-        _ = stop.wait_for(|stop| *stop) => return Exit::Stopped,
-        state = open_state(&config, &mut reporter) => match state {
-            Ok(state) => state,
-            Err(exit) => return exit,
-        },
+    let state = match first_state(&config, &mut reporter, &mut stop, &mut asked).await {
+        Ok(state) => state,
+        Err(exit) => return exit,
     };
     reporter.state(&state);
     let reports_max = match &config.sink {
@@ -35,12 +33,36 @@ pub async fn run(
     }
     loop {
         runner.work();
-        let happened = runner.wait(&mut stop, &mut reports, &mut troubled).await;
+        runner.reporter.lap(Spent::Working);
+        let spends = runner.spends();
+        let happened = runner.wait(&mut stop, &mut asked, &mut reports, &mut troubled).await;
+        runner.reporter.lap(spends);
         runner.handle(happened);
         runner.report();
+        runner.reporter.lap(Spent::Other);
         if let Some(exit) = runner.exit {
             runner.close_down().await;
             return exit;
+        }
+    }
+}
+
+/// The state, or the end that comes before it.
+async fn first_state(
+    config: &Config,
+    reporter: &mut Reporter,
+    stop: &mut watch::Receiver<bool>,
+    asked: &mut mpsc::Receiver<Asked>,
+) -> Result<State, Exit> {
+    let mut opening = std::pin::pin!(open_state(config, reporter));
+    loop {
+        tokio::select! {
+            biased; // 1 a stop needs no state, 2 whoever asks is told, 3 what all the rest waits for
+            _ = stop.wait_for(|stop| *stop) => return Err(Exit::Stopped),
+            Some(asked) = asked.recv() => {
+                asked.reply.send(Err(Refused::NotAvailable("the agent has not reached Kafka yet".to_owned())));
+            }
+            state = &mut opening => return state,
         }
     }
 }

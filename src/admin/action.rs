@@ -1,0 +1,231 @@
+//! `POST /pause`, `/resume`, `/reload`, `/snapshot` and `/snapshot/cancel`: the requests that change something.
+//!
+//! Each needs `Authorization: Bearer` with the token that a file holds; the file is read for each request, so a rotated
+//! token counts at once. Without a token file every action is refused with that reason. The header cannot be set by a
+//! page of another origin, since nothing here answers a preflight.
+
+use crate::pipeline::request::{self, Answer, Handle, Refused, Request};
+use crate::secret::{Secret, Source};
+use axum::Json;
+use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use openssl::sha::sha256;
+use serde::Deserialize;
+use std::fs::File;
+use std::io::Read;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// The loop answers between two bursts, a re-read of the file within its own time; what takes longer is stuck.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(60);
+
+/// The least length of a token, in bytes: 16 random ones are beyond guessing at any rate a port answers.
+const TOKEN_BYTES_MIN: usize = 16;
+
+/// The most bytes read of a token's file; one that is longer is no token.
+const TOKEN_BYTES_MAX: u64 = 4096;
+
+/// What the actions act on, and who may.
+#[derive(Clone, Debug)]
+pub struct Actions {
+    /// The running agent.
+    pub agent: Handle,
+    /// Whoever can read the configuration again; it answers each reply sent.
+    pub reload: mpsc::Sender<request::Reply>,
+    /// The token; none refuses every action.
+    pub token: Option<Source>,
+}
+
+/// The body of `POST /snapshot`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Copy {
+    /// `namespace.name` of captured tables.
+    tables: Vec<String>,
+    /// An SQL condition on their rows.
+    #[serde(default, rename = "where")]
+    filter: Option<String>,
+}
+
+pub(super) async fn pause(State(actions): State<Actions>, headers: HeaderMap) -> Response {
+    asked(&actions, &headers, Request::Pause).await
+}
+
+pub(super) async fn resume(State(actions): State<Actions>, headers: HeaderMap) -> Response {
+    asked(&actions, &headers, Request::Resume).await
+}
+
+pub(super) async fn cancel_snapshot(State(actions): State<Actions>, headers: HeaderMap) -> Response {
+    asked(&actions, &headers, Request::CancelSnapshot).await
+}
+
+pub(super) async fn snapshot(
+    State(actions): State<Actions>,
+    headers: HeaderMap,
+    body: Result<Json<Copy>, JsonRejection>,
+) -> Response {
+    // Who may not ask is not told what a good question looks like.
+    if let Err(refusal) = authorise(actions.token.as_ref(), &headers) {
+        return refusal.into_response();
+    }
+    match body {
+        Ok(Json(Copy { tables, .. })) if tables.is_empty() => {
+            told(Err(Refused::Faulty("`tables` is empty: name the tables to copy".to_owned())))
+        }
+        Ok(Json(Copy { tables, filter })) => asked(&actions, &headers, Request::Snapshot { tables, filter }).await,
+        Err(error) => told(Err(Refused::Faulty(format!(
+            "the body is not {{\"tables\": [\"public.orders\"], \"where\": \"optional\"}}: {}",
+            error.body_text()
+        )))),
+    }
+}
+
+pub(super) async fn reload(State(actions): State<Actions>, headers: HeaderMap) -> Response {
+    if let Err(refusal) = authorise(actions.token.as_ref(), &headers) {
+        return refusal.into_response();
+    }
+    let (reply, answer) = request::reply();
+    told(match actions.reload.try_send(reply) {
+        Ok(()) => in_time(answer).await,
+        Err(mpsc::error::TrySendError::Full(_)) => Err(Refused::Busy),
+        Err(mpsc::error::TrySendError::Closed(_)) => Err(Refused::Stopping),
+    })
+}
+
+async fn asked(actions: &Actions, headers: &HeaderMap, request: Request) -> Response {
+    if let Err(refusal) = authorise(actions.token.as_ref(), headers) {
+        return refusal.into_response();
+    }
+    told(in_time(actions.agent.ask(request)).await)
+}
+
+async fn in_time(answer: impl Future<Output = Answer>) -> Answer {
+    let late = || Refused::NotAvailable(format!("no answer for {} s; see /livez", ANSWER_PATIENCE.as_secs()));
+    tokio::time::timeout(ANSWER_PATIENCE, answer).await.unwrap_or_else(|_| Err(late()))
+}
+
+fn told(answer: Answer) -> Response {
+    match answer {
+        Ok(granted) => json(StatusCode::OK, "done", &granted.0),
+        Err(refused) => {
+            let code = match refused {
+                Refused::NotAvailable(_) => StatusCode::CONFLICT,
+                Refused::Faulty(_) => StatusCode::UNPROCESSABLE_ENTITY,
+                Refused::Busy => StatusCode::TOO_MANY_REQUESTS,
+                Refused::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            };
+            json(code, "error", &refused.to_string())
+        }
+    }
+}
+
+fn json(code: StatusCode, name: &str, text: &str) -> Response {
+    let headers: [(HeaderName, HeaderValue); 2] = [
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    ];
+    (code, headers, Json(serde_json::json!({ name: text }))).into_response()
+}
+
+/// Why somebody may not.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// There is no token to compare with, and why.
+    Off(String),
+    /// No token was sent.
+    Missing,
+    /// Another one was.
+    Wrong,
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        match self {
+            Refusal::Off(why) => json(StatusCode::FORBIDDEN, "error", &format!("actions are off: {why}")),
+            Refusal::Missing | Refusal::Wrong => {
+                let text = if self == Refusal::Missing {
+                    "send the token of admin.token_file as `Authorization: Bearer ...`"
+                } else {
+                    "not the token of admin.token_file"
+                };
+                let mut response = json(StatusCode::UNAUTHORIZED, "error", text);
+                response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+                response
+            }
+        }
+    }
+}
+
+/// Whether the headers carry the token.
+pub(super) fn authorise(token: Option<&Source>, headers: &HeaderMap) -> Result<(), Refusal> {
+    let wanted = match token {
+        None => return Err(Refusal::Off("set admin.token_file to a file that holds a token".to_owned())),
+        Some(Source::Inline(secret)) => secret.clone(),
+        Some(Source::File(path)) => {
+            read(path).map_err(|why| Refusal::Off(format!("admin.token_file {}: {why}", path.display())))?
+        }
+    };
+    if wanted.reveal().len() < TOKEN_BYTES_MIN {
+        return Err(Refusal::Off(format!("the token has fewer than {TOKEN_BYTES_MIN} bytes")));
+    }
+    let sent = headers.get(header::AUTHORIZATION).ok_or(Refusal::Missing)?;
+    let sent = sent.as_bytes().strip_prefix(b"Bearer ").ok_or(Refusal::Missing)?;
+    // Of equal length whatever was sent, and compared in constant time.
+    let is_same = openssl::memcmp::eq(&sha256(sent), &sha256(wanted.reveal().as_bytes()));
+    if is_same { Ok(()) } else { Err(Refusal::Wrong) }
+}
+
+fn read(path: &std::path::Path) -> Result<Secret, String> {
+    let mut text = String::new();
+    let read = File::open(path).and_then(|file| file.take(TOKEN_BYTES_MAX).read_to_string(&mut text));
+    read.map_err(|error| error.to_string())?;
+    Ok(Secret::new(text.trim_end_matches(['\n', '\r'])))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOKEN: &str = "0123456789abcdef";
+
+    fn bearer(token: &str) -> HeaderMap {
+        HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_str(&format!("Bearer {token}")).unwrap())])
+    }
+
+    #[test]
+    fn only_the_whole_token_opens() {
+        let source = Source::Inline(Secret::new(TOKEN));
+        let check = |headers: &HeaderMap| authorise(Some(&source), headers);
+        assert_eq!(check(&bearer(TOKEN)), Ok(()));
+        for wrong in ["", "0123456789abcde", "0123456789abcdefg", "0123456789abcdeF"] {
+            assert_eq!(check(&bearer(wrong)), Err(Refusal::Wrong), "{wrong}");
+        }
+        assert_eq!(check(&HeaderMap::new()), Err(Refusal::Missing));
+        let basic = HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_static("Basic 0123456789abcdef"))]);
+        assert_eq!(check(&basic), Err(Refusal::Missing));
+    }
+
+    #[test]
+    fn a_rotated_file_counts_at_once() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let source = Source::File(file.path().to_owned());
+        std::fs::write(file.path(), format!("{TOKEN}\n")).unwrap();
+        assert_eq!(authorise(Some(&source), &bearer(TOKEN)), Ok(()));
+        std::fs::write(file.path(), "fedcba9876543210").unwrap();
+        assert_eq!(authorise(Some(&source), &bearer(TOKEN)), Err(Refusal::Wrong));
+        assert_eq!(authorise(Some(&source), &bearer("fedcba9876543210")), Ok(()));
+    }
+
+    #[test]
+    fn without_a_good_token_nothing_opens_and_the_reason_is_told() {
+        let why = |token: Option<&Source>| match authorise(token, &bearer("")) {
+            Err(Refusal::Off(why)) => why,
+            other => panic!("{other:?}"),
+        };
+        assert!(why(None).contains("admin.token_file"));
+        assert!(why(Some(&Source::Inline(Secret::new("")))).contains("fewer than 16"));
+        assert!(why(Some(&Source::File("nowhere".into()))).contains("nowhere: No such file"));
+    }
+}

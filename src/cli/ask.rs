@@ -1,0 +1,124 @@
+//! `wellspring snapshot`, `pause`, `resume`, `reload`: requests to the running agent, over its admin address.
+
+use super::{Code, Failure, block_on, print};
+use crate::config::Checked;
+use crate::secret::Source;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+/// Longer than the agent takes to say that it has no answer.
+const PATIENCE: Duration = Duration::from_secs(70);
+
+/// The largest answer read: one sentence in JSON.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Ask {
+    Snapshot { tables: Vec<String>, filter: Option<String> },
+    CancelSnapshot,
+    Pause,
+    Resume,
+    Reload,
+}
+
+impl Ask {
+    fn path(&self) -> &'static str {
+        match self {
+            Ask::Snapshot { .. } => "/snapshot",
+            Ask::CancelSnapshot => "/snapshot/cancel",
+            Ask::Pause => "/pause",
+            Ask::Resume => "/resume",
+            Ask::Reload => "/reload",
+        }
+    }
+}
+
+/// Asks the agent that runs under the same configuration, and prints its answer.
+pub(super) fn run(checked: &Checked, ask: &Ask) -> Result<Code, Failure> {
+    let refused = |primary: &str, hint: &str| Failure {
+        code: Code::Config,
+        primary: primary.to_owned(),
+        details: Vec::new(),
+        hint: hint.to_owned(),
+    };
+    let Some(address) = checked.admin else {
+        return Err(refused("admin.listen is \"off\": the agent cannot be asked", "give it an address and restart it"));
+    };
+    let Some(token) = &checked.admin_token else {
+        let hint = "set admin.token_file to a file with a random token (openssl rand -hex 32) and restart the agent";
+        return Err(refused("admin.token_file is not set: the agent refuses actions", hint));
+    };
+    let answer = block_on(send(reachable(address), token, ask))??;
+    print(&answer);
+    Ok(Code::Done)
+}
+
+/// Where an agent that listens on `address` is reached from the same machine.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+async fn send(address: SocketAddr, token: &Source, ask: &Ask) -> Result<String, Failure> {
+    let failed = |error: &dyn std::error::Error, hint: &str| Failure::of(Code::Failed, error, hint);
+    // A proxy of the environment must not see the token.
+    let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().map_err(|e| failed(&e, ""))?;
+    let token = match token {
+        Source::Inline(secret) => secret.clone(),
+        Source::File(path) => {
+            let text = std::fs::read_to_string(path);
+            crate::secret::Secret::new(text.map_err(|error| failed(&error, ""))?.trim_end_matches(['\n', '\r']))
+        }
+    };
+    let mut request = client.post(format!("http://{address}{}", ask.path())).bearer_auth(token.reveal());
+    if let Ask::Snapshot { tables, filter } = ask {
+        request = request.json(&serde_json::json!({ "tables": tables, "where": filter }));
+    }
+    let away = "is the agent running, and under this configuration?";
+    let mut response = request.send().await.map_err(|error| Failure {
+        primary: format!("the agent at {address} cannot be reached"),
+        ..failed(&error, away)
+    })?;
+    let status = response.status();
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| failed(&error, away))? {
+        if body.len() + chunk.len() > ANSWER_BYTES_MAX {
+            break; // whatever it is, it is no agent's answer
+        }
+        body.extend_from_slice(&chunk);
+    }
+    let told: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+    match (told["done"].as_str(), told["error"].as_str()) {
+        (Some(done), _) if status.is_success() => Ok(done.to_owned()),
+        (_, Some(error)) => Err(Failure {
+            code: Code::Failed,
+            primary: format!("the agent refuses: {error}"),
+            details: Vec::new(),
+            hint: String::new(),
+        }),
+        _ => Err(Failure {
+            code: Code::Failed,
+            primary: format!("what listens on {address} answers {status} and is no agent of ours"),
+            details: Vec::new(),
+            hint: away.to_owned(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_that_listens_everywhere_is_asked_on_loopback() {
+        let check = |listen: &str| reachable(listen.parse().unwrap()).to_string();
+        assert_eq!(check("0.0.0.0:9630"), "127.0.0.1:9630");
+        assert_eq!(check("[::]:9630"), "[::1]:9630");
+        assert_eq!(check("10.1.2.3:9630"), "10.1.2.3:9630");
+    }
+}

@@ -1,0 +1,47 @@
+//! What librdkafka says of itself: its queue, its connections, and how long brokers take.
+//!
+//! Set from its statistics a few times a minute; `kafka` reads them, `pipeline` passes them on.
+
+use super::Declare;
+use prometheus::{Gauge, IntCounter, IntGauge};
+
+/// See the module's own words.
+#[derive(Clone, Debug)]
+pub struct KafkaMetrics {
+    /// `wellspring_kafka_queue_records`: records in librdkafka's queue or on their way.
+    pub queue_records: IntGauge,
+    /// `wellspring_kafka_queue_bytes`: their bytes, as librdkafka counts them.
+    pub queue_bytes: IntGauge,
+    /// `wellspring_kafka_brokers_up`: brokers with a working connection.
+    pub brokers_up: IntGauge,
+    /// `wellspring_kafka_queue_seconds`: 99 of 100 records waited no longer in the queue, in the last window; worst broker.
+    pub queue_seconds: Gauge,
+    /// `wellspring_kafka_round_trip_seconds`: 99 of 100 requests were answered within this, in the last window; worst broker.
+    pub round_trip_seconds: Gauge,
+    /// `wellspring_kafka_sent_bytes_total`: bytes sent to brokers.
+    pub sent_bytes: IntCounter,
+    /// `wellspring_kafka_request_retries_total`: requests repeated.
+    pub retries: IntCounter,
+    /// `wellspring_kafka_request_timeouts_total`: requests that got no answer in time.
+    pub timeouts: IntCounter,
+    /// `wellspring_kafka_disconnects_total`: connections to brokers that ended.
+    pub disconnects: IntCounter,
+}
+
+impl KafkaMetrics {
+    pub(super) fn declare(to: &Declare) -> Self {
+        KafkaMetrics {
+            queue_records: to.gauge("kafka_queue_records", "Records in librdkafka's queue or on their way."),
+            queue_bytes: to.gauge("kafka_queue_bytes", "Their bytes, as librdkafka counts them."),
+            brokers_up: to.gauge("kafka_brokers_up", "Brokers with a working connection."),
+            queue_seconds: to
+                .float("kafka_queue_seconds", "Wait in librdkafka's queue, 99th percentile, worst broker."),
+            round_trip_seconds: to
+                .float("kafka_round_trip_seconds", "Answer time of a request, 99th percentile, worst broker."),
+            sent_bytes: to.counter("kafka_sent_bytes_total", "Bytes sent to brokers."),
+            retries: to.counter("kafka_request_retries_total", "Requests to brokers that were repeated."),
+            timeouts: to.counter("kafka_request_timeouts_total", "Requests to brokers that got no answer in time."),
+            disconnects: to.counter("kafka_disconnects_total", "Connections to brokers that ended."),
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! How long until the WAL that the server keeps for the slot reaches its limit.
+//!
+//! Pure: fed with the slot's row as it is read every few seconds. Two answers: at the present growth of what is kept, and
+//! if nothing were confirmed from now on, which is what an outage of Kafka would be.
+
+use crate::lsn::Lsn;
+use crate::pipeline::status::WalStatus;
+use crate::postgres::slot::SlotRow;
+use std::collections::VecDeque;
+
+/// Growth is measured over this long: a checkpoint or a batch job should not swing it.
+const WINDOW_MS: i64 = 120_000;
+
+/// Less than this is no measure.
+const WINDOW_MS_MIN: i64 = 4_000;
+
+/// Rows kept: one every five seconds for the window, and one beyond it.
+const ROWS_MAX: usize = 32;
+
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    at_ms: i64,
+    server: Lsn,
+    retained: u64,
+}
+
+/// See the module's own words.
+#[derive(Debug, Default)]
+pub(super) struct Outlook {
+    seen: VecDeque<Seen>,
+}
+
+impl Outlook {
+    /// Takes the row as read at a moment, and answers with what status says of it.
+    pub(super) fn read(&mut self, at_ms: i64, row: &SlotRow) -> WalStatus {
+        let retained = row.retained_bytes().unwrap_or_default();
+        // A server that went back in time has another history: what was measured says nothing of it.
+        if self.seen.back().is_some_and(|last| row.server_lsn < last.server || at_ms < last.at_ms) {
+            self.seen.clear();
+        }
+        self.seen.push_back(Seen { at_ms, server: row.server_lsn, retained });
+        while self.seen.len() > ROWS_MAX || self.seen.front().is_some_and(|first| at_ms - first.at_ms > WINDOW_MS) {
+            self.seen.pop_front();
+        }
+        let (written, growth) = self.rates();
+        let safe = row.safe_wal_size;
+        #[expect(clippy::cast_precision_loss, reason = "sizes of WAL, below 2^53 bytes")]
+        let until = |rate: f64| {
+            let safe = safe.map(|safe| safe.max(0) as f64)?;
+            (rate > 0.0).then(|| safe / rate)
+        };
+        WalStatus {
+            read_ms: at_ms,
+            server: row.server_lsn,
+            retained_bytes: retained,
+            limit_bytes: safe.map(|safe| retained.saturating_add_signed(safe)),
+            wal_status: row.wal_status.clone().unwrap_or_default(),
+            invalidation: row.invalidation.clone().unwrap_or_default(),
+            written_bytes_per_second: written,
+            growth_bytes_per_second: growth,
+            seconds_to_limit: until(growth),
+            seconds_at_standstill: until(written),
+        }
+    }
+
+    /// Bytes a second that the server writes, and by which what it keeps grows; 0 before there is a measure.
+    #[expect(clippy::cast_precision_loss, reason = "sizes of WAL and milliseconds, below 2^53")]
+    fn rates(&self) -> (f64, f64) {
+        let (Some(first), Some(last)) = (self.seen.front(), self.seen.back()) else { return (0.0, 0.0) };
+        if last.at_ms - first.at_ms < WINDOW_MS_MIN {
+            return (0.0, 0.0);
+        }
+        let seconds = (last.at_ms - first.at_ms) as f64 / 1000.0;
+        let written = last.server.bytes_since(first.server) as f64 / seconds;
+        (written, (last.retained as f64 - first.retained as f64) / seconds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(restart: u64, server: u64, safe: Option<i64>) -> SlotRow {
+        SlotRow {
+            plugin: None,
+            database: None,
+            database_oid: None,
+            temporary: false,
+            active_pid: None,
+            restart_lsn: Some(Lsn::new(restart)),
+            confirmed_flush_lsn: None,
+            wal_status: Some("reserved".to_owned()),
+            safe_wal_size: safe,
+            invalidation: None,
+            two_phase: false,
+            failover: false,
+            synced: false,
+            server_lsn: Lsn::new(server),
+        }
+    }
+
+    #[test]
+    fn a_slot_that_stands_still_reaches_its_limit_at_the_rate_of_writing() {
+        let mut outlook = Outlook::default();
+        let first = outlook.read(0, &row(1000, 2000, Some(9000)));
+        assert_eq!((first.retained_bytes, first.limit_bytes, first.seconds_to_limit), (1000, Some(10_000), None));
+        let last = outlook.read(10_000, &row(1000, 3000, Some(8000)));
+        assert_eq!((last.written_bytes_per_second, last.growth_bytes_per_second), (100.0, 100.0));
+        assert_eq!((last.seconds_to_limit, last.seconds_at_standstill), (Some(80.0), Some(80.0)));
+    }
+
+    #[test]
+    fn a_slot_that_keeps_up_has_no_end_in_sight_but_knows_how_long_an_outage_may_last() {
+        let mut outlook = Outlook::default();
+        outlook.read(0, &row(1000, 2000, Some(9000)));
+        let last = outlook.read(10_000, &row(2500, 3000, Some(9500)));
+        assert_eq!((last.seconds_to_limit, last.seconds_at_standstill), (None, Some(95.0)));
+    }
+
+    #[test]
+    fn without_a_limit_nothing_is_foretold() {
+        let mut outlook = Outlook::default();
+        outlook.read(0, &row(1000, 2000, None));
+        let last = outlook.read(10_000, &row(1000, 9000, None));
+        assert_eq!((last.limit_bytes, last.seconds_to_limit, last.seconds_at_standstill), (None, None, None));
+    }
+
+    #[test]
+    fn what_is_overdue_has_no_time_left_and_another_history_starts_anew() {
+        let mut outlook = Outlook::default();
+        outlook.read(0, &row(1000, 2000, Some(100)));
+        let overdue = outlook.read(10_000, &row(1000, 3000, Some(-900)));
+        assert_eq!((overdue.limit_bytes, overdue.seconds_to_limit), (Some(1100), Some(0.0)));
+        let other = outlook.read(20_000, &row(10, 50, Some(100)));
+        assert_eq!(other.written_bytes_per_second, 0.0);
+    }
+
+    #[test]
+    fn keeps_a_bounded_window() {
+        let mut outlook = Outlook::default();
+        for at in 0..10_000 {
+            outlook.read(at * 5_000, &row(1000, 2000, None));
+        }
+        assert!(outlook.seen.len() <= ROWS_MAX);
+    }
+}

@@ -1,0 +1,173 @@
+//! Requests from outside into the loop, each with its answer: pause, resume, another configuration, a copy of tables.
+//!
+//! [`Handle`] is the asking side: `admin` and `cli` hold clones of it. The loop takes one request at a time, between
+//! bursts, and answers it or refuses it with the reason; what an answer promises has been done, or is begun and is told
+//! of in status. Nothing here judges who may ask: that is the asking side's business.
+
+use super::Config;
+use std::fmt;
+use tokio::sync::{mpsc, oneshot};
+
+/// Requests that may wait. People and scripts ask; a flood of them is told to come again instead of being kept.
+const WAITING_MAX: usize = 8;
+
+/// What may be asked of a running agent.
+#[derive(Clone, Debug)]
+pub enum Request {
+    /// Copy tables again while the stream goes on.
+    Snapshot {
+        /// Captured tables, as `namespace.name`; at least one.
+        tables: Vec<String>,
+        /// An SQL condition on the rows to copy, given to the server as it is.
+        filter: Option<String>,
+    },
+    /// End the copy that is under way, keeping what it has delivered.
+    CancelSnapshot,
+    /// Read no more changes. Connection, slot and status updates stay; the log gathers in Postgres meanwhile.
+    Pause,
+    /// Go on where [`Request::Pause`] stopped.
+    Resume,
+    /// Go on with another configuration; the asking side has made sure that only `[tables]` and `[snapshot]` differ.
+    Reload(Box<Config>),
+}
+
+impl Request {
+    /// The word for it in log lines and answers.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Request::Snapshot { .. } => "snapshot",
+            Request::CancelSnapshot => "snapshot cancel",
+            Request::Pause => "pause",
+            Request::Resume => "resume",
+            Request::Reload(_) => "reload",
+        }
+    }
+}
+
+/// What was done or begun, in a sentence for whoever asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Granted(pub String);
+
+/// Why a request changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// This version, or the agent in its present phase, cannot.
+    #[error("not available: {0}")]
+    NotAvailable(String),
+    /// The request itself is faulty: a table that is not captured, a condition the server refuses.
+    #[error("{0}")]
+    Faulty(String),
+    /// Too much is asked at once.
+    #[error("{WAITING_MAX} requests are waiting already: ask again")]
+    Busy,
+    /// The loop has ended, or ends.
+    #[error("the agent is stopping")]
+    Stopping,
+}
+
+/// A request's answer.
+pub type Answer = Result<Granted, Refused>;
+
+/// Where the answer to one request goes. Dropped unanswered, it tells [`Refused::Stopping`].
+#[derive(Debug)]
+pub struct Reply(oneshot::Sender<Answer>);
+
+impl Reply {
+    /// Answers. Whoever asked and went away is not told.
+    pub fn send(self, answer: Answer) {
+        let _ = self.0.send(answer);
+    }
+}
+
+/// A reply, and the answer that it will bring.
+pub fn reply() -> (Reply, impl Future<Output = Answer>) {
+    let (reply, answer) = oneshot::channel();
+    (Reply(reply), async { answer.await.unwrap_or(Err(Refused::Stopping)) })
+}
+
+/// A request on its way into the loop.
+#[derive(Debug)]
+pub struct Asked {
+    /// What is asked.
+    pub request: Request,
+    /// Where the answer goes.
+    pub reply: Reply,
+}
+
+/// The asking side. Cloning is cheap.
+#[derive(Clone)]
+pub struct Handle(mpsc::Sender<Asked>);
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Handle")
+    }
+}
+
+impl Handle {
+    /// Asks, and waits until the loop has answered.
+    ///
+    /// # Errors
+    /// The refusal: of the loop, or because it does not take requests any more or right now.
+    pub async fn ask(&self, request: Request) -> Answer {
+        let (reply, answer) = reply();
+        self.0.try_send(Asked { request, reply }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Refused::Busy,
+            mpsc::error::TrySendError::Closed(_) => Refused::Stopping,
+        })?;
+        answer.await
+    }
+}
+
+/// Both ends, for one agent.
+#[must_use]
+pub fn channel() -> (Handle, mpsc::Receiver<Asked>) {
+    let (ask, asked) = mpsc::channel(WAITING_MAX);
+    (Handle(ask), asked)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_reaches_whoever_asked() {
+        let (handle, mut asked) = channel();
+        let loop_side = async {
+            let Asked { request, reply } = asked.recv().await.unwrap();
+            assert_eq!(request.name(), "pause");
+            reply.send(Ok(Granted("paused".to_owned())));
+        };
+        let (answer, ()) = tokio::join!(handle.ask(Request::Pause), loop_side);
+        assert_eq!(answer, Ok(Granted("paused".to_owned())));
+    }
+
+    #[tokio::test]
+    async fn a_request_that_nobody_answers_is_refused_and_not_kept_waiting() {
+        let (handle, mut asked) = channel();
+        let (answer, ()) = tokio::join!(handle.ask(Request::Resume), async { drop(asked.recv().await) });
+        assert_eq!(answer, Err(Refused::Stopping));
+        drop(asked);
+        assert_eq!(handle.ask(Request::Resume).await, Err(Refused::Stopping));
+    }
+
+    #[tokio::test]
+    async fn a_flood_is_told_to_come_again() {
+        let (handle, asked) = channel();
+        let waiting: Vec<_> = (0..WAITING_MAX)
+            .map(|_| {
+                let handle = handle.clone();
+                tokio::spawn(async move { handle.ask(Request::Pause).await })
+            })
+            .collect();
+        while asked.len() < WAITING_MAX {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(handle.ask(Request::Pause).await, Err(Refused::Busy));
+        drop(asked);
+        for task in waiting {
+            assert_eq!(task.await.unwrap(), Err(Refused::Stopping));
+        }
+    }
+}
