@@ -13,6 +13,7 @@ pub mod change;
 pub mod ledger;
 pub mod encode;
 pub mod kafka;
+pub mod snapshot;
 pub mod pipeline;
 pub mod admin;
 pub mod config;

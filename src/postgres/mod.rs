@@ -4,7 +4,8 @@
 //! a server but by a call that says so (a slot, a publication). Servers 14 to 18.
 //!
 //! `session` opens both kinds of connection (`url`, `config`, `socket`, `tls`, `auth`); `replication` and `stream` are
-//! the walsender's side, `sql` the ordinary one, under `catalog`, `slot`, `publication` and `preflight`.
+//! the walsender's side, `sql` the ordinary one, under `catalog`, `slot`, `publication` and `preflight`. `copies` reads rows
+//! in bulk, under the snapshot that `holder` keeps.
 
 #![cfg_attr(
     not(test),
@@ -14,7 +15,9 @@
 mod auth;
 pub mod catalog;
 mod config;
+pub mod copies;
 mod error;
+pub mod holder;
 mod inbox;
 mod outbox;
 pub mod preflight;

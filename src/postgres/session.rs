@@ -35,7 +35,7 @@ pub(super) struct Session {
     /// As in `server_version_num`.
     pub(super) version: u32,
     /// A call was given up half-way: what comes next is not the answer to the next question.
-    abandoned: bool,
+    pub(super) abandoned: bool,
 }
 
 /// Rows of a simple query, as text.
@@ -196,7 +196,7 @@ impl Session {
         }
     }
 
-    fn note_parameter(&mut self, body: &postgres_protocol::message::backend::ParameterStatusBody) {
+    pub(super) fn note_parameter(&mut self, body: &postgres_protocol::message::backend::ParameterStatusBody) {
         if let (Ok(name), Ok(value)) = (body.name(), body.value()) {
             self.parameters.insert(name.to_owned(), value.to_owned());
         }
@@ -295,17 +295,23 @@ impl Session {
         }
     }
 
-    async fn ask(&mut self, call: &'static str, sql: &str) -> Result<(), PgError> {
+    /// Notes that a call begins; it ends where `abandoned` is taken back.
+    pub(super) fn begin(&mut self, call: &'static str) -> Result<(), PgError> {
         if std::mem::replace(&mut self.abandoned, true) {
             let what = "an earlier call on this connection was given up half-way; connect again".to_owned();
             return Err(PgError::Protocol { call, what });
         }
+        Ok(())
+    }
+
+    pub(super) async fn ask(&mut self, call: &'static str, sql: &str) -> Result<(), PgError> {
+        self.begin(call)?;
         let mut out = BytesMut::new();
         frontend::query(sql, &mut out).map_err(encoding)?;
         self.send(&out, call).await
     }
 
-    fn server_error(
+    pub(super) fn server_error(
         &self,
         call: &'static str,
         object: &str,
@@ -320,34 +326,39 @@ impl Session {
         self.socket.flush().await.map_err(io)
     }
 
-    async fn message(&mut self, call: &'static str) -> Result<Message, PgError> {
+    pub(super) async fn message(&mut self, call: &'static str) -> Result<Message, PgError> {
         let (tag, message) = self.whole_message(call).await?;
         parsed(call, tag, message)
     }
 
-    async fn whole_message(&mut self, call: &'static str) -> Result<(u8, BytesMut), PgError> {
+    pub(super) async fn whole_message(&mut self, call: &'static str) -> Result<(u8, BytesMut), PgError> {
         loop {
             if let Some(message) = self.inbox.split()? {
                 return Ok(message);
             }
-            let (inbox, socket) = (&mut self.inbox, &mut self.socket);
-            match poll_fn(|cx| inbox.poll_fill(cx, socket)).await {
-                Ok(0) => return Err(PgError::Closed { call }),
-                Ok(_) => {}
-                Err(source) => return Err(PgError::Io { call, source }),
-            }
+            self.fill(call).await?;
+        }
+    }
+
+    /// Reads once. Cancel-safe.
+    pub(super) async fn fill(&mut self, call: &'static str) -> Result<(), PgError> {
+        let (inbox, socket) = (&mut self.inbox, &mut self.socket);
+        match poll_fn(|cx| inbox.poll_fill(cx, socket)).await {
+            Ok(0) => Err(PgError::Closed { call }),
+            Ok(_) => Ok(()),
+            Err(source) => Err(PgError::Io { call, source }),
         }
     }
 }
 
-fn parsed(call: &'static str, tag: u8, mut message: BytesMut) -> Result<Message, PgError> {
+pub(super) fn parsed(call: &'static str, tag: u8, mut message: BytesMut) -> Result<Message, PgError> {
     match Message::parse(&mut message) {
         Ok(Some(message)) => Ok(message),
         Ok(None) | Err(_) => Err(unexpected(call, tag)),
     }
 }
 
-fn unexpected(call: &'static str, tag: u8) -> PgError {
+pub(super) fn unexpected(call: &'static str, tag: u8) -> PgError {
     PgError::Protocol { call, what: format!("a message with tag {tag:#04x} that has no place here or no sense") }
 }
 

@@ -11,6 +11,8 @@ pub(super) enum Purpose {
     Replication,
     /// Ordinary SQL.
     Sql,
+    /// Reading rows for as long as it takes, with the names that the role's own search path gives the walsender too.
+    Copy,
 }
 
 /// Settings that a role's or a database's defaults must not change: they would end our sessions or alter values.
@@ -48,6 +50,7 @@ pub(super) fn message(config: &Config, purpose: Purpose, suffix: &str) -> std::i
     ];
     match purpose {
         Purpose::Replication => parameters.extend([("replication", "database"), ("statement_timeout", "0")]),
+        Purpose::Copy => parameters.extend([("statement_timeout", "0")]),
         // Names in our SQL and in its answers mean the same whatever the role's search path is.
         Purpose::Sql => {
             parameters.extend([("statement_timeout", STATEMENT_TIMEOUT_MS), ("search_path", "pg_catalog")]);

@@ -1,0 +1,263 @@
+//! A session of our own that reads rows in bulk: questions of the simple protocol, and COPY in large pieces of whole rows.
+//!
+//! `tokio_postgres` would cost a channel hop and an allocation a row. A call that was given up half-way leaves the
+//! session unusable, which the next call says. What is read, and why, is `snapshot`'s.
+
+use crate::lsn::Oid;
+use crate::postgres::config::Config;
+use crate::postgres::error::PgError;
+use crate::postgres::session::{Rows, Session, parsed, unexpected};
+use crate::postgres::startup::Purpose;
+use bytes::BytesMut;
+use fallible_iterator::FallibleIterator as _;
+use postgres_protocol::message::backend::Message;
+use postgres_protocol::message::frontend;
+use std::time::Duration;
+
+/// A piece is handed out when it is this large: some 1000 rows of a common size, so that a hop costs nothing a row, and
+/// several workers' pieces are small beside the byte budget. One larger row makes a larger piece.
+const PIECE_BYTES: usize = 128 * 1024;
+
+/// The longest answer to a question that waits for nothing but locks of its own limit.
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long a goodbye may take.
+const CLOSE_LIMIT: Duration = Duration::from_secs(1);
+
+/// Rows of COPY's text format, whole, in the order they came.
+#[derive(Default)]
+pub struct Piece {
+    /// Each row as the wire has it: a length that counts itself, and the line.
+    bytes: Vec<u8>,
+    rows: usize,
+}
+
+impl std::fmt::Debug for Piece {
+    /// Row values stay out of logs and panics: only the size is printed.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Piece({} rows, {} bytes)", self.rows, self.bytes.len())
+    }
+}
+
+impl Piece {
+    /// How many rows.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Bytes held, lengths included.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The line that begins at `at` (0 for the first), and where the next begins; none at the end.
+    #[inline]
+    #[must_use]
+    pub fn line(&self, at: usize) -> Option<(&[u8], usize)> {
+        let (length, _) = self.bytes.get(at..)?.split_first_chunk()?;
+        let end = at + usize::try_from(u32::from_be_bytes(*length)).ok()?;
+        Some((self.bytes.get(at + 4..end)?, end))
+    }
+}
+
+/// A column of a statement's result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResultColumn {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub type_oid: Oid,
+}
+
+/// An open session.
+pub struct CopySession {
+    session: Session,
+}
+
+impl CopySession {
+    /// Connects; `suffix` to the session's `application_name` tells what it is for.
+    ///
+    /// # Errors
+    /// As [`crate::postgres::Sql::connect`].
+    pub async fn connect(config: &Config, suffix: &str) -> Result<Self, PgError> {
+        Ok(CopySession { session: Session::open(config, Purpose::Copy, suffix).await? })
+    }
+
+    /// The server process of this session.
+    #[must_use]
+    pub fn backend_pid(&self) -> i32 {
+        self.session.backend_pid
+    }
+
+    /// As in `server_version_num`: 150018 is 15.18.
+    #[must_use]
+    pub fn server_version(&self) -> u32 {
+        self.session.version
+    }
+
+    /// Statements of the simple protocol; the rows of all of them, every value as Postgres prints it.
+    ///
+    /// # Errors
+    /// The connection's; `Server` as a statement fails; `Timeout` after 60 s.
+    pub async fn query(&mut self, call: &'static str, object: &str, sql: &str) -> Result<Rows, PgError> {
+        match tokio::time::timeout(QUESTION_TIMEOUT, self.session.query(call, object, sql)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(PgError::Timeout { call, object: object.to_owned(), limit: QUESTION_TIMEOUT }),
+        }
+    }
+
+    /// The columns that a statement would give; the server parses it and runs nothing. Text that holds more than one
+    /// statement is refused.
+    ///
+    /// # Errors
+    /// The connection's; `Server` with the server's objection; `Timeout` after 60 s.
+    pub async fn columns_of(&mut self, object: &str, statement: &str) -> Result<Vec<ResultColumn>, PgError> {
+        const CALL: &str = "try the query of";
+        match tokio::time::timeout(QUESTION_TIMEOUT, self.described(CALL, object, statement)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(PgError::Timeout { call: CALL, object: object.to_owned(), limit: QUESTION_TIMEOUT }),
+        }
+    }
+
+    async fn described(
+        &mut self,
+        call: &'static str,
+        object: &str,
+        statement: &str,
+    ) -> Result<Vec<ResultColumn>, PgError> {
+        let mut out = BytesMut::new();
+        let written =
+            frontend::parse("", statement, [], &mut out).and_then(|()| frontend::describe(b'S', "", &mut out));
+        written.map_err(|source| PgError::Io { call, source })?;
+        frontend::sync(&mut out);
+        self.session.begin(call)?;
+        self.session.send(&out, call).await?;
+        let (mut columns, mut failure) = (Vec::new(), None);
+        loop {
+            match self.session.message(call).await? {
+                Message::RowDescription(body) => {
+                    let mut fields = body.fields();
+                    while let Ok(Some(field)) = fields.next() {
+                        let (name, type_oid) = (field.name().to_owned(), Oid(field.type_oid()));
+                        columns.push(ResultColumn { name, type_oid });
+                    }
+                }
+                Message::ErrorResponse(body) => failure = Some(self.session.server_error(call, object, &body)),
+                Message::ReadyForQuery(_) => {
+                    self.session.abandoned = false;
+                    return failure.map_or(Ok(columns), Err);
+                }
+                Message::ParameterStatus(body) => self.session.note_parameter(&body),
+                _ => {} // ParseComplete, ParameterDescription, NoData, notices
+            }
+        }
+    }
+
+    /// Starts a `COPY ... TO STDOUT` of whatever length; its rows come by [`CopySession::next`].
+    ///
+    /// # Errors
+    /// The connection's; `Server` as the statement is refused: the session can be used again.
+    pub async fn begin(&mut self, object: &str, sql: &str) -> Result<(), PgError> {
+        self.session.ask(CALL, sql).await?;
+        loop {
+            let (tag, message) = self.session.whole_message(CALL).await?;
+            if tag == b'H' {
+                return Ok(());
+            }
+            match parsed(CALL, tag, message)? {
+                Message::ErrorResponse(body) => {
+                    let error = self.session.server_error(CALL, object, &body);
+                    return Err(self.failed(error).await);
+                }
+                Message::NoticeResponse(_) => {}
+                Message::ParameterStatus(body) => self.session.note_parameter(&body),
+                _ => return Err(unexpected(CALL, tag)),
+            }
+        }
+    }
+
+    /// The next rows of the COPY begun last; none when it is complete.
+    ///
+    /// # Errors
+    /// The connection's; `Server` as the statement fails half-way: the session can be used again.
+    pub async fn next(&mut self, object: &str) -> Result<Option<Piece>, PgError> {
+        let mut piece = Piece { bytes: Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 4), rows: 0 };
+        loop {
+            while let Some((tag, body)) = self.session.inbox.take()? {
+                match tag {
+                    b'd' => {
+                        // With the four bytes of the length before it.
+                        let line = self.session.inbox.bytes(body.start - 4..body.end);
+                        piece.bytes.extend_from_slice(line);
+                        piece.rows += 1;
+                        if piece.bytes.len() >= PIECE_BYTES {
+                            return Ok(Some(piece));
+                        }
+                    }
+                    b'c' | b'C' | b'N' | b'S' => {}
+                    b'Z' => {
+                        self.session.abandoned = false;
+                        return Ok((piece.rows > 0).then_some(piece));
+                    }
+                    b'E' => {
+                        let mut message = BytesMut::with_capacity(body.len() + 5);
+                        message.extend_from_slice(self.session.inbox.bytes(body.start - 5..body.end));
+                        let Message::ErrorResponse(body) = parsed(CALL, tag, message)? else {
+                            return Err(unexpected(CALL, tag));
+                        };
+                        let error = self.session.server_error(CALL, object, &body);
+                        return Err(self.failed(error).await);
+                    }
+                    other => return Err(unexpected(CALL, other)),
+                }
+            }
+            if !self.session.abandoned && piece.rows == 0 {
+                return Ok(None); // ReadyForQuery came with the piece before
+            }
+            self.session.fill(CALL).await?;
+        }
+    }
+
+    /// Ready when the server has ended the session, or says anything though nothing was asked.
+    pub async fn ended(&mut self) -> PgError {
+        loop {
+            match self.session.message("hold the session").await {
+                Ok(Message::ErrorResponse(body)) => {
+                    return self.session.server_error("hold", "the session", &body);
+                }
+                Ok(Message::ParameterStatus(body)) => self.session.note_parameter(&body),
+                Ok(_) => {}
+                Err(error) => return error,
+            }
+        }
+    }
+
+    /// Says goodbye instead of merely hanging up, for at most 1 s.
+    pub async fn close(mut self) {
+        let mut goodbye = BytesMut::with_capacity(5);
+        frontend::terminate(&mut goodbye);
+        // A failure has nobody to act on it: the connection ends either way.
+        let _ = tokio::time::timeout(CLOSE_LIMIT, self.session.send(&goodbye, "end the session")).await;
+    }
+
+    /// Reads on to the end of a statement that failed, so that the session can be used again.
+    async fn failed(&mut self, error: PgError) -> PgError {
+        if matches!(&error, PgError::Server { source, .. } if source.severity != "ERROR") {
+            return error; // FATAL: ReadyForQuery never comes
+        }
+        loop {
+            match self.session.message(CALL).await {
+                Ok(Message::ReadyForQuery(_)) => {
+                    self.session.abandoned = false;
+                    return error;
+                }
+                Ok(_) => {}
+                Err(_) => return error, // what the server said first is the cause
+            }
+        }
+    }
+}
+
+const CALL: &str = "copy";

@@ -1,0 +1,300 @@
+//! The holder of a snapshot: one transaction that imports what a slot exported, locks the tables to be copied against
+//! rewrites, and passes its snapshot on to any number of readers.
+//!
+//! snapshots.md §1: a table rewritten between the snapshot and the lock is empty for the snapshot and silent in the
+//! stream, so its storage is looked at after the lock and told. Catalog answers are of the snapshot.
+
+use crate::lsn::{Oid, PgMicros};
+use crate::postgres::config::Config;
+use crate::postgres::copies::{CopySession, ResultColumn};
+use crate::postgres::error::PgError;
+use crate::table::TableName;
+use postgres_protocol::escape::{escape_identifier, escape_literal};
+use serde::Deserialize;
+use std::time::Duration;
+
+/// What every transaction of ours that reads rows begins with. Parallel workers and compilation would take what the
+/// application needs; a synchronized scan begins anywhere, and rows in the table's order are easier to follow.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
+SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL jit = off; SET LOCAL synchronize_seqscans = off;";
+
+/// A published table as the snapshot's catalog has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CopyTable {
+    /// Its oid; of the root where the publication publishes by root.
+    pub relation: Oid,
+    /// Its name; of the root as above.
+    pub name: TableName,
+    /// `d`, `n`, `f` or `i`.
+    pub identity: u8,
+    /// The published columns in the stream's order.
+    pub columns: Vec<CopyColumn>,
+    /// The publication's row filter, as an SQL expression.
+    pub filter: Option<String>,
+    /// Where its rows are: itself, or the leaves of its partition tree.
+    pub parts: Vec<Part>,
+}
+
+/// A published column.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct CopyColumn {
+    /// Its name.
+    pub name: String,
+    /// Its type; of a domain the domain's own.
+    pub type_oid: u32,
+    /// -1 for none.
+    pub typmod: i32,
+    /// The same as SQL writes it: `numeric(5,2)`.
+    pub type_name: String,
+    /// NOT NULL.
+    pub not_null: bool,
+    /// Part of the replica identity.
+    pub in_identity: bool,
+}
+
+/// A relation with storage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Its oid.
+    pub relation: Oid,
+    /// Its name.
+    pub name: TableName,
+    /// Pages now, by its file's size.
+    pub pages: u32,
+    /// Bytes now, indexes not counted, values out of line counted.
+    pub bytes: u64,
+    /// Rows by the last ANALYZE, scaled to its size now; none where it was never analysed.
+    pub rows: Option<u64>,
+}
+
+/// Why a table cannot be copied under this snapshot.
+#[derive(Debug)]
+pub enum Unlocked {
+    /// The lock was not to be had: rights, or somebody's lock for longer than the limit.
+    Refused(PgError),
+    /// Its storage is not the one the snapshot knows: rewritten or truncated in between, or dropped.
+    Rewritten,
+}
+
+/// The open transaction.
+pub struct Holder {
+    session: CopySession,
+    /// By which readers import the snapshot; valid as long as the holder lives.
+    pub snapshot: String,
+    /// The newest transaction id that the snapshot knows of, whole (64 bits).
+    pub newest_xid: u64,
+    /// When the holder's transaction began, by the server's clock.
+    pub at: PgMicros,
+}
+
+impl Holder {
+    /// Imports an exported snapshot. Whoever exported it may go on once this is back.
+    ///
+    /// # Errors
+    /// The connection's; `Server` with 22023 or 55000 where the snapshot is gone.
+    pub async fn import(config: &Config, snapshot: &str) -> Result<Self, PgError> {
+        let mut session = CopySession::connect(config, ":holder").await?;
+        begin(&mut session, snapshot).await?;
+        const CALL: &str = "pass on snapshot";
+        let sql = "SELECT pg_catalog.pg_export_snapshot(),
+            pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::int8 - 1,
+            (extract(epoch FROM pg_catalog.transaction_timestamp()) * 1000000)::int8";
+        let rows = session.query(CALL, snapshot, sql).await?;
+        let row = rows.first().map(Vec::as_slice).unwrap_or_default();
+        let answer = |field| PgError::Answer { call: CALL, object: snapshot.to_owned(), field };
+        let [Some(passed_on), Some(newest), Some(at)] = row else { return Err(answer("row")) };
+        Ok(Holder {
+            snapshot: passed_on.clone(),
+            newest_xid: newest.parse().map_err(|_| answer("xmax"))?,
+            at: PgMicros::from_unix_micros(at.parse().map_err(|_| answer("time"))?),
+            session,
+        })
+    }
+
+    /// The server process of the holder.
+    #[must_use]
+    pub fn backend_pid(&self) -> i32 {
+        self.session.backend_pid()
+    }
+
+    /// Every table of a publication, by name, as it was at the snapshot. Sizes are of now.
+    ///
+    /// # Errors
+    /// The connection's, or `Answer`.
+    pub async fn tables(&mut self, publication: &str) -> Result<Vec<CopyTable>, PgError> {
+        const CALL: &str = "list the tables of publication";
+        let rows =
+            self.session.query(CALL, publication, &tables_query(self.session.server_version(), publication)).await?;
+        let unreadable = || PgError::Answer { call: CALL, object: publication.to_owned(), field: "table" };
+        rows.iter()
+            .map(|row| {
+                let [Some(json)] = row.as_slice() else { return Err(unreadable()) };
+                let table: JsonTable = serde_json::from_str(json).map_err(|_| unreadable())?;
+                Ok(table.into())
+            })
+            .collect()
+    }
+
+    /// Locks a relation against rewrites (ACCESS SHARE), waiting `lock_timeout` at most, and looks whether its storage is
+    /// still the one of the snapshot.
+    ///
+    /// # Errors
+    /// The connection's; what concerns this relation only is the inner result.
+    pub async fn lock(&mut self, part: &Part, lock_timeout: Duration) -> Result<Result<(), Unlocked>, PgError> {
+        const CALL: &str = "lock table";
+        let object = part.name.to_string();
+        let name = format!("{}.{}", escape_identifier(&part.name.namespace), escape_identifier(&part.name.name));
+        let sql = format!(
+            "SAVEPOINT l; SET LOCAL lock_timeout = {}; LOCK TABLE ONLY {name} IN ACCESS SHARE MODE; RELEASE SAVEPOINT l",
+            lock_timeout.as_millis()
+        );
+        if let Err(error) = self.session.query(CALL, &object, &sql).await {
+            let gone = error.sqlstate() == Some("42P01");
+            if error.sqlstate().is_none() {
+                return Err(error);
+            }
+            self.session.query(CALL, &object, "ROLLBACK TO SAVEPOINT l; RELEASE SAVEPOINT l").await?;
+            return Ok(Err(if gone { Unlocked::Rewritten } else { Unlocked::Refused(error) }));
+        }
+        // The first is the snapshot's answer, the second that of now; a name that leads to another table has another oid.
+        let sql = format!(
+            "SELECT c.relfilenode <> 0 AND c.relfilenode = pg_catalog.pg_relation_filenode(c.oid)
+               AND c.oid = pg_catalog.to_regclass({})
+             FROM pg_catalog.pg_class c WHERE c.oid = {}",
+            escape_literal(&name),
+            part.relation
+        );
+        let rows = self.session.query(CALL, &object, &sql).await?;
+        let same = rows.first().and_then(|row| row.first()).and_then(Option::as_deref) == Some("t");
+        Ok(if same { Ok(()) } else { Err(Unlocked::Rewritten) })
+    }
+
+    /// The columns that a statement would give, or the server's objection. Runs nothing; refuses several statements.
+    ///
+    /// # Errors
+    /// The connection's.
+    pub async fn columns_of(
+        &mut self,
+        object: &str,
+        statement: &str,
+    ) -> Result<Result<Vec<ResultColumn>, PgError>, PgError> {
+        const CALL: &str = "try the query of";
+        self.session.query(CALL, object, "SAVEPOINT q").await?;
+        let tried = self.session.columns_of(object, statement).await;
+        if let Err(error) = &tried
+            && error.sqlstate().is_none()
+        {
+            return tried.map(Ok);
+        }
+        self.session.query(CALL, object, "ROLLBACK TO SAVEPOINT q; RELEASE SAVEPOINT q").await?;
+        Ok(tried)
+    }
+
+    /// Holds on until the server ends the session, and gives its reason.
+    pub async fn hold(mut self) -> PgError {
+        self.session.ended().await
+    }
+}
+
+/// Begins a reader's transaction under an exported snapshot.
+///
+/// # Errors
+/// The connection's; `Server` with 22023 or 55000 where the snapshot is gone.
+pub async fn begin(session: &mut CopySession, snapshot: &str) -> Result<(), PgError> {
+    let sql = format!("{BEGIN} SET TRANSACTION SNAPSHOT {}", escape_literal(snapshot));
+    // SET TRANSACTION SNAPSHOT must come before any query; SET LOCAL is none.
+    session.query("import snapshot", snapshot, &sql).await.map(drop)
+}
+
+#[derive(Deserialize)]
+struct JsonTable {
+    oid: u32,
+    namespace: String,
+    name: String,
+    identity: String,
+    columns: Option<Vec<CopyColumn>>,
+    filter: Option<String>,
+    parts: Option<Vec<JsonPart>>,
+}
+
+#[derive(Deserialize)]
+struct JsonPart {
+    oid: u32,
+    namespace: String,
+    name: String,
+    pages: u32,
+    bytes: u64,
+    rows: Option<f64>,
+}
+
+impl From<JsonTable> for CopyTable {
+    fn from(table: JsonTable) -> Self {
+        let part = |part: JsonPart| Part {
+            relation: Oid(part.oid),
+            name: TableName::new(&part.namespace, &part.name),
+            pages: part.pages,
+            bytes: part.bytes,
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an estimate; `as` saturates")]
+            rows: part.rows.map(|rows| rows as u64),
+        };
+        CopyTable {
+            relation: Oid(table.oid),
+            name: TableName::new(&table.namespace, &table.name),
+            identity: table.identity.bytes().next().unwrap_or(b'd'),
+            columns: table.columns.unwrap_or_default(),
+            filter: table.filter,
+            parts: table.parts.unwrap_or_default().into_iter().map(part).collect(),
+        }
+    }
+}
+
+/// One JSON object a table. Column lists and filters came with 15; there the server itself says which columns are
+/// published, generated ones included where it publishes them (18).
+fn tables_query(version: u32, publication: &str) -> String {
+    let (columns, filter) = if version >= 150_000 {
+        (
+            "CASE WHEN t.attrs IS NULL THEN a.attgenerated = '' ELSE a.attnum = ANY (t.attrs::int2[]) END",
+            "pg_catalog.pg_get_expr(t.qual, t.relid)",
+        )
+    } else {
+        ("a.attgenerated = ''", "NULL::text")
+    };
+    format!(
+        "SELECT pg_catalog.json_build_object(
+  'oid', c.oid::int8, 'namespace', n.nspname, 'name', c.relname, 'identity', c.relreplident, 'filter', {filter},
+  'columns', (
+    SELECT pg_catalog.json_agg(pg_catalog.json_build_object('name', a.attname, 'type_oid', a.atttypid::int8,
+        'typmod', a.atttypmod, 'type_name', pg_catalog.format_type(a.atttypid, a.atttypmod), 'not_null', a.attnotnull,
+        'in_identity', CASE c.relreplident WHEN 'f' THEN true WHEN 'n' THEN false ELSE EXISTS (
+          SELECT FROM pg_catalog.pg_index i CROSS JOIN LATERAL
+            pg_catalog.unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, place)
+          WHERE i.indrelid = c.oid AND k.attnum = a.attnum AND k.place <= i.indnkeyatts AND i.indislive
+            AND CASE c.relreplident WHEN 'd' THEN i.indisprimary AND i.indimmediate ELSE i.indisreplident END) END)
+      ORDER BY a.attnum)
+    FROM pg_catalog.pg_attribute a
+    WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND {columns}),
+  'parts', (
+    SELECT pg_catalog.json_agg(pg_catalog.json_build_object('oid', l.oid::int8, 'namespace', ln.nspname,
+        'name', l.relname, 'pages', s.bytes / pg_catalog.current_setting('block_size')::int8,
+        'bytes', coalesce(pg_catalog.pg_table_size(l.oid), 0), 'rows', CASE
+          WHEN l.reltuples > 0 AND l.relpages > 0
+            THEN l.reltuples / l.relpages * (s.bytes / pg_catalog.current_setting('block_size')::int8)
+          WHEN l.reltuples = 0 AND s.bytes = 0 THEN 0 END)
+      ORDER BY ln.nspname, l.relname)
+    FROM (
+      SELECT c.oid WHERE c.relkind = 'r'
+      UNION ALL
+      SELECT p.relid FROM pg_catalog.pg_partition_tree(c.oid) p WHERE c.relkind = 'p' AND p.isleaf) leaf
+    JOIN pg_catalog.pg_class l ON l.oid = leaf.oid AND l.relkind = 'r'
+    JOIN pg_catalog.pg_namespace ln ON ln.oid = l.relnamespace
+    CROSS JOIN LATERAL (SELECT coalesce(pg_catalog.pg_relation_size(l.oid), 0) AS bytes) s)
+)::text
+FROM pg_catalog.pg_publication p
+CROSS JOIN LATERAL (
+  SELECT DISTINCT ON (g.relid) g.* FROM pg_catalog.pg_get_publication_tables(p.pubname::text) g ORDER BY g.relid) t
+JOIN pg_catalog.pg_class c ON c.oid = t.relid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE p.pubname = {}
+ORDER BY n.nspname, c.relname",
+        escape_literal(publication)
+    )
+}

@@ -1,0 +1,228 @@
+//! What of a copy survives a restart: records of the state topic. Pure: text in, text out.
+//!
+//! Keys are `copy/<slot>` for what is to be copied, written before the first row, and `copied/<slot>/<namespace.name>` for
+//! what became of each table, written after its last row was delivered. A table without such a record is still to be
+//! copied: half of it may be in Kafka, and its rows are no proof of anything.
+
+use crate::lsn::Lsn;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The version this program writes; it reads no later one.
+const FORMAT: u32 = 1;
+
+/// What is to be copied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Planned {
+    format: u32,
+    /// Of the confirm record that the copy belongs to.
+    pub epoch: u64,
+    /// Where the stream begins; rows are as of here.
+    pub consistent_point: Lsn,
+    /// By `namespace.name`, in the order in which they are begun.
+    pub tables: Vec<String>,
+}
+
+/// What became of a table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Copied {
+    format: u32,
+    /// As in [`Planned`]; a record of another epoch says nothing of this copy.
+    epoch: u64,
+    /// Rows delivered.
+    pub rows: u64,
+    /// Why it was left out, if it was: the first copy is over without it.
+    pub left: Option<Left>,
+}
+
+/// Why a table is not copied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Left {
+    /// A stable code.
+    pub reason: String,
+    /// The same with names, without values.
+    pub detail: String,
+    /// What the operator does next.
+    pub next: String,
+}
+
+/// Everything the state says of one slot's first copy.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Journal {
+    /// None where nothing was ever to be copied.
+    pub planned: Option<Planned>,
+    /// By `namespace.name`.
+    pub copied: BTreeMap<String, Copied>,
+    /// Records of earlier copies, to be tombstoned.
+    pub outdated: Vec<String>,
+}
+
+/// A record that cannot be read: nothing is guessed from it.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// Not JSON of the expected form.
+    #[error("read state record `{key}`")]
+    Unreadable {
+        /// Its key.
+        key: String,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// Written by a later version.
+    #[error(
+        "state record `{key}` has format {format}; this version reads up to {FORMAT}: run the version that wrote it"
+    )]
+    Newer {
+        /// Its key.
+        key: String,
+        /// Its format.
+        format: u32,
+    },
+}
+
+impl Planned {
+    /// A plan of now.
+    #[must_use]
+    pub fn new(epoch: u64, consistent_point: Lsn, tables: Vec<String>) -> Self {
+        Planned { format: FORMAT, epoch, consistent_point, tables }
+    }
+
+    /// The record's key.
+    #[must_use]
+    pub fn key(slot: &str) -> String {
+        format!("copy/{slot}")
+    }
+
+    /// The record's text.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        // Texts and numbers: nothing that JSON cannot hold.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+impl Copied {
+    /// A table whose rows are all delivered.
+    #[must_use]
+    pub fn whole(epoch: u64, rows: u64) -> Self {
+        Copied { format: FORMAT, epoch, rows, left: None }
+    }
+
+    /// A table that the copy is over without.
+    #[must_use]
+    pub fn left(epoch: u64, rows: u64, left: Left) -> Self {
+        Copied { format: FORMAT, epoch, rows, left: Some(left) }
+    }
+
+    /// The record's key.
+    #[must_use]
+    pub fn key(slot: &str, table: &str) -> String {
+        format!("copied/{slot}/{table}")
+    }
+
+    /// The record's text.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+impl Journal {
+    /// Reads the topic's newest value per key.
+    ///
+    /// # Errors
+    /// When a record of this slot cannot be read, or was written by a later version.
+    pub fn read(slot: &str, entries: &BTreeMap<String, String>) -> Result<Self, JournalError> {
+        let mut journal = Journal::default();
+        if let Some((key, value)) = entries.get_key_value(&Planned::key(slot)) {
+            journal.planned = Some(parsed(key, value)?);
+        }
+        let prefix = Copied::key(slot, "");
+        for (key, value) in entries.iter().filter(|(key, _)| key.starts_with(&prefix)) {
+            let copied: Copied = parsed(key, value)?;
+            if journal.planned.as_ref().is_some_and(|planned| planned.epoch == copied.epoch) {
+                journal.copied.insert(key[prefix.len()..].to_owned(), copied);
+            } else {
+                journal.outdated.push(key.clone());
+            }
+        }
+        Ok(journal)
+    }
+
+    /// The tables of which nothing is recorded: to be copied still, in the plan's order.
+    #[must_use]
+    pub fn owed(&self) -> Vec<&str> {
+        let planned = self.planned.as_ref().map(|planned| planned.tables.as_slice()).unwrap_or_default();
+        planned.iter().filter(|table| !self.copied.contains_key(*table)).map(String::as_str).collect()
+    }
+
+    /// The tables that the copy is over without, with the reasons.
+    pub fn left(&self) -> impl Iterator<Item = (&str, &Left)> {
+        self.copied.iter().filter_map(|(table, copied)| Some((table.as_str(), copied.left.as_ref()?)))
+    }
+
+    /// Whether there was something to copy and nothing is owed.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.planned.is_some() && self.owed().is_empty()
+    }
+}
+
+fn parsed<T: serde::de::DeserializeOwned>(key: &str, value: &str) -> Result<T, JournalError> {
+    #[derive(Deserialize)]
+    struct Format {
+        format: u32,
+    }
+    let unreadable = |source| JournalError::Unreadable { key: key.to_owned(), source };
+    let Format { format } = serde_json::from_str(value).map_err(unreadable)?;
+    if format > FORMAT {
+        return Err(JournalError::Newer { key: key.to_owned(), format });
+    }
+    serde_json::from_str(value).map_err(unreadable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entries(epoch: u64, tables: &[&str], copied: &[(&str, Copied)]) -> BTreeMap<String, String> {
+        let planned = Planned::new(epoch, Lsn::new(16), tables.iter().map(|table| (*table).to_owned()).collect());
+        let mut entries = BTreeMap::from([(Planned::key("s"), planned.to_json())]);
+        entries.extend(copied.iter().map(|(table, copied)| (Copied::key("s", table), copied.to_json())));
+        entries
+    }
+
+    fn left() -> Left {
+        Left { reason: "r".to_owned(), detail: "d".to_owned(), next: "n".to_owned() }
+    }
+
+    #[test]
+    fn a_table_is_owed_until_something_is_recorded_of_it() {
+        let journal = Journal::read("s", &entries(1, &["p.b", "p.a"], &[])).unwrap();
+        assert_eq!((journal.owed(), journal.is_over()), (vec!["p.b", "p.a"], false));
+        let some = entries(1, &["p.b", "p.a"], &[("p.b", Copied::whole(1, 5))]);
+        assert_eq!(Journal::read("s", &some).unwrap().owed(), ["p.a"]);
+        let all = entries(1, &["p.b", "p.a"], &[("p.b", Copied::whole(1, 5)), ("p.a", Copied::left(1, 0, left()))]);
+        let journal = Journal::read("s", &all).unwrap();
+        assert!(journal.is_over());
+        assert_eq!(journal.left().collect::<Vec<_>>(), [("p.a", &left())]);
+        assert_eq!(Journal::read("s", &BTreeMap::new()).unwrap(), Journal::default());
+    }
+
+    #[test]
+    fn what_an_earlier_copy_recorded_says_nothing_of_this_one() {
+        let journal = Journal::read("s", &entries(2, &["p.a"], &[("p.a", Copied::whole(1, 5))])).unwrap();
+        assert_eq!((journal.owed(), journal.outdated.as_slice()), (vec!["p.a"], &["copied/s/p.a".to_owned()][..]));
+        // Another slot's records are not ours, whatever its name begins with.
+        let other = entries(1, &["p.a"], &[]);
+        assert_eq!(Journal::read("s2", &other).unwrap(), Journal::default());
+    }
+
+    #[test]
+    fn refuses_what_it_cannot_read_and_what_a_later_version_wrote() {
+        let read = |value: &str| Journal::read("s", &[(Planned::key("s"), value.to_owned())].into());
+        assert!(matches!(read("{\"format\":1}"), Err(JournalError::Unreadable { .. })));
+        assert!(matches!(read("{\"format\":2}"), Err(JournalError::Newer { format: 2, .. })));
+    }
+}

@@ -1,0 +1,224 @@
+//! First and last: which row of a copy says so. Pure.
+//!
+//! Debezium's words, in its precedence: `last` for the very last row, `first` for the first of the first table (nobody's
+//! if that table is empty), then last and first of each table. That a row is the last is known only when nothing follows
+//! it, so the last row of each piece is held back until the next piece, or the end, of its table has come; and the last
+//! row of a table until another table's row, or the end of all, has.
+
+use crate::change::Marker;
+use std::collections::VecDeque;
+
+/// A row that was held back and can be sent now. Not printable: it is a row.
+#[derive(PartialEq, Eq)]
+pub struct Released {
+    /// Its table's place in the plan.
+    pub table: usize,
+    /// What it says of itself.
+    pub marker: Marker,
+    /// Its line.
+    pub line: Vec<u8>,
+}
+
+#[derive(Default)]
+struct Table {
+    /// Whether a row was sent, or is about to be.
+    begun: bool,
+    held: Option<Vec<u8>>,
+    finished: bool,
+}
+
+/// See the module's own words.
+#[derive(Default)]
+pub struct Markers {
+    tables: Vec<Table>,
+    /// A finished table whose last row may be the very last.
+    candidate: Option<usize>,
+    released: VecDeque<Released>,
+}
+
+impl Markers {
+    /// For this many tables; nothing was sent of any.
+    #[must_use]
+    pub fn new(tables: usize) -> Self {
+        Markers { tables: (0..tables).map(|_| Table::default()).collect(), ..Markers::default() }
+    }
+
+    /// A piece of a table with at least one row has come: what was held before it is released.
+    pub fn piece(&mut self, table: usize) {
+        if self.candidate.is_some_and(|candidate| candidate != table) {
+            self.release_candidate(Marker::LastInTable);
+        }
+        if let Some(line) = self.tables.get_mut(table).and_then(|table| table.held.take()) {
+            let marker = self.next(table);
+            self.released.push_back(Released { table, marker, line });
+        }
+    }
+
+    /// What the next row of a table says, if it is not its last: for all rows of a piece but the last.
+    pub fn next(&mut self, table: usize) -> Marker {
+        let begun = self.tables.get_mut(table).is_some_and(|table| std::mem::replace(&mut table.begun, true));
+        match (begun, table) {
+            (true, _) => Marker::Inside,
+            (false, 0) => Marker::First,
+            (false, _) => Marker::FirstInTable,
+        }
+    }
+
+    /// Holds the last row of a piece back, in a buffer that it may keep.
+    pub fn hold(&mut self, table: usize, line: &[u8]) {
+        if let Some(table) = self.tables.get_mut(table) {
+            table.held = Some(line.to_vec());
+        }
+    }
+
+    /// Nothing more of this table will come.
+    pub fn finish(&mut self, table: usize) {
+        let Some(of) = self.tables.get_mut(table) else { return };
+        of.finished = true;
+        if of.held.is_some() {
+            self.release_candidate(Marker::LastInTable);
+            self.candidate = Some(table);
+        }
+        if self.tables.iter().all(|table| table.finished) {
+            self.release_candidate(Marker::Last);
+        } else if self.tables.iter().any(|table| !table.finished && table.held.is_some()) {
+            self.release_candidate(Marker::LastInTable); // a row of another table comes after it
+        }
+    }
+
+    /// The copy goes on without this table: what was held of it is dropped.
+    pub fn give_up(&mut self, table: usize) {
+        if let Some(table) = self.tables.get_mut(table) {
+            table.held = None;
+        }
+        self.released.retain(|released| released.table != table);
+        if self.candidate == Some(table) {
+            self.candidate = None;
+        }
+        self.finish(table);
+    }
+
+    /// The row to be sent next, before any other; it stays until [`Markers::sent`].
+    #[must_use]
+    pub fn released(&self) -> Option<&Released> {
+        self.released.front()
+    }
+
+    /// The row given by [`Markers::released`] was sent.
+    pub fn sent(&mut self) {
+        self.released.pop_front();
+    }
+
+    /// Whether a row of the table is still here.
+    #[must_use]
+    pub fn holds(&self, table: usize) -> bool {
+        self.tables.get(table).is_some_and(|table| table.held.is_some())
+            || self.released.iter().any(|released| released.table == table)
+    }
+
+    fn release_candidate(&mut self, last: Marker) {
+        let Some(table) = self.candidate.take() else { return };
+        let Some(line) = self.tables.get_mut(table).and_then(|table| table.held.take()) else { return };
+        let marker = match (last, self.next(table)) {
+            (Marker::LastInTable, Marker::First) => Marker::First,
+            (last, _) => last,
+        };
+        self.released.push_back(Released { table, marker, line });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Sends everything that is released.
+    fn drain(markers: &mut Markers, sent: &mut Vec<(usize, Marker, Vec<u8>)>) {
+        while let Some(released) = markers.released() {
+            sent.push((released.table, released.marker, released.line.clone()));
+            markers.sent();
+        }
+    }
+
+    /// A piece as the loop handles it.
+    fn piece(markers: &mut Markers, table: usize, lines: &[Vec<u8>], sent: &mut Vec<(usize, Marker, Vec<u8>)>) {
+        markers.piece(table);
+        drain(markers, sent);
+        let Some((last, before)) = lines.split_last() else { return };
+        for line in before {
+            sent.push((table, markers.next(table), line.clone()));
+        }
+        markers.hold(table, last);
+    }
+
+    /// Debezium's rule over the rows as they were sent.
+    fn expected(sent: &[(usize, Marker, Vec<u8>)]) -> Vec<Marker> {
+        let of = |at: usize| sent[at].0;
+        (0..sent.len())
+            .map(|at| {
+                let first = !(0..at).any(|before| of(before) == of(at));
+                let last = !(at + 1..sent.len()).any(|after| of(after) == of(at));
+                match (first, last, of(at)) {
+                    (_, true, _) if at + 1 == sent.len() => Marker::Last,
+                    (true, _, 0) => Marker::First,
+                    (_, true, _) => Marker::LastInTable,
+                    (true, ..) => Marker::FirstInTable,
+                    _ => Marker::Inside,
+                }
+            })
+            .collect()
+    }
+
+    proptest! {
+        /// Goal: whatever the order of pieces and ends, every row is sent once, in its table's order, and says of itself
+        /// what is so. Method: tables are cut into pieces and interleaved at random; a naive look over all that was sent.
+        #[test]
+        fn rows_say_first_and_last_where_they_are(
+            tables in prop::collection::vec(prop::collection::vec(1usize..4, 0..4), 1..5),
+            order in prop::collection::vec(any::<prop::sample::Index>(), 60),
+        ) {
+            let mut markers = Markers::new(tables.len());
+            let mut left: Vec<VecDeque<usize>> = tables.iter().cloned().map(VecDeque::from).collect();
+            let mut open: Vec<usize> = (0..tables.len()).collect();
+            let (mut sent, mut number) = (Vec::new(), vec![0u8; tables.len()]);
+            for pick in order {
+                if open.is_empty() { break; }
+                let table = open[pick.index(open.len())];
+                match left[table].pop_front() {
+                    Some(rows) => {
+                        let lines: Vec<Vec<u8>> = (0..rows).map(|_| { number[table] += 1; vec![number[table]] }).collect();
+                        piece(&mut markers, table, &lines, &mut sent);
+                    }
+                    None => {
+                        open.retain(|other| *other != table);
+                        markers.finish(table);
+                    }
+                }
+                drain(&mut markers, &mut sent);
+                for (at, rows) in tables.iter().enumerate() {
+                    let of = sent.iter().filter(|(table, ..)| *table == at).count();
+                    prop_assert_eq!(!markers.holds(at), of == number[at] as usize, "table {} of {:?}", at, rows);
+                }
+            }
+            prop_assert!(open.is_empty());
+            for (at, rows) in tables.iter().enumerate() {
+                let of: Vec<u8> = sent.iter().filter(|(table, ..)| *table == at).map(|(.., line)| line[0]).collect();
+                prop_assert_eq!(of, (1..=rows.iter().sum::<usize>() as u8).collect::<Vec<_>>());
+            }
+            prop_assert_eq!(sent.iter().map(|(_, marker, _)| *marker).collect::<Vec<_>>(), expected(&sent));
+        }
+    }
+
+    #[test]
+    fn nothing_of_a_table_given_up_is_held() {
+        let mut markers = Markers::new(2);
+        let mut sent = Vec::new();
+        piece(&mut markers, 0, &[vec![1]], &mut sent);
+        piece(&mut markers, 1, &[vec![9]], &mut sent);
+        markers.give_up(1);
+        assert!(!markers.holds(1));
+        markers.finish(0);
+        drain(&mut markers, &mut sent);
+        assert_eq!(sent, [(0, Marker::Last, vec![1])]);
+    }
+}
