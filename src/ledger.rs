@@ -94,6 +94,12 @@ impl Ledger {
         Ticket(self.oldest.0 + self.in_flight.len() as u64)
     }
 
+    /// Every record below this ticket is delivered.
+    #[must_use]
+    pub fn oldest(&self) -> Ticket {
+        self.oldest
+    }
+
     /// Notes a record handed to the producer under [`Ledger::next_ticket`].
     pub fn sent(&mut self, route: RouteId, position: Position, size_bytes: usize) -> Ticket {
         let ticket = self.next_ticket();
