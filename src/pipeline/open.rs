@@ -258,6 +258,7 @@ impl Seen {
             last_commit: None,
             server_seen: Lsn::ZERO,
             pending_xids: Vec::new(),
+            pending_upto: None,
             sequence: None,
             clean: false,
             accepted: Vec::new(),

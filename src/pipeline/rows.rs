@@ -7,14 +7,16 @@ use super::continuity::{Halt, Reason};
 use super::core::Core;
 use super::sink::Sink;
 use super::supervise::Chain;
-use crate::change::{Changes, Context, RelationShape, RelationSlot, Row, Step};
+use super::windows::{Copies, Held};
+use crate::change::{Changes, Context, Marker, Position, RelationShape, RelationSlot, Row, Step};
 use crate::encode::{self, EncodeError, Encoder, Plan};
 use crate::kafka::SendError;
 use crate::ledger::RouteId;
-use crate::lsn::PgMicros;
+use crate::lsn::{Lsn, PgMicros};
 use crate::metrics::{Metrics, Operation, TableMetrics};
-use crate::pgoutput;
+use crate::pgoutput::{self, CopyRow};
 use crate::postgres::{Frame, PgError, Stream};
+use crate::snapshot::window::Before;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -112,6 +114,8 @@ pub struct Rows {
     sent: bool,
     /// A message that waits for a plan: its bytes are kept, as the stream will not give them again.
     parked: Option<Parked>,
+    /// Where copied rows are read.
+    copied: CopyRow,
 }
 
 struct Parked {
@@ -126,6 +130,8 @@ pub struct Tools<'a> {
     pub core: &'a mut Core,
     /// The producer.
     pub sink: &'a mut Sink,
+    /// Copies beside the stream.
+    pub copies: &'a mut Copies,
     /// Envelope time, in nanoseconds since 1970; one for the burst.
     pub now_unix_nanos: i64,
     /// Counts messages, and truncates that a compacted topic cannot take.
@@ -143,6 +149,7 @@ impl Rows {
             messages: Planned::Unplanned,
             sent: false,
             parked: None,
+            copied: CopyRow::default(),
         }
     }
 
@@ -172,7 +179,11 @@ impl Rows {
         {
             self.message(parked.start, parked.sent_at, &parked.payload, tools, &mut burst)?;
         }
-        while burst.need.is_none() && tools.core.has_room() {
+        while burst.need.is_none() && tools.core.has_room() && !tools.copies.is_holding() {
+            if tools.copies.has_rest() {
+                self.rest(tools)?;
+                continue;
+            }
             let Some(frame) = stream.next_frame()? else { break };
             burst.frames += 1;
             match frame {
@@ -182,6 +193,9 @@ impl Rows {
                 }
                 Frame::Keepalive { end, reply, .. } => {
                     tools.core.keepalive(end).map_err(RowsError::Halt)?;
+                    if !tools.core.is_in_transaction() {
+                        tools.copies.passed(end);
+                    }
                     burst.reply |= reply;
                 }
                 Frame::Goodbye => {
@@ -209,17 +223,39 @@ impl Rows {
             burst.need = Some(Need::Messages);
             return Ok(());
         }
-        let Rows { changes, encoder, relations, messages, sent, .. } = self;
+        let Rows { changes, encoder, relations, messages, sent, copied, .. } = self;
         match changes.step(start, sent_at, message)? {
             Step::Nothing => {}
             Step::Begin => {
                 *sent = false;
                 tools.core.begun();
             }
-            Step::Commit(commit) => tools.core.committed(commit, *sent).map_err(RowsError::Halt)?,
+            Step::Commit(commit) => {
+                tools.core.committed(commit, *sent).map_err(RowsError::Halt)?;
+                tools.copies.passed(commit.end);
+            }
             Step::Row(slot, context, row) => match relations.get(slot.0) {
                 Some(Planned::Active(active)) => {
                     let decoded = clock.map(|clock| (clock.elapsed(), Instant::now()));
+                    if let Some(copy) = tools.copies.watching(slot) {
+                        match tools.copies.before(copy, active, &context, &row) {
+                            Before::Nothing => {}
+                            Before::Rows(rows) => {
+                                for held in rows {
+                                    held_out(encoder, copied, copy, &held, &context, context.position.commit, tools)?;
+                                }
+                                *sent = true;
+                            }
+                            Before::Hold => {
+                                changes.take_back();
+                                self.parked = Some(Parked { payload: payload.to_vec(), start, sent_at });
+                                return Ok(());
+                            }
+                        }
+                    }
+                    if !*sent {
+                        tools.copies.emitted(context.xid);
+                    }
                     match row_out(encoder, active, &context, &row, tools)? {
                         RowOut::Sent => *sent = true,
                         RowOut::Needs(column) => {
@@ -232,7 +268,8 @@ impl Rows {
                         burst.measured = Some((decode, encoding.elapsed()));
                     }
                 }
-                Some(Planned::Excluded) => {}
+                // Passed over: a copy that begins later must have seen it.
+                Some(Planned::Excluded) => tools.copies.emitted(context.xid),
                 Some(Planned::Unplanned) | None => {
                     // pgoutput sends Relation first, and the loop plans it before it calls us again.
                     let detail = format!("a row at {} came before its relation was planned", context.lsn);
@@ -240,8 +277,24 @@ impl Rows {
                 }
             },
             Step::Truncate(slots, mut context) => {
+                let mut watched = slots.iter().filter_map(|slot| tools.copies.watching(*slot));
+                if watched.any(|copy| tools.copies.would_hold(copy, context.xid)) {
+                    tools.copies.hold();
+                    slots.iter().for_each(|_| changes.take_back());
+                    self.parked = Some(Parked { payload: payload.to_vec(), start, sent_at });
+                    return Ok(());
+                }
+                tools.copies.emitted(context.xid);
                 for slot in slots {
                     if let Some(Planned::Active(active)) = relations.get(slot.0) {
+                        if let Some(copy) = tools.copies.watching(slot)
+                            && let Before::Rows(rows) = tools.copies.before(copy, active, &context, &Row::Truncate)
+                        {
+                            for held in rows {
+                                held_out(encoder, copied, copy, &held, &context, context.position.commit, tools)?;
+                            }
+                            *sent = true;
+                        }
                         *sent |= truncate_out(encoder, active, &context, tools)?;
                     }
                     context.position.ordinal += 1;
@@ -263,6 +316,68 @@ impl Rows {
             Step::Relation(slot, shape) => burst.need = Some(Need::Relation(slot, shape)),
         }
         Ok(())
+    }
+}
+
+impl Rows {
+    /// Emits one row of a copy whose position the stream has passed.
+    fn rest(&mut self, tools: &mut Tools<'_>) -> Result<(), RowsError> {
+        let Some((copy, held)) = tools.copies.rest() else { return Ok(()) };
+        let stands = tools.core.received();
+        let context = Context {
+            position: Position::default(),
+            lsn: stands,
+            last_commit: self.changes.last_commit(),
+            xid: None,
+            committed_at: PgMicros::default(),
+            origin: None,
+            marker: Marker::Incremental,
+        };
+        held_out(&mut self.encoder, &mut self.copied, copy, &held, &context, stands, tools)
+    }
+}
+
+/// Emits a row of a copy where the stream stands. Its place lies just before that, and before the position its chunk waits
+/// for: whatever it holds was committed by then. A row that cannot be sent ends its copy; the stream goes on.
+fn held_out(
+    encoder: &mut Encoder,
+    copied: &mut CopyRow,
+    copy: usize,
+    held: &Held,
+    context: &Context<'_>,
+    stands: Lsn,
+    tools: &mut Tools<'_>,
+) -> Result<(), RowsError> {
+    let shape = &held.shape;
+    let commit = Lsn::new(shape.upto.min(stands).bytes().saturating_sub(1));
+    let context = Context {
+        position: Position { commit, ordinal: tools.copies.next_serial() },
+        xid: None,
+        committed_at: PgMicros::from_unix_micros(tools.now_unix_nanos / 1000),
+        origin: None,
+        marker: Marker::Incremental,
+        ..*context
+    };
+    let failed = |detail: String, tools: &mut Tools<'_>| {
+        let next = format!("correct the row, then `wellspring snapshot {}`", shape.active.table);
+        tools.copies.fail(copy, "window_row_refused", detail, next);
+        Ok(())
+    };
+    let tuple = match copied.read(held.line(), shape.columns) {
+        Ok(tuple) => tuple,
+        Err(error) => return failed(format!("table {}: {error}", shape.active.table), tools),
+    };
+    match row_out(encoder, &shape.active, &context, &Row::Read { new: tuple }, tools) {
+        Ok(RowOut::Sent) => {
+            let size_bytes = encoder.records().map(|record| record.size_bytes()).sum();
+            tools.copies.emitted_row(copy, size_bytes);
+            Ok(())
+        }
+        Ok(RowOut::Needs(column)) => {
+            failed(format!("table {}: NULL in column `{column}`, which is NOT NULL by now", shape.active.table), tools)
+        }
+        Err(RowsError::Halt(halt)) => failed(halt.detail, tools),
+        Err(error) => Err(error),
     }
 }
 

@@ -19,6 +19,7 @@ use super::request::Asked;
 use super::rows::{Active, Burst, Need, Planned, Rows, Tools};
 use super::sink::{Config as SinkConfig, Sink};
 use super::supervise::{Disposition, Exit, PipelineError, Trouble, disposition};
+use super::windows::{self, Copies};
 use super::{Config, status::Status};
 use crate::change::{Changes, RelationSlot};
 use crate::encode::Planner;
@@ -65,8 +66,16 @@ const TROUBLES_MAX: usize = 8;
 
 type Opening = Result<Connection, PipelineError>;
 type Planning = (Desk, Result<plans::Outcome, PgError>);
-/// Which relation a plan is for; none for logical messages.
-type Place = Option<(RelationSlot, Oid)>;
+/// What a plan is for.
+#[derive(Clone, Copy)]
+enum Place {
+    /// A relation that the stream has told.
+    Relation(RelationSlot, Oid),
+    /// A table that is copied.
+    Copy(u64, Oid),
+    /// Logical messages.
+    Messages,
+}
 /// Partitions with their ends; none if they could not be read.
 type PartitionEnds = Option<Vec<(RouteId, i32, i64)>>;
 
@@ -87,6 +96,7 @@ struct Live {
 
 mod asked;
 mod clock;
+mod copies;
 mod session;
 mod start;
 
@@ -101,6 +111,9 @@ struct Runner {
     routes: Vec<String>,
     actives: HashMap<Oid, Active>,
     messages: Planned,
+    /// Copies beside the stream, and the session that reads for them while it is free.
+    copies: Copies,
+    reader: Option<crate::snapshot::reader::Reader>,
     run_id: String,
     deliveries: mpsc::Sender<Delivery>,
     troubles: mpsc::Sender<Option<Trouble>>,
@@ -134,6 +147,8 @@ struct Tasks {
     probing: Option<JoinHandle<Probe>>,
     looking: Option<JoinHandle<Look>>,
     closing: Option<JoinHandle<()>>,
+    chunk: Option<JoinHandle<copies::Answered>>,
+    journalling: Option<JoinHandle<copies::Journalled>>,
 }
 
 enum Probe {
@@ -160,6 +175,8 @@ enum Happened {
     Settled(Settled),
     Planned(Box<(Place, Planning)>),
     Ends(PartitionEnds),
+    Answered(Box<copies::Answered>),
+    Journalled(copies::Journalled),
     Probed(Probe),
     Looked(Look),
     Trouble(Option<Trouble>),
@@ -182,6 +199,7 @@ impl Runner {
             SinkConfig::Kafka(kafka) => Some(Topics::new(kafka)),
             SinkConfig::Stdout { .. } => None,
         };
+        let config_slot = config.slot.clone();
         Runner {
             core: Core::new(settings, now()),
             config,
@@ -193,6 +211,8 @@ impl Runner {
             routes: Vec::new(),
             actives: HashMap::new(),
             messages: Planned::Unplanned,
+            copies: Copies::new(&config_slot),
+            reader: None,
             run_id: run_id(),
             deliveries,
             troubles,
@@ -218,8 +238,10 @@ impl Runner {
         troubled: &mut mpsc::Receiver<Option<Trouble>>,
     ) -> Happened {
         let may_read = self.may_read();
-        let Runner { core, live, tasks, taken, .. } = self;
-        let timer = Duration::from_micros(core.next_tick().since(now()));
+        let Runner { core, live, tasks, taken, copies, .. } = self;
+        let copying = copies.next_tick().filter(|_| live.is_some());
+        let tick = copying.into_iter().fold(core.next_tick(), std::cmp::min);
+        let timer = Duration::from_micros(tick.since(now()).max(1000));
         let (mut sentinel, mut stream) = (None, None);
         if let Some(live) = live {
             sentinel = Some(&live.sql);
@@ -236,6 +258,8 @@ impl Runner {
             settled = joined(&mut tasks.settling) => Happened::Settled(settled),
             planned = joined(&mut tasks.planning) => Happened::Planned(Box::new(planned)),
             ends = joined(&mut tasks.ends) => Happened::Ends(ends),
+            answered = joined(&mut tasks.chunk) => Happened::Answered(Box::new(answered)),
+            journalled = joined(&mut tasks.journalling) => Happened::Journalled(journalled),
             probe = joined(&mut tasks.probing) => Happened::Probed(probe),
             look = joined(&mut tasks.looking) => Happened::Looked(look),
             Some(trouble) = troubled.recv() => Happened::Trouble(trouble),
@@ -259,6 +283,7 @@ impl Runner {
         self.core.has_room()
             && self.tasks.planning.is_none()
             && self.smaller_batches.is_none()
+            && !self.copies.is_holding()
             && self.live.as_ref().is_some_and(|l| l.desk.is_some())
     }
 
@@ -268,8 +293,13 @@ impl Runner {
             return;
         }
         let (Some(live), Some(sink)) = (&mut self.live, &mut self.sink) else { return };
-        let mut tools =
-            Tools { core: &mut self.core, sink, now_unix_nanos: unix_nanos(), metrics: self.reporter.metrics() };
+        let mut tools = Tools {
+            core: &mut self.core,
+            sink,
+            copies: &mut self.copies,
+            now_unix_nanos: unix_nanos(),
+            metrics: self.reporter.metrics(),
+        };
         let first = tools.core.next_ticket();
         let burst = live.rows.burst(&mut live.stream, &mut tools);
         match burst {
@@ -301,13 +331,13 @@ impl Runner {
                 if let Some(live) = &mut self.live {
                     live.relations.insert(slot, oid);
                 }
-                tokio::spawn(async move { (Some((slot, oid)), desk.relation(shape).await) })
+                tokio::spawn(async move { (Place::Relation(slot, oid), desk.relation(shape).await) })
             }
             Need::Nullable(slot, column) => {
                 let oid = self.live.as_ref().and_then(|live| live.relations.get(&slot).copied()).unwrap_or_default();
-                tokio::spawn(async move { (Some((slot, oid)), desk.nullable(oid, column).await) })
+                tokio::spawn(async move { (Place::Relation(slot, oid), desk.nullable(oid, column).await) })
             }
-            Need::Messages => tokio::spawn(async move { (None, desk.messages().await) }),
+            Need::Messages => tokio::spawn(async move { (Place::Messages, desk.messages().await) }),
         });
     }
 
@@ -337,6 +367,8 @@ impl Runner {
                 self.planned(place, desk, outcome);
             }
             Happened::Ends(ends) => self.apply(Event::Ends(ends)),
+            Happened::Answered(answered) => self.answered(*answered),
+            Happened::Journalled(journalled) => self.journalled(journalled),
             Happened::Probed(Probe::Sentinel(sql)) => {
                 if let Some(live) = &mut self.live {
                     live.sql = Arc::from(sql);
@@ -357,6 +389,7 @@ impl Runner {
             Happened::Read(Ok(bytes)) => self.read(bytes),
             Happened::Timer => {
                 self.apply(Event::Tick);
+                self.copies_tick();
                 self.look_around();
             }
         }
@@ -424,9 +457,13 @@ impl Runner {
         }
     }
 
-    fn write(&mut self, record: Record) {
+    fn write(&mut self, mut record: Record) {
         let keeper = self.keeper.clone();
+        (record.pending_xids, record.pending_upto) = self.copies.pending();
+        // First: what the record confirms is not told again, so what copies noted of it has to be there.
+        let unwritten = self.copies.unwritten();
         self.tasks.writing = Some(tokio::spawn(async move {
+            copies::write_all(&keeper, &unwritten).await?;
             keeper.write(&Record::key(&record.slot, record.term), Some(record.to_json())).await
         }));
     }

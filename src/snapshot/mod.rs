@@ -4,7 +4,8 @@
 //! statements, `ranges` which piece of a table a reader takes next, `worker` reads, `markers` tells first from last, and
 //! `journal` is what of it survives a restart. Everything copied later is copied while the stream runs: `window` decides
 //! what may be read, held and emitted when, with its rules and their reasons, `visibility` reads Postgres's snapshots, and
-//! `keyset` writes the SQL of a chunk. All but `worker` and `prepare` are pure. Nothing here writes to the source.
+//! `keyset` writes the SQL of a chunk. `reader` asks the server. All but
+//! `worker`, `prepare` and `reader` are pure. Nothing here writes to the source.
 
 pub mod journal;
 pub mod keyset;
@@ -12,6 +13,7 @@ pub mod markers;
 pub mod plan;
 pub mod prepare;
 pub mod ranges;
+pub mod reader;
 pub mod visibility;
 pub mod window;
 pub mod worker;

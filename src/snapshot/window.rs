@@ -208,6 +208,26 @@ impl<R> Windows<R> {
         self.reading = Reading::Asked { what, hold };
     }
 
+    /// What is asked for and has no snapshot yet.
+    #[must_use]
+    pub fn asked_for(&self) -> Option<&What> {
+        match &self.reading {
+            Reading::Asked { what, .. } => Some(what),
+            Reading::Under { .. } | Reading::Idle => None,
+        }
+    }
+
+    /// Whether a chunk is asked for or being read.
+    #[must_use]
+    pub fn is_reading(&self) -> bool {
+        !matches!(self.reading, Reading::Idle)
+    }
+
+    /// The next snapshot has to see these, too.
+    pub fn wait_for(&mut self, awaited: &[FullXid]) {
+        self.awaited.extend(awaited);
+    }
+
     /// The chunk's snapshot is known. The table must have been locked before it was taken.
     ///
     /// # Errors
@@ -257,14 +277,19 @@ impl<R> Windows<R> {
         self.reading = Reading::Idle;
     }
 
+    /// Whether a change by this transaction would have to wait.
+    #[must_use]
+    pub fn holds(&self, xid: FullXid) -> bool {
+        match &self.reading {
+            Reading::Asked { hold, .. } => *hold,
+            Reading::Under { snapshot, .. } => self.rules.keeps(Rule::HoldsWhileReading) && !snapshot.sees(xid),
+            Reading::Idle => false,
+        }
+    }
+
     /// A change of the table is about to be emitted: what comes first.
     pub fn before(&mut self, touch: &Touch<'_>) -> Before<R> {
-        let hold = match &self.reading {
-            Reading::Asked { hold, .. } => *hold,
-            Reading::Under { snapshot, .. } => self.rules.keeps(Rule::HoldsWhileReading) && !snapshot.sees(touch.xid),
-            Reading::Idle => false,
-        };
-        if hold {
+        if self.holds(touch.xid) {
             return Before::Hold;
         }
         self.note(touch);
@@ -299,20 +324,16 @@ impl<R> Windows<R> {
         }
         self.dirty |= self.moved.insert(key.clone(), touch.xid).is_none();
         if self.moved.len() > MOVED_MAX {
-            self.again();
+            self.begin_anew(false);
         }
     }
 
-    /// The table's key has other columns: ranges of the old one mean nothing, and neither do rows read by it.
-    pub fn key_changed(&mut self) {
-        self.again();
-    }
-
-    /// Copies the table from its beginning.
-    fn again(&mut self) {
+    /// Copies the table from its beginning: its key has other columns, so that ranges of the old one mean nothing, and
+    /// neither do rows read by it; or (`fresh`) other rows or columns of it are published than were.
+    pub fn begin_anew(&mut self, fresh: bool) {
         self.moved.clear();
-        let Journal { upto, fresh, .. } = self.journal;
-        self.journal = Journal { upto, fresh, ..Journal::default() };
+        let Journal { upto, fresh: was, .. } = self.journal;
+        self.journal = Journal { upto, fresh: was || fresh, ..Journal::default() };
         self.drop_windows();
         self.dirty = true;
     }
@@ -446,7 +467,7 @@ mod tests {
         let mut windows = one_chunk();
         windows.passed(Lsn::new(100));
         assert_eq!(windows.rest(), Some("A"));
-        windows.key_changed();
+        windows.begin_anew(false);
         assert_eq!((windows.rest(), windows.held_bytes()), (None, 0));
         assert_eq!(windows.next(), Next::Read(What::Beyond(None)));
     }

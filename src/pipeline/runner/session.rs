@@ -89,6 +89,7 @@ impl Runner {
             task.iter().for_each(tokio::task::AbortHandle::abort);
         }
         self.tasks.probing = None;
+        self.copies_lost();
         if let Some(live) = self.live.take() {
             self.tasks.closing = Some(tokio::spawn(live.stream.finish()));
         }
@@ -105,7 +106,10 @@ impl Runner {
         };
         let planned = match outcome {
             plans::Outcome::Unchanged => {
-                let known = place.and_then(|(_, oid)| self.actives.get(&oid));
+                let known = match place {
+                    Place::Relation(_, oid) | Place::Copy(_, oid) => self.actives.get(&oid),
+                    Place::Messages => None,
+                };
                 known.cloned().map_or(Planned::Excluded, Planned::Active)
             }
             plans::Outcome::Excluded => Planned::Excluded,
@@ -117,15 +121,22 @@ impl Runner {
             }
         };
         match place {
-            Some((slot, oid)) => {
+            Place::Copy(id, oid) => {
                 if let Planned::Active(active) = &planned {
                     self.actives.insert(oid, active.clone());
+                }
+                self.copy_planned(id, &planned);
+            }
+            Place::Relation(slot, oid) => {
+                if let Planned::Active(active) = &planned {
+                    self.actives.insert(oid, active.clone());
+                    self.copies.relation(slot, oid, active);
                 }
                 if let Some(live) = &mut self.live {
                     live.rows.planned(slot, planned);
                 }
             }
-            None => {
+            Place::Messages => {
                 self.messages = planned.clone();
                 if let Some(live) = &mut self.live {
                     live.rows.messages_planned(planned);

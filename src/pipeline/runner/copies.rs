@@ -1,0 +1,216 @@
+//! The runner's part in copies beside the stream: what `windows` wants asked is asked, and the answers are told.
+
+use super::*;
+use crate::postgres::holder::CopyTable;
+use crate::snapshot::journal::Left;
+use crate::snapshot::plan::shape_of;
+use crate::snapshot::prepare::refused;
+use crate::snapshot::reader::{Chunk, ReadError, Reader, Survey};
+use crate::snapshot::visibility::PgSnapshot;
+use crate::table::TableName;
+use std::collections::BTreeMap;
+
+/// What one statement of a chunk may take: the stream may be held for it.
+const CHUNK_LIMIT: Duration = Duration::from_secs(1);
+
+/// Parts of the byte budget: chunks held when the next one is read, and the largest chunk.
+const HELD_PART: usize = 4;
+const CHUNK_PART: usize = 4;
+/// A larger chunk is no faster.
+const CHUNK_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// What was asked for a copy, and its answer; the session, if it can be used again.
+pub(super) struct Answered {
+    id: u64,
+    table: String,
+    reader: Option<Reader>,
+    outcome: Result<Got, ReadError>,
+}
+
+enum Got {
+    Survey(Box<Survey>),
+    Begun(PgSnapshot, Box<Option<CopyTable>>),
+    Read(Chunk),
+}
+
+/// Records written, and whether that is acknowledged.
+pub(super) type Journalled = (BTreeMap<String, Option<String>>, Result<(), KeeperError>);
+
+impl Runner {
+    /// Goes on with copies: what can be asked is asked, what is delivered is journalled.
+    pub(super) fn copy_on(&mut self) {
+        if self.live.is_none() || !self.core.is_streaming() || self.core.is_stopping() {
+            return;
+        }
+        let ledger = self.core.ledger();
+        let (next, oldest) = (ledger.next_ticket(), ledger.oldest());
+        let confirmed = self.core.record().map(|record| record.confirmed).unwrap_or_default();
+        self.copies.settle(next, oldest, confirmed);
+        self.core.hold_beside(self.copies.held_bytes());
+        self.journal();
+        if self.tasks.chunk.is_none()
+            && let Some(task) = self.copies.next_task(self.config.budget_bytes / HELD_PART)
+        {
+            self.ask_for(task);
+        }
+    }
+
+    fn ask_for(&mut self, task: windows::Task) {
+        let (postgres, publication) = (self.config.postgres.clone(), self.config.publication.clone());
+        let reader = self.reader.take();
+        let limit_bytes = (self.config.budget_bytes / CHUNK_PART).min(CHUNK_BYTES_MAX);
+        self.tasks.chunk = Some(match task {
+            windows::Task::Plan { id, table } => return self.plan_copy(id, &table),
+            windows::Task::Survey { id, table, relation, statement } => tokio::spawn(async move {
+                let asked = async {
+                    let mut reader = connected(reader, &postgres).await?;
+                    if let Some(statement) = statement {
+                        reader.try_out(&table, &statement).await?;
+                    }
+                    let survey = reader.survey(&publication, &table, relation).await?;
+                    Ok((reader, Got::Survey(Box::new(survey))))
+                };
+                answered(id, &table, asked.await)
+            }),
+            windows::Task::Begin { id, table } => tokio::spawn(async move {
+                let asked = async {
+                    let mut reader = connected(reader, &postgres).await?;
+                    let (snapshot, found) = reader.begin(&publication, &table, CHUNK_LIMIT).await?;
+                    Ok((reader, Got::Begun(snapshot, Box::new(found))))
+                };
+                answered(id, &table.name.to_string(), asked.await)
+            }),
+            windows::Task::Read { id, table, select } => tokio::spawn(async move {
+                let asked = async {
+                    let mut reader = connected(reader, &postgres).await?;
+                    let chunk = reader.read(&table, &select, limit_bytes).await?;
+                    Ok((reader, Got::Read(chunk)))
+                };
+                answered(id, &table, asked.await)
+            }),
+        });
+    }
+
+    /// Plans a copy's table as the catalog has it, which may be newer or older than what the stream told last.
+    fn plan_copy(&mut self, id: u64, table: &CopyTable) {
+        let Some(desk) = self.live.as_mut().and_then(|live| live.desk.take()) else { return };
+        self.planning_since = std::time::Instant::now();
+        let (shape, oid) = (shape_of(table), table.relation);
+        self.tasks.planning = Some(tokio::spawn(async move { (Place::Copy(id, oid), desk.relation(shape).await) }));
+    }
+
+    /// A copy's table is planned.
+    pub(super) fn copy_planned(&mut self, id: u64, planned: &Planned) {
+        match planned {
+            Planned::Active(active) => {
+                let known = self.live.iter().flat_map(|live| live.relations.iter().map(|(slot, oid)| (*slot, *oid)));
+                self.copies.relations(known);
+                self.copies.planned(id, active);
+            }
+            Planned::Excluded | Planned::Unplanned => self.copies.refused(id, &not_captured()),
+        }
+    }
+
+    /// An answer for a copy has come.
+    pub(super) fn answered(&mut self, answered: Answered) {
+        let Answered { id, table, reader, outcome } = answered;
+        self.reader = reader;
+        match outcome {
+            Ok(Got::Survey(survey)) => self.copies.surveyed(id, *survey),
+            Ok(Got::Begun(snapshot, table)) => match self.copies.begun(id, snapshot, *table) {
+                Some(task) => return self.ask_for(task),
+                None => self.reader = None, // its transaction ends with it
+            },
+            Ok(Got::Read(chunk)) => self.copies.read(id, &chunk),
+            Err(ReadError::TooLarge { .. }) => self.copies.gave_up(id, true, String::new()),
+            Err(ReadError::Postgres(error)) => match error.sqlstate() {
+                Some("57014") => self.copies.gave_up(id, true, "a chunk that takes too long".to_owned()),
+                Some(state) if is_final(state) => {
+                    let (namespace, name) = table.split_once('.').unwrap_or_default();
+                    self.copies.refused(id, &refused(&TableName::new(namespace, name), &error));
+                }
+                _ => self.copies.gave_up(id, false, super::super::supervise::Chain(&error).to_string()),
+            },
+        }
+    }
+
+    /// Writes what copies have to have recorded, if nothing of it is under way.
+    fn journal(&mut self) {
+        if self.tasks.journalling.is_some() {
+            return;
+        }
+        let unwritten = self.copies.unwritten();
+        if !unwritten.is_empty() {
+            let keeper = self.keeper.clone();
+            self.tasks.journalling = Some(tokio::spawn(async move {
+                let outcome = write_all(&keeper, &unwritten).await;
+                (unwritten, outcome)
+            }));
+        }
+    }
+
+    /// They are written, or not: then they are tried again, and with the next confirm record at the latest.
+    pub(super) fn journalled(&mut self, (written, outcome): Journalled) {
+        match outcome {
+            Ok(()) => self.copies.written(&written),
+            Err(error) => self.reporter.failed(&disposition(&error.into())),
+        }
+    }
+
+    /// The connection is closed: chunks end with it.
+    pub(super) fn copies_lost(&mut self) {
+        if let Some(task) = self.tasks.chunk.take() {
+            task.abort();
+        }
+        self.reader = None;
+        self.copies.lost();
+        self.core.hold_beside(0);
+    }
+
+    /// Time for copies: a stream held for too long is let go.
+    pub(super) fn copies_tick(&mut self) {
+        if self.copies.tick(now()) {
+            if let Some(task) = self.tasks.chunk.take() {
+                task.abort();
+            }
+            self.reader = None;
+            self.copies.release();
+        }
+    }
+}
+
+fn not_captured() -> Left {
+    Left {
+        reason: "window_not_captured".to_owned(),
+        detail: "the table is not captured by the configuration".to_owned(),
+        next: "add it to tables.include".to_owned(),
+    }
+}
+
+/// Refusals that the same statement will meet again: rights, names, conditions, values.
+fn is_final(state: &str) -> bool {
+    matches!(state.get(..2), Some("42" | "22" | "0A")) || state == "28000"
+}
+
+/// Writes records one after the other.
+pub(super) async fn write_all(keeper: &Keeper, records: &BTreeMap<String, Option<String>>) -> Result<(), KeeperError> {
+    for (key, value) in records {
+        keeper.write(key, value.clone()).await?;
+    }
+    Ok(())
+}
+
+async fn connected(reader: Option<Reader>, postgres: &crate::postgres::Config) -> Result<Reader, ReadError> {
+    match reader {
+        Some(reader) => Ok(reader),
+        None => Ok(Reader::connect(postgres).await?),
+    }
+}
+
+fn answered(id: u64, table: &str, asked: Result<(Reader, Got), ReadError>) -> Answered {
+    let (reader, outcome) = match asked {
+        Ok((reader, got)) => (Some(reader), Ok(got)),
+        Err(error) => (None, Err(error)),
+    };
+    Answered { id, table: table.to_owned(), reader, outcome }
+}
