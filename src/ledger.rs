@@ -94,7 +94,7 @@ impl Ledger {
         Ticket(self.oldest.0 + self.in_flight.len() as u64)
     }
 
-    /// Every record below this ticket is delivered.
+    /// The first ticket that is not delivered; [`Ledger::next_ticket`] if there is none.
     #[must_use]
     pub fn oldest(&self) -> Ticket {
         self.oldest

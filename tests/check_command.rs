@@ -12,7 +12,7 @@ use std::process::{Command, Output};
 fn configure(folder: &Path, url: &str) {
     let text = format!(
         "sink = \"stdout\"\n[postgres]\nurl = \"{url}\"\n[tables]\ninclude = [\"public.*\"]\n[topics]\nprefix = \"p\"\n\
-         [snapshot]\nmode = \"no_data\"\n"
+         "
     );
     std::fs::write(folder.join("wellspring.toml"), text).unwrap();
 }

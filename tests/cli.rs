@@ -56,7 +56,7 @@ fn a_broken_configuration_ends_every_command_with_all_its_faults() {
     for command in [&["run"][..], &["check"], &["config", "show"], &["slot", "status"]] {
         let (code, out, err) = texts(&wellspring(command, folder.path()));
         assert_eq!((code, out.as_str()), (Some(2), ""), "{command:?}\n{err}");
-        assert!(err.starts_with("error: the configuration has 6 faults\n"), "{err}");
+        assert!(err.starts_with("error: the configuration has 5 faults\n"), "{err}");
         assert!(err.contains("\n  wellspring.toml:1:2: postgrs: unknown section; did you mean `postgres`?\n"), "{err}");
         assert!(err.contains("\n  wellspring.toml:4:1: tables.include: expected a list of texts"), "{err}");
         assert!(err.contains("\nhint: "), "{err}");
@@ -122,7 +122,7 @@ fn a_secret_of_the_environment_is_not_shown() {
 fn check_names_the_side_that_cannot_be_reached() {
     let folder = tempfile::tempdir().unwrap();
     let text = "sink = \"stdout\"\n[postgres]\nurl = \"postgresql://u@127.0.0.1:1/d\"\n[tables]\ninclude = [\"a.b\"]\n\
-                [topics]\nprefix = \"p\"\n[snapshot]\nmode = \"no_data\"\n";
+                [topics]\nprefix = \"p\"\n";
     std::fs::write(folder.path().join("wellspring.toml"), text).unwrap();
     let (code, out, err) = texts(&wellspring(&["check", "--json"], folder.path()));
     assert_eq!(code, Some(4), "{out}{err}");
@@ -133,7 +133,7 @@ fn check_names_the_side_that_cannot_be_reached() {
 
 /// A configuration whose Postgres is not there: an agent under it keeps trying.
 const AWAY: &str = "sink = \"stdout\"\n[postgres]\nurl = \"postgresql://u@127.0.0.1:1/d\"\n[tables]\n\
-                    include = [\"a.b\"]\n[topics]\nprefix = \"p\"\n[snapshot]\nmode = \"no_data\"\n";
+                    include = [\"a.b\"]\n[topics]\nprefix = \"p\"\n";
 
 /// A running agent whose log is read line by line. Killed when the test gives up.
 struct Running {

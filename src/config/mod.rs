@@ -7,6 +7,7 @@
 //! Precedence: `WELLSPRING_SECTION__KEY` from the environment, then the file, then the default. A secret is a
 //! [`crate::secret::Source`] or sits in a type that masks it; neither [`Faults`] nor [`Shown`] can hold one.
 
+mod copies;
 mod document;
 mod faults;
 mod reader;
@@ -28,6 +29,7 @@ use crate::encode::{self, Format, registry};
 use crate::pipeline::{self, SinkConfig};
 use crate::postgres;
 use crate::secret::Source;
+use crate::snapshot;
 use crate::table::selection::Selection;
 use reader::Reader;
 use std::net::SocketAddr;
@@ -46,6 +48,8 @@ pub struct Checked {
     pub slot: String,
     /// The publication's name.
     pub publication: String,
+    /// How existing rows are copied.
+    pub snapshot: snapshot::Config,
     /// Whether a missing publication is created.
     pub create_publication: bool,
     /// The captured tables.
@@ -76,6 +80,7 @@ impl Checked {
             postgres: self.postgres.clone(),
             slot: self.slot.clone(),
             publication: self.publication.clone(),
+            snapshot: self.snapshot.clone(),
             create_publication: self.create_publication,
             selection: self.selection.clone(),
             encode: self.encode.clone(),
@@ -227,7 +232,7 @@ fn read_all(reader: &mut Reader<'_>) -> Option<Checked> {
     let sink = sink::sink(reader, prefix.as_deref(), topics, limits.map(|limits| limits.memory));
     let encode = events(reader, prefix.as_deref(), matches!(sink, Some(SinkConfig::Stdout { .. })));
     let registry = sink::registry(reader, encode.as_ref().map(|encode| encode.format));
-    snapshot(reader);
+    let snapshot = copies::read(reader);
     let admin = reader.or("admin.listen", value::listen, "127.0.0.1:9630");
     let admin_token = reader.secret_file("admin.token_file");
     let log = log(reader);
@@ -237,6 +242,7 @@ fn read_all(reader: &mut Reader<'_>) -> Option<Checked> {
         slot: database.slot,
         publication: database.publication,
         create_publication: database.create_publication,
+        snapshot: snapshot?,
         selection: selection?,
         encode: encode?,
         registry: registry?,
@@ -312,21 +318,6 @@ fn limits(reader: &mut Reader<'_>) -> Option<Limits> {
     let shutdown = reader.or("limits.shutdown", value::duration(Duration::from_secs(1), DAY), "30s");
     let ready_lag = reader.or("limits.ready_lag", value::duration(Duration::from_secs(1), DAY), "60s");
     Some(Limits { memory: memory?, quarantine: quarantine?, shutdown: shutdown?, ready_lag: ready_lag? })
-}
-
-/// Copying existing rows does not exist yet, so every mode that copies is refused, the default too: a pipeline that
-/// silently lacked them would be quietly wrong.
-fn snapshot(reader: &mut Reader<'_>) {
-    let modes = ["initial", "no_data", "initial_only", "always", "when_needed", "windows"].map(|mode| (mode, mode));
-    let mode = reader.or("snapshot.mode", value::one_of(&modes), "initial");
-    if let Some(mode) = mode.filter(|mode| *mode != "no_data") {
-        let stand = if reader.is_given("snapshot.mode") { "is" } else { "is by default" };
-        let what = format!(
-            "{stand} \"{mode}\", which copies existing rows; this version cannot copy yet: write [snapshot] mode = \
-             \"no_data\" to stream the changes from the first start on"
-        );
-        reader.fault("snapshot.mode", what);
-    }
 }
 
 fn log(reader: &mut Reader<'_>) -> Option<Log> {

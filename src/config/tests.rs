@@ -1,6 +1,8 @@
 //! Goldens of the whole file: what each fault says, what wins over what, and that no secret gets out.
 
 use super::*;
+use crate::snapshot::Mode;
+use crate::table::TableName;
 use expect_test::{Expect, expect};
 
 /// The shortest configuration that works.
@@ -16,7 +18,7 @@ url = "http://registry:8081"
 [kafka]
 brokers = ["kafka:9092"]
 [snapshot]
-mode = "no_data"
+mode = "initial"
 "#;
 
 fn with(text: &str, environment: &[(&str, &str)]) -> Result<Loaded, Faults> {
@@ -81,7 +83,9 @@ fn the_shortest_file_gives_a_whole_configuration() {
         insecure = false                                         # default
 
         [snapshot]
-        mode = "no_data"                                         # w.toml:13
+        mode = "initial"                                         # w.toml:13
+        skip = []                                                # default
+        order = []                                               # default
 
         [limits]
         memory = "32MiB"                                         # default
@@ -109,9 +113,9 @@ fn names_the_key_that_was_meant() {
         w.toml:7:1: topics.perfix: unknown key; did you mean `prefix`?"#]],
     );
     check(
-        &[("mode = \"no_data\"", "mode = \"no_data\"\nbrokers = [\"a:1\"]")],
+        &[("mode = \"initial\"", "mode = \"initial\"\nbrokers = [\"a:1\"]")],
         &[],
-        expect!["w.toml:14:1: snapshot.brokers: unknown key; did you mean `kafka.brokers`?"],
+        expect!["w.toml:14:1: snapshot.brokers: unknown key; did you mean `workers`?"],
     );
     check(
         &[("[snapshot]", "[regstry]\nurl = \"x\"\nca = \"y\"\n[snapshot]")],
@@ -133,22 +137,21 @@ fn reports_every_fault_at_once() {
         ("[\"public.orders\"]", "\"orders\""),
         ("prefix = \"Shop.eu1\"", "prefix = \"sh op\"\npartitions = \"six\""),
         ("[\"kafka:9092\"]", "[\"kafka\"]\n[kafka.client]\nacks = 1\nlinger.ms = \"soon\""),
-        ("mode = \"no_data\"", "\n[limits]\nmemory = 32\nquarantine = \"1 week\"\nshutdwn = \"1s\""),
+        ("mode = \"initial\"", "\n[limits]\nmemory = 32\nquarantine = \"1 week\"\nshutdwn = \"1s\""),
     ];
     check(
         &faulty,
         &[],
         expect![[r#"
-        w.toml:5:1: tables.include: expected a list of texts, such as ["a", "b"]; found "orders"
-        w.toml:7:1: topics.prefix: a topic's name has letters a-z and A-Z, digits, `.`, `_` and `-`, not beginning with a dot; at most 120 for the prefix
-        w.toml:8:1: topics.partitions: expected a whole number from 1 to 10000, without quotes; found "six"
-        w.toml:12:1: kafka.brokers: expected host:port in each entry; 1 of 1 are not
-        w.toml:14:1: kafka.client.acks: `acks` cannot be set: pinned to `all`: an LSN is confirmed to Postgres only for records every in-sync replica holds
-        w.toml:15:8: kafka.client.linger.ms: `linger.ms` is refused by librdkafka: Invalid value for configuration property "queue.buffering.max.ms"
-        w.toml:16:2: snapshot.mode: is by default "initial", which copies existing rows; this version cannot copy yet: write [snapshot] mode = "no_data" to stream the changes from the first start on
-        w.toml:19:1: limits.memory: expected a size from 4MiB to 64GiB with its unit, such as "32MiB" (KiB, MiB, GiB); found 32
-        w.toml:20:1: limits.quarantine: expected a duration from 0ns to 86400s with its unit, such as "30s" (ms, s, m, h, d); found "1 week"
-        w.toml:21:1: limits.shutdwn: unknown key; did you mean `shutdown`?"#]],
+            w.toml:5:1: tables.include: expected a list of texts, such as ["a", "b"]; found "orders"
+            w.toml:7:1: topics.prefix: a topic's name has letters a-z and A-Z, digits, `.`, `_` and `-`, not beginning with a dot; at most 120 for the prefix
+            w.toml:8:1: topics.partitions: expected a whole number from 1 to 10000, without quotes; found "six"
+            w.toml:12:1: kafka.brokers: expected host:port in each entry; 1 of 1 are not
+            w.toml:14:1: kafka.client.acks: `acks` cannot be set: pinned to `all`: an LSN is confirmed to Postgres only for records every in-sync replica holds
+            w.toml:15:8: kafka.client.linger.ms: `linger.ms` is refused by librdkafka: Invalid value for configuration property "queue.buffering.max.ms"
+            w.toml:19:1: limits.memory: expected a size from 4MiB to 64GiB with its unit, such as "32MiB" (KiB, MiB, GiB); found 32
+            w.toml:20:1: limits.quarantine: expected a duration from 0ns to 86400s with its unit, such as "30s" (ms, s, m, h, d); found "1 week"
+            w.toml:21:1: limits.shutdwn: unknown key; did you mean `shutdown`?"#]],
     );
 }
 
@@ -157,9 +160,9 @@ fn says_what_is_missing_and_what_to_write() {
     expect![[r#"
         w.toml: kafka.brokers: is missing; write brokers = ["host:9092"]
         w.toml: postgres.url: is missing; write url = "postgresql://user@host:5432/database"
-        w.toml: snapshot.mode: is by default "initial", which copies existing rows; this version cannot copy yet: write [snapshot] mode = "no_data" to stream the changes from the first start on
         w.toml: tables.include: is missing; write include = ["public.orders", "inventory.*"]
-        w.toml: topics.prefix: is missing; write prefix = "shop": topics are then shop.public.orders"#]].assert_eq(&with("", &[]).unwrap_err().to_string());
+        w.toml: topics.prefix: is missing; write prefix = "shop": topics are then shop.public.orders"#]]
+    .assert_eq(&with("", &[]).unwrap_err().to_string());
 }
 
 #[test]
@@ -176,28 +179,47 @@ fn an_avro_namespace_is_stricter_than_a_topic() {
 }
 
 #[test]
-fn refuses_to_copy_rows_until_it_can() {
+fn says_what_is_wrong_with_a_copys_settings() {
     check(
-        &[("[snapshot]\nmode = \"no_data\"", "")],
-        &[],
-        expect![[
-            r#"w.toml: snapshot.mode: is by default "initial", which copies existing rows; this version cannot copy yet: write [snapshot] mode = "no_data" to stream the changes from the first start on"#
-        ]],
-    );
-    check(
-        &[("no_data", "when_needed")],
-        &[],
-        expect![[
-            r#"w.toml:13:1: snapshot.mode: is "when_needed", which copies existing rows; this version cannot copy yet: write [snapshot] mode = "no_data" to stream the changes from the first start on"#
-        ]],
-    );
-    check(
-        &[("no_data", "none")],
+        &[("\"initial\"", "\"none\"")],
         &[],
         expect![[
             r#"w.toml:13:1: snapshot.mode: expected one of "initial", "no_data", "initial_only", "always", "when_needed", "windows"; found "none""#
         ]],
     );
+    check(
+        &[("\"initial\"", "\"windows\"")],
+        &[],
+        expect![[r#"w.toml:13:1: snapshot.mode: "windows" does not exist yet in this version; write "initial""#]],
+    );
+    let more = "mode = \"initial\"\nworkers = 0\nrows_per_second = \"fast\"\nskip = [\"orders\"]\nwere = 1\n\
+                [snapshot.where]\n\"public.orders\" = \"id > 1\"\n[snapshot.query]\n\"public.orders\" = \"select 1\"";
+    check(
+        &[("mode = \"initial\"", more)],
+        &[],
+        expect![[r#"
+        w.toml:14:1: snapshot.workers: expected a whole number from 1 to 16, without quotes; found 0
+        w.toml:15:1: snapshot.rows_per_second: expected a whole number from 1 to 100000000, without quotes; found "fast"
+        w.toml:16:1: snapshot.skip: `orders`: a table is `namespace.name`, such as public.orders
+        w.toml:17:1: snapshot.were: unknown key; did you mean `snapshot.mode`?
+        w.toml:19:1: snapshot.where.public.orders: the table has a query too, which is read instead of it: put the condition there"#]],
+    );
+}
+
+#[test]
+fn takes_a_copys_settings() {
+    let more = "mode = \"when_needed\"\nworkers = 3\nrows_per_second = 1000\nskip = [\"public.log_*\"]\n\
+                order = [\"public.orders\"]\n[snapshot.where]\n\"public.orders\" = \"id > 1\"\n\
+                [snapshot.query]\n\"public.items\" = \"select * from items\"";
+    let copies = with(&replaced(&[("mode = \"initial\"", more)]), &[]).unwrap().checked.snapshot;
+    assert_eq!((copies.mode, copies.workers, copies.rows_per_second), (Mode::WhenNeeded, 3, Some(1000)));
+    assert!(copies.skips(&TableName::new("public", "log_1")) && !copies.skips(&TableName::new("public", "orders")));
+    assert_eq!(copies.order, ["public.orders"]);
+    assert_eq!(copies.conditions["public.orders"], "id > 1");
+    assert_eq!(copies.queries["public.items"], "select * from items");
+    let default = with(&replaced(&[("[snapshot]\nmode = \"initial\"", "")]), &[]).unwrap().checked.snapshot;
+    assert_eq!((default.mode, default.rows_per_second), (Mode::Initial, None));
+    assert!(!default.skips(&TableName::new("public", "orders")));
 }
 
 #[test]
@@ -426,8 +448,8 @@ fn never_prints_a_secret() {
             brokers,
             &format!("{brokers}\n[kafka.client]\nsasl.password=[\"hunter2\"]\nssl.key.pem=\"hunter2\""),
         )]),
-        replaced(&[("\"no_data\"", "\"${env:SECRET}\"")]),
-        replaced(&[("mode = \"no_data\"", "mode = \"no_data\"\n[limits]\nmemory = \"${env:SECRET}\"")]),
+        replaced(&[("\"initial\"", "\"${env:SECRET}\"")]),
+        replaced(&[("mode = \"initial\"", "mode = \"initial\"\n[limits]\nmemory = \"${env:SECRET}\"")]),
         replaced(&[("[\"kafka:9092\"]", "[\"${env:SECRET}\"]")]),
     ];
     for text in files {

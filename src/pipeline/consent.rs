@@ -4,9 +4,10 @@
 //! finds the new record by itself within seconds.
 
 use super::Config;
+use super::begin::create_slot;
 use super::continuity::{Halt, Reason, Verdict};
 use super::keeper::{Keeper, KeeperError};
-use super::open::{Seen, create_slot};
+use super::open::Seen;
 use super::record::{Accepted, Record};
 use super::status::LsnRange;
 use super::supervise::PipelineError;
@@ -185,7 +186,9 @@ pub async fn accept(config: &Config, range: Option<LsnRange>) -> Result<Record, 
             replication.drop_slot(&config.slot).await?;
             create_slot(config, &sql, &mut replication).await?;
         }
-        Reason::SlotMissing => create_slot(config, &sql, &mut replication).await?,
+        Reason::SlotMissing => {
+            create_slot(config, &sql, &mut replication).await?;
+        }
         _ => {}
     }
     if matches!(halt.reason, Reason::SlotLost | Reason::SlotMissing | Reason::PublicationChanged) {
@@ -207,7 +210,7 @@ fn accepted(config: &Config, seen: &Seen, from: Lsn, halt: &Halt) -> Record {
 }
 
 /// The record from which the stream goes on at `from`, whatever was before: a new epoch, and what is now.
-fn consented(config: &Config, seen: &Seen, from: Lsn, reason: &str) -> Record {
+pub(super) fn consented(config: &Config, seen: &Seen, from: Lsn, reason: &str) -> Record {
     let was = seen.record(config, from);
     let first = seen.state.record.is_none();
     let at_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());

@@ -33,6 +33,7 @@ pub enum Reason {
     Undeliverable,
     OffsetsWentBack,
     StateUnreadable,
+    CopyUnfinished,
 }
 
 impl Reason {
@@ -140,6 +141,10 @@ impl Reason {
                 "offsets_went_back",
                 "the topic was recreated or lost acknowledged records; repair it from the table, then restart with `wellspring slot accept`",
             ),
+            Reason::CopyUnfinished => (
+                "copy_unfinished",
+                "set snapshot.mode to \"when_needed\" and start again: everything is copied anew from a new slot; rows deleted since then stay in Kafka",
+            ),
             Reason::StateUnreadable => {
                 ("state_unreadable", "run the version that wrote the state, or repair the state topic")
             }
@@ -150,6 +155,12 @@ impl Reason {
     #[must_use]
     pub const fn code(self) -> &'static str {
         self.text().0
+    }
+
+    /// Whether the position of the stream is gone or not ours any more: what `when_needed` consents to begin anew for.
+    #[must_use]
+    pub const fn is_lost_position(self) -> bool {
+        matches!(self, Reason::SlotMissing | Reason::SlotLost | Reason::SlotAhead | Reason::StateMissing)
     }
 }
 

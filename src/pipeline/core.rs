@@ -99,6 +99,8 @@ pub struct Core {
     beside_bytes: usize,
     /// Captured tables as they are now, to be recorded.
     tables: Option<BTreeMap<String, TableIdentity>>,
+    /// The first copy is not delivered and journalled yet: its rows come before any frame.
+    copying: bool,
     stop: Option<Moment>,
     now: Moment,
     luck: u64,
@@ -136,6 +138,7 @@ impl Core {
             paused: false,
             beside_bytes: 0,
             tables: None,
+            copying: false,
             stop: None,
             now,
             luck: settings.seed,

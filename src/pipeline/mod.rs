@@ -3,8 +3,10 @@
 //! [`Agent`] runs the loop on a thread of its own. Decisions are in `core` (pure), `continuity` (pure) and `supervise`
 //! (what a failure means); `open` connects, `plans` looks up what rows need, `rows` is the row path, `runner` performs.
 
+mod begin;
 pub mod consent;
 pub mod continuity;
+mod copying;
 pub mod core;
 pub mod keeper;
 mod offsets;
@@ -29,6 +31,7 @@ use crate::encode::registry;
 use crate::kafka::{self, FileState, StateTopic, Topics};
 use crate::metrics::Metrics;
 use crate::postgres;
+use crate::snapshot;
 use crate::table::Selection;
 use status::Status;
 use std::time::Duration;
@@ -43,6 +46,8 @@ pub struct Config {
     pub slot: String,
     /// The publication's name.
     pub publication: String,
+    /// How existing rows are copied.
+    pub snapshot: snapshot::Config,
     /// Whether a missing publication is created at a first start.
     pub create_publication: bool,
     /// Which tables are captured.

@@ -4,7 +4,8 @@
 //! the sentinel and serves the catalog. Judging is `continuity`'s; here is only the asking.
 
 use super::Config;
-use super::continuity::{Observed, PublicationView, SlotView, Verdict, judge};
+use super::begin::{FirstCopy, Start, anew, first_start};
+use super::continuity::{Halt, Observed, PublicationView, Reason, SlotView, Verdict, judge};
 use super::core::Opened;
 use super::keeper::Keeper;
 use super::record::{FORMAT, Record, State, TableIdentity};
@@ -12,22 +13,15 @@ use super::supervise::{PipelineError, Trouble, TroubleReason};
 use crate::lsn::{Lsn, Oid};
 use crate::postgres::preflight::{self, SyncState};
 use crate::postgres::publication::{self, PublicationRow};
-use crate::postgres::slot::{self, Blocker, SlotRow};
+use crate::postgres::slot::{self, SlotRow};
 use crate::postgres::{PgError, Replication, Sql, StartOptions, Stream, SystemIdentity};
+use crate::snapshot::Mode;
+use crate::snapshot::visibility::PgSnapshot;
 use crate::table::TableName;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-
-/// How long CREATE_REPLICATION_SLOT may wait for writing transactions before it says which and is tried again.
-const SLOT_LOCK_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// After this the status tells which transactions a new slot waits for.
-const SLOT_PATIENCE: Duration = Duration::from_secs(3);
-
-/// CREATE PUBLICATION locks its tables for a moment; behind a long transaction it gives up instead of queueing others.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a dead walsender's error may take to arrive: it was sent before the slot was let go.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -55,32 +49,46 @@ pub struct Connection {
     pub timeout: Duration,
     /// What an operator should know.
     pub warnings: Vec<String>,
+    /// A copy that begins with this connection.
+    pub copy: Option<FirstCopy>,
+    /// What the server's transactions looked like once the slot was ours.
+    pub snapshot: PgSnapshot,
+}
+
+/// What the process brings to a connect.
+#[derive(Clone, Copy, Debug)]
+pub struct Carried {
+    /// This process has not streamed yet.
+    pub first: bool,
+    /// Where the copy under way begins, whose snapshot is still held.
+    pub copying_at: Option<Lsn>,
 }
 
 /// Connects and proves continuity.
 ///
 /// # Errors
-/// As `supervise` sorts them; nothing was created unless this is a first start.
+/// As `supervise` sorts them; nothing was created unless this is a first start, or the mode consents to another.
 pub async fn open(
     config: &Config,
     keeper: &Keeper,
     troubles: &mpsc::Sender<Option<Trouble>>,
+    carried: Carried,
 ) -> Result<Connection, PipelineError> {
     let sql = Sql::connect(&config.postgres).await?;
     let mut replication = Replication::connect(&config.postgres).await?;
     let server = replication.identify_system().await?;
     let mut seen = Seen::new(config, &sql, &mut replication, &server, keeper).await?;
-    let mut warnings = Vec::new();
+    let (mut warnings, mut copy) = (Vec::new(), None);
     loop {
-        match seen.judge() {
-            Verdict::Resume(_) | Verdict::Created(_) => break,
-            Verdict::FirstStart => {
-                first_start(config, &sql, &mut replication, keeper, &seen, troubles).await?;
-                seen = Seen::new(config, &sql, &mut replication, &server, keeper).await?;
-            }
-            Verdict::Wait(detail) => return Err(waiting(detail)),
-            Verdict::Halt(halt) => return Err(PipelineError::Halt(halt)),
+        let mut desk = Start { config, sql: &sql, replication: &mut replication, keeper, troubles };
+        match seen.next(config, carried, copy.is_some()) {
+            Next::Start => break,
+            Next::FirstStart => copy = first_start(&mut desk, &seen).await?,
+            Next::Anew(reason) => copy = anew(&mut desk, &server, reason, seen).await?,
+            Next::Wait(detail) => return Err(waiting(detail)),
+            Next::Halt(halt) => return Err(PipelineError::Halt(halt)),
         }
+        seen = Seen::new(config, &sql, &mut replication, &server, keeper).await?;
     }
     let timeout = replication.wal_sender_timeout().await?.unwrap_or(FREEZE_WITHOUT_TIMEOUT);
     let options = StartOptions { slot: config.slot.clone(), publication: config.publication.clone(), messages: true };
@@ -100,6 +108,7 @@ pub async fn open(
         Verdict::Halt(halt) => return Err(PipelineError::Halt(halt)),
     };
     asynchronous(config, &sql, pid).await?;
+    let snapshot = visible_now(&sql).await?;
     seen.warn(config, &mut warnings);
     let clean = seen.state.record.as_ref().is_none_or(|record| record.clean);
     let record = seen.record(config, resume.from);
@@ -115,7 +124,20 @@ pub async fn open(
         slot,
         timeout,
         warnings,
+        copy,
+        snapshot,
     })
+}
+
+/// What a connect does next.
+enum Next {
+    /// Continuity is proven: start.
+    Start,
+    FirstStart,
+    /// Begin from nothing, as the mode consents to, for this reason.
+    Anew(&'static str),
+    Wait(String),
+    Halt(Halt),
 }
 
 /// Why a slot just started is not ours: most likely the walsender has died of what it decoded first, and says so.
@@ -216,7 +238,52 @@ impl Seen {
     /// Holds state and server against each other.
     #[must_use]
     pub fn judge(&self) -> Verdict {
-        judge(self.state.record.as_ref(), self.state.intent, &self.observed)
+        judge(self.state.record.as_ref(), self.state.intent.is_some(), &self.observed)
+    }
+
+    /// The verdict, under what the mode asks for and consents to. `begun`: this connect has begun a copy.
+    fn next(&self, config: &Config, carried: Carried, begun: bool) -> Next {
+        let mode = config.snapshot.mode;
+        let consents = matches!(mode, Mode::Always | Mode::WhenNeeded) && !begun;
+        match self.judge() {
+            Verdict::FirstStart => Next::FirstStart,
+            Verdict::Wait(detail) => Next::Wait(detail),
+            Verdict::Halt(halt) if consents && halt.reason.is_lost_position() => Next::Anew(halt.reason.code()),
+            Verdict::Halt(halt) => Next::Halt(halt),
+            Verdict::Resume(_) | Verdict::Created(_) if begun => Next::Start,
+            verdict @ (Verdict::Resume(_) | Verdict::Created(_)) => {
+                let confirmed = self.slot.as_ref().and_then(|slot| slot.confirmed_flush_lsn);
+                let kept = carried.copying_at.is_some() && carried.copying_at == confirmed;
+                let created = matches!(verdict, Verdict::Created(_));
+                match self.unfinished(created) {
+                    _ if mode == Mode::Always && carried.first => Next::Anew("always"),
+                    Some(_) if kept => Next::Start,
+                    Some(_) if consents => Next::Anew(Reason::CopyUnfinished.code()),
+                    Some(halt) if mode == Mode::InitialOnly => Next::Halt(halt),
+                    _ => Next::Start, // what is owed is copied beside the stream
+                }
+            }
+        }
+    }
+
+    /// What the first copy still owes. Its snapshot is gone with the process or connection that held it.
+    fn unfinished(&self, created: bool) -> Option<Halt> {
+        let owed = self.state.copy.owed();
+        let detail = match (&self.state.copy.planned, &self.state.intent) {
+            (Some(planned), _) if !owed.is_empty() => {
+                let done = planned.tables.len() - owed.len();
+                format!(
+                    "the first copy was cut off: {done} of {} tables are copied, not {}",
+                    planned.tables.len(),
+                    owed.join(", ")
+                )
+            }
+            (None, Some(intent)) if created && intent.copies => {
+                "the first copy was cut off before its first row".to_owned()
+            }
+            _ => return None,
+        };
+        Some(Halt::new(Reason::CopyUnfinished, detail))
     }
 
     /// The slot's row, if there is a slot.
@@ -317,6 +384,17 @@ fn identities(row: &PublicationRow, captured: &[TableName]) -> BTreeMap<String, 
         .collect()
 }
 
+/// The server's snapshot of now.
+///
+/// # Errors
+/// The connection's.
+pub(super) async fn visible_now(sql: &Sql) -> Result<PgSnapshot, PgError> {
+    let rows = sql.query("SELECT pg_catalog.pg_current_snapshot()").await?;
+    let text = rows.first().and_then(|row| row.first()).and_then(Option::as_deref);
+    let unreadable = || PgError::Protocol { call: "read the server's snapshot", what: "no snapshot".to_owned() };
+    text.and_then(|text| text.parse().ok()).ok_or_else(unreadable)
+}
+
 async fn database(sql: &Sql) -> Result<(Oid, bool), PipelineError> {
     const ASK: &str = "SELECT oid, pg_is_in_recovery() FROM pg_database WHERE datname = current_database()";
     let rows = sql.query(ASK).await?;
@@ -360,117 +438,4 @@ async fn asynchronous(config: &Config, sql: &Sql, pid: i32) -> Result<(), Pipeli
         SyncState::Known(state) if state == "async" => Ok(()),
         SyncState::Known(state) => told(&format!("is a synchronous standby ({state})")),
     }
-}
-
-/// The only place that creates anything in Postgres unasked: publication first, then the intent, then the slot.
-async fn first_start(
-    config: &Config,
-    sql: &Sql,
-    replication: &mut Replication,
-    keeper: &Keeper,
-    seen: &Seen,
-    troubles: &mpsc::Sender<Option<Trouble>>,
-) -> Result<(), PipelineError> {
-    let level = preflight::facts(sql).await?.wal_level;
-    if level != "logical" {
-        let detail = format!("wal_level is {level}");
-        let next = "ALTER SYSTEM SET wal_level = 'logical'; then restart the server";
-        return Err(PipelineError::Refused(Trouble::plain(TroubleReason::PostgresSettings, detail, next)));
-    }
-    if seen.publication.is_none() {
-        create_publication(config, sql).await?;
-    }
-    keeper.write(&Record::intent_key(&config.slot), Some("{\"format\":1}".to_owned())).await?;
-    let created = create_slot(config, sql, replication);
-    let waited = async {
-        tokio::time::sleep(SLOT_PATIENCE).await;
-        if let Ok(trouble) = waits_for(config, sql).await {
-            let _ = troubles.send(Some(trouble)).await; // nobody to tell: the agent is stopping
-        }
-        std::future::pending().await
-    };
-    tokio::select! {
-        biased; // the slot, then what is said while it is waited for
-        created = created => created,
-        () = waited => Ok(()),
-    }
-}
-
-/// Which transactions a slot being created waits for.
-async fn waits_for(config: &Config, sql: &Sql) -> Result<Trouble, PipelineError> {
-    let blockers = slot::blockers(sql).await?;
-    let list: Vec<String> = blockers.iter().map(blocker).collect();
-    let detail = format!("creating slot `{}` waits for writing transactions: {}", config.slot, list.join("; "));
-    let next = "end these transactions, or wait; it is tried again by itself";
-    Ok(Trouble::plain(TroubleReason::SlotWaits, detail, next))
-}
-
-/// Creates the slot; a wait for writing transactions ends with their list.
-///
-/// # Errors
-/// As the server refuses it.
-pub async fn create_slot(config: &Config, sql: &Sql, replication: &mut Replication) -> Result<(), PipelineError> {
-    let created = replication.create_slot(&config.slot, SLOT_LOCK_TIMEOUT).await;
-    match created {
-        Ok(slot) => {
-            tracing::info!(slot = config.slot, consistent_point = %slot.consistent_point, "created the replication slot");
-            Ok(())
-        }
-        Err(error) if matches!(error.sqlstate(), Some("55P03" | "57014")) => {
-            Err(PipelineError::Trouble(waits_for(config, sql).await?))
-        }
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Creates the publication for exactly the configured tables, or says who has to run which SQL.
-async fn create_publication(config: &Config, sql: &Sql) -> Result<(), PipelineError> {
-    let trouble = |detail: String, next: &str| {
-        PipelineError::Trouble(Trouble::plain(TroubleReason::PublicationIncomplete, detail, next))
-    };
-    let candidates = publication::candidates(sql).await?;
-    let chosen: Vec<_> =
-        candidates.iter().filter(|table| table.logged && config.selection.matches(&table.name)).collect();
-    let roots: Vec<_> = chosen.iter().filter(|table| !table.is_partition).collect();
-    if roots.is_empty() {
-        return Err(trouble("tables.include matches no table of this database".to_owned(), "correct tables.include"));
-    }
-    if let Some(harmed) = roots.iter().find(|table| table.update_fails()) {
-        let detail = format!(
-            "publishing {} would make the application's UPDATE and DELETE fail: no replica identity",
-            harmed.name
-        );
-        return Err(trouble(detail, &harmed.fixes.join(" ")));
-    }
-    let names: Vec<TableName> = roots.iter().map(|table| table.name.clone()).collect();
-    let statement = publication::create_sql(&config.publication, &names);
-    if !config.create_publication {
-        let detail =
-            format!("publication `{}` does not exist, and postgres.create_publication is off", config.publication);
-        return Err(trouble(detail, &statement));
-    }
-    match publication::create(sql, &config.publication, &names, LOCK_TIMEOUT).await {
-        Ok(()) => {
-            tracing::info!(publication = config.publication, tables = names.len(), "created the publication");
-            Ok(())
-        }
-        Err(error) if error.sqlstate() == Some("42501") => {
-            let detail = format!("the role may not create publication `{}`: {error}", config.publication);
-            Err(trouble(detail, &statement))
-        }
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// One line about a transaction that a new slot waits for.
-fn blocker(blocker: &Blocker) -> String {
-    let who = match (blocker.pid, &blocker.prepared) {
-        (Some(pid), _) => format!("pid {pid}"),
-        (None, Some(name)) => format!("prepared transaction `{name}`"),
-        (None, None) => "unknown".to_owned(),
-    };
-    let what = [&blocker.user, &blocker.application, &blocker.state].into_iter().flatten();
-    let what: Vec<&str> = what.map(String::as_str).filter(|text| !text.is_empty()).collect();
-    let age = blocker.age.map_or_else(String::new, |age| format!(", for {} s", age.as_secs()));
-    format!("{who} (xid {}, {}{age})", blocker.xid, what.join(", "))
 }

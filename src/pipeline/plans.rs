@@ -47,6 +47,8 @@ pub enum Outcome {
     Unchanged,
     /// Not captured.
     Excluded,
+    /// Something a person has to change; only where that was asked for.
+    Refused(Trouble),
     /// A plan.
     Ready(Box<Ready>),
 }
@@ -87,6 +89,15 @@ pub struct Places {
     pub metrics: Metrics,
 }
 
+/// What to do where only a person can go on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Patience {
+    /// Try again every [`REFUSED_RETRY`].
+    Endless,
+    /// Come back.
+    UntilRefused,
+}
+
 enum Failure {
     Busy(Trouble),
     Refused(Trouble),
@@ -124,7 +135,19 @@ impl Desk {
     ///
     /// # Errors
     /// Only the connection to Postgres: then the stream is read again anyway.
-    pub async fn relation(mut self, shape: RelationShape) -> (Self, Result<Outcome, PgError>) {
+    pub async fn relation(self, shape: RelationShape) -> (Self, Result<Outcome, PgError>) {
+        self.plan(shape, Patience::Endless).await
+    }
+
+    /// The same, back with the trouble where a person has to change something: another table can go first.
+    ///
+    /// # Errors
+    /// As [`Desk::relation`].
+    pub async fn relation_once(self, shape: RelationShape) -> (Self, Result<Outcome, PgError>) {
+        self.plan(shape, Patience::UntilRefused).await
+    }
+
+    async fn plan(mut self, shape: RelationShape, patience: Patience) -> (Self, Result<Outcome, PgError>) {
         let name = TableName::new(&shape.namespace, &shape.name);
         if !self.captured.contains(&name) {
             return (self, Ok(Outcome::Excluded));
@@ -141,8 +164,8 @@ impl Desk {
         if self.tables.get(&table.oid) == Some(&table) {
             return (self, Ok(Outcome::Unchanged));
         }
-        let outcome = self.until_done(&name.to_string(), |planner| planner.draft(&table)).await;
-        if outcome.is_ok() {
+        let outcome = self.until_done(&name.to_string(), patience, |planner| planner.draft(&table)).await;
+        if matches!(outcome, Ok(Outcome::Ready(_))) {
             self.tables.insert(table.oid, table);
         }
         (self, outcome)
@@ -165,13 +188,15 @@ impl Desk {
     /// # Errors
     /// As [`Desk::relation`].
     pub async fn messages(mut self) -> (Self, Result<Outcome, PgError>) {
-        let outcome = self.until_done("logical messages", |planner| Ok(planner.message_draft())).await;
+        let outcome =
+            self.until_done("logical messages", Patience::Endless, |planner| Ok(planner.message_draft())).await;
         (self, outcome)
     }
 
     async fn until_done(
         &mut self,
         name: &str,
+        patience: Patience,
         draft: impl Fn(&Planner) -> Result<Draft, crate::encode::PlanError>,
     ) -> Result<Outcome, PgError> {
         let mut delay = BUSY_RETRY_MIN;
@@ -183,6 +208,9 @@ impl Desk {
                         let _ = self.troubles.send(None).await; // nobody to tell: the agent is stopping
                     }
                     return Ok(Outcome::Ready(Box::new(ready)));
+                }
+                Err(Failure::Refused(trouble)) if patience == Patience::UntilRefused => {
+                    return Ok(Outcome::Refused(trouble));
                 }
                 Err(Failure::Refused(trouble)) => (trouble, REFUSED_RETRY),
                 Err(Failure::Busy(trouble)) => {

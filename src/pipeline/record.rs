@@ -1,11 +1,12 @@
 //! What the state topic holds: the confirm record and its neighbours. Pure: text in, text out.
 //!
-//! Keys are `confirm/<slot>/<term>`, `intent/<slot>`, `window/<slot>/<table>`, `topic/<topic>`, `schema/<subject>/<fingerprint>`; values are JSON
-//! with a format version.
+//! Keys are `confirm/<slot>/<term>`, `intent/<slot>`, `window/<slot>/<table>`, `topic/<topic>`,
+//! `schema/<subject>/<fingerprint>`, and those of `snapshot::journal`; values are JSON with a format version.
 
 use crate::change::Committed;
 use crate::lsn::{Lsn, Oid};
-use crate::snapshot::window::Journal;
+use crate::snapshot::journal::{Journal, JournalError};
+use crate::snapshot::window;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -55,7 +56,7 @@ pub struct Window {
     #[serde(default)]
     pub paused: bool,
     /// What is delivered.
-    pub journal: Journal,
+    pub journal: window::Journal,
 }
 
 impl Window {
@@ -142,6 +143,24 @@ impl Record {
     }
 }
 
+/// The note that a slot is about to be created.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Intent {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// Whether existing rows are to be copied under its snapshot.
+    #[serde(default)]
+    pub copies: bool,
+}
+
+impl Intent {
+    /// The note as the topic's text.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
 /// A state record that cannot be read: nothing is guessed from it.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
@@ -154,6 +173,9 @@ pub enum RecordError {
         #[source]
         source: serde_json::Error,
     },
+    /// Of a copy.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// Written by a later version.
     #[error(
         "state record `{key}` has format {format}; this version reads up to {FORMAT}: run the version that wrote it"
@@ -173,14 +195,16 @@ pub struct State {
     pub record: Option<Record>,
     /// Keys of the older records, to be tombstoned.
     pub outdated: Vec<String>,
-    /// Whether a slot of ours was about to be created.
-    pub intent: bool,
+    /// A slot of ours was about to be created.
+    pub intent: Option<Intent>,
     /// Partition count per topic when it was first used.
     pub partitions: BTreeMap<String, i32>,
     /// Schema id by `subject/fingerprint`.
     pub schemas: BTreeMap<String, u32>,
     /// Copies under way beside the stream, by `namespace.name`.
     pub windows: BTreeMap<String, Window>,
+    /// What was to be copied, and what of it is.
+    pub copy: Journal,
 }
 
 impl State {
@@ -189,7 +213,7 @@ impl State {
     /// # Errors
     /// When a record of this slot cannot be read, or was written by a later version.
     pub fn read(slot: &str, entries: &BTreeMap<String, String>) -> Result<Self, RecordError> {
-        let mut state = State::default();
+        let mut state = State { copy: Journal::read(slot, entries)?, ..State::default() };
         let mut records: Vec<(String, Record)> = Vec::new();
         for (key, value) in entries {
             let unreadable = |source| RecordError::Unreadable { key: key.clone(), source };
@@ -209,14 +233,16 @@ impl State {
                     let table = rest.get(slot.len() + 1..).unwrap_or_default();
                     state.windows.insert(table.to_owned(), serde_json::from_str(value).map_err(unreadable)?);
                 }
-                Some(("intent", name)) if name == slot => state.intent = true,
+                Some(("intent", name)) if name == slot => {
+                    state.intent = Some(serde_json::from_str(value).map_err(unreadable)?);
+                }
                 Some(("topic", topic)) => {
                     state.partitions.insert(topic.to_owned(), serde_json::from_str(value).map_err(unreadable)?);
                 }
                 Some(("schema", schema)) => {
                     state.schemas.insert(schema.to_owned(), serde_json::from_str(value).map_err(unreadable)?);
                 }
-                _ => {} // another slot's, or a later version's
+                _ => {} // the journal's, another slot's, or a later version's
             }
         }
         records.sort_by_key(|(_, record)| record.term);

@@ -9,13 +9,15 @@ use super::pace::{Pace, Spent};
 use super::plans::Ready;
 use super::rows::Burst;
 use super::sink::Config as SinkConfig;
-use super::status::{LastError, Moment, Phase, Positions, Status, TableStatus};
+use super::status::{CopyStatus, LastError, Moment, Phase, Positions, Status, TableStatus};
 use super::supervise::{Disposition, Trouble, TroubleReason};
+use super::windows::WindowStatus;
 use crate::kafka::{Delivery, State, Statistics, classify};
 use crate::ledger::Ticket;
 use crate::metrics::{Metrics, Peer, Stage, TableMetrics};
 use crate::postgres::slot::SlotRow;
 use crate::postgres::{Sql, SystemIdentity};
+use crate::snapshot::journal::Left;
 use crate::table::TableName;
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -242,6 +244,35 @@ impl Reporter {
         }
     }
 
+    /// What copies beside the stream say of themselves, where it is time to tell.
+    pub fn windows(&mut self, status: impl FnOnce() -> Vec<WindowStatus>) {
+        if super::runner::unix_nanos() / 1_000_000 - self.told_ms >= TELL_MS {
+            self.status.windows = status();
+        }
+    }
+
+    /// Where the first copy is; kept after its end for whoever asks.
+    pub fn copying(&mut self, copy: Option<CopyStatus>) {
+        self.status.copy = copy;
+        self.told_ms = 0;
+    }
+
+    /// A table that the first copy is over without.
+    pub fn left(&mut self, table: &str, left: &Left) {
+        let warning = format!("table {table} is not copied ({}): {}; {}", left.reason, left.detail, left.next);
+        if !self.status.warnings.contains(&warning) {
+            warn!("{warning}");
+            self.status.warnings.push(warning);
+        }
+    }
+
+    /// What was wrong is over, if something was.
+    pub fn trouble_over(&mut self) {
+        if self.trouble.is_some() {
+            self.trouble(None);
+        }
+    }
+
     /// A confirm record is acknowledged.
     pub fn recorded(&mut self) {
         self.metrics.confirm_records.inc();
@@ -445,6 +476,9 @@ impl Reporter {
                 let detail = format!("no acknowledgement for {} s", (now_ms - self.answered_ms) / 1000);
                 let reason = TroubleReason::KafkaUnavailable;
                 (Phase::Retrying, reason.code().to_owned(), detail, reason.next().to_owned())
+            }
+            None if core.is_copying() && core.is_streaming() => {
+                (Phase::Snapshot, String::new(), String::new(), String::new())
             }
             None if core.is_streaming() => (Phase::Streaming, String::new(), String::new(), String::new()),
             None if self.status.phase != Phase::Connecting => {

@@ -434,7 +434,7 @@ fn truncate_out(
 }
 
 #[inline]
-fn records_out(
+pub(super) fn records_out(
     encoder: &Encoder,
     active: &Active,
     context: &Context<'_>,

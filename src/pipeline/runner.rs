@@ -7,6 +7,7 @@ pub(super) use clock::unix_nanos;
 use clock::{now, run_id, settings};
 pub use start::run;
 
+use super::copying::Copying;
 use super::core::{Action, Core, Event, Opened, Outcome, Report, Update};
 use super::keeper::{Keeper, KeeperError};
 use super::open;
@@ -29,7 +30,10 @@ use crate::ledger::{RouteId, Ticket};
 use crate::lsn::{Oid, PgMicros};
 use crate::metrics::Metrics;
 use crate::postgres::slot::{self, SlotRow};
+use crate::snapshot::visibility::PgSnapshot;
 use crate::postgres::{PgError, Sql, StandbyStatus, Stream};
+use crate::snapshot::worker::Told;
+use crate::table::TableName;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -69,12 +73,14 @@ type Planning = (Desk, Result<plans::Outcome, PgError>);
 /// What a plan is for.
 #[derive(Clone, Copy)]
 enum Place {
-    /// A relation that the stream has told.
+    /// A relation of the stream.
     Relation(RelationSlot, Oid),
-    /// A table that is copied.
-    Copy(u64, Oid),
     /// Logical messages.
     Messages,
+    /// A table of the first copy.
+    Copy(usize, Oid),
+    /// A table that is copied beside the stream.
+    Window(u64, Oid),
 }
 /// Partitions with their ends; none if they could not be read.
 type PartitionEnds = Option<Vec<(RouteId, i32, i64)>>;
@@ -95,8 +101,9 @@ struct Live {
 }
 
 mod asked;
+mod beside;
 mod clock;
-mod copies;
+mod copying;
 mod session;
 mod start;
 
@@ -106,6 +113,8 @@ struct Runner {
     core: Core,
     sink: Option<Sink>,
     live: Option<Live>,
+    /// The first copy, until it is over; it outlives a connection as long as its snapshot is held.
+    copying: Option<Copying>,
     reporter: Reporter,
     topics: Option<Topics>,
     routes: Vec<String>,
@@ -113,6 +122,7 @@ struct Runner {
     messages: Planned,
     /// Copies beside the stream, and the session that reads for them while it is free.
     copies: Copies,
+    captured: Vec<TableName>,
     reader: Option<crate::snapshot::reader::Reader>,
     run_id: String,
     deliveries: mpsc::Sender<Delivery>,
@@ -125,10 +135,13 @@ struct Runner {
     /// flight, since the broker refuses a batch as a whole.
     smaller_batches: Option<usize>,
     looked_at: tokio::time::Instant,
+    glanced_at: tokio::time::Instant,
     /// Bytes have come since the row path last ran.
     fresh: bool,
     /// When the planning under way began.
     planning_since: std::time::Instant,
+    /// When the next journal record may be written: after one that failed, not at once.
+    journal_at: super::core::Moment,
     exit: Option<Exit>,
     /// Reports as they came, and as the core reads them: buffers that are used again.
     taken: Vec<Delivery>,
@@ -147,8 +160,11 @@ struct Tasks {
     probing: Option<JoinHandle<Probe>>,
     looking: Option<JoinHandle<Look>>,
     closing: Option<JoinHandle<()>>,
-    chunk: Option<JoinHandle<copies::Answered>>,
-    journalling: Option<JoinHandle<copies::Journalled>>,
+    holding: Option<copying::Holding>,
+    journalling: Option<JoinHandle<(usize, Result<(), KeeperError>)>>,
+    chunk: Option<JoinHandle<beside::Answered>>,
+    recording: Option<JoinHandle<beside::Recorded>>,
+    glancing: Option<JoinHandle<Option<PgSnapshot>>>,
 }
 
 enum Probe {
@@ -175,10 +191,14 @@ enum Happened {
     Settled(Settled),
     Planned(Box<(Place, Planning)>),
     Ends(PartitionEnds),
-    Answered(Box<copies::Answered>),
-    Journalled(copies::Journalled),
+    Answered(Box<beside::Answered>),
+    Recorded(beside::Recorded),
+    Glanced(Option<PgSnapshot>),
     Probed(Probe),
     Looked(Look),
+    Told(Told),
+    SnapshotEnded(Option<PgError>),
+    Journalled(usize, Result<(), KeeperError>),
     Trouble(Option<Trouble>),
     SentinelEnded,
     Flushed(Result<(), PgError>),
@@ -206,12 +226,14 @@ impl Runner {
             keeper,
             sink: None,
             live: None,
+            copying: None,
             reporter,
             topics,
             routes: Vec::new(),
             actives: HashMap::new(),
             messages: Planned::Unplanned,
             copies: Copies::new(&config_slot),
+            captured: Vec::new(),
             reader: None,
             run_id: run_id(),
             deliveries,
@@ -220,8 +242,10 @@ impl Runner {
             outdated: Vec::new(),
             smaller_batches: None,
             looked_at: tokio::time::Instant::now(),
+            glanced_at: tokio::time::Instant::now(),
             fresh: false,
             planning_since: std::time::Instant::now(),
+            journal_at: super::core::Moment::default(),
             exit: None,
             taken: Vec::new(),
             reported: Vec::new(),
@@ -238,9 +262,10 @@ impl Runner {
         troubled: &mut mpsc::Receiver<Option<Trouble>>,
     ) -> Happened {
         let may_read = self.may_read();
-        let Runner { core, live, tasks, taken, copies, .. } = self;
-        let copying = copies.next_tick().filter(|_| live.is_some());
-        let tick = copying.into_iter().fold(core.next_tick(), std::cmp::min);
+        let Runner { core, live, tasks, taken, copying, copies, .. } = self;
+        let may_take = copying.as_ref().is_some_and(|copying| copying.may_take(core, now()));
+        let beside = copies.next_tick().filter(|_| live.is_some());
+        let tick = beside.into_iter().fold(copying::next_tick(core, copying.as_ref()), std::cmp::min);
         let timer = Duration::from_micros(tick.since(now()).max(1000));
         let (mut sentinel, mut stream) = (None, None);
         if let Some(live) = live {
@@ -259,12 +284,16 @@ impl Runner {
             planned = joined(&mut tasks.planning) => Happened::Planned(Box::new(planned)),
             ends = joined(&mut tasks.ends) => Happened::Ends(ends),
             answered = joined(&mut tasks.chunk) => Happened::Answered(Box::new(answered)),
-            journalled = joined(&mut tasks.journalling) => Happened::Journalled(journalled),
+            glanced = joined(&mut tasks.glancing) => Happened::Glanced(glanced),
+            recorded = joined(&mut tasks.recording) => Happened::Recorded(recorded),
             probe = joined(&mut tasks.probing) => Happened::Probed(probe),
             look = joined(&mut tasks.looking) => Happened::Looked(look),
             Some(trouble) = troubled.recv() => Happened::Trouble(trouble),
+            journalled = joined(&mut tasks.journalling) => Happened::Journalled(journalled.0, journalled.1),
+            ended = copying::ended(&mut tasks.holding) => Happened::SnapshotEnded(ended),
             () = ended(sentinel), if tasks.probing.is_none() => Happened::SentinelEnded,
             () = tokio::time::sleep(timer) => Happened::Timer,
+            Some(told) = copying::told(copying.as_mut()), if may_take => Happened::Told(told),
             read = io(stream, may_read, unsent) => read,
         }
     }
@@ -289,6 +318,9 @@ impl Runner {
 
     /// The row path over what has been read and not handled, if it may.
     fn work(&mut self) {
+        if self.copying.is_some() {
+            return self.copy();
+        }
         if !self.may_read() {
             return;
         }
@@ -368,7 +400,8 @@ impl Runner {
             }
             Happened::Ends(ends) => self.apply(Event::Ends(ends)),
             Happened::Answered(answered) => self.answered(*answered),
-            Happened::Journalled(journalled) => self.journalled(journalled),
+            Happened::Glanced(snapshot) => snapshot.iter().for_each(|snapshot| self.copies.look(snapshot)),
+            Happened::Recorded(recorded) => self.windows_recorded(recorded),
             Happened::Probed(Probe::Sentinel(sql)) => {
                 if let Some(live) = &mut self.live {
                     live.sql = Arc::from(sql);
@@ -382,6 +415,9 @@ impl Runner {
             }
             Happened::Probed(Probe::Gone(error)) => self.broke(error),
             Happened::Looked(look) => self.looked(look),
+            Happened::Told(told) => self.told(told),
+            Happened::SnapshotEnded(error) => self.snapshot_ended(error),
+            Happened::Journalled(table, outcome) => self.journalled(table, outcome),
             Happened::Trouble(trouble) => self.reporter.trouble(trouble),
             Happened::SentinelEnded => self.probe_server(),
             Happened::Flushed(Ok(())) => {}
@@ -389,7 +425,7 @@ impl Runner {
             Happened::Read(Ok(bytes)) => self.read(bytes),
             Happened::Timer => {
                 self.apply(Event::Tick);
-                self.copies_tick();
+                self.windows_tick();
                 self.look_around();
             }
         }
@@ -434,8 +470,9 @@ impl Runner {
             match action {
                 Action::Open => {
                     let (config, keeper, troubles) = (self.config.clone(), self.keeper.clone(), self.troubles.clone());
+                    let carried = self.carried();
                     self.tasks.opening =
-                        Some(tokio::spawn(async move { open::open(&config, &keeper, &troubles).await }));
+                        Some(tokio::spawn(async move { open::open(&config, &keeper, &troubles, carried).await }));
                 }
                 Action::Close => self.close(),
                 Action::Write(record) => self.write(*record),
@@ -463,7 +500,7 @@ impl Runner {
         // First: what the record confirms is not told again, so what copies noted of it has to be there.
         let unwritten = self.copies.unwritten();
         self.tasks.writing = Some(tokio::spawn(async move {
-            copies::write_all(&keeper, &unwritten).await?;
+            beside::write_all(&keeper, &unwritten).await?;
             keeper.write(&Record::key(&record.slot, record.term), Some(record.to_json())).await
         }));
     }

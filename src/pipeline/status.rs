@@ -2,6 +2,7 @@
 //!
 //! One value, replaced as a whole and read through a watch channel; nothing in it is a row value or a secret.
 
+use super::windows::WindowStatus;
 use crate::lsn::Lsn;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -75,6 +76,54 @@ pub struct Positions {
     pub confirmed: Lsn,
     /// The slot's `restart_lsn`, as last read; what holds WAL.
     pub restart: Lsn,
+}
+
+/// The first copy.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct CopyStatus {
+    /// Rows are as of here, and the stream begins here.
+    pub consistent_point: Lsn,
+    /// Rows sent.
+    pub rows: u64,
+    /// Rows there are, by the tables' statistics; 0 where nothing was analysed.
+    pub rows_expected: u64,
+    /// Bytes of their text.
+    pub bytes: u64,
+    /// Bytes of the tables.
+    pub bytes_expected: u64,
+    /// Readers at once.
+    pub workers: usize,
+    /// Since it began in this process.
+    pub seconds: f64,
+    /// Over the last seconds.
+    pub rows_per_second: f64,
+    /// At this rate; none where the number of rows is not known.
+    pub remaining_seconds: Option<f64>,
+    /// WAL that the server keeps for us until the copy is over, as last read.
+    pub wal_bytes: u64,
+    /// What that will be at the end, at the rate of the last minutes; none where the end is not known.
+    pub wal_bytes_expected: Option<u64>,
+    /// By `namespace.name`.
+    pub tables: BTreeMap<String, CopyTableStatus>,
+}
+
+/// One table of the first copy.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct CopyTableStatus {
+    /// `waiting`, `copying`, `delivering`, `copied`, `refused` or `left`.
+    pub state: String,
+    /// Rows sent.
+    pub rows: u64,
+    /// Rows by its statistics; none where it was never analysed, or a condition decides.
+    pub rows_expected: Option<u64>,
+    /// Bytes of their text.
+    pub bytes: u64,
+    /// Bytes of the table.
+    pub bytes_expected: u64,
+    /// Why it is `refused` or `left`.
+    pub reason: String,
+    /// What to do then.
+    pub next: String,
 }
 
 /// One captured table.
@@ -242,6 +291,10 @@ pub struct Status {
     pub foreign_writes: BTreeMap<String, u64>,
     /// What is weaker than it could be, or could not be proven.
     pub warnings: Vec<String>,
+    /// The first copy, while it is under way and after it in the same process.
+    pub copy: Option<CopyStatus>,
+    /// Copies beside the stream: under way in their order, and those that ended lately.
+    pub windows: Vec<WindowStatus>,
     /// By `namespace.name`.
     pub tables: BTreeMap<String, TableStatus>,
     /// Newest last, at most 20.

@@ -19,7 +19,7 @@ use crate::ledger::Ticket;
 use crate::lsn::{Lsn, Oid, Xid};
 use crate::pgoutput::CopyRow;
 use crate::postgres::holder::CopyTable;
-use crate::snapshot::journal::Left;
+use crate::snapshot::journal::{Copied, Left};
 use crate::snapshot::keyset::{KeyColumn, Keyset, RowKey};
 use crate::snapshot::reader::{Chunk, Survey, is_parted};
 use crate::snapshot::visibility::{FullXid, PgSnapshot, Unseen};
@@ -113,6 +113,8 @@ struct Copy {
     began: Moment,
     reply: Option<Reply>,
     bytes: u64,
+    /// The epoch of the first copy that left this table to us.
+    owed: Option<u64>,
 }
 
 /// What the runner has to ask for.
@@ -186,6 +188,22 @@ impl Copies {
                 self.list.push(Copy::new(id, table, window.clone(), self.now, None));
             }
         }
+    }
+
+    /// Whether nothing is copied beside the stream.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// The first copy owes this table: its end is recorded as that copy's.
+    pub fn owe(&mut self, table: &str, epoch: u64) {
+        self.list.iter_mut().filter(|copy| copy.name == table).for_each(|copy| copy.owed = Some(epoch));
+    }
+
+    /// Time has come to this.
+    pub fn set_now(&mut self, now: Moment) {
+        self.now = now;
     }
 
     fn next_id(&mut self) -> u64 {
@@ -665,6 +683,10 @@ impl Copies {
         let copy = self.list.remove(at);
         tracing::info!(table = copy.name, rows = copy.window.journal.rows, "copied beside the stream");
         self.finished.note(&copy.name, &copy.window.journal, copy.bytes);
+        if let Some(epoch) = copy.owed {
+            let copied = Copied::whole(epoch, copy.window.journal.rows);
+            self.unwritten.insert(Copied::key(&self.slot_name, &copy.name), Some(copied.to_json()));
+        }
         self.unwritten.insert(Window::key(&self.slot_name, &copy.name), None);
         self.watch();
     }
@@ -716,6 +738,7 @@ impl Copy {
             began: now,
             reply,
             bytes: 0,
+            owed: None,
         }
     }
 

@@ -180,9 +180,16 @@ impl Holder {
         Ok(tried)
     }
 
-    /// Holds on until the server ends the session, and gives its reason.
-    pub async fn hold(mut self) -> PgError {
-        self.session.ended().await
+    /// Holds on until `release` is ready, or until the server ends the session: then with its reason.
+    pub async fn hold(mut self, release: impl Future<Output = ()>) -> Option<PgError> {
+        tokio::select! {
+            biased; // 1. who no longer needs it; 2. its end
+            () = release => {
+                self.session.close().await;
+                None
+            }
+            error = self.session.ended() => Some(error),
+        }
     }
 }
 

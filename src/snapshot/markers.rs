@@ -64,6 +64,15 @@ impl Markers {
         }
     }
 
+    /// The row that [`Markers::next`] last answered for is not sent yet: it will be asked for again.
+    pub fn take_back(&mut self, table: usize, marker: Marker) {
+        if marker != Marker::Inside
+            && let Some(table) = self.tables.get_mut(table)
+        {
+            table.begun = false;
+        }
+    }
+
     /// Holds the last row of a piece back, in a buffer that it may keep.
     pub fn hold(&mut self, table: usize, line: &[u8]) {
         if let Some(table) = self.tables.get_mut(table) {

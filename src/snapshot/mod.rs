@@ -70,7 +70,7 @@ pub struct Config {
 }
 
 /// Readers at once: one loop encodes for all of them, and each holds a server process and a snapshot.
-pub const WORKERS_MAX: usize = 16;
+pub const WORKERS_MAX: i32 = 16;
 
 /// The default's cap: what one loop can encode keeps about this many servers busy.
 pub const WORKERS_DEFAULT_MAX: usize = 4;

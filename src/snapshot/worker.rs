@@ -41,11 +41,11 @@ pub enum What {
     Lost(PgError),
 }
 
-/// A running reader. Dropping it ends its session.
+/// A running reader. Dropping it cuts its session.
 #[derive(Debug)]
 pub struct Worker {
     jobs: mpsc::Sender<Job>,
-    task: JoinHandle<()>,
+    task: Option<JoinHandle<()>>,
 }
 
 impl Worker {
@@ -61,7 +61,12 @@ impl Worker {
             // Whoever asked may be gone: then nobody needs to know.
             let _ = told.send(Told { worker, what: What::Lost(error) }).await;
         });
-        Worker { jobs, task }
+        Worker { jobs, task: Some(task) }
+    }
+
+    /// Lets a free reader end its session in its own time.
+    pub fn finish(mut self) {
+        self.task = None; // detached; it ends when its queue of jobs is gone
     }
 
     /// Gives a free reader its next job; false if it has ended.
@@ -72,7 +77,9 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        self.task.abort();
+        if let Some(task) = &self.task {
+            task.abort();
+        }
     }
 }
 

@@ -165,7 +165,7 @@ async fn a_holder_that_is_ended_says_so_and_its_snapshot_is_gone() {
     let (_control, holder) = held(&server).await;
     let (pid, snapshot) = (holder.backend_pid(), holder.snapshot.clone());
     server.sql("postgres", &format!("select pg_terminate_backend({pid})"));
-    let error = tokio::time::timeout(SOON, holder.hold()).await.unwrap();
+    let error = tokio::time::timeout(SOON, holder.hold(std::future::pending())).await.unwrap().unwrap();
     assert_eq!(error.sqlstate(), Some("57P01"), "{error:?}");
     let mut session = CopySession::connect(&config(&server.url("postgres")), ":copy").await.unwrap();
     assert!(holder::begin(&mut session, &snapshot).await.is_err());

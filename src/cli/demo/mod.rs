@@ -262,7 +262,6 @@ fn configuration(url: &str, registry: &str, brokers: &str, listen: SocketAddr) -
          events.identity_headers = true\n\
          registry.url = \"{registry}\"\n\
          kafka.brokers = [\"{brokers}\"]\n\
-         snapshot.mode = \"no_data\"\n\
          admin.listen = \"{listen}\"\n"
     )
 }

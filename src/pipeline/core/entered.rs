@@ -73,7 +73,34 @@ impl Core {
         let ending = self
             .stop
             .is_some_and(|until| !self.in_transaction || until.since(self.now) < self.settings.stop_patience / 2);
-        self.session == Session::Streaming && !ending && !self.paused
+        self.session == Session::Streaming && !ending && !self.paused && !self.copying
+    }
+
+    /// From here on rows of the first copy are entered, and no frame is wanted: what the stream brings comes after them.
+    pub fn begin_copy(&mut self) {
+        self.copying = true;
+    }
+
+    /// The first copy is over, or has ended with its connection.
+    pub fn end_copy(&mut self) {
+        self.copying = false;
+    }
+
+    /// Whether copied rows may be entered now; `beside_bytes` are held for the copy besides what is in flight. A stop ends
+    /// a copy where it is.
+    #[must_use]
+    pub fn has_room_to_copy(&self, beside_bytes: usize) -> bool {
+        self.copying
+            && self.session == Session::Streaming
+            && self.stop.is_none()
+            && !self.settling
+            && self.ledger.in_flight_bytes().saturating_add(beside_bytes) < self.settings.budget_bytes
+    }
+
+    /// Whether the first copy is under way.
+    #[must_use]
+    pub fn is_copying(&self) -> bool {
+        self.copying
     }
 
     /// Notes Begin.

@@ -30,7 +30,7 @@ impl Runner {
             Ok(connection) => connection,
             Err(error) => return self.broke(error),
         };
-        let Connection { sql, stream, opened, state, server, captured, slot, timeout, warnings } = connection;
+        let Connection { sql, stream, opened, state, server, captured, slot, timeout, warnings, copy, snapshot } = connection;
         self.reporter.opened(&self.config, &opened, &server, &sql, &captured, warnings);
         let interval = STATUS_INTERVAL_MAX.min(timeout / 3);
         self.core.retime(settings(&self.config, interval, timeout));
@@ -54,7 +54,8 @@ impl Runner {
             metrics: self.reporter.metrics().clone(),
         };
         let planner = Planner::new(self.config.encode.clone(), sql.database(), &self.run_id, opened.record.epoch);
-        let desk = Desk::new(places, planner, captured, state.partitions, state.schemas);
+        let seen = super::beside::Seen::new(&state, snapshot);
+        let desk = Desk::new(places, planner, captured.clone(), state.partitions, state.schemas);
         self.actives.clear();
         self.messages = if self.config.encode.messages { Planned::Unplanned } else { Planned::Excluded };
         let mut rows = Rows::new(Changes::resume(opened.record.sequence));
@@ -74,12 +75,17 @@ impl Runner {
         self.outdated = state.outdated;
         let previous = state.record.map(|record| Record::key(&record.slot, record.term));
         self.outdated.extend(previous);
+        self.outdated.extend(state.copy.outdated.iter().cloned());
+        self.begin_copy(copy, &state.copy);
+        self.open_windows(&opened.record, &seen, &captured);
+        self.captured = captured;
         self.begin(opened);
     }
 
     fn begin(&mut self, opened: Opened) {
         self.apply(Event::Opened(Box::new(opened)));
         self.streamed = true;
+        self.end_if_copied();
     }
 
     pub(super) fn close(&mut self) {
@@ -89,7 +95,8 @@ impl Runner {
             task.iter().for_each(tokio::task::AbortHandle::abort);
         }
         self.tasks.probing = None;
-        self.copies_lost();
+        self.interrupt_copy();
+        self.windows_lost();
         if let Some(live) = self.live.take() {
             self.tasks.closing = Some(tokio::spawn(live.stream.finish()));
         }
@@ -104,15 +111,14 @@ impl Runner {
             Ok(outcome) => outcome,
             Err(error) => return self.broke(error.into()),
         };
+        let known = match place {
+            Place::Relation(_, oid) | Place::Copy(_, oid) | Place::Window(_, oid) => self.actives.get(&oid).cloned(),
+            Place::Messages => None,
+        };
         let planned = match outcome {
-            plans::Outcome::Unchanged => {
-                let known = match place {
-                    Place::Relation(_, oid) | Place::Copy(_, oid) => self.actives.get(&oid),
-                    Place::Messages => None,
-                };
-                known.cloned().map_or(Planned::Excluded, Planned::Active)
-            }
+            plans::Outcome::Unchanged => known.map_or(Planned::Excluded, Planned::Active),
             plans::Outcome::Excluded => Planned::Excluded,
+            plans::Outcome::Refused(trouble) => return self.copy_refused(place, trouble),
             plans::Outcome::Ready(ready) => {
                 self.reporter.planned(&ready);
                 let active = self.activate(*ready);
@@ -121,11 +127,17 @@ impl Runner {
             }
         };
         match place {
-            Place::Copy(id, oid) => {
+            Place::Window(id, oid) => {
                 if let Planned::Active(active) = &planned {
                     self.actives.insert(oid, active.clone());
                 }
-                self.copy_planned(id, &planned);
+                self.window_planned(id, &planned);
+            }
+            Place::Copy(table, oid) => {
+                if let Planned::Active(active) = planned {
+                    self.actives.insert(oid, active.clone());
+                    self.copy_planned(table, active);
+                }
             }
             Place::Relation(slot, oid) => {
                 if let Planned::Active(active) = &planned {
@@ -276,6 +288,7 @@ impl Runner {
 
     /// Tells status and metrics where things are.
     pub(super) fn report(&mut self) {
+        self.reporter.windows(|| self.copies.status());
         if let Some(statistics) = self.sink.as_ref().and_then(super::Sink::take_statistics) {
             self.reporter.kafka(statistics);
         }

@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::postgres::holder::CopyTable;
+use crate::pipeline::record::{State, Window};
+use crate::snapshot::Mode;
 use crate::snapshot::journal::Left;
 use crate::snapshot::plan::shape_of;
 use crate::snapshot::prepare::refused;
@@ -33,13 +35,40 @@ enum Got {
     Read(Chunk),
 }
 
+/// What the state said of copies when the connection was proven.
+pub(super) struct Seen {
+    windows: BTreeMap<String, Window>,
+    /// What the first copy owes.
+    owed: Vec<String>,
+    epoch: u64,
+    /// Whether there ever was a first copy.
+    planned: bool,
+    /// Tables that were captured before this connect; none at a first start.
+    recorded: Option<Vec<String>>,
+    snapshot: PgSnapshot,
+}
+
+impl Seen {
+    pub(super) fn new(state: &State, snapshot: PgSnapshot) -> Self {
+        Seen {
+            windows: state.windows.clone(),
+            owed: state.copy.owed().into_iter().map(str::to_owned).collect(),
+            epoch: state.copy.planned.as_ref().map_or(0, |planned| planned.epoch),
+            planned: state.record.is_none() && state.copy.planned.is_some(),
+            recorded: state.record.as_ref().map(|record| record.tables.keys().cloned().collect()),
+            snapshot,
+        }
+    }
+}
+
 /// Records written, and whether that is acknowledged.
-pub(super) type Journalled = (BTreeMap<String, Option<String>>, Result<(), KeeperError>);
+pub(super) type Recorded = (BTreeMap<String, Option<String>>, Result<(), KeeperError>);
 
 impl Runner {
     /// Goes on with copies: what can be asked is asked, what is delivered is journalled.
-    pub(super) fn copy_on(&mut self) {
-        if self.live.is_none() || !self.core.is_streaming() || self.core.is_stopping() {
+    pub(super) fn windows_on(&mut self) {
+        self.copies.set_now(now());
+        if self.live.is_none() || !self.core.is_streaming() || self.core.is_stopping() || self.core.is_copying() {
             return;
         }
         let ledger = self.core.ledger();
@@ -47,7 +76,7 @@ impl Runner {
         let confirmed = self.core.record().map(|record| record.confirmed).unwrap_or_default();
         self.copies.settle(next, oldest, confirmed);
         self.core.hold_beside(self.copies.held_bytes());
-        self.journal();
+        self.record_windows();
         if self.tasks.chunk.is_none()
             && let Some(task) = self.copies.next_task(self.config.budget_bytes / HELD_PART)
         {
@@ -60,7 +89,7 @@ impl Runner {
         let reader = self.reader.take();
         let limit_bytes = (self.config.budget_bytes / CHUNK_PART).min(CHUNK_BYTES_MAX);
         self.tasks.chunk = Some(match task {
-            windows::Task::Plan { id, table } => return self.plan_copy(id, &table),
+            windows::Task::Plan { id, table } => return self.plan_window(id, &table),
             windows::Task::Survey { id, table, relation, statement } => tokio::spawn(async move {
                 let asked = async {
                     let mut reader = connected(reader, &postgres).await?;
@@ -92,15 +121,15 @@ impl Runner {
     }
 
     /// Plans a copy's table as the catalog has it, which may be newer or older than what the stream told last.
-    fn plan_copy(&mut self, id: u64, table: &CopyTable) {
+    fn plan_window(&mut self, id: u64, table: &CopyTable) {
         let Some(desk) = self.live.as_mut().and_then(|live| live.desk.take()) else { return };
         self.planning_since = std::time::Instant::now();
         let (shape, oid) = (shape_of(table), table.relation);
-        self.tasks.planning = Some(tokio::spawn(async move { (Place::Copy(id, oid), desk.relation(shape).await) }));
+        self.tasks.planning = Some(tokio::spawn(async move { (Place::Window(id, oid), desk.relation_once(shape).await) }));
     }
 
     /// A copy's table is planned.
-    pub(super) fn copy_planned(&mut self, id: u64, planned: &Planned) {
+    pub(super) fn window_planned(&mut self, id: u64, planned: &Planned) {
         match planned {
             Planned::Active(active) => {
                 let known = self.live.iter().flat_map(|live| live.relations.iter().map(|(slot, oid)| (*slot, *oid)));
@@ -108,6 +137,40 @@ impl Runner {
                 self.copies.planned(id, active);
             }
             Planned::Excluded | Planned::Unplanned => self.copies.refused(id, &not_captured()),
+        }
+    }
+
+    /// A copy's table cannot be planned until a person acts.
+    pub(super) fn window_refused(&mut self, id: u64, trouble: &Trouble) {
+        let (reason, detail, next) = (trouble.reason.code().to_owned(), trouble.detail.clone(), trouble.next.clone());
+        self.copies.refused(id, &Left { reason, detail, next });
+    }
+
+    /// Takes up the copies of the state, and begins those that the first copy or the configuration asks for.
+    pub(super) fn open_windows(&mut self, record: &Record, seen: &Seen, captured: &[TableName]) {
+        let first = !self.streamed;
+        self.copies.opened(record, &seen.windows, &seen.snapshot, first);
+        self.copies.forget(|name| captured.iter().any(|table| table.to_string() == name));
+        let snapshot = &self.config.snapshot;
+        let mode = snapshot.mode;
+        let under_way = self.copying.is_some();
+        let (now_ms, mut begun) = (unix_nanos() / 1_000_000, Vec::new());
+        for table in captured.iter().filter(|table| !snapshot.skips(table)) {
+            let name = table.to_string();
+            let owed = seen.owed.contains(&name);
+            let added = seen.recorded.as_ref().is_some_and(|recorded| !recorded.contains(&name)) && !seen.planned;
+            let unplanned = seen.recorded.is_none() && !seen.planned;
+            let wanted = !under_way && (owed || ((added || unplanned) && !matches!(mode, Mode::NoData)));
+            if wanted && !self.copies.is_copying(&name) {
+                self.copies.begin(table, snapshot.conditions.get(&name).cloned(), true, now_ms, None);
+                begun.push(name.clone());
+            }
+            if owed {
+                self.copies.owe(&name, seen.epoch);
+            }
+        }
+        if !begun.is_empty() {
+            tracing::info!(tables = begun.len(), first = begun.first(), "copying beside the stream");
         }
     }
 
@@ -135,14 +198,14 @@ impl Runner {
     }
 
     /// Writes what copies have to have recorded, if nothing of it is under way.
-    fn journal(&mut self) {
-        if self.tasks.journalling.is_some() {
+    fn record_windows(&mut self) {
+        if self.tasks.recording.is_some() {
             return;
         }
         let unwritten = self.copies.unwritten();
         if !unwritten.is_empty() {
             let keeper = self.keeper.clone();
-            self.tasks.journalling = Some(tokio::spawn(async move {
+            self.tasks.recording = Some(tokio::spawn(async move {
                 let outcome = write_all(&keeper, &unwritten).await;
                 (unwritten, outcome)
             }));
@@ -150,7 +213,7 @@ impl Runner {
     }
 
     /// They are written, or not: then they are tried again, and with the next confirm record at the latest.
-    pub(super) fn journalled(&mut self, (written, outcome): Journalled) {
+    pub(super) fn windows_recorded(&mut self, (written, outcome): Recorded) {
         match outcome {
             Ok(()) => self.copies.written(&written),
             Err(error) => self.reporter.failed(&disposition(&error.into())),
@@ -158,7 +221,7 @@ impl Runner {
     }
 
     /// The connection is closed: chunks end with it.
-    pub(super) fn copies_lost(&mut self) {
+    pub(super) fn windows_lost(&mut self) {
         if let Some(task) = self.tasks.chunk.take() {
             task.abort();
         }
@@ -168,7 +231,17 @@ impl Runner {
     }
 
     /// Time for copies: a stream held for too long is let go.
-    pub(super) fn copies_tick(&mut self) {
+    pub(super) fn windows_tick(&mut self) {
+        let at = tokio::time::Instant::now();
+        if let Some(live) = &self.live
+            && self.tasks.glancing.is_none()
+            && at.duration_since(self.glanced_at) >= LOOK
+            && self.copies.wants_look()
+        {
+            self.glanced_at = at;
+            let sql = Arc::clone(&live.sql);
+            self.tasks.glancing = Some(tokio::spawn(async move { open::visible_now(&sql).await.ok() }));
+        }
         if self.copies.tick(now()) {
             if let Some(task) = self.tasks.chunk.take() {
                 task.abort();

@@ -1,0 +1,55 @@
+//! `[snapshot]`: how existing rows are copied.
+
+use super::reader::Reader;
+use super::value;
+use crate::snapshot::{self, Mode};
+use crate::table::Selection;
+
+/// Above this a rate is no limit.
+const ROWS_PER_SECOND_MAX: i32 = 100_000_000;
+
+const MODES: [(&str, Mode); 6] = [
+    ("initial", Mode::Initial),
+    ("no_data", Mode::NoData),
+    ("initial_only", Mode::InitialOnly),
+    ("always", Mode::Always),
+    ("when_needed", Mode::WhenNeeded),
+    ("windows", Mode::Windows),
+];
+
+/// Takes every key of the section.
+pub(super) fn read(reader: &mut Reader<'_>) -> Option<snapshot::Config> {
+    let mode = reader.or("snapshot.mode", value::one_of(&MODES), "initial");
+    let defaults = snapshot::Config::new(mode.unwrap_or_default());
+    let workers = reader.optional("snapshot.workers", value::count(1, snapshot::WORKERS_MAX));
+    let rows_per_second = reader.optional("snapshot.rows_per_second", value::count(1, ROWS_PER_SECOND_MAX));
+    let skip = reader.or("snapshot.skip", value::texts, "[]");
+    let order = reader.or("snapshot.order", value::texts, "[]");
+    let conditions = reader.map("snapshot.where", |_| false);
+    let queries = reader.map("snapshot.query", |_| false);
+    for table in conditions.keys().filter(|table| queries.contains_key(*table)) {
+        reader.fault(
+            &format!("snapshot.where.{table}"),
+            "the table has a query too, which is read instead of it: put the condition there",
+        );
+    }
+    if mode == Some(Mode::Windows) {
+        reader.fault("snapshot.mode", "\"windows\" does not exist yet in this version; write \"initial\"");
+    }
+    let skip = match Selection::new(&skip?, &[]) {
+        Ok(selection) => Some(selection),
+        Err((bad, _)) => {
+            bad.iter().for_each(|bad| reader.fault("snapshot.skip", bad.to_string()));
+            None
+        }
+    };
+    Some(snapshot::Config {
+        mode: mode?,
+        workers: workers.and_then(|workers| usize::try_from(workers).ok()).unwrap_or(defaults.workers),
+        rows_per_second: rows_per_second.map(|rows| rows.unsigned_abs().into()),
+        skip: Some(skip?),
+        order: order?,
+        conditions,
+        queries,
+    })
+}

@@ -1,0 +1,230 @@
+//! Beginning: the publication, the intent, the slot with its snapshot, and what is to be copied under it.
+//!
+//! The only place that creates anything in Postgres unasked. Each step is recorded before the next depends on it, so that
+//! a crash between any two is recognised by the next start.
+
+use super::Config;
+use super::consent;
+use super::keeper::Keeper;
+use super::open::Seen;
+use super::record::{FORMAT, Intent, Record};
+use super::supervise::{PipelineError, Trouble, TroubleReason};
+use crate::lsn::Lsn;
+use crate::postgres::holder::Holder;
+use crate::postgres::slot::{self, Blocker};
+use crate::postgres::{CreatedSlot, Replication, Sql, SystemIdentity};
+use crate::postgres::{preflight, publication};
+use crate::snapshot::journal::Planned;
+use crate::snapshot::prepare::{self, Prepared};
+use crate::table::TableName;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// The epoch of a pipeline that never went past a gap.
+const FIRST_EPOCH: u64 = 1;
+
+/// How long CREATE_REPLICATION_SLOT may wait for writing transactions before it says which and is tried again.
+const SLOT_LOCK_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// After this the status tells which transactions a new slot waits for.
+const SLOT_PATIENCE: Duration = Duration::from_secs(3);
+
+/// CREATE PUBLICATION locks its tables for a moment; behind a long transaction it gives up instead of queueing others.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Everything a start works with.
+pub(super) struct Start<'a> {
+    pub config: &'a Config,
+    pub sql: &'a Sql,
+    pub replication: &'a mut Replication,
+    pub keeper: &'a Keeper,
+    pub troubles: &'a mpsc::Sender<Option<Trouble>>,
+}
+
+/// A first copy that can begin: its snapshot is held, its tables are locked, its plan is recorded.
+pub struct FirstCopy {
+    /// Keeps the snapshot.
+    pub holder: Holder,
+    /// What is to be copied.
+    pub prepared: Prepared,
+    /// Rows are as of here, and the stream begins here.
+    pub point: Lsn,
+    /// Of its journal.
+    pub epoch: u64,
+}
+
+/// A pipeline's first start: publication first, then the intent, then the slot.
+pub(super) async fn first_start(desk: &mut Start<'_>, seen: &Seen) -> Result<Option<FirstCopy>, PipelineError> {
+    let Start { config, sql, keeper, .. } = desk;
+    let level = preflight::facts(sql).await?.wal_level;
+    if level != "logical" {
+        let detail = format!("wal_level is {level}");
+        let next = "ALTER SYSTEM SET wal_level = 'logical'; then restart the server";
+        return Err(PipelineError::Refused(Trouble::plain(TroubleReason::PostgresSettings, detail, next)));
+    }
+    if !seen.has_publication() {
+        create_publication(config, sql).await?;
+    }
+    let intent = Intent { format: FORMAT, copies: config.snapshot.mode.copies_first() };
+    keeper.write(&Record::intent_key(&config.slot), Some(intent.to_json())).await?;
+    let created = desk.slot().await?;
+    desk.copy(&created, FIRST_EPOCH).await
+}
+
+/// The same again, by the standing consent of `always` and `when_needed`: a new slot, a new epoch, and in the record what
+/// was left out. Everything is copied, so that what lies between is missing as events only.
+pub(super) async fn anew(
+    desk: &mut Start<'_>,
+    server: &SystemIdentity,
+    reason: &str,
+    seen: Seen,
+) -> Result<Option<FirstCopy>, PipelineError> {
+    let config = desk.config;
+    if let Some(pid) = seen.slot().and_then(|slot| slot.active_pid) {
+        let detail = format!("slot `{}` is held by pid {pid}", config.slot);
+        let next = TroubleReason::SlotInUse.next();
+        return Err(PipelineError::Trouble(Trouble::plain(TroubleReason::SlotInUse, detail, next)));
+    }
+    if seen.slot().is_some() {
+        desk.replication.drop_slot(&config.slot).await?;
+    }
+    let created = desk.slot().await?;
+    let epoch = seen.state.record.as_ref().map_or(FIRST_EPOCH, |record| record.epoch + 1);
+    let copy = desk.copy(&created, epoch).await?;
+    if seen.state.record.is_none() {
+        // As after a first start: the intent makes the slot ours.
+        let intent = Intent { format: FORMAT, copies: true };
+        desk.keeper.write(&Record::intent_key(&config.slot), Some(intent.to_json())).await?;
+        return Ok(copy);
+    }
+    let seen = Seen::new(config, desk.sql, desk.replication, server, desk.keeper).await?;
+    let from = seen.slot().and_then(|slot| slot.confirmed_flush_lsn).unwrap_or_default();
+    let record = consent::consented(config, &seen, from, reason);
+    tracing::warn!(reason, epoch, from = %record.accepted.last().map(|a| a.from).unwrap_or_default(), to = %from, "beginning anew, as snapshot.mode consents to: changes in between are not published one by one");
+    desk.keeper.write(&Record::key(&record.slot, record.term), Some(record.to_json())).await?;
+    Ok(copy)
+}
+
+impl Start<'_> {
+    /// Creates the slot, telling what it waits for.
+    async fn slot(&mut self) -> Result<CreatedSlot, PipelineError> {
+        let (config, sql, troubles) = (self.config, self.sql, self.troubles);
+        let created = create_slot(config, sql, self.replication);
+        let waited = async {
+            tokio::time::sleep(SLOT_PATIENCE).await;
+            if let Ok(trouble) = waits_for(config, sql).await {
+                let _ = troubles.send(Some(trouble)).await; // nobody to tell: the agent is stopping
+            }
+            std::future::pending().await
+        };
+        tokio::select! {
+            biased; // the slot, then what is said while it is waited for
+            created = created => created,
+            () = waited => Err(PipelineError::Goodbye), // it waits for ever
+        }
+    }
+
+    /// Holds the new slot's snapshot, prepares the copy and records what is to be copied, before its first row.
+    async fn copy(&mut self, created: &CreatedSlot, epoch: u64) -> Result<Option<FirstCopy>, PipelineError> {
+        let (config, Some(snapshot)) = (self.config, &created.snapshot) else { return Ok(None) };
+        if !config.snapshot.mode.copies_first() {
+            return Ok(None);
+        }
+        let mut holder = Holder::import(&config.postgres, snapshot).await?;
+        let captured = publication::read(self.sql, &config.publication).await?;
+        let captured: Vec<TableName> = captured
+            .into_iter()
+            .flat_map(|row| row.tables)
+            .map(|table| table.name)
+            .filter(|name| config.selection.matches(name))
+            .collect();
+        let prepared = prepare::prepare(&config.snapshot, &mut holder, &config.publication, &captured).await?;
+        let tables = prepared.plan.tables.iter().map(|table| table.name.to_string()).collect();
+        let planned = Planned::new(epoch, created.consistent_point, tables);
+        self.keeper.write(&Planned::key(&config.slot), Some(planned.to_json())).await?;
+        Ok(Some(FirstCopy { holder, prepared, point: created.consistent_point, epoch }))
+    }
+}
+
+/// Which transactions a slot being created waits for.
+async fn waits_for(config: &Config, sql: &Sql) -> Result<Trouble, PipelineError> {
+    let blockers = slot::blockers(sql).await?;
+    let list: Vec<String> = blockers.iter().map(blocker).collect();
+    let detail = format!("creating slot `{}` waits for writing transactions: {}", config.slot, list.join("; "));
+    let next = "end these transactions, or wait; it is tried again by itself";
+    Ok(Trouble::plain(TroubleReason::SlotWaits, detail, next))
+}
+
+/// Creates the slot; a wait for writing transactions ends with their list.
+///
+/// # Errors
+/// As the server refuses it.
+pub async fn create_slot(
+    config: &Config,
+    sql: &Sql,
+    replication: &mut Replication,
+) -> Result<CreatedSlot, PipelineError> {
+    let created = replication.create_slot(&config.slot, SLOT_LOCK_TIMEOUT).await;
+    match created {
+        Ok(slot) => {
+            tracing::info!(slot = config.slot, consistent_point = %slot.consistent_point, "created the replication slot");
+            Ok(slot)
+        }
+        Err(error) if matches!(error.sqlstate(), Some("55P03" | "57014")) => {
+            Err(PipelineError::Trouble(waits_for(config, sql).await?))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Creates the publication for exactly the configured tables, or says who has to run which SQL.
+async fn create_publication(config: &Config, sql: &Sql) -> Result<(), PipelineError> {
+    let trouble = |detail: String, next: &str| {
+        PipelineError::Trouble(Trouble::plain(TroubleReason::PublicationIncomplete, detail, next))
+    };
+    let candidates = publication::candidates(sql).await?;
+    let chosen: Vec<_> =
+        candidates.iter().filter(|table| table.logged && config.selection.matches(&table.name)).collect();
+    let roots: Vec<_> = chosen.iter().filter(|table| !table.is_partition).collect();
+    if roots.is_empty() {
+        return Err(trouble("tables.include matches no table of this database".to_owned(), "correct tables.include"));
+    }
+    if let Some(harmed) = roots.iter().find(|table| table.update_fails()) {
+        let detail = format!(
+            "publishing {} would make the application's UPDATE and DELETE fail: no replica identity",
+            harmed.name
+        );
+        return Err(trouble(detail, &harmed.fixes.join(" ")));
+    }
+    let names: Vec<TableName> = roots.iter().map(|table| table.name.clone()).collect();
+    let statement = publication::create_sql(&config.publication, &names);
+    if !config.create_publication {
+        let detail =
+            format!("publication `{}` does not exist, and postgres.create_publication is off", config.publication);
+        return Err(trouble(detail, &statement));
+    }
+    match publication::create(sql, &config.publication, &names, LOCK_TIMEOUT).await {
+        Ok(()) => {
+            tracing::info!(publication = config.publication, tables = names.len(), "created the publication");
+            Ok(())
+        }
+        Err(error) if error.sqlstate() == Some("42501") => {
+            let detail = format!("the role may not create publication `{}`: {error}", config.publication);
+            Err(trouble(detail, &statement))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// One line about a transaction that a new slot waits for.
+fn blocker(blocker: &Blocker) -> String {
+    let who = match (blocker.pid, &blocker.prepared) {
+        (Some(pid), _) => format!("pid {pid}"),
+        (None, Some(name)) => format!("prepared transaction `{name}`"),
+        (None, None) => "unknown".to_owned(),
+    };
+    let what = [&blocker.user, &blocker.application, &blocker.state].into_iter().flatten();
+    let what: Vec<&str> = what.map(String::as_str).filter(|text| !text.is_empty()).collect();
+    let age = blocker.age.map_or_else(String::new, |age| format!(", for {} s", age.as_secs()));
+    format!("{who} (xid {}, {}{age})", blocker.xid, what.join(", "))
+}

@@ -1,0 +1,349 @@
+//! The first copy, as the loop sees it: which reader does what, rows into records, which tables are delivered.
+//!
+//! The row path is the stream's: the same plans, encoder, producer and ledger; no frame is read meanwhile (`core`), so
+//! that what the stream brings comes after every copied row. Nothing waits here: `runner` performs. A table's end is
+//! journalled when its last record is delivered; what is wrong with one table leaves that table out and the others go on.
+
+mod readers;
+mod rows;
+
+use readers::Reader;
+use rows::InHand;
+
+use super::begin::FirstCopy;
+use super::core::{Core, Moment, SECOND};
+use super::rows::Active;
+use super::status::{CopyStatus, CopyTableStatus};
+use crate::change::RelationShape;
+use crate::encode::Encoder;
+use crate::ledger::Ticket;
+use crate::lsn::{Lsn, PgMicros, Xid};
+use crate::pgoutput::CopyRow;
+use crate::snapshot::journal::{Copied, Left};
+use crate::snapshot::markers::Markers;
+use crate::snapshot::plan::{Plan, TablePlan};
+use crate::snapshot::ranges::Ranges;
+use crate::snapshot::worker::{Told, Worker};
+use crate::table::TableName;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// Bytes below which a copy is one reader's: it takes a second, and its rows then come in the tables' order.
+const ONE_READER_BYTES: u64 = 32 * 1024 * 1024;
+
+/// What a reader holds besides what is in flight: the piece it fills, one in the queue, its socket's buffer.
+const READER_BYTES: usize = 768 * 1024;
+
+
+/// A table that cannot be planned yet is tried again after this.
+const PLAN_RETRY: u64 = 30 * SECOND;
+
+/// Where a table is.
+#[derive(Clone, Debug, PartialEq)]
+enum State {
+    /// Not planned; not before this moment.
+    Unplanned(Moment),
+    /// Planned, being read or about to be.
+    Copying,
+    /// Every row is handed to the producer.
+    Sent,
+    /// Left out; its rows so far are in Kafka and say nothing.
+    Left(Left),
+}
+
+struct Table {
+    state: State,
+    active: Option<Active>,
+    rows: u64,
+    bytes: u64,
+    /// Its newest record.
+    last: Option<Ticket>,
+    /// Why its plan is refused, while it is.
+    refused: Option<String>,
+    journalled: bool,
+}
+
+impl Table {
+    fn new() -> Self {
+        let state = State::Unplanned(Moment::default());
+        Table { state, active: None, rows: 0, bytes: 0, last: None, refused: None, journalled: false }
+    }
+}
+
+/// What the loop has to do before rows can go on.
+pub enum Need {
+    /// Plan this table anew, with this column nullable.
+    Nullable(usize, String),
+}
+
+/// See the module's own words.
+pub struct Copying {
+    plan: Plan,
+    tables: Vec<Table>,
+    ranges: Ranges,
+    markers: Markers,
+    readers: Vec<Reader>,
+    told: mpsc::Receiver<Told>,
+    tell: mpsc::Sender<Told>,
+    workers: usize,
+    postgres: crate::postgres::Config,
+    snapshot: String,
+    in_hand: Option<InHand>,
+    row: CopyRow,
+    encoder: Encoder,
+    /// The consistent point.
+    pub point: Lsn,
+    epoch: u64,
+    xid: Xid,
+    at: PgMicros,
+    ordinal: u64,
+    /// Nanoseconds that a row takes at the configured rate, 0 without one; when the next piece may be taken.
+    row_nanos: u64,
+    next_piece: Moment,
+    lost: usize,
+    waits: bool,
+    began: Moment,
+}
+
+impl Copying {
+    /// A copy that begins now; the holder is the caller's to keep.
+    #[must_use]
+    pub fn new(config: &super::Config, first: &FirstCopy, now: Moment) -> Self {
+        let plan = first.prepared.plan.clone();
+        let workers = if plan.size_bytes() <= ONE_READER_BYTES { 1 } else { config.snapshot.workers.max(1) };
+        let (tell, told) = mpsc::channel(workers); // a piece of each may wait: the loop's pace is theirs
+        let mut copying = Copying {
+            tables: plan.tables.iter().map(|_| Table::new()).collect(),
+            ranges: Ranges::new(plan.tables.iter().map(TablePlan::pages)),
+            markers: Markers::new(plan.tables.len()),
+            plan,
+            readers: Vec::new(),
+            told,
+            tell,
+            workers,
+            postgres: config.postgres.clone(),
+            snapshot: first.holder.snapshot.clone(),
+            in_hand: None,
+            row: CopyRow::default(),
+            encoder: Encoder::new(),
+            point: first.point,
+            epoch: first.epoch,
+            #[expect(clippy::cast_possible_truncation, reason = "events carry the lower 32 bits")]
+            xid: Xid(first.holder.newest_xid as u32),
+            at: first.holder.at,
+            ordinal: 0,
+            row_nanos: config.snapshot.rows_per_second.map_or(0, |rows| 1000 * SECOND / rows.max(1)),
+            next_piece: now,
+            lost: 0,
+            waits: false,
+            began: now,
+        };
+        for (table, left) in &first.prepared.left {
+            copying.leave(*table, left.clone());
+        }
+        copying
+    }
+
+    /// Starts the readers, on the current runtime.
+    pub fn start(&mut self) {
+        self.readers = (0..self.workers).map(|_| Reader::default()).collect();
+        (0..self.workers).for_each(|worker| self.read(worker));
+    }
+
+    /// The connection is gone, the snapshot is not: what is not journalled is read again from the beginning.
+    pub fn interrupt(&mut self) {
+        self.readers.clear();
+        (self.in_hand, self.waits) = (None, false);
+        let (tell, told) = mpsc::channel(self.workers);
+        (self.tell, self.told) = (tell, told);
+        self.markers = Markers::new(self.tables.len());
+        for (at, table) in self.tables.iter_mut().enumerate() {
+            match &table.state {
+                State::Left(_) => {}
+                State::Sent if table.journalled => {}
+                State::Unplanned(_) | State::Copying | State::Sent => {
+                    *table = Table::new();
+                    self.ranges.restart(at);
+                    continue;
+                }
+            }
+            self.markers.finish(at);
+        }
+    }
+
+    /// The next thing a reader says. Cancel-safe.
+    pub async fn told(&mut self) -> Option<Told> {
+        self.told.recv().await
+    }
+
+    /// Whether the loop has room for a reader's next piece.
+    #[must_use]
+    pub fn may_take(&self, core: &Core, now: Moment) -> bool {
+        self.in_hand.is_none()
+            && self.markers.released().is_none()
+            && core.has_room_to_copy(self.beside_bytes())
+            && now >= self.next_piece
+    }
+
+    /// When the rate allows the next piece.
+    #[must_use]
+    pub fn next_piece(&self) -> Moment {
+        self.next_piece
+    }
+
+    fn beside_bytes(&self) -> usize {
+        self.readers.len() * READER_BYTES
+    }
+
+    /// Whether a table has come to its end.
+    fn look(&mut self, table: usize) {
+        if !self.ranges.is_read(table) || self.in_hand.as_ref().is_some_and(|in_hand| in_hand.table == table) {
+            return;
+        }
+        let Some(of) = self.tables.get_mut(table) else { return };
+        if of.state == State::Copying {
+            of.state = State::Sent;
+            self.markers.finish(table);
+        }
+    }
+
+    /// Goes on without a table.
+    pub fn leave(&mut self, table: usize, left: Left) {
+        let (Some(name), Some(of)) = (self.name(table), self.tables.get_mut(table)) else { return };
+        if matches!(of.state, State::Left(_)) {
+            return;
+        }
+        tracing::error!(table = %name, reason = left.reason, next = left.next, "a table is left out of the copy: {}", left.detail);
+        of.state = State::Left(left);
+        self.ranges.give_up(table);
+        self.markers.give_up(table);
+        if self.in_hand.as_ref().is_some_and(|in_hand| in_hand.table == table) {
+            self.in_hand = None;
+        }
+    }
+
+    fn name(&self, table: usize) -> Option<TableName> {
+        self.plan.tables.get(table).map(|table| table.name.clone())
+    }
+
+    /// The next table to be planned, if one may be now.
+    #[must_use]
+    pub fn unplanned(&self, now: Moment) -> Option<(usize, RelationShape)> {
+        let at = self.tables.iter().position(|t| matches!(t.state, State::Unplanned(at) if at <= now))?;
+        Some((at, self.plan.tables.get(at)?.shape.clone()))
+    }
+
+    /// Whether a row waits for its table's plan to be made anew.
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        self.waits
+    }
+
+    /// A table's oid.
+    #[must_use]
+    pub fn oid(&self, table: usize) -> Option<crate::lsn::Oid> {
+        self.plan.tables.get(table).map(|table| table.shape.oid)
+    }
+
+    /// A table's plan has come.
+    pub fn planned(&mut self, table: usize, active: Active) {
+        self.waits = false;
+        if let Some(of) = self.tables.get_mut(table) {
+            of.active = Some(active);
+            of.refused = None;
+            if matches!(of.state, State::Unplanned(_)) {
+                of.state = State::Copying;
+            }
+        }
+        self.look(table); // a table without parts has nothing to read
+        self.hand_out();
+    }
+
+    /// A table's plan is refused until a person acts; the others go first. Whether there are others.
+    pub fn refused(&mut self, table: usize, detail: &str, now: Moment) -> bool {
+        if let Some(of) = self.tables.get_mut(table) {
+            of.state = State::Unplanned(now.plus(PLAN_RETRY));
+            of.refused = Some(detail.to_owned());
+        }
+        self.tables.iter().any(|of| !of.journalled && of.refused.is_none())
+    }
+
+    /// The next table whose end can be journalled, with its record: every record of it is delivered.
+    #[must_use]
+    pub fn delivered(&self, oldest: Ticket) -> Option<(usize, String, Copied)> {
+        let at = (0..self.tables.len()).find(|at| self.is_delivered(*at, oldest))?;
+        let (table, name) = (self.tables.get(at)?, self.name(at)?);
+        let copied = match &table.state {
+            State::Left(left) => Copied::left(self.epoch, table.rows, left.clone()),
+            State::Unplanned(_) | State::Copying | State::Sent => Copied::whole(self.epoch, table.rows),
+        };
+        Some((at, name.to_string(), copied))
+    }
+
+    fn is_delivered(&self, at: usize, oldest: Ticket) -> bool {
+        let Some(table) = self.tables.get(at) else { return false };
+        let ended = matches!(table.state, State::Sent | State::Left(_)) && !self.markers.holds(at);
+        ended && !table.journalled && table.last.is_none_or(|last| last < oldest)
+    }
+
+    /// A table's end is journalled.
+    pub fn journalled(&mut self, table: usize) {
+        if let Some(of) = self.tables.get_mut(table) {
+            of.journalled = true;
+        }
+    }
+
+    /// Whether every table is journalled.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.tables.iter().all(|table| table.journalled)
+    }
+
+    /// Whether nothing more has to be read: the snapshot is needed no longer.
+    #[must_use]
+    pub fn is_read(&self) -> bool {
+        self.tables.iter().all(|table| matches!(table.state, State::Sent | State::Left(_)))
+    }
+
+    /// Lets the readers go.
+    pub fn finish(&mut self) {
+        self.readers.drain(..).filter_map(|reader| reader.worker).for_each(Worker::finish);
+    }
+
+    /// Where it is, for people.
+    #[must_use]
+    pub fn status(&self, now: Moment) -> CopyStatus {
+        let mut status = CopyStatus {
+            consistent_point: self.point,
+            rows_expected: self.plan.rows(),
+            bytes_expected: self.plan.size_bytes(),
+            workers: self.readers.len(),
+            seconds: Duration::from_micros(now.since(self.began)).as_secs_f64(),
+            ..CopyStatus::default()
+        };
+        for (table, planned) in self.tables.iter().zip(&self.plan.tables) {
+            let (state, reason, next) = match &table.state {
+                State::Left(left) => ("left", left.detail.clone(), left.next.clone()),
+                _ if table.refused.is_some() => ("refused", table.refused.clone().unwrap_or_default(), String::new()),
+                State::Unplanned(_) => ("waiting", String::new(), String::new()),
+                State::Copying if table.rows == 0 => ("waiting", String::new(), String::new()),
+                State::Copying => ("copying", String::new(), String::new()),
+                State::Sent if table.journalled => ("copied", String::new(), String::new()),
+                State::Sent => ("delivering", String::new(), String::new()),
+            };
+            status.rows += table.rows;
+            status.bytes += table.bytes;
+            let of = CopyTableStatus {
+                state: state.to_owned(),
+                rows: table.rows,
+                rows_expected: planned.rows(),
+                bytes: table.bytes,
+                bytes_expected: planned.size_bytes(),
+                reason,
+                next,
+            };
+            status.tables.insert(planned.name.to_string(), of);
+        }
+        status
+    }
+}

@@ -1,0 +1,110 @@
+//! The readers of the first copy: who reads which range, what they say, and what becomes of a lost one.
+
+use super::rows::InHand;
+use super::{Copying, State};
+use crate::pipeline::Chain;
+use crate::pipeline::core::Moment;
+use crate::postgres::PgError;
+use crate::snapshot::prepare::refused;
+use crate::snapshot::ranges::Range;
+use crate::snapshot::worker::{Job, Told, What, Worker};
+
+/// Readers lost one after the other without a row between: then it is not the readers.
+const LOST_MAX: usize = 8;
+
+/// A reader, and the range it has.
+#[derive(Default)]
+pub(super) struct Reader {
+    pub worker: Option<Worker>,
+    pub free: bool,
+    pub range: Option<Range>,
+}
+
+impl Copying {
+    pub(super) fn read(&mut self, worker: usize) {
+        let started = Worker::start(self.postgres.clone(), self.snapshot.clone(), worker, self.tell.clone());
+        if let Some(reader) = self.readers.get_mut(worker) {
+            *reader = Reader { worker: Some(started), ..Reader::default() };
+        }
+    }
+
+    /// A reader said something.
+    ///
+    /// # Errors
+    /// The last reader's, where none lasts: the copy cannot go on with this connection.
+    pub fn hear(&mut self, told: Told, now: Moment) -> Result<(), PgError> {
+        let Told { worker, what } = told;
+        let Some(reader) = self.readers.get_mut(worker) else { return Ok(()) };
+        match what {
+            What::Free => reader.free = true,
+            What::Rows(piece) => {
+                self.lost = 0;
+                let Some(table) = reader.range.map(|range| range.table) else { return Ok(()) };
+                if matches!(self.tables.get(table).map(|t| &t.state), Some(State::Left(_))) {
+                    return Ok(());
+                }
+                let pause = self.row_nanos.saturating_mul(piece.rows() as u64) / 1000;
+                self.next_piece = self.next_piece.max(now).plus(pause);
+                self.in_hand = Some(InHand { table, piece, at: 0, begun: false });
+            }
+            What::Done => {
+                reader.free = true;
+                if let Some(range) = reader.range.take() {
+                    self.ranges.read(&range);
+                    self.look(range.table);
+                }
+            }
+            What::Refused(error) => {
+                reader.free = true;
+                if let Some(range) = reader.range.take() {
+                    self.ranges.read(&range);
+                    if let Some(name) = self.name(range.table) {
+                        self.leave(range.table, refused(&name, &error));
+                    }
+                }
+            }
+            What::Lost(error) => return self.lost(worker, error),
+        }
+        self.hand_out();
+        Ok(())
+    }
+
+    fn lost(&mut self, worker: usize, error: PgError) -> Result<(), PgError> {
+        let Some(reader) = self.readers.get_mut(worker) else { return Ok(()) };
+        if let Some(range) = std::mem::take(reader).range {
+            self.ranges.lost(range);
+        }
+        self.lost += 1;
+        if self.lost > LOST_MAX || error.is_shutting_down() {
+            return Err(error);
+        }
+        tracing::warn!(worker, error = %Chain(&error), "a reader of the copy was lost; its range is read again");
+        // Where connections are short the others do its work.
+        if !self.readers.iter().any(|reader| reader.worker.is_some()) {
+            self.read(worker);
+        }
+        self.hand_out();
+        Ok(())
+    }
+
+    /// Gives every free reader its next range.
+    pub(super) fn hand_out(&mut self) {
+        for worker in 0..self.readers.len() {
+            if !self.readers.get(worker).is_some_and(|reader| reader.free && reader.worker.is_some()) {
+                continue;
+            }
+            let tables = &self.tables;
+            let ready = |at: usize| tables.get(at).is_some_and(|table| table.state == State::Copying);
+            let Some(range) = self.ranges.take(ready) else { return };
+            let Some(table) = self.plan.tables.get(range.table) else { return };
+            let job = Job { table: table.name.to_string(), sql: table.copy(&range) };
+            if let Some(reader) = self.readers.get_mut(worker)
+                && reader.worker.as_ref().is_some_and(|worker| worker.give(job))
+            {
+                (reader.free, reader.range) = (false, Some(range));
+            } else {
+                self.ranges.lost(range); // it has ended, and says so next
+            }
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! The row path of the first copy: lines of COPY into records, by the plans of the stream.
+
+use super::{Copying, Need};
+use crate::change::{Context, Marker, Position, Row};
+use crate::encode::EncodeError;
+use crate::ledger::Ticket;
+use crate::lsn::Lsn;
+use crate::metrics::Operation;
+use crate::pipeline::Chain;
+use crate::pipeline::rows::{RowsError, Tools, records_out};
+use crate::postgres::copies::Piece;
+use crate::snapshot::journal::Left;
+use crate::snapshot::prepare::left;
+
+/// A piece whose rows are being sent.
+pub(super) struct InHand {
+    pub table: usize,
+    pub piece: Piece,
+    /// Where the next line begins.
+    pub at: usize,
+    /// Whether what was held before it has been released.
+    pub begun: bool,
+}
+
+/// What became of a row.
+enum Sent {
+    Yes,
+    /// It has NULL in a column that its plan has as NOT NULL.
+    Needs(String),
+    Left(Left),
+}
+
+/// Which row is next.
+struct NextRow {
+    table: usize,
+    marker: Marker,
+    /// Where it begins in the piece in hand; none for one that was held back.
+    line_at: Option<usize>,
+}
+
+impl Copying {
+    /// Sends rows while there is room.
+    ///
+    /// # Errors
+    /// The producer's: the stream is read again, and with it the copy.
+    pub fn work(&mut self, tools: &mut Tools<'_>) -> Result<Option<Need>, RowsError> {
+        while tools.core.has_room_to_copy(self.beside_bytes()) {
+            let Some(next) = self.next_row() else { return Ok(None) };
+            let NextRow { table, marker, line_at } = next;
+            match self.send(&next, tools)? {
+                Sent::Yes => {}
+                Sent::Left(left) => {
+                    self.leave(table, left);
+                    continue; // what was released of it is gone with it
+                }
+                Sent::Needs(column) => {
+                    if let (Some(at), Some(in_hand)) = (line_at, &mut self.in_hand) {
+                        in_hand.at = at;
+                        self.markers.take_back(table, marker);
+                    }
+                    self.waits = true;
+                    return Ok(Some(Need::Nullable(table, column)));
+                }
+            }
+            if line_at.is_none() {
+                self.markers.sent();
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes the next row: one that was held back, else the next of the piece in hand but for its last, which is held.
+    #[inline]
+    fn next_row(&mut self) -> Option<NextRow> {
+        loop {
+            if let Some(released) = self.markers.released() {
+                return Some(NextRow { table: released.table, marker: released.marker, line_at: None });
+            }
+            let in_hand = self.in_hand.as_mut()?;
+            let (table, at) = (in_hand.table, in_hand.at);
+            if !std::mem::replace(&mut in_hand.begun, true) {
+                self.markers.piece(table);
+                continue;
+            }
+            match in_hand.piece.line(at) {
+                Some((line, end)) if end == in_hand.piece.size_bytes() => {
+                    self.markers.hold(table, line);
+                    self.in_hand = None;
+                }
+                Some((_, end)) => {
+                    in_hand.at = end;
+                    return Some(NextRow { table, marker: self.markers.next(table), line_at: Some(at) });
+                }
+                None => self.in_hand = None,
+            }
+        }
+    }
+
+    /// Encodes and sends one row.
+    #[inline]
+    fn send(&mut self, next: &NextRow, tools: &mut Tools<'_>) -> Result<Sent, RowsError> {
+        let Copying { tables, plan, row, encoder, markers, in_hand, point, xid, at, ordinal, .. } = self;
+        let (of, planned) = (tables.get_mut(next.table), plan.tables.get(next.table));
+        let line = match next.line_at {
+            Some(at) => in_hand.as_ref().and_then(|in_hand| in_hand.piece.line(at)).map(|(line, _)| line),
+            None => markers.released().map(|released| released.line.as_slice()),
+        };
+        let (Some(of), Some(planned), Some(line)) = (of, planned, line) else { return Ok(Sent::Yes) };
+        let Some(active) = &of.active else { return Ok(Sent::Yes) };
+        let context = Context {
+            // The last byte before the consistent point, where no commit that is streamed can begin.
+            position: Position { commit: Lsn::new(point.bytes().saturating_sub(1)), ordinal: *ordinal },
+            lsn: *point,
+            last_commit: None,
+            xid: Some(*xid),
+            committed_at: *at,
+            origin: None,
+            marker: next.marker,
+        };
+        let name = &planned.name;
+        let new = match row.read(line, planned.shape.columns.len()) {
+            Ok(new) => new,
+            Err(error) => return Ok(Sent::Left(left("copy_unreadable", format!("table {name}: {error}"), name))),
+        };
+        match encoder.row(&active.plan, &context, &Row::Read { new }, tools.now_unix_nanos) {
+            Ok(()) => {}
+            Err(EncodeError::RequiredNull { column, .. }) => return Ok(Sent::Needs(column)),
+            Err(error) => {
+                let detail = format!("table {name}: {}", Chain(&error));
+                return Ok(Sent::Left(left("row_unencodable", detail, name)));
+            }
+        }
+        match records_out(encoder, active, &context, tools) {
+            Ok(()) => {}
+            Err(RowsError::Halt(halt)) => return Ok(Sent::Left(left(halt.reason.code(), halt.detail, name))),
+            Err(error) => return Err(error),
+        }
+        active.metrics.count(Operation::Read, 1, new.size_bytes() as u64);
+        if !encoder.notes().is_empty() {
+            active.metrics.unrepresentable.inc_by(encoder.notes().len() as u64);
+        }
+        *ordinal += 1;
+        of.rows += 1;
+        of.bytes += line.len() as u64;
+        of.last = Some(Ticket(tools.core.next_ticket().0 - 1));
+        Ok(Sent::Yes)
+    }
+}

@@ -1,0 +1,251 @@
+//! The runner's dealings with the first copy: begun, planned, journalled, ended.
+
+use super::*;
+use crate::pipeline::begin::FirstCopy;
+use crate::pipeline::copying::Need;
+use crate::pipeline::core::Moment;
+use crate::pipeline::open::Carried;
+use crate::snapshot::Mode;
+use crate::snapshot::journal::{Copied, Journal};
+use tokio::sync::oneshot;
+
+/// The transaction that keeps the snapshot, and how it is let go.
+pub(super) struct Holding {
+    task: JoinHandle<Option<PgError>>,
+    release: Option<oneshot::Sender<()>>,
+}
+
+impl Drop for Holding {
+    fn drop(&mut self) {
+        // One that was released says goodbye in its own time.
+        if self.release.is_some() {
+            self.task.abort();
+        }
+    }
+}
+
+/// The end of the snapshot, if there is one that is not ours.
+pub(super) async fn ended(holding: &mut Option<Holding>) -> Option<PgError> {
+    match holding {
+        Some(held) => match (&mut held.task).await {
+            Ok(error) => error,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => std::future::pending().await,
+        },
+        None => std::future::pending().await,
+    }
+}
+
+/// What a reader says next.
+pub(super) async fn told(copying: Option<&mut Copying>) -> Option<Told> {
+    copying?.told().await
+}
+
+/// When the loop turns next at the latest: the core's tick, or the moment the rate allows the next piece.
+pub(super) fn next_tick(core: &Core, copying: Option<&Copying>) -> Moment {
+    let tick = core.next_tick();
+    match copying.map(Copying::next_piece) {
+        Some(at) if at > now() => tick.min(at),
+        _ => tick,
+    }
+}
+
+impl Runner {
+    /// What a connect has to know of this process.
+    pub(super) fn carried(&self) -> Carried {
+        let held = self.tasks.holding.is_some();
+        Carried {
+            first: !self.streamed,
+            copying_at: self.copying.as_ref().filter(|_| held).map(|copying| copying.point),
+        }
+    }
+
+    /// Takes up the copy that the connection brings, or the one whose snapshot is still held.
+    pub(super) fn begin_copy(&mut self, copy: Option<FirstCopy>, journal: &Journal) {
+        if let Some(first) = copy {
+            let plan = &first.prepared.plan;
+            tracing::info!(
+                tables = plan.tables.len(),
+                rows = plan.rows(),
+                mib = plan.size_bytes() / (1024 * 1024),
+                consistent_point = %first.point,
+                "copying existing rows; the stream follows from the consistent point, and the server keeps its WAL until then"
+            );
+            let copying = Copying::new(&self.config, &first, now());
+            let (release, released) = oneshot::channel();
+            let held = first.holder.hold(async {
+                let _ = released.await; // dropped or sent: nobody needs the snapshot
+            });
+            self.tasks.holding = Some(Holding { task: tokio::spawn(held), release: Some(release) });
+            self.copying = Some(copying);
+        }
+        for (table, left) in journal.left() {
+            self.reporter.left(table, left);
+        }
+        if let Some(copying) = &mut self.copying {
+            self.core.begin_copy();
+            copying.start();
+            self.reporter.copying(Some(copying.status(now())));
+        }
+    }
+
+    /// `initial_only`: there is nothing more to do.
+    pub(super) fn end_if_copied(&mut self) {
+        if self.copying.is_none() && self.copies.is_empty() && self.config.snapshot.mode == Mode::InitialOnly {
+            tracing::info!("snapshot.mode is \"initial_only\" and everything is copied: stopping; the slot stays");
+            self.apply(Event::Stop);
+        }
+    }
+
+    /// The connection ends. With its snapshot held the copy goes on with the next one; else it is over.
+    pub(super) fn interrupt_copy(&mut self) {
+        self.core.end_copy();
+        if self.tasks.holding.is_none() {
+            self.copying = None;
+        }
+        if let Some(copying) = &mut self.copying {
+            copying.interrupt();
+        }
+    }
+
+    /// Rows, plans and ends, as far as there is room.
+    pub(super) fn copy(&mut self) {
+        let (Some(copying), Some(live), Some(sink)) = (&mut self.copying, &mut self.live, &mut self.sink) else {
+            return;
+        };
+        if !self.core.is_copying() {
+            return;
+        }
+        let planning = self.tasks.planning.is_some() || live.desk.is_none() || self.smaller_batches.is_some();
+        let mut need = None;
+        if self.tasks.planning.is_none() || !copying.waits() {
+            let mut tools =
+                Tools {
+                    core: &mut self.core,
+                    sink,
+                    copies: &mut self.copies,
+                    now_unix_nanos: unix_nanos(),
+                    metrics: self.reporter.metrics(),
+                };
+            match copying.work(&mut tools) {
+                Ok(found) => need = found,
+                Err(error) => return self.broke(error.into()),
+            }
+        }
+        if !planning && self.core.is_streaming() {
+            let wanted = match need {
+                Some(Need::Nullable(table, column)) => copying.oid(table).map(|oid| (table, oid, Err(column))),
+                None => copying.unplanned(now()).map(|(table, shape)| (table, shape.oid, Ok(shape))),
+            };
+            if let Some((table, oid, wanted)) = wanted
+                && let Some(desk) = live.desk.take()
+            {
+                self.tasks.planning = Some(tokio::spawn(async move {
+                    let outcome = match wanted {
+                        Ok(shape) => desk.relation_once(shape).await,
+                        Err(column) => desk.nullable(oid, column).await,
+                    };
+                    (Place::Copy(table, oid), outcome)
+                }));
+            }
+        }
+        self.journal();
+    }
+
+    /// Records the end of a table whose records are delivered; when there is none left, the copy is over.
+    fn journal(&mut self) {
+        let Some(copying) = &mut self.copying else { return };
+        if copying.is_over() {
+            return self.copied();
+        }
+        if self.tasks.journalling.is_some() || now() < self.journal_at {
+            return;
+        }
+        let Some((table, name, copied)) = copying.delivered(self.core.ledger().oldest()) else { return };
+        let (keeper, key) = (self.keeper.clone(), Copied::key(&self.config.slot, &name));
+        self.tasks.journalling =
+            Some(tokio::spawn(async move { (table, keeper.write(&key, Some(copied.to_json())).await) }));
+    }
+
+    pub(super) fn journalled(&mut self, table: usize, outcome: Result<(), KeeperError>) {
+        match outcome {
+            Ok(()) => {
+                if let Some(copying) = &mut self.copying {
+                    copying.journalled(table);
+                }
+            }
+            Err(error) => {
+                self.reporter.failed(&disposition(&error.into()));
+                self.journal_at = now().plus(crate::pipeline::core::SECOND);
+            }
+        }
+    }
+
+    /// Every table is delivered and journalled: the stream goes on from the consistent point.
+    fn copied(&mut self) {
+        let Some(mut copying) = self.copying.take() else { return };
+        let status = copying.status(now());
+        copying.finish();
+        if let Some(holding) = &mut self.tasks.holding
+            && let Some(release) = holding.release.take()
+        {
+            let _ = release.send(()); // it may have ended by itself
+        }
+        self.tasks.holding = None;
+        let left: Vec<&str> =
+            status.tables.iter().filter(|(_, table)| table.state == "left").map(|(name, _)| name.as_str()).collect();
+        tracing::info!(
+            rows = status.rows,
+            seconds = status.seconds,
+            left = left.join(","),
+            "copied; the stream goes on from the consistent point"
+        );
+        self.reporter.copying(Some(status));
+        self.core.end_copy();
+        self.end_if_copied();
+    }
+
+    pub(super) fn told(&mut self, told: Told) {
+        let Some(copying) = &mut self.copying else { return };
+        if let Err(error) = copying.hear(told, now()) {
+            self.broke(error.into());
+        }
+    }
+
+    pub(super) fn snapshot_ended(&mut self, error: Option<PgError>) {
+        self.tasks.holding = None;
+        let Some(copying) = &self.copying else { return };
+        if copying.is_read() {
+            return; // every row is here already
+        }
+        let error = error.unwrap_or(PgError::Closed { call: "hold the snapshot" });
+        tracing::error!(error = %crate::pipeline::Chain(&error), "the snapshot of the first copy has ended: tables not finished are not copied by it");
+        self.broke(error.into());
+    }
+
+    pub(super) fn copy_planned(&mut self, table: usize, active: Active) {
+        self.reporter.trouble_over();
+        if let Some(copying) = &mut self.copying {
+            copying.planned(table, active);
+        }
+    }
+
+    /// A table's plan is refused: the others go first, and what is left of it is told when they are through.
+    pub(super) fn copy_refused(&mut self, place: Place, trouble: Trouble) {
+        if let Place::Window(id, _) = place {
+            return self.window_refused(id, &trouble);
+        }
+        let (Some(copying), Place::Copy(table, _)) = (&mut self.copying, place) else { return };
+        let others = copying.refused(table, &trouble.detail, now());
+        if others {
+            tracing::warn!(
+                reason = trouble.reason.code(),
+                next = trouble.next,
+                "{}; the other tables go first",
+                trouble.detail
+            );
+        } else {
+            self.reporter.trouble(Some(trouble));
+        }
+    }
+}

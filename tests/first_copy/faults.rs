@@ -1,0 +1,112 @@
+//! What is wrong with one table is told of that table, and the others are copied. What breaks is gone on with, or told.
+
+use crate::world::{Row, World};
+use std::collections::BTreeSet;
+
+fn keys(rows: &[Row]) -> BTreeSet<i64> {
+    rows.iter().filter_map(|row| row.key["id"].as_i64()).collect()
+}
+
+#[test]
+fn a_table_that_cannot_be_read_is_left_out_with_the_next_step_and_the_others_go_on() {
+    let tables = ["barred", "bad_where", "broken", "guarded", "nan", "plain"];
+    let world = World::new(
+        "create role ws login replication;
+         alter role ws set statement_timeout = '1ms'; alter role ws set lock_timeout = '1ms';
+         alter role ws set idle_in_transaction_session_timeout = '1ms';
+         create table barred (id int primary key); create table bad_where (id int primary key);
+         create table broken (id int primary key); create table guarded (id int primary key);
+         create table nan (id int primary key, n numeric not null); create table plain (id int primary key);
+         insert into barred values (1); insert into bad_where values (1); insert into guarded values (1);
+         insert into broken select generate_series(1, 4000);
+         insert into nan values (1, 1), (2, 'NaN'); insert into plain select generate_series(1, 50000);
+         grant select on bad_where, broken, guarded, nan, plain to ws;
+         alter table guarded enable row level security;
+         create publication wellspring_p for table barred, bad_where, broken, guarded, nan, plain",
+        &tables,
+    );
+    let agent = world.agent_as(
+        "ws",
+        "[snapshot.where]\n\"public.bad_where\" = \"id = (\"\n\"public.broken\" = \"1 / (id - 3999) > -9\"",
+    );
+    let status = agent.streams();
+    let copy = status.copy.clone().unwrap();
+    for (table, reason, next) in [
+        ("public.barred", "permission denied", "GRANT SELECT ON public.barred"),
+        ("public.bad_where", "syntax error", "correct snapshot.where"),
+        ("public.broken", "SQLSTATE 22012", "correct snapshot.where"),
+        ("public.guarded", "row-level security", "BYPASSRLS"),
+        ("public.nan", "column `n`", "wellspring snapshot public.nan"),
+    ] {
+        let of = &copy.tables[table];
+        assert_eq!(of.state, "left", "{table}: {of:?}");
+        assert!(of.reason.contains(reason) && of.next.contains(next), "{table}: {of:?}");
+    }
+    assert_eq!((copy.tables["public.plain"].state.as_str(), copy.tables["public.plain"].rows), ("copied", 50_000));
+    assert_eq!(keys(&world.records("plain", 50_000)).len(), 50_000);
+    // They stream all the same, and what is missing is not forgotten.
+    world.sql("insert into barred values (2)");
+    assert_eq!(world.records("barred", 1)[0].place(), "c false {\"id\":2}");
+    agent.stop();
+    let agent = world.agent_as("ws", "");
+    let status = agent.streams();
+    for table in ["barred", "bad_where", "broken", "guarded", "nan"] {
+        assert!(status.warnings.iter().any(|warning| warning.contains(&format!("table public.{table} is not copied"))));
+    }
+    agent.stop();
+}
+
+/// A table of 20,000 rows that takes some seconds to copy, begun.
+fn slow(more: &str) -> (World, crate::world::Running) {
+    let world = World::new(
+        "create table t (id int primary key, v text); create table done (id int primary key);
+         insert into t select g, repeat('x', 200) from generate_series(1, 20000) g; insert into done values (1); analyze",
+        &["t", "done"],
+    );
+    let agent = world.agent(more);
+    agent.until("rows", |status| status.copy.as_ref().is_some_and(|copy| copy.rows > 1));
+    (world, agent)
+}
+
+const SLOW: &str = "[snapshot]\nrows_per_second = 5000\norder = [\"public.done\"]";
+
+#[test]
+fn a_lost_reader_is_replaced_and_a_lost_walsender_does_not_end_the_copy() {
+    let (world, agent) = slow(SLOW);
+    world.sql("select pg_terminate_backend(pid) from pg_stat_activity where application_name like '%:copy'");
+    agent.until("more rows", |status| status.copy.as_ref().is_some_and(|copy| copy.rows > 8000));
+    world.sql("delete from t where id = 1; select pg_terminate_backend(active_pid) from pg_replication_slots");
+    agent.until("a new connection", |status| status.reconnects > 0);
+    let status = agent.streams();
+    assert_eq!(status.copy.unwrap().tables["public.t"].rows, 20_000, "read again from the beginning");
+    let rows = world.until("t", |rows| rows.last().is_some_and(|row| row.value["op"] == "d"));
+    assert_eq!(keys(&rows).len(), 20_000);
+    assert_eq!(rows.last().unwrap().place(), "d false {\"id\":1}");
+    agent.stop();
+}
+
+#[test]
+fn a_copy_cut_off_is_told_and_never_skipped() {
+    let (world, agent) = slow(SLOW);
+    agent.until("a journalled table", |status| {
+        status.copy.as_ref().is_some_and(|copy| copy.tables["public.done"].state == "copied")
+    });
+    agent.stop();
+    let agent = world.agent("");
+    let status = agent.halts("copy_unfinished");
+    assert!(status.detail.contains("1 of 2 tables are copied, not public.t"), "{}", status.detail);
+    agent.stop();
+    let agent = world.agent("[snapshot]\nmode = \"when_needed\"");
+    let status = agent.streams();
+    assert_eq!(status.copy.unwrap().rows, 20_001);
+    assert_eq!(status.epoch, 2);
+    agent.stop();
+}
+
+#[test]
+fn a_snapshot_that_ends_ends_the_copy() {
+    let (world, agent) = slow(SLOW);
+    world.sql("select pg_terminate_backend(pid) from pg_stat_activity where application_name like '%:holder'");
+    agent.halts("copy_unfinished");
+    agent.stop();
+}

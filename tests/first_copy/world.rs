@@ -1,0 +1,170 @@
+//! A database, a cluster and an agent of their own.
+
+use crate::postgres::Server;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
+use serde_json::Value;
+use std::time::{Duration, Instant};
+use wellspring::cli::demo::broker::Broker;
+use wellspring::config;
+use wellspring::metrics::Metrics;
+use wellspring::pipeline::status::{Phase, Status};
+use wellspring::pipeline::{Agent, Exit};
+
+/// Whatever is waited for takes far less on an idle machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub struct World {
+    pub server: Server,
+    broker: Broker,
+}
+
+/// One record of a topic.
+pub struct Row {
+    pub key: Value,
+    pub value: Value,
+}
+
+impl Row {
+    /// Operation, marker and key.
+    pub fn place(&self) -> String {
+        let text = |value: &Value| value.as_str().unwrap_or("?").to_owned();
+        format!("{} {} {}", text(&self.value["op"]), text(&self.value["source"]["snapshot"]), self.key)
+    }
+
+    pub fn source(&self, field: &str) -> u64 {
+        self.value["source"][field].as_u64().unwrap()
+    }
+}
+
+impl World {
+    /// A server with this SQL run, and a topic of one partition for each table of `public`.
+    pub fn new(sql: &str, tables: &[&str]) -> World {
+        World::with(&[], sql, tables)
+    }
+
+    pub fn with(settings: &[(&str, &str)], sql: &str, tables: &[&str]) -> World {
+        let server = Server::start_with(settings);
+        server.sql("postgres", sql);
+        let broker = Broker::start(1, 1).unwrap();
+        for table in tables {
+            broker.create(&format!("p.public.{table}"), None).unwrap();
+        }
+        broker.create("p.wellspring-state", None).unwrap();
+        World { server, broker }
+    }
+
+    pub fn sql(&self, text: &str) -> String {
+        self.server.sql("postgres", text)
+    }
+
+    /// Starts an agent; `more` is added to its configuration.
+    pub fn agent(&self, more: &str) -> Running {
+        self.agent_as("postgres", more)
+    }
+
+    /// The same as another role.
+    pub fn agent_as(&self, role: &str, more: &str) -> Running {
+        let text = format!(
+            "[postgres]\nurl = \"{}\"\n[tables]\ninclude = [\"public.*\"]\n[topics]\nprefix = \"p\"\n\
+             [events]\nformat = \"json\"\n[kafka]\nbrokers = [\"{}\"]\n[limits]\nquarantine = \"0s\"\n{more}\n",
+            self.server.url("postgres").replace("postgres@", &format!("{role}@")),
+            self.broker.bootstrap()
+        );
+        let loaded = config::check("test.toml", &text, &config::Environment::new()).unwrap_or_else(|e| panic!("{e}"));
+        Running { agent: Agent::start(loaded.checked.pipeline(false), Metrics::new("0")).unwrap() }
+    }
+
+    /// The first `count` records of a table's topic, waited for; and there are no more.
+    #[track_caller]
+    pub fn records(&self, table: &str, count: usize) -> Vec<Row> {
+        let rows = self.until(table, |rows| rows.len() >= count);
+        assert_eq!(rows.len(), count, "{:?}", rows.iter().map(Row::place).collect::<Vec<_>>());
+        rows
+    }
+
+    /// All records of a table's topic once they satisfy the condition; tombstones are left out.
+    #[track_caller]
+    pub fn until(&self, table: &str, condition: impl Fn(&[Row]) -> bool) -> Vec<Row> {
+        let reader: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", self.broker.bootstrap())
+            .set("group.id", "reader")
+            .create()
+            .unwrap();
+        let topic = format!("p.public.{table}");
+        let mut from_start = TopicPartitionList::new();
+        from_start.add_partition_offset(&topic, 0, Offset::Beginning).unwrap();
+        reader.assign(&from_start).unwrap();
+        let (mut rows, deadline) = (Vec::new(), Instant::now() + PATIENCE);
+        loop {
+            let end = reader.fetch_watermarks(&topic, 0, PATIENCE).unwrap().1;
+            if let Some(message) = reader.poll(Duration::from_millis(100)) {
+                let message = message.unwrap();
+                let json = |bytes: Option<&[u8]>| bytes.map_or(Value::Null, |b| serde_json::from_slice(b).unwrap());
+                if message.payload().is_some() {
+                    rows.push(Row { key: json(message.key()), value: json(message.payload()) });
+                }
+                if message.offset() + 1 >= end && condition(&rows) {
+                    return rows;
+                }
+            }
+            let shown: Vec<_> = rows.iter().rev().take(20).map(Row::place).collect();
+            assert!(Instant::now() < deadline, "records of {table} did not come: {} {shown:?}", rows.len());
+        }
+    }
+}
+
+pub struct Running {
+    agent: Agent,
+}
+
+impl Running {
+    pub fn status(&self) -> Status {
+        self.agent.status().borrow().clone()
+    }
+
+    /// Waits until the status is as asked.
+    #[track_caller]
+    pub fn until(&self, what: &str, condition: impl Fn(&Status) -> bool) -> Status {
+        let deadline = Instant::now() + PATIENCE;
+        wait_until(deadline, || condition(&self.status()) || self.agent.is_finished());
+        let status = self.status();
+        assert!(condition(&status), "waited for {what}: {status:#?}");
+        status
+    }
+
+    /// Waits until changes flow.
+    #[track_caller]
+    pub fn streams(&self) -> Status {
+        self.until("streaming", |status| status.phase == Phase::Streaming)
+    }
+
+    /// Stops it, cleanly.
+    #[track_caller]
+    pub fn stop(self) {
+        self.agent.stop();
+        assert_eq!(self.agent.join().unwrap(), Exit::Stopped);
+    }
+
+    /// Waits for a halt with this reason.
+    #[track_caller]
+    pub fn halts(&self, reason: &str) -> Status {
+        self.until(reason, |status| status.phase == Phase::Halted && status.reason == reason)
+    }
+
+    /// Waits for it to end by itself.
+    #[track_caller]
+    pub fn ends(self) -> Exit {
+        let deadline = Instant::now() + PATIENCE;
+        wait_until(deadline, || self.agent.is_finished());
+        assert!(self.agent.is_finished(), "{:#?}", self.status());
+        self.agent.join().unwrap()
+    }
+}
+
+/// Looks until the condition holds or the deadline has come.
+pub fn wait_until(deadline: Instant, condition: impl Fn() -> bool) {
+    while !condition() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
