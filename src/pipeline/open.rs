@@ -369,7 +369,7 @@ fn view(row: &PublicationRow) -> PublicationView {
     }
 }
 
-fn identities(row: &PublicationRow, captured: &[TableName]) -> BTreeMap<String, TableIdentity> {
+pub(super) fn identities(row: &PublicationRow, captured: &[TableName]) -> BTreeMap<String, TableIdentity> {
     let tables = row.tables.iter().filter(|table| captured.contains(&table.name));
     tables
         .map(|table| {

@@ -244,6 +244,19 @@ impl Reporter {
         }
     }
 
+    /// Tables are captured from now on, or no longer.
+    pub fn recaptured(&mut self, joined: &[TableName], left: &[TableName]) {
+        for table in joined {
+            info!(%table, "captured from now on");
+            let waiting = TableStatus { state: "waiting".to_owned(), ..TableStatus::default() };
+            self.status.tables.entry(table.to_string()).or_insert(waiting);
+        }
+        for table in left {
+            info!(%table, "no longer captured");
+            self.status.tables.remove(&table.to_string());
+        }
+    }
+
     /// What copies beside the stream say of themselves, where it is time to tell.
     pub fn windows(&mut self, status: impl FnOnce() -> Vec<WindowStatus>) {
         if super::runner::unix_nanos() / 1_000_000 - self.told_ms >= TELL_MS {

@@ -22,7 +22,7 @@ use super::sink::{Config as SinkConfig, Sink};
 use super::supervise::{Disposition, Exit, PipelineError, Trouble, disposition};
 use super::windows::{self, Copies};
 use super::{Config, status::Status};
-use crate::change::{Changes, RelationSlot};
+use crate::change::{Changes, RelationShape, RelationSlot};
 use crate::encode::Planner;
 use crate::encode::registry::Registry;
 use crate::kafka::{Delivery, Settled, Topics, classify};
@@ -93,6 +93,10 @@ struct Live {
     /// Away while it plans.
     desk: Option<Desk>,
     relations: HashMap<RelationSlot, Oid>,
+    /// What the stream has told of each, captured or not.
+    shapes: HashMap<RelationSlot, RelationShape>,
+    /// Relations to be planned because they are captured by now.
+    replan: Vec<(RelationSlot, RelationShape)>,
     /// Whether the status update put in line last confirms something.
     confirming: bool,
     read_at: tokio::time::Instant,
@@ -104,6 +108,7 @@ mod asked;
 mod beside;
 mod clock;
 mod copying;
+mod reload;
 mod session;
 mod start;
 
@@ -164,6 +169,7 @@ struct Tasks {
     journalling: Option<JoinHandle<(usize, Result<(), KeeperError>)>>,
     chunk: Option<JoinHandle<beside::Answered>>,
     recording: Option<JoinHandle<beside::Recorded>>,
+    reloading: Option<JoinHandle<reload::Reloaded>>,
     glancing: Option<JoinHandle<Option<PgSnapshot>>>,
 }
 
@@ -194,6 +200,7 @@ enum Happened {
     Answered(Box<beside::Answered>),
     Recorded(beside::Recorded),
     Glanced(Option<PgSnapshot>),
+    Reloaded(Box<reload::Reloaded>),
     Probed(Probe),
     Looked(Look),
     Told(Told),
@@ -284,6 +291,7 @@ impl Runner {
             planned = joined(&mut tasks.planning) => Happened::Planned(Box::new(planned)),
             ends = joined(&mut tasks.ends) => Happened::Ends(ends),
             answered = joined(&mut tasks.chunk) => Happened::Answered(Box::new(answered)),
+            reloaded = joined(&mut tasks.reloading) => Happened::Reloaded(Box::new(reloaded)),
             glanced = joined(&mut tasks.glancing) => Happened::Glanced(glanced),
             recorded = joined(&mut tasks.recording) => Happened::Recorded(recorded),
             probe = joined(&mut tasks.probing) => Happened::Probed(probe),
@@ -313,7 +321,7 @@ impl Runner {
             && self.tasks.planning.is_none()
             && self.smaller_batches.is_none()
             && !self.copies.is_holding()
-            && self.live.as_ref().is_some_and(|l| l.desk.is_some())
+            && self.live.as_ref().is_some_and(|l| l.desk.is_some() && l.replan.is_empty())
     }
 
     /// The row path over what has been read and not handled, if it may.
@@ -362,6 +370,7 @@ impl Runner {
                 let oid = shape.oid;
                 if let Some(live) = &mut self.live {
                     live.relations.insert(slot, oid);
+                    live.shapes.insert(slot, shape.clone());
                 }
                 tokio::spawn(async move { (Place::Relation(slot, oid), desk.relation(shape).await) })
             }
@@ -400,6 +409,7 @@ impl Runner {
             }
             Happened::Ends(ends) => self.apply(Event::Ends(ends)),
             Happened::Answered(answered) => self.answered(*answered),
+            Happened::Reloaded(reloaded) => self.reloaded(*reloaded),
             Happened::Glanced(snapshot) => snapshot.iter().for_each(|snapshot| self.copies.look(snapshot)),
             Happened::Recorded(recorded) => self.windows_recorded(recorded),
             Happened::Probed(Probe::Sentinel(sql)) => {

@@ -3,6 +3,7 @@
 use super::*;
 use crate::postgres::holder::CopyTable;
 use crate::pipeline::record::{State, Window};
+use crate::pipeline::request::{Granted, Refused, Reply};
 use crate::snapshot::Mode;
 use crate::snapshot::journal::Left;
 use crate::snapshot::plan::shape_of;
@@ -68,6 +69,7 @@ impl Runner {
     /// Goes on with copies: what can be asked is asked, what is delivered is journalled.
     pub(super) fn windows_on(&mut self) {
         self.copies.set_now(now());
+        self.replan();
         if self.live.is_none() || !self.core.is_streaming() || self.core.is_stopping() || self.core.is_copying() {
             return;
         }
@@ -82,6 +84,39 @@ impl Runner {
         {
             self.ask_for(task);
         }
+    }
+
+    /// Copies tables again, as somebody asks.
+    pub(super) fn snapshot_asked(&mut self, tables: &[String], filter: Option<String>, reply: Reply) {
+        let mut chosen = Vec::new();
+        for name in tables {
+            let Some(table) = self.captured.iter().find(|table| table.to_string() == *name) else {
+                return reply.send(Err(Refused::Faulty(format!("table {name} is not captured"))));
+            };
+            if self.copies.is_copying(name) {
+                return reply.send(Err(Refused::Faulty(format!("table {name} is being copied"))));
+            }
+            chosen.push(table.clone());
+        }
+        let now_ms = unix_nanos() / 1_000_000;
+        if let [table] = chosen.as_slice() {
+            return self.copies.begin(table, filter, false, now_ms, Some(reply)); // answered once the server takes it
+        }
+        for table in &chosen {
+            self.copies.begin(table, filter.clone(), false, now_ms, None);
+        }
+        let names = tables.join(", ");
+        reply.send(Ok(Granted(format!("{names} are copied beside the stream, one after the other"))));
+    }
+
+    /// Ends all copies beside the stream, and says so.
+    pub(super) fn windows_cancelled(&mut self) -> String {
+        if let Some(task) = self.tasks.chunk.take() {
+            task.abort();
+        }
+        self.reader = None;
+        let names = self.copies.cancel();
+        if names.is_empty() { "nothing was being copied".to_owned() } else { format!("ended: {}", names.join(", ")) }
     }
 
     fn ask_for(&mut self, task: windows::Task) {

@@ -67,6 +67,8 @@ impl Runner {
             rows,
             desk: Some(desk),
             relations: HashMap::new(),
+            shapes: HashMap::new(),
+            replan: Vec::new(),
             confirming: false,
             read_at,
             silence: SILENCE,
@@ -104,6 +106,8 @@ impl Runner {
 
     pub(super) fn planned(&mut self, place: Place, desk: Desk, outcome: Result<plans::Outcome, PgError>) {
         if let Some(live) = &mut self.live {
+            let mut desk = desk;
+            desk.recapture(&self.captured); // a reload may have come meanwhile
             live.desk = Some(desk);
         }
         self.reporter.looked_up(self.planning_since);
