@@ -34,7 +34,6 @@ const ONE_READER_BYTES: u64 = 32 * 1024 * 1024;
 /// What a reader holds besides what is in flight: the piece it fills, one in the queue, its socket's buffer.
 const READER_BYTES: usize = 768 * 1024;
 
-
 /// A table that cannot be planned yet is tried again after this.
 const PLAN_RETRY: u64 = 30 * SECOND;
 

@@ -97,6 +97,8 @@ pub struct Core {
     paused: bool,
     /// Bytes of copied rows that wait for their time, besides what is in flight.
     beside_bytes: usize,
+    /// Somebody waits for what is confirmed by now to be recorded.
+    record_wanted: bool,
     /// Captured tables as they are now, to be recorded.
     tables: Option<BTreeMap<String, TableIdentity>>,
     /// The first copy is not delivered and journalled yet: its rows come before any frame.
@@ -137,6 +139,7 @@ impl Core {
             attempts: 0,
             paused: false,
             beside_bytes: 0,
+            record_wanted: false,
             tables: None,
             copying: false,
             stop: None,
@@ -333,6 +336,7 @@ impl Core {
     }
 
     fn write(&mut self, record: Record, actions: &mut Vec<Action>) {
+        self.record_wanted = false;
         actions.push(Action::Write(Box::new(record.clone())));
         self.writing = Some(record);
     }
@@ -429,7 +433,7 @@ impl Core {
         let stopped_clean = self.record.as_ref().is_some_and(|record| record.clean);
         if !recording
             && !stopped_clean
-            && (asked || due || settled || self.tables.is_some())
+            && (asked || due || settled || self.tables.is_some() || self.record_wanted)
             && self.writing.is_none()
             && self.now >= self.write_at
             && let Some(record) = self.record_due(false)

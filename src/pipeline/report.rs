@@ -1,5 +1,6 @@
 //! What the loop tells the world: status, metrics and one log line where something ends or changes.
 
+mod copies;
 mod outlook;
 mod rates;
 
@@ -241,41 +242,6 @@ impl Reporter {
                 warn!(code = ?failed.code, class = ?classify(failed.code), "a delivery failed; the producer is rebuilt and the stream read again");
                 self.metrics.reconnected(Peer::Sink, TroubleReason::KafkaUnavailable.code());
             }
-        }
-    }
-
-    /// Tables are captured from now on, or no longer.
-    pub fn recaptured(&mut self, joined: &[TableName], left: &[TableName]) {
-        for table in joined {
-            info!(%table, "captured from now on");
-            let waiting = TableStatus { state: "waiting".to_owned(), ..TableStatus::default() };
-            self.status.tables.entry(table.to_string()).or_insert(waiting);
-        }
-        for table in left {
-            info!(%table, "no longer captured");
-            self.status.tables.remove(&table.to_string());
-        }
-    }
-
-    /// What copies beside the stream say of themselves, where it is time to tell.
-    pub fn windows(&mut self, status: impl FnOnce() -> Vec<WindowStatus>) {
-        if super::runner::unix_nanos() / 1_000_000 - self.told_ms >= TELL_MS {
-            self.status.windows = status();
-        }
-    }
-
-    /// Where the first copy is; kept after its end for whoever asks.
-    pub fn copying(&mut self, copy: Option<CopyStatus>) {
-        self.status.copy = copy;
-        self.told_ms = 0;
-    }
-
-    /// A table that the first copy is over without.
-    pub fn left(&mut self, table: &str, left: &Left) {
-        let warning = format!("table {table} is not copied ({}): {}; {}", left.reason, left.detail, left.next);
-        if !self.status.warnings.contains(&warning) {
-            warn!("{warning}");
-            self.status.warnings.push(warning);
         }
     }
 

@@ -50,6 +50,12 @@ impl Core {
         self.beside_bytes = bytes;
     }
 
+    /// Somebody waits until this position is recorded as confirmed: not for longer than it takes to confirm it.
+    pub fn want_recorded(&mut self, position: Lsn) {
+        let recorded = self.record.as_ref().map_or(Lsn::ZERO, |record| record.confirmed);
+        self.record_wanted = recorded < position && position <= self.ledger.confirmed() && self.held_until.is_none();
+    }
+
     /// The captured tables are these from now on: recorded at once.
     pub fn retable(&mut self, tables: BTreeMap<String, TableIdentity>) {
         self.tables = Some(tables);

@@ -1,9 +1,9 @@
 //! The runner's part in copies beside the stream: what `windows` wants asked is asked, and the answers are told.
 
 use super::*;
-use crate::postgres::holder::CopyTable;
 use crate::pipeline::record::{State, Window};
 use crate::pipeline::request::{Granted, Refused, Reply};
+use crate::postgres::holder::CopyTable;
 use crate::snapshot::Mode;
 use crate::snapshot::journal::Left;
 use crate::snapshot::plan::shape_of;
@@ -76,7 +76,9 @@ impl Runner {
         let ledger = self.core.ledger();
         let (next, oldest) = (ledger.next_ticket(), ledger.oldest());
         let confirmed = self.core.record().map(|record| record.confirmed).unwrap_or_default();
-        self.copies.settle(next, oldest, confirmed);
+        if let Some(position) = self.copies.settle(next, oldest, confirmed) {
+            self.core.want_recorded(position);
+        }
         self.core.hold_beside(self.copies.held_bytes());
         self.record_windows();
         if self.tasks.chunk.is_none()
@@ -160,7 +162,8 @@ impl Runner {
         let Some(desk) = self.live.as_mut().and_then(|live| live.desk.take()) else { return };
         self.planning_since = std::time::Instant::now();
         let (shape, oid) = (shape_of(table), table.relation);
-        self.tasks.planning = Some(tokio::spawn(async move { (Place::Window(id, oid), desk.relation_once(shape).await) }));
+        self.tasks.planning =
+            Some(tokio::spawn(async move { (Place::Window(id, oid), desk.relation_once(shape).await) }));
     }
 
     /// A copy's table is planned.
@@ -216,7 +219,7 @@ impl Runner {
         match outcome {
             Ok(Got::Survey(survey)) => self.copies.surveyed(id, *survey),
             Ok(Got::Begun(snapshot, table)) => match self.copies.begun(id, snapshot, *table) {
-                Some(task) => return self.ask_for(task),
+                Some(task) => self.ask_for(task),
                 None => self.reader = None, // its transaction ends with it
             },
             Ok(Got::Read(chunk)) => self.copies.read(id, &chunk),

@@ -30,7 +30,8 @@ impl Runner {
             Ok(connection) => connection,
             Err(error) => return self.broke(error),
         };
-        let Connection { sql, stream, opened, state, server, captured, slot, timeout, warnings, copy, snapshot } = connection;
+        let Connection { sql, stream, opened, state, server, captured, slot, timeout, warnings, copy, snapshot } =
+            connection;
         self.reporter.opened(&self.config, &opened, &server, &sql, &captured, warnings);
         let interval = STATUS_INTERVAL_MAX.min(timeout / 3);
         self.core.retime(settings(&self.config, interval, timeout));

@@ -1,0 +1,13 @@
+//! Copies beside the stream, against a real server and a cluster in memory: windows from the first moment, a table read
+//! again by request, one that joins, one whose first copy was cut off, writers on hot keys meanwhile.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test ends where its peers do not answer")]
+
+#[path = "support/postgres.rs"]
+mod postgres;
+#[path = "windows/requests.rs"]
+mod requests;
+#[path = "windows/under_fire.rs"]
+mod under_fire;
+#[path = "first_copy/world.rs"]
+mod world;
