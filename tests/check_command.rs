@@ -8,6 +8,7 @@ use postgres::Server;
 use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, Output};
+use wellspring::cli::demo::{broker::Broker, registry::Registry};
 
 fn configure(folder: &Path, url: &str) {
     let text = format!(
@@ -91,6 +92,60 @@ fn check_warns_of_a_publication_that_breaks_tables_it_should_not_hold() {
     assert!(wrong.contains("fail: the application's UPDATE of other.log fails"), "{wrong}");
     assert!(wrong.contains("warn: publication wellspring_p is FOR ALL TABLES"), "{wrong}");
     assert!(wrong.contains("warn: role postgres is a superuser"), "{wrong}");
+}
+
+#[test]
+fn check_tells_what_is_around_and_leaves_it_alone() {
+    let server = Server::start();
+    let folder = tempfile::tempdir().unwrap();
+    server.sql(
+        "postgres",
+        "CREATE TABLE orders (id int PRIMARY KEY, net int, gross int GENERATED ALWAYS AS (net * 2) STORED);
+         CREATE ROLE agent LOGIN REPLICATION CREATEDB; GRANT SELECT, UPDATE ON orders TO agent;
+         SELECT pg_create_logical_replication_slot('wellspring_gone', 'pgoutput');
+         CREATE PUBLICATION wellspring_p FOR TABLE ONLY orders WITH (publish_via_partition_root = true);",
+    );
+    configure(folder.path(), &server.url("postgres").replace("postgres@", "agent@"));
+    let (code, wrong) = check(folder.path());
+    assert_eq!(code, Some(0), "{wrong}");
+    for text in [
+        "warn: max_slot_wal_keep_size is unlimited",
+        "warn: slot wellspring_gone of database postgres is held by nobody",
+        "SELECT pg_drop_replication_slot('wellspring_gone');",
+        "warn: public.orders: generated columns are not in the stream: gross",
+        "warn: role agent has CREATEDB: more than the agent needs\nALTER ROLE \"agent\" NOCREATEDB;",
+        "warn: role agent may write to 1 captured table, public.orders for one",
+    ] {
+        assert!(wrong.contains(text), "{text}\n{wrong}");
+    }
+    assert_eq!(traces(&server).trim(), "1|1", "a check leaves everything as it was");
+}
+
+#[tokio::test]
+async fn check_asks_the_registry_about_each_schema_and_registers_none() {
+    let server = Server::start();
+    let folder = tempfile::tempdir().unwrap();
+    let registry = Registry::start(([127, 0, 0, 1], 0).into(), "BACKWARD").unwrap();
+    let broker = Broker::start(1, 4).unwrap();
+    server
+        .sql("postgres", "CREATE TABLE orders (id int PRIMARY KEY, v text); CREATE TABLE stock (id int PRIMARY KEY);");
+    let text = format!(
+        "[postgres]\nurl = \"{}\"\n[tables]\ninclude = [\"public.*\"]\n[topics]\nprefix = \"p\"\n[registry]\nurl = \"{}\"\n\
+         [kafka]\nbrokers = [\"{}\"]\n[snapshot]\nmode = \"no_data\"\n",
+        server.url("postgres"),
+        registry.url(),
+        broker.bootstrap()
+    );
+    std::fs::write(folder.path().join("wellspring.toml"), text).unwrap();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let foreign = serde_json::json!({ "schema": "{\"type\":\"record\",\"name\":\"Key\",\"namespace\":\"p.public.orders\",\"fields\":[{\"name\":\"id\",\"type\":\"string\"}]}" });
+    let url = format!("{}/subjects/p.public.orders-key/versions", registry.url());
+    assert!(client.post(&url).json(&foreign).send().await.unwrap().status().is_success());
+    let (code, wrong) = check(folder.path());
+    assert_eq!(code, Some(5), "{wrong}");
+    assert!(wrong.contains("fail: subject p.public.orders-key would refuse its schema"), "{wrong}");
+    let subjects = client.get(format!("{}/subjects", registry.url())).send().await.unwrap().text().await.unwrap();
+    assert_eq!(subjects, "[\"p.public.orders-key\"]", "nothing was registered");
 }
 
 #[test]

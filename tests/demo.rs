@@ -7,6 +7,11 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+/// What a demo of seconds takes on a busy machine, several times: every wait of its own ends before.
+const DEADLINE: Duration = Duration::from_secs(240);
 
 /// The demo with its temporary files in `folder`.
 fn demo(folder: &Path) -> Command {
@@ -15,6 +20,19 @@ fn demo(folder: &Path) -> Command {
     // A configuration in the environment is for the user's agent and not for the demo's.
     demo.env("WELLSPRING_KAFKA__BROKERS", "nowhere:1");
     demo
+}
+
+/// Ends a demo that does not end by itself; dropped when it has.
+fn watchdog(demo: &Child) -> Sender<()> {
+    let id = demo.id().to_string();
+    let (ended, wait) = channel::<()>();
+    std::thread::spawn(move || {
+        if wait.recv_timeout(DEADLINE) == Err(RecvTimeoutError::Timeout) {
+            eprintln!("the demo did not end within {DEADLINE:?}");
+            let _ = Command::new("kill").args(["-KILL", &id]).status(); // what it printed is shown by the assertion
+        }
+    });
+    ended
 }
 
 /// A folder that an unprivileged server may enter as well.
@@ -43,7 +61,11 @@ fn number_before(text: &str, word: &str) -> u64 {
 #[test]
 fn tables_equal_topics_and_nothing_is_left_behind() {
     let folder = folder();
-    let output = demo(folder.path()).env("DEMO_SECONDS", "5").output().unwrap();
+    let mut demo = demo(folder.path());
+    let demo = demo.env("DEMO_SECONDS", "5").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let watchdog = watchdog(&demo);
+    let output = demo.wait_with_output().unwrap();
+    drop(watchdog);
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.status.code(), Some(0), "{out}\n{err}");
     assert!(out.contains("tables equal at the end"), "{out}\n{err}");
@@ -60,6 +82,7 @@ fn tables_equal_topics_and_nothing_is_left_behind() {
 fn an_interrupt_ends_it_with_a_comparison() {
     let folder = folder();
     let mut demo = demo(folder.path()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let _watchdog = watchdog(&demo);
     let mut out = BufReader::new(demo.stdout.take().unwrap());
     let mut line = String::new();
     while !line.starts_with("insert") {
@@ -78,6 +101,7 @@ fn an_interrupt_ends_it_with_a_comparison() {
 fn a_second_interrupt_ends_it_at_once_and_leaves_nothing_behind() {
     let folder = folder();
     let mut demo = demo(folder.path()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let _watchdog = watchdog(&demo);
     let mut out = BufReader::new(demo.stdout.take().unwrap());
     let mut line = String::new();
     while !line.starts_with("Streaming") {

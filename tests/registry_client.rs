@@ -73,7 +73,7 @@ async fn scripted(lines: &[Line]) -> (String, Script) {
 }
 
 async fn built_in(level: &str) -> (BuiltIn, Registry) {
-    let server = BuiltIn::start(SocketAddr::from(LOOPBACK), level).await.expect("registry");
+    let server = BuiltIn::start(SocketAddr::from(LOOPBACK), level).expect("registry");
     let client = Registry::new(&Config::new(server.url())).expect("client");
     (server, client)
 }

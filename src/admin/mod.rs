@@ -13,7 +13,7 @@ use crate::metrics::Metrics;
 use crate::pipeline::status::{Phase, Status};
 use axum::Router;
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use std::fmt::Write;
@@ -25,6 +25,10 @@ use tokio::sync::watch;
 /// The oldest turn of the main loop that counts as alive. Its slowest timer is the status update's 10 s; thrice that
 /// is no accident, and Kubernetes asks several times before it kills.
 const HEARTBEAT_AGE_MAX: Duration = Duration::from_secs(30);
+
+/// What the page may load: itself. Its icon is drawn in place, and a script sets widths and places of bars.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self'; \
+                      img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// A running server. Dropping it ends it.
 #[derive(Debug)]
@@ -118,6 +122,9 @@ fn router(told: Told, actions: Actions) -> Router {
         .with_state(actions);
     Router::new()
         .route("/", get(index))
+        .route("/page.css", get(async || asset("text/css; charset=utf-8", include_str!("page/page.css"))))
+        .route("/page.js", get(async || asset("text/javascript; charset=utf-8", include_str!("page/page.js"))))
+        .route("/history", get(history))
         .route("/metrics", get(metrics))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
@@ -152,8 +159,27 @@ async fn status(State(told): State<Told>) -> Response {
     }
 }
 
-async fn index(State(told): State<Told>) -> Response {
-    let status = told.status.borrow().clone();
+async fn history(State(told): State<Told>) -> Response {
+    let history = std::sync::Arc::clone(&told.status.borrow().history);
+    match serde_json::to_string(&*history) {
+        Ok(json) => page(StatusCode::OK, "application/json", json),
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+    }
+}
+
+/// The page for a browser, a few lines for `curl`.
+async fn index(State(told): State<Told>, headers: HeaderMap) -> Response {
+    let wants_html = headers.get(header::ACCEPT).is_some_and(|kinds| kinds.as_bytes().starts_with(b"text/html"));
+    if !wants_html {
+        return text(StatusCode::OK, lines(&told.status.borrow()));
+    }
+    let mut response = asset("text/html; charset=utf-8", include_str!("page/index.html"));
+    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    response.headers_mut().insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    response
+}
+
+fn lines(status: &Status) -> String {
     let mut page = format!("wellspring {}\n\nphase   {}\n", env!("CARGO_PKG_VERSION"), status.phase.name());
     for (name, value) in [("reason", &status.reason), ("detail", &status.detail), ("next", &status.next)] {
         if !value.is_empty() {
@@ -162,10 +188,14 @@ async fn index(State(told): State<Told>) -> Response {
         }
     }
     page.push_str(
-        "\n/status   everything, as JSON\n/metrics  for Prometheus\n/readyz   streaming, and within the lag limit\n\
-         /livez    the main loop turns\n",
+        "\n/         this, as a page for a browser\n/status   everything, as JSON\n/metrics  for Prometheus\n\
+         /readyz   streaming, and within the lag limit\n/livez    the main loop turns\n",
     );
-    text(StatusCode::OK, page)
+    page
+}
+
+fn asset(kind: &'static str, text: &'static str) -> Response {
+    page(StatusCode::OK, kind, text.to_owned())
 }
 
 fn stuck(age_ms: i64) -> String {

@@ -8,6 +8,7 @@ mod check;
 pub mod demo;
 mod exit;
 mod logging;
+mod notify;
 mod run;
 mod slot;
 
@@ -15,7 +16,7 @@ pub use exit::{Code, Failure};
 
 use crate::config::{self, Loaded};
 use crate::kafka;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
 use std::future::Future;
 use std::io::Write;
@@ -94,6 +95,13 @@ enum Command {
     Resume,
     /// Ask the running agent to read its configuration again ([tables] and [snapshot] may differ); SIGHUP does the same
     Reload,
+    /// Print a completion script for a shell
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, for `wellspring man | man -l -`
+    Man,
     /// A throw-away Postgres, Kafka and registry, with changes flowing between them and a consumer that compares
     ///
     /// Ends by Ctrl-C, or after DEMO_SECONDS. Exit status 0 only if every table equals its topic.
@@ -104,6 +112,10 @@ enum Command {
 enum ConfigCommand {
     /// Print the effective configuration: secrets masked, each value with its origin
     Show,
+    /// Print what every key takes, its default and what it is for, as Markdown
+    Reference,
+    /// Print a JSON schema of the file, for editors
+    Schema,
 }
 
 /// Runs the command line, and answers with the exit status.
@@ -152,6 +164,14 @@ fn answer(arguments: Arguments) -> Result<Code, Failure> {
         Some(Command::Pause) => ask::run(&load(file)?.checked, &ask::Ask::Pause),
         Some(Command::Resume) => ask::run(&load(file)?.checked, &ask::Ask::Resume),
         Some(Command::Reload) => ask::run(&load(file)?.checked, &ask::Ask::Reload),
+        Some(Command::Config(ConfigCommand::Reference)) => Ok(printed(&config::reference_page())),
+        Some(Command::Config(ConfigCommand::Schema)) => Ok(printed(&config::json_schema())),
+        Some(Command::Completion { shell }) => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "wellspring", &mut script);
+            Ok(printed(&String::from_utf8_lossy(&script)))
+        }
+        Some(Command::Man) => Ok(printed(&manual().map_err(|error| Failure::of(Code::Failed, &error, ""))?)),
         Some(Command::Slot(command)) => slot::run(&load(file)?.checked, &command),
         Some(Command::Demo) => demo::run(),
     }
@@ -172,6 +192,30 @@ fn version() -> String {
 /// Prints a line. A closed pipe (`| head`) is the reader's wish.
 fn print(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+fn printed(text: &str) -> Code {
+    print(text.trim_end());
+    Code::Done
+}
+
+/// The manual page: the program, then each command as a section of its own.
+fn manual() -> std::io::Result<String> {
+    let mut page = Vec::new();
+    let mut all = Arguments::command();
+    all.build();
+    clap_mangen::Man::new(all.clone()).render(&mut page)?;
+    for command in all.get_subcommands().filter(|command| !command.is_hide_set()) {
+        let man = clap_mangen::Man::new(command.clone().disable_help_flag(true));
+        writeln!(page, ".SH \"WELLSPRING {}\"", command.get_name().to_uppercase())?;
+        man.render_description_section(&mut page)?;
+        man.render_synopsis_section(&mut page)?;
+        man.render_options_section(&mut page)?;
+        if command.has_subcommands() {
+            man.render_subcommands_section(&mut page)?;
+        }
+    }
+    Ok(String::from_utf8_lossy(&page).into_owned())
 }
 
 /// A runtime for one command.

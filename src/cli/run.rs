@@ -1,5 +1,6 @@
 //! `wellspring run`: the agent, its admin server, the signals that end it, and the configuration read again.
 
+use super::notify::Manager;
 use super::{Code, Failure, block_on, load, logging, version};
 use crate::admin;
 use crate::config::{Checked, Loaded};
@@ -28,14 +29,17 @@ pub(super) fn run(file: Option<PathBuf>, exit_on_halt: bool) -> Result<Code, Fai
         // Handlers stand before the agent does, so that no signal is lost to the default action.
         let signals = Signals::new().map_err(failed)?;
         let agent = Agent::start(checked.pipeline(exit_on_halt), metrics.clone()).map_err(failed)?;
+        let heartbeat = metrics.heartbeat.clone();
         let (reload, reloads) = mpsc::channel(RELOADS_WAITING_MAX);
         let actions = admin::Actions { agent: agent.handle(), reload, token: checked.admin_token.clone() };
         let serve =
             |listener| admin::Server::start(listener, checked.limits.ready_lag, metrics, agent.status(), actions);
         let admin = listener.map(serve).transpose().map_err(failed)?;
         greet(checked, admin.as_ref());
+        let manager = Manager::find(heartbeat);
+        manager.ready();
         let current = Current { file, loaded: loaded.clone(), exit_on_halt };
-        let code = watch(agent, signals, current, reloads).await;
+        let code = watch(agent, signals, current, reloads, manager).await;
         drop(admin);
         Ok(code)
     })?
@@ -86,6 +90,7 @@ enum Sign {
     Ended,
     Stop(&'static str),
     Hangup,
+    Tell,
     Reload(request::Reply),
     Reloaded(Box<Reloaded>),
 }
@@ -106,7 +111,9 @@ async fn watch(
     mut signals: Signals,
     mut current: Current,
     mut reloads: mpsc::Receiver<request::Reply>,
+    mut manager: Manager,
 ) -> Code {
+    let mut tell = tokio::time::interval(manager.spacing());
     let mut reloading: Option<JoinHandle<Reloaded>> = None;
     let mut status = agent.status();
     let mut is_stopping = false;
@@ -119,6 +126,7 @@ async fn watch(
             reloaded = joined(&mut reloading) => Sign::Reloaded(Box::new(reloaded)),
             _ = signals.hangup.recv() => Sign::Hangup,
             Some(reply) = reloads.recv() => Sign::Reload(reply),
+            _ = tell.tick() => Sign::Tell,
         };
         match sign {
             Sign::Ended => break,
@@ -129,8 +137,10 @@ async fn watch(
             Sign::Stop(name) => {
                 info!("{name}: stopping; what is sent is delivered and confirmed first. Once more ends at once");
                 is_stopping = true;
+                manager.stopping();
                 agent.stop();
             }
+            Sign::Tell => manager.tell(&status.borrow()),
             Sign::Hangup | Sign::Reload(_) if reloading.is_some() => {
                 if let Sign::Reload(reply) = sign {
                     reply.send(Err(Refused::Busy));

@@ -7,6 +7,7 @@
 //! Precedence: `WELLSPRING_SECTION__KEY` from the environment, then the file, then the default. A secret is a
 //! [`crate::secret::Source`] or sits in a type that masks it; neither [`Faults`] nor [`Shown`] can hold one.
 
+mod about;
 mod copies;
 mod document;
 mod faults;
@@ -20,6 +21,7 @@ mod value;
 #[cfg(test)]
 mod tests;
 
+pub use about::{json_schema, reference_page};
 pub use document::Environment;
 pub use faults::{Fault, Faults, Origin};
 pub use show::Shown;

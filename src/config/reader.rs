@@ -22,9 +22,29 @@ pub(super) struct Reader<'a> {
     document: Document,
     environment: &'a Environment,
     known: BTreeSet<String>,
+    described: BTreeMap<String, Described>,
     maps: Vec<&'static str>,
     faults: Vec<Fault>,
     lines: Vec<Line>,
+}
+
+/// What a key takes, as its own parser says it: asked with a value that no key has, and with one of each kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Described {
+    /// "expected ...".
+    pub expected: String,
+    /// As `config show` prints it; none where there is no default.
+    pub default: Option<String>,
+    /// It must be given.
+    pub required: bool,
+    /// It takes true and false.
+    pub flag: bool,
+    /// It takes a whole number.
+    pub number: bool,
+    /// It takes a list of texts.
+    pub list: bool,
+    /// It takes a text.
+    pub text: bool,
 }
 
 /// How a value may be repeated.
@@ -38,17 +58,19 @@ enum Showing {
 
 impl<'a> Reader<'a> {
     pub fn new(document: Document, environment: &'a Environment) -> Self {
-        let (known, maps, faults, lines) = Default::default();
-        Reader { document, environment, known, maps, faults, lines }
+        let (known, described, maps, faults, lines) = Default::default();
+        Reader { document, environment, known, described, maps, faults, lines }
     }
 
     /// A key that may be missing.
     pub fn optional<T>(&mut self, key: &str, parse: impl Fn(&Value) -> Result<T, Expected>) -> Option<T> {
+        self.describe(key, &parse);
         self.take(key, Showing::Plain, parse)
     }
 
     /// A key with a default, written as a variable's value would be. None only if the given value is faulty.
     pub fn or<T>(&mut self, key: &str, parse: impl Fn(&Value) -> Result<T, Expected>, default: &str) -> Option<T> {
+        self.describe(key, &parse).default = Some(Line::default_of(key, default).value);
         if self.is_given(key) {
             return self.take(key, Showing::Plain, parse);
         }
@@ -59,6 +81,7 @@ impl<'a> Reader<'a> {
 
     /// A key without default. `wanted` says what to write where it is missing.
     pub fn required<T>(&mut self, key: &str, parse: impl Fn(&Value) -> Result<T, Expected>, wanted: &str) -> Option<T> {
+        self.describe(key, &parse).required = true;
         if !self.is_given(key) {
             self.missing(key, wanted);
         }
@@ -72,6 +95,7 @@ impl<'a> Reader<'a> {
 
     /// A text that may hold a password: a connection's URL. A list is joined by its reader.
     pub fn url<T>(&mut self, key: &str, parse: impl Fn(&Value) -> Result<T, Expected>) -> Option<T> {
+        self.describe(key, &parse);
         self.take(key, Showing::Url, parse)
     }
 
@@ -81,6 +105,7 @@ impl<'a> Reader<'a> {
             Value::Text(text) | Value::Loose(text) => reference::whole_file(text),
             _ => None,
         });
+        self.describe(key, &super::value::text);
         let text = self.take(key, Showing::Secret, super::value::text)?;
         Some(file.map_or_else(|| Source::Inline(Secret::new(text)), Source::File))
     }
@@ -127,6 +152,30 @@ impl<'a> Reader<'a> {
     /// Notes a value that follows from others, for `config show`.
     pub fn follows(&mut self, key: &str, value: &str) {
         self.lines.push(Line::default_of(key, value));
+    }
+
+    /// Notes what a key takes.
+    fn describe<T>(&mut self, key: &str, parse: &impl Fn(&Value) -> Result<T, Expected>) -> &mut Described {
+        let takes = |value: &Value| parse(value).is_ok();
+        let text = || Value::Text("x".to_owned());
+        let expected = parse(&Value::Foreign).err().unwrap_or_default();
+        let described = Described {
+            default: None,
+            required: false,
+            flag: takes(&Value::Flag(true)),
+            number: takes(&Value::Integer(1)),
+            list: takes(&Value::List(vec![text()])),
+            text: !expected.starts_with("a list")
+                && !expected.starts_with("true or")
+                && !expected.starts_with("a whole"),
+            expected,
+        };
+        self.described.entry(key.to_owned()).insert_entry(described).into_mut()
+    }
+
+    /// What every key takes that was asked for, and the maps.
+    pub fn described(&self) -> (BTreeMap<String, Described>, Vec<&'static str>) {
+        (self.described.clone(), self.maps.clone())
     }
 
     /// The faults, those of unknown keys included, and every line of `config show`.

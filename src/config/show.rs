@@ -55,7 +55,7 @@ pub struct Shown {
 }
 
 /// The sections in the order in which the file's reference shows them; the keys outside of any come first.
-const SECTIONS: [&str; 13] = [
+pub(super) const SECTIONS: [&str; 13] = [
     "",
     "postgres",
     "tables",

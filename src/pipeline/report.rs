@@ -1,16 +1,16 @@
 //! What the loop tells the world: status, metrics and one log line where something ends or changes.
 
 mod copies;
+mod measured;
 mod outlook;
 mod rates;
 
 use super::Config;
 use super::core::{Core, Opened};
-use super::pace::{Pace, Spent};
+use super::pace::Pace;
 use super::plans::Ready;
-use super::rows::Burst;
 use super::sink::Config as SinkConfig;
-use super::status::{CopyStatus, LastError, Moment, Phase, Positions, Status, TableStatus};
+use super::status::{CopyStatus, LastError, Phase, Positions, Status, TableStatus};
 use super::supervise::{Disposition, Trouble, TroubleReason};
 use super::windows::WindowStatus;
 use crate::kafka::{Delivery, State, Statistics, classify};
@@ -34,6 +34,9 @@ const TELL_MS: i64 = 250;
 /// Records in flight and no acknowledgement for this long: Kafka is away, whatever the connections say. A broker that is
 /// merely busy answers within a few seconds.
 const SILENT_MS: i64 = 10_000;
+
+/// Records in flight and no acknowledgement for this long: the broker is what the others wait for.
+const HUSHED_MS: i64 = 1_000;
 
 /// Keeps what is told.
 pub struct Reporter {
@@ -311,62 +314,6 @@ impl Reporter {
         self.status.wal = wal;
     }
 
-    /// The time since the last call was spent so.
-    pub fn lap(&mut self, spent: Spent) {
-        self.pace.lap(Instant::now(), spent, &self.metrics.stages);
-    }
-
-    /// A burst was handled; `last` is its newest record, if it sent one.
-    pub fn burst(&mut self, burst: &Burst, last: Option<Ticket>) {
-        self.metrics.received_messages.inc_by(burst.frames as u64);
-        if let Some((decode, encode)) = burst.measured {
-            self.pace.measured(decode, encode, &self.metrics.stages);
-        }
-        if let Some(ticket) = last
-            && self.watched.is_none()
-        {
-            self.watched = Some((ticket, Instant::now()));
-        }
-    }
-
-    /// Bytes came.
-    pub fn received(&self, bytes: usize) {
-        self.metrics.received_bytes.inc_by(bytes as u64);
-    }
-
-    /// The first message of what came was sent by the server at this moment.
-    pub fn arrived(&self, sent_at: Option<crate::lsn::PgMicros>, now_micros: i64) {
-        if let Some(sent_at) = sent_at {
-            #[expect(clippy::cast_precision_loss, reason = "a difference of clocks in microseconds")]
-            self.metrics.stages.took(Stage::Source, (now_micros - sent_at.unix_micros()) as f64 / 1e6);
-        }
-    }
-
-    /// A table's plan took this long to look up.
-    pub fn looked_up(&mut self, since: Instant) {
-        self.metrics.stages.took(Stage::Registry, since.elapsed().as_secs_f64());
-    }
-
-    /// The producer was given up: no report of the watched record counts.
-    pub fn producer_ended(&mut self) {
-        self.watched = None;
-        self.kafka_before = Statistics::default();
-    }
-
-    /// librdkafka told its statistics.
-    pub fn kafka(&mut self, now: Statistics) {
-        let (before, kafka) = (std::mem::replace(&mut self.kafka_before, now), &self.metrics.kafka);
-        kafka.queue_records.set(gauge(now.queue_records));
-        kafka.queue_bytes.set(gauge(now.queue_bytes));
-        kafka.brokers_up.set(gauge(now.brokers_up));
-        kafka.queue_seconds.set(now.queue_seconds);
-        kafka.round_trip_seconds.set(now.round_trip_seconds);
-        kafka.sent_bytes.inc_by(now.sent_bytes.saturating_sub(before.sent_bytes));
-        kafka.retries.inc_by(now.retries.saturating_sub(before.retries));
-        kafka.timeouts.inc_by(now.timeouts.saturating_sub(before.timeouts));
-        kafka.disconnects.inc_by(now.disconnects.saturating_sub(before.disconnects));
-    }
-
     /// Tells that the agent waits for Kafka before it has connected to anything.
     pub fn waiting(&mut self, now_ms: i64) {
         self.metrics.heartbeat.beat(now_ms);
@@ -396,6 +343,12 @@ impl Reporter {
         if core.ledger().is_settled() {
             self.answered_ms = now_ms;
         }
+        // A broker that says nothing holds up everything, though the budget has room: the loop's time does not show it.
+        let since = now_ms - self.answered_ms.max(self.status.now_ms);
+        if now_ms.saturating_sub(self.answered_ms) > HUSHED_MS && !core.is_full() && self.status.now_ms > 0 {
+            #[expect(clippy::cast_precision_loss, reason = "milliseconds since the last telling")]
+            self.metrics.stages.held_up(Stage::Broker, since as f64 / 1000.0);
+        }
         self.positions(core, now_ms);
         let (phase, reason, detail, next) = self.phase(core, now_ms);
         if phase != self.status.phase || reason != self.status.reason {
@@ -407,31 +360,6 @@ impl Reporter {
         (self.status.phase, self.status.reason, self.status.detail, self.status.next) = (phase, reason, detail, next);
         // Nobody listening is fine: the value is kept for whoever asks next.
         self.tell.send_replace(self.status.clone());
-    }
-
-    /// Rates, stages and the chart, once a second.
-    fn flow(&mut self, now_ms: i64) {
-        self.status.now_ms = now_ms;
-        if !self.flow.is_due(now_ms) {
-            return;
-        }
-        self.flow.read(now_ms, &self.metrics);
-        self.status.rates = self.flow.rates();
-        self.status.stages = self.flow.stages(&self.metrics);
-        for (name, table) in &mut self.status.tables {
-            self.flow.table(now_ms, name, table);
-        }
-        let status = &self.status;
-        let moment = || Moment {
-            at_ms: now_ms,
-            lag_seconds: status.lag_seconds,
-            lag_bytes: status.lag_bytes,
-            delivered: status.rates.delivered,
-            streaming: status.phase == Phase::Streaming,
-        };
-        if let Some(history) = self.flow.moment(moment, now_ms) {
-            self.status.history = history;
-        }
     }
 
     fn phase(&self, core: &Core, now_ms: i64) -> (Phase, String, String, String) {

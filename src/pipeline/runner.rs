@@ -62,6 +62,10 @@ const SILENCE: Duration = Duration::from_secs(20);
 /// How often a halted agent looks for an operator's consent, and how often the slot's row is read for the metrics.
 const LOOK: Duration = Duration::from_secs(5);
 
+/// Every so many looks of a halted agent it also asks the server about the slot, by a connection of its own: what is kept
+/// for a halted pipeline grows.
+const SLOT_LOOKS: u32 = 3;
+
 /// The status update's longest spacing; a third of wal_sender_timeout where that is less.
 const STATUS_INTERVAL_MAX: Duration = Duration::from_secs(10);
 
@@ -142,6 +146,8 @@ struct Runner {
     smaller_batches: Option<usize>,
     looked_at: tokio::time::Instant,
     glanced_at: tokio::time::Instant,
+    /// Looks so far while halted.
+    looks: u32,
     /// Bytes have come since the row path last ran.
     fresh: bool,
     /// When the planning under way began.
@@ -185,7 +191,7 @@ enum Probe {
 
 enum Look {
     Slot(Option<SlotRow>),
-    Accepted(bool),
+    Halted { accepted: bool, slot: Option<SlotRow> },
 }
 
 /// Something happened, in the runner's own words.
@@ -251,6 +257,7 @@ impl Runner {
             smaller_batches: None,
             looked_at: tokio::time::Instant::now(),
             glanced_at: tokio::time::Instant::now(),
+            looks: 0,
             fresh: false,
             planning_since: std::time::Instant::now(),
             journal_at: super::core::Moment::default(),

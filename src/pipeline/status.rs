@@ -186,10 +186,10 @@ pub struct WalStatus {
     pub wal_status: String,
     /// Why the slot can no longer be used; empty where it can.
     pub invalidation: String,
-    /// WAL written a second, over the last two minutes.
-    pub written_bytes_per_second: f64,
+    /// WAL written a second, over the last two minutes; none before it is measured.
+    pub written_bytes_per_second: Option<f64>,
     /// By how much what is kept grows a second; negative while it shrinks.
-    pub growth_bytes_per_second: f64,
+    pub growth_bytes_per_second: Option<f64>,
     /// Seconds until the limit at this growth; none where it does not grow or there is no limit.
     pub seconds_to_limit: Option<f64>,
     /// Seconds until the limit if nothing were confirmed from now on.

@@ -30,6 +30,7 @@ mod socket;
 mod sql;
 mod startup;
 mod stream;
+pub mod surroundings;
 mod tls;
 mod url;
 

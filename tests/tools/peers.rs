@@ -56,7 +56,7 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
 }
 
 async fn serve(arguments: &Arguments, broker: &Broker) -> std::io::Result<()> {
-    let registry = Registry::start(([127, 0, 0, 1], 0).into(), &arguments.compatibility).await?;
+    let registry = Registry::start(([127, 0, 0, 1], 0).into(), &arguments.compatibility)?;
     say(&serde_json::json!({ "brokers": broker.bootstrap(), "registry": registry.url() }).to_string())?;
     let (lines, mut input) = channel::<String>(LINES_MAX);
     std::thread::spawn(move || {

@@ -2,6 +2,8 @@
 //!
 //! A finding says what, and the SQL or setting that fixes it. `source` and `sink` find; this file prints.
 
+mod around;
+mod schemas;
 mod sink;
 mod source;
 
@@ -93,9 +95,9 @@ pub(super) fn run(checked: &Checked, json: bool) -> Result<Code, Failure> {
 
 async fn look(checked: &Checked) -> Vec<Finding> {
     let mut postgres = Findings::new(Area::Postgres);
-    let tables = source::look(checked, &mut postgres).await;
+    let seen = source::look(checked, &mut postgres).await;
     let mut findings = postgres.list;
-    findings.extend(sink::look(checked, &tables).await);
+    findings.extend(sink::look(checked, &seen).await);
     findings
 }
 

@@ -1,24 +1,30 @@
 //! Findings about Kafka and the registry.
 
-use super::source::Captured;
-use super::{Area, Finding, Findings};
+use super::source::{Captured, Seen};
+use super::{Area, Finding, Findings, schemas};
 use crate::config::Checked;
 use crate::encode::registry::{Registry, RegistryError};
 use crate::kafka::{self, Policy, TopicInfo, Topics};
 use crate::pipeline::SinkConfig;
 use std::path::Path;
 
+/// A topic's limit below this is lower than the broker's default for a reason; rows of a text column soon exceed it.
+const SMALL_MESSAGE_BYTES: usize = 1_000_000;
+
 /// Looks at the sink and the registry.
-pub(super) async fn look(checked: &Checked, tables: &[Captured]) -> Vec<Finding> {
+pub(super) async fn look(checked: &Checked, seen: &Seen) -> Vec<Finding> {
     let mut findings = Findings::new(Area::Kafka);
     match &checked.sink {
-        SinkConfig::Kafka(kafka) => topics(checked, kafka, tables, &mut findings).await,
+        SinkConfig::Kafka(kafka) => topics(checked, kafka, &seen.captured, &mut findings).await,
         SinkConfig::Stdout { state_file } => file(state_file, &mut findings),
     }
     let mut registry = Findings::new(Area::Registry);
     if let Some(config) = &checked.registry {
         match probe(config).await {
-            Ok(url) => registry.ok(format!("the registry at {url} answers")),
+            Ok(client) => {
+                registry.ok(format!("the registry at {} answers", client.url()));
+                schemas::ask(&client, config.register, &seen.drafted, &mut registry).await;
+            }
             Err(error) => {
                 let fix = "see registry.url, its credentials and registry.ca";
                 registry.fail(crate::pipeline::Chain(&error).to_string(), fix);
@@ -29,10 +35,10 @@ pub(super) async fn look(checked: &Checked, tables: &[Captured]) -> Vec<Finding>
     findings.list
 }
 
-async fn probe(config: &crate::encode::registry::Config) -> Result<String, RegistryError> {
+async fn probe(config: &crate::encode::registry::Config) -> Result<Registry, RegistryError> {
     let registry = Registry::new(config)?;
     registry.probe().await?;
-    Ok(registry.url().to_owned())
+    Ok(registry)
 }
 
 async fn topics(checked: &Checked, config: &kafka::Config, tables: &[Captured], findings: &mut Findings) {
@@ -46,6 +52,7 @@ async fn topics(checked: &Checked, config: &kafka::Config, tables: &[Captured], 
         }
         Err(error) => return findings.failed(error),
     }
+    rights(checked, config, findings);
     let named: Vec<(String, &Captured)> =
         tables.iter().map(|table| (checked.encode.topic(&table.name), table)).collect();
     let mut asked: Vec<&str> = named.iter().map(|(topic, _)| topic.as_str()).collect();
@@ -114,9 +121,55 @@ fn existing(checked: &Checked, table: &Captured, info: &TopicInfo, findings: &mu
     if info.is_compacted() {
         compacted(checked, table, &info.name, findings);
     }
+    durable(info, findings);
+    if let Some(bytes) = info.max_message_bytes.proven()
+        && *bytes < SMALL_MESSAGE_BYTES
+    {
+        let fix = format!("kafka-configs --alter --topic {} --add-config max.message.bytes=1048588", info.name);
+        findings.warn(
+            format!("topic {} takes no more than {bytes} bytes: a larger row halts the pipeline", info.name),
+            fix,
+        );
+    }
     if findings.list.len() == before {
         let count = info.partitions;
         findings.ok(format!("topic {} has {count} partition{}", info.name, plural(count)));
+    }
+}
+
+/// Whether an acknowledged record can be lost with one broker.
+fn durable(info: &TopicInfo, findings: &mut Findings) {
+    let name = &info.name;
+    match info.min_insync_replicas.proven() {
+        Some(least) if *least < 2 && info.replication > 1 => {
+            let fix = format!("kafka-configs --alter --topic {name} --add-config min.insync.replicas=2");
+            findings.warn(format!("topic {name} has min.insync.replicas={least}: acks=all can mean one broker"), fix);
+        }
+        Some(least) if usize::try_from(*least).is_ok_and(|least| least > info.replication) => {
+            let fix = format!("kafka-configs --alter --topic {name} --add-config min.insync.replicas=1");
+            let count = info.replication;
+            findings.fail(
+                format!("topic {name} needs {least} in-sync replicas and has {count}: nothing can be written"),
+                fix,
+            );
+        }
+        Some(_) | None => {}
+    }
+}
+
+/// The rights the producer's principal needs. Asking for them is a right as well, so most cannot be proven from here.
+fn rights(checked: &Checked, config: &kafka::Config, findings: &mut Findings) {
+    let prefix = &checked.encode.prefix;
+    let state = &config.state_topic;
+    let secured = config.client.get("security.protocol").is_some_and(|p| !p.eq_ignore_ascii_case("plaintext"));
+    let create = if config.topics.create { " Create" } else { "" };
+    let what = format!(
+        "where Kafka has ACLs the principal needs: Describe Write DescribeConfigs{create} on topics {prefix}.*; Read besides on {state}"
+    );
+    if secured {
+        findings.ok(format!("{what}; proven here: Describe. The rest shows at the first write"));
+    } else {
+        findings.ok(what);
     }
 }
 

@@ -2,12 +2,15 @@
 //!
 //! What is wrong with a server's facts is decided by plain functions over them; asking is apart.
 
-use super::Findings;
+use super::schemas::{self, Drafted};
+use super::{Findings, around};
 use crate::config::Checked;
+use crate::lsn::Oid;
 use crate::pipeline::supervise::PipelineError;
 use crate::postgres::preflight::{self, Facts, TableRights};
 use crate::postgres::publication::{self, Candidate, PublicationRow, RelationKind, create_sql, quoted};
 use crate::postgres::slot::{self, SlotRow};
+use crate::postgres::surroundings;
 use crate::postgres::{PgError, Replication, Sql};
 use crate::table::{ReplicaIdentity, TableName};
 use postgres_protocol::escape::{escape_identifier, escape_literal};
@@ -19,18 +22,27 @@ pub(super) struct Captured {
     pub has_key: bool,
 }
 
+/// What the sink's side is asked about.
+#[derive(Default)]
+pub(super) struct Seen {
+    /// The captured tables.
+    pub captured: Vec<Captured>,
+    /// What their records would look like.
+    pub drafted: Vec<Drafted>,
+}
+
 /// Looks at everything, and answers with the captured tables as far as they could be found out.
-pub(super) async fn look(checked: &Checked, findings: &mut Findings) -> Vec<Captured> {
+pub(super) async fn look(checked: &Checked, findings: &mut Findings) -> Seen {
     match try_look(checked, findings).await {
-        Ok(captured) => captured,
+        Ok(seen) => seen,
         Err(error) => {
             findings.failed(PipelineError::Postgres(error));
-            Vec::new()
+            Seen::default()
         }
     }
 }
 
-async fn try_look(checked: &Checked, findings: &mut Findings) -> Result<Vec<Captured>, PgError> {
+async fn try_look(checked: &Checked, findings: &mut Findings) -> Result<Seen, PgError> {
     let sql = Sql::connect(&checked.postgres).await?;
     let version = sql.server_version();
     findings.ok(format!("connected to {} (Postgres {}.{})", sql.host(), version / 10_000, version % 10_000));
@@ -47,11 +59,26 @@ async fn try_look(checked: &Checked, findings: &mut Findings) -> Result<Vec<Capt
             Err(error) => findings.failed(PipelineError::Postgres(error)),
         }
     }
-    slot_row(&checked.slot, slot::read(&sql, &checked.slot).await?.as_ref(), &facts, sql.database(), findings);
+    let around = surroundings::read(&sql, &checked.slot).await?;
+    around::provider(&around, findings);
+    around::sizing(&facts, &around, findings);
+    let row = slot::read(&sql, &checked.slot).await?;
+    slot_row(&checked.slot, row.as_ref(), &facts, sql.database(), findings);
+    around::failover(&facts, &around, row.as_ref(), findings);
+    around::old_transactions(row.as_ref(), &slot::blockers(&sql).await?, findings);
+    around::abandoned(&checked.slot, &around, findings);
     let all = publication::candidates(&sql).await?;
     let published = publication::read(&sql, &checked.publication).await?;
     let captured = captured(checked, &all, published.as_ref());
     tables(checked, &all, &captured, findings);
+    let relations: Vec<Oid> = captured.iter().map(|table| table.relation).collect();
+    let near = surroundings::tables(&sql, &relations).await?;
+    around::tables(&facts, &captured, &near, findings);
+    let is_writable = |table: &Candidate| near.iter().any(|near| near.relation == table.relation && near.writable);
+    let writable: Vec<(&Candidate, bool)> = captured.iter().map(|table| (*table, is_writable(table))).collect();
+    around::excess(&facts, &around, &writable, findings);
+    let drafted = schemas::drafts(checked, &sql, &captured).await?;
+    schemas::plans(&drafted, findings);
     // No SQL of ours publishes a table whose UPDATE would fail by it.
     let harmless = captured.iter().filter(|table| is_harmless(table));
     let names: Vec<TableName> = harmless.map(|table| table.name.clone()).collect();
@@ -60,7 +87,9 @@ async fn try_look(checked: &Checked, findings: &mut Findings) -> Result<Vec<Capt
         Some(row) => publication_row(checked, row, &captured, findings),
         None => no_publication(checked, &facts, &rights, &names, findings),
     }
-    Ok(captured.into_iter().map(|table| Captured { name: table.name.clone(), has_key: has_key(table) }).collect())
+    let captured =
+        captured.into_iter().map(|table| Captured { name: table.name.clone(), has_key: has_key(table) }).collect();
+    Ok(Seen { captured, drafted })
 }
 
 async fn replication(checked: &Checked) -> Result<(), PgError> {
@@ -109,12 +138,6 @@ fn settings(facts: &Facts, application_name: &str, findings: &mut Findings) {
         findings.fail(format!("all {} walsenders are in use (max_wal_senders)", facts.senders_max), fix);
     } else {
         findings.ok(format!("{} of {} walsenders are in use", facts.senders_used, facts.senders_max));
-    }
-    if facts.slot_keep_bytes_max.is_none() {
-        findings.warn(
-            "max_slot_wal_keep_size is unlimited: WAL of a stopped pipeline can fill the server's disk",
-            "ALTER SYSTEM SET max_slot_wal_keep_size = '50GB'; -- what the disk can spare\nSELECT pg_reload_conf();",
-        );
     }
     if preflight::names_standby(&facts.synchronous_standby_names, application_name) {
         let what = format!(

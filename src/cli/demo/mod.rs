@@ -137,7 +137,7 @@ impl World {
             broker.create(topic, Some(*partitions)).map_err(|error| failed(&error))?;
         }
         let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
-        let registry = Registry::start(loopback, "BACKWARD").await.map_err(|error| failed(&error))?;
+        let registry = Registry::start(loopback, "BACKWARD").map_err(|error| failed(&error))?;
 
         // The usual port if it is free, so that what the README says of it holds here as well.
         let listener = TcpListener::bind(("127.0.0.1", 9630)).or_else(|_| TcpListener::bind(loopback));
@@ -237,7 +237,7 @@ impl World {
     async fn stop(mut self) -> Result<Exit, Failure> {
         let Some(agent) = self.agent.take() else { return Err(broken("the agent has ended before")) };
         agent.stop();
-        // Waited for here and not by joining: the registry lives on this thread.
+        // Waited for here and not by joining, which has no time limit.
         if timeout(PATIENCE, ended(&mut self.status)).await.is_err() {
             return Err(self.told("the agent does not stop"));
         }

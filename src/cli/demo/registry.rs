@@ -17,16 +17,17 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// Questions waiting for the store. Askers wait for their answer, so this is how many may ask at once.
 const QUESTIONS_MAX: usize = 64;
 
-/// A registry that answers on a loopback port until it is dropped.
+/// A registry that answers on a loopback port until it is dropped, from a thread of its own: whoever waits for an answer
+/// may be waited for by the thread that started it.
 pub struct Registry {
     address: SocketAddr,
-    server: JoinHandle<()>,
+    /// Dropped with this struct, which the thread takes as the sign to end.
+    _stop: watch::Sender<()>,
 }
 
 impl Registry {
@@ -34,25 +35,22 @@ impl Registry {
     /// is set: `NONE`, `BACKWARD`, ..
     ///
     /// # Errors
-    /// The system's, where the address cannot be had.
-    pub async fn start(address: SocketAddr, level: &str) -> std::io::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
+    /// The system's, where the address, a thread or a runtime cannot be had.
+    pub fn start(address: SocketAddr, level: &str) -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let listener = std::net::TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        let (questions, mut asked) = mpsc::channel::<Question>(QUESTIONS_MAX);
-        let mut store = Store::new(level);
-        // The store's only owner; it ends with the last asker, which is the server.
-        tokio::spawn(async move {
-            while let Some(question) = asked.recv().await {
-                question(&mut store);
-            }
-        });
-        let app = router(Asker(questions));
-        let server = tokio::spawn(async move {
-            if let Err(error) = axum::serve(listener, app).await {
-                tracing::error!(%error, "the built-in registry ended");
-            }
-        });
-        Ok(Registry { address, server })
+        let listener = {
+            let _entered = runtime.enter(); // `from_std` needs the runtime it will poll on
+            TcpListener::from_std(listener)?
+        };
+        let (stop, stopped) = watch::channel(());
+        let store = Store::new(level);
+        std::thread::Builder::new()
+            .name("registry".to_owned())
+            .spawn(move || runtime.block_on(serve(listener, store, stopped)))?;
+        Ok(Registry { address, _stop: stop })
     }
 
     /// Its URL, without a trailing slash.
@@ -62,9 +60,20 @@ impl Registry {
     }
 }
 
-impl Drop for Registry {
-    fn drop(&mut self) {
-        self.server.abort();
+async fn serve(listener: TcpListener, mut store: Store, mut stopped: watch::Receiver<()>) {
+    let (questions, mut asked) = mpsc::channel::<Question>(QUESTIONS_MAX);
+    // The store's only owner; it ends with the last asker, which is the server.
+    tokio::spawn(async move {
+        while let Some(question) = asked.recv().await {
+            question(&mut store);
+        }
+    });
+    tokio::select! {
+        biased; // the end, whatever is asked
+        _ = stopped.changed() => {}
+        ended = axum::serve(listener, router(Asker(questions))) => if let Err(error) = ended {
+            tracing::error!(%error, "the built-in registry ended");
+        },
     }
 }
 

@@ -11,8 +11,8 @@ use std::collections::VecDeque;
 /// Growth is measured over this long: a checkpoint or a batch job should not swing it.
 const WINDOW_MS: i64 = 120_000;
 
-/// Less than this is no measure.
-const WINDOW_MS_MIN: i64 = 4_000;
+/// Less than this is no measure: what is kept falls in steps, by a status update every ten seconds.
+const WINDOW_MS_MIN: i64 = 25_000;
 
 /// Rows kept: one every five seconds for the window, and one beyond it.
 const ROWS_MAX: usize = 32;
@@ -42,12 +42,12 @@ impl Outlook {
         while self.seen.len() > ROWS_MAX || self.seen.front().is_some_and(|first| at_ms - first.at_ms > WINDOW_MS) {
             self.seen.pop_front();
         }
-        let (written, growth) = self.rates();
+        let (written, growth) = self.rates().unzip();
         let safe = row.safe_wal_size;
         #[expect(clippy::cast_precision_loss, reason = "sizes of WAL, below 2^53 bytes")]
-        let until = |rate: f64| {
+        let until = |rate: Option<f64>| {
             let safe = safe.map(|safe| safe.max(0) as f64)?;
-            (rate > 0.0).then(|| safe / rate)
+            rate.filter(|rate| *rate > 0.0).map(|rate| safe / rate)
         };
         WalStatus {
             read_ms: at_ms,
@@ -63,16 +63,23 @@ impl Outlook {
         }
     }
 
-    /// Bytes a second that the server writes, and by which what it keeps grows; 0 before there is a measure.
+    /// Bytes a second that the server writes, and by which what it keeps grows; none before there is a measure.
     #[expect(clippy::cast_precision_loss, reason = "sizes of WAL and milliseconds, below 2^53")]
-    fn rates(&self) -> (f64, f64) {
-        let (Some(first), Some(last)) = (self.seen.front(), self.seen.back()) else { return (0.0, 0.0) };
+    fn rates(&self) -> Option<(f64, f64)> {
+        let (first, last) = (self.seen.front()?, self.seen.back()?);
         if last.at_ms - first.at_ms < WINDOW_MS_MIN {
-            return (0.0, 0.0);
+            return None;
         }
         let seconds = (last.at_ms - first.at_ms) as f64 / 1000.0;
         let written = last.server.bytes_since(first.server) as f64 / seconds;
-        (written, (last.retained as f64 - first.retained as f64) / seconds)
+        // From the least of the older half to the least of the newer: the teeth of the saw do not count as growth.
+        let half = self.seen.len() / 2;
+        let least = |seen: &mut dyn Iterator<Item = &Seen>| seen.min_by_key(|seen| seen.retained).copied();
+        let (older, newer) = (least(&mut self.seen.iter().take(half)), least(&mut self.seen.iter().skip(half)));
+        let (older, newer) = (older?, newer?);
+        let apart = (newer.at_ms - older.at_ms) as f64 / 1000.0;
+        let growth = if apart > 0.0 { (newer.retained as f64 - older.retained as f64) / apart } else { 0.0 };
+        Some((written, growth))
     }
 }
 
@@ -104,16 +111,16 @@ mod tests {
         let mut outlook = Outlook::default();
         let first = outlook.read(0, &row(1000, 2000, Some(9000)));
         assert_eq!((first.retained_bytes, first.limit_bytes, first.seconds_to_limit), (1000, Some(10_000), None));
-        let last = outlook.read(10_000, &row(1000, 3000, Some(8000)));
-        assert_eq!((last.written_bytes_per_second, last.growth_bytes_per_second), (100.0, 100.0));
-        assert_eq!((last.seconds_to_limit, last.seconds_at_standstill), (Some(80.0), Some(80.0)));
+        let last = outlook.read(30_000, &row(1000, 5000, Some(6000)));
+        assert_eq!((last.written_bytes_per_second, last.growth_bytes_per_second), (Some(100.0), Some(100.0)));
+        assert_eq!((last.seconds_to_limit, last.seconds_at_standstill), (Some(60.0), Some(60.0)));
     }
 
     #[test]
     fn a_slot_that_keeps_up_has_no_end_in_sight_but_knows_how_long_an_outage_may_last() {
         let mut outlook = Outlook::default();
         outlook.read(0, &row(1000, 2000, Some(9000)));
-        let last = outlook.read(10_000, &row(2500, 3000, Some(9500)));
+        let last = outlook.read(30_000, &row(4500, 5000, Some(9500)));
         assert_eq!((last.seconds_to_limit, last.seconds_at_standstill), (None, Some(95.0)));
     }
 
@@ -121,7 +128,7 @@ mod tests {
     fn without_a_limit_nothing_is_foretold() {
         let mut outlook = Outlook::default();
         outlook.read(0, &row(1000, 2000, None));
-        let last = outlook.read(10_000, &row(1000, 9000, None));
+        let last = outlook.read(30_000, &row(1000, 9000, None));
         assert_eq!((last.limit_bytes, last.seconds_to_limit, last.seconds_at_standstill), (None, None, None));
     }
 
@@ -129,10 +136,23 @@ mod tests {
     fn what_is_overdue_has_no_time_left_and_another_history_starts_anew() {
         let mut outlook = Outlook::default();
         outlook.read(0, &row(1000, 2000, Some(100)));
-        let overdue = outlook.read(10_000, &row(1000, 3000, Some(-900)));
+        let overdue = outlook.read(30_000, &row(1000, 3000, Some(-900)));
         assert_eq!((overdue.limit_bytes, overdue.seconds_to_limit), (Some(1100), Some(0.0)));
-        let other = outlook.read(20_000, &row(10, 50, Some(100)));
-        assert_eq!(other.written_bytes_per_second, 0.0);
+        let other = outlook.read(40_000, &row(10, 50, Some(100)));
+        assert_eq!(other.written_bytes_per_second, None);
+    }
+
+    #[test]
+    fn the_teeth_of_a_slot_that_keeps_up_are_no_growth() {
+        let mut outlook = Outlook::default();
+        let mut foretold = Vec::new();
+        for step in 0..200_u64 {
+            // The server writes 100 bytes in five seconds; every third reading finds the slot moved up.
+            let (server, restart) = (10_000 + step * 100, 9_000 + step / 3 * 300);
+            let at = i64::try_from(step).unwrap() * 5_000;
+            foretold.extend(outlook.read(at, &row(restart, server, Some(1 << 20))).seconds_to_limit);
+        }
+        assert!(foretold.iter().all(|seconds| *seconds > 100_000.0), "{foretold:?}");
     }
 
     #[test]

@@ -266,10 +266,13 @@ impl Runner {
             let (keeper, slot) = (self.keeper.clone(), self.config.slot.clone());
             let term = self.core.record().map(|record| record.term);
             let began = self.reporter.epoch();
+            let (asks, postgres) = (self.looks.is_multiple_of(SLOT_LOOKS), self.config.postgres.clone());
+            self.looks = self.looks.wrapping_add(1);
             self.tasks.looking = Some(tokio::spawn(async move {
                 let entries = keeper.read().await.unwrap_or_default();
                 let record = State::read(&slot, &entries).ok().and_then(|state| state.record);
-                Look::Accepted(record.is_some_and(|r| term.is_some_and(|t| r.term > t) || r.epoch > began))
+                let accepted = record.is_some_and(|r| term.is_some_and(|t| r.term > t) || r.epoch > began);
+                Look::Halted { accepted, slot: if asks { read_slot(&postgres, &slot).await } else { None } }
             }));
         } else if let Some(live) = &self.live {
             let (sql, slot) = (Arc::clone(&live.sql), self.config.slot.clone());
@@ -280,8 +283,15 @@ impl Runner {
 
     pub(super) fn looked(&mut self, look: Look) {
         match look {
-            Look::Accepted(true) => self.apply(Event::Retry),
-            Look::Accepted(false) | Look::Slot(None) => {}
+            Look::Halted { accepted, slot } => {
+                if let Some(row) = slot {
+                    self.reporter.slot(&row);
+                }
+                if accepted {
+                    self.apply(Event::Retry);
+                }
+            }
+            Look::Slot(None) => {}
             Look::Slot(Some(row)) => {
                 self.reporter.slot(&row);
                 if let Some(live) = &mut self.live {
@@ -307,6 +317,12 @@ impl Runner {
             let _ = closing.await;
         }
     }
+}
+
+/// The slot's row by a connection of its own; none where there is no slot or no connection.
+async fn read_slot(postgres: &crate::postgres::Config, slot: &str) -> Option<SlotRow> {
+    let sql = Sql::connect(postgres).await.ok()?;
+    slot::read(&sql, slot).await.ok()?
 }
 
 /// Whether a walsender that sends nothing works: two looks a little apart show whether its counters grow.

@@ -77,20 +77,17 @@ fn names_the_sql_for_each_setting_that_is_wrong() {
     check(
         |findings| settings(&wrong, "wellspring", findings),
         expect![[r#"
-        FAIL  wal_level is replica, changes cannot be decoded
-                ALTER SYSTEM SET wal_level = 'logical';
-                -- and restart the server
-        FAIL  role w s may not replicate
-                ALTER ROLE "w s" REPLICATION;
-                -- on Amazon RDS: GRANT rds_replication TO "w s";
-        FAIL  all 10 walsenders are in use (max_wal_senders)
-                ALTER SYSTEM SET max_wal_senders = 15;
-                -- and restart the server
-        warn  max_slot_wal_keep_size is unlimited: WAL of a stopped pipeline can fill the server's disk
-                ALTER SYSTEM SET max_slot_wal_keep_size = '50GB'; -- what the disk can spare
-                SELECT pg_reload_conf();
-        FAIL  synchronous_standby_names names wellspring: the application's commits would wait for Kafka
-                list the real standbys there instead of *, or give the URL another application_name"#]],
+            FAIL  wal_level is replica, changes cannot be decoded
+                    ALTER SYSTEM SET wal_level = 'logical';
+                    -- and restart the server
+            FAIL  role w s may not replicate
+                    ALTER ROLE "w s" REPLICATION;
+                    -- on Amazon RDS: GRANT rds_replication TO "w s";
+            FAIL  all 10 walsenders are in use (max_wal_senders)
+                    ALTER SYSTEM SET max_wal_senders = 15;
+                    -- and restart the server
+            FAIL  synchronous_standby_names names wellspring: the application's commits would wait for Kafka
+                    list the real standbys there instead of *, or give the URL another application_name"#]],
     );
 }
 

@@ -1,0 +1,454 @@
+// The status page: asks /status every second and /history every five, and shows what they say. Text goes in as text
+// nodes only; nothing is stored, and the token stays in its field.
+"use strict";
+
+const STATUS_EVERY_MS = 1000;
+const HISTORY_EVERY_MS = 5000;
+const STALE_AFTER_MS = 5000;
+const ROWS_MAX = 200;
+const FILTER_FROM = 12;
+// A limit further off than this is no news.
+const IN_SIGHT_SECONDS = 14 * 86400;
+
+const by = (id) => document.getElementById(id);
+
+/** An element with attributes and children; strings become text. */
+function make(tag, attributes, ...children) {
+  const svg = ["svg", "path", "line", "rect"].includes(tag);
+  const element = svg ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes || {})) {
+    if (value !== undefined && value !== false) element.setAttribute(name, value === true ? "" : value);
+  }
+  element.append(...children.filter((child) => child !== undefined && child !== null && child !== ""));
+  return element;
+}
+
+/** A sentence with its names between backticks set as such. */
+function prose(text) {
+  return text.split("`").map((piece, i) => (i % 2 === 0 ? piece : make("code", {}, piece)));
+}
+
+/** Shows a text, or hides the element where there is none. */
+function say(id, text) {
+  const element = by(id);
+  if (element.textContent !== text) element.textContent = text;
+  element.hidden = text === "";
+}
+
+/** Replaces an element's children only if what they say has changed: a selection survives, and a screen reader rests. */
+function renew(id, key, children) {
+  const element = by(id);
+  const said = JSON.stringify(key);
+  if (element.dataset.said === said) return;
+  element.dataset.said = said;
+  element.replaceChildren(...children());
+}
+
+// ---- numbers as people read them
+
+function bytes(count) {
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  let unit = 0;
+  let value = Math.abs(count);
+  while (value >= 1024 && unit < units.length - 1) { value /= 1024; unit += 1; }
+  const digits = unit === 0 || value >= 100 ? 0 : value >= 10 ? 1 : 2;
+  return `${count < 0 ? "−" : ""}${value.toFixed(digits)} ${units[unit]}`;
+}
+
+function count(value) {
+  if (value >= 1e9) return `${(value / 1e9).toFixed(2)} G`;
+  if (value >= 1e6) return `${(value / 1e6).toFixed(2)} M`;
+  if (value >= 1e4) return `${(value / 1e3).toFixed(1)} k`;
+  return value >= 100 || Number.isInteger(value) ? Math.round(value).toLocaleString("en") : value.toFixed(1);
+}
+
+function span(seconds) {
+  if (seconds <= 0) return "0 s";
+  if (seconds < 0.001) return `${(seconds * 1e6).toFixed(seconds < 1e-5 ? 1 : 0)} µs`;
+  if (seconds < 1) return `${(seconds * 1e3).toFixed(seconds < 0.01 ? 1 : 0)} ms`;
+  if (seconds < 60) return `${seconds.toFixed(seconds < 10 && !Number.isInteger(seconds) ? 1 : 0)} s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${Math.floor(seconds % 60)} s`;
+  if (seconds < 172800) return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
+  return `${Math.floor(seconds / 86400)} days`;
+}
+
+function ago(ms, now) {
+  if (!ms) return "never";
+  const seconds = Math.max(0, (now - ms) / 1000);
+  return seconds < 2 ? "just now" : `${span(Math.floor(seconds))} ago`;
+}
+
+function clock(ms) {
+  return new Date(ms).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+}
+
+// ---- advice: commands and SQL in it can be copied
+
+function command(text) {
+  const button = make("button", { type: "button", title: "Copy", "aria-label": `Copy ${text}` }, "copy");
+  button.addEventListener("click", async () => {
+    button.textContent = (await copy(text)) ? "copied" : "select it";
+    setTimeout(() => { button.textContent = "copy"; }, 1500);
+  });
+  return make("span", { class: "command" }, make("code", {}, text), button);
+}
+
+async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    // Without TLS a page has no clipboard; the old way still works.
+    const field = make("textarea", { style: "position:fixed;opacity:0" });
+    field.value = text;
+    document.body.append(field);
+    field.select();
+    const done = document.execCommand("copy");
+    field.remove();
+    return done;
+  }
+}
+
+/** Advice as nodes: `commands`, and SQL where the advice is a statement. */
+function advice(text) {
+  const sql = /^(ALTER|CREATE|DROP|GRANT|SELECT)\s/.test(text);
+  if (sql && !text.includes("`")) {
+    const end = text.lastIndexOf(";") + 1 || text.length;
+    return [command(text.slice(0, end)), text.slice(end)];
+  }
+  return text.split("`").map((piece, i) => (i % 2 === 0 ? piece : command(piece)));
+}
+
+// ---- the parts of the page
+
+function showPhase(s) {
+  by("phase").dataset.phase = s.phase;
+  say("phase-name", s.phase);
+  by("since").textContent = s.since_ms ? `for ${span(Math.floor((s.now_ms - s.since_ms) / 1000))}` : "";
+  say("reason", s.reason);
+  const quarantine = s.quarantine_until_ms > s.now_ms && s.phase === "streaming"
+    ? `Confirming is held for ${span((s.quarantine_until_ms - s.now_ms) / 1000)} after an unclean stop; changes flow meanwhile.` : "";
+  by("detail").hidden = !(s.detail || quarantine);
+  renew("detail", s.detail || quarantine, () => prose(s.detail || quarantine));
+  say("range", s.range ? `WAL in doubt: ${s.range.from} to ${s.range.to}` : "");
+  by("next").hidden = s.next === "";
+  renew("next", s.next, () => [make("b", {}, "Next:"), ...advice(s.next)]);
+  const tone = { streaming: "%230b7a4b", halted: "%23b3261e", retrying: "%239a5b00", paused: "%239a5b00" }[s.phase] || "%231f5fbf";
+  const icon = `data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'><circle cx='8' cy='8' r='7' fill='${tone}'/></svg>`;
+  if (by("icon").href !== icon) by("icon").href = icon;
+  document.title = `${s.phase}${s.reason && s.reason !== s.phase ? ` (${s.reason})` : ""} · ${s.prefix} · wellspring`;
+}
+
+function showHeader(s) {
+  by("prefix").textContent = s.prefix;
+  const version = s.server_version ? `Postgres ${Math.floor(s.server_version / 10000)}.${s.server_version % 10000}, ` : "";
+  const into = s.sink === "kafka" ? "Kafka" : "standard output";
+  by("where").textContent = `${version}slot ${s.slot} → ${into}, ${s.format}`;
+  by("version").textContent = `wellspring ${s.version}, running for ${span(Math.floor((s.now_ms - s.started_ms) / 1000))}`;
+}
+
+const STAGES = [
+  ["source", "Source", "the server's log, decoded by Postgres"],
+  ["decode", "Decode", "bytes to changes"],
+  ["encode", "Encode", "changes to events"],
+  ["broker", "Broker", "acknowledged by every in-sync replica"],
+];
+
+function showFlow(s) {
+  const flow = by("flow");
+  if (!flow.childElementCount) {
+    STAGES.forEach(([name, title, what], i) => {
+      if (i > 0) {
+        const paths = [make("path", { d: "M1 7h54m-5-5 6 5-6 5" }), make("path", { d: "M1 7h54", class: "run" })];
+        flow.append(make("div", { class: "arrow", "data-arrow": i }, make("b", {}), make("svg", { viewBox: "0 0 60 14" }, ...paths), make("span", {})));
+      }
+      flow.append(make("div", { class: "stage", "data-stage": name },
+        make("h3", {}, title, make("span", { class: "badge", hidden: true }, "slowest")), make("p", {}, what),
+        make("div", { class: "busy" }, make("span", {}), make("span", {})), make("div", { class: "meter" }, make("i", {}))));
+    });
+  }
+  const stages = Object.fromEntries(s.stages.map((stage) => [stage.name, stage]));
+  const registry = stages.registry || { busy: 0, slowest: false };
+  for (const [name, , what] of STAGES) {
+    const box = flow.querySelector(`[data-stage="${name}"]`);
+    const stage = stages[name] || { busy: 0, slowest: false, mean_seconds: 0 };
+    // Looking up schemas happens in front of encoding and stops it.
+    const looksUp = name === "encode" && registry.busy > stage.busy;
+    const shown = looksUp ? registry : stage;
+    box.classList.toggle("slowest", shown.slowest);
+    box.querySelector(".badge").hidden = !shown.slowest;
+    box.querySelector("p").textContent = looksUp ? "waiting for topic, catalog or schema registry" : what;
+    const [busy, mean] = box.querySelectorAll(".busy span");
+    busy.textContent = `${Math.round(shown.busy * 100)} % busy`;
+    mean.textContent = stage.mean_seconds ? `${span(stage.mean_seconds)} each` : "";
+    box.querySelector(".meter i").style.width = `${shown.busy * 100}%`;
+  }
+  const arrows = [
+    [`${bytes(s.rates.received_bytes)}/s`, `${count(s.rates.messages)} messages/s`, s.rates.received_bytes],
+    [`${count(s.rates.produced)}/s`, "changes", s.rates.produced],
+    [`${count(s.rates.delivered)}/s`, "records", s.rates.delivered],
+  ];
+  arrows.forEach(([rate, what, moving], i) => {
+    const arrow = flow.querySelector(`[data-arrow="${i + 1}"]`);
+    arrow.querySelector("b").textContent = rate;
+    arrow.querySelector("span").textContent = what;
+    arrow.classList.toggle("moving", moving > 0);
+  });
+}
+
+function tile(name, value, under, tone) {
+  return make("div", { class: `tile ${tone || ""}` }, make("span", {}, name), make("b", {}, value), make("small", {}, under));
+}
+
+function showTiles(s) {
+  const used = s.budget_bytes ? s.in_flight_bytes / s.budget_bytes : 0;
+  const tables = Object.values(s.tables);
+  const flowing = tables.filter((table) => table.state === "streaming").length;
+  const failed = tables.some((table) => table.state === "refused" || table.state === "detached");
+  const tiles = [
+    ["Lag", s.lag_seconds ? span(s.lag_seconds) : "0 s", `${bytes(s.lag_bytes)} of WAL`, s.lag_seconds > 60 ? "bad" : s.lag_seconds > 10 ? "warn" : ""],
+    ["Delivered", `${count(s.rates.delivered)}/s`, `${count(s.rates.transactions)} transactions/s`, ""],
+    ["In flight", count(s.in_flight_records), `${bytes(s.in_flight_bytes)}, ${Math.round(used * 100)} % of the budget`, used >= 1 ? "warn" : ""],
+    ["Tables", `${flowing} of ${tables.length}`, "have changes flowing", failed ? "bad" : ""],
+    ["Reconnects", count(s.reconnects), `to Postgres since ${clock(s.started_ms)}`, ""],
+  ];
+  renew("tiles", tiles, () => tiles.map((t) => tile(...t)));
+}
+
+function showWal(s) {
+  const w = s.wal;
+  renew("wal", [w, s.phase], () => {
+    if (!w.read_ms) return [make("p", { class: "quiet" }, "Not read yet: it needs a connection to Postgres, and a slot.")];
+    const part = w.limit_bytes ? w.retained_bytes / w.limit_bytes : 0;
+    const lost = w.wal_status === "lost" || w.invalidation !== "";
+    const soon = w.seconds_to_limit !== null && w.seconds_to_limit < 3600;
+    const tone = lost || part > 0.9 || (w.seconds_to_limit !== null && w.seconds_to_limit < 600) ? "bad" : part > 0.6 || soon ? "warn" : "";
+    const bar = make("i", {});
+    bar.style.width = `${w.limit_bytes ? Math.min(100, part * 100) : 4}%`;
+    const facts = [];
+    if (lost) {
+      facts.push(["", make("span", { class: "bad-text" }, `The slot is lost${w.invalidation ? `: ${w.invalidation}` : ""}.`)]);
+    } else if (w.limit_bytes === null) {
+      facts.push(["limit", make("span", { class: "warn-text" }, "none: a stopped pipeline can fill the server's disk")]);
+      facts.push(["set one", command("ALTER SYSTEM SET max_slot_wal_keep_size = '50GB'; SELECT pg_reload_conf();")]);
+    } else if (w.growth_bytes_per_second === null) {
+      facts.push(["limit reached", make("span", { class: "quiet" }, "being measured, half a minute")]);
+    } else if (w.seconds_to_limit !== null && w.seconds_to_limit < IN_SIGHT_SECONDS) {
+      facts.push(["limit reached in", make("span", { class: soon ? "bad-text" : "warn-text" }, `${span(w.seconds_to_limit)} at the present growth`)]);
+    } else {
+      facts.push(["limit reached", make("span", { class: "good-text" }, "not in sight")]);
+    }
+    if (w.seconds_at_standstill !== null && !lost) facts.push(["an outage may last", span(w.seconds_at_standstill)]);
+    if (w.growth_bytes_per_second !== null) {
+      facts.push(["the server writes", `${bytes(w.written_bytes_per_second)}/s`]);
+      facts.push(["growth", `${bytes(w.growth_bytes_per_second)}/s`]);
+    }
+    facts.push(["status", w.wal_status || "unknown"]);
+    return [
+      make("div", { class: `gauge ${tone} ${w.limit_bytes ? "" : "open"}`, role: "img", "aria-label": `${bytes(w.retained_bytes)} kept` }, bar),
+      make("div", { class: "wal-legend" }, make("b", {}, `${bytes(w.retained_bytes)} kept`), make("span", { class: "quiet" }, w.limit_bytes ? `limit ${bytes(w.limit_bytes)}` : "no limit")),
+      make("dl", { class: "facts" }, ...facts.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)])),
+    ];
+  });
+}
+
+/** The larger of two positions, as text. */
+function larger(a, b) {
+  const number = (lsn) => lsn.split("/").reduce((high, part) => (high << 32n) + BigInt(`0x${part}`), 0n);
+  return number(a) > number(b) ? a : b;
+}
+
+function showPositions(s) {
+  const rows = [
+    ["server", larger(s.wal.server, s.lsn.received), "where its log ends, as far as we know"],
+    ["received", s.lsn.received, "read by us"],
+    ["delivered", s.lsn.delivered, "everything before it is in Kafka"],
+    ["confirmed", s.lsn.confirmed, "Postgres may forget up to here"],
+    ["restart", s.lsn.restart, "Postgres keeps its log from here on"],
+  ];
+  renew("positions", rows, () => rows.flatMap(([name, lsn, what]) => [
+    make("dt", {}, name), make("dd", { class: "mono" }, lsn === "0/0" ? "–" : lsn), make("dd", { class: "quiet" }, what),
+  ]));
+}
+
+function showSnapshot(s) {
+  const snapshot = s.snapshot;
+  const tables = snapshot && snapshot.tables ? Object.entries(snapshot.tables) : [];
+  by("snapshot-card").hidden = tables.length === 0;
+  if (tables.length === 0) return;
+  renew("snapshot", snapshot, () => [make("table", {}, make("tbody", {}, ...tables.map(([name, t]) => {
+    const whole = t.rows_estimated || t.rows_estimate || t.total || 0;
+    const part = whole ? Math.min(1, (t.rows || 0) / whole) : 0;
+    const bar = make("i", {});
+    bar.style.width = `${part * 100}%`;
+    return make("tr", {},
+      make("td", {}, name), make("td", {}, make("span", { class: "state", "data-state": t.state }, t.state || "")),
+      make("td", { class: "number" }, `${count(t.rows || 0)}${whole ? ` of about ${count(whole)}` : ""} rows`),
+      make("td", {}, whole ? make("div", { class: "meter" }, bar) : ""));
+  })))]);
+}
+
+function showTables(s) {
+  const all = Object.entries(s.tables);
+  const wanted = by("filter").value.trim().toLowerCase();
+  by("filter").hidden = all.length < FILTER_FROM;
+  const found = all.filter(([name, table]) => `${name} ${table.topic} ${table.state}`.toLowerCase().includes(wanted));
+  found.sort(([a, x], [b, y]) => rank(x) - rank(y) || y.changes_per_second - x.changes_per_second || a.localeCompare(b));
+  by("tables-count").textContent = all.length ? `${all.length} captured` : "none yet: the first connection finds them";
+  const head = ["Table", "State", "Changes/s", "Changes", "Last change", "Schema ids"];
+  renew("tables", [found.slice(0, ROWS_MAX).map(([n, t]) => [n, t, ago(t.last_change_ms, s.now_ms)]), found.length], () => {
+    if (!found.length) return [];
+    const rows = found.slice(0, ROWS_MAX).map(([name, t]) => make("tr", {},
+      make("td", {}, name, make("span", { class: "under" }, t.topic ? `→ ${t.topic}` : t.state === "waiting" ? "no change has come yet" : "")),
+      make("td", {}, make("span", { class: "state", "data-state": t.state }, t.state)),
+      make("td", { class: "number", "data-name": "changes/s" }, count(t.changes_per_second)),
+      make("td", { class: "number", "data-name": "changes" }, count(t.changes)),
+      make("td", { class: "number", "data-name": "last" }, ago(t.last_change_ms, s.now_ms)),
+      make("td", { class: "number", "data-name": "schema ids" }, t.schema_ids.join(", ") || "–")));
+    const table = make("table", {}, make("thead", {}, make("tr", {}, ...head.map((name, i) => make("th", { class: i > 1 ? "number" : "" }, name)))), make("tbody", {}, ...rows));
+    const more = found.length > ROWS_MAX ? make("p", { class: "more" }, `${found.length - ROWS_MAX} more; filter to see them`) : "";
+    return [table, more].filter(Boolean);
+  });
+  const names = all.map(([name]) => name);
+  renew("table", names, () => names.map((name) => make("option", {}, name)));
+}
+
+/** What needs somebody comes first. */
+function rank(table) {
+  return { refused: 0, detached: 0, copying: 1, waiting: 3 }[table.state] ?? 2;
+}
+
+function showErrors(s) {
+  renew("errors", [s.errors, Math.floor(s.now_ms / 10000)], () => {
+    if (!s.errors.length) return [make("li", { class: "none" }, "None since the start.")];
+    return [...s.errors].reverse().map((error) => make("li", { class: s.now_ms - error.at_ms < 300000 ? "recent" : "" },
+      make("div", { class: "head" }, make("code", {}, error.reason), make("span", { title: new Date(error.at_ms).toISOString() }, ago(error.at_ms, s.now_ms))),
+      make("div", {}, ...prose(error.message)), make("div", { class: "hint" }, ...advice(error.next))));
+  });
+  by("warnings-card").hidden = s.warnings.length === 0;
+  renew("warnings", s.warnings, () => s.warnings.map((warning) => make("li", {}, ...prose(warning))));
+}
+
+// ---- charts
+
+// The whole quarter of an hour, or as much of it as there is.
+const SPAN_MS = 15 * 60 * 1000;
+const SPAN_MS_MIN = 60 * 1000;
+
+/** Draws one line over the last quarter of an hour. `floor`: the least top of the scale, so that noise stays small. */
+function chart(id, moments, now, value, unit, floor) {
+  const box = by(id);
+  const width = Math.min(SPAN_MS, Math.max(SPAN_MS_MIN, now - (moments.length ? moments[0].at_ms : now)));
+  const begin = now - width;
+  const shown = moments.filter((moment) => moment.at_ms >= begin);
+  const top = nice(Math.max(floor, ...shown.map(value)));
+  const x = (moment) => ((moment.at_ms - begin) / width) * 1000;
+  const step = (5000 / width) * 1000;
+  const y = (moment) => 100 - (value(moment) / top) * 96;
+  const svg = make("svg", { viewBox: "0 0 1000 100", preserveAspectRatio: "none", role: "img", "aria-label": shown.length ? `now ${unit(value(shown[shown.length - 1]))}` : "no data" });
+  for (const moment of shown.filter((m) => !m.streaming)) svg.append(make("rect", { class: "gap", x: Math.max(0, x(moment) - step), y: 0, width: Math.min(step, x(moment)) + 0.2, height: 100 }));
+  for (const at of [4, 52, 100]) svg.append(make("line", { class: "grid", x1: 0, x2: 1000, y1: at, y2: at, "vector-effect": "non-scaling-stroke" }));
+  if (shown.length > 1) {
+    const line = shown.map((moment, i) => `${i ? "L" : "M"}${x(moment).toFixed(1)} ${y(moment).toFixed(2)}`).join("");
+    svg.append(make("path", { class: "area", d: `${line}L${x(shown[shown.length - 1]).toFixed(1)} 100L${x(shown[0]).toFixed(1)} 100Z` }), make("path", { class: "line", d: line }));
+  }
+  const cursor = make("line", { class: "cursor", y1: 0, y2: 100, visibility: "hidden" });
+  svg.append(cursor);
+  const axis = (text, style) => make("span", { class: "axis", style }, text);
+  const tip = make("span", { class: "tip", hidden: true });
+  box.replaceChildren(svg, axis(unit(top), "top:-10px;right:0"), axis(`${span(Math.round(width / 1000))} ago`, "bottom:-18px;left:0"), axis("now", "bottom:-18px;right:0"), tip,
+    ...(shown.length > 1 ? [] : [make("span", { class: "empty" }, "the first minutes are being gathered")]));
+  box.onmousemove = (event) => {
+    if (!shown.length) return;
+    const bounds = box.getBoundingClientRect();
+    const at = begin + ((event.clientX - bounds.left) / bounds.width) * width;
+    const near = shown.reduce((best, moment) => (Math.abs(moment.at_ms - at) < Math.abs(best.at_ms - at) ? moment : best));
+    cursor.setAttribute("x1", x(near));
+    cursor.setAttribute("x2", x(near));
+    cursor.setAttribute("visibility", "visible");
+    tip.textContent = `${clock(near.at_ms)}  ${unit(value(near))}${near.streaming ? "" : ", not streaming"}`;
+    tip.hidden = false;
+    const left = (x(near) / 1000) * bounds.width;
+    tip.style.left = left > bounds.width / 2 ? "" : `${left + 8}px`;
+    tip.style.right = left > bounds.width / 2 ? `${bounds.width - left + 8}px` : "";
+  };
+  box.onmouseleave = () => { tip.hidden = true; cursor.setAttribute("visibility", "hidden"); };
+}
+
+/** The next of 1, 2, 5 and their tenfolds. */
+function nice(value) {
+  const power = 10 ** Math.floor(Math.log10(value));
+  return [1, 2, 5, 10].map((step) => step * power).find((step) => step >= value);
+}
+
+// ---- asking
+
+let heard = Date.now();
+let last = null;
+
+async function ask(path) {
+  const response = await fetch(path, { cache: "no-store", signal: AbortSignal.timeout(4000) });
+  if (!response.ok) throw new Error(String(response.status));
+  return response.json();
+}
+
+async function askStatus() {
+  try {
+    const s = await ask("/status");
+    // A status that its loop has not renewed is old, however fast it is served.
+    const asleep = s.now_ms && Date.now() - s.now_ms > 3 * STALE_AFTER_MS && last && last.now_ms === s.now_ms;
+    last = s;
+    s.now_ms = s.now_ms || Date.now();
+    showPhase(s); showHeader(s); showFlow(s); showTiles(s); showWal(s); showPositions(s); showSnapshot(s); showTables(s); showErrors(s);
+    if (!asleep) heard = Date.now();
+  } catch {
+    // Told by what is on the page: it grows old.
+  }
+  const silent = Date.now() - heard;
+  document.body.classList.toggle("stale", silent > STALE_AFTER_MS);
+  const live = silent > STALE_AFTER_MS ? `no news for ${span(Math.floor(silent / 1000))}` : "live";
+  if (by("live").textContent !== live) by("live").textContent = live;
+  setTimeout(askStatus, STATUS_EVERY_MS);
+}
+
+async function askHistory() {
+  try {
+    const moments = await ask("/history");
+    const now = last ? last.now_ms : Date.now();
+    chart("lag-chart", moments, now, (moment) => moment.lag_seconds, (value) => (value ? span(value) : "0 s"), 1);
+    chart("rate-chart", moments, now, (moment) => moment.delivered, (value) => `${count(value)}/s`, 10);
+  } catch {
+    // The next answer draws it.
+  }
+  setTimeout(askHistory, HISTORY_EVERY_MS);
+}
+
+function answer(text, good) {
+  by("answer").textContent = text;
+  by("answer").className = `answer ${good ? "good" : "bad"}`;
+}
+
+async function act(button) {
+  const path = button.dataset.action;
+  const headers = { Authorization: `Bearer ${by("token").value}` };
+  let body;
+  if (path === "/snapshot") {
+    headers["Content-Type"] = "application/json";
+    const where = by("condition").value.trim();
+    body = JSON.stringify({ tables: [by("table").value], where: where || null });
+  }
+  button.disabled = true;
+  try {
+    const response = await fetch(path, { method: "POST", headers, body });
+    const told = await response.json();
+    answer(told.done || told.error, response.ok);
+  } catch (error) {
+    answer(`no answer: ${error.message}`, false);
+  }
+  button.disabled = false;
+}
+
+for (const button of document.querySelectorAll("[data-action]")) button.addEventListener("click", () => act(button));
+by("actions").addEventListener("submit", (event) => event.preventDefault());
+by("filter").addEventListener("input", () => last && showTables(last));
+askStatus().then(askHistory);

@@ -1,0 +1,330 @@
+//! Findings about what is around the pipeline on its server: sizes, rights beyond need, abandoned slots, providers.
+
+use super::Findings;
+use crate::postgres::preflight::Facts;
+use crate::postgres::publication::{Candidate, quoted};
+use crate::postgres::slot::{Blocker, SlotRow};
+use crate::postgres::surroundings::{IdleSlot, Surroundings, TableSurroundings};
+use postgres_protocol::escape::{escape_identifier, escape_literal};
+use std::time::Duration;
+
+/// A transaction older than this is worth a name: it holds WAL, and a new slot waits for it.
+const OLD: Duration = Duration::from_secs(600);
+
+/// What an idle slot may keep before it is a danger and not only untidy: a tenth of a small disk.
+const MUCH_BYTES: u64 = 1 << 30;
+
+/// The least limit that is advised: below it an hour's outage of a small database is too long.
+const LIMIT_GIB_MIN: u64 = 10;
+
+const GIB: u64 = 1 << 30;
+
+/// How much WAL a slot may keep, with a number for this server.
+pub(super) fn sizing(facts: &Facts, around: &Surroundings, findings: &mut Findings) {
+    let a_day = around.wal_bytes_per_day.map(|bytes| bytes.div_ceil(GIB));
+    let measured = a_day.map_or_else(
+        || "what the disk can spare".to_owned(),
+        |gib| format!("a day of this server's WAL is about {gib} GiB; no more than the disk can spare"),
+    );
+    match facts.slot_keep_bytes_max {
+        None => {
+            let wanted = a_day.unwrap_or_default().max(LIMIT_GIB_MIN);
+            let fix = format!(
+                "ALTER SYSTEM SET max_slot_wal_keep_size = '{wanted}GB'; -- {measured}\nSELECT pg_reload_conf();"
+            );
+            findings
+                .warn("max_slot_wal_keep_size is unlimited: WAL of a stopped pipeline can fill the server's disk", fix);
+        }
+        Some(limit) => {
+            let hours =
+                around.wal_bytes_per_day.filter(|bytes| *bytes > 0).map(|bytes| limit.saturating_mul(24) / bytes);
+            match hours {
+                Some(hours) if hours < 4 => findings.warn(
+                    format!(
+                        "max_slot_wal_keep_size lets the pipeline be away for about {hours} h, then its slot is lost"
+                    ),
+                    format!("ALTER SYSTEM SET max_slot_wal_keep_size = '...'; -- {measured}\nSELECT pg_reload_conf();"),
+                ),
+                Some(hours) => {
+                    findings.ok(format!("max_slot_wal_keep_size covers about {hours} h of this server's WAL"))
+                }
+                None => findings.ok(format!("max_slot_wal_keep_size is {} GiB", limit / GIB)),
+            }
+        }
+    }
+    if facts.wal_sender_timeout.is_none() {
+        let fix = "ALTER SYSTEM SET wal_sender_timeout = '60s';\nSELECT pg_reload_conf();";
+        findings.warn("wal_sender_timeout is off: after a lost connection the slot stays held until TCP gives up", fix);
+    }
+}
+
+/// What the role may do and need not.
+pub(super) fn excess(facts: &Facts, around: &Surroundings, tables: &[(&Candidate, bool)], findings: &mut Findings) {
+    if facts.role.superuser {
+        return; // said already, and it includes the rest
+    }
+    let name = escape_identifier(&facts.role.name);
+    if !around.attributes.is_empty() {
+        let what = format!("role {} has {}: more than the agent needs", facts.role.name, around.attributes.join(", "));
+        let without: Vec<String> = around.attributes.iter().map(|attribute| format!("NO{attribute}")).collect();
+        findings.warn(what, format!("ALTER ROLE {name} {};", without.join(" ")));
+    }
+    let writable: Vec<&Candidate> = tables.iter().filter(|(_, writable)| *writable).map(|(table, _)| *table).collect();
+    if let Some(first) = writable.first() {
+        let what = format!(
+            "role {} may write to {} captured table{}, {} for one: the agent only reads",
+            facts.role.name,
+            writable.len(),
+            if writable.len() == 1 { "" } else { "s" },
+            first.name
+        );
+        let list: Vec<String> = writable.iter().map(|table| quoted(&table.name)).collect();
+        // An owner's rights are not granted and cannot be revoked; the fix says what can be done in either case.
+        let fix = format!(
+            "REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON {} FROM {name};\n-- or, if it owns them, create the publication as the owner and run the agent as another role",
+            list.join(", ")
+        );
+        findings.warn(what, fix);
+    }
+}
+
+/// Slots that nobody holds and somebody may have forgotten.
+pub(super) fn abandoned(slot: &str, around: &Surroundings, findings: &mut Findings) {
+    let alike = |idle: &&IdleSlot| {
+        idle.plugin == "pgoutput" || idle.name.starts_with("wellspring") || is_like(slot, &idle.name)
+    };
+    for idle in around.idle_slots.iter().filter(alike) {
+        let kept = idle.retained_bytes;
+        let what =
+            format!("slot {} of database {} is held by nobody and keeps {kept} bytes of WAL", idle.name, idle.database);
+        let fix = format!(
+            "SELECT pg_drop_replication_slot({}); -- only if no pipeline will come back for it",
+            escape_literal(&idle.name)
+        );
+        if kept >= MUCH_BYTES || idle.name.starts_with("wellspring") || is_like(slot, &idle.name) {
+            findings.warn(what, fix);
+        } else {
+            findings.ok(what);
+        }
+    }
+}
+
+/// Whether one name is the other with something added, as after a rename.
+fn is_like(a: &str, b: &str) -> bool {
+    a.starts_with(b) || b.starts_with(a)
+}
+
+/// Transactions that a new slot would wait for, or that hold WAL.
+pub(super) fn old_transactions(row: Option<&SlotRow>, blockers: &[Blocker], findings: &mut Findings) {
+    for blocker in blockers.iter().filter(|blocker| blocker.age.is_some_and(|age| age > OLD)) {
+        let minutes = blocker.age.unwrap_or_default().as_secs() / 60;
+        let (who, fix) = match (blocker.pid, &blocker.prepared) {
+            (Some(pid), _) => (format!("session {pid}"), format!("SELECT pg_terminate_backend({pid});")),
+            (None, Some(gid)) => {
+                let gid = escape_literal(gid);
+                (format!("prepared transaction {gid}"), format!("COMMIT PREPARED {gid}; -- or ROLLBACK PREPARED"))
+            }
+            (None, None) => continue,
+        };
+        let by = blocker.user.as_deref().map_or_else(String::new, |user| format!(" of {user}"));
+        let effect = if row.is_none() { "creating the slot waits for it" } else { "WAL since then is kept for it" };
+        findings.warn(format!("{who}{by} has been writing for {minutes} min: {effect}"), fix);
+    }
+}
+
+/// What the tables hold that the stream does not.
+pub(super) fn tables(facts: &Facts, captured: &[&Candidate], around: &[TableSurroundings], findings: &mut Findings) {
+    for table in captured {
+        let Some(generated) = around.iter().find(|a| a.relation == table.relation).map(|a| &a.generated) else {
+            continue;
+        };
+        if generated.is_empty() {
+            continue;
+        }
+        let list = generated.join(", ");
+        let fix = if facts.server_version >= 180_000 {
+            "stored ones are sent if the publication has publish_generated_columns = stored"
+        } else {
+            "compute them where they are read; Postgres sends them from 18 on"
+        };
+        findings.warn(format!("{}: generated columns are not in the stream: {list}", table.name), fix);
+    }
+}
+
+/// A failover that the slot would not survive.
+pub(super) fn failover(facts: &Facts, around: &Surroundings, row: Option<&SlotRow>, findings: &mut Findings) {
+    if around.standbys == 0 || facts.in_recovery {
+        return;
+    }
+    let count = around.standbys;
+    let s = if count == 1 { "" } else { "s" };
+    if facts.server_version < 170_000 {
+        let what = format!("{count} standby{s}: before Postgres 17 a failover loses the slot, and the agent halts");
+        return findings.warn(what, "see docs/runbooks.md, failover");
+    }
+    if row.is_some_and(|row| !row.failover) {
+        let what = format!("{count} standby{s}, and the slot is not made for a failover");
+        findings.warn(
+            what,
+            "see docs/runbooks.md, failover: a slot with failover = true is kept in step (sync_replication_slots)",
+        );
+    }
+    if around.synchronized_standby_slots.is_empty() {
+        let what = "synchronized_standby_slots is empty: Kafka can be ahead of the standby that a failover promotes";
+        findings.warn(
+            what,
+            "ALTER SYSTEM SET synchronized_standby_slots = '<the standby's physical slot>';\nSELECT pg_reload_conf();",
+        );
+    }
+}
+
+/// What is special about who hosts the server.
+pub(super) fn provider(around: &Surroundings, findings: &mut Findings) {
+    let Some(provider) = around.provider.as_deref() else { return };
+    let special = match provider {
+        "Amazon RDS" => "rds.logical_replication = 1 sets wal_level; GRANT rds_replication stands for REPLICATION",
+        "Amazon Aurora" => {
+            "rds.logical_replication = 1 sets wal_level; use the writer's endpoint, a reader has no slots"
+        }
+        "Google Cloud SQL" => {
+            "the flag cloudsql.logical_decoding = on sets wal_level; ALTER ROLE ... REPLICATION works as postgres"
+        }
+        "Google AlloyDB" => "the flag alloydb.logical_decoding = on sets wal_level",
+        "Azure Database for PostgreSQL" => {
+            "wal_level is set in the portal; ALTER ROLE ... REPLICATION works as the admin"
+        }
+        "Neon" => {
+            "logical replication is switched on per project; an idle slot is dropped by Neon, so keep the agent running"
+        }
+        "Supabase" => "use the direct connection, not the pooler; ALTER ROLE ... REPLICATION works as postgres",
+        _ => "",
+    };
+    findings.ok(format!("the server is {provider}: {special}"));
+    if around.idle_slot_timeout != "0" {
+        let timeout = &around.idle_slot_timeout;
+        findings.ok(format!("idle_replication_slot_timeout is {timeout}: an outage longer than that loses the slot"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Area, Level, as_text};
+    use super::*;
+    use expect_test::{Expect, expect};
+
+    #[track_caller]
+    fn check(find: impl FnOnce(&mut Findings), expect: Expect) {
+        let mut findings = Findings::new(Area::Postgres);
+        find(&mut findings);
+        let wrong = findings.list.iter().filter(|finding| finding.level != Level::Ok);
+        expect.assert_eq(&wrong.map(|finding| as_text(finding, false)).collect::<Vec<_>>().join("\n"));
+    }
+
+    fn facts(keep: Option<u64>) -> Facts {
+        Facts {
+            server_version: 150_018,
+            wal_level: "logical".to_owned(),
+            in_recovery: false,
+            encoding: "UTF8".to_owned(),
+            database_oid: crate::lsn::Oid(5),
+            role: crate::postgres::preflight::Role {
+                name: "w".to_owned(),
+                superuser: false,
+                login: true,
+                replication: true,
+                create_on_database: true,
+            },
+            slots_max: 10,
+            slots_used: 1,
+            senders_max: 10,
+            senders_used: 1,
+            slot_keep_bytes_max: keep,
+            wal_sender_timeout: Some(Duration::from_secs(60)),
+            synchronous_standby_names: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_limit_is_advised_by_what_the_server_writes_a_day() {
+        let around = Surroundings { wal_bytes_per_day: Some(30 << 30), ..Surroundings::default() };
+        check(
+            |findings| sizing(&facts(None), &around, findings),
+            expect![[r#"
+                warn  max_slot_wal_keep_size is unlimited: WAL of a stopped pipeline can fill the server's disk
+                        ALTER SYSTEM SET max_slot_wal_keep_size = '30GB'; -- a day of this server's WAL is about 30 GiB; no more than the disk can spare
+                        SELECT pg_reload_conf();"#]],
+        );
+        check(
+            |findings| sizing(&facts(Some(2 << 30)), &around, findings),
+            expect![[r#"
+                warn  max_slot_wal_keep_size lets the pipeline be away for about 1 h, then its slot is lost
+                        ALTER SYSTEM SET max_slot_wal_keep_size = '...'; -- a day of this server's WAL is about 30 GiB; no more than the disk can spare
+                        SELECT pg_reload_conf();"#]],
+        );
+        check(|findings| sizing(&facts(Some(60 << 30)), &around, findings), expect![""]);
+    }
+
+    #[test]
+    fn a_failover_that_the_slot_would_not_survive_is_told() {
+        let around = Surroundings { standbys: 1, ..Surroundings::default() };
+        check(
+            |findings| failover(&facts(None), &around, None, findings),
+            expect![[r#"
+                warn  1 standby: before Postgres 17 a failover loses the slot, and the agent halts
+                        see docs/runbooks.md, failover"#]],
+        );
+        check(|findings| failover(&facts(None), &Surroundings::default(), None, findings), expect![""]);
+    }
+
+    fn idle(name: &str, plugin: &str, retained_bytes: u64) -> IdleSlot {
+        IdleSlot { name: name.to_owned(), database: "shop".to_owned(), plugin: plugin.to_owned(), retained_bytes }
+    }
+
+    #[test]
+    fn names_the_slots_that_somebody_may_have_forgotten() {
+        let around = Surroundings {
+            idle_slots: vec![
+                idle("debezium", "pgoutput", 5 << 30),
+                idle("small", "pgoutput", 10),
+                idle("wellspring_old", "pgoutput", 10),
+                idle("json", "wal2json", 5 << 30),
+                idle("wellspring_shop_v2", "test_decoding", 0),
+            ],
+            ..Surroundings::default()
+        };
+        check(
+            |findings| abandoned("wellspring_shop", &around, findings),
+            expect![[r#"
+                warn  slot debezium of database shop is held by nobody and keeps 5368709120 bytes of WAL
+                        SELECT pg_drop_replication_slot('debezium'); -- only if no pipeline will come back for it
+                warn  slot wellspring_old of database shop is held by nobody and keeps 10 bytes of WAL
+                        SELECT pg_drop_replication_slot('wellspring_old'); -- only if no pipeline will come back for it
+                warn  slot wellspring_shop_v2 of database shop is held by nobody and keeps 0 bytes of WAL
+                        SELECT pg_drop_replication_slot('wellspring_shop_v2'); -- only if no pipeline will come back for it"#]],
+        );
+    }
+
+    #[test]
+    fn names_who_holds_the_log_by_an_old_transaction() {
+        let blocker = |pid, prepared: Option<&str>, age| Blocker {
+            pid,
+            prepared: prepared.map(str::to_owned),
+            xid: crate::lsn::Xid(7),
+            user: Some("app".to_owned()),
+            database: None,
+            application: None,
+            state: None,
+            age: Some(Duration::from_secs(age)),
+            statement_age: None,
+        };
+        let blockers = [blocker(Some(42), None, 7200), blocker(None, Some("o'x"), 4000), blocker(Some(43), None, 5)];
+        check(
+            |findings| old_transactions(None, &blockers, findings),
+            expect![[r#"
+                warn  session 42 of app has been writing for 120 min: creating the slot waits for it
+                        SELECT pg_terminate_backend(42);
+                warn  prepared transaction 'o''x' of app has been writing for 66 min: creating the slot waits for it
+                        COMMIT PREPARED 'o''x'; -- or ROLLBACK PREPARED"#]],
+        );
+    }
+}

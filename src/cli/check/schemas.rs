@@ -1,0 +1,117 @@
+//! Findings about the schemas that would be registered: whether the registry takes each of them.
+//!
+//! Made as the agent makes them, of the catalog as it is now. Only asked about: nothing is registered.
+
+use super::Findings;
+use crate::change::{RelationShape, ShapeColumn, describe};
+use crate::config::Checked;
+use crate::encode::registry::{Registry, RegistryError};
+use crate::encode::{Draft, Planner};
+use crate::pipeline::Chain;
+use crate::postgres::publication::Candidate;
+use crate::postgres::{PgError, Sql, catalog, surroundings};
+use crate::table::ReplicaIdentity;
+
+/// The most tables whose schemas are asked about: two requests each, and a check is to end.
+const TABLES_MAX: usize = 500;
+
+/// What one table's records would look like, or why it cannot be published.
+pub(super) struct Drafted {
+    name: String,
+    draft: Result<Draft, String>,
+}
+
+/// Plans every captured table, as the agent would.
+pub(super) async fn drafts(checked: &Checked, sql: &Sql, captured: &[&Candidate]) -> Result<Vec<Drafted>, PgError> {
+    let planner = Planner::new(checked.encode.clone(), sql.database(), "", 1);
+    let mut drafted = Vec::new();
+    for table in captured.iter().take(TABLES_MAX) {
+        let facts = catalog::table_facts(sql, table.relation).await?;
+        let identity = match table.identity {
+            ReplicaIdentity::Default => b'd',
+            ReplicaIdentity::Nothing => b'n',
+            ReplicaIdentity::Full => b'f',
+            ReplicaIdentity::Index => b'i',
+        };
+        let flagged = match table.identity {
+            ReplicaIdentity::Default => &facts.primary_key,
+            ReplicaIdentity::Index => &facts.identity_index,
+            ReplicaIdentity::Full | ReplicaIdentity::Nothing => &Vec::new(),
+        };
+        let columns = surroundings::columns(sql, table.relation).await?;
+        let column = |name: String| {
+            let (type_oid, typmod) =
+                facts.columns.get(&name).map_or((Default::default(), -1), |c| (c.type_oid, c.typmod));
+            let in_identity = table.identity == ReplicaIdentity::Full || flagged.contains(&name);
+            ShapeColumn { name, type_oid, typmod, in_identity }
+        };
+        let shape = RelationShape {
+            oid: table.relation,
+            namespace: table.name.namespace.to_string(),
+            name: table.name.name.to_string(),
+            identity,
+            columns: columns.into_iter().map(column).collect(),
+        };
+        let draft = planner.draft(&describe(&shape, &facts)).map_err(|error| Chain(&error).to_string());
+        drafted.push(Drafted { name: table.name.to_string(), draft });
+    }
+    Ok(drafted)
+}
+
+/// Tables that cannot be published, whatever the registry says.
+pub(super) fn plans(drafted: &[Drafted], findings: &mut Findings) {
+    for table in drafted {
+        if let Err(why) = &table.draft {
+            findings
+                .fail(format!("{}: {why}", table.name), "change what it names, or put the table into tables.exclude");
+        }
+    }
+}
+
+/// Asks the registry about each schema.
+pub(super) async fn ask(registry: &Registry, register: bool, drafted: &[Drafted], findings: &mut Findings) {
+    let (mut known, mut taken) = (0_usize, 0_usize);
+    for draft in drafted.iter().filter_map(|table| table.draft.as_ref().ok()) {
+        for schema in draft.key.iter().chain([&draft.value]) {
+            match verdict(registry, &schema.subject, &schema.text).await {
+                Ok(Verdict::Known) => known += 1,
+                Ok(Verdict::Taken) if register => taken += 1,
+                Ok(Verdict::Taken) => {
+                    let what =
+                        format!("subject {}: its schema is not registered, and registration is off", schema.subject);
+                    findings.fail(what, "register it, or set registry.auto_register = true");
+                }
+                Ok(Verdict::Refused(why)) => {
+                    let fix = "change the table back, or lower the subject's compatibility level";
+                    findings.fail(format!("subject {} would refuse its schema: {why}", schema.subject), fix);
+                }
+                Err(error) => {
+                    let what = format!("subject {}: {}", schema.subject, Chain(&error));
+                    return findings
+                        .fail(what, "see the registry's rights: subjects are read, and written by the agent");
+                }
+            }
+        }
+    }
+    if known + taken > 0 {
+        findings.ok(format!("{known} schemas are registered, {taken} would be registered and are compatible"));
+    }
+}
+
+enum Verdict {
+    Known,
+    Taken,
+    Refused(String),
+}
+
+async fn verdict(registry: &Registry, subject: &str, schema: &str) -> Result<Verdict, RegistryError> {
+    if registry.lookup(subject, schema).await?.is_some() {
+        return Ok(Verdict::Known);
+    }
+    let asked = registry.check(subject, schema).await?;
+    if asked.compatible {
+        return Ok(Verdict::Taken);
+    }
+    let why = asked.messages.first().cloned().unwrap_or_else(|| "incompatible with the latest version".to_owned());
+    Ok(Verdict::Refused(why.lines().next().unwrap_or_default().to_owned()))
+}

@@ -1,0 +1,144 @@
+//! What systemd is told where it started us: ready, the phase, the watchdog's ping, stopping (sd_notify(3)).
+//!
+//! The ping is sent only while the main loop turns: it says what `/livez` says, and an outage of a peer is no reason to be
+//! restarted. Without `NOTIFY_SOCKET` nothing happens.
+
+use crate::metrics::Heartbeat;
+use crate::pipeline::status::Status;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// How old the loop's last turn may be for a ping; as `/livez` has it.
+const HEARTBEAT_AGE_MAX: Duration = Duration::from_secs(30);
+
+/// How often the phase is told where no watchdog asks for more.
+const SPACING: Duration = Duration::from_secs(5);
+
+/// The service manager's socket, if there is one.
+pub(super) struct Manager {
+    socket: Option<(UnixDatagram, SocketAddr)>,
+    watchdog: Option<Duration>,
+    heartbeat: Heartbeat,
+    said: String,
+}
+
+impl Manager {
+    /// Finds the manager by the environment it gave us.
+    pub(super) fn find(heartbeat: Heartbeat) -> Self {
+        let name = std::env::var("NOTIFY_SOCKET").unwrap_or_default();
+        let micros = std::env::var("WATCHDOG_USEC").ok().and_then(|text| text.parse().ok());
+        let is_ours = std::env::var("WATCHDOG_PID").map_or(true, |pid| pid == std::process::id().to_string());
+        let watchdog = micros.filter(|_| is_ours).map(Duration::from_micros);
+        Manager { socket: open(&name), watchdog, heartbeat, said: String::new() }
+    }
+
+    /// How often [`Manager::tell`] is wanted: twice within the watchdog's time.
+    pub(super) fn spacing(&self) -> Duration {
+        self.watchdog.map_or(SPACING, |time| (time / 2).clamp(Duration::from_millis(100), SPACING))
+    }
+
+    /// The agent runs.
+    pub(super) fn ready(&self) {
+        self.send("READY=1");
+    }
+
+    /// The agent stops; it may take as long as it is allowed to.
+    pub(super) fn stopping(&self) {
+        self.send("STOPPING=1");
+    }
+
+    /// The phase, and the ping if the loop turns.
+    pub(super) fn tell(&mut self, status: &Status) {
+        let reason = if status.reason.is_empty() { String::new() } else { format!(" ({})", status.reason) };
+        let text = format!("STATUS={}{reason}", status.phase.name());
+        if text != self.said {
+            self.send(&text);
+            self.said = text;
+        }
+        if self.watchdog.is_some() && self.turns() {
+            self.send("WATCHDOG=1");
+        }
+    }
+
+    /// Before the loop's first turn it counts as turning: opening the state can take as long as Kafka is away.
+    fn turns(&self) -> bool {
+        let last = self.heartbeat.last_unix_ms();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        last == 0
+            || i128::try_from(now).is_ok_and(|now| now - i128::from(last) <= HEARTBEAT_AGE_MAX.as_millis() as i128)
+    }
+
+    fn send(&self, text: &str) {
+        if let Some((socket, address)) = &self.socket {
+            // A manager that does not listen is its own affair.
+            let _ = socket.send_to_addr(text.as_bytes(), address);
+        }
+    }
+}
+
+fn open(name: &str) -> Option<(UnixDatagram, SocketAddr)> {
+    let address = match name.strip_prefix('@') {
+        Some(hidden) => SocketAddr::from_abstract_name(hidden.as_bytes()).ok()?,
+        None if name.starts_with('/') => SocketAddr::from_pathname(name).ok()?,
+        None => return None,
+    };
+    Some((UnixDatagram::unbound().ok()?, address))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::status::Phase;
+
+    fn manager(watchdog: bool, beat_ago_ms: i64) -> (UnixDatagram, Manager, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let listening = UnixDatagram::bind(&path).unwrap();
+        listening.set_nonblocking(true).unwrap();
+        let heartbeat = Heartbeat::default();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+        heartbeat.beat(i64::try_from(now).unwrap() - beat_ago_ms);
+        let watchdog = watchdog.then_some(Duration::from_secs(60));
+        let manager = Manager { socket: open(path.to_str().unwrap()), watchdog, heartbeat, said: String::new() };
+        (listening, manager, folder)
+    }
+
+    fn heard(listening: &UnixDatagram) -> Vec<String> {
+        let mut all = Vec::new();
+        let mut buffer = [0; 200];
+        while let Ok(length) = listening.recv(&mut buffer) {
+            all.push(String::from_utf8_lossy(&buffer[..length]).into_owned());
+        }
+        all
+    }
+
+    #[test]
+    fn tells_the_phase_once_and_pings_while_the_loop_turns() {
+        let (listening, mut manager, _folder) = manager(true, 0);
+        manager.ready();
+        let status = Status { phase: Phase::Halted, reason: "slot_missing".to_owned(), ..Status::default() };
+        manager.tell(&status);
+        manager.tell(&status);
+        manager.stopping();
+        let expected = ["READY=1", "STATUS=halted (slot_missing)", "WATCHDOG=1", "WATCHDOG=1", "STOPPING=1"];
+        assert_eq!(heard(&listening), expected);
+        assert_eq!(manager.spacing(), SPACING);
+    }
+
+    #[test]
+    fn does_not_ping_for_a_loop_that_stands() {
+        let (listening, mut manager, _folder) = manager(true, 60_000);
+        manager.tell(&Status::default());
+        assert_eq!(heard(&listening), ["STATUS=connecting"]);
+    }
+
+    #[test]
+    fn without_a_manager_nothing_happens() {
+        assert!(open("").is_none() && open("relative").is_none());
+        assert!(open("@abstract").is_some());
+        let (listening, mut manager, _folder) = manager(false, 0);
+        manager.tell(&Status::default());
+        assert_eq!(heard(&listening), ["STATUS=connecting"]);
+    }
+}

@@ -1,0 +1,249 @@
+//! The reference of the configuration: what each key takes, its default, and what it is for.
+//!
+//! Types and defaults are asked of the parsers themselves, so they cannot be told wrong; only the sentence is written here.
+//! A test holds that every key has one.
+
+use super::document;
+use super::reader::{Described, Reader};
+use super::show::SECTIONS;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+/// What each key is for.
+const ABOUT: &[(&str, &str)] = &[
+    ("sink", "Where records go: `kafka`, or `stdout` for a look without Kafka: JSON events, one a line."),
+    ("state_file", "With `sink = \"stdout\"` the file that stands for the state topic."),
+    (
+        "postgres.url",
+        "The database, as libpq writes it. libpq's parameters are taken; one that a key sets as well must agree.",
+    ),
+    ("postgres.sslmode", "How much of the server is proven. Anything below `verify-full` is told in status."),
+    ("postgres.sslrootcert", "The certificate authority of the server; the system's where it is left out."),
+    ("postgres.password_file", "A file with the password, read again at each connect."),
+    ("postgres.slot", "The replication slot. Slots share one name space per cluster."),
+    ("postgres.publication", "The publication that the slot reads."),
+    (
+        "postgres.create_publication",
+        "Create a missing publication at the first start, for exactly the captured tables.",
+    ),
+    (
+        "tables.include",
+        "The captured tables: names or globs, `\"my.schema\".orders` where a dot is part of a name. A reload takes it.",
+    ),
+    ("tables.exclude", "Tables left out of what `include` matches. A reload takes it."),
+    ("topics.prefix", "The first part of every topic: `shop` gives `shop.public.orders`."),
+    ("topics.create", "Create topics that are missing."),
+    ("topics.partitions", "Partitions of a topic that is created; the broker's default where it is left out."),
+    ("topics.replication", "Copies of a topic that is created; the broker's default where it is left out."),
+    ("topics.cleanup_policy", "`cleanup.policy` of a topic that is created."),
+    (
+        "events.format",
+        "`avro` with schemas in a registry, plain `json`, or `json-schema` with the schema in each record.",
+    ),
+    ("events.tombstones", "A record without value after each delete, so that compaction forgets the key."),
+    ("events.truncates", "Publish TRUNCATE as an event of its own."),
+    ("events.messages", "Publish what the application writes with `pg_logical_emit_message`."),
+    ("events.context_headers", "The headers `__debezium.context.*` that Debezium writes."),
+    (
+        "events.identity_headers",
+        "The headers `wellspring.epoch`, `.commit_lsn` and `.ordinal`: an event's identity, the same in each replay.",
+    ),
+    ("events.placeholder", "What stands for a large value that an update did not touch and the server did not send."),
+    ("registry.url", "The schema registry, or several of one cluster. Needed for `avro`."),
+    ("registry.username", "Basic authentication, with a password."),
+    ("registry.password", "Its password; better a `password_file`."),
+    ("registry.password_file", "A file with the password, read again."),
+    ("registry.token", "A bearer token instead; better a `token_file`."),
+    ("registry.token_file", "A file with the token, read again."),
+    ("registry.insecure", "Consent to credentials over plain http."),
+    ("registry.ca", "The certificate authority of the registry; the system's where it is left out."),
+    ("registry.timeout", "The longest wait for one answer."),
+    ("registry.auto_register", "Register schemas; without it they must be there."),
+    ("kafka.brokers", "Where to begin: `host:port` of some brokers."),
+    ("kafka.insecure", "Consent to credentials in the clear, or to brokers whose identity is not proven."),
+    ("snapshot.mode", "What is copied before the stream."),
+    ("limits.memory", "The byte budget of everything in flight, librdkafka's queue included."),
+    (
+        "limits.quarantine",
+        "How long confirmations are held after an unclean stop, while late records of the old producer may land.",
+    ),
+    ("limits.shutdown", "How long a stop waits for Kafka."),
+    ("limits.ready_lag", "The lag above which `/readyz` says no."),
+    ("admin.listen", "Where the status page, `/status`, `/metrics`, `/livez` and `/readyz` are; `off` for none."),
+    (
+        "admin.token_file",
+        "A file with the token (16 bytes or more) that actions need, read for each of them. Without it actions are refused.",
+    ),
+    ("log.format", "`text` for people, `json` for machines."),
+    ("log.level", "Down to which level."),
+];
+
+/// The sections that take any key, and what it means there.
+const MAPS: &[(&str, &str)] = &[
+    ("kafka.client", "librdkafka's own properties. Those that a guarantee rests on are refused, with the reason."),
+    ("topics.extra", "Further settings of a topic that is created, as Kafka names them."),
+];
+
+const HEAD: &str = "# Configuration
+
+One TOML file, by default `wellspring.toml`; `--config FILE` or `WELLSPRING_CONFIG` names another. Every key can be set by
+the environment: `kafka.brokers` by `WELLSPRING_KAFKA__BROKERS=a:9092,b:9092`, which wins over the file. A text may hold
+`${env:NAME}` and `${file:/path}`. Unknown keys are errors, and all faults are told at once. `wellspring config show`
+prints what holds, with the origin of each value and secrets masked.
+
+This page is written by `wellspring config reference`, and a test holds it in step with the code; the JSON schema for
+editors is `schemas/wellspring.schema.json`.
+";
+
+/// Every key with what its parser says, in the order of the file.
+fn keys() -> (BTreeMap<String, Described>, Vec<&'static str>) {
+    let environment = BTreeMap::new();
+    // Every section asks for all its keys, whatever is wrong; an empty file asks for each.
+    let (empty, _) = document::read("", &environment);
+    let mut reader = Reader::new(empty, &environment);
+    let _ = super::read_all(&mut reader);
+    reader.described()
+}
+
+fn about(key: &str) -> &'static str {
+    ABOUT.iter().chain(MAPS).find(|(name, _)| *name == key).map_or("", |(_, about)| about)
+}
+
+/// The reference as a page of Markdown: `docs/configuration.md`.
+#[must_use]
+pub fn reference_page() -> String {
+    let (keys, maps) = keys();
+    let mut page = HEAD.to_owned();
+    // Writing to a String does not fail.
+    for section in SECTIONS {
+        let title = if section.is_empty() { "Outside of any section".to_owned() } else { format!("[{section}]") };
+        let _ = write!(page, "\n## {title}\n\n");
+        if maps.contains(&section) {
+            let _ = writeln!(page, "{}", about(section));
+            continue;
+        }
+        page.push_str("| key | takes | default | |\n|---|---|---|---|\n");
+        let is_here = |key: &str| key.rsplit_once('.').map_or("", |(of, _)| of) == section;
+        let mut here: Vec<(&String, &Described)> = keys.iter().filter(|(key, _)| is_here(key)).collect();
+        here.sort_by_key(|(key, described)| !default(key, described).starts_with("**"));
+        for (key, described) in here {
+            let name = key.rsplit('.').next().unwrap_or(key);
+            let _ =
+                writeln!(page, "| `{name}` | {} | {} | {} |", described.expected, default(key, described), about(key));
+        }
+    }
+    page
+}
+
+fn default(key: &str, described: &Described) -> String {
+    match (&described.default, described.required, key) {
+        // Follow from the prefix.
+        (_, _, "postgres.slot") => "`wellspring_<prefix>`, lower case, others as `_`".to_owned(),
+        (_, _, "postgres.publication") => "the slot's name".to_owned(),
+        (_, _, "state_file") => "`<prefix>.wellspring-state.json`".to_owned(),
+        (_, _, "postgres.url") | (_, true, _) => "**required**".to_owned(),
+        (_, _, "registry.url") => "**required** for `avro`".to_owned(),
+        (_, _, "postgres.sslmode") => "`\"verify-full\"` over TCP".to_owned(),
+        (Some(default), ..) => format!("`{default}`"),
+        (None, false, _) => "none".to_owned(),
+    }
+}
+
+/// The same for editors: `schemas/wellspring.schema.json`.
+#[must_use]
+pub fn json_schema() -> String {
+    let (keys, maps) = keys();
+    let mut top = Map::new();
+    let mut sections: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
+    for (key, described) in &keys {
+        let property = property(key, described);
+        match key.split_once('.') {
+            Some((section, name)) => drop(sections.entry(section).or_default().insert(name.to_owned(), property)),
+            None => drop(top.insert(key.clone(), property)),
+        }
+    }
+    for map in maps {
+        if let Some((section, name)) = map.split_once('.') {
+            let property = json!({ "description": about(map), "type": "object",
+                "additionalProperties": { "type": ["string", "number", "boolean"] } });
+            sections.entry(section).or_default().insert(name.to_owned(), property);
+        }
+    }
+    for (section, properties) in sections {
+        let of = json!({ "type": "object", "additionalProperties": false, "properties": properties });
+        top.insert(section.to_owned(), of);
+    }
+    let schema = json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "wellspring.toml",
+        "type": "object",
+        "additionalProperties": false,
+        "properties": top,
+    });
+    format!("{schema:#}\n")
+}
+
+fn property(key: &str, described: &Described) -> Value {
+    let mut property = Map::new();
+    property.insert("description".to_owned(), format!("{} Takes {}.", about(key), described.expected).into());
+    let words: Vec<&str> = match described.expected.strip_prefix("one of ") {
+        Some(words) => words.split(", \"").map(|word| word.trim_matches('"')).collect(),
+        None => Vec::new(),
+    };
+    if words.is_empty() {
+        let list = json!({ "type": "array", "items": { "type": "string" } });
+        let kinds: Vec<Value> = [
+            described.text.then(|| json!({ "type": "string" })),
+            described.list.then_some(list),
+            described.number.then(|| json!({ "type": "integer" })),
+            described.flag.then(|| json!({ "type": "boolean" })),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        match kinds.as_slice() {
+            [Value::Object(one)] => property.extend(one.clone()),
+            _ => drop(property.insert("anyOf".to_owned(), kinds.into())),
+        }
+    } else {
+        property.insert("enum".to_owned(), words.into());
+    }
+    if let Some(default) =
+        described.default.as_deref().filter(|_| !matches!(key, "postgres.slot" | "postgres.publication" | "state_file"))
+    {
+        // The default is TOML; what JSON writes the same way is taken as it is.
+        property.insert("default".to_owned(), serde_json::from_str(default).unwrap_or_else(|_| default.into()));
+    }
+    Value::Object(property)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_key_has_a_sentence_and_every_sentence_a_key() {
+        let (keys, maps) = keys();
+        let asked: BTreeSet<&str> = keys.keys().map(String::as_str).collect();
+        let told: BTreeSet<&str> = ABOUT.iter().map(|(key, _)| *key).collect();
+        assert_eq!(asked, told);
+        assert_eq!(maps.iter().copied().collect::<BTreeSet<_>>(), MAPS.iter().map(|(map, _)| *map).collect());
+        assert!(keys.values().all(|key| !key.expected.is_empty()));
+    }
+
+    #[test]
+    fn the_schema_takes_what_the_parsers_take() {
+        let schema: Value = serde_json::from_str(&json_schema()).unwrap();
+        let of = |section: &str, key: &str| schema["properties"][section]["properties"][key].clone();
+        assert_eq!(of("tables", "include")["type"], "array");
+        assert_eq!(of("topics", "partitions")["type"], "integer");
+        assert_eq!(of("topics", "create")["type"], "boolean");
+        assert_eq!(of("topics", "create")["default"], true);
+        assert_eq!(of("events", "format")["enum"], json!(["avro", "json", "json-schema"]));
+        assert_eq!(of("limits", "memory")["type"], "string");
+        assert_eq!(of("registry", "url")["anyOf"].as_array().map(Vec::len), Some(2));
+        assert_eq!(of("topics", "cleanup_policy")["enum"], json!(["delete", "compact", "compact,delete"]));
+    }
+}

@@ -1,0 +1,94 @@
+//! What is measured on the way: the loop's time, one message of each burst, one record at a time, librdkafka's statistics.
+
+use super::{Phase, Reporter, gauge};
+use crate::kafka::Statistics;
+use crate::ledger::Ticket;
+use crate::lsn::PgMicros;
+use crate::metrics::Stage;
+use crate::pipeline::pace::Spent;
+use crate::pipeline::rows::Burst;
+use crate::pipeline::status::Moment;
+use std::time::Instant;
+
+impl Reporter {
+    /// The time since the last call was spent so.
+    pub fn lap(&mut self, spent: Spent) {
+        self.pace.lap(Instant::now(), spent, &self.metrics.stages);
+    }
+
+    /// A burst was handled; `last` is its newest record, if it sent one.
+    pub fn burst(&mut self, burst: &Burst, last: Option<Ticket>) {
+        self.metrics.received_messages.inc_by(burst.frames as u64);
+        if let Some((decode, encode)) = burst.measured {
+            self.pace.measured(decode, encode, &self.metrics.stages);
+        }
+        if let Some(ticket) = last
+            && self.watched.is_none()
+        {
+            self.watched = Some((ticket, Instant::now()));
+        }
+    }
+
+    /// Bytes came.
+    pub fn received(&self, bytes: usize) {
+        self.metrics.received_bytes.inc_by(bytes as u64);
+    }
+
+    /// The first message of what came was sent by the server at this moment.
+    pub fn arrived(&self, sent_at: Option<PgMicros>, now_micros: i64) {
+        if let Some(sent_at) = sent_at {
+            #[expect(clippy::cast_precision_loss, reason = "a difference of clocks in microseconds")]
+            self.metrics.stages.took(Stage::Source, (now_micros - sent_at.unix_micros()) as f64 / 1e6);
+        }
+    }
+
+    /// A table's plan took this long to look up.
+    pub fn looked_up(&mut self, since: Instant) {
+        self.metrics.stages.took(Stage::Registry, since.elapsed().as_secs_f64());
+    }
+
+    /// The producer was given up: no report of the watched record counts.
+    pub fn producer_ended(&mut self) {
+        self.watched = None;
+        self.kafka_before = Statistics::default();
+    }
+
+    /// librdkafka told its statistics.
+    pub fn kafka(&mut self, now: Statistics) {
+        let (before, kafka) = (std::mem::replace(&mut self.kafka_before, now), &self.metrics.kafka);
+        kafka.queue_records.set(gauge(now.queue_records));
+        kafka.queue_bytes.set(gauge(now.queue_bytes));
+        kafka.brokers_up.set(gauge(now.brokers_up));
+        kafka.queue_seconds.set(now.queue_seconds);
+        kafka.round_trip_seconds.set(now.round_trip_seconds);
+        kafka.sent_bytes.inc_by(now.sent_bytes.saturating_sub(before.sent_bytes));
+        kafka.retries.inc_by(now.retries.saturating_sub(before.retries));
+        kafka.timeouts.inc_by(now.timeouts.saturating_sub(before.timeouts));
+        kafka.disconnects.inc_by(now.disconnects.saturating_sub(before.disconnects));
+    }
+
+    /// Rates, stages and the chart, once a second.
+    pub(super) fn flow(&mut self, now_ms: i64) {
+        self.status.now_ms = now_ms;
+        if !self.flow.is_due(now_ms) {
+            return;
+        }
+        self.flow.read(now_ms, &self.metrics);
+        self.status.rates = self.flow.rates();
+        self.status.stages = self.flow.stages(&self.metrics);
+        for (name, table) in &mut self.status.tables {
+            self.flow.table(now_ms, name, table);
+        }
+        let status = &self.status;
+        let moment = || Moment {
+            at_ms: now_ms,
+            lag_seconds: status.lag_seconds,
+            lag_bytes: status.lag_bytes,
+            delivered: status.rates.delivered,
+            streaming: status.phase == Phase::Streaming,
+        };
+        if let Some(history) = self.flow.moment(moment, now_ms) {
+            self.status.history = history;
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! What is around a pipeline on its server: who hosts it, who else holds WAL, what our role could do beyond its work.
+//!
+//! Reads the catalog and statistics views that everybody may see; decodes nothing, locks nothing. Facts only: `check` says
+//! what they mean.
+
+use crate::lsn::Oid;
+use crate::postgres::error::PgError;
+use crate::postgres::sql::{Asked, Sql};
+use tokio_postgres::types::Type;
+
+/// Facts about the server and our role, beyond what a pipeline needs.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Surroundings {
+    /// Amazon RDS, Amazon Aurora, Google Cloud SQL, Azure, Neon, Supabase or AlloyDB, told by their own roles and functions.
+    pub provider: Option<String>,
+    /// Attributes of our role beyond LOGIN and REPLICATION: `CREATEDB`, `CREATEROLE`, `BYPASSRLS`.
+    pub attributes: Vec<String>,
+    /// WAL written a day, by the server's own counters since they were last reset; none before there is an hour of them.
+    pub wal_bytes_per_day: Option<u64>,
+    /// Physical standbys that are connected.
+    pub standbys: u32,
+    /// `synchronized_standby_slots` (17 on); empty where there is none.
+    pub synchronized_standby_slots: String,
+    /// `idle_replication_slot_timeout` (18 on) as the server writes it; `0` where it is off or not known.
+    pub idle_slot_timeout: String,
+    /// Logical slots nobody holds.
+    pub idle_slots: Vec<IdleSlot>,
+}
+
+/// A logical slot that nobody holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdleSlot {
+    /// Its name.
+    pub name: String,
+    /// Its database.
+    pub database: String,
+    /// Its plugin.
+    pub plugin: String,
+    /// WAL kept for it.
+    pub retained_bytes: u64,
+}
+
+/// Generated columns and rights to write, of one captured table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TableSurroundings {
+    /// The table's oid.
+    pub relation: Oid,
+    /// Its generated columns: not in the stream before 18, or without `publish_generated_columns`.
+    pub generated: Vec<String>,
+    /// Whether our role may INSERT, UPDATE, DELETE or TRUNCATE there.
+    pub writable: bool,
+}
+
+/// Reads the server's part. `slot` is ours and not listed.
+///
+/// # Errors
+/// The connection's, or `Answer`.
+pub async fn read(sql: &Sql, slot: &str) -> Result<Surroundings, PgError> {
+    let asked = Asked { call: "read the surroundings of", object: sql.database() };
+    let text = "SELECT
+      CASE
+        WHEN to_regprocedure('pg_catalog.aurora_version()') IS NOT NULL
+          OR EXISTS (SELECT FROM pg_proc WHERE proname = 'aurora_version') THEN 'Amazon Aurora'
+        WHEN EXISTS (SELECT FROM pg_roles WHERE rolname = 'rds_superuser') THEN 'Amazon RDS'
+        WHEN EXISTS (SELECT FROM pg_roles WHERE rolname = 'alloydbsuperuser') THEN 'Google AlloyDB'
+        WHEN EXISTS (SELECT FROM pg_roles WHERE rolname = 'cloudsqlsuperuser') THEN 'Google Cloud SQL'
+        WHEN EXISTS (SELECT FROM pg_roles WHERE rolname = 'azure_pg_admin') THEN 'Azure Database for PostgreSQL'
+        WHEN EXISTS (SELECT FROM pg_roles WHERE rolname = 'neon_superuser') THEN 'Neon'
+        WHEN EXISTS (SELECT FROM pg_roles WHERE rolname = 'supabase_admin') THEN 'Supabase'
+      END AS provider,
+      r.rolcreatedb AS createdb, r.rolcreaterole AS createrole, r.rolbypassrls AS bypassrls,
+      (SELECT CASE WHEN extract(epoch FROM now() - w.stats_reset) > 3600
+         THEN (w.wal_bytes / extract(epoch FROM now() - w.stats_reset) * 86400)::float8 END FROM pg_stat_wal w) AS wal_a_day,
+      (SELECT count(*) FROM pg_stat_activity a JOIN pg_replication_slots s ON s.active_pid = a.pid
+         WHERE s.slot_type = 'physical') AS standbys,
+      coalesce(current_setting('synchronized_standby_slots', true), '') AS standby_slots,
+      coalesce(current_setting('idle_replication_slot_timeout', true), '0') AS idle_timeout
+    FROM pg_roles r WHERE r.rolname = current_user";
+    let rows = sql.ask(asked, text, &[]).await?;
+    let row = rows.first().ok_or_else(|| asked.unreadable("row"))?;
+    let mut attributes = Vec::new();
+    for (field, name) in [("createdb", "CREATEDB"), ("createrole", "CREATEROLE"), ("bypassrls", "BYPASSRLS")] {
+        if asked.get(row, field)? {
+            attributes.push(name.to_owned());
+        }
+    }
+    let standbys: i64 = asked.get(row, "standbys")?;
+    let wal: Option<f64> = asked.get(row, "wal_a_day")?;
+    Ok(Surroundings {
+        provider: asked.get(row, "provider")?,
+        attributes,
+        wal_bytes_per_day: wal.and_then(whole),
+        standbys: u32::try_from(standbys).unwrap_or(u32::MAX),
+        synchronized_standby_slots: asked.get(row, "standby_slots")?,
+        idle_slot_timeout: asked.get(row, "idle_timeout")?,
+        idle_slots: idle_slots(sql, slot).await?,
+    })
+}
+
+/// A rate as whole bytes; none for what is no number of them.
+fn whole(bytes: f64) -> Option<u64> {
+    format!("{bytes:.0}").parse().ok()
+}
+
+async fn idle_slots(sql: &Sql, slot: &str) -> Result<Vec<IdleSlot>, PgError> {
+    let asked = Asked { call: "list idle slots beside", object: slot };
+    let text = "SELECT slot_name::text AS name, database::text AS database, plugin::text AS plugin,
+           coalesce(pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()
+             ELSE pg_current_wal_lsn() END, restart_lsn), 0)::int8 AS retained
+         FROM pg_replication_slots
+         WHERE slot_type = 'logical' AND NOT active AND NOT temporary AND slot_name <> $1 ORDER BY retained DESC, name";
+    let rows = sql.ask(asked, text, &[(&slot, Type::TEXT)]).await?;
+    rows.iter()
+        .map(|row| {
+            let retained: i64 = asked.get(row, "retained")?;
+            Ok(IdleSlot {
+                name: asked.get(row, "name")?,
+                database: asked.get(row, "database")?,
+                plugin: asked.get(row, "plugin")?,
+                retained_bytes: u64::try_from(retained).unwrap_or_default(),
+            })
+        })
+        .collect()
+}
+
+/// Reads the tables' part, in no particular order; tables that are gone are left out.
+///
+/// # Errors
+/// The connection's, or `Answer`.
+pub async fn tables(sql: &Sql, relations: &[Oid]) -> Result<Vec<TableSurroundings>, PgError> {
+    let asked = Asked { call: "read the surroundings of tables in", object: sql.database() };
+    let oids: Vec<u32> = relations.iter().map(|oid| oid.0).collect();
+    let text = "SELECT c.oid, coalesce((SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_attribute a
+             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> ''), '{}') AS generated,
+           has_table_privilege(c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE') AS writable
+         FROM pg_class c WHERE c.oid = ANY ($1)";
+    let rows = sql.ask(asked, text, &[(&oids, Type::OID_ARRAY)]).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(TableSurroundings {
+                relation: Oid(asked.get(row, "oid")?),
+                generated: asked.get(row, "generated")?,
+                writable: asked.get(row, "writable")?,
+            })
+        })
+        .collect()
+}
+
+/// Names of a table's columns in the order of its rows, as the stream sends them: without generated ones.
+///
+/// # Errors
+/// The connection's, or `Answer`.
+pub async fn columns(sql: &Sql, relation: Oid) -> Result<Vec<String>, PgError> {
+    let asked = Asked { call: "list columns in", object: sql.database() };
+    let text = "SELECT attname::text AS name FROM pg_attribute
+         WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped AND attgenerated = '' ORDER BY attnum";
+    let rows = sql.ask(asked, text, &[(&relation.0, Type::OID)]).await?;
+    rows.iter().map(|row| asked.get(row, "name")).collect()
+}

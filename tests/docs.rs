@@ -1,0 +1,153 @@
+//! The documents and what is packaged stay in step with the code: what they name exists, and what exists is named.
+//!
+//! `WELLSPRING_WRITE=1 cargo test --test docs` writes the pages that are generated.
+#![expect(clippy::unwrap_used, reason = "a test ends where a file cannot be read")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use wellspring::config;
+use wellspring::metrics::{Metrics, REASONS};
+
+fn top() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(top().join(path)).unwrap_or_else(|error| panic!("read {path}: {error}"))
+}
+
+/// A generated file is what the code says.
+#[track_caller]
+fn same(path: &str, text: &str) {
+    if std::env::var_os("WELLSPRING_WRITE").is_some() {
+        fs::write(top().join(path), text).unwrap();
+    }
+    assert!(read(path) == text, "{path} is not what the code says: WELLSPRING_WRITE=1 cargo test --test docs");
+}
+
+/// Every metric there is, with its help.
+fn metrics() -> Vec<(String, String, String)> {
+    let metrics = Metrics::new("0.0.0");
+    let _ = metrics.table(&"public.t");
+    metrics.foreign_write("t", 0);
+    metrics.runs_as("avro", "kafka", "initial");
+    let text = metrics.render();
+    let kind = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(&format!("# TYPE {name} ")));
+        line.unwrap_or_default().to_owned()
+    };
+    let helps = text.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split_once(' '));
+    helps.map(|(name, help)| (name.to_owned(), kind(name), help.to_owned())).collect()
+}
+
+/// Every name of a metric that a text uses, without the suffixes of a histogram.
+fn named(text: &str) -> BTreeSet<String> {
+    let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    let words = text.split(|c: char| !is_name(c));
+    let ours = words.filter(|word| word.starts_with("wellspring_") && word.len() > "wellspring_".len());
+    ours.map(|word| {
+        let whole = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| word.strip_suffix(suffix)).unwrap_or(word);
+        whole.to_owned()
+    })
+    .collect()
+}
+
+fn files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() { files(&path, found) } else { found.push(path) }
+    }
+}
+
+#[test]
+fn the_configuration_reference_is_what_the_parsers_take() {
+    same("docs/configuration.md", &config::reference_page());
+    same("schemas/wellspring.schema.json", &config::json_schema());
+}
+
+#[test]
+fn the_metrics_page_lists_every_metric_with_its_help() {
+    let page = read("docs/metrics.md");
+    let (head, rest) = page.split_once("<!-- metrics -->\n").unwrap();
+    let (_, tail) = rest.split_once("<!-- end -->").unwrap();
+    let rows: String = metrics().iter().map(|(name, kind, help)| format!("| `{name}` | {kind} | {help} |\n")).collect();
+    let table = format!("| metric | type | |\n|---|---|---|\n{rows}");
+    same("docs/metrics.md", &format!("{head}<!-- metrics -->\n{table}<!-- end -->{tail}"));
+    let known: BTreeSet<String> = metrics().into_iter().map(|(name, ..)| name).collect();
+    let unknown: Vec<String> = named(&page).difference(&known).cloned().collect();
+    assert!(unknown.is_empty(), "docs/metrics.md names {unknown:?}");
+}
+
+#[test]
+fn every_reason_code_has_a_runbook_and_every_runbook_a_code() {
+    let page = read("docs/runbooks.md");
+    let headings: BTreeSet<&str> =
+        page.lines().filter_map(|line| line.strip_prefix("### `")?.strip_suffix('`')).collect();
+    let codes: BTreeSet<&str> = REASONS.into_iter().chain(["paused"]).collect();
+    assert_eq!(headings, codes);
+}
+
+#[test]
+fn dashboards_and_alerts_name_only_metrics_that_there_are() {
+    let known: BTreeSet<String> = metrics().into_iter().map(|(name, ..)| name).collect();
+    let mut found = Vec::new();
+    files(&top().join("docker"), &mut found);
+    let mut used = BTreeSet::new();
+    for path in found.iter().filter(|path| path.extension().is_some_and(|kind| kind == "json" || kind == "yml")) {
+        used.extend(named(&fs::read_to_string(path).unwrap()));
+    }
+    let unknown: Vec<&String> = used.difference(&known).collect();
+    assert!(unknown.is_empty(), "{unknown:?}");
+    assert!(used.len() > 20, "the dashboard and the alerts were not found");
+}
+
+#[test]
+fn the_chart_ships_the_alerts_that_are_tested() {
+    assert_eq!(read("docker/helm/wellspring/alerts.yml"), read("docker/prometheus/alerts.yml"));
+    let version = format!("appVersion: \"{}\"", env!("CARGO_PKG_VERSION"));
+    assert!(read("docker/helm/wellspring/Chart.yaml").contains(&version), "{version}");
+}
+
+#[test]
+fn links_between_the_documents_lead_somewhere() {
+    let mut found = Vec::new();
+    files(&top().join("docs"), &mut found);
+    found.extend(["README.md", "CONTRIBUTING.md", "SECURITY.md"].map(|name| top().join(name)));
+    let mut broken = Vec::new();
+    for path in found.iter().filter(|path| path.extension().is_some_and(|kind| kind == "md")) {
+        let text = fs::read_to_string(path).unwrap();
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let file = target.split('#').next().unwrap_or_default();
+            let is_ours = !target.contains("://") && !file.is_empty();
+            if is_ours && !path.parent().unwrap().join(file).exists() {
+                broken.push(format!("{}: {target}", path.display()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+#[test]
+fn the_commands_that_the_documents_name_are_commands() {
+    let program = env!("CARGO_BIN_EXE_wellspring");
+    let help = |arguments: &[&str]| {
+        let output = std::process::Command::new(program).args(arguments).arg("--help").output().unwrap();
+        output.status.success()
+    };
+    let mut found = Vec::new();
+    files(&top().join("docs"), &mut found);
+    let mut commands = BTreeSet::new();
+    for path in found.iter().filter(|path| path.extension().is_some_and(|kind| kind == "md")) {
+        let text = fs::read_to_string(path).unwrap();
+        for command in text.split("`wellspring ").skip(1).filter_map(|rest| rest.split('`').next()) {
+            let words = command.split_whitespace().take_while(|word| word.chars().all(|c| c.is_ascii_lowercase()));
+            commands.insert(words.take(2).map(str::to_owned).collect::<Vec<_>>());
+        }
+    }
+    for words in commands.iter().filter(|words| !words.is_empty()) {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        // The second word may be an argument, such as a shell's name.
+        assert!(help(&words) || help(&words[..1]), "`wellspring {}`", words.join(" "));
+    }
+}

@@ -1,0 +1,234 @@
+#!/usr/bin/env python3
+"""The status page in a real browser, of a real agent between a real Postgres and the mock peers.
+
+    run.py            every scenario; pictures into target/page
+    run.py --docs     the same, and the pictures into docs/images
+
+Exit status 0 only if every law held. Laws: it loads, it updates by itself, an action needs the token, trouble and halts are
+told with the next step, a silent agent is seen to be silent; no error on the console, no request to another host.
+"""
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+TOP = os.path.dirname(os.path.dirname(HERE))
+sys.path.insert(0, HERE)
+
+from browser import Browser  # noqa: E402
+import dist  # noqa: E402
+from agent import Agent  # noqa: E402
+from servers import Peers, Postgres, Process  # noqa: E402
+
+PICTURES = os.path.join(TOP, "target", "page")
+TOKEN = "a-token-of-the-test-0123456789abcdef"
+
+SHOP = """
+create table orders (id bigint generated always as identity primary key, customer int not null, state text not null default 'new',
+                     total numeric(12,2) not null default 0, placed timestamptz not null default now());
+create table customers (id int primary key, name text not null, email text);
+create table stock (sku text primary key, warehouse text not null, left_over int not null);
+create table audit_log (at timestamptz not null default now(), what text not null, detail jsonb);
+alter table audit_log replica identity full;
+insert into customers select i, 'customer ' || i, i || '@example.org' from generate_series(1, 500) i;
+insert into stock select 'sku-' || i, 'w' || i % 4, 100 from generate_series(1, 200) i;
+"""
+
+WORK = """
+\\set c random(1, 500)
+\\set s random(1, 200)
+begin;
+insert into orders (customer, total) values (:c, :c * 1.5);
+update stock set left_over = left_over - 1 where sku = 'sku-' || :s;
+insert into audit_log (what, detail) values ('sold', jsonb_build_object('sku', :s, 'customer', :c));
+end;
+"""
+
+
+class Load(Process):
+    """pgbench at a steady rate."""
+
+    def start(self, pg, rate):
+        script = os.path.join(self.dir, "work.sql")
+        with open(script, "w", encoding="utf-8") as f:
+            f.write(WORK)
+        pgbench = os.path.join(dist.postgres(pg.major), "pgbench")
+        if not os.path.exists(pgbench):
+            pgbench = dist.client_tool("pgbench")
+        self.launch([pgbench, "-n", "-c", "2", "-j", "1", "-R", str(rate), "-T", "3600", "-f", script, pg.url()])
+        return self
+
+
+class World:
+    def __init__(self):
+        self.pg = Postgres(15, "page-postgres", {"max_slot_wal_keep_size": "4GB", "log_min_messages": "warning"})
+        self.pg.wipe()
+        self.pg.start()
+        self.pg.psql(SHOP)
+        topics = {"shop.public." + name: 4 for name in ("orders", "customers", "stock", "audit_log")}
+        self.peers = Peers("page-peers", {**topics, "shop.wellspring-state": 1}).start()
+        self.agent = Agent("page-agent", self.pg.url(), self.peers.brokers, self.peers.url, "shop", ["public.*"], "wellspring_shop")
+        self.agent.wipe()
+        with open(os.path.join(self.agent.dir, "token"), "w", encoding="utf-8") as f:
+            f.write(TOKEN)
+        self.agent.configure(admin={"token_file": os.path.join(self.agent.dir, "token")}, limits={"quarantine": "0s"})
+        self.agent.start()
+        self.load = Load("page-load").start(self.pg, 250)
+        self.browser = Browser().start()
+
+    def close(self):
+        self.browser.close()
+        for process in (self.load, self.agent, self.peers, self.pg):
+            process.kill()
+
+    def picture(self, name, width=1180, **look):
+        self.browser.look(width, **look)
+        # Two frames, so that what the new size asks for is drawn.
+        self.browser.run("return new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))")
+        self.browser.picture(os.path.join(PICTURES, name + ".png"))
+
+    def phase(self, phase, seconds=60.0):
+        self.browser.until("the page says " + phase, "document.getElementById('phase').dataset.phase === '%s'" % phase, seconds)
+
+
+def loads_and_updates(world):
+    page = world.browser
+    page.open(world.agent.admin + "/")
+    world.phase("streaming")
+    page.until("tables are listed", "document.querySelectorAll('#tables tbody tr').length === 4")
+    page.until("rates are shown", "/[1-9]/.test(document.querySelector('[data-arrow=\"3\"] b').innerText)")
+    before = page.text("#positions")
+    page.until("positions move", "document.getElementById('positions').innerText !== %s" % json.dumps(before))
+    assert page.run("return document.title").startswith("streaming"), page.run("return document.title")
+    status = world.agent.status()
+    for text in (status["slot"], "public.orders", "shop.public.orders"):
+        assert text in page.text("body"), text
+    page.until("WAL is read", "/limit/.test(document.getElementById('wal').innerText)")
+    assert page.run("return document.documentElement.scrollWidth <= document.documentElement.clientWidth"), "wider than the screen"
+
+
+def fits_a_phone(world):
+    page = world.browser
+    page.look(390, height=844, phone=True)
+    page.until("nothing is wider than a phone", "document.documentElement.scrollWidth <= 390")
+    page.look(1180)
+
+
+def acts_only_with_the_token(world):
+    page = world.browser
+    page.click("[data-action='/pause']")
+    page.until("it is refused", "/token/.test(document.getElementById('answer').innerText)")
+    assert world.agent.phase() == "streaming"
+    refused = page.complaints()
+    assert refused and all("/pause" in line and "401" in line for line in refused), refused  # the browser's own note of a 401
+    page.type("#token", TOKEN)
+    page.click("[data-action='/pause']")
+    world.phase("paused")
+    assert "wellspring resume" in page.text("#next")
+    world.picture("paused")
+    page.click("[data-action='/resume']")
+    world.phase("streaming")
+
+
+def tells_of_a_broker_that_is_away(world):
+    page = world.browser
+    os.kill(world.peers.pid, signal.SIGSTOP)
+    try:
+        world.phase("retrying", 60)
+        page.until("the code is shown", "document.getElementById('reason').innerText === 'kafka_unavailable'")
+        page.until("lag is seen", "/[1-9]/.test(document.querySelector('#tiles .tile b').innerText)")
+        assert world.agent.metrics()["wellspring_phase{phase=\"retrying\"}"] == 1
+        world.picture("broker-away")
+    finally:
+        os.kill(world.peers.pid, signal.SIGCONT)
+    world.phase("streaming", 90)
+
+
+def tells_of_a_halt_and_what_to_type(world):
+    page = world.browser
+    # Dropped while nobody holds it, as somebody tidying up would.
+    world.pg.psql("select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name = 'wellspring_shop'", check=False)
+    world.agent.stop()
+    world.pg.psql("select pg_drop_replication_slot('wellspring_shop')")
+    world.agent.start(streaming=False)
+    world.phase("halted", 60)
+    page.until("the code is shown", "document.getElementById('reason').innerText === 'slot_missing'")
+    assert world.agent.status()["range"]["from"] in page.text("#range"), page.text("#range")
+    command = page.text("#next .command code")
+    assert command == "wellspring slot accept", command
+    page.until("the error is listed", "/slot_missing/.test(document.getElementById('errors').innerText)")
+    world.picture("halted")
+    world.picture("halted-dark", dark=True)
+    page.look(1180)
+    # What the page says is typed, and repairs it.
+    code, said = world.agent.command(*command.split()[1:])
+    assert code == 0, said
+    world.phase("streaming", 60)
+
+
+def shows_that_the_agent_is_silent(world):
+    page = world.browser
+    page.complaints()
+    os.kill(world.agent.pid, signal.SIGSTOP)
+    try:
+        page.until("the page says that it is old", "document.body.classList.contains('stale')")
+        assert "no news" in page.text("#live"), page.text("#live")
+    finally:
+        os.kill(world.agent.pid, signal.SIGCONT)
+    page.until("it lives again", "!document.body.classList.contains('stale')")
+
+
+def asks_nobody_else(world):
+    # The browser's own first page is of its own scheme.
+    asked = [url for url in world.browser.asked() if url.split(":")[0] not in ("data", "chrome")]
+    foreign = [url for url in asked if not url.startswith(world.agent.admin + "/")]
+    assert asked and not foreign, foreign[:5]
+
+
+def complains_of_nothing(world):
+    complaints = [line for line in world.browser.complaints() if "ERR_CONNECTION" not in line and "timed out" not in line]
+    assert not complaints, complaints
+
+
+def pictures(world):
+    """Of an agent that has run for a while; the chart needs some minutes to say something."""
+    world.phase("streaming")
+    drawn = "(document.querySelector('#rate-chart .line')?.getAttribute('d') || '').split('L').length > 12"
+    world.browser.until("the chart has a line", drawn, 90)
+    world.picture("streaming")
+    world.picture("streaming-dark", dark=True)
+    world.picture("streaming-phone", width=390, height=844, phone=True)
+    world.browser.look(1180)
+
+
+LAWS = [loads_and_updates, fits_a_phone, complains_of_nothing, acts_only_with_the_token, pictures, complains_of_nothing,
+        tells_of_a_broker_that_is_away, tells_of_a_halt_and_what_to_type, shows_that_the_agent_is_silent, asks_nobody_else]
+
+
+def main(arguments):
+    shutil.rmtree(PICTURES, ignore_errors=True)
+    world, began = World(), time.monotonic()
+    try:
+        for law in LAWS:
+            law(world)
+            print("page: %-34s held, %.0f s" % (law.__name__, time.monotonic() - began), flush=True)
+    except BaseException:
+        world.picture("failed")
+        print(subprocess.run(["tail", "-n", "30", world.agent.log], capture_output=True, text=True, check=False).stdout)
+        raise
+    finally:
+        world.close()
+    if "--docs" in arguments:
+        images = os.path.join(TOP, "docs", "images")
+        os.makedirs(images, exist_ok=True)
+        for name in sorted(os.listdir(PICTURES)):
+            shutil.copy(os.path.join(PICTURES, name), os.path.join(images, "status-" + name))
+    print("page: %d laws held" % len(LAWS))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
