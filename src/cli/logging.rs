@@ -1,7 +1,8 @@
 //! Log lines on standard error, as text or JSON.
 
+use super::progress::CLEAR_LINE;
 use crate::config::{Log, LogFormat};
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use tracing_subscriber::EnvFilter;
 
 /// Begins logging. A second call in a process changes nothing.
@@ -10,8 +11,16 @@ use tracing_subscriber::EnvFilter;
 /// rows and secrets stay out of logs.
 pub(super) fn start(log: Log) {
     let filter = EnvFilter::new(format!("warn,wellspring={}", log.level));
-    let is_colourful = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let is_terminal = std::io::stderr().is_terminal();
+    let is_colourful = is_terminal && std::env::var_os("NO_COLOR").is_none();
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || {
+        let mut out = std::io::stderr();
+        if is_terminal {
+            // A copy's progress may stand in this line; what cannot be cleared is only less pretty.
+            let _ = out.write_all(CLEAR_LINE.as_bytes());
+        }
+        out
+    });
     let started = match log.format {
         LogFormat::Text => lines.with_ansi(is_colourful).with_target(false).try_init(),
         LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),

@@ -9,6 +9,7 @@ pub mod demo;
 mod exit;
 mod logging;
 mod notify;
+mod progress;
 mod run;
 mod slot;
 

@@ -1,12 +1,13 @@
 //! `wellspring run`: the agent, its admin server, the signals that end it, and the configuration read again.
 
 use super::notify::Manager;
-use super::{Code, Failure, block_on, load, logging, version};
+use super::{Code, Failure, block_on, load, logging, progress, version};
 use crate::admin;
 use crate::config::{Checked, Loaded};
 use crate::metrics::Metrics;
 use crate::pipeline::request::{self, Answer, Granted, Handle, Refused, Request};
 use crate::pipeline::{Agent, Exit, SinkConfig};
+use std::io::IsTerminal;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -39,7 +40,11 @@ pub(super) fn run(file: Option<PathBuf>, exit_on_halt: bool) -> Result<Code, Fai
         let manager = Manager::find(heartbeat);
         manager.ready();
         let current = Current { file, loaded: loaded.clone(), exit_on_halt };
+        let progress = std::io::stderr().is_terminal().then(|| tokio::spawn(progress::draw(agent.status())));
         let code = watch(agent, signals, current, reloads, manager).await;
+        if let Some(progress) = progress {
+            progress.abort();
+        }
         drop(admin);
         Ok(code)
     })?

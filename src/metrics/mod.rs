@@ -83,6 +83,16 @@ pub struct Metrics {
     pub quarantine_active: IntGauge,
     /// `wellspring_truncates_not_sent_total`: truncates that a compacted topic could not take.
     pub truncates_not_sent: IntCounter,
+    /// `wellspring_copy_rows`: rows sent by the first copy.
+    pub copy_rows: IntGauge,
+    /// `wellspring_copy_rows_expected`: rows there are by the tables' statistics.
+    pub copy_rows_expected: IntGauge,
+    /// `wellspring_copy_remaining_seconds`: until its end at the rate of the last seconds; -1 where it is not known.
+    pub copy_remaining_seconds: Gauge,
+    /// `wellspring_copy_tables_open`: tables not copied yet.
+    pub copy_tables_open: IntGauge,
+    /// `wellspring_copy_tables_left`: tables that the copy was over without.
+    pub copy_tables_left: IntGauge,
     /// `wellspring_slot_retained_bytes`: WAL that the server keeps for the slot, as last read.
     pub slot_retained_bytes: IntGauge,
     /// `wellspring_slot_safe_wal_bytes`: WAL that can be written before the slot is in danger; -1 without a limit.
@@ -217,6 +227,11 @@ impl Metrics {
             confirm_records: to.counter("confirm_records_total", "Confirm records acknowledged by the state topic."),
             quarantine_active: to.gauge("quarantine_active", "1 while confirming is held after an unclean stop."),
             truncates_not_sent: to.counter("truncates_not_sent_total", "Truncates a compacted topic could not take."),
+            copy_rows: to.gauge("copy_rows", "Rows sent by the first copy."),
+            copy_rows_expected: to.gauge("copy_rows_expected", "Rows of the first copy by the tables' statistics."),
+            copy_remaining_seconds: to.float("copy_remaining_seconds", "Until the first copy's end; -1 if not known."),
+            copy_tables_open: to.gauge("copy_tables_open", "Tables of the first copy not copied yet."),
+            copy_tables_left: to.gauge("copy_tables_left", "Tables that the first copy was over without."),
             slot_retained_bytes: to.gauge("slot_retained_bytes", "WAL the server keeps for the slot, as last read."),
             slot_safe_wal_bytes: to
                 .gauge("slot_safe_wal_bytes", "WAL until the slot is in danger; -1 where the server has no limit."),

@@ -13,6 +13,7 @@ mod offsets;
 pub mod open;
 mod pace;
 mod plans;
+mod progress;
 pub mod record;
 mod report;
 pub mod request;

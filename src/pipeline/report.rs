@@ -9,8 +9,9 @@ use super::Config;
 use super::core::{Core, Opened};
 use super::pace::Pace;
 use super::plans::Ready;
+use super::progress::{Progress, Wal};
 use super::sink::Config as SinkConfig;
-use super::status::{CopyStatus, LastError, Phase, Positions, Status, TableStatus};
+use super::status::{CopyStatus, CopyTableStatus, LastError, Phase, Positions, Status, TableStatus};
 use super::supervise::{Disposition, Trouble, TroubleReason};
 use super::windows::WindowStatus;
 use crate::kafka::{Delivery, State, Statistics, classify};
@@ -30,6 +31,9 @@ const ERRORS_MAX: usize = 20;
 
 /// Status is made anew at most this often: a person reads it, and Prometheus scrapes no faster.
 const TELL_MS: i64 = 250;
+
+/// The copy's progress is logged at most this often.
+const LOG_PROGRESS_MS: i64 = 10_000;
 
 /// Records in flight and no acknowledgement for this long: Kafka is away, whatever the connections say. A broker that is
 /// merely busy answers within a few seconds.
@@ -58,6 +62,10 @@ pub struct Reporter {
     watched: Option<(Ticket, Instant)>,
     /// librdkafka's counts as last read; they begin anew with each producer.
     kafka_before: Statistics,
+    progress: Progress,
+    wal: Wal,
+    /// When the copy's progress was last logged.
+    logged_ms: i64,
 }
 
 impl Reporter {
@@ -98,6 +106,9 @@ impl Reporter {
             outlook: outlook::Outlook::default(),
             watched: None,
             kafka_before: Statistics::default(),
+            progress: Progress::default(),
+            wal: Wal::default(),
+            logged_ms: 0,
         }
     }
 
@@ -300,6 +311,10 @@ impl Reporter {
     pub fn slot(&mut self, row: &SlotRow) {
         self.status.lsn.restart = row.restart_lsn.unwrap_or_default();
         self.metrics.restart_lsn.set(gauge(self.status.lsn.restart.bytes()));
+        self.wal = Wal {
+            retained_bytes: row.retained_bytes(),
+            safe_bytes: row.safe_wal_size.and_then(|bytes| u64::try_from(bytes).ok()),
+        };
         self.metrics.slot_retained_bytes.set(gauge(row.retained_bytes().unwrap_or_default()));
         self.metrics.slot_safe_wal_bytes.set(row.safe_wal_size.unwrap_or(-1));
         if let Some(wal_status) = &row.wal_status {

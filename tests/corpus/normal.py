@@ -1,7 +1,7 @@
 """The form in which records are compared: everything that differs between two runs by nature gets a name of its own.
 
-Written from the rules in README.md. `observed` brings what was read from topics into that form, `expected` takes from a
-case what a stream without a first copy has to reproduce, `differences` compares the two.
+Written from the rules in README.md. `observed` brings what was read from topics into that form, `expected` what a case
+says, `differences` compares the two.
 """
 import copy
 import hashlib
@@ -38,11 +38,6 @@ class Record:
 
     def is_notification(self):
         return isinstance(self.value, dict) and {"aggregate_type", "additional_data"} <= set(self.value)
-
-    def is_copied(self):
-        """Whether a first copy made it: such records are not compared, we only stream."""
-        return (self.source is not None and self.value.get("op") == "r"
-                and self.source.get("snapshot") not in (None, "false", "incremental"))
 
 
 def kinds(record, meta):
@@ -132,7 +127,7 @@ def shortened(value):
 def observed(records, meta):
     """Records as read, in the form in which they are compared: (lines by topic, schema texts by subject)."""
     kept = without_sentinels(records, meta)
-    kept = [r for r in copy.deepcopy(kept) if not r.is_copied()]
+    kept = copy.deepcopy(kept)
     seen = set()
     for record in kept:
         for path, kind in kinds(record, meta):
@@ -204,10 +199,7 @@ def arranged(records):
 
 
 def expected(rows, schemas):
-    """The case's expectation for a stream without a first copy, in the same form.
-
-    Transaction numbers are counted again, since those of copied rows are gone; so are the numbers of schemas.
-    """
+    """The case's expectation in the same form."""
     records = []
     for row in rows:
         def text(part):
@@ -221,7 +213,7 @@ def expected(rows, schemas):
             row["topic"], row["key"], row["value"], text("key"), text("value"),
             [[h["name"], h["value"]] for h in row["headers"]], row.get("partition_key_hex"), row.get("partition"),
         ))
-    kept = [r for r in records if not r.is_copied()]
+    kept = records
     used = sorted({int(n) for r in kept for n in re.findall(r'"\$tx(\d+)', json.dumps([r.key, r.value, r.headers]))})
     again = {str(old): str(new + 1) for new, old in enumerate(used)}
 

@@ -51,7 +51,6 @@ AS_IS = {
     "connector.class": None,
     "plugin.name": ["pgoutput"],
     "publication.autocreate.mode": ["filtered"],
-    "snapshot.mode": ["initial", "no_data"],
     "time.precision.mode": ["adaptive"],
     "decimal.handling.mode": ["precise"],
     "binary.handling.mode": ["bytes"],
@@ -62,13 +61,18 @@ AS_IS = {
     "publish.via.partition.root": ["true"],
     "provide.transaction.metadata": ["false"],
 }
+MODES = ("initial", "initial_only", "no_data", "always", "when_needed")
+# `configuration_based` where it means the same as a mode.
+CONFIGURED = "snapshot.mode.configuration.based."
+OVERRIDES = "snapshot.select.statement.overrides"
 SELECTION = ("table.include.list", "table.exclude.list", "schema.include.list", "schema.exclude.list")
 
 
 def settings_of(connector):
     """Our settings for a connector's; `NotSupported` where there is none."""
     out = {"topics": {"partitions": 1}, "events": {"context_headers": True, "messages": True, "tombstones": True,
-                                                   "truncates": False}}
+                                                   "truncates": False},
+           "snapshot": {"mode": "initial"}}
     for option, value in connector.items():
         if option in AS_IS:
             if AS_IS[option] is not None and value not in AS_IS[option]:
@@ -81,6 +85,15 @@ def settings_of(connector):
             out["events"]["placeholder"] = value
         elif option == "skipped.operations" and value in ("none", "t"):
             out["events"]["truncates"] = value == "none"
+        elif option == "snapshot.mode" and value in MODES:
+            out["snapshot"]["mode"] = value
+        elif option == "snapshot.mode" and value == "configuration_based":
+            if [connector.get(CONFIGURED + key) for key in ("snapshot.data", "start.stream")] != ["true", "true"]:
+                raise NotSupported("snapshot.mode=configuration_based")
+        elif option == OVERRIDES or option == "snapshot.include.collection.list" or option.startswith(CONFIGURED):
+            pass
+        elif option.startswith(OVERRIDES + "."):
+            out["snapshot"].setdefault("query", {})[option[len(OVERRIDES) + 1:]] = value
         else:
             raise NotSupported("%s=%s" % (option, value))
     return out
@@ -145,8 +158,6 @@ class Runner:
         path = os.path.join(self.options.cases, name)
         connector = properties(os.path.join(path, "connector.properties"))
         meta = properties(os.path.join(path, "case.properties"))
-        if meta.get("wait") == "idle":
-            raise NotSupported("wait=idle")
         settings = settings_of(connector)
         pg = self.cluster(int(meta.get("pg", "15")))
         slot, prefix = connector["slot.name"], connector["topic.prefix"]
@@ -154,6 +165,9 @@ class Runner:
         pg.psql(file=os.path.join(path, "setup.sql"), database="app")
         pg.psql("create table if not exists public.ref_sentinel (id serial primary key)", database="app")
         tables = captured(pg, connector)
+        if "snapshot.include.collection.list" in connector:
+            copied = [p.strip() for p in connector["snapshot.include.collection.list"].split(",")]
+            settings["snapshot"]["skip"] = [t for t in tables if not any(re.fullmatch(p, t) for p in copied)]
         prepare_publication(pg, connector["publication.name"], tables)
         rows, schemas = load(path)
         brokers, registry, peers = self.peers(prefix, tables, schemas)
@@ -175,7 +189,7 @@ class Runner:
 
     def steps(self, path, pg, agent, meta):
         """The case's SQL between starts and stops of the program; returns when everything is delivered."""
-        sent, number = 0, 1
+        number = 1
         topic = meta.get("sentinel.topic") or agent.prefix + ".public.ref_sentinel"
         insert = "insert into public.ref_sentinel default values"
         if os.path.exists(os.path.join(path, "sentinel.sql")):
@@ -194,7 +208,14 @@ class Runner:
                 if os.path.exists(changed):
                     agent.settings = {**agent.settings, **settings_of(properties(changed))}
             agent.start(streaming=False)
-            agent.ready(lambda: active(pg, agent.slot), SLOT_WAIT_SECONDS)
+            if meta.get("wait") == "idle":  # it ends by itself, and what comes then is seen by nobody
+                if agent.ended(SLOT_WAIT_SECONDS) != 0:
+                    raise AssertionError("the program did not end by itself with 0")
+                if os.path.exists(stream):
+                    pg.psql(file=stream, database="app")
+                return
+            agent.until_streaming(SLOT_WAIT_SECONDS)
+            sent = delivered(agent, topic)
             text = ""
             if os.path.exists(stream):
                 with open(stream, encoding="utf-8") as f:
@@ -205,15 +226,20 @@ class Runner:
                 pg.psql(file=f.name, database="app")
                 pg.psql(insert, database="app")
                 sent += 1
-                source = decode.consumer(agent.settings["kafka"]["brokers"][0])
-                try:
-                    agent.ready(lambda: sum(decode.ends(source, [topic]).values()) >= sent, SLOT_WAIT_SECONDS)
-                finally:
-                    source.close()
+                agent.ready(lambda: delivered(agent, topic) >= sent, SLOT_WAIT_SECONDS)
             status = agent.stop()
             if status != 0:
                 raise AssertionError("the program ended with %s after SIGTERM" % status)
             number += 1
+
+
+def delivered(agent, topic):
+    """Records in a topic."""
+    source = decode.consumer(agent.settings["kafka"]["brokers"][0])
+    try:
+        return sum(decode.ends(source, [topic]).values())
+    finally:
+        source.close()
 
 
 def load(path):

@@ -106,8 +106,7 @@ impl World {
         let mut from_start = TopicPartitionList::new();
         from_start.add_partition_offset(&topic, 0, Offset::Beginning).unwrap();
         reader.assign(&from_start).unwrap();
-        let (mut rows, deadline) = (Vec::new(), Instant::now() + PATIENCE);
-        let mut end = 0;
+        let (mut rows, mut end, deadline) = (Vec::new(), 0, Instant::now() + PATIENCE);
         loop {
             if let Some(message) = reader.poll(Duration::from_millis(100)) {
                 let message = message.unwrap();
@@ -115,10 +114,11 @@ impl World {
                 if message.payload().is_some() {
                     rows.push(Row { key: json(message.key()), value: json(message.payload()) });
                 }
-                if message.offset() + 1 >= end {
-                    end = reader.fetch_watermarks(&topic, 0, PATIENCE).unwrap().1;
+                if message.offset() + 1 < end || !condition(&rows) {
+                    continue;
                 }
-                if message.offset() + 1 >= end && condition(&rows) {
+                end = reader.fetch_watermarks(&topic, 0, PATIENCE).unwrap().1;
+                if message.offset() + 1 >= end {
                     return rows;
                 }
             }

@@ -85,7 +85,7 @@ impl Runner {
         if let Some(copying) = &mut self.copying {
             self.core.begin_copy();
             copying.start();
-            self.reporter.copying(Some(copying.status(now())));
+            self.reporter.copying(copying.status(now()), unix_nanos() / 1_000_000);
         }
     }
 
@@ -199,9 +199,18 @@ impl Runner {
             left = left.join(","),
             "copied; the stream goes on from the consistent point"
         );
-        self.reporter.copying(Some(status));
+        self.reporter.copying(status, unix_nanos() / 1_000_000);
         self.core.end_copy();
         self.end_if_copied();
+    }
+
+    /// Brings the copy's progress up to date where status is due.
+    pub(super) fn report_copy(&mut self, now_ms: i64) {
+        if let Some(copying) = &self.copying
+            && self.reporter.is_due(now_ms)
+        {
+            self.reporter.copying(copying.status(now()), now_ms);
+        }
     }
 
     pub(super) fn told(&mut self, told: Told) {

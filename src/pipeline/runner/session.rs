@@ -307,7 +307,9 @@ impl Runner {
         if let Some(statistics) = self.sink.as_ref().and_then(super::Sink::take_statistics) {
             self.reporter.kafka(statistics);
         }
-        self.reporter.tell(&mut self.core, unix_nanos() / 1_000_000);
+        let now_ms = unix_nanos() / 1_000_000;
+        self.report_copy(now_ms);
+        self.reporter.tell(&mut self.core, now_ms);
     }
 
     /// Waits for what must not be cut off: the goodbye to Postgres, which carries the last status.

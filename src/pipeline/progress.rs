@@ -1,0 +1,110 @@
+//! How fast a copy goes, when it ends, and how much WAL piles up until then. Pure: times and sizes come in.
+
+use super::status::CopyStatus;
+use std::collections::VecDeque;
+
+/// The rate is that of this time: long enough to pass over a pause, short enough to follow a change.
+const WINDOW_MS: i64 = 10_000;
+
+/// Samples in that time: one for each quarter of a second.
+const SAMPLES_MAX: usize = 40;
+
+/// What was seen of one copy.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// When, and how many rows then; oldest first.
+    samples: VecDeque<(i64, u64)>,
+    /// When the WAL kept for the slot was first read, and how much it was.
+    first_wal: Option<(i64, u64)>,
+}
+
+/// The slot's WAL, as last read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wal {
+    /// Kept for the slot.
+    pub retained_bytes: Option<u64>,
+    /// Until the slot is in danger; none where the server has no limit.
+    pub safe_bytes: Option<u64>,
+}
+
+impl Progress {
+    /// Adds rates and forecasts to a status.
+    pub fn judge(&mut self, status: &mut CopyStatus, wal: Wal, now_ms: i64) {
+        self.samples.push_back((now_ms, status.rows));
+        while self.samples.len() > SAMPLES_MAX || self.samples.front().is_some_and(|(at, _)| now_ms - at > WINDOW_MS) {
+            self.samples.pop_front();
+        }
+        let (began, before) = self.samples.front().copied().unwrap_or((now_ms, status.rows));
+        let seconds = (now_ms - began) as f64 / 1000.0;
+        status.rows_per_second = if seconds > 0.0 { status.rows.saturating_sub(before) as f64 / seconds } else { 0.0 };
+        let expected = status.rows_expected;
+        status.remaining_seconds = (status.rows_per_second > 0.0 && expected >= status.rows && expected > 0)
+            .then(|| (expected - status.rows) as f64 / status.rows_per_second);
+        status.wal_bytes_expected = None;
+        if let Some(bytes) = wal.retained_bytes {
+            status.wal_bytes = bytes;
+            let (since, first) = *self.first_wal.get_or_insert((now_ms, bytes));
+            let seconds = (now_ms - since) as f64 / 1000.0;
+            if let Some(remaining) = status.remaining_seconds.filter(|_| seconds > 0.0) {
+                let growth = bytes.saturating_sub(first) as f64 / seconds * remaining;
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "a forecast; `as` saturates"
+                )]
+                let growth = growth as u64;
+                status.wal_bytes_expected = Some(bytes.saturating_add(growth));
+            }
+        }
+    }
+
+    /// Whether the slot is lost before the copy ends, if things go on as they do.
+    #[must_use]
+    pub fn is_too_slow(status: &CopyStatus, wal: Wal) -> bool {
+        match (status.wal_bytes_expected, wal.safe_bytes) {
+            (Some(expected), Some(safe)) => expected.saturating_sub(status.wal_bytes) > safe,
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(progress: &mut Progress, rows: u64, retained: u64, now_ms: i64) -> CopyStatus {
+        let mut status = CopyStatus { rows, rows_expected: 10_000, ..CopyStatus::default() };
+        let wal = Wal { retained_bytes: Some(retained), safe_bytes: None };
+        progress.judge(&mut status, wal, now_ms);
+        status
+    }
+
+    #[test]
+    fn rate_end_and_wal_follow_from_what_was_seen() {
+        let mut progress = Progress::default();
+        let status = judged(&mut progress, 0, 1000, 0);
+        assert_eq!((status.rows_per_second, status.remaining_seconds, status.wal_bytes_expected), (0.0, None, None));
+        let status = judged(&mut progress, 2000, 3000, 2000);
+        assert_eq!((status.rows_per_second, status.remaining_seconds), (1000.0, Some(8.0)));
+        assert_eq!((status.wal_bytes, status.wal_bytes_expected), (3000, Some(11_000)));
+        let wal = |safe| Wal { retained_bytes: Some(3000), safe_bytes: safe };
+        assert!(!Progress::is_too_slow(&status, wal(None)) && !Progress::is_too_slow(&status, wal(Some(8000))));
+        assert!(Progress::is_too_slow(&status, wal(Some(7999))));
+    }
+
+    #[test]
+    fn the_rate_forgets_what_is_long_past() {
+        let mut progress = Progress::default();
+        judged(&mut progress, 5000, 0, 0);
+        judged(&mut progress, 5000, 0, 11_000);
+        let status = judged(&mut progress, 5100, 0, 12_000);
+        assert_eq!(status.rows_per_second, 100.0);
+    }
+
+    #[test]
+    fn more_rows_than_expected_have_no_end_in_sight() {
+        let mut progress = Progress::default();
+        judged(&mut progress, 0, 0, 0);
+        assert_eq!(judged(&mut progress, 20_000, 0, 1000).remaining_seconds, None);
+    }
+}
