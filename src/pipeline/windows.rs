@@ -147,6 +147,8 @@ pub struct Copies {
     /// Numbers rows, so that no two have one identity.
     serial: u64,
     slot_name: String,
+    /// The operator's limit.
+    rows_per_second: Option<u64>,
     now: Moment,
     finished: progress::Finished,
 }
@@ -164,6 +166,7 @@ impl Copies {
             ids: 0,
             serial: 0,
             slot_name: slot_name.to_owned(),
+            rows_per_second: None,
             now: Moment::default(),
             finished: progress::Finished::default(),
         }
@@ -201,6 +204,11 @@ impl Copies {
     /// The first copy owes this table: its end is recorded as that copy's.
     pub fn owe(&mut self, table: &str, epoch: u64) {
         self.list.iter_mut().filter(|copy| copy.name == table).for_each(|copy| copy.owed = Some(epoch));
+    }
+
+    /// At most so many rows a second are read.
+    pub fn limit(&mut self, rows_per_second: Option<u64>) {
+        self.rows_per_second = rows_per_second;
     }
 
     /// Time has come to this.

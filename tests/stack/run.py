@@ -16,6 +16,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 
 import scenarios  # noqa: E402
+import scenarios_windows  # noqa: E402
 import servers  # noqa: E402
 from world import World  # noqa: E402
 
@@ -27,7 +28,7 @@ def main():
     parser.add_argument("--keep", action="store_true", help="leave data directories behind")
     parser.add_argument("--list", action="store_true")
     options = parser.parse_args()
-    chosen = {s.__name__.replace("_", "-"): s for s in scenarios.SCENARIOS}
+    chosen = {s.__name__.replace("_", "-"): s for s in scenarios.SCENARIOS + scenarios_windows.SCENARIOS}
     if options.list:
         for name, scenario in chosen.items():
             print("%-40s %s" % (name, (scenario.__doc__ or "").split("\n")[0]))

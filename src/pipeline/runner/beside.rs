@@ -187,6 +187,7 @@ impl Runner {
     /// Takes up the copies of the state, and begins those that the first copy or the configuration asks for.
     pub(super) fn open_windows(&mut self, record: &Record, seen: &Seen, captured: &[TableName]) {
         let first = !self.streamed;
+        self.copies.limit(self.config.snapshot.rows_per_second);
         self.copies.opened(record, &seen.windows, &seen.snapshot, first);
         self.copies.forget(|name| captured.iter().any(|table| table.to_string() == name));
         let snapshot = &self.config.snapshot;

@@ -218,6 +218,9 @@ impl Copies {
         };
         let overhead = rows.iter().map(|(key, _)| key.size_bytes() + 160).sum::<usize>();
         windows.read(chunk.insert_lsn, rows, chunk.size_bytes + overhead, chunk.rows >= copy.rows_asked);
+        if let Some(rate) = self.rows_per_second.filter(|rate| *rate > 0) {
+            copy.not_before = now.plus(chunk.rows.saturating_mul(SECOND) / rate);
+        }
         let took = now.since(copy.began);
         if took < QUICK {
             copy.rows_asked = (copy.rows_asked * 2).min(ROWS_MAX);
