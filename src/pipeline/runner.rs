@@ -146,6 +146,7 @@ struct Runner {
     smaller_batches: Option<usize>,
     looked_at: tokio::time::Instant,
     glanced_at: tokio::time::Instant,
+    recorded_at: tokio::time::Instant,
     /// Looks so far while halted.
     looks: u32,
     /// Bytes have come since the row path last ran.
@@ -257,6 +258,7 @@ impl Runner {
             smaller_batches: None,
             looked_at: tokio::time::Instant::now(),
             glanced_at: tokio::time::Instant::now(),
+            recorded_at: tokio::time::Instant::now(),
             looks: 0,
             fresh: false,
             planning_since: std::time::Instant::now(),

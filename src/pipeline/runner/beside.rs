@@ -19,6 +19,8 @@ const CHUNK_LIMIT: Duration = Duration::from_secs(1);
 /// Parts of the byte budget: chunks held when the next one is read, and the largest chunk.
 const HELD_PART: usize = 4;
 const CHUNK_PART: usize = 4;
+/// While a copy is under way, confirm records are this far apart instead of a status interval.
+const RECORD_SPACING: Duration = Duration::from_secs(1);
 /// A larger chunk is no faster.
 const CHUNK_BYTES_MAX: usize = 4 * 1024 * 1024;
 
@@ -78,6 +80,10 @@ impl Runner {
         let confirmed = self.core.record().map(|record| record.confirmed).unwrap_or_default();
         if let Some(position) = self.copies.settle(next, oldest, confirmed) {
             self.core.want_recorded(position);
+        } else if !self.copies.is_empty() && self.recorded_at.elapsed() >= RECORD_SPACING {
+            // What a crash would bring again comes before the positions that chunks wait for: it is kept short.
+            self.recorded_at = tokio::time::Instant::now();
+            self.core.want_recorded(self.core.ledger().confirmed());
         }
         self.core.hold_beside(self.copies.held_bytes());
         self.record_windows();
