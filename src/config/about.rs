@@ -62,7 +62,11 @@ const ABOUT: &[(&str, &str)] = &[
     ("registry.auto_register", "Register schemas; without it they must be there."),
     ("kafka.brokers", "Where to begin: `host:port` of some brokers."),
     ("kafka.insecure", "Consent to credentials in the clear, or to brokers whose identity is not proven."),
-    ("snapshot.mode", "What is copied before the stream."),
+    ("snapshot.mode", "What is copied before the stream, or in windows beside it."),
+    ("snapshot.workers", "Readers of the first copy at once."),
+    ("snapshot.rows_per_second", "The most rows read a second, by all copies."),
+    ("snapshot.skip", "Captured tables that are not copied."),
+    ("snapshot.order", "Tables that the first copy begins with."),
     ("limits.memory", "The byte budget of everything in flight, librdkafka's queue included."),
     (
         "limits.quarantine",
@@ -82,6 +86,8 @@ const ABOUT: &[(&str, &str)] = &[
 /// The sections that take any key, and what it means there.
 const MAPS: &[(&str, &str)] = &[
     ("kafka.client", "librdkafka's own properties. Those that a guarantee rests on are refused, with the reason."),
+    ("snapshot.where", "By table: an SQL condition on the rows that are copied."),
+    ("snapshot.query", "By table: a whole query, read by the first copy instead of the table."),
     ("topics.extra", "Further settings of a topic that is created, as Kafka names them."),
 ];
 
