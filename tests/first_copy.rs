@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where it stopped")]
 
 #[path = "first_copy/world.rs"]
+#[expect(dead_code, reason = "two test binaries share it, and neither needs all of it")]
 mod world;
 #[path = "support/postgres.rs"]
 mod postgres;

@@ -33,9 +33,6 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<snapshot::Config> {
             "the table has a query too, which is read instead of it: put the condition there",
         );
     }
-    if mode == Some(Mode::Windows) {
-        reader.fault("snapshot.mode", "\"windows\" does not exist yet in this version; write \"initial\"");
-    }
     let skip = match Selection::new(&skip?, &[]) {
         Ok(selection) => Some(selection),
         Err((bad, _)) => {

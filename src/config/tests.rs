@@ -216,11 +216,6 @@ fn says_what_is_wrong_with_a_copys_settings() {
             r#"w.toml:13:1: snapshot.mode: expected one of "initial", "no_data", "initial_only", "always", "when_needed", "windows"; found "none""#
         ]],
     );
-    check(
-        &[("\"initial\"", "\"windows\"")],
-        &[],
-        expect![[r#"w.toml:13:1: snapshot.mode: "windows" does not exist yet in this version; write "initial""#]],
-    );
     let more = "mode = \"initial\"\nworkers = 0\nrows_per_second = \"fast\"\nskip = [\"orders\"]\nwere = 1\n\
                 [snapshot.where]\n\"public.orders\" = \"id > 1\"\n[snapshot.query]\n\"public.orders\" = \"select 1\"";
     check(

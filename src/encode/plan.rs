@@ -281,6 +281,15 @@ impl Plan {
         !matches!(self.key, Key::None)
     }
 
+    /// The columns of a record's key, in its order, as places in the table; none where records have no key.
+    pub fn key_places(&self) -> impl Iterator<Item = usize> + '_ {
+        let columns = match &self.key {
+            Key::Columns { columns, .. } => columns.as_slice(),
+            Key::None | Key::Message(_) => &[],
+        };
+        columns.iter().map(|column| column.index)
+    }
+
     /// A column's name, for a [`super::Note`].
     #[must_use]
     pub fn column(&self, index: usize) -> Option<&str> {

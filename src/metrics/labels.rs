@@ -80,7 +80,7 @@ impl Peer {
 
 /// The values of `wellspring_failures_total{reason}` and `wellspring_reconnects_total{reason}`: the stable codes of
 /// status. What is none of them counts as `other`.
-pub const REASONS: [&str; 38] = [
+pub const REASONS: [&str; 39] = [
     "postgres_unavailable",
     "postgres_refuses",
     "tls_refused",
@@ -119,6 +119,7 @@ pub const REASONS: [&str; 38] = [
     "undeliverable",
     "offsets_went_back",
     "state_unreadable",
+    "copy_unfinished",
 ];
 
 /// The first `N` names that came. Asking again about one of them answers the same; nothing ever leaves.

@@ -38,7 +38,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, for metrics and runbooks.
-    pub const ALL: [Reason; 21] = [
+    pub const ALL: [Reason; 22] = [
         Reason::SlotMissing,
         Reason::SlotLost,
         Reason::SlotAhead,
@@ -60,6 +60,7 @@ impl Reason {
         Reason::Undeliverable,
         Reason::OffsetsWentBack,
         Reason::StateUnreadable,
+        Reason::CopyUnfinished,
     ];
 
     /// The stable code, and what the operator does next.

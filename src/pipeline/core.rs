@@ -24,10 +24,11 @@ use quarantine::Ends;
 
 use super::continuity::{Halt, Reason};
 use super::offsets::{Finding, Offsets};
-use super::record::Record;
+use super::record::{Record, TableIdentity};
 use crate::change::{Committed, Position};
 use crate::ledger::{Generation, Ledger, Ticket};
 use crate::lsn::Lsn;
+use std::collections::BTreeMap;
 
 /// Replies to a server that asks again and again: at most ten a second (continuity.md §1).
 const REPLY_SPACING: u64 = SECOND / 10;
@@ -96,6 +97,12 @@ pub struct Core {
     attempts: u32,
     /// An operator wants no frame read, on this connection and on later ones, until they say so or we end.
     paused: bool,
+    /// Bytes of copied rows that wait for their time, besides what is in flight.
+    beside_bytes: usize,
+    /// Somebody waits for what is confirmed by now to be recorded.
+    record_wanted: bool,
+    /// Captured tables as they are now, to be recorded.
+    tables: Option<BTreeMap<String, TableIdentity>>,
     /// The first copy is not delivered and journalled yet: its rows come before any frame.
     copying: bool,
     stop: Option<Moment>,
@@ -133,6 +140,9 @@ impl Core {
             in_transaction: false,
             attempts: 0,
             paused: false,
+            beside_bytes: 0,
+            record_wanted: false,
+            tables: None,
             copying: false,
             stop: None,
             now,
@@ -219,6 +229,7 @@ impl Core {
             self.hold();
         }
         self.in_transaction = false;
+        self.tables = None;
         self.session = Session::Recording(Box::new(opened.record.clone()));
         self.status_at = self.now.plus(self.settings.status_interval);
         self.write(opened.record, actions);
@@ -313,6 +324,7 @@ impl Core {
 
     fn record_written(&mut self, actions: &mut Vec<Action>) {
         let Some(record) = self.writing.take() else { return };
+        self.tables.take_if(|tables| *tables == record.tables);
         self.record = Some(record);
         match self.session {
             Session::Recording(_) => {
@@ -326,6 +338,7 @@ impl Core {
     }
 
     fn write(&mut self, record: Record, actions: &mut Vec<Action>) {
+        self.record_wanted = false;
         actions.push(Action::Write(Box::new(record.clone())));
         self.writing = Some(record);
     }
@@ -335,13 +348,14 @@ impl Core {
         let was = self.record.as_ref()?;
         let held = self.held_until.is_some();
         let confirmed = if held { was.confirmed } else { was.confirmed.max(self.ledger.confirmed()) };
-        let rises = confirmed > was.confirmed || self.sent > was.sent || clean != was.clean;
+        let rises = confirmed > was.confirmed || self.sent > was.sent || clean != was.clean || self.tables.is_some();
         rises.then(|| Record {
             confirmed,
             sent: self.sent,
             last_commit: if held { was.last_commit } else { newest(was.last_commit, self.ledger.last_commit()) },
             server_seen: was.server_seen.max(self.received),
             sequence: self.sequence,
+            tables: self.tables.as_ref().unwrap_or(&was.tables).clone(),
             clean,
             ..was.clone()
         })
@@ -421,7 +435,7 @@ impl Core {
         let stopped_clean = self.record.as_ref().is_some_and(|record| record.clean);
         if !recording
             && !stopped_clean
-            && (asked || due || settled)
+            && (asked || due || settled || self.tables.is_some() || self.record_wanted)
             && self.writing.is_none()
             && self.now >= self.write_at
             && let Some(record) = self.record_due(false)

@@ -25,6 +25,7 @@ mod runner;
 mod sink;
 pub mod status;
 pub mod supervise;
+mod windows;
 
 pub use sink::Config as SinkConfig;
 pub use supervise::{Chain, Exit};

@@ -17,6 +17,7 @@ use crate::postgres::publication::{self, PublicationRow};
 use crate::postgres::slot::{self, SlotRow};
 use crate::postgres::{PgError, Replication, Sql, StartOptions, Stream, SystemIdentity};
 use crate::snapshot::Mode;
+use crate::snapshot::visibility::PgSnapshot;
 use crate::table::TableName;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -51,6 +52,8 @@ pub struct Connection {
     pub warnings: Vec<String>,
     /// A copy that begins with this connection.
     pub copy: Option<FirstCopy>,
+    /// What the server's transactions looked like once the slot was ours.
+    pub snapshot: PgSnapshot,
 }
 
 /// What the process brings to a connect.
@@ -107,6 +110,7 @@ pub async fn open(
         Verdict::Halt(halt) => return Err(PipelineError::Halt(halt)),
     };
     asynchronous(config, &sql, pid).await?;
+    let snapshot = visible_now(&sql).await?;
     seen.warn(config, &mut warnings);
     let clean = seen.state.record.as_ref().is_none_or(|record| record.clean);
     let record = seen.record(config, resume.from);
@@ -123,6 +127,7 @@ pub async fn open(
         timeout,
         warnings,
         copy,
+        snapshot,
     })
 }
 
@@ -263,8 +268,8 @@ impl Seen {
                     _ if mode == Mode::Always && carried.first => Next::Anew("always"),
                     Some(_) if kept => Next::Start,
                     Some(_) if consents => Next::Anew(Reason::CopyUnfinished.code()),
-                    Some(halt) => Next::Halt(halt),
-                    None => Next::Start,
+                    Some(halt) if mode == Mode::InitialOnly => Next::Halt(halt),
+                    _ => Next::Start, // what is owed is copied beside the stream
                 }
             }
         }
@@ -329,6 +334,7 @@ impl Seen {
             last_commit: None,
             server_seen: Lsn::ZERO,
             pending_xids: Vec::new(),
+            pending_upto: None,
             sequence: None,
             clean: false,
             accepted: Vec::new(),
@@ -375,7 +381,7 @@ fn view(row: &PublicationRow) -> PublicationView {
     }
 }
 
-fn identities(row: &PublicationRow, captured: &[TableName]) -> BTreeMap<String, TableIdentity> {
+pub(super) fn identities(row: &PublicationRow, captured: &[TableName]) -> BTreeMap<String, TableIdentity> {
     let tables = row.tables.iter().filter(|table| captured.contains(&table.name));
     tables
         .map(|table| {
@@ -388,6 +394,17 @@ fn identities(row: &PublicationRow, captured: &[TableName]) -> BTreeMap<String, 
             )
         })
         .collect()
+}
+
+/// The server's snapshot of now.
+///
+/// # Errors
+/// The connection's.
+pub(super) async fn visible_now(sql: &Sql) -> Result<PgSnapshot, PgError> {
+    let rows = sql.query("SELECT pg_catalog.pg_current_snapshot()").await?;
+    let text = rows.first().and_then(|row| row.first()).and_then(Option::as_deref);
+    let unreadable = || PgError::Protocol { call: "read the server's snapshot", what: "no snapshot".to_owned() };
+    text.and_then(|text| text.parse().ok()).ok_or_else(unreadable)
 }
 
 async fn database(sql: &Sql) -> Result<(Oid, bool), PipelineError> {

@@ -133,6 +133,11 @@ impl Desk {
         }
     }
 
+    /// Captures these tables from now on.
+    pub fn recapture(&mut self, captured: &[TableName]) {
+        self.captured = captured.to_vec();
+    }
+
     /// Plans a relation; returns when that is done, however long it takes.
     ///
     /// # Errors

@@ -1,11 +1,12 @@
 //! What the state topic holds: the confirm record and its neighbours. Pure: text in, text out.
 //!
-//! Keys are `confirm/<slot>/<term>`, `intent/<slot>`, `topic/<topic>`, `schema/<subject>/<fingerprint>`, and those of
-//! `snapshot::journal`; values are JSON with a format version.
+//! Keys are `confirm/<slot>/<term>`, `intent/<slot>`, `window/<slot>/<table>`, `topic/<topic>`,
+//! `schema/<subject>/<fingerprint>`, and those of `snapshot::journal`; values are JSON with a format version.
 
 use crate::change::Committed;
 use crate::lsn::{Lsn, Oid};
 use crate::snapshot::journal::{Journal, JournalError};
+use crate::snapshot::window;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -36,6 +37,40 @@ pub struct Accepted {
     pub reason: String,
     /// Unix milliseconds.
     pub at_ms: i64,
+}
+
+/// A table that is copied beside the stream: what was asked, and how far it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// `pg_class.oid`; of another one nothing is copied yet.
+    pub relation: Oid,
+    /// Names of the key's columns by which its ranges were cut.
+    pub key: Vec<String>,
+    /// The operator's condition on its rows.
+    pub filter: Option<String>,
+    /// Unix milliseconds.
+    pub asked_ms: i64,
+    /// Held by an operator.
+    #[serde(default)]
+    pub paused: bool,
+    /// What is delivered.
+    pub journal: window::Journal,
+}
+
+impl Window {
+    /// The record's key.
+    #[must_use]
+    pub fn key(slot: &str, table: &str) -> String {
+        format!("window/{slot}/{table}")
+    }
+
+    /// The record's text.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default() // texts and numbers: nothing that JSON cannot hold
+    }
 }
 
 /// The confirm record (continuity.md §3): what we last proved, written before each confirmation.
@@ -69,6 +104,9 @@ pub struct Record {
     pub server_seen: Lsn,
     /// 64-bit ids of transactions emitted and not yet seen as ended; no window opens until they are visible.
     pub pending_xids: Vec<u64>,
+    /// Where there were too many to list: any transaction up to this 64-bit id may be among them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending_upto: Option<u64>,
     /// `source.sequence[0]` as last emitted.
     pub sequence: Option<Lsn>,
     /// Whether the stop that followed was clean.
@@ -163,6 +201,8 @@ pub struct State {
     pub partitions: BTreeMap<String, i32>,
     /// Schema id by `subject/fingerprint`.
     pub schemas: BTreeMap<String, u32>,
+    /// Copies under way beside the stream, by `namespace.name`.
+    pub windows: BTreeMap<String, Window>,
     /// What was to be copied, and what of it is.
     pub copy: Journal,
 }
@@ -188,6 +228,10 @@ impl State {
                         return Err(RecordError::Newer { key: key.clone(), format });
                     }
                     records.push((key.clone(), serde_json::from_str(value).map_err(unreadable)?));
+                }
+                Some(("window", rest)) if rest.strip_prefix(slot).is_some_and(|rest| rest.starts_with('/')) => {
+                    let table = rest.get(slot.len() + 1..).unwrap_or_default();
+                    state.windows.insert(table.to_owned(), serde_json::from_str(value).map_err(unreadable)?);
                 }
                 Some(("intent", name)) if name == slot => {
                     state.intent = Some(serde_json::from_str(value).map_err(unreadable)?);
@@ -225,6 +269,7 @@ pub(super) fn sample() -> Record {
         last_commit: None,
         server_seen: Lsn::new(1200),
         pending_xids: Vec::new(),
+        pending_upto: None,
         sequence: Some(Lsn::new(1000)),
         clean: true,
         accepted: Vec::new(),

@@ -1,6 +1,6 @@
 //! What the loop tells the world: status, metrics and one log line where something ends or changes.
 
-mod copied;
+mod copies;
 mod measured;
 mod outlook;
 mod rates;
@@ -13,6 +13,7 @@ use super::progress::{Progress, Wal};
 use super::sink::Config as SinkConfig;
 use super::status::{LastError, Phase, Positions, Status, TableStatus};
 use super::supervise::{Disposition, Trouble, TroubleReason};
+use super::windows::WindowStatus;
 use crate::kafka::{Delivery, State, Statistics, classify};
 use crate::ledger::Ticket;
 use crate::metrics::{Metrics, Peer, Stage, TableMetrics};
@@ -252,12 +253,6 @@ impl Reporter {
                 self.metrics.reconnected(Peer::Sink, TroubleReason::KafkaUnavailable.code());
             }
         }
-    }
-
-    /// Whether status is made anew at the next [`Reporter::tell`].
-    #[must_use]
-    pub fn is_due(&self, now_ms: i64) -> bool {
-        now_ms - self.told_ms >= TELL_MS
     }
 
     /// What was wrong is over, if something was.

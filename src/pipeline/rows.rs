@@ -4,21 +4,25 @@
 //! a row that cannot be sent; what it stopped at is done again, or gone on with, when the loop calls it the next time.
 
 mod beside;
+mod held;
 
 use beside::Beside;
+use held::held_out;
 
 use super::continuity::{Halt, Reason};
 use super::core::Core;
 use super::sink::Sink;
 use super::supervise::Chain;
+use super::windows::Copies;
 use crate::change::{Changes, Context, Position, RelationShape, RelationSlot, Row, Step};
 use crate::encode::{self, EncodeError, Encoder, Plan};
 use crate::kafka::SendError;
 use crate::ledger::RouteId;
 use crate::lsn::PgMicros;
 use crate::metrics::{Metrics, Operation, TableMetrics};
-use crate::pgoutput;
+use crate::pgoutput::{self, CopyRow};
 use crate::postgres::{Frame, PgError, Stream};
+use crate::snapshot::window::Before;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -120,6 +124,8 @@ pub struct Rows {
     sent: bool,
     /// A message that waits for a plan: its bytes are kept, as the stream will not give them again.
     parked: Option<Parked>,
+    /// Where copied rows are read.
+    copied: CopyRow,
 }
 
 struct Parked {
@@ -134,6 +140,8 @@ pub struct Tools<'a> {
     pub core: &'a mut Core,
     /// The producer.
     pub sink: &'a mut Sink,
+    /// Copies beside the stream.
+    pub copies: &'a mut Copies,
     /// Envelope time, in nanoseconds since 1970; one for the burst.
     pub now_unix_nanos: i64,
     /// Counts messages, and truncates that a compacted topic cannot take.
@@ -152,6 +160,7 @@ impl Rows {
             beside: Beside::new(),
             sent: false,
             parked: None,
+            copied: CopyRow::default(),
         }
     }
 
@@ -200,7 +209,11 @@ impl Rows {
         {
             self.message(parked.start, parked.sent_at, &parked.payload, tools, &mut burst)?;
         }
-        while burst.need.is_none() && tools.core.has_room() && tools.sink.has_room() {
+        while burst.need.is_none() && tools.core.has_room() && tools.sink.has_room() && !tools.copies.is_holding() {
+            if tools.copies.has_rest() {
+                self.rest(tools)?;
+                continue;
+            }
             let Some(frame) = stream.next_frame()? else { break };
             burst.frames += 1;
             match frame {
@@ -210,6 +223,9 @@ impl Rows {
                 }
                 Frame::Keepalive { end, reply, .. } => {
                     tools.core.keepalive(end).map_err(RowsError::Halt)?;
+                    if !tools.core.is_in_transaction() {
+                        tools.copies.passed(end);
+                    }
                     burst.reply |= reply;
                 }
                 Frame::Goodbye => {
@@ -246,7 +262,7 @@ impl Rows {
             burst.need = Some(Need::Transactions);
             return Ok(());
         }
-        let Rows { changes, encoder, relations, messages, beside, sent, .. } = self;
+        let Rows { changes, encoder, relations, messages, beside, sent, copied, .. } = self;
         match changes.step(start, sent_at, message)? {
             Step::Nothing => {}
             Step::Begin => {
@@ -257,10 +273,30 @@ impl Rows {
             Step::Commit(commit) => {
                 beside.ended(start, &commit, tools)?;
                 tools.core.committed(commit, *sent).map_err(RowsError::Halt)?;
+                tools.copies.passed(commit.end);
             }
             Step::Row(slot, context, row) => match relations.get(slot.0) {
                 Some(Planned::Active(active)) => {
                     let decoded = clock.map(|clock| (clock.elapsed(), Instant::now()));
+                    if let Some(copy) = tools.copies.watching(slot) {
+                        match tools.copies.before(copy, active, &context, &row) {
+                            Before::Nothing => {}
+                            Before::Rows(rows) => {
+                                for held in rows {
+                                    held_out(encoder, copied, copy, &held, &context, context.position.commit, tools)?;
+                                }
+                                *sent = true;
+                            }
+                            Before::Hold => {
+                                changes.take_back();
+                                self.parked = Some(Parked { payload: payload.to_vec(), start, sent_at });
+                                return Ok(());
+                            }
+                        }
+                    }
+                    if !*sent {
+                        tools.copies.emitted(context.xid);
+                    }
                     match row_out((encoder, beside), active, &context, &row, tools)? {
                         RowOut::Sent => *sent = true,
                         RowOut::NotPublished => {}
@@ -274,7 +310,8 @@ impl Rows {
                         burst.measured = Some((decode, encoding.elapsed()));
                     }
                 }
-                Some(Planned::Excluded) => {}
+                // Passed over: a copy that begins later must have seen it.
+                Some(Planned::Excluded) => tools.copies.emitted(context.xid),
                 Some(Planned::Unplanned) | None => {
                     // pgoutput sends Relation first, and the loop plans it before it calls us again.
                     let detail = format!("a row at {} came before its relation was planned", context.lsn);
@@ -282,8 +319,24 @@ impl Rows {
                 }
             },
             Step::Truncate(slots, mut context) => {
+                let mut watched = slots.iter().filter_map(|slot| tools.copies.watching(*slot));
+                if watched.any(|copy| tools.copies.would_hold(copy, context.xid)) {
+                    tools.copies.hold();
+                    slots.iter().for_each(|_| changes.take_back());
+                    self.parked = Some(Parked { payload: payload.to_vec(), start, sent_at });
+                    return Ok(());
+                }
+                tools.copies.emitted(context.xid);
                 for slot in slots {
                     if let Some(Planned::Active(active)) = relations.get(slot.0) {
+                        if let Some(copy) = tools.copies.watching(slot)
+                            && let Before::Rows(rows) = tools.copies.before(copy, active, &context, &Row::Truncate)
+                        {
+                            for held in rows {
+                                held_out(encoder, copied, copy, &held, &context, context.position.commit, tools)?;
+                            }
+                            *sent = true;
+                        }
                         *sent |= truncate_out((encoder, beside), active, &context, tools)?;
                     }
                     context.position.ordinal += 1;
@@ -334,6 +387,23 @@ fn row_out(
     tools: &mut Tools<'_>,
 ) -> Result<RowOut, RowsError> {
     beside.count(encoder, &active.table);
+    let written = written(encoder, active, context, row, tools)?;
+    if matches!(written, RowOut::Sent) {
+        beside.counted(encoder, &active.table, context.position, tools)?;
+        records_out(encoder, active, context.position, tools)?;
+    }
+    Ok(written)
+}
+
+/// Encodes one row's records, to be sent.
+#[inline]
+fn written(
+    encoder: &mut Encoder,
+    active: &Active,
+    context: &Context<'_>,
+    row: &Row<'_>,
+    tools: &Tools<'_>,
+) -> Result<RowOut, RowsError> {
     match encoder.row(&active.plan, context, row, tools.now_unix_nanos) {
         Ok(()) => {}
         Err(EncodeError::RequiredNull { column, .. }) => return Ok(RowOut::Needs(column)),
@@ -353,8 +423,6 @@ fn row_out(
     if !encoder.notes().is_empty() {
         active.metrics.unrepresentable.inc_by(encoder.notes().len() as u64);
     }
-    beside.counted(encoder, &active.table, context.position, tools)?;
-    records_out(encoder, active, context.position, tools)?;
     Ok(RowOut::Sent)
 }
 

@@ -21,8 +21,9 @@ use super::request::Asked;
 use super::rows::{Active, Burst, Need, Planned, Rows, Tools};
 use super::sink::{Config as SinkConfig, Sink};
 use super::supervise::{Disposition, Exit, PipelineError, Trouble, disposition};
+use super::windows::{self, Copies};
 use super::{Config, status::Status};
-use crate::change::{Changes, RelationSlot};
+use crate::change::{Changes, RelationShape, RelationSlot};
 use crate::encode::Planner;
 use crate::encode::registry::Registry;
 use crate::kafka::{Delivery, Settled, Topics, classify};
@@ -31,7 +32,9 @@ use crate::lsn::{Oid, PgMicros};
 use crate::metrics::Metrics;
 use crate::postgres::slot::{self, SlotRow};
 use crate::postgres::{PgError, Sql, StandbyStatus, Stream};
+use crate::snapshot::visibility::PgSnapshot;
 use crate::snapshot::worker::Told;
+use crate::table::TableName;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -85,6 +88,8 @@ enum Place {
     Heartbeats,
     /// A table of the first copy.
     Copy(usize, Oid),
+    /// A table that is copied beside the stream.
+    Window(u64, Oid),
 }
 /// Partitions with their ends; none if they could not be read.
 type PartitionEnds = Option<Vec<(RouteId, i32, i64)>>;
@@ -97,6 +102,10 @@ struct Live {
     /// Away while it plans.
     desk: Option<Desk>,
     relations: HashMap<RelationSlot, Oid>,
+    /// What the stream has told of each, captured or not.
+    shapes: HashMap<RelationSlot, RelationShape>,
+    /// Relations to be planned because they are captured by now.
+    replan: Vec<(RelationSlot, RelationShape)>,
     /// Whether the status update put in line last confirms something.
     confirming: bool,
     read_at: tokio::time::Instant,
@@ -104,10 +113,13 @@ struct Live {
     slot: SlotRow,
 }
 
+mod act;
 mod asked;
+mod beside;
 mod clock;
 mod copying;
 mod heart;
+mod reload;
 mod session;
 mod start;
 
@@ -125,6 +137,10 @@ struct Runner {
     actives: HashMap<Oid, Active>,
     messages: Planned,
     heart: Heart,
+    /// Copies beside the stream, and the session that reads for them while it is free.
+    copies: Copies,
+    captured: Vec<TableName>,
+    reader: Option<crate::snapshot::reader::Reader>,
     run_id: String,
     deliveries: mpsc::Sender<Delivery>,
     troubles: mpsc::Sender<Option<Trouble>>,
@@ -136,6 +152,8 @@ struct Runner {
     /// flight, since the broker refuses a batch as a whole.
     smaller_batches: Option<usize>,
     looked_at: tokio::time::Instant,
+    glanced_at: tokio::time::Instant,
+    recorded_at: tokio::time::Instant,
     /// Looks so far while halted.
     looks: u32,
     /// Bytes have come since the row path last ran.
@@ -164,6 +182,10 @@ struct Tasks {
     closing: Option<JoinHandle<()>>,
     holding: Option<copying::Holding>,
     journalling: Option<JoinHandle<(usize, Result<(), KeeperError>)>>,
+    chunk: Option<JoinHandle<beside::Answered>>,
+    recording: Option<JoinHandle<beside::Recorded>>,
+    reloading: Option<JoinHandle<reload::Reloaded>>,
+    glancing: Option<JoinHandle<Option<PgSnapshot>>>,
 }
 
 enum Probe {
@@ -190,6 +212,10 @@ enum Happened {
     Settled(Settled),
     Planned(Box<(Place, Planning)>),
     Ends(PartitionEnds),
+    Answered(Box<beside::Answered>),
+    Recorded(beside::Recorded),
+    Glanced(Option<PgSnapshot>),
+    Reloaded(Box<reload::Reloaded>),
     Probed(Probe),
     Looked(Look),
     Told(Told),
@@ -215,6 +241,7 @@ impl Runner {
             SinkConfig::Kafka(kafka) => Some(Topics::new(kafka)),
             SinkConfig::Stdout { .. } => None,
         };
+        let config_slot = config.slot.clone();
         Runner {
             core: Core::new(settings, now()),
             config,
@@ -228,6 +255,9 @@ impl Runner {
             actives: HashMap::new(),
             messages: Planned::Unplanned,
             heart: Heart::default(),
+            copies: Copies::new(&config_slot),
+            captured: Vec::new(),
+            reader: None,
             run_id: run_id(),
             deliveries,
             troubles,
@@ -235,6 +265,8 @@ impl Runner {
             outdated: Vec::new(),
             smaller_batches: None,
             looked_at: tokio::time::Instant::now(),
+            glanced_at: tokio::time::Instant::now(),
+            recorded_at: tokio::time::Instant::now(),
             looks: 0,
             fresh: false,
             planning_since: std::time::Instant::now(),
@@ -255,9 +287,11 @@ impl Runner {
         troubled: &mut mpsc::Receiver<Option<Trouble>>,
     ) -> Happened {
         let may_read = self.may_read();
-        let Runner { core, live, tasks, taken, copying, heart, .. } = self;
+        let Runner { core, live, tasks, taken, copying, copies, heart, .. } = self;
         let may_take = copying.as_ref().is_some_and(|copying| copying.may_take(core, now()));
-        let timer = Duration::from_micros(copying::next_tick(core, copying.as_ref()).since(now())).min(heart.rest());
+        let beside = copies.next_tick().filter(|_| live.is_some());
+        let tick = beside.into_iter().fold(copying::next_tick(core, copying.as_ref()), std::cmp::min);
+        let timer = Duration::from_micros(tick.since(now()).max(1000)).min(heart.rest());
         let (mut sentinel, mut stream) = (None, None);
         if let Some(live) = live {
             sentinel = Some(&live.sql);
@@ -274,6 +308,10 @@ impl Runner {
             settled = joined(&mut tasks.settling) => Happened::Settled(settled),
             planned = joined(&mut tasks.planning) => Happened::Planned(Box::new(planned)),
             ends = joined(&mut tasks.ends) => Happened::Ends(ends),
+            answered = joined(&mut tasks.chunk) => Happened::Answered(Box::new(answered)),
+            reloaded = joined(&mut tasks.reloading) => Happened::Reloaded(Box::new(reloaded)),
+            glanced = joined(&mut tasks.glancing) => Happened::Glanced(glanced),
+            recorded = joined(&mut tasks.recording) => Happened::Recorded(recorded),
             probe = joined(&mut tasks.probing) => Happened::Probed(probe),
             look = joined(&mut tasks.looking) => Happened::Looked(look),
             Some(trouble) = troubled.recv() => Happened::Trouble(trouble),
@@ -301,7 +339,8 @@ impl Runner {
             && self.sink.as_ref().is_some_and(Sink::has_room)
             && self.tasks.planning.is_none()
             && self.smaller_batches.is_none()
-            && self.live.as_ref().is_some_and(|l| l.desk.is_some())
+            && !self.copies.is_holding()
+            && self.live.as_ref().is_some_and(|l| l.desk.is_some() && l.replan.is_empty())
     }
 
     /// The row path over what has been read and not handled, if it may.
@@ -313,8 +352,13 @@ impl Runner {
             return;
         }
         let (Some(live), Some(sink)) = (&mut self.live, &mut self.sink) else { return };
-        let mut tools =
-            Tools { core: &mut self.core, sink, now_unix_nanos: unix_nanos(), metrics: self.reporter.metrics() };
+        let mut tools = Tools {
+            core: &mut self.core,
+            sink,
+            copies: &mut self.copies,
+            now_unix_nanos: unix_nanos(),
+            metrics: self.reporter.metrics(),
+        };
         let first = tools.core.next_ticket();
         let burst = live.rows.burst(&mut live.stream, &mut tools);
         match burst {
@@ -345,6 +389,7 @@ impl Runner {
                 let oid = shape.oid;
                 if let Some(live) = &mut self.live {
                     live.relations.insert(slot, oid);
+                    live.shapes.insert(slot, shape.clone());
                 }
                 tokio::spawn(async move { (Place::Relation(slot, oid), desk.relation(shape).await) })
             }
@@ -383,6 +428,10 @@ impl Runner {
                 self.planned(place, desk, outcome);
             }
             Happened::Ends(ends) => self.apply(Event::Ends(ends)),
+            Happened::Answered(answered) => self.answered(*answered),
+            Happened::Reloaded(reloaded) => self.reloaded(*reloaded),
+            Happened::Glanced(snapshot) => snapshot.iter().for_each(|snapshot| self.copies.look(snapshot)),
+            Happened::Recorded(recorded) => self.windows_recorded(recorded),
             Happened::Probed(Probe::Sentinel(sql)) => {
                 if let Some(live) = &mut self.live {
                     live.sql = Arc::from(sql);
@@ -407,6 +456,7 @@ impl Runner {
             Happened::Timer => {
                 self.apply(Event::Tick);
                 self.beat();
+                self.windows_tick();
                 self.look_around();
             }
         }
@@ -444,71 +494,6 @@ impl Runner {
     fn apply(&mut self, event: Event) {
         let actions = self.core.apply(now(), event);
         self.perform(actions);
-    }
-
-    fn perform(&mut self, actions: Vec<Action>) {
-        for action in actions {
-            match action {
-                Action::Open => {
-                    let (config, keeper, troubles) = (self.config.clone(), self.keeper.clone(), self.troubles.clone());
-                    let carried = self.carried();
-                    self.tasks.opening =
-                        Some(tokio::spawn(async move { open::open(&config, &keeper, &troubles, carried).await }));
-                }
-                Action::Close => self.close(),
-                Action::Write(record) => self.write(*record),
-                Action::Update(update) => self.update(update),
-                Action::Settle(_) => {
-                    if let Some(sink) = self.sink.take() {
-                        self.reporter.producer_ended();
-                        self.tasks.settling = Some(tokio::spawn(sink.settle(SETTLE_LIMIT)));
-                    }
-                }
-                Action::Ends => self.ask_ends(),
-                Action::Foreign(route) => self.reporter.foreign(self.routes.get(route.0 as usize)),
-                Action::Replay => self.reporter.replay(),
-                Action::Exit { clean } => {
-                    self.reporter.stopped(clean);
-                    self.exit = Some(Exit::Stopped);
-                }
-            }
-        }
-    }
-
-    fn write(&mut self, record: Record) {
-        let keeper = self.keeper.clone();
-        self.tasks.writing = Some(tokio::spawn(async move {
-            keeper.write(&Record::key(&record.slot, record.term), Some(record.to_json())).await
-        }));
-    }
-
-    fn update(&mut self, update: Update) {
-        let Some(live) = &mut self.live else { return };
-        let Update { write, flush, ask } = update;
-        // A confirmation still in line must not be replaced by an update that confirms nothing; it answers as well.
-        if flush.is_zero() && live.confirming && live.stream.has_unsent() {
-            return;
-        }
-        live.confirming = !flush.is_zero();
-        let status = StandbyStatus { write, flush, apply: flush, reply: ask };
-        live.stream.queue_status(status, PgMicros::from_unix_micros(unix_nanos() / 1000));
-        self.reporter.updated();
-    }
-
-    fn ask_ends(&mut self) {
-        let Some(topics) = self.topics.clone() else {
-            return self.tasks.ends = Some(tokio::spawn(async { Some(Vec::new()) }));
-        };
-        let asked: Vec<(RouteId, String, i32)> = self
-            .core
-            .partitions()
-            .filter_map(|(route, partition)| Some((route, self.routes.get(route.0 as usize)?.clone(), partition)))
-            .collect();
-        self.tasks.ends = Some(tokio::spawn(async move {
-            let places: Vec<(&str, i32)> = asked.iter().map(|(_, topic, p)| (topic.as_str(), *p)).collect();
-            let ends = topics.end_offsets(&places).await.ok()?;
-            Some(asked.iter().zip(ends).map(|((route, _, partition), end)| (*route, *partition, end)).collect())
-        }));
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! One value, replaced as a whole and read through a watch channel; nothing in it is a row value or a secret.
 
+use super::windows::WindowStatus;
 use crate::lsn::Lsn;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -292,6 +293,8 @@ pub struct Status {
     pub warnings: Vec<String>,
     /// The first copy, while it is under way and after it in the same process.
     pub copy: Option<CopyStatus>,
+    /// Copies beside the stream: under way in their order, and those that ended lately.
+    pub windows: Vec<WindowStatus>,
     /// By `namespace.name`.
     pub tables: BTreeMap<String, TableStatus>,
     /// Newest last, at most 20.

@@ -124,17 +124,7 @@ impl Holder {
     /// # Errors
     /// The connection's, or `Answer`.
     pub async fn tables(&mut self, publication: &str) -> Result<Vec<CopyTable>, PgError> {
-        const CALL: &str = "list the tables of publication";
-        let rows =
-            self.session.query(CALL, publication, &tables_query(self.session.server_version(), publication)).await?;
-        let unreadable = || PgError::Answer { call: CALL, object: publication.to_owned(), field: "table" };
-        rows.iter()
-            .map(|row| {
-                let [Some(json)] = row.as_slice() else { return Err(unreadable()) };
-                let table: JsonTable = serde_json::from_str(json).map_err(|_| unreadable())?;
-                Ok(table.into())
-            })
-            .collect()
+        tables(&mut self.session, publication).await
     }
 
     /// Locks a relation against rewrites (ACCESS SHARE), waiting `lock_timeout` at most, and looks whether its storage is
@@ -203,6 +193,23 @@ impl Holder {
             error = self.session.ended() => Some(error),
         }
     }
+}
+
+/// Every table of a publication, by name, as the session's transaction sees it. Sizes are of now.
+///
+/// # Errors
+/// The connection's, or `Answer`.
+pub async fn tables(session: &mut CopySession, publication: &str) -> Result<Vec<CopyTable>, PgError> {
+    const CALL: &str = "list the tables of publication";
+    let rows = session.query(CALL, publication, &tables_query(session.server_version(), publication)).await?;
+    let unreadable = || PgError::Answer { call: CALL, object: publication.to_owned(), field: "table" };
+    rows.iter()
+        .map(|row| {
+            let [Some(json)] = row.as_slice() else { return Err(unreadable()) };
+            let table: JsonTable = serde_json::from_str(json).map_err(|_| unreadable())?;
+            Ok(table.into())
+        })
+        .collect()
 }
 
 /// Begins a reader's transaction under an exported snapshot.

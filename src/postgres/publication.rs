@@ -285,6 +285,23 @@ pub fn create_sql(name: &str, tables: &[TableName], partitions: Partitions) -> S
     )
 }
 
+/// The statement that adds tables to a publication.
+#[must_use]
+pub fn add_sql(name: &str, tables: &[TableName]) -> String {
+    let list: Vec<String> = tables.iter().map(|table| format!("ONLY {}", quoted(table))).collect();
+    format!("ALTER PUBLICATION {} ADD TABLE {}", escape_identifier(name), list.join(", "))
+}
+
+/// Adds tables to a publication, giving up when a table's lock is not to be had within `lock_timeout`.
+///
+/// # Errors
+/// `Server`: 42501 not allowed (see [`add_sql`]), 42710 it is there, 55P03 locked.
+pub async fn add(sql: &Sql, name: &str, tables: &[TableName], lock_timeout: Duration) -> Result<(), PgError> {
+    let asked = Asked { call: "add tables to publication", object: name };
+    let text = format!("SET LOCAL lock_timeout = {}; {}", lock_timeout.as_millis(), add_sql(name, tables));
+    sql.run(asked, &text).await
+}
+
 /// `"namespace"."name"`.
 #[must_use]
 pub fn quoted(table: &TableName) -> String {

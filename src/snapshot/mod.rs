@@ -1,14 +1,21 @@
-//! Copies of what the log does not hold: the rows that were there before the stream.
+//! Copies of what the log does not hold: rows that were there before the stream, or that are asked for again.
 //!
 //! The first copy reads under the snapshot that the slot exported: `plan` says what, in which order and by which
 //! statements, `ranges` which piece of a table a reader takes next, `worker` reads, `markers` tells first from last, and
-//! `journal` is what of it survives a restart. All but `worker` and `prepare` are pure. Nothing here writes to the source.
+//! `journal` is what of it survives a restart. Everything copied later is copied while the stream runs: `window` decides
+//! what may be read, held and emitted when, with its rules and their reasons, `visibility` reads Postgres's snapshots, and
+//! `keyset` writes the SQL of a chunk. `reader` asks the server. All but
+//! `worker`, `prepare` and `reader` are pure. Nothing here writes to the source.
 
 pub mod journal;
+pub mod keyset;
 pub mod markers;
 pub mod plan;
 pub mod prepare;
 pub mod ranges;
+pub mod reader;
+pub mod visibility;
+pub mod window;
 pub mod worker;
 
 use crate::table::{Selection, TableName};

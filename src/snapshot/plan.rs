@@ -71,23 +71,12 @@ impl Plan {
 impl TablePlan {
     fn new(config: &Config, table: CopyTable) -> Self {
         let name = table.name.to_string();
+        let shape = shape_of(&table);
         let mut conditions: Vec<String> = table.filter.into_iter().collect();
         conditions.extend(config.conditions.get(&name).cloned());
-        let shape_of = |column: &CopyColumn| ShapeColumn {
-            name: column.name.clone(),
-            type_oid: Oid(column.type_oid),
-            typmod: column.typmod,
-            in_identity: column.in_identity,
-        };
         let list: Vec<String> = table.columns.iter().map(|column| escape_identifier(&column.name)).collect();
         TablePlan {
-            shape: RelationShape {
-                oid: table.relation,
-                namespace: table.name.namespace.to_string(),
-                name: table.name.name.to_string(),
-                identity: table.identity,
-                columns: table.columns.iter().map(shape_of).collect(),
-            },
+            shape,
             columns: table.columns,
             name: table.name,
             parts: table.parts,
@@ -172,6 +161,24 @@ impl TablePlan {
     #[must_use]
     pub fn copy(&self, range: &Range) -> String {
         format!("COPY ({}\n) TO STDOUT", self.select(range))
+    }
+}
+
+/// What the stream says of a table: a Relation message of the same content.
+#[must_use]
+pub fn shape_of(table: &CopyTable) -> RelationShape {
+    let column = |column: &CopyColumn| ShapeColumn {
+        name: column.name.clone(),
+        type_oid: Oid(column.type_oid),
+        typmod: column.typmod,
+        in_identity: column.in_identity,
+    };
+    RelationShape {
+        oid: table.relation,
+        namespace: table.name.namespace.to_string(),
+        name: table.name.name.to_string(),
+        identity: table.identity,
+        columns: table.columns.iter().map(column).collect(),
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use wellspring::cli::demo::broker::Broker;
 use wellspring::config;
 use wellspring::metrics::Metrics;
+use wellspring::pipeline::request::{Answer, Request};
 use wellspring::pipeline::status::{Phase, Status};
 use wellspring::pipeline::{Agent, Exit};
 
@@ -63,16 +64,26 @@ impl World {
         self.agent_as("postgres", more)
     }
 
+    /// The configuration that [`World::agent`] checks, for a reload.
+    pub fn config(&self, more: &str) -> wellspring::pipeline::Config {
+        self.checked("postgres", more)
+    }
+
     /// The same as another role.
     pub fn agent_as(&self, role: &str, more: &str) -> Running {
+        Running { agent: Agent::start(self.checked(role, more), Metrics::new("0")).unwrap() }
+    }
+
+    fn checked(&self, role: &str, more: &str) -> wellspring::pipeline::Config {
+        let tables = if more.contains("[tables]") { "" } else { "[tables]\ninclude = [\"public.*\"]\n" };
         let text = format!(
-            "[postgres]\nurl = \"{}\"\n[tables]\ninclude = [\"public.*\"]\n[topics]\nprefix = \"p\"\n\
+            "[postgres]\nurl = \"{}\"\n{tables}[topics]\nprefix = \"p\"\n\
              [events]\nformat = \"json\"\n[kafka]\nbrokers = [\"{}\"]\n[limits]\nquarantine = \"0s\"\n{more}\n",
             self.server.url("postgres").replace("postgres@", &format!("{role}@")),
             self.broker.bootstrap()
         );
         let loaded = config::check("test.toml", &text, &config::Environment::new()).unwrap_or_else(|e| panic!("{e}"));
-        Running { agent: Agent::start(loaded.checked.pipeline(false), Metrics::new("0")).unwrap() }
+        loaded.checked.pipeline(false)
     }
 
     /// The first `count` records of a table's topic, waited for; and there are no more.
@@ -124,6 +135,12 @@ pub struct Running {
 impl Running {
     pub fn status(&self) -> Status {
         self.agent.status().borrow().clone()
+    }
+
+    /// Asks the running loop.
+    pub fn ask(&self, request: Request) -> Answer {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(self.agent.handle().ask(request))
     }
 
     /// Waits until the status is as asked.

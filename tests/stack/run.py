@@ -17,6 +17,7 @@ sys.path.insert(0, HERE)
 
 import scenarios  # noqa: E402
 import scenarios_snapshot  # noqa: E402
+import scenarios_windows  # noqa: E402
 import servers  # noqa: E402
 from world import World  # noqa: E402
 
@@ -28,7 +29,8 @@ def main():
     parser.add_argument("--keep", action="store_true", help="leave data directories behind")
     parser.add_argument("--list", action="store_true")
     options = parser.parse_args()
-    chosen = {s.__name__.replace("_", "-"): s for s in scenarios.SCENARIOS + scenarios_snapshot.SCENARIOS}
+    scenes = scenarios.SCENARIOS + scenarios_snapshot.SCENARIOS + scenarios_windows.SCENARIOS
+    chosen = {s.__name__.replace("_", "-"): s for s in scenes}
     if options.list:
         for name, scenario in chosen.items():
             print("%-40s %s" % (name, (scenario.__doc__ or "").split("\n")[0]))

@@ -6,7 +6,8 @@ use crate::change::{Committed, Position};
 use crate::ledger::{Generation, Ledger, RouteId, Ticket};
 use crate::lsn::{Lsn, PgMicros};
 use crate::pipeline::continuity::{Halt, Reason};
-use crate::pipeline::record::Record;
+use crate::pipeline::record::{Record, TableIdentity};
+use std::collections::BTreeMap;
 
 /// What the row path enters, between events.
 impl Core {
@@ -38,7 +39,32 @@ impl Core {
     /// stop asks for the stream to end here.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        self.wants_frames() && !self.settling && self.ledger.in_flight_bytes() < self.settings.budget_bytes
+        let budget = self.settings.budget_bytes;
+        // What waits beside must not stop the stream, for whose progress it waits.
+        let beside = self.beside_bytes.min(budget / 2);
+        self.wants_frames() && !self.settling && self.ledger.in_flight_bytes() + beside < budget
+    }
+
+    /// Notes how many bytes of copied rows are held besides what is in flight.
+    pub fn hold_beside(&mut self, bytes: usize) {
+        self.beside_bytes = bytes;
+    }
+
+    /// Somebody waits until this position is recorded as confirmed: not for longer than it takes to confirm it.
+    pub fn want_recorded(&mut self, position: Lsn) {
+        let recorded = self.record.as_ref().map_or(Lsn::ZERO, |record| record.confirmed);
+        self.record_wanted = recorded < position && position <= self.ledger.confirmed() && self.held_until.is_none();
+    }
+
+    /// The captured tables are these from now on: recorded at once.
+    pub fn retable(&mut self, tables: BTreeMap<String, TableIdentity>) {
+        self.tables = Some(tables);
+    }
+
+    /// Whether the stream stands between Begin and Commit.
+    #[must_use]
+    pub fn is_in_transaction(&self) -> bool {
+        self.in_transaction
     }
 
     /// Whether frames wait for deliveries: they would be read, and the budget is used up.
@@ -67,12 +93,13 @@ impl Core {
     }
 
     /// Whether copied rows may be entered now; `beside_bytes` are held for the copy besides what is in flight. A stop ends
-    /// a copy where it is.
+    /// a copy where it is, a pause holds it.
     #[must_use]
     pub fn has_room_to_copy(&self, beside_bytes: usize) -> bool {
         self.copying
             && self.session == Session::Streaming
             && self.stop.is_none()
+            && !self.paused
             && !self.settling
             && self.ledger.in_flight_bytes().saturating_add(beside_bytes) < self.settings.budget_bytes
     }

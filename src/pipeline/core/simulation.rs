@@ -135,6 +135,7 @@ impl World {
                 last_commit: None,
                 server_seen: Lsn::ZERO,
                 pending_xids: Vec::new(),
+                pending_upto: None,
                 sequence: None,
                 clean: true,
                 accepted: Vec::new(),

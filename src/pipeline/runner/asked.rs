@@ -1,11 +1,11 @@
 //! The runner answers requests from outside: see `request`.
 
 use super::*;
-use crate::pipeline::request::{Asked, Granted, Refused, Reply, Request};
+use crate::pipeline::request::{Asked, Granted, Refused, Request};
 
 impl Runner {
-    /// Takes one request. The answer goes out before the loop turns again, except for what [`Runner::beyond_the_stream`]
-    /// begins and answers later.
+    /// Takes one request. The answer goes out before the loop turns again, except for copies and
+    /// reloads, which are begun and answered later.
     pub(super) fn asked(&mut self, asked: Asked) {
         let Asked { request, reply } = asked;
         let name = request.name();
@@ -26,15 +26,18 @@ impl Runner {
                 self.reporter.asked(name);
                 reply.send(Ok(Granted("resumed where it was paused".to_owned())));
             }
-            request @ (Request::Snapshot { .. } | Request::CancelSnapshot | Request::Reload(_)) => {
-                self.beyond_the_stream(request, reply);
+            Request::Snapshot { tables, filter } => {
+                self.reporter.asked(name);
+                self.snapshot_asked(&tables, filter, reply);
+            }
+            Request::CancelSnapshot => {
+                self.reporter.asked(name);
+                reply.send(Ok(Granted(self.windows_cancelled())));
+            }
+            Request::Reload(config) => {
+                self.reporter.asked(name);
+                self.reload(*config, reply);
             }
         }
-    }
-
-    /// THE SEAM for everything that needs copies of tables: `Snapshot`, `CancelSnapshot`, and `Reload`, which may add
-    /// tables to copy. It owns the reply, and may keep it until the request is begun.
-    fn beyond_the_stream(&mut self, request: Request, reply: Reply) {
-        reply.send(Err(Refused::NotAvailable(format!("this version has no {}", request.name()))));
     }
 }

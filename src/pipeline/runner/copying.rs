@@ -91,7 +91,7 @@ impl Runner {
 
     /// `initial_only`: there is nothing more to do.
     pub(super) fn end_if_copied(&mut self) {
-        if self.copying.is_none() && self.config.snapshot.mode == Mode::InitialOnly {
+        if self.copying.is_none() && self.copies.is_empty() && self.config.snapshot.mode == Mode::InitialOnly {
             tracing::info!("snapshot.mode is \"initial_only\" and everything is copied: stopping; the slot stays");
             self.apply(Event::Stop);
         }
@@ -119,8 +119,13 @@ impl Runner {
         let planning = self.tasks.planning.is_some() || live.desk.is_none() || self.smaller_batches.is_some();
         let mut need = None;
         if self.tasks.planning.is_none() || !copying.waits() {
-            let mut tools =
-                Tools { core: &mut self.core, sink, now_unix_nanos: unix_nanos(), metrics: self.reporter.metrics() };
+            let mut tools = Tools {
+                core: &mut self.core,
+                sink,
+                copies: &mut self.copies,
+                now_unix_nanos: unix_nanos(),
+                metrics: self.reporter.metrics(),
+            };
             match copying.work(&mut tools) {
                 Ok(found) => need = found,
                 Err(error) => return self.broke(error.into()),
@@ -235,6 +240,9 @@ impl Runner {
 
     /// A table's plan is refused: the others go first, and what is left of it is told when they are through.
     pub(super) fn copy_refused(&mut self, place: Place, trouble: Trouble) {
+        if let Place::Window(id, _) = place {
+            return self.window_refused(id, &trouble);
+        }
         let (Some(copying), Place::Copy(table, _)) = (&mut self.copying, place) else { return };
         let others = copying.refused(table, &trouble.detail, now());
         if others {

@@ -55,8 +55,13 @@ impl Runner {
             return;
         }
         let (Some(live), Some(sink)) = (&mut self.live, &mut self.sink) else { return };
-        let mut tools =
-            Tools { core: &mut self.core, sink, now_unix_nanos: unix_nanos(), metrics: self.reporter.metrics() };
+        let mut tools = Tools {
+            core: &mut self.core,
+            sink,
+            copies: &mut self.copies,
+            now_unix_nanos: unix_nanos(),
+            metrics: self.reporter.metrics(),
+        };
         if let Err(error) = live.rows.beat(&mut tools) {
             return self.broke(error.into());
         }

@@ -30,7 +30,8 @@ impl Runner {
             Ok(connection) => connection,
             Err(error) => return self.broke(error),
         };
-        let Connection { sql, stream, opened, state, server, captured, slot, timeout, warnings, copy } = connection;
+        let Connection { sql, stream, opened, state, server, captured, slot, timeout, warnings, copy, snapshot } =
+            connection;
         self.reporter.opened(&self.config, &opened, &server, &sql, &captured, warnings);
         let interval = STATUS_INTERVAL_MAX.min(timeout / 3);
         self.core.retime(settings(&self.config, interval, timeout));
@@ -54,8 +55,9 @@ impl Runner {
             metrics: self.reporter.metrics().clone(),
         };
         let planner = Planner::new(self.config.encode.clone(), sql.database(), &self.run_id, opened.record.epoch);
-        let desk =
-            Desk::new(places, planner, (captured, self.config.selection.clone()), state.partitions, state.schemas);
+        let seen = super::beside::Seen::new(&state, snapshot);
+        let selected = (captured.clone(), self.config.selection.clone());
+        let desk = Desk::new(places, planner, selected, state.partitions, state.schemas);
         self.actives.clear();
         self.messages = if self.config.encode.messages { Planned::Unplanned } else { Planned::Excluded };
         let mut rows = Rows::new(Changes::resume(opened.record.sequence));
@@ -71,6 +73,8 @@ impl Runner {
             rows,
             desk: Some(desk),
             relations: HashMap::new(),
+            shapes: HashMap::new(),
+            replan: Vec::new(),
             confirming: false,
             read_at,
             silence: SILENCE,
@@ -81,6 +85,8 @@ impl Runner {
         self.outdated.extend(previous);
         self.outdated.extend(state.copy.outdated.iter().cloned());
         self.begin_copy(copy, &state.copy);
+        self.open_windows(&opened.record, &seen, &captured);
+        self.captured = captured;
         self.begin(opened);
     }
 
@@ -98,6 +104,7 @@ impl Runner {
         }
         self.tasks.probing = None;
         self.interrupt_copy();
+        self.windows_lost();
         if let Some(live) = self.live.take() {
             self.tasks.closing = Some(tokio::spawn(live.stream.finish()));
         }
@@ -105,6 +112,8 @@ impl Runner {
 
     pub(super) fn planned(&mut self, place: Place, desk: Desk, outcome: Result<plans::Outcome, PgError>) {
         if let Some(live) = &mut self.live {
+            let mut desk = desk;
+            desk.recapture(&self.captured); // a reload may have come meanwhile
             live.desk = Some(desk);
         }
         self.reporter.looked_up(self.planning_since);
@@ -113,7 +122,7 @@ impl Runner {
             Err(error) => return self.broke(error.into()),
         };
         let known = match place {
-            Place::Relation(_, oid) | Place::Copy(_, oid) => self.actives.get(&oid).cloned(),
+            Place::Relation(_, oid) | Place::Copy(_, oid) | Place::Window(_, oid) => self.actives.get(&oid).cloned(),
             Place::Messages | Place::Transactions | Place::Heartbeats => None,
         };
         let planned = match outcome {
@@ -128,6 +137,12 @@ impl Runner {
             }
         };
         match place {
+            Place::Window(id, oid) => {
+                if let Planned::Active(active) = &planned {
+                    self.actives.insert(oid, active.clone());
+                }
+                self.window_planned(id, &planned);
+            }
             Place::Copy(table, oid) => {
                 if let Planned::Active(active) = planned {
                     self.actives.insert(oid, active.clone());
@@ -137,6 +152,7 @@ impl Runner {
             Place::Relation(slot, oid) => {
                 if let Planned::Active(active) = &planned {
                     self.actives.insert(oid, active.clone());
+                    self.copies.relation(slot, oid, active);
                 }
                 if let Some(live) = &mut self.live {
                     live.rows.planned(slot, planned);
@@ -302,6 +318,7 @@ impl Runner {
 
     /// Tells status and metrics where things are.
     pub(super) fn report(&mut self) {
+        self.reporter.windows(|| self.copies.status());
         if let Some(statistics) = self.sink.as_ref().and_then(super::Sink::take_statistics) {
             self.reporter.kafka(statistics);
         }

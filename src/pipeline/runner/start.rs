@@ -32,6 +32,7 @@ pub async fn run(
         return exit;
     }
     loop {
+        runner.windows_on();
         runner.work();
         runner.reporter.lap(Spent::Working);
         let spends = runner.spends();

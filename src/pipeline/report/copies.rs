@@ -1,15 +1,39 @@
-//! What a first copy says of itself: progress in status, metrics and log, and the tables it is over without.
+//! What is told of copies, the first one and those beside the stream, and of the tables captured.
 
-use super::{Reporter, gauge};
-use crate::pipeline::progress::Progress;
+use super::*;
 use crate::pipeline::status::{CopyStatus, CopyTableStatus};
 use crate::snapshot::journal::Left;
-use tracing::{info, warn};
 
 /// The copy's progress is logged at most this often.
 const LOG_PROGRESS_MS: i64 = 10_000;
 
 impl Reporter {
+    /// Tables are captured from now on, or no longer.
+    pub fn recaptured(&mut self, joined: &[TableName], left: &[TableName]) {
+        for table in joined {
+            info!(%table, "captured from now on");
+            let waiting = TableStatus { state: "waiting".to_owned(), ..TableStatus::default() };
+            self.status.tables.entry(table.to_string()).or_insert(waiting);
+        }
+        for table in left {
+            info!(%table, "no longer captured");
+            self.status.tables.remove(&table.to_string());
+        }
+    }
+
+    /// What copies beside the stream say of themselves, where it is time to tell.
+    pub fn windows(&mut self, status: impl FnOnce() -> Vec<WindowStatus>) {
+        if crate::pipeline::runner::unix_nanos() / 1_000_000 - self.told_ms >= TELL_MS {
+            self.status.windows = status();
+        }
+    }
+
+    /// Whether status is made anew at the next [`Reporter::tell`].
+    #[must_use]
+    pub fn is_due(&self, now_ms: i64) -> bool {
+        now_ms - self.told_ms >= TELL_MS
+    }
+
     /// Where the first copy is; kept after its end for whoever asks.
     pub fn copying(&mut self, mut copy: CopyStatus, now_ms: i64) {
         self.progress.judge(&mut copy, self.wal, now_ms);

@@ -1,0 +1,79 @@
+//! Rows of copies beside the stream, emitted where their time has come: before a change that their chunk does not hold, or when
+//! the stream has passed the chunk.
+
+use super::{RowOut, Rows, RowsError, Tools, records_out, written};
+use crate::change::{Context, Marker, Position, Row};
+use crate::encode::Encoder;
+use crate::lsn::{Lsn, PgMicros};
+use crate::pgoutput::CopyRow;
+use crate::pipeline::windows::Held;
+
+impl Rows {
+    /// Emits one row of a copy whose position the stream has passed.
+    pub(super) fn rest(&mut self, tools: &mut Tools<'_>) -> Result<(), RowsError> {
+        let Some((copy, held)) = tools.copies.rest() else { return Ok(()) };
+        let stands = tools.core.received();
+        let context = Context {
+            position: Position::default(),
+            lsn: stands,
+            last_commit: self.changes.last_commit(),
+            xid: None,
+            committed_at: PgMicros::default(),
+            origin: None,
+            marker: Marker::Incremental,
+        };
+        held_out(&mut self.encoder, &mut self.copied, copy, &held, &context, stands, tools)
+    }
+}
+
+/// Emits a row of a copy where the stream stands. Its place lies just before that, and before the position its chunk waits
+/// for: whatever it holds was committed by then. A row that cannot be sent ends its copy; the stream goes on.
+pub(super) fn held_out(
+    encoder: &mut Encoder,
+    copied: &mut CopyRow,
+    copy: usize,
+    held: &Held,
+    context: &Context<'_>,
+    stands: Lsn,
+    tools: &mut Tools<'_>,
+) -> Result<(), RowsError> {
+    let shape = &held.shape;
+    let commit = Lsn::new(shape.upto.min(stands).bytes().saturating_sub(1));
+    let context = Context {
+        position: Position { commit, ordinal: tools.copies.next_serial() },
+        xid: None,
+        committed_at: PgMicros::from_unix_micros(tools.now_unix_nanos / 1000),
+        origin: None,
+        marker: Marker::Incremental,
+        ..*context
+    };
+    let failed = |detail: String, tools: &mut Tools<'_>| {
+        let next = format!("correct the row, then `wellspring snapshot {}`", shape.active.table);
+        tools.copies.fail(copy, "window_row_refused", detail, next);
+        Ok(())
+    };
+    let tuple = match copied.read(held.line(), shape.columns) {
+        Ok(tuple) => tuple,
+        Err(error) => return failed(format!("table {}: {error}", shape.active.table), tools),
+    };
+    let row = Row::Read { new: tuple };
+    let written = written(encoder, &shape.active, &context, &row, tools);
+    let sent = written.and_then(|written| {
+        if matches!(written, RowOut::Sent) {
+            records_out(encoder, &shape.active, context.position, tools)?;
+        }
+        Ok(written)
+    });
+    match sent {
+        Ok(RowOut::Sent | RowOut::NotPublished) => {
+            let size_bytes = encoder.records().map(|record| record.size_bytes()).sum();
+            tools.copies.emitted_row(copy, size_bytes);
+            Ok(())
+        }
+        Ok(RowOut::Needs(column)) => {
+            failed(format!("table {}: NULL in column `{column}`, which is NOT NULL by now", shape.active.table), tools)
+        }
+        Err(RowsError::Halt(halt)) => failed(halt.detail, tools),
+        Err(error) => Err(error),
+    }
+}

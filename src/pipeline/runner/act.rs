@@ -1,0 +1,74 @@
+//! The runner does what the core has decided.
+
+use super::*;
+
+impl Runner {
+    pub(super) fn perform(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Open => {
+                    let (config, keeper, troubles) = (self.config.clone(), self.keeper.clone(), self.troubles.clone());
+                    let carried = self.carried();
+                    self.tasks.opening =
+                        Some(tokio::spawn(async move { open::open(&config, &keeper, &troubles, carried).await }));
+                }
+                Action::Close => self.close(),
+                Action::Write(record) => self.write(*record),
+                Action::Update(update) => self.update(update),
+                Action::Settle(_) => {
+                    if let Some(sink) = self.sink.take() {
+                        self.reporter.producer_ended();
+                        self.tasks.settling = Some(tokio::spawn(sink.settle(SETTLE_LIMIT)));
+                    }
+                }
+                Action::Ends => self.ask_ends(),
+                Action::Foreign(route) => self.reporter.foreign(self.routes.get(route.0 as usize)),
+                Action::Replay => self.reporter.replay(),
+                Action::Exit { clean } => {
+                    self.reporter.stopped(clean);
+                    self.exit = Some(Exit::Stopped);
+                }
+            }
+        }
+    }
+
+    fn write(&mut self, mut record: Record) {
+        let keeper = self.keeper.clone();
+        (record.pending_xids, record.pending_upto) = self.copies.pending();
+        // First: what the record confirms is not told again, so what copies noted of it has to be there.
+        let unwritten = self.copies.unwritten();
+        self.tasks.writing = Some(tokio::spawn(async move {
+            beside::write_all(&keeper, &unwritten).await?;
+            keeper.write(&Record::key(&record.slot, record.term), Some(record.to_json())).await
+        }));
+    }
+
+    fn update(&mut self, update: Update) {
+        let Some(live) = &mut self.live else { return };
+        let Update { write, flush, ask } = update;
+        // A confirmation still in line must not be replaced by an update that confirms nothing; it answers as well.
+        if flush.is_zero() && live.confirming && live.stream.has_unsent() {
+            return;
+        }
+        live.confirming = !flush.is_zero();
+        let status = StandbyStatus { write, flush, apply: flush, reply: ask };
+        live.stream.queue_status(status, PgMicros::from_unix_micros(unix_nanos() / 1000));
+        self.reporter.updated();
+    }
+
+    fn ask_ends(&mut self) {
+        let Some(topics) = self.topics.clone() else {
+            return self.tasks.ends = Some(tokio::spawn(async { Some(Vec::new()) }));
+        };
+        let asked: Vec<(RouteId, String, i32)> = self
+            .core
+            .partitions()
+            .filter_map(|(route, partition)| Some((route, self.routes.get(route.0 as usize)?.clone(), partition)))
+            .collect();
+        self.tasks.ends = Some(tokio::spawn(async move {
+            let places: Vec<(&str, i32)> = asked.iter().map(|(_, topic, p)| (topic.as_str(), *p)).collect();
+            let ends = topics.end_offsets(&places).await.ok()?;
+            Some(asked.iter().zip(ends).map(|((route, _, partition), end)| (*route, *partition, end)).collect())
+        }));
+    }
+}

@@ -1,0 +1,334 @@
+//! The runner's part in copies beside the stream: what `windows` wants asked is asked, and the answers are told.
+
+use super::*;
+use crate::pipeline::record::{State, Window};
+use crate::pipeline::request::{Granted, Refused, Reply};
+use crate::postgres::holder::CopyTable;
+use crate::snapshot::Mode;
+use crate::snapshot::journal::Left;
+use crate::snapshot::plan::shape_of;
+use crate::snapshot::prepare::refused;
+use crate::snapshot::reader::{Chunk, ReadError, Reader, Survey};
+use crate::snapshot::visibility::PgSnapshot;
+use crate::table::TableName;
+use std::collections::BTreeMap;
+
+/// What one statement of a chunk may take: the stream may be held for it.
+const CHUNK_LIMIT: Duration = Duration::from_secs(1);
+
+/// Parts of the byte budget: chunks held when the next one is read, and the largest chunk.
+const HELD_PART: usize = 4;
+const CHUNK_PART: usize = 4;
+/// While a copy is under way, confirm records are this far apart instead of a status interval.
+const RECORD_SPACING: Duration = Duration::from_secs(1);
+/// A larger chunk is no faster.
+const CHUNK_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// What was asked for a copy, and its answer; the session, if it can be used again.
+pub(super) struct Answered {
+    id: u64,
+    table: String,
+    reader: Option<Reader>,
+    outcome: Result<Got, ReadError>,
+}
+
+enum Got {
+    Survey(Box<Survey>),
+    Begun(PgSnapshot, Box<Option<CopyTable>>),
+    Read(Chunk),
+}
+
+/// What the state said of copies when the connection was proven.
+pub(super) struct Seen {
+    windows: BTreeMap<String, Window>,
+    /// What the first copy owes.
+    owed: Vec<String>,
+    epoch: u64,
+    /// Whether there ever was a first copy.
+    planned: bool,
+    /// Tables that were captured before this connect; none at a first start.
+    recorded: Option<Vec<String>>,
+    snapshot: PgSnapshot,
+}
+
+impl Seen {
+    pub(super) fn new(state: &State, snapshot: PgSnapshot) -> Self {
+        Seen {
+            windows: state.windows.clone(),
+            owed: state.copy.owed().into_iter().map(str::to_owned).collect(),
+            epoch: state.copy.planned.as_ref().map_or(0, |planned| planned.epoch),
+            planned: state.record.is_none() && state.copy.planned.is_some(),
+            recorded: state.record.as_ref().map(|record| record.tables.keys().cloned().collect()),
+            snapshot,
+        }
+    }
+}
+
+/// Records written, and whether that is acknowledged.
+pub(super) type Recorded = (BTreeMap<String, Option<String>>, Result<(), KeeperError>);
+
+impl Runner {
+    /// Goes on with copies: what can be asked is asked, what is delivered is journalled.
+    pub(super) fn windows_on(&mut self) {
+        self.copies.set_now(now());
+        self.replan();
+        if self.live.is_none() || !self.core.is_streaming() || self.core.is_stopping() || self.core.is_copying() {
+            return;
+        }
+        let ledger = self.core.ledger();
+        let (next, oldest) = (ledger.next_ticket(), ledger.oldest());
+        let confirmed = self.core.record().map(|record| record.confirmed).unwrap_or_default();
+        if let Some(position) = self.copies.settle(next, oldest, confirmed) {
+            self.core.want_recorded(position);
+        } else if !self.copies.is_empty() && self.recorded_at.elapsed() >= RECORD_SPACING {
+            // What a crash would bring again comes before the positions that chunks wait for: it is kept short.
+            self.recorded_at = tokio::time::Instant::now();
+            self.core.want_recorded(self.core.ledger().confirmed());
+        }
+        self.core.hold_beside(self.copies.held_bytes());
+        self.record_windows();
+        if self.tasks.chunk.is_none()
+            && let Some(task) = self.copies.next_task(self.config.budget_bytes / HELD_PART)
+        {
+            self.ask_for(task);
+        }
+    }
+
+    /// Copies tables again, as somebody asks.
+    pub(super) fn snapshot_asked(&mut self, tables: &[String], filter: Option<String>, reply: Reply) {
+        let mut chosen = Vec::new();
+        for name in tables {
+            let Some(table) = self.captured.iter().find(|table| table.to_string() == *name) else {
+                return reply.send(Err(Refused::Faulty(format!("table {name} is not captured"))));
+            };
+            if self.copies.is_copying(name) {
+                return reply.send(Err(Refused::Faulty(format!("table {name} is being copied"))));
+            }
+            chosen.push(table.clone());
+        }
+        let now_ms = unix_nanos() / 1_000_000;
+        if let [table] = chosen.as_slice() {
+            return self.copies.begin(table, filter, false, now_ms, Some(reply)); // answered once the server takes it
+        }
+        for table in &chosen {
+            self.copies.begin(table, filter.clone(), false, now_ms, None);
+        }
+        let names = tables.join(", ");
+        reply.send(Ok(Granted(format!("{names} are copied beside the stream, one after the other"))));
+    }
+
+    /// Ends all copies beside the stream, and says so.
+    pub(super) fn windows_cancelled(&mut self) -> String {
+        if let Some(task) = self.tasks.chunk.take() {
+            task.abort();
+        }
+        self.reader = None;
+        let names = self.copies.cancel();
+        if names.is_empty() { "nothing was being copied".to_owned() } else { format!("ended: {}", names.join(", ")) }
+    }
+
+    fn ask_for(&mut self, task: windows::Task) {
+        let (postgres, publication) = (self.config.postgres.clone(), self.config.publication.clone());
+        let reader = self.reader.take();
+        let limit_bytes = (self.config.budget_bytes / CHUNK_PART).min(CHUNK_BYTES_MAX);
+        self.tasks.chunk = Some(match task {
+            windows::Task::Plan { id, table } => return self.plan_window(id, &table),
+            windows::Task::Survey { id, table, relation, statement } => tokio::spawn(async move {
+                let asked = async {
+                    let mut reader = connected(reader, &postgres).await?;
+                    if let Some(statement) = statement {
+                        reader.try_out(&table, &statement).await?;
+                    }
+                    let survey = reader.survey(&publication, &table, relation).await?;
+                    Ok((reader, Got::Survey(Box::new(survey))))
+                };
+                answered(id, &table, asked.await)
+            }),
+            windows::Task::Begin { id, table } => tokio::spawn(async move {
+                let asked = async {
+                    let mut reader = connected(reader, &postgres).await?;
+                    let (snapshot, found) = reader.begin(&publication, &table, CHUNK_LIMIT).await?;
+                    Ok((reader, Got::Begun(snapshot, Box::new(found))))
+                };
+                answered(id, &table.name.to_string(), asked.await)
+            }),
+            windows::Task::Read { id, table, select } => tokio::spawn(async move {
+                let asked = async {
+                    let mut reader = connected(reader, &postgres).await?;
+                    let chunk = reader.read(&table, &select, limit_bytes).await?;
+                    Ok((reader, Got::Read(chunk)))
+                };
+                answered(id, &table, asked.await)
+            }),
+        });
+    }
+
+    /// Plans a copy's table as the catalog has it, which may be newer or older than what the stream told last.
+    fn plan_window(&mut self, id: u64, table: &CopyTable) {
+        let Some(desk) = self.live.as_mut().and_then(|live| live.desk.take()) else { return };
+        self.planning_since = std::time::Instant::now();
+        let (shape, oid) = (shape_of(table), table.relation);
+        self.tasks.planning =
+            Some(tokio::spawn(async move { (Place::Window(id, oid), desk.relation_once(shape).await) }));
+    }
+
+    /// A copy's table is planned.
+    pub(super) fn window_planned(&mut self, id: u64, planned: &Planned) {
+        match planned {
+            Planned::Active(active) => {
+                let known = self.live.iter().flat_map(|live| live.relations.iter().map(|(slot, oid)| (*slot, *oid)));
+                self.copies.relations(known);
+                self.copies.planned(id, active);
+            }
+            Planned::Excluded | Planned::Unplanned => self.copies.refused(id, &not_captured()),
+        }
+    }
+
+    /// A copy's table cannot be planned until a person acts.
+    pub(super) fn window_refused(&mut self, id: u64, trouble: &Trouble) {
+        let (reason, detail, next) = (trouble.reason.code().to_owned(), trouble.detail.clone(), trouble.next.clone());
+        self.copies.refused(id, &Left { reason, detail, next });
+    }
+
+    /// Takes up the copies of the state, and begins those that the first copy or the configuration asks for.
+    pub(super) fn open_windows(&mut self, record: &Record, seen: &Seen, captured: &[TableName]) {
+        let first = !self.streamed;
+        self.copies.limit(self.config.snapshot.rows_per_second);
+        self.copies.opened(record, &seen.windows, &seen.snapshot, first);
+        self.copies.forget(|name| captured.iter().any(|table| table.to_string() == name));
+        let snapshot = &self.config.snapshot;
+        let mode = snapshot.mode;
+        let under_way = self.copying.is_some();
+        let (now_ms, mut begun) = (unix_nanos() / 1_000_000, Vec::new());
+        for table in captured.iter().filter(|table| !snapshot.skips(table)) {
+            let name = table.to_string();
+            let owed = seen.owed.contains(&name);
+            let added = seen.recorded.as_ref().is_some_and(|recorded| !recorded.contains(&name)) && !seen.planned;
+            let unplanned = seen.recorded.is_none() && !seen.planned;
+            let wanted = !under_way && (owed || ((added || unplanned) && !matches!(mode, Mode::NoData)));
+            if wanted && !self.copies.is_copying(&name) {
+                self.copies.begin(table, snapshot.conditions.get(&name).cloned(), true, now_ms, None);
+                begun.push(name.clone());
+            }
+            if owed {
+                self.copies.owe(&name, seen.epoch);
+            }
+        }
+        if !begun.is_empty() {
+            tracing::info!(tables = begun.len(), first = begun.first(), "copying beside the stream");
+        }
+    }
+
+    /// An answer for a copy has come.
+    pub(super) fn answered(&mut self, answered: Answered) {
+        let Answered { id, table, reader, outcome } = answered;
+        self.reader = reader;
+        match outcome {
+            Ok(Got::Survey(survey)) => self.copies.surveyed(id, *survey),
+            Ok(Got::Begun(snapshot, table)) => match self.copies.begun(id, snapshot, *table) {
+                Some(task) => self.ask_for(task),
+                None => self.reader = None, // its transaction ends with it
+            },
+            Ok(Got::Read(chunk)) => self.copies.read(id, &chunk),
+            Err(ReadError::TooLarge { .. }) => self.copies.gave_up(id, true, String::new()),
+            Err(ReadError::Postgres(error)) => match error.sqlstate() {
+                Some("57014") => self.copies.gave_up(id, true, "a chunk that takes too long".to_owned()),
+                Some(state) if is_final(state) => {
+                    let (namespace, name) = table.split_once('.').unwrap_or_default();
+                    self.copies.refused(id, &refused(&TableName::new(namespace, name), &error));
+                }
+                _ => self.copies.gave_up(id, false, super::super::supervise::Chain(&error).to_string()),
+            },
+        }
+    }
+
+    /// Writes what copies have to have recorded, if nothing of it is under way.
+    fn record_windows(&mut self) {
+        if self.tasks.recording.is_some() {
+            return;
+        }
+        let unwritten = self.copies.unwritten();
+        if !unwritten.is_empty() {
+            let keeper = self.keeper.clone();
+            self.tasks.recording = Some(tokio::spawn(async move {
+                let outcome = write_all(&keeper, &unwritten).await;
+                (unwritten, outcome)
+            }));
+        }
+    }
+
+    /// They are written, or not: then they are tried again, and with the next confirm record at the latest.
+    pub(super) fn windows_recorded(&mut self, (written, outcome): Recorded) {
+        match outcome {
+            Ok(()) => self.copies.written(&written),
+            Err(error) => self.reporter.failed(&disposition(&error.into())),
+        }
+    }
+
+    /// The connection is closed: chunks end with it.
+    pub(super) fn windows_lost(&mut self) {
+        if let Some(task) = self.tasks.chunk.take() {
+            task.abort();
+        }
+        self.reader = None;
+        self.copies.lost();
+        self.core.hold_beside(0);
+    }
+
+    /// Time for copies: a stream held for too long is let go.
+    pub(super) fn windows_tick(&mut self) {
+        let at = tokio::time::Instant::now();
+        if let Some(live) = &self.live
+            && self.tasks.glancing.is_none()
+            && at.duration_since(self.glanced_at) >= LOOK
+            && self.copies.wants_look()
+        {
+            self.glanced_at = at;
+            let sql = Arc::clone(&live.sql);
+            self.tasks.glancing = Some(tokio::spawn(async move { open::visible_now(&sql).await.ok() }));
+        }
+        if self.copies.tick(now()) {
+            if let Some(task) = self.tasks.chunk.take() {
+                task.abort();
+            }
+            self.reader = None;
+            self.copies.release();
+        }
+    }
+}
+
+fn not_captured() -> Left {
+    Left {
+        reason: "window_not_captured".to_owned(),
+        detail: "the table is not captured by the configuration".to_owned(),
+        next: "add it to tables.include".to_owned(),
+    }
+}
+
+/// Refusals that the same statement will meet again: rights, names, conditions, values.
+fn is_final(state: &str) -> bool {
+    matches!(state.get(..2), Some("42" | "22" | "0A")) || state == "28000"
+}
+
+/// Writes records one after the other.
+pub(super) async fn write_all(keeper: &Keeper, records: &BTreeMap<String, Option<String>>) -> Result<(), KeeperError> {
+    for (key, value) in records {
+        keeper.write(key, value.clone()).await?;
+    }
+    Ok(())
+}
+
+async fn connected(reader: Option<Reader>, postgres: &crate::postgres::Config) -> Result<Reader, ReadError> {
+    match reader {
+        Some(reader) => Ok(reader),
+        None => Ok(Reader::connect(postgres).await?),
+    }
+}
+
+fn answered(id: u64, table: &str, asked: Result<(Reader, Got), ReadError>) -> Answered {
+    let (reader, outcome) = match asked {
+        Ok((reader, got)) => (Some(reader), Ok(got)),
+        Err(error) => (None, Err(error)),
+    };
+    Answered { id, table: table.to_owned(), reader, outcome }
+}

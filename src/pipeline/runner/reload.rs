@@ -1,0 +1,148 @@
+//! The runner takes another configuration: tables join and leave while the stream goes on.
+//!
+//! Nothing is reconnected. A table that joins is added to the publication where that is ours, recorded, and copied beside
+//! the stream; one that leaves is excluded, and stays in the publication.
+
+use super::*;
+use crate::change::RelationShape;
+use crate::pipeline::record::TableIdentity;
+use crate::pipeline::request::{Granted, Refused, Reply};
+use crate::pipeline::supervise::Chain;
+use crate::postgres::publication;
+use crate::snapshot::Mode;
+use std::collections::BTreeMap;
+
+/// ALTER PUBLICATION locks its tables for a moment; behind a long transaction it gives up instead of queueing others.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a reload found and did.
+pub(super) struct Reloaded {
+    config: Config,
+    reply: Reply,
+    outcome: Result<Captured, Refused>,
+}
+
+/// The captured tables, and how each is published.
+struct Captured {
+    tables: Vec<TableName>,
+    identities: BTreeMap<String, TableIdentity>,
+}
+
+impl Runner {
+    /// Begins a reload; only `[tables]` and `[snapshot]` differ.
+    pub(super) fn reload(&mut self, config: Config, reply: Reply) {
+        if self.live.is_none() || !self.core.is_streaming() || self.core.is_copying() {
+            let why = "tables change while the stream flows: try again then".to_owned();
+            return reply.send(Err(Refused::NotAvailable(why)));
+        }
+        if self.tasks.reloading.is_some() {
+            return reply.send(Err(Refused::Busy));
+        }
+        self.tasks.reloading = Some(tokio::spawn(async move {
+            let outcome = republish(&config).await;
+            Reloaded { config, reply, outcome }
+        }));
+    }
+
+    /// The publication is as the configuration wants it, or not.
+    pub(super) fn reloaded(&mut self, reloaded: Reloaded) {
+        let Reloaded { config, reply, outcome } = reloaded;
+        let Captured { tables, identities } = match outcome {
+            Ok(captured) => captured,
+            Err(refused) => return reply.send(Err(refused)),
+        };
+        let joined: Vec<TableName> = tables.iter().filter(|table| !self.captured.contains(table)).cloned().collect();
+        let left: Vec<TableName> = self.captured.iter().filter(|table| !tables.contains(table)).cloned().collect();
+        self.config.selection = config.selection;
+        self.config.snapshot = config.snapshot;
+        self.copies.limit(self.config.snapshot.rows_per_second);
+        self.captured.clone_from(&tables);
+        self.core.retable(identities);
+        self.copies.forget(|name| tables.iter().any(|table| table.to_string() == name));
+        let copied = self.config.snapshot.mode != Mode::NoData;
+        let now_ms = unix_nanos() / 1_000_000;
+        for table in joined.iter().filter(|table| copied && !self.config.snapshot.skips(table)) {
+            let filter = self.config.snapshot.conditions.get(&table.to_string()).cloned();
+            self.copies.begin(table, filter, true, now_ms, None);
+        }
+        if let Some(live) = &mut self.live {
+            if let Some(desk) = &mut live.desk {
+                desk.recapture(&tables);
+            }
+            let is_of = |tables: &[TableName], shape: &RelationShape| {
+                tables.iter().any(|table| *table.namespace == *shape.namespace && *table.name == *shape.name)
+            };
+            for (slot, shape) in &live.shapes {
+                if is_of(&left, shape) {
+                    live.rows.planned(*slot, Planned::Excluded);
+                } else if is_of(&joined, shape) {
+                    live.replan.push((*slot, shape.clone())); // told before, and passed over
+                }
+            }
+        }
+        let names = |tables: &[TableName]| tables.iter().map(TableName::to_string).collect::<Vec<_>>().join(", ");
+        self.reporter.recaptured(&joined, &left);
+        let what = match (joined.is_empty(), left.is_empty()) {
+            (true, true) => "the captured tables are the same".to_owned(),
+            (false, true) => format!("captured from now on: {}", names(&joined)),
+            (true, false) => format!("no longer captured: {}", names(&left)),
+            (false, false) => format!("captured from now on: {}; no longer: {}", names(&joined), names(&left)),
+        };
+        reply.send(Ok(Granted(what)));
+    }
+
+    /// Plans a relation that was passed over until it was captured.
+    pub(super) fn replan(&mut self) {
+        let Some(live) = &mut self.live else { return };
+        if self.tasks.planning.is_some() || live.desk.is_none() {
+            return;
+        }
+        let Some((slot, shape)) = live.replan.pop() else { return };
+        let Some(mut desk) = live.desk.take() else { return };
+        desk.recapture(&self.captured);
+        self.planning_since = std::time::Instant::now();
+        let oid = shape.oid;
+        self.tasks.planning =
+            Some(tokio::spawn(async move { (Place::Relation(slot, oid), desk.relation(shape).await) }));
+    }
+}
+
+/// Adds what is selected and not published, and says what is captured then. On a connection of its own, since locks may
+/// be waited for.
+async fn republish(config: &Config) -> Result<Captured, Refused> {
+    let failed = |error: PgError| Refused::Faulty(Chain(&error).to_string());
+    let sql = Sql::connect(&config.postgres).await.map_err(failed)?;
+    let missing_publication = || Refused::Faulty(format!("publication `{}` does not exist", config.publication));
+    let row = publication::read(&sql, &config.publication).await.map_err(failed)?.ok_or_else(missing_publication)?;
+    let published = |name: &TableName| row.tables.iter().any(|table| table.name == *name);
+    let candidates = publication::candidates(&sql).await.map_err(failed)?;
+    let wanted = candidates.iter().filter(|table| table.logged && config.selection.matches(&table.name));
+    // A partition follows its root, which is published by its own name or the partition's.
+    let missing: Vec<_> = wanted.filter(|table| !table.is_partition && !published(&table.name)).collect();
+    let names: Vec<TableName> = missing.iter().map(|table| table.name.clone()).collect();
+    if let Some(harmed) = missing.iter().find(|table| table.update_fails()) {
+        let name = &harmed.name;
+        return Err(Refused::Faulty(format!(
+            "publishing {name} would make the application's UPDATE and DELETE fail: no replica identity; run {}",
+            harmed.fixes.join(" ")
+        )));
+    }
+    if !names.is_empty() {
+        let statement = publication::add_sql(&config.publication, &names);
+        if !config.create_publication {
+            let why = "postgres.create_publication is off, so the publication is not ours to change";
+            return Err(Refused::Faulty(format!("{why}; run {statement}; and reload again")));
+        }
+        match publication::add(&sql, &config.publication, &names, LOCK_TIMEOUT).await {
+            Ok(()) => tracing::info!(publication = config.publication, tables = names.len(), "added tables"),
+            Err(error) if error.sqlstate() == Some("42501") => {
+                return Err(Refused::Faulty(format!("{error}; have its owner run {statement}; and reload again")));
+            }
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    let row = publication::read(&sql, &config.publication).await.map_err(failed)?.ok_or_else(missing_publication)?;
+    let tables: Vec<TableName> =
+        row.tables.iter().map(|table| table.name.clone()).filter(|name| config.selection.matches(name)).collect();
+    Ok(Captured { identities: open::identities(&row, &tables), tables })
+}

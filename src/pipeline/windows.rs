@@ -1,0 +1,417 @@
+//! Copies beside the stream, as the loop sees them: which table is read next, what the row path asks before a change,
+//! what is emitted when, what is recorded.
+//!
+//! The rules are `snapshot::window`'s; here they meet tables, plans and time. Nothing waits here: `runner` asks the server
+//! and tells the answers. One chunk is read at a time, of the first table that can go on; all tables are watched that have
+//! begun. Where no copy is under way the row path pays for looking at an empty list.
+
+mod asked;
+mod progress;
+mod row;
+mod touch;
+
+pub use progress::WindowStatus;
+
+use super::core::{Moment, SECOND};
+use super::record::{FORMAT, Window};
+use super::request::Reply;
+use super::rows::Active;
+use crate::change::RelationSlot;
+use crate::ledger::Ticket;
+use crate::lsn::{Lsn, Oid, Xid};
+use crate::pgoutput::CopyRow;
+use crate::postgres::holder::CopyTable;
+use crate::snapshot::journal::{Copied, Left};
+use crate::snapshot::keyset::{KeyColumn, Keyset, RowKey};
+use crate::snapshot::reader::{Chunk, Survey, is_parted};
+use crate::snapshot::visibility::{FullXid, PgSnapshot, Unseen};
+use crate::snapshot::window::{Journal, Next, What, Windows};
+use crate::table::TableName;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+/// How long the stream may be held for a chunk (snapshots.md §2).
+const HOLD: u64 = SECOND / 5;
+/// The same for a chunk that cannot be made smaller.
+const HOLD_LAST: u64 = SECOND * 9 / 10;
+/// What waits for others is tried again after this, doubling.
+const BACKOFF_MIN: u64 = SECOND / 5;
+const BACKOFF_MAX: u64 = 5 * SECOND;
+/// Rows of a chunk: the first one's, and the bounds that its time and size move it between.
+const ROWS_FIRST: u64 = 1000;
+const ROWS_MAX: u64 = 50_000;
+/// A chunk that took less is doubled, one that took more is halved: so that a held stream is rarely held for `HOLD`.
+const QUICK: u64 = SECOND / 20;
+const SLOW: u64 = SECOND / 8;
+
+/// A row that waits for its time, as COPY wrote it, with what it is written by.
+#[derive(Clone)]
+pub struct Held {
+    line: Box<[u8]>,
+    pub shape: Rc<Shape>,
+}
+
+impl std::fmt::Debug for Held {
+    /// Row values stay out of logs and panics.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Held({} bytes)", self.line.len())
+    }
+}
+
+impl Held {
+    /// The row's line.
+    pub fn line(&self) -> &[u8] {
+        &self.line
+    }
+}
+
+/// The shape and time of a chunk's rows.
+pub struct Shape {
+    /// By which they are encoded.
+    pub active: Active,
+    /// How many columns they have.
+    pub columns: usize,
+    /// The chunk's insert position.
+    pub upto: Lsn,
+}
+
+/// What a copy needs next.
+#[derive(Clone, Debug, PartialEq)]
+enum Stage {
+    /// To look at server and table.
+    Unsurveyed,
+    /// To plan the table's shape.
+    Unplanned,
+    /// Nothing: it can read.
+    Ready,
+    /// It cannot go on: a stable code, the same with names, and what to do.
+    Failed(String, String, String),
+}
+
+/// What is known of the table, as of its last survey.
+struct Known {
+    table: CopyTable,
+    active: Option<Active>,
+    keyset: Option<Keyset>,
+    places: Vec<usize>,
+}
+
+struct Copy {
+    id: u64,
+    name: String,
+    window: Window,
+    stage: Stage,
+    known: Option<Known>,
+    windows: Option<Windows<Held>>,
+    /// The table's relation on this connection, once the stream has told it.
+    slot: Option<RelationSlot>,
+    rows_asked: u64,
+    /// Tries under a hold so far, and since when.
+    hold_since: Option<Moment>,
+    not_before: Moment,
+    backoff: u64,
+    /// Whom it waits for, in words.
+    waits: String,
+    began: Moment,
+    reply: Option<Reply>,
+    bytes: u64,
+    /// The epoch of the first copy that left this table to us.
+    owed: Option<u64>,
+}
+
+/// What the runner has to ask for.
+#[derive(Debug)]
+pub enum Task {
+    /// [`crate::snapshot::reader::Reader::survey`], then try out this statement.
+    Survey { id: u64, table: String, relation: Option<Oid>, statement: Option<String> },
+    /// Plan this shape, and tell the copy.
+    Plan { id: u64, table: Box<CopyTable> },
+    /// [`crate::snapshot::reader::Reader::begin`].
+    Begin { id: u64, table: Box<CopyTable> },
+    /// [`crate::snapshot::reader::Reader::read`].
+    Read { id: u64, table: String, select: String },
+}
+
+/// See the module's own words.
+pub struct Copies {
+    list: Vec<Copy>,
+    /// Relations of the stream whose changes a copy has to see, with its place.
+    watched: Vec<(RelationSlot, usize)>,
+    unseen: Unseen,
+    /// The stream stands before a change, since then.
+    held: Option<Moment>,
+    /// Records that are to be written, none to be removed; they leave when that is acknowledged.
+    unwritten: BTreeMap<String, Option<String>>,
+    /// Numbers copies: their places change.
+    ids: u64,
+    /// Numbers rows, so that no two have one identity.
+    serial: u64,
+    slot_name: String,
+    /// The operator's limit.
+    rows_per_second: Option<u64>,
+    now: Moment,
+    finished: progress::Finished,
+}
+
+impl Copies {
+    /// No copies.
+    #[must_use]
+    pub fn new(slot_name: &str) -> Self {
+        Copies {
+            list: Vec::new(),
+            watched: Vec::new(),
+            unseen: Unseen::default(),
+            held: None,
+            unwritten: BTreeMap::new(),
+            ids: 0,
+            serial: 0,
+            slot_name: slot_name.to_owned(),
+            rows_per_second: None,
+            now: Moment::default(),
+            finished: progress::Finished::default(),
+        }
+    }
+
+    /// A connection was proven. On the process's first one the state's copies go on, and what the record says was emitted
+    /// is waited for.
+    pub fn opened(
+        &mut self,
+        record: &super::record::Record,
+        windows: &BTreeMap<String, Window>,
+        snapshot: &PgSnapshot,
+        first: bool,
+    ) {
+        self.serial = record.term << 40;
+        if !first {
+            return self.unseen.look(snapshot);
+        }
+        let pending: Vec<FullXid> = record.pending_xids.iter().map(|xid| FullXid(*xid)).collect();
+        self.unseen = Unseen::resume(&pending, record.pending_upto.map(FullXid), snapshot);
+        for (table, window) in windows {
+            if window.format <= FORMAT && !self.is_copying(table) {
+                let id = self.next_id();
+                self.list.push(Copy::new(id, table, window.clone(), self.now, None));
+            }
+        }
+    }
+
+    /// Whether nothing is copied beside the stream.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// The first copy owes this table: its end is recorded as that copy's.
+    pub fn owe(&mut self, table: &str, epoch: u64) {
+        self.list.iter_mut().filter(|copy| copy.name == table).for_each(|copy| copy.owed = Some(epoch));
+    }
+
+    /// At most so many rows a second are read.
+    pub fn limit(&mut self, rows_per_second: Option<u64>) {
+        self.rows_per_second = rows_per_second;
+    }
+
+    /// Time has come to this.
+    pub fn set_now(&mut self, now: Moment) {
+        self.now = now;
+    }
+
+    fn next_id(&mut self) -> u64 {
+        self.ids += 1;
+        self.ids
+    }
+
+    fn place(&self, id: u64) -> Option<usize> {
+        self.list.iter().position(|copy| copy.id == id)
+    }
+
+    /// Whether the table has a copy under way.
+    #[must_use]
+    pub fn is_copying(&self, table: &str) -> bool {
+        self.list.iter().any(|copy| copy.name == table)
+    }
+
+    /// Begins a copy. `fresh`: the table was published a moment ago.
+    pub fn begin(&mut self, table: &TableName, filter: Option<String>, fresh: bool, now_ms: i64, reply: Option<Reply>) {
+        let journal = Journal { fresh, ..Journal::default() };
+        let window = Window {
+            format: FORMAT,
+            relation: Oid(0),
+            key: Vec::new(),
+            filter,
+            asked_ms: now_ms,
+            paused: false,
+            journal,
+        };
+        let name = table.to_string();
+        let id = self.next_id();
+        self.list.push(Copy::new(id, &name, window, self.now, reply));
+        self.store(self.list.len() - 1);
+    }
+
+    /// Ends every copy where it is; their names.
+    pub fn cancel(&mut self) -> Vec<String> {
+        let names: Vec<String> = self.list.iter().map(|copy| copy.name.clone()).collect();
+        for name in &names {
+            self.unwritten.insert(Window::key(&self.slot_name, name), None);
+        }
+        self.list.clear();
+        self.watched.clear();
+        self.held = None;
+        names
+    }
+
+    /// The connection, or the producer, was lost.
+    pub fn lost(&mut self) {
+        self.watched.clear();
+        self.held = None;
+        for copy in &mut self.list {
+            copy.slot = None;
+            copy.known = None;
+            copy.hold_since = None;
+            if let Some(windows) = &mut copy.windows {
+                windows.lost();
+            }
+            if !matches!(copy.stage, Stage::Failed(..)) {
+                copy.stage = Stage::Unsurveyed;
+            }
+        }
+    }
+
+    /// The table has left the captured set: its copy ends.
+    pub fn forget(&mut self, keep: impl Fn(&str) -> bool) {
+        let gone: Vec<String> =
+            self.list.iter().filter(|copy| !keep(&copy.name)).map(|copy| copy.name.clone()).collect();
+        self.list.retain(|copy| keep(&copy.name));
+        for name in gone {
+            self.unwritten.insert(Window::key(&self.slot_name, &name), None);
+        }
+        self.watch();
+    }
+
+    fn watch(&mut self) {
+        let slots = self.list.iter().enumerate().filter(|(_, copy)| copy.windows.is_some());
+        self.watched = slots.filter_map(|(at, copy)| Some((copy.slot?, at))).collect();
+    }
+
+    /// The stream has told a relation: is it one that is copied?
+    pub fn relation(&mut self, slot: RelationSlot, relation: Oid, active: &Active) {
+        for at in 0..self.list.len() {
+            let Some(copy) = self.list.get_mut(at).filter(|copy| copy.window.relation == relation) else { continue };
+            copy.slot = Some(slot);
+            let key: Vec<String> = key_names(active);
+            if !copy.window.key.is_empty() && key != copy.window.key {
+                copy.key_changed(key);
+                self.store(at);
+            }
+        }
+        self.watch();
+    }
+
+    /// Relations the stream has told before a copy of theirs began.
+    pub fn relations(&mut self, known: impl Iterator<Item = (RelationSlot, Oid)>) {
+        for (slot, relation) in known {
+            for copy in self.list.iter_mut().filter(|copy| copy.window.relation == relation) {
+                copy.slot = Some(slot);
+            }
+        }
+        self.watch();
+    }
+}
+
+impl Copy {
+    fn new(id: u64, name: &str, window: Window, now: Moment, reply: Option<Reply>) -> Self {
+        Copy {
+            id,
+            name: name.to_owned(),
+            window,
+            stage: Stage::Unsurveyed,
+            known: None,
+            windows: None,
+            slot: None,
+            rows_asked: ROWS_FIRST,
+            hold_since: None,
+            not_before: now,
+            backoff: BACKOFF_MIN,
+            waits: String::new(),
+            began: now,
+            reply,
+            bytes: 0,
+            owed: None,
+        }
+    }
+
+    fn can_go_on(&self) -> bool {
+        !self.window.paused && !matches!(self.stage, Stage::Failed(..))
+    }
+
+    fn is_reading(&self) -> bool {
+        self.windows.as_ref().is_some_and(Windows::is_reading)
+    }
+
+    fn postpone(&mut self, why: String, now: Moment) {
+        self.waits = why;
+        self.hold_since = None;
+        self.not_before = now.plus(self.backoff);
+        self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
+    }
+
+    fn key_changed(&mut self, key: Vec<String>) {
+        self.window.key = key;
+        if let Some(windows) = &mut self.windows {
+            windows.begin_anew(false);
+            self.window.journal = windows.journal();
+        }
+        self.known = None;
+        self.stage = Stage::Unsurveyed;
+    }
+
+    /// A statement that shows whether the operator's condition can be read.
+    fn statement(&self) -> Option<String> {
+        let filter = self.window.filter.as_deref()?;
+        let (namespace, name) = self.name.split_once('.')?;
+        let table = crate::postgres::publication::quoted(&TableName::new(namespace, name));
+        Some(format!("SELECT FROM {table} WHERE ({filter}\n)"))
+    }
+
+    /// Whom the first chunk waits for, where it waits for writers.
+    fn waits_of(&mut self, holders: &[(Xid, Option<i32>)], near: FullXid) {
+        let words = holders.iter().map(|(xid, pid)| {
+            let xid = FullXid::widen(*xid, near);
+            pid.map_or_else(|| format!("xid {xid} (prepared)"), |pid| format!("xid {xid} (pid {pid})"))
+        });
+        self.waits =
+            if self.window.journal.fresh { words.take(8).collect::<Vec<_>>().join(", ") } else { String::new() };
+    }
+
+    fn in_words(&self, unseen: &[FullXid]) -> String {
+        let known = |xid: &FullXid| {
+            let named = self.waits.split(", ").find(|words| words.starts_with(&format!("xid {xid} ")));
+            named.map_or_else(|| format!("xid {xid}"), str::to_owned)
+        };
+        unseen.iter().take(8).map(known).collect::<Vec<_>>().join(", ")
+    }
+}
+
+fn key_names(active: &Active) -> Vec<String> {
+    active.plan.key_places().filter_map(|place| active.plan.column(place)).map(str::to_owned).collect()
+}
+
+/// Whether rows of both look the same and are the same ones.
+fn same_shape(a: &CopyTable, b: &CopyTable) -> bool {
+    (a.relation, &a.name, a.identity, &a.columns, &a.filter) == (b.relation, &b.name, b.identity, &b.columns, &b.filter)
+}
+
+fn keyset(table: &CopyTable, key: &[String], filter: Option<&str>) -> Option<Keyset> {
+    let column = |name: &String| {
+        let column = table.columns.iter().find(|column| column.name == *name)?;
+        Some(KeyColumn { name: name.clone(), nullable: !column.not_null })
+    };
+    Some(Keyset {
+        table: table.name.clone(),
+        with_children: is_parted(table),
+        columns: table.columns.iter().map(|column| column.name.clone()).collect(),
+        key: key.iter().map(column).collect::<Option<Vec<_>>>()?,
+        conditions: table.filter.iter().cloned().chain(filter.map(|filter| format!("{filter}\n"))).collect(),
+    })
+}

@@ -1,0 +1,321 @@
+//! What the runner has to ask the server for, and what its answers lead to.
+
+use super::*;
+use crate::pipeline::request::Granted;
+
+impl Copies {
+    /// Time has come to this; true if a chunk has held the stream for too long and has to be given up.
+    pub fn tick(&mut self, now: Moment) -> bool {
+        self.now = now;
+        let Some(since) = self.held else { return false };
+        let smallest = self.list.iter().filter(|copy| copy.is_reading()).all(|copy| copy.rows_asked <= 1);
+        now.since(since) >= if smallest { HOLD_LAST } else { HOLD }
+    }
+
+    /// When [`Copies::tick`] is wanted next.
+    #[must_use]
+    pub fn next_tick(&self) -> Option<Moment> {
+        let held = self.held.map(|since| since.plus(HOLD));
+        let ready =
+            self.list.iter().filter(|copy| copy.can_go_on() && copy.not_before > self.now).map(|copy| copy.not_before);
+        ready.chain(held).min()
+    }
+
+    /// A snapshot of the server, taken after everything that was emitted until it was asked for.
+    pub fn look(&mut self, snapshot: &PgSnapshot) {
+        self.unseen.look(snapshot);
+    }
+
+    /// Whether a look would tell anything.
+    #[must_use]
+    pub fn wants_look(&self) -> bool {
+        let (exact, upto) = self.unseen.parts();
+        !exact.is_empty() || upto.is_some()
+    }
+
+    /// For the confirm record.
+    #[must_use]
+    pub fn pending(&self) -> (Vec<u64>, Option<u64>) {
+        let (exact, upto) = self.unseen.parts();
+        (exact.iter().map(|xid| xid.0).collect(), upto.map(|xid| xid.0))
+    }
+
+    /// Bytes held for all copies.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.list.iter().filter_map(|copy| copy.windows.as_ref()).map(Windows::held_bytes).sum()
+    }
+
+    /// What to ask the server for, if nothing is under way. `room_bytes`: what may be held of chunks.
+    pub fn next_task(&mut self, room_bytes: usize) -> Option<Task> {
+        let full = self.held_bytes() > room_bytes;
+        for at in 0..self.list.len() {
+            let now = self.now;
+            let copy = self.list.get_mut(at)?;
+            let id = copy.id;
+            if !copy.can_go_on() || now < copy.not_before {
+                continue;
+            }
+            match (&copy.stage, &copy.known) {
+                (Stage::Unsurveyed, _) => {
+                    let relation = Some(copy.window.relation).filter(|oid| *oid != Oid(0));
+                    let statement = copy.statement();
+                    return Some(Task::Survey { id, table: copy.name.clone(), relation, statement });
+                }
+                (Stage::Unplanned, Some(known)) => {
+                    return Some(Task::Plan { id, table: Box::new(known.table.clone()) });
+                }
+                (Stage::Ready, Some(known)) if !full => {
+                    let table = Box::new(known.table.clone());
+                    let hold = copy.hold_since.is_some();
+                    if let Some(windows) = &mut copy.windows
+                        && let Next::Read(what) = windows.next()
+                    {
+                        windows.asked(what, hold);
+                        copy.began = now;
+                        return Some(Task::Begin { id, table });
+                    }
+                }
+                _ => {}
+            }
+        }
+        None
+    }
+
+    /// A survey has come.
+    pub fn surveyed(&mut self, id: u64, survey: Survey) {
+        let Some(at) = self.place(id) else { return };
+        self.unseen.look(&survey.snapshot);
+        if survey.standby {
+            let detail = "the server is a standby: its snapshots do not list the primary's transactions".to_owned();
+            return self.fail(
+                at,
+                "window_standby",
+                detail,
+                "connect to the primary to copy tables beside the stream".to_owned(),
+            );
+        }
+        let Some(copy) = self.list.get_mut(at) else { return };
+        let Some(table) = survey.table else {
+            let detail = format!("table {} is not in the publication any more, or was made anew", copy.name);
+            let next = format!("`wellspring snapshot {}` once it is published again", copy.name);
+            return self.fail(at, "window_not_published", detail, next);
+        };
+        let Some(listed) = self.unseen.listed() else {
+            return copy.postpone("a crowd of transactions that were emitted and have not ended".to_owned(), self.now);
+        };
+        if copy.window.relation != table.relation {
+            copy.window.relation = table.relation;
+            copy.window.key = Vec::new();
+            copy.window.journal = Journal { fresh: copy.window.journal.fresh, ..Journal::default() };
+            copy.windows = None;
+        }
+        let mut awaited = listed.to_vec();
+        if copy.window.journal.fresh {
+            awaited.extend(survey.snapshot.writers(survey.holders.iter().map(|(xid, _)| *xid)));
+        }
+        match &mut copy.windows {
+            Some(windows) => windows.wait_for(&awaited),
+            None => copy.windows = Some(Windows::resume(copy.window.journal.clone(), awaited)),
+        }
+        copy.waits_of(&survey.holders, survey.snapshot.xmax());
+        copy.known = Some(Known { table, active: None, keyset: None, places: Vec::new() });
+        copy.stage = Stage::Unplanned;
+        if let Some(reply) = copy.reply.take() {
+            let begun = format!("{} is copied beside the stream; its progress is in status", copy.name);
+            reply.send(Ok(Granted(begun)));
+        }
+        self.store(at);
+    }
+
+    /// The table's plan has come.
+    pub fn planned(&mut self, id: u64, active: &Active) {
+        let Some(at) = self.place(id) else { return };
+        let Some(copy) = self.list.get_mut(at) else { return };
+        let Some(known) = &mut copy.known else { return };
+        let key = key_names(active);
+        if key.is_empty() {
+            let detail = format!("table {} has no key", copy.name);
+            let next = format!("give {} a primary key to copy it beside the stream", copy.name);
+            return self.fail(at, "window_keyless", detail, next);
+        }
+        known.places = active.plan.key_places().collect();
+        known.keyset = keyset(&known.table, &key, copy.window.filter.as_deref());
+        known.active = Some(active.clone());
+        if copy.window.key.is_empty() {
+            copy.window.key = key;
+        } else if copy.window.key != key {
+            copy.key_changed(key);
+        }
+        copy.stage = Stage::Ready;
+        self.store(at);
+        self.watch();
+    }
+
+    /// A chunk has begun: its snapshot, and the table as it sees it. What to read, if it may be read.
+    pub fn begun(&mut self, id: u64, snapshot: PgSnapshot, table: Option<CopyTable>) -> Option<Task> {
+        let at = self.place(id)?;
+        self.unseen.look(&snapshot);
+        self.held = None;
+        let now = self.now;
+        let copy = self.list.get_mut(at)?;
+        let windows = copy.windows.as_mut()?;
+        let known = copy.known.as_ref()?;
+        let alike = table.as_ref().is_some_and(|table| same_shape(table, &known.table));
+        if !alike {
+            windows.give_up();
+            let published = |table: &CopyTable| (table.filter.clone(), table.columns.len());
+            if table.as_ref().is_none_or(|table| published(table) != published(&known.table)) {
+                windows.begin_anew(true); // other rows or columns are published than were copied so far
+                copy.window.journal = windows.journal();
+            }
+            copy.stage = Stage::Unsurveyed; // and everything that follows from another shape
+            self.store(at);
+            return None;
+        }
+        let what = windows.asked_for().cloned()?;
+        match windows.snapshot(snapshot) {
+            Ok(()) => {
+                (copy.backoff, copy.waits) = (BACKOFF_MIN, String::new());
+                let keyset = known.keyset.as_ref()?;
+                let select = match &what {
+                    What::Beyond(after) => keyset.next(after.as_ref(), copy.rows_asked),
+                    What::Keys(keys) => keyset.of_keys(keys),
+                };
+                Some(Task::Read { id, table: copy.name.clone(), select })
+            }
+            Err(unseen) => {
+                let since = *copy.hold_since.get_or_insert(now);
+                if now.since(since) >= HOLD {
+                    copy.postpone(copy.in_words(&unseen), now);
+                }
+                None
+            }
+        }
+    }
+
+    /// A chunk was read.
+    pub fn read(&mut self, id: u64, chunk: &Chunk) {
+        let Some(at) = self.place(id) else { return };
+        self.held = None;
+        let now = self.now;
+        let Some(copy) = self.list.get_mut(at) else { return };
+        copy.hold_since = None;
+        let (Some(known), Some(windows)) = (&copy.known, &mut copy.windows) else { return };
+        let Some(active) = &known.active else { return };
+        let columns = known.table.columns.len();
+        let shape = Rc::new(Shape { active: active.clone(), columns, upto: chunk.insert_lsn });
+        let rows = match touch::rows(chunk, &shape, &known.places, &mut CopyRow::default()) {
+            Ok(rows) => rows,
+            Err(detail) => {
+                return self.fail(
+                    at,
+                    "window_unreadable",
+                    detail,
+                    "report it: the server sent what it should not".to_owned(),
+                );
+            }
+        };
+        let overhead = rows.iter().map(|(key, _)| key.size_bytes() + 160).sum::<usize>();
+        windows.read(chunk.insert_lsn, rows, chunk.size_bytes + overhead, chunk.rows >= copy.rows_asked);
+        if let Some(rate) = self.rows_per_second.filter(|rate| *rate > 0) {
+            copy.not_before = now.plus(chunk.rows.saturating_mul(SECOND) / rate);
+        }
+        let took = now.since(copy.began);
+        if took < QUICK {
+            copy.rows_asked = (copy.rows_asked * 2).min(ROWS_MAX);
+        } else if took > SLOW {
+            copy.rows_asked = (copy.rows_asked / 2).max(1);
+        }
+    }
+
+    /// The chunk under way came to nothing: it took too long or was too large (`smaller`), or the server refused.
+    pub fn gave_up(&mut self, id: u64, smaller: bool, why: String) {
+        self.held = None;
+        let now = self.now;
+        let Some(at) = self.place(id) else { return };
+        let Some(copy) = self.list.get_mut(at) else { return };
+        if let Some(windows) = &mut copy.windows {
+            windows.give_up();
+        }
+        if smaller && copy.rows_asked > 1 {
+            copy.rows_asked = (copy.rows_asked / 4).max(1);
+            copy.hold_since = None;
+        } else {
+            copy.postpone(why, now);
+        }
+    }
+
+    /// The stream was held too long: whatever chunk holds it is given up.
+    pub fn release(&mut self) {
+        let reading: Vec<u64> = self.list.iter().filter(|copy| copy.is_reading()).map(|copy| copy.id).collect();
+        for id in reading {
+            self.gave_up(id, true, "the stream was held for too long".to_owned());
+            if let Some(copy) = self.place(id).and_then(|at| self.list.get_mut(at)) {
+                copy.not_before = copy.not_before.max(self.now.plus(BACKOFF_MIN)); // it has to move before the next one
+            }
+        }
+        self.held = None;
+    }
+
+    /// A task of a copy could not be done, and will not be by trying again.
+    pub fn refused(&mut self, id: u64, left: &Left) {
+        if let Some(at) = self.place(id) {
+            self.fail(at, &left.reason, left.detail.clone(), left.next.clone());
+        }
+    }
+
+    /// Journals what is delivered and ends what is over; `confirmed` is what the record says.
+    ///
+    /// Returns a position that some copy wants to be confirmed before it is over.
+    pub fn settle(&mut self, next: Ticket, oldest: Ticket, confirmed: Lsn) -> Option<Lsn> {
+        for at in 0..self.list.len() {
+            let Some(windows) = self.list.get_mut(at).and_then(|copy| copy.windows.as_mut()) else { continue };
+            windows.settle(next, oldest);
+            if let Some(journal) = windows.take_journal() {
+                if let Some(copy) = self.list.get_mut(at) {
+                    copy.window.journal = journal;
+                }
+                self.store(at);
+            }
+        }
+        let over = |copy: &Copy| {
+            let next = copy.windows.as_ref().map(Windows::next);
+            copy.stage == Stage::Ready && matches!(next, Some(Next::Confirm(end)) if confirmed >= end)
+        };
+        let Some(at) = self.list.iter().position(over) else {
+            let wanted = self.list.iter().filter_map(|copy| match copy.windows.as_ref()?.next() {
+                Next::Confirm(end) => Some(end),
+                Next::Read(_) | Next::Wait => None,
+            });
+            return wanted.min();
+        };
+        let copy = self.list.remove(at);
+        tracing::info!(table = copy.name, rows = copy.window.journal.rows, "copied beside the stream");
+        self.finished.note(&copy.name, &copy.window.journal, copy.bytes);
+        if let Some(epoch) = copy.owed {
+            let copied = Copied::whole(epoch, copy.window.journal.rows);
+            self.unwritten.insert(Copied::key(&self.slot_name, &copy.name), Some(copied.to_json()));
+        }
+        self.unwritten.insert(Window::key(&self.slot_name, &copy.name), None);
+        self.watch();
+        None
+    }
+
+    pub(super) fn store(&mut self, at: usize) {
+        if let Some(copy) = self.list.get(at) {
+            self.unwritten.insert(Window::key(&self.slot_name, &copy.name), Some(copy.window.to_json()));
+        }
+    }
+
+    /// What has to be written before anything is confirmed that was emitted until now.
+    #[must_use]
+    pub fn unwritten(&self) -> BTreeMap<String, Option<String>> {
+        self.unwritten.clone()
+    }
+
+    /// That is written.
+    pub fn written(&mut self, written: &BTreeMap<String, Option<String>>) {
+        self.unwritten.retain(|key, value| written.get(key) != Some(value));
+    }
+}

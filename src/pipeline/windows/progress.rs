@@ -1,0 +1,96 @@
+//! What status says of copies beside the stream.
+
+use super::{Copies, Copy, Next, Stage, Windows};
+use crate::lsn::Lsn;
+use crate::snapshot::window::Journal;
+use serde::Serialize;
+
+/// Copies that are over and still told of.
+const FINISHED_MAX: usize = 20;
+
+/// A copy beside the stream, in `/status`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct WindowStatus {
+    /// `namespace.name`.
+    pub table: String,
+    /// `waiting`, `copying`, `confirming`, `paused`, `failed` or `done`.
+    pub state: String,
+    /// Rows delivered.
+    pub rows: u64,
+    /// Bytes of records handed to the producer since start.
+    pub bytes: u64,
+    /// Chunks delivered.
+    pub chunks: u64,
+    /// Chunks read whose position the stream has not passed.
+    pub open_chunks: usize,
+    /// The first of these positions.
+    pub waits_for_lsn: Option<Lsn>,
+    /// Rows that moved and are to be read again.
+    pub moved_rows: usize,
+    /// The operator's condition.
+    pub filter: Option<String>,
+    /// A stable code where it failed.
+    pub reason: String,
+    /// Whom it waits for, or why it failed.
+    pub detail: String,
+    /// What to do.
+    pub next: String,
+}
+
+/// Copies that are over, newest last.
+#[derive(Default)]
+pub(super) struct Finished(Vec<WindowStatus>);
+
+impl Finished {
+    pub fn note(&mut self, table: &str, journal: &Journal, bytes: u64) {
+        self.0.retain(|status| status.table != table);
+        let excess = (self.0.len() + 1).saturating_sub(FINISHED_MAX);
+        self.0.drain(..excess);
+        let (rows, chunks) = (journal.rows, journal.chunks);
+        let (table, state) = (table.to_owned(), "done".to_owned());
+        self.0.push(WindowStatus { table, state, rows, chunks, bytes, ..WindowStatus::default() });
+    }
+}
+
+impl Copies {
+    /// What status says of them, those that are over first.
+    #[must_use]
+    pub fn status(&self) -> Vec<WindowStatus> {
+        let over = self.finished.0.iter().filter(|status| !self.is_copying(&status.table)).cloned();
+        over.chain(self.list.iter().map(Copy::status)).collect()
+    }
+}
+
+impl Copy {
+    fn status(&self) -> WindowStatus {
+        let next = self.windows.as_ref().map(Windows::next);
+        let (open_chunks, waits_for_lsn) = self.windows.as_ref().map_or((0, None), Windows::waiting);
+        let (state, reason, detail, advice) = match (&self.stage, next) {
+            (Stage::Failed(reason, detail, next), _) => ("failed", reason.clone(), detail.clone(), next.clone()),
+            _ if self.window.paused => ("paused", String::new(), String::new(), String::new()),
+            (Stage::Ready, Some(Next::Confirm(end))) => {
+                let detail = format!("everything is delivered; it is over once {end} is confirmed");
+                ("confirming", String::new(), detail, String::new())
+            }
+            _ if !self.waits.is_empty() => {
+                let advice = "nothing: it goes on when these have ended".to_owned();
+                ("waiting", "window_waits".to_owned(), format!("waiting for {}", self.waits), advice)
+            }
+            _ => ("copying", String::new(), String::new(), String::new()),
+        };
+        WindowStatus {
+            table: self.name.clone(),
+            state: state.to_owned(),
+            rows: self.window.journal.rows,
+            bytes: self.bytes,
+            chunks: self.window.journal.chunks,
+            open_chunks,
+            waits_for_lsn,
+            moved_rows: self.window.journal.moved.len(),
+            filter: self.window.filter.clone(),
+            reason,
+            detail,
+            next: advice,
+        }
+    }
+}

@@ -1,0 +1,527 @@
+//! Windows: one table copied in chunks while its changes stream, without a write to the source, exactly.
+//!
+//! Pure: no IO, clock or luck. The loop tells it what happened (a snapshot was taken, a chunk was read, a change is about
+//! to be emitted, the stream has passed a position, the connection was lost) and does what it answers. `R` is a row,
+//! which is nobody's business here.
+//!
+//! A chunk's rows are those that its snapshot S saw. What the stream brings of a transaction that S saw is older than the
+//! chunk, and passes. Before the first change of a key by one that S did not see, the chunk's row of that key is emitted.
+//! The others follow when the stream has passed H, the position up to which WAL was written when S existed: from there
+//! on everything that S saw has been emitted. Then the chunk is journalled, once it is delivered.
+//!
+//! Laws, tried in `simulation` with each [`Rule`] switched off in turn:
+//! - When all is quiet the newest record of every key is the row.
+//! - No older value follows a newer one, but in a replay of the stream.
+//! - A value out of line that an update did not send again is with the consumer, or comes.
+
+mod chunk;
+mod rules;
+#[cfg(test)]
+mod simulation;
+
+use chunk::{End, Leaving, Window};
+pub use rules::Rule;
+use rules::Rules;
+
+use super::keyset::RowKey;
+use super::visibility::{FullXid, PgSnapshot};
+use crate::ledger::Ticket;
+use crate::lsn::Lsn;
+use std::collections::{BTreeMap, VecDeque};
+
+/// How many chunks of a table may wait for their positions at once: with a writer open on the server a position is
+/// reached late (20 s were seen), and reading should not wait for that. Their bytes are bounded by the byte budget.
+const WINDOWS_MAX: usize = 8;
+
+/// Keys of one window that reads given keys again: each is a condition of the statement.
+const KEYS_MAX: usize = 200;
+
+/// How many moved rows are remembered before the table is copied once more instead: their keys are journalled as one
+/// record, which has to fit a message.
+const MOVED_MAX: usize = 2000;
+
+/// A page of WAL. A build with another `wal_block_size` waits for a little more WAL at the end of a copy, no more.
+const PAGE_BYTES: u64 = 8192;
+/// Headers of a page, and of the first page of a segment.
+const HEADERS: [u64; 2] = [24, 40];
+
+/// What to read next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// The rows beyond a key; from the first where there is none.
+    Beyond(Option<RowKey>),
+    /// The rows of these keys.
+    Keys(Vec<RowKey>),
+}
+
+/// Where a copy is going.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// A chunk can be read.
+    Read(What),
+    /// Something under way comes first.
+    Wait,
+    /// Everything is journalled. It is over once the confirm record has passed this position: until then a crash brings
+    /// changes again that the copy has repaired.
+    Confirm(Lsn),
+}
+
+/// A change that is about to be emitted.
+#[derive(Clone, Copy, Debug)]
+pub struct Touch<'a> {
+    /// Its transaction.
+    pub xid: FullXid,
+    /// Start of that transaction's commit record.
+    pub commit: Lsn,
+    /// What it touches.
+    pub kind: Kind<'a>,
+}
+
+/// What a change touches.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind<'a> {
+    /// One row.
+    Row {
+        /// Its key before, where that is known and another.
+        old: Option<&'a RowKey>,
+        /// Its key, after the change if it is still there.
+        key: &'a RowKey,
+        /// A value was not sent, since it did not change.
+        unsent: bool,
+    },
+    /// All of them.
+    Truncate,
+}
+
+/// What comes before a change.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Before<R> {
+    /// Nothing.
+    Nothing,
+    /// These rows of the copy.
+    Rows(Vec<R>),
+    /// The stream waits here: the change is asked about again after the next event.
+    Hold,
+}
+
+/// What of a copy is delivered: what a restart begins with.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Journal {
+    /// Everything up to this key is delivered.
+    pub after: Option<RowKey>,
+    /// So is everything beyond it.
+    pub ended: bool,
+    /// The highest position that a delivered chunk waited for.
+    pub upto: Lsn,
+    /// Rows that moved to these keys without a value that was not sent: to be read again.
+    pub moved: Vec<RowKey>,
+    /// Rows delivered.
+    pub rows: u64,
+    /// Chunks delivered.
+    pub chunks: u64,
+    /// No chunk is delivered since the table was published, or since its filter or columns changed.
+    pub fresh: bool,
+}
+
+/// The chunk being read; there is at most one, since each begins where the one before ends.
+#[derive(Debug)]
+enum Reading {
+    Idle,
+    /// Its snapshot is not known yet. `hold`: no change of the table is emitted meanwhile.
+    Asked {
+        what: What,
+        hold: bool,
+    },
+    /// Its rows are what this snapshot sees.
+    Under {
+        what: What,
+        snapshot: PgSnapshot,
+    },
+}
+
+/// The windows of one table. See the module's own words.
+#[derive(Debug)]
+pub struct Windows<R> {
+    rules: Rules,
+    reading: Reading,
+    /// In the order in which they were read, which is the order of their positions.
+    open: VecDeque<Window<R>>,
+    leaving: VecDeque<Leaving>,
+    /// Where the next chunk begins, and whether there is none.
+    read_upto: Option<RowKey>,
+    read_all: bool,
+    /// Transactions whose changes of this table were emitted, until a snapshot has seen them.
+    emitted: Vec<FullXid>,
+    /// Others that the first snapshot has to see.
+    awaited: Vec<FullXid>,
+    /// Keys that a row moved to without all of its values, and the newest transaction that did it.
+    moved: BTreeMap<RowKey, FullXid>,
+    journal: Journal,
+    /// Whether the journal is not what was last taken.
+    dirty: bool,
+}
+
+impl<R> Windows<R> {
+    /// A copy that goes on where its journal stands. Its first snapshot has to see all of `awaited`: what was emitted
+    /// before anybody watched this table, and, where it was only just published, everything that wrote at that moment.
+    #[must_use]
+    pub fn resume(journal: Journal, awaited: Vec<FullXid>) -> Self {
+        Windows {
+            rules: Rules::default(),
+            reading: Reading::Idle,
+            open: VecDeque::new(),
+            leaving: VecDeque::new(),
+            read_upto: journal.after.clone(),
+            read_all: journal.ended,
+            emitted: Vec::new(),
+            awaited,
+            // Who moved them is no longer known; what was emitted is among `awaited`, what was not comes again.
+            moved: journal.moved.iter().map(|key| (key.clone(), FullXid(0))).collect(),
+            journal,
+            dirty: false,
+        }
+    }
+
+    /// What to do next.
+    #[must_use]
+    pub fn next(&self) -> Next {
+        if !matches!(self.reading, Reading::Idle) {
+            return Next::Wait;
+        }
+        if !self.read_all {
+            let full = self.open.len() >= WINDOWS_MAX;
+            return if full { Next::Wait } else { Next::Read(What::Beyond(self.read_upto.clone())) };
+        }
+        if !self.open.is_empty() || !self.leaving.is_empty() {
+            return Next::Wait;
+        }
+        if !self.moved.is_empty() && self.rules.keeps(Rule::MovedRowsAreReadAgain) {
+            return Next::Read(What::Keys(self.moved.keys().take(KEYS_MAX).cloned().collect()));
+        }
+        let confirmed_first = self.rules.keeps(Rule::EndsOnceConfirmed);
+        Next::Confirm(if confirmed_first { self.journal.upto } else { Lsn::ZERO })
+    }
+
+    /// The chunk is being asked for. `hold`: no change of the table may be emitted until its snapshot is known, since
+    /// under steady writes there would always be one that the snapshot does not see.
+    pub fn asked(&mut self, what: What, hold: bool) {
+        self.reading = Reading::Asked { what, hold };
+    }
+
+    /// What is asked for and has no snapshot yet.
+    #[must_use]
+    pub fn asked_for(&self) -> Option<&What> {
+        match &self.reading {
+            Reading::Asked { what, .. } => Some(what),
+            Reading::Under { .. } | Reading::Idle => None,
+        }
+    }
+
+    /// Whether a chunk is asked for or being read.
+    #[must_use]
+    pub fn is_reading(&self) -> bool {
+        !matches!(self.reading, Reading::Idle)
+    }
+
+    /// The next snapshot has to see these, too.
+    pub fn wait_for(&mut self, awaited: &[FullXid]) {
+        self.awaited.extend(awaited);
+    }
+
+    /// The chunk's snapshot is known. The table must have been locked before it was taken.
+    ///
+    /// # Errors
+    /// Transactions that it must see and does not: the chunk is not read.
+    pub fn snapshot(&mut self, snapshot: PgSnapshot) -> Result<(), Vec<FullXid>> {
+        let Reading::Asked { what, .. } = std::mem::replace(&mut self.reading, Reading::Idle) else {
+            return Ok(()); // given up meanwhile
+        };
+        self.emitted.retain(|xid| !snapshot.sees(*xid));
+        self.awaited.retain(|xid| !snapshot.sees(*xid));
+        let mut unseen = self.awaited.clone();
+        if self.rules.keeps(Rule::SeesWhatWasEmitted) {
+            unseen.extend(&self.emitted);
+        }
+        if !unseen.is_empty() {
+            return Err(unseen);
+        }
+        self.reading = Reading::Under { what, snapshot };
+        Ok(())
+    }
+
+    /// The chunk was read. `upto`: the server's insert position, asked for after the snapshot existed. `more`: there may
+    /// be rows beyond the last one, which then is the largest key of them.
+    pub fn read(&mut self, upto: Lsn, rows: Vec<(RowKey, R)>, size_bytes: usize, more: bool) {
+        let Reading::Under { what, snapshot } = std::mem::replace(&mut self.reading, Reading::Idle) else {
+            return; // given up meanwhile
+        };
+        let upto = if self.rules.keeps(Rule::PageHeadersDoNotCount) { reachable(upto) } else { upto };
+        let mut end = End { after: None, last: false, covered: Vec::new(), rows: rows.len() as u64 };
+        match what {
+            What::Beyond(_) => {
+                if let Some((last, _)) = rows.last() {
+                    self.read_upto = Some(last.clone());
+                }
+                (end.after, end.last) = (self.read_upto.clone(), !more);
+                self.read_all = !more;
+                end.covered =
+                    rows.iter().map(|(key, _)| key).filter(|key| self.moved.contains_key(key)).cloned().collect();
+            }
+            What::Keys(keys) => end.covered = keys,
+        }
+        self.open.push_back(Window::new(end, snapshot, upto, rows, size_bytes));
+    }
+
+    /// The chunk was not read: it took too long, or failed. It is asked for again, smaller or later.
+    pub fn give_up(&mut self) {
+        self.reading = Reading::Idle;
+    }
+
+    /// Whether a change by this transaction would have to wait.
+    #[must_use]
+    pub fn holds(&self, xid: FullXid) -> bool {
+        match &self.reading {
+            Reading::Asked { hold, .. } => *hold,
+            Reading::Under { snapshot, .. } => self.rules.keeps(Rule::HoldsWhileReading) && !snapshot.sees(xid),
+            Reading::Idle => false,
+        }
+    }
+
+    /// A change of the table is about to be emitted: what comes first.
+    pub fn before(&mut self, touch: &Touch<'_>) -> Before<R> {
+        if self.holds(touch.xid) {
+            return Before::Hold;
+        }
+        self.note(touch);
+        let mut rows = Vec::new();
+        if self.rules.keeps(Rule::ChunkRowComesFirst) {
+            for window in self.open.iter_mut().filter(|window| !window.snapshot.sees(touch.xid)) {
+                match touch.kind {
+                    Kind::Truncate if self.rules.keeps(Rule::TruncateFlushes) => window.take_all(&mut rows),
+                    Kind::Truncate => {}
+                    Kind::Row { old, key, .. } => {
+                        if let Some(old) = old.filter(|_| self.rules.keeps(Rule::KeyChangeTouchesBoth)) {
+                            window.take(old, &mut rows);
+                        }
+                        window.take(key, &mut rows);
+                    }
+                }
+            }
+        }
+        if rows.is_empty() { Before::Nothing } else { Before::Rows(rows) }
+    }
+
+    /// Remembers who was emitted, and which rows arrived somewhere without all of their values.
+    fn note(&mut self, touch: &Touch<'_>) {
+        if self.emitted.last() != Some(&touch.xid) && !self.emitted.contains(&touch.xid) {
+            self.emitted.push(touch.xid);
+        }
+        let Kind::Row { old: Some(old), key, unsent: true } = touch.kind else { return };
+        // A row that had been copied whole and moves on later is the plain stream's business, which sends the placeholder.
+        let copied = self.read_all && !self.open.iter().any(|window| window.end.is_of_range());
+        if copied && touch.commit >= self.journal.upto && !self.moved.contains_key(old) {
+            return;
+        }
+        self.dirty |= self.moved.insert(key.clone(), touch.xid).is_none();
+        if self.moved.len() > MOVED_MAX {
+            self.begin_anew(false);
+        }
+    }
+
+    /// Copies the table from its beginning: its key has other columns, so that ranges of the old one mean nothing, and
+    /// neither do rows read by it; or (`fresh`) other rows or columns of it are published than were.
+    pub fn begin_anew(&mut self, fresh: bool) {
+        self.moved.clear();
+        let Journal { upto, fresh: was, .. } = self.journal;
+        self.journal = Journal { upto, fresh: was || fresh, ..Journal::default() };
+        self.drop_windows();
+        self.dirty = true;
+    }
+
+    /// The stream has passed this position outside of a transaction: everything that committed before it was emitted.
+    pub fn passed(&mut self, position: Lsn) {
+        for window in &mut self.open {
+            window.passed |= position >= window.upto || !self.rules.keeps(Rule::RestWaitsForPosition);
+        }
+    }
+
+    /// The next row of a window whose position was passed.
+    pub fn rest(&mut self) -> Option<R> {
+        self.open.iter_mut().take_while(|window| window.passed).find_map(Window::next)
+    }
+
+    /// Whether [`Windows::rest`] has rows.
+    #[must_use]
+    pub fn has_rest(&self) -> bool {
+        self.open.iter().take_while(|window| window.passed).any(|window| window.left > 0)
+    }
+
+    /// Lets windows go whose rows were all emitted, under tickets below `next`; and journals those that are delivered,
+    /// which is everything below `oldest`. True if the journal has changed.
+    pub fn settle(&mut self, next: Ticket, oldest: Ticket) -> bool {
+        while let Some(window) = self.open.pop_front_if(|window| window.passed && window.left == 0) {
+            let Window { end, snapshot, upto, .. } = window;
+            self.leaving.push_back(Leaving { end, snapshot, upto, below: next });
+        }
+        let delivered =
+            |leaving: &mut Leaving| leaving.below <= oldest || !self.rules.keeps(Rule::JournalAfterDelivery);
+        while let Some(Leaving { end, snapshot, upto, .. }) = self.leaving.pop_front_if(delivered) {
+            self.dirty = true;
+            if end.after.is_some() {
+                self.journal.after = end.after;
+            }
+            self.journal.ended |= end.last;
+            self.journal.upto = self.journal.upto.max(upto);
+            self.journal.rows += end.rows;
+            self.journal.chunks += 1;
+            self.journal.fresh = false;
+            for key in end.covered {
+                // A row that moved there again after the snapshot is not in the window.
+                if self.moved.get(&key).is_some_and(|xid| snapshot.sees(*xid)) {
+                    self.moved.remove(&key);
+                }
+            }
+        }
+        self.dirty
+    }
+
+    /// The journal, if it is not what was taken last. It has to be stored before a position is confirmed that lies beyond
+    /// what was emitted by now: a moved row is not told twice.
+    pub fn take_journal(&mut self) -> Option<Journal> {
+        std::mem::take(&mut self.dirty).then(|| self.journal())
+    }
+
+    /// The journal as it is.
+    #[must_use]
+    pub fn journal(&self) -> Journal {
+        Journal { moved: self.moved.keys().cloned().collect(), ..self.journal.clone() }
+    }
+
+    /// The connection, or the producer, was lost: what is not journalled is read again.
+    pub fn lost(&mut self) {
+        if self.rules.keeps(Rule::LostWindowsAreDropped) {
+            self.drop_windows();
+        } else {
+            self.reading = Reading::Idle;
+        }
+    }
+
+    fn drop_windows(&mut self) {
+        self.reading = Reading::Idle;
+        self.open.clear();
+        self.leaving.clear();
+        self.read_upto = self.journal.after.clone();
+        self.read_all = self.journal.ended;
+    }
+
+    /// Bytes of rows held.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.open.iter().filter(|window| window.left > 0).map(|window| window.size_bytes).sum()
+    }
+
+    /// Windows that wait for their positions, and the first of these.
+    #[must_use]
+    pub fn waiting(&self) -> (usize, Option<Lsn>) {
+        (self.open.len(), self.open.front().map(|window| window.upto))
+    }
+
+    #[cfg(test)]
+    fn without(mut self, off: Option<Rule>) -> Self {
+        self.rules = Rules::without(off);
+        self
+    }
+}
+
+/// A position that a stream without further changes reaches: the insert position just behind a page's header is told
+/// before the header is written, and an idle stream stands at the page's start.
+fn reachable(insert: Lsn) -> Lsn {
+    let within = insert.bytes() % PAGE_BYTES;
+    if HEADERS.contains(&within) { Lsn::new(insert.bytes() - within) } else { insert }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(text: &str) -> RowKey {
+        RowKey::new([Some(text.as_bytes())]).unwrap()
+    }
+
+    /// A copy with one chunk read: keys a and b, waiting for position 100.
+    fn one_chunk() -> Windows<&'static str> {
+        let mut windows = Windows::resume(Journal::default(), Vec::new());
+        windows.asked(What::Beyond(None), false);
+        windows.snapshot("10:10:".parse().unwrap()).unwrap();
+        windows.read(Lsn::new(100), vec![(key("a"), "A"), (key("b"), "B")], 20, true);
+        windows
+    }
+
+    fn moves(xid: u64, old: &RowKey, key: &RowKey) -> Touch<'static> {
+        let (old, key) = (Box::leak(Box::new(old.clone())), Box::leak(Box::new(key.clone())));
+        Touch { xid: FullXid(xid), commit: Lsn::new(200), kind: Kind::Row { old: Some(old), key, unsent: true } }
+    }
+
+    #[test]
+    fn a_key_of_other_columns_begins_the_copy_anew() {
+        let mut windows = one_chunk();
+        windows.passed(Lsn::new(100));
+        assert_eq!(windows.rest(), Some("A"));
+        windows.begin_anew(false);
+        assert_eq!((windows.rest(), windows.held_bytes()), (None, 0));
+        assert_eq!(windows.next(), Next::Read(What::Beyond(None)));
+    }
+
+    #[test]
+    fn too_many_moved_rows_begin_the_copy_anew() {
+        let mut windows = one_chunk();
+        for at in 0..=MOVED_MAX {
+            assert_eq!(windows.before(&moves(11, &key("x"), &key(&format!("m{at}")))), Before::Nothing);
+        }
+        assert_eq!(windows.next(), Next::Read(What::Beyond(None)));
+        assert_eq!(windows.take_journal(), Some(Journal::default()));
+    }
+
+    #[test]
+    fn reading_does_not_run_ahead_of_the_positions_for_ever() {
+        let mut windows = one_chunk();
+        for at in 1..WINDOWS_MAX {
+            windows.asked(What::Beyond(None), false);
+            windows.snapshot("10:10:".parse().unwrap()).unwrap();
+            windows.read(Lsn::new(100), vec![(key(&format!("c{at}")), "C")], 1, true);
+        }
+        assert_eq!(windows.next(), Next::Wait);
+        windows.passed(Lsn::new(100));
+        while windows.rest().is_some() {}
+        windows.settle(Ticket(9), Ticket(9));
+        assert_eq!(windows.next(), Next::Read(What::Beyond(Some(key(&format!("c{}", WINDOWS_MAX - 1))))));
+        assert_eq!(windows.journal().rows, 2 + WINDOWS_MAX as u64 - 1);
+    }
+
+    #[test]
+    fn the_rows_of_a_key_that_holds_null_come_together() {
+        let null = RowKey::new([None]).unwrap();
+        let mut windows = Windows::resume(Journal::default(), Vec::new());
+        windows.asked(What::Beyond(None), false);
+        windows.snapshot("10:10:".parse().unwrap()).unwrap();
+        windows.read(Lsn::new(100), vec![(null.clone(), "A"), (null.clone(), "B")], 20, false);
+        let touch =
+            Touch { xid: FullXid(11), commit: Lsn::new(5), kind: Kind::Row { old: None, key: &null, unsent: false } };
+        assert_eq!(windows.before(&touch), Before::Rows(vec!["B", "A"]));
+        assert!(!windows.has_rest());
+    }
+
+    #[test]
+    fn a_journal_reads_back_as_itself() {
+        let journal = Journal { after: Some(key("ü\"")), moved: vec![key("1")], fresh: true, ..Journal::default() };
+        let text = serde_json::to_string(&journal).unwrap();
+        assert_eq!(serde_json::from_str::<Journal>(&text).unwrap(), journal);
+    }
+
+    #[test]
+    fn a_position_behind_a_header_is_the_pages_start() {
+        for (insert, waited) in [(8192 * 3 + 24, 8192 * 3), (8192 * 3 + 40, 8192 * 3), (8192 * 3 + 32, 8192 * 3 + 32)] {
+            assert_eq!(reachable(Lsn::new(insert)), Lsn::new(waited));
+        }
+    }
+}

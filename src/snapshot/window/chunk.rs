@@ -1,0 +1,105 @@
+//! A chunk that was read: its rows until they are emitted, and what is left of it until it is delivered.
+
+use crate::ledger::Ticket;
+use crate::lsn::Lsn;
+use crate::snapshot::keyset::RowKey;
+use crate::snapshot::visibility::PgSnapshot;
+use std::collections::HashMap;
+
+/// A row of an open window, and the next one of the same key (a unique index takes many rows whose key holds NULL).
+#[derive(Debug)]
+struct Waiting<R> {
+    row: Option<R>,
+    same: Option<usize>,
+}
+
+/// A chunk whose rows have not all been emitted.
+#[derive(Debug)]
+pub(super) struct Window<R> {
+    pub end: End,
+    pub snapshot: PgSnapshot,
+    pub upto: Lsn,
+    rows: Vec<Waiting<R>>,
+    index: HashMap<RowKey, usize>,
+    /// Where the first row that may be left stands.
+    cursor: usize,
+    pub left: usize,
+    pub size_bytes: usize,
+    pub passed: bool,
+}
+
+/// How far the copy is when a window is delivered.
+#[derive(Debug)]
+pub(super) struct End {
+    /// `None`: a window of given keys, which moves nothing.
+    pub after: Option<RowKey>,
+    pub last: bool,
+    /// Moved rows that it has read.
+    pub covered: Vec<RowKey>,
+    pub rows: u64,
+}
+
+impl End {
+    pub fn is_of_range(&self) -> bool {
+        self.after.is_some() || self.last
+    }
+}
+
+/// A chunk whose rows have all been emitted, under tickets below this one.
+#[derive(Debug)]
+pub(super) struct Leaving {
+    pub end: End,
+    pub snapshot: PgSnapshot,
+    pub upto: Lsn,
+    pub below: Ticket,
+}
+
+impl<R> Window<R> {
+    pub fn new(end: End, snapshot: PgSnapshot, upto: Lsn, rows: Vec<(RowKey, R)>, size_bytes: usize) -> Self {
+        let mut window = Window {
+            end,
+            snapshot,
+            upto,
+            left: rows.len(),
+            rows: Vec::with_capacity(rows.len()),
+            index: HashMap::with_capacity(rows.len()),
+            cursor: 0,
+            size_bytes,
+            passed: false,
+        };
+        for (at, (key, row)) in rows.into_iter().enumerate() {
+            let same = window.index.insert(key, at);
+            window.rows.push(Waiting { row: Some(row), same });
+        }
+        window
+    }
+
+    /// Takes the rows of a key out.
+    pub fn take(&mut self, key: &RowKey, out: &mut Vec<R>) {
+        let mut at = self.index.remove(key);
+        while let Some(waiting) = at.and_then(|at| self.rows.get_mut(at)) {
+            if let Some(row) = waiting.row.take() {
+                out.push(row);
+                self.left -= 1;
+            }
+            at = waiting.same;
+        }
+    }
+
+    /// Takes everything out.
+    pub fn take_all(&mut self, out: &mut Vec<R>) {
+        out.extend(std::iter::from_fn(|| self.next()));
+    }
+
+    /// Takes the next row out.
+    pub fn next(&mut self) -> Option<R> {
+        while let Some(waiting) = self.rows.get_mut(self.cursor) {
+            self.cursor += 1;
+            if let Some(row) = waiting.row.take() {
+                self.left -= 1;
+                return Some(row);
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,128 @@
+//! The consumer, and the judge beside it: what the topic says of each key, and whether it may say it now.
+
+use super::database::{Database, Op, Row};
+use crate::lsn::Lsn;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A record of the topic.
+#[derive(Clone, Copy, Debug)]
+pub enum Record {
+    Stream { at: (Lsn, usize), op: Op },
+    Window { key: u64, row: Row },
+}
+
+/// What a consumer knows of a row.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    version: u64,
+    toast: Option<u64>,
+    /// The plain stream cannot do better: the row moved here, and the value was known where it came from.
+    excused: bool,
+}
+
+#[derive(Default)]
+pub struct Consumer {
+    rows: BTreeMap<u64, Known>,
+    /// Moves whose placeholder the plain stream owes nobody.
+    excused: BTreeSet<(Lsn, usize)>,
+    /// The move that brought a row to its key.
+    moved_by: BTreeMap<u64, (Lsn, usize)>,
+}
+
+impl Consumer {
+    pub fn take(&mut self, record: Record) {
+        match record {
+            Record::Window { key, row } => {
+                if let Some(known) = self.rows.get(&key)
+                    && known.version == row.version
+                    && let Some(at) = self.moved_by.get(&key)
+                {
+                    self.excused.remove(at);
+                }
+                self.rows.insert(key, Known { version: row.version, toast: Some(row.toast), excused: false });
+            }
+            Record::Stream { op: Op::Truncate { .. }, .. } => self.rows.clear(),
+            Record::Stream { op: Op::Delete { key, .. }, .. } => drop(self.rows.remove(&key)),
+            Record::Stream { at, op: Op::Put { from, key, version, toast } } => {
+                let source = from.and_then(|from| self.rows.remove(&from));
+                let here = self.rows.get(&key).copied();
+                let mut known = Known { version, toast: toast.or(here.and_then(|k| k.toast)), excused: false };
+                if from.is_some() && toast.is_none() {
+                    if source.is_some_and(|source| source.toast.is_some() || source.excused) {
+                        self.excused.insert(at);
+                    }
+                    known.excused = self.excused.contains(&at);
+                    self.moved_by.insert(key, at);
+                } else if toast.is_none() {
+                    known.excused = here.is_some_and(|here| here.excused);
+                }
+                self.rows.insert(key, known);
+            }
+        }
+    }
+
+    /// What differs from the table.
+    pub fn differs(&self, rows: &BTreeMap<u64, Row>) -> Option<String> {
+        let keys: BTreeSet<u64> = self.rows.keys().chain(rows.keys()).copied().collect();
+        keys.into_iter().find_map(|key| match (self.rows.get(&key), rows.get(&key)) {
+            (None, None) => None,
+            (Some(known), None) => Some(format!("key {key} is a ghost: {known:?}")),
+            (None, Some(row)) => Some(format!("key {key} is missing: {row:?}")),
+            (Some(known), Some(row)) if known.version != row.version => {
+                Some(format!("key {key} is stale: {known:?}, the row is {row:?}"))
+            }
+            (Some(known), Some(row)) if known.toast != Some(row.toast) && !known.excused => {
+                Some(format!("key {key} lost its large value: {known:?}, the row is {row:?}"))
+            }
+            _ => None,
+        })
+    }
+}
+
+/// Per connection and key, the newest version told so far, replay or not.
+pub struct Judge {
+    newest: BTreeMap<u64, u64>,
+    emptied: u64,
+}
+
+impl Judge {
+    /// A connection that resumes at `from`: what lies before is not told again.
+    pub fn resume(database: &Database, from: Lsn) -> Self {
+        let mut judge = Judge { newest: BTreeMap::new(), emptied: 0 };
+        let past = database.commits.iter().map(|at| &database.transactions[*at]).filter(|t| t.end <= from);
+        for (_, op) in past.flat_map(|t| &t.ops).filter(|(lsn, _)| *lsn >= database.published) {
+            let _ = judge.note(*op);
+        }
+        judge
+    }
+
+    fn note(&mut self, op: Op) -> Result<(), String> {
+        match op {
+            Op::Truncate { version } => {
+                self.emptied = self.emptied.max(version);
+                Ok(())
+            }
+            Op::Delete { key, version } => self.at(key, version),
+            Op::Put { from, key, version, .. } => {
+                from.map_or(Ok(()), |from| self.at(from, version))?;
+                self.at(key, version)
+            }
+        }
+    }
+
+    fn at(&mut self, key: u64, version: u64) -> Result<(), String> {
+        let newest = self.newest.entry(key).or_default();
+        if version < (*newest).max(self.emptied) {
+            return Err(format!("key {key}: version {version} follows {newest}, emptied at {}", self.emptied));
+        }
+        *newest = version;
+        Ok(())
+    }
+
+    pub fn hear(&mut self, record: &Record) -> Result<(), String> {
+        match record {
+            Record::Stream { op, .. } => self.note(*op),
+            Record::Window { key, row } => self.at(*key, row.version),
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! Copies beside the stream, against a real server and a cluster in memory: windows from the first moment, a table read
+//! again by request, one that joins, one whose first copy was cut off, writers on hot keys meanwhile.
+
+#![expect(clippy::unwrap_used, reason = "a test ends where its peers do not answer")]
+
+#[path = "support/postgres.rs"]
+mod postgres;
+#[path = "windows/requests.rs"]
+mod requests;
+#[path = "windows/under_fire.rs"]
+mod under_fire;
+#[path = "first_copy/world.rs"]
+#[expect(dead_code, reason = "two test binaries share it, and neither needs all of it")]
+mod world;
