@@ -73,7 +73,7 @@ impl Reporter {
             SinkConfig::Stdout { .. } => "stdout",
         };
         let format = config.encode.format.name();
-        metrics.runs_as(format, sink, "no_data");
+        metrics.runs_as(format, sink, config.snapshot.mode.name());
         let status = Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_ms: super::runner::unix_nanos() / 1_000_000,

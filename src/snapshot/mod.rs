@@ -40,6 +40,19 @@ pub enum Mode {
 }
 
 impl Mode {
+    /// Its word in the configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Mode::Initial => "initial",
+            Mode::InitialOnly => "initial_only",
+            Mode::NoData => "no_data",
+            Mode::Always => "always",
+            Mode::WhenNeeded => "when_needed",
+            Mode::Windows => "windows",
+        }
+    }
+
     /// Whether a first start copies under the slot's exported snapshot.
     #[must_use]
     pub const fn copies_first(self) -> bool {
