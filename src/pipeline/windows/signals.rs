@@ -90,3 +90,39 @@ impl Copies {
         self.held = None;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(commit: u64) -> Wanted {
+        Wanted { commit: Lsn::new(commit), filter: None, surrogate: None }
+    }
+
+    #[test]
+    fn a_signal_told_again_finds_its_own_copy_and_another_one_is_refused() {
+        let (mut copies, table) = (Copies::new("s"), TableName::new("p", "t"));
+        assert!(copies.begin_wanted(&table, wanted(16), 0));
+        let recorded = copies.unwritten();
+        assert!(copies.begin_wanted(&table, wanted(16), 5));
+        assert_eq!(copies.unwritten(), recorded);
+        assert!(!copies.begin_wanted(&table, wanted(17), 5));
+        assert_eq!((copies.unwritten(), copies.status().len()), (recorded, 1));
+        // One that failed makes room.
+        copies.fail(0, "window_keyless", String::new(), String::new());
+        assert!(copies.begin_wanted(&table, wanted(17), 5));
+        assert_eq!(copies.status()[0].state, "copying");
+    }
+
+    #[test]
+    fn copies_that_no_signal_asked_for_are_held_by_one_and_not_ended() {
+        let (mut copies, asked, other) = (Copies::new("s"), TableName::new("p", "t"), TableName::new("p", "u"));
+        copies.begin(&other, None, true, 0, None);
+        assert_eq!((copies.pause(), copies.pause()), (1, 0));
+        assert!(copies.begin_wanted(&asked, wanted(16), 0));
+        assert!(copies.status().iter().all(|status| status.state == "paused"));
+        assert_eq!(copies.stop(|_| true), ["p.t"]);
+        assert_eq!(copies.unwritten().get(&Window::key("s", "p.t")), Some(&None));
+        assert_eq!((copies.resume(), copies.is_copying("p.u")), (1, true));
+    }
+}
