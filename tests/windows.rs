@@ -7,6 +7,8 @@
 mod postgres;
 #[path = "windows/requests.rs"]
 mod requests;
+#[path = "windows/signals.rs"]
+mod signals;
 #[path = "windows/under_fire.rs"]
 mod under_fire;
 #[path = "first_copy/world.rs"]

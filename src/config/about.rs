@@ -67,6 +67,7 @@ const ABOUT: &[(&str, &str)] = &[
     ("snapshot.rows_per_second", "The most rows read a second, by all copies."),
     ("snapshot.skip", "Captured tables that are not copied."),
     ("snapshot.order", "Tables that the first copy begins with."),
+    ("snapshot.signal_table", "A table whose inserted rows ask for copies, as Debezium's signals; always captured."),
     ("limits.memory", "The byte budget of everything in flight, librdkafka's queue included."),
     (
         "limits.quarantine",

@@ -1,9 +1,11 @@
 //! `[snapshot]`: how existing rows are copied.
 
+use super::document::Value;
 use super::reader::Reader;
-use super::value;
+use super::value::{self, Expected};
 use crate::snapshot::{self, Mode};
-use crate::table::Selection;
+use crate::table::names::{NameOf, NamePattern};
+use crate::table::{Selection, TableName};
 
 /// Above this a rate is no limit.
 const ROWS_PER_SECOND_MAX: i32 = 100_000_000;
@@ -33,6 +35,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<snapshot::Config> {
             "the table has a query too, which is read instead of it: put the condition there",
         );
     }
+    let signal_table = reader.optional("snapshot.signal_table", one_table);
     let skip = match Selection::new(&skip?, &[]) {
         Ok(selection) => Some(selection),
         Err((bad, _)) => {
@@ -48,5 +51,16 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<snapshot::Config> {
         order: order?,
         conditions,
         queries,
+        signal_table: signal_table.map(|table| table.to_string()),
     })
+}
+
+/// One table by its exact name.
+fn one_table(given: &Value) -> Result<TableName, Expected> {
+    let expected = || "the name of one table as namespace.name, in quotes".to_owned();
+    let pattern = NamePattern::read(&value::text(given)?, NameOf::Table).map_err(|_| expected())?;
+    match pattern.exact().as_deref() {
+        Some([namespace, name]) => Ok(TableName::new(namespace, name)),
+        _ => Err(expected()),
+    }
 }

@@ -141,6 +141,8 @@ pub enum LogFormat {
 
 /// The sections that a running agent can be given anew.
 const RELOADABLE: [&str; 2] = ["tables.", "snapshot."];
+/// But for this key: its table is planned as a table of signals.
+const SIGNAL_TABLE: &str = "snapshot.signal_table";
 
 /// A configuration with its provenance.
 #[derive(Clone, Debug)]
@@ -157,7 +159,8 @@ impl Loaded {
     #[must_use]
     pub fn differences(&self, other: &Loaded) -> (Vec<String>, Vec<String>) {
         let keys = self.shown.differences(&other.shown);
-        keys.into_iter().partition(|key| RELOADABLE.iter().any(|section| key.starts_with(section)))
+        let is_reloadable = |key: &String| RELOADABLE.iter().any(|section| key.starts_with(section));
+        keys.into_iter().partition(|key| key != SIGNAL_TABLE && is_reloadable(key))
     }
 }
 
@@ -257,8 +260,8 @@ fn read_all(reader: &mut Reader<'_>) -> Option<Checked> {
         slot: database.slot,
         publication: database.publication,
         create_publication: database.create_publication,
+        selection: selection?.with(snapshot.as_ref().and_then(|snapshot| snapshot.signal_table.clone())),
         snapshot: snapshot?,
-        selection: selection?,
         encode: encode?,
         registry: registry?,
         heartbeat: heartbeat?,

@@ -55,6 +55,12 @@ pub struct Window {
     /// Held by an operator.
     #[serde(default)]
     pub paused: bool,
+    /// The commit of the signal that asked for it.
+    #[serde(default)]
+    pub signal: Option<Lsn>,
+    /// The column that the signal wants chunks cut by.
+    #[serde(default)]
+    pub surrogate: Option<String>,
     /// What is delivered.
     pub journal: window::Journal,
 }

@@ -5,9 +5,11 @@
 
 mod beside;
 mod held;
+mod signalled;
 
 use beside::Beside;
 use held::held_out;
+pub use signalled::{Signalled, places as signal_places};
 
 use super::continuity::{Halt, Reason};
 use super::core::Core;
@@ -47,6 +49,8 @@ pub struct Active {
     pub compacted: bool,
     /// Its counters.
     pub metrics: TableMetrics,
+    /// Where a signal's parts are, in the table whose rows are signals.
+    pub signals: Option<[usize; 3]>,
 }
 
 /// What is known of a relation.
@@ -85,6 +89,8 @@ pub struct Burst {
     pub goodbye: bool,
     /// What has to be fetched first.
     pub need: Option<Need>,
+    /// What has to be acted on first: it ends the burst.
+    pub signal: Option<Signalled>,
     /// When the server sent the first message of it.
     pub sent_at: Option<PgMicros>,
     /// What decoding and encoding its first row took.
@@ -209,7 +215,8 @@ impl Rows {
         {
             self.message(parked.start, parked.sent_at, &parked.payload, tools, &mut burst)?;
         }
-        while burst.need.is_none() && tools.core.has_room() && tools.sink.has_room() && !tools.copies.is_holding() {
+        let goes_on = |burst: &Burst| burst.need.is_none() && burst.signal.is_none();
+        while goes_on(&burst) && tools.core.has_room() && tools.sink.has_room() && !tools.copies.is_holding() {
             if tools.copies.has_rest() {
                 self.rest(tools)?;
                 continue;
@@ -298,12 +305,14 @@ impl Rows {
                         tools.copies.emitted(context.xid);
                     }
                     match row_out((encoder, beside), active, &context, &row, tools)? {
-                        RowOut::Sent => *sent = true,
-                        RowOut::NotPublished => {}
                         RowOut::Needs(column) => {
                             changes.take_back();
                             self.parked = Some(Parked { payload: payload.to_vec(), start, sent_at });
                             burst.need = Some(Need::Nullable(slot, column));
+                        }
+                        out => {
+                            *sent |= matches!(out, RowOut::Sent);
+                            burst.signal = active.signals.and_then(|places| signalled::read(places, &context, &row));
                         }
                     }
                     if let Some((decode, encoding)) = decoded {

@@ -18,7 +18,7 @@ use super::plans::{self, Desk, Places};
 use super::record::Record;
 use super::report::Reporter;
 use super::request::Asked;
-use super::rows::{Active, Burst, Need, Planned, Rows, Tools};
+use super::rows::{Active, Burst, Need, Planned, Rows, Signalled, Tools};
 use super::sink::{Config as SinkConfig, Sink};
 use super::supervise::{Disposition, Exit, PipelineError, Trouble, disposition};
 use super::windows::{self, Copies};
@@ -121,6 +121,7 @@ mod copying;
 mod heart;
 mod reload;
 mod session;
+mod signals;
 mod start;
 
 struct Runner {
@@ -348,10 +349,16 @@ impl Runner {
         if self.copying.is_some() {
             return self.copy();
         }
-        if !self.may_read() {
-            return;
+        while let Some(signal) = self.work_to_signal() {
+            self.signalled(&signal);
         }
-        let (Some(live), Some(sink)) = (&mut self.live, &mut self.sink) else { return };
+    }
+
+    fn work_to_signal(&mut self) -> Option<Signalled> {
+        if !self.may_read() {
+            return None;
+        }
+        let (Some(live), Some(sink)) = (&mut self.live, &mut self.sink) else { return None };
         let mut tools = Tools {
             core: &mut self.core,
             sink,
@@ -362,15 +369,20 @@ impl Runner {
         let first = tools.core.next_ticket();
         let burst = live.rows.burst(&mut live.stream, &mut tools);
         match burst {
-            Ok(burst) => {
+            Ok(mut burst) => {
                 let next = self.core.next_ticket();
                 if std::mem::take(&mut self.fresh) {
                     self.reporter.arrived(burst.sent_at, unix_nanos() / 1000);
                 }
                 self.reporter.burst(&burst, (next > first).then_some(Ticket(next.0 - 1)));
+                let signal = burst.signal.take();
                 self.worked(burst);
+                signal
             }
-            Err(error) => self.broke(error.into()),
+            Err(error) => {
+                self.broke(error.into());
+                None
+            }
         }
     }
 

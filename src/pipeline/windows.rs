@@ -8,9 +8,11 @@
 mod asked;
 mod progress;
 mod row;
+mod signals;
 mod touch;
 
 pub use progress::WindowStatus;
+pub use signals::Wanted;
 
 use super::core::{Moment, SECOND};
 use super::record::{FORMAT, Window};
@@ -147,6 +149,8 @@ pub struct Copies {
     /// Numbers rows, so that no two have one identity.
     serial: u64,
     slot_name: String,
+    /// Where the stream stood last outside of a transaction, on this connection.
+    stands: Lsn,
     /// The operator's limit.
     rows_per_second: Option<u64>,
     now: Moment,
@@ -166,6 +170,7 @@ impl Copies {
             ids: 0,
             serial: 0,
             slot_name: slot_name.to_owned(),
+            stands: Lsn::default(),
             rows_per_second: None,
             now: Moment::default(),
             finished: progress::Finished::default(),
@@ -233,16 +238,11 @@ impl Copies {
 
     /// Begins a copy. `fresh`: the table was published a moment ago.
     pub fn begin(&mut self, table: &TableName, filter: Option<String>, fresh: bool, now_ms: i64, reply: Option<Reply>) {
-        let journal = Journal { fresh, ..Journal::default() };
-        let window = Window {
-            format: FORMAT,
-            relation: Oid(0),
-            key: Vec::new(),
-            filter,
-            asked_ms: now_ms,
-            paused: false,
-            journal,
-        };
+        let window = Window { journal: Journal { fresh, ..Journal::default() }, ..asked_for(filter, now_ms) };
+        self.push(table, window, reply);
+    }
+
+    fn push(&mut self, table: &TableName, window: Window, reply: Option<Reply>) {
         let name = table.to_string();
         let id = self.next_id();
         self.list.push(Copy::new(id, &name, window, self.now, reply));
@@ -265,6 +265,7 @@ impl Copies {
     pub fn lost(&mut self) {
         self.watched.clear();
         self.held = None;
+        self.stands = Lsn::default();
         for copy in &mut self.list {
             copy.slot = None;
             copy.known = None;
@@ -390,6 +391,21 @@ impl Copy {
             named.map_or_else(|| format!("xid {xid}"), str::to_owned)
         };
         unseen.iter().take(8).map(known).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// The record of a copy that nothing is known of yet.
+fn asked_for(filter: Option<String>, asked_ms: i64) -> Window {
+    Window {
+        format: FORMAT,
+        relation: Oid(0),
+        key: Vec::new(),
+        filter,
+        asked_ms,
+        paused: false,
+        signal: None,
+        surrogate: None,
+        journal: Journal::default(),
     }
 }
 

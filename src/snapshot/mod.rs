@@ -5,7 +5,8 @@
 //! `journal` is what of it survives a restart. Everything copied later is copied while the stream runs: `window` decides
 //! what may be read, held and emitted when, with its rules and their reasons, `visibility` reads Postgres's snapshots, and
 //! `keyset` writes the SQL of a chunk. `reader` asks the server. All but
-//! `worker`, `prepare` and `reader` are pure. Nothing here writes to the source.
+//! `worker`, `prepare` and `reader` are pure. `signal` reads what Debezium's signal table asks for. Nothing here writes to the
+//! source.
 
 pub mod journal;
 pub mod keyset;
@@ -14,6 +15,7 @@ pub mod plan;
 pub mod prepare;
 pub mod ranges;
 pub mod reader;
+pub mod signal;
 pub mod visibility;
 pub mod window;
 pub mod worker;
@@ -80,6 +82,8 @@ pub struct Config {
     pub conditions: BTreeMap<String, String>,
     /// Whole queries by `namespace.name`, read instead of the table.
     pub queries: BTreeMap<String, String>,
+    /// The table whose inserted rows are signals, as `namespace.name`.
+    pub signal_table: Option<String>,
 }
 
 /// Readers at once: one loop encodes for all of them, and each holds a server process and a snapshot.
@@ -100,6 +104,7 @@ impl Config {
             order: Vec::new(),
             conditions: BTreeMap::new(),
             queries: BTreeMap::new(),
+            signal_table: None,
         }
     }
 
@@ -114,6 +119,7 @@ impl Config {
         let keys = self.order.iter().map(|name| ("snapshot.order", name));
         let keys = keys.chain(self.conditions.keys().map(|name| ("snapshot.where", name)));
         let keys = keys.chain(self.queries.keys().map(|name| ("snapshot.query", name)));
+        let keys = keys.chain(self.signal_table.iter().map(|name| ("snapshot.signal_table", name)));
         keys.map(|(key, name)| (key, name.as_str()))
             .filter(|(_, name)| !captured.iter().any(|table| table.to_string() == *name))
     }

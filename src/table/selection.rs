@@ -35,6 +35,8 @@ pub struct Selection {
     exclude_namespaces: NameList,
     partitions: Partitions,
     later: Later,
+    /// Captured whatever the lists say, as `namespace.name`.
+    always: Option<String>,
 }
 
 impl Selection {
@@ -47,7 +49,7 @@ impl Selection {
             (Ok(include), Ok(exclude)) => {
                 let (namespaces, exclude_namespaces) = Default::default();
                 let (partitions, later) = (Partitions::Root, Later::Reload);
-                Ok(Selection { include, exclude, namespaces, exclude_namespaces, partitions, later })
+                Ok(Selection { include, exclude, namespaces, exclude_namespaces, partitions, later, always: None })
             }
             (include, exclude) => Err((include.err().unwrap_or_default(), exclude.err().unwrap_or_default())),
         }
@@ -63,6 +65,16 @@ impl Selection {
     #[must_use]
     pub fn by(self, partitions: Partitions, later: Later) -> Self {
         Selection { partitions, later, ..self }
+    }
+
+    /// The same, with this table, as `namespace.name`, whatever the lists say.
+    #[must_use]
+    pub fn with(self, always: Option<String>) -> Self {
+        Selection { always, ..self }
+    }
+
+    fn takes_always(&self, table: &TableName) -> bool {
+        self.always.as_ref().is_some_and(|always| *always == table.to_string())
     }
 
     /// Whether a table that was not there at the start is captured all the same.
@@ -87,13 +99,15 @@ impl Selection {
     #[must_use]
     pub fn includes(&self, table: &TableName) -> bool {
         let in_namespace = self.namespaces.is_empty() || self.namespaces.lists(&[&table.namespace]);
-        in_namespace && self.include.lists(&[&table.namespace, &table.name])
+        (in_namespace && self.include.lists(&[&table.namespace, &table.name])) || self.takes_always(table)
     }
 
     /// Whether the exclude lists take it away.
     #[must_use]
     pub fn excludes(&self, table: &TableName) -> bool {
-        self.exclude_namespaces.guards(&[&table.namespace]) || self.exclude.guards(&[&table.namespace, &table.name])
+        let excluded = self.exclude_namespaces.guards(&[&table.namespace])
+            || self.exclude.guards(&[&table.namespace, &table.name]);
+        excluded && !self.takes_always(table)
     }
 
     /// The include patterns, as written, that match none of `tables`: misspelt, or not there yet.

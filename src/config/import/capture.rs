@@ -395,13 +395,34 @@ pub(super) fn never_skips(_: Asked<'_>, given: &Given, target: &mut Target) {
     }
 }
 
+/// Debezium takes the table's name with the database before it as well.
+pub(super) fn signal_table(asked: Asked<'_>, given: &Given, target: &mut Target) {
+    let table = given.value.trim();
+    let database = format!("{}.", asked.or("database.dbname", "").trim());
+    let rest = table.strip_prefix(&database).filter(|rest| rest.contains('.')).unwrap_or(table);
+    if rest.is_empty() || asked.value("signal.enabled.channels").is_some_and(|list| !channels(list).any(is_source)) {
+        target.idle(&given.written, "without the channel `source` no table is read for signals");
+    } else {
+        target.text("snapshot", "signal_table", rest, "");
+    }
+}
+
 pub(super) fn signal_channels(asked: Asked<'_>, given: &Given, target: &mut Target) {
-    let channels = given.value.trim();
-    if channels.is_empty() || (channels == "source" && asked.value("signal.data.collection").is_none()) {
+    if channels(&given.value).any(|channel| !is_source(channel)) {
+        target.refuse(&given.written, "signals are read from a table only: the channel `source`");
+    } else if asked.value("signal.data.collection").is_none() {
         target.idle(&given.written, "without a signal table it does nothing");
     } else {
-        target.refuse(&given.written, "there are no signals: `wellspring snapshot` asks the running agent for a copy");
+        target.idle(&given.written, "the channel `source` is there with snapshot.signal_table");
     }
+}
+
+fn channels(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',').map(str::trim).filter(|channel| !channel.is_empty())
+}
+
+fn is_source(channel: &str) -> bool {
+    channel == "source"
 }
 
 pub(super) fn notification_channels(_: Asked<'_>, given: &Given, target: &mut Target) {

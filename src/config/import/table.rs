@@ -113,12 +113,7 @@ const TABLE: &[(&str, Fate)] = &[
     ("incremental.snapshot.watermarking.strategy", INCREMENTAL),
     ("incremental.snapshot.allow.schema.changes", INCREMENTAL),
     ("read.only", Idle("nothing is written to the source")),
-    (
-        "signal.data.collection",
-        Refused(
-            "there is no signal table: `wellspring snapshot` asks the running agent for a copy; keep the table captured if consumers read it",
-        ),
-    ),
+    ("signal.data.collection", By("snapshot.signal_table", capture::signal_table)),
     ("signal.enabled.channels", By("refused unless empty or source", capture::signal_channels)),
     ("signal.kafka.*", Refused("there is no signal topic: `wellspring snapshot` asks the running agent for a copy")),
     ("signal.consumer.*", Refused("there is no signal topic: `wellspring snapshot` asks the running agent for a copy")),

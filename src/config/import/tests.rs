@@ -190,14 +190,14 @@ snapshot.mode=no_data
 fn everything_without_counterpart_is_told_at_once() {
     refused(
         "transforms=unwrap\ntransforms.unwrap.type=x\nslot.drop.on.stop=true\nsnapshot.mod=initial\nfoo=bar\n\
-         signal.data.collection=public.signals\ncolumn.mask.hash.SHA-256.with.salts.pepper=a",
+         signal.enabled.channels=source,kafka\ncolumn.mask.hash.SHA-256.with.salts.pepper=a",
         expect![[r#"
             transforms: records are not transformed; `wellspring config import --lossy` leaves it out, then transform where they are read
             transforms.unwrap.type: records are not transformed; `wellspring config import --lossy` leaves it out, then transform where they are read
             slot.drop.on.stop: a slot is dropped by command only (`wellspring slot drop`): its changes would be lost
             snapshot.mod: unknown property; did you mean `snapshot.mode`?
             foo: unknown property
-            signal.data.collection: there is no signal table: `wellspring snapshot` asks the running agent for a copy; keep the table captured if consumers read it
+            signal.enabled.channels: signals are read from a table only: the channel `source`
             column.mask.hash.***: unknown property"#]],
     );
     refused(
@@ -206,6 +206,17 @@ fn everything_without_counterpart_is_told_at_once() {
         table.include.list: table.exclude.list is set as well, which Debezium refuses; say it in one list
         message.key.columns: `nonsense` is not `schema.table:column,column`"#]],
     );
+}
+
+#[test]
+fn a_signal_table_is_taken_over_with_or_without_its_database() {
+    let made = |more: &str| imported(&format!("snapshot.mode=no_data\n{more}"), Loss::Refused).unwrap().toml;
+    for table in ["ops.signals", "shop.ops.signals"] {
+        let toml = made(&format!("signal.enabled.channels=source\nsignal.data.collection={table}"));
+        assert!(toml.contains("signal_table = \"ops.signals\""), "{toml}");
+    }
+    let off = made("signal.enabled.channels=\nsignal.data.collection=ops.signals");
+    assert!(!off.contains("signal_table ="), "{off}");
 }
 
 #[test]

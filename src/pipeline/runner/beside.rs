@@ -229,7 +229,12 @@ impl Runner {
                 Some(task) => self.ask_for(task),
                 None => self.reader = None, // its transaction ends with it
             },
-            Ok(Got::Read(chunk)) => self.copies.read(id, &chunk),
+            Ok(Got::Read(chunk)) => {
+                self.copies.read(id, &chunk);
+                if !self.core.is_in_transaction() {
+                    self.copies.passed_already();
+                }
+            }
             Err(ReadError::TooLarge { .. }) => self.copies.gave_up(id, true, String::new()),
             Err(ReadError::Postgres(error)) => match error.sqlstate() {
                 Some("57014") => self.copies.gave_up(id, true, "a chunk that takes too long".to_owned()),

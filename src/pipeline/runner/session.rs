@@ -193,7 +193,9 @@ impl Runner {
         {
             self.smaller_batches = Some(topic_max);
         }
+        let signals = self.signals_of(&ready);
         Active {
+            signals,
             metrics: self.reporter.metrics().table(&ready.name),
             plan: Rc::new(ready.plan),
             table: ready.name.into(),

@@ -139,6 +139,11 @@ impl Copies {
             let next = format!("give {} a primary key to copy it beside the stream", copy.name);
             return self.fail(at, "window_keyless", detail, next);
         }
+        if let Some(surrogate) = copy.window.surrogate.clone().filter(|surrogate| key != [surrogate.as_str()]) {
+            let detail = format!("the signal's surrogate key `{surrogate}` is not the key of {}", copy.name);
+            let next = "send the signal without surrogate-key: a change is told from a copied row by the table's key";
+            return self.fail(at, "window_surrogate_key", detail, next.to_owned());
+        }
         known.places = active.plan.key_places().collect();
         known.keyset = keyset(&known.table, &key, copy.window.filter.as_deref());
         known.active = Some(active.clone());

@@ -56,9 +56,15 @@ impl Copies {
 
     /// The stream stands at a position outside of a transaction.
     pub fn passed(&mut self, position: Lsn) {
+        self.stands = position;
         for windows in self.list.iter_mut().filter_map(|copy| copy.windows.as_mut()) {
             windows.passed(position);
         }
+    }
+
+    /// The same for chunks that were read since: an idle stream has nothing to tell before the next keepalive.
+    pub fn passed_already(&mut self) {
+        self.passed(self.stands);
     }
 
     /// Whether rows can be emitted whose position was passed.

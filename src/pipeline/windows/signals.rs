@@ -1,0 +1,128 @@
+//! Copies that signals ask for, stop, hold and let go.
+
+use super::*;
+
+/// A copy as a signal asks for it.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// The commit of its row.
+    pub commit: Lsn,
+    /// An SQL condition on rows.
+    pub filter: Option<String>,
+    /// The column by which chunks are to be cut.
+    pub surrogate: Option<String>,
+}
+
+impl Copies {
+    /// Begins a copy; false if the table has one under way already. One that failed makes room.
+    ///
+    /// The same signal again, in a replay, finds its own copy: then there is nothing to begin, and nothing to tell.
+    pub fn begin_wanted(&mut self, table: &TableName, wanted: Wanted, now_ms: i64) -> bool {
+        let name = table.to_string();
+        if let Some(copy) = self.list.iter().find(|copy| copy.name == name) {
+            if copy.window.signal == Some(wanted.commit) {
+                return true;
+            }
+            if !matches!(copy.stage, Stage::Failed(..)) || copy.owed.is_some() {
+                return false;
+            }
+            self.forget(|other| other != name);
+        }
+        // While copies are held, new ones wait with them.
+        let paused = self.list.iter().any(|copy| copy.window.paused);
+        let (signal, surrogate) = (Some(wanted.commit), wanted.surrogate);
+        self.push(table, Window { paused, signal, surrogate, ..asked_for(wanted.filter, now_ms) }, None);
+        true
+    }
+
+    /// Ends the copies that signals asked for, of the tables that are meant; their names. What they have delivered stays.
+    pub fn stop(&mut self, is_meant: impl Fn(&str) -> bool) -> Vec<String> {
+        let is_over = |copy: &&Copy| copy.window.signal.is_some() && is_meant(&copy.name);
+        let names: Vec<String> = self.list.iter().filter(is_over).map(|copy| copy.name.clone()).collect();
+        if !names.is_empty() {
+            self.give_up_reading();
+            self.forget(|name| !names.iter().any(|over| over == name));
+        }
+        names
+    }
+
+    /// Holds every copy: chunks that were read and not sent are dropped, and nothing is read. Returns how many were
+    /// going.
+    pub fn pause(&mut self) -> usize {
+        self.give_up_reading();
+        let going: Vec<usize> = (0..self.list.len()).filter(|at| !self.is_paused(*at)).collect();
+        for at in &going {
+            if let Some(copy) = self.list.get_mut(*at) {
+                copy.window.paused = true;
+                if let Some(windows) = &mut copy.windows {
+                    windows.lost();
+                }
+            }
+            self.store(*at);
+        }
+        going.len()
+    }
+
+    /// Lets them go on where they were. Returns how many were held.
+    pub fn resume(&mut self) -> usize {
+        let held: Vec<usize> = (0..self.list.len()).filter(|at| self.is_paused(*at)).collect();
+        for at in &held {
+            if let Some(copy) = self.list.get_mut(*at) {
+                copy.window.paused = false;
+            }
+            self.store(*at);
+        }
+        held.len()
+    }
+
+    fn is_paused(&self, at: usize) -> bool {
+        self.list.get(at).is_some_and(|copy| copy.window.paused)
+    }
+
+    /// The chunk under way is not waited for any more.
+    fn give_up_reading(&mut self) {
+        for copy in &mut self.list {
+            copy.hold_since = None;
+            if let Some(windows) = &mut copy.windows {
+                windows.give_up();
+            }
+        }
+        self.held = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(commit: u64) -> Wanted {
+        Wanted { commit: Lsn::new(commit), filter: None, surrogate: None }
+    }
+
+    #[test]
+    fn a_signal_told_again_finds_its_own_copy_and_another_one_is_refused() {
+        let (mut copies, table) = (Copies::new("s"), TableName::new("p", "t"));
+        assert!(copies.begin_wanted(&table, wanted(16), 0));
+        let recorded = copies.unwritten();
+        assert!(copies.begin_wanted(&table, wanted(16), 5));
+        assert_eq!(copies.unwritten(), recorded);
+        assert!(!copies.begin_wanted(&table, wanted(17), 5));
+        assert_eq!((copies.unwritten(), copies.status().len()), (recorded, 1));
+        // One that failed makes room.
+        copies.fail(0, "window_keyless", String::new(), String::new());
+        assert!(copies.begin_wanted(&table, wanted(17), 5));
+        assert_eq!(copies.status()[0].state, "copying");
+    }
+
+    #[test]
+    fn copies_that_no_signal_asked_for_are_held_by_one_and_not_ended() {
+        let (mut copies, asked, other) = (Copies::new("s"), TableName::new("p", "t"), TableName::new("p", "u"));
+        copies.begin(&other, None, true, 0, None);
+        assert_eq!((copies.pause(), copies.pause()), (1, 0));
+        assert!(copies.begin_wanted(&asked, wanted(16), 0));
+        assert!(copies.status().iter().all(|status| status.state == "paused"));
+        assert_eq!(copies.stop(|_| true), ["p.t"]);
+        assert_eq!(copies.unwritten().get(&Window::key("s", "p.t")), Some(&None));
+        assert_eq!((copies.resume(), copies.is_copying("p.u")), (1, true));
+    }
+}

@@ -1,0 +1,295 @@
+//! Debezium's signals: what a row inserted into the signal table asks for.
+//!
+//! Pure: the columns' texts in, a [`Signal`] or the reason out. The forms are those of Debezium's documentation on
+//! signalling; what a copy in windows cannot do as it is asked is an error, and copies nothing. Errors never show
+//! what the row holds: its values are data like any other row's.
+
+use crate::table::TableName;
+use crate::table::names::{NameOf, NamePattern, REGEX};
+use serde::Deserialize;
+
+/// Longer data is not read: Debezium's own table has 2048 characters, and lists of tables are short.
+pub const DATA_BYTES_MAX: usize = 64 * 1024;
+
+/// What a signal asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// `execute-snapshot`.
+    Execute(Execute),
+    /// `stop-snapshot`, of these tables or of all.
+    Stop(Option<Tables>),
+    /// `pause-snapshot`.
+    Pause,
+    /// `resume-snapshot`.
+    Resume,
+}
+
+/// A copy that is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Execute {
+    /// Of which tables.
+    pub tables: Tables,
+    /// SQL conditions on rows, by table; the first that fits a table counts.
+    conditions: Vec<(NamePattern, String)>,
+    /// The column by which chunks are to be cut, where it is named.
+    pub surrogate: Option<String>,
+    /// Whether Debezium would have stopped its stream for it.
+    pub blocking: bool,
+}
+
+/// Tables by expressions over the whole of their names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tables(Vec<NamePattern>);
+
+/// Why a signal is left alone.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SignalError {
+    /// Its type.
+    #[error("its type is not one of execute-snapshot, stop-snapshot, pause-snapshot, resume-snapshot")]
+    UnknownType,
+    /// Its data's size.
+    #[error("its data has {0} bytes; {DATA_BYTES_MAX} are read")]
+    TooLong(usize),
+    /// Its data is no JSON, or of another shape.
+    #[error("its data is not the JSON of such a signal: line {line}, column {column}")]
+    Unreadable {
+        /// From 1.
+        line: usize,
+        /// From 1; 0 for the end of a line.
+        column: usize,
+    },
+    /// No tables are named.
+    #[error("data-collections names no table")]
+    NoTables,
+    /// A table's name is no regular expression; its place in the list, from 1.
+    #[error("entry {0} of a list of tables is no regular expression")]
+    BadTable(usize),
+    /// Neither incremental nor blocking.
+    #[error("the kind of copy in its data is neither incremental nor blocking")]
+    UnknownKind,
+    /// A blocking copy's filter is a whole query.
+    #[error("a blocking copy's filter is a whole query, which is not read in windows: ask for an incremental one")]
+    WholeQuery,
+    /// The condition's old form, which Debezium does not read any more.
+    #[error("additional-condition is the old form: write additional-conditions")]
+    OldCondition,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Data {
+    data_collections: Option<Vec<String>>,
+    r#type: Option<String>,
+    additional_conditions: Option<Vec<Condition>>,
+    additional_condition: Option<serde::de::IgnoredAny>,
+    surrogate_key: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Condition {
+    data_collection: String,
+    filter: Option<String>,
+}
+
+impl Signal {
+    /// Reads a signal from its row's columns `type` and `data`; NULL is none.
+    ///
+    /// # Errors
+    /// Why nothing is done.
+    pub fn read(kind: Option<&str>, data: Option<&str>) -> Result<Self, SignalError> {
+        match kind.unwrap_or_default() {
+            "execute-snapshot" => Execute::read(&parsed(data)?).map(Signal::Execute),
+            "stop-snapshot" => {
+                let data = parsed(data)?;
+                kind_of(&data)?;
+                let listed = data.data_collections.filter(|list| !list.is_empty());
+                Ok(Signal::Stop(listed.map(|list| Tables::read(&list)).transpose()?))
+            }
+            "pause-snapshot" => Ok(Signal::Pause),
+            "resume-snapshot" => Ok(Signal::Resume),
+            _ => Err(SignalError::UnknownType),
+        }
+    }
+}
+
+impl Execute {
+    fn read(data: &Data) -> Result<Self, SignalError> {
+        let blocking = kind_of(data)?;
+        if data.additional_condition.is_some() {
+            return Err(SignalError::OldCondition);
+        }
+        let listed = data.data_collections.as_deref().filter(|list| !list.is_empty()).ok_or(SignalError::NoTables)?;
+        let tables = Tables::read(listed)?;
+        let mut conditions = Vec::new();
+        for (index, condition) in data.additional_conditions.iter().flatten().enumerate() {
+            let Some(filter) = condition.filter.as_deref().filter(|filter| !filter.trim().is_empty()) else { continue };
+            conditions.push((pattern(index, &condition.data_collection)?, filter.to_owned()));
+        }
+        if blocking && !conditions.is_empty() {
+            return Err(SignalError::WholeQuery);
+        }
+        let surrogate = data.surrogate_key.as_deref().map(unquoted).filter(|column| !column.is_empty());
+        Ok(Execute { tables, conditions, surrogate: surrogate.map(str::to_owned), blocking })
+    }
+
+    /// The condition on a table's rows.
+    #[must_use]
+    pub fn filter_of(&self, table: &TableName) -> Option<&str> {
+        self.conditions.iter().find(|(pattern, _)| tells(pattern, table)).map(|(_, filter)| filter.as_str())
+    }
+}
+
+impl Tables {
+    fn read(list: &[String]) -> Result<Self, SignalError> {
+        list.iter().enumerate().map(|(index, text)| pattern(index, text)).collect::<Result<_, _>>().map(Tables)
+    }
+
+    /// Whether a table is meant.
+    #[must_use]
+    pub fn name(&self, table: &TableName) -> bool {
+        self.0.iter().any(|pattern| tells(pattern, table))
+    }
+
+    /// Places in the list, from 1, of expressions that fit none of these tables.
+    pub fn unmatched<'a>(&'a self, tables: &'a [TableName]) -> impl Iterator<Item = usize> + 'a {
+        let fits_none = |pattern: &NamePattern| !tables.iter().any(|table| tells(pattern, table));
+        self.0.iter().zip(1..).filter(move |(pattern, _)| fits_none(pattern)).map(|(_, place)| place)
+    }
+}
+
+/// A name matches as it is and with its parts quoted; an expression that cannot tell takes nothing.
+fn tells(pattern: &NamePattern, table: &TableName) -> bool {
+    let (namespace, name) = (format!("\"{}\"", table.namespace), format!("\"{}\"", table.name));
+    pattern.tells(&[&table.namespace, &table.name]).unwrap_or(false)
+        || pattern.tells(&[&namespace, &name]).unwrap_or(false)
+}
+
+fn pattern(index: usize, text: &str) -> Result<NamePattern, SignalError> {
+    let written = format!("{REGEX}{}", text.trim());
+    NamePattern::read(&written, NameOf::Table).map_err(|_| SignalError::BadTable(index + 1))
+}
+
+fn unquoted(column: &str) -> &str {
+    let column = column.trim();
+    column.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(column)
+}
+
+/// Whether a blocking copy is meant; without a word it is an incremental one.
+fn kind_of(data: &Data) -> Result<bool, SignalError> {
+    match data.r#type.as_deref().map(str::to_ascii_lowercase).as_deref() {
+        None | Some("incremental") => Ok(false),
+        Some("blocking") => Ok(true),
+        Some(_) => Err(SignalError::UnknownKind),
+    }
+}
+
+fn parsed(data: Option<&str>) -> Result<Data, SignalError> {
+    let text = data.unwrap_or_default();
+    if text.len() > DATA_BYTES_MAX {
+        return Err(SignalError::TooLong(text.len()));
+    }
+    let text = if text.trim().is_empty() { "{}" } else { text };
+    serde_json::from_str(text).map_err(|error| SignalError::Unreadable { line: error.line(), column: error.column() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn execute(data: &str) -> Execute {
+        match Signal::read(Some("execute-snapshot"), Some(data)) {
+            Ok(Signal::Execute(execute)) => execute,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn fault(kind: &str, data: &str) -> SignalError {
+        Signal::read(Some(kind), Some(data)).unwrap_err()
+    }
+
+    fn table(namespace: &str, name: &str) -> TableName {
+        TableName::new(namespace, name)
+    }
+
+    #[test]
+    fn tables_are_whole_names_by_expression() {
+        let asked = execute(r#"{"data-collections": ["public.a", "shop\\..*", "\"odd\".\"t\""]}"#);
+        let named = |namespace, name| asked.tables.name(&table(namespace, name));
+        assert!(named("public", "a") && named("shop", "orders") && named("odd", "t"));
+        assert!(!named("public", "ab") && !named("xpublic", "a") && !named("shops", "a"));
+        assert!(!asked.blocking);
+        let captured = [table("public", "a")];
+        assert_eq!(asked.tables.unmatched(&captured).collect::<Vec<_>>(), [2, 3]);
+    }
+
+    #[test]
+    fn a_condition_is_of_the_tables_it_names() {
+        let asked = execute(
+            r#"{"data-collections": ["public.*"], "type": "INCREMENTAL", "surrogate-key": "\"aa\"", "additional-conditions":
+               [{"data-collection": "public.a", "filter": "id > 5"}, {"data-collection": "public.b", "filter": " "}]}"#,
+        );
+        assert_eq!(asked.filter_of(&table("public", "a")), Some("id > 5"));
+        assert_eq!(asked.filter_of(&table("public", "b")), None);
+        assert_eq!(asked.surrogate.as_deref(), Some("aa"));
+        assert_eq!(execute(r#"{"data-collections": ["a"], "additional-conditions": []}"#).conditions, []);
+    }
+
+    #[test]
+    fn the_other_signals_need_no_data() {
+        for data in [None, Some(""), Some("{}")] {
+            assert_eq!(Signal::read(Some("stop-snapshot"), data), Ok(Signal::Stop(None)));
+            assert_eq!(Signal::read(Some("pause-snapshot"), data), Ok(Signal::Pause));
+            assert_eq!(Signal::read(Some("resume-snapshot"), data), Ok(Signal::Resume));
+        }
+        let Ok(Signal::Stop(Some(tables))) =
+            Signal::read(Some("stop-snapshot"), Some(r#"{"data-collections": ["p.a"]}"#))
+        else {
+            panic!()
+        };
+        assert!(tables.name(&table("p", "a")) && !tables.name(&table("p", "b")));
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_said_without_its_values() {
+        assert_eq!(fault("log", "{}"), SignalError::UnknownType);
+        assert_eq!(Signal::read(None, None), Err(SignalError::UnknownType));
+        assert_eq!(fault("execute-snapshot", "{}"), SignalError::NoTables);
+        assert_eq!(fault("execute-snapshot", r#"{"data-collections": []}"#), SignalError::NoTables);
+        assert_eq!(fault("execute-snapshot", r#"{"data-collections": ["a", "("]}"#), SignalError::BadTable(2));
+        assert_eq!(
+            fault("execute-snapshot", r#"{"type": "full", "data-collections": ["a"]}"#),
+            SignalError::UnknownKind
+        );
+        let whole = r#"{"type": "blocking", "data-collections": ["a"],
+            "additional-conditions": [{"data-collection": "a", "filter": "SELECT 1"}]}"#;
+        assert_eq!(fault("execute-snapshot", whole), SignalError::WholeQuery);
+        let old = r#"{"data-collections": ["a"], "additional-condition": "x"}"#;
+        assert_eq!(fault("execute-snapshot", old), SignalError::OldCondition);
+        let long = "x".repeat(DATA_BYTES_MAX + 1);
+        assert_eq!(fault("stop-snapshot", &long), SignalError::TooLong(DATA_BYTES_MAX + 1));
+        let told = fault("execute-snapshot", "{\"data-collections\": \"s3cret\"}").to_string();
+        assert!(told.contains("line 1") && !told.contains("s3cret"), "{told}");
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_signal_or_an_error_that_does_not_show_it(kind in ".{0,20}", data in "\\PC{0,200}") {
+            for kind in [kind.as_str(), "execute-snapshot", "stop-snapshot"] {
+                let _ = Signal::read(Some(kind), Some(&data));
+            }
+        }
+
+        #[test]
+        fn any_entry_of_a_list_is_an_expression_or_told_by_its_place(entry in "\\PC{0,40}", namespace in "\\PC{0,8}") {
+            let data = serde_json::json!({ "data-collections": [entry] }).to_string();
+            match Signal::read(Some("execute-snapshot"), Some(&data)) {
+                Ok(Signal::Execute(asked)) => {
+                    let _ = asked.tables.name(&table(&namespace, "t"));
+                }
+                other => prop_assert_eq!(other, Err(SignalError::BadTable(1))),
+            }
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Copies that rows of Debezium's signal table ask for.
+
+use crate::world::{Running, World};
+
+const TABLES: &str =
+    "create table t (id int primary key, v text); insert into t select i, 'v' || i from generate_series(1, 2500) i;
+    create table u (id int primary key); insert into u values (1);
+    create table signals (id varchar(64) primary key, type varchar(32), data varchar(2048))";
+
+const MORE: &str =
+    "[snapshot]\nmode = \"no_data\"\nsignal_table = \"public.signals\"\n[tables]\ninclude = [\"public.?\"]";
+
+fn started(tables: &str) -> (World, Running) {
+    let world = World::new(tables, &["t", "u", "signals"]);
+    let agent = world.agent(MORE);
+    agent.streams();
+    (world, agent)
+}
+
+fn signal(world: &World, id: &str, kind: &str, data: &str) {
+    world.sql(&format!("insert into signals values ('{id}', '{kind}', '{data}')"));
+}
+
+fn state(agent: &Running, table: &str, state: &str) {
+    agent.until(&format!("{table} {state}"), |status| {
+        status.windows.iter().any(|window| window.table == table && window.state == state)
+    });
+}
+
+#[test]
+fn a_signal_copies_the_tables_it_names_where_its_conditions_hold() {
+    let (world, agent) = started(TABLES);
+    signal(
+        &world,
+        "s",
+        "execute-snapshot",
+        r#"{"data-collections": ["public.[tu]", "public.nowhere"], "type": "incremental", "surrogate-key": "id",
+            "additional-conditions": [{"data-collection": "public.t", "filter": "id between 11 and 20"}]}"#,
+    );
+    state(&agent, "public.t", "done");
+    state(&agent, "public.u", "done");
+    let rows = world.records("t", 10);
+    assert!(rows.iter().all(|row| row.value["op"] == "r" && row.value["source"]["snapshot"] == "incremental"));
+    world.records("u", 1);
+    let told = world.records("signals", 1); // the table of signals is captured though no list takes it
+    assert_eq!(told[0].value["op"], "c");
+    agent.stop();
+}
+
+#[test]
+fn a_signal_that_cannot_be_done_leaves_the_stream_as_it_is() {
+    let (world, agent) = started(TABLES);
+    signal(&world, "1", "nonsense", "{}");
+    signal(&world, "2", "execute-snapshot", "{nonsense");
+    world.sql("insert into signals values ('3', null, null)");
+    signal(&world, "4", "execute-snapshot", r#"{"data-collections": ["public.t"], "surrogate-key": "v"}"#);
+    agent.until("a surrogate key is refused", |status| {
+        status.windows.iter().any(|window| window.reason == "window_surrogate_key")
+    });
+    // What failed makes room for a signal that can be done.
+    signal(&world, "5", "execute-snapshot", r#"{"data-collections": ["public.t"], "type": "blocking"}"#);
+    state(&agent, "public.t", "done");
+    world.sql("insert into t values (0, 'new')");
+    world.records("t", 2501);
+    world.records("signals", 5);
+    agent.stop();
+}
+
+#[test]
+fn copies_are_held_let_go_and_ended_by_signals_and_a_restart_does_not_repeat_them() {
+    let (world, agent) = started(TABLES);
+    // One transaction: the copy is held before it can read anything.
+    world.sql(
+        r#"insert into signals values ('1', 'execute-snapshot', '{"data-collections": ["public.t", "public.u"]}'),
+           ('2', 'pause-snapshot', null)"#,
+    );
+    state(&agent, "public.t", "paused");
+    state(&agent, "public.u", "paused");
+    agent.stop();
+    let agent = world.agent(MORE);
+    agent.streams();
+    state(&agent, "public.t", "paused"); // a restart frees nothing
+    signal(&world, "3", "stop-snapshot", r#"{"data-collections": ["public.u"]}"#);
+    agent.until("u is ended", |status| status.windows.iter().all(|window| window.table != "public.u"));
+    world.sql("insert into t values (0, 'new')");
+    let before = world.records("t", 1);
+    assert_eq!(before[0].value["op"], "c");
+    signal(&world, "4", "resume-snapshot", "");
+    state(&agent, "public.t", "done");
+    world.records("t", 2502);
+    agent.stop();
+    let agent = world.agent(MORE);
+    agent.streams();
+    world.sql("insert into u values (2)");
+    world.records("u", 1);
+    world.records("t", 2502);
+    agent.stop();
+}
