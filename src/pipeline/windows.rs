@@ -10,6 +10,7 @@ mod progress;
 mod row;
 mod touch;
 
+pub use asked::queried;
 pub use progress::WindowStatus;
 
 use super::core::{Moment, SECOND};
@@ -27,7 +28,7 @@ use crate::snapshot::reader::{Chunk, Survey, is_parted};
 use crate::snapshot::visibility::{FullXid, PgSnapshot, Unseen};
 use crate::snapshot::window::{Journal, Next, What, Windows};
 use crate::table::TableName;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 /// How long the stream may be held for a chunk (snapshots.md §2).
@@ -149,6 +150,8 @@ pub struct Copies {
     slot_name: String,
     /// The operator's limit.
     rows_per_second: Option<u64>,
+    /// Tables that the operator has a whole query for, which cannot be read in chunks.
+    queried: BTreeSet<String>,
     now: Moment,
     finished: progress::Finished,
 }
@@ -167,6 +170,7 @@ impl Copies {
             serial: 0,
             slot_name: slot_name.to_owned(),
             rows_per_second: None,
+            queried: BTreeSet::new(),
             now: Moment::default(),
             finished: progress::Finished::default(),
         }
@@ -206,9 +210,10 @@ impl Copies {
         self.list.iter_mut().filter(|copy| copy.name == table).for_each(|copy| copy.owed = Some(epoch));
     }
 
-    /// At most so many rows a second are read.
-    pub fn limit(&mut self, rows_per_second: Option<u64>) {
-        self.rows_per_second = rows_per_second;
+    /// Takes the operator's limit of rows a second, and the tables that are not to be read as they are.
+    pub fn configure(&mut self, snapshot: &crate::snapshot::Config) {
+        self.rows_per_second = snapshot.rows_per_second;
+        self.queried = snapshot.queries.keys().cloned().collect();
     }
 
     /// Time has come to this.
