@@ -11,6 +11,7 @@ mod row;
 mod signals;
 mod touch;
 
+pub use asked::queried;
 pub use progress::WindowStatus;
 pub use signals::Wanted;
 
@@ -29,7 +30,7 @@ use crate::snapshot::reader::{Chunk, Survey, is_parted};
 use crate::snapshot::visibility::{FullXid, PgSnapshot, Unseen};
 use crate::snapshot::window::{Journal, Next, What, Windows};
 use crate::table::TableName;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 /// How long the stream may be held for a chunk (snapshots.md §2).
@@ -153,6 +154,8 @@ pub struct Copies {
     stands: Lsn,
     /// The operator's limit.
     rows_per_second: Option<u64>,
+    /// Tables that the operator has a whole query for, which cannot be read in chunks.
+    queried: BTreeSet<String>,
     now: Moment,
     finished: progress::Finished,
 }
@@ -172,6 +175,7 @@ impl Copies {
             slot_name: slot_name.to_owned(),
             stands: Lsn::default(),
             rows_per_second: None,
+            queried: BTreeSet::new(),
             now: Moment::default(),
             finished: progress::Finished::default(),
         }
@@ -211,9 +215,10 @@ impl Copies {
         self.list.iter_mut().filter(|copy| copy.name == table).for_each(|copy| copy.owed = Some(epoch));
     }
 
-    /// At most so many rows a second are read.
-    pub fn limit(&mut self, rows_per_second: Option<u64>) {
-        self.rows_per_second = rows_per_second;
+    /// Takes the operator's limit of rows a second, and the tables that are not to be read as they are.
+    pub fn configure(&mut self, snapshot: &crate::snapshot::Config) {
+        self.rows_per_second = snapshot.rows_per_second;
+        self.queried = snapshot.queries.keys().cloned().collect();
     }
 
     /// Time has come to this.

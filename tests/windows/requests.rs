@@ -128,6 +128,25 @@ fn a_table_without_a_key_says_so_and_the_others_go_on() {
 }
 
 #[test]
+fn a_table_with_a_query_of_its_own_is_refused_and_the_others_go_on() {
+    let world = World::new(TABLES, &["t", "u"]);
+    let agent = world.agent("[snapshot]\nmode = \"windows\"\n[snapshot.query]\n\"public.t\" = \"select * from t\"");
+    is_done(&agent, "public.u");
+    let status = agent.until("t failed", |status| status.windows.iter().any(|window| window.state == "failed"));
+    let window = status.windows.iter().find(|window| window.table == "public.t").unwrap();
+    assert_eq!((window.reason.as_str(), window.rows), ("window_query", 0));
+    assert!(window.next.contains("snapshot.where"), "{window:?}");
+    agent.ask(Request::CancelSnapshot).unwrap();
+    let asked = agent.ask(Request::Snapshot { tables: vec!["public.t".to_owned()], filter: None });
+    let Err(Refused::Faulty(why)) = asked else { panic!("{asked:?}") };
+    assert!(why.contains("snapshot.query"), "{why}");
+    world.sql("insert into t values (0, 'streamed')");
+    let rows = world.records("t", 1);
+    assert_eq!(rows[0].value["op"], "c");
+    agent.stop();
+}
+
+#[test]
 fn a_copy_goes_on_after_a_restart_where_it_was() {
     let world = World::new(
         "create table t (id int primary key, v text); insert into t select i, repeat('x', 1000) from generate_series(1, 30000) i",

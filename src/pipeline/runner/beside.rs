@@ -101,6 +101,10 @@ impl Runner {
             let Some(table) = self.captured.iter().find(|table| table.to_string() == *name) else {
                 return reply.send(Err(Refused::Faulty(format!("table {name} is not captured"))));
             };
+            if self.config.snapshot.queries.contains_key(name) {
+                let (detail, next) = windows::queried(name);
+                return reply.send(Err(Refused::Faulty(format!("{detail}: {next}"))));
+            }
             if self.copies.is_copying(name) {
                 return reply.send(Err(Refused::Faulty(format!("table {name} is being copied"))));
             }
@@ -193,7 +197,7 @@ impl Runner {
     /// Takes up the copies of the state, and begins those that the first copy or the configuration asks for.
     pub(super) fn open_windows(&mut self, record: &Record, seen: &Seen, captured: &[TableName]) {
         let first = !self.streamed;
-        self.copies.limit(self.config.snapshot.rows_per_second);
+        self.copies.configure(&self.config.snapshot);
         self.copies.opened(record, &seen.windows, &seen.snapshot, first);
         self.copies.forget(|name| captured.iter().any(|table| table.to_string() == name));
         let snapshot = &self.config.snapshot;

@@ -55,7 +55,7 @@ impl Runner {
         let left: Vec<TableName> = self.captured.iter().filter(|table| !tables.contains(table)).cloned().collect();
         self.config.selection = config.selection;
         self.config.snapshot = config.snapshot;
-        self.copies.limit(self.config.snapshot.rows_per_second);
+        self.copies.configure(&self.config.snapshot);
         self.captured.clone_from(&tables);
         self.core.retable(identities);
         self.copies.forget(|name| tables.iter().any(|table| table.to_string() == name));

@@ -3,6 +3,15 @@
 use super::*;
 use crate::pipeline::request::Granted;
 
+/// Why a table with a whole query is not copied beside the stream, and what to do. The query's rows have no order of keys
+/// that chunks could follow, and what it makes of a row is not what the stream sends of it.
+#[must_use]
+pub fn queried(table: &str) -> (String, String) {
+    let detail = format!("table {table} has a query of its own in snapshot.query, which only the first copy can read");
+    let next = format!("take {table} out of snapshot.query (snapshot.where takes a condition instead) and start again");
+    (detail, next)
+}
+
 impl Copies {
     /// Time has come to this; true if a chunk has held the stream for too long and has to be given up.
     pub fn tick(&mut self, now: Moment) -> bool {
@@ -96,6 +105,10 @@ impl Copies {
             );
         }
         let Some(copy) = self.list.get_mut(at) else { return };
+        if self.queried.contains(&copy.name) {
+            let (detail, next) = queried(&copy.name);
+            return self.fail(at, "window_query", detail, next);
+        }
         let Some(table) = survey.table else {
             let detail = format!("table {} is not in the publication any more, or was made anew", copy.name);
             let next = format!("`wellspring snapshot {}` once it is published again", copy.name);
