@@ -241,10 +241,24 @@ impl Copies {
         self.list.iter().any(|copy| copy.name == table)
     }
 
-    /// Begins a copy. `fresh`: the table was published a moment ago.
+    /// Whether the table's copy cannot go on: whoever asks for it again begins it anew.
+    #[must_use]
+    pub fn has_failed(&self, table: &str) -> bool {
+        self.list.iter().any(|copy| copy.name == table && matches!(copy.stage, Stage::Failed(..)))
+    }
+
+    /// Begins a copy. `fresh`: the table was published a moment ago. One that failed gives way, and what was owed by it is
+    /// owed by this one.
     pub fn begin(&mut self, table: &TableName, filter: Option<String>, fresh: bool, now_ms: i64, reply: Option<Reply>) {
-        let window = Window { journal: Journal { fresh, ..Journal::default() }, ..asked_for(filter, now_ms) };
-        self.push(table, window, reply);
+        let name = table.to_string();
+        let failed = self.list.iter().find(|copy| copy.name == name && matches!(copy.stage, Stage::Failed(..)));
+        let (owed, was_fresh) = failed.map_or((None, false), |copy| (copy.owed, copy.window.journal.fresh));
+        if failed.is_some() {
+            self.forget(|other| other != name);
+        }
+        let journal = Journal { fresh: fresh || was_fresh, ..Journal::default() };
+        self.push(table, Window { journal, ..asked_for(filter, now_ms) }, reply);
+        owed.into_iter().for_each(|epoch| self.owe(&name, epoch));
     }
 
     fn push(&mut self, table: &TableName, window: Window, reply: Option<Reply>) {

@@ -105,7 +105,7 @@ impl Runner {
                 let (detail, next) = windows::queried(name);
                 return reply.send(Err(Refused::Faulty(format!("{detail}: {next}"))));
             }
-            if self.copies.is_copying(name) {
+            if self.copies.is_copying(name) && !self.copies.has_failed(name) {
                 return reply.send(Err(Refused::Faulty(format!("table {name} is being copied"))));
             }
             chosen.push(table.clone());
