@@ -283,11 +283,11 @@ impl Desk {
     async fn topic(&self, name: &str) -> Result<Option<TopicInfo>, Failure> {
         let Some((topics, rules)) = &self.kafka else { return Ok(None) };
         let failure = |error: crate::kafka::KafkaError| {
-            let remedy = error.remedy();
-            let trouble = Trouble::new(TroubleReason::TopicUnavailable, format!("topic `{name}`"), &error);
-            match remedy {
-                crate::kafka::Remedy::Retry => Failure::Busy(trouble),
-                crate::kafka::Remedy::Operator => Failure::Refused(trouble),
+            let trouble = |reason| Trouble::new(reason, format!("topic `{name}`"), &error);
+            match error.remedy() {
+                // Brokers that are away pass by themselves; a topic that cannot be had needs a person.
+                crate::kafka::Remedy::Retry => Failure::Busy(trouble(TroubleReason::KafkaUnavailable)),
+                crate::kafka::Remedy::Operator => Failure::Refused(trouble(TroubleReason::TopicUnavailable)),
             }
         };
         if let Some(info) = topics.describe(name).await.map_err(failure)? {

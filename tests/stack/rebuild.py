@@ -25,7 +25,15 @@ class Event:
         self.topic, self.partition, self.offset = message.topic(), message.partition(), message.offset()
 
 
+# Above this a text is worth a look-up.
+LARGE_CHARACTERS = 10_000
+
+
 class Reader(decode.Decoder):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.large = {}
+
     def fast(self, data):
         """The Python value of a framed body, without the corpus' notation."""
         if data is None:
@@ -33,7 +41,17 @@ class Reader(decode.Decoder):
         schema = self.schema(struct.unpack(">I", data[1:5])[0])
         import io
 
-        return fastavro.schemaless_reader(io.BytesIO(data[5:]), schema.parsed)
+        value = fastavro.schemaless_reader(io.BytesIO(data[5:]), schema.parsed)
+        for image in ("before", "after"):
+            if isinstance(value.get(image), dict):
+                self.share(value[image])
+        return value
+
+    def share(self, row):
+        """Equal large texts become one: a run holds every event, and thousands may carry the same megabyte."""
+        for name, cell in row.items():
+            if isinstance(cell, str) and len(cell) > LARGE_CHARACTERS:
+                row[name] = self.large.setdefault(cell, cell)
 
     def events(self, brokers, prefix, seconds=300.0):
         """All records of the prefix's tables: topic to events in partition and offset order."""

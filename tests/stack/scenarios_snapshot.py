@@ -40,7 +40,7 @@ update public.parted set v = v || 'x' where id = :id;
 insert into public.keyless values (:id, 'new');
 delete from public.keyless where n = :key and v = 'v' || :key;
 update public.small_{small} set v = v + 1 where id = :key;
-update public.blobs set n = n + 1 where id = :blob and :what < 10;
+update public.blobs set n = n + 1 where id = :blob and :what < 2;
 """
 
 
@@ -126,7 +126,7 @@ def copy_of_a_killed_agent_is_told(world):
     """kill -9 of the program during the copy: the next start says so and skips nothing; with consent it begins anew."""
     big = 100_000
     pg = filled(world, big)
-    agent = world.agent(pg, TABLES, **LARGE, snapshot={"mode": "initial", "rows_per_second": 20_000}, limits={"quarantine": "1s"})
+    agent = world.agent(pg, TABLES, **LARGE, snapshot={"mode": "initial_only", "rows_per_second": 20_000}, limits={"quarantine": "1s"})
     agent.start(streaming=False)
     agent.ready(lambda: copied(agent) > big // 5, 120)
     agent.kill()
