@@ -237,7 +237,9 @@ class Bench:
         def load(seconds):
             subprocess.run(
                 [dist.client_tool("pgbench"), "-n", "-M", "prepared", "-c", "2", "-R", str(LATENCY_RATE), "-T",
-                 str(int(seconds)), "-f", script, self.pg.url("bench")], check=True, capture_output=True)
+                 str(int(seconds)), "-f", script, self.pg.url("bench")], check=True, capture_output=True,
+                # An asynchronous commit reaches the walsender with the WAL writer's next round, 200 ms later at most.
+                env={**os.environ, "PGOPTIONS": "-c synchronous_commit=on"})
 
         load(3)  # connections, plans and topics are there
         before = buckets(self.agent.metrics())
