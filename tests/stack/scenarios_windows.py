@@ -225,9 +225,7 @@ def windows_under_fire(world):
     late = out_of_time(records, "n")
     assert not late, late
     rows = sum(record.op == "r" for record in records)
-    # How often a copy ends under this fire depends on the machine (16 times on a quiet one, not once on a busy one); that rows
-    # of copies stood among the changes does not.
-    assert rows > 20, "%d copies, %d rows" % (copies, rows)
+    assert copies > 3 and rows > 20, "%d copies, %d rows" % (copies, rows)
     world.say("%d records, %d copied in %d copies, %d kills, %d statements, table equal", len(records), rows, copies, kills,
               writers.statements)
 
@@ -333,4 +331,8 @@ def windows_join(world):
     world.say("%d rows joined, longest pause %.2f s", joined[0], max(gaps))
 
 
-SCENARIOS = [windows_under_fire, windows_kills, windows_join]
+SCENARIOS = [windows_kills, windows_join]
+
+# Fails: under eight writers, ALTER and kills no copy ends (0 in 51 s on a quiet machine), though the tables are equal. It is run
+# by name until windows get on under such fire.
+FAILING = [windows_under_fire]
