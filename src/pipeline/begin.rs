@@ -56,7 +56,7 @@ pub struct FirstCopy {
 
 /// A pipeline's first start: publication first, then the intent, then the slot.
 pub(super) async fn first_start(desk: &mut Start<'_>, seen: &Seen) -> Result<Option<FirstCopy>, PipelineError> {
-    let Start { config, sql, keeper, .. } = desk;
+    let (config, sql) = (desk.config, desk.sql);
     let level = preflight::facts(sql).await?.wal_level;
     if level != "logical" {
         let detail = format!("wal_level is {level}");
@@ -66,8 +66,9 @@ pub(super) async fn first_start(desk: &mut Start<'_>, seen: &Seen) -> Result<Opt
     if !seen.has_publication() {
         create_publication(config, sql).await?;
     }
+    desk.forget_copies(seen).await?;
     let intent = Intent { format: FORMAT, copies: config.snapshot.mode.copies_first() };
-    keeper.write(&Record::intent_key(&config.slot), Some(intent.to_json())).await?;
+    desk.keeper.write(&Record::intent_key(&config.slot), Some(intent.to_json())).await?;
     let created = desk.slot().await?;
     desk.copy(&created, FIRST_EPOCH).await
 }
@@ -89,6 +90,9 @@ pub(super) async fn anew(
     if seen.slot().is_some() {
         desk.replication.drop_slot(&config.slot).await?;
     }
+    if seen.state.record.is_none() {
+        desk.forget_copies(&seen).await?;
+    }
     let created = desk.slot().await?;
     let epoch = seen.state.record.as_ref().map_or(FIRST_EPOCH, |record| record.epoch + 1);
     let copy = desk.copy(&created, epoch).await?;
@@ -107,6 +111,14 @@ pub(super) async fn anew(
 }
 
 impl Start<'_> {
+    /// Removes what an earlier pipeline of this name has noted of its copies.
+    async fn forget_copies(&self, seen: &Seen) -> Result<(), PipelineError> {
+        for key in seen.state.copies(&self.config.slot) {
+            self.keeper.write(&key, None).await?;
+        }
+        Ok(())
+    }
+
     /// Creates the slot, telling what it waits for.
     async fn slot(&mut self) -> Result<CreatedSlot, PipelineError> {
         let (config, sql, troubles) = (self.config, self.sql, self.troubles);

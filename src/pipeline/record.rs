@@ -256,6 +256,15 @@ impl State {
         state.outdated = records.into_iter().map(|(key, _)| key).collect();
         Ok(state)
     }
+
+    /// Keys of everything said of copies. A pipeline that begins removes them: what an earlier one of this name has
+    /// copied is not copied by this one.
+    #[must_use]
+    pub fn copies(&self, slot: &str) -> Vec<String> {
+        let windows = self.windows.keys().map(|table| Window::key(slot, table));
+        let copied = self.copy.copied.iter().map(|(table, copied)| copied.key(slot, table));
+        windows.chain(copied).chain(self.copy.outdated.iter().cloned()).collect()
+    }
 }
 
 #[cfg(test)]
@@ -303,6 +312,19 @@ mod tests {
     fn another_slots_record_is_not_ours() {
         let other = Record { slot: "s/2".to_owned(), ..sample() };
         assert_eq!(State::read("s", &entries(&[other])).unwrap(), State::default());
+    }
+
+    #[test]
+    fn a_new_pipeline_can_remove_everything_an_earlier_one_noted_of_copies() {
+        use crate::snapshot::journal::{Copied, Planned};
+        let planned = Planned::new(2, Lsn::new(16), vec!["p.a".to_owned()]);
+        let copied = [1, 2].map(|epoch| Copied::whole(epoch, 5));
+        let mut entries: BTreeMap<String, String> = [(Planned::key("s"), planned.to_json())].into();
+        entries.extend(copied.map(|copied| (copied.key("s", "p.a"), copied.to_json())));
+        let state = State::read("s", &entries).unwrap();
+        assert_eq!(state.copies("s"), ["copied/s/2/p.a", "copied/s/1/p.a"]);
+        let left = entries.into_iter().filter(|(key, _)| !state.copies("s").contains(key)).collect();
+        assert_eq!(State::read("s", &left).unwrap().copy.owed(), ["p.a"]);
     }
 
     #[test]

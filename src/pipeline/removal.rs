@@ -6,7 +6,6 @@
 use super::Config;
 use super::consent::ConsentError;
 use super::keeper::Keeper;
-use super::record::Record;
 use super::supervise::Chain;
 use crate::postgres::publication::{self, PublicationRow};
 use crate::postgres::slot::{self, SlotRow};
@@ -46,7 +45,7 @@ pub async fn look(config: &Config) -> Result<Leftovers, ConsentError> {
         Ok(state) => {
             let keeper = Keeper::start(state);
             let read = keeper.read().await.map_err(|error| Chain(&error).to_string());
-            (Some(keeper), read.map(|entries| ours(config, entries.into_keys().collect())))
+            (Some(keeper), read.map(|entries| ours(&config.slot, entries.into_keys().collect())))
         }
         Err(error) => (None, Err(Chain(&error).to_string())),
     };
@@ -54,10 +53,14 @@ pub async fn look(config: &Config) -> Result<Leftovers, ConsentError> {
 }
 
 /// Our keys: all of them, or where another slot's records lie in the same topic, those of this slot alone.
-fn ours(config: &Config, keys: Vec<String>) -> Vec<String> {
-    let own = [format!("confirm/{}/", config.slot), Record::intent_key(&config.slot)];
-    let is_own = |key: &String| key.starts_with(&own[0]) || *key == own[1];
-    let is_shared = keys.iter().any(|key| (key.starts_with("confirm/") || key.starts_with("intent/")) && !is_own(key));
+fn ours(slot: &str, keys: Vec<String>) -> Vec<String> {
+    const OF_A_SLOT: [&str; 5] = ["confirm/", "intent/", "copy/", "copied/", "window/"];
+    let slot_of = |key: &String| {
+        let rest = OF_A_SLOT.iter().find_map(|kind| key.strip_prefix(kind))?;
+        rest.split('/').next().map(str::to_owned) // a slot's name has no slash
+    };
+    let is_own = |key: &String| slot_of(key).is_some_and(|of| of == slot);
+    let is_shared = keys.iter().any(|key| slot_of(key).is_some_and(|of| of != slot));
     keys.into_iter().filter(|key| !is_shared || is_own(key)).collect()
 }
 
@@ -96,4 +99,23 @@ pub async fn remove(config: &Config, left: Leftovers) -> Result<Vec<Removed>, Co
         note(format!("{} records of the state", keys.len()), failed);
     }
     Ok(removed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(keys: &[&str]) -> Vec<String> {
+        keys.iter().map(|key| (*key).to_owned()).collect()
+    }
+
+    #[test]
+    fn of_a_state_that_is_shared_only_the_slots_own_records_are_removed() {
+        let own = ["confirm/s/1", "copied/s/1/p.a", "copy/s", "intent/s", "window/s/p.a"];
+        let alone = [&own[..], &["schema/x/1", "topic/p.a"]].concat();
+        assert_eq!(ours("s", keys(&alone)), keys(&alone));
+        for other in ["confirm/s2/1", "copied/s2/1/p.a", "copy/s2", "intent/s2", "window/s2/p.a"] {
+            assert_eq!(ours("s", keys(&[&alone[..], &[other]].concat())), keys(&own), "{other}");
+        }
+    }
 }

@@ -1,8 +1,9 @@
 //! What of a copy survives a restart: records of the state topic. Pure: text in, text out.
 //!
-//! Keys are `copy/<slot>` for what is to be copied, written before the first row, and `copied/<slot>/<namespace.name>` for
-//! what became of each table, written after its last row was delivered. A table without such a record is still to be
-//! copied: half of it may be in Kafka, and its rows are no proof of anything.
+//! Keys are `copy/<slot>` for what is to be copied, written before the first row, and
+//! `copied/<slot>/<epoch>/<namespace.name>` for what became of each table, written after its last row was delivered. A
+//! table without such a record is still to be copied: half of it may be in Kafka, and its rows are no proof of anything.
+//! The epoch is in the key so that removing an earlier copy's record cannot remove this one's.
 
 use crate::lsn::Lsn;
 use serde::{Deserialize, Serialize};
@@ -117,8 +118,13 @@ impl Copied {
 
     /// The record's key.
     #[must_use]
-    pub fn key(slot: &str, table: &str) -> String {
-        format!("copied/{slot}/{table}")
+    pub fn key(&self, slot: &str, table: &str) -> String {
+        format!("{}{}/{table}", Self::keys(slot), self.epoch)
+    }
+
+    /// What the keys of all records of a slot begin with.
+    fn keys(slot: &str) -> String {
+        format!("copied/{slot}/")
     }
 
     /// The record's text.
@@ -138,13 +144,14 @@ impl Journal {
         if let Some((key, value)) = entries.get_key_value(&Planned::key(slot)) {
             journal.planned = Some(parsed(key, value)?);
         }
-        let prefix = Copied::key(slot, "");
-        for (key, value) in entries.iter().filter(|(key, _)| key.starts_with(&prefix)) {
+        let keys = Copied::keys(slot);
+        for (key, value) in entries.iter().filter(|(key, _)| key.starts_with(&keys)) {
             let copied: Copied = parsed(key, value)?;
-            if journal.planned.as_ref().is_some_and(|planned| planned.epoch == copied.epoch) {
-                journal.copied.insert(key[prefix.len()..].to_owned(), copied);
-            } else {
-                journal.outdated.push(key.clone());
+            match key.strip_prefix(&copied.key(slot, "")) {
+                Some(table) if journal.planned.as_ref().is_some_and(|planned| planned.epoch == copied.epoch) => {
+                    journal.copied.insert(table.to_owned(), copied);
+                }
+                _ => journal.outdated.push(key.clone()),
             }
         }
         Ok(journal)
@@ -189,7 +196,7 @@ mod tests {
     fn entries(epoch: u64, tables: &[&str], copied: &[(&str, Copied)]) -> BTreeMap<String, String> {
         let planned = Planned::new(epoch, Lsn::new(16), tables.iter().map(|table| (*table).to_owned()).collect());
         let mut entries = BTreeMap::from([(Planned::key("s"), planned.to_json())]);
-        entries.extend(copied.iter().map(|(table, copied)| (Copied::key("s", table), copied.to_json())));
+        entries.extend(copied.iter().map(|(table, copied)| (copied.key("s", table), copied.to_json())));
         entries
     }
 
@@ -212,8 +219,11 @@ mod tests {
 
     #[test]
     fn what_an_earlier_copy_recorded_says_nothing_of_this_one() {
-        let journal = Journal::read("s", &entries(2, &["p.a"], &[("p.a", Copied::whole(1, 5))])).unwrap();
-        assert_eq!((journal.owed(), journal.outdated.as_slice()), (vec!["p.a"], &["copied/s/p.a".to_owned()][..]));
+        let earlier = Copied::whole(1, 5);
+        let journal = Journal::read("s", &entries(2, &["p.a"], &[("p.a", earlier.clone())])).unwrap();
+        assert_eq!((journal.owed(), journal.outdated.as_slice()), (vec!["p.a"], &[earlier.key("s", "p.a")][..]));
+        // What is removed as outdated is never what this copy has recorded since.
+        assert!(!journal.outdated.contains(&Copied::whole(2, 5).key("s", "p.a")));
         // Another slot's records are not ours, whatever its name begins with.
         let other = entries(1, &["p.a"], &[]);
         assert_eq!(Journal::read("s2", &other).unwrap(), Journal::default());

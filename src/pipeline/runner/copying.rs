@@ -6,7 +6,7 @@ use crate::pipeline::copying::Need;
 use crate::pipeline::core::Moment;
 use crate::pipeline::open::Carried;
 use crate::snapshot::Mode;
-use crate::snapshot::journal::{Copied, Journal};
+use crate::snapshot::journal::Journal;
 use tokio::sync::oneshot;
 
 /// The transaction that keeps the snapshot, and how it is let go.
@@ -161,7 +161,7 @@ impl Runner {
             return;
         }
         let Some((table, name, copied)) = copying.delivered(self.core.ledger().oldest()) else { return };
-        let (keeper, key) = (self.keeper.clone(), Copied::key(&self.config.slot, &name));
+        let (keeper, key) = (self.keeper.clone(), copied.key(&self.config.slot, &name));
         self.tasks.journalling =
             Some(tokio::spawn(async move { (table, keeper.write(&key, Some(copied.to_json())).await) }));
     }

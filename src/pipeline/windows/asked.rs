@@ -313,7 +313,7 @@ impl Copies {
         self.finished.note(&copy.name, &copy.window.journal, copy.bytes);
         if let Some(epoch) = copy.owed {
             let copied = Copied::whole(epoch, copy.window.journal.rows);
-            self.unwritten.insert(Copied::key(&self.slot_name, &copy.name), Some(copied.to_json()));
+            self.unwritten.insert(copied.key(&self.slot_name, &copy.name), Some(copied.to_json()));
         }
         self.unwritten.insert(Window::key(&self.slot_name, &copy.name), None);
         self.watch();
