@@ -53,7 +53,7 @@ LATENCY_RATE, LATENCY_SECONDS = 1_000, 20
 IDLE_SECONDS = 10
 PARTITIONS = 6
 # How often /metrics is asked for the end of a drain: fine against the second that a drain takes, and cheap for the program.
-POLL_SECONDS = 0.005
+POLL_SECONDS = 0.05
 YARDSTICK = "yardstick"
 
 
