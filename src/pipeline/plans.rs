@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 /// How often something that a person has to change is looked at again.
 pub const REFUSED_RETRY: Duration = Duration::from_secs(30);
@@ -24,6 +25,10 @@ pub const REFUSED_RETRY: Duration = Duration::from_secs(30);
 /// Something that passes by itself: from here, doubling up to [`BUSY_RETRY_MAX`].
 const BUSY_RETRY_MIN: Duration = Duration::from_millis(200);
 const BUSY_RETRY_MAX: Duration = Duration::from_secs(10);
+
+/// How long what a topic is need not be asked again. Each question is two clients, which takes 0.2 s on a machine of its own,
+/// and frames are not read meanwhile: tables that are altered again and again would hold the stream up.
+const TOPIC_KNOWN: Duration = Duration::from_secs(60);
 
 /// What a plan needs besides the encoder's part.
 pub struct Ready {
@@ -59,6 +64,8 @@ pub struct Desk {
     planner: Planner,
     registry: Option<Registry>,
     kafka: Option<(Topics, TopicRules)>,
+    /// What was asked of topics, and when.
+    topics: HashMap<String, (Instant, TopicInfo)>,
     keeper: Keeper,
     captured: Vec<TableName>,
     selection: Selection,
@@ -120,6 +127,7 @@ impl Desk {
             planner,
             registry,
             kafka,
+            topics: HashMap::new(),
             keeper,
             captured,
             selection,
@@ -280,7 +288,20 @@ impl Desk {
         Ok(Ready { name: name.to_owned(), plan: draft.into_plan(ids), topic, partitions, ids: listed, warnings })
     }
 
-    async fn topic(&self, name: &str) -> Result<Option<TopicInfo>, Failure> {
+    async fn topic(&mut self, name: &str) -> Result<Option<TopicInfo>, Failure> {
+        if let Some((asked, info)) = self.topics.get(name)
+            && asked.elapsed() < TOPIC_KNOWN
+        {
+            return Ok(Some(info.clone()));
+        }
+        let info = self.ask_topic(name).await?;
+        if let Some(info) = &info {
+            self.topics.insert(name.to_owned(), (Instant::now(), info.clone()));
+        }
+        Ok(info)
+    }
+
+    async fn ask_topic(&self, name: &str) -> Result<Option<TopicInfo>, Failure> {
         let Some((topics, rules)) = &self.kafka else { return Ok(None) };
         let failure = |error: crate::kafka::KafkaError| {
             let trouble = |reason| Trouble::new(reason, format!("topic `{name}`"), &error);

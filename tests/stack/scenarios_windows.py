@@ -103,6 +103,15 @@ def copied(world, agent, table, seconds=120.0):
     world.until("%s is copied" % table, done, seconds)
 
 
+def rolled_back(sql):
+    """A session that is of use again: after an error within BEGIN it would refuse everything."""
+    try:
+        sql.execute("rollback")
+        return sql
+    except Exception:
+        return None
+
+
 class Writers:
     """Sessions that write to few keys of public.hot until told to stop."""
 
@@ -122,7 +131,7 @@ class Writers:
                 self.one(sql, luck, "%d_%d" % (number, at))
                 self.statements += 1
             except Exception:  # deadlocks, timeouts and duplicate keys are part of the game
-                sql = None if sql is None or sql.broken else sql
+                sql = None if sql is None or sql.broken else rolled_back(sql)
 
     def one(self, sql, luck, mark):
         key, other, n = luck.randrange(self.keys), luck.randrange(self.keys), "n = nextval('versions')"
