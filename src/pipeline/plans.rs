@@ -73,8 +73,6 @@ pub struct Desk {
     schemas: BTreeMap<String, u32>,
     /// What each relation was planned as.
     tables: HashMap<Oid, Table>,
-    /// The Relation message behind each of them.
-    shapes: HashMap<Oid, RelationShape>,
     /// Columns that rows still to come may hold NULL in, whatever the catalog says by now.
     nullable: HashMap<Oid, BTreeSet<String>>,
     troubles: mpsc::Sender<Option<Trouble>>,
@@ -134,7 +132,6 @@ impl Desk {
             partitions,
             schemas,
             tables: HashMap::new(),
-            shapes: HashMap::new(),
             nullable: HashMap::new(),
             troubles,
             metrics,
@@ -175,7 +172,6 @@ impl Desk {
         if let Some(nullable) = self.nullable.get(&shape.oid) {
             table.columns.iter_mut().filter(|c| nullable.contains(&*c.name)).for_each(|c| c.not_null = false);
         }
-        self.shapes.insert(shape.oid, shape);
         if self.tables.get(&table.oid) == Some(&table) {
             return (self, Ok(Outcome::Unchanged));
         }
@@ -190,12 +186,9 @@ impl Desk {
     ///
     /// # Errors
     /// As [`Desk::relation`].
-    pub async fn nullable(mut self, relation: Oid, column: String) -> (Self, Result<Outcome, PgError>) {
-        self.nullable.entry(relation).or_default().insert(column);
-        match self.shapes.get(&relation).cloned() {
-            Some(shape) => self.relation(shape).await,
-            None => (self, Ok(Outcome::Unchanged)),
-        }
+    pub async fn nullable(mut self, shape: RelationShape, column: String) -> (Self, Result<Outcome, PgError>) {
+        self.nullable.entry(shape.oid).or_default().insert(column);
+        self.relation(shape).await
     }
 
     /// Plans the topic of logical messages.
