@@ -253,7 +253,8 @@ impl Runner {
 
     /// Writes what copies have to have recorded, if nothing of it is under way.
     fn record_windows(&mut self) {
-        if self.tasks.recording.is_some() {
+        // One at a time: an older record must not come to lie over a newer one.
+        if self.tasks.recording.is_some() || self.tasks.writing.is_some() {
             return;
         }
         let unwritten = self.copies.unwritten();

@@ -166,6 +166,11 @@ impl Copies {
             copy.key_changed(key);
         }
         copy.stage = Stage::Ready;
+        // The row path asks from here on: what it has emitted until now must be seen.
+        match (self.unseen.listed(), &mut copy.windows) {
+            (Some(listed), Some(windows)) => windows.wait_for(listed),
+            _ => copy.stage = Stage::Unsurveyed,
+        }
         self.store(at);
         self.watch();
     }
@@ -287,16 +292,10 @@ impl Copies {
     ///
     /// Returns a position that some copy wants to be confirmed before it is over.
     pub fn settle(&mut self, next: Ticket, oldest: Ticket, confirmed: Lsn) -> Option<Lsn> {
-        for at in 0..self.list.len() {
-            let Some(windows) = self.list.get_mut(at).and_then(|copy| copy.windows.as_mut()) else { continue };
+        for windows in self.list.iter_mut().filter_map(|copy| copy.windows.as_mut()) {
             windows.settle(next, oldest);
-            if let Some(journal) = windows.take_journal() {
-                if let Some(copy) = self.list.get_mut(at) {
-                    copy.window.journal = journal;
-                }
-                self.store(at);
-            }
         }
+        self.take_journals();
         let over = |copy: &Copy| {
             let next = copy.windows.as_ref().map(Windows::next);
             copy.stage == Stage::Ready && matches!(next, Some(Next::Confirm(end)) if confirmed >= end)
@@ -318,6 +317,17 @@ impl Copies {
         self.unwritten.insert(Window::key(&self.slot_name, &copy.name), None);
         self.watch();
         None
+    }
+
+    /// Takes what copies have noted since it was taken last, to be written.
+    pub fn take_journals(&mut self) {
+        for at in 0..self.list.len() {
+            let Some(copy) = self.list.get_mut(at) else { continue };
+            if let Some(journal) = copy.windows.as_mut().and_then(Windows::take_journal) {
+                copy.window.journal = journal;
+                self.store(at);
+            }
+        }
     }
 
     pub(super) fn store(&mut self, at: usize) {
