@@ -184,16 +184,8 @@ impl Copies {
         let copy = self.list.get_mut(at)?;
         let windows = copy.windows.as_mut()?;
         let known = copy.known.as_ref()?;
-        let alike = table.as_ref().is_some_and(|table| same_shape(table, &known.table));
-        if !alike {
-            windows.give_up();
-            let published = |table: &CopyTable| (table.filter.clone(), table.columns.len());
-            if table.as_ref().is_none_or(|table| published(table) != published(&known.table)) {
-                windows.begin_anew(true); // other rows or columns are published than were copied so far
-                copy.window.journal = windows.journal();
-            }
-            copy.stage = Stage::Unsurveyed; // and everything that follows from another shape
-            self.store(at);
+        if table.as_ref().is_none_or(|table| !same_shape(table, &known.table)) {
+            self.altered(at, table);
             return None;
         }
         let what = windows.asked_for().cloned()?;
@@ -208,11 +200,36 @@ impl Copies {
                 Some(Task::Read { id, table: copy.name.clone(), select })
             }
             Err(unseen) => {
+                copy.dropped(format!("its snapshot does not see {}", copy.in_words(&unseen)));
                 let since = *copy.hold_since.get_or_insert(now);
+                copy.not_before = now.plus(TRY_SPACING);
                 if now.since(since) >= HOLD {
                     copy.postpone(copy.in_words(&unseen), now);
                 }
                 None
+            }
+        }
+    }
+
+    /// The table is not, or no longer, what it was when it was looked at: nothing is read, and it is planned anew.
+    fn altered(&mut self, at: usize, table: Option<CopyTable>) {
+        let Some(copy) = self.list.get_mut(at) else { return };
+        copy.dropped("the table was altered after it was looked at".to_owned());
+        let (Some(windows), Some(known)) = (&mut copy.windows, &copy.known) else { return };
+        windows.give_up();
+        let published = |table: &CopyTable| {
+            (table.filter.clone(), table.columns.iter().map(|column| column.name.clone()).collect::<Vec<_>>())
+        };
+        match table.filter(|table| published(table) == published(&known.table)) {
+            Some(table) => {
+                copy.known = Some(Known { table, active: None, keyset: None, places: Vec::new() });
+                copy.stage = Stage::Unplanned;
+            }
+            None => {
+                windows.begin_anew(true); // other rows or columns are published than were copied so far
+                copy.window.journal = windows.journal();
+                copy.stage = Stage::Unsurveyed; // and who writes at this moment is awaited
+                self.store(at);
             }
         }
     }
@@ -241,6 +258,8 @@ impl Copies {
         };
         let overhead = rows.iter().map(|(key, _)| key.size_bytes() + 160).sum::<usize>();
         windows.read(chunk.insert_lsn, rows, chunk.size_bytes + overhead, chunk.rows >= copy.rows_asked);
+        let (rows, upto, took_ms) = (chunk.rows, chunk.insert_lsn, now.since(copy.began) / 1000);
+        tracing::debug!(table = copy.name, rows, %upto, took_ms, "a chunk of a copy beside the stream was read");
         if let Some(rate) = self.rows_per_second.filter(|rate| *rate > 0) {
             copy.not_before = now.plus(chunk.rows.saturating_mul(SECOND) / rate);
         }
@@ -261,6 +280,7 @@ impl Copies {
         if let Some(windows) = &mut copy.windows {
             windows.give_up();
         }
+        copy.dropped(why.clone());
         if smaller && copy.rows_asked > 1 {
             copy.rows_asked = (copy.rows_asked / 4).max(1);
             copy.hold_since = None;
