@@ -37,6 +37,8 @@ use std::rc::Rc;
 const HOLD: u64 = SECOND / 5;
 /// The same for a chunk that cannot be made smaller.
 const HOLD_LAST: u64 = SECOND * 9 / 10;
+/// Tries under a hold are so far apart: most commits are visible within less, and the others are no sooner so by asking.
+const TRY_SPACING: u64 = SECOND / 100;
 /// What waits for others is tried again after this, doubling.
 const BACKOFF_MIN: u64 = SECOND / 5;
 const BACKOFF_MAX: u64 = 5 * SECOND;
@@ -118,6 +120,9 @@ struct Copy {
     began: Moment,
     reply: Option<Reply>,
     bytes: u64,
+    /// Chunks begun that came to nothing, and why the last of them did.
+    dropped: u64,
+    dropped_why: String,
     /// The epoch of the first copy that left this table to us.
     owed: Option<u64>,
 }
@@ -357,6 +362,8 @@ impl Copy {
             began: now,
             reply,
             bytes: 0,
+            dropped: 0,
+            dropped_why: String::new(),
             owed: None,
         }
     }
@@ -374,6 +381,17 @@ impl Copy {
         self.hold_since = None;
         self.not_before = now.plus(self.backoff);
         self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
+    }
+
+    /// A chunk came to nothing.
+    fn dropped(&mut self, why: String) {
+        tracing::debug!(
+            table = self.name,
+            rows = self.rows_asked,
+            "a chunk of a copy beside the stream is dropped: {why}"
+        );
+        self.dropped += 1;
+        self.dropped_why = why;
     }
 
     fn key_changed(&mut self, key: Vec<String>) {

@@ -27,6 +27,10 @@ pub struct WindowStatus {
     pub waits_for_lsn: Option<Lsn>,
     /// Rows that moved and are to be read again.
     pub moved_rows: usize,
+    /// Chunks that came to nothing since start, and are read again. Some are ordinary where a table is written to.
+    pub dropped_chunks: u64,
+    /// Why the last of them did.
+    pub dropped_why: String,
     /// The operator's condition.
     pub filter: Option<String>,
     /// A stable code where it failed.
@@ -57,12 +61,13 @@ impl Copies {
     #[must_use]
     pub fn status(&self) -> Vec<WindowStatus> {
         let over = self.finished.0.iter().filter(|status| !self.is_copying(&status.table)).cloned();
-        over.chain(self.list.iter().map(Copy::status)).collect()
+        over.chain(self.list.iter().map(|copy| copy.status(self.stands))).collect()
     }
 }
 
 impl Copy {
-    fn status(&self) -> WindowStatus {
+    /// `stands`: where the stream stood last outside of a transaction.
+    fn status(&self, stands: Lsn) -> WindowStatus {
         let next = self.windows.as_ref().map(Windows::next);
         let (open_chunks, waits_for_lsn) = self.windows.as_ref().map_or((0, None), Windows::waiting);
         let (state, reason, detail, advice) = match (&self.stage, next) {
@@ -76,7 +81,11 @@ impl Copy {
                 let advice = "nothing: it goes on when these have ended".to_owned();
                 ("waiting", "window_waits".to_owned(), format!("waiting for {}", self.waits), advice)
             }
-            _ => ("copying", String::new(), String::new(), String::new()),
+            _ => {
+                let behind = waits_for_lsn.filter(|position| *position > stands);
+                let detail = behind.map(|position| format!("read up to {position}; the stream stands at {stands}"));
+                ("copying", String::new(), detail.unwrap_or_default(), String::new())
+            }
         };
         WindowStatus {
             table: self.name.clone(),
@@ -87,6 +96,8 @@ impl Copy {
             open_chunks,
             waits_for_lsn,
             moved_rows: self.window.journal.moved.len(),
+            dropped_chunks: self.dropped,
+            dropped_why: self.dropped_why.clone(),
             filter: self.window.filter.clone(),
             reason,
             detail,
