@@ -5,6 +5,8 @@
 
 #[path = "support/postgres.rs"]
 mod postgres;
+#[path = "windows/keyless.rs"]
+mod keyless;
 #[path = "windows/requests.rs"]
 mod requests;
 #[path = "windows/signals.rs"]

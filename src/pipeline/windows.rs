@@ -10,6 +10,7 @@ mod progress;
 mod row;
 mod signals;
 mod touch;
+mod whole;
 
 pub use asked::queried;
 pub use progress::WindowStatus;
@@ -120,6 +121,10 @@ struct Copy {
     bytes: u64,
     /// The epoch of the first copy that left this table to us.
     owed: Option<u64>,
+    /// It is copied whole instead of in chunks.
+    whole: Option<whole::Round>,
+    /// The server was a standby when it was surveyed.
+    standby: bool,
 }
 
 /// What the runner has to ask for.
@@ -133,6 +138,8 @@ pub enum Task {
     Begin { id: u64, table: Box<CopyTable> },
     /// [`crate::snapshot::reader::Reader::read`].
     Read { id: u64, table: String, select: String },
+    /// [`crate::snapshot::temporary::Temporary::start`].
+    Whole { id: u64, table: TableName, relation: Oid, filter: Option<String> },
 }
 
 /// See the module's own words.
@@ -152,6 +159,10 @@ pub struct Copies {
     slot_name: String,
     /// Where the stream stood last outside of a transaction, on this connection.
     stands: Lsn,
+    /// Where the commit record of the transaction begins inside of which it stands.
+    open: Option<Lsn>,
+    /// The whole table that is copied now.
+    whole: Option<whole::UnderWay>,
     /// The operator's limit.
     rows_per_second: Option<u64>,
     /// Tables that the operator has a whole query for, which cannot be read in chunks.
@@ -174,6 +185,8 @@ impl Copies {
             serial: 0,
             slot_name: slot_name.to_owned(),
             stands: Lsn::default(),
+            open: None,
+            whole: None,
             rows_per_second: None,
             queried: BTreeSet::new(),
             now: Moment::default(),
@@ -277,6 +290,7 @@ impl Copies {
         self.list.clear();
         self.watched.clear();
         self.held = None;
+        self.drop_whole();
         names
     }
 
@@ -285,8 +299,11 @@ impl Copies {
         self.watched.clear();
         self.held = None;
         self.stands = Lsn::default();
+        self.open = None;
+        self.drop_whole();
         for copy in &mut self.list {
             copy.slot = None;
+            copy.whole.iter_mut().for_each(|round| round.ended = None);
             copy.known = None;
             copy.hold_since = None;
             if let Some(windows) = &mut copy.windows {
@@ -312,6 +329,7 @@ impl Copies {
     fn watch(&mut self) {
         let slots = self.list.iter().enumerate().filter(|(_, copy)| copy.windows.is_some());
         self.watched = slots.filter_map(|(at, copy)| Some((copy.slot?, at))).collect();
+        self.watch_whole();
     }
 
     /// The stream has told a relation: is it one that is copied?
@@ -358,11 +376,24 @@ impl Copy {
             reply,
             bytes: 0,
             owed: None,
+            whole: None,
+            standby: false,
         }
     }
 
     fn can_go_on(&self) -> bool {
         !self.window.paused && !matches!(self.stage, Stage::Failed(..))
+    }
+
+    /// The position it is over with, once everything is delivered.
+    fn awaits(&self) -> Option<Lsn> {
+        if let Some(round) = &self.whole {
+            return round.ended;
+        }
+        match self.windows.as_ref()?.next() {
+            Next::Confirm(end) => Some(end),
+            Next::Read(_) | Next::Wait => None,
+        }
     }
 
     fn is_reading(&self) -> bool {

@@ -75,15 +75,20 @@ impl World {
     }
 
     fn checked(&self, role: &str, more: &str) -> wellspring::pipeline::Config {
+        let text = self.text(role, more);
+        let loaded = config::check("test.toml", &text, &config::Environment::new()).unwrap_or_else(|e| panic!("{e}"));
+        loaded.checked.pipeline(false)
+    }
+
+    /// The configuration's text.
+    pub fn text(&self, role: &str, more: &str) -> String {
         let tables = if more.contains("[tables]") { "" } else { "[tables]\ninclude = [\"public.*\"]\n" };
-        let text = format!(
+        format!(
             "[postgres]\nurl = \"{}\"\n{tables}[topics]\nprefix = \"p\"\n\
              [events]\nformat = \"json\"\n[kafka]\nbrokers = [\"{}\"]\n[limits]\nquarantine = \"0s\"\n{more}\n",
             self.server.url("postgres").replace("postgres@", &format!("{role}@")),
             self.broker.bootstrap()
-        );
-        let loaded = config::check("test.toml", &text, &config::Environment::new()).unwrap_or_else(|e| panic!("{e}"));
-        loaded.checked.pipeline(false)
+        )
     }
 
     /// The first `count` records of a table's topic, waited for; and there are no more.

@@ -72,6 +72,7 @@ impl Runner {
     pub(super) fn windows_on(&mut self) {
         self.copies.set_now(now());
         self.replan();
+        self.whole_on();
         if self.live.is_none() || !self.core.is_streaming() || self.core.is_stopping() || self.core.is_copying() {
             return;
         }
@@ -85,7 +86,7 @@ impl Runner {
             self.recorded_at = tokio::time::Instant::now();
             self.core.want_recorded(self.core.ledger().confirmed());
         }
-        self.core.hold_beside(self.copies.held_bytes());
+        self.core.hold_beside(self.copies.held_bytes() + self.whole_bytes());
         self.record_windows();
         if self.tasks.chunk.is_none()
             && let Some(task) = self.copies.next_task(self.config.budget_bytes / HELD_PART)
@@ -137,6 +138,10 @@ impl Runner {
         let limit_bytes = (self.config.budget_bytes / CHUNK_PART).min(CHUNK_BYTES_MAX);
         self.tasks.chunk = Some(match task {
             windows::Task::Plan { id, table } => return self.plan_window(id, &table),
+            windows::Task::Whole { id, table, relation, filter } => {
+                let order = windows::Task::order(&self.config, table, relation, filter);
+                return self.read_whole(id, order);
+            }
             windows::Task::Survey { id, table, relation, statement } => tokio::spawn(async move {
                 let asked = async {
                     let mut reader = connected(reader, &postgres).await?;
@@ -281,6 +286,7 @@ impl Runner {
         }
         self.reader = None;
         self.copies.lost();
+        self.whole_on();
         self.core.hold_beside(0);
     }
 
@@ -315,7 +321,7 @@ fn not_captured() -> Left {
 }
 
 /// Refusals that the same statement will meet again: rights, names, conditions, values.
-fn is_final(state: &str) -> bool {
+pub(super) fn is_final(state: &str) -> bool {
     matches!(state.get(..2), Some("42" | "22" | "0A")) || state == "28000"
 }
 

@@ -74,6 +74,11 @@ impl Copies {
                 (Stage::Unplanned, Some(known)) => {
                     return Some(Task::Plan { id, table: Box::new(known.table.clone()) });
                 }
+                (Stage::Ready, Some(_)) if copy.whole.is_some() => {
+                    if let Some(task) = self.next_whole(at) {
+                        return Some(task);
+                    }
+                }
                 (Stage::Ready, Some(known)) if !full => {
                     let table = Box::new(known.table.clone());
                     let hold = copy.hold_since.is_some();
@@ -95,16 +100,8 @@ impl Copies {
     pub fn surveyed(&mut self, id: u64, survey: Survey) {
         let Some(at) = self.place(id) else { return };
         self.unseen.look(&survey.snapshot);
-        if survey.standby {
-            let detail = "the server is a standby: its snapshots do not list the primary's transactions".to_owned();
-            return self.fail(
-                at,
-                "window_standby",
-                detail,
-                "connect to the primary to copy tables beside the stream".to_owned(),
-            );
-        }
         let Some(copy) = self.list.get_mut(at) else { return };
+        copy.standby = survey.standby;
         if self.queried.contains(&copy.name) {
             let (detail, next) = queried(&copy.name);
             return self.fail(at, "window_query", detail, next);
@@ -147,16 +144,16 @@ impl Copies {
         let Some(copy) = self.list.get_mut(at) else { return };
         let Some(known) = &mut copy.known else { return };
         let key = key_names(active);
-        if key.is_empty() {
-            let detail = format!("table {} has no key", copy.name);
-            let next = format!("give {} a primary key to copy it beside the stream", copy.name);
-            return self.fail(at, "window_keyless", detail, next);
+        if key.is_empty() || copy.standby {
+            known.active = Some(active.clone());
+            return self.is_whole(at);
         }
         if let Some(surrogate) = copy.window.surrogate.clone().filter(|surrogate| key != [surrogate.as_str()]) {
             let detail = format!("the signal's surrogate key `{surrogate}` is not the key of {}", copy.name);
             let next = "send the signal without surrogate-key: a change is told from a copied row by the table's key";
             return self.fail(at, "window_surrogate_key", detail, next.to_owned());
         }
+        copy.whole = None;
         known.places = active.plan.key_places().collect();
         known.keyset = keyset(&known.table, &key, copy.window.filter.as_deref());
         known.active = Some(active.clone());
@@ -287,6 +284,7 @@ impl Copies {
     ///
     /// Returns a position that some copy wants to be confirmed before it is over.
     pub fn settle(&mut self, next: Ticket, oldest: Ticket, confirmed: Lsn) -> Option<Lsn> {
+        self.settle_whole(oldest);
         for at in 0..self.list.len() {
             let Some(windows) = self.list.get_mut(at).and_then(|copy| copy.windows.as_mut()) else { continue };
             windows.settle(next, oldest);
@@ -297,16 +295,9 @@ impl Copies {
                 self.store(at);
             }
         }
-        let over = |copy: &Copy| {
-            let next = copy.windows.as_ref().map(Windows::next);
-            copy.stage == Stage::Ready && matches!(next, Some(Next::Confirm(end)) if confirmed >= end)
-        };
+        let over = |copy: &Copy| copy.stage == Stage::Ready && copy.awaits().is_some_and(|end| confirmed >= end);
         let Some(at) = self.list.iter().position(over) else {
-            let wanted = self.list.iter().filter_map(|copy| match copy.windows.as_ref()?.next() {
-                Next::Confirm(end) => Some(end),
-                Next::Read(_) | Next::Wait => None,
-            });
-            return wanted.min();
+            return self.list.iter().filter_map(Copy::awaits).min();
         };
         let copy = self.list.remove(at);
         tracing::info!(table = copy.name, rows = copy.window.journal.rows, "copied beside the stream");

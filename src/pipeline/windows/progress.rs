@@ -1,6 +1,7 @@
 //! What status says of copies beside the stream.
 
-use super::{Copies, Copy, Next, Stage, Windows};
+use super::whole::UnderWay;
+use super::{Copies, Copy, Stage, Windows};
 use crate::lsn::Lsn;
 use crate::snapshot::window::Journal;
 use serde::Serialize;
@@ -57,20 +58,30 @@ impl Copies {
     #[must_use]
     pub fn status(&self) -> Vec<WindowStatus> {
         let over = self.finished.0.iter().filter(|status| !self.is_copying(&status.table)).cloned();
-        over.chain(self.list.iter().map(Copy::status)).collect()
+        let status = |copy: &Copy| copy.status(self.whole.as_ref().filter(|under_way| under_way.id == copy.id));
+        over.chain(self.list.iter().map(status)).collect()
     }
 }
 
 impl Copy {
-    fn status(&self) -> WindowStatus {
-        let next = self.windows.as_ref().map(Windows::next);
+    fn status(&self, under_way: Option<&UnderWay>) -> WindowStatus {
+        let next = self.awaits();
         let (open_chunks, waits_for_lsn) = self.windows.as_ref().map_or((0, None), Windows::waiting);
         let (state, reason, detail, advice) = match (&self.stage, next) {
             (Stage::Failed(reason, detail, next), _) => ("failed", reason.clone(), detail.clone(), next.clone()),
             _ if self.window.paused => ("paused", String::new(), String::new(), String::new()),
-            (Stage::Ready, Some(Next::Confirm(end))) => {
+            _ if under_way.is_some() => {
+                let (detail, known) = under_way.map(UnderWay::in_words).unwrap_or_default();
+                let (state, reason) = if known { ("copying", "") } else { ("waiting", "window_snapshot") };
+                (state, reason.to_owned(), format!("copied whole: {detail}"), String::new())
+            }
+            (Stage::Ready, Some(end)) => {
                 let detail = format!("everything is delivered; it is over once {end} is confirmed");
                 ("confirming", String::new(), detail, String::new())
+            }
+            _ if self.whole.as_ref().is_some_and(|round| round.stuck.is_some()) => {
+                let stuck = self.whole.as_ref().and_then(|round| round.stuck.clone()).unwrap_or_default();
+                ("waiting", stuck.0, stuck.1, stuck.2)
             }
             _ if !self.waits.is_empty() => {
                 let advice = "nothing: it goes on when these have ended".to_owned();
@@ -81,7 +92,7 @@ impl Copy {
         WindowStatus {
             table: self.name.clone(),
             state: state.to_owned(),
-            rows: self.window.journal.rows,
+            rows: self.window.journal.rows + under_way.map_or(0, |under_way| under_way.rows),
             bytes: self.bytes,
             chunks: self.window.journal.chunks,
             open_chunks,
