@@ -23,6 +23,7 @@ use super::rows::Active;
 use crate::change::RelationSlot;
 use crate::ledger::Ticket;
 use crate::lsn::{Lsn, Oid, Xid};
+use crate::metrics::WindowTotals;
 use crate::pgoutput::CopyRow;
 use crate::postgres::holder::CopyTable;
 use crate::snapshot::journal::{Copied, Left};
@@ -116,6 +117,8 @@ struct Copy {
     backoff: u64,
     /// Whom it waits for, in words.
     waits: String,
+    /// Its last snapshot did not see a transaction that it has to see.
+    unseen: bool,
     began: Moment,
     reply: Option<Reply>,
     bytes: u64,
@@ -169,6 +172,7 @@ pub struct Copies {
     queried: BTreeSet<String>,
     now: Moment,
     finished: progress::Finished,
+    totals: WindowTotals,
 }
 
 impl Copies {
@@ -191,6 +195,7 @@ impl Copies {
             queried: BTreeSet::new(),
             now: Moment::default(),
             finished: progress::Finished::default(),
+            totals: WindowTotals::default(),
         }
     }
 
@@ -236,6 +241,7 @@ impl Copies {
 
     /// Time has come to this.
     pub fn set_now(&mut self, now: Moment) {
+        self.count_time(now);
         self.now = now;
     }
 
@@ -306,6 +312,7 @@ impl Copies {
             copy.whole.iter_mut().for_each(|round| round.ended = None);
             copy.known = None;
             copy.hold_since = None;
+            copy.unseen = false;
             if let Some(windows) = &mut copy.windows {
                 windows.lost();
             }
@@ -372,6 +379,7 @@ impl Copy {
             not_before: now,
             backoff: BACKOFF_MIN,
             waits: String::new(),
+            unseen: false,
             began: now,
             reply,
             bytes: 0,

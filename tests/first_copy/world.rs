@@ -71,7 +71,8 @@ impl World {
 
     /// The same as another role.
     pub fn agent_as(&self, role: &str, more: &str) -> Running {
-        Running { agent: Agent::start(self.checked(role, more), Metrics::new("0")).unwrap() }
+        let metrics = Metrics::new("0");
+        Running { agent: Agent::start(self.checked(role, more), metrics.clone()).unwrap(), metrics }
     }
 
     fn checked(&self, role: &str, more: &str) -> wellspring::pipeline::Config {
@@ -135,9 +136,18 @@ impl World {
 
 pub struct Running {
     agent: Agent,
+    metrics: Metrics,
 }
 
 impl Running {
+    /// The value of one line of the metrics.
+    #[track_caller]
+    pub fn metric(&self, name: &str) -> f64 {
+        let text = self.metrics.render();
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("no {name} in\n{text}")).parse().unwrap()
+    }
+
     pub fn status(&self) -> Status {
         self.agent.status().borrow().clone()
     }

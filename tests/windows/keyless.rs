@@ -157,6 +157,8 @@ fn the_stream_goes_on_beside_an_open_writer_and_no_row_of_its_is_lost_or_sent_tw
         let copied = rows.iter().filter(|row| row.value["op"] == "r" && row.value["after"]["v"] == v).count();
         assert_eq!(copied, 1, "{v} committed before the slot was made");
     }
+    assert!(agent.metric("wellspring_window_rows_total{kind=\"whole\"}") >= 5003.0);
+    assert!(agent.metric("wellspring_window_hold_seconds_total{kind=\"whole\"}") > 0.0);
     agent.stop();
 }
 

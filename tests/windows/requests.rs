@@ -58,6 +58,9 @@ fn windows_copy_everything_while_changes_flow() {
     let status = agent.status();
     let window = status.windows.iter().find(|window| window.table == "public.t").unwrap();
     assert!(window.rows >= 2500 && window.chunks >= 2, "{window:?}");
+    assert!(agent.metric("wellspring_window_rows_total{kind=\"chunks\"}") >= 2501.0);
+    assert!(agent.metric("wellspring_window_chunks_total") >= 3.0);
+    assert_eq!(agent.metric("wellspring_window_tables{state=\"copying\"}"), 0.0);
     agent.stop();
 }
 
@@ -97,10 +100,12 @@ fn a_table_that_joins_is_published_copied_and_streamed() {
     agent.until("the open writer is waited for", |status| {
         status.windows.iter().any(|window| window.state == "waiting" && window.detail.contains("pid"))
     });
+    assert_eq!(agent.metric("wellspring_window_tables{state=\"waiting\"}"), 1.0);
     world.sql("insert into u values (2)");
     world.records("u", 2);
     open.end("insert into t values (-1, 'after'); commit;");
     is_done(&agent, "public.t");
+    assert!(agent.metric("wellspring_window_visibility_wait_seconds_total") > 0.0);
     world.sql("delete from t where id = 7");
     let rows = world.until("t", |rows| rows.iter().any(|row| row.value["op"] == "d"));
     for id in [-1, 0, 7, 2500] {

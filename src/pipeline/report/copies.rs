@@ -1,6 +1,7 @@
 //! What is told of copies, the first one and those beside the stream, and of the tables captured.
 
 use super::*;
+use crate::metrics::WindowTotals;
 use crate::pipeline::status::{CopyStatus, CopyTableStatus};
 use crate::snapshot::journal::Left;
 
@@ -22,9 +23,12 @@ impl Reporter {
     }
 
     /// What copies beside the stream say of themselves, where it is time to tell.
-    pub fn windows(&mut self, status: impl FnOnce() -> Vec<WindowStatus>) {
+    pub fn windows(&mut self, told: impl FnOnce() -> (Vec<WindowStatus>, WindowTotals)) {
         if crate::pipeline::runner::unix_nanos() / 1_000_000 - self.told_ms >= TELL_MS {
-            self.status.windows = status();
+            let (status, totals) = told();
+            let open = status.iter().map(|window| window.open_chunks).sum();
+            self.metrics.windows.tell(totals, status.iter().map(|window| window.state.as_str()), open);
+            self.status.windows = status;
         }
     }
 

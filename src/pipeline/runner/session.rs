@@ -320,7 +320,7 @@ impl Runner {
 
     /// Tells status and metrics where things are.
     pub(super) fn report(&mut self) {
-        self.reporter.windows(|| self.copies.status());
+        self.reporter.windows(|| (self.copies.status(), self.copies.totals()));
         if let Some(statistics) = self.sink.as_ref().and_then(super::Sink::take_statistics) {
             self.reporter.kafka(statistics);
         }

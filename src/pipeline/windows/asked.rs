@@ -15,7 +15,7 @@ pub fn queried(table: &str) -> (String, String) {
 impl Copies {
     /// Time has come to this; true if a chunk has held the stream for too long and has to be given up.
     pub fn tick(&mut self, now: Moment) -> bool {
-        self.now = now;
+        self.set_now(now);
         let Some(since) = self.held else { return false };
         let smallest = self.list.iter().filter(|copy| copy.is_reading()).all(|copy| copy.rows_asked <= 1);
         now.since(since) >= if smallest { HOLD_LAST } else { HOLD }
@@ -191,7 +191,7 @@ impl Copies {
         let what = windows.asked_for().cloned()?;
         match windows.snapshot(snapshot) {
             Ok(()) => {
-                (copy.backoff, copy.waits) = (BACKOFF_MIN, String::new());
+                (copy.backoff, copy.waits, copy.unseen) = (BACKOFF_MIN, String::new(), false);
                 let keyset = known.keyset.as_ref()?;
                 let select = match &what {
                     What::Beyond(after) => keyset.next(after.as_ref(), copy.rows_asked),
@@ -200,6 +200,7 @@ impl Copies {
                 Some(Task::Read { id, table: copy.name.clone(), select })
             }
             Err(unseen) => {
+                copy.unseen = true;
                 let since = *copy.hold_since.get_or_insert(now);
                 if now.since(since) >= HOLD {
                     copy.postpone(copy.in_words(&unseen), now);
@@ -250,6 +251,7 @@ impl Copies {
         let now = self.now;
         let Some(at) = self.place(id) else { return };
         let Some(copy) = self.list.get_mut(at) else { return };
+        self.totals.given_up += 1;
         if let Some(windows) = &mut copy.windows {
             windows.give_up();
         }
@@ -290,6 +292,7 @@ impl Copies {
             windows.settle(next, oldest);
             if let Some(journal) = windows.take_journal() {
                 if let Some(copy) = self.list.get_mut(at) {
+                    self.totals.chunks += journal.chunks.saturating_sub(copy.window.journal.chunks);
                     copy.window.journal = journal;
                 }
                 self.store(at);

@@ -1,8 +1,9 @@
 //! What status says of copies beside the stream.
 
 use super::whole::UnderWay;
-use super::{Copies, Copy, Stage, Windows};
+use super::{Copies, Copy, Moment, Stage, Windows};
 use crate::lsn::Lsn;
+use crate::metrics::WindowTotals;
 use crate::snapshot::window::Journal;
 use serde::Serialize;
 
@@ -54,6 +55,22 @@ impl Finished {
 }
 
 impl Copies {
+    /// What metrics say of them.
+    #[must_use]
+    pub fn totals(&self) -> WindowTotals {
+        self.totals
+    }
+
+    /// Time passes in the state that copies and stream are in.
+    pub(super) fn count_time(&mut self, now: Moment) {
+        let passed = now.since(self.now);
+        let [chunks, whole] = &mut self.totals.held_us;
+        *chunks += if self.held.is_some() { passed } else { 0 };
+        *whole += if self.whole.as_ref().is_some_and(UnderWay::stands) { passed } else { 0 };
+        let waits = self.list.iter().any(|copy| copy.unseen && copy.can_go_on());
+        self.totals.unseen_us += if waits { passed } else { 0 };
+    }
+
     /// What status says of them, those that are over first.
     #[must_use]
     pub fn status(&self) -> Vec<WindowStatus> {

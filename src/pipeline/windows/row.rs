@@ -89,6 +89,8 @@ impl Copies {
     pub fn emitted_row(&mut self, copy: usize, size_bytes: usize) {
         if let Some(copy) = self.list.get_mut(copy) {
             copy.bytes += size_bytes as u64;
+            let [chunks, whole] = &mut self.totals.rows;
+            *(if copy.whole.is_some() { whole } else { chunks }) += 1;
         }
     }
 

@@ -46,6 +46,11 @@ pub struct Sends {
 }
 
 impl UnderWay {
+    /// Whether the stream stands for it.
+    pub fn stands(&self) -> bool {
+        self.whole.as_ref().is_some_and(Whole::stands)
+    }
+
     /// What it does now, for people, and whether it has its snapshot.
     pub fn in_words(&self) -> (String, bool) {
         let Some(whole) = &self.whole else { return ("a session for it is being opened".to_owned(), false) };
@@ -147,6 +152,7 @@ impl Copies {
         let (Some(at), now) = (self.place(id), self.now) else { return };
         let Some(copy) = self.list.get_mut(at) else { return };
         let Some(round) = &mut copy.whole else { return };
+        self.totals.given_up += 1;
         let why = crate::pipeline::supervise::Chain(failure).to_string();
         if rows > 0 {
             round.broken += 1;
@@ -183,6 +189,7 @@ impl Copies {
         let Some(UnderWay { id, rows, .. }) = self.whole.take_if(delivered) else { return };
         let Some(copy) = self.place(id).and_then(|at| self.list.get_mut(at)) else { return };
         (copy.window.journal.rows, copy.window.journal.chunks) = (rows, 1);
+        self.totals.chunks += 1;
         if let Some(round) = &mut copy.whole {
             // A crash brings again what is not recorded as confirmed: changes that the rows contain would follow them.
             round.ended = Some(self.stands);
@@ -227,7 +234,7 @@ impl Copies {
     /// Whether the stream stands for it: no frame is read.
     #[must_use]
     pub(super) fn stands_for_whole(&self) -> bool {
-        matches!(&self.whole, Some(UnderWay { whole: Some(whole), .. }) if whole.stands())
+        self.whole.as_ref().is_some_and(UnderWay::stands)
     }
 }
 
