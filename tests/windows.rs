@@ -11,6 +11,8 @@ mod keyless;
 mod requests;
 #[path = "windows/signals.rs"]
 mod signals;
+#[path = "windows/strain.rs"]
+mod strain;
 #[path = "windows/under_fire.rs"]
 mod under_fire;
 #[path = "first_copy/world.rs"]

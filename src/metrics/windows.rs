@@ -3,7 +3,7 @@
 //! Set from totals that the loop keeps; labels are the two ways in which a table is copied, and the states of a copy.
 
 use super::Declare;
-use prometheus::{Counter, CounterVec, IntCounter, IntGauge, Opts};
+use prometheus::{Counter, CounterVec, Gauge, IntCounter, IntGauge, Opts};
 
 /// How a table is copied: in chunks of its key, or whole. The values of the label `kind`.
 pub const WINDOW_KINDS: [&str; 2] = ["chunks", "whole"];
@@ -43,6 +43,8 @@ pub struct WindowMetrics {
     tables: [IntGauge; WINDOW_STATES.len()],
     /// `wellspring_window_chunks_open`.
     open: IntGauge,
+    /// `wellspring_copy_share`: the part of the time that copies may take; 1 where the source is not strained.
+    pub share: Gauge,
 }
 
 impl WindowMetrics {
@@ -55,7 +57,10 @@ impl WindowMetrics {
             "Time in which a copy waited for transactions to become visible.",
         );
         let tables = to.labelled_gauge("window_tables", "Tables copied beside the stream, by state.", "state");
+        let share = to.float("copy_share", "The part of the time copies may take; 1 where the source is not strained.");
+        share.set(1.0);
         WindowMetrics {
+            share,
             rows: WINDOW_KINDS.map(|kind| rows.with_label_values(&[kind])),
             chunks: to.counter("window_chunks_total", "Chunks of copies beside the stream that are delivered."),
             given_up: to.counter("window_chunks_given_up_total", "Chunks given up, to be read again."),

@@ -123,6 +123,7 @@ mod reload;
 mod session;
 mod signals;
 mod start;
+mod strain;
 mod whole;
 
 struct Runner {
@@ -145,6 +146,7 @@ struct Runner {
     reader: Option<crate::snapshot::reader::Reader>,
     /// The session that reads a whole table beside the stream.
     reading: Option<whole::Reading>,
+    kindness: crate::snapshot::kindness::Kindness,
     run_id: String,
     deliveries: mpsc::Sender<Delivery>,
     troubles: mpsc::Sender<Option<Trouble>>,
@@ -202,7 +204,7 @@ enum Probe {
 }
 
 enum Look {
-    Slot(Option<SlotRow>),
+    Slot(strain::Looked),
     Halted { accepted: bool, slot: Option<SlotRow> },
 }
 
@@ -264,6 +266,7 @@ impl Runner {
             captured: Vec::new(),
             reader: None,
             reading: None,
+            kindness: crate::snapshot::kindness::Kindness::default(),
             run_id: run_id(),
             deliveries,
             troubles,

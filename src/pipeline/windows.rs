@@ -28,6 +28,7 @@ use crate::pgoutput::CopyRow;
 use crate::postgres::holder::CopyTable;
 use crate::snapshot::journal::{Copied, Left};
 use crate::snapshot::keyset::{KeyColumn, Keyset, RowKey};
+use crate::snapshot::kindness::Share;
 use crate::snapshot::reader::{Chunk, Survey, is_parted};
 use crate::snapshot::visibility::{FullXid, PgSnapshot, Unseen};
 use crate::snapshot::window::{Journal, Next, What, Windows};
@@ -173,6 +174,9 @@ pub struct Copies {
     now: Moment,
     finished: progress::Finished,
     totals: WindowTotals,
+    /// The part of the time that chunks may take, and until when they rest.
+    share: Share,
+    rests_until: Moment,
 }
 
 impl Copies {
@@ -196,6 +200,8 @@ impl Copies {
             now: Moment::default(),
             finished: progress::Finished::default(),
             totals: WindowTotals::default(),
+            share: Share::FREE,
+            rests_until: Moment::default(),
         }
     }
 
@@ -391,17 +397,6 @@ impl Copy {
 
     fn can_go_on(&self) -> bool {
         !self.window.paused && !matches!(self.stage, Stage::Failed(..))
-    }
-
-    /// The position it is over with, once everything is delivered.
-    fn awaits(&self) -> Option<Lsn> {
-        if let Some(round) = &self.whole {
-            return round.ended;
-        }
-        match self.windows.as_ref()?.next() {
-            Next::Confirm(end) => Some(end),
-            Next::Read(_) | Next::Wait => None,
-        }
     }
 
     fn is_reading(&self) -> bool {

@@ -10,6 +10,7 @@
 
 pub mod journal;
 pub mod keyset;
+pub mod kindness;
 pub mod markers;
 pub mod plan;
 pub mod prepare;

@@ -13,7 +13,7 @@ use wellspring::pipeline::status::{Phase, Status};
 use wellspring::pipeline::{Agent, Exit};
 
 /// Whatever is waited for takes far less on an idle machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct World {
     pub server: Server,

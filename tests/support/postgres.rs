@@ -156,6 +156,19 @@ impl Server {
         psql
     }
 
+    /// A program that takes what a standby would, through this physical slot, into a folder of its own.
+    pub fn receiver(&self, slot: &str) -> Command {
+        let folder = self.root.path().join(slot);
+        fs::create_dir(&folder).unwrap();
+        if let Some(uid) = self.owner {
+            chown(&folder, Some(uid), None).unwrap();
+        }
+        let mut receiver = self.command("pg_receivewal");
+        receiver.arg("-D").arg(folder).arg("-h").arg(self.root.path()).args(["-p", &self.port.to_string()]);
+        receiver.args(["-U", "postgres", "-S", slot, "--synchronous"]);
+        receiver
+    }
+
     /// Replaces the rules of who may log in how (pg_hba.conf) and has the server read them.
     pub fn allow(&self, rules: &str) {
         fs::write(self.data().join("pg_hba.conf"), rules).unwrap();

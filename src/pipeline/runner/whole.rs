@@ -75,6 +75,8 @@ impl Runner {
             Told::Rows(piece) => {
                 let rate = self.config.snapshot.rows_per_second.filter(|rate| *rate > 0);
                 let pause = rate.map_or(0, |rate| (piece.rows() as u64).saturating_mul(SECOND) / rate);
+                let busy = now().since(reading.next_piece);
+                let pause = pause.max(self.kindness.of_held().rest_after(busy));
                 reading.next_piece = reading.next_piece.max(now()).plus(pause);
                 reading.in_hand = Some((piece, 0));
             }

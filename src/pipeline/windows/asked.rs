@@ -27,7 +27,13 @@ impl Copies {
         let held = self.held.map(|since| since.plus(HOLD));
         let ready =
             self.list.iter().filter(|copy| copy.can_go_on() && copy.not_before > self.now).map(|copy| copy.not_before);
-        ready.chain(held).min()
+        let rests = Some(self.rests_until).filter(|until| *until > self.now && !self.is_empty());
+        ready.chain(held).chain(rests).min()
+    }
+
+    /// From now on chunks may take this part of the time.
+    pub fn take_share(&mut self, share: Share) {
+        self.share = share;
     }
 
     /// A snapshot of the server, taken after everything that was emitted until it was asked for.
@@ -57,7 +63,7 @@ impl Copies {
 
     /// What to ask the server for, if nothing is under way. `room_bytes`: what may be held of chunks.
     pub fn next_task(&mut self, room_bytes: usize) -> Option<Task> {
-        let full = self.held_bytes() > room_bytes;
+        let full = self.held_bytes() > room_bytes || self.now < self.rests_until;
         for at in 0..self.list.len() {
             let now = self.now;
             let copy = self.list.get_mut(at)?;
@@ -238,6 +244,7 @@ impl Copies {
             copy.not_before = now.plus(chunk.rows.saturating_mul(SECOND) / rate);
         }
         let took = now.since(copy.began);
+        self.rests_until = now.plus(self.share.rest_after(took));
         if took < QUICK {
             copy.rows_asked = (copy.rows_asked * 2).min(ROWS_MAX);
         } else if took > SLOW {

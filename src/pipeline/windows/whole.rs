@@ -238,6 +238,19 @@ impl Copies {
     }
 }
 
+impl Copy {
+    /// The position it is over with, once everything is delivered.
+    pub(super) fn awaits(&self) -> Option<Lsn> {
+        if let Some(round) = &self.whole {
+            return round.ended;
+        }
+        match self.windows.as_ref()?.next() {
+            Next::Confirm(end) => Some(end),
+            Next::Read(_) | Next::Wait => None,
+        }
+    }
+}
+
 impl Task {
     /// What a session for this table is told.
     #[must_use]
