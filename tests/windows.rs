@@ -5,6 +5,8 @@
 
 #[path = "support/postgres.rs"]
 mod postgres;
+#[path = "windows/bad_source.rs"]
+mod bad_source;
 #[path = "windows/keyless.rs"]
 mod keyless;
 #[path = "windows/requests.rs"]

@@ -127,6 +127,8 @@ struct Copy {
     owed: Option<u64>,
     /// It is copied whole instead of in chunks.
     whole: Option<whole::Round>,
+    /// What the server lacks for it: a stable code, the same in words, and what to do.
+    stuck: Option<Left>,
     /// The server was a standby when it was surveyed.
     standby: bool,
 }
@@ -391,6 +393,7 @@ impl Copy {
             bytes: 0,
             owed: None,
             whole: None,
+            stuck: None,
             standby: false,
         }
     }

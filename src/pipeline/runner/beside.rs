@@ -7,7 +7,7 @@ use crate::postgres::holder::CopyTable;
 use crate::snapshot::Mode;
 use crate::snapshot::journal::Left;
 use crate::snapshot::plan::shape_of;
-use crate::snapshot::prepare::refused;
+use crate::snapshot::prepare::{is_short, refused};
 use crate::snapshot::reader::{Chunk, ReadError, Reader, Survey};
 use crate::snapshot::visibility::PgSnapshot;
 use crate::table::TableName;
@@ -247,6 +247,12 @@ impl Runner {
             Err(ReadError::TooLarge { .. }) => self.copies.gave_up(id, true, String::new()),
             Err(ReadError::Postgres(error)) => match error.sqlstate() {
                 Some("57014") => self.copies.gave_up(id, true, "a chunk that takes too long".to_owned()),
+                Some(_) if is_short(&error) => {
+                    let (namespace, name) = table.split_once('.').unwrap_or_default();
+                    let left = refused(&TableName::new(namespace, name), &error);
+                    self.copies.gave_up(id, false, String::new());
+                    self.copies.lacks(id, Left { reason: "window_no_room".to_owned(), ..left });
+                }
                 Some(state) if is_final(state) => {
                     let (namespace, name) = table.split_once('.').unwrap_or_default();
                     self.copies.refused(id, &refused(&TableName::new(namespace, name), &error));

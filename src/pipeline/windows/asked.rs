@@ -222,7 +222,7 @@ impl Copies {
         self.held = None;
         let now = self.now;
         let Some(copy) = self.list.get_mut(at) else { return };
-        copy.hold_since = None;
+        (copy.hold_since, copy.stuck) = (None, None);
         let (Some(known), Some(windows)) = (&copy.known, &mut copy.windows) else { return };
         let Some(active) = &known.active else { return };
         let columns = known.table.columns.len();

@@ -4,6 +4,7 @@ use super::whole::UnderWay;
 use super::{Copies, Copy, Moment, Stage, Windows};
 use crate::lsn::Lsn;
 use crate::metrics::WindowTotals;
+use crate::snapshot::journal::Left;
 use crate::snapshot::window::Journal;
 use serde::Serialize;
 
@@ -96,9 +97,10 @@ impl Copy {
                 let detail = format!("everything is delivered; it is over once {end} is confirmed");
                 ("confirming", String::new(), detail, String::new())
             }
-            _ if self.whole.as_ref().is_some_and(|round| round.stuck.is_some()) => {
-                let stuck = self.whole.as_ref().and_then(|round| round.stuck.clone()).unwrap_or_default();
-                ("waiting", stuck.0, stuck.1, stuck.2)
+            _ if self.stuck.is_some() => {
+                let stuck = self.stuck.as_ref();
+                let text = |of: fn(&Left) -> &String| stuck.map(of).cloned().unwrap_or_default();
+                ("waiting", text(|left| &left.reason), text(|left| &left.detail), text(|left| &left.next))
             }
             _ if !self.waits.is_empty() => {
                 let advice = "nothing: it goes on when these have ended".to_owned();

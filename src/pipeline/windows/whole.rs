@@ -19,8 +19,6 @@ pub(super) struct Round {
     pub ended: Option<Lsn>,
     /// Tries that failed after rows were sent.
     broken: u8,
-    /// A stable code, the same in words, and what to do, while it cannot begin for want of something.
-    pub stuck: Option<(String, String, String)>,
 }
 
 /// The one that is under way.
@@ -102,7 +100,7 @@ impl Copies {
         let id = under_way.id;
         if let Some(copy) = self.place(id).and_then(|at| self.list.get_mut(at)) {
             copy.waits.clear();
-            copy.whole.iter_mut().for_each(|round| round.stuck = None);
+            copy.stuck = None;
         }
     }
 
@@ -164,22 +162,34 @@ impl Copies {
                 format!("remove the cause, then `wellspring snapshot {}` copies it from its beginning", copy.name);
             return self.fail(at, "window_broken", detail, next);
         }
+        copy.stage = Stage::Unsurveyed; // whatever the cause, the table may be another by now
         let rest = match failure {
             Failure::NoRoom { .. } => {
                 let next = "drop a slot that nobody uses, or raise max_replication_slots and max_wal_senders by one and restart the server; it is tried again by itself";
-                if round.stuck.is_none() {
-                    tracing::warn!(table = copy.name, next, "a copy waits: {why}");
-                }
-                round.stuck = Some(("window_no_slot".to_owned(), why, next.to_owned()));
-                copy.not_before = now.plus(REST);
-                return;
+                let (reason, next) = ("window_no_slot".to_owned(), next.to_owned());
+                return self.lacks(id, Left { reason, detail: why, next });
             }
             Failure::Writers(_) => WRITERS_REST,
+            Failure::Postgres(error) if crate::snapshot::prepare::is_short(error) => {
+                let (namespace, name) = copy.name.split_once('.').unwrap_or_default();
+                let left = crate::snapshot::prepare::refused(&TableName::new(namespace, name), error);
+                return self.lacks(id, Left { reason: "window_no_room".to_owned(), ..left });
+            }
             Failure::Rewritten | Failure::NotPublished | Failure::Postgres(_) => REST,
         };
-        copy.stage = Stage::Unsurveyed; // whatever the cause, the table may be another by now
         copy.waits = why;
         copy.not_before = now.plus(rest);
+    }
+
+    /// The server lacks something for a copy: told once, and tried again until it is there.
+    pub fn lacks(&mut self, id: u64, left: Left) {
+        let now = self.now;
+        let Some(copy) = self.place(id).and_then(|at| self.list.get_mut(at)) else { return };
+        if copy.stuck.as_ref().is_none_or(|stuck| stuck.reason != left.reason) {
+            tracing::warn!(table = copy.name, reason = left.reason, next = left.next, "a copy waits: {}", left.detail);
+        }
+        copy.stuck = Some(left);
+        copy.not_before = now.plus(REST);
     }
 
     /// Lets the stream go on from a copy that is delivered.
