@@ -47,6 +47,11 @@ impl World {
     pub fn with(settings: &[(&str, &str)], sql: &str, tables: &[&str]) -> World {
         let server = Server::start_with(settings);
         server.sql("postgres", sql);
+        World::on(server, tables)
+    }
+
+    /// The same with a server that is there.
+    pub fn on(server: Server, tables: &[&str]) -> World {
         let broker = Broker::start(1, 1).unwrap();
         for table in tables {
             broker.create(&format!("p.public.{table}"), None).unwrap();

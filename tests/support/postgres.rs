@@ -217,6 +217,33 @@ impl Server {
         assert!(done.status.success(), "{}\n{}", text_of(&done), self.log());
     }
 
+    /// Makes a standby of this server, which follows it. It is stopped for a moment.
+    #[track_caller]
+    #[must_use]
+    pub fn standby(&self) -> Server {
+        assert!(self.stop_fast(60), "{}", self.log());
+        let root = tempfile::Builder::new().prefix("wsp").tempdir().unwrap();
+        let copied = Command::new("cp").arg("-a").arg(self.data()).arg(root.path().join("data")).status().unwrap();
+        assert!(copied.success());
+        if let Some(uid) = self.owner {
+            chown(root.path(), Some(uid), None).unwrap();
+        }
+        self.start_again();
+        let mut standby = Server { root, bin: self.bin.clone(), owner: self.owner, port: 0 };
+        let primary = format!("host={} port={} user=postgres", self.socket_dir().to_str().unwrap(), self.port)
+            .replace('\'', "''");
+        standby.write_private("standby.signal", b"");
+        for attempt in 1.. {
+            standby.port = free_port();
+            standby.write_settings(&[("primary_conninfo", &primary), ("hot_standby_feedback", "on")]);
+            if standby.try_start().status.success() {
+                break;
+            }
+            assert!(attempt < START_ATTEMPTS, "{}", standby.log());
+        }
+        standby
+    }
+
     /// The data directory.
     #[must_use]
     pub fn data(&self) -> PathBuf {
