@@ -124,3 +124,55 @@ impl Copy {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{CopyTable, Known, Share, Task, What};
+    use super::*;
+    use crate::lsn::Oid;
+    use crate::table::TableName;
+
+    /// A copy that can read its first chunk.
+    fn ready() -> Copies {
+        let (mut copies, name) = (Copies::new("s"), TableName::new("p", "t"));
+        copies.begin(&name, None, false, 0, None);
+        let table =
+            CopyTable { relation: Oid(1), name, identity: b'd', columns: Vec::new(), filter: None, parts: Vec::new() };
+        let copy = &mut copies.list[0];
+        copy.known = Some(Known { table, active: None, keyset: None, places: Vec::new() });
+        copy.windows = Some(Windows::resume(Journal::default(), Vec::new()));
+        copy.stage = Stage::Ready;
+        copies
+    }
+
+    #[test]
+    fn no_chunk_is_begun_while_copies_rest_and_the_loop_turns_when_they_may_go_on() {
+        let mut copies = ready();
+        copies.rests_until = Moment(500);
+        assert!(copies.next_task(1000).is_none());
+        assert_eq!(copies.next_tick(), Some(Moment(500)));
+        copies.set_now(Moment(500));
+        assert!(matches!(copies.next_task(1000), Some(Task::Begin { .. })));
+    }
+
+    #[test]
+    fn time_counts_as_waiting_only_while_a_copy_that_goes_on_waits() {
+        let mut copies = ready();
+        copies.take_share(Share::FREE);
+        copies.set_now(Moment(100));
+        copies.list[0].unseen = true;
+        copies.set_now(Moment(350));
+        copies.fail(0, "r", String::new(), String::new());
+        copies.set_now(Moment(900));
+        assert_eq!((copies.totals().unseen_us, copies.totals().held_us), (250, [0, 0]));
+        let mut copies = ready();
+        copies.hold();
+        copies.set_now(Moment(70));
+        assert_eq!(copies.totals().held_us, [70, 0]);
+        assert!(matches!(copies.next_task(1000), Some(Task::Begin { .. })));
+        assert_eq!(
+            copies.list[0].windows.as_ref().and_then(|windows| windows.asked_for().cloned()),
+            Some(What::Beyond(None))
+        );
+    }
+}
