@@ -254,10 +254,10 @@ impl Copying {
         self.waits
     }
 
-    /// A table's oid.
+    /// A table's shape.
     #[must_use]
-    pub fn oid(&self, table: usize) -> Option<crate::lsn::Oid> {
-        self.plan.tables.get(table).map(|table| table.shape.oid)
+    pub fn shape(&self, table: usize) -> Option<RelationShape> {
+        self.plan.tables.get(table).map(|table| table.shape.clone())
     }
 
     /// A table's plan has come.

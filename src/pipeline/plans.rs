@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 /// How often something that a person has to change is looked at again.
 pub const REFUSED_RETRY: Duration = Duration::from_secs(30);
@@ -24,6 +25,10 @@ pub const REFUSED_RETRY: Duration = Duration::from_secs(30);
 /// Something that passes by itself: from here, doubling up to [`BUSY_RETRY_MAX`].
 const BUSY_RETRY_MIN: Duration = Duration::from_millis(200);
 const BUSY_RETRY_MAX: Duration = Duration::from_secs(10);
+
+/// How long what a topic is need not be asked again. Each question is two clients, which takes 0.2 s on a machine of its own,
+/// and frames are not read meanwhile: tables that are altered again and again would hold the stream up.
+const TOPIC_KNOWN: Duration = Duration::from_secs(60);
 
 /// What a plan needs besides the encoder's part.
 pub struct Ready {
@@ -59,6 +64,8 @@ pub struct Desk {
     planner: Planner,
     registry: Option<Registry>,
     kafka: Option<(Topics, TopicRules)>,
+    /// What was asked of topics, and when.
+    topics: HashMap<String, (Instant, TopicInfo)>,
     keeper: Keeper,
     captured: Vec<TableName>,
     selection: Selection,
@@ -66,8 +73,6 @@ pub struct Desk {
     schemas: BTreeMap<String, u32>,
     /// What each relation was planned as.
     tables: HashMap<Oid, Table>,
-    /// The Relation message behind each of them.
-    shapes: HashMap<Oid, RelationShape>,
     /// Columns that rows still to come may hold NULL in, whatever the catalog says by now.
     nullable: HashMap<Oid, BTreeSet<String>>,
     troubles: mpsc::Sender<Option<Trouble>>,
@@ -120,13 +125,13 @@ impl Desk {
             planner,
             registry,
             kafka,
+            topics: HashMap::new(),
             keeper,
             captured,
             selection,
             partitions,
             schemas,
             tables: HashMap::new(),
-            shapes: HashMap::new(),
             nullable: HashMap::new(),
             troubles,
             metrics,
@@ -167,7 +172,6 @@ impl Desk {
         if let Some(nullable) = self.nullable.get(&shape.oid) {
             table.columns.iter_mut().filter(|c| nullable.contains(&*c.name)).for_each(|c| c.not_null = false);
         }
-        self.shapes.insert(shape.oid, shape);
         if self.tables.get(&table.oid) == Some(&table) {
             return (self, Ok(Outcome::Unchanged));
         }
@@ -182,12 +186,9 @@ impl Desk {
     ///
     /// # Errors
     /// As [`Desk::relation`].
-    pub async fn nullable(mut self, relation: Oid, column: String) -> (Self, Result<Outcome, PgError>) {
-        self.nullable.entry(relation).or_default().insert(column);
-        match self.shapes.get(&relation).cloned() {
-            Some(shape) => self.relation(shape).await,
-            None => (self, Ok(Outcome::Unchanged)),
-        }
+    pub async fn nullable(mut self, shape: RelationShape, column: String) -> (Self, Result<Outcome, PgError>) {
+        self.nullable.entry(shape.oid).or_default().insert(column);
+        self.relation(shape).await
     }
 
     /// Plans the topic of logical messages.
@@ -280,7 +281,20 @@ impl Desk {
         Ok(Ready { name: name.to_owned(), plan: draft.into_plan(ids), topic, partitions, ids: listed, warnings })
     }
 
-    async fn topic(&self, name: &str) -> Result<Option<TopicInfo>, Failure> {
+    async fn topic(&mut self, name: &str) -> Result<Option<TopicInfo>, Failure> {
+        if let Some((asked, info)) = self.topics.get(name)
+            && asked.elapsed() < TOPIC_KNOWN
+        {
+            return Ok(Some(info.clone()));
+        }
+        let info = self.ask_topic(name).await?;
+        if let Some(info) = &info {
+            self.topics.insert(name.to_owned(), (Instant::now(), info.clone()));
+        }
+        Ok(info)
+    }
+
+    async fn ask_topic(&self, name: &str) -> Result<Option<TopicInfo>, Failure> {
         let Some((topics, rules)) = &self.kafka else { return Ok(None) };
         let failure = |error: crate::kafka::KafkaError| {
             let trouble = |reason| Trouble::new(reason, format!("topic `{name}`"), &error);

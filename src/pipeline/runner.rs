@@ -406,20 +406,20 @@ impl Runner {
             self.apply(Event::Burst { reply: burst.reply });
         }
         let Some(need) = burst.need else { return };
-        let Some(desk) = self.live.as_mut().and_then(|live| live.desk.take()) else { return };
+        let Some(live) = &mut self.live else { return };
+        let Some(desk) = live.desk.take() else { return };
         self.planning_since = std::time::Instant::now();
         self.tasks.planning = Some(match need {
             Need::Relation(slot, shape) => {
                 let oid = shape.oid;
-                if let Some(live) = &mut self.live {
-                    live.relations.insert(slot, oid);
-                    live.shapes.insert(slot, shape.clone());
-                }
+                live.relations.insert(slot, oid);
+                live.shapes.insert(slot, shape.clone());
                 tokio::spawn(async move { (Place::Relation(slot, oid), desk.relation(shape).await) })
             }
             Need::Nullable(slot, column) => {
-                let oid = self.live.as_ref().and_then(|live| live.relations.get(&slot).copied()).unwrap_or_default();
-                tokio::spawn(async move { (Place::Relation(slot, oid), desk.nullable(oid, column).await) })
+                // As the stream told it last: a copy may have planned what the catalog has by now.
+                let Some(shape) = live.shapes.get(&slot).cloned() else { return live.desk = Some(desk) };
+                tokio::spawn(async move { (Place::Relation(slot, shape.oid), desk.nullable(shape, column).await) })
             }
             Need::Messages => tokio::spawn(async move { (Place::Messages, desk.messages().await) }),
             Need::Transactions => tokio::spawn(async move { (Place::Transactions, desk.transactions().await) }),

@@ -40,6 +40,8 @@ use std::rc::Rc;
 const HOLD: u64 = SECOND / 5;
 /// The same for a chunk that cannot be made smaller.
 const HOLD_LAST: u64 = SECOND * 9 / 10;
+/// Tries under a hold are so far apart: most commits are visible within less, and the others are no sooner so by asking.
+const TRY_SPACING: u64 = SECOND / 100;
 /// What waits for others is tried again after this, doubling.
 const BACKOFF_MIN: u64 = SECOND / 5;
 const BACKOFF_MAX: u64 = 5 * SECOND;
@@ -123,6 +125,9 @@ struct Copy {
     began: Moment,
     reply: Option<Reply>,
     bytes: u64,
+    /// Chunks begun that came to nothing, and why the last of them did.
+    dropped: u64,
+    dropped_why: String,
     /// The epoch of the first copy that left this table to us.
     owed: Option<u64>,
     /// It is copied whole instead of in chunks.
@@ -391,6 +396,8 @@ impl Copy {
             began: now,
             reply,
             bytes: 0,
+            dropped: 0,
+            dropped_why: String::new(),
             owed: None,
             whole: None,
             stuck: None,
@@ -411,6 +418,17 @@ impl Copy {
         self.hold_since = None;
         self.not_before = now.plus(self.backoff);
         self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
+    }
+
+    /// A chunk came to nothing.
+    fn dropped(&mut self, why: String) {
+        tracing::debug!(
+            table = self.name,
+            rows = self.rows_asked,
+            "a chunk of a copy beside the stream is dropped: {why}"
+        );
+        self.dropped += 1;
+        self.dropped_why = why;
     }
 
     fn key_changed(&mut self, key: Vec<String>) {
@@ -472,18 +490,4 @@ fn key_names(active: &Active) -> Vec<String> {
 /// Whether rows of both look the same and are the same ones.
 fn same_shape(a: &CopyTable, b: &CopyTable) -> bool {
     (a.relation, &a.name, a.identity, &a.columns, &a.filter) == (b.relation, &b.name, b.identity, &b.columns, &b.filter)
-}
-
-fn keyset(table: &CopyTable, key: &[String], filter: Option<&str>) -> Option<Keyset> {
-    let column = |name: &String| {
-        let column = table.columns.iter().find(|column| column.name == *name)?;
-        Some(KeyColumn { name: name.clone(), nullable: !column.not_null })
-    };
-    Some(Keyset {
-        table: table.name.clone(),
-        with_children: is_parted(table),
-        columns: table.columns.iter().map(|column| column.name.clone()).collect(),
-        key: key.iter().map(column).collect::<Option<Vec<_>>>()?,
-        conditions: table.filter.iter().cloned().chain(filter.map(|filter| format!("{filter}\n"))).collect(),
-    })
 }

@@ -19,14 +19,15 @@ const DOMAINS_DEEP_MAX: usize = 64;
 /// Columns, keys and types, each as one JSON array; no rows of any if the relation is gone.
 ///
 /// A NOT NULL that was never validated (18 on) does not hold for old rows, so it does not count. A true array is told
-/// by its output function: `int2vector` calls itself an array and prints otherwise.
+/// by its output function: `int2vector` calls itself an array and prints otherwise. A default has no columns in it, so its
+/// text needs no relation: from 17 on `pg_get_expr` would lock that one, and wait for whoever alters or rewrites it.
 const FACTS: &str = "
 WITH RECURSIVE attribute AS (
   SELECT a.attnum, a.attname::text AS name, a.atttypid::int8 AS type_oid, a.atttypmod AS typmod,
     a.attnotnull AND NOT EXISTS (
       SELECT FROM pg_constraint k
       WHERE k.conrelid = a.attrelid AND k.contype = 'n' AND k.conkey[1] = a.attnum AND NOT k.convalidated) AS not_null,
-    CASE WHEN a.attgenerated = '' THEN pg_get_expr(d.adbin, d.adrelid) END AS \"default\",
+    CASE WHEN a.attgenerated = '' THEN pg_get_expr(d.adbin, 0) END AS \"default\",
     a.attidentity <> '' OR EXISTS (
       SELECT FROM pg_depend p JOIN pg_class s ON s.oid = p.objid AND s.relkind = 'S'
       WHERE p.classid = 'pg_class'::regclass AND p.refclassid = 'pg_class'::regclass AND p.deptype IN ('a', 'i')

@@ -75,7 +75,11 @@ impl Reader {
     /// # Errors
     /// The connection's.
     pub async fn connect(config: &Config) -> Result<Self, PgError> {
-        Ok(Reader { session: CopySession::connect(config, ":window").await? })
+        let mut session = CopySession::connect(config, ":window").await?;
+        // Sizes and filters are told under a lock, too: a survey of a table that is being rewritten comes back and says so.
+        let sql = format!("SET lock_timeout = {}", LOCK_TIMEOUT.as_millis());
+        session.query("begin a session for chunks", ":window", &sql).await?;
+        Ok(Reader { session })
     }
 
     /// Looks at the server and the table, in a transaction of its own: what was changed before this call is seen.

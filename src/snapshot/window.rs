@@ -15,11 +15,13 @@
 //! - A value out of line that an update did not send again is with the consumer, or comes.
 
 mod chunk;
+mod moved;
 mod rules;
 #[cfg(test)]
 mod simulation;
 
 use chunk::{End, Leaving, Window};
+use moved::{Missing, Moved, WindowId};
 pub use rules::Rule;
 use rules::Rules;
 
@@ -27,7 +29,7 @@ use super::keyset::RowKey;
 use super::visibility::{FullXid, PgSnapshot};
 use crate::ledger::Ticket;
 use crate::lsn::Lsn;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 /// How many chunks of a table may wait for their positions at once: with a writer open on the server a position is
 /// reached late (20 s were seen), and reading should not wait for that. Their bytes are bounded by the byte budget.
@@ -154,8 +156,9 @@ pub struct Windows<R> {
     emitted: Vec<FullXid>,
     /// Others that the first snapshot has to see.
     awaited: Vec<FullXid>,
-    /// Keys that a row moved to without all of its values, and the newest transaction that did it.
-    moved: BTreeMap<RowKey, FullXid>,
+    moved: Moved,
+    /// Numbers windows.
+    ids: WindowId,
     journal: Journal,
     /// Whether the journal is not what was last taken.
     dirty: bool,
@@ -175,8 +178,8 @@ impl<R> Windows<R> {
             read_all: journal.ended,
             emitted: Vec::new(),
             awaited,
-            // Who moved them is no longer known; what was emitted is among `awaited`, what was not comes again.
-            moved: journal.moved.iter().map(|key| (key.clone(), FullXid(0))).collect(),
+            moved: Moved::resume(&journal.moved),
+            ids: 0,
             journal,
             dirty: false,
         }
@@ -192,11 +195,16 @@ impl<R> Windows<R> {
             let full = self.open.len() >= WINDOWS_MAX;
             return if full { Next::Wait } else { Next::Read(What::Beyond(self.read_upto.clone())) };
         }
-        if !self.open.is_empty() || !self.leaving.is_empty() {
+        // What moves within the positions of open windows mostly is in them, or is gone by then.
+        if !self.open.is_empty() {
             return Next::Wait;
         }
-        if !self.moved.is_empty() && self.rules.keeps(Rule::MovedRowsAreReadAgain) {
-            return Next::Read(What::Keys(self.moved.keys().take(KEYS_MAX).cloned().collect()));
+        let keys = self.moved.uncovered(KEYS_MAX);
+        if !keys.is_empty() && self.rules.keeps(Rule::MovedRowsAreReadAgain) {
+            return Next::Read(What::Keys(keys));
+        }
+        if !self.leaving.is_empty() {
+            return Next::Wait;
         }
         let confirmed_first = self.rules.keeps(Rule::EndsOnceConfirmed);
         Next::Confirm(if confirmed_first { self.journal.upto } else { Lsn::ZERO })
@@ -226,6 +234,8 @@ impl<R> Windows<R> {
     /// The next snapshot has to see these, too.
     pub fn wait_for(&mut self, awaited: &[FullXid]) {
         self.awaited.extend(awaited);
+        self.awaited.sort_unstable();
+        self.awaited.dedup();
     }
 
     /// The chunk's snapshot is known. The table must have been locked before it was taken.
@@ -256,20 +266,25 @@ impl<R> Windows<R> {
             return; // given up meanwhile
         };
         let upto = if self.rules.keeps(Rule::PageHeadersDoNotCount) { reachable(upto) } else { upto };
-        let mut end = End { after: None, last: false, covered: Vec::new(), rows: rows.len() as u64 };
-        match what {
+        self.ids += 1;
+        let id = self.ids;
+        let mut end = End { after: None, last: false, rows: rows.len() as u64 };
+        let keys = match what {
             What::Beyond(_) => {
                 if let Some((last, _)) = rows.last() {
                     self.read_upto = Some(last.clone());
                 }
                 (end.after, end.last) = (self.read_upto.clone(), !more);
                 self.read_all = !more;
-                end.covered =
-                    rows.iter().map(|(key, _)| key).filter(|key| self.moved.contains_key(key)).cloned().collect();
+                None
             }
-            What::Keys(keys) => end.covered = keys,
-        }
-        self.open.push_back(Window::new(end, snapshot, upto, rows, size_bytes));
+            What::Keys(keys) => Some(keys),
+        };
+        let window = Window::new(id, end, snapshot, upto, rows, size_bytes);
+        // A key that was asked for and holds no row has lost it to a change that comes before the position.
+        let holds = |key: &RowKey| window.holds(key) || keys.as_ref().is_some_and(|keys| keys.contains(key));
+        self.moved.cover(id, &window.snapshot, holds);
+        self.open.push_back(window);
     }
 
     /// The chunk was not read: it took too long, or failed. It is asked for again, smaller or later.
@@ -316,16 +331,53 @@ impl<R> Windows<R> {
         if self.emitted.last() != Some(&touch.xid) && !self.emitted.contains(&touch.xid) {
             self.emitted.push(touch.xid);
         }
-        let Kind::Row { old: Some(old), key, unsent: true } = touch.kind else { return };
-        // A row that had been copied whole and moves on later is the plain stream's business, which sends the placeholder.
-        let copied = self.read_all && !self.open.iter().any(|window| window.end.is_of_range());
-        if copied && touch.commit >= self.journal.upto && !self.moved.contains_key(old) {
-            return;
+        match touch.kind {
+            Kind::Truncate => self.moved.clear(),
+            Kind::Row { old, key, unsent: false } => {
+                for key in old.into_iter().chain([key]) {
+                    self.moved.remove(key);
+                }
+            }
+            Kind::Row { old: None, unsent: true, .. } => {} // as it was
+            Kind::Row { old: Some(old), key, unsent: true } => self.note_move(touch, old, key),
         }
-        self.dirty |= self.moved.insert(key.clone(), touch.xid).is_none();
+    }
+
+    /// A row moves without all of its values. Does the consumer have them where it comes from, or does some window bring
+    /// them?
+    fn note_move(&mut self, touch: &Touch<'_>, old: &RowKey, key: &RowKey) {
+        let was = self.moved.get(old).filter(|_| self.rules.keeps(Rule::LackMovesWithTheRow));
+        self.moved.remove(old);
+        let sees = |window: &Window<R>| window.snapshot.sees(touch.xid);
+        let saw_it = |id| self.open.iter().any(|window| window.id == id && sees(window));
+        let arrives = self.open.iter().find(|window| sees(window) && window.holds(key)).map(|window| window.id);
+        let cover = match (arrives, was) {
+            (Some(id), _) => Some(id),
+            // A window that saw the row move on does not hold it where it was.
+            (None, Some(missing)) => {
+                missing.cover.filter(|id| !saw_it(*id) || !self.rules.keeps(Rule::CoversWhatItHolds))
+            }
+            (None, None) => match self.open.iter().find(|window| !sees(window) && window.held(old)) {
+                Some(window) => Some(window.id),
+                // A row that had been copied whole, or was inserted since, and moves on later is the plain stream's
+                // business, which sends the placeholder.
+                None if self.is_copied(touch) => {
+                    self.moved.remove(key);
+                    return;
+                }
+                None => None,
+            },
+        };
+        self.dirty |= self.moved.insert(key, Missing { xid: touch.xid, cover });
         if self.moved.len() > MOVED_MAX {
             self.begin_anew(false);
         }
+    }
+
+    /// Whether every row was read under snapshots that do not see the change, and what a replay may bring lies behind.
+    fn is_copied(&self, touch: &Touch<'_>) -> bool {
+        let mut ranges = self.open.iter().filter(|window| window.end.is_of_range());
+        self.read_all && touch.commit >= self.journal.upto && !ranges.any(|window| window.snapshot.sees(touch.xid))
     }
 
     /// Copies the table from its beginning: its key has other columns, so that ranges of the old one mean nothing, and
@@ -360,12 +412,12 @@ impl<R> Windows<R> {
     /// which is everything below `oldest`. True if the journal has changed.
     pub fn settle(&mut self, next: Ticket, oldest: Ticket) -> bool {
         while let Some(window) = self.open.pop_front_if(|window| window.passed && window.left == 0) {
-            let Window { end, snapshot, upto, .. } = window;
-            self.leaving.push_back(Leaving { end, snapshot, upto, below: next });
+            let Window { id, end, upto, .. } = window;
+            self.leaving.push_back(Leaving { id, end, upto, below: next });
         }
         let delivered =
             |leaving: &mut Leaving| leaving.below <= oldest || !self.rules.keeps(Rule::JournalAfterDelivery);
-        while let Some(Leaving { end, snapshot, upto, .. }) = self.leaving.pop_front_if(delivered) {
+        while let Some(Leaving { id, end, upto, .. }) = self.leaving.pop_front_if(delivered) {
             self.dirty = true;
             if end.after.is_some() {
                 self.journal.after = end.after;
@@ -375,12 +427,7 @@ impl<R> Windows<R> {
             self.journal.rows += end.rows;
             self.journal.chunks += 1;
             self.journal.fresh = false;
-            for key in end.covered {
-                // A row that moved there again after the snapshot is not in the window.
-                if self.moved.get(&key).is_some_and(|xid| snapshot.sees(*xid)) {
-                    self.moved.remove(&key);
-                }
-            }
+            self.moved.delivered(id);
         }
         self.dirty
     }
@@ -394,7 +441,7 @@ impl<R> Windows<R> {
     /// The journal as it is.
     #[must_use]
     pub fn journal(&self) -> Journal {
-        Journal { moved: self.moved.keys().cloned().collect(), ..self.journal.clone() }
+        Journal { moved: self.moved.keys(), ..self.journal.clone() }
     }
 
     /// The connection, or the producer, was lost: what is not journalled is read again.
@@ -410,6 +457,7 @@ impl<R> Windows<R> {
         self.reading = Reading::Idle;
         self.open.clear();
         self.leaving.clear();
+        self.moved.uncover();
         self.read_upto = self.journal.after.clone();
         self.read_all = self.journal.ended;
     }
@@ -443,6 +491,7 @@ fn reachable(insert: Lsn) -> Lsn {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn key(text: &str) -> RowKey {
         RowKey::new([Some(text.as_bytes())]).unwrap()
@@ -460,6 +509,72 @@ mod tests {
     fn moves(xid: u64, old: &RowKey, key: &RowKey) -> Touch<'static> {
         let (old, key) = (Box::leak(Box::new(old.clone())), Box::leak(Box::new(key.clone())));
         Touch { xid: FullXid(xid), commit: Lsn::new(200), kind: Kind::Row { old: Some(old), key, unsent: true } }
+    }
+
+    /// A copy that has read everything, and whose rows at some of 12 keys lack a value. They are read again; meanwhile and
+    /// from then on rows move, are deleted and inserted by transactions that the snapshot does not see.
+    fn ends_though_rows_go_on(missing: &[bool], steps: &[(usize, usize, u8)]) -> bool {
+        let name = |at: usize| key(&format!("k{at}"));
+        let keys: Vec<usize> = (0..missing.len()).filter(|at| missing[*at]).collect();
+        let moved = keys.iter().map(|at| name(*at)).collect();
+        let journal = Journal { ended: true, upto: Lsn::new(50), moved, ..Journal::default() };
+        let mut windows = Windows::resume(journal, Vec::new());
+        let Next::Read(what) = windows.next() else { return keys.is_empty() };
+        windows.asked(what, false);
+        windows.snapshot("10:10:".parse().unwrap()).unwrap();
+        windows.read(Lsn::new(100), keys.iter().map(|at| (name(*at), "row")).collect(), 20, false);
+        let mut taken = missing.to_vec();
+        for (xid, &(from, to, what)) in (11..).zip(steps) {
+            let (old, new) = (name(from), name(to));
+            let kind = match what {
+                0 if taken[from] => Kind::Row { old: None, key: &old, unsent: false },
+                1 if !taken[from] => Kind::Row { old: None, key: &old, unsent: false },
+                2 if taken[from] => Kind::Row { old: None, key: &old, unsent: true },
+                3.. if taken[from] && !taken[to] => Kind::Row { old: Some(&old), key: &new, unsent: true },
+                _ => continue,
+            };
+            (taken[from], taken[to]) = match what {
+                0 | 1 if from == to => (what == 1, what == 1),
+                0 | 1 => (what == 1, taken[to]),
+                2 => (taken[from], taken[to]),
+                _ => (false, true),
+            };
+            windows.before(&Touch { xid: FullXid(xid), commit: Lsn::new(60 + xid), kind });
+        }
+        windows.passed(Lsn::new(100));
+        while windows.rest().is_some() {}
+        windows.settle(Ticket(9), Ticket(9));
+        windows.next() == Next::Confirm(Lsn::new(100)) && windows.journal().moved.is_empty()
+    }
+
+    proptest! {
+        /// Method: any changes of 12 keys after moved rows were read again.
+        #[test]
+        fn moved_rows_are_read_again_once_though_they_keep_moving(
+            missing in prop::collection::vec(any::<bool>(), 12),
+            steps in prop::collection::vec((0usize..12, 0usize..12, 0u8..8), 0..80),
+        ) {
+            prop_assert!(ends_though_rows_go_on(&missing, &steps));
+        }
+    }
+
+    #[test]
+    fn a_row_that_was_gone_by_the_snapshot_is_not_read_again() {
+        let journal = Journal { ended: true, moved: vec![key("a")], ..Journal::default() };
+        let mut windows: Windows<&str> = Windows::resume(journal, Vec::new());
+        windows.asked(What::Keys(vec![key("a")]), false);
+        windows.snapshot("10:10:".parse().unwrap()).unwrap();
+        windows.read(Lsn::new(100), Vec::new(), 0, false);
+        // The stream is behind: it tells after the chunk what the snapshot had seen.
+        assert_eq!(windows.before(&moves(8, &key("a"), &key("b"))), Before::Nothing);
+        assert_eq!(windows.journal().moved, [key("b")]);
+        let b = key("b");
+        let gone =
+            Touch { xid: FullXid(9), commit: Lsn::new(90), kind: Kind::Row { old: None, key: &b, unsent: false } };
+        windows.before(&gone);
+        windows.passed(Lsn::new(100));
+        windows.settle(Ticket(9), Ticket(9));
+        assert_eq!(windows.next(), Next::Confirm(Lsn::new(100)));
     }
 
     #[test]

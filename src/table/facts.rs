@@ -27,7 +27,7 @@ pub struct TableFacts {
 pub struct ColumnFacts {
     /// `pg_attribute.attnotnull`, or the domain's NOT NULL.
     pub not_null: bool,
-    /// `pg_get_expr(adbin, adrelid)`; none for generated columns.
+    /// `pg_get_expr(adbin, 0)`; none for generated columns.
     pub default: Option<String>,
     /// Owned sequence or identity column.
     pub serial: bool,

@@ -84,6 +84,18 @@ async fn the_catalog_gives_what_a_relation_message_lacks() {
     assert_eq!(catalog::table_facts(&sql, Oid(4_000_000_000)).await.unwrap(), Default::default());
 }
 
+/// From 17 on the server locks what it prints an expression of; frames are not read while facts are asked for.
+#[tokio::test]
+async fn the_catalogs_facts_wait_for_nobodys_lock() {
+    let server = Server::start();
+    server.sql("postgres", "create sequence s; create table t (id int primary key, n bigint default nextval('s') + 1)");
+    let oid = Oid(server.sql("postgres", "select 't'::regclass::oid").parse().unwrap());
+    server.sql("postgres", "begin; lock table t in access exclusive mode; prepare transaction 'holds'");
+    let sql = sql(&server).await;
+    let facts = tokio::time::timeout(SOON, catalog::table_facts(&sql, oid)).await.expect("waits for the lock").unwrap();
+    assert_eq!(facts.columns["n"].default.as_deref(), Some("(nextval('public.s'::regclass) + 1)"));
+}
+
 #[tokio::test]
 async fn a_not_null_that_was_never_validated_does_not_count() {
     let server = Server::start();

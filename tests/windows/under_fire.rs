@@ -11,6 +11,9 @@ const TABLE: &str = "create sequence versions;
     alter table t alter big set storage external;
     insert into t (id, small, big) select i, 's', repeat(md5(i::text), 200) from generate_series(1, 12) i";
 
+/// Copies that have to end under fire.
+const COPIES: usize = 12;
+
 /// One writer's statement number `at`; keys are few, so that writers meet.
 fn statement(writer: u64, at: u64) -> String {
     let luck = |salt: u64, bound: u64| {
@@ -33,6 +36,9 @@ fn statement(writer: u64, at: u64) -> String {
             "begin; update t set {next} where id = {key}; savepoint a; delete from t where id = {key}; rollback to a; commit"
         ),
         _ if luck(4, 20) == 0 => "truncate t".to_owned(),
+        _ if luck(6, 4) == 0 => {
+            format!("alter table t alter small type {}", ["text", "varchar(40)"][luck(7, 2) as usize])
+        }
         _ if luck(5, 8) == 0 => "vacuum full t".to_owned(),
         _ => format!("begin; update t set {next} where id = {key}; select pg_sleep(0.002); commit"),
     }
@@ -104,15 +110,18 @@ fn copies_under_fire_end_equal_to_the_table() {
             });
         }
         let mut copies = 0;
-        while copies < 12 {
-            agent.until("the copy is over", |status| status.windows.iter().all(|window| window.state == "done"));
-            agent.ask(Request::Snapshot { tables: vec!["public.t".to_owned()], filter: None }).unwrap();
+        while copies < COPIES {
+            // Each ends while the writers write, in the time that a wait has.
+            agent.until("the copy is over", |status| {
+                status.windows.iter().any(|window| window.table == "public.t" && window.state == "done")
+            });
             copies += 1;
+            agent.ask(Request::Snapshot { tables: vec!["public.t".to_owned()], filter: None }).unwrap();
         }
         stop.store(true, Ordering::Relaxed);
         copies
     });
-    assert_eq!(copies, 12);
+    assert_eq!(copies, COPIES);
     agent.until("the last copy is over", |status| status.windows.iter().all(|window| window.state == "done"));
     world.sql("insert into t (id, small, big) values (999, 'end', 'end')");
     let rows = world.until("t", |rows| rows.iter().any(|row| row.value["after"]["id"] == 999));

@@ -44,7 +44,9 @@ impl Reporter {
 
     /// A table's plan took this long to look up.
     pub fn looked_up(&mut self, since: Instant) {
-        self.metrics.stages.took(Stage::Registry, since.elapsed().as_secs_f64());
+        let took = since.elapsed();
+        self.metrics.stages.took(Stage::Registry, took.as_secs_f64());
+        tracing::debug!(took_ms = took.as_millis(), "looked up what a plan needs");
     }
 
     /// The producer was given up: no report of the watched record counts.

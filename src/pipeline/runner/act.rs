@@ -35,9 +35,14 @@ impl Runner {
     fn write(&mut self, mut record: Record) {
         let keeper = self.keeper.clone();
         (record.pending_xids, record.pending_upto) = self.copies.pending();
-        // First: what the record confirms is not told again, so what copies noted of it has to be there.
-        let unwritten = self.copies.unwritten();
+        // First: what the record confirms is not told again, so what copies noted of it has to be there. A record of theirs
+        // that is on its way comes before, or it would undo this one.
+        self.copies.take_journals();
+        let (unwritten, before) = (self.copies.unwritten(), self.tasks.recording.take());
         self.tasks.writing = Some(tokio::spawn(async move {
+            if let Some(before) = before {
+                let _ = before.await; // whatever became of it: what is not known to be written is in `unwritten`
+            }
             beside::write_all(&keeper, &unwritten).await?;
             keeper.write(&Record::key(&record.slot, record.term), Some(record.to_json())).await
         }));

@@ -36,6 +36,7 @@ enum Got {
     Survey(Box<Survey>),
     Begun(PgSnapshot, Box<Option<CopyTable>>),
     Read(Chunk),
+    Ended,
 }
 
 /// What the state said of copies when the connection was proven.
@@ -172,6 +173,15 @@ impl Runner {
         });
     }
 
+    /// Ends a chunk that is not read; the session is used again.
+    fn end_chunk(&mut self, id: u64, table: String) {
+        let Some(mut reader) = self.reader.take() else { return };
+        self.tasks.chunk = Some(tokio::spawn(async move {
+            let reader = reader.end(&table).await.is_ok().then_some(reader);
+            Answered { id, table, reader, outcome: Ok(Got::Ended) }
+        }));
+    }
+
     /// Plans a copy's table as the catalog has it, which may be newer or older than what the stream told last.
     fn plan_window(&mut self, id: u64, table: &CopyTable) {
         let Some(desk) = self.live.as_mut().and_then(|live| live.desk.take()) else { return };
@@ -234,17 +244,18 @@ impl Runner {
         self.reader = reader;
         match outcome {
             Ok(Got::Survey(survey)) => self.copies.surveyed(id, *survey),
-            Ok(Got::Begun(snapshot, table)) => match self.copies.begun(id, snapshot, *table) {
+            Ok(Got::Begun(snapshot, found)) => match self.copies.begun(id, snapshot, *found) {
                 Some(task) => self.ask_for(task),
-                None => self.reader = None, // its transaction ends with it
+                None => self.end_chunk(id, table),
             },
+            Ok(Got::Ended) => {}
             Ok(Got::Read(chunk)) => {
                 self.copies.read(id, &chunk);
                 if !self.core.is_in_transaction() {
                     self.copies.passed_already();
                 }
             }
-            Err(ReadError::TooLarge { .. }) => self.copies.gave_up(id, true, String::new()),
+            Err(ReadError::TooLarge { .. }) => self.copies.gave_up(id, true, "a chunk that is too large".to_owned()),
             Err(ReadError::Postgres(error)) => match error.sqlstate() {
                 Some("57014") => self.copies.gave_up(id, true, "a chunk that takes too long".to_owned()),
                 Some(_) if is_short(&error) => {
@@ -264,7 +275,8 @@ impl Runner {
 
     /// Writes what copies have to have recorded, if nothing of it is under way.
     fn record_windows(&mut self) {
-        if self.tasks.recording.is_some() {
+        // One at a time: an older record must not come to lie over a newer one.
+        if self.tasks.recording.is_some() || self.tasks.writing.is_some() {
             return;
         }
         let unwritten = self.copies.unwritten();

@@ -133,16 +133,17 @@ impl Runner {
         }
         if !planning && self.core.is_streaming() {
             let wanted = match need {
-                Some(Need::Nullable(table, column)) => copying.oid(table).map(|oid| (table, oid, Err(column))),
-                None => copying.unplanned(now()).map(|(table, shape)| (table, shape.oid, Ok(shape))),
+                Some(Need::Nullable(table, column)) => copying.shape(table).map(|shape| (table, shape, Some(column))),
+                None => copying.unplanned(now()).map(|(table, shape)| (table, shape, None)),
             };
-            if let Some((table, oid, wanted)) = wanted
+            if let Some((table, shape, nullable)) = wanted
                 && let Some(desk) = live.desk.take()
             {
                 self.tasks.planning = Some(tokio::spawn(async move {
-                    let outcome = match wanted {
-                        Ok(shape) => desk.relation_once(shape).await,
-                        Err(column) => desk.nullable(oid, column).await,
+                    let oid = shape.oid;
+                    let outcome = match nullable {
+                        None => desk.relation_once(shape).await,
+                        Some(column) => desk.nullable(shape, column).await,
                     };
                     (Place::Copy(table, oid), outcome)
                 }));

@@ -169,6 +169,11 @@ impl Copies {
             copy.key_changed(key);
         }
         copy.stage = Stage::Ready;
+        // The row path asks from here on: what it has emitted until now must be seen.
+        match (self.unseen.listed(), &mut copy.windows) {
+            (Some(listed), Some(windows)) => windows.wait_for(listed),
+            _ => copy.stage = Stage::Unsurveyed,
+        }
         self.store(at);
         self.watch();
     }
@@ -182,16 +187,8 @@ impl Copies {
         let copy = self.list.get_mut(at)?;
         let windows = copy.windows.as_mut()?;
         let known = copy.known.as_ref()?;
-        let alike = table.as_ref().is_some_and(|table| same_shape(table, &known.table));
-        if !alike {
-            windows.give_up();
-            let published = |table: &CopyTable| (table.filter.clone(), table.columns.len());
-            if table.as_ref().is_none_or(|table| published(table) != published(&known.table)) {
-                windows.begin_anew(true); // other rows or columns are published than were copied so far
-                copy.window.journal = windows.journal();
-            }
-            copy.stage = Stage::Unsurveyed; // and everything that follows from another shape
-            self.store(at);
+        if table.as_ref().is_none_or(|table| !same_shape(table, &known.table)) {
+            self.altered(at, table);
             return None;
         }
         let what = windows.asked_for().cloned()?;
@@ -207,11 +204,36 @@ impl Copies {
             }
             Err(unseen) => {
                 copy.unseen = true;
+                copy.dropped(format!("its snapshot does not see {}", copy.in_words(&unseen)));
                 let since = *copy.hold_since.get_or_insert(now);
+                copy.not_before = now.plus(TRY_SPACING);
                 if now.since(since) >= HOLD {
                     copy.postpone(copy.in_words(&unseen), now);
                 }
                 None
+            }
+        }
+    }
+
+    /// The table is not, or no longer, what it was when it was looked at: nothing is read, and it is planned anew.
+    fn altered(&mut self, at: usize, table: Option<CopyTable>) {
+        let Some(copy) = self.list.get_mut(at) else { return };
+        copy.dropped("the table was altered after it was looked at".to_owned());
+        let (Some(windows), Some(known)) = (&mut copy.windows, &copy.known) else { return };
+        windows.give_up();
+        let published = |table: &CopyTable| {
+            (table.filter.clone(), table.columns.iter().map(|column| column.name.clone()).collect::<Vec<_>>())
+        };
+        match table.filter(|table| published(table) == published(&known.table)) {
+            Some(table) => {
+                copy.known = Some(Known { table, active: None, keyset: None, places: Vec::new() });
+                copy.stage = Stage::Unplanned;
+            }
+            None => {
+                windows.begin_anew(true); // other rows or columns are published than were copied so far
+                copy.window.journal = windows.journal();
+                copy.stage = Stage::Unsurveyed; // and who writes at this moment is awaited
+                self.store(at);
             }
         }
     }
@@ -240,6 +262,8 @@ impl Copies {
         };
         let overhead = rows.iter().map(|(key, _)| key.size_bytes() + 160).sum::<usize>();
         windows.read(chunk.insert_lsn, rows, chunk.size_bytes + overhead, chunk.rows >= copy.rows_asked);
+        let (rows, upto, took_ms) = (chunk.rows, chunk.insert_lsn, now.since(copy.began) / 1000);
+        tracing::debug!(table = copy.name, rows, %upto, took_ms, "a chunk of a copy beside the stream was read");
         if let Some(rate) = self.rows_per_second.filter(|rate| *rate > 0) {
             copy.not_before = now.plus(chunk.rows.saturating_mul(SECOND) / rate);
         }
@@ -262,6 +286,7 @@ impl Copies {
         if let Some(windows) = &mut copy.windows {
             windows.give_up();
         }
+        copy.dropped(why.clone());
         if smaller && copy.rows_asked > 1 {
             copy.rows_asked = (copy.rows_asked / 4).max(1);
             copy.hold_since = None;
@@ -294,17 +319,10 @@ impl Copies {
     /// Returns a position that some copy wants to be confirmed before it is over.
     pub fn settle(&mut self, next: Ticket, oldest: Ticket, confirmed: Lsn) -> Option<Lsn> {
         self.settle_whole(oldest);
-        for at in 0..self.list.len() {
-            let Some(windows) = self.list.get_mut(at).and_then(|copy| copy.windows.as_mut()) else { continue };
+        for windows in self.list.iter_mut().filter_map(|copy| copy.windows.as_mut()) {
             windows.settle(next, oldest);
-            if let Some(journal) = windows.take_journal() {
-                if let Some(copy) = self.list.get_mut(at) {
-                    self.totals.chunks += journal.chunks.saturating_sub(copy.window.journal.chunks);
-                    copy.window.journal = journal;
-                }
-                self.store(at);
-            }
         }
+        self.take_journals();
         let over = |copy: &Copy| copy.stage == Stage::Ready && copy.awaits().is_some_and(|end| confirmed >= end);
         let Some(at) = self.list.iter().position(over) else {
             return self.list.iter().filter_map(Copy::awaits).min();
@@ -319,6 +337,18 @@ impl Copies {
         self.unwritten.insert(Window::key(&self.slot_name, &copy.name), None);
         self.watch();
         None
+    }
+
+    /// Takes what copies have noted since it was taken last, to be written.
+    pub fn take_journals(&mut self) {
+        for at in 0..self.list.len() {
+            let Some(copy) = self.list.get_mut(at) else { continue };
+            if let Some(journal) = copy.windows.as_mut().and_then(Windows::take_journal) {
+                self.totals.chunks += journal.chunks.saturating_sub(copy.window.journal.chunks);
+                copy.window.journal = journal;
+                self.store(at);
+            }
+        }
     }
 
     pub(super) fn store(&mut self, at: usize) {
@@ -337,4 +367,18 @@ impl Copies {
     pub fn written(&mut self, written: &BTreeMap<String, Option<String>>) {
         self.unwritten.retain(|key, value| written.get(key) != Some(value));
     }
+}
+
+fn keyset(table: &CopyTable, key: &[String], filter: Option<&str>) -> Option<Keyset> {
+    let column = |name: &String| {
+        let column = table.columns.iter().find(|column| column.name == *name)?;
+        Some(KeyColumn { name: name.clone(), nullable: !column.not_null })
+    };
+    Some(Keyset {
+        table: table.name.clone(),
+        with_children: is_parted(table),
+        columns: table.columns.iter().map(|column| column.name.clone()).collect(),
+        key: key.iter().map(column).collect::<Option<Vec<_>>>()?,
+        conditions: table.filter.iter().cloned().chain(filter.map(|filter| format!("{filter}\n"))).collect(),
+    })
 }

@@ -30,6 +30,10 @@ pub struct WindowStatus {
     pub waits_for_lsn: Option<Lsn>,
     /// Rows that moved and are to be read again.
     pub moved_rows: usize,
+    /// Chunks that came to nothing since start, and are read again. Some are ordinary where a table is written to.
+    pub dropped_chunks: u64,
+    /// Why the last of them did.
+    pub dropped_why: String,
     /// The operator's condition.
     pub filter: Option<String>,
     /// A stable code where it failed.
@@ -76,13 +80,14 @@ impl Copies {
     #[must_use]
     pub fn status(&self) -> Vec<WindowStatus> {
         let over = self.finished.0.iter().filter(|status| !self.is_copying(&status.table)).cloned();
-        let status = |copy: &Copy| copy.status(self.whole.as_ref().filter(|under_way| under_way.id == copy.id));
-        over.chain(self.list.iter().map(status)).collect()
+        let under_way = |copy: &Copy| self.whole.as_ref().filter(|under_way| under_way.id == copy.id);
+        over.chain(self.list.iter().map(|copy| copy.status(self.stands, under_way(copy)))).collect()
     }
 }
 
 impl Copy {
-    fn status(&self, under_way: Option<&UnderWay>) -> WindowStatus {
+    /// `stands`: where the stream stood last outside of a transaction. `under_way`: its table is being copied whole.
+    fn status(&self, stands: Lsn, under_way: Option<&UnderWay>) -> WindowStatus {
         let next = self.awaits();
         let (open_chunks, waits_for_lsn) = self.windows.as_ref().map_or((0, None), Windows::waiting);
         let (state, reason, detail, advice) = match (&self.stage, next) {
@@ -106,7 +111,11 @@ impl Copy {
                 let advice = "nothing: it goes on when these have ended".to_owned();
                 ("waiting", "window_waits".to_owned(), format!("waiting for {}", self.waits), advice)
             }
-            _ => ("copying", String::new(), String::new(), String::new()),
+            _ => {
+                let behind = waits_for_lsn.filter(|position| *position > stands);
+                let detail = behind.map(|position| format!("read up to {position}; the stream stands at {stands}"));
+                ("copying", String::new(), detail.unwrap_or_default(), String::new())
+            }
         };
         WindowStatus {
             table: self.name.clone(),
@@ -117,6 +126,8 @@ impl Copy {
             open_chunks,
             waits_for_lsn,
             moved_rows: self.window.journal.moved.len(),
+            dropped_chunks: self.dropped,
+            dropped_why: self.dropped_why.clone(),
             filter: self.window.filter.clone(),
             reason,
             detail,

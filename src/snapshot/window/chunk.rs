@@ -1,5 +1,6 @@
 //! A chunk that was read: its rows until they are emitted, and what is left of it until it is delivered.
 
+use super::moved::WindowId;
 use crate::ledger::Ticket;
 use crate::lsn::Lsn;
 use crate::snapshot::keyset::RowKey;
@@ -16,6 +17,7 @@ struct Waiting<R> {
 /// A chunk whose rows have not all been emitted.
 #[derive(Debug)]
 pub(super) struct Window<R> {
+    pub id: WindowId,
     pub end: End,
     pub snapshot: PgSnapshot,
     pub upto: Lsn,
@@ -34,8 +36,6 @@ pub(super) struct End {
     /// `None`: a window of given keys, which moves nothing.
     pub after: Option<RowKey>,
     pub last: bool,
-    /// Moved rows that it has read.
-    pub covered: Vec<RowKey>,
     pub rows: u64,
 }
 
@@ -48,15 +48,23 @@ impl End {
 /// A chunk whose rows have all been emitted, under tickets below this one.
 #[derive(Debug)]
 pub(super) struct Leaving {
+    pub id: WindowId,
     pub end: End,
-    pub snapshot: PgSnapshot,
     pub upto: Lsn,
     pub below: Ticket,
 }
 
 impl<R> Window<R> {
-    pub fn new(end: End, snapshot: PgSnapshot, upto: Lsn, rows: Vec<(RowKey, R)>, size_bytes: usize) -> Self {
+    pub fn new(
+        id: WindowId,
+        end: End,
+        snapshot: PgSnapshot,
+        upto: Lsn,
+        rows: Vec<(RowKey, R)>,
+        size_bytes: usize,
+    ) -> Self {
         let mut window = Window {
+            id,
             end,
             snapshot,
             upto,
@@ -74,9 +82,19 @@ impl<R> Window<R> {
         window
     }
 
+    /// Whether the chunk had the key, its row taken out or not.
+    pub fn held(&self, key: &RowKey) -> bool {
+        self.index.contains_key(key)
+    }
+
+    /// Whether a row of the key waits.
+    pub fn holds(&self, key: &RowKey) -> bool {
+        self.index.get(key).and_then(|at| self.rows.get(*at)).is_some_and(|waiting| waiting.row.is_some())
+    }
+
     /// Takes the rows of a key out.
     pub fn take(&mut self, key: &RowKey, out: &mut Vec<R>) {
-        let mut at = self.index.remove(key);
+        let mut at = self.index.get(key).copied();
         while let Some(waiting) = at.and_then(|at| self.rows.get_mut(at)) {
             if let Some(row) = waiting.row.take() {
                 out.push(row);

@@ -23,6 +23,10 @@ pub enum Rule {
     LostWindowsAreDropped,
     /// Rows that moved without all of their values are read again.
     MovedRowsAreReadAgain,
+    /// A row that moves on lacks at its next key what it lacked.
+    LackMovesWithTheRow,
+    /// A window that saw a row move on does not bring it.
+    CoversWhatItHolds,
     /// A copy is over once nothing that it repaired can come again.
     EndsOnceConfirmed,
 }

@@ -88,6 +88,8 @@ pub struct Database {
     keys: u64,
     /// A reader holds ACCESS SHARE.
     pub read_lock: bool,
+    /// Most statements change a row's key, and few its large value.
+    pub moving: bool,
 }
 
 impl Database {
@@ -102,6 +104,7 @@ impl Database {
             published: Lsn::ZERO,
             keys: if luck.one_in(2) { KEYS } else { KEYS / 2 },
             read_lock: false,
+            moving: false,
         };
         for key in 0..database.keys {
             if luck.below(3) > 0 {
@@ -236,7 +239,9 @@ impl Database {
         if self.is_locked(at, key) {
             return;
         }
-        match (luck.below(10), self.row(at, key)) {
+        let statement = if self.moving && !luck.one_in(3) { 2 } else { luck.below(10) };
+        let kept = if self.moving { 20 } else { 4 };
+        match (statement, self.row(at, key)) {
             (0 | 1, Some(_)) => {
                 let version = self.version();
                 let lsn = self.log(50);
@@ -246,7 +251,7 @@ impl Database {
             (2..=4, Some(_)) => {
                 let to = luck.below(self.keys);
                 if to != key && !self.is_locked(at, to) && self.row(at, to).is_none() {
-                    self.put(at, Some(key), to, luck.one_in(4));
+                    self.put(at, Some(key), to, luck.one_in(kept));
                 }
             }
             (5, _) if luck.one_in(4) => self.empty(at),
