@@ -5,10 +5,16 @@
 
 #[path = "support/postgres.rs"]
 mod postgres;
+#[path = "windows/bad_source.rs"]
+mod bad_source;
+#[path = "windows/keyless.rs"]
+mod keyless;
 #[path = "windows/requests.rs"]
 mod requests;
 #[path = "windows/signals.rs"]
 mod signals;
+#[path = "windows/strain.rs"]
+mod strain;
 #[path = "windows/under_fire.rs"]
 mod under_fire;
 #[path = "first_copy/world.rs"]

@@ -122,7 +122,10 @@ const ABOUT: &[(&str, &str)] = &[
 const MAPS: &[(&str, &str)] = &[
     ("kafka.client", "librdkafka's own properties. Those that a guarantee rests on are refused, with the reason."),
     ("snapshot.where", "By table: an SQL condition on the rows that are copied."),
-    ("snapshot.query", "By table: a whole query, read by the first copy instead of the table."),
+    (
+        "snapshot.query",
+        "By table: a whole query, read by the first copy instead of the table. Copies beside the stream, and so the mode \"windows\", refuse such a table.",
+    ),
     ("keys", "By table, or by a pattern of tables: the columns of its key, in their order."),
     (
         "masks",

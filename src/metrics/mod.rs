@@ -10,10 +10,12 @@ mod kafka;
 mod labels;
 mod process;
 mod stages;
+mod windows;
 
 pub use kafka::KafkaMetrics;
 pub use labels::{Operation, PHASES, Peer, REASONS, TABLES_MAX, TOPICS_MAX, WAL_STATUSES};
 pub use stages::{Stage, StageMetrics};
+pub use windows::{WINDOW_KINDS, WINDOW_STATES, WindowMetrics, WindowTotals};
 
 use labels::{Admitted, LATENCY_BUCKETS, OTHER};
 use process::ProcessMetrics;
@@ -93,6 +95,8 @@ pub struct Metrics {
     pub copy_tables_open: IntGauge,
     /// `wellspring_copy_tables_left`: tables that the copy was over without.
     pub copy_tables_left: IntGauge,
+    /// Copies beside the stream.
+    pub windows: WindowMetrics,
     /// `wellspring_slot_retained_bytes`: WAL that the server keeps for the slot, as last read.
     pub slot_retained_bytes: IntGauge,
     /// `wellspring_slot_safe_wal_bytes`: WAL that can be written before the slot is in danger; -1 without a limit.
@@ -232,6 +236,7 @@ impl Metrics {
             copy_remaining_seconds: to.float("copy_remaining_seconds", "Until the first copy's end; -1 if not known."),
             copy_tables_open: to.gauge("copy_tables_open", "Tables of the first copy not copied yet."),
             copy_tables_left: to.gauge("copy_tables_left", "Tables that the first copy was over without."),
+            windows: WindowMetrics::declare(&to),
             slot_retained_bytes: to.gauge("slot_retained_bytes", "WAL the server keeps for the slot, as last read."),
             slot_safe_wal_bytes: to
                 .gauge("slot_safe_wal_bytes", "WAL until the slot is in danger; -1 where the server has no limit."),

@@ -21,6 +21,9 @@ use crate::table::TableName;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
+/// From here on a standby can decode: as in `server_version_num`.
+const STANDBY_VERSION: u32 = 160_000;
+
 /// The epoch of a pipeline that never went past a gap.
 const FIRST_EPOCH: u64 = 1;
 
@@ -57,7 +60,13 @@ pub struct FirstCopy {
 /// A pipeline's first start: publication first, then the intent, then the slot.
 pub(super) async fn first_start(desk: &mut Start<'_>, seen: &Seen) -> Result<Option<FirstCopy>, PipelineError> {
     let (config, sql) = (desk.config, desk.sql);
-    let level = preflight::facts(sql).await?.wal_level;
+    let facts = preflight::facts(sql).await?;
+    if facts.in_recovery && sql.server_version() < STANDBY_VERSION {
+        let detail = "the server is a standby, and before version 16 Postgres decodes no log on one".to_owned();
+        let next = "set postgres.url to the primary; target_session_attrs=primary finds it among several hosts";
+        return Err(PipelineError::Refused(Trouble::plain(TroubleReason::PostgresSettings, detail, next)));
+    }
+    let level = facts.wal_level;
     if level != "logical" {
         let detail = format!("wal_level is {level}");
         let next = "ALTER SYSTEM SET wal_level = 'logical'; then restart the server";
@@ -224,6 +233,10 @@ async fn create_publication(config: &Config, sql: &Sql) -> Result<(), PipelineEr
         Ok(()) => {
             tracing::info!(publication = config.publication, tables = names.len(), "created the publication");
             Ok(())
+        }
+        Err(error) if error.sqlstate() == Some("25006") => {
+            let detail = format!("publication `{}` does not exist, and a standby cannot create it", config.publication);
+            Err(trouble(detail, &format!("on the primary: {statement}")))
         }
         Err(error) if error.sqlstate() == Some("42501") => {
             let detail = format!("the role may not create publication `{}`: {error}", config.publication);

@@ -20,6 +20,7 @@ use crate::ledger::Ticket;
 use crate::lsn::{Lsn, PgMicros, Xid};
 use crate::pgoutput::CopyRow;
 use crate::snapshot::journal::{Copied, Left};
+use crate::snapshot::kindness::Share;
 use crate::snapshot::markers::Markers;
 use crate::snapshot::plan::{Plan, TablePlan};
 use crate::snapshot::ranges::Ranges;
@@ -105,6 +106,8 @@ pub struct Copying {
     /// Nanoseconds that a row takes at the configured rate, 0 without one; when the next piece may be taken.
     row_nanos: u64,
     next_piece: Moment,
+    /// The part of the time that pieces may take.
+    share: Share,
     lost: usize,
     waits: bool,
     began: Moment,
@@ -140,6 +143,7 @@ impl Copying {
             ordinal: 0,
             row_nanos: config.snapshot.rows_per_second.map_or(0, |rows| 1000 * SECOND / rows.max(1)),
             next_piece: now,
+            share: Share::FREE,
             lost: 0,
             waits: false,
             began: now,
@@ -189,6 +193,11 @@ impl Copying {
             && self.markers.released().is_none()
             && core.has_room_to_copy(self.beside_bytes())
             && now >= self.next_piece
+    }
+
+    /// From now on pieces may take this part of the time.
+    pub fn take_share(&mut self, share: Share) {
+        self.share = share;
     }
 
     /// When the rate allows the next piece.

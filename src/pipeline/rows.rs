@@ -6,6 +6,7 @@
 mod beside;
 mod held;
 mod signalled;
+mod whole;
 
 use beside::Beside;
 use held::held_out;
@@ -275,7 +276,10 @@ impl Rows {
             Step::Begin => {
                 *sent = false;
                 tools.core.begun();
-                begun.into_iter().for_each(|begun| beside.begun(start, begun));
+                if let Some(begun) = begun {
+                    tools.copies.began(begun.0);
+                    beside.begun(start, begun);
+                }
             }
             Step::Commit(commit) => {
                 beside.ended(start, &commit, tools)?;
@@ -284,6 +288,11 @@ impl Rows {
             }
             Step::Row(slot, context, row) => match relations.get(slot.0) {
                 Some(Planned::Active(active)) => {
+                    if tools.copies.stops(slot, context.position.commit) {
+                        changes.take_back();
+                        self.parked = Some(Parked { payload: payload.to_vec(), start, sent_at });
+                        return Ok(());
+                    }
                     let decoded = clock.map(|clock| (clock.elapsed(), Instant::now()));
                     if let Some(copy) = tools.copies.watching(slot) {
                         match tools.copies.before(copy, active, &context, &row) {
@@ -329,8 +338,11 @@ impl Rows {
             },
             Step::Truncate(slots, mut context) => {
                 let mut watched = slots.iter().filter_map(|slot| tools.copies.watching(*slot));
-                if watched.any(|copy| tools.copies.would_hold(copy, context.xid)) {
+                let held = watched.any(|copy| tools.copies.would_hold(copy, context.xid));
+                if held {
                     tools.copies.hold();
+                }
+                if held || slots.iter().any(|slot| tools.copies.stops(*slot, context.position.commit)) {
                     slots.iter().for_each(|_| changes.take_back());
                     self.parked = Some(Parked { payload: payload.to_vec(), start, sent_at });
                     return Ok(());

@@ -124,6 +124,8 @@ mod reload;
 mod session;
 mod signals;
 mod start;
+mod strain;
+mod whole;
 
 struct Runner {
     config: Config,
@@ -143,6 +145,9 @@ struct Runner {
     copies: Copies,
     captured: Vec<TableName>,
     reader: Option<crate::snapshot::reader::Reader>,
+    /// The session that reads a whole table beside the stream.
+    reading: Option<whole::Reading>,
+    kindness: crate::snapshot::kindness::Kindness,
     run_id: String,
     deliveries: mpsc::Sender<Delivery>,
     troubles: mpsc::Sender<Option<Trouble>>,
@@ -200,7 +205,7 @@ enum Probe {
 }
 
 enum Look {
-    Slot(Option<SlotRow>),
+    Slot(strain::Looked),
     Halted { accepted: bool, slot: Option<SlotRow> },
 }
 
@@ -221,6 +226,7 @@ enum Happened {
     Probed(Probe),
     Looked(Look),
     Told(Told),
+    WholeTold(crate::snapshot::temporary::Told),
     SnapshotEnded(Option<PgError>),
     Journalled(usize, Result<(), KeeperError>),
     Trouble(Option<Trouble>),
@@ -260,6 +266,8 @@ impl Runner {
             copies: Copies::new(&config_slot),
             captured: Vec::new(),
             reader: None,
+            reading: None,
+            kindness: crate::snapshot::kindness::Kindness::default(),
             run_id: run_id(),
             deliveries,
             troubles,
@@ -289,10 +297,12 @@ impl Runner {
         troubled: &mut mpsc::Receiver<Option<Trouble>>,
     ) -> Happened {
         let may_read = self.may_read();
-        let Runner { core, live, tasks, taken, copying, copies, heart, .. } = self;
+        let Runner { core, live, tasks, taken, copying, copies, heart, reading, .. } = self;
         let may_take = copying.as_ref().is_some_and(|copying| copying.may_take(core, now()));
+        let may_read_whole = reading.as_ref().is_some_and(|reading| reading.may_take(now()));
         let beside = copies.next_tick().filter(|_| live.is_some());
-        let tick = beside.into_iter().fold(copying::next_tick(core, copying.as_ref()), std::cmp::min);
+        let piece = reading.as_ref().map(whole::Reading::next_piece).filter(|at| *at > now());
+        let tick = beside.into_iter().chain(piece).fold(copying::next_tick(core, copying.as_ref()), std::cmp::min);
         let timer = Duration::from_micros(tick.since(now()).max(1000)).min(heart.rest());
         let (mut sentinel, mut stream) = (None, None);
         if let Some(live) = live {
@@ -322,6 +332,7 @@ impl Runner {
             () = ended(sentinel), if tasks.probing.is_none() => Happened::SentinelEnded,
             () = tokio::time::sleep(timer) => Happened::Timer,
             Some(told) = copying::told(copying.as_mut()), if may_take => Happened::Told(told),
+            Some(told) = whole::told(reading.as_mut()), if may_read_whole => Happened::WholeTold(told),
             read = io(stream, may_read, unsent) => read,
         }
     }
@@ -350,6 +361,7 @@ impl Runner {
         if self.copying.is_some() {
             return self.copy();
         }
+        self.send_whole();
         while let Some(signal) = self.work_to_signal() {
             self.signalled(&signal);
         }
@@ -459,6 +471,7 @@ impl Runner {
             Happened::Probed(Probe::Gone(error)) => self.broke(error),
             Happened::Looked(look) => self.looked(look),
             Happened::Told(told) => self.told(told),
+            Happened::WholeTold(told) => self.whole_told(told),
             Happened::SnapshotEnded(error) => self.snapshot_ended(error),
             Happened::Journalled(table, outcome) => self.journalled(table, outcome),
             Happened::Trouble(trouble) => self.reporter.trouble(trouble),

@@ -291,6 +291,8 @@ pub struct Status {
     pub foreign_writes: BTreeMap<String, u64>,
     /// What is weaker than it could be, or could not be proven.
     pub warnings: Vec<String>,
+    /// Why copies are slower than they could be, while they are: what strains the source.
+    pub copies_slowed: String,
     /// The first copy, while it is under way and after it in the same process.
     pub copy: Option<CopyStatus>,
     /// Copies beside the stream: under way in their order, and those that ended lately.

@@ -10,6 +10,7 @@ mod progress;
 mod row;
 mod signals;
 mod touch;
+mod whole;
 
 pub use asked::queried;
 pub use progress::WindowStatus;
@@ -22,10 +23,12 @@ use super::rows::Active;
 use crate::change::RelationSlot;
 use crate::ledger::Ticket;
 use crate::lsn::{Lsn, Oid, Xid};
+use crate::metrics::WindowTotals;
 use crate::pgoutput::CopyRow;
 use crate::postgres::holder::CopyTable;
 use crate::snapshot::journal::{Copied, Left};
 use crate::snapshot::keyset::{KeyColumn, Keyset, RowKey};
+use crate::snapshot::kindness::Share;
 use crate::snapshot::reader::{Chunk, Survey, is_parted};
 use crate::snapshot::visibility::{FullXid, PgSnapshot, Unseen};
 use crate::snapshot::window::{Journal, Next, What, Windows};
@@ -117,6 +120,8 @@ struct Copy {
     backoff: u64,
     /// Whom it waits for, in words.
     waits: String,
+    /// Its last snapshot did not see a transaction that it has to see.
+    unseen: bool,
     began: Moment,
     reply: Option<Reply>,
     bytes: u64,
@@ -125,6 +130,12 @@ struct Copy {
     dropped_why: String,
     /// The epoch of the first copy that left this table to us.
     owed: Option<u64>,
+    /// It is copied whole instead of in chunks.
+    whole: Option<whole::Round>,
+    /// What the server lacks for it: a stable code, the same in words, and what to do.
+    stuck: Option<Left>,
+    /// The server was a standby when it was surveyed.
+    standby: bool,
 }
 
 /// What the runner has to ask for.
@@ -138,6 +149,8 @@ pub enum Task {
     Begin { id: u64, table: Box<CopyTable> },
     /// [`crate::snapshot::reader::Reader::read`].
     Read { id: u64, table: String, select: String },
+    /// [`crate::snapshot::temporary::Temporary::start`].
+    Whole { id: u64, table: TableName, relation: Oid, filter: Option<String> },
 }
 
 /// See the module's own words.
@@ -157,12 +170,20 @@ pub struct Copies {
     slot_name: String,
     /// Where the stream stood last outside of a transaction, on this connection.
     stands: Lsn,
+    /// Where the commit record of the transaction begins inside of which it stands.
+    open: Option<Lsn>,
+    /// The whole table that is copied now.
+    whole: Option<whole::UnderWay>,
     /// The operator's limit.
     rows_per_second: Option<u64>,
     /// Tables that the operator has a whole query for, which cannot be read in chunks.
     queried: BTreeSet<String>,
     now: Moment,
     finished: progress::Finished,
+    totals: WindowTotals,
+    /// The part of the time that chunks may take, and until when they rest.
+    share: Share,
+    rests_until: Moment,
 }
 
 impl Copies {
@@ -179,10 +200,15 @@ impl Copies {
             serial: 0,
             slot_name: slot_name.to_owned(),
             stands: Lsn::default(),
+            open: None,
+            whole: None,
             rows_per_second: None,
             queried: BTreeSet::new(),
             now: Moment::default(),
             finished: progress::Finished::default(),
+            totals: WindowTotals::default(),
+            share: Share::FREE,
+            rests_until: Moment::default(),
         }
     }
 
@@ -228,6 +254,7 @@ impl Copies {
 
     /// Time has come to this.
     pub fn set_now(&mut self, now: Moment) {
+        self.count_time(now);
         self.now = now;
     }
 
@@ -282,6 +309,7 @@ impl Copies {
         self.list.clear();
         self.watched.clear();
         self.held = None;
+        self.drop_whole();
         names
     }
 
@@ -290,10 +318,14 @@ impl Copies {
         self.watched.clear();
         self.held = None;
         self.stands = Lsn::default();
+        self.open = None;
+        self.drop_whole();
         for copy in &mut self.list {
             copy.slot = None;
+            copy.whole.iter_mut().for_each(|round| round.ended = None);
             copy.known = None;
             copy.hold_since = None;
+            copy.unseen = false;
             if let Some(windows) = &mut copy.windows {
                 windows.lost();
             }
@@ -317,6 +349,7 @@ impl Copies {
     fn watch(&mut self) {
         let slots = self.list.iter().enumerate().filter(|(_, copy)| copy.windows.is_some());
         self.watched = slots.filter_map(|(at, copy)| Some((copy.slot?, at))).collect();
+        self.watch_whole();
     }
 
     /// The stream has told a relation: is it one that is copied?
@@ -359,12 +392,16 @@ impl Copy {
             not_before: now,
             backoff: BACKOFF_MIN,
             waits: String::new(),
+            unseen: false,
             began: now,
             reply,
             bytes: 0,
             dropped: 0,
             dropped_why: String::new(),
             owed: None,
+            whole: None,
+            stuck: None,
+            standby: false,
         }
     }
 
@@ -453,18 +490,4 @@ fn key_names(active: &Active) -> Vec<String> {
 /// Whether rows of both look the same and are the same ones.
 fn same_shape(a: &CopyTable, b: &CopyTable) -> bool {
     (a.relation, &a.name, a.identity, &a.columns, &a.filter) == (b.relation, &b.name, b.identity, &b.columns, &b.filter)
-}
-
-fn keyset(table: &CopyTable, key: &[String], filter: Option<&str>) -> Option<Keyset> {
-    let column = |name: &String| {
-        let column = table.columns.iter().find(|column| column.name == *name)?;
-        Some(KeyColumn { name: name.clone(), nullable: !column.not_null })
-    };
-    Some(Keyset {
-        table: table.name.clone(),
-        with_children: is_parted(table),
-        columns: table.columns.iter().map(|column| column.name.clone()).collect(),
-        key: key.iter().map(column).collect::<Option<Vec<_>>>()?,
-        conditions: table.filter.iter().cloned().chain(filter.map(|filter| format!("{filter}\n"))).collect(),
-    })
 }

@@ -161,6 +161,12 @@ impl Holder {
         Ok(if same { Ok(()) } else { Err(Unlocked::Rewritten) })
     }
 
+    /// The session itself, to read in its transaction: for whoever reads alone.
+    #[must_use]
+    pub fn into_session(self) -> CopySession {
+        self.session
+    }
+
     /// The columns that a statement would give, or the server's objection. Runs nothing; refuses several statements.
     ///
     /// # Errors

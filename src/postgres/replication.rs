@@ -136,14 +136,26 @@ impl Replication {
     /// `Server`: 42710 the slot exists, 55P03 a transaction outlasted `lock_timeout`, 53400 no free slot, 55000
     /// wal_level is not logical.
     pub async fn create_slot(&mut self, name: &str, lock_timeout: Duration) -> Result<CreatedSlot, PgError> {
+        self.created(name, "", lock_timeout).await
+    }
+
+    /// The same, for as long as this connection lives; the snapshot survives it in whoever has imported it.
+    ///
+    /// # Errors
+    /// As [`Replication::create_slot`].
+    pub async fn create_temporary_slot(&mut self, name: &str, lock_timeout: Duration) -> Result<CreatedSlot, PgError> {
+        self.created(name, "TEMPORARY ", lock_timeout).await
+    }
+
+    async fn created(&mut self, name: &str, kind: &str, lock_timeout: Duration) -> Result<CreatedSlot, PgError> {
         const CALL: &str = "create replication slot";
         let limit = format!("SET lock_timeout = {}", lock_timeout.as_millis());
         self.command(CALL, name, &limit).await?;
         let slot = escape_identifier(name);
         let sql = if self.server_version() >= 150_000 {
-            format!("CREATE_REPLICATION_SLOT {slot} LOGICAL pgoutput (SNAPSHOT 'export')")
+            format!("CREATE_REPLICATION_SLOT {slot} {kind}LOGICAL pgoutput (SNAPSHOT 'export')")
         } else {
-            format!("CREATE_REPLICATION_SLOT {slot} LOGICAL pgoutput EXPORT_SNAPSHOT")
+            format!("CREATE_REPLICATION_SLOT {slot} {kind}LOGICAL pgoutput EXPORT_SNAPSHOT")
         };
         let rows = self.session.query(CALL, name, &sql).await?;
         let answer = |field| PgError::Answer { call: CALL, object: name.to_owned(), field };

@@ -123,6 +123,27 @@ async fn idle_slots(sql: &Sql, slot: &str) -> Result<Vec<IdleSlot>, PgError> {
         .collect()
 }
 
+/// By how many bytes of WAL the physical standby furthest behind is behind, as far as the role may see: what it has not
+/// replayed, and what its slot keeps. None where no standby is seen.
+///
+/// # Errors
+/// The connection's, or `Answer`.
+pub async fn standby_lag(sql: &Sql) -> Result<Option<u64>, PgError> {
+    let asked = Asked { call: "read how far standbys are behind in", object: sql.database() };
+    let text = "WITH here AS (SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()
+           ELSE pg_current_wal_lsn() END AS lsn)
+         SELECT max(lag)::int8 AS lag FROM (
+           SELECT pg_wal_lsn_diff(here.lsn, r.replay_lsn) AS lag FROM here, pg_stat_replication r
+           WHERE NOT EXISTS (SELECT FROM pg_replication_slots s WHERE s.active_pid = r.pid AND s.slot_type = 'logical')
+           UNION ALL
+           SELECT pg_wal_lsn_diff(here.lsn, s.restart_lsn) FROM here, pg_replication_slots s
+           WHERE s.slot_type = 'physical' AND s.active) seen";
+    let rows = sql.ask(asked, text, &[]).await?;
+    let row = rows.first().ok_or_else(|| asked.unreadable("row"))?;
+    let lag: Option<i64> = asked.get(row, "lag")?;
+    Ok(lag.map(|lag| u64::try_from(lag).unwrap_or_default()))
+}
+
 /// Reads the tables' part, in no particular order; tables that are gone are left out.
 ///
 /// # Errors

@@ -4,19 +4,22 @@
 //! statements, `ranges` which piece of a table a reader takes next, `worker` reads, `markers` tells first from last, and
 //! `journal` is what of it survives a restart. Everything copied later is copied while the stream runs: `window` decides
 //! what may be read, held and emitted when, with its rules and their reasons, `visibility` reads Postgres's snapshots, and
-//! `keyset` writes the SQL of a chunk. `reader` asks the server. All but
-//! `worker`, `prepare` and `reader` are pure. `signal` reads what Debezium's signal table asks for. Nothing here writes to the
-//! source.
+//! `keyset` writes the SQL of a chunk. `reader` asks the server. A table without a key is copied whole: `whole` decides where
+//! the stream stands for it, `temporary` reads. `signal` reads what Debezium's signal table asks for. All but `worker`,
+//! `prepare`, `reader` and `temporary` are pure. Nothing here writes to the source.
 
 pub mod journal;
 pub mod keyset;
+pub mod kindness;
 pub mod markers;
 pub mod plan;
 pub mod prepare;
 pub mod ranges;
 pub mod reader;
 pub mod signal;
+pub mod temporary;
 pub mod visibility;
+pub mod whole;
 pub mod window;
 pub mod worker;
 

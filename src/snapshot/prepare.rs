@@ -97,6 +97,8 @@ pub fn refused(table: &TableName, error: &PgError) -> Left {
             format!("give the role BYPASSRLS (row security would hide rows), {again}")
         }
         Some("42501") => format!("GRANT SELECT ON {table} to the role (the whole table, not columns), {again}"),
+        Some("53100") => format!("free space on the server's disk (df names the full one), {again}"),
+        Some("53400") => format!("raise the limit that the server names, {again}"),
         Some("55P03") => format!("end the transaction that locks the table, {again}"),
         Some(state) if state.starts_with("22") || state.starts_with("42") => {
             format!("correct snapshot.where or snapshot.query of the table, {again}")
@@ -104,6 +106,12 @@ pub fn refused(table: &TableName, error: &PgError) -> Left {
         _ => format!("remove the cause, {again}"),
     };
     Left { reason: "copy_refused".to_owned(), detail, next }
+}
+
+/// Whether the server is short of something that may be there again by and by: disk, memory, connections, a limit.
+#[must_use]
+pub fn is_short(error: &PgError) -> bool {
+    error.sqlstate().is_some_and(|state| state.starts_with("53"))
 }
 
 /// A table left out for a reason of ours.

@@ -13,7 +13,7 @@ use wellspring::pipeline::status::{Phase, Status};
 use wellspring::pipeline::{Agent, Exit};
 
 /// Whatever is waited for takes far less on an idle machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct World {
     pub server: Server,
@@ -47,6 +47,11 @@ impl World {
     pub fn with(settings: &[(&str, &str)], sql: &str, tables: &[&str]) -> World {
         let server = Server::start_with(settings);
         server.sql("postgres", sql);
+        World::on(server, tables)
+    }
+
+    /// The same with a server that is there.
+    pub fn on(server: Server, tables: &[&str]) -> World {
         let broker = Broker::start(1, 1).unwrap();
         for table in tables {
             broker.create(&format!("p.public.{table}"), None).unwrap();
@@ -71,19 +76,25 @@ impl World {
 
     /// The same as another role.
     pub fn agent_as(&self, role: &str, more: &str) -> Running {
-        Running { agent: Agent::start(self.checked(role, more), Metrics::new("0")).unwrap() }
+        let metrics = Metrics::new("0");
+        Running { agent: Agent::start(self.checked(role, more), metrics.clone()).unwrap(), metrics }
     }
 
     fn checked(&self, role: &str, more: &str) -> wellspring::pipeline::Config {
+        let text = self.text(role, more);
+        let loaded = config::check("test.toml", &text, &config::Environment::new()).unwrap_or_else(|e| panic!("{e}"));
+        loaded.checked.pipeline(false)
+    }
+
+    /// The configuration's text.
+    pub fn text(&self, role: &str, more: &str) -> String {
         let tables = if more.contains("[tables]") { "" } else { "[tables]\ninclude = [\"public.*\"]\n" };
-        let text = format!(
+        format!(
             "[postgres]\nurl = \"{}\"\n{tables}[topics]\nprefix = \"p\"\n\
              [events]\nformat = \"json\"\n[kafka]\nbrokers = [\"{}\"]\n[limits]\nquarantine = \"0s\"\n{more}\n",
             self.server.url("postgres").replace("postgres@", &format!("{role}@")),
             self.broker.bootstrap()
-        );
-        let loaded = config::check("test.toml", &text, &config::Environment::new()).unwrap_or_else(|e| panic!("{e}"));
-        loaded.checked.pipeline(false)
+        )
     }
 
     /// The first `count` records of a table's topic, waited for; and there are no more.
@@ -130,9 +141,18 @@ impl World {
 
 pub struct Running {
     agent: Agent,
+    metrics: Metrics,
 }
 
 impl Running {
+    /// The value of one line of the metrics.
+    #[track_caller]
+    pub fn metric(&self, name: &str) -> f64 {
+        let text = self.metrics.render();
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("no {name} in\n{text}")).parse().unwrap()
+    }
+
     pub fn status(&self) -> Status {
         self.agent.status().borrow().clone()
     }

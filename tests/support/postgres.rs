@@ -156,6 +156,19 @@ impl Server {
         psql
     }
 
+    /// A program that takes what a standby would, through this physical slot, into a folder of its own.
+    pub fn receiver(&self, slot: &str) -> Command {
+        let folder = self.root.path().join(slot);
+        fs::create_dir(&folder).unwrap();
+        if let Some(uid) = self.owner {
+            chown(&folder, Some(uid), None).unwrap();
+        }
+        let mut receiver = self.command("pg_receivewal");
+        receiver.arg("-D").arg(folder).arg("-h").arg(self.root.path()).args(["-p", &self.port.to_string()]);
+        receiver.args(["-U", "postgres", "-S", slot, "--synchronous"]);
+        receiver
+    }
+
     /// Replaces the rules of who may log in how (pg_hba.conf) and has the server read them.
     pub fn allow(&self, rules: &str) {
         fs::write(self.data().join("pg_hba.conf"), rules).unwrap();
@@ -202,6 +215,33 @@ impl Server {
         let mut promote = self.command("pg_ctl");
         let done = promote.arg("-D").arg(self.data()).args(["-w", "-t", "60", "promote"]).output().unwrap();
         assert!(done.status.success(), "{}\n{}", text_of(&done), self.log());
+    }
+
+    /// Makes a standby of this server, which follows it. It is stopped for a moment.
+    #[track_caller]
+    #[must_use]
+    pub fn standby(&self) -> Server {
+        assert!(self.stop_fast(60), "{}", self.log());
+        let root = tempfile::Builder::new().prefix("wsp").tempdir().unwrap();
+        let copied = Command::new("cp").arg("-a").arg(self.data()).arg(root.path().join("data")).status().unwrap();
+        assert!(copied.success());
+        if let Some(uid) = self.owner {
+            chown(root.path(), Some(uid), None).unwrap();
+        }
+        self.start_again();
+        let mut standby = Server { root, bin: self.bin.clone(), owner: self.owner, port: 0 };
+        let primary = format!("host={} port={} user=postgres", self.socket_dir().to_str().unwrap(), self.port)
+            .replace('\'', "''");
+        standby.write_private("standby.signal", b"");
+        for attempt in 1.. {
+            standby.port = free_port();
+            standby.write_settings(&[("primary_conninfo", &primary), ("hot_standby_feedback", "on")]);
+            if standby.try_start().status.success() {
+                break;
+            }
+            assert!(attempt < START_ATTEMPTS, "{}", standby.log());
+        }
+        standby
     }
 
     /// The data directory.

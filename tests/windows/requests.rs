@@ -10,10 +10,10 @@ const TABLES: &str =
     create table u (id int primary key); insert into u values (1)";
 
 /// A session with a transaction open.
-struct Open(std::process::Child);
+pub struct Open(std::process::Child);
 
 impl Open {
-    fn begin(world: &World, sql: &str) -> Open {
+    pub fn begin(world: &World, sql: &str) -> Open {
         let mut psql = world.server.psql("postgres");
         let child = psql.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut open = Open(child);
@@ -28,14 +28,14 @@ impl Open {
         writeln!(self.0.stdin.as_mut().unwrap(), "{sql}").unwrap();
     }
 
-    fn end(&mut self, sql: &str) {
+    pub fn end(&mut self, sql: &str) {
         self.run(sql);
         drop(self.0.stdin.take());
         assert!(self.0.wait().unwrap().success());
     }
 }
 
-fn is_done(agent: &Running, table: &str) {
+pub fn is_done(agent: &Running, table: &str) {
     agent.until(table, |status| status.windows.iter().any(|window| window.table == table && window.state == "done"));
 }
 
@@ -58,6 +58,9 @@ fn windows_copy_everything_while_changes_flow() {
     let status = agent.status();
     let window = status.windows.iter().find(|window| window.table == "public.t").unwrap();
     assert!(window.rows >= 2500 && window.chunks >= 2, "{window:?}");
+    assert!(agent.metric("wellspring_window_rows_total{kind=\"chunks\"}") >= 2501.0);
+    assert!(agent.metric("wellspring_window_chunks_total") >= 3.0);
+    assert_eq!(agent.metric("wellspring_window_tables{state=\"copying\"}"), 0.0);
     agent.stop();
 }
 
@@ -97,33 +100,17 @@ fn a_table_that_joins_is_published_copied_and_streamed() {
     agent.until("the open writer is waited for", |status| {
         status.windows.iter().any(|window| window.state == "waiting" && window.detail.contains("pid"))
     });
+    assert_eq!(agent.metric("wellspring_window_tables{state=\"waiting\"}"), 1.0);
     world.sql("insert into u values (2)");
     world.records("u", 2);
     open.end("insert into t values (-1, 'after'); commit;");
     is_done(&agent, "public.t");
+    assert!(agent.metric("wellspring_window_visibility_wait_seconds_total") > 0.0);
     world.sql("delete from t where id = 7");
     let rows = world.until("t", |rows| rows.iter().any(|row| row.value["op"] == "d"));
     for id in [-1, 0, 7, 2500] {
         assert!(rows.iter().any(|row| row.value["after"]["id"] == id), "{id} is missing");
     }
-    agent.stop();
-}
-
-#[test]
-fn a_table_without_a_key_says_so_and_the_others_go_on() {
-    let world = World::new(
-        "create table k (v int); alter table k replica identity full; insert into k values (1);
-         create table t (id int primary key); insert into t values (1)",
-        &["k", "t"],
-    );
-    let agent = world.agent("[snapshot]\nmode = \"windows\"");
-    is_done(&agent, "public.t");
-    let status = agent.until("k failed", |status| status.windows.iter().any(|window| window.state == "failed"));
-    let window = status.windows.iter().find(|window| window.table == "public.k").unwrap();
-    assert_eq!(window.reason, "window_keyless");
-    world.sql("insert into t values (2); insert into k values (2)");
-    world.records("t", 2);
-    world.records("k", 1);
     agent.stop();
 }
 

@@ -46,6 +46,7 @@ impl Copying {
                     return Ok(());
                 }
                 let pause = self.row_nanos.saturating_mul(piece.rows() as u64) / 1000;
+                let pause = pause.max(self.share.rest_after(now.since(self.next_piece)));
                 self.next_piece = self.next_piece.max(now).plus(pause);
                 self.in_hand = Some(InHand { table, piece, at: 0, begun: false });
             }

@@ -1,8 +1,10 @@
 //! What is told of copies, the first one and those beside the stream, and of the tables captured.
 
 use super::*;
+use crate::metrics::WindowTotals;
 use crate::pipeline::status::{CopyStatus, CopyTableStatus};
 use crate::snapshot::journal::Left;
+use crate::snapshot::kindness::Share;
 
 /// The copy's progress is logged at most this often.
 const LOG_PROGRESS_MS: i64 = 10_000;
@@ -22,10 +24,26 @@ impl Reporter {
     }
 
     /// What copies beside the stream say of themselves, where it is time to tell.
-    pub fn windows(&mut self, status: impl FnOnce() -> Vec<WindowStatus>) {
+    pub fn windows(&mut self, told: impl FnOnce() -> (Vec<WindowStatus>, WindowTotals)) {
         if crate::pipeline::runner::unix_nanos() / 1_000_000 - self.told_ms >= TELL_MS {
-            self.status.windows = status();
+            let (status, totals) = told();
+            let open = status.iter().map(|window| window.open_chunks).sum();
+            self.metrics.windows.tell(totals, status.iter().map(|window| window.state.as_str()), open);
+            self.status.windows = status;
         }
+    }
+
+    /// The part of the time that copies may take, and why it is not all of it.
+    pub fn paced(&mut self, share: Share, why: Option<String>) {
+        self.metrics.windows.share.set(share.part());
+        match &why {
+            Some(why) if self.status.copies_slowed.is_empty() => {
+                info!(share = share.part(), "copies slow down, to be kind to the source: {why}");
+            }
+            None if !self.status.copies_slowed.is_empty() => info!("copies go at full speed again"),
+            _ => {}
+        }
+        self.status.copies_slowed = why.unwrap_or_default();
     }
 
     /// Whether status is made anew at the next [`Reporter::tell`].

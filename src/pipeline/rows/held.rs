@@ -1,7 +1,7 @@
 //! Rows of copies beside the stream, emitted where their time has come: before a change that their chunk does not hold, or when
 //! the stream has passed the chunk.
 
-use super::{RowOut, Rows, RowsError, Tools, records_out, written};
+use super::{Active, RowOut, Rows, RowsError, Tools, records_out, written};
 use crate::change::{Context, Marker, Position, Row};
 use crate::encode::Encoder;
 use crate::lsn::{Lsn, PgMicros};
@@ -47,20 +47,32 @@ pub(super) fn held_out(
         marker: Marker::Incremental,
         ..*context
     };
+    line_out((encoder, copied), copy, &shape.active, (held.line(), shape.columns), &context, tools)
+}
+
+/// Emits one row of a copy. A row that cannot be sent ends its copy; the stream goes on.
+pub(super) fn line_out(
+    (encoder, copied): (&mut Encoder, &mut CopyRow),
+    copy: usize,
+    active: &Active,
+    (line, columns): (&[u8], usize),
+    context: &Context<'_>,
+    tools: &mut Tools<'_>,
+) -> Result<(), RowsError> {
     let failed = |detail: String, tools: &mut Tools<'_>| {
-        let next = format!("correct the row, then `wellspring snapshot {}`", shape.active.table);
+        let next = format!("correct the row, then `wellspring snapshot {}`", active.table);
         tools.copies.fail(copy, "window_row_refused", detail, next);
         Ok(())
     };
-    let tuple = match copied.read(held.line(), shape.columns) {
+    let tuple = match copied.read(line, columns) {
         Ok(tuple) => tuple,
-        Err(error) => return failed(format!("table {}: {error}", shape.active.table), tools),
+        Err(error) => return failed(format!("table {}: {error}", active.table), tools),
     };
     let row = Row::Read { new: tuple };
-    let written = written(encoder, &shape.active, &context, &row, tools);
+    let written = written(encoder, active, context, &row, tools);
     let sent = written.and_then(|written| {
         if matches!(written, RowOut::Sent) {
-            records_out(encoder, &shape.active, context.position, tools)?;
+            records_out(encoder, active, context.position, tools)?;
         }
         Ok(written)
     });
@@ -71,7 +83,7 @@ pub(super) fn held_out(
             Ok(())
         }
         Ok(RowOut::Needs(column)) => {
-            failed(format!("table {}: NULL in column `{column}`, which is NOT NULL by now", shape.active.table), tools)
+            failed(format!("table {}: NULL in column `{column}`, which is NOT NULL by now", active.table), tools)
         }
         Err(RowsError::Halt(halt)) => failed(halt.detail, tools),
         Err(error) => Err(error),

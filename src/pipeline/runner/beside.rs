@@ -7,7 +7,7 @@ use crate::postgres::holder::CopyTable;
 use crate::snapshot::Mode;
 use crate::snapshot::journal::Left;
 use crate::snapshot::plan::shape_of;
-use crate::snapshot::prepare::refused;
+use crate::snapshot::prepare::{is_short, refused};
 use crate::snapshot::reader::{Chunk, ReadError, Reader, Survey};
 use crate::snapshot::visibility::PgSnapshot;
 use crate::table::TableName;
@@ -73,6 +73,7 @@ impl Runner {
     pub(super) fn windows_on(&mut self) {
         self.copies.set_now(now());
         self.replan();
+        self.whole_on();
         if self.live.is_none() || !self.core.is_streaming() || self.core.is_stopping() || self.core.is_copying() {
             return;
         }
@@ -86,7 +87,7 @@ impl Runner {
             self.recorded_at = tokio::time::Instant::now();
             self.core.want_recorded(self.core.ledger().confirmed());
         }
-        self.core.hold_beside(self.copies.held_bytes());
+        self.core.hold_beside(self.copies.held_bytes() + self.whole_bytes());
         self.record_windows();
         if self.tasks.chunk.is_none()
             && let Some(task) = self.copies.next_task(self.config.budget_bytes / HELD_PART)
@@ -138,6 +139,10 @@ impl Runner {
         let limit_bytes = (self.config.budget_bytes / CHUNK_PART).min(CHUNK_BYTES_MAX);
         self.tasks.chunk = Some(match task {
             windows::Task::Plan { id, table } => return self.plan_window(id, &table),
+            windows::Task::Whole { id, table, relation, filter } => {
+                let order = windows::Task::order(&self.config, table, relation, filter);
+                return self.read_whole(id, order);
+            }
             windows::Task::Survey { id, table, relation, statement } => tokio::spawn(async move {
                 let asked = async {
                     let mut reader = connected(reader, &postgres).await?;
@@ -253,6 +258,12 @@ impl Runner {
             Err(ReadError::TooLarge { .. }) => self.copies.gave_up(id, true, "a chunk that is too large".to_owned()),
             Err(ReadError::Postgres(error)) => match error.sqlstate() {
                 Some("57014") => self.copies.gave_up(id, true, "a chunk that takes too long".to_owned()),
+                Some(_) if is_short(&error) => {
+                    let (namespace, name) = table.split_once('.').unwrap_or_default();
+                    let left = refused(&TableName::new(namespace, name), &error);
+                    self.copies.gave_up(id, false, String::new());
+                    self.copies.lacks(id, Left { reason: "window_no_room".to_owned(), ..left });
+                }
                 Some(state) if is_final(state) => {
                     let (namespace, name) = table.split_once('.').unwrap_or_default();
                     self.copies.refused(id, &refused(&TableName::new(namespace, name), &error));
@@ -293,6 +304,7 @@ impl Runner {
         }
         self.reader = None;
         self.copies.lost();
+        self.whole_on();
         self.core.hold_beside(0);
     }
 
@@ -327,7 +339,7 @@ fn not_captured() -> Left {
 }
 
 /// Refusals that the same statement will meet again: rights, names, conditions, values.
-fn is_final(state: &str) -> bool {
+pub(super) fn is_final(state: &str) -> bool {
     matches!(state.get(..2), Some("42" | "22" | "0A")) || state == "28000"
 }
 

@@ -293,8 +293,9 @@ impl Runner {
             }));
         } else if let Some(live) = &self.live {
             let (sql, slot) = (Arc::clone(&live.sql), self.config.slot.clone());
+            let copying = self.copies_anything();
             self.tasks.looking =
-                Some(tokio::spawn(async move { Look::Slot(slot::read(&sql, &slot).await.ok().flatten()) }));
+                Some(tokio::spawn(async move { Look::Slot(strain::look(&sql, &slot, copying).await) }));
         }
     }
 
@@ -309,8 +310,9 @@ impl Runner {
                 }
             }
             Look::Slot(None) => {}
-            Look::Slot(Some(row)) => {
+            Look::Slot(Some((row, standby_lag))) => {
                 self.reporter.slot(&row);
+                self.judge_strain(&row, standby_lag);
                 if let Some(live) = &mut self.live {
                     live.slot = row;
                 }
@@ -320,7 +322,7 @@ impl Runner {
 
     /// Tells status and metrics where things are.
     pub(super) fn report(&mut self) {
-        self.reporter.windows(|| self.copies.status());
+        self.reporter.windows(|| (self.copies.status(), self.copies.totals()));
         if let Some(statistics) = self.sink.as_ref().and_then(super::Sink::take_statistics) {
             self.reporter.kafka(statistics);
         }

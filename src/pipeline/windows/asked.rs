@@ -15,7 +15,7 @@ pub fn queried(table: &str) -> (String, String) {
 impl Copies {
     /// Time has come to this; true if a chunk has held the stream for too long and has to be given up.
     pub fn tick(&mut self, now: Moment) -> bool {
-        self.now = now;
+        self.set_now(now);
         let Some(since) = self.held else { return false };
         let smallest = self.list.iter().filter(|copy| copy.is_reading()).all(|copy| copy.rows_asked <= 1);
         now.since(since) >= if smallest { HOLD_LAST } else { HOLD }
@@ -27,7 +27,13 @@ impl Copies {
         let held = self.held.map(|since| since.plus(HOLD));
         let ready =
             self.list.iter().filter(|copy| copy.can_go_on() && copy.not_before > self.now).map(|copy| copy.not_before);
-        ready.chain(held).min()
+        let rests = Some(self.rests_until).filter(|until| *until > self.now && !self.is_empty());
+        ready.chain(held).chain(rests).min()
+    }
+
+    /// From now on chunks may take this part of the time.
+    pub fn take_share(&mut self, share: Share) {
+        self.share = share;
     }
 
     /// A snapshot of the server, taken after everything that was emitted until it was asked for.
@@ -57,7 +63,7 @@ impl Copies {
 
     /// What to ask the server for, if nothing is under way. `room_bytes`: what may be held of chunks.
     pub fn next_task(&mut self, room_bytes: usize) -> Option<Task> {
-        let full = self.held_bytes() > room_bytes;
+        let full = self.held_bytes() > room_bytes || self.now < self.rests_until;
         for at in 0..self.list.len() {
             let now = self.now;
             let copy = self.list.get_mut(at)?;
@@ -73,6 +79,11 @@ impl Copies {
                 }
                 (Stage::Unplanned, Some(known)) => {
                     return Some(Task::Plan { id, table: Box::new(known.table.clone()) });
+                }
+                (Stage::Ready, Some(_)) if copy.whole.is_some() => {
+                    if let Some(task) = self.next_whole(at) {
+                        return Some(task);
+                    }
                 }
                 (Stage::Ready, Some(known)) if !full => {
                     let table = Box::new(known.table.clone());
@@ -95,16 +106,8 @@ impl Copies {
     pub fn surveyed(&mut self, id: u64, survey: Survey) {
         let Some(at) = self.place(id) else { return };
         self.unseen.look(&survey.snapshot);
-        if survey.standby {
-            let detail = "the server is a standby: its snapshots do not list the primary's transactions".to_owned();
-            return self.fail(
-                at,
-                "window_standby",
-                detail,
-                "connect to the primary to copy tables beside the stream".to_owned(),
-            );
-        }
         let Some(copy) = self.list.get_mut(at) else { return };
+        copy.standby = survey.standby;
         if self.queried.contains(&copy.name) {
             let (detail, next) = queried(&copy.name);
             return self.fail(at, "window_query", detail, next);
@@ -147,16 +150,16 @@ impl Copies {
         let Some(copy) = self.list.get_mut(at) else { return };
         let Some(known) = &mut copy.known else { return };
         let key = key_names(active);
-        if key.is_empty() {
-            let detail = format!("table {} has no key", copy.name);
-            let next = format!("give {} a primary key to copy it beside the stream", copy.name);
-            return self.fail(at, "window_keyless", detail, next);
+        if key.is_empty() || copy.standby {
+            known.active = Some(active.clone());
+            return self.is_whole(at);
         }
         if let Some(surrogate) = copy.window.surrogate.clone().filter(|surrogate| key != [surrogate.as_str()]) {
             let detail = format!("the signal's surrogate key `{surrogate}` is not the key of {}", copy.name);
             let next = "send the signal without surrogate-key: a change is told from a copied row by the table's key";
             return self.fail(at, "window_surrogate_key", detail, next.to_owned());
         }
+        copy.whole = None;
         known.places = active.plan.key_places().collect();
         known.keyset = keyset(&known.table, &key, copy.window.filter.as_deref());
         known.active = Some(active.clone());
@@ -191,7 +194,7 @@ impl Copies {
         let what = windows.asked_for().cloned()?;
         match windows.snapshot(snapshot) {
             Ok(()) => {
-                (copy.backoff, copy.waits) = (BACKOFF_MIN, String::new());
+                (copy.backoff, copy.waits, copy.unseen) = (BACKOFF_MIN, String::new(), false);
                 let keyset = known.keyset.as_ref()?;
                 let select = match &what {
                     What::Beyond(after) => keyset.next(after.as_ref(), copy.rows_asked),
@@ -200,6 +203,7 @@ impl Copies {
                 Some(Task::Read { id, table: copy.name.clone(), select })
             }
             Err(unseen) => {
+                copy.unseen = true;
                 copy.dropped(format!("its snapshot does not see {}", copy.in_words(&unseen)));
                 let since = *copy.hold_since.get_or_insert(now);
                 copy.not_before = now.plus(TRY_SPACING);
@@ -240,7 +244,7 @@ impl Copies {
         self.held = None;
         let now = self.now;
         let Some(copy) = self.list.get_mut(at) else { return };
-        copy.hold_since = None;
+        (copy.hold_since, copy.stuck) = (None, None);
         let (Some(known), Some(windows)) = (&copy.known, &mut copy.windows) else { return };
         let Some(active) = &known.active else { return };
         let columns = known.table.columns.len();
@@ -264,6 +268,7 @@ impl Copies {
             copy.not_before = now.plus(chunk.rows.saturating_mul(SECOND) / rate);
         }
         let took = now.since(copy.began);
+        self.rests_until = now.plus(self.share.rest_after(took));
         if took < QUICK {
             copy.rows_asked = (copy.rows_asked * 2).min(ROWS_MAX);
         } else if took > SLOW {
@@ -277,6 +282,7 @@ impl Copies {
         let now = self.now;
         let Some(at) = self.place(id) else { return };
         let Some(copy) = self.list.get_mut(at) else { return };
+        self.totals.given_up += 1;
         if let Some(windows) = &mut copy.windows {
             windows.give_up();
         }
@@ -312,20 +318,14 @@ impl Copies {
     ///
     /// Returns a position that some copy wants to be confirmed before it is over.
     pub fn settle(&mut self, next: Ticket, oldest: Ticket, confirmed: Lsn) -> Option<Lsn> {
+        self.settle_whole(oldest);
         for windows in self.list.iter_mut().filter_map(|copy| copy.windows.as_mut()) {
             windows.settle(next, oldest);
         }
         self.take_journals();
-        let over = |copy: &Copy| {
-            let next = copy.windows.as_ref().map(Windows::next);
-            copy.stage == Stage::Ready && matches!(next, Some(Next::Confirm(end)) if confirmed >= end)
-        };
+        let over = |copy: &Copy| copy.stage == Stage::Ready && copy.awaits().is_some_and(|end| confirmed >= end);
         let Some(at) = self.list.iter().position(over) else {
-            let wanted = self.list.iter().filter_map(|copy| match copy.windows.as_ref()?.next() {
-                Next::Confirm(end) => Some(end),
-                Next::Read(_) | Next::Wait => None,
-            });
-            return wanted.min();
+            return self.list.iter().filter_map(Copy::awaits).min();
         };
         let copy = self.list.remove(at);
         tracing::info!(table = copy.name, rows = copy.window.journal.rows, "copied beside the stream");
@@ -344,6 +344,7 @@ impl Copies {
         for at in 0..self.list.len() {
             let Some(copy) = self.list.get_mut(at) else { continue };
             if let Some(journal) = copy.windows.as_mut().and_then(Windows::take_journal) {
+                self.totals.chunks += journal.chunks.saturating_sub(copy.window.journal.chunks);
                 copy.window.journal = journal;
                 self.store(at);
             }
@@ -366,4 +367,18 @@ impl Copies {
     pub fn written(&mut self, written: &BTreeMap<String, Option<String>>) {
         self.unwritten.retain(|key, value| written.get(key) != Some(value));
     }
+}
+
+fn keyset(table: &CopyTable, key: &[String], filter: Option<&str>) -> Option<Keyset> {
+    let column = |name: &String| {
+        let column = table.columns.iter().find(|column| column.name == *name)?;
+        Some(KeyColumn { name: name.clone(), nullable: !column.not_null })
+    };
+    Some(Keyset {
+        table: table.name.clone(),
+        with_children: is_parted(table),
+        columns: table.columns.iter().map(|column| column.name.clone()).collect(),
+        key: key.iter().map(column).collect::<Option<Vec<_>>>()?,
+        conditions: table.filter.iter().cloned().chain(filter.map(|filter| format!("{filter}\n"))).collect(),
+    })
 }

@@ -1,7 +1,10 @@
 //! What status says of copies beside the stream.
 
-use super::{Copies, Copy, Next, Stage, Windows};
+use super::whole::UnderWay;
+use super::{Copies, Copy, Moment, Stage, Windows};
 use crate::lsn::Lsn;
+use crate::metrics::WindowTotals;
+use crate::snapshot::journal::Left;
 use crate::snapshot::window::Journal;
 use serde::Serialize;
 
@@ -57,25 +60,52 @@ impl Finished {
 }
 
 impl Copies {
+    /// What metrics say of them.
+    #[must_use]
+    pub fn totals(&self) -> WindowTotals {
+        self.totals
+    }
+
+    /// Time passes in the state that copies and stream are in.
+    pub(super) fn count_time(&mut self, now: Moment) {
+        let passed = now.since(self.now);
+        let [chunks, whole] = &mut self.totals.held_us;
+        *chunks += if self.held.is_some() { passed } else { 0 };
+        *whole += if self.whole.as_ref().is_some_and(UnderWay::stands) { passed } else { 0 };
+        let waits = self.list.iter().any(|copy| copy.unseen && copy.can_go_on());
+        self.totals.unseen_us += if waits { passed } else { 0 };
+    }
+
     /// What status says of them, those that are over first.
     #[must_use]
     pub fn status(&self) -> Vec<WindowStatus> {
         let over = self.finished.0.iter().filter(|status| !self.is_copying(&status.table)).cloned();
-        over.chain(self.list.iter().map(|copy| copy.status(self.stands))).collect()
+        let under_way = |copy: &Copy| self.whole.as_ref().filter(|under_way| under_way.id == copy.id);
+        over.chain(self.list.iter().map(|copy| copy.status(self.stands, under_way(copy)))).collect()
     }
 }
 
 impl Copy {
-    /// `stands`: where the stream stood last outside of a transaction.
-    fn status(&self, stands: Lsn) -> WindowStatus {
-        let next = self.windows.as_ref().map(Windows::next);
+    /// `stands`: where the stream stood last outside of a transaction. `under_way`: its table is being copied whole.
+    fn status(&self, stands: Lsn, under_way: Option<&UnderWay>) -> WindowStatus {
+        let next = self.awaits();
         let (open_chunks, waits_for_lsn) = self.windows.as_ref().map_or((0, None), Windows::waiting);
         let (state, reason, detail, advice) = match (&self.stage, next) {
             (Stage::Failed(reason, detail, next), _) => ("failed", reason.clone(), detail.clone(), next.clone()),
             _ if self.window.paused => ("paused", String::new(), String::new(), String::new()),
-            (Stage::Ready, Some(Next::Confirm(end))) => {
+            _ if under_way.is_some() => {
+                let (detail, known) = under_way.map(UnderWay::in_words).unwrap_or_default();
+                let (state, reason) = if known { ("copying", "") } else { ("waiting", "window_snapshot") };
+                (state, reason.to_owned(), format!("copied whole: {detail}"), String::new())
+            }
+            (Stage::Ready, Some(end)) => {
                 let detail = format!("everything is delivered; it is over once {end} is confirmed");
                 ("confirming", String::new(), detail, String::new())
+            }
+            _ if self.stuck.is_some() => {
+                let stuck = self.stuck.as_ref();
+                let text = |of: fn(&Left) -> &String| stuck.map(of).cloned().unwrap_or_default();
+                ("waiting", text(|left| &left.reason), text(|left| &left.detail), text(|left| &left.next))
             }
             _ if !self.waits.is_empty() => {
                 let advice = "nothing: it goes on when these have ended".to_owned();
@@ -90,7 +120,7 @@ impl Copy {
         WindowStatus {
             table: self.name.clone(),
             state: state.to_owned(),
-            rows: self.window.journal.rows,
+            rows: self.window.journal.rows + under_way.map_or(0, |under_way| under_way.rows),
             bytes: self.bytes,
             chunks: self.window.journal.chunks,
             open_chunks,
@@ -103,5 +133,57 @@ impl Copy {
             detail,
             next: advice,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{CopyTable, Known, Share, Task, What};
+    use super::*;
+    use crate::lsn::Oid;
+    use crate::table::TableName;
+
+    /// A copy that can read its first chunk.
+    fn ready() -> Copies {
+        let (mut copies, name) = (Copies::new("s"), TableName::new("p", "t"));
+        copies.begin(&name, None, false, 0, None);
+        let table =
+            CopyTable { relation: Oid(1), name, identity: b'd', columns: Vec::new(), filter: None, parts: Vec::new() };
+        let copy = &mut copies.list[0];
+        copy.known = Some(Known { table, active: None, keyset: None, places: Vec::new() });
+        copy.windows = Some(Windows::resume(Journal::default(), Vec::new()));
+        copy.stage = Stage::Ready;
+        copies
+    }
+
+    #[test]
+    fn no_chunk_is_begun_while_copies_rest_and_the_loop_turns_when_they_may_go_on() {
+        let mut copies = ready();
+        copies.rests_until = Moment(500);
+        assert!(copies.next_task(1000).is_none());
+        assert_eq!(copies.next_tick(), Some(Moment(500)));
+        copies.set_now(Moment(500));
+        assert!(matches!(copies.next_task(1000), Some(Task::Begin { .. })));
+    }
+
+    #[test]
+    fn time_counts_as_waiting_only_while_a_copy_that_goes_on_waits() {
+        let mut copies = ready();
+        copies.take_share(Share::FREE);
+        copies.set_now(Moment(100));
+        copies.list[0].unseen = true;
+        copies.set_now(Moment(350));
+        copies.fail(0, "r", String::new(), String::new());
+        copies.set_now(Moment(900));
+        assert_eq!((copies.totals().unseen_us, copies.totals().held_us), (250, [0, 0]));
+        let mut copies = ready();
+        copies.hold();
+        copies.set_now(Moment(70));
+        assert_eq!(copies.totals().held_us, [70, 0]);
+        assert!(matches!(copies.next_task(1000), Some(Task::Begin { .. })));
+        assert_eq!(
+            copies.list[0].windows.as_ref().and_then(|windows| windows.asked_for().cloned()),
+            Some(What::Beyond(None))
+        );
     }
 }

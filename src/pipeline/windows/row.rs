@@ -43,7 +43,7 @@ impl Copies {
     /// Whether it still waits.
     #[must_use]
     pub fn is_holding(&self) -> bool {
-        self.held.is_some()
+        self.held.is_some() || self.stands_for_whole()
     }
 
     /// Changes of a transaction are out, or were passed over.
@@ -57,6 +57,7 @@ impl Copies {
     /// The stream stands at a position outside of a transaction.
     pub fn passed(&mut self, position: Lsn) {
         self.stands = position;
+        self.passed_whole(position);
         for windows in self.list.iter_mut().filter_map(|copy| copy.windows.as_mut()) {
             windows.passed(position);
         }
@@ -88,6 +89,8 @@ impl Copies {
     pub fn emitted_row(&mut self, copy: usize, size_bytes: usize) {
         if let Some(copy) = self.list.get_mut(copy) {
             copy.bytes += size_bytes as u64;
+            let [chunks, whole] = &mut self.totals.rows;
+            *(if copy.whole.is_some() { whole } else { chunks }) += 1;
         }
     }
 
@@ -97,6 +100,9 @@ impl Copies {
         tracing::warn!(table = at.name, reason, next, "a copy beside the stream stopped: {detail}");
         if let Some(windows) = &mut at.windows {
             windows.lost();
+        }
+        if self.whole.as_ref().is_some_and(|under_way| under_way.id == at.id) {
+            self.whole = None;
         }
         if let Some(reply) = at.reply.take() {
             reply.send(Err(Refused::Faulty(format!("{detail}: {next}"))));

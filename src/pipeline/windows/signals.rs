@@ -88,6 +88,7 @@ impl Copies {
             }
         }
         self.held = None;
+        self.drop_whole();
     }
 }
 
@@ -109,7 +110,7 @@ mod tests {
         assert!(!copies.begin_wanted(&table, wanted(17), 5));
         assert_eq!((copies.unwritten(), copies.status().len()), (recorded, 1));
         // One that failed makes room.
-        copies.fail(0, "window_keyless", String::new(), String::new());
+        copies.fail(0, "window_query", String::new(), String::new());
         assert!(copies.begin_wanted(&table, wanted(17), 5));
         assert_eq!(copies.status()[0].state, "copying");
     }

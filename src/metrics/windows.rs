@@ -1,0 +1,119 @@
+//! Copies beside the stream: what they have sent, what they wait for, and how long the stream stood for them.
+//!
+//! Set from totals that the loop keeps; labels are the two ways in which a table is copied, and the states of a copy.
+
+use super::Declare;
+use prometheus::{Counter, CounterVec, Gauge, IntCounter, IntGauge, Opts};
+
+/// How a table is copied: in chunks of its key, or whole. The values of the label `kind`.
+pub const WINDOW_KINDS: [&str; 2] = ["chunks", "whole"];
+
+/// The values of `wellspring_window_tables{state}`, the words of `/status` for copies that are not over.
+pub const WINDOW_STATES: [&str; 5] = ["waiting", "copying", "confirming", "paused", "failed"];
+
+/// What has come together since the process began. None of it falls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WindowTotals {
+    /// Rows sent, in the order of [`WINDOW_KINDS`].
+    pub rows: [u64; 2],
+    /// Chunks delivered; a whole table counts as one.
+    pub chunks: u64,
+    /// Chunks and whole tables given up, to be read again.
+    pub given_up: u64,
+    /// Microseconds in which a copy waited for transactions to be visible.
+    pub unseen_us: u64,
+    /// Microseconds in which the stream stood for a copy, in the order of [`WINDOW_KINDS`].
+    pub held_us: [u64; 2],
+}
+
+/// See the module's own words.
+#[derive(Clone, Debug)]
+pub struct WindowMetrics {
+    /// `wellspring_window_rows_total{kind}`.
+    rows: [IntCounter; 2],
+    /// `wellspring_window_chunks_total`.
+    chunks: IntCounter,
+    /// `wellspring_window_chunks_given_up_total`.
+    given_up: IntCounter,
+    /// `wellspring_window_visibility_wait_seconds_total`.
+    unseen: Counter,
+    /// `wellspring_window_hold_seconds_total{kind}`.
+    held: [Counter; 2],
+    /// `wellspring_window_tables{state}`.
+    tables: [IntGauge; WINDOW_STATES.len()],
+    /// `wellspring_window_chunks_open`.
+    open: IntGauge,
+    /// `wellspring_copy_share`: the part of the time that copies may take; 1 where the source is not strained.
+    pub share: Gauge,
+}
+
+impl WindowMetrics {
+    pub(super) fn declare(to: &Declare) -> Self {
+        let rows = to.labelled("window_rows_total", "Rows sent by copies beside the stream.", &["kind"]);
+        let held = Opts::new(super::full("window_hold_seconds_total"), "Time in which the stream stood for a copy.");
+        let held: CounterVec = to.add(CounterVec::new(held, &["kind"]));
+        let unseen = Opts::new(
+            super::full("window_visibility_wait_seconds_total"),
+            "Time in which a copy waited for transactions to become visible.",
+        );
+        let tables = to.labelled_gauge("window_tables", "Tables copied beside the stream, by state.", "state");
+        let share = to.float("copy_share", "The part of the time copies may take; 1 where the source is not strained.");
+        share.set(1.0);
+        WindowMetrics {
+            share,
+            rows: WINDOW_KINDS.map(|kind| rows.with_label_values(&[kind])),
+            chunks: to.counter("window_chunks_total", "Chunks of copies beside the stream that are delivered."),
+            given_up: to.counter("window_chunks_given_up_total", "Chunks given up, to be read again."),
+            unseen: to.add(Counter::with_opts(unseen)),
+            held: WINDOW_KINDS.map(|kind| held.with_label_values(&[kind])),
+            tables: WINDOW_STATES.map(|state| tables.with_label_values(&[state])),
+            open: to.gauge("window_chunks_open", "Chunks whose rows wait for the stream to pass their position."),
+        }
+    }
+
+    /// Brings the counters up to `totals`, and the gauges to copies in these states with this many open chunks.
+    pub fn tell<'a>(&self, totals: WindowTotals, states: impl Iterator<Item = &'a str> + Clone, open: usize) {
+        let count = |counter: &IntCounter, total: u64| counter.inc_by(total.saturating_sub(counter.get()));
+        #[expect(clippy::cast_precision_loss, reason = "microseconds of a process's life, exact below 2^53")]
+        let time = |counter: &Counter, total: u64| counter.inc_by((total as f64 / 1e6 - counter.get()).max(0.0));
+        self.rows.iter().zip(totals.rows).for_each(|(counter, total)| count(counter, total));
+        self.held.iter().zip(totals.held_us).for_each(|(counter, total)| time(counter, total));
+        count(&self.chunks, totals.chunks);
+        count(&self.given_up, totals.given_up);
+        time(&self.unseen, totals.unseen_us);
+        for (gauge, state) in self.tables.iter().zip(WINDOW_STATES) {
+            gauge.set(i64::try_from(states.clone().filter(|of| *of == state).count()).unwrap_or(i64::MAX));
+        }
+        self.open.set(i64::try_from(open).unwrap_or(i64::MAX));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Metrics;
+
+    #[test]
+    fn totals_are_counted_once_however_often_they_are_told() {
+        let metrics = Metrics::new("0");
+        let totals = WindowTotals { rows: [5, 7], chunks: 2, given_up: 1, unseen_us: 1_500_000, held_us: [0, 250_000] };
+        for _ in 0..3 {
+            metrics.windows.tell(totals, ["copying", "failed", "copying", "done"].into_iter(), 4);
+        }
+        metrics.windows.tell(WindowTotals { chunks: 3, ..totals }, ["waiting"].into_iter(), 0);
+        let text = metrics.render();
+        for line in [
+            "wellspring_window_rows_total{kind=\"chunks\"} 5",
+            "wellspring_window_rows_total{kind=\"whole\"} 7",
+            "wellspring_window_chunks_total 3",
+            "wellspring_window_chunks_given_up_total 1",
+            "wellspring_window_visibility_wait_seconds_total 1.5",
+            "wellspring_window_hold_seconds_total{kind=\"whole\"} 0.25",
+            "wellspring_window_tables{state=\"waiting\"} 1",
+            "wellspring_window_tables{state=\"copying\"} 0",
+            "wellspring_window_chunks_open 0",
+        ] {
+            assert!(text.lines().any(|of| of == line), "{line}\n{text}");
+        }
+    }
+}

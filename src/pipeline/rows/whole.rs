@@ -1,0 +1,44 @@
+//! Rows of a table that is copied whole, sent where the stream stands for them.
+
+use super::held::line_out;
+use super::{Rows, RowsError, Tools};
+use crate::change::{Context, Marker, Position};
+use crate::lsn::{Lsn, PgMicros};
+use crate::postgres::copies::Piece;
+
+impl Rows {
+    /// Sends rows of the piece from `at` on, while there is room and the stream stands for them. Where the next row begins;
+    /// none if there is none in the piece.
+    ///
+    /// # Errors
+    /// The producer's: the stream is read again, and the table copied anew.
+    pub fn whole(&mut self, piece: &Piece, mut at: usize, tools: &mut Tools<'_>) -> Result<Option<usize>, RowsError> {
+        let Some(sends) = tools.copies.sends_whole() else { return Ok(Some(at)) };
+        let (last_commit, mut rows) = (self.changes.last_commit(), 0);
+        while tools.core.has_room() && tools.sink.has_room() {
+            let Some((line, next)) = piece.line(at) else {
+                tools.copies.whole_sent(rows);
+                return Ok(None);
+            };
+            // The last byte before the point, where no commit that is streamed can begin.
+            let commit = Lsn::new(sends.point.bytes().saturating_sub(1));
+            let context = Context {
+                position: Position { commit, ordinal: tools.copies.next_serial() },
+                lsn: sends.point,
+                last_commit,
+                xid: None,
+                committed_at: PgMicros::from_unix_micros(tools.now_unix_nanos / 1000),
+                origin: None,
+                marker: Marker::Incremental,
+            };
+            let memory = (&mut self.encoder, &mut self.copied);
+            line_out(memory, sends.copy, &sends.active, (line, sends.columns), &context, tools)?;
+            if tools.copies.whole_id().is_none() {
+                return Ok(None); // the row ended its copy
+            }
+            (at, rows) = (next, rows + 1);
+        }
+        tools.copies.whole_sent(rows);
+        Ok(Some(at))
+    }
+}

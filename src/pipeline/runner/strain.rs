@@ -1,0 +1,41 @@
+//! How strained the source is while something is copied, and what follows from it.
+
+use super::*;
+use crate::postgres::surroundings;
+use crate::snapshot::kindness::{Kindness, Share, Strain};
+
+/// The slot's row, and how far the standby furthest behind is behind, where that was asked for.
+pub(super) type Looked = Option<(SlotRow, Option<u64>)>;
+
+impl Runner {
+    /// Whether something is copied.
+    pub(super) fn copies_anything(&self) -> bool {
+        self.copying.is_some() || !self.copies.is_empty()
+    }
+
+    /// The source was looked at: copies take the share that it allows.
+    pub(super) fn judge_strain(&mut self, row: &SlotRow, standby_lag_bytes: Option<u64>) {
+        if self.copies_anything() {
+            let retained_bytes = row.retained_bytes().unwrap_or_default();
+            self.kindness.look(Strain { safe_bytes: row.safe_wal_size, retained_bytes, standby_lag_bytes });
+        } else {
+            self.kindness = Kindness::default();
+        }
+        self.copies.take_share(self.kindness.of_chunks());
+        let held = self.kindness.of_held();
+        if let Some(copying) = &mut self.copying {
+            copying.take_share(held);
+        }
+        let holds = self.copying.is_some() || self.reading.is_some();
+        let share = if holds { held } else { self.kindness.of_chunks() };
+        self.reporter.paced(share, self.kindness.in_words().filter(|_| share < Share::FREE));
+    }
+}
+
+/// Reads the slot's row, and how far standbys are behind where something is copied.
+pub(super) async fn look(sql: &Sql, slot: &str, copying: bool) -> Looked {
+    let row = slot::read(sql, slot).await.ok().flatten()?;
+    // A role that may not see it copies as if there were none.
+    let lag = if copying { surroundings::standby_lag(sql).await.ok().flatten() } else { None };
+    Some((row, lag))
+}

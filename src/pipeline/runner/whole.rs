@@ -1,0 +1,128 @@
+//! The runner's part in a copy of a whole table: its session is started, heard, and let go; its rows are sent where the
+//! stream stands for them.
+
+use super::*;
+use crate::pipeline::core::{Moment, SECOND};
+use crate::postgres::copies::Piece;
+use crate::snapshot::prepare::refused;
+use crate::snapshot::temporary::{Failure, Order, Temporary, Told};
+
+/// What a reader holds besides what is in flight: the piece in hand, one in the queue, the one it fills, its socket's buffer.
+const READER_BYTES: usize = 768 * 1024;
+
+/// The session that reads a whole table, and the rows of it that are being sent.
+pub(super) struct Reading {
+    id: u64,
+    table: TableName,
+    temporary: Temporary,
+    in_hand: Option<(Piece, usize)>,
+    /// There is nothing more to read.
+    done: bool,
+    /// When the rate allows the next piece.
+    next_piece: Moment,
+}
+
+impl Reading {
+    pub(super) fn may_take(&self, now: Moment) -> bool {
+        self.in_hand.is_none() && !self.done && now >= self.next_piece
+    }
+
+    pub(super) fn next_piece(&self) -> Moment {
+        self.next_piece
+    }
+}
+
+/// What the session tells next.
+pub(super) async fn told(reading: Option<&mut Reading>) -> Option<Told> {
+    reading?.temporary.told().await
+}
+
+impl Runner {
+    pub(super) fn read_whole(&mut self, id: u64, order: Order) {
+        let (table, temporary) = (order.table.clone(), Temporary::start(order));
+        self.reading = Some(Reading { id, table, temporary, in_hand: None, done: false, next_piece: now() });
+    }
+
+    /// A copy that nobody wants any more ends here, and so does one that a stop of ours would wait for.
+    pub(super) fn whole_on(&mut self) {
+        if self.core.is_stopping() {
+            self.copies.drop_whole();
+        }
+        if self.reading.as_ref().is_some_and(|reading| self.copies.whole_id() != Some(reading.id)) {
+            self.reading = None;
+            if let Some(live) = &mut self.live {
+                live.read_at = tokio::time::Instant::now(); // it was we who did not read
+            }
+        }
+    }
+
+    /// What is held of it.
+    pub(super) fn whole_bytes(&self) -> usize {
+        self.reading.as_ref().map_or(0, |_| READER_BYTES)
+    }
+
+    pub(super) fn whole_told(&mut self, told: Told) {
+        let Some(reading) = &mut self.reading else { return };
+        match told {
+            Told::Noted(noted) => {
+                // First what holds the stream, then what it is held for: what was sent until now is in the snapshot.
+                self.copies.whole_noted(noted);
+                reading.temporary.go();
+            }
+            Told::Begun(point, table) => {
+                self.copies.whole_begun(point, &table);
+            }
+            Told::Rows(piece) => {
+                let rate = self.config.snapshot.rows_per_second.filter(|rate| *rate > 0);
+                let pause = rate.map_or(0, |rate| (piece.rows() as u64).saturating_mul(SECOND) / rate);
+                let busy = now().since(reading.next_piece);
+                let pause = pause.max(self.kindness.of_held().rest_after(busy));
+                reading.next_piece = reading.next_piece.max(now()).plus(pause);
+                reading.in_hand = Some((piece, 0));
+            }
+            Told::Done => reading.done = true,
+            Told::Failed(failure) => self.whole_failed(&failure),
+        }
+    }
+
+    fn whole_failed(&mut self, failure: &Failure) {
+        let Some(Reading { id, table, .. }) = self.reading.take() else { return };
+        match failure {
+            Failure::Postgres(error) if error.sqlstate().is_some_and(beside::is_final) => {
+                self.copies.refused(id, &refused(&table, error));
+            }
+            Failure::NoRoom { .. }
+            | Failure::Writers(_)
+            | Failure::Rewritten
+            | Failure::NotPublished
+            | Failure::Postgres(_) => self.copies.whole_failed(failure),
+        }
+    }
+
+    /// Sends rows while there is room.
+    pub(super) fn send_whole(&mut self) {
+        let (Some(reading), Some(live), Some(sink)) = (&mut self.reading, &mut self.live, &mut self.sink) else {
+            return;
+        };
+        if self.tasks.planning.is_some() || self.smaller_batches.is_some() {
+            return;
+        }
+        let mut tools = Tools {
+            core: &mut self.core,
+            sink,
+            copies: &mut self.copies,
+            now_unix_nanos: unix_nanos(),
+            metrics: self.reporter.metrics(),
+        };
+        if let Some((piece, at)) = &mut reading.in_hand {
+            match live.rows.whole(piece, *at, &mut tools) {
+                Ok(Some(next)) => *at = next,
+                Ok(None) => reading.in_hand = None,
+                Err(error) => return self.broke(error.into()),
+            }
+        }
+        if reading.done && reading.in_hand.is_none() && self.copies.sends_whole().is_some() {
+            self.copies.whole_sent_all(self.core.next_ticket());
+        }
+    }
+}

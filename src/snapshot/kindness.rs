@@ -1,0 +1,216 @@
+//! How much of the time copies may take, by how strained the source is. Pure: sizes come in, a share comes out.
+//!
+//! Two strains are looked at. Room: what may be written until the slot is lost, as a part of `max_slot_wal_keep_size`. Lag: by
+//! how much the physical standby furthest behind has fallen back since copies began; a standby that is behind on purpose
+//! (`recovery_min_apply_delay`) does not count for that.
+//!
+//! Copies in chunks slow down with both: the stream moves on while they rest, and gives room back. The first copy and a whole
+//! table slow down with the lag only, and not while room is short: the slot cannot move before they end, so that to go
+//! slower would be the way to lose it.
+//!
+//! Laws, tested below: a strain that grows never raises a share; copies never stop; where nothing is known they are free.
+
+/// Above this part of the limit room is no strain: the other half is for an outage of Kafka.
+const ROOM_FREE: u64 = 2;
+/// Below this part copies are as slow as they get.
+const ROOM_SHORT: u64 = 8;
+/// A standby may fall back by so much: four segments, the burst of a checkpoint or of a batch job.
+const LAG_FREE_BYTES: u64 = 64 << 20;
+/// Here copies are as slow as they get: half the default of max_wal_size, which takes a standby half a minute to fetch.
+const LAG_MOST_BYTES: u64 = 512 << 20;
+/// Copies take at least this share: they come to their end under a strain that lasts, sixteen times as late.
+const LEAST: u32 = WHOLE / 16;
+const WHOLE: u32 = 1 << 16;
+/// A rest follows what took longer as if it had taken this long: what is late is then not us.
+const BUSY_MAX_US: u64 = 1_000_000;
+
+/// The part of the time that copies may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Share(u32);
+
+impl Share {
+    /// All of it.
+    pub const FREE: Share = Share(WHOLE);
+
+    /// How long to rest after having been busy for so many microseconds; in microseconds too.
+    #[must_use]
+    pub fn rest_after(self, busy_us: u64) -> u64 {
+        let share = u64::from(self.0.max(LEAST));
+        busy_us.min(BUSY_MAX_US) * (u64::from(WHOLE) - share) / share
+    }
+
+    /// From 0 to 1.
+    #[must_use]
+    pub fn part(self) -> f64 {
+        f64::from(self.0) / f64::from(WHOLE)
+    }
+
+    /// Falls from all to the least while `at` goes from `free` to `most`, which is larger.
+    fn between(at: u64, free: u64, most: u64) -> Share {
+        let beyond = at.clamp(free, most) - free;
+        let fall = u128::from(beyond) * u128::from(WHOLE - LEAST) / u128::from((most - free).max(1));
+        Share(WHOLE - u32::try_from(fall).unwrap_or(WHOLE - LEAST))
+    }
+}
+
+/// What was seen of the source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Strain {
+    /// Bytes that may be written until the slot is in danger, below zero when it is; none without a limit.
+    pub safe_bytes: Option<i64>,
+    /// Bytes kept for the slot.
+    pub retained_bytes: u64,
+    /// Bytes by which the physical standby furthest behind is behind; none where there is none, or none is seen.
+    pub standby_lag_bytes: Option<u64>,
+}
+
+/// See the module's own words.
+#[derive(Clone, Debug)]
+pub struct Kindness {
+    room: Share,
+    lag: Share,
+    /// The least lag since copies began.
+    least_lag: Option<u64>,
+    seen: Strain,
+}
+
+impl Default for Kindness {
+    fn default() -> Self {
+        Kindness { room: Share::FREE, lag: Share::FREE, least_lag: None, seen: Strain::default() }
+    }
+}
+
+impl Kindness {
+    /// Takes a look at the source while something is copied.
+    pub fn look(&mut self, strain: Strain) {
+        self.seen = strain;
+        self.room = strain.safe_bytes.map_or(Share::FREE, |safe| {
+            let used = strain.retained_bytes;
+            let limit = used.saturating_add_signed(safe);
+            // What is used beyond the limit leaves no room.
+            Share::between(used.min(limit), limit - limit / ROOM_FREE, limit - limit / ROOM_SHORT)
+        });
+        self.least_lag = match (self.least_lag, strain.standby_lag_bytes) {
+            (Some(least), Some(lag)) => Some(least.min(lag)),
+            (None, lag) => lag,
+            (least, None) => least,
+        };
+        let fallen = strain.standby_lag_bytes.unwrap_or_default().saturating_sub(self.least_lag.unwrap_or_default());
+        self.lag = Share::between(fallen, LAG_FREE_BYTES, LAG_MOST_BYTES);
+    }
+
+    /// What copies in chunks may take.
+    #[must_use]
+    pub fn of_chunks(&self) -> Share {
+        self.room.min(self.lag)
+    }
+
+    /// What a copy may take that the slot waits for.
+    #[must_use]
+    pub fn of_held(&self) -> Share {
+        if self.room < Share::FREE { Share::FREE } else { self.lag }
+    }
+
+    /// Why copies are slow, if they are.
+    #[must_use]
+    pub fn in_words(&self) -> Option<String> {
+        let mib = |bytes: u64| bytes / (1024 * 1024);
+        let mut why = Vec::new();
+        if self.room < Share::FREE {
+            let safe = u64::try_from(self.seen.safe_bytes.unwrap_or_default()).unwrap_or_default();
+            let limit = mib(self.seen.retained_bytes.saturating_add_signed(self.seen.safe_bytes.unwrap_or_default()));
+            why.push(format!("{} of {limit} MiB are left until the slot is lost (max_slot_wal_keep_size)", mib(safe)));
+        }
+        if self.lag < Share::FREE {
+            let lag = mib(self.seen.standby_lag_bytes.unwrap_or_default());
+            let least = mib(self.least_lag.unwrap_or_default());
+            why.push(format!("a standby is {lag} MiB behind, {least} MiB when copies began"));
+        }
+        (!why.is_empty()).then(|| why.join("; "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn room(retained: u64, safe: i64) -> Strain {
+        Strain { safe_bytes: Some(safe), retained_bytes: retained, standby_lag_bytes: None }
+    }
+
+    fn looked(strain: Strain) -> Kindness {
+        let mut kindness = Kindness::default();
+        kindness.look(Strain { standby_lag_bytes: Some(0), ..Strain::default() });
+        kindness.look(strain);
+        kindness
+    }
+
+    #[test]
+    fn chunks_slow_down_from_half_of_the_room_to_an_eighth() {
+        let part = |retained: u64| {
+            looked(room(retained * MIB, i64::try_from((160 - retained) * MIB).unwrap())).of_chunks().part()
+        };
+        assert_eq!([part(0), part(80), part(140), part(160)], [1.0, 1.0, 0.0625, 0.0625]);
+        assert!((0.5..0.6).contains(&part(110)), "{}", part(110));
+        assert_eq!(looked(room(160 * MIB, -5)).of_chunks().part(), 0.0625);
+    }
+
+    #[test]
+    fn what_the_slot_waits_for_hurries_where_room_is_short_and_rests_where_a_standby_falls_back() {
+        let behind = Strain { standby_lag_bytes: Some(512 * MIB), ..Strain::default() };
+        assert_eq!((looked(behind).of_held().part(), looked(behind).of_chunks().part()), (0.0625, 0.0625));
+        let both = Strain { standby_lag_bytes: behind.standby_lag_bytes, ..room(150 * MIB, 10 << 20) };
+        assert_eq!(looked(both).of_held(), Share::FREE);
+        assert_eq!(
+            looked(both).in_words().unwrap(),
+            "10 of 160 MiB are left until the slot is lost (max_slot_wal_keep_size); a standby is 512 MiB behind, 0 MiB when copies began"
+        );
+    }
+
+    #[test]
+    fn a_standby_that_is_behind_on_purpose_is_no_strain() {
+        let mut kindness = Kindness::default();
+        for lag in [4000, 4010, 4030] {
+            kindness.look(Strain { standby_lag_bytes: Some(lag * MIB), ..Strain::default() });
+            assert_eq!((kindness.of_chunks(), kindness.in_words()), (Share::FREE, None));
+        }
+        kindness.look(Strain { standby_lag_bytes: Some(4300 * MIB), ..Strain::default() });
+        assert!(kindness.of_chunks() < Share::FREE);
+    }
+
+    #[test]
+    fn a_rest_is_as_long_as_the_share_wants_it() {
+        assert_eq!(Share::FREE.rest_after(1000), 0);
+        assert_eq!(Share(WHOLE / 4).rest_after(1000), 3000);
+        assert_eq!(Share(0).rest_after(10 * BUSY_MAX_US), 15 * BUSY_MAX_US);
+    }
+
+    proptest! {
+        /// Method: two looks of which one is at least as strained in every part; any sizes.
+        #[test]
+        fn a_strain_that_grows_never_raises_a_share_and_copies_never_stop(
+            limit in 0u64..1 << 50,
+            (used, more) in (0u64..1 << 50, 0u64..1 << 50),
+            (lag, further) in (0u64..1 << 50, 0u64..1 << 50),
+            (limited, seen) in (any::<bool>(), any::<bool>()),
+        ) {
+            let strain = |used: u64, lag: u64| Strain {
+                safe_bytes: limited.then(|| i64::try_from(limit).unwrap() - i64::try_from(used).unwrap()),
+                retained_bytes: used,
+                standby_lag_bytes: seen.then_some(lag),
+            };
+            let (calm, strained) = (looked(strain(used, lag)), looked(strain(used + more, lag + further)));
+            prop_assert!(strained.of_chunks() <= calm.of_chunks());
+            prop_assert!(calm.of_chunks() <= calm.of_held());
+            for share in [calm.of_chunks(), calm.of_held(), strained.of_chunks(), strained.of_held()] {
+                prop_assert!((LEAST..=WHOLE).contains(&share.0));
+                prop_assert!(share.rest_after(u64::MAX) <= 15 * BUSY_MAX_US);
+            }
+            prop_assert_eq!(calm.in_words().is_some(), calm.of_chunks() < Share::FREE);
+            if !limited && !seen { prop_assert_eq!(strained.of_chunks(), Share::FREE); }
+        }
+    }
+}
