@@ -5,7 +5,7 @@
 
 mod describe;
 
-pub use describe::describe;
+pub use describe::{describe, describe_copied};
 
 use crate::lsn::{Lsn, PgMicros, Xid};
 use crate::pgoutput::{OldTuple, Tuple};

@@ -80,6 +80,12 @@ impl Planner {
         Planner { shared: Arc::new(Shared { config, database: database.to_owned(), headers }) }
     }
 
+    /// Whether schemas name the declared types of some columns: then rows of the first copy have another one.
+    #[must_use]
+    pub fn names_source_types(&self) -> bool {
+        self.shared.config.rules.name_source_types()
+    }
+
     /// What the records of a table look like.
     ///
     /// # Errors

@@ -73,6 +73,14 @@ impl Default for Rules {
     }
 }
 
+impl Rules {
+    /// Whether schemas name the declared types of some columns.
+    #[must_use]
+    pub fn name_source_types(&self) -> bool {
+        !self.source_types.is_empty() || !self.source_types_of.is_empty()
+    }
+}
+
 /// Whether something that is refused by default was allowed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Allowed {

@@ -5,7 +5,7 @@
 
 use super::keeper::Keeper;
 use super::supervise::{Trouble, TroubleReason};
-use crate::change::{RelationShape, describe};
+use crate::change::{RelationShape, describe, describe_copied};
 use crate::encode::registry::{Registry, RegistryError};
 use crate::encode::{AvroSchema, Draft, Ids, Plan, Planner};
 use crate::kafka::{TopicInfo, TopicRules, TopicSpec, Topics};
@@ -66,8 +66,8 @@ pub struct Desk {
     schemas: BTreeMap<String, u32>,
     /// What each relation was planned as.
     tables: HashMap<Oid, Table>,
-    /// The Relation message behind each of them.
-    shapes: HashMap<Oid, RelationShape>,
+    /// The Relation message behind each of them, and where its rows come from.
+    shapes: HashMap<Oid, (RelationShape, Origin)>,
     /// Columns that rows still to come may hold NULL in, whatever the catalog says by now.
     nullable: HashMap<Oid, BTreeSet<String>>,
     troubles: mpsc::Sender<Option<Trouble>>,
@@ -97,6 +97,15 @@ enum Patience {
     Endless,
     /// Come back.
     UntilRefused,
+}
+
+/// Where the rows come from that a plan is for: schemas that name declared types differ.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// The stream, or a copy beside it.
+    Stream,
+    /// The first copy.
+    Copy,
 }
 
 enum Failure {
@@ -143,7 +152,7 @@ impl Desk {
     /// # Errors
     /// Only the connection to Postgres: then the stream is read again anyway.
     pub async fn relation(self, shape: RelationShape) -> (Self, Result<Outcome, PgError>) {
-        self.plan(shape, Patience::Endless).await
+        self.plan(shape, Origin::Stream, Patience::Endless).await
     }
 
     /// The same, back with the trouble where a person has to change something: another table can go first.
@@ -151,10 +160,23 @@ impl Desk {
     /// # Errors
     /// As [`Desk::relation`].
     pub async fn relation_once(self, shape: RelationShape) -> (Self, Result<Outcome, PgError>) {
-        self.plan(shape, Patience::UntilRefused).await
+        self.plan(shape, Origin::Stream, Patience::UntilRefused).await
     }
 
-    async fn plan(mut self, shape: RelationShape, patience: Patience) -> (Self, Result<Outcome, PgError>) {
+    /// The same for rows of the first copy.
+    ///
+    /// # Errors
+    /// As [`Desk::relation`].
+    pub async fn copied_once(self, shape: RelationShape) -> (Self, Result<Outcome, PgError>) {
+        self.plan(shape, Origin::Copy, Patience::UntilRefused).await
+    }
+
+    async fn plan(
+        mut self,
+        shape: RelationShape,
+        origin: Origin,
+        patience: Patience,
+    ) -> (Self, Result<Outcome, PgError>) {
         let name = TableName::new(&shape.namespace, &shape.name);
         if !self.captured.contains(&name) && !self.selection.captures_later(&name) {
             return (self, Ok(Outcome::Excluded));
@@ -163,11 +185,14 @@ impl Desk {
             Ok(facts) => facts,
             Err(error) => return (self, Err(error)),
         };
-        let mut table = describe(&shape, &facts);
+        let mut table = match origin {
+            Origin::Copy if self.planner.names_source_types() => describe_copied(&shape, &facts),
+            Origin::Copy | Origin::Stream => describe(&shape, &facts),
+        };
         if let Some(nullable) = self.nullable.get(&shape.oid) {
             table.columns.iter_mut().filter(|c| nullable.contains(&*c.name)).for_each(|c| c.not_null = false);
         }
-        self.shapes.insert(shape.oid, shape);
+        self.shapes.insert(shape.oid, (shape, origin));
         if self.tables.get(&table.oid) == Some(&table) {
             return (self, Ok(Outcome::Unchanged));
         }
@@ -185,7 +210,7 @@ impl Desk {
     pub async fn nullable(mut self, relation: Oid, column: String) -> (Self, Result<Outcome, PgError>) {
         self.nullable.entry(relation).or_default().insert(column);
         match self.shapes.get(&relation).cloned() {
-            Some(shape) => self.relation(shape).await,
+            Some((shape, origin)) => self.plan(shape, origin, Patience::Endless).await,
             None => (self, Ok(Outcome::Unchanged)),
         }
     }

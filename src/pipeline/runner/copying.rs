@@ -141,7 +141,7 @@ impl Runner {
             {
                 self.tasks.planning = Some(tokio::spawn(async move {
                     let outcome = match wanted {
-                        Ok(shape) => desk.relation_once(shape).await,
+                        Ok(shape) => desk.copied_once(shape).await,
                         Err(column) => desk.nullable(oid, column).await,
                     };
                     (Place::Copy(table, oid), outcome)
