@@ -82,6 +82,7 @@ const ABOUT: &[(&str, &str)] = &[
     ),
     ("log.format", "`text` for people, `json` for machines."),
     ("log.level", "Down to which level."),
+    ("log.notifications", "Tell the same in the log, without keys of rows; also where there is no such topic."),
     ("events.time", "Form of date, time and timestamp; Debezium's `time.precision.mode`."),
     ("events.decimals", "Form of numeric and money; Debezium's `decimal.handling.mode`."),
     ("events.intervals", "Form of interval; Debezium's `interval.handling.mode`."),
@@ -111,6 +112,10 @@ const ABOUT: &[(&str, &str)] = &[
     ("heartbeat.query", "SQL that runs with each heartbeat."),
     ("topics.heartbeat", "The heartbeat topic; `__debezium-heartbeat.` and the prefix where it is left out."),
     ("topics.transactions", "The transaction topic; the prefix and `.transaction` where it is left out."),
+    (
+        "topics.notifications",
+        "A topic that tells how copies go on, in the records of Debezium's notifications; none where it is left out.",
+    ),
     ("topics.delimiter", "What stands between the parts of a topic's name."),
     ("tables.namespaces", "Only tables of these namespaces, of what `include` matches."),
     ("tables.exclude_namespaces", "Namespaces left out."),

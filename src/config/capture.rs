@@ -73,6 +73,7 @@ pub(super) fn rules(reader: &mut Reader<'_>) -> Option<Rules> {
     let transactions = reader.or("events.transactions", value::flag, "false");
     let transaction_topic = topic(reader, "topics.transactions");
     let heartbeat_topic = topic(reader, "topics.heartbeat");
+    let notice_topic = topic(reader, "topics.notifications");
     let message_include = names(reader, "events.message_prefixes", NameOf::Namespace);
     let message_exclude = names(reader, "events.exclude_message_prefixes", NameOf::Namespace);
     Some(Rules {
@@ -91,6 +92,7 @@ pub(super) fn rules(reader: &mut Reader<'_>) -> Option<Rules> {
         transactions: transactions?,
         transaction_topic: transaction_topic?,
         heartbeat_topic: heartbeat_topic?,
+        notice_topic: notice_topic?,
         message_include: message_include?,
         message_exclude: message_exclude?,
     })

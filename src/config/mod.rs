@@ -98,6 +98,7 @@ impl Checked {
             encode: self.encode.clone(),
             registry: self.registry.clone(),
             heartbeat: self.heartbeat.clone(),
+            log_notices: self.log.notifications,
             sink: self.sink.clone(),
             budget_bytes: self.limits.memory.bytes(),
             quarantine: self.limits.quarantine,
@@ -128,6 +129,8 @@ pub struct Log {
     pub format: LogFormat,
     /// Down to which level.
     pub level: tracing::Level,
+    /// Whether it tells of copies as Debezium's notifications do.
+    pub notifications: bool,
 }
 
 /// The form of a log line.
@@ -344,7 +347,8 @@ fn log(reader: &mut Reader<'_>) -> Option<Log> {
     ];
     let format = reader.or("log.format", value::one_of(&formats), "text");
     let level = reader.or("log.level", value::one_of(&levels), "info");
-    Some(Log { format: format?, level: level? })
+    let notifications = reader.or("log.notifications", value::flag, "false");
+    Some(Log { format: format?, level: level?, notifications: notifications? })
 }
 
 /// What `postgres` says of its own weakness comes with each connection and is not repeated here.

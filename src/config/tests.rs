@@ -128,6 +128,7 @@ fn the_shortest_file_gives_a_whole_configuration() {
         [log]
         format = "text"                                          # default
         level = "info"                                           # default
+        notifications = false                                    # default
     "#]]
     .assert_eq(&loaded.shown.to_string());
 }

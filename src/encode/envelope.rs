@@ -53,6 +53,14 @@ pub(super) enum Step {
     Collections,
     /// A required time of a record that is no row's, in milliseconds.
     Millis,
+    /// A notice's id.
+    NoticeId,
+    /// What happened.
+    NoticeType,
+    /// To what.
+    NoticeAggregate,
+    /// More of it.
+    NoticeData,
 }
 
 /// Whose time.
@@ -246,7 +254,11 @@ pub(super) fn fill<F: Form>(step: &Step, context: &Context<'_>, now_unix_nanos: 
         | Step::Status
         | Step::EventCount
         | Step::Collections
-        | Step::Millis => {}
+        | Step::Millis
+        | Step::NoticeId
+        | Step::NoticeType
+        | Step::NoticeAggregate
+        | Step::NoticeData => {}
     }
 }
 

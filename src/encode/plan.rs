@@ -132,6 +132,13 @@ impl Planner {
         self.beside_draft(topic, Beside::Heartbeats)
     }
 
+    /// What notifications look like; none where no topic is named for them.
+    #[must_use]
+    pub fn notice_draft(&self) -> Option<Draft> {
+        let topic = self.shared.config.rules.notice_topic.clone()?;
+        Some(self.beside_draft(topic, Beside::Notices))
+    }
+
     fn beside_draft(&self, topic: String, beside: Beside) -> Draft {
         let (key, value) = beside.schemas();
         self.drafted(naming::topic(&topic), Some(key), value, What::Beside(beside))

@@ -42,6 +42,8 @@ pub struct Rules {
     pub transaction_topic: Option<String>,
     /// The topic of heartbeats; `__debezium-heartbeat.<prefix>` where none is named.
     pub heartbeat_topic: Option<String>,
+    /// The topic of notifications; none are sent where none is named.
+    pub notice_topic: Option<String>,
     /// Prefixes of logical messages; all where empty.
     pub message_include: NameList,
     /// Prefixes of logical messages that are not published.
@@ -67,6 +69,7 @@ impl Default for Rules {
             transactions: false,
             transaction_topic: None,
             heartbeat_topic: None,
+            notice_topic: None,
             message_include: NameList::default(),
             message_exclude: NameList::default(),
         }

@@ -10,6 +10,7 @@ pub mod continuity;
 mod copying;
 pub mod core;
 pub mod keeper;
+mod notices;
 mod offsets;
 pub mod open;
 mod pace;
@@ -62,6 +63,8 @@ pub struct Config {
     pub registry: Option<registry::Config>,
     /// What is sent while nothing changes; none where nothing is.
     pub heartbeat: Option<Heartbeat>,
+    /// Whether the log tells of copies as Debezium's notifications do.
+    pub log_notices: bool,
     /// Where records go.
     pub sink: SinkConfig,
     /// The byte budget of everything in flight.

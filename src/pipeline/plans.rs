@@ -244,6 +244,16 @@ impl Desk {
         (self, outcome)
     }
 
+    /// Plans the topic of notices; `Excluded` where none is named.
+    ///
+    /// # Errors
+    /// As [`Desk::relation`].
+    pub async fn notices(mut self) -> (Self, Result<Outcome, PgError>) {
+        let Some(draft) = self.planner.notice_draft() else { return (self, Ok(Outcome::Excluded)) };
+        let outcome = self.until_done("notifications", Patience::Endless, |_| Ok(draft.clone())).await;
+        (self, outcome)
+    }
+
     async fn until_done(
         &mut self,
         name: &str,

@@ -61,6 +61,9 @@ pub struct Window {
     /// The column that the signal wants chunks cut by.
     #[serde(default)]
     pub surrogate: Option<String>,
+    /// The id of that signal, by which it is told of.
+    #[serde(default)]
+    pub correlation: Option<String>,
     /// What is delivered.
     pub journal: window::Journal,
 }

@@ -185,24 +185,6 @@ impl Rows {
         self.messages = planned;
     }
 
-    /// The plan of transactions has come, or they are not told.
-    pub fn transactions_planned(&mut self, planned: Planned) {
-        self.beside.transactions = planned;
-    }
-
-    /// The plan of heartbeats has come.
-    pub fn heartbeats_planned(&mut self, planned: Planned) {
-        self.beside.heartbeats = planned;
-    }
-
-    /// Sends a heartbeat; false where its plan is not there yet.
-    ///
-    /// # Errors
-    /// The producer's.
-    pub fn beat(&mut self, tools: &mut Tools<'_>) -> Result<bool, RowsError> {
-        self.beside.beat(tools)
-    }
-
     /// Handles what has been read, while there is room.
     ///
     /// # Errors

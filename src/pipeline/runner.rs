@@ -11,6 +11,7 @@ pub use start::run;
 use super::copying::Copying;
 use super::core::{Action, Core, Event, Opened, Outcome, Report, Update};
 use super::keeper::{Keeper, KeeperError};
+use super::notices::Notices;
 use super::open;
 use super::open::Connection;
 use super::pace::Spent;
@@ -75,22 +76,6 @@ const TROUBLES_MAX: usize = 8;
 
 type Opening = Result<Connection, PipelineError>;
 type Planning = (Desk, Result<plans::Outcome, PgError>);
-/// What a plan is for.
-#[derive(Clone, Copy)]
-enum Place {
-    /// A relation of the stream.
-    Relation(RelationSlot, Oid),
-    /// Logical messages.
-    Messages,
-    /// Transaction metadata.
-    Transactions,
-    /// Heartbeats.
-    Heartbeats,
-    /// A table of the first copy.
-    Copy(usize, Oid),
-    /// A table that is copied beside the stream.
-    Window(u64, Oid),
-}
 /// Partitions with their ends; none if they could not be read.
 type PartitionEnds = Option<Vec<(RouteId, i32, i64)>>;
 
@@ -123,6 +108,9 @@ mod reload;
 mod session;
 mod signals;
 mod start;
+mod tell;
+
+use session::Place;
 
 struct Runner {
     config: Config,
@@ -140,6 +128,7 @@ struct Runner {
     heart: Heart,
     /// Copies beside the stream, and the session that reads for them while it is free.
     copies: Copies,
+    notices: Notices,
     captured: Vec<TableName>,
     reader: Option<crate::snapshot::reader::Reader>,
     run_id: String,
@@ -242,7 +231,8 @@ impl Runner {
             SinkConfig::Kafka(kafka) => Some(Topics::new(kafka)),
             SinkConfig::Stdout { .. } => None,
         };
-        let config_slot = config.slot.clone();
+        let notices = Notices::new(&config);
+        let copies = Copies::new(&config.slot, notices.are_wanted());
         Runner {
             core: Core::new(settings, now()),
             config,
@@ -256,7 +246,8 @@ impl Runner {
             actives: HashMap::new(),
             messages: Planned::Unplanned,
             heart: Heart::default(),
-            copies: Copies::new(&config_slot),
+            copies,
+            notices,
             captured: Vec::new(),
             reader: None,
             run_id: run_id(),

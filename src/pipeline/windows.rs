@@ -9,6 +9,7 @@ mod asked;
 mod progress;
 mod row;
 mod signals;
+mod tell;
 mod touch;
 
 pub use asked::queried;
@@ -16,6 +17,7 @@ pub use progress::WindowStatus;
 pub use signals::Wanted;
 
 use super::core::{Moment, SECOND};
+use super::notices::{About, Data, News, Teller};
 use super::record::{FORMAT, Window};
 use super::request::Reply;
 use super::rows::Active;
@@ -109,6 +111,8 @@ struct Copy {
     /// The table's relation on this connection, once the stream has told it.
     slot: Option<RelationSlot>,
     rows_asked: u64,
+    /// Whether the chunk under way goes on in the table, instead of reading moved rows again.
+    goes_forward: bool,
     /// Tries under a hold so far, and since when.
     hold_since: Option<Moment>,
     not_before: Moment,
@@ -158,12 +162,15 @@ pub struct Copies {
     queried: BTreeSet<String>,
     now: Moment,
     finished: progress::Finished,
+    teller: Teller,
+    /// Copies have begun, which is not told yet.
+    starting: bool,
 }
 
 impl Copies {
-    /// No copies.
+    /// No copies. `told`: whether anybody wants their news.
     #[must_use]
-    pub fn new(slot_name: &str) -> Self {
+    pub fn new(slot_name: &str, told: bool) -> Self {
         Copies {
             list: Vec::new(),
             watched: Vec::new(),
@@ -178,6 +185,8 @@ impl Copies {
             queried: BTreeSet::new(),
             now: Moment::default(),
             finished: progress::Finished::default(),
+            teller: Teller::new(told),
+            starting: false,
         }
     }
 
@@ -264,6 +273,7 @@ impl Copies {
     fn push(&mut self, table: &TableName, window: Window, reply: Option<Reply>) {
         let name = table.to_string();
         let id = self.next_id();
+        self.starts();
         self.list.push(Copy::new(id, &name, window, self.now, reply));
         self.store(self.list.len() - 1);
     }
@@ -271,6 +281,9 @@ impl Copies {
     /// Ends every copy where it is; their names.
     pub fn cancel(&mut self) -> Vec<String> {
         let names: Vec<String> = self.list.iter().map(|copy| copy.name.clone()).collect();
+        if !names.is_empty() {
+            self.tell_aborted(None);
+        }
         for name in &names {
             self.unwritten.insert(Window::key(&self.slot_name, name), None);
         }
@@ -350,6 +363,7 @@ impl Copy {
             windows: None,
             slot: None,
             rows_asked: ROWS_FIRST,
+            goes_forward: false,
             hold_since: None,
             not_before: now,
             backoff: BACKOFF_MIN,
@@ -424,6 +438,7 @@ fn asked_for(filter: Option<String>, asked_ms: i64) -> Window {
         paused: false,
         signal: None,
         surrogate: None,
+        correlation: None,
         journal: Journal::default(),
     }
 }

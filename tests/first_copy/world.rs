@@ -76,8 +76,9 @@ impl World {
 
     fn checked(&self, role: &str, more: &str) -> wellspring::pipeline::Config {
         let tables = if more.contains("[tables]") { "" } else { "[tables]\ninclude = [\"public.*\"]\n" };
+        let topics = if more.contains("[topics]") { "" } else { "[topics]\nprefix = \"p\"\n" };
         let text = format!(
-            "[postgres]\nurl = \"{}\"\n{tables}[topics]\nprefix = \"p\"\n\
+            "[postgres]\nurl = \"{}\"\n{tables}{topics}\
              [events]\nformat = \"json\"\n[kafka]\nbrokers = [\"{}\"]\n[limits]\nquarantine = \"0s\"\n{more}\n",
             self.server.url("postgres").replace("postgres@", &format!("{role}@")),
             self.broker.bootstrap()

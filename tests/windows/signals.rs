@@ -48,6 +48,42 @@ fn a_signal_copies_the_tables_it_names_where_its_conditions_hold() {
 }
 
 #[test]
+fn a_copy_that_a_signal_asks_for_is_told_of_from_its_start_to_its_end() {
+    let world = World::new(TABLES, &["t", "u", "signals", "notes"]);
+    let more = format!("{MORE}\n[topics]\nprefix = \"p\"\nnotifications = \"p.public.notes\"\n");
+    let agent = world.agent(&more);
+    agent.streams();
+    signal(&world, "s1", "execute-snapshot", r#"{"data-collections": ["public.u", "public.t"]}"#);
+    let notes = world.until("notes", |rows| rows.iter().any(|row| row.value["type"] == "COMPLETED"));
+    let told: Vec<String> = notes
+        .iter()
+        .filter(|row| row.value["type"] != "IN_PROGRESS")
+        .map(|row| {
+            let data = &row.value["additional_data"];
+            format!(
+                "{} {} {} {}",
+                row.value["type"], row.key["id"], data["scanned_collection"], data["total_rows_scanned"]
+            )
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            r#""SKIPPED" ID null null"#.replace("ID", &notes[0].key["id"].to_string()).as_str(),
+            r#""STARTED" "s1" null null"#,
+            r#""TABLE_SCAN_COMPLETED" "s1" "public.t" "2500""#,
+            r#""TABLE_SCAN_COMPLETED" "s1" "public.u" "1""#,
+            r#""COMPLETED" "s1" null null"#,
+        ]
+    );
+    let progress = |row: &&crate::world::Row| row.value["type"] == "IN_PROGRESS";
+    let last = notes.iter().filter(progress).map(|row| row.value["additional_data"]["last_processed_key"].clone());
+    assert_eq!(last.collect::<Vec<_>>(), ["1000", "2500", "1"]);
+    world.records("t", 2500);
+    agent.stop();
+}
+
+#[test]
 fn a_signal_that_cannot_be_done_leaves_the_stream_as_it_is() {
     let (world, agent) = started(TABLES);
     signal(&world, "1", "nonsense", "{}");

@@ -425,11 +425,30 @@ fn is_source(channel: &str) -> bool {
     channel == "source"
 }
 
-pub(super) fn notification_channels(_: Asked<'_>, given: &Given, target: &mut Target) {
-    let mut channels = given.value.split(',').map(str::trim).filter(|channel| !channel.is_empty());
-    match channels.find(|channel| !matches!(*channel, "log" | "jmx")) {
-        None => target.idle(&given.written, "the progress of copies is in status, metrics and log"),
-        Some(_) => target.refuse(&given.written, "there are no notifications: progress is in status, metrics and log"),
+pub(super) fn notifications(asked: Asked<'_>, given: &Given, target: &mut Target) {
+    let listed: Vec<&str> = channels(asked.or("notification.enabled.channels", "")).collect();
+    let topic = asked.value("notification.sink.topic.name").map(str::trim).filter(|topic| !topic.is_empty());
+    if given.name == "notification.sink.topic.name" {
+        if !listed.contains(&"sink") {
+            target.idle(&given.written, "without the channel `sink` there is no topic");
+        }
+        return;
+    }
+    for channel in &listed {
+        match *channel {
+            "log" => target.flag("log", "notifications", true, ""),
+            "jmx" => target.idle(&given.written, "instead of JMX the progress of copies is in status and metrics"),
+            "sink" => match topic {
+                Some(topic) => target.text("topics", "notifications", topic, ""),
+                None => target.refuse("notification.sink.topic.name", "is missing; the channel `sink` needs it"),
+            },
+            other => {
+                target.refuse(&given.written, format!("there is no channel `{other}`; sink, log and jmx are known"))
+            }
+        }
+    }
+    if listed.is_empty() {
+        target.idle(&given.written, "without a channel nobody is notified");
     }
 }
 

@@ -120,8 +120,8 @@ const TABLE: &[(&str, Fate)] = &[
     ("signal.file", Refused("there is no signal file: `wellspring snapshot` asks the running agent for a copy")),
     ("signal.poll.interval.ms", Idle("without a channel nothing is polled")),
     ("signal.emit.failure.*", Idle("without a channel nothing is polled")),
-    ("notification.enabled.channels", By("refused unless empty or log", capture::notification_channels)),
-    ("notification.sink.topic.name", Idle("without the channel `sink` there is no topic")),
+    ("notification.enabled.channels", By("topics.notifications, log.notifications", capture::notifications)),
+    ("notification.sink.topic.name", By("topics.notifications", capture::notifications)),
     // What is captured
     ("table.include.list", By("tables.include", capture::include)),
     ("table.exclude.list", By("tables.exclude", capture::exclude)),

@@ -282,3 +282,16 @@ fn json_and_debezium_servers_file_say_the_same() {
     assert_eq!(settings(&[("c.json", json), ("worker.properties", worker)]), server);
     assert!(server.contains(&"format = \"json\"".to_owned()));
 }
+
+#[test]
+fn notifications_go_to_a_topic_and_to_the_log() {
+    let more = "notification.enabled.channels=sink, log,jmx\nnotification.sink.topic.name=shop-notes\n";
+    let toml = imported(more, Loss::Refused).unwrap().toml;
+    assert!(toml.contains("notifications = \"shop-notes\"") && toml.contains("[log]\nnotifications = true"), "{toml}");
+    refused(
+        "notification.enabled.channels=sink,mail",
+        expect![[r#"
+        notification.sink.topic.name: is missing; the channel `sink` needs it
+        notification.enabled.channels: there is no channel `mail`; sink, log and jmx are known"#]],
+    );
+}

@@ -7,6 +7,25 @@ use crate::postgres::preflight;
 /// Between two looks at a silent walsender: long enough for a spilling transaction to show in the counters.
 const PROBE_SPACING: Duration = Duration::from_secs(10);
 
+/// What a plan is for.
+#[derive(Clone, Copy)]
+pub(super) enum Place {
+    /// A relation of the stream.
+    Relation(RelationSlot, Oid),
+    /// Logical messages.
+    Messages,
+    /// Transaction metadata.
+    Transactions,
+    /// Heartbeats.
+    Heartbeats,
+    /// Notices.
+    Notices,
+    /// A table of the first copy.
+    Copy(usize, Oid),
+    /// A table that is copied beside the stream.
+    Window(u64, Oid),
+}
+
 impl Runner {
     /// The connection, or the attempt at one, failed.
     pub(super) fn broke(&mut self, error: PipelineError) {
@@ -103,8 +122,10 @@ impl Runner {
             task.iter().for_each(tokio::task::AbortHandle::abort);
         }
         self.tasks.probing = None;
+        self.hear_copies();
         self.interrupt_copy();
         self.windows_lost();
+        self.notices.lost();
         if let Some(live) = self.live.take() {
             self.tasks.closing = Some(tokio::spawn(live.stream.finish()));
         }
@@ -123,7 +144,7 @@ impl Runner {
         };
         let known = match place {
             Place::Relation(_, oid) | Place::Copy(_, oid) | Place::Window(_, oid) => self.actives.get(&oid).cloned(),
-            Place::Messages | Place::Transactions | Place::Heartbeats => None,
+            Place::Messages | Place::Transactions | Place::Heartbeats | Place::Notices => None,
         };
         let planned = match outcome {
             plans::Outcome::Unchanged => known.map_or(Planned::Excluded, Planned::Active),
@@ -172,6 +193,11 @@ impl Runner {
             Place::Heartbeats => {
                 if let Some(live) = &mut self.live {
                     live.rows.heartbeats_planned(planned);
+                }
+            }
+            Place::Notices => {
+                if let Some(live) = &mut self.live {
+                    live.rows.notices_planned(planned);
                 }
             }
         }

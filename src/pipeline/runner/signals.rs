@@ -35,10 +35,13 @@ impl Runner {
             Ok(Signal::Stop(tables)) => {
                 let captured = &self.captured;
                 let named = |name: &str| captured.iter().find(|table| table.to_string() == name);
-                let is_meant = |name: &str| {
-                    tables.as_ref().is_none_or(|tables| named(name).is_some_and(|table| tables.name(table)))
+                let ended = match &tables {
+                    Some(tables) => {
+                        let is_meant = |name: &str| named(name).is_some_and(|table| tables.name(table));
+                        self.copies.stop(Some(&is_meant)).len()
+                    }
+                    None => self.copies.stop(None).len(),
                 };
-                let ended = self.copies.stop(is_meant).len();
                 if ended > 0 {
                     self.chunk_dropped();
                 }
@@ -65,7 +68,7 @@ impl Runner {
         let mut begun = 0;
         for table in &meant {
             let filter = asked.filter_of(table).map(str::to_owned);
-            let wanted = windows::Wanted { commit, filter, surrogate: asked.surrogate.clone() };
+            let wanted = windows::Wanted { commit, id: id.to_owned(), filter, surrogate: asked.surrogate.clone() };
             if self.copies.begin_wanted(table, wanted, now_ms) {
                 begun += 1;
             } else {

@@ -7,6 +7,8 @@ use super::*;
 pub struct Wanted {
     /// The commit of its row.
     pub commit: Lsn,
+    /// Its id.
+    pub id: String,
     /// An SQL condition on rows.
     pub filter: Option<String>,
     /// The column by which chunks are to be cut.
@@ -30,16 +32,20 @@ impl Copies {
         }
         // While copies are held, new ones wait with them.
         let paused = self.list.iter().any(|copy| copy.window.paused);
-        let (signal, surrogate) = (Some(wanted.commit), wanted.surrogate);
-        self.push(table, Window { paused, signal, surrogate, ..asked_for(wanted.filter, now_ms) }, None);
+        let (signal, correlation) = (Some(wanted.commit), Some(wanted.id).filter(|id| !id.is_empty()));
+        let (surrogate, asked) = (wanted.surrogate, asked_for(wanted.filter, now_ms));
+        self.push(table, Window { paused, signal, surrogate, correlation, ..asked }, None);
         true
     }
 
-    /// Ends the copies that signals asked for, of the tables that are meant; their names. What they have delivered stays.
-    pub fn stop(&mut self, is_meant: impl Fn(&str) -> bool) -> Vec<String> {
-        let is_over = |copy: &&Copy| copy.window.signal.is_some() && is_meant(&copy.name);
+    /// Ends the copies that signals asked for, of the tables that are meant or of all; their names. What they have
+    /// delivered stays.
+    pub fn stop(&mut self, is_meant: Option<&dyn Fn(&str) -> bool>) -> Vec<String> {
+        let is_over =
+            |copy: &&Copy| copy.window.signal.is_some() && is_meant.is_none_or(|is_meant| is_meant(&copy.name));
         let names: Vec<String> = self.list.iter().filter(is_over).map(|copy| copy.name.clone()).collect();
         if !names.is_empty() {
+            self.tell_aborted(is_meant.map(|_| names.as_slice()));
             self.give_up_reading();
             self.forget(|name| !names.iter().any(|over| over == name));
         }
@@ -60,6 +66,9 @@ impl Copies {
             }
             self.store(*at);
         }
+        if !going.is_empty() {
+            self.tell_all("PAUSED");
+        }
         going.len()
     }
 
@@ -71,6 +80,9 @@ impl Copies {
                 copy.window.paused = false;
             }
             self.store(*at);
+        }
+        if !held.is_empty() {
+            self.tell_all("RESUMED");
         }
         held.len()
     }
@@ -96,12 +108,12 @@ mod tests {
     use super::*;
 
     fn wanted(commit: u64) -> Wanted {
-        Wanted { commit: Lsn::new(commit), filter: None, surrogate: None }
+        Wanted { commit: Lsn::new(commit), id: "s1".to_owned(), filter: None, surrogate: None }
     }
 
     #[test]
     fn a_signal_told_again_finds_its_own_copy_and_another_one_is_refused() {
-        let (mut copies, table) = (Copies::new("s"), TableName::new("p", "t"));
+        let (mut copies, table) = (Copies::new("s", true), TableName::new("p", "t"));
         assert!(copies.begin_wanted(&table, wanted(16), 0));
         let recorded = copies.unwritten();
         assert!(copies.begin_wanted(&table, wanted(16), 5));
@@ -116,12 +128,12 @@ mod tests {
 
     #[test]
     fn copies_that_no_signal_asked_for_are_held_by_one_and_not_ended() {
-        let (mut copies, asked, other) = (Copies::new("s"), TableName::new("p", "t"), TableName::new("p", "u"));
+        let (mut copies, asked, other) = (Copies::new("s", true), TableName::new("p", "t"), TableName::new("p", "u"));
         copies.begin(&other, None, true, 0, None);
         assert_eq!((copies.pause(), copies.pause()), (1, 0));
         assert!(copies.begin_wanted(&asked, wanted(16), 0));
         assert!(copies.status().iter().all(|status| status.state == "paused"));
-        assert_eq!(copies.stop(|_| true), ["p.t"]);
+        assert_eq!(copies.stop(None), ["p.t"]);
         assert_eq!(copies.unwritten().get(&Window::key("s", "p.t")), Some(&None));
         assert_eq!((copies.resume(), copies.is_copying("p.u")), (1, true));
     }
