@@ -68,6 +68,10 @@ const ABOUT: &[(&str, &str)] = &[
     ("snapshot.skip", "Captured tables that are not copied."),
     ("snapshot.order", "Tables that the first copy begins with."),
     ("snapshot.signal_table", "A table whose inserted rows ask for copies, as Debezium's signals; always captured."),
+    (
+        "snapshot.signal_topic",
+        "A topic whose records ask for copies, as Debezium's signals from Kafka: key `topics.prefix`, value JSON.",
+    ),
     ("limits.memory", "The byte budget of everything in flight, librdkafka's queue included."),
     (
         "limits.quarantine",

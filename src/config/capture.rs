@@ -107,7 +107,7 @@ fn rows(reader: &mut Reader<'_>) -> Option<RowRules> {
 }
 
 /// A topic's whole name, if one is given; none outside for a faulty one.
-fn topic(reader: &mut Reader<'_>, key: &str) -> Option<Option<String>> {
+pub(super) fn topic(reader: &mut Reader<'_>, key: &str) -> Option<Option<String>> {
     if !reader.is_given(key) {
         let _ = reader.optional(key, value::text);
         return Some(None);

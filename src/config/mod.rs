@@ -144,8 +144,8 @@ pub enum LogFormat {
 
 /// The sections that a running agent can be given anew.
 const RELOADABLE: [&str; 2] = ["tables.", "snapshot."];
-/// But for this key: its table is planned as a table of signals.
-const SIGNAL_TABLE: &str = "snapshot.signal_table";
+/// But for these keys: the table is planned as a table of signals, the topic is followed from the start on.
+const SIGNALS: [&str; 2] = ["snapshot.signal_table", "snapshot.signal_topic"];
 
 /// A configuration with its provenance.
 #[derive(Clone, Debug)]
@@ -163,7 +163,7 @@ impl Loaded {
     pub fn differences(&self, other: &Loaded) -> (Vec<String>, Vec<String>) {
         let keys = self.shown.differences(&other.shown);
         let is_reloadable = |key: &String| RELOADABLE.iter().any(|section| key.starts_with(section));
-        keys.into_iter().partition(|key| key != SIGNAL_TABLE && is_reloadable(key))
+        keys.into_iter().partition(|key| !SIGNALS.contains(&key.as_str()) && is_reloadable(key))
     }
 }
 
@@ -253,6 +253,9 @@ fn read_all(reader: &mut Reader<'_>) -> Option<Checked> {
     let encode = events(reader, prefix.as_deref(), rules, matches!(sink, Some(SinkConfig::Stdout { .. })));
     let registry = sink::registry(reader, encode.as_ref().map(|encode| encode.format));
     let snapshot = copies::read(reader);
+    if matches!(sink, Some(SinkConfig::Stdout { .. })) && reader.is_given("snapshot.signal_topic") {
+        reader.fault("snapshot.signal_topic", "with sink = \"stdout\" there is no Kafka to read it from");
+    }
     let heartbeat = capture::heartbeat(reader);
     let admin = reader.or("admin.listen", value::listen, "127.0.0.1:9630");
     let admin_token = reader.secret_file("admin.token_file");

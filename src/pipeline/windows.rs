@@ -14,11 +14,11 @@ mod touch;
 
 pub use asked::queried;
 pub use progress::WindowStatus;
-pub use signals::Wanted;
+pub use signals::{Origin, Wanted};
 
 use super::core::{Moment, SECOND};
 use super::notices::{About, Data, News, Teller};
-use super::record::{FORMAT, Window};
+use super::record::{FORMAT, Obeyed, Window};
 use super::request::Reply;
 use super::rows::Active;
 use crate::change::RelationSlot;
@@ -437,6 +437,7 @@ fn asked_for(filter: Option<String>, asked_ms: i64) -> Window {
         asked_ms,
         paused: false,
         signal: None,
+        signal_offset: None,
         surrogate: None,
         correlation: None,
         journal: Journal::default(),

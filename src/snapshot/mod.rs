@@ -5,7 +5,7 @@
 //! `journal` is what of it survives a restart. Everything copied later is copied while the stream runs: `window` decides
 //! what may be read, held and emitted when, with its rules and their reasons, `visibility` reads Postgres's snapshots, and
 //! `keyset` writes the SQL of a chunk. `reader` asks the server. All but
-//! `worker`, `prepare` and `reader` are pure. `signal` reads what Debezium's signal table asks for. Nothing here writes to the
+//! `worker`, `prepare` and `reader` are pure. `signal` reads what a signal asks for. Nothing here writes to the
 //! source.
 
 pub mod journal;
@@ -84,6 +84,8 @@ pub struct Config {
     pub queries: BTreeMap<String, String>,
     /// The table whose inserted rows are signals, as `namespace.name`.
     pub signal_table: Option<String>,
+    /// The topic whose records are signals.
+    pub signal_topic: Option<String>,
 }
 
 /// Readers at once: one loop encodes for all of them, and each holds a server process and a snapshot.
@@ -105,6 +107,7 @@ impl Config {
             conditions: BTreeMap::new(),
             queries: BTreeMap::new(),
             signal_table: None,
+            signal_topic: None,
         }
     }
 

@@ -84,6 +84,43 @@ fn a_copy_that_a_signal_asks_for_is_told_of_from_its_start_to_its_end() {
 }
 
 #[test]
+fn a_signal_from_the_topic_is_obeyed_once_and_one_from_before_the_pipeline_is_not() {
+    let world = World::new(TABLES, &["t", "u", "asked"]);
+    let asked = "p.public.asked";
+    let execute = |table: &str, more: &str| {
+        format!(
+            r#"{{"id": "k", "type": "execute-snapshot", "data": {{"data-collections": ["public.{table}"]{more}}}}}"#
+        )
+    };
+    let obeyed = |next: u64| {
+        world.until_in("p.wellspring-state", |rows| {
+            rows.iter().any(|row| row.key == "signals/wellspring_p" && row.value["next"] == next)
+        });
+    };
+    world.send(asked, "p", &execute("t", ""));
+    let more =
+        format!("[snapshot]\nmode = \"no_data\"\nsignal_topic = \"{asked}\"\n[tables]\ninclude = [\"public.?\"]");
+    let agent = world.agent(&more);
+    obeyed(1);
+    world.send(asked, "another", &execute("t", ""));
+    world.send(asked, "p", "nonsense");
+    world.send(asked, "p", &execute("u", ""));
+    state(&agent, "public.u", "done");
+    obeyed(4);
+    agent.stop();
+    // What comes meanwhile is obeyed by the next one.
+    world.send(asked, "p", r#"{"type": "log", "data": {"message": "hello"}}"#);
+    let filter = r#", "additional-conditions": [{"data-collection": "public.t", "filter": "id <= 10"}]"#;
+    world.send(asked, "p", &execute("t", filter));
+    let agent = world.agent(&more);
+    state(&agent, "public.t", "done");
+    obeyed(6);
+    world.records("t", 10);
+    world.records("u", 1);
+    agent.stop();
+}
+
+#[test]
 fn a_signal_that_cannot_be_done_leaves_the_stream_as_it_is() {
     let (world, agent) = started(TABLES);
     signal(&world, "1", "nonsense", "{}");

@@ -395,63 +395,6 @@ pub(super) fn never_skips(_: Asked<'_>, given: &Given, target: &mut Target) {
     }
 }
 
-/// Debezium takes the table's name with the database before it as well.
-pub(super) fn signal_table(asked: Asked<'_>, given: &Given, target: &mut Target) {
-    let table = given.value.trim();
-    let database = format!("{}.", asked.or("database.dbname", "").trim());
-    let rest = table.strip_prefix(&database).filter(|rest| rest.contains('.')).unwrap_or(table);
-    if rest.is_empty() || asked.value("signal.enabled.channels").is_some_and(|list| !channels(list).any(is_source)) {
-        target.idle(&given.written, "without the channel `source` no table is read for signals");
-    } else {
-        target.text("snapshot", "signal_table", rest, "");
-    }
-}
-
-pub(super) fn signal_channels(asked: Asked<'_>, given: &Given, target: &mut Target) {
-    if channels(&given.value).any(|channel| !is_source(channel)) {
-        target.refuse(&given.written, "signals are read from a table only: the channel `source`");
-    } else if asked.value("signal.data.collection").is_none() {
-        target.idle(&given.written, "without a signal table it does nothing");
-    } else {
-        target.idle(&given.written, "the channel `source` is there with snapshot.signal_table");
-    }
-}
-
-fn channels(list: &str) -> impl Iterator<Item = &str> {
-    list.split(',').map(str::trim).filter(|channel| !channel.is_empty())
-}
-
-fn is_source(channel: &str) -> bool {
-    channel == "source"
-}
-
-pub(super) fn notifications(asked: Asked<'_>, given: &Given, target: &mut Target) {
-    let listed: Vec<&str> = channels(asked.or("notification.enabled.channels", "")).collect();
-    let topic = asked.value("notification.sink.topic.name").map(str::trim).filter(|topic| !topic.is_empty());
-    if given.name == "notification.sink.topic.name" {
-        if !listed.contains(&"sink") {
-            target.idle(&given.written, "without the channel `sink` there is no topic");
-        }
-        return;
-    }
-    for channel in &listed {
-        match *channel {
-            "log" => target.flag("log", "notifications", true, ""),
-            "jmx" => target.idle(&given.written, "instead of JMX the progress of copies is in status and metrics"),
-            "sink" => match topic {
-                Some(topic) => target.text("topics", "notifications", topic, ""),
-                None => target.refuse("notification.sink.topic.name", "is missing; the channel `sink` needs it"),
-            },
-            other => {
-                target.refuse(&given.written, format!("there is no channel `{other}`; sink, log and jmx are known"))
-            }
-        }
-    }
-    if listed.is_empty() {
-        target.idle(&given.written, "without a channel nobody is notified");
-    }
-}
-
 /// A Java class that is Debezium's own default.
 pub(super) fn default_class(_: Asked<'_>, given: &Given, target: &mut Target) {
     const DEFAULTS: [&str; 2] = [

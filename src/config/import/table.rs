@@ -4,7 +4,7 @@
 
 use super::source::Given;
 use super::target::Target;
-use super::{Asked, capture, connect, database, kafka};
+use super::{Asked, capture, connect, database, kafka, signals};
 use Fate::{By, Idle, Refused};
 
 /// What a translation is given: everything there is, and the property at hand.
@@ -113,15 +113,17 @@ const TABLE: &[(&str, Fate)] = &[
     ("incremental.snapshot.watermarking.strategy", INCREMENTAL),
     ("incremental.snapshot.allow.schema.changes", INCREMENTAL),
     ("read.only", Idle("nothing is written to the source")),
-    ("signal.data.collection", By("snapshot.signal_table", capture::signal_table)),
-    ("signal.enabled.channels", By("refused unless empty or source", capture::signal_channels)),
-    ("signal.kafka.*", Refused("there is no signal topic: `wellspring snapshot` asks the running agent for a copy")),
-    ("signal.consumer.*", Refused("there is no signal topic: `wellspring snapshot` asks the running agent for a copy")),
+    ("signal.data.collection", By("snapshot.signal_table", signals::table)),
+    ("signal.enabled.channels", By("snapshot.signal_table, snapshot.signal_topic", signals::channels_of_signals)),
+    ("signal.kafka.topic", By("snapshot.signal_topic", signals::kafka)),
+    ("signal.kafka.bootstrap.servers", By("refused unless bootstrap.servers", signals::kafka)),
+    ("signal.kafka.*", By("not needed", signals::kafka)),
+    ("signal.consumer.*", By("not needed", signals::kafka)),
     ("signal.file", Refused("there is no signal file: `wellspring snapshot` asks the running agent for a copy")),
-    ("signal.poll.interval.ms", Idle("without a channel nothing is polled")),
-    ("signal.emit.failure.*", Idle("without a channel nothing is polled")),
-    ("notification.enabled.channels", By("topics.notifications, log.notifications", capture::notifications)),
-    ("notification.sink.topic.name", By("topics.notifications", capture::notifications)),
+    ("signal.poll.interval.ms", Idle("signals are read as they come")),
+    ("signal.emit.failure.*", Idle("signals are read as they come")),
+    ("notification.enabled.channels", By("topics.notifications, log.notifications", signals::notifications)),
+    ("notification.sink.topic.name", By("topics.notifications", signals::notifications)),
     // What is captured
     ("table.include.list", By("tables.include", capture::include)),
     ("table.exclude.list", By("tables.exclude", capture::exclude)),

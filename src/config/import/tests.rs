@@ -190,14 +190,14 @@ snapshot.mode=no_data
 fn everything_without_counterpart_is_told_at_once() {
     refused(
         "transforms=unwrap\ntransforms.unwrap.type=x\nslot.drop.on.stop=true\nsnapshot.mod=initial\nfoo=bar\n\
-         signal.enabled.channels=source,kafka\ncolumn.mask.hash.SHA-256.with.salts.pepper=a",
+         signal.enabled.channels=source,file\ncolumn.mask.hash.SHA-256.with.salts.pepper=a",
         expect![[r#"
             transforms: records are not transformed; `wellspring config import --lossy` leaves it out, then transform where they are read
             transforms.unwrap.type: records are not transformed; `wellspring config import --lossy` leaves it out, then transform where they are read
             slot.drop.on.stop: a slot is dropped by command only (`wellspring slot drop`): its changes would be lost
             snapshot.mod: unknown property; did you mean `snapshot.mode`?
             foo: unknown property
-            signal.enabled.channels: signals are read from a table only: the channel `source`
+            signal.enabled.channels: there is no channel `file`: signals are read from a table (source) and from a topic (kafka)
             column.mask.hash.***: unknown property"#]],
     );
     refused(
@@ -281,6 +281,24 @@ fn json_and_debezium_servers_file_say_the_same() {
     let server = settings(&[("application.properties", server)]);
     assert_eq!(settings(&[("c.json", json), ("worker.properties", worker)]), server);
     assert!(server.contains(&"format = \"json\"".to_owned()));
+}
+
+#[test]
+fn a_signal_topic_is_taken_over_from_the_same_cluster() {
+    let more = "signal.enabled.channels=source,kafka\nsignal.kafka.bootstrap.servers=k2:9092,k1:9092\n\
+                signal.kafka.groupId=g\nsignal.consumer.security.protocol=SSL\n";
+    let toml = imported(more, Loss::Refused).unwrap().toml;
+    assert!(toml.contains("signal_topic = \"shop-signal\""), "{toml}");
+    let named = imported(&format!("{more}signal.kafka.topic=asked"), Loss::Refused).unwrap().toml;
+    assert!(named.contains("signal_topic = \"asked\""), "{named}");
+    let off = imported("signal.kafka.topic=asked", Loss::Refused).unwrap().toml;
+    assert!(!off.contains("signal_topic ="), "{off}");
+    refused(
+        "signal.enabled.channels=kafka\nsignal.kafka.bootstrap.servers=other:9092",
+        expect![
+            "signal.kafka.bootstrap.servers: is not bootstrap.servers: signals are read from the cluster that records go to"
+        ],
+    );
 }
 
 #[test]

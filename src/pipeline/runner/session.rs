@@ -75,6 +75,10 @@ impl Runner {
         };
         let planner = Planner::new(self.config.encode.clone(), sql.database(), &self.run_id, opened.record.epoch);
         let seen = super::beside::Seen::new(&state, snapshot);
+        if let Err(error) = self.listen(state.obeyed.as_ref()) {
+            self.reporter.failed(&disposition(&PipelineError::Kafka(error)));
+            return self.exit = Some(Exit::SinkRefuses);
+        }
         let selected = (captured.clone(), self.config.selection.clone());
         let desk = Desk::new(places, planner, selected, state.partitions, state.schemas);
         self.actives.clear();

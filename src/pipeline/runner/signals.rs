@@ -1,16 +1,74 @@
-//! The runner acts on rows of the signal table.
+//! The runner acts on rows of the signal table, and on records of the signal topic.
 //!
 //! A signal acts once. Its copies are recorded before the position of its row is confirmed, and their records stay until
 //! a position behind it is: a replay finds either the copies or a confirm record that has passed the row. Only a copy
-//! that was ended before the row was confirmed begins again, once, when the row is told again after a crash.
+//! that was ended before the row was confirmed begins again, once, when the row is told again after a crash. How far the
+//! topic is obeyed is recorded after the copies that its records asked for, and a copy knows its record's offset.
 
 use super::*;
-use crate::lsn::Lsn;
+use crate::kafka::{Followed, Follower, KafkaError};
+use crate::pipeline::record::Obeyed;
 use crate::pipeline::rows::signal_places;
 use crate::snapshot::signal::{Execute, Signal};
 use crate::table::TableName;
+use windows::Origin;
+
+/// Records of the signal topic that may wait: people send them.
+const HEARD_MAX: usize = 16;
+
+/// The signal topic while it is followed.
+pub(super) struct Ear {
+    _follower: Follower,
+    heard: mpsc::Receiver<Followed>,
+}
+
+/// The next record of the signal topic. Cancel-safe.
+pub(super) async fn heard(ear: Option<&mut Ear>) -> Option<Followed> {
+    ear?.heard.recv().await
+}
 
 impl Runner {
+    /// Follows the signal topic from where it is obeyed, once for the process.
+    pub(super) fn listen(&mut self, obeyed: Option<&Obeyed>) -> Result<(), KafkaError> {
+        let (Some(topic), SinkConfig::Kafka(kafka)) = (&self.config.snapshot.signal_topic, &self.config.sink) else {
+            return Ok(());
+        };
+        if self.ear.is_none() {
+            let from = obeyed.filter(|obeyed| obeyed.topic == *topic).map(|obeyed| obeyed.next);
+            let (hear, heard) = mpsc::channel(HEARD_MAX);
+            self.ear = Some(Ear { _follower: Follower::start(kafka, topic, from, hear)?, heard });
+        }
+        Ok(())
+    }
+
+    /// Whether a record of the signal topic can be acted on: copies can begin.
+    pub(super) fn may_hear(&self) -> bool {
+        self.live.is_some() && self.core.is_streaming() && self.copying.is_none() && !self.core.is_stopping()
+    }
+
+    /// A record of the signal topic has come.
+    pub(super) fn heard(&mut self, followed: &Followed) {
+        let Some(topic) = self.config.snapshot.signal_topic.clone() else { return };
+        let next = match followed {
+            Followed::From(offset) => {
+                tracing::info!(topic, offset, "signals are read from the end of the topic on");
+                *offset
+            }
+            Followed::Record { offset, key, value } => {
+                if key.as_deref() == Some(self.config.encode.prefix.as_bytes()) {
+                    match Signal::of_record(value.as_deref()) {
+                        (id, Ok(signal)) => self.obey(&id, Origin::Record(*offset), signal),
+                        (id, Err(error)) => tracing::warn!(id, offset, "a signal is left alone: {error}"),
+                    }
+                } else {
+                    tracing::info!(topic, offset, "a signal for another pipeline: its key is not topics.prefix");
+                }
+                offset.saturating_add(1)
+            }
+        };
+        self.copies.obeyed(&topic, next);
+    }
+
     /// Where a table's rows have a signal's parts, if its rows are signals.
     pub(super) fn signals_of(&self, ready: &plans::Ready) -> Option<[usize; 3]> {
         if self.config.snapshot.signal_table.as_deref() != Some(&*ready.name) {
@@ -31,8 +89,15 @@ impl Runner {
         }
         match Signal::read(kind.as_deref(), data.as_deref()) {
             Err(error) => tracing::warn!(id, "a signal is left alone: {error}"),
-            Ok(Signal::Execute(asked)) => self.execute(id, *commit, &asked),
-            Ok(Signal::Stop(tables)) => {
+            Ok(signal) => self.obey(id, Origin::Row(*commit), signal),
+        }
+    }
+
+    fn obey(&mut self, id: &str, origin: Origin, signal: Signal) {
+        match signal {
+            Signal::Execute(asked) => self.execute(id, origin, &asked),
+            Signal::Log(message) => tracing::info!(id, message, "a signal asks for this line"),
+            Signal::Stop(tables) => {
                 let captured = &self.captured;
                 let named = |name: &str| captured.iter().find(|table| table.to_string() == name);
                 let ended = match &tables {
@@ -47,19 +112,19 @@ impl Runner {
                 }
                 tracing::info!(id, ended, "a signal ended copies");
             }
-            Ok(Signal::Pause) => {
+            Signal::Pause => {
                 let held = self.copies.pause();
                 self.chunk_dropped();
                 tracing::info!(id, held, "a signal holds copies");
             }
-            Ok(Signal::Resume) => {
+            Signal::Resume => {
                 let freed = self.copies.resume();
                 tracing::info!(id, freed, "a signal lets copies go on");
             }
         }
     }
 
-    fn execute(&mut self, id: &str, commit: Lsn, asked: &Execute) {
+    fn execute(&mut self, id: &str, origin: Origin, asked: &Execute) {
         for entry in asked.tables.unmatched(&self.captured) {
             tracing::warn!(id, entry, "an entry of a signal's data-collections fits no captured table");
         }
@@ -68,7 +133,7 @@ impl Runner {
         let mut begun = 0;
         for table in &meant {
             let filter = asked.filter_of(table).map(str::to_owned);
-            let wanted = windows::Wanted { commit, id: id.to_owned(), filter, surrogate: asked.surrogate.clone() };
+            let wanted = windows::Wanted { origin, id: id.to_owned(), filter, surrogate: asked.surrogate.clone() };
             if self.copies.begin_wanted(table, wanted, now_ms) {
                 begun += 1;
             } else {

@@ -2,11 +2,20 @@
 
 use super::*;
 
+/// What a signal is told from others by, in a replay as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The commit of its row.
+    Row(Lsn),
+    /// The offset of its record.
+    Record(i64),
+}
+
 /// A copy as a signal asks for it.
 #[derive(Clone, Debug)]
 pub struct Wanted {
-    /// The commit of its row.
-    pub commit: Lsn,
+    /// The signal.
+    pub origin: Origin,
     /// Its id.
     pub id: String,
     /// An SQL condition on rows.
@@ -22,7 +31,7 @@ impl Copies {
     pub fn begin_wanted(&mut self, table: &TableName, wanted: Wanted, now_ms: i64) -> bool {
         let name = table.to_string();
         if let Some(copy) = self.list.iter().find(|copy| copy.name == name) {
-            if copy.window.signal == Some(wanted.commit) {
+            if copy.is_of(wanted.origin) {
                 return true;
             }
             if !matches!(copy.stage, Stage::Failed(..)) || copy.owed.is_some() {
@@ -32,17 +41,20 @@ impl Copies {
         }
         // While copies are held, new ones wait with them.
         let paused = self.list.iter().any(|copy| copy.window.paused);
-        let (signal, correlation) = (Some(wanted.commit), Some(wanted.id).filter(|id| !id.is_empty()));
-        let (surrogate, asked) = (wanted.surrogate, asked_for(wanted.filter, now_ms));
-        self.push(table, Window { paused, signal, surrogate, correlation, ..asked }, None);
+        let (signal, signal_offset) = match wanted.origin {
+            Origin::Row(commit) => (Some(commit), None),
+            Origin::Record(offset) => (None, Some(offset)),
+        };
+        let (surrogate, correlation) = (wanted.surrogate, Some(wanted.id).filter(|id| !id.is_empty()));
+        let asked = asked_for(wanted.filter, now_ms);
+        self.push(table, Window { paused, signal, signal_offset, surrogate, correlation, ..asked }, None);
         true
     }
 
     /// Ends the copies that signals asked for, of the tables that are meant or of all; their names. What they have
     /// delivered stays.
     pub fn stop(&mut self, is_meant: Option<&dyn Fn(&str) -> bool>) -> Vec<String> {
-        let is_over =
-            |copy: &&Copy| copy.window.signal.is_some() && is_meant.is_none_or(|is_meant| is_meant(&copy.name));
+        let is_over = |copy: &&Copy| copy.is_signalled() && is_meant.is_none_or(|is_meant| is_meant(&copy.name));
         let names: Vec<String> = self.list.iter().filter(is_over).map(|copy| copy.name.clone()).collect();
         if !names.is_empty() {
             self.tell_aborted(is_meant.map(|_| names.as_slice()));
@@ -50,6 +62,12 @@ impl Copies {
             self.forget(|name| !names.iter().any(|over| over == name));
         }
         names
+    }
+
+    /// Signals of the topic are obeyed up to here: recorded with what they asked for.
+    pub fn obeyed(&mut self, topic: &str, next: i64) {
+        let obeyed = Obeyed { format: FORMAT, topic: topic.to_owned(), next };
+        self.unwritten.insert(Obeyed::key(&self.slot_name), Some(obeyed.to_json()));
     }
 
     /// Holds every copy: chunks that were read and not sent are dropped, and nothing is read. Returns how many were
@@ -103,12 +121,39 @@ impl Copies {
     }
 }
 
+impl Copy {
+    fn is_of(&self, origin: Origin) -> bool {
+        match origin {
+            Origin::Row(commit) => self.window.signal == Some(commit),
+            Origin::Record(offset) => self.window.signal_offset == Some(offset),
+        }
+    }
+
+    fn is_signalled(&self) -> bool {
+        self.window.signal.is_some() || self.window.signal_offset.is_some()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    #[test]
+    fn what_a_record_asked_for_is_recorded_with_how_far_records_are_obeyed() {
+        let (mut copies, table) = (Copies::new("s", false), TableName::new("p", "t"));
+        for _ in 0..2 {
+            let wanted = Wanted { origin: Origin::Record(7), ..wanted(0) };
+            assert!(copies.begin_wanted(&table, wanted, 0));
+            copies.obeyed("signals", 8);
+        }
+        assert_eq!(copies.status().len(), 1);
+        let keys: Vec<String> = copies.unwritten().into_keys().collect();
+        assert_eq!(keys, [Obeyed::key("s"), Window::key("s", "p.t")]);
+        assert_eq!(copies.stop(None), ["p.t"]);
+    }
+
     fn wanted(commit: u64) -> Wanted {
-        Wanted { commit: Lsn::new(commit), id: "s1".to_owned(), filter: None, surrogate: None }
+        Wanted { origin: Origin::Row(Lsn::new(commit)), id: "s1".to_owned(), filter: None, surrogate: None }
     }
 
     #[test]

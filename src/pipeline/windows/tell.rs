@@ -102,7 +102,7 @@ impl Copies {
 mod tests {
     use super::*;
     use crate::lsn::Lsn;
-    use crate::pipeline::windows::Wanted;
+    use crate::pipeline::windows::{Origin, Wanted};
     use crate::table::TableName;
 
     fn told(copies: &mut Copies) -> Vec<String> {
@@ -117,7 +117,7 @@ mod tests {
     fn copies_are_told_from_their_start_to_the_end_of_the_last() {
         let mut copies = Copies::new("s", true);
         for table in ["t", "u"] {
-            let wanted = Wanted { commit: Lsn::new(16), id: "s1".into(), filter: None, surrogate: None };
+            let wanted = Wanted { origin: Origin::Row(Lsn::new(16)), id: "s1".into(), filter: None, surrogate: None };
             assert!(copies.begin_wanted(&TableName::new("p", table), wanted, 0));
         }
         copies.tell_read(0, &RowKey::new([Some(&b"7"[..]), None]).unwrap());
@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn what_holds_and_ends_copies_is_told_after_their_start() {
         let mut copies = Copies::new("s", true);
-        let wanted = Wanted { commit: Lsn::new(16), id: "s1".into(), filter: None, surrogate: None };
+        let wanted = Wanted { origin: Origin::Row(Lsn::new(16)), id: "s1".into(), filter: None, surrogate: None };
         assert!(copies.begin_wanted(&TableName::new("p", "t"), wanted, 0));
         copies.pause();
         copies.resume();
