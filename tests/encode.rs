@@ -181,6 +181,7 @@ const CONTEXT: Context<'static> = Context {
     xid: Some(Xid(771)),
     committed_at: PgMicros(809_165_600_123_456),
     origin: Some(("elsewhere", Lsn::ZERO)),
+    xmin: Some(Xid(700)),
     marker: Marker::Streamed,
 };
 
@@ -594,6 +595,25 @@ fn a_row_of_the_first_copy_says_its_place_and_the_consistent_point() {
         let value = copied(&Context { marker, ..CONTEXT });
         assert!(value.contains(&format!("\"snapshot\":\"{word}\"")), "{value}");
     }
+}
+
+#[test]
+fn the_slots_xmin_is_in_events_where_it_is_asked_for_and_known() {
+    let shown = |xmin: bool, context: &Context<'_>| {
+        let rules = wellspring::encode::Rules { xmin, ..Default::default() };
+        let config = Config { format: Format::Json, rules: std::sync::Arc::new(rules), ..Config::new("shop") };
+        let table = table(ReplicaIdentity::Default, vec![column(0, (23, -1), true, None)]);
+        let plan = Planner::new(config, "app", "run", 1).draft(&table).unwrap().into_plan(Ids::default());
+        let bytes = insert(&[Cell::Text(b"7".to_vec())]);
+        let Message::Insert { new, .. } = wellspring::pgoutput::decode(&bytes).unwrap() else { panic!() };
+        let mut encoder = Encoder::new();
+        encoder.row(&plan, context, &Row::Insert { new }, 0).unwrap();
+        let value = String::from_utf8(encoder.records().next().unwrap().value.unwrap().to_vec()).unwrap();
+        value.split("\"xmin\":").nth(1).unwrap().split(',').next().unwrap().to_owned()
+    };
+    assert_eq!(shown(true, &CONTEXT), "700");
+    assert_eq!(shown(true, &Context { xmin: None, ..CONTEXT }), "null");
+    assert_eq!(shown(false, &CONTEXT), "null");
 }
 
 #[test]

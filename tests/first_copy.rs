@@ -67,3 +67,40 @@ fn rows_are_copied_with_their_places_and_the_stream_follows() {
     agent.stop();
     assert_eq!(world.records("a", 5).len(), 5);
 }
+
+/// Sessions with a replication origin are what logical replication writes with.
+const BROUGHT_IN: &str = "select pg_replication_origin_create('elsewhere');
+    select pg_replication_origin_session_setup('elsewhere'); insert into a values (1, 'brought in');
+    select pg_replication_origin_session_reset(); insert into a values (2, 'made here')";
+
+#[test]
+fn changes_that_replication_brought_in_are_left_out_where_the_server_can_tell_them() {
+    let world = World::new("create table a (id int primary key, v text)", &["a"]);
+    let more = "origin = \"none\"";
+    let version: u32 = world.sql("select current_setting('server_version_num')").trim().parse().unwrap();
+    let agent = world.agent_with(more, "");
+    if version < 160_000 {
+        let status = agent.until("a refusal", |status| !status.detail.is_empty());
+        assert!(status.detail.contains("which Postgres 15 does not know"), "{status:#?}");
+        return;
+    }
+    agent.streams();
+    world.sql(BROUGHT_IN);
+    let rows = world.records("a", 1);
+    assert_eq!(rows[0].place(), "c false {\"id\":2}");
+    agent.stop();
+}
+
+#[test]
+fn streamed_rows_have_the_slots_xmin_and_copied_ones_none() {
+    let world = World::new("create table a (id int primary key, v text); insert into a values (1)", &["a"]);
+    let agent = world.agent_with("", "xmin_interval = \"1s\"");
+    agent.streams();
+    world.sql(BROUGHT_IN.replace("(1, 'brought in')", "(3, 'brought in')").as_str());
+    let rows = world.records("a", 3);
+    assert!(rows[0].value["source"]["xmin"].is_null());
+    let xid = rows[1].source("txId");
+    assert!((3..=xid).contains(&rows[1].source("xmin")), "{}", rows[1].value);
+    assert_eq!(rows[1].value["source"]["origin"], "elsewhere");
+    agent.stop();
+}

@@ -28,6 +28,10 @@ const ABOUT: &[(&str, &str)] = &[
         "Create a missing publication at the first start, for exactly the captured tables.",
     ),
     (
+        "postgres.origin",
+        "`none` leaves out what replication brought into this database, from Postgres 16 on; `any` takes every change.",
+    ),
+    (
         "tables.include",
         "The captured tables: names or globs, `\"my.schema\".orders` where a dot is part of a name. A reload takes it.",
     ),
@@ -48,6 +52,10 @@ const ABOUT: &[(&str, &str)] = &[
     (
         "events.identity_headers",
         "The headers `wellspring.epoch`, `.commit_lsn` and `.ordinal`: an event's identity, the same in each replay.",
+    ),
+    (
+        "events.xmin_interval",
+        "Fills `source.xmin` of streamed events with the slot's `catalog_xmin`, looked up each such time; null where it is left out.",
     ),
     ("events.placeholder", "What stands for a large value that an update did not touch and the server did not send."),
     ("registry.url", "The schema registry, or several of one cluster. Needed for `avro`."),

@@ -17,6 +17,9 @@ use std::time::Duration;
 /// The most stars, and characters kept: no column of Postgres shows more in a list, and a typo would be a large record.
 const MASK_LENGTH_MAX: i32 = 10_000;
 
+/// The slot's row is looked at once a second at most.
+const XMIN_MIN: Duration = Duration::from_secs(1);
+
 /// More than ten heartbeats a second are load and no sign.
 const HEARTBEAT_MIN: Duration = Duration::from_millis(100);
 
@@ -48,8 +51,8 @@ pub(super) fn selection(reader: &mut Reader<'_>) -> Option<Selection> {
     }
 }
 
-/// The rules over columns, keys, names and kinds of changes.
-pub(super) fn rules(reader: &mut Reader<'_>) -> Option<Rules> {
+/// The rules over columns, keys, names and kinds of changes; `xmin`: whether events carry it.
+pub(super) fn rules(reader: &mut Reader<'_>, xmin: bool) -> Option<Rules> {
     let include = names(reader, "columns.include", NameOf::Column);
     let exclude = names(reader, "columns.exclude", NameOf::Column);
     if let (Some(include), Some(exclude)) = (&include, &exclude)
@@ -89,6 +92,7 @@ pub(super) fn rules(reader: &mut Reader<'_>) -> Option<Rules> {
         keys: keys?,
         keys_outside_identity: keys_outside_identity?,
         rows: rows?,
+        xmin,
         transactions: transactions?,
         transaction_topic: transaction_topic?,
         heartbeat_topic: heartbeat_topic?,
@@ -264,6 +268,13 @@ fn keys(reader: &mut Reader<'_>) -> Option<Vec<KeyRule>> {
         }
     }
     is_whole.then_some(rules)
+}
+
+/// `events.xmin_interval`; off where it is not given, none outside for a faulty one.
+pub(super) fn xmin_interval(reader: &mut Reader<'_>) -> Option<Option<Duration>> {
+    let given = reader.is_given("events.xmin_interval");
+    let interval = reader.optional("events.xmin_interval", value::duration(XMIN_MIN, super::DAY));
+    if given { interval.map(Some) } else { Some(None) }
 }
 
 /// `[heartbeat]`; off where no interval is given.

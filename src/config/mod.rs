@@ -58,6 +58,10 @@ pub struct Checked {
     pub slot: String,
     /// The publication's name.
     pub publication: String,
+    /// Changes of which origin are published.
+    pub origins: postgres::Origins,
+    /// How often the slot's xmin is looked up; never where there is none.
+    pub xmin_interval: Option<Duration>,
     /// How existing rows are copied.
     pub snapshot: snapshot::Config,
     /// Whether a missing publication is created.
@@ -92,6 +96,8 @@ impl Checked {
             postgres: self.postgres.clone(),
             slot: self.slot.clone(),
             publication: self.publication.clone(),
+            origins: self.origins,
+            xmin_interval: self.xmin_interval,
             snapshot: self.snapshot.clone(),
             create_publication: self.create_publication,
             selection: self.selection.clone(),
@@ -246,7 +252,8 @@ fn read_all(reader: &mut Reader<'_>) -> Option<Checked> {
     let prefix = sink::prefix(reader);
     let database = source::read(reader, prefix.as_deref());
     let selection = capture::selection(reader);
-    let rules = capture::rules(reader);
+    let xmin_interval = capture::xmin_interval(reader);
+    let rules = capture::rules(reader, xmin_interval.flatten().is_some());
     let topics = sink::topics(reader);
     let limits = limits(reader);
     let sink = sink::sink(reader, prefix.as_deref(), topics, limits.map(|limits| limits.memory));
@@ -266,6 +273,8 @@ fn read_all(reader: &mut Reader<'_>) -> Option<Checked> {
         slot: database.slot,
         publication: database.publication,
         create_publication: database.create_publication,
+        origins: database.origins,
+        xmin_interval: xmin_interval?,
         selection: selection?.with(snapshot.as_ref().and_then(|snapshot| snapshot.signal_table.clone())),
         snapshot: snapshot?,
         encode: encode?,

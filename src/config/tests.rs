@@ -52,6 +52,7 @@ fn the_shortest_file_gives_a_whole_configuration() {
         slot = "wellspring_shop_eu1"                             # default
         publication = "wellspring_shop_eu1"                      # default
         create_publication = true                                # default
+        origin = "any"                                           # default
         sslmode = "verify-full"                                  # default
 
         [tables]

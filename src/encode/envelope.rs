@@ -33,6 +33,8 @@ pub(super) enum Step {
     Transaction,
     /// `source.lsn`.
     Lsn,
+    /// `source.xmin`.
+    Xmin,
     /// `source.origin`.
     Origin,
     /// `source.origin_lsn`.
@@ -158,7 +160,11 @@ impl Script {
         self.text::<F>("table", table);
         self.gap::<F>("txId", Step::Transaction);
         self.gap::<F>("lsn", Step::Lsn);
-        self.null::<F>("xmin");
+        if config.rules.xmin {
+            self.gap::<F>("xmin", Step::Xmin);
+        } else {
+            self.null::<F>("xmin");
+        }
         self.gap::<F>("origin", Step::Origin);
         self.gap::<F>("origin_lsn", Step::OriginLsn);
         self.close::<F>();
@@ -233,6 +239,7 @@ pub(super) fn fill<F: Form>(step: &Step, context: &Context<'_>, now_unix_nanos: 
         // A row of a later copy has no WAL record; Debezium's has no LSN either.
         Step::Lsn if context.marker == Marker::Incremental => F::null(Union::NullFirst, out),
         Step::Lsn => optional_int::<F>(i64::try_from(context.lsn.bytes()).ok(), out),
+        Step::Xmin => optional_int::<F>(context.xmin.map(|xid| i64::from(xid.0)), out),
         Step::Origin => match context.origin {
             Some((name, _)) => {
                 F::some(Union::NullFirst, out);

@@ -36,6 +36,8 @@ pub struct Rules {
     pub keys_outside_identity: Allowed,
     /// Which changes of rows are published.
     pub rows: RowRules,
+    /// Whether events carry the slot's xmin.
+    pub xmin: bool,
     /// Whether a topic tells of transactions, and events of their place in them.
     pub transactions: bool,
     /// That topic; `<prefix>.transaction` where none is named.
@@ -66,6 +68,7 @@ impl Default for Rules {
             keys: Vec::new(),
             keys_outside_identity: Allowed::No,
             rows: RowRules::default(),
+            xmin: false,
             transactions: false,
             transaction_topic: None,
             heartbeat_topic: None,

@@ -51,6 +51,10 @@ pub struct Config {
     pub slot: String,
     /// The publication's name.
     pub publication: String,
+    /// Changes of which origin are published.
+    pub origins: postgres::Origins,
+    /// How often the slot's xmin is looked up for events; never where there is none.
+    pub xmin_interval: Option<Duration>,
     /// How existing rows are copied.
     pub snapshot: snapshot::Config,
     /// Whether a missing publication is created at a first start.

@@ -20,7 +20,7 @@ use crate::change::{Changes, Context, Position, RelationShape, RelationSlot, Row
 use crate::encode::{self, EncodeError, Encoder, Plan};
 use crate::kafka::SendError;
 use crate::ledger::RouteId;
-use crate::lsn::PgMicros;
+use crate::lsn::{PgMicros, Xid};
 use crate::metrics::{Metrics, Operation, TableMetrics};
 use crate::pgoutput::{self, CopyRow};
 use crate::postgres::{Frame, PgError, Stream};
@@ -168,6 +168,11 @@ impl Rows {
             parked: None,
             copied: CopyRow::default(),
         }
+    }
+
+    /// The slot's xmin was looked up.
+    pub fn set_xmin(&mut self, xmin: Option<Xid>) {
+        self.changes.set_xmin(xmin);
     }
 
     /// The plan of a relation has come.

@@ -75,12 +75,22 @@ impl World {
         Running { agent: Agent::start(self.checked(role, more), Metrics::new("0")).unwrap() }
     }
 
+    /// The same with more keys of `[postgres]`, and of `[events]`.
+    pub fn agent_with(&self, postgres: &str, events: &str) -> Running {
+        let config = self.checked_with("postgres", postgres, events, "");
+        Running { agent: Agent::start(config, Metrics::new("0")).unwrap() }
+    }
+
     fn checked(&self, role: &str, more: &str) -> wellspring::pipeline::Config {
+        self.checked_with(role, "", "", more)
+    }
+
+    fn checked_with(&self, role: &str, postgres: &str, events: &str, more: &str) -> wellspring::pipeline::Config {
         let tables = if more.contains("[tables]") { "" } else { "[tables]\ninclude = [\"public.*\"]\n" };
         let topics = if more.contains("[topics]") { "" } else { "[topics]\nprefix = \"p\"\n" };
         let text = format!(
-            "[postgres]\nurl = \"{}\"\n{tables}{topics}\
-             [events]\nformat = \"json\"\n[kafka]\nbrokers = [\"{}\"]\n[limits]\nquarantine = \"0s\"\n{more}\n",
+            "[postgres]\nurl = \"{}\"\n{postgres}\n{tables}{topics}\
+             [events]\nformat = \"json\"\n{events}\n[kafka]\nbrokers = [\"{}\"]\n[limits]\nquarantine = \"0s\"\n{more}\n",
             self.server.url("postgres").replace("postgres@", &format!("{role}@")),
             self.broker.bootstrap()
         );

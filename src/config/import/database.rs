@@ -152,9 +152,14 @@ pub(super) fn mismatch(_: Asked<'_>, given: &Given, target: &mut Target) {
 }
 
 pub(super) fn xmin(_: Asked<'_>, given: &Given, target: &mut Target) {
-    match given.value.trim() {
-        "0" => target.idle(&given.written, "0 switches it off"),
-        _ => target.refuse(&given.written, "source.xmin is always null here"),
+    match given.value.trim().parse::<u64>() {
+        Ok(0) => target.idle(&given.written, "0 switches it off"),
+        Ok(millis @ 1..1000) => {
+            let remark = format!("{millis} ms at the source: the slot is looked at once a second at most");
+            target.text("events", "xmin_interval", "1s", &remark);
+        }
+        Ok(millis) => target.text("events", "xmin_interval", &format!("{millis}ms"), ""),
+        Err(_) => target.refuse(&given.written, "is no number of milliseconds"),
     }
 }
 

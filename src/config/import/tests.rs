@@ -313,3 +313,15 @@ fn notifications_go_to_a_topic_and_to_the_log() {
         notification.enabled.channels: there is no channel `mail`; sink, log and jmx are known"#]],
     );
 }
+
+#[test]
+fn origin_and_xmin_become_options_of_ours() {
+    let toml = imported("slot.stream.params=origin=none\nxmin.fetch.interval.ms=60000", Loss::Refused).unwrap().toml;
+    assert!(toml.contains("origin = \"none\"") && toml.contains("xmin_interval = \"60000ms\""), "{toml}");
+    let often = imported("xmin.fetch.interval.ms=10", Loss::Refused).unwrap().toml;
+    assert!(often.contains("xmin_interval = \"1s\"  # 10 ms at the source"), "{often}");
+    refused(
+        "slot.stream.params=origin=none;foo=1",
+        expect!["slot.stream.params: `foo=1`: only origin=any and origin=none are understood"],
+    );
+}

@@ -84,6 +84,7 @@ impl Runner {
         self.actives.clear();
         self.messages = if self.config.encode.messages { Planned::Unplanned } else { Planned::Excluded };
         let mut rows = Rows::new(Changes::resume(opened.record.sequence));
+        rows.set_xmin(slot.catalog_xmin);
         rows.messages_planned(self.messages.clone());
         if !self.config.encode.rules.transactions {
             rows.transactions_planned(Planned::Excluded);
@@ -305,7 +306,8 @@ impl Runner {
                 )));
             }
         }
-        if now.duration_since(self.looked_at) < LOOK || self.tasks.looking.is_some() {
+        let often = self.config.xmin_interval.filter(|_| self.live.is_some()).map_or(LOOK, |often| LOOK.min(often));
+        if now.duration_since(self.looked_at) < often || self.tasks.looking.is_some() {
             return;
         }
         self.looked_at = now;
@@ -342,6 +344,7 @@ impl Runner {
             Look::Slot(Some(row)) => {
                 self.reporter.slot(&row);
                 if let Some(live) = &mut self.live {
+                    live.rows.set_xmin(row.catalog_xmin);
                     live.slot = row;
                 }
             }
