@@ -104,3 +104,39 @@ fn streamed_rows_have_the_slots_xmin_and_copied_ones_none() {
     assert_eq!(rows[1].value["source"]["origin"], "elsewhere");
     agent.stop();
 }
+
+#[test]
+fn replica_identities_are_set_only_where_they_are_asked_for_and_differ() {
+    let world = World::new(
+        "create table a (id int primary key, v text); create table b (id int primary key, code text not null);
+         create unique index by_code on b (code); create table c (id int primary key); create table keyless (v text);
+         create table parts (id int primary key) partition by range (id);
+         create table parts_1 partition of parts for values from (0) to (10)",
+        &["a", "b", "c", "keyless", "parts"],
+    );
+    let identities = "[tables.set_replica_identity]\n\"public.a\" = \"FULL\"\n\"public.b\" = \"INDEX by_code\"\n\
+                      \"public.keyless\" = \"full\"\n\"public.parts\" = \"FULL\"\n\"regex:PUBLIC\\\\.a\" = \"FULL\"\n";
+    let agent = world.agent(&format!("[tables]\ninclude = [\"public.*\"]\n{identities}"));
+    agent.streams();
+    let shown = "select string_agg(relname::text || relreplident::text, ' ' order by relname) from pg_class
+                 where relkind in ('r', 'p') and relnamespace = 'public'::regnamespace";
+    assert_eq!(world.sql(shown).trim(), "af bi cd keylessf partsf parts_1f");
+    agent.stop();
+    // Without the option tables are left as they are.
+    world.sql("alter table a replica identity default");
+    let agent = world.agent("[tables]\ninclude = [\"public.*\"]\n");
+    agent.streams();
+    assert_eq!(world.sql(shown).trim(), "ad bi cd keylessf partsf parts_1f");
+    agent.stop();
+}
+
+#[test]
+fn an_identity_that_would_make_updates_fail_is_refused() {
+    let world = World::new("create table keyless (v text); alter table keyless replica identity full", &["keyless"]);
+    let agent = world
+        .agent("[tables]\ninclude = [\"public.*\"]\n[tables.set_replica_identity]\n\"public.keyless\" = \"DEFAULT\"\n");
+    let status = agent.until("a refusal", |status| !status.detail.is_empty());
+    assert!(status.detail.contains("public.keyless has no primary key"), "{status:#?}");
+    agent.ends();
+    assert_eq!(world.sql("select relreplident from pg_class where relname = 'keyless'").trim(), "f");
+}

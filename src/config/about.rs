@@ -138,6 +138,11 @@ const ABOUT: &[(&str, &str)] = &[
 /// The sections that take any key, and what it means there.
 const MAPS: &[(&str, &str)] = &[
     ("kafka.client", "librdkafka's own properties. Those that a guarantee rests on are refused, with the reason."),
+    (
+        "tables.set_replica_identity",
+        "By table, or by a pattern of tables: `FULL`, `DEFAULT` or `INDEX` and an index's name. It changes tables: at each start \
+         `ALTER TABLE ... REPLICA IDENTITY` runs for captured tables that have another one, and each statement is logged.",
+    ),
     ("snapshot.where", "By table: an SQL condition on the rows that are copied."),
     ("snapshot.query", "By table: a whole query, read by the first copy instead of the table."),
     ("keys", "By table, or by a pattern of tables: the columns of its key, in their order."),
@@ -180,7 +185,13 @@ pub fn reference_page() -> String {
     let (keys, maps) = keys();
     let mut page = HEAD.to_owned();
     // Writing to a String does not fail.
-    for section in SECTIONS {
+    let mut sections = SECTIONS.to_vec();
+    for section in keys.keys().map(|key| key.rsplit_once('.').map_or("", |(of, _)| of)).chain(maps.iter().copied()) {
+        if !sections.contains(&section) {
+            sections.push(section);
+        }
+    }
+    for section in sections {
         let title = if section.is_empty() { "Outside of any section".to_owned() } else { format!("[{section}]") };
         let _ = write!(page, "\n## {title}\n\n");
         if maps.contains(&section) {

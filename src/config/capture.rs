@@ -8,6 +8,7 @@ use super::value;
 use crate::encode::Adjust;
 use crate::encode::rules::{Algorithm, Allowed, HashRule, KeyRule, MaskRule, Method, Payload, RowRules, Rules, Salt};
 use crate::pipeline::Heartbeat;
+use crate::postgres::identity::{Rule, Wanted};
 use crate::secret::Source;
 use crate::table::Selection;
 use crate::table::names::{NameList, NameOf, NamePattern};
@@ -266,6 +267,44 @@ fn keys(reader: &mut Reader<'_>) -> Option<Vec<KeyRule>> {
             (Ok(tables), Some(columns)) => rules.push(KeyRule { tables, columns }),
             _ => is_whole = false,
         }
+    }
+    is_whole.then_some(rules)
+}
+
+/// `[tables.set_replica_identity]`: by table, or by a pattern of tables.
+pub(super) fn identities(reader: &mut Reader<'_>) -> Option<Vec<Rule>> {
+    const EXPECTED: &str = "FULL, DEFAULT or INDEX and the index's name";
+    let given = reader.map("tables.set_replica_identity", |_| false);
+    let mut rules = Vec::new();
+    let mut is_whole = true;
+    for (table, identity) in given {
+        let key = format!("tables.set_replica_identity.{table}");
+        let mut fault = |what: String| {
+            reader.fault(&key, what);
+            is_whole = false;
+        };
+        let tables = match NamePattern::read(&table, NameOf::Table) {
+            Ok(tables) => tables,
+            Err(bad) => {
+                fault(bad.to_string());
+                continue;
+            }
+        };
+        let (word, rest) = identity.trim().split_once(char::is_whitespace).unwrap_or((identity.trim(), ""));
+        let identity = match (word.to_ascii_uppercase().as_str(), rest.trim()) {
+            ("FULL", "") => Wanted::Full,
+            ("DEFAULT", "") => Wanted::Default,
+            ("INDEX", index) if !index.is_empty() => Wanted::Index(index.to_owned()),
+            ("NOTHING", "") => {
+                fault(format!("NOTHING would make UPDATE and DELETE of a published table fail; write {EXPECTED}"));
+                continue;
+            }
+            _ => {
+                fault(format!("is none of {EXPECTED}"));
+                continue;
+            }
+        };
+        rules.push(Rule { tables, identity });
     }
     is_whole.then_some(rules)
 }

@@ -62,6 +62,8 @@ pub struct Checked {
     pub origins: postgres::Origins,
     /// How often the slot's xmin is looked up; never where there is none.
     pub xmin_interval: Option<Duration>,
+    /// Replica identities to be set.
+    pub identities: Vec<postgres::identity::Rule>,
     /// How existing rows are copied.
     pub snapshot: snapshot::Config,
     /// Whether a missing publication is created.
@@ -97,6 +99,7 @@ impl Checked {
             slot: self.slot.clone(),
             publication: self.publication.clone(),
             origins: self.origins,
+            identities: self.identities.clone(),
             xmin_interval: self.xmin_interval,
             snapshot: self.snapshot.clone(),
             create_publication: self.create_publication,
@@ -150,8 +153,9 @@ pub enum LogFormat {
 
 /// The sections that a running agent can be given anew.
 const RELOADABLE: [&str; 2] = ["tables.", "snapshot."];
-/// But for these keys: the table is planned as a table of signals, the topic is followed from the start on.
-const SIGNALS: [&str; 2] = ["snapshot.signal_table", "snapshot.signal_topic"];
+/// But for these keys: the table is planned as a table of signals, the topic is followed from the start on,
+/// and identities are set there.
+const AT_START: [&str; 3] = ["snapshot.signal_table", "snapshot.signal_topic", "tables.set_replica_identity."];
 
 /// A configuration with its provenance.
 #[derive(Clone, Debug)]
@@ -169,7 +173,8 @@ impl Loaded {
     pub fn differences(&self, other: &Loaded) -> (Vec<String>, Vec<String>) {
         let keys = self.shown.differences(&other.shown);
         let is_reloadable = |key: &String| RELOADABLE.iter().any(|section| key.starts_with(section));
-        keys.into_iter().partition(|key| !SIGNALS.contains(&key.as_str()) && is_reloadable(key))
+        keys.into_iter()
+            .partition(|key| !AT_START.iter().any(|at_start| key.starts_with(at_start)) && is_reloadable(key))
     }
 }
 
@@ -252,6 +257,7 @@ fn read_all(reader: &mut Reader<'_>) -> Option<Checked> {
     let prefix = sink::prefix(reader);
     let database = source::read(reader, prefix.as_deref());
     let selection = capture::selection(reader);
+    let identities = capture::identities(reader);
     let xmin_interval = capture::xmin_interval(reader);
     let rules = capture::rules(reader, xmin_interval.flatten().is_some());
     let topics = sink::topics(reader);
@@ -274,6 +280,7 @@ fn read_all(reader: &mut Reader<'_>) -> Option<Checked> {
         publication: database.publication,
         create_publication: database.create_publication,
         origins: database.origins,
+        identities: identities?,
         xmin_interval: xmin_interval?,
         selection: selection?.with(snapshot.as_ref().and_then(|snapshot| snapshot.signal_table.clone())),
         snapshot: snapshot?,

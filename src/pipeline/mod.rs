@@ -9,6 +9,7 @@ pub mod consent;
 pub mod continuity;
 mod copying;
 pub mod core;
+mod identities;
 pub mod keeper;
 mod notices;
 mod offsets;
@@ -55,6 +56,8 @@ pub struct Config {
     pub origins: postgres::Origins,
     /// How often the slot's xmin is looked up for events; never where there is none.
     pub xmin_interval: Option<Duration>,
+    /// Replica identities that we are asked to set; empty where tables are left as they are.
+    pub identities: Vec<postgres::identity::Rule>,
     /// How existing rows are copied.
     pub snapshot: snapshot::Config,
     /// Whether a missing publication is created at a first start.

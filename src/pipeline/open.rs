@@ -7,6 +7,7 @@ use super::Config;
 use super::begin::{FirstCopy, Start, anew, first_start};
 use super::continuity::{Halt, Observed, PublicationView, Reason, SlotView, Verdict, judge};
 use super::core::Opened;
+use super::identities;
 use super::keeper::Keeper;
 use super::record::{FORMAT, Record, State, TableIdentity};
 use super::rehearse::{Captured, rehearse};
@@ -77,6 +78,9 @@ pub async fn open(
 ) -> Result<Connection, PipelineError> {
     let sql = Sql::connect(&config.postgres).await?;
     origins(config, &sql)?;
+    if carried.first {
+        identities::set(config, &sql).await?;
+    }
     let mut replication = Replication::connect(&config.postgres).await?;
     let server = replication.identify_system().await?;
     let mut seen = Seen::new(config, &sql, &mut replication, &server, keeper).await?;

@@ -18,6 +18,7 @@ mod config;
 pub mod copies;
 mod error;
 pub mod holder;
+pub mod identity;
 mod inbox;
 mod outbox;
 pub mod preflight;

@@ -81,7 +81,7 @@ const TABLE: &[(&str, Fate)] = &[
     ("publication.name", By("postgres.publication", database::publication)),
     ("publication.autocreate.mode", By("postgres.create_publication", database::autocreate)),
     ("publish.via.partition.root", By("tables.partitions", capture::partitions)),
-    ("replica.identity.autoset.values", By("refused", database::replica_identity)),
+    ("replica.identity.autoset.values", By("tables.set_replica_identity", database::replica_identity)),
     // First copy
     ("snapshot.mode", By("snapshot.mode", capture::snapshot_mode)),
     ("snapshot.mode.configuration.based.*", By("snapshot.mode", capture::snapshot_mode)),

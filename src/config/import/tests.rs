@@ -325,3 +325,17 @@ fn origin_and_xmin_become_options_of_ours() {
         expect!["slot.stream.params: `foo=1`: only origin=any and origin=none are understood"],
     );
 }
+
+#[test]
+fn replica_identities_are_set_by_an_option_that_says_so() {
+    let more = "replica.identity.autoset.values=public\\\\.a.*:FULL, s.t:INDEX by_code,s.u:DEFAULT";
+    let toml = imported(more, Loss::Refused).unwrap().toml;
+    let section = toml.split("[tables.set_replica_identity]\n").nth(1).unwrap_or(&toml);
+    expect![[r#"
+        'regex:public\.a.*' = "FULL"  # changes the tables at each start, as replica.identity.autoset.values did
+        "regex:s.t" = "INDEX by_code"  # changes the tables at each start, as replica.identity.autoset.values did
+        "regex:s.u" = "DEFAULT"  # changes the tables at each start, as replica.identity.autoset.values did"#]].assert_eq(section.lines().take(3).collect::<Vec<_>>().join("\n").as_str());
+    refused("replica.identity.autoset.values=public.a:NOTHING,public.b", expect![[r#"
+        replica.identity.autoset.values: `public.a:NOTHING`: UPDATE and DELETE of a published table would fail
+        replica.identity.autoset.values: `public.b` is not `schema.table:IDENTITY`"#]]);
+}

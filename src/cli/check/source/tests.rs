@@ -241,7 +241,10 @@ fn origins_are_told_apart_from_16_on() {
     let newer = Facts { server_version: 160_000, ..facts() };
     check(|findings| origins(Origins::None, &newer, findings), expect![""]);
     check(|findings| origins(Origins::Any, &facts(), findings), expect![""]);
-    check(|findings| origins(Origins::None, &facts(), findings), expect![[r#"
+    check(
+        |findings| origins(Origins::None, &facts(), findings),
+        expect![[r#"
         FAIL  postgres.origin is "none", which Postgres 15 does not know
-                leave postgres.origin out, or upgrade the server to 16"#]]);
+                leave postgres.origin out, or upgrade the server to 16"#]],
+    );
 }
