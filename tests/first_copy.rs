@@ -140,3 +140,28 @@ fn an_identity_that_would_make_updates_fail_is_refused() {
     agent.ends();
     assert_eq!(world.sql("select relreplident from pg_class where relname = 'keyless'").trim(), "f");
 }
+
+#[test]
+fn tables_that_share_a_topic_are_copied_and_streamed_into_it_and_told_apart_by_their_keys() {
+    let world = World::new(
+        "create table shard_1_orders (id int primary key); create table shard_2_orders (id int primary key);
+         insert into shard_1_orders values (1)",
+        &["orders"],
+    );
+    let agent = world.agent(
+        "[topics]\nprefix = \"p\"\nregex = '(.*)shard_\\d+_(.*)'\nreplacement = \"$1$2\"\nkey_field = \"shard\"\n",
+    );
+    agent.streams();
+    world.sql("insert into shard_2_orders values (1)");
+    world.sql("delete from shard_1_orders");
+    let shown: Vec<_> = world.records("orders", 3).iter().map(world::Row::place).collect();
+    assert_eq!(
+        shown,
+        [
+            r#"r last {"id":1,"shard":"p.public.shard_1_orders"}"#,
+            r#"c false {"id":1,"shard":"p.public.shard_2_orders"}"#,
+            r#"d false {"id":1,"shard":"p.public.shard_1_orders"}"#
+        ]
+    );
+    agent.stop();
+}

@@ -128,6 +128,19 @@ const ABOUT: &[(&str, &str)] = &[
         "topics.notifications",
         "A topic that tells how copies go on, in the records of Debezium's notifications; none where it is left out.",
     ),
+    (
+        "topics.regex",
+        "A regular expression over the whole of a table's topic; where it fits, the topic is what `replacement` makes of it, so \
+         that tables can share one.",
+    ),
+    (
+        "topics.replacement",
+        "What takes its place: `$1` and `$${name}` are its groups, as Java writes them (`$${` is our `${`).",
+    ),
+    ("topics.unique_keys", "A field in the key names the table, since keys of several tables meet in one topic."),
+    ("topics.key_field", "That field's name."),
+    ("topics.key_field_regex", "A regular expression over the table's own topic, for what the field holds."),
+    ("topics.key_field_replacement", "What the field holds where it fits; the table's own topic otherwise."),
     ("topics.delimiter", "What stands between the parts of a topic's name."),
     ("tables.namespaces", "Only tables of these namespaces, of what `include` matches."),
     ("tables.exclude_namespaces", "Namespaces left out."),

@@ -5,8 +5,9 @@
 
 use super::reader::Reader;
 use super::value;
-use crate::encode::Adjust;
+use crate::encode::reroute::{KEY_FIELD, Replace, Reroute, RerouteFault};
 use crate::encode::rules::{Algorithm, Allowed, HashRule, KeyRule, MaskRule, Method, Payload, RowRules, Rules, Salt};
+use crate::encode::{Adjust, is_avro};
 use crate::pipeline::Heartbeat;
 use crate::postgres::identity::{Rule, Wanted};
 use crate::secret::Source;
@@ -71,6 +72,7 @@ pub(super) fn rules(reader: &mut Reader<'_>, xmin: bool) -> Option<Rules> {
         reader.or("columns.keys_outside_identity", value::one_of(&allowing("halt_on_delete")), "refuse");
     let rows = rows(reader);
     let adjusts = [("none", Adjust::None), ("avro", Adjust::Avro), ("avro_unicode", Adjust::AvroUnicode)];
+    let reroute = reroute(reader);
     let schema_names = reader.or("events.schema_names", value::one_of(&adjusts), "none");
     let field_names = reader.or("events.field_names", value::one_of(&adjusts), "none");
     let delimiter = delimiter(reader);
@@ -82,6 +84,7 @@ pub(super) fn rules(reader: &mut Reader<'_>, xmin: bool) -> Option<Rules> {
     let message_exclude = names(reader, "events.exclude_message_prefixes", NameOf::Namespace);
     Some(Rules {
         delimiter: delimiter?,
+        reroute: reroute?,
         schema_names: schema_names?,
         field_names: field_names?,
         include: include?,
@@ -123,6 +126,60 @@ pub(super) fn topic(reader: &mut Reader<'_>, key: &str) -> Option<Option<String>
         return Some(Some(name));
     }
     reader.fault(key, "a topic's name has letters a-z and A-Z, digits, `.`, `_` and `-`, at most 249");
+    None
+}
+
+/// Topics by a regular expression; the other keys have no meaning without it.
+fn reroute(reader: &mut Reader<'_>) -> Option<Option<Reroute>> {
+    let regex = reader.optional("topics.regex", value::text);
+    let replacement = reader.optional("topics.replacement", value::text);
+    let unique = reader.or("topics.unique_keys", value::flag, "true");
+    let key_field = reader.or("topics.key_field", value::text, KEY_FIELD);
+    let key_regex = reader.optional("topics.key_field_regex", value::text);
+    let key_replacement = reader.optional("topics.key_field_replacement", value::text);
+    if !reader.is_given("topics.regex") {
+        const OTHERS: [&str; 5] = [
+            "topics.replacement",
+            "topics.unique_keys",
+            "topics.key_field",
+            "topics.key_field_regex",
+            "topics.key_field_replacement",
+        ];
+        let idle: Vec<&str> = OTHERS.into_iter().filter(|key| reader.is_given(key)).collect();
+        idle.iter().for_each(|key| reader.fault(key, "has no effect without topics.regex"));
+        return idle.is_empty().then_some(None);
+    }
+    if replacement.is_none() && !reader.is_given("topics.replacement") {
+        reader.missing("topics.replacement", "replacement = \"$1\", the topic that topics.regex makes");
+    }
+    let topic = replace(reader, "topics.regex", regex?, "topics.replacement", replacement?);
+    let key_value = match (key_regex, key_replacement) {
+        (None, None) => Some(None),
+        (Some(regex), Some(replacement)) => {
+            replace(reader, "topics.key_field_regex", regex, "topics.key_field_replacement", replacement).map(Some)
+        }
+        (one, _) => {
+            let key = if one.is_some() { "topics.key_field_replacement" } else { "topics.key_field_regex" };
+            reader.missing(key, "both of topics.key_field_regex and topics.key_field_replacement, or neither");
+            None
+        }
+    };
+    let key_field = key_field?;
+    if !is_avro(&key_field) {
+        reader.fault(
+            "topics.key_field",
+            "a field's name has letters a-z and A-Z, digits and `_`, and begins with no digit",
+        );
+    }
+    Some(Some(Reroute { topic: topic?, key_field: unique?.then_some(key_field), key_value: key_value? }))
+}
+
+fn replace(reader: &mut Reader<'_>, key: &str, regex: String, of: &str, replacement: String) -> Option<Replace> {
+    match Replace::read(&regex, &replacement) {
+        Ok(replace) => return Some(replace),
+        Err(fault @ RerouteFault::Regex(_)) => reader.fault(key, fault.to_string()),
+        Err(fault) => reader.fault(of, fault.to_string()),
+    }
     None
 }
 

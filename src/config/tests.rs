@@ -73,6 +73,8 @@ fn the_shortest_file_gives_a_whole_configuration() {
 
         [topics]
         prefix = "Shop.eu1"                                      # w.toml:7
+        unique_keys = true                                       # default
+        key_field = "__dbz__physicalTableIdentifier"             # default
         delimiter = "."                                          # default
         create = true                                            # default
         cleanup_policy = "delete"                                # default

@@ -5,6 +5,7 @@
 //! so in a word that keeps Debezium's behaviour.
 
 use super::naming::Adjust;
+use super::reroute::Reroute;
 use crate::table::names::{NameList, NamePattern};
 use std::fmt;
 use std::sync::Arc;
@@ -14,6 +15,8 @@ use std::sync::Arc;
 pub struct Rules {
     /// What stands between the parts of a topic's name.
     pub delimiter: String,
+    /// Topics by a regular expression, where tables share them.
+    pub reroute: Option<Reroute>,
     /// How the names of schemas are made fit for Avro.
     pub schema_names: Adjust,
     /// How the names of fields are.
@@ -57,6 +60,7 @@ impl Default for Rules {
     fn default() -> Self {
         Rules {
             delimiter: ".".to_owned(),
+            reroute: None,
             schema_names: Adjust::None,
             field_names: Adjust::None,
             include: NameList::default(),

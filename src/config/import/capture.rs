@@ -276,13 +276,45 @@ pub(super) fn delimiter(_: Asked<'_>, given: &Given, target: &mut Target) {
     target.text("topics", "delimiter", given.value.trim(), "");
 }
 
-pub(super) fn naming(_: Asked<'_>, given: &Given, target: &mut Target) {
-    if given.value.trim() == "io.debezium.schema.SchemaTopicNamingStrategy" {
-        target.idle(&given.written, "topics are named so");
-    } else {
-        target
-            .refuse(&given.written, "topics are named by prefix, namespace and table; route them where they are read");
+pub(super) fn naming(asked: Asked<'_>, given: &Given, target: &mut Target) {
+    match given.value.trim() {
+        "io.debezium.schema.SchemaTopicNamingStrategy" => target.idle(&given.written, "topics are named so"),
+        REGEX_NAMING => {
+            for property in ["topic.regex", "topic.replacement"] {
+                if asked.value(property).is_none_or(|value| value.trim().is_empty()) {
+                    target.refuse(property, "is missing; SchemaRegexTopicNamingStrategy needs it");
+                }
+            }
+        }
+        _ => target.refuse(
+            &given.written,
+            "topics are named as SchemaTopicNamingStrategy and SchemaRegexTopicNamingStrategy do",
+        ),
     }
+}
+
+/// Debezium's strategy of topics by a regular expression, and a table without key stays without one.
+const REGEX_NAMING: &str = "io.debezium.schema.SchemaRegexTopicNamingStrategy";
+
+pub(super) fn regex_naming(asked: Asked<'_>, given: &Given, target: &mut Target) {
+    if asked.value("topic.naming.strategy").map(str::trim) != Some(REGEX_NAMING) {
+        return target.idle(&given.written, "topics are named without it");
+    }
+    let key = match given.name.as_str() {
+        "topic.regex" => "regex",
+        "topic.replacement" => "replacement",
+        "topic.key.field.name" => "key_field",
+        "topic.key.field.regex" => "key_field_regex",
+        "topic.key.field.replacement" => "key_field_replacement",
+        "topic.key.enforce.uniqueness" => {
+            if let Some(unique) = flag(given, target) {
+                target.flag("topics", "unique_keys", unique, "");
+            }
+            return;
+        }
+        _ => return target.refuse(&given.written, "unknown property"),
+    };
+    target.text("topics", key, &given.value, "");
 }
 
 pub(super) fn adjustment(_: Asked<'_>, given: &Given, target: &mut Target) {

@@ -334,8 +334,40 @@ fn replica_identities_are_set_by_an_option_that_says_so() {
     expect![[r#"
         'regex:public\.a.*' = "FULL"  # changes the tables at each start, as replica.identity.autoset.values did
         "regex:s.t" = "INDEX by_code"  # changes the tables at each start, as replica.identity.autoset.values did
-        "regex:s.u" = "DEFAULT"  # changes the tables at each start, as replica.identity.autoset.values did"#]].assert_eq(section.lines().take(3).collect::<Vec<_>>().join("\n").as_str());
-    refused("replica.identity.autoset.values=public.a:NOTHING,public.b", expect![[r#"
+        "regex:s.u" = "DEFAULT"  # changes the tables at each start, as replica.identity.autoset.values did"#]]
+    .assert_eq(section.lines().take(3).collect::<Vec<_>>().join("\n").as_str());
+    refused(
+        "replica.identity.autoset.values=public.a:NOTHING,public.b",
+        expect![[r#"
         replica.identity.autoset.values: `public.a:NOTHING`: UPDATE and DELETE of a published table would fail
-        replica.identity.autoset.values: `public.b` is not `schema.table:IDENTITY`"#]]);
+        replica.identity.autoset.values: `public.b` is not `schema.table:IDENTITY`"#]],
+    );
+}
+
+#[test]
+fn topics_by_a_regular_expression_are_taken_over() {
+    let more = "topic.naming.strategy=io.debezium.schema.SchemaRegexTopicNamingStrategy\n\
+                topic.regex=(.*)shard_\\\\d+_(.*)\ntopic.replacement=$1$2\ntopic.key.field.name=shard\n\
+                topic.key.enforce.uniqueness=true\n";
+    let toml = imported(more, Loss::Refused).unwrap().toml;
+    let topics = toml.split("[topics]\n").nth(1).unwrap_or_default().lines().take_while(|line| !line.is_empty());
+    expect![[r#"
+        prefix = "shop"
+        regex = '(.*)shard_\d+_(.*)'
+        replacement = "$1$2"
+        key_field = "shard"
+        unique_keys = true"#]]
+    .assert_eq(topics.collect::<Vec<_>>().join("\n").as_str());
+    refused(
+        "topic.naming.strategy=io.debezium.schema.SchemaRegexTopicNamingStrategy\ntopic.regex=a",
+        expect!["topic.replacement: is missing; SchemaRegexTopicNamingStrategy needs it"],
+    );
+    refused(
+        "topic.naming.strategy=io.debezium.schema.DefaultTopicNamingStrategy",
+        expect![
+            "topic.naming.strategy: topics are named as SchemaTopicNamingStrategy and SchemaRegexTopicNamingStrategy do"
+        ],
+    );
+    let idle = imported("topic.regex=a\ntopic.replacement=b", Loss::Refused).unwrap().toml;
+    assert!(!idle.contains("regex = "), "{idle}");
 }
