@@ -12,7 +12,7 @@ use rows::InHand;
 
 use super::begin::FirstCopy;
 use super::core::{Core, Moment, SECOND};
-use super::notices::{About, News, Teller};
+use super::notices::{self, About, News, Teller};
 use super::rows::Active;
 use super::status::{CopyStatus, CopyTableStatus};
 use crate::change::RelationShape;
@@ -259,8 +259,8 @@ impl Copying {
     fn tell(&mut self, table: usize, news: impl FnOnce(String, String) -> News) {
         let Copying { plan, teller, .. } = self;
         let Some(name) = plan.tables.get(table).map(|table| table.name.to_string()) else { return };
-        let all = || plan.tables.iter().map(|table| table.name.to_string()).collect::<Vec<_>>().join(",");
-        teller.tell(|| news(name, all()));
+        let all = || plan.tables.iter().map(|table| table.name.to_string()).collect::<Vec<_>>();
+        teller.tell(|| news(name, notices::list(all().iter().map(String::as_str))));
     }
 
     /// What it has to tell.

@@ -8,8 +8,12 @@ use crate::encode::Notice;
 use crate::ledger::Ticket;
 use std::collections::VecDeque;
 
-/// Notices that may wait: hours of a copy that nobody takes rows from, as each chunk is one. The oldest give way.
-const WAITING_MAX: usize = 1000;
+/// Bytes of notices that may wait: hundreds of chunks of a copy that nobody takes rows from, beside a byte budget of tens
+/// of MiB. The oldest give way.
+const WAITING_BYTES_MAX: usize = 1024 * 1024;
+
+/// Bytes of a list of tables: each notice has one, and a database can have more tables than a record has room for.
+const LIST_BYTES_MAX: usize = 32 * 1024;
 
 /// Values of rows, which stay out of the log.
 const KEYS_OF_ROWS: [&str; 2] = ["last_processed_key", "maximum_key"];
@@ -35,6 +39,28 @@ impl About {
 
 /// More of what happened, by Debezium's names.
 pub type Data = Vec<(&'static str, String)>;
+
+/// Names of tables, between commas; where they are too many the rest is `...`.
+#[must_use]
+pub fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let mut list = String::new();
+    for name in names {
+        if list.len() + name.len() > LIST_BYTES_MAX {
+            list.push_str(",...");
+            break;
+        }
+        if !list.is_empty() {
+            list.push(',');
+        }
+        list.push_str(name);
+    }
+    list
+}
+
+fn size_bytes(notice: &Notice) -> usize {
+    let data: usize = notice.data.iter().map(|(name, value)| name.len() + value.len()).sum();
+    size_of::<Notice>() + notice.id.len() + data
+}
 
 /// Something that happened to copies.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,6 +107,7 @@ pub struct Notices {
     topic: bool,
     log: bool,
     waiting: VecDeque<Notice>,
+    waiting_bytes: usize,
     /// Sent and not delivered yet, in order.
     sent: VecDeque<(Ticket, Notice)>,
 }
@@ -90,7 +117,14 @@ impl Notices {
     #[must_use]
     pub fn new(config: &super::Config) -> Self {
         let (prefix, topic) = (config.encode.prefix.clone(), config.encode.rules.notice_topic.is_some());
-        Notices { prefix, topic, log: config.log_notices, waiting: VecDeque::new(), sent: VecDeque::new() }
+        Notices {
+            prefix,
+            topic,
+            log: config.log_notices,
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            sent: VecDeque::new(),
+        }
     }
 
     /// Whether anybody wants to know.
@@ -111,11 +145,11 @@ impl Notices {
             tracing::info!(id = notice.id, aggregate = notice.aggregate, kind, data = shown.join(" "), "notification");
         }
         if self.topic {
-            if self.waiting.len() >= WAITING_MAX {
-                self.waiting.pop_front();
-                tracing::warn!("a notification is dropped: {WAITING_MAX} wait to be sent");
-            }
+            self.waiting_bytes += size_bytes(&notice);
             self.waiting.push_back(notice);
+            while self.waiting_bytes > WAITING_BYTES_MAX && self.give_up().is_some() {
+                tracing::warn!("a notification is dropped: {WAITING_BYTES_MAX} bytes of them wait to be sent");
+            }
         }
     }
 
@@ -127,7 +161,15 @@ impl Notices {
 
     /// It was sent under this ticket.
     pub fn sent(&mut self, ticket: Ticket) {
-        self.sent.extend(self.waiting.pop_front().map(|notice| (ticket, notice)));
+        let notice = self.give_up();
+        self.sent.extend(notice.map(|notice| (ticket, notice)));
+    }
+
+    /// The next one will not be sent.
+    pub fn give_up(&mut self) -> Option<Notice> {
+        let notice = self.waiting.pop_front()?;
+        self.waiting_bytes -= size_bytes(&notice);
+        Some(notice)
     }
 
     /// Everything before this ticket is delivered.
@@ -138,6 +180,7 @@ impl Notices {
     /// The producer is given up: what it has not delivered is sent again.
     pub fn lost(&mut self) {
         while let Some((_, notice)) = self.sent.pop_back() {
+            self.waiting_bytes += size_bytes(&notice);
             self.waiting.push_front(notice);
         }
     }
@@ -148,7 +191,14 @@ mod tests {
     use super::*;
 
     fn notices() -> Notices {
-        Notices { prefix: "shop".into(), topic: true, log: false, waiting: VecDeque::new(), sent: VecDeque::new() }
+        Notices {
+            prefix: "shop".into(),
+            topic: true,
+            log: false,
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            sent: VecDeque::new(),
+        }
     }
 
     fn note(notices: &mut Notices, kind: &'static str) {
@@ -175,8 +225,17 @@ mod tests {
     fn more_than_can_wait_drops_the_oldest() {
         let mut notices = notices();
         note(&mut notices, "OLD");
-        (0..WAITING_MAX).for_each(|_| note(&mut notices, "NEW"));
-        assert!(notices.waiting.len() == WAITING_MAX && !kinds(&notices).contains(&"OLD"));
+        (0..WAITING_BYTES_MAX / 100).for_each(|_| note(&mut notices, "NEW"));
+        assert!(!kinds(&notices).contains(&"OLD"));
+        let held: usize = notices.waiting.iter().map(size_bytes).sum();
+        assert!(held == notices.waiting_bytes && held <= WAITING_BYTES_MAX && held > WAITING_BYTES_MAX / 2);
+    }
+
+    #[test]
+    fn a_list_of_tables_is_bounded() {
+        assert_eq!(list(["a.b", "c.d"].into_iter()), "a.b,c.d");
+        let long = list(std::iter::repeat_n("public.orders", 100_000));
+        assert!(long.len() <= LIST_BYTES_MAX + 16 && long.ends_with("public.orders,..."));
     }
 
     #[test]

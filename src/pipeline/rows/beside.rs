@@ -3,7 +3,7 @@
 //! A transaction is told with its first event: one without events has none, and stays a keepalive to the ledger. A
 //! replay tells it again, with the same ids and counts.
 
-use super::{Active, Planned, Rows, RowsError, Tools, records_out};
+use super::{Active, Planned, RECORD_FRAMING_BYTES, Rows, RowsError, Tools, records_out};
 use crate::change::{Committed, Position};
 use crate::encode::{Counted, Encoder, Mark, Notice};
 use crate::lsn::{Lsn, PgMicros, Xid};
@@ -99,11 +99,16 @@ impl Beside {
         Ok(true)
     }
 
-    /// Sends a notice; nothing where its plan is not there yet.
-    pub fn tell(&mut self, notice: &Notice, tools: &mut Tools<'_>) -> Result<(), RowsError> {
-        let Planned::Active(active) = &self.notices else { return Ok(()) };
+    /// Sends a notice; false where its plan is not there yet, or the topic takes no record of its size.
+    pub fn tell(&mut self, notice: &Notice, tools: &mut Tools<'_>) -> Result<bool, RowsError> {
+        let Planned::Active(active) = &self.notices else { return Ok(false) };
         self.encoder.notice(&active.plan, notice);
-        records_out(&self.encoder, active, Position::default(), tools)
+        let size_bytes: usize = self.encoder.records().map(|record| record.size_bytes()).sum();
+        if size_bytes + RECORD_FRAMING_BYTES > active.record_bytes_max {
+            return Ok(false); // a row that is too large halts; nothing waits for a notice
+        }
+        records_out(&self.encoder, active, Position::default(), tools)?;
+        Ok(true)
     }
 }
 
@@ -129,11 +134,11 @@ impl Rows {
         matches!(self.beside.notices, Planned::Active(_))
     }
 
-    /// Sends a notice, once [`Rows::can_tell`]: one record.
+    /// Sends a notice, once [`Rows::can_tell`], as one record; false where the topic takes none of its size.
     ///
     /// # Errors
     /// The producer's.
-    pub fn tell(&mut self, notice: &Notice, tools: &mut Tools<'_>) -> Result<(), RowsError> {
+    pub fn tell(&mut self, notice: &Notice, tools: &mut Tools<'_>) -> Result<bool, RowsError> {
         self.beside.tell(notice, tools)
     }
 

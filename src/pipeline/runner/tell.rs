@@ -31,7 +31,14 @@ impl Runner {
             let Some(notice) = self.notices.next() else { return self.end_if_copied() };
             let ticket = tools.core.next_ticket();
             match live.rows.tell(notice, &mut tools) {
-                Ok(()) => self.notices.sent(ticket),
+                Ok(true) => self.notices.sent(ticket),
+                Ok(false) => {
+                    tracing::warn!(
+                        kind = notice.kind,
+                        "a notification is dropped: its topic takes no record of its size"
+                    );
+                    drop(self.notices.give_up());
+                }
                 Err(error) => return self.broke(error.into()),
             }
         }

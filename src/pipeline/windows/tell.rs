@@ -1,6 +1,7 @@
 //! What is told of copies beside the stream, as Debezium tells of its incremental snapshots.
 
 use super::{About, Copies, Copy, Data, News, RowKey, Stage};
+use crate::pipeline::notices;
 
 /// Debezium's text where no highest key is known: chunks are read until there is nothing more.
 const NO_KEY: &str = "\"<null>\"";
@@ -46,7 +47,10 @@ impl Copies {
 
     /// Copies are about to end before their time: of these tables, or all of them.
     pub(super) fn tell_aborted(&mut self, tables: Option<&[String]>) {
-        self.tell("ABORTED", |_| tables.map(|tables| ("data_collections", tables.join(","))).into_iter().collect());
+        self.tell("ABORTED", |_| {
+            let listed = tables.map(|tables| notices::list(tables.iter().map(String::as_str)));
+            listed.map(|tables| ("data_collections", tables)).into_iter().collect()
+        });
     }
 
     /// A chunk was read up to this key.
@@ -91,9 +95,10 @@ impl Copies {
         self.tell_start();
         let Copies { list, teller, .. } = self;
         teller.tell(|| {
-            let names: Vec<&str> = list.iter().filter(|copy| goes(copy)).map(|copy| copy.name.as_str()).collect();
+            let names = list.iter().filter(|copy| goes(copy)).map(|copy| copy.name.as_str());
+            let names = notices::list(names);
             let signal = list.iter().find_map(|copy| copy.window.correlation.clone());
-            News { about: About::Beside, kind, signal, data: data(names.join(",")) }
+            News { about: About::Beside, kind, signal, data: data(names) }
         });
     }
 }
