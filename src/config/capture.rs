@@ -138,14 +138,11 @@ fn reroute(reader: &mut Reader<'_>) -> Option<Option<Reroute>> {
     let key_regex = reader.optional("topics.key_field_regex", value::text);
     let key_replacement = reader.optional("topics.key_field_replacement", value::text);
     if !reader.is_given("topics.regex") {
-        const OTHERS: [&str; 5] = [
-            "topics.replacement",
-            "topics.unique_keys",
-            "topics.key_field",
-            "topics.key_field_regex",
-            "topics.key_field_replacement",
-        ];
-        let idle: Vec<&str> = OTHERS.into_iter().filter(|key| reader.is_given(key)).collect();
+        let mut others = vec!["topics.replacement", "topics.key_field_regex", "topics.key_field_replacement"];
+        // Whoever writes the defaults down asks for nothing.
+        others.extend((unique == Some(false)).then_some("topics.unique_keys"));
+        others.extend(key_field.as_ref().is_some_and(|field| field != KEY_FIELD).then_some("topics.key_field"));
+        let idle: Vec<&str> = others.into_iter().filter(|key| reader.is_given(key)).collect();
         idle.iter().for_each(|key| reader.fault(key, "has no effect without topics.regex"));
         return idle.is_empty().then_some(None);
     }

@@ -281,7 +281,7 @@ impl Runner {
         reports: &mut mpsc::Receiver<Delivery>,
         troubled: &mut mpsc::Receiver<Option<Trouble>>,
     ) -> Happened {
-        let (may_read, may_hear) = (self.may_read(), self.may_hear());
+        let may_read = self.may_read();
         let Runner { core, live, tasks, taken, copying, copies, heart, ear, .. } = self;
         let may_take = copying.as_ref().is_some_and(|copying| copying.may_take(core, now()));
         let beside = copies.next_tick().filter(|_| live.is_some());
@@ -314,7 +314,7 @@ impl Runner {
             ended = copying::ended(&mut tasks.holding) => Happened::SnapshotEnded(ended),
             () = ended(sentinel), if tasks.probing.is_none() => Happened::SentinelEnded,
             () = tokio::time::sleep(timer) => Happened::Timer,
-            Some(heard) = signals::heard(ear.as_mut()), if may_hear => Happened::Heard(heard),
+            Some(heard) = signals::heard(ear.as_mut()) => Happened::Heard(heard),
             Some(told) = copying::told(copying.as_mut()), if may_take => Happened::Told(told),
             read = io(stream, may_read, unsent) => read,
         }
@@ -453,7 +453,7 @@ impl Runner {
             Happened::Probed(Probe::Gone(error)) => self.broke(error),
             Happened::Looked(look) => self.looked(look),
             Happened::Told(told) => self.told(told),
-            Happened::Heard(followed) => self.heard(&followed),
+            Happened::Heard(followed) => self.heard(followed),
             Happened::SnapshotEnded(error) => self.snapshot_ended(error),
             Happened::Journalled(table, outcome) => self.journalled(table, outcome),
             Happened::Trouble(trouble) => self.reporter.trouble(trouble),

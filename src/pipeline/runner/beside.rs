@@ -77,6 +77,7 @@ impl Runner {
         if self.live.is_none() || !self.core.is_streaming() || self.core.is_stopping() || self.core.is_copying() {
             return;
         }
+        self.obey_heard();
         let ledger = self.core.ledger();
         let (next, oldest) = (ledger.next_ticket(), ledger.oldest());
         let confirmed = self.core.record().map(|record| record.confirmed).unwrap_or_default();
@@ -254,7 +255,7 @@ impl Runner {
     }
 
     /// Writes what copies have to have recorded, if nothing of it is under way.
-    fn record_windows(&mut self) {
+    pub(super) fn record_windows(&mut self) {
         if self.tasks.recording.is_some() {
             return;
         }

@@ -20,11 +20,13 @@ const HEARD_MAX: usize = 16;
 pub(super) struct Ear {
     _follower: Follower,
     heard: mpsc::Receiver<Followed>,
+    /// A record that came before copies can begin; no other is taken meanwhile.
+    waiting: Option<Followed>,
 }
 
-/// The next record of the signal topic. Cancel-safe.
+/// What the signal topic says next, while none of its records waits. Cancel-safe.
 pub(super) async fn heard(ear: Option<&mut Ear>) -> Option<Followed> {
-    ear?.heard.recv().await
+    ear.filter(|ear| ear.waiting.is_none())?.heard.recv().await
 }
 
 impl Runner {
@@ -36,24 +38,33 @@ impl Runner {
         if self.ear.is_none() {
             let from = obeyed.filter(|obeyed| obeyed.topic == *topic).map(|obeyed| obeyed.next);
             let (hear, heard) = mpsc::channel(HEARD_MAX);
-            self.ear = Some(Ear { _follower: Follower::start(kafka, topic, from, hear)?, heard });
+            self.ear = Some(Ear { _follower: Follower::start(kafka, topic, from, hear)?, heard, waiting: None });
         }
         Ok(())
     }
 
-    /// Whether a record of the signal topic can be acted on: copies can begin.
-    pub(super) fn may_hear(&self) -> bool {
-        self.live.is_some() && self.core.is_streaming() && self.copying.is_none() && !self.core.is_stopping()
+    /// The signal topic says something. Where it begins is recorded at once, so that what is sent from now on is obeyed,
+    /// however long the first copy takes and whatever becomes of this process.
+    pub(super) fn heard(&mut self, followed: Followed) {
+        if let Followed::From(offset) = followed {
+            let topic = self.config.snapshot.signal_topic.clone().unwrap_or_default();
+            tracing::info!(topic, offset, "signals are read from the end of the topic on");
+            self.copies.obeyed(&topic, offset);
+            self.record_windows();
+        } else if let Some(ear) = &mut self.ear {
+            ear.waiting = Some(followed);
+        }
     }
 
-    /// A record of the signal topic has come.
-    pub(super) fn heard(&mut self, followed: &Followed) {
+    /// Acts on the record of the signal topic that waits, once copies can begin.
+    pub(super) fn obey_heard(&mut self) {
+        if self.copying.is_some() {
+            return;
+        }
+        let Some(followed) = self.ear.as_mut().and_then(|ear| ear.waiting.take()) else { return };
         let Some(topic) = self.config.snapshot.signal_topic.clone() else { return };
-        let next = match followed {
-            Followed::From(offset) => {
-                tracing::info!(topic, offset, "signals are read from the end of the topic on");
-                *offset
-            }
+        let next = match &followed {
+            Followed::From(offset) => *offset,
             Followed::Record { offset, key, value } => {
                 if key.as_deref() == Some(self.config.encode.prefix.as_bytes()) {
                     match Signal::of_record(value.as_deref()) {
