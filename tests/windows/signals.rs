@@ -169,3 +169,23 @@ fn copies_are_held_let_go_and_ended_by_signals_and_a_restart_does_not_repeat_the
     world.records("t", 2502);
     agent.stop();
 }
+
+#[test]
+fn a_signal_sent_during_a_first_copy_that_is_cut_off_is_obeyed_by_the_next_process() {
+    let world = World::new(TABLES, &["t", "u", "asked"]);
+    let tables = "signal_topic = \"p.public.asked\"\nskip = [\"public.u\"]\n[tables]\ninclude = [\"public.[tu]\"]";
+    // The first piece of 2500 rows holds the next one back for longer than this test takes.
+    let agent = world.agent(&format!("[snapshot]\nmode = \"initial\"\nrows_per_second = 1\n{tables}"));
+    world.until_in("p.wellspring-state", |rows| rows.iter().any(|row| row.key == "signals/wellspring_p"));
+    agent.until("the copy's rows", |status| status.copy.as_ref().is_some_and(|copy| copy.rows > 0));
+    world.send(
+        "p.public.asked",
+        "p",
+        r#"{"id": "k", "type": "execute-snapshot", "data": {"data-collections": ["public.u"]}}"#,
+    );
+    agent.stop();
+    let agent = world.agent(&format!("[snapshot]\nmode = \"initial\"\n{tables}"));
+    state(&agent, "public.u", "done");
+    world.records("u", 1);
+    agent.stop();
+}
