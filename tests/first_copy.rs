@@ -165,3 +165,15 @@ fn tables_that_share_a_topic_are_copied_and_streamed_into_it_and_told_apart_by_t
     );
     agent.stop();
 }
+
+#[test]
+fn a_copy_that_ends_the_process_is_told_of_to_its_end() {
+    let world = World::new("create table a (id int primary key); insert into a values (1)", &["a", "notes"]);
+    let agent = world
+        .agent("[snapshot]\nmode = \"initial_only\"\n[topics]\nprefix = \"p\"\nnotifications = \"p.public.notes\"\n");
+    agent.ends();
+    let notes = world.until("notes", |rows| rows.iter().any(|row| row.value["type"] == "COMPLETED"));
+    let told: Vec<_> = notes.iter().map(|row| row.value["type"].as_str().unwrap()).collect();
+    assert_eq!(told, ["STARTED", "IN_PROGRESS", "TABLE_SCAN_COMPLETED", "COMPLETED"]);
+    assert_eq!(notes[2].value["additional_data"]["total_rows_scanned"], "1");
+}
