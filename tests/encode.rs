@@ -181,6 +181,7 @@ const CONTEXT: Context<'static> = Context {
     xid: Some(Xid(771)),
     committed_at: PgMicros(809_165_600_123_456),
     origin: Some(("elsewhere", Lsn::ZERO)),
+    xmin: Some(Xid(700)),
     marker: Marker::Streamed,
 };
 
@@ -597,7 +598,88 @@ fn a_row_of_the_first_copy_says_its_place_and_the_consistent_point() {
 }
 
 #[test]
+fn the_slots_xmin_is_in_events_where_it_is_asked_for_and_known() {
+    let shown = |xmin: bool, context: &Context<'_>| {
+        let rules = wellspring::encode::Rules { xmin, ..Default::default() };
+        let config = Config { format: Format::Json, rules: std::sync::Arc::new(rules), ..Config::new("shop") };
+        let table = table(ReplicaIdentity::Default, vec![column(0, (23, -1), true, None)]);
+        let plan = Planner::new(config, "app", "run", 1).draft(&table).unwrap().into_plan(Ids::default());
+        let bytes = insert(&[Cell::Text(b"7".to_vec())]);
+        let Message::Insert { new, .. } = wellspring::pgoutput::decode(&bytes).unwrap() else { panic!() };
+        let mut encoder = Encoder::new();
+        encoder.row(&plan, context, &Row::Insert { new }, 0).unwrap();
+        let value = String::from_utf8(encoder.records().next().unwrap().value.unwrap().to_vec()).unwrap();
+        value.split("\"xmin\":").nth(1).unwrap().split(',').next().unwrap().to_owned()
+    };
+    assert_eq!(shown(true, &CONTEXT), "700");
+    assert_eq!(shown(true, &Context { xmin: None, ..CONTEXT }), "null");
+    assert_eq!(shown(false, &CONTEXT), "null");
+}
+
+#[test]
 fn a_row_of_a_later_copy_has_neither_lsn_nor_transaction() {
     let value = copied(&Context { marker: Marker::Incremental, xid: None, origin: None, ..CONTEXT });
     expect![[r#"{"before":null,"after":{"c0":7},"source":{VERSION,"connector":"postgresql","name":"shop","ts_ms":1755850400123,"snapshot":"incremental","db":"app","sequence":"[\"34837776\",\"34837832\"]","ts_us":1755850400123456,"ts_ns":1755850400123456000,"schema":"public","table":"t","txId":null,"lsn":null,"xmin":null,"origin":null,"origin_lsn":null},"transaction":null,"op":"r","ts_ms":1755850000345,"ts_us":1755850000345678,"ts_ns":1755850000345678901}"#]].assert_eq(&value);
+}
+
+/// What Debezium's router of tables makes of two shards, which its regex topic naming makes as well.
+const ROUTED: &str = include_str!("corpus/cases/table-router-key-field/schemas.json");
+
+fn rerouted(format: Format, columns: Vec<Column>) -> (Planner, Table) {
+    use wellspring::encode::reroute::{Replace, Reroute};
+    let reroute = Reroute {
+        topic: Replace::read(r"(.*)shard_\d+_(.*)", "$1$2").unwrap(),
+        key_field: Some("shard".to_owned()),
+        key_value: Some(Replace::read(r".*shard_(\d+)_.*", "$1").unwrap()),
+    };
+    let rules = wellspring::encode::Rules { reroute: Some(reroute), ..Default::default() };
+    let config = Config { format, rules: std::sync::Arc::new(rules), ..Config::new("shop") };
+    let name = TableName::new("public", "shard_2_orders");
+    (Planner::new(config, "app", "run", 1), Table { name, ..table(ReplicaIdentity::Default, columns) })
+}
+
+fn orders() -> Vec<Column> {
+    let named = |name: &str, column: Column| Column { name: name.into(), ..column };
+    vec![named("id", column(0, (23, -1), true, None)), named("v", column(1, (25, -1), false, None))]
+}
+
+#[test]
+fn tables_that_share_a_topic_have_debeziums_schemas_and_are_told_apart_in_their_keys() {
+    let (planner, table) = rerouted(Format::Avro, orders());
+    let draft = planner.draft(&table).unwrap();
+    let schemas: serde_json::Value = serde_json::from_str(ROUTED).unwrap();
+    assert_eq!(draft.topic, "shop.public.orders");
+    assert_eq!(schemas["shop.public.orders-key"][0], draft.key.as_ref().unwrap().text);
+    assert_eq!(schemas["shop.public.orders-value"][0], draft.value.text);
+    let plan = draft.into_plan(Ids { key: Some(1), value: 2 });
+    let bytes = insert(&[Cell::Text(b"2".to_vec()), Cell::Text(b"zwei".to_vec())]);
+    let Message::Insert { new, .. } = pgoutput::decode(&bytes).unwrap() else { panic!() };
+    let mut encoder = Encoder::new();
+    encoder.row(&plan, &CONTEXT, &Row::Insert { new }, 0).unwrap();
+    // The partition_key_hex of the case for shard 2 is 04 02 32.
+    assert_eq!(encoder.records().next().unwrap().key.unwrap()[5..], [0x04, 0x02, 0x32]);
+}
+
+#[test]
+fn a_changed_key_names_its_table_in_the_headers_as_well() {
+    let (planner, table) = rerouted(Format::Json, orders());
+    let plan = planner.draft(&table).unwrap().into_plan(Ids::default());
+    let old = [Cell::Text(b"1".to_vec()), Cell::Null];
+    let bytes = update(b'K', &old, &[Cell::Text(b"2".to_vec()), Cell::Null]);
+    let Message::Update { old, new, .. } = pgoutput::decode(&bytes).unwrap() else { panic!() };
+    let mut encoder = Encoder::new();
+    encoder.row(&plan, &CONTEXT, &Row::Update { old, new }, 0).unwrap();
+    let records: Vec<_> = encoder.records().collect();
+    assert_eq!(records[0].key, Some(&br#"{"id":1,"shard":"2"}"#[..]));
+    assert_eq!(records[0].headers().next().unwrap().1, br#"{"id":2,"shard":"2"}"#);
+    assert_eq!(records[2].key, Some(&br#"{"id":2,"shard":"2"}"#[..]));
+}
+
+#[test]
+fn a_table_without_key_gets_none_from_a_shared_topic_and_a_clash_of_names_is_refused() {
+    let (planner, table) = rerouted(Format::Json, orders());
+    assert!(planner.draft(&Table { key: Vec::new(), ..table.clone() }).unwrap().key.is_none());
+    let mut clash = table;
+    clash.columns[0].name = "shard".into();
+    assert!(matches!(planner.draft(&clash), Err(PlanError::KeyField { .. })));
 }

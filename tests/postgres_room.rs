@@ -18,7 +18,7 @@ use postgres::Server;
 use std::time::Duration;
 use wellspring::lsn::Lsn;
 use wellspring::pgoutput::{self, Cell, Message};
-use wellspring::postgres::{Config, Frame, Replication, Sql, StartOptions, Stream, parse_url};
+use wellspring::postgres::{Config, Frame, Origins, Replication, Sql, StartOptions, Stream, parse_url};
 
 /// For anything that takes milliseconds where all is well.
 const SOON: Duration = Duration::from_secs(30);
@@ -36,7 +36,7 @@ async fn sql(server: &Server) -> Sql {
 }
 
 fn options() -> StartOptions {
-    StartOptions { slot: "s".into(), publication: "p".into(), messages: true }
+    StartOptions { slot: "s".into(), publication: "p".into(), messages: true, origins: Origins::Any }
 }
 
 /// Reads until `seen` says so and gives what it made of the frames.

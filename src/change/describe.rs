@@ -45,6 +45,17 @@ pub fn describe(relation: &RelationShape, facts: &TableFacts) -> Table {
     Table { oid: relation.oid, name: TableName::new(&relation.namespace, &relation.name), identity, columns, key }
 }
 
+/// Describes the table as rows of the first copy have it: declared types are those of [`SourceType::copied`].
+#[must_use]
+pub fn describe_copied(relation: &RelationShape, facts: &TableFacts) -> Table {
+    let mut table = describe(relation, facts);
+    for (column, shape) in table.columns.iter_mut().zip(&relation.columns) {
+        let default = facts.columns.get(&shape.name).and_then(|known| known.default.as_deref());
+        column.source_type = SourceType::copied(shape.type_oid, shape.typmod, &facts.types, default);
+    }
+    table
+}
+
 fn key_of(identity: ReplicaIdentity, columns: &[Column], facts: &TableFacts) -> Vec<usize> {
     let flagged: Vec<usize> = (0..columns.len()).filter(|i| columns.get(*i).is_some_and(|c| c.in_identity)).collect();
     let primary = positions(&facts.primary_key, columns);

@@ -5,7 +5,7 @@
 
 mod describe;
 
-pub use describe::describe;
+pub use describe::{describe, describe_copied};
 
 use crate::lsn::{Lsn, PgMicros, Xid};
 use crate::pgoutput::{OldTuple, Tuple};
@@ -36,6 +36,9 @@ pub struct Context<'a> {
     pub committed_at: PgMicros,
     /// Replication origin of the transaction, with its position there.
     pub origin: Option<(&'a str, Lsn)>,
+    /// The oldest transaction whose catalog rows the server keeps for the slot, as it was looked up last; none of a copied
+    /// row, and where it is not looked up. `source.xmin`.
+    pub xmin: Option<Xid>,
     /// Whether the row was streamed or copied; `source.snapshot`.
     pub marker: Marker,
 }

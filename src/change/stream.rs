@@ -151,6 +151,7 @@ pub struct Changes {
     origin_name: String,
     origin_lsn: Option<Lsn>,
     last_commit: Option<Lsn>,
+    xmin: Option<Xid>,
 }
 
 impl Changes {
@@ -171,6 +172,11 @@ impl Changes {
     #[must_use]
     pub fn last_commit(&self) -> Option<Lsn> {
         self.last_commit
+    }
+
+    /// The slot's xmin was looked up: events carry it from now on.
+    pub fn set_xmin(&mut self, xmin: Option<Xid>) {
+        self.xmin = xmin;
     }
 
     /// The slot of a relation that was announced.
@@ -238,6 +244,7 @@ impl Changes {
                     xid: None,
                     committed_at: sent_at,
                     origin: None,
+                    xmin: self.xmin,
                     marker: Marker::Streamed,
                 };
                 Ok(Step::Logical { context, prefix, content })
@@ -298,6 +305,7 @@ impl Changes {
             xid: open.map(|t| t.xid),
             committed_at: open.map_or(sent_at, |t| t.committed_at),
             origin: self.origin_lsn.map(|lsn| (self.origin_name.as_str(), lsn)),
+            xmin: self.xmin,
             marker: Marker::Streamed,
         }
     }

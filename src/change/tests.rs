@@ -290,6 +290,7 @@ fn a_message_ending_where_a_commit_begins_has_a_place_of_its_own() {
 #[test]
 fn a_row_carries_its_transaction_and_a_message_outside_its_frame() {
     let mut changes = announced(None);
+    changes.set_xmin(Some(Xid(700)));
     places(&mut changes, &[Begin(16), Origin("east".into())]).unwrap();
     let expected = Context {
         position: Position { commit: Lsn::new(16), ordinal: 0 },
@@ -298,6 +299,7 @@ fn a_row_carries_its_transaction_and_a_message_outside_its_frame() {
         xid: Some(Xid(7)),
         committed_at: PgMicros(16),
         origin: Some(("east", Lsn::new(5))),
+        xmin: Some(Xid(700)),
         marker: Marker::Streamed,
     };
     let bytes = Insert(1).bytes();

@@ -28,6 +28,10 @@ const ABOUT: &[(&str, &str)] = &[
         "Create a missing publication at the first start, for exactly the captured tables.",
     ),
     (
+        "postgres.origin",
+        "`none` leaves out what replication brought into this database, from Postgres 16 on; `any` takes every change.",
+    ),
+    (
         "tables.include",
         "The captured tables: names or globs, `\"my.schema\".orders` where a dot is part of a name. A reload takes it.",
     ),
@@ -49,6 +53,10 @@ const ABOUT: &[(&str, &str)] = &[
         "events.identity_headers",
         "The headers `wellspring.epoch`, `.commit_lsn` and `.ordinal`: an event's identity, the same in each replay.",
     ),
+    (
+        "events.xmin_interval",
+        "Fills `source.xmin` of streamed events with the slot's `catalog_xmin`, looked up each such time; null where it is left out.",
+    ),
     ("events.placeholder", "What stands for a large value that an update did not touch and the server did not send."),
     ("registry.url", "The schema registry, or several of one cluster. Needed for `avro`."),
     ("registry.username", "Basic authentication, with a password."),
@@ -68,6 +76,10 @@ const ABOUT: &[(&str, &str)] = &[
     ("snapshot.skip", "Captured tables that are not copied."),
     ("snapshot.order", "Tables that the first copy begins with."),
     ("snapshot.signal_table", "A table whose inserted rows ask for copies, as Debezium's signals; always captured."),
+    (
+        "snapshot.signal_topic",
+        "A topic whose records ask for copies, as Debezium's signals from Kafka: key `topics.prefix`, value JSON.",
+    ),
     ("limits.memory", "The byte budget of everything in flight, librdkafka's queue included."),
     (
         "limits.quarantine",
@@ -82,6 +94,7 @@ const ABOUT: &[(&str, &str)] = &[
     ),
     ("log.format", "`text` for people, `json` for machines."),
     ("log.level", "Down to which level."),
+    ("log.notifications", "Tell the same in the log, without keys of rows; also where there is no such topic."),
     ("events.time", "Form of date, time and timestamp; Debezium's `time.precision.mode`."),
     ("events.decimals", "Form of numeric and money; Debezium's `decimal.handling.mode`."),
     ("events.intervals", "Form of interval; Debezium's `interval.handling.mode`."),
@@ -111,6 +124,23 @@ const ABOUT: &[(&str, &str)] = &[
     ("heartbeat.query", "SQL that runs with each heartbeat."),
     ("topics.heartbeat", "The heartbeat topic; `__debezium-heartbeat.` and the prefix where it is left out."),
     ("topics.transactions", "The transaction topic; the prefix and `.transaction` where it is left out."),
+    (
+        "topics.notifications",
+        "A topic that tells how copies go on, in the records of Debezium's notifications; none where it is left out.",
+    ),
+    (
+        "topics.regex",
+        "A regular expression over the whole of a table's topic; where it fits, the topic is what `replacement` makes of it, so \
+         that tables can share one.",
+    ),
+    (
+        "topics.replacement",
+        "What takes its place: `$1` and `$${name}` are its groups, as Java writes them (`$${` is our `${`).",
+    ),
+    ("topics.unique_keys", "A field in the key names the table, since keys of several tables meet in one topic."),
+    ("topics.key_field", "That field's name."),
+    ("topics.key_field_regex", "A regular expression over the table's own topic, for what the field holds."),
+    ("topics.key_field_replacement", "What the field holds where it fits; the table's own topic otherwise."),
     ("topics.delimiter", "What stands between the parts of a topic's name."),
     ("tables.namespaces", "Only tables of these namespaces, of what `include` matches."),
     ("tables.exclude_namespaces", "Namespaces left out."),
@@ -121,6 +151,11 @@ const ABOUT: &[(&str, &str)] = &[
 /// The sections that take any key, and what it means there.
 const MAPS: &[(&str, &str)] = &[
     ("kafka.client", "librdkafka's own properties. Those that a guarantee rests on are refused, with the reason."),
+    (
+        "tables.set_replica_identity",
+        "By table, or by a pattern of tables: `FULL`, `DEFAULT` or `INDEX` and an index's name. It changes tables: at each start \
+         `ALTER TABLE ... REPLICA IDENTITY` runs for captured tables that have another one, and each statement is logged.",
+    ),
     ("snapshot.where", "By table: an SQL condition on the rows that are copied."),
     (
         "snapshot.query",
@@ -166,7 +201,13 @@ pub fn reference_page() -> String {
     let (keys, maps) = keys();
     let mut page = HEAD.to_owned();
     // Writing to a String does not fail.
-    for section in SECTIONS {
+    let mut sections = SECTIONS.to_vec();
+    for section in keys.keys().map(|key| key.rsplit_once('.').map_or("", |(of, _)| of)).chain(maps.iter().copied()) {
+        if !sections.contains(&section) {
+            sections.push(section);
+        }
+    }
+    for section in sections {
         let title = if section.is_empty() { "Outside of any section".to_owned() } else { format!("[{section}]") };
         let _ = write!(page, "\n## {title}\n\n");
         if maps.contains(&section) {

@@ -5,9 +5,11 @@
 
 use super::reader::Reader;
 use super::value;
-use crate::encode::Adjust;
+use crate::encode::reroute::{KEY_FIELD, Replace, Reroute, RerouteFault};
 use crate::encode::rules::{Algorithm, Allowed, HashRule, KeyRule, MaskRule, Method, Payload, RowRules, Rules, Salt};
+use crate::encode::{Adjust, is_avro};
 use crate::pipeline::Heartbeat;
+use crate::postgres::identity::{Rule, Wanted};
 use crate::secret::Source;
 use crate::table::Selection;
 use crate::table::names::{NameList, NameOf, NamePattern};
@@ -16,6 +18,9 @@ use std::time::Duration;
 
 /// The most stars, and characters kept: no column of Postgres shows more in a list, and a typo would be a large record.
 const MASK_LENGTH_MAX: i32 = 10_000;
+
+/// The slot's row is looked at once a second at most.
+const XMIN_MIN: Duration = Duration::from_secs(1);
 
 /// More than ten heartbeats a second are load and no sign.
 const HEARTBEAT_MIN: Duration = Duration::from_millis(100);
@@ -48,8 +53,8 @@ pub(super) fn selection(reader: &mut Reader<'_>) -> Option<Selection> {
     }
 }
 
-/// The rules over columns, keys, names and kinds of changes.
-pub(super) fn rules(reader: &mut Reader<'_>) -> Option<Rules> {
+/// The rules over columns, keys, names and kinds of changes; `xmin`: whether events carry it.
+pub(super) fn rules(reader: &mut Reader<'_>, xmin: bool) -> Option<Rules> {
     let include = names(reader, "columns.include", NameOf::Column);
     let exclude = names(reader, "columns.exclude", NameOf::Column);
     if let (Some(include), Some(exclude)) = (&include, &exclude)
@@ -67,16 +72,19 @@ pub(super) fn rules(reader: &mut Reader<'_>) -> Option<Rules> {
         reader.or("columns.keys_outside_identity", value::one_of(&allowing("halt_on_delete")), "refuse");
     let rows = rows(reader);
     let adjusts = [("none", Adjust::None), ("avro", Adjust::Avro), ("avro_unicode", Adjust::AvroUnicode)];
+    let reroute = reroute(reader);
     let schema_names = reader.or("events.schema_names", value::one_of(&adjusts), "none");
     let field_names = reader.or("events.field_names", value::one_of(&adjusts), "none");
     let delimiter = delimiter(reader);
     let transactions = reader.or("events.transactions", value::flag, "false");
     let transaction_topic = topic(reader, "topics.transactions");
     let heartbeat_topic = topic(reader, "topics.heartbeat");
+    let notice_topic = topic(reader, "topics.notifications");
     let message_include = names(reader, "events.message_prefixes", NameOf::Namespace);
     let message_exclude = names(reader, "events.exclude_message_prefixes", NameOf::Namespace);
     Some(Rules {
         delimiter: delimiter?,
+        reroute: reroute?,
         schema_names: schema_names?,
         field_names: field_names?,
         include: include?,
@@ -88,9 +96,11 @@ pub(super) fn rules(reader: &mut Reader<'_>) -> Option<Rules> {
         keys: keys?,
         keys_outside_identity: keys_outside_identity?,
         rows: rows?,
+        xmin,
         transactions: transactions?,
         transaction_topic: transaction_topic?,
         heartbeat_topic: heartbeat_topic?,
+        notice_topic: notice_topic?,
         message_include: message_include?,
         message_exclude: message_exclude?,
     })
@@ -105,7 +115,7 @@ fn rows(reader: &mut Reader<'_>) -> Option<RowRules> {
 }
 
 /// A topic's whole name, if one is given; none outside for a faulty one.
-fn topic(reader: &mut Reader<'_>, key: &str) -> Option<Option<String>> {
+pub(super) fn topic(reader: &mut Reader<'_>, key: &str) -> Option<Option<String>> {
     if !reader.is_given(key) {
         let _ = reader.optional(key, value::text);
         return Some(None);
@@ -116,6 +126,57 @@ fn topic(reader: &mut Reader<'_>, key: &str) -> Option<Option<String>> {
         return Some(Some(name));
     }
     reader.fault(key, "a topic's name has letters a-z and A-Z, digits, `.`, `_` and `-`, at most 249");
+    None
+}
+
+/// Topics by a regular expression; the other keys have no meaning without it.
+fn reroute(reader: &mut Reader<'_>) -> Option<Option<Reroute>> {
+    let regex = reader.optional("topics.regex", value::text);
+    let replacement = reader.optional("topics.replacement", value::text);
+    let unique = reader.or("topics.unique_keys", value::flag, "true");
+    let key_field = reader.or("topics.key_field", value::text, KEY_FIELD);
+    let key_regex = reader.optional("topics.key_field_regex", value::text);
+    let key_replacement = reader.optional("topics.key_field_replacement", value::text);
+    if !reader.is_given("topics.regex") {
+        let mut others = vec!["topics.replacement", "topics.key_field_regex", "topics.key_field_replacement"];
+        // Whoever writes the defaults down asks for nothing.
+        others.extend((unique == Some(false)).then_some("topics.unique_keys"));
+        others.extend(key_field.as_ref().is_some_and(|field| field != KEY_FIELD).then_some("topics.key_field"));
+        let idle: Vec<&str> = others.into_iter().filter(|key| reader.is_given(key)).collect();
+        idle.iter().for_each(|key| reader.fault(key, "has no effect without topics.regex"));
+        return idle.is_empty().then_some(None);
+    }
+    if replacement.is_none() && !reader.is_given("topics.replacement") {
+        reader.missing("topics.replacement", "replacement = \"$1\", the topic that topics.regex makes");
+    }
+    let topic = replace(reader, "topics.regex", regex?, "topics.replacement", replacement?);
+    let key_value = match (key_regex, key_replacement) {
+        (None, None) => Some(None),
+        (Some(regex), Some(replacement)) => {
+            replace(reader, "topics.key_field_regex", regex, "topics.key_field_replacement", replacement).map(Some)
+        }
+        (one, _) => {
+            let key = if one.is_some() { "topics.key_field_replacement" } else { "topics.key_field_regex" };
+            reader.missing(key, "both of topics.key_field_regex and topics.key_field_replacement, or neither");
+            None
+        }
+    };
+    let key_field = key_field?;
+    if !is_avro(&key_field) {
+        reader.fault(
+            "topics.key_field",
+            "a field's name has letters a-z and A-Z, digits and `_`, and begins with no digit",
+        );
+    }
+    Some(Some(Reroute { topic: topic?, key_field: unique?.then_some(key_field), key_value: key_value? }))
+}
+
+fn replace(reader: &mut Reader<'_>, key: &str, regex: String, of: &str, replacement: String) -> Option<Replace> {
+    match Replace::read(&regex, &replacement) {
+        Ok(replace) => return Some(replace),
+        Err(fault @ RerouteFault::Regex(_)) => reader.fault(key, fault.to_string()),
+        Err(fault) => reader.fault(of, fault.to_string()),
+    }
     None
 }
 
@@ -262,6 +323,51 @@ fn keys(reader: &mut Reader<'_>) -> Option<Vec<KeyRule>> {
         }
     }
     is_whole.then_some(rules)
+}
+
+/// `[tables.set_replica_identity]`: by table, or by a pattern of tables.
+pub(super) fn identities(reader: &mut Reader<'_>) -> Option<Vec<Rule>> {
+    const EXPECTED: &str = "FULL, DEFAULT or INDEX and the index's name";
+    let given = reader.map("tables.set_replica_identity", |_| false);
+    let mut rules = Vec::new();
+    let mut is_whole = true;
+    for (table, identity) in given {
+        let key = format!("tables.set_replica_identity.{table}");
+        let mut fault = |what: String| {
+            reader.fault(&key, what);
+            is_whole = false;
+        };
+        let tables = match NamePattern::read(&table, NameOf::Table) {
+            Ok(tables) => tables,
+            Err(bad) => {
+                fault(bad.to_string());
+                continue;
+            }
+        };
+        let (word, rest) = identity.trim().split_once(char::is_whitespace).unwrap_or((identity.trim(), ""));
+        let identity = match (word.to_ascii_uppercase().as_str(), rest.trim()) {
+            ("FULL", "") => Wanted::Full,
+            ("DEFAULT", "") => Wanted::Default,
+            ("INDEX", index) if !index.is_empty() => Wanted::Index(index.to_owned()),
+            ("NOTHING", "") => {
+                fault(format!("NOTHING would make UPDATE and DELETE of a published table fail; write {EXPECTED}"));
+                continue;
+            }
+            _ => {
+                fault(format!("is none of {EXPECTED}"));
+                continue;
+            }
+        };
+        rules.push(Rule { tables, identity });
+    }
+    is_whole.then_some(rules)
+}
+
+/// `events.xmin_interval`; off where it is not given, none outside for a faulty one.
+pub(super) fn xmin_interval(reader: &mut Reader<'_>) -> Option<Option<Duration>> {
+    let given = reader.is_given("events.xmin_interval");
+    let interval = reader.optional("events.xmin_interval", value::duration(XMIN_MIN, super::DAY));
+    if given { interval.map(Some) } else { Some(None) }
 }
 
 /// `[heartbeat]`; off where no interval is given.

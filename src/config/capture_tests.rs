@@ -83,3 +83,37 @@ length = 2
         ],
     );
 }
+
+#[test]
+fn faults_of_topics_by_an_expression_are_told_at_the_key_that_has_them() {
+    let prefix = "prefix = \"Shop.eu1\"";
+    let of = |more: &str| format!("{prefix}\n{more}");
+    let bad = of("regex = \"(\"\nreplacement = \"x\"\nkey_field = \"a-b\"\nkey_field_regex = \"a\"");
+    check(
+        &[(prefix, &bad)],
+        &[],
+        expect![[r#"
+        w.toml:6:2: topics.key_field_replacement: is missing; write both of topics.key_field_regex and topics.key_field_replacement, or neither
+        w.toml:8:1: topics.regex: not a regular expression: Parsing error at position 1: Opening parenthesis without closing parenthesis
+        w.toml:10:1: topics.key_field: a field's name has letters a-z and A-Z, digits and `_`, and begins with no digit"#]],
+    );
+    check(
+        &[(prefix, &of("regex = \"(a)\"\nreplacement = \"$2\""))],
+        &[],
+        expect!["w.toml:9:1: topics.replacement: has no group `2` in the expression"],
+    );
+    check(
+        &[(prefix, &of("replacement = \"x\"\nunique_keys = false"))],
+        &[],
+        expect![[r#"
+        w.toml:8:1: topics.replacement: has no effect without topics.regex
+        w.toml:9:1: topics.unique_keys: has no effect without topics.regex"#]],
+    );
+    check(
+        &[(prefix, &of("regex = \"a\""))],
+        &[],
+        expect![[
+            r#"w.toml:6:2: topics.replacement: is missing; write replacement = "$1", the topic that topics.regex makes"#
+        ]],
+    );
+}

@@ -36,6 +36,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<snapshot::Config> {
         );
     }
     let signal_table = reader.optional("snapshot.signal_table", one_table);
+    let signal_topic = super::capture::topic(reader, "snapshot.signal_topic");
     let skip = match Selection::new(&skip?, &[]) {
         Ok(selection) => Some(selection),
         Err((bad, _)) => {
@@ -52,6 +53,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<snapshot::Config> {
         conditions,
         queries,
         signal_table: signal_table.map(|table| table.to_string()),
+        signal_topic: signal_topic?,
     })
 }
 

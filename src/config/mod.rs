@@ -58,6 +58,12 @@ pub struct Checked {
     pub slot: String,
     /// The publication's name.
     pub publication: String,
+    /// Changes of which origin are published.
+    pub origins: postgres::Origins,
+    /// How often the slot's xmin is looked up; never where there is none.
+    pub xmin_interval: Option<Duration>,
+    /// Replica identities to be set.
+    pub identities: Vec<postgres::identity::Rule>,
     /// How existing rows are copied.
     pub snapshot: snapshot::Config,
     /// Whether a missing publication is created.
@@ -92,12 +98,16 @@ impl Checked {
             postgres: self.postgres.clone(),
             slot: self.slot.clone(),
             publication: self.publication.clone(),
+            origins: self.origins,
+            identities: self.identities.clone(),
+            xmin_interval: self.xmin_interval,
             snapshot: self.snapshot.clone(),
             create_publication: self.create_publication,
             selection: self.selection.clone(),
             encode: self.encode.clone(),
             registry: self.registry.clone(),
             heartbeat: self.heartbeat.clone(),
+            log_notices: self.log.notifications,
             sink: self.sink.clone(),
             budget_bytes: self.limits.memory.bytes(),
             quarantine: self.limits.quarantine,
@@ -128,6 +138,8 @@ pub struct Log {
     pub format: LogFormat,
     /// Down to which level.
     pub level: tracing::Level,
+    /// Whether it tells of copies as Debezium's notifications do.
+    pub notifications: bool,
 }
 
 /// The form of a log line.
@@ -141,8 +153,9 @@ pub enum LogFormat {
 
 /// The sections that a running agent can be given anew.
 const RELOADABLE: [&str; 2] = ["tables.", "snapshot."];
-/// But for this key: its table is planned as a table of signals.
-const SIGNAL_TABLE: &str = "snapshot.signal_table";
+/// But for these keys: the table is planned as a table of signals, the topic is followed from the start on,
+/// and identities are set there.
+const AT_START: [&str; 3] = ["snapshot.signal_table", "snapshot.signal_topic", "tables.set_replica_identity."];
 
 /// A configuration with its provenance.
 #[derive(Clone, Debug)]
@@ -160,7 +173,8 @@ impl Loaded {
     pub fn differences(&self, other: &Loaded) -> (Vec<String>, Vec<String>) {
         let keys = self.shown.differences(&other.shown);
         let is_reloadable = |key: &String| RELOADABLE.iter().any(|section| key.starts_with(section));
-        keys.into_iter().partition(|key| key != SIGNAL_TABLE && is_reloadable(key))
+        keys.into_iter()
+            .partition(|key| !AT_START.iter().any(|at_start| key.starts_with(at_start)) && is_reloadable(key))
     }
 }
 
@@ -243,13 +257,18 @@ fn read_all(reader: &mut Reader<'_>) -> Option<Checked> {
     let prefix = sink::prefix(reader);
     let database = source::read(reader, prefix.as_deref());
     let selection = capture::selection(reader);
-    let rules = capture::rules(reader);
+    let identities = capture::identities(reader);
+    let xmin_interval = capture::xmin_interval(reader);
+    let rules = capture::rules(reader, xmin_interval.flatten().is_some());
     let topics = sink::topics(reader);
     let limits = limits(reader);
     let sink = sink::sink(reader, prefix.as_deref(), topics, limits.map(|limits| limits.memory));
     let encode = events(reader, prefix.as_deref(), rules, matches!(sink, Some(SinkConfig::Stdout { .. })));
     let registry = sink::registry(reader, encode.as_ref().map(|encode| encode.format));
     let snapshot = copies::read(reader);
+    if matches!(sink, Some(SinkConfig::Stdout { .. })) && reader.is_given("snapshot.signal_topic") {
+        reader.fault("snapshot.signal_topic", "with sink = \"stdout\" there is no Kafka to read it from");
+    }
     let heartbeat = capture::heartbeat(reader);
     let admin = reader.or("admin.listen", value::listen, "127.0.0.1:9630");
     let admin_token = reader.secret_file("admin.token_file");
@@ -260,6 +279,9 @@ fn read_all(reader: &mut Reader<'_>) -> Option<Checked> {
         slot: database.slot,
         publication: database.publication,
         create_publication: database.create_publication,
+        origins: database.origins,
+        identities: identities?,
+        xmin_interval: xmin_interval?,
         selection: selection?.with(snapshot.as_ref().and_then(|snapshot| snapshot.signal_table.clone())),
         snapshot: snapshot?,
         encode: encode?,
@@ -344,7 +366,8 @@ fn log(reader: &mut Reader<'_>) -> Option<Log> {
     ];
     let format = reader.or("log.format", value::one_of(&formats), "text");
     let level = reader.or("log.level", value::one_of(&levels), "info");
-    Some(Log { format: format?, level: level? })
+    let notifications = reader.or("log.notifications", value::flag, "false");
+    Some(Log { format: format?, level: level?, notifications: notifications? })
 }
 
 /// What `postgres` says of its own weakness comes with each connection and is not repeated here.

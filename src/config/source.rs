@@ -14,6 +14,7 @@ pub(super) struct Database {
     pub slot: String,
     pub publication: String,
     pub create_publication: bool,
+    pub origins: postgres::Origins,
 }
 
 /// Takes every key of the section.
@@ -34,12 +35,15 @@ pub(super) fn read(reader: &mut Reader<'_>, prefix: Option<&str>) -> Option<Data
     let publication = reader.or("postgres.publication", value::text, &default_publication);
     let publication = publication.filter(|name| is_name(reader, "postgres.publication", name));
     let create_publication = reader.or("postgres.create_publication", value::flag, "true");
+    let origins = [("any", postgres::Origins::Any), ("none", postgres::Origins::None)];
+    let origins = reader.or("postgres.origin", value::one_of(&origins), "any");
     let postgres = url.and_then(|url| keys.join(reader, &url));
     Some(Database {
         postgres: postgres?,
         slot: slot?,
         publication: publication?,
         create_publication: create_publication?,
+        origins: origins?,
     })
 }
 

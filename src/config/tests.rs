@@ -52,6 +52,7 @@ fn the_shortest_file_gives_a_whole_configuration() {
         slot = "wellspring_shop_eu1"                             # default
         publication = "wellspring_shop_eu1"                      # default
         create_publication = true                                # default
+        origin = "any"                                           # default
         sslmode = "verify-full"                                  # default
 
         [tables]
@@ -72,6 +73,8 @@ fn the_shortest_file_gives_a_whole_configuration() {
 
         [topics]
         prefix = "Shop.eu1"                                      # w.toml:7
+        unique_keys = true                                       # default
+        key_field = "__dbz__physicalTableIdentifier"             # default
         delimiter = "."                                          # default
         create = true                                            # default
         cleanup_policy = "delete"                                # default
@@ -128,6 +131,7 @@ fn the_shortest_file_gives_a_whole_configuration() {
         [log]
         format = "text"                                          # default
         level = "info"                                           # default
+        notifications = false                                    # default
     "#]]
     .assert_eq(&loaded.shown.to_string());
 }

@@ -8,6 +8,7 @@ use super::encoder::{Encoder, Slot};
 use super::envelope::{Script, Step};
 use super::form::{Avro, Form, Json, Union};
 use super::java::Short;
+use super::notice;
 use super::plan::{Key, Plan};
 use super::schema::{Base, Field, Schema, field, optional, required};
 use crate::change::{Context, Marker, Position};
@@ -47,6 +48,7 @@ impl Counted {
 pub(super) enum Beside {
     Transactions,
     Heartbeats,
+    Notices,
 }
 
 impl Beside {
@@ -61,6 +63,10 @@ impl Beside {
             Beside::Heartbeats => (
                 named("io.debezium.connector.common.ServerNameKey", vec![required("serverName", Base::Text)]),
                 named("io.debezium.connector.common.Heartbeat", vec![required("ts_ms", Base::Int64)]),
+            ),
+            Beside::Notices => (
+                named("io.debezium.connector.common.NotificationKey", vec![required("id", Base::Text)]),
+                named("io.debezium.connector.common.Notification", notice::fields()),
             ),
         }
     }
@@ -79,8 +85,15 @@ impl Beside {
                 values.gap::<F>("data_collections", Step::Collections);
             }
             Beside::Heartbeats => keys.text::<F>("serverName", prefix),
+            Beside::Notices => {
+                keys.gap::<F>("id", Step::NoticeId);
+                values.gap::<F>("id", Step::NoticeId);
+                values.gap::<F>("type", Step::NoticeType);
+                values.gap::<F>("aggregate_type", Step::NoticeAggregate);
+                values.gap::<F>("additional_data", Step::NoticeData);
+            }
         }
-        values.gap::<F>("ts_ms", Step::Millis);
+        values.gap::<F>(if self == Beside::Notices { "timestamp" } else { "ts_ms" }, Step::Millis);
         keys.close::<F>();
         values.close::<F>();
         (keys.finish(key[1]), values.finish(value[1]))

@@ -33,6 +33,8 @@ pub(super) enum Step {
     Transaction,
     /// `source.lsn`.
     Lsn,
+    /// `source.xmin`.
+    Xmin,
     /// `source.origin`.
     Origin,
     /// `source.origin_lsn`.
@@ -53,6 +55,14 @@ pub(super) enum Step {
     Collections,
     /// A required time of a record that is no row's, in milliseconds.
     Millis,
+    /// A notice's id.
+    NoticeId,
+    /// What happened.
+    NoticeType,
+    /// To what.
+    NoticeAggregate,
+    /// More of it.
+    NoticeData,
 }
 
 /// Whose time.
@@ -150,7 +160,11 @@ impl Script {
         self.text::<F>("table", table);
         self.gap::<F>("txId", Step::Transaction);
         self.gap::<F>("lsn", Step::Lsn);
-        self.null::<F>("xmin");
+        if config.rules.xmin {
+            self.gap::<F>("xmin", Step::Xmin);
+        } else {
+            self.null::<F>("xmin");
+        }
         self.gap::<F>("origin", Step::Origin);
         self.gap::<F>("origin_lsn", Step::OriginLsn);
         self.close::<F>();
@@ -225,6 +239,7 @@ pub(super) fn fill<F: Form>(step: &Step, context: &Context<'_>, now_unix_nanos: 
         // A row of a later copy has no WAL record; Debezium's has no LSN either.
         Step::Lsn if context.marker == Marker::Incremental => F::null(Union::NullFirst, out),
         Step::Lsn => optional_int::<F>(i64::try_from(context.lsn.bytes()).ok(), out),
+        Step::Xmin => optional_int::<F>(context.xmin.map(|xid| i64::from(xid.0)), out),
         Step::Origin => match context.origin {
             Some((name, _)) => {
                 F::some(Union::NullFirst, out);
@@ -246,7 +261,11 @@ pub(super) fn fill<F: Form>(step: &Step, context: &Context<'_>, now_unix_nanos: 
         | Step::Status
         | Step::EventCount
         | Step::Collections
-        | Step::Millis => {}
+        | Step::Millis
+        | Step::NoticeId
+        | Step::NoticeType
+        | Step::NoticeAggregate
+        | Step::NoticeData => {}
     }
 }
 

@@ -131,12 +131,10 @@ fn field(config: &Config, table: &Table, column: &Column) -> Result<FieldRule, P
     let of_type = [name[0], name[1], &*column.source_type.name];
     if parameters.is_empty() && (rules.source_types.lists(&name) || rules.source_types_of.lists(&of_type)) {
         let source = &column.source_type;
-        parameters.extend([
-            ("__debezium.source.column.type", source.name.to_uppercase()),
-            ("__debezium.source.column.length", source.length.to_string()),
-            ("__debezium.source.column.scale", source.scale.to_string()),
-            ("__debezium.source.column.name", column.name.to_string()),
-        ]);
+        parameters.push(("__debezium.source.column.type", source.name.to_uppercase()));
+        parameters.push(("__debezium.source.column.length", source.length.to_string()));
+        parameters.extend(source.scale.map(|scale| ("__debezium.source.column.scale", scale.to_string())));
+        parameters.push(("__debezium.source.column.name", column.name.to_string()));
     }
     Ok(FieldRule { name: column.name.clone(), wire, in_row, mask, parameters })
 }

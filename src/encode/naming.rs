@@ -52,7 +52,8 @@ pub(super) fn topic(name: &str) -> String {
 }
 
 /// Whether Avro takes a name, or a part of a namespace.
-pub(super) fn is_avro(name: &str) -> bool {
+#[must_use]
+pub fn is_avro(name: &str) -> bool {
     let starts = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
     starts && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }

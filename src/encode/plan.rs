@@ -80,6 +80,12 @@ impl Planner {
         Planner { shared: Arc::new(Shared { config, database: database.to_owned(), headers }) }
     }
 
+    /// Whether schemas name the declared types of some columns: then rows of the first copy have another one.
+    #[must_use]
+    pub fn names_source_types(&self) -> bool {
+        self.shared.config.rules.name_source_types()
+    }
+
     /// What the records of a table look like.
     ///
     /// # Errors
@@ -90,12 +96,22 @@ impl Planner {
         let topic = config.topic(&table.name);
         let structure = config.rules.schema_names.schema_name(&topic);
         if config.format == Format::Avro {
-            check_names(config, &shape)?;
+            check_names(config, &shape, &topic)?;
+        }
+        if naming::topic(&topic) != topic {
+            return Err(PlanError::Rerouted { table: table.name.to_string(), topic });
         }
         if topic.len() > TOPIC_LENGTH_MAX {
             return Err(PlanError::Topic { table: table.name.to_string(), topic });
         }
-        let key = schema::of_key(&structure, shape.key_fields());
+        let mut key_fields = shape.key_fields();
+        if let Some((field, _)) = config.key_field(&shape.table) {
+            if key_fields.iter().any(|known| known.name == field) {
+                return Err(PlanError::KeyField { table: table.name.to_string(), field });
+            }
+            key_fields.push(schema::required_named(field, schema::Base::Text));
+        }
+        let key = schema::of_key(&structure, key_fields);
         let value = schema::of_envelope(&structure, shape.row_fields());
         Ok(self.drafted(topic, key, value, What::Rows(Box::new(shape))))
     }
@@ -124,6 +140,13 @@ impl Planner {
         let named = config.rules.heartbeat_topic.clone();
         let topic = named.unwrap_or_else(|| ["__debezium-heartbeat", &config.prefix].join(&config.rules.delimiter));
         self.beside_draft(topic, Beside::Heartbeats)
+    }
+
+    /// What notifications look like; none where no topic is named for them.
+    #[must_use]
+    pub fn notice_draft(&self) -> Option<Draft> {
+        let topic = self.shared.config.rules.notice_topic.clone()?;
+        Some(self.beside_draft(topic, Beside::Notices))
     }
 
     fn beside_draft(&self, topic: String, beside: Beside) -> Draft {
@@ -192,7 +215,7 @@ impl Draft {
                 table = name.to_string();
                 let name = [&*name.namespace, &*name.name];
                 value = envelope::of_rows::<F>(config, &self.shared.database, name, &value_prefix, &value_suffix);
-                key = Key::of_table::<F>(&shape.table, key_prefix, key_suffix);
+                key = Key::of_table::<F>(&shape.table, (key_prefix, key_suffix), config.key_field(&shape.table));
                 columns = columns_of::<F>(shape, config);
             }
             What::Messages => {
@@ -308,6 +331,8 @@ pub(super) enum Key {
         prefix: Box<[u8]>,
         /// In the order of the key.
         columns: Vec<KeyColumn>,
+        /// The field that names the table, after the columns: in a key, and in a header. Mostly there is none.
+        added: [Box<[u8]>; 2],
         /// What stands after it.
         suffix: Box<[u8]>,
     },
@@ -327,7 +352,7 @@ pub(super) struct KeyColumn {
 }
 
 impl Key {
-    fn of_table<F: Form>(table: &Table, prefix: Vec<u8>, suffix: Vec<u8>) -> Self {
+    fn of_table<F: Form>(table: &Table, (prefix, suffix): (Vec<u8>, Vec<u8>), field: Option<(String, String)>) -> Self {
         if table.key.is_empty() {
             return Key::None;
         }
@@ -342,7 +367,10 @@ impl Key {
                 })
             })
             .collect();
-        Key::Columns { prefix: prefix.into(), columns, suffix: suffix.into() }
+        let added = field.map_or_else(Default::default, |(name, value)| {
+            [added::<F>(&name, &value), added::<HeaderText>(&name, &value)]
+        });
+        Key::Columns { prefix: prefix.into(), columns, added, suffix: suffix.into() }
     }
 }
 
@@ -412,6 +440,13 @@ impl ColumnPlan {
     }
 }
 
+fn added<F: Form>(name: &str, value: &str) -> Box<[u8]> {
+    let mut out = Vec::new();
+    F::field(false, name, &mut out);
+    F::text(value, &mut out);
+    out.into()
+}
+
 fn lead<F: Form>(first: bool, name: &str) -> Box<[u8]> {
     let mut out = Vec::new();
     F::field(first, name, &mut out);
@@ -422,14 +457,30 @@ impl Config {
     /// The topic of a table's records.
     #[must_use]
     pub fn topic(&self, table: &TableName) -> String {
-        let delimiter = &self.rules.delimiter;
-        naming::topic(&[&*self.prefix, &*table.namespace, &*table.name].join(delimiter))
+        let own = naming::topic(&self.own_topic(table));
+        self.rules.reroute.as_ref().map_or_else(|| own.clone(), |reroute| reroute.topic.apply(&own))
+    }
+
+    /// The topic of a table that shares it with no other, before characters that Kafka does not have are replaced.
+    fn own_topic(&self, table: &TableName) -> String {
+        [&*self.prefix, &*table.namespace, &*table.name].join(&self.rules.delimiter)
+    }
+
+    /// The field that names a table in its keys, and what it holds; none where keys of tables never meet, and of a table
+    /// without key, whose rows would all have the same one.
+    fn key_field(&self, table: &Table) -> Option<(String, String)> {
+        let reroute = self.rules.reroute.as_ref().filter(|_| !table.key.is_empty())?;
+        let own = self.own_topic(&table.name);
+        let value = reroute.key_value.as_ref().map_or_else(|| own.clone(), |replace| replace.apply(&own));
+        Some((reroute.key_field.clone()?, value))
     }
 }
 
-fn check_names(config: &Config, shape: &Filtered) -> Result<(), PlanError> {
+fn check_names(config: &Config, shape: &Filtered, topic: &str) -> Result<(), PlanError> {
     let name = &shape.table.name;
-    for part in config.prefix.split('.').chain([&*name.namespace, &*name.name]) {
+    let own = || config.prefix.split('.').chain([&*name.namespace, &*name.name]);
+    let parts: Vec<&str> = if config.rules.reroute.is_some() { topic.split('.').collect() } else { own().collect() };
+    for part in parts {
         if !naming::is_avro(&config.rules.schema_names.field_name(part)) {
             return Err(PlanError::Namespace { table: name.to_string(), part: part.to_owned() });
         }

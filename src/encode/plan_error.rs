@@ -61,6 +61,25 @@ pub enum PlanError {
         /// The topic.
         topic: String,
     },
+    /// The rule for topics makes no topic's name.
+    #[error(
+        "table {table}: topics.regex and topics.replacement make `{topic}` of its topic, and a topic's name has letters a-z \
+         and A-Z, digits, `.`, `_` and `-`; correct them"
+    )]
+    Rerouted {
+        /// The table.
+        table: String,
+        /// What comes out.
+        topic: String,
+    },
+    /// The field that names the table in the key has the name of a key column.
+    #[error("table {table}: topics.key_field is `{field}`, which is a column of its key; name the field otherwise")]
+    KeyField {
+        /// The table.
+        table: String,
+        /// The field.
+        field: String,
+    },
     /// A column of the key is masked: its values would stand in keys as they are.
     #[error(
         "table {table}: column `{column}` is masked and part of the key, where its values would stand unmasked; give \
@@ -154,7 +173,9 @@ impl PlanError {
             | PlanError::NoKeyColumn { .. }
             | PlanError::FieldClash { .. }
             | PlanError::KeyOutsideIdentity { .. }
-            | PlanError::KeyLeftOut { .. } => true,
+            | PlanError::KeyLeftOut { .. }
+            | PlanError::Rerouted { .. }
+            | PlanError::KeyField { .. } => true,
             PlanError::Namespace { .. } | PlanError::ColumnName { .. } | PlanError::Topic { .. } => false,
         }
     }

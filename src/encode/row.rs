@@ -118,25 +118,25 @@ impl<'a, F: Form> Writer<'a, F> {
 
     /// The image's key; none for a table without.
     pub(super) fn key(&mut self, image: &Image<'_>) -> Result<Option<Span>, EncodeError> {
-        let Key::Columns { prefix, columns, suffix } = &self.plan.key else { return Ok(None) };
+        let Key::Columns { prefix, columns, added, suffix } = &self.plan.key else { return Ok(None) };
         let start = self.out.len();
         self.out.extend_from_slice(prefix);
-        self.key_struct::<F>(columns, image, |column| &column.lead)?;
+        self.key_struct::<F>((columns, &added[0]), image, |column| &column.lead)?;
         self.out.extend_from_slice(suffix);
         Ok(Some((start, self.out.len())))
     }
 
     fn key_text(&mut self, image: &Image<'_>) -> Result<Span, EncodeError> {
         let start = self.out.len();
-        if let Key::Columns { columns, .. } = &self.plan.key {
-            self.key_struct::<HeaderText>(columns, image, |column| &column.header_lead)?;
+        if let Key::Columns { columns, added, .. } = &self.plan.key {
+            self.key_struct::<HeaderText>((columns, &added[1]), image, |column| &column.header_lead)?;
         }
         Ok((start, self.out.len()))
     }
 
     fn key_struct<G: Form>(
         &mut self,
-        columns: &[KeyColumn],
+        (columns, added): (&[KeyColumn], &[u8]),
         image: &Image<'_>,
         lead: fn(&KeyColumn) -> &[u8],
     ) -> Result<(), EncodeError> {
@@ -153,6 +153,7 @@ impl<'a, F: Form> Writer<'a, F> {
                 Some(cell) => self.cell::<G>(index, column, cell)?,
             }
         }
+        self.out.extend_from_slice(added);
         G::struct_close(self.out);
         Ok(())
     }

@@ -5,6 +5,7 @@
 //! so in a word that keeps Debezium's behaviour.
 
 use super::naming::Adjust;
+use super::reroute::Reroute;
 use crate::table::names::{NameList, NamePattern};
 use std::fmt;
 use std::sync::Arc;
@@ -14,6 +15,8 @@ use std::sync::Arc;
 pub struct Rules {
     /// What stands between the parts of a topic's name.
     pub delimiter: String,
+    /// Topics by a regular expression, where tables share them.
+    pub reroute: Option<Reroute>,
     /// How the names of schemas are made fit for Avro.
     pub schema_names: Adjust,
     /// How the names of fields are.
@@ -36,12 +39,16 @@ pub struct Rules {
     pub keys_outside_identity: Allowed,
     /// Which changes of rows are published.
     pub rows: RowRules,
+    /// Whether events carry the slot's xmin.
+    pub xmin: bool,
     /// Whether a topic tells of transactions, and events of their place in them.
     pub transactions: bool,
     /// That topic; `<prefix>.transaction` where none is named.
     pub transaction_topic: Option<String>,
     /// The topic of heartbeats; `__debezium-heartbeat.<prefix>` where none is named.
     pub heartbeat_topic: Option<String>,
+    /// The topic of notifications; none are sent where none is named.
+    pub notice_topic: Option<String>,
     /// Prefixes of logical messages; all where empty.
     pub message_include: NameList,
     /// Prefixes of logical messages that are not published.
@@ -53,6 +60,7 @@ impl Default for Rules {
     fn default() -> Self {
         Rules {
             delimiter: ".".to_owned(),
+            reroute: None,
             schema_names: Adjust::None,
             field_names: Adjust::None,
             include: NameList::default(),
@@ -64,12 +72,22 @@ impl Default for Rules {
             keys: Vec::new(),
             keys_outside_identity: Allowed::No,
             rows: RowRules::default(),
+            xmin: false,
             transactions: false,
             transaction_topic: None,
             heartbeat_topic: None,
+            notice_topic: None,
             message_include: NameList::default(),
             message_exclude: NameList::default(),
         }
+    }
+}
+
+impl Rules {
+    /// Whether schemas name the declared types of some columns.
+    #[must_use]
+    pub fn name_source_types(&self) -> bool {
+        !self.source_types.is_empty() || !self.source_types_of.is_empty()
     }
 }
 

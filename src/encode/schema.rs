@@ -91,6 +91,11 @@ pub(super) fn required(name: &'static str, base: Base) -> Field {
     field(name, Schema::plain(base))
 }
 
+/// A field whose name is not ours.
+pub(super) fn required_named(name: String, base: Base) -> Field {
+    Field { name: name.into(), schema: Schema::plain(base) }
+}
+
 pub(super) fn optional(name: &'static str, base: Base) -> Field {
     field(name, Schema::plain(base).optional())
 }

@@ -7,11 +7,13 @@
 //!
 //! - `Producer`: the row path. One per generation; any failed delivery ends it.
 //! - `Topics`: creates and describes topics, probes brokers. Every call is bounded in time.
+//! - `Follower`: reads a small topic of somebody else's as it grows.
 //! - `State`: small JSON texts by key, in a compacted topic or, for sinks without topics, in a file.
 
 mod config;
 mod context;
 mod error;
+mod follow;
 mod producer;
 mod state;
 mod state_topic;
@@ -21,6 +23,7 @@ mod whole;
 
 pub use config::{Config, PropertyFault, TopicGroup, TopicRules, check_property, is_sensitive, refuse_pinned};
 pub use error::{FailureClass, KafkaError, Remedy, classify};
+pub use follow::{Followed, Follower};
 pub use producer::{Delivery, Failed, Landed, Producer, SendError, Settled, wire_bytes};
 pub use rdkafka::types::RDKafkaErrorCode;
 pub use state::{FileState, State, StateError};

@@ -12,6 +12,7 @@ use rows::InHand;
 
 use super::begin::FirstCopy;
 use super::core::{Core, Moment, SECOND};
+use super::notices::{self, About, News, Teller};
 use super::rows::Active;
 use super::status::{CopyStatus, CopyTableStatus};
 use crate::change::RelationShape;
@@ -60,6 +61,10 @@ struct Table {
     active: Option<Active>,
     rows: u64,
     bytes: u64,
+    /// Rows that came from its readers; one of them can be held back.
+    scanned: u64,
+    /// Whether it was told that it is being read.
+    told: bool,
     /// Its newest record.
     last: Option<Ticket>,
     /// Why its plan is refused, while it is.
@@ -70,7 +75,17 @@ struct Table {
 impl Table {
     fn new() -> Self {
         let state = State::Unplanned(Moment::default());
-        Table { state, active: None, rows: 0, bytes: 0, last: None, refused: None, journalled: false }
+        Table {
+            state,
+            active: None,
+            rows: 0,
+            bytes: 0,
+            scanned: 0,
+            told: false,
+            last: None,
+            refused: None,
+            journalled: false,
+        }
     }
 }
 
@@ -111,12 +126,13 @@ pub struct Copying {
     lost: usize,
     waits: bool,
     began: Moment,
+    teller: Teller,
 }
 
 impl Copying {
-    /// A copy that begins now; the holder is the caller's to keep.
+    /// A copy that begins now; the holder is the caller's to keep. `wanted`: whether anybody wants its news.
     #[must_use]
-    pub fn new(config: &super::Config, first: &FirstCopy, now: Moment) -> Self {
+    pub fn new(config: &super::Config, first: &FirstCopy, now: Moment, wanted: bool) -> Self {
         let plan = first.prepared.plan.clone();
         let workers = if plan.size_bytes() <= ONE_READER_BYTES { 1 } else { config.snapshot.workers.max(1) };
         let (tell, told) = mpsc::channel(workers); // a piece of each may wait: the loop's pace is theirs
@@ -147,6 +163,7 @@ impl Copying {
             lost: 0,
             waits: false,
             began: now,
+            teller: Teller::new(wanted),
         };
         for (table, left) in &first.prepared.left {
             copying.leave(*table, left.clone());
@@ -219,7 +236,45 @@ impl Copying {
         if of.state == State::Copying {
             of.state = State::Sent;
             self.markers.finish(table);
+            self.tell_read(table);
+            self.tell_scanned(table, "SUCCEEDED");
         }
+    }
+
+    /// A table's rows are read.
+    fn tell_read(&mut self, table: usize) {
+        let Some(of) = self.tables.get_mut(table).filter(|of| !of.told) else { return };
+        of.told = true;
+        self.tell(table, |name, tables| {
+            let data = vec![("current_collection_in_progress", name), ("data_collections", tables)];
+            News { about: About::First, kind: "IN_PROGRESS", signal: None, data }
+        });
+    }
+
+    /// Nothing more is read of a table.
+    fn tell_scanned(&mut self, table: usize, status: &'static str) {
+        let rows = self.tables.get(table).map_or(0, |of| of.scanned).to_string();
+        self.tell(table, |name, tables| {
+            let data = vec![
+                ("data_collections", tables),
+                ("scanned_collection", name),
+                ("status", status.to_owned()),
+                ("total_rows_scanned", rows),
+            ];
+            News { about: About::First, kind: "TABLE_SCAN_COMPLETED", signal: None, data }
+        });
+    }
+
+    fn tell(&mut self, table: usize, news: impl FnOnce(String, String) -> News) {
+        let Copying { plan, teller, .. } = self;
+        let Some(name) = plan.tables.get(table).map(|table| table.name.to_string()) else { return };
+        let all = || plan.tables.iter().map(|table| table.name.to_string()).collect::<Vec<_>>();
+        teller.tell(|| news(name, notices::list(all().iter().map(String::as_str))));
+    }
+
+    /// What it has to tell.
+    pub fn take_news(&mut self) -> Vec<News> {
+        self.teller.take()
     }
 
     /// Goes on without a table.
@@ -230,6 +285,7 @@ impl Copying {
         }
         tracing::error!(table = %name, reason = left.reason, next = left.next, "a table is left out of the copy: {}", left.detail);
         of.state = State::Left(left);
+        self.tell_scanned(table, "SQL_EXCEPTION");
         self.ranges.give_up(table);
         self.markers.give_up(table);
         if self.in_hand.as_ref().is_some_and(|in_hand| in_hand.table == table) {

@@ -9,7 +9,9 @@ pub mod consent;
 pub mod continuity;
 mod copying;
 pub mod core;
+mod identities;
 pub mod keeper;
+mod notices;
 mod offsets;
 pub mod open;
 mod pace;
@@ -50,6 +52,12 @@ pub struct Config {
     pub slot: String,
     /// The publication's name.
     pub publication: String,
+    /// Changes of which origin are published.
+    pub origins: postgres::Origins,
+    /// How often the slot's xmin is looked up for events; never where there is none.
+    pub xmin_interval: Option<Duration>,
+    /// Replica identities that we are asked to set; empty where tables are left as they are.
+    pub identities: Vec<postgres::identity::Rule>,
     /// How existing rows are copied.
     pub snapshot: snapshot::Config,
     /// Whether a missing publication is created at a first start.
@@ -62,6 +70,8 @@ pub struct Config {
     pub registry: Option<registry::Config>,
     /// What is sent while nothing changes; none where nothing is.
     pub heartbeat: Option<Heartbeat>,
+    /// Whether the log tells of copies as Debezium's notifications do.
+    pub log_notices: bool,
     /// Where records go.
     pub sink: SinkConfig,
     /// The byte budget of everything in flight.

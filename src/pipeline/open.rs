@@ -7,6 +7,7 @@ use super::Config;
 use super::begin::{FirstCopy, Start, anew, first_start};
 use super::continuity::{Halt, Observed, PublicationView, Reason, SlotView, Verdict, judge};
 use super::core::Opened;
+use super::identities;
 use super::keeper::Keeper;
 use super::record::{FORMAT, Record, State, TableIdentity};
 use super::rehearse::{Captured, rehearse};
@@ -15,7 +16,7 @@ use crate::lsn::{Lsn, Oid};
 use crate::postgres::preflight::{self, SyncState};
 use crate::postgres::publication::{self, PublicationRow};
 use crate::postgres::slot::{self, SlotRow};
-use crate::postgres::{PgError, Replication, Sql, StartOptions, Stream, SystemIdentity};
+use crate::postgres::{Origins, PgError, Replication, Sql, StartOptions, Stream, SystemIdentity};
 use crate::snapshot::Mode;
 use crate::snapshot::visibility::PgSnapshot;
 use crate::table::TableName;
@@ -76,6 +77,10 @@ pub async fn open(
     carried: Carried,
 ) -> Result<Connection, PipelineError> {
     let sql = Sql::connect(&config.postgres).await?;
+    origins(config, &sql)?;
+    if carried.first {
+        identities::set(config, &sql).await?;
+    }
     let mut replication = Replication::connect(&config.postgres).await?;
     let server = replication.identify_system().await?;
     let mut seen = Seen::new(config, &sql, &mut replication, &server, keeper).await?;
@@ -93,7 +98,12 @@ pub async fn open(
         seen = Seen::new(config, &sql, &mut replication, &server, keeper).await?;
     }
     let timeout = replication.wal_sender_timeout().await?.unwrap_or(FREEZE_WITHOUT_TIMEOUT);
-    let options = StartOptions { slot: config.slot.clone(), publication: config.publication.clone(), messages: true };
+    let options = StartOptions {
+        slot: config.slot.clone(),
+        publication: config.publication.clone(),
+        messages: true,
+        origins: config.origins,
+    };
     let pid = replication.backend_pid();
     let mut stream = replication.start(&options).await?;
     // The slot is locked from here: what the state says now is final, and the row is looked at again.
@@ -129,6 +139,18 @@ pub async fn open(
         copy,
         snapshot,
     })
+}
+
+/// Whether the server can tell origins apart, where it has to.
+fn origins(config: &Config, sql: &Sql) -> Result<(), PipelineError> {
+    let version = sql.server_version();
+    if config.origins == Origins::Any || version >= Origins::SINCE {
+        return Ok(());
+    }
+    let detail =
+        format!("postgres.origin is \"none\", which Postgres {} does not know: 16 is the first", version / 10_000);
+    let next = "leave postgres.origin out, or upgrade the server";
+    Err(PipelineError::Refused(Trouble::plain(TroubleReason::PostgresSettings, detail, next)))
 }
 
 /// What a connect does next.

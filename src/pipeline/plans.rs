@@ -5,7 +5,7 @@
 
 use super::keeper::Keeper;
 use super::supervise::{Trouble, TroubleReason};
-use crate::change::{RelationShape, describe};
+use crate::change::{RelationShape, describe, describe_copied};
 use crate::encode::registry::{Registry, RegistryError};
 use crate::encode::{AvroSchema, Draft, Ids, Plan, Planner};
 use crate::kafka::{TopicInfo, TopicRules, TopicSpec, Topics};
@@ -104,6 +104,15 @@ enum Patience {
     UntilRefused,
 }
 
+/// Where the rows come from that a plan is for: schemas that name declared types differ.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// The stream, or a copy beside it.
+    Stream,
+    /// The first copy.
+    Copy,
+}
+
 enum Failure {
     Busy(Trouble),
     Refused(Trouble),
@@ -148,7 +157,7 @@ impl Desk {
     /// # Errors
     /// Only the connection to Postgres: then the stream is read again anyway.
     pub async fn relation(self, shape: RelationShape) -> (Self, Result<Outcome, PgError>) {
-        self.plan(shape, Patience::Endless).await
+        self.plan(shape, Origin::Stream, Patience::Endless).await
     }
 
     /// The same, back with the trouble where a person has to change something: another table can go first.
@@ -156,10 +165,23 @@ impl Desk {
     /// # Errors
     /// As [`Desk::relation`].
     pub async fn relation_once(self, shape: RelationShape) -> (Self, Result<Outcome, PgError>) {
-        self.plan(shape, Patience::UntilRefused).await
+        self.plan(shape, Origin::Stream, Patience::UntilRefused).await
     }
 
-    async fn plan(mut self, shape: RelationShape, patience: Patience) -> (Self, Result<Outcome, PgError>) {
+    /// The same for rows of the first copy.
+    ///
+    /// # Errors
+    /// As [`Desk::relation`].
+    pub async fn copied_once(self, shape: RelationShape) -> (Self, Result<Outcome, PgError>) {
+        self.plan(shape, Origin::Copy, Patience::UntilRefused).await
+    }
+
+    async fn plan(
+        mut self,
+        shape: RelationShape,
+        origin: Origin,
+        patience: Patience,
+    ) -> (Self, Result<Outcome, PgError>) {
         let name = TableName::new(&shape.namespace, &shape.name);
         if !self.captured.contains(&name) && !self.selection.captures_later(&name) {
             return (self, Ok(Outcome::Excluded));
@@ -168,7 +190,10 @@ impl Desk {
             Ok(facts) => facts,
             Err(error) => return (self, Err(error)),
         };
-        let mut table = describe(&shape, &facts);
+        let mut table = match origin {
+            Origin::Copy if self.planner.names_source_types() => describe_copied(&shape, &facts),
+            Origin::Copy | Origin::Stream => describe(&shape, &facts),
+        };
         if let Some(nullable) = self.nullable.get(&shape.oid) {
             table.columns.iter_mut().filter(|c| nullable.contains(&*c.name)).for_each(|c| c.not_null = false);
         }
@@ -189,6 +214,15 @@ impl Desk {
     pub async fn nullable(mut self, shape: RelationShape, column: String) -> (Self, Result<Outcome, PgError>) {
         self.nullable.entry(shape.oid).or_default().insert(column);
         self.relation(shape).await
+    }
+
+    /// The same for rows of the first copy.
+    ///
+    /// # Errors
+    /// As [`Desk::relation`].
+    pub async fn copied_nullable(mut self, shape: RelationShape, column: String) -> (Self, Result<Outcome, PgError>) {
+        self.nullable.entry(shape.oid).or_default().insert(column);
+        self.plan(shape, Origin::Copy, Patience::Endless).await
     }
 
     /// Plans the topic of logical messages.
@@ -217,6 +251,16 @@ impl Desk {
     /// As [`Desk::relation`].
     pub async fn heartbeats(mut self) -> (Self, Result<Outcome, PgError>) {
         let outcome = self.until_done("heartbeats", Patience::Endless, |planner| Ok(planner.heartbeat_draft())).await;
+        (self, outcome)
+    }
+
+    /// Plans the topic of notices; `Excluded` where none is named.
+    ///
+    /// # Errors
+    /// As [`Desk::relation`].
+    pub async fn notices(mut self) -> (Self, Result<Outcome, PgError>) {
+        let Some(draft) = self.planner.notice_draft() else { return (self, Ok(Outcome::Excluded)) };
+        let outcome = self.until_done("notifications", Patience::Endless, |_| Ok(draft.clone())).await;
         (self, outcome)
     }
 

@@ -58,9 +58,15 @@ pub struct Window {
     /// The commit of the signal that asked for it.
     #[serde(default)]
     pub signal: Option<Lsn>,
+    /// The offset of the signal that asked for it, where it came from the topic.
+    #[serde(default)]
+    pub signal_offset: Option<i64>,
     /// The column that the signal wants chunks cut by.
     #[serde(default)]
     pub surrogate: Option<String>,
+    /// The id of that signal, by which it is told of.
+    #[serde(default)]
+    pub correlation: Option<String>,
     /// What is delivered.
     pub journal: window::Journal,
 }
@@ -76,6 +82,32 @@ impl Window {
     #[must_use]
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).unwrap_or_default() // texts and numbers: nothing that JSON cannot hold
+    }
+}
+
+/// How far the signals of a topic are obeyed. Written after what they asked for, so that none is lost; a copy that is
+/// told again by a crash in between is known by its signal's offset.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Obeyed {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The topic.
+    pub topic: String,
+    /// The offset of the next one.
+    pub next: i64,
+}
+
+impl Obeyed {
+    /// The record's key.
+    #[must_use]
+    pub fn key(slot: &str) -> String {
+        format!("signals/{slot}")
+    }
+
+    /// The record's text.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
     }
 }
 
@@ -211,6 +243,8 @@ pub struct State {
     pub windows: BTreeMap<String, Window>,
     /// What was to be copied, and what of it is.
     pub copy: Journal,
+    /// How far the topic of signals is obeyed.
+    pub obeyed: Option<Obeyed>,
 }
 
 impl State {
@@ -238,6 +272,9 @@ impl State {
                 Some(("window", rest)) if rest.strip_prefix(slot).is_some_and(|rest| rest.starts_with('/')) => {
                     let table = rest.get(slot.len() + 1..).unwrap_or_default();
                     state.windows.insert(table.to_owned(), serde_json::from_str(value).map_err(unreadable)?);
+                }
+                Some(("signals", name)) if name == slot => {
+                    state.obeyed = Some(serde_json::from_str(value).map_err(unreadable)?);
                 }
                 Some(("intent", name)) if name == slot => {
                     state.intent = Some(serde_json::from_str(value).map_err(unreadable)?);

@@ -58,6 +58,7 @@ fn has_rules(rules: &Rules) -> bool {
         || !rules.include.is_empty()
         || !rules.exclude.is_empty()
         || rules.field_names != Adjust::None
+        || rules.reroute.is_some()
 }
 
 /// The Relation message as the server would send it now, but for the order of columns.

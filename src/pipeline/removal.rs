@@ -54,7 +54,7 @@ pub async fn look(config: &Config) -> Result<Leftovers, ConsentError> {
 
 /// Our keys: all of them, or where another slot's records lie in the same topic, those of this slot alone.
 fn ours(slot: &str, keys: Vec<String>) -> Vec<String> {
-    const OF_A_SLOT: [&str; 5] = ["confirm/", "intent/", "copy/", "copied/", "window/"];
+    const OF_A_SLOT: [&str; 6] = ["confirm/", "intent/", "copy/", "copied/", "window/", "signals/"];
     let slot_of = |key: &String| {
         let rest = OF_A_SLOT.iter().find_map(|kind| key.strip_prefix(kind))?;
         rest.split('/').next().map(str::to_owned) // a slot's name has no slash
@@ -111,10 +111,10 @@ mod tests {
 
     #[test]
     fn of_a_state_that_is_shared_only_the_slots_own_records_are_removed() {
-        let own = ["confirm/s/1", "copied/s/1/p.a", "copy/s", "intent/s", "window/s/p.a"];
+        let own = ["confirm/s/1", "copied/s/1/p.a", "copy/s", "intent/s", "signals/s", "window/s/p.a"];
         let alone = [&own[..], &["schema/x/1", "topic/p.a"]].concat();
         assert_eq!(ours("s", keys(&alone)), keys(&alone));
-        for other in ["confirm/s2/1", "copied/s2/1/p.a", "copy/s2", "intent/s2", "window/s2/p.a"] {
+        for other in ["confirm/s2/1", "copied/s2/1/p.a", "copy/s2", "intent/s2", "signals/s2", "window/s2/p.a"] {
             assert_eq!(ours("s", keys(&[&alone[..], &[other]].concat())), keys(&own), "{other}");
         }
     }

@@ -21,7 +21,7 @@ use crate::change::{Changes, Context, Position, RelationShape, RelationSlot, Row
 use crate::encode::{self, EncodeError, Encoder, Plan};
 use crate::kafka::SendError;
 use crate::ledger::RouteId;
-use crate::lsn::PgMicros;
+use crate::lsn::{PgMicros, Xid};
 use crate::metrics::{Metrics, Operation, TableMetrics};
 use crate::pgoutput::{self, CopyRow};
 use crate::postgres::{Frame, PgError, Stream};
@@ -171,6 +171,11 @@ impl Rows {
         }
     }
 
+    /// The slot's xmin was looked up.
+    pub fn set_xmin(&mut self, xmin: Option<Xid>) {
+        self.changes.set_xmin(xmin);
+    }
+
     /// The plan of a relation has come.
     pub fn planned(&mut self, slot: RelationSlot, planned: Planned) {
         if self.relations.len() <= slot.0 {
@@ -184,24 +189,6 @@ impl Rows {
     /// The plan of logical messages has come.
     pub fn messages_planned(&mut self, planned: Planned) {
         self.messages = planned;
-    }
-
-    /// The plan of transactions has come, or they are not told.
-    pub fn transactions_planned(&mut self, planned: Planned) {
-        self.beside.transactions = planned;
-    }
-
-    /// The plan of heartbeats has come.
-    pub fn heartbeats_planned(&mut self, planned: Planned) {
-        self.beside.heartbeats = planned;
-    }
-
-    /// Sends a heartbeat; false where its plan is not there yet.
-    ///
-    /// # Errors
-    /// The producer's.
-    pub fn beat(&mut self, tools: &mut Tools<'_>) -> Result<bool, RowsError> {
-        self.beside.beat(tools)
     }
 
     /// Handles what has been read, while there is room.

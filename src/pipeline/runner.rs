@@ -11,6 +11,7 @@ pub use start::run;
 use super::copying::Copying;
 use super::core::{Action, Core, Event, Opened, Outcome, Report, Update};
 use super::keeper::{Keeper, KeeperError};
+use super::notices::Notices;
 use super::open;
 use super::open::Connection;
 use super::pace::Spent;
@@ -76,22 +77,6 @@ const TROUBLES_MAX: usize = 8;
 
 type Opening = Result<Connection, PipelineError>;
 type Planning = (Desk, Result<plans::Outcome, PgError>);
-/// What a plan is for.
-#[derive(Clone, Copy)]
-enum Place {
-    /// A relation of the stream.
-    Relation(RelationSlot, Oid),
-    /// Logical messages.
-    Messages,
-    /// Transaction metadata.
-    Transactions,
-    /// Heartbeats.
-    Heartbeats,
-    /// A table of the first copy.
-    Copy(usize, Oid),
-    /// A table that is copied beside the stream.
-    Window(u64, Oid),
-}
 /// Partitions with their ends; none if they could not be read.
 type PartitionEnds = Option<Vec<(RouteId, i32, i64)>>;
 
@@ -125,7 +110,10 @@ mod session;
 mod signals;
 mod start;
 mod strain;
+mod tell;
 mod whole;
+
+use session::Place;
 
 struct Runner {
     config: Config,
@@ -143,6 +131,8 @@ struct Runner {
     heart: Heart,
     /// Copies beside the stream, and the session that reads for them while it is free.
     copies: Copies,
+    notices: Notices,
+    ear: Option<signals::Ear>,
     captured: Vec<TableName>,
     reader: Option<crate::snapshot::reader::Reader>,
     /// The session that reads a whole table beside the stream.
@@ -227,6 +217,7 @@ enum Happened {
     Looked(Look),
     Told(Told),
     WholeTold(crate::snapshot::temporary::Told),
+    Heard(crate::kafka::Followed),
     SnapshotEnded(Option<PgError>),
     Journalled(usize, Result<(), KeeperError>),
     Trouble(Option<Trouble>),
@@ -249,7 +240,8 @@ impl Runner {
             SinkConfig::Kafka(kafka) => Some(Topics::new(kafka)),
             SinkConfig::Stdout { .. } => None,
         };
-        let config_slot = config.slot.clone();
+        let notices = Notices::new(&config);
+        let copies = Copies::new(&config.slot, notices.are_wanted());
         Runner {
             core: Core::new(settings, now()),
             config,
@@ -263,7 +255,9 @@ impl Runner {
             actives: HashMap::new(),
             messages: Planned::Unplanned,
             heart: Heart::default(),
-            copies: Copies::new(&config_slot),
+            copies,
+            notices,
+            ear: None,
             captured: Vec::new(),
             reader: None,
             reading: None,
@@ -297,7 +291,7 @@ impl Runner {
         troubled: &mut mpsc::Receiver<Option<Trouble>>,
     ) -> Happened {
         let may_read = self.may_read();
-        let Runner { core, live, tasks, taken, copying, copies, heart, reading, .. } = self;
+        let Runner { core, live, tasks, taken, copying, copies, heart, reading, ear, .. } = self;
         let may_take = copying.as_ref().is_some_and(|copying| copying.may_take(core, now()));
         let may_read_whole = reading.as_ref().is_some_and(|reading| reading.may_take(now()));
         let beside = copies.next_tick().filter(|_| live.is_some());
@@ -331,6 +325,7 @@ impl Runner {
             ended = copying::ended(&mut tasks.holding) => Happened::SnapshotEnded(ended),
             () = ended(sentinel), if tasks.probing.is_none() => Happened::SentinelEnded,
             () = tokio::time::sleep(timer) => Happened::Timer,
+            Some(heard) = signals::heard(ear.as_mut()) => Happened::Heard(heard),
             Some(told) = copying::told(copying.as_mut()), if may_take => Happened::Told(told),
             Some(told) = whole::told(reading.as_mut()), if may_read_whole => Happened::WholeTold(told),
             read = io(stream, may_read, unsent) => read,
@@ -472,6 +467,7 @@ impl Runner {
             Happened::Looked(look) => self.looked(look),
             Happened::Told(told) => self.told(told),
             Happened::WholeTold(told) => self.whole_told(told),
+            Happened::Heard(followed) => self.heard(followed),
             Happened::SnapshotEnded(error) => self.snapshot_ended(error),
             Happened::Journalled(table, outcome) => self.journalled(table, outcome),
             Happened::Trouble(trouble) => self.reporter.trouble(trouble),

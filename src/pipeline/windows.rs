@@ -9,15 +9,17 @@ mod asked;
 mod progress;
 mod row;
 mod signals;
+mod tell;
 mod touch;
 mod whole;
 
 pub use asked::queried;
 pub use progress::WindowStatus;
-pub use signals::Wanted;
+pub use signals::{Origin, Wanted};
 
 use super::core::{Moment, SECOND};
-use super::record::{FORMAT, Window};
+use super::notices::{About, Data, News, Teller};
+use super::record::{FORMAT, Obeyed, Window};
 use super::request::Reply;
 use super::rows::Active;
 use crate::change::RelationSlot;
@@ -114,6 +116,8 @@ struct Copy {
     /// The table's relation on this connection, once the stream has told it.
     slot: Option<RelationSlot>,
     rows_asked: u64,
+    /// Whether the chunk under way goes on in the table, instead of reading moved rows again.
+    goes_forward: bool,
     /// Tries under a hold so far, and since when.
     hold_since: Option<Moment>,
     not_before: Moment,
@@ -184,12 +188,15 @@ pub struct Copies {
     /// The part of the time that chunks may take, and until when they rest.
     share: Share,
     rests_until: Moment,
+    teller: Teller,
+    /// Copies have begun, which is not told yet.
+    starting: bool,
 }
 
 impl Copies {
-    /// No copies.
+    /// No copies. `told`: whether anybody wants their news.
     #[must_use]
-    pub fn new(slot_name: &str) -> Self {
+    pub fn new(slot_name: &str, told: bool) -> Self {
         Copies {
             list: Vec::new(),
             watched: Vec::new(),
@@ -209,6 +216,8 @@ impl Copies {
             totals: WindowTotals::default(),
             share: Share::FREE,
             rests_until: Moment::default(),
+            teller: Teller::new(told),
+            starting: false,
         }
     }
 
@@ -296,6 +305,7 @@ impl Copies {
     fn push(&mut self, table: &TableName, window: Window, reply: Option<Reply>) {
         let name = table.to_string();
         let id = self.next_id();
+        self.starts();
         self.list.push(Copy::new(id, &name, window, self.now, reply));
         self.store(self.list.len() - 1);
     }
@@ -303,6 +313,9 @@ impl Copies {
     /// Ends every copy where it is; their names.
     pub fn cancel(&mut self) -> Vec<String> {
         let names: Vec<String> = self.list.iter().map(|copy| copy.name.clone()).collect();
+        if !names.is_empty() {
+            self.tell_aborted(None);
+        }
         for name in &names {
             self.unwritten.insert(Window::key(&self.slot_name, name), None);
         }
@@ -388,6 +401,7 @@ impl Copy {
             windows: None,
             slot: None,
             rows_asked: ROWS_FIRST,
+            goes_forward: false,
             hold_since: None,
             not_before: now,
             backoff: BACKOFF_MIN,
@@ -478,7 +492,9 @@ fn asked_for(filter: Option<String>, asked_ms: i64) -> Window {
         asked_ms,
         paused: false,
         signal: None,
+        signal_offset: None,
         surrogate: None,
+        correlation: None,
         journal: Journal::default(),
     }
 }

@@ -18,6 +18,7 @@ mod config;
 pub mod copies;
 mod error;
 pub mod holder;
+pub mod identity;
 mod inbox;
 mod outbox;
 pub mod preflight;
@@ -40,7 +41,7 @@ pub use config::{
 };
 pub use error::{Attempts, PgError, ServerError};
 pub use outbox::StandbyStatus;
-pub use replication::{CreatedSlot, Replication, StartOptions, SystemIdentity, TimelineSwitch};
+pub use replication::{CreatedSlot, Origins, Replication, StartOptions, SystemIdentity, TimelineSwitch};
 pub use sql::{Ended, Sql};
 pub use stream::{Frame, Stream};
 pub use url::{UrlError, UrlParts, parse_url, sslmode};

@@ -57,6 +57,21 @@ pub struct CreatedSlot {
     pub snapshot: Option<String>,
 }
 
+/// Changes of which origin are streamed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Origins {
+    /// All.
+    #[default]
+    Any,
+    /// Those that were made here: what replication brought in has an origin of its own. The server knows it from 16 on.
+    None,
+}
+
+impl Origins {
+    /// The first version, as in `server_version_num`, that can tell.
+    pub const SINCE: u32 = 160_000;
+}
+
 /// What to stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StartOptions {
@@ -66,6 +81,8 @@ pub struct StartOptions {
     pub publication: String,
     /// Whether logical messages come too.
     pub messages: bool,
+    /// Whether what replication brought in comes too.
+    pub origins: Origins,
 }
 
 impl Replication {
@@ -246,7 +263,14 @@ fn start_command(options: &StartOptions) -> String {
     let publication = quote_literal(&escape_identifier(&options.publication));
     let messages = if options.messages { ", messages 'true'" } else { "" };
     let slot = escape_identifier(&options.slot);
-    format!("START_REPLICATION SLOT {slot} LOGICAL 0/0 (proto_version '1', publication_names {publication}{messages})")
+    let origin = match options.origins {
+        Origins::Any => "", // the server's default, and unknown before 16
+        Origins::None => ", origin 'none'",
+    };
+    format!(
+        "START_REPLICATION SLOT {slot} LOGICAL 0/0 \
+         (proto_version '1', publication_names {publication}{messages}{origin})"
+    )
 }
 
 /// A literal of the replication grammar, which doubles quotes and takes a backslash as itself (it has no `E''`).
@@ -279,10 +303,15 @@ mod tests {
 
     #[test]
     fn quotes_names_for_the_grammar_they_go_into() {
-        let options = StartOptions { slot: "s".into(), publication: r#"o'b"r\x, y"#.into(), messages: true };
+        let options = StartOptions {
+            slot: "s".into(),
+            publication: r#"o'b"r\x, y"#.into(),
+            messages: true,
+            origins: Origins::None,
+        };
         assert_eq!(
             start_command(&options),
-            r#"START_REPLICATION SLOT "s" LOGICAL 0/0 (proto_version '1', publication_names '"o''b""r\x, y"', messages 'true')"#
+            r#"START_REPLICATION SLOT "s" LOGICAL 0/0 (proto_version '1', publication_names '"o''b""r\x, y"', messages 'true', origin 'none')"#
         );
     }
 

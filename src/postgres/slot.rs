@@ -25,6 +25,8 @@ pub struct SlotRow {
     pub restart_lsn: Option<Lsn>,
     /// What the consumer confirmed: where streaming goes on.
     pub confirmed_flush_lsn: Option<Lsn>,
+    /// The oldest transaction whose catalog rows are kept for it.
+    pub catalog_xmin: Option<Xid>,
     /// reserved, extended, unreserved or lost.
     pub wal_status: Option<String>,
     /// Bytes of WAL until it may be lost; None without `max_slot_wal_keep_size`. Negative when it is overdue.
@@ -60,6 +62,8 @@ struct JsonRow {
     active_pid: Option<i32>,
     restart_lsn: Option<Lsn>,
     confirmed_flush_lsn: Option<Lsn>,
+    /// So is a transaction's id.
+    catalog_xmin: Option<String>,
     wal_status: Option<String>,
     safe_wal_size: Option<i64>,
     invalidation_reason: Option<String>,
@@ -102,6 +106,7 @@ pub async fn read(sql: &Sql, name: &str) -> Result<Option<SlotRow>, PgError> {
         active_pid: json.active_pid,
         restart_lsn: json.restart_lsn,
         confirmed_flush_lsn: json.confirmed_flush_lsn,
+        catalog_xmin: json.catalog_xmin.and_then(|xid| xid.parse().ok()).map(Xid),
         wal_status: json.wal_status,
         safe_wal_size: json.safe_wal_size,
         two_phase: json.two_phase.unwrap_or_default(),

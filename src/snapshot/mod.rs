@@ -5,8 +5,8 @@
 //! `journal` is what of it survives a restart. Everything copied later is copied while the stream runs: `window` decides
 //! what may be read, held and emitted when, with its rules and their reasons, `visibility` reads Postgres's snapshots, and
 //! `keyset` writes the SQL of a chunk. `reader` asks the server. A table without a key is copied whole: `whole` decides where
-//! the stream stands for it, `temporary` reads. `signal` reads what Debezium's signal table asks for. All but `worker`,
-//! `prepare`, `reader` and `temporary` are pure. Nothing here writes to the source.
+//! the stream stands for it, `temporary` reads. `signal` reads what a signal asks for. All but `worker`, `prepare`, `reader`
+//! and `temporary` are pure. Nothing here writes to the source.
 
 pub mod journal;
 pub mod keyset;
@@ -87,6 +87,8 @@ pub struct Config {
     pub queries: BTreeMap<String, String>,
     /// The table whose inserted rows are signals, as `namespace.name`.
     pub signal_table: Option<String>,
+    /// The topic whose records are signals.
+    pub signal_topic: Option<String>,
 }
 
 /// Readers at once: one loop encodes for all of them, and each holds a server process and a snapshot.
@@ -108,6 +110,7 @@ impl Config {
             conditions: BTreeMap::new(),
             queries: BTreeMap::new(),
             signal_table: None,
+            signal_topic: None,
         }
     }
 

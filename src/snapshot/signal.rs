@@ -1,6 +1,6 @@
-//! Debezium's signals: what a row inserted into the signal table asks for.
+//! Debezium's signals: what a row inserted into the signal table, or a record of the signal topic, asks for.
 //!
-//! Pure: the columns' texts in, a [`Signal`] or the reason out. The forms are those of Debezium's documentation on
+//! Pure: the columns' texts or the record's bytes in, a [`Signal`] or the reason out. The forms are those of Debezium's documentation on
 //! signalling; what a copy in windows cannot do as it is asked is an error, and copies nothing. Errors never show
 //! what the row holds: its values are data like any other row's.
 
@@ -22,6 +22,8 @@ pub enum Signal {
     Pause,
     /// `resume-snapshot`.
     Resume,
+    /// `log`: this text. From the topic only: what a row holds is not logged.
+    Log(String),
 }
 
 /// A copy that is asked for.
@@ -47,6 +49,14 @@ pub enum SignalError {
     /// Its type.
     #[error("its type is not one of execute-snapshot, stop-snapshot, pause-snapshot, resume-snapshot")]
     UnknownType,
+    /// A record that is no JSON of id, type and data.
+    #[error("it is not the JSON of a signal, {{\"id\", \"type\", \"data\"}}: line {line}, column {column}")]
+    NoSignal {
+        /// From 1; 0 where there is no value.
+        line: usize,
+        /// From 1; 0 for the end of a line.
+        column: usize,
+    },
     /// Its data's size.
     #[error("its data has {0} bytes; {DATA_BYTES_MAX} are read")]
     TooLong(usize),
@@ -92,7 +102,65 @@ struct Condition {
     filter: Option<String>,
 }
 
+/// A record's value.
+#[derive(Deserialize)]
+struct Sent {
+    id: Option<String>,
+    r#type: Option<String>,
+    data: Option<serde_json::Value>,
+}
+
+#[derive(Deserialize)]
+struct Message {
+    message: Option<String>,
+}
+
+/// Longest text that is logged, in characters.
+const LOGGED_CHARS_MAX: usize = 1024;
+
+/// Longest part of an id that is logged or told, in characters: Debezium's table has 42.
+const ID_CHARS_MAX: usize = 64;
+
+/// A text for a log line: without control characters, and not longer than `most`.
+fn printable(text: &str, most: usize) -> String {
+    text.chars().take(most).map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+/// A signal's id as it is shown.
+#[must_use]
+pub fn shown_id(id: &str) -> String {
+    printable(id, ID_CHARS_MAX)
+}
+
 impl Signal {
+    /// Reads a signal from a record's value, with its id: `{"id": "...", "type": "...", "data": {...}}`.
+    ///
+    /// # Errors
+    /// Why nothing is done.
+    pub fn of_record(value: Option<&[u8]>) -> (String, Result<Self, SignalError>) {
+        let value = value.unwrap_or_default();
+        if value.len() > DATA_BYTES_MAX {
+            return (String::new(), Err(SignalError::TooLong(value.len())));
+        }
+        let Sent { id, r#type: kind, data } = match serde_json::from_slice(value) {
+            Ok(sent) => sent,
+            Err(error) => {
+                let (line, column) = (error.line(), error.column());
+                return (String::new(), Err(SignalError::NoSignal { line, column }));
+            }
+        };
+        // Data is an object here, and a text that holds one where somebody wrote it as the table has it.
+        let data = data.filter(|data| !data.is_null()).map(|data| match data {
+            serde_json::Value::String(text) => text,
+            other => other.to_string(),
+        });
+        let signal = match kind.as_deref() {
+            Some("log") => logged(data.as_deref()),
+            kind => Signal::read(kind, data.as_deref()),
+        };
+        (shown_id(&id.unwrap_or_default()), signal)
+    }
+
     /// Reads a signal from its row's columns `type` and `data`; NULL is none.
     ///
     /// # Errors
@@ -175,6 +243,12 @@ fn unquoted(column: &str) -> &str {
     column.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(column)
 }
 
+fn logged(data: Option<&str>) -> Result<Signal, SignalError> {
+    let unreadable = |error: serde_json::Error| SignalError::Unreadable { line: error.line(), column: error.column() };
+    let Message { message } = serde_json::from_str(data.unwrap_or("{}")).map_err(unreadable)?;
+    Ok(Signal::Log(printable(&message.unwrap_or_default(), LOGGED_CHARS_MAX)))
+}
+
 /// Whether a blocking copy is meant; without a word it is an incremental one.
 fn kind_of(data: &Data) -> Result<bool, SignalError> {
     match data.r#type.as_deref().map(str::to_ascii_lowercase).as_deref() {
@@ -234,6 +308,28 @@ mod tests {
         assert_eq!(asked.filter_of(&table("public", "b")), None);
         assert_eq!(asked.surrogate.as_deref(), Some("aa"));
         assert_eq!(execute(r#"{"data-collections": ["a"], "additional-conditions": []}"#).conditions, []);
+    }
+
+    #[test]
+    fn a_record_is_a_signal_with_its_data_as_an_object_or_as_text() {
+        let (id, signal) = Signal::of_record(Some(br#"{"id":"s\u00071","type":"log","data":{"message":"at {}\n"}}"#));
+        assert_eq!((id.as_str(), signal), ("s?1", Ok(Signal::Log("at {}?".to_owned()))));
+        for data in [r#"{"data-collections":["p.a"]}"#, r#""{\"data-collections\":[\"p.a\"]}""#] {
+            let value = format!(r#"{{"type":"stop-snapshot","data":{data}}}"#);
+            let (id, signal) = Signal::of_record(Some(value.as_bytes()));
+            let Ok(Signal::Stop(Some(tables))) = signal else { panic!("{signal:?}") };
+            assert!(id.is_empty() && tables.name(&table("p", "a")));
+        }
+        assert_eq!(Signal::of_record(Some(br#"{"type":"pause-snapshot"}"#)).1, Ok(Signal::Pause));
+    }
+
+    #[test]
+    fn a_record_that_is_no_signal_is_told_by_its_place() {
+        let fault = |value: Option<&[u8]>| Signal::of_record(value).1.unwrap_err();
+        assert_eq!(fault(None), SignalError::NoSignal { line: 1, column: 0 });
+        assert_eq!(fault(Some(b"[1]")), SignalError::NoSignal { line: 1, column: 2 });
+        assert_eq!(fault(Some(b"{}")), SignalError::UnknownType);
+        assert_eq!(fault(Some(&vec![b' '; DATA_BYTES_MAX + 1])), SignalError::TooLong(DATA_BYTES_MAX + 1));
     }
 
     #[test]

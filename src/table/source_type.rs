@@ -16,13 +16,12 @@ const DOMAIN_DEPTH_MAX: usize = 32;
 /// A declared type.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SourceType {
-    /// `pg_type.typname`, a domain's own; of a column filled from its own sequence the integer's, as streamed events have
-    /// it. (Debezium's snapshot says `SERIAL` there, and another schema is registered when the stream begins.)
+    /// `pg_type.typname`, a domain's own; in a copy of a column filled from a sequence `serial` and its kin.
     pub name: Box<str>,
     /// Characters, digits or bits; [`LENGTH_UNKNOWN`] where the type has none.
     pub length: i32,
-    /// Digits after the point.
-    pub scale: i32,
+    /// Digits after the point; none in a copy of a numeric without any.
+    pub scale: Option<i32>,
 }
 
 impl SourceType {
@@ -41,7 +40,25 @@ impl SourceType {
                 _ => break,
             }
         }
-        SourceType { name: name.into(), length: length(oid.0, typmod), scale: scale(oid.0, typmod) }
+        SourceType { name: name.into(), length: length(oid.0, typmod), scale: Some(scale(oid.0, typmod)) }
+    }
+
+    /// The same as rows of the first copy have it.
+    ///
+    /// Debezium asks the driver about a table's columns before it copies, and the stream's Relation afterwards: where the
+    /// two differ another schema is registered when the stream begins. An integer whose default takes from a sequence is
+    /// a serial to the driver (an identity column is not), and a numeric without digits has no length and no scale.
+    #[must_use]
+    pub fn copied(type_oid: Oid, typmod: i32, types: &BTreeMap<Oid, TypeFacts>, default: Option<&str>) -> Self {
+        let streamed = SourceType::of(type_oid, typmod, types);
+        let serial = default.is_some_and(|default| default.contains("nextval("));
+        match type_oid.0 {
+            20 if serial => SourceType { name: "bigserial".into(), ..streamed },
+            21 if serial => SourceType { name: "smallserial".into(), ..streamed },
+            23 if serial => SourceType { name: "serial".into(), ..streamed },
+            1700 if typmod == -1 => SourceType { length: 0, scale: None, ..streamed },
+            _ => streamed,
+        }
     }
 }
 
@@ -125,7 +142,25 @@ mod tests {
             (Oid(9001), facts("_int4", TypeClass::Array { element: Oid(23) })),
         ]);
         let code = SourceType::of(Oid(9000), -1, &types);
-        assert_eq!(code, SourceType { name: "code".into(), length: 12, scale: 0 });
+        assert_eq!(code, SourceType { name: "code".into(), length: 12, scale: Some(0) });
         assert_eq!(SourceType::of(Oid(9001), -1, &types).length, 10);
+    }
+
+    #[test]
+    fn a_copy_has_the_drivers_serials_and_bare_numerics() {
+        let facts = |name: &str| TypeFacts {
+            name: name.to_owned(),
+            namespace: "pg_catalog".to_owned(),
+            class: TypeClass::Base,
+        };
+        let types = BTreeMap::from([(Oid(20), facts("int8")), (Oid(23), facts("int4")), (Oid(1700), facts("numeric"))]);
+        let copied = |oid, typmod, default| SourceType::copied(Oid(oid), typmod, &types, default);
+        let next = Some("nextval('s'::regclass)");
+        assert_eq!(copied(23, -1, next), SourceType { name: "serial".into(), length: 10, scale: Some(0) });
+        assert_eq!(copied(20, -1, next).name, "bigserial".into());
+        assert_eq!(copied(1700, -1, None), SourceType { name: "numeric".into(), length: 0, scale: None });
+        for (oid, typmod, default) in [(23, -1, None), (23, -1, Some("7")), (1700, (6 << 16 | 1) + 4, None)] {
+            assert_eq!(copied(oid, typmod, default), SourceType::of(Oid(oid), typmod, &types));
+        }
     }
 }

@@ -185,7 +185,7 @@ fn planned(draft: wellspring::encode::Draft) -> (Plan, Option<String>, String) {
 
 fn context(lsn: Lsn, last_commit: Option<Lsn>, transaction: (Option<Xid>, PgMicros, Position)) -> Context<'static> {
     let (xid, committed_at, position) = transaction;
-    Context { position, lsn, last_commit, xid, committed_at, origin: None, marker: Marker::Streamed }
+    Context { position, lsn, last_commit, xid, committed_at, origin: None, xmin: None, marker: Marker::Streamed }
 }
 
 fn collect(encoder: &Encoder, plan: &(Plan, Option<String>, String), written: &mut Vec<Written>) {

@@ -2,6 +2,7 @@
 
 use crate::postgres::Server;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use serde_json::Value;
 use std::time::{Duration, Instant};
@@ -80,18 +81,34 @@ impl World {
         Running { agent: Agent::start(self.checked(role, more), metrics.clone()).unwrap(), metrics }
     }
 
+    /// The same with more keys of `[postgres]`, and of `[events]`.
+    pub fn agent_with(&self, postgres: &str, events: &str) -> Running {
+        let config = self.checked_with("postgres", postgres, events, "");
+        let metrics = Metrics::new("0");
+        Running { agent: Agent::start(config, metrics.clone()).unwrap(), metrics }
+    }
+
     fn checked(&self, role: &str, more: &str) -> wellspring::pipeline::Config {
-        let text = self.text(role, more);
+        self.checked_with(role, "", "", more)
+    }
+
+    fn checked_with(&self, role: &str, postgres: &str, events: &str, more: &str) -> wellspring::pipeline::Config {
+        let text = self.text_with(role, postgres, events, more);
         let loaded = config::check("test.toml", &text, &config::Environment::new()).unwrap_or_else(|e| panic!("{e}"));
         loaded.checked.pipeline(false)
     }
 
     /// The configuration's text.
     pub fn text(&self, role: &str, more: &str) -> String {
+        self.text_with(role, "", "", more)
+    }
+
+    fn text_with(&self, role: &str, postgres: &str, events: &str, more: &str) -> String {
         let tables = if more.contains("[tables]") { "" } else { "[tables]\ninclude = [\"public.*\"]\n" };
+        let topics = if more.contains("[topics]") { "" } else { "[topics]\nprefix = \"p\"\n" };
         format!(
-            "[postgres]\nurl = \"{}\"\n{tables}[topics]\nprefix = \"p\"\n\
-             [events]\nformat = \"json\"\n[kafka]\nbrokers = [\"{}\"]\n[limits]\nquarantine = \"0s\"\n{more}\n",
+            "[postgres]\nurl = \"{}\"\n{postgres}\n{tables}{topics}\
+             [events]\nformat = \"json\"\n{events}\n[kafka]\nbrokers = [\"{}\"]\n[limits]\nquarantine = \"0s\"\n{more}\n",
             self.server.url("postgres").replace("postgres@", &format!("{role}@")),
             self.broker.bootstrap()
         )
@@ -108,33 +125,50 @@ impl World {
     /// All records of a table's topic once they satisfy the condition; tombstones are left out.
     #[track_caller]
     pub fn until(&self, table: &str, condition: impl Fn(&[Row]) -> bool) -> Vec<Row> {
+        self.until_in(&format!("p.public.{table}"), condition)
+    }
+
+    /// Writes a record into a topic, and waits until it is there.
+    pub fn send(&self, topic: &str, key: &str, value: &str) {
+        let producer: BaseProducer =
+            ClientConfig::new().set("bootstrap.servers", self.broker.bootstrap()).create().unwrap();
+        producer.send(BaseRecord::to(topic).partition(0).key(key).payload(value)).map_err(|(error, _)| error).unwrap();
+        producer.flush(PATIENCE).unwrap();
+    }
+
+    /// All records of a topic once they satisfy the condition; tombstones are left out, and a key that is no JSON is text.
+    #[track_caller]
+    pub fn until_in(&self, topic: &str, condition: impl Fn(&[Row]) -> bool) -> Vec<Row> {
         let reader: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", self.broker.bootstrap())
             .set("group.id", "reader")
             .create()
             .unwrap();
-        let topic = format!("p.public.{table}");
         let mut from_start = TopicPartitionList::new();
-        from_start.add_partition_offset(&topic, 0, Offset::Beginning).unwrap();
+        from_start.add_partition_offset(topic, 0, Offset::Beginning).unwrap();
         reader.assign(&from_start).unwrap();
         let (mut rows, mut end, deadline) = (Vec::new(), 0, Instant::now() + PATIENCE);
         loop {
             if let Some(message) = reader.poll(Duration::from_millis(100)) {
                 let message = message.unwrap();
-                let json = |bytes: Option<&[u8]>| bytes.map_or(Value::Null, |b| serde_json::from_slice(b).unwrap());
+                let json = |bytes: Option<&[u8]>| {
+                    bytes.map_or(Value::Null, |b| {
+                        serde_json::from_slice(b).unwrap_or_else(|_| String::from_utf8_lossy(b).into_owned().into())
+                    })
+                };
                 if message.payload().is_some() {
                     rows.push(Row { key: json(message.key()), value: json(message.payload()) });
                 }
                 if message.offset() + 1 < end || !condition(&rows) {
                     continue;
                 }
-                end = reader.fetch_watermarks(&topic, 0, PATIENCE).unwrap().1;
+                end = reader.fetch_watermarks(topic, 0, PATIENCE).unwrap().1;
                 if message.offset() + 1 >= end {
                     return rows;
                 }
             }
             let shown: Vec<_> = rows.iter().rev().take(20).map(Row::place).collect();
-            assert!(Instant::now() < deadline, "records of {table} did not come: {} {shown:?}", rows.len());
+            assert!(Instant::now() < deadline, "records of {topic} did not come: {} {shown:?}", rows.len());
         }
     }
 }

@@ -343,6 +343,7 @@ fn record(plan: &Plan, row: &Row<'_>) -> (Vec<u8>, Vec<u8>) {
         xid: Some(Xid(1)),
         committed_at: PgMicros(0),
         origin: None,
+        xmin: None,
         marker: Marker::Streamed,
     };
     let mut encoder = Encoder::new();

@@ -12,7 +12,7 @@ use std::time::Duration;
 use wellspring::change::{Changes, Position, Step};
 use wellspring::lsn::{Lsn, PgMicros};
 use wellspring::pgoutput::{Message, decode};
-use wellspring::postgres::{Config, Frame, Replication, StartOptions, parse_url};
+use wellspring::postgres::{Config, Frame, Origins, Replication, StartOptions, parse_url};
 
 /// For a script of a few dozen statements on a busy machine.
 const SOON: Duration = Duration::from_secs(60);
@@ -163,7 +163,7 @@ async fn record(server: &Server, number: usize, script: &str) -> Vec<u8> {
     server.sql(&database, script);
     server.sql(&database, &format!("select pg_logical_emit_message(false, '{LAST}', '')"));
     let config = Config::from_url(parse_url(&server.url(&database)).unwrap()).unwrap();
-    let options = StartOptions { slot, publication: "p".into(), messages: true };
+    let options = StartOptions { slot, publication: "p".into(), messages: true, origins: Origins::Any };
     let mut stream = Replication::connect(&config).await.unwrap().start(&options).await.unwrap();
     let mut file = Vec::new();
     loop {

@@ -48,6 +48,79 @@ fn a_signal_copies_the_tables_it_names_where_its_conditions_hold() {
 }
 
 #[test]
+fn a_copy_that_a_signal_asks_for_is_told_of_from_its_start_to_its_end() {
+    let world = World::new(TABLES, &["t", "u", "signals", "notes"]);
+    let more = format!("{MORE}\n[topics]\nprefix = \"p\"\nnotifications = \"p.public.notes\"\n");
+    let agent = world.agent(&more);
+    agent.streams();
+    signal(&world, "s1", "execute-snapshot", r#"{"data-collections": ["public.u", "public.t"]}"#);
+    let notes = world.until("notes", |rows| rows.iter().any(|row| row.value["type"] == "COMPLETED"));
+    let told: Vec<String> = notes
+        .iter()
+        .filter(|row| row.value["type"] != "IN_PROGRESS")
+        .map(|row| {
+            let data = &row.value["additional_data"];
+            format!(
+                "{} {} {} {}",
+                row.value["type"], row.key["id"], data["scanned_collection"], data["total_rows_scanned"]
+            )
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            r#""SKIPPED" ID null null"#.replace("ID", &notes[0].key["id"].to_string()).as_str(),
+            r#""STARTED" "s1" null null"#,
+            r#""TABLE_SCAN_COMPLETED" "s1" "public.t" "2500""#,
+            r#""TABLE_SCAN_COMPLETED" "s1" "public.u" "1""#,
+            r#""COMPLETED" "s1" null null"#,
+        ]
+    );
+    let progress = |row: &&crate::world::Row| row.value["type"] == "IN_PROGRESS";
+    let last = notes.iter().filter(progress).map(|row| row.value["additional_data"]["last_processed_key"].clone());
+    assert_eq!(last.collect::<Vec<_>>(), ["1000", "2500", "1"]);
+    world.records("t", 2500);
+    agent.stop();
+}
+
+#[test]
+fn a_signal_from_the_topic_is_obeyed_once_and_one_from_before_the_pipeline_is_not() {
+    let world = World::new(TABLES, &["t", "u", "asked"]);
+    let asked = "p.public.asked";
+    let execute = |table: &str, more: &str| {
+        format!(
+            r#"{{"id": "k", "type": "execute-snapshot", "data": {{"data-collections": ["public.{table}"]{more}}}}}"#
+        )
+    };
+    let obeyed = |next: u64| {
+        world.until_in("p.wellspring-state", |rows| {
+            rows.iter().any(|row| row.key == "signals/wellspring_p" && row.value["next"] == next)
+        });
+    };
+    world.send(asked, "p", &execute("t", ""));
+    let more =
+        format!("[snapshot]\nmode = \"no_data\"\nsignal_topic = \"{asked}\"\n[tables]\ninclude = [\"public.?\"]");
+    let agent = world.agent(&more);
+    obeyed(1);
+    world.send(asked, "another", &execute("t", ""));
+    world.send(asked, "p", "nonsense");
+    world.send(asked, "p", &execute("u", ""));
+    state(&agent, "public.u", "done");
+    obeyed(4);
+    agent.stop();
+    // What comes meanwhile is obeyed by the next one.
+    world.send(asked, "p", r#"{"type": "log", "data": {"message": "hello"}}"#);
+    let filter = r#", "additional-conditions": [{"data-collection": "public.t", "filter": "id <= 10"}]"#;
+    world.send(asked, "p", &execute("t", filter));
+    let agent = world.agent(&more);
+    state(&agent, "public.t", "done");
+    obeyed(6);
+    world.records("t", 10);
+    world.records("u", 1);
+    agent.stop();
+}
+
+#[test]
 fn a_signal_that_cannot_be_done_leaves_the_stream_as_it_is() {
     let (world, agent) = started(TABLES);
     signal(&world, "1", "nonsense", "{}");
@@ -94,5 +167,25 @@ fn copies_are_held_let_go_and_ended_by_signals_and_a_restart_does_not_repeat_the
     world.sql("insert into u values (2)");
     world.records("u", 1);
     world.records("t", 2502);
+    agent.stop();
+}
+
+#[test]
+fn a_signal_sent_during_a_first_copy_that_is_cut_off_is_obeyed_by_the_next_process() {
+    let world = World::new(TABLES, &["t", "u", "asked"]);
+    let tables = "signal_topic = \"p.public.asked\"\nskip = [\"public.u\"]\n[tables]\ninclude = [\"public.[tu]\"]";
+    // The first piece of 2500 rows holds the next one back for longer than this test takes.
+    let agent = world.agent(&format!("[snapshot]\nmode = \"initial\"\nrows_per_second = 1\n{tables}"));
+    world.until_in("p.wellspring-state", |rows| rows.iter().any(|row| row.key == "signals/wellspring_p"));
+    agent.until("the copy's rows", |status| status.copy.as_ref().is_some_and(|copy| copy.rows > 0));
+    world.send(
+        "p.public.asked",
+        "p",
+        r#"{"id": "k", "type": "execute-snapshot", "data": {"data-collections": ["public.u"]}}"#,
+    );
+    agent.stop();
+    let agent = world.agent(&format!("[snapshot]\nmode = \"initial\"\n{tables}"));
+    state(&agent, "public.u", "done");
+    world.records("u", 1);
     agent.stop();
 }

@@ -163,8 +163,11 @@ fn rights(checked: &Checked, config: &kafka::Config, findings: &mut Findings) {
     let state = &config.state_topic;
     let secured = config.client.get("security.protocol").is_some_and(|p| !p.eq_ignore_ascii_case("plaintext"));
     let create = if config.topics.create { " Create" } else { "" };
+    let signals = checked.snapshot.signal_topic.as_ref();
+    let signals = signals.map_or_else(String::new, |topic| format!("; Describe Read on {topic}"));
+    let notices = checked.encode.rules.notice_topic.as_ref().map_or_else(String::new, |topic| format!(" and {topic}"));
     let what = format!(
-        "where Kafka has ACLs the principal needs: Describe Write DescribeConfigs{create} on topics {prefix}.*; Read besides on {state}"
+        "where Kafka has ACLs the principal needs: Describe Write DescribeConfigs{create} on topics {prefix}.*{notices}; Read besides on {state}{signals}"
     );
     if secured {
         findings.ok(format!("{what}; proven here: Describe. The rest shows at the first write"));

@@ -11,7 +11,7 @@ use crate::postgres::preflight::{self, Facts, TableRights};
 use crate::postgres::publication::{self, Candidate, PublicationRow, RelationKind, create_sql, quoted};
 use crate::postgres::slot::{self, SlotRow};
 use crate::postgres::surroundings;
-use crate::postgres::{PgError, Replication, Sql};
+use crate::postgres::{Origins, PgError, Replication, Sql};
 use crate::table::selection::Partitions;
 use crate::table::{ReplicaIdentity, TableName};
 use postgres_protocol::escape::{escape_identifier, escape_literal};
@@ -60,6 +60,7 @@ async fn try_look(checked: &Checked, findings: &mut Findings) -> Result<Seen, Pg
             Err(error) => findings.failed(PipelineError::Postgres(error)),
         }
     }
+    origins(checked.origins, &facts, findings);
     let around = surroundings::read(&sql, &checked.slot).await?;
     around::provider(&around, findings);
     around::sizing(&facts, &around, findings);
@@ -94,6 +95,15 @@ async fn try_look(checked: &Checked, findings: &mut Findings) -> Result<Seen, Pg
     let captured =
         captured.into_iter().map(|table| Captured { name: table.name.clone(), has_key: has_key(table) }).collect();
     Ok(Seen { captured, drafted })
+}
+
+/// Whether the server can tell origins apart, where it has to.
+fn origins(origins: Origins, facts: &Facts, findings: &mut Findings) {
+    if origins == Origins::None && facts.server_version < Origins::SINCE {
+        let what =
+            format!("postgres.origin is \"none\", which Postgres {} does not know", facts.server_version / 10_000);
+        findings.fail(what, "leave postgres.origin out, or upgrade the server to 16");
+    }
 }
 
 async fn replication(checked: &Checked) -> Result<(), PgError> {

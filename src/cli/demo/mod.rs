@@ -55,7 +55,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// No Postgres, or one of the parts failed; everything is cleaned up by then.
 pub(super) fn run() -> Result<Code, Failure> {
     let length = length(std::env::var(SECONDS_VARIABLE).ok().as_deref())?;
-    logging::start(Log { format: LogFormat::Text, level: tracing::Level::WARN });
+    logging::start(Log { format: LogFormat::Text, level: tracing::Level::WARN, notifications: false });
     block_on(async {
         let (ask_to_stop, stop) = watch::channel(false);
         let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| failed(&error))?;

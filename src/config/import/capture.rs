@@ -276,13 +276,45 @@ pub(super) fn delimiter(_: Asked<'_>, given: &Given, target: &mut Target) {
     target.text("topics", "delimiter", given.value.trim(), "");
 }
 
-pub(super) fn naming(_: Asked<'_>, given: &Given, target: &mut Target) {
-    if given.value.trim() == "io.debezium.schema.SchemaTopicNamingStrategy" {
-        target.idle(&given.written, "topics are named so");
-    } else {
-        target
-            .refuse(&given.written, "topics are named by prefix, namespace and table; route them where they are read");
+pub(super) fn naming(asked: Asked<'_>, given: &Given, target: &mut Target) {
+    match given.value.trim() {
+        "io.debezium.schema.SchemaTopicNamingStrategy" => target.idle(&given.written, "topics are named so"),
+        REGEX_NAMING => {
+            for property in ["topic.regex", "topic.replacement"] {
+                if asked.value(property).is_none_or(|value| value.trim().is_empty()) {
+                    target.refuse(property, "is missing; SchemaRegexTopicNamingStrategy needs it");
+                }
+            }
+        }
+        _ => target.refuse(
+            &given.written,
+            "topics are named as SchemaTopicNamingStrategy and SchemaRegexTopicNamingStrategy do",
+        ),
     }
+}
+
+/// Debezium's strategy of topics by a regular expression, and a table without key stays without one.
+const REGEX_NAMING: &str = "io.debezium.schema.SchemaRegexTopicNamingStrategy";
+
+pub(super) fn regex_naming(asked: Asked<'_>, given: &Given, target: &mut Target) {
+    if asked.value("topic.naming.strategy").map(str::trim) != Some(REGEX_NAMING) {
+        return target.idle(&given.written, "topics are named without it");
+    }
+    let key = match given.name.as_str() {
+        "topic.regex" => "regex",
+        "topic.replacement" => "replacement",
+        "topic.key.field.name" => "key_field",
+        "topic.key.field.regex" => "key_field_regex",
+        "topic.key.field.replacement" => "key_field_replacement",
+        "topic.key.enforce.uniqueness" => {
+            if let Some(unique) = flag(given, target) {
+                target.flag("topics", "unique_keys", unique, "");
+            }
+            return;
+        }
+        _ => return target.refuse(&given.written, "unknown property"),
+    };
+    target.text("topics", key, &given.value, "");
 }
 
 pub(super) fn adjustment(_: Asked<'_>, given: &Given, target: &mut Target) {
@@ -392,44 +424,6 @@ pub(super) fn never_skips(_: Asked<'_>, given: &Given, target: &mut Target) {
         target.idle(&given.written, "a change that cannot be read stops the stream, with its place");
     } else {
         target.refuse(&given.written, "a change that cannot be read is never skipped");
-    }
-}
-
-/// Debezium takes the table's name with the database before it as well.
-pub(super) fn signal_table(asked: Asked<'_>, given: &Given, target: &mut Target) {
-    let table = given.value.trim();
-    let database = format!("{}.", asked.or("database.dbname", "").trim());
-    let rest = table.strip_prefix(&database).filter(|rest| rest.contains('.')).unwrap_or(table);
-    if rest.is_empty() || asked.value("signal.enabled.channels").is_some_and(|list| !channels(list).any(is_source)) {
-        target.idle(&given.written, "without the channel `source` no table is read for signals");
-    } else {
-        target.text("snapshot", "signal_table", rest, "");
-    }
-}
-
-pub(super) fn signal_channels(asked: Asked<'_>, given: &Given, target: &mut Target) {
-    if channels(&given.value).any(|channel| !is_source(channel)) {
-        target.refuse(&given.written, "signals are read from a table only: the channel `source`");
-    } else if asked.value("signal.data.collection").is_none() {
-        target.idle(&given.written, "without a signal table it does nothing");
-    } else {
-        target.idle(&given.written, "the channel `source` is there with snapshot.signal_table");
-    }
-}
-
-fn channels(list: &str) -> impl Iterator<Item = &str> {
-    list.split(',').map(str::trim).filter(|channel| !channel.is_empty())
-}
-
-fn is_source(channel: &str) -> bool {
-    channel == "source"
-}
-
-pub(super) fn notification_channels(_: Asked<'_>, given: &Given, target: &mut Target) {
-    let mut channels = given.value.split(',').map(str::trim).filter(|channel| !channel.is_empty());
-    match channels.find(|channel| !matches!(*channel, "log" | "jmx")) {
-        None => target.idle(&given.written, "the progress of copies is in status, metrics and log"),
-        Some(_) => target.refuse(&given.written, "there are no notifications: progress is in status, metrics and log"),
     }
 }
 

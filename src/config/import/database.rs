@@ -3,6 +3,7 @@
 use super::Asked;
 use super::source::Given;
 use super::target::Target;
+use crate::table::names::REGEX;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 const PASSWORD: &str = "WELLSPRING_POSTGRES_PASSWORD";
@@ -152,9 +153,14 @@ pub(super) fn mismatch(_: Asked<'_>, given: &Given, target: &mut Target) {
 }
 
 pub(super) fn xmin(_: Asked<'_>, given: &Given, target: &mut Target) {
-    match given.value.trim() {
-        "0" => target.idle(&given.written, "0 switches it off"),
-        _ => target.refuse(&given.written, "source.xmin is always null here"),
+    match given.value.trim().parse::<u64>() {
+        Ok(0) => target.idle(&given.written, "0 switches it off"),
+        Ok(millis @ 1..1000) => {
+            let remark = format!("{millis} ms at the source: the slot is looked at once a second at most");
+            target.text("events", "xmin_interval", "1s", &remark);
+        }
+        Ok(millis) => target.text("events", "xmin_interval", &format!("{millis}ms"), ""),
+        Err(_) => target.refuse(&given.written, "is no number of milliseconds"),
     }
 }
 
@@ -169,9 +175,19 @@ pub(super) fn stream_params(_: Asked<'_>, given: &Given, target: &mut Target) {
     }
 }
 
-pub(super) fn replica_identity(asked: Asked<'_>, given: &Given, target: &mut Target) {
-    let _ = asked;
-    let what = "a replica identity is never changed unasked: run ALTER TABLE ... REPLICA IDENTITY ... for these tables \
-                (`wellspring check` prints the statements)";
-    target.refuse(&given.written, what);
+/// `schema.table:FULL`, several between commas; tables by expressions.
+pub(super) fn replica_identity(_: Asked<'_>, given: &Given, target: &mut Target) {
+    for entry in super::capture::expressions(&given.value) {
+        let Some((table, identity)) = entry.rsplit_once(':').map(|(table, identity)| (table.trim(), identity.trim()))
+        else {
+            target.refuse(&given.written, format!("`{entry}` is not `schema.table:IDENTITY`"));
+            continue;
+        };
+        if identity.eq_ignore_ascii_case("NOTHING") {
+            target.refuse(&given.written, format!("`{entry}`: UPDATE and DELETE of a published table would fail"));
+        } else {
+            let remark = "changes the tables at each start, as replica.identity.autoset.values did";
+            target.text("tables.set_replica_identity", &format!("{REGEX}{table}"), identity, remark);
+        }
+    }
 }

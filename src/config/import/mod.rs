@@ -11,6 +11,7 @@ mod connect;
 mod database;
 mod kafka;
 mod properties;
+mod signals;
 mod source;
 mod table;
 mod target;

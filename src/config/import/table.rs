@@ -4,7 +4,7 @@
 
 use super::source::Given;
 use super::target::Target;
-use super::{Asked, capture, connect, database, kafka};
+use super::{Asked, capture, connect, database, kafka, signals};
 use Fate::{By, Idle, Refused};
 
 /// What a translation is given: everything there is, and the property at hand.
@@ -68,20 +68,20 @@ const TABLE: &[(&str, Fate)] = &[
     ("slot.failover", By("refused if true", database::failover)),
     ("slot.max.retries", RETRIED),
     ("slot.retry.delay.ms", RETRIED),
-    ("slot.stream.params", By("refused unless origin=any", database::stream_params)),
+    ("slot.stream.params", By("postgres.origin; refused for any other option", database::stream_params)),
     ("status.update.interval.ms", Idle("follows from wal_sender_timeout")),
     ("lsn.flush.mode", By("refused if manual", database::flush_mode)),
     ("flush.lsn.source", By("refused if false", database::flush_mode)),
     ("lsn.flush.timeout.ms", Idle("a confirmation never waits")),
     ("lsn.flush.timeout.action", Idle("a confirmation never waits")),
     ("offset.mismatch.strategy", By("refused if it trusts the slot", database::mismatch)),
-    ("xmin.fetch.interval.ms", By("refused unless 0", database::xmin)),
+    ("xmin.fetch.interval.ms", By("events.xmin_interval", database::xmin)),
     ("internal.*", INTERNAL),
     // Publication and replica identity
     ("publication.name", By("postgres.publication", database::publication)),
     ("publication.autocreate.mode", By("postgres.create_publication", database::autocreate)),
     ("publish.via.partition.root", By("tables.partitions", capture::partitions)),
-    ("replica.identity.autoset.values", By("refused", database::replica_identity)),
+    ("replica.identity.autoset.values", By("tables.set_replica_identity", database::replica_identity)),
     // First copy
     ("snapshot.mode", By("snapshot.mode", capture::snapshot_mode)),
     ("snapshot.mode.configuration.based.*", By("snapshot.mode", capture::snapshot_mode)),
@@ -113,15 +113,17 @@ const TABLE: &[(&str, Fate)] = &[
     ("incremental.snapshot.watermarking.strategy", INCREMENTAL),
     ("incremental.snapshot.allow.schema.changes", INCREMENTAL),
     ("read.only", Idle("nothing is written to the source")),
-    ("signal.data.collection", By("snapshot.signal_table", capture::signal_table)),
-    ("signal.enabled.channels", By("refused unless empty or source", capture::signal_channels)),
-    ("signal.kafka.*", Refused("there is no signal topic: `wellspring snapshot` asks the running agent for a copy")),
-    ("signal.consumer.*", Refused("there is no signal topic: `wellspring snapshot` asks the running agent for a copy")),
+    ("signal.data.collection", By("snapshot.signal_table", signals::table)),
+    ("signal.enabled.channels", By("snapshot.signal_table, snapshot.signal_topic", signals::channels_of_signals)),
+    ("signal.kafka.topic", By("snapshot.signal_topic", signals::kafka)),
+    ("signal.kafka.bootstrap.servers", By("refused unless bootstrap.servers", signals::kafka)),
+    ("signal.kafka.*", By("not needed", signals::kafka)),
+    ("signal.consumer.*", By("not needed", signals::kafka)),
     ("signal.file", Refused("there is no signal file: `wellspring snapshot` asks the running agent for a copy")),
-    ("signal.poll.interval.ms", Idle("without a channel nothing is polled")),
-    ("signal.emit.failure.*", Idle("without a channel nothing is polled")),
-    ("notification.enabled.channels", By("refused unless empty or log", capture::notification_channels)),
-    ("notification.sink.topic.name", Idle("without the channel `sink` there is no topic")),
+    ("signal.poll.interval.ms", Idle("signals are read as they come")),
+    ("signal.emit.failure.*", Idle("signals are read as they come")),
+    ("notification.enabled.channels", By("topics.notifications, log.notifications", signals::notifications)),
+    ("notification.sink.topic.name", By("topics.notifications", signals::notifications)),
     // What is captured
     ("table.include.list", By("tables.include", capture::include)),
     ("table.exclude.list", By("tables.exclude", capture::exclude)),
@@ -168,14 +170,17 @@ const TABLE: &[(&str, Fate)] = &[
     // Topics and names
     ("topic.prefix", By("topics.prefix", capture::prefix)),
     ("topic.delimiter", By("topics.delimiter", capture::delimiter)),
-    ("topic.naming.strategy", By("refused unless SchemaTopicNamingStrategy", capture::naming)),
+    ("topic.naming.strategy", By("refused unless SchemaTopicNamingStrategy or its regex variant", capture::naming)),
     ("topic.cache.size", INTERNAL),
     ("topic.heartbeat.prefix", By("topics.heartbeat", capture::heartbeat)),
     ("topic.heartbeat.name", By("topics.heartbeat", capture::heartbeat)),
     ("heartbeat.topics.prefix", By("topics.heartbeat", capture::heartbeat)),
-    ("topic.regex", Refused("topics are named by prefix, namespace and table; route them where they are read")),
-    ("topic.replacement", Refused("see topic.regex")),
-    ("topic.key.*", Refused("see topic.regex")),
+    ("topic.regex", By("topics.regex", capture::regex_naming)),
+    ("topic.replacement", By("topics.replacement", capture::regex_naming)),
+    ("topic.key.enforce.uniqueness", By("topics.unique_keys", capture::regex_naming)),
+    ("topic.key.field.name", By("topics.key_field", capture::regex_naming)),
+    ("topic.key.field.regex", By("topics.key_field_regex", capture::regex_naming)),
+    ("topic.key.field.replacement", By("topics.key_field_replacement", capture::regex_naming)),
     ("topic.creation.enable", By("topics.create", kafka::create)),
     ("topic.creation.*", By("topics", kafka::creation)),
     ("schema.name.adjustment.mode", By("events.schema_names", capture::adjustment)),

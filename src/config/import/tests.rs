@@ -190,14 +190,14 @@ snapshot.mode=no_data
 fn everything_without_counterpart_is_told_at_once() {
     refused(
         "transforms=unwrap\ntransforms.unwrap.type=x\nslot.drop.on.stop=true\nsnapshot.mod=initial\nfoo=bar\n\
-         signal.enabled.channels=source,kafka\ncolumn.mask.hash.SHA-256.with.salts.pepper=a",
+         signal.enabled.channels=source,file\ncolumn.mask.hash.SHA-256.with.salts.pepper=a",
         expect![[r#"
             transforms: records are not transformed; `wellspring config import --lossy` leaves it out, then transform where they are read
             transforms.unwrap.type: records are not transformed; `wellspring config import --lossy` leaves it out, then transform where they are read
             slot.drop.on.stop: a slot is dropped by command only (`wellspring slot drop`): its changes would be lost
             snapshot.mod: unknown property; did you mean `snapshot.mode`?
             foo: unknown property
-            signal.enabled.channels: signals are read from a table only: the channel `source`
+            signal.enabled.channels: there is no channel `file`: signals are read from a table (source) and from a topic (kafka)
             column.mask.hash.***: unknown property"#]],
     );
     refused(
@@ -281,4 +281,93 @@ fn json_and_debezium_servers_file_say_the_same() {
     let server = settings(&[("application.properties", server)]);
     assert_eq!(settings(&[("c.json", json), ("worker.properties", worker)]), server);
     assert!(server.contains(&"format = \"json\"".to_owned()));
+}
+
+#[test]
+fn a_signal_topic_is_taken_over_from_the_same_cluster() {
+    let more = "signal.enabled.channels=source,kafka\nsignal.kafka.bootstrap.servers=k2:9092,k1:9092\n\
+                signal.kafka.groupId=g\nsignal.consumer.security.protocol=SSL\n";
+    let toml = imported(more, Loss::Refused).unwrap().toml;
+    assert!(toml.contains("signal_topic = \"shop-signal\""), "{toml}");
+    let named = imported(&format!("{more}signal.kafka.topic=asked"), Loss::Refused).unwrap().toml;
+    assert!(named.contains("signal_topic = \"asked\""), "{named}");
+    let off = imported("signal.kafka.topic=asked", Loss::Refused).unwrap().toml;
+    assert!(!off.contains("signal_topic ="), "{off}");
+    refused(
+        "signal.enabled.channels=kafka\nsignal.kafka.bootstrap.servers=other:9092",
+        expect![
+            "signal.kafka.bootstrap.servers: is not bootstrap.servers: signals are read from the cluster that records go to"
+        ],
+    );
+}
+
+#[test]
+fn notifications_go_to_a_topic_and_to_the_log() {
+    let more = "notification.enabled.channels=sink, log,jmx\nnotification.sink.topic.name=shop-notes\n";
+    let toml = imported(more, Loss::Refused).unwrap().toml;
+    assert!(toml.contains("notifications = \"shop-notes\"") && toml.contains("[log]\nnotifications = true"), "{toml}");
+    refused(
+        "notification.enabled.channels=sink,mail",
+        expect![[r#"
+        notification.sink.topic.name: is missing; the channel `sink` needs it
+        notification.enabled.channels: there is no channel `mail`; sink, log and jmx are known"#]],
+    );
+}
+
+#[test]
+fn origin_and_xmin_become_options_of_ours() {
+    let toml = imported("slot.stream.params=origin=none\nxmin.fetch.interval.ms=60000", Loss::Refused).unwrap().toml;
+    assert!(toml.contains("origin = \"none\"") && toml.contains("xmin_interval = \"60000ms\""), "{toml}");
+    let often = imported("xmin.fetch.interval.ms=10", Loss::Refused).unwrap().toml;
+    assert!(often.contains("xmin_interval = \"1s\"  # 10 ms at the source"), "{often}");
+    refused(
+        "slot.stream.params=origin=none;foo=1",
+        expect!["slot.stream.params: `foo=1`: only origin=any and origin=none are understood"],
+    );
+}
+
+#[test]
+fn replica_identities_are_set_by_an_option_that_says_so() {
+    let more = "replica.identity.autoset.values=public\\\\.a.*:FULL, s.t:INDEX by_code,s.u:DEFAULT";
+    let toml = imported(more, Loss::Refused).unwrap().toml;
+    let section = toml.split("[tables.set_replica_identity]\n").nth(1).unwrap_or(&toml);
+    expect![[r#"
+        'regex:public\.a.*' = "FULL"  # changes the tables at each start, as replica.identity.autoset.values did
+        "regex:s.t" = "INDEX by_code"  # changes the tables at each start, as replica.identity.autoset.values did
+        "regex:s.u" = "DEFAULT"  # changes the tables at each start, as replica.identity.autoset.values did"#]]
+    .assert_eq(section.lines().take(3).collect::<Vec<_>>().join("\n").as_str());
+    refused(
+        "replica.identity.autoset.values=public.a:NOTHING,public.b",
+        expect![[r#"
+        replica.identity.autoset.values: `public.a:NOTHING`: UPDATE and DELETE of a published table would fail
+        replica.identity.autoset.values: `public.b` is not `schema.table:IDENTITY`"#]],
+    );
+}
+
+#[test]
+fn topics_by_a_regular_expression_are_taken_over() {
+    let more = "topic.naming.strategy=io.debezium.schema.SchemaRegexTopicNamingStrategy\n\
+                topic.regex=(.*)shard_\\\\d+_(.*)\ntopic.replacement=$1$2\ntopic.key.field.name=shard\n\
+                topic.key.enforce.uniqueness=true\n";
+    let toml = imported(more, Loss::Refused).unwrap().toml;
+    let topics = toml.split("[topics]\n").nth(1).unwrap_or_default().lines().take_while(|line| !line.is_empty());
+    expect![[r#"
+        prefix = "shop"
+        regex = '(.*)shard_\d+_(.*)'
+        replacement = "$1$2"
+        key_field = "shard"
+        unique_keys = true"#]]
+    .assert_eq(topics.collect::<Vec<_>>().join("\n").as_str());
+    refused(
+        "topic.naming.strategy=io.debezium.schema.SchemaRegexTopicNamingStrategy\ntopic.regex=a",
+        expect!["topic.replacement: is missing; SchemaRegexTopicNamingStrategy needs it"],
+    );
+    refused(
+        "topic.naming.strategy=io.debezium.schema.DefaultTopicNamingStrategy",
+        expect![
+            "topic.naming.strategy: topics are named as SchemaTopicNamingStrategy and SchemaRegexTopicNamingStrategy do"
+        ],
+    );
+    let idle = imported("topic.regex=a\ntopic.replacement=b", Loss::Refused).unwrap().toml;
+    assert!(!idle.contains("regex = "), "{idle}");
 }

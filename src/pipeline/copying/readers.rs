@@ -45,6 +45,10 @@ impl Copying {
                 if matches!(self.tables.get(table).map(|t| &t.state), Some(State::Left(_))) {
                     return Ok(());
                 }
+                if let Some(of) = self.tables.get_mut(table) {
+                    of.scanned += piece.rows() as u64;
+                }
+                self.tell_read(table);
                 let pause = self.row_nanos.saturating_mul(piece.rows() as u64) / 1000;
                 let pause = pause.max(self.share.rest_after(now.since(self.next_piece)));
                 self.next_piece = self.next_piece.max(now).plus(pause);

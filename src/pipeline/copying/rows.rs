@@ -115,6 +115,7 @@ impl Copying {
             xid: Some(*xid),
             committed_at: *at,
             origin: None,
+            xmin: None,
             marker: next.marker,
         };
         let name = &planned.name;

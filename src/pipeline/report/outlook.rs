@@ -96,6 +96,7 @@ mod tests {
             active_pid: None,
             restart_lsn: Some(Lsn::new(restart)),
             confirmed_flush_lsn: None,
+            catalog_xmin: None,
             wal_status: Some("reserved".to_owned()),
             safe_wal_size: safe,
             invalidation: None,

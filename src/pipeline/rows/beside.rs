@@ -3,9 +3,9 @@
 //! A transaction is told with its first event: one without events has none, and stays a keepalive to the ledger. A
 //! replay tells it again, with the same ids and counts.
 
-use super::{Active, Planned, RowsError, Tools, records_out};
+use super::{Active, Planned, RECORD_FRAMING_BYTES, Rows, RowsError, Tools, records_out};
 use crate::change::{Committed, Position};
-use crate::encode::{Counted, Encoder, Mark};
+use crate::encode::{Counted, Encoder, Mark, Notice};
 use crate::lsn::{Lsn, PgMicros, Xid};
 use std::rc::Rc;
 
@@ -17,6 +17,7 @@ pub(super) struct Beside {
     /// `Excluded` where they are not told.
     pub transactions: Planned,
     pub heartbeats: Planned,
+    pub notices: Planned,
     open: Option<Open>,
 }
 
@@ -33,8 +34,8 @@ struct Open {
 impl Beside {
     /// Nothing is planned.
     pub fn new() -> Self {
-        let (transactions, heartbeats) = (Planned::Unplanned, Planned::Unplanned);
-        Beside { encoder: Encoder::new(), messages: "message".into(), transactions, heartbeats, open: None }
+        let (transactions, heartbeats, notices) = <(Planned, Planned, Planned)>::default();
+        Beside { encoder: Encoder::new(), messages: "message".into(), transactions, heartbeats, notices, open: None }
     }
 
     /// A transaction begins, at `lsn` in the log.
@@ -96,6 +97,57 @@ impl Beside {
         // Beside the stream it has no position; two that fail for good are one record that does.
         records_out(&self.encoder, &Active { partitions: 1, ..active.clone() }, Position::default(), tools)?;
         Ok(true)
+    }
+
+    /// Sends a notice; false where its plan is not there yet, or the topic takes no record of its size.
+    pub fn tell(&mut self, notice: &Notice, tools: &mut Tools<'_>) -> Result<bool, RowsError> {
+        let Planned::Active(active) = &self.notices else { return Ok(false) };
+        self.encoder.notice(&active.plan, notice);
+        let size_bytes: usize = self.encoder.records().map(|record| record.size_bytes()).sum();
+        if size_bytes + RECORD_FRAMING_BYTES > active.record_bytes_max {
+            return Ok(false); // a row that is too large halts; nothing waits for a notice
+        }
+        records_out(&self.encoder, active, Position::default(), tools)?;
+        Ok(true)
+    }
+}
+
+impl Rows {
+    /// The plan of transactions has come, or they are not told.
+    pub fn transactions_planned(&mut self, planned: Planned) {
+        self.beside.transactions = planned;
+    }
+
+    /// The plan of heartbeats has come.
+    pub fn heartbeats_planned(&mut self, planned: Planned) {
+        self.beside.heartbeats = planned;
+    }
+
+    /// The plan of notices has come.
+    pub fn notices_planned(&mut self, planned: Planned) {
+        self.beside.notices = planned;
+    }
+
+    /// Whether notices can be sent.
+    #[must_use]
+    pub fn can_tell(&self) -> bool {
+        matches!(self.beside.notices, Planned::Active(_))
+    }
+
+    /// Sends a notice, once [`Rows::can_tell`], as one record; false where the topic takes none of its size.
+    ///
+    /// # Errors
+    /// The producer's.
+    pub fn tell(&mut self, notice: &Notice, tools: &mut Tools<'_>) -> Result<bool, RowsError> {
+        self.beside.tell(notice, tools)
+    }
+
+    /// Sends a heartbeat; false where its plan is not there yet.
+    ///
+    /// # Errors
+    /// The producer's.
+    pub fn beat(&mut self, tools: &mut Tools<'_>) -> Result<bool, RowsError> {
+        self.beside.beat(tools)
     }
 }
 

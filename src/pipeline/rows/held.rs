@@ -20,6 +20,7 @@ impl Rows {
             xid: None,
             committed_at: PgMicros::default(),
             origin: None,
+            xmin: None,
             marker: Marker::Incremental,
         };
         held_out(&mut self.encoder, &mut self.copied, copy, &held, &context, stands, tools)
@@ -44,6 +45,7 @@ pub(super) fn held_out(
         xid: None,
         committed_at: PgMicros::from_unix_micros(tools.now_unix_nanos / 1000),
         origin: None,
+        xmin: None,
         marker: Marker::Incremental,
         ..*context
     };

@@ -4,6 +4,7 @@ use crate::change::{Context, Row};
 use crate::encode::Plan;
 use crate::lsn::Lsn;
 use crate::pgoutput::{Cell, Tuple};
+use crate::snapshot::signal::shown_id;
 
 /// A signal's row, to be acted on where it stands in the stream.
 pub struct Signalled {
@@ -24,9 +25,6 @@ impl std::fmt::Debug for Signalled {
     }
 }
 
-/// Longest part of an id that is logged, in characters: Debezium's table has 42, and ours to log is no text of any length.
-const ID_CHARS_MAX: usize = 64;
-
 /// Where `id`, `type` and `data` are in a table's rows: by their names, or in this order where it has three columns.
 pub fn places(plan: &Plan) -> Option<[usize; 3]> {
     let columns: Vec<&str> = (0..).map_while(|place| plan.column(place)).collect();
@@ -41,8 +39,7 @@ pub fn places(plan: &Plan) -> Option<[usize; 3]> {
 pub(super) fn read(places: [usize; 3], context: &Context<'_>, row: &Row<'_>) -> Option<Signalled> {
     let Row::Insert { new } = *row else { return None };
     let [id, kind, data] = places.map(|place| text(new, place));
-    let shown = |c: char| if c.is_control() { '?' } else { c };
-    let id = id.unwrap_or_default().chars().take(ID_CHARS_MAX).map(shown).collect();
+    let id = shown_id(&id.unwrap_or_default());
     Some(Signalled { commit: context.position.commit, id, kind, data })
 }
 

@@ -29,6 +29,7 @@ impl Rows {
                 xid: None,
                 committed_at: PgMicros::from_unix_micros(tools.now_unix_nanos / 1000),
                 origin: None,
+                xmin: None,
                 marker: Marker::Incremental,
             };
             let memory = (&mut self.encoder, &mut self.copied);

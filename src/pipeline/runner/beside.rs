@@ -21,6 +21,8 @@ const HELD_PART: usize = 4;
 const CHUNK_PART: usize = 4;
 /// While a copy is under way, confirm records are this far apart instead of a status interval.
 const RECORD_SPACING: Duration = Duration::from_secs(1);
+/// What the keys of [`crate::pipeline::record::Obeyed`] begin with.
+const SIGNALS: &str = "signals/";
 /// A larger chunk is no faster.
 const CHUNK_BYTES_MAX: usize = 4 * 1024 * 1024;
 
@@ -77,6 +79,7 @@ impl Runner {
         if self.live.is_none() || !self.core.is_streaming() || self.core.is_stopping() || self.core.is_copying() {
             return;
         }
+        self.obey_heard();
         let ledger = self.core.ledger();
         let (next, oldest) = (ledger.next_ticket(), ledger.oldest());
         let confirmed = self.core.record().map(|record| record.confirmed).unwrap_or_default();
@@ -274,7 +277,7 @@ impl Runner {
     }
 
     /// Writes what copies have to have recorded, if nothing of it is under way.
-    fn record_windows(&mut self) {
+    pub(super) fn record_windows(&mut self) {
         // One at a time: an older record must not come to lie over a newer one.
         if self.tasks.recording.is_some() || self.tasks.writing.is_some() {
             return;
@@ -343,9 +346,10 @@ pub(super) fn is_final(state: &str) -> bool {
     matches!(state.get(..2), Some("42" | "22" | "0A")) || state == "28000"
 }
 
-/// Writes records one after the other.
+/// Writes records one after the other; how far signals are obeyed comes after what they asked for.
 pub(super) async fn write_all(keeper: &Keeper, records: &BTreeMap<String, Option<String>>) -> Result<(), KeeperError> {
-    for (key, value) in records {
+    let (last, first): (Vec<_>, Vec<_>) = records.iter().partition(|(key, _)| key.starts_with(SIGNALS));
+    for (key, value) in first.into_iter().chain(last) {
         keeper.write(key, value.clone()).await?;
     }
     Ok(())

@@ -4,6 +4,7 @@ use super::*;
 use crate::pipeline::begin::FirstCopy;
 use crate::pipeline::copying::Need;
 use crate::pipeline::core::Moment;
+use crate::pipeline::notices::{About, News};
 use crate::pipeline::open::Carried;
 use crate::snapshot::Mode;
 use crate::snapshot::journal::Journal;
@@ -71,13 +72,17 @@ impl Runner {
                 consistent_point = %first.point,
                 "copying existing rows; the stream follows from the consistent point, and the server keeps its WAL until then"
             );
-            let copying = Copying::new(&self.config, &first, now());
+            let copying = Copying::new(&self.config, &first, now(), self.notices.are_wanted());
+            self.note(first_copy("STARTED"));
             let (release, released) = oneshot::channel();
             let held = first.holder.hold(async {
                 let _ = released.await; // dropped or sent: nobody needs the snapshot
             });
             self.tasks.holding = Some(Holding { task: tokio::spawn(held), release: Some(release) });
             self.copying = Some(copying);
+        }
+        if self.copying.is_none() && !self.streamed && journal.owed().is_empty() {
+            self.note(first_copy("SKIPPED"));
         }
         for (table, left) in journal.left() {
             self.reporter.left(table, left);
@@ -91,7 +96,9 @@ impl Runner {
 
     /// `initial_only`: there is nothing more to do.
     pub(super) fn end_if_copied(&mut self) {
-        if self.copying.is_none() && self.copies.is_empty() && self.config.snapshot.mode == Mode::InitialOnly {
+        let is_told = self.notices.next().is_none(); // whoever waits for the end of the copy is told before
+        let is_copied = self.copying.is_none() && self.copies.is_empty() && is_told;
+        if is_copied && self.config.snapshot.mode == Mode::InitialOnly {
             tracing::info!("snapshot.mode is \"initial_only\" and everything is copied: stopping; the slot stays");
             self.apply(Event::Stop);
         }
@@ -100,8 +107,8 @@ impl Runner {
     /// The connection ends. With its snapshot held the copy goes on with the next one; else it is over.
     pub(super) fn interrupt_copy(&mut self) {
         self.core.end_copy();
-        if self.tasks.holding.is_none() {
-            self.copying = None;
+        if self.tasks.holding.is_none() && self.copying.take().is_some() {
+            self.note(first_copy("ABORTED"));
         }
         if let Some(copying) = &mut self.copying {
             copying.interrupt();
@@ -142,8 +149,8 @@ impl Runner {
                 self.tasks.planning = Some(tokio::spawn(async move {
                     let oid = shape.oid;
                     let outcome = match nullable {
-                        None => desk.relation_once(shape).await,
-                        Some(column) => desk.nullable(shape, column).await,
+                        None => desk.copied_once(shape).await,
+                        Some(column) => desk.copied_nullable(shape, column).await,
                     };
                     (Place::Copy(table, oid), outcome)
                 }));
@@ -183,6 +190,7 @@ impl Runner {
 
     /// Every table is delivered and journalled: the stream goes on from the consistent point.
     fn copied(&mut self) {
+        self.hear_copies();
         let Some(mut copying) = self.copying.take() else { return };
         let status = copying.status(now());
         copying.finish();
@@ -201,6 +209,7 @@ impl Runner {
             "copied; the stream goes on from the consistent point"
         );
         self.reporter.copying(status, unix_nanos() / 1_000_000);
+        self.note(first_copy("COMPLETED"));
         self.core.end_copy();
         self.end_if_copied();
     }
@@ -257,4 +266,9 @@ impl Runner {
             self.reporter.trouble(Some(trouble));
         }
     }
+}
+
+/// News of the first copy as a whole.
+fn first_copy(kind: &'static str) -> News {
+    News { about: About::First, kind, signal: None, data: Vec::new() }
 }

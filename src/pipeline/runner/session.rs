@@ -7,6 +7,25 @@ use crate::postgres::preflight;
 /// Between two looks at a silent walsender: long enough for a spilling transaction to show in the counters.
 const PROBE_SPACING: Duration = Duration::from_secs(10);
 
+/// What a plan is for.
+#[derive(Clone, Copy)]
+pub(super) enum Place {
+    /// A relation of the stream.
+    Relation(RelationSlot, Oid),
+    /// Logical messages.
+    Messages,
+    /// Transaction metadata.
+    Transactions,
+    /// Heartbeats.
+    Heartbeats,
+    /// Notices.
+    Notices,
+    /// A table of the first copy.
+    Copy(usize, Oid),
+    /// A table that is copied beside the stream.
+    Window(u64, Oid),
+}
+
 impl Runner {
     /// The connection, or the attempt at one, failed.
     pub(super) fn broke(&mut self, error: PipelineError) {
@@ -56,11 +75,16 @@ impl Runner {
         };
         let planner = Planner::new(self.config.encode.clone(), sql.database(), &self.run_id, opened.record.epoch);
         let seen = super::beside::Seen::new(&state, snapshot);
+        if let Err(error) = self.listen(state.obeyed.as_ref()) {
+            self.reporter.failed(&disposition(&PipelineError::Kafka(error)));
+            return self.exit = Some(Exit::SinkRefuses);
+        }
         let selected = (captured.clone(), self.config.selection.clone());
         let desk = Desk::new(places, planner, selected, state.partitions, state.schemas);
         self.actives.clear();
         self.messages = if self.config.encode.messages { Planned::Unplanned } else { Planned::Excluded };
         let mut rows = Rows::new(Changes::resume(opened.record.sequence));
+        rows.set_xmin(slot.catalog_xmin);
         rows.messages_planned(self.messages.clone());
         if !self.config.encode.rules.transactions {
             rows.transactions_planned(Planned::Excluded);
@@ -103,8 +127,10 @@ impl Runner {
             task.iter().for_each(tokio::task::AbortHandle::abort);
         }
         self.tasks.probing = None;
+        self.hear_copies();
         self.interrupt_copy();
         self.windows_lost();
+        self.notices.lost();
         if let Some(live) = self.live.take() {
             self.tasks.closing = Some(tokio::spawn(live.stream.finish()));
         }
@@ -123,7 +149,7 @@ impl Runner {
         };
         let known = match place {
             Place::Relation(_, oid) | Place::Copy(_, oid) | Place::Window(_, oid) => self.actives.get(&oid).cloned(),
-            Place::Messages | Place::Transactions | Place::Heartbeats => None,
+            Place::Messages | Place::Transactions | Place::Heartbeats | Place::Notices => None,
         };
         let planned = match outcome {
             plans::Outcome::Unchanged => known.map_or(Planned::Excluded, Planned::Active),
@@ -172,6 +198,11 @@ impl Runner {
             Place::Heartbeats => {
                 if let Some(live) = &mut self.live {
                     live.rows.heartbeats_planned(planned);
+                }
+            }
+            Place::Notices => {
+                if let Some(live) = &mut self.live {
+                    live.rows.notices_planned(planned);
                 }
             }
         }
@@ -275,7 +306,8 @@ impl Runner {
                 )));
             }
         }
-        if now.duration_since(self.looked_at) < LOOK || self.tasks.looking.is_some() {
+        let often = self.config.xmin_interval.filter(|_| self.live.is_some()).map_or(LOOK, |often| LOOK.min(often));
+        if now.duration_since(self.looked_at) < often || self.tasks.looking.is_some() {
             return;
         }
         self.looked_at = now;
@@ -314,6 +346,7 @@ impl Runner {
                 self.reporter.slot(&row);
                 self.judge_strain(&row, standby_lag);
                 if let Some(live) = &mut self.live {
+                    live.rows.set_xmin(row.catalog_xmin);
                     live.slot = row;
                 }
             }

@@ -1,16 +1,85 @@
-//! The runner acts on rows of the signal table.
+//! The runner acts on rows of the signal table, and on records of the signal topic.
 //!
 //! A signal acts once. Its copies are recorded before the position of its row is confirmed, and their records stay until
 //! a position behind it is: a replay finds either the copies or a confirm record that has passed the row. Only a copy
-//! that was ended before the row was confirmed begins again, once, when the row is told again after a crash.
+//! that was ended before the row was confirmed begins again, once, when the row is told again after a crash. How far the
+//! topic is obeyed is recorded after the copies that its records asked for, and a copy knows its record's offset.
 
 use super::*;
-use crate::lsn::Lsn;
+use crate::kafka::{Followed, Follower, KafkaError};
+use crate::pipeline::record::Obeyed;
 use crate::pipeline::rows::signal_places;
 use crate::snapshot::signal::{Execute, Signal};
 use crate::table::TableName;
+use windows::Origin;
+
+/// Records of the signal topic that may wait: people send them.
+const HEARD_MAX: usize = 16;
+
+/// The signal topic while it is followed.
+pub(super) struct Ear {
+    _follower: Follower,
+    heard: mpsc::Receiver<Followed>,
+    /// A record that came before copies can begin; no other is taken meanwhile.
+    waiting: Option<Followed>,
+}
+
+/// What the signal topic says next, while none of its records waits. Cancel-safe.
+pub(super) async fn heard(ear: Option<&mut Ear>) -> Option<Followed> {
+    ear.filter(|ear| ear.waiting.is_none())?.heard.recv().await
+}
 
 impl Runner {
+    /// Follows the signal topic from where it is obeyed, once for the process.
+    pub(super) fn listen(&mut self, obeyed: Option<&Obeyed>) -> Result<(), KafkaError> {
+        let (Some(topic), SinkConfig::Kafka(kafka)) = (&self.config.snapshot.signal_topic, &self.config.sink) else {
+            return Ok(());
+        };
+        if self.ear.is_none() {
+            let from = obeyed.filter(|obeyed| obeyed.topic == *topic).map(|obeyed| obeyed.next);
+            let (hear, heard) = mpsc::channel(HEARD_MAX);
+            self.ear = Some(Ear { _follower: Follower::start(kafka, topic, from, hear)?, heard, waiting: None });
+        }
+        Ok(())
+    }
+
+    /// The signal topic says something. Where it begins is recorded at once, so that what is sent from now on is obeyed,
+    /// however long the first copy takes and whatever becomes of this process.
+    pub(super) fn heard(&mut self, followed: Followed) {
+        if let Followed::From(offset) = followed {
+            let topic = self.config.snapshot.signal_topic.clone().unwrap_or_default();
+            tracing::info!(topic, offset, "signals are read from the end of the topic on");
+            self.copies.obeyed(&topic, offset);
+            self.record_windows();
+        } else if let Some(ear) = &mut self.ear {
+            ear.waiting = Some(followed);
+        }
+    }
+
+    /// Acts on the record of the signal topic that waits, once copies can begin.
+    pub(super) fn obey_heard(&mut self) {
+        if self.copying.is_some() {
+            return;
+        }
+        let Some(followed) = self.ear.as_mut().and_then(|ear| ear.waiting.take()) else { return };
+        let Some(topic) = self.config.snapshot.signal_topic.clone() else { return };
+        let next = match &followed {
+            Followed::From(offset) => *offset,
+            Followed::Record { offset, key, value } => {
+                if key.as_deref() == Some(self.config.encode.prefix.as_bytes()) {
+                    match Signal::of_record(value.as_deref()) {
+                        (id, Ok(signal)) => self.obey(&id, Origin::Record(*offset), signal),
+                        (id, Err(error)) => tracing::warn!(id, offset, "a signal is left alone: {error}"),
+                    }
+                } else {
+                    tracing::info!(topic, offset, "a signal for another pipeline: its key is not topics.prefix");
+                }
+                offset.saturating_add(1)
+            }
+        };
+        self.copies.obeyed(&topic, next);
+    }
+
     /// Where a table's rows have a signal's parts, if its rows are signals.
     pub(super) fn signals_of(&self, ready: &plans::Ready) -> Option<[usize; 3]> {
         if self.config.snapshot.signal_table.as_deref() != Some(&*ready.name) {
@@ -31,32 +100,42 @@ impl Runner {
         }
         match Signal::read(kind.as_deref(), data.as_deref()) {
             Err(error) => tracing::warn!(id, "a signal is left alone: {error}"),
-            Ok(Signal::Execute(asked)) => self.execute(id, *commit, &asked),
-            Ok(Signal::Stop(tables)) => {
+            Ok(signal) => self.obey(id, Origin::Row(*commit), signal),
+        }
+    }
+
+    fn obey(&mut self, id: &str, origin: Origin, signal: Signal) {
+        match signal {
+            Signal::Execute(asked) => self.execute(id, origin, &asked),
+            Signal::Log(message) => tracing::info!(id, message, "a signal asks for this line"),
+            Signal::Stop(tables) => {
                 let captured = &self.captured;
                 let named = |name: &str| captured.iter().find(|table| table.to_string() == name);
-                let is_meant = |name: &str| {
-                    tables.as_ref().is_none_or(|tables| named(name).is_some_and(|table| tables.name(table)))
+                let ended = match &tables {
+                    Some(tables) => {
+                        let is_meant = |name: &str| named(name).is_some_and(|table| tables.name(table));
+                        self.copies.stop(Some(&is_meant)).len()
+                    }
+                    None => self.copies.stop(None).len(),
                 };
-                let ended = self.copies.stop(is_meant).len();
                 if ended > 0 {
                     self.chunk_dropped();
                 }
                 tracing::info!(id, ended, "a signal ended copies");
             }
-            Ok(Signal::Pause) => {
+            Signal::Pause => {
                 let held = self.copies.pause();
                 self.chunk_dropped();
                 tracing::info!(id, held, "a signal holds copies");
             }
-            Ok(Signal::Resume) => {
+            Signal::Resume => {
                 let freed = self.copies.resume();
                 tracing::info!(id, freed, "a signal lets copies go on");
             }
         }
     }
 
-    fn execute(&mut self, id: &str, commit: Lsn, asked: &Execute) {
+    fn execute(&mut self, id: &str, origin: Origin, asked: &Execute) {
         for entry in asked.tables.unmatched(&self.captured) {
             tracing::warn!(id, entry, "an entry of a signal's data-collections fits no captured table");
         }
@@ -65,7 +144,7 @@ impl Runner {
         let mut begun = 0;
         for table in &meant {
             let filter = asked.filter_of(table).map(str::to_owned);
-            let wanted = windows::Wanted { commit, filter, surrogate: asked.surrogate.clone() };
+            let wanted = windows::Wanted { origin, id: id.to_owned(), filter, surrogate: asked.surrogate.clone() };
             if self.copies.begin_wanted(table, wanted, now_ms) {
                 begun += 1;
             } else {

@@ -33,6 +33,7 @@ pub async fn run(
     }
     loop {
         runner.windows_on();
+        runner.tell();
         runner.work();
         runner.reporter.lap(Spent::Working);
         let spends = runner.spends();

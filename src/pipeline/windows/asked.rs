@@ -195,6 +195,7 @@ impl Copies {
         match windows.snapshot(snapshot) {
             Ok(()) => {
                 (copy.backoff, copy.waits, copy.unseen) = (BACKOFF_MIN, String::new(), false);
+                copy.goes_forward = matches!(what, What::Beyond(_));
                 let keyset = known.keyset.as_ref()?;
                 let select = match &what {
                     What::Beyond(after) => keyset.next(after.as_ref(), copy.rows_asked),
@@ -260,6 +261,7 @@ impl Copies {
                 );
             }
         };
+        let last = rows.last().filter(|_| copy.goes_forward).map(|(key, _)| key.clone());
         let overhead = rows.iter().map(|(key, _)| key.size_bytes() + 160).sum::<usize>();
         windows.read(chunk.insert_lsn, rows, chunk.size_bytes + overhead, chunk.rows >= copy.rows_asked);
         let (rows, upto, took_ms) = (chunk.rows, chunk.insert_lsn, now.since(copy.began) / 1000);
@@ -274,6 +276,7 @@ impl Copies {
         } else if took > SLOW {
             copy.rows_asked = (copy.rows_asked / 2).max(1);
         }
+        last.iter().for_each(|last| self.tell_read(at, last));
     }
 
     /// The chunk under way came to nothing: it took too long or was too large (`smaller`), or the server refused.
@@ -327,6 +330,9 @@ impl Copies {
         let Some(at) = self.list.iter().position(over) else {
             return self.list.iter().filter_map(Copy::awaits).min();
         };
+        let is_empty = self.list.get(at).is_some_and(|copy| copy.window.journal.rows == 0);
+        self.tell_scanned(at, if is_empty { "EMPTY" } else { "SUCCEEDED" });
+        self.tell_if_over(at);
         let copy = self.list.remove(at);
         tracing::info!(table = copy.name, rows = copy.window.journal.rows, "copied beside the stream");
         self.finished.note(&copy.name, &copy.window.journal, copy.bytes);

@@ -145,7 +145,7 @@ mod tests {
 
     /// A copy that can read its first chunk.
     fn ready() -> Copies {
-        let (mut copies, name) = (Copies::new("s"), TableName::new("p", "t"));
+        let (mut copies, name) = (Copies::new("s", false), TableName::new("p", "t"));
         copies.begin(&name, None, false, 0, None);
         let table =
             CopyTable { relation: Oid(1), name, identity: b'd', columns: Vec::new(), filter: None, parts: Vec::new() };

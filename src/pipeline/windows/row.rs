@@ -1,6 +1,6 @@
 //! What the row path asks before a change, and tells of what it emits.
 
-use super::{Copies, Held, Stage, touch};
+use super::{Copies, Held, Stage, tell, touch};
 use crate::change::{Context, RelationSlot, Row};
 use crate::lsn::{Lsn, Xid};
 use crate::pipeline::request::Refused;
@@ -109,5 +109,7 @@ impl Copies {
         }
         at.stage = Stage::Failed(reason.to_owned(), detail, next);
         self.held = None;
+        self.tell_scanned(copy, tell::status_of(reason));
+        self.tell_if_over(copy);
     }
 }

@@ -2,11 +2,22 @@
 
 use super::*;
 
+/// What a signal is told from others by, in a replay as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The commit of its row.
+    Row(Lsn),
+    /// The offset of its record.
+    Record(i64),
+}
+
 /// A copy as a signal asks for it.
 #[derive(Clone, Debug)]
 pub struct Wanted {
-    /// The commit of its row.
-    pub commit: Lsn,
+    /// The signal.
+    pub origin: Origin,
+    /// Its id.
+    pub id: String,
     /// An SQL condition on rows.
     pub filter: Option<String>,
     /// The column by which chunks are to be cut.
@@ -20,7 +31,7 @@ impl Copies {
     pub fn begin_wanted(&mut self, table: &TableName, wanted: Wanted, now_ms: i64) -> bool {
         let name = table.to_string();
         if let Some(copy) = self.list.iter().find(|copy| copy.name == name) {
-            if copy.window.signal == Some(wanted.commit) {
+            if copy.is_of(wanted.origin) {
                 return true;
             }
             if !matches!(copy.stage, Stage::Failed(..)) || copy.owed.is_some() {
@@ -30,20 +41,33 @@ impl Copies {
         }
         // While copies are held, new ones wait with them.
         let paused = self.list.iter().any(|copy| copy.window.paused);
-        let (signal, surrogate) = (Some(wanted.commit), wanted.surrogate);
-        self.push(table, Window { paused, signal, surrogate, ..asked_for(wanted.filter, now_ms) }, None);
+        let (signal, signal_offset) = match wanted.origin {
+            Origin::Row(commit) => (Some(commit), None),
+            Origin::Record(offset) => (None, Some(offset)),
+        };
+        let (surrogate, correlation) = (wanted.surrogate, Some(wanted.id).filter(|id| !id.is_empty()));
+        let asked = asked_for(wanted.filter, now_ms);
+        self.push(table, Window { paused, signal, signal_offset, surrogate, correlation, ..asked }, None);
         true
     }
 
-    /// Ends the copies that signals asked for, of the tables that are meant; their names. What they have delivered stays.
-    pub fn stop(&mut self, is_meant: impl Fn(&str) -> bool) -> Vec<String> {
-        let is_over = |copy: &&Copy| copy.window.signal.is_some() && is_meant(&copy.name);
+    /// Ends the copies that signals asked for, of the tables that are meant or of all; their names. What they have
+    /// delivered stays.
+    pub fn stop(&mut self, is_meant: Option<&dyn Fn(&str) -> bool>) -> Vec<String> {
+        let is_over = |copy: &&Copy| copy.is_signalled() && is_meant.is_none_or(|is_meant| is_meant(&copy.name));
         let names: Vec<String> = self.list.iter().filter(is_over).map(|copy| copy.name.clone()).collect();
         if !names.is_empty() {
+            self.tell_aborted(is_meant.map(|_| names.as_slice()));
             self.give_up_reading();
             self.forget(|name| !names.iter().any(|over| over == name));
         }
         names
+    }
+
+    /// Signals of the topic are obeyed up to here: recorded with what they asked for.
+    pub fn obeyed(&mut self, topic: &str, next: i64) {
+        let obeyed = Obeyed { format: FORMAT, topic: topic.to_owned(), next };
+        self.unwritten.insert(Obeyed::key(&self.slot_name), Some(obeyed.to_json()));
     }
 
     /// Holds every copy: chunks that were read and not sent are dropped, and nothing is read. Returns how many were
@@ -60,6 +84,9 @@ impl Copies {
             }
             self.store(*at);
         }
+        if !going.is_empty() {
+            self.tell_all("PAUSED");
+        }
         going.len()
     }
 
@@ -71,6 +98,9 @@ impl Copies {
                 copy.window.paused = false;
             }
             self.store(*at);
+        }
+        if !held.is_empty() {
+            self.tell_all("RESUMED");
         }
         held.len()
     }
@@ -92,17 +122,44 @@ impl Copies {
     }
 }
 
+impl Copy {
+    fn is_of(&self, origin: Origin) -> bool {
+        match origin {
+            Origin::Row(commit) => self.window.signal == Some(commit),
+            Origin::Record(offset) => self.window.signal_offset == Some(offset),
+        }
+    }
+
+    fn is_signalled(&self) -> bool {
+        self.window.signal.is_some() || self.window.signal_offset.is_some()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    #[test]
+    fn what_a_record_asked_for_is_recorded_with_how_far_records_are_obeyed() {
+        let (mut copies, table) = (Copies::new("s", false), TableName::new("p", "t"));
+        for _ in 0..2 {
+            let wanted = Wanted { origin: Origin::Record(7), ..wanted(0) };
+            assert!(copies.begin_wanted(&table, wanted, 0));
+            copies.obeyed("signals", 8);
+        }
+        assert_eq!(copies.status().len(), 1);
+        let keys: Vec<String> = copies.unwritten().into_keys().collect();
+        assert_eq!(keys, [Obeyed::key("s"), Window::key("s", "p.t")]);
+        assert_eq!(copies.stop(None), ["p.t"]);
+    }
+
     fn wanted(commit: u64) -> Wanted {
-        Wanted { commit: Lsn::new(commit), filter: None, surrogate: None }
+        Wanted { origin: Origin::Row(Lsn::new(commit)), id: "s1".to_owned(), filter: None, surrogate: None }
     }
 
     #[test]
     fn a_signal_told_again_finds_its_own_copy_and_another_one_is_refused() {
-        let (mut copies, table) = (Copies::new("s"), TableName::new("p", "t"));
+        let (mut copies, table) = (Copies::new("s", true), TableName::new("p", "t"));
         assert!(copies.begin_wanted(&table, wanted(16), 0));
         let recorded = copies.unwritten();
         assert!(copies.begin_wanted(&table, wanted(16), 5));
@@ -117,12 +174,12 @@ mod tests {
 
     #[test]
     fn copies_that_no_signal_asked_for_are_held_by_one_and_not_ended() {
-        let (mut copies, asked, other) = (Copies::new("s"), TableName::new("p", "t"), TableName::new("p", "u"));
+        let (mut copies, asked, other) = (Copies::new("s", true), TableName::new("p", "t"), TableName::new("p", "u"));
         copies.begin(&other, None, true, 0, None);
         assert_eq!((copies.pause(), copies.pause()), (1, 0));
         assert!(copies.begin_wanted(&asked, wanted(16), 0));
         assert!(copies.status().iter().all(|status| status.state == "paused"));
-        assert_eq!(copies.stop(|_| true), ["p.t"]);
+        assert_eq!(copies.stop(None), ["p.t"]);
         assert_eq!(copies.unwritten().get(&Window::key("s", "p.t")), Some(&None));
         assert_eq!((copies.resume(), copies.is_copying("p.u")), (1, true));
     }

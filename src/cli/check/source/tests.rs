@@ -176,6 +176,7 @@ fn a_slot_of_somebody_else_is_not_ours_to_use() {
         active_pid: None,
         restart_lsn: Some(Lsn::new(1)),
         confirmed_flush_lsn: Some(Lsn::new(1)),
+        catalog_xmin: None,
         wal_status: None,
         safe_wal_size: None,
         invalidation: None,
@@ -233,4 +234,17 @@ fn a_first_copy_needs_select_on_what_it_copies() {
     );
     let streaming = checked("[snapshot]\nmode = \"no_data\"");
     check(|findings| readable(&streaming, &facts(), &tables, findings), expect![""]);
+}
+
+#[test]
+fn origins_are_told_apart_from_16_on() {
+    let newer = Facts { server_version: 160_000, ..facts() };
+    check(|findings| origins(Origins::None, &newer, findings), expect![""]);
+    check(|findings| origins(Origins::Any, &facts(), findings), expect![""]);
+    check(
+        |findings| origins(Origins::None, &facts(), findings),
+        expect![[r#"
+        FAIL  postgres.origin is "none", which Postgres 15 does not know
+                leave postgres.origin out, or upgrade the server to 16"#]],
+    );
 }

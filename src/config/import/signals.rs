@@ -1,0 +1,110 @@
+//! Signals and notifications: Debezium's channels in our words.
+
+use super::Asked;
+use super::source::Given;
+use super::target::Target;
+
+/// The channels that signals are read from by Debezium's default.
+const SIGNAL_CHANNELS: &str = "source";
+
+fn channels(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',').map(str::trim).filter(|channel| !channel.is_empty())
+}
+
+fn reads(asked: Asked<'_>, channel: &str) -> bool {
+    channels(asked.value("signal.enabled.channels").unwrap_or(SIGNAL_CHANNELS)).any(|listed| listed == channel)
+}
+
+/// Debezium takes the table's name with the database before it as well.
+pub(super) fn table(asked: Asked<'_>, given: &Given, target: &mut Target) {
+    let table = given.value.trim();
+    let database = format!("{}.", asked.or("database.dbname", "").trim());
+    let rest = table.strip_prefix(&database).filter(|rest| rest.contains('.')).unwrap_or(table);
+    if rest.is_empty() || !reads(asked, "source") {
+        target.idle(&given.written, "without the channel `source` no table is read for signals");
+    } else {
+        target.text("snapshot", "signal_table", rest, "");
+    }
+}
+
+/// The list of channels; the topic of the channel `kafka` has a name by default.
+pub(super) fn channels_of_signals(asked: Asked<'_>, given: &Given, target: &mut Target) {
+    let mut is_idle = true;
+    for channel in channels(&given.value) {
+        match channel {
+            "source" if asked.value("signal.data.collection").is_some() => is_idle = false,
+            "source" => {}
+            "kafka" => {
+                is_idle = false;
+                let default = format!("{}-signal", asked.or("topic.prefix", ""));
+                let topic = asked.value("signal.kafka.topic").map(str::trim).filter(|topic| !topic.is_empty());
+                target.text("snapshot", "signal_topic", topic.unwrap_or(&default), "");
+            }
+            other => target.refuse(
+                &given.written,
+                format!(
+                    "there is no channel `{other}`: signals are read from a table (source) and from a topic (kafka)"
+                ),
+            ),
+        }
+    }
+    if is_idle {
+        target.idle(&given.written, "without a signal table or topic it does nothing");
+    }
+}
+
+/// Everything about the channel `kafka` but its name.
+pub(super) fn kafka(asked: Asked<'_>, given: &Given, target: &mut Target) {
+    if !reads(asked, "kafka") {
+        return target.idle(&given.written, "without the channel `kafka` no topic is read for signals");
+    }
+    match given.name.as_str() {
+        "signal.kafka.topic" => {} // with the channels
+        "signal.kafka.bootstrap.servers" => match asked.value("bootstrap.servers") {
+            Some(brokers) if sorted(brokers) != sorted(&given.value) => target.refuse(
+                &given.written,
+                "is not bootstrap.servers: signals are read from the cluster that records go to",
+            ),
+            _ => target.idle(&given.written, "signals are read from the cluster that records go to"),
+        },
+        "signal.kafka.groupId" => target.idle(&given.written, "how far signals are obeyed is in the state topic"),
+        name if name.starts_with("signal.consumer.") => {
+            target.idle(&given.written, "signals are read with the settings of [kafka]");
+        }
+        _ => target.idle(&given.written, "signals are read as they come"),
+    }
+}
+
+fn sorted(brokers: &str) -> Vec<&str> {
+    let mut brokers: Vec<&str> = channels(brokers).collect();
+    brokers.sort_unstable();
+    brokers
+}
+
+/// The channels of notifications, and the topic of `sink`.
+pub(super) fn notifications(asked: Asked<'_>, given: &Given, target: &mut Target) {
+    let listed: Vec<&str> = channels(asked.or("notification.enabled.channels", "")).collect();
+    let topic = asked.value("notification.sink.topic.name").map(str::trim).filter(|topic| !topic.is_empty());
+    if given.name == "notification.sink.topic.name" {
+        if !listed.contains(&"sink") {
+            target.idle(&given.written, "without the channel `sink` there is no topic");
+        }
+        return;
+    }
+    for channel in &listed {
+        match *channel {
+            "log" => target.flag("log", "notifications", true, ""),
+            "jmx" => target.idle(&given.written, "instead of JMX the progress of copies is in status and metrics"),
+            "sink" => match topic {
+                Some(topic) => target.text("topics", "notifications", topic, ""),
+                None => target.refuse("notification.sink.topic.name", "is missing; the channel `sink` needs it"),
+            },
+            other => {
+                target.refuse(&given.written, format!("there is no channel `{other}`; sink, log and jmx are known"))
+            }
+        }
+    }
+    if listed.is_empty() {
+        target.idle(&given.written, "without a channel nobody is notified");
+    }
+}

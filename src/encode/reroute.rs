@@ -1,0 +1,195 @@
+//! Topics by a regular expression: Debezium's regex topic naming, where many tables share a topic.
+//!
+//! Decided once for a table. The expression is held against the topic that the table would have otherwise; where all of it
+//! fits, the replacement takes the place of its first occurrence, as `java.util.regex.Matcher.replaceFirst` has it. Since
+//! keys of several tables meet in one topic, a field in the key names the table.
+
+use fancy_regex::{Regex, RegexBuilder};
+use std::fmt;
+
+/// Debezium's name of the field in the key.
+pub const KEY_FIELD: &str = "__dbz__physicalTableIdentifier";
+
+/// Steps of an expression on one name, as in `table::names`.
+const STEPS_MAX: usize = 1_000_000;
+
+/// Why a rule cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RerouteFault {
+    /// The expression.
+    #[error("not a regular expression: {0}")]
+    Regex(String),
+    /// The replacement ends in a backslash or a dollar sign.
+    #[error("ends in `\\` or `$`; write `\\$` for the sign itself")]
+    Unfinished,
+    /// It names a group that the expression does not have.
+    #[error("has no group `{0}` in the expression")]
+    NoGroup(String),
+}
+
+/// An expression and what takes its place.
+#[derive(Clone)]
+pub struct Replace {
+    text: [String; 2],
+    whole: Regex,
+    first: Regex,
+    pieces: Vec<Piece>,
+}
+
+#[derive(Clone, Debug)]
+enum Piece {
+    Text(String),
+    Group(usize),
+}
+
+impl PartialEq for Replace {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for Replace {}
+
+impl fmt::Debug for Replace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Replace({:?}, {:?})", self.text[0], self.text[1])
+    }
+}
+
+impl Replace {
+    /// Reads an expression. The replacement takes `$1`, `${name}`, and `\` before a sign that stands for itself.
+    ///
+    /// # Errors
+    /// `Regex` for the expression; the others for the replacement.
+    pub fn read(expression: &str, replacement: &str) -> Result<Self, RerouteFault> {
+        let built = |text: &str| {
+            let built = RegexBuilder::new(text).backtrack_limit(STEPS_MAX).build();
+            built.map_err(|error| {
+                let text = error.to_string();
+                let last = text.lines().last().unwrap_or_default().trim();
+                RerouteFault::Regex(last.trim_start_matches("error: ").to_owned())
+            })
+        };
+        let first = built(expression)?;
+        let whole = built(&format!("\\A(?:{expression})\\z"))?;
+        let pieces = pieces(replacement, &first)?;
+        Ok(Replace { text: [expression.to_owned(), replacement.to_owned()], whole, first, pieces })
+    }
+
+    /// The name with the replacement in it; as it is where the expression does not fit all of it, cannot tell, or would
+    /// leave nothing.
+    #[must_use]
+    pub fn apply(&self, name: &str) -> String {
+        if !self.whole.is_match(name).unwrap_or(false) {
+            return name.to_owned();
+        }
+        let Ok(Some(found)) = self.first.captures(name) else { return name.to_owned() };
+        let Some(all) = found.get(0) else { return name.to_owned() };
+        let mut out = name.get(..all.start()).unwrap_or_default().to_owned();
+        for piece in &self.pieces {
+            match piece {
+                Piece::Text(text) => out.push_str(text),
+                Piece::Group(group) => out.push_str(found.get(*group).map_or("", |group| group.as_str())),
+            }
+        }
+        out.push_str(name.get(all.end()..).unwrap_or_default());
+        if out.is_empty() { name.to_owned() } else { out }
+    }
+}
+
+/// A replacement in Java's form.
+fn pieces(replacement: &str, regex: &Regex) -> Result<Vec<Piece>, RerouteFault> {
+    let groups = regex.captures_len(); // the whole is group 0
+    let (mut pieces, mut text) = (Vec::new(), String::new());
+    let mut rest = replacement.chars().peekable();
+    while let Some(c) = rest.next() {
+        match c {
+            '\\' => text.push(rest.next().ok_or(RerouteFault::Unfinished)?),
+            '$' => {
+                let group = match rest.next() {
+                    Some('{') => {
+                        let name: String = rest.by_ref().take_while(|c| *c != '}').collect();
+                        let place = regex.capture_names().position(|known| known == Some(name.as_str()));
+                        place.ok_or(RerouteFault::NoGroup(name))?
+                    }
+                    Some(first) => {
+                        let digit = |c: char| c.to_digit(10).and_then(|digit| usize::try_from(digit).ok());
+                        let mut group = digit(first).ok_or(RerouteFault::Unfinished)?;
+                        // Further digits belong to it as long as there is such a group.
+                        while let Some(more) = rest.peek().copied().and_then(digit) {
+                            let longer = group * 10 + more;
+                            if longer >= groups {
+                                break;
+                            }
+                            group = longer;
+                            rest.next();
+                        }
+                        group
+                    }
+                    None => return Err(RerouteFault::Unfinished),
+                };
+                if group >= groups {
+                    return Err(RerouteFault::NoGroup(group.to_string()));
+                }
+                pieces.push(Piece::Text(std::mem::take(&mut text)));
+                pieces.push(Piece::Group(group));
+            }
+            c => text.push(c),
+        }
+    }
+    pieces.push(Piece::Text(text));
+    Ok(pieces)
+}
+
+/// How topics are named, and what tells tables apart in them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reroute {
+    /// From the topic that a table would have to the one it gets.
+    pub topic: Replace,
+    /// The field in the key; none where keys of the tables never meet.
+    pub key_field: Option<String>,
+    /// What the field holds: made of the topic that the table would have, which stands there where there is none.
+    pub key_value: Option<Replace>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn replaced(expression: &str, replacement: &str, name: &str) -> String {
+        Replace::read(expression, replacement).unwrap().apply(name)
+    }
+
+    /// As `java.util.regex` has it.
+    #[test]
+    fn a_replacement_is_javas() {
+        let name = "shop.public.shard_12_orders";
+        assert_eq!(replaced(r"(.*)public\.shard_\d+_(.*)", "$1all_$2", name), "shop.all_orders");
+        assert_eq!(replaced(r"(?<rest>.*)\.shard_(\d+)_(\w+)", r"${rest}.$3\$$2", name), "shop.public.orders$12");
+        assert_eq!(replaced("(shop).*", "$10", name), "shop0");
+        // It has to fit all of the name, and is replaced where it fits first.
+        assert_eq!(replaced("shard", "x", name), name);
+        assert_eq!(replaced("(a|ab)", "$1c", "ab"), "acb");
+        assert_eq!(replaced(".*", "", name), name);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told() {
+        assert!(matches!(Replace::read("(", "x"), Err(RerouteFault::Regex(_))));
+        assert_eq!(Replace::read("(a)", "$2").unwrap_err(), RerouteFault::NoGroup("2".to_owned()));
+        assert_eq!(Replace::read("(a)", "${b}").unwrap_err(), RerouteFault::NoGroup("b".to_owned()));
+        for unfinished in ["a$", "a\\", "$x"] {
+            assert_eq!(Replace::read("(a)", unfinished).unwrap_err(), RerouteFault::Unfinished);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(expression in "\\PC{0,12}", replacement in "[$\\\\{}a1]{0,8}", name in "\\PC{0,20}") {
+            if let Ok(replace) = Replace::read(&expression, &replacement) {
+                let _ = replace.apply(&name);
+            }
+        }
+    }
+}

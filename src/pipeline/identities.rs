@@ -1,0 +1,95 @@
+//! Replica identities that the operator has asked us to set, in `tables.set_replica_identity` and nowhere else.
+//!
+//! Done once, at the start, before anything is published: only tables that are captured, only where the identity is
+//! another one, and each statement is told. What would make the application's UPDATE fail is refused.
+
+use super::Config;
+use super::supervise::{PipelineError, Trouble, TroubleReason};
+use crate::postgres::identity::{self, Wanted};
+use crate::postgres::publication::{self, Candidate, RelationKind};
+use crate::postgres::{PgError, Sql};
+use crate::table::TableName;
+use std::time::Duration;
+
+/// ALTER TABLE locks its table for a moment; behind a long transaction it gives up instead of queueing others.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Gives the captured tables the identities that are asked for.
+///
+/// # Errors
+/// The connection's, or what cannot be done: rules that contradict each other, a missing key, index or right.
+pub(super) async fn set(config: &Config, sql: &Sql) -> Result<(), PipelineError> {
+    if config.identities.is_empty() {
+        return Ok(());
+    }
+    let partitions = config.selection.partitions();
+    for table in publication::candidates(sql).await? {
+        if !table.logged || !table.stands_for_itself(partitions) || !config.selection.matches(&table.name) {
+            continue;
+        }
+        let Some(wanted) = wanted(&config.identities, &table)? else { continue };
+        for present in identity::read(sql, table.relation).await? {
+            if present.is(wanted) {
+                continue;
+            }
+            if *wanted == Wanted::Default && !present.primary_key {
+                let what =
+                    format!("{} has no primary key: with DEFAULT its UPDATE and DELETE would fail", present.name);
+                return Err(refused(what));
+            }
+            change(sql, &present.name, wanted).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The one identity that is asked for a table.
+fn wanted<'r>(rules: &'r [identity::Rule], table: &Candidate) -> Result<Option<&'r Wanted>, PipelineError> {
+    let name = [&*table.name.namespace, &*table.name.name];
+    let mut found: Option<&identity::Rule> = None;
+    for rule in rules {
+        match rule.tables.tells(&name) {
+            Some(false) => continue,
+            Some(true) => {}
+            None => return Err(refused(format!("`{}` takes too long on {}", rule.tables.text(), table.name))),
+        }
+        match found {
+            Some(other) if other.identity != rule.identity => {
+                let (one, two) = (other.tables.text(), rule.tables.text());
+                return Err(refused(format!("`{one}` and `{two}` both fit {} and want different ones", table.name)));
+            }
+            _ => found = Some(rule),
+        }
+    }
+    let wanted = found.map(|rule| &rule.identity);
+    if matches!(wanted, Some(Wanted::Index(_))) && table.kind == RelationKind::Partitioned {
+        return Err(refused(format!("{} is partitioned: its partitions' indexes have names of their own", table.name)));
+    }
+    Ok(wanted)
+}
+
+async fn change(sql: &Sql, table: &TableName, wanted: &Wanted) -> Result<(), PipelineError> {
+    let statement = identity::set_sql(table, wanted);
+    match identity::set(sql, table, wanted, LOCK_TIMEOUT).await {
+        Ok(()) => {
+            tracing::info!(%table, statement, "set a replica identity, as tables.set_replica_identity asks");
+            Ok(())
+        }
+        Err(error) => Err(failed(table, &statement, error)),
+    }
+}
+
+fn failed(table: &TableName, statement: &str, error: PgError) -> PipelineError {
+    let trouble = |detail| Trouble::plain(TroubleReason::PublicationIncomplete, detail, &format!("{statement};"));
+    match error.sqlstate() {
+        Some("42501") => PipelineError::Trouble(trouble(format!("the role may not alter {table}: {error}"))),
+        Some("55P03") => PipelineError::Trouble(trouble(format!("{table} is locked, its replica identity is not set"))),
+        Some("42704" | "42809" | "25006") => refused(format!("{table}: {}", super::Chain(&error))),
+        _ => error.into(),
+    }
+}
+
+fn refused(detail: String) -> PipelineError {
+    let next = "correct tables.set_replica_identity";
+    PipelineError::Refused(Trouble::plain(TroubleReason::TableRefused, detail, next))
+}

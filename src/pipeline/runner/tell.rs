@@ -1,0 +1,69 @@
+//! The runner tells of copies: their news become notices, and these records where rows could be sent as well.
+
+use super::*;
+use crate::pipeline::notices::News;
+
+impl Runner {
+    /// Takes the news of copies, and sends notices that wait.
+    pub(super) fn tell(&mut self) {
+        if !self.notices.are_wanted() {
+            return;
+        }
+        self.hear_copies();
+        self.notices.settle(self.core.ledger().oldest());
+        if self.notices.next().is_none() || !self.may_tell() {
+            return;
+        }
+        let (Some(live), Some(sink)) = (&mut self.live, &mut self.sink) else { return };
+        if !live.rows.can_tell() {
+            let Some(desk) = live.desk.take() else { return };
+            self.tasks.planning = Some(tokio::spawn(async move { (Place::Notices, desk.notices().await) }));
+            return;
+        }
+        let mut tools = Tools {
+            core: &mut self.core,
+            sink,
+            copies: &mut self.copies,
+            now_unix_nanos: unix_nanos(),
+            metrics: self.reporter.metrics(),
+        };
+        while (tools.core.has_room() || tools.core.has_room_to_copy(0)) && tools.sink.has_room() {
+            let Some(notice) = self.notices.next() else { return self.end_if_copied() };
+            let ticket = tools.core.next_ticket();
+            match live.rows.tell(notice, &mut tools) {
+                Ok(true) => self.notices.sent(ticket),
+                Ok(false) => {
+                    tracing::warn!(
+                        kind = notice.kind,
+                        "a notification is dropped: its topic takes no record of its size"
+                    );
+                    drop(self.notices.give_up());
+                }
+                Err(error) => return self.broke(error.into()),
+            }
+        }
+    }
+
+    /// Takes what copies have noted.
+    pub(super) fn hear_copies(&mut self) {
+        let first = self.copying.as_mut().map(Copying::take_news).unwrap_or_default();
+        for news in first.into_iter().chain(self.copies.take_news()) {
+            self.note(news);
+        }
+    }
+
+    /// Something happened to copies.
+    pub(super) fn note(&mut self, news: News) {
+        if self.notices.are_wanted() {
+            self.notices.note(news, run_id(), unix_nanos() / 1_000_000);
+        }
+    }
+
+    fn may_tell(&self) -> bool {
+        self.core.is_streaming()
+            && !self.core.is_stopping()
+            && self.tasks.planning.is_none()
+            && self.smaller_batches.is_none()
+            && self.live.as_ref().is_some_and(|live| live.desk.is_some())
+    }
+}

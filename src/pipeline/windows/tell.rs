@@ -1,0 +1,174 @@
+//! What is told of copies beside the stream, as Debezium tells of its incremental snapshots.
+
+use super::{About, Copies, Copy, Data, News, RowKey, Stage};
+use crate::pipeline::notices;
+
+/// Debezium's text where no highest key is known: chunks are read until there is nothing more.
+const NO_KEY: &str = "\"<null>\"";
+
+/// Debezium's word for why a copy failed.
+pub(super) fn status_of(reason: &str) -> &'static str {
+    match reason {
+        "window_keyless" | "window_surrogate_key" => "NO_PRIMARY_KEY",
+        "window_not_published" | "window_not_captured" => "UNKNOWN_SCHEMA",
+        "window_query" => "SKIPPED",
+        _ => "SQL_EXCEPTION",
+    }
+}
+
+fn goes(copy: &Copy) -> bool {
+    !matches!(copy.stage, Stage::Failed(..))
+}
+
+impl Copies {
+    /// A copy is about to begin. Where none goes on, that is a start; it is told with all tables that begin together.
+    pub(super) fn starts(&mut self) {
+        self.starting |= !self.list.iter().any(goes);
+    }
+
+    /// Takes the news.
+    pub fn take_news(&mut self) -> Vec<News> {
+        self.tell_start();
+        self.teller.take()
+    }
+
+    fn tell_start(&mut self) {
+        if std::mem::take(&mut self.starting) {
+            self.tell_all("STARTED");
+        }
+    }
+
+    /// All copies that go on have begun, are held or are let go.
+    pub(super) fn tell_all(&mut self, kind: &'static str) {
+        if self.list.iter().any(goes) {
+            self.tell(kind, |tables| vec![("data_collections", tables)]);
+        }
+    }
+
+    /// Copies are about to end before their time: of these tables, or all of them.
+    pub(super) fn tell_aborted(&mut self, tables: Option<&[String]>) {
+        self.tell("ABORTED", |_| {
+            let listed = tables.map(|tables| notices::list(tables.iter().map(String::as_str)));
+            listed.map(|tables| ("data_collections", tables)).into_iter().collect()
+        });
+    }
+
+    /// A chunk was read up to this key.
+    pub(super) fn tell_read(&mut self, at: usize, last: &RowKey) {
+        let Some(name) = self.list.get(at).map(|copy| copy.name.clone()) else { return };
+        let last: Vec<&str> = last.parts().map(|part| part.unwrap_or("<null>")).collect();
+        self.tell("IN_PROGRESS", |tables| {
+            vec![
+                ("data_collections", tables),
+                ("current_collection_in_progress", name),
+                ("maximum_key", NO_KEY.to_owned()),
+                ("last_processed_key", last.join(",")),
+            ]
+        });
+    }
+
+    /// Nothing more is read of a table.
+    pub(super) fn tell_scanned(&mut self, at: usize, status: &'static str) {
+        let Some(copy) = self.list.get(at) else { return };
+        let (name, rows) = (copy.name.clone(), copy.window.journal.rows);
+        let goes = goes(copy);
+        self.tell("TABLE_SCAN_COMPLETED", |tables| {
+            let others = Some(tables).filter(|tables| !tables.is_empty());
+            let tables = if goes { others } else { others.map(|tables| format!("{name},{tables}")) };
+            vec![
+                ("data_collections", tables.unwrap_or_else(|| name.clone())),
+                ("scanned_collection", name),
+                ("total_rows_scanned", rows.to_string()),
+                ("status", status.to_owned()),
+            ]
+        });
+    }
+
+    /// Tells the end of all, if no copy but this one goes on.
+    pub(super) fn tell_if_over(&mut self, at: usize) {
+        if !self.list.iter().enumerate().any(|(other, copy)| other != at && goes(copy)) {
+            self.tell("COMPLETED", |_| Vec::new());
+        }
+    }
+
+    fn tell(&mut self, kind: &'static str, data: impl FnOnce(String) -> Data) {
+        self.tell_start();
+        let Copies { list, teller, .. } = self;
+        teller.tell(|| {
+            let names = list.iter().filter(|copy| goes(copy)).map(|copy| copy.name.as_str());
+            let names = notices::list(names);
+            let signal = list.iter().find_map(|copy| copy.window.correlation.clone());
+            News { about: About::Beside, kind, signal, data: data(names) }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lsn::Lsn;
+    use crate::pipeline::windows::{Origin, Wanted};
+    use crate::table::TableName;
+
+    fn told(copies: &mut Copies) -> Vec<String> {
+        let line = |news: News| {
+            let data: Vec<String> = news.data.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            format!("{} {} {}", news.kind, news.signal.unwrap_or_default(), data.join(" "))
+        };
+        copies.take_news().into_iter().map(line).collect()
+    }
+
+    #[test]
+    fn copies_are_told_from_their_start_to_the_end_of_the_last() {
+        let mut copies = Copies::new("s", true);
+        for table in ["t", "u"] {
+            let wanted = Wanted { origin: Origin::Row(Lsn::new(16)), id: "s1".into(), filter: None, surrogate: None };
+            assert!(copies.begin_wanted(&TableName::new("p", table), wanted, 0));
+        }
+        copies.tell_read(0, &RowKey::new([Some(&b"7"[..]), None]).unwrap());
+        copies.fail(0, "window_keyless", String::new(), String::new());
+        copies.fail(1, "window_refused", String::new(), String::new());
+        assert_eq!(
+            told(&mut copies),
+            [
+                "STARTED s1 data_collections=p.t,p.u",
+                "IN_PROGRESS s1 data_collections=p.t,p.u current_collection_in_progress=p.t maximum_key=\"<null>\" last_processed_key=7,<null>",
+                "TABLE_SCAN_COMPLETED s1 data_collections=p.t,p.u scanned_collection=p.t total_rows_scanned=0 status=NO_PRIMARY_KEY",
+                "TABLE_SCAN_COMPLETED s1 data_collections=p.u scanned_collection=p.u total_rows_scanned=0 status=SQL_EXCEPTION",
+                "COMPLETED s1 ",
+            ]
+        );
+    }
+
+    #[test]
+    fn nobody_is_told_of_nothing() {
+        let mut copies = Copies::new("s", true);
+        assert_eq!((copies.pause(), copies.resume(), copies.cancel().len()), (0, 0, 0));
+        assert_eq!(told(&mut copies), Vec::<String>::new());
+        let mut copies = Copies::new("s", false);
+        copies.begin(&TableName::new("p", "t"), None, true, 0, None);
+        assert_eq!(told(&mut copies), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_holds_and_ends_copies_is_told_after_their_start() {
+        let mut copies = Copies::new("s", true);
+        let wanted = Wanted { origin: Origin::Row(Lsn::new(16)), id: "s1".into(), filter: None, surrogate: None };
+        assert!(copies.begin_wanted(&TableName::new("p", "t"), wanted, 0));
+        copies.pause();
+        copies.resume();
+        assert_eq!(copies.stop(Some(&|name: &str| name == "p.t")), ["p.t"]);
+        assert_eq!(
+            told(&mut copies),
+            [
+                "STARTED s1 data_collections=p.t",
+                "PAUSED s1 data_collections=p.t",
+                "RESUMED s1 data_collections=p.t",
+                "ABORTED s1 data_collections=p.t",
+            ]
+        );
+        copies.begin(&TableName::new("p", "t"), None, true, 0, None);
+        copies.cancel();
+        assert_eq!(told(&mut copies), ["STARTED  data_collections=p.t", "ABORTED  "]);
+    }
+}

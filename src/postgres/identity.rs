@@ -1,0 +1,133 @@
+//! Replica identities: what old rows carry, and changing it where the operator has asked for that.
+//!
+//! The only place that changes a table. Which ones, and whether that was asked for, is the pipeline's to know.
+
+use crate::lsn::Oid;
+use crate::postgres::error::PgError;
+use crate::postgres::publication::quoted;
+use crate::postgres::sql::{Asked, Sql};
+use crate::table::TableName;
+use crate::table::names::NamePattern;
+use postgres_protocol::escape::escape_identifier;
+use std::time::Duration;
+use tokio_postgres::types::Type;
+
+/// An identity that is wanted. NOTHING is none: a published table's UPDATE would fail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// The primary key.
+    Default,
+    /// The whole old row.
+    Full,
+    /// The columns of this index.
+    Index(String),
+}
+
+/// An identity for the tables of a pattern.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Of which tables.
+    pub tables: NamePattern,
+    /// Which.
+    pub identity: Wanted,
+}
+
+/// A table's identity as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Present {
+    /// The table, or a partition of it.
+    pub name: TableName,
+    /// As in `pg_class.relreplident`.
+    pub letter: u8,
+    /// The index, under identity INDEX.
+    pub index: Option<String>,
+    /// Whether it has a primary key.
+    pub primary_key: bool,
+}
+
+impl Present {
+    /// Whether it is what is wanted.
+    #[must_use]
+    pub fn is(&self, wanted: &Wanted) -> bool {
+        match wanted {
+            Wanted::Default => self.letter == b'd',
+            Wanted::Full => self.letter == b'f',
+            Wanted::Index(index) => self.letter == b'i' && self.index.as_ref() == Some(index),
+        }
+    }
+}
+
+/// The table and all of its partitions, which have identities of their own; none if it is gone.
+///
+/// # Errors
+/// The connection's, or `Answer`.
+pub async fn read(sql: &Sql, relation: Oid) -> Result<Vec<Present>, PgError> {
+    const ASK: &str = "
+WITH member AS (
+  SELECT $1::oid AS oid UNION SELECT relid::oid FROM pg_partition_tree($1::oid::regclass))
+SELECT n.nspname::text AS namespace, c.relname::text AS name, c.relreplident::text AS identity,
+  (SELECT i.relname::text FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid
+   WHERE x.indrelid = c.oid AND x.indisreplident) AS index,
+  EXISTS (SELECT FROM pg_index x WHERE x.indrelid = c.oid AND x.indisprimary) AS primary_key
+FROM member JOIN pg_class c ON c.oid = member.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+ORDER BY 1, 2";
+    let object = relation.to_string();
+    let asked = Asked { call: "read the replica identity of relation", object: &object };
+    let rows = sql.ask(asked, ASK, &[(&relation.0, Type::OID)]).await?;
+    rows.iter()
+        .map(|row| {
+            let identity: &str = asked.get(row, "identity")?;
+            Ok(Present {
+                name: TableName::new(asked.get(row, "namespace")?, asked.get(row, "name")?),
+                letter: identity.bytes().next().ok_or_else(|| asked.unreadable("identity"))?,
+                index: asked.get(row, "index")?,
+                primary_key: asked.get(row, "primary_key")?,
+            })
+        })
+        .collect()
+}
+
+/// The statement that gives a table its identity.
+#[must_use]
+pub fn set_sql(table: &TableName, wanted: &Wanted) -> String {
+    let identity = match wanted {
+        Wanted::Default => "DEFAULT".to_owned(),
+        Wanted::Full => "FULL".to_owned(),
+        Wanted::Index(index) => format!("USING INDEX {}", escape_identifier(index)),
+    };
+    format!("ALTER TABLE ONLY {} REPLICA IDENTITY {identity}", quoted(table))
+}
+
+/// Runs it, giving up when the table's lock is not to be had within `lock_timeout`.
+///
+/// # Errors
+/// `Server`: 42501 not the owner, 42704 no such index, 42809 an index that cannot be one, 55P03 locked.
+pub async fn set(sql: &Sql, table: &TableName, wanted: &Wanted, lock_timeout: Duration) -> Result<(), PgError> {
+    let name = table.to_string();
+    let asked = Asked { call: "set the replica identity of table", object: &name };
+    // Two statements in one message are one transaction, and SET LOCAL ends with it.
+    let text = format!("SET LOCAL lock_timeout = {}; {}", lock_timeout.as_millis(), set_sql(table, wanted));
+    sql.run(asked, &text).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_statement_names_one_table_and_quotes() {
+        let table = TableName::new("public", r#"o"dd"#);
+        let index = Wanted::Index("By Code".to_owned());
+        let full = "ALTER TABLE ONLY \"public\".\"o\"\"dd\" REPLICA IDENTITY FULL";
+        assert_eq!(set_sql(&table, &Wanted::Full), full);
+        assert!(set_sql(&table, &index).ends_with("USING INDEX \"By Code\""));
+    }
+
+    #[test]
+    fn an_index_is_the_wanted_one_by_its_name() {
+        let index = Some("a".to_owned());
+        let present = Present { name: TableName::new("p", "t"), letter: b'i', index, primary_key: true };
+        assert!(present.is(&Wanted::Index("a".to_owned())) && !present.is(&Wanted::Index("b".to_owned())));
+        assert!(!present.is(&Wanted::Full) && !present.is(&Wanted::Default));
+    }
+}
