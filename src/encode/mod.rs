@@ -21,6 +21,7 @@ mod naming;
 mod notes;
 mod plan;
 mod plan_error;
+mod quarantine;
 pub mod registry;
 mod route;
 mod row;
@@ -36,6 +37,7 @@ pub use modes::{BinaryMode, Code, DecimalMode, HstoreMode, IntervalMode, Modes, 
 pub use naming::Adjust;
 pub use notes::{Loss, Note};
 pub use plan::{AvroSchema, Draft, Ids, Plan, PlanError, Planner};
+pub use quarantine::{Quarantine, TooLarge};
 pub use route::{murmur2, partition};
 pub use rules::Rules;
 

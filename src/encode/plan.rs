@@ -80,6 +80,12 @@ impl Planner {
         Planner { shared: Arc::new(Shared { config, database: database.to_owned(), headers }) }
     }
 
+    /// What it was made with.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.shared.config
+    }
+
     /// What the records of a table look like.
     ///
     /// # Errors
