@@ -20,7 +20,7 @@ mod topics;
 mod whole;
 
 pub use config::{Config, PropertyFault, TopicGroup, TopicRules, check_property, is_sensitive, refuse_pinned};
-pub use error::{FailureClass, KafkaError, Remedy, classify};
+pub use error::{FailureClass, KafkaError, Remedy, classify, is_of_topic};
 pub use producer::{Delivery, Failed, Landed, Producer, SendError, Settled, wire_bytes};
 pub use rdkafka::types::RDKafkaErrorCode;
 pub use state::{FileState, State, StateError};

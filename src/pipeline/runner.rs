@@ -18,7 +18,7 @@ use super::plans::{self, Desk, Places};
 use super::record::Record;
 use super::report::Reporter;
 use super::request::Asked;
-use super::rows::{Active, Burst, Need, Planned, Rows, Signalled, Tools};
+use super::rows::{Active, Planned, Rows, Signalled, Tools};
 use super::sink::{Config as SinkConfig, Sink};
 use super::supervise::{Disposition, Exit, PipelineError, Trouble, disposition};
 use super::windows::{self, Copies};
@@ -26,7 +26,7 @@ use super::{Config, status::Status};
 use crate::change::{Changes, RelationShape, RelationSlot};
 use crate::encode::Planner;
 use crate::encode::registry::Registry;
-use crate::kafka::{Delivery, Settled, Topics, classify};
+use crate::kafka::{Delivery, Settled, Topics, classify, is_of_topic};
 use crate::ledger::{RouteId, Ticket};
 use crate::lsn::{Oid, PgMicros};
 use crate::metrics::Metrics;
@@ -75,6 +75,7 @@ const TROUBLES_MAX: usize = 8;
 
 type Opening = Result<Connection, PipelineError>;
 type Planning = (Desk, Result<plans::Outcome, PgError>);
+type PlanningTask = JoinHandle<(Place, Planning)>;
 /// What a plan is for.
 #[derive(Clone, Copy)]
 enum Place {
@@ -90,6 +91,8 @@ enum Place {
     Copy(usize, Oid),
     /// A table that is copied beside the stream.
     Window(u64, Oid),
+    /// A table that was set aside; where the stream has told it, its relation.
+    Repair(Option<(RelationSlot, Oid)>),
 }
 /// Partitions with their ends; none if they could not be read.
 type PartitionEnds = Option<Vec<(RouteId, i32, i64)>>;
@@ -118,7 +121,9 @@ mod asked;
 mod beside;
 mod clock;
 mod copying;
+mod detached;
 mod heart;
+mod needs;
 mod reload;
 mod session;
 mod signals;
@@ -140,6 +145,7 @@ struct Runner {
     heart: Heart,
     /// Copies beside the stream, and the session that reads for them while it is free.
     copies: Copies,
+    detaching: detached::Detaching,
     captured: Vec<TableName>,
     reader: Option<crate::snapshot::reader::Reader>,
     run_id: String,
@@ -176,7 +182,7 @@ struct Tasks {
     opening: Option<JoinHandle<Opening>>,
     writing: Option<JoinHandle<Result<(), KeeperError>>>,
     settling: Option<JoinHandle<Settled>>,
-    planning: Option<JoinHandle<(Place, Planning)>>,
+    planning: Option<PlanningTask>,
     ends: Option<JoinHandle<PartitionEnds>>,
     probing: Option<JoinHandle<Probe>>,
     looking: Option<JoinHandle<Look>>,
@@ -257,6 +263,7 @@ impl Runner {
             messages: Planned::Unplanned,
             heart: Heart::default(),
             copies: Copies::new(&config_slot),
+            detaching: detached::Detaching::default(),
             captured: Vec::new(),
             reader: None,
             run_id: run_id(),
@@ -386,34 +393,6 @@ impl Runner {
         }
     }
 
-    fn worked(&mut self, burst: Burst) {
-        if burst.goodbye {
-            return self.broke(PipelineError::Goodbye);
-        }
-        if burst.frames > 0 {
-            self.apply(Event::Burst { reply: burst.reply });
-        }
-        let Some(need) = burst.need else { return };
-        let Some(desk) = self.live.as_mut().and_then(|live| live.desk.take()) else { return };
-        self.planning_since = std::time::Instant::now();
-        self.tasks.planning = Some(match need {
-            Need::Relation(slot, shape) => {
-                let oid = shape.oid;
-                if let Some(live) = &mut self.live {
-                    live.relations.insert(slot, oid);
-                    live.shapes.insert(slot, shape.clone());
-                }
-                tokio::spawn(async move { (Place::Relation(slot, oid), desk.relation(shape).await) })
-            }
-            Need::Nullable(slot, column) => {
-                let oid = self.live.as_ref().and_then(|live| live.relations.get(&slot).copied()).unwrap_or_default();
-                tokio::spawn(async move { (Place::Relation(slot, oid), desk.nullable(oid, column).await) })
-            }
-            Need::Messages => tokio::spawn(async move { (Place::Messages, desk.messages().await) }),
-            Need::Transactions => tokio::spawn(async move { (Place::Transactions, desk.transactions().await) }),
-        });
-    }
-
     fn handle(&mut self, happened: Happened) {
         match happened {
             Happened::Stop => self.apply(Event::Stop),
@@ -512,7 +491,7 @@ impl Runner {
 fn report(delivery: &Delivery) -> Report {
     let outcome = match delivery.outcome {
         Ok(landed) => Outcome::Landed { partition: landed.partition, offset: landed.offset },
-        Err(failed) => Outcome::Failed { permanent: classify(failed.code).lasts() },
+        Err(failed) => Outcome::Failed { permanent: classify(failed.code).lasts(), of_topic: is_of_topic(failed.code) },
     };
     Report { ticket: delivery.ticket, generation: delivery.generation, outcome }
 }

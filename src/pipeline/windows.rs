@@ -7,6 +7,7 @@
 
 mod asked;
 mod progress;
+mod repair;
 mod row;
 mod signals;
 mod touch;
@@ -120,6 +121,8 @@ struct Copy {
     bytes: u64,
     /// The epoch of the first copy that left this table to us.
     owed: Option<u64>,
+    /// The table was set aside.
+    repairs: bool,
 }
 
 /// What the runner has to ask for.
@@ -158,6 +161,7 @@ pub struct Copies {
     queried: BTreeSet<String>,
     now: Moment,
     finished: progress::Finished,
+    repaired: Vec<String>,
 }
 
 impl Copies {
@@ -178,6 +182,7 @@ impl Copies {
             queried: BTreeSet::new(),
             now: Moment::default(),
             finished: progress::Finished::default(),
+            repaired: Vec::new(),
         }
     }
 
@@ -358,6 +363,7 @@ impl Copy {
             reply,
             bytes: 0,
             owed: None,
+            repairs: false,
         }
     }
 

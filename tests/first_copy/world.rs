@@ -52,6 +52,7 @@ impl World {
             broker.create(&format!("p.public.{table}"), None).unwrap();
         }
         broker.create("p.wellspring-state", None).unwrap();
+        broker.create("p.wellspring-quarantine", None).unwrap();
         World { server, broker }
     }
 
@@ -76,9 +77,10 @@ impl World {
 
     fn checked(&self, role: &str, more: &str) -> wellspring::pipeline::Config {
         let tables = if more.contains("[tables]") { "" } else { "[tables]\ninclude = [\"public.*\"]\n" };
+        let events = if more.contains("[events]") { "" } else { "[events]\nformat = \"json\"\n" };
         let text = format!(
             "[postgres]\nurl = \"{}\"\n{tables}[topics]\nprefix = \"p\"\n\
-             [events]\nformat = \"json\"\n[kafka]\nbrokers = [\"{}\"]\n[limits]\nquarantine = \"0s\"\n{more}\n",
+             {events}[kafka]\nbrokers = [\"{}\"]\n[limits]\nquarantine = \"0s\"\n{more}\n",
             self.server.url("postgres").replace("postgres@", &format!("{role}@")),
             self.broker.bootstrap()
         );
@@ -97,14 +99,19 @@ impl World {
     /// All records of a table's topic once they satisfy the condition; tombstones are left out.
     #[track_caller]
     pub fn until(&self, table: &str, condition: impl Fn(&[Row]) -> bool) -> Vec<Row> {
+        self.topic_until(&format!("p.public.{table}"), condition)
+    }
+
+    /// The same of any topic of one partition.
+    #[track_caller]
+    pub fn topic_until(&self, topic: &str, condition: impl Fn(&[Row]) -> bool) -> Vec<Row> {
         let reader: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", self.broker.bootstrap())
             .set("group.id", "reader")
             .create()
             .unwrap();
-        let topic = format!("p.public.{table}");
         let mut from_start = TopicPartitionList::new();
-        from_start.add_partition_offset(&topic, 0, Offset::Beginning).unwrap();
+        from_start.add_partition_offset(topic, 0, Offset::Beginning).unwrap();
         reader.assign(&from_start).unwrap();
         let (mut rows, mut end, deadline) = (Vec::new(), 0, Instant::now() + PATIENCE);
         loop {
@@ -117,13 +124,13 @@ impl World {
                 if message.offset() + 1 < end || !condition(&rows) {
                     continue;
                 }
-                end = reader.fetch_watermarks(&topic, 0, PATIENCE).unwrap().1;
+                end = reader.fetch_watermarks(topic, 0, PATIENCE).unwrap().1;
                 if message.offset() + 1 >= end {
                     return rows;
                 }
             }
             let shown: Vec<_> = rows.iter().rev().take(20).map(Row::place).collect();
-            assert!(Instant::now() < deadline, "records of {table} did not come: {} {shown:?}", rows.len());
+            assert!(Instant::now() < deadline, "records of {topic} did not come: {} {shown:?}", rows.len());
         }
     }
 }

@@ -46,6 +46,11 @@ impl Beside {
         }
     }
 
+    /// Whether an event may be told of in a record before it.
+    pub fn tells(&self) -> bool {
+        self.open.is_some()
+    }
+
     /// Hands the encoder the count that the next row of a table begins with.
     pub fn count(&self, encoder: &mut Encoder, table: &Rc<str>) {
         let Some(open) = &self.open else { return };
