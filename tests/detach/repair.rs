@@ -6,15 +6,17 @@ use wellspring::pipeline::request::{Refused, Request};
 use wellspring::pipeline::status::TableStatus;
 
 const TABLES: &str = "create table t (id int primary key, n numeric not null); create table u (id int primary key)";
-const DETACH: &str = "[events]\nformat = \"json\"\non_refusal = \"detach\"";
-const TOPIC: &str = "p.wellspring-quarantine";
+pub const DETACH: &str = "[events]\nformat = \"json\"\non_refusal = \"detach\"";
+/// A third of it is the interval of confirmations.
+pub const BRISK: &[(&str, &str)] = &[("wal_sender_timeout", "3s")];
+pub const TOPIC: &str = "p.wellspring-quarantine";
 
-fn state(agent: &Running, table: &str, state: &str) -> TableStatus {
+pub fn state(agent: &Running, table: &str, state: &str) -> TableStatus {
     let is_so = |table: Option<&TableStatus>| table.is_some_and(|table| table.state == state);
     agent.until(state, |status| is_so(status.tables.get(table))).tables[table].clone()
 }
 
-fn snapshot(agent: &Running, filter: Option<&str>) -> Result<String, String> {
+pub fn snapshot(agent: &Running, filter: Option<&str>) -> Result<String, String> {
     let filter = filter.map(str::to_owned);
     let asked = agent.ask(Request::Snapshot { tables: vec!["public.t".to_owned()], filter });
     match asked {
@@ -25,13 +27,13 @@ fn snapshot(agent: &Running, filter: Option<&str>) -> Result<String, String> {
 }
 
 /// Waits until everything written by now is confirmed.
-fn is_confirmed(world: &World, agent: &Running) {
-    let end: wellspring::lsn::Lsn = world.sql("select pg_current_wal_lsn()").trim().parse().unwrap();
+pub fn is_confirmed(world: &World, agent: &Running) {
+    let end: wellspring::lsn::Lsn = world.sql("select pg_current_wal_insert_lsn()").trim().parse().unwrap();
     world.sql("select pg_logical_emit_message(false, 'x', 'x')");
     agent.until("confirmed", |status| status.lsn.confirmed >= end);
 }
 
-fn ops(rows: &[Row]) -> Vec<String> {
+pub fn ops(rows: &[Row]) -> Vec<String> {
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
     let id = |row: &Row| [&row.value["after"]["id"], &row.value["before"]["id"]].map(text).concat();
     rows.iter().map(|row| format!("{} {}", text(&row.value["op"]), id(row))).collect()
@@ -52,7 +54,7 @@ fn newest(rows: &[Row]) -> BTreeMap<i64, serde_json::Value> {
 
 #[test]
 fn a_row_that_cannot_be_written_sets_its_table_aside_until_a_copy_repairs_it() {
-    let world = World::new(TABLES, &["t", "u"]);
+    let world = World::with(BRISK, TABLES, &["t", "u"]);
     let agent = world.agent(DETACH);
     agent.streams();
     world.sql("insert into t values (1, 1), (9, 9); insert into u values (1)");

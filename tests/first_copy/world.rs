@@ -102,6 +102,13 @@ impl World {
         self.topic_until(&format!("p.public.{table}"), condition)
     }
 
+    /// How many records a topic of one partition has, tombstones included.
+    pub fn end(&self, topic: &str) -> i64 {
+        let reader: BaseConsumer =
+            ClientConfig::new().set("bootstrap.servers", self.broker.bootstrap()).create().unwrap();
+        reader.fetch_watermarks(topic, 0, PATIENCE).unwrap().1
+    }
+
     /// The same of any topic of one partition.
     #[track_caller]
     pub fn topic_until(&self, topic: &str, condition: impl Fn(&[Row]) -> bool) -> Vec<Row> {
