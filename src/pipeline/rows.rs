@@ -7,6 +7,8 @@ mod aside;
 mod beside;
 mod held;
 mod refusals;
+#[cfg(test)]
+mod schedules;
 mod signalled;
 mod truncates;
 
