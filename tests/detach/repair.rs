@@ -86,6 +86,10 @@ fn a_row_that_cannot_be_written_sets_its_table_aside_until_a_copy_repairs_it() {
     assert_eq!(state(&agent, "public.t", "detached").gap.unwrap().commit_lsn, gap.commit_lsn);
     assert_eq!(world.records("t", 2).len(), 2, "nothing of it reached its own topic");
 
+    let said = world.check("");
+    let expected = format!("table public.t is set aside, its topic lacks changes from {}", gap.commit_lsn);
+    assert!(said.contains(&expected) && said.contains("wellspring snapshot public.t"), "{said}");
+
     // A copy that cannot end repairs nothing: the cause has to go first.
     let why = snapshot(&agent, Some("id > 3")).unwrap_err();
     assert!(why.contains("without a condition"), "{why}");

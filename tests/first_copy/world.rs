@@ -75,17 +75,29 @@ impl World {
         Running { agent: Agent::start(self.checked(role, more), Metrics::new("0")).unwrap() }
     }
 
+    /// What `wellspring check` says that is not ok.
+    pub fn check(&self, more: &str) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("wellspring.toml"), self.text("postgres", more)).unwrap();
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_wellspring"));
+        let output = command.arg("check").current_dir(folder.path()).env_clear().output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     fn checked(&self, role: &str, more: &str) -> wellspring::pipeline::Config {
+        let loaded = config::check("test.toml", &self.text(role, more), &config::Environment::new());
+        loaded.unwrap_or_else(|e| panic!("{e}")).checked.pipeline(false)
+    }
+
+    fn text(&self, role: &str, more: &str) -> String {
         let tables = if more.contains("[tables]") { "" } else { "[tables]\ninclude = [\"public.*\"]\n" };
         let events = if more.contains("[events]") { "" } else { "[events]\nformat = \"json\"\n" };
-        let text = format!(
+        format!(
             "[postgres]\nurl = \"{}\"\n{tables}[topics]\nprefix = \"p\"\n\
              {events}[kafka]\nbrokers = [\"{}\"]\n[limits]\nquarantine = \"0s\"\n{more}\n",
             self.server.url("postgres").replace("postgres@", &format!("{role}@")),
             self.broker.bootstrap()
-        );
-        let loaded = config::check("test.toml", &text, &config::Environment::new()).unwrap_or_else(|e| panic!("{e}"));
-        loaded.checked.pipeline(false)
+        )
     }
 
     /// The first `count` records of a table's topic, waited for; and there are no more.
