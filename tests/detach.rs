@@ -9,6 +9,8 @@ mod postgres;
 mod refused;
 #[path = "detach/repair.rs"]
 mod repair;
+#[path = "detach/skip.rs"]
+mod skip;
 #[path = "first_copy/world.rs"]
 #[expect(dead_code, reason = "three test binaries share it, and none needs all of it")]
 mod world;

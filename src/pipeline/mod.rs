@@ -24,6 +24,7 @@ pub mod request;
 mod rows;
 mod runner;
 mod sink;
+pub mod skipped;
 pub mod status;
 pub mod supervise;
 mod windows;

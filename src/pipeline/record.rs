@@ -1,9 +1,10 @@
 //! What the state topic holds: the confirm record and its neighbours. Pure: text in, text out.
 //!
-//! Keys are `confirm/<slot>/<term>`, `intent/<slot>`, `window/<slot>/<table>`, `detached/<slot>/<table>`,
+//! Keys are `confirm/<slot>/<term>`, `intent/<slot>`, `window/<slot>/<table>`, `detached/<slot>/<table>`, `skipped/<slot>/..`,
 //! `topic/<topic>`, `schema/<subject>/<fingerprint>`, and those of `snapshot::journal`; values are JSON with a format version.
 
 use super::detached::Detached;
+use super::skipped::Skipped;
 use crate::change::Committed;
 use crate::lsn::{Lsn, Oid};
 use crate::snapshot::journal::{Journal, JournalError};
@@ -212,6 +213,8 @@ pub struct State {
     pub windows: BTreeMap<String, Window>,
     /// Tables set aside, by `namespace.name`.
     pub detached: BTreeMap<String, Detached>,
+    /// Single changes that an operator has left out, by the records' keys.
+    pub skipped: BTreeMap<String, Skipped>,
     /// What was to be copied, and what of it is.
     pub copy: Journal,
 }
@@ -249,6 +252,13 @@ impl State {
                         return Err(RecordError::Newer { key: key.clone(), format: detached.format });
                     }
                     state.detached.insert(table.to_owned(), detached);
+                }
+                Some(("skipped", rest)) if rest.strip_prefix(slot).is_some_and(|rest| rest.starts_with('/')) => {
+                    let skipped: Skipped = serde_json::from_str(value).map_err(unreadable)?;
+                    if skipped.format > FORMAT {
+                        return Err(RecordError::Newer { key: key.clone(), format: skipped.format });
+                    }
+                    state.skipped.insert(key.clone(), skipped);
                 }
                 Some(("intent", name)) if name == slot => {
                     state.intent = Some(serde_json::from_str(value).map_err(unreadable)?);

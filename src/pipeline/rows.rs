@@ -15,7 +15,7 @@ mod truncates;
 pub use aside::Aside;
 use beside::Beside;
 use held::held_out;
-use refusals::{fits, refusal, unencodable};
+use refusals::{Skips, fits, instead, unencodable};
 pub use signalled::{Signalled, places as signal_places};
 use truncates::{Truncated, truncated};
 
@@ -82,6 +82,8 @@ pub enum Need {
     Messages,
     /// The plan of the records of transactions.
     Transactions,
+    /// Where a change goes that an operator has left out.
+    Skip(RelationSlot),
     /// To set the table aside from this change on.
     Aside(RelationSlot, Position, Cause),
     /// A plan in which this column may be NULL: the row is from before it was NOT NULL.
@@ -145,6 +147,7 @@ pub struct Rows {
     /// Where changes that are set aside are written.
     raw: Vec<u8>,
     on_refusal: OnRefusal,
+    skips: Skips,
 }
 
 struct Parked {
@@ -182,6 +185,7 @@ impl Rows {
             copied: CopyRow::default(),
             raw: Vec::new(),
             on_refusal,
+            skips: Skips::default(),
         }
     }
 
@@ -193,6 +197,16 @@ impl Rows {
         if let Some(place) = self.relations.get_mut(slot.0) {
             *place = planned;
         }
+    }
+
+    /// The change at this Position is left out of its topic if it is refused.
+    pub fn skip(&mut self, at: Position) {
+        self.skips.at.insert(at);
+    }
+
+    /// Where such a change of a relation goes.
+    pub fn skip_to(&mut self, slot: RelationSlot, aside: Rc<Aside>) {
+        self.skips.ready.push((slot, aside));
     }
 
     /// The plan of logical messages has come.
@@ -284,7 +298,7 @@ impl Rows {
             burst.need = Some(Need::Transactions);
             return Ok(());
         }
-        let Rows { changes, encoder, relations, messages, beside, sent, copied, raw, on_refusal, .. } = self;
+        let Rows { changes, encoder, relations, messages, beside, sent, copied, raw, on_refusal, skips, .. } = self;
         match changes.step(start, sent_at, message)? {
             Step::Nothing => {}
             Step::Begin => {
@@ -321,13 +335,14 @@ impl Rows {
                         tools.copies.emitted(context.xid);
                     }
                     match row_out((encoder, beside), active, &context, &row, tools) {
-                        Err(error) if *on_refusal == OnRefusal::Detach => {
-                            let (refusal, at) = (refusal(error)?, context.position);
-                            changes.take_back();
-                            self.parked = Some(Parked { payload: payload.to_vec(), start, sent_at });
-                            burst.need = Some(Need::Aside(slot, at, Cause::Change(refusal)));
-                        }
-                        Err(error) => return Err(error),
+                        Err(error) => match instead(error, slot, (skips, *on_refusal, raw), &context, &row, tools)? {
+                            None => *sent = true,
+                            needed => {
+                                changes.take_back();
+                                self.parked = Some(Parked { payload: payload.to_vec(), start, sent_at });
+                                burst.need = needed;
+                            }
+                        },
                         Ok(RowOut::Needs(column)) => {
                             changes.take_back();
                             self.parked = Some(Parked { payload: payload.to_vec(), start, sent_at });

@@ -91,6 +91,8 @@ enum Place {
     Copy(usize, Oid),
     /// A table that is copied beside the stream.
     Window(u64, Oid),
+    /// A table of which one change is left out.
+    Skip(RelationSlot, Oid),
     /// A table that was set aside; where the stream has told it, its relation.
     Repair(Option<(RelationSlot, Oid)>),
 }
@@ -127,6 +129,7 @@ mod needs;
 mod reload;
 mod session;
 mod signals;
+mod skip;
 mod start;
 
 struct Runner {
@@ -192,6 +195,7 @@ struct Tasks {
     chunk: Option<JoinHandle<beside::Answered>>,
     recording: Option<JoinHandle<beside::Recorded>>,
     reloading: Option<JoinHandle<reload::Reloaded>>,
+    skipping: Option<JoinHandle<skip::Consented>>,
     glancing: Option<JoinHandle<Option<PgSnapshot>>>,
 }
 
@@ -223,6 +227,7 @@ enum Happened {
     Recorded(beside::Recorded),
     Glanced(Option<PgSnapshot>),
     Reloaded(Box<reload::Reloaded>),
+    Skipped(Box<skip::Consented>),
     Probed(Probe),
     Looked(Look),
     Told(Told),
@@ -318,6 +323,7 @@ impl Runner {
             ends = joined(&mut tasks.ends) => Happened::Ends(ends),
             answered = joined(&mut tasks.chunk) => Happened::Answered(Box::new(answered)),
             reloaded = joined(&mut tasks.reloading) => Happened::Reloaded(Box::new(reloaded)),
+            skipped = joined(&mut tasks.skipping) => Happened::Skipped(Box::new(skipped)),
             glanced = joined(&mut tasks.glancing) => Happened::Glanced(glanced),
             recorded = joined(&mut tasks.recording) => Happened::Recorded(recorded),
             probe = joined(&mut tasks.probing) => Happened::Probed(probe),
@@ -421,6 +427,7 @@ impl Runner {
             Happened::Ends(ends) => self.apply(Event::Ends(ends)),
             Happened::Answered(answered) => self.answered(*answered),
             Happened::Reloaded(reloaded) => self.reloaded(*reloaded),
+            Happened::Skipped(consented) => self.skip_recorded(*consented),
             Happened::Glanced(snapshot) => snapshot.iter().for_each(|snapshot| self.copies.look(snapshot)),
             Happened::Recorded(recorded) => self.windows_recorded(recorded),
             Happened::Probed(Probe::Sentinel(sql)) => {

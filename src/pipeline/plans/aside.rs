@@ -18,8 +18,8 @@ pub struct SetAside {
     pub topic: Option<TopicInfo>,
     /// Its partitions when it was first used.
     pub partitions: i32,
-    /// The acknowledged record.
-    pub detached: Detached,
+    /// The acknowledged record; none where single changes are set aside.
+    pub detached: Option<Detached>,
 }
 
 impl Desk {
@@ -35,7 +35,7 @@ impl Desk {
     ) -> (Self, Result<Outcome, PgError>) {
         match self.relation(shape.clone()).await {
             (desk, Ok(Outcome::Refused(trouble))) => {
-                desk.set_aside(shape, record(&Refusal::from(trouble)), Some(key)).await
+                desk.set_aside(shape, Some(record(&Refusal::from(trouble))), Some(key)).await
             }
             planned => planned,
         }
@@ -49,14 +49,14 @@ impl Desk {
     pub async fn set_aside(
         mut self,
         shape: RelationShape,
-        detached: Detached,
+        detached: Option<Detached>,
         key: Option<String>,
     ) -> (Self, Result<Outcome, PgError>) {
         let name = self.planner.config().quarantine_topic();
         let mut delay = BUSY_RETRY_MIN;
         let mut troubled = false;
         let (topic, partitions) = loop {
-            let failure = match self.quarantined(&name, key.as_deref(), &detached).await {
+            let failure = match self.quarantined(&name, key.as_deref().zip(detached.as_ref())).await {
                 Ok(made) => break made,
                 Err(failure) => failure,
             };
@@ -75,19 +75,20 @@ impl Desk {
             let _ = self.troubles.send(None).await;
         }
         let quarantine = Quarantine::new(self.planner.config(), &shape);
-        self.tables.remove(&shape.oid);
+        if detached.is_some() {
+            self.tables.remove(&shape.oid);
+        }
         (self, Ok(Outcome::Aside(Box::new(SetAside { quarantine, name, topic, partitions, detached }))))
     }
 
     async fn quarantined(
         &mut self,
         name: &str,
-        key: Option<&str>,
-        detached: &Detached,
+        record: Option<(&str, &Detached)>,
     ) -> Result<(Option<TopicInfo>, i32), Failure> {
         let topic = self.quarantine_topic(name).await?;
         let partitions = self.partitions_of(name, topic.as_ref(), &mut Vec::new()).await?;
-        if let Some(key) = key {
+        if let Some((key, detached)) = record {
             self.remember(key, detached.to_json()).await?;
         }
         Ok((topic, partitions))

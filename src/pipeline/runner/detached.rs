@@ -84,7 +84,7 @@ impl Runner {
         let place = Place::Relation(slot, shape.oid);
         let table = format!("{}.{}", shape.namespace, shape.name);
         match self.detaching.tables.get(&table).filter(|detached| detached.is_aside()).cloned() {
-            Some(detached) => tokio::spawn(async move { (place, desk.set_aside(shape, detached, None).await) }),
+            Some(detached) => tokio::spawn(async move { (place, desk.set_aside(shape, Some(detached), None).await) }),
             None => tokio::spawn(async move { (place, desk.relation(shape).await) }),
         }
     }
@@ -111,24 +111,17 @@ impl Runner {
             Cause::Recorded => Refusal { reason: "", detail: String::new() },
         };
         let detached = tables.record(&table, &refusal, at, now_ms);
-        tokio::spawn(async move { (place, desk.set_aside(shape, detached, Some(key)).await) })
+        tokio::spawn(async move { (place, desk.set_aside(shape, Some(detached), Some(key)).await) })
     }
 
     /// A table is set aside from here on.
     pub(super) fn set_aside(&mut self, place: Place, set: plans::SetAside) {
-        let Place::Relation(slot, oid) = place else { return };
+        let (Place::Relation(slot, oid) | Place::Skip(slot, oid)) = place else { return };
         let Some((table, _)) = self.shape_of(slot) else { return };
         let plans::SetAside { quarantine, name, topic, partitions, detached } = set;
-        let known = self.detaching.tables.get(&table);
-        if known.is_none_or(|known| *known != detached) {
-            let (from, ordinal, next) = (detached.commit, detached.ordinal, detached.next(&table));
-            tracing::warn!(table, reason = detached.reason, %from, ordinal, next, "set aside: {}", detached.detail);
-            self.reporter.set_aside(&detached, &next);
-        }
-        self.detaching.tables.recorded(&table, detached);
         let aside = Aside {
             quarantine,
-            floor: self.detaching.tables.floor(&table),
+            floor: Position::default(),
             route: self.route_of(&name),
             record_bytes_max: self.record_bytes_max(topic.as_ref()),
             table: table.as_str().into(),
@@ -136,6 +129,18 @@ impl Runner {
             partitions,
         };
         self.exchange_producer();
+        let Some(detached) = detached else {
+            let Some(live) = &mut self.live else { return };
+            return live.rows.skip_to(slot, Rc::new(aside));
+        };
+        let known = self.detaching.tables.get(&table);
+        if known.is_none_or(|known| *known != detached) {
+            let (from, ordinal, next) = (detached.commit, detached.ordinal, detached.next(&table));
+            tracing::warn!(table, reason = detached.reason, %from, ordinal, next, "set aside: {}", detached.detail);
+            self.reporter.set_aside(&detached, &next);
+        }
+        self.detaching.tables.recorded(&table, detached);
+        let aside = Aside { floor: self.detaching.tables.floor(&table), ..aside };
         self.actives.remove(&oid);
         self.copies.detached(&table);
         if let Some(live) = &mut self.live {

@@ -25,6 +25,7 @@ impl Runner {
                 self.plan_relation(desk, slot, shape)
             }
             Need::Aside(slot, at, cause) => self.plan_aside(desk, slot, at, cause),
+            Need::Skip(slot) => self.plan_skip(desk, slot),
             Need::Nullable(slot, column) => {
                 let oid = self.live.as_ref().and_then(|live| live.relations.get(&slot).copied()).unwrap_or_default();
                 tokio::spawn(async move { (Place::Relation(slot, oid), desk.nullable(oid, column).await) })

@@ -58,10 +58,9 @@ impl Runner {
             on_refusal: self.config.on_refusal,
         };
         let planner = Planner::new(self.config.encode.clone(), sql.database(), &self.run_id, opened.record.epoch);
-        let gone = self.open_detached(&state.detached, opened.record.epoch, &captured);
+        let mut gone = self.open_detached(&state.detached, opened.record.epoch, &captured);
         let seen = super::beside::Seen::new(&state, snapshot);
         let selected = (captured.clone(), self.config.selection.clone());
-        let desk = Desk::new(places, planner, selected, state.partitions, state.schemas);
         self.actives.clear();
         self.messages = if self.config.encode.messages { Planned::Unplanned } else { Planned::Excluded };
         let mut rows = Rows::new(Changes::resume(opened.record.sequence), self.config.on_refusal);
@@ -69,6 +68,8 @@ impl Runner {
         if !self.config.encode.rules.transactions {
             rows.transactions_planned(Planned::Excluded);
         }
+        gone.extend(self.open_skipped(&state, &mut rows, opened.record.epoch));
+        let desk = Desk::new(places, planner, selected, state.partitions, state.schemas);
         self.heart.begin(self.config.heartbeat.as_ref());
         let read_at = tokio::time::Instant::now();
         self.live = Some(Live {
@@ -129,7 +130,7 @@ impl Runner {
         };
         let known = match place {
             Place::Relation(_, oid) | Place::Copy(_, oid) | Place::Window(_, oid) => self.actives.get(&oid).cloned(),
-            Place::Repair(_) | Place::Messages | Place::Transactions | Place::Heartbeats => None,
+            Place::Skip(..) | Place::Repair(_) | Place::Messages | Place::Transactions | Place::Heartbeats => None,
         };
         if let Place::Repair(told) = place {
             return self.repair_planned(told, outcome);
@@ -171,7 +172,7 @@ impl Runner {
                     live.rows.planned(slot, planned);
                 }
             }
-            Place::Repair(_) => {}
+            Place::Repair(_) | Place::Skip(..) => {}
             Place::Messages => {
                 self.messages = planned.clone();
                 if let Some(live) = &mut self.live {
