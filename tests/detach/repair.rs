@@ -98,6 +98,12 @@ fn a_row_that_cannot_be_written_sets_its_table_aside_until_a_copy_repairs_it() {
     agent.until("the copy failed", |status| status.windows.iter().any(|copy| copy.reason == "window_row_refused"));
     let status = state(&agent, "public.t", "repairing");
     assert_eq!(status.gap.unwrap().commit_lsn, gap.commit_lsn);
+    agent.stop();
+
+    // Nor does a restart: the copy is taken up again, the table's changes flow, its gap stays on record.
+    let agent = world.agent("");
+    agent.until("the copy failed", |status| status.windows.iter().any(|copy| copy.reason == "window_row_refused"));
+    assert_eq!(state(&agent, "public.t", "repairing").gap.unwrap().commit_lsn, gap.commit_lsn);
     world.sql("insert into t values (5, 5)");
     world.until("t", |rows| rows.iter().any(|row| row.value["after"]["id"] == 5));
 
