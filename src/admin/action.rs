@@ -1,10 +1,13 @@
-//! `POST /pause`, `/resume`, `/reload`, `/snapshot` and `/snapshot/cancel`: the requests that change something.
+//! `POST /pause`, `/resume`, `/reload`, `/skip`, `/snapshot` and `/snapshot/cancel`: the requests that change something.
 //!
 //! Each needs `Authorization: Bearer` with the token that a file holds; the file is read for each request, so a rotated
 //! token counts at once. Without a token file every action is refused with that reason. The header cannot be set by a
 //! page of another origin, since nothing here answers a preflight.
 
+use crate::change::Position;
+use crate::lsn::Lsn;
 use crate::pipeline::request::{self, Answer, Handle, Refused, Request};
+use crate::pipeline::skipped::Consent;
 use crate::secret::{Secret, Source};
 use axum::Json;
 use axum::extract::State;
@@ -77,6 +80,42 @@ pub(super) async fn snapshot(
         Ok(Json(Copy { tables, filter })) => asked(&actions, &headers, Request::Snapshot { tables, filter }).await,
         Err(error) => told(Err(Refused::Faulty(format!(
             "the body is not {{\"tables\": [\"public.orders\"], \"where\": \"optional\"}}: {}",
+            error.body_text()
+        )))),
+    }
+}
+
+/// The body of `POST /skip`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Skip {
+    /// `namespace.name` of the change's table.
+    table: String,
+    /// Its commit LSN.
+    commit: Lsn,
+    /// Its ordinal.
+    ordinal: u64,
+    /// Who consents.
+    by: String,
+    /// Why.
+    why: String,
+}
+
+pub(super) async fn skip(
+    State(actions): State<Actions>,
+    headers: HeaderMap,
+    body: Result<Json<Skip>, JsonRejection>,
+) -> Response {
+    if let Err(refusal) = authorise(actions.token.as_ref(), &headers) {
+        return refusal.into_response();
+    }
+    match body {
+        Ok(Json(Skip { table, commit, ordinal, by, why })) => {
+            let consent = Consent { table, at: Position { commit, ordinal }, by, why };
+            asked(&actions, &headers, Request::Skip(consent)).await
+        }
+        Err(error) => told(Err(Refused::Faulty(format!(
+            "the body is not {{\"table\": \"public.orders\", \"commit\": \"0/16B3748\", \"ordinal\": 2, \"by\": \"who\", \"why\": \"why\"}}: {}",
             error.body_text()
         )))),
     }

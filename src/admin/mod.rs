@@ -117,6 +117,7 @@ fn router(told: Told, actions: Actions) -> Router {
         .route("/pause", post(action::pause))
         .route("/resume", post(action::resume))
         .route("/reload", post(action::reload))
+        .route("/skip", post(action::skip))
         .route("/snapshot", post(action::snapshot))
         .route("/snapshot/cancel", post(action::cancel_snapshot))
         .with_state(actions);

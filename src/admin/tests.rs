@@ -192,7 +192,7 @@ fn an_action_needs_the_token_and_reaches_the_loop_with_it() {
     let mut world = world();
     let done = || Ok(Granted("paused".to_owned()));
     for token in ["", "wrong", &TOKEN[1..]] {
-        for path in ["/pause", "/resume", "/reload", "/snapshot", "/snapshot/cancel"] {
+        for path in ["/pause", "/resume", "/reload", "/skip", "/snapshot", "/snapshot/cancel"] {
             let (code, body, asked) = world.post(path, token, "", done());
             assert!(code == 401 && body.contains("admin.token_file") && asked.is_empty(), "{path}: {code} {body}");
         }
@@ -207,6 +207,11 @@ fn an_action_needs_the_token_and_reaches_the_loop_with_it() {
     assert!(code == 200 && asked.iter().all(copied) && asked.len() == 1, "{asked:?}");
     // A GET never acts, whoever sends it.
     assert_eq!(world.get("/pause").0, 405);
+    let skip = "{\"table\":\"p.t\",\"commit\":\"0/10\",\"ordinal\":2,\"by\":\"ada\",\"why\":\"ticket 7\"}";
+    let (code, _, asked) = world.post("/skip", TOKEN, skip, done());
+    assert_eq!((code, asked.first().map(Request::name)), (200, Some("skip")));
+    let (code, body, asked) = world.post("/skip", TOKEN, "{\"table\":\"p.t\"}", done());
+    assert!(code == 422 && asked.is_empty() && body.contains("commit"), "{body}");
 }
 
 #[test]

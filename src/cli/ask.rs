@@ -1,7 +1,8 @@
-//! `wellspring snapshot`, `pause`, `resume`, `reload`: requests to the running agent, over its admin address.
+//! `wellspring snapshot`, `pause`, `resume`, `reload`, `skip`: requests to the running agent, over its admin address.
 
 use super::{Code, Failure, block_on, print};
 use crate::config::Checked;
+use crate::pipeline::skipped::Consent;
 use crate::secret::Source;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -20,6 +21,7 @@ pub(super) enum Ask {
     Pause,
     Resume,
     Reload,
+    Skip(Consent),
 }
 
 impl Ask {
@@ -30,6 +32,7 @@ impl Ask {
             Ask::Pause => "/pause",
             Ask::Resume => "/resume",
             Ask::Reload => "/reload",
+            Ask::Skip(_) => "/skip",
         }
     }
 }
@@ -78,6 +81,11 @@ async fn send(address: SocketAddr, token: &Source, ask: &Ask) -> Result<String, 
     let mut request = client.post(format!("http://{address}{}", ask.path())).bearer_auth(token.reveal());
     if let Ask::Snapshot { tables, filter } = ask {
         request = request.json(&serde_json::json!({ "tables": tables, "where": filter }));
+    }
+    if let Ask::Skip(Consent { table, at, by, why }) = ask {
+        let (commit, ordinal) = (at.commit.to_string(), at.ordinal);
+        let body = serde_json::json!({ "table": table, "commit": commit, "ordinal": ordinal, "by": by, "why": why });
+        request = request.json(&body);
     }
     let away = "is the agent running, and under this configuration?";
     let mut response = request.send().await.map_err(|error| Failure {

@@ -20,6 +20,7 @@ pub use exit::{Code, Failure};
 
 use crate::config::{self, Loaded};
 use crate::kafka;
+use crate::pipeline::skipped::Consent;
 use clap::{CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
 use std::future::Future;
@@ -99,6 +100,28 @@ enum Command {
     Resume,
     /// Ask the running agent to read its configuration again ([tables] and [snapshot] may differ); SIGHUP does the same
     Reload,
+    /// Ask the halted agent to leave out the one change that cannot be sent, by consent that is recorded
+    ///
+    /// Its key then lacks this change. The change itself goes to the quarantine topic. Table, commit and ordinal are those
+    /// that status names: another change is never skipped.
+    #[command(after_help = Code::TABLE)]
+    Skip {
+        /// The change's table, as schema.table
+        #[arg(value_name = "TABLE")]
+        table: String,
+        /// The LSN of its commit
+        #[arg(long, value_name = "LSN")]
+        commit: crate::lsn::Lsn,
+        /// Its place in the transaction
+        #[arg(long, value_name = "N")]
+        ordinal: u64,
+        /// Why it may be left out
+        #[arg(long, value_name = "TEXT")]
+        why: String,
+        /// Who says so [env: USER]
+        #[arg(long, value_name = "NAME")]
+        by: Option<String>,
+    },
     /// Show what the pipeline has left in Postgres and in its state topic, and with --yes remove it
     ///
     /// The slot, the publication unless postgres.create_publication is off, the state records. Topics with events stay.
@@ -186,6 +209,11 @@ fn answer(arguments: Arguments) -> Result<Code, Failure> {
         }
         Some(Command::Pause) => ask::run(&load(file)?.checked, &ask::Ask::Pause),
         Some(Command::Resume) => ask::run(&load(file)?.checked, &ask::Ask::Resume),
+        Some(Command::Skip { table, commit, ordinal, why, by }) => {
+            let at = crate::change::Position { commit, ordinal };
+            let by = by.or_else(|| std::env::var("USER").ok()).unwrap_or_default();
+            ask::run(&load(file)?.checked, &ask::Ask::Skip(Consent { table, at, by, why }))
+        }
         Some(Command::Reload) => ask::run(&load(file)?.checked, &ask::Ask::Reload),
         Some(Command::Config(ConfigCommand::Reference)) => Ok(printed(&config::reference_page())),
         Some(Command::Config(ConfigCommand::Schema)) => Ok(printed(&config::json_schema())),

@@ -57,6 +57,10 @@ const ABOUT: &[(&str, &str)] = &[
         "events.xmin_interval",
         "Fills `source.xmin` of streamed events with the slot's `catalog_xmin`, looked up each such time; null where it is left out.",
     ),
+    (
+        "events.on_refusal",
+        "Where one table is refused (its schema, a row, its topic): `stop` and wait for a person, or `detach` the table, whose changes then go to `<prefix>.wellspring-quarantine` until `wellspring snapshot` repairs it.",
+    ),
     ("events.placeholder", "What stands for a large value that an update did not touch and the server did not send."),
     ("registry.url", "The schema registry, or several of one cluster. Needed for `avro`."),
     ("registry.username", "Basic authentication, with a password."),

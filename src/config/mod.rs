@@ -35,6 +35,7 @@ pub use show::Shown;
 pub use value::ByteSize;
 
 use crate::encode::{self, Format, registry};
+use crate::pipeline::detached::OnRefusal;
 use crate::pipeline::{self, SinkConfig};
 use crate::postgres;
 use crate::secret::Source;
@@ -76,6 +77,8 @@ pub struct Checked {
     pub registry: Option<registry::Config>,
     /// What is sent while nothing changes; none where nothing is.
     pub heartbeat: Option<pipeline::Heartbeat>,
+    /// What happens where one table is refused.
+    pub on_refusal: OnRefusal,
     /// Where records go.
     pub sink: SinkConfig,
     /// The numbers that bound the agent.
@@ -112,6 +115,7 @@ impl Checked {
             budget_bytes: self.limits.memory.bytes(),
             quarantine: self.limits.quarantine,
             stop_patience: self.limits.shutdown,
+            on_refusal: self.on_refusal,
             warnings: self.warnings.clone(),
             exit_on_halt,
         }
@@ -264,6 +268,8 @@ fn read_all(reader: &mut Reader<'_>) -> Option<Checked> {
     let limits = limits(reader);
     let sink = sink::sink(reader, prefix.as_deref(), topics, limits.map(|limits| limits.memory));
     let encode = events(reader, prefix.as_deref(), rules, matches!(sink, Some(SinkConfig::Stdout { .. })));
+    let refusals = [("stop", OnRefusal::Stop), ("detach", OnRefusal::Detach)];
+    let on_refusal = reader.or("events.on_refusal", value::one_of(&refusals), "stop");
     let registry = sink::registry(reader, encode.as_ref().map(|encode| encode.format));
     let snapshot = copies::read(reader);
     if matches!(sink, Some(SinkConfig::Stdout { .. })) && reader.is_given("snapshot.signal_topic") {
@@ -287,6 +293,7 @@ fn read_all(reader: &mut Reader<'_>) -> Option<Checked> {
         encode: encode?,
         registry: registry?,
         heartbeat: heartbeat?,
+        on_refusal: on_refusal?,
         sink: sink?,
         limits: limits?,
         admin: admin?,

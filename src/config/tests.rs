@@ -103,6 +103,7 @@ fn the_shortest_file_gives_a_whole_configuration() {
         binary = "bytes"                                         # default
         money_digits = 2                                         # default
         unknown_types = "text"                                   # default
+        on_refusal = "stop"                                      # default
 
         [registry]
         url = "http://registry:8081"                             # w.toml:9

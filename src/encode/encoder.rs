@@ -214,6 +214,12 @@ impl Encoder {
         })
     }
 
+    /// How many they are.
+    #[must_use]
+    pub fn record_count(&self) -> usize {
+        self.slots.len()
+    }
+
     /// What the records of the change written last say less exactly than its rows. A column can come more than once.
     #[must_use]
     pub fn notes(&self) -> &[Note] {

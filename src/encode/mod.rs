@@ -22,6 +22,7 @@ mod notes;
 mod notice;
 mod plan;
 mod plan_error;
+mod quarantine;
 pub mod registry;
 pub mod reroute;
 mod route;
@@ -39,6 +40,7 @@ pub use naming::{Adjust, is_avro};
 pub use notes::{Loss, Note};
 pub use notice::Notice;
 pub use plan::{AvroSchema, Draft, Ids, Plan, PlanError, Planner};
+pub use quarantine::{Quarantine, TooLarge};
 pub use route::{murmur2, partition};
 pub use rules::Rules;
 

@@ -86,6 +86,12 @@ impl Planner {
         self.shared.config.rules.name_source_types()
     }
 
+    /// What it was made with.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.shared.config
+    }
+
     /// What the records of a table look like.
     ///
     /// # Errors

@@ -134,6 +134,36 @@ impl KafkaError {
     }
 }
 
+impl KafkaError {
+    /// Whether it is of the topic asked for alone; not of credentials, the cluster or our own configuration.
+    #[must_use]
+    pub fn is_of_topic(&self) -> bool {
+        let code = match self {
+            KafkaError::Missing { .. } => return true,
+            KafkaError::Answer { code, .. } => Some(*code),
+            KafkaError::Request { source, .. } => source.rdkafka_error_code(),
+            _ => None,
+        };
+        use RDKafkaErrorCode as Code;
+        matches!(code, Some(Code::TopicAuthorizationFailed | Code::InvalidTopic | Code::PolicyViolation))
+    }
+}
+
+/// Whether a failed delivery that [`FailureClass::lasts`] is of its topic or record alone: another topic's records may
+/// still be taken.
+#[must_use]
+pub fn is_of_topic(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    match classify(code) {
+        FailureClass::TooLarge | FailureClass::TopicUnknown => true,
+        FailureClass::Denied => code == Code::TopicAuthorizationFailed,
+        FailureClass::Refused => {
+            matches!(code, Code::InvalidRecord | Code::InvalidMessage | Code::InvalidTimestamp | Code::PolicyViolation)
+        }
+        FailureClass::Purged | FailureClass::ProducerEnded | FailureClass::Passing => false,
+    }
+}
+
 /// What the broker's answer to an admin or metadata request asks for; anything not named is taken for passing.
 fn remedy_of_code(code: RDKafkaErrorCode) -> Remedy {
     use RDKafkaErrorCode as Code;

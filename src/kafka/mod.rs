@@ -22,7 +22,7 @@ mod topics;
 mod whole;
 
 pub use config::{Config, PropertyFault, TopicGroup, TopicRules, check_property, is_sensitive, refuse_pinned};
-pub use error::{FailureClass, KafkaError, Remedy, classify};
+pub use error::{FailureClass, KafkaError, Remedy, classify, is_of_topic};
 pub use follow::{Followed, Follower};
 pub use producer::{Delivery, Failed, Landed, Producer, SendError, Settled, wire_bytes};
 pub use rdkafka::types::RDKafkaErrorCode;

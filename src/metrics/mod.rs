@@ -83,6 +83,10 @@ pub struct Metrics {
     pub confirm_records: IntCounter,
     /// `wellspring_quarantine_active`: 1 while confirming is held after an unclean stop.
     pub quarantine_active: IntGauge,
+    /// `wellspring_tables_detached`: captured tables set aside, those being repaired included.
+    pub tables_detached: IntGauge,
+    /// `wellspring_quarantined_total`: changes of tables set aside, sent to the quarantine topic.
+    pub quarantined: IntCounter,
     /// `wellspring_truncates_not_sent_total`: truncates that a compacted topic could not take.
     pub truncates_not_sent: IntCounter,
     /// `wellspring_copy_rows`: rows sent by the first copy.
@@ -230,6 +234,8 @@ impl Metrics {
             status_updates: to.counter("status_updates_total", "Status updates sent to Postgres."),
             confirm_records: to.counter("confirm_records_total", "Confirm records acknowledged by the state topic."),
             quarantine_active: to.gauge("quarantine_active", "1 while confirming is held after an unclean stop."),
+            tables_detached: to.gauge("tables_detached", "Captured tables set aside, those being repaired included."),
+            quarantined: to.counter("quarantined_total", "Changes of tables set aside, sent to the quarantine topic."),
             truncates_not_sent: to.counter("truncates_not_sent_total", "Truncates a compacted topic could not take."),
             copy_rows: to.gauge("copy_rows", "Rows sent by the first copy."),
             copy_rows_expected: to.gauge("copy_rows_expected", "Rows of the first copy by the tables' statistics."),

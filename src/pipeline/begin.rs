@@ -5,6 +5,7 @@
 
 use super::Config;
 use super::consent;
+use super::detached::Detached;
 use super::keeper::Keeper;
 use super::open::Seen;
 use super::record::{FORMAT, Intent, Record};
@@ -101,6 +102,10 @@ pub(super) async fn anew(
     }
     if seen.state.record.is_none() {
         desk.forget_copies(&seen).await?;
+    }
+    // Every table is copied: none is set aside until it is refused again.
+    for table in seen.state.detached.keys() {
+        desk.keeper.write(&Detached::key(&config.slot, table), None).await?;
     }
     let created = desk.slot().await?;
     let epoch = seen.state.record.as_ref().map_or(FIRST_EPOCH, |record| record.epoch + 1);

@@ -3,6 +3,7 @@
 //! Pure. Each rule closes a way in which changes were lost in a run; a rule that cannot be shown to hold halts.
 
 use super::record::{Record, TableIdentity};
+use super::skipped::Place;
 use super::status::LsnRange;
 use crate::change::Committed;
 use crate::lsn::{Lsn, Oid};
@@ -129,11 +130,12 @@ impl Reason {
             ),
             Reason::RecordTooLarge => (
                 "record_too_large",
-                "raise the topic's max.message.bytes (and kafka.client \"message.max.bytes\"), or exclude the table; restart to try again",
+                "raise the topic's max.message.bytes (and kafka.client \"message.max.bytes\"), or exclude the table, then restart; or `wellspring skip` leaves out this one change",
             ),
-            Reason::RowUnencodable => {
-                ("row_unencodable", "correct the value at the source, or exclude the table; restart to try again")
-            }
+            Reason::RowUnencodable => (
+                "row_unencodable",
+                "exclude the table, or drop the column's NOT NULL, then restart; or `wellspring skip` leaves out this one change",
+            ),
             Reason::Undeliverable => (
                 "undeliverable",
                 "give the producer what the broker refuses it (rights, policy), then restart to try again",
@@ -174,13 +176,22 @@ pub struct Halt {
     pub detail: String,
     /// The WAL in doubt.
     pub range: Option<LsnRange>,
+    /// The change that cannot go on, where it is one.
+    pub place: Option<Place>,
 }
 
 impl Halt {
     /// A halt without a range.
     #[must_use]
     pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
-        Halt { reason, detail: detail.into(), range: None }
+        Halt { reason, detail: detail.into(), range: None, place: None }
+    }
+
+    /// The same, at one change.
+    #[must_use]
+    pub fn at(mut self, place: Place) -> Self {
+        self.place = Some(place);
+        self
     }
 
     /// The same, about the WAL from one position to another.

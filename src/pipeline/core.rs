@@ -13,6 +13,7 @@
 mod entered;
 mod event;
 mod quarantine;
+mod refused;
 #[cfg(test)]
 mod copies;
 #[cfg(test)]
@@ -26,9 +27,9 @@ use super::continuity::{Halt, Reason};
 use super::offsets::{Finding, Offsets};
 use super::record::{Record, TableIdentity};
 use crate::change::{Committed, Position};
-use crate::ledger::{Generation, Ledger, Ticket};
+use crate::ledger::{Generation, Ledger, RouteId, Ticket};
 use crate::lsn::Lsn;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Replies to a server that asks again and again: at most ten a second (continuity.md §1).
 const REPLY_SPACING: u64 = SECOND / 10;
@@ -88,8 +89,11 @@ pub struct Core {
     foreign_in_quarantine: bool,
     ends: Ends,
     foreign_replays: u32,
-    /// Where a record first failed for good: a second time is the last.
-    failed_at: Option<Position>,
+    /// Where a record of which producer first failed for good: a second time is the last.
+    failed_at: Option<(Generation, Position)>,
+    /// Topics whose tables may be set aside, and which of them refused a record since they last took one.
+    detachable: BTreeSet<RouteId>,
+    refused: BTreeMap<RouteId, Generation>,
     status_at: Moment,
     last_update: Moment,
     reply_wanted: bool,
@@ -134,6 +138,8 @@ impl Core {
             ends: Ends::Unasked,
             foreign_replays: 0,
             failed_at: None,
+            detachable: BTreeSet::new(),
+            refused: BTreeMap::new(),
             status_at: now,
             last_update: Moment(0),
             reply_wanted: false,
@@ -199,7 +205,9 @@ impl Core {
             }
             match report.outcome {
                 Outcome::Landed { partition, offset } => self.landed(report.ticket, partition, offset, &mut actions),
-                Outcome::Failed { permanent } => self.failed(report.ticket, permanent, &mut actions),
+                Outcome::Failed { permanent, of_topic } => {
+                    self.failed(report.ticket, permanent, of_topic, &mut actions);
+                }
             }
         }
         self.go_on(&mut actions);
@@ -275,12 +283,14 @@ impl Core {
             self.offsets.unknown(partition);
             return;
         };
+        self.refused.remove(&route);
         match self.offsets.landed(route, partition, offset) {
             Finding::Consecutive => {}
             Finding::Foreign => {
                 actions.push(Action::Foreign(route));
                 self.foreign_in_quarantine |= self.held_until.is_some();
             }
+            Finding::WentBack { .. } if self.detachable.contains(&route) => self.began_anew(route, actions),
             Finding::WentBack { highest } => {
                 let detail = format!("partition {partition} acknowledged offset {offset} after {highest}");
                 let halt =
@@ -288,22 +298,6 @@ impl Core {
                 actions.push(Action::Close);
                 self.session = Session::Halted(halt);
             }
-        }
-    }
-
-    fn failed(&mut self, ticket: Ticket, permanent: bool, actions: &mut Vec<Action>) {
-        let Some((_, position)) = self.ledger.find(ticket) else { return };
-        if permanent && self.failed_at == Some(position) {
-            let detail = format!("a record of the transaction committed at {} failed again", position.commit);
-            let halt = Halt::new(Reason::Undeliverable, detail).over(self.ledger.confirmed(), position.commit);
-            self.halt(halt, actions);
-        }
-        if permanent {
-            self.failed_at = Some(position);
-        }
-        if !self.settling {
-            self.settling = true;
-            actions.push(Action::Settle(Generation(self.generation.0 + 1)));
         }
     }
 

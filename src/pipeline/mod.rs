@@ -9,6 +9,7 @@ pub mod consent;
 pub mod continuity;
 mod copying;
 pub mod core;
+pub mod detached;
 mod identities;
 pub mod keeper;
 mod notices;
@@ -25,6 +26,7 @@ pub mod request;
 mod rows;
 mod runner;
 mod sink;
+pub mod skipped;
 pub mod status;
 pub mod supervise;
 mod windows;
@@ -82,6 +84,8 @@ pub struct Config {
     pub stop_patience: Duration,
     /// What the configuration allows that is weaker than it could be; shown in status.
     pub warnings: Vec<String>,
+    /// What happens where one table is refused.
+    pub on_refusal: detached::OnRefusal,
     /// End the process on a halt instead of staying to tell.
     pub exit_on_halt: bool,
 }

@@ -79,6 +79,13 @@ impl Offsets {
         }
     }
 
+    /// The topic begins anew: nothing is known of it.
+    pub fn forget(&mut self, route: RouteId) {
+        if let Some(tracks) = self.routes.get_mut(route.0 as usize) {
+            tracks.clear();
+        }
+    }
+
     /// A new producer: what lies between its first record and the last one's is the last one's own.
     pub fn next_producer(&mut self) {
         for track in self.routes.iter_mut().flatten() {

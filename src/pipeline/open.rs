@@ -7,6 +7,7 @@ use super::Config;
 use super::begin::{FirstCopy, Start, anew, first_start};
 use super::continuity::{Halt, Observed, PublicationView, Reason, SlotView, Verdict, judge};
 use super::core::Opened;
+use super::detached::Detached;
 use super::identities;
 use super::keeper::Keeper;
 use super::record::{FORMAT, Record, State, TableIdentity};
@@ -249,10 +250,11 @@ impl Seen {
         Ok(seen)
     }
 
-    /// The captured tables that are published.
+    /// The captured tables that are published and not set aside.
     fn published(&self) -> impl Iterator<Item = Captured<'_>> {
         let tables = self.publication.iter().flat_map(|row| &row.tables);
-        let captured = tables.filter(|table| self.captured.contains(&table.name));
+        let is_aside = |name: &TableName| self.state.detached.get(&name.to_string()).is_some_and(Detached::is_aside);
+        let captured = tables.filter(move |table| self.captured.contains(&table.name) && !is_aside(&table.name));
         captured.map(|table| Captured { relation: table.relation, name: &table.name, identity: table.identity })
     }
 

@@ -3,6 +3,11 @@
 //! Catalog facts, schema, topic and registered ids are fetched here while no frame is read. What can pass is tried again
 //! for ever; what a person has to change is tried again every 30 s; both are told as trouble while they last.
 
+mod aside;
+
+pub use aside::SetAside;
+
+use super::detached::{OnRefusal, Refusal};
 use super::keeper::Keeper;
 use super::supervise::{Trouble, TroubleReason};
 use crate::change::{RelationShape, describe, describe_copied};
@@ -54,6 +59,8 @@ pub enum Outcome {
     Excluded,
     /// Something a person has to change; only where that was asked for.
     Refused(Trouble),
+    /// The table is set aside.
+    Aside(Box<SetAside>),
     /// A plan.
     Ready(Box<Ready>),
 }
@@ -77,6 +84,7 @@ pub struct Desk {
     nullable: HashMap<Oid, BTreeSet<String>>,
     troubles: mpsc::Sender<Option<Trouble>>,
     metrics: Metrics,
+    on_refusal: OnRefusal,
 }
 
 /// Where planning keeps what it learns.
@@ -93,6 +101,8 @@ pub struct Places {
     pub troubles: mpsc::Sender<Option<Trouble>>,
     /// Counts what the registry is asked.
     pub metrics: Metrics,
+    /// What happens where one table is refused.
+    pub on_refusal: OnRefusal,
 }
 
 /// What to do where only a person can go on.
@@ -100,6 +110,8 @@ pub struct Places {
 enum Patience {
     /// Try again every [`REFUSED_RETRY`].
     Endless,
+    /// Come back where it is of this table alone, else try again.
+    UntilTableRefused,
     /// Come back.
     UntilRefused,
 }
@@ -115,7 +127,10 @@ enum Origin {
 
 enum Failure {
     Busy(Trouble),
+    /// Of whatever is asked for: credentials, rights on everything.
     Refused(Trouble),
+    /// Of this table or its topic alone.
+    OfTable(Trouble),
 }
 
 impl Desk {
@@ -128,7 +143,7 @@ impl Desk {
         partitions: BTreeMap<String, i32>,
         schemas: BTreeMap<String, u32>,
     ) -> Self {
-        let Places { sql, registry, kafka, keeper, troubles, metrics } = places;
+        let Places { sql, registry, kafka, keeper, troubles, metrics, on_refusal } = places;
         Desk {
             sql,
             planner,
@@ -144,6 +159,7 @@ impl Desk {
             nullable: HashMap::new(),
             troubles,
             metrics,
+            on_refusal,
         }
     }
 
@@ -152,12 +168,17 @@ impl Desk {
         self.captured = captured.to_vec();
     }
 
-    /// Plans a relation; returns when that is done, however long it takes.
+    /// Plans a relation; returns when that is done, however long it takes. Where the table may be set aside it is back
+    /// with the trouble that is this table's alone.
     ///
     /// # Errors
     /// Only the connection to Postgres: then the stream is read again anyway.
     pub async fn relation(self, shape: RelationShape) -> (Self, Result<Outcome, PgError>) {
-        self.plan(shape, Origin::Stream, Patience::Endless).await
+        let patience = match self.on_refusal {
+            OnRefusal::Stop => Patience::Endless,
+            OnRefusal::Detach => Patience::UntilTableRefused,
+        };
+        self.plan(shape, Origin::Stream, patience).await
     }
 
     /// The same, back with the trouble where a person has to change something: another table can go first.
@@ -280,10 +301,14 @@ impl Desk {
                     }
                     return Ok(Outcome::Ready(Box::new(ready)));
                 }
-                Err(Failure::Refused(trouble)) if patience == Patience::UntilRefused => {
+                Err(failure) if failure.comes_back(patience) => {
+                    let (Failure::Busy(trouble) | Failure::Refused(trouble) | Failure::OfTable(trouble)) = failure;
+                    if troubled {
+                        let _ = self.troubles.send(None).await;
+                    }
                     return Ok(Outcome::Refused(trouble));
                 }
-                Err(Failure::Refused(trouble)) => (trouble, REFUSED_RETRY),
+                Err(Failure::Refused(trouble) | Failure::OfTable(trouble)) => (trouble, REFUSED_RETRY),
                 Err(Failure::Busy(trouble)) => {
                     delay = (delay * 2).min(BUSY_RETRY_MAX);
                     (trouble, delay)
@@ -301,7 +326,7 @@ impl Desk {
         draft: &impl Fn(&Planner) -> Result<Draft, crate::encode::PlanError>,
     ) -> Result<Ready, Failure> {
         let draft = draft(&self.planner).map_err(|error| {
-            Failure::Refused(Trouble::new(TroubleReason::TableRefused, format!("table {name}"), &error))
+            Failure::OfTable(Trouble::new(TroubleReason::TableRefused, format!("table {name}"), &error))
         })?;
         let mut warnings = Vec::new();
         let topic = self.topic(&draft.topic).await?;
@@ -309,7 +334,7 @@ impl Desk {
         if draft.key.is_none() && topic.as_ref().is_some_and(TopicInfo::is_compacted) {
             let what = format!("table {name} has no key, and topic `{}` is compacted", draft.topic);
             let next = "set the topic's cleanup.policy to delete, or give the table a primary key";
-            return Err(Failure::Refused(Trouble::plain(TroubleReason::TableRefused, what, next)));
+            return Err(Failure::OfTable(Trouble::plain(TroubleReason::TableRefused, what, next)));
         }
         let mut ids = Ids { key: None, value: 0 };
         let mut listed = Vec::new();
@@ -340,22 +365,30 @@ impl Desk {
 
     async fn ask_topic(&self, name: &str) -> Result<Option<TopicInfo>, Failure> {
         let Some((topics, rules)) = &self.kafka else { return Ok(None) };
+        self.topic_by(topics, rules.create, TopicSpec::by(rules, name)).await
+    }
+
+    async fn topic_by(&self, topics: &Topics, create: bool, spec: TopicSpec) -> Result<Option<TopicInfo>, Failure> {
+        let name = spec.name.clone();
         let failure = |error: crate::kafka::KafkaError| {
             let trouble = |reason| Trouble::new(reason, format!("topic `{name}`"), &error);
             match error.remedy() {
                 // Brokers that are away pass by themselves; a topic that cannot be had needs a person.
                 crate::kafka::Remedy::Retry => Failure::Busy(trouble(TroubleReason::KafkaUnavailable)),
+                crate::kafka::Remedy::Operator if error.is_of_topic() => {
+                    Failure::OfTable(trouble(TroubleReason::TopicUnavailable))
+                }
                 crate::kafka::Remedy::Operator => Failure::Refused(trouble(TroubleReason::TopicUnavailable)),
             }
         };
-        if let Some(info) = topics.describe(name).await.map_err(failure)? {
+        if let Some(info) = topics.describe(&name).await.map_err(failure)? {
             return Ok(Some(info));
         }
-        if !rules.create {
+        if !create {
             let what = format!("topic `{name}` does not exist, and topics.create is off");
-            return Err(Failure::Refused(Trouble::plain(TroubleReason::TopicUnavailable, what, "create the topic")));
+            return Err(Failure::OfTable(Trouble::plain(TroubleReason::TopicUnavailable, what, "create the topic")));
         }
-        let made = topics.ensure(&[TopicSpec::by(rules, name)]).await.map_err(failure)?;
+        let made = topics.ensure(&[spec]).await.map_err(failure)?;
         Ok(made.into_iter().next())
     }
 
@@ -400,7 +433,10 @@ impl Desk {
                 RegistryError::Unavailable { .. } | RegistryError::SecretFile { .. } | RegistryError::Broken { .. } => {
                     Failure::Busy(Trouble::new(TroubleReason::RegistryUnavailable, what, &error))
                 }
-                RegistryError::Refused { .. } | RegistryError::Denied { .. } | RegistryError::Setup { .. } => {
+                RegistryError::Refused { .. } => {
+                    Failure::OfTable(Trouble::new(TroubleReason::SchemaRefused, what, &error))
+                }
+                RegistryError::Denied { .. } | RegistryError::Setup { .. } => {
                     Failure::Refused(Trouble::new(TroubleReason::SchemaRefused, what, &error))
                 }
             }
@@ -414,6 +450,24 @@ impl Desk {
         let failed =
             |error| Failure::Busy(Trouble::new(TroubleReason::StateUnavailable, format!("write `{key}`"), &error));
         self.keeper.write(key, Some(value)).await.map_err(failed)
+    }
+}
+
+impl Failure {
+    fn comes_back(&self, patience: Patience) -> bool {
+        match (self, patience) {
+            (Failure::Refused(_), Patience::UntilRefused) => true,
+            (Failure::OfTable(_), Patience::UntilRefused | Patience::UntilTableRefused) => true,
+            (Failure::Busy(_), _) | (_, Patience::Endless) | (Failure::Refused(_), Patience::UntilTableRefused) => {
+                false
+            }
+        }
+    }
+}
+
+impl From<Trouble> for Refusal {
+    fn from(trouble: Trouble) -> Self {
+        Refusal { reason: trouble.reason.code(), detail: trouble.detail }
     }
 }
 

@@ -1,8 +1,10 @@
 //! What the state topic holds: the confirm record and its neighbours. Pure: text in, text out.
 //!
-//! Keys are `confirm/<slot>/<term>`, `intent/<slot>`, `window/<slot>/<table>`, `topic/<topic>`,
-//! `schema/<subject>/<fingerprint>`, and those of `snapshot::journal`; values are JSON with a format version.
+//! Keys are `confirm/<slot>/<term>`, `intent/<slot>`, `window/<slot>/<table>`, `detached/<slot>/<table>`, `skipped/<slot>/..`,
+//! `topic/<topic>`, `schema/<subject>/<fingerprint>`, and those of `snapshot::journal`; values are JSON with a format version.
 
+use super::detached::Detached;
+use super::skipped::Skipped;
 use crate::change::Committed;
 use crate::lsn::{Lsn, Oid};
 use crate::snapshot::journal::{Journal, JournalError};
@@ -241,6 +243,10 @@ pub struct State {
     pub schemas: BTreeMap<String, u32>,
     /// Copies under way beside the stream, by `namespace.name`.
     pub windows: BTreeMap<String, Window>,
+    /// Tables set aside, by `namespace.name`.
+    pub detached: BTreeMap<String, Detached>,
+    /// Single changes that an operator has left out, by the records' keys.
+    pub skipped: BTreeMap<String, Skipped>,
     /// What was to be copied, and what of it is.
     pub copy: Journal,
     /// How far the topic of signals is obeyed.
@@ -276,6 +282,21 @@ impl State {
                 Some(("signals", name)) if name == slot => {
                     state.obeyed = Some(serde_json::from_str(value).map_err(unreadable)?);
                 }
+                Some(("detached", rest)) if rest.strip_prefix(slot).is_some_and(|rest| rest.starts_with('/')) => {
+                    let table = rest.get(slot.len() + 1..).unwrap_or_default();
+                    let detached: Detached = serde_json::from_str(value).map_err(unreadable)?;
+                    if detached.format > FORMAT {
+                        return Err(RecordError::Newer { key: key.clone(), format: detached.format });
+                    }
+                    state.detached.insert(table.to_owned(), detached);
+                }
+                Some(("skipped", rest)) if rest.strip_prefix(slot).is_some_and(|rest| rest.starts_with('/')) => {
+                    let skipped: Skipped = serde_json::from_str(value).map_err(unreadable)?;
+                    if skipped.format > FORMAT {
+                        return Err(RecordError::Newer { key: key.clone(), format: skipped.format });
+                    }
+                    state.skipped.insert(key.clone(), skipped);
+                }
                 Some(("intent", name)) if name == slot => {
                     state.intent = Some(serde_json::from_str(value).map_err(unreadable)?);
                 }
@@ -294,13 +315,14 @@ impl State {
         Ok(state)
     }
 
-    /// Keys of everything said of copies. A pipeline that begins removes them: what an earlier one of this name has
+    /// Keys of everything said of copies, and of tables that one of them is to repair. A pipeline that begins removes them: what an earlier one of this name has
     /// copied is not copied by this one.
     #[must_use]
     pub fn copies(&self, slot: &str) -> Vec<String> {
         let windows = self.windows.keys().map(|table| Window::key(slot, table));
         let copied = self.copy.copied.iter().map(|(table, copied)| copied.key(slot, table));
-        windows.chain(copied).chain(self.copy.outdated.iter().cloned()).collect()
+        let detached = self.detached.keys().map(|table| Detached::key(slot, table));
+        windows.chain(copied).chain(detached).chain(self.copy.outdated.iter().cloned()).collect()
     }
 }
 

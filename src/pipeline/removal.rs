@@ -54,7 +54,8 @@ pub async fn look(config: &Config) -> Result<Leftovers, ConsentError> {
 
 /// Our keys: all of them, or where another slot's records lie in the same topic, those of this slot alone.
 fn ours(slot: &str, keys: Vec<String>) -> Vec<String> {
-    const OF_A_SLOT: [&str; 6] = ["confirm/", "intent/", "copy/", "copied/", "window/", "signals/"];
+    const OF_A_SLOT: [&str; 8] =
+        ["confirm/", "intent/", "copy/", "copied/", "window/", "signals/", "detached/", "skipped/"];
     let slot_of = |key: &String| {
         let rest = OF_A_SLOT.iter().find_map(|kind| key.strip_prefix(kind))?;
         rest.split('/').next().map(str::to_owned) // a slot's name has no slash

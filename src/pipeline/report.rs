@@ -1,6 +1,7 @@
 //! What the loop tells the world: status, metrics and one log line where something ends or changes.
 
 mod copies;
+mod detached;
 mod measured;
 mod outlook;
 mod rates;
@@ -184,6 +185,7 @@ impl Reporter {
         let table = self.status.tables.entry(ready.name.clone()).or_default();
         table.topic = ready.plan.topic().to_owned();
         table.state = "streaming".to_owned();
+        (table.reason, table.detail, table.next) = (String::new(), String::new(), String::new());
         table.schema_ids.clone_from(&ready.ids);
         for warning in &ready.warnings {
             if !self.status.warnings.contains(warning) {

@@ -5,6 +5,7 @@
 //! of in status. Nothing here judges who may ask: that is the asking side's business.
 
 use super::Config;
+use super::skipped::Consent;
 use std::fmt;
 use tokio::sync::{mpsc, oneshot};
 
@@ -27,6 +28,8 @@ pub enum Request {
     Pause,
     /// Go on where [`Request::Pause`] stopped.
     Resume,
+    /// Leave out the one change at which the stream has halted, by the operator's recorded consent.
+    Skip(Consent),
     /// Go on with another configuration; the asking side has made sure that only `[tables]` and `[snapshot]` differ.
     Reload(Box<Config>),
 }
@@ -40,6 +43,7 @@ impl Request {
             Request::CancelSnapshot => "snapshot cancel",
             Request::Pause => "pause",
             Request::Resume => "resume",
+            Request::Skip(_) => "skip",
             Request::Reload(_) => "reload",
         }
     }

@@ -3,19 +3,27 @@
 //! It stops where something has to be fetched first (a relation to be planned), where the budget is used up, and before
 //! a row that cannot be sent; what it stopped at is done again, or gone on with, when the loop calls it the next time.
 
+mod aside;
 mod beside;
 mod held;
+mod refusals;
+#[cfg(test)]
+mod schedules;
 mod signalled;
+mod truncates;
 mod whole;
 
+pub use aside::Aside;
 use beside::Beside;
 use held::held_out;
+use refusals::{Skips, fits, instead, unencodable};
 pub use signalled::{Signalled, places as signal_places};
+use truncates::{Truncated, truncated};
 
 use super::continuity::{Halt, Reason};
 use super::core::Core;
+use super::detached::{Cause, OnRefusal};
 use super::sink::Sink;
-use super::supervise::Chain;
 use super::windows::Copies;
 use crate::change::{Changes, Context, Position, RelationShape, RelationSlot, Row, Step};
 use crate::encode::{self, EncodeError, Encoder, Plan};
@@ -28,10 +36,6 @@ use crate::postgres::{Frame, PgError, Stream};
 use crate::snapshot::window::Before;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-
-/// What a batch of one record adds to its bytes on the wire: 61 of the batch, up to 36 of the record, and up to 10 for each
-/// of eight headers. The broker's max.message.bytes counts the whole batch.
-const RECORD_FRAMING_BYTES: usize = 61 + 36 + 8 * 10;
 
 /// A table's plan with the place its records go to.
 #[derive(Clone)]
@@ -64,6 +68,10 @@ pub enum Planned {
     Excluded,
     /// Ready.
     Active(Active),
+    /// It cannot be planned: its first change sets it aside.
+    Refused,
+    /// Set aside.
+    Aside(Rc<Aside>),
 }
 
 /// What the loop has to fetch before the row path can go on.
@@ -75,6 +83,10 @@ pub enum Need {
     Messages,
     /// The plan of the records of transactions.
     Transactions,
+    /// Where a change goes that an operator has left out.
+    Skip(RelationSlot),
+    /// To set the table aside from this change on.
+    Aside(RelationSlot, Position, Cause),
     /// A plan in which this column may be NULL: the row is from before it was NOT NULL.
     Nullable(RelationSlot, String),
 }
@@ -133,6 +145,10 @@ pub struct Rows {
     parked: Option<Parked>,
     /// Where copied rows are read.
     copied: CopyRow,
+    /// Where changes that are set aside are written.
+    raw: Vec<u8>,
+    on_refusal: OnRefusal,
+    skips: Skips,
 }
 
 struct Parked {
@@ -158,7 +174,7 @@ pub struct Tools<'a> {
 impl Rows {
     /// A new connection's memory; `changes` resumes from the record.
     #[must_use]
-    pub fn new(changes: Changes) -> Self {
+    pub fn new(changes: Changes, on_refusal: OnRefusal) -> Self {
         Rows {
             changes,
             encoder: Encoder::new(),
@@ -168,6 +184,9 @@ impl Rows {
             sent: false,
             parked: None,
             copied: CopyRow::default(),
+            raw: Vec::new(),
+            on_refusal,
+            skips: Skips::default(),
         }
     }
 
@@ -184,6 +203,16 @@ impl Rows {
         if let Some(place) = self.relations.get_mut(slot.0) {
             *place = planned;
         }
+    }
+
+    /// The change at this Position is left out of its topic if it is refused.
+    pub fn skip(&mut self, at: Position) {
+        self.skips.at.insert(at);
+    }
+
+    /// Where such a change of a relation goes.
+    pub fn skip_to(&mut self, slot: RelationSlot, aside: Rc<Aside>) {
+        self.skips.ready.push((slot, aside));
     }
 
     /// The plan of logical messages has come.
@@ -257,7 +286,7 @@ impl Rows {
             burst.need = Some(Need::Transactions);
             return Ok(());
         }
-        let Rows { changes, encoder, relations, messages, beside, sent, copied, .. } = self;
+        let Rows { changes, encoder, relations, messages, beside, sent, copied, raw, on_refusal, skips, .. } = self;
         match changes.step(start, sent_at, message)? {
             Step::Nothing => {}
             Step::Begin => {
@@ -288,6 +317,7 @@ impl Rows {
                                 for held in rows {
                                     held_out(encoder, copied, copy, &held, &context, context.position.commit, tools)?;
                                 }
+                                tools.copies.emitted(context.xid);
                                 *sent = true;
                             }
                             Before::Hold => {
@@ -300,13 +330,21 @@ impl Rows {
                     if !*sent {
                         tools.copies.emitted(context.xid);
                     }
-                    match row_out((encoder, beside), active, &context, &row, tools)? {
-                        RowOut::Needs(column) => {
+                    match row_out((encoder, beside), active, &context, &row, tools) {
+                        Err(error) => match instead(error, slot, (skips, *on_refusal, raw), &context, &row, tools)? {
+                            None => *sent = true,
+                            needed => {
+                                changes.take_back();
+                                self.parked = Some(Parked { payload: payload.to_vec(), start, sent_at });
+                                burst.need = needed;
+                            }
+                        },
+                        Ok(RowOut::Needs(column)) => {
                             changes.take_back();
                             self.parked = Some(Parked { payload: payload.to_vec(), start, sent_at });
                             burst.need = Some(Need::Nullable(slot, column));
                         }
-                        out => {
+                        Ok(out) => {
                             *sent |= matches!(out, RowOut::Sent);
                             burst.signal = active.signals.and_then(|places| signalled::read(places, &context, &row));
                         }
@@ -317,37 +355,34 @@ impl Rows {
                 }
                 // Passed over: a copy that begins later must have seen it.
                 Some(Planned::Excluded) => tools.copies.emitted(context.xid),
+                Some(Planned::Aside(aside)) if context.position >= aside.floor => {
+                    aside.out(raw, &context, &row, tools)?;
+                    *sent = true;
+                }
+                Some(known @ (Planned::Aside(_) | Planned::Refused)) => {
+                    let cause = if matches!(known, Planned::Refused) { Cause::Plan } else { Cause::Recorded };
+                    burst.need = Some(Need::Aside(slot, context.position, cause));
+                    changes.take_back();
+                    self.parked = Some(Parked { payload: payload.to_vec(), start, sent_at });
+                }
                 Some(Planned::Unplanned) | None => {
                     // pgoutput sends Relation first, and the loop plans it before it calls us again.
                     let detail = format!("a row at {} came before its relation was planned", context.lsn);
                     return Err(RowsError::Halt(Halt::new(Reason::RowUnencodable, detail)));
                 }
             },
-            Step::Truncate(slots, mut context) => {
-                let mut watched = slots.iter().filter_map(|slot| tools.copies.watching(*slot));
-                let held = watched.any(|copy| tools.copies.would_hold(copy, context.xid));
-                if held {
-                    tools.copies.hold();
-                }
-                if held || slots.iter().any(|slot| tools.copies.stops(*slot, context.position.commit)) {
-                    slots.iter().for_each(|_| changes.take_back());
-                    self.parked = Some(Parked { payload: payload.to_vec(), start, sent_at });
-                    return Ok(());
-                }
-                tools.copies.emitted(context.xid);
-                for slot in slots {
-                    if let Some(Planned::Active(active)) = relations.get(slot.0) {
-                        if let Some(copy) = tools.copies.watching(slot)
-                            && let Before::Rows(rows) = tools.copies.before(copy, active, &context, &Row::Truncate)
-                        {
-                            for held in rows {
-                                held_out(encoder, copied, copy, &held, &context, context.position.commit, tools)?;
-                            }
-                            *sent = true;
-                        }
-                        *sent |= truncate_out((encoder, beside), active, &context, tools)?;
+            Step::Truncate(slots, context) => {
+                match truncated((encoder, beside, copied, raw), relations, &slots, context, tools)? {
+                    Truncated::Done(out) => *sent |= out,
+                    Truncated::Held => {
+                        slots.iter().for_each(|_| changes.take_back());
+                        self.parked = Some(Parked { payload: payload.to_vec(), start, sent_at });
                     }
-                    context.position.ordinal += 1;
+                    Truncated::Aside(slot, at, cause) => {
+                        slots.iter().for_each(|_| changes.take_back());
+                        self.parked = Some(Parked { payload: payload.to_vec(), start, sent_at });
+                        burst.need = Some(Need::Aside(slot, at, cause));
+                    }
                 }
             }
             Step::Logical { context, prefix, content } => {
@@ -397,6 +432,10 @@ fn row_out(
     beside.count(encoder, &active.table);
     let written = written(encoder, active, context, row, tools)?;
     if matches!(written, RowOut::Sent) {
+        // Nothing of a change is sent where a part of it is too large: that is tried first where there are more parts.
+        if beside.tells() || encoder.record_count() > 2 {
+            encoder.records().try_for_each(|record| fits(encoder, active, context.position, &record).map(drop))?;
+        }
         beside.counted(encoder, &active.table, context.position, tools)?;
         records_out(encoder, active, context.position, tools)?;
     }
@@ -434,21 +473,6 @@ fn written(
     Ok(RowOut::Sent)
 }
 
-/// A truncate has no key, which a compacted topic refuses: there it is counted instead of sent.
-fn truncate_out(
-    (encoder, beside): (&mut Encoder, &mut Beside),
-    active: &Active,
-    context: &Context<'_>,
-    tools: &mut Tools<'_>,
-) -> Result<bool, RowsError> {
-    if active.compacted {
-        tools.metrics.truncates_not_sent.inc();
-        tracing::warn!(table = %active.table, topic = active.plan.topic(), "a truncate was not sent: the topic is compacted and it has no key");
-        return Ok(false);
-    }
-    Ok(matches!(row_out((encoder, beside), active, context, &Row::Truncate, tools)?, RowOut::Sent))
-}
-
 #[inline]
 pub(super) fn records_out(
     encoder: &Encoder,
@@ -457,40 +481,11 @@ pub(super) fn records_out(
     tools: &mut Tools<'_>,
 ) -> Result<(), RowsError> {
     for record in encoder.records() {
-        let size_bytes = record.size_bytes();
-        if size_bytes + RECORD_FRAMING_BYTES > active.record_bytes_max {
-            return Err(too_large(encoder, active, position, &record));
-        }
+        let size_bytes = fits(encoder, active, position, &record)?;
         let partition = encode::partition(record.key, &active.table, active.partitions);
         let ticket = tools.core.next_ticket();
         tools.sink.send(active.plan.topic(), partition, record.key, record.value, record.headers(), ticket)?;
         tools.core.sent(active.route, position, size_bytes);
     }
     Ok(())
-}
-
-#[cold]
-fn unencodable(active: &Active, context: &Context<'_>, error: &encode::EncodeError) -> RowsError {
-    let Context { position, .. } = context;
-    let detail =
-        format!("table {} at commit {} ordinal {}: {}", active.table, position.commit, position.ordinal, Chain(error));
-    RowsError::Halt(Halt::new(Reason::RowUnencodable, detail).over(position.commit, position.commit))
-}
-
-#[cold]
-fn too_large(encoder: &Encoder, active: &Active, position: Position, record: &encode::Record<'_>) -> RowsError {
-    let largest = encoder
-        .largest_column(&active.plan)
-        .map_or_else(String::new, |(column, bytes)| format!("; the largest column is `{column}` with {bytes} bytes"));
-    let detail = format!(
-        "table {} at commit {} ordinal {}: a record of {} bytes (key hash {:08x}) where {} takes {}{largest}",
-        active.table,
-        position.commit,
-        position.ordinal,
-        record.size_bytes(),
-        record.key.map_or(0, encode::murmur2),
-        active.plan.topic(),
-        active.record_bytes_max,
-    );
-    RowsError::Halt(Halt::new(Reason::RecordTooLarge, detail).over(position.commit, position.commit))
 }

@@ -19,7 +19,7 @@ use super::plans::{self, Desk, Places};
 use super::record::Record;
 use super::report::Reporter;
 use super::request::Asked;
-use super::rows::{Active, Burst, Need, Planned, Rows, Signalled, Tools};
+use super::rows::{Active, Planned, Rows, Signalled, Tools};
 use super::sink::{Config as SinkConfig, Sink};
 use super::supervise::{Disposition, Exit, PipelineError, Trouble, disposition};
 use super::windows::{self, Copies};
@@ -27,7 +27,7 @@ use super::{Config, status::Status};
 use crate::change::{Changes, RelationShape, RelationSlot};
 use crate::encode::Planner;
 use crate::encode::registry::Registry;
-use crate::kafka::{Delivery, Settled, Topics, classify};
+use crate::kafka::{Delivery, Settled, Topics, classify, is_of_topic};
 use crate::ledger::{RouteId, Ticket};
 use crate::lsn::{Oid, PgMicros};
 use crate::metrics::Metrics;
@@ -77,6 +77,7 @@ const TROUBLES_MAX: usize = 8;
 
 type Opening = Result<Connection, PipelineError>;
 type Planning = (Desk, Result<plans::Outcome, PgError>);
+type PlanningTask = JoinHandle<(Place, Planning)>;
 /// Partitions with their ends; none if they could not be read.
 type PartitionEnds = Option<Vec<(RouteId, i32, i64)>>;
 
@@ -104,10 +105,13 @@ mod asked;
 mod beside;
 mod clock;
 mod copying;
+mod detached;
 mod heart;
+mod needs;
 mod reload;
 mod session;
 mod signals;
+mod skip;
 mod start;
 mod strain;
 mod tell;
@@ -133,6 +137,7 @@ struct Runner {
     copies: Copies,
     notices: Notices,
     ear: Option<signals::Ear>,
+    detaching: detached::Detaching,
     captured: Vec<TableName>,
     reader: Option<crate::snapshot::reader::Reader>,
     /// The session that reads a whole table beside the stream.
@@ -172,7 +177,7 @@ struct Tasks {
     opening: Option<JoinHandle<Opening>>,
     writing: Option<JoinHandle<Result<(), KeeperError>>>,
     settling: Option<JoinHandle<Settled>>,
-    planning: Option<JoinHandle<(Place, Planning)>>,
+    planning: Option<PlanningTask>,
     ends: Option<JoinHandle<PartitionEnds>>,
     probing: Option<JoinHandle<Probe>>,
     looking: Option<JoinHandle<Look>>,
@@ -182,6 +187,7 @@ struct Tasks {
     chunk: Option<JoinHandle<beside::Answered>>,
     recording: Option<JoinHandle<beside::Recorded>>,
     reloading: Option<JoinHandle<reload::Reloaded>>,
+    skipping: Option<JoinHandle<skip::Consented>>,
     glancing: Option<JoinHandle<Option<PgSnapshot>>>,
 }
 
@@ -213,6 +219,7 @@ enum Happened {
     Recorded(beside::Recorded),
     Glanced(Option<PgSnapshot>),
     Reloaded(Box<reload::Reloaded>),
+    Skipped(Box<skip::Consented>),
     Probed(Probe),
     Looked(Look),
     Told(Told),
@@ -258,6 +265,7 @@ impl Runner {
             copies,
             notices,
             ear: None,
+            detaching: detached::Detaching::default(),
             captured: Vec::new(),
             reader: None,
             reading: None,
@@ -316,6 +324,7 @@ impl Runner {
             ends = joined(&mut tasks.ends) => Happened::Ends(ends),
             answered = joined(&mut tasks.chunk) => Happened::Answered(Box::new(answered)),
             reloaded = joined(&mut tasks.reloading) => Happened::Reloaded(Box::new(reloaded)),
+            skipped = joined(&mut tasks.skipping) => Happened::Skipped(Box::new(skipped)),
             glanced = joined(&mut tasks.glancing) => Happened::Glanced(glanced),
             recorded = joined(&mut tasks.recording) => Happened::Recorded(recorded),
             probe = joined(&mut tasks.probing) => Happened::Probed(probe),
@@ -394,34 +403,6 @@ impl Runner {
         }
     }
 
-    fn worked(&mut self, burst: Burst) {
-        if burst.goodbye {
-            return self.broke(PipelineError::Goodbye);
-        }
-        if burst.frames > 0 {
-            self.apply(Event::Burst { reply: burst.reply });
-        }
-        let Some(need) = burst.need else { return };
-        let Some(live) = &mut self.live else { return };
-        let Some(desk) = live.desk.take() else { return };
-        self.planning_since = std::time::Instant::now();
-        self.tasks.planning = Some(match need {
-            Need::Relation(slot, shape) => {
-                let oid = shape.oid;
-                live.relations.insert(slot, oid);
-                live.shapes.insert(slot, shape.clone());
-                tokio::spawn(async move { (Place::Relation(slot, oid), desk.relation(shape).await) })
-            }
-            Need::Nullable(slot, column) => {
-                // As the stream told it last: a copy may have planned what the catalog has by now.
-                let Some(shape) = live.shapes.get(&slot).cloned() else { return live.desk = Some(desk) };
-                tokio::spawn(async move { (Place::Relation(slot, shape.oid), desk.nullable(shape, column).await) })
-            }
-            Need::Messages => tokio::spawn(async move { (Place::Messages, desk.messages().await) }),
-            Need::Transactions => tokio::spawn(async move { (Place::Transactions, desk.transactions().await) }),
-        });
-    }
-
     fn handle(&mut self, happened: Happened) {
         match happened {
             Happened::Stop => self.apply(Event::Stop),
@@ -450,6 +431,7 @@ impl Runner {
             Happened::Ends(ends) => self.apply(Event::Ends(ends)),
             Happened::Answered(answered) => self.answered(*answered),
             Happened::Reloaded(reloaded) => self.reloaded(*reloaded),
+            Happened::Skipped(consented) => self.skip_recorded(*consented),
             Happened::Glanced(snapshot) => snapshot.iter().for_each(|snapshot| self.copies.look(snapshot)),
             Happened::Recorded(recorded) => self.windows_recorded(recorded),
             Happened::Probed(Probe::Sentinel(sql)) => {
@@ -523,7 +505,7 @@ impl Runner {
 fn report(delivery: &Delivery) -> Report {
     let outcome = match delivery.outcome {
         Ok(landed) => Outcome::Landed { partition: landed.partition, offset: landed.offset },
-        Err(failed) => Outcome::Failed { permanent: classify(failed.code).lasts() },
+        Err(failed) => Outcome::Failed { permanent: classify(failed.code).lasts(), of_topic: is_of_topic(failed.code) },
     };
     Report { ticket: delivery.ticket, generation: delivery.generation, outcome }
 }

@@ -131,8 +131,16 @@ pub struct CopyTableStatus {
 pub struct TableStatus {
     /// Its topic.
     pub topic: String,
-    /// `streaming`, `refused`, `waiting` or `excluded`.
+    /// `streaming`, `refused`, `detached`, `repairing`, `waiting` or `excluded`.
     pub state: String,
+    /// Why it is none of the good ones: a stable code.
+    pub reason: String,
+    /// The same with names.
+    pub detail: String,
+    /// What to do then.
+    pub next: String,
+    /// What its topic lacks, where it is `detached` or `repairing`.
+    pub gap: Option<GapStatus>,
     /// Changes sent since start.
     pub changes: u64,
     /// Changes a second, over the last few.
@@ -141,6 +149,19 @@ pub struct TableStatus {
     pub last_change_ms: i64,
     /// Ids under which its key and value schemas are registered.
     pub schema_ids: Vec<u32>,
+}
+
+/// What the topic of a table that was set aside lacks: everything from here until it is repaired.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct GapStatus {
+    /// Commit LSN of the first change.
+    pub commit_lsn: Lsn,
+    /// Its place in the transaction.
+    pub ordinal: u64,
+    /// Unix milliseconds of when it was set aside.
+    pub since_ms: i64,
+    /// Unix milliseconds since when its changes flow again, while a copy repairs the rest.
+    pub repair_ms: Option<i64>,
 }
 
 /// What flows a second, over the last five.

@@ -7,6 +7,7 @@
 
 mod asked;
 mod progress;
+mod repair;
 mod row;
 mod signals;
 mod tell;
@@ -140,6 +141,8 @@ struct Copy {
     stuck: Option<Left>,
     /// The server was a standby when it was surveyed.
     standby: bool,
+    /// The table was set aside.
+    repairs: bool,
 }
 
 /// What the runner has to ask for.
@@ -191,6 +194,7 @@ pub struct Copies {
     teller: Teller,
     /// Copies have begun, which is not told yet.
     starting: bool,
+    repaired: Vec<String>,
 }
 
 impl Copies {
@@ -218,6 +222,7 @@ impl Copies {
             rests_until: Moment::default(),
             teller: Teller::new(told),
             starting: false,
+            repaired: Vec::new(),
         }
     }
 
@@ -416,6 +421,7 @@ impl Copy {
             whole: None,
             stuck: None,
             standby: false,
+            repairs: false,
         }
     }
 

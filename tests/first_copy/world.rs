@@ -58,6 +58,7 @@ impl World {
             broker.create(&format!("p.public.{table}"), None).unwrap();
         }
         broker.create("p.wellspring-state", None).unwrap();
+        broker.create("p.wellspring-quarantine", None).unwrap();
         World { server, broker }
     }
 
@@ -88,6 +89,15 @@ impl World {
         Running { agent: Agent::start(config, metrics.clone()).unwrap(), metrics }
     }
 
+    /// What `wellspring check` says that is not ok.
+    pub fn check(&self, more: &str) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("wellspring.toml"), self.text("postgres", more)).unwrap();
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_wellspring"));
+        let output = command.arg("check").current_dir(folder.path()).env_clear().output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     fn checked(&self, role: &str, more: &str) -> wellspring::pipeline::Config {
         self.checked_with(role, "", "", more)
     }
@@ -106,9 +116,10 @@ impl World {
     fn text_with(&self, role: &str, postgres: &str, events: &str, more: &str) -> String {
         let tables = if more.contains("[tables]") { "" } else { "[tables]\ninclude = [\"public.*\"]\n" };
         let topics = if more.contains("[topics]") { "" } else { "[topics]\nprefix = \"p\"\n" };
+        let json = if more.contains("[events]") { "" } else { "[events]\nformat = \"json\"\n" };
         format!(
             "[postgres]\nurl = \"{}\"\n{postgres}\n{tables}{topics}\
-             [events]\nformat = \"json\"\n{events}\n[kafka]\nbrokers = [\"{}\"]\n[limits]\nquarantine = \"0s\"\n{more}\n",
+             {json}{events}\n[kafka]\nbrokers = [\"{}\"]\n[limits]\nquarantine = \"0s\"\n{more}\n",
             self.server.url("postgres").replace("postgres@", &format!("{role}@")),
             self.broker.bootstrap()
         )
@@ -134,6 +145,13 @@ impl World {
             ClientConfig::new().set("bootstrap.servers", self.broker.bootstrap()).create().unwrap();
         producer.send(BaseRecord::to(topic).partition(0).key(key).payload(value)).map_err(|(error, _)| error).unwrap();
         producer.flush(PATIENCE).unwrap();
+    }
+
+    /// How many records a topic of one partition has, tombstones included.
+    pub fn end(&self, topic: &str) -> i64 {
+        let reader: BaseConsumer =
+            ClientConfig::new().set("bootstrap.servers", self.broker.bootstrap()).create().unwrap();
+        reader.fetch_watermarks(topic, 0, PATIENCE).unwrap().1
     }
 
     /// All records of a topic once they satisfy the condition; tombstones are left out, and a key that is no JSON is text.

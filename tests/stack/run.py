@@ -16,6 +16,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 
 import scenarios  # noqa: E402
+import scenarios_detach  # noqa: E402
 import scenarios_snapshot  # noqa: E402
 import scenarios_windows  # noqa: E402
 import servers  # noqa: E402
@@ -29,7 +30,8 @@ def main():
     parser.add_argument("--keep", action="store_true", help="leave data directories behind")
     parser.add_argument("--list", action="store_true")
     options = parser.parse_args()
-    scenes = scenarios.SCENARIOS + scenarios_snapshot.SCENARIOS + scenarios_windows.SCENARIOS
+    scenes = (scenarios.SCENARIOS + scenarios_snapshot.SCENARIOS + scenarios_windows.SCENARIOS
+              + scenarios_detach.SCENARIOS)
     chosen = {s.__name__.replace("_", "-"): s for s in scenes}
     if options.list:
         for name, scenario in chosen.items():

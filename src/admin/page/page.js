@@ -309,7 +309,7 @@ function showTables(s) {
   renew("tables", [found.slice(0, ROWS_MAX).map(([n, t]) => [n, t, ago(t.last_change_ms, s.now_ms)]), found.length], () => {
     if (!found.length) return [];
     const rows = found.slice(0, ROWS_MAX).map(([name, t]) => make("tr", {},
-      make("td", {}, name, make("span", { class: "under" }, t.topic ? `→ ${t.topic}` : t.state === "waiting" ? "no change has come yet" : "")),
+      make("td", {}, name, make("span", { class: "under" }, t.topic ? `→ ${t.topic}` : t.state === "waiting" ? "no change has come yet" : ""), ...setAside(t)),
       make("td", {}, make("span", { class: "state", "data-state": t.state }, t.state)),
       make("td", { class: "number", "data-name": "changes/s" }, count(t.changes_per_second)),
       make("td", { class: "number", "data-name": "changes" }, count(t.changes)),
@@ -323,9 +323,19 @@ function showTables(s) {
   renew("table", names, () => names.map((name) => make("option", {}, name)));
 }
 
+/** Why a table is refused or set aside, since which change, and what to do. */
+function setAside(table) {
+  if (!table.reason) return [];
+  const since = table.gap ? `, its topic lacks everything since ${table.gap.commit_lsn}` : "";
+  return [
+    make("span", { class: "under" }, ...prose(`${table.reason}${since}: ${table.detail}`)),
+    make("span", { class: "under" }, ...advice(table.next)),
+  ];
+}
+
 /** What needs somebody comes first. */
 function rank(table) {
-  return { refused: 0, detached: 0, copying: 1, waiting: 3 }[table.state] ?? 2;
+  return { refused: 0, detached: 0, repairing: 1, copying: 1, waiting: 3 }[table.state] ?? 2;
 }
 
 function showErrors(s) {

@@ -3,6 +3,7 @@
 //! A finding says what, and the SQL or setting that fixes it. `source` and `sink` find; this file prints.
 
 mod around;
+mod detached;
 mod schemas;
 mod sink;
 mod source;

@@ -1,7 +1,7 @@
 //! Findings about Kafka and the registry.
 
 use super::source::{Captured, Seen};
-use super::{Area, Finding, Findings, schemas};
+use super::{Area, Finding, Findings, detached, schemas};
 use crate::config::Checked;
 use crate::encode::registry::{Registry, RegistryError};
 use crate::kafka::{self, Policy, TopicInfo, Topics};
@@ -56,12 +56,18 @@ async fn topics(checked: &Checked, config: &kafka::Config, tables: &[Captured], 
     let named: Vec<(String, &Captured)> =
         tables.iter().map(|table| (checked.encode.topic(&table.name), table)).collect();
     let mut asked: Vec<&str> = named.iter().map(|(topic, _)| topic.as_str()).collect();
-    asked.push(&config.state_topic);
+    let quarantine = checked.encode.quarantine_topic();
+    asked.extend([&*quarantine, &config.state_topic]);
     let mut described = match asking.describe_all(&asked).await {
         Ok(described) => described,
         Err(error) => return findings.failed(error),
     };
-    state_topic(config, described.pop().flatten().as_ref(), findings);
+    let state = described.pop().flatten();
+    state_topic(config, state.as_ref(), findings);
+    if state.is_some() {
+        detached::tables(checked, config, findings).await;
+    }
+    detached::quarantine(checked, config, described.pop().flatten().as_ref(), findings);
     let mut to_create = 0_usize;
     for ((topic, table), info) in named.iter().zip(&described) {
         match info {

@@ -1,8 +1,9 @@
 //! What the core is told and what it answers with: plain values.
 
+use crate::change::Position;
 use crate::ledger::{Generation, RouteId, Ticket};
 use crate::lsn::Lsn;
-use crate::pipeline::continuity::{Halt, Resume};
+use crate::pipeline::continuity::{Halt, Reason, Resume};
 use crate::pipeline::record::Record;
 
 /// Microseconds of a clock that only moves forward and counts suspend.
@@ -57,6 +58,8 @@ pub enum Outcome {
     Failed {
         /// See above.
         permanent: bool,
+        /// Whether the failure is of this record or its topic alone.
+        of_topic: bool,
     },
 }
 
@@ -146,6 +149,15 @@ pub enum Action {
     Update(Update),
     /// Give the producer up: purge its queue, wait for what is in flight; answer with `Settled`, then use the generation.
     Settle(Generation),
+    /// Set aside the tables of this topic, from this Position on at the latest, before the stream is read again.
+    Detach {
+        /// The topic.
+        route: RouteId,
+        /// A record of it that is lacking.
+        from: Position,
+        /// Why.
+        reason: Reason,
+    },
     /// Read the ends of [`super::Core::partitions`]; answer with `Ends`.
     Ends,
     /// Count and log a foreign write.

@@ -180,6 +180,7 @@ impl World {
                 Action::Settle(generation) => self.agent.settling = Some(generation),
                 Action::Ends => self.agent.asked_ends = true,
                 Action::Foreign(_) | Action::Replay => {}
+                Action::Detach { .. } => panic!("nobody has consented to it"),
                 Action::Exit { clean } => self.agent.exited = Some(clean),
             }
         }
@@ -306,7 +307,7 @@ impl World {
         let partition = self.luck.below(PARTITIONS as u64) as usize;
         let generation = self.agent.core.generation();
         if let Some(&(ticket, _)) = self.agent.producer.queues[partition].front() {
-            let failed = Report { ticket, generation, outcome: Outcome::Failed { permanent: false } };
+            let failed = Report { ticket, generation, outcome: Outcome::Failed { permanent: false, of_topic: false } };
             self.agent.reports.push_back(failed);
         }
     }

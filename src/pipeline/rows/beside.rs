@@ -3,7 +3,8 @@
 //! A transaction is told with its first event: one without events has none, and stays a keepalive to the ledger. A
 //! replay tells it again, with the same ids and counts.
 
-use super::{Active, Planned, RECORD_FRAMING_BYTES, Rows, RowsError, Tools, records_out};
+use super::refusals::RECORD_FRAMING_BYTES;
+use super::{Active, Planned, Rows, RowsError, Tools, records_out};
 use crate::change::{Committed, Position};
 use crate::encode::{Counted, Encoder, Mark, Notice};
 use crate::lsn::{Lsn, PgMicros, Xid};
@@ -45,6 +46,11 @@ impl Beside {
             let mark = Mark { position, lsn, xid, committed_at };
             self.open = Some(Open { mark, told: false, total: 0, tables: Vec::new() });
         }
+    }
+
+    /// Whether an event may be told of in a record before it.
+    pub fn tells(&self) -> bool {
+        self.open.is_some()
     }
 
     /// Hands the encoder the count that the next row of a table begins with.

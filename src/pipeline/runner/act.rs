@@ -8,9 +8,11 @@ impl Runner {
             match action {
                 Action::Open => {
                     let (config, keeper, troubles) = (self.config.clone(), self.keeper.clone(), self.troubles.clone());
-                    let carried = self.carried();
-                    self.tasks.opening =
-                        Some(tokio::spawn(async move { open::open(&config, &keeper, &troubles, carried).await }));
+                    let (carried, first) = (self.carried(), self.detached_first());
+                    self.tasks.opening = Some(tokio::spawn(async move {
+                        beside::write_all(&keeper, &first).await?;
+                        open::open(&config, &keeper, &troubles, carried).await
+                    }));
                 }
                 Action::Close => self.close(),
                 Action::Write(record) => self.write(*record),
@@ -21,6 +23,7 @@ impl Runner {
                         self.tasks.settling = Some(tokio::spawn(sink.settle(SETTLE_LIMIT)));
                     }
                 }
+                Action::Detach { route, from, reason } => self.detach_topic(route, from, reason),
                 Action::Ends => self.ask_ends(),
                 Action::Foreign(route) => self.reporter.foreign(self.routes.get(route.0 as usize)),
                 Action::Replay => self.reporter.replay(),

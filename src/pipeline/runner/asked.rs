@@ -34,6 +34,7 @@ impl Runner {
                 self.reporter.asked(name);
                 reply.send(Ok(Granted(self.windows_cancelled())));
             }
+            Request::Skip(consent) => self.skip_asked(&consent, reply),
             Request::Reload(config) => {
                 self.reporter.asked(name);
                 self.reload(*config, reply);

@@ -80,6 +80,7 @@ impl Runner {
             return;
         }
         self.obey_heard();
+        self.repair_next();
         let ledger = self.core.ledger();
         let (next, oldest) = (ledger.next_ticket(), ledger.oldest());
         let confirmed = self.core.record().map(|record| record.confirmed).unwrap_or_default();
@@ -115,8 +116,14 @@ impl Runner {
             }
             chosen.push(table.clone());
         }
+        let (detached, chosen): (Vec<TableName>, Vec<TableName>) =
+            chosen.into_iter().partition(|table| self.is_detached(&table.to_string()));
+        if !detached.is_empty() && (filter.is_some() || (chosen.is_empty() && detached.len() == 1)) {
+            return self.repairs_asked(detached, filter.as_deref(), Some(reply));
+        }
+        self.repairs_asked(detached, None, None);
         let now_ms = unix_nanos() / 1_000_000;
-        if let [table] = chosen.as_slice() {
+        if let ([table], [_]) = (chosen.as_slice(), tables) {
             return self.copies.begin(table, filter, false, now_ms, Some(reply)); // answered once the server takes it
         }
         for table in &chosen {
@@ -202,7 +209,9 @@ impl Runner {
                 self.copies.relations(known);
                 self.copies.planned(id, active);
             }
-            Planned::Excluded | Planned::Unplanned => self.copies.refused(id, &not_captured()),
+            Planned::Excluded | Planned::Unplanned | Planned::Refused | Planned::Aside(_) => {
+                self.copies.refused(id, &not_captured());
+            }
         }
     }
 
@@ -218,12 +227,16 @@ impl Runner {
         self.copies.configure(&self.config.snapshot);
         self.copies.opened(record, &seen.windows, &seen.snapshot, first);
         self.copies.forget(|name| captured.iter().any(|table| table.to_string() == name));
+        self.open_repairs(captured);
         let snapshot = &self.config.snapshot;
         let mode = snapshot.mode;
         let under_way = self.copying.is_some();
         let (now_ms, mut begun) = (unix_nanos() / 1_000_000, Vec::new());
         for table in captured.iter().filter(|table| !snapshot.skips(table)) {
             let name = table.to_string();
+            if self.is_detached(&name) {
+                continue; // its copy is its repair's
+            }
             let owed = seen.owed.contains(&name);
             let added = seen.recorded.as_ref().is_some_and(|recorded| !recorded.contains(&name)) && !seen.planned;
             let unplanned = seen.recorded.is_none() && !seen.planned;

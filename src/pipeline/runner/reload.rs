@@ -58,6 +58,7 @@ impl Runner {
         self.copies.configure(&self.config.snapshot);
         self.captured.clone_from(&tables);
         self.core.retable(identities);
+        self.forget_detached(&left);
         self.copies.forget(|name| tables.iter().any(|table| table.to_string() == name));
         let copied = self.config.snapshot.mode != Mode::NoData;
         let now_ms = unix_nanos() / 1_000_000;

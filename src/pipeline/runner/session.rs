@@ -1,6 +1,8 @@
 //! The runner's dealings with one connection: made, planned for, probed, closed.
 
 use super::*;
+use crate::kafka::TopicInfo;
+use crate::pipeline::detached::OnRefusal;
 use crate::pipeline::record::State;
 use crate::postgres::preflight;
 
@@ -24,6 +26,10 @@ pub(super) enum Place {
     Copy(usize, Oid),
     /// A table that is copied beside the stream.
     Window(u64, Oid),
+    /// A table of which one change is left out.
+    Skip(RelationSlot, Oid),
+    /// A table that was set aside; where the stream has told it, its relation.
+    Repair(Option<(RelationSlot, Oid)>),
 }
 
 impl Runner {
@@ -72,23 +78,26 @@ impl Runner {
             keeper: self.keeper.clone(),
             troubles: self.troubles.clone(),
             metrics: self.reporter.metrics().clone(),
+            on_refusal: self.config.on_refusal,
         };
         let planner = Planner::new(self.config.encode.clone(), sql.database(), &self.run_id, opened.record.epoch);
+        let mut gone = self.open_detached(&state.detached, opened.record.epoch, &captured);
         let seen = super::beside::Seen::new(&state, snapshot);
         if let Err(error) = self.listen(state.obeyed.as_ref()) {
             self.reporter.failed(&disposition(&PipelineError::Kafka(error)));
             return self.exit = Some(Exit::SinkRefuses);
         }
         let selected = (captured.clone(), self.config.selection.clone());
-        let desk = Desk::new(places, planner, selected, state.partitions, state.schemas);
         self.actives.clear();
         self.messages = if self.config.encode.messages { Planned::Unplanned } else { Planned::Excluded };
-        let mut rows = Rows::new(Changes::resume(opened.record.sequence));
+        let mut rows = Rows::new(Changes::resume(opened.record.sequence), self.config.on_refusal);
         rows.set_xmin(slot.catalog_xmin);
         rows.messages_planned(self.messages.clone());
         if !self.config.encode.rules.transactions {
             rows.transactions_planned(Planned::Excluded);
         }
+        gone.extend(self.open_skipped(&state, &mut rows, opened.record.epoch));
+        let desk = Desk::new(places, planner, selected, state.partitions, state.schemas);
         self.heart.begin(self.config.heartbeat.as_ref());
         let read_at = tokio::time::Instant::now();
         self.live = Some(Live {
@@ -108,6 +117,7 @@ impl Runner {
         let previous = state.record.map(|record| Record::key(&record.slot, record.term));
         self.outdated.extend(previous);
         self.outdated.extend(state.copy.outdated.iter().cloned());
+        self.outdated.extend(gone);
         self.begin_copy(copy, &state.copy);
         self.open_windows(&opened.record, &seen, &captured);
         self.captured = captured;
@@ -129,6 +139,7 @@ impl Runner {
         self.tasks.probing = None;
         self.hear_copies();
         self.interrupt_copy();
+        self.repair_interrupted();
         self.windows_lost();
         self.notices.lost();
         if let Some(live) = self.live.take() {
@@ -149,12 +160,20 @@ impl Runner {
         };
         let known = match place {
             Place::Relation(_, oid) | Place::Copy(_, oid) | Place::Window(_, oid) => self.actives.get(&oid).cloned(),
+            Place::Skip(..) | Place::Repair(_) => None,
             Place::Messages | Place::Transactions | Place::Heartbeats | Place::Notices => None,
         };
+        if let Place::Repair(told) = place {
+            return self.repair_planned(told, outcome);
+        }
         let planned = match outcome {
             plans::Outcome::Unchanged => known.map_or(Planned::Excluded, Planned::Active),
             plans::Outcome::Excluded => Planned::Excluded,
-            plans::Outcome::Refused(trouble) => return self.copy_refused(place, trouble),
+            plans::Outcome::Refused(trouble) => match place {
+                Place::Relation(slot, _) => return self.relation_refused(slot, &trouble),
+                _ => return self.copy_refused(place, trouble),
+            },
+            plans::Outcome::Aside(set) => return self.set_aside(place, *set),
             plans::Outcome::Ready(ready) => {
                 self.reporter.planned(&ready);
                 let active = self.activate(*ready);
@@ -165,7 +184,7 @@ impl Runner {
         match place {
             Place::Window(id, oid) => {
                 if let Planned::Active(active) = &planned {
-                    self.actives.insert(oid, active.clone());
+                    self.table_active(oid, active);
                 }
                 self.window_planned(id, &planned);
             }
@@ -177,13 +196,14 @@ impl Runner {
             }
             Place::Relation(slot, oid) => {
                 if let Planned::Active(active) = &planned {
-                    self.actives.insert(oid, active.clone());
+                    self.table_active(oid, active);
                     self.copies.relation(slot, oid, active);
                 }
                 if let Some(live) = &mut self.live {
                     live.rows.planned(slot, planned);
                 }
             }
+            Place::Repair(_) | Place::Skip(..) => {}
             Place::Messages => {
                 self.messages = planned.clone();
                 if let Some(live) = &mut self.live {
@@ -208,31 +228,46 @@ impl Runner {
         }
     }
 
-    fn activate(&mut self, ready: plans::Ready) -> Active {
-        let topic = ready.plan.topic().to_owned();
-        let route = self.routes.iter().position(|known| *known == topic).unwrap_or_else(|| {
-            self.routes.push(topic);
+    /// A table's plan, by which the stream or a copy beside it sends.
+    pub(super) fn table_active(&mut self, oid: Oid, active: &Active) {
+        if self.config.on_refusal == OnRefusal::Detach {
+            self.core.may_detach(active.route);
+        }
+        self.actives.insert(oid, active.clone());
+    }
+
+    pub(super) fn route_of(&mut self, topic: &str) -> RouteId {
+        let route = self.routes.iter().position(|known| known == topic).unwrap_or_else(|| {
+            self.routes.push(topic.to_owned());
             self.routes.len() - 1
         });
+        RouteId(u32::try_from(route).unwrap_or(u32::MAX))
+    }
+
+    /// The largest record that a topic and our producer take. Smaller batches are wanted where the topic takes less.
+    pub(super) fn record_bytes_max(&mut self, topic: Option<&TopicInfo>) -> usize {
         let producer_max = match &self.config.sink {
             SinkConfig::Kafka(kafka) => kafka.message_bytes_max(),
             SinkConfig::Stdout { .. } => usize::MAX,
         };
-        let topic_max = ready.topic.as_ref().and_then(|topic| topic.max_message_bytes.proven().copied());
+        let topic_max = topic.and_then(|topic| topic.max_message_bytes.proven().copied());
         if let (SinkConfig::Kafka(kafka), Some(topic_max)) = (&self.config.sink, topic_max)
             && topic_max < kafka.batch_bytes_max()
         {
             self.smaller_batches = Some(topic_max);
         }
-        let signals = self.signals_of(&ready);
+        producer_max.min(topic_max.unwrap_or(usize::MAX))
+    }
+
+    pub(super) fn activate(&mut self, ready: plans::Ready) -> Active {
         Active {
-            signals,
+            signals: self.signals_of(&ready),
             metrics: self.reporter.metrics().table(&ready.name),
+            route: self.route_of(ready.plan.topic()),
+            record_bytes_max: self.record_bytes_max(ready.topic.as_ref()),
             plan: Rc::new(ready.plan),
             table: ready.name.into(),
-            route: RouteId(u32::try_from(route).unwrap_or(u32::MAX)),
             partitions: ready.partitions,
-            record_bytes_max: producer_max.min(topic_max.unwrap_or(usize::MAX)),
             compacted: ready.topic.is_some_and(|topic| topic.is_compacted()),
         }
     }
@@ -361,6 +396,9 @@ impl Runner {
         }
         let now_ms = unix_nanos() / 1_000_000;
         self.report_copy(now_ms);
+        if self.reporter.is_due(now_ms) {
+            self.reporter.detached(&self.detaching.tables);
+        }
         self.reporter.tell(&mut self.core, now_ms);
     }
 

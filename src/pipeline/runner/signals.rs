@@ -139,7 +139,12 @@ impl Runner {
         for entry in asked.tables.unmatched(&self.captured) {
             tracing::warn!(id, entry, "an entry of a signal's data-collections fits no captured table");
         }
-        let meant: Vec<TableName> = self.captured.iter().filter(|table| asked.tables.name(table)).cloned().collect();
+        let named: Vec<TableName> = self.captured.iter().filter(|table| asked.tables.name(table)).cloned().collect();
+        let (aside, meant): (Vec<TableName>, Vec<TableName>) =
+            named.into_iter().partition(|table| self.is_detached(&table.to_string()));
+        for table in aside {
+            tracing::warn!(id, %table, "a signal's table is set aside: `wellspring snapshot` repairs it");
+        }
         let now_ms = unix_nanos() / 1_000_000;
         let mut begun = 0;
         for table in &meant {

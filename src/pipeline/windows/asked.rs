@@ -341,6 +341,10 @@ impl Copies {
             self.unwritten.insert(copied.key(&self.slot_name, &copy.name), Some(copied.to_json()));
         }
         self.unwritten.insert(Window::key(&self.slot_name, &copy.name), None);
+        if copy.repairs {
+            self.forget_detached(&copy.name);
+            self.repaired.push(copy.name);
+        }
         self.watch();
         None
     }

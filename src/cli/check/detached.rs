@@ -1,0 +1,56 @@
+//! Findings about tables that are set aside, as the state has them, and about the topic that would take more.
+
+use super::Findings;
+use crate::config::Checked;
+use crate::kafka::{self, StateTopic, TopicInfo};
+use crate::pipeline::Chain;
+use crate::pipeline::detached::OnRefusal;
+use crate::pipeline::record::State;
+
+/// Tables set aside and not repaired. The state topic is there, so reading it makes nothing.
+pub(super) async fn tables(checked: &Checked, config: &kafka::Config, findings: &mut Findings) {
+    let entries = match StateTopic::open(config).await {
+        Ok(topic) => topic.read_all().await,
+        Err(error) => Err(error),
+    };
+    let entries = match entries {
+        Ok(entries) => entries,
+        Err(error) => return findings.failed(error),
+    };
+    let state = match State::read(&checked.slot, &entries) {
+        Ok(state) => state,
+        Err(error) => {
+            return findings
+                .fail(Chain(&error).to_string(), "run the version that wrote the state, or repair the topic");
+        }
+    };
+    for (table, detached) in &state.detached {
+        let doing = if detached.is_aside() { "set aside" } else { "being repaired" };
+        let (from, reason) = (detached.commit, &detached.reason);
+        let what =
+            format!("table {table} is {doing}, its topic lacks changes from {from} on ({reason}): {}", detached.detail);
+        findings.warn(what, detached.next(table));
+    }
+}
+
+/// The quarantine topic, where tables may be set aside.
+pub(super) fn quarantine(checked: &Checked, config: &kafka::Config, info: Option<&TopicInfo>, findings: &mut Findings) {
+    if checked.on_refusal == OnRefusal::Stop {
+        return;
+    }
+    let name = checked.encode.quarantine_topic();
+    match info {
+        Some(info) if info.is_compacted() => findings.fail(
+            format!("quarantine topic {name} is compacted: it would keep one change of each table"),
+            format!("kafka-configs --alter --topic {name} --add-config cleanup.policy=delete"),
+        ),
+        Some(_) => findings.ok(format!("quarantine topic {name} is there")),
+        None if config.topics.create => {
+            findings.ok(format!("quarantine topic {name} will be created when first needed"));
+        }
+        None => findings.warn(
+            format!("quarantine topic {name} does not exist, and topics.create is off: no table can be set aside"),
+            format!("kafka-topics --create --topic {name} --bootstrap-server {}", config.brokers.join(",")),
+        ),
+    }
+}

@@ -1,0 +1,282 @@
+//! Changes that are set aside: each as a JSON text of its own, with the server's texts of its columns.
+//!
+//! Not Debezium's form, and no schema: it has to be written whatever is wrong with the table. The operator's rules over
+//! columns hold here as well, in the strictest way: a column that is left out or masked is not in the text at all, by its
+//! name alone, since what a mask makes of a value may be what failed.
+
+use super::form::{Form, Json};
+use super::{Config, envelope::push_number};
+use crate::change::{Context, RelationShape, Row};
+use crate::pgoutput::{Cell, OldTuple, Tuple};
+
+/// The version of the text's form.
+const FORMAT: u64 = 1;
+
+/// Longest part of a topic's name that is ours.
+const TOPIC_SUFFIX: &str = "wellspring-quarantine";
+
+/// How changes of one version of a table are set aside.
+#[derive(Debug)]
+pub struct Quarantine {
+    table: String,
+    key: Vec<u8>,
+    columns: Vec<RawColumn>,
+}
+
+#[derive(Debug)]
+struct RawColumn {
+    name: String,
+    /// Whether no rule holds its values back.
+    shown: bool,
+    in_identity: bool,
+}
+
+/// Why a text has no values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooLarge {
+    /// Bytes of key and text with them.
+    pub size_bytes: usize,
+    /// What the topic takes.
+    pub max_bytes: usize,
+}
+
+impl Config {
+    /// The topic of changes that are set aside: `<prefix>.wellspring-quarantine`.
+    #[must_use]
+    pub fn quarantine_topic(&self) -> String {
+        super::naming::topic(&[&self.prefix, TOPIC_SUFFIX].join("."))
+    }
+}
+
+impl Quarantine {
+    /// For a table as the stream tells it, under the rules over columns.
+    #[must_use]
+    pub fn new(config: &Config, shape: &RelationShape) -> Self {
+        let rules = &*config.rules;
+        let column = |column: &crate::change::ShapeColumn| {
+            let name = [&*shape.namespace, &*shape.name, &*column.name];
+            let listed = rules.include.is_empty() || rules.include.lists(&name);
+            let hidden = rules.exclude.guards(&name) || rules.masks.iter().any(|mask| mask.columns.guards(&name));
+            RawColumn { name: column.name.clone(), shown: listed && !hidden, in_identity: column.in_identity }
+        };
+        let table = format!("{}.{}", shape.namespace, shape.name);
+        let mut key = Vec::new();
+        Json::text(&table, &mut key);
+        Quarantine { table, key, columns: shape.columns.iter().map(column).collect() }
+    }
+
+    /// The key of all of the table's records: its name as a JSON text, so that they lie in one partition, in their order.
+    #[must_use]
+    pub fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    /// Replaces the content of `out` by a change's text.
+    pub fn write(&self, context: &Context<'_>, row: &Row<'_>, out: &mut Vec<u8>) {
+        let (old, new) = match *row {
+            Row::Insert { new } | Row::Read { new } => (None, Some(new)),
+            Row::Update { old, new } => (old, Some(new)),
+            Row::Delete { old } => (Some(old), None),
+            Row::Truncate => (None, None),
+        };
+        self.head(context, row, out);
+        field("before", out);
+        match old {
+            Some(old) => self.row(old.tuple(), matches!(old, OldTuple::Key(_)), out),
+            None => out.extend_from_slice(b"null"),
+        }
+        field("after", out);
+        match new {
+            Some(new) => self.row(new, false, out),
+            None => out.extend_from_slice(b"null"),
+        }
+        field("unchanged", out);
+        out.push(b'[');
+        let unsent = new.into_iter().flat_map(|new| self.columns.iter().zip(new.cells()));
+        let unsent = unsent.filter(|(column, cell)| column.shown && matches!(cell, Cell::Unchanged));
+        for (index, (column, _)) in unsent.enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            Json::text(&column.name, out);
+        }
+        out.extend_from_slice(b"]}");
+    }
+
+    /// The same without values, saying that they are too many bytes.
+    pub fn write_without_values(&self, context: &Context<'_>, row: &Row<'_>, why: TooLarge, out: &mut Vec<u8>) {
+        self.head(context, row, out);
+        field("values_left_out", out);
+        out.extend_from_slice(b"{\"size_bytes\":");
+        push_number(why.size_bytes as u64, out);
+        out.extend_from_slice(b",\"max_bytes\":");
+        push_number(why.max_bytes as u64, out);
+        out.extend_from_slice(b"}}");
+    }
+
+    fn head(&self, context: &Context<'_>, row: &Row<'_>, out: &mut Vec<u8>) {
+        out.clear();
+        out.extend_from_slice(b"{\"format\":");
+        push_number(FORMAT, out);
+        field("table", out);
+        Json::text(&self.table, out);
+        field("op", out);
+        let operation = match row {
+            Row::Insert { .. } => "c",
+            Row::Update { .. } => "u",
+            Row::Delete { .. } => "d",
+            Row::Read { .. } => "r",
+            Row::Truncate => "t",
+        };
+        Json::text(operation, out);
+        field("commit_lsn", out);
+        Json::text(&context.position.commit.to_string(), out);
+        field("ordinal", out);
+        push_number(context.position.ordinal, out);
+        field("xid", out);
+        match context.xid {
+            Some(xid) => push_number(u64::from(xid.0), out),
+            None => out.extend_from_slice(b"null"),
+        }
+        field("committed_us", out);
+        Json::int(context.committed_at.unix_micros(), out);
+    }
+
+    /// A row's columns by their names; of a row that is only its identity, those of the identity.
+    fn row(&self, tuple: Tuple<'_>, only_identity: bool, out: &mut Vec<u8>) {
+        out.push(b'{');
+        let mut first = true;
+        for (column, cell) in self.columns.iter().zip(tuple.cells()) {
+            if !column.shown || matches!(cell, Cell::Unchanged) || (only_identity && !column.in_identity) {
+                continue;
+            }
+            if !std::mem::replace(&mut first, false) {
+                out.push(b',');
+            }
+            Json::text(&column.name, out);
+            out.push(b':');
+            match cell {
+                Cell::Text(text) => match std::str::from_utf8(text) {
+                    Ok(text) => Json::text(text, out),
+                    Err(_) => hex(text, out), // what the server sends is UTF-8: nothing else is guessed at
+                },
+                Cell::Binary(bytes) => hex(bytes, out),
+                Cell::Null | Cell::Unchanged => out.extend_from_slice(b"null"),
+            }
+        }
+        out.push(b'}');
+    }
+}
+
+fn field(name: &str, out: &mut Vec<u8>) {
+    out.push(b',');
+    Json::text(name, out);
+    out.push(b':');
+}
+
+fn hex(bytes: &[u8], out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    out.extend_from_slice(b"{\"hex\":\"");
+    for byte in bytes {
+        let digit = |half: u8| DIGITS.get(usize::from(half)).copied().unwrap_or(b'0');
+        out.extend([digit(byte >> 4), digit(byte & 0xf)]);
+    }
+    out.extend_from_slice(b"\"}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::change::{Marker, Position, ShapeColumn};
+    use crate::encode::rules::{Allowed, MaskRule, Method};
+    use crate::lsn::{Lsn, Oid, PgMicros, Xid};
+    use crate::pgoutput::{self, Message};
+    use crate::table::names::{NameList, NameOf};
+    use std::sync::Arc;
+
+    fn shape() -> RelationShape {
+        let column =
+            |name: &str, in_identity| ShapeColumn { name: name.to_owned(), type_oid: Oid(25), typmod: -1, in_identity };
+        RelationShape {
+            oid: Oid(1),
+            namespace: "public".to_owned(),
+            name: "t".to_owned(),
+            identity: b'd',
+            columns: vec![column("id", true), column("name", false), column("card", false), column("big", false)],
+        }
+    }
+
+    fn context() -> Context<'static> {
+        Context {
+            position: Position { commit: Lsn::new(0x10), ordinal: 3 },
+            lsn: Lsn::new(0x8),
+            last_commit: None,
+            xid: Some(Xid(7)),
+            committed_at: PgMicros::from_unix_micros(1_500_000),
+            origin: None,
+            xmin: None,
+            marker: Marker::Streamed,
+        }
+    }
+
+    fn names(list: &[&str]) -> NameList {
+        let list: Vec<String> = list.iter().map(|name| (*name).to_owned()).collect();
+        NameList::read(&list, NameOf::Column).unwrap_or_else(|_| panic!("names"))
+    }
+
+    fn update() -> Vec<u8> {
+        let mut message = b"U\0\0\0\x01K\0\x04t\0\0\0\x011nnnN\0\x04".to_vec();
+        for value in ["2", "a\"b", "4711"] {
+            message.push(b't');
+            message.extend(u32::try_from(value.len()).unwrap().to_be_bytes());
+            message.extend(value.as_bytes());
+        }
+        message.push(b'u');
+        message
+    }
+
+    fn text(config: &Config, write: impl Fn(&Quarantine, &Row<'_>, &mut Vec<u8>)) -> serde_json::Value {
+        let bytes = update();
+        let Ok(Message::Update { old, new, .. }) = pgoutput::decode(&bytes) else { panic!("an update") };
+        let mut out = b"what was there before".to_vec();
+        write(&Quarantine::new(config, &shape()), &Row::Update { old, new }, &mut out);
+        serde_json::from_slice(&out).unwrap()
+    }
+
+    #[test]
+    fn a_change_is_told_with_its_place_its_key_before_and_what_was_not_sent() {
+        let written = text(&Config::new("p"), |quarantine, row, out| quarantine.write(&context(), row, out));
+        let expected = serde_json::json!({
+            "format": 1, "table": "public.t", "op": "u", "commit_lsn": "0/10", "ordinal": 3, "xid": 7,
+            "committed_us": 1_500_000,
+            "before": {"id": "1"},
+            "after": {"id": "2", "name": "a\"b", "card": "4711"},
+            "unchanged": ["big"],
+        });
+        assert_eq!(written, expected);
+        assert_eq!(Config::new("p").quarantine_topic(), "p.wellspring-quarantine");
+    }
+
+    #[test]
+    fn a_column_that_a_rule_masks_or_leaves_out_is_not_there() {
+        let mut config = Config::new("p");
+        let rules = Arc::make_mut(&mut config.rules);
+        rules.exclude = names(&["public.t.big"]);
+        let method = Method::Stars(3);
+        let columns = names(&["public.t.card"]);
+        rules.masks.push(MaskRule { name: "m".to_owned(), columns, method, other_types_pass: Allowed::No });
+        let written = text(&config, |quarantine, row, out| quarantine.write(&context(), row, out));
+        assert_eq!(written["after"], serde_json::json!({"id": "2", "name": "a\"b"}));
+        assert_eq!(written["unchanged"], serde_json::json!([]));
+    }
+
+    #[test]
+    fn one_that_is_too_large_says_so_and_has_no_values() {
+        let why = TooLarge { size_bytes: 90, max_bytes: 80 };
+        let written =
+            text(&Config::new("p"), |quarantine, row, out| quarantine.write_without_values(&context(), row, why, out));
+        assert_eq!(written["values_left_out"], serde_json::json!({"size_bytes": 90, "max_bytes": 80}));
+        assert_eq!((&written["op"], &written["ordinal"]), (&"u".into(), &3.into()));
+        assert!(written.get("before").is_none() && written.get("after").is_none());
+    }
+}

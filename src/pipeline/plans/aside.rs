@@ -1,0 +1,143 @@
+//! Planning's part in tables that are set aside: the quarantine topic, and the records that come before what they say.
+
+use super::{BUSY_RETRY_MAX, BUSY_RETRY_MIN, Desk, Failure, Outcome, REFUSED_RETRY};
+use crate::change::RelationShape;
+use crate::encode::Quarantine;
+use crate::kafka::{TopicInfo, TopicSpec};
+use crate::pipeline::detached::{Detached, Refusal};
+use crate::pipeline::supervise::{Trouble, TroubleReason};
+use crate::postgres::PgError;
+
+/// Where a table's changes are set aside, and what is recorded of it.
+pub struct SetAside {
+    /// How its changes are written.
+    pub quarantine: Quarantine,
+    /// The quarantine topic's name.
+    pub name: String,
+    /// That topic as it is; none for a sink without topics.
+    pub topic: Option<TopicInfo>,
+    /// Its partitions when it was first used.
+    pub partitions: i32,
+    /// The acknowledged record; none where single changes are set aside.
+    pub detached: Option<Detached>,
+}
+
+impl Desk {
+    /// Plans a table once more whose plan was refused; if it is refused again, it is set aside by the record made for that.
+    ///
+    /// # Errors
+    /// As [`Desk::relation`].
+    pub async fn plan_or_set_aside(
+        self,
+        shape: RelationShape,
+        key: String,
+        record: impl FnOnce(&Refusal) -> Detached,
+    ) -> (Self, Result<Outcome, PgError>) {
+        match self.relation(shape.clone()).await {
+            (desk, Ok(Outcome::Refused(trouble))) => {
+                desk.set_aside(shape, Some(record(&Refusal::from(trouble))), Some(key)).await
+            }
+            planned => planned,
+        }
+    }
+
+    /// Sets a table aside: once this has returned its topic is there, and the record, where there is a new one, is
+    /// acknowledged.
+    ///
+    /// # Errors
+    /// None: what fails is told and tried again.
+    pub async fn set_aside(
+        mut self,
+        shape: RelationShape,
+        detached: Option<Detached>,
+        key: Option<String>,
+    ) -> (Self, Result<Outcome, PgError>) {
+        let name = self.planner.config().quarantine_topic();
+        let mut delay = BUSY_RETRY_MIN;
+        let mut troubled = false;
+        let (topic, partitions) = loop {
+            let failure = match self.quarantined(&name, key.as_deref().zip(detached.as_ref())).await {
+                Ok(made) => break made,
+                Err(failure) => failure,
+            };
+            troubled = true;
+            let (trouble, wait) = match failure {
+                Failure::OfTable(trouble) | Failure::Refused(trouble) => (trouble, REFUSED_RETRY),
+                Failure::Busy(trouble) => {
+                    delay = (delay * 2).min(BUSY_RETRY_MAX);
+                    (trouble, delay)
+                }
+            };
+            let _ = self.troubles.send(Some(trouble)).await; // nobody to tell: the agent is stopping
+            tokio::time::sleep(wait).await;
+        };
+        if troubled {
+            let _ = self.troubles.send(None).await;
+        }
+        let quarantine = Quarantine::new(self.planner.config(), &shape);
+        if detached.is_some() {
+            self.tables.remove(&shape.oid);
+        }
+        (self, Ok(Outcome::Aside(Box::new(SetAside { quarantine, name, topic, partitions, detached }))))
+    }
+
+    async fn quarantined(
+        &mut self,
+        name: &str,
+        record: Option<(&str, &Detached)>,
+    ) -> Result<(Option<TopicInfo>, i32), Failure> {
+        let topic = self.quarantine_topic(name).await?;
+        let partitions = self.partitions_of(name, topic.as_ref(), &mut Vec::new()).await?;
+        if let Some((key, detached)) = record {
+            self.remember(key, detached.to_json()).await?;
+        }
+        Ok((topic, partitions))
+    }
+
+    /// The topic, which is never compacted: all of a table's changes have one key there.
+    async fn quarantine_topic(&self, name: &str) -> Result<Option<TopicInfo>, Failure> {
+        let Some((topics, rules)) = &self.kafka else { return Ok(None) };
+        let spec = TopicSpec::by(rules, name);
+        let settings = spec.settings.into_iter().chain([("cleanup.policy".to_owned(), "delete".to_owned())]).collect();
+        let info = self.topic_by(topics, rules.create, TopicSpec { settings, ..spec }).await?;
+        if info.as_ref().is_some_and(TopicInfo::is_compacted) {
+            let what = format!("topic `{name}` is compacted: it would keep one change of each table");
+            let next = "set its cleanup.policy to delete";
+            return Err(Failure::Refused(Trouble::plain(TroubleReason::TopicUnavailable, what, next)));
+        }
+        Ok(info)
+    }
+
+    /// Plans a table that is to flow again, whatever it was planned as before, and records that; where the stream has not
+    /// told it on this connection, it is planned when it does.
+    ///
+    /// # Errors
+    /// As [`Desk::relation`].
+    pub async fn reattach(
+        mut self,
+        shape: Option<RelationShape>,
+        (key, detached): (String, Detached),
+    ) -> (Self, Result<Outcome, PgError>) {
+        let outcome = match shape {
+            Some(shape) => {
+                self.tables.remove(&shape.oid);
+                let (desk, outcome) = self.relation_once(shape).await;
+                self = desk;
+                match outcome {
+                    Ok(outcome @ Outcome::Ready(_)) => outcome,
+                    outcome => return (self, outcome),
+                }
+            }
+            None => Outcome::Unchanged,
+        };
+        loop {
+            match self.remember(&key, detached.to_json()).await {
+                Ok(()) => return (self, Ok(outcome)),
+                Err(Failure::OfTable(trouble) | Failure::Refused(trouble) | Failure::Busy(trouble)) => {
+                    let _ = self.troubles.send(Some(trouble)).await;
+                }
+            }
+            tokio::time::sleep(BUSY_RETRY_MAX).await;
+        }
+    }
+}

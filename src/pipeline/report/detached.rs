@@ -1,0 +1,61 @@
+//! What is told of tables that are refused or set aside.
+
+use super::*;
+use crate::pipeline::detached::{Detached, Detachments};
+use crate::pipeline::status::GapStatus;
+
+impl Reporter {
+    /// A table is set aside, or from an earlier change on than was known.
+    pub fn set_aside(&mut self, detached: &Detached, next: &str) {
+        let code = crate::metrics::REASONS.iter().find(|code| **code == detached.reason).copied().unwrap_or_default();
+        self.metrics.failed(code);
+        self.remember(code, &detached.detail, next);
+        self.told_ms = 0;
+    }
+
+    /// A table's plan is refused; its next change sets it aside.
+    pub fn refused(&mut self, table: &str, trouble: &Trouble) {
+        let reason = trouble.reason.code();
+        warn!(table, reason, next = trouble.next, "refused; its next change sets it aside: {}", trouble.detail);
+        self.metrics.failed(reason);
+        self.remember(reason, &trouble.detail, &trouble.next);
+        let status = self.status.tables.entry(table.to_owned()).or_default();
+        status.state = "refused".to_owned();
+        (status.reason, status.detail, status.next) = (reason.to_owned(), trouble.detail.clone(), trouble.next.clone());
+        self.told_ms = 0;
+    }
+
+    /// A table is repaired.
+    pub fn repaired(&mut self, table: &str) {
+        if let Some(status) = self.status.tables.get_mut(table) {
+            *status = TableStatus {
+                state: "streaming".to_owned(),
+                reason: String::new(),
+                detail: String::new(),
+                next: String::new(),
+                gap: None,
+                ..std::mem::take(status)
+            };
+        }
+        self.told_ms = 0;
+    }
+
+    /// The tables that are set aside or being repaired.
+    pub fn detached(&mut self, tables: &Detachments) {
+        self.metrics.tables_detached.set(gauge(tables.iter().count() as u64));
+        for (table, detached) in tables.iter() {
+            let Some(status) = self.status.tables.get_mut(table) else { continue };
+            let state = if detached.is_aside() { "detached" } else { "repairing" };
+            state.clone_into(&mut status.state);
+            status.reason.clone_from(&detached.reason);
+            status.detail.clone_from(&detached.detail);
+            status.next = detached.next(table);
+            status.gap = Some(GapStatus {
+                commit_lsn: detached.commit,
+                ordinal: detached.ordinal,
+                since_ms: detached.at_ms,
+                repair_ms: detached.repair_ms,
+            });
+        }
+    }
+}

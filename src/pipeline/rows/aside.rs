@@ -1,0 +1,59 @@
+//! Changes of a table that is set aside: into the quarantine topic instead of the table's own.
+
+use super::refusals::RECORD_FRAMING_BYTES;
+use super::{RowsError, Tools};
+use crate::change::{Context, Position, Row};
+use crate::encode::{self, Quarantine, TooLarge};
+use crate::ledger::RouteId;
+use std::rc::Rc;
+
+/// What the buffer keeps from one change to the next.
+const KEEP_BYTES: usize = 1024 * 1024;
+
+/// A table that is set aside, with the place its changes go to.
+pub struct Aside {
+    /// How they are written.
+    pub quarantine: Quarantine,
+    /// `namespace.name`.
+    pub table: Rc<str>,
+    /// The quarantine topic.
+    pub topic: Rc<str>,
+    /// Its number in the ledger.
+    pub route: RouteId,
+    /// Partitions it had when it was first used.
+    pub partitions: i32,
+    /// Largest record that it and the producer take, in bytes.
+    pub record_bytes_max: usize,
+    /// The record that is acknowledged holds this Position: a change before it waits for another record.
+    pub floor: Position,
+}
+
+impl Aside {
+    /// Sends one change.
+    pub(super) fn out(
+        &self,
+        text: &mut Vec<u8>,
+        context: &Context<'_>,
+        row: &Row<'_>,
+        tools: &mut Tools<'_>,
+    ) -> Result<(), RowsError> {
+        // A copy that repairs the table must have seen it.
+        tools.copies.emitted(context.xid);
+        if text.capacity() > KEEP_BYTES {
+            text.shrink_to(KEEP_BYTES);
+        }
+        let key = self.quarantine.key();
+        self.quarantine.write(context, row, text);
+        let size_bytes = key.len() + text.len();
+        if size_bytes + RECORD_FRAMING_BYTES > self.record_bytes_max {
+            let why = TooLarge { size_bytes, max_bytes: self.record_bytes_max };
+            self.quarantine.write_without_values(context, row, why, text);
+        }
+        let partition = encode::partition(Some(key), &self.table, self.partitions);
+        let ticket = tools.core.next_ticket();
+        tools.sink.send(&self.topic, partition, Some(key), Some(text), std::iter::empty(), ticket)?;
+        tools.core.sent(self.route, context.position, key.len() + text.len());
+        tools.metrics.quarantined.inc();
+        Ok(())
+    }
+}

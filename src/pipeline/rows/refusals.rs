@@ -1,0 +1,96 @@
+//! Rows that cannot be sent: what is wrong with them, and whether it is of one table.
+
+use super::{Active, Aside, Need, RowsError, Tools};
+use crate::change::{Context, Position, RelationSlot, Row};
+use crate::encode::{self, EncodeError, Encoder};
+use crate::pipeline::continuity::{Halt, Reason};
+use crate::pipeline::detached::{Cause, OnRefusal, Refusal};
+use crate::pipeline::skipped::Place;
+use crate::pipeline::supervise::Chain;
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+/// What a batch of one record adds to its bytes on the wire: 61 of the batch, up to 36 of the record, and up to 10 for each
+/// of eight headers. The broker's max.message.bytes counts the whole batch.
+pub(super) const RECORD_FRAMING_BYTES: usize = 61 + 36 + 8 * 10;
+
+/// Changes that an operator has left out, and where they go.
+#[derive(Default)]
+pub(super) struct Skips {
+    pub at: BTreeSet<Position>,
+    pub ready: Vec<(RelationSlot, Rc<Aside>)>,
+}
+
+/// What becomes of a change that is refused: it is set aside alone where it is to be skipped (then nothing is needed),
+/// needs something first, or stays an error.
+#[cold]
+pub(super) fn instead(
+    error: RowsError,
+    slot: RelationSlot,
+    (skips, on_refusal, text): (&Skips, OnRefusal, &mut Vec<u8>),
+    context: &Context<'_>,
+    row: &Row<'_>,
+    tools: &mut Tools<'_>,
+) -> Result<Option<Need>, RowsError> {
+    let RowsError::Halt(halt) = error else { return Err(error) };
+    if !matches!(halt.reason, Reason::RowUnencodable | Reason::RecordTooLarge) {
+        return Err(RowsError::Halt(halt));
+    }
+    if skips.at.contains(&context.position) {
+        let Some((_, aside)) = skips.ready.iter().find(|(ready, _)| *ready == slot) else {
+            return Ok(Some(Need::Skip(slot)));
+        };
+        tracing::warn!(table = %aside.table, commit = %context.position.commit, ordinal = context.position.ordinal, "skipped, as an operator consented to: {}", halt.detail);
+        return aside.out(text, context, row, tools).map(|()| None);
+    }
+    match on_refusal {
+        OnRefusal::Stop => Err(RowsError::Halt(halt)),
+        OnRefusal::Detach => {
+            let refusal = Refusal { reason: halt.reason.code(), detail: halt.detail };
+            Ok(Some(Need::Aside(slot, context.position, Cause::Change(refusal))))
+        }
+    }
+}
+
+/// A record's size in bytes, if its topic takes it.
+#[inline]
+pub(super) fn fits(
+    encoder: &Encoder,
+    active: &Active,
+    position: Position,
+    record: &encode::Record<'_>,
+) -> Result<usize, RowsError> {
+    let size_bytes = record.size_bytes();
+    if size_bytes + RECORD_FRAMING_BYTES > active.record_bytes_max {
+        return Err(too_large(encoder, active, position, record));
+    }
+    Ok(size_bytes)
+}
+
+#[cold]
+pub(super) fn unencodable(active: &Active, context: &Context<'_>, error: &EncodeError) -> RowsError {
+    let Context { position, .. } = context;
+    let detail =
+        format!("table {} at commit {} ordinal {}: {}", active.table, position.commit, position.ordinal, Chain(error));
+    let place = Place { table: active.table.to_string(), at: *position, key_hash: None };
+    RowsError::Halt(Halt::new(Reason::RowUnencodable, detail).over(position.commit, position.commit).at(place))
+}
+
+#[cold]
+fn too_large(encoder: &Encoder, active: &Active, position: Position, record: &encode::Record<'_>) -> RowsError {
+    let largest = encoder
+        .largest_column(&active.plan)
+        .map_or_else(String::new, |(column, bytes)| format!("; the largest column is `{column}` with {bytes} bytes"));
+    let detail = format!(
+        "table {} at commit {} ordinal {}: a record of {} bytes (key hash {:08x}) where {} takes {}{largest}",
+        active.table,
+        position.commit,
+        position.ordinal,
+        record.size_bytes(),
+        record.key.map_or(0, encode::murmur2),
+        active.plan.topic(),
+        active.record_bytes_max,
+    );
+    let place = Place { table: active.table.to_string(), at: position, key_hash: record.key.map(encode::murmur2) };
+    RowsError::Halt(Halt::new(Reason::RecordTooLarge, detail).over(position.commit, position.commit).at(place))
+}

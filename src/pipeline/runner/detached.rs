@@ -1,0 +1,304 @@
+//! The runner sets tables aside, and takes them up again when somebody asks for their repair.
+
+use super::*;
+use crate::change::Position;
+use crate::pipeline::continuity::{Halt, Reason};
+use crate::pipeline::detached::{Cause, Detached, Detachments, Refusal};
+use crate::pipeline::request::{Granted, Refused, Reply, reply};
+use crate::pipeline::rows::Aside;
+use std::collections::{BTreeMap, VecDeque};
+
+/// Tables set aside, and what is asked about them.
+#[derive(Default)]
+pub(super) struct Detaching {
+    pub tables: Detachments,
+    /// Records that must be there before the stream is read again.
+    first: BTreeMap<String, Detached>,
+    /// Repairs that were asked for, in their order.
+    asked: VecDeque<(TableName, Option<Reply>)>,
+    /// The one under way.
+    repair: Option<Repair>,
+}
+
+struct Repair {
+    table: TableName,
+    detached: Detached,
+    reply: Option<Reply>,
+}
+
+impl Runner {
+    fn detached_key(&self, table: &str) -> String {
+        Detached::key(&self.config.slot, table)
+    }
+
+    /// A connection is proven: what the state says holds. A table that is not captured any more is no business of ours.
+    ///
+    /// Returns the keys of records that say nothing any more.
+    pub(super) fn open_detached(
+        &mut self,
+        recorded: &BTreeMap<String, Detached>,
+        epoch: u64,
+        captured: &[TableName],
+    ) -> Vec<String> {
+        self.detaching.first.retain(|table, _| !recorded.contains_key(table));
+        let is_captured = |name: &String| captured.iter().any(|table| table.to_string() == *name);
+        // A record that goes as soon as it can be written is gone.
+        let going = self.copies.unwritten();
+        let is_going = |name: &String| going.get(&self.detached_key(name)) == Some(&None);
+        let (held, gone): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            recorded.clone().into_iter().partition(|(name, _)| is_captured(name) && !is_going(name));
+        self.detaching.tables = Detachments::resume(epoch, held);
+        for (table, detached) in self.detaching.tables.iter().filter(|(_, detached)| detached.is_aside()) {
+            let (from, next) = (detached.commit, detached.next(table));
+            tracing::warn!(table, reason = detached.reason, %from, next, "set aside: its changes go to the quarantine topic");
+        }
+        gone.keys().map(|name| self.detached_key(name)).collect()
+    }
+
+    /// Copies of such tables, after those of the state were taken up: none of one that is set aside, one of each that is
+    /// being repaired.
+    pub(super) fn open_repairs(&mut self, captured: &[TableName]) {
+        let now_ms = unix_nanos() / 1_000_000;
+        for table in captured {
+            let name = table.to_string();
+            match self.detaching.tables.get(&name) {
+                Some(detached) if detached.is_aside() => self.copies.detached(&name),
+                Some(_) => {
+                    if !self.copies.is_copying(&name) {
+                        self.copies.begin(table, None, false, now_ms, None);
+                    }
+                    self.copies.repairs(&name);
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn shape_of(&self, slot: RelationSlot) -> Option<(String, RelationShape)> {
+        let shape = self.live.as_ref()?.shapes.get(&slot)?.clone();
+        Some((format!("{}.{}", shape.namespace, shape.name), shape))
+    }
+
+    /// A table is told by the stream: its plan, or where it is set aside.
+    pub(super) fn plan_relation(&self, desk: Desk, slot: RelationSlot, shape: RelationShape) -> PlanningTask {
+        let place = Place::Relation(slot, shape.oid);
+        let table = format!("{}.{}", shape.namespace, shape.name);
+        match self.detaching.tables.get(&table).filter(|detached| detached.is_aside()).cloned() {
+            Some(detached) => tokio::spawn(async move { (place, desk.set_aside(shape, Some(detached), None).await) }),
+            None => tokio::spawn(async move { (place, desk.relation(shape).await) }),
+        }
+    }
+
+    /// A change of a table cannot go on: the record is written that sets the table aside.
+    pub(super) fn plan_aside(&self, desk: Desk, slot: RelationSlot, at: Position, cause: Cause) -> PlanningTask {
+        let place = Place::Relation(slot, Oid(0));
+        let Some((table, shape)) = self.shape_of(slot) else {
+            // A row comes after its relation was told.
+            return tokio::spawn(async move { (place, (desk, Ok(plans::Outcome::Unchanged))) });
+        };
+        let (key, now_ms) = (self.detached_key(&table), unix_nanos() / 1_000_000);
+        let place = Place::Relation(slot, shape.oid);
+        let tables = self.detaching.tables.clone();
+        let refusal = match cause {
+            Cause::Plan => {
+                return tokio::spawn(async move {
+                    let record = |refusal: &Refusal| tables.record(&table, refusal, at, now_ms);
+                    (place, desk.plan_or_set_aside(shape, key, record).await)
+                });
+            }
+            Cause::Change(refusal) => refusal,
+            // The record has its cause.
+            Cause::Recorded => Refusal { reason: "", detail: String::new() },
+        };
+        let detached = tables.record(&table, &refusal, at, now_ms);
+        tokio::spawn(async move { (place, desk.set_aside(shape, Some(detached), Some(key)).await) })
+    }
+
+    /// A table is set aside from here on.
+    pub(super) fn set_aside(&mut self, place: Place, set: plans::SetAside) {
+        let (Place::Relation(slot, oid) | Place::Skip(slot, oid)) = place else { return };
+        let Some((table, _)) = self.shape_of(slot) else { return };
+        let plans::SetAside { quarantine, name, topic, partitions, detached } = set;
+        let aside = Aside {
+            quarantine,
+            floor: Position::default(),
+            route: self.route_of(&name),
+            record_bytes_max: self.record_bytes_max(topic.as_ref()),
+            table: table.as_str().into(),
+            topic: name.into(),
+            partitions,
+        };
+        self.exchange_producer();
+        let Some(detached) = detached else {
+            let Some(live) = &mut self.live else { return };
+            return live.rows.skip_to(slot, Rc::new(aside));
+        };
+        let known = self.detaching.tables.get(&table);
+        if known.is_none_or(|known| *known != detached) {
+            let (from, ordinal, next) = (detached.commit, detached.ordinal, detached.next(&table));
+            tracing::warn!(table, reason = detached.reason, %from, ordinal, next, "set aside: {}", detached.detail);
+            self.reporter.set_aside(&detached, &next);
+        }
+        self.detaching.tables.recorded(&table, detached);
+        let aside = Aside { floor: self.detaching.tables.floor(&table), ..aside };
+        self.actives.remove(&oid);
+        self.copies.detached(&table);
+        if let Some(live) = &mut self.live {
+            live.rows.planned(slot, Planned::Aside(Rc::new(aside)));
+        }
+    }
+
+    /// A table's plan is refused: its first change will set it aside.
+    pub(super) fn relation_refused(&mut self, slot: RelationSlot, trouble: &Trouble) {
+        let Some((table, _)) = self.shape_of(slot) else { return };
+        self.reporter.refused(&table, trouble);
+        if let Some(live) = &mut self.live {
+            live.rows.planned(slot, Planned::Refused);
+        }
+    }
+
+    /// Kafka refuses a topic's records for good, or has lost some: its tables are recorded before the stream is read again.
+    pub(super) fn detach_topic(&mut self, route: RouteId, from: Position, reason: Reason) {
+        let topic = self.routes.get(route.0 as usize).cloned().unwrap_or_default();
+        let detail = match reason {
+            Reason::OffsetsWentBack => format!("topic `{topic}` gave out offsets again that it had acknowledged"),
+            _ => format!("Kafka refused records for topic `{topic}` again"),
+        };
+        let refusal = Refusal { reason: reason.code(), detail };
+        let now_ms = unix_nanos() / 1_000_000;
+        let tables: Vec<String> = self
+            .actives
+            .values()
+            .filter(|active| active.route == route)
+            .map(|active| active.table.to_string())
+            .collect();
+        if tables.is_empty() {
+            return self.apply(Event::Halt(Halt::new(reason, refusal.detail).over(from.commit, from.commit)));
+        }
+        for table in tables {
+            let detached = self.detaching.tables.record(&table, &refusal, from, now_ms);
+            tracing::warn!(table, reason = refusal.reason, from = %detached.commit, "set aside: {}", refusal.detail);
+            self.reporter.set_aside(&detached, &detached.next(&table));
+            self.detaching.first.insert(table, detached);
+        }
+    }
+
+    /// Records that come before the stream is read again.
+    pub(super) fn detached_first(&self) -> BTreeMap<String, Option<String>> {
+        let first = self.detaching.first.iter();
+        first.map(|(table, detached)| (self.detached_key(table), Some(detached.to_json()))).collect()
+    }
+
+    /// Somebody asks for copies of tables that are set aside.
+    pub(super) fn repairs_asked(&mut self, tables: Vec<TableName>, filter: Option<&str>, mut reply: Option<Reply>) {
+        if filter.is_some() {
+            let names = tables.iter().map(TableName::to_string).collect::<Vec<_>>().join(", ");
+            let why = format!("{names}: set aside, and a copy of some rows repairs no table; ask without a condition");
+            return reply.into_iter().for_each(|reply| reply.send(Err(Refused::Faulty(why.clone()))));
+        }
+        for table in tables {
+            self.detaching.asked.push_back((table, reply.take()));
+        }
+    }
+
+    /// Whether a table is set aside or being repaired.
+    pub(super) fn is_detached(&self, table: &str) -> bool {
+        self.detaching.tables.get(table).is_some()
+    }
+
+    /// Takes up the next repair that was asked for: the table is planned anew, and its changes flow again.
+    pub(super) fn repair_next(&mut self) {
+        for table in self.copies.take_repaired() {
+            if let Some(detached) = self.detaching.tables.forget(&table) {
+                tracing::info!(table, from = %detached.commit, "repaired: its topic is equal to the table");
+                self.reporter.repaired(&table);
+            }
+        }
+        let ready = self.tasks.planning.is_none() && self.live.as_ref().is_some_and(|live| live.desk.is_some());
+        if !ready {
+            return;
+        }
+        let Some((table, reply)) = self.detaching.asked.pop_front() else { return };
+        let (name, now_ms) = (table.to_string(), unix_nanos() / 1_000_000);
+        let Some(detached) = self.detaching.tables.repair(&name, now_ms) else {
+            self.copies.begin(&table, None, false, now_ms, reply); // repaired meanwhile: an ordinary copy
+            return;
+        };
+        let keyed = (self.detached_key(&name), detached.clone());
+        let Some(live) = &mut self.live else { return };
+        let is_table = |shape: &RelationShape| *shape.namespace == *table.namespace && *shape.name == *table.name;
+        let told = live.shapes.iter().find(|(_, shape)| is_table(shape)).map(|(slot, shape)| (*slot, shape.clone()));
+        let Some(desk) = live.desk.take() else { return };
+        let place = Place::Repair(told.as_ref().map(|(slot, shape)| (*slot, shape.oid)));
+        self.planning_since = std::time::Instant::now();
+        self.tasks.planning =
+            Some(tokio::spawn(async move { (place, desk.reattach(told.map(|(_, shape)| shape), keyed).await) }));
+        self.detaching.repair = Some(Repair { table, detached, reply });
+    }
+
+    /// A table that is to be repaired is planned and recorded, or refused as before.
+    pub(super) fn repair_planned(&mut self, told: Option<(RelationSlot, Oid)>, outcome: plans::Outcome) {
+        let Some(Repair { table, detached, reply: asked }) = self.detaching.repair.take() else { return };
+        let name = table.to_string();
+        let planned = match outcome {
+            plans::Outcome::Ready(ready) => {
+                self.reporter.planned(&ready);
+                Some(self.activate(*ready))
+            }
+            plans::Outcome::Unchanged => None,
+            plans::Outcome::Refused(trouble) => {
+                return not_repaired(&name, asked, format!("{}; {}", trouble.detail, trouble.next));
+            }
+            plans::Outcome::Excluded | plans::Outcome::Aside(_) => {
+                return not_repaired(&name, asked, "it is not captured by the configuration".to_owned());
+            }
+        };
+        self.exchange_producer();
+        if let (Some(active), Some((slot, oid)), Some(live)) = (planned, told, &mut self.live) {
+            live.rows.planned(slot, Planned::Active(active.clone()));
+            self.table_active(oid, &active);
+        }
+        tracing::info!(table = name, from = %detached.commit, "taken up again: its changes flow, a copy repairs what its topic lacks");
+        let note = format!(
+            "rows deleted since {} stay in its topic: topic `{}` holds their deletes",
+            detached.commit,
+            self.config.encode.quarantine_topic()
+        );
+        self.detaching.tables.recorded(&name, detached);
+        let (told_by_copy, answer) = reply();
+        tokio::spawn(async move {
+            let answer = answer.await.map(|Granted(said)| Granted(format!("{said}; {note}")));
+            asked_reply(asked, answer);
+        });
+        self.copies.begin(&table, None, false, unix_nanos() / 1_000_000, Some(told_by_copy));
+        self.copies.repairs(&name);
+    }
+
+    /// The connection is closed: a repair under way has not begun.
+    pub(super) fn repair_interrupted(&mut self) {
+        if let Some(Repair { reply, .. }) = self.detaching.repair.take() {
+            let why = "the connection to Postgres was lost: ask again".to_owned();
+            asked_reply(reply, Err(Refused::NotAvailable(why)));
+        }
+    }
+
+    /// Tables that are not captured any more.
+    pub(super) fn forget_detached(&mut self, left: &[TableName]) {
+        for table in left.iter().map(TableName::to_string) {
+            if self.detaching.tables.forget(&table).is_some() {
+                self.copies.forget_detached(&table);
+            }
+        }
+    }
+}
+
+fn not_repaired(table: &str, reply: Option<Reply>, why: String) {
+    tracing::warn!(table, "set aside as before: {why}");
+    asked_reply(reply, Err(Refused::Faulty(format!("{table} is set aside as before: {why}"))));
+}
+
+fn asked_reply(reply: Option<Reply>, answer: crate::pipeline::request::Answer) {
+    if let Some(reply) = reply {
+        reply.send(answer);
+    }
+}

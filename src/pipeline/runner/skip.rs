@@ -1,0 +1,72 @@
+//! The runner leaves out one change, as an operator asks: recorded first, then the stream is read again.
+
+use super::*;
+use crate::pipeline::record::State;
+use crate::pipeline::request::{Granted, Refused, Reply};
+use crate::pipeline::skipped::{Consent, Skipped, beyond_bound};
+
+/// A consent that was written, or not, and who waits for it.
+pub(super) type Consented = (Skipped, Reply, Result<(), KeeperError>);
+
+impl Runner {
+    /// Somebody leaves out the change at which the stream has halted.
+    pub(super) fn skip_asked(&mut self, consent: &Consent, reply: Reply) {
+        if self.tasks.skipping.is_some() {
+            return reply.send(Err(Refused::Busy));
+        }
+        let place = self.core.halted().and_then(|halt| Some((halt, halt.place.as_ref()?)));
+        let Some((halt, place)) = place else {
+            let why = "only a change at which the stream has halted (record_too_large, row_unencodable) can be skipped";
+            return reply.send(Err(Refused::NotAvailable(why.to_owned())));
+        };
+        if self.live.is_some() {
+            let why = "what came before the change is still being delivered: ask again".to_owned();
+            return reply.send(Err(Refused::NotAvailable(why)));
+        }
+        let (epoch, now_ms) = (self.reporter.epoch(), unix_nanos() / 1_000_000);
+        let skipped = match Skipped::new(place, consent, (halt.reason.code(), &halt.detail), epoch, now_ms) {
+            Ok(skipped) => skipped,
+            Err(why) => return reply.send(Err(Refused::Faulty(why))),
+        };
+        let (keeper, key) = (self.keeper.clone(), skipped.key(&self.config.slot));
+        self.tasks.skipping = Some(tokio::spawn(async move {
+            let written = keeper.write(&key, Some(skipped.to_json())).await;
+            (skipped, reply, written)
+        }));
+    }
+
+    /// The consent is recorded: the stream is read again.
+    pub(super) fn skip_recorded(&mut self, (skipped, reply, written): Consented) {
+        let Skipped { table, commit, ordinal, by, why, .. } = &skipped;
+        if let Err(error) = written {
+            let why = format!("the consent could not be recorded: {}", crate::pipeline::Chain(&error));
+            return reply.send(Err(Refused::NotAvailable(why)));
+        }
+        tracing::warn!(table, %commit, ordinal, by, why, "an operator leaves out one change");
+        self.reporter.asked("skip");
+        let topic = self.config.encode.quarantine_topic();
+        reply.send(Ok(Granted(format!(
+            "{table}, commit {commit}, ordinal {ordinal}: left out of its topic and sent to `{topic}` instead, recorded as {by}'s consent; the stream goes on"
+        ))));
+        self.apply(Event::Retry);
+    }
+
+    /// A connection is proven: changes left out that may come again. Returns the keys of records beyond the bound.
+    pub(super) fn open_skipped(&mut self, state: &State, rows: &mut Rows, epoch: u64) -> Vec<String> {
+        state.skipped.values().filter(|skipped| skipped.epoch == epoch).for_each(|skipped| rows.skip(skipped.at()));
+        let confirmed = state.record.as_ref().map(|record| record.confirmed).unwrap_or_default();
+        beyond_bound(&state.skipped, epoch, confirmed)
+    }
+
+    /// Makes the place for such a change.
+    pub(super) fn plan_skip(&self, desk: Desk, slot: RelationSlot) -> PlanningTask {
+        let shape = self.live.as_ref().and_then(|live| live.shapes.get(&slot)).cloned();
+        tokio::spawn(async move {
+            match shape {
+                Some(shape) => (Place::Skip(slot, shape.oid), desk.set_aside(shape, None, None).await),
+                // A row comes after its relation was told.
+                None => (Place::Skip(slot, Oid(0)), (desk, Ok(plans::Outcome::Unchanged))),
+            }
+        })
+    }
+}

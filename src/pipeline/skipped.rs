@@ -1,0 +1,171 @@
+//! Single changes that an operator has left out of their topic: each a record of its own in the state, for the replay and
+//! for whoever asks later. Pure.
+
+use super::record::FORMAT;
+use crate::change::Position;
+use crate::lsn::Lsn;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// How many are remembered: each was somebody's decision, and none is needed once its position is confirmed.
+const SKIPPED_MAX: usize = 200;
+
+/// Longest name and reason kept, in characters: a record has to fit a message.
+const TEXT_CHARS_MAX: usize = 500;
+
+/// The change at which the stream has halted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// `namespace.name`.
+    pub table: String,
+    /// Its Position.
+    pub at: Position,
+    /// murmur2 of its key's bytes; none where the key could not be written.
+    pub key_hash: Option<u32>,
+}
+
+/// Who leaves a change out, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Consent {
+    /// The change that is meant.
+    pub table: String,
+    /// The change that is meant.
+    pub at: Position,
+    /// In the operator's own words.
+    pub by: String,
+    /// In the operator's own words.
+    pub why: String,
+}
+
+/// The record of a change that is left out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skipped {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// Positions compare only within one.
+    pub epoch: u64,
+    /// `namespace.name`.
+    pub table: String,
+    /// Its commit LSN.
+    pub commit: Lsn,
+    /// Its ordinal.
+    pub ordinal: u64,
+    /// See [`Place::key_hash`], in hexadecimal.
+    pub key_hash: Option<String>,
+    /// The halt's code.
+    pub reason: String,
+    /// The same with names.
+    pub detail: String,
+    /// Who consented.
+    pub by: String,
+    /// Why.
+    pub why: String,
+    /// Unix milliseconds.
+    pub at_ms: i64,
+}
+
+impl Skipped {
+    /// The record of a consent to leave out the change at which the stream has halted.
+    ///
+    /// # Errors
+    /// A sentence, where another change is meant or nothing is said of who or why.
+    pub fn new(
+        place: &Place,
+        consent: &Consent,
+        (reason, detail): (&str, &str),
+        epoch: u64,
+        at_ms: i64,
+    ) -> Result<Self, String> {
+        let Place { table, at, key_hash } = place;
+        if (table, at) != (&consent.table, &consent.at) {
+            return Err(format!(
+                "the stream has halted at another change: {table}, commit {}, ordinal {}",
+                at.commit, at.ordinal
+            ));
+        }
+        let text = |text: &str| text.trim().chars().take(TEXT_CHARS_MAX).collect::<String>();
+        let (by, why) = (text(&consent.by), text(&consent.why));
+        if by.is_empty() || why.is_empty() {
+            return Err("say who leaves the change out, and why: both are recorded".to_owned());
+        }
+        Ok(Skipped {
+            format: FORMAT,
+            epoch,
+            table: table.clone(),
+            commit: at.commit,
+            ordinal: at.ordinal,
+            key_hash: key_hash.map(|hash| format!("{hash:08x}")),
+            reason: reason.to_owned(),
+            detail: detail.to_owned(),
+            by,
+            why,
+            at_ms,
+        })
+    }
+
+    /// The record's key.
+    #[must_use]
+    pub fn key(&self, slot: &str) -> String {
+        format!("skipped/{slot}/{}-{:016x}-{}", self.epoch, self.commit.bytes(), self.ordinal)
+    }
+
+    /// The record's text.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default() // texts and numbers: nothing that JSON cannot hold
+    }
+
+    /// Its Position.
+    #[must_use]
+    pub fn at(&self) -> Position {
+        Position { commit: self.commit, ordinal: self.ordinal }
+    }
+}
+
+/// The keys of records beyond the bound, oldest first; those of changes that can still come again stay.
+#[must_use]
+pub fn beyond_bound(skipped: &BTreeMap<String, Skipped>, epoch: u64, confirmed: Lsn) -> Vec<String> {
+    let mut over: Vec<_> =
+        skipped.iter().filter(|(_, skipped)| skipped.epoch < epoch || skipped.commit < confirmed).collect();
+    over.sort_by_key(|(_, skipped)| skipped.at_ms);
+    let excess = skipped.len().saturating_sub(SKIPPED_MAX);
+    over.into_iter().take(excess).map(|(key, _)| key.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place() -> Place {
+        let at = Position { commit: Lsn::new(30), ordinal: 2 };
+        Place { table: "p.t".to_owned(), at, key_hash: Some(0xab) }
+    }
+
+    fn consent(why: &str) -> Consent {
+        let Place { table, at, .. } = place();
+        Consent { table, at, by: "ada".to_owned(), why: why.to_owned() }
+    }
+
+    #[test]
+    fn a_consent_names_the_very_change_and_says_who_and_why() {
+        let made = |consent: &Consent| Skipped::new(&place(), consent, ("row_unencodable", "NaN"), 1, 9);
+        let skipped = made(&consent("ticket 7")).unwrap();
+        assert_eq!((skipped.key_hash.as_deref(), skipped.at()), (Some("000000ab"), place().at));
+        assert_eq!(serde_json::from_str::<Skipped>(&skipped.to_json()).unwrap(), skipped);
+        assert!(made(&consent(" ")).unwrap_err().contains("why"));
+        let other = Consent { at: Position { ordinal: 3, ..place().at }, ..consent("x") };
+        assert!(made(&other).unwrap_err().contains("ordinal 2"));
+    }
+
+    #[test]
+    fn records_beyond_the_bound_go_but_for_those_that_can_come_again() {
+        let one = |n: usize| {
+            let at_ms = i64::try_from(n).unwrap();
+            let skipped = Skipped::new(&place(), &consent("x"), ("", ""), 1, at_ms).unwrap();
+            (format!("{n}"), Skipped { commit: Lsn::new(n as u64), ..skipped })
+        };
+        let all: BTreeMap<String, Skipped> = (0..SKIPPED_MAX + 3).map(one).collect();
+        assert_eq!(beyond_bound(&all, 1, Lsn::new(2)), ["0", "1"]);
+        assert_eq!(beyond_bound(&all, 2, Lsn::new(0)), ["0", "1", "2"]);
+    }
+}
