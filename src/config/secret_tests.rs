@@ -48,7 +48,7 @@ fn half_of_a_credential_is_a_fault() {
     check(
         &[(registry, "url = \"https://r\"\nusername = \"u\"")],
         &[],
-        expect!["w.toml:10:1: registry.username: has no registry.password or password_file"],
+        expect!["w.toml:10:1: registry.username: has no registry.password, password_file or password_command"],
     );
     check(
         &[(registry, "url = \"https://r\"\npassword = \"hunter2\"")],
@@ -64,6 +64,47 @@ fn half_of_a_credential_is_a_fault() {
         &[(registry, "url = \"https://r\"\ntoken_file = \"/does/not/exist\"")],
         &[],
         expect!["w.toml:10:1: registry.token_file: file /does/not/exist: No such file or directory (os error 2)"],
+    );
+}
+
+#[test]
+fn a_secret_is_said_in_one_place_and_a_certificate_comes_with_its_key() {
+    let registry = "url = \"http://registry:8081\"";
+    check(
+        &[(registry, "url = \"https://r\"\ntoken = \"hunter2\"\ntoken_command = [\"pass\", \"hunter2\"]")],
+        &[],
+        expect!["w.toml:11:1: registry.token_command: registry.token is set as well: say it in one place"],
+    );
+    check(
+        &[(registry, "url = \"https://r\"\ntoken_command = \"pass hunter2\"")],
+        &[],
+        expect![[
+            r#"w.toml:10:1: registry.token_command: expected a list of a program and its arguments, such as ["pass", "show", "db"]"#
+        ]],
+    );
+    check(
+        &[(registry, "url = \"https://r\"\ncertificate = \"Cargo.toml\"")],
+        &[],
+        expect![
+            "w.toml:10:1: registry.certificate: a certificate needs its key: give registry.certificate and registry.key"
+        ],
+    );
+    let url = "url = \"postgresql://wellspring@db.internal/shop\"";
+    let with_password = "url = \"postgresql://wellspring:hunter2@db.internal/shop?sslkey=k\"";
+    check(
+        &[(url, &format!("{with_password}\npassword_command = [\"pass\"]\nsslkey = \"Cargo.toml\""))],
+        &[],
+        expect![[r#"
+            w.toml:3:1: postgres.url: one of sslcert and sslkey is given without the other; a certificate needs its key
+            w.toml:4:1: postgres.password_command: the URL says a password as well: say it in one place
+            w.toml:5:1: postgres.sslkey: the URL says another sslkey as well: say it in one place"#]],
+    );
+    check(
+        &[(url, &format!("{url}\nsslmode = \"disable\"\nsslnegotiation = \"direct\""))],
+        &[],
+        expect![
+            "w.toml:5:1: postgres.sslnegotiation: sslnegotiation=direct begins with TLS, and sslmode=disable forbids it: say one of them"
+        ],
     );
 }
 
@@ -89,6 +130,11 @@ fn never_prints_a_secret() {
         replaced(&[(registry, "url = \"https://r\"\ntoken = [\"hunter2\"]")]),
         replaced(&[(registry, "url = \"hunter2\"\ntoken = \"hunter2\"")]),
         replaced(&[(registry, &from_file)]),
+        replaced(&[(
+            registry,
+            "url = \"https://r\"\ntoken_command = [\"pass\", \"hunter2\"]\nkey_password = \"hunter2\"",
+        )]),
+        replaced(&[(url, "postgresql://u@h/d?sslpassword=hunter2")]),
         replaced(&[(
             brokers,
             &format!("{brokers}\n[kafka.client]\nsecurity.protocol=\"sasl_ssl\"\nsasl.password=\"hunter2\""),

@@ -188,15 +188,24 @@ pub(super) fn registry(reader: &mut Reader<'_>, format: Option<Format>) -> Optio
     let urls = urls.filter(|urls| are_registry_urls(reader, urls));
     let credentials = Credentials {
         username: reader.optional("registry.username", value::text),
-        password: either(reader, "registry.password", "registry.password_file"),
-        token: either(reader, "registry.token", "registry.token_file"),
+        password: reader.one_secret(&["registry.password", "registry.password_file", "registry.password_command"]),
+        token: reader.one_secret(&["registry.token", "registry.token_file", "registry.token_command"]),
     };
     let insecure = reader.or("registry.insecure", value::flag, "false");
     let ca_file = reader.optional("registry.ca", value::path);
+    let certificate = reader.optional("registry.certificate", value::path);
+    let key = reader.optional("registry.key", value::path);
+    let key_password = reader.one_secret(&["registry.key_password", "registry.key_password_file"]);
     let timeout =
         reader.or("registry.timeout", value::duration(Duration::from_millis(100), Duration::from_secs(300)), "15s");
     let register = reader.or("registry.auto_register", value::flag, "true");
     note_unreadable(reader, "registry.ca", ca_file.as_ref());
+    note_unreadable(reader, "registry.certificate", certificate.as_ref());
+    note_unreadable(reader, "registry.key", key.as_ref());
+    if certificate.is_some() != key.is_some() {
+        let given = if key.is_some() { "registry.key" } else { "registry.certificate" };
+        reader.fault(given, "a certificate needs its key: give registry.certificate and registry.key");
+    }
 
     let auth = credentials.auth(reader);
     let is_http = urls.iter().flatten().any(|url| url.starts_with("http://"));
@@ -208,7 +217,15 @@ pub(super) fn registry(reader: &mut Reader<'_>, format: Option<Format>) -> Optio
     if format.is_some() && !is_needed {
         return Some(None);
     }
-    Some(Some(registry::Config { urls: urls?, auth: auth?, ca_file, timeout: timeout?, register: register? }))
+    Some(Some(registry::Config {
+        urls: urls?,
+        auth: auth?,
+        ca_file,
+        client_certificate: certificate.zip(key),
+        key_password,
+        timeout: timeout?,
+        register: register?,
+    }))
 }
 
 fn are_registry_urls(reader: &mut Reader<'_>, urls: &[String]) -> bool {
@@ -240,32 +257,27 @@ impl Credentials {
             (Some(user), Some(password), None) => Some(Auth::Basic { user, password }),
             (None, None, Some(token)) => Some(Auth::Bearer { token }),
             (Some(_), None, None) => {
-                reader.fault("registry.username", "has no registry.password or password_file");
+                reader.fault("registry.username", "has no registry.password, password_file or password_command");
                 None
             }
             (None, Some(_), None) => {
-                let key =
-                    if reader.is_given("registry.password") { "registry.password" } else { "registry.password_file" };
-                reader.fault(key, "has no registry.username");
+                let key = given(reader, "registry.password");
+                reader.fault(&key, "has no registry.username");
                 None
             }
             (_, _, Some(_)) => {
-                let key = if reader.is_given("registry.token") { "registry.token" } else { "registry.token_file" };
-                reader.fault(key, "a token takes the place of username and password: give one or the other");
+                let key = given(reader, "registry.token");
+                reader.fault(&key, "a token takes the place of username and password: give one or the other");
                 None
             }
         }
     }
 }
 
-/// A secret by either of two keys, not by both.
-fn either(reader: &mut Reader<'_>, inline: &str, file: &str) -> Option<Source> {
-    let text = reader.secret(inline);
-    let from_file = reader.secret_file(file);
-    if text.is_some() && from_file.is_some() {
-        reader.fault(file, format!("{inline} is set as well: say it in one place"));
-    }
-    text.or(from_file)
+/// The key by which a secret is given: a text's, a file's or a command's.
+fn given(reader: &Reader<'_>, name: &str) -> String {
+    let keys = ["", "_file", "_command"].map(|kind| format!("{name}{kind}"));
+    keys.iter().find(|key| reader.is_given(key)).cloned().unwrap_or_else(|| name.to_owned())
 }
 
 /// A file that a peer's identity hangs on is missed at start, not at the first connection.
