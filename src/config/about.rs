@@ -85,6 +85,16 @@ const ABOUT: &[(&str, &str)] = &[
     ("registry.timeout", "The longest wait for one answer."),
     ("registry.auto_register", "Register schemas; without it they must be there."),
     ("kafka.brokers", "Where to begin: `host:port` of some brokers."),
+    (
+        "kafka.password_file",
+        "A file with `sasl.password`, read again for each client and when brokers refuse the one before.",
+    ),
+    ("kafka.password_command", "A program that prints `sasl.password`, with its arguments; as in `postgres`."),
+    ("kafka.token_file", "A file with a token for OAUTHBEARER, read again before the token ends."),
+    (
+        "kafka.token_command",
+        "A program that prints a token for OAUTHBEARER, with its arguments: the token, or JSON with `token` and `expires_in`. It runs again before the token ends. Topics have to be there: none can be created by token.",
+    ),
     ("kafka.insecure", "Consent to credentials in the clear, or to brokers whose identity is not proven."),
     ("snapshot.mode", "What is copied before the stream, or in windows beside it."),
     ("snapshot.workers", "Readers of the first copy at once."),

@@ -1,6 +1,9 @@
 //! Secrets in the file: refused in the clear, whole or not at all, and never printed.
 
 use super::tests::{check, replaced, with};
+use crate::kafka::Login;
+use crate::pipeline::SinkConfig;
+use crate::secret::Source;
 use expect_test::expect;
 
 #[test]
@@ -106,6 +109,62 @@ fn a_secret_is_said_in_one_place_and_a_certificate_comes_with_its_key() {
             "w.toml:5:1: postgres.sslnegotiation: sslnegotiation=direct begins with TLS, and sslmode=disable forbids it: say one of them"
         ],
     );
+}
+
+#[test]
+fn a_login_to_kafka_is_one_that_librdkafka_uses() {
+    let brokers = "brokers = [\"kafka:9092\"]";
+    let sasl = |keys: &str, client: &str| format!("{brokers}\n{keys}\n[kafka.client]\n{client}");
+    let scram = "security.protocol = \"sasl_ssl\"\nsasl.mechanism = \"SCRAM-SHA-256\"\nsasl.username = \"u\"";
+    check(&[(brokers, &sasl("password_command = [\"pass\"]", scram))], &[], expect!["no fault"]);
+    check(
+        &[(brokers, &sasl("token_command = [\"pass\"]", "security.protocol = \"sasl_ssl\""))],
+        &[],
+        expect!["no fault"],
+    );
+    check(
+        &[(brokers, &sasl("token_command = [\"pass\"]", scram))],
+        &[],
+        expect![[
+            r#"w.toml:12:1: kafka.token_command: a token is for kafka.client."sasl.mechanism" = "OAUTHBEARER", which is the default with it"#
+        ]],
+    );
+    check(
+        &[(brokers, &sasl("password_command = [\"pass\"]", "client.id = \"x\""))],
+        &[],
+        expect![[
+            r#"w.toml:12:1: kafka.password_command: has no effect without kafka.client."security.protocol" = "sasl_ssl""#
+        ]],
+    );
+    let oauth = "security.protocol = \"sasl_ssl\"\nsasl.mechanism = \"OAUTHBEARER\"";
+    check(
+        &[(brokers, &sasl("", oauth))],
+        &[],
+        expect![
+            "w.toml:15:6: kafka.client.sasl.mechanism: OAUTHBEARER needs a token: give kafka.token_command or kafka.token_file"
+        ],
+    );
+    let twice = format!("{scram}\nsasl.password = \"hunter2\"");
+    check(
+        &[(brokers, &sasl("password_command = [\"pass\"]", &twice))],
+        &[],
+        expect!["w.toml:12:1: kafka.password_command: kafka.client.sasl.password is set as well: say it in one place"],
+    );
+}
+
+#[test]
+fn a_password_of_kafkas_that_is_a_file_is_read_for_each_client() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "hunter2").unwrap();
+    let brokers = "brokers = [\"kafka:9092\"]";
+    let client = format!(
+        "{brokers}\n[kafka.client]\nsecurity.protocol = \"sasl_ssl\"\nsasl.mechanism = \"PLAIN\"\nsasl.password = \"${{file:{}}}\"",
+        file.path().display()
+    );
+    let loaded = with(&replaced(&[(brokers, &client)]), &[]).unwrap();
+    let SinkConfig::Kafka(kafka) = &loaded.checked.sink else { panic!("no Kafka") };
+    assert_eq!(kafka.login, Login::password(Source::File(file.path().to_owned())));
+    assert!(!kafka.client.contains_key("sasl.password"));
 }
 
 #[test]

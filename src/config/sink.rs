@@ -4,10 +4,11 @@ use super::reader::Reader;
 use super::value::{self, ByteSize};
 use crate::encode::Format;
 use crate::encode::registry::{self, Auth};
-use crate::kafka::{self, TopicGroup, TopicRules};
+use crate::kafka::{self, Login, TopicGroup, TopicRules};
 use crate::pipeline::SinkConfig;
 use crate::secret::Source;
 use crate::table::names::{NameList, NameOf};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -114,7 +115,8 @@ pub(super) fn sink(
     let brokers = reader.required("kafka.brokers", value::texts, "brokers = [\"host:9092\"]");
     let brokers = brokers.filter(|brokers| are_brokers(reader, brokers));
     let insecure = reader.or("kafka.insecure", value::flag, "false");
-    let client = reader.map("kafka.client", kafka::is_sensitive);
+    let mut client = reader.map("kafka.client", kafka::is_sensitive);
+    let login = login(reader, &mut client);
     for (property, value) in &client {
         if let Err(fault) = kafka::check_property(property, value) {
             reader.fault(&format!("kafka.client.{property}"), fault.to_string());
@@ -123,13 +125,71 @@ pub(super) fn sink(
     if insecure == Some(false) {
         refuse_insecure(reader, &client);
     }
+    refuse_idle_login(reader, &client, &login);
     Some(SinkConfig::Kafka(Box::new(kafka::Config {
         brokers: brokers?,
         client,
+        login,
         queue_bytes_max: memory?.bytes() / 16 * QUEUE_SIXTEENTHS,
         topics: topics?,
         state_topic: format!("{}.wellspring-state", prefix?),
     })))
+}
+
+const LOGIN_KEYS: [&str; 4] =
+    ["kafka.password_file", "kafka.password_command", "kafka.token_file", "kafka.token_command"];
+
+/// The password or the token, where it is not a plain property: a file's is read for each client, also where a property is
+/// one reference to it.
+fn login(reader: &mut Reader<'_>, client: &mut BTreeMap<String, String>) -> Login {
+    const PROPERTY: &str = "kafka.client.sasl.password";
+    let source = reader.one_secret(&LOGIN_KEYS);
+    let referenced = reader.referenced_file(PROPERTY).map(Source::File);
+    match (source, client.contains_key("sasl.password")) {
+        (None, _) => match referenced {
+            Some(file) => {
+                client.remove("sasl.password");
+                Login::password(file)
+            }
+            None => Login::Properties,
+        },
+        (Some(source), is_twice) => {
+            let key = LOGIN_KEYS.into_iter().find(|key| reader.is_given(key)).unwrap_or(PROPERTY);
+            if is_twice {
+                reader.fault(key, format!("{PROPERTY} is set as well: say it in one place"));
+            }
+            if key.starts_with("kafka.token") { Login::Token(source) } else { Login::password(source) }
+        }
+    }
+}
+
+/// Refuses a login that librdkafka would not use, or a mechanism that has none.
+fn refuse_idle_login(reader: &mut Reader<'_>, client: &BTreeMap<String, String>, login: &Login) {
+    let property = |name: &str| client.get(name).map(|value| value.to_ascii_uppercase());
+    let mechanism = property("sasl.mechanism").or_else(|| property("sasl.mechanisms"));
+    let is_sasl = property("security.protocol").is_some_and(|protocol| protocol.starts_with("SASL"));
+    let key = LOGIN_KEYS.into_iter().find(|key| reader.is_given(key)).unwrap_or("kafka.client.sasl.password");
+    let is_oauth = mechanism.as_deref() == Some("OAUTHBEARER");
+    match login {
+        Login::Properties if is_oauth && property("sasl.oauthbearer.method").is_none_or(|method| method != "OIDC") => {
+            let what = "OAUTHBEARER needs a token: give kafka.token_command or kafka.token_file";
+            reader.fault("kafka.client.sasl.mechanism", what);
+        }
+        Login::Properties => {}
+        Login::Password(..) | Login::Token(_) if !is_sasl => {
+            reader.fault(key, "has no effect without kafka.client.\"security.protocol\" = \"sasl_ssl\"");
+        }
+        Login::Token(_) if mechanism.is_some() && !is_oauth => {
+            reader.fault(
+                key,
+                "a token is for kafka.client.\"sasl.mechanism\" = \"OAUTHBEARER\", which is the default with it",
+            );
+        }
+        Login::Password(..) if is_oauth => {
+            reader.fault(key, "OAUTHBEARER takes a token: give kafka.token_command or kafka.token_file");
+        }
+        Login::Password(..) | Login::Token(_) => {}
+    }
 }
 
 /// Asks for the keys without judging them: with stdout the section may stand, so that one line of a file switches
@@ -138,6 +198,7 @@ fn ignore_kafka(reader: &mut Reader<'_>) {
     let _ = reader.optional("kafka.brokers", value::texts);
     let _ = reader.optional("kafka.insecure", value::flag);
     let _ = reader.map("kafka.client", kafka::is_sensitive);
+    let _ = reader.one_secret(&LOGIN_KEYS);
 }
 
 fn are_brokers(reader: &mut Reader<'_>, brokers: &[String]) -> bool {
@@ -156,7 +217,7 @@ fn are_brokers(reader: &mut Reader<'_>, brokers: &[String]) -> bool {
 }
 
 /// Refuses what sends a password to whoever listens, or to whoever answers.
-fn refuse_insecure(reader: &mut Reader<'_>, client: &std::collections::BTreeMap<String, String>) {
+fn refuse_insecure(reader: &mut Reader<'_>, client: &BTreeMap<String, String>) {
     let has = |property: &str, wanted: &str| client.get(property).is_some_and(|v| v.eq_ignore_ascii_case(wanted));
     let consent = "or consent with kafka.insecure = true";
     if has("security.protocol", "sasl_plaintext") {

@@ -12,6 +12,7 @@
 mod config;
 mod context;
 mod error;
+mod login;
 mod producer;
 mod state;
 mod state_topic;
@@ -21,6 +22,7 @@ mod whole;
 
 pub use config::{Config, PropertyFault, TopicGroup, TopicRules, check_property, is_sensitive, refuse_pinned};
 pub use error::{FailureClass, KafkaError, Remedy, classify};
+pub use login::Login;
 pub use producer::{Delivery, Failed, Landed, Producer, SendError, Settled, wire_bytes};
 pub use rdkafka::types::RDKafkaErrorCode;
 pub use state::{FileState, State, StateError};

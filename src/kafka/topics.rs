@@ -199,15 +199,11 @@ struct Asker {
 
 impl Asker {
     fn consumer(&self) -> Result<BaseConsumer<Asking>, KafkaError> {
-        self.config
-            .for_asking()
-            .set("allow.auto.create.topics", "false")
-            .create_with_context(Asking::default())
-            .map_err(|source| KafkaError::Client { source })
+        Asking::consumer(&self.config, &[])
     }
 
     fn admin(&self) -> Result<AdminClient<Asking>, KafkaError> {
-        self.config.for_asking().create_with_context(Asking::default()).map_err(|source| KafkaError::Client { source })
+        self.config.for_asking()?.create_with_context(Asking::default()).map_err(|source| KafkaError::Client { source })
     }
 
     fn probe(&self) -> Result<Cluster, KafkaError> {
@@ -283,7 +279,8 @@ impl Asker {
     /// Fills in what DescribeConfigs proves. Its refusal is not an error: what it does not say stays not proven.
     fn add_settings(&self, consumer: &BaseConsumer<Asking>, infos: &mut [Option<TopicInfo>]) -> Result<(), KafkaError> {
         let names: Vec<String> = infos.iter().flatten().map(|info| info.name.clone()).collect();
-        if names.is_empty() || is_mock(consumer.client()) {
+        // `rdkafka` polls no token for an admin client.
+        if names.is_empty() || self.config.login.token().is_some() || is_mock(consumer.client()) {
             return Ok(());
         }
         let resources: Vec<ResourceSpecifier<'_>> = names.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
@@ -324,6 +321,9 @@ impl Asker {
         if let Some(first) = missing.first() {
             if !self.config.topics.create {
                 return Err(KafkaError::Missing { topic: first.name.clone() });
+            }
+            if self.config.login.token().is_some() {
+                return Err(KafkaError::NoCreation { topic: first.name.clone() });
             }
             self.create(&consumer, &missing)?;
             let deadline = Instant::now() + SPREAD_TIMEOUT;

@@ -200,6 +200,7 @@ enum Probe {
 
 enum Look {
     Slot(Option<SlotRow>),
+    Login(Result<Option<SinkConfig>, crate::kafka::KafkaError>),
     Halted { accepted: bool, slot: Option<SlotRow> },
 }
 
