@@ -25,6 +25,9 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a probe waits before it looks whether a reason is known.
 const PROBE_SLICE: Duration = Duration::from_secs(3);
 
+/// How long what librdkafka says on the side is listened to for a reason.
+const LISTEN: Duration = Duration::from_millis(200);
+
 /// How long a created topic may stay unknown to the broker that is asked next.
 const SPREAD_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -233,7 +236,11 @@ impl Asker {
         else {
             return KafkaError::Request { call, topic: topic.to_owned(), source };
         };
-        let _ = consumer.poll(Duration::ZERO);
+        // With librdkafka's `debug` on, the reason stands behind a thousand other lines.
+        let until = Instant::now() + LISTEN;
+        while consumer.context().last_words().is_none() && Instant::now() < until {
+            let _ = consumer.poll(LISTEN / 10);
+        }
         let detail = consumer.context().last_words().unwrap_or_else(|| "no answer".to_owned());
         KafkaError::Unreachable { brokers: self.config.brokers.join(","), detail }
     }

@@ -16,6 +16,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 
 import scenarios  # noqa: E402
+import scenarios_canary  # noqa: E402
 import scenarios_security  # noqa: E402
 import scenarios_snapshot  # noqa: E402
 import scenarios_windows  # noqa: E402
@@ -31,7 +32,7 @@ def main():
     parser.add_argument("--list", action="store_true")
     options = parser.parse_args()
     scenes = scenarios.SCENARIOS + scenarios_snapshot.SCENARIOS + scenarios_windows.SCENARIOS
-    scenes += scenarios_security.SCENARIOS
+    scenes += scenarios_security.SCENARIOS + scenarios_canary.SCENARIOS
     chosen = {s.__name__.replace("_", "-"): s for s in scenes}
     failing = {s.__name__.replace("_", "-"): s for s in scenarios_windows.FAILING}
     if options.list:
