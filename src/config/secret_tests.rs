@@ -211,6 +211,10 @@ fn never_prints_a_secret() {
             Ok(loaded) => {
                 assert!(!loaded.shown.to_string().contains(CANARY), "{text}\n{}", loaded.shown);
                 assert!(!format!("{loaded:?}").contains(CANARY), "{text}\n{loaded:?}");
+                // What a panic hook is handed, and prints.
+                let panicked = std::panic::catch_unwind(|| panic!("{:?}", loaded.checked.pipeline(false))).unwrap_err();
+                let message = panicked.downcast_ref::<String>().unwrap();
+                assert!(!message.contains(CANARY) && message.contains("Config"), "{message}");
             }
             Err(faults) => assert!(!format!("{faults} {faults:?}").contains(CANARY), "{text}\n{faults}"),
         }
