@@ -144,6 +144,14 @@ fn a_login_to_kafka_is_one_that_librdkafka_uses() {
             "w.toml:15:6: kafka.client.sasl.mechanism: OAUTHBEARER needs a token: give kafka.token_command or kafka.token_file"
         ],
     );
+    let oidc = "security.protocol = \"sasl_ssl\"\nsasl.oauthbearer.client.secret = \"hunter2\"";
+    check(
+        &[(brokers, &sasl("token_command = [\"pass\"]", oidc))],
+        &[],
+        expect![
+            "w.toml:15:25: kafka.client.sasl.oauthbearer.client.secret: `sasl.oauthbearer.client.secret` cannot be set: librdkafka asks an OIDC provider only with libcurl, which this build leaves out; let kafka.token_command ask"
+        ],
+    );
     let twice = format!("{scram}\nsasl.password = \"hunter2\"");
     check(
         &[(brokers, &sasl("password_command = [\"pass\"]", &twice))],

@@ -171,7 +171,7 @@ fn refuse_idle_login(reader: &mut Reader<'_>, client: &BTreeMap<String, String>,
     let key = LOGIN_KEYS.into_iter().find(|key| reader.is_given(key)).unwrap_or("kafka.client.sasl.password");
     let is_oauth = mechanism.as_deref() == Some("OAUTHBEARER");
     match login {
-        Login::Properties if is_oauth && property("sasl.oauthbearer.method").is_none_or(|method| method != "OIDC") => {
+        Login::Properties if is_oauth => {
             let what = "OAUTHBEARER needs a token: give kafka.token_command or kafka.token_file";
             reader.fault("kafka.client.sasl.mechanism", what);
         }

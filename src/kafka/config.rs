@@ -172,6 +172,14 @@ pub fn refuse_pinned(property: &str) -> Option<&'static str> {
             "belongs to consumers; the state topic's reader sets its own"
         }
         "enable.sasl.oauthbearer.unsecure.jwt" => "a token that nobody signed proves nothing; give kafka.token_command",
+        "sasl.oauthbearer.method"
+        | "sasl.oauthbearer.client.id"
+        | "sasl.oauthbearer.client.secret"
+        | "sasl.oauthbearer.scope"
+        | "sasl.oauthbearer.extensions"
+        | "sasl.oauthbearer.token.endpoint.url" => {
+            "librdkafka asks an OIDC provider only with libcurl, which this build leaves out; let kafka.token_command ask"
+        }
         "allow.auto.create.topics" => "pinned to `false`: asking about a topic must not create it",
         _ => return None,
     })
