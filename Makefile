@@ -67,6 +67,11 @@ leak: packages ## canaries in masked, hashed, truncated and excluded columns are
 	cargo build --locked --bins --examples
 	$(PYTHON) tests/corpus/leak.py
 
+.PHONY: canary
+canary: packages ## canary secrets and rows through every failure, between real servers that ask for them; found nowhere
+	cargo build --locked --bins --examples
+	$(PYTHON) tests/stack/run.py --only canaries,rotated-secrets,kafka-by-token
+
 # The page is looked at with Debian's Chromium.
 PAGE_PACKAGES := chromium chromium-driver fonts-dejavu-core
 

@@ -93,6 +93,7 @@ fn check_warns_of_a_publication_that_breaks_tables_it_should_not_hold() {
     assert!(wrong.contains("fail: the application's UPDATE of other.log fails"), "{wrong}");
     assert!(wrong.contains("warn: publication wellspring_p is FOR ALL TABLES"), "{wrong}");
     assert!(wrong.contains("warn: role postgres is a superuser"), "{wrong}");
+    assert!(wrong.contains("CREATE ROLE wellspring LOGIN REPLICATION PASSWORD '...';"), "{wrong}");
 }
 
 #[test]

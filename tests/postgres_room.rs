@@ -5,6 +5,8 @@
 mod postgres;
 #[path = "postgres_room/catalog.rs"]
 mod catalog;
+#[path = "postgres_room/certificates.rs"]
+mod certificates;
 #[path = "postgres_room/copies.rs"]
 mod copies;
 #[path = "postgres_room/login.rs"]

@@ -216,7 +216,7 @@ async fn credentials_are_read_anew_for_each_call_and_never_shown() {
     let heard: Vec<String> = script.heard.lock().expect("heard").iter().map(|[_, _, auth, _]| auth.clone()).collect();
     assert_eq!(heard, ["Basic bWU6aHVudGVyMg==", "Basic bWU6dHdv", "Bearer tok", "Basic bWU6aHVudGVyMg=="]);
     std::fs::remove_file(&path).expect("removed");
-    assert!(matches!(client.register("s", ID).await, Err(RegistryError::SecretFile { .. })));
+    assert!(matches!(client.register("s", ID).await, Err(RegistryError::Secret { .. })));
     assert!(!format!("{client:?}").contains("hunter2"));
 }
 

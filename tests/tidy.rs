@@ -27,8 +27,8 @@ const LONGER: &[(&str, usize, &str)] = &[
 /// Rooms that hold the rules by which data is lost or kept: no IO, no clock, no luck.
 const PURE: &[&str] = &["lsn", "secret", "table", "pgoutput", "change", "ledger", "encode"];
 
-/// The one place of a pure room that talks to a server, and the pure file of a room that does.
-const IMPURE_PLACE: &str = "src/encode/registry";
+/// The places of pure rooms that ask a server, a file or a program, and the pure file of a room that does.
+const IMPURE_PLACES: [&str; 3] = ["src/encode/registry", "src/secret/read.rs", "src/secret/key.rs"];
 const PURE_FILE: &str = "src/pipeline/core.rs";
 
 /// What a pure room does not name.
@@ -64,7 +64,8 @@ impl Source {
 
     fn is_pure(&self) -> bool {
         self.path == PURE_FILE
-            || (!self.path.starts_with(IMPURE_PLACE) && self.room().is_some_and(|room| PURE.contains(&room)))
+            || (!IMPURE_PLACES.iter().any(|place| self.path.starts_with(place))
+                && self.room().is_some_and(|room| PURE.contains(&room)))
     }
 
     /// Where the file's tests begin, as a byte offset into `code`; the whole file below `tests/`.

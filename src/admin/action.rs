@@ -1,14 +1,14 @@
 //! `POST /pause`, `/resume`, `/reload`, `/skip`, `/snapshot` and `/snapshot/cancel`: the requests that change something.
 //!
-//! Each needs `Authorization: Bearer` with the token that a file holds; the file is read for each request, so a rotated
-//! token counts at once. Without a token file every action is refused with that reason. The header cannot be set by a
+//! Each needs `Authorization: Bearer` with the token that a file holds or a command prints; the file is read for each
+//! request, so a rotated token counts at once. Without a token every action is refused with that reason. The header cannot be set by a
 //! page of another origin, since nothing here answers a preflight.
 
 use crate::change::Position;
 use crate::lsn::Lsn;
 use crate::pipeline::request::{self, Answer, Handle, Refused, Request};
 use crate::pipeline::skipped::Consent;
-use crate::secret::{Secret, Source};
+use crate::secret::{Kept, Source};
 use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
@@ -16,8 +16,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use openssl::sha::sha256;
 use serde::Deserialize;
-use std::fs::File;
-use std::io::Read;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -27,8 +26,8 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(60);
 /// The least length of a token, in bytes: 16 random ones are beyond guessing at any rate a port answers.
 const TOKEN_BYTES_MIN: usize = 16;
 
-/// The most bytes read of a token's file; one that is longer is no token.
-const TOKEN_BYTES_MAX: u64 = 4096;
+/// How long what a command printed counts: whoever was let out of the company is out of here a minute later.
+const PRINTED_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// What the actions act on, and who may.
 #[derive(Clone, Debug)]
@@ -38,7 +37,13 @@ pub struct Actions {
     /// Whoever can read the configuration again; it answers each reply sent.
     pub reload: mpsc::Sender<request::Reply>,
     /// The token; none refuses every action.
-    pub token: Option<Source>,
+    pub token: Option<Arc<Kept>>,
+}
+
+/// The token of actions as it is kept: a file is read for each of them, a command once a minute at most.
+#[must_use]
+pub fn token(source: Source) -> Arc<Kept> {
+    Arc::new(Kept::new(source, PRINTED_TIME_MAX))
 }
 
 /// The body of `POST /snapshot`.
@@ -70,7 +75,7 @@ pub(super) async fn snapshot(
     body: Result<Json<Copy>, JsonRejection>,
 ) -> Response {
     // Who may not ask is not told what a good question looks like.
-    if let Err(refusal) = authorise(actions.token.as_ref(), &headers) {
+    if let Err(refusal) = authorise(actions.token.as_deref(), &headers).await {
         return refusal.into_response();
     }
     match body {
@@ -106,7 +111,7 @@ pub(super) async fn skip(
     headers: HeaderMap,
     body: Result<Json<Skip>, JsonRejection>,
 ) -> Response {
-    if let Err(refusal) = authorise(actions.token.as_ref(), &headers) {
+    if let Err(refusal) = authorise(actions.token.as_deref(), &headers).await {
         return refusal.into_response();
     }
     match body {
@@ -122,7 +127,7 @@ pub(super) async fn skip(
 }
 
 pub(super) async fn reload(State(actions): State<Actions>, headers: HeaderMap) -> Response {
-    if let Err(refusal) = authorise(actions.token.as_ref(), &headers) {
+    if let Err(refusal) = authorise(actions.token.as_deref(), &headers).await {
         return refusal.into_response();
     }
     let (reply, answer) = request::reply();
@@ -134,7 +139,7 @@ pub(super) async fn reload(State(actions): State<Actions>, headers: HeaderMap) -
 }
 
 async fn asked(actions: &Actions, headers: &HeaderMap, request: Request) -> Response {
-    if let Err(refusal) = authorise(actions.token.as_ref(), headers) {
+    if let Err(refusal) = authorise(actions.token.as_deref(), headers).await {
         return refusal.into_response();
     }
     told(in_time(actions.agent.ask(request)).await)
@@ -185,9 +190,9 @@ impl IntoResponse for Refusal {
             Refusal::Off(why) => json(StatusCode::FORBIDDEN, "error", &format!("actions are off: {why}")),
             Refusal::Missing | Refusal::Wrong => {
                 let text = if self == Refusal::Missing {
-                    "send the token of admin.token_file as `Authorization: Bearer ...`"
+                    "send the token of admin.token_file or token_command as `Authorization: Bearer ...`"
                 } else {
-                    "not the token of admin.token_file"
+                    "not the token of admin.token_file or token_command"
                 };
                 let mut response = json(StatusCode::UNAUTHORIZED, "error", text);
                 response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -198,34 +203,29 @@ impl IntoResponse for Refusal {
 }
 
 /// Whether the headers carry the token.
-pub(super) fn authorise(token: Option<&Source>, headers: &HeaderMap) -> Result<(), Refusal> {
-    let wanted = match token {
-        None => return Err(Refusal::Off("set admin.token_file to a file that holds a token".to_owned())),
-        Some(Source::Inline(secret)) => secret.clone(),
-        Some(Source::File(path)) => {
-            read(path).map_err(|why| Refusal::Off(format!("admin.token_file {}: {why}", path.display())))?
-        }
+pub(super) async fn authorise(token: Option<&Kept>, headers: &HeaderMap) -> Result<(), Refusal> {
+    let Some(token) = token else {
+        return Err(Refusal::Off("set admin.token_file to a file that holds a token".to_owned()));
     };
+    // First, so that nobody without any token can have a command run.
+    let sent = headers.get(header::AUTHORIZATION).ok_or(Refusal::Missing)?;
+    let sent = sent.as_bytes().strip_prefix(b"Bearer ").ok_or(Refusal::Missing)?;
+    let wanted = token.get().await.map_err(|error| {
+        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+        Refusal::Off(format!("{error}{cause}"))
+    })?;
     if wanted.reveal().len() < TOKEN_BYTES_MIN {
         return Err(Refusal::Off(format!("the token has fewer than {TOKEN_BYTES_MIN} bytes")));
     }
-    let sent = headers.get(header::AUTHORIZATION).ok_or(Refusal::Missing)?;
-    let sent = sent.as_bytes().strip_prefix(b"Bearer ").ok_or(Refusal::Missing)?;
     // Of equal length whatever was sent, and compared in constant time.
     let is_same = openssl::memcmp::eq(&sha256(sent), &sha256(wanted.reveal().as_bytes()));
     if is_same { Ok(()) } else { Err(Refusal::Wrong) }
 }
 
-fn read(path: &std::path::Path) -> Result<Secret, String> {
-    let mut text = String::new();
-    let read = File::open(path).and_then(|file| file.take(TOKEN_BYTES_MAX).read_to_string(&mut text));
-    read.map_err(|error| error.to_string())?;
-    Ok(Secret::new(text.trim_end_matches(['\n', '\r'])))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::secret::Secret;
 
     const TOKEN: &str = "0123456789abcdef";
 
@@ -233,38 +233,38 @@ mod tests {
         HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_str(&format!("Bearer {token}")).unwrap())])
     }
 
-    #[test]
-    fn only_the_whole_token_opens() {
-        let source = Source::Inline(Secret::new(TOKEN));
-        let check = |headers: &HeaderMap| authorise(Some(&source), headers);
-        assert_eq!(check(&bearer(TOKEN)), Ok(()));
+    #[tokio::test]
+    async fn only_the_whole_token_opens() {
+        let kept = token(Source::Inline(Secret::new(TOKEN)));
+        let check = async |headers: &HeaderMap| authorise(Some(&kept), headers).await;
+        assert_eq!(check(&bearer(TOKEN)).await, Ok(()));
         for wrong in ["", "0123456789abcde", "0123456789abcdefg", "0123456789abcdeF"] {
-            assert_eq!(check(&bearer(wrong)), Err(Refusal::Wrong), "{wrong}");
+            assert_eq!(check(&bearer(wrong)).await, Err(Refusal::Wrong), "{wrong}");
         }
-        assert_eq!(check(&HeaderMap::new()), Err(Refusal::Missing));
+        assert_eq!(check(&HeaderMap::new()).await, Err(Refusal::Missing));
         let basic = HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_static("Basic 0123456789abcdef"))]);
-        assert_eq!(check(&basic), Err(Refusal::Missing));
+        assert_eq!(check(&basic).await, Err(Refusal::Missing));
     }
 
-    #[test]
-    fn a_rotated_file_counts_at_once() {
+    #[tokio::test]
+    async fn a_rotated_file_counts_at_once() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let source = Source::File(file.path().to_owned());
+        let source = token(Source::File(file.path().to_owned()));
         std::fs::write(file.path(), format!("{TOKEN}\n")).unwrap();
-        assert_eq!(authorise(Some(&source), &bearer(TOKEN)), Ok(()));
+        assert_eq!(authorise(Some(&source), &bearer(TOKEN)).await, Ok(()));
         std::fs::write(file.path(), "fedcba9876543210").unwrap();
-        assert_eq!(authorise(Some(&source), &bearer(TOKEN)), Err(Refusal::Wrong));
-        assert_eq!(authorise(Some(&source), &bearer("fedcba9876543210")), Ok(()));
+        assert_eq!(authorise(Some(&source), &bearer(TOKEN)).await, Err(Refusal::Wrong));
+        assert_eq!(authorise(Some(&source), &bearer("fedcba9876543210")).await, Ok(()));
     }
 
-    #[test]
-    fn without_a_good_token_nothing_opens_and_the_reason_is_told() {
-        let why = |token: Option<&Source>| match authorise(token, &bearer("")) {
+    #[tokio::test]
+    async fn without_a_good_token_nothing_opens_and_the_reason_is_told() {
+        let why = async |source: Option<Source>| match authorise(source.map(token).as_deref(), &bearer("")).await {
             Err(Refusal::Off(why)) => why,
             other => panic!("{other:?}"),
         };
-        assert!(why(None).contains("admin.token_file"));
-        assert!(why(Some(&Source::Inline(Secret::new("")))).contains("fewer than 16"));
-        assert!(why(Some(&Source::File("nowhere".into()))).contains("nowhere: No such file"));
+        assert!(why(None).await.contains("admin.token_file"));
+        assert!(why(Some(Source::Inline(Secret::new("")))).await.contains("fewer than 16"));
+        assert!(why(Some(Source::File("nowhere".into()))).await.contains("nowhere: No such file"));
     }
 }

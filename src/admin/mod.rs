@@ -7,7 +7,7 @@
 mod action;
 mod serve;
 
-pub use action::Actions;
+pub use action::{Actions, token};
 
 use crate::metrics::Metrics;
 use crate::pipeline::status::{Phase, Status};

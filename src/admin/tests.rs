@@ -26,7 +26,7 @@ fn world() -> World {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let (agent, asked) = request::channel();
     let (reload, reloads) = mpsc::channel(1);
-    let actions = Actions { agent, reload, token: Some(Source::Inline(Secret::new(TOKEN))) };
+    let actions = Actions { agent, reload, token: Some(token(Source::Inline(Secret::new(TOKEN)))) };
     let server = Server::start(listener, Duration::from_secs(10), metrics.clone(), status, actions).unwrap();
     World { server, metrics, tell, asked, reloads }
 }

@@ -50,7 +50,7 @@ pub(super) fn run(checked: &Checked, ask: &Ask) -> Result<Code, Failure> {
     };
     let Some(token) = &checked.admin_token else {
         let hint = "set admin.token_file to a file with a random token (openssl rand -hex 32) and restart the agent";
-        return Err(refused("admin.token_file is not set: the agent refuses actions", hint));
+        return Err(refused("admin.token_file is not set, nor admin.token_command: the agent refuses actions", hint));
     };
     let answer = block_on(send(reachable(address), token, ask))??;
     print(&answer);
@@ -71,13 +71,8 @@ async fn send(address: SocketAddr, token: &Source, ask: &Ask) -> Result<String, 
     let failed = |error: &dyn std::error::Error, hint: &str| Failure::of(Code::Failed, error, hint);
     // A proxy of the environment must not see the token.
     let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().map_err(|e| failed(&e, ""))?;
-    let token = match token {
-        Source::Inline(secret) => secret.clone(),
-        Source::File(path) => {
-            let text = std::fs::read_to_string(path);
-            crate::secret::Secret::new(text.map_err(|error| failed(&error, ""))?.trim_end_matches(['\n', '\r']))
-        }
-    };
+    let token = crate::secret::fetch(token).await.map_err(|error| failed(&error, ""))?;
+    let token = crate::secret::Token::of(&token, Duration::ZERO).secret;
     let mut request = client.post(format!("http://{address}{}", ask.path())).bearer_auth(token.reveal());
     if let Ask::Snapshot { tables, filter } = ask {
         request = request.json(&serde_json::json!({ "tables": tables, "where": filter }));

@@ -32,7 +32,8 @@ pub(super) fn run(file: Option<PathBuf>, exit_on_halt: bool) -> Result<Code, Fai
         let agent = Agent::start(checked.pipeline(exit_on_halt), metrics.clone()).map_err(failed)?;
         let heartbeat = metrics.heartbeat.clone();
         let (reload, reloads) = mpsc::channel(RELOADS_WAITING_MAX);
-        let actions = admin::Actions { agent: agent.handle(), reload, token: checked.admin_token.clone() };
+        let token = checked.admin_token.clone().map(admin::token);
+        let actions = admin::Actions { agent: agent.handle(), reload, token };
         let serve =
             |listener| admin::Server::start(listener, checked.limits.ready_lag, metrics, agent.status(), actions);
         let admin = listener.map(serve).transpose().map_err(failed)?;

@@ -10,7 +10,7 @@ use crate::encode::rules::{Algorithm, Allowed, HashRule, KeyRule, MaskRule, Meth
 use crate::encode::{Adjust, is_avro};
 use crate::pipeline::Heartbeat;
 use crate::postgres::identity::{Rule, Wanted};
-use crate::secret::Source;
+use crate::secret::read;
 use crate::table::Selection;
 use crate::table::names::{NameList, NameOf, NamePattern};
 use crate::table::selection::{Later, Partitions};
@@ -298,8 +298,7 @@ fn salt(reader: &mut Reader<'_>, name: &str) -> Option<Option<Salt>> {
     match text.or(from_file) {
         None if given => None, // its fault is noted
         None => Some(None),
-        Some(Source::Inline(secret)) => Some(Some(Salt::new(secret.reveal().as_bytes()))),
-        Some(Source::File(path)) => super::reference::content(&path).ok().map(|text| Some(Salt::new(text.as_bytes()))),
+        Some(source) => read(&source).ok().map(|secret| Some(Salt::new(secret.reveal().as_bytes()))),
     }
 }
 

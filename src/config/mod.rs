@@ -277,7 +277,7 @@ fn read_all(reader: &mut Reader<'_>) -> Option<Checked> {
     }
     let heartbeat = capture::heartbeat(reader);
     let admin = reader.or("admin.listen", value::listen, "127.0.0.1:9630");
-    let admin_token = reader.secret_file("admin.token_file");
+    let admin_token = reader.one_secret(&["admin.token_file", "admin.token_command"]);
     let log = log(reader);
     let database = database?;
     Some(Checked {

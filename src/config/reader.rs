@@ -9,8 +9,9 @@ use super::faults::{Fault, Origin};
 use super::reference;
 use super::show::{Digest, Line, mask_url};
 use super::value::{Expected, nearest};
-use crate::secret::{Secret, Source};
+use crate::secret::{Command, Secret, Source};
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 /// The longest piece of a value that a fault repeats, in characters.
 const FOUND_CHARS_MAX: usize = 60;
@@ -98,10 +99,7 @@ impl<'a> Reader<'a> {
 
     /// A secret, as a text or by a reference. A reference to a file is read again each time.
     pub fn secret(&mut self, key: &str) -> Option<Source> {
-        let file = self.document.settings.get(key).and_then(|setting| match &setting.value {
-            Value::Text(text) | Value::Loose(text) => reference::whole_file(text),
-            _ => None,
-        });
+        let file = self.referenced_file(key);
         self.describe(key, &super::value::text);
         let text = self.take(key, Showing::Secret, super::value::text)?;
         Some(file.map_or_else(|| Source::Inline(Secret::new(text)), Source::File))
@@ -114,6 +112,42 @@ impl<'a> Reader<'a> {
             self.fault(key, what);
         }
         Some(Source::File(path))
+    }
+
+    /// A command that prints a secret, run each time one is needed. Its arguments are not shown: they may be secrets.
+    pub fn secret_command(&mut self, key: &str) -> Option<Source> {
+        self.describe(key, &super::value::command);
+        let words = self.take(key, Showing::Secret, super::value::command)?;
+        Command::new(words).map(Source::Command)
+    }
+
+    /// A secret by one of several keys, not by two of them. The keys of texts, files and commands are told by their names.
+    pub fn one_secret(&mut self, keys: &[&str]) -> Option<Source> {
+        let mut found: Option<(&str, Source)> = None;
+        for key in keys {
+            let source = match key.rsplit('_').next() {
+                Some("file") => self.secret_file(key),
+                Some("command") => self.secret_command(key),
+                _ => self.secret(key),
+            };
+            match (&found, source) {
+                (None, Some(source)) => found = Some((key, source)),
+                (Some((first, _)), Some(_)) => {
+                    let what = format!("{first} is set as well: say it in one place");
+                    self.fault(key, what);
+                }
+                (_, None) => {}
+            }
+        }
+        found.map(|(_, source)| source)
+    }
+
+    /// The file of a text that is one reference to it and nothing else; it is not taken by this.
+    pub fn referenced_file(&self, key: &str) -> Option<PathBuf> {
+        match &self.document.settings.get(key)?.value {
+            Value::Text(text) | Value::Loose(text) => reference::whole_file(text),
+            _ => None,
+        }
     }
 
     /// Every key below `prefix`, whatever its name, as text. `is_sensitive` says which values are not shown.

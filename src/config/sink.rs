@@ -4,10 +4,11 @@ use super::reader::Reader;
 use super::value::{self, ByteSize};
 use crate::encode::Format;
 use crate::encode::registry::{self, Auth};
-use crate::kafka::{self, TopicGroup, TopicRules};
+use crate::kafka::{self, Login, TopicGroup, TopicRules};
 use crate::pipeline::SinkConfig;
 use crate::secret::Source;
 use crate::table::names::{NameList, NameOf};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -114,7 +115,8 @@ pub(super) fn sink(
     let brokers = reader.required("kafka.brokers", value::texts, "brokers = [\"host:9092\"]");
     let brokers = brokers.filter(|brokers| are_brokers(reader, brokers));
     let insecure = reader.or("kafka.insecure", value::flag, "false");
-    let client = reader.map("kafka.client", kafka::is_sensitive);
+    let mut client = reader.map("kafka.client", kafka::is_sensitive);
+    let login = login(reader, &mut client);
     for (property, value) in &client {
         if let Err(fault) = kafka::check_property(property, value) {
             reader.fault(&format!("kafka.client.{property}"), fault.to_string());
@@ -123,13 +125,71 @@ pub(super) fn sink(
     if insecure == Some(false) {
         refuse_insecure(reader, &client);
     }
+    refuse_idle_login(reader, &client, &login);
     Some(SinkConfig::Kafka(Box::new(kafka::Config {
         brokers: brokers?,
         client,
+        login,
         queue_bytes_max: memory?.bytes() / 16 * QUEUE_SIXTEENTHS,
         topics: topics?,
         state_topic: format!("{}.wellspring-state", prefix?),
     })))
+}
+
+const LOGIN_KEYS: [&str; 4] =
+    ["kafka.password_file", "kafka.password_command", "kafka.token_file", "kafka.token_command"];
+
+/// The password or the token, where it is not a plain property: a file's is read for each client, also where a property is
+/// one reference to it.
+fn login(reader: &mut Reader<'_>, client: &mut BTreeMap<String, String>) -> Login {
+    const PROPERTY: &str = "kafka.client.sasl.password";
+    let source = reader.one_secret(&LOGIN_KEYS);
+    let referenced = reader.referenced_file(PROPERTY).map(Source::File);
+    match (source, client.contains_key("sasl.password")) {
+        (None, _) => match referenced {
+            Some(file) => {
+                client.remove("sasl.password");
+                Login::password(file)
+            }
+            None => Login::Properties,
+        },
+        (Some(source), is_twice) => {
+            let key = LOGIN_KEYS.into_iter().find(|key| reader.is_given(key)).unwrap_or(PROPERTY);
+            if is_twice {
+                reader.fault(key, format!("{PROPERTY} is set as well: say it in one place"));
+            }
+            if key.starts_with("kafka.token") { Login::Token(source) } else { Login::password(source) }
+        }
+    }
+}
+
+/// Refuses a login that librdkafka would not use, or a mechanism that has none.
+fn refuse_idle_login(reader: &mut Reader<'_>, client: &BTreeMap<String, String>, login: &Login) {
+    let property = |name: &str| client.get(name).map(|value| value.to_ascii_uppercase());
+    let mechanism = property("sasl.mechanism").or_else(|| property("sasl.mechanisms"));
+    let is_sasl = property("security.protocol").is_some_and(|protocol| protocol.starts_with("SASL"));
+    let key = LOGIN_KEYS.into_iter().find(|key| reader.is_given(key)).unwrap_or("kafka.client.sasl.password");
+    let is_oauth = mechanism.as_deref() == Some("OAUTHBEARER");
+    match login {
+        Login::Properties if is_oauth => {
+            let what = "OAUTHBEARER needs a token: give kafka.token_command or kafka.token_file";
+            reader.fault("kafka.client.sasl.mechanism", what);
+        }
+        Login::Properties => {}
+        Login::Password(..) | Login::Token(_) if !is_sasl => {
+            reader.fault(key, "has no effect without kafka.client.\"security.protocol\" = \"sasl_ssl\"");
+        }
+        Login::Token(_) if mechanism.is_some() && !is_oauth => {
+            reader.fault(
+                key,
+                "a token is for kafka.client.\"sasl.mechanism\" = \"OAUTHBEARER\", which is the default with it",
+            );
+        }
+        Login::Password(..) if is_oauth => {
+            reader.fault(key, "OAUTHBEARER takes a token: give kafka.token_command or kafka.token_file");
+        }
+        Login::Password(..) | Login::Token(_) => {}
+    }
 }
 
 /// Asks for the keys without judging them: with stdout the section may stand, so that one line of a file switches
@@ -138,6 +198,7 @@ fn ignore_kafka(reader: &mut Reader<'_>) {
     let _ = reader.optional("kafka.brokers", value::texts);
     let _ = reader.optional("kafka.insecure", value::flag);
     let _ = reader.map("kafka.client", kafka::is_sensitive);
+    let _ = reader.one_secret(&LOGIN_KEYS);
 }
 
 fn are_brokers(reader: &mut Reader<'_>, brokers: &[String]) -> bool {
@@ -156,7 +217,7 @@ fn are_brokers(reader: &mut Reader<'_>, brokers: &[String]) -> bool {
 }
 
 /// Refuses what sends a password to whoever listens, or to whoever answers.
-fn refuse_insecure(reader: &mut Reader<'_>, client: &std::collections::BTreeMap<String, String>) {
+fn refuse_insecure(reader: &mut Reader<'_>, client: &BTreeMap<String, String>) {
     let has = |property: &str, wanted: &str| client.get(property).is_some_and(|v| v.eq_ignore_ascii_case(wanted));
     let consent = "or consent with kafka.insecure = true";
     if has("security.protocol", "sasl_plaintext") {
@@ -188,15 +249,24 @@ pub(super) fn registry(reader: &mut Reader<'_>, format: Option<Format>) -> Optio
     let urls = urls.filter(|urls| are_registry_urls(reader, urls));
     let credentials = Credentials {
         username: reader.optional("registry.username", value::text),
-        password: either(reader, "registry.password", "registry.password_file"),
-        token: either(reader, "registry.token", "registry.token_file"),
+        password: reader.one_secret(&["registry.password", "registry.password_file", "registry.password_command"]),
+        token: reader.one_secret(&["registry.token", "registry.token_file", "registry.token_command"]),
     };
     let insecure = reader.or("registry.insecure", value::flag, "false");
     let ca_file = reader.optional("registry.ca", value::path);
+    let certificate = reader.optional("registry.certificate", value::path);
+    let key = reader.optional("registry.key", value::path);
+    let key_password = reader.one_secret(&["registry.key_password", "registry.key_password_file"]);
     let timeout =
         reader.or("registry.timeout", value::duration(Duration::from_millis(100), Duration::from_secs(300)), "15s");
     let register = reader.or("registry.auto_register", value::flag, "true");
     note_unreadable(reader, "registry.ca", ca_file.as_ref());
+    note_unreadable(reader, "registry.certificate", certificate.as_ref());
+    note_unreadable(reader, "registry.key", key.as_ref());
+    if certificate.is_some() != key.is_some() {
+        let given = if key.is_some() { "registry.key" } else { "registry.certificate" };
+        reader.fault(given, "a certificate needs its key: give registry.certificate and registry.key");
+    }
 
     let auth = credentials.auth(reader);
     let is_http = urls.iter().flatten().any(|url| url.starts_with("http://"));
@@ -208,7 +278,15 @@ pub(super) fn registry(reader: &mut Reader<'_>, format: Option<Format>) -> Optio
     if format.is_some() && !is_needed {
         return Some(None);
     }
-    Some(Some(registry::Config { urls: urls?, auth: auth?, ca_file, timeout: timeout?, register: register? }))
+    Some(Some(registry::Config {
+        urls: urls?,
+        auth: auth?,
+        ca_file,
+        client_certificate: certificate.zip(key),
+        key_password,
+        timeout: timeout?,
+        register: register?,
+    }))
 }
 
 fn are_registry_urls(reader: &mut Reader<'_>, urls: &[String]) -> bool {
@@ -240,32 +318,27 @@ impl Credentials {
             (Some(user), Some(password), None) => Some(Auth::Basic { user, password }),
             (None, None, Some(token)) => Some(Auth::Bearer { token }),
             (Some(_), None, None) => {
-                reader.fault("registry.username", "has no registry.password or password_file");
+                reader.fault("registry.username", "has no registry.password, password_file or password_command");
                 None
             }
             (None, Some(_), None) => {
-                let key =
-                    if reader.is_given("registry.password") { "registry.password" } else { "registry.password_file" };
-                reader.fault(key, "has no registry.username");
+                let key = given(reader, "registry.password");
+                reader.fault(&key, "has no registry.username");
                 None
             }
             (_, _, Some(_)) => {
-                let key = if reader.is_given("registry.token") { "registry.token" } else { "registry.token_file" };
-                reader.fault(key, "a token takes the place of username and password: give one or the other");
+                let key = given(reader, "registry.token");
+                reader.fault(&key, "a token takes the place of username and password: give one or the other");
                 None
             }
         }
     }
 }
 
-/// A secret by either of two keys, not by both.
-fn either(reader: &mut Reader<'_>, inline: &str, file: &str) -> Option<Source> {
-    let text = reader.secret(inline);
-    let from_file = reader.secret_file(file);
-    if text.is_some() && from_file.is_some() {
-        reader.fault(file, format!("{inline} is set as well: say it in one place"));
-    }
-    text.or(from_file)
+/// The key by which a secret is given: a text's, a file's or a command's.
+fn given(reader: &Reader<'_>, name: &str) -> String {
+    let keys = ["", "_file", "_command"].map(|kind| format!("{name}{kind}"));
+    keys.iter().find(|key| reader.is_given(key)).cloned().unwrap_or_else(|| name.to_owned())
 }
 
 /// A file that a peer's identity hangs on is missed at start, not at the first connection.

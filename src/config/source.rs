@@ -1,6 +1,7 @@
 //! `[postgres]`: where changes come from.
 
 use super::reader::Reader;
+use super::sink::note_unreadable;
 use super::value;
 use crate::postgres::{self, Host, UrlParts};
 use crate::secret::Source;
@@ -26,8 +27,14 @@ pub(super) fn read(reader: &mut Reader<'_>, prefix: Option<&str>) -> Option<Data
     let keys = Keys {
         sslmode: reader.optional("postgres.sslmode", value::one_of(&SSL_MODES)),
         sslrootcert: reader.optional("postgres.sslrootcert", value::path),
-        password: reader.secret_file("postgres.password_file"),
+        password: reader.one_secret(&["postgres.password_file", "postgres.password_command"]),
+        sslcert: reader.optional("postgres.sslcert", value::path),
+        sslkey: reader.optional("postgres.sslkey", value::path),
+        sslpassword: reader.one_secret(&["postgres.sslpassword", "postgres.sslpassword_file"]),
+        negotiation: reader.optional("postgres.sslnegotiation", value::one_of(&NEGOTIATIONS)),
     };
+    note_unreadable(reader, "postgres.sslcert", keys.sslcert.as_ref());
+    note_unreadable(reader, "postgres.sslkey", keys.sslkey.as_ref());
     let default_slot = default_slot(prefix.unwrap_or_default());
     let slot = reader.or("postgres.slot", value::text, &default_slot);
     let slot = slot.filter(|name| is_slot_name(reader, name));
@@ -54,18 +61,29 @@ const SSL_MODES: [(&str, postgres::SslMode); 4] = [
     ("disable", postgres::SslMode::Disable),
 ];
 
+const NEGOTIATIONS: [(&str, postgres::SslNegotiation); 2] =
+    [("postgres", postgres::SslNegotiation::Postgres), ("direct", postgres::SslNegotiation::Direct)];
+
 /// What the file says beside the URL.
 struct Keys {
     sslmode: Option<postgres::SslMode>,
     sslrootcert: Option<PathBuf>,
     password: Option<Source>,
+    sslcert: Option<PathBuf>,
+    sslkey: Option<PathBuf>,
+    sslpassword: Option<Source>,
+    negotiation: Option<postgres::SslNegotiation>,
 }
 
 impl Keys {
     /// The URL with the keys, which must not say anything else than the URL does.
     fn join(self, reader: &mut Reader<'_>, url: &str) -> Option<postgres::Config> {
-        let parts = postgres::parse_url(url).map_err(|error| reader.fault("postgres.url", error.to_string())).ok()?;
+        let parts = postgres::parse_url(url).map_err(|error| reader.fault("postgres.url", error.to_string()));
+        let mut parts = parts.ok()?;
         self.note_conflicts(reader, &parts);
+        parts.sslcert = self.sslcert.or(parts.sslcert);
+        parts.sslkey = self.sslkey.or(parts.sslkey);
+        parts.negotiation = self.negotiation.or(parts.negotiation);
         let over_tcp = parts.hosts.iter().any(|host| matches!(host, Host::Tcp { .. }));
         let says_sslmode = parts.sslmode.is_some();
         let config = postgres::Config::from_url(parts);
@@ -73,6 +91,11 @@ impl Keys {
         config.sslmode = self.sslmode.unwrap_or(config.sslmode);
         config.sslrootcert = self.sslrootcert.or(config.sslrootcert);
         config.password = self.password.or(config.password);
+        config.sslpassword = self.sslpassword.or(config.sslpassword);
+        if config.negotiation == postgres::SslNegotiation::Direct && config.sslmode == postgres::SslMode::Disable {
+            let key = if self.negotiation.is_some() { "postgres.sslnegotiation" } else { "postgres.url" };
+            reader.fault(key, "sslnegotiation=direct begins with TLS, and sslmode=disable forbids it: say one of them");
+        }
         if over_tcp && !says_sslmode && !reader.is_given("postgres.sslmode") {
             reader.follows("postgres.sslmode", config.sslmode.name());
         }
@@ -93,8 +116,27 @@ impl Keys {
         {
             conflict("postgres.sslrootcert", "another sslrootcert");
         }
+        let paths = [
+            ("postgres.sslcert", &self.sslcert, &parts.sslcert, "another sslcert"),
+            ("postgres.sslkey", &self.sslkey, &parts.sslkey, "another sslkey"),
+        ];
+        for (key, ours, in_url, what) in paths {
+            if ours.is_some() && in_url.is_some() && ours != in_url {
+                conflict(key, what);
+            }
+        }
+        if let (Some(key), Some(url)) = (self.negotiation, parts.negotiation)
+            && key != url
+        {
+            conflict("postgres.sslnegotiation", &format!("sslnegotiation={}", url.name()));
+        }
         if self.password.is_some() && parts.password.is_some() {
-            conflict("postgres.password_file", "a password");
+            let is_command = matches!(self.password, Some(Source::Command(_)));
+            conflict(if is_command { "postgres.password_command" } else { "postgres.password_file" }, "a password");
+        }
+        if self.sslpassword.is_some() && parts.sslpassword.is_some() {
+            let is_file = matches!(self.sslpassword, Some(Source::File(_)));
+            conflict(if is_file { "postgres.sslpassword_file" } else { "postgres.sslpassword" }, "an sslpassword");
         }
     }
 }

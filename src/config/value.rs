@@ -108,6 +108,12 @@ pub(super) fn texts(value: &Value) -> Result<Vec<String>, Expected> {
     items.iter().map(|item| text(item).map_err(|_| expected())).collect()
 }
 
+/// A program and its arguments. The program is not empty.
+pub(super) fn command(value: &Value) -> Result<Vec<String>, Expected> {
+    let words = texts(value).ok().filter(|words| !words.is_empty());
+    words.ok_or_else(|| "a list of a program and its arguments, such as [\"pass\", \"show\", \"db\"]".to_owned())
+}
+
 /// One text, or a list of them.
 pub(super) fn text_or_texts(value: &Value) -> Result<Vec<String>, Expected> {
     match value {

@@ -2,12 +2,14 @@
 //!
 //! Three layers: our defaults, then what the operator wrote under `[kafka.client]`, then what is pinned because a
 //! guarantee rests on it. A pinned property is refused by [`refuse_pinned`] with its reason, never overridden in
-//! silence. No file is read here; a password arrives as text and leaves only towards librdkafka.
+//! silence. A password is read where it is kept (`login`) when a client is made, and leaves only towards librdkafka.
 
 use crate::table::names::NameList;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::error::KafkaError;
+use super::login::Login;
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 
@@ -40,6 +42,8 @@ pub struct Config {
     pub brokers: Vec<String>,
     /// librdkafka properties from the operator, pinned ones excluded. May hold passwords: never printed.
     pub client: BTreeMap<String, String>,
+    /// What else a client logs in with.
+    pub login: Login,
     /// This room's share of the byte budget: everything librdkafka may queue, its overhead included.
     pub queue_bytes_max: usize,
     /// How topics that do not exist yet come to be.
@@ -119,6 +123,7 @@ impl fmt::Debug for Config {
         f.debug_struct("Config")
             .field("brokers", &self.brokers)
             .field("client", &shown)
+            .field("login", &self.login)
             .field("queue_bytes_max", &self.queue_bytes_max)
             .field("topics", &self.topics)
             .field("state_topic", &self.state_topic)
@@ -165,6 +170,15 @@ pub fn refuse_pinned(property: &str) -> Option<&'static str> {
         "test.mock.num.brokers" | "test.mock.broker.rtt" => "would replace the brokers by a mock",
         "group.id" | "enable.auto.commit" | "auto.offset.reset" | "isolation.level" | "enable.partition.eof" => {
             "belongs to consumers; the state topic's reader sets its own"
+        }
+        "enable.sasl.oauthbearer.unsecure.jwt" => "a token that nobody signed proves nothing; give kafka.token_command",
+        "sasl.oauthbearer.method"
+        | "sasl.oauthbearer.client.id"
+        | "sasl.oauthbearer.client.secret"
+        | "sasl.oauthbearer.scope"
+        | "sasl.oauthbearer.extensions"
+        | "sasl.oauthbearer.token.endpoint.url" => {
+            "librdkafka asks an OIDC provider only with libcurl, which this build leaves out; let kafka.token_command ask"
         }
         "allow.auto.create.topics" => "pinned to `false`: asking about a topic must not create it",
         _ => return None,
@@ -226,6 +240,7 @@ impl Config {
         Config {
             brokers,
             client: BTreeMap::new(),
+            login: Login::Properties,
             queue_bytes_max: 16 * 1024 * 1024,
             topics: TopicRules::default(),
             state_topic: state_topic.into(),
@@ -290,7 +305,10 @@ impl Config {
     }
 
     /// Properties of the row path's producer: defaults, then the operator's, then the pinned ones.
-    pub(crate) fn for_producer(&self) -> ClientConfig {
+    ///
+    /// # Errors
+    /// `Secret` where the password cannot be had; reading it blocks, unless it was renewed before.
+    pub(crate) fn for_producer(&self) -> Result<ClientConfig, KafkaError> {
         let mut config = self.base();
         config
             // One setting serves rate and latency: 2 ms gathers a few bursts, which spares librdkafka and the broker a
@@ -316,17 +334,32 @@ impl Config {
             .set("queue.buffering.max.messages", self.queue_messages_max().to_string())
             .set("queue.buffering.max.kbytes", self.queue_kbytes_max().to_string());
         self.pin_common(&mut config);
-        config
+        self.log_in(&self.login, &mut config)?;
+        Ok(config)
     }
 
     /// Properties of clients that only ask: admin, metadata, and the reader of the state topic.
-    pub(crate) fn for_asking(&self) -> ClientConfig {
+    ///
+    /// # Errors
+    /// `Secret` where the password cannot be had, which is read here, and blocks.
+    pub(crate) fn for_asking(&self) -> Result<ClientConfig, KafkaError> {
         let mut config = self.base();
         for (property, value) in self.client.iter().filter(|(property, _)| is_of_the_connection(property)) {
             config.set(property, value);
         }
         self.pin_common(&mut config);
-        config
+        self.log_in(&self.login.forgotten(), &mut config)?;
+        Ok(config)
+    }
+
+    fn log_in(&self, login: &Login, config: &mut ClientConfig) -> Result<(), KafkaError> {
+        if let Some(password) = login.password_now().map_err(|source| KafkaError::Secret { source })? {
+            config.set("sasl.password", password.reveal());
+        }
+        if login.token().is_some() {
+            config.set("sasl.mechanism", "OAUTHBEARER");
+        }
+        Ok(())
     }
 
     fn base(&self) -> ClientConfig {
@@ -385,7 +418,7 @@ mod tests {
             assert!(refuse_pinned(property).is_some(), "{property} has no reason");
             config.client.insert(property.to_owned(), value.to_owned());
         }
-        let built = config.for_producer();
+        let built = config.for_producer().unwrap();
         assert_eq!(built.get("acks"), Some("all"));
         assert_eq!(built.get("enable.idempotence"), Some("true"));
         assert_eq!(built.get("enable.gapless.guarantee"), Some("true"));
@@ -399,7 +432,7 @@ mod tests {
         let mut config = config();
         config.client.insert("linger.ms".to_owned(), "20".to_owned());
         config.client.insert("compression.type".to_owned(), "zstd".to_owned());
-        let built = config.for_producer();
+        let built = config.for_producer().unwrap();
         assert_eq!(built.get("linger.ms"), Some("20"));
         assert_eq!(built.get("compression.type"), Some("zstd"));
     }
@@ -409,8 +442,8 @@ mod tests {
         let mut config = config();
         config.client.insert("security.protocol".to_owned(), "sasl_ssl".to_owned());
         config.client.insert("sasl.mechanism".to_owned(), "SCRAM-SHA-512".to_owned());
-        config.for_producer().create_native_config().unwrap();
-        config.for_asking().create_native_config().unwrap();
+        config.for_producer().unwrap().create_native_config().unwrap();
+        config.for_asking().unwrap().create_native_config().unwrap();
     }
 
     #[test]
@@ -422,7 +455,7 @@ mod tests {
             let floor = QUEUE_MESSAGES_MIN * RECORD_OVERHEAD_BYTES + 1024;
             assert!(total <= queue_bytes_max.max(floor) + floor, "{queue_bytes_max}: {total}");
             assert!(config.delivery_capacity() > config.queue_messages_max());
-            config.for_producer().create_native_config().unwrap();
+            config.for_producer().unwrap().create_native_config().unwrap();
         }
     }
 
@@ -455,7 +488,7 @@ mod tests {
         assert_eq!(config.batch_bytes_max(), BATCH_BYTES_MAX);
         config.lower_batch_bytes(100_000);
         assert_eq!(config.batch_bytes_max(), 100_000);
-        assert_eq!(config.for_producer().get("batch.size"), Some("100000"));
+        assert_eq!(config.for_producer().unwrap().get("batch.size"), Some("100000"));
     }
 
     #[test]

@@ -2,12 +2,15 @@
 //!
 //! Runs on the poll thread of whoever owns the client. Nothing here decides; it counts, notes and passes on.
 
+use std::error::Error;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
+use rdkafka::client::OAuthToken;
 use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::producer::{DeliveryResult, ProducerContext};
@@ -15,12 +18,22 @@ use rdkafka::types::RDKafkaErrorCode;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{Sender, error::TrySendError};
 
+use super::config::Config;
+use super::error::KafkaError as CallError;
+use super::login::{is_refusal, no_token, oauth_token};
 use super::producer::{Delivery, Failed, Landed};
 use super::statistics::Statistics;
 use crate::ledger::{Generation, Ticket};
+use crate::secret::{COMMAND_TIME_MAX, Source, SourceError};
 
 /// librdkafka logs an identical connection failure once in 30 s; for that long one line stands for any number.
 const FAILURE_SUPPRESSED_FOR: Duration = Duration::from_secs(31);
+
+/// How long one poll for a token's request waits.
+const TOKEN_POLL: Duration = Duration::from_millis(100);
+
+/// What librdkafka is told where OAUTHBEARER is asked for and nothing gives a token; `config` refuses that.
+pub(super) const NO_TOKEN: &str = "no token is configured (kafka.token_command, kafka.token_file)";
 
 /// Librdkafka calls the gapless guarantee experimental at every start; kafka.md measured what it does, and it is pinned.
 fn is_known(facility: &str, detail: &str) -> bool {
@@ -46,9 +59,34 @@ fn pass_on(level: RDKafkaLogLevel, facility: &str, detail: &str) {
 #[derive(Default)]
 pub(crate) struct Asking {
     last_words: Mutex<Option<String>>,
+    token: Option<Source>,
+    /// What became of the first token, once librdkafka has asked for it.
+    token_read: Mutex<Option<Result<(), SourceError>>>,
 }
 
 impl Asking {
+    /// A consumer that only asks, with further properties; by token it is logged in when this returns. Blocks.
+    pub(crate) fn consumer(config: &Config, further: &[(&str, &str)]) -> Result<BaseConsumer<Asking>, CallError> {
+        let mut properties = config.for_asking()?;
+        properties.set("allow.auto.create.topics", "false");
+        for (name, value) in further {
+            properties.set(*name, *value);
+        }
+        let asking = Asking { token: config.login.token(), ..Asking::default() };
+        let consumer: BaseConsumer<Asking> =
+            properties.create_with_context(asking).map_err(|source| CallError::Client { source })?;
+        // Questions do not poll, and without polling nobody hands librdkafka the token that it waits for.
+        let deadline = Instant::now() + COMMAND_TIME_MAX + TOKEN_POLL;
+        while consumer.context().token.is_some() && Instant::now() < deadline {
+            match consumer.context().token_read.lock().ok().and_then(|mut read| read.take()) {
+                None => drop(consumer.poll(TOKEN_POLL)),
+                Some(Ok(())) => break,
+                Some(Err(source)) => return Err(CallError::Secret { source }),
+            }
+        }
+        Ok(consumer)
+    }
+
     /// The last connection error librdkafka reported, if any.
     pub(crate) fn last_words(&self) -> Option<String> {
         self.last_words.lock().ok().and_then(|words| words.clone())
@@ -56,6 +94,20 @@ impl Asking {
 }
 
 impl ClientContext for Asking {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        let source = self.token.as_ref().ok_or(NO_TOKEN)?;
+        let (token, read) = match oauth_token(source) {
+            Ok(token) => (Ok(token), Ok(())),
+            Err(error) => (Err(no_token(&error).into()), Err(error)),
+        };
+        if let Ok(mut first) = self.token_read.lock() {
+            *first = Some(read);
+        }
+        token
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, detail: &str) {
         // The failed call reports it; a line for each would say everything twice.
         if facility == "FAIL" {
@@ -97,6 +149,9 @@ pub(crate) struct Reporting {
     /// Somebody waits for `answered` to reach what was sent.
     pub(crate) waiting: AtomicBool,
     pub(crate) all_answered: Notify,
+    /// Brokers do not let us in, since the last look.
+    refused: AtomicBool,
+    token: Option<Source>,
     /// What librdkafka told of itself last, until it is taken.
     statistics: Mutex<Option<Statistics>>,
 }
@@ -112,7 +167,7 @@ struct SentCounts {
 }
 
 impl Reporting {
-    pub(crate) fn new(generation: Generation, deliveries: Sender<Delivery>) -> Self {
+    pub(crate) fn new(generation: Generation, deliveries: Sender<Delivery>, token: Option<Source>) -> Self {
         Reporting {
             generation,
             deliveries,
@@ -125,6 +180,8 @@ impl Reporting {
             settling: AtomicBool::new(false),
             waiting: AtomicBool::new(false),
             all_answered: Notify::new(),
+            refused: AtomicBool::new(false),
+            token,
             statistics: Mutex::new(None),
         }
     }
@@ -165,6 +222,11 @@ impl Reporting {
         self.statistics.lock().ok()?.take()
     }
 
+    /// Whether brokers refused our login since the last call.
+    pub(crate) fn take_refused(&self) -> bool {
+        self.refused.swap(false, Ordering::Relaxed)
+    }
+
     fn note_failure(&self) {
         if let Ok(mut at) = self.last_failure.lock() {
             *at = Some(Instant::now());
@@ -198,6 +260,12 @@ impl Reporting {
 }
 
 impl ClientContext for Reporting {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        oauth_token(self.token.as_ref().ok_or(NO_TOKEN)?).map_err(|error| no_token(&error).into())
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, detail: &str) {
         // FAIL: a connection broke. REQTMOUT: a request got no answer in time. Either leaves requests unanswered
         // that librdkafka will repeat; if they are thrown out instead, their first copy may still arrive.
@@ -208,6 +276,9 @@ impl ClientContext for Reporting {
     }
 
     fn error(&self, error: KafkaError, detail: &str) {
+        if is_refusal(error.rdkafka_error_code()) {
+            self.refused.store(true, Ordering::Relaxed);
+        }
         // Connection errors are in the log already; what is fatal shows in the reports and `fatal_error`.
         tracing::debug!(%error, detail, "librdkafka reported an error");
     }

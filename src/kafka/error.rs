@@ -5,11 +5,27 @@
 
 use std::time::Duration;
 
+use crate::secret::SourceError;
 use rdkafka::types::RDKafkaErrorCode;
 
 /// A call to Kafka that did not succeed. The cause stays in `source`; no text here repeats it.
 #[derive(Debug, thiserror::Error)]
 pub enum KafkaError {
+    /// The password or token cannot be had where it is kept.
+    #[error("read the credentials for Kafka")]
+    Secret {
+        /// The file or command, and what became of it.
+        #[source]
+        source: SourceError,
+    },
+    /// A topic is missing and cannot be created with the way we log in.
+    #[error(
+        "topic `{topic}` does not exist, and the client that creates topics cannot log in by token: create it first"
+    )]
+    NoCreation {
+        /// The topic.
+        topic: String,
+    },
     /// librdkafka refuses the properties; a configuration fault.
     #[error("create a Kafka client")]
     Client {
@@ -120,11 +136,14 @@ impl KafkaError {
     pub fn remedy(&self) -> Remedy {
         match self {
             KafkaError::Client { .. }
+            | KafkaError::NoCreation { .. }
             | KafkaError::Missing { .. }
             | KafkaError::StatePolicy { .. }
             | KafkaError::StatePartitions { .. }
             | KafkaError::StateText { .. } => Remedy::Operator,
-            KafkaError::Thread { .. }
+            // A cloud's metadata service may be away as a broker may.
+            KafkaError::Secret { .. }
+            | KafkaError::Thread { .. }
             | KafkaError::Unreachable { .. }
             | KafkaError::Timeout { .. }
             | KafkaError::Interrupted { .. } => Remedy::Retry,

@@ -64,24 +64,15 @@ impl Follower {
     /// not wait for a connection: what fails is tried again for ever, and told in the log when it begins.
     ///
     /// # Errors
-    /// `Client` if librdkafka refuses the properties, `Thread` if no thread can be had.
+    /// `Thread` if no thread can be had.
     pub fn start(
         config: &Config,
         topic: &str,
         from: Option<i64>,
         records: mpsc::Sender<Followed>,
     ) -> Result<Self, KafkaError> {
-        let consumer: BaseConsumer<Asking> = config
-            .for_asking()
-            .set("allow.auto.create.topics", "false")
-            .set("group.id", "wellspring-follower") // librdkafka wants one to assign; nothing is committed to it
-            .set("enable.auto.commit", "false")
-            .set("auto.offset.reset", "earliest") // the topic was made anew: everything in it is new
-            .set("queued.max.messages.kbytes", AHEAD_KBYTES)
-            .create_with_context(Asking::default())
-            .map_err(|source| KafkaError::Client { source })?;
         let stop = Arc::new(AtomicBool::new(false));
-        let following = Following { consumer, topic: topic.to_owned(), stop: Arc::clone(&stop), records };
+        let following = Following { config: config.clone(), topic: topic.to_owned(), stop: Arc::clone(&stop), records };
         std::thread::Builder::new()
             .name("follow".to_owned())
             .spawn(move || following.run(from))
@@ -97,7 +88,7 @@ impl Drop for Follower {
 }
 
 struct Following {
-    consumer: BaseConsumer<Asking>,
+    config: Config,
     topic: String,
     stop: Arc<AtomicBool>,
     records: mpsc::Sender<Followed>,
@@ -105,16 +96,17 @@ struct Following {
 
 impl Following {
     fn run(self, from: Option<i64>) {
-        let Some(from) = from.or_else(|| self.end()) else { return };
+        let Some(consumer) = self.consumer() else { return };
+        let Some(from) = from.or_else(|| self.end(&consumer)) else { return };
         let mut place = TopicPartitionList::new();
         let assigned = place
             .add_partition_offset(&self.topic, PARTITION, Offset::Offset(from))
-            .and_then(|()| self.consumer.assign(&place));
+            .and_then(|()| consumer.assign(&place));
         if let Err(error) = assigned {
             return tracing::error!(topic = self.topic, %error, "a topic cannot be followed");
         }
         while !self.is_over() {
-            let record = match self.consumer.poll(POLL) {
+            let record = match consumer.poll(POLL) {
                 Some(Ok(message)) => Followed::Record {
                     offset: message.offset(),
                     key: message.key().map(<[u8]>::to_vec),
@@ -132,22 +124,45 @@ impl Following {
         }
     }
 
+    /// A consumer, made until it can be: passwords and tokens may be late. None when it is over.
+    fn consumer(&self) -> Option<BaseConsumer<Asking>> {
+        let properties = [
+            ("group.id", "wellspring-follower"), // librdkafka wants one to assign; nothing is committed to it
+            ("enable.auto.commit", "false"),
+            ("auto.offset.reset", "earliest"), // the topic was made anew: everything in it is new
+            ("queued.max.messages.kbytes", AHEAD_KBYTES),
+        ];
+        let mut is_told = false;
+        while !self.is_over() {
+            match Asking::consumer(&self.config, &properties) {
+                Ok(consumer) => return Some(consumer),
+                Err(error) if !is_told => {
+                    is_told = true;
+                    tracing::warn!(topic = self.topic, %error, "a topic cannot be followed yet; it is tried again");
+                }
+                Err(_) => {}
+            }
+            (0..ASK_PAUSES).take_while(|_| !self.is_over()).for_each(|_| std::thread::sleep(POLL));
+        }
+        None
+    }
+
     fn is_over(&self) -> bool {
         self.stop.load(Ordering::Relaxed) || self.records.is_closed()
     }
 
     /// The topic's end as it is now, told to the caller; 0 for a topic that is not there. None when it is over.
-    fn end(&self) -> Option<i64> {
+    fn end(&self, consumer: &BaseConsumer<Asking>) -> Option<i64> {
         let mut is_told = false;
         while !self.is_over() {
-            let asked = self.consumer.fetch_metadata(Some(&self.topic), ASK_TIMEOUT).and_then(|metadata| {
+            let asked = consumer.fetch_metadata(Some(&self.topic), ASK_TIMEOUT).and_then(|metadata| {
                 let partitions = metadata.topics().iter().map(|topic| topic.partitions().len()).sum::<usize>();
                 if partitions > 1 {
                     tracing::warn!(topic = self.topic, partitions, "of this topic only partition 0 is read");
                 }
                 match partitions {
                     0 => Ok(0),
-                    _ => Ok(self.consumer.fetch_watermarks(&self.topic, PARTITION, ASK_TIMEOUT)?.1),
+                    _ => Ok(consumer.fetch_watermarks(&self.topic, PARTITION, ASK_TIMEOUT)?.1),
                 }
             });
             match asked {
@@ -158,7 +173,7 @@ impl Following {
                 }
                 Err(_) => {}
             }
-            (0..ASK_PAUSES).take_while(|_| !self.is_over()).for_each(|_| drop(self.consumer.poll(POLL)));
+            (0..ASK_PAUSES).take_while(|_| !self.is_over()).for_each(|_| drop(consumer.poll(POLL)));
         }
         None
     }

@@ -131,11 +131,11 @@ impl Producer {
     /// `deliveries` should hold [`Config::delivery_capacity`] reports.
     ///
     /// # Errors
-    /// `Client` if librdkafka refuses the properties, `Thread` if no thread can be had.
+    /// `Secret` if the password cannot be had, `Client` if librdkafka refuses the properties, `Thread` if no thread can be had.
     pub fn start(config: &Config, generation: Generation, deliveries: Sender<Delivery>) -> Result<Self, KafkaError> {
         let inner: BaseProducer<Reporting> = config
-            .for_producer()
-            .create_with_context(Reporting::new(generation, deliveries))
+            .for_producer()?
+            .create_with_context(Reporting::new(generation, deliveries, config.login.token()))
             .map_err(|source| KafkaError::Client { source })?;
         let inner = Arc::new(inner);
         let stop = Arc::new(AtomicBool::new(false));
@@ -211,6 +211,12 @@ impl Producer {
     #[must_use]
     pub fn take_statistics(&self) -> Option<Statistics> {
         self.context().take_statistics()
+    }
+
+    /// Whether brokers refused our login since the last call. librdkafka goes on trying with the same.
+    #[must_use]
+    pub fn take_refused(&self) -> bool {
+        self.context().take_refused()
     }
 
     /// Whether a delivery has failed, so that `send` refuses.

@@ -5,22 +5,27 @@
 //! would forget (any policy but exactly `compact`) is refused; where the broker does not say, that is reported as not
 //! proven. What the texts mean is not known here.
 
+use crate::secret::Source;
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::client::OAuthToken;
+use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError as RdError;
 use rdkafka::message::Message;
-use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, ProducerContext};
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use tokio::sync::oneshot;
 
 use super::config::Config;
-use super::context::Asking;
+use super::context::{Asking, NO_TOKEN};
 use super::error::KafkaError;
+use super::login::{is_refusal, no_token, oauth_token};
 use super::topics::{Policy, TopicInfo, TopicSpec, Topics};
 
 /// How long a write may stay unacknowledged before the caller is told. It stays queued, in its order.
@@ -126,7 +131,7 @@ impl StateTopic {
         if let Some(json) = json {
             record = record.payload(json);
         }
-        let writer = Arc::clone(self.writer()?);
+        let writer = self.writer().await?;
         if let Err((source, _)) = writer.send(record) {
             self.end_writer();
             return Err(KafkaError::Request { call: CALL, topic, source });
@@ -139,6 +144,10 @@ impl StateTopic {
             loop {
                 writer.poll(if began.elapsed() < WRITE_SOON { WRITE_POLL_MIN } else { WRITE_POLL_MAX });
                 match acknowledged.try_recv() {
+                    // Not let in, it would wait for ever with a password that may have been changed.
+                    Err(oneshot::error::TryRecvError::Empty) if writer.client().context().is_refused() => {
+                        return Some(Ok(Err(RDKafkaErrorCode::Authentication)));
+                    }
                     Err(oneshot::error::TryRecvError::Empty) if began.elapsed() < patience => {}
                     Err(oneshot::error::TryRecvError::Empty) => return None,
                     answer => return Some(answer),
@@ -156,18 +165,26 @@ impl StateTopic {
         }
     }
 
-    fn writer(&mut self) -> Result<&Arc<BaseProducer<Acknowledging>>, KafkaError> {
-        if self.writer.is_none() {
-            let writer: BaseProducer<Acknowledging> = self
-                .config
-                .for_producer()
-                .set("linger.ms", "0")
-                .set("queue.buffering.max.kbytes", QUEUE_KBYTES_MAX)
-                .create_with_context(Acknowledging)
-                .map_err(|source| KafkaError::Client { source })?;
-            self.writer = Some(Arc::new(writer));
+    async fn writer(&mut self) -> Result<Arc<BaseProducer<Acknowledging>>, KafkaError> {
+        if let Some(writer) = &self.writer {
+            // Nobody polls between two writes: a token may have ended meanwhile, and the session with it.
+            writer.poll(Duration::ZERO);
+            if !writer.client().context().is_refused() {
+                return Ok(Arc::clone(writer));
+            }
+            self.end_writer();
         }
-        self.writer.as_ref().ok_or(KafkaError::Interrupted { call: "write to state topic" })
+        let mut config = Config::clone(&self.config);
+        config.login.renew().await.map_err(|source| KafkaError::Secret { source })?;
+        let writer: BaseProducer<Acknowledging> = config
+            .for_producer()?
+            .set("linger.ms", "0")
+            .set("queue.buffering.max.kbytes", QUEUE_KBYTES_MAX)
+            .create_with_context(Acknowledging { refused: AtomicBool::new(false), token: config.login.token() })
+            .map_err(|source| KafkaError::Client { source })?;
+        let writer = Arc::new(writer);
+        self.writer = Some(Arc::clone(&writer));
+        Ok(writer)
     }
 
     /// Closes the writer off the runtime: it joins a thread.
@@ -187,15 +204,34 @@ impl Drop for StateTopic {
 }
 
 /// Sends each write's fate to whoever waits for it.
-struct Acknowledging;
+struct Acknowledging {
+    /// Brokers did not let us in.
+    refused: AtomicBool,
+    token: Option<Source>,
+}
+
+impl Acknowledging {
+    fn is_refused(&self) -> bool {
+        self.refused.load(Ordering::Relaxed)
+    }
+}
 
 impl ClientContext for Acknowledging {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        oauth_token(self.token.as_ref().ok_or(NO_TOKEN)?).map_err(|error| no_token(&error).into())
+    }
+
     fn log(&self, level: rdkafka::config::RDKafkaLogLevel, facility: &str, detail: &str) {
         // The row path's producer talks to the same brokers and says the same louder.
         tracing::debug!(?level, facility, detail, "librdkafka (state topic)");
     }
 
     fn error(&self, error: RdError, detail: &str) {
+        if is_refusal(error.rdkafka_error_code()) {
+            self.refused.store(true, Ordering::Relaxed);
+        }
         tracing::debug!(%error, detail, "librdkafka (state topic) reported an error");
     }
 }
@@ -217,15 +253,13 @@ fn read_all(config: &Config) -> Result<BTreeMap<String, String>, KafkaError> {
     const CALL: &str = "read state topic";
     let topic = &config.state_topic;
     let failed = |source: RdError| KafkaError::Request { call: CALL, topic: topic.clone(), source };
-    let reader: BaseConsumer<Asking> = config
-        .for_asking()
-        .set("allow.auto.create.topics", "false")
-        .set("group.id", "wellspring-state-reader") // librdkafka wants one to assign; nothing is committed to it
-        .set("enable.auto.commit", "false")
-        .set("auto.offset.reset", "earliest")
-        .set("enable.partition.eof", "true")
-        .create_with_context(Asking::default())
-        .map_err(|source| KafkaError::Client { source })?;
+    let properties = [
+        ("group.id", "wellspring-state-reader"), // librdkafka wants one to assign; nothing is committed to it
+        ("enable.auto.commit", "false"),
+        ("auto.offset.reset", "earliest"),
+        ("enable.partition.eof", "true"),
+    ];
+    let reader = Asking::consumer(config, &properties)?;
     let (low, end) = reader.fetch_watermarks(topic, PARTITION, READ_TIMEOUT).map_err(failed)?;
     let mut newest = BTreeMap::new();
     if low >= end {

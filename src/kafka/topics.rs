@@ -25,6 +25,9 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a probe waits before it looks whether a reason is known.
 const PROBE_SLICE: Duration = Duration::from_secs(3);
 
+/// How long what librdkafka says on the side is listened to for a reason.
+const LISTEN: Duration = Duration::from_millis(200);
+
 /// How long a created topic may stay unknown to the broker that is asked next.
 const SPREAD_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -199,15 +202,11 @@ struct Asker {
 
 impl Asker {
     fn consumer(&self) -> Result<BaseConsumer<Asking>, KafkaError> {
-        self.config
-            .for_asking()
-            .set("allow.auto.create.topics", "false")
-            .create_with_context(Asking::default())
-            .map_err(|source| KafkaError::Client { source })
+        Asking::consumer(&self.config, &[])
     }
 
     fn admin(&self) -> Result<AdminClient<Asking>, KafkaError> {
-        self.config.for_asking().create_with_context(Asking::default()).map_err(|source| KafkaError::Client { source })
+        self.config.for_asking()?.create_with_context(Asking::default()).map_err(|source| KafkaError::Client { source })
     }
 
     fn probe(&self) -> Result<Cluster, KafkaError> {
@@ -237,7 +236,11 @@ impl Asker {
         else {
             return KafkaError::Request { call, topic: topic.to_owned(), source };
         };
-        let _ = consumer.poll(Duration::ZERO);
+        // With librdkafka's `debug` on, the reason stands behind a thousand other lines.
+        let until = Instant::now() + LISTEN;
+        while consumer.context().last_words().is_none() && Instant::now() < until {
+            let _ = consumer.poll(LISTEN / 10);
+        }
         let detail = consumer.context().last_words().unwrap_or_else(|| "no answer".to_owned());
         KafkaError::Unreachable { brokers: self.config.brokers.join(","), detail }
     }
@@ -283,7 +286,8 @@ impl Asker {
     /// Fills in what DescribeConfigs proves. Its refusal is not an error: what it does not say stays not proven.
     fn add_settings(&self, consumer: &BaseConsumer<Asking>, infos: &mut [Option<TopicInfo>]) -> Result<(), KafkaError> {
         let names: Vec<String> = infos.iter().flatten().map(|info| info.name.clone()).collect();
-        if names.is_empty() || is_mock(consumer.client()) {
+        // `rdkafka` polls no token for an admin client.
+        if names.is_empty() || self.config.login.token().is_some() || is_mock(consumer.client()) {
             return Ok(());
         }
         let resources: Vec<ResourceSpecifier<'_>> = names.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
@@ -324,6 +328,9 @@ impl Asker {
         if let Some(first) = missing.first() {
             if !self.config.topics.create {
                 return Err(KafkaError::Missing { topic: first.name.clone() });
+            }
+            if self.config.login.token().is_some() {
+                return Err(KafkaError::NoCreation { topic: first.name.clone() });
             }
             self.create(&consumer, &missing)?;
             let deadline = Instant::now() + SPREAD_TIMEOUT;

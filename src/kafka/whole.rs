@@ -5,7 +5,7 @@
 use super::config::Config;
 use super::context::Asking;
 use super::error::KafkaError;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError as RdError;
 use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
@@ -39,15 +39,13 @@ pub async fn read_whole(config: &Config, topic: &str) -> Result<Vec<Entry>, Kafk
 fn read(config: &Config, topic: &str) -> Result<Vec<Entry>, KafkaError> {
     const CALL: &str = "read topic";
     let failed = |source: RdError| KafkaError::Request { call: CALL, topic: topic.to_owned(), source };
-    let reader: BaseConsumer<Asking> = config
-        .for_asking()
-        .set("allow.auto.create.topics", "false")
-        .set("group.id", "wellspring-reader") // librdkafka wants one to assign; nothing is committed to it
-        .set("enable.auto.commit", "false")
-        .set("auto.offset.reset", "earliest")
-        .set("enable.partition.eof", "true")
-        .create_with_context(Asking::default())
-        .map_err(|source| KafkaError::Client { source })?;
+    let properties = [
+        ("group.id", "wellspring-reader"), // librdkafka wants one to assign; nothing is committed to it
+        ("enable.auto.commit", "false"),
+        ("auto.offset.reset", "earliest"),
+        ("enable.partition.eof", "true"),
+    ];
+    let reader = Asking::consumer(config, &properties)?;
     let metadata = reader.fetch_metadata(Some(topic), READ_TIMEOUT).map_err(failed)?;
     let partitions: Vec<i32> =
         metadata.topics().iter().flat_map(|found| found.partitions()).map(|partition| partition.id()).collect();

@@ -178,6 +178,7 @@ impl Core {
                 self.write_at = self.now.plus(RECORD_RETRY);
             }
             Event::Burst { reply } => self.reply_wanted |= reply,
+            Event::GiveUp => self.give_up(&mut actions),
             Event::Settled { unanswered } => self.settled(unanswered, &mut actions),
             Event::Ends(ends) => self.ends_read(ends),
             Event::Retry => {
@@ -298,6 +299,13 @@ impl Core {
                 actions.push(Action::Close);
                 self.session = Session::Halted(halt);
             }
+        }
+    }
+
+    fn give_up(&mut self, actions: &mut Vec<Action>) {
+        if !self.settling {
+            self.settling = true;
+            actions.push(Action::Settle(Generation(self.generation.0 + 1)));
         }
     }
 

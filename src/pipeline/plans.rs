@@ -430,7 +430,7 @@ impl Desk {
                 what.push_str(&format!(", field `{field}`"));
             }
             match error {
-                RegistryError::Unavailable { .. } | RegistryError::SecretFile { .. } | RegistryError::Broken { .. } => {
+                RegistryError::Unavailable { .. } | RegistryError::Secret { .. } | RegistryError::Broken { .. } => {
                     Failure::Busy(Trouble::new(TroubleReason::RegistryUnavailable, what, &error))
                 }
                 RegistryError::Refused { .. } => {

@@ -202,6 +202,7 @@ enum Probe {
 
 enum Look {
     Slot(strain::Looked),
+    Login(Result<Option<SinkConfig>, crate::kafka::KafkaError>),
     Halted { accepted: bool, slot: Option<SlotRow> },
 }
 

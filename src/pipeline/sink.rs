@@ -20,6 +20,19 @@ pub enum Config {
     },
 }
 
+impl Config {
+    /// Reads anew what the login is read from; true if it is another one than before.
+    ///
+    /// # Errors
+    /// Where it cannot be had.
+    pub async fn renew(&mut self) -> Result<bool, kafka::KafkaError> {
+        match self {
+            Config::Kafka(kafka) => kafka.login.renew().await.map_err(|source| kafka::KafkaError::Secret { source }),
+            Config::Stdout { .. } => Ok(false),
+        }
+    }
+}
+
 /// Lines waiting for standard output: a reader that pauses (`| less`) stops the stream here, not in memory.
 const LINES_MAX: usize = 10_000;
 
@@ -114,6 +127,15 @@ impl Sink {
         match self {
             Sink::Kafka(producer) => producer.take_statistics(),
             Sink::Stdout(_) => None,
+        }
+    }
+
+    /// Whether brokers refused our login since the last call.
+    #[must_use]
+    pub fn take_refused(&self) -> bool {
+        match self {
+            Sink::Kafka(producer) => producer.take_refused(),
+            Sink::Stdout(_) => false,
         }
     }
 

@@ -290,10 +290,13 @@ fn postgres(error: &PgError) -> Disposition {
             Some(last) => postgres(last),
             None => Disposition::Retry(trouble(TroubleReason::PostgresUnavailable)),
         },
-        PgError::TlsRefused { .. } | PgError::Tls { .. } | PgError::TlsSetup { .. } => {
-            Disposition::Refused(trouble(TroubleReason::TlsRefused), Exit::SourceRefuses)
-        }
-        PgError::PasswordFile { .. }
+        PgError::TlsRefused { .. }
+        | PgError::DirectTlsRefused { .. }
+        | PgError::Tls { .. }
+        | PgError::TlsFile { .. }
+        | PgError::TlsKey { .. }
+        | PgError::TlsSetup { .. } => Disposition::Refused(trouble(TroubleReason::TlsRefused), Exit::SourceRefuses),
+        PgError::PasswordSource { .. }
         | PgError::PasswordMissing { .. }
         | PgError::Auth { .. }
         | PgError::AuthUnsupported { .. } => {

@@ -3,20 +3,19 @@
 //! Decides the answers; `session` carries them. What we do not speak is said with what to do instead.
 
 use crate::postgres::config::ChannelBinding;
-use crate::secret::{Secret, Source};
+use crate::secret::{self, Secret, Source, SourceError};
 use fallible_iterator::FallibleIterator as _;
 use postgres_protocol::authentication::md5_hash;
 use postgres_protocol::authentication::sasl::{self, ScramSha256};
 use postgres_protocol::message::backend::AuthenticationSaslBody;
-use std::path::PathBuf;
 
 /// Why we cannot log in the way the server asks. `session` adds role and host.
 #[derive(Debug)]
 pub(super) enum Refusal {
     /// A password is asked for and there is none.
     NoPassword,
-    /// The password's file cannot be read.
-    File(PathBuf, std::io::Error),
+    /// The password cannot be had where it is kept.
+    Source(SourceError),
     /// Anything else, as a sentence.
     Because(String),
 }
@@ -37,19 +36,9 @@ pub(super) struct Channel {
     pub(super) private: bool,
 }
 
-/// Reads the password where it is kept, now. A file's last line break is no part of it.
+/// Reads the password where it is kept, now. A command has run already (`session`): it may take longer than a login.
 pub(super) fn password(source: Option<&Source>) -> Result<Secret, Refusal> {
-    match source {
-        None => Err(Refusal::NoPassword),
-        Some(Source::Inline(secret)) => Ok(secret.clone()),
-        Some(Source::File(path)) => {
-            // Through Secret at once, so that the first copy is overwritten too.
-            let whole = std::fs::read_to_string(path).map(Secret::new).map_err(|e| Refusal::File(path.clone(), e))?;
-            let text = whole.reveal();
-            let text = text.strip_suffix('\n').unwrap_or(text);
-            Ok(Secret::new(text.strip_suffix('\r').unwrap_or(text)))
-        }
-    }
+    source.map_or(Err(Refusal::NoPassword), |source| secret::read(source).map_err(Refusal::Source))
 }
 
 /// The answer to a request for a clear password.
@@ -169,22 +158,9 @@ fn iterations(data: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write as _;
 
     fn clear() -> Channel {
         Channel { binding: ChannelBinding::Prefer, end_point: None, private: false }
-    }
-
-    #[test]
-    fn reads_a_password_file_anew_each_time_without_its_line_break() {
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        let source = Source::File(file.path().to_owned());
-        writeln!(file, " first ").unwrap();
-        assert_eq!(password(Some(&source)).unwrap().reveal(), " first ");
-        std::fs::write(file.path(), "second\r\n").unwrap();
-        assert_eq!(password(Some(&source)).unwrap().reveal(), "second");
-        std::fs::write(file.path(), "a\n\n").unwrap();
-        assert_eq!(password(Some(&source)).unwrap().reveal(), "a\n");
     }
 
     #[test]

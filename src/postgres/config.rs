@@ -38,6 +38,10 @@ pub struct Config {
     pub sslrootcert: Option<PathBuf>,
     /// Our own certificate chain and its key, both PEM, where the server asks for one.
     pub client_certificate: Option<(PathBuf, PathBuf)>,
+    /// The passphrase of the key, read at each connect where the key is encrypted.
+    pub sslpassword: Option<Source>,
+    /// How TLS begins.
+    pub negotiation: SslNegotiation,
     /// Whether the password exchange is bound to the TLS channel.
     pub channel_binding: ChannelBinding,
     /// Which of several hosts will do.
@@ -73,6 +77,8 @@ impl Config {
             sslmode: SslMode::VerifyFull,
             sslrootcert: None,
             client_certificate: None,
+            sslpassword: None,
+            negotiation: SslNegotiation::Postgres,
             channel_binding: ChannelBinding::Prefer,
             target,
             application_name: APPLICATION_NAME_DEFAULT.to_owned(),
@@ -96,6 +102,8 @@ impl Config {
         let mut config = Config::new(parts.hosts, user, database)?;
         config.password = parts.password.map(Source::Inline);
         config.client_certificate = parts.sslcert.zip(parts.sslkey);
+        config.sslpassword = parts.sslpassword.map(Source::Inline);
+        config.negotiation = parts.negotiation.unwrap_or(config.negotiation);
         config.sslrootcert = parts.sslrootcert;
         config.options = parts.options;
         if let Some(sslmode) = parts.sslmode {
@@ -140,7 +148,7 @@ pub enum ConfigError {
     #[error("the Postgres URL names no user (postgresql://user@host/database)")]
     User,
     /// One of `sslcert` and `sslkey` without the other.
-    #[error("the Postgres URL has one of sslcert and sslkey, which need each other")]
+    #[error("one of sslcert and sslkey is given without the other; a certificate needs its key")]
     HalfCertificate,
 }
 
@@ -223,6 +231,26 @@ impl SslMode {
             SslMode::Require => Some("sslmode=require: encrypted, but the server's identity is not checked"),
             SslMode::VerifyCa => Some("sslmode=verify-ca: the certificate's chain is checked, the host name is not"),
             SslMode::VerifyFull => None,
+        }
+    }
+}
+
+/// How TLS begins (`sslnegotiation`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SslNegotiation {
+    /// The server is asked first, in the clear: every version understands that.
+    Postgres,
+    /// At once, with ALPN: one round trip less, and nothing in the clear. Postgres 17 and later.
+    Direct,
+}
+
+impl SslNegotiation {
+    /// libpq's word for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            SslNegotiation::Postgres => "postgres",
+            SslNegotiation::Direct => "direct",
         }
     }
 }

@@ -4,6 +4,7 @@
 //! `pipeline`'s to decide; here it is only told apart.
 
 use crate::postgres::config::Host;
+use crate::secret::{KeyError, SourceError};
 use postgres_protocol::message::backend::ErrorResponseBody;
 use std::fmt;
 use std::io;
@@ -67,7 +68,37 @@ pub enum PgError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// OpenSSL could not be set up, `sslrootcert` could not be read.
+    /// The server does not begin with TLS, as `sslnegotiation=direct` has us do.
+    #[error(
+        "TLS to {host}: {what}; sslnegotiation=direct needs Postgres 17 or later with ssl = on, and nothing on the way that \
+         reads the protocol: ask for sslnegotiation=postgres"
+    )]
+    DirectTlsRefused {
+        /// The configured host.
+        host: Host,
+        /// What it did instead.
+        what: &'static str,
+        /// From OpenSSL.
+        #[source]
+        source: Option<openssl::ssl::Error>,
+    },
+    /// `sslcert` cannot be read.
+    #[error("read sslcert {}", path.display())]
+    TlsFile {
+        /// The file.
+        path: PathBuf,
+        /// From the operating system.
+        #[source]
+        source: io::Error,
+    },
+    /// `sslkey` is no key that we may or can use.
+    #[error("use sslkey")]
+    TlsKey {
+        /// What is wrong with it, and what to do.
+        #[source]
+        source: KeyError,
+    },
+    /// OpenSSL could not be set up, `sslrootcert` could not be read, a certificate is none.
     #[error("set up TLS from {what}")]
     TlsSetup {
         /// The file, or what else.
@@ -76,14 +107,14 @@ pub enum PgError {
         #[source]
         source: openssl::error::ErrorStack,
     },
-    /// The file of the password cannot be read.
-    #[error("read the password file {}", path.display())]
-    PasswordFile {
-        /// The file.
-        path: PathBuf,
-        /// From the operating system.
+    /// The password cannot be had where it is kept.
+    #[error("read the password of `{user}`")]
+    PasswordSource {
+        /// The role.
+        user: String,
+        /// The file or command, and what became of it.
         #[source]
-        source: io::Error,
+        source: SourceError,
     },
     /// The server wants a password and none is configured.
     #[error("log in as `{user}` at {host}: the server asks for a password and none is configured")]

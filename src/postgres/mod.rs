@@ -37,7 +37,7 @@ mod url;
 
 pub use config::{
     APPLICATION_NAME_DEFAULT, CONNECT_TIMEOUT_DEFAULT, CONNECT_TIMEOUT_MAX, ChannelBinding, Config, ConfigError,
-    FRAME_BYTES_MAX_DEFAULT, Host, Keepalive, PORT_DEFAULT, SslMode, TargetSession,
+    FRAME_BYTES_MAX_DEFAULT, Host, Keepalive, PORT_DEFAULT, SslMode, SslNegotiation, TargetSession,
 };
 pub use error::{Attempts, PgError, ServerError};
 pub use outbox::StandbyStatus;

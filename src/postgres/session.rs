@@ -9,6 +9,8 @@ use crate::postgres::error::{Attempts, PgError, ServerError};
 use crate::postgres::inbox::Inbox;
 use crate::postgres::socket::{Address, Socket, addresses};
 use crate::postgres::startup::{self, Purpose};
+use crate::postgres::tls;
+use crate::secret::{self, Source};
 use bytes::BytesMut;
 use fallible_iterator::FallibleIterator as _;
 use postgres_protocol::message::backend::{DataRowBody, Message};
@@ -44,6 +46,7 @@ pub(super) type Rows = Vec<Vec<Option<String>>>;
 impl Session {
     /// Tries every address of every host, in order. A refused login ends the search: the next host would refuse it too.
     pub(super) async fn open(config: &Config, purpose: Purpose, suffix: &str) -> Result<Self, PgError> {
+        let config = &with_printed_password(config).await?;
         let mut attempts = Vec::new();
         for host in &config.hosts {
             let found = match tokio::time::timeout(config.connect_timeout, addresses(host)).await {
@@ -91,8 +94,13 @@ impl Session {
             version: 0,
             abandoned: false,
         };
-        session.send(&startup::message(config, purpose, suffix).map_err(encoding)?, "begin the session").await?;
-        session.log_in(config).await?;
+        let greeting = startup::message(config, purpose, suffix).map_err(encoding)?;
+        if let Err(error) = session.send(&greeting, "begin the session").await {
+            // A server that has hung up may have said why: the last thing it wrote is still to be read.
+            let last = session.fill("begin the session").await.err().map(|last| tls::refused_late(host, last));
+            return Err(last.filter(|last| matches!(last, PgError::Tls { .. })).unwrap_or(error));
+        }
+        session.log_in(config).await.map_err(|error| tls::refused_late(host, error))?;
         session.read_greeting(config).await?;
         session.check_greeting(config.target)?;
         session.inbox.set_bytes_max(config.frame_bytes_max);
@@ -371,9 +379,22 @@ fn refused_login(config: &Config, host: &Host, refusal: Refusal) -> PgError {
     let (user, host) = (config.user.clone(), host.clone());
     match refusal {
         Refusal::NoPassword => PgError::PasswordMissing { user, host },
-        Refusal::File(path, source) => PgError::PasswordFile { path, source },
+        Refusal::Source(source) => PgError::PasswordSource { user, source },
         Refusal::Because(reason) => PgError::AuthUnsupported { user, host, reason },
     }
+}
+
+/// The configuration with what the password's command prints, run once for all hosts and before the first is asked: neither
+/// `connect_timeout` nor the server's patience should pay for it.
+async fn with_printed_password(config: &Config) -> Result<Config, PgError> {
+    let mut config = config.clone();
+    if let Some(source @ Source::Command(_)) = &config.password {
+        let printed = secret::fetch(source).await;
+        let printed = printed.map_err(|source| PgError::PasswordSource { user: config.user.clone(), source })?;
+        // A cloud's tool may tell the end of the token's life beside it.
+        config.password = Some(Source::Inline(secret::Token::of(&printed, std::time::Duration::ZERO).secret));
+    }
+    Ok(config)
 }
 
 fn is_refused_login(error: &PgError) -> bool {
@@ -382,8 +403,10 @@ fn is_refused_login(error: &PgError) -> bool {
         PgError::Auth { .. }
             | PgError::AuthUnsupported { .. }
             | PgError::PasswordMissing { .. }
-            | PgError::PasswordFile { .. }
+            | PgError::PasswordSource { .. }
             | PgError::TlsSetup { .. }
+            | PgError::TlsFile { .. }
+            | PgError::TlsKey { .. }
     )
 }
 

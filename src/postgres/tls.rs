@@ -1,16 +1,17 @@
-//! TLS by OpenSSL: asked for before anything else is said, checked as `sslmode` says.
+//! TLS by OpenSSL: asked for before anything else is said, or begun at once, and checked as `sslmode` says.
 //!
 //! At least TLS 1.2. Where TLS is demanded and the server has none, the connection ends before user, database or
-//! password were named.
+//! password were named. Our own certificate and its key (`secret`) are read for each connection: a renewed one counts.
 
-use crate::postgres::config::{Config, Host, SslMode};
+use crate::postgres::config::{Config, Host, SslMode, SslNegotiation};
 use crate::postgres::error::PgError;
 use crate::postgres::socket::Socket;
+use crate::secret;
 use bytes::BytesMut;
 use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
-use openssl::ssl::{ConnectConfiguration, SslConnector, SslFiletype, SslMethod, SslRef, SslVerifyMode, SslVersion};
+use openssl::ssl::{ConnectConfiguration, SslConnector, SslMethod, SslRef, SslVerifyMode, SslVersion};
 use openssl::x509::store::X509StoreBuilder;
 use openssl::x509::{X509Ref, X509VerifyResult};
 use postgres_protocol::message::frontend;
@@ -19,24 +20,18 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_openssl::SslStream;
 
+/// What a server of Postgres's names itself in a direct handshake.
+const ALPN: &[u8] = b"postgresql";
+
 /// Turns a fresh TCP connection into what `config.sslmode` demands.
 pub(super) async fn negotiate(config: &Config, host: &Host, name: &str, mut tcp: TcpStream) -> Result<Socket, PgError> {
     if config.sslmode == SslMode::Disable {
         return Ok(Socket::Tcp(tcp));
     }
     let setup = connector(config)?;
-    let io = |source| PgError::Io { call: "ask for TLS", source };
-    let mut request = BytesMut::with_capacity(8);
-    frontend::ssl_request(&mut request);
-    tcp.write_all(&request).await.map_err(io)?;
-    // One byte and no more: what a man in the middle appends in the clear must fail as a handshake, not be believed.
-    match tcp.read_u8().await.map_err(io)? {
-        b'S' => {}
-        b'N' => return Err(PgError::TlsRefused { host: host.clone() }),
-        other => {
-            let what = format!("the answer begins with byte {other:#04x}, neither S nor N; is this a Postgres server?");
-            return Err(PgError::Protocol { call: "ask for TLS", what });
-        }
+    let is_direct = config.negotiation == SslNegotiation::Direct;
+    if !is_direct {
+        ask(host, &mut tcp).await?;
     }
     let failed = |what: &'static str, source: Box<dyn std::error::Error + Send + Sync>| PgError::Tls {
         host: host.clone(),
@@ -47,10 +42,55 @@ pub(super) async fn negotiate(config: &Config, host: &Host, name: &str, mut tcp:
     let mut stream = SslStream::new(ssl, tcp).map_err(|e| failed("prepare the session", e.into()))?;
     if let Err(error) = Pin::new(&mut stream).connect().await {
         let verdict = stream.ssl().verify_result();
+        // A server that does not expect a handshake takes it for a broken greeting: it hangs up, or answers in the clear.
+        if is_direct && verdict == X509VerifyResult::OK && !is_alert(&error) {
+            let (what, source) = ("it does not answer a handshake", Some(error));
+            return Err(PgError::DirectTlsRefused { host: host.clone(), what, source });
+        }
         let what = if verdict == X509VerifyResult::OK { "handshake" } else { verdict.error_string() };
         return Err(failed(what, error.into()));
     }
+    if is_direct && stream.ssl().selected_alpn_protocol() != Some(ALPN) {
+        // Any other TLS server would be as willing; this is what shows one of Postgres's.
+        let what = "it speaks TLS and does not name the protocol `postgresql`";
+        return Err(PgError::DirectTlsRefused { host: host.clone(), what, source: None });
+    }
     Ok(Socket::Tls(Box::new(stream)))
+}
+
+/// Asks whether the server speaks TLS, in the clear.
+async fn ask(host: &Host, tcp: &mut TcpStream) -> Result<(), PgError> {
+    let io = |source| PgError::Io { call: "ask for TLS", source };
+    let mut request = BytesMut::with_capacity(8);
+    frontend::ssl_request(&mut request);
+    tcp.write_all(&request).await.map_err(io)?;
+    // One byte and no more: what a man in the middle appends in the clear must fail as a handshake, not be believed.
+    match tcp.read_u8().await.map_err(io)? {
+        b'S' => Ok(()),
+        b'N' => Err(PgError::TlsRefused { host: host.clone() }),
+        other => {
+            let what = format!("the answer begins with byte {other:#04x}, neither S nor N; is this a Postgres server?");
+            Err(PgError::Protocol { call: "ask for TLS", what })
+        }
+    }
+}
+
+/// What the first failure after the handshake means: by TLS 1.3 a server judges our certificate only then, and says so in
+/// an alert.
+pub(super) fn refused_late(host: &Host, error: PgError) -> PgError {
+    match error {
+        PgError::Io { source, .. } if source.get_ref().and_then(|inner| inner.downcast_ref()).is_some_and(is_alert) => {
+            let what = "the server refuses the session: our certificate (sslcert) is missing, or not one it takes";
+            PgError::Tls { host: host.clone(), what, source: source.into() }
+        }
+        other => other,
+    }
+}
+
+/// Whether the other side refused in TLS's own words: it speaks TLS.
+fn is_alert(error: &openssl::ssl::Error) -> bool {
+    let reasons = error.ssl_error().into_iter().flat_map(ErrorStack::errors).filter_map(openssl::error::Error::reason);
+    reasons.into_iter().any(|reason| reason.contains("alert"))
 }
 
 /// A connector with the checks of `sslmode`. As in libpq, `require` with an `sslrootcert` checks the chain.
@@ -61,6 +101,10 @@ fn connector(config: &Config) -> Result<ConnectConfiguration, PgError> {
     };
     let mut builder = SslConnector::builder(SslMethod::tls_client()).map_err(setup("OpenSSL's defaults"))?;
     builder.set_min_proto_version(Some(SslVersion::TLS1_2)).map_err(setup("OpenSSL's defaults"))?;
+    if config.negotiation == SslNegotiation::Direct {
+        // One name, with its length before it.
+        builder.set_alpn_protos(b"\x0apostgresql").map_err(setup("OpenSSL's defaults"))?;
+    }
     if let Some(path) = &config.sslrootcert {
         let name = format!("sslrootcert {}", path.display());
         // A fresh store, so that the system's authorities do not count beside the one that was asked for.
@@ -68,11 +112,15 @@ fn connector(config: &Config) -> Result<ConnectConfiguration, PgError> {
         builder.set_cert_store(store.build());
         builder.set_ca_file(path).map_err(setup(&name))?;
     }
-    if let Some((certificate, key)) = &config.client_certificate {
+    if let Some((certificate, path)) = &config.client_certificate {
+        let unreadable = |source| PgError::TlsFile { path: certificate.clone(), source };
+        std::fs::File::open(certificate).map_err(unreadable)?;
         let name = format!("sslcert {}", certificate.display());
         builder.set_certificate_chain_file(certificate).map_err(setup(&name))?;
-        let name = format!("sslkey {}", key.display());
-        builder.set_private_key_file(key, SslFiletype::PEM).map_err(setup(&name))?;
+        let key = secret::read_key(path, config.sslpassword.as_ref());
+        let key = key.map_err(|source| PgError::TlsKey { source })?;
+        let name = format!("sslkey {}: it is not the key of sslcert", path.display());
+        builder.set_private_key(&key).map_err(setup(&name))?;
         builder.check_private_key().map_err(setup(&name))?;
     }
     let chain = config.sslmode != SslMode::Require || config.sslrootcert.is_some();

@@ -4,7 +4,7 @@
 //! fault: an unknown, repeated or unsupported parameter is an error. No error repeats any value of the URL, since a
 //! special character left unescaped in a password can shift it into any other part.
 
-use crate::postgres::config::{ChannelBinding, Host, PORT_DEFAULT, SslMode, TargetSession};
+use crate::postgres::config::{ChannelBinding, Host, PORT_DEFAULT, SslMode, SslNegotiation, TargetSession};
 use crate::secret::Secret;
 use percent_encoding::percent_decode_str;
 use std::path::PathBuf;
@@ -29,6 +29,10 @@ pub struct UrlParts {
     pub sslcert: Option<PathBuf>,
     /// `sslkey`
     pub sslkey: Option<PathBuf>,
+    /// `sslpassword`
+    pub sslpassword: Option<Secret>,
+    /// `sslnegotiation`
+    pub negotiation: Option<SslNegotiation>,
     /// `channel_binding`
     pub channel_binding: Option<ChannelBinding>,
     /// `target_session_attrs`
@@ -119,7 +123,7 @@ pub enum UrlError {
 }
 
 /// The parameters we take.
-const TAKEN: [&str; 16] = [
+const TAKEN: [&str; 18] = [
     "host",
     "port",
     "user",
@@ -129,6 +133,8 @@ const TAKEN: [&str; 16] = [
     "sslrootcert",
     "sslcert",
     "sslkey",
+    "sslpassword",
+    "sslnegotiation",
     "channel_binding",
     "target_session_attrs",
     "application_name",
@@ -139,7 +145,7 @@ const TAKEN: [&str; 16] = [
 ];
 
 /// libpq's other parameters, each with the reason we give.
-const REFUSED: [(&str, &str); 17] = [
+const REFUSED: [(&str, &str); 15] = [
     ("hostaddr", "name the address as the host"),
     ("passfile", "use the key password_file, a file that holds only the password"),
     ("service", "write its settings into the URL"),
@@ -153,8 +159,6 @@ const REFUSED: [(&str, &str); 17] = [
     ("krbsrvname", "GSSAPI is not spoken; use SCRAM"),
     ("sslcompression", "TLS compression is unsafe and always off"),
     ("sslcrl", "revocation lists are not read"),
-    ("sslpassword", "an encrypted key needs a person; give sslkey without one, readable by the agent only"),
-    ("sslnegotiation", "TLS is asked for as servers before 17 need it"),
     ("requirepeer", "protect the socket's directory instead"),
     ("load_balance_hosts", "hosts are tried in their order"),
 ];
@@ -302,6 +306,8 @@ fn set(parts: &mut UrlParts, lists: &mut HostLists, name: &str, value: &str) -> 
         "sslrootcert" => once(&mut parts.sslrootcert, "sslrootcert", value.into()),
         "sslcert" => once(&mut parts.sslcert, "sslcert", value.into()),
         "sslkey" => once(&mut parts.sslkey, "sslkey", value.into()),
+        "sslpassword" => once(&mut parts.sslpassword, "sslpassword", Secret::new(value)),
+        "sslnegotiation" => once(&mut parts.negotiation, "sslnegotiation", negotiation(value)?),
         "channel_binding" => once(&mut parts.channel_binding, "channel_binding", channel_binding(value)?),
         "target_session_attrs" => once(&mut parts.target, "target_session_attrs", target(value)?),
         "application_name" => once(&mut parts.application_name, "application_name", value.to_owned()),
@@ -356,6 +362,14 @@ pub fn sslmode(word: &str) -> Result<SslMode, UrlError> {
                      verify-full (or disable, to say it)",
         }),
         _ => Err(UrlError::Value { name: "sslmode", expected: "disable, require, verify-ca or verify-full" }),
+    }
+}
+
+fn negotiation(word: &str) -> Result<SslNegotiation, UrlError> {
+    match word {
+        "postgres" => Ok(SslNegotiation::Postgres),
+        "direct" => Ok(SslNegotiation::Direct),
+        _ => Err(UrlError::Value { name: "sslnegotiation", expected: "postgres or direct" }),
     }
 }
 

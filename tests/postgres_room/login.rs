@@ -131,46 +131,58 @@ async fn settings_are_ours_whatever_role_and_database_say() {
 }
 
 /// A certificate authority, and a certificate of its for the host `localhost`.
-struct Certificates {
-    authority: Vec<u8>,
-    certificate: Vec<u8>,
-    key: Vec<u8>,
+pub(crate) struct Certificates {
+    authority_key: PKey<Private>,
+    pub(crate) authority: Vec<u8>,
+    pub(crate) certificate: Vec<u8>,
+    pub(crate) key: Vec<u8>,
 }
 
 impl Certificates {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (authority_key, key) = (rsa(), rsa());
-        let name = |text: &str| {
-            let mut name = X509NameBuilder::new().unwrap();
-            name.append_entry_by_text("CN", text).unwrap();
-            name.build()
-        };
-        let issue = |subject: &str, key: &PKey<Private>, extensions: &dyn Fn(&mut X509Builder)| {
-            let mut builder = X509::builder().unwrap();
-            builder.set_version(2).unwrap();
-            builder.set_serial_number(&BigNum::from_u32(7).unwrap().to_asn1_integer().unwrap()).unwrap();
-            builder.set_subject_name(&name(subject)).unwrap();
-            builder.set_issuer_name(&name("authority")).unwrap();
-            builder.set_pubkey(key).unwrap();
-            builder.set_not_before(&Asn1Time::days_from_now(0).unwrap()).unwrap();
-            builder.set_not_after(&Asn1Time::days_from_now(1).unwrap()).unwrap();
-            extensions(&mut builder);
-            builder.sign(&authority_key, MessageDigest::sha384()).unwrap();
-            builder.build().to_pem().unwrap()
-        };
-        let authority = issue("authority", &authority_key, &|builder| {
+        let authority = issue(&authority_key, "authority", &authority_key, &|builder| {
             builder.append_extension(BasicConstraints::new().critical().ca().build().unwrap()).unwrap();
         });
-        let certificate = issue("localhost", &key, &|builder| {
+        let certificate = issue(&authority_key, "localhost", &key, &|builder| {
             let names =
                 SubjectAlternativeName::new().dns("localhost").build(&builder.x509v3_context(None, None)).unwrap();
             builder.append_extension(names).unwrap();
         });
-        Certificates { authority, certificate, key: key.private_key_to_pem_pkcs8().unwrap() }
+        Certificates { authority_key, authority, certificate, key: key.private_key_to_pem_pkcs8().unwrap() }
+    }
+
+    /// A certificate for a role, which its authority signs.
+    pub(crate) fn of_role(&self, role: &str, key: &PKey<Private>) -> Vec<u8> {
+        issue(&self.authority_key, role, key, &|_| {})
     }
 }
 
-fn rsa() -> PKey<Private> {
+fn issue(
+    authority_key: &PKey<Private>,
+    subject: &str,
+    key: &PKey<Private>,
+    extensions: &dyn Fn(&mut X509Builder),
+) -> Vec<u8> {
+    let name = |text: &str| {
+        let mut name = X509NameBuilder::new().unwrap();
+        name.append_entry_by_text("CN", text).unwrap();
+        name.build()
+    };
+    let mut builder = X509::builder().unwrap();
+    builder.set_version(2).unwrap();
+    builder.set_serial_number(&BigNum::from_u32(7).unwrap().to_asn1_integer().unwrap()).unwrap();
+    builder.set_subject_name(&name(subject)).unwrap();
+    builder.set_issuer_name(&name("authority")).unwrap();
+    builder.set_pubkey(key).unwrap();
+    builder.set_not_before(&Asn1Time::days_from_now(0).unwrap()).unwrap();
+    builder.set_not_after(&Asn1Time::days_from_now(1).unwrap()).unwrap();
+    extensions(&mut builder);
+    builder.sign(authority_key, MessageDigest::sha384()).unwrap();
+    builder.build().to_pem().unwrap()
+}
+
+pub(crate) fn rsa() -> PKey<Private> {
     PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap()
 }
 

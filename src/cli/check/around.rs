@@ -5,7 +5,9 @@ use crate::postgres::preflight::Facts;
 use crate::postgres::publication::{Candidate, quoted};
 use crate::postgres::slot::{Blocker, SlotRow};
 use crate::postgres::surroundings::{IdleSlot, Surroundings, TableSurroundings};
+use crate::table::TableName;
 use postgres_protocol::escape::{escape_identifier, escape_literal};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// A transaction older than this is worth a name: it holds WAL, and a new slot waits for it.
@@ -58,12 +60,37 @@ pub(super) fn sizing(facts: &Facts, around: &Surroundings, findings: &mut Findin
     }
 }
 
-/// What the role may do and need not.
-pub(super) fn excess(facts: &Facts, around: &Surroundings, tables: &[(&Candidate, bool)], findings: &mut Findings) {
-    if facts.role.superuser {
-        return; // said already, and it includes the rest
+/// The SQL of a role with the least rights that a pipeline over these tables needs, first copy included.
+fn least_role<'a>(database: &str, tables: impl Iterator<Item = &'a TableName>) -> String {
+    let (mut namespaces, mut names) = (BTreeSet::new(), Vec::new());
+    for table in tables {
+        namespaces.insert(escape_identifier(&table.namespace));
+        names.push(quoted(table));
     }
+    let mut sql = "CREATE ROLE wellspring LOGIN REPLICATION PASSWORD '...';".to_owned();
+    sql.push_str(&format!("\nGRANT CONNECT ON DATABASE {} TO wellspring;", escape_identifier(database)));
+    if !names.is_empty() {
+        let namespaces: Vec<String> = namespaces.into_iter().collect();
+        sql.push_str(&format!("\nGRANT USAGE ON SCHEMA {} TO wellspring;", namespaces.join(", ")));
+        sql.push_str(&format!("\nGRANT SELECT ON {} TO wellspring; -- to copy rows", names.join(", ")));
+    }
+    sql
+}
+
+/// What the role may do and need not.
+pub(super) fn excess(
+    facts: &Facts,
+    database: &str,
+    around: &Surroundings,
+    tables: &[(&Candidate, bool)],
+    findings: &mut Findings,
+) {
     let name = escape_identifier(&facts.role.name);
+    if facts.role.superuser {
+        let what = format!("role {} is a superuser: more than the agent needs", facts.role.name);
+        let captured = tables.iter().map(|(table, _)| &table.name);
+        return findings.warn(what, format!("{}\n-- and use it instead of {name}", least_role(database, captured)));
+    }
     if !around.attributes.is_empty() {
         let what = format!("role {} has {}: more than the agent needs", facts.role.name, around.attributes.join(", "));
         let without: Vec<String> = around.attributes.iter().map(|attribute| format!("NO{attribute}")).collect();
@@ -326,5 +353,17 @@ mod tests {
                 warn  prepared transaction 'o''x' of app has been writing for 66 min: creating the slot waits for it
                         COMMIT PREPARED 'o''x'; -- or ROLLBACK PREPARED"#]],
         );
+    }
+
+    #[test]
+    fn the_least_role_is_printed_with_its_grants() {
+        let tables = [TableName::new("public", "a"), TableName::new("public", "b c"), TableName::new("Shop", "x")];
+        expect![[r#"
+            CREATE ROLE wellspring LOGIN REPLICATION PASSWORD '...';
+            GRANT CONNECT ON DATABASE "shop" TO wellspring;
+            GRANT USAGE ON SCHEMA "Shop", "public" TO wellspring;
+            GRANT SELECT ON "public"."a", "public"."b c", "Shop"."x" TO wellspring; -- to copy rows"#]]
+        .assert_eq(&least_role("shop", tables.iter()));
+        assert!(!least_role("shop", [].iter()).contains("SELECT"));
     }
 }

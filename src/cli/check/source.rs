@@ -78,7 +78,7 @@ async fn try_look(checked: &Checked, findings: &mut Findings) -> Result<Seen, Pg
     around::tables(&facts, &captured, &near, findings);
     let is_writable = |table: &Candidate| near.iter().any(|near| near.relation == table.relation && near.writable);
     let writable: Vec<(&Candidate, bool)> = captured.iter().map(|table| (*table, is_writable(table))).collect();
-    around::excess(&facts, &around, &writable, findings);
+    around::excess(&facts, sql.database(), &around, &writable, findings);
     let drafted = schemas::drafts(checked, &sql, &captured).await?;
     schemas::plans(&drafted, findings);
     // No SQL of ours publishes a table whose UPDATE would fail by it.
@@ -142,9 +142,6 @@ fn settings(facts: &Facts, application_name: &str, findings: &mut Findings) {
     if !role.replication {
         let fix = format!("ALTER ROLE {name} REPLICATION;\n-- on Amazon RDS: GRANT rds_replication TO {name};");
         findings.fail(format!("role {} may not replicate", role.name), fix);
-    } else if role.superuser {
-        let fix = format!("CREATE ROLE wellspring LOGIN REPLICATION PASSWORD '...';\n-- and use it instead of {name}");
-        findings.warn(format!("role {} is a superuser: more than the agent needs", role.name), fix);
     } else {
         findings.ok(format!("role {} may replicate", role.name));
     }

@@ -7,6 +7,7 @@ use crate::table::names::REGEX;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 const PASSWORD: &str = "WELLSPRING_POSTGRES_PASSWORD";
+const KEY_PASSWORD: &str = "WELLSPRING_POSTGRES_KEY_PASSWORD";
 
 /// Debezium's defaults that ours differ from.
 pub(super) fn defaults(asked: &Asked<'_>, target: &mut Target) {
@@ -52,13 +53,6 @@ pub(super) fn url(asked: Asked<'_>, given: &Given, target: &mut Target) {
     let host = host.trim();
     let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
     url.push_str(&format!("{host}:{}/{}", asked.or("database.port", "5432").trim(), encoded(database)));
-    let certificates = ["sslcert", "sslkey"].into_iter().filter_map(|parameter| {
-        Some(format!("{parameter}={}", encoded(asked.value(&format!("database.{parameter}"))?)))
-    });
-    let parameters = certificates.collect::<Vec<_>>().join("&");
-    if !parameters.is_empty() {
-        url.push_str(&format!("?{parameters}"));
-    }
     // What is put together here holds references on purpose.
     target.raw("postgres", "url", super::super::document::toml_text(&url), "");
 }
@@ -78,6 +72,23 @@ pub(super) fn sslmode(_: Asked<'_>, given: &Given, target: &mut Target) {
 
 pub(super) fn root_certificate(_: Asked<'_>, given: &Given, target: &mut Target) {
     target.text("postgres", "sslrootcert", given.value.trim(), "");
+}
+
+pub(super) fn certificate(_: Asked<'_>, given: &Given, target: &mut Target) {
+    target.text("postgres", "sslcert", given.value.trim(), "");
+}
+
+pub(super) fn key(_: Asked<'_>, given: &Given, target: &mut Target) {
+    let path = given.value.trim();
+    if path.ends_with(".p12") || path.ends_with(".pfx") {
+        return target
+            .refuse(&given.written, "PKCS#12 is not read; export the key as PEM, and its certificate to sslcert");
+    }
+    target.text("postgres", "sslkey", path, "");
+}
+
+pub(super) fn key_password(_: Asked<'_>, given: &Given, target: &mut Target) {
+    target.secret("postgres", "sslpassword", KEY_PASSWORD, &given.written, &given.value);
 }
 
 pub(super) fn plugin(_: Asked<'_>, given: &Given, target: &mut Target) {

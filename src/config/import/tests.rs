@@ -251,7 +251,8 @@ fn no_secret_is_printed() {
         WELLSPRING_MASK_SALT_2
         WELLSPRING_REGISTRY_PASSWORD
         WELLSPRING_KAFKA_PASSWORD
-        WELLSPRING_KAFKA_KEY_PASSWORD"#]]
+        WELLSPRING_KAFKA_KEY_PASSWORD
+        WELLSPRING_POSTGRES_KEY_PASSWORD"#]]
     .assert_eq(&variables.join("\n"));
 }
 

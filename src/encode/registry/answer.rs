@@ -3,9 +3,9 @@
 //! One exhaustive decision from HTTP status to error class; the client above adds nothing to it. Registries answer a
 //! refusal with `{"error_code": .., "message": ..}`; whatever else comes back is cut short and kept as text.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::secret::SourceError;
 use reqwest::{Response, Url, header};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -66,13 +66,12 @@ pub enum RegistryError {
         /// What is wrong with it.
         detail: String,
     },
-    /// A secret's file cannot be read; it may be back at the next call.
-    #[error("read secret file `{}`: {detail}", path.display())]
-    SecretFile {
-        /// The file.
-        path: PathBuf,
-        /// The system's reason.
-        detail: String,
+    /// A secret cannot be had where it is kept; it may be back at the next call.
+    #[error("read the credentials for the schema registry")]
+    Secret {
+        /// The file or command, and what became of it.
+        #[source]
+        source: SourceError,
     },
     /// The client cannot be made as configured.
     #[error("set up the schema registry's client: {detail}")]
@@ -88,7 +87,7 @@ impl RegistryError {
     #[must_use]
     pub fn is_passing(&self) -> bool {
         match self {
-            RegistryError::Unavailable { .. } | RegistryError::SecretFile { .. } => true,
+            RegistryError::Unavailable { .. } | RegistryError::Secret { .. } => true,
             RegistryError::Refused { .. }
             | RegistryError::Denied { .. }
             | RegistryError::Broken { .. }

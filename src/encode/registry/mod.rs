@@ -15,7 +15,7 @@
 
 mod answer;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Client, Method, RequestBuilder, Url};
 use serde::Deserialize;
 
-use crate::secret::{Secret, Source};
+use crate::secret::{self, Kept, Secret, Source};
 pub use answer::RegistryError;
 use answer::{Answer, read_answer};
 
@@ -32,6 +32,9 @@ const MEDIA_TYPE: &str = "application/vnd.schemaregistry.v1+json";
 
 /// How long a connection may take to be made; the next URL is tried after it.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The longest that what a command printed is sent without running it again, whatever it says of itself.
+const PRINTED_TIME_MAX: Duration = Duration::from_secs(3600);
 
 /// Everything but RFC 3986's unreserved characters: subjects hold spaces, `#`, `%`, `/` and quotes where tables do.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -46,6 +49,10 @@ pub struct Config {
     pub auth: Auth,
     /// PEM file of the authorities to trust instead of the system's; read when the client is made.
     pub ca_file: Option<PathBuf>,
+    /// Our own certificate chain and its key, both PEM, where the registry asks for one; read when the client is made.
+    pub client_certificate: Option<(PathBuf, PathBuf)>,
+    /// The passphrase of the key, where it is encrypted.
+    pub key_password: Option<Source>,
     /// How long one call may take, connecting included.
     pub timeout: Duration,
     /// Whether unknown schemas are registered; otherwise they are only looked up, and a missing one is a refusal.
@@ -60,6 +67,8 @@ impl Config {
             urls: vec![url.into()],
             auth: Auth::None,
             ca_file: None,
+            client_certificate: None,
+            key_password: None,
             timeout: Duration::from_secs(15),
             register: true,
         }
@@ -104,7 +113,7 @@ pub struct Registry {
     urls: Vec<Url>,
     /// The URL that answered last; the next call begins there.
     current: AtomicUsize,
-    auth: Auth,
+    credentials: Credentials,
     register: bool,
 }
 
@@ -173,10 +182,14 @@ impl Registry {
             }
             builder = builder.tls_certs_only(certificates);
         }
+        if let Some((certificate, key)) = &config.client_certificate {
+            builder = builder.identity(identity(certificate, key, config.key_password.as_ref())?);
+        }
         let client = builder
             .build()
             .map_err(|error| RegistryError::Setup { detail: format!("the HTTP client: {}", error.without_url()) })?;
-        Ok(Registry { client, urls, current: AtomicUsize::new(0), auth, register: config.register })
+        let credentials = Credentials::of(&auth);
+        Ok(Registry { client, urls, current: AtomicUsize::new(0), credentials, register: config.register })
     }
 
     /// The first URL, fit to be shown.
@@ -300,13 +313,22 @@ impl Registry {
     }
 
     /// Asks one URL after the other until one answers. An answer is an answer: a refusal is not asked elsewhere.
+    ///
+    /// Where it does not let us in with what a command printed, the command runs again, once.
     async fn ask(&self, call: Call<'_>) -> Result<Answer, RegistryError> {
-        let credentials = self.credentials().await?;
+        match self.ask_as(&call).await {
+            Err(RegistryError::Denied { .. }) if self.credentials.forget().await => self.ask_as(&call).await,
+            other => other,
+        }
+    }
+
+    async fn ask_as(&self, call: &Call<'_>) -> Result<Answer, RegistryError> {
+        let sent = self.credentials.read().await?;
         let first = self.current.load(Ordering::Relaxed);
         let mut last = None;
         for at in (first..first + self.urls.len()).map(|at| at % self.urls.len()) {
             let Some(url) = self.urls.get(at) else { break };
-            match self.ask_one(url, &call, &credentials).await {
+            match self.ask_one(url, call, &sent).await {
                 Err(unavailable @ RegistryError::Unavailable { .. }) => last = Some(unavailable),
                 other => {
                     self.current.store(at, Ordering::Relaxed);
@@ -317,13 +339,13 @@ impl Registry {
         Err(last.unwrap_or(RegistryError::Setup { detail: "no URL is given".to_owned() }))
     }
 
-    async fn ask_one(&self, url: &Url, call: &Call<'_>, credentials: &Credentials) -> Result<Answer, RegistryError> {
+    async fn ask_one(&self, url: &Url, call: &Call<'_>, sent: &Sent) -> Result<Answer, RegistryError> {
         let full = format!("{}/{}", url.as_str().trim_end_matches('/'), call.path);
         let mut request = self.client.request(call.method.clone(), full).header("accept", MEDIA_TYPE);
         if let Some(body) = &call.body {
             request = request.header("content-type", MEDIA_TYPE).body(body.clone());
         }
-        let response = credentials.put_on(request).send().await.map_err(|error| RegistryError::Unavailable {
+        let response = sent.put_on(request).send().await.map_err(|error| RegistryError::Unavailable {
             url: url.to_string(),
             status: None,
             retry_after: None,
@@ -332,46 +354,76 @@ impl Registry {
         })?;
         read_answer(url, call.subject, response).await
     }
+}
 
-    async fn credentials(&self) -> Result<Credentials, RegistryError> {
-        Ok(match &self.auth {
+/// Who we are, with what a command printed kept between calls.
+#[derive(Debug)]
+enum Credentials {
+    None,
+    Basic(String, Kept),
+    Bearer(Kept),
+}
+
+impl Credentials {
+    fn of(auth: &Auth) -> Self {
+        let kept = |source: &Source| Kept::new(source.clone(), PRINTED_TIME_MAX);
+        match auth {
             Auth::None => Credentials::None,
-            Auth::Basic { user, password } => Credentials::Basic(user.clone(), read_secret(password).await?),
-            Auth::Bearer { token } => Credentials::Bearer(read_secret(token).await?),
+            Auth::Basic { user, password } => Credentials::Basic(user.clone(), kept(password)),
+            Auth::Bearer { token } => Credentials::Bearer(kept(token)),
+        }
+    }
+
+    async fn read(&self) -> Result<Sent, RegistryError> {
+        let failed = |source| RegistryError::Secret { source };
+        Ok(match self {
+            Credentials::None => Sent::None,
+            Credentials::Basic(user, password) => Sent::Basic(user.clone(), password.get().await.map_err(failed)?),
+            Credentials::Bearer(token) => Sent::Bearer(token.get().await.map_err(failed)?),
         })
+    }
+
+    /// Whether there is something that the next reading has anew.
+    async fn forget(&self) -> bool {
+        match self {
+            Credentials::Basic(_, kept) | Credentials::Bearer(kept) if kept.is_kept() => {
+                kept.forget().await;
+                true
+            }
+            Credentials::None | Credentials::Basic(..) | Credentials::Bearer(_) => false,
+        }
     }
 }
 
 /// Credentials as read for one call.
-enum Credentials {
+enum Sent {
     None,
     Basic(String, Secret),
     Bearer(Secret),
 }
 
-impl Credentials {
+impl Sent {
     fn put_on(&self, request: RequestBuilder) -> RequestBuilder {
         match self {
-            Credentials::None => request,
-            Credentials::Basic(user, password) => request.basic_auth(user, Some(password.reveal())),
-            Credentials::Bearer(token) => request.bearer_auth(token.reveal()),
+            Sent::None => request,
+            Sent::Basic(user, password) => request.basic_auth(user, Some(password.reveal())),
+            Sent::Bearer(token) => request.bearer_auth(token.reveal()),
         }
     }
 }
 
-/// A file is read off the runtime: it may be on a network mount.
-async fn read_secret(source: &Source) -> Result<Secret, RegistryError> {
-    let path = match source {
-        Source::Inline(secret) => return Ok(secret.clone()),
-        Source::File(path) => path.clone(),
-    };
-    let unreadable = |detail: String| RegistryError::SecretFile { path: path.clone(), detail };
-    let wanted = path.clone();
-    match tokio::task::spawn_blocking(move || std::fs::read_to_string(wanted)).await {
-        Ok(Ok(text)) => Ok(Secret::new(text.trim_end_matches(['\r', '\n']))),
-        Ok(Err(error)) => Err(unreadable(error.to_string())),
-        Err(_) => Err(unreadable("reading it was interrupted".to_owned())),
-    }
+/// Our certificate and its key, in the form that `reqwest` takes.
+fn identity(certificate: &Path, key: &Path, passphrase: Option<&Source>) -> Result<reqwest::Identity, RegistryError> {
+    let setup = |detail: String| RegistryError::Setup { detail };
+    let chain = std::fs::read(certificate);
+    let chain = chain.map_err(|error| setup(format!("certificate `{}`: {error}", certificate.display())))?;
+    let key = secret::read_key(key, passphrase).map_err(|error| {
+        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+        setup(format!("{error}{cause}"))
+    })?;
+    let pem = key.private_key_to_pem_pkcs8().map_err(|_| setup("the key cannot be written as PKCS#8".to_owned()))?;
+    reqwest::Identity::from_pkcs8_pem(&chain, &pem)
+        .map_err(|_| setup(format!("certificate `{}` is not PEM, or its key is another's", certificate.display())))
 }
 
 /// A URL without its user and password, and those as credentials. The text itself is in no error: it may hold them.
@@ -415,13 +467,13 @@ fn id_in_range(id: i64) -> Result<u32, RegistryError> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn user_and_password_leave_the_url_before_anything_can_print_it() {
+    #[tokio::test]
+    async fn user_and_password_leave_the_url_before_anything_can_print_it() {
         let config = Config::new("http://me:hun%2Fter2@registry.example:8081/base?x=1");
         let registry = Registry::new(&config).unwrap();
         assert_eq!(registry.url(), "http://registry.example:8081/base");
         assert!(!format!("{registry:?}").contains("hun"));
-        let Auth::Basic { user, password: Source::Inline(password) } = &registry.auth else { panic!("no credentials") };
+        let Ok(Sent::Basic(user, password)) = registry.credentials.read().await else { panic!("no credentials") };
         assert_eq!((user.as_str(), password.reveal()), ("me", "hun/ter2"));
     }
 

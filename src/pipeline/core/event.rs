@@ -108,6 +108,8 @@ pub enum Event {
         /// See above.
         reply: bool,
     },
+    /// The producer is to be given up, though nothing of it failed: another one can log in, and this one cannot.
+    GiveUp,
     /// The producer given up has answered for all it can; this many records it could not.
     Settled {
         /// See above.

@@ -2,7 +2,7 @@
 
 use super::{Action, Core};
 use crate::change::Position;
-use crate::ledger::{Generation, RouteId, Ticket};
+use crate::ledger::{RouteId, Ticket};
 use crate::pipeline::continuity::{Halt, Reason};
 
 impl Core {
@@ -35,10 +35,7 @@ impl Core {
                 self.refused.insert(route, self.generation);
             }
         }
-        if !self.settling {
-            self.settling = true;
-            actions.push(Action::Settle(Generation(self.generation.0 + 1)));
-        }
+        self.give_up(actions);
     }
 
     /// A topic gave out offsets again that it had acknowledged: it was made anew, or has lost records. What it lacks of

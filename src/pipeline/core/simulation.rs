@@ -392,6 +392,7 @@ impl World {
                 3 => self.now = self.now.plus(70 * SECOND), // frozen
                 4 => self.tell(Event::Pause),
                 5..=8 => self.tell(Event::Resume),
+                9 => self.tell(Event::GiveUp), // another password
                 _ => {}
             }
         }

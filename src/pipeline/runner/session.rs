@@ -376,7 +376,12 @@ impl Runner {
                     self.apply(Event::Retry);
                 }
             }
-            Look::Slot(None) => {}
+            Look::Slot(None) | Look::Login(Ok(None)) => {}
+            Look::Login(Ok(Some(sink))) => {
+                self.config.sink = sink;
+                self.apply(Event::GiveUp);
+            }
+            Look::Login(Err(error)) => self.reporter.failed(&disposition(&PipelineError::Kafka(error))),
             Look::Slot(Some((row, standby_lag))) => {
                 self.reporter.slot(&row);
                 self.judge_strain(&row, standby_lag);
@@ -394,12 +399,23 @@ impl Runner {
         if let Some(statistics) = self.sink.as_ref().and_then(super::Sink::take_statistics) {
             self.reporter.kafka(statistics);
         }
+        self.look_for_a_login();
         let now_ms = unix_nanos() / 1_000_000;
         self.report_copy(now_ms);
         if self.reporter.is_due(now_ms) {
             self.reporter.detached(&self.detaching.tables);
         }
         self.reporter.tell(&mut self.core, now_ms);
+    }
+
+    /// Where brokers do not let us in, looks whether there is another password by now.
+    fn look_for_a_login(&mut self) {
+        if self.tasks.looking.is_some() || !self.sink.as_ref().is_some_and(super::Sink::take_refused) {
+            return;
+        }
+        let mut sink = self.config.sink.clone();
+        self.tasks.looking =
+            Some(tokio::spawn(async move { Look::Login(sink.renew().await.map(|new| new.then_some(sink))) }));
     }
 
     /// Waits for what must not be cut off: the goodbye to Postgres, which carries the last status.

@@ -21,6 +21,11 @@ pub async fn run(
         Err(exit) => return exit,
     };
     reporter.state(&state);
+    let mut config = config;
+    if let Err(error) = config.sink.renew().await {
+        reporter.failed(&disposition(&PipelineError::Kafka(error)));
+        return Exit::SinkRefuses;
+    }
     let reports_max = match &config.sink {
         SinkConfig::Kafka(kafka) => kafka.delivery_capacity(),
         SinkConfig::Stdout { .. } => REPORTS_MAX,

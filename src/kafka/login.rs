@@ -1,0 +1,135 @@
+//! Who we are to Kafka, where it is not a property of librdkafka's: a password or a token that is read where it is kept.
+//!
+//! A password is a property of a client's for all its life: each client is made with the one of its time, and the producer
+//! is exchanged once brokers refuse it and another one is to be had (`pipeline`). A token is asked for by librdkafka itself,
+//! before its end and for each client.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rdkafka::client::OAuthToken;
+use rdkafka::types::RDKafkaErrorCode;
+
+use crate::secret::{Secret, Source, SourceError, Token, fetch};
+
+/// The name librdkafka is told for a token that names nobody; brokers go by the token alone.
+const PRINCIPAL: &str = "wellspring";
+
+/// The longest lifetime passed on: librdkafka counts milliseconds since 1970 in 63 bits.
+const LIFETIME_MAX: Duration = Duration::from_secs(10 * 365 * 86_400);
+
+/// What a client logs in with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Login {
+    /// Whatever the operator's properties say.
+    #[default]
+    Properties,
+    /// `sasl.password` from elsewhere, and what was read last.
+    Password(Source, Option<Secret>),
+    /// A token for OAUTHBEARER.
+    Token(Source),
+}
+
+impl Login {
+    /// A password that is read from `source`.
+    #[must_use]
+    pub fn password(source: Source) -> Self {
+        Login::Password(source, None)
+    }
+
+    /// Reads the password anew, off the runtime; true if it is another one than before. A token is not read: librdkafka asks.
+    ///
+    /// # Errors
+    /// As [`fetch`].
+    pub async fn renew(&mut self) -> Result<bool, SourceError> {
+        let Login::Password(source, last) = self else { return Ok(false) };
+        let secret = fetch(source).await?;
+        let secret = Token::of(&secret, Duration::ZERO).secret;
+        Ok(last.replace(secret.clone()).is_none_or(|before| before != secret))
+    }
+
+    /// The password for a client that is made now: the one read last, else as it is read here, which blocks.
+    pub(super) fn password_now(&self) -> Result<Option<Secret>, SourceError> {
+        match self {
+            Login::Properties | Login::Token(_) => Ok(None),
+            Login::Password(_, Some(secret)) => Ok(Some(secret.clone())),
+            Login::Password(source, None) => Token::read(source).map(|token| Some(token.secret)),
+        }
+    }
+
+    /// Where tokens come from, if that is how we log in.
+    pub(super) fn token(&self) -> Option<Source> {
+        match self {
+            Login::Token(source) => Some(source.clone()),
+            Login::Properties | Login::Password(..) => None,
+        }
+    }
+
+    /// The same, to be read again by clients that are made for one question.
+    pub(super) fn forgotten(&self) -> Self {
+        match self {
+            Login::Password(source, _) => Login::Password(source.clone(), None),
+            other => other.clone(),
+        }
+    }
+}
+
+/// Reads a token for librdkafka. Runs on the thread that polls the client, and holds it up for as long as the command takes.
+pub(super) fn oauth_token(source: &Source) -> Result<OAuthToken, SourceError> {
+    let token = Token::read(source)?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let until = now + token.lifetime.min(LIFETIME_MAX);
+    Ok(OAuthToken {
+        token: token.secret.reveal().to_owned(),
+        principal_name: token.principal.unwrap_or_else(|| PRINCIPAL.to_owned()),
+        lifetime_ms: i64::try_from(until.as_millis()).unwrap_or(i64::MAX),
+    })
+}
+
+/// What librdkafka is told where there is no token: it repeats it in its log. No part of it is secret.
+pub(super) fn no_token(error: &SourceError) -> String {
+    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
+    format!("{error}{cause}")
+}
+
+/// Whether a broker does not let us in.
+pub(super) fn is_refusal(code: Option<RDKafkaErrorCode>) -> bool {
+    matches!(code, Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_password_is_renewed_where_it_changed_and_a_client_gets_the_one_of_its_time() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "one\n").unwrap();
+        let mut login = Login::password(Source::File(file.path().to_owned()));
+        let now = |login: &Login| login.password_now().unwrap().unwrap().reveal().to_owned();
+        assert_eq!(now(&login), "one");
+        assert!(login.renew().await.unwrap());
+        assert!(!login.renew().await.unwrap());
+        std::fs::write(file.path(), "two\n").unwrap();
+        assert_eq!((now(&login), now(&login.forgotten())), ("one".to_owned(), "two".to_owned()));
+        assert!(login.renew().await.unwrap());
+        assert_eq!(now(&login), "two");
+        std::fs::remove_file(file.path()).unwrap();
+        assert!(login.renew().await.is_err());
+        assert_eq!(now(&login), "two", "what was good stays until there is another");
+    }
+
+    #[test]
+    fn a_token_carries_the_end_of_its_life() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let source = Source::File(file.path().to_owned());
+        std::fs::write(file.path(), r#"{"access_token":"t","expires_in":100,"principal":"me"}"#).unwrap();
+        let before = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap();
+        let token = oauth_token(&source).unwrap();
+        assert_eq!((token.token.as_str(), token.principal_name.as_str()), ("t", "me"));
+        assert!((before + 100_000..before + 200_000).contains(&token.lifetime_ms), "{}", token.lifetime_ms);
+        std::fs::write(file.path(), format!(r#"{{"access_token":"t","expires_in":{}}}"#, u64::MAX)).unwrap();
+        assert!(oauth_token(&source).unwrap().lifetime_ms > before);
+        let error = oauth_token(&Source::File("/nowhere".into())).err().unwrap();
+        assert_eq!(no_token(&error), "read the file /nowhere: No such file or directory (os error 2)");
+    }
+}

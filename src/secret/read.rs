@@ -1,0 +1,317 @@
+//! Reading a secret where it is kept: a file, or what a command prints.
+//!
+//! Does IO. Bounded in bytes and, for a command, in time: it runs in a process group of its
+//! own, without a shell, reads nothing from us, and what it says on stderr goes nowhere, since a tool may repeat there what
+//! it was given. An error names file or program and what became of it, never a byte of what was read.
+
+use super::{COMMAND_TIME_MAX, Command, SECRET_BYTES_MAX, Secret, Source, Token};
+use rustix::process::{Pid, Signal, kill_process_group};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Why a secret could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// A file cannot be read.
+    #[error("read the file {}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A file holds what is no secret.
+    #[error("the file {} {what}", path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// As "is larger than ...".
+        what: String,
+    },
+    /// A command could not be started.
+    #[error("run the command `{program}`")]
+    Start {
+        /// Its first word.
+        program: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A command ended with a failure. What it said is not kept.
+    #[error("the command `{program}` ended with {status}; run it by hand to see what it says")]
+    Status {
+        /// Its first word.
+        program: String,
+        /// Exit status or signal.
+        status: ExitStatus,
+    },
+    /// A command did not end in time, and was killed.
+    #[error("the command `{program}` did not end within {} s and was killed", limit.as_secs_f32())]
+    Time {
+        /// Its first word.
+        program: String,
+        /// The limit.
+        limit: Duration,
+    },
+    /// A command printed what is no secret.
+    #[error("the command `{program}` {what}")]
+    Output {
+        /// Its first word.
+        program: String,
+        /// As "printed nothing".
+        what: String,
+    },
+    /// The reading itself was given up; only a shutdown does that.
+    #[error("reading the secret was interrupted")]
+    Interrupted,
+}
+
+/// Reads a secret now. Blocks: for a file on a mount or a command as long as that takes, at most [`COMMAND_TIME_MAX`].
+///
+/// # Errors
+/// As [`SourceError`]; an empty file is an empty secret, a command that prints nothing is an error.
+pub fn read(source: &Source) -> Result<Secret, SourceError> {
+    match source {
+        Source::Inline(secret) => Ok(secret.clone()),
+        Source::File(path) => read_file(path),
+        Source::Command(command) => run(command, COMMAND_TIME_MAX),
+    }
+}
+
+/// The same, off the runtime.
+///
+/// # Errors
+/// As [`read`].
+pub async fn fetch(source: &Source) -> Result<Secret, SourceError> {
+    if let Source::Inline(secret) = source {
+        return Ok(secret.clone());
+    }
+    let source = source.clone();
+    tokio::task::spawn_blocking(move || read(&source)).await.unwrap_or(Err(SourceError::Interrupted))
+}
+
+fn read_file(path: &Path) -> Result<Secret, SourceError> {
+    let content = |what: String| SourceError::Content { path: path.to_owned(), what };
+    let bytes = File::open(path)
+        .and_then(bounded)
+        .map_err(|source| SourceError::File { path: path.to_owned(), source })?
+        .ok_or_else(|| content(format!("is larger than {SECRET_BYTES_MAX} bytes")))?;
+    line_of(bytes).ok_or_else(|| content("is not UTF-8".to_owned()))
+}
+
+/// Everything there is; None if it is more than a secret has.
+fn bounded(from: impl Read) -> io::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    from.take(SECRET_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(Some(bytes).filter(|bytes| bytes.len() <= SECRET_BYTES_MAX))
+}
+
+/// The text without its last line break; None where it is not UTF-8.
+fn line_of(bytes: Vec<u8>) -> Option<Secret> {
+    // Through Secret at once, so that the first copy is overwritten too.
+    let whole = Secret::new(String::from_utf8(bytes).ok()?);
+    let text = whole.reveal();
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    Some(Secret::new(text.strip_suffix('\r').unwrap_or(text)))
+}
+
+/// Runs a command to its end and takes what it printed.
+fn run(command: &Command, limit: Duration) -> Result<Secret, SourceError> {
+    let program = || command.program.clone();
+    let failed = |source| SourceError::Start { program: program(), source };
+    let output = |what: &str| SourceError::Output { program: program(), what: what.to_owned() };
+    let mut child = std::process::Command::new(&command.program)
+        .args(&command.arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        // So that what it started ends with it.
+        .process_group(0)
+        .spawn()
+        .map_err(failed)?;
+    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let (send, receive) = mpsc::sync_channel(1);
+    let watching = std::thread::Builder::new().name("secret".to_owned()).spawn(move || {
+        // Nobody listens any more once the time is over.
+        let _ = send.send(watch(&mut child, group));
+    });
+    if let Err(source) = watching {
+        end(group);
+        return Err(failed(source));
+    }
+    let (bytes, status) = match receive.recv_timeout(limit) {
+        Ok(watched) => watched.map_err(failed)?,
+        Err(_) => {
+            end(group);
+            return Err(SourceError::Time { program: program(), limit });
+        }
+    };
+    let Some(bytes) = bytes else { return Err(output(&format!("printed more than {SECRET_BYTES_MAX} bytes"))) };
+    let secret = line_of(bytes);
+    if !status.success() {
+        return Err(SourceError::Status { program: program(), status });
+    }
+    match secret {
+        None => Err(output("printed what is not UTF-8")),
+        Some(secret) if secret.reveal().is_empty() => Err(output("printed nothing")),
+        Some(secret) => Ok(secret),
+    }
+}
+
+/// What it prints and how it ends; one that prints too much is ended at once.
+fn watch(child: &mut Child, group: Option<Pid>) -> io::Result<(Option<Vec<u8>>, ExitStatus)> {
+    let bytes = child.stdout.take().map_or(Ok(Some(Vec::new())), bounded)?;
+    if bytes.is_none() {
+        end(group);
+    }
+    Ok((bytes, child.wait()?))
+}
+
+fn end(group: Option<Pid>) {
+    if let Some(group) = group {
+        // It may have ended by itself.
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+}
+
+/// A secret that is asked for often: what a command printed is kept until it should be fetched anew, anything else is read
+/// each time.
+#[derive(Debug)]
+pub struct Kept {
+    source: Source,
+    /// The longest a printed secret is kept, whatever it says of itself.
+    time_max: Duration,
+    token: tokio::sync::Mutex<Option<(Secret, Instant)>>,
+}
+
+impl Kept {
+    /// Keeps what `source` gives for `time_max` at most.
+    #[must_use]
+    pub fn new(source: Source, time_max: Duration) -> Self {
+        Kept { source, time_max, token: tokio::sync::Mutex::new(None) }
+    }
+
+    /// Whether [`Kept::forget`] can lead to another secret.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        matches!(self.source, Source::Command(_))
+    }
+
+    /// The secret that holds now. Several that ask at once wait for one run of the command.
+    ///
+    /// # Errors
+    /// As [`read`]; a failure is not kept.
+    pub async fn get(&self) -> Result<Secret, SourceError> {
+        if !self.is_kept() {
+            return fetch(&self.source).await;
+        }
+        let mut kept = self.token.lock().await;
+        if let Some((secret, until)) = kept.as_ref()
+            && Instant::now() < *until
+        {
+            return Ok(secret.clone());
+        }
+        *kept = None;
+        let token = Token::of(&fetch(&self.source).await?, since_1970());
+        *kept = Some((token.secret.clone(), Instant::now() + token.fresh_for().min(self.time_max)));
+        Ok(token.secret)
+    }
+
+    /// Has the next call fetch it anew: it was refused.
+    pub async fn forget(&self) {
+        *self.token.lock().await = None;
+    }
+}
+
+/// The time of day, as tokens write it.
+pub(super) fn since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+impl Token {
+    /// Reads a token now, blocking as [`read`] does.
+    ///
+    /// # Errors
+    /// As [`read`].
+    pub fn read(source: &Source) -> Result<Self, SourceError> {
+        read(source).map(|text| Token::of(&text, since_1970()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        Command::new(["sh", "-c", script].map(str::to_owned).to_vec()).unwrap()
+    }
+
+    fn ran(script: &str) -> Result<String, String> {
+        run(&shell(script), COMMAND_TIME_MAX).map(|s| s.reveal().to_owned()).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn a_command_gives_what_it_prints_without_its_line_break() {
+        assert_eq!(ran("echo 's3 cret'"), Ok("s3 cret".to_owned()));
+        assert_eq!(ran("printf 'a\\r\\n'"), Ok("a".to_owned()));
+        assert_eq!(ran("cat; printf b"), Ok("b".to_owned()), "nothing is to be read");
+    }
+
+    #[test]
+    fn a_command_that_fails_is_named_and_nothing_it_said_is_repeated() {
+        let status = ran("echo hunter2; echo hunter2 >&2; exit 3").unwrap_err();
+        assert_eq!(status, "the command `sh` ended with exit status: 3; run it by hand to see what it says");
+        assert!(ran("kill -9 $$").unwrap_err().contains("signal: 9"));
+        assert!(ran("true").unwrap_err().contains("printed nothing"));
+        assert!(ran("printf '\\377'").unwrap_err().contains("not UTF-8"));
+        let missing = Command::new(vec!["/nowhere/tool".to_owned(), "hunter2".to_owned()]).unwrap();
+        assert_eq!(run(&missing, COMMAND_TIME_MAX).unwrap_err().to_string(), "run the command `/nowhere/tool`");
+    }
+
+    #[test]
+    fn a_command_is_bounded_in_bytes_and_in_time() {
+        assert!(ran("yes").unwrap_err().contains("more than 65536 bytes"));
+        // The limit counts for what it started, too: a pipe held open by a child does not hold us.
+        let began = Instant::now();
+        let error = run(&shell("sleep 60 & sleep 60"), Duration::from_millis(100)).unwrap_err();
+        assert!(error.to_string().contains("did not end within 0.1 s"), "{error}");
+        assert!(began.elapsed() < Duration::from_secs(30));
+    }
+
+    #[test]
+    fn a_file_is_read_anew_each_time_without_its_line_break() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let source = Source::File(file.path().to_owned());
+        for (content, secret) in [(" first \n", " first "), ("second\r\n", "second"), ("a\n\n", "a\n"), ("", "")] {
+            std::fs::write(file.path(), content).unwrap();
+            assert_eq!(read(&source).unwrap().reveal(), secret);
+        }
+        std::fs::write(file.path(), vec![b'x'; SECRET_BYTES_MAX + 1]).unwrap();
+        assert!(read(&source).unwrap_err().to_string().contains("is larger than"));
+    }
+
+    #[tokio::test]
+    async fn a_printed_token_is_kept_until_its_time_or_a_refusal() {
+        let directory = tempfile::tempdir().unwrap();
+        let runs = directory.path().join("runs");
+        let counting = |lifetime: u64| {
+            let print = format!(
+                r#"echo x >> {0}; printf '{{"token":"%s","expires_in":{lifetime}}}' $(wc -l < {0})"#,
+                runs.display()
+            );
+            Kept::new(Source::Command(shell(&print)), Duration::from_secs(3600))
+        };
+        let kept = counting(1000);
+        assert_eq!((kept.get().await.unwrap().reveal(), kept.get().await.unwrap().reveal()), ("1", "1"));
+        kept.forget().await;
+        assert_eq!(kept.get().await.unwrap().reveal(), "2");
+        let short = counting(0);
+        assert_eq!((short.get().await.unwrap().reveal(), short.get().await.unwrap().reveal()), ("3", "4"));
+    }
+}
