@@ -17,8 +17,7 @@ use std::sync::Arc;
 
 pub use super::plan_error::PlanError;
 
-/// Kafka's limit for a topic's name.
-const TOPIC_LENGTH_MAX: usize = 249;
+const TOPIC_LENGTH_MAX: usize = 249; // Kafka's
 
 /// A schema as it is registered.
 #[derive(Clone, Debug, PartialEq, Eq)]

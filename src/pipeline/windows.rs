@@ -12,6 +12,7 @@ mod row;
 mod signals;
 mod tell;
 mod touch;
+mod waits;
 mod whole;
 
 pub use asked::queried;
@@ -25,7 +26,7 @@ use super::request::Reply;
 use super::rows::Active;
 use crate::change::RelationSlot;
 use crate::ledger::Ticket;
-use crate::lsn::{Lsn, Oid, Xid};
+use crate::lsn::{Lsn, Oid};
 use crate::metrics::WindowTotals;
 use crate::pgoutput::CopyRow;
 use crate::postgres::holder::CopyTable;
@@ -467,24 +468,6 @@ impl Copy {
         let (namespace, name) = self.name.split_once('.')?;
         let table = crate::postgres::publication::quoted(&TableName::new(namespace, name));
         Some(format!("SELECT FROM {table} WHERE ({filter}\n)"))
-    }
-
-    /// Whom the first chunk waits for, where it waits for writers.
-    fn waits_of(&mut self, holders: &[(Xid, Option<i32>)], near: FullXid) {
-        let words = holders.iter().map(|(xid, pid)| {
-            let xid = FullXid::widen(*xid, near);
-            pid.map_or_else(|| format!("xid {xid} (prepared)"), |pid| format!("xid {xid} (pid {pid})"))
-        });
-        self.waits =
-            if self.window.journal.fresh { words.take(8).collect::<Vec<_>>().join(", ") } else { String::new() };
-    }
-
-    fn in_words(&self, unseen: &[FullXid]) -> String {
-        let known = |xid: &FullXid| {
-            let named = self.waits.split(", ").find(|words| words.starts_with(&format!("xid {xid} ")));
-            named.map_or_else(|| format!("xid {xid}"), str::to_owned)
-        };
-        unseen.iter().take(8).map(known).collect::<Vec<_>>().join(", ")
     }
 }
 
