@@ -65,6 +65,17 @@ pub(crate) struct Asking {
 }
 
 impl Asking {
+    /// A consumer that reads topics once, from their beginning to their ends. Blocks as [`Asking::consumer`].
+    pub(crate) fn reader(config: &Config) -> Result<BaseConsumer<Asking>, CallError> {
+        let properties = [
+            ("group.id", "wellspring-reader"), // librdkafka wants one to assign; nothing is committed to it
+            ("enable.auto.commit", "false"),
+            ("auto.offset.reset", "earliest"),
+            ("enable.partition.eof", "true"),
+        ];
+        Asking::consumer(config, &properties)
+    }
+
     /// A consumer that only asks, with further properties; by token it is logged in when this returns. Blocks.
     pub(crate) fn consumer(config: &Config, further: &[(&str, &str)]) -> Result<BaseConsumer<Asking>, CallError> {
         let mut properties = config.for_asking()?;

@@ -253,13 +253,7 @@ fn read_all(config: &Config) -> Result<BTreeMap<String, String>, KafkaError> {
     const CALL: &str = "read state topic";
     let topic = &config.state_topic;
     let failed = |source: RdError| KafkaError::Request { call: CALL, topic: topic.clone(), source };
-    let properties = [
-        ("group.id", "wellspring-state-reader"), // librdkafka wants one to assign; nothing is committed to it
-        ("enable.auto.commit", "false"),
-        ("auto.offset.reset", "earliest"),
-        ("enable.partition.eof", "true"),
-    ];
-    let reader = Asking::consumer(config, &properties)?;
+    let reader = Asking::reader(config)?;
     let (low, end) = reader.fetch_watermarks(topic, PARTITION, READ_TIMEOUT).map_err(failed)?;
     let mut newest = BTreeMap::new();
     if low >= end {

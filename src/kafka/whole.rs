@@ -39,13 +39,7 @@ pub async fn read_whole(config: &Config, topic: &str) -> Result<Vec<Entry>, Kafk
 fn read(config: &Config, topic: &str) -> Result<Vec<Entry>, KafkaError> {
     const CALL: &str = "read topic";
     let failed = |source: RdError| KafkaError::Request { call: CALL, topic: topic.to_owned(), source };
-    let properties = [
-        ("group.id", "wellspring-reader"), // librdkafka wants one to assign; nothing is committed to it
-        ("enable.auto.commit", "false"),
-        ("auto.offset.reset", "earliest"),
-        ("enable.partition.eof", "true"),
-    ];
-    let reader = Asking::consumer(config, &properties)?;
+    let reader = Asking::reader(config)?;
     let metadata = reader.fetch_metadata(Some(topic), READ_TIMEOUT).map_err(failed)?;
     let partitions: Vec<i32> =
         metadata.topics().iter().flat_map(|found| found.partitions()).map(|partition| partition.id()).collect();

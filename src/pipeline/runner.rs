@@ -377,13 +377,7 @@ impl Runner {
             return None;
         }
         let (Some(live), Some(sink)) = (&mut self.live, &mut self.sink) else { return None };
-        let mut tools = Tools {
-            core: &mut self.core,
-            sink,
-            copies: &mut self.copies,
-            now_unix_nanos: unix_nanos(),
-            metrics: self.reporter.metrics(),
-        };
+        let mut tools = tools(&mut self.core, sink, &mut self.copies, &self.reporter);
         let first = tools.core.next_ticket();
         let burst = live.rows.burst(&mut live.stream, &mut tools);
         match burst {
@@ -501,6 +495,11 @@ impl Runner {
         let actions = self.core.apply(now(), event);
         self.perform(actions);
     }
+}
+
+/// What the row path works with, put together from parts of the runner while others of them are in use.
+fn tools<'a>(core: &'a mut Core, sink: &'a mut Sink, copies: &'a mut Copies, reporter: &'a Reporter) -> Tools<'a> {
+    Tools { core, sink, copies, now_unix_nanos: unix_nanos(), metrics: reporter.metrics() }
 }
 
 fn report(delivery: &Delivery) -> Report {

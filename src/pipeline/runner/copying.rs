@@ -126,13 +126,7 @@ impl Runner {
         let planning = self.tasks.planning.is_some() || live.desk.is_none() || self.smaller_batches.is_some();
         let mut need = None;
         if self.tasks.planning.is_none() || !copying.waits() {
-            let mut tools = Tools {
-                core: &mut self.core,
-                sink,
-                copies: &mut self.copies,
-                now_unix_nanos: unix_nanos(),
-                metrics: self.reporter.metrics(),
-            };
+            let mut tools = tools(&mut self.core, sink, &mut self.copies, &self.reporter);
             match copying.work(&mut tools) {
                 Ok(found) => need = found,
                 Err(error) => return self.broke(error.into()),

@@ -3,7 +3,7 @@
 //! A heartbeat is a record like any other to the producer and the ledger; it confirms nothing by itself. What the
 //! query's failure means is told in the log and tried again with the next one: the stream does not depend on it.
 
-use super::{Place, Runner, Tools, unix_nanos};
+use super::{Place, Runner, tools};
 use crate::pipeline::Heartbeat;
 use crate::pipeline::supervise::Chain;
 use std::sync::Arc;
@@ -55,13 +55,7 @@ impl Runner {
             return;
         }
         let (Some(live), Some(sink)) = (&mut self.live, &mut self.sink) else { return };
-        let mut tools = Tools {
-            core: &mut self.core,
-            sink,
-            copies: &mut self.copies,
-            now_unix_nanos: unix_nanos(),
-            metrics: self.reporter.metrics(),
-        };
+        let mut tools = tools(&mut self.core, sink, &mut self.copies, &self.reporter);
         if let Err(error) = live.rows.beat(&mut tools) {
             return self.broke(error.into());
         }

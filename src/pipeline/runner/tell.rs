@@ -20,13 +20,7 @@ impl Runner {
             self.tasks.planning = Some(tokio::spawn(async move { (Place::Notices, desk.notices().await) }));
             return;
         }
-        let mut tools = Tools {
-            core: &mut self.core,
-            sink,
-            copies: &mut self.copies,
-            now_unix_nanos: unix_nanos(),
-            metrics: self.reporter.metrics(),
-        };
+        let mut tools = tools(&mut self.core, sink, &mut self.copies, &self.reporter);
         while (tools.core.has_room() || tools.core.has_room_to_copy(0)) && tools.sink.has_room() {
             let Some(notice) = self.notices.next() else { return self.end_if_copied() };
             let ticket = tools.core.next_ticket();

@@ -107,13 +107,7 @@ impl Runner {
         if self.tasks.planning.is_some() || self.smaller_batches.is_some() {
             return;
         }
-        let mut tools = Tools {
-            core: &mut self.core,
-            sink,
-            copies: &mut self.copies,
-            now_unix_nanos: unix_nanos(),
-            metrics: self.reporter.metrics(),
-        };
+        let mut tools = tools(&mut self.core, sink, &mut self.copies, &self.reporter);
         if let Some((piece, at)) = &mut reading.in_hand {
             match live.rows.whole(piece, *at, &mut tools) {
                 Ok(Some(next)) => *at = next,
