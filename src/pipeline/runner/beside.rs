@@ -76,8 +76,11 @@ impl Runner {
         self.copies.set_now(now());
         self.replan();
         self.whole_on();
-        if self.live.is_none() || !self.core.is_streaming() || self.core.is_stopping() || self.core.is_copying() {
+        if self.live.is_none() || !self.core.is_streaming() || self.core.is_stopping() {
             return;
+        }
+        if self.core.is_copying() {
+            return self.record_windows(); // where signals begin does not wait for the first copy's end
         }
         self.obey_heard();
         self.repair_next();
@@ -290,7 +293,7 @@ impl Runner {
     }
 
     /// Writes what copies have to have recorded, if nothing of it is under way.
-    pub(super) fn record_windows(&mut self) {
+    fn record_windows(&mut self) {
         // One at a time: an older record must not come to lie over a newer one.
         if self.tasks.recording.is_some() || self.tasks.writing.is_some() {
             return;

@@ -43,14 +43,13 @@ impl Runner {
         Ok(())
     }
 
-    /// The signal topic says something. Where it begins is recorded at once, so that what is sent from now on is obeyed,
-    /// however long the first copy takes and whatever becomes of this process.
+    /// The signal topic says something. Where it begins is recorded beside the first copy too, so that what is sent from
+    /// now on is obeyed, however long that takes and whatever becomes of this process.
     pub(super) fn heard(&mut self, followed: Followed) {
         if let Followed::From(offset) = followed {
             let topic = self.config.snapshot.signal_topic.clone().unwrap_or_default();
             tracing::info!(topic, offset, "signals are read from the end of the topic on");
             self.copies.obeyed(&topic, offset);
-            self.record_windows();
         } else if let Some(ear) = &mut self.ear {
             ear.waiting = Some(followed);
         }
