@@ -10,6 +10,7 @@ use crate::pipeline::{Agent, Exit, SinkConfig};
 use std::io::IsTerminal;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -86,6 +87,9 @@ fn greet(checked: &Checked, admin: Option<&admin::Server>) {
     }
 }
 
+/// Signals within this time are one wish: `timeout` and some shells signal the process and then its whole group.
+const ONE_STOP: Duration = Duration::from_millis(500);
+
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -122,7 +126,7 @@ async fn watch(
     let mut tell = tokio::time::interval(manager.spacing());
     let mut reloading: Option<JoinHandle<Reloaded>> = None;
     let mut status = agent.status();
-    let mut is_stopping = false;
+    let mut stopping_since: Option<Instant> = None;
     loop {
         let sign = tokio::select! {
             biased; // 1. the end, after which no signal matters; 2. being stopped; 3. the rest
@@ -136,13 +140,14 @@ async fn watch(
         };
         match sign {
             Sign::Ended => break,
-            Sign::Stop(name) if is_stopping => {
+            Sign::Stop(_) if stopping_since.is_some_and(|since| since.elapsed() < ONE_STOP) => {}
+            Sign::Stop(name) if stopping_since.is_some() => {
                 warn!("{name} again: ending at once; the next start repeats what was not confirmed");
                 return Code::Failed;
             }
             Sign::Stop(name) => {
                 info!("{name}: stopping; what is sent is delivered and confirmed first. Once more ends at once");
-                is_stopping = true;
+                stopping_since = Some(Instant::now());
                 manager.stopping();
                 agent.stop();
             }

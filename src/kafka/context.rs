@@ -55,6 +55,17 @@ fn pass_on(level: RDKafkaLogLevel, facility: &str, detail: &str) {
     }
 }
 
+/// What librdkafka says of a connection, without the thread, the broker's own name before it and the time it took: the
+/// error that quotes it names the address.
+fn in_short(detail: &str) -> &str {
+    let said = detail.strip_prefix("[thrd:").and_then(|rest| Some(rest.split_once("]: ")?.1)).unwrap_or(detail);
+    let said = match said.split_once(": ") {
+        Some((name, rest)) if name.contains('/') && !name.contains(' ') => rest,
+        _ => said,
+    };
+    said.rsplit_once(" (after ").map_or(said, |(words, _)| words)
+}
+
 /// The context of clients that only ask; keeps the last thing said about a connection, for the error message.
 #[derive(Default)]
 pub(crate) struct Asking {
@@ -123,7 +134,7 @@ impl ClientContext for Asking {
         // The failed call reports it; a line for each would say everything twice.
         if facility == "FAIL" {
             if let Ok(mut words) = self.last_words.lock() {
-                *words = Some(detail.to_owned());
+                *words = Some(in_short(detail).to_owned());
             }
             tracing::debug!(facility, detail, "librdkafka");
         } else {
@@ -133,7 +144,7 @@ impl ClientContext for Asking {
 
     fn error(&self, _: KafkaError, detail: &str) {
         if let Ok(mut words) = self.last_words.lock() {
-            words.get_or_insert_with(|| detail.to_owned());
+            words.get_or_insert_with(|| in_short(detail).to_owned());
         }
     }
 }
@@ -317,6 +328,29 @@ impl ProducerContext for Reporting {
         self.answered.fetch_add(1, Ordering::SeqCst);
         if self.waiting.load(Ordering::SeqCst) && self.in_flight() == 0 {
             self.all_answered.notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_librdkafka_says_is_quoted_without_its_threads_and_times() {
+        for (detail, short) in [
+            (
+                "[thrd:h:1/bootstrap]: h:1/bootstrap: Connect to ipv4#127.0.0.1:1 failed: Connection refused (after 0ms in state CONNECT, 1 identical error(s) suppressed)",
+                "Connect to ipv4#127.0.0.1:1 failed: Connection refused",
+            ),
+            (
+                "[thrd:sasl_ssl://h:1/2]: sasl_ssl://h:1/2: SASL authentication error: no",
+                "SASL authentication error: no",
+            ),
+            ("1/1 brokers are down", "1/1 brokers are down"),
+            ("", ""),
+        ] {
+            assert_eq!(in_short(detail), short);
         }
     }
 }

@@ -302,8 +302,10 @@ impl Reporter {
     pub fn stopped(&mut self, clean: bool) {
         if clean {
             info!("stopped: everything sent is delivered, recorded and confirmed");
+        } else if self.status.epoch == 0 {
+            info!("stopped before the stream was reached: nothing was sent");
         } else {
-            warn!("stopped with deliveries outstanding: the next start repeats them");
+            warn!("stopped before everything was delivered and confirmed: the next start repeats what was not");
         }
     }
 
