@@ -130,3 +130,24 @@ fn a_row_that_cannot_be_written_sets_its_table_aside_until_a_copy_repairs_it() {
     assert_eq!(world.until_in(TOPIC, |_| true).len(), 5, "nothing more was set aside");
     agent.stop();
 }
+
+#[test]
+fn a_table_without_a_key_is_repaired_by_a_copy_of_it_whole() {
+    let keyless = "create table t (id int, n numeric not null); alter table t replica identity full";
+    let world = World::with(BRISK, keyless, &["t"]);
+    let agent = world.agent(DETACH);
+    agent.streams();
+    world.sql("insert into t values (1, 1)");
+    world.records("t", 1);
+    world.sql("insert into t values (2, 'NaN'); insert into t values (3, 3)");
+    state(&agent, "public.t", "detached");
+    world.sql("update t set n = 2 where id = 2");
+    world.until_in(TOPIC, |rows| rows.len() >= 3);
+    snapshot(&agent, None).unwrap();
+    state(&agent, "public.t", "streaming");
+    world.sql("insert into t values (4, 4)");
+    let rows = world.records("t", 5);
+    let ids: Vec<String> = rows.iter().map(|row| format!("{} {}", row.value["op"], row.value["after"]["id"])).collect();
+    assert_eq!(ids, ["\"c\" 1", "\"r\" 1", "\"r\" 3", "\"r\" 2", "\"c\" 4"]);
+    agent.stop();
+}
