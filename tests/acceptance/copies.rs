@@ -170,3 +170,49 @@ fn a_copy_of_an_empty_table_is_told_as_empty() {
     assert_eq!((&data["status"], &data["total_rows_scanned"]), (&json!("EMPTY"), &json!("0")));
     agent.stop();
 }
+
+/// I22.
+#[test]
+fn a_condition_holds_after_a_restart() {
+    let world = World::new(
+        &format!("{SIGNALS} create table t (id int primary key); insert into t select generate_series(1, 100)"),
+        &["t", "signals"],
+    );
+    let agent = world.agent(&format!("[snapshot]\n{NO_DATA}"));
+    agent.streams();
+    // One transaction: the copy is held before it can read anything.
+    world.sql(
+        r#"insert into signals values ('1', 'execute-snapshot', '{"data-collections": ["public.t"],
+             "additional-conditions": [{"data-collection": "public.t", "filter": "id % 10 = 7"}]}'),
+           ('2', 'pause-snapshot', null)"#,
+    );
+    agent.until("it is held", |status| status.windows.iter().any(|window| window.state == "paused"));
+    agent.stop();
+    let agent = world.agent(&format!("[snapshot]\n{NO_DATA}"));
+    agent.streams();
+    world.sql("insert into signals values ('3', 'resume-snapshot', null)");
+    is_done(&agent, "public.t");
+    assert_eq!(read(&world, "t", "id", 10).len(), 10);
+    agent.stop();
+}
+
+/// L19.
+#[test]
+fn a_slot_whose_log_is_gone_is_begun_anew_where_that_is_asked_for() {
+    let settings = [("max_slot_wal_keep_size", "1MB"), ("min_wal_size", "32MB"), ("max_wal_size", "32MB")];
+    let world = World::with(&settings, "create table a (id int primary key); create table filler (x text)", &["a"]);
+    let mode = "[tables]\ninclude = [\"public.a\"]\n[snapshot]\nmode = \"when_needed\"";
+    let agent = world.agent(mode);
+    agent.streams();
+    agent.stop();
+    world.sql("insert into a values (1)");
+    for _ in 0..4 {
+        world.sql("insert into filler select repeat('x', 1000) from generate_series(1, 1000); select pg_switch_wal()");
+        world.sql("checkpoint");
+    }
+    assert_eq!(world.sql("select wal_status from pg_replication_slots").trim(), "lost");
+    let agent = world.agent(mode);
+    assert_eq!(agent.streams().epoch, 2);
+    assert_eq!(world.records("a", 1)[0].place(), "r last {\"id\":1}");
+    agent.stop();
+}

@@ -309,3 +309,31 @@ fn a_registry_that_is_away_holds_the_stream_and_loses_nothing() {
     agent.until("both arrive", |_| world.end("p.public.a") == 2);
     agent.stop();
 }
+
+/// R23 to R26.
+#[test]
+fn an_origin_is_told_with_its_transaction_and_after_a_restart() {
+    let world = World::new("create table a (id int primary key)", &["a"]);
+    let of = |origin: &str, lsn: &str, id: u32| {
+        format!(
+            "select pg_replication_origin_session_setup('{origin}'); begin;
+             select pg_replication_origin_xact_setup('{lsn}', now()); insert into a values ({id}); commit;
+             select pg_replication_origin_session_reset();"
+        )
+    };
+    world.sql("select pg_replication_origin_create('one'), pg_replication_origin_create('two')");
+    let agent = world.agent("[snapshot]\nmode = \"no_data\"");
+    agent.streams();
+    world.sql(&format!("{} {} insert into a values (3)", of("one", "0/ABCD", 1), of("two", "1/2", 2)));
+    world.records("a", 3);
+    agent.stop();
+    world.sql(&format!("{} insert into a values (5)", of("one", "0/ABCE", 4)));
+    let agent = world.agent("");
+    let rows = world.records("a", 5);
+    let told: Vec<_> =
+        rows.iter().map(|row| (&row.value["source"]["origin"], &row.value["source"]["origin_lsn"])).collect();
+    let nobody = (&json!(null), &json!(null));
+    let (one, two) = (&json!("one"), &json!("two"));
+    assert_eq!(told, [(one, &json!(0xABCD)), (two, &json!(0x1_0000_0002_u64)), nobody, (one, &json!(0xABCE)), nobody]);
+    agent.stop();
+}
