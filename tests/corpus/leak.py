@@ -207,18 +207,23 @@ def leak(pg, form, refusal):
 # Rules that would let a value out, or cannot be kept: what the program has to say before it makes a slot.
 REFUSED = {
     "a masked key column": ({"masks": {"m": {"columns": ["public.plain.id_text"], "method": "stars", "length": 3}}},
-                            ["column `id_text` is masked and part of the key", "[keys]"]),
+                            ["public.plain: column `id_text` is masked and part of the key", "[keys]",
+                             "take the column out of the mask"]),
     "an excluded key column": ({"columns": {"exclude": ["public.plain.id_text"]}},
                                ["column `id_text` is excluded and part of the key", "columns.excluded_keys"]),
     "two masks for one column": ({"masks": {"a": {"columns": ["public.*.v"], "method": "stars", "length": 3},
                                             "b": {"columns": ["regex:.*\\.v"], "method": "truncate", "length": 3}}},
-                                 ["column `v` has two masks, masks.a and masks.b"]),
+                                 ["public.plain: column `v` has two masks, masks.a and masks.b",
+                                  "take it out of one of them"]),
+    "two keys for one table": ({"keys": {"public.plain": ["v"], "regex:public\\..*": ["n"]}},
+                               ["[keys] has two entries for it", "take it out of one of them"]),
     "a mask over a number": ({"masks": {"m": {"columns": ["public.plain.n"], "method": "stars", "length": 3}}},
                              ["its type has no masked form", "masks.m.other_types"]),
     "a key that is not there": ({"keys": {"public.plain": ["nowhere"]}}, ["which the table does not have"]),
     "a regex that does not compile": ({"columns": {"exclude": ["regex:public\\.(plain"]}},
-                                      ["columns.exclude", "not a regular expression"]),
-    "an unknown property": ({"columns": {"exlude": ["public.plain.v"]}}, ["unknown key; did you mean `exclude`?"]),
+                                      ["wellspring.toml:", "columns.exclude", "not a regular expression"]),
+    "an unknown property": ({"columns": {"exlude": ["public.plain.v"]}},
+                            ["wellspring.toml:", "columns.exlude: unknown key; did you mean `exclude`?"]),
 }
 
 

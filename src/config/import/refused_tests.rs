@@ -91,3 +91,13 @@ fn channels_that_do_not_exist_are_refused_with_the_way_out() {
     // The file's name alone asks for nothing.
     imported("signal.file=signals.txt\nnotification.enabled.channels=jmx", Loss::Refused).unwrap();
 }
+
+#[test]
+fn two_rules_for_one_column_are_told_with_their_places_and_the_way_out() {
+    let more =
+        "column.mask.with.5.chars=public\\\\.people\\\\.name\ncolumn.truncate.to.3.chars=public\\\\.people\\\\.name";
+    let ImportError::Faulty(faults) = imported(more, Loss::Refused).unwrap_err() else { panic!() };
+    let text = faults.to_string();
+    assert!(text.contains("masks.stars_1") && text.contains("masks.truncate_1"), "{text}");
+    assert!(text.contains("a column has one mask; take it out of one of them"), "{text}");
+}
