@@ -216,3 +216,24 @@ fn a_slot_whose_log_is_gone_is_begun_anew_where_that_is_asked_for() {
     assert_eq!(world.records("a", 1)[0].place(), "r last {\"id\":1}");
     agent.stop();
 }
+
+/// I09.
+#[test]
+fn chunks_go_by_the_key_that_the_rules_give() {
+    let world = World::new(
+        &format!(
+            "{SIGNALS} create table t (id int, region text, v text, primary key (id, region));
+             insert into t select g, 'r' || g % 3, 'v' from generate_series(1, 1500) g"
+        ),
+        &["t", "signals"],
+    );
+    let agent = world.agent(&format!("[snapshot]\n{NO_DATA}\n[keys]\n\"public.t\" = [\"region\", \"id\"]"));
+    agent.streams();
+    signal(&world, "1", "execute-snapshot", &json!({"data-collections": ["public.t"]}));
+    is_done(&agent, "public.t");
+    assert_eq!(read(&world, "t", "id", 1500).len(), 1500);
+    let rows = world.until("t", |rows| rows.len() == 1500);
+    let regions: Vec<_> = rows.iter().map(|row| row.key["region"].as_str().unwrap()).collect();
+    assert!(regions.is_sorted(), "the first column of the key comes first");
+    agent.stop();
+}

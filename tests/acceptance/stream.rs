@@ -2,6 +2,7 @@
 
 use crate::world::{Row, World};
 use serde_json::json;
+use wellspring::pipeline::request::Request;
 
 fn places(rows: &[Row]) -> Vec<String> {
     rows.iter().map(Row::place).collect()
@@ -260,7 +261,12 @@ fn identities_that_cannot_be_set_are_told_with_the_next_step() {
     let status = agent.until("they contradict", |status| status.detail.contains("want different ones"));
     assert_eq!(status.next, "correct tables.set_replica_identity");
     agent.ends();
-    assert_eq!(world.sql("select relreplident from pg_class where relname = 'a'").trim(), "f");
+    let letter = || world.sql("select relreplident from pg_class where relname = 'a'").trim().to_owned();
+    assert_eq!(letter(), "f");
+    let agent = world.agent("[tables.set_replica_identity]\n\"public.a\" = \"DEFAULT\"\n");
+    agent.streams();
+    assert_eq!(letter(), "d");
+    agent.stop();
 }
 
 /// F11, F14.
@@ -335,5 +341,26 @@ fn an_origin_is_told_with_its_transaction_and_after_a_restart() {
     let nobody = (&json!(null), &json!(null));
     let (one, two) = (&json!("one"), &json!("two"));
     assert_eq!(told, [(one, &json!(0xABCD)), (two, &json!(0x1_0000_0002_u64)), nobody, (one, &json!(0xABCE)), nobody]);
+    agent.stop();
+}
+
+/// C25.
+#[test]
+fn a_slot_that_is_lost_under_a_running_agent_halts_it_by_name() {
+    let settings = [("max_slot_wal_keep_size", "1MB"), ("min_wal_size", "32MB"), ("max_wal_size", "32MB")];
+    let world = World::with(&settings, "create table a (id int primary key); create table filler (x text)", &["a"]);
+    let agent = world.agent("[tables]\ninclude = [\"public.a\"]\n[snapshot]\nmode = \"no_data\"");
+    agent.streams();
+    // It reads nothing, so the slot stays where it is.
+    agent.ask(Request::Pause).unwrap();
+    world.sql("insert into a values (1)");
+    for _ in 0..4 {
+        world.sql("insert into filler select repeat('x', 1000) from generate_series(1, 1000); select pg_switch_wal()");
+        world.sql("checkpoint");
+    }
+    assert_eq!(world.sql("select wal_status from pg_replication_slots").trim(), "lost");
+    let status = agent.halts("slot_lost");
+    assert!(status.next.contains("wellspring slot"), "{status:#?}");
+    assert_eq!(agent.metric("wellspring_failures_total{reason=\"slot_lost\"}"), 1.0);
     agent.stop();
 }
