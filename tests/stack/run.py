@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs the scenarios of scenarios.py and scenarios_snapshot.py, one summary line each.
+"""Runs the scenarios of scenarios.py and its siblings, one summary line each.
 
     run.py [--only a,b] [--full] [--keep] [--list]
 
