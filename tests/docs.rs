@@ -128,6 +128,85 @@ fn links_between_the_documents_lead_somewhere() {
     assert!(broken.is_empty(), "{broken:#?}");
 }
 
+/// Everything that a row of the acceptance cases may name, each as its row has it.
+fn holders() -> BTreeSet<String> {
+    let mut found = Vec::new();
+    files(&top().join("src"), &mut found);
+    files(&top().join("tests"), &mut found);
+    let mut names = BTreeSet::new();
+    let mut add = |kind: &str, name: &str| names.extend([format!("{kind}:{name}")]);
+    for path in found.iter().filter(|path| path.extension().is_some_and(|kind| kind == "rs" || kind == "py")) {
+        let text = fs::read_to_string(path).unwrap();
+        let file = path.file_name().unwrap().to_str().unwrap();
+        let lines: Vec<&str> = text.lines().map(str::trim).collect();
+        for (at, line) in lines.iter().enumerate() {
+            let is_word = |word: &str| !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+            let function = |line: &str, start: &str| line.strip_prefix(start)?.split('(').next().map(str::to_owned);
+            match file {
+                "leak.py" => line.split('"').nth(1).into_iter().for_each(|name| add("leak", name)),
+                "adopt.py" => function(line, "def ").iter().for_each(|name| add("adopt", name)),
+                "run.py" if path.ends_with("tests/faults/run.py") => {
+                    function(line, "def ").iter().for_each(|name| add("faults", name));
+                }
+                _ if file.starts_with("scenarios") && line.ends_with("(world):") => {
+                    function(line, "def ").iter().for_each(|name| add("stack", name))
+                }
+                _ => {}
+            }
+            // A test is a function behind its attribute, or an arm of the macro that makes one of each recording.
+            let attribute = |line: &&str| line.starts_with("#[test]") || line.starts_with("#[tokio::test");
+            let is_test = lines[at.saturating_sub(4)..at].iter().any(attribute);
+            let name = function(line.trim_start_matches("async "), "fn ");
+            name.filter(|name| is_word(name) && (is_test || in_proptest(&lines, at)))
+                .iter()
+                .for_each(|name| add("test", name));
+            if let Some((name, _)) =
+                line.split_once(" \"").filter(|(name, case)| is_word(name) && case.ends_with("\","))
+            {
+                add("test", name);
+            }
+        }
+    }
+    for case in fs::read_dir(top().join("tests/corpus/cases")).unwrap() {
+        add("corpus", case.unwrap().file_name().to_str().unwrap());
+    }
+    names
+}
+
+/// Whether the attribute of a test stands before a function that has its documentation in between.
+fn in_proptest(lines: &[&str], at: usize) -> bool {
+    let before = lines[..at].iter().rev().find(|line| !line.starts_with("///") && !line.starts_with("#[ignore"));
+    before.is_some_and(|line| line.starts_with("#[test]"))
+}
+
+#[test]
+fn every_acceptance_case_has_a_row_and_what_a_row_names_exists() {
+    let known: Vec<String> = read("tests/data/debezium-cases.txt")
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(|line| line.split(' ').next().unwrap().to_owned())
+        .collect();
+    assert!(known.len() >= 380, "{}", known.len());
+    let page = read("docs/acceptance.md");
+    let rows: Vec<(&str, &str)> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |")?.split_once(" | "))
+        .filter(|(case, _)| case.len() == 3 && case[1..].chars().all(|c| c.is_ascii_digit()))
+        .collect();
+    assert_eq!(rows.iter().map(|(case, _)| *case).collect::<Vec<_>>(), known, "a row for each case, in their order");
+    let holders = holders();
+    let mut wrong = Vec::new();
+    for (case, held) in &rows {
+        let named: Vec<&str> = held.split('`').skip(1).step_by(2).filter(|name| name.contains(':')).collect();
+        wrong.extend(named.iter().filter(|name| !holders.contains(**name)).map(|name| format!("{case} {name}")));
+        let reason = held.strip_prefix("does not apply: ").is_some_and(|why| why.len() > 5);
+        if named.is_empty() && !reason {
+            wrong.push(format!("{case}: `{held}` names no test and no reason"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
 #[test]
 fn the_commands_that_the_documents_name_are_commands() {
     let program = env!("CARGO_BIN_EXE_wellspring");

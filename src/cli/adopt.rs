@@ -8,11 +8,18 @@ use crate::config::Checked;
 use crate::kafka;
 use crate::pipeline::SinkConfig;
 use crate::pipeline::adopt::{self, Adopted, Offset};
+use crate::pipeline::supervise::PipelineError;
+use crate::postgres::{PgError, Sql, publication};
+use crate::table::TableName;
+use crate::table::names::{NameOf, NamePattern};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The largest offset file taken; one pipeline's takes a kilobyte.
 const FILE_BYTES_MAX: u64 = 16 << 20;
+
+/// The newest rows of an offset table that are looked at; it holds one for each pipeline.
+const TABLE_ROWS_MAX: usize = 10_000;
 
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
@@ -24,6 +31,10 @@ pub struct Arguments {
     /// Read the offset file of Debezium Server or of Connect in standalone mode
     #[arg(long, value_name = "FILE")]
     from_offset_file: Option<PathBuf>,
+
+    /// Read the table of Debezium's JDBC offset storage, in the database of postgres.url [default: debezium_offset_storage]
+    #[arg(long, value_name = "TABLE", num_args = 0..=1, default_missing_value = "debezium_offset_storage")]
+    from_offset_table: Option<String>,
 }
 
 /// Key and value as stored, newest last.
@@ -34,10 +45,15 @@ pub fn run(checked: &Checked, arguments: &Arguments) -> Result<Code, Failure> {
     let config = checked.pipeline(false);
     let prefix = &checked.encode.prefix;
     block_on(async {
-        let (place, stored) = match (&arguments.from_connect_offsets, &arguments.from_offset_file) {
-            (Some(topic), _) => (format!("topic `{topic}`"), from_topic(checked, topic).await?),
-            (None, Some(path)) => (format!("file {}", path.display()), from_file(path)?),
-            (None, None) => return Err(told("adopt", vec!["no offset is named".to_owned()], "name a topic or a file")),
+        let Arguments { from_connect_offsets, from_offset_file, from_offset_table } = arguments;
+        let (place, stored) = match (from_connect_offsets, from_offset_file, from_offset_table) {
+            (Some(topic), ..) => (format!("topic `{topic}`"), from_topic(checked, topic).await?),
+            (None, Some(path), _) => (format!("file {}", path.display()), from_file(path)?),
+            (None, None, Some(table)) => (format!("table `{table}`"), from_table(checked, table).await?),
+            (None, None, None) => {
+                let what = vec!["no offset is named".to_owned()];
+                return Err(told("adopt", what, "name a topic, a file or a table"));
+            }
         };
         let (connector, offset) = find(&stored, prefix, &place)?;
         let adopted = adopt::adopt(&config, offset).await?;
@@ -67,6 +83,39 @@ fn from_file(path: &Path) -> Result<Stored, Failure> {
             told("read the offset file", vec![what], "name the file that offset.storage.file.filename names")
         },
     )
+}
+
+/// The newest rows, newest last.
+async fn from_table(checked: &Checked, table: &str) -> Result<Stored, Failure> {
+    let name = offset_table(table).ok_or_else(|| {
+        let what = format!("`{table}` is not the name of one table");
+        told("read the offset table", vec![what], "write it as namespace.table, with quotes where Postgres wants them")
+    })?;
+    let sql = Sql::connect(&checked.postgres).await.map_err(PipelineError::from)?;
+    let quoted = publication::quoted(&name);
+    let newest = format!(
+        "SELECT offset_key, offset_val FROM {quoted} ORDER BY record_insert_ts DESC, record_insert_seq DESC \
+         LIMIT {TABLE_ROWS_MAX}"
+    );
+    let rows = sql.query(&newest).await.map_err(|error: PgError| {
+        let hint = "name the table that offset.storage.jdbc.offset.table.name names, and GRANT SELECT on it";
+        told("read the offset table", vec![format!("{quoted}: {}", crate::pipeline::Chain(&error))], hint)
+    })?;
+    let entry = |row: Vec<Option<String>>| {
+        let mut fields = row.into_iter();
+        let (key, value) = (fields.next()??, fields.next()?);
+        Some((key.into_bytes(), value.map(String::into_bytes)))
+    };
+    Ok(rows.into_iter().rev().filter_map(entry).collect())
+}
+
+/// A table without a namespace is one of `public`.
+fn offset_table(name: &str) -> Option<TableName> {
+    let read = |name: &str| match NamePattern::read(name, NameOf::Table).ok()?.exact().as_deref() {
+        Some([namespace, table]) => Some(TableName::new(namespace, table)),
+        _ => None,
+    };
+    read(name).or_else(|| read(&format!("public.{name}")))
 }
 
 /// The newest offset of the one connector with this prefix.
@@ -137,6 +186,15 @@ mod tests {
         ]);
         let (connector, offset) = find(&entries, "shop", "t").unwrap();
         assert_eq!((connector.as_str(), offset.sent), ("a", crate::lsn::Lsn::new(2)));
+    }
+
+    #[test]
+    fn an_offset_table_is_one_table_of_public_unless_it_says_otherwise() {
+        let named = |name: &str| offset_table(name).map(|table| table.to_string());
+        assert_eq!(named("debezium_offset_storage").as_deref(), Some("public.debezium_offset_storage"));
+        assert_eq!(named("ops.offsets").as_deref(), Some("ops.offsets"));
+        assert_eq!(offset_table("ops.\"Off sets\""), Some(TableName::new("ops", "Off sets")));
+        assert_eq!((named("ops.*"), named(""), named("a.b.c")), (None, None, None));
     }
 
     #[test]

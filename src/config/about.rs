@@ -160,7 +160,10 @@ const ABOUT: &[(&str, &str)] = &[
     ("columns.source_types", "Columns whose schema names their type at the source."),
     ("columns.source_types_of", "The same, by the type's name."),
     ("heartbeat.interval", "A record in the heartbeat topic each such time; none where it is left out."),
-    ("heartbeat.query", "SQL that runs with each heartbeat."),
+    (
+        "heartbeat.query",
+        "SQL that runs with each heartbeat, in one transaction; names without a namespace are those of `public`.",
+    ),
     ("topics.heartbeat", "The heartbeat topic; `__debezium-heartbeat.` and the prefix where it is left out."),
     ("topics.transactions", "The transaction topic; the prefix and `.transaction` where it is left out."),
     (

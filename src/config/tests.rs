@@ -222,16 +222,18 @@ fn says_what_is_wrong_with_a_copys_settings() {
         ]],
     );
     let more = "mode = \"initial\"\nworkers = 0\nrows_per_second = \"fast\"\nskip = [\"orders\"]\nwere = 1\n\
+                signal_table = \"signals\"\n\
                 [snapshot.where]\n\"public.orders\" = \"id > 1\"\n[snapshot.query]\n\"public.orders\" = \"select 1\"";
     check(
         &[("mode = \"initial\"", more)],
         &[],
         expect![[r#"
-        w.toml:14:1: snapshot.workers: expected a whole number from 1 to 16, without quotes; found 0
-        w.toml:15:1: snapshot.rows_per_second: expected a whole number from 1 to 100000000, without quotes; found "fast"
-        w.toml:16:1: snapshot.skip: `orders`: a table is `namespace.name`, such as public.orders
-        w.toml:17:1: snapshot.were: unknown key; did you mean `snapshot.mode`?
-        w.toml:19:1: snapshot.where.public.orders: the table has a query too, which is read instead of it: put the condition there"#]],
+            w.toml:14:1: snapshot.workers: expected a whole number from 1 to 16, without quotes; found 0
+            w.toml:15:1: snapshot.rows_per_second: expected a whole number from 1 to 100000000, without quotes; found "fast"
+            w.toml:16:1: snapshot.skip: `orders`: a table is `namespace.name`, such as public.orders
+            w.toml:17:1: snapshot.were: unknown key; did you mean `snapshot.mode`?
+            w.toml:18:1: snapshot.signal_table: expected the name of one table as namespace.name, in quotes; found "signals"
+            w.toml:20:1: snapshot.where.public.orders: the table has a query too, which is read instead of it: put the condition there"#]],
     );
 }
 
@@ -392,4 +394,20 @@ fn says_what_is_weaker_than_it_could_be() {
         kafka over plaintext: records travel in the clear
         admin.listen is 0.0.0.0:9630: /status and /metrics can be read from other machines"#]]
     .assert_eq(&with(&text, &[]).unwrap().checked.warnings.join("\n"));
+}
+
+#[test]
+fn a_slots_name_is_one_that_postgres_takes() {
+    let named =
+        |name: &str| with(&replaced(&[("url = \"postgresql", &format!("slot = \"{name}\"\nurl = \"postgresql"))]), &[]);
+    for name in ["1", "123456", "a_1", "x".repeat(63).as_str()] {
+        assert!(named(name).is_ok(), "{name}");
+    }
+    for name in ["test1-", "Upper", "ž", "a b", "x".repeat(64).as_str()] {
+        let faults = named(name).unwrap_err().to_string();
+        assert!(
+            faults.contains("postgres.slot: a slot's name has lower case letters, digits and _, at most 63"),
+            "{faults}"
+        );
+    }
 }

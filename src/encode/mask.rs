@@ -93,6 +93,13 @@ impl Mask {
 
 /// The first `units` UTF-16 units; a character of two is left out rather than split.
 fn cut(text: &str, units: usize) -> &str {
+    if text.len() <= units {
+        return text; // a unit takes at least a byte
+    }
+    // In ASCII, as most texts begin, a byte is a unit.
+    if let Some(start) = text.get(..units).filter(|start| start.is_ascii()) {
+        return start;
+    }
     let mut taken = 0;
     for (at, c) in text.char_indices() {
         taken += c.len_utf16();
@@ -152,24 +159,30 @@ impl State {
         }
     }
 
-    fn push_digits(self, out: &mut String) {
+    fn push_digits(self, digits: usize, out: &mut String) {
         match self {
-            State::Md5(state) => push_hex(&state.finalize(), out),
-            State::Sha1(state) => push_hex(&state.finish(), out),
-            State::Sha224(state) => push_hex(&state.finish(), out),
-            State::Sha256(state) => push_hex(&state.finish(), out),
-            State::Sha384(state) => push_hex(&state.finish(), out),
-            State::Sha512(state) => push_hex(&state.finish(), out),
+            State::Md5(state) => push_hex(&state.finalize(), digits, out),
+            State::Sha1(state) => push_hex(&state.finish(), digits, out),
+            State::Sha224(state) => push_hex(&state.finish(), digits, out),
+            State::Sha256(state) => push_hex(&state.finish(), digits, out),
+            State::Sha384(state) => push_hex(&state.finish(), digits, out),
+            State::Sha512(state) => push_hex(&state.finish(), digits, out),
         }
     }
 }
 
-fn push_hex(bytes: &[u8], out: &mut String) {
-    for byte in bytes {
-        for half in [byte >> 4, byte & 15] {
-            out.push(char::from_digit(u32::from(half), 16).unwrap_or('0'));
-        }
+/// Bytes of the longest hash.
+const HASH_BYTES_MAX: usize = 64;
+
+/// Appends the first `digits` digits.
+fn push_hex(bytes: &[u8], digits: usize, out: &mut String) {
+    // Made in one piece: a character at a time costs as much as the hash of a short value.
+    let mut hex = [[0_u8; 2]; HASH_BYTES_MAX];
+    for (pair, byte) in hex.iter_mut().zip(bytes) {
+        *pair = [byte >> 4, byte & 15].map(|half| if half < 10 { b'0' + half } else { b'a' + half - 10 });
     }
+    let hex = hex.as_flattened().get(..digits.min(bytes.len() * 2)).unwrap_or_default();
+    out.push_str(std::str::from_utf8(hex).unwrap_or_default());
 }
 
 /// What Java's serialisation writes before a string of up to 65535 bytes, and before a longer one.
@@ -203,8 +216,7 @@ impl Hash {
                 modified_utf8(text, |bytes| state.update(bytes));
             }
         }
-        state.push_digits(out);
-        out.truncate(self.digits.min(out.len()));
+        state.push_digits(self.digits, out);
     }
 }
 

@@ -150,12 +150,14 @@ impl Sql {
         rows.first().map_or(Ok(false), |row| asked.get(row, "sent"))
     }
 
-    /// Runs the operator's own statements of a heartbeat.
+    /// Runs the operator's own statements of a heartbeat, in one transaction. Names without a namespace are looked up as
+    /// Postgres does by default: they were written for a session of which nobody had taken `public` away.
     ///
     /// # Errors
     /// The connection's, or the server's refusal.
     pub async fn beat(&self, statements: &str) -> Result<(), PgError> {
-        self.run(Asked { call: "run the heartbeat's query in database", object: &self.database }, statements).await
+        let asked = Asked { call: "run the heartbeat's query in database", object: &self.database };
+        self.run(asked, &format!("SET LOCAL search_path = \"$user\", public; {statements}")).await
     }
 
     pub(super) async fn run(&self, asked: Asked<'_>, sql: &str) -> Result<(), PgError> {

@@ -5,7 +5,8 @@
 
 Cases: `drain_small`, a backlog of 200,000 single-row transactions; `drain_large`, one transaction of 1,000,000 rows;
 `latency`, 1,000 single-row transactions a second; `snapshot`, the first copy of 2,000,000 rows, whose yardstick is
-`COPY ... TO STDOUT` by psql, thrown away. The program is the release build with everything switched on that it
+`COPY ... TO STDOUT` by psql, thrown away; `masks`, one transaction of 400,000 rows read by three pipelines in turn, one plain,
+one that masks every text (a SHA-256, stars, a cut), one that leaves columns and rows out: the ratio of their CPU per row. The program is the release build with everything switched on that it
 has by default (Avro, keys, headers, ledger, metrics, acks=all) and one librdkafka setting for all cases; the brokers are
 the mock cluster, a process of its own with 6 partitions a topic. The yardstick is what the server can deliver at all:
 pg_recvlogical over TCP into /dev/null, with a slot of its own made before the same backlog; the two take turns, and the
@@ -50,6 +51,21 @@ create function public.made(i bigint) returns public.orders language sql as $$
 """
 SMALL_ROWS, LARGE_ROWS, COPY_ROWS = 200_000, 1_000_000, 2_000_000
 LATENCY_RATE, LATENCY_SECONDS = 1_000, 20
+MASKS_ROWS = 400_000
+# More than in the other cases: a ratio near 1 is to be told from 1.1.
+MASKS_ROUNDS = 5
+# Each pipeline of `masks` by its name, with what it adds to the plain configuration.
+MASKS = {
+    "plain": {},
+    "masked": {"masks": {
+        "hash": {"columns": ["public.orders.customer"], "method": "hash", "salt": "of the bench"},
+        "stars": {"columns": ["public.orders.currency"], "method": "stars", "length": 3},
+        "cut": {"columns": ["public.orders.note"], "method": "truncate", "length": 8},
+    }},
+    "filtered": {"columns": {"exclude": ["public.orders.rate", "regex:public\\.orders\\.due_.*"]}},
+}
+# One row of ten is left out by the publication of `filtered`.
+FILTER = "where (id % 10 <> 0)"
 IDLE_SECONDS = 10
 PARTITIONS = 6
 # How often /metrics is asked for the end of a drain: fine against the second that a drain takes, and cheap for the program.
@@ -97,26 +113,27 @@ class Bench:
         self.sql.execute("select pg_switch_wal()")
         return target
 
-    def agent_drain(self, rows, target):
+    def agent_drain(self, rows, target, agent=None):
         """(rows a second, CPU microseconds a row, peak MiB) of the program over the backlog."""
-        self.agent.start(streaming=False)
+        agent = agent or self.agent
+        agent.start(streaming=False)
         began = cpu_began = None
         deadline = time.monotonic() + 300
         while True:
             if began is None:
-                status = self.agent.status()
+                status = agent.status()
                 if status.get("phase") == "streaming":
-                    began, cpu_began = status["since_ms"] / 1000, self.agent.cpu_seconds()
-            elif self.agent.metric("wellspring_records_delivered_total") >= rows:
+                    began, cpu_began = status["since_ms"] / 1000, agent.cpu_seconds()
+            elif agent.metric("wellspring_records_delivered_total") >= rows:
                 break
-            if time.monotonic() > deadline or not self.agent.alive():
-                raise servers.Late("not drained: %s\n%s" % (json.dumps(self.agent.status()), servers.tail(self.agent.log)))
+            if time.monotonic() > deadline or not agent.alive():
+                raise servers.Late("not drained: %s\n%s" % (json.dumps(agent.status()), servers.tail(agent.log)))
             time.sleep(POLL_SECONDS)
-        now, cpu = time.time(), self.agent.cpu_seconds()
+        now, cpu = time.time(), agent.cpu_seconds()
         servers.wait_until("all is delivered, by the program's word",
-                           lambda: lsn(self.agent.status()["lsn"]["delivered"]) >= lsn(target), 30)
-        peak = self.agent.memory_kib("VmHWM") / 1024
-        self.agent.stop()
+                           lambda: lsn(agent.status()["lsn"]["delivered"]) >= lsn(target), 30)
+        peak = agent.memory_kib("VmHWM") / 1024
+        agent.stop()
         return rows / (now - began), (cpu - cpu_began) * 1e6 / rows, peak
 
     def yardstick_drain(self, rows, target):
@@ -153,6 +170,48 @@ class Bench:
             "peak_rss_mib": round(max(r[2] for r in rounds), 1), "yardstick_rows_per_s": round(middle[3]),
             "rounds": len(rounds),
         }
+
+    def masks(self, rows):
+        """CPU microseconds a row of each pipeline of MASKS, and their ratios to the plain one."""
+        peers = servers.Peers("bench-masks", {
+            "%s.%s" % (name, topic): count
+            for name in MASKS for topic, count in (("public.orders", PARTITIONS), ("wellspring-state", 1))})
+        peers.start()
+        agents = {name: Agent("bench-" + name, self.pg.url("bench"), peers.brokers, peers.url, name, ["public.orders"],
+                              "bench_" + name, over) for name, over in MASKS.items()}
+        self.sql.execute("create publication bench_filtered for table public.orders " + FILTER)
+        costs = {name: [] for name in MASKS}
+        try:
+            for agent in agents.values():
+                agent.wipe()
+                agent.start()
+                agent.stop()
+            for number in range(MASKS_ROUNDS):
+                self.sql.execute(
+                    "insert into public.orders select m.id, m.customer, m.amount, m.currency, m.quantity, m.placed_at, m.due_at,"
+                    " 'ring twice, order ' || m.id, m.paid, m.rate from (select nextval('order_ids') as i from"
+                    " generate_series(1, %d)) s, lateral public.made(s.i) m" % rows)
+                last = self.sql.execute("select last_value from order_ids").fetchone()[0]
+                self.sql.execute("checkpoint")
+                target = self.sql.execute("select pg_current_wal_flush_lsn()::text").fetchone()[0]
+                self.sql.execute("select pg_switch_wal()")
+                names = list(MASKS)
+                for name in names[number % len(names):] + names[:number % len(names)]:
+                    left_out = last // 10 - (last - rows) // 10 if name == "filtered" else 0
+                    costs[name].append(self.agent_drain(rows - left_out, target, agents[name])[1])
+                print("%-12s round %d: %s" % ("masks", number + 1, ", ".join(
+                    "%s %.3f us/row" % (name, cost[-1]) for name, cost in costs.items())), flush=True)
+        finally:
+            for server in (*agents.values(), peers):
+                server.kill()
+        for name in MASKS:
+            self.sql.execute("select pg_drop_replication_slot(%s)", ("bench_" + name,))
+        middle = {name: statistics.median(cost) for name, cost in costs.items()}
+        out = {name + "_cpu_us_per_row": round(cost, 3) for name, cost in middle.items()}
+        # Each round's pipelines ran one after the other: the ratio within a round sees the same machine.
+        for name in ("masked", "filtered"):
+            out[name + "_ratio"] = round(statistics.median(a / b for a, b in zip(costs[name], costs["plain"])), 3)
+        return {**out, "rounds": MASKS_ROUNDS}
 
     def small(self, rows):
         self.sql.execute("call public.fill(%d)" % rows)
@@ -286,7 +345,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--scale", type=float, default=1.0)
-    parser.add_argument("--only", default="drain_small,drain_large,latency,snapshot")
+    parser.add_argument("--only", default="drain_small,drain_large,latency,snapshot,masks")
     options = parser.parse_args()
     os.environ.setdefault("WELLSPRING_PROFILE", "release")
     only = options.only.split(",")
@@ -302,6 +361,8 @@ def main():
             out["latency"] = {"p50_ms": round(p50, 2), "p99_ms": round(p99, 2)}
         if "snapshot" in only:
             out["snapshot"] = bench.snapshot(int(COPY_ROWS * options.scale))
+        if "masks" in only:
+            out["masks"] = bench.masks(int(MASKS_ROWS * options.scale))
     finally:
         bench.close()
     print("\n%-12s %12s %12s %10s %14s %8s" % ("case", "rows/s", "us CPU/row", "peak MiB", "yardstick", "times"))
@@ -314,7 +375,12 @@ def main():
     if "latency" in out:
         print("%-12s p50 %.2f ms, p99 %.2f ms at %d tx/s; idle %.2f %% CPU" % (
             "latency", out["latency"]["p50_ms"], out["latency"]["p99_ms"], LATENCY_RATE, idle))
-    if options.scale == 1.0 and len(out) == 4:
+    if "masks" in out:
+        m = out["masks"]
+        print("%-12s plain %.2f, masked %.2f, filtered %.2f us CPU/row: %.3f and %.3f times the plain" % (
+            "masks", m["plain_cpu_us_per_row"], m["masked_cpu_us_per_row"], m["filtered_cpu_us_per_row"], m["masked_ratio"],
+            m["filtered_ratio"]))
+    if options.scale == 1.0 and len(out) == 5:
         path = os.path.join(dist.TOP, "target", "bench.json")
         with open(path, "w", encoding="utf-8") as f:
             json.dump(out, f, indent=1)

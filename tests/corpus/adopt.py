@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Takes over what a Debezium left behind: slot, publication, and its offset in Connect's topic or in a file.
+"""Takes over what a Debezium left behind: slot, publication, and its offset in Connect's topic, in a file or in a table.
 
     adopt.py       needs Postgres and the built programs; the mock cluster and the built-in registry are its own
 
@@ -111,6 +111,20 @@ def from_the_file(scene):
     goes_on(scene, "--from-offset-file", path)
 
 
+def from_the_table(scene):
+    """Debezium's JDBC offset storage: a row of an earlier flush stands before the one that counts."""
+    scene.sql("create schema ops; create table ops.offsets (id varchar(36) not null, offset_key varchar(1255),"
+              " offset_val varchar(1255), record_insert_ts timestamp not null, record_insert_seq integer not null)")
+    status, text = scene.adopt("--from-offset-table", "ops.offsets")
+    assert status != 0 and "no offset of a connector" in text, text
+    status, text = scene.adopt("--from-offset-table", "ops.nowhere")
+    assert status != 0 and "ops" in text and "offset.storage.jdbc.offset.table.name" in text, text
+    offset = {"lsn": number(scene.end), "lsn_proc": number(scene.slot), "lsn_commit": number(scene.slot)}
+    for seq, value in enumerate(({"lsn": 1, "lsn_commit": 1}, offset)):
+        scene.sql("insert into ops.offsets values ('%d', '%s', '%s', '2026-01-01', %d)" % (seq, KEY, json.dumps(value), seq))
+    goes_on(scene, "--from-offset-table", "ops.offsets")
+
+
 def refused(scene, value, wanted):
     if value is not None:
         produce(scene.peers.brokers, value)
@@ -139,7 +153,7 @@ def no_offset(scene):
     refused(scene, None, "no offset of a connector")
 
 
-SCENES = (from_the_topic, from_the_file, a_slot_ahead_of_the_offset, an_offset_of_another_server, an_unfinished_copy,
+SCENES = (from_the_topic, from_the_file, from_the_table, a_slot_ahead_of_the_offset, an_offset_of_another_server, an_unfinished_copy,
           no_offset)
 
 

@@ -3,10 +3,12 @@
 
     leak.py        needs Postgres and the built programs; mock cluster and built-in registry are its own
 
-The program streams inserts, updates, key changes, deletes and unsent large values of such columns, in three formats,
-under identities DEFAULT and FULL, then meets a record that is too large and halts with it. Everything it gave out is
-searched for each canary as text, hexadecimal and base64: topics with keys, values and headers, the state topic, schemas,
-log, /metrics, /status, `config show`, `check`. Also: rules that would let a value out are refused at the start.
+The program copies and streams such columns: inserts, updates, key changes, deletes, unsent large values, under identities
+DEFAULT and FULL, in three formats; copies a table again because signals ask for it, one whose condition is nonsense among
+them, and tells of that in notifications; then meets a record that is too large and halts with it, or sets its table aside,
+whose later changes go into the quarantine topic. Everything it gave out is searched for each canary as text, hexadecimal and
+base64: topics with keys, values and headers, the state topic, schemas, log, /metrics, /status, the page, `config show`,
+`check`. Also: rules that would let a value out are refused at the start.
 """
 import base64
 import os
@@ -20,7 +22,8 @@ import decode  # noqa: E402
 import servers  # noqa: E402
 from agent import Agent  # noqa: E402
 
-FORMATS = ("avro", "json", "json-schema")
+# Format, and what becomes of a record that no topic takes.
+PASSES = (("avro", "stop"), ("json", "detach"), ("json-schema", "stop"), ("avro", "detach"))
 WAIT_SECONDS = 30
 
 # Per column: what stands there. Each value has a canary of its own, behind what a truncation may keep.
@@ -31,6 +34,11 @@ COLUMNS = {
 SALT = "canary-salt"
 # In a column without rule: must be found, or the search finds nothing.
 SEEN = "seen-in-the-clear"
+# In the conditions of signals: only the signal's own row, which is captured as it is, may hold them.
+CONDITIONS = ("canary-condition-1", "canary-condition-2")
+SIGNAL = """insert into public.signals values ('s%d', 'execute-snapshot',
+  '{"data-collections": ["public.plain"], "additional-conditions": [{"data-collection": "public.plain", "filter": "%s"}]}');
+"""
 
 SETUP = """
 create extension if not exists citext;
@@ -119,25 +127,30 @@ def given_out(agent, brokers, registry, prefix):
     return out
 
 
-def leak(pg, form):
+def leak(pg, form, refusal):
     """Lines that say what was found; the number of things searched."""
-    database = "leak_" + form.replace("-", "_")
+    database = "leak_%s_%s" % (form.replace("-", "_"), refusal)
     pg.psql("drop database if exists %s with (force)" % database)
     pg.psql("create database %s" % database)
     tables = ["plain", "whole", "huge"]
     for table in tables:
         pg.psql(SETUP.format(t=table), database=database)
-    pg.psql("alter table public.whole replica identity full", database=database)
-    peers = servers.Peers("leak-peers", {"leak.public." + table: 1 for table in tables})
+    pg.psql("alter table public.whole replica identity full; create table public.signals (id text primary key, type text,"
+            " data text)", database=database)
+    script = Script()
+    pg.psql(script.insert("plain", 10) + script.insert("whole", 10), database=database)  # for the first copy
+    topics = ["leak.public." + table for table in (*tables, "signals")] + ["leak.notes", "leak.wellspring-quarantine"]
+    peers = servers.Peers("leak-peers", {topic: 1 for topic in topics})
     peers.start()
     agent = Agent("leak-agent", pg.url(database), peers.brokers, peers.url, "leak",
                   ["public." + table for table in tables], database,
-                  {"events": {"format": form}, "topics": {"partitions": 1}, **rules(tables)})
+                  {"events": {"format": form, "on_refusal": refusal}, "log": {"level": "debug", "notifications": True},
+                   "topics": {"partitions": 1, "notifications": "leak.notes"},
+                   "snapshot": {"mode": "initial", "signal_table": "public.signals"}, **rules(tables)})
     agent.env = {"LEAK_SALT": SALT}
     agent.wipe()
     try:
         agent.start()
-        script = Script()
         sql = ""
         for table in ("plain", "whole"):
             sql += script.insert(table, 1) + script.update(table, 1)
@@ -150,24 +163,37 @@ def leak(pg, form):
         pg.psql(file=f.name, database=database)
         source = decode.consumer(peers.brokers)
         try:
-            def arrived():
-                return sum(decode.ends(source, ["leak.public.plain", "leak.public.whole"]).values()) >= 18
+            def holds(topic, count):
+                return lambda: sum(decode.ends(source, [topic]).values()) >= count
 
-            agent.ready(arrived, WAIT_SECONDS)
+            agent.ready(holds("leak.public.plain", 10), WAIT_SECONDS)
+            agent.ready(holds("leak.public.whole", 10), WAIT_SECONDS)
+            pg.psql(SIGNAL % (1, "nonsense = ''%s''" % CONDITIONS[0]), database=database)
+            agent.ready(lambda: any(w["state"] == "failed" for w in agent.status()["windows"]), WAIT_SECONDS)
+            pg.psql(SIGNAL % (2, "stars <> ''%s''" % CONDITIONS[1]), database=database)
+            agent.ready(holds("leak.public.plain", 11), WAIT_SECONDS)
+            pg.psql(script.insert("huge", 1, "repeat('f', 3000000)") + script.insert("huge", 2), database=database)
+            if refusal == "detach":
+                agent.ready(holds("leak.wellspring-quarantine", 2), WAIT_SECONDS)
+            else:
+                servers.wait_until("the large record halts", lambda: agent.phase() == "halted", WAIT_SECONDS)
         finally:
             source.close()
-        pg.psql(script.insert("huge", 1, "repeat('f', 3000000)"), database=database)
-        servers.wait_until("the large record halts", lambda: agent.phase() == "halted", WAIT_SECONDS)
         found = []
         things = given_out(agent, peers.brokers, peers.url, "leak")
         for name, data in things.items():
-            for canary in script.canaries:
-                if any(form in data for form in told(canary)):
+            own = () if name.startswith("topic leak.public.signals") else CONDITIONS
+            for canary in (*script.canaries, *own):
+                if any(text in data for text in told(canary)):
                     found.append("%s: %s holds `%s`" % (form, name, canary))
-        for table in ("plain", "whole"):
-            published = [data for name, data in things.items() if name.startswith("topic leak.public." + table)]
-            if not any(form in data for data in published for form in told(SEEN)):
-                found.append("%s: a value without rule is not found either, so nothing is proven" % form)
+        shown = ["leak.public.plain", "leak.public.whole"] + ["leak.wellspring-quarantine"] * (refusal == "detach")
+        for topic in shown:
+            published = [data for name, data in things.items() if name.startswith("topic " + topic)]
+            if not any(text in data for data in published for text in told(SEEN)):
+                found.append("%s: a value without rule is not found in %s either, so nothing is proven" % (form, topic))
+        notes = sum(name.startswith("topic leak.notes") for name in things)
+        if notes < 5:
+            found.append("%s: %d notifications were searched, there should be more" % (form, notes))
         if form != "avro" and not any(b"*****" in data for data in things.values()):
             found.append("%s: no mask is to be seen" % form)
         return found, len(things)
@@ -231,16 +257,16 @@ def main():
     pg.start()
     found, searched = [], 0
     try:
-        for form in FORMATS:
-            lines, count = leak(pg, form)
+        for form, refusal in PASSES:
+            lines, count = leak(pg, form, refusal)
             found, searched = found + lines, searched + count
         found += refusals(pg)
     finally:
         pg.stop()
         pg.wipe()
     print("\n".join(found[:40]))
-    print("%d canaries or refusals amiss; %d outputs searched in %d formats, %d refusals" % (
-        len(found), searched, len(FORMATS), len(REFUSED)))
+    print("%d canaries or refusals amiss; %d outputs searched in %d passes, %d refusals" % (
+        len(found), searched, len(PASSES), len(REFUSED)))
     return 1 if found else 0
 
 

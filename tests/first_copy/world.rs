@@ -66,6 +66,11 @@ impl World {
         self.server.sql("postgres", text)
     }
 
+    /// Makes a topic of one partition.
+    pub fn topic(&self, topic: &str) {
+        self.broker.create(topic, None).unwrap();
+    }
+
     /// Starts an agent; `more` is added to its configuration.
     pub fn agent(&self, more: &str) -> Running {
         self.agent_as("postgres", more)

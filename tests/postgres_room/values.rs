@@ -28,7 +28,15 @@ const SETUP: &str = "
 create extension citext; create extension ltree; create extension hstore; create extension isn;
 create type mood as enum ('sad', 'ok'); create type pair as (a int, b text); create type span as range (subtype = text);
 create domain amount as numeric(8,3); create domain tone as mood; create domain pairs as pair; create domain words as text[];
+create domain stamp as timestamp(3); create domain price as money;
 ";
+
+/// The least, the largest and the highest bit alone of 64.
+const B64: [&str; 3] = [
+    "0000000000000000000000000000000000000000000000000000000000000000",
+    "1111111111111111111111111111111111111111111111111111111111111111",
+    "1000000000000000000000000000000000000000000000000000000000000000",
+];
 
 /// A type, the first version of Postgres that has it or its values, and those, as SQL has them in quotes.
 const TYPES: &[(&str, u32, &[&str])] = &[
@@ -40,18 +48,26 @@ const TYPES: &[(&str, u32, &[&str])] = &[
     ("real", 14, &["-3.4028235e38", "1e-45", "-0", "NaN", "Infinity", "-Infinity"]),
     ("double precision", 14, &["-1.7976931348623157e308", "5e-324", "-0", "0.1", "NaN", "Infinity", "-Infinity"]),
     ("numeric(5,2)", 14, &["-999.99", "0", "999.99", "NaN"]),
+    (
+        "numeric(38,10)",
+        14,
+        &["-9999999999999999999999999999.9999999999", "0.0000000001", "9999999999999999999999999999.9999999999"],
+    ),
     ("numeric(3,-2)", 15, &["-99900", "12345"]),
     ("numeric(2,5)", 15, &["-0.00099", "0.00012"]),
     ("numeric", 14, &["-1e20", "22.2200", "1e-30", "100", "NaN", "Infinity", "-Infinity"]),
     ("money", 14, &["-92233720368547758.08", "0.05", "92233720368547758.07"]),
     ("text", 14, &["", "žš 🚀", "tab\tline\nback\\slash \\N", "\\."]),
     ("varchar(3)", 14, &["", "abc"]),
+    ("varchar", 14, &["", "any length"]),
     ("char(4)", 14, &["", "ab"]),
+    ("bpchar", 14, &["", "ab "]),
     ("\"char\"", 14, &["", "q"]),
     ("name", 14, &["", "n"]),
     ("citext", 14, &["MiXed"]),
     ("ltree", 14, &["", "Top.Science"]),
     ("isbn", 14, &["0-393-04002-X"]),
+    ("issn", 14, &["1436-4522"]),
     ("ean13", 14, &["9780393040029"]),
     ("json", 14, &["null", "{\"a\":  [1]}"]),
     ("jsonb", 14, &["null", "{\"a\":  [1.50]}"]),
@@ -66,13 +82,16 @@ const TYPES: &[(&str, u32, &[&str])] = &[
     ("bytea", 14, &["", "\\x00ff5c"]),
     ("bit(1)", 14, &["0", "1"]),
     ("bit(3)", 14, &["000", "101"]),
+    ("bit(64)", 14, &B64),
     ("varbit(1)", 14, &["", "1"]),
+    ("varbit(24)", 14, &["", "00", "000000110000001000000001"]),
     ("varbit", 14, &["", "100000000"]),
     ("date", 14, &["4713-01-01 BC", "0044-03-15 BC", "1582-10-10", "5874897-12-31", "infinity", "-infinity"]),
     ("time", 14, &["00:00", "23:59:59.999999", "24:00"]),
     ("time(0)", 14, &["13:51:30"]),
     ("time(3)", 14, &["13:51:30.123"]),
     ("timetz", 14, &["00:00:00+15:59", "23:59:59.999999-15:59", "24:00:00+00", "12:00:00.5+05:30"]),
+    ("timetz(3)", 14, &["00:00:00.001+00", "04:05:11.789-08"]),
     (
         "timestamp",
         14,
@@ -86,10 +105,14 @@ const TYPES: &[(&str, u32, &[&str])] = &[
             "-infinity",
         ],
     ),
+    ("timestamp(0)", 14, &["2019-07-09 02:28:57", "-infinity"]),
+    ("timestamp(6)", 14, &["1582-10-04 12:00:00.000001"]),
     ("timestamp(3)", 14, &["1969-12-31 23:59:59.999", "294276-12-31 23:59:59.999", "infinity"]),
     ("timestamptz", 14, &["4713-01-01 00:00:00+00 BC", "294276-12-31 23:59:59.999999+00", "infinity", "-infinity"]),
+    ("timestamptz(3)", 14, &["21016-11-04 13:51:30.12+02", "0044-03-15 12:00:00+00 BC"]),
     ("timestamptz(0)", 14, &["2016-11-04 13:51:30+02"]),
     ("interval", 14, &["-178000000 years", "178000000 years", "1 mon -1 day +02:03:04.5", "0", "-0.000001 second"]),
+    ("interval(3)", 14, &["1.235 seconds", "-1.999 seconds"]),
     ("interval", 17, &["infinity", "-infinity"]),
     ("point", 14, &["(-2.5,1e300)", "(Infinity,NaN)"]),
     ("box", 14, &["(2,3),(0,0)"]),
@@ -99,6 +122,7 @@ const TYPES: &[(&str, u32, &[&str])] = &[
     ("polygon", 14, &["((0,0),(1,1),(2,0))"]),
     ("circle", 14, &["<(1,2),3>"]),
     ("int4range", 14, &["empty", "(,)", "[1,5]"]),
+    ("int8range", 14, &["(,10)", "[-9223372036854775808,9223372036854775807)"]),
     ("numrange", 14, &["(1.5,2.50]"]),
     ("tsrange", 14, &["[2019-03-31 15:30:00,infinity)"]),
     ("tstzrange", 14, &["[2017-06-05 11:29:12.5+02,)"]),
@@ -114,6 +138,8 @@ const TYPES: &[(&str, u32, &[&str])] = &[
     ("mood", 14, &["sad", "ok"]),
     ("pair", 14, &["(1,\"a b\")", "(,)"]),
     ("amount", 14, &["1.5"]),
+    ("stamp", 14, &["2020-01-01 00:00:00.123", "infinity"]),
+    ("price", 14, &["-92233720368547758.08", "9.99"]),
     ("tone", 14, &["ok"]),
     ("pairs", 14, &["(2,y)"]),
     ("words", 14, &["{a,NULL}"]),
@@ -125,6 +151,28 @@ const TYPES: &[(&str, u32, &[&str])] = &[
     ("halfvec", 14, &["[65504,0.1]"]),
     ("sparsevec", 14, &["{}/3", "{1:1.5,3:-2}/5", "{40000:1}/70000"]),
     ("boolean[]", 14, &["{}", "{t,NULL}"]),
+    ("smallint[]", 14, &["{-32768,NULL,32767}"]),
+    ("bigint[]", 14, &["{-9223372036854775808,NULL,9223372036854775807}"]),
+    ("oid[]", 14, &["{0,NULL,4294967295}"]),
+    ("real[]", 14, &["{1e-45,NULL,NaN,-Infinity}"]),
+    ("double precision[]", 14, &["{5e-324,NULL,NaN,Infinity}"]),
+    ("varchar(3)[]", 14, &["{abc,NULL}"]),
+    ("char(10)[]", 14, &["{a,NULL}"]),
+    ("name[]", 14, &["{n,NULL}"]),
+    ("citext[]", 14, &["{MiXed,NULL}"]),
+    ("ltree[]", 14, &["{Top.Science,NULL}"]),
+    ("json[]", 14, &["{\"{\\\"a\\\":  1}\",NULL}"]),
+    ("xml[]", 14, &["{<a/>,NULL}"]),
+    ("inet[]", 14, &["{::1,NULL,192.168.2.0/12}"]),
+    ("cidr[]", 14, &["{10.0.0.0/8,NULL}"]),
+    ("macaddr[]", 14, &["{08:00:2b:01:02:03,NULL}"]),
+    ("macaddr8[]", 14, &["{08:00:2b:01:02:03:04:05,NULL}"]),
+    ("varbit[]", 14, &["{110,NULL}"]),
+    ("point[]", 14, &["{\"(1,1)\",NULL}"]),
+    ("tsquery[]", 14, &["{'a',NULL}"]),
+    ("numrange[]", 14, &["{\"(1.5,2.50]\",NULL}"]),
+    ("tstzrange[]", 14, &["{\"[2017-06-05 11:29:12.5+02,)\",NULL}"]),
+    ("daterange[]", 14, &["{\"[2020-01-01,2020-02-01]\",NULL}"]),
     ("integer[]", 14, &["{1,NULL}", "{{1,2},{3,NULL}}", "[0:1]={5,6}"]),
     ("text[]", 14, &["{a,NULL,\"\",\"NULL\",\"q\\\"b\\\\,\"}"]),
     ("numeric(5,2)[]", 14, &["{1.5,NULL,NaN}"]),
@@ -153,7 +201,7 @@ const TYPES: &[(&str, u32, &[&str])] = &[
 ];
 
 /// The modes that are tried, each a name for the golden file.
-fn modes() -> [(&'static str, Modes); 5] {
+fn modes() -> [(&'static str, Modes); 6] {
     let default = Modes::default();
     [
         ("", default),
@@ -181,6 +229,15 @@ fn modes() -> [(&'static str, Modes); 5] {
         ),
         ("nanoseconds money_digits=0", Modes { time: TimeMode::Nanoseconds, money_digits: 0, ..default }),
         ("microseconds", Modes { time: TimeMode::Microseconds, ..default }),
+        (
+            "adaptive_time_microseconds base64-url-safe money_digits=4",
+            Modes {
+                time: TimeMode::AdaptiveTimeMicroseconds,
+                binary: BinaryMode::Coded(Code::Base64Url),
+                money_digits: 4,
+                ..default
+            },
+        ),
     ]
 }
 

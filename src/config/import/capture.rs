@@ -286,6 +286,13 @@ pub(super) fn naming(asked: Asked<'_>, given: &Given, target: &mut Target) {
                 }
             }
         }
+        "io.debezium.schema.DefaultTopicNamingStrategy" | "io.debezium.schema.DefaultRegexTopicNamingStrategy" => {
+            target.refuse(
+                &given.written,
+                "its topics lack the namespace, so that tables of one name in two namespaces share one; write \
+                 SchemaRegexTopicNamingStrategy, whose topic.regex is held against prefix.namespace.table",
+            );
+        }
         _ => target.refuse(
             &given.written,
             "topics are named as SchemaTopicNamingStrategy and SchemaRegexTopicNamingStrategy do",
@@ -408,13 +415,13 @@ pub(super) fn zero(_: Asked<'_>, given: &Given, target: &mut Target) {
     if given.value.trim() == "0" {
         target.idle(&given.written, "0 switches it off");
     } else {
-        target.refuse(&given.written, "there is nothing like it");
+        target.refuse(&given.written, "there is nothing like it; take it out, or write 0");
     }
 }
 
 pub(super) fn off(_: Asked<'_>, given: &Given, target: &mut Target) {
     match flag(given, target) {
-        Some(true) => target.refuse(&given.written, "there is nothing like it"),
+        Some(true) => target.refuse(&given.written, "there is nothing like it; take it out, or write false"),
         _ => target.idle(&given.written, "it is off"),
     }
 }

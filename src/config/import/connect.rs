@@ -12,7 +12,8 @@ pub(super) fn defaults(asked: &Asked<'_>, target: &mut Target) {
         let what = "is missing; it stands in the worker's properties: import them with the connector's";
         target.refuse("bootstrap.servers", what);
     }
-    if !target.has("events", "format") {
+    let is_given = format(*asked, "key").is_some() && format(*asked, "value").is_some();
+    if !target.has("events", "format") && !is_given {
         let what = "is missing; it stands in the worker's properties: import them with the connector's";
         target.refuse("value.converter", what);
     }
@@ -71,9 +72,11 @@ fn format(asked: Asked<'_>, part: &str) -> Option<Result<Format, &'static str>> 
 }
 
 pub(super) fn converter(asked: Asked<'_>, given: &Given, target: &mut Target) {
+    let own = if given.name.contains("key") { "key" } else { "value" };
     match (format(asked, "key"), format(asked, "value")) {
-        (Some(Err(why)), _) | (_, Some(Err(why))) => {
-            if !target.refused.iter().any(|(_, other)| other == why) {
+        (Some(Err(_)), _) | (_, Some(Err(_))) => {
+            let why = format(asked, own).and_then(Result::err);
+            if let Some(why) = why.filter(|why| !target.refused.iter().any(|(_, other)| other == why)) {
                 target.refuse(&given.written, why);
             }
         }

@@ -17,6 +17,8 @@ mod table;
 mod target;
 
 #[cfg(test)]
+mod refused_tests;
+#[cfg(test)]
 mod tests;
 
 pub use source::SourceError;

@@ -43,7 +43,8 @@ pub(super) fn channels_of_signals(asked: Asked<'_>, given: &Given, target: &mut 
             other => target.refuse(
                 &given.written,
                 format!(
-                    "there is no channel `{other}`: signals are read from a table (source) and from a topic (kafka)"
+                    "there is no channel `{other}`: signals are read from a table (source) and from a topic (kafka); \
+                     `wellspring snapshot` asks the running agent for a copy"
                 ),
             ),
         }
@@ -51,6 +52,11 @@ pub(super) fn channels_of_signals(asked: Asked<'_>, given: &Given, target: &mut 
     if is_idle {
         target.idle(&given.written, "without a signal table or topic it does nothing");
     }
+}
+
+/// The file of the channel `file`, which is refused with the list of channels where that names it.
+pub(super) fn file(_: Asked<'_>, given: &Given, target: &mut Target) {
+    target.idle(&given.written, "there is no channel `file`: `wellspring snapshot` asks the running agent for a copy");
 }
 
 /// Everything about the channel `kafka` but its name.
@@ -100,7 +106,10 @@ pub(super) fn notifications(asked: Asked<'_>, given: &Given, target: &mut Target
                 None => target.refuse("notification.sink.topic.name", "is missing; the channel `sink` needs it"),
             },
             other => {
-                target.refuse(&given.written, format!("there is no channel `{other}`; sink, log and jmx are known"))
+                let what = "there is no channel";
+                let ways =
+                    "notifications go to a topic (sink) and to the log; /status and /metrics say the same to who asks";
+                target.refuse(&given.written, format!("{what} `{other}`: {ways}"));
             }
         }
     }

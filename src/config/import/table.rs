@@ -119,7 +119,7 @@ const TABLE: &[(&str, Fate)] = &[
     ("signal.kafka.bootstrap.servers", By("refused unless bootstrap.servers", signals::kafka)),
     ("signal.kafka.*", By("not needed", signals::kafka)),
     ("signal.consumer.*", By("not needed", signals::kafka)),
-    ("signal.file", Refused("there is no signal file: `wellspring snapshot` asks the running agent for a copy")),
+    ("signal.file", By("not needed; the channel `file` is refused", signals::file)),
     ("signal.poll.interval.ms", Idle("signals are read as they come")),
     ("signal.emit.failure.*", Idle("signals are read as they come")),
     ("notification.enabled.channels", By("topics.notifications, log.notifications", signals::notifications)),
@@ -170,7 +170,10 @@ const TABLE: &[(&str, Fate)] = &[
     // Topics and names
     ("topic.prefix", By("topics.prefix", capture::prefix)),
     ("topic.delimiter", By("topics.delimiter", capture::delimiter)),
-    ("topic.naming.strategy", By("refused unless SchemaTopicNamingStrategy or its regex variant", capture::naming)),
+    (
+        "topic.naming.strategy",
+        By("topics.regex; refused unless SchemaTopicNamingStrategy or its regex variant", capture::naming),
+    ),
     ("topic.cache.size", INTERNAL),
     ("topic.heartbeat.prefix", By("topics.heartbeat", capture::heartbeat)),
     ("topic.heartbeat.name", By("topics.heartbeat", capture::heartbeat)),

@@ -18,13 +18,13 @@ value.converter=io.confluent.connect.avro.AvroConverter
 value.converter.schema.registry.url=http://registry:8081
 "#;
 
-fn imported(more: &str, loss: Loss) -> Result<Imported, ImportError> {
+pub(super) fn imported(more: &str, loss: Loss) -> Result<Imported, ImportError> {
     import(&[("shop.properties".to_owned(), format!("{CONNECTOR}{more}"))], loss)
 }
 
 /// What is refused, one line each.
 #[track_caller]
-fn refused(more: &str, expect: Expect) {
+pub(super) fn refused(more: &str, expect: Expect) {
     match imported(more, Loss::Refused) {
         Err(ImportError::Refused { refused }) => {
             let lines: Vec<String> = refused.iter().map(|(name, why)| format!("{name}: {why}")).collect();
@@ -197,7 +197,7 @@ fn everything_without_counterpart_is_told_at_once() {
             slot.drop.on.stop: a slot is dropped by command only (`wellspring slot drop`): its changes would be lost
             snapshot.mod: unknown property; did you mean `snapshot.mode`?
             foo: unknown property
-            signal.enabled.channels: there is no channel `file`: signals are read from a table (source) and from a topic (kafka)
+            signal.enabled.channels: there is no channel `file`: signals are read from a table (source) and from a topic (kafka); `wellspring snapshot` asks the running agent for a copy
             column.mask.hash.***: unknown property"#]],
     );
     refused(
@@ -310,8 +310,8 @@ fn notifications_go_to_a_topic_and_to_the_log() {
     refused(
         "notification.enabled.channels=sink,mail",
         expect![[r#"
-        notification.sink.topic.name: is missing; the channel `sink` needs it
-        notification.enabled.channels: there is no channel `mail`; sink, log and jmx are known"#]],
+            notification.sink.topic.name: is missing; the channel `sink` needs it
+            notification.enabled.channels: there is no channel `mail`: notifications go to a topic (sink) and to the log; /status and /metrics say the same to who asks"#]],
     );
 }
 
@@ -364,7 +364,7 @@ fn topics_by_a_regular_expression_are_taken_over() {
         expect!["topic.replacement: is missing; SchemaRegexTopicNamingStrategy needs it"],
     );
     refused(
-        "topic.naming.strategy=io.debezium.schema.DefaultTopicNamingStrategy",
+        "topic.naming.strategy=x.OurStrategy",
         expect![
             "topic.naming.strategy: topics are named as SchemaTopicNamingStrategy and SchemaRegexTopicNamingStrategy do"
         ],
