@@ -18,6 +18,7 @@ sys.path.insert(0, HERE)
 import scenarios  # noqa: E402
 import scenarios_canary  # noqa: E402
 import scenarios_detach  # noqa: E402
+import scenarios_operations  # noqa: E402
 import scenarios_security  # noqa: E402
 import scenarios_snapshot  # noqa: E402
 import scenarios_windows  # noqa: E402
@@ -33,7 +34,7 @@ def main():
     parser.add_argument("--list", action="store_true")
     options = parser.parse_args()
     scenes = (scenarios.SCENARIOS + scenarios_snapshot.SCENARIOS + scenarios_windows.SCENARIOS
-              + scenarios_detach.SCENARIOS + scenarios_security.SCENARIOS + scenarios_canary.SCENARIOS)
+              + scenarios_detach.SCENARIOS + scenarios_operations.SCENARIOS + scenarios_security.SCENARIOS + scenarios_canary.SCENARIOS)
     chosen = {s.__name__.replace("_", "-"): s for s in scenes}
     if options.list:
         for name, scenario in chosen.items():
