@@ -19,6 +19,7 @@ import scenarios  # noqa: E402
 import scenarios_canary  # noqa: E402
 import scenarios_detach  # noqa: E402
 import scenarios_dropin  # noqa: E402
+import scenarios_operations  # noqa: E402
 import scenarios_security  # noqa: E402
 import scenarios_snapshot  # noqa: E402
 import scenarios_windows  # noqa: E402
@@ -34,8 +35,8 @@ def main():
     parser.add_argument("--list", action="store_true")
     options = parser.parse_args()
     scenes = (scenarios.SCENARIOS + scenarios_snapshot.SCENARIOS + scenarios_windows.SCENARIOS
-              + scenarios_detach.SCENARIOS + scenarios_security.SCENARIOS + scenarios_canary.SCENARIOS
-              + scenarios_dropin.SCENARIOS)
+              + scenarios_detach.SCENARIOS + scenarios_operations.SCENARIOS + scenarios_security.SCENARIOS
+              + scenarios_canary.SCENARIOS + scenarios_dropin.SCENARIOS)
     chosen = {s.__name__.replace("_", "-"): s for s in scenes}
     if options.list:
         for name, scenario in chosen.items():
