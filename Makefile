@@ -62,6 +62,11 @@ corpus: packages ## equal to real Debezium: CASES=dir ONLY=a,b KAFKA=host:port R
 	$(PYTHON) tests/corpus/run.py --cases $(or $(CASES),$(CORPUS_CASES)) $(if $(ONLY),--only $(ONLY)) \
 	  $(if $(KAFKA),--kafka $(KAFKA)) $(if $(REGISTRY),--registry $(REGISTRY))
 
+.PHONY: corpus-stack
+corpus-stack: packages ## the corpus between a real Kafka and registry, started for it: CASES=dir ONLY=a,b
+	cargo build --locked --bins --examples
+	$(PYTHON) tests/corpus/run.py --stack --cases $(or $(CASES),$(CORPUS_CASES)) $(if $(ONLY),--only $(ONLY))
+
 .PHONY: leak
 leak: packages ## canaries in masked, hashed, truncated and excluded columns are found nowhere; rules that leak are refused
 	cargo build --locked --bins --examples

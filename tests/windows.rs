@@ -9,6 +9,8 @@ mod postgres;
 mod bad_source;
 #[path = "windows/keyless.rs"]
 mod keyless;
+#[path = "windows/published.rs"]
+mod published;
 #[path = "windows/requests.rs"]
 mod requests;
 #[path = "windows/signals.rs"]

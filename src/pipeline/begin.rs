@@ -146,7 +146,10 @@ impl Start<'_> {
         };
         tokio::select! {
             biased; // the slot, then what is said while it is waited for
-            created = created => created,
+            created = created => created.map_err(|error| match error {
+                PipelineError::Postgres(error) if error.sqlstate() == Some("42710") => raced("slot", &config.slot),
+                error => error,
+            }),
             () = waited => Err(PipelineError::Goodbye), // it waits for ever
         }
     }
@@ -171,6 +174,12 @@ impl Start<'_> {
         self.keeper.write(&Planned::key(&config.slot), Some(planned.to_json())).await?;
         Ok(Some(FirstCopy { holder, prepared, point: created.consistent_point, epoch }))
     }
+}
+
+/// What was not there when we looked is there when we make it: another replica starts as well. The next try sees its slot.
+fn raced(kind: &str, name: &str) -> PipelineError {
+    let detail = format!("{kind} `{name}` was created by another agent a moment ago");
+    PipelineError::Trouble(Trouble::plain(TroubleReason::SlotInUse, detail, TroubleReason::SlotInUse.next()))
 }
 
 /// Which transactions a slot being created waits for.
@@ -238,6 +247,10 @@ async fn create_publication(config: &Config, sql: &Sql) -> Result<(), PipelineEr
         Ok(()) => {
             tracing::info!(publication = config.publication, tables = names.len(), "created the publication");
             Ok(())
+        }
+        // Its name is taken; where the other's transaction ended while ours waited, its row's key is.
+        Err(error) if matches!(error.sqlstate(), Some("42710" | "23505")) => {
+            Err(raced("publication", &config.publication))
         }
         Err(error) if error.sqlstate() == Some("25006") => {
             let detail = format!("publication `{}` does not exist, and a standby cannot create it", config.publication);

@@ -69,8 +69,24 @@ pub struct Window {
     /// The id of that signal, by which it is told of.
     #[serde(default)]
     pub correlation: Option<String>,
+    /// The record's epoch under which it was looked at last: a later one begins behind a gap, whose changes of rows copied
+    /// before it nobody tells. 0 for none.
+    #[serde(default)]
+    pub epoch: u64,
+    /// What is published of the table, as it was looked at last; chunks of another publication are not like those to come.
+    #[serde(default)]
+    pub published: Option<Published>,
     /// What is delivered.
     pub journal: window::Journal,
+}
+
+/// Which part of a table is published.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Published {
+    /// The names of its columns, in the stream's order.
+    pub columns: Vec<String>,
+    /// The publication's row filter.
+    pub filter: Option<String>,
 }
 
 impl Window {

@@ -106,6 +106,8 @@ pub struct Burst {
     pub signal: Option<Signalled>,
     /// When the server sent the first message of it.
     pub sent_at: Option<PgMicros>,
+    /// How long before the server sent it the last transaction begun here had committed, in microseconds of its clock.
+    pub behind: Option<i64>,
     /// What decoding and encoding its first row took.
     pub measured: Option<(Duration, Duration)>,
 }
@@ -293,6 +295,7 @@ impl Rows {
                 *sent = false;
                 tools.core.begun();
                 if let Some(begun) = begun {
+                    burst.behind = Some(sent_at.unix_micros().saturating_sub(begun.1.unix_micros()));
                     tools.copies.began(begun.0);
                     beside.begun(start, begun);
                 }

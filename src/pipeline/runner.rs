@@ -14,7 +14,7 @@ use super::keeper::{Keeper, KeeperError};
 use super::notices::Notices;
 use super::open;
 use super::open::Connection;
-use super::pace::Spent;
+use super::pace::{self, Spent};
 use super::plans::{self, Desk, Places};
 use super::record::Record;
 use super::report::Reporter;
@@ -42,15 +42,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-
-/// After a read shorter than this the reader pauses while data keeps flowing: the walsender makes one send a message, and
-/// each would wake us inside its call. A factor of two in rate, three in the server's CPU (postgres.md §2.5).
-const SHORT_READ_BYTES: usize = 64 * 1024;
-/// The pause. 0.5 ms measured best of 0, 0.5 and 2 ms.
-const PAUSE: Duration = Duration::from_micros(500);
-/// Data flows when it was not waited for longer than this since the bytes before were handled: a lone transaction waits
-/// for nobody.
-const FLOWING: Duration = Duration::from_millis(2);
 
 /// Reports taken at once: a wake of the loop costs more than a report.
 const REPORTS_MAX: usize = 8192;
@@ -97,6 +88,8 @@ struct Live {
     confirming: bool,
     read_at: tokio::time::Instant,
     silence: Duration,
+    /// How long the last transaction had waited to be sent, in microseconds of the server's clock.
+    behind: i64,
     slot: SlotRow,
 }
 
@@ -387,6 +380,7 @@ impl Runner {
                     self.reporter.arrived(burst.sent_at, unix_nanos() / 1000);
                 }
                 self.reporter.burst(&burst, (next > first).then_some(Ticket(next.0 - 1)));
+                live.behind = burst.behind.unwrap_or(live.behind);
                 let signal = burst.signal.take();
                 self.worked(burst);
                 signal
@@ -464,16 +458,17 @@ impl Runner {
     /// Bytes came. Where they keep coming in small reads, let them gather.
     fn read(&mut self, bytes: usize) {
         let Some(live) = &mut self.live else { return };
-        let flowing = live.read_at.elapsed() < FLOWING;
+        let waited = live.read_at.elapsed();
         live.silence = SILENCE;
         self.fresh = true;
         self.reporter.received(bytes);
         self.reporter.lap(Spent::Other);
         self.work();
         self.reporter.lap(Spent::Working);
-        if bytes < SHORT_READ_BYTES && flowing {
+        let behind = self.live.as_ref().map_or(0, |live| live.behind);
+        if let Some(pause) = pace::gather(bytes, waited, behind) {
             // Our own thread: nobody else waits, and a timer of the runtime has no finer grain than 1 ms.
-            std::thread::sleep(PAUSE);
+            std::thread::sleep(pause);
             self.reporter.lap(Spent::Reading);
         }
         if let Some(live) = &mut self.live {

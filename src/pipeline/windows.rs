@@ -9,6 +9,7 @@ mod asked;
 mod progress;
 mod repair;
 mod row;
+mod shape;
 mod signals;
 mod tell;
 mod touch;
@@ -18,6 +19,8 @@ mod whole;
 pub use asked::queried;
 pub use progress::WindowStatus;
 pub use signals::{Origin, Wanted};
+
+use shape::{key_names, same_shape};
 
 use super::core::{Moment, SECOND};
 use super::notices::{About, Data, News, Teller};
@@ -176,6 +179,8 @@ pub struct Copies {
     /// Numbers rows, so that no two have one identity.
     serial: u64,
     slot_name: String,
+    /// The record's.
+    epoch: u64,
     /// Where the stream stood last outside of a transaction, on this connection.
     stands: Lsn,
     /// Where the commit record of the transaction begins inside of which it stands.
@@ -211,6 +216,7 @@ impl Copies {
             ids: 0,
             serial: 0,
             slot_name: slot_name.to_owned(),
+            epoch: 0,
             stands: Lsn::default(),
             open: None,
             whole: None,
@@ -236,7 +242,7 @@ impl Copies {
         snapshot: &PgSnapshot,
         first: bool,
     ) {
-        self.serial = record.term << 40;
+        (self.serial, self.epoch) = (record.term << 40, record.epoch);
         if !first {
             return self.unseen.look(snapshot);
         }
@@ -484,15 +490,8 @@ fn asked_for(filter: Option<String>, asked_ms: i64) -> Window {
         signal_offset: None,
         surrogate: None,
         correlation: None,
+        epoch: 0,
+        published: None,
         journal: Journal::default(),
     }
-}
-
-fn key_names(active: &Active) -> Vec<String> {
-    active.plan.key_places().filter_map(|place| active.plan.column(place)).map(str::to_owned).collect()
-}
-
-/// Whether rows of both look the same and are the same ones.
-fn same_shape(a: &CopyTable, b: &CopyTable) -> bool {
-    (a.relation, &a.name, a.identity, &a.columns, &a.filter) == (b.relation, &b.name, b.identity, &b.columns, &b.filter)
 }

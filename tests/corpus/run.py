@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs cases of the real Debezium connector through Wellspring and compares what comes out. README.md says how.
 
-    run.py --cases DIR [--only a,b] [--kafka host:port --registry url] [--keep]
+    run.py --cases DIR [--only a,b] [--stack | --kafka host:port --registry url] [--keep]
     run.py --cases DIR --self-test     our decoder and normalisation against the expectations alone, no servers
 
 One line per case: equal, its differences (the first ones shown), or the option that has no counterpart. Exit status 0 only
@@ -358,17 +358,22 @@ def main():
     parser.add_argument("--only", default="")
     parser.add_argument("--kafka")
     parser.add_argument("--registry")
+    parser.add_argument("--stack", action="store_true", help="against a real broker and registry, started for this run")
     parser.add_argument("--keep", action="store_true", help="leave data directories and all differences behind")
     parser.add_argument("--self-test", action="store_true")
     parser.add_argument("--pin", action="store_true", help="write what comes out of defect=true cases and differs into wellspring.json")
     options = parser.parse_args()
     options.cases = os.path.abspath(options.cases)
-    if bool(options.kafka) != bool(options.registry):
-        parser.error("--kafka and --registry belong together")
+    if bool(options.kafka) != bool(options.registry) or options.stack and options.kafka:
+        parser.error("--kafka and --registry belong together, and --stack brings its own")
     only = [n for n in options.only.split(",") if n]
     names = only or sorted(n for n in os.listdir(options.cases) if os.path.exists(os.path.join(options.cases, n, "expected.jsonl")))
     with open(os.path.join(HERE, "known.json"), encoding="utf-8") as f:
         known = json.load(f)
+    if options.stack:
+        kafka, registry = servers.Kafka("corpus-kafka"), servers.Registry("corpus-registry")
+        kafka.wipe()
+        options.kafka, options.registry = kafka.start().brokers, registry.start().url
     runner, equal, told, unsupported, excepted, began = Runner(options), 0, 0, 0, 0, time.monotonic()
     for name in names:
         at = time.monotonic()

@@ -96,11 +96,21 @@ impl World {
 
     /// What `wellspring check` says that is not ok.
     pub fn check(&self, more: &str) -> String {
+        String::from_utf8(self.run(more, &["check"]).stdout).unwrap()
+    }
+
+    /// Runs a command of the program, which has to do what it is asked.
+    #[track_caller]
+    pub fn command(&self, more: &str, arguments: &[&str]) {
+        let output = self.run(more, arguments);
+        assert!(output.status.success(), "{output:?}");
+    }
+
+    fn run(&self, more: &str, arguments: &[&str]) -> std::process::Output {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("wellspring.toml"), self.text("postgres", more)).unwrap();
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_wellspring"));
-        let output = command.arg("check").current_dir(folder.path()).env_clear().output().unwrap();
-        String::from_utf8(output.stdout).unwrap()
+        command.args(arguments).current_dir(folder.path()).env_clear().output().unwrap()
     }
 
     fn checked(&self, role: &str, more: &str) -> wellspring::pipeline::Config {

@@ -56,6 +56,7 @@ class Agent(Process):
         self.admin = "http://%s:%d" % (HOST, self.port)
         self.slot, self.prefix = slot, prefix
         self.env = {}
+        self.given = None
         self.settings = merged(
             {
                 "postgres": {"url": postgres_url, "slot": slot, "publication": slot, "sslmode": "disable"},
@@ -73,14 +74,30 @@ class Agent(Process):
 
     @property
     def file(self):
-        return os.path.join(self.dir, "wellspring.toml")
+        return self.given or os.path.join(self.dir, "wellspring.toml")
+
+    def write(self):
+        """Writes the configuration; a file that was made elsewhere (`imported`) stays as it is."""
+        if not self.given:
+            with open(self.file, "w", encoding="utf-8") as f:
+                f.write(toml(self.settings))
+
+    def imported(self, *files):
+        """From now on it runs with what `config import` makes of a Debezium's files, and with nothing else."""
+        made, secrets = (os.path.join(self.dir, name) for name in ("imported.toml", "imported.env"))
+        done = subprocess.run([self.program, "config", "import", *files, "--output", made, "--secrets", secrets],
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=False)
+        assert done.returncode == 0, "config import ended with %d: %s" % (done.returncode, done.stdout)
+        with open(secrets, encoding="utf-8") as f:
+            self.env.update(line.rstrip("\n").split("=", 1) for line in f)
+        self.env["WELLSPRING_ADMIN__LISTEN"] = "%s:%d" % (HOST, self.port)
+        self.given = made
 
     def configure(self, **over):
         self.settings = merged(self.settings, over)
 
     def start(self, streaming=True, seconds=60.0):
-        with open(self.file, "w", encoding="utf-8") as f:
-            f.write(toml(self.settings))
+        self.write()
         self.launch([self.program, "run", "--config", self.file], env=self.env)
         if streaming:
             self.until_streaming(seconds)
@@ -88,8 +105,7 @@ class Agent(Process):
 
     def command(self, *arguments, seconds=60):
         """Another command of the program with the same configuration: (exit status, output)."""
-        with open(self.file, "w", encoding="utf-8") as f:
-            f.write(toml(self.settings))
+        self.write()
         done = subprocess.run(
             [self.program, *arguments, "--config", self.file], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             text=True, timeout=seconds, check=False, env={**os.environ, **self.env},

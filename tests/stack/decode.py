@@ -5,9 +5,9 @@ import struct
 import time
 
 import fastavro
-from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from servers import http
+from servers import http, wait_until
 
 
 class Float32(float):
@@ -138,13 +138,26 @@ def topics(source, prefix=""):
     return {name: len(found[name].partitions) for name in sorted(found) if name.startswith(prefix)}
 
 
+# What a broker says of a topic that was made a moment ago.
+NEW_TOPIC = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.UNKNOWN_TOPIC_OR_PART)
+
+
 def ends(source, names):
     """Partition to end offset of the named topics."""
+
+    def end(name, partition):
+        def asked():
+            try:
+                return source.get_watermark_offsets(TopicPartition(name, partition), timeout=10, cached=False)
+            except KafkaException as error:
+                if error.args[0].code() in NEW_TOPIC:
+                    return None
+                raise
+
+        return wait_until("%s/%d has a leader" % (name, partition), asked, 20)[1]
+
     partitions = topics(source)
-    return {
-        (name, p): source.get_watermark_offsets(TopicPartition(name, p), timeout=10, cached=False)[1]
-        for name in names for p in range(partitions.get(name, 0))
-    }
+    return {(name, p): end(name, p) for name in names for p in range(partitions.get(name, 0))}
 
 
 def read_all(brokers, prefix, seconds=60.0, until=None):

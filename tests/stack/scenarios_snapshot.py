@@ -87,6 +87,7 @@ def copy_under_writes(world):
     observer.pause(2)
     agent.start(seconds=600)
     observer.pause(3)
+    assert load.poll() is None, "pgbench ended before the copy"
     load.terminate()
     load.wait()
     world.until_delivered(pg, agent, 600)
@@ -96,11 +97,15 @@ def copy_under_writes(world):
     tables = status["copy"]["tables"]
     assert all(table["state"] == "copied" for table in tables.values()), tables
     events = world.judge(pg, TABLES)
+    changes = {topic: sum(e.value is not None and e.value["op"] in "cud" for e in found) for topic, found in events.items()}
+    assert len(changes) == len(TABLES) and all(changes.values()), "tables that were not written to: %s" % changes
+    assert tables["public.big"]["rows"] >= big * 9 // 10, tables["public.big"]
     marks = [e.value["source"]["snapshot"] for found in events.values() for e in found if e.value and e.value["op"] == "r"]
     assert marks.count("last") == 1 and marks.count("first") == 1, (marks.count("first"), marks.count("last"))
     assert marks.count("last_in_data_collection") + 1 == len(TABLES), marks.count("last_in_data_collection")
     assert len(marks) == sum(table["rows"] for table in tables.values())
-    world.say("%d rows copied in %.0f s, peak %d MiB", len(marks), status["copy"]["seconds"], peak // 1024)
+    world.say("%d rows copied in %.0f s, %d changes, peak %d MiB", len(marks), status["copy"]["seconds"], sum(changes.values()),
+              peak // 1024)
 
 
 def copy_through_a_broker_crash(world):

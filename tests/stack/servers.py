@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Real servers on free loopback ports: Postgres, Kafka, a schema registry, and our mock peers.
+"""Real servers on free loopback ports: Postgres, Kafka, a schema registry, Kafka Connect, and our mock peers.
 
     servers.py stop      ends what an interrupted run left behind, by its pid files
 
@@ -139,7 +139,7 @@ def http(url, method="GET", body=None, seconds=5.0, headers=None):
     """(status, text); status 0 when nobody answers."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data=data, method=method, headers=headers or {})
-    if data is not None:
+    if data is not None and not request.has_header("Content-type"):
         request.add_header("Content-Type", "application/vnd.schemaregistry.v1+json")
     try:
         with urllib.request.urlopen(request, timeout=seconds) as answer:
@@ -332,6 +332,89 @@ class Registry(Process):
         status, text = http(self.url + "/config", "PUT", {"compatibility": "BACKWARD"})
         assert status == 200, text
         return self
+
+
+class Connect(Process):
+    """A Kafka Connect worker with Debezium's connector for Postgres, its JDBC sink and Confluent's Avro converter.
+
+    The converters are the worker's, so a connector says nothing of them. What one worker knows of connectors and offsets
+    is in topics that carry its name.
+    """
+
+    def __init__(self, brokers, registry, name="connect"):
+        super().__init__(name)
+        self.port = free_port()
+        self.url = "http://%s:%d" % (HOST, self.port)
+        self.file = os.path.join(self.dir, "worker.properties")
+        self.settings = {
+            "bootstrap.servers": brokers,
+            "group.id": name,
+            "listeners": self.url,
+            "plugin.path": dist.plugins(),
+            "plugin.discovery": "service_load",
+            "key.converter": "io.confluent.connect.avro.AvroConverter",
+            "key.converter.schema.registry.url": registry,
+            "value.converter": "io.confluent.connect.avro.AvroConverter",
+            "value.converter.schema.registry.url": registry,
+            "offset.flush.interval.ms": "1000",
+        }
+        for kind in ("config", "offset", "status"):
+            self.settings[kind + ".storage.topic"] = "%s-%ss" % (name, kind)
+            self.settings[kind + ".storage.replication.factor"] = "1"
+            if kind != "config":
+                self.settings[kind + ".storage.partitions"] = "1"
+
+    @property
+    def offsets_topic(self):
+        return self.settings["offset.storage.topic"]
+
+    def start(self):
+        with open(self.file, "w", encoding="utf-8") as f:
+            f.writelines("%s=%s\n" % item for item in self.settings.items())
+        self.launch(["java", "-Xmx1g", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
+                     "-Dlog4j2.configurationFile=" + os.path.join(dist.HERE, "kafka", "log4j2.properties"),
+                     "-cp", os.path.join(dist.connect(), "*"),
+                     "org.apache.kafka.connect.cli.ConnectDistributed", self.file])
+        # Its port answers before it has read its topics; connectors can be listed once it has.
+        return self.ready(lambda: http(self.url + "/connectors")[0] == 200, 120)
+
+    def post(self, name, config, seconds=60):
+        """Makes a connector and waits until its task runs; the file with what was posted."""
+        body = {"name": name, "config": config}
+        path = os.path.join(self.dir, name + ".json")
+        with open(path, "w", encoding="utf-8") as f:
+            json.dump(body, f, indent=2)
+
+        def taken():
+            status, text = http(self.url + "/connectors", "POST", body, 30, {"Content-Type": "application/json"})
+            assert status in (201, 409), "connector %s is refused: %d %s" % (name, status, text)
+            return status == 201  # 409 while the worker is about to rebalance
+
+        self.ready(taken, seconds)
+        self.ready(lambda: self.states(name) == ["RUNNING"], seconds)
+        return path
+
+    def states(self, name):
+        """The states of a connector's tasks; a failed one is an error with its trace."""
+        status, text = http("%s/connectors/%s/status" % (self.url, name))
+        if status != 200:
+            return []
+        tasks = json.loads(text)["tasks"]
+        failed = [task.get("trace", "") for task in tasks if task["state"] == "FAILED"]
+        assert not failed, "a task of %s failed: %s" % (name, failed[0][:3000])
+        return [task["state"] for task in tasks]
+
+    def offset(self, name):
+        """The stored offset of a source connector; empty before there is one."""
+        status, text = http("%s/connectors/%s/offsets" % (self.url, name))
+        found = json.loads(text)["offsets"] if status == 200 else []
+        return found[0]["offset"] if found else {}
+
+    def halt(self, name, seconds=60):
+        """Stops a connector, so that it stores its last offset, and leaves it stopped."""
+        status, text = http("%s/connectors/%s/stop" % (self.url, name), "PUT", {}, 30, {"Content-Type": "application/json"})
+        assert status == 204, "connector %s is not stopped: %d %s" % (name, status, text)
+        self.ready(lambda: self.states(name) == [], seconds)
 
 
 def built(kind, name):

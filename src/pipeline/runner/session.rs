@@ -111,6 +111,7 @@ impl Runner {
             confirming: false,
             read_at,
             silence: SILENCE,
+            behind: 0,
             slot,
         });
         self.outdated = state.outdated;

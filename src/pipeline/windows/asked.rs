@@ -1,6 +1,7 @@
 //! What the runner has to ask the server for, and what its answers lead to.
 
 use super::*;
+use crate::pipeline::record::Published;
 use crate::pipeline::request::Granted;
 
 /// Why a table with a whole query is not copied beside the stream, and what to do. The query's rows have no order of keys
@@ -126,6 +127,10 @@ impl Copies {
             copy.window.journal = Journal { fresh: copy.window.journal.fresh, ..Journal::default() };
             copy.windows = None;
         }
+        if !copy.is_published_as_before(&table, self.epoch) {
+            copy.stage = Stage::Unsurveyed; // who writes once this was seen is awaited: this look may have been too early
+            return self.store(at);
+        }
         let mut awaited = listed.to_vec();
         if copy.window.journal.fresh {
             awaited.extend(survey.snapshot.writers(survey.holders.iter().map(|(xid, _)| *xid)));
@@ -222,10 +227,7 @@ impl Copies {
         copy.dropped("the table was altered after it was looked at".to_owned());
         let (Some(windows), Some(known)) = (&mut copy.windows, &copy.known) else { return };
         windows.give_up();
-        let published = |table: &CopyTable| {
-            (table.filter.clone(), table.columns.iter().map(|column| column.name.clone()).collect::<Vec<_>>())
-        };
-        match table.filter(|table| published(table) == published(&known.table)) {
+        match table.filter(|table| Published::of(table) == Published::of(&known.table)) {
             Some(table) => {
                 copy.known = Some(Known { table, active: None, keyset: None, places: Vec::new() });
                 copy.stage = Stage::Unplanned;

@@ -1,0 +1,124 @@
+//! Whether a table is what it was when its copy looked at it last.
+//!
+//! Rows of a copy belong together only while the same rows and columns of the table are published. While the copy is watched
+//! each chunk looks; what changes while the connection is lost, or while no process runs, is told by the copy's record.
+
+use super::{Active, Copy, CopyTable, Journal};
+use crate::pipeline::record::Published;
+
+impl Published {
+    /// What is published of the table.
+    pub(super) fn of(table: &CopyTable) -> Self {
+        let columns = table.columns.iter().map(|column| column.name.clone()).collect();
+        Published { columns, filter: table.filter.clone() }
+    }
+}
+
+impl Copy {
+    /// Whether chunks to come are like those that were copied. If not, the copy begins anew, as of a table that was only just
+    /// published: other rows or columns are, or changes of rows that were copied lie in a gap that was consented to.
+    pub(super) fn is_published_as_before(&mut self, table: &CopyTable, epoch: u64) -> bool {
+        let published = Published::of(table);
+        let other = self.window.published.as_ref().is_some_and(|was| *was != published);
+        let behind_a_gap = self.window.epoch != 0 && self.window.epoch != epoch;
+        (self.window.published, self.window.epoch) = (Some(published), epoch);
+        if !other && !behind_a_gap {
+            return true;
+        }
+        let why = if other { "another part of it is published" } else { "changes may be missing since" };
+        tracing::info!(table = self.name, rows = self.window.journal.rows, "its copy begins anew: {why}");
+        self.window.journal = match &mut self.windows {
+            Some(windows) => {
+                windows.begin_anew(true);
+                windows.journal()
+            }
+            None => Journal { upto: self.window.journal.upto, fresh: true, ..Journal::default() },
+        };
+        false
+    }
+}
+
+/// The names of the columns by which the table's rows are told apart.
+pub(super) fn key_names(active: &Active) -> Vec<String> {
+    active.plan.key_places().filter_map(|place| active.plan.column(place)).map(str::to_owned).collect()
+}
+
+/// Whether rows of both look the same and are the same ones.
+pub(super) fn same_shape(a: &CopyTable, b: &CopyTable) -> bool {
+    (a.relation, &a.name, a.identity, &a.columns, &a.filter) == (b.relation, &b.name, b.identity, &b.columns, &b.filter)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Copies, Stage, Survey, Windows};
+    use super::*;
+    use crate::lsn::{Lsn, Oid};
+    use crate::pipeline::record::{Record, sample};
+    use crate::snapshot::keyset::RowKey;
+    use crate::table::TableName;
+    use std::collections::BTreeMap;
+
+    fn table(filter: Option<&str>) -> CopyTable {
+        let (name, filter) = (TableName::new("p", "t"), filter.map(str::to_owned));
+        CopyTable { relation: Oid(1), name, identity: b'd', columns: Vec::new(), filter, parts: Vec::new() }
+    }
+
+    fn look(copies: &mut Copies, table: CopyTable) -> Stage {
+        let snapshot = "10:10:".parse().unwrap();
+        let id = copies.list[0].id;
+        copies.surveyed(id, Survey { standby: false, snapshot, holders: Vec::new(), table: Some(table) });
+        copies.list[0].stage.clone()
+    }
+
+    /// A copy that has copied something, whose connection was lost and is there again, under this epoch.
+    fn reconnected(epoch: u64) -> Copies {
+        let (mut copies, record) = (Copies::new("s", false), Record { epoch: 1, ..sample() });
+        let snapshot = "10:10:".parse().unwrap();
+        copies.opened(&record, &BTreeMap::new(), &snapshot, true);
+        copies.begin(&TableName::new("p", "t"), None, false, 0, None);
+        assert_eq!(look(&mut copies, table(None)), Stage::Unplanned);
+        let after = RowKey::new([Some(&b"7"[..])]);
+        let journal = Journal { after, upto: Lsn::new(5), rows: 7, chunks: 1, ..Journal::default() };
+        copies.list[0].window.journal = journal.clone();
+        copies.list[0].windows = Some(Windows::resume(journal, Vec::new()));
+        copies.lost();
+        copies.opened(&Record { epoch, ..record }, &BTreeMap::new(), &snapshot, false);
+        copies
+    }
+
+    #[track_caller]
+    fn begins_anew(mut copies: Copies, now: &CopyTable) {
+        assert_eq!(look(&mut copies, now.clone()), Stage::Unsurveyed, "it looks again who writes");
+        let journal = copies.list[0].window.journal.clone();
+        assert_eq!(journal, Journal { upto: Lsn::new(5), fresh: true, ..Journal::default() });
+        assert_eq!(look(&mut copies, now.clone()), Stage::Unplanned);
+    }
+
+    #[test]
+    fn a_copy_goes_on_where_it_was_if_the_same_is_published() {
+        let mut copies = reconnected(1);
+        assert_eq!(look(&mut copies, table(None)), Stage::Unplanned);
+        assert_eq!(copies.list[0].window.journal.rows, 7);
+    }
+
+    #[test]
+    fn a_copy_begins_anew_where_another_part_of_its_table_is_published_than_before_the_connection_was_lost() {
+        begins_anew(reconnected(1), &table(Some("id > 5")));
+    }
+
+    #[test]
+    fn a_copy_begins_anew_behind_a_gap_that_was_consented_to() {
+        begins_anew(reconnected(2), &table(None));
+    }
+
+    #[test]
+    fn the_record_of_a_copy_made_by_an_earlier_version_goes_on() {
+        let mut copies = reconnected(2);
+        let text =
+            copies.list[0].window.to_json().replace("\"epoch\":1,\"published\":{\"columns\":[],\"filter\":null},", "");
+        let window: crate::pipeline::record::Window = serde_json::from_str(&text).unwrap();
+        assert_eq!((window.epoch, &window.published), (0, &None));
+        copies.list[0].window = window;
+        assert_eq!(look(&mut copies, table(None)), Stage::Unplanned);
+    }
+}
