@@ -56,13 +56,14 @@ async fn read_until<T>(stream: &mut Stream, mut seen: impl FnMut(Frame<'_>) -> O
     tokio::time::timeout(SOON, reading).await.expect("the frames waited for did not come")
 }
 
-/// Reads one transaction: what it holds, in words, and its end.
+/// Reads one transaction that holds something: what, in words, and its end. (Version 14 tells of empty ones too, those of
+/// autovacuum among them.)
 async fn transaction(stream: &mut Stream) -> (Vec<String>, Lsn) {
     let mut told = Vec::new();
     read_until(stream, |frame| {
         let Frame::XLogData { payload, .. } = frame else { return None };
         match pgoutput::decode(payload).unwrap() {
-            Message::Begin { .. } => told.push("begin".to_owned()),
+            Message::Begin { .. } => told = vec!["begin".to_owned()],
             Message::Insert { new, .. } => {
                 let cells = new.cells().map(|cell| match cell {
                     Cell::Text(text) => String::from_utf8_lossy(text).into_owned(),
@@ -71,7 +72,7 @@ async fn transaction(stream: &mut Stream) -> (Vec<String>, Lsn) {
                 told.push(format!("insert {}", cells.collect::<Vec<_>>().join(",")));
             }
             Message::Logical { prefix, .. } => told.push(format!("message {prefix}")),
-            Message::Commit { end_lsn, .. } => return Some((std::mem::take(&mut told), end_lsn)),
+            Message::Commit { end_lsn, .. } if told.len() > 1 => return Some((std::mem::take(&mut told), end_lsn)),
             _ => {}
         }
         None
