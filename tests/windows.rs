@@ -7,6 +7,10 @@
 mod postgres;
 #[path = "windows/bad_source.rs"]
 mod bad_source;
+#[path = "windows/bad_tables.rs"]
+mod bad_tables;
+#[path = "windows/journals.rs"]
+mod journals;
 #[path = "windows/keyless.rs"]
 mod keyless;
 #[path = "windows/published.rs"]

@@ -12,6 +12,7 @@ pub use action::{Actions, token};
 use crate::metrics::Metrics;
 use crate::pipeline::status::{Phase, Status};
 use axum::Router;
+use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -55,7 +56,8 @@ impl Server {
         let address = listener.local_addr()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = watch::channel(());
-        let told = Told { metrics, status, ready_lag, started_ms: unix_ms() };
+        let made = watch::Sender::new((Status::default(), Bytes::new()));
+        let told = Told { metrics, status, made, ready_lag, started_ms: unix_ms() };
         std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
             // Entered for `from_std`, which needs the runtime it will poll on.
             let listener = {
@@ -82,11 +84,28 @@ impl Server {
 struct Told {
     metrics: Metrics,
     status: watch::Receiver<Status>,
+    /// `/status` as made last, and of what: whoever asks meanwhile gets the same bytes.
+    made: watch::Sender<(Status, Bytes)>,
     ready_lag: Duration,
     started_ms: i64,
 }
 
 impl Told {
+    /// `/status` as JSON. It is made anew only for a status that is another one: at most a few times a second, however many
+    /// ask.
+    fn json(&self) -> Result<Bytes, serde_json::Error> {
+        let status = self.status.borrow();
+        {
+            let made = self.made.borrow();
+            if !made.1.is_empty() && made.0 == *status {
+                return Ok(made.1.clone());
+            }
+        }
+        let json = Bytes::from(serde_json::to_vec_pretty(&*status)?);
+        self.made.send_replace((status.clone(), json.clone()));
+        Ok(json)
+    }
+
     /// Milliseconds since the loop last turned; before its first turn, since the start.
     fn heartbeat_age_ms(&self) -> i64 {
         unix_ms().saturating_sub(self.metrics.heartbeat.last_unix_ms().max(self.started_ms))
@@ -153,8 +172,7 @@ async fn readyz(State(told): State<Told>) -> Response {
 }
 
 async fn status(State(told): State<Told>) -> Response {
-    let status = told.status.borrow().clone();
-    match serde_json::to_string_pretty(&status) {
+    match told.json() {
         Ok(json) => page(StatusCode::OK, "application/json", json),
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
     }
@@ -196,7 +214,7 @@ fn lines(status: &Status) -> String {
 }
 
 fn asset(kind: &'static str, text: &'static str) -> Response {
-    page(StatusCode::OK, kind, text.to_owned())
+    page(StatusCode::OK, kind, text)
 }
 
 fn stuck(age_ms: i64) -> String {
@@ -207,13 +225,13 @@ fn text(code: StatusCode, body: String) -> Response {
     page(code, "text/plain; charset=utf-8", body)
 }
 
-fn page(code: StatusCode, kind: &'static str, body: String) -> Response {
+fn page(code: StatusCode, kind: &'static str, body: impl Into<Body>) -> Response {
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(kind)),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
         (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     ];
-    (code, headers, body).into_response()
+    (code, headers, body.into()).into_response()
 }
 
 fn unix_ms() -> i64 {

@@ -107,6 +107,7 @@ fn lives_while_the_loop_turns_and_only_then() {
     // Started long ago, and turned last a minute ago.
     let minute_ago = unix_ms() - 60_000;
     let told = Told {
+        made: watch::Sender::new((Status::default(), Bytes::new())),
         metrics: world.metrics.clone(),
         status: world.tell.subscribe(),
         ready_lag: Duration::from_secs(10),
@@ -255,11 +256,65 @@ fn refuses_bodies_and_endless_headers() {
     assert_eq!(world.get("/livez").0, 200);
 }
 
+/// Longer than a fresh probe takes, however slow the machine; far shorter than it takes to wait for hundreds of timeouts.
+const PROBE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Clients that hold a connection and do nothing for it, of every kind.
+fn idlers(world: &World, number: usize) -> Vec<TcpStream> {
+    let half = b"GET /livez HTTP/1.1\r\nhost: x\r\nslow: ".as_slice();
+    let body = b"POST /pause HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nx".as_slice();
+    // Asks for far more than the system buffers, and reads nothing of it.
+    let many = b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n".repeat(400);
+    let kinds = [b"".as_slice(), half, body, &many];
+    let open = |kind: &[u8]| {
+        let mut stream = TcpStream::connect(world.server.address()).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let _ = stream.write(kind); // as much as goes
+        stream
+    };
+    (0..number).zip(kinds.into_iter().cycle()).map(|(_, kind)| open(kind)).collect()
+}
+
 #[test]
-fn many_silent_clients_do_not_keep_a_probe_out_for_good() {
+fn hundreds_of_clients_that_never_finish_do_not_keep_a_probe_out() {
     let world = world();
-    // One place is left for the probe; the header timeout frees the others.
-    let silent: Vec<TcpStream> = (0..31).map(|_| TcpStream::connect(world.server.address()).unwrap()).collect();
+    let mut idle = Vec::new();
+    for _ in 0..4 {
+        idle.extend(idlers(&world, 100));
+        let mut probe = TcpStream::connect(world.server.address()).unwrap();
+        probe.set_read_timeout(Some(PROBE_PATIENCE)).unwrap();
+        probe.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        probe.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer:?} after {} idlers", idle.len());
+    }
+}
+
+#[test]
+fn an_action_under_way_is_not_cut_off_by_those_who_come_after_it() {
+    let mut world = world();
+    let request =
+        format!("POST /pause HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {TOKEN}\r\nconnection: close\r\n\r\n");
+    let mut client = TcpStream::connect(world.server.address()).unwrap();
+    client.write_all(request.as_bytes()).unwrap();
+    let Asked { reply, .. } = world.asked.blocking_recv().unwrap();
+    let _idle = idlers(&world, 200);
     assert_eq!(world.get("/livez").0, 200);
-    drop(silent);
+    reply.send(Ok(Granted("paused".to_owned())));
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert!(answer.ends_with("{\"done\":\"paused\"}"), "{answer}");
+}
+
+#[test]
+fn whoever_asks_for_status_again_gets_what_is_true_by_then() {
+    let world = world();
+    for detail in ["one", "two", "two", "three"] {
+        world.is(Status { detail: detail.to_owned(), ..streaming() });
+        for _ in 0..2 {
+            let (code, body) = world.get("/status");
+            let told: serde_json::Value = serde_json::from_str(&body).unwrap();
+            assert_eq!((code, &told["detail"], &told["phase"]), (200, &detail.into(), &"streaming".into()));
+        }
+    }
 }

@@ -8,12 +8,14 @@
 
 mod kafka;
 mod labels;
+mod lag;
 mod process;
 mod stages;
 mod windows;
 
 pub use kafka::KafkaMetrics;
 pub use labels::{Operation, PHASES, Peer, REASONS, TABLES_MAX, TOPICS_MAX, WAL_STATUSES};
+pub use lag::OldestOpen;
 pub use stages::{Stage, StageMetrics};
 pub use windows::{WINDOW_KINDS, WINDOW_STATES, WindowMetrics, WindowTotals};
 
@@ -26,6 +28,7 @@ use prometheus::{
 use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// All metrics. Cloning is cheap and shares every handle.
 #[derive(Clone)]
@@ -43,8 +46,9 @@ pub struct Metrics {
     pub undelivered_bytes: IntGauge,
     /// `wellspring_unconfirmed_bytes`: WAL from confirmed to received.
     pub unconfirmed_bytes: IntGauge,
-    /// `wellspring_lag_seconds`: age of the oldest commit that is not acknowledged; 0 when caught up.
-    pub lag_seconds: Gauge,
+    /// The commit whose age `wellspring_lag_seconds` is.
+    pub oldest_open: OldestOpen,
+    lag_seconds: Gauge,
     /// `wellspring_commit_to_ack_seconds`: from a commit's time on the server to the acknowledgement of its last record.
     pub commit_to_ack_seconds: Histogram,
     /// `wellspring_transactions_total`: commits received that hold changes of captured tables.
@@ -116,6 +120,8 @@ pub struct Metrics {
     pub server_lsn: IntGauge,
     /// The main loop's pulse, which `/livez` reads.
     pub heartbeat: Heartbeat,
+    /// `wellspring_needs_a_person`: halted, or refused at each try until somebody changes something.
+    pub needs_a_person: IntGauge,
     /// `wellspring_phase{phase}`
     pub phase: OneHot,
     /// `wellspring_slot_wal_status{status}`
@@ -214,6 +220,7 @@ impl Metrics {
             restart_lsn: to.gauge("slot_restart_lsn_bytes", "The slot's restart_lsn, as last read."),
             undelivered_bytes: to.gauge("undelivered_bytes", "WAL from delivered to received."),
             unconfirmed_bytes: to.gauge("unconfirmed_bytes", "WAL from confirmed to received."),
+            oldest_open: OldestOpen::default(),
             lag_seconds: to.float("lag_seconds", "Age of the oldest commit not acknowledged; 0 when caught up."),
             commit_to_ack_seconds: to.histogram("commit_to_ack_seconds", "From commit to Kafka's acknowledgement."),
             transactions: to.counter("transactions_total", "Commits received with changes of captured tables."),
@@ -264,6 +271,7 @@ impl Metrics {
             )),
             heartbeat: Heartbeat::default(),
             heartbeat_seconds: to.float("loop_heartbeat_timestamp_seconds", "When the main loop last turned."),
+            needs_a_person: to.gauge("needs_a_person", "1 while nothing goes on until somebody acts."),
             phase: one_hot("phase", "1 for the phase the agent is in.", "phase", &PHASES),
             slot_wal_status: one_hot("slot_wal_status", "1 for the slot's wal_status.", "status", &WAL_STATUSES),
             reconnects,
@@ -332,6 +340,8 @@ impl Metrics {
         // Milliseconds of this century fit a float's 53 bits of precision.
         #[expect(clippy::cast_precision_loss, reason = "a clock in milliseconds, exact below 2^53")]
         self.heartbeat_seconds.set(self.heartbeat.last_unix_ms() as f64 / 1000.0);
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.lag_seconds.set(self.oldest_open.age_seconds(i64::try_from(since.as_micros()).unwrap_or(i64::MAX)));
         self.process.read();
         let mut text = String::new();
         match TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text) {
@@ -434,6 +444,16 @@ mod tests {
         let topics = text.lines().filter(|l| l.starts_with("wellspring_foreign_writes_total{")).count();
         assert_eq!((tables, topics), (TABLES_MAX + 1, TOPICS_MAX + 1));
         assert!(text.contains("wellspring_rows_total{operation=\"insert\",table=\"other\"} 50"), "{text}");
+    }
+
+    #[test]
+    fn lag_grows_with_the_clock_and_is_0_when_caught_up() {
+        let metrics = Metrics::new("0");
+        assert!(metrics.render().contains("wellspring_lag_seconds 0\n"));
+        metrics.oldest_open.set(Some(1_000_000));
+        assert!(!metrics.render().contains("wellspring_lag_seconds 0\n"));
+        metrics.oldest_open.set(None);
+        assert!(metrics.render().contains("wellspring_lag_seconds 0\n"));
     }
 
     #[test]

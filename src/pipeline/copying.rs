@@ -24,6 +24,7 @@ use crate::snapshot::journal::{Copied, Left};
 use crate::snapshot::kindness::Share;
 use crate::snapshot::markers::Markers;
 use crate::snapshot::plan::{Plan, TablePlan};
+use crate::snapshot::prepare::REWRITTEN;
 use crate::snapshot::ranges::Ranges;
 use crate::snapshot::worker::{Told, Worker};
 use crate::table::TableName;
@@ -69,6 +70,7 @@ struct Table {
     last: Option<Ticket>,
     /// Why its plan is refused, while it is.
     refused: Option<String>,
+    /// Nothing more is to be recorded of it: its end is, or it is owed to a copy beside the stream.
     journalled: bool,
 }
 
@@ -167,8 +169,27 @@ impl Copying {
         };
         for (table, left) in &first.prepared.left {
             copying.leave(*table, left.clone());
+            if left.reason == REWRITTEN {
+                copying.journalled(*table);
+            }
         }
         copying
+    }
+
+    /// Tables that this snapshot cannot show: nothing is recorded of them, so that a crash leaves them owed too.
+    pub fn owed(&self) -> impl Iterator<Item = &TableName> {
+        let is_owed = |table: &Table| matches!(&table.state, State::Left(left) if left.reason == REWRITTEN);
+        self.tables
+            .iter()
+            .zip(&self.plan.tables)
+            .filter(move |(table, _)| is_owed(table))
+            .map(|(_, planned)| &planned.name)
+    }
+
+    /// The epoch under which it began.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     /// Starts the readers, on the current runtime.

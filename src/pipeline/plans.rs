@@ -4,8 +4,11 @@
 //! for ever; what a person has to change is tried again every 30 s; both are told as trouble while they last.
 
 mod aside;
+mod described;
 
 pub use aside::SetAside;
+
+use described::Described;
 
 use super::detached::{OnRefusal, Refusal};
 use super::keeper::Keeper;
@@ -30,10 +33,6 @@ pub const REFUSED_RETRY: Duration = Duration::from_secs(30);
 /// Something that passes by itself: from here, doubling up to [`BUSY_RETRY_MAX`].
 const BUSY_RETRY_MIN: Duration = Duration::from_millis(200);
 const BUSY_RETRY_MAX: Duration = Duration::from_secs(10);
-
-/// How long what a topic is need not be asked again. Each question is two clients, which takes 0.2 s on a machine of its own,
-/// and frames are not read meanwhile: tables that are altered again and again would hold the stream up.
-const TOPIC_KNOWN: Duration = Duration::from_secs(60);
 
 /// What a plan needs besides the encoder's part.
 pub struct Ready {
@@ -71,8 +70,7 @@ pub struct Desk {
     planner: Planner,
     registry: Option<Registry>,
     kafka: Option<(Topics, TopicRules)>,
-    /// What was asked of topics, and when.
-    topics: HashMap<String, (Instant, TopicInfo)>,
+    topics: Described,
     keeper: Keeper,
     captured: Vec<TableName>,
     selection: Selection,
@@ -149,7 +147,7 @@ impl Desk {
             planner,
             registry,
             kafka,
-            topics: HashMap::new(),
+            topics: Described::default(),
             keeper,
             captured,
             selection,
@@ -351,14 +349,12 @@ impl Desk {
     }
 
     async fn topic(&mut self, name: &str) -> Result<Option<TopicInfo>, Failure> {
-        if let Some((asked, info)) = self.topics.get(name)
-            && asked.elapsed() < TOPIC_KNOWN
-        {
+        if let Some(info) = self.topics.known(name, Instant::now()) {
             return Ok(Some(info.clone()));
         }
         let info = self.ask_topic(name).await?;
         if let Some(info) = &info {
-            self.topics.insert(name.to_owned(), (Instant::now(), info.clone()));
+            self.topics.note(name, Instant::now(), info);
         }
         Ok(info)
     }

@@ -12,7 +12,7 @@ use super::pace::Pace;
 use super::plans::Ready;
 use super::progress::{Progress, Wal};
 use super::sink::Config as SinkConfig;
-use super::status::{LastError, Phase, Positions, Status, TableStatus};
+use super::status::{LastError, Phase, Positions, STATUS_FORMAT, Status, TableStatus};
 use super::supervise::{Disposition, Trouble, TroubleReason};
 use super::windows::WindowStatus;
 use crate::kafka::{Delivery, State, Statistics, classify};
@@ -36,6 +36,14 @@ const TELL_MS: i64 = 250;
 /// merely busy answers within a few seconds.
 const SILENT_MS: i64 = 10_000;
 
+/// A login that was refused this lately and is not taken since counts as refused still: librdkafka tries every ten seconds.
+const REFUSED_MS: i64 = 30_000;
+
+const LOGIN_REFUSED: &str = "the brokers refuse our login (SASL)";
+
+const LOGIN_NEXT: &str = "correct sasl.username and sasl.mechanism in [kafka.client], and what kafka.password_file or token_command \
+                          holds: it is read again, and tried again by itself";
+
 /// Records in flight and no acknowledgement for this long: the broker is what the others wait for.
 const HUSHED_MS: i64 = 1_000;
 
@@ -51,6 +59,8 @@ pub struct Reporter {
     told_ms: i64,
     /// When Kafka last acknowledged something, or had nothing to.
     answered_ms: i64,
+    /// When brokers last refused our login; none once they have taken a record.
+    login_refused_ms: Option<i64>,
     opened_before: bool,
     pace: Pace,
     flow: rates::Flow,
@@ -76,6 +86,7 @@ impl Reporter {
         let format = config.encode.format.name();
         metrics.runs_as(format, sink, config.snapshot.mode.name());
         let status = Status {
+            status_format: STATUS_FORMAT,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_ms: super::runner::unix_nanos() / 1_000_000,
             sink: sink.to_owned(),
@@ -97,6 +108,7 @@ impl Reporter {
             tables: BTreeMap::new(),
             told_ms: 0,
             answered_ms: i64::MAX,
+            login_refused_ms: None,
             opened_before: false,
             pace: Pace::new(Instant::now()),
             flow: rates::Flow::default(),
@@ -242,6 +254,9 @@ impl Reporter {
         let landed = deliveries.iter().filter(|delivery| delivery.outcome.is_ok()).count() as u64;
         self.metrics.records_delivered.inc_by(landed);
         self.answered_ms = super::runner::unix_nanos() / 1_000_000;
+        if landed > 0 {
+            self.login_refused_ms = None;
+        }
         if let Some((ticket, since)) = self.watched
             && deliveries.iter().any(|delivery| delivery.ticket == ticket)
         {
@@ -255,6 +270,18 @@ impl Reporter {
                 self.metrics.reconnected(Peer::Sink, TroubleReason::KafkaUnavailable.code());
             }
         }
+    }
+
+    /// Brokers refused our login, and there is no other one to be had.
+    pub fn login_refused(&mut self) {
+        let now_ms = super::runner::unix_nanos() / 1_000_000;
+        if self.login_refused_ms.replace(now_ms).is_none() {
+            let code = TroubleReason::KafkaRefuses.code();
+            warn!(reason = code, next = LOGIN_NEXT, "{LOGIN_REFUSED}");
+            self.metrics.failed(code);
+            self.remember(code, LOGIN_REFUSED, LOGIN_NEXT);
+        }
+        self.told_ms = 0;
     }
 
     /// What was wrong is over, if something was.
@@ -353,6 +380,7 @@ impl Reporter {
             self.metrics.commit_to_ack_seconds.observe(seconds.max(0.0));
             self.metrics.transactions.inc();
         }
+        self.positions(core);
         if now_ms - self.told_ms < TELL_MS {
             return;
         }
@@ -366,12 +394,16 @@ impl Reporter {
             #[expect(clippy::cast_precision_loss, reason = "milliseconds since the last telling")]
             self.metrics.stages.held_up(Stage::Broker, since as f64 / 1000.0);
         }
-        self.positions(core, now_ms);
+        self.levels(core, now_ms);
         let (phase, reason, detail, next) = self.phase(core, now_ms);
         if phase != self.status.phase || reason != self.status.reason {
             self.status.since_ms = now_ms;
             self.metrics.phase.set(phase.name());
         }
+        self.status.needs_a_person = core.halted().is_some()
+            || self.trouble.as_ref().is_some_and(|trouble| trouble.reason.needs_a_person())
+            || reason == TroubleReason::KafkaRefuses.code();
+        self.metrics.needs_a_person.set(i64::from(self.status.needs_a_person));
         self.flow(now_ms);
         self.status.range = core.halted().and_then(|halt| halt.range);
         (self.status.phase, self.status.reason, self.status.detail, self.status.next) = (phase, reason, detail, next);
@@ -389,8 +421,12 @@ impl Reporter {
         }
         match &self.trouble {
             Some(trouble) => {
-                let phase = if trouble.reason.needs_a_person() { Phase::Halted } else { Phase::Retrying };
-                (phase, trouble.reason.code().to_owned(), trouble.detail.clone(), trouble.next.clone())
+                (Phase::Retrying, trouble.reason.code().to_owned(), trouble.detail.clone(), trouble.next.clone())
+            }
+            // Brokers take connections and refuse who we are: librdkafka tries on, and nothing fails.
+            None if self.login_refused_ms.is_some_and(|at| now_ms - at < REFUSED_MS) => {
+                let reason = TroubleReason::KafkaRefuses;
+                (Phase::Retrying, reason.code().to_owned(), LOGIN_REFUSED.to_owned(), LOGIN_NEXT.to_owned())
             }
             None if core.is_streaming() && core.is_paused() => {
                 let detail = "an operator asked for it; Postgres keeps the log meanwhile";
@@ -412,7 +448,8 @@ impl Reporter {
         }
     }
 
-    fn positions(&mut self, core: &Core, now_ms: i64) {
+    /// Where the stream is, after each turn of the loop: a scrape reads what is true then.
+    fn positions(&mut self, core: &Core) {
         let ledger = core.ledger();
         let lsn = Positions {
             received: core.received(),
@@ -420,27 +457,32 @@ impl Reporter {
             confirmed: core.flushed(),
             restart: self.status.lsn.restart,
         };
+        self.status.lsn = lsn;
+        self.status.lag_bytes = lsn.received.bytes_since(lsn.delivered);
+        let metrics = &self.metrics;
+        metrics.received_lsn.set(gauge(lsn.received.bytes()));
+        metrics.delivered_lsn.set(gauge(lsn.delivered.bytes()));
+        metrics.confirmed_lsn.set(gauge(lsn.confirmed.bytes()));
+        metrics.undelivered_bytes.set(gauge(self.status.lag_bytes));
+        metrics.unconfirmed_bytes.set(gauge(lsn.received.bytes_since(lsn.confirmed)));
+        metrics.oldest_open.set(ledger.oldest_open_commit().map(|commit| commit.at.unix_micros()));
+    }
+
+    /// What is told from time to time.
+    fn levels(&mut self, core: &Core, now_ms: i64) {
+        let ledger = core.ledger();
         let status = &mut self.status;
         for (name, metrics) in &self.tables {
             if let Some(table) = status.tables.get_mut(name) {
                 table.changes = metrics.changes();
             }
         }
-        status.lsn = lsn;
-        status.lag_bytes = lsn.received.bytes_since(lsn.delivered);
-        let oldest = ledger.oldest_open_commit().map(|commit| commit.at.unix_micros());
-        status.lag_seconds = oldest.map_or(0.0, |at| ((now_ms * 1000 - at) as f64 / 1e6).max(0.0));
+        status.lag_seconds = self.metrics.oldest_open.age_seconds(now_ms * 1000);
         status.in_flight_records = ledger.in_flight_records() as u64;
         status.in_flight_bytes = ledger.in_flight_bytes() as u64;
         let held = core.held_until().map(|until| until.since(core.now()) / 1000);
         status.quarantine_until_ms = held.map_or(0, |left| now_ms + i64::try_from(left).unwrap_or(i64::MAX - now_ms));
         let metrics = &self.metrics;
-        metrics.received_lsn.set(gauge(lsn.received.bytes()));
-        metrics.delivered_lsn.set(gauge(lsn.delivered.bytes()));
-        metrics.confirmed_lsn.set(gauge(lsn.confirmed.bytes()));
-        metrics.undelivered_bytes.set(gauge(status.lag_bytes));
-        metrics.unconfirmed_bytes.set(gauge(lsn.received.bytes_since(lsn.confirmed)));
-        metrics.lag_seconds.set(status.lag_seconds);
         metrics.in_flight_records.set(gauge(status.in_flight_records));
         metrics.in_flight_bytes.set(gauge(status.in_flight_bytes));
         metrics.budget_used_bytes.set(gauge(status.in_flight_bytes));

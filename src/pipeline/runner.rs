@@ -53,8 +53,11 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(30);
 /// longest status interval; with the probe's own time a frozen one is recognised within 60 s.
 const SILENCE: Duration = Duration::from_secs(20);
 
-/// How often a halted agent looks for an operator's consent, and how often the slot's row is read for the metrics.
+/// How often a halted agent looks for an operator's consent.
 const LOOK: Duration = Duration::from_secs(5);
+
+/// How often the slot's row is read: what metrics say of the server is no older. It is one row of shared memory.
+const SLOT_LOOK: Duration = Duration::from_secs(1);
 
 /// Every so many looks of a halted agent it also asks the server about the slot, by a connection of its own: what is kept
 /// for a halted pipeline grows.

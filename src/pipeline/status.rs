@@ -8,6 +8,10 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// The version of what `/status` looks like. It rises when a field goes away or means something else; fields are added
+/// without it, so a reader passes over what it does not know.
+pub const STATUS_FORMAT: u32 = 1;
+
 /// Where the agent is in its life.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -21,7 +25,7 @@ pub enum Phase {
     Streaming,
     /// Held by an operator.
     Paused,
-    /// A peer is away; tried again by itself.
+    /// A peer is away or refuses us; tried again by itself.
     Retrying,
     /// Nothing more is produced or confirmed until somebody acts; `reason` and `next` say what.
     Halted,
@@ -260,6 +264,10 @@ pub struct Status {
     pub next: String,
     /// The range of WAL in doubt, where the reason has one.
     pub range: Option<LsnRange>,
+    /// Nothing goes on until somebody acts: halted, or refused again at each try.
+    pub needs_a_person: bool,
+    /// [`STATUS_FORMAT`].
+    pub status_format: u32,
     /// The program's version.
     pub version: String,
     /// Unix milliseconds of the start.

@@ -134,6 +134,8 @@ struct Copy {
     began: Moment,
     reply: Option<Reply>,
     bytes: u64,
+    /// Its record is not written as it is.
+    unrecorded: bool,
     /// Chunks begun that came to nothing, and why the last of them did.
     dropped: u64,
     dropped_why: String,
@@ -422,6 +424,7 @@ impl Copy {
             began: now,
             reply,
             bytes: 0,
+            unrecorded: false,
             dropped: 0,
             dropped_why: String::new(),
             owed: None,
@@ -456,16 +459,6 @@ impl Copy {
         );
         self.dropped += 1;
         self.dropped_why = why;
-    }
-
-    fn key_changed(&mut self, key: Vec<String>) {
-        self.window.key = key;
-        if let Some(windows) = &mut self.windows {
-            windows.begin_anew(false);
-            self.window.journal = windows.journal();
-        }
-        self.known = None;
-        self.stage = Stage::Unsurveyed;
     }
 
     /// A statement that shows whether the operator's condition can be read.

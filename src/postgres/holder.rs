@@ -124,7 +124,7 @@ impl Holder {
     /// # Errors
     /// The connection's, or `Answer`.
     pub async fn tables(&mut self, publication: &str) -> Result<Vec<CopyTable>, PgError> {
-        tables(&mut self.session, publication).await
+        tables(&mut self.session, publication, Which::All).await
     }
 
     /// Locks a relation against rewrites (ACCESS SHARE), waiting `lock_timeout` at most, and looks whether its storage is
@@ -201,13 +201,24 @@ impl Holder {
     }
 }
 
-/// Every table of a publication, by name, as the session's transaction sees it. Sizes are of now.
+/// Which tables of a publication are described: whoever asks before every chunk should not have thousands measured.
+#[derive(Clone, Copy, Debug)]
+pub enum Which<'a> {
+    /// Every one.
+    All,
+    /// The one of this oid.
+    Relation(Oid),
+    /// Those called `namespace.name`: two where a name holds a dot.
+    Called(&'a str),
+}
+
+/// Tables of a publication, by name, as the session's transaction sees them. Sizes are of now.
 ///
 /// # Errors
 /// The connection's, or `Answer`.
-pub async fn tables(session: &mut CopySession, publication: &str) -> Result<Vec<CopyTable>, PgError> {
+pub async fn tables(session: &mut CopySession, publication: &str, which: Which<'_>) -> Result<Vec<CopyTable>, PgError> {
     const CALL: &str = "list the tables of publication";
-    let rows = session.query(CALL, publication, &tables_query(session.server_version(), publication)).await?;
+    let rows = session.query(CALL, publication, &tables_query(session.server_version(), publication, which)).await?;
     let unreadable = || PgError::Answer { call: CALL, object: publication.to_owned(), field: "table" };
     rows.iter()
         .map(|row| {
@@ -298,7 +309,12 @@ impl From<JsonTable> for CopyTable {
 
 /// One JSON object a table. Column lists and filters came with 15; there the server itself says which columns are
 /// published, generated ones included where it publishes them (18).
-fn tables_query(version: u32, publication: &str) -> String {
+fn tables_query(version: u32, publication: &str, which: Which<'_>) -> String {
+    let only = match which {
+        Which::All => String::new(),
+        Which::Relation(oid) => format!(" AND c.oid = {oid}"),
+        Which::Called(name) => format!(" AND n.nspname || '.' || c.relname = {}", escape_literal(name)),
+    };
     let (columns, filter) = if version >= 150_000 {
         (
             "CASE WHEN t.attrs IS NULL THEN a.attgenerated = '' ELSE a.attnum = ANY (t.attrs::int2[]) END",
@@ -341,7 +357,7 @@ FROM pg_catalog.pg_publication p
 CROSS JOIN LATERAL (
   SELECT DISTINCT ON (g.relid) g.* FROM pg_catalog.pg_get_publication_tables(p.pubname::text) g ORDER BY g.relid) t
 JOIN pg_catalog.pg_class c ON c.oid = t.relid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE p.pubname = {}
+WHERE p.pubname = {}{only}
 ORDER BY n.nspname, c.relname",
         escape_literal(publication)
     )

@@ -15,6 +15,9 @@ use std::time::Duration;
 /// conflicts with nothing but ACCESS EXCLUSIVE.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The reason of a table that this snapshot cannot show: it is copied by windows instead (snapshots.md §1).
+pub const REWRITTEN: &str = "copy_rewritten";
+
 /// A plan whose tables are locked, but for those that are left out.
 #[derive(Debug)]
 pub struct Prepared {
@@ -54,7 +57,8 @@ async fn ready(holder: &mut Holder, table: &mut TablePlan) -> Result<Option<Left
             Err(Unlocked::Refused(error)) => return Ok(Some(refused(&table.name, &error))),
             Err(Unlocked::Rewritten) => {
                 let detail = format!("table {} was rewritten, truncated or dropped before it was locked", part.name);
-                return Ok(Some(left("copy_rewritten", detail, &table.name)));
+                let next = "nothing: it is copied beside the stream once the first copy is over".to_owned();
+                return Ok(Some(Left { reason: REWRITTEN.to_owned(), detail, next }));
             }
         }
     }
@@ -97,6 +101,7 @@ pub fn refused(table: &TableName, error: &PgError) -> Left {
             format!("give the role BYPASSRLS (row security would hide rows), {again}")
         }
         Some("42501") => format!("GRANT SELECT ON {table} to the role (the whole table, not columns), {again}"),
+        Some("42P01") => format!("it is not there any more: take it out of tables.include, or make it again; {again}"),
         Some("53100") => format!("free space on the server's disk (df names the full one), {again}"),
         Some("53400") => format!("raise the limit that the server names, {again}"),
         Some("55P03") => format!("end the transaction that locks the table, {again}"),

@@ -6,7 +6,7 @@
 use super::visibility::PgSnapshot;
 use crate::lsn::{Lsn, Oid, Xid};
 use crate::postgres::copies::{CopySession, Piece};
-use crate::postgres::holder::{self, CopyTable};
+use crate::postgres::holder::{self, CopyTable, Which};
 use crate::postgres::publication::quoted;
 use crate::postgres::{Config, PgError};
 use std::time::Duration;
@@ -102,7 +102,7 @@ impl Reader {
             Some((Xid(xid.parse().ok()?), (pid != 0).then_some(pid)))
         };
         let holders: Option<Vec<_>> = holders.split_whitespace().map(holder).collect();
-        let tables = holder::tables(&mut self.session, publication).await?;
+        let tables = holder::tables(&mut self.session, publication, Which::Called(table)).await?;
         Ok(Survey {
             standby: standby == "true",
             snapshot: snapshot.parse().map_err(|_| answer(CALL, table, "snapshot"))?,
@@ -149,8 +149,8 @@ impl Reader {
         let rows = self.session.query(CALL, &name, "SELECT pg_catalog.pg_current_snapshot()::text").await?;
         let snapshot = rows.first().and_then(|row| row.first()).and_then(Option::as_deref);
         let snapshot = snapshot.and_then(|text| text.parse().ok()).ok_or_else(|| answer(CALL, &name, "snapshot"))?;
-        let found = holder::tables(&mut self.session, publication).await?;
-        let found = found.into_iter().find(|found| found.relation == table.relation);
+        let found = holder::tables(&mut self.session, publication, Which::Relation(table.relation)).await?;
+        let found = found.into_iter().next();
         self.session.query(CALL, &name, &format!("SET LOCAL statement_timeout = {}", limit.as_millis())).await?;
         Ok((snapshot, found))
     }

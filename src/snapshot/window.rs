@@ -408,6 +408,12 @@ impl<R> Windows<R> {
         self.open.iter().take_while(|window| window.passed).any(|window| window.left > 0)
     }
 
+    /// Whether rows of a window that was emitted whole are not delivered.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        !self.leaving.is_empty()
+    }
+
     /// Lets windows go whose rows were all emitted, under tickets below `next`; and journals those that are delivered,
     /// which is everything below `oldest`. True if the journal has changed.
     pub fn settle(&mut self, next: Ticket, oldest: Ticket) -> bool {

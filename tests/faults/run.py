@@ -234,7 +234,7 @@ def password_changed(f):
         f.streams()
         f.sql("alter role %s password 'second'" % role)
         f.sql("select pg_terminate_backend(pid) from pg_stat_activity where usename = '%s'" % role)
-        f.tells("postgres_refuses", ("halted", "retrying"))
+        f.tells("postgres_refuses", ("retrying",))
         f.check("password")
         f.repair = "the new password is written into `postgres.password_file`; the agent is not restarted"
         write("second")

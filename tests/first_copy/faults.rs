@@ -138,3 +138,31 @@ fn a_snapshot_that_ends_leaves_the_rest_to_windows() {
     });
     agent.stop();
 }
+
+#[test]
+fn a_table_is_journalled_once_its_last_record_is_acknowledged() {
+    let world = World::with_second_broker(
+        "create table t (id int primary key); insert into t select generate_series(1, 10000);
+         create table done (id int primary key); insert into done values (1); analyze",
+        &["t", "done"],
+    );
+    let agent = world.agent("[snapshot]\nrows_per_second = 3000\norder = [\"public.done\"]");
+    let state = |status: &wellspring::pipeline::status::Status, table: &str| {
+        status.copy.as_ref().map(|copy| copy.tables[table].state.clone()).unwrap_or_default()
+    };
+    agent.until("a table done, another begun", |status| {
+        state(status, "public.done") == "copied" && state(status, "public.t") == "copying"
+    });
+    world.second_broker(false); // what is sent of t from here on is not acknowledged
+    let sent = agent.until("every row is sent", |status| state(status, "public.t") == "delivering");
+    // The loop has turned many times since, and nothing claims that the table is copied.
+    let later = agent.until("a later look", |status| status.now_ms > sent.now_ms + 1000);
+    assert_eq!(state(&later, "public.t"), "delivering");
+    assert!(world.state("copied/wellspring_p/1/public.done").is_some());
+    assert!(world.state("copied/wellspring_p/1/public.t").is_none());
+    world.second_broker(true);
+    agent.streams();
+    assert_eq!(world.state("copied/wellspring_p/1/public.t").unwrap()["rows"], 10_000);
+    world.records("t", 10_000);
+    agent.stop();
+}

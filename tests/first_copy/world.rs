@@ -2,7 +2,9 @@
 
 use crate::postgres::Server;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::types::RDKafkaErrorCode::BrokerTransportFailure;
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use serde_json::Value;
 use std::time::{Duration, Instant};
@@ -51,9 +53,24 @@ impl World {
         World::on(server, tables)
     }
 
+    /// The same with a second broker, which leads the topic of the first table and no other.
+    pub fn with_second_broker(sql: &str, tables: &[&str]) -> World {
+        let server = Server::start();
+        server.sql("postgres", sql);
+        let world = World::between(server, Broker::start(2, 1).unwrap(), tables);
+        for (at, table) in tables.iter().enumerate() {
+            world.broker.lead(&format!("p.public.{table}"), 0, if at == 0 { 2 } else { 1 }).unwrap();
+        }
+        world.broker.lead("p.wellspring-state", 0, 1).unwrap();
+        world
+    }
+
     /// The same with a server that is there.
     pub fn on(server: Server, tables: &[&str]) -> World {
-        let broker = Broker::start(1, 1).unwrap();
+        World::between(server, Broker::start(1, 1).unwrap(), tables)
+    }
+
+    fn between(server: Server, broker: Broker, tables: &[&str]) -> World {
         for table in tables {
             broker.create(&format!("p.public.{table}"), None).unwrap();
         }
@@ -144,7 +161,7 @@ impl World {
     #[track_caller]
     pub fn records(&self, table: &str, count: usize) -> Vec<Row> {
         let rows = self.until(table, |rows| rows.len() >= count);
-        assert_eq!(rows.len(), count, "{:?}", rows.iter().map(Row::place).collect::<Vec<_>>());
+        assert_eq!(rows.len(), count, "the last: {:?}", rows.iter().rev().take(20).map(Row::place).collect::<Vec<_>>());
         rows
     }
 
@@ -160,6 +177,17 @@ impl World {
             ClientConfig::new().set("bootstrap.servers", self.broker.bootstrap()).create().unwrap();
         producer.send(BaseRecord::to(topic).partition(0).key(key).payload(value)).map_err(|(error, _)| error).unwrap();
         producer.flush(PATIENCE).unwrap();
+    }
+
+    /// Whether the second broker is there.
+    pub fn second_broker(&self, up: bool) {
+        self.broker.set_up(2, up).unwrap();
+    }
+
+    /// The newest value of a key of the state topic, if it has one.
+    pub fn state(&self, key: &str) -> Option<Value> {
+        let rows = self.until_in("p.wellspring-state", |_| true);
+        rows.into_iter().rev().find(|row| row.key == key).map(|row| row.value)
     }
 
     /// How many records a topic of one partition has, tombstones included.
@@ -182,7 +210,10 @@ impl World {
         reader.assign(&from_start).unwrap();
         let (mut rows, mut end, deadline) = (Vec::new(), 0, Instant::now() + PATIENCE);
         loop {
-            if let Some(message) = reader.poll(Duration::from_millis(100)) {
+            let polled = reader.poll(Duration::from_millis(100));
+            let is_away = |error: &KafkaError| error.rdkafka_error_code() == Some(BrokerTransportFailure);
+            // A broker that was taken away is told of, and is no matter to a topic of another one.
+            if let Some(message) = polled.filter(|polled| !polled.as_ref().is_err_and(is_away)) {
                 let message = message.unwrap();
                 let json = |bytes: Option<&[u8]>| {
                     bytes.map_or(Value::Null, |b| {

@@ -3,7 +3,7 @@
 use crate::postgres::Server;
 use crate::{SOON, config, replication};
 use wellspring::postgres::copies::CopySession;
-use wellspring::postgres::holder::{self, Holder, Unlocked};
+use wellspring::postgres::holder::{self, Holder, Unlocked, Which, tables};
 use wellspring::postgres::{PgError, Replication};
 
 /// A slot's snapshot with its holder; the exporting connection is then free.
@@ -74,9 +74,9 @@ async fn a_holder_keeps_rewrites_away_and_tells_those_that_came_before() {
     );
     let (_control, mut holder) = held(&server).await;
     server.sql("postgres", "alter table rewritten alter id type bigint; drop table dropped");
-    let tables = holder.tables("p").await.unwrap();
+    let listed = holder.tables("p").await.unwrap();
     let mut outcomes = Vec::new();
-    for table in &tables {
+    for table in &listed {
         let locked = holder.lock(&table.parts[0], SOON).await.unwrap();
         outcomes
             .push((table.name.name.to_string(), locked.map_err(|unlocked| matches!(unlocked, Unlocked::Rewritten))));
@@ -131,6 +131,16 @@ async fn a_published_table_is_described_as_the_stream_will_describe_it() {
     let names: Vec<_> = leaves.iter().map(|table| table.name.to_string()).collect();
     assert_eq!(names, ["public.parted_1", "public.parted_2"]);
     assert_eq!(holder.tables("none").await.unwrap(), []);
+    // One table alone is described as among the others.
+    let all = holder.tables("p").await.unwrap();
+    let mut session = holder.into_session();
+    for table in &all {
+        let by_oid = tables(&mut session, "p", Which::Relation(table.relation)).await.unwrap();
+        let by_name = tables(&mut session, "p", Which::Called(&table.name.to_string())).await.unwrap();
+        assert_eq!(by_oid, std::slice::from_ref(table));
+        assert_eq!(by_name, std::slice::from_ref(table));
+    }
+    assert_eq!(tables(&mut session, "p", Which::Called("public.nowhere'")).await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -145,9 +155,9 @@ async fn column_lists_and_filters_are_the_publications() {
          create publication p for table t (id, v) where (id > 10)",
     );
     let (_control, mut holder) = held(&server).await;
-    let tables = holder.tables("p").await.unwrap();
-    let names: Vec<_> = tables[0].columns.iter().map(|column| column.name.as_str()).collect();
-    assert_eq!((names, tables[0].filter.as_deref()), (vec!["id", "v"], Some("(id > 10)")));
+    let listed = holder.tables("p").await.unwrap();
+    let names: Vec<_> = listed[0].columns.iter().map(|column| column.name.as_str()).collect();
+    assert_eq!((names, listed[0].filter.as_deref()), (vec!["id", "v"], Some("(id > 10)")));
     let columns = holder.columns_of("public.t", "select id, upper(v) as v from t -- all").await.unwrap().unwrap();
     assert_eq!(columns.iter().map(|c| (c.name.as_str(), c.type_oid.0)).collect::<Vec<_>>(), [("id", 23), ("v", 25)]);
     let bad = holder.columns_of("public.t", "select nonsense from t").await.unwrap().unwrap_err();

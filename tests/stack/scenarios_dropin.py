@@ -101,7 +101,7 @@ def loaded(world, pg):
         with open(path, "w", encoding="utf-8") as f:
             f.write(text)
         scripts += ["-f", "%s@%d" % (path, weight)]
-    return world.pgbench(pg, "-n", "-c", "2", "-R", str(world.length(150, 400)), "-T", "900", *scripts, background=True)
+    return world.pgbench(pg, "-n", "-c", "2", "-R", str(world.length(80, 250)), "-T", "900", *scripts, background=True)
 
 
 def ended(load):
@@ -142,7 +142,7 @@ def sunk(world, connect, tables, target, **more):
             connect.states(name)  # a failed task is told, not waited for
             return all(p.offset >= wanted[p.topic, p.partition] for p in group.committed(places, timeout=10))
 
-        connect.ready(read, 180)
+        connect.ready(read, world.length(300, 900))
     finally:
         group.close()
     return sum(wanted.values())

@@ -78,7 +78,12 @@ fn a_copy_that_a_signal_asks_for_is_told_of_from_its_start_to_its_end() {
     );
     let progress = |row: &&crate::world::Row| row.value["type"] == "IN_PROGRESS";
     let last = notes.iter().filter(progress).map(|row| row.value["additional_data"]["last_processed_key"].clone());
-    assert_eq!(last.collect::<Vec<_>>(), ["1000", "2500", "1"]);
+    let last: Vec<_> = last.collect();
+    // How many rows the chunks after the first one have depends on how long that took.
+    assert!(
+        last.len() >= 3 && last.first() == Some(&"1000".into()) && last.ends_with(&["2500".into(), "1".into()]),
+        "{last:?}"
+    );
     world.records("t", 2500);
     agent.stop();
 }

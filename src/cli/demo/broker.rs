@@ -38,4 +38,20 @@ impl Broker {
     pub fn create(&self, topic: &str, partitions: Option<i32>) -> Result<(), KafkaError> {
         self.cluster.create_topic(topic, partitions.unwrap_or(self.partitions), self.replication)
     }
+
+    /// Gives a partition to one broker, numbered from 1. The topic is made if it does not exist.
+    ///
+    /// # Errors
+    /// What librdkafka says; a broker that there is not.
+    pub fn lead(&self, topic: &str, partition: i32, broker: i32) -> Result<(), KafkaError> {
+        self.cluster.partition_leader(topic, partition, Some(broker))
+    }
+
+    /// Takes a broker away, with its connections, or brings it back.
+    ///
+    /// # Errors
+    /// What librdkafka says; a broker that there is not.
+    pub fn set_up(&self, broker: i32, up: bool) -> Result<(), KafkaError> {
+        if up { self.cluster.broker_up(broker) } else { self.cluster.broker_down(broker) }
+    }
 }

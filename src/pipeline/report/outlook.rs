@@ -1,6 +1,6 @@
 //! How long until the WAL that the server keeps for the slot reaches its limit.
 //!
-//! Pure: fed with the slot's row as it is read every few seconds. Two answers: at the present growth of what is kept, and
+//! Pure: fed with the slot's row as it is read every second or so. Two answers: at the present growth of what is kept, and
 //! if nothing were confirmed from now on, which is what an outage of Kafka would be.
 
 use crate::lsn::Lsn;
@@ -13,6 +13,9 @@ const WINDOW_MS: i64 = 120_000;
 
 /// Less than this is no measure: what is kept falls in steps, by a status update every ten seconds.
 const WINDOW_MS_MIN: i64 = 25_000;
+
+/// Rows nearer to the last one than this tell nothing new of growth.
+const SPACING_MS: i64 = 4_000;
 
 /// Rows kept: one every five seconds for the window, and one beyond it.
 const ROWS_MAX: usize = 32;
@@ -38,7 +41,9 @@ impl Outlook {
         if self.seen.back().is_some_and(|last| row.server_lsn < last.server || at_ms < last.at_ms) {
             self.seen.clear();
         }
-        self.seen.push_back(Seen { at_ms, server: row.server_lsn, retained });
+        if self.seen.back().is_none_or(|last| at_ms - last.at_ms >= SPACING_MS) {
+            self.seen.push_back(Seen { at_ms, server: row.server_lsn, retained });
+        }
         while self.seen.len() > ROWS_MAX || self.seen.front().is_some_and(|first| at_ms - first.at_ms > WINDOW_MS) {
             self.seen.pop_front();
         }

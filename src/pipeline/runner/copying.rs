@@ -188,6 +188,12 @@ impl Runner {
         let Some(mut copying) = self.copying.take() else { return };
         let status = copying.status(now());
         copying.finish();
+        for table in copying.owed() {
+            let name = table.to_string();
+            let filter = self.config.snapshot.conditions.get(&name).cloned();
+            self.copies.begin(table, filter, true, unix_nanos() / 1_000_000, None);
+            self.copies.owe(&name, copying.epoch());
+        }
         if let Some(holding) = &mut self.tasks.holding
             && let Some(release) = holding.release.take()
         {

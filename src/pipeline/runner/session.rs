@@ -343,6 +343,9 @@ impl Runner {
             }
         }
         let often = self.config.xmin_interval.filter(|_| self.live.is_some()).map_or(LOOK, |often| LOOK.min(often));
+        // What strains the source is judged from look to look: its spacing stays.
+        let plain = self.live.is_some() && self.core.halted().is_none() && !self.copies_anything();
+        let often = if plain { often.min(SLOT_LOOK) } else { often };
         if now.duration_since(self.looked_at) < often || self.tasks.looking.is_some() {
             return;
         }
@@ -377,7 +380,8 @@ impl Runner {
                     self.apply(Event::Retry);
                 }
             }
-            Look::Slot(None) | Look::Login(Ok(None)) => {}
+            Look::Slot(None) => {}
+            Look::Login(Ok(None)) => self.reporter.login_refused(),
             Look::Login(Ok(Some(sink))) => {
                 self.config.sink = sink;
                 self.apply(Event::GiveUp);
@@ -405,6 +409,7 @@ impl Runner {
         self.report_copy(now_ms);
         if self.reporter.is_due(now_ms) {
             self.reporter.detached(&self.detaching.tables);
+            self.look_around(); // under load no timer runs out
         }
         self.reporter.tell(&mut self.core, now_ms);
     }

@@ -364,7 +364,8 @@ impl Copies {
     }
 
     pub(super) fn store(&mut self, at: usize) {
-        if let Some(copy) = self.list.get(at) {
+        if let Some(copy) = self.list.get_mut(at) {
+            copy.unrecorded = true;
             self.unwritten.insert(Window::key(&self.slot_name, &copy.name), Some(copy.window.to_json()));
         }
     }
@@ -378,6 +379,9 @@ impl Copies {
     /// That is written.
     pub fn written(&mut self, written: &BTreeMap<String, Option<String>>) {
         self.unwritten.retain(|key, value| written.get(key) != Some(value));
+        for copy in self.list.iter_mut().filter(|copy| copy.unrecorded) {
+            copy.unrecorded = self.unwritten.contains_key(&Window::key(&self.slot_name, &copy.name));
+        }
     }
 }
 

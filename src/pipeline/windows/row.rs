@@ -1,6 +1,6 @@
 //! What the row path asks before a change, and tells of what it emits.
 
-use super::{Copies, Held, Stage, tell, touch};
+use super::{Copies, Copy, Held, Stage, tell, touch};
 use crate::change::{Context, RelationSlot, Row};
 use crate::lsn::{Lsn, Xid};
 use crate::pipeline::request::Refused;
@@ -68,15 +68,26 @@ impl Copies {
         self.passed(self.stands);
     }
 
-    /// Whether rows can be emitted whose position was passed.
+    /// Whether rows can be emitted whose position was passed: outside of a transaction, of the first table that has some,
+    /// whose chunks before are delivered and recorded. So what a crash repeats of a table is one chunk.
     #[must_use]
     pub fn has_rest(&self) -> bool {
-        self.list.iter().filter_map(|copy| copy.windows.as_ref()).any(Windows::has_rest)
+        self.leaves().is_some()
     }
 
     /// The next of them, with its copy.
     pub fn rest(&mut self) -> Option<(usize, Held)> {
-        self.list.iter_mut().enumerate().find_map(|(at, copy)| Some((at, copy.windows.as_mut()?.rest()?)))
+        let at = self.leaves()?;
+        Some((at, self.list.get_mut(at)?.windows.as_mut()?.rest()?))
+    }
+
+    /// The copy whose rows leave next.
+    fn leaves(&self) -> Option<usize> {
+        if self.open.is_some() {
+            return None;
+        }
+        let at = self.list.iter().position(|copy| copy.windows.as_ref().is_some_and(Windows::has_rest))?;
+        self.list.get(at).is_some_and(Copy::may_leave).then_some(at)
     }
 
     /// A number for a copied row's identity.
@@ -111,5 +122,86 @@ impl Copies {
         self.held = None;
         self.tell_scanned(copy, tell::status_of(reason));
         self.tell_if_over(copy);
+    }
+}
+
+impl Copy {
+    /// Whether another chunk may leave.
+    fn may_leave(&self) -> bool {
+        !self.unrecorded && self.windows.as_ref().is_some_and(|windows| !windows.is_leaving())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Journal, Shape, TableName};
+    use super::*;
+    use crate::change::{RelationShape, ShapeColumn, describe};
+    use crate::encode::{Config, Format, Ids, Planner};
+    use crate::ledger::{RouteId, Ticket};
+    use crate::lsn::Oid;
+    use crate::metrics::Metrics;
+    use crate::snapshot::keyset::RowKey;
+    use crate::snapshot::window::What;
+    use crate::table::TableFacts;
+    use std::rc::Rc;
+
+    fn held() -> Held {
+        let column = ShapeColumn { name: "id".to_owned(), type_oid: Oid(23), typmod: -1, in_identity: true };
+        let (namespace, name, identity) = ("p".to_owned(), "t".to_owned(), b'd');
+        let shape = RelationShape { oid: Oid(1), namespace, name, identity, columns: vec![column] };
+        let described = describe(&shape, &TableFacts { primary_key: vec!["id".to_owned()], ..TableFacts::default() });
+        let config = Config { format: Format::Json, ..Config::new("p") };
+        let plan = Planner::new(config, "db", "run", 1).draft(&described).unwrap().into_plan(Ids::default());
+        let active = Active {
+            plan: Rc::new(plan),
+            metrics: Metrics::new("0").table(&"p.t"),
+            table: "p.t".into(),
+            route: RouteId(0),
+            partitions: 1,
+            record_bytes_max: 1 << 20,
+            compacted: false,
+            signals: None,
+        };
+        Held { line: b"1".as_slice().into(), shape: Rc::new(Shape { active, columns: 1, upto: Lsn::new(100) }) }
+    }
+
+    /// A copy of which two chunks were read, whose positions the stream has passed.
+    fn two_chunks() -> Copies {
+        let mut copies = Copies::new("s", false);
+        copies.begin(&TableName::new("p", "t"), None, false, 0, None);
+        copies.written(&copies.unwritten());
+        let mut windows = Windows::resume(Journal::default(), Vec::new());
+        for key in ["a", "b"] {
+            windows.asked(What::Beyond(None), false);
+            windows.snapshot("10:10:".parse().unwrap()).unwrap();
+            let row = (RowKey::new([Some(key.as_bytes())]).unwrap(), held());
+            windows.read(Lsn::new(100), vec![row], 1, true);
+        }
+        copies.list[0].windows = Some(windows);
+        copies.passed(Lsn::new(100));
+        copies
+    }
+
+    #[test]
+    fn the_next_chunk_leaves_once_the_one_before_is_delivered_and_recorded() {
+        let mut copies = two_chunks();
+        assert!(copies.rest().is_some());
+        copies.settle(Ticket(2), Ticket(1), Lsn::ZERO);
+        assert!(!copies.has_rest(), "the first chunk is not delivered");
+        copies.settle(Ticket(2), Ticket(2), Lsn::ZERO);
+        assert!(!copies.has_rest(), "it is not recorded");
+        let written = copies.unwritten();
+        copies.written(&written);
+        assert!(copies.has_rest());
+    }
+
+    #[test]
+    fn no_rest_leaves_within_a_transaction() {
+        let mut copies = two_chunks();
+        copies.began(Lsn::new(120));
+        assert!(!copies.has_rest());
+        copies.passed(Lsn::new(130));
+        assert!(copies.has_rest());
     }
 }

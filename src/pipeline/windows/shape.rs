@@ -3,7 +3,7 @@
 //! Rows of a copy belong together only while the same rows and columns of the table are published. While the copy is watched
 //! each chunk looks; what changes while the connection is lost, or while no process runs, is told by the copy's record.
 
-use super::{Active, Copy, CopyTable, Journal};
+use super::{Active, Copy, CopyTable, Journal, Stage};
 use crate::pipeline::record::Published;
 
 impl Published {
@@ -36,6 +36,17 @@ impl Copy {
         };
         false
     }
+
+    /// Its rows are told apart by other columns: ranges of the old ones mean nothing.
+    pub(super) fn key_changed(&mut self, key: Vec<String>) {
+        self.window.key = key;
+        if let Some(windows) = &mut self.windows {
+            windows.begin_anew(false);
+            self.window.journal = windows.journal();
+        }
+        self.known = None;
+        self.stage = Stage::Unsurveyed;
+    }
 }
 
 /// The names of the columns by which the table's rows are told apart.
@@ -50,7 +61,7 @@ pub(super) fn same_shape(a: &CopyTable, b: &CopyTable) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Copies, Stage, Survey, Windows};
+    use super::super::{Copies, Survey, Windows};
     use super::*;
     use crate::lsn::{Lsn, Oid};
     use crate::pipeline::record::{Record, sample};

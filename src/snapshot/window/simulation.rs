@@ -63,6 +63,8 @@ struct World {
     off: Break,
     /// Confirming is slow, as in a quarantine: what a crash brings again is long.
     slow: bool,
+    /// The most windows that were open at once.
+    open_max: usize,
 }
 
 /// Steps of a run with everything going on, and those it may take to come to rest.
@@ -90,7 +92,7 @@ impl World {
         let stored = Stored { journal, confirmed, ..Stored::default() };
         let agent = Agent::start(&stored, &database, off);
         let slow = luck.one_in(2);
-        World { luck, clock: 0, database, stored, agent, consumer: Consumer::default(), off, slow }
+        World { luck, clock: 0, database, stored, agent, consumer: Consumer::default(), off, slow, open_max: 0 }
     }
 
     fn kill(&mut self) {
@@ -119,6 +121,7 @@ impl World {
             18 => agent.rest(luck)?,
             _ => agent.look(database),
         }
+        self.open_max = self.open_max.max(agent.windows.as_ref().map_or(0, |windows| windows.waiting().0));
         if busy {
             match luck.below(250) {
                 0 => self.kill(),
@@ -212,6 +215,19 @@ fn found_out_by(run: impl Fn(u64, Break) -> Result<u32, String>, off: Break, rec
         assert!(run(*seed, off).is_err(), "{off:?} is not found out by seed {seed}");
         run(*seed, Break::Nothing).unwrap();
     }
+}
+
+#[test]
+fn several_windows_on_disjoint_chunks_are_open_at_once() {
+    let most = (0..200).map(|seed| {
+        let mut world = World::new(seed, Break::Nothing);
+        world.run().unwrap_or_else(|what| panic!("seed {seed}: {what}"));
+        world.open_max
+    });
+    assert!(
+        most.filter(|open| *open >= 3).count() > 20,
+        "the schedules above try what several windows do to each other"
+    );
 }
 
 #[test]
