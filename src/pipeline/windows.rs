@@ -134,8 +134,8 @@ struct Copy {
     began: Moment,
     reply: Option<Reply>,
     bytes: u64,
-    /// Its record is not written as it is.
-    unrecorded: bool,
+    /// Chunks that its record, as it is written, says are delivered.
+    recorded_chunks: u64,
     /// Chunks begun that came to nothing, and why the last of them did.
     dropped: u64,
     dropped_why: String,
@@ -409,6 +409,7 @@ impl Copy {
         Copy {
             id,
             name: name.to_owned(),
+            recorded_chunks: window.journal.chunks,
             window,
             stage: Stage::Unsurveyed,
             known: None,
@@ -424,7 +425,6 @@ impl Copy {
             began: now,
             reply,
             bytes: 0,
-            unrecorded: false,
             dropped: 0,
             dropped_why: String::new(),
             owed: None,

@@ -364,8 +364,7 @@ impl Copies {
     }
 
     pub(super) fn store(&mut self, at: usize) {
-        if let Some(copy) = self.list.get_mut(at) {
-            copy.unrecorded = true;
+        if let Some(copy) = self.list.get(at) {
             self.unwritten.insert(Window::key(&self.slot_name, &copy.name), Some(copy.window.to_json()));
         }
     }
@@ -379,8 +378,11 @@ impl Copies {
     /// That is written.
     pub fn written(&mut self, written: &BTreeMap<String, Option<String>>) {
         self.unwritten.retain(|key, value| written.get(key) != Some(value));
-        for copy in self.list.iter_mut().filter(|copy| copy.unrecorded) {
-            copy.unrecorded = self.unwritten.contains_key(&Window::key(&self.slot_name, &copy.name));
+        for copy in &mut self.list {
+            let text = written.get(&Window::key(&self.slot_name, &copy.name)).and_then(Option::as_deref);
+            if let Some(window) = text.and_then(|text| serde_json::from_str::<Window>(text).ok()) {
+                copy.recorded_chunks = window.journal.chunks;
+            }
         }
     }
 }
