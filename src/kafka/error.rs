@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::login::is_refusal;
 use crate::secret::SourceError;
 use rdkafka::types::RDKafkaErrorCode;
 
@@ -165,6 +166,20 @@ impl KafkaError {
         };
         use RDKafkaErrorCode as Code;
         matches!(code, Some(Code::TopicAuthorizationFailed | Code::InvalidTopic | Code::PolicyViolation))
+    }
+}
+
+impl KafkaError {
+    /// Whether brokers refused who we say we are; what the connection's last words were, by librdkafka's own phrase.
+    #[must_use]
+    pub fn is_login(&self) -> bool {
+        let code = match self {
+            KafkaError::Unreachable { detail, .. } => return detail.contains("SASL authentication error"),
+            KafkaError::Answer { code, .. } => Some(*code),
+            KafkaError::Request { source, .. } => source.rdkafka_error_code(),
+            _ => None,
+        };
+        is_refusal(code)
     }
 }
 

@@ -12,8 +12,8 @@ use super::pace::Pace;
 use super::plans::Ready;
 use super::progress::{Progress, Wal};
 use super::sink::Config as SinkConfig;
-use super::status::{LastError, Phase, Positions, STATUS_FORMAT, Status, TableStatus};
-use super::supervise::{Disposition, Trouble, TroubleReason};
+use super::status::{ChangeStatus, LastError, Phase, Positions, STATUS_FORMAT, Status, TableStatus};
+use super::supervise::{Disposition, LOGIN_NEXT, Trouble, TroubleReason};
 use super::windows::WindowStatus;
 use crate::kafka::{Delivery, State, Statistics, classify};
 use crate::ledger::Ticket;
@@ -40,9 +40,6 @@ const SILENT_MS: i64 = 10_000;
 const REFUSED_MS: i64 = 30_000;
 
 const LOGIN_REFUSED: &str = "the brokers refuse our login (SASL)";
-
-const LOGIN_NEXT: &str = "correct sasl.username and sasl.mechanism in [kafka.client], and what kafka.password_file or token_command \
-                          holds: it is read again, and tried again by itself";
 
 /// Records in flight and no acknowledgement for this long: the broker is what the others wait for.
 const HUSHED_MS: i64 = 1_000;
@@ -406,6 +403,7 @@ impl Reporter {
         self.metrics.needs_a_person.set(i64::from(self.status.needs_a_person));
         self.flow(now_ms);
         self.status.range = core.halted().and_then(|halt| halt.range);
+        self.status.stands_at = core.halted().and_then(|halt| halt.place.as_ref()).map(ChangeStatus::from);
         (self.status.phase, self.status.reason, self.status.detail, self.status.next) = (phase, reason, detail, next);
         // Nobody listening is fine: the value is kept for whoever asks next.
         self.tell.send_replace(self.status.clone());

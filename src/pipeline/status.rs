@@ -2,6 +2,7 @@
 //!
 //! One value, replaced as a whole and read through a watch channel; nothing in it is a row value or a secret.
 
+use super::skipped::Place;
 use super::windows::WindowStatus;
 use crate::lsn::Lsn;
 use serde::Serialize;
@@ -67,6 +68,23 @@ pub struct LsnRange {
     pub from: Lsn,
     /// Where the slot, or the server, stands.
     pub to: Lsn,
+}
+
+/// One change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ChangeStatus {
+    /// `namespace.name`.
+    pub table: String,
+    /// Its commit LSN.
+    pub commit_lsn: Lsn,
+    /// Its place in the transaction.
+    pub ordinal: u64,
+}
+
+impl From<&Place> for ChangeStatus {
+    fn from(place: &Place) -> Self {
+        ChangeStatus { table: place.table.clone(), commit_lsn: place.at.commit, ordinal: place.at.ordinal }
+    }
 }
 
 /// The positions of the stream.
@@ -264,6 +282,8 @@ pub struct Status {
     pub next: String,
     /// The range of WAL in doubt, where the reason has one.
     pub range: Option<LsnRange>,
+    /// The one change that the stream has halted at, where it is one: what `wellspring skip` can leave out.
+    pub stands_at: Option<ChangeStatus>,
     /// Nothing goes on until somebody acts: halted, or refused again at each try.
     pub needs_a_person: bool,
     /// [`STATUS_FORMAT`].

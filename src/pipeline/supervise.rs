@@ -319,13 +319,20 @@ fn postgres(error: &PgError) -> Disposition {
     }
 }
 
+/// What to do where brokers refuse our login.
+pub const LOGIN_NEXT: &str = "correct sasl.username and sasl.mechanism in [kafka.client], and what kafka.password_file or \
+                              token_command holds: it is read again, and tried again by itself";
+
 fn kafka(error: &KafkaError) -> Disposition {
+    let refused = || Trouble::new(TroubleReason::KafkaRefuses, "Kafka".to_owned(), error);
     match error.remedy() {
+        // Brokers that take connections and refuse who we are: somebody may be about to make us known.
+        Remedy::Retry if error.is_login() => Disposition::Retry(Trouble { next: LOGIN_NEXT.to_owned(), ..refused() }),
+        Remedy::Operator if error.is_login() => {
+            Disposition::Refused(Trouble { next: LOGIN_NEXT.to_owned(), ..refused() }, Exit::SinkRefuses)
+        }
         Remedy::Retry => Disposition::Retry(Trouble::new(TroubleReason::KafkaUnavailable, "Kafka".to_owned(), error)),
-        Remedy::Operator => Disposition::Refused(
-            Trouble::new(TroubleReason::KafkaRefuses, "Kafka".to_owned(), error),
-            Exit::SinkRefuses,
-        ),
+        Remedy::Operator => Disposition::Refused(refused(), Exit::SinkRefuses),
     }
 }
 
@@ -344,6 +351,20 @@ mod tests {
     use super::*;
     use crate::metrics::REASONS;
     use crate::pipeline::continuity::Reason;
+
+    #[test]
+    fn a_login_that_kafka_refuses_says_what_to_correct_and_a_broker_that_is_away_does_not() {
+        let said = |detail: &str| {
+            let error = KafkaError::Unreachable { brokers: "b:9092".to_owned(), detail: detail.to_owned() };
+            match disposition(&PipelineError::Kafka(error)) {
+                Disposition::Retry(trouble) => (trouble.reason, trouble.next),
+                other => panic!("{other:?}"),
+            }
+        };
+        let (reason, next) = said("SASL authentication error: Authentication failed during authentication");
+        assert_eq!((reason, next.contains("password_file")), (TroubleReason::KafkaRefuses, true));
+        assert_eq!(said("Connect to ipv4#127.0.0.1:9092 failed").0, TroubleReason::KafkaUnavailable);
+    }
 
     /// How many arms a match in a source text has that begins like this.
     fn arms(source: &str, arm: &str) -> usize {

@@ -5,9 +5,10 @@
 
 Cases: `drain_small`, a backlog of 200,000 single-row transactions; `drain_large`, one transaction of 1,000,000 rows;
 `latency`, 1,000 single-row transactions a second; `snapshot`, the first copy of 2,000,000 rows, whose yardstick is
-`COPY ... TO STDOUT` by psql, thrown away; `masks`, one transaction of 400,000 rows read by three pipelines in turn, one plain,
-one that masks every text (a SHA-256, stars, a cut), one that leaves columns and rows out: the ratio of their CPU per row, each the
-least of its rounds, since what else runs on the machine only ever adds to it. The program is the release build with everything switched on that it
+`COPY ... TO STDOUT` by psql, thrown away; `masks`, one transaction of 400,000 rows read by three pipelines in turn, one
+plain, one that masks every text (a SHA-256, stars, a cut), one that leaves columns and rows out: the ratio of their CPU per
+row, each the least of its rounds, since what else runs on the machine only ever adds to it; `admin`, the CPU of 200 /status a
+second and a scrape each second. The program is the release build with everything switched on that it
 has by default (Avro, keys, headers, ledger, metrics, acks=all) and one librdkafka setting for all cases; the brokers are
 the mock cluster, a process of its own with 6 partitions a topic. The yardstick is what the server can deliver at all:
 pg_recvlogical over TCP into /dev/null, with a slot of its own made before the same backlog; the two take turns, and the
@@ -17,6 +18,7 @@ Time runs from the start of streaming or copying (the program's own word, /statu
 or psql's start) until everything is acknowledged; CPU is that of the program alone over the same stretch; memory is its peak since it started.
 """
 import argparse
+import http.client
 import json
 import os
 import statistics
@@ -72,6 +74,9 @@ PARTITIONS = 6
 # How often /metrics is asked for the end of a drain: fine against the second that a drain takes, and cheap for the program.
 POLL_SECONDS = 0.05
 YARDSTICK = "yardstick"
+CASES = ("drain_small", "drain_large", "latency", "snapshot", "masks", "admin")
+# Far more often than anybody asks, and how long a stretch of asking or of quiet lasts.
+STATUS_RATE, ADMIN_SECONDS = 200, 10
 
 
 class Bench:
@@ -310,6 +315,61 @@ class Bench:
         return quantile(counts, 0.5) * 1000, quantile(counts, 0.99) * 1000, idle
 
 
+    def admin(self):
+        """What asking costs, in percent of a core: (on kept connections, on a new one each), medians of interleaved windows."""
+        self.agent.start()
+        window = max(3, ADMIN_SECONDS * self.options.scale)
+
+        def burned(ask):
+            at, since = self.agent.cpu_seconds(), time.monotonic()
+            ask(since + window)
+            return (self.agent.cpu_seconds() - at) / (time.monotonic() - since) * 100
+
+        def quiet(until):
+            time.sleep(until - time.monotonic())
+
+        kept, new = [], []
+        Asker(self.agent.port, keep=True).until(time.monotonic() + 1)  # pages are in memory
+        for _ in range(self.options.rounds):
+            before = burned(quiet)
+            kept.append(burned(Asker(self.agent.port, keep=True).until) - before)
+            new.append(burned(Asker(self.agent.port, keep=False).until) - burned(quiet))
+        self.agent.stop()
+        return statistics.median(kept), statistics.median(new)
+
+
+class Asker:
+    """Asks for /status at `STATUS_RATE` and for /metrics once a second, in step with the clock."""
+
+    def __init__(self, port, keep):
+        self.port, self.keep, self.connection = port, keep, None
+
+    def get(self, path):
+        if self.connection is None:
+            self.connection = http.client.HTTPConnection(servers.HOST, self.port, timeout=10)
+        self.connection.request("GET", path)
+        answer = self.connection.getresponse()
+        body = answer.read()
+        assert answer.status == 200 and body, "%s: %d" % (path, answer.status)
+        if not self.keep:
+            self.connection.close()
+            self.connection = None
+
+    def until(self, end):
+        """Asks until then; fails if the program, or we, cannot keep the rate."""
+        began, asked = time.monotonic(), 0
+        while (now := time.monotonic()) < end:
+            due = int((now - began) * STATUS_RATE)
+            while asked < due:
+                if asked % STATUS_RATE == 0:
+                    self.get("/metrics")
+                self.get("/status")
+                asked += 1
+            time.sleep(1 / STATUS_RATE)
+        wanted = (end - began) * STATUS_RATE
+        assert asked > 0.9 * wanted, "asked %d times of %d" % (asked, wanted)
+
+
 # The program's histogram of seconds from commit to acknowledgement.
 LATENCY_METRIC = "wellspring_commit_to_ack_seconds"
 
@@ -345,7 +405,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--scale", type=float, default=1.0)
-    parser.add_argument("--only", default="drain_small,drain_large,latency,snapshot,masks")
+    parser.add_argument("--only", default=",".join(CASES))
     options = parser.parse_args()
     os.environ.setdefault("WELLSPRING_PROFILE", "release")
     only = options.only.split(",")
@@ -363,6 +423,9 @@ def main():
             out["snapshot"] = bench.snapshot(int(COPY_ROWS * options.scale))
         if "masks" in only:
             out["masks"] = bench.masks(int(MASKS_ROWS * options.scale))
+        if "admin" in only:
+            kept, new = bench.admin()
+            out["admin"] = {"kept_percent": round(kept, 2), "new_percent": round(new, 2)}
     finally:
         bench.close()
     print("\n%-12s %12s %12s %10s %14s %8s" % ("case", "rows/s", "us CPU/row", "peak MiB", "yardstick", "times"))
@@ -380,7 +443,10 @@ def main():
         print("%-12s plain %.2f, masked %.2f, filtered %.2f us CPU/row: %.3f and %.3f times the plain" % (
             "masks", m["plain_cpu_us_per_row"], m["masked_cpu_us_per_row"], m["filtered_cpu_us_per_row"], m["masked_ratio"],
             m["filtered_ratio"]))
-    if options.scale == 1.0 and len(out) == 5:
+    if "admin" in out:
+        print("%-12s %d /status and 1 /metrics a second: %.2f %% of a core on a kept connection, %.2f %% on a new one each" % (
+            "admin", STATUS_RATE, out["admin"]["kept_percent"], out["admin"]["new_percent"]))
+    if options.scale == 1.0 and set(out) == set(CASES):
         path = os.path.join(dist.TOP, "target", "bench.json")
         with open(path, "w", encoding="utf-8") as f:
             json.dump(out, f, indent=1)

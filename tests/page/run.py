@@ -5,7 +5,7 @@
     run.py --docs     the same, and the pictures into docs/images
 
 Exit status 0 only if every law held. Laws: it loads, it updates by itself, an action needs the token, trouble and halts are
-told with the next step, a silent agent is seen to be silent; no error on the console, no request to another host.
+told with the next step, copies are shown, a change is skipped by name and reason, a silent agent is seen to be silent; no error on the console, no request to another host.
 """
 import json
 import os
@@ -170,6 +170,42 @@ def tells_of_a_halt_and_what_to_type(world):
     world.phase("streaming", 60)
 
 
+def shows_copies_beside_the_stream(world):
+    page = world.browser
+    page.run("document.getElementById('table').value = 'public.customers'")
+    page.click("[data-action='/snapshot']")
+    page.until("the copy is listed", "/public.customers/.test(document.getElementById('copies').innerText)")
+    page.until("it is over, with its rows", "/public.customers\\s+done\\s+500/.test(document.getElementById('copies').innerText)", 60)
+
+
+def skips_one_change_with_token_name_and_reason(world):
+    page = world.browser
+    page.complaints()
+    shown = "document.getElementById('skip').getClientRects().length"
+    assert page.run("return " + shown) == 0, "nothing to skip while it streams"
+    world.pg.psql("insert into customers values (9001, repeat('x', 2000000), 'too-large')")
+    world.phase("halted", 60)
+    page.until("the change is named", shown + " && /public.customers at commit/.test(document.getElementById('skip').innerText)")
+    status = world.agent.status()
+    assert status["reason"] == "record_too_large" and status["stands_at"]["table"] == "public.customers", status
+    page.type("#token", "not-" + TOKEN)
+    page.type("#skip-by", "ada")
+    page.type("#skip-why", "ticket 7: a picture in a name")
+    page.click("[data-action='/skip']")
+    page.until("it is refused", "/token/.test(document.getElementById('answer').innerText)")
+    assert world.agent.phase() == "halted"
+    refused = page.complaints()
+    assert refused and all("/skip" in line and "401" in line for line in refused), refused
+    page.type("#token", TOKEN)
+    world.picture("skip")
+    page.look(1180)
+    page.click("[data-action='/skip']")
+    world.phase("streaming", 90)
+    page.until("nothing is left to skip", shown + " === 0")
+    told = open(world.agent.log, encoding="utf-8").read()
+    assert "ada" in told and "ticket 7" in told, "the decision is in the log"
+
+
 def shows_that_the_agent_is_silent(world):
     page = world.browser
     page.complaints()
@@ -206,7 +242,7 @@ def pictures(world):
 
 
 LAWS = [loads_and_updates, fits_a_phone, complains_of_nothing, acts_only_with_the_token, pictures, complains_of_nothing,
-        tells_of_a_broker_that_is_away, tells_of_a_halt_and_what_to_type, shows_that_the_agent_is_silent, asks_nobody_else]
+        shows_copies_beside_the_stream, skips_one_change_with_token_name_and_reason, tells_of_a_broker_that_is_away, tells_of_a_halt_and_what_to_type, shows_that_the_agent_is_silent, asks_nobody_else]
 
 
 def main(arguments):

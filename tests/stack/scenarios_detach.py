@@ -1,8 +1,11 @@
-"""Tables that are set aside, where only a real broker refuses: a topic that is made anew, one that takes less than it said."""
+"""Tables that are set aside, where only a real broker refuses: a topic that is made anew, one that takes less than it said,
+one that we may no longer write to."""
 import json
 
 import decode
-from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType
+import servers
+from confluent_kafka.admin import (AclBinding, AclBindingFilter, AclOperation, AclPermissionType, AdminClient, AlterConfigOpType,
+                                   ConfigEntry, ConfigResource, NewTopic, ResourcePatternType, ResourceType)
 from scenarios_windows import with_token
 
 
@@ -98,4 +101,41 @@ def detach_record_refused_by_the_broker(world):
     repaired(world, pg, agent)
 
 
-SCENARIOS = [detach_topic_made_anew, detach_record_refused_by_the_broker]
+def write_rules(topic):
+    """Everything else on the topic stays allowed; writing is denied, which counts more."""
+    def rule(operation, permission):
+        return AclBinding(ResourceType.TOPIC, topic, ResourcePatternType.LITERAL, "User:ANONYMOUS", "*", operation, permission)
+
+    return [rule(AclOperation.ALL, AclPermissionType.ALLOW), rule(AclOperation.WRITE, AclPermissionType.DENY)]
+
+
+def detach_write_denied_by_an_acl(world):
+    """The right to write to one topic is taken away under the agent: its table is set aside, and repaired when it is back."""
+    world.kafka = world.ends(servers.Kafka(world.name + "-kafka", settings={
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "allow.everyone.if.no.acl.found": "true"}))
+    world.kafka.wipe()
+    world.kafka.start()
+    pg, agent = pipeline(world)
+    admin = AdminClient({"bootstrap.servers": world.kafka.brokers})
+    rules = write_rules(world.prefix + ".public.hurt")
+    for done in admin.create_acls(rules).values():
+        done.result(30)
+    pg.psql("insert into hurt values (10, 'denied')", database="shop")
+    pg.psql("insert into fine values (10, 'new')", database="shop")
+    found = state(world, agent, "public.hurt", "detached")
+    assert found["reason"] == "undeliverable" and "wellspring snapshot public.hurt" in found["next"], found
+    world.until_delivered(pg, agent)
+    world.until_confirmed(pg)
+    assert agent.phase() == "streaming"
+    kept = {t["after"]["id"] for t in set_aside(world)}
+    assert "10" in kept, kept
+    world.say("set aside as %s", found["reason"])
+    denied = AclBindingFilter(ResourceType.TOPIC, world.prefix + ".public.hurt", ResourcePatternType.LITERAL, None, None,
+                              AclOperation.ANY, AclPermissionType.ANY)
+    for done in admin.delete_acls([denied]).values():
+        assert len(done.result(30)) == 2
+    repaired(world, pg, agent)
+
+
+SCENARIOS = [detach_topic_made_anew, detach_record_refused_by_the_broker, detach_write_denied_by_an_acl]

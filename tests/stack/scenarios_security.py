@@ -111,7 +111,9 @@ def rotated_secrets(world):
     secured.end_sessions()
     world.until("the old password is refused", lambda: "28P01" in servers.tail(agent.log), 60)
     secured.write("postgres", "pg-two")
-    # What a person has to repair is tried again every ten seconds, and called halted until then.
+    status = agent.status()
+    assert status["needs_a_person"] and (status["phase"], status["reason"]) == ("retrying", "postgres_refuses"), status
+    # What a person has to repair is tried again every ten seconds.
     world.until("it is let in again", lambda: agent.phase() == "streaming", 60)
     secured.insert(101, 200)
     world.until_delivered(secured.pg, agent)
@@ -121,7 +123,9 @@ def rotated_secrets(world):
     secured.kafka.stop()
     secured.insert(201, 300)
     secured.kafka.start()
-    world.until("the broker refuses", lambda: "uthentication" in servers.tail(agent.log, 200), 90)
+    world.until("the broker refuses, and it is told so", lambda: agent.status().get("reason") == "kafka_refuses", 90)
+    status = agent.status()
+    assert status["needs_a_person"] and status["phase"] == "retrying" and "password_file" in status["next"], status
     secured.write("kafka", "kafka-two")
     world.until_delivered(secured.pg, agent, 180)
 

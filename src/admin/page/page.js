@@ -298,6 +298,30 @@ function showSnapshot(s) {
   });
 }
 
+/** Copies that run while the stream does, and those that ended lately. */
+function showCopies(s) {
+  by("copies-card").hidden = s.windows.length === 0;
+  by("copies-slowed").textContent = s.copies_slowed ? `slowed: ${s.copies_slowed}` : "";
+  renew("copies", s.windows, () => {
+    const rows = s.windows.slice(0, ROWS_MAX).map((w) => make("tr", {},
+      make("td", {}, w.table, make("span", { class: "under" }, w.filter ? `where ${w.filter}` : "", w.filter && w.detail ? "; " : "", ...prose(w.detail)),
+        ...(w.next ? [make("span", { class: "under" }, ...advice(w.next))] : [])),
+      make("td", {}, make("span", { class: "state", "data-state": w.state }, w.state)),
+      make("td", { class: "number", "data-name": "rows" }, count(w.rows)),
+      make("td", { class: "number", "data-name": "bytes" }, bytes(w.bytes)),
+      make("td", { class: "number", "data-name": "chunks" }, `${count(w.chunks)}${w.open_chunks ? ` and ${w.open_chunks} open` : ""}`)));
+    const head = ["Table", "State", "Rows", "Bytes", "Chunks"].map((name, i) => make("th", { class: i > 1 ? "number" : "" }, name));
+    return [make("table", {}, make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...rows))];
+  });
+}
+
+/** The one change that can be left out, while the stream stands at one. */
+function showSkip(s) {
+  const at = s.stands_at;
+  by("skip").hidden = !at;
+  if (at) by("skip-what").textContent = `${at.table} at commit ${at.commit_lsn}, ordinal ${at.ordinal}`;
+}
+
 function showTables(s) {
   const all = Object.entries(s.tables);
   const wanted = by("filter").value.trim().toLowerCase();
@@ -419,7 +443,7 @@ async function askStatus() {
     const asleep = s.now_ms && Date.now() - s.now_ms > 3 * STALE_AFTER_MS && last && last.now_ms === s.now_ms;
     last = s;
     s.now_ms = s.now_ms || Date.now();
-    showPhase(s); showHeader(s); showFlow(s); showTiles(s); showWal(s); showPositions(s); showSnapshot(s); showTables(s); showErrors(s);
+    showPhase(s); showHeader(s); showFlow(s); showTiles(s); showWal(s); showPositions(s); showSnapshot(s); showCopies(s); showTables(s); showErrors(s); showSkip(s);
     if (!asleep) heard = Date.now();
   } catch {
     // Told by what is on the page: it grows old.
@@ -456,6 +480,13 @@ async function act(button) {
     headers["Content-Type"] = "application/json";
     const where = by("condition").value.trim();
     body = JSON.stringify({ tables: [by("table").value], where: where || null });
+  }
+  if (path === "/skip") {
+    // What the page showed when it was pressed; the program refuses what it does not stand at.
+    const at = last && last.stands_at;
+    if (!at) return answer("it stands at no change", false);
+    headers["Content-Type"] = "application/json";
+    body = JSON.stringify({ table: at.table, commit: at.commit_lsn, ordinal: at.ordinal, by: by("skip-by").value.trim(), why: by("skip-why").value.trim() });
   }
   button.disabled = true;
   try {
