@@ -9,6 +9,7 @@ use crate::change::Committed;
 use crate::lsn::{Lsn, Oid};
 use crate::snapshot::journal::{Journal, JournalError};
 use crate::snapshot::window;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -281,41 +282,21 @@ impl State {
             let unreadable = |source| RecordError::Unreadable { key: key.clone(), source };
             match key.split_once('/') {
                 Some(("confirm", rest)) if rest.rsplit_once('/').is_some_and(|(name, _)| name == slot) => {
-                    #[derive(Deserialize)]
-                    struct Format {
-                        format: u32,
-                    }
-                    let Format { format } = serde_json::from_str(value).map_err(unreadable)?;
-                    if format > FORMAT {
-                        return Err(RecordError::Newer { key: key.clone(), format });
-                    }
-                    records.push((key.clone(), serde_json::from_str(value).map_err(unreadable)?));
+                    records.push((key.clone(), known(key, value)?));
                 }
                 Some(("window", rest)) if rest.strip_prefix(slot).is_some_and(|rest| rest.starts_with('/')) => {
                     let table = rest.get(slot.len() + 1..).unwrap_or_default();
-                    state.windows.insert(table.to_owned(), serde_json::from_str(value).map_err(unreadable)?);
+                    state.windows.insert(table.to_owned(), known(key, value)?);
                 }
-                Some(("signals", name)) if name == slot => {
-                    state.obeyed = Some(serde_json::from_str(value).map_err(unreadable)?);
-                }
+                Some(("signals", name)) if name == slot => state.obeyed = Some(known(key, value)?),
                 Some(("detached", rest)) if rest.strip_prefix(slot).is_some_and(|rest| rest.starts_with('/')) => {
                     let table = rest.get(slot.len() + 1..).unwrap_or_default();
-                    let detached: Detached = serde_json::from_str(value).map_err(unreadable)?;
-                    if detached.format > FORMAT {
-                        return Err(RecordError::Newer { key: key.clone(), format: detached.format });
-                    }
-                    state.detached.insert(table.to_owned(), detached);
+                    state.detached.insert(table.to_owned(), known(key, value)?);
                 }
                 Some(("skipped", rest)) if rest.strip_prefix(slot).is_some_and(|rest| rest.starts_with('/')) => {
-                    let skipped: Skipped = serde_json::from_str(value).map_err(unreadable)?;
-                    if skipped.format > FORMAT {
-                        return Err(RecordError::Newer { key: key.clone(), format: skipped.format });
-                    }
-                    state.skipped.insert(key.clone(), skipped);
+                    state.skipped.insert(key.clone(), known(key, value)?);
                 }
-                Some(("intent", name)) if name == slot => {
-                    state.intent = Some(serde_json::from_str(value).map_err(unreadable)?);
-                }
+                Some(("intent", name)) if name == slot => state.intent = Some(known(key, value)?),
                 Some(("topic", topic)) => {
                     state.partitions.insert(topic.to_owned(), serde_json::from_str(value).map_err(unreadable)?);
                 }
@@ -331,14 +312,27 @@ impl State {
         Ok(state)
     }
 
-    /// Keys of everything said of copies, and of tables that one of them is to repair. A pipeline that begins removes them: what an earlier one of this name has
-    /// copied is not copied by this one.
+    /// Keys of everything said of copies, and of tables that one of them is to repair. A pipeline that begins removes them:
+    /// what an earlier one of this name has copied is not copied by this one.
     #[must_use]
     pub fn copies(&self, slot: &str) -> Vec<String> {
         let windows = self.windows.keys().map(|table| Window::key(slot, table));
         let copied = self.copy.copied.iter().map(|(table, copied)| copied.key(slot, table));
         let detached = self.detached.keys().map(|table| Detached::key(slot, table));
         windows.chain(copied).chain(detached).chain(self.copy.outdated.iter().cloned()).collect()
+    }
+}
+
+/// A record that carries its format: no later one than ours is read, since what it says in other words would be lost.
+fn known<T: DeserializeOwned>(key: &str, value: &str) -> Result<T, RecordError> {
+    #[derive(Deserialize)]
+    struct Format {
+        format: u32,
+    }
+    let unreadable = |source| RecordError::Unreadable { key: key.to_owned(), source };
+    match serde_json::from_str(value).map_err(unreadable)? {
+        Format { format } if format > FORMAT => Err(RecordError::Newer { key: key.to_owned(), format }),
+        Format { .. } => serde_json::from_str(value).map_err(unreadable),
     }
 }
 
@@ -402,10 +396,34 @@ mod tests {
         assert_eq!(State::read("s", &left).unwrap().copy.owed(), ["p.a"]);
     }
 
+    /// As the first version of this program wrote them; each field that came since has a meaning where it is missing.
     #[test]
-    fn refuses_a_record_of_a_later_format() {
-        let later = Record { format: FORMAT + 1, ..sample() };
-        assert!(matches!(State::read("s", &entries(&[later])), Err(RecordError::Newer { .. })));
+    fn reads_the_records_of_earlier_versions() {
+        let confirm = r#"{"format":1,"slot":"s","term":3,"epoch":1,"system_id":"7","timeline":1,"database":5,"publication":16,
+            "tables":{"public.t":{"relation":20,"membership":21}},"confirmed":"0/3E8","sent":"0/44C",
+            "last_commit":{"end":"0/3E0","xid":740,"at":1000000},"server_seen":"0/4B0","pending_xids":[],
+            "sequence":"0/3E8","clean":true,"accepted":[]}"#;
+        let window = r#"{"format":1,"relation":20,"key":["id"],"filter":null,"asked_ms":5,
+            "journal":{"after":null,"ended":false,"upto":"0/3E8","moved":[],"rows":7,"chunks":1,"fresh":false}}"#;
+        let entries = [
+            (Record::key("s", 3), confirm.to_owned()),
+            (Record::intent_key("s"), r#"{"format":1}"#.to_owned()),
+            (Window::key("s", "public.t"), window.to_owned()),
+        ];
+        let state = State::read("s", &entries.into()).unwrap();
+        let commit = Committed { end: Lsn::new(992), xid: crate::lsn::Xid(740), at: crate::lsn::PgMicros(1_000_000) };
+        assert_eq!(state.record, Some(Record { last_commit: Some(commit), ..sample() }));
+        assert_eq!(state.intent, Some(Intent { format: 1, copies: false }));
+        let window = &state.windows["public.t"];
+        assert_eq!((window.journal.rows, window.paused, window.signal, window.epoch), (7, false, None, 0));
+    }
+
+    #[test]
+    fn refuses_a_record_of_a_later_format_of_each_kind() {
+        for kind in ["confirm/s/1", "window/s/p.t", "signals/s", "detached/s/p.t", "skipped/s/1", "intent/s"] {
+            let later = [(kind.to_owned(), format!(r#"{{"format":{},"new":[]}}"#, FORMAT + 1))].into();
+            assert!(matches!(State::read("s", &later), Err(RecordError::Newer { .. })), "{kind}");
+        }
     }
 
     #[test]
