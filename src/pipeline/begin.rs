@@ -7,7 +7,7 @@ use super::Config;
 use super::consent;
 use super::detached::Detached;
 use super::keeper::Keeper;
-use super::open::Seen;
+use super::open::{Seen, in_use};
 use super::record::{FORMAT, Intent, Record};
 use super::rehearse::{Captured, rehearse};
 use super::supervise::{PipelineError, Trouble, TroubleReason};
@@ -178,8 +178,7 @@ impl Start<'_> {
 
 /// What was not there when we looked is there when we make it: another replica starts as well. The next try sees its slot.
 fn raced(kind: &str, name: &str) -> PipelineError {
-    let detail = format!("{kind} `{name}` was created by another agent a moment ago");
-    PipelineError::Trouble(Trouble::plain(TroubleReason::SlotInUse, detail, TroubleReason::SlotInUse.next()))
+    in_use(format!("{kind} `{name}` was created by another agent a moment ago"))
 }
 
 /// Which transactions a slot being created waits for.

@@ -85,9 +85,20 @@ pub async fn open(
     let mut replication = Replication::connect(&config.postgres).await?;
     let server = replication.identify_system().await?;
     let mut seen = Seen::new(config, &sql, &mut replication, &server, keeper).await?;
-    let (mut warnings, mut copy) = (Vec::new(), None);
+    let (mut warnings, mut copy, mut looked_again) = (Vec::new(), None, false);
     rehearse(&config.encode, &sql, seen.published()).await?;
     loop {
+        // Another replica that holds the slot moves it between our look at the state and that at the slot: while it does, there
+        // is nothing to judge, and where it ended in between, the next look tells.
+        if matches!(seen.judge(), Verdict::Halt(_)) {
+            if let Some(pid) = seen.slot.as_ref().and_then(|slot| slot.active_pid) {
+                return Err(in_use(format!("slot `{}` is active for PID {pid}", config.slot)));
+            }
+            if !std::mem::replace(&mut looked_again, true) {
+                seen = Seen::new(config, &sql, &mut replication, &server, keeper).await?;
+                continue;
+            }
+        }
         let mut desk = Start { config, sql: &sql, replication: &mut replication, keeper, troubles };
         match seen.next(config, carried, copy.is_some()) {
             Next::Start => break,
@@ -183,7 +194,11 @@ async fn not_held(config: &Config, stream: &mut Stream, pid: i32) -> PipelineErr
     if let Ok(error) = tokio::time::timeout(LAST_WORDS, last_words).await {
         return error.into();
     }
-    let detail = format!("slot `{}` is not held by our walsender {pid}", config.slot);
+    in_use(format!("slot `{}` is not held by our walsender {pid}", config.slot))
+}
+
+/// Another agent is at work on the slot; it is tried again.
+pub(super) fn in_use(detail: String) -> PipelineError {
     PipelineError::Trouble(Trouble::plain(TroubleReason::SlotInUse, detail, TroubleReason::SlotInUse.next()))
 }
 
