@@ -131,6 +131,8 @@ def sunk(world, connect, tables, target, **more):
         "connection.password": "unused",
         "collection.name.format": "${source.table}",
         "schema.evolution": "basic",
+        # Its reader of schemas gives up after a minute without an answer, and the task with it, unless told to ask again.
+        "errors.retry.timeout": "-1",
         **more,
     })
     group = decode.consumer(world.kafka.brokers, **{"group.id": "connect-" + name})
