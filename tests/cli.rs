@@ -144,7 +144,11 @@ struct Running {
 
 impl Running {
     fn start(folder: &Path, admin: &str) -> Running {
-        std::fs::write(folder.join("wellspring.toml"), format!("{AWAY}[admin]\nlisten = \"{admin}\"\n")).unwrap();
+        Running::of(folder, &format!("{AWAY}[admin]\nlisten = \"{admin}\"\n"))
+    }
+
+    fn of(folder: &Path, config: &str) -> Running {
+        std::fs::write(folder.join("wellspring.toml"), config).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_wellspring"));
         command.arg("run").current_dir(folder).env_clear().stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
@@ -192,6 +196,21 @@ fn an_agent_keeps_trying_and_stops_when_asked() {
     assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
     agent.signal("-TERM");
     agent.says("SIGTERM: stopping");
+    agent.says("nothing was sent");
+    assert_eq!(agent.child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn an_agent_stopped_before_it_reached_kafka_says_that_nothing_was_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let kafka = "[kafka]\nbrokers = [\"127.0.0.1:1\"]\n[registry]\nurl = \"http://127.0.0.1:1\"\n";
+    let config = AWAY.replace("sink = \"stdout\"\n", "");
+    assert_ne!(config, AWAY);
+    let mut agent = Running::of(folder.path(), &format!("{config}{kafka}[admin]\nlisten = \"127.0.0.1:0\"\n"));
+    agent.says("kafka_unavailable");
+    agent.signal("-INT");
+    agent.says("SIGINT: stopping");
+    agent.says("nothing was sent");
     assert_eq!(agent.child.wait().unwrap().code(), Some(0));
 }
 

@@ -18,7 +18,12 @@ pub async fn run(
     let mut reporter = Reporter::new(&config, metrics, tell);
     let state = match first_state(&config, &mut reporter, &mut stop, &mut asked).await {
         Ok(state) => state,
-        Err(exit) => return exit,
+        Err(exit) => {
+            if exit == Exit::Stopped {
+                reporter.stopped(false);
+            }
+            return exit;
+        }
     };
     reporter.state(&state);
     let mut config = config;
