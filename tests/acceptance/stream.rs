@@ -1,8 +1,11 @@
 //! What streams: names, restarts in the middle, identities that change, heartbeats, slots.
 
-use crate::world::{Row, World};
+use crate::world::{PATIENCE, Row, World, wait_until};
 use serde_json::json;
+use std::process::Stdio;
+use std::time::Instant;
 use wellspring::pipeline::request::Request;
+use wellspring::pipeline::status::Phase;
 
 fn places(rows: &[Row]) -> Vec<String> {
     rows.iter().map(Row::place).collect()
@@ -362,5 +365,28 @@ fn a_slot_that_is_lost_under_a_running_agent_halts_it_by_name() {
     let status = agent.halts("slot_lost");
     assert!(status.next.contains("wellspring slot"), "{status:#?}");
     assert_eq!(agent.metric("wellspring_failures_total{reason=\"slot_lost\"}"), 1.0);
+    agent.stop();
+}
+
+/// As for a waiting replica, whose look at the state is older than what the active one confirms.
+#[test]
+fn a_slot_that_somebody_else_holds_is_not_judged_before_it_is_free() {
+    let world = World::new("create table a (id int primary key)", &["a"]);
+    let agent = world.agent("[snapshot]\nmode = \"no_data\"");
+    agent.streams();
+    agent.stop();
+    world.sql("insert into a values (1)");
+    world.sql("checkpoint"); // a slot advances to what is flushed
+    world.sql("select pg_replication_slot_advance('wellspring_p', pg_current_wal_lsn())");
+    let mut holder =
+        world.server.holder("postgres", "wellspring_p", "wellspring_p").stderr(Stdio::null()).spawn().unwrap();
+    let is_held = || world.sql("select active from pg_replication_slots").trim() == "t";
+    wait_until(Instant::now() + PATIENCE, is_held);
+    assert!(is_held());
+    let agent = world.agent("");
+    agent.until("it is in use", |status| status.phase == Phase::Retrying && status.reason == "slot_in_use");
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    agent.halts("slot_ahead");
     agent.stop();
 }

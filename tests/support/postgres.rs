@@ -169,6 +169,15 @@ impl Server {
         receiver
     }
 
+    /// A program that holds this logical slot and throws away what it reads.
+    pub fn holder(&self, database: &str, slot: &str, publication: &str) -> Command {
+        let mut holder = self.command("pg_recvlogical");
+        holder.arg("-h").arg(self.root.path()).args(["-p", &self.port.to_string(), "-U", "postgres", "-d", database]);
+        holder.args(["--slot", slot, "--start", "-n", "-f", "/dev/null", "-o", "proto_version=1", "-o"]);
+        holder.arg(format!("publication_names={publication}"));
+        holder
+    }
+
     /// Replaces the rules of who may log in how (pg_hba.conf) and has the server read them.
     pub fn allow(&self, rules: &str) {
         fs::write(self.data().join("pg_hba.conf"), rules).unwrap();
