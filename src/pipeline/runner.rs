@@ -226,7 +226,7 @@ enum Happened {
     Journalled(usize, Result<(), KeeperError>),
     Trouble(Option<Trouble>),
     SentinelEnded,
-    Flushed(Result<(), PgError>),
+    Flushed(Result<usize, PgError>),
     Read(Result<usize, PgError>),
     Timer,
 }
@@ -446,7 +446,7 @@ impl Runner {
             Happened::Journalled(table, outcome) => self.journalled(table, outcome),
             Happened::Trouble(trouble) => self.reporter.trouble(trouble),
             Happened::SentinelEnded => self.probe_server(),
-            Happened::Flushed(Ok(())) => {}
+            Happened::Flushed(Ok(bytes)) => self.reporter.received(bytes),
             Happened::Flushed(Err(error)) | Happened::Read(Err(error)) => self.broke(error.into()),
             Happened::Read(Ok(bytes)) => self.read(bytes),
             Happened::Timer => {
@@ -533,7 +533,7 @@ async fn ended(sentinel: Option<&Arc<Sql>>) {
 async fn io(stream: Option<&mut Stream>, may_read: bool, unsent: bool) -> Happened {
     match stream {
         Some(stream) if may_read => Happened::Read(stream.fill().await),
-        Some(stream) if unsent => Happened::Flushed(stream.flush().await),
+        Some(stream) if unsent => Happened::Flushed(stream.flush_unread().await),
         _ => std::future::pending().await,
     }
 }

@@ -4,7 +4,7 @@
 //! anything is reserved, and room grows with what has arrived, not with what a length claims.
 
 use crate::postgres::error::PgError;
-use bytes::BytesMut;
+use bytes::{BufMut as _, BytesMut};
 use std::ops::Range;
 use std::pin::pin;
 use std::task::{Context, Poll};
@@ -122,6 +122,17 @@ impl Inbox {
     ) -> Poll<std::io::Result<usize>> {
         self.make_room();
         pin!(socket.read_buf(&mut self.buf)).poll(cx)
+    }
+
+    /// As [`Inbox::poll_fill`], but takes no more than `bytes_max`.
+    pub(super) fn poll_sip<S: AsyncRead + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        socket: &mut S,
+        bytes_max: usize,
+    ) -> Poll<std::io::Result<usize>> {
+        self.make_room();
+        pin!(socket.read_buf(&mut (&mut self.buf).limit(bytes_max))).poll(cx)
     }
 
     /// Drops what was taken and sees to it that at least one byte fits.

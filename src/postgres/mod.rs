@@ -33,6 +33,8 @@ mod startup;
 mod stream;
 pub mod surroundings;
 mod tls;
+#[cfg(test)]
+mod unread_tests;
 mod url;
 
 pub use config::{

@@ -85,7 +85,7 @@ impl Session {
         suffix: &str,
     ) -> Result<Self, PgError> {
         let mut session = Session {
-            socket: Socket::open(config, host, address).await?,
+            socket: Socket::open(config, host, address, purpose).await?,
             inbox: Inbox::new(GREETING_BYTES_MAX),
             host: host.clone(),
             parameters: BTreeMap::new(),

@@ -24,6 +24,15 @@ use tokio::io::AsyncWriteExt as _;
 /// transaction notices our goodbye after the message it is sending; longer than this, the socket's end tells it.
 const FINISH_LIMIT: Duration = Duration::from_secs(2);
 
+/// What is read with a status update while nobody reads: more than the sixteenth of a near server's receive buffer
+/// below which Linux keeps a window shut that it has taken back (`socket::UNSCALED_BYTES`), so that the server's
+/// acknowledgement of the update is taken and the next one need not wait.
+const SIP_BYTES: usize = 32 * 1024;
+
+/// With this much unread no more sips are taken. One for each update: ten minutes with a `wal_sender_timeout` of 60 s.
+/// From then on a window that is taken back, once in some twenty times that nobody reads, ends in a reconnect.
+const SIPPED_BYTES_MAX: usize = 2 * 1024 * 1024;
+
 const CALL: &str = "read the replication stream";
 
 /// A streaming replication connection.
@@ -152,6 +161,30 @@ impl Stream {
         poll_fn(|cx| outbox.poll_send(cx, socket))
             .await
             .map_err(|source| PgError::Io { call: "send a status update", source })
+    }
+
+    /// Sends what is queued while there is no room for changes, and first reads a sip, or the server might not be heard
+    /// when it acknowledges; returns how many bytes came, 0 at the end of the stream too, which `fill` will meet.
+    /// Cancel-safe as `flush`.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub async fn flush_unread(&mut self) -> Result<usize, PgError> {
+        let Stream { socket, inbox, .. } = self;
+        let sipped = poll_fn(|cx| {
+            let mut sipped = 0;
+            while sipped < SIP_BYTES && inbox.buffered_bytes() < SIPPED_BYTES_MAX {
+                match inbox.poll_sip(cx, socket, SIP_BYTES - sipped) {
+                    Poll::Ready(Ok(bytes)) if bytes > 0 => sipped += bytes,
+                    Poll::Ready(Err(source)) => return Poll::Ready(Err(PgError::Io { call: CALL, source })),
+                    _ => break,
+                }
+            }
+            Poll::Ready(Ok(sipped))
+        });
+        let sipped = sipped.await?;
+        self.flush().await?;
+        Ok(sipped)
     }
 
     /// Sends what is queued, says goodbye and waits until the server has let go of the slot, for at most 2 s. What

@@ -111,9 +111,20 @@ def kill_broker(world):
 
 def kafka_away(world):
     """Kafka stopped for longer than wal_sender_timeout: no reconnect, memory bounded, catches up."""
+    without_kafka(world, planning=False)
+
+
+def kafka_away_before_a_table(world):
+    """The same, while the first change of a table waits for its topic: nothing is read, and the server hears of us."""
+    without_kafka(world, planning=True)
+
+
+def without_kafka(world, planning):
     pg = world.postgres(settings={"wal_sender_timeout": "10s"})
     world.tpcb_tables(pg)
-    agent = world.agent(pg, TPCB).start()
+    pg.psql("create table late (id int primary key)", database="shop")
+    tables = {**TPCB, "public.late": (0,)}
+    agent = world.agent(pg, tables).start()
     idle = agent.memory_kib()
     world.pgbench(pg, "-i", "-I", "g", "-q")
     world.until_delivered(pg, agent)
@@ -121,6 +132,8 @@ def kafka_away(world):
     budget = agent.status()["budget_bytes"] // 1024
     world.kafka.stop()
     try:
+        if planning:
+            pg.psql("insert into late values (1)", database="shop")
         world.pgbench(pg, "-c", "4", "-T", str(world.length(20, 60)), "-n")
     finally:
         world.kafka.start()
@@ -130,7 +143,7 @@ def kafka_away(world):
     peak = agent.memory_kib("VmHWM")
     assert peak <= idle + budget + OVERHEAD_MAX_KIB, "idle %d KiB, peak %d KiB, budget %d KiB" % (idle, peak, budget)
     assert agent.stop() == 0
-    world.judge(pg, TPCB)
+    world.judge(pg, tables)
     world.say("idle %d MiB, peak %d MiB", idle // 1024, peak // 1024)
 
 
@@ -466,7 +479,8 @@ def idle_tables(world):
 
 
 SCENARIOS = [
-    tpcb_15, tpcb_18, clean_restart, kill_agent, kill_broker, kafka_away, fast_shutdown, postgres_leaves, slot_advanced,
+    tpcb_15, tpcb_18, clean_restart, kill_agent, kill_broker, kafka_away, kafka_away_before_a_table,
+    fast_shutdown, postgres_leaves, slot_advanced,
     slot_advanced_under_a_long_transaction, slot_dropped, slot_recreated, other_cluster, storage_restored,
     table_republished, old_bytes, old_bytes_last, idle_tables,
 ]
