@@ -34,7 +34,7 @@ impl Code {
   1  failed in a way that has no code of its own
   2  the command line or the configuration is faulty; nothing was started
   3  continuity is not proven or a record can never be delivered (run --exit-on-halt; slot)
-  4  Postgres cannot be reached or refuses us (run: at the first connection; check: a finding)
+  4  Postgres cannot be reached or refuses us (run: only if refused at the first connection; check: a finding)
   5  Kafka or the registry cannot be reached or refuses us (as 4)";
 
     /// The number.

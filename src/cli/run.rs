@@ -178,8 +178,12 @@ async fn watch(
     match exit {
         Ok(Exit::Stopped) => {}
         Ok(Exit::Halted) => error!("ended: halted, and --exit-on-halt is given; the reason is above"),
-        Ok(Exit::SourceRefuses) => error!("ended: Postgres refuses us; the reason is above"),
-        Ok(Exit::SinkRefuses) => error!("ended: Kafka or the registry refuses us; the reason is above"),
+        Ok(Exit::SourceRefuses) => {
+            error!("ended: Postgres refuses us at the first connection, which is not tried again; the reason is above")
+        }
+        Ok(Exit::SinkRefuses) => error!(
+            "ended: Kafka or the registry refuses us at the first connection, which is not tried again; the reason is above"
+        ),
         // The panic's own message is on standard error.
         Err(_) => error!("ended: the pipeline panicked; this is a fault of the program"),
     }

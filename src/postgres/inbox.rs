@@ -120,8 +120,7 @@ impl Inbox {
         cx: &mut Context<'_>,
         socket: &mut S,
     ) -> Poll<std::io::Result<usize>> {
-        self.make_room();
-        pin!(socket.read_buf(&mut self.buf)).poll(cx)
+        self.poll_sip(cx, socket, usize::MAX)
     }
 
     /// As [`Inbox::poll_fill`], but takes no more than `bytes_max`.

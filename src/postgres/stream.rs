@@ -368,6 +368,40 @@ mod tests {
         });
     }
 
+    #[test]
+    fn sips_end_at_their_bound_and_lose_nothing() {
+        const FRAMES: u32 = 400;
+        runtime().block_on(async {
+            let (mut stream, mut theirs) = pair();
+            let status = StandbyStatus { write: Lsn::new(1), flush: Lsn::ZERO, apply: Lsn::ZERO, reply: false };
+            let sender = tokio::spawn(async move {
+                for n in 0..FRAMES {
+                    theirs.write_all(&xlog(&[n.to_be_bytes().as_slice(), &[0; 8192]].concat())).await.unwrap();
+                }
+                theirs
+            });
+            while stream.buffered_bytes() < SIPPED_BYTES_MAX {
+                stream.queue_status(status, PgMicros(5));
+                assert!(stream.flush_unread().await.unwrap() <= SIP_BYTES);
+                tokio::task::yield_now().await;
+            }
+            assert!(stream.buffered_bytes() < SIPPED_BYTES_MAX + SIP_BYTES);
+            assert_eq!(stream.flush_unread().await.unwrap(), 0);
+            let mut next = 0;
+            while next < FRAMES {
+                while let Some(frame) = stream.next_frame().unwrap() {
+                    let Frame::XLogData { payload, .. } = frame else { panic!("{frame:?}") };
+                    assert_eq!(payload[..4], next.to_be_bytes());
+                    next += 1;
+                }
+                if next < FRAMES {
+                    stream.fill().await.unwrap();
+                }
+            }
+            drop(sender.await.unwrap());
+        });
+    }
+
     proptest! {
         #[test]
         fn any_frame_is_read_or_refused(body in proptest::collection::vec(any::<u8>(), 0..64), kind in prop::sample::select(b"wkx".to_vec())) {
