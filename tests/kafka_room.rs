@@ -9,14 +9,14 @@ use std::time::Duration;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message};
 use rdkafka::mocking::MockCluster;
-use rdkafka::producer::DefaultProducerContext;
+use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer as _};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::time::timeout;
 use wellspring::kafka::{
-    Config, Delivery, Failed, FailureClass, KafkaError, Policy, Producer, RDKafkaErrorCode, SendError, State,
-    StateTopic, TopicSpec, Topics, classify,
+    Config, Delivery, Failed, FailureClass, KafkaError, PartitionEnd, Policy, Producer, RDKafkaErrorCode, SendError,
+    State, StateTopic, TopicSpec, Topics, classify,
 };
 use wellspring::ledger::{Generation, Ticket};
 
@@ -390,4 +390,30 @@ async fn a_state_write_says_when_it_is_not_acknowledged_and_goes_on_later() {
     assert!(matches!(error, KafkaError::Answer { code: RDKafkaErrorCode::TopicAuthorizationFailed, .. }), "{error}");
     state.write("a", Some("5")).await.expect("a new writer");
     assert_eq!(state.read_all().await.expect("read")["a"], "5");
+}
+
+/// Records of these times in one partition of `rows`, in this order.
+fn append(world: &World, partition: i32, times_ms: &[i64]) {
+    let producer: BaseProducer =
+        ClientConfig::new().set("bootstrap.servers", world.cluster.bootstrap_servers()).create().expect("producer");
+    for at in times_ms {
+        let record = BaseRecord::<str, str>::to("rows").partition(partition).key("k").payload("value").timestamp(*at);
+        producer.send(record).expect("taken");
+    }
+    producer.flush(PATIENCE).expect("landed");
+}
+
+#[tokio::test]
+async fn each_partition_has_an_end_of_its_own() {
+    let world = World::start(2);
+    append(&world, 1, &[1, 2, 3]);
+    let topics = Topics::new(&world.config);
+    let ends = topics.end_offsets(&[("rows", 0), ("gone", 0), ("rows", 1), ("rows", 2)]).await.expect("asked");
+    use PartitionEnd::{At, Failed, Gone};
+    assert!(matches!(&ends[..], [At(0), Gone, At(3), Gone]), "{ends:?}");
+    // One request asks for the first offset, one for the last.
+    let refused = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED; 2];
+    world.cluster.request_errors(RDKafkaApiKey::ListOffsets, &refused);
+    let ends = topics.end_offsets(&[("rows", 0), ("rows", 1)]).await.expect("asked");
+    assert!(matches!(&ends[..], [Failed(KafkaError::Request { .. }), At(3)]), "{ends:?}");
 }

@@ -15,6 +15,7 @@ mod context;
 mod error;
 mod follow;
 mod login;
+mod partitions;
 mod producer;
 mod state;
 mod state_topic;
@@ -26,6 +27,7 @@ pub use config::{Config, PropertyFault, TopicGroup, TopicRules, check_property, 
 pub use error::{FailureClass, KafkaError, Remedy, classify, is_of_topic};
 pub use follow::{Followed, Follower};
 pub use login::Login;
+pub use partitions::PartitionEnd;
 pub use producer::{Delivery, Failed, Landed, Producer, SendError, Settled, wire_bytes};
 pub use rdkafka::types::RDKafkaErrorCode;
 pub use state::{FileState, State, StateError};

@@ -164,26 +164,7 @@ impl Topics {
         self.off_the_runtime("create topics", move |asker| asker.ensure(&specs)).await
     }
 
-    /// One past the last offset of each partition, in the order asked.
-    ///
-    /// # Errors
-    /// `Client`, `Unreachable` or `Request` for the first partition whose end cannot be read.
-    pub async fn end_offsets(&self, partitions: &[(&str, i32)]) -> Result<Vec<i64>, KafkaError> {
-        let partitions: Vec<(String, i32)> = partitions.iter().map(|(topic, p)| ((*topic).to_owned(), *p)).collect();
-        self.off_the_runtime("read end offsets", move |asker| {
-            let consumer = asker.consumer()?;
-            let end = |(topic, partition): &(String, i32)| {
-                let (_, end) = consumer
-                    .fetch_watermarks(topic, *partition, REQUEST_TIMEOUT)
-                    .map_err(|source| asker.explain(&consumer, "read end offsets", topic, source))?;
-                Ok(end)
-            };
-            partitions.iter().map(end).collect()
-        })
-        .await
-    }
-
-    async fn off_the_runtime<T: Send + 'static>(
+    pub(super) async fn off_the_runtime<T: Send + 'static>(
         &self,
         call: &'static str,
         work: impl FnOnce(&Asker) -> Result<T, KafkaError> + Send + 'static,
@@ -196,12 +177,12 @@ impl Topics {
 }
 
 /// The blocking half of [`Topics`].
-struct Asker {
-    config: Arc<Config>,
+pub(super) struct Asker {
+    pub(super) config: Arc<Config>,
 }
 
 impl Asker {
-    fn consumer(&self) -> Result<BaseConsumer<Asking>, KafkaError> {
+    pub(super) fn consumer(&self) -> Result<BaseConsumer<Asking>, KafkaError> {
         Asking::consumer(&self.config, &[])
     }
 
@@ -229,7 +210,13 @@ impl Asker {
     }
 
     /// A request without an answer is a connection that could not be had: the reason was said on the side.
-    fn explain(&self, consumer: &BaseConsumer<Asking>, call: &'static str, topic: &str, source: RdError) -> KafkaError {
+    pub(super) fn explain(
+        &self,
+        consumer: &BaseConsumer<Asking>,
+        call: &'static str,
+        topic: &str,
+        source: RdError,
+    ) -> KafkaError {
         use RDKafkaErrorCode as Code;
         let Some(Code::BrokerTransportFailure | Code::OperationTimedOut | Code::AllBrokersDown | Code::Resolve) =
             source.rdkafka_error_code()
@@ -393,7 +380,7 @@ fn new_topic(spec: &TopicSpec) -> NewTopic<'_> {
     spec.settings.iter().fold(new, |new, (name, value)| new.set(name, value))
 }
 
-fn is_mock(client: &Client<Asking>) -> bool {
+pub(super) fn is_mock(client: &Client<Asking>) -> bool {
     client.fetch_cluster_id(REQUEST_TIMEOUT).is_some_and(|id| id.starts_with(MOCK_CLUSTER))
 }
 

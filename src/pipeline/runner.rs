@@ -27,7 +27,7 @@ use super::{Config, status::Status};
 use crate::change::{Changes, RelationShape, RelationSlot};
 use crate::encode::Planner;
 use crate::encode::registry::Registry;
-use crate::kafka::{Delivery, Settled, Topics, classify, is_of_topic};
+use crate::kafka::{Delivery, PartitionEnd, Settled, Topics, classify, is_of_topic};
 use crate::ledger::{RouteId, Ticket};
 use crate::lsn::{Oid, PgMicros};
 use crate::metrics::Metrics;

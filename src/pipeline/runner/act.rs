@@ -76,7 +76,19 @@ impl Runner {
         self.tasks.ends = Some(tokio::spawn(async move {
             let places: Vec<(&str, i32)> = asked.iter().map(|(_, topic, p)| (topic.as_str(), *p)).collect();
             let ends = topics.end_offsets(&places).await.ok()?;
-            Some(asked.iter().zip(ends).map(|((route, _, partition), end)| (*route, *partition, end)).collect())
+            let mut known = Vec::with_capacity(asked.len());
+            for ((route, topic, partition), end) in asked.iter().zip(ends) {
+                match end {
+                    PartitionEnd::At(end) => known.push((*route, *partition, end)),
+                    // Nothing can land in a partition that does not exist, so the confirm hold does not wait for it.
+                    PartitionEnd::Gone => tracing::warn!(topic, partition, "the partition no longer exists"),
+                    PartitionEnd::Failed(error) => {
+                        tracing::debug!(topic, partition, %error, "the partition's end cannot be read");
+                        return None; // all are asked again
+                    }
+                }
+            }
+            Some(known)
         }));
     }
 }
