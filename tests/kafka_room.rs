@@ -15,8 +15,8 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::time::timeout;
 use wellspring::kafka::{
-    Config, Delivery, Failed, FailureClass, KafkaError, PartitionEnd, Policy, Producer, RDKafkaErrorCode, SendError,
-    State, StateTopic, TopicSpec, Topics, classify,
+    Config, Delivery, Failed, FailureClass, KafkaError, Late, LateQuestion, LateUnknown, PartitionEnd, Policy,
+    Producer, RDKafkaErrorCode, SendError, State, StateTopic, TopicSpec, Topics, classify,
 };
 use wellspring::ledger::{Generation, Ticket};
 
@@ -401,6 +401,47 @@ fn append(world: &World, partition: i32, times_ms: &[i64]) {
         producer.send(record).expect("taken");
     }
     producer.flush(PATIENCE).expect("landed");
+}
+
+const QUESTION: LateQuestion = LateQuestion {
+    appended_since_ms: 2_000,
+    produced_before_ms: 1_500,
+    records_max: 1_000,
+    bytes_max: 1 << 20,
+    within: PATIENCE,
+};
+
+#[tokio::test]
+async fn finds_a_record_that_landed_behind_newer_ones() {
+    let world = World::start(3);
+    append(&world, 0, &[1_000, 1_100, 2_000, 2_100]);
+    append(&world, 1, &[1_000, 2_000, 1_400, 2_100]);
+    let topics = Topics::new(&world.config);
+    let search = async |places: &[(&str, i32)]| topics.late_records(places, QUESTION).await.expect("searched");
+    assert_eq!(search(&[("rows", 0), ("rows", 2)]).await, Late::None);
+    let found = Late::Found { topic: "rows".to_owned(), partition: 1, offset: 2 };
+    assert_eq!(search(&[("rows", 0), ("rows", 1), ("rows", 2)]).await, found);
+    assert_eq!(search(&[("gone", 0), ("rows", 7)]).await, Late::None, "what does not exist holds nothing late");
+    assert_eq!(search(&[("gone", 0), ("rows", 1)]).await, found);
+    append(&world, 0, &[1_499]);
+    assert_eq!(search(&[("rows", 0)]).await, Late::Found { topic: "rows".to_owned(), partition: 0, offset: 4 });
+}
+
+#[tokio::test]
+async fn a_search_for_late_records_reads_no_more_than_permitted() {
+    let world = World::start(1);
+    append(&world, 0, &[2_000, 2_100, 2_200]);
+    let topics = Topics::new(&world.config);
+    let search = async |question| topics.late_records(&[("rows", 0)], question).await.expect("searched");
+    // Each record holds a key of one byte and a value of five.
+    assert_eq!(search(LateQuestion { records_max: 3, bytes_max: 18, ..QUESTION }).await, Late::None);
+    for (records_max, bytes_max) in [(2, 18), (3, 17)] {
+        let unknown = Late::Unknown(LateUnknown::TooMuch { records_max, bytes_max });
+        assert_eq!(search(LateQuestion { records_max, bytes_max, ..QUESTION }).await, unknown);
+    }
+    let within = Duration::ZERO;
+    let unknown = Late::Unknown(LateUnknown::OutOfTime { within });
+    assert_eq!(search(LateQuestion { within, ..QUESTION }).await, unknown);
 }
 
 #[tokio::test]

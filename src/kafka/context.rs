@@ -78,12 +78,18 @@ pub(crate) struct Asking {
 impl Asking {
     /// A consumer that reads topics once, from their beginning to their ends. Blocks as [`Asking::consumer`].
     pub(crate) fn reader(config: &Config) -> Result<BaseConsumer<Asking>, CallError> {
-        let properties = [
+        Asking::reader_of(config, &[])
+    }
+
+    /// The same with further properties.
+    pub(crate) fn reader_of(config: &Config, further: &[(&str, &str)]) -> Result<BaseConsumer<Asking>, CallError> {
+        let mut properties = vec![
             ("group.id", "wellspring-reader"), // librdkafka wants one to assign; nothing is committed to it
             ("enable.auto.commit", "false"),
             ("auto.offset.reset", "earliest"),
             ("enable.partition.eof", "true"),
         ];
+        properties.extend_from_slice(further);
         Asking::consumer(config, &properties)
     }
 

@@ -289,7 +289,7 @@ fn read_all(config: &Config) -> Result<BTreeMap<String, String>, KafkaError> {
 }
 
 /// Whether waiting longer cannot help the reader.
-fn is_fatal(error: &RdError) -> bool {
+pub(super) fn is_fatal(error: &RdError) -> bool {
     use RDKafkaErrorCode as Code;
     matches!(error, RdError::MessageConsumptionFatal(_))
         || matches!(

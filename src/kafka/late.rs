@@ -1,0 +1,321 @@
+//! Late records: records that reached a partition after the records that replaced them.
+//!
+//! After an unclean stop, the next process starts to read where everything was delivered. A record of an even earlier
+//! process may have landed while nobody watched, because its bytes were held up in the network. Such a record is newer
+//! in the log than the value that replaced it, and a consumer ends on the old value. Offsets do not show it to a
+//! process that has not written yet. The producer's time stamp does: the record was produced before the last process
+//! began, and it lies behind records that the last process wrote.
+//!
+//! The search reads each partition from the first record of that last process to the end. It is bounded in records,
+//! bytes and time, and it says `Unknown` where it cannot tell. It compares the clocks of the machines that produced the
+//! records, so the caller has to allow for the difference between them.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError as RdError;
+use rdkafka::message::{Message, Timestamp};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::context::Asking;
+use super::error::KafkaError;
+use super::partitions::{existing, time_left};
+use super::state_topic::is_fatal;
+use super::topics::{Asker, Topics, is_mock};
+
+/// How long one poll waits: it bounds how late the search notices that its time is over.
+const READ_POLL: Duration = Duration::from_millis(100);
+
+/// Kilobytes that librdkafka reads ahead. The default is 64 MiB, which the search has no use for.
+const AHEAD_KBYTES: &str = "1024";
+
+/// Bytes that one fetch takes from one partition, unless a single batch is larger: a fetch may ask a hundred partitions.
+const FETCH_BYTES: &str = "65536";
+
+/// What counts as late, and how much may be read to find it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LateQuestion {
+    /// Milliseconds since 1970. A partition is read from its first record of this time or later: a late record before it
+    /// is harmless, because everything that replaces it follows it.
+    pub appended_since_ms: i64,
+    /// Milliseconds since 1970. A record that was produced before is late.
+    pub produced_before_ms: i64,
+    /// The most records to read in all partitions together.
+    pub records_max: u64,
+    /// The most bytes of keys and values to read in all partitions together.
+    pub bytes_max: usize,
+    /// The longest that the whole search may take.
+    pub within: Duration,
+}
+
+/// What the search found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Late {
+    /// No record landed late.
+    None,
+    /// This record did; others may have too.
+    Found {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The late record's offset.
+        offset: i64,
+    },
+    /// The search cannot tell.
+    Unknown(LateUnknown),
+}
+
+/// Why the search cannot tell whether a record landed late.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LateUnknown {
+    /// The topic's records carry the time at which the broker took them.
+    #[error("topic `{topic}` has message.timestamp.type `LogAppendTime`, which hides when a record was produced")]
+    AppendTime {
+        /// The topic.
+        topic: String,
+    },
+    /// A record carries no time at all.
+    #[error("topic `{topic}` holds a record without a time stamp")]
+    NoTime {
+        /// The topic.
+        topic: String,
+    },
+    /// More records or bytes than the question permits.
+    #[error("more than {records_max} records or {bytes_max} bytes would have to be read")]
+    TooMuch {
+        /// The most records to read.
+        records_max: u64,
+        /// The most bytes to read.
+        bytes_max: usize,
+    },
+    /// The time was over before the last record was read.
+    #[error("the records could not be read within {within:?}")]
+    OutOfTime {
+        /// The time that the question gave.
+        within: Duration,
+    },
+}
+
+impl Topics {
+    /// Whether a record that was produced before one moment was appended after another, in any of these partitions.
+    /// Partitions that do not exist are passed over.
+    ///
+    /// # Errors
+    /// `Client` and `Secret` where no client can be made, `Unreachable` and `Request` where a partition cannot be read.
+    pub async fn late_records(&self, places: &[(&str, i32)], question: LateQuestion) -> Result<Late, KafkaError> {
+        let places: Vec<(String, i32)> = places.iter().map(|(topic, p)| ((*topic).to_owned(), *p)).collect();
+        self.off_the_runtime("search late records", move |asker| Search::begin(asker, question)?.run(&places)).await
+    }
+}
+
+/// The records of one partition that are not read yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Span {
+    /// The offset to read from.
+    from: i64,
+    /// One past the last offset when the search began.
+    end: i64,
+    /// A record of `appended_since_ms` or later lies before what is read next, so a late record is one from here on.
+    is_open: bool,
+}
+
+/// The spans of one topic, by partition.
+type Spans = BTreeMap<i32, Span>;
+
+struct Search<'a> {
+    asker: &'a Asker,
+    reader: BaseConsumer<Asking>,
+    question: LateQuestion,
+    deadline: Instant,
+    bytes: usize,
+}
+
+impl<'a> Search<'a> {
+    fn begin(asker: &'a Asker, question: LateQuestion) -> Result<Self, KafkaError> {
+        let deadline = Instant::now() + question.within;
+        let reader = Asking::reader_of(
+            &asker.config,
+            &[("queued.max.messages.kbytes", AHEAD_KBYTES), ("fetch.message.max.bytes", FETCH_BYTES)],
+        )?;
+        Ok(Search { asker, reader, question, deadline, bytes: 0 })
+    }
+
+    fn run(mut self, places: &[(String, i32)]) -> Result<Late, KafkaError> {
+        let mut topics: BTreeMap<&str, Spans> = BTreeMap::new();
+        let is_mock = is_mock(self.reader.client());
+        let existing = existing(&self.reader, places, self.deadline);
+        for (topic, partition) in places {
+            if existing.get(topic.as_str()).is_some_and(|partitions| !partitions.contains(partition)) {
+                continue;
+            }
+            if self.is_over() {
+                return Ok(self.out_of_time());
+            }
+            // The mock cluster does not look up offsets by time.
+            let span = if is_mock { self.whole(topic, *partition) } else { self.since(topic, *partition) }?;
+            if let Some(span) = span {
+                topics.entry(topic).or_default().insert(*partition, span);
+            }
+        }
+        let records: u64 = topics.values().flat_map(Spans::values).map(|span| span.end.abs_diff(span.from)).sum();
+        if records > self.question.records_max {
+            return Ok(self.too_much());
+        }
+        // One topic at a time, because librdkafka names only the partition when its end is reached.
+        for (topic, spans) in topics {
+            match self.read(topic, spans)? {
+                Late::None => {}
+                told => return Ok(told),
+            }
+        }
+        Ok(Late::None)
+    }
+
+    /// What a partition holds since the first record of the question's time. None where it holds no such record.
+    fn since(&self, topic: &str, partition: i32) -> Result<Option<Span>, KafkaError> {
+        let failed = |source| self.asker.explain(&self.reader, "read offsets by time", topic, source);
+        let mut times = TopicPartitionList::new();
+        let moment = Offset::Offset(self.question.appended_since_ms);
+        times.add_partition_offset(topic, partition, moment).map_err(failed)?;
+        let answers = self.reader.offsets_for_times(times, time_left(self.deadline)).map_err(failed)?;
+        // Asked after the start: the end cannot lie before it.
+        let (_, end) = self.asker.watermarks(&self.reader, topic, partition, self.deadline)?;
+        let answer = answers.find_partition(topic, partition);
+        answer.as_ref().map_or(Ok(()), |answer| answer.error()).map_err(failed)?;
+        match answer.map(|answer| answer.offset()) {
+            Some(Offset::End) => Ok(None),
+            Some(Offset::Offset(from)) if from <= end => Ok((from < end).then_some(Span { from, end, is_open: true })),
+            // librdkafka leaves the time in the offset's place where it has no answer.
+            _ => Err(KafkaError::Timeout {
+                call: "read offsets by time of",
+                topic: topic.to_owned(),
+                after: self.question.within,
+            }),
+        }
+    }
+
+    /// All that a partition holds; its records themselves say where the question's time begins.
+    fn whole(&self, topic: &str, partition: i32) -> Result<Option<Span>, KafkaError> {
+        let (from, end) = self.asker.watermarks(&self.reader, topic, partition, self.deadline)?;
+        Ok((from < end).then_some(Span { from, end, is_open: false }))
+    }
+
+    /// Reads a topic's spans to their ends, or to the first record that decides.
+    fn read(&mut self, topic: &str, mut spans: Spans) -> Result<Late, KafkaError> {
+        let failed = |source: RdError| KafkaError::Request { call: "read topic", topic: topic.to_owned(), source };
+        let mut all = TopicPartitionList::new();
+        for (partition, span) in &spans {
+            all.add_partition_offset(topic, *partition, Offset::Offset(span.from)).map_err(failed)?;
+        }
+        self.reader.assign(&all).map_err(failed)?;
+        while !spans.is_empty() {
+            if self.is_over() {
+                return Ok(self.out_of_time());
+            }
+            let message = match self.reader.poll(READ_POLL) {
+                Some(Ok(message)) => message,
+                // The last offsets may hold no record: it was compacted away, or it marks a transaction.
+                Some(Err(RdError::PartitionEOF(partition))) => {
+                    spans.remove(&partition);
+                    continue;
+                }
+                Some(Err(error)) if is_fatal(&error) => return Err(failed(error)),
+                Some(Err(error)) => {
+                    tracing::debug!(%error, topic, "the search for late records goes on");
+                    continue;
+                }
+                None => continue,
+            };
+            let Some(span) = spans.get_mut(&message.partition()) else { continue };
+            if message.offset() < span.end {
+                self.bytes += message.key_len() + message.payload_len();
+                if self.bytes > self.question.bytes_max {
+                    return Ok(self.too_much());
+                }
+                match judge(span, message.timestamp(), &self.question) {
+                    Judgement::OnTime => {}
+                    Judgement::Late => {
+                        let (partition, offset) = (message.partition(), message.offset());
+                        return Ok(Late::Found { topic: topic.to_owned(), partition, offset });
+                    }
+                    Judgement::AppendTime => {
+                        return Ok(Late::Unknown(LateUnknown::AppendTime { topic: topic.to_owned() }));
+                    }
+                    Judgement::NoTime => return Ok(Late::Unknown(LateUnknown::NoTime { topic: topic.to_owned() })),
+                }
+            }
+            if message.offset() + 1 >= span.end {
+                spans.remove(&message.partition());
+            }
+        }
+        Ok(Late::None)
+    }
+
+    fn is_over(&self) -> bool {
+        Instant::now() >= self.deadline
+    }
+
+    fn out_of_time(&self) -> Late {
+        Late::Unknown(LateUnknown::OutOfTime { within: self.question.within })
+    }
+
+    fn too_much(&self) -> Late {
+        let LateQuestion { records_max, bytes_max, .. } = self.question;
+        Late::Unknown(LateUnknown::TooMuch { records_max, bytes_max })
+    }
+}
+
+/// What a record's time says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Judgement {
+    OnTime,
+    Late,
+    AppendTime,
+    NoTime,
+}
+
+/// Judges the next record of a span by its time.
+fn judge(span: &mut Span, time: Timestamp, question: &LateQuestion) -> Judgement {
+    match time {
+        Timestamp::CreateTime(at) => {
+            span.is_open |= at >= question.appended_since_ms;
+            if span.is_open && at < question.produced_before_ms { Judgement::Late } else { Judgement::OnTime }
+        }
+        Timestamp::LogAppendTime(_) => Judgement::AppendTime,
+        Timestamp::NotAvailable => Judgement::NoTime,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUESTION: LateQuestion = LateQuestion {
+        appended_since_ms: 200,
+        produced_before_ms: 150,
+        records_max: 100,
+        bytes_max: 100,
+        within: Duration::from_secs(1),
+    };
+
+    fn judge_all(is_open: bool, times: &[i64]) -> Vec<Judgement> {
+        let mut span = Span { from: 0, end: 9, is_open };
+        times.iter().map(|at| judge(&mut span, Timestamp::CreateTime(*at), &QUESTION)).collect()
+    }
+
+    #[test]
+    fn an_old_record_is_late_only_behind_a_new_one() {
+        use Judgement::{Late, OnTime};
+        assert_eq!(judge_all(true, &[149, 150, 200]), [Late, OnTime, OnTime]);
+        assert_eq!(judge_all(false, &[149, 199, 200, 150, 149]), [OnTime, OnTime, OnTime, OnTime, Late]);
+    }
+
+    #[test]
+    fn a_time_that_is_not_the_producers_decides_nothing() {
+        let mut span = Span { from: 0, end: 9, is_open: true };
+        assert_eq!(judge(&mut span, Timestamp::LogAppendTime(1), &QUESTION), Judgement::AppendTime);
+        assert_eq!(judge(&mut span, Timestamp::NotAvailable, &QUESTION), Judgement::NoTime);
+    }
+}
