@@ -5,10 +5,15 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use tokio::sync::mpsc::channel;
 use wellspring::encode::registry::{self, Registry, RegistryError};
 use wellspring::kafka::{
-    Config, FailureClass, KafkaError, Policy, Producer, Remedy, StateTopic, TopicSpec, Topics, classify,
+    Config, FailureClass, KafkaError, Late, LateQuestion, LateUnknown, PartitionEnd, Policy, Producer, Remedy,
+    StateTopic, TopicSpec, Topics, classify,
 };
 use wellspring::ledger::{Generation, Ticket};
 
@@ -105,6 +110,73 @@ async fn a_batch_within_the_topics_limit_passes_and_a_record_above_it_is_refused
     assert_eq!(classify(failed.code), FailureClass::TooLarge);
     assert!(producer.ended());
     assert_eq!(producer.settle(PATIENCE).await.unanswered, 0);
+}
+
+/// Records of these times in partition 0, in this order.
+fn append(config: &Config, topic: &str, times_ms: &[i64]) {
+    let producer: BaseProducer =
+        ClientConfig::new().set("bootstrap.servers", config.brokers.join(",")).create().expect("producer");
+    for at in times_ms {
+        let record = BaseRecord::<str, str>::to(topic).partition(0).key("k").payload("value").timestamp(*at);
+        producer.send(record).expect("taken");
+    }
+    producer.flush(PATIENCE).expect("landed");
+}
+
+#[tokio::test]
+async fn late_records_are_found_by_the_producers_time() {
+    let mut config = config();
+    config.topics.partitions = 2;
+    config.topics.extra.insert("message.timestamp.type".to_owned(), "CreateTime".to_owned());
+    let topics = Topics::new(&config);
+    let (rows, stamped) = (fresh("rows"), fresh("stamped"));
+    topics.ensure(&[TopicSpec::by(&config.topics, &rows)]).await.expect("made");
+    config.topics.extra.insert("message.timestamp.type".to_owned(), "LogAppendTime".to_owned());
+    topics.ensure(&[TopicSpec::by(&config.topics, &stamped)]).await.expect("made");
+    let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis()).expect("ms");
+    let began = now - 60_000;
+    let question = LateQuestion {
+        appended_since_ms: began,
+        produced_before_ms: began,
+        records_max: 1_000,
+        bytes_max: 1 << 20,
+        within: PATIENCE,
+    };
+    let places = [(rows.as_str(), 0), (rows.as_str(), 1), (rows.as_str(), 9), ("kafka-real.no-such-topic", 0)];
+    let search = async |question| topics.late_records(&places, question).await.expect("searched");
+    append(&config, &rows, &[began - 9_000, began - 7_000, began - 8_000]);
+    assert_eq!(search(question).await, Late::None, "nothing of the last process");
+    append(&config, &rows, &[began, began + 10, began + 5]);
+    assert_eq!(search(question).await, Late::None, "old records lie before new ones");
+    let bounded = LateQuestion { records_max: 2, ..question };
+    assert!(matches!(search(bounded).await, Late::Unknown(LateUnknown::TooMuch { .. })));
+    append(&config, &rows, &[began + 20, began - 1, began + 30]);
+    assert_eq!(search(question).await, Late::Found { topic: rows.clone(), partition: 0, offset: 7 });
+
+    append(&config, &stamped, &[began]);
+    let told = topics.late_records(&[(&stamped, 0)], question).await.expect("searched");
+    assert_eq!(told, Late::Unknown(LateUnknown::AppendTime { topic: stamped.clone() }));
+}
+
+#[tokio::test]
+async fn a_deleted_topic_leaves_the_ends_of_others_known() {
+    let mut config = config();
+    config.topics.partitions = 1;
+    let topics = Topics::new(&config);
+    let (kept, deleted) = (fresh("kept"), fresh("deleted"));
+    let specs = [&kept, &deleted].map(|name| TopicSpec::by(&config.topics, name));
+    topics.ensure(&specs).await.expect("made");
+    append(&config, &kept, &[1, 2, 3]);
+    let places = [(deleted.as_str(), 0), (kept.as_str(), 0)];
+    let ends = topics.end_offsets(&places).await.expect("asked");
+    assert!(matches!(&ends[..], [PartitionEnd::At(0), PartitionEnd::At(3)]), "{ends:?}");
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", config.brokers.join(",")).create().expect("client");
+    for answer in admin.delete_topics(&[&deleted], &AdminOptions::new()).await.expect("asked") {
+        answer.expect("deleted");
+    }
+    let ends = topics.end_offsets(&places).await.expect("asked");
+    assert!(matches!(&ends[..], [PartitionEnd::Gone, PartitionEnd::At(3)]), "{ends:?}");
 }
 
 #[tokio::test]
