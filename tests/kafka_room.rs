@@ -15,10 +15,11 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::time::timeout;
 use wellspring::kafka::{
-    Config, Delivery, Failed, FailureClass, KafkaError, Late, LateQuestion, LateUnknown, PartitionEnd, Policy,
-    Producer, RDKafkaErrorCode, SendError, State, StateTopic, TopicSpec, Topics, classify,
+    Config, Delivery, Failed, FailureClass, Followed, Follower, KafkaError, Late, LateQuestion, LateUnknown, Login,
+    PartitionEnd, Policy, Producer, RDKafkaErrorCode, SendError, State, StateTopic, TopicSpec, Topics, classify,
 };
 use wellspring::ledger::{Generation, Ticket};
+use wellspring::secret::{Command, Source};
 
 /// Nothing here takes a second on an idle machine; a loaded one gets this long.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -457,4 +458,30 @@ async fn each_partition_has_an_end_of_its_own() {
     world.cluster.request_errors(RDKafkaApiKey::ListOffsets, &refused);
     let ends = topics.end_offsets(&[("rows", 0), ("rows", 1)]).await.expect("asked");
     assert!(matches!(&ends[..], [Failed(KafkaError::Request { .. }), At(3)]), "{ends:?}");
+}
+
+#[tokio::test]
+async fn a_follower_that_brokers_refuse_logs_in_anew() {
+    let mut world = World::start(1);
+    let folder = tempfile::tempdir().expect("folder");
+    let logins = folder.path().join("logins");
+    let script = format!("echo x >> {}; echo password", logins.display());
+    let command = Command::new(vec!["sh".to_owned(), "-c".to_owned(), script]).expect("command");
+    world.config.login = Login::password(Source::Command(command));
+    let (sender, mut records) = channel(8);
+    let _follower = Follower::start(&world.config, "rows", Some(0), sender).expect("started");
+    append(&world, 0, &[1]);
+    let mut next = async || timeout(PATIENCE, records.recv()).await.expect("before patience ends").expect("open");
+    assert!(matches!(next().await, Followed::Record { offset: 0, .. }));
+    assert_eq!(std::fs::read_to_string(&logins).expect("read"), "x\n");
+    let refusal = RDKafkaRespErr::RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED;
+    world.cluster.request_errors(RDKafkaApiKey::Fetch, &[refusal]);
+    let is_read_anew = async || {
+        while std::fs::read_to_string(&logins).expect("read") != "x\nx\n" {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, is_read_anew()).await.expect("the password is read anew");
+    append(&world, 0, &[2]);
+    assert!(matches!(next().await, Followed::Record { offset: 1, .. }), "it goes on behind the last record");
 }

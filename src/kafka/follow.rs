@@ -6,20 +6,26 @@
 use super::config::Config;
 use super::context::Asking;
 use super::error::KafkaError;
+use super::login::is_refusal;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError as RdError;
 use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 /// How long one poll waits: bounds how late the thread notices that it should stop (see `producer`).
 const POLL: Duration = Duration::from_millis(500);
 
-/// How long a question about the topic may take, and the pause before it is asked again.
+/// How long a question about the topic may take.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
-const ASK_PAUSES: u32 = 10;
+
+/// The pause before another consumer is tried: short enough for a person who waits for a signal, and doubled up to a rate
+/// that no broker or token endpoint minds.
+const RETRY_MIN: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_secs(30);
 
 /// The only partition that is read: records of several would have no order.
 const PARTITION: i32 = 0;
@@ -95,86 +101,101 @@ struct Following {
 }
 
 impl Following {
-    fn run(self, from: Option<i64>) {
-        let Some(consumer) = self.consumer() else { return };
-        let Some(from) = from.or_else(|| self.end(&consumer)) else { return };
-        let mut place = TopicPartitionList::new();
-        let assigned = place
-            .add_partition_offset(&self.topic, PARTITION, Offset::Offset(from))
-            .and_then(|()| consumer.assign(&place));
-        if let Err(error) = assigned {
-            return tracing::error!(topic = self.topic, %error, "a topic cannot be followed");
-        }
+    /// Follows the topic with one consumer after another until nobody wants its records any more.
+    ///
+    /// A consumer keeps the password that it was made with. When brokers refuse a consumer, the next one reads the
+    /// password anew.
+    fn run(self, mut from: Option<i64>) {
+        let (mut pause, mut is_told) = (RETRY_MIN, false);
         while !self.is_over() {
-            let record = match consumer.poll(POLL) {
-                Some(Ok(message)) => Followed::Record {
-                    offset: message.offset(),
-                    key: message.key().map(<[u8]>::to_vec),
-                    value: message.payload().map(<[u8]>::to_vec),
-                },
-                Some(Err(error)) => {
-                    tracing::debug!(topic = self.topic, %error, "following the topic goes on");
-                    continue;
-                }
-                None => continue,
-            };
-            if self.records.blocking_send(record).is_err() {
-                return;
+            let (before, began) = (from, Instant::now());
+            let Err(error) = self.follow(&mut from) else { return };
+            if from != before || began.elapsed() > RETRY_MAX {
+                (pause, is_told) = (RETRY_MIN, false);
             }
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            if is_told {
+                tracing::debug!(topic = self.topic, %error, cause, "the topic still cannot be followed");
+            } else {
+                tracing::warn!(topic = self.topic, %error, cause, "the topic cannot be followed; this is tried again");
+            }
+            is_told = true;
+            let until = Instant::now() + pause;
+            while Instant::now() < until && !self.is_over() {
+                std::thread::sleep(POLL);
+            }
+            pause = (pause * 2).min(RETRY_MAX);
         }
     }
 
-    /// A consumer, made until it can be: passwords and tokens may be late. None when it is over.
-    fn consumer(&self) -> Option<BaseConsumer<Asking>> {
+    /// Follows the topic with one consumer, and keeps in `from` where the next one has to go on. Returns without an error
+    /// when nobody wants records any more.
+    fn follow(&self, from: &mut Option<i64>) -> Result<(), KafkaError> {
+        let failed = |source| KafkaError::Request { call: "follow topic", topic: self.topic.clone(), source };
         let properties = [
             ("group.id", "wellspring-follower"), // librdkafka wants one to assign; nothing is committed to it
             ("enable.auto.commit", "false"),
             ("auto.offset.reset", "earliest"), // the topic was made anew: everything in it is new
             ("queued.max.messages.kbytes", AHEAD_KBYTES),
         ];
-        let mut is_told = false;
-        while !self.is_over() {
-            match Asking::consumer(&self.config, &properties) {
-                Ok(consumer) => return Some(consumer),
-                Err(error) if !is_told => {
-                    is_told = true;
-                    tracing::warn!(topic = self.topic, %error, "a topic cannot be followed yet; it is tried again");
+        let consumer = Asking::consumer(&self.config, &properties)?;
+        let start = match *from {
+            Some(start) => start,
+            None => {
+                let end = self.end(&consumer).map_err(failed)?;
+                if self.records.blocking_send(Followed::From(end)).is_err() {
+                    return Ok(());
                 }
-                Err(_) => {}
+                *from = Some(end);
+                end
             }
-            (0..ASK_PAUSES).take_while(|_| !self.is_over()).for_each(|_| std::thread::sleep(POLL));
+        };
+        let mut place = TopicPartitionList::new();
+        place.add_partition_offset(&self.topic, PARTITION, Offset::Offset(start)).map_err(failed)?;
+        consumer.assign(&place).map_err(failed)?;
+        while !self.is_over() {
+            let message = match consumer.poll(POLL) {
+                Some(Ok(message)) => message,
+                Some(Err(error)) if ends_the_consumer(&error) => return Err(failed(error)),
+                // librdkafka itself connects and fetches again.
+                Some(Err(error)) => {
+                    tracing::debug!(topic = self.topic, %error, "following the topic goes on");
+                    continue;
+                }
+                None => continue,
+            };
+            let record = Followed::Record {
+                offset: message.offset(),
+                key: message.key().map(<[u8]>::to_vec),
+                value: message.payload().map(<[u8]>::to_vec),
+            };
+            if self.records.blocking_send(record).is_err() {
+                return Ok(());
+            }
+            *from = Some(message.offset() + 1);
         }
-        None
+        Ok(())
     }
 
     fn is_over(&self) -> bool {
         self.stop.load(Ordering::Relaxed) || self.records.is_closed()
     }
 
-    /// The topic's end as it is now, told to the caller; 0 for a topic that is not there. None when it is over.
-    fn end(&self, consumer: &BaseConsumer<Asking>) -> Option<i64> {
-        let mut is_told = false;
-        while !self.is_over() {
-            let asked = consumer.fetch_metadata(Some(&self.topic), ASK_TIMEOUT).and_then(|metadata| {
-                let partitions = metadata.topics().iter().map(|topic| topic.partitions().len()).sum::<usize>();
-                if partitions > 1 {
-                    tracing::warn!(topic = self.topic, partitions, "of this topic only partition 0 is read");
-                }
-                match partitions {
-                    0 => Ok(0),
-                    _ => Ok(consumer.fetch_watermarks(&self.topic, PARTITION, ASK_TIMEOUT)?.1),
-                }
-            });
-            match asked {
-                Ok(end) => return self.records.blocking_send(Followed::From(end)).ok().map(|()| end),
-                Err(error) if !is_told => {
-                    is_told = true;
-                    tracing::warn!(topic = self.topic, %error, "the end of a topic cannot be read; it is tried again");
-                }
-                Err(_) => {}
-            }
-            (0..ASK_PAUSES).take_while(|_| !self.is_over()).for_each(|_| drop(consumer.poll(POLL)));
+    /// The topic's end as it is now; 0 for a topic that does not exist.
+    fn end(&self, consumer: &BaseConsumer<Asking>) -> Result<i64, RdError> {
+        let metadata = consumer.fetch_metadata(Some(&self.topic), ASK_TIMEOUT)?;
+        let partitions = metadata.topics().iter().map(|topic| topic.partitions().len()).sum::<usize>();
+        if partitions > 1 {
+            tracing::warn!(topic = self.topic, partitions, "of this topic only partition 0 is read");
         }
-        None
+        match partitions {
+            0 => Ok(0),
+            _ => Ok(consumer.fetch_watermarks(&self.topic, PARTITION, ASK_TIMEOUT)?.1),
+        }
     }
+}
+
+/// Whether only a new consumer can go on: brokers refuse the login, which a consumer never changes, or librdkafka gave up.
+fn ends_the_consumer(error: &RdError) -> bool {
+    matches!(error, RdError::MessageConsumptionFatal(_)) || is_refusal(error.rdkafka_error_code())
 }
