@@ -185,6 +185,10 @@ pub fn refuse_pinned(property: &str) -> Option<&'static str> {
     })
 }
 
+/// The properties that name a file which librdkafka reads when a client is made. `probe` is a value of `ssl.ca.location`.
+const FILE_PROPERTIES: [&str; 5] =
+    ["ssl.ca.location", "ssl.certificate.location", "ssl.key.location", "ssl.keystore.location", "ssl.crl.location"];
+
 /// Why one property under `[kafka.client]` is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PropertyFault {
@@ -352,6 +356,18 @@ impl Config {
         Ok(config)
     }
 
+    /// Why librdkafka made no client. Its own words name a property; a file that cannot be read is named by its path.
+    pub(crate) fn no_client(&self, source: rdkafka::error::KafkaError) -> KafkaError {
+        let unreadable = FILE_PROPERTIES.into_iter().find_map(|property| {
+            let path = self.client.get(property).filter(|path| *path != "probe")?;
+            Some((property, path, std::fs::File::open(path).err()?))
+        });
+        match unreadable {
+            Some((property, path, source)) => KafkaError::File { property, path: path.into(), source },
+            None => KafkaError::Client { source },
+        }
+    }
+
     fn log_in(&self, login: &Login, config: &mut ClientConfig) -> Result<(), KafkaError> {
         if let Some(password) = login.password_now().map_err(|source| KafkaError::Secret { source })? {
             config.set("sasl.password", password.reveal());
@@ -407,6 +423,21 @@ mod tests {
 
     fn config() -> Config {
         Config::new(vec!["a:9092".to_owned(), "b:9092".to_owned()], "shop.wellspring-state")
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_named_by_its_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let ca = folder.path().join("ca.pem");
+        let mut config = config();
+        config.client.insert("security.protocol".to_owned(), "ssl".to_owned());
+        config.client.insert("ssl.ca.location".to_owned(), ca.display().to_string());
+        let made = || super::super::context::Asking::consumer(&config, &[]).map(|_| ());
+        let error = made().expect_err("no file");
+        assert!(matches!(&error, KafkaError::File { path, .. } if *path == ca), "{error}");
+        assert!(error.to_string().contains(&ca.display().to_string()), "{error}");
+        std::fs::write(&ca, "no certificate").unwrap();
+        assert!(matches!(made(), Err(KafkaError::Client { .. })));
     }
 
     #[test]

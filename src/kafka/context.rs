@@ -102,7 +102,7 @@ impl Asking {
         }
         let asking = Asking { token: config.login.token(), ..Asking::default() };
         let consumer: BaseConsumer<Asking> =
-            properties.create_with_context(asking).map_err(|source| CallError::Client { source })?;
+            properties.create_with_context(asking).map_err(|source| config.no_client(source))?;
         // Questions do not poll, and without polling nobody hands librdkafka the token that it waits for.
         let deadline = Instant::now() + COMMAND_TIME_MAX + TOKEN_POLL;
         while consumer.context().token.is_some() && Instant::now() < deadline {

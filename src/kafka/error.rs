@@ -3,6 +3,7 @@
 //! Two exhaustive decisions live here and nowhere else: [`classify`] says what a delivery report's error code means,
 //! [`KafkaError::remedy`] whether a failed call is worth repeating. What the pipeline then does is its own table.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::login::is_refusal;
@@ -33,6 +34,17 @@ pub enum KafkaError {
         /// What librdkafka says.
         #[source]
         source: rdkafka::error::KafkaError,
+    },
+    /// A file that a property names cannot be read.
+    #[error("create a Kafka client: `{property}` names the file {}", path.display())]
+    File {
+        /// The property.
+        property: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        #[source]
+        source: std::io::Error,
     },
     /// A thread could not be started.
     #[error("start the thread `{name}`")]
@@ -137,6 +149,7 @@ impl KafkaError {
     pub fn remedy(&self) -> Remedy {
         match self {
             KafkaError::Client { .. }
+            | KafkaError::File { .. }
             | KafkaError::NoCreation { .. }
             | KafkaError::Missing { .. }
             | KafkaError::StatePolicy { .. }

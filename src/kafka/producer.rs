@@ -136,7 +136,7 @@ impl Producer {
         let inner: BaseProducer<Reporting> = config
             .for_producer()?
             .create_with_context(Reporting::new(generation, deliveries, config.login.token()))
-            .map_err(|source| KafkaError::Client { source })?;
+            .map_err(|source| config.no_client(source))?;
         let inner = Arc::new(inner);
         let stop = Arc::new(AtomicBool::new(false));
         let (polled, stopped) = (Arc::clone(&inner), Arc::clone(&stop));

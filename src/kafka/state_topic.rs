@@ -181,7 +181,7 @@ impl StateTopic {
             .set("linger.ms", "0")
             .set("queue.buffering.max.kbytes", QUEUE_KBYTES_MAX)
             .create_with_context(Acknowledging { refused: AtomicBool::new(false), token: config.login.token() })
-            .map_err(|source| KafkaError::Client { source })?;
+            .map_err(|source| self.config.no_client(source))?;
         let writer = Arc::new(writer);
         self.writer = Some(Arc::clone(&writer));
         Ok(writer)

@@ -187,7 +187,7 @@ impl Asker {
     }
 
     fn admin(&self) -> Result<AdminClient<Asking>, KafkaError> {
-        self.config.for_asking()?.create_with_context(Asking::default()).map_err(|source| KafkaError::Client { source })
+        self.config.for_asking()?.create_with_context(Asking::default()).map_err(|source| self.config.no_client(source))
     }
 
     fn probe(&self) -> Result<Cluster, KafkaError> {

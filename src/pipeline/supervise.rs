@@ -323,6 +323,19 @@ fn postgres(error: &PgError) -> Disposition {
 pub const LOGIN_NEXT: &str = "correct sasl.username and sasl.mechanism in [kafka.client], and what kafka.password_file or \
                               token_command holds: it is read again, and tried again by itself";
 
+/// What to do where a file, or a command that prints a secret, gives nothing.
+pub const FILE_NEXT: &str = "see that the file or command that the message names gives what it should, and that the agent may \
+                             read it; it is tried again by itself";
+
+/// What it means that a client of Kafka or the registry cannot be made: a file, a password or a setting of it is at fault.
+///
+/// At the first connection of a process the configuration is most likely wrong, so the process ends. Later the same
+/// configuration has worked, so a file was most likely just being replaced, and that passes by itself.
+#[must_use]
+pub fn without_client(trouble: Trouble, has_streamed: bool) -> Disposition {
+    if has_streamed { Disposition::Retry(trouble) } else { Disposition::Refused(trouble, Exit::SinkRefuses) }
+}
+
 fn kafka(error: &KafkaError) -> Disposition {
     let refused = || Trouble::new(TroubleReason::KafkaRefuses, "Kafka".to_owned(), error);
     match error.remedy() {
@@ -330,6 +343,13 @@ fn kafka(error: &KafkaError) -> Disposition {
         Remedy::Retry if error.is_login() => Disposition::Retry(Trouble { next: LOGIN_NEXT.to_owned(), ..refused() }),
         Remedy::Operator if error.is_login() => {
             Disposition::Refused(Trouble { next: LOGIN_NEXT.to_owned(), ..refused() }, Exit::SinkRefuses)
+        }
+        Remedy::Retry if matches!(error, KafkaError::Secret { .. }) => {
+            let trouble = Trouble::new(TroubleReason::KafkaUnavailable, "Kafka".to_owned(), error);
+            Disposition::Retry(Trouble { next: FILE_NEXT.to_owned(), ..trouble })
+        }
+        Remedy::Operator if matches!(error, KafkaError::File { .. }) => {
+            Disposition::Refused(Trouble { next: FILE_NEXT.to_owned(), ..refused() }, Exit::SinkRefuses)
         }
         Remedy::Retry => Disposition::Retry(Trouble::new(TroubleReason::KafkaUnavailable, "Kafka".to_owned(), error)),
         Remedy::Operator => Disposition::Refused(refused(), Exit::SinkRefuses),
@@ -364,6 +384,18 @@ mod tests {
         let (reason, next) = said("SASL authentication error: Authentication failed during authentication");
         assert_eq!((reason, next.contains("password_file")), (TroubleReason::KafkaRefuses, true));
         assert_eq!(said("Connect to ipv4#127.0.0.1:9092 failed").0, TroubleReason::KafkaUnavailable);
+    }
+
+    #[test]
+    fn a_client_that_cannot_be_made_ends_only_a_process_that_never_streamed() {
+        let source = std::io::Error::from(std::io::ErrorKind::NotFound);
+        let error = KafkaError::File { property: "ssl.ca.location", path: "/etc/ca.pem".into(), source };
+        let Disposition::Refused(trouble, exit) = disposition(&PipelineError::Kafka(error)) else { panic!("refused") };
+        assert_eq!((exit, trouble.reason, &*trouble.next), (Exit::SinkRefuses, TroubleReason::KafkaRefuses, FILE_NEXT));
+        assert!(trouble.detail.contains("/etc/ca.pem"), "{}", trouble.detail);
+        let first = Disposition::Refused(trouble.clone(), Exit::SinkRefuses);
+        assert_eq!(without_client(trouble.clone(), false), first);
+        assert_eq!(without_client(trouble.clone(), true), Disposition::Retry(trouble));
     }
 
     /// How many arms a match in a source text has that begins like this.

@@ -1,5 +1,7 @@
 """What the program must show where everybody asks who it is: TLS, certificates, passwords and tokens that change."""
+import json
 import os
+import shutil
 import sys
 
 import servers
@@ -88,6 +90,15 @@ class Secured:
         agent.configure(**over)
         return agent
 
+    def signal(self, topic, message):
+        """A record of the signal topic that asks for a line in the log."""
+        from confluent_kafka import Producer
+
+        producer = Producer({"bootstrap.servers": self.kafka.brokers})
+        value = json.dumps({"id": message, "type": "log", "data": {"message": message}})
+        producer.produce(topic, key=self.world.prefix, value=value, partition=0)
+        assert producer.flush(30) == 0
+
     def insert(self, first, last):
         self.pg.psql("insert into items select n, 'v' || n from generate_series(%d, %d) n" % (first, last), database="shop")
 
@@ -99,7 +110,9 @@ class Secured:
 def rotated_secrets(world):
     """Direct TLS with a client certificate, SCRAM over TLS, mutual TLS; every password changes under the running program."""
     secured = Secured(world)
-    agent = secured.agent().start()
+    signals = "signals-of-" + world.prefix
+    secured.kafka.create({signals: (1, {})})
+    agent = secured.agent(snapshot={"signal_topic": signals}).start()
     row = secured.pg.psql("select ssl, client_dn, version from pg_stat_ssl join pg_stat_activity using (pid) "
                           "where usename = 'agent' limit 1")
     assert row.startswith("t|/CN=agent|TLSv1."), row
@@ -128,6 +141,9 @@ def rotated_secrets(world):
     assert status["needs_a_person"] and status["phase"] == "retrying" and "password_file" in status["next"], status
     secured.write("kafka", "kafka-two")
     world.until_delivered(secured.pg, agent, 180)
+    # So is the client that follows the signal topic.
+    secured.signal(signals, "after-the-rotation")
+    world.until("a signal is heard", lambda: "after-the-rotation" in servers.tail(agent.log, 400), 90)
 
     # The registry: the kept token is refused, so the command runs again.
     secured.pg.psql("alter table items add column u integer", database="shop")
@@ -148,6 +164,36 @@ def rotated_secrets(world):
     assert agent.stop() == 0
     world.judge(secured.pg, TABLES)
     world.say("registry refused the old token %d times", secured.gate.denied)
+
+
+def missing_files(world):
+    """A CA file that is missing while the agent connects again is waited for; missing at the start, it ends the process."""
+    secured = Secured(world)
+    settings = secured.settings()
+    files = {name: secured.file(name + "-ca.pem") for name in ("kafka", "registry")}
+    for path in files.values():
+        shutil.copy(secured.authority.ca, path)
+    settings["kafka"]["client"]["ssl.ca.location"] = files["kafka"]
+    settings["registry"]["ca"] = files["registry"]
+    agent = world.agent(secured.pg, TABLES, **settings).start()
+    at = 1
+    for name, path in files.items():
+        secured.insert(at, at + 99)
+        world.until_delivered(secured.pg, agent)
+        os.rename(path, path + ".away")
+        secured.end_sessions()
+        world.until("status names the missing file of " + name, lambda path=path: path in json.dumps(agent.status()), 60)
+        assert agent.phase() == "retrying", agent.status()
+        os.rename(path + ".away", path)
+        world.until("it streams again", lambda: agent.phase() == "streaming", 60)
+        at += 100
+    secured.insert(at, at + 99)
+    world.until_delivered(secured.pg, agent)
+    assert agent.stop() == 0
+    os.rename(files["kafka"], files["kafka"] + ".away")
+    agent.start(streaming=False)
+    assert agent.ended(60) == 5
+    world.judge(secured.pg, TABLES)
 
 
 def kafka_by_token(world):
@@ -232,4 +278,4 @@ def failover_by_promotion(world):
     world.say(ended)
 
 
-SCENARIOS = [rotated_secrets, kafka_by_token, failover_by_promotion]
+SCENARIOS = [rotated_secrets, missing_files, kafka_by_token, failover_by_promotion]

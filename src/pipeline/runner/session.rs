@@ -4,6 +4,7 @@ use super::*;
 use crate::kafka::TopicInfo;
 use crate::pipeline::detached::OnRefusal;
 use crate::pipeline::record::State;
+use crate::pipeline::supervise::{FILE_NEXT, TroubleReason, without_client};
 use crate::postgres::preflight;
 
 /// Between two looks at a silent walsender: long enough for a spilling transaction to show in the counters.
@@ -35,7 +36,11 @@ pub(super) enum Place {
 impl Runner {
     /// The connection, or the attempt at one, failed.
     pub(super) fn broke(&mut self, error: PipelineError) {
-        let disposition = disposition(&error);
+        self.failed(disposition(&error));
+    }
+
+    /// Says what failed, and does what it means.
+    fn failed(&mut self, disposition: Disposition) {
         self.reporter.failed(&disposition);
         match disposition {
             Disposition::Retry(_) => self.apply(Event::Lost { at_leisure: false }),
@@ -63,8 +68,8 @@ impl Runner {
         let registry = match self.config.registry.as_ref().map(Registry::new).transpose() {
             Ok(registry) => registry,
             Err(error) => {
-                self.reporter.failed(&Disposition::Refused(plans::registry_trouble(&error), Exit::SinkRefuses));
-                return self.exit = Some(Exit::SinkRefuses);
+                let trouble = Trouble { next: FILE_NEXT.to_owned(), ..plans::registry_trouble(&error) };
+                return self.failed(without_client(trouble, self.streamed));
             }
         };
         let kafka = match &self.config.sink {
@@ -84,8 +89,8 @@ impl Runner {
         let mut gone = self.open_detached(&state.detached, opened.record.epoch, &captured);
         let seen = super::beside::Seen::new(&state, snapshot);
         if let Err(error) = self.listen(state.obeyed.as_ref()) {
-            self.reporter.failed(&disposition(&PipelineError::Kafka(error)));
-            return self.exit = Some(Exit::SinkRefuses);
+            let trouble = Trouble::new(TroubleReason::KafkaUnavailable, "the signal topic".to_owned(), &error);
+            return self.failed(without_client(trouble, self.streamed));
         }
         let selected = (captured.clone(), self.config.selection.clone());
         self.actives.clear();
