@@ -25,6 +25,8 @@ pub enum Code {
     Source,
     /// 5: Kafka or the registry cannot be reached, or refuses us.
     Sink,
+    /// 7: the reader of standard output is gone.
+    ReaderGone,
 }
 
 impl Code {
@@ -35,7 +37,8 @@ impl Code {
   2  the command line or the configuration is faulty; nothing was started
   3  continuity is not proven or a record can never be delivered (run --exit-on-halt; slot)
   4  Postgres cannot be reached or refuses us (run: only if refused at the first connection; check: a finding)
-  5  Kafka or the registry cannot be reached or refuses us (as 4)";
+  5  Kafka or the registry cannot be reached or refuses us (as 4)
+  7  the reader of standard output is gone (sink = \"stdout\")";
 
     /// The number.
     #[must_use]
@@ -47,6 +50,7 @@ impl Code {
             Code::Continuity => 3,
             Code::Source => 4,
             Code::Sink => 5,
+            Code::ReaderGone => 7,
         }
     }
 }
@@ -64,6 +68,8 @@ impl From<Exit> for Code {
             Exit::Halted => Code::Continuity,
             Exit::SourceRefuses => Code::Source,
             Exit::SinkRefuses => Code::Sink,
+            Exit::ReaderGone => Code::ReaderGone,
+            Exit::StdoutFailed => Code::Failed,
         }
     }
 }
@@ -203,7 +209,8 @@ mod tests {
 
     #[test]
     fn help_lists_every_code() {
-        for code in [Code::Done, Code::Failed, Code::Config, Code::Continuity, Code::Source, Code::Sink] {
+        use Code::{Config, Continuity, Done, Failed, ReaderGone, Sink, Source};
+        for code in [Done, Failed, Config, Continuity, Source, Sink, ReaderGone] {
             assert!(Code::TABLE.contains(&format!("\n  {}  ", code.number())), "{code:?}");
         }
     }

@@ -184,6 +184,9 @@ async fn watch(
         Ok(Exit::SinkRefuses) => error!(
             "ended: Kafka or the registry refuses us at the first connection, which is not tried again; the reason is above"
         ),
+        // `wellspring run | head` ends like this, as it should.
+        Ok(Exit::ReaderGone) => warn!("ended: the reader of standard output is gone"),
+        Ok(Exit::StdoutFailed) => error!("ended: standard output cannot be written; the reason is above"),
         // The panic's own message is on standard error.
         Err(_) => error!("ended: the pipeline panicked; this is a fault of the program"),
     }

@@ -151,6 +151,17 @@ mod tests {
     }
 
     #[test]
+    fn reports_without_an_offset_prove_nothing() {
+        let mut seen = Offsets::default();
+        for _ in 0..2 {
+            assert_eq!(seen.landed(RouteId(0), 0, -1), Consecutive);
+            assert_eq!(seen.landed(RouteId(1), 0, -1), Consecutive);
+            seen.next_producer();
+        }
+        assert_eq!(seen.tracked().count(), 0);
+    }
+
+    #[test]
     fn a_new_producer_begins_where_it_begins_but_not_before() {
         let mut seen = Offsets::default();
         seen.landed(RouteId(0), 0, 5);

@@ -20,8 +20,8 @@ use super::record::Record;
 use super::report::Reporter;
 use super::request::Asked;
 use super::rows::{Active, Planned, Rows, Signalled, Tools};
-use super::sink::{Config as SinkConfig, Sink};
-use super::supervise::{Disposition, Exit, PipelineError, Trouble, disposition};
+use super::sink::{Config as SinkConfig, Sink, StdoutError};
+use super::supervise::{Chain, Disposition, Exit, PipelineError, Trouble, disposition};
 use super::windows::{self, Copies};
 use super::{Config, status::Status};
 use crate::change::{Changes, RelationShape, RelationSlot};
@@ -212,6 +212,7 @@ enum Happened {
     Settled(Settled),
     Planned(Box<(Place, Planning)>),
     Ends(PartitionEnds),
+    StdoutEnded(StdoutError),
     Answered(Box<beside::Answered>),
     Recorded(beside::Recorded),
     Glanced(Option<PgSnapshot>),
@@ -296,7 +297,7 @@ impl Runner {
         troubled: &mut mpsc::Receiver<Option<Trouble>>,
     ) -> Happened {
         let may_read = self.may_read();
-        let Runner { core, live, tasks, taken, copying, copies, heart, reading, ear, .. } = self;
+        let Runner { core, live, sink, tasks, taken, copying, copies, heart, reading, ear, .. } = self;
         let may_take = copying.as_ref().is_some_and(|copying| copying.may_take(core, now()));
         let may_read_whole = reading.as_ref().is_some_and(|reading| reading.may_take(now()));
         let beside = copies.next_tick().filter(|_| live.is_some());
@@ -314,6 +315,7 @@ impl Runner {
             _ = stop.wait_for(|stop| *stop), if !core.is_stopping() => Happened::Stop,
             Some(asked) = asked.recv() => Happened::Asked(asked),
             _ = reports.recv_many(taken, REPORTS_MAX) => Happened::Reports,
+            error = stdout_ended(sink.as_mut()) => Happened::StdoutEnded(error),
             opened = joined(&mut tasks.opening) => Happened::Opened(Box::new(opened)),
             written = joined(&mut tasks.writing) => Happened::Written(written),
             settled = joined(&mut tasks.settling) => Happened::Settled(settled),
@@ -421,6 +423,7 @@ impl Runner {
                 self.planned(place, desk, outcome);
             }
             Happened::Ends(ends) => self.apply(Event::Ends(ends)),
+            Happened::StdoutEnded(error) => self.exit = Some(without_stdout(&error)),
             Happened::Answered(answered) => self.answered(*answered),
             Happened::Reloaded(reloaded) => self.reloaded(*reloaded),
             Happened::Skipped(consented) => self.skip_recorded(*consented),
@@ -519,6 +522,24 @@ async fn joined<T>(task: &mut Option<JoinHandle<T>>) -> T {
         Ok(value) => value,
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
         Err(_) => std::future::pending().await,
+    }
+}
+
+async fn stdout_ended(sink: Option<&mut Sink>) -> StdoutError {
+    match sink {
+        Some(sink) => sink.ended().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// How the process ends when standard output does.
+fn without_stdout(error: &StdoutError) -> Exit {
+    match error {
+        StdoutError::ReaderGone => Exit::ReaderGone,
+        StdoutError::Write(_) | StdoutError::Interrupted => {
+            tracing::error!(error = %Chain(error), "standard output cannot be written");
+            Exit::StdoutFailed
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use crate::kafka::{self, Delivery, Landed, Producer, SendError, Settled};
 use crate::ledger::{Generation, Ticket};
 use std::io::Write;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// Where the agent writes.
 #[derive(Clone, Debug)]
@@ -39,12 +39,96 @@ const LINES_MAX: usize = 10_000;
 /// A change has at most three records: delete, tombstone, create.
 const CHANGE_LINES_MAX: usize = 3;
 
+/// Lines have no offsets. A number counted here would begin anew with each producer, and would say of several tables'
+/// topics what is true of all of them together; the core compares nothing where a report has no offset.
+const NO_OFFSET: i64 = -1;
+
 /// The running end.
 pub enum Sink {
     /// Kafka.
     Kafka(Producer),
     /// Standard output, behind a thread: a pipe nobody reads must not stop the loop.
-    Stdout(mpsc::Sender<(Ticket, Vec<u8>)>),
+    Stdout(Lines),
+}
+
+/// Standard output while a thread writes to it.
+pub struct Lines {
+    lines: mpsc::Sender<(Ticket, Vec<u8>)>,
+    /// Why the thread ended; none once that is told.
+    ended: Option<oneshot::Receiver<StdoutError>>,
+}
+
+/// Why standard output takes nothing more.
+#[derive(Debug, thiserror::Error)]
+pub enum StdoutError {
+    /// Whoever read the pipe has closed it.
+    #[error("the reader of standard output is gone")]
+    ReaderGone,
+    /// A write failed, as one to a file on a full disk does.
+    #[error("write to standard output")]
+    Write(#[source] std::io::Error),
+    /// The thread ended without an answer; only a panic does that.
+    #[error("write to standard output: the thread ended without an answer")]
+    Interrupted,
+}
+
+impl From<std::io::Error> for StdoutError {
+    fn from(error: std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::BrokenPipe => StdoutError::ReaderGone,
+            _ => StdoutError::Write(error),
+        }
+    }
+}
+
+#[cfg(test)]
+impl Lines {
+    /// Lines that a test reads in the place of standard output.
+    pub fn into_channel(lines: mpsc::Sender<(Ticket, Vec<u8>)>) -> Self {
+        Lines { lines, ended: None }
+    }
+}
+
+impl Lines {
+    fn start(generation: Generation, deliveries: mpsc::Sender<Delivery>) -> Result<Self, kafka::KafkaError> {
+        let (lines, queue) = mpsc::channel(LINES_MAX);
+        let (end, ended) = oneshot::channel();
+        std::thread::Builder::new()
+            .name("stdout".to_owned())
+            .spawn(move || {
+                if let Err(error) = write_lines(queue, std::io::stdout(), generation, &deliveries) {
+                    let _ = end.send(error.into()); // nobody waits for it while the process ends
+                }
+            })
+            .map_err(|source| kafka::KafkaError::Thread { name: "stdout", source })?;
+        Ok(Lines { lines, ended: Some(ended) })
+    }
+
+    async fn ended(&mut self) -> StdoutError {
+        let Some(ended) = &mut self.ended else { return std::future::pending().await };
+        let error = ended.await.unwrap_or(StdoutError::Interrupted);
+        self.ended = None;
+        error
+    }
+}
+
+/// Writes each line and reports it, until nobody sends or hears any more. A failed write ends it: nothing more is
+/// reported then, so nothing more is confirmed.
+fn write_lines(
+    mut queue: mpsc::Receiver<(Ticket, Vec<u8>)>,
+    mut out: impl Write,
+    generation: Generation,
+    deliveries: &mpsc::Sender<Delivery>,
+) -> std::io::Result<()> {
+    while let Some((ticket, line)) = queue.blocking_recv() {
+        out.write_all(&line)?;
+        out.flush()?;
+        let outcome = Ok(Landed { partition: 0, offset: NO_OFFSET });
+        if deliveries.blocking_send(Delivery { ticket, generation, outcome }).is_err() {
+            break;
+        }
+    }
+    Ok(())
 }
 
 impl Sink {
@@ -59,28 +143,15 @@ impl Sink {
     ) -> Result<Self, kafka::KafkaError> {
         match config {
             Config::Kafka(config) => Producer::start(config, generation, deliveries).map(Sink::Kafka),
-            Config::Stdout { .. } => {
-                let (lines, mut queue) = mpsc::channel::<(Ticket, Vec<u8>)>(LINES_MAX);
-                std::thread::Builder::new()
-                    .name("stdout".to_owned())
-                    .spawn(move || {
-                        let mut offset = 0;
-                        while let Some((ticket, line)) = queue.blocking_recv() {
-                            let mut out = std::io::stdout().lock();
-                            // A closed pipe ends the thread: nothing more is delivered, so nothing more is confirmed.
-                            if out.write_all(&line).and_then(|()| out.flush()).is_err() {
-                                return;
-                            }
-                            let outcome = Ok(Landed { partition: 0, offset });
-                            offset += 1;
-                            if deliveries.blocking_send(Delivery { ticket, generation, outcome }).is_err() {
-                                return;
-                            }
-                        }
-                    })
-                    .map_err(|source| kafka::KafkaError::Thread { name: "stdout", source })?;
-                Ok(Sink::Stdout(lines))
-            }
+            Config::Stdout { .. } => Lines::start(generation, deliveries).map(Sink::Stdout),
+        }
+    }
+
+    /// Standard output ended: nothing more can be written. Never returns for Kafka. Cancel-safe.
+    pub async fn ended(&mut self) -> StdoutError {
+        match self {
+            Sink::Kafka(_) => std::future::pending().await,
+            Sink::Stdout(lines) => lines.ended().await,
         }
     }
 
@@ -91,7 +162,7 @@ impl Sink {
     pub fn has_room(&self) -> bool {
         match self {
             Sink::Kafka(_) => true,
-            Sink::Stdout(lines) => lines.capacity() >= CHANGE_LINES_MAX,
+            Sink::Stdout(Lines { lines, .. }) => lines.capacity() >= CHANGE_LINES_MAX && !lines.is_closed(),
         }
     }
 
@@ -111,7 +182,7 @@ impl Sink {
     ) -> Result<(), SendError> {
         match self {
             Sink::Kafka(producer) => producer.send(topic, partition, key, value, headers, ticket),
-            Sink::Stdout(lines) => {
+            Sink::Stdout(Lines { lines, .. }) => {
                 let line = json_line(topic, key, value);
                 lines.try_send((ticket, line)).map_err(|error| match error {
                     mpsc::error::TrySendError::Full(_) => SendError::QueueFull,
@@ -158,4 +229,43 @@ fn json_line(topic: &str, key: Option<&[u8]>, value: Option<&[u8]>) -> Vec<u8> {
     }
     line.extend_from_slice(b"}\n");
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes so many lines, and fails then.
+    struct Full(usize);
+
+    impl Write for Full {
+        fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+            self.0 = self.0.checked_sub(1).ok_or(std::io::ErrorKind::StorageFull)?;
+            Ok(line.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn only_lines_that_were_written_are_reported_and_without_an_offset() {
+        let (lines, queue) = mpsc::channel(9);
+        let (deliveries, mut reports) = mpsc::channel(9);
+        for ticket in 1..=3 {
+            lines.try_send((Ticket(ticket), b"line\n".to_vec())).unwrap();
+        }
+        let error = write_lines(queue, Full(2), Generation(1), &deliveries).unwrap_err();
+        assert!(matches!(StdoutError::from(error), StdoutError::Write(_)));
+        drop(deliveries);
+        for ticket in 1..=2 {
+            let report = reports.blocking_recv().unwrap();
+            assert_eq!((report.ticket, report.outcome.unwrap().offset), (Ticket(ticket), NO_OFFSET));
+        }
+        assert!(reports.blocking_recv().is_none());
+        assert!(lines.is_closed());
+        let broken = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+        assert!(matches!(StdoutError::from(broken), StdoutError::ReaderGone));
+    }
 }

@@ -196,6 +196,10 @@ pub enum Exit {
     SourceRefuses,
     /// Kafka or the registry refuses us at the first connect.
     SinkRefuses,
+    /// The reader of standard output is gone.
+    ReaderGone,
+    /// Standard output cannot be written.
+    StdoutFailed,
 }
 
 /// What a failure means.

@@ -163,7 +163,7 @@ impl Agent {
             rows,
             core,
             copies: Copies::new("s", false),
-            sink: Sink::Stdout(sink),
+            sink: Sink::Stdout(crate::pipeline::sink::Lines::into_channel(sink)),
             lines,
             in_flight: Vec::new(),
             next,

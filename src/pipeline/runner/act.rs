@@ -83,7 +83,7 @@ impl Runner {
                     // Nothing can land in a partition that does not exist, so the confirm hold does not wait for it.
                     PartitionEnd::Gone => tracing::warn!(topic, partition, "the partition no longer exists"),
                     PartitionEnd::Failed(error) => {
-                        tracing::debug!(topic, partition, %error, "the partition's end cannot be read");
+                        tracing::debug!(topic, partition, error = %Chain(&error), "the partition's end cannot be read");
                         return None; // all are asked again
                     }
                 }
