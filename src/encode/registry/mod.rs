@@ -14,6 +14,7 @@
 //! passwords are cut out of URLs at the start.
 
 mod answer;
+mod identity;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,6 +27,7 @@ use serde::Deserialize;
 use crate::secret::{self, Kept, Secret, Source};
 pub use answer::RegistryError;
 use answer::{Answer, read_answer};
+pub use identity::SchemaDigest;
 
 /// The media type every registry speaks.
 const MEDIA_TYPE: &str = "application/vnd.schemaregistry.v1+json";
@@ -196,6 +198,11 @@ impl Registry {
     #[must_use]
     pub fn url(&self) -> &str {
         self.urls.first().map_or("", Url::as_str)
+    }
+
+    /// Every URL, fit to be shown: they all lead to this registry.
+    pub fn urls(&self) -> impl Iterator<Item = &str> {
+        self.urls.iter().map(Url::as_str)
     }
 
     /// The id of a schema under a subject: registered if it is new and we may, else looked up.
