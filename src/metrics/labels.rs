@@ -80,7 +80,7 @@ impl Peer {
 
 /// The values of `wellspring_failures_total{reason}` and `wellspring_reconnects_total{reason}`: the stable codes of
 /// status. What is none of them counts as `other`.
-pub const REASONS: [&str; 39] = [
+pub const REASONS: [&str; 40] = [
     "postgres_unavailable",
     "postgres_refuses",
     "tls_refused",
@@ -96,6 +96,7 @@ pub const REASONS: [&str; 39] = [
     "topic_unavailable",
     "registry_unavailable",
     "schema_refused",
+    "schema_ids_differed",
     "table_refused",
     "publication_incomplete",
     "slot_missing",

@@ -73,6 +73,8 @@ pub struct Metrics {
     pub registry_requests: IntCounter,
     /// `wellspring_registry_failures_total`: those without a usable answer.
     pub registry_failures: IntCounter,
+    /// `wellspring_schema_ids_unproven`: recorded ids in use that the registry has not confirmed.
+    pub schema_ids_unproven: IntGauge,
     /// `wellspring_received_bytes_total`: bytes read from the replication connection.
     pub received_bytes: IntCounter,
     /// `wellspring_received_messages_total`: messages read from it, keepalives included.
@@ -234,6 +236,8 @@ impl Metrics {
             budget_used_bytes: to.gauge("budget_used_bytes", "Bytes of the budget in use."),
             registry_requests: to.counter("registry_requests_total", "Requests to the schema registry."),
             registry_failures: to.counter("registry_failures_total", "Registry requests without a usable answer."),
+            schema_ids_unproven: to
+                .gauge("schema_ids_unproven", "Recorded schema ids in use that the registry has not confirmed."),
             received_bytes: to.counter("received_bytes_total", "Bytes read from the replication connection."),
             received_messages: to.counter("received_messages_total", "Messages read from it, keepalives included."),
             stages: StageMetrics::declare(&to),

@@ -5,8 +5,10 @@
 
 mod aside;
 mod described;
+mod ids;
 
 pub use aside::SetAside;
+pub use ids::{Given, Replaced, SchemaIds, Unproven};
 
 use described::Described;
 
@@ -14,8 +16,7 @@ use super::detached::{OnRefusal, Refusal};
 use super::keeper::Keeper;
 use super::supervise::{Trouble, TroubleReason};
 use crate::change::{RelationShape, describe, describe_copied};
-use crate::encode::registry::{Registry, RegistryError};
-use crate::encode::{AvroSchema, Draft, Ids, Plan, Planner};
+use crate::encode::{Draft, Ids, Plan, Planner};
 use crate::kafka::{TopicInfo, TopicRules, TopicSpec, Topics};
 use crate::lsn::Oid;
 use crate::metrics::Metrics;
@@ -46,6 +47,8 @@ pub struct Ready {
     pub partitions: i32,
     /// Key and value ids.
     pub ids: Vec<u32>,
+    /// Which of them the registry has not confirmed, and which took the place of recorded ones.
+    pub given: Given,
     /// Things an operator should know: a changed partition count, a keyless table.
     pub warnings: Vec<String>,
 }
@@ -68,7 +71,7 @@ pub enum Outcome {
 pub struct Desk {
     sql: Arc<Sql>,
     planner: Planner,
-    registry: Option<Registry>,
+    ids: Option<SchemaIds>,
     kafka: Option<(Topics, TopicRules)>,
     topics: Described,
     keeper: Keeper,
@@ -76,6 +79,8 @@ pub struct Desk {
     selection: Selection,
     partitions: BTreeMap<String, i32>,
     schemas: BTreeMap<String, u32>,
+    /// Ids that took the place of recorded ones, since the last plan was made.
+    replaced: Vec<Replaced>,
     /// What each relation was planned as.
     tables: HashMap<Oid, Table>,
     /// Columns that rows still to come may hold NULL in, whatever the catalog says by now.
@@ -89,8 +94,8 @@ pub struct Desk {
 pub struct Places {
     /// Catalog queries.
     pub sql: Arc<Sql>,
-    /// The registry, for Avro.
-    pub registry: Option<Registry>,
+    /// Where schema ids come from, for Avro.
+    pub ids: Option<SchemaIds>,
     /// Topics and the rules for new ones; none for a sink without topics.
     pub kafka: Option<(Topics, TopicRules)>,
     /// The state.
@@ -141,11 +146,11 @@ impl Desk {
         partitions: BTreeMap<String, i32>,
         schemas: BTreeMap<String, u32>,
     ) -> Self {
-        let Places { sql, registry, kafka, keeper, troubles, metrics, on_refusal } = places;
+        let Places { sql, ids, kafka, keeper, troubles, metrics, on_refusal } = places;
         Desk {
             sql,
             planner,
-            registry,
+            ids,
             kafka,
             topics: Described::default(),
             keeper,
@@ -153,6 +158,7 @@ impl Desk {
             selection,
             partitions,
             schemas,
+            replaced: Vec::new(),
             tables: HashMap::new(),
             nullable: HashMap::new(),
             troubles,
@@ -334,18 +340,19 @@ impl Desk {
             let next = "set the topic's cleanup.policy to delete, or give the table a primary key";
             return Err(Failure::OfTable(Trouble::plain(TroubleReason::TableRefused, what, next)));
         }
-        let mut ids = Ids { key: None, value: 0 };
-        let mut listed = Vec::new();
-        if self.registry.is_some() {
+        let (mut ids, mut listed, mut unproven) = (Ids { key: None, value: 0 }, Vec::new(), Vec::new());
+        if self.ids.is_some() {
             if let Some(key) = &draft.key {
-                let id = self.schema_id(name, key).await?;
+                let id = self.schema_id(name, key, &mut unproven).await?;
                 ids.key = Some(id);
                 listed.push(id);
             }
-            ids.value = self.schema_id(name, &draft.value).await?;
+            ids.value = self.schema_id(name, &draft.value, &mut unproven).await?;
             listed.push(ids.value);
         }
-        Ok(Ready { name: name.to_owned(), plan: draft.into_plan(ids), topic, partitions, ids: listed, warnings })
+        let (name, plan) = (name.to_owned(), draft.into_plan(ids));
+        let given = Given { unproven, replaced: std::mem::take(&mut self.replaced) };
+        Ok(Ready { name, plan, topic, partitions, ids: listed, given, warnings })
     }
 
     async fn topic(&mut self, name: &str) -> Result<Option<TopicInfo>, Failure> {
@@ -410,42 +417,18 @@ impl Desk {
         Ok(info.partitions)
     }
 
-    async fn schema_id(&mut self, name: &str, schema: &AvroSchema) -> Result<u32, Failure> {
-        let Some(registry) = &self.registry else { return Ok(0) };
-        let fingerprint = openssl::sha::sha256(schema.text.as_bytes());
-        let fingerprint: String = fingerprint.iter().map(|byte| format!("{byte:02x}")).collect();
-        let known = format!("{}/{fingerprint}", schema.subject);
-        if let Some(&id) = self.schemas.get(&known) {
-            return Ok(id);
-        }
-        self.metrics.registry_requests.inc();
-        let id = registry.id_of(&schema.subject, &schema.text).await.map_err(|error| {
-            self.metrics.registry_failures.inc();
-            let mut what = format!("table {name}, subject `{}`", schema.subject);
-            if let RegistryError::Refused { field: Some(field), .. } = &error {
-                what.push_str(&format!(", field `{field}`"));
-            }
-            match error {
-                RegistryError::Unavailable { .. } | RegistryError::Secret { .. } | RegistryError::Broken { .. } => {
-                    Failure::Busy(Trouble::new(TroubleReason::RegistryUnavailable, what, &error))
-                }
-                RegistryError::Refused { .. } => {
-                    Failure::OfTable(Trouble::new(TroubleReason::SchemaRefused, what, &error))
-                }
-                RegistryError::Denied { .. } | RegistryError::Setup { .. } => {
-                    Failure::Refused(Trouble::new(TroubleReason::SchemaRefused, what, &error))
-                }
-            }
-        })?;
-        self.remember(&format!("schema/{known}"), id.to_string()).await?;
-        self.schemas.insert(known, id);
-        Ok(id)
+    async fn remember(&self, key: &str, value: String) -> Result<(), Failure> {
+        self.write(key, Some(value)).await
     }
 
-    async fn remember(&self, key: &str, value: String) -> Result<(), Failure> {
+    async fn forget(&self, key: &str) -> Result<(), Failure> {
+        self.write(key, None).await
+    }
+
+    async fn write(&self, key: &str, value: Option<String>) -> Result<(), Failure> {
         let failed =
             |error| Failure::Busy(Trouble::new(TroubleReason::StateUnavailable, format!("write `{key}`"), &error));
-        self.keeper.write(key, Some(value)).await.map_err(failed)
+        self.keeper.write(key, value).await.map_err(failed)
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the state topic holds: the confirm record and its neighbours. Pure: text in, text out.
 //!
 //! Keys are `confirm/<slot>/<term>`, `intent/<slot>`, `window/<slot>/<table>`, `detached/<slot>/<table>`, `skipped/<slot>/..`,
-//! `topic/<topic>`, `schema/<subject>/<fingerprint>`, and those of `snapshot::journal`; values are JSON with a format version.
+//! `topic/<topic>`, `schema/<subject>/<fingerprint>/<registry>`, and those of `snapshot::journal`; values are JSON with a format version.
 
 use super::detached::Detached;
 use super::skipped::Skipped;
@@ -256,7 +256,7 @@ pub struct State {
     pub intent: Option<Intent>,
     /// Partition count per topic when it was first used.
     pub partitions: BTreeMap<String, i32>,
-    /// Schema id by `subject/fingerprint`.
+    /// Schema ids, by the keys that `schema_key` finds.
     pub schemas: BTreeMap<String, u32>,
     /// Copies under way beside the stream, by `namespace.name`.
     pub windows: BTreeMap<String, Window>,

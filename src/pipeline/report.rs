@@ -5,6 +5,7 @@ mod detached;
 mod measured;
 mod outlook;
 mod rates;
+mod schemas;
 
 use super::Config;
 use super::core::{Core, Opened};
@@ -70,6 +71,7 @@ pub struct Reporter {
     wal: Wal,
     /// When the copy's progress was last logged.
     logged_ms: i64,
+    schemas: schemas::Schemas,
 }
 
 impl Reporter {
@@ -115,6 +117,7 @@ impl Reporter {
             progress: Progress::default(),
             wal: Wal::default(),
             logged_ms: 0,
+            schemas: schemas::Schemas::default(),
         }
     }
 
@@ -399,7 +402,8 @@ impl Reporter {
         }
         self.status.needs_a_person = core.halted().is_some()
             || self.trouble.as_ref().is_some_and(|trouble| trouble.reason.needs_a_person())
-            || reason == TroubleReason::KafkaRefuses.code();
+            || reason == TroubleReason::KafkaRefuses.code()
+            || self.schemas.needs_a_person().is_some();
         self.metrics.needs_a_person.set(i64::from(self.status.needs_a_person));
         self.flow(now_ms);
         self.status.range = core.halted().and_then(|halt| halt.range);
@@ -438,7 +442,7 @@ impl Reporter {
             None if core.is_copying() && core.is_streaming() => {
                 (Phase::Snapshot, String::new(), String::new(), String::new())
             }
-            None if core.is_streaming() => (Phase::Streaming, String::new(), String::new(), String::new()),
+            None if core.is_streaming() => self.streaming(),
             None if self.status.phase != Phase::Connecting => {
                 (Phase::Retrying, String::new(), String::new(), String::new())
             }

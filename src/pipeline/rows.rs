@@ -11,6 +11,7 @@ mod refusals;
 mod schedules;
 mod signalled;
 mod truncates;
+mod unproven;
 mod whole;
 
 pub use aside::Aside;
@@ -19,6 +20,7 @@ use held::held_out;
 use refusals::{Skips, fits, instead, unencodable};
 pub use signalled::{Signalled, places as signal_places};
 use truncates::{Truncated, truncated};
+pub use unproven::Uses;
 
 use super::continuity::{Halt, Reason};
 use super::core::Core;
@@ -56,6 +58,8 @@ pub struct Active {
     pub metrics: TableMetrics,
     /// Where a signal's parts are, in the table whose rows are signals.
     pub signals: Option<[usize; 3]>,
+    /// Where its records are noted, while the registry has not confirmed its schema ids.
+    pub uses: Option<Rc<Uses>>,
 }
 
 /// What is known of a relation.
@@ -489,6 +493,9 @@ pub(super) fn records_out(
         let ticket = tools.core.next_ticket();
         tools.sink.send(active.plan.topic(), partition, record.key, record.value, record.headers(), ticket)?;
         tools.core.sent(active.route, position, size_bytes);
+        if let Some(uses) = &active.uses {
+            uses.note(position);
+        }
     }
     Ok(())
 }

@@ -104,6 +104,7 @@ mod copying;
 mod detached;
 mod heart;
 mod needs;
+mod proofs;
 mod reload;
 mod session;
 mod signals;
@@ -113,6 +114,7 @@ mod strain;
 mod tell;
 mod whole;
 
+pub(super) use proofs::{Span, replacement};
 use session::Place;
 
 struct Runner {
@@ -134,6 +136,7 @@ struct Runner {
     notices: Notices,
     ear: Option<signals::Ear>,
     detaching: detached::Detaching,
+    doubts: proofs::Doubts,
     captured: Vec<TableName>,
     reader: Option<crate::snapshot::reader::Reader>,
     /// The session that reads a whole table beside the stream.
@@ -226,6 +229,7 @@ enum Happened {
     SnapshotEnded(Option<PgError>),
     Journalled(usize, Result<(), KeeperError>),
     Trouble(Option<Trouble>),
+    Proofs,
     SentinelEnded,
     Flushed(Result<usize, PgError>),
     Read(Result<usize, PgError>),
@@ -264,6 +268,7 @@ impl Runner {
             notices,
             ear: None,
             detaching: detached::Detaching::default(),
+            doubts: proofs::Doubts::default(),
             captured: Vec::new(),
             reader: None,
             reading: None,
@@ -297,7 +302,7 @@ impl Runner {
         troubled: &mut mpsc::Receiver<Option<Trouble>>,
     ) -> Happened {
         let may_read = self.may_read();
-        let Runner { core, live, sink, tasks, taken, copying, copies, heart, reading, ear, .. } = self;
+        let Runner { core, live, sink, tasks, taken, copying, copies, heart, reading, ear, doubts, .. } = self;
         let may_take = copying.as_ref().is_some_and(|copying| copying.may_take(core, now()));
         let may_read_whole = reading.as_ref().is_some_and(|reading| reading.may_take(now()));
         let beside = copies.next_tick().filter(|_| live.is_some());
@@ -329,6 +334,7 @@ impl Runner {
             probe = joined(&mut tasks.probing) => Happened::Probed(probe),
             look = joined(&mut tasks.looking) => Happened::Looked(look),
             Some(trouble) = troubled.recv() => Happened::Trouble(trouble),
+            () = doubts.changed() => Happened::Proofs,
             journalled = joined(&mut tasks.journalling) => Happened::Journalled(journalled.0, journalled.1),
             ended = copying::ended(&mut tasks.holding) => Happened::SnapshotEnded(ended),
             () = ended(sentinel), if tasks.probing.is_none() => Happened::SentinelEnded,
@@ -448,6 +454,7 @@ impl Runner {
             Happened::SnapshotEnded(error) => self.snapshot_ended(error),
             Happened::Journalled(table, outcome) => self.journalled(table, outcome),
             Happened::Trouble(trouble) => self.reporter.trouble(trouble),
+            Happened::Proofs => self.proofs_changed(),
             Happened::SentinelEnded => self.probe_server(),
             Happened::Flushed(Ok(bytes)) => self.reporter.received(bytes),
             Happened::Flushed(Err(error)) | Happened::Read(Err(error)) => self.broke(error.into()),

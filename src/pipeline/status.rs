@@ -4,6 +4,7 @@
 
 use super::skipped::Place;
 use super::windows::WindowStatus;
+use crate::change::Position;
 use crate::lsn::Lsn;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -254,6 +255,56 @@ pub struct Moment {
     pub streaming: bool,
 }
 
+/// A Position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct PositionStatus {
+    /// Its commit LSN.
+    pub commit_lsn: Lsn,
+    /// Its place in the transaction.
+    pub ordinal: u64,
+}
+
+impl From<Position> for PositionStatus {
+    fn from(at: Position) -> Self {
+        PositionStatus { commit_lsn: at.commit, ordinal: at.ordinal }
+    }
+}
+
+/// The ids of schemas at the registry.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct SchemaIdsStatus {
+    /// Recorded ids in use that the registry has not confirmed; a warning says why.
+    pub unproven: u64,
+    /// Recorded ids that the registry did not serve for their schemas, by table and subject; at most 50.
+    pub differed: Vec<DifferedStatus>,
+}
+
+/// A recorded schema id that the registry did not serve for its schema.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DifferedStatus {
+    /// `namespace.name`, or what else is published: logical messages, heartbeats.
+    pub plan: String,
+    /// Its topic.
+    pub topic: String,
+    /// The schema's subject.
+    pub subject: String,
+    /// The recorded id.
+    pub was: u32,
+    /// The id that took its place; none before the schema is registered.
+    pub id: Option<u32>,
+    /// The first record that this process sent with the recorded id; none if it sent none. 0/0 for heartbeats and
+    /// notifications, which have no Position.
+    pub from: Option<PositionStatus>,
+    /// The last one.
+    pub to: Option<PositionStatus>,
+    /// Records in the topic carry an id under which the registry does not serve their schema.
+    pub needs_a_person: bool,
+    /// The same in a sentence.
+    pub detail: String,
+    /// What to do; empty where nothing has to be done.
+    pub next: String,
+}
+
 /// An error as the operator reads it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LastError {
@@ -340,6 +391,8 @@ pub struct Status {
     pub foreign_writes: BTreeMap<String, u64>,
     /// What is weaker than it could be, or could not be proven.
     pub warnings: Vec<String>,
+    /// Schema ids that are not proven, or differed.
+    pub schema_ids: SchemaIdsStatus,
     /// Why copies are slower than they could be, while they are: what strains the source.
     pub copies_slowed: String,
     /// The first copy, while it is under way and after it in the same process.

@@ -43,13 +43,14 @@ pub enum TroubleReason {
     TopicUnavailable,
     RegistryUnavailable,
     SchemaRefused,
+    SchemaIdsDiffered,
     TableRefused,
     PublicationIncomplete,
 }
 
 impl TroubleReason {
     /// Every reason, for metrics and runbooks.
-    pub const ALL: [TroubleReason; 17] = [
+    pub const ALL: [TroubleReason; 18] = [
         TroubleReason::PostgresUnavailable,
         TroubleReason::PostgresRefuses,
         TroubleReason::TlsRefused,
@@ -65,6 +66,7 @@ impl TroubleReason {
         TroubleReason::TopicUnavailable,
         TroubleReason::RegistryUnavailable,
         TroubleReason::SchemaRefused,
+        TroubleReason::SchemaIdsDiffered,
         TroubleReason::TableRefused,
         TroubleReason::PublicationIncomplete,
     ];
@@ -88,6 +90,7 @@ impl TroubleReason {
             TroubleReason::TopicUnavailable => "topic_unavailable",
             TroubleReason::RegistryUnavailable => "registry_unavailable",
             TroubleReason::SchemaRefused => "schema_refused",
+            TroubleReason::SchemaIdsDiffered => "schema_ids_differed",
             TroubleReason::TableRefused => "table_refused",
             TroubleReason::PublicationIncomplete => "publication_incomplete",
         }
@@ -112,6 +115,7 @@ impl TroubleReason {
             | TroubleReason::KafkaRefuses
             | TroubleReason::TopicUnavailable
             | TroubleReason::SchemaRefused
+            | TroubleReason::SchemaIdsDiffered
             | TroubleReason::TableRefused
             | TroubleReason::PublicationIncomplete => true,
         }
@@ -151,6 +155,9 @@ impl TroubleReason {
             }
             TroubleReason::SchemaRefused => {
                 "make the schema compatible or lower the subject's compatibility; it is tried again every 30 s"
+            }
+            TroubleReason::SchemaIdsDiffered => {
+                "have the registry serve the earlier schemas under their ids again, or run `wellspring snapshot` for each table and tell its consumers which records they cannot read"
             }
             TroubleReason::TableRefused => {
                 "change what the message names, or exclude the table; it is tried again every 30 s"

@@ -29,6 +29,7 @@ impl Reporter {
             let (status, totals) = told();
             let open = status.iter().map(|window| window.open_chunks).sum();
             self.metrics.windows.tell(totals, status.iter().map(|window| window.state.as_str()), open);
+            self.copies_seen(&status);
             self.status.windows = status;
         }
     }

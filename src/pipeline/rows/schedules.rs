@@ -213,6 +213,7 @@ impl World {
             record_bytes_max: 1 << 20,
             compacted: false,
             signals: None,
+            uses: None,
         })
     }
 

@@ -126,6 +126,9 @@ impl Runner {
         }
         self.repairs_asked(detached, None, None);
         let now_ms = unix_nanos() / 1_000_000;
+        if filter.is_none() {
+            chosen.iter().for_each(|table| self.reporter.copy_asked(&table.to_string()));
+        }
         if let ([table], [_]) = (chosen.as_slice(), tables) {
             return self.copies.begin(table, filter, false, now_ms, Some(reply)); // answered once the server takes it
         }

@@ -1,13 +1,13 @@
 //! The runner takes another configuration: tables join and leave while the stream goes on.
 //!
-//! Nothing is reconnected. A table that joins is added to the publication where that is ours, recorded, and copied beside
+//! Nothing is reconnected, but for another registry. A table that joins is added to the publication where that is ours, recorded, and copied beside
 //! the stream; one that leaves is excluded, and stays in the publication.
 
 use super::*;
 use crate::change::RelationShape;
 use crate::pipeline::record::TableIdentity;
 use crate::pipeline::request::{Granted, Refused, Reply};
-use crate::pipeline::supervise::Chain;
+use crate::pipeline::supervise::{Chain, TroubleReason};
 use crate::postgres::publication;
 use crate::snapshot::Mode;
 use std::collections::BTreeMap;
@@ -29,7 +29,7 @@ struct Captured {
 }
 
 impl Runner {
-    /// Begins a reload; only `[tables]` and `[snapshot]` differ.
+    /// Begins a reload; only `[tables]`, `[snapshot]` and `[registry]` differ.
     pub(super) fn reload(&mut self, config: Config, reply: Reply) {
         if self.live.is_none() || !self.core.is_streaming() || self.core.is_copying() {
             let why = "tables change while the stream flows: try again then".to_owned();
@@ -37,6 +37,9 @@ impl Runner {
         }
         if self.tasks.reloading.is_some() {
             return reply.send(Err(Refused::Busy));
+        }
+        if let Some(Err(error)) = config.registry.as_ref().map(Registry::new) {
+            return reply.send(Err(Refused::Faulty(Chain(&error).to_string())));
         }
         self.tasks.reloading = Some(tokio::spawn(async move {
             let outcome = republish(&config).await;
@@ -53,6 +56,8 @@ impl Runner {
         };
         let joined: Vec<TableName> = tables.iter().filter(|table| !self.captured.contains(table)).cloned().collect();
         let left: Vec<TableName> = self.captured.iter().filter(|table| !tables.contains(table)).cloned().collect();
+        let is_other_registry = self.config.registry != config.registry;
+        self.config.registry = config.registry;
         self.config.selection = config.selection;
         self.config.snapshot = config.snapshot;
         self.copies.configure(&self.config.snapshot);
@@ -81,6 +86,9 @@ impl Runner {
                 }
             }
         }
+        if is_other_registry {
+            self.exchange_registry();
+        }
         let names = |tables: &[TableName]| tables.iter().map(TableName::to_string).collect::<Vec<_>>().join(", ");
         self.reporter.recaptured(&joined, &left);
         let what = match (joined.is_empty(), left.is_empty()) {
@@ -89,7 +97,16 @@ impl Runner {
             (true, false) => format!("no longer captured: {}", names(&left)),
             (false, false) => format!("captured from now on: {}; no longer: {}", names(&joined), names(&left)),
         };
-        reply.send(Ok(Granted(what)));
+        let registry = if is_other_registry { "; schema ids are asked for at the registry as configured" } else { "" };
+        reply.send(Ok(Granted(format!("{what}{registry}"))));
+    }
+
+    /// Every plan is made anew, with ids that the registry serves: by the next connection, before it reads a row.
+    fn exchange_registry(&mut self) {
+        self.doubts.forget_registry();
+        let detail = "the registry's configuration changed, and every plan is made anew".to_owned();
+        let next = TroubleReason::StreamBroke.next();
+        self.broke(PipelineError::Trouble(Trouble::plain(TroubleReason::StreamBroke, detail, next)));
     }
 
     /// Plans a relation that was passed over until it was captured.

@@ -65,8 +65,8 @@ impl Runner {
         self.reporter.opened(&self.config, &opened, &server, &sql, &captured, warnings);
         let interval = STATUS_INTERVAL_MAX.min(timeout / 3);
         self.core.retime(settings(&self.config, interval, timeout));
-        let registry = match self.config.registry.as_ref().map(Registry::new).transpose() {
-            Ok(registry) => registry,
+        let ids = match self.schema_ids() {
+            Ok(ids) => ids,
             Err(error) => {
                 let trouble = Trouble { next: FILE_NEXT.to_owned(), ..plans::registry_trouble(&error) };
                 return self.failed(without_client(trouble, self.streamed));
@@ -78,7 +78,7 @@ impl Runner {
         };
         let places = Places {
             sql: Arc::clone(&sql),
-            registry,
+            ids,
             kafka,
             keeper: self.keeper.clone(),
             troubles: self.troubles.clone(),
@@ -267,6 +267,7 @@ impl Runner {
 
     pub(super) fn activate(&mut self, ready: plans::Ready) -> Active {
         Active {
+            uses: self.ids_given(&ready),
             signals: self.signals_of(&ready),
             metrics: self.reporter.metrics().table(&ready.name),
             route: self.route_of(ready.plan.topic()),

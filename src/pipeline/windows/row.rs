@@ -163,6 +163,7 @@ mod tests {
             record_bytes_max: 1 << 20,
             compacted: false,
             signals: None,
+            uses: None,
         };
         Held { line: b"1".as_slice().into(), shape: Rc::new(Shape { active, columns: 1, upto: Lsn::new(100) }) }
     }

@@ -1,0 +1,124 @@
+//! Planning's part in schema ids: the recorded one where this registry serves it, else the one that this registry gives.
+
+use super::{Desk, Failure};
+use crate::encode::AvroSchema;
+use crate::encode::registry::{Registry, RegistryError, SchemaDigest};
+use crate::pipeline::proofs::{Claim, Proofs, Standing};
+use crate::pipeline::record::State;
+use crate::pipeline::schema_key::{RecordedId, SchemaKey};
+use crate::pipeline::supervise::{Trouble, TroubleReason};
+use std::sync::Arc;
+
+/// The registry, and the one task that proves ids at it.
+#[derive(Clone)]
+pub struct SchemaIds {
+    /// Gives ids.
+    pub registry: Arc<Registry>,
+    /// Proves recorded ones.
+    pub proofs: Proofs,
+}
+
+/// A recorded id that a plan uses although the registry has not answered yet.
+#[derive(Clone, Debug)]
+pub struct Unproven {
+    /// Where the schema was registered.
+    pub subject: String,
+    /// That the registry serves it.
+    pub claim: Claim,
+}
+
+/// A recorded id that this registry does not serve for its schema, and the id that takes its place.
+#[derive(Clone, Debug)]
+pub struct Replaced {
+    /// Where the schema is registered.
+    pub subject: String,
+    /// The recorded id.
+    pub was: u32,
+    /// The id that this registry gave.
+    pub id: u32,
+    /// True if the recorded id came from this registry, by its URL. Then this registry has lost what it had, and records
+    /// in the topic carry ids that it does not serve.
+    pub is_same_registry: bool,
+}
+
+/// What is told of the ids of one plan's schemas.
+#[derive(Default)]
+pub struct Given {
+    /// Those not proven yet.
+    pub unproven: Vec<Unproven>,
+    /// Those that differ from what was recorded.
+    pub replaced: Vec<Replaced>,
+}
+
+impl Desk {
+    /// The id of a schema at this registry.
+    pub(super) async fn schema_id(
+        &mut self,
+        name: &str,
+        schema: &AvroSchema,
+        unproven: &mut Vec<Unproven>,
+    ) -> Result<u32, Failure> {
+        let Some(SchemaIds { registry, mut proofs }) = self.ids.clone() else { return Ok(0) };
+        let (key, digest) = (SchemaKey::of(schema), SchemaDigest::of(&schema.text));
+        let recorded = key.find(&self.schemas, registry.urls());
+        if let Some(RecordedId { id, is_same_registry }) = recorded {
+            let claim = Claim { id, schema: digest };
+            match proofs.prove(claim).await {
+                Standing::Proven => {
+                    self.record_id(&key, registry.url(), id).await?;
+                    return Ok(id);
+                }
+                // The registry that gave the id is trusted while it is away. Another one has to answer first.
+                Standing::Open(_) if is_same_registry => {
+                    unproven.push(Unproven { subject: schema.subject.clone(), claim });
+                    return Ok(id);
+                }
+                Standing::Open(_) | Standing::Refuted => {}
+            }
+        }
+        self.metrics.registry_requests.inc();
+        let id = registry.id_of(&schema.subject, &schema.text).await.map_err(|error| {
+            self.metrics.registry_failures.inc();
+            failure(name, &schema.subject, error)
+        })?;
+        proofs.given(Claim { id, schema: digest }).await;
+        self.record_id(&key, registry.url(), id).await?;
+        if let Some(RecordedId { id: was, is_same_registry }) = recorded.filter(|recorded| recorded.id != id) {
+            let subject = schema.subject.clone();
+            // Kept until the plan is made: a try that fails later has recorded the new id, and the next finds no difference.
+            self.replaced.push(Replaced { subject, was, id, is_same_registry });
+        }
+        Ok(id)
+    }
+
+    /// Records an id of this registry, if it is not yet.
+    async fn record_id(&mut self, key: &SchemaKey, url: &str, id: u32) -> Result<(), Failure> {
+        let ours = key.at(url);
+        if self.schemas.get(&ours) != Some(&id) {
+            self.remember(&State::schema_key(&ours), id.to_string()).await?;
+            self.schemas.insert(ours, id);
+        }
+        if self.schemas.contains_key(key.bare()) {
+            // It would be taken for an id of whatever registry is configured later.
+            self.forget(&State::schema_key(key.bare())).await?;
+            self.schemas.remove(key.bare());
+        }
+        Ok(())
+    }
+}
+
+fn failure(name: &str, subject: &str, error: RegistryError) -> Failure {
+    let mut what = format!("table {name}, subject `{subject}`");
+    if let RegistryError::Refused { field: Some(field), .. } = &error {
+        what.push_str(&format!(", field `{field}`"));
+    }
+    match error {
+        RegistryError::Unavailable { .. } | RegistryError::Secret { .. } | RegistryError::Broken { .. } => {
+            Failure::Busy(Trouble::new(TroubleReason::RegistryUnavailable, what, &error))
+        }
+        RegistryError::Refused { .. } => Failure::OfTable(Trouble::new(TroubleReason::SchemaRefused, what, &error)),
+        RegistryError::Denied { .. } | RegistryError::Setup { .. } => {
+            Failure::Refused(Trouble::new(TroubleReason::SchemaRefused, what, &error))
+        }
+    }
+}

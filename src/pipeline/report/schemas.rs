@@ -1,0 +1,182 @@
+//! What is told of schema ids: those that the registry has not confirmed, and those that differed.
+
+use super::*;
+use crate::pipeline::plans::Replaced;
+use crate::pipeline::runner::{Span, replacement};
+use crate::pipeline::status::DifferedStatus;
+use crate::pipeline::windows::WindowStatus;
+
+/// Findings listed in status: a registry that lost everything differs for each table, and they all say the same.
+const LISTED_MAX: usize = 50;
+
+/// What is known of schema ids.
+#[derive(Default)]
+pub(super) struct Schemas {
+    /// The warning about ids that are not proven, as it stands in status.
+    unproven: Option<String>,
+    /// By plan: ids that differed, with what was noted of a copy since.
+    differed: BTreeMap<String, Finding>,
+    /// Plans beyond the list.
+    unlisted: u64,
+}
+
+struct Finding {
+    told: DifferedStatus,
+    /// A copy of the whole table was asked for, and was it seen under way since?
+    copy: Option<Seen>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    /// A copy before this one is listed as done.
+    Nothing,
+    /// The next that is done is this one.
+    UnderWay,
+}
+
+impl Schemas {
+    /// The finding that a person has to read, if there is one: its detail.
+    pub(super) fn needs_a_person(&self) -> Option<String> {
+        let mut written = self.differed.values().filter(|finding| finding.told.needs_a_person);
+        let first = written.next()?;
+        let more = written.count() as u64 + self.unlisted;
+        let more = if more == 0 { String::new() } else { format!("; and {more} more, see schema_ids in /status") };
+        Some(format!("{}: {}{more}", first.told.plan, first.told.detail))
+    }
+}
+
+impl Reporter {
+    /// Changes flow; where records carry ids that the registry does not serve, that is the reason to look.
+    pub(super) fn streaming(&self) -> (Phase, String, String, String) {
+        let Some(detail) = self.schemas.needs_a_person() else {
+            return (Phase::Streaming, String::new(), String::new(), String::new());
+        };
+        let reason = TroubleReason::SchemaIdsDiffered;
+        (Phase::Streaming, reason.code().to_owned(), detail, reason.next().to_owned())
+    }
+
+    /// How many ids in use the registry has not confirmed, and why.
+    pub fn ids_unproven(&mut self, open: u64, url: &str, why: &str) {
+        self.metrics.schema_ids_unproven.set(gauge(open));
+        self.status.schema_ids.unproven = open;
+        let before = self.schemas.unproven.take();
+        if let Some(before) = &before {
+            self.status.warnings.retain(|warning| warning != before);
+        }
+        self.told_ms = 0;
+        if open == 0 {
+            if before.is_some() {
+                info!(registry = url, "every schema id in use is proven or replaced");
+            }
+            return;
+        }
+        let warning = format!(
+            "{open} schema ids are used as recorded: the registry at {url} has not confirmed that it serves their schemas: {why}"
+        );
+        if before.is_none() {
+            warn!("{warning}");
+        }
+        self.status.warnings.push(warning.clone());
+        self.schemas.unproven = Some(warning);
+    }
+
+    /// Records were sent with an id under which the registry does not serve their schema. What ends the connection logs it.
+    pub fn ids_refuted(&mut self, (plan, topic): (&str, &str), (subject, was): (&str, u32), span: Span, detail: &str) {
+        self.list_differed(DifferedStatus {
+            plan: plan.to_owned(),
+            topic: topic.to_owned(),
+            subject: subject.to_owned(),
+            was,
+            id: None,
+            from: span.map(|(first, _)| first.into()),
+            to: span.map(|(_, last)| last.into()),
+            needs_a_person: true,
+            detail: detail.to_owned(),
+            next: TroubleReason::SchemaIdsDiffered.next().to_owned(),
+        });
+    }
+
+    /// The plan is made anew: an id that was refuted and is given again was right.
+    pub fn ids_settled(&mut self, plan: &str) {
+        self.schemas.differed.retain(|_, finding| finding.told.plan != plan || finding.told.id.is_some());
+        self.tell_differed();
+    }
+
+    /// An id took the place of a recorded one. `span`: what this process sent with the recorded one.
+    pub fn ids_differed(&mut self, plan: &str, topic: &str, replaced: &Replaced, span: Span) {
+        let reason = TroubleReason::SchemaIdsDiffered;
+        let mut detail = replacement(replaced, span);
+        let needs_a_person = replaced.is_same_registry || span.is_some();
+        if !replaced.is_same_registry {
+            detail.push_str("; the recorded id is another registry's");
+        } else if span.is_none() {
+            detail.push_str("; records that earlier processes sent carry an id that the registry does not serve");
+        }
+        match (needs_a_person, span) {
+            (true, None) => {
+                warn!(reason = reason.code(), plan, topic, next = reason.next(), "{detail}");
+                self.metrics.failed(reason.code());
+                self.remember(reason.code(), &format!("{plan}: {detail}"), reason.next());
+            }
+            // What ended the connection has told the rest.
+            (true, Some(_)) | (false, _) => info!(plan, topic, "{detail}"),
+        }
+        self.list_differed(DifferedStatus {
+            plan: plan.to_owned(),
+            topic: topic.to_owned(),
+            subject: replaced.subject.clone(),
+            was: replaced.was,
+            id: Some(replaced.id),
+            from: span.map(|(first, _)| first.into()),
+            to: span.map(|(_, last)| last.into()),
+            needs_a_person,
+            detail,
+            next: if needs_a_person { reason.next().to_owned() } else { String::new() },
+        });
+    }
+
+    /// A copy of all rows of a table was asked for: once it is done, the topic holds each row under an id that is served.
+    pub fn copy_asked(&mut self, table: &str) {
+        let has_done = self.status.windows.iter().any(|window| window.table == table);
+        let seen = if has_done { Seen::Nothing } else { Seen::UnderWay };
+        let findings = self.schemas.differed.values_mut().filter(|finding| finding.told.plan == table);
+        findings.for_each(|finding| finding.copy = Some(seen));
+    }
+
+    /// Copies say what they do: findings about tables that were copied since are over.
+    pub(super) fn copies_seen(&mut self, windows: &[WindowStatus]) {
+        let before = self.schemas.differed.len();
+        self.schemas.differed.retain(|_, finding| {
+            let Some(seen) = finding.copy else { return true };
+            let states =
+                || windows.iter().filter(|window| window.table == finding.told.plan).map(|window| &*window.state);
+            let is_open = states().any(|state| !matches!(state, "done" | "failed"));
+            if is_open {
+                finding.copy = Some(Seen::UnderWay);
+            }
+            let is_done = !is_open && seen == Seen::UnderWay && states().any(|state| state == "done");
+            if is_done {
+                info!(table = finding.told.plan, "its rows are copied under the schema ids that the registry serves");
+            }
+            !is_done
+        });
+        if self.schemas.differed.len() != before {
+            self.tell_differed();
+        }
+    }
+
+    fn list_differed(&mut self, told: DifferedStatus) {
+        let key = format!("{}\n{}", told.plan, told.subject);
+        if self.schemas.differed.len() < LISTED_MAX || self.schemas.differed.contains_key(&key) {
+            self.schemas.differed.insert(key, Finding { told, copy: None });
+        } else if told.needs_a_person {
+            self.schemas.unlisted += 1;
+        }
+        self.tell_differed();
+    }
+
+    fn tell_differed(&mut self) {
+        self.status.schema_ids.differed = self.schemas.differed.values().map(|finding| finding.told.clone()).collect();
+        self.told_ms = 0;
+    }
+}

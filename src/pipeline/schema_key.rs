@@ -1,0 +1,91 @@
+//! Under which keys the state holds the id of a schema. Pure.
+//!
+//! The key is `<subject>/<SHA-256 of the text>/<URL of the registry>`: an id belongs to the registry that gave it. Versions
+//! before this one wrote no URL. A registry can have several URLs; an id is recorded under the first one.
+
+use super::record::State;
+use crate::encode::AvroSchema;
+use std::collections::BTreeMap;
+
+/// The key of a schema, without a registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SchemaKey(String);
+
+/// A recorded id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordedId {
+    /// The id.
+    pub id: u32,
+    /// The registry that is asked now gave it, by one of its URLs; or an earlier version recorded it, for the only registry
+    /// that it knew.
+    pub is_same_registry: bool,
+}
+
+impl SchemaKey {
+    /// The key of a schema.
+    #[must_use]
+    pub fn of(schema: &AvroSchema) -> Self {
+        let digest = openssl::sha::sha256(schema.text.as_bytes());
+        let fingerprint: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        SchemaKey(format!("{}/{fingerprint}", schema.subject))
+    }
+
+    /// Its key at a registry.
+    #[must_use]
+    pub fn at(&self, url: &str) -> String {
+        format!("{}/{url}", self.0)
+    }
+
+    /// The key that earlier versions wrote.
+    #[must_use]
+    pub fn bare(&self) -> &str {
+        &self.0
+    }
+
+    /// The recorded id: of the registry with these URLs, else of an earlier version, else of another registry.
+    #[must_use]
+    pub fn find<'a>(
+        &self,
+        schemas: &BTreeMap<String, u32>,
+        mut urls: impl Iterator<Item = &'a str>,
+    ) -> Option<RecordedId> {
+        let ours = urls.find_map(|url| schemas.get(&self.at(url)));
+        if let Some(&id) = ours.or_else(|| schemas.get(&self.0)) {
+            return Some(RecordedId { id, is_same_registry: true });
+        }
+        let prefix = self.at("");
+        let (_, &id) = schemas.range(prefix.clone()..).next().filter(|(key, _)| key.starts_with(&prefix))?;
+        Some(RecordedId { id, is_same_registry: false })
+    }
+}
+
+impl State {
+    /// The key of an entry of [`State::schemas`] in the topic.
+    #[must_use]
+    pub fn schema_key(key: &str) -> String {
+        format!("schema/{key}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_of_the_registry_that_gave_it() {
+        let schema = |text: &str| AvroSchema { subject: "t-key".to_owned(), text: text.to_owned() };
+        let key = SchemaKey::of(&schema("a"));
+        let find = |schemas: &[(String, u32)], urls: &[&str]| {
+            let found = key.find(&schemas.iter().cloned().collect(), urls.iter().copied());
+            found.map(|recorded| (recorded.id, recorded.is_same_registry))
+        };
+        let (ours, others) = ((key.at("http://a/"), 1), (key.at("http://b/"), 2));
+        let (earlier, another) = ((key.bare().to_owned(), 3), (SchemaKey::of(&schema("b")).at("http://a/"), 4));
+        let all = [ours, others.clone(), earlier.clone(), another.clone()];
+        assert_eq!(find(&all, &["http://a/"]), Some((1, true)));
+        assert_eq!(find(&all, &["http://c/", "http://b/"]), Some((2, true)));
+        assert_eq!(find(&all, &["http://c/"]), Some((3, true)));
+        assert_eq!(find(&[others, another.clone()], &["http://c/"]), Some((2, false)));
+        assert_eq!(find(&[another], &["http://a/"]), None);
+    }
+}
