@@ -98,7 +98,7 @@ enum Command {
     Pause,
     /// Ask the running agent to go on
     Resume,
-    /// Ask the running agent to read its configuration again ([tables] and [snapshot] may differ); SIGHUP does the same
+    /// Ask the running agent to read its configuration again ([tables], [snapshot] and [registry] may differ); SIGHUP does the same
     Reload,
     /// Ask the halted agent to leave out the one change that cannot be sent, by consent that is recorded
     ///

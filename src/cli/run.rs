@@ -219,7 +219,9 @@ impl Current {
         let (taken, fixed) = self.loaded.differences(&loaded);
         let answer = if !fixed.is_empty() {
             let keys = fixed.join(", ");
-            refused(format!("only [tables] and [snapshot] change in a running agent; these need a restart: {keys}"))
+            refused(format!(
+                "only [tables], [snapshot] and [registry] change in a running agent; these need a restart: {keys}"
+            ))
         } else if taken.is_empty() {
             Ok(Granted("it is the same as before".to_owned()))
         } else {

@@ -77,7 +77,7 @@ const ABOUT: &[(&str, &str)] = &[
         "Where one table is refused (its schema, a row, its topic): `stop` and wait for a person, or `detach` the table, whose changes then go to `<prefix>.wellspring-quarantine` until `wellspring snapshot` repairs it.",
     ),
     ("events.placeholder", "What stands for a large value that an update did not touch and the server did not send."),
-    ("registry.url", "The schema registry, or several of one cluster. Needed for `avro`."),
+    ("registry.url", "The schema registry, or several URLs of one. Needed for `avro`. A reload takes it."),
     ("registry.username", "Basic authentication, with a password."),
     ("registry.password", "Its password; better a `password_file`."),
     ("registry.password_file", "A file with the password, read again."),

@@ -156,7 +156,7 @@ pub enum LogFormat {
 }
 
 /// The sections that a running agent can be given anew.
-const RELOADABLE: [&str; 2] = ["tables.", "snapshot."];
+const RELOADABLE: [&str; 3] = ["tables.", "snapshot.", "registry."];
 /// But for these keys: the table is planned as a table of signals, the topic is followed from the start on,
 /// and identities are set there.
 const AT_START: [&str; 3] = ["snapshot.signal_table", "snapshot.signal_topic", "tables.set_replica_identity."];
