@@ -7,21 +7,24 @@ use crate::pipeline::Chain;
 use crate::pipeline::detached::OnRefusal;
 use crate::pipeline::record::State;
 
-/// Tables set aside and not repaired. The state topic is there, so reading it makes nothing.
-pub(super) async fn tables(checked: &Checked, config: &kafka::Config, findings: &mut Findings) {
+/// Tables set aside and not repaired; hands the state back. Its topic is there, so reading it makes nothing.
+pub(super) async fn tables(checked: &Checked, config: &kafka::Config, findings: &mut Findings) -> Option<State> {
     let entries = match StateTopic::open(config).await {
         Ok(topic) => topic.read_all().await,
         Err(error) => Err(error),
     };
     let entries = match entries {
         Ok(entries) => entries,
-        Err(error) => return findings.failed(error),
+        Err(error) => {
+            findings.failed(error);
+            return None;
+        }
     };
     let state = match State::read(&checked.slot, &entries) {
         Ok(state) => state,
         Err(error) => {
-            return findings
-                .fail(Chain(&error).to_string(), "run the version that wrote the state, or repair the topic");
+            findings.fail(Chain(&error).to_string(), "run the version that wrote the state, or repair the topic");
+            return None;
         }
     };
     for (table, detached) in &state.detached {
@@ -31,6 +34,7 @@ pub(super) async fn tables(checked: &Checked, config: &kafka::Config, findings: 
             format!("table {table} is {doing}, its topic lacks changes from {from} on ({reason}): {}", detached.detail);
         findings.warn(what, detached.next(table));
     }
+    Some(state)
 }
 
 /// The quarantine topic, where tables may be set aside.

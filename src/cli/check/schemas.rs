@@ -5,12 +5,14 @@
 use super::Findings;
 use crate::change::{RelationShape, ShapeColumn, describe};
 use crate::config::Checked;
-use crate::encode::registry::{Registry, RegistryError};
+use crate::encode::registry::{Registry, RegistryError, SchemaDigest};
 use crate::encode::{Draft, Planner};
 use crate::pipeline::Chain;
+use crate::pipeline::schema_key::{RecordedId, SchemaKey};
 use crate::postgres::publication::Candidate;
 use crate::postgres::{PgError, Sql, catalog, surroundings};
 use crate::table::ReplicaIdentity;
+use std::collections::BTreeMap;
 
 /// The most tables whose schemas are asked about: two requests each, and a check is to end.
 const TABLES_MAX: usize = 500;
@@ -95,6 +97,40 @@ pub(super) async fn ask(registry: &Registry, register: bool, drafted: &[Drafted]
     }
     if known + taken > 0 {
         findings.ok(format!("{known} schemas are registered, {taken} would be registered and are compatible"));
+    }
+}
+
+/// Whether the registry serves the ids that the state has recorded for these schemas: the agent uses no other ones.
+pub(super) async fn recorded(
+    registry: &Registry,
+    recorded: &BTreeMap<String, u32>,
+    drafted: &[Drafted],
+    findings: &mut Findings,
+) {
+    let (mut served, mut differ) = (0_usize, Vec::new());
+    let drafts = drafted.iter().filter_map(|table| table.draft.as_ref().ok());
+    for schema in drafts.flat_map(|draft| draft.key.iter().chain([&draft.value])) {
+        let Some(RecordedId { id, .. }) = SchemaKey::of(schema).find(recorded, registry.urls()) else { continue };
+        match registry.schema(id).await {
+            Ok(Some(text)) if SchemaDigest::of(&text) == SchemaDigest::of(&schema.text) => served += 1,
+            Ok(_) => differ.push(format!("{} of subject {}", id, schema.subject)),
+            Err(error) => {
+                let what = format!("recorded schema id {id} of subject {}: {}", schema.subject, Chain(&error));
+                return findings.warn(what, "the agent uses the id as recorded, and asks until the registry answers");
+            }
+        }
+    }
+    if served > 0 {
+        findings.ok(format!("the registry serves {served} recorded schema ids"));
+    }
+    if let Some(first) = differ.first() {
+        let more = if differ.len() > 1 { format!(" and {} more", differ.len() - 1) } else { String::new() };
+        let url = registry.url();
+        let what = format!("the registry at {url} does not serve the schema recorded under id {first}{more}");
+        let fix = "Restore the registry if it should have them. Otherwise the agent registers the schemas at its next start \
+                   and uses the new ids.\nRecords that are in the topics keep their ids: this registry's clients cannot read \
+                   them.";
+        findings.warn(what, fix);
     }
 }
 

@@ -6,6 +6,7 @@ use crate::config::Checked;
 use crate::encode::registry::{Registry, RegistryError};
 use crate::kafka::{self, Policy, TopicInfo, Topics};
 use crate::pipeline::SinkConfig;
+use crate::pipeline::record::State;
 use std::path::Path;
 
 /// A topic's limit below this is lower than the broker's default for a reason; rows of a text column soon exceed it.
@@ -14,16 +15,21 @@ const SMALL_MESSAGE_BYTES: usize = 1_000_000;
 /// Looks at the sink and the registry.
 pub(super) async fn look(checked: &Checked, seen: &Seen) -> Vec<Finding> {
     let mut findings = Findings::new(Area::Kafka);
-    match &checked.sink {
+    let state = match &checked.sink {
         SinkConfig::Kafka(kafka) => topics(checked, kafka, &seen.captured, &mut findings).await,
-        SinkConfig::Stdout { state_file } => file(state_file, &mut findings),
-    }
+        SinkConfig::Stdout { state_file } => {
+            file(state_file, &mut findings);
+            None
+        }
+    };
     let mut registry = Findings::new(Area::Registry);
     if let Some(config) = &checked.registry {
         match probe(config).await {
             Ok(client) => {
                 registry.ok(format!("the registry at {} answers", client.url()));
                 schemas::ask(&client, config.register, &seen.drafted, &mut registry).await;
+                let recorded = state.map(|state| state.schemas).unwrap_or_default();
+                schemas::recorded(&client, &recorded, &seen.drafted, &mut registry).await;
             }
             Err(error) => {
                 let fix = "see registry.url, its credentials and registry.ca";
@@ -41,7 +47,13 @@ async fn probe(config: &crate::encode::registry::Config) -> Result<Registry, Reg
     Ok(registry)
 }
 
-async fn topics(checked: &Checked, config: &kafka::Config, tables: &[Captured], findings: &mut Findings) {
+/// Looks at the topics; hands the state back, where there is one.
+async fn topics(
+    checked: &Checked,
+    config: &kafka::Config,
+    tables: &[Captured],
+    findings: &mut Findings,
+) -> Option<State> {
     let asking = Topics::new(config);
     match asking.probe().await {
         Ok(cluster) => {
@@ -50,7 +62,10 @@ async fn topics(checked: &Checked, config: &kafka::Config, tables: &[Captured], 
             let id = cluster.id.map_or_else(String::new, |id| format!(" of cluster {id}"));
             findings.ok(format!("{count} broker{s}{id} answered"));
         }
-        Err(error) => return findings.failed(error),
+        Err(error) => {
+            findings.failed(error);
+            return None;
+        }
     }
     rights(checked, config, findings);
     let named: Vec<(String, &Captured)> =
@@ -60,13 +75,17 @@ async fn topics(checked: &Checked, config: &kafka::Config, tables: &[Captured], 
     asked.extend([&*quarantine, &config.state_topic]);
     let mut described = match asking.describe_all(&asked).await {
         Ok(described) => described,
-        Err(error) => return findings.failed(error),
+        Err(error) => {
+            findings.failed(error);
+            return None;
+        }
     };
-    let state = described.pop().flatten();
-    state_topic(config, state.as_ref(), findings);
-    if state.is_some() {
-        detached::tables(checked, config, findings).await;
-    }
+    let topic = described.pop().flatten();
+    state_topic(config, topic.as_ref(), findings);
+    let state = match topic {
+        Some(_) => detached::tables(checked, config, findings).await,
+        None => None,
+    };
     detached::quarantine(checked, config, described.pop().flatten().as_ref(), findings);
     let mut to_create = 0_usize;
     for ((topic, table), info) in named.iter().zip(&described) {
@@ -90,6 +109,7 @@ async fn topics(checked: &Checked, config: &kafka::Config, tables: &[Captured], 
         let s = plural(to_create);
         findings.ok(format!("{to_create} topic{s} will be created when first needed, cleanup.policy={policy}"));
     }
+    state
 }
 
 fn state_topic(config: &kafka::Config, info: Option<&TopicInfo>, findings: &mut Findings) {
