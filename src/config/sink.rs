@@ -12,10 +12,6 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The share of `limits.memory` that librdkafka may queue, in sixteenths. The rest holds the read buffer, the row being
-/// encoded and the reports on their way back; records in flight are where back-pressure should be felt first.
-const QUEUE_SIXTEENTHS: usize = 12;
-
 /// A topic's name has at most 249 characters; this leaves room for two names of Postgres and the dots.
 const PREFIX_CHARS_MAX: usize = 120;
 
@@ -130,7 +126,8 @@ pub(super) fn sink(
         brokers: brokers?,
         client,
         login,
-        queue_bytes_max: memory?.bytes() / 16 * QUEUE_SIXTEENTHS,
+        budget_bytes: memory?.bytes(),
+        queue_records_max: kafka::QUEUE_RECORDS_MAX,
         topics: topics?,
         state_topic: format!("{}.wellspring-state", prefix?),
     })))

@@ -10,23 +10,17 @@ use std::fmt;
 
 use super::error::KafkaError;
 use super::login::Login;
+use crate::ledger::RECORD_OVERHEAD_BYTES;
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 
-/// What librdkafka and the allocator spend on one queued record beside its bytes: the message struct, its list
-/// links, the delivery event and our report in the channel.
-const RECORD_OVERHEAD_BYTES: usize = 256;
+/// What librdkafka may queue by its own limits: far more than any `limits.memory` lets in, so that the byte budget alone
+/// holds the stream back. Records are limited by a 32-bit number, KiB by librdkafka's own maximum.
+pub const QUEUE_RECORDS_MAX: usize = 2_147_483_647;
+const QUEUE_KIB_MAX: usize = 2_147_483_647;
 
-/// The share of `queue_bytes_max` that pays for [`RECORD_OVERHEAD_BYTES`]; the rest holds keys and values.
-///
-/// A third fits records of about 500 bytes; smaller ones are limited by count, larger ones by bytes.
-const OVERHEAD_SHARE: usize = 3;
-
-/// Fewer records than this in flight could not keep one partition busy over a 10 ms round trip.
-const QUEUE_MESSAGES_MIN: usize = 1_000;
-
-/// More records in flight than librdkafka's own default gain no rate and cost memory.
-const QUEUE_MESSAGES_MAX: usize = 100_000;
+/// Reports that may wait beside those of a full budget: one change can bring its whole chunk of copied rows with it.
+const DELIVERIES_SLACK: usize = 65_536;
 
 /// The largest record we let librdkafka take, framing included: the Java producer's `max.request.size`, so that
 /// whatever Debezium delivers with its defaults is delivered here too.
@@ -44,8 +38,10 @@ pub struct Config {
     pub client: BTreeMap<String, String>,
     /// What else a client logs in with.
     pub login: Login,
-    /// This room's share of the byte budget: everything librdkafka may queue, its overhead included.
-    pub queue_bytes_max: usize,
+    /// The byte budget, which bounds what is in flight: it tells how many delivery reports may wait.
+    pub budget_bytes: usize,
+    /// The most records librdkafka queues; lower than its own maximum only in tests of a full queue.
+    pub queue_records_max: usize,
     /// How topics that do not exist yet come to be.
     pub topics: TopicRules,
     /// Name of the compacted topic that holds our records of progress.
@@ -124,7 +120,7 @@ impl fmt::Debug for Config {
             .field("brokers", &self.brokers)
             .field("client", &shown)
             .field("login", &self.login)
-            .field("queue_bytes_max", &self.queue_bytes_max)
+            .field("budget_bytes", &self.budget_bytes)
             .field("topics", &self.topics)
             .field("state_topic", &self.state_topic)
             .finish()
@@ -245,22 +241,11 @@ impl Config {
             brokers,
             client: BTreeMap::new(),
             login: Login::Properties,
-            queue_bytes_max: 16 * 1024 * 1024,
+            budget_bytes: 32 * 1024 * 1024,
+            queue_records_max: QUEUE_RECORDS_MAX,
             topics: TopicRules::default(),
             state_topic: state_topic.into(),
         }
-    }
-
-    /// The most records librdkafka holds that are not yet reported; `send` answers `QueueFull` beyond it.
-    #[must_use]
-    pub fn queue_messages_max(&self) -> usize {
-        (self.queue_bytes_max / OVERHEAD_SHARE / RECORD_OVERHEAD_BYTES).clamp(QUEUE_MESSAGES_MIN, QUEUE_MESSAGES_MAX)
-    }
-
-    /// The most key, value and header bytes librdkafka holds, in KiB, as it counts them; at least 1.
-    #[must_use]
-    pub fn queue_kbytes_max(&self) -> usize {
-        ((self.queue_bytes_max - self.queue_bytes_max / OVERHEAD_SHARE) / 1024).clamp(1, 2_147_483_647)
     }
 
     /// Capacity for the channel of delivery reports.
@@ -269,7 +254,7 @@ impl Config {
     /// poll thread fills the channel without waiting, so a slow reader cannot hold up librdkafka.
     #[must_use]
     pub fn delivery_capacity(&self) -> usize {
-        self.queue_messages_max() + 1
+        (self.budget_bytes / RECORD_OVERHEAD_BYTES).min(QUEUE_RECORDS_MAX) + DELIVERIES_SLACK
     }
 
     /// The largest record librdkafka takes, as [`super::wire_bytes`] counts it (`message.max.bytes`).
@@ -335,8 +320,8 @@ impl Config {
             .set("enable.gapless.guarantee", "true")
             .set("message.timeout.ms", "0")
             .set("partitioner", "murmur2_random")
-            .set("queue.buffering.max.messages", self.queue_messages_max().to_string())
-            .set("queue.buffering.max.kbytes", self.queue_kbytes_max().to_string());
+            .set("queue.buffering.max.messages", self.queue_records_max.to_string())
+            .set("queue.buffering.max.kbytes", QUEUE_KIB_MAX.to_string());
         self.pin_common(&mut config);
         self.log_in(&self.login, &mut config)?;
         Ok(config)
@@ -478,14 +463,10 @@ mod tests {
     }
 
     #[test]
-    fn the_queue_stays_within_the_byte_budget() {
-        for queue_bytes_max in [0, 1, 64 * 1024, 1 << 20, 16 << 20, 1 << 30, 1 << 40] {
-            let config = Config { queue_bytes_max, ..config() };
-            let overhead = config.queue_messages_max() * RECORD_OVERHEAD_BYTES;
-            let total = overhead + config.queue_kbytes_max() * 1024;
-            let floor = QUEUE_MESSAGES_MIN * RECORD_OVERHEAD_BYTES + 1024;
-            assert!(total <= queue_bytes_max.max(floor) + floor, "{queue_bytes_max}: {total}");
-            assert!(config.delivery_capacity() > config.queue_messages_max());
+    fn every_record_of_a_full_budget_has_room_for_its_report() {
+        for budget_bytes in [0, 1, 64 * 1024, 1 << 20, 16 << 20, 1 << 30, 1 << 40] {
+            let config = Config { budget_bytes, ..config() };
+            assert!(config.delivery_capacity() > budget_bytes / RECORD_OVERHEAD_BYTES);
             config.for_producer().unwrap().create_native_config().unwrap();
         }
     }

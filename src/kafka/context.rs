@@ -273,6 +273,13 @@ impl Reporting {
         Failed { code, purged, doubtful }
     }
 
+    /// Reports a record that the row path has handed over and librdkafka does not take.
+    pub(crate) fn refuse(&self, ticket: Ticket, code: RDKafkaErrorCode) {
+        self.ended.store(true, Ordering::SeqCst);
+        let outcome = Err(Failed { code, purged: false, doubtful: false });
+        self.report(Delivery { ticket, generation: self.generation, outcome });
+    }
+
     fn report(&self, delivery: Delivery) {
         match self.deliveries.try_send(delivery) {
             Ok(()) | Err(TrySendError::Closed(_)) => {}

@@ -24,7 +24,9 @@ mod statistics;
 mod topics;
 mod whole;
 
-pub use config::{Config, PropertyFault, TopicGroup, TopicRules, check_property, is_sensitive, refuse_pinned};
+pub use config::{
+    Config, PropertyFault, QUEUE_RECORDS_MAX, TopicGroup, TopicRules, check_property, is_sensitive, refuse_pinned,
+};
 pub use error::{FailureClass, KafkaError, Remedy, classify, is_of_topic};
 pub use follow::{Followed, Follower};
 pub use late::{Late, LateQuestion, LateUnknown};

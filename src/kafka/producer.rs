@@ -10,6 +10,7 @@
 //! - Every record sent is reported once, unless the channel's reader is gone or a settled producer's channel is full.
 //! - `settle` throws out only what is queued; what is under way is waited for, and what stays in doubt is counted.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -70,8 +71,8 @@ pub struct Failed {
 /// Why a record was not taken. It has no report then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
-    /// The byte or record limit is reached: send again after a delivery.
-    #[error("the producer's queue is full")]
+    /// The queue is full and nothing may wait beside it: send again after a delivery.
+    #[error("the queue is full")]
     QueueFull,
     /// Larger than `message.max.bytes`; the caller measures first, so this is the net below.
     #[error("the record is larger than message.max.bytes")]
@@ -82,6 +83,18 @@ pub enum SendError {
     /// librdkafka refuses the record or is in its fatal state.
     #[error("librdkafka refuses the record: {0}")]
     Fatal(RDKafkaErrorCode),
+}
+
+impl SendError {
+    /// librdkafka's code for it.
+    fn code(self) -> RDKafkaErrorCode {
+        match self {
+            SendError::QueueFull => RDKafkaErrorCode::QueueFull,
+            SendError::TooLarge => RDKafkaErrorCode::MessageSizeTooLarge,
+            SendError::Ended => RDKafkaErrorCode::PurgeQueue,
+            SendError::Fatal(code) => code,
+        }
+    }
 }
 
 /// How a producer ended.
@@ -123,6 +136,19 @@ pub struct Producer {
     stop: Arc<AtomicBool>,
     poll: Option<JoinHandle<()>>,
     headers: LastHeaders,
+    /// Records that librdkafka's queue had no place for, in their order. The byte budget counts them, and keeps them from
+    /// ever being more than a few: librdkafka's own limits lie above every budget.
+    parked: VecDeque<Parked>,
+}
+
+/// A record that waits for a place in librdkafka's queue.
+struct Parked {
+    topic: String,
+    partition: i32,
+    key: Option<Vec<u8>>,
+    value: Option<Vec<u8>>,
+    headers: Option<OwnedHeaders>,
+    ticket: Ticket,
 }
 
 impl Producer {
@@ -149,14 +175,15 @@ impl Producer {
                 }
             })
             .map_err(|source| KafkaError::Thread { name: "kafka-poll", source })?;
-        Ok(Producer { inner, stop, poll: Some(poll), headers: LastHeaders::default() })
+        Ok(Producer { inner, stop, poll: Some(poll), headers: LastHeaders::default(), parked: VecDeque::new() })
     }
 
     fn context(&self) -> &Reporting {
         self.inner.client().context()
     }
 
-    /// Hands one record to librdkafka, which copies it. Never blocks; a header costs an allocation of librdkafka's.
+    /// Hands one record to librdkafka, which copies it. Never blocks; a header costs an allocation of librdkafka's. A record
+    /// that finds librdkafka's queue full is parked here, and goes first when there is a place.
     ///
     /// # Errors
     /// As in [`SendError`]; the record then has no report, and its ticket is free.
@@ -172,7 +199,54 @@ impl Producer {
         if self.context().ended.load(Ordering::Relaxed) {
             return Err(SendError::Ended);
         }
-        let headers = self.headers.own(headers);
+        let mut headers = self.headers.own(headers);
+        if self.parked.is_empty() {
+            match self.hand_over(topic, partition, key, value, headers, ticket) {
+                Ok(()) => return Ok(()),
+                Err((SendError::QueueFull, given_back)) => headers = given_back,
+                Err((error, _)) => return Err(error),
+            }
+        }
+        let (key, value) = (key.map(<[u8]>::to_vec), value.map(<[u8]>::to_vec));
+        self.parked.push_back(Parked { topic: topic.to_owned(), partition, key, value, headers, ticket });
+        Ok(())
+    }
+
+    /// Whether no record is parked, so that a further one is librdkafka's at once. Hands parked ones over first.
+    #[inline]
+    pub fn has_room(&mut self) -> bool {
+        self.parked.is_empty() || self.hand_over_parked()
+    }
+
+    #[cold]
+    fn hand_over_parked(&mut self) -> bool {
+        while let Some(Parked { topic, partition, key, value, headers, ticket }) = self.parked.pop_front() {
+            match self.hand_over(&topic, partition, key.as_deref(), value.as_deref(), headers, ticket) {
+                Ok(()) => {}
+                Err((SendError::QueueFull, headers)) => {
+                    self.parked.push_front(Parked { topic, partition, key, value, headers, ticket });
+                    return false;
+                }
+                // It was taken from the row path, so its end is reported as any other's: this producer takes no more.
+                Err((error, _)) => {
+                    self.context().refuse(ticket, error.code());
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// The record's headers come back with the error.
+    fn hand_over(
+        &self,
+        topic: &str,
+        partition: i32,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: Option<OwnedHeaders>,
+        ticket: Ticket,
+    ) -> Result<(), (SendError, Option<OwnedHeaders>)> {
         let context = self.context();
         let record = BaseRecord {
             topic,
@@ -184,14 +258,15 @@ impl Producer {
             delivery_opaque: ticket.0 as usize,
         };
         let ticket_before = context.count_sent(ticket.0);
-        self.inner.send(record).map_err(|(error, _)| {
+        self.inner.send(record).map_err(|(error, record)| {
             context.take_back(ticket_before);
-            match error.rdkafka_error_code() {
+            let error = match error.rdkafka_error_code() {
                 Some(RDKafkaErrorCode::QueueFull) => SendError::QueueFull,
                 Some(RDKafkaErrorCode::MessageSizeTooLarge) => SendError::TooLarge,
                 Some(code) => SendError::Fatal(code),
                 None => SendError::Fatal(RDKafkaErrorCode::InvalidArgument),
-            }
+            };
+            (error, record.headers)
         })
     }
 

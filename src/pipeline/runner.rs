@@ -347,18 +347,19 @@ impl Runner {
     }
 
     /// What the next wait will have been for, as far as the state tells.
-    fn spends(&self) -> Spent {
+    fn spends(&mut self) -> Spent {
+        let reads = self.may_read();
         match &self.live {
             Some(_) if self.tasks.planning.is_some() => Spent::Planning,
-            Some(_) if self.may_read() => Spent::Reading,
+            Some(_) if reads => Spent::Reading,
             Some(_) if self.core.is_full() => Spent::Full,
             _ => Spent::Other,
         }
     }
 
-    fn may_read(&self) -> bool {
+    fn may_read(&mut self) -> bool {
         self.core.has_room()
-            && self.sink.as_ref().is_some_and(Sink::has_room)
+            && self.sink.as_mut().is_some_and(Sink::has_room)
             && self.tasks.planning.is_none()
             && self.smaller_batches.is_none()
             && !self.copies.is_holding()

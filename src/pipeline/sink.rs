@@ -155,13 +155,13 @@ impl Sink {
         }
     }
 
-    /// Whether a change's records will be taken. Kafka's queue is part of the byte budget; standard output's is not, and
-    /// its next delivery report says that there is room again.
+    /// Whether a change's records will be taken. Kafka's queue is bounded by the byte budget alone; standard output's is
+    /// not, and its next delivery report says that there is room again.
     #[inline]
     #[must_use]
-    pub fn has_room(&self) -> bool {
+    pub fn has_room(&mut self) -> bool {
         match self {
-            Sink::Kafka(_) => true,
+            Sink::Kafka(producer) => producer.has_room(),
             Sink::Stdout(Lines { lines, .. }) => lines.capacity() >= CHANGE_LINES_MAX && !lines.is_closed(),
         }
     }

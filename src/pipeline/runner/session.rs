@@ -338,8 +338,9 @@ impl Runner {
     /// What is looked at from time to time: the slot's row, a halted agent's state, a silent walsender.
     pub(super) fn look_around(&mut self) {
         let now = tokio::time::Instant::now();
+        let reads = self.may_read();
         if let Some(live) = &self.live {
-            let silent = self.may_read() && now.duration_since(live.read_at) > live.silence;
+            let silent = reads && now.duration_since(live.read_at) > live.silence;
             if silent && self.tasks.probing.is_none() {
                 self.tasks.probing = Some(tokio::spawn(probe_walsender(
                     Arc::clone(&live.sql),
