@@ -135,23 +135,17 @@ async fn late_records_are_found_by_the_producers_time() {
     topics.ensure(&[TopicSpec::by(&config.topics, &stamped)]).await.expect("made");
     let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis()).expect("ms");
     let began = now - 60_000;
-    let question = LateQuestion {
-        appended_since_ms: began,
-        produced_before_ms: began,
-        records_max: 1_000,
-        bytes_max: 1 << 20,
-        within: PATIENCE,
-    };
+    let question = LateQuestion { began_ms: vec![began], records_max: 1_000, bytes_max: 1 << 20, within: PATIENCE };
     let places = [(rows.as_str(), 0), (rows.as_str(), 1), (rows.as_str(), 9), ("kafka-real.no-such-topic", 0)];
     let search = async |question| topics.late_records(&places, question).await.expect("searched");
     append(&config, &rows, &[began - 9_000, began - 7_000, began - 8_000]);
-    assert_eq!(search(question).await, Late::None, "nothing of the last process");
+    assert_eq!(search(question.clone()).await, Late::None, "nothing of the last process");
     append(&config, &rows, &[began, began + 10, began + 5]);
-    assert_eq!(search(question).await, Late::None, "old records lie before new ones");
-    let bounded = LateQuestion { records_max: 2, ..question };
+    assert_eq!(search(question.clone()).await, Late::None, "old records lie before new ones");
+    let bounded = LateQuestion { records_max: 2, ..question.clone() };
     assert!(matches!(search(bounded).await, Late::Unknown(LateUnknown::TooMuch { .. })));
     append(&config, &rows, &[began + 20, began - 1, began + 30]);
-    assert_eq!(search(question).await, Late::Found { topic: rows.clone(), partition: 0, offset: 7 });
+    assert_eq!(search(question.clone()).await, Late::Found { topic: rows.clone(), partition: 0, offset: 7 });
 
     append(&config, &stamped, &[began]);
     let told = topics.late_records(&[(&stamped, 0)], question).await.expect("searched");

@@ -219,22 +219,29 @@ async fn nothing_fails_while_the_broker_is_away_and_all_arrives_when_it_is_back(
 }
 
 #[tokio::test]
-async fn a_full_queue_is_said_and_ends_with_the_next_delivery() {
+async fn a_record_that_meets_a_full_queue_waits_in_its_place() {
+    const FITS: u64 = 100;
     let mut world = World::start(1);
-    world.config.queue_bytes_max = 1; // the least there is: 1,000 records and 1 KiB
+    world.config.queue_records_max = usize::try_from(FITS).expect("small");
     let (mut producer, mut deliveries) = world.producer(1);
     world.cluster.broker_down(1).expect("down");
-    let mut taken = 0;
-    while send(&mut producer, 0, taken + 1) == Ok(()) {
-        taken += 1;
+    for ticket in 1..=FITS {
+        send(&mut producer, 0, ticket).expect("taken");
+        assert!(producer.has_room());
     }
-    assert_eq!(send(&mut producer, 0, taken + 1), Err(SendError::QueueFull));
-    assert_eq!(producer.in_flight() as u64, taken);
+    for ticket in FITS + 1..=FITS + 3 {
+        send(&mut producer, 0, ticket).expect("parked");
+        assert!(!producer.has_room(), "the row path stops until a delivery frees a place");
+    }
+    assert_eq!(producer.in_flight() as u64, FITS);
     world.cluster.broker_up(1).expect("up");
-    for _ in 0..taken {
-        next(&mut deliveries).await.outcome.expect("delivered");
+    for ticket in 1..=FITS + 3 {
+        let delivery = next(&mut deliveries).await;
+        delivery.outcome.expect("delivered");
+        assert_eq!(delivery.ticket, Ticket(ticket), "in order, the parked ones last");
+        let _ = producer.has_room(); // as the row path asks when the loop turns
     }
-    send(&mut producer, 0, taken + 1).expect("there is room again");
+    assert!(producer.has_room());
 }
 
 #[tokio::test]
@@ -404,13 +411,9 @@ fn append(world: &World, partition: i32, times_ms: &[i64]) {
     producer.flush(PATIENCE).expect("landed");
 }
 
-const QUESTION: LateQuestion = LateQuestion {
-    appended_since_ms: 2_000,
-    produced_before_ms: 1_500,
-    records_max: 1_000,
-    bytes_max: 1 << 20,
-    within: PATIENCE,
-};
+fn question() -> LateQuestion {
+    LateQuestion { began_ms: vec![1_500, 2_000], records_max: 1_000, bytes_max: 1 << 20, within: PATIENCE }
+}
 
 #[tokio::test]
 async fn finds_a_record_that_landed_behind_newer_ones() {
@@ -418,7 +421,7 @@ async fn finds_a_record_that_landed_behind_newer_ones() {
     append(&world, 0, &[1_000, 1_100, 2_000, 2_100]);
     append(&world, 1, &[1_000, 2_000, 1_400, 2_100]);
     let topics = Topics::new(&world.config);
-    let search = async |places: &[(&str, i32)]| topics.late_records(places, QUESTION).await.expect("searched");
+    let search = async |places: &[(&str, i32)]| topics.late_records(places, question()).await.expect("searched");
     assert_eq!(search(&[("rows", 0), ("rows", 2)]).await, Late::None);
     let found = Late::Found { topic: "rows".to_owned(), partition: 1, offset: 2 };
     assert_eq!(search(&[("rows", 0), ("rows", 1), ("rows", 2)]).await, found);
@@ -435,14 +438,14 @@ async fn a_search_for_late_records_reads_no_more_than_permitted() {
     let topics = Topics::new(&world.config);
     let search = async |question| topics.late_records(&[("rows", 0)], question).await.expect("searched");
     // Each record holds a key of one byte and a value of five.
-    assert_eq!(search(LateQuestion { records_max: 3, bytes_max: 18, ..QUESTION }).await, Late::None);
+    assert_eq!(search(LateQuestion { records_max: 3, bytes_max: 18, ..question() }).await, Late::None);
     for (records_max, bytes_max) in [(2, 18), (3, 17)] {
         let unknown = Late::Unknown(LateUnknown::TooMuch { records_max, bytes_max });
-        assert_eq!(search(LateQuestion { records_max, bytes_max, ..QUESTION }).await, unknown);
+        assert_eq!(search(LateQuestion { records_max, bytes_max, ..question() }).await, unknown);
     }
     let within = Duration::ZERO;
     let unknown = Late::Unknown(LateUnknown::OutOfTime { within });
-    assert_eq!(search(LateQuestion { within, ..QUESTION }).await, unknown);
+    assert_eq!(search(LateQuestion { within, ..question() }).await, unknown);
 }
 
 #[tokio::test]

@@ -34,13 +34,13 @@ const AHEAD_KBYTES: &str = "1024";
 const FETCH_BYTES: &str = "65536";
 
 /// What counts as late, and how much may be read to find it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LateQuestion {
-    /// Milliseconds since 1970. A partition is read from its first record of this time or later: a late record before it
-    /// is harmless, because everything that replaces it follows it.
-    pub appended_since_ms: i64,
-    /// Milliseconds since 1970. A record that was produced before is late.
-    pub produced_before_ms: i64,
+    /// When each producer began that replayed what the one before it had left unanswered: milliseconds since 1970,
+    /// ascending, at least one. A record is late where it lies behind one of a later producer. A partition is read from
+    /// its first record of the first producer on: a late record before that is harmless, because everything that replaces
+    /// it follows it.
+    pub began_ms: Vec<i64>,
     /// The most records to read in all partitions together.
     pub records_max: u64,
     /// The most bytes of keys and values to read in all partitions together.
@@ -117,8 +117,8 @@ struct Span {
     from: i64,
     /// One past the last offset when the search began.
     end: i64,
-    /// A record of `appended_since_ms` or later lies before what is read next, so a late record is one from here on.
-    is_open: bool,
+    /// How many of the question's producers had begun when the newest record so far was produced.
+    newest: usize,
 }
 
 /// The spans of one topic, by partition.
@@ -177,7 +177,8 @@ impl<'a> Search<'a> {
     fn since(&self, topic: &str, partition: i32) -> Result<Option<Span>, KafkaError> {
         let failed = |source| self.asker.explain(&self.reader, "read offsets by time", topic, source);
         let mut times = TopicPartitionList::new();
-        let moment = Offset::Offset(self.question.appended_since_ms);
+        let first = self.question.began_ms.first().copied().unwrap_or_default();
+        let moment = Offset::Offset(first);
         times.add_partition_offset(topic, partition, moment).map_err(failed)?;
         let answers = self.reader.offsets_for_times(times, time_left(self.deadline)).map_err(failed)?;
         // Asked after the start: the end cannot lie before it.
@@ -186,7 +187,7 @@ impl<'a> Search<'a> {
         answer.as_ref().map_or(Ok(()), |answer| answer.error()).map_err(failed)?;
         match answer.map(|answer| answer.offset()) {
             Some(Offset::End) => Ok(None),
-            Some(Offset::Offset(from)) if from <= end => Ok((from < end).then_some(Span { from, end, is_open: true })),
+            Some(Offset::Offset(from)) if from <= end => Ok((from < end).then_some(Span { from, end, newest: 1 })),
             // librdkafka leaves the time in the offset's place where it has no answer.
             _ => Err(KafkaError::Timeout {
                 call: "read offsets by time of",
@@ -199,7 +200,7 @@ impl<'a> Search<'a> {
     /// All that a partition holds; its records themselves say where the question's time begins.
     fn whole(&self, topic: &str, partition: i32) -> Result<Option<Span>, KafkaError> {
         let (from, end) = self.asker.watermarks(&self.reader, topic, partition, self.deadline)?;
-        Ok((from < end).then_some(Span { from, end, is_open: false }))
+        Ok((from < end).then_some(Span { from, end, newest: 0 }))
     }
 
     /// Reads a topic's spans to their ends, or to the first record that decides.
@@ -280,8 +281,9 @@ enum Judgement {
 fn judge(span: &mut Span, time: Timestamp, question: &LateQuestion) -> Judgement {
     match time {
         Timestamp::CreateTime(at) => {
-            span.is_open |= at >= question.appended_since_ms;
-            if span.is_open && at < question.produced_before_ms { Judgement::Late } else { Judgement::OnTime }
+            let begun = question.began_ms.partition_point(|began| *began <= at);
+            span.newest = span.newest.max(begun);
+            if begun < span.newest { Judgement::Late } else { Judgement::OnTime }
         }
         Timestamp::LogAppendTime(_) => Judgement::AppendTime,
         Timestamp::NotAvailable => Judgement::NoTime,
@@ -292,30 +294,27 @@ fn judge(span: &mut Span, time: Timestamp, question: &LateQuestion) -> Judgement
 mod tests {
     use super::*;
 
-    const QUESTION: LateQuestion = LateQuestion {
-        appended_since_ms: 200,
-        produced_before_ms: 150,
-        records_max: 100,
-        bytes_max: 100,
-        within: Duration::from_secs(1),
-    };
+    fn question() -> LateQuestion {
+        let within = Duration::from_secs(1);
+        LateQuestion { began_ms: vec![150, 200], records_max: 100, bytes_max: 100, within }
+    }
 
-    fn judge_all(is_open: bool, times: &[i64]) -> Vec<Judgement> {
-        let mut span = Span { from: 0, end: 9, is_open };
-        times.iter().map(|at| judge(&mut span, Timestamp::CreateTime(*at), &QUESTION)).collect()
+    fn judge_all(newest: usize, times: &[i64]) -> Vec<Judgement> {
+        let mut span = Span { from: 0, end: 9, newest };
+        times.iter().map(|at| judge(&mut span, Timestamp::CreateTime(*at), &question())).collect()
     }
 
     #[test]
     fn an_old_record_is_late_only_behind_a_new_one() {
         use Judgement::{Late, OnTime};
-        assert_eq!(judge_all(true, &[149, 150, 200]), [Late, OnTime, OnTime]);
-        assert_eq!(judge_all(false, &[149, 199, 200, 150, 149]), [OnTime, OnTime, OnTime, OnTime, Late]);
+        assert_eq!(judge_all(1, &[149, 150, 200]), [Late, OnTime, OnTime]);
+        assert_eq!(judge_all(0, &[149, 199, 160, 200, 199]), [OnTime, OnTime, OnTime, OnTime, Late]);
     }
 
     #[test]
     fn a_time_that_is_not_the_producers_decides_nothing() {
-        let mut span = Span { from: 0, end: 9, is_open: true };
-        assert_eq!(judge(&mut span, Timestamp::LogAppendTime(1), &QUESTION), Judgement::AppendTime);
-        assert_eq!(judge(&mut span, Timestamp::NotAvailable, &QUESTION), Judgement::NoTime);
+        let mut span = Span { from: 0, end: 9, newest: 1 };
+        assert_eq!(judge(&mut span, Timestamp::LogAppendTime(1), &question()), Judgement::AppendTime);
+        assert_eq!(judge(&mut span, Timestamp::NotAvailable, &question()), Judgement::NoTime);
     }
 }
