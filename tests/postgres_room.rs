@@ -38,7 +38,7 @@ async fn sql(server: &Server) -> Sql {
 }
 
 fn options() -> StartOptions {
-    StartOptions { slot: "s".into(), publication: "p".into(), messages: true, origins: Origins::Any }
+    StartOptions { slot: "s".into(), publication: "p".into(), messages: true, origins: Origins::Any, from: Lsn::ZERO }
 }
 
 /// Reads until `seen` says so and gives what it made of the frames.

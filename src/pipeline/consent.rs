@@ -231,7 +231,12 @@ pub(super) fn consented(config: &Config, seen: &Seen, from: Lsn, reason: &str) -
         server_seen: seen.server(),
         pending_xids: Vec::new(),
         sequence: None,
-        clean: seen.state.record.as_ref().is_none_or(|record| record.clean),
+        // A floor of the epoch before means nothing in this one: the next start holds anew where a hold is open.
+        clean: seen.state.record.as_ref().is_none_or(|record| record.clean && record.holds.is_empty()),
+        delivered: from,
+        delivered_commit: None,
+        holds: Vec::new(),
+        foreign: false,
         ..was
     };
     let since = seen.state.record.as_ref().map_or(Lsn::ZERO, |record| record.confirmed);

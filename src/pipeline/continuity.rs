@@ -306,6 +306,17 @@ pub fn judge(record: Option<&Record>, intent: bool, seen: &Observed) -> Verdict 
     }
 }
 
+/// Where a connection begins beyond the slot's confirmed position: while a confirm hold is open, everything up to
+/// `delivered` is in Kafka, and the slot is kept further back only for the case that late records are found.
+///
+/// None where the server begins at the slot's own position: without such a hold, where a late record was found, where the
+/// slot is not exactly where the record says (then the commits in between prove the history), and on another timeline.
+#[must_use]
+pub fn begins_beyond(record: &Record, slot_confirmed: Lsn, timeline: u32) -> Option<Lsn> {
+    let proven = record.confirmed == slot_confirmed && record.timeline == timeline && !record.foreign;
+    (proven && record.delivered > slot_confirmed).then_some(record.delivered)
+}
+
 /// Same cluster, same database, and no change that we delivered was undone or skipped.
 fn same_history(record: &Record, confirmed: Lsn, seen: &Observed) -> Result<(), Halt> {
     if record.system_id != seen.system_id {
@@ -481,6 +492,17 @@ mod tests {
         slot(&mut now).confirmed = Some(Lsn::new(900));
         let resume = Resume { from: Lsn::new(900), expect: Some(commit) };
         assert_eq!(judge(Some(&record), false, &now), Verdict::Resume(resume));
+    }
+
+    #[test]
+    fn begins_beyond_the_slot_only_where_nothing_can_be_missing() {
+        let record = Record { delivered: Lsn::new(1100), ..sample() };
+        let begins = |record: &Record, slot| begins_beyond(record, Lsn::new(slot), 1);
+        assert_eq!(begins(&record, 1000), Some(Lsn::new(1100)));
+        assert_eq!(begins(&sample(), 1000), None, "no hold is open");
+        assert_eq!(begins(&record, 999), None, "the server lost its last bytes");
+        assert_eq!(begins(&Record { foreign: true, ..record.clone() }, 1000), None, "a late record was found");
+        assert_eq!(begins(&Record { timeline: 2, ..record }, 1000), None, "another timeline");
     }
 
     #[test]

@@ -5,23 +5,30 @@
 //! (`rows`) enters records and commits directly. The simulation in `simulation.rs` drives it through crashes.
 //!
 //! Laws:
-//! - A flush position is sent only after a confirm record holding it was acknowledged, never above what this connection
-//!   has received, never while in quarantine.
+//! - A flush position is sent only after a record holding it was acknowledged, never above what this connection has
+//!   received, never above the floor of an open confirm hold.
 //! - Nothing is produced unless the slot is held, the record of this term is written, and the producer before is settled.
 //! - A halt is final until a person acts: nothing more is produced or confirmed.
+//! - While there is progress, it is recorded every second, and a hold does not change that.
 
 mod entered;
 mod event;
-mod quarantine;
+mod hold;
+mod producers;
+mod progress;
 mod refused;
+mod rules;
 #[cfg(test)]
 mod copies;
 #[cfg(test)]
 mod simulation;
 
-pub use event::{Action, Event, Moment, Opened, Outcome, Report, SECOND, Settings, Update};
+pub use event::{Action, Event, LastStop, Moment, Opened, Outcome, Report, SECOND, Settings, Stopped, Update};
 
-use quarantine::Ends;
+use hold::Holds;
+use producers::Ending;
+use progress::Progress;
+use rules::{Rule, Rules};
 
 use super::continuity::{Halt, Reason};
 use super::offsets::{Finding, Offsets};
@@ -34,10 +41,14 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Replies to a server that asks again and again: at most ten a second (continuity.md §1).
 const REPLY_SPACING: u64 = SECOND / 10;
 
-/// Reconnects: the first at once, then doubling to this. Short, since an ordinary connection comes first, which costs the
-/// server little, and a pipeline that waits after a restart of Postgres annoys everybody.
+/// Attempts to connect: the first at once, then doubling to this. Short, since an ordinary connection comes first, which
+/// costs the server little, and a pipeline that waits after a restart of Postgres annoys everybody.
 const BACKOFF_MAX: u64 = SECOND;
 const BACKOFF_MIN: u64 = SECOND / 5;
+
+/// The same after a connection that was opened and led nowhere: it cost the server a decoding session, and the next one
+/// will most likely end the same way.
+const FRUITLESS_BACKOFF_MAX: u64 = 10 * SECOND;
 
 /// A refusal that a person has to lift: a wrong password tried more often may lock the role.
 const LEISURE: u64 = 10 * SECOND;
@@ -67,16 +78,27 @@ enum Session {
 #[derive(Debug)]
 pub struct Core {
     settings: Settings,
+    rules: Rules,
     ledger: Ledger,
+    /// The first ticket of this producer.
+    first_ticket: Ticket,
     offsets: Offsets,
     session: Session,
+    /// The producer that belongs to `ledger`.
     generation: Generation,
-    settling: bool,
+    /// The producer before, while it is settled.
+    ending: Option<Ending>,
+    /// A producer that ended left records unanswered, and no connection has begun since.
+    unsettled: bool,
+    holds: Holds,
+    /// Where this connection began, with the newest commit there.
+    began: (Lsn, Option<Committed>),
     /// The newest record acknowledged, as the next one's base.
     record: Option<Record>,
     /// The record being written.
     writing: Option<Record>,
     write_at: Moment,
+    progress: Progress,
     /// A commit that the replay must bring first.
     expect: Option<Committed>,
     /// Larger of the last Commit's end and the last keepalive's end on this connection.
@@ -85,12 +107,10 @@ pub struct Core {
     flushed: Lsn,
     sent: Lsn,
     sequence: Option<Lsn>,
-    held_until: Option<Moment>,
-    foreign_in_quarantine: bool,
-    ends: Ends,
-    foreign_replays: u32,
     /// Where a record of which producer first failed for good: a second time is the last.
     failed_at: Option<(Generation, Position)>,
+    /// A change that Kafka refuses for good: the stream halts when it comes to this Position.
+    blocked: Option<(Position, Halt)>,
     /// Topics whose tables may be set aside, and which of them refused a record since they last took one.
     detachable: BTreeSet<RouteId>,
     refused: BTreeMap<RouteId, Generation>,
@@ -99,6 +119,8 @@ pub struct Core {
     reply_wanted: bool,
     in_transaction: bool,
     attempts: u32,
+    /// The next connection is not opened before this moment.
+    not_before: Moment,
     /// An operator wants no frame read, on this connection and on later ones, until they say so or we end.
     paused: bool,
     /// Bytes of copied rows that wait for their time, besides what is in flight.
@@ -120,24 +142,27 @@ impl Core {
     pub fn new(settings: Settings, now: Moment) -> Self {
         Core {
             settings,
+            rules: Rules::default(),
             ledger: Ledger::resume(Lsn::ZERO, Ticket(1)),
+            first_ticket: Ticket(1),
             offsets: Offsets::default(),
             session: Session::Closed { open_at: now },
             generation: Generation(1),
-            settling: false,
+            ending: None,
+            unsettled: false,
+            holds: Holds::default(),
+            began: (Lsn::ZERO, None),
             record: None,
             writing: None,
             write_at: now,
+            progress: Progress::new(now),
             expect: None,
             received: Lsn::ZERO,
             flushed: Lsn::ZERO,
             sent: Lsn::ZERO,
             sequence: None,
-            held_until: None,
-            foreign_in_quarantine: false,
-            ends: Ends::Unasked,
-            foreign_replays: 0,
             failed_at: None,
+            blocked: None,
             detachable: BTreeSet::new(),
             refused: BTreeMap::new(),
             status_at: now,
@@ -145,6 +170,7 @@ impl Core {
             reply_wanted: false,
             in_transaction: false,
             attempts: 0,
+            not_before: now,
             paused: false,
             beside_bytes: 0,
             record_wanted: false,
@@ -178,12 +204,16 @@ impl Core {
                 self.write_at = self.now.plus(RECORD_RETRY);
             }
             Event::Burst { reply } => self.reply_wanted |= reply,
-            Event::GiveUp => self.give_up(&mut actions),
+            Event::GiveUp => {
+                self.end_producer(true, &mut actions);
+                self.lost(&mut actions);
+            }
             Event::Settled { unanswered } => self.settled(unanswered, &mut actions),
             Event::Ends(ends) => self.ends_read(ends),
             Event::Retry => {
                 if matches!(self.session, Session::Halted(_)) {
                     self.session = Session::Closed { open_at: self.now };
+                    (self.failed_at, self.blocked) = (None, None);
                 }
             }
             Event::Pause => self.paused = true,
@@ -201,25 +231,25 @@ impl Core {
         let mut actions = Vec::new();
         self.wake(now, &mut actions);
         for report in reports {
-            if report.generation != self.generation {
-                continue; // of a producer that was given up: it says nothing of this one's records
+            if !self.knows(report.generation) {
+                continue; // its producer has settled: what it left unanswered is counted already
             }
+            let of = (report.generation, report.ticket);
             match report.outcome {
-                Outcome::Landed { partition, offset } => self.landed(report.ticket, partition, offset, &mut actions),
-                Outcome::Failed { permanent, of_topic } => {
-                    self.failed(report.ticket, permanent, of_topic, &mut actions);
-                }
+                Outcome::Landed { partition, offset } => self.landed(of, (partition, offset), &mut actions),
+                Outcome::Failed { permanent, of_topic } => self.failed(of, (permanent, of_topic), &mut actions),
             }
         }
         self.go_on(&mut actions);
         actions
     }
 
-    /// A pause of our own that the walsender will not have outlived: the slot may be another's by now.
+    /// We were suspended for longer than `wal_sender_timeout`: the server has dropped us, and another process may hold the
+    /// slot.
     fn wake(&mut self, now: Moment, actions: &mut Vec<Action>) {
         let slept = now.since(self.now);
         self.now = self.now.max(now);
-        if slept > self.settings.freeze && self.connected() {
+        if slept > self.settings.freeze && self.connected() && self.rules.keep(Rule::FreezeLosesSlot) {
             self.lost(actions);
         }
     }
@@ -229,38 +259,64 @@ impl Core {
     }
 
     fn opened(&mut self, opened: Opened, actions: &mut Vec<Action>) {
-        self.ledger = Ledger::resume(opened.resume.from, self.ledger.next_ticket());
-        self.expect = opened.resume.expect;
-        (self.received, self.flushed) = (opened.resume.from, opened.resume.from);
-        self.sent = self.sent.max(opened.record.sent);
-        self.sequence = opened.record.sequence;
-        if !opened.clean && self.record.is_none() {
-            self.hold();
+        let Opened { resume, slot_confirmed, mut record, last_stop, unix_ms, ends } = opened;
+        assert!(
+            self.ledger.next_ticket() == self.first_ticket || !self.rules.keep(Rule::LossEndsProducer),
+            "a connection begins with the producer of the one before"
+        );
+        if self.record.as_ref().is_some_and(|was| was.epoch != record.epoch) {
+            self.sent = Lsn::ZERO; // positions compare only within an epoch
         }
+        self.sent = self.sent.max(record.sent);
+        self.ledger = Ledger::resume(resume.from, self.ledger.next_ticket());
+        self.expect = resume.expect;
+        (self.received, self.flushed) = (resume.from, slot_confirmed);
+        self.sequence = record.sequence;
+        let beyond = resume.from > slot_confirmed;
+        let last_commit = if beyond { record.delivered_commit } else { record.last_commit };
+        self.holds.set_clock(self.now, unix_ms);
+        if last_stop != LastStop::Own && self.rules.keep(Rule::HoldsAreInherited) {
+            self.holds.inherit(&record.holds, record.foreign, self.settings.hold);
+        }
+        if !beyond && self.rules.keep(Rule::ReplayIsRecorded) {
+            // What lies between is sent again: a crash in the middle of that begins at the same position.
+            (record.delivered, record.delivered_commit) = (record.confirmed.max(resume.from), last_commit);
+        }
+        ends.iter().for_each(|&(route, partition, end)| self.offsets.begins(route, partition, end));
+        let unclean = last_stop == LastStop::Unclean && self.rules.keep(Rule::UncleanStopHolds);
+        // Late records lie above what was delivered, so that a hold need not keep more than what is confirmed already.
+        self.resume_holds(resume.from.max(record.confirmed), last_commit, unclean, !beyond);
+        (record.holds, record.foreign) = (self.holds.recorded(), self.holds.is_foreign());
         self.in_transaction = false;
         self.tables = None;
-        self.session = Session::Recording(Box::new(opened.record.clone()));
+        self.progress.connected(self.now, record.delivered);
+        self.session = Session::Recording(Box::new(record.clone()));
         self.status_at = self.now.plus(self.settings.status_interval);
-        self.write(opened.record, actions);
+        self.write(record, actions);
     }
 
+    /// The connection is gone, or is not worth keeping: its producer ends with it.
     fn lost(&mut self, actions: &mut Vec<Action>) {
-        match self.session {
+        let connected = self.connected();
+        match &self.session {
             Session::Halted(_) | Session::Stopped => return,
-            Session::Closed { .. } => {}
-            Session::Draining { ref halt, .. } => {
-                actions.push(Action::Close);
-                self.session = Session::Halted(halt.clone());
-                return;
+            Session::Draining { halt, .. } => {
+                let halt = halt.clone();
+                return self.enter_halt(halt, actions);
             }
+            Session::Closed { .. } => {}
             Session::Opening | Session::Recording(_) | Session::Streaming => actions.push(Action::Close),
         }
-        let delay = (BACKOFF_MIN << self.attempts.min(10)).min(BACKOFF_MAX);
+        if self.rules.keep(Rule::LossEndsProducer) {
+            self.end_producer(false, actions);
+        }
+        let longest = if connected { FRUITLESS_BACKOFF_MAX } else { BACKOFF_MAX };
+        let delay = (BACKOFF_MIN << self.attempts.min(10)).min(longest);
         // Between half and the whole of it, by a linear congruential step (Knuth's MMIX constants).
         self.luck = self.luck.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let delay = if self.attempts == 0 { 0 } else { delay / 2 + (self.luck >> 33) % (delay / 2) };
         self.attempts += 1;
-        self.session = Session::Closed { open_at: self.now.plus(delay) };
+        self.session = Session::Closed { open_at: self.now.plus(delay).max(self.not_before) };
         self.writing = None;
     }
 
@@ -270,68 +326,49 @@ impl Core {
             Session::Streaming => {
                 self.session = Session::Draining { halt, until: self.now.plus(self.settings.stop_patience) };
             }
-            Session::Closed { .. } | Session::Opening | Session::Recording(_) => {
-                actions.push(Action::Close);
-                self.session = Session::Halted(halt);
-            }
+            Session::Closed { .. } | Session::Opening | Session::Recording(_) => self.enter_halt(halt, actions),
         }
     }
 
-    fn landed(&mut self, ticket: Ticket, partition: i32, offset: i64, actions: &mut Vec<Action>) {
-        // A report of a ledger before this one (the stream was read again) still tells what lies at which offset, but
-        // its route is gone with that ledger; the next report that is known restarts the comparison from a jump at worst.
-        let Some(route) = self.ledger.deliver(ticket) else {
-            self.offsets.unknown(partition);
-            return;
-        };
-        self.refused.remove(&route);
+    /// Nothing more is read, produced or confirmed.
+    fn enter_halt(&mut self, halt: Halt, actions: &mut Vec<Action>) {
+        actions.push(Action::Close);
+        self.end_producer(false, actions);
+        self.session = Session::Halted(halt);
+        self.writing = None;
+    }
+
+    /// Compares a landed record's offset with those before it on its partition.
+    fn place(&mut self, route: RouteId, partition: i32, offset: i64, actions: &mut Vec<Action>) {
         match self.offsets.landed(route, partition, offset) {
             Finding::Consecutive => {}
             Finding::Foreign => {
                 actions.push(Action::Foreign(route));
-                self.foreign_in_quarantine |= self.held_until.is_some();
+                self.holds.note_foreign();
             }
             Finding::WentBack { .. } if self.detachable.contains(&route) => self.began_anew(route, actions),
             Finding::WentBack { highest } => {
                 let detail = format!("partition {partition} acknowledged offset {offset} after {highest}");
                 let halt =
                     Halt::new(Reason::OffsetsWentBack, detail).over(self.ledger.confirmed(), self.ledger.entered());
-                actions.push(Action::Close);
-                self.session = Session::Halted(halt);
+                self.enter_halt(halt, actions);
             }
-        }
-    }
-
-    fn give_up(&mut self, actions: &mut Vec<Action>) {
-        if !self.settling {
-            self.settling = true;
-            actions.push(Action::Settle(Generation(self.generation.0 + 1)));
-        }
-    }
-
-    fn settled(&mut self, unanswered: usize, actions: &mut Vec<Action>) {
-        self.settling = false;
-        self.generation.0 += 1;
-        self.offsets.next_producer();
-        if unanswered > 0 {
-            self.hold();
-        }
-        if let Session::Draining { halt, .. } = &self.session {
-            actions.push(Action::Close);
-            self.session = Session::Halted(halt.clone());
-        } else {
-            self.lost(actions); // read again from the confirmed position
         }
     }
 
     fn record_written(&mut self, actions: &mut Vec<Action>) {
         let Some(record) = self.writing.take() else { return };
         self.tables.take_if(|tables| *tables == record.tables);
+        if self.progress.recorded(record.delivered) {
+            self.attempts = 0;
+        }
         self.record = Some(record);
         match self.session {
             Session::Recording(_) => {
                 self.session = Session::Streaming;
-                self.attempts = 0;
+                if !self.rules.keep(Rule::BackoffByProgress) {
+                    self.attempts = 0;
+                }
                 self.update(true, actions);
             }
             Session::Streaming | Session::Draining { .. } => self.update(false, actions),
@@ -341,6 +378,7 @@ impl Core {
 
     fn write(&mut self, record: Record, actions: &mut Vec<Action>) {
         self.record_wanted = false;
+        self.progress.writes(self.now, self.ledger.oldest());
         actions.push(Action::Write(Box::new(record.clone())));
         self.writing = Some(record);
     }
@@ -348,17 +386,25 @@ impl Core {
     /// The record as it should be now, if that differs from the one acknowledged in what it proves.
     fn record_due(&self, clean: bool) -> Option<Record> {
         let was = self.record.as_ref()?;
-        let held = self.held_until.is_some();
-        let confirmed = if held { was.confirmed } else { was.confirmed.max(self.ledger.confirmed()) };
-        let rises = confirmed > was.confirmed || self.sent > was.sent || clean != was.clean || self.tables.is_some();
-        rises.then(|| Record {
+        let (delivered, delivered_commit) = self.delivered();
+        let (confirmed, last_commit) = self.confirmable((was.confirmed, was.last_commit));
+        let foreign = self.holds.is_foreign();
+        let rises = confirmed > was.confirmed || delivered > was.delivered || self.sent > was.sent;
+        if !(rises || clean != was.clean || foreign != was.foreign || self.tables.is_some()) {
+            return None;
+        }
+        Some(Record {
             confirmed,
             sent: self.sent,
-            last_commit: if held { was.last_commit } else { newest(was.last_commit, self.ledger.last_commit()) },
+            last_commit,
             server_seen: was.server_seen.max(self.received),
             sequence: self.sequence,
             tables: self.tables.as_ref().unwrap_or(&was.tables).clone(),
             clean,
+            delivered,
+            delivered_commit,
+            holds: self.holds.recorded(),
+            foreign,
             ..was.clone()
         })
     }
@@ -366,7 +412,15 @@ impl Core {
     /// Sends a status update: what is newly confirmed, else only what was received (continuity.md §1, form).
     fn update(&mut self, ask: bool, actions: &mut Vec<Action>) {
         let recorded = self.record.as_ref().map_or(Lsn::ZERO, |r| r.confirmed);
-        let may = if self.held_until.is_some() { Lsn::ZERO } else { recorded.min(self.ledger.confirmed()) };
+        let may = if self.rules.keep(Rule::RecordsBeforeUpdate) {
+            recorded.min(self.ledger.confirmed())
+        } else {
+            self.ledger.confirmed()
+        };
+        assert!(
+            self.holds.floor().is_none_or(|(floor, _)| may <= floor || may <= self.flushed),
+            "the slot would pass the floor of an open hold"
+        );
         let update = if may > self.flushed {
             self.flushed = may;
             Update { write: may, flush: may, ask }
@@ -383,14 +437,20 @@ impl Core {
 
     /// What time and the new state ask for.
     fn go_on(&mut self, actions: &mut Vec<Action>) {
-        if self.held_until.is_some_and(|until| self.now >= until) && self.session == Session::Streaming {
-            self.end_quarantine(actions);
+        if self.session == Session::Streaming {
+            if self.holds.until().is_some_and(|until| self.now >= until) {
+                self.end_hold(actions);
+            }
+            if self.progress.look(self.now, &self.ledger) {
+                self.attempts = 0;
+            }
         }
         match self.session.clone() {
             Session::Closed { open_at } => {
                 if self.stop.is_some() {
-                    self.exit(false, actions);
-                } else if self.now >= open_at && !self.settling {
+                    let began = self.record.is_some() || self.is_settling();
+                    self.exit(if began { Stopped::Unanswered } else { Stopped::NothingSent }, actions);
+                } else if self.now >= open_at {
                     self.session = Session::Opening;
                     actions.push(Action::Open);
                 }
@@ -398,7 +458,8 @@ impl Core {
             Session::Opening => {
                 if self.stop.is_some() {
                     actions.push(Action::Close);
-                    self.exit(false, actions);
+                    let began = self.record.is_some() || self.is_settling();
+                    self.exit(if began { Stopped::Unanswered } else { Stopped::NothingSent }, actions);
                 }
             }
             Session::Recording(record) => {
@@ -414,14 +475,13 @@ impl Core {
             Session::Draining { halt, until } => {
                 self.keep_contact(actions);
                 let told = self.writing.is_none() && self.record_due(false).is_none();
-                if (self.ledger.is_settled() && !self.settling && told) || self.now >= until {
-                    actions.push(Action::Close);
-                    self.session = Session::Halted(halt);
+                if (self.ledger.is_settled() && !self.is_settling() && told) || self.now >= until {
+                    self.enter_halt(halt, actions);
                 }
             }
             Session::Halted(_) => {
                 if self.stop.is_some() {
-                    self.exit(false, actions);
+                    self.exit(Stopped::Unanswered, actions);
                 }
             }
             Session::Stopped => {}
@@ -435,9 +495,12 @@ impl Core {
         let due = self.now >= self.status_at;
         let settled = matches!(self.session, Session::Draining { .. }) && self.ledger.is_settled();
         let stopped_clean = self.record.as_ref().is_some_and(|record| record.clean);
+        let recorded = self.record.as_ref().map_or(Lsn::ZERO, |record| record.delivered);
+        let progress =
+            self.progress.is_due(self.now, &self.ledger, recorded) && self.rules.keep(Rule::RecordsEverySecond);
         if !recording
             && !stopped_clean
-            && (asked || due || settled || self.tables.is_some() || self.record_wanted)
+            && (asked || due || progress || settled || self.tables.is_some() || self.record_wanted)
             && self.writing.is_none()
             && self.now >= self.write_at
             && let Some(record) = self.record_due(false)
@@ -454,26 +517,33 @@ impl Core {
         let Some(until) = self.stop else { return };
         if self.now >= until {
             actions.push(Action::Close);
-            self.exit(false, actions);
+            self.exit(Stopped::Unanswered, actions);
             return;
         }
-        let busy = self.wants_frames() || !self.ledger.is_settled() || self.settling;
+        let busy = self.wants_frames() || !self.ledger.is_settled() || self.is_settling();
         if busy || self.writing.is_some() || self.now < self.write_at {
             return;
         }
-        let clean = self.held_until.is_none();
-        match self.record_due(clean) {
+        // Open holds are in the record: the next start keeps them for the time that is left.
+        match self.record_due(true) {
             Some(record) => self.write(record, actions),
             None => {
                 actions.push(Action::Close); // the update that confirms went out with the record
-                self.exit(clean, actions);
+                let stopped = if self.copying {
+                    Stopped::InCopy
+                } else if self.in_transaction {
+                    Stopped::InTransaction
+                } else {
+                    Stopped::Whole
+                };
+                self.exit(stopped, actions);
             }
         }
     }
 
-    fn exit(&mut self, clean: bool, actions: &mut Vec<Action>) {
+    fn exit(&mut self, stopped: Stopped, actions: &mut Vec<Action>) {
         self.session = Session::Stopped;
-        actions.push(Action::Exit { clean });
+        actions.push(Action::Exit(stopped));
     }
 }
 

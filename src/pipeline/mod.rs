@@ -11,6 +11,7 @@ mod copying;
 pub mod core;
 pub mod detached;
 mod identities;
+mod inherited;
 pub mod keeper;
 mod notices;
 mod offsets;

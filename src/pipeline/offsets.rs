@@ -22,9 +22,11 @@ struct Track {
     highest: i64,
     /// What the running producer's next report must say; none at its start and after a duplicate or a gap in knowledge.
     next: Option<i64>,
+    /// A record of ours landed, or an end was read: what lands there is to be explained.
+    watched: bool,
 }
 
-const FRESH: Track = Track { highest: -1, next: None };
+const FRESH: Track = Track { highest: -1, next: None, watched: false };
 
 /// By route, then by partition.
 #[derive(Debug, Default)]
@@ -36,31 +38,13 @@ impl Offsets {
     /// Notes an acknowledged record. Offset -1 is a duplicate sequence: librdkafka counts on from it, so nothing is
     /// compared until an offset lies above the highest acknowledged one.
     pub fn landed(&mut self, route: RouteId, partition: i32, offset: i64) -> Finding {
-        let Ok(partition) = usize::try_from(partition) else { return Finding::Consecutive };
-        let route = route.0 as usize;
-        if self.routes.len() <= route {
-            self.routes.resize(route + 1, Vec::new());
-        }
-        let Some(tracks) = self.routes.get_mut(route) else { return Finding::Consecutive };
-        if tracks.len() <= partition {
-            tracks.resize(partition + 1, FRESH);
-        }
-        let Some(track) = tracks.get_mut(partition) else { return Finding::Consecutive };
-        track.landed(offset)
+        self.track(route, partition).map_or(Finding::Consecutive, |track| track.landed(offset))
     }
 
-    /// A record of ours landed whose route is no longer known: any partition of that number may have moved on.
-    pub fn unknown(&mut self, partition: i32) {
-        let Ok(partition) = usize::try_from(partition) else { return };
-        for track in self.routes.iter_mut().filter_map(|tracks| tracks.get_mut(partition)) {
-            track.next = None;
-        }
-    }
-
-    /// Every partition a record of ours landed on, with the highest offset acknowledged there.
+    /// Every partition a record of ours landed on, or that is watched, with the highest offset known there.
     pub fn tracked(&self) -> impl Iterator<Item = (RouteId, i32, i64)> + '_ {
         self.routes.iter().zip(0u32..).flat_map(|(tracks, route)| {
-            let landed = tracks.iter().zip(0i32..).filter(|(track, _)| track.highest >= 0);
+            let landed = tracks.iter().zip(0i32..).filter(|(track, _)| track.watched);
             landed.map(move |(track, partition)| (RouteId(route), partition, track.highest))
         })
     }
@@ -70,12 +54,35 @@ impl Offsets {
         self.tracked().any(|(r, p, highest)| (r, p) == (route, partition) && highest + 1 >= end)
     }
 
+    /// A partition ends here before anything of ours follows. One that ends before an acknowledged record is left as it is:
+    /// the next record of ours shows that it went back.
+    pub fn begins(&mut self, route: RouteId, partition: i32, end: i64) {
+        if let Some(track) = self.track(route, partition)
+            && end > track.highest
+        {
+            *track = Track { highest: end - 1, next: Some(end), watched: true };
+        }
+    }
+
+    fn track(&mut self, route: RouteId, partition: i32) -> Option<&mut Track> {
+        let partition = usize::try_from(partition).ok()?;
+        let route = route.0 as usize;
+        if self.routes.len() <= route {
+            self.routes.resize(route + 1, Vec::new());
+        }
+        let tracks = self.routes.get_mut(route)?;
+        if tracks.len() <= partition {
+            tracks.resize(partition + 1, FRESH);
+        }
+        tracks.get_mut(partition)
+    }
+
     /// What lies before `end` has been found to be somebody else's: the next record of ours is to follow it.
     pub fn found(&mut self, route: RouteId, partition: i32, end: i64) {
         let Ok(partition) = usize::try_from(partition) else { return };
         let tracks = self.routes.get_mut(route.0 as usize);
         if let Some(track) = tracks.and_then(|tracks| tracks.get_mut(partition)) {
-            *track = Track { highest: end - 1, next: Some(end) };
+            *track = Track { highest: end - 1, next: Some(end), watched: true };
         }
     }
 
@@ -104,6 +111,7 @@ impl Track {
         if offset <= self.highest {
             return Finding::WentBack { highest: self.highest };
         }
+        self.watched = true;
         let foreign = !duplicates && self.next.is_some_and(|next| next != offset);
         self.highest = offset;
         self.next = Some(offset + 1);

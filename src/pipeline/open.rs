@@ -5,10 +5,11 @@
 
 use super::Config;
 use super::begin::{FirstCopy, Start, anew, first_start};
-use super::continuity::{Halt, Observed, PublicationView, Reason, SlotView, Verdict, judge};
-use super::core::Opened;
+use super::continuity::{Halt, Observed, PublicationView, Reason, SlotView, Verdict, begins_beyond, judge};
+use super::core::{LastStop, Opened};
 use super::detached::Detached;
 use super::identities;
+use super::inherited::{self, Inherited};
 use super::keeper::Keeper;
 use super::record::{FORMAT, Record, State, TableIdentity};
 use super::rehearse::{Captured, rehearse};
@@ -56,15 +57,21 @@ pub struct Connection {
     pub copy: Option<FirstCopy>,
     /// What the server's transactions looked like once the slot was ours.
     pub snapshot: PgSnapshot,
+    /// Where partitions ended before anything was sent, if a hold of another process is open: topic, partition, offset.
+    pub ends: Vec<(String, i32, i64)>,
 }
 
 /// What the process brings to a connect.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Carried {
     /// This process has not streamed yet.
     pub first: bool,
     /// Where the copy under way begins, whose snapshot is still held.
     pub copying_at: Option<Lsn>,
+    /// Late records were found: the stream is read again from the slot's own position.
+    pub rewind: bool,
+    /// The process's id, as its records carry it.
+    pub run: String,
 }
 
 /// Connects and proves continuity.
@@ -100,7 +107,7 @@ pub async fn open(
             }
         }
         let mut desk = Start { config, sql: &sql, replication: &mut replication, keeper, troubles };
-        match seen.next(config, carried, copy.is_some()) {
+        match seen.next(config, &carried, copy.is_some()) {
             Next::Start => break,
             Next::FirstStart => copy = first_start(&mut desk, &seen).await?,
             Next::Anew(reason) => copy = anew(&mut desk, &server, reason, seen).await?,
@@ -110,11 +117,26 @@ pub async fn open(
         seen = Seen::new(config, &sql, &mut replication, &server, keeper).await?;
     }
     let timeout = replication.wal_sender_timeout().await?.unwrap_or(FREEZE_WITHOUT_TIMEOUT);
+    let mut beyond = seen.begins_beyond().filter(|_| !carried.rewind);
+    let mut ends = Vec::new();
+    if beyond.is_some() {
+        match inherited::look(config, &seen.state, &carried.run).await? {
+            Inherited::Nothing => {}
+            Inherited::Quiet(quiet) => ends = quiet,
+            Inherited::Replay(why) => {
+                tracing::warn!(
+                    "the stream is read again from the slot's position, which a confirm hold has kept: {why}"
+                );
+                beyond = None;
+            }
+        }
+    }
     let options = StartOptions {
         slot: config.slot.clone(),
         publication: config.publication.clone(),
         messages: true,
         origins: config.origins,
+        from: beyond.unwrap_or(Lsn::ZERO),
     };
     let pid = replication.backend_pid();
     let mut stream = replication.start(&options).await?;
@@ -125,23 +147,36 @@ pub async fn open(
     if seen.slot.as_ref().and_then(|row| row.active_pid) != Some(pid) {
         return Err(not_held(config, &mut stream, pid).await);
     }
-    let resume = match seen.judge() {
+    let mut resume = match seen.judge() {
         Verdict::Resume(resume) | Verdict::Created(resume) => resume,
         Verdict::FirstStart => return Err(PipelineError::Goodbye), // the slot vanished under us: look again
         Verdict::Wait(detail) => return Err(waiting(detail)),
         Verdict::Halt(halt) => return Err(PipelineError::Halt(halt)),
     };
+    if !options.from.is_zero() {
+        // What was asked for before the slot was ours is right only if nobody has recorded less since.
+        if seen.begins_beyond().is_none_or(|delivered| delivered < options.from) {
+            return Err(in_use(format!("another agent used slot `{}` a moment ago", config.slot)));
+        }
+        resume.from = options.from;
+    }
     asynchronous(config, &sql, pid).await?;
     let snapshot = visible_now(&sql).await?;
     seen.warn(config, &mut warnings);
-    let clean = seen.state.record.as_ref().is_none_or(|record| record.clean);
+    let last_stop = match &seen.state.record {
+        Some(record) if !record.run.is_empty() && record.run == carried.run => LastStop::Own,
+        Some(record) if !record.clean => LastStop::Unclean,
+        _ => LastStop::Clean,
+    };
     let record = seen.record(config, resume.from);
     let captured = seen.captured.clone();
     let (Some(slot), state) = (seen.slot, seen.state) else { return Err(PipelineError::Goodbye) };
+    let slot_confirmed = slot.confirmed_flush_lsn.unwrap_or_default();
     Ok(Connection {
         sql: Arc::new(sql),
         stream,
-        opened: Opened { resume, record, clean },
+        opened: Opened { resume, slot_confirmed, record, last_stop, unix_ms: unix_ms(), ends: Vec::new() },
+        ends,
         state,
         server,
         captured,
@@ -151,6 +186,11 @@ pub async fn open(
         copy,
         snapshot,
     })
+}
+
+/// The wall clock, by which a record's holds are told to another process.
+fn unix_ms() -> i64 {
+    super::runner::unix_nanos() / 1_000_000
 }
 
 /// Whether the server can tell origins apart, where it has to.
@@ -289,8 +329,14 @@ impl Seen {
         judge(self.state.record.as_ref(), self.state.intent.is_some(), &self.observed)
     }
 
+    /// Where the next connection begins beyond the slot's own position, if it does.
+    fn begins_beyond(&self) -> Option<Lsn> {
+        let confirmed = self.slot.as_ref()?.confirmed_flush_lsn?;
+        begins_beyond(self.state.record.as_ref()?, confirmed, self.observed.timeline)
+    }
+
     /// The verdict, under what the mode asks for and consents to. `begun`: this connect has begun a copy.
-    fn next(&self, config: &Config, carried: Carried, begun: bool) -> Next {
+    fn next(&self, config: &Config, carried: &Carried, begun: bool) -> Next {
         let mode = config.snapshot.mode;
         let consents = matches!(mode, Mode::Always | Mode::WhenNeeded) && !begun;
         match self.judge() {
@@ -377,6 +423,11 @@ impl Seen {
             sequence: None,
             clean: false,
             accepted: Vec::new(),
+            delivered: from,
+            delivered_commit: None,
+            holds: Vec::new(),
+            foreign: false,
+            run: String::new(),
         };
         let was = self.state.record.clone().unwrap_or(fresh);
         Record {

@@ -170,6 +170,37 @@ pub struct Record {
     pub clean: bool,
     /// Consents so far, newest last.
     pub accepted: Vec<Accepted>,
+    /// Everything before it is in Kafka, as with `confirmed`. It is higher than `confirmed` only while a confirm hold is
+    /// open. The next connection starts here, where the slot still stands at `confirmed`.
+    #[serde(default)]
+    pub delivered: Lsn,
+    /// The newest commit at or below `delivered` that had records.
+    #[serde(default)]
+    pub delivered_commit: Option<Committed>,
+    /// Open confirm holds, oldest first; each floor is at least the one before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub holds: Vec<Hold>,
+    /// A late record of an earlier producer was found while a hold was open: the stream is read again from `confirmed`
+    /// when the hold ends.
+    #[serde(default)]
+    pub foreign: bool,
+    /// The id of the process that wrote it; empty in records of earlier versions.
+    #[serde(default)]
+    pub run: String,
+}
+
+/// A confirm hold: bytes of a producer that ended without all its answers may still land until `until_ms`, so the slot
+/// stays at `floor` for a replay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// The position that a replay would start at. Nothing above it is confirmed to Postgres while the hold is open.
+    pub floor: Lsn,
+    /// The newest commit at or below `floor` that had records.
+    pub last_commit: Option<Committed>,
+    /// Unix milliseconds.
+    pub until_ms: i64,
+    /// When the producer began that sends again what may still land: Unix milliseconds.
+    pub opened_ms: i64,
 }
 
 impl Record {
@@ -183,6 +214,14 @@ impl Record {
     #[must_use]
     pub fn intent_key(slot: &str) -> String {
         format!("intent/{slot}")
+    }
+
+    /// A record of an earlier version knew no `delivered`: it is what was confirmed.
+    fn completed(mut self) -> Self {
+        if self.delivered <= self.confirmed {
+            (self.delivered, self.delivered_commit) = (self.confirmed, self.last_commit);
+        }
+        self
     }
 
     /// Notes a consent, dropping the oldest beyond the bound.
@@ -307,7 +346,7 @@ impl State {
             }
         }
         records.sort_by_key(|(_, record)| record.term);
-        state.record = records.pop().map(|(_, record)| record);
+        state.record = records.pop().map(|(_, record)| record.completed());
         state.outdated = records.into_iter().map(|(key, _)| key).collect();
         Ok(state)
     }
@@ -357,6 +396,11 @@ pub(super) fn sample() -> Record {
         sequence: Some(Lsn::new(1000)),
         clean: true,
         accepted: Vec::new(),
+        delivered: Lsn::new(1000),
+        delivered_commit: None,
+        holds: Vec::new(),
+        foreign: false,
+        run: "run".to_owned(),
     }
 }
 
@@ -412,7 +456,9 @@ mod tests {
         ];
         let state = State::read("s", &entries.into()).unwrap();
         let commit = Committed { end: Lsn::new(992), xid: crate::lsn::Xid(740), at: crate::lsn::PgMicros(1_000_000) };
-        assert_eq!(state.record, Some(Record { last_commit: Some(commit), ..sample() }));
+        let earlier =
+            Record { last_commit: Some(commit), delivered_commit: Some(commit), run: String::new(), ..sample() };
+        assert_eq!(state.record, Some(earlier));
         assert_eq!(state.intent, Some(Intent { format: 1, copies: false }));
         let window = &state.windows["public.t"];
         assert_eq!((window.journal.rows, window.paused, window.signal, window.epoch), (7, false, None, 0));

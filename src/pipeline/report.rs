@@ -8,7 +8,7 @@ mod rates;
 mod schemas;
 
 use super::Config;
-use super::core::{Core, Opened};
+use super::core::{Core, Opened, Stopped};
 use super::pace::Pace;
 use super::plans::Ready;
 use super::progress::{Progress, Wal};
@@ -326,13 +326,21 @@ impl Reporter {
     }
 
     /// The loop ends.
-    pub fn stopped(&mut self, clean: bool) {
-        if clean {
-            info!("stopped: everything sent is delivered, recorded and confirmed");
-        } else if self.status.epoch == 0 {
-            info!("stopped before the stream was reached: nothing was sent");
-        } else {
-            warn!("stopped before everything was delivered and confirmed: the next start repeats what was not");
+    pub fn stopped(&mut self, stopped: Stopped) {
+        match stopped {
+            Stopped::Whole => info!("stopped: everything sent is delivered, recorded and confirmed"),
+            Stopped::NothingSent => info!("stopped before the stream was reached: nothing was sent"),
+            Stopped::InTransaction => {
+                warn!("stopped in the middle of a transaction: the next start sends the whole transaction again");
+            }
+            Stopped::InCopy => {
+                warn!(
+                    "stopped in the middle of the first copy: the next start copies the tables that are not complete"
+                );
+            }
+            Stopped::Unanswered => {
+                warn!("stopped before everything was delivered and confirmed: the next start repeats what was not");
+            }
         }
     }
 

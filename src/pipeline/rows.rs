@@ -487,6 +487,9 @@ pub(super) fn records_out(
     position: Position,
     tools: &mut Tools<'_>,
 ) -> Result<(), RowsError> {
+    if let Some(halt) = tools.core.blocks(position) {
+        return Err(RowsError::Halt(halt.clone()));
+    }
     for record in encoder.records() {
         let size_bytes = fits(encoder, active, position, &record)?;
         let partition = encode::partition(record.key, &active.table, active.partitions);

@@ -161,6 +161,8 @@ struct Runner {
     fresh: bool,
     /// When the planning under way began.
     planning_since: std::time::Instant,
+    /// When a producer that could not be started is tried again.
+    sink_retry_at: super::core::Moment,
     /// When the next journal record may be written: after one that failed, not at once.
     journal_at: super::core::Moment,
     exit: Option<Exit>,
@@ -285,6 +287,7 @@ impl Runner {
             looks: 0,
             fresh: false,
             planning_since: std::time::Instant::now(),
+            sink_retry_at: super::core::Moment::default(),
             journal_at: super::core::Moment::default(),
             exit: None,
             taken: Vec::new(),
@@ -421,9 +424,7 @@ impl Runner {
             }
             Happened::Settled(settled) => {
                 self.apply(Event::Settled { unanswered: settled.unanswered });
-                if let Err(exit) = self.start_sink() {
-                    self.exit = Some(exit);
-                }
+                self.ensure_sink();
             }
             Happened::Planned(planned) => {
                 let (place, (desk, outcome)) = *planned;
@@ -464,6 +465,7 @@ impl Runner {
                 self.apply(Event::Tick);
                 self.beat();
                 self.windows_tick();
+                self.ensure_sink();
                 self.look_around();
             }
         }

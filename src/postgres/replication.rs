@@ -83,6 +83,9 @@ pub struct StartOptions {
     pub messages: bool,
     /// Whether what replication brought in comes too.
     pub origins: Origins,
+    /// Commits that end at or below this position are left out by the server; zero for the slot's confirmed position,
+    /// which is the least in any case. The slot itself does not move by it.
+    pub from: Lsn,
 }
 
 impl Replication {
@@ -268,8 +271,9 @@ fn start_command(options: &StartOptions) -> String {
         Origins::None => ", origin 'none'",
     };
     format!(
-        "START_REPLICATION SLOT {slot} LOGICAL 0/0 \
-         (proto_version '1', publication_names {publication}{messages}{origin})"
+        "START_REPLICATION SLOT {slot} LOGICAL {} \
+         (proto_version '1', publication_names {publication}{messages}{origin})",
+        options.from
     )
 }
 
@@ -308,6 +312,7 @@ mod tests {
             publication: r#"o'b"r\x, y"#.into(),
             messages: true,
             origins: Origins::None,
+            from: Lsn::ZERO,
         };
         assert_eq!(
             start_command(&options),

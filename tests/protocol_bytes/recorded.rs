@@ -163,7 +163,8 @@ async fn record(server: &Server, number: usize, script: &str) -> Vec<u8> {
     server.sql(&database, script);
     server.sql(&database, &format!("select pg_logical_emit_message(false, '{LAST}', '')"));
     let config = Config::from_url(parse_url(&server.url(&database)).unwrap()).unwrap();
-    let options = StartOptions { slot, publication: "p".into(), messages: true, origins: Origins::Any };
+    let options =
+        StartOptions { slot, publication: "p".into(), messages: true, origins: Origins::Any, from: Lsn::ZERO };
     let mut stream = Replication::connect(&config).await.unwrap().start(&options).await.unwrap();
     let mut file = Vec::new();
     loop {

@@ -13,7 +13,7 @@ const POINT: Lsn = Lsn::new(1000);
 fn copying() -> Core {
     let settings = Settings {
         status_interval: 10 * SECOND,
-        quarantine: 60 * SECOND,
+        hold: 60 * SECOND,
         freeze: 60 * SECOND,
         budget_bytes: 4 * crate::ledger::RECORD_OVERHEAD_BYTES,
         stop_patience: 30 * SECOND,
@@ -24,7 +24,9 @@ fn copying() -> Core {
     core.begin_copy();
     let record = Record { confirmed: POINT, sent: POINT, clean: false, ..sample() };
     let resume = Resume { from: POINT, expect: None };
-    core.apply(Moment(SECOND), Event::Opened(Box::new(Opened { resume, record, clean: true })));
+    let opened =
+        Opened { resume, slot_confirmed: POINT, record, last_stop: LastStop::Clean, unix_ms: 0, ends: Vec::new() };
+    core.apply(Moment(SECOND), Event::Opened(Box::new(opened)));
     core.apply(Moment(SECOND), Event::RecordWritten);
     assert!(core.is_streaming());
     core
@@ -103,6 +105,6 @@ fn a_stop_ends_a_copy_where_it_is() {
     if actions.iter().any(|action| matches!(action, Action::Write(_))) {
         actions = core.apply(Moment(3 * SECOND), Event::RecordWritten);
     }
-    assert!(actions.contains(&Action::Exit { clean: true }), "{actions:?}");
+    assert!(actions.contains(&Action::Exit(Stopped::InCopy)), "{actions:?}");
     assert_eq!(flushed(&actions), []);
 }

@@ -1,6 +1,5 @@
 //! The core between events: what the row path enters, and what status and metrics read.
 
-use super::quarantine::Ends;
 use super::{Core, Moment, REPLY_SPACING, SECOND, Session, Settings};
 use crate::change::{Committed, Position};
 use crate::ledger::{Generation, Ledger, RouteId, Ticket};
@@ -28,13 +27,6 @@ impl Core {
         self.generation
     }
 
-    /// Another producer takes over with nothing in flight: what it begins with follows the last one's records.
-    pub fn next_producer(&mut self) {
-        assert!(self.ledger.is_settled(), "a producer with records in flight is settled, not exchanged");
-        self.generation.0 += 1;
-        self.offsets.next_producer();
-    }
-
     /// Whether frames may be read and handled now: the slot is held, the producer whole, the budget not used up, and no
     /// stop asks for the stream to end here.
     #[must_use]
@@ -42,7 +34,7 @@ impl Core {
         let budget = self.settings.budget_bytes;
         // What waits beside must not stop the stream, for whose progress it waits.
         let beside = self.beside_bytes.min(budget / 2);
-        self.wants_frames() && !self.settling && self.ledger.in_flight_bytes() + beside < budget
+        self.wants_frames() && !self.is_settling() && self.ledger.in_flight_bytes() + beside < budget
     }
 
     /// Notes how many bytes of copied rows are held besides what is in flight.
@@ -53,7 +45,7 @@ impl Core {
     /// Somebody waits until this position is recorded as confirmed: not for longer than it takes to confirm it.
     pub fn want_recorded(&mut self, position: Lsn) {
         let recorded = self.record.as_ref().map_or(Lsn::ZERO, |record| record.confirmed);
-        self.record_wanted = recorded < position && position <= self.ledger.confirmed() && self.held_until.is_none();
+        self.record_wanted = recorded < position && position <= self.ledger.confirmed() && self.holds.floor().is_none();
     }
 
     /// The captured tables are these from now on: recorded at once.
@@ -100,7 +92,7 @@ impl Core {
             && self.session == Session::Streaming
             && self.stop.is_none()
             && !self.paused
-            && !self.settling
+            && !self.is_settling()
             && self.ledger.in_flight_bytes().saturating_add(beside_bytes) < self.settings.budget_bytes
     }
 
@@ -113,6 +105,13 @@ impl Core {
     /// Notes Begin.
     pub fn begun(&mut self) {
         self.in_transaction = true;
+    }
+
+    /// The halt that is due at this Position, if Kafka has refused its record for good.
+    #[inline]
+    #[must_use]
+    pub fn blocks(&self, position: Position) -> Option<&Halt> {
+        self.blocked.as_ref().filter(|(blocked, _)| *blocked == position).map(|(_, halt)| halt)
     }
 
     /// Notes a record handed to the producer under [`Core::next_ticket`].
@@ -211,10 +210,10 @@ impl Core {
         self.flushed
     }
 
-    /// Until when confirmations are held, while they are.
+    /// Until when the slot is held back by the oldest confirm hold, while there is one.
     #[must_use]
     pub fn held_until(&self) -> Option<Moment> {
-        self.held_until
+        self.holds.until()
     }
 
     /// The partitions our records landed on, to ask for their ends: see [`super::Action::Ends`].
@@ -264,13 +263,17 @@ impl Core {
             Session::Closed { open_at } => sooner(*open_at),
             Session::Recording(_) | Session::Streaming | Session::Draining { .. } => {
                 sooner(self.status_at);
+                let recorded = self.record.as_ref().map_or(Lsn::ZERO, |record| record.delivered);
+                if let Some(due) = self.progress.due_at(&self.ledger, recorded).filter(|_| self.writing.is_none()) {
+                    sooner(due);
+                }
                 if self.reply_wanted {
                     sooner(self.last_update.plus(REPLY_SPACING));
                 }
             }
             Session::Opening | Session::Halted(_) | Session::Stopped => {}
         }
-        self.held_until.filter(|_| self.ends == Ends::Unasked).into_iter().chain(self.stop).for_each(&mut sooner);
+        self.holds.next_tick().into_iter().chain(self.stop).for_each(&mut sooner);
         next.max(self.now.plus(1000)) // a timer of a millisecond is the finest the runtime has
     }
 }

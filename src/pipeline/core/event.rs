@@ -32,8 +32,8 @@ pub const SECOND: u64 = 1_000_000;
 pub struct Settings {
     /// The longest silence towards the server: min(10 s, wal_sender_timeout / 3), in microseconds.
     pub status_interval: u64,
-    /// How long `confirmed` is held after an unclean stop, in microseconds.
-    pub quarantine: u64,
+    /// How long a confirm hold lasts after an unclean stop, in microseconds.
+    pub hold: u64,
     /// A pause of ours longer than this has cost us the slot: wal_sender_timeout, or 60 s where that is 0.
     pub freeze: u64,
     /// Bytes in flight, [`crate::ledger::RECORD_OVERHEAD_BYTES`] included; one larger record may go alone.
@@ -79,10 +79,43 @@ pub struct Report {
 pub struct Opened {
     /// Where the stream resumes.
     pub resume: Resume,
+    /// The slot's own confirmed position: at or below `resume.from`.
+    pub slot_confirmed: Lsn,
     /// The record to write before anything is processed; its term is new.
     pub record: Record,
-    /// Whether the stop before was clean; a first start is.
-    pub clean: bool,
+    /// What the newest record says of the stop before.
+    pub last_stop: LastStop,
+    /// Unix milliseconds at this event.
+    pub unix_ms: i64,
+    /// Where another process has left confirm holds open: the ends of the partitions before anything was sent on this
+    /// connection. What lands there besides our own records is of an earlier producer.
+    pub ends: Vec<(RouteId, i32, i64)>,
+}
+
+/// What the newest record says of the stop before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LastStop {
+    /// This process wrote it: what its producers left unanswered is known here.
+    Own,
+    /// Another process wrote it and stopped with nothing under way, or this is a first start.
+    Clean,
+    /// Another process wrote it and ended with records under way.
+    Unclean,
+}
+
+/// How a stop on request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// Everything read is delivered, recorded and confirmed: nothing comes again.
+    Whole,
+    /// The stream was never reached: nothing was sent.
+    NothingSent,
+    /// Everything sent is delivered, but the stream ends inside a transaction, which comes again as a whole.
+    InTransaction,
+    /// Everything sent is delivered, but the first copy is not over.
+    InCopy,
+    /// Deliveries or the confirmation were outstanding when time was up, or there was no connection to Postgres.
+    Unanswered,
 }
 
 /// What happened.
@@ -110,7 +143,7 @@ pub enum Event {
     },
     /// The producer is to be given up, though nothing of it failed: another one can log in, and this one cannot.
     GiveUp,
-    /// The producer given up has answered for all it can; this many records it could not.
+    /// The producer that ended has answered for all it can; this many records it could not.
     Settled {
         /// See above.
         unanswered: usize,
@@ -149,7 +182,8 @@ pub enum Action {
     Write(Box<Record>),
     /// Send a status update.
     Update(Update),
-    /// Give the producer up: purge its queue, wait for what is in flight; answer with `Settled`, then use the generation.
+    /// End the producer: purge its queue, wait for what is in flight, answer with `Settled`. The next producer is of this
+    /// generation and starts after that.
     Settle(Generation),
     /// Set aside the tables of this topic, from this Position on at the latest, before the stream is read again.
     Detach {
@@ -166,9 +200,6 @@ pub enum Action {
     Foreign(RouteId),
     /// Log and count that the stream is read again because of foreign writes.
     Replay,
-    /// End the process. `clean`: nothing of ours is unanswered and the record says so.
-    Exit {
-        /// See above.
-        clean: bool,
-    },
+    /// End the process.
+    Exit(Stopped),
 }

@@ -1,9 +1,13 @@
 //! Records that are refused for good: a replay is tried once, then the stream halts, or their table is set aside.
 
-use super::{Action, Core};
+use super::{Action, Core, Rule, SECOND, Session};
 use crate::change::Position;
-use crate::ledger::{RouteId, Ticket};
+use crate::ledger::{Generation, RouteId, Ticket};
 use crate::pipeline::continuity::{Halt, Reason};
+
+/// Between a record's first refusal and its second try: an authorizer or a policy service that fails for a few seconds is
+/// no decision against the record.
+const REFUSAL_PAUSE: u64 = 5 * SECOND;
 
 impl Core {
     /// The tables of a topic may be set aside: the operator has consented to it.
@@ -11,31 +15,60 @@ impl Core {
         self.detachable.insert(route);
     }
 
-    /// A record was not delivered. Twice the same one for good, or one of a topic that took nothing since it refused one,
-    /// is not tried again.
-    pub(super) fn failed(&mut self, ticket: Ticket, permanent: bool, of_topic: bool, actions: &mut Vec<Action>) {
-        let Some((route, position)) = self.ledger.find(ticket) else { return };
+    /// A record was not delivered. What its producer sent after it is purged, so that the stream is read again. A record
+    /// that is refused a second time, or one of a topic that took nothing since it refused one, is not tried again.
+    pub(super) fn failed(
+        &mut self,
+        (generation, ticket): (Generation, Ticket),
+        (permanent, of_topic): (bool, bool),
+        actions: &mut Vec<Action>,
+    ) {
+        if permanent && let Some((route, position)) = self.find(generation, ticket) {
+            self.refused_for_good(generation, (route, position), of_topic, actions);
+        }
+        // A failure of the producer that is being settled is answered already.
+        if generation == self.generation && self.rules.keep(Rule::FailureEndsProducer) {
+            self.end_producer(true, actions);
+            if !matches!(self.session, Session::Draining { .. }) {
+                self.lost(actions);
+            }
+        }
+    }
+
+    fn refused_for_good(
+        &mut self,
+        generation: Generation,
+        (route, position): (RouteId, Position),
+        of_topic: bool,
+        actions: &mut Vec<Action>,
+    ) {
         // What fails together with a producer's first failure is no second try.
-        let before = self.failed_at.filter(|(generation, _)| *generation < self.generation);
-        let again = before.is_some_and(|(_, failed)| failed == position);
-        let of_table = permanent && of_topic && self.detachable.contains(&route);
-        let topic_again = self.refused.get(&route).is_some_and(|generation| *generation < self.generation);
+        let before = self.failed_at.filter(|(failed, _)| *failed < generation);
+        // Rows of a first copy get another ordinal each time, since several readers bring them.
+        let same = |failed: Position| failed == position || (self.copying && failed.commit == position.commit);
+        let again = before.is_some_and(|(_, failed)| same(failed));
+        let of_table = of_topic && self.detachable.contains(&route);
+        let topic_again = self.refused.get(&route).is_some_and(|refused| *refused < generation);
         if of_table && (again || topic_again) {
             self.failed_at = None;
             self.detach(route, position, Reason::Undeliverable, actions);
-        } else if permanent && again {
+        } else if again && self.rules.keep(Rule::SecondRefusalHalts) {
             let detail = format!("a record of the transaction committed at {} failed again", position.commit);
             let halt = Halt::new(Reason::Undeliverable, detail).over(self.ledger.confirmed(), position.commit);
-            self.halt(halt, actions);
-        } else if permanent {
-            if self.failed_at.is_none_or(|(generation, _)| generation < self.generation) {
-                self.failed_at = Some((self.generation, position));
+            if self.copying || position == Position::default() {
+                self.halt(halt, actions); // the stream would not come to this Position
+            } else {
+                self.blocked = Some((position, halt));
+            }
+        } else {
+            if self.failed_at.is_none_or(|(failed, _)| failed < generation) {
+                self.failed_at = Some((generation, position));
             }
             if of_table {
-                self.refused.insert(route, self.generation);
+                self.refused.insert(route, generation);
             }
+            self.not_before = self.now.plus(REFUSAL_PAUSE);
         }
-        self.give_up(actions);
     }
 
     /// A topic gave out offsets again that it had acknowledged: it was made anew, or has lost records. What it lacks of
@@ -60,7 +93,7 @@ mod tests {
     use crate::change::Committed;
     use crate::lsn::{Lsn, PgMicros, Xid};
     use crate::pipeline::continuity::Resume;
-    use crate::pipeline::core::{Event, Moment, Opened, Outcome, Report, SECOND, Settings};
+    use crate::pipeline::core::{Event, LastStop, Moment, Opened, Outcome, Report, Settings};
     use crate::pipeline::record::{Record, sample};
 
     const NOW: Moment = Moment(SECOND);
@@ -70,7 +103,7 @@ mod tests {
     fn settings() -> Settings {
         Settings {
             status_interval: 10 * SECOND,
-            quarantine: 0,
+            hold: 0,
             freeze: 60 * SECOND,
             budget_bytes: 1 << 20,
             stop_patience: SECOND,
@@ -81,7 +114,9 @@ mod tests {
     fn open(core: &mut Core) {
         let record = Record { confirmed: Lsn::new(1000), sent: Lsn::new(1000), ..sample() };
         let resume = Resume { from: Lsn::new(1000), expect: None };
-        core.apply(core.now.plus(SECOND), Event::Opened(Box::new(Opened { resume, record, clean: true })));
+        let (slot_confirmed, last_stop) = (resume.from, LastStop::Clean);
+        let opened = Opened { resume, slot_confirmed, record, last_stop, unix_ms: 0, ends: Vec::new() };
+        core.apply(core.now.plus(SECOND), Event::Opened(Box::new(opened)));
         core.apply(core.now, Event::RecordWritten);
         assert!(core.is_streaming());
     }
@@ -121,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_refused_twice_sets_its_table_aside_where_that_is_allowed_and_halts_where_not() {
+    fn a_second_refusal_detaches_where_allowed_and_else_halts() {
         for allowed in [true, false] {
             let mut core = streaming();
             if allowed {
@@ -130,21 +165,22 @@ mod tests {
             for round in 0..2 {
                 // Two records of one change fail together: that is one try.
                 let tickets = [sent(&mut core, OWN, 1010), sent(&mut core, OWN, 1010)];
+                let generation = core.generation();
                 let first = report(&mut core, tickets[0], REFUSED);
-                let second = report(&mut core, tickets[1], REFUSED);
+                let other = Report { ticket: tickets[1], generation, outcome: REFUSED };
+                let second = core.reports(core.now, &[other]);
                 let expected =
                     if allowed && round == 1 { vec![(OWN, 1010, Reason::Undeliverable)] } else { Vec::new() };
                 assert_eq!((detached(&first), detached(&second)), (expected, Vec::new()), "{round}");
-                assert_eq!(core.halted().is_some(), !allowed && round == 1);
-                if core.halted().is_none() {
-                    again(&mut core);
-                }
+                let at = Position { commit: Lsn::new(1010), ordinal: 0 };
+                assert_eq!(core.blocks(at).is_some(), !allowed && round == 1);
+                again(&mut core);
             }
         }
     }
 
     #[test]
-    fn a_topic_that_takes_nothing_is_set_aside_though_each_time_another_record_fails_first() {
+    fn a_topic_that_takes_nothing_is_detached() {
         let mut core = streaming();
         core.may_detach(OWN);
         core.may_detach(OTHER);
@@ -166,22 +202,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_of_a_topic_alone_halts_as_ever() {
+    fn a_failure_that_is_not_of_one_topic_halts() {
         let mut core = streaming();
         core.may_detach(OWN);
         for _ in 0..2 {
             let ticket = sent(&mut core, OWN, 1010);
             let actions = report(&mut core, ticket, Outcome::Failed { permanent: true, of_topic: false });
             assert_eq!(detached(&actions), []);
-            if core.halted().is_none() {
-                again(&mut core);
-            }
+            again(&mut core);
         }
-        assert_eq!(core.halted().map(|halt| halt.reason), Some(Reason::Undeliverable));
+        let at = Position { commit: Lsn::new(1010), ordinal: 0 };
+        assert_eq!(core.blocks(at).map(|halt| halt.reason), Some(Reason::Undeliverable));
     }
 
     #[test]
-    fn a_topic_made_anew_sets_its_table_aside_from_the_confirmed_position_and_the_stream_goes_on() {
+    fn a_topic_made_anew_detaches_from_the_confirmed_position() {
         let mut core = streaming();
         core.may_detach(OWN);
         for offset in [5, 3] {

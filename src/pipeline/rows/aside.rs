@@ -49,6 +49,9 @@ impl Aside {
             let why = TooLarge { size_bytes, max_bytes: self.record_bytes_max };
             self.quarantine.write_without_values(context, row, why, text);
         }
+        if let Some(halt) = tools.core.blocks(context.position) {
+            return Err(RowsError::Halt(halt.clone()));
+        }
         let partition = encode::partition(Some(key), &self.table, self.partitions);
         let ticket = tools.core.next_ticket();
         tools.sink.send(&self.topic, partition, Some(key), Some(text), std::iter::empty(), ticket)?;

@@ -7,7 +7,7 @@ use crate::encode::{Config, Ids, Planner, Quarantine};
 use crate::ledger::{Generation, Ticket};
 use crate::lsn::{Lsn, Oid};
 use crate::pipeline::continuity::Resume;
-use crate::pipeline::core::{Event, Moment, Opened, Outcome, Report, SECOND, Settings};
+use crate::pipeline::core::{Event, LastStop, Moment, Opened, Outcome, Report, SECOND, Settings};
 use crate::pipeline::detached::{Detached, Detachments};
 use crate::pipeline::record::{Record, sample};
 use crate::table::TableFacts;
@@ -143,7 +143,7 @@ impl Agent {
     fn start(confirmed: Lsn, server: &Server) -> Self {
         let settings = Settings {
             status_interval: 10 * SECOND,
-            quarantine: 0,
+            hold: 0,
             freeze: 60 * SECOND,
             budget_bytes: 1 << 30,
             stop_patience: SECOND,
@@ -153,7 +153,9 @@ impl Agent {
         core.apply(NOW, Event::Tick);
         let record = Record { confirmed, sent: confirmed, ..sample() };
         let resume = Resume { from: confirmed, expect: None };
-        core.apply(NOW, Event::Opened(Box::new(Opened { resume, record, clean: true })));
+        let (slot_confirmed, last_stop) = (resume.from, LastStop::Clean);
+        let opened = Opened { resume, slot_confirmed, record, last_stop, unix_ms: 0, ends: Vec::new() };
+        core.apply(NOW, Event::Opened(Box::new(opened)));
         core.apply(NOW, Event::RecordWritten);
         let (sink, lines) = mpsc::channel(LINES);
         let mut rows = Rows::new(Changes::resume(None), OnRefusal::Detach);

@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// A producer that ends has at least this long for its answers, however short confirm holds are configured.
+const SETTLE_LEAST: Duration = Duration::from_secs(5);
+
 impl Runner {
     pub(super) fn perform(&mut self, actions: Vec<Action>) {
         for action in actions {
@@ -17,26 +20,34 @@ impl Runner {
                 Action::Close => self.close(),
                 Action::Write(record) => self.write(*record),
                 Action::Update(update) => self.update(update),
-                Action::Settle(_) => {
-                    if let Some(sink) = self.sink.take() {
-                        self.reporter.producer_ended();
-                        self.tasks.settling = Some(tokio::spawn(sink.settle(SETTLE_LIMIT)));
-                    }
-                }
+                Action::Settle(_) => self.settle(),
                 Action::Detach { route, from, reason } => self.detach_topic(route, from, reason),
                 Action::Ends => self.ask_ends(),
                 Action::Foreign(route) => self.reporter.foreign(self.routes.get(route.0 as usize)),
                 Action::Replay => self.reporter.replay(),
-                Action::Exit { clean } => {
-                    self.reporter.stopped(clean);
+                Action::Exit(stopped) => {
+                    self.reporter.stopped(stopped);
                     self.exit = Some(Exit::Stopped);
                 }
             }
         }
     }
 
+    /// Purges the producer's queue and waits for what is in flight.
+    fn settle(&mut self) {
+        // Without a producer (it could not be started yet) nothing was sent by one.
+        let Some(sink) = self.sink.take() else {
+            return self.tasks.settling = Some(tokio::spawn(async { Settled { unanswered: 0 } }));
+        };
+        self.reporter.producer_ended();
+        // What is still unanswered then opens a confirm hold: to wait for longer than that lasts would gain nothing.
+        let within = SETTLE_LIMIT.min(self.config.quarantine.max(SETTLE_LEAST));
+        self.tasks.settling = Some(tokio::spawn(sink.settle(within)));
+    }
+
     fn write(&mut self, mut record: Record) {
         let keeper = self.keeper.clone();
+        record.run.clone_from(&self.run_id);
         (record.pending_xids, record.pending_upto) = self.copies.pending();
         // First: what the record confirms is not told again, so what copies noted of it has to be there. A record of theirs
         // that is on its way comes before, or it would undo this one.

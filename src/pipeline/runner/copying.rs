@@ -58,6 +58,8 @@ impl Runner {
         Carried {
             first: !self.streamed,
             copying_at: self.copying.as_ref().filter(|_| held).map(|copying| copying.point),
+            rewind: self.core.rewinds(),
+            run: self.run_id.clone(),
         }
     }
 

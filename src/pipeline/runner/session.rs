@@ -2,13 +2,18 @@
 
 use super::*;
 use crate::kafka::TopicInfo;
+use crate::pipeline::core::SECOND;
 use crate::pipeline::detached::OnRefusal;
 use crate::pipeline::record::State;
+use crate::pipeline::rows::RowsError;
 use crate::pipeline::supervise::{FILE_NEXT, TroubleReason, without_client};
 use crate::postgres::preflight;
 
 /// Between two looks at a silent walsender: long enough for a spilling transaction to show in the counters.
 const PROBE_SPACING: Duration = Duration::from_secs(10);
+
+/// A producer that could not be started is tried again after this.
+const SINK_RETRY: u64 = SECOND;
 
 /// What a plan is for.
 #[derive(Clone, Copy)]
@@ -36,6 +41,10 @@ pub(super) enum Place {
 impl Runner {
     /// The connection, or the attempt at one, failed.
     pub(super) fn broke(&mut self, error: PipelineError) {
+        if matches!(error, PipelineError::Rows(RowsError::Send(_))) {
+            self.reporter.failed(&disposition(&error));
+            return self.apply(Event::GiveUp); // whatever it is, this producer takes nothing more
+        }
         self.failed(disposition(&error));
     }
 
@@ -60,8 +69,21 @@ impl Runner {
             Ok(connection) => connection,
             Err(error) => return self.broke(error),
         };
-        let Connection { sql, stream, opened, state, server, captured, slot, timeout, warnings, copy, snapshot } =
-            connection;
+        let Connection {
+            sql,
+            stream,
+            mut opened,
+            state,
+            server,
+            captured,
+            slot,
+            timeout,
+            warnings,
+            copy,
+            snapshot,
+            ends,
+        } = connection;
+        opened.ends = ends.iter().map(|(topic, partition, end)| (self.route_of(topic), *partition, *end)).collect();
         self.reporter.opened(&self.config, &opened, &server, &sql, &captured, warnings);
         let interval = STATUS_INTERVAL_MAX.min(timeout / 3);
         self.core.retime(settings(&self.config, interval, timeout));
@@ -282,7 +304,7 @@ impl Runner {
     /// Exchanges the producer for one with smaller batches, once nothing is in flight: nothing is repeated.
     pub(super) fn exchange_producer(&mut self) {
         let (Some(bytes), SinkConfig::Kafka(kafka)) = (self.smaller_batches, &mut self.config.sink) else { return };
-        if !self.core.ledger().is_settled() || self.sink.is_none() {
+        if !self.core.ledger().is_settled() || self.core.is_settling() || self.sink.is_none() {
             return;
         }
         kafka.lower_batch_bytes(bytes);
@@ -292,9 +314,7 @@ impl Runner {
         }
         self.reporter.producer_ended();
         self.core.next_producer();
-        if let Err(exit) = self.start_sink() {
-            self.exit = Some(exit);
-        }
+        self.ensure_sink();
     }
 
     pub(super) fn start_sink(&mut self) -> Result<(), Exit> {
@@ -304,9 +324,31 @@ impl Runner {
                 Ok(())
             }
             Err(error) => {
-                self.reporter.failed(&disposition(&PipelineError::Kafka(error)));
+                self.sink_retry_at = now().plus(SINK_RETRY);
+                let disposition = disposition(&PipelineError::Kafka(error));
+                let waits = match disposition {
+                    Disposition::Retry(trouble) | Disposition::Refused(trouble, _) => {
+                        without_client(trouble, self.streamed)
+                    }
+                    halt @ Disposition::Halt(_) => halt,
+                };
+                self.reporter.failed(&waits);
                 Err(Exit::SinkRefuses)
             }
+        }
+    }
+
+    /// The next producer, once the one before has settled. Where it cannot be started (a password file or a certificate is
+    /// being exchanged), an agent that has streamed tries again; before that, the configuration is most likely wrong.
+    pub(super) fn ensure_sink(&mut self) {
+        let wanted = self.sink.is_none() && self.tasks.settling.is_none() && self.exit.is_none();
+        if !wanted || now() < self.sink_retry_at {
+            return;
+        }
+        if let Err(exit) = self.start_sink()
+            && !self.streamed
+        {
+            self.exit = Some(exit);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::kafka::State;
+use crate::pipeline::core::Stopped;
 use crate::pipeline::request::Refused;
 
 /// The state is asked for again after this while Kafka is away at the start.
@@ -20,7 +21,7 @@ pub async fn run(
         Ok(state) => state,
         Err(exit) => {
             if exit == Exit::Stopped {
-                reporter.stopped(false);
+                reporter.stopped(Stopped::NothingSent);
             }
             return exit;
         }

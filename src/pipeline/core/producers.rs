@@ -1,0 +1,108 @@
+//! The producer of a connection and the ledger of a connection: they begin together and end together.
+//!
+//! When a connection is lost, or a delivery fails, the producer ends: what it has queued is purged, what is in flight is
+//! waited for (continuity rule 1). Its ledger goes with it, and only hears its late answers. The next ledger is there at
+//! once, but nothing is entered into it before the producer that ended has settled.
+
+use super::{Action, Core, Rule, Session};
+use crate::change::Position;
+use crate::ledger::{Generation, Ledger, RouteId, Ticket};
+
+/// A producer that is being settled, with its ledger.
+#[derive(Debug)]
+pub(super) struct Ending {
+    pub ledger: Ledger,
+    pub generation: Generation,
+}
+
+impl Core {
+    /// Whether a producer that ended has not settled yet: until then nothing is produced.
+    #[must_use]
+    pub fn is_settling(&self) -> bool {
+        self.ending.is_some() && self.rules.keep(Rule::SettlesBeforeNext)
+    }
+
+    /// Ends the producer of this connection. One that was handed nothing serves the next connection, unless it is to be
+    /// replaced in any case.
+    pub(super) fn end_producer(&mut self, in_any_case: bool, actions: &mut Vec<Action>) {
+        let handed = self.ledger.next_ticket() != self.first_ticket;
+        if self.ending.is_some() {
+            assert!(
+                !handed || !self.rules.keep(Rule::SettlesBeforeNext),
+                "records were sent while the producer before was settled"
+            );
+            return;
+        }
+        if !handed && !in_any_case {
+            return;
+        }
+        let next = Ledger::resume(self.ledger.confirmed(), self.ledger.next_ticket());
+        let ledger = std::mem::replace(&mut self.ledger, next);
+        self.ending = Some(Ending { ledger, generation: self.generation });
+        self.next_generation();
+        actions.push(Action::Settle(self.generation));
+    }
+
+    /// Another producer takes over with nothing in flight: what it begins with follows the last one's records.
+    pub fn next_producer(&mut self) {
+        assert!(self.ledger.is_settled(), "a producer with records in flight is settled, not exchanged");
+        assert!(self.ending.is_none(), "two producers would run at once");
+        self.next_generation();
+        self.offsets.next_producer();
+    }
+
+    fn next_generation(&mut self) {
+        self.generation.0 += 1;
+        self.first_ticket = self.ledger.next_ticket();
+    }
+
+    /// The producer that ended has settled. What it left unanswered may still land, so a hold opens.
+    pub(super) fn settled(&mut self, unanswered: usize, actions: &mut Vec<Action>) {
+        assert!(self.ending.take().is_some(), "a producer settled that had not ended");
+        self.offsets.next_producer();
+        self.unsettled |= unanswered > 0 && self.rules.keep(Rule::UnansweredHolds);
+        match &self.session {
+            // Opened meanwhile: the hold begins where this connection did.
+            Session::Recording(_) | Session::Streaming => {
+                if std::mem::take(&mut self.unsettled) {
+                    self.hold();
+                }
+            }
+            Session::Draining { halt, .. } => {
+                let halt = halt.clone();
+                self.enter_halt(halt, actions);
+            }
+            Session::Closed { .. } | Session::Opening | Session::Halted(_) | Session::Stopped => {}
+        }
+    }
+
+    /// A record landed.
+    pub(super) fn landed(
+        &mut self,
+        (generation, ticket): (Generation, Ticket),
+        (partition, offset): (i32, i64),
+        actions: &mut Vec<Action>,
+    ) {
+        let current = generation == self.generation;
+        let ledger = match &mut self.ending {
+            Some(ending) if !current => &mut ending.ledger,
+            _ => &mut self.ledger,
+        };
+        let route = ledger.deliver(ticket);
+        assert!(route.is_some() || !current, "ticket {} was reported twice, or never issued", ticket.0);
+        let Some(route) = route else { return };
+        self.refused.remove(&route);
+        self.place(route, partition, offset, actions);
+    }
+
+    /// Where the ticket of a failed record stands in the stream; `None` for one of a producer that has settled.
+    pub(super) fn find(&self, generation: Generation, ticket: Ticket) -> Option<(RouteId, Position)> {
+        let ending = self.ending.as_ref().filter(|ending| ending.generation == generation);
+        ending.map_or_else(|| self.ledger.find(ticket), |ending| ending.ledger.find(ticket))
+    }
+
+    /// Whether a report's producer still counts: the running one, or the one that is being settled.
+    pub(super) fn knows(&self, generation: Generation) -> bool {
+        generation == self.generation || self.ending.as_ref().is_some_and(|ending| ending.generation == generation)
+    }
+}

@@ -1,0 +1,384 @@
+//! An agent of the simulated world: what the runner does around a core, and what can befall it.
+
+use super::*;
+use std::collections::VecDeque;
+
+/// More than the budget lets in: librdkafka's own limit, which is never met.
+const QUEUE_MAX: usize = 60;
+
+/// A producer: what it holds, per partition; the first `on_wire` of each have left the process.
+#[derive(Default)]
+pub(super) struct FakeProducer {
+    pub queues: [VecDeque<(Ticket, Entry, Moment)>; PARTITIONS],
+    pub on_wire: [usize; PARTITIONS],
+    /// A delivery failed: it takes and delivers nothing more.
+    pub ended: bool,
+}
+
+pub(super) struct Agent {
+    pub core: Core,
+    pub producer: FakeProducer,
+    /// The producer that is being settled.
+    pub settling: Option<FakeProducer>,
+    /// Reports on their way, in the order they will arrive.
+    pub reports: VecDeque<Report>,
+    /// Where the connection reads: transaction, then row.
+    pub reading: Option<(usize, usize)>,
+    pub state_write: Option<Record>,
+    pub opening: bool,
+    pub asked_ends: bool,
+    pub exited: Option<Stopped>,
+    pub frozen_until: Option<Moment>,
+    /// The server has dropped the connection, which this process does not know yet.
+    pub broken: bool,
+    run: String,
+}
+
+fn settings(seed: u64) -> Settings {
+    Settings {
+        status_interval: 10 * SECOND,
+        hold: HOLD,
+        freeze: PATIENCE,
+        budget_bytes: 40 * crate::ledger::RECORD_OVERHEAD_BYTES,
+        stop_patience: 30 * SECOND,
+        seed,
+    }
+}
+
+fn ms(moment: Moment) -> i64 {
+    (moment.0 / 1000) as i64
+}
+
+impl Agent {
+    pub fn new(seed: u64, now: Moment, run: u64, off: Option<Rule>) -> Self {
+        let mut core = Core::new(settings(seed), now);
+        core.rules = Rules::without(off);
+        Agent {
+            core,
+            producer: FakeProducer::default(),
+            settling: None,
+            reports: VecDeque::new(),
+            reading: None,
+            state_write: None,
+            opening: false,
+            asked_ends: false,
+            exited: None,
+            frozen_until: None,
+            broken: false,
+            run: run.to_string(),
+        }
+    }
+
+    /// Nothing of it is under way.
+    pub fn is_idle(&self) -> bool {
+        self.settling.is_none() && self.producer.queues.iter().all(VecDeque::is_empty) && self.frozen_until.is_none()
+    }
+}
+
+impl World {
+    /// Whether the agent runs. One that wakes up finds its producer's thread awake, too.
+    pub(super) fn wakes(&mut self, at: usize) -> bool {
+        let agent = &mut self.agents[at];
+        match agent.frozen_until {
+            Some(until) if until > self.now => false,
+            Some(_) => {
+                agent.frozen_until = None;
+                for partition in 0..PARTITIONS {
+                    agent.producer.on_wire[partition] = agent.producer.queues[partition].len();
+                }
+                true
+            }
+            None => true,
+        }
+    }
+
+    pub(super) fn tell(&mut self, at: usize, event: Event) {
+        let actions = self.agents[at].core.apply(self.now, event);
+        self.perform(at, actions);
+    }
+
+    fn let_go(&mut self, at: usize) {
+        self.holder.take_if(|(holder, _)| *holder == at);
+        let agent = &mut self.agents[at];
+        (agent.reading, agent.opening, agent.broken) = (None, false, false);
+    }
+
+    pub(super) fn perform(&mut self, at: usize, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Open => self.agents[at].opening = true,
+                Action::Close => self.let_go(at),
+                Action::Write(record) => {
+                    let agent = &mut self.agents[at];
+                    agent.state_write = Some(Record { run: agent.run.clone(), ..*record });
+                }
+                Action::Update(update) => self.updated(at, update),
+                Action::Settle(_) => {
+                    let producer = std::mem::take(&mut self.agents[at].producer);
+                    assert!(self.agents[at].settling.replace(producer).is_none(), "two producers settle at once");
+                }
+                Action::Ends => self.agents[at].asked_ends = true,
+                Action::Foreign(_) | Action::Replay => {}
+                Action::Detach { .. } => panic!("nobody has consented to it"),
+                Action::Exit(stopped) => self.agents[at].exited = Some(stopped),
+            }
+        }
+    }
+
+    fn updated(&mut self, at: usize, update: Update) {
+        assert!(update.write.bytes() <= self.wal_end, "acknowledged what was never sent");
+        if let Some((holder, heard)) = &mut self.holder
+            && *holder == at
+        {
+            *heard = self.now;
+            if update.flush > self.slot {
+                self.slot = update.flush;
+            }
+        }
+    }
+
+    /// Connects as `open` does: judges record and slot, then reads where the connection begins.
+    pub(super) fn open(&mut self, at: usize) {
+        self.agents[at].opening = false;
+        if self.holder.is_some_and(|(holder, _)| holder != at) {
+            return self.tell(at, Event::Lost { at_leisure: false });
+        }
+        self.opens += 1;
+        self.resolve_writes(at);
+        let seen = Observed {
+            system_id: self.state.system_id.clone(),
+            timeline: 1,
+            history: BTreeMap::new(),
+            server: Lsn::new(self.wal_end),
+            standby: false,
+            database: Oid(1),
+            slot: Some(SlotView { confirmed: Some(self.slot), lost: None, ours: true }),
+            publication: Some(PublicationView { oid: Oid(1), tables: BTreeMap::new() }),
+            captured: Vec::new(),
+        };
+        let mut resume = match judge(Some(&self.state), false, &seen) {
+            Verdict::Resume(resume) => resume,
+            Verdict::Halt(halt) => return self.tell(at, Event::Halt(halt)),
+            verdict => panic!("{verdict:?}"),
+        };
+        self.holder = Some((at, self.now));
+        let was = self.state.clone();
+        let last_stop = match &was {
+            was if was.run == self.agents[at].run => LastStop::Own,
+            was if was.clean => LastStop::Clean,
+            _ => LastStop::Unclean,
+        };
+        let inherits = last_stop != LastStop::Own && !was.holds.is_empty();
+        let rewinds = self.agents[at].core.rewinds() || (inherits && self.landed_late(&was));
+        let watched = if inherits { 0..PARTITIONS } else { 0..0 };
+        let ends = watched.map(|p| (RouteId(0), p as i32, self.log[p].len() as i64)).collect();
+        let beyond = begins_beyond(&was, self.slot, 1).filter(|_| !rewinds);
+        resume.from = beyond.unwrap_or(resume.from);
+        let next = self.wal.partition_point(|t| t.commit.end <= resume.from);
+        self.agents[at].reading = Some((next, 0));
+        let record = Record { term: was.term + 1, clean: false, ..was };
+        let opened = Opened { resume, slot_confirmed: self.slot, record, last_stop, unix_ms: ms(self.now), ends };
+        self.tell(at, Event::Opened(Box::new(opened)));
+    }
+
+    /// Whether a record lies behind one of a later producer, as `kafka::late` finds it by the producers' time stamps.
+    fn landed_late(&self, record: &Record) -> bool {
+        let began: Vec<i64> = record.holds.iter().map(|hold| hold.opened_ms).collect();
+        self.log.iter().any(|partition| {
+            let mut newest = 0;
+            partition.iter().any(|logged| {
+                let begun = began.partition_point(|at| *at <= ms(logged.produced));
+                newest = newest.max(begun);
+                begun < newest
+            })
+        })
+    }
+
+    /// Reads some rows of the stream into the producer, as the row path does.
+    pub(super) fn read(&mut self, at: usize) {
+        for _ in 0..1 + self.luck.below(30) {
+            let now = self.now;
+            let agent = &mut self.agents[at];
+            let Some((transaction, row)) = agent.reading else { return };
+            if !agent.core.has_room() {
+                break;
+            }
+            let Some(current) = self.wal.get(transaction) else {
+                let end = Lsn::new(self.wal_end);
+                if let Err(halt) = agent.core.keepalive(end) {
+                    self.tell(at, Event::Halt(halt));
+                }
+                let reply = self.luck.one_in(3);
+                self.tell(at, Event::Burst { reply });
+                break;
+            };
+            if row == 0 {
+                agent.core.begun();
+            }
+            if let Some(&(key, version)) = current.rows.get(row) {
+                let position = Position { commit: current.final_lsn, ordinal: row as u64 };
+                if let Some(halt) = agent.core.blocks(position).cloned() {
+                    return self.tell(at, Event::Halt(halt));
+                }
+                if agent.producer.ended {
+                    return self.tell(at, Event::GiveUp);
+                }
+                let ticket = agent.core.next_ticket();
+                let partition = key as usize % PARTITIONS;
+                agent.producer.queues[partition].push_back((ticket, Entry { key, version, position }, now));
+                let queued: usize = agent.producer.queues.iter().map(VecDeque::len).sum();
+                assert!(queued <= QUEUE_MAX, "the producer's own limit was met");
+                agent.core.sent(RouteId(0), position, 10);
+                agent.reading = Some((transaction, row + 1));
+            } else {
+                let commit = current.commit;
+                agent.reading = Some((transaction + 1, 0));
+                if let Err(halt) = agent.core.committed(commit, true) {
+                    self.tell(at, Event::Halt(halt));
+                }
+            }
+        }
+        self.tell(at, Event::Burst { reply: false });
+        if self.agents[at].broken {
+            self.lose(at); // what had been received is handled; now the end of the connection is seen
+        }
+    }
+
+    pub(super) fn lose(&mut self, at: usize) {
+        self.agents[at].reading = None;
+        self.tell(at, Event::Lost { at_leisure: false });
+    }
+
+    /// Some records reach the broker; their reports go on their way.
+    pub(super) fn deliver(&mut self, at: usize) {
+        let partition = self.luck.below(PARTITIONS as u64) as usize;
+        let (more, some) = (self.luck.below(4) as usize, self.luck.below(1 << 20));
+        let frozen = self.agents[at].frozen_until.is_some();
+        let generation = self.agents[at].core.generation();
+        let agent = &mut self.agents[at];
+        if agent.producer.ended {
+            return;
+        }
+        let queued = agent.producer.queues[partition].len();
+        let wire = &mut agent.producer.on_wire[partition];
+        if !frozen {
+            *wire = (*wire + more).min(queued);
+        }
+        for _ in 0..some % (*wire as u64 + 1) {
+            let refuses = self.refuses;
+            let producer = &mut self.agents[at].producer;
+            let Some(&(ticket, entry, produced)) = producer.queues[partition].front() else { return };
+            if refuses.is_some_and(|(position, _)| position == entry.position) {
+                self.refuses = refuses.map(|(position, times)| (position, times + 1));
+                return self.fail(at, ticket, true);
+            }
+            producer.queues[partition].pop_front();
+            producer.on_wire[partition] -= 1;
+            let offset = self.append(partition, entry, produced);
+            let outcome = Outcome::Landed { partition: partition as i32, offset };
+            self.agents[at].reports.push_back(Report { ticket, generation, outcome });
+        }
+    }
+
+    pub(super) fn report(&mut self, at: usize) {
+        let count = self.luck.below(self.agents[at].reports.len() as u64 + 1) as usize;
+        let reports: Vec<_> = self.agents[at].reports.drain(..count).collect();
+        let actions = self.agents[at].core.reports(self.now, &reports);
+        self.perform(at, actions);
+    }
+
+    pub(super) fn fail_delivery(&mut self, at: usize, permanent: bool) {
+        let partition = self.luck.below(PARTITIONS as u64) as usize;
+        if let Some(&(ticket, ..)) = self.agents[at].producer.queues[partition].front() {
+            self.fail(at, ticket, permanent);
+        }
+    }
+
+    /// A failed delivery ends the producer: it delivers nothing more, whatever is asked of it.
+    fn fail(&mut self, at: usize, ticket: Ticket, permanent: bool) {
+        let agent = &mut self.agents[at];
+        let outcome = Outcome::Failed { permanent, of_topic: false };
+        agent.reports.push_back(Report { ticket, generation: agent.core.generation(), outcome });
+        agent.producer.ended = true;
+    }
+
+    pub(super) fn settle(&mut self, at: usize) {
+        let Some(producer) = self.agents[at].settling.take() else { return };
+        // Reports that were under way arrive before the producer is gone.
+        let reports: Vec<_> = self.agents[at].reports.drain(..).collect();
+        let actions = self.agents[at].core.reports(self.now, &reports);
+        let unanswered = self.orphan(producer);
+        self.perform(at, actions);
+        self.tell(at, Event::Settled { unanswered });
+    }
+
+    pub(super) fn kill(&mut self, at: usize) {
+        if let Some(record) = self.agents[at].state_write.take()
+            && self.luck.one_in(2)
+            && self.counts(&record)
+        {
+            self.state = record;
+        }
+        self.let_go(at);
+        let agent = self.new_agent();
+        let killed = std::mem::replace(&mut self.agents[at], agent);
+        self.orphan(killed.producer);
+        if let Some(settling) = killed.settling {
+            self.orphan(settling);
+        }
+    }
+
+    /// What another agent was writing when it lost the slot is stored by now, or never.
+    fn resolve_writes(&mut self, at: usize) {
+        for other in (0..self.agents.len()).filter(|other| *other != at) {
+            if let Some(record) = self.agents[other].state_write.take()
+                && self.luck.one_in(2)
+                && self.counts(&record)
+            {
+                self.state = record;
+            }
+        }
+    }
+
+    /// Whether a record that is stored now is the newest: one of an agent that lost the slot has a lower term.
+    fn counts(&self, record: &Record) -> bool {
+        record.term > self.state.term || record.run == self.state.run
+    }
+
+    pub(super) fn store(&mut self, at: usize) {
+        let Some(record) = self.agents[at].state_write.take() else { return };
+        let wins = self.counts(&record);
+        if self.faults && self.luck.one_in(10) {
+            self.tell(at, Event::RecordFailed);
+        } else {
+            if wins {
+                self.state = record;
+            }
+            self.tell(at, Event::RecordWritten);
+        }
+    }
+
+    pub(super) fn answer_ends(&mut self, at: usize) {
+        if std::mem::take(&mut self.agents[at].asked_ends) {
+            let end = |partition: i32| self.log[partition as usize].len() as i64;
+            let ends = self.agents[at].core.partitions().map(|(route, p)| (route, p, end(p))).collect();
+            self.tell(at, Event::Ends(Some(ends)));
+        }
+    }
+
+    /// From now on some record is refused for good.
+    pub(super) fn refuse(&mut self) {
+        let ahead = self.wal.iter().rev().take(3).last();
+        self.refuses = ahead.map(|t| (Position { commit: t.final_lsn, ordinal: 0 }, 0));
+    }
+
+    /// A person gives the producer what it was refused, and lets halted agents try again.
+    pub(super) fn repair(&mut self) {
+        self.refuses = None;
+        for at in 0..self.agents.len() {
+            if self.agents[at].core.halted().is_some() {
+                self.tell(at, Event::Retry);
+            }
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! What each rule of the core is for: with it switched off, some run of the simulated world breaks a law.
+
+use super::laws::{killed_often, opened_in_vain, run};
+use super::*;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Seeds tried for each rule; all of them pass while every rule holds.
+const SEEDS: std::ops::Range<u64> = 1..120;
+
+fn breaks(law: impl FnOnce()) -> bool {
+    catch_unwind(AssertUnwindSafe(law)).is_err()
+}
+
+fn is_needed(rule: Rule) -> bool {
+    let off = Some(rule);
+    match rule {
+        Rule::RecordsEverySecond => {
+            let (repeats, kills, rows) = killed_often(1, off);
+            repeats > kills * (rows / 120 * 3 / 2 + 40)
+        }
+        Rule::BackoffByProgress => opened_in_vain(off) > 12,
+        _ => SEEDS.into_iter().any(|seed| breaks(|| run(seed, 1, off)) || breaks(|| run(seed, 2, off))),
+    }
+}
+
+#[test]
+fn each_rule_switched_off_breaks_a_law() {
+    let unneeded: Vec<Rule> = Rule::ALL.into_iter().filter(|rule| !is_needed(*rule)).collect();
+    assert_eq!(unneeded, [], "no run shows what these rules are for");
+}
