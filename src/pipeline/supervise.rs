@@ -427,7 +427,7 @@ mod tests {
         let code = include_str!("supervise.rs").split("const fn code").nth(1).unwrap();
         let code = code.split("const fn needs_a_person").next().unwrap();
         assert_eq!(arms(code, "TroubleReason::"), TroubleReason::ALL.len());
-        let text = include_str!("continuity.rs").split("const fn text").nth(1).unwrap();
-        assert_eq!(arms(text.split("const fn code").next().unwrap(), "Reason::"), Reason::ALL.len());
+        let text = include_str!("continuity/reason.rs").split("const fn text").nth(1).unwrap();
+        assert_eq!(arms(text.split("const fn lifting").next().unwrap(), "Reason::"), Reason::ALL.len());
     }
 }

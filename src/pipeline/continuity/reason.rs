@@ -1,0 +1,321 @@
+//! The reasons for a halt: the stable code, what the operator does next, and what ends the halt.
+//!
+//! Pure. Two exhaustive tables, one row for each reason: `text` is what people read, `lifting` is what the agent does.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Why nothing more is produced or confirmed. The code is stable; dashboards and runbooks use it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the codes say it, and `next` explains each")]
+pub enum Reason {
+    SlotMissing,
+    SlotLost,
+    SlotAhead,
+    SlotForeign,
+    StateMissing,
+    OtherCluster,
+    OtherDatabase,
+    TimelineUnknown,
+    PublishedAhead,
+    ServerWentBack,
+    HistoryDiffers,
+    PublicationMissing,
+    PublicationChanged,
+    TableRecreated,
+    TableRepublished,
+    TableNotPublished,
+    RecordTooLarge,
+    RowUnencodable,
+    Undeliverable,
+    OffsetsWentBack,
+    StateUnreadable,
+    CopyUnfinished,
+}
+
+/// Where the facts behind a halt can be seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// Each connect sees them again for as long as they hold. The halt ends by itself when a connect no longer sees them.
+    EachConnect,
+    /// They were seen once. A later connect can miss them although changes are lost, so the recorded halt decides.
+    Once,
+    /// Every reader of the state sees them before it could read a recorded halt. The halt is not recorded.
+    Reading,
+}
+
+/// What ends a halt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// The facts are corrected, and the next connect sees that.
+    Correction,
+    /// `wellspring slot accept` records consent under a new epoch.
+    Accept,
+    /// `wellspring skip` leaves out the one change.
+    Skip,
+    /// The topic and the producer take the record by now: one new try.
+    Limit,
+    /// The configuration that decides, or the program, is another one: one new try.
+    Configuration,
+    /// The table that the halt names is captured no longer.
+    Exclusion,
+    /// `wellspring retry` asks for one new try.
+    Retry,
+}
+
+impl By {
+    /// The words of the table in the runbooks.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            By::Correction => "correcting the cause",
+            By::Accept => "`wellspring slot accept`",
+            By::Skip => "`wellspring skip`",
+            By::Limit => "a limit that takes the record (one try)",
+            By::Configuration => "another configuration or version (one try)",
+            By::Exclusion => "excluding the table",
+            By::Retry => "`wellspring retry` (one try)",
+        }
+    }
+}
+
+/// How a halt ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lifting {
+    /// Where its facts can be seen.
+    pub proof: Proof,
+    /// Each of these ends it; nothing else does.
+    pub by: &'static [By],
+}
+
+impl Lifting {
+    /// Whether one of the ways is this one.
+    #[must_use]
+    pub fn is_by(&self, way: By) -> bool {
+        self.by.contains(&way)
+    }
+}
+
+impl Reason {
+    /// Every reason, for metrics and runbooks.
+    pub const ALL: [Reason; 22] = [
+        Reason::SlotMissing,
+        Reason::SlotLost,
+        Reason::SlotAhead,
+        Reason::SlotForeign,
+        Reason::StateMissing,
+        Reason::OtherCluster,
+        Reason::OtherDatabase,
+        Reason::TimelineUnknown,
+        Reason::PublishedAhead,
+        Reason::ServerWentBack,
+        Reason::HistoryDiffers,
+        Reason::PublicationMissing,
+        Reason::PublicationChanged,
+        Reason::TableRecreated,
+        Reason::TableRepublished,
+        Reason::TableNotPublished,
+        Reason::RecordTooLarge,
+        Reason::RowUnencodable,
+        Reason::Undeliverable,
+        Reason::OffsetsWentBack,
+        Reason::StateUnreadable,
+        Reason::CopyUnfinished,
+    ];
+
+    /// The stable code, and what the operator does next.
+    #[must_use]
+    pub const fn text(self) -> (&'static str, &'static str) {
+        match self {
+            Reason::SlotMissing => (
+                "slot_missing",
+                "find out who dropped the slot; `wellspring slot accept` creates a new slot and goes on from there, without the changes in between",
+            ),
+            Reason::SlotLost => (
+                "slot_lost",
+                "the server discarded WAL that the slot needed; raise max_slot_wal_keep_size, then `wellspring slot accept` replaces the slot",
+            ),
+            Reason::SlotAhead => (
+                "slot_ahead",
+                "somebody moved or recreated the slot; repair the topics from the tables if the range matters, then run `wellspring slot accept`",
+            ),
+            Reason::SlotForeign => (
+                "slot_foreign",
+                "the slot is of another plugin or database; set postgres.slot to another name and restart the agent",
+            ),
+            Reason::StateMissing => (
+                "state_missing",
+                "the slot exists, but the state has no record of it; restore the state topic, or run `wellspring slot accept` to go on from the slot",
+            ),
+            Reason::OtherCluster => (
+                "other_cluster",
+                "the address leads to another cluster; correct postgres.url and restart the agent, or run `wellspring slot accept`",
+            ),
+            Reason::OtherDatabase => (
+                "other_database",
+                "the address leads to another database; correct postgres.url and restart the agent, or run `wellspring slot accept`",
+            ),
+            Reason::TimelineUnknown => (
+                "timeline_unknown",
+                "the server's history does not contain the recorded timeline; connect to the right server, or run `wellspring slot accept`",
+            ),
+            Reason::PublishedAhead => (
+                "published_ahead",
+                "Kafka holds commits that a failover undid; compare the tables' newest rows, then run `wellspring slot accept`",
+            ),
+            Reason::ServerWentBack => (
+                "server_went_back",
+                "the server was restored from an older copy; compare the tables' newest rows, then run `wellspring slot accept`",
+            ),
+            Reason::HistoryDiffers => (
+                "history_differs",
+                "the last delivered commit is not in this server's WAL; compare the tables' newest rows, then run `wellspring slot accept`; if the address was wrong, correct it and run `wellspring retry`",
+            ),
+            Reason::PublicationMissing => {
+                ("publication_missing", "create the publication again, then run `wellspring slot accept`")
+            }
+            Reason::PublicationChanged => (
+                "publication_changed",
+                "the publication was made anew and changes in between may be missing; `wellspring slot accept` replaces the slot and goes on from there",
+            ),
+            Reason::TableRecreated => (
+                "table_recreated",
+                "the table was made anew and changes may be missing; run `wellspring slot accept`, or exclude the table and restart the agent",
+            ),
+            Reason::TableRepublished => (
+                "table_republished",
+                "the table left the publication for a while, or its filter or column list changed; run `wellspring slot accept`, or exclude the table and restart the agent",
+            ),
+            Reason::TableNotPublished => (
+                "table_not_published",
+                "add the table to the publication again and run `wellspring slot accept`; or exclude the table and restart the agent",
+            ),
+            Reason::RecordTooLarge => (
+                "record_too_large",
+                "raise the topic's max.message.bytes, or raise kafka.client \"message.max.bytes\" or exclude the table and restart the agent: the record is then tried once more; `wellspring skip` leaves out this one change",
+            ),
+            Reason::RowUnencodable => (
+                "row_unencodable",
+                "exclude the table and restart the agent; or drop the column's NOT NULL and run `wellspring retry`; `wellspring skip` leaves out this one change",
+            ),
+            Reason::Undeliverable => (
+                "undeliverable",
+                "give the producer what the broker refuses it (a right, a policy), then run `wellspring retry`",
+            ),
+            Reason::OffsetsWentBack => (
+                "offsets_went_back",
+                "the topic was made anew or lost acknowledged records; run `wellspring slot accept`, then copy its table again with `wellspring snapshot`",
+            ),
+            Reason::CopyUnfinished => (
+                "copy_unfinished",
+                "set snapshot.mode to \"initial\" (the rest is copied while the stream runs) or to \"when_needed\" (everything is copied anew), and restart the agent",
+            ),
+            Reason::StateUnreadable => {
+                ("state_unreadable", "run the version that wrote the state, or repair the state topic")
+            }
+        }
+    }
+
+    /// Where the facts can be seen, and what ends the halt.
+    #[must_use]
+    pub const fn lifting(self) -> Lifting {
+        use By::{Accept, Configuration, Correction, Exclusion, Limit, Retry, Skip};
+        let (proof, by): (Proof, &'static [By]) = match self {
+            // A slot's position never falls, and a new slot stands above the record: a connect sees either.
+            Reason::SlotMissing | Reason::SlotAhead => (Proof::EachConnect, &[Correction, Accept]),
+            // An invalidated slot stays invalidated. Its replacement is seen as `slot_ahead`.
+            Reason::SlotLost => (Proof::EachConnect, &[Accept]),
+            Reason::SlotForeign | Reason::CopyUnfinished => (Proof::EachConnect, &[Correction]),
+            Reason::StateMissing | Reason::OtherCluster | Reason::OtherDatabase | Reason::TimelineUnknown => {
+                (Proof::EachConnect, &[Correction, Accept])
+            }
+            // The switch point of an ended timeline is final, and `sent` is in the record.
+            Reason::PublishedAhead => (Proof::EachConnect, &[Correction, Accept]),
+            // A restored server writes on and passes the recorded position: a later connect would see nothing.
+            Reason::ServerWentBack => (Proof::Once, &[Accept]),
+            // A retry reads up to the same commit again, so it proves the history once more.
+            Reason::HistoryDiffers => (Proof::Once, &[Accept, Retry]),
+            // What is made anew has another oid.
+            Reason::PublicationMissing | Reason::PublicationChanged => (Proof::EachConnect, &[Accept]),
+            Reason::TableRecreated | Reason::TableRepublished => (Proof::EachConnect, &[Accept, Exclusion]),
+            // A table that leaves a published schema and returns keeps its oids: a later connect would see nothing.
+            Reason::TableNotPublished => (Proof::Once, &[Accept, Exclusion]),
+            Reason::RecordTooLarge => (Proof::Once, &[Limit, Configuration, Skip, Retry]),
+            Reason::RowUnencodable => (Proof::Once, &[Configuration, Skip, Retry]),
+            Reason::Undeliverable => (Proof::Once, &[Configuration, Retry]),
+            // A new process has no offsets to compare with.
+            Reason::OffsetsWentBack => (Proof::Once, &[Accept]),
+            Reason::StateUnreadable => (Proof::Reading, &[Correction]),
+        };
+        Lifting { proof, by }
+    }
+
+    /// The stable code.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        self.text().0
+    }
+
+    /// Whether the position of the stream is gone or not ours any more: what `when_needed` consents to begin anew for.
+    #[must_use]
+    pub const fn is_lost_position(self) -> bool {
+        matches!(self, Reason::SlotMissing | Reason::SlotLost | Reason::SlotAhead | Reason::StateMissing)
+    }
+}
+
+impl Serialize for Reason {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.code())
+    }
+}
+
+impl<'de> Deserialize<'de> for Reason {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let code = String::deserialize(deserializer)?;
+        let known = Reason::ALL.into_iter().find(|reason| reason.code() == code);
+        known.ok_or_else(|| serde::de::Error::custom(format!("`{code}` is no reason that this version knows")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_step_names_each_command_that_ends_the_halt() {
+        for reason in Reason::ALL {
+            let (code, next) = reason.text();
+            let commands = [(By::Accept, "wellspring slot accept"), (By::Skip, "wellspring skip")];
+            for (by, command) in commands {
+                assert_eq!(next.contains(command), reason.lifting().is_by(by), "{code}: {command}");
+            }
+            let said = next.contains("wellspring retry");
+            assert!(!said || reason.lifting().is_by(By::Retry), "{code}");
+        }
+        assert!(Reason::Undeliverable.text().1.contains("wellspring retry"));
+    }
+
+    #[test]
+    fn every_halt_has_something_that_ends_it() {
+        for reason in Reason::ALL {
+            assert!(!reason.lifting().by.is_empty(), "{}", reason.code());
+        }
+    }
+
+    #[test]
+    fn a_halt_seen_once_is_never_ended_by_a_connect_alone() {
+        let once = Reason::ALL.into_iter().filter(|reason| reason.lifting().proof == Proof::Once);
+        for reason in once {
+            assert!(!reason.lifting().is_by(By::Correction), "{}", reason.code());
+        }
+    }
+
+    #[test]
+    fn a_reason_is_recorded_by_its_code_and_read_back() {
+        for reason in Reason::ALL {
+            let text = serde_json::to_string(&reason).unwrap();
+            assert_eq!(text, format!("\"{}\"", reason.code()));
+            assert_eq!(serde_json::from_str::<Reason>(&text).unwrap(), reason);
+        }
+        assert!(serde_json::from_str::<Reason>("\"later\"").is_err());
+    }
+}
