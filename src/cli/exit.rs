@@ -25,6 +25,8 @@ pub enum Code {
     Source,
     /// 5: Kafka or the registry cannot be reached, or refuses us.
     Sink,
+    /// 6: stopped on request before everything was delivered and confirmed.
+    Repeats,
     /// 7: the reader of standard output is gone.
     ReaderGone,
 }
@@ -38,7 +40,20 @@ impl Code {
   3  continuity is not proven or a record can never be delivered (run --exit-on-halt; slot)
   4  Postgres cannot be reached or refuses us (run: only if refused at the first connection; check: a finding)
   5  Kafka or the registry cannot be reached or refuses us (as 4)
-  7  the reader of standard output is gone (sink = \"stdout\")";
+  6  stopped on request before everything was delivered and confirmed; the next start sends a part of the stream again
+  7  the reader of standard output is gone (run with sink = \"stdout\")";
+
+    /// Every code, in the order of the table.
+    pub const ALL: [Code; 8] = [
+        Code::Done,
+        Code::Failed,
+        Code::Config,
+        Code::Continuity,
+        Code::Source,
+        Code::Sink,
+        Code::Repeats,
+        Code::ReaderGone,
+    ];
 
     /// The number.
     #[must_use]
@@ -50,6 +65,7 @@ impl Code {
             Code::Continuity => 3,
             Code::Source => 4,
             Code::Sink => 5,
+            Code::Repeats => 6,
             Code::ReaderGone => 7,
         }
     }
@@ -68,6 +84,7 @@ impl From<Exit> for Code {
             Exit::Halted => Code::Continuity,
             Exit::SourceRefuses => Code::Source,
             Exit::SinkRefuses => Code::Sink,
+            Exit::Repeats => Code::Repeats,
             Exit::ReaderGone => Code::ReaderGone,
             Exit::StdoutFailed => Code::Failed,
         }
@@ -209,8 +226,8 @@ mod tests {
 
     #[test]
     fn help_lists_every_code() {
-        use Code::{Config, Continuity, Done, Failed, ReaderGone, Sink, Source};
-        for code in [Done, Failed, Config, Continuity, Source, Sink, ReaderGone] {
+        for (number, code) in (0..).zip(Code::ALL) {
+            assert_eq!(code.number(), number);
             assert!(Code::TABLE.contains(&format!("\n  {}  ", code.number())), "{code:?}");
         }
     }

@@ -57,7 +57,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Stream changes until stopped (SIGTERM or Ctrl-C; a second one ends at once)
+    /// Stream changes until stopped (SIGTERM or Ctrl-C; a second one ends at once, with status 6)
     #[command(after_help = Code::TABLE)]
     Run {
         /// End with status 3 on a halt, instead of staying up to say why

@@ -143,7 +143,7 @@ async fn watch(
             Sign::Stop(_) if stopping_since.is_some_and(|since| since.elapsed() < ONE_STOP) => {}
             Sign::Stop(name) if stopping_since.is_some() => {
                 warn!("{name} again: ending at once; the next start repeats what was not confirmed");
-                return Code::Failed;
+                return Code::Repeats;
             }
             Sign::Stop(name) => {
                 info!("{name}: stopping; what is sent is delivered and confirmed first. Once more ends at once");
@@ -176,7 +176,7 @@ async fn watch(
     }
     let exit = agent.join();
     match exit {
-        Ok(Exit::Stopped) => {}
+        Ok(Exit::Stopped | Exit::Repeats) => {} // the pipeline has told what was confirmed
         Ok(Exit::Halted) => error!("ended: halted, and --exit-on-halt is given; the reason is above"),
         Ok(Exit::SourceRefuses) => {
             error!("ended: Postgres refuses us at the first connection, which is not tried again; the reason is above")

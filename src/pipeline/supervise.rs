@@ -1,6 +1,7 @@
 //! What a failure means, and what the operator reads: one exhaustive match, no catch-all.
 
 use super::continuity::Halt;
+use super::core::Stopped;
 use super::keeper::KeeperError;
 use super::record::RecordError;
 use super::rows::RowsError;
@@ -195,8 +196,10 @@ impl Trouble {
 /// How the process ends when it does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// Asked to.
+    /// Asked to, with everything delivered and confirmed, or before anything was sent.
     Stopped,
+    /// Asked to, before everything was delivered and confirmed: the next start sends a part of the stream again.
+    Repeats,
     /// `--exit-on-halt`.
     Halted,
     /// Postgres refuses us at the first connect: most likely the configuration.
@@ -207,6 +210,15 @@ pub enum Exit {
     ReaderGone,
     /// Standard output cannot be written.
     StdoutFailed,
+}
+
+impl From<Stopped> for Exit {
+    fn from(stopped: Stopped) -> Exit {
+        match stopped {
+            Stopped::Whole | Stopped::NothingSent => Exit::Stopped,
+            Stopped::InTransaction | Stopped::InCopy | Stopped::Unanswered => Exit::Repeats,
+        }
+    }
 }
 
 /// What a failure means.

@@ -27,7 +27,7 @@ impl Runner {
                 Action::Replay => self.reporter.replay(),
                 Action::Exit(stopped) => {
                     self.reporter.stopped(stopped);
-                    self.exit = Some(Exit::Stopped);
+                    self.exit = Some(stopped.into());
                 }
             }
         }
