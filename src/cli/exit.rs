@@ -213,6 +213,12 @@ impl From<ConsentError> for Failure {
                 return Failure { code: Code::Continuity, primary, details: Vec::new(), hint };
             }
             ConsentError::NothingToAccept => (Code::Continuity, "`wellspring slot status` shows both"),
+            ConsentError::NothingToRetry { .. } => {
+                (Code::Continuity, "`wellspring slot status` shows what is recorded")
+            }
+            ConsentError::NotAccepted { reason } | ConsentError::NotRetried { reason } => {
+                (Code::Continuity, reason.text().1)
+            }
             ConsentError::OtherRange { .. } => (Code::Continuity, ""),
         };
         Failure { code, primary: Chain(&error).to_string(), details: Vec::new(), hint: hint.to_owned() }

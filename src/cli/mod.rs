@@ -122,6 +122,12 @@ enum Command {
         #[arg(long, value_name = "NAME")]
         by: Option<String>,
     },
+    /// Try a recorded halt once more, after its cause is removed; agents of the slot notice it within seconds
+    ///
+    /// Works on the state, so no agent has to run. `record_too_large`, `row_unencodable`, `undeliverable` and
+    /// `history_differs` can be tried again; the other halts need another step, which is printed.
+    #[command(after_help = Code::TABLE)]
+    Retry,
     /// Show what the pipeline has left in Postgres and in its state topic, and with --yes remove it
     ///
     /// The slot, the publication unless postgres.create_publication is off, the state records. Topics with events stay.
@@ -217,6 +223,7 @@ fn answer(arguments: Arguments) -> Result<Code, Failure> {
         Some(Command::Reload) => ask::run(&load(file)?.checked, &ask::Ask::Reload),
         Some(Command::Config(ConfigCommand::Reference)) => Ok(printed(&config::reference_page())),
         Some(Command::Config(ConfigCommand::Schema)) => Ok(printed(&config::json_schema())),
+        Some(Command::Retry) => slot::retry(&load(file)?.checked),
         Some(Command::Remove { yes }) => remove::run(&load(file)?.checked, yes),
         Some(Command::Completion { shell }) => {
             let mut script = Vec::new();

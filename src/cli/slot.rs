@@ -42,8 +42,8 @@ pub(super) fn run(checked: &Checked, command: &Command) -> Result<Code, Failure>
             Command::Status { json } => {
                 let look = consent::status(&config).await?;
                 print(&if *json { as_json(&checked.slot, &look) } else { as_text(&checked.slot, &look) });
-                Ok(match look.verdict {
-                    Verdict::Halt(_) => Code::Continuity,
+                Ok(match (&look.verdict, &look.halt) {
+                    (Verdict::Halt(_), _) | (_, Some(_)) => Code::Continuity,
                     _ => Code::Done,
                 })
             }
@@ -67,6 +67,18 @@ pub(super) fn run(checked: &Checked, command: &Command) -> Result<Code, Failure>
                 Ok(Code::Done)
             }
         }
+    })?
+}
+
+/// `wellspring retry`: one more try of the recorded halt.
+pub(super) fn retry(checked: &Checked) -> Result<Code, Failure> {
+    logging::start(checked.log);
+    let config = checked.pipeline(false);
+    block_on(async {
+        let halted = consent::retry(&config).await?;
+        let code = halted.reason.code();
+        print(&format!("{code} is tried once more, by the running agent within seconds or at the next start"));
+        Ok(Code::Done)
     })?
 }
 
@@ -124,6 +136,17 @@ fn as_text(name: &str, look: &Look) -> String {
     if !next.is_empty() {
         line("  next", next.to_owned());
     }
+    if let Some(halted) = &look.halt {
+        line("recorded halt", halted.reason.code().to_owned());
+        line("  because", halted.halt().told());
+        if let Some(range) = halted.range {
+            line("  in doubt", format!("{} to {}", range.from, range.to));
+        }
+        if halted.retry || halted.trying.is_some() {
+            line("  tried again", if halted.retry { "at the next connect" } else { "now" }.to_owned());
+        }
+        line("  next", halted.next.clone());
+    }
     text.trim_end().to_owned()
 }
 
@@ -160,7 +183,7 @@ fn as_json(name: &str, look: &Look) -> String {
     });
     let whole = serde_json::json!({
         "name": name, "slot": slot, "record": look.record,
-        "verdict": verdict, "detail": detail, "range": range, "next": next,
+        "verdict": verdict, "detail": detail, "range": range, "next": next, "halt": look.halt,
     });
     format!("{whole:#}")
 }

@@ -91,6 +91,8 @@ pub struct Checked {
     pub log: Log,
     /// What is weaker than it could be, by the operator's choice; for log and status.
     pub warnings: Vec<String>,
+    /// Digest of what decides how records look and which tables are captured; no secret is in it.
+    pub fingerprint: String,
 }
 
 impl Checked {
@@ -118,6 +120,7 @@ impl Checked {
             on_refusal: self.on_refusal,
             warnings: self.warnings.clone(),
             exit_on_halt,
+            fingerprint: self.fingerprint.clone(),
         }
     }
 }
@@ -250,7 +253,9 @@ pub fn check(name: &str, text: &str, environment: &Environment) -> Result<Loaded
     match checked {
         Some(mut checked) if faults.is_empty() => {
             checked.warnings = warnings(&checked);
-            Ok(Loaded { checked, shown: Shown { file: name.to_owned(), lines } })
+            let shown = Shown { file: name.to_owned(), lines };
+            checked.fingerprint = shown.fingerprint();
+            Ok(Loaded { checked, shown })
         }
         _ => Err(Faults { file: name.to_owned(), faults }),
     }
@@ -300,6 +305,7 @@ fn read_all(reader: &mut Reader<'_>) -> Option<Checked> {
         admin_token,
         log: log?,
         warnings: Vec::new(),
+        fingerprint: String::new(), // `check` computes it from the effective values
     })
 }
 

@@ -109,7 +109,19 @@ impl std::fmt::Display for Shown {
     }
 }
 
+/// What decides how a record looks, how large it may be and which tables are captured.
+const DECIDING: [&str; 6] = ["tables.", "columns.", "keys.", "topics.", "events.", "kafka.client.message.max.bytes"];
+
 impl Shown {
+    /// A digest of the deciding keys as they are printed: secrets are masked in it, and the order of the file is not.
+    pub(super) fn fingerprint(&self) -> String {
+        let decides = |line: &&Line| DECIDING.iter().any(|part| line.key.starts_with(part));
+        let mut lines: Vec<String> =
+            self.lines.iter().filter(decides).map(|line| format!("{} = {}\n", line.key, line.value)).collect();
+        lines.sort();
+        openssl::sha::sha256(lines.concat().as_bytes())[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// Keys whose values differ, or that only one of the two has; sorted.
     pub(super) fn differences(&self, other: &Shown) -> Vec<String> {
         let digests = |shown: &Shown| -> BTreeMap<String, Digest> {

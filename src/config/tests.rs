@@ -411,3 +411,25 @@ fn a_slots_name_is_one_that_postgres_takes() {
         );
     }
 }
+
+#[test]
+fn the_fingerprint_follows_what_decides_a_record_and_nothing_else() {
+    let of = |text: &str| with(text, &[]).unwrap().checked.fingerprint;
+    let plain = of(&replaced(&[]));
+    let same = [
+        replaced(&[("db.internal/shop", "other.internal/shop")]),
+        format!("# a remark\n{}", replaced(&[])),
+        format!("{}\n[limits]\nshutdown = \"5s\"", replaced(&[])),
+    ];
+    for text in same {
+        assert_eq!(of(&text), plain, "{text}");
+    }
+    let others = [
+        format!("{}\n[kafka.client]\n\"message.max.bytes\" = 20000", replaced(&[])),
+        format!("{}\n[events]\ntombstones = false", replaced(&[])),
+        replaced(&[("include = [", "exclude = [\"a.b\"]\ninclude = [")]),
+    ];
+    for text in others {
+        assert_ne!(of(&text), plain, "{text}");
+    }
+}

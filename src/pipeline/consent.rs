@@ -5,10 +5,12 @@
 
 use super::Config;
 use super::begin::create_slot;
-use super::continuity::{Halt, Reason, Verdict};
+use super::continuity::{By, Halt, Proof, Reason, Verdict};
+use super::halted::Halted;
 use super::keeper::{Keeper, KeeperError};
 use super::open::Seen;
-use super::record::{Accepted, Record};
+use super::open::recorded;
+use super::record::{Accepted, Record, State};
 use super::status::LsnRange;
 use super::supervise::PipelineError;
 use crate::kafka::KafkaError;
@@ -65,6 +67,24 @@ pub enum ConsentError {
     /// Continuity is proven: there is nothing to accept.
     #[error("nothing to accept: record and slot fit together")]
     NothingToAccept,
+    /// A halt is recorded, and consent to a gap does not end it.
+    #[error("`{}` is not ended by `wellspring slot accept`", reason.code())]
+    NotAccepted {
+        /// The recorded halt's reason.
+        reason: Reason,
+    },
+    /// No halt is recorded.
+    #[error("no halt is recorded for slot `{slot}`: there is nothing to try again")]
+    NothingToRetry {
+        /// The slot.
+        slot: String,
+    },
+    /// A halt is recorded, and one more try cannot end it.
+    #[error("`{}` is not ended by another try", reason.code())]
+    NotRetried {
+        /// The recorded halt's reason.
+        reason: Reason,
+    },
     /// The range given is not the one found.
     #[error("the gap is {} to {}, not the range given: look again with `wellspring slot status`", found.from, found.to)]
     OtherRange {
@@ -100,6 +120,8 @@ pub struct Look {
     pub record: Option<Record>,
     /// What they say together.
     pub verdict: Verdict,
+    /// The halt that is recorded, if there is one that a consent has not ended since.
+    pub halt: Option<Halted>,
 }
 
 /// Connections for one command.
@@ -126,13 +148,45 @@ pub(super) fn idle(config: &Config, seen: &Seen) -> Result<(), ConsentError> {
     }
 }
 
+/// The recorded halt, unless a consent has ended it since.
+fn standing(state: &State) -> Option<&Halted> {
+    state.halt.as_ref().filter(|halted| state.epoch() <= halted.epoch)
+}
+
+/// What `slot accept` accepts: what the look at the slot finds, else a recorded halt that such a look cannot find.
+fn acceptable(seen: &Seen) -> Result<Halt, ConsentError> {
+    if let Verdict::Halt(halt) = seen.judge() {
+        return Ok(halt);
+    }
+    match standing(&seen.state).filter(|halted| halted.reason.lifting().proof == Proof::Once) {
+        None => Err(ConsentError::NothingToAccept),
+        Some(halted) if halted.reason.lifting().is_by(By::Accept) => Ok(halted.halt()),
+        Some(halted) => Err(ConsentError::NotAccepted { reason: halted.reason }),
+    }
+}
+
+/// Marks the recorded halt for one more try. A halted agent finds the mark within seconds.
+///
+/// # Errors
+/// `NothingToRetry`, `NotRetried`; the state's.
+pub async fn retry(config: &Config) -> Result<Halted, ConsentError> {
+    let keeper = Keeper::start(config.open_state().await?);
+    let state = State::read(&config.slot, &keeper.read().await?).map_err(PipelineError::from)?;
+    let nothing = || ConsentError::NothingToRetry { slot: config.slot.clone() };
+    let halted = standing(&state).ok_or_else(nothing)?;
+    let marked = halted.retried().map_err(|_| ConsentError::NotRetried { reason: halted.reason })?;
+    recorded::write(&keeper, &config.slot, &marked).await?;
+    Ok(marked)
+}
+
 /// Looks at slot and record; changes nothing.
 ///
 /// # Errors
 /// When either cannot be read.
 pub async fn status(config: &Config) -> Result<Look, ConsentError> {
     let Desk { seen, .. } = desk(config).await?;
-    Ok(Look { slot: seen.slot().cloned(), verdict: seen.judge(), record: seen.state.record })
+    let halt = standing(&seen.state).cloned();
+    Ok(Look { slot: seen.slot().cloned(), verdict: seen.judge(), record: seen.state.record, halt })
 }
 
 /// Creates the slot and its record, for a pipeline that starts later from this point.
@@ -179,7 +233,7 @@ pub async fn drop_slot(config: &Config) -> Result<(), ConsentError> {
 pub async fn accept(config: &Config, range: Option<LsnRange>) -> Result<Record, ConsentError> {
     let Desk { sql, mut replication, keeper, mut seen } = desk(config).await?;
     idle(config, &seen)?;
-    let Verdict::Halt(halt) = seen.judge() else { return Err(ConsentError::NothingToAccept) };
+    let halt = acceptable(&seen)?;
     let found = halt.range.unwrap_or(LsnRange { from: Lsn::ZERO, to: Lsn::ZERO });
     if range.is_some_and(|range| range != found) {
         return Err(ConsentError::OtherRange { found });
@@ -206,6 +260,10 @@ pub async fn accept(config: &Config, range: Option<LsnRange>) -> Result<Record, 
     let from = seen.slot().and_then(|slot| slot.confirmed_flush_lsn).unwrap_or_default();
     let record = accepted(config, &seen, from, &halt);
     write(&keeper, &record).await?;
+    // The new epoch has ended the recorded halt; a record that stays behind has no more meaning.
+    if seen.state.halt.is_some() {
+        keeper.write(&Halted::key(&config.slot), None).await?;
+    }
     Ok(record)
 }
 

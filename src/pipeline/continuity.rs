@@ -10,7 +10,9 @@ use super::record::{Record, TableIdentity};
 use super::skipped::Place;
 use super::status::LsnRange;
 use crate::change::Committed;
+use crate::ledger::RouteId;
 use crate::lsn::{Lsn, Oid};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// A stop that only a person ends.
@@ -23,20 +25,73 @@ pub struct Halt {
     /// The WAL in doubt.
     pub range: Option<LsnRange>,
     /// The change that cannot go on, where it is one.
-    pub place: Option<Place>,
+    pub place: Option<Box<Place>>,
+    /// The table that the halt is about, where it is about one.
+    pub table: Option<String>,
+    /// The route of the topic that the halt is about, where Kafka has told of it.
+    pub route: Option<RouteId>,
+    /// The record that its topic does not take.
+    pub oversize: Option<Box<Oversize>>,
+    /// Where the state already says so: since when, and by whom.
+    pub recorded: Option<Box<Recorded>>,
+}
+
+/// A record that is larger than its topic or the producer takes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Oversize {
+    /// The topic.
+    pub topic: String,
+    /// Bytes that topic and producer have to take, framing included.
+    pub bytes: u64,
+    /// Bytes that they took then.
+    pub limit_bytes: u64,
+}
+
+/// When a halt was recorded, and by which run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// Unix milliseconds.
+    pub at_ms: i64,
+    /// The run that recorded it.
+    pub run: String,
+    /// The epoch of the positions in it.
+    pub epoch: u64,
 }
 
 impl Halt {
     /// A halt without a range.
     #[must_use]
     pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
-        Halt { reason, detail: detail.into(), range: None, place: None }
+        let detail = detail.into();
+        Halt { reason, detail, range: None, place: None, table: None, route: None, oversize: None, recorded: None }
     }
 
     /// The same, at one change.
     #[must_use]
     pub fn at(mut self, place: Place) -> Self {
-        self.place = Some(place);
+        self.table = Some(place.table.clone());
+        self.place = Some(Box::new(place));
+        self
+    }
+
+    /// The same, about one table.
+    #[must_use]
+    pub fn about(mut self, table: &str) -> Self {
+        self.table = Some(table.to_owned());
+        self
+    }
+
+    /// The same, about one topic.
+    #[must_use]
+    pub fn of_topic(mut self, route: RouteId) -> Self {
+        self.route = Some(route);
+        self
+    }
+
+    /// The same, about a record of this size.
+    #[must_use]
+    pub fn oversized(mut self, oversize: Oversize) -> Self {
+        self.oversize = Some(Box::new(oversize));
         self
     }
 
@@ -215,14 +270,16 @@ fn same_tables(record: &Record, confirmed: Lsn, seen: &Observed) -> Result<(), H
     }
     for (table, was) in record.tables.iter().filter(|(table, _)| seen.captured.contains(table)) {
         let Some(is) = publication.tables.get(table) else {
-            return halt(Reason::TableNotPublished, format!("table {table} is not in the publication"));
+            let detail = format!("table {table} is not in the publication");
+            return halt(Reason::TableNotPublished, detail).map_err(|halt| halt.about(table));
         };
         if is.relation != was.relation {
             let detail = format!("table {table} has oid {} where the record has {}", is.relation, was.relation);
-            return halt(Reason::TableRecreated, detail);
+            return halt(Reason::TableRecreated, detail).map_err(|halt| halt.about(table));
         }
         if is.membership != was.membership {
-            return halt(Reason::TableRepublished, format!("table {table} left the publication and came back"));
+            let detail = format!("table {table} left the publication and came back");
+            return halt(Reason::TableRepublished, detail).map_err(|halt| halt.about(table));
         }
     }
     Ok(())

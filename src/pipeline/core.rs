@@ -13,6 +13,7 @@
 
 mod entered;
 mod event;
+mod halting;
 mod hold;
 mod producers;
 mod progress;
@@ -132,6 +133,8 @@ pub struct Core {
     /// The first copy is not delivered and journalled yet: its rows come before any frame.
     copying: bool,
     stop: Option<Moment>,
+    /// The halt is not in the state yet.
+    halt_unrecorded: bool,
     now: Moment,
     luck: u64,
 }
@@ -177,6 +180,7 @@ impl Core {
             tables: None,
             copying: false,
             stop: None,
+            halt_unrecorded: false,
             now,
             luck: settings.seed,
         }
@@ -208,14 +212,17 @@ impl Core {
                 self.end_producer(true, &mut actions);
                 self.lost(&mut actions);
             }
-            Event::Settled { unanswered } => self.settled(unanswered, &mut actions),
+            Event::Settled { unanswered } => self.settled(unanswered),
             Event::Ends(ends) => self.ends_read(ends),
             Event::Retry => {
                 if matches!(self.session, Session::Halted(_)) {
                     self.session = Session::Closed { open_at: self.now };
                     (self.failed_at, self.blocked) = (None, None);
+                    // A topic that was made anew begins with offsets below those that we know.
+                    self.offsets = Offsets::default();
                 }
             }
+            Event::HaltRecorded(halt) => self.halt_recorded(*halt),
             Event::Pause => self.paused = true,
             Event::Resume => self.paused = false,
             Event::Stop => {
@@ -320,24 +327,6 @@ impl Core {
         self.writing = None;
     }
 
-    fn halt(&mut self, halt: Halt, actions: &mut Vec<Action>) {
-        match self.session {
-            Session::Halted(_) | Session::Stopped | Session::Draining { .. } => {}
-            Session::Streaming => {
-                self.session = Session::Draining { halt, until: self.now.plus(self.settings.stop_patience) };
-            }
-            Session::Closed { .. } | Session::Opening | Session::Recording(_) => self.enter_halt(halt, actions),
-        }
-    }
-
-    /// Nothing more is read, produced or confirmed.
-    fn enter_halt(&mut self, halt: Halt, actions: &mut Vec<Action>) {
-        actions.push(Action::Close);
-        self.end_producer(false, actions);
-        self.session = Session::Halted(halt);
-        self.writing = None;
-    }
-
     /// Compares a landed record's offset with those before it on its partition.
     fn place(&mut self, route: RouteId, partition: i32, offset: i64, actions: &mut Vec<Action>) {
         match self.offsets.landed(route, partition, offset) {
@@ -351,7 +340,7 @@ impl Core {
                 let detail = format!("partition {partition} acknowledged offset {offset} after {highest}");
                 let halt =
                     Halt::new(Reason::OffsetsWentBack, detail).over(self.ledger.confirmed(), self.ledger.entered());
-                self.enter_halt(halt, actions);
+                self.halt(halt.of_topic(route), actions);
             }
         }
     }
@@ -475,13 +464,15 @@ impl Core {
             Session::Draining { halt, until } => {
                 self.keep_contact(actions);
                 let told = self.writing.is_none() && self.record_due(false).is_none();
-                if (self.ledger.is_settled() && !self.is_settling() && told) || self.now >= until {
+                let drained = self.ledger.is_settled() && !self.is_settling() && told;
+                if (drained && !self.halt_unrecorded) || self.now >= until {
                     self.enter_halt(halt, actions);
                 }
             }
             Session::Halted(_) => {
                 if self.stop.is_some() {
-                    self.exit(Stopped::Unanswered, actions);
+                    let began = self.record.is_some() || self.is_settling();
+                    self.exit(if began { Stopped::Unanswered } else { Stopped::NothingSent }, actions);
                 }
             }
             Session::Stopped => {}

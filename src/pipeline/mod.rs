@@ -10,6 +10,7 @@ pub mod continuity;
 mod copying;
 pub mod core;
 pub mod detached;
+pub mod halted;
 mod identities;
 mod inherited;
 pub mod keeper;
@@ -91,6 +92,8 @@ pub struct Config {
     pub on_refusal: detached::OnRefusal,
     /// End the process on a halt instead of staying to tell.
     pub exit_on_halt: bool,
+    /// Digest of what decides how records look and which tables are captured; no secret is in it.
+    pub fingerprint: String,
 }
 
 /// A sign of life at an interval.

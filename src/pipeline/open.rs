@@ -3,11 +3,18 @@
 //! An ordinary connection comes first: it is refused while a server shuts down, so it holds no shutdown up; it stays as
 //! the sentinel and serves the catalog. Judging is `continuity`'s; here is only the asking.
 
+mod questions;
+pub mod recorded;
+
+pub(super) use self::questions::visible_now;
+use self::questions::{asynchronous, database, history, not_held, origins};
+use self::recorded::begin_try;
 use super::Config;
 use super::begin::{FirstCopy, Start, anew, first_start};
 use super::continuity::{Halt, Observed, PublicationView, Reason, SlotView, Verdict, begins_beyond, judge};
 use super::core::{LastStop, Opened};
 use super::detached::Detached;
+use super::halted::{Author, Halted};
 use super::identities;
 use super::inherited::{self, Inherited};
 use super::keeper::Keeper;
@@ -15,10 +22,9 @@ use super::record::{FORMAT, Record, State, TableIdentity};
 use super::rehearse::{Captured, rehearse};
 use super::supervise::{PipelineError, Trouble, TroubleReason};
 use crate::lsn::{Lsn, Oid};
-use crate::postgres::preflight::{self, SyncState};
 use crate::postgres::publication::{self, PublicationRow};
 use crate::postgres::slot::{self, SlotRow};
-use crate::postgres::{Origins, PgError, Replication, Sql, StartOptions, Stream, SystemIdentity};
+use crate::postgres::{Replication, Sql, StartOptions, Stream, SystemIdentity};
 use crate::snapshot::Mode;
 use crate::snapshot::visibility::PgSnapshot;
 use crate::table::TableName;
@@ -26,9 +32,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-
-/// How long a dead walsender's error may take to arrive: it was sent before the slot was let go.
-const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// wal_sender_timeout where the server has it off: how long we may pause before the slot may be another's.
 const FREEZE_WITHOUT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -59,6 +62,8 @@ pub struct Connection {
     pub snapshot: PgSnapshot,
     /// Where partitions ended before anything was sent, if a hold of another process is open: topic, partition, offset.
     pub ends: Vec<(String, i32, i64)>,
+    /// The recorded halt that this connection tries to get past.
+    pub trial: Option<Halted>,
 }
 
 /// What the process brings to a connect.
@@ -74,7 +79,7 @@ pub struct Carried {
     pub run: String,
 }
 
-/// Connects and proves continuity.
+/// Connects and proves continuity. A recorded halt is respected, and a halt that is found is recorded.
 ///
 /// # Errors
 /// As `supervise` sorts them; nothing was created unless this is a first start, or the mode consents to another.
@@ -83,6 +88,20 @@ pub async fn open(
     keeper: &Keeper,
     troubles: &mpsc::Sender<Option<Trouble>>,
     carried: Carried,
+    author: &Author,
+) -> Result<Connection, PipelineError> {
+    match prove(config, keeper, troubles, carried, author).await {
+        Err(PipelineError::Halt(halt)) => Err(recorded::record(config, keeper, author, halt).await),
+        found => found,
+    }
+}
+
+async fn prove(
+    config: &Config,
+    keeper: &Keeper,
+    troubles: &mpsc::Sender<Option<Trouble>>,
+    carried: Carried,
+    author: &Author,
 ) -> Result<Connection, PipelineError> {
     let sql = Sql::connect(&config.postgres).await?;
     origins(config, &sql)?;
@@ -92,6 +111,8 @@ pub async fn open(
     let mut replication = Replication::connect(&config.postgres).await?;
     let server = replication.identify_system().await?;
     let mut seen = Seen::new(config, &sql, &mut replication, &server, keeper).await?;
+    // A replica that waits for the slot learns of a halt here, and need not take the slot.
+    recorded::respect(config, author, &seen.state).await?;
     let (mut warnings, mut copy, mut looked_again) = (Vec::new(), None, false);
     rehearse(&config.encode, &sql, seen.published()).await?;
     loop {
@@ -147,6 +168,7 @@ pub async fn open(
     if seen.slot.as_ref().and_then(|row| row.active_pid) != Some(pid) {
         return Err(not_held(config, &mut stream, pid).await);
     }
+    let passed = recorded::respect(config, author, &seen.state).await?;
     let mut resume = match seen.judge() {
         Verdict::Resume(resume) | Verdict::Created(resume) => resume,
         Verdict::FirstStart => return Err(PipelineError::Goodbye), // the slot vanished under us: look again
@@ -170,8 +192,9 @@ pub async fn open(
     };
     let record = seen.record(config, resume.from);
     let captured = seen.captured.clone();
-    let (Some(slot), state) = (seen.slot, seen.state) else { return Err(PipelineError::Goodbye) };
+    let (Some(slot), mut state) = (seen.slot, seen.state) else { return Err(PipelineError::Goodbye) };
     let slot_confirmed = slot.confirmed_flush_lsn.unwrap_or_default();
+    let trial = begin_try(config, keeper, &mut state, passed).await?;
     Ok(Connection {
         sql: Arc::new(sql),
         stream,
@@ -185,24 +208,13 @@ pub async fn open(
         warnings,
         copy,
         snapshot,
+        trial,
     })
 }
 
 /// The wall clock, by which a record's holds are told to another process.
 fn unix_ms() -> i64 {
     super::runner::unix_nanos() / 1_000_000
-}
-
-/// Whether the server can tell origins apart, where it has to.
-fn origins(config: &Config, sql: &Sql) -> Result<(), PipelineError> {
-    let version = sql.server_version();
-    if config.origins == Origins::Any || version >= Origins::SINCE {
-        return Ok(());
-    }
-    let detail =
-        format!("postgres.origin is \"none\", which Postgres {} does not know: 16 is the first", version / 10_000);
-    let next = "leave postgres.origin out, or upgrade the server";
-    Err(PipelineError::Refused(Trouble::plain(TroubleReason::PostgresSettings, detail, next)))
 }
 
 /// What a connect does next.
@@ -214,27 +226,6 @@ enum Next {
     Anew(&'static str),
     Wait(String),
     Halt(Halt),
-}
-
-/// Why a slot just started is not ours: most likely the walsender has died of what it decoded first, and says so.
-async fn not_held(config: &Config, stream: &mut Stream, pid: i32) -> PipelineError {
-    let last_words = async {
-        loop {
-            match stream.next_frame() {
-                Err(error) => return error,
-                Ok(Some(_)) => {}
-                Ok(None) => {
-                    if let Err(error) = stream.fill().await {
-                        return error;
-                    }
-                }
-            }
-        }
-    };
-    if let Ok(error) = tokio::time::timeout(LAST_WORDS, last_words).await {
-        return error.into();
-    }
-    in_use(format!("slot `{}` is not held by our walsender {pid}", config.slot))
 }
 
 /// Another agent is at work on the slot; it is tried again.
@@ -484,60 +475,4 @@ pub(super) fn identities(row: &PublicationRow, captured: &[TableName]) -> BTreeM
             )
         })
         .collect()
-}
-
-/// The server's snapshot of now.
-///
-/// # Errors
-/// The connection's.
-pub(super) async fn visible_now(sql: &Sql) -> Result<PgSnapshot, PgError> {
-    let rows = sql.query("SELECT pg_catalog.pg_current_snapshot()").await?;
-    let text = rows.first().and_then(|row| row.first()).and_then(Option::as_deref);
-    let unreadable = || PgError::Protocol { call: "read the server's snapshot", what: "no snapshot".to_owned() };
-    text.and_then(|text| text.parse().ok()).ok_or_else(unreadable)
-}
-
-async fn database(sql: &Sql) -> Result<(Oid, bool), PipelineError> {
-    const ASK: &str = "SELECT oid, pg_is_in_recovery() FROM pg_database WHERE datname = current_database()";
-    let rows = sql.query(ASK).await?;
-    let cell = |i: usize| rows.first().and_then(|row| row.get(i)).and_then(Option::as_deref);
-    let oid = cell(0).and_then(|text| text.parse().ok()).map(Oid);
-    let oid = oid.ok_or(PgError::Protocol { call: "read the database's oid", what: "no row".to_owned() })?;
-    Ok((oid, cell(1) == Some("t")))
-}
-
-/// The switch points before the server's timeline, asked only where the record is of another one.
-async fn history(
-    replication: &mut Replication,
-    timeline: u32,
-    record: Option<&Record>,
-) -> Result<BTreeMap<u32, Lsn>, PipelineError> {
-    if record.is_none_or(|record| record.timeline == timeline) {
-        return Ok(BTreeMap::new());
-    }
-    let switches = replication.timeline_history(timeline).await?;
-    Ok(switches.into_iter().map(|switch| (switch.timeline, switch.switched_at)).collect())
-}
-
-/// A synchronous standby's confirmations hold the application's commits up: we must not be one.
-async fn asynchronous(config: &Config, sql: &Sql, pid: i32) -> Result<(), PipelineError> {
-    let told = |what: &str| {
-        let detail = format!("our walsender {pid} {what}: commits would wait for Kafka");
-        let next = TroubleReason::SynchronousStandby.next();
-        Err(PipelineError::Trouble(Trouble::plain(TroubleReason::SynchronousStandby, detail, next)))
-    };
-    match preflight::sync_state(sql, pid).await? {
-        SyncState::Gone => Ok(()),
-        // A role without pg_read_all_stats does not see it; the setting is there for everybody.
-        SyncState::Hidden => {
-            let rows = sql.query("SHOW synchronous_standby_names").await?;
-            let names = rows.first().and_then(|row| row.first()).and_then(Option::as_deref).unwrap_or_default();
-            if preflight::names_standby(names, &config.postgres.application_name) {
-                return told("is named in synchronous_standby_names");
-            }
-            Ok(())
-        }
-        SyncState::Known(state) if state == "async" => Ok(()),
-        SyncState::Known(state) => told(&format!("is a synchronous standby ({state})")),
-    }
 }

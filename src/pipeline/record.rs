@@ -1,9 +1,11 @@
 //! What the state topic holds: the confirm record and its neighbours. Pure: text in, text out.
 //!
 //! Keys are `confirm/<slot>/<term>`, `intent/<slot>`, `window/<slot>/<table>`, `detached/<slot>/<table>`, `skipped/<slot>/..`,
-//! `topic/<topic>`, `schema/<subject>/<fingerprint>/<registry>`, and those of `snapshot::journal`; values are JSON with a format version.
+//! `halt/<slot>`, `topic/<topic>`, `schema/<subject>/<fingerprint>/<registry>`, and those of `snapshot::journal`; values are
+//! JSON with a format version.
 
 use super::detached::Detached;
+use super::halted::Halted;
 use super::skipped::Skipped;
 use crate::change::Committed;
 use crate::lsn::{Lsn, Oid};
@@ -303,6 +305,8 @@ pub struct State {
     pub detached: BTreeMap<String, Detached>,
     /// Single changes that an operator has left out, by the records' keys.
     pub skipped: BTreeMap<String, Skipped>,
+    /// The halt that stands, or a try to end it.
+    pub halt: Option<Halted>,
     /// What was to be copied, and what of it is.
     pub copy: Journal,
     /// How far the topic of signals is obeyed.
@@ -335,6 +339,7 @@ impl State {
                 Some(("skipped", rest)) if rest.strip_prefix(slot).is_some_and(|rest| rest.starts_with('/')) => {
                     state.skipped.insert(key.clone(), known(key, value)?);
                 }
+                Some(("halt", name)) if name == slot => state.halt = Some(known(key, value)?),
                 Some(("intent", name)) if name == slot => state.intent = Some(known(key, value)?),
                 Some(("topic", topic)) => {
                     state.partitions.insert(topic.to_owned(), serde_json::from_str(value).map_err(unreadable)?);
@@ -349,6 +354,12 @@ impl State {
         state.record = records.pop().map(|(_, record)| record.completed());
         state.outdated = records.into_iter().map(|(key, _)| key).collect();
         Ok(state)
+    }
+
+    /// The confirm record's epoch; 0 where there is none.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.record.as_ref().map_or(0, |record| record.epoch)
     }
 
     /// Keys of everything said of copies, and of tables that one of them is to repair. A pipeline that begins removes them:
@@ -466,7 +477,8 @@ mod tests {
 
     #[test]
     fn refuses_a_record_of_a_later_format_of_each_kind() {
-        for kind in ["confirm/s/1", "window/s/p.t", "signals/s", "detached/s/p.t", "skipped/s/1", "intent/s"] {
+        for kind in ["confirm/s/1", "window/s/p.t", "signals/s", "detached/s/p.t", "skipped/s/1", "halt/s", "intent/s"]
+        {
             let later = [(kind.to_owned(), format!(r#"{{"format":{},"new":[]}}"#, FORMAT + 1))].into();
             assert!(matches!(State::read("s", &later), Err(RecordError::Newer { .. })), "{kind}");
         }

@@ -54,8 +54,8 @@ pub async fn look(config: &Config) -> Result<Leftovers, ConsentError> {
 
 /// Our keys: all of them, or where another slot's records lie in the same topic, those of this slot alone.
 fn ours(slot: &str, keys: Vec<String>) -> Vec<String> {
-    const OF_A_SLOT: [&str; 8] =
-        ["confirm/", "intent/", "copy/", "copied/", "window/", "signals/", "detached/", "skipped/"];
+    const OF_A_SLOT: [&str; 9] =
+        ["confirm/", "intent/", "copy/", "copied/", "window/", "signals/", "detached/", "skipped/", "halt/"];
     let slot_of = |key: &String| {
         let rest = OF_A_SLOT.iter().find_map(|kind| key.strip_prefix(kind))?;
         rest.split('/').next().map(str::to_owned) // a slot's name has no slash
@@ -112,10 +112,12 @@ mod tests {
 
     #[test]
     fn of_a_state_that_is_shared_only_the_slots_own_records_are_removed() {
-        let own = ["confirm/s/1", "copied/s/1/p.a", "copy/s", "intent/s", "signals/s", "window/s/p.a"];
+        let own = ["confirm/s/1", "copied/s/1/p.a", "copy/s", "halt/s", "intent/s", "signals/s", "window/s/p.a"];
         let alone = [&own[..], &["schema/x/1", "topic/p.a"]].concat();
         assert_eq!(ours("s", keys(&alone)), keys(&alone));
-        for other in ["confirm/s2/1", "copied/s2/1/p.a", "copy/s2", "intent/s2", "signals/s2", "window/s2/p.a"] {
+        for other in
+            ["confirm/s2/1", "copied/s2/1/p.a", "copy/s2", "halt/s2", "intent/s2", "signals/s2", "window/s2/p.a"]
+        {
             assert_eq!(ours("s", keys(&[&alone[..], &[other]].concat())), keys(&own), "{other}");
         }
     }

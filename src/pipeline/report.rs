@@ -230,9 +230,9 @@ impl Reporter {
             Disposition::Halt(halt) => {
                 let (code, next) = halt.reason.text();
                 let range = halt.range.map_or_else(String::new, |range| format!("{} to {}", range.from, range.to));
-                error!(reason = code, range, next, "halted: {}", halt.detail);
+                error!(reason = code, range, next, "halted: {}", halt.told());
                 self.metrics.failed(code);
-                self.remember(code, &halt.detail, next);
+                self.remember(code, &halt.told(), next);
                 self.told_ms = 0;
             }
         }
@@ -415,7 +415,7 @@ impl Reporter {
         self.metrics.needs_a_person.set(i64::from(self.status.needs_a_person));
         self.flow(now_ms);
         self.status.range = core.halted().and_then(|halt| halt.range);
-        self.status.stands_at = core.halted().and_then(|halt| halt.place.as_ref()).map(ChangeStatus::from);
+        self.status.stands_at = core.halted().and_then(|halt| halt.place.as_deref()).map(ChangeStatus::from);
         (self.status.phase, self.status.reason, self.status.detail, self.status.next) = (phase, reason, detail, next);
         // Nobody listening is fine: the value is kept for whoever asks next.
         self.tell.send_replace(self.status.clone());
@@ -427,7 +427,7 @@ impl Reporter {
         }
         if let Some(halt) = core.halted() {
             let (code, next) = halt.reason.text();
-            return (Phase::Halted, code.to_owned(), halt.detail.clone(), next.to_owned());
+            return (Phase::Halted, code.to_owned(), halt.told(), next.to_owned());
         }
         match &self.trouble {
             Some(trouble) => {

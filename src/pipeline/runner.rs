@@ -10,6 +10,7 @@ pub use start::run;
 
 use super::copying::Copying;
 use super::core::{Action, Core, Event, Opened, Outcome, Report, Update};
+use super::halted::Halted;
 use super::keeper::{Keeper, KeeperError};
 use super::notices::Notices;
 use super::open;
@@ -59,10 +60,6 @@ const LOOK: Duration = Duration::from_secs(5);
 /// How often the slot's row is read: what metrics say of the server is no older. It is one row of shared memory.
 const SLOT_LOOK: Duration = Duration::from_secs(1);
 
-/// Every so many looks of a halted agent it also asks the server about the slot, by a connection of its own: what is kept
-/// for a halted pipeline grows.
-const SLOT_LOOKS: u32 = 3;
-
 /// The status update's longest spacing; a third of wal_sender_timeout where that is less.
 const STATUS_INTERVAL_MAX: Duration = Duration::from_secs(10);
 
@@ -102,6 +99,7 @@ mod beside;
 mod clock;
 mod copying;
 mod detached;
+mod halts;
 mod heart;
 mod needs;
 mod proofs;
@@ -165,6 +163,7 @@ struct Runner {
     sink_retry_at: super::core::Moment,
     /// When the next journal record may be written: after one that failed, not at once.
     journal_at: super::core::Moment,
+    halts: halts::Halts,
     exit: Option<Exit>,
     /// Reports as they came, and as the core reads them: buffers that are used again.
     taken: Vec<Delivery>,
@@ -189,6 +188,7 @@ struct Tasks {
     recording: Option<JoinHandle<beside::Recorded>>,
     reloading: Option<JoinHandle<reload::Reloaded>>,
     skipping: Option<JoinHandle<skip::Consented>>,
+    halting: Option<JoinHandle<Option<Halted>>>,
     glancing: Option<JoinHandle<Option<PgSnapshot>>>,
 }
 
@@ -204,7 +204,7 @@ enum Probe {
 enum Look {
     Slot(strain::Looked),
     Login(Result<Option<SinkConfig>, crate::kafka::KafkaError>),
-    Halted { accepted: bool, slot: Option<SlotRow> },
+    Halted { lifted: bool, slot: Option<SlotRow> },
 }
 
 /// Something happened, in the runner's own words.
@@ -223,6 +223,7 @@ enum Happened {
     Glanced(Option<PgSnapshot>),
     Reloaded(Box<reload::Reloaded>),
     Skipped(Box<skip::Consented>),
+    HaltRecorded(Option<Box<Halted>>),
     Probed(Probe),
     Looked(Look),
     Told(Told),
@@ -289,6 +290,7 @@ impl Runner {
             planning_since: std::time::Instant::now(),
             sink_retry_at: super::core::Moment::default(),
             journal_at: super::core::Moment::default(),
+            halts: halts::Halts::default(),
             exit: None,
             taken: Vec::new(),
             reported: Vec::new(),
@@ -332,6 +334,7 @@ impl Runner {
             answered = joined(&mut tasks.chunk) => Happened::Answered(Box::new(answered)),
             reloaded = joined(&mut tasks.reloading) => Happened::Reloaded(Box::new(reloaded)),
             skipped = joined(&mut tasks.skipping) => Happened::Skipped(Box::new(skipped)),
+            halted = joined(&mut tasks.halting) => Happened::HaltRecorded(halted.map(Box::new)),
             glanced = joined(&mut tasks.glancing) => Happened::Glanced(glanced),
             recorded = joined(&mut tasks.recording) => Happened::Recorded(recorded),
             probe = joined(&mut tasks.probing) => Happened::Probed(probe),
@@ -417,6 +420,7 @@ impl Runner {
                 self.reporter.recorded();
                 self.apply(Event::RecordWritten);
                 self.forget_outdated();
+                self.try_succeeded();
             }
             Happened::Written(Err(error)) => {
                 self.reporter.failed(&disposition(&error.into()));
@@ -434,6 +438,7 @@ impl Runner {
             Happened::StdoutEnded(error) => self.exit = Some(without_stdout(&error)),
             Happened::Answered(answered) => self.answered(*answered),
             Happened::Reloaded(reloaded) => self.reloaded(*reloaded),
+            Happened::HaltRecorded(halted) => self.halt_written(halted.as_deref()),
             Happened::Skipped(consented) => self.skip_recorded(*consented),
             Happened::Glanced(snapshot) => snapshot.iter().for_each(|snapshot| self.copies.look(snapshot)),
             Happened::Recorded(recorded) => self.windows_recorded(recorded),

@@ -6,7 +6,7 @@ use super::skipped::Place;
 use super::windows::WindowStatus;
 use crate::change::Position;
 use crate::lsn::Lsn;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -63,7 +63,7 @@ impl Phase {
 }
 
 /// A range of WAL that is missing or in doubt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LsnRange {
     /// The last position known to be in Kafka.
     pub from: Lsn,

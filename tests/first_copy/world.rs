@@ -123,6 +123,20 @@ impl World {
         assert!(output.status.success(), "{output:?}");
     }
 
+    /// Runs a command of the program, which has to refuse with these words.
+    #[track_caller]
+    pub fn refused(&self, more: &str, arguments: &[&str], words: &str) {
+        let output = self.run(more, arguments);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains(words), "{output:?}");
+    }
+
+    /// The brokers refuse the next record for good, take the two state writes of a reconnect (the new confirm record, and
+    /// the removal of the one before), and refuse the replay of the record.
+    pub fn refuse_twice(&self) {
+        self.broker.answer_produce(&[false, true, true, false]);
+    }
+
     fn run(&self, more: &str, arguments: &[&str]) -> std::process::Output {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("wellspring.toml"), self.text("postgres", more)).unwrap();

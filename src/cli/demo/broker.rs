@@ -7,6 +7,7 @@
 use rdkafka::error::KafkaError;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
 /// A running mock cluster; gone when dropped.
 pub struct Broker {
@@ -45,6 +46,16 @@ impl Broker {
     /// What librdkafka says; a broker that there is not.
     pub fn lead(&self, topic: &str, partition: i32, broker: i32) -> Result<(), KafkaError> {
         self.cluster.partition_leader(topic, partition, Some(broker))
+    }
+
+    /// What the next requests to write are answered with, whichever topic they are for: taken, or refused for good as
+    /// without the right to write.
+    pub fn answer_produce(&self, takes: &[bool]) {
+        let answer = |takes: &bool| match takes {
+            true => RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR,
+            false => RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
+        };
+        self.cluster.request_errors(RDKafkaApiKey::Produce, &takes.iter().map(answer).collect::<Vec<_>>());
     }
 
     /// Takes a broker away, with its connections, or brings it back.

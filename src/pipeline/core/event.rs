@@ -152,6 +152,8 @@ pub enum Event {
     Ends(Option<Vec<(RouteId, i32, i64)>>),
     /// An operator's consent was recorded: try a halted stream again.
     Retry,
+    /// The state holds the halt, as it is told from here on.
+    HaltRecorded(Box<Halt>),
     /// Read no more frames; everything else goes on.
     Pause,
     /// Read again.
@@ -180,6 +182,8 @@ pub enum Action {
     Close,
     /// Write the confirm record; answer with `RecordWritten` or `RecordFailed`.
     Write(Box<Record>),
+    /// Record the halt; answer with `HaltRecorded`.
+    RecordHalt(Box<Halt>),
     /// Send a status update.
     Update(Update),
     /// End the producer: purge its queue, wait for what is in flight, answer with `Settled`. The next producer is of this

@@ -57,7 +57,7 @@ impl Core {
     }
 
     /// The producer that ended has settled. What it left unanswered may still land, so a hold opens.
-    pub(super) fn settled(&mut self, unanswered: usize, actions: &mut Vec<Action>) {
+    pub(super) fn settled(&mut self, unanswered: usize) {
         assert!(self.ending.take().is_some(), "a producer settled that had not ended");
         self.offsets.next_producer();
         self.unsettled |= unanswered > 0 && self.rules.keep(Rule::UnansweredHolds);
@@ -68,10 +68,8 @@ impl Core {
                     self.hold();
                 }
             }
-            Session::Draining { halt, .. } => {
-                let halt = halt.clone();
-                self.enter_halt(halt, actions);
-            }
+            // The drain ends when the halt is recorded as well.
+            Session::Draining { .. } => {}
             Session::Closed { .. } | Session::Opening | Session::Halted(_) | Session::Stopped => {}
         }
     }

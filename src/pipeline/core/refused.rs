@@ -55,6 +55,7 @@ impl Core {
         } else if again && self.rules.keep(Rule::SecondRefusalHalts) {
             let detail = format!("a record of the transaction committed at {} failed again", position.commit);
             let halt = Halt::new(Reason::Undeliverable, detail).over(self.ledger.confirmed(), position.commit);
+            let halt = halt.of_topic(route);
             if self.copying || position == Position::default() {
                 self.halt(halt, actions); // the stream would not come to this Position
             } else {

@@ -3,7 +3,7 @@
 use super::{Active, Aside, Need, RowsError, Tools};
 use crate::change::{Context, Position, RelationSlot, Row};
 use crate::encode::{self, EncodeError, Encoder};
-use crate::pipeline::continuity::{Halt, Reason};
+use crate::pipeline::continuity::{Halt, Oversize, Reason};
 use crate::pipeline::detached::{Cause, OnRefusal, Refusal};
 use crate::pipeline::skipped::Place;
 use crate::pipeline::supervise::Chain;
@@ -92,5 +92,12 @@ fn too_large(encoder: &Encoder, active: &Active, position: Position, record: &en
         active.record_bytes_max,
     );
     let place = Place { table: active.table.to_string(), at: position, key_hash: record.key.map(encode::murmur2) };
-    RowsError::Halt(Halt::new(Reason::RecordTooLarge, detail).over(position.commit, position.commit).at(place))
+    let bytes = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
+    let oversize = Oversize {
+        topic: active.plan.topic().to_owned(),
+        bytes: bytes(record.size_bytes() + RECORD_FRAMING_BYTES),
+        limit_bytes: bytes(active.record_bytes_max),
+    };
+    let halt = Halt::new(Reason::RecordTooLarge, detail).over(position.commit, position.commit).at(place);
+    RowsError::Halt(halt.oversized(oversize))
 }

@@ -11,14 +11,15 @@ impl Runner {
             match action {
                 Action::Open => {
                     let (config, keeper, troubles) = (self.config.clone(), self.keeper.clone(), self.troubles.clone());
-                    let (carried, first) = (self.carried(), self.detached_first());
+                    let (carried, first, author) = (self.carried(), self.detached_first(), self.author());
                     self.tasks.opening = Some(tokio::spawn(async move {
                         beside::write_all(&keeper, &first).await?;
-                        open::open(&config, &keeper, &troubles, carried).await
+                        open::open(&config, &keeper, &troubles, carried, &author).await
                     }));
                 }
                 Action::Close => self.close(),
                 Action::Write(record) => self.write(*record),
+                Action::RecordHalt(halt) => self.record_halt(*halt),
                 Action::Update(update) => self.update(update),
                 Action::Settle(_) => self.settle(),
                 Action::Detach { route, from, reason } => self.detach_topic(route, from, reason),

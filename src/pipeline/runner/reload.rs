@@ -60,6 +60,7 @@ impl Runner {
         self.config.registry = config.registry;
         self.config.selection = config.selection;
         self.config.snapshot = config.snapshot;
+        self.config.fingerprint = config.fingerprint;
         self.copies.configure(&self.config.snapshot);
         self.captured.clone_from(&tables);
         self.core.retable(identities);

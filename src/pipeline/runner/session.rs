@@ -4,7 +4,6 @@ use super::*;
 use crate::kafka::TopicInfo;
 use crate::pipeline::core::SECOND;
 use crate::pipeline::detached::OnRefusal;
-use crate::pipeline::record::State;
 use crate::pipeline::rows::RowsError;
 use crate::pipeline::supervise::{FILE_NEXT, TroubleReason, without_client};
 use crate::postgres::preflight;
@@ -50,17 +49,15 @@ impl Runner {
 
     /// Says what failed, and does what it means.
     fn failed(&mut self, disposition: Disposition) {
-        self.reporter.failed(&disposition);
+        // What Kafka has told of a topic is reported where the topic's name is known: `record_halt`.
+        if !matches!(&disposition, Disposition::Halt(halt) if halt.route.is_some()) {
+            self.reporter.failed(&disposition);
+        }
         match disposition {
             Disposition::Retry(_) => self.apply(Event::Lost { at_leisure: false }),
             Disposition::Refused(_, exit) if !self.streamed => self.exit = Some(exit),
             Disposition::Refused(..) => self.apply(Event::Lost { at_leisure: true }),
-            Disposition::Halt(halt) => {
-                self.apply(Event::Halt(halt));
-                if self.config.exit_on_halt {
-                    self.exit = Some(Exit::Halted);
-                }
-            }
+            Disposition::Halt(halt) => self.apply(Event::Halt(halt)),
         }
     }
 
@@ -82,7 +79,9 @@ impl Runner {
             copy,
             snapshot,
             ends,
+            trial,
         } = connection;
+        self.halts.trial = trial;
         opened.ends = ends.iter().map(|(topic, partition, end)| (self.route_of(topic), *partition, *end)).collect();
         self.reporter.opened(&self.config, &opened, &server, &sql, &captured, warnings);
         let interval = STATUS_INTERVAL_MAX.min(timeout / 3);
@@ -399,18 +398,8 @@ impl Runner {
             return;
         }
         self.looked_at = now;
-        if self.core.halted().is_some() {
-            let (keeper, slot) = (self.keeper.clone(), self.config.slot.clone());
-            let term = self.core.record().map(|record| record.term);
-            let began = self.reporter.epoch();
-            let (asks, postgres) = (self.looks.is_multiple_of(SLOT_LOOKS), self.config.postgres.clone());
-            self.looks = self.looks.wrapping_add(1);
-            self.tasks.looking = Some(tokio::spawn(async move {
-                let entries = keeper.read().await.unwrap_or_default();
-                let record = State::read(&slot, &entries).ok().and_then(|state| state.record);
-                let accepted = record.is_some_and(|r| term.is_some_and(|t| r.term > t) || r.epoch > began);
-                Look::Halted { accepted, slot: if asks { read_slot(&postgres, &slot).await } else { None } }
-            }));
+        if let Some(halt) = self.core.halted().filter(|_| self.live.is_none()).cloned() {
+            self.look_at_halt(halt);
         } else if let Some(live) = &self.live {
             let (sql, slot) = (Arc::clone(&live.sql), self.config.slot.clone());
             let copying = self.copies_anything();
@@ -421,11 +410,11 @@ impl Runner {
 
     pub(super) fn looked(&mut self, look: Look) {
         match look {
-            Look::Halted { accepted, slot } => {
+            Look::Halted { lifted, slot } => {
                 if let Some(row) = slot {
                     self.reporter.slot(&row);
                 }
-                if accepted {
+                if lifted {
                     self.apply(Event::Retry);
                 }
             }
@@ -483,7 +472,7 @@ impl Runner {
 }
 
 /// The slot's row by a connection of its own; none where there is no slot or no connection.
-async fn read_slot(postgres: &crate::postgres::Config, slot: &str) -> Option<SlotRow> {
+pub(super) async fn read_slot(postgres: &crate::postgres::Config, slot: &str) -> Option<SlotRow> {
     let sql = Sql::connect(postgres).await.ok()?;
     slot::read(&sql, slot).await.ok()?
 }

@@ -14,7 +14,7 @@ impl Runner {
         if self.tasks.skipping.is_some() {
             return reply.send(Err(Refused::Busy));
         }
-        let place = self.core.halted().and_then(|halt| Some((halt, halt.place.as_ref()?)));
+        let place = self.core.halted().and_then(|halt| Some((halt, halt.place.as_deref()?)));
         let Some((halt, place)) = place else {
             let why = "only a change at which the stream has halted (record_too_large, row_unencodable) can be skipped";
             return reply.send(Err(Refused::NotAvailable(why.to_owned())));
@@ -23,14 +23,23 @@ impl Runner {
             let why = "what came before the change is still being delivered: ask again".to_owned();
             return reply.send(Err(Refused::NotAvailable(why)));
         }
-        let (epoch, now_ms) = (self.reporter.epoch(), unix_nanos() / 1_000_000);
+        // A replica that has read the halt from the state knows the epoch from there alone.
+        let epoch = halt.recorded.as_ref().map_or_else(|| self.reporter.epoch(), |recorded| recorded.epoch);
+        let now_ms = unix_nanos() / 1_000_000;
         let skipped = match Skipped::new(place, consent, (halt.reason.code(), &halt.detail), epoch, now_ms) {
             Ok(skipped) => skipped,
             Err(why) => return reply.send(Err(Refused::Faulty(why))),
         };
         let (keeper, key) = (self.keeper.clone(), skipped.key(&self.config.slot));
+        let halt_key = Halted::key(&self.config.slot);
         self.tasks.skipping = Some(tokio::spawn(async move {
-            let written = keeper.write(&key, Some(skipped.to_json())).await;
+            let text = skipped.to_json();
+            let written = async {
+                keeper.write(&key, Some(text)).await?;
+                // Then the halt: a crash in between leaves a halt at which the same command helps again.
+                keeper.write(&halt_key, None).await
+            };
+            let written = written.await;
             (skipped, reply, written)
         }));
     }

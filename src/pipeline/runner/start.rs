@@ -53,6 +53,7 @@ pub async fn run(
         runner.handle(happened);
         runner.report();
         runner.reporter.lap(Spent::Other);
+        runner.exit_where_halted();
         if let Some(exit) = runner.exit {
             runner.close_down().await;
             return exit;

@@ -117,6 +117,7 @@ impl World {
                     let producer = std::mem::take(&mut self.agents[at].producer);
                     assert!(self.agents[at].settling.replace(producer).is_none(), "two producers settle at once");
                 }
+                Action::RecordHalt(halt) => self.tell(at, Event::HaltRecorded(halt)),
                 Action::Ends => self.agents[at].asked_ends = true,
                 Action::Foreign(_) | Action::Replay => {}
                 Action::Detach { .. } => panic!("nobody has consented to it"),

@@ -1,0 +1,403 @@
+//! The recorded halt of a slot: one state record that every start and every replica respects before it produces anything.
+//!
+//! Pure. The record outlives the process that wrote it, so a restart or a second replica cannot stream past the halt.
+//! What ends it is in the table of `continuity::Reason::lifting`; `Halted::standing` applies that table.
+//!
+//! Laws:
+//! - A halt whose facts a later connect can miss stands until one of its ways out is shown.
+//! - A way out that proves nothing by itself (a larger limit, another configuration, `wellspring retry`) allows one try.
+//! - A try ends when the position is confirmed, or when the halt is recorded again.
+
+use super::continuity::{By, Halt, Oversize, Proof, Reason, Recorded};
+use super::record::FORMAT;
+use super::skipped::Place;
+use super::status::LsnRange;
+use crate::change::Position;
+use crate::lsn::Lsn;
+use serde::{Deserialize, Serialize};
+
+/// How many processes may begin the same try. A process that dies in a try can have died of it, so the number is small;
+/// one restart for another cause, such as a deployment, must not use the try up.
+const TRY_RUNS_MAX: u32 = 3;
+
+/// Longest detail kept, in characters: the record has to fit a message of the state topic.
+const DETAIL_CHARS_MAX: usize = 2000;
+
+/// The change at which the stream stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct At {
+    /// `namespace.name`.
+    pub table: String,
+    /// Its commit LSN.
+    pub commit: Lsn,
+    /// Its ordinal.
+    pub ordinal: u64,
+    /// murmur2 of its key's bytes; none where the key could not be written.
+    pub key_hash: Option<u32>,
+}
+
+/// A try that was allowed and whose outcome is not known yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Try {
+    /// The run that began it, or took it over from a run that ended.
+    pub run: String,
+    /// How many runs have had it.
+    pub runs: u32,
+}
+
+/// The record of a halt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Halted {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// Why.
+    pub reason: Reason,
+    /// The same with names and positions.
+    pub detail: String,
+    /// What to do, as it was told then.
+    pub next: String,
+    /// The WAL in doubt.
+    #[serde(default)]
+    pub range: Option<LsnRange>,
+    /// The change that cannot go on, where it is one.
+    #[serde(default)]
+    pub at: Option<At>,
+    /// The table that the halt is about, where it is about one.
+    #[serde(default)]
+    pub table: Option<String>,
+    /// The record that its topic does not take.
+    #[serde(default)]
+    pub oversize: Option<Oversize>,
+    /// The epoch of the positions; 0 where there was no confirm record. A later epoch is a consent, which ends the halt.
+    pub epoch: u64,
+    /// The term that halted; 0 where there was no confirm record.
+    pub term: u64,
+    /// Unix milliseconds.
+    pub at_ms: i64,
+    /// The run that recorded it.
+    pub run: String,
+    /// Digest of the configuration that decides how records look and which tables are captured.
+    pub fingerprint: String,
+    /// The program's version.
+    pub version: String,
+    /// Somebody asked for one more try.
+    #[serde(default)]
+    pub retry: bool,
+    /// The try under way.
+    #[serde(default)]
+    pub trying: Option<Try>,
+}
+
+/// Who records a halt, and under what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Author {
+    /// The run's id.
+    pub run: String,
+    /// See [`Halted::fingerprint`].
+    pub fingerprint: String,
+    /// The program's version.
+    pub version: String,
+}
+
+/// What a reader of the record knows besides it.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// Who reads.
+    pub author: &'a Author,
+    /// The confirm record's epoch; 0 where there is none.
+    pub epoch: u64,
+    /// Whether the halt's table is captured; true where the halt is about none.
+    pub captured: bool,
+    /// Bytes that topic and producer take by now; none where that is not known.
+    pub takes_bytes: Option<u64>,
+}
+
+/// What a recorded halt means to a reader.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It holds: nothing may be produced.
+    Stands,
+    /// The connect judges its facts anew.
+    Judged,
+    /// It has ended, and its record may go.
+    Ended,
+    /// One try is allowed: this is the record to write before the stream is read.
+    Try(Box<Halted>),
+}
+
+impl Halted {
+    /// The record of a halt.
+    #[must_use]
+    pub fn new(halt: &Halt, author: &Author, (epoch, term): (u64, u64), at_ms: i64) -> Self {
+        let at = |place: &Place| At {
+            table: place.table.clone(),
+            commit: place.at.commit,
+            ordinal: place.at.ordinal,
+            key_hash: place.key_hash,
+        };
+        Halted {
+            format: FORMAT,
+            reason: halt.reason,
+            detail: halt.detail.chars().take(DETAIL_CHARS_MAX).collect(),
+            next: halt.reason.text().1.to_owned(),
+            range: halt.range,
+            at: halt.place.as_deref().map(at),
+            table: halt.table.clone(),
+            oversize: halt.oversize.as_deref().cloned(),
+            epoch,
+            term,
+            at_ms,
+            run: author.run.clone(),
+            fingerprint: author.fingerprint.clone(),
+            version: author.version.clone(),
+            retry: false,
+            trying: None,
+        }
+    }
+
+    /// The record's key.
+    #[must_use]
+    pub fn key(slot: &str) -> String {
+        format!("halt/{slot}")
+    }
+
+    /// The record's text.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let text = serde_json::to_string(self);
+        assert!(text.is_ok(), "texts and numbers always have a JSON form");
+        text.unwrap_or_default()
+    }
+
+    /// The halt as a reader of the record tells it.
+    #[must_use]
+    pub fn halt(&self) -> Halt {
+        let place = |at: &At| {
+            let position = Position { commit: at.commit, ordinal: at.ordinal };
+            Box::new(Place { table: at.table.clone(), at: position, key_hash: at.key_hash })
+        };
+        let recorded = Recorded { at_ms: self.at_ms, run: self.run.clone(), epoch: self.epoch };
+        Halt {
+            reason: self.reason,
+            detail: self.detail.clone(),
+            range: self.range,
+            place: self.at.as_ref().map(place),
+            table: self.table.clone(),
+            route: None,
+            oversize: self.oversize.clone().map(Box::new),
+            recorded: Some(Box::new(recorded)),
+        }
+    }
+
+    /// Whether another halt says the same, so that the record need not be written again.
+    #[must_use]
+    pub fn says(&self, halt: &Halt, epoch: u64) -> bool {
+        (self.reason, self.epoch, &self.table) == (halt.reason, epoch, &halt.table) && self.detail == halt.detail
+    }
+
+    /// What the record means now.
+    #[must_use]
+    pub fn standing(&self, facts: &Facts<'_>) -> Standing {
+        let lifting = self.reason.lifting();
+        if facts.epoch > self.epoch || (lifting.is_by(By::Exclusion) && !facts.captured) {
+            return Standing::Ended;
+        }
+        if lifting.proof != Proof::Once {
+            return Standing::Judged;
+        }
+        let author = facts.author;
+        let may = |way| lifting.is_by(way);
+        let fits = |oversize: &Oversize| facts.takes_bytes.is_some_and(|takes| takes >= oversize.bytes);
+        let differs = (&self.fingerprint, &self.version) != (&author.fingerprint, &author.version);
+        let runs = match &self.trying {
+            Some(trying) if trying.run == author.run => trying.runs,
+            Some(trying) if trying.runs < TRY_RUNS_MAX => trying.runs + 1,
+            Some(_) if self.retry => 1,
+            Some(_) => return Standing::Stands,
+            None if self.retry && may(By::Retry) => 1,
+            None if may(By::Limit) && self.oversize.as_ref().is_some_and(fits) => 1,
+            None if may(By::Configuration) && (differs || !facts.captured) => 1,
+            None => return Standing::Stands,
+        };
+        let trying = Some(Try { run: author.run.clone(), runs });
+        Standing::Try(Box::new(Halted { retry: false, trying, ..self.clone() }))
+    }
+
+    /// Whether a stream delivered up to here has left the halting change behind. A halt without a position is never passed.
+    #[must_use]
+    pub fn is_passed(&self, epoch: u64, delivered: Lsn) -> bool {
+        let place = self.at.as_ref().map(|at| at.commit).or_else(|| self.range.map(|range| range.to));
+        epoch > self.epoch || place.is_some_and(|place| delivered > place)
+    }
+
+    /// The record with a wish for one more try.
+    ///
+    /// # Errors
+    /// The next step that helps instead, where a try cannot end this halt.
+    pub fn retried(&self) -> Result<Halted, &'static str> {
+        if self.reason.lifting().is_by(By::Retry) {
+            return Ok(Halted { retry: true, trying: None, ..self.clone() });
+        }
+        Err(self.reason.text().1)
+    }
+}
+
+impl Halt {
+    /// The detail, and where the halt was read from the state, since when it stands and who recorded it.
+    #[must_use]
+    pub fn told(&self) -> String {
+        match self.recorded.as_deref() {
+            None => self.detail.clone(),
+            Some(Recorded { at_ms, run, .. }) => {
+                format!("{} (recorded at {} by run {run})", self.detail, utc(*at_ms))
+            }
+        }
+    }
+}
+
+/// A time in Unix milliseconds as RFC 3339 in UTC, to the second (days to date by Howard Hinnant's `civil_from_days`).
+fn utc(at_ms: i64) -> String {
+    let seconds = at_ms.div_euclid(1000);
+    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    let shifted = days + 719_468; // days since 0000-03-01
+    let era = shifted.div_euclid(146_097);
+    let day_of_era = shifted.rem_euclid(146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153; // March is 0
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn author(run: &str) -> Author {
+        Author { run: run.to_owned(), fingerprint: "f".to_owned(), version: "1".to_owned() }
+    }
+
+    fn halted(reason: Reason) -> Halted {
+        let at = Position { commit: Lsn::new(30), ordinal: 2 };
+        let place = Place { table: "p.t".to_owned(), at, key_hash: Some(7) };
+        let oversize = Oversize { topic: "p.t".to_owned(), bytes: 300, limit_bytes: 200 };
+        let halt = Halt::new(reason, "why").over(Lsn::new(20), Lsn::new(30)).at(place).oversized(oversize);
+        Halted::new(&halt, &author("a"), (4, 9), 1_700_000_000_000)
+    }
+
+    fn facts(author: &Author) -> Facts<'_> {
+        Facts { author, epoch: 4, captured: true, takes_bytes: Some(200) }
+    }
+
+    /// The record of the try that is allowed.
+    #[track_caller]
+    fn tried(standing: Standing) -> Halted {
+        match standing {
+            Standing::Try(halted) => *halted,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_record_reads_back_as_the_halt_that_was_written() {
+        let halted = halted(Reason::RecordTooLarge);
+        assert_eq!(serde_json::from_str::<Halted>(&halted.to_json()).unwrap(), halted);
+        let halt = halted.halt();
+        assert_eq!(halt.place.unwrap().at.ordinal, 2);
+        assert_eq!(halt.oversize.as_deref(), halted.oversize.as_ref());
+        assert_eq!(halted.halt().told(), "why (recorded at 2023-11-14T22:13:20Z by run a)");
+    }
+
+    #[test]
+    fn a_restart_alone_ends_no_halt_that_was_seen_once() {
+        let again = author("b");
+        for reason in Reason::ALL.into_iter().filter(|reason| reason.lifting().proof == Proof::Once) {
+            assert_eq!(halted(reason).standing(&facts(&again)), Standing::Stands, "{}", reason.code());
+        }
+    }
+
+    #[test]
+    fn a_halt_that_a_connect_can_see_is_judged_anew() {
+        for reason in Reason::ALL.into_iter().filter(|reason| reason.lifting().proof == Proof::EachConnect) {
+            assert_eq!(halted(reason).standing(&facts(&author("b"))), Standing::Judged, "{}", reason.code());
+        }
+    }
+
+    #[test]
+    fn a_consent_ends_every_halt() {
+        for reason in Reason::ALL {
+            let again = author("b");
+            let later = Facts { epoch: 5, ..facts(&again) };
+            assert_eq!(halted(reason).standing(&later), Standing::Ended, "{}", reason.code());
+        }
+    }
+
+    #[test]
+    fn each_reason_is_tried_again_exactly_for_its_ways_out() {
+        let (same, upgraded) = (author("b"), Author { version: "2".to_owned(), ..author("b") });
+        for reason in Reason::ALL.into_iter().filter(|reason| reason.lifting().proof == Proof::Once) {
+            let by = |way| reason.lifting().is_by(way);
+            let is_try = |halted: &Halted, facts: &Facts<'_>| matches!(halted.standing(facts), Standing::Try(_));
+            let asked = Halted { retry: true, ..halted(reason) };
+            assert_eq!(is_try(&asked, &facts(&same)), by(By::Retry), "{}", reason.code());
+            assert_eq!(is_try(&halted(reason), &facts(&upgraded)), by(By::Configuration), "{}", reason.code());
+            let roomy = Facts { takes_bytes: Some(300), ..facts(&same) };
+            assert_eq!(is_try(&halted(reason), &roomy), by(By::Limit), "{}", reason.code());
+            let excluded = halted(reason).standing(&Facts { captured: false, ..facts(&same) });
+            assert_eq!(excluded == Standing::Ended, by(By::Exclusion), "{}", reason.code());
+            assert_eq!(matches!(excluded, Standing::Try(_)), by(By::Configuration), "{}", reason.code());
+        }
+    }
+
+    #[test]
+    fn a_limit_that_is_not_known_or_one_byte_short_allows_no_try() {
+        let again = author("b");
+        for takes_bytes in [None, Some(299)] {
+            let standing = halted(Reason::RecordTooLarge).standing(&Facts { takes_bytes, ..facts(&again) });
+            assert_eq!(standing, Standing::Stands, "{takes_bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_try_goes_on_in_its_run_and_passes_to_few_others() {
+        let asked = halted(Reason::Undeliverable).retried().unwrap();
+        let mut trying = tried(asked.standing(&facts(&author("b"))));
+        assert_eq!((trying.retry, trying.trying.as_ref().map(|t| t.runs)), (false, Some(1)));
+        for _ in 0..5 {
+            trying = tried(trying.standing(&facts(&author("b")))); // reconnects of one run
+        }
+        assert_eq!(trying.trying.as_ref().map(|t| t.runs), Some(1));
+        for run in ["c", "d"] {
+            trying = tried(trying.standing(&facts(&author(run))));
+        }
+        assert_eq!(trying.standing(&facts(&author("e"))), Standing::Stands);
+        let asked = trying.retried().unwrap();
+        assert_eq!(tried(asked.standing(&facts(&author("e")))).trying.map(|t| t.runs), Some(1));
+    }
+
+    #[test]
+    fn a_retry_is_refused_where_only_consent_ends_the_halt() {
+        for reason in Reason::ALL {
+            assert_eq!(halted(reason).retried().is_ok(), reason.lifting().is_by(By::Retry), "{}", reason.code());
+        }
+    }
+
+    #[test]
+    fn a_position_is_passed_when_its_commit_is_confirmed() {
+        let halted = halted(Reason::RecordTooLarge);
+        assert!(!halted.is_passed(4, Lsn::new(30)));
+        assert!(halted.is_passed(4, Lsn::new(31)));
+        let nowhere = Halted { at: None, range: None, ..halted };
+        assert!(!nowhere.is_passed(4, Lsn::new(31)) && nowhere.is_passed(5, Lsn::ZERO));
+    }
+
+    #[test]
+    fn a_time_is_told_in_utc() {
+        assert_eq!(utc(0), "1970-01-01T00:00:00Z");
+        assert_eq!(utc(951_782_399_000), "2000-02-28T23:59:59Z");
+        assert_eq!(utc(951_868_799_999), "2000-02-29T23:59:59Z");
+        assert_eq!(utc(1_798_761_600_000), "2027-01-01T00:00:00Z");
+    }
+}

@@ -1,0 +1,103 @@
+//! What a connect asks the server besides slot and publication, each question with what its answer means.
+
+use super::{Config, in_use};
+use crate::lsn::{Lsn, Oid};
+use crate::pipeline::record::Record;
+use crate::pipeline::supervise::{PipelineError, Trouble, TroubleReason};
+use crate::postgres::preflight::{self, SyncState};
+use crate::postgres::{Origins, PgError, Replication, Sql, Stream};
+use crate::snapshot::visibility::PgSnapshot;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How long a dead walsender's error may take to arrive: it was sent before the slot was let go.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Whether the server can tell origins apart, where it has to.
+pub(super) fn origins(config: &Config, sql: &Sql) -> Result<(), PipelineError> {
+    let version = sql.server_version();
+    if config.origins == Origins::Any || version >= Origins::SINCE {
+        return Ok(());
+    }
+    let detail =
+        format!("postgres.origin is \"none\", which Postgres {} does not know: 16 is the first", version / 10_000);
+    let next = "leave postgres.origin out, or upgrade the server";
+    Err(PipelineError::Refused(Trouble::plain(TroubleReason::PostgresSettings, detail, next)))
+}
+
+/// The server's snapshot of now.
+///
+/// # Errors
+/// The connection's.
+pub async fn visible_now(sql: &Sql) -> Result<PgSnapshot, PgError> {
+    let rows = sql.query("SELECT pg_catalog.pg_current_snapshot()").await?;
+    let text = rows.first().and_then(|row| row.first()).and_then(Option::as_deref);
+    let unreadable = || PgError::Protocol { call: "read the server's snapshot", what: "no snapshot".to_owned() };
+    text.and_then(|text| text.parse().ok()).ok_or_else(unreadable)
+}
+
+pub(super) async fn database(sql: &Sql) -> Result<(Oid, bool), PipelineError> {
+    const ASK: &str = "SELECT oid, pg_is_in_recovery() FROM pg_database WHERE datname = current_database()";
+    let rows = sql.query(ASK).await?;
+    let cell = |i: usize| rows.first().and_then(|row| row.get(i)).and_then(Option::as_deref);
+    let oid = cell(0).and_then(|text| text.parse().ok()).map(Oid);
+    let oid = oid.ok_or(PgError::Protocol { call: "read the database's oid", what: "no row".to_owned() })?;
+    Ok((oid, cell(1) == Some("t")))
+}
+
+/// The switch points before the server's timeline, asked only where the record is of another one.
+pub(super) async fn history(
+    replication: &mut Replication,
+    timeline: u32,
+    record: Option<&Record>,
+) -> Result<BTreeMap<u32, Lsn>, PipelineError> {
+    if record.is_none_or(|record| record.timeline == timeline) {
+        return Ok(BTreeMap::new());
+    }
+    let switches = replication.timeline_history(timeline).await?;
+    Ok(switches.into_iter().map(|switch| (switch.timeline, switch.switched_at)).collect())
+}
+
+/// A synchronous standby's confirmations hold the application's commits up: we must not be one.
+pub(super) async fn asynchronous(config: &Config, sql: &Sql, pid: i32) -> Result<(), PipelineError> {
+    let told = |what: &str| {
+        let detail = format!("our walsender {pid} {what}: commits would wait for Kafka");
+        let next = TroubleReason::SynchronousStandby.next();
+        Err(PipelineError::Trouble(Trouble::plain(TroubleReason::SynchronousStandby, detail, next)))
+    };
+    match preflight::sync_state(sql, pid).await? {
+        SyncState::Gone => Ok(()),
+        // A role without pg_read_all_stats does not see it; the setting is there for everybody.
+        SyncState::Hidden => {
+            let rows = sql.query("SHOW synchronous_standby_names").await?;
+            let names = rows.first().and_then(|row| row.first()).and_then(Option::as_deref).unwrap_or_default();
+            if preflight::names_standby(names, &config.postgres.application_name) {
+                return told("is named in synchronous_standby_names");
+            }
+            Ok(())
+        }
+        SyncState::Known(state) if state == "async" => Ok(()),
+        SyncState::Known(state) => told(&format!("is a synchronous standby ({state})")),
+    }
+}
+
+/// Why a slot just started is not ours: most likely the walsender has died of what it decoded first, and says so.
+pub(super) async fn not_held(config: &Config, stream: &mut Stream, pid: i32) -> PipelineError {
+    let last_words = async {
+        loop {
+            match stream.next_frame() {
+                Err(error) => return error,
+                Ok(Some(_)) => {}
+                Ok(None) => {
+                    if let Err(error) = stream.fill().await {
+                        return error;
+                    }
+                }
+            }
+        }
+    };
+    if let Ok(error) = tokio::time::timeout(LAST_WORDS, last_words).await {
+        return error.into();
+    }
+    in_use(format!("slot `{}` is not held by our walsender {pid}", config.slot))
+}

@@ -1,0 +1,132 @@
+//! The recorded halt at a connect: whether it stands, and the record of a halt that the connect finds.
+//!
+//! `halted` decides; here are the questions to Kafka, Postgres and the state.
+
+use super::{Carried, Next, Seen};
+use crate::kafka::Topics;
+use crate::pipeline::continuity::{Halt, Oversize, Proof};
+use crate::pipeline::halted::{Author, Facts, Halted, Standing};
+use crate::pipeline::keeper::{Keeper, KeeperError};
+use crate::pipeline::record::State;
+use crate::pipeline::supervise::PipelineError;
+use crate::pipeline::{Config, SinkConfig};
+use crate::postgres::slot::SlotRow;
+use crate::postgres::{Replication, Sql};
+use crate::table::TableName;
+
+/// What the recorded halt means under this configuration; none where no halt is recorded.
+pub async fn standing(config: &Config, author: &Author, state: &State) -> Option<Standing> {
+    let halted = state.halt.as_ref()?;
+    let selected = |name: &String| {
+        name.split_once('.').is_none_or(|(space, name)| config.selection.matches(&TableName::new(space, name)))
+    };
+    let takes_bytes = match &halted.oversize {
+        Some(oversize) => takes(&config.sink, oversize).await,
+        None => None,
+    };
+    let captured = halted.table.as_ref().is_none_or(selected);
+    Some(halted.standing(&Facts { author, epoch: state.epoch(), captured, takes_bytes }))
+}
+
+/// The bytes that a topic and our producer take; none where the topic's limit cannot be read now.
+async fn takes(sink: &SinkConfig, oversize: &Oversize) -> Option<u64> {
+    let SinkConfig::Kafka(kafka) = sink else { return None };
+    let info = Topics::new(kafka).describe(&oversize.topic).await.ok()??;
+    let topic_max = info.max_message_bytes.proven().copied().unwrap_or(usize::MAX);
+    u64::try_from(kafka.message_bytes_max().min(topic_max)).ok()
+}
+
+/// A recorded halt that a connect has got past.
+pub enum Passed {
+    /// No halt is recorded.
+    None,
+    /// The record has no more meaning.
+    Ended,
+    /// One try is allowed, under this record.
+    Try(Box<Halted>),
+}
+
+/// Stops here where the recorded halt stands.
+///
+/// # Errors
+/// The recorded halt.
+pub(super) async fn respect(config: &Config, author: &Author, state: &State) -> Result<Passed, PipelineError> {
+    match (standing(config, author, state).await, &state.halt) {
+        (None, _) | (_, None) => Ok(Passed::None),
+        (Some(Standing::Stands), Some(halted)) => Err(PipelineError::Halt(halted.halt())),
+        (Some(Standing::Judged | Standing::Ended), _) => Ok(Passed::Ended),
+        (Some(Standing::Try(halted)), _) => Ok(Passed::Try(halted)),
+    }
+}
+
+/// Marks the recorded halt as tried before the stream is read. A record without meaning goes with the outdated ones.
+pub(super) async fn begin_try(
+    config: &Config,
+    keeper: &Keeper,
+    state: &mut State,
+    passed: Passed,
+) -> Result<Option<Halted>, PipelineError> {
+    match passed {
+        Passed::None => Ok(None),
+        Passed::Ended => {
+            state.outdated.push(Halted::key(&config.slot));
+            Ok(None)
+        }
+        Passed::Try(halted) => {
+            if state.halt.as_ref() != Some(&halted) {
+                write(keeper, &config.slot, &halted).await?;
+            }
+            Ok(Some(*halted))
+        }
+    }
+}
+
+/// Records a halt that a connect has found, for the next start and for the other replicas, and answers with what the
+/// connect fails with.
+pub(super) async fn record(config: &Config, keeper: &Keeper, author: &Author, halt: Halt) -> PipelineError {
+    let proof = halt.reason.lifting().proof;
+    if halt.recorded.is_some() || proof == Proof::Reading {
+        return PipelineError::Halt(halt);
+    }
+    match written(config, keeper, author, &halt).await {
+        Ok(halted) => PipelineError::Halt(halted.halt()),
+        // The next connect sees it again.
+        Err(_) if proof == Proof::EachConnect => PipelineError::Halt(halt),
+        // A halt that a later connect can miss must not stay in this process alone: the connect is repeated.
+        Err(error) => error,
+    }
+}
+
+async fn written(config: &Config, keeper: &Keeper, author: &Author, halt: &Halt) -> Result<Halted, PipelineError> {
+    let state = State::read(&config.slot, &keeper.read().await?)?;
+    if let Some(halted) = state.halt.as_ref().filter(|halted| halted.says(halt, state.epoch())) {
+        return Ok(halted.clone());
+    }
+    let term = state.record.as_ref().map_or(0, |record| record.term);
+    let now_ms = crate::pipeline::runner::unix_nanos() / 1_000_000;
+    let halted = Halted::new(halt, author, (state.epoch(), term), now_ms);
+    write(keeper, &config.slot, &halted).await?;
+    Ok(halted)
+}
+
+/// Writes the record of a halt.
+///
+/// # Errors
+/// The state's.
+pub async fn write(keeper: &Keeper, slot: &str, halted: &Halted) -> Result<(), KeeperError> {
+    keeper.write(&Halted::key(slot), Some(halted.to_json())).await
+}
+
+/// Looks at slot and state once more without taking the slot: the slot's row, and whether a connect would still halt.
+///
+/// # Errors
+/// Of the connections and the state.
+pub async fn judged_again(config: &Config, keeper: &Keeper) -> Result<(Option<SlotRow>, bool), PipelineError> {
+    let sql = Sql::connect(&config.postgres).await?;
+    let mut replication = Replication::connect(&config.postgres).await?;
+    let server = replication.identify_system().await?;
+    let seen = Seen::new(config, &sql, &mut replication, &server, keeper).await?;
+    let carried = Carried { first: false, copying_at: None, rewind: false, run: String::new() };
+    let halts = matches!(seen.next(config, &carried, false), Next::Halt(_));
+    Ok((seen.slot, halts))
+}
