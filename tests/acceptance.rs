@@ -4,6 +4,8 @@
 
 #[path = "acceptance/copies.rs"]
 mod copies;
+#[path = "acceptance/halts.rs"]
+mod halts;
 #[path = "support/postgres.rs"]
 mod postgres;
 #[path = "acceptance/stream.rs"]
