@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use wellspring::config;
 use wellspring::metrics::{Metrics, REASONS};
+use wellspring::pipeline::continuity::{Proof, Reason};
 
 fn top() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -77,6 +78,26 @@ fn the_metrics_page_lists_every_metric_with_its_help() {
     let known: BTreeSet<String> = metrics().into_iter().map(|(name, ..)| name).collect();
     let unknown: Vec<String> = named(&page).difference(&known).cloned().collect();
     assert!(unknown.is_empty(), "docs/metrics.md names {unknown:?}");
+}
+
+#[test]
+fn the_runbooks_list_what_ends_each_halt() {
+    let page = read("docs/runbooks.md");
+    let (head, rest) = page.split_once("<!-- halts -->\n").unwrap();
+    let (_, tail) = rest.split_once("<!-- end -->").unwrap();
+    let row = |reason: Reason| {
+        let lifting = reason.lifting();
+        let seen = match lifting.proof {
+            Proof::EachConnect => "yes",
+            Proof::Once => "no",
+            Proof::Reading => "yes; it is not recorded",
+        };
+        let by: Vec<&str> = lifting.by.iter().map(|by| by.words()).collect();
+        format!("| [`{0}`](#{0}) | {seen} | {1} |\n", reason.code(), by.join("; "))
+    };
+    let rows: String = Reason::ALL.into_iter().map(row).collect();
+    let table = format!("| reason | proven again by each connect | ends by |\n|---|---|---|\n{rows}");
+    same("docs/runbooks.md", &format!("{head}<!-- halts -->\n{table}<!-- end -->{tail}"));
 }
 
 #[test]
