@@ -135,7 +135,8 @@ async fn late_records_are_found_by_the_producers_time() {
     topics.ensure(&[TopicSpec::by(&config.topics, &stamped)]).await.expect("made");
     let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis()).expect("ms");
     let began = now - 60_000;
-    let question = LateQuestion { began_ms: vec![began], records_max: 1_000, bytes_max: 1 << 20, within: PATIENCE };
+    let question =
+        LateQuestion { began_ms: vec![began], seen: None, records_max: 1_000, bytes_max: 1 << 20, within: PATIENCE };
     let places = [(rows.as_str(), 0), (rows.as_str(), 1), (rows.as_str(), 9), ("kafka-real.no-such-topic", 0)];
     let search = async |question| topics.late_records(&places, question).await.expect("searched");
     append(&config, &rows, &[began - 9_000, began - 7_000, began - 8_000]);

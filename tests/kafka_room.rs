@@ -16,7 +16,7 @@ use tokio::sync::mpsc::{Receiver, channel};
 use tokio::time::timeout;
 use wellspring::kafka::{
     Config, Delivery, Failed, FailureClass, Followed, Follower, KafkaError, Late, LateQuestion, LateUnknown, Login,
-    PartitionEnd, Policy, Producer, RDKafkaErrorCode, SendError, State, StateTopic, TopicSpec, Topics, classify,
+    PartitionEnd, Policy, Producer, RDKafkaErrorCode, Seen, SendError, State, StateTopic, TopicSpec, Topics, classify,
 };
 use wellspring::ledger::{Generation, Ticket};
 use wellspring::secret::{Command, Source};
@@ -412,7 +412,7 @@ fn append(world: &World, partition: i32, times_ms: &[i64]) {
 }
 
 fn question() -> LateQuestion {
-    LateQuestion { began_ms: vec![1_500, 2_000], records_max: 1_000, bytes_max: 1 << 20, within: PATIENCE }
+    LateQuestion { began_ms: vec![1_500, 2_000], seen: None, records_max: 1_000, bytes_max: 1 << 20, within: PATIENCE }
 }
 
 #[tokio::test]
@@ -429,6 +429,22 @@ async fn finds_a_record_that_landed_behind_newer_ones() {
     assert_eq!(search(&[("gone", 0), ("rows", 1)]).await, found);
     append(&world, 0, &[1_499]);
     assert_eq!(search(&[("rows", 0)]).await, Late::Found { topic: "rows".to_owned(), partition: 0, offset: 4 });
+}
+
+#[tokio::test]
+async fn a_second_look_reads_only_what_came_since() {
+    let world = World::start(2);
+    append(&world, 0, &[1_000, 2_000, 1_400, 2_100]);
+    let topics = Topics::new(&world.config);
+    let behind = |offset| {
+        let seen = Seen { ends: [(("rows".to_owned(), 0), offset)].into(), newest: 2 };
+        LateQuestion { seen: Some(seen), records_max: 3, ..question() }
+    };
+    let search = async |question| topics.late_records(&[("rows", 0)], question).await.expect("searched");
+    assert_eq!(search(behind(3)).await, Late::None);
+    assert_eq!(search(behind(1)).await, Late::Found { topic: "rows".to_owned(), partition: 0, offset: 2 });
+    let unknown = Late::Unknown(LateUnknown::TooMuch { records_max: 3, bytes_max: 1 << 20 });
+    assert_eq!(search(behind(0)).await, unknown);
 }
 
 #[tokio::test]

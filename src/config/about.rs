@@ -118,10 +118,13 @@ const ABOUT: &[(&str, &str)] = &[
         "snapshot.signal_topic",
         "A topic whose records ask for copies, as Debezium's signals from Kafka: key `topics.prefix`, value JSON.",
     ),
-    ("limits.memory", "The byte budget of everything in flight, librdkafka's queue included."),
+    (
+        "limits.memory",
+        "The byte budget of everything in flight: each record's key, value and headers, and 1 KiB for what is kept beside them.",
+    ),
     (
         "limits.quarantine",
-        "How long confirmations are held after an unclean stop, while late records of the old producer may land.",
+        "How long the slot is held back after an unclean stop, because records of the old producer may land late.",
     ),
     ("limits.shutdown", "How long a stop waits for Kafka."),
     ("limits.ready_lag", "The lag above which `/readyz` says no."),

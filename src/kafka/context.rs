@@ -35,7 +35,8 @@ const TOKEN_POLL: Duration = Duration::from_millis(100);
 /// What librdkafka is told where OAUTHBEARER is asked for and nothing gives a token; `config` refuses that.
 pub(super) const NO_TOKEN: &str = "no token is configured (kafka.token_command, kafka.token_file)";
 
-/// Librdkafka calls the gapless guarantee experimental at every start; kafka.md measured what it does, and it is pinned.
+/// Librdkafka calls the gapless guarantee experimental at every start; `docs/internals/producers.md` says what it does,
+/// and it is pinned.
 fn is_known(facility: &str, detail: &str) -> bool {
     facility == "CONFWARN" && detail.contains("enable.gapless.guarantee")
 }

@@ -29,7 +29,7 @@ pub use config::{
 };
 pub use error::{FailureClass, KafkaError, Remedy, classify, is_of_topic};
 pub use follow::{Followed, Follower};
-pub use late::{Late, LateQuestion, LateUnknown};
+pub use late::{Late, LateQuestion, LateUnknown, Seen};
 pub use login::Login;
 pub use partitions::PartitionEnd;
 pub use producer::{Delivery, Failed, Landed, Producer, SendError, Settled, wire_bytes};

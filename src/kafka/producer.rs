@@ -53,7 +53,8 @@ pub struct Delivery {
 pub struct Landed {
     /// The partition.
     pub partition: i32,
-    /// Its offset; -1 and counting on from there where the broker recognised a repeated batch (continuity rule 3).
+    /// Its offset; -1 and counting on from there where the broker recognised a repeated batch
+    /// (`docs/internals/producers.md`, rule 3).
     pub offset: i64,
 }
 
@@ -101,7 +102,7 @@ impl SendError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settled {
     /// Records of which a copy may still arrive at a broker: requests without an answer, and records thrown out after
-    /// their connection broke. More than 0 asks for the quarantine of continuity rule 2.
+    /// their connection broke. More than 0 asks for the confirm hold of `docs/internals/producers.md`, rule 2.
     pub unanswered: usize,
 }
 

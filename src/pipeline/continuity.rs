@@ -1,4 +1,5 @@
-//! Whether the stream can go on exactly where it stopped: the record held against the server (continuity.md §3).
+//! Whether the stream can go on exactly where it stopped: the record held against the server
+//! (`docs/internals/continuity.md`).
 //!
 //! Pure. Each rule closes a way in which changes were lost in a run; a rule that cannot be shown to hold halts.
 
@@ -123,7 +124,7 @@ pub struct PublicationView {
     pub tables: BTreeMap<String, TableIdentity>,
 }
 
-/// What a connect found, read in the order of continuity.md §3.
+/// What a connect found, read in the order of `docs/internals/continuity.md`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Observed {
     /// IDENTIFY_SYSTEM.

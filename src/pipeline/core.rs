@@ -28,7 +28,7 @@ pub use event::{Action, Event, LastStop, Moment, Opened, Outcome, Report, SECOND
 
 use hold::Holds;
 use producers::Ending;
-use progress::Progress;
+use progress::{Progress, Recorded};
 use rules::{Rule, Rules};
 
 use super::continuity::{Halt, Reason};
@@ -39,7 +39,7 @@ use crate::ledger::{Generation, Ledger, RouteId, Ticket};
 use crate::lsn::Lsn;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Replies to a server that asks again and again: at most ten a second (continuity.md §1).
+/// Replies to a server that asks again and again: at most ten a second (`docs/internals/continuity.md`).
 const REPLY_SPACING: u64 = SECOND / 10;
 
 /// Attempts to connect: the first at once, then doubling to this. Short, since an ordinary connection comes first, which
@@ -135,6 +135,8 @@ pub struct Core {
     stop: Option<Moment>,
     /// The halt is not in the state yet.
     halt_unrecorded: bool,
+    /// A topic gave out acknowledged offsets again: what it lost may lie above what is recorded, so that stays.
+    went_back: bool,
     now: Moment,
     luck: u64,
 }
@@ -181,6 +183,7 @@ impl Core {
             copying: false,
             stop: None,
             halt_unrecorded: false,
+            went_back: false,
             now,
             luck: settings.seed,
         }
@@ -220,6 +223,7 @@ impl Core {
                     (self.failed_at, self.blocked) = (None, None);
                     // A topic that was made anew begins with offsets below those that we know.
                     self.offsets = Offsets::default();
+                    self.went_back = false;
                 }
             }
             Event::HaltRecorded(halt) => self.halt_recorded(*halt),
@@ -338,8 +342,9 @@ impl Core {
             Finding::WentBack { .. } if self.detachable.contains(&route) => self.began_anew(route, actions),
             Finding::WentBack { highest } => {
                 let detail = format!("partition {partition} acknowledged offset {offset} after {highest}");
-                let halt =
-                    Halt::new(Reason::OffsetsWentBack, detail).over(self.ledger.confirmed(), self.ledger.entered());
+                let (recorded, _) = self.delivered();
+                let halt = Halt::new(Reason::OffsetsWentBack, detail).over(recorded, self.ledger.entered());
+                self.went_back = true;
                 self.halt(halt.of_topic(route), actions);
             }
         }
@@ -398,7 +403,7 @@ impl Core {
         })
     }
 
-    /// Sends a status update: what is newly confirmed, else only what was received (continuity.md §1, form).
+    /// Sends a status update: what is newly confirmed, else only what was received (`docs/internals/continuity.md`).
     fn update(&mut self, ask: bool, actions: &mut Vec<Action>) {
         let recorded = self.record.as_ref().map_or(Lsn::ZERO, |r| r.confirmed);
         let may = if self.rules.keep(Rule::RecordsBeforeUpdate) {
@@ -486,9 +491,8 @@ impl Core {
         let due = self.now >= self.status_at;
         let settled = matches!(self.session, Session::Draining { .. }) && self.ledger.is_settled();
         let stopped_clean = self.record.as_ref().is_some_and(|record| record.clean);
-        let recorded = self.record.as_ref().map_or(Lsn::ZERO, |record| record.delivered);
         let progress =
-            self.progress.is_due(self.now, &self.ledger, recorded) && self.rules.keep(Rule::RecordsEverySecond);
+            self.progress.is_due(self.now, &self.ledger, self.recorded()) && self.rules.keep(Rule::RecordsEverySecond);
         if !recording
             && !stopped_clean
             && (asked || due || progress || settled || self.tables.is_some() || self.record_wanted)

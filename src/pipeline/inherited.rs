@@ -1,4 +1,4 @@
-//! What the confirm holds of an earlier process ask of a start (continuity rule 2).
+//! What the confirm holds of an earlier process ask of a start (`docs/internals/producers.md`, rule 2).
 //!
 //! A hold keeps the slot back because records of a process that was killed may still land. The process that opened it
 //! watches the partitions. When that process is killed too, its successor begins where everything was delivered, and has
@@ -7,9 +7,12 @@
 //! repeats more and misses nothing.
 
 use super::Config;
-use super::record::{Record, State};
+use super::keeper::Keeper;
+use super::record::{FORMAT, Record, State, Watched};
 use super::sink::Config as SinkConfig;
-use crate::kafka::{KafkaError, Late, LateQuestion, PartitionEnd, Topics};
+use super::supervise::PipelineError;
+use crate::kafka::{Late, LateQuestion, PartitionEnd, Seen, Topics};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// The most records that are read to find a late one: a second of a fast stream, or a minute of an ordinary one.
@@ -31,11 +34,17 @@ pub(super) enum Inherited {
     Replay(String),
 }
 
-/// Looks at the partitions that the pipeline has used, where another process has left a hold open.
+/// Looks at the partitions that the pipeline has used, where another process has left a hold open. What is quiet is noted
+/// for the next process.
 ///
 /// # Errors
 /// Where Kafka cannot be asked at all.
-pub(super) async fn look(config: &Config, state: &State, run: &str) -> Result<Inherited, KafkaError> {
+pub(super) async fn look(
+    config: &Config,
+    keeper: &Keeper,
+    state: &State,
+    run: &str,
+) -> Result<Inherited, PipelineError> {
     let SinkConfig::Kafka(kafka) = &config.sink else { return Ok(Inherited::Nothing) };
     let Some(record) = state.record.as_ref().filter(|record| is_inherited(record, run)) else {
         return Ok(Inherited::Nothing);
@@ -44,35 +53,71 @@ pub(super) async fn look(config: &Config, state: &State, run: &str) -> Result<In
     let places: Vec<(&str, i32)> =
         state.partitions.iter().flat_map(|(topic, count)| (0..*count).map(move |p| (topic.as_str(), p))).collect();
     // First the ends: what lands behind them while the records are read is seen either way.
-    let mut ends = Vec::with_capacity(places.len());
-    for (place, end) in places.iter().zip(topics.end_offsets(&places).await?) {
-        match end {
-            PartitionEnd::At(end) => ends.push((place.0.to_owned(), place.1, end)),
-            PartitionEnd::Gone => {}
+    let at_ms = super::runner::unix_nanos() / 1_000_000;
+    let mut watched = Watched { format: FORMAT, run: run.to_owned(), at_ms, ends: BTreeMap::new() };
+    for ((topic, partition), end) in places.iter().zip(topics.end_offsets(&places).await?) {
+        let end = match end {
+            PartitionEnd::At(end) => end,
+            PartitionEnd::Gone => -1,
             PartitionEnd::Failed(error) => {
-                return Ok(Inherited::Replay(format!(
-                    "the end of {}[{}] could not be read: {error}",
-                    place.0, place.1
-                )));
+                return Ok(Inherited::Replay(format!("the end of {topic}[{partition}] could not be read: {error}")));
             }
-        }
+        };
+        watched.ends.entry((*topic).to_owned()).or_default().push(end);
     }
+    let began_ms: Vec<i64> = record.holds.iter().map(|hold| hold.opened_ms).collect();
+    let before = state.watched.as_ref().filter(|watched| watched.run == record.run);
     let question = LateQuestion {
-        began_ms: record.holds.iter().map(|hold| hold.opened_ms).collect(),
+        seen: before.map(|watched| seen(watched, &began_ms)),
+        began_ms,
         records_max: RECORDS_MAX,
         bytes_max: BYTES_MAX,
         within: WITHIN,
     };
-    Ok(match topics.late_records(&places, question).await? {
-        Late::None => Inherited::Quiet(ends),
-        Late::Found { topic, partition, offset } => Inherited::Replay(format!(
-            "offset {offset} of {topic}[{partition}] is of an earlier process and landed late"
-        )),
-        Late::Unknown(why) => Inherited::Replay(why.to_string()),
-    })
+    match topics.late_records(&places, question).await? {
+        Late::None => {}
+        Late::Found { topic, partition, offset } => {
+            let what = format!("offset {offset} of {topic}[{partition}] is of an earlier process and landed late");
+            return Ok(Inherited::Replay(what));
+        }
+        Late::Unknown(why) => return Ok(Inherited::Replay(why.to_string())),
+    }
+    keeper.write(&Watched::key(&config.slot), Some(watched.to_json())).await?;
+    Ok(Inherited::Quiet(ends(&watched)))
+}
+
+/// The ends of the partitions that exist.
+fn ends(watched: &Watched) -> Vec<(String, i32, i64)> {
+    let of = |(topic, ends): (&String, &Vec<i64>)| -> Vec<(String, i32, i64)> {
+        ends.iter().zip(0..).map(|(end, partition)| (topic.clone(), partition, *end)).collect()
+    };
+    watched.ends.iter().flat_map(of).filter(|(.., end)| *end >= 0).collect()
+}
+
+/// What the process before has seen. It opened its own hold, the first after its look; what it produced is of that.
+fn seen(watched: &Watched, began_ms: &[i64]) -> Seen {
+    let newest = (began_ms.partition_point(|began| *began < watched.at_ms) + 1).min(began_ms.len());
+    let ends = ends(watched).into_iter().map(|(topic, partition, end)| ((topic, partition), end)).collect();
+    Seen { ends, newest }
 }
 
 /// Whether another process left a hold open. One that has run out since counts, too: nobody has looked at its end.
 fn is_inherited(record: &Record, run: &str) -> bool {
     record.run != run && !record.holds.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_process_before_sent_is_of_its_own_hold() {
+        let ends = [("t".to_owned(), vec![7, -1])].into();
+        let watched = Watched { format: FORMAT, run: "a".to_owned(), at_ms: 150, ends };
+        let seen = |began: &[i64]| seen(&watched, began);
+        assert_eq!(seen(&[100, 151]).newest, 2, "it opened a hold after its look");
+        assert_eq!(seen(&[100, 151, 160]).newest, 2, "and another one later, whose records lie behind");
+        assert_eq!(seen(&[100]).newest, 1, "it opened none");
+        assert_eq!(seen(&[100]).ends, [(("t".to_owned(), 0), 7)].into());
+    }
 }

@@ -1,4 +1,5 @@
-//! Which offsets our records landed at: consecutive per partition while nobody else writes (continuity.md §2, rule 3).
+//! Which offsets our records landed at: consecutive per partition while nobody else writes
+//! (`docs/internals/producers.md`, rule 3).
 
 use crate::ledger::RouteId;
 

@@ -1,4 +1,4 @@
-//! Connecting: the steps of continuity.md §3 in their order, from nothing to a stream whose slot is ours.
+//! Connecting: the steps of `docs/internals/continuity.md` in their order, from nothing to a stream whose slot is ours.
 //!
 //! An ordinary connection comes first: it is refused while a server shuts down, so it holds no shutdown up; it stays as
 //! the sentinel and serves the catalog. Judging is `continuity`'s; here is only the asking.
@@ -138,26 +138,13 @@ async fn prove(
         seen = Seen::new(config, &sql, &mut replication, &server, keeper).await?;
     }
     let timeout = replication.wal_sender_timeout().await?.unwrap_or(FREEZE_WITHOUT_TIMEOUT);
-    let mut beyond = seen.begins_beyond().filter(|_| !carried.rewind);
-    let mut ends = Vec::new();
-    if beyond.is_some() {
-        match inherited::look(config, &seen.state, &carried.run).await? {
-            Inherited::Nothing => {}
-            Inherited::Quiet(quiet) => ends = quiet,
-            Inherited::Replay(why) => {
-                tracing::warn!(
-                    "the stream is read again from the slot's position, which a confirm hold has kept: {why}"
-                );
-                beyond = None;
-            }
-        }
-    }
+    let beyond = seen.beyond(config, keeper, &carried).await?;
     let options = StartOptions {
         slot: config.slot.clone(),
         publication: config.publication.clone(),
         messages: true,
         origins: config.origins,
-        from: beyond.unwrap_or(Lsn::ZERO),
+        from: beyond.as_ref().map_or(Lsn::ZERO, |beyond| beyond.from),
     };
     let pid = replication.backend_pid();
     let mut stream = replication.start(&options).await?;
@@ -175,21 +162,17 @@ async fn prove(
         Verdict::Wait(detail) => return Err(waiting(detail)),
         Verdict::Halt(halt) => return Err(PipelineError::Halt(halt)),
     };
-    if !options.from.is_zero() {
-        // What was asked for before the slot was ours is right only if nobody has recorded less since.
-        if seen.begins_beyond().is_none_or(|delivered| delivered < options.from) {
+    if let Some(beyond) = &beyond {
+        // What was decided before the slot was ours is right only if nobody has held it since.
+        if seen.state.record.as_ref().map(|record| record.term) != Some(beyond.term) {
             return Err(in_use(format!("another agent used slot `{}` a moment ago", config.slot)));
         }
-        resume.from = options.from;
+        resume.from = beyond.from;
     }
     asynchronous(config, &sql, pid).await?;
     let snapshot = visible_now(&sql).await?;
     seen.warn(config, &mut warnings);
-    let last_stop = match &seen.state.record {
-        Some(record) if !record.run.is_empty() && record.run == carried.run => LastStop::Own,
-        Some(record) if !record.clean => LastStop::Unclean,
-        _ => LastStop::Clean,
-    };
+    let last_stop = last_stop(seen.state.record.as_ref(), &carried.run);
     let record = seen.record(config, resume.from);
     let captured = seen.captured.clone();
     let (Some(slot), mut state) = (seen.slot, seen.state) else { return Err(PipelineError::Goodbye) };
@@ -199,7 +182,7 @@ async fn prove(
         sql: Arc::new(sql),
         stream,
         opened: Opened { resume, slot_confirmed, record, last_stop, unix_ms: unix_ms(), ends: Vec::new() },
-        ends,
+        ends: beyond.map(|beyond| beyond.ends).unwrap_or_default(),
         state,
         server,
         captured,
@@ -210,6 +193,23 @@ async fn prove(
         snapshot,
         trial,
     })
+}
+
+/// What the newest record says of the stop before this start of the process `run`.
+fn last_stop(record: Option<&Record>, run: &str) -> LastStop {
+    match record {
+        Some(record) if record.run == run => LastStop::Own,
+        Some(record) if !record.clean => LastStop::Unclean,
+        _ => LastStop::Clean,
+    }
+}
+
+/// A start beyond the slot's own position, decided by the record of one term.
+struct Beyond {
+    from: Lsn,
+    term: u64,
+    /// Where partitions end, if a hold of another process is open.
+    ends: Vec<(String, i32, i64)>,
 }
 
 /// The wall clock, by which a record's holds are told to another process.
@@ -320,10 +320,28 @@ impl Seen {
         judge(self.state.record.as_ref(), self.state.intent.is_some(), &self.observed)
     }
 
-    /// Where the next connection begins beyond the slot's own position, if it does.
-    fn begins_beyond(&self) -> Option<Lsn> {
-        let confirmed = self.slot.as_ref()?.confirmed_flush_lsn?;
-        begins_beyond(self.state.record.as_ref()?, confirmed, self.observed.timeline)
+    /// Whether and where the next connection begins beyond the slot's own position.
+    async fn beyond(
+        &self,
+        config: &Config,
+        keeper: &Keeper,
+        carried: &Carried,
+    ) -> Result<Option<Beyond>, PipelineError> {
+        let (Some(slot), Some(record)) = (&self.slot, &self.state.record) else { return Ok(None) };
+        // While somebody has the slot there is nothing to decide: what they do changes it.
+        let (Some(confirmed), None, false) = (slot.confirmed_flush_lsn, slot.active_pid, carried.rewind) else {
+            return Ok(None);
+        };
+        let Some(from) = begins_beyond(record, confirmed, self.observed.timeline) else { return Ok(None) };
+        let ends = match inherited::look(config, keeper, &self.state, &carried.run).await? {
+            Inherited::Nothing => Vec::new(),
+            Inherited::Quiet(ends) => ends,
+            Inherited::Replay(why) => {
+                tracing::warn!("the stream is read again from the slot's position, which a confirm hold kept: {why}");
+                return Ok(None);
+            }
+        };
+        Ok(Some(Beyond { from, term: record.term, ends }))
     }
 
     /// The verdict, under what the mode asks for and consents to. `begun`: this connect has begun a copy.

@@ -28,7 +28,7 @@ pub enum Spent {
 const FLOWING: Duration = Duration::from_millis(4);
 
 /// After a read shorter than this the reader pauses while data keeps flowing: the walsender makes one send a message, and
-/// each would wake us inside its call. A factor of two in rate, three in the server's CPU (postgres.md §2.5).
+/// each would wake us inside its call. A factor of two in rate, three in the server's CPU (`docs/internals/pacing.md`).
 const SHORT_READ_BYTES: usize = 64 * 1024;
 /// The pause. 0.5 ms costs a commit 0.8 ms until it is acknowledged.
 const PAUSE: Duration = Duration::from_micros(500);

@@ -132,7 +132,7 @@ impl Obeyed {
     }
 }
 
-/// The confirm record (continuity.md §3): what we last proved, written before each confirmation.
+/// The confirm record (`docs/internals/continuity.md`): what we last proved, written before each confirmation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// [`FORMAT`].
@@ -241,6 +241,34 @@ impl Record {
     }
 }
 
+/// Where each partition ended when a process began that inherited a confirm hold, and no late record lay before: its
+/// successor looks only behind that.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watched {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The process's id.
+    pub run: String,
+    /// When it looked, in Unix milliseconds.
+    pub at_ms: i64,
+    /// One past the last offset of each partition, by topic; -1 where there was no such partition.
+    pub ends: BTreeMap<String, Vec<i64>>,
+}
+
+impl Watched {
+    /// The record's key.
+    #[must_use]
+    pub fn key(slot: &str) -> String {
+        format!("watched/{slot}")
+    }
+
+    /// The record's text.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default() // texts and numbers: nothing that JSON cannot hold
+    }
+}
+
 /// The note that a slot is about to be created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Intent {
@@ -311,6 +339,8 @@ pub struct State {
     pub copy: Journal,
     /// How far the topic of signals is obeyed.
     pub obeyed: Option<Obeyed>,
+    /// Where partitions ended when the newest process began, if it inherited a confirm hold.
+    pub watched: Option<Watched>,
 }
 
 impl State {
@@ -331,6 +361,7 @@ impl State {
                     let table = rest.get(slot.len() + 1..).unwrap_or_default();
                     state.windows.insert(table.to_owned(), known(key, value)?);
                 }
+                Some(("watched", name)) if name == slot => state.watched = Some(known(key, value)?),
                 Some(("signals", name)) if name == slot => state.obeyed = Some(known(key, value)?),
                 Some(("detached", rest)) if rest.strip_prefix(slot).is_some_and(|rest| rest.starts_with('/')) => {
                     let table = rest.get(slot.len() + 1..).unwrap_or_default();

@@ -54,8 +54,18 @@ pub async fn look(config: &Config) -> Result<Leftovers, ConsentError> {
 
 /// Our keys: all of them, or where another slot's records lie in the same topic, those of this slot alone.
 fn ours(slot: &str, keys: Vec<String>) -> Vec<String> {
-    const OF_A_SLOT: [&str; 9] =
-        ["confirm/", "intent/", "copy/", "copied/", "window/", "signals/", "detached/", "skipped/", "halt/"];
+    const OF_A_SLOT: [&str; 10] = [
+        "confirm/",
+        "intent/",
+        "copy/",
+        "copied/",
+        "window/",
+        "signals/",
+        "detached/",
+        "skipped/",
+        "halt/",
+        "watched/",
+    ];
     let slot_of = |key: &String| {
         let rest = OF_A_SLOT.iter().find_map(|kind| key.strip_prefix(kind))?;
         rest.split('/').next().map(str::to_owned) // a slot's name has no slash

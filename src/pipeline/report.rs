@@ -3,12 +3,13 @@
 mod copies;
 mod detached;
 mod measured;
+mod ended;
 mod outlook;
 mod rates;
 mod schemas;
 
 use super::Config;
-use super::core::{Core, Opened, Stopped};
+use super::core::{Core, Opened};
 use super::pace::Pace;
 use super::plans::Ready;
 use super::progress::{Progress, Wal};
@@ -323,25 +324,6 @@ impl Reporter {
     pub fn asked(&mut self, request: &'static str) {
         info!(request, "done as asked");
         self.told_ms = 0;
-    }
-
-    /// The loop ends.
-    pub fn stopped(&mut self, stopped: Stopped) {
-        match stopped {
-            Stopped::Whole => info!("stopped: everything sent is delivered, recorded and confirmed"),
-            Stopped::NothingSent => info!("stopped before the stream was reached: nothing was sent"),
-            Stopped::InTransaction => {
-                warn!("stopped in the middle of a transaction: the next start sends the whole transaction again");
-            }
-            Stopped::InCopy => {
-                warn!(
-                    "stopped in the middle of the first copy: the next start copies the tables that are not complete"
-                );
-            }
-            Stopped::Unanswered => {
-                warn!("stopped before everything was delivered and confirmed: the next start repeats what was not");
-            }
-        }
     }
 
     /// The slot's row was read.

@@ -3,6 +3,7 @@
 //! One thread owns the stream's socket, the row path and the producer's handle. Everything that waits is a task whose
 //! end is an event; at most one of each kind is under way. What an event means is the core's business.
 
+use arms::{ended, io, joined, stdout_ended};
 pub(super) use clock::unix_nanos;
 use clock::{now, run_id, settings};
 use heart::Heart;
@@ -47,7 +48,7 @@ use tokio::task::JoinHandle;
 /// Reports taken at once: a wake of the loop costs more than a report.
 const REPORTS_MAX: usize = 8192;
 
-/// How long a producer that is given up may settle (continuity.md §2).
+/// How long a producer that is given up may settle (`docs/internals/producers.md`).
 const SETTLE_LIMIT: Duration = Duration::from_secs(30);
 
 /// Nothing read for this long although an answer was asked for: ask the server whether our walsender lives. Twice the
@@ -94,6 +95,7 @@ struct Live {
 }
 
 mod act;
+mod arms;
 mod asked;
 mod beside;
 mod clock;
@@ -526,27 +528,6 @@ fn report(delivery: &Delivery) -> Report {
     Report { ticket: delivery.ticket, generation: delivery.generation, outcome }
 }
 
-/// The end of a task, if there is one; it is then forgotten. A task that was aborted or panicked never ends here.
-async fn joined<T>(task: &mut Option<JoinHandle<T>>) -> T {
-    let ended = match task {
-        Some(handle) => handle.await,
-        None => std::future::pending().await,
-    };
-    *task = None;
-    match ended {
-        Ok(value) => value,
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        Err(_) => std::future::pending().await,
-    }
-}
-
-async fn stdout_ended(sink: Option<&mut Sink>) -> StdoutError {
-    match sink {
-        Some(sink) => sink.ended().await,
-        None => std::future::pending().await,
-    }
-}
-
 /// How the process ends when standard output does.
 fn without_stdout(error: &StdoutError) -> Exit {
     match error {
@@ -555,21 +536,5 @@ fn without_stdout(error: &StdoutError) -> Exit {
             tracing::error!(error = %Chain(error), "standard output cannot be written");
             Exit::StdoutFailed
         }
-    }
-}
-
-async fn ended(sentinel: Option<&Arc<Sql>>) {
-    match sentinel {
-        Some(sql) => drop(sql.ended().await),
-        None => std::future::pending().await,
-    }
-}
-
-/// Reads where there is room, else only sends what waits.
-async fn io(stream: Option<&mut Stream>, may_read: bool, unsent: bool) -> Happened {
-    match stream {
-        Some(stream) if may_read => Happened::Read(stream.fill().await),
-        Some(stream) if unsent => Happened::Flushed(stream.flush_unread().await),
-        _ => std::future::pending().await,
     }
 }

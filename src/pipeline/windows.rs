@@ -43,7 +43,7 @@ use crate::table::TableName;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-/// How long the stream may be held for a chunk (snapshots.md §2).
+/// How long the stream may be held for a chunk (`docs/internals/copies.md`).
 const HOLD: u64 = SECOND / 5;
 /// The same for a chunk that cannot be made smaller.
 const HOLD_LAST: u64 = SECOND * 9 / 10;

@@ -1,8 +1,8 @@
 //! The holder of a snapshot: one transaction that imports what a slot exported, locks the tables to be copied against
 //! rewrites, and passes its snapshot on to any number of readers.
 //!
-//! snapshots.md §1: a table rewritten between the snapshot and the lock is empty for the snapshot and silent in the
-//! stream, so its storage is looked at after the lock and told. Catalog answers are of the snapshot.
+//! `docs/internals/copies.md`: a table rewritten between the snapshot and the lock is empty for the snapshot and silent
+//! in the stream, so its storage is looked at after the lock and told. Catalog answers are of the snapshot.
 
 use crate::lsn::{Oid, PgMicros};
 use crate::postgres::config::Config;

@@ -1,6 +1,6 @@
 //! Before the first row: the tables are listed under the snapshot, locked, and their statements tried.
 //!
-//! What is wrong with one table is told of that table, with what to do; the others go on (snapshots.md §1).
+//! What is wrong with one table is told of that table, with what to do; the others go on (`docs/internals/copies.md`).
 
 use super::Config;
 use super::journal::Left;
@@ -15,7 +15,7 @@ use std::time::Duration;
 /// conflicts with nothing but ACCESS EXCLUSIVE.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The reason of a table that this snapshot cannot show: it is copied by windows instead (snapshots.md §1).
+/// The reason of a table that this snapshot cannot show: it is copied by windows instead (`docs/internals/copies.md`).
 pub const REWRITTEN: &str = "copy_rewritten";
 
 /// A plan whose tables are locked, but for those that are left out.

@@ -3,7 +3,7 @@
 //! A table without a key has nothing by which a streamed change and a copied row could be told to be of one row. So its rows
 //! are read under a snapshot whose place in the log is known (a temporary slot's consistent point), and sent exactly when
 //! the stream stands at that place: whatever committed before it is in the snapshot and was sent, whatever commits after it
-//! is not, and follows the rows (snapshots.md §2).
+//! is not, and follows the rows (`docs/internals/copies.md`).
 //!
 //! Before the slot is asked for, the server's insert position is noted: the point lies at or beyond it. Until the point is
 //! known the stream stops before the first change of the table that commits at or beyond the noted position, since it may

@@ -1,6 +1,6 @@
 //! The core between events: what the row path enters, and what status and metrics read.
 
-use super::{Core, Moment, REPLY_SPACING, SECOND, Session, Settings};
+use super::{Core, Moment, REPLY_SPACING, Recorded, SECOND, Session, Settings};
 use crate::change::{Committed, Position};
 use crate::ledger::{Generation, Ledger, RouteId, Ticket};
 use crate::lsn::{Lsn, PgMicros};
@@ -34,7 +34,10 @@ impl Core {
         let budget = self.settings.budget_bytes;
         // What waits beside must not stop the stream, for whose progress it waits.
         let beside = self.beside_bytes.min(budget / 2);
-        self.wants_frames() && !self.is_settling() && self.ledger.in_flight_bytes() + beside < budget
+        self.wants_frames()
+            && !self.is_settling()
+            && self.now >= self.not_before
+            && self.ledger.in_flight_bytes() + beside < budget
     }
 
     /// Notes how many bytes of copied rows are held besides what is in flight.
@@ -173,6 +176,15 @@ impl Core {
     }
 }
 
+impl Core {
+    /// What the newest record says is delivered.
+    pub(super) fn recorded(&self) -> Recorded {
+        let Some(record) = &self.record else { return Recorded::default() };
+        let committed = record.delivered_commit.map(|commit| commit.at.unix_micros());
+        Recorded { delivered: record.delivered, committed }
+    }
+}
+
 /// What status and metrics read.
 impl Core {
     /// The ledger, to read.
@@ -263,8 +275,9 @@ impl Core {
             Session::Closed { open_at } => sooner(*open_at),
             Session::Recording(_) | Session::Streaming | Session::Draining { .. } => {
                 sooner(self.status_at);
-                let recorded = self.record.as_ref().map_or(Lsn::ZERO, |record| record.delivered);
-                if let Some(due) = self.progress.due_at(&self.ledger, recorded).filter(|_| self.writing.is_none()) {
+                if let Some(due) =
+                    self.progress.due_at(&self.ledger, self.recorded()).filter(|_| self.writing.is_none())
+                {
                     sooner(due);
                 }
                 if self.reply_wanted {
@@ -272,6 +285,9 @@ impl Core {
                 }
             }
             Session::Opening | Session::Halted(_) | Session::Stopped => {}
+        }
+        if self.not_before > self.now {
+            sooner(self.not_before);
         }
         self.holds.next_tick().into_iter().chain(self.stop).for_each(&mut sooner);
         next.max(self.now.plus(1000)) // a timer of a millisecond is the finest the runtime has

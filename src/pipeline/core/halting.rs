@@ -1,7 +1,7 @@
 //! A stream that comes to a halt: what came before is delivered and confirmed, and the halt is recorded before the slot is
 //! let go, so that the replica that takes the slot next finds the record.
 
-use super::{Action, Core, Session};
+use super::{Action, Core, Rule, Session};
 use crate::pipeline::continuity::{Halt, Proof};
 
 impl Core {
@@ -28,7 +28,7 @@ impl Core {
     /// Delivers and confirms what came before the halting change, while the halt is recorded. Both have until the drain's
     /// deadline: a state that cannot be written must not hold the slot for ever.
     pub(super) fn drain(&mut self, halt: Halt, actions: &mut Vec<Action>) {
-        self.halt_unrecorded = true;
+        self.halt_unrecorded = self.rules.keep(Rule::HaltIsRecordedFirst);
         actions.push(Action::RecordHalt(Box::new(halt.clone())));
         self.session = Session::Draining { halt, until: self.now.plus(self.settings.stop_patience) };
     }

@@ -1,4 +1,5 @@
-//! Confirm holds: how long the slot stays back after an unclean stop, and what ends that (continuity rule 2).
+//! Confirm holds: how long the slot stays back after an unclean stop, and what ends that
+//! (`docs/internals/producers.md`, rule 2).
 //!
 //! Bytes of a producer that ended without all its answers may still land. Reading and producing go on, and what is
 //! delivered is recorded; only the slot stays at the hold's floor, so that the stream can be read again from there. A hold
@@ -11,7 +12,8 @@ use crate::ledger::RouteId;
 use crate::lsn::Lsn;
 use crate::pipeline::record::Hold;
 
-/// Replays in a row that foreign writes may cause: a permanent second writer must not loop us (continuity rule 3). No
+/// Replays in a row that foreign writes may cause: a permanent second writer must not loop us
+/// (`docs/internals/producers.md`, rule 2). No
 /// hold is open after the last of them, so that only another unclean stop begins a new row.
 const FOREIGN_REPLAYS_MAX: u32 = 3;
 
@@ -256,6 +258,9 @@ impl Core {
     pub(super) fn delivered(&self) -> (Lsn, Option<Committed>) {
         let recorded = self.record.as_ref().map(|record| (record.delivered, record.delivered_commit));
         let (delivered, commit) = recorded.unwrap_or_default();
+        if self.went_back {
+            return (delivered, commit);
+        }
         (delivered.max(self.ledger.confirmed()), newest(commit, self.ledger.last_commit()))
     }
 }

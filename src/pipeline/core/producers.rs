@@ -1,8 +1,8 @@
 //! The producer of a connection and the ledger of a connection: they begin together and end together.
 //!
 //! When a connection is lost, or a delivery fails, the producer ends: what it has queued is purged, what is in flight is
-//! waited for (continuity rule 1). Its ledger goes with it, and only hears its late answers. The next ledger is there at
-//! once, but nothing is entered into it before the producer that ended has settled.
+//! waited for (`docs/internals/producers.md`, rule 1). Its ledger goes with it, and only hears its late answers.
+//! The next ledger is there at once, but nothing is entered into it before the producer that ended has settled.
 
 use super::{Action, Core, Rule, Session};
 use crate::change::Position;

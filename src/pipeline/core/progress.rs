@@ -13,6 +13,10 @@ const RECORD_INTERVAL: u64 = SECOND;
 /// A record costs one request to Kafka, so that records are never closer than this.
 const RECORD_SPACING: u64 = SECOND / 10;
 
+/// So much of the stream's own time delivered is recorded before the interval is over: a stream that catches up delivers
+/// many seconds of commits in one.
+const RECORD_STREAM_MICROS: i64 = 1_000_000;
+
 /// So much log delivered is recorded before the interval is over: it is what a crash would repeat.
 const RECORD_BYTES: u64 = 64 * 1024 * 1024;
 
@@ -21,6 +25,15 @@ const IDLE: u64 = SECOND / 5;
 
 /// A connection that streamed for this long led somewhere, also where nothing changed meanwhile.
 const WORTHWHILE: u64 = 60 * SECOND;
+
+/// What the newest record says.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Recorded {
+    /// Everything before it is in Kafka.
+    pub delivered: Lsn,
+    /// When the newest commit there was made, in Unix microseconds.
+    pub committed: Option<i64>,
+}
 
 #[derive(Debug)]
 pub(super) struct Progress {
@@ -78,17 +91,20 @@ impl Progress {
     }
 
     /// Whether deliveries are to be recorded now; `recorded` is what the newest record says is delivered.
-    pub fn is_due(&self, now: Moment, ledger: &Ledger, recorded: Lsn) -> bool {
+    pub fn is_due(&self, now: Moment, ledger: &Ledger, recorded: Recorded) -> bool {
         self.due_at(ledger, recorded).is_some_and(|at| now >= at)
     }
 
     /// When deliveries are to be recorded; `None` where there are none to record.
-    pub fn due_at(&self, ledger: &Ledger, recorded: Lsn) -> Option<Moment> {
-        if ledger.oldest() == self.written || ledger.confirmed() <= recorded {
+    pub fn due_at(&self, ledger: &Ledger, recorded: Recorded) -> Option<Moment> {
+        if ledger.oldest() == self.written || ledger.confirmed() <= recorded.delivered {
             return None;
         }
         let soon = self.written_at.plus(RECORD_SPACING);
-        if self.first || ledger.confirmed().bytes_since(recorded) >= RECORD_BYTES {
+        let committed = ledger.last_commit().map(|commit| commit.at.unix_micros());
+        let stream_micros = committed.zip(recorded.committed).map_or(0, |(now, then)| now.saturating_sub(then));
+        let much = ledger.confirmed().bytes_since(recorded.delivered) >= RECORD_BYTES;
+        if self.first || much || stream_micros >= RECORD_STREAM_MICROS {
             return Some(soon);
         }
         let idle = ledger.is_settled().then(|| self.sent_at.plus(IDLE).max(soon));

@@ -27,6 +27,8 @@ pub enum Rule {
     FreezeLosesSlot,
     /// A record that is refused twice stops the stream before it.
     SecondRefusalHalts,
+    /// The slot is held until the halt is recorded.
+    HaltIsRecordedFirst,
     /// Deliveries are recorded every second, also while a hold is open.
     RecordsEverySecond,
     /// Attempts to connect begin anew by progress, not by connecting.
@@ -36,7 +38,7 @@ pub enum Rule {
 #[cfg(test)]
 impl Rule {
     /// Every rule.
-    pub const ALL: [Rule; 14] = [
+    pub const ALL: [Rule; 15] = [
         Rule::SettlesBeforeNext,
         Rule::LossEndsProducer,
         Rule::UnansweredHolds,
@@ -49,6 +51,7 @@ impl Rule {
         Rule::FailureEndsProducer,
         Rule::FreezeLosesSlot,
         Rule::SecondRefusalHalts,
+        Rule::HaltIsRecordedFirst,
         Rule::RecordsEverySecond,
         Rule::BackoffByProgress,
     ];

@@ -15,7 +15,7 @@ use super::*;
 use crate::change::{Committed, Position};
 use crate::ledger::RouteId;
 use crate::lsn::{Oid, PgMicros, Xid};
-use crate::pipeline::continuity::{Observed, PublicationView, SlotView, Verdict, begins_beyond, judge};
+use crate::pipeline::continuity::{Observed, PublicationView, Recorded, SlotView, Verdict, begins_beyond, judge};
 use crate::pipeline::record::sample;
 use agent::{Agent, FakeProducer};
 use std::collections::{BTreeMap, HashMap};
@@ -27,8 +27,6 @@ const HOLD: u64 = 60 * SECOND;
 const PATIENCE: u64 = 60 * SECOND;
 /// Frozen for less than this, an agent wakes while the one that took its slot still holds confirming.
 const FREEZE_MAX: u64 = 115 * SECOND;
-/// A record that is refused this often is refused for ever.
-const REFUSALS_MAX: u32 = 8;
 
 /// A small generator of its own, so that a seed means the same schedule for ever (xorshift64*).
 struct Luck(u64);
@@ -52,6 +50,9 @@ struct Entry {
     version: u64,
     position: Position,
 }
+
+/// Records that left a process and were not answered, with the moment that each was handed over at.
+type Orphans = Vec<(Entry, Moment)>;
 
 /// A record in a partition, with the moments that it was handed over at and appended at.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -79,8 +80,13 @@ struct World {
     holder: Option<(usize, Moment)>,
     log: [Vec<Logged>; PARTITIONS],
     state: Record,
+    /// The recorded halt, and how many were recorded.
+    halt: Option<Halt>,
+    halts: u32,
+    /// No connection is lost while an agent drains: then nothing is produced from the moment that it comes to its halt.
+    strict: bool,
     /// Bytes of dead producers: when they land, where.
-    late: Vec<(Moment, usize, Vec<(Entry, Moment)>)>,
+    late: Vec<(Moment, usize, Orphans)>,
     agents: Vec<Agent>,
     /// Records of this Position are refused for good, and how often they were.
     refuses: Option<(Position, u32)>,
@@ -116,6 +122,9 @@ impl World {
                 run: String::new(),
                 ..sample()
             },
+            halt: None,
+            halts: 0,
+            strict: false,
             late: Vec::new(),
             agents: Vec::new(),
             refuses: None,
@@ -223,7 +232,10 @@ impl World {
             3..=5 => self.read(at),
             6 | 7 => self.deliver(at),
             8 => self.report(at),
-            9 => self.store(at),
+            9 => {
+                self.store(at);
+                self.store_halt(at);
+            }
             10 => self.settle(at),
             11 => self.answer_ends(at),
             _ => {}
@@ -235,7 +247,7 @@ impl World {
             0 => self.kill(at),
             1 => self.fail_delivery(at, false),
             2 if self.agents[at].reading.is_some() => self.lose(at),
-            3 => self.agents[at].frozen_until = Some(self.now.plus(self.luck.below(FREEZE_MAX))),
+            3 => self.freeze(at),
             4 => self.tell(at, Event::Pause),
             5..=8 => self.tell(at, Event::Resume),
             9 => self.tell(at, Event::GiveUp), // another password
@@ -258,8 +270,6 @@ impl World {
                 assert!(held, "delivered {delivered}, but Kafka lacks {position:?}");
             }
         }
-        let refused = self.refuses.map_or(0, |(_, times)| times);
-        assert!(refused <= REFUSALS_MAX, "one record was refused {refused} times");
     }
 
     fn quiesce(&mut self) {
@@ -294,11 +304,25 @@ impl World {
                 break;
             }
         }
-        if self.luck.one_in(2) {
-            self.kill(at);
-        } else {
-            self.fail_delivery(at, false);
+        match self.luck.below(3) {
+            0 => self.kill(at),
+            1 => self.fail_delivery(at, false),
+            _ => self.kill_twice(at),
         }
+    }
+
+    /// Kills an agent, and kills its successor when that has delivered everything again: what the first one left under
+    /// way can land after both.
+    fn kill_twice(&mut self, at: usize) {
+        self.kill(at);
+        for _ in 0..600 {
+            self.step();
+            if self.state.delivered == Lsn::new(self.wal_end) {
+                break;
+            }
+        }
+        let at = self.holder.map_or(at, |(at, _)| at);
+        self.kill(at);
     }
 
     fn last_versions(&self) -> HashMap<u64, u64> {

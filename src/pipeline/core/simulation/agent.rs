@@ -25,12 +25,17 @@ pub(super) struct Agent {
     /// Where the connection reads: transaction, then row.
     pub reading: Option<(usize, usize)>,
     pub state_write: Option<Record>,
+    /// A halt that is being recorded.
+    pub halt_write: Option<Halt>,
     pub opening: bool,
     pub asked_ends: bool,
     pub exited: Option<Stopped>,
     pub frozen_until: Option<Moment>,
     /// The server has dropped the connection, which this process does not know yet.
     pub broken: bool,
+    /// It woke up after the server had lost patience, and has not closed its connection yet.
+    overslept: bool,
+    frozen_at: Moment,
     run: String,
 }
 
@@ -60,11 +65,14 @@ impl Agent {
             reports: VecDeque::new(),
             reading: None,
             state_write: None,
+            halt_write: None,
             opening: false,
             asked_ends: false,
             exited: None,
             frozen_until: None,
             broken: false,
+            overslept: false,
+            frozen_at: now,
             run: run.to_string(),
         }
     }
@@ -78,21 +86,25 @@ impl Agent {
 impl World {
     /// Whether the agent runs. One that wakes up finds its producer's thread awake, too.
     pub(super) fn wakes(&mut self, at: usize) -> bool {
+        if self.agents[at].frozen_until.is_some_and(|until| until > self.now) {
+            return false;
+        }
+        self.wake(at);
+        true
+    }
+
+    fn wake(&mut self, at: usize) {
         let agent = &mut self.agents[at];
-        match agent.frozen_until {
-            Some(until) if until > self.now => false,
-            Some(_) => {
-                agent.frozen_until = None;
-                for partition in 0..PARTITIONS {
-                    agent.producer.on_wire[partition] = agent.producer.queues[partition].len();
-                }
-                true
+        if agent.frozen_until.take().is_some() {
+            agent.overslept = self.now.since(agent.frozen_at) > PATIENCE && agent.reading.is_some();
+            for partition in 0..PARTITIONS {
+                agent.producer.on_wire[partition] = agent.producer.queues[partition].len();
             }
-            None => true,
         }
     }
 
     pub(super) fn tell(&mut self, at: usize, event: Event) {
+        self.wake(at); // nobody is told anything while frozen
         let actions = self.agents[at].core.apply(self.now, event);
         self.perform(at, actions);
     }
@@ -100,7 +112,8 @@ impl World {
     fn let_go(&mut self, at: usize) {
         self.holder.take_if(|(holder, _)| *holder == at);
         let agent = &mut self.agents[at];
-        (agent.reading, agent.opening, agent.broken) = (None, false, false);
+        (agent.reading, agent.opening) = (None, false);
+        (agent.broken, agent.overslept) = (false, false);
     }
 
     pub(super) fn perform(&mut self, at: usize, actions: Vec<Action>) {
@@ -117,7 +130,7 @@ impl World {
                     let producer = std::mem::take(&mut self.agents[at].producer);
                     assert!(self.agents[at].settling.replace(producer).is_none(), "two producers settle at once");
                 }
-                Action::RecordHalt(halt) => self.tell(at, Event::HaltRecorded(halt)),
+                Action::RecordHalt(halt) => self.agents[at].halt_write = Some(*halt),
                 Action::Ends => self.agents[at].asked_ends = true,
                 Action::Foreign(_) | Action::Replay => {}
                 Action::Detach { .. } => panic!("nobody has consented to it"),
@@ -143,6 +156,9 @@ impl World {
         self.agents[at].opening = false;
         if self.holder.is_some_and(|(holder, _)| holder != at) {
             return self.tell(at, Event::Lost { at_leisure: false });
+        }
+        if let Some(halt) = self.halt.clone() {
+            return self.tell(at, Event::Halt(halt));
         }
         self.opens += 1;
         self.resolve_writes(at);
@@ -209,7 +225,7 @@ impl World {
                 if let Err(halt) = agent.core.keepalive(end) {
                     self.tell(at, Event::Halt(halt));
                 }
-                let reply = self.luck.one_in(3);
+                let reply = self.faults && self.luck.one_in(3);
                 self.tell(at, Event::Burst { reply });
                 break;
             };
@@ -224,6 +240,10 @@ impl World {
                 if agent.producer.ended {
                     return self.tell(at, Event::GiveUp);
                 }
+                let halting = self.halt.is_some() || self.agents.iter().any(|agent| agent.halt_write.is_some());
+                assert!(!(self.strict && halting), "produced after another agent had come to a halt");
+                let agent = &mut self.agents[at];
+                assert!(!agent.overslept, "produced after a pause that the server does not outlast");
                 let ticket = agent.core.next_ticket();
                 let partition = key as usize % PARTITIONS;
                 agent.producer.queues[partition].push_back((ticket, Entry { key, version, position }, now));
@@ -243,6 +263,12 @@ impl World {
         if self.agents[at].broken {
             self.lose(at); // what had been received is handled; now the end of the connection is seen
         }
+    }
+
+    pub(super) fn freeze(&mut self, at: usize) {
+        let agent = &mut self.agents[at];
+        agent.frozen_at = self.now;
+        agent.frozen_until = Some(self.now.plus(self.luck.below(FREEZE_MAX)));
     }
 
     pub(super) fn lose(&mut self, at: usize) {
@@ -359,6 +385,19 @@ impl World {
         }
     }
 
+    /// The halt is stored. Its writer repeats what failed, so that it is stored in the end.
+    pub(super) fn store_halt(&mut self, at: usize) {
+        if self.faults && self.luck.one_in(4) {
+            return;
+        }
+        let Some(mut halt) = self.agents[at].halt_write.take() else { return };
+        let run = self.agents[at].run.clone();
+        halt.recorded = Some(Box::new(Recorded { at_ms: ms(self.now), run, epoch: 1 }));
+        self.halt = Some(halt.clone());
+        self.halts += 1;
+        self.tell(at, Event::HaltRecorded(Box::new(halt)));
+    }
+
     pub(super) fn answer_ends(&mut self, at: usize) {
         if std::mem::take(&mut self.agents[at].asked_ends) {
             let end = |partition: i32| self.log[partition as usize].len() as i64;
@@ -369,13 +408,13 @@ impl World {
 
     /// From now on some record is refused for good.
     pub(super) fn refuse(&mut self) {
-        let ahead = self.wal.iter().rev().take(3).last();
+        let ahead = self.wal.len().checked_sub(3).and_then(|at| self.wal.get(at));
         self.refuses = ahead.map(|t| (Position { commit: t.final_lsn, ordinal: 0 }, 0));
     }
 
     /// A person gives the producer what it was refused, and lets halted agents try again.
     pub(super) fn repair(&mut self) {
-        self.refuses = None;
+        (self.refuses, self.halt) = (None, None);
         for at in 0..self.agents.len() {
             if self.agents[at].core.halted().is_some() {
                 self.tell(at, Event::Retry);

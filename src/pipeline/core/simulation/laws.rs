@@ -65,6 +65,35 @@ pub(super) fn opened_in_vain(off: Option<Rule>) -> u32 {
     world.opens
 }
 
+/// How often a record is tried in two minutes that is refused for good.
+pub(super) fn refused_for_ever(off: Option<Rule>) -> u32 {
+    let mut world = World::new(1, 1, off);
+    (world.faults, world.holds_bytes) = (false, false);
+    (0..3).for_each(|_| world.write_transaction());
+    world.refuse();
+    let ends = world.now.plus(120 * SECOND);
+    while world.now < ends {
+        world.step();
+    }
+    world.refuses.map_or(0, |(_, times)| times)
+}
+
+/// Two agents, and a record that is refused for good: halts recorded, and records tried, in ten minutes.
+pub(super) fn one_halt(seed: u64, off: Option<Rule>) -> (u32, u32) {
+    let mut world = World::new(seed, 2, off);
+    (world.faults, world.holds_bytes, world.strict) = (false, false, true);
+    (0..3).for_each(|_| world.write_transaction());
+    world.refuse();
+    let ends = world.now.plus(600 * SECOND);
+    while world.now < ends {
+        world.step();
+    }
+    let halted: Vec<_> =
+        world.agents.iter().map(|agent| (agent.core.is_halted(), agent.core.halted().cloned())).collect();
+    assert!(halted.iter().all(|(is, _)| *is), "both agents say that they are halted: {halted:?}, {:?}", world.refuses);
+    (world.halts, world.refuses.map_or(0, |(_, times)| times))
+}
+
 /// Goal: under kills, lost connections, failed producers, freezes and late bytes nothing confirmed is missing from Kafka,
 /// and once quiet the last record of every key is the row's last version. Method: many seeds, checked after every step.
 #[test]
@@ -93,6 +122,20 @@ fn a_kill_repeats_little_more_than_a_second() {
 #[test]
 fn connections_that_lead_nowhere_become_rare() {
     assert!(opened_in_vain(None) <= 12, "{}", opened_in_vain(None));
+}
+
+#[test]
+fn a_record_that_is_refused_is_tried_twice() {
+    assert_eq!(refused_for_ever(None), 2);
+}
+
+#[test]
+fn two_agents_come_to_one_halt() {
+    for seed in 1..30 {
+        let (halts, tries) = one_halt(seed, None);
+        assert_eq!(halts, 1, "seed {seed}");
+        assert!(tries <= 4, "seed {seed}: {tries} tries"); // each agent counts its own refusals
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What each rule of the core is for: with it switched off, some run of the simulated world breaks a law.
 
-use super::laws::{killed_often, opened_in_vain, run};
+use super::laws::{killed_often, one_halt, opened_in_vain, refused_for_ever, run};
 use super::*;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -18,6 +18,8 @@ fn is_needed(rule: Rule) -> bool {
             let (repeats, kills, rows) = killed_often(1, off);
             repeats > kills * (rows / 120 * 3 / 2 + 40)
         }
+        Rule::SecondRefusalHalts => refused_for_ever(off) > 2,
+        Rule::HaltIsRecordedFirst => (1..30).any(|seed| breaks(|| assert_eq!(one_halt(seed, off).0, 1))),
         Rule::BackoffByProgress => opened_in_vain(off) > 12,
         _ => SEEDS.into_iter().any(|seed| breaks(|| run(seed, 1, off)) || breaks(|| run(seed, 2, off))),
     }
