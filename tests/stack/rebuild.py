@@ -7,21 +7,24 @@ from there it must repeat everything it had said before it says anything new.
 import bisect
 import collections
 import datetime
+import io
+import json
 import struct
 
 import fastavro
 
 import decode
 from agent import lsn
+from servers import http
 
 EPOCH = datetime.datetime(1970, 1, 1)
 
 
 class Event:
-    __slots__ = ("key", "value", "position", "topic", "partition", "offset")
+    __slots__ = ("key", "value", "position", "run", "topic", "partition", "offset")
 
-    def __init__(self, key, value, position, message):
-        self.key, self.value, self.position = key, value, position
+    def __init__(self, key, value, position, message, run=None):
+        self.key, self.value, self.position, self.run = key, value, position, run
         self.topic, self.partition, self.offset = message.topic(), message.partition(), message.offset()
 
 
@@ -38,16 +41,18 @@ class Reader(decode.Decoder):
         """The Python value of a framed body, without the corpus' notation."""
         if data is None:
             return None
-        schema = self.schema(struct.unpack(">I", data[1:5])[0])
-        import io
-
-        value = fastavro.schemaless_reader(io.BytesIO(data[5:]), schema.parsed)
+        value = self.parsed(data)
         for image in ("before", "after"):
             if isinstance(value.get(image), dict):
                 self.share(value[image])
         if isinstance(value.get("source"), dict):
             self.share(value["source"], 0)
         return value
+
+    def parsed(self, data):
+        """The value that the bytes of a record hold."""
+        schema = self.schema(struct.unpack(">I", data[1:5])[0])
+        return fastavro.schemaless_reader(io.BytesIO(data[5:]), schema.parsed)
 
     def share(self, row, characters=LARGE_CHARACTERS):
         """Equal texts above a length become one: a run holds every event, and thousands may carry the same megabyte."""
@@ -68,8 +73,30 @@ class Reader(decode.Decoder):
                             int(headers["wellspring.ordinal"]))
             key = self.fast(message.key())
             key = tuple(key.values()) if key is not None else None
-            out[message.topic()].append(Event(key, self.fast(message.value()), position, message))
+            run = headers.get("__debezium.context.runId")
+            out[message.topic()].append(Event(key, self.fast(message.value()), position, message, run))
         return out
+
+
+class JsonReader(Reader):
+    """Records of `events.format = "json"`, and of `json-schema`, whose frame is five bytes before the text."""
+
+    def parsed(self, data):
+        framed = data[:1] == b"\0"
+        if framed:
+            self.known(struct.unpack(">I", data[1:5])[0])
+        value = json.loads(data[5:] if framed else data)
+        return value["payload"] if isinstance(value, dict) and value.keys() == {"schema", "payload"} else value
+
+    def known(self, number):
+        """The registry serves a schema under this number."""
+        if number not in self.schemas:
+            status, text = http("%s/schemas/ids/%d" % (self.registry, number))
+            assert status == 200, "schema %d is not in the registry: %d %s" % (number, status, text)
+            self.schemas[number] = json.loads(text)
+
+
+READERS = {"avro": Reader, "json": JsonReader, "json-schema": JsonReader}
 
 
 def number(text):
@@ -153,6 +180,16 @@ def duplicates(events):
     """Records that repeat a position, whatever parts a change has."""
     seen = collections.Counter((e.key, e.position, e.value is None, (e.value or {}).get("op")) for e in events)
     return sum(count - 1 for count in seen.values())
+
+
+def repeats(events):
+    """Run of the program to how many records it repeated of what an earlier run, or the same one, had sent already."""
+    seen, out = set(), collections.Counter()
+    for e in events:
+        mark = (e.key, e.position, e.value is None, (e.value or {}).get("op"))
+        out[e.run] += mark in seen
+        seen.add(mark)
+    return out
 
 
 def as_event(value):

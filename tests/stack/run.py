@@ -19,9 +19,14 @@ import scenarios  # noqa: E402
 import scenarios_canary  # noqa: E402
 import scenarios_detach  # noqa: E402
 import scenarios_dropin  # noqa: E402
+import scenarios_halts  # noqa: E402
+import scenarios_held  # noqa: E402
 import scenarios_operations  # noqa: E402
+import scenarios_pressure  # noqa: E402
 import scenarios_security  # noqa: E402
 import scenarios_snapshot  # noqa: E402
+import scenarios_stops  # noqa: E402
+import scenarios_storms  # noqa: E402
 import scenarios_windows  # noqa: E402
 import servers  # noqa: E402
 from world import World  # noqa: E402
@@ -36,7 +41,8 @@ def main():
     options = parser.parse_args()
     scenes = (scenarios.SCENARIOS + scenarios_snapshot.SCENARIOS + scenarios_windows.SCENARIOS
               + scenarios_detach.SCENARIOS + scenarios_operations.SCENARIOS + scenarios_security.SCENARIOS
-              + scenarios_canary.SCENARIOS + scenarios_dropin.SCENARIOS)
+              + scenarios_canary.SCENARIOS + scenarios_dropin.SCENARIOS + scenarios_pressure.SCENARIOS
+              + scenarios_held.SCENARIOS + scenarios_halts.SCENARIOS + scenarios_stops.SCENARIOS + scenarios_storms.SCENARIOS)
     chosen = {s.__name__.replace("_", "-"): s for s in scenes}
     if options.list:
         for name, scenario in chosen.items():

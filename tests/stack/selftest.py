@@ -4,9 +4,11 @@ import socket
 import sys
 import unittest
 
+import disturb
 import observer
 import proxy
 import rebuild
+import scenarios_pressure
 from agent import lsn, merged, toml
 from servers import HOST, free_port, wait_until
 
@@ -59,6 +61,67 @@ class Rows(unittest.TestCase):
 
         events = [event(1, "c", None, "a"), event(2, "c", None, "a"), event(2, "c", None, "a"), event(3, "u", "a", "b")]
         self.assertEqual(rebuild.bag(events), {("a",): 1, ("b",): 1})
+
+
+class Repeats(unittest.TestCase):
+    def test_what_a_run_repeats_is_counted_for_that_run(self):
+        events = told(1, 2, 3, 2, 3, 4, 3, 4)
+        for event, run in zip(events, "aaabbbcc"):
+            event.run = run
+        self.assertEqual(rebuild.repeats(events), {"a": 0, "b": 2, "c": 2})
+
+
+class Json(unittest.TestCase):
+    def test_a_payload_is_read_with_and_without_its_schema_and_frame(self):
+        reader = rebuild.JsonReader("nowhere")
+        reader.schemas[7] = {}
+        for data in (b'{"op": "c"}', b'{"schema": {}, "payload": {"op": "c"}}', b'\0\0\0\0\x07{"op": "c"}'):
+            self.assertEqual(reader.fast(data), {"op": "c"})
+        self.assertIsNone(reader.fast(None))
+
+
+class Going(unittest.TestCase):
+    def look(self, *statuses):
+        progress = scenarios_pressure.Progress(None)
+        for status in statuses:
+            progress.look(status)
+        return progress.back
+
+    def test_progress_that_goes_on_is_none_that_goes_back(self):
+        first, second = ({"lsn": {"confirmed": at}, "copy": {"rows": 5}} for at in ("0/1", "0/2"))
+        self.assertEqual(self.look(first, second), [])
+
+    def test_rows_positions_and_connections_that_go_back_are_noticed(self):
+        copy = self.look({"copy": {"rows": 5}}, {"copy": {"rows": 0}})
+        self.assertEqual(copy, ["rows of the first copy went from 5 back to 0"])
+        window = {"table": "t", "rows": 9}
+        self.assertEqual(len(self.look({"windows": [window]}, {"windows": [{**window, "rows": 8}]})), 1)
+        confirmed = self.look({"lsn": {"confirmed": "0/2"}}, {"lsn": {"confirmed": "0/1"}})
+        self.assertIn("went from 2 back to 1", confirmed[0])
+        self.assertIn("lost its connection", self.look({"reconnects": 0}, {"reconnects": 1})[0])
+        broken = {"errors": [{"reason": "stream_broke", "message": "the queue is full"}]}
+        self.assertIn("the queue is full", self.look(broken)[0])
+
+
+class Pace(unittest.TestCase):
+    def test_late_calls_are_made_up_for(self):
+        calls = []
+
+        def write(number):
+            calls.append(number)
+            if number == 0:
+                observer.pause(0.1)
+
+        load = disturb.Paced(200, write)
+        wait_until("forty calls", lambda: len(calls) >= 40, 5)
+        rate = load.stop()
+        self.assertEqual(calls, list(range(len(calls))))
+        self.assertLess(abs(rate - 200), 40)
+
+    def test_an_error_of_the_load_is_told(self):
+        load = disturb.Paced(100, lambda number: 1 // 0)
+        wait_until("it ended", lambda: not load.thread.is_alive(), 5)
+        self.assertRaises(ZeroDivisionError, load.stop)
 
 
 class Watching(unittest.TestCase):

@@ -281,6 +281,8 @@ class Kafka(Process):
             "log.cleaner.backoff.ms": "1000",
             "num.network.threads": "2",
             "num.io.threads": "2",
+            # A quota holds from the second second on; with the default of eleven windows ten seconds pass in one burst.
+            "quota.window.num": "2",
             **self.extra,
         }
 

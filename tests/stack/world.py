@@ -6,7 +6,7 @@ import subprocess
 import dist
 import servers
 from agent import Agent, lsn
-from rebuild import Reader, disorder, unequal
+from rebuild import READERS, disorder, unequal
 from servers import wait_until
 
 # TPC-B's tables with the places of their keys; history has none.
@@ -23,6 +23,7 @@ class World:
         self.slot = "ws_" + self.prefix
         self.clusters, self.agents, self.others = [], [], []
         self.said = []
+        self.format = "avro"  # of the events that are read back
 
     def say(self, text, *values):
         """A fact for the summary line."""
@@ -61,12 +62,13 @@ class World:
     def until(self, what, condition, seconds=60.0):
         return wait_until(what, condition, seconds)
 
-    def until_delivered(self, pg, agent, seconds=120.0):
-        """Everything the server has written so far is in Kafka, by the agent's word."""
+    def until_delivered(self, pg, agent, seconds=120.0, hold=lambda: None):
+        """Everything the server has written so far is in Kafka, by the agent's word. `hold` is called at each look."""
         target = lsn(pg.psql("select pg_current_wal_lsn()"))
         pg.psql("select pg_logical_emit_message(false, 'world', 'mark'), pg_switch_wal()", database="shop")
 
         def there():
+            hold()
             status = agent.status()
             return bool(status) and lsn(status["lsn"]["delivered"]) >= target
 
@@ -102,7 +104,7 @@ class World:
         pg.psql("alter table pgbench_history replica identity full", database="shop")
 
     def events(self):
-        return Reader(self.registry.url).events(self.kafka.brokers, self.prefix)
+        return READERS[self.format](self.registry.url).events(self.kafka.brokers, self.prefix)
 
     def judge(self, pg, tables, order=True, events=None):
         """Tables equal topics, and every key's order was kept; the events."""

@@ -1,0 +1,239 @@
+"""Two replicas and a halt: it is found once, and both say so. Nothing is sent until the documented next step.
+
+One scenario for each reason. They differ in the cause, in the next step, and in what is missing afterwards.
+"""
+import os
+import time
+
+import disturb
+import observer
+from rebuild import duplicates, unequal
+from scenarios_operations import Pair
+
+BIG, OTHER = "public.big", "public.other"
+BIG_MAX_BYTES = 20_000
+TABLES = {BIG: (0,), OTHER: (0,)}
+# Changes of the other table that are committed just before the cause of the halt.
+BEFORE = 100
+# A refused record is sent a second time before the halt, with everything that was not confirmed.
+REPEATED_MAX = 2 * BEFORE
+
+
+class Halted:
+    """Two replicas on their way into one halt."""
+
+    def __init__(self, world, reason, settings=None, more=""):
+        """`settings` are those of the topic of `big`, `more` is SQL that runs before the first start."""
+        self.world, self.reason = world, reason
+        self.pg = world.postgres()
+        self.pg.psql("create table big (id int primary key, v text); create table other (id int primary key, v text);"
+                     + more, database="shop")
+        self.topics = {name: "%s.%s" % (world.prefix, name) for name in TABLES}
+        disturb.create_topic(world.kafka, self.topics[BIG], 1, settings)
+        disturb.create_topic(world.kafka, self.topics[OTHER], 1)
+        self.pair = Pair(world, self.pg, TABLES, admin={"token_file": token_file(self.pg)})
+        self.sql("insert into big values (0); insert into other values (0, 'first')")
+        self.delivered()
+        world.until_confirmed(self.pg, 60)
+        self.term = max(self.terms())
+
+    def sql(self, text):
+        self.pg.psql(text, database="shop")
+
+    def before(self):
+        """Writes changes that must arrive although the cause of the halt follows at once."""
+        self.sql("insert into other select i, 'before' from generate_series(1, %d) i" % BEFORE)
+
+    def delivered(self):
+        self.world.until_delivered(self.pg, self.pair.active()[0])
+
+    def terms(self):
+        return {agent.status().get("term", 0) for agent in self.pair.both}
+
+    def ends(self):
+        """Topic to how many records it holds."""
+        import decode
+
+        source = decode.consumer(self.world.kafka.brokers)
+        try:
+            return decode.ends(source, sorted(self.topics.values()))
+        finally:
+            source.close()
+
+    def both_say_so(self):
+        """The status of each replica, once both are halted for the reason."""
+
+        def told():
+            found = [agent.status() for agent in self.pair.both]
+            assert all(agent.alive() for agent in self.pair.both), "a replica ended"
+            return all((s.get("phase"), s.get("reason")) == ("halted", self.reason) for s in found) and found
+
+        found = self.world.until("both say that the stream has halted: " + self.reason, told, 60)
+        assert all(s["next"] and s["needs_a_person"] for s in found), "no next step: %s" % [s["next"] for s in found]
+        return found
+
+    def quiet(self, seconds):
+        """For so many seconds no record is sent, no term begins, and both replicas stay halted."""
+        ends, terms, until = self.ends(), self.terms(), time.monotonic() + seconds
+        while time.monotonic() < until:
+            for agent in self.pair.both:
+                status = agent.status()
+                assert (status.get("phase"), status.get("reason")) == ("halted", self.reason), "%s: %s %s" % (
+                    agent.name, status.get("phase"), status.get("reason"))
+            observer.pause(0.2)
+        assert (self.ends(), self.terms()) == (ends, terms), "records %s -> %s, terms %s -> %s" % (
+            ends, self.ends(), terms, self.terms())
+
+    def restarted(self):
+        """Restarts both replicas, one after the other; both are halted again."""
+        for agent in self.pair.both:
+            agent.stop()
+            agent.start(streaming=False)
+        self.both_say_so()
+
+    def command(self, *arguments):
+        code, said = self.pair.both[0].command(*arguments)
+        assert code == 0, "wellspring %s ended with %d: %s" % (" ".join(arguments), code, said)
+
+    def halts(self, provoke):
+        """Causes the halt and checks it; the status of each replica."""
+        provoke()
+        told = self.both_say_so()
+        self.quiet(self.world.length(10, 60))
+        ends = self.ends()
+        self.restarted()
+        self.quiet(3)
+        assert self.ends() == ends, "a restart sent something: %s -> %s" % (ends, self.ends())
+        # One term for the connection that found the halt, one for a replica that took the slot before it knew.
+        assert max(self.terms()) <= self.term + 2, "terms from %d to %s" % (self.term, self.terms())
+        return told
+
+    def goes_on(self):
+        """One replica streams, the other waits for the slot, and later changes arrive. Returns all events."""
+        self.pair.settled()
+        self.sql("insert into big values (9999); insert into other values (9999, 'after')")
+        self.delivered()
+        terms = self.terms()
+        self.pair.stop()
+        events = self.world.events()
+        again = duplicates(events[self.topics[OTHER]])
+        assert again <= REPEATED_MAX, "%d records of the other table repeated" % again
+        self.world.say("%d records repeated, term %d before the halt, %d after it", again, self.term, max(terms))
+        return events
+
+    def goes_on_equal(self):
+        """The same, and tables equal topics."""
+        self.world.judge(self.pg, TABLES, events=self.goes_on())
+
+    def goes_on_without(self, table, *missing):
+        """The same, and only these keys of the table are missing from its topic."""
+        events = self.goes_on()
+        with self.pg.connect("shop") as sql:
+            want = {row[0] for row in sql.execute("select id from " + table)} - set(missing)
+            others = {name: key for name, key in TABLES.items() if name != table}
+            wrong = unequal(sql, events, self.world.prefix, others)
+        have = {e.key[0] for e in events[self.topics[table]]}
+        assert not wrong and have == want, "%s: missing %s, too many %s; %s" % (
+            table, sorted(want - have)[:5], sorted(have - want)[:5], wrong)
+
+
+def token_file(pg):
+    path = os.path.join(pg.dir, "token")
+    with open(path, "w", encoding="utf-8") as f:
+        f.write("0123456789abcdef0123456789abcdef")
+    os.chmod(path, 0o600)
+    return path
+
+
+def two_replicas_halt_record_too_large(world):
+    """A record that its topic does not take, two replicas: one halt; a higher limit of the topic lifts it."""
+    it = Halted(world, "record_too_large", {"max.message.bytes": str(BIG_MAX_BYTES)})
+
+    def provoke():
+        it.before()
+        it.sql("insert into big values (1, (select string_agg(md5(i::text), '') from generate_series(1, 2000) i));"
+               "insert into other values (1000, 'behind it')")
+
+    it.halts(provoke)
+    disturb.set_topic(world.kafka, it.topics[BIG], max_message_bytes=1_000_000)
+    it.goes_on_equal()
+
+
+def two_replicas_halt_row_unencodable(world):
+    """A value without a form in its schema, two replicas: one halt; `wellspring skip` leaves out that one change."""
+    it = Halted(world, "row_unencodable", more="alter table big add n numeric not null default 0")
+
+    def provoke():
+        it.before()
+        it.sql("insert into big values (1, 'v', 'NaN'); insert into other values (1000, 'behind it')")
+
+    at = next(s["stands_at"] for s in it.halts(provoke) if s["stands_at"])
+    place = ["--commit", at["commit_lsn"], "--ordinal", str(at["ordinal"])]
+    it.command("skip", at["table"], *place, "--by", "a test", "--why", "it tests halts")
+    it.goes_on_without(BIG, 1)
+
+
+def two_replicas_halt_undeliverable(world):
+    """A record that the broker refuses for good, two replicas: one halt; `wellspring retry` lifts it."""
+    it = Halted(world, "undeliverable")
+
+    def provoke():
+        it.before()
+        # Every time stamp is too old for it.
+        disturb.set_topic(world.kafka, it.topics[BIG], message_timestamp_before_max_ms=0)
+        it.sql("insert into big values (1); insert into other values (1000, 'behind it')")
+
+    it.halts(provoke)
+    disturb.set_topic(world.kafka, it.topics[BIG], message_timestamp_before_max_ms=None)
+    it.command("retry")
+    it.goes_on_equal()
+
+
+def two_replicas_halt_offsets_went_back(world):
+    """A topic is made anew under the stream, two replicas: one halt; `wellspring slot accept` lifts it."""
+    it = Halted(world, "offsets_went_back")
+
+    def provoke():
+        it.sql("insert into big select i from generate_series(1, 20) i")
+        it.delivered()
+        world.until_confirmed(it.pg)
+        it.before()
+        disturb.delete_topics(world.kafka, it.topics[BIG])
+        disturb.create_topic(world.kafka, it.topics[BIG], 1)
+        it.sql("insert into big values (100)")
+
+    it.halts(provoke)
+    it.command("slot", "accept")
+    it.goes_on_without(BIG, *range(21))
+
+
+def two_replicas_halt_slot_missing(world):
+    """The slot is dropped under two replicas: one halt; `wellspring slot accept` makes a new one and goes on."""
+    it = Halted(world, "slot_missing")
+    it.halts(lambda: disturb.drop_slot(it.pg, world.slot))
+    it.sql("insert into other values (1, 'while there is no slot')")
+    it.command("slot", "accept")
+    it.goes_on_without(OTHER, 1)
+
+
+def two_replicas_halt_table_republished(world):
+    """A table leaves the publication for a moment, two replicas: one halt; `wellspring slot accept` lifts it."""
+    it = Halted(world, "table_republished")
+
+    def provoke():
+        it.before()
+        it.delivered()
+        it.sql("alter publication %s drop table big" % world.slot)
+        it.sql("insert into big values (1)")
+        it.sql("alter publication %s add table big" % world.slot)
+        disturb.end_walsender(it.pg, world.slot)
+
+    it.halts(provoke)
+    it.command("slot", "accept")
+    it.goes_on_without(BIG, 1)
+
+
+SCENARIOS = [
+    two_replicas_halt_record_too_large, two_replicas_halt_row_unencodable, two_replicas_halt_undeliverable,
+    two_replicas_halt_offsets_went_back, two_replicas_halt_slot_missing, two_replicas_halt_table_republished,
+]
