@@ -134,7 +134,7 @@ fn the_chart_ships_the_alerts_that_are_tested() {
 fn links_between_the_documents_lead_somewhere() {
     let mut found = Vec::new();
     files(&top().join("docs"), &mut found);
-    found.extend(["README.md", "CONTRIBUTING.md", "SECURITY.md"].map(|name| top().join(name)));
+    found.extend(["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"].map(|name| top().join(name)));
     let mut broken = Vec::new();
     for path in found.iter().filter(|path| path.extension().is_some_and(|kind| kind == "md")) {
         let text = fs::read_to_string(path).unwrap();
@@ -147,6 +147,32 @@ fn links_between_the_documents_lead_somewhere() {
         }
     }
     assert!(broken.is_empty(), "{broken:#?}");
+}
+
+#[test]
+fn the_internals_name_only_files_and_names_that_exist() {
+    let mut found = Vec::new();
+    files(&top().join("docs/internals"), &mut found);
+    let (mut named, mut wrong) = (0, Vec::new());
+    for path in found {
+        let page = fs::read_to_string(&path).unwrap();
+        let page = page.split_whitespace().collect::<Vec<_>>().join(" ");
+        // A name in brackets behind a file stands in that file: `src/ledger.rs` (`settle`).
+        for (file, after) in page.split("`src/").skip(1).filter_map(|rest| rest.split_once('`')) {
+            named += 1;
+            let file = format!("src/{file}");
+            if !top().join(&file).exists() {
+                wrong.push(format!("{}: {file} does not exist", path.display()));
+                continue;
+            }
+            let names = after.strip_prefix(" (").and_then(|rest| rest.split_once(')')).map_or("", |(names, _)| names);
+            let names = names.split('`').skip(1).step_by(2);
+            let absent = names.filter(|name| !read(&file).contains(*name));
+            wrong.extend(absent.map(|name| format!("{}: {file} has no `{name}`", path.display())));
+        }
+    }
+    assert!(named > 60, "the pages name {named} files");
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 /// Everything that a row of the acceptance cases may name, each as its row has it.

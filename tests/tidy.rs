@@ -461,6 +461,35 @@ fn nothing_committed_names_a_machine() {
 }
 
 #[test]
+fn comments_name_only_documents_that_exist() {
+    let mut faults = Vec::new();
+    for source in sources() {
+        let beside = Path::new(&source.path).parent().unwrap();
+        for (number, line) in source.text.lines().enumerate() {
+            for page in pages_named(comment_of(line)) {
+                if !top().join(page).is_file() && !top().join(beside).join(page).is_file() {
+                    faults.push(format!("{}:{}: names `{page}`, which does not exist", source.path, number + 1));
+                }
+            }
+        }
+    }
+    none(faults);
+}
+
+/// The comment of a line, from its first `//` that does not belong to an address; empty where it has none.
+fn comment_of(line: &str) -> &str {
+    line.match_indices("//").find(|(at, _)| !line[..*at].ends_with(':')).map_or("", |(at, _)| &line[at + 2..])
+}
+
+/// Every path in a text that ends in `.md`.
+fn pages_named(text: &str) -> impl Iterator<Item = &str> {
+    let is_of_path = |c: char| c.is_alphanumeric() || matches!(c, '.' | '_' | '-' | '/');
+    text.split(move |c| !is_of_path(c))
+        .map(|word| word.trim_end_matches('.'))
+        .filter(|word| word.len() > 3 && word.ends_with(".md"))
+}
+
+#[test]
 fn the_top_folder_stays_small() {
     let mut faults = Vec::new();
     for entry in fs::read_dir(top()).unwrap() {
@@ -518,4 +547,13 @@ fn blanking_takes_comments_and_literals_and_leaves_code() {
 #[test]
 fn grouped_imports_are_read_by_their_first_names() {
     assert_eq!(first_names("lsn::Lsn, kafka::{self, Producer}, table}; use other;"), ["lsn", "kafka", "table"]);
+}
+
+#[test]
+fn a_page_is_found_in_a_comment_and_nowhere_else() {
+    // The slashes are written so that this file's own comments name nothing.
+    let named = |line| pages_named(comment_of(line)).collect::<Vec<_>>();
+    assert_eq!(named("let x = 1; /\u{2f} see `docs/a.md`, b.md."), ["docs/a.md", "b.md"]);
+    assert_eq!(named("/\u{2f}! (`docs/a-b.md#part`)"), ["docs/a-b.md"]);
+    assert!(named("read(\"docs/a.md\"); get(\"http://host/b.md\")").is_empty());
 }
