@@ -11,7 +11,9 @@ clean_up() {
     local status=$? pid
     trap - EXIT
     for pid in ${PIDS[@]+"${PIDS[@]}"}; do
+        # INT makes Postgres end its sessions. A background process of bash may ignore INT, as Java does; TERM ends those.
         kill -INT "$pid" 2>/dev/null || true
+        kill -TERM "$pid" 2>/dev/null || true
         wait "$pid" 2>/dev/null || true
     done
     rm -rf "$FOLDER"
