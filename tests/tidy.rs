@@ -43,7 +43,7 @@ const SHARED: &[(&str, &str)] =
     &[("src/cli/demo/registry.rs", "a throw-away server's connections write into one store")];
 
 /// The folders a reader finds at the top; hidden ones and `target` belong to tools.
-const TOP_FOLDERS: &[&str] = &["src", "docs", "schemas", "docker", "tests"];
+const TOP_FOLDERS: &[&str] = &["src", "docs", "schemas", "docker", "tests", "findings"];
 
 struct Source {
     /// Path from the top of the repository, with `/`.
