@@ -441,19 +441,17 @@ impl Core {
         }
         match self.session.clone() {
             Session::Closed { open_at } => {
-                if self.stop.is_some() {
-                    let began = self.record.is_some() || self.is_settling();
-                    self.exit(if began { Stopped::Unanswered } else { Stopped::NothingSent }, actions);
+                if self.stop.is_some() && !self.may_end_whole() {
+                    self.exit_unconnected(actions);
                 } else if self.now >= open_at {
                     self.session = Session::Opening;
                     actions.push(Action::Open);
                 }
             }
             Session::Opening => {
-                if self.stop.is_some() {
+                if self.stop.is_some() && !self.may_end_whole() {
                     actions.push(Action::Close);
-                    let began = self.record.is_some() || self.is_settling();
-                    self.exit(if began { Stopped::Unanswered } else { Stopped::NothingSent }, actions);
+                    self.exit_unconnected(actions);
                 }
             }
             Session::Recording(record) => {
@@ -534,6 +532,18 @@ impl Core {
                 self.exit(stopped, actions);
             }
         }
+    }
+
+    /// Whether a stop may wait for one more connection: the last one streamed and was lost a moment ago, as when a password
+    /// is exchanged, and only on a new one can what was delivered be recorded and confirmed.
+    fn may_end_whole(&self) -> bool {
+        let in_time = self.stop.is_some_and(|until| until.since(self.now) >= self.settings.stop_patience / 2);
+        self.record.is_some() && self.attempts <= 1 && in_time
+    }
+
+    fn exit_unconnected(&mut self, actions: &mut Vec<Action>) {
+        let began = self.record.is_some() || self.is_settling();
+        self.exit(if began { Stopped::Unanswered } else { Stopped::NothingSent }, actions);
     }
 
     fn exit(&mut self, stopped: Stopped, actions: &mut Vec<Action>) {

@@ -91,7 +91,7 @@ fn a_copy_cut_off_goes_on_beside_the_stream() {
     agent.until("a journalled table", |status| {
         status.copy.as_ref().is_some_and(|copy| copy.tables["public.done"].state == "copied")
     });
-    agent.stop();
+    agent.stop_in_a_copy();
     world.sql("delete from t where id = 1");
     let agent = world.agent("");
     let status = agent.until("the rest", |status| {

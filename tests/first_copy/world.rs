@@ -301,6 +301,13 @@ impl Running {
         assert_eq!(self.agent.join().unwrap(), expected);
     }
 
+    /// Stops it while it copies: what is not copied comes with the next start.
+    #[track_caller]
+    pub fn stop_in_a_copy(self) {
+        self.agent.stop();
+        assert_eq!(self.agent.join().unwrap(), Exit::Repeats);
+    }
+
     /// Waits for a halt with this reason.
     #[track_caller]
     pub fn halts(&self, reason: &str) -> Status {

@@ -60,7 +60,8 @@ class Pair:
 
     def stop(self):
         for agent in self.both:
-            assert agent.stop() == 0, "%s: a clean stop ends with 0" % agent.name
+            # 6: one that lost the slot does not know what became of what it had sent.
+            assert agent.stop() in (0, 6), "%s: a stop ends with 0 or 6" % agent.name
 
 
 # Small rows, so that a run's records are read back in seconds: many keys, and a table without one.
