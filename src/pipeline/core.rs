@@ -19,6 +19,7 @@ mod producers;
 mod progress;
 mod refused;
 mod rules;
+mod stopping;
 #[cfg(test)]
 mod copies;
 #[cfg(test)]
@@ -503,52 +504,6 @@ impl Core {
         if asked || due {
             self.update(due, actions);
         }
-    }
-
-    /// A clean stop: at a transaction's end if one comes in time, everything delivered, recorded and confirmed.
-    fn finish(&mut self, actions: &mut Vec<Action>) {
-        let Some(until) = self.stop else { return };
-        if self.now >= until {
-            actions.push(Action::Close);
-            self.exit(Stopped::Unanswered, actions);
-            return;
-        }
-        let busy = self.wants_frames() || !self.ledger.is_settled() || self.is_settling();
-        if busy || self.writing.is_some() || self.now < self.write_at {
-            return;
-        }
-        // Open holds are in the record: the next start keeps them for the time that is left.
-        match self.record_due(true) {
-            Some(record) => self.write(record, actions),
-            None => {
-                actions.push(Action::Close); // the update that confirms went out with the record
-                let stopped = if self.copying {
-                    Stopped::InCopy
-                } else if self.in_transaction {
-                    Stopped::InTransaction
-                } else {
-                    Stopped::Whole
-                };
-                self.exit(stopped, actions);
-            }
-        }
-    }
-
-    /// Whether a stop may wait for one more connection: the last one streamed and was lost a moment ago, as when a password
-    /// is exchanged, and only on a new one can what was delivered be recorded and confirmed.
-    fn may_end_whole(&self) -> bool {
-        let in_time = self.stop.is_some_and(|until| until.since(self.now) >= self.settings.stop_patience / 2);
-        self.record.is_some() && self.attempts <= 1 && in_time
-    }
-
-    fn exit_unconnected(&mut self, actions: &mut Vec<Action>) {
-        let began = self.record.is_some() || self.is_settling();
-        self.exit(if began { Stopped::Unanswered } else { Stopped::NothingSent }, actions);
-    }
-
-    fn exit(&mut self, stopped: Stopped, actions: &mut Vec<Action>) {
-        self.session = Session::Stopped;
-        actions.push(Action::Exit(stopped));
     }
 }
 

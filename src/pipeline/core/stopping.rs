@@ -1,0 +1,51 @@
+//! A stop on request: what is waited for, and how it ended.
+
+use super::{Action, Core, Session, Stopped};
+
+impl Core {
+    /// A clean stop: at a transaction's end if one comes in time, everything delivered, recorded and confirmed.
+    pub(super) fn finish(&mut self, actions: &mut Vec<Action>) {
+        let Some(until) = self.stop else { return };
+        if self.now >= until {
+            actions.push(Action::Close);
+            self.exit(Stopped::Unanswered, actions);
+            return;
+        }
+        let busy = self.wants_frames() || !self.ledger.is_settled() || self.is_settling();
+        if busy || self.writing.is_some() || self.now < self.write_at {
+            return;
+        }
+        // Open holds are in the record: the next start keeps them for the time that is left.
+        match self.record_due(true) {
+            Some(record) => self.write(record, actions),
+            None => {
+                actions.push(Action::Close); // the update that confirms went out with the record
+                let stopped = if self.copying {
+                    Stopped::InCopy
+                } else if self.in_transaction {
+                    Stopped::InTransaction
+                } else {
+                    Stopped::Whole
+                };
+                self.exit(stopped, actions);
+            }
+        }
+    }
+
+    /// Whether a stop may wait for one more connection: the last one streamed and was lost a moment ago, as when a password
+    /// is exchanged, and only on a new one can what was delivered be recorded and confirmed.
+    pub(super) fn may_end_whole(&self) -> bool {
+        let in_time = self.stop.is_some_and(|until| until.since(self.now) >= self.settings.stop_patience / 2);
+        self.record.is_some() && self.attempts <= 1 && in_time
+    }
+
+    pub(super) fn exit_unconnected(&mut self, actions: &mut Vec<Action>) {
+        let began = self.record.is_some() || self.is_settling();
+        self.exit(if began { Stopped::Unanswered } else { Stopped::NothingSent }, actions);
+    }
+
+    pub(super) fn exit(&mut self, stopped: Stopped, actions: &mut Vec<Action>) {
+        self.session = Session::Stopped;
+        actions.push(Action::Exit(stopped));
+    }
+}
