@@ -252,7 +252,7 @@ fn a_first_copy_cut_off_inside_of_it_leaves_it_to_a_temporary_slot() {
     let world = World::new(MANY, &["k", "t"]);
     let agent = world.agent("[snapshot]\nrows_per_second = 500");
     agent.until("rows", |status| status.copy.as_ref().is_some_and(|copy| copy.rows > 2000));
-    agent.stop();
+    agent.stop_in_a_copy();
     world.sql("delete from k where v = 1");
     let agent = world.agent("");
     is_done(&agent, "public.k");

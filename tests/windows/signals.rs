@@ -188,7 +188,7 @@ fn a_signal_sent_during_a_first_copy_that_is_cut_off_is_obeyed_by_the_next_proce
         "p",
         r#"{"id": "k", "type": "execute-snapshot", "data": {"data-collections": ["public.u"]}}"#,
     );
-    agent.stop();
+    agent.stop_in_a_copy();
     let agent = world.agent(&format!("[snapshot]\nmode = \"initial\"\n{tables}"));
     state(&agent, "public.u", "done");
     world.records("u", 1);
