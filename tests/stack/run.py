@@ -37,9 +37,6 @@ from world import World  # noqa: E402
 EXTENDED = {"held-bytes-and-a-lower-limit", "pressure-json", "pressure-json-schema", "storm",
             "two-replicas-halt-row-unencodable", "two-replicas-halt-undeliverable", "two-replicas-halt-slot-missing",
             "two-replicas-halt-table-republished"}
-# These wait for what the program no longer does in that way: a reconnect settles its producer first, and a registry client
-# that cannot be made anew stays in use. They are to be written anew; held-bytes-* show late bytes meanwhile.
-EXTENDED |= {"old-bytes", "old-bytes-last", "frozen-replica-late", "missing-files"}
 
 
 def main():

@@ -422,6 +422,7 @@ def late_bytes(world, last, successor=restarted):
 
         versions(1, 3)
         world.until_delivered(pg, agent)
+        world.until_confirmed(pg)  # the mark's own topic is planned too, and needs no connection that is held
         links = proxy.hold()
         versions(4, 5)
         world.until("bytes are held", lambda: proxy.held_bytes(links) > 500, 20)

@@ -59,9 +59,13 @@ class Pair:
         return took
 
     def stop(self):
-        for agent in self.both:
-            # 6: one that lost the slot does not know what became of what it had sent.
-            assert agent.stop() in (0, 6), "%s: a stop ends with 0 or 6" % agent.name
+        """Stops the one that waits, then the one that streams, which has nothing left to repeat."""
+        active, other = self.active()
+        status = other.stop()
+        # 6: a replica that lost the slot does not know what became of the records it had sent.
+        assert status in (0, 6), "%s, which waited, ended with %s" % (other.name, status)
+        status = active.stop()
+        assert status == 0, "%s, which streamed, ended with %s" % (active.name, status)
 
 
 # Small rows, so that a run's records are read back in seconds: many keys, and a table without one.
