@@ -9,6 +9,7 @@ use clock::{now, run_id, settings};
 use heart::Heart;
 pub use start::run;
 
+use self::silence::Silence;
 use super::copying::Copying;
 use super::core::{Action, Core, Event, Opened, Outcome, Report, Update};
 use super::halted::Halted;
@@ -51,10 +52,6 @@ const REPORTS_MAX: usize = 8192;
 /// How long a producer that is given up may settle (`docs/internals/producers.md`).
 const SETTLE_LIMIT: Duration = Duration::from_secs(30);
 
-/// Nothing read for this long although an answer was asked for: ask the server whether our walsender lives. Twice the
-/// longest status interval; with the probe's own time a frozen one is recognised within 60 s.
-const SILENCE: Duration = Duration::from_secs(20);
-
 /// How often a halted agent looks for an operator's consent.
 const LOOK: Duration = Duration::from_secs(5);
 
@@ -88,7 +85,7 @@ struct Live {
     /// Whether the status update put in line last confirms something.
     confirming: bool,
     read_at: tokio::time::Instant,
-    silence: Duration,
+    silence: Silence,
     /// How long the last transaction had waited to be sent, in microseconds of the server's clock.
     behind: i64,
     slot: SlotRow,
@@ -107,6 +104,7 @@ mod needs;
 mod proofs;
 mod reload;
 mod session;
+mod silence;
 mod signals;
 mod skip;
 mod start;
@@ -199,6 +197,8 @@ enum Probe {
     Sentinel(Box<Sql>),
     /// The walsender works.
     Moving,
+    /// The walsender does nothing, which counts if we were reading all the time.
+    Frozen(PipelineError),
     /// The connection is of no more use.
     Gone(PipelineError),
 }
@@ -451,8 +451,13 @@ impl Runner {
             }
             Happened::Probed(Probe::Moving) => {
                 if let Some(live) = &mut self.live {
-                    live.silence *= 2; // a huge transaction that spills or is filtered sends nothing for minutes
-                    live.read_at = tokio::time::Instant::now();
+                    live.silence.explained(tokio::time::Instant::now());
+                }
+            }
+            Happened::Probed(Probe::Frozen(error)) => {
+                // What we did not read while the server was asked has held the walsender up.
+                if self.live.as_ref().is_some_and(|live| live.silence.is_too_long(tokio::time::Instant::now())) {
+                    self.broke(error);
                 }
             }
             Happened::Probed(Probe::Gone(error)) => self.broke(error),
@@ -481,8 +486,9 @@ impl Runner {
     /// Bytes came. Where they keep coming in small reads, let them gather.
     fn read(&mut self, bytes: usize) {
         let Some(live) = &mut self.live else { return };
-        let waited = live.read_at.elapsed();
-        live.silence = SILENCE;
+        let now = tokio::time::Instant::now();
+        let waited = now.duration_since(live.read_at);
+        live.silence.broken(now);
         self.fresh = true;
         self.reporter.received(bytes);
         self.reporter.lap(Spent::Other);

@@ -35,7 +35,7 @@ PIECE = "(select encode(substr(bytes, 1 + (hashint4(%s) & 524287), %s / 2), 'hex
 
 # docs/guarantees.md: what may come on top of an idle process and the budget. Compressed requests on their way to each
 # broker (five of 1 MB), the read buffer and the row being encoded are of fixed size; the allocator keeps some of the rest.
-ABOVE_BUDGET_MAX_KIB = 24 * 1024
+ABOVE_BUDGET_MAX_KIB = 32 * 1024
 
 
 def size_of(table):

@@ -136,7 +136,7 @@ impl Runner {
             replan: Vec::new(),
             confirming: false,
             read_at,
-            silence: SILENCE,
+            silence: Silence::new(read_at),
             behind: 0,
             slot,
         });
@@ -380,9 +380,11 @@ impl Runner {
     pub(super) fn look_around(&mut self) {
         let now = tokio::time::Instant::now();
         let reads = self.may_read();
-        if let Some(live) = &self.live {
-            let silent = reads && now.duration_since(live.read_at) > live.silence;
-            if silent && self.tasks.probing.is_none() {
+        if let Some(live) = &mut self.live {
+            if !reads {
+                live.silence.unheard(now);
+            }
+            if live.silence.is_too_long(now) && self.tasks.probing.is_none() {
                 self.tasks.probing = Some(tokio::spawn(probe_walsender(
                     Arc::clone(&live.sql),
                     live.stream.backend_pid(),
@@ -479,19 +481,19 @@ pub(super) async fn read_slot(postgres: &crate::postgres::Config, slot: &str) ->
 
 /// Whether a walsender that sends nothing works: two looks a little apart show whether its counters grow.
 async fn probe_walsender(sql: Arc<Sql>, pid: i32, slot: String) -> Probe {
-    let gone = |state| Probe::Gone(PipelineError::Silent { pid, state });
+    let frozen = || Probe::Frozen(PipelineError::Silent { pid, state: "frozen" });
     let mut first = None;
     for _ in 0..2 {
         match preflight::walsender_signs(&sql, pid, &slot).await {
             Err(error) => return Probe::Gone(error.into()),
-            Ok(signs) if !signs.alive => return gone("gone"),
+            Ok(signs) if !signs.alive => return Probe::Gone(PipelineError::Silent { pid, state: "gone" }),
             Ok(signs) => match &first {
                 Some(before) if *before != signs => return Probe::Moving,
-                Some(_) => return gone("frozen"),
+                Some(_) => return frozen(),
                 None => first = Some(signs),
             },
         }
         tokio::time::sleep(PROBE_SPACING).await;
     }
-    gone("frozen")
+    frozen()
 }

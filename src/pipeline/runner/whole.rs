@@ -51,7 +51,7 @@ impl Runner {
         if self.reading.as_ref().is_some_and(|reading| self.copies.whole_id() != Some(reading.id)) {
             self.reading = None;
             if let Some(live) = &mut self.live {
-                live.read_at = tokio::time::Instant::now(); // it was we who did not read
+                live.silence.unheard(tokio::time::Instant::now());
             }
         }
     }
