@@ -12,31 +12,43 @@ use std::fmt::Write;
 
 /// What each key is for.
 const ABOUT: &[(&str, &str)] = &[
-    ("sink", "Where records go: `kafka`, or `stdout` for a look without Kafka: JSON events, one a line."),
-    ("state_file", "With `sink = \"stdout\"` the file that stands for the state topic."),
+    (
+        "sink",
+        "Where records go: to `kafka`, or to `stdout` as JSON events, one on each line, for a look without Kafka.",
+    ),
+    ("state_file", "The file that takes the place of the state topic when `sink = \"stdout\"`."),
     (
         "postgres.url",
-        "The database, as libpq writes it. libpq's parameters are taken; one that a key sets as well must agree.",
+        "The URL of the database, as libpq writes it. Parameters of libpq are accepted; a parameter that a key sets as well must have the same value.",
     ),
-    ("postgres.sslmode", "How much of the server is proven. Anything below `verify-full` is told in status."),
-    ("postgres.sslrootcert", "The certificate authority of the server; the system's where it is left out."),
-    ("postgres.password_file", "A file with the password, read again at each connect."),
+    (
+        "postgres.sslmode",
+        "How far the identity of the server is verified. `/status` reports any mode below `verify-full`.",
+    ),
+    (
+        "postgres.sslrootcert",
+        "The file of the certificate authority that signed the server's certificate. Default: the authorities of the system.",
+    ),
+    ("postgres.password_file", "A file with the password. It is read again at each connect."),
     (
         "postgres.password_command",
-        "A program that prints the password, with its arguments: a token of a cloud's. It runs again at each connect, without a shell, for 20 s at most.",
+        "A program that prints the password, with its arguments, for example one that fetches a cloud token. It runs at each connect, without a shell, for 20 s at most.",
     ),
-    ("postgres.sslcert", "Our own certificate chain in PEM, where the server asks for one; read at each connect."),
+    (
+        "postgres.sslcert",
+        "The client's certificate chain in PEM, for a server that asks for one. It is read again at each connect.",
+    ),
     (
         "postgres.sslkey",
-        "Its private key, PEM or PKCS#8 in DER, which nobody but the agent (and root's group) may read.",
+        "The private key of `sslcert`, PEM or PKCS#8 in DER. Only the agent's user (and the group of root) may be able to read it.",
     ),
-    ("postgres.sslpassword", "The passphrase of the key; better an `sslpassword_file`."),
-    ("postgres.sslpassword_file", "A file with the passphrase of the key, read again."),
+    ("postgres.sslpassword", "The passphrase of `sslkey`. `sslpassword_file` is safer."),
+    ("postgres.sslpassword_file", "A file with the passphrase of `sslkey`. It is read again at each connect."),
     (
         "postgres.sslnegotiation",
-        "`postgres` asks for TLS first, `direct` begins with it, which takes Postgres 17 or later; as in libpq.",
+        "How TLS begins, as in libpq: `postgres` asks the server first, `direct` starts with TLS and needs Postgres 17 or later.",
     ),
-    ("postgres.slot", "The replication slot. Slots share one name space per cluster."),
+    ("postgres.slot", "The name of the replication slot. Slots of all databases of a server share one name space."),
     ("postgres.publication", "The publication that the slot reads."),
     (
         "postgres.create_publication",
@@ -44,186 +56,265 @@ const ABOUT: &[(&str, &str)] = &[
     ),
     (
         "postgres.origin",
-        "`none` leaves out what replication brought into this database, from Postgres 16 on; `any` takes every change.",
+        "`any` takes every change; `none` leaves out changes that replication brought into this database, and needs Postgres 16 or later.",
     ),
     (
         "tables.include",
-        "The captured tables: names or globs, `\"my.schema\".orders` where a dot is part of a name. A reload takes it.",
+        "The captured tables, as names or globs: `public.orders`, or `\"my.schema\".orders` if a dot is part of a name. A reload applies a change.",
     ),
-    ("tables.exclude", "Tables left out of what `include` matches. A reload takes it."),
-    ("topics.prefix", "The first part of every topic: `shop` gives `shop.public.orders`."),
+    ("tables.exclude", "Tables that `include` matches and that are not captured. A reload applies a change."),
+    ("topics.prefix", "The first part of the name of every topic: `shop` gives `shop.public.orders`."),
     ("topics.create", "Create topics that are missing."),
-    ("topics.partitions", "Partitions of a topic that is created; the broker's default where it is left out."),
-    ("topics.replication", "Copies of a topic that is created; the broker's default where it is left out."),
-    ("topics.cleanup_policy", "`cleanup.policy` of a topic that is created."),
+    ("topics.partitions", "The number of partitions of a topic that the agent creates. Default: the broker's."),
+    ("topics.replication", "The replication factor of a topic that the agent creates. Default: the broker's."),
+    ("topics.cleanup_policy", "The `cleanup.policy` of a topic that the agent creates."),
     (
         "events.format",
         "`avro` with schemas in a registry, plain `json`, or `json-schema` with the schema in each record.",
     ),
-    ("events.tombstones", "A record without value after each delete, so that compaction forgets the key."),
-    ("events.truncates", "Publish TRUNCATE as an event of its own."),
-    ("events.messages", "Publish what the application writes with `pg_logical_emit_message`."),
-    ("events.context_headers", "The headers `__debezium.context.*` that Debezium writes."),
+    ("events.tombstones", "Send a record without a value after each delete, so that log compaction removes the key."),
+    ("events.truncates", "Publish each TRUNCATE as an event."),
+    ("events.messages", "Publish the messages that the application writes with `pg_logical_emit_message`."),
+    ("events.context_headers", "Add the headers `__debezium.context.*` to each record, as Debezium does."),
     (
         "events.identity_headers",
-        "The headers `wellspring.epoch`, `.commit_lsn` and `.ordinal`: an event's identity, the same in each replay.",
+        "Add the headers `wellspring.epoch`, `.commit_lsn` and `.ordinal`: the identity of an event, which is the same in each replay.",
     ),
     (
         "events.xmin_interval",
-        "Fills `source.xmin` of streamed events with the slot's `catalog_xmin`, looked up each such time; null where it is left out.",
+        "How often the slot's `catalog_xmin` is read. `source.xmin` of streamed events has the value. Without this key `source.xmin` is null.",
     ),
     (
         "events.on_refusal",
-        "Where one table is refused (its schema, a row, its topic): `stop` and wait for a person, or `detach` the table, whose changes then go to `<prefix>.wellspring-quarantine` until `wellspring snapshot` repairs it.",
+        "What happens if one table is refused (its schema, a row or its topic): `stop` waits for a person; `detach` sends the changes of this table to `<prefix>.wellspring-quarantine` until `wellspring snapshot` repairs it.",
     ),
-    ("events.placeholder", "What stands for a large value that an update did not touch and the server did not send."),
-    ("registry.url", "The schema registry, or several URLs of one. Needed for `avro`. A reload takes it."),
-    ("registry.username", "Basic authentication, with a password."),
-    ("registry.password", "Its password; better a `password_file`."),
-    ("registry.password_file", "A file with the password, read again."),
-    ("registry.password_command", "A program that prints the password, with its arguments; as in `postgres`."),
-    ("registry.token", "A bearer token instead; better a `token_file`."),
-    ("registry.token_file", "A file with the token, read again."),
+    (
+        "events.placeholder",
+        "The text that takes the place of a large value that an update did not change, because the server does not send such a value.",
+    ),
+    (
+        "registry.url",
+        "The URL of the schema registry, or several URLs of one registry. `avro` needs it. A reload applies a change.",
+    ),
+    ("registry.username", "The user name for basic authentication; it needs a password."),
+    ("registry.password", "The password of `username`. `password_file` is safer."),
+    ("registry.password_file", "A file with the password of `username`. It is read again when it is needed."),
+    (
+        "registry.password_command",
+        "A program that prints the password, with its arguments. It runs as `postgres.password_command` does.",
+    ),
+    ("registry.token", "A bearer token, instead of `username`. `token_file` is safer."),
+    ("registry.token_file", "A file with a bearer token. It is read again when it is needed."),
     (
         "registry.token_command",
-        "A program that prints the token, with its arguments; it runs again before the token ends, and when it is refused.",
+        "A program that prints a bearer token, with its arguments. It runs again before the token expires, and when the registry refuses the token.",
     ),
-    ("registry.certificate", "Our own certificate chain in PEM, where the registry asks for one."),
-    ("registry.key", "Its private key, which nobody but the agent (and root's group) may read."),
-    ("registry.key_password", "The passphrase of the key; better a `key_password_file`."),
-    ("registry.key_password_file", "A file with the passphrase of the key."),
-    ("registry.insecure", "Consent to credentials over plain http."),
-    ("registry.ca", "The certificate authority of the registry; the system's where it is left out."),
-    ("registry.timeout", "The longest wait for one answer."),
-    ("registry.auto_register", "Register schemas; without it they must be there."),
-    ("kafka.brokers", "Where to begin: `host:port` of some brokers."),
+    ("registry.certificate", "The client's certificate chain in PEM, for a registry that asks for one."),
+    (
+        "registry.key",
+        "The private key of `certificate`. Only the agent's user (and the group of root) may be able to read it.",
+    ),
+    ("registry.key_password", "The passphrase of `key`. `key_password_file` is safer."),
+    ("registry.key_password_file", "A file with the passphrase of `key`."),
+    ("registry.insecure", "Allow credentials over plain http."),
+    (
+        "registry.ca",
+        "The file of the certificate authority that signed the registry's certificate. Default: the authorities of the system.",
+    ),
+    ("registry.timeout", "The longest wait for one answer of the registry."),
+    (
+        "registry.auto_register",
+        "Register schemas that the registry does not have. If false, they must already be there.",
+    ),
+    ("kafka.brokers", "The bootstrap brokers: `host:port` of some brokers of the cluster."),
     (
         "kafka.password_file",
-        "A file with `sasl.password`, read again for each client and when brokers refuse the one before.",
+        "A file with `sasl.password`. It is read again for each new client, and when the brokers refuse the password.",
     ),
-    ("kafka.password_command", "A program that prints `sasl.password`, with its arguments; as in `postgres`."),
-    ("kafka.token_file", "A file with a token for OAUTHBEARER, read again before the token ends."),
+    (
+        "kafka.password_command",
+        "A program that prints `sasl.password`, with its arguments. It runs as `postgres.password_command` does.",
+    ),
+    ("kafka.token_file", "A file with a token for OAUTHBEARER. It is read again before the token expires."),
     (
         "kafka.token_command",
-        "A program that prints a token for OAUTHBEARER, with its arguments: the token, or JSON with `token` and `expires_in`. It runs again before the token ends. Topics have to be there: none can be created by token.",
+        "A program that prints a token for OAUTHBEARER, with its arguments: the token alone, or JSON with `token` and `expires_in`. It runs again before the token expires. All topics must exist, because the agent cannot create topics with a token.",
     ),
-    ("kafka.insecure", "Consent to credentials in the clear, or to brokers whose identity is not proven."),
-    ("snapshot.mode", "What is copied before the stream, or in windows beside it."),
-    ("snapshot.workers", "Readers of the first copy at once."),
-    ("snapshot.rows_per_second", "The most rows read a second, by all copies."),
-    ("snapshot.skip", "Captured tables that are not copied."),
-    ("snapshot.order", "Tables that the first copy begins with."),
-    ("snapshot.signal_table", "A table whose inserted rows ask for copies, as Debezium's signals; always captured."),
+    ("kafka.insecure", "Allow credentials without encryption, and brokers whose identity is not verified."),
+    (
+        "snapshot.mode",
+        "Which existing rows are copied, and when: before the stream, or in chunks while the stream runs (`windows`).",
+    ),
+    ("snapshot.workers", "How many readers the first copy uses at the same time."),
+    ("snapshot.rows_per_second", "The most rows that all copies together read in a second."),
+    ("snapshot.skip", "Captured tables whose existing rows are not copied."),
+    ("snapshot.order", "Tables that the first copy copies before all others."),
+    (
+        "snapshot.signal_table",
+        "A table in which an inserted row asks for a copy, as Debezium's signals do. The table is always captured.",
+    ),
     (
         "snapshot.signal_topic",
-        "A topic whose records ask for copies, as Debezium's signals from Kafka: key `topics.prefix`, value JSON.",
+        "A topic in which a record asks for a copy, as Debezium's signals from Kafka do. The key is `topics.prefix`, the value is JSON.",
     ),
     (
         "limits.memory",
-        "The byte budget of everything in flight: each record's key, value and headers, and 1 KiB for what is kept beside them.",
+        "The byte budget of everything in flight: the key, value and headers of each record, and 1 KiB per record for bookkeeping.",
     ),
     (
         "limits.quarantine",
-        "How long the slot is held back after an unclean stop, because records of the old producer may land late.",
+        "The length of a confirm hold: after an unclean stop the slot is held back for this time, because records of the old producer may still land.",
     ),
     ("limits.shutdown", "How long a stop waits for Kafka."),
-    ("limits.ready_lag", "The lag above which `/readyz` says no."),
-    ("admin.listen", "Where the status page, `/status`, `/metrics`, `/livez` and `/readyz` are; `off` for none."),
+    ("limits.ready_lag", "The lag above which `/readyz` answers that the agent is not ready."),
+    (
+        "admin.listen",
+        "The address of the status page, `/status`, `/metrics`, `/livez` and `/readyz`. `off` opens no port.",
+    ),
     (
         "admin.token_file",
-        "A file with the token (16 bytes or more) that actions need, read for each of them. Without it actions are refused.",
+        "A file with the token (16 bytes or more) that actions need. It is read for each action. Without a token every action is refused.",
     ),
-    ("admin.token_command", "A program that prints that token, with its arguments, run once a minute at most."),
+    (
+        "admin.token_command",
+        "A program that prints the token that actions need, with its arguments. It runs once a minute at most.",
+    ),
     ("log.format", "`text` for people, `json` for machines."),
-    ("log.level", "Down to which level."),
-    ("log.notifications", "Tell the same in the log, without keys of rows; also where there is no such topic."),
+    ("log.level", "The lowest level that is logged."),
+    (
+        "log.notifications",
+        "Log how copies proceed, without keys of rows. This works without `topics.notifications`, too.",
+    ),
     ("events.time", "Form of date, time and timestamp; Debezium's `time.precision.mode`."),
     ("events.decimals", "Form of numeric and money; Debezium's `decimal.handling.mode`."),
     ("events.intervals", "Form of interval; Debezium's `interval.handling.mode`."),
-    ("events.hstore", "hstore as JSON text or as a map; Debezium's `hstore.handling.mode`."),
-    ("events.binary", "bytea and logical messages as bytes or as text; Debezium's `binary.handling.mode`."),
-    ("events.money_digits", "Digits after the point of a precise money; Debezium's `money.fraction.digits`."),
-    ("events.unknown_types", "Types that Debezium does not know: their text, its bytes, or left out."),
+    ("events.hstore", "Form of hstore: a JSON text or a map; Debezium's `hstore.handling.mode`."),
+    ("events.binary", "Form of bytea and logical messages: bytes or text; Debezium's `binary.handling.mode`."),
+    (
+        "events.money_digits",
+        "Digits after the decimal point of money with `decimals = \"precise\"`; Debezium's `money.fraction.digits`.",
+    ),
+    (
+        "events.unknown_types",
+        "Columns of a type that Debezium does not know: published as text, as the bytes of this text, or left out.",
+    ),
     ("events.inserts", "Publish INSERT."),
     ("events.updates", "Publish UPDATE."),
     ("events.deletes", "Publish DELETE."),
     ("events.unchanged", "Publish updates that change no published column."),
-    ("events.message_prefixes", "The logical messages that are published, by prefix; all where it is empty."),
-    ("events.exclude_message_prefixes", "Logical messages left out of those."),
-    ("events.schema_names", "What becomes of characters that Avro does not allow in the names of schemas."),
-    ("events.field_names", "The same for the names of columns."),
+    ("events.message_prefixes", "Prefixes of the logical messages that are published. An empty list publishes all."),
+    (
+        "events.exclude_message_prefixes",
+        "Prefixes of logical messages that `message_prefixes` matches and that are not published.",
+    ),
+    (
+        "events.schema_names",
+        "How characters that Avro does not allow are replaced in names of schemas; Debezium's `schema.name.adjustment.mode`.",
+    ),
+    (
+        "events.field_names",
+        "How characters that Avro does not allow are replaced in names of fields; Debezium's `field.name.adjustment.mode`.",
+    ),
     (
         "events.transactions",
-        "A topic with the begin and the end of each transaction, and its id and order in each event.",
+        "Publish the begin and the end of each transaction in a topic, and in each event the id of its transaction and its order in it.",
     ),
-    ("columns.include", "The published columns, `namespace.table.column`; all where it is empty."),
-    ("columns.exclude", "Columns left out."),
-    ("columns.excluded_keys", "What a key does with a column that is left out."),
-    ("columns.keys_outside_identity", "What a delete does whose old row lacks a column of `[keys]`."),
-    ("columns.source_types", "Columns whose schema names their type at the source."),
-    ("columns.source_types_of", "The same, by the type's name."),
-    ("heartbeat.interval", "A record in the heartbeat topic each such time; none where it is left out."),
+    ("columns.include", "The published columns, as `namespace.table.column`. An empty list publishes all."),
+    ("columns.exclude", "Columns that are not published, as `namespace.table.column`."),
+    (
+        "columns.excluded_keys",
+        "A key column that is not published: `refuse` refuses its table at the start, `keep` leaves the column in the key.",
+    ),
+    (
+        "columns.keys_outside_identity",
+        "A column of `[keys]` that the replica identity does not cover: `refuse` refuses its table at the start, `halt_on_delete` halts at a delete that lacks the column.",
+    ),
+    ("columns.source_types", "Columns whose schema names their type in Postgres, as `namespace.table.column`."),
+    (
+        "columns.source_types_of",
+        "Types, as `namespace.table.type`, of the columns whose schema names their type in Postgres.",
+    ),
+    ("heartbeat.interval", "How often a record is sent to the heartbeat topic. Without this key none is sent."),
     (
         "heartbeat.query",
-        "SQL that runs with each heartbeat, in one transaction; names without a namespace are those of `public`.",
+        "SQL that runs with each heartbeat, in one transaction. Names without a namespace are looked up in `public`.",
     ),
-    ("topics.heartbeat", "The heartbeat topic; `__debezium-heartbeat.` and the prefix where it is left out."),
-    ("topics.transactions", "The transaction topic; the prefix and `.transaction` where it is left out."),
+    ("topics.heartbeat", "The heartbeat topic. Default: `__debezium-heartbeat.` and the prefix."),
+    ("topics.transactions", "The transaction topic. Default: the prefix and `.transaction`."),
     (
         "topics.notifications",
-        "A topic that tells how copies go on, in the records of Debezium's notifications; none where it is left out.",
+        "The topic that reports how copies proceed, in the records of Debezium's notifications. Without this key none are sent.",
     ),
     (
         "topics.regex",
-        "A regular expression over the whole of a table's topic; where it fits, the topic is what `replacement` makes of it, so \
-         that tables can share one.",
+        "A regular expression over the whole name of a table's topic. If it matches, `replacement` gives the name of the topic, so that tables can share one.",
     ),
     (
         "topics.replacement",
-        "What takes its place: `$1` and `$${name}` are its groups, as Java writes them (`$${` is our `${`).",
+        "The topic that replaces a name which `regex` matches. `$1` and `$${name}` are groups of `regex`, as Java writes them (`$${` stands for `${`).",
     ),
-    ("topics.unique_keys", "A field in the key names the table, since keys of several tables meet in one topic."),
-    ("topics.key_field", "That field's name."),
-    ("topics.key_field_regex", "A regular expression over the table's own topic, for what the field holds."),
-    ("topics.key_field_replacement", "What the field holds where it fits; the table's own topic otherwise."),
-    ("topics.delimiter", "What stands between the parts of a topic's name."),
-    ("tables.namespaces", "Only tables of these namespaces, of what `include` matches."),
-    ("tables.exclude_namespaces", "Namespaces left out."),
-    ("tables.later", "What becomes of tables that appear while the pipeline runs."),
-    ("tables.partitions", "Partitioned tables under the name of their root, or each partition under its own."),
+    (
+        "topics.unique_keys",
+        "Add a field to the key that names the table, because the keys of several tables meet in one topic.",
+    ),
+    ("topics.key_field", "The name of the key field that `unique_keys` adds."),
+    (
+        "topics.key_field_regex",
+        "A regular expression over the table's own topic, from which `key_field_replacement` makes the value of the key field.",
+    ),
+    (
+        "topics.key_field_replacement",
+        "The value of the key field if `key_field_regex` matches. Otherwise the value is the table's own topic.",
+    ),
+    ("topics.delimiter", "The text between the parts of a topic's name."),
+    (
+        "tables.namespaces",
+        "Namespaces (schemas of Postgres) to which `include` is limited. An empty list limits nothing.",
+    ),
+    ("tables.exclude_namespaces", "Namespaces whose tables are not captured."),
+    (
+        "tables.later",
+        "A table that appears while the pipeline runs is captured after a `reload`, or at once (`capture`).",
+    ),
+    (
+        "tables.partitions",
+        "Publish rows of a partitioned table under the name of the `root`, or under the name of each partition (`leaves`).",
+    ),
 ];
 
 /// The sections that take any key, and what it means there.
 const MAPS: &[(&str, &str)] = &[
-    ("kafka.client", "librdkafka's own properties. Those that a guarantee rests on are refused, with the reason."),
+    ("kafka.client", "Properties of librdkafka. Properties on which a guarantee rests are refused, with the reason."),
     (
         "tables.set_replica_identity",
-        "By table, or by a pattern of tables: `FULL`, `DEFAULT` or `INDEX` and an index's name. It changes tables: at each start \
-         `ALTER TABLE ... REPLICA IDENTITY` runs for captured tables that have another one, and each statement is logged.",
+        "A replica identity for each table or pattern of tables: `FULL`, `DEFAULT`, or `INDEX` and the name of an index. This alters tables: at each start `ALTER TABLE ... REPLICA IDENTITY` runs for captured tables that have another identity, and each statement is logged.",
     ),
-    ("snapshot.where", "By table: an SQL condition on the rows that are copied."),
+    ("snapshot.where", "For a table, an SQL condition on the rows that are copied."),
     (
         "snapshot.query",
-        "By table: a whole query, read by the first copy instead of the table. Copies beside the stream, and so the mode \"windows\", refuse such a table.",
+        "For a table, a query that the first copy reads instead of the table. A backfill, and so the mode `windows`, refuses such a table.",
     ),
-    ("keys", "By table, or by a pattern of tables: the columns of its key, in their order."),
+    ("keys", "For a table or a pattern of tables, the columns of its key, in their order."),
     (
         "masks",
-        "By a name of your own: `columns` whose values are replaced by `method` stars, hash or truncate, before they leave.",
+        "Each section has a name that you choose. The values of its `columns` are replaced by its `method` (`stars`, `hash` or `truncate`) before they leave the agent.",
     ),
-    ("topics.group", "By a name of your own: topics, by pattern, that are created with settings of their own."),
-    ("topics.extra", "Further settings of a topic that is created, as Kafka names them."),
+    (
+        "topics.group",
+        "Each section has a name that you choose. It gives topics, selected by pattern, their own settings when the agent creates them.",
+    ),
+    ("topics.extra", "Further settings of a topic that the agent creates, by Kafka's names."),
 ];
 
 const HEAD: &str = "# Configuration
 
-One TOML file, by default `wellspring.toml`; `--config FILE` or `WELLSPRING_CONFIG` names another. Every key can be set by
-the environment: `kafka.brokers` by `WELLSPRING_KAFKA__BROKERS=a:9092,b:9092`, which wins over the file. A text may hold
-`${env:NAME}` and `${file:/path}`. Unknown keys are errors, and all faults are told at once. `wellspring config show`
-prints what holds, with the origin of each value and secrets masked.
+The configuration is one TOML file, by default `wellspring.toml`. `--config FILE` or `WELLSPRING_CONFIG` names another.
+An environment variable can set every key, and wins over the file: `WELLSPRING_KAFKA__BROKERS=a:9092,b:9092` sets
+`kafka.brokers`. A text may contain `${env:NAME}` and `${file:/path}`. An unknown key is an error, and all errors are
+reported at once. `wellspring config show` prints the effective value of each key with its origin; secrets are masked.
 
-This page is written by `wellspring config reference`, and a test holds it in step with the code; the JSON schema for
-editors is `schemas/wellspring.schema.json`.
+`wellspring config reference` prints this page, and a test keeps the page equal to the code. The JSON schema for editors
+is `schemas/wellspring.schema.json`.
 ";
 
 /// Every key with what its parser says, in the order of the file.
