@@ -31,17 +31,25 @@ pub struct KafkaMetrics {
 impl KafkaMetrics {
     pub(super) fn declare(to: &Declare) -> Self {
         KafkaMetrics {
-            queue_records: to.gauge("kafka_queue_records", "Records in librdkafka's queue or on their way."),
-            queue_bytes: to.gauge("kafka_queue_bytes", "Their bytes, as librdkafka counts them."),
+            queue_records: to
+                .gauge("kafka_queue_records", "Records that librdkafka queues or has sent without an answer."),
+            queue_bytes: to.gauge(
+                "kafka_queue_bytes",
+                "Bytes of the records that librdkafka queues or has sent without an answer.",
+            ),
             brokers_up: to.gauge("kafka_brokers_up", "Brokers with a working connection."),
-            queue_seconds: to
-                .float("kafka_queue_seconds", "Wait in librdkafka's queue, 99th percentile, worst broker."),
-            round_trip_seconds: to
-                .float("kafka_round_trip_seconds", "Answer time of a request, 99th percentile, worst broker."),
+            queue_seconds: to.float(
+                "kafka_queue_seconds",
+                "Seconds that a record waits in librdkafka's queue: 99th percentile of the slowest broker.",
+            ),
+            round_trip_seconds: to.float(
+                "kafka_round_trip_seconds",
+                "Seconds until a broker answers a request: 99th percentile of the slowest broker.",
+            ),
             sent_bytes: to.counter("kafka_sent_bytes_total", "Bytes sent to brokers."),
             retries: to.counter("kafka_request_retries_total", "Requests to brokers that were repeated."),
             timeouts: to.counter("kafka_request_timeouts_total", "Requests to brokers that got no answer in time."),
-            disconnects: to.counter("kafka_disconnects_total", "Connections to brokers that ended."),
+            disconnects: to.counter("kafka_disconnects_total", "Lost connections to brokers."),
         }
     }
 }

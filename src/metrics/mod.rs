@@ -199,13 +199,12 @@ impl Metrics {
     #[must_use]
     pub fn new(version: &str) -> Self {
         let to = Declare(Registry::new());
-        to.labelled_gauge("build_info", "Always 1; the labels say what is running.", "version")
+        to.labelled_gauge("build_info", "Always 1; the labels hold the version.", "version")
             .with_label_values(&[version])
             .set(1);
         let by_table = |name, help| to.labelled(name, help, &["table", "operation"]);
-        let reconnects =
-            to.labelled("reconnects_total", "Connections made anew, by peer and cause.", &["peer", "reason"]);
-        let failures = to.labelled("failures_total", "Failures, by the stable reason code of status.", &["reason"]);
+        let reconnects = to.labelled("reconnects_total", "Reconnects, by peer and cause.", &["peer", "reason"]);
+        let failures = to.labelled("failures_total", "Failures, by reason code.", &["reason"]);
         // Alerts on an increase need the series before it.
         REASONS.iter().for_each(|reason| drop(failures.with_label_values(&[reason])));
         for (peer, reason) in [(Peer::Source, "postgres_unavailable"), (Peer::Sink, "kafka_unavailable")] {
@@ -216,80 +215,116 @@ impl Metrics {
             OneHot(states.iter().map(|state| (*state, gauges.with_label_values(&[state]))).collect())
         };
         let metrics = Metrics {
-            received_lsn: to.gauge("received_lsn_bytes", "End of the last commit or keepalive received."),
-            delivered_lsn: to.gauge("delivered_lsn_bytes", "Everything before this LSN is acknowledged by Kafka."),
-            confirmed_lsn: to.gauge("confirmed_lsn_bytes", "The LSN up to which Postgres was told it may forget."),
-            restart_lsn: to.gauge("slot_restart_lsn_bytes", "The slot's restart_lsn, as last read."),
-            undelivered_bytes: to.gauge("undelivered_bytes", "WAL from delivered to received."),
-            unconfirmed_bytes: to.gauge("unconfirmed_bytes", "WAL from confirmed to received."),
+            received_lsn: to
+                .gauge("received_lsn_bytes", "The end LSN of the last commit or keepalive that was received."),
+            delivered_lsn: to.gauge("delivered_lsn_bytes", "The LSN before which Kafka has acknowledged everything."),
+            confirmed_lsn: to.gauge(
+                "confirmed_lsn_bytes",
+                "The LSN that was confirmed to Postgres, which may discard WAL before it.",
+            ),
+            restart_lsn: to.gauge("slot_restart_lsn_bytes", "The slot's restart_lsn when it was last read."),
+            undelivered_bytes: to
+                .gauge("undelivered_bytes", "Bytes of WAL between the delivered and the received position."),
+            unconfirmed_bytes: to
+                .gauge("unconfirmed_bytes", "Bytes of WAL between the confirmed and the received position."),
             oldest_open: OldestOpen::default(),
-            lag_seconds: to.float("lag_seconds", "Age of the oldest commit not acknowledged; 0 when caught up."),
-            commit_to_ack_seconds: to.histogram("commit_to_ack_seconds", "From commit to Kafka's acknowledgement."),
-            transactions: to.counter("transactions_total", "Commits received with changes of captured tables."),
+            lag_seconds: to
+                .float("lag_seconds", "Age of the oldest commit that Kafka has not acknowledged; 0 if there is none."),
+            commit_to_ack_seconds: to.histogram(
+                "commit_to_ack_seconds",
+                "Seconds from a commit in Postgres to its acknowledgement by Kafka.",
+            ),
+            transactions: to
+                .counter("transactions_total", "Transactions with changes of captured tables that Kafka acknowledged."),
             messages: to.counter("messages_total", "Logical messages published."),
-            records_produced: to.counter("records_produced_total", "Records handed to the producer."),
+            records_produced: to.counter("records_produced_total", "Records that were handed to the producer."),
             records_delivered: to.counter("records_delivered_total", "Records that Kafka acknowledged."),
-            records_failed: to.counter("records_failed_total", "Records whose delivery failed; each is replayed."),
-            in_flight_records: to.gauge("in_flight_records", "Records produced and not yet answered for."),
-            in_flight_bytes: to.gauge("in_flight_bytes", "Bytes of the records in flight, overhead included."),
-            budget_limit_bytes: to.gauge("budget_limit_bytes", "The byte budget, limits.memory."),
-            budget_used_bytes: to.gauge("budget_used_bytes", "Bytes of the budget in use."),
+            records_failed: to.counter(
+                "records_failed_total",
+                "Records whose delivery failed. The stream is read again from before them.",
+            ),
+            in_flight_records: to
+                .gauge("in_flight_records", "Records that were produced and that Kafka has not answered yet."),
+            in_flight_bytes: to
+                .gauge("in_flight_bytes", "Bytes of the records in flight, with 1 KiB of overhead for each record."),
+            budget_limit_bytes: to.gauge("budget_limit_bytes", "The byte budget, which limits.memory sets."),
+            budget_used_bytes: to.gauge("budget_used_bytes", "Bytes of the byte budget that are in use."),
             registry_requests: to.counter("registry_requests_total", "Requests to the schema registry."),
             registry_failures: to.counter("registry_failures_total", "Registry requests without a usable answer."),
             schema_ids_unproven: to
                 .gauge("schema_ids_unproven", "Recorded schema ids in use that the registry has not confirmed."),
             received_bytes: to.counter("received_bytes_total", "Bytes read from the replication connection."),
-            received_messages: to.counter("received_messages_total", "Messages read from it, keepalives included."),
+            received_messages: to.counter(
+                "received_messages_total",
+                "Messages read from the replication connection, keepalives included.",
+            ),
             stages: StageMetrics::declare(&to),
             kafka: KafkaMetrics::declare(&to),
             status_updates: to.counter("status_updates_total", "Status updates sent to Postgres."),
-            confirm_records: to.counter("confirm_records_total", "Confirm records acknowledged by the state topic."),
-            quarantine_active: to.gauge("quarantine_active", "1 while confirming is held after an unclean stop."),
-            tables_detached: to.gauge("tables_detached", "Captured tables set aside, those being repaired included."),
-            quarantined: to.counter("quarantined_total", "Changes of tables set aside, sent to the quarantine topic."),
-            truncates_not_sent: to.counter("truncates_not_sent_total", "Truncates a compacted topic could not take."),
+            confirm_records: to.counter("confirm_records_total", "Checkpoints that the state topic acknowledged."),
+            quarantine_active: to.gauge("quarantine_active", "1 during a confirm hold (limits.quarantine)."),
+            tables_detached: to
+                .gauge("tables_detached", "Captured tables that are detached, including those under repair."),
+            quarantined: to.counter("quarantined_total", "Changes that were sent to the quarantine topic."),
+            truncates_not_sent: to.counter(
+                "truncates_not_sent_total",
+                "Truncates that were not published because the topic is compacted.",
+            ),
             copy_rows: to.gauge("copy_rows", "Rows sent by the first copy."),
-            copy_rows_expected: to.gauge("copy_rows_expected", "Rows of the first copy by the tables' statistics."),
-            copy_remaining_seconds: to.float("copy_remaining_seconds", "Until the first copy's end; -1 if not known."),
-            copy_tables_open: to.gauge("copy_tables_open", "Tables of the first copy not copied yet."),
-            copy_tables_left: to.gauge("copy_tables_left", "Tables that the first copy was over without."),
+            copy_rows_expected: to.gauge(
+                "copy_rows_expected",
+                "Rows that the first copy is expected to send, by the statistics of the tables.",
+            ),
+            copy_remaining_seconds: to
+                .float("copy_remaining_seconds", "Estimated seconds until the end of the first copy; -1 if unknown."),
+            copy_tables_open: to.gauge("copy_tables_open", "Tables of the first copy that are not copied yet."),
+            copy_tables_left: to.gauge("copy_tables_left", "Tables that the first copy left out."),
             windows: WindowMetrics::declare(&to),
-            slot_retained_bytes: to.gauge("slot_retained_bytes", "WAL the server keeps for the slot, as last read."),
+            slot_retained_bytes: to
+                .gauge("slot_retained_bytes", "Bytes of WAL that the server kept for the slot when it was last read."),
             slot_safe_wal_bytes: to
-                .gauge("slot_safe_wal_bytes", "WAL until the slot is in danger; -1 where the server has no limit."),
-            slot_limit_bytes: to
-                .gauge("slot_limit_bytes", "The most WAL the server keeps for a slot; -1 without a limit."),
+                .gauge("slot_safe_wal_bytes", "Bytes of WAL until the slot may be lost; -1 without a limit."),
+            slot_limit_bytes: to.gauge(
+                "slot_limit_bytes",
+                "The most WAL that the server keeps for a slot, in bytes; -1 without a limit.",
+            ),
             slot_limit_forecast_seconds: to.float(
                 "slot_limit_forecast_seconds",
-                "Seconds until the limit at the present growth of what is retained; +Inf where it does not grow.",
+                "Seconds until the retained WAL reaches the limit at its present growth; +Inf if it does not grow.",
             ),
             slot_standstill_seconds: to.float(
                 "slot_standstill_seconds",
-                "Seconds until the limit if nothing were confirmed from now on; +Inf without a limit.",
+                "Seconds until the limit if the slot stood still from now on; +Inf without a limit.",
             ),
-            server_lsn: to.gauge("server_lsn_bytes", "The end of the server's WAL, as last read."),
+            server_lsn: to.gauge("server_lsn_bytes", "The end LSN of the server's WAL when it was last read."),
             process: ProcessMetrics::declare(&to),
             mode_info: to.add(IntGaugeVec::new(
-                Opts::new(full("mode_info"), "Always 1; the labels say how the agent runs."),
+                Opts::new(full("mode_info"), "Always 1; the labels hold the format, the sink and the snapshot mode."),
                 &["format", "sink", "snapshot"],
             )),
             heartbeat: Heartbeat::default(),
-            heartbeat_seconds: to.float("loop_heartbeat_timestamp_seconds", "When the main loop last turned."),
-            needs_a_person: to.gauge("needs_a_person", "1 while nothing goes on until somebody acts."),
-            phase: one_hot("phase", "1 for the phase the agent is in.", "phase", &PHASES),
-            slot_wal_status: one_hot("slot_wal_status", "1 for the slot's wal_status.", "status", &WAL_STATUSES),
+            heartbeat_seconds: to
+                .float("loop_heartbeat_timestamp_seconds", "Time of the main loop's last turn, in seconds since 1970."),
+            needs_a_person: to.gauge("needs_a_person", "1 while the agent cannot go on until a person acts."),
+            phase: one_hot("phase", "1 for the current phase of the agent, 0 for the others.", "phase", &PHASES),
+            slot_wal_status: one_hot(
+                "slot_wal_status",
+                "1 for the current wal_status of the slot, 0 for the others.",
+                "status",
+                &WAL_STATUSES,
+            ),
             reconnects,
             failures,
             rows: by_table("rows_total", "Row changes and truncates published."),
-            row_bytes: by_table("row_bytes_total", "Bytes of the keys and values of their records."),
+            row_bytes: by_table("row_bytes_total", "Bytes of the keys and values of published records."),
             unrepresentable: to.labelled(
                 "unrepresentable_values_total",
-                "Values published in their documented substitute form.",
+                "Values that a field cannot represent and that were published in their documented substitute form.",
                 &["table"],
             ),
             foreign_writes: to.labelled(
                 "foreign_writes_total",
-                "Records of other producers seen between ours.",
+                "Records of other producers that were found between records of the agent.",
                 &["topic"],
             ),
             tables: Arc::default(),
@@ -420,7 +455,7 @@ mod tests {
             "wellspring_failures_total{reason=\"slot_lost\"} 0",
             "wellspring_slot_limit_forecast_seconds inf",
             "wellspring_rows_total{operation=\"insert\",table=\"public.t\"} 0",
-            "# HELP wellspring_confirmed_lsn_bytes The LSN up to which Postgres was told it may forget.",
+            "# HELP wellspring_confirmed_lsn_bytes The LSN that was confirmed to Postgres, which may discard WAL before it.",
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }

@@ -51,11 +51,10 @@ pub struct StageMetrics {
 
 impl StageMetrics {
     pub(super) fn declare(to: &Declare) -> Self {
-        let help = "Seconds one message takes in a stage; one message of each burst is measured.";
+        let help = "Seconds that one message takes in a stage, measured for one message of each burst.";
         let options = HistogramOpts::new(super::full("stage_seconds"), help).buckets(buckets());
         let seconds = to.add(HistogramVec::new(options, &["stage"]));
-        let help =
-            "Seconds in which a stage held up the others; the rate is its utilisation, the largest the bottleneck.";
+        let help = "Seconds in which a stage held up the others; the stage with the highest rate is the bottleneck.";
         let busy = to.add(CounterVec::new(Opts::new(super::full("stage_busy_seconds_total"), help), &["stage"]));
         StageMetrics {
             seconds: Stage::ALL.map(|stage| seconds.with_label_values(&[stage.name()])),

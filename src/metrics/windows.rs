@@ -49,25 +49,30 @@ pub struct WindowMetrics {
 
 impl WindowMetrics {
     pub(super) fn declare(to: &Declare) -> Self {
-        let rows = to.labelled("window_rows_total", "Rows sent by copies beside the stream.", &["kind"]);
-        let held = Opts::new(super::full("window_hold_seconds_total"), "Time in which the stream stood for a copy.");
+        let rows = to.labelled("window_rows_total", "Rows that backfills sent.", &["kind"]);
+        let held =
+            Opts::new(super::full("window_hold_seconds_total"), "Seconds in which the stream was held for a copy.");
         let held: CounterVec = to.add(CounterVec::new(held, &["kind"]));
         let unseen = Opts::new(
             super::full("window_visibility_wait_seconds_total"),
-            "Time in which a copy waited for transactions to become visible.",
+            "Seconds in which a copy waited for transactions to become visible.",
         );
-        let tables = to.labelled_gauge("window_tables", "Tables copied beside the stream, by state.", "state");
-        let share = to.float("copy_share", "The part of the time copies may take; 1 where the source is not strained.");
+        let tables = to.labelled_gauge("window_tables", "Tables with a backfill, by state.", "state");
+        let share = to.float("copy_share", "Share of the time that copies may use; 1 if the source is not overloaded.");
         share.set(1.0);
         WindowMetrics {
             share,
             rows: WINDOW_KINDS.map(|kind| rows.with_label_values(&[kind])),
-            chunks: to.counter("window_chunks_total", "Chunks of copies beside the stream that are delivered."),
-            given_up: to.counter("window_chunks_given_up_total", "Chunks given up, to be read again."),
+            chunks: to.counter("window_chunks_total", "Chunks of backfills that were delivered."),
+            given_up: to
+                .counter("window_chunks_given_up_total", "Chunks of backfills that were dropped and are read again."),
             unseen: to.add(Counter::with_opts(unseen)),
             held: WINDOW_KINDS.map(|kind| held.with_label_values(&[kind])),
             tables: WINDOW_STATES.map(|state| tables.with_label_values(&[state])),
-            open: to.gauge("window_chunks_open", "Chunks whose rows wait for the stream to pass their position."),
+            open: to.gauge(
+                "window_chunks_open",
+                "Chunks of backfills whose rows wait until the stream passes their position.",
+            ),
         }
     }
 
