@@ -292,7 +292,7 @@ const MAPS: &[(&str, &str)] = &[
     ("snapshot.where", "For a table, an SQL condition on the rows that are copied."),
     (
         "snapshot.query",
-        "For a table, a query that the first copy reads instead of the table. A backfill, and so the mode `windows`, refuses such a table.",
+        "For a table, a query that the first copy reads instead of the table. Later copies, and so the mode `windows`, refuse such a table.",
     ),
     ("keys", "For a table or a pattern of tables, the columns of its key, in their order."),
     (

@@ -49,7 +49,7 @@ pub struct WindowMetrics {
 
 impl WindowMetrics {
     pub(super) fn declare(to: &Declare) -> Self {
-        let rows = to.labelled("window_rows_total", "Rows that backfills sent.", &["kind"]);
+        let rows = to.labelled("window_rows_total", "Rows that backfills and standstills sent.", &["kind"]);
         let held =
             Opts::new(super::full("window_hold_seconds_total"), "Seconds in which the stream was held for a copy.");
         let held: CounterVec = to.add(CounterVec::new(held, &["kind"]));
@@ -57,15 +57,18 @@ impl WindowMetrics {
             super::full("window_visibility_wait_seconds_total"),
             "Seconds in which a copy waited for transactions to become visible.",
         );
-        let tables = to.labelled_gauge("window_tables", "Tables with a backfill, by state.", "state");
+        let tables = to.labelled_gauge("window_tables", "Tables with a backfill or a standstill, by state.", "state");
         let share = to.float("copy_share", "Share of the time that copies may use; 1 if the source is not overloaded.");
         share.set(1.0);
         WindowMetrics {
             share,
             rows: WINDOW_KINDS.map(|kind| rows.with_label_values(&[kind])),
-            chunks: to.counter("window_chunks_total", "Chunks of backfills that were delivered."),
-            given_up: to
-                .counter("window_chunks_given_up_total", "Chunks of backfills that were dropped and are read again."),
+            chunks: to
+                .counter("window_chunks_total", "Chunks of backfills that were delivered; a standstill counts as one."),
+            given_up: to.counter(
+                "window_chunks_given_up_total",
+                "Chunks and standstills that were dropped and are read again.",
+            ),
             unseen: to.add(Counter::with_opts(unseen)),
             held: WINDOW_KINDS.map(|kind| held.with_label_values(&[kind])),
             tables: WINDOW_STATES.map(|state| tables.with_label_values(&[state])),
