@@ -259,24 +259,26 @@ const CASES: [Case; 12] = [
     ("SIGTERM before Postgres or Kafka was reached", unreached),
     ("SIGTERM in a transaction that does not end in time", in_transaction),
     ("SIGTERM in the first copy", in_copy),
-    ("SIGTERM while Kafka acknowledges nothing until `limits.shutdown` is over", kafka_away),
+    ("SIGTERM, and Kafka acknowledges nothing for `limits.shutdown`", kafka_away),
     ("a second SIGTERM", twice),
     ("SIGTERM while halted", halt),
     ("a halt with `--exit-on-halt`, and each start after it", exit_on_halt),
     ("Postgres refuses the first connection", refused_by_postgres),
     ("the first connection to Kafka cannot be set up", refused_by_kafka),
-    ("a fault of the configuration", faulty),
-    ("`sink = \"stdout\"` and nobody reads any more", closed_stdout),
+    ("the configuration is faulty", faulty),
+    ("the reader of `sink = \"stdout\"` goes away", closed_stdout),
 ];
 
 const HEAD: &str = "# Exit statuses\n\n\
-    How `wellspring run` ends: what happened, the exit status, and the last words of its log. `tests/exit_statuses.rs` \
-    runs each case\nagainst a real Postgres and writes this table. The meaning of each status is in the \
-    [README](../README.md) and in `wellspring --help`.\n\n\
-    | what happens | status | last words |\n|---|---|---|\n";
+    This page shows how `wellspring run` ends in each case: the exit status and the last line of its log.\n\
+    `tests/exit_statuses.rs` runs each case against a real Postgres and writes this table. \
+    The [README](../README.md) and\n\
+    `wellspring --help` give the meaning of each status.\n\n\
+    | event | status | last line of the log |\n|---|---|---|\n";
 
-const TAIL: &str = "\nAfter status 6 the next start sends a part of the stream again: records that were delivered and not \
-    confirmed come twice,\nnone is missing. A service manager should treat 6 as a stop; the packaged systemd unit does \
+const TAIL: &str = "\nAfter status 6 the next start sends a part of the stream again. \
+    Records that were delivered and not confirmed come twice,\n\
+    and none is missing. A service manager should treat 6 as a normal stop, as the packaged systemd unit does\n\
     (`SuccessExitStatus=6`).\n";
 
 #[test]

@@ -121,7 +121,7 @@ def broker_down(f):
         f.check("broker")
     finally:
         os.kill(f.peers.pid, signal.SIGCONT)
-    f.repair = "the brokers come back; nothing else"
+    f.repair = "the return of the brokers"
     f.arrives(2)
 
 
@@ -136,7 +136,7 @@ def registry_refusing(f):
     f.sql("insert into t values (1, 'one')")
     f.tells("schema_refused")
     f.check("would refuse its schema")
-    f.repair = "the subject's compatibility is lowered: `PUT /config/%s`" % subject
+    f.repair = "a lower compatibility of the subject: `PUT /config/%s`" % subject
     assert http("%s/config/%s" % (f.peers.url, subject), "PUT", {"compatibility": "NONE"})[0] == 200
     f.arrives(1)
 
@@ -158,7 +158,7 @@ def slot_held(f):
     finally:
         reader.terminate()
         reader.wait()
-    f.repair = "the other one is stopped"
+    f.repair = "the end of the other reader"
     f.sql("insert into t values (2, 'two')")
     f.arrives(1)
 
@@ -187,7 +187,7 @@ def slot_lost(f):
         f.pg.psql("alter system set max_slot_wal_keep_size = '4GB'")
         f.pg.psql("select pg_reload_conf()")
     f.sql("drop table noise")
-    f.repair = "the limit is raised, `wellspring slot drop`, `wellspring slot accept`"
+    f.repair = "a higher limit, then `wellspring slot drop`, then `wellspring slot accept`"
     for command in (("slot", "drop"), ("slot", "accept")):
         code, text = f.agent.command(*command)
         assert code == 0, text
@@ -236,7 +236,7 @@ def password_changed(f):
         f.sql("select pg_terminate_backend(pid) from pg_stat_activity where usename = '%s'" % role)
         f.tells("postgres_refuses", ("retrying",))
         f.check("password")
-        f.repair = "the new password is written into `postgres.password_file`; the agent is not restarted"
+        f.repair = "the new password in `postgres.password_file`, without a restart"
         write("second")
         f.sql("insert into t values (2, 'two')")
         f.arrives(2)
@@ -275,7 +275,7 @@ def disk_filling(f):
     f.metric = "`wellspring_slot_limit_forecast_seconds %.0f`" % forecast
     f.check()
     assert "bytes of WAL" in f.found, f.found
-    f.repair = "`wellspring resume`: the slot moves, the forecast goes"
+    f.repair = "`wellspring resume`: the slot moves, and the forecast ends"
     assert f.agent.command("resume")[0] == 0
     f.sql("insert into t values (2, 'two')")
     f.arrives(2)
@@ -305,7 +305,7 @@ def oversized_row(f):
     status = f.tells("record_too_large", ("halted",))
     assert "public.t" in status["detail"] and "`v`" in status["detail"] and "xxx" not in status["detail"], status["detail"]
     f.check()
-    f.repair = "`kafka.client.\"message.max.bytes\"` is raised, and the agent restarted"
+    f.repair = "a higher `kafka.client.\"message.max.bytes\"`, then a restart"
     f.agent.stop()
     f.agent.configure(kafka={"client": {"message.max.bytes": 8000000}})
     f.agent.start()
@@ -333,7 +333,7 @@ def walsender_frozen(f):
         f.check()
     finally:
         os.kill(pid, signal.SIGCONT)
-    f.repair = "the server's process goes on, or its connection is ended"
+    f.repair = "the walsender goes on, or its connection is ended"
     f.sql("insert into t values (2, 'two')")
     f.arrives(2)
 
@@ -351,7 +351,7 @@ def long_transaction(f):
         assert "pid " + pid in status["detail"], status["detail"]
         f.check()
     finally:
-        f.repair = "the transaction ends"
+        f.repair = "the end of the transaction"
         psql.stdin.write("commit;\n")
         psql.stdin.close()
         psql.wait()
@@ -383,9 +383,9 @@ FAULTS = [broker_down, registry_refusing, slot_held, slot_lost, publication_drop
 
 HEAD = """# Twelve faults
 
-Each was injected for real into a Postgres %d with librdkafka's mock cluster and the built-in schema registry beside it; this page
-is what was seen, written by `tests/faults/run.py --docs`. "Seen after" is from the fault to the line of `/status`; `/livez` stayed green throughout. After the
-repair a change made then arrived.
+Each fault was injected for real into a Postgres %d, with librdkafka's mock cluster and the built-in schema registry.
+`tests/faults/run.py --docs` writes this page from its observations. "Seen after" is the time from the fault to the line of
+`/status`. `/livez` stayed green throughout. After each repair a new change arrived in Kafka.
 
 | fault | seen after | `/status` and the page | metrics | `wellspring check` | repaired by |
 |---|---|---|---|---|---|
