@@ -277,8 +277,8 @@ const HEAD: &str = "# Exit statuses\n\n\
     | event | status | last line of the log |\n|---|---|---|\n";
 
 const TAIL: &str = "\nAfter status 6 the next start sends a part of the stream again. \
-    Records that were delivered and not confirmed come twice,\n\
-    and none is missing. A service manager should treat 6 as a normal stop, as the packaged systemd unit does\n\
+    Records that were delivered and not confirmed come\n\
+    twice, and none is missing. A service manager should treat 6 as a normal stop, as the packaged systemd unit does\n\
     (`SuccessExitStatus=6`).\n";
 
 #[test]

@@ -234,7 +234,7 @@ const ABOUT: &[(&str, &str)] = &[
         "columns.source_types_of",
         "Types, as `namespace.table.type`, of the columns whose schema names their type in Postgres.",
     ),
-    ("heartbeat.interval", "How often a record is sent to the heartbeat topic. Without this key none is sent."),
+    ("heartbeat.interval", "How often a record is sent to the heartbeat topic. Without this key no heartbeat is sent."),
     (
         "heartbeat.query",
         "SQL that runs with each heartbeat, in one transaction. Names without a namespace are looked up in `public`.",
@@ -243,7 +243,7 @@ const ABOUT: &[(&str, &str)] = &[
     ("topics.transactions", "The transaction topic. Default: the prefix and `.transaction`."),
     (
         "topics.notifications",
-        "The topic that reports how copies proceed, in the records of Debezium's notifications. Without this key none are sent.",
+        "The topic that reports how copies proceed, in the records of Debezium's notifications. Without this key no notification is sent.",
     ),
     (
         "topics.regex",

@@ -27,7 +27,7 @@ impl ProcessMetrics {
             )),
             resident_bytes: to
                 .add(IntGauge::new("process_resident_memory_bytes", "Resident memory of the process in bytes.")),
-            open_files: to.add(IntGauge::new("process_open_fds", "Open file descriptors.")),
+            open_files: to.add(IntGauge::new("process_open_fds", "Open file descriptors of the process.")),
             start_seconds: to
                 .add(Gauge::new("process_start_time_seconds", "When the process started, in seconds since 1970.")),
         };

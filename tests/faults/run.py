@@ -384,8 +384,8 @@ FAULTS = [broker_down, registry_refusing, slot_held, slot_lost, publication_drop
 HEAD = """# Twelve faults
 
 Each fault was injected for real into a Postgres %d, with librdkafka's mock cluster and the built-in schema registry.
-`tests/faults/run.py --docs` writes this page from its observations. "Seen after" is the time from the fault to the line of
-`/status`. `/livez` stayed green throughout. After each repair a new change arrived in Kafka.
+`tests/faults/run.py --docs` writes this page from its observations. "Seen after" is the time from the fault to the line
+of `/status`. `/livez` stayed green throughout. After each repair a new change arrived in Kafka.
 
 | fault | seen after | `/status` and the page | metrics | `wellspring check` | repaired by |
 |---|---|---|---|---|---|
