@@ -392,10 +392,10 @@ pub fn json_schema() -> String {
         }
     }
     for map in maps {
-        if let Some((section, name)) = map.split_once('.') {
-            let property = json!({ "description": about(map), "type": "object",
-                "additionalProperties": { "type": ["string", "number", "boolean"] } });
-            sections.entry(section).or_default().insert(name.to_owned(), property);
+        let property = json!({ "description": about(map), "type": "object", "additionalProperties": values_of(map) });
+        match map.split_once('.') {
+            Some((section, name)) => drop(sections.entry(section).or_default().insert(name.to_owned(), property)),
+            None => drop(top.insert(map.to_owned(), property)),
         }
     }
     for (section, properties) in sections {
@@ -410,6 +410,15 @@ pub fn json_schema() -> String {
         "properties": top,
     });
     format!("{schema:#}\n")
+}
+
+/// What an editor may find under a name that the operator chose, in a map of this name.
+fn values_of(map: &str) -> Value {
+    match map {
+        "masks" | "topics.group" => json!({ "type": "object" }),
+        "keys" => json!({ "type": "array", "items": { "type": "string" } }),
+        _ => json!({ "type": ["string", "number", "boolean"] }),
+    }
 }
 
 fn property(key: &str, described: &Described) -> Value {
@@ -473,5 +482,19 @@ mod tests {
         assert_eq!(of("limits", "memory")["type"], "string");
         assert_eq!(of("registry", "url")["anyOf"].as_array().map(Vec::len), Some(2));
         assert_eq!(of("topics", "cleanup_policy")["enum"], json!(["delete", "compact", "compact,delete"]));
+    }
+
+    #[test]
+    fn the_schema_knows_every_map_and_the_form_of_its_values() {
+        let schema: Value = serde_json::from_str(&json_schema()).unwrap();
+        for (map, _) in MAPS {
+            let pointer = format!("/properties/{}/additionalProperties/type", map.replace('.', "/properties/"));
+            let expected = match *map {
+                "keys" => json!("array"),
+                "masks" | "topics.group" => json!("object"),
+                _ => json!(["string", "number", "boolean"]),
+            };
+            assert_eq!(schema.pointer(&pointer), Some(&expected), "{map}");
+        }
     }
 }
