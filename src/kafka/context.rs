@@ -22,7 +22,7 @@ use super::config::Config;
 use super::error::KafkaError as CallError;
 use super::login::{is_refusal, no_token, oauth_token};
 use super::producer::{Delivery, Failed, Landed};
-use super::statistics::Statistics;
+use super::statistics::{Brokerless, Statistics};
 use crate::ledger::{Generation, Ticket};
 use crate::secret::{COMMAND_TIME_MAX, Source, SourceError};
 
@@ -183,6 +183,7 @@ pub(crate) struct Reporting {
     token: Option<Source>,
     /// What librdkafka told of itself last, until it is taken.
     statistics: Mutex<Option<Statistics>>,
+    brokerless: Brokerless,
 }
 
 /// On cache lines of its own: the sending thread writes it for each record, the poll thread writes beside it.
@@ -212,6 +213,7 @@ impl Reporting {
             refused: AtomicBool::new(false),
             token,
             statistics: Mutex::new(None),
+            brokerless: Brokerless::default(),
         }
     }
 
@@ -249,6 +251,11 @@ impl Reporting {
     /// The statistics told since the last call, if any.
     pub(crate) fn take_statistics(&self) -> Option<Statistics> {
         self.statistics.lock().ok()?.take()
+    }
+
+    /// Whether the client has lost every broker and will find none again.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.brokerless.is_final()
     }
 
     /// Whether brokers refused our login since the last call.
@@ -320,7 +327,9 @@ impl ClientContext for Reporting {
     }
 
     fn stats_raw(&self, json: &[u8]) {
-        if let (Some(read), Ok(mut statistics)) = (Statistics::read(json), self.statistics.lock()) {
+        let Some(read) = Statistics::read(json) else { return };
+        self.brokerless.note(read.brokers_known);
+        if let Ok(mut statistics) = self.statistics.lock() {
             *statistics = Some(read);
         }
     }

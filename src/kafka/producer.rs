@@ -289,6 +289,12 @@ impl Producer {
         self.context().take_statistics()
     }
 
+    /// Whether librdkafka has lost every broker that it knew and will find none again: only another producer helps.
+    #[must_use]
+    pub fn is_abandoned(&self) -> bool {
+        self.context().is_abandoned()
+    }
+
     /// Whether brokers refused our login since the last call. librdkafka goes on trying with the same.
     #[must_use]
     pub fn take_refused(&self) -> bool {

@@ -26,6 +26,7 @@ use super::config::Config;
 use super::context::{Asking, NO_TOKEN};
 use super::error::KafkaError;
 use super::login::{is_refusal, no_token, oauth_token};
+use super::statistics::{Brokerless, Statistics};
 use super::topics::{Policy, TopicInfo, TopicSpec, Topics};
 
 /// How long a write may stay unacknowledged before the caller is told. It stays queued, in its order.
@@ -161,7 +162,12 @@ impl StateTopic {
                 Err(KafkaError::Answer { call: CALL, topic, code })
             }
             Ok(Some(Err(_))) | Err(_) => Err(KafkaError::Interrupted { call: CALL }),
-            Ok(None) => Err(KafkaError::Timeout { call: CALL, topic, after: self.write_timeout }),
+            Ok(None) => {
+                if self.writer.as_ref().is_some_and(|writer| writer.client().context().brokerless.is_final()) {
+                    self.end_writer(); // it would never send the record
+                }
+                Err(KafkaError::Timeout { call: CALL, topic, after: self.write_timeout })
+            }
         }
     }
 
@@ -180,7 +186,11 @@ impl StateTopic {
             .for_producer()?
             .set("linger.ms", "0")
             .set("queue.buffering.max.kbytes", QUEUE_KBYTES_MAX)
-            .create_with_context(Acknowledging { refused: AtomicBool::new(false), token: config.login.token() })
+            .create_with_context(Acknowledging {
+                refused: AtomicBool::new(false),
+                brokerless: Brokerless::default(),
+                token: config.login.token(),
+            })
             .map_err(|source| self.config.no_client(source))?;
         let writer = Arc::new(writer);
         self.writer = Some(Arc::clone(&writer));
@@ -207,6 +217,7 @@ impl Drop for StateTopic {
 struct Acknowledging {
     /// Brokers did not let us in.
     refused: AtomicBool,
+    brokerless: Brokerless,
     token: Option<Source>,
 }
 
@@ -233,6 +244,12 @@ impl ClientContext for Acknowledging {
             self.refused.store(true, Ordering::Relaxed);
         }
         tracing::debug!(%error, detail, "librdkafka (state topic) reported an error");
+    }
+
+    fn stats_raw(&self, json: &[u8]) {
+        if let Some(statistics) = Statistics::read(json) {
+            self.brokerless.note(statistics.brokers_known);
+        }
     }
 }
 

@@ -4,6 +4,11 @@
 
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Statistics in a row without any broker before a client counts as abandoned: 15 s. A client that looks for its brokers
+/// anew has those of its configuration again within a second.
+const BROKERLESS_MAX: u32 = 3;
 
 /// What a producer's librdkafka says of itself. Counts are since the producer's start.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -12,6 +17,8 @@ pub struct Statistics {
     pub queue_records: u64,
     /// Their bytes.
     pub queue_bytes: u64,
+    /// Brokers that it knows, by its configuration or by the cluster's word, connected or not.
+    pub brokers_known: u64,
     /// Brokers with a working connection.
     pub brokers_up: u64,
     /// Wait in the queue in seconds, 99th percentile of the last window, of the slowest broker.
@@ -39,6 +46,9 @@ struct Whole {
 #[derive(Deserialize)]
 struct Broker {
     state: String,
+    /// `configured`, `learned`, `logical`, or `internal` for one that stands for no server.
+    #[serde(default)]
+    source: String,
     #[serde(default)]
     txretries: u64,
     #[serde(default)]
@@ -70,6 +80,7 @@ impl Statistics {
         Some(Statistics {
             queue_records: whole.msg_cnt,
             queue_bytes: whole.msg_size,
+            brokers_known: brokers().filter(|broker| broker.source != "internal").count() as u64,
             brokers_up: brokers().filter(|broker| broker.state == "UP").count() as u64,
             queue_seconds: worst(|broker| broker.int_latency.p99),
             round_trip_seconds: worst(|broker| broker.rtt.p99),
@@ -81,9 +92,48 @@ impl Statistics {
     }
 }
 
+/// Whether a client has lost every broker that it knew.
+///
+/// librdkafka 2.12 can come into a state in which it knows no broker and looks for none (its issue 5301). The client
+/// then never connects again, although the cluster works: only another client helps.
+#[derive(Debug, Default)]
+pub(crate) struct Brokerless {
+    in_a_row: AtomicU32,
+}
+
+impl Brokerless {
+    /// Takes the next statistics of the client.
+    pub fn note(&self, brokers_known: u64) {
+        if brokers_known > 0 {
+            self.in_a_row.store(0, Ordering::Relaxed);
+        } else {
+            self.in_a_row.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the client is to be replaced.
+    pub fn is_final(&self) -> bool {
+        self.in_a_row.load(Ordering::Relaxed) >= BROKERLESS_MAX
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_client_is_replaced_once_it_stays_without_brokers() {
+        let internal =
+            br#"{"msg_cnt":1,"msg_size":1,"tx_bytes":0,"brokers":{":0/internal":{"state":"UP","source":"internal"}}}"#;
+        let known = Statistics::read(internal).map(|statistics| statistics.brokers_known);
+        assert_eq!(known, Some(0));
+        let brokerless = Brokerless::default();
+        let finals = [0, 0, 1, 0, 0, 0].map(|known| {
+            brokerless.note(known);
+            brokerless.is_final()
+        });
+        assert_eq!(finals, [false, false, false, false, false, true]);
+    }
 
     #[test]
     fn takes_the_worst_broker_and_the_sum_of_what_went_wrong() {
@@ -94,6 +144,7 @@ mod tests {
         let expected = Statistics {
             queue_records: 3,
             queue_bytes: 300,
+            brokers_known: 2,
             brokers_up: 1,
             queue_seconds: 0.009,
             round_trip_seconds: 0.002,

@@ -192,6 +192,15 @@ impl Sink {
         }
     }
 
+    /// Whether Kafka's client has lost every broker that it knew and will find none again.
+    #[must_use]
+    pub fn is_abandoned(&self) -> bool {
+        match self {
+            Sink::Kafka(producer) => producer.is_abandoned(),
+            Sink::Stdout(_) => false,
+        }
+    }
+
     /// What librdkafka told of itself since the last call, if it did.
     #[must_use]
     pub fn take_statistics(&self) -> Option<kafka::Statistics> {

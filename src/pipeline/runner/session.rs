@@ -444,6 +444,10 @@ impl Runner {
         if let Some(statistics) = self.sink.as_ref().and_then(super::Sink::take_statistics) {
             self.reporter.kafka(statistics);
         }
+        if self.sink.as_ref().is_some_and(Sink::is_abandoned) {
+            tracing::warn!("Kafka's client has lost every broker that it knew; another client takes its place");
+            self.apply(Event::GiveUp);
+        }
         self.look_for_a_login();
         let now_ms = unix_nanos() / 1_000_000;
         self.report_copy(now_ms);
