@@ -17,4 +17,5 @@ pub mod snapshot;
 pub mod pipeline;
 pub mod admin;
 pub mod config;
+pub mod peers;
 pub mod cli;

@@ -8,7 +8,7 @@ use postgres::Server;
 use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, Output};
-use wellspring::cli::demo::{broker::Broker, registry::Registry};
+use wellspring::peers::{broker::Broker, registry::Registry};
 
 fn configure(folder: &Path, url: &str) {
     let text = format!(

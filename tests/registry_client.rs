@@ -12,8 +12,8 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use tokio::net::TcpListener;
-use wellspring::cli::demo::registry::Registry as BuiltIn;
 use wellspring::encode::registry::{Auth, Config, Registry, RegistryError};
+use wellspring::peers::registry::Registry as BuiltIn;
 use wellspring::secret::{Secret, Source};
 
 const LOOPBACK: ([u8; 4], u16) = ([127, 0, 0, 1], 0);

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
-use wellspring::cli::demo::registry::Registry;
+use wellspring::peers::registry::Registry;
 use wellspring::pipeline::request::Request;
 use wellspring::pipeline::status::Phase;
 use world::{Row, Running, World};

@@ -38,9 +38,11 @@ const PURE_BANS: &str =
 /// Imports that the order of rooms would permit and the drawing does not.
 const STRANGERS: &[(&str, &str)] = &[("encode", "postgres"), ("kafka", "postgres")];
 
+/// Rooms that import no other: what the agent is checked against shares no code with the agent.
+const ALONE: &[&str] = &["peers"];
+
 /// Files that may share state behind a lock.
-const SHARED: &[(&str, &str)] =
-    &[("src/cli/demo/registry.rs", "a throw-away server's connections write into one store")];
+const SHARED: &[(&str, &str)] = &[("src/peers/registry.rs", "a throw-away server's connections write into one store")];
 
 /// The folders a reader finds at the top; hidden ones and `target` belong to tools.
 const TOP_FOLDERS: &[&str] = &["src", "docs", "schemas", "docker", "tests", "findings"];
@@ -304,6 +306,9 @@ fn rooms_import_only_from_rooms_to_their_left() {
         for (at, used) in crate_paths(&source) {
             if place(&used).is_some_and(|there| there > here) {
                 faults.push(source.fault(at, &format!("room `{room}` imports `{used}`, which stands to its right")));
+            }
+            if ALONE.contains(&room) && used != room && place(&used).is_some() {
+                faults.push(source.fault(at, &format!("room `{room}` imports `{used}`; `{room}` imports no room")));
             }
             if STRANGERS.contains(&(room, used.as_str())) {
                 faults.push(source.fault(at, &format!("room `{room}` does not know `{used}`; `pipeline` joins them")));

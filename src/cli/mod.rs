@@ -6,7 +6,7 @@
 mod adopt;
 mod ask;
 mod check;
-pub mod demo;
+mod demo;
 mod exit;
 mod import;
 mod logging;

@@ -313,8 +313,7 @@ fn a_registry_that_is_away_holds_the_stream_and_loses_nothing() {
         before.trim()
     );
     assert_eq!(world.sql(&waits).trim(), "t");
-    let _registry =
-        wellspring::cli::demo::registry::Registry::start(([127, 0, 0, 1], port).into(), "BACKWARD").unwrap();
+    let _registry = wellspring::peers::registry::Registry::start(([127, 0, 0, 1], port).into(), "BACKWARD").unwrap();
     agent.until("both arrive", |_| world.end("p.public.a") == 2);
     agent.stop();
 }

@@ -5,7 +5,7 @@ use crate::repair::{BRISK, DETACH, TOPIC, is_confirmed, ops, snapshot, state};
 use crate::world::World;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use wellspring::cli::demo::registry::Registry;
+use wellspring::peers::registry::Registry;
 
 /// Sets a subject's level at the built-in registry.
 fn level(registry: &Registry, subject: &str, level: &str) {

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::channel;
-use wellspring::cli::demo::{broker::Broker, registry::Registry};
+use wellspring::peers::{broker::Broker, registry::Registry};
 
 /// Lines waiting for an answer. A caller that reads its answers never has more than one.
 const LINES_MAX: usize = 64;

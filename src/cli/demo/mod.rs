@@ -4,12 +4,9 @@
 //! configuration text. Every few seconds, and at the end, the shop holds still for a moment and the consumer's tables
 //! are compared with the source. Exit status 0 only if they are equal.
 
-pub mod broker;
 mod decode;
 mod reader;
-pub mod registry;
 mod screen;
-mod server;
 mod shop;
 mod tables;
 
@@ -17,13 +14,13 @@ use super::{Code, Failure, block_on, logging};
 use crate::admin;
 use crate::config::{self, Log, LogFormat};
 use crate::metrics::Metrics;
+use crate::peers::broker::Broker;
+use crate::peers::registry::Registry;
+use crate::peers::server::{Server, ServerError};
 use crate::pipeline::status::{Phase, Status};
 use crate::pipeline::{Agent, Exit};
-use broker::Broker;
 use reader::{Peers, Reader};
-use registry::Registry;
 use screen::{Screen, say};
-use server::Server;
 use shop::Shop;
 use std::error::Error;
 use std::net::{SocketAddr, TcpListener};
@@ -126,7 +123,7 @@ struct World {
 impl World {
     async fn build() -> Result<Self, Failure> {
         say("starting a throw-away Postgres, an embedded Kafka broker and a schema registry");
-        let server = Server::start()?;
+        let server = Server::start().map_err(|error| no_server(&error))?;
         let shop = Shop::build(server.socket()).await.map_err(|error| failed(&error))?;
         let broker = Broker::start(1, PARTITIONS).map_err(|error| failed(&error))?;
         let tables = shop::TABLES.iter().map(|(table, _)| format!("{PREFIX}.public.{table}"));
@@ -277,6 +274,23 @@ fn listed(differences: &[Difference]) -> String {
 /// The agent's thread has let go of its status.
 async fn ended(status: &mut watch::Receiver<Status>) {
     while status.changed().await.is_ok() {}
+}
+
+/// A missing server, with what a person does about each cause.
+fn no_server(error: &ServerError) -> Failure {
+    let hint = match error {
+        ServerError::NotInstalled => {
+            "apt-get install postgresql, as root; the demo runs a server of its own and leaves yours alone"
+        }
+        ServerError::NoUser => "run the demo as another user",
+        ServerError::Folder { .. } => "set TMPDIR",
+        ServerError::Call { .. } => "",
+        ServerError::Refused { said, .. } => {
+            let details = said.lines().map(str::to_owned).collect();
+            return Failure { details, ..broken(&error.to_string()) };
+        }
+    };
+    Failure::of(Code::Failed, error, hint)
 }
 
 fn failed(error: &dyn Error) -> Failure {

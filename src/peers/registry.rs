@@ -1,8 +1,8 @@
-//! The built-in schema registry: what Confluent's answers, as far as our agent and its readers ask.
+//! The built-in schema registry: it answers as Confluent's does, as far as our agent and its readers ask.
 //!
 //! Schemas live in memory; the same schema has the same id under every subject; compatibility is checked by
 //! `apache_avro` where a level asks for it (`NONE` at the start). It knows Avro only, no references, no deletion, no
-//! modes and no access rules. Used by the demo and by the tests; nothing in `run` knows of it.
+//! modes and no access rules.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -3,7 +3,6 @@
 //! Postgres refuses to run as root; then it runs as `nobody`. Its programs are not in our process group, so that a
 //! Ctrl-C reaches us alone and the server stops after the comparison and not before it.
 
-use super::{Code, Failure};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
@@ -33,8 +32,43 @@ const SETTINGS: [(&str, &str); 10] = [
     ("logging_collector", "off"),
 ];
 
-/// A running server. Its superuser is `postgres`, without a password, on the Unix socket only as far as we use it.
-pub(super) struct Server {
+/// Why there is no server.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// Neither Debian's folder nor `PATH` holds a server.
+    #[error("no Postgres server is installed: initdb is neither in {DEBIAN}/*/bin nor in PATH")]
+    NotInstalled,
+    /// This process is root's, and the system has no user `nobody`.
+    #[error("Postgres refuses to run as root, and there is no user `nobody` to run it as")]
+    NoUser,
+    /// The data's folder cannot be made.
+    #[error("make a folder for the throw-away Postgres in {}", parent.display())]
+    Folder {
+        /// Where temporary folders are made.
+        parent: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// A program of the server cannot be started.
+    #[error("start the throw-away Postgres ({program})")]
+    Call {
+        /// The program, with its command.
+        program: &'static str,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// A program of the server ran and failed.
+    #[error("the throw-away Postgres does not start ({program})")]
+    Refused {
+        /// The program, with its command.
+        program: &'static str,
+        /// What the program printed, or the server's log.
+        said: String,
+    },
+}
+
+/// A running server. Its superuser is `postgres` and needs no password; [`Server::url`] leads to the Unix socket.
+pub struct Server {
     folder: PathBuf,
     bin: PathBuf,
     /// The user and group that it runs as, where we are root.
@@ -47,30 +81,26 @@ impl Server {
     ///
     /// # Errors
     /// No server is installed, or what its programs say.
-    pub(super) fn start() -> Result<Self, Failure> {
-        let bin = newest_bin(Path::new(DEBIAN), std::env::var_os("PATH")).ok_or_else(|| Failure {
-            code: Code::Failed,
-            primary: "no Postgres server is installed".to_owned(),
-            details: vec![format!("looked for initdb in {DEBIAN}/*/bin and in PATH")],
-            hint: "apt-get install postgresql, as root; the demo runs a server of its own and leaves yours alone"
-                .to_owned(),
-        })?;
-        let owner = if is_root() { Some(nobody()?) } else { None };
-        let folder = new_folder(owner).map_err(|error| Failure::of(Code::Failed, &error, "set TMPDIR"))?;
+    pub fn start() -> Result<Self, ServerError> {
+        let bin = newest_bin(Path::new(DEBIAN), std::env::var_os("PATH")).ok_or(ServerError::NotInstalled)?;
+        let owner = if is_root() { Some(nobody().ok_or(ServerError::NoUser)?) } else { None };
+        let folder =
+            new_folder(owner).map_err(|source| ServerError::Folder { parent: std::env::temp_dir(), source })?;
         // From here on a drop cleans up.
         let mut server = Server { folder, bin, owner, port: 0 };
         let mut initdb = server.command("initdb");
         initdb.arg("-D").arg(server.data()).args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"]);
-        let made = initdb.output().map_err(|error| cannot("initdb", &error.to_string()))?;
+        let made = initdb.output().map_err(|source| ServerError::Call { program: "initdb", source })?;
         if !made.status.success() {
-            return Err(cannot("initdb", &text_of(&made)));
+            return Err(ServerError::Refused { program: "initdb", said: text_of(&made) });
         }
         for _ in 0..START_ATTEMPTS {
-            if server.try_start().map_err(|error| cannot("pg_ctl start", &error.to_string()))? {
+            if server.try_start().map_err(|source| ServerError::Call { program: "pg_ctl start", source })? {
                 return Ok(server);
             }
         }
-        Err(cannot("pg_ctl start", &fs::read_to_string(server.log()).unwrap_or_default()))
+        let said = fs::read_to_string(server.log()).unwrap_or_default();
+        Err(ServerError::Refused { program: "pg_ctl start", said })
     }
 
     fn try_start(&mut self) -> io::Result<bool> {
@@ -88,18 +118,21 @@ impl Server {
     }
 
     /// Where its socket is, and the number in the socket's name.
-    pub(super) fn socket(&self) -> (&Path, u16) {
+    #[must_use]
+    pub fn socket(&self) -> (&Path, u16) {
         (&self.folder, self.port)
     }
 
     /// A URL for the superuser over the Unix socket.
-    pub(super) fn url(&self, database: &str) -> String {
+    #[must_use]
+    pub fn url(&self, database: &str) -> String {
         let folder = self.folder.display().to_string().replace('%', "%25").replace('/', "%2F");
         format!("postgresql://postgres@{folder}:{}/{database}", self.port)
     }
 
     /// Its version, as `postgres --version` says it.
-    pub(super) fn version(&self) -> String {
+    #[must_use]
+    pub fn version(&self) -> String {
         let said = self.command("postgres").arg("--version").output();
         said.map(|said| text_of(&said).trim().replace("postgres (PostgreSQL)", "Postgres")).unwrap_or_default()
     }
@@ -169,17 +202,11 @@ fn is_root() -> bool {
 }
 
 /// User and group of `nobody`.
-fn nobody() -> Result<(u32, u32), Failure> {
+fn nobody() -> Option<(u32, u32)> {
     let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let ids = users.lines().find_map(|line| {
+    users.lines().find_map(|line| {
         let mut fields = line.strip_prefix("nobody:")?.split(':').skip(1);
         Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
-    });
-    ids.ok_or_else(|| Failure {
-        code: Code::Failed,
-        primary: "Postgres refuses to run as root, and there is no user `nobody` to run it as".to_owned(),
-        details: Vec::new(),
-        hint: "run the demo as another user".to_owned(),
     })
 }
 
@@ -199,15 +226,6 @@ fn new_folder(owner: Option<(u32, u32)>) -> io::Result<PathBuf> {
     Err(io::ErrorKind::AlreadyExists.into())
 }
 
-fn cannot(call: &str, why: &str) -> Failure {
-    Failure {
-        code: Code::Failed,
-        primary: format!("the throw-away Postgres does not start ({call})"),
-        details: why.lines().map(str::to_owned).collect(),
-        hint: String::new(),
-    }
-}
-
 fn text_of(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
@@ -224,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_packaged_server_is_taken_before_the_one_in_the_path() {
+    fn the_newest_packaged_server_comes_before_the_one_in_the_path() {
         let root = tempfile::tempdir().unwrap();
         let [packages, own] = ["packages", "own"].map(|name| root.path().join(name));
         let path = Some(own.clone().into_os_string());
