@@ -46,7 +46,7 @@ test: packages ## every test that needs only Rust and Postgres packages
 test-majors: packages ## the postgres room against Postgres 14 to 18: each type's copied bytes are its streamed ones
 	for major in 14 15 16 17 18; do \
 	  WELLSPRING_TEST_PG_BIN=$$(python3 tests/stack/dist.py postgres-$$major) \
-	    cargo test --locked --test postgres_room || exit 1; \
+	    cargo test --locked --test integration postgres_room:: || exit 1; \
 	done
 
 .PHONY: test-stack

@@ -1,6 +1,6 @@
 //! Where changes stand: ordinals, transactions, origins, the last commit, and what cannot be placed.
 //!
-//! Recorded and damaged streams go through `Changes` in `tests/protocol_bytes.rs`; `describe` has its tests beside it.
+//! Recorded and damaged streams go through `Changes` in `tests/integration/protocol_bytes.rs`; `describe` has its tests beside it.
 
 use super::*;
 use crate::lsn::Oid;

@@ -5,7 +5,7 @@
 //! because what follows a gap must not be written. It never retries on its own account, never skips, and does not know
 //! what a ticket stands for.
 //!
-//! Laws, tested in `tests/kafka_room.rs`:
+//! Laws, tested in `tests/integration/kafka_room.rs`:
 //! - Reports of one partition come in the order of their offsets: one thread polls, nobody else.
 //! - Every record sent is reported once, unless the channel's reader is gone or a settled producer's channel is full.
 //! - `settle` throws out only what is queued; what is under way is waited for, and what stays in doubt is counted.

@@ -1,6 +1,6 @@
 //! Single messages of protocol version 1, in hexadecimal: what each means, what is refused and where.
 //!
-//! Arbitrary messages, recorded streams and damage are tried in `tests/protocol_bytes.rs`.
+//! Arbitrary messages, recorded streams and damage are tried in `tests/integration/protocol_bytes.rs`.
 
 use super::*;
 use expect_test::{Expect, expect};

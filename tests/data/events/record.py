@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Record what a real Postgres sends for the SQL of reference cases, for tests/events.rs to replay without one.
+"""Record what a real Postgres sends for the SQL of reference cases, for tests/integration/events.rs to replay without one.
 
     record.py CASES_DIR OUT_DIR HOST PORT CASE...
 

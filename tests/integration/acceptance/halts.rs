@@ -1,0 +1,152 @@
+//! Halts that outlive their process: two agents on one slot, one record of the halt, and the step that ends it.
+
+use crate::support::world::{PATIENCE, Running, World, wait_until};
+use std::collections::BTreeMap;
+use std::time::Instant;
+use wellspring::pipeline::halted::Halted;
+use wellspring::pipeline::status::{Phase, Status};
+
+const SMALL: &str = "[kafka.client]\n\"message.max.bytes\" = 20000";
+
+/// The newest state records by their keys.
+fn state(world: &World) -> BTreeMap<String, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async { world.config("").open_state().await.unwrap().read_all().await.unwrap() })
+}
+
+fn recorded(world: &World) -> Option<Halted> {
+    state(world).get("halt/wellspring_p").map(|text| serde_json::from_str(text).unwrap())
+}
+
+/// The terms that the state holds confirm records of.
+fn terms(world: &World) -> Vec<String> {
+    state(world).into_keys().filter(|key| key.starts_with("confirm/")).collect()
+}
+
+/// A first agent that streams, and a second one that waits for the slot.
+fn pair(world: &World, more: &str) -> (Running, Running) {
+    let first = world.agent(more);
+    first.streams();
+    let second = world.agent(more);
+    second.until("waiting", |status| status.reason == "slot_in_use");
+    (first, second)
+}
+
+/// Both are halted for this reason, and tell the same record of it.
+#[track_caller]
+fn both_halt(agents: [&Running; 2], reason: &str) {
+    let is_recorded = |status: &Status| status.reason == reason && status.detail.contains("(recorded at");
+    let told = agents.map(|agent| agent.until(reason, is_recorded));
+    assert_eq!((&told[0].detail, told[0].range), (&told[1].detail, told[1].range));
+    assert_eq!(told[0].stands_at, told[1].stands_at);
+    assert_eq!(told[1].term, 0, "the second agent has written no confirm record");
+}
+
+/// One of them streams again.
+#[track_caller]
+fn one_streams(agents: [&Running; 2]) {
+    let streams = |agent: &Running| agent.status().phase == Phase::Streaming;
+    wait_until(Instant::now() + PATIENCE, || agents.iter().any(|agent| streams(agent)));
+    assert!(agents.iter().any(|agent| streams(agent)), "{:#?}", agents.map(Running::status));
+}
+
+#[test]
+fn a_record_too_large_halts_two_replicas_once_until_the_limit_is_raised() {
+    let world =
+        World::new("create table t (id int primary key, v text); create table u (id int primary key)", &["t", "u"]);
+    let (a, b) = pair(&world, SMALL);
+    world.sql(
+        "begin; insert into u select generate_series(1, 100); insert into t values (1, repeat('x', 30000));
+         insert into u values (101); commit",
+    );
+    both_halt([&a, &b], "record_too_large");
+    let halt = recorded(&world).unwrap();
+    assert_eq!((halt.term, halt.epoch), (1, 1));
+    let (bytes, limit) = halt.oversize.as_ref().map(|oversize| (oversize.bytes, oversize.limit_bytes)).unwrap();
+    assert!(bytes > 30_000 && limit == 20_000, "{bytes} {limit}");
+    a.stop();
+    b.stop();
+    // A restart lifts nothing: no term is begun, and nothing is sent.
+    let a = world.agent(SMALL);
+    assert!(a.halts("record_too_large").detail.contains("recorded at"));
+    a.stop();
+    assert_eq!((world.end("p.public.u"), world.end("p.public.t")), (100, 0));
+    assert_eq!(terms(&world), ["confirm/wellspring_p/1"]);
+    assert_eq!(recorded(&world).as_ref(), Some(&halt));
+
+    let (a, b) = (world.agent(""), world.agent(""));
+    one_streams([&a, &b]);
+    assert_eq!(world.records("t", 1)[0].value["after"]["id"], 1);
+    world.until("u", |rows| rows.iter().any(|row| row.value["after"]["id"] == 101));
+    wait_until(Instant::now() + PATIENCE, || recorded(&world).is_none());
+    assert_eq!(recorded(&world), None, "the position is passed");
+}
+
+#[test]
+fn a_limit_that_is_still_too_small_is_tried_once_and_recorded_anew() {
+    let world = World::new("create table t (id int primary key, v text)", &["t"]);
+    let agent = world.agent(SMALL);
+    agent.streams();
+    world.sql("insert into t values (1, 'x'); insert into t values (2, repeat('x', 30000))");
+    agent.halts("record_too_large");
+    agent.stop();
+    // Another configuration allows one try, and the record is still too large for it.
+    let agent = world.agent("[kafka.client]\n\"message.max.bytes\" = 25000");
+    agent.halts("record_too_large");
+    wait_until(Instant::now() + PATIENCE, || recorded(&world).is_some_and(|halt| halt.trying.is_none()));
+    let again = recorded(&world).unwrap();
+    assert_eq!(again.oversize.map(|oversize| oversize.limit_bytes), Some(25_000));
+    assert!(again.term > 1, "{}", again.term);
+    agent.stop();
+    assert_eq!(world.end("p.public.t"), 1);
+}
+
+#[test]
+fn a_refused_record_halts_two_replicas_once_until_a_retry() {
+    let world = World::new("create table t (id int primary key)", &["t"]);
+    let a = world.agent("");
+    a.streams();
+    world.refuse_twice();
+    world.sql("insert into t values (2)");
+    a.halts("undeliverable");
+    // It joins late: a replica that takes the slot between the two refusals counts anew.
+    let b = world.agent("");
+    both_halt([&a, &b], "undeliverable");
+    assert_eq!(world.end("p.public.t"), 0);
+    let halt = recorded(&world).unwrap();
+    world.refused("", &["slot", "accept"], "wellspring retry");
+    let before = terms(&world);
+    a.stop();
+    let a = world.agent("");
+    a.halts("undeliverable");
+    assert_eq!((terms(&world), recorded(&world)), (before, Some(halt)), "a restart lifts nothing");
+
+    world.command("", &["retry"]);
+    one_streams([&a, &b]);
+    world.until("t", |rows| rows.iter().any(|row| row.value["after"]["id"] == 2));
+    wait_until(Instant::now() + PATIENCE, || recorded(&world).is_none());
+    assert_eq!(recorded(&world), None, "the position is passed");
+    world.refused("", &["retry"], "no halt is recorded");
+}
+
+#[test]
+fn a_table_published_anew_halts_two_replicas_until_it_is_accepted() {
+    let world = World::new("create table t (id int primary key)", &["t"]);
+    let a = world.agent("");
+    a.streams();
+    world.sql("insert into t values (1)");
+    world.records("t", 1);
+    world.sql("alter publication wellspring_p drop table t; alter publication wellspring_p add table t");
+    world.sql("select pg_terminate_backend(active_pid) from pg_replication_slots where active");
+    let first = a.halts("table_republished");
+    let b = world.agent("");
+    let second = b.halts("table_republished");
+    assert_eq!((&first.detail, first.range), (&second.detail, second.range), "both tell the record");
+    assert_eq!(recorded(&world).unwrap().table.as_deref(), Some("public.t"));
+    world.refused("", &["retry"], "wellspring slot accept");
+    world.command("", &["slot", "accept"]);
+    one_streams([&a, &b]);
+    world.sql("insert into t values (2)");
+    world.until("t", |rows| rows.iter().any(|row| row.value["after"]["id"] == 2));
+    assert_eq!(recorded(&world), None);
+}

@@ -1,0 +1,215 @@
+//! `wellspring check` and `wellspring slot` against a real server, through the binary.
+
+use crate::support::postgres::Server;
+use serde_json::Value;
+use std::path::Path;
+use std::process::{Command, Output};
+use wellspring::peers::{broker::Broker, registry::Registry};
+
+fn configure(folder: &Path, url: &str) {
+    let text = format!(
+        "sink = \"stdout\"\n[postgres]\nurl = \"{url}\"\n[tables]\ninclude = [\"public.*\"]\n[topics]\nprefix = \"p\"\n\
+         "
+    );
+    std::fs::write(folder.join("wellspring.toml"), text).unwrap();
+}
+
+fn wellspring(folder: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wellspring"));
+    command.args(arguments).current_dir(folder).env_clear().output().unwrap()
+}
+
+/// The exit status, and what is not ok as `level: what`, with the fixes below.
+fn check(folder: &Path) -> (Option<i32>, String) {
+    let output = wellspring(folder, &["check", "--json"]);
+    let findings: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let text = |finding: &Value, field: &str| finding[field].as_str().unwrap().to_owned();
+    let wrong = findings.iter().filter(|finding| finding["level"] != "ok");
+    let lines: Vec<String> = wrong
+        .map(|finding| format!("{}: {}\n{}", text(finding, "level"), text(finding, "what"), text(finding, "fix")))
+        .collect();
+    (output.status.code(), lines.join("\n"))
+}
+
+/// What a check could have left behind.
+fn traces(server: &Server) -> String {
+    server.sql("postgres", "SELECT (SELECT count(*) FROM pg_replication_slots), (SELECT count(*) FROM pg_publication)")
+}
+
+#[test]
+fn check_names_what_is_wrong_and_its_fixes_put_it_right() {
+    let server = Server::start();
+    let folder = tempfile::tempdir().unwrap();
+    server.sql(
+        "postgres",
+        "CREATE TABLE orders (id int PRIMARY KEY); CREATE TABLE \"Log\" (v text); CREATE UNLOGGED TABLE cache (id int PRIMARY KEY);
+         CREATE ROLE agent LOGIN;",
+    );
+    let url = server.url("postgres").replace("postgres@", "agent@");
+    configure(folder.path(), &url);
+    let (code, wrong) = check(folder.path());
+    assert_eq!(code, Some(4), "{wrong}");
+    for text in [
+        "fail: role agent may not replicate\nALTER ROLE \"agent\" REPLICATION;",
+        "fail: public.Log has no replica identity",
+        "ALTER TABLE public.\"Log\" REPLICA IDENTITY FULL;",
+        "fail: public.cache is unlogged",
+        "CREATE PUBLICATION \"wellspring_p\" FOR TABLE ONLY \"public\".\"orders\" WITH",
+    ] {
+        assert!(wrong.contains(text), "{text}\n{wrong}");
+    }
+    server.sql(
+        "postgres",
+        "ALTER ROLE agent REPLICATION; ALTER TABLE public.\"Log\" REPLICA IDENTITY FULL;
+         ALTER TABLE public.cache SET LOGGED;
+         CREATE PUBLICATION wellspring_p FOR TABLE ONLY public.orders WITH (publish_via_partition_root = true);",
+    );
+    let (code, wrong) = check(folder.path());
+    assert_eq!(code, Some(4), "{wrong}");
+    for start in ["ALTER PUBLICATION", "GRANT SELECT"] {
+        server.sql("postgres", wrong.lines().find(|line| line.starts_with(start)).expect(start));
+    }
+    let (code, wrong) = check(folder.path());
+    assert_eq!(code, Some(0), "{wrong}");
+    assert_eq!(traces(&server).trim(), "0|1", "a check leaves nothing behind");
+}
+
+#[test]
+fn check_warns_of_a_publication_that_breaks_tables_it_should_not_hold() {
+    let server = Server::start();
+    let folder = tempfile::tempdir().unwrap();
+    server.sql(
+        "postgres",
+        "CREATE TABLE orders (id int PRIMARY KEY); CREATE SCHEMA other; CREATE TABLE other.log (v text);
+         CREATE PUBLICATION wellspring_p FOR ALL TABLES;",
+    );
+    configure(folder.path(), &server.url("postgres"));
+    let (code, wrong) = check(folder.path());
+    assert_eq!(code, Some(4), "{wrong}");
+    assert!(wrong.contains("fail: the application's UPDATE of other.log fails"), "{wrong}");
+    assert!(wrong.contains("warn: publication wellspring_p is FOR ALL TABLES"), "{wrong}");
+    assert!(wrong.contains("warn: role postgres is a superuser"), "{wrong}");
+    assert!(wrong.contains("CREATE ROLE wellspring LOGIN REPLICATION PASSWORD '...';"), "{wrong}");
+}
+
+#[test]
+fn check_tells_what_is_around_and_leaves_it_alone() {
+    let server = Server::start();
+    let folder = tempfile::tempdir().unwrap();
+    server.sql(
+        "postgres",
+        "CREATE TABLE orders (id int PRIMARY KEY, net int, gross int GENERATED ALWAYS AS (net * 2) STORED);
+         CREATE ROLE agent LOGIN REPLICATION CREATEDB; GRANT SELECT, UPDATE ON orders TO agent;
+         SELECT pg_create_logical_replication_slot('wellspring_gone', 'pgoutput');
+         CREATE PUBLICATION wellspring_p FOR TABLE ONLY orders WITH (publish_via_partition_root = true);",
+    );
+    configure(folder.path(), &server.url("postgres").replace("postgres@", "agent@"));
+    let (code, wrong) = check(folder.path());
+    assert_eq!(code, Some(0), "{wrong}");
+    for text in [
+        "warn: max_slot_wal_keep_size is unlimited",
+        "warn: slot wellspring_gone of database postgres is held by nobody",
+        "SELECT pg_drop_replication_slot('wellspring_gone');",
+        "warn: public.orders: generated columns are not in the stream: gross",
+        "warn: role agent has CREATEDB: more than the agent needs\nALTER ROLE \"agent\" NOCREATEDB;",
+        "warn: role agent may write to 1 captured table, public.orders for one",
+    ] {
+        assert!(wrong.contains(text), "{text}\n{wrong}");
+    }
+    assert_eq!(traces(&server).trim(), "1|1", "a check leaves everything as it was");
+}
+
+#[tokio::test]
+async fn check_asks_the_registry_about_each_schema_and_registers_none() {
+    let server = Server::start();
+    let folder = tempfile::tempdir().unwrap();
+    let registry = Registry::start(([127, 0, 0, 1], 0).into(), "BACKWARD").unwrap();
+    let broker = Broker::start(1, 4).unwrap();
+    server
+        .sql("postgres", "CREATE TABLE orders (id int PRIMARY KEY, v text); CREATE TABLE stock (id int PRIMARY KEY);");
+    let text = format!(
+        "[postgres]\nurl = \"{}\"\n[tables]\ninclude = [\"public.*\"]\n[topics]\nprefix = \"p\"\n[registry]\nurl = \"{}\"\n\
+         [kafka]\nbrokers = [\"{}\"]\n[snapshot]\nmode = \"no_data\"\n",
+        server.url("postgres"),
+        registry.url(),
+        broker.bootstrap()
+    );
+    std::fs::write(folder.path().join("wellspring.toml"), text).unwrap();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let foreign = serde_json::json!({ "schema": "{\"type\":\"record\",\"name\":\"Key\",\"namespace\":\"p.public.orders\",\"fields\":[{\"name\":\"id\",\"type\":\"string\"}]}" });
+    let url = format!("{}/subjects/p.public.orders-key/versions", registry.url());
+    assert!(client.post(&url).json(&foreign).send().await.unwrap().status().is_success());
+    let (code, wrong) = check(folder.path());
+    assert_eq!(code, Some(5), "{wrong}");
+    assert!(wrong.contains("fail: subject p.public.orders-key would refuse its schema"), "{wrong}");
+    let subjects = client.get(format!("{}/subjects", registry.url())).send().await.unwrap().text().await.unwrap();
+    assert_eq!(subjects, "[\"p.public.orders-key\"]", "nothing was registered");
+}
+
+#[test]
+fn remove_shows_first_and_leaves_nothing_of_ours() {
+    let server = Server::start();
+    let folder = tempfile::tempdir().unwrap();
+    let remove = |arguments: &[&str]| {
+        let output = wellspring(folder.path(), &[&["remove"], arguments].concat());
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    configure(folder.path(), &server.url("postgres"));
+    server
+        .sql("postgres", "CREATE TABLE orders (id int PRIMARY KEY); CREATE PUBLICATION wellspring_p FOR TABLE orders;");
+    server.sql("postgres", "SELECT pg_create_logical_replication_slot('other', 'pgoutput')");
+    assert_eq!(wellspring(folder.path(), &["slot", "create"]).status.code(), Some(0));
+    let state = folder.path().join("p.wellspring-state.json");
+    assert!(std::fs::read_to_string(&state).unwrap().contains("confirm/wellspring_p/"));
+
+    let (code, out) = remove(&[]);
+    assert!(code == Some(0) && out.contains("slot         `wellspring_p` keeps"), "{out}");
+    assert!(out.contains("publication  `wellspring_p` with 1 tables") && out.contains("again with --yes"), "{out}");
+    assert_eq!(traces(&server).trim(), "2|1", "looking removes nothing");
+
+    let (code, out) = remove(&["--yes"]);
+    assert!(code == Some(0) && out.contains("removed slot `wellspring_p`"), "{out}");
+    assert_eq!(traces(&server).trim(), "1|0", "the slot of another stays");
+    assert!(!std::fs::read_to_string(&state).unwrap().contains("confirm/"), "the record is gone");
+    let (code, out) = remove(&["--yes"]);
+    assert!(code == Some(0) && out.contains("does not exist"), "{out}");
+}
+
+#[test]
+fn a_slot_is_created_shown_dropped_and_accepted_by_command_only() {
+    let server = Server::start();
+    let folder = tempfile::tempdir().unwrap();
+    let slot = |arguments: &[&str]| {
+        let output = wellspring(folder.path(), &[&["slot"], arguments].concat());
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    configure(folder.path(), &server.url("postgres"));
+    server.sql("postgres", "CREATE TABLE orders (id int PRIMARY KEY)");
+    let (code, out, _) = slot(&["status"]);
+    assert!(code == Some(0) && out.contains("first_start"), "{out}");
+    assert_eq!(traces(&server).trim(), "0|0");
+
+    let (code, _, err) = slot(&["create"]);
+    assert!(code == Some(4) && err.contains("publication `wellspring_p` does not exist"), "{err}");
+    server.sql("postgres", "CREATE PUBLICATION wellspring_p FOR TABLE orders");
+    let (code, out, err) = slot(&["create"]);
+    assert!(code == Some(0) && out.contains("created slot `wellspring_p`"), "{out}{err}");
+    assert_eq!(slot(&["status"]).0, Some(0));
+    assert_eq!(slot(&["accept"]).0, Some(3), "nothing to accept");
+
+    assert_eq!(slot(&["drop"]).0, Some(0));
+    assert_eq!(traces(&server).trim(), "0|1");
+    let (code, out, _) = slot(&["status", "--json"]);
+    let look: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, look["verdict"].as_str()), (Some(3), Some("slot_missing")), "{out}");
+
+    let (code, _, err) = slot(&["accept", "--from", "0/1", "--to", "0/2"]);
+    assert!(code == Some(3) && err.contains("not the range given"), "{err}");
+    let range = |end: &str| look["range"][end].as_str().unwrap().to_owned();
+    let (code, out, err) = slot(&["accept", "--from", &range("from")]);
+    assert_eq!(code, Some(2), "half a range is a fault of the command line: {out}{err}");
+    let (code, out, err) = slot(&["accept"]);
+    assert!(code == Some(0) && out.contains("epoch 2 goes on"), "{out}{err}");
+    assert_eq!(slot(&["status"]).0, Some(0));
+}

@@ -1,0 +1,6 @@
+//! Tables that are set aside, against a real server, a cluster in memory and the built-in registry: what is refused, what
+//! goes on, what a restart keeps, and how one command repairs it.
+
+mod refused;
+mod repair;
+mod skip;

@@ -1,0 +1,103 @@
+//! What sets a table aside besides a row: a registry that refuses its schema, a record that no topic takes. And what does
+//! not: nothing, without the operator's consent.
+
+use super::repair::{BRISK, DETACH, TOPIC, is_confirmed, ops, snapshot, state};
+use crate::support::world::World;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use wellspring::peers::registry::Registry;
+
+/// Sets a subject's level at the built-in registry.
+fn level(registry: &Registry, subject: &str, level: &str) {
+    let address = registry.url().trim_start_matches("http://").to_owned();
+    let body = format!("{{\"compatibility\":\"{level}\"}}");
+    let mut stream = TcpStream::connect(&address).unwrap();
+    write!(
+        stream,
+        "PUT /config/{subject} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[test]
+fn a_schema_that_the_registry_refuses_sets_its_table_aside_and_the_others_go_on() {
+    let registry = Registry::start(([127, 0, 0, 1], 0).into(), "BACKWARD").unwrap();
+    let world = World::with(
+        BRISK,
+        "create table t (id int primary key, n int); create table u (id int primary key)",
+        &["t", "u"],
+    );
+    let avro =
+        format!("[events]\nformat = \"avro\"\non_refusal = \"detach\"\n[registry]\nurl = \"{}\"", registry.url());
+    let agent = world.agent(&avro);
+    agent.streams();
+    world.sql("insert into t values (1, 1); insert into u values (1)");
+    is_confirmed(&world, &agent);
+    assert_eq!((world.end("p.public.t"), world.end("p.public.u")), (1, 1));
+    world.sql("alter table t alter column id type text");
+    world.sql("insert into u values (2); insert into t values ('2', 2); truncate t, u; insert into t values ('3', 3); insert into u values (3)");
+    let status = state(&agent, "public.t", "detached");
+    assert_eq!(status.reason, "schema_refused");
+    assert!(status.detail.contains("p.public.t-key"), "{}", status.detail);
+    is_confirmed(&world, &agent);
+    let aside = world.until_in(TOPIC, |rows| rows.len() >= 3);
+    assert_eq!(ops(&aside), ["c 2", "t ", "c 3"]);
+    assert_eq!((world.end("p.public.t"), world.end("p.public.u")), (1, 4));
+
+    let why = snapshot(&agent, None).unwrap_err();
+    assert!(why.contains("set aside as before") && why.contains("p.public.t-key"), "{why}");
+    assert_eq!(state(&agent, "public.t", "detached").gap, status.gap);
+    level(&registry, "p.public.t-key", "NONE");
+    snapshot(&agent, None).unwrap();
+    state(&agent, "public.t", "streaming");
+    world.sql("insert into t values ('4', 4)");
+    is_confirmed(&world, &agent);
+    assert_eq!(world.end("p.public.t"), 3, "one row is copied, one streamed");
+    assert_eq!(world.until_in(TOPIC, |_| true).len(), 3);
+    agent.stop();
+}
+
+const WIDE: &str = "create table t (id int primary key, v text); create table u (id int primary key)";
+const SMALL: &str = "[kafka.client]\n\"message.max.bytes\" = 20000";
+
+#[test]
+fn a_record_that_no_topic_takes_is_set_aside_without_its_values_and_no_part_of_it_is_sent() {
+    let world = World::new(WIDE, &["t", "u"]);
+    let agent = world.agent(&format!("{SMALL}\n{DETACH}"));
+    agent.streams();
+    world.sql("insert into t values (1, 'a')");
+    world.records("t", 1);
+    // A changed key is a delete, a tombstone and a create, of which only the last is too large.
+    world.sql("update t set id = 2, v = repeat('x', 30000); insert into u values (1)");
+    let status = state(&agent, "public.t", "detached");
+    assert!(status.reason == "record_too_large" && status.detail.contains("`v` with 30000"), "{status:?}");
+    world.records("u", 1);
+    let aside = world.until_in(TOPIC, |rows| !rows.is_empty());
+    assert!(aside[0].value["values_left_out"]["size_bytes"].as_u64() > Some(30_000));
+    assert!(aside[0].value.get("after").is_none());
+    world.sql("update t set v = 'b'");
+    let aside = world.until_in(TOPIC, |rows| rows.len() >= 2);
+    assert_eq!(ops(&aside[1..]), ["u 2"]);
+    assert_eq!(world.end("p.public.t"), 1);
+    snapshot(&agent, None).unwrap();
+    state(&agent, "public.t", "streaming");
+    let rows = world.until("t", |rows| rows.len() >= 2);
+    assert_eq!((rows[1].place().as_str(), &rows[1].value["after"]["v"]), ("r incremental {\"id\":2}", &"b".into()));
+    agent.stop();
+}
+
+#[test]
+fn without_consent_it_halts_and_nothing_is_set_aside() {
+    let world = World::new(WIDE, &["t", "u"]);
+    let agent = world.agent(SMALL);
+    agent.streams();
+    world.sql("insert into t values (1, repeat('x', 30000))");
+    let status = agent.halts("record_too_large");
+    assert!(status.tables["public.t"].gap.is_none());
+    assert_eq!(world.end(TOPIC), 0);
+    agent.stop();
+}

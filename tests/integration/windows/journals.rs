@@ -1,0 +1,70 @@
+//! What the state says of a copy is delivered, and several chunks at once wait for the stream.
+
+use super::requests::is_done;
+use crate::support::world::{PATIENCE, Running, World, wait_until};
+use std::process::Command;
+use std::time::Instant;
+use wellspring::pipeline::request::Request;
+
+/// Rows enough for several chunks.
+const TABLES: &str =
+    "create table t (id int primary key, v text); insert into t select i, 'v' || i from generate_series(1, 10000) i;
+    create table u (id int primary key); insert into u values (1)";
+
+fn snapshot(agent: &Running, table: &str) {
+    agent.ask(Request::Snapshot { tables: vec![table.to_owned()], filter: None }).unwrap();
+}
+
+/// Both tables are planned, and stream.
+fn streams(world: &World) -> Running {
+    let agent = world.agent("[snapshot]\nmode = \"no_data\"");
+    agent.streams();
+    world.sql("insert into t values (0, 'new'); insert into u values (0)");
+    world.records("t", 1);
+    world.records("u", 1);
+    agent
+}
+
+#[test]
+fn a_chunk_is_journalled_once_its_records_are_acknowledged_and_the_next_one_leaves_then() {
+    let world = World::with_second_broker(TABLES, &["t", "u"]);
+    let agent = streams(&world);
+    world.second_broker(false); // nothing sent to t is acknowledged
+    snapshot(&agent, "public.t");
+    // The first chunk is a thousand rows. The next one leaves once this one is recorded, which is not before it is delivered.
+    let sent = || agent.metric("wellspring_window_rows_total{kind=\"chunks\"}");
+    wait_until(Instant::now() + PATIENCE, || sent() >= 1000.0);
+    // What was due to be recorded of t is recorded together with this, or before it.
+    snapshot(&agent, "public.u");
+    world.until_in("p.wellspring-state", |rows| rows.iter().any(|row| row.key == "window/wellspring_p/public.u"));
+    let journal = |world: &World| world.state("window/wellspring_p/public.t").unwrap()["journal"].clone();
+    let claimed = journal(&world);
+    assert_eq!((&claimed["rows"], &claimed["chunks"], &claimed["ended"]), (&0.into(), &0.into(), &false.into()));
+    assert_eq!(sent(), 1000.0);
+    world.second_broker(true);
+    is_done(&agent, "public.t");
+    is_done(&agent, "public.u");
+    world.records("t", 10_002);
+    agent.stop();
+}
+
+#[test]
+fn chunks_are_read_ahead_of_the_stream_and_each_waits_for_its_position() {
+    let world = World::new(TABLES, &["t", "u"]);
+    let agent = streams(&world);
+    let walsender = world.sql("select active_pid from pg_replication_slots");
+    let signal = |name: &str| assert!(Command::new("kill").args([name, &walsender]).status().unwrap().success());
+    signal("-STOP");
+    world.sql("insert into u values (2)"); // there is log that the stream has not passed
+    snapshot(&agent, "public.t");
+    let status = agent.until("chunks are open", |status| status.windows.iter().any(|window| window.open_chunks >= 3));
+    signal("-CONT");
+    let window = status.windows.iter().find(|window| window.table == "public.t").unwrap();
+    assert_eq!((window.rows, window.chunks), (0, 0), "none is emitted before the stream has passed it: {window:?}");
+    is_done(&agent, "public.t");
+    let rows = world.records("t", 10_002);
+    let ids: std::collections::BTreeSet<i64> =
+        rows.iter().filter_map(|row| row.value["after"]["id"].as_i64()).collect();
+    assert_eq!(ids.len(), 10_001);
+    agent.stop();
+}

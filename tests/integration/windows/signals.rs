@@ -1,0 +1,196 @@
+//! Copies that rows of Debezium's signal table ask for.
+
+use crate::support::world::{Running, World};
+
+const TABLES: &str =
+    "create table t (id int primary key, v text); insert into t select i, 'v' || i from generate_series(1, 2500) i;
+    create table u (id int primary key); insert into u values (1);
+    create table signals (id varchar(64) primary key, type varchar(32), data varchar(2048))";
+
+const MORE: &str =
+    "[snapshot]\nmode = \"no_data\"\nsignal_table = \"public.signals\"\n[tables]\ninclude = [\"public.?\"]";
+
+fn started(tables: &str) -> (World, Running) {
+    let world = World::new(tables, &["t", "u", "signals"]);
+    let agent = world.agent(MORE);
+    agent.streams();
+    (world, agent)
+}
+
+fn signal(world: &World, id: &str, kind: &str, data: &str) {
+    world.sql(&format!("insert into signals values ('{id}', '{kind}', '{data}')"));
+}
+
+fn state(agent: &Running, table: &str, state: &str) {
+    agent.until(&format!("{table} {state}"), |status| {
+        status.windows.iter().any(|window| window.table == table && window.state == state)
+    });
+}
+
+#[test]
+fn a_signal_copies_the_tables_it_names_where_its_conditions_hold() {
+    let (world, agent) = started(TABLES);
+    signal(
+        &world,
+        "s",
+        "execute-snapshot",
+        r#"{"data-collections": ["public.[tu]", "public.nowhere"], "type": "incremental", "surrogate-key": "id",
+            "additional-conditions": [{"data-collection": "public.t", "filter": "id between 11 and 20"}]}"#,
+    );
+    state(&agent, "public.t", "done");
+    state(&agent, "public.u", "done");
+    let rows = world.records("t", 10);
+    assert!(rows.iter().all(|row| row.value["op"] == "r" && row.value["source"]["snapshot"] == "incremental"));
+    world.records("u", 1);
+    let told = world.records("signals", 1); // the table of signals is captured though no list takes it
+    assert_eq!(told[0].value["op"], "c");
+    agent.stop();
+}
+
+#[test]
+fn a_copy_that_a_signal_asks_for_is_told_of_from_its_start_to_its_end() {
+    let world = World::new(TABLES, &["t", "u", "signals", "notes"]);
+    let more = format!("{MORE}\n[topics]\nprefix = \"p\"\nnotifications = \"p.public.notes\"\n");
+    let agent = world.agent(&more);
+    agent.streams();
+    signal(&world, "s1", "execute-snapshot", r#"{"data-collections": ["public.u", "public.t"]}"#);
+    let notes = world.until("notes", |rows| rows.iter().any(|row| row.value["type"] == "COMPLETED"));
+    let told: Vec<String> = notes
+        .iter()
+        .filter(|row| row.value["type"] != "IN_PROGRESS")
+        .map(|row| {
+            let data = &row.value["additional_data"];
+            format!(
+                "{} {} {} {}",
+                row.value["type"], row.key["id"], data["scanned_collection"], data["total_rows_scanned"]
+            )
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            r#""SKIPPED" ID null null"#.replace("ID", &notes[0].key["id"].to_string()).as_str(),
+            r#""STARTED" "s1" null null"#,
+            r#""TABLE_SCAN_COMPLETED" "s1" "public.t" "2500""#,
+            r#""TABLE_SCAN_COMPLETED" "s1" "public.u" "1""#,
+            r#""COMPLETED" "s1" null null"#,
+        ]
+    );
+    let progress = |row: &&crate::support::world::Row| row.value["type"] == "IN_PROGRESS";
+    let last = notes.iter().filter(progress).map(|row| row.value["additional_data"]["last_processed_key"].clone());
+    let last: Vec<_> = last.collect();
+    // How many rows the chunks after the first one have depends on how long that took.
+    assert!(
+        last.len() >= 3 && last.first() == Some(&"1000".into()) && last.ends_with(&["2500".into(), "1".into()]),
+        "{last:?}"
+    );
+    world.records("t", 2500);
+    agent.stop();
+}
+
+#[test]
+fn a_signal_from_the_topic_is_obeyed_once_and_one_from_before_the_pipeline_is_not() {
+    let world = World::new(TABLES, &["t", "u", "asked"]);
+    let asked = "p.public.asked";
+    let execute = |table: &str, more: &str| {
+        format!(
+            r#"{{"id": "k", "type": "execute-snapshot", "data": {{"data-collections": ["public.{table}"]{more}}}}}"#
+        )
+    };
+    let obeyed = |next: u64| {
+        world.until_in("p.wellspring-state", |rows| {
+            rows.iter().any(|row| row.key == "signals/wellspring_p" && row.value["next"] == next)
+        });
+    };
+    world.send(asked, "p", &execute("t", ""));
+    let more =
+        format!("[snapshot]\nmode = \"no_data\"\nsignal_topic = \"{asked}\"\n[tables]\ninclude = [\"public.?\"]");
+    let agent = world.agent(&more);
+    obeyed(1);
+    world.send(asked, "another", &execute("t", ""));
+    world.send(asked, "p", "nonsense");
+    world.send(asked, "p", &execute("u", ""));
+    state(&agent, "public.u", "done");
+    obeyed(4);
+    agent.stop();
+    // What comes meanwhile is obeyed by the next one.
+    world.send(asked, "p", r#"{"type": "log", "data": {"message": "hello"}}"#);
+    let filter = r#", "additional-conditions": [{"data-collection": "public.t", "filter": "id <= 10"}]"#;
+    world.send(asked, "p", &execute("t", filter));
+    let agent = world.agent(&more);
+    state(&agent, "public.t", "done");
+    obeyed(6);
+    world.records("t", 10);
+    world.records("u", 1);
+    agent.stop();
+}
+
+#[test]
+fn a_signal_that_cannot_be_done_leaves_the_stream_as_it_is() {
+    let (world, agent) = started(TABLES);
+    signal(&world, "1", "nonsense", "{}");
+    signal(&world, "2", "execute-snapshot", "{nonsense");
+    world.sql("insert into signals values ('3', null, null)");
+    signal(&world, "4", "execute-snapshot", r#"{"data-collections": ["public.t"], "surrogate-key": "v"}"#);
+    agent.until("a surrogate key is refused", |status| {
+        status.windows.iter().any(|window| window.reason == "window_surrogate_key")
+    });
+    // What failed makes room for a signal that can be done.
+    signal(&world, "5", "execute-snapshot", r#"{"data-collections": ["public.t"], "type": "blocking"}"#);
+    state(&agent, "public.t", "done");
+    world.sql("insert into t values (0, 'new')");
+    world.records("t", 2501);
+    world.records("signals", 5);
+    agent.stop();
+}
+
+#[test]
+fn copies_are_held_let_go_and_ended_by_signals_and_a_restart_does_not_repeat_them() {
+    let (world, agent) = started(TABLES);
+    // One transaction: the copy is held before it can read anything.
+    world.sql(
+        r#"insert into signals values ('1', 'execute-snapshot', '{"data-collections": ["public.t", "public.u"]}'),
+           ('2', 'pause-snapshot', null)"#,
+    );
+    state(&agent, "public.t", "paused");
+    state(&agent, "public.u", "paused");
+    agent.stop();
+    let agent = world.agent(MORE);
+    agent.streams();
+    state(&agent, "public.t", "paused"); // a restart frees nothing
+    signal(&world, "3", "stop-snapshot", r#"{"data-collections": ["public.u"]}"#);
+    agent.until("u is ended", |status| status.windows.iter().all(|window| window.table != "public.u"));
+    world.sql("insert into t values (0, 'new')");
+    let before = world.records("t", 1);
+    assert_eq!(before[0].value["op"], "c");
+    signal(&world, "4", "resume-snapshot", "");
+    state(&agent, "public.t", "done");
+    world.records("t", 2502);
+    agent.stop();
+    let agent = world.agent(MORE);
+    agent.streams();
+    world.sql("insert into u values (2)");
+    world.records("u", 1);
+    world.records("t", 2502);
+    agent.stop();
+}
+
+#[test]
+fn a_signal_sent_during_a_first_copy_that_is_cut_off_is_obeyed_by_the_next_process() {
+    let world = World::new(TABLES, &["t", "u", "asked"]);
+    let tables = "signal_topic = \"p.public.asked\"\nskip = [\"public.u\"]\n[tables]\ninclude = [\"public.[tu]\"]";
+    // The first piece of 2500 rows holds the next one back for longer than this test takes.
+    let agent = world.agent(&format!("[snapshot]\nmode = \"initial\"\nrows_per_second = 1\n{tables}"));
+    world.until_in("p.wellspring-state", |rows| rows.iter().any(|row| row.key == "signals/wellspring_p"));
+    agent.until("the copy's rows", |status| status.copy.as_ref().is_some_and(|copy| copy.rows > 0));
+    world.send(
+        "p.public.asked",
+        "p",
+        r#"{"id": "k", "type": "execute-snapshot", "data": {"data-collections": ["public.u"]}}"#,
+    );
+    agent.stop_in_a_copy();
+    let agent = world.agent(&format!("[snapshot]\nmode = \"initial\"\n{tables}"));
+    state(&agent, "public.u", "done");
+    world.records("u", 1);
+    agent.stop();
+}
