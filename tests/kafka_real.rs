@@ -83,7 +83,7 @@ async fn the_state_topic_is_compact_or_refused() {
 }
 
 #[tokio::test]
-async fn a_batch_within_the_topics_limit_passes_and_a_record_above_it_is_refused_for_good() {
+async fn a_record_above_the_topics_limit_is_refused_and_a_batch_not() {
     let mut config = config();
     config.topics.partitions = 1;
     config.topics.extra.insert("max.message.bytes".to_owned(), "70000".to_owned());

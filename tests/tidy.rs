@@ -9,6 +9,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// Lines a source file may have before its tests begin: what a reader keeps in mind in one sitting. A file of tests is
 /// read one story at a time and may be longer.
@@ -43,6 +44,12 @@ const ALONE: &[&str] = &["peers"];
 
 /// Files that may share state behind a lock.
 const SHARED: &[(&str, &str)] = &[("src/peers/registry.rs", "a throw-away server's connections write into one store")];
+
+/// Characters in the name of a test: a law that is read at a glance, in a list of a thousand.
+const TEST_NAME_MAX: usize = 60;
+
+/// Tests below `src` that had longer names when the rule came. The number only falls.
+const LONG_TEST_NAMES_MAX: usize = 50;
 
 /// The folders a reader finds at the top; hidden ones and `target` belong to tools.
 const TOP_FOLDERS: &[&str] = &["src", "docs", "schemas", "docker", "tests", "findings"];
@@ -96,6 +103,17 @@ impl Source {
             .collect()
     }
 
+    /// The names of the file's tests with their offsets; a macro that makes tests has none.
+    fn laws(&self) -> Vec<(usize, String)> {
+        let attributes = self.code.match_indices("#[test]").chain(self.code.match_indices("#[tokio::test"));
+        attributes
+            .filter_map(|(at, _)| {
+                let start = at + self.code[at..].find("fn ")? + "fn ".len();
+                Some((start, name(&self.code[start..])))
+            })
+            .collect()
+    }
+
     fn fault(&self, at: usize, what: &str) -> String {
         format!("{}:{}: {what}", self.path, self.line(at))
     }
@@ -144,7 +162,13 @@ fn committed() -> Vec<String> {
     found
 }
 
-fn sources() -> Vec<Source> {
+/// Every source file, read and blanked once for all rules.
+fn sources() -> &'static [Source] {
+    static SOURCES: OnceLock<Vec<Source>> = OnceLock::new();
+    SOURCES.get_or_init(read_sources)
+}
+
+fn read_sources() -> Vec<Source> {
     let mut found = Vec::new();
     for folder in ["src", "tests", "examples", "benches"] {
         if top().join(folder).is_dir() {
@@ -303,7 +327,7 @@ fn rooms_import_only_from_rooms_to_their_left() {
             faults.push(format!("{}: room `{room}` has no mod line in src/lib.rs", source.path));
             continue;
         };
-        for (at, used) in crate_paths(&source) {
+        for (at, used) in crate_paths(source) {
             if place(&used).is_some_and(|there| there > here) {
                 faults.push(source.fault(at, &format!("room `{room}` imports `{used}`, which stands to its right")));
             }
@@ -381,6 +405,27 @@ fn tests_are_named_as_laws_and_all_of_them_run() {
         for (at, _) in source.code.match_indices("#[ignore") {
             faults.push(source.fault(at, "an ignored test proves nothing: mend it or delete it"));
         }
+    }
+    none(faults);
+}
+
+#[test]
+fn a_name_of_a_test_has_at_most_60_characters() {
+    let mut faults = Vec::new();
+    let mut long_in_src = Vec::new();
+    for source in sources() {
+        for (at, name) in source.laws() {
+            let length = name.chars().count();
+            if length > TEST_NAME_MAX {
+                let fault = source.fault(at, &format!("`{name}` has {length} characters; {TEST_NAME_MAX} at most"));
+                if source.path.starts_with("src/") { &mut long_in_src } else { &mut faults }.push(fault);
+            }
+        }
+    }
+    if long_in_src.len() > LONG_TEST_NAMES_MAX {
+        let count = long_in_src.len();
+        faults.append(&mut long_in_src);
+        faults.push(format!("src: {count} names of tests are too long; {LONG_TEST_NAMES_MAX} were when the rule came"));
     }
     none(faults);
 }
@@ -547,6 +592,16 @@ fn blanking_takes_comments_and_literals_and_leaves_code() {
     let code = blanked(text);
     assert_eq!(code.len(), text.len());
     assert_eq!(code.split_whitespace().collect::<Vec<_>>(), ["a", "b", "fn", "f<'a>(v:", "&'a", "str)", "{}"]);
+}
+
+#[test]
+fn a_test_is_found_behind_each_attribute_and_in_a_proptest() {
+    let text = "#[test]\n#[should_panic]\nfn a() {}\n#[tokio::test(flavor = \"x\")]\nasync fn b() {}\n\
+                proptest! {\n    #[test]\n    /// words\n    fn c(n in 0..9) {}\n}\nfn no_test() {}";
+    let source = Source { path: String::new(), text: text.to_owned(), code: blanked(text) };
+    let mut names: Vec<_> = source.laws().into_iter().map(|(_, name)| name).collect();
+    names.sort();
+    assert_eq!(names, ["a", "b", "c"]);
 }
 
 #[test]

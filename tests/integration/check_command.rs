@@ -75,7 +75,7 @@ fn check_names_what_is_wrong_and_its_fixes_put_it_right() {
 }
 
 #[test]
-fn check_warns_of_a_publication_that_breaks_tables_it_should_not_hold() {
+fn check_warns_of_a_publication_that_breaks_uncaptured_tables() {
     let server = Server::start();
     let folder = tempfile::tempdir().unwrap();
     server.sql(

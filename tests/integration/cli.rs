@@ -49,7 +49,7 @@ fn help_lists_commands_and_exit_codes() {
 }
 
 #[test]
-fn a_broken_configuration_ends_every_command_with_all_its_faults() {
+fn a_broken_configuration_ends_each_command_with_all_faults() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("wellspring.toml"), "[postgrs]\nurl = 1\n[tables]\ninclude = \"a.b\"\n").unwrap();
     for command in [&["run"][..], &["check"], &["config", "show"], &["slot", "status"]] {
@@ -200,7 +200,7 @@ fn an_agent_keeps_trying_and_stops_when_asked() {
 }
 
 #[test]
-fn an_agent_stopped_before_it_reached_kafka_says_that_nothing_was_sent() {
+fn a_stop_before_kafka_is_reached_says_that_nothing_is_sent() {
     let folder = tempfile::tempdir().unwrap();
     let kafka = "[kafka]\nbrokers = [\"127.0.0.1:1\"]\n[registry]\nurl = \"http://127.0.0.1:1\"\n";
     let config = AWAY.replace("sink = \"stdout\"\n", "");
@@ -214,7 +214,7 @@ fn an_agent_stopped_before_it_reached_kafka_says_that_nothing_was_sent() {
 }
 
 #[test]
-fn a_running_agent_takes_requests_with_the_token_and_reads_its_file_again() {
+fn an_agent_takes_requests_with_the_token_and_reloads_its_file() {
     let folder = tempfile::tempdir().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();

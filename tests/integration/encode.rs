@@ -446,7 +446,7 @@ fn refuses_a_number_that_a_required_decimal_does_not_have() {
 }
 
 #[test]
-fn refuses_values_that_are_not_of_their_type_without_repeating_them() {
+fn refuses_values_of_another_type_without_repeating_them() {
     let columns = vec![column(0, (23, -1), true, None), column(1, (1082, -1), false, None)];
     check_error(
         columns,
@@ -581,7 +581,7 @@ fn copied(context: &Context<'_>) -> String {
 }
 
 #[test]
-fn a_row_of_the_first_copy_says_its_place_and_the_consistent_point() {
+fn a_row_of_the_first_copy_says_place_and_consistent_point() {
     let value = copied(&Context { marker: Marker::FirstInTable, last_commit: None, origin: None, ..CONTEXT });
     expect![[r#"{"before":null,"after":{"c0":7},"source":{VERSION,"connector":"postgresql","name":"shop","ts_ms":1755850400123,"snapshot":"first_in_data_collection","db":"app","sequence":"[null,\"34837832\"]","ts_us":1755850400123456,"ts_ns":1755850400123456000,"schema":"public","table":"t","txId":771,"lsn":34837832,"xmin":null,"origin":null,"origin_lsn":null},"transaction":null,"op":"r","ts_ms":1755850000345,"ts_us":1755850000345678,"ts_ns":1755850000345678901}"#]].assert_eq(&value);
     for (marker, word) in [
@@ -642,7 +642,7 @@ fn orders() -> Vec<Column> {
 }
 
 #[test]
-fn tables_that_share_a_topic_have_debeziums_schemas_and_are_told_apart_in_their_keys() {
+fn tables_of_one_topic_have_debeziums_schemas_and_distinct_keys() {
     let (planner, table) = rerouted(Format::Avro, orders());
     let draft = planner.draft(&table).unwrap();
     let schemas: serde_json::Value = serde_json::from_str(ROUTED).unwrap();
@@ -674,7 +674,7 @@ fn a_changed_key_names_its_table_in_the_headers_as_well() {
 }
 
 #[test]
-fn a_table_without_key_gets_none_from_a_shared_topic_and_a_clash_of_names_is_refused() {
+fn a_shared_topic_adds_no_key_and_refuses_a_clash_of_names() {
     let (planner, table) = rerouted(Format::Json, orders());
     assert!(planner.draft(&Table { key: Vec::new(), ..table.clone() }).unwrap().key.is_none());
     let mut clash = table;

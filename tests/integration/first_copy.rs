@@ -66,7 +66,7 @@ const BROUGHT_IN: &str = "select pg_replication_origin_create('elsewhere');
     select pg_replication_origin_session_reset(); insert into a values (2, 'made here')";
 
 #[test]
-fn changes_that_replication_brought_in_are_left_out_where_the_server_can_tell_them() {
+fn replicated_changes_are_left_out_where_the_server_knows_them() {
     let world = World::new("create table a (id int primary key, v text)", &["a"]);
     let more = "origin = \"none\"";
     let version: u32 = world.sql("select current_setting('server_version_num')").trim().parse().unwrap();
@@ -98,7 +98,7 @@ fn streamed_rows_have_the_slots_xmin_and_copied_ones_none() {
 }
 
 #[test]
-fn replica_identities_are_set_only_where_they_are_asked_for_and_differ() {
+fn replica_identities_are_set_only_where_asked_and_different() {
     let world = World::new(
         "create table a (id int primary key, v text); create table b (id int primary key, code text not null);
          create unique index by_code on b (code); create table c (id int primary key); create table keyless (v text);
@@ -134,7 +134,7 @@ fn an_identity_that_would_make_updates_fail_is_refused() {
 }
 
 #[test]
-fn tables_that_share_a_topic_are_copied_and_streamed_into_it_and_told_apart_by_their_keys() {
+fn tables_of_one_topic_are_copied_and_streamed_with_own_keys() {
     let world = World::new(
         "create table shard_1_orders (id int primary key); create table shard_2_orders (id int primary key);
          insert into shard_1_orders values (1)",

@@ -74,7 +74,7 @@ async fn next(deliveries: &mut Receiver<Delivery>) -> Delivery {
 }
 
 #[tokio::test]
-async fn every_record_is_reported_with_its_ticket_and_offsets_rise_in_order() {
+async fn every_record_is_reported_with_its_ticket_in_offset_order() {
     let world = World::start(3);
     let (mut producer, mut deliveries) = world.producer(7);
     for ticket in 1..=900 {
@@ -198,7 +198,7 @@ async fn a_missing_right_is_told_apart_from_a_passing_fault() {
 }
 
 #[tokio::test]
-async fn nothing_fails_while_the_broker_is_away_and_all_arrives_when_it_is_back() {
+async fn nothing_fails_while_the_broker_is_away_and_all_arrives_later() {
     let world = World::start(1);
     let (mut producer, mut deliveries) = world.producer(1);
     send(&mut producer, 0, 1).expect("taken");
@@ -270,7 +270,7 @@ async fn a_record_too_large_for_librdkafka_is_not_taken() {
 }
 
 #[tokio::test]
-async fn settling_throws_out_the_queue_and_doubts_only_what_may_be_on_its_way() {
+async fn settling_purges_the_queue_and_doubts_only_what_is_under_way() {
     let world = World::start(1);
     // Never connected: nothing can be on its way.
     world.cluster.broker_down(1).expect("down");
@@ -327,7 +327,7 @@ async fn a_settled_producer_does_not_wait_for_a_reader_that_is_itself() {
 }
 
 #[tokio::test]
-async fn topics_are_created_by_use_where_the_broker_cannot_be_asked_and_nothing_is_claimed_about_them() {
+async fn topics_are_created_by_use_and_their_policy_is_not_proven() {
     let world = World::start(6);
     let topics = Topics::new(&world.config);
     assert_eq!(topics.describe("missing").await.expect("asked"), None);
@@ -378,7 +378,7 @@ async fn the_state_topic_gives_back_the_newest_value_of_each_key() {
 }
 
 #[tokio::test]
-async fn a_state_write_says_when_it_is_not_acknowledged_and_goes_on_later() {
+async fn a_state_write_says_when_it_is_late_and_goes_on_later() {
     let world = World::start(1);
     let mut state = StateTopic::open(&world.config).await.expect("opened");
     state.write("a", Some("1")).await.expect("written");

@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_that_no_event_tells_of_differs_from_a_table_with_rows() {
+    fn a_table_without_events_differs_from_a_table_with_rows() {
         let found = differences([], &source());
         assert_eq!(found.iter().map(|d| d.table.as_str()).collect::<Vec<_>>(), ["customers", "journal"]);
         assert!(found[0].to_string().contains("only in the source: id=1 name=Eve text=long"), "{}", found[0]);

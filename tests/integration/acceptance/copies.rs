@@ -27,7 +27,7 @@ fn read(world: &World, table: &str, column: &str, count: usize) -> BTreeSet<Stri
 
 /// S14, S15, L05.
 #[test]
-fn a_writer_open_at_the_start_is_waited_for_and_its_row_arrives_once() {
+fn a_writer_open_at_the_start_is_awaited_and_its_row_comes_once() {
     let world = World::new("create table a (id int primary key); insert into a values (1)", &["a"]);
     world.sql("begin; insert into a values (2); prepare transaction 'open'");
     let agent = world.agent("");
@@ -43,7 +43,7 @@ fn a_writer_open_at_the_start_is_waited_for_and_its_row_arrives_once() {
 
 /// I02, I10, I11, I12, I13, I17, I18, I25, I35.
 #[test]
-fn chunks_take_keys_of_every_kind_partitions_by_their_root_and_columns_that_are_computed() {
+fn chunks_take_keys_of_every_kind_and_computed_columns() {
     let world = World::new(
         &format!(
             "{SIGNALS} create type level as enum ('low', 'high', 'mid', 'least');
@@ -88,7 +88,7 @@ fn chunks_take_keys_of_every_kind_partitions_by_their_root_and_columns_that_are_
 
 /// I16, B02.
 #[test]
-fn copies_after_a_change_of_the_definition_have_the_columns_of_their_time() {
+fn copies_have_the_columns_of_the_definition_at_their_time() {
     let world = World::new(
         &format!("{SIGNALS} create table t (id int primary key, v text); insert into t values (1, 'x')"),
         &["t", "signals"],
@@ -117,7 +117,7 @@ fn copies_after_a_change_of_the_definition_have_the_columns_of_their_time() {
 
 /// B07, N03.
 #[test]
-fn signals_name_tables_and_stand_in_a_table_whose_names_need_quotes() {
+fn signals_and_their_tables_may_have_names_that_need_quotes() {
     let world = World::new(
         r#"create schema "Odd s"; create table "Odd s"."Sig nals" (id text primary key, type text, data text);
            create table public."t.A (x)" (id int primary key); insert into public."t.A (x)" values (1), (2)"#,
@@ -198,7 +198,7 @@ fn a_condition_holds_after_a_restart() {
 
 /// L19.
 #[test]
-fn a_slot_whose_log_is_gone_is_begun_anew_where_that_is_asked_for() {
+fn a_slot_whose_log_is_gone_is_begun_anew_where_asked_for() {
     let settings = [("max_slot_wal_keep_size", "1MB"), ("min_wal_size", "32MB"), ("max_wal_size", "32MB")];
     let world = World::with(&settings, "create table a (id int primary key); create table filler (x text)", &["a"]);
     let mode = "[tables]\ninclude = [\"public.a\"]\n[snapshot]\nmode = \"when_needed\"";

@@ -51,7 +51,7 @@ fn one_streams(agents: [&Running; 2]) {
 }
 
 #[test]
-fn a_record_too_large_halts_two_replicas_once_until_the_limit_is_raised() {
+fn a_record_too_large_halts_two_replicas_until_the_limit_rises() {
     let world =
         World::new("create table t (id int primary key, v text); create table u (id int primary key)", &["t", "u"]);
     let (a, b) = pair(&world, SMALL);
@@ -83,7 +83,7 @@ fn a_record_too_large_halts_two_replicas_once_until_the_limit_is_raised() {
 }
 
 #[test]
-fn a_limit_that_is_still_too_small_is_tried_once_and_recorded_anew() {
+fn a_limit_still_too_small_is_tried_once_and_recorded_anew() {
     let world = World::new("create table t (id int primary key, v text)", &["t"]);
     let agent = world.agent(SMALL);
     agent.streams();
@@ -130,7 +130,7 @@ fn a_refused_record_halts_two_replicas_once_until_a_retry() {
 }
 
 #[test]
-fn a_table_published_anew_halts_two_replicas_until_it_is_accepted() {
+fn a_table_published_anew_halts_two_replicas_until_accepted() {
     let world = World::new("create table t (id int primary key)", &["t"]);
     let a = world.agent("");
     a.streams();

@@ -13,7 +13,7 @@ fn places(rows: &[Row]) -> Vec<String> {
 
 /// S26, S41, R28, R29, D14, D15.
 #[test]
-fn any_name_that_postgres_takes_and_a_table_without_columns_are_copied_and_streamed() {
+fn any_name_and_a_table_without_columns_are_copied_and_streamed() {
     let world = World::new(
         r#"create schema "Quoted_"" . Schema"; create schema "schema_名";
            create table "Quoted_"" . Schema"."Quoted_"" . Table" (id int primary key, "a" text, "A" text, "名🚀 "".c" text);
@@ -45,7 +45,7 @@ fn any_name_that_postgres_takes_and_a_table_without_columns_are_copied_and_strea
 
 /// R09, R10, C02, C20.
 #[test]
-fn transactions_that_overlap_a_restart_arrive_whole_and_in_the_order_of_their_commits() {
+fn transactions_over_a_restart_arrive_whole_in_commit_order() {
     let world = World::new("create table a (id int primary key, v text)", &["a"]);
     let agent = world.agent("[snapshot]\nmode = \"no_data\"");
     agent.streams();
@@ -83,7 +83,7 @@ fn an_identity_changed_between_statements_counts_from_there_on() {
 
 /// R31: its rows are in the log, and their shape with them.
 #[test]
-fn rows_of_a_table_that_is_dropped_before_they_are_read_are_told_of() {
+fn rows_of_a_table_dropped_before_they_are_read_are_told_of() {
     let world =
         World::new("create table a (id int primary key, v text); create table b (id int primary key)", &["a", "b"]);
     let agent = world.agent("[snapshot]\nmode = \"no_data\"");
@@ -96,7 +96,7 @@ fn rows_of_a_table_that_is_dropped_before_they_are_read_are_told_of() {
 
 /// H04, H05, H06.
 #[test]
-fn heartbeats_come_though_nothing_is_written_and_their_query_runs() {
+fn heartbeats_come_without_writes_and_their_query_runs() {
     let world =
         World::new("create table a (id int primary key); create table beat (at timestamptz primary key)", &["a"]);
     world.topic("beats");
@@ -154,7 +154,7 @@ fn a_publication_that_is_there_is_used_as_it_is() {
 
 /// F13, F18, S28, L27.
 #[test]
-fn lists_that_match_nothing_make_no_publication_and_the_systems_tables_are_never_captured() {
+fn lists_that_match_nothing_and_system_tables_publish_nothing() {
     let world = World::new("create table a (id int primary key)", &["a"]);
     let nothing = "[tables]\ninclude = [\"regex:pg_catalog\\\\..*\", \"information_schema.*\", \"public.nowhere\"]";
     let agent = world.agent(nothing);
@@ -369,7 +369,7 @@ fn a_slot_that_is_lost_under_a_running_agent_halts_it_by_name() {
 
 /// As for a waiting replica, whose look at the state is older than what the active one confirms.
 #[test]
-fn a_slot_that_somebody_else_holds_is_not_judged_before_it_is_free() {
+fn a_slot_that_another_holds_is_not_judged_before_it_is_free() {
     let world = World::new("create table a (id int primary key)", &["a"]);
     let agent = world.agent("[snapshot]\nmode = \"no_data\"");
     agent.streams();

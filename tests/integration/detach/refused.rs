@@ -24,7 +24,7 @@ fn level(registry: &Registry, subject: &str, level: &str) {
 }
 
 #[test]
-fn a_schema_that_the_registry_refuses_sets_its_table_aside_and_the_others_go_on() {
+fn a_refused_schema_sets_its_table_aside_and_others_go_on() {
     let registry = Registry::start(([127, 0, 0, 1], 0).into(), "BACKWARD").unwrap();
     let world = World::with(
         BRISK,
@@ -65,7 +65,7 @@ const WIDE: &str = "create table t (id int primary key, v text); create table u 
 const SMALL: &str = "[kafka.client]\n\"message.max.bytes\" = 20000";
 
 #[test]
-fn a_record_that_no_topic_takes_is_set_aside_without_its_values_and_no_part_of_it_is_sent() {
+fn a_record_that_no_topic_takes_is_set_aside_without_its_values() {
     let world = World::new(WIDE, &["t", "u"]);
     let agent = world.agent(&format!("{SMALL}\n{DETACH}"));
     agent.streams();

@@ -53,7 +53,7 @@ fn newest(rows: &[Row]) -> BTreeMap<i64, serde_json::Value> {
 }
 
 #[test]
-fn a_row_that_cannot_be_written_sets_its_table_aside_until_a_copy_repairs_it() {
+fn an_unwritable_row_sets_its_table_aside_until_a_copy_repairs() {
     let world = World::with(BRISK, TABLES, &["t", "u"]);
     let agent = world.agent(DETACH);
     agent.streams();

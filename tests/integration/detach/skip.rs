@@ -13,7 +13,7 @@ fn state(world: &World) -> BTreeMap<String, String> {
 }
 
 #[test]
-fn a_change_that_halts_the_stream_is_skipped_by_recorded_consent_and_no_other() {
+fn only_the_change_of_the_halt_is_skipped_by_recorded_consent() {
     let world = World::new("create table t (id int primary key, n numeric not null)", &["t"]);
     let agent = world.agent("");
     agent.streams();

@@ -223,7 +223,7 @@ fn the_ends_of_time_are_null_in_nanoseconds() {
 
 /// Debezium writes empty lists for `int2vector` and `oidvector`, and null for `name` and `bit(3)[]`.
 #[test]
-fn vectors_of_the_catalog_names_and_lists_of_bits_have_their_values() {
+fn vectors_names_and_lists_of_bits_have_their_values() {
     check_ours(
         "defect-system-vectors",
         expect![[r#"

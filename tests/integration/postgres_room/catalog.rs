@@ -113,7 +113,7 @@ async fn a_not_null_that_was_never_validated_does_not_count() {
 }
 
 #[tokio::test]
-async fn a_publication_of_ours_has_exactly_its_tables_and_their_memberships() {
+async fn our_publication_has_exactly_its_tables_and_memberships() {
     let server = Server::start();
     server.sql(
         "postgres",
@@ -172,7 +172,7 @@ async fn a_publication_of_ours_has_exactly_its_tables_and_their_memberships() {
 }
 
 #[tokio::test]
-async fn a_candidate_whose_update_would_fail_comes_with_the_sql_that_prevents_it() {
+async fn a_table_whose_update_would_fail_comes_with_the_sql_it_needs() {
     let server = Server::start();
     server.sql(
         "postgres",

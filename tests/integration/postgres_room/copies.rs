@@ -63,7 +63,7 @@ async fn readers_see_what_was_there_when_the_slot_was_made() {
 }
 
 #[tokio::test]
-async fn a_holder_keeps_rewrites_away_and_tells_those_that_came_before() {
+async fn a_holder_keeps_rewrites_away_and_tells_earlier_ones() {
     let server = Server::start();
     server.sql(
         "postgres",
@@ -91,7 +91,7 @@ async fn a_holder_keeps_rewrites_away_and_tells_those_that_came_before() {
 }
 
 #[tokio::test]
-async fn a_published_table_is_described_as_the_stream_will_describe_it() {
+async fn a_published_table_is_described_as_in_the_stream() {
     let server = Server::start();
     server.sql(
         "postgres",

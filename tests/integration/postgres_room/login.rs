@@ -62,7 +62,7 @@ async fn every_way_of_logging_in_works_or_says_why_not() {
 }
 
 #[tokio::test]
-async fn a_unix_socket_a_dead_port_and_a_list_of_hosts_are_reached_or_named() {
+async fn sockets_dead_ports_and_lists_of_hosts_are_reached_or_named() {
     let server = Server::start();
     let unix = config(&server.unix_url("postgres"));
     Sql::connect(&unix).await.unwrap();

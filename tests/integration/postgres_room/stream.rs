@@ -66,7 +66,7 @@ async fn a_committed_row_arrives_and_is_not_sent_again_once_confirmed() {
 }
 
 #[tokio::test]
-async fn a_held_slot_a_missing_one_and_a_missing_publication_are_told_apart() {
+async fn held_slot_missing_slot_and_missing_publication_are_distinct() {
     let server = Server::start();
     server.sql("postgres", "create table t (id int primary key)");
     replication(&server).await.create_slot("s", SOON).await.unwrap();
@@ -127,7 +127,7 @@ async fn a_new_slot_waits_for_writers_and_says_for_whom() {
 }
 
 #[tokio::test]
-async fn a_fast_shutdown_ends_the_sentinel_and_says_goodbye_to_a_stream_that_keeps_up() {
+async fn a_fast_shutdown_ends_the_sentinel_and_a_stream_that_keeps_up() {
     let server = Arc::new(Server::start());
     replication(&server).await.create_slot("s", SOON).await.unwrap();
     let sentinel = sql(&server).await;
@@ -219,7 +219,7 @@ async fn a_call_given_up_half_way_is_never_mistaken_for_the_next() {
 }
 
 #[tokio::test]
-async fn an_administrators_word_ends_stream_and_sentinel_with_its_state() {
+async fn an_administrators_word_ends_stream_and_sentinel_with_state() {
     let server = Server::start();
     replication(&server).await.create_slot("s", SOON).await.unwrap();
     let sentinel = sql(&server).await;

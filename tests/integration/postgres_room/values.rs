@@ -249,7 +249,7 @@ struct Sent {
 }
 
 #[tokio::test]
-async fn a_copied_row_has_the_bytes_of_a_streamed_one_on_every_version() {
+async fn copied_and_streamed_rows_have_equal_bytes_on_every_version() {
     let server = Server::start();
     let major = server.major();
     let types: Vec<_> = TYPES.iter().filter(|(_, since, _)| *since <= major).collect();

@@ -185,7 +185,7 @@ async fn record(server: &Server, number: usize, script: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn the_server_installed_here_says_nothing_that_is_not_understood() {
+async fn everything_that_the_installed_server_says_is_understood() {
     let server = Server::start();
     for (number, name) in names().iter().enumerate() {
         let script = fs::read_to_string(folder().join(format!("{name}.sql"))).unwrap();

@@ -24,7 +24,7 @@ const TABLES: &str = "create table f (id int primary key); insert into f select 
 const WHERE: &str = "\n[tables]\ninclude = [\"public.f\", \"public.k\", \"public.t\"]\n[snapshot.where]\n\"public.f\" = \"fits(id)\"\n\"public.k\" = \"fits(v)\"";
 
 #[test]
-fn a_full_disk_leaves_a_table_out_of_the_first_copy_and_the_others_go_on() {
+fn a_full_disk_takes_one_table_from_the_first_copy_and_no_other() {
     let world = World::new(TABLES, &["f", "k", "t"]);
     let agent = world.agent(WHERE);
     let copy = agent.streams().copy.unwrap();
@@ -41,7 +41,7 @@ fn a_full_disk_leaves_a_table_out_of_the_first_copy_and_the_others_go_on() {
 }
 
 #[test]
-fn a_full_disk_holds_up_copies_beside_the_stream_until_there_is_room() {
+fn a_full_disk_holds_up_backfills_until_there_is_room() {
     let world = World::new(TABLES, &["f", "k", "t"]);
     let agent = world.agent(&format!("[snapshot]\nmode = \"windows\"{WHERE}"));
     is_done(&agent, "public.t");
@@ -65,7 +65,7 @@ fn a_full_disk_holds_up_copies_beside_the_stream_until_there_is_room() {
 /// A standby has no chunks: its snapshots do not list the primary's transactions. Where it can decode, every table is copied
 /// whole; where it cannot, the first start says so.
 #[test]
-fn a_standby_copies_whole_tables_or_refuses_before_anything_is_made() {
+fn a_standby_copies_whole_tables_or_refuses_at_once() {
     let primary = Server::start();
     primary.sql(
         "postgres",

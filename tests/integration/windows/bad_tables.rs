@@ -8,7 +8,7 @@ const SLOW: &str = "[snapshot]\nmode = \"windows\"\nrows_per_second = 300\n[snap
     \"public.bad_where\" = \"id = (\"\n\"public.broken\" = \"1 / (id - 99) > -9\"";
 
 #[test]
-fn a_table_that_cannot_be_copied_says_so_with_the_next_step_and_the_others_go_on() {
+fn an_uncopyable_table_tells_the_next_step_and_others_go_on() {
     let tables = ["bad_where", "bag", "barred", "broken", "gone", "guarded", "nan", "plain", "shaped"];
     let world = World::new(
         "create role ws login replication;
@@ -82,7 +82,7 @@ fn a_table_that_cannot_be_copied_says_so_with_the_next_step_and_the_others_go_on
 /// A table rewritten between the slot's snapshot and the lock is empty for that snapshot, and the log tells nothing of a
 /// rewrite. Locking the partitions takes a while, in which it happens.
 #[test]
-fn a_table_rewritten_before_the_first_copy_locks_it_is_copied_beside_the_stream() {
+fn a_table_rewritten_before_its_lock_is_copied_by_a_backfill() {
     let world = World::new(
         "create table a (id int primary key) partition by range (id);
          select format('create table a_%s partition of a for values from (%s) to (%s)', i, i, i + 1)

@@ -26,7 +26,7 @@ fn streams(world: &World) -> Running {
 }
 
 #[test]
-fn a_chunk_is_journalled_once_its_records_are_acknowledged_and_the_next_one_leaves_then() {
+fn an_acknowledged_chunk_is_journalled_and_then_the_next_leaves() {
     let world = World::with_second_broker(TABLES, &["t", "u"]);
     let agent = streams(&world);
     world.second_broker(false); // nothing sent to t is acknowledged
@@ -49,7 +49,7 @@ fn a_chunk_is_journalled_once_its_records_are_acknowledged_and_the_next_one_leav
 }
 
 #[test]
-fn chunks_are_read_ahead_of_the_stream_and_each_waits_for_its_position() {
+fn chunks_are_read_ahead_and_each_waits_for_its_position() {
     let world = World::new(TABLES, &["t", "u"]);
     let agent = streams(&world);
     let walsender = world.sql("select active_pid from pg_replication_slots");

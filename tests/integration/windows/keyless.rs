@@ -70,7 +70,7 @@ fn copy_again(agent: &crate::support::world::Running) {
 }
 
 #[test]
-fn a_whole_table_and_the_changes_behind_it_are_the_source_while_writers_go_on() {
+fn a_whole_table_and_its_changes_equal_the_source_under_writes() {
     let world = World::new(TABLES, &["k", "t"]);
     let agent = world.agent(WINDOWS);
     agent.streams();
@@ -115,7 +115,7 @@ fn a_whole_table_and_the_changes_behind_it_are_the_source_while_writers_go_on() 
 }
 
 #[test]
-fn rows_that_a_condition_takes_and_a_table_that_joins_are_copied_too() {
+fn rows_of_a_condition_and_a_table_that_joins_are_copied_too() {
     let world = World::new(TABLES, &["k", "t"]);
     let agent = world.agent("[snapshot]\nmode = \"no_data\"\n[tables]\ninclude = [\"public.t\"]");
     agent.streams();
@@ -136,7 +136,7 @@ fn rows_that_a_condition_takes_and_a_table_that_joins_are_copied_too() {
 }
 
 #[test]
-fn the_stream_goes_on_beside_an_open_writer_and_no_row_of_its_is_lost_or_sent_twice() {
+fn an_open_writer_stops_no_stream_and_each_row_arrives_once() {
     let world = World::new(TABLES, &["k", "t"]);
     let agent = world.agent(NOTHING);
     agent.streams();
@@ -163,7 +163,7 @@ fn the_stream_goes_on_beside_an_open_writer_and_no_row_of_its_is_lost_or_sent_tw
 }
 
 #[test]
-fn without_a_free_slot_the_copy_waits_with_the_next_step_and_the_stream_goes_on() {
+fn without_a_free_slot_the_copy_waits_and_the_stream_goes_on() {
     let world = World::with(&[("max_replication_slots", "2")], TABLES, &["k", "t"]);
     world.sql("select pg_create_physical_replication_slot('taken')");
     let agent = world.agent(WINDOWS);
@@ -231,7 +231,7 @@ impl Drop for Program {
 }
 
 #[test]
-fn killed_in_between_and_started_again_rows_are_repeated_and_none_is_missing() {
+fn a_kill_during_a_copy_repeats_rows_and_loses_none() {
     let world = World::new(MANY, &["k", "t"]);
     for round in 0..3 {
         let program = Program::start(&world, SLOW);
@@ -248,7 +248,7 @@ fn killed_in_between_and_started_again_rows_are_repeated_and_none_is_missing() {
 }
 
 #[test]
-fn a_first_copy_cut_off_inside_of_it_leaves_it_to_a_temporary_slot() {
+fn a_first_copy_cut_off_in_a_table_leaves_it_to_a_backfill() {
     let world = World::new(MANY, &["k", "t"]);
     let agent = world.agent("[snapshot]\nrows_per_second = 500");
     agent.until("rows", |status| status.copy.as_ref().is_some_and(|copy| copy.rows > 2000));

@@ -16,7 +16,7 @@ fn has_copied_a_chunk(agent: &Running) {
 }
 
 #[test]
-fn a_copy_begins_anew_where_a_column_joined_while_no_process_ran() {
+fn a_copy_begins_anew_where_a_column_joins_between_processes() {
     let world = World::new(TABLE, &["t"]);
     let agent = world.agent(SLOW);
     has_copied_a_chunk(&agent);
@@ -32,7 +32,7 @@ fn a_copy_begins_anew_where_a_column_joined_while_no_process_ran() {
 }
 
 #[test]
-fn a_copy_begins_anew_where_the_row_filter_changed_while_the_connection_was_lost() {
+fn a_copy_begins_anew_where_a_filter_changes_while_disconnected() {
     let world = World::new(TABLE, &["t"]);
     if world.server.major() < 15 {
         return; // row filters came with 15

@@ -115,7 +115,7 @@ fn a_table_that_joins_is_published_copied_and_streamed() {
 }
 
 #[test]
-fn a_table_with_a_query_of_its_own_is_refused_and_the_others_go_on() {
+fn a_table_with_its_own_query_is_refused_and_others_go_on() {
     let world = World::new(TABLES, &["t", "u"]);
     let agent = world.agent("[snapshot]\nmode = \"windows\"\n[snapshot.query]\n\"public.t\" = \"select * from t\"");
     is_done(&agent, "public.u");

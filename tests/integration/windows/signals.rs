@@ -28,7 +28,7 @@ fn state(agent: &Running, table: &str, state: &str) {
 }
 
 #[test]
-fn a_signal_copies_the_tables_it_names_where_its_conditions_hold() {
+fn a_signal_copies_its_tables_where_its_conditions_hold() {
     let (world, agent) = started(TABLES);
     signal(
         &world,
@@ -48,7 +48,7 @@ fn a_signal_copies_the_tables_it_names_where_its_conditions_hold() {
 }
 
 #[test]
-fn a_copy_that_a_signal_asks_for_is_told_of_from_its_start_to_its_end() {
+fn a_copy_by_signal_is_notified_from_its_start_to_its_end() {
     let world = World::new(TABLES, &["t", "u", "signals", "notes"]);
     let more = format!("{MORE}\n[topics]\nprefix = \"p\"\nnotifications = \"p.public.notes\"\n");
     let agent = world.agent(&more);
@@ -89,7 +89,7 @@ fn a_copy_that_a_signal_asks_for_is_told_of_from_its_start_to_its_end() {
 }
 
 #[test]
-fn a_signal_from_the_topic_is_obeyed_once_and_one_from_before_the_pipeline_is_not() {
+fn a_signal_of_the_topic_is_obeyed_once_and_an_older_one_never() {
     let world = World::new(TABLES, &["t", "u", "asked"]);
     let asked = "p.public.asked";
     let execute = |table: &str, more: &str| {
@@ -145,7 +145,7 @@ fn a_signal_that_cannot_be_done_leaves_the_stream_as_it_is() {
 }
 
 #[test]
-fn copies_are_held_let_go_and_ended_by_signals_and_a_restart_does_not_repeat_them() {
+fn signals_hold_resume_and_end_copies_once_over_restarts() {
     let (world, agent) = started(TABLES);
     // One transaction: the copy is held before it can read anything.
     world.sql(
@@ -176,7 +176,7 @@ fn copies_are_held_let_go_and_ended_by_signals_and_a_restart_does_not_repeat_the
 }
 
 #[test]
-fn a_signal_sent_during_a_first_copy_that_is_cut_off_is_obeyed_by_the_next_process() {
+fn a_signal_in_a_cut_off_first_copy_is_obeyed_by_the_next_start() {
     let world = World::new(TABLES, &["t", "u", "asked"]);
     let tables = "signal_topic = \"p.public.asked\"\nskip = [\"public.u\"]\n[tables]\ninclude = [\"public.[tu]\"]";
     // The first piece of 2500 rows holds the next one back for longer than this test takes.
