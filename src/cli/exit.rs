@@ -2,10 +2,11 @@
 
 use crate::config::ConfigError;
 use crate::kafka::{KafkaError, StateError};
+use crate::pipeline::Exit;
 use crate::pipeline::consent::ConsentError;
+use crate::pipeline::continuity::Chain;
 use crate::pipeline::keeper::KeeperError;
 use crate::pipeline::supervise::{Disposition, PipelineError, disposition};
-use crate::pipeline::{Chain, Exit};
 use std::error::Error;
 use std::fmt;
 use std::process::ExitCode;

@@ -4,8 +4,7 @@ use super::{Code, Failure, block_on, logging, print};
 use crate::config::Checked;
 use crate::lsn::Lsn;
 use crate::pipeline::consent::{self, Look};
-use crate::pipeline::continuity::Verdict;
-use crate::pipeline::status::LsnRange;
+use crate::pipeline::continuity::{LsnRange, Verdict};
 use clap::Subcommand;
 use std::fmt::Write;
 

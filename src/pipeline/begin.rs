@@ -5,12 +5,13 @@
 
 use super::Config;
 use super::consent;
+use super::continuity::{Trouble, TroubleReason};
 use super::detached::Detached;
 use super::keeper::Keeper;
 use super::open::{Seen, in_use};
 use super::record::{FORMAT, Intent, Record};
 use super::rehearse::{Captured, rehearse};
-use super::supervise::{PipelineError, Trouble, TroubleReason};
+use super::supervise::PipelineError;
 use crate::lsn::Lsn;
 use crate::postgres::holder::Holder;
 use crate::postgres::slot::{self, Blocker};

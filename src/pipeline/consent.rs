@@ -5,13 +5,11 @@
 
 use super::Config;
 use super::begin::create_slot;
-use super::continuity::{By, Halt, Proof, Reason, Verdict};
+use super::continuity::{By, Halt, LsnRange, Proof, Reason, Verdict};
 use super::halted::Halted;
 use super::keeper::{Keeper, KeeperError};
-use super::open::Seen;
-use super::open::recorded;
+use super::open::{Seen, recorded};
 use super::record::{Accepted, Record, State};
-use super::status::LsnRange;
 use super::supervise::PipelineError;
 use crate::kafka::KafkaError;
 use crate::lsn::Lsn;

@@ -4,17 +4,27 @@
 //! Pure. Each rule closes a way in which changes were lost in a run; a rule that cannot be shown to hold halts.
 
 mod reason;
+mod trouble;
 
 pub use reason::{By, Lifting, Proof, Reason};
+pub use trouble::{Chain, Trouble, TroubleReason};
 
 use super::record::{Record, TableIdentity};
 use super::skipped::Place;
-use super::status::LsnRange;
 use crate::change::Committed;
 use crate::ledger::RouteId;
 use crate::lsn::{Lsn, Oid};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+
+/// A range of WAL that is missing or in doubt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LsnRange {
+    /// The last position known to be in Kafka.
+    pub from: Lsn,
+    /// Where the slot, or the server, stands.
+    pub to: Lsn,
+}
 
 /// A stop that only a person ends.
 #[derive(Clone, Debug, PartialEq)]

@@ -36,7 +36,7 @@ pub mod supervise;
 mod windows;
 
 pub use sink::Config as SinkConfig;
-pub use supervise::{Chain, Exit};
+pub use supervise::Exit;
 
 use crate::encode;
 use crate::encode::registry;

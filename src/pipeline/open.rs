@@ -11,7 +11,9 @@ use self::questions::{asynchronous, database, history, not_held, origins};
 use self::recorded::begin_try;
 use super::Config;
 use super::begin::{FirstCopy, Start, anew, first_start};
-use super::continuity::{Halt, Observed, PublicationView, Reason, SlotView, Verdict, begins_beyond, judge};
+use super::continuity::{
+    Halt, Observed, PublicationView, Reason, SlotView, Trouble, TroubleReason, Verdict, begins_beyond, judge,
+};
 use super::core::{LastStop, Opened};
 use super::detached::Detached;
 use super::halted::{Author, Halted};
@@ -20,7 +22,7 @@ use super::inherited::{self, Inherited};
 use super::keeper::Keeper;
 use super::record::{FORMAT, Record, State, TableIdentity};
 use super::rehearse::{Captured, rehearse};
-use super::supervise::{PipelineError, Trouble, TroubleReason};
+use super::supervise::PipelineError;
 use crate::lsn::{Lsn, Oid};
 use crate::postgres::publication::{self, PublicationRow};
 use crate::postgres::slot::{self, SlotRow};

@@ -12,9 +12,9 @@ pub use ids::{Given, Replaced, SchemaIds, Unproven};
 
 use described::Described;
 
+use super::continuity::{Trouble, TroubleReason};
 use super::detached::{OnRefusal, Refusal};
 use super::keeper::Keeper;
-use super::supervise::{Trouble, TroubleReason};
 use crate::change::{RelationShape, describe, describe_copied};
 use crate::encode::{Draft, Ids, Plan, Planner};
 use crate::kafka::{TopicInfo, TopicRules, TopicSpec, Topics};

@@ -4,7 +4,8 @@
 //! perhaps days later. Where there are rules over columns or keys, they are therefore tried on every table at the start:
 //! all that fail are told at once, before a slot is made. What the stream brings later is planned by the stream.
 
-use super::supervise::{PipelineError, Trouble, TroubleReason};
+use super::continuity::{Trouble, TroubleReason};
+use super::supervise::PipelineError;
 use crate::change::{RelationShape, ShapeColumn, describe};
 use crate::encode::{self, Adjust, PlanError, Planner, Rules};
 use crate::lsn::Oid;

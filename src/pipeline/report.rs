@@ -9,13 +9,14 @@ mod rates;
 mod schemas;
 
 use super::Config;
+use super::continuity::{Trouble, TroubleReason};
 use super::core::{Core, Opened};
 use super::pace::Pace;
 use super::plans::Ready;
 use super::progress::{Progress, Wal};
 use super::sink::Config as SinkConfig;
 use super::status::{ChangeStatus, LastError, Phase, Positions, STATUS_FORMAT, Status, TableStatus};
-use super::supervise::{Disposition, LOGIN_NEXT, Trouble, TroubleReason};
+use super::supervise::{Disposition, LOGIN_NEXT};
 use super::windows::WindowStatus;
 use crate::kafka::{Delivery, State, Statistics, classify};
 use crate::ledger::Ticket;

@@ -2,11 +2,12 @@
 //!
 //! One value, replaced as a whole and read through a watch channel; nothing in it is a row value or a secret.
 
+use super::continuity::LsnRange;
 use super::skipped::Place;
 use super::windows::WindowStatus;
 use crate::change::Position;
 use crate::lsn::Lsn;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -60,15 +61,6 @@ impl Phase {
             Phase::Stopping => "stopping",
         }
     }
-}
-
-/// A range of WAL that is missing or in doubt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LsnRange {
-    /// The last position known to be in Kafka.
-    pub from: Lsn,
-    /// Where the slot, or the server, stands.
-    pub to: Lsn,
 }
 
 /// One change.

@@ -1,197 +1,12 @@
 //! What a failure means, and what the operator reads: one exhaustive match, no catch-all.
 
-use super::continuity::Halt;
+use super::continuity::{Chain, Halt, Trouble, TroubleReason};
 use super::core::Stopped;
 use super::keeper::KeeperError;
 use super::record::RecordError;
 use super::rows::RowsError;
 use crate::kafka::{KafkaError, Remedy, StateError};
 use crate::postgres::PgError;
-use std::error::Error;
-use std::fmt;
-
-/// An error with its causes on one line: `top: cause: cause of that`.
-pub struct Chain<'a>(pub &'a dyn Error);
-
-impl fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut cause = self.0.source();
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
-    }
-}
-
-/// What is wrong while the agent keeps trying.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "the codes say it")]
-pub enum TroubleReason {
-    PostgresUnavailable,
-    PostgresRefuses,
-    TlsRefused,
-    PostgresSettings,
-    SlotInUse,
-    SlotWaits,
-    StreamBroke,
-    SynchronousStandby,
-    StandbyBehind,
-    KafkaUnavailable,
-    KafkaRefuses,
-    StateUnavailable,
-    TopicUnavailable,
-    RegistryUnavailable,
-    SchemaRefused,
-    SchemaIdsDiffered,
-    TableRefused,
-    PublicationIncomplete,
-}
-
-impl TroubleReason {
-    /// Every reason, for metrics and runbooks.
-    pub const ALL: [TroubleReason; 18] = [
-        TroubleReason::PostgresUnavailable,
-        TroubleReason::PostgresRefuses,
-        TroubleReason::TlsRefused,
-        TroubleReason::PostgresSettings,
-        TroubleReason::SlotInUse,
-        TroubleReason::SlotWaits,
-        TroubleReason::StreamBroke,
-        TroubleReason::SynchronousStandby,
-        TroubleReason::StandbyBehind,
-        TroubleReason::KafkaUnavailable,
-        TroubleReason::KafkaRefuses,
-        TroubleReason::StateUnavailable,
-        TroubleReason::TopicUnavailable,
-        TroubleReason::RegistryUnavailable,
-        TroubleReason::SchemaRefused,
-        TroubleReason::SchemaIdsDiffered,
-        TroubleReason::TableRefused,
-        TroubleReason::PublicationIncomplete,
-    ];
-
-    /// The stable code.
-    #[must_use]
-    pub const fn code(self) -> &'static str {
-        match self {
-            TroubleReason::PostgresUnavailable => "postgres_unavailable",
-            TroubleReason::PostgresRefuses => "postgres_refuses",
-            TroubleReason::PostgresSettings => "postgres_settings",
-            TroubleReason::SlotInUse => "slot_in_use",
-            TroubleReason::SlotWaits => "slot_waits",
-            TroubleReason::TlsRefused => "tls_refused",
-            TroubleReason::StreamBroke => "stream_broke",
-            TroubleReason::SynchronousStandby => "synchronous_standby",
-            TroubleReason::StandbyBehind => "standby_behind",
-            TroubleReason::KafkaUnavailable => "kafka_unavailable",
-            TroubleReason::KafkaRefuses => "kafka_refuses",
-            TroubleReason::StateUnavailable => "state_unavailable",
-            TroubleReason::TopicUnavailable => "topic_unavailable",
-            TroubleReason::RegistryUnavailable => "registry_unavailable",
-            TroubleReason::SchemaRefused => "schema_refused",
-            TroubleReason::SchemaIdsDiffered => "schema_ids_differed",
-            TroubleReason::TableRefused => "table_refused",
-            TroubleReason::PublicationIncomplete => "publication_incomplete",
-        }
-    }
-
-    /// Whether it lasts until somebody acts; the agent still looks again by itself.
-    #[must_use]
-    pub const fn needs_a_person(self) -> bool {
-        match self {
-            TroubleReason::PostgresUnavailable
-            | TroubleReason::SlotInUse
-            | TroubleReason::SlotWaits
-            | TroubleReason::StreamBroke
-            | TroubleReason::StandbyBehind
-            | TroubleReason::KafkaUnavailable
-            | TroubleReason::StateUnavailable
-            | TroubleReason::RegistryUnavailable => false,
-            TroubleReason::PostgresRefuses
-            | TroubleReason::TlsRefused
-            | TroubleReason::PostgresSettings
-            | TroubleReason::SynchronousStandby
-            | TroubleReason::KafkaRefuses
-            | TroubleReason::TopicUnavailable
-            | TroubleReason::SchemaRefused
-            | TroubleReason::SchemaIdsDiffered
-            | TroubleReason::TableRefused
-            | TroubleReason::PublicationIncomplete => true,
-        }
-    }
-
-    /// What to do, or what the agent waits for.
-    #[must_use]
-    pub const fn next(self) -> &'static str {
-        match self {
-            TroubleReason::PostgresUnavailable => {
-                "nothing: it is tried again by itself; see that the server runs and can be reached"
-            }
-            TroubleReason::PostgresRefuses => {
-                "correct the role, its password or pg_hba.conf; it is tried again by itself"
-            }
-            TroubleReason::PostgresSettings => "run `wellspring check`: it names the setting or right, with the SQL",
-            TroubleReason::SlotWaits => "end these transactions, or wait; it is tried again by itself",
-            TroubleReason::TlsRefused => {
-                "set up TLS on the server or correct sslrootcert; sslmode says how much is proven (disable, require, verify-ca, verify-full)"
-            }
-            TroubleReason::SlotInUse => "stop the other agent, or wait until the server drops its dead connection",
-            TroubleReason::StreamBroke => "nothing: the stream is read again from the confirmed position",
-            TroubleReason::SynchronousStandby => {
-                "take our application_name out of synchronous_standby_names, or list names there instead of *"
-            }
-            TroubleReason::StandbyBehind => "nothing: it goes on when the standby has replayed far enough",
-            TroubleReason::KafkaUnavailable => {
-                "nothing: it is tried again by itself; see that the brokers run and can be reached"
-            }
-            TroubleReason::KafkaRefuses => "give the producer's principal the rights that `wellspring check` lists",
-            TroubleReason::StateUnavailable => "nothing, if Kafka is away; else see the rights on the state topic",
-            TroubleReason::TopicUnavailable => {
-                "create the topic, or let the agent create it (topics.create = true and the right to)"
-            }
-            TroubleReason::RegistryUnavailable => {
-                "nothing: it is tried again by itself; see that the registry runs and can be reached"
-            }
-            TroubleReason::SchemaRefused => {
-                "make the schema compatible or lower the subject's compatibility; it is tried again every 30 s"
-            }
-            TroubleReason::SchemaIdsDiffered => {
-                "have the registry serve the earlier schemas under their ids again, or run `wellspring snapshot` for each table and tell its consumers which records they cannot read"
-            }
-            TroubleReason::TableRefused => {
-                "change what the message names, or exclude the table; it is tried again every 30 s"
-            }
-            TroubleReason::PublicationIncomplete => "run the SQL as the tables' owner; it is tried again by itself",
-        }
-    }
-}
-
-/// Trouble, as status and log tell it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trouble {
-    /// Which.
-    pub reason: TroubleReason,
-    /// On what, and why.
-    pub detail: String,
-    /// What to do.
-    pub next: String,
-}
-
-impl Trouble {
-    /// Trouble with something, caused by an error.
-    #[must_use]
-    pub fn new(reason: TroubleReason, what: String, error: &dyn Error) -> Self {
-        Trouble { reason, detail: format!("{what}: {}", Chain(error)), next: reason.next().to_owned() }
-    }
-
-    /// Trouble told in our own words.
-    #[must_use]
-    pub fn plain(reason: TroubleReason, detail: String, next: &str) -> Self {
-        Trouble { reason, detail, next: next.to_owned() }
-    }
-}
 
 /// How the process ends when it does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -436,7 +251,7 @@ mod tests {
 
     #[test]
     fn the_lists_hold_every_reason() {
-        let code = include_str!("supervise.rs").split("const fn code").nth(1).unwrap();
+        let code = include_str!("continuity/trouble.rs").split("const fn code").nth(1).unwrap();
         let code = code.split("const fn needs_a_person").next().unwrap();
         assert_eq!(arms(code, "TroubleReason::"), TroubleReason::ALL.len());
         let text = include_str!("continuity/reason.rs").split("const fn text").nth(1).unwrap();

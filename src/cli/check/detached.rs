@@ -3,7 +3,7 @@
 use super::Findings;
 use crate::config::Checked;
 use crate::kafka::{self, StateTopic, TopicInfo};
-use crate::pipeline::Chain;
+use crate::pipeline::continuity::Chain;
 use crate::pipeline::detached::OnRefusal;
 use crate::pipeline::record::State;
 

@@ -7,7 +7,7 @@ use crate::change::{RelationShape, ShapeColumn, describe};
 use crate::config::Checked;
 use crate::encode::registry::{Registry, RegistryError, SchemaDigest};
 use crate::encode::{Draft, Planner};
-use crate::pipeline::Chain;
+use crate::pipeline::continuity::Chain;
 use crate::pipeline::schema_key::{RecordedId, SchemaKey};
 use crate::postgres::publication::Candidate;
 use crate::postgres::{PgError, Sql, catalog, surroundings};

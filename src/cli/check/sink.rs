@@ -33,7 +33,7 @@ pub(super) async fn look(checked: &Checked, seen: &Seen) -> Vec<Finding> {
             }
             Err(error) => {
                 let fix = "see registry.url, its credentials and registry.ca";
-                registry.fail(crate::pipeline::Chain(&error).to_string(), fix);
+                registry.fail(crate::pipeline::continuity::Chain(&error).to_string(), fix);
             }
         }
     }

@@ -6,7 +6,7 @@ use crate::encode::EncodeError;
 use crate::ledger::Ticket;
 use crate::lsn::Lsn;
 use crate::metrics::Operation;
-use crate::pipeline::Chain;
+use crate::pipeline::continuity::Chain;
 use crate::pipeline::rows::{RowsError, Tools, records_out};
 use crate::postgres::copies::Piece;
 use crate::snapshot::journal::Left;

@@ -2,8 +2,9 @@
 
 use super::{Config, in_use};
 use crate::lsn::{Lsn, Oid};
+use crate::pipeline::continuity::{Trouble, TroubleReason};
 use crate::pipeline::record::Record;
-use crate::pipeline::supervise::{PipelineError, Trouble, TroubleReason};
+use crate::pipeline::supervise::PipelineError;
 use crate::postgres::preflight::{self, SyncState};
 use crate::postgres::{Origins, PgError, Replication, Sql, Stream};
 use crate::snapshot::visibility::PgSnapshot;

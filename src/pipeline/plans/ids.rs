@@ -3,10 +3,10 @@
 use super::{Desk, Failure};
 use crate::encode::AvroSchema;
 use crate::encode::registry::{Registry, RegistryError, SchemaDigest};
+use crate::pipeline::continuity::{Trouble, TroubleReason};
 use crate::pipeline::proofs::{Claim, Proofs, Standing};
 use crate::pipeline::record::State;
 use crate::pipeline::schema_key::{RecordedId, SchemaKey};
-use crate::pipeline::supervise::{Trouble, TroubleReason};
 use std::sync::Arc;
 
 /// The registry, and the one task that proves ids at it.

@@ -3,10 +3,9 @@
 use super::{Active, Aside, Need, RowsError, Tools};
 use crate::change::{Context, Position, RelationSlot, Row};
 use crate::encode::{self, EncodeError, Encoder};
-use crate::pipeline::continuity::{Halt, Oversize, Reason};
+use crate::pipeline::continuity::{Chain, Halt, Oversize, Reason};
 use crate::pipeline::detached::{Cause, OnRefusal, Refusal};
 use crate::pipeline::skipped::Place;
-use crate::pipeline::supervise::Chain;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 

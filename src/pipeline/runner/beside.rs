@@ -290,7 +290,7 @@ impl Runner {
                     let (namespace, name) = table.split_once('.').unwrap_or_default();
                     self.copies.refused(id, &refused(&TableName::new(namespace, name), &error));
                 }
-                _ => self.copies.gave_up(id, false, super::super::supervise::Chain(&error).to_string()),
+                _ => self.copies.gave_up(id, false, crate::pipeline::continuity::Chain(&error).to_string()),
             },
         }
     }

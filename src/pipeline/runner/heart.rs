@@ -5,7 +5,7 @@
 
 use super::{Place, Runner, tools};
 use crate::pipeline::Heartbeat;
-use crate::pipeline::supervise::Chain;
+use crate::pipeline::continuity::Chain;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;

@@ -5,10 +5,10 @@
 
 use super::*;
 use crate::change::Position;
+use crate::pipeline::continuity::{Chain, TroubleReason};
 use crate::pipeline::plans::{Ready, Replaced, SchemaIds, Unproven};
 use crate::pipeline::proofs::{Proofs, Standing};
 use crate::pipeline::rows::Uses;
-use crate::pipeline::supervise::{Chain, TroubleReason};
 use std::collections::BTreeMap;
 
 /// The first and the last Position that a plan sent with an unproven id.

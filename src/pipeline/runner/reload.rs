@@ -5,9 +5,9 @@
 
 use super::*;
 use crate::change::RelationShape;
+use crate::pipeline::continuity::{Chain, TroubleReason};
 use crate::pipeline::record::TableIdentity;
 use crate::pipeline::request::{Granted, Refused, Reply};
-use crate::pipeline::supervise::{Chain, TroubleReason};
 use crate::postgres::publication;
 use crate::snapshot::Mode;
 use std::collections::BTreeMap;

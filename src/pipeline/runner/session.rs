@@ -2,10 +2,11 @@
 
 use super::*;
 use crate::kafka::TopicInfo;
+use crate::pipeline::continuity::TroubleReason;
 use crate::pipeline::core::SECOND;
 use crate::pipeline::detached::OnRefusal;
 use crate::pipeline::rows::RowsError;
-use crate::pipeline::supervise::{FILE_NEXT, TroubleReason, without_client};
+use crate::pipeline::supervise::{FILE_NEXT, without_client};
 use crate::postgres::preflight;
 
 /// Between two looks at a silent walsender: long enough for a spilling transaction to show in the counters.

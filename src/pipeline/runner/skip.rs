@@ -48,7 +48,7 @@ impl Runner {
     pub(super) fn skip_recorded(&mut self, (skipped, reply, written): Consented) {
         let Skipped { table, commit, ordinal, by, why, .. } = &skipped;
         if let Err(error) = written {
-            let why = format!("the consent could not be recorded: {}", crate::pipeline::Chain(&error));
+            let why = format!("the consent could not be recorded: {}", crate::pipeline::continuity::Chain(&error));
             return reply.send(Err(Refused::NotAvailable(why)));
         }
         tracing::warn!(table, %commit, ordinal, by, why, "an operator leaves out one change");
