@@ -6,7 +6,8 @@
 
 use crate::change::Position;
 use crate::lsn::Lsn;
-use crate::pipeline::request::{self, Answer, Handle, Refused, Request};
+use crate::pipeline::continuity::{Answer, Refused, Reply};
+use crate::pipeline::request::{self, Handle, Request};
 use crate::pipeline::skipped::Consent;
 use crate::secret::{Kept, Source};
 use axum::Json;
@@ -35,7 +36,7 @@ pub struct Actions {
     /// The running agent.
     pub agent: Handle,
     /// Whoever can read the configuration again; it answers each reply sent.
-    pub reload: mpsc::Sender<request::Reply>,
+    pub reload: mpsc::Sender<Reply>,
     /// The token; none refuses every action.
     pub token: Option<Arc<Kept>>,
 }

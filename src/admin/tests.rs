@@ -3,7 +3,8 @@
 use super::*;
 use crate::lsn::Lsn;
 use crate::metrics::PHASES;
-use crate::pipeline::request::{self, Asked, Granted, Refused, Reply, Request};
+use crate::pipeline::continuity::{Granted, Refused, Reply};
+use crate::pipeline::request::{self, Asked, Request};
 use crate::secret::{Secret, Source};
 use std::io::{Read, Write as _};
 use std::net::TcpStream;

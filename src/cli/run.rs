@@ -5,7 +5,8 @@ use super::{Code, Failure, block_on, load, logging, progress, version};
 use crate::admin;
 use crate::config::{Checked, Loaded};
 use crate::metrics::Metrics;
-use crate::pipeline::request::{self, Answer, Granted, Handle, Refused, Request};
+use crate::pipeline::continuity::{Answer, Granted, Refused, Reply};
+use crate::pipeline::request::{Handle, Request};
 use crate::pipeline::{Agent, Exit, SinkConfig};
 use std::io::IsTerminal;
 use std::net::{SocketAddr, TcpListener};
@@ -101,7 +102,7 @@ enum Sign {
     Stop(&'static str),
     Hangup,
     Tell,
-    Reload(request::Reply),
+    Reload(Reply),
     Reloaded(Box<Reloaded>),
 }
 
@@ -120,7 +121,7 @@ async fn watch(
     agent: Agent,
     mut signals: Signals,
     mut current: Current,
-    mut reloads: mpsc::Receiver<request::Reply>,
+    mut reloads: mpsc::Receiver<Reply>,
     mut manager: Manager,
 ) -> Code {
     let mut tell = tokio::time::interval(manager.spacing());
@@ -205,12 +206,12 @@ struct Current {
 struct Reloaded {
     loaded: Option<Box<Loaded>>,
     answer: Answer,
-    reply: Option<request::Reply>,
+    reply: Option<Reply>,
 }
 
 impl Current {
     /// Reads the configuration again and gives it to the agent, if nothing differs that a running agent cannot take.
-    async fn reload(self, agent: Handle, reply: Option<request::Reply>) -> Reloaded {
+    async fn reload(self, agent: Handle, reply: Option<Reply>) -> Reloaded {
         let refused = |why: String| Err(Refused::Faulty(why));
         let loaded = match load(self.file) {
             Ok(loaded) => loaded,

@@ -3,9 +3,11 @@
 //!
 //! Pure. Each rule closes a way in which changes were lost in a run; a rule that cannot be shown to hold halts.
 
+mod answer;
 mod reason;
 mod trouble;
 
+pub use answer::{Answer, Granted, Refused, Reply, WAITING_MAX};
 pub use reason::{By, Lifting, Proof, Reason};
 pub use trouble::{Chain, Trouble, TroubleReason};
 

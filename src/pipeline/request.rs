@@ -5,12 +5,10 @@
 //! of in status. Nothing here judges who may ask: that is the asking side's business.
 
 use super::Config;
+use super::continuity::{Answer, Refused, Reply, WAITING_MAX};
 use super::skipped::Consent;
 use std::fmt;
 use tokio::sync::{mpsc, oneshot};
-
-/// Requests that may wait. People and scripts ask; a flood of them is told to come again instead of being kept.
-const WAITING_MAX: usize = 8;
 
 /// What may be asked of a running agent.
 #[derive(Clone, Debug)]
@@ -49,45 +47,12 @@ impl Request {
     }
 }
 
-/// What was done or begun, in a sentence for whoever asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Granted(pub String);
-
-/// Why a request changes nothing.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    /// This version, or the agent in its present phase, cannot.
-    #[error("not available: {0}")]
-    NotAvailable(String),
-    /// The request itself is faulty: a table that is not captured, a condition the server refuses.
-    #[error("{0}")]
-    Faulty(String),
-    /// Too much is asked at once.
-    #[error("{WAITING_MAX} requests are waiting already: ask again")]
-    Busy,
-    /// The loop has ended, or ends.
-    #[error("the agent is stopping")]
-    Stopping,
-}
-
-/// A request's answer.
-pub type Answer = Result<Granted, Refused>;
-
-/// Where the answer to one request goes. Dropped unanswered, it tells [`Refused::Stopping`].
-#[derive(Debug)]
-pub struct Reply(oneshot::Sender<Answer>);
-
-impl Reply {
-    /// Answers. Whoever asked and went away is not told.
-    pub fn send(self, answer: Answer) {
-        let _ = self.0.send(answer);
-    }
-}
-
 /// A reply, and the answer that it will bring.
 pub fn reply() -> (Reply, impl Future<Output = Answer>) {
     let (reply, answer) = oneshot::channel();
-    (Reply(reply), async { answer.await.unwrap_or(Err(Refused::Stopping)) })
+    // Whoever asked and went away is not told.
+    let reply = Reply::new(move |answer| drop(reply.send(answer)));
+    (reply, async { answer.await.unwrap_or(Err(Refused::Stopping)) })
 }
 
 /// A request on its way into the loop.
@@ -134,6 +99,7 @@ pub fn channel() -> (Handle, mpsc::Receiver<Asked>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pipeline::continuity::Granted;
 
     #[tokio::test]
     async fn an_answer_reaches_whoever_asked() {

@@ -22,10 +22,10 @@ pub use signals::{Origin, Wanted};
 
 use shape::{key_names, same_shape};
 
+use super::continuity::Reply;
 use super::core::{Moment, SECOND};
 use super::notices::{About, Data, News, Teller};
 use super::record::{FORMAT, Obeyed, Window};
-use super::request::Reply;
 use super::rows::Active;
 use crate::change::RelationSlot;
 use crate::ledger::Ticket;

@@ -1,7 +1,8 @@
 //! The runner answers requests from outside: see `request`.
 
 use super::*;
-use crate::pipeline::request::{Asked, Granted, Refused, Request};
+use crate::pipeline::continuity::{Granted, Refused};
+use crate::pipeline::request::{Asked, Request};
 
 impl Runner {
     /// Takes one request. The answer goes out before the loop turns again, except for copies and

@@ -1,8 +1,8 @@
 //! The runner's part in copies beside the stream: what `windows` wants asked is asked, and the answers are told.
 
 use super::*;
+use crate::pipeline::continuity::{Granted, Refused, Reply};
 use crate::pipeline::record::{State, Window};
-use crate::pipeline::request::{Granted, Refused, Reply};
 use crate::postgres::holder::CopyTable;
 use crate::snapshot::Mode;
 use crate::snapshot::journal::Left;

@@ -5,9 +5,8 @@
 
 use super::*;
 use crate::change::RelationShape;
-use crate::pipeline::continuity::{Chain, TroubleReason};
+use crate::pipeline::continuity::{Chain, Granted, Refused, Reply, TroubleReason};
 use crate::pipeline::record::TableIdentity;
-use crate::pipeline::request::{Granted, Refused, Reply};
 use crate::postgres::publication;
 use crate::snapshot::Mode;
 use std::collections::BTreeMap;

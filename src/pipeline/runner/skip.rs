@@ -1,8 +1,8 @@
 //! The runner leaves out one change, as an operator asks: recorded first, then the stream is read again.
 
 use super::*;
+use crate::pipeline::continuity::{Granted, Refused, Reply};
 use crate::pipeline::record::State;
-use crate::pipeline::request::{Granted, Refused, Reply};
 use crate::pipeline::skipped::{Consent, Skipped, beyond_bound};
 
 /// A consent that was written, or not, and who waits for it.

@@ -3,7 +3,7 @@
 use super::{Copies, Copy, Held, Stage, tell, touch};
 use crate::change::{Context, RelationSlot, Row};
 use crate::lsn::{Lsn, Xid};
-use crate::pipeline::request::Refused;
+use crate::pipeline::continuity::Refused;
 use crate::pipeline::rows::Active;
 use crate::snapshot::window::{Before, Windows};
 

@@ -4,7 +4,8 @@ use super::repair::{TOPIC, ops};
 use crate::support::world::World;
 use std::collections::BTreeMap;
 use wellspring::change::Position;
-use wellspring::pipeline::request::{Refused, Request};
+use wellspring::pipeline::continuity::Refused;
+use wellspring::pipeline::request::Request;
 use wellspring::pipeline::skipped::{Consent, Skipped};
 
 fn state(world: &World) -> BTreeMap<String, String> {

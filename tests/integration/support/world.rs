@@ -10,8 +10,8 @@ use serde_json::Value;
 use std::time::{Duration, Instant};
 use wellspring::config;
 use wellspring::metrics::Metrics;
-use wellspring::peers::broker::Broker;
-use wellspring::pipeline::request::{Answer, Request};
+use wellspring::pipeline::continuity::Answer;
+use wellspring::pipeline::request::Request;
 use wellspring::pipeline::status::{Phase, Status};
 use wellspring::pipeline::{Agent, Exit};
 
