@@ -13,7 +13,7 @@ use rows::InHand;
 use super::begin::FirstCopy;
 use super::core::{Core, Moment, SECOND};
 use super::notices::{self, About, News, Teller};
-use super::rows::Active;
+use super::plans::Active;
 use super::status::{CopyStatus, CopyTableStatus};
 use crate::change::RelationShape;
 use crate::encode::Encoder;

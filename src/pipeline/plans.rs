@@ -3,12 +3,16 @@
 //! Catalog facts, schema, topic and registered ids are fetched here while no frame is read. What can pass is tried again
 //! for ever; what a person has to change is tried again every 30 s; both are told as trouble while they last.
 
+mod active;
 mod aside;
 mod described;
 mod ids;
+mod uses;
 
+pub use active::{Active, Aside, Planned};
 pub use aside::SetAside;
 pub use ids::{Given, Replaced, SchemaIds, Unproven};
+pub use uses::Uses;
 
 use described::Described;
 

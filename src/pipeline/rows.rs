@@ -11,72 +11,30 @@ mod refusals;
 mod schedules;
 mod signalled;
 mod truncates;
-mod unproven;
 mod whole;
 
-pub use aside::Aside;
 use beside::Beside;
 use held::held_out;
 use refusals::{Skips, fits, instead, unencodable};
 pub use signalled::{Signalled, places as signal_places};
 use truncates::{Truncated, truncated};
-pub use unproven::Uses;
 
 use super::continuity::{Halt, Reason};
 use super::core::Core;
 use super::detached::{Cause, OnRefusal};
+use super::plans::{Active, Aside, Planned};
 use super::sink::Sink;
 use super::windows::Copies;
 use crate::change::{Changes, Context, Position, RelationShape, RelationSlot, Row, Step};
-use crate::encode::{self, EncodeError, Encoder, Plan};
+use crate::encode::{self, EncodeError, Encoder};
 use crate::kafka::SendError;
-use crate::ledger::RouteId;
 use crate::lsn::{PgMicros, Xid};
-use crate::metrics::{Metrics, Operation, TableMetrics};
+use crate::metrics::{Metrics, Operation};
 use crate::pgoutput::{self, CopyRow};
 use crate::postgres::{Frame, PgError, Stream};
 use crate::snapshot::window::Before;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-
-/// A table's plan with the place its records go to.
-#[derive(Clone)]
-pub struct Active {
-    /// How its rows are encoded.
-    pub plan: Rc<Plan>,
-    /// `namespace.name`, or the message topic's own name.
-    pub table: Rc<str>,
-    /// The topic's number in the ledger.
-    pub route: RouteId,
-    /// Partitions the topic had when it was first used.
-    pub partitions: i32,
-    /// Largest record the topic and the producer take, in bytes.
-    pub record_bytes_max: usize,
-    /// Records without a key are refused by a compacted topic.
-    pub compacted: bool,
-    /// Its counters.
-    pub metrics: TableMetrics,
-    /// Where a signal's parts are, in the table whose rows are signals.
-    pub signals: Option<[usize; 3]>,
-    /// Where its records are noted, while the registry has not confirmed its schema ids.
-    pub uses: Option<Rc<Uses>>,
-}
-
-/// What is known of a relation.
-#[derive(Clone, Default)]
-pub enum Planned {
-    /// Not looked up yet.
-    #[default]
-    Unplanned,
-    /// Published, but not captured by the configuration.
-    Excluded,
-    /// Ready.
-    Active(Active),
-    /// It cannot be planned: its first change sets it aside.
-    Refused,
-    /// Set aside.
-    Aside(Rc<Aside>),
-}
 
 /// What the loop has to fetch before the row path can go on.
 #[derive(Debug)]

@@ -2,31 +2,12 @@
 
 use super::refusals::RECORD_FRAMING_BYTES;
 use super::{RowsError, Tools};
-use crate::change::{Context, Position, Row};
-use crate::encode::{self, Quarantine, TooLarge};
-use crate::ledger::RouteId;
-use std::rc::Rc;
+use crate::change::{Context, Row};
+use crate::encode::{self, TooLarge};
+use crate::pipeline::plans::Aside;
 
 /// What the buffer keeps from one change to the next.
 const KEEP_BYTES: usize = 1024 * 1024;
-
-/// A table that is set aside, with the place its changes go to.
-pub struct Aside {
-    /// How they are written.
-    pub quarantine: Quarantine,
-    /// `namespace.name`.
-    pub table: Rc<str>,
-    /// The quarantine topic.
-    pub topic: Rc<str>,
-    /// Its number in the ledger.
-    pub route: RouteId,
-    /// Partitions it had when it was first used.
-    pub partitions: i32,
-    /// Largest record that it and the producer take, in bytes.
-    pub record_bytes_max: usize,
-    /// The record that is acknowledged holds this Position: a change before it waits for another record.
-    pub floor: Position,
-}
 
 impl Aside {
     /// Sends one change.

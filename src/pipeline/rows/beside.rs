@@ -4,10 +4,11 @@
 //! replay tells it again, with the same ids and counts.
 
 use super::refusals::RECORD_FRAMING_BYTES;
-use super::{Active, Planned, Rows, RowsError, Tools, records_out};
+use super::{Rows, RowsError, Tools, records_out};
 use crate::change::{Committed, Position};
 use crate::encode::{Counted, Encoder, Mark, Notice};
 use crate::lsn::{Lsn, PgMicros, Xid};
+use crate::pipeline::plans::{Active, Planned};
 use std::rc::Rc;
 
 /// The path's memory of them for one connection.

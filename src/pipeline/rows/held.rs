@@ -1,11 +1,12 @@
 //! Rows of copies beside the stream, emitted where their time has come: before a change that their chunk does not hold, or when
 //! the stream has passed the chunk.
 
-use super::{Active, RowOut, Rows, RowsError, Tools, records_out, written};
+use super::{RowOut, Rows, RowsError, Tools, records_out, written};
 use crate::change::{Context, Marker, Position, Row};
 use crate::encode::Encoder;
 use crate::lsn::{Lsn, PgMicros};
 use crate::pgoutput::CopyRow;
+use crate::pipeline::plans::Active;
 use crate::pipeline::windows::Held;
 
 impl Rows {

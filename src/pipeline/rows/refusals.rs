@@ -1,10 +1,11 @@
 //! Rows that cannot be sent: what is wrong with them, and whether it is of one table.
 
-use super::{Active, Aside, Need, RowsError, Tools};
+use super::{Need, RowsError, Tools};
 use crate::change::{Context, Position, RelationSlot, Row};
 use crate::encode::{self, EncodeError, Encoder};
 use crate::pipeline::continuity::{Chain, Halt, Oversize, Reason};
 use crate::pipeline::detached::{Cause, OnRefusal, Refusal};
+use crate::pipeline::plans::{Active, Aside};
 use crate::pipeline::skipped::Place;
 use std::collections::BTreeSet;
 use std::rc::Rc;

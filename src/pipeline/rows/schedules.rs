@@ -4,7 +4,7 @@
 use super::*;
 use crate::change::ShapeColumn;
 use crate::encode::{Config, Ids, Planner, Quarantine};
-use crate::ledger::{Generation, Ticket};
+use crate::ledger::{Generation, RouteId, Ticket};
 use crate::lsn::{Lsn, Oid};
 use crate::pipeline::continuity::Resume;
 use crate::pipeline::core::{Event, LastStop, Moment, Opened, Outcome, Report, SECOND, Settings};

@@ -1,13 +1,13 @@
 //! Truncates: one statement, each of its tables at a Position of its own.
 
-use super::aside::Aside;
 use super::beside::Beside;
 use super::held::held_out;
-use super::{Active, Planned, RowOut, RowsError, Tools, row_out};
+use super::{RowOut, RowsError, Tools, row_out};
 use crate::change::{Context, Position, RelationSlot, Row};
 use crate::encode::Encoder;
 use crate::pgoutput::CopyRow;
 use crate::pipeline::detached::Cause;
+use crate::pipeline::plans::{Active, Aside, Planned};
 use crate::snapshot::window::Before;
 
 /// What became of a statement.

@@ -4,8 +4,8 @@ use super::*;
 use crate::change::Position;
 use crate::pipeline::continuity::{Granted, Halt, Reason, Refused, Reply};
 use crate::pipeline::detached::{Cause, Detached, Detachments, Refusal};
+use crate::pipeline::plans::Aside;
 use crate::pipeline::request::reply;
-use crate::pipeline::rows::Aside;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Tables set aside, and what is asked about them.

@@ -4,7 +4,7 @@ use super::{Copies, Copy, Held, Stage, tell, touch};
 use crate::change::{Context, RelationSlot, Row};
 use crate::lsn::{Lsn, Xid};
 use crate::pipeline::continuity::Refused;
-use crate::pipeline::rows::Active;
+use crate::pipeline::plans::Active;
 use crate::snapshot::window::{Before, Windows};
 
 impl Copies {
