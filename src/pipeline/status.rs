@@ -4,7 +4,6 @@
 
 use super::continuity::LsnRange;
 use super::skipped::Place;
-use super::windows::WindowStatus;
 use crate::change::Position;
 use crate::lsn::Lsn;
 use serde::Serialize;
@@ -120,6 +119,39 @@ pub struct CopyStatus {
     pub wal_bytes_expected: Option<u64>,
     /// By `namespace.name`.
     pub tables: BTreeMap<String, CopyTableStatus>,
+}
+
+/// A copy beside the stream, in `/status`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct WindowStatus {
+    /// `namespace.name`.
+    pub table: String,
+    /// `waiting`, `copying`, `confirming`, `paused`, `failed` or `done`.
+    pub state: String,
+    /// Rows delivered.
+    pub rows: u64,
+    /// Bytes of records handed to the producer since start.
+    pub bytes: u64,
+    /// Chunks delivered.
+    pub chunks: u64,
+    /// Chunks read whose position the stream has not passed.
+    pub open_chunks: usize,
+    /// The first of these positions.
+    pub waits_for_lsn: Option<Lsn>,
+    /// Rows that moved and are to be read again.
+    pub moved_rows: usize,
+    /// Chunks that came to nothing since start, and are read again. Some are ordinary where a table is written to.
+    pub dropped_chunks: u64,
+    /// Why the last of them did.
+    pub dropped_why: String,
+    /// The operator's condition.
+    pub filter: Option<String>,
+    /// A stable code where it failed.
+    pub reason: String,
+    /// Whom it waits for, or why it failed.
+    pub detail: String,
+    /// What to do.
+    pub next: String,
 }
 
 /// One table of the first copy.

@@ -17,7 +17,6 @@ mod waits;
 mod whole;
 
 pub use asked::queried;
-pub use progress::WindowStatus;
 pub use signals::{Origin, Wanted};
 
 use shape::{key_names, same_shape};

@@ -4,45 +4,12 @@ use super::whole::UnderWay;
 use super::{Copies, Copy, Moment, Stage, Windows};
 use crate::lsn::Lsn;
 use crate::metrics::WindowTotals;
+use crate::pipeline::status::WindowStatus;
 use crate::snapshot::journal::Left;
 use crate::snapshot::window::Journal;
-use serde::Serialize;
 
 /// Copies that are over and still told of.
 const FINISHED_MAX: usize = 20;
-
-/// A copy beside the stream, in `/status`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct WindowStatus {
-    /// `namespace.name`.
-    pub table: String,
-    /// `waiting`, `copying`, `confirming`, `paused`, `failed` or `done`.
-    pub state: String,
-    /// Rows delivered.
-    pub rows: u64,
-    /// Bytes of records handed to the producer since start.
-    pub bytes: u64,
-    /// Chunks delivered.
-    pub chunks: u64,
-    /// Chunks read whose position the stream has not passed.
-    pub open_chunks: usize,
-    /// The first of these positions.
-    pub waits_for_lsn: Option<Lsn>,
-    /// Rows that moved and are to be read again.
-    pub moved_rows: usize,
-    /// Chunks that came to nothing since start, and are read again. Some are ordinary where a table is written to.
-    pub dropped_chunks: u64,
-    /// Why the last of them did.
-    pub dropped_why: String,
-    /// The operator's condition.
-    pub filter: Option<String>,
-    /// A stable code where it failed.
-    pub reason: String,
-    /// Whom it waits for, or why it failed.
-    pub detail: String,
-    /// What to do.
-    pub next: String,
-}
 
 /// Copies that are over, newest last.
 #[derive(Default)]
