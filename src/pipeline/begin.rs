@@ -6,19 +6,19 @@
 use super::Config;
 use super::consent;
 use super::continuity::{Trouble, TroubleReason};
+use super::copying::FirstCopy;
 use super::detached::Detached;
 use super::keeper::Keeper;
 use super::open::{Seen, in_use};
 use super::record::{FORMAT, Intent, Record};
 use super::rehearse::{Captured, rehearse};
 use super::supervise::PipelineError;
-use crate::lsn::Lsn;
 use crate::postgres::holder::Holder;
 use crate::postgres::slot::{self, Blocker};
 use crate::postgres::{CreatedSlot, Replication, Sql, SystemIdentity};
 use crate::postgres::{preflight, publication};
 use crate::snapshot::journal::Planned;
-use crate::snapshot::prepare::{self, Prepared};
+use crate::snapshot::prepare;
 use crate::table::TableName;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -45,18 +45,6 @@ pub(super) struct Start<'a> {
     pub replication: &'a mut Replication,
     pub keeper: &'a Keeper,
     pub troubles: &'a mpsc::Sender<Option<Trouble>>,
-}
-
-/// A first copy that can begin: its snapshot is held, its tables are locked, its plan is recorded.
-pub struct FirstCopy {
-    /// Keeps the snapshot.
-    pub holder: Holder,
-    /// What is to be copied.
-    pub prepared: Prepared,
-    /// Rows are as of here, and the stream begins here.
-    pub point: Lsn,
-    /// Of its journal.
-    pub epoch: u64,
 }
 
 /// A pipeline's first start: publication first, then the intent, then the slot.

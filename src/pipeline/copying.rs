@@ -10,7 +10,6 @@ mod rows;
 use readers::Reader;
 use rows::InHand;
 
-use super::begin::FirstCopy;
 use super::core::{Core, Moment, SECOND};
 use super::notices::{self, About, News, Teller};
 use super::plans::Active;
@@ -20,11 +19,13 @@ use crate::encode::Encoder;
 use crate::ledger::Ticket;
 use crate::lsn::{Lsn, PgMicros, Xid};
 use crate::pgoutput::CopyRow;
+use crate::postgres::{self, holder::Holder};
+use crate::snapshot;
 use crate::snapshot::journal::{Copied, Left};
 use crate::snapshot::kindness::Share;
 use crate::snapshot::markers::Markers;
 use crate::snapshot::plan::{Plan, TablePlan};
-use crate::snapshot::prepare::REWRITTEN;
+use crate::snapshot::prepare::{Prepared, REWRITTEN};
 use crate::snapshot::ranges::Ranges;
 use crate::snapshot::worker::{Told, Worker};
 use crate::table::TableName;
@@ -97,6 +98,18 @@ pub enum Need {
     Nullable(usize, String),
 }
 
+/// A first copy that can begin: its snapshot is held, its tables are locked, its plan is recorded.
+pub struct FirstCopy {
+    /// Keeps the snapshot.
+    pub holder: Holder,
+    /// What is to be copied.
+    pub prepared: Prepared,
+    /// Rows are as of here, and the stream begins here.
+    pub point: Lsn,
+    /// Of its journal.
+    pub epoch: u64,
+}
+
 /// See the module's own words.
 pub struct Copying {
     plan: Plan,
@@ -107,7 +120,7 @@ pub struct Copying {
     told: mpsc::Receiver<Told>,
     tell: mpsc::Sender<Told>,
     workers: usize,
-    postgres: crate::postgres::Config,
+    postgres: postgres::Config,
     snapshot: String,
     /// What each reader locks at its start.
     locks: Arc<[TableName]>,
@@ -134,9 +147,15 @@ pub struct Copying {
 impl Copying {
     /// A copy that begins now; the holder is the caller's to keep. `wanted`: whether anybody wants its news.
     #[must_use]
-    pub fn new(config: &super::Config, first: &FirstCopy, now: Moment, wanted: bool) -> Self {
+    pub fn new(
+        postgres: &postgres::Config,
+        config: &snapshot::Config,
+        first: &FirstCopy,
+        now: Moment,
+        wanted: bool,
+    ) -> Self {
         let plan = first.prepared.plan.clone();
-        let workers = if plan.size_bytes() <= ONE_READER_BYTES { 1 } else { config.snapshot.workers.max(1) };
+        let workers = if plan.size_bytes() <= ONE_READER_BYTES { 1 } else { config.workers.max(1) };
         let (tell, told) = mpsc::channel(workers); // a piece of each may wait: the loop's pace is theirs
         let mut copying = Copying {
             tables: plan.tables.iter().map(|_| Table::new()).collect(),
@@ -147,7 +166,7 @@ impl Copying {
             told,
             tell,
             workers,
-            postgres: config.postgres.clone(),
+            postgres: postgres.clone(),
             snapshot: first.holder.snapshot.clone(),
             locks: locks(first),
             in_hand: None,
@@ -159,7 +178,7 @@ impl Copying {
             xid: Xid(first.holder.newest_xid as u32),
             at: first.holder.at,
             ordinal: 0,
-            row_nanos: config.snapshot.rows_per_second.map_or(0, |rows| 1000 * SECOND / rows.max(1)),
+            row_nanos: config.rows_per_second.map_or(0, |rows| 1000 * SECOND / rows.max(1)),
             next_piece: now,
             share: Share::FREE,
             lost: 0,

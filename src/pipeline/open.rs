@@ -10,10 +10,11 @@ pub(super) use self::questions::visible_now;
 use self::questions::{asynchronous, database, history, not_held, origins};
 use self::recorded::begin_try;
 use super::Config;
-use super::begin::{FirstCopy, Start, anew, first_start};
+use super::begin::{Start, anew, first_start};
 use super::continuity::{
     Halt, Observed, PublicationView, Reason, SlotView, Trouble, TroubleReason, Verdict, begins_beyond, judge,
 };
+use super::copying::FirstCopy;
 use super::core::{LastStop, Opened};
 use super::detached::Detached;
 use super::halted::{Author, Halted};

@@ -1,8 +1,7 @@
 //! The runner's dealings with the first copy: begun, planned, journalled, ended.
 
 use super::*;
-use crate::pipeline::begin::FirstCopy;
-use crate::pipeline::copying::Need;
+use crate::pipeline::copying::{FirstCopy, Need};
 use crate::pipeline::core::Moment;
 use crate::pipeline::notices::{About, News};
 use crate::pipeline::open::Carried;
@@ -74,7 +73,8 @@ impl Runner {
                 consistent_point = %first.point,
                 "copying existing rows; the stream follows from the consistent point, and the server keeps its WAL until then"
             );
-            let copying = Copying::new(&self.config, &first, now(), self.notices.are_wanted());
+            let copying =
+                Copying::new(&self.config.postgres, &self.config.snapshot, &first, now(), self.notices.are_wanted());
             self.note(first_copy("STARTED"));
             let (release, released) = oneshot::channel();
             let held = first.holder.hold(async {
