@@ -4,7 +4,7 @@
 //! delivered: one whose producer was lost is sent again. Notices confirm nothing and nothing waits for them; a process that
 //! ends loses those that were not delivered. Keys of rows are in the topic, never in the log.
 
-use crate::encode::Notice;
+use crate::encode::{self, Notice};
 use crate::ledger::Ticket;
 use std::collections::VecDeque;
 
@@ -115,16 +115,9 @@ pub struct Notices {
 impl Notices {
     /// For a topic, the log, both or neither.
     #[must_use]
-    pub fn new(config: &super::Config) -> Self {
-        let (prefix, topic) = (config.encode.prefix.clone(), config.encode.rules.notice_topic.is_some());
-        Notices {
-            prefix,
-            topic,
-            log: config.log_notices,
-            waiting: VecDeque::new(),
-            waiting_bytes: 0,
-            sent: VecDeque::new(),
-        }
+    pub fn new(config: &encode::Config, log: bool) -> Self {
+        let (prefix, topic) = (config.prefix.clone(), config.rules.notice_topic.is_some());
+        Notices { prefix, topic, log, waiting: VecDeque::new(), waiting_bytes: 0, sent: VecDeque::new() }
     }
 
     /// Whether anybody wants to know.

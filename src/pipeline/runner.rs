@@ -253,7 +253,7 @@ impl Runner {
             SinkConfig::Kafka(kafka) => Some(Topics::new(kafka)),
             SinkConfig::Stdout { .. } => None,
         };
-        let notices = Notices::new(&config);
+        let notices = Notices::new(&config.encode, config.log_notices);
         let copies = Copies::new(&config.slot, notices.are_wanted());
         Runner {
             core: Core::new(settings, now()),

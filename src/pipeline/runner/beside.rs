@@ -9,6 +9,7 @@ use crate::snapshot::journal::Left;
 use crate::snapshot::plan::shape_of;
 use crate::snapshot::prepare::{is_short, refused};
 use crate::snapshot::reader::{Chunk, ReadError, Reader, Survey};
+use crate::snapshot::temporary::Order;
 use crate::snapshot::visibility::PgSnapshot;
 use crate::table::TableName;
 use std::collections::BTreeMap;
@@ -156,7 +157,7 @@ impl Runner {
         self.tasks.chunk = Some(match task {
             windows::Task::Plan { id, table } => return self.plan_window(id, &table),
             windows::Task::Whole { id, table, relation, filter } => {
-                let order = windows::Task::order(&self.config, table, relation, filter);
+                let order = order(&self.config, table, relation, filter);
                 return self.read_whole(id, order);
             }
             windows::Task::Survey { id, table, relation, statement } => tokio::spawn(async move {
@@ -387,4 +388,16 @@ fn answered(id: u64, table: &str, asked: Result<(Reader, Got), ReadError>) -> An
         Err(error) => (None, Err(error)),
     };
     Answered { id, table: table.to_owned(), reader, outcome }
+}
+
+/// What a session for this table is told.
+fn order(config: &Config, table: TableName, relation: Oid, filter: Option<String>) -> Order {
+    Order {
+        postgres: config.postgres.clone(),
+        publication: config.publication.clone(),
+        slot: config.slot.clone(),
+        table,
+        relation,
+        filter,
+    }
 }

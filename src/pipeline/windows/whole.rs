@@ -2,7 +2,7 @@
 //! not be told by. One at a time, since each makes a slot and lets the stream stand. Where it stands is `snapshot::whole`'s.
 
 use super::*;
-use crate::snapshot::temporary::{Failure, Order};
+use crate::snapshot::temporary::Failure;
 use crate::snapshot::whole::Whole;
 
 /// After a try that let the stream stand for writers, it moves for as long as it may have stood.
@@ -257,21 +257,6 @@ impl Copy {
         match self.windows.as_ref()?.next() {
             Next::Confirm(end) => Some(end),
             Next::Read(_) | Next::Wait => None,
-        }
-    }
-}
-
-impl Task {
-    /// What a session for this table is told.
-    #[must_use]
-    pub fn order(config: &crate::pipeline::Config, table: TableName, relation: Oid, filter: Option<String>) -> Order {
-        Order {
-            postgres: config.postgres.clone(),
-            publication: config.publication.clone(),
-            slot: config.slot.clone(),
-            table,
-            relation,
-            filter,
         }
     }
 }
