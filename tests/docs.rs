@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use wellspring::config;
+use wellspring::continuity::{Proof, Reason};
 use wellspring::metrics::{Metrics, REASONS};
-use wellspring::pipeline::continuity::{Proof, Reason};
 
 fn top() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))

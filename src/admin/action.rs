@@ -5,10 +5,10 @@
 //! page of another origin, since nothing here answers a preflight.
 
 use crate::change::Position;
+use crate::continuity::skipped::Consent;
+use crate::continuity::{Answer, Refused, Reply};
 use crate::lsn::Lsn;
-use crate::pipeline::continuity::{Answer, Refused, Reply};
 use crate::pipeline::request::{self, Handle, Request};
-use crate::pipeline::skipped::Consent;
 use crate::secret::{Kept, Source};
 use axum::Json;
 use axum::extract::State;

@@ -1,9 +1,9 @@
 //! Over a real socket: what each page answers, and what no client can do.
 
 use super::*;
+use crate::continuity::{Granted, Refused, Reply};
 use crate::lsn::Lsn;
 use crate::metrics::PHASES;
-use crate::pipeline::continuity::{Granted, Refused, Reply};
 use crate::pipeline::request::{self, Asked, Request};
 use crate::secret::{Secret, Source};
 use std::io::{Read, Write as _};

@@ -99,7 +99,7 @@ async fn from_table(checked: &Checked, table: &str) -> Result<Stored, Failure> {
     );
     let rows = sql.query(&newest).await.map_err(|error: PgError| {
         let hint = "name the table that offset.storage.jdbc.offset.table.name names, and GRANT SELECT on it";
-        told("read the offset table", vec![format!("{quoted}: {}", crate::pipeline::continuity::Chain(&error))], hint)
+        told("read the offset table", vec![format!("{quoted}: {}", crate::continuity::Chain(&error))], hint)
     })?;
     let entry = |row: Vec<Option<String>>| {
         let mut fields = row.into_iter();

@@ -2,7 +2,7 @@
 
 use super::{Code, Failure, block_on, print};
 use crate::config::Checked;
-use crate::pipeline::skipped::Consent;
+use crate::continuity::skipped::Consent;
 use crate::secret::Source;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;

@@ -1,10 +1,10 @@
 //! How the program ends: its exit codes, and how an error is printed.
 
 use crate::config::ConfigError;
+use crate::continuity::Chain;
 use crate::kafka::{KafkaError, StateError};
 use crate::pipeline::Exit;
 use crate::pipeline::consent::ConsentError;
-use crate::pipeline::continuity::Chain;
 use crate::pipeline::keeper::KeeperError;
 use crate::pipeline::supervise::{Disposition, PipelineError, disposition};
 use std::error::Error;
@@ -229,7 +229,7 @@ impl From<ConsentError> for Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipeline::continuity::{Halt, Reason};
+    use crate::continuity::{Halt, Reason};
 
     #[test]
     fn help_lists_every_code() {

@@ -19,8 +19,8 @@ mod slot;
 pub use exit::{Code, Failure};
 
 use crate::config::{self, Loaded};
+use crate::continuity::skipped::Consent;
 use crate::kafka;
-use crate::pipeline::skipped::Consent;
 use clap::{CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
 use std::future::Future;

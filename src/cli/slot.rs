@@ -2,9 +2,9 @@
 
 use super::{Code, Failure, block_on, logging, print};
 use crate::config::Checked;
+use crate::continuity::{LsnRange, Verdict};
 use crate::lsn::Lsn;
 use crate::pipeline::consent::{self, Look};
-use crate::pipeline::continuity::{LsnRange, Verdict};
 use clap::Subcommand;
 use std::fmt::Write;
 

@@ -34,8 +34,8 @@ pub use faults::{Fault, Faults, Origin};
 pub use show::Shown;
 pub use value::ByteSize;
 
+use crate::continuity::detached::OnRefusal;
 use crate::encode::{self, Format, registry};
-use crate::pipeline::detached::OnRefusal;
 use crate::pipeline::{self, SinkConfig};
 use crate::postgres;
 use crate::secret::Source;

@@ -8,7 +8,7 @@
 
 use super::Config;
 use super::consent::{ConsentError, Desk, consented, desk, idle, write};
-use super::record::Record;
+use crate::continuity::record::Record;
 use crate::lsn::Lsn;
 
 /// What Debezium stored: the parts of its offset that matter to us.

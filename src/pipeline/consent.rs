@@ -5,12 +5,12 @@
 
 use super::Config;
 use super::begin::create_slot;
-use super::continuity::{By, Halt, LsnRange, Proof, Reason, Verdict};
-use super::halted::Halted;
 use super::keeper::{Keeper, KeeperError};
 use super::open::{Seen, recorded};
-use super::record::{Accepted, Record, State};
 use super::supervise::PipelineError;
+use crate::continuity::halted::Halted;
+use crate::continuity::record::{Accepted, Record, State};
+use crate::continuity::{By, Halt, LsnRange, Proof, Reason, Verdict};
 use crate::kafka::KafkaError;
 use crate::lsn::Lsn;
 use crate::postgres::slot::SlotRow;

@@ -32,10 +32,10 @@ use producers::Ending;
 use progress::{Progress, Recorded};
 use rules::{Rule, Rules};
 
-use super::continuity::{Halt, Reason};
 use super::offsets::{Finding, Offsets};
-use super::record::{Record, TableIdentity};
 use crate::change::{Committed, Position};
+use crate::continuity::record::{Record, TableIdentity};
+use crate::continuity::{Halt, Reason};
 use crate::ledger::{Generation, Ledger, RouteId, Ticket};
 use crate::lsn::Lsn;
 use std::collections::{BTreeMap, BTreeSet};

@@ -4,8 +4,8 @@
 //! another one, and each statement is told. What would make the application's UPDATE fail is refused.
 
 use super::Config;
-use super::continuity::{Trouble, TroubleReason};
 use super::supervise::PipelineError;
+use crate::continuity::{Trouble, TroubleReason};
 use crate::postgres::identity::{self, Wanted};
 use crate::postgres::publication::{self, Candidate, RelationKind};
 use crate::postgres::{PgError, Sql};
@@ -85,7 +85,7 @@ fn failed(table: &TableName, statement: &str, error: PgError) -> PipelineError {
     match error.sqlstate() {
         Some("42501") => PipelineError::Trouble(trouble(format!("the role may not alter {table}: {error}"))),
         Some("55P03") => PipelineError::Trouble(trouble(format!("{table} is locked, its replica identity is not set"))),
-        Some("42704" | "42809" | "25006") => refused(format!("{table}: {}", super::continuity::Chain(&error))),
+        Some("42704" | "42809" | "25006") => refused(format!("{table}: {}", crate::continuity::Chain(&error))),
         _ => error.into(),
     }
 }

@@ -8,9 +8,9 @@
 
 use super::Config;
 use super::keeper::Keeper;
-use super::record::{FORMAT, Record, State, Watched};
 use super::sink::Config as SinkConfig;
 use super::supervise::PipelineError;
+use crate::continuity::record::{FORMAT, Record, State, Watched};
 use crate::kafka::{Late, LateQuestion, PartitionEnd, Seen, Topics};
 use std::collections::BTreeMap;
 use std::time::Duration;

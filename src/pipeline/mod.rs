@@ -6,11 +6,8 @@
 pub mod adopt;
 mod begin;
 pub mod consent;
-pub mod continuity;
 mod copying;
 pub mod core;
-pub mod detached;
-pub mod halted;
 mod identities;
 mod inherited;
 pub mod keeper;
@@ -21,16 +18,13 @@ mod pace;
 mod plans;
 mod progress;
 mod proofs;
-pub mod record;
 mod rehearse;
 pub mod removal;
 mod report;
 pub mod request;
 mod rows;
 mod runner;
-pub mod schema_key;
 mod sink;
-pub mod skipped;
 pub mod status;
 pub mod supervise;
 mod windows;
@@ -38,6 +32,7 @@ mod windows;
 pub use sink::Config as SinkConfig;
 pub use supervise::Exit;
 
+use crate::continuity::detached::OnRefusal;
 use crate::encode;
 use crate::encode::registry;
 use crate::kafka::{self, FileState, StateTopic, Topics};
@@ -89,7 +84,7 @@ pub struct Config {
     /// What the configuration allows that is weaker than it could be; shown in status.
     pub warnings: Vec<String>,
     /// What happens where one table is refused.
-    pub on_refusal: detached::OnRefusal,
+    pub on_refusal: OnRefusal,
     /// End the process on a halt instead of staying to tell.
     pub exit_on_halt: bool,
     /// Digest of what decides how records look and which tables are captured; no secret is in it.

@@ -11,19 +11,19 @@ use self::questions::{asynchronous, database, history, not_held, origins};
 use self::recorded::begin_try;
 use super::Config;
 use super::begin::{Start, anew, first_start};
-use super::continuity::{
-    Halt, Observed, PublicationView, Reason, SlotView, Trouble, TroubleReason, Verdict, begins_beyond, judge,
-};
 use super::copying::FirstCopy;
 use super::core::{LastStop, Opened};
-use super::detached::Detached;
-use super::halted::{Author, Halted};
 use super::identities;
 use super::inherited::{self, Inherited};
 use super::keeper::Keeper;
-use super::record::{FORMAT, Record, State, TableIdentity};
 use super::rehearse::{Captured, rehearse};
 use super::supervise::PipelineError;
+use crate::continuity::detached::Detached;
+use crate::continuity::halted::{Author, Halted};
+use crate::continuity::record::{FORMAT, Record, State, TableIdentity};
+use crate::continuity::{
+    Halt, Observed, PublicationView, Reason, SlotView, Trouble, TroubleReason, Verdict, begins_beyond, judge,
+};
 use crate::lsn::{Lsn, Oid};
 use crate::postgres::publication::{self, PublicationRow};
 use crate::postgres::slot::{self, SlotRow};

@@ -16,10 +16,10 @@ pub use uses::Uses;
 
 use described::Described;
 
-use super::continuity::{Trouble, TroubleReason};
-use super::detached::{OnRefusal, Refusal};
 use super::keeper::Keeper;
 use crate::change::{RelationShape, describe, describe_copied};
+use crate::continuity::detached::{OnRefusal, Refusal};
+use crate::continuity::{Trouble, TroubleReason};
 use crate::encode::{Draft, Ids, Plan, Planner};
 use crate::kafka::{TopicInfo, TopicRules, TopicSpec, Topics};
 use crate::lsn::Oid;

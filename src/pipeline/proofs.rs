@@ -7,7 +7,7 @@
 //! Only the answer "there is no such schema" and another schema are a refutation. A registry that is away, denies access or
 //! talks nonsense has said nothing about the claim.
 
-use super::continuity::Chain;
+use crate::continuity::Chain;
 use crate::encode::registry::{Registry, RegistryError, SchemaDigest};
 use crate::metrics::Metrics;
 use std::collections::{HashMap, HashSet, VecDeque};

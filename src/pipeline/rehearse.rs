@@ -4,9 +4,9 @@
 //! perhaps days later. Where there are rules over columns or keys, they are therefore tried on every table at the start:
 //! all that fail are told at once, before a slot is made. What the stream brings later is planned by the stream.
 
-use super::continuity::{Trouble, TroubleReason};
 use super::supervise::PipelineError;
 use crate::change::{RelationShape, ShapeColumn, describe};
+use crate::continuity::{Trouble, TroubleReason};
 use crate::encode::{self, Adjust, PlanError, Planner, Rules};
 use crate::lsn::Oid;
 use crate::postgres::{Sql, catalog};

@@ -5,8 +5,8 @@
 //! of in status. Nothing here judges who may ask: that is the asking side's business.
 
 use super::Config;
-use super::continuity::{Answer, Refused, Reply, WAITING_MAX};
-use super::skipped::Consent;
+use crate::continuity::skipped::Consent;
+use crate::continuity::{Answer, Refused, Reply, WAITING_MAX};
 use std::fmt;
 use tokio::sync::{mpsc, oneshot};
 
@@ -99,7 +99,7 @@ pub fn channel() -> (Handle, mpsc::Receiver<Asked>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipeline::continuity::Granted;
+    use crate::continuity::Granted;
 
     #[tokio::test]
     async fn an_answer_reaches_whoever_asked() {

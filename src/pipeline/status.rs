@@ -2,9 +2,9 @@
 //!
 //! One value, replaced as a whole and read through a watch channel; nothing in it is a row value or a secret.
 
-use super::continuity::LsnRange;
-use super::skipped::Place;
 use crate::change::Position;
+use crate::continuity::LsnRange;
+use crate::continuity::skipped::Place;
 use crate::lsn::Lsn;
 use serde::Serialize;
 use std::collections::BTreeMap;

@@ -1,10 +1,10 @@
 //! What a failure means, and what the operator reads: one exhaustive match, no catch-all.
 
-use super::continuity::{Chain, Halt, Trouble, TroubleReason};
 use super::core::Stopped;
 use super::keeper::KeeperError;
-use super::record::RecordError;
 use super::rows::RowsError;
+use crate::continuity::record::RecordError;
+use crate::continuity::{Chain, Halt, Trouble, TroubleReason};
 use crate::kafka::{KafkaError, Remedy, StateError};
 use crate::postgres::PgError;
 
@@ -102,7 +102,7 @@ pub fn disposition(error: &PipelineError) -> Disposition {
             Disposition::Retry(Trouble::new(TroubleReason::StateUnavailable, "the state".to_owned(), error))
         }
         PipelineError::Record(error) => {
-            Disposition::Halt(Halt::new(super::continuity::Reason::StateUnreadable, Chain(error).to_string()))
+            Disposition::Halt(Halt::new(crate::continuity::Reason::StateUnreadable, Chain(error).to_string()))
         }
         PipelineError::Kafka(error) => kafka(error),
         PipelineError::Trouble(trouble) => Disposition::Retry(trouble.clone()),
@@ -207,8 +207,8 @@ fn state(error: &StateError) -> Disposition {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::continuity::Reason;
     use crate::metrics::REASONS;
-    use crate::pipeline::continuity::Reason;
 
     #[test]
     fn a_login_that_kafka_refuses_says_what_to_correct_and_a_broker_that_is_away_does_not() {
@@ -251,10 +251,10 @@ mod tests {
 
     #[test]
     fn the_lists_hold_every_reason() {
-        let code = include_str!("continuity/trouble.rs").split("const fn code").nth(1).unwrap();
+        let code = include_str!("../continuity/trouble.rs").split("const fn code").nth(1).unwrap();
         let code = code.split("const fn needs_a_person").next().unwrap();
         assert_eq!(arms(code, "TroubleReason::"), TroubleReason::ALL.len());
-        let text = include_str!("continuity/reason.rs").split("const fn text").nth(1).unwrap();
+        let text = include_str!("../continuity/reason.rs").split("const fn text").nth(1).unwrap();
         assert_eq!(arms(text.split("const fn lifting").next().unwrap(), "Reason::"), Reason::ALL.len());
     }
 }

@@ -21,12 +21,12 @@ pub use signals::{Origin, Wanted};
 
 use shape::{key_names, same_shape};
 
-use super::continuity::Reply;
 use super::core::{Moment, SECOND};
 use super::notices::{About, Data, News, Teller};
 use super::plans::Active;
-use super::record::{FORMAT, Obeyed, Window};
 use crate::change::RelationSlot;
+use crate::continuity::Reply;
+use crate::continuity::record::{FORMAT, Obeyed, Window};
 use crate::ledger::Ticket;
 use crate::lsn::{Lsn, Oid};
 use crate::metrics::WindowTotals;
@@ -238,7 +238,7 @@ impl Copies {
     /// is waited for.
     pub fn opened(
         &mut self,
-        record: &super::record::Record,
+        record: &crate::continuity::record::Record,
         windows: &BTreeMap<String, Window>,
         snapshot: &PgSnapshot,
         first: bool,

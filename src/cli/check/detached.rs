@@ -2,10 +2,10 @@
 
 use super::Findings;
 use crate::config::Checked;
+use crate::continuity::Chain;
+use crate::continuity::detached::OnRefusal;
+use crate::continuity::record::State;
 use crate::kafka::{self, StateTopic, TopicInfo};
-use crate::pipeline::continuity::Chain;
-use crate::pipeline::detached::OnRefusal;
-use crate::pipeline::record::State;
 
 /// Tables set aside and not repaired; hands the state back. Its topic is there, so reading it makes nothing.
 pub(super) async fn tables(checked: &Checked, config: &kafka::Config, findings: &mut Findings) -> Option<State> {

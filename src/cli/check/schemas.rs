@@ -5,10 +5,10 @@
 use super::Findings;
 use crate::change::{RelationShape, ShapeColumn, describe};
 use crate::config::Checked;
+use crate::continuity::Chain;
+use crate::continuity::schema_key::{RecordedId, SchemaKey};
 use crate::encode::registry::{Registry, RegistryError, SchemaDigest};
 use crate::encode::{Draft, Planner};
-use crate::pipeline::continuity::Chain;
-use crate::pipeline::schema_key::{RecordedId, SchemaKey};
 use crate::postgres::publication::Candidate;
 use crate::postgres::{PgError, Sql, catalog, surroundings};
 use crate::table::ReplicaIdentity;

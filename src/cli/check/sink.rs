@@ -3,10 +3,10 @@
 use super::source::{Captured, Seen};
 use super::{Area, Finding, Findings, detached, schemas};
 use crate::config::Checked;
+use crate::continuity::record::State;
 use crate::encode::registry::{Registry, RegistryError};
 use crate::kafka::{self, Policy, TopicInfo, Topics};
 use crate::pipeline::SinkConfig;
-use crate::pipeline::record::State;
 use std::path::Path;
 
 /// A topic's limit below this is lower than the broker's default for a reason; rows of a text column soon exceed it.
@@ -33,7 +33,7 @@ pub(super) async fn look(checked: &Checked, seen: &Seen) -> Vec<Finding> {
             }
             Err(error) => {
                 let fix = "see registry.url, its credentials and registry.ca";
-                registry.fail(crate::pipeline::continuity::Chain(&error).to_string(), fix);
+                registry.fail(crate::continuity::Chain(&error).to_string(), fix);
             }
         }
     }

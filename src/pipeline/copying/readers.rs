@@ -2,7 +2,7 @@
 
 use super::rows::InHand;
 use super::{Copying, State};
-use crate::pipeline::continuity::Chain;
+use crate::continuity::Chain;
 use crate::pipeline::core::Moment;
 use crate::postgres::PgError;
 use crate::snapshot::prepare::refused;

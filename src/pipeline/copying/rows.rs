@@ -2,11 +2,11 @@
 
 use super::{Copying, Need};
 use crate::change::{Context, Marker, Position, Row};
+use crate::continuity::Chain;
 use crate::encode::EncodeError;
 use crate::ledger::Ticket;
 use crate::lsn::Lsn;
 use crate::metrics::Operation;
-use crate::pipeline::continuity::Chain;
 use crate::pipeline::rows::{RowsError, Tools, records_out};
 use crate::postgres::copies::Piece;
 use crate::snapshot::journal::Left;

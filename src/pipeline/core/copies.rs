@@ -2,10 +2,10 @@
 
 use super::*;
 use crate::change::{Committed, Position};
+use crate::continuity::Resume;
+use crate::continuity::record::sample;
 use crate::ledger::RouteId;
 use crate::lsn::{PgMicros, Xid};
-use crate::pipeline::continuity::Resume;
-use crate::pipeline::record::sample;
 
 const POINT: Lsn = Lsn::new(1000);
 

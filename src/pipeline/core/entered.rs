@@ -2,10 +2,10 @@
 
 use super::{Core, Moment, REPLY_SPACING, Recorded, SECOND, Session, Settings};
 use crate::change::{Committed, Position};
+use crate::continuity::record::{Record, TableIdentity};
+use crate::continuity::{Halt, Reason};
 use crate::ledger::{Generation, Ledger, RouteId, Ticket};
 use crate::lsn::{Lsn, PgMicros};
-use crate::pipeline::continuity::{Halt, Reason};
-use crate::pipeline::record::{Record, TableIdentity};
 use std::collections::BTreeMap;
 
 /// What the row path enters, between events.

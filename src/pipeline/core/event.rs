@@ -1,10 +1,10 @@
 //! What the core is told and what it answers with: plain values.
 
 use crate::change::Position;
+use crate::continuity::record::Record;
+use crate::continuity::{Halt, Reason, Resume};
 use crate::ledger::{Generation, RouteId, Ticket};
 use crate::lsn::Lsn;
-use crate::pipeline::continuity::{Halt, Reason, Resume};
-use crate::pipeline::record::Record;
 
 /// Microseconds of a clock that only moves forward and counts suspend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

@@ -2,7 +2,7 @@
 //! let go, so that the replica that takes the slot next finds the record.
 
 use super::{Action, Core, Rule, Session};
-use crate::pipeline::continuity::{Halt, Proof};
+use crate::continuity::{Halt, Proof};
 
 impl Core {
     /// Something asks for a halt. The first one counts.
@@ -60,11 +60,11 @@ impl Core {
 mod tests {
     use super::*;
     use crate::change::{Committed, Position};
+    use crate::continuity::record::{Record, sample};
+    use crate::continuity::{Reason, Resume};
     use crate::ledger::RouteId;
     use crate::lsn::{Lsn, PgMicros, Xid};
-    use crate::pipeline::continuity::{Reason, Resume};
     use crate::pipeline::core::{Event, LastStop, Moment, Opened, Outcome, Report, SECOND, Settings};
-    use crate::pipeline::record::{Record, sample};
 
     const NOW: Moment = Moment(SECOND);
     const PATIENCE: u64 = 5 * SECOND;

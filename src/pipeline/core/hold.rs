@@ -8,9 +8,9 @@
 
 use super::{Action, Core, Moment, Rule, SECOND, newest};
 use crate::change::Committed;
+use crate::continuity::record::Hold;
 use crate::ledger::RouteId;
 use crate::lsn::Lsn;
-use crate::pipeline::record::Hold;
 
 /// Replays in a row that foreign writes may cause: a permanent second writer must not loop us
 /// (`docs/internals/producers.md`, rule 2). No

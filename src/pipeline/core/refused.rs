@@ -2,8 +2,8 @@
 
 use super::{Action, Core, Rule, SECOND, Session};
 use crate::change::Position;
+use crate::continuity::{Halt, Reason};
 use crate::ledger::{Generation, RouteId, Ticket};
-use crate::pipeline::continuity::{Halt, Reason};
 
 /// Between a record's first refusal and its second try: an authorizer or a policy service that fails for a few seconds is
 /// no decision against the record.
@@ -92,10 +92,10 @@ impl Core {
 mod tests {
     use super::*;
     use crate::change::Committed;
+    use crate::continuity::Resume;
+    use crate::continuity::record::{Record, sample};
     use crate::lsn::{Lsn, PgMicros, Xid};
-    use crate::pipeline::continuity::Resume;
     use crate::pipeline::core::{Event, LastStop, Moment, Opened, Outcome, Report, Settings};
-    use crate::pipeline::record::{Record, sample};
 
     const NOW: Moment = Moment(SECOND);
     const OWN: RouteId = RouteId(0);

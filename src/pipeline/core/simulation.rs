@@ -13,10 +13,10 @@ mod rules;
 
 use super::*;
 use crate::change::{Committed, Position};
+use crate::continuity::record::sample;
+use crate::continuity::{Observed, PublicationView, Recorded, SlotView, Verdict, begins_beyond, judge};
 use crate::ledger::RouteId;
 use crate::lsn::{Oid, PgMicros, Xid};
-use crate::pipeline::continuity::{Observed, PublicationView, Recorded, SlotView, Verdict, begins_beyond, judge};
-use crate::pipeline::record::sample;
 use agent::{Agent, FakeProducer};
 use std::collections::{BTreeMap, HashMap};
 

@@ -3,11 +3,11 @@
 //! `halted` decides; here are the questions to Kafka, Postgres and the state.
 
 use super::{Carried, Next, Seen};
+use crate::continuity::halted::{Author, Facts, Halted, Standing};
+use crate::continuity::record::State;
+use crate::continuity::{Halt, Oversize, Proof};
 use crate::kafka::Topics;
-use crate::pipeline::continuity::{Halt, Oversize, Proof};
-use crate::pipeline::halted::{Author, Facts, Halted, Standing};
 use crate::pipeline::keeper::{Keeper, KeeperError};
-use crate::pipeline::record::State;
 use crate::pipeline::supervise::PipelineError;
 use crate::pipeline::{Config, SinkConfig};
 use crate::postgres::slot::SlotRow;

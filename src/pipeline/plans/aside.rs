@@ -2,10 +2,10 @@
 
 use super::{BUSY_RETRY_MAX, BUSY_RETRY_MIN, Desk, Failure, Outcome, REFUSED_RETRY};
 use crate::change::RelationShape;
+use crate::continuity::detached::{Detached, Refusal};
+use crate::continuity::{Trouble, TroubleReason};
 use crate::encode::Quarantine;
 use crate::kafka::{TopicInfo, TopicSpec};
-use crate::pipeline::continuity::{Trouble, TroubleReason};
-use crate::pipeline::detached::{Detached, Refusal};
 use crate::postgres::PgError;
 
 /// Where a table's changes are set aside, and what is recorded of it.

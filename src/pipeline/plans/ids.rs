@@ -1,12 +1,12 @@
 //! Planning's part in schema ids: the recorded one where this registry serves it, else the one that this registry gives.
 
 use super::{Desk, Failure};
+use crate::continuity::record::State;
+use crate::continuity::schema_key::{RecordedId, SchemaKey};
+use crate::continuity::{Trouble, TroubleReason};
 use crate::encode::AvroSchema;
 use crate::encode::registry::{Registry, RegistryError, SchemaDigest};
-use crate::pipeline::continuity::{Trouble, TroubleReason};
 use crate::pipeline::proofs::{Claim, Proofs, Standing};
-use crate::pipeline::record::State;
-use crate::pipeline::schema_key::{RecordedId, SchemaKey};
 use std::sync::Arc;
 
 /// The registry, and the one task that proves ids at it.

@@ -1,7 +1,7 @@
 //! What is told of tables that are refused or set aside.
 
 use super::*;
-use crate::pipeline::detached::{Detached, Detachments};
+use crate::continuity::detached::{Detached, Detachments};
 use crate::pipeline::status::GapStatus;
 
 impl Reporter {

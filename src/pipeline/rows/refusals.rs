@@ -2,11 +2,11 @@
 
 use super::{Need, RowsError, Tools};
 use crate::change::{Context, Position, RelationSlot, Row};
+use crate::continuity::detached::{Cause, OnRefusal, Refusal};
+use crate::continuity::skipped::Place;
+use crate::continuity::{Chain, Halt, Oversize, Reason};
 use crate::encode::{self, EncodeError, Encoder};
-use crate::pipeline::continuity::{Chain, Halt, Oversize, Reason};
-use crate::pipeline::detached::{Cause, OnRefusal, Refusal};
 use crate::pipeline::plans::{Active, Aside};
-use crate::pipeline::skipped::Place;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 

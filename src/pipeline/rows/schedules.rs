@@ -3,13 +3,13 @@
 
 use super::*;
 use crate::change::ShapeColumn;
+use crate::continuity::Resume;
+use crate::continuity::detached::{Detached, Detachments};
+use crate::continuity::record::{Record, sample};
 use crate::encode::{Config, Ids, Planner, Quarantine};
 use crate::ledger::{Generation, RouteId, Ticket};
 use crate::lsn::{Lsn, Oid};
-use crate::pipeline::continuity::Resume;
 use crate::pipeline::core::{Event, LastStop, Moment, Opened, Outcome, Report, SECOND, Settings};
-use crate::pipeline::detached::{Detached, Detachments};
-use crate::pipeline::record::{Record, sample};
 use crate::table::TableFacts;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -255,7 +255,7 @@ impl World {
                     let refusal = match cause {
                         Cause::Change(refusal) => refusal,
                         Cause::Plan => panic!("plans are not refused here"),
-                        Cause::Recorded => crate::pipeline::detached::Refusal { reason: "", detail: String::new() },
+                        Cause::Recorded => crate::continuity::detached::Refusal { reason: "", detail: String::new() },
                     };
                     let record = self.state.record(&name, &refusal, at, 0);
                     // What comes back from the state is what was written.

@@ -4,9 +4,9 @@ use super::beside::Beside;
 use super::held::held_out;
 use super::{RowOut, RowsError, Tools, row_out};
 use crate::change::{Context, Position, RelationSlot, Row};
+use crate::continuity::detached::Cause;
 use crate::encode::Encoder;
 use crate::pgoutput::CopyRow;
-use crate::pipeline::detached::Cause;
 use crate::pipeline::plans::{Active, Aside, Planned};
 use crate::snapshot::window::Before;
 

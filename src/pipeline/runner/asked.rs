@@ -1,7 +1,7 @@
 //! The runner answers requests from outside: see `request`.
 
 use super::*;
-use crate::pipeline::continuity::{Granted, Refused};
+use crate::continuity::{Granted, Refused};
 use crate::pipeline::request::{Asked, Request};
 
 impl Runner {

@@ -1,8 +1,8 @@
 //! The runner's part in copies beside the stream: what `windows` wants asked is asked, and the answers are told.
 
 use super::*;
-use crate::pipeline::continuity::{Granted, Refused, Reply};
-use crate::pipeline::record::{State, Window};
+use crate::continuity::record::{State, Window};
+use crate::continuity::{Granted, Refused, Reply};
 use crate::postgres::holder::CopyTable;
 use crate::snapshot::Mode;
 use crate::snapshot::journal::Left;
@@ -22,7 +22,7 @@ const HELD_PART: usize = 4;
 const CHUNK_PART: usize = 4;
 /// While a copy is under way, confirm records are this far apart instead of a status interval.
 const RECORD_SPACING: Duration = Duration::from_secs(1);
-/// What the keys of [`crate::pipeline::record::Obeyed`] begin with.
+/// What the keys of [`crate::continuity::record::Obeyed`] begin with.
 const SIGNALS: &str = "signals/";
 /// A larger chunk is no faster.
 const CHUNK_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -291,7 +291,7 @@ impl Runner {
                     let (namespace, name) = table.split_once('.').unwrap_or_default();
                     self.copies.refused(id, &refused(&TableName::new(namespace, name), &error));
                 }
-                _ => self.copies.gave_up(id, false, crate::pipeline::continuity::Chain(&error).to_string()),
+                _ => self.copies.gave_up(id, false, crate::continuity::Chain(&error).to_string()),
             },
         }
     }

@@ -239,7 +239,7 @@ impl Runner {
             return; // every row is here already
         }
         let error = error.unwrap_or(PgError::Closed { call: "hold the snapshot" });
-        tracing::error!(error = %crate::pipeline::continuity::Chain(&error), "the snapshot of the first copy has ended: tables not finished are not copied by it");
+        tracing::error!(error = %crate::continuity::Chain(&error), "the snapshot of the first copy has ended: tables not finished are not copied by it");
         self.broke(error.into());
     }
 

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::change::Position;
-use crate::pipeline::continuity::{Granted, Halt, Reason, Refused, Reply};
-use crate::pipeline::detached::{Cause, Detached, Detachments, Refusal};
+use crate::continuity::detached::{Cause, Detached, Detachments, Refusal};
+use crate::continuity::{Granted, Halt, Reason, Refused, Reply};
 use crate::pipeline::plans::Aside;
 use crate::pipeline::request::reply;
 use std::collections::{BTreeMap, VecDeque};
@@ -297,7 +297,7 @@ fn not_repaired(table: &str, reply: Option<Reply>, why: String) {
     asked_reply(reply, Err(Refused::Faulty(format!("{table} is set aside as before: {why}"))));
 }
 
-fn asked_reply(reply: Option<Reply>, answer: crate::pipeline::continuity::Answer) {
+fn asked_reply(reply: Option<Reply>, answer: crate::continuity::Answer) {
     if let Some(reply) = reply {
         reply.send(answer);
     }

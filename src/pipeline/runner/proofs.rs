@@ -5,7 +5,7 @@
 
 use super::*;
 use crate::change::Position;
-use crate::pipeline::continuity::{Chain, TroubleReason};
+use crate::continuity::{Chain, TroubleReason};
 use crate::pipeline::plans::{Ready, Replaced, SchemaIds, Unproven, Uses};
 use crate::pipeline::proofs::{Proofs, Standing};
 use std::collections::BTreeMap;

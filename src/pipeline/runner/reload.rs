@@ -5,8 +5,8 @@
 
 use super::*;
 use crate::change::RelationShape;
-use crate::pipeline::continuity::{Chain, Granted, Refused, Reply, TroubleReason};
-use crate::pipeline::record::TableIdentity;
+use crate::continuity::record::TableIdentity;
+use crate::continuity::{Chain, Granted, Refused, Reply, TroubleReason};
 use crate::postgres::publication;
 use crate::snapshot::Mode;
 use std::collections::BTreeMap;

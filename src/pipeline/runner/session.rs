@@ -1,10 +1,10 @@
 //! The runner's dealings with one connection: made, planned for, probed, closed.
 
 use super::*;
+use crate::continuity::TroubleReason;
+use crate::continuity::detached::OnRefusal;
 use crate::kafka::TopicInfo;
-use crate::pipeline::continuity::TroubleReason;
 use crate::pipeline::core::SECOND;
-use crate::pipeline::detached::OnRefusal;
 use crate::pipeline::rows::RowsError;
 use crate::pipeline::supervise::{FILE_NEXT, without_client};
 use crate::postgres::preflight;

@@ -6,8 +6,8 @@
 //! topic is obeyed is recorded after the copies that its records asked for, and a copy knows its record's offset.
 
 use super::*;
+use crate::continuity::record::Obeyed;
 use crate::kafka::{Followed, Follower, KafkaError};
-use crate::pipeline::record::Obeyed;
 use crate::pipeline::rows::signal_places;
 use crate::snapshot::signal::{Execute, Signal};
 use crate::table::TableName;

@@ -1,9 +1,9 @@
 //! The runner leaves out one change, as an operator asks: recorded first, then the stream is read again.
 
 use super::*;
-use crate::pipeline::continuity::{Granted, Refused, Reply};
-use crate::pipeline::record::State;
-use crate::pipeline::skipped::{Consent, Skipped, beyond_bound};
+use crate::continuity::record::State;
+use crate::continuity::skipped::{Consent, Skipped, beyond_bound};
+use crate::continuity::{Granted, Refused, Reply};
 
 /// A consent that was written, or not, and who waits for it.
 pub(super) type Consented = (Skipped, Reply, Result<(), KeeperError>);
@@ -48,7 +48,7 @@ impl Runner {
     pub(super) fn skip_recorded(&mut self, (skipped, reply, written): Consented) {
         let Skipped { table, commit, ordinal, by, why, .. } = &skipped;
         if let Err(error) = written {
-            let why = format!("the consent could not be recorded: {}", crate::pipeline::continuity::Chain(&error));
+            let why = format!("the consent could not be recorded: {}", crate::continuity::Chain(&error));
             return reply.send(Err(Refused::NotAvailable(why)));
         }
         tracing::warn!(table, %commit, ordinal, by, why, "an operator leaves out one change");

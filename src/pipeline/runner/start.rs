@@ -1,8 +1,8 @@
 //! From nothing to a loop that turns, and its end.
 
 use super::*;
+use crate::continuity::Refused;
 use crate::kafka::State;
-use crate::pipeline::continuity::Refused;
 use crate::pipeline::core::Stopped;
 
 /// The state is asked for again after this while Kafka is away at the start.

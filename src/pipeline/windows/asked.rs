@@ -1,8 +1,8 @@
 //! What the runner has to ask the server for, and what its answers lead to.
 
 use super::*;
-use crate::pipeline::continuity::Granted;
-use crate::pipeline::record::Published;
+use crate::continuity::Granted;
+use crate::continuity::record::Published;
 
 /// Why a table with a whole query is not copied beside the stream, and what to do. The query's rows have no order of keys
 /// that chunks could follow, and what it makes of a row is not what the stream sends of it.

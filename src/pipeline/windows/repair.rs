@@ -1,7 +1,7 @@
 //! Copies of tables that are set aside: ended with them, and begun to repair them.
 
 use super::Copies;
-use crate::pipeline::detached::Detached;
+use crate::continuity::detached::Detached;
 use crate::snapshot::journal::Left;
 
 impl Copies {

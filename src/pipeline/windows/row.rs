@@ -2,8 +2,8 @@
 
 use super::{Copies, Copy, Held, Stage, tell, touch};
 use crate::change::{Context, RelationSlot, Row};
+use crate::continuity::Refused;
 use crate::lsn::{Lsn, Xid};
-use crate::pipeline::continuity::Refused;
 use crate::pipeline::plans::Active;
 use crate::snapshot::window::{Before, Windows};
 

@@ -4,7 +4,7 @@
 //! each chunk looks; what changes while the connection is lost, or while no process runs, is told by the copy's record.
 
 use super::{Active, Copy, CopyTable, Journal, Stage};
-use crate::pipeline::record::Published;
+use crate::continuity::record::Published;
 
 impl Published {
     /// What is published of the table.
@@ -63,8 +63,8 @@ pub(super) fn same_shape(a: &CopyTable, b: &CopyTable) -> bool {
 mod tests {
     use super::super::{Copies, Survey, Windows};
     use super::*;
+    use crate::continuity::record::{Record, sample};
     use crate::lsn::{Lsn, Oid};
-    use crate::pipeline::record::{Record, sample};
     use crate::snapshot::keyset::RowKey;
     use crate::table::TableName;
     use std::collections::BTreeMap;
@@ -127,7 +127,7 @@ mod tests {
         let mut copies = reconnected(2);
         let text =
             copies.list[0].window.to_json().replace("\"epoch\":1,\"published\":{\"columns\":[],\"filter\":null},", "");
-        let window: crate::pipeline::record::Window = serde_json::from_str(&text).unwrap();
+        let window: crate::continuity::record::Window = serde_json::from_str(&text).unwrap();
         assert_eq!((window.epoch, &window.published), (0, &None));
         copies.list[0].window = window;
         assert_eq!(look(&mut copies, table(None)), Stage::Unplanned);

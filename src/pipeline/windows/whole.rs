@@ -151,7 +151,7 @@ impl Copies {
         let Some(copy) = self.list.get_mut(at) else { return };
         let Some(round) = &mut copy.whole else { return };
         self.totals.given_up += 1;
-        let why = crate::pipeline::continuity::Chain(failure).to_string();
+        let why = crate::continuity::Chain(failure).to_string();
         if rows > 0 {
             round.broken += 1;
         }

@@ -2,7 +2,7 @@
 
 use crate::support::world::{Row, Running, World};
 use std::collections::BTreeMap;
-use wellspring::pipeline::continuity::Refused;
+use wellspring::continuity::Refused;
 use wellspring::pipeline::request::Request;
 use wellspring::pipeline::status::TableStatus;
 

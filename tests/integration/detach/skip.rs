@@ -4,9 +4,9 @@ use super::repair::{TOPIC, ops};
 use crate::support::world::World;
 use std::collections::BTreeMap;
 use wellspring::change::Position;
-use wellspring::pipeline::continuity::Refused;
+use wellspring::continuity::Refused;
+use wellspring::continuity::skipped::{Consent, Skipped};
 use wellspring::pipeline::request::Request;
-use wellspring::pipeline::skipped::{Consent, Skipped};
 
 fn state(world: &World) -> BTreeMap<String, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

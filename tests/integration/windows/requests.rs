@@ -3,7 +3,7 @@
 use crate::support::world::{Running, World};
 use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
-use wellspring::pipeline::continuity::Refused;
+use wellspring::continuity::Refused;
 use wellspring::pipeline::request::Request;
 
 const TABLES: &str =

@@ -418,7 +418,7 @@ fn known<T: DeserializeOwned>(key: &str, value: &str) -> Result<T, RecordError> 
 }
 
 #[cfg(test)]
-pub(super) fn sample() -> Record {
+pub(crate) fn sample() -> Record {
     Record {
         format: FORMAT,
         slot: "s".to_owned(),

@@ -3,6 +3,11 @@
 //!
 //! Pure. Each rule closes a way in which changes were lost in a run; a rule that cannot be shown to hold halts.
 
+pub mod detached;
+pub mod halted;
+pub mod record;
+pub mod schema_key;
+pub mod skipped;
 mod answer;
 mod reason;
 mod trouble;
@@ -11,12 +16,12 @@ pub use answer::{Answer, Granted, Refused, Reply, WAITING_MAX};
 pub use reason::{By, Lifting, Proof, Reason};
 pub use trouble::{Chain, Trouble, TroubleReason};
 
-use super::record::{Record, TableIdentity};
-use super::skipped::Place;
 use crate::change::Committed;
 use crate::ledger::RouteId;
 use crate::lsn::{Lsn, Oid};
+use record::{Record, TableIdentity};
 use serde::{Deserialize, Serialize};
+use skipped::Place;
 use std::collections::BTreeMap;
 
 /// A range of WAL that is missing or in doubt.
@@ -307,7 +312,7 @@ fn expected(record: &Record, confirmed: Lsn, seen: &Observed) -> Option<Committe
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::sample;
+    use super::record::sample;
     use super::*;
     use crate::lsn::{PgMicros, Xid};
 
