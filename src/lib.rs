@@ -15,6 +15,7 @@ pub mod encode;
 pub mod kafka;
 pub mod snapshot;
 pub mod continuity;
+pub mod core;
 pub mod pipeline;
 pub mod admin;
 pub mod config;

@@ -10,11 +10,11 @@ mod rows;
 use readers::Reader;
 use rows::InHand;
 
-use super::core::{Core, Moment, SECOND};
 use super::notices::{self, About, News, Teller};
 use super::plans::Active;
 use super::status::{CopyStatus, CopyTableStatus};
 use crate::change::RelationShape;
+use crate::core::{Core, Moment, SECOND};
 use crate::encode::Encoder;
 use crate::ledger::Ticket;
 use crate::lsn::{Lsn, PgMicros, Xid};

@@ -12,7 +12,6 @@ use self::recorded::begin_try;
 use super::Config;
 use super::begin::{Start, anew, first_start};
 use super::copying::FirstCopy;
-use super::core::{LastStop, Opened};
 use super::identities;
 use super::inherited::{self, Inherited};
 use super::keeper::Keeper;
@@ -24,6 +23,7 @@ use crate::continuity::record::{FORMAT, Record, State, TableIdentity};
 use crate::continuity::{
     Halt, Observed, PublicationView, Reason, SlotView, Trouble, TroubleReason, Verdict, begins_beyond, judge,
 };
+use crate::core::{LastStop, Opened};
 use crate::lsn::{Lsn, Oid};
 use crate::postgres::publication::{self, PublicationRow};
 use crate::postgres::slot::{self, SlotRow};

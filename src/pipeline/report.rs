@@ -9,7 +9,6 @@ mod rates;
 mod schemas;
 
 use super::Config;
-use super::core::{Core, Opened};
 use super::pace::Pace;
 use super::plans::Ready;
 use super::progress::{Progress, Wal};
@@ -17,6 +16,7 @@ use super::sink::Config as SinkConfig;
 use super::status::{ChangeStatus, LastError, Phase, Positions, STATUS_FORMAT, Status, TableStatus, WindowStatus};
 use super::supervise::{Disposition, LOGIN_NEXT};
 use crate::continuity::{Trouble, TroubleReason};
+use crate::core::{Core, Opened};
 use crate::kafka::{Delivery, State, Statistics, classify};
 use crate::ledger::Ticket;
 use crate::metrics::{Metrics, Peer, Stage, TableMetrics};

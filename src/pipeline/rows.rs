@@ -19,13 +19,13 @@ use refusals::{Skips, fits, instead, unencodable};
 pub use signalled::{Signalled, places as signal_places};
 use truncates::{Truncated, truncated};
 
-use super::core::Core;
 use super::plans::{Active, Aside, Planned};
 use super::sink::Sink;
 use super::windows::Copies;
 use crate::change::{Changes, Context, Position, RelationShape, RelationSlot, Row, Step};
 use crate::continuity::detached::{Cause, OnRefusal};
 use crate::continuity::{Halt, Reason};
+use crate::core::Core;
 use crate::encode::{self, EncodeError, Encoder};
 use crate::kafka::SendError;
 use crate::lsn::{PgMicros, Xid};

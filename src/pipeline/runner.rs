@@ -10,7 +10,6 @@ use heart::Heart;
 pub use start::run;
 
 use super::copying::Copying;
-use super::core::{Action, Core, Event, Opened, Outcome, Report, Update};
 use super::keeper::{Keeper, KeeperError};
 use super::notices::Notices;
 use super::open::Connection;
@@ -27,6 +26,7 @@ use crate::change::{Changes, RelationShape, RelationSlot};
 use crate::continuity::halted::Halted;
 use crate::continuity::record::Record;
 use crate::continuity::{Chain, Trouble};
+use crate::core::{Action, Core, Event, Opened, Outcome, Report, Update};
 use crate::encode::Planner;
 use crate::encode::registry::Registry;
 use crate::kafka::{Delivery, PartitionEnd, Settled, Topics, classify, is_of_topic};
@@ -159,9 +159,9 @@ struct Runner {
     /// When the planning under way began.
     planning_since: std::time::Instant,
     /// When a producer that could not be started is tried again.
-    sink_retry_at: super::core::Moment,
+    sink_retry_at: crate::core::Moment,
     /// When the next journal record may be written: after one that failed, not at once.
-    journal_at: super::core::Moment,
+    journal_at: crate::core::Moment,
     halts: halts::Halts,
     exit: Option<Exit>,
     /// Reports as they came, and as the core reads them: buffers that are used again.
@@ -289,8 +289,8 @@ impl Runner {
             looks: 0,
             fresh: false,
             planning_since: std::time::Instant::now(),
-            sink_retry_at: super::core::Moment::default(),
-            journal_at: super::core::Moment::default(),
+            sink_retry_at: crate::core::Moment::default(),
+            journal_at: crate::core::Moment::default(),
             halts: halts::Halts::default(),
             exit: None,
             taken: Vec::new(),

@@ -1,10 +1,10 @@
 //! What a failure means, and what the operator reads: one exhaustive match, no catch-all.
 
-use super::core::Stopped;
 use super::keeper::KeeperError;
 use super::rows::RowsError;
 use crate::continuity::record::RecordError;
 use crate::continuity::{Chain, Halt, Trouble, TroubleReason};
+use crate::core::Stopped;
 use crate::kafka::{KafkaError, Remedy, StateError};
 use crate::postgres::PgError;
 

@@ -21,12 +21,12 @@ pub use signals::{Origin, Wanted};
 
 use shape::{key_names, same_shape};
 
-use super::core::{Moment, SECOND};
 use super::notices::{About, Data, News, Teller};
 use super::plans::Active;
 use crate::change::RelationSlot;
 use crate::continuity::Reply;
 use crate::continuity::record::{FORMAT, Obeyed, Window};
+use crate::core::{Moment, SECOND};
 use crate::ledger::Ticket;
 use crate::lsn::{Lsn, Oid};
 use crate::metrics::WindowTotals;

@@ -3,7 +3,7 @@
 use super::rows::InHand;
 use super::{Copying, State};
 use crate::continuity::Chain;
-use crate::pipeline::core::Moment;
+use crate::core::Moment;
 use crate::postgres::PgError;
 use crate::snapshot::prepare::refused;
 use crate::snapshot::ranges::Range;

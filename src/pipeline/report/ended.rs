@@ -1,7 +1,7 @@
 //! The last words of a stop on request: each says what the next start sends again.
 
 use super::Reporter;
-use crate::pipeline::core::Stopped;
+use crate::core::Stopped;
 use tracing::{info, warn};
 
 impl Reporter {

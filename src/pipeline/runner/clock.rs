@@ -1,7 +1,7 @@
 //! Where the loop's time and luck come from, and the spacings it keeps.
 
+use crate::core::{Moment, SECOND, Settings};
 use crate::pipeline::Config;
-use crate::pipeline::core::{Moment, SECOND, Settings};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A clock that only moves forward and counts suspend.

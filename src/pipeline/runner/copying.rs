@@ -1,8 +1,8 @@
 //! The runner's dealings with the first copy: begun, planned, journalled, ended.
 
 use super::*;
+use crate::core::Moment;
 use crate::pipeline::copying::{FirstCopy, Need};
-use crate::pipeline::core::Moment;
 use crate::pipeline::notices::{About, News};
 use crate::pipeline::open::Carried;
 use crate::snapshot::Mode;
@@ -179,7 +179,7 @@ impl Runner {
             }
             Err(error) => {
                 self.reporter.failed(&disposition(&error.into()));
-                self.journal_at = now().plus(crate::pipeline::core::SECOND);
+                self.journal_at = now().plus(crate::core::SECOND);
             }
         }
     }

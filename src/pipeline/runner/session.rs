@@ -3,8 +3,8 @@
 use super::*;
 use crate::continuity::TroubleReason;
 use crate::continuity::detached::OnRefusal;
+use crate::core::SECOND;
 use crate::kafka::TopicInfo;
-use crate::pipeline::core::SECOND;
 use crate::pipeline::rows::RowsError;
 use crate::pipeline::supervise::{FILE_NEXT, without_client};
 use crate::postgres::preflight;

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::continuity::Refused;
+use crate::core::Stopped;
 use crate::kafka::State;
-use crate::pipeline::core::Stopped;
 
 /// The state is asked for again after this while Kafka is away at the start.
 const STATE_RETRY: Duration = Duration::from_secs(1);

@@ -2,7 +2,7 @@
 //! stream stands for them.
 
 use super::*;
-use crate::pipeline::core::{Moment, SECOND};
+use crate::core::{Moment, SECOND};
 use crate::postgres::copies::Piece;
 use crate::snapshot::prepare::refused;
 use crate::snapshot::temporary::{Failure, Order, Temporary, Told};

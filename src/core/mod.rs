@@ -11,6 +11,7 @@
 //! - A halt is final until a person acts: nothing more is produced or confirmed.
 //! - While there is progress, it is recorded every second, and a hold does not change that.
 
+mod offsets;
 mod entered;
 mod event;
 mod halting;
@@ -32,12 +33,12 @@ use producers::Ending;
 use progress::{Progress, Recorded};
 use rules::{Rule, Rules};
 
-use super::offsets::{Finding, Offsets};
 use crate::change::{Committed, Position};
 use crate::continuity::record::{Record, TableIdentity};
 use crate::continuity::{Halt, Reason};
 use crate::ledger::{Generation, Ledger, RouteId, Ticket};
 use crate::lsn::Lsn;
+use offsets::{Finding, Offsets};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Replies to a server that asks again and again: at most ten a second (`docs/internals/continuity.md`).

@@ -62,9 +62,9 @@ mod tests {
     use crate::change::{Committed, Position};
     use crate::continuity::record::{Record, sample};
     use crate::continuity::{Reason, Resume};
+    use crate::core::{Event, LastStop, Moment, Opened, Outcome, Report, SECOND, Settings};
     use crate::ledger::RouteId;
     use crate::lsn::{Lsn, PgMicros, Xid};
-    use crate::pipeline::core::{Event, LastStop, Moment, Opened, Outcome, Report, SECOND, Settings};
 
     const NOW: Moment = Moment(SECOND);
     const PATIENCE: u64 = 5 * SECOND;

@@ -94,8 +94,8 @@ mod tests {
     use crate::change::Committed;
     use crate::continuity::Resume;
     use crate::continuity::record::{Record, sample};
+    use crate::core::{Event, LastStop, Moment, Opened, Outcome, Report, Settings};
     use crate::lsn::{Lsn, PgMicros, Xid};
-    use crate::pipeline::core::{Event, LastStop, Moment, Opened, Outcome, Report, Settings};
 
     const NOW: Moment = Moment(SECOND);
     const OWN: RouteId = RouteId(0);
