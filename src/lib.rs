@@ -16,6 +16,7 @@ pub mod kafka;
 pub mod snapshot;
 pub mod continuity;
 pub mod core;
+pub mod status;
 pub mod pipeline;
 pub mod admin;
 pub mod config;

@@ -26,7 +26,8 @@ const LONGER: &[(&str, usize, &str)] = &[
 ];
 
 /// Rooms that hold the rules by which data is lost or kept: no IO, no clock, no luck.
-const PURE: &[&str] = &["lsn", "secret", "table", "pgoutput", "change", "ledger", "encode", "continuity", "core"];
+const PURE: &[&str] =
+    &["lsn", "secret", "table", "pgoutput", "change", "ledger", "encode", "continuity", "core", "status"];
 
 /// The places of pure rooms that ask a server, a file or a program.
 const IMPURE_PLACES: [&str; 3] = ["src/encode/registry", "src/secret/read.rs", "src/secret/key.rs"];

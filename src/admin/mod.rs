@@ -10,7 +10,7 @@ mod serve;
 pub use action::{Actions, token};
 
 use crate::metrics::Metrics;
-use crate::pipeline::status::{Phase, Status};
+use crate::status::{Phase, Status};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;

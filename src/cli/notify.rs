@@ -4,7 +4,7 @@
 //! restarted. Without `NOTIFY_SOCKET` nothing happens.
 
 use crate::metrics::Heartbeat;
-use crate::pipeline::status::Status;
+use crate::status::Status;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -89,7 +89,7 @@ fn open(name: &str) -> Option<(UnixDatagram, SocketAddr)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipeline::status::Phase;
+    use crate::status::Phase;
 
     fn manager(watchdog: bool, beat_ago_ms: i64) -> (UnixDatagram, Manager, tempfile::TempDir) {
         let folder = tempfile::tempdir().unwrap();

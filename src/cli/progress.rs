@@ -1,6 +1,6 @@
 //! The first copy's progress on a terminal: one line, drawn anew, with the log going on above it.
 
-use crate::pipeline::status::{CopyStatus, CopyTableStatus, Phase, Status};
+use crate::status::{CopyStatus, CopyTableStatus, Phase, Status};
 use std::io::Write;
 use std::time::Duration;
 use tokio::sync::watch;

@@ -247,7 +247,7 @@ async fn joined(task: &mut Option<JoinHandle<Reloaded>>) -> Reloaded {
 }
 
 /// The agent's thread has let go of its status.
-async fn ended(status: &mut tokio::sync::watch::Receiver<crate::pipeline::status::Status>) -> Sign {
+async fn ended(status: &mut tokio::sync::watch::Receiver<crate::status::Status>) -> Sign {
     while status.changed().await.is_ok() {}
     Sign::Ended
 }

@@ -12,7 +12,6 @@ use rows::InHand;
 
 use super::notices::{self, About, News, Teller};
 use super::plans::Active;
-use super::status::{CopyStatus, CopyTableStatus};
 use crate::change::RelationShape;
 use crate::core::{Core, Moment, SECOND};
 use crate::encode::Encoder;
@@ -28,6 +27,7 @@ use crate::snapshot::plan::{Plan, TablePlan};
 use crate::snapshot::prepare::{Prepared, REWRITTEN};
 use crate::snapshot::ranges::Ranges;
 use crate::snapshot::worker::{Told, Worker};
+use crate::status::{CopyStatus, CopyTableStatus};
 use crate::table::TableName;
 use std::sync::Arc;
 use std::time::Duration;

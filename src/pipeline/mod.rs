@@ -14,7 +14,6 @@ mod notices;
 pub mod open;
 mod pace;
 mod plans;
-mod progress;
 mod proofs;
 mod rehearse;
 pub mod removal;
@@ -23,7 +22,6 @@ pub mod request;
 mod rows;
 mod runner;
 mod sink;
-pub mod status;
 pub mod supervise;
 mod windows;
 
@@ -37,8 +35,8 @@ use crate::kafka::{self, FileState, StateTopic, Topics};
 use crate::metrics::Metrics;
 use crate::postgres;
 use crate::snapshot;
+use crate::status::Status;
 use crate::table::Selection;
-use status::Status;
 use std::time::Duration;
 use tokio::sync::watch;
 

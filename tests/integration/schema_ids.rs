@@ -8,7 +8,8 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use wellspring::peers::registry::Registry;
 use wellspring::pipeline::request::Request;
-use wellspring::pipeline::status::Phase;
+use wellspring::status::Phase;
+use world::{Row, Running, World};
 
 const TABLE: &str = "create table t (id int primary key, v text)";
 

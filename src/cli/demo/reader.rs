@@ -4,7 +4,7 @@
 use super::decode::{DecodeError, Decoder, Event};
 use super::screen::Screen;
 use super::tables::{Difference, Rebuilt, Snapshot};
-use crate::pipeline::status::Status;
+use crate::status::Status;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};

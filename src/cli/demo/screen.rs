@@ -1,7 +1,7 @@
 //! What a person sees: change events as they arrive, at a pace that can be read, and a line of numbers each second.
 
 use super::tables::{Change, Op, UNCHANGED};
-use crate::pipeline::status::{Phase, Status};
+use crate::status::{Phase, Status};
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 

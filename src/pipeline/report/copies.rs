@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::metrics::WindowTotals;
-use crate::pipeline::status::{CopyStatus, CopyTableStatus};
 use crate::snapshot::journal::Left;
 use crate::snapshot::kindness::Share;
+use crate::status::{CopyStatus, CopyTableStatus};
 
 /// The copy's progress is logged at most this often.
 const LOG_PROGRESS_MS: i64 = 10_000;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::continuity::detached::{Detached, Detachments};
-use crate::pipeline::status::GapStatus;
+use crate::status::GapStatus;
 
 impl Reporter {
     /// A table is set aside, or from an earlier change on than was known.

@@ -7,7 +7,7 @@ use crate::lsn::PgMicros;
 use crate::metrics::Stage;
 use crate::pipeline::pace::Spent;
 use crate::pipeline::rows::Burst;
-use crate::pipeline::status::Moment;
+use crate::status::Moment;
 use std::time::Instant;
 
 impl Reporter {

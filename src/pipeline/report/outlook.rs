@@ -4,8 +4,8 @@
 //! if nothing were confirmed from now on, which is what an outage of Kafka would be.
 
 use crate::lsn::Lsn;
-use crate::pipeline::status::WalStatus;
 use crate::postgres::slot::SlotRow;
+use crate::status::WalStatus;
 use std::collections::VecDeque;
 
 /// Growth is measured over this long: a checkpoint or a batch job should not swing it.

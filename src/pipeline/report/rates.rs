@@ -1,7 +1,7 @@
 //! What flows a second, how busy each stage is, and the last quarter of an hour: made of counters that only rise.
 
 use crate::metrics::{Metrics, Stage};
-use crate::pipeline::status::{Moment, Rates, StageStatus, TableStatus};
+use crate::status::{Moment, Rates, StageStatus, TableStatus};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 

@@ -3,7 +3,7 @@
 use super::*;
 use crate::pipeline::plans::Replaced;
 use crate::pipeline::runner::{Span, replacement};
-use crate::pipeline::status::{DifferedStatus, WindowStatus};
+use crate::status::{DifferedStatus, WindowStatus};
 
 /// Findings listed in status: a registry that lost everything differs for each table, and they all say the same.
 const LISTED_MAX: usize = 50;

@@ -4,9 +4,9 @@ use super::whole::UnderWay;
 use super::{Copies, Copy, Moment, Stage, Windows};
 use crate::lsn::Lsn;
 use crate::metrics::WindowTotals;
-use crate::pipeline::status::WindowStatus;
 use crate::snapshot::journal::Left;
 use crate::snapshot::window::Journal;
+use crate::status::WindowStatus;
 
 /// Copies that are over and still told of.
 const FINISHED_MAX: usize = 20;

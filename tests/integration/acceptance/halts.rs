@@ -4,7 +4,7 @@ use crate::support::world::{PATIENCE, Running, World, wait_until};
 use std::collections::BTreeMap;
 use std::time::Instant;
 use wellspring::continuity::halted::Halted;
-use wellspring::pipeline::status::{Phase, Status};
+use wellspring::status::{Phase, Status};
 
 const SMALL: &str = "[kafka.client]\n\"message.max.bytes\" = 20000";
 

@@ -5,7 +5,7 @@ use serde_json::json;
 use std::process::Stdio;
 use std::time::Instant;
 use wellspring::pipeline::request::Request;
-use wellspring::pipeline::status::Phase;
+use wellspring::status::Phase;
 
 fn places(rows: &[Row]) -> Vec<String> {
     rows.iter().map(Row::place).collect()

@@ -4,7 +4,7 @@ use crate::support::world::{Row, Running, World};
 use std::collections::BTreeMap;
 use wellspring::continuity::Refused;
 use wellspring::pipeline::request::Request;
-use wellspring::pipeline::status::TableStatus;
+use wellspring::status::TableStatus;
 
 const TABLES: &str = "create table t (id int primary key, n numeric not null); create table u (id int primary key)";
 pub const DETACH: &str = "[events]\nformat = \"json\"\non_refusal = \"detach\"";

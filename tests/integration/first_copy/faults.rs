@@ -147,7 +147,7 @@ fn a_table_is_journalled_once_its_last_record_is_acknowledged() {
         &["t", "done"],
     );
     let agent = world.agent("[snapshot]\nrows_per_second = 3000\norder = [\"public.done\"]");
-    let state = |status: &wellspring::pipeline::status::Status, table: &str| {
+    let state = |status: &wellspring::status::Status, table: &str| {
         status.copy.as_ref().map(|copy| copy.tables[table].state.clone()).unwrap_or_default()
     };
     agent.until("a table done, another begun", |status| {

@@ -12,8 +12,8 @@ use wellspring::config;
 use wellspring::continuity::Answer;
 use wellspring::metrics::Metrics;
 use wellspring::pipeline::request::Request;
-use wellspring::pipeline::status::{Phase, Status};
 use wellspring::pipeline::{Agent, Exit};
+use wellspring::status::{Phase, Status};
 
 /// Whatever is waited for takes far less on an idle machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);

@@ -36,9 +36,8 @@ fn an_uncopyable_table_tells_the_next_step_and_others_go_on() {
     world.sql("drop table gone; alter table shaped drop column v, alter column w type varchar(40)");
     is_done(&agent, "public.plain");
     is_done(&agent, "public.shaped");
-    let failed = |status: &wellspring::pipeline::status::Status| {
-        status.windows.iter().filter(|window| window.state == "failed").count()
-    };
+    let failed =
+        |status: &wellspring::status::Status| status.windows.iter().filter(|window| window.state == "failed").count();
     let status = agent.until("the others have failed", |status| failed(status) == 7);
     for (table, detail, next) in [
         ("public.bad_where", "syntax error", "correct snapshot.where"),

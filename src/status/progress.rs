@@ -1,6 +1,6 @@
 //! How fast a copy goes, when it ends, and how much WAL piles up until then. Pure: times and sizes come in.
 
-use super::status::CopyStatus;
+use super::CopyStatus;
 use std::collections::VecDeque;
 
 /// The rate is that of this time: long enough to pass over a pause, short enough to follow a change.

@@ -2,6 +2,8 @@
 //!
 //! One value, replaced as a whole and read through a watch channel; nothing in it is a row value or a secret.
 
+pub mod progress;
+
 use crate::change::Position;
 use crate::continuity::LsnRange;
 use crate::continuity::skipped::Place;
