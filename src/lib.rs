@@ -17,6 +17,7 @@ pub mod snapshot;
 pub mod continuity;
 pub mod core;
 pub mod status;
+mod plans;
 pub mod pipeline;
 pub mod admin;
 pub mod config;

@@ -36,7 +36,8 @@ pub use value::ByteSize;
 
 use crate::continuity::detached::OnRefusal;
 use crate::encode::{self, Format, registry};
-use crate::pipeline::{self, SinkConfig};
+use crate::pipeline;
+use crate::plans::SinkConfig;
 use crate::postgres;
 use crate::secret::Source;
 use crate::snapshot;

@@ -2,7 +2,7 @@
 
 use super::tests::{check, replaced, with};
 use crate::kafka::Login;
-use crate::pipeline::SinkConfig;
+use crate::plans::SinkConfig;
 use crate::secret::Source;
 use expect_test::expect;
 

@@ -5,7 +5,7 @@ use super::value::{self, ByteSize};
 use crate::encode::Format;
 use crate::encode::registry::{self, Auth};
 use crate::kafka::{self, Login, TopicGroup, TopicRules};
-use crate::pipeline::SinkConfig;
+use crate::plans::SinkConfig;
 use crate::secret::Source;
 use crate::table::names::{NameList, NameOf};
 use std::collections::BTreeMap;

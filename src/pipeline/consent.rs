@@ -5,7 +5,6 @@
 
 use super::Config;
 use super::begin::create_slot;
-use super::keeper::{Keeper, KeeperError};
 use super::open::{Seen, recorded};
 use super::supervise::PipelineError;
 use crate::continuity::halted::Halted;
@@ -13,6 +12,7 @@ use crate::continuity::record::{Accepted, Record, State};
 use crate::continuity::{By, Halt, LsnRange, Proof, Reason, Verdict};
 use crate::kafka::KafkaError;
 use crate::lsn::Lsn;
+use crate::plans::keeper::{Keeper, KeeperError};
 use crate::postgres::slot::SlotRow;
 use crate::postgres::{PgError, Replication, Sql};
 use std::time::{SystemTime, UNIX_EPOCH};

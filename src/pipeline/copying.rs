@@ -11,13 +11,13 @@ use readers::Reader;
 use rows::InHand;
 
 use super::notices::{self, About, News, Teller};
-use super::plans::Active;
 use crate::change::RelationShape;
 use crate::core::{Core, Moment, SECOND};
 use crate::encode::Encoder;
 use crate::ledger::Ticket;
 use crate::lsn::{Lsn, PgMicros, Xid};
 use crate::pgoutput::CopyRow;
+use crate::plans::Active;
 use crate::postgres::{self, holder::Holder};
 use crate::snapshot;
 use crate::snapshot::journal::{Copied, Left};

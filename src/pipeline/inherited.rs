@@ -7,11 +7,11 @@
 //! repeats more and misses nothing.
 
 use super::Config;
-use super::keeper::Keeper;
-use super::sink::Config as SinkConfig;
 use super::supervise::PipelineError;
 use crate::continuity::record::{FORMAT, Record, State, Watched};
 use crate::kafka::{Late, LateQuestion, PartitionEnd, Seen, Topics};
+use crate::plans::SinkConfig;
+use crate::plans::keeper::Keeper;
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -14,7 +14,6 @@ use super::begin::{Start, anew, first_start};
 use super::copying::FirstCopy;
 use super::identities;
 use super::inherited::{self, Inherited};
-use super::keeper::Keeper;
 use super::rehearse::{Captured, rehearse};
 use super::supervise::PipelineError;
 use crate::continuity::detached::Detached;
@@ -25,6 +24,7 @@ use crate::continuity::{
 };
 use crate::core::{LastStop, Opened};
 use crate::lsn::{Lsn, Oid};
+use crate::plans::keeper::Keeper;
 use crate::postgres::publication::{self, PublicationRow};
 use crate::postgres::slot::{self, SlotRow};
 use crate::postgres::{Replication, Sql, StartOptions, Stream, SystemIdentity};

@@ -5,8 +5,8 @@
 
 use super::Config;
 use super::consent::ConsentError;
-use super::keeper::Keeper;
 use crate::continuity::Chain;
+use crate::plans::keeper::Keeper;
 use crate::postgres::publication::{self, PublicationRow};
 use crate::postgres::slot::{self, SlotRow};
 use crate::postgres::{Replication, Sql};

@@ -10,14 +10,13 @@ mod schemas;
 
 use super::Config;
 use super::pace::Pace;
-use super::plans::Ready;
-use super::sink::Config as SinkConfig;
 use super::supervise::{Disposition, LOGIN_NEXT};
 use crate::continuity::{Trouble, TroubleReason};
 use crate::core::{Core, Opened};
 use crate::kafka::{Delivery, State, Statistics, classify};
 use crate::ledger::Ticket;
 use crate::metrics::{Metrics, Peer, Stage, TableMetrics};
+use crate::plans::{Ready, SinkConfig};
 use crate::postgres::slot::SlotRow;
 use crate::postgres::{Sql, SystemIdentity};
 use crate::status::progress::{Progress, Wal};

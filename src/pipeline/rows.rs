@@ -19,8 +19,6 @@ use refusals::{Skips, fits, instead, unencodable};
 pub use signalled::{Signalled, places as signal_places};
 use truncates::{Truncated, truncated};
 
-use super::plans::{Active, Aside, Planned};
-use super::sink::Sink;
 use super::windows::Copies;
 use crate::change::{Changes, Context, Position, RelationShape, RelationSlot, Row, Step};
 use crate::continuity::detached::{Cause, OnRefusal};
@@ -31,6 +29,8 @@ use crate::kafka::SendError;
 use crate::lsn::{PgMicros, Xid};
 use crate::metrics::{Metrics, Operation};
 use crate::pgoutput::{self, CopyRow};
+use crate::plans::sink::Sink;
+use crate::plans::{Active, Aside, Planned};
 use crate::postgres::{Frame, PgError, Stream};
 use crate::snapshot::window::Before;
 use std::rc::Rc;

@@ -10,15 +10,12 @@ use heart::Heart;
 pub use start::run;
 
 use super::copying::Copying;
-use super::keeper::{Keeper, KeeperError};
 use super::notices::Notices;
 use super::open::Connection;
 use super::pace::{self, Spent};
-use super::plans::{self, Active, Desk, Places, Planned};
 use super::report::Reporter;
 use super::request::Asked;
 use super::rows::{Rows, Signalled, Tools};
-use super::sink::{Config as SinkConfig, Sink, StdoutError};
 use super::supervise::{Disposition, Exit, PipelineError, disposition};
 use super::windows::{self, Copies};
 use super::{Config, open};
@@ -33,6 +30,9 @@ use crate::kafka::{Delivery, PartitionEnd, Settled, Topics, classify, is_of_topi
 use crate::ledger::{RouteId, Ticket};
 use crate::lsn::{Oid, PgMicros};
 use crate::metrics::Metrics;
+use crate::plans::keeper::{Keeper, KeeperError};
+use crate::plans::sink::{Sink, StdoutError};
+use crate::plans::{self, Active, Desk, Places, Planned, SinkConfig};
 use crate::postgres::slot::{self, SlotRow};
 use crate::postgres::{PgError, Sql, StandbyStatus, Stream};
 use crate::snapshot::visibility::PgSnapshot;

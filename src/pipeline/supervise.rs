@@ -1,11 +1,11 @@
 //! What a failure means, and what the operator reads: one exhaustive match, no catch-all.
 
-use super::keeper::KeeperError;
 use super::rows::RowsError;
 use crate::continuity::record::RecordError;
 use crate::continuity::{Chain, Halt, Trouble, TroubleReason};
 use crate::core::Stopped;
 use crate::kafka::{KafkaError, Remedy, StateError};
+use crate::plans::keeper::KeeperError;
 use crate::postgres::PgError;
 
 /// How the process ends when it does.

@@ -22,7 +22,6 @@ pub use signals::{Origin, Wanted};
 use shape::{key_names, same_shape};
 
 use super::notices::{About, Data, News, Teller};
-use super::plans::Active;
 use crate::change::RelationSlot;
 use crate::continuity::Reply;
 use crate::continuity::record::{FORMAT, Obeyed, Window};
@@ -31,6 +30,7 @@ use crate::ledger::Ticket;
 use crate::lsn::{Lsn, Oid};
 use crate::metrics::WindowTotals;
 use crate::pgoutput::CopyRow;
+use crate::plans::Active;
 use crate::postgres::holder::CopyTable;
 use crate::snapshot::journal::{Copied, Left};
 use crate::snapshot::keyset::{KeyColumn, Keyset, RowKey};

@@ -6,7 +6,7 @@ use crate::config::Checked;
 use crate::continuity::record::State;
 use crate::encode::registry::{Registry, RegistryError};
 use crate::kafka::{self, Policy, TopicInfo, Topics};
-use crate::pipeline::SinkConfig;
+use crate::plans::SinkConfig;
 use std::path::Path;
 
 /// A topic's limit below this is lower than the broker's default for a reason; rows of a text column soon exceed it.

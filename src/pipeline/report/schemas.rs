@@ -1,8 +1,8 @@
 //! What is told of schema ids: those that the registry has not confirmed, and those that differed.
 
 use super::*;
-use crate::pipeline::plans::Replaced;
 use crate::pipeline::runner::{Span, replacement};
+use crate::plans::Replaced;
 use crate::status::{DifferedStatus, WindowStatus};
 
 /// Findings listed in status: a registry that lost everything differs for each table, and they all say the same.

@@ -4,7 +4,7 @@ use super::refusals::RECORD_FRAMING_BYTES;
 use super::{RowsError, Tools};
 use crate::change::{Context, Row};
 use crate::encode::{self, TooLarge};
-use crate::pipeline::plans::Aside;
+use crate::plans::Aside;
 
 /// What the buffer keeps from one change to the next.
 const KEEP_BYTES: usize = 1024 * 1024;

@@ -8,7 +8,7 @@ use super::{Rows, RowsError, Tools, records_out};
 use crate::change::{Committed, Position};
 use crate::encode::{Counted, Encoder, Mark, Notice};
 use crate::lsn::{Lsn, PgMicros, Xid};
-use crate::pipeline::plans::{Active, Planned};
+use crate::plans::{Active, Planned};
 use std::rc::Rc;
 
 /// The path's memory of them for one connection.

@@ -6,8 +6,8 @@ use crate::change::{Context, Marker, Position, Row};
 use crate::encode::Encoder;
 use crate::lsn::{Lsn, PgMicros};
 use crate::pgoutput::CopyRow;
-use crate::pipeline::plans::Active;
 use crate::pipeline::windows::Held;
+use crate::plans::Active;
 
 impl Rows {
     /// Emits one row of a copy whose position the stream has passed.

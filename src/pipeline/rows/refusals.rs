@@ -6,7 +6,7 @@ use crate::continuity::detached::{Cause, OnRefusal, Refusal};
 use crate::continuity::skipped::Place;
 use crate::continuity::{Chain, Halt, Oversize, Reason};
 use crate::encode::{self, EncodeError, Encoder};
-use crate::pipeline::plans::{Active, Aside};
+use crate::plans::{Active, Aside};
 use std::collections::BTreeSet;
 use std::rc::Rc;
 

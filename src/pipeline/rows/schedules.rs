@@ -165,7 +165,7 @@ impl Agent {
             rows,
             core,
             copies: Copies::new("s", false),
-            sink: Sink::Stdout(crate::pipeline::sink::Lines::into_channel(sink)),
+            sink: Sink::Stdout(crate::plans::sink::Lines::into_channel(sink)),
             lines,
             in_flight: Vec::new(),
             next,

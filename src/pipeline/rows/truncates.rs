@@ -7,7 +7,7 @@ use crate::change::{Context, Position, RelationSlot, Row};
 use crate::continuity::detached::Cause;
 use crate::encode::Encoder;
 use crate::pgoutput::CopyRow;
-use crate::pipeline::plans::{Active, Aside, Planned};
+use crate::plans::{Active, Aside, Planned};
 use crate::snapshot::window::Before;
 
 /// What became of a statement.

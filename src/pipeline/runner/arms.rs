@@ -1,7 +1,7 @@
 //! The arms of the loop's `select!` that are more than one call. Each is cancel-safe: what is dropped has happened to nobody.
 
 use super::Happened;
-use crate::pipeline::sink::{Sink, StdoutError};
+use crate::plans::sink::{Sink, StdoutError};
 use crate::postgres::{Sql, Stream};
 use std::sync::Arc;
 use tokio::task::JoinHandle;

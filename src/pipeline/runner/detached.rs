@@ -4,8 +4,8 @@ use super::*;
 use crate::change::Position;
 use crate::continuity::detached::{Cause, Detached, Detachments, Refusal};
 use crate::continuity::{Granted, Halt, Reason, Refused, Reply};
-use crate::pipeline::plans::Aside;
 use crate::pipeline::request::reply;
+use crate::plans::Aside;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Tables set aside, and what is asked about them.

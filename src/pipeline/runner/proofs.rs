@@ -6,8 +6,8 @@
 use super::*;
 use crate::change::Position;
 use crate::continuity::{Chain, TroubleReason};
-use crate::pipeline::plans::{Ready, Replaced, SchemaIds, Unproven, Uses};
-use crate::pipeline::proofs::{Proofs, Standing};
+use crate::plans::proofs::{Proofs, Standing};
+use crate::plans::{Ready, Replaced, SchemaIds, Unproven, Uses};
 use std::collections::BTreeMap;
 
 /// The first and the last Position that a plan sent with an unproven id.

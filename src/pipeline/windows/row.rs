@@ -4,7 +4,7 @@ use super::{Copies, Copy, Held, Stage, tell, touch};
 use crate::change::{Context, RelationSlot, Row};
 use crate::continuity::Refused;
 use crate::lsn::{Lsn, Xid};
-use crate::pipeline::plans::Active;
+use crate::plans::Active;
 use crate::snapshot::window::{Before, Windows};
 
 impl Copies {

@@ -6,7 +6,7 @@ use crate::continuity::schema_key::{RecordedId, SchemaKey};
 use crate::continuity::{Trouble, TroubleReason};
 use crate::encode::AvroSchema;
 use crate::encode::registry::{Registry, RegistryError, SchemaDigest};
-use crate::pipeline::proofs::{Claim, Proofs, Standing};
+use crate::plans::proofs::{Claim, Proofs, Standing};
 use std::sync::Arc;
 
 /// The registry, and the one task that proves ids at it.

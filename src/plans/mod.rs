@@ -3,6 +3,9 @@
 //! Catalog facts, schema, topic and registered ids are fetched here while no frame is read. What can pass is tried again
 //! for ever; what a person has to change is tried again every 30 s; both are told as trouble while they last.
 
+pub mod keeper;
+pub mod proofs;
+pub mod sink;
 mod active;
 mod aside;
 mod described;
@@ -12,11 +15,11 @@ mod uses;
 pub use active::{Active, Aside, Planned};
 pub use aside::SetAside;
 pub use ids::{Given, Replaced, SchemaIds, Unproven};
+pub use sink::Config as SinkConfig;
 pub use uses::Uses;
 
 use described::Described;
 
-use super::keeper::Keeper;
 use crate::change::{RelationShape, describe, describe_copied};
 use crate::continuity::detached::{OnRefusal, Refusal};
 use crate::continuity::{Trouble, TroubleReason};
@@ -26,6 +29,7 @@ use crate::lsn::Oid;
 use crate::metrics::Metrics;
 use crate::postgres::{PgError, Sql, catalog};
 use crate::table::{Selection, Table, TableName};
+use keeper::Keeper;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
