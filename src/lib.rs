@@ -18,6 +18,7 @@ pub mod continuity;
 pub mod core;
 pub mod status;
 mod plans;
+mod backfill;
 pub mod pipeline;
 pub mod admin;
 pub mod config;

@@ -10,7 +10,7 @@ mod rows;
 use readers::Reader;
 use rows::InHand;
 
-use super::notices::{self, About, News, Teller};
+use crate::backfill::notices::{self, About, News, Teller};
 use crate::change::RelationShape;
 use crate::core::{Core, Moment, SECOND};
 use crate::encode::Encoder;

@@ -9,7 +9,6 @@ pub mod consent;
 mod copying;
 mod identities;
 mod inherited;
-mod notices;
 pub mod open;
 mod pace;
 mod rehearse;
@@ -19,7 +18,6 @@ pub mod request;
 mod rows;
 mod runner;
 pub mod supervise;
-mod windows;
 
 pub use supervise::Exit;
 

@@ -19,7 +19,7 @@ use refusals::{Skips, fits, instead, unencodable};
 pub use signalled::{Signalled, places as signal_places};
 use truncates::{Truncated, truncated};
 
-use super::windows::Copies;
+use crate::backfill::Copies;
 use crate::change::{Changes, Context, Position, RelationShape, RelationSlot, Row, Step};
 use crate::continuity::detached::{Cause, OnRefusal};
 use crate::continuity::{Halt, Reason};

@@ -10,15 +10,15 @@ use heart::Heart;
 pub use start::run;
 
 use super::copying::Copying;
-use super::notices::Notices;
 use super::open::Connection;
 use super::pace::{self, Spent};
 use super::report::Reporter;
 use super::request::Asked;
 use super::rows::{Rows, Signalled, Tools};
 use super::supervise::{Disposition, Exit, PipelineError, disposition};
-use super::windows::{self, Copies};
 use super::{Config, open};
+use crate::backfill::notices::Notices;
+use crate::backfill::{self, Copies};
 use crate::change::{Changes, RelationShape, RelationSlot};
 use crate::continuity::halted::Halted;
 use crate::continuity::record::Record;

@@ -2,11 +2,11 @@
 //! the stream has passed the chunk.
 
 use super::{RowOut, Rows, RowsError, Tools, records_out, written};
+use crate::backfill::Held;
 use crate::change::{Context, Marker, Position, Row};
 use crate::encode::Encoder;
 use crate::lsn::{Lsn, PgMicros};
 use crate::pgoutput::CopyRow;
-use crate::pipeline::windows::Held;
 use crate::plans::Active;
 
 impl Rows {

@@ -112,7 +112,7 @@ impl Runner {
                 return reply.send(Err(Refused::Faulty(format!("table {name} is not captured"))));
             };
             if self.config.snapshot.queries.contains_key(name) {
-                let (detail, next) = windows::queried(name);
+                let (detail, next) = backfill::queried(name);
                 return reply.send(Err(Refused::Faulty(format!("{detail}: {next}"))));
             }
             if self.copies.is_copying(name) && !self.copies.has_failed(name) {
@@ -150,17 +150,17 @@ impl Runner {
         if names.is_empty() { "nothing was being copied".to_owned() } else { format!("ended: {}", names.join(", ")) }
     }
 
-    fn ask_for(&mut self, task: windows::Task) {
+    fn ask_for(&mut self, task: backfill::Task) {
         let (postgres, publication) = (self.config.postgres.clone(), self.config.publication.clone());
         let reader = self.reader.take();
         let limit_bytes = (self.config.budget_bytes / CHUNK_PART).min(CHUNK_BYTES_MAX);
         self.tasks.chunk = Some(match task {
-            windows::Task::Plan { id, table } => return self.plan_window(id, &table),
-            windows::Task::Whole { id, table, relation, filter } => {
+            backfill::Task::Plan { id, table } => return self.plan_window(id, &table),
+            backfill::Task::Whole { id, table, relation, filter } => {
                 let order = order(&self.config, table, relation, filter);
                 return self.read_whole(id, order);
             }
-            windows::Task::Survey { id, table, relation, statement } => tokio::spawn(async move {
+            backfill::Task::Survey { id, table, relation, statement } => tokio::spawn(async move {
                 let asked = async {
                     let mut reader = connected(reader, &postgres).await?;
                     if let Some(statement) = statement {
@@ -171,7 +171,7 @@ impl Runner {
                 };
                 answered(id, &table, asked.await)
             }),
-            windows::Task::Begin { id, table } => tokio::spawn(async move {
+            backfill::Task::Begin { id, table } => tokio::spawn(async move {
                 let asked = async {
                     let mut reader = connected(reader, &postgres).await?;
                     let (snapshot, found) = reader.begin(&publication, &table, CHUNK_LIMIT).await?;
@@ -179,7 +179,7 @@ impl Runner {
                 };
                 answered(id, &table.name.to_string(), asked.await)
             }),
-            windows::Task::Read { id, table, select } => tokio::spawn(async move {
+            backfill::Task::Read { id, table, select } => tokio::spawn(async move {
                 let asked = async {
                     let mut reader = connected(reader, &postgres).await?;
                     let chunk = reader.read(&table, &select, limit_bytes).await?;

@@ -1,9 +1,9 @@
 //! The runner's dealings with the first copy: begun, planned, journalled, ended.
 
 use super::*;
+use crate::backfill::notices::{About, News};
 use crate::core::Moment;
 use crate::pipeline::copying::{FirstCopy, Need};
-use crate::pipeline::notices::{About, News};
 use crate::pipeline::open::Carried;
 use crate::snapshot::Mode;
 use crate::snapshot::journal::Journal;

@@ -6,12 +6,12 @@
 //! topic is obeyed is recorded after the copies that its records asked for, and a copy knows its record's offset.
 
 use super::*;
+use crate::backfill::Origin;
 use crate::continuity::record::Obeyed;
 use crate::kafka::{Followed, Follower, KafkaError};
 use crate::pipeline::rows::signal_places;
 use crate::snapshot::signal::{Execute, Signal};
 use crate::table::TableName;
-use windows::Origin;
 
 /// Records of the signal topic that may wait: people send them.
 const HEARD_MAX: usize = 16;
@@ -148,7 +148,7 @@ impl Runner {
         let mut begun = 0;
         for table in &meant {
             let filter = asked.filter_of(table).map(str::to_owned);
-            let wanted = windows::Wanted { origin, id: id.to_owned(), filter, surrogate: asked.surrogate.clone() };
+            let wanted = backfill::Wanted { origin, id: id.to_owned(), filter, surrogate: asked.surrogate.clone() };
             if self.copies.begin_wanted(table, wanted, now_ms) {
                 begun += 1;
             } else {

@@ -1,7 +1,7 @@
 //! The runner tells of copies: their news become notices, and these records where rows could be sent as well.
 
 use super::*;
-use crate::pipeline::notices::News;
+use crate::backfill::notices::News;
 
 impl Runner {
     /// Takes the news of copies, and sends notices that wait.

@@ -5,6 +5,7 @@
 //! and tells the answers. One chunk is read at a time, of the first table that can go on; all tables are watched that have
 //! begun. Where no copy is under way the row path pays for looking at an empty list.
 
+pub mod notices;
 mod asked;
 mod progress;
 mod repair;
@@ -21,7 +22,6 @@ pub use signals::{Origin, Wanted};
 
 use shape::{key_names, same_shape};
 
-use super::notices::{About, Data, News, Teller};
 use crate::change::RelationSlot;
 use crate::continuity::Reply;
 use crate::continuity::record::{FORMAT, Obeyed, Window};
@@ -39,6 +39,7 @@ use crate::snapshot::reader::{Chunk, Survey, is_parted};
 use crate::snapshot::visibility::{FullXid, PgSnapshot, Unseen};
 use crate::snapshot::window::{Journal, Next, What, Windows};
 use crate::table::TableName;
+use notices::{About, Data, News, Teller};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 

@@ -1,7 +1,7 @@
 //! What is told of copies beside the stream, as Debezium tells of its incremental snapshots.
 
 use super::{About, Copies, Copy, Data, News, RowKey, Stage};
-use crate::pipeline::notices;
+use crate::backfill::notices;
 
 /// Debezium's text where no highest key is known: chunks are read until there is nothing more.
 const NO_KEY: &str = "\"<null>\"";
@@ -106,8 +106,8 @@ impl Copies {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backfill::{Origin, Wanted};
     use crate::lsn::Lsn;
-    use crate::pipeline::windows::{Origin, Wanted};
     use crate::table::TableName;
 
     fn told(copies: &mut Copies) -> Vec<String> {
