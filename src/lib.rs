@@ -19,6 +19,8 @@ pub mod core;
 pub mod status;
 mod plans;
 mod backfill;
+mod rows;
+mod initial;
 pub mod pipeline;
 pub mod admin;
 pub mod config;

@@ -5,13 +5,13 @@
 
 use super::Config;
 use super::consent;
-use super::copying::FirstCopy;
 use super::open::{Seen, in_use};
 use super::rehearse::{Captured, rehearse};
 use super::supervise::PipelineError;
 use crate::continuity::detached::Detached;
 use crate::continuity::record::{FORMAT, Intent, Record};
 use crate::continuity::{Trouble, TroubleReason};
+use crate::initial::FirstCopy;
 use crate::plans::keeper::Keeper;
 use crate::postgres::holder::Holder;
 use crate::postgres::slot::{self, Blocker};

@@ -6,7 +6,6 @@
 pub mod adopt;
 mod begin;
 pub mod consent;
-mod copying;
 mod identities;
 mod inherited;
 pub mod open;
@@ -15,7 +14,6 @@ mod rehearse;
 pub mod removal;
 mod report;
 pub mod request;
-mod rows;
 mod runner;
 pub mod supervise;
 

@@ -11,7 +11,6 @@ use self::questions::{asynchronous, database, history, not_held, origins};
 use self::recorded::begin_try;
 use super::Config;
 use super::begin::{Start, anew, first_start};
-use super::copying::FirstCopy;
 use super::identities;
 use super::inherited::{self, Inherited};
 use super::rehearse::{Captured, rehearse};
@@ -23,6 +22,7 @@ use crate::continuity::{
     Halt, Observed, PublicationView, Reason, SlotView, Trouble, TroubleReason, Verdict, begins_beyond, judge,
 };
 use crate::core::{LastStop, Opened};
+use crate::initial::FirstCopy;
 use crate::lsn::{Lsn, Oid};
 use crate::plans::keeper::Keeper;
 use crate::postgres::publication::{self, PublicationRow};

@@ -1,12 +1,12 @@
 //! What a failure means, and what the operator reads: one exhaustive match, no catch-all.
 
-use super::rows::RowsError;
 use crate::continuity::record::RecordError;
 use crate::continuity::{Chain, Halt, Trouble, TroubleReason};
 use crate::core::Stopped;
 use crate::kafka::{KafkaError, Remedy, StateError};
 use crate::plans::keeper::KeeperError;
 use crate::postgres::PgError;
+use crate::rows::RowsError;
 
 /// How the process ends when it does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

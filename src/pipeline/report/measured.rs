@@ -6,7 +6,7 @@ use crate::ledger::Ticket;
 use crate::lsn::PgMicros;
 use crate::metrics::Stage;
 use crate::pipeline::pace::Spent;
-use crate::pipeline::rows::Burst;
+use crate::rows::Burst;
 use crate::status::Moment;
 use std::time::Instant;
 

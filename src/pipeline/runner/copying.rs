@@ -3,7 +3,7 @@
 use super::*;
 use crate::backfill::notices::{About, News};
 use crate::core::Moment;
-use crate::pipeline::copying::{FirstCopy, Need};
+use crate::initial::{FirstCopy, Need};
 use crate::pipeline::open::Carried;
 use crate::snapshot::Mode;
 use crate::snapshot::journal::Journal;

@@ -1,7 +1,7 @@
 //! What the row path has to be fetched before it goes on: plans, each by a task that has the desk meanwhile.
 
 use super::*;
-use crate::pipeline::rows::{Burst, Need};
+use crate::rows::{Burst, Need};
 
 impl Runner {
     /// A burst has ended.

@@ -5,9 +5,9 @@ use crate::continuity::TroubleReason;
 use crate::continuity::detached::OnRefusal;
 use crate::core::SECOND;
 use crate::kafka::TopicInfo;
-use crate::pipeline::rows::RowsError;
 use crate::pipeline::supervise::{FILE_NEXT, without_client};
 use crate::postgres::preflight;
+use crate::rows::RowsError;
 
 /// Between two looks at a silent walsender: long enough for a spilling transaction to show in the counters.
 const PROBE_SPACING: Duration = Duration::from_secs(10);

@@ -9,7 +9,7 @@ use super::*;
 use crate::backfill::Origin;
 use crate::continuity::record::Obeyed;
 use crate::kafka::{Followed, Follower, KafkaError};
-use crate::pipeline::rows::signal_places;
+use crate::rows::signal_places;
 use crate::snapshot::signal::{Execute, Signal};
 use crate::table::TableName;
 

@@ -7,8 +7,8 @@ use crate::encode::EncodeError;
 use crate::ledger::Ticket;
 use crate::lsn::Lsn;
 use crate::metrics::Operation;
-use crate::pipeline::rows::{RowsError, Tools, records_out};
 use crate::postgres::copies::Piece;
+use crate::rows::{RowsError, Tools, records_out};
 use crate::snapshot::journal::Left;
 use crate::snapshot::prepare::left;
 
