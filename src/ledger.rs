@@ -1,7 +1,7 @@
 //! The ledger: what has been sent to Kafka and not yet delivered.
 //!
 //! It answers one question: up to which LSN may Postgres forget? It does no IO, reads no clock and never skips a failed
-//! ticket; `pipeline` feeds it and is the only one to act on its answer.
+//! ticket; `core` feeds it and is the only one to act on its answer.
 //!
 //! Laws, asserted here and property-tested below:
 //! - Tickets are issued in WAL order and crossed off in any order; none is issued twice, across producers too.
@@ -21,7 +21,7 @@ pub struct Ticket(pub u64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Generation(pub u32);
 
-/// A topic as the row path knows it: an index into `pipeline`'s routes.
+/// A topic as the row path knows it: an index into `agent`'s routes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RouteId(pub u32);
 

@@ -21,7 +21,7 @@ mod plans;
 mod backfill;
 mod rows;
 mod initial;
-pub mod pipeline;
+pub mod agent;
 pub mod admin;
 pub mod config;
 pub mod peers;

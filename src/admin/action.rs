@@ -4,11 +4,11 @@
 //! request, so a rotated token counts at once. Without a token every action is refused with that reason. The header cannot be set by a
 //! page of another origin, since nothing here answers a preflight.
 
+use crate::agent::request::{self, Handle, Request};
 use crate::change::Position;
 use crate::continuity::skipped::Consent;
 use crate::continuity::{Answer, Refused, Reply};
 use crate::lsn::Lsn;
-use crate::pipeline::request::{self, Handle, Request};
 use crate::secret::{Kept, Source};
 use axum::Json;
 use axum::extract::State;

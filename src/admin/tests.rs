@@ -1,10 +1,10 @@
 //! Over a real socket: what each page answers, and what no client can do.
 
 use super::*;
+use crate::agent::request::{self, Asked, Request};
 use crate::continuity::{Granted, Refused, Reply};
 use crate::lsn::Lsn;
 use crate::metrics::PHASES;
-use crate::pipeline::request::{self, Asked, Request};
 use crate::secret::{Secret, Source};
 use std::io::{Read, Write as _};
 use std::net::TcpStream;

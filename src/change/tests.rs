@@ -69,7 +69,7 @@ impl From<Context<'_>> for Placed {
     }
 }
 
-/// Steps through the messages and gives each change's place; a truncation gives one for each table, as `pipeline` does.
+/// Steps through the messages and gives each change's place; a truncation gives one for each table, as `rows` does.
 fn places(changes: &mut Changes, sent: &[Sent]) -> Result<Vec<Placed>, ChangeError> {
     let mut places = Vec::new();
     for message in sent {

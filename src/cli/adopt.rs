@@ -4,10 +4,10 @@ mod java_map;
 
 use super::exit::{Code, Failure};
 use super::{block_on, logging, print};
+use crate::agent::adopt::{self, Adopted, Offset};
+use crate::agent::supervise::PipelineError;
 use crate::config::Checked;
 use crate::kafka;
-use crate::pipeline::adopt::{self, Adopted, Offset};
-use crate::pipeline::supervise::PipelineError;
 use crate::plans::SinkConfig;
 use crate::postgres::{PgError, Sql, publication};
 use crate::table::TableName;

@@ -1,11 +1,11 @@
 //! How the program ends: its exit codes, and how an error is printed.
 
+use crate::agent::Exit;
+use crate::agent::consent::ConsentError;
+use crate::agent::supervise::{Disposition, PipelineError, disposition};
 use crate::config::ConfigError;
 use crate::continuity::Chain;
 use crate::kafka::{KafkaError, StateError};
-use crate::pipeline::Exit;
-use crate::pipeline::consent::ConsentError;
-use crate::pipeline::supervise::{Disposition, PipelineError, disposition};
 use crate::plans::keeper::KeeperError;
 use std::error::Error;
 use std::fmt;

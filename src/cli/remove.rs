@@ -1,8 +1,8 @@
 //! `wellspring remove`: shows what a pipeline has left behind, and with `--yes` takes it away.
 
 use super::{Code, Failure, block_on, logging, print};
+use crate::agent::removal::{self, Leftovers};
 use crate::config::Checked;
-use crate::pipeline::removal::{self, Leftovers};
 
 pub(super) fn run(checked: &Checked, yes: bool) -> Result<Code, Failure> {
     logging::start(checked.log);

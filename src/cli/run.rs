@@ -3,11 +3,11 @@
 use super::notify::Manager;
 use super::{Code, Failure, block_on, load, logging, progress, version};
 use crate::admin;
+use crate::agent::request::{Handle, Request};
+use crate::agent::{Agent, Exit};
 use crate::config::{Checked, Loaded};
 use crate::continuity::{Answer, Granted, Refused, Reply};
 use crate::metrics::Metrics;
-use crate::pipeline::request::{Handle, Request};
-use crate::pipeline::{Agent, Exit};
 use crate::plans::SinkConfig;
 use std::io::IsTerminal;
 use std::net::{SocketAddr, TcpListener};

@@ -1,10 +1,10 @@
 //! `wellspring slot`: the slot and our record of it; look, create, drop, and accept a gap.
 
 use super::{Code, Failure, block_on, logging, print};
+use crate::agent::consent::{self, Look};
 use crate::config::Checked;
 use crate::continuity::{LsnRange, Verdict};
 use crate::lsn::Lsn;
-use crate::pipeline::consent::{self, Look};
 use clap::Subcommand;
 use std::fmt::Write;
 

@@ -5,10 +5,10 @@
 
 use super::reader::Reader;
 use super::value;
+use crate::agent::Heartbeat;
 use crate::encode::reroute::{KEY_FIELD, Replace, Reroute, RerouteFault};
 use crate::encode::rules::{Algorithm, Allowed, HashRule, KeyRule, MaskRule, Method, Payload, RowRules, Rules, Salt};
 use crate::encode::{Adjust, is_avro};
-use crate::pipeline::Heartbeat;
 use crate::postgres::identity::{Rule, Wanted};
 use crate::secret::read;
 use crate::table::Selection;

@@ -34,9 +34,9 @@ pub use faults::{Fault, Faults, Origin};
 pub use show::Shown;
 pub use value::ByteSize;
 
+use crate::agent;
 use crate::continuity::detached::OnRefusal;
 use crate::encode::{self, Format, registry};
-use crate::pipeline;
 use crate::plans::SinkConfig;
 use crate::postgres;
 use crate::secret::Source;
@@ -77,7 +77,7 @@ pub struct Checked {
     /// The schema registry; none where the format needs none.
     pub registry: Option<registry::Config>,
     /// What is sent while nothing changes; none where nothing is.
-    pub heartbeat: Option<pipeline::Heartbeat>,
+    pub heartbeat: Option<agent::Heartbeat>,
     /// What happens where one table is refused.
     pub on_refusal: OnRefusal,
     /// Where records go.
@@ -99,8 +99,8 @@ pub struct Checked {
 impl Checked {
     /// What the pipeline is told. `exit_on_halt`: end the process on a halt instead of staying to say why.
     #[must_use]
-    pub fn pipeline(&self, exit_on_halt: bool) -> pipeline::Config {
-        pipeline::Config {
+    pub fn pipeline(&self, exit_on_halt: bool) -> agent::Config {
+        agent::Config {
             postgres: self.postgres.clone(),
             slot: self.slot.clone(),
             publication: self.publication.clone(),

@@ -1,6 +1,6 @@
 //! Answers to requests from outside: what was done, or why nothing was.
 //!
-//! Pure. How a request reaches the loop, and how its answer travels back, is `request`'s business.
+//! Pure. How a request reaches the loop, and how its answer travels back, is the business of `agent::request`.
 
 use std::fmt;
 

@@ -1,6 +1,6 @@
 //! What is wrong while the agent keeps trying: each reason with its code and with what an operator does about it.
 //!
-//! Pure. Which error is which trouble is decided in `supervise`.
+//! Pure. Which error is which trouble is decided in `agent::supervise`.
 
 use std::error::Error;
 use std::fmt;

@@ -1,7 +1,7 @@
 //! Who we are to Kafka, where it is not a property of librdkafka's: a password or a token that is read where it is kept.
 //!
 //! A password is a property of a client's for all its life: each client is made with the one of its time, and the producer
-//! is exchanged once brokers refuse it and another one is to be had (`pipeline`). A token is asked for by librdkafka itself,
+//! is exchanged once brokers refuse it and another one is to be had (`agent`). A token is asked for by librdkafka itself,
 //! before its end and for each client.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -1,6 +1,6 @@
 //! What librdkafka says of itself: its queue, its connections, and how long brokers take.
 //!
-//! Set from its statistics a few times a minute; `kafka` reads them, `pipeline` passes them on.
+//! Set from its statistics a few times a minute; `kafka` reads them, `agent` passes them on.
 
 use super::Declare;
 use prometheus::{Gauge, IntCounter, IntGauge};

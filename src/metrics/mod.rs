@@ -4,7 +4,7 @@
 //! looked up by name per row: a table's handles are fetched once, when its plan is made. What a label may hold is
 //! bounded here ([`TABLES_MAX`], [`TOPICS_MAX`], fixed enums), whatever the source does. No label holds a row value.
 //!
-//! It is not where positions or errors are judged: `pipeline` sets what it knows, `admin` renders.
+//! It is not where positions or errors are judged: `agent` sets what it knows, `admin` renders.
 
 mod kafka;
 mod labels;

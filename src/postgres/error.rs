@@ -1,7 +1,7 @@
 //! What can go wrong between us and a Postgres server, by call and object.
 //!
 //! No variant holds a password, a row's value or the text of a query. What a failure means for the agent is
-//! `pipeline`'s to decide; here it is only told apart.
+//! `agent`'s to decide; here it is only told apart.
 
 use crate::postgres::config::Host;
 use crate::secret::{KeyError, SourceError};

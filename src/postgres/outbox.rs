@@ -11,7 +11,7 @@ use tokio::io::AsyncWrite;
 /// Tag, length, kind, three positions, a time and a flag.
 const STATUS_BYTES: usize = 1 + 4 + 1 + 3 * 8 + 8 + 1;
 
-/// What we tell the server of our progress. What may stand in it is `ledger`'s and `pipeline`'s to know.
+/// What we tell the server of our progress. What may stand in it is `ledger`'s and `core`'s to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StandbyStatus {
     /// Received up to here.

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
-use wellspring::peers::registry::Registry;
-use wellspring::pipeline::request::Request;
+use wellspring::agent::request::Request;
+use wellspring::cli::demo::registry::Registry;
 use wellspring::status::Phase;
 use world::{Row, Running, World};
 

@@ -4,9 +4,9 @@
 
 use super::schemas::{self, Drafted};
 use super::{Findings, around};
+use crate::agent::supervise::PipelineError;
 use crate::config::Checked;
 use crate::lsn::Oid;
-use crate::pipeline::supervise::PipelineError;
 use crate::postgres::preflight::{self, Facts, TableRights};
 use crate::postgres::publication::{self, Candidate, PublicationRow, RelationKind, create_sql, quoted};
 use crate::postgres::slot::{self, SlotRow};

@@ -12,9 +12,9 @@ mod tables;
 
 use super::{Code, Failure, block_on, logging};
 use crate::admin;
+use crate::agent::{Agent, Exit};
 use crate::config::{self, Log, LogFormat};
 use crate::metrics::Metrics;
-use crate::pipeline::{Agent, Exit};
 use crate::status::{Phase, Status};
 use broker::Broker;
 use reader::{Peers, Reader};

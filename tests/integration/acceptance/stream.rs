@@ -4,7 +4,7 @@ use crate::support::world::{PATIENCE, Row, World, wait_until};
 use serde_json::json;
 use std::process::Stdio;
 use std::time::Instant;
-use wellspring::pipeline::request::Request;
+use wellspring::agent::request::Request;
 use wellspring::status::Phase;
 
 fn places(rows: &[Row]) -> Vec<String> {

@@ -2,8 +2,8 @@
 
 use crate::support::world::{Row, Running, World};
 use std::collections::BTreeMap;
+use wellspring::agent::request::Request;
 use wellspring::continuity::Refused;
-use wellspring::pipeline::request::Request;
 use wellspring::status::TableStatus;
 
 const TABLES: &str = "create table t (id int primary key, n numeric not null); create table u (id int primary key)";

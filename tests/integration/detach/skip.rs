@@ -3,10 +3,10 @@
 use super::repair::{TOPIC, ops};
 use crate::support::world::World;
 use std::collections::BTreeMap;
+use wellspring::agent::request::Request;
 use wellspring::change::Position;
 use wellspring::continuity::Refused;
 use wellspring::continuity::skipped::{Consent, Skipped};
-use wellspring::pipeline::request::Request;
 
 fn state(world: &World) -> BTreeMap<String, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -1,7 +1,7 @@
 //! When rows are copied, and which.
 
-use crate::support::world::{Row, World};
-use wellspring::pipeline::Exit;
+use crate::world::{Row, World};
+use wellspring::agent::Exit;
 
 fn places(rows: &[Row]) -> Vec<String> {
     rows.iter().map(Row::place).collect()

@@ -8,11 +8,12 @@ use rdkafka::types::RDKafkaErrorCode::BrokerTransportFailure;
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use serde_json::Value;
 use std::time::{Duration, Instant};
+use wellspring::agent::request::Request;
+use wellspring::agent::{Agent, Exit};
+use wellspring::cli::demo::broker::Broker;
 use wellspring::config;
 use wellspring::continuity::Answer;
 use wellspring::metrics::Metrics;
-use wellspring::pipeline::request::Request;
-use wellspring::pipeline::{Agent, Exit};
 use wellspring::status::{Phase, Status};
 
 /// Whatever is waited for takes far less on an idle machine.
@@ -94,7 +95,7 @@ impl World {
     }
 
     /// The configuration that [`World::agent`] checks, for a reload.
-    pub fn config(&self, more: &str) -> wellspring::pipeline::Config {
+    pub fn config(&self, more: &str) -> wellspring::agent::Config {
         self.checked("postgres", more)
     }
 
@@ -144,11 +145,11 @@ impl World {
         command.args(arguments).current_dir(folder.path()).env_clear().output().unwrap()
     }
 
-    fn checked(&self, role: &str, more: &str) -> wellspring::pipeline::Config {
+    fn checked(&self, role: &str, more: &str) -> wellspring::agent::Config {
         self.checked_with(role, "", "", more)
     }
 
-    fn checked_with(&self, role: &str, postgres: &str, events: &str, more: &str) -> wellspring::pipeline::Config {
+    fn checked_with(&self, role: &str, postgres: &str, events: &str, more: &str) -> wellspring::agent::Config {
         let text = self.text_with(role, postgres, events, more);
         let loaded = config::check("test.toml", &text, &config::Environment::new()).unwrap_or_else(|e| panic!("{e}"));
         loaded.checked.pipeline(false)

@@ -7,7 +7,7 @@ use super::requests::is_done;
 use crate::support::postgres::Server;
 use crate::support::world::{PATIENCE, World, wait_until};
 use std::time::Instant;
-use wellspring::pipeline::Exit;
+use wellspring::agent::Exit;
 
 const TABLES: &str = "create table f (id int primary key); insert into f select generate_series(1, 5000);
     create table k (v int, w text); alter table k replica identity full;

@@ -68,10 +68,7 @@ fn an_uncopyable_table_tells_the_next_step_and_others_go_on() {
     // What failed is copied once its cause is gone.
     world.sql("grant select on barred to ws");
     agent
-        .ask(wellspring::pipeline::request::Request::Snapshot {
-            tables: vec!["public.barred".to_owned()],
-            filter: None,
-        })
+        .ask(wellspring::agent::request::Request::Snapshot { tables: vec!["public.barred".to_owned()], filter: None })
         .unwrap();
     is_done(&agent, "public.barred");
     world.records("barred", 3);

@@ -4,7 +4,7 @@ use super::requests::is_done;
 use crate::support::world::{PATIENCE, Running, World, wait_until};
 use std::process::Command;
 use std::time::Instant;
-use wellspring::pipeline::request::Request;
+use wellspring::agent::request::Request;
 
 /// Rows enough for several chunks.
 const TABLES: &str =

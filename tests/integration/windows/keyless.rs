@@ -8,7 +8,7 @@ use crate::support::world::{Row, World};
 use std::collections::BTreeMap;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use wellspring::pipeline::request::Request;
+use wellspring::agent::request::Request;
 
 const TABLES: &str = "create table k (v int, w text); alter table k replica identity full;
     insert into k select i % 500, 'w' || i % 7 from generate_series(1, 5000) i;

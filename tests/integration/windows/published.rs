@@ -3,7 +3,7 @@
 use super::requests::is_done;
 use crate::support::world::{Running, World};
 use std::collections::BTreeSet;
-use wellspring::pipeline::request::Request;
+use wellspring::agent::request::Request;
 
 const TABLE: &str =
     "create table t (id int primary key, v text); insert into t select i, 'v' from generate_series(1, 2500) i";

@@ -3,8 +3,8 @@
 use crate::support::world::{Running, World};
 use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
+use wellspring::agent::request::Request;
 use wellspring::continuity::Refused;
-use wellspring::pipeline::request::Request;
 
 const TABLES: &str =
     "create table t (id int primary key, v text); insert into t select i, 'v' || i from generate_series(1, 2500) i;

@@ -4,7 +4,7 @@ use crate::support::world::World;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use wellspring::pipeline::request::Request;
+use wellspring::agent::request::Request;
 
 const TABLE: &str = "create sequence versions;
     create table t (id int primary key, n bigint not null default nextval('versions'), small text, big text);

@@ -11,7 +11,7 @@ use crate::plans::{Ready, Replaced, SchemaIds, Unproven, Uses};
 use std::collections::BTreeMap;
 
 /// The first and the last Position that a plan sent with an unproven id.
-pub(in crate::pipeline) type Span = Option<(Position, Position)>;
+pub(in crate::agent) type Span = Option<(Position, Position)>;
 
 /// Plans in doubt, and the task that proves ids. Both outlive a connection.
 #[derive(Default)]
@@ -139,7 +139,7 @@ fn refutation(subject: &str, id: u32, span: Span) -> String {
 }
 
 /// What is told of an id that took the place of a recorded one.
-pub(in crate::pipeline) fn replacement(replaced: &Replaced, span: Span) -> String {
+pub(in crate::agent) fn replacement(replaced: &Replaced, span: Span) -> String {
     let Replaced { subject, was, id, .. } = replaced;
     format!("subject `{subject}`: id {was} is replaced by {id}; {}", sent(span))
 }

@@ -1,11 +1,11 @@
 //! What is measured on the way: the loop's time, one message of each burst, one record at a time, librdkafka's statistics.
 
 use super::{Phase, Reporter, gauge};
+use crate::agent::pace::Spent;
 use crate::kafka::Statistics;
 use crate::ledger::Ticket;
 use crate::lsn::PgMicros;
 use crate::metrics::Stage;
-use crate::pipeline::pace::Spent;
 use crate::rows::Burst;
 use crate::status::Moment;
 use std::time::Instant;

@@ -1,10 +1,10 @@
 //! The runner and the recorded halt: a halted agent looks for what ends its halt, and a try that succeeded is noted.
 
 use super::*;
+use crate::agent::open::recorded;
 use crate::continuity::halted::{Author, Halted, Standing};
 use crate::continuity::record::State;
 use crate::continuity::{Halt, Reason};
-use crate::pipeline::open::recorded;
 
 /// The record of a halt that could not be written is written again after this.
 const HALT_RETRY: Duration = Duration::from_secs(1);

@@ -1,4 +1,4 @@
-//! The runner's part in copies beside the stream: what `windows` wants asked is asked, and the answers are told.
+//! The runner's part in copies beside the stream: what `backfill` wants asked is asked, and the answers are told.
 
 use super::*;
 use crate::continuity::record::{State, Window};

@@ -1,10 +1,10 @@
 //! The runner's dealings with the first copy: begun, planned, journalled, ended.
 
 use super::*;
+use crate::agent::open::Carried;
 use crate::backfill::notices::{About, News};
 use crate::core::Moment;
 use crate::initial::{FirstCopy, Need};
-use crate::pipeline::open::Carried;
 use crate::snapshot::Mode;
 use crate::snapshot::journal::Journal;
 use tokio::sync::oneshot;

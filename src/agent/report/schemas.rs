@@ -1,7 +1,7 @@
 //! What is told of schema ids: those that the registry has not confirmed, and those that differed.
 
 use super::*;
-use crate::pipeline::runner::{Span, replacement};
+use crate::agent::runner::{Span, replacement};
 use crate::plans::Replaced;
 use crate::status::{DifferedStatus, WindowStatus};
 

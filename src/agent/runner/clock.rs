@@ -1,11 +1,11 @@
 //! Where the loop's time and luck come from, and the spacings it keeps.
 
+use crate::agent::Config;
 use crate::core::{Moment, SECOND, Settings};
-use crate::pipeline::Config;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A clock that only moves forward and counts suspend.
-pub(in crate::pipeline) fn now() -> Moment {
+pub(in crate::agent) fn now() -> Moment {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
     let nanos = u64::try_from(time.tv_nsec).unwrap_or_default();
@@ -13,7 +13,7 @@ pub(in crate::pipeline) fn now() -> Moment {
 }
 
 /// Wall clock, for what people and consumers read.
-pub(in crate::pipeline) fn unix_nanos() -> i64 {
+pub(in crate::agent) fn unix_nanos() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }

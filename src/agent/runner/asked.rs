@@ -1,8 +1,8 @@
 //! The runner answers requests from outside: see `request`.
 
 use super::*;
+use crate::agent::request::{Asked, Request};
 use crate::continuity::{Granted, Refused};
-use crate::pipeline::request::{Asked, Request};
 
 impl Runner {
     /// Takes one request. The answer goes out before the loop turns again, except for copies and

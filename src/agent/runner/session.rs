@@ -1,11 +1,11 @@
 //! The runner's dealings with one connection: made, planned for, probed, closed.
 
 use super::*;
+use crate::agent::supervise::{FILE_NEXT, without_client};
 use crate::continuity::TroubleReason;
 use crate::continuity::detached::OnRefusal;
 use crate::core::SECOND;
 use crate::kafka::TopicInfo;
-use crate::pipeline::supervise::{FILE_NEXT, without_client};
 use crate::postgres::preflight;
 use crate::rows::RowsError;
 

@@ -1,7 +1,7 @@
 //! The wiring: one loop that carries every arrow between the rooms.
 //!
 //! [`Agent`] runs the loop on a thread of its own. Decisions are in `core` (pure), `continuity` (pure) and `supervise`
-//! (what a failure means); `open` connects, `plans` looks up what rows need, `rows` is the row path, `runner` performs.
+//! (what a failure means); `open` connects, and `runner` performs. Planning, copies and the row path are rooms to the left.
 
 pub mod adopt;
 mod begin;

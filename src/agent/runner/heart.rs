@@ -4,8 +4,8 @@
 //! query's failure means is told in the log and tried again with the next one: the stream does not depend on it.
 
 use super::{Place, Runner, tools};
+use crate::agent::Heartbeat;
 use crate::continuity::Chain;
-use crate::pipeline::Heartbeat;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;

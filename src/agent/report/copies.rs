@@ -25,7 +25,7 @@ impl Reporter {
 
     /// What copies beside the stream say of themselves, where it is time to tell.
     pub fn windows(&mut self, told: impl FnOnce() -> (Vec<WindowStatus>, WindowTotals)) {
-        if crate::pipeline::runner::unix_nanos() / 1_000_000 - self.told_ms >= TELL_MS {
+        if crate::agent::runner::unix_nanos() / 1_000_000 - self.told_ms >= TELL_MS {
             let (status, totals) = told();
             let open = status.iter().map(|window| window.open_chunks).sum();
             self.metrics.windows.tell(totals, status.iter().map(|window| window.state.as_str()), open);

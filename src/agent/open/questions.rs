@@ -1,10 +1,10 @@
 //! What a connect asks the server besides slot and publication, each question with what its answer means.
 
 use super::{Config, in_use};
+use crate::agent::supervise::PipelineError;
 use crate::continuity::record::Record;
 use crate::continuity::{Trouble, TroubleReason};
 use crate::lsn::{Lsn, Oid};
-use crate::pipeline::supervise::PipelineError;
 use crate::postgres::preflight::{self, SyncState};
 use crate::postgres::{Origins, PgError, Replication, Sql, Stream};
 use crate::snapshot::visibility::PgSnapshot;

@@ -3,12 +3,12 @@
 //! `halted` decides; here are the questions to Kafka, Postgres and the state.
 
 use super::{Carried, Next, Seen};
+use crate::agent::Config;
+use crate::agent::supervise::PipelineError;
 use crate::continuity::halted::{Author, Facts, Halted, Standing};
 use crate::continuity::record::State;
 use crate::continuity::{Halt, Oversize, Proof};
 use crate::kafka::Topics;
-use crate::pipeline::Config;
-use crate::pipeline::supervise::PipelineError;
 use crate::plans::SinkConfig;
 use crate::plans::keeper::{Keeper, KeeperError};
 use crate::postgres::slot::SlotRow;
@@ -104,7 +104,7 @@ async fn written(config: &Config, keeper: &Keeper, author: &Author, halt: &Halt)
         return Ok(halted.clone());
     }
     let term = state.record.as_ref().map_or(0, |record| record.term);
-    let now_ms = crate::pipeline::runner::unix_nanos() / 1_000_000;
+    let now_ms = crate::agent::runner::unix_nanos() / 1_000_000;
     let halted = Halted::new(halt, author, (state.epoch(), term), now_ms);
     write(keeper, &config.slot, &halted).await?;
     Ok(halted)

@@ -1,10 +1,10 @@
 //! The runner sets tables aside, and takes them up again when somebody asks for their repair.
 
 use super::*;
+use crate::agent::request::reply;
 use crate::change::Position;
 use crate::continuity::detached::{Cause, Detached, Detachments, Refusal};
 use crate::continuity::{Granted, Halt, Reason, Refused, Reply};
-use crate::pipeline::request::reply;
 use crate::plans::Aside;
 use std::collections::{BTreeMap, VecDeque};
 
