@@ -8,7 +8,7 @@
 
 use super::Config;
 use super::consent::{ConsentError, Desk, consented, desk, idle, write};
-use crate::continuity::record::Record;
+use crate::continuity::checkpoint::Checkpoint;
 use crate::lsn::Lsn;
 
 /// What Debezium stored: the parts of its offset that matter to us.
@@ -44,7 +44,7 @@ pub fn offset(json: &[u8]) -> Option<Offset> {
 #[derive(Clone, Debug)]
 pub struct Adopted {
     /// Our first record.
-    pub record: Record,
+    pub record: Checkpoint,
     /// Where the slot stands: from here the stream goes on.
     pub from: Lsn,
     /// What Debezium stored.
@@ -77,7 +77,7 @@ pub async fn adopt(config: &Config, offset: Offset) -> Result<Adopted, ConsentEr
     }
     let from = slot.confirmed_flush_lsn.unwrap_or_default();
     fits(offset, from, seen.server())?;
-    let record = Record {
+    let record = Checkpoint {
         sent: offset.sent.max(from),
         sequence: Some(offset.committed),
         // What Debezium's producer had in the network may still land behind ours.

@@ -8,8 +8,8 @@ use super::consent;
 use super::open::{Seen, in_use};
 use super::rehearse::{Captured, rehearse};
 use super::supervise::PipelineError;
+use crate::continuity::checkpoint::{Checkpoint, FORMAT, Intent};
 use crate::continuity::detached::Detached;
-use crate::continuity::record::{FORMAT, Intent, Record};
 use crate::continuity::{Trouble, TroubleReason};
 use crate::initial::FirstCopy;
 use crate::plans::keeper::Keeper;
@@ -67,7 +67,7 @@ pub(super) async fn first_start(desk: &mut Start<'_>, seen: &Seen) -> Result<Opt
     }
     desk.forget_copies(seen).await?;
     let intent = Intent { format: FORMAT, copies: config.snapshot.mode.copies_first() };
-    desk.keeper.write(&Record::intent_key(&config.slot), Some(intent.to_json())).await?;
+    desk.keeper.write(&Checkpoint::intent_key(&config.slot), Some(intent.to_json())).await?;
     let created = desk.slot().await?;
     desk.copy(&created, FIRST_EPOCH).await
 }
@@ -102,14 +102,14 @@ pub(super) async fn anew(
     if seen.state.record.is_none() {
         // As after a first start: the intent makes the slot ours.
         let intent = Intent { format: FORMAT, copies: true };
-        desk.keeper.write(&Record::intent_key(&config.slot), Some(intent.to_json())).await?;
+        desk.keeper.write(&Checkpoint::intent_key(&config.slot), Some(intent.to_json())).await?;
         return Ok(copy);
     }
     let seen = Seen::new(config, desk.sql, desk.replication, server, desk.keeper).await?;
     let from = seen.slot().and_then(|slot| slot.confirmed_flush_lsn).unwrap_or_default();
     let record = consent::consented(config, &seen, from, reason);
     tracing::warn!(reason, epoch, from = %record.accepted.last().map(|a| a.from).unwrap_or_default(), to = %from, "beginning anew, as snapshot.mode consents to: changes in between are not published one by one");
-    desk.keeper.write(&Record::key(&record.slot, record.term), Some(record.to_json())).await?;
+    desk.keeper.write(&Checkpoint::key(&record.slot, record.term), Some(record.to_json())).await?;
     Ok(copy)
 }
 

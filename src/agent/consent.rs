@@ -7,8 +7,8 @@ use super::Config;
 use super::begin::create_slot;
 use super::open::{Seen, recorded};
 use super::supervise::PipelineError;
+use crate::continuity::checkpoint::{Accepted, Checkpoint, State};
 use crate::continuity::halted::Halted;
-use crate::continuity::record::{Accepted, Record, State};
 use crate::continuity::{By, Halt, LsnRange, Proof, Reason, Verdict};
 use crate::kafka::KafkaError;
 use crate::lsn::Lsn;
@@ -115,7 +115,7 @@ pub struct Look {
     /// The slot, if there is one.
     pub slot: Option<SlotRow>,
     /// Our record of it, if there is one.
-    pub record: Option<Record>,
+    pub record: Option<Checkpoint>,
     /// What they say together.
     pub verdict: Verdict,
     /// The halt that is recorded, if there is one that a consent has not ended since.
@@ -191,7 +191,7 @@ pub async fn status(config: &Config) -> Result<Look, ConsentError> {
 ///
 /// # Errors
 /// `Exists`; as the server refuses it.
-pub async fn create(config: &Config) -> Result<Record, ConsentError> {
+pub async fn create(config: &Config) -> Result<Checkpoint, ConsentError> {
     let Desk { sql, mut replication, keeper, seen } = desk(config).await?;
     if seen.slot().is_some() {
         return Err(ConsentError::Exists { slot: config.slot.clone() });
@@ -228,7 +228,7 @@ pub async fn drop_slot(config: &Config) -> Result<(), ConsentError> {
 ///
 /// # Errors
 /// `NothingToAccept`, `OtherRange`, `InUse`.
-pub async fn accept(config: &Config, range: Option<LsnRange>) -> Result<Record, ConsentError> {
+pub async fn accept(config: &Config, range: Option<LsnRange>) -> Result<Checkpoint, ConsentError> {
     let Desk { sql, mut replication, keeper, mut seen } = desk(config).await?;
     idle(config, &seen)?;
     let halt = acceptable(&seen)?;
@@ -265,7 +265,7 @@ pub async fn accept(config: &Config, range: Option<LsnRange>) -> Result<Record, 
     Ok(record)
 }
 
-fn accepted(config: &Config, seen: &Seen, from: Lsn, halt: &Halt) -> Record {
+fn accepted(config: &Config, seen: &Seen, from: Lsn, halt: &Halt) -> Checkpoint {
     let mut record = consented(config, seen, from, halt.reason.code());
     if let (Some(range), Some(last)) = (halt.range, record.accepted.last_mut()) {
         (last.from, last.to) = (range.from, range.to);
@@ -274,12 +274,12 @@ fn accepted(config: &Config, seen: &Seen, from: Lsn, halt: &Halt) -> Record {
 }
 
 /// The record from which the stream goes on at `from`, whatever was before: a new epoch, and what is now.
-pub(super) fn consented(config: &Config, seen: &Seen, from: Lsn, reason: &str) -> Record {
+pub(super) fn consented(config: &Config, seen: &Seen, from: Lsn, reason: &str) -> Checkpoint {
     let was = seen.record(config, from);
     let first = seen.state.record.is_none();
     let at_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
     let at_ms = i64::try_from(at_ms).unwrap_or(i64::MAX);
-    let mut record = Record {
+    let mut record = Checkpoint {
         epoch: if first { was.epoch } else { was.epoch + 1 },
         confirmed: from,
         sent: from,
@@ -300,6 +300,6 @@ pub(super) fn consented(config: &Config, seen: &Seen, from: Lsn, reason: &str) -
     record
 }
 
-pub(super) async fn write(keeper: &Keeper, record: &Record) -> Result<(), ConsentError> {
-    Ok(keeper.write(&Record::key(&record.slot, record.term), Some(record.to_json())).await?)
+pub(super) async fn write(keeper: &Keeper, record: &Checkpoint) -> Result<(), ConsentError> {
+    Ok(keeper.write(&Checkpoint::key(&record.slot, record.term), Some(record.to_json())).await?)
 }

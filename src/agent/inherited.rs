@@ -8,7 +8,7 @@
 
 use super::Config;
 use super::supervise::PipelineError;
-use crate::continuity::record::{FORMAT, Record, State, Watched};
+use crate::continuity::checkpoint::{Checkpoint, FORMAT, State, Watched};
 use crate::kafka::{Late, LateQuestion, PartitionEnd, Seen, Topics};
 use crate::plans::SinkConfig;
 use crate::plans::keeper::Keeper;
@@ -102,7 +102,7 @@ fn seen(watched: &Watched, began_ms: &[i64]) -> Seen {
 }
 
 /// Whether another process left a hold open. One that has run out since counts, too: nobody has looked at its end.
-fn is_inherited(record: &Record, run: &str) -> bool {
+fn is_inherited(record: &Checkpoint, run: &str) -> bool {
     record.run != run && !record.holds.is_empty()
 }
 

@@ -15,9 +15,9 @@ use super::identities;
 use super::inherited::{self, Inherited};
 use super::rehearse::{Captured, rehearse};
 use super::supervise::PipelineError;
+use crate::continuity::checkpoint::{Checkpoint, FORMAT, State, TableIdentity};
 use crate::continuity::detached::Detached;
 use crate::continuity::halted::{Author, Halted};
-use crate::continuity::record::{FORMAT, Record, State, TableIdentity};
 use crate::continuity::{
     Halt, Observed, PublicationView, Reason, SlotView, Trouble, TroubleReason, Verdict, begins_beyond, judge,
 };
@@ -199,7 +199,7 @@ async fn prove(
 }
 
 /// What the newest record says of the stop before this start of the process `run`.
-fn last_stop(record: Option<&Record>, run: &str) -> LastStop {
+fn last_stop(record: Option<&Checkpoint>, run: &str) -> LastStop {
     match record {
         Some(record) if record.run == run => LastStop::Own,
         Some(record) if !record.clean => LastStop::Unclean,
@@ -412,11 +412,11 @@ impl Seen {
 
     /// The record of the next term: what was, brought up to what is. A first one confirms up to `from`.
     #[must_use]
-    pub fn record(&self, config: &Config, from: Lsn) -> Record {
+    pub fn record(&self, config: &Config, from: Lsn) -> Checkpoint {
         let seen = &self.observed;
         let publication = self.publication.as_ref().map(|row| row.oid).unwrap_or_default();
         let tables = self.publication.as_ref().map(|row| identities(row, &self.captured)).unwrap_or_default();
-        let fresh = Record {
+        let fresh = Checkpoint {
             format: FORMAT,
             slot: config.slot.clone(),
             term: 0,
@@ -442,7 +442,7 @@ impl Seen {
             run: String::new(),
         };
         let was = self.state.record.clone().unwrap_or(fresh);
-        Record {
+        Checkpoint {
             term: was.term + 1,
             system_id: seen.system_id.clone(),
             timeline: seen.timeline,

@@ -1,6 +1,6 @@
 //! What a failure means, and what the operator reads: one exhaustive match, no catch-all.
 
-use crate::continuity::record::RecordError;
+use crate::continuity::checkpoint::RecordError;
 use crate::continuity::{Chain, Halt, Trouble, TroubleReason};
 use crate::core::Stopped;
 use crate::kafka::{KafkaError, Remedy, StateError};

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::continuity::Granted;
-use crate::continuity::record::Published;
+use crate::continuity::checkpoint::Published;
 
 /// Why a table with a whole query is not copied beside the stream, and what to do. The query's rows have no order of keys
 /// that chunks could follow, and what it makes of a row is not what the stream sends of it.

@@ -24,7 +24,7 @@ use shape::{key_names, same_shape};
 
 use crate::change::RelationSlot;
 use crate::continuity::Reply;
-use crate::continuity::record::{FORMAT, Obeyed, Window};
+use crate::continuity::checkpoint::{FORMAT, Obeyed, Window};
 use crate::core::{Moment, SECOND};
 use crate::ledger::Ticket;
 use crate::lsn::{Lsn, Oid};
@@ -239,7 +239,7 @@ impl Copies {
     /// is waited for.
     pub fn opened(
         &mut self,
-        record: &crate::continuity::record::Record,
+        record: &crate::continuity::checkpoint::Checkpoint,
         windows: &BTreeMap<String, Window>,
         snapshot: &PgSnapshot,
         first: bool,

@@ -4,7 +4,7 @@
 //! each chunk looks; what changes while the connection is lost, or while no process runs, is told by the copy's record.
 
 use super::{Active, Copy, CopyTable, Journal, Stage};
-use crate::continuity::record::Published;
+use crate::continuity::checkpoint::Published;
 
 impl Published {
     /// What is published of the table.
@@ -63,7 +63,7 @@ pub(super) fn same_shape(a: &CopyTable, b: &CopyTable) -> bool {
 mod tests {
     use super::super::{Copies, Survey, Windows};
     use super::*;
-    use crate::continuity::record::{Record, sample};
+    use crate::continuity::checkpoint::{Checkpoint, sample};
     use crate::lsn::{Lsn, Oid};
     use crate::snapshot::keyset::RowKey;
     use crate::table::TableName;
@@ -83,7 +83,7 @@ mod tests {
 
     /// A copy that has copied something, whose connection was lost and is there again, under this epoch.
     fn reconnected(epoch: u64) -> Copies {
-        let (mut copies, record) = (Copies::new("s", false), Record { epoch: 1, ..sample() });
+        let (mut copies, record) = (Copies::new("s", false), Checkpoint { epoch: 1, ..sample() });
         let snapshot = "10:10:".parse().unwrap();
         copies.opened(&record, &BTreeMap::new(), &snapshot, true);
         copies.begin(&TableName::new("p", "t"), None, false, 0, None);
@@ -93,7 +93,7 @@ mod tests {
         copies.list[0].window.journal = journal.clone();
         copies.list[0].windows = Some(Windows::resume(journal, Vec::new()));
         copies.lost();
-        copies.opened(&Record { epoch, ..record }, &BTreeMap::new(), &snapshot, false);
+        copies.opened(&Checkpoint { epoch, ..record }, &BTreeMap::new(), &snapshot, false);
         copies
     }
 
@@ -127,7 +127,7 @@ mod tests {
         let mut copies = reconnected(2);
         let text =
             copies.list[0].window.to_json().replace("\"epoch\":1,\"published\":{\"columns\":[],\"filter\":null},", "");
-        let window: crate::continuity::record::Window = serde_json::from_str(&text).unwrap();
+        let window: crate::continuity::checkpoint::Window = serde_json::from_str(&text).unwrap();
         assert_eq!((window.epoch, &window.published), (0, &None));
         copies.list[0].window = window;
         assert_eq!(look(&mut copies, table(None)), Stage::Unplanned);

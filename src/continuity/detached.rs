@@ -10,7 +10,7 @@
 //! - A table that is set aside stays so across restarts, whatever the configuration says by then.
 //! - The record goes when the copy that repairs the table has ended, or the table is not captured any more.
 
-use super::record::FORMAT;
+use super::checkpoint::FORMAT;
 use crate::change::Position;
 use crate::lsn::Lsn;
 use serde::{Deserialize, Serialize};

@@ -8,7 +8,7 @@
 //! - A way out that proves nothing by itself (a larger limit, another configuration, `wellspring retry`) allows one try.
 //! - A try ends when the position is confirmed, or when the halt is recorded again.
 
-use super::record::FORMAT;
+use super::checkpoint::FORMAT;
 use super::skipped::Place;
 use super::{By, Halt, LsnRange, Oversize, Proof, Reason, Recorded};
 use crate::change::Position;

@@ -3,9 +3,9 @@
 //!
 //! Pure. Each rule closes a way in which changes were lost in a run; a rule that cannot be shown to hold halts.
 
+pub mod checkpoint;
 pub mod detached;
 pub mod halted;
-pub mod record;
 pub mod schema_key;
 pub mod skipped;
 mod answer;
@@ -19,7 +19,7 @@ pub use trouble::{Chain, Trouble, TroubleReason};
 use crate::change::Committed;
 use crate::ledger::RouteId;
 use crate::lsn::{Lsn, Oid};
-use record::{Record, TableIdentity};
+use checkpoint::{Checkpoint, TableIdentity};
 use serde::{Deserialize, Serialize};
 use skipped::Place;
 use std::collections::BTreeMap;
@@ -190,7 +190,7 @@ pub enum Verdict {
 
 /// Holds record and server against each other. `intent`: a first start of ours was about to create the slot.
 #[must_use]
-pub fn judge(record: Option<&Record>, intent: bool, seen: &Observed) -> Verdict {
+pub fn judge(record: Option<&Checkpoint>, intent: bool, seen: &Observed) -> Verdict {
     let slot = match (&seen.slot, record) {
         (None, None) => return Verdict::FirstStart,
         (None, Some(record)) => {
@@ -231,13 +231,13 @@ pub fn judge(record: Option<&Record>, intent: bool, seen: &Observed) -> Verdict 
 /// None where the server begins at the slot's own position: without such a hold, where a late record was found, where the
 /// slot is not exactly where the record says (then the commits in between prove the history), and on another timeline.
 #[must_use]
-pub fn begins_beyond(record: &Record, slot_confirmed: Lsn, timeline: u32) -> Option<Lsn> {
+pub fn begins_beyond(record: &Checkpoint, slot_confirmed: Lsn, timeline: u32) -> Option<Lsn> {
     let proven = record.confirmed == slot_confirmed && record.timeline == timeline && !record.foreign;
     (proven && record.delivered > slot_confirmed).then_some(record.delivered)
 }
 
 /// Same cluster, same database, and no change that we delivered was undone or skipped.
-fn same_history(record: &Record, confirmed: Lsn, seen: &Observed) -> Result<(), Halt> {
+fn same_history(record: &Checkpoint, confirmed: Lsn, seen: &Observed) -> Result<(), Halt> {
     if record.system_id != seen.system_id {
         let detail = format!("system identifier {} where the record has {}", seen.system_id, record.system_id);
         return Err(Halt::new(Reason::OtherCluster, detail).over(record.confirmed, confirmed));
@@ -272,12 +272,12 @@ fn same_history(record: &Record, confirmed: Lsn, seen: &Observed) -> Result<(), 
 }
 
 /// The server's own position is below one it has shown us.
-fn went_back(record: &Record, seen: &Observed) -> bool {
+fn went_back(record: &Checkpoint, seen: &Observed) -> bool {
     record.timeline == seen.timeline && seen.server < record.server_seen
 }
 
 /// The publication and every captured table are the ones of the record.
-fn same_tables(record: &Record, confirmed: Lsn, seen: &Observed) -> Result<(), Halt> {
+fn same_tables(record: &Checkpoint, confirmed: Lsn, seen: &Observed) -> Result<(), Halt> {
     let halt = |reason, detail: String| Err(Halt::new(reason, detail).over(confirmed, seen.server));
     let Some(publication) = &seen.publication else {
         return halt(Reason::PublicationMissing, "the publication does not exist".to_owned());
@@ -305,18 +305,18 @@ fn same_tables(record: &Record, confirmed: Lsn, seen: &Observed) -> Result<(), H
 
 /// The commit that must come again: the slot lies below it, so its absence proves another history. Not asked for when a
 /// table of the record is captured no longer, since then its transactions may rightly be gone from the stream.
-fn expected(record: &Record, confirmed: Lsn, seen: &Observed) -> Option<Committed> {
+fn expected(record: &Checkpoint, confirmed: Lsn, seen: &Observed) -> Option<Committed> {
     let all_captured = record.tables.keys().all(|table| seen.captured.contains(table));
     record.last_commit.filter(|commit| all_captured && confirmed < commit.end)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::record::sample;
+    use super::checkpoint::sample;
     use super::*;
     use crate::lsn::{PgMicros, Xid};
 
-    fn seen(record: &Record) -> Observed {
+    fn seen(record: &Checkpoint) -> Observed {
         Observed {
             system_id: record.system_id.clone(),
             timeline: record.timeline,
@@ -408,7 +408,7 @@ mod tests {
     #[test]
     fn a_slot_below_the_last_commit_must_bring_that_commit_again() {
         let commit = Committed { end: Lsn::new(1000), xid: Xid(9), at: PgMicros(1) };
-        let record = Record { last_commit: Some(commit), ..sample() };
+        let record = Checkpoint { last_commit: Some(commit), ..sample() };
         let mut now = seen(&record);
         slot(&mut now).confirmed = Some(Lsn::new(900));
         let resume = Resume { from: Lsn::new(900), expect: Some(commit) };
@@ -417,13 +417,13 @@ mod tests {
 
     #[test]
     fn begins_beyond_the_slot_only_where_nothing_can_be_missing() {
-        let record = Record { delivered: Lsn::new(1100), ..sample() };
-        let begins = |record: &Record, slot| begins_beyond(record, Lsn::new(slot), 1);
+        let record = Checkpoint { delivered: Lsn::new(1100), ..sample() };
+        let begins = |record: &Checkpoint, slot| begins_beyond(record, Lsn::new(slot), 1);
         assert_eq!(begins(&record, 1000), Some(Lsn::new(1100)));
         assert_eq!(begins(&sample(), 1000), None, "no hold is open");
         assert_eq!(begins(&record, 999), None, "the server lost its last bytes");
-        assert_eq!(begins(&Record { foreign: true, ..record.clone() }, 1000), None, "a late record was found");
-        assert_eq!(begins(&Record { timeline: 2, ..record }, 1000), None, "another timeline");
+        assert_eq!(begins(&Checkpoint { foreign: true, ..record.clone() }, 1000), None, "a late record was found");
+        assert_eq!(begins(&Checkpoint { timeline: 2, ..record }, 1000), None, "another timeline");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! The key is `<subject>/<SHA-256 of the text>/<URL of the registry>`: an id belongs to the registry that gave it. Versions
 //! before this one wrote no URL. A registry can have several URLs; an id is recorded under the first one.
 
-use super::record::State;
+use super::checkpoint::State;
 use crate::encode::AvroSchema;
 use std::collections::BTreeMap;
 

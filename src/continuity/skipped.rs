@@ -1,7 +1,7 @@
 //! Single changes that an operator has left out of their topic: each a record of its own in the state, for the replay and
 //! for whoever asks later. Pure.
 
-use super::record::FORMAT;
+use super::checkpoint::FORMAT;
 use crate::change::Position;
 use crate::lsn::Lsn;
 use serde::{Deserialize, Serialize};

@@ -3,7 +3,7 @@
 use super::*;
 use crate::change::{Committed, Position};
 use crate::continuity::Resume;
-use crate::continuity::record::sample;
+use crate::continuity::checkpoint::sample;
 use crate::ledger::RouteId;
 use crate::lsn::{PgMicros, Xid};
 
@@ -22,7 +22,7 @@ fn copying() -> Core {
     let mut core = Core::new(settings, Moment(SECOND));
     assert_eq!(core.apply(Moment(SECOND), Event::Tick), [Action::Open]);
     core.begin_copy();
-    let record = Record { confirmed: POINT, sent: POINT, clean: false, ..sample() };
+    let record = Checkpoint { confirmed: POINT, sent: POINT, clean: false, ..sample() };
     let resume = Resume { from: POINT, expect: None };
     let opened =
         Opened { resume, slot_confirmed: POINT, record, last_stop: LastStop::Clean, unix_ms: 0, ends: Vec::new() };

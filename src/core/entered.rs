@@ -2,7 +2,7 @@
 
 use super::{Core, Moment, REPLY_SPACING, Recorded, SECOND, Session, Settings};
 use crate::change::{Committed, Position};
-use crate::continuity::record::{Record, TableIdentity};
+use crate::continuity::checkpoint::{Checkpoint, TableIdentity};
 use crate::continuity::{Halt, Reason};
 use crate::ledger::{Generation, Ledger, RouteId, Ticket};
 use crate::lsn::{Lsn, PgMicros};
@@ -200,7 +200,7 @@ impl Core {
 
     /// The newest acknowledged record.
     #[must_use]
-    pub fn record(&self) -> Option<&Record> {
+    pub fn record(&self) -> Option<&Checkpoint> {
         self.record.as_ref()
     }
 

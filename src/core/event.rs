@@ -1,7 +1,7 @@
 //! What the core is told and what it answers with: plain values.
 
 use crate::change::Position;
-use crate::continuity::record::Record;
+use crate::continuity::checkpoint::Checkpoint;
 use crate::continuity::{Halt, Reason, Resume};
 use crate::ledger::{Generation, RouteId, Ticket};
 use crate::lsn::Lsn;
@@ -82,7 +82,7 @@ pub struct Opened {
     /// The slot's own confirmed position: at or below `resume.from`.
     pub slot_confirmed: Lsn,
     /// The record to write before anything is processed; its term is new.
-    pub record: Record,
+    pub record: Checkpoint,
     /// What the newest record says of the stop before.
     pub last_stop: LastStop,
     /// Unix milliseconds at this event.
@@ -181,7 +181,7 @@ pub enum Action {
     /// Close the replication connection.
     Close,
     /// Write the confirm record; answer with `RecordWritten` or `RecordFailed`.
-    Write(Box<Record>),
+    Write(Box<Checkpoint>),
     /// Record the halt; answer with `HaltRecorded`.
     RecordHalt(Box<Halt>),
     /// Send a status update.

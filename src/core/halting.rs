@@ -60,7 +60,7 @@ impl Core {
 mod tests {
     use super::*;
     use crate::change::{Committed, Position};
-    use crate::continuity::record::{Record, sample};
+    use crate::continuity::checkpoint::{Checkpoint, sample};
     use crate::continuity::{Reason, Resume};
     use crate::core::{Event, LastStop, Moment, Opened, Outcome, Report, SECOND, Settings};
     use crate::ledger::RouteId;
@@ -70,7 +70,7 @@ mod tests {
     const PATIENCE: u64 = 5 * SECOND;
 
     fn open(core: &mut Core) {
-        let record = Record { confirmed: Lsn::new(1000), sent: Lsn::new(1000), clean: false, ..sample() };
+        let record = Checkpoint { confirmed: Lsn::new(1000), sent: Lsn::new(1000), clean: false, ..sample() };
         let opened = Opened {
             resume: Resume { from: Lsn::new(1000), expect: None },
             slot_confirmed: Lsn::new(1000),

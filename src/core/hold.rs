@@ -8,7 +8,7 @@
 
 use super::{Action, Core, Moment, Rule, SECOND, newest};
 use crate::change::Committed;
-use crate::continuity::record::Hold;
+use crate::continuity::checkpoint::Hold;
 use crate::ledger::RouteId;
 use crate::lsn::Lsn;
 

@@ -34,7 +34,7 @@ use progress::{Progress, Recorded};
 use rules::{Rule, Rules};
 
 use crate::change::{Committed, Position};
-use crate::continuity::record::{Record, TableIdentity};
+use crate::continuity::checkpoint::{Checkpoint, TableIdentity};
 use crate::continuity::{Halt, Reason};
 use crate::ledger::{Generation, Ledger, RouteId, Ticket};
 use crate::lsn::Lsn;
@@ -66,7 +66,7 @@ enum Session {
     },
     Opening,
     /// Connected; the record of the new term is being written, nothing is processed.
-    Recording(Box<Record>),
+    Recording(Box<Checkpoint>),
     Streaming,
     /// Delivering and confirming what came before a change that can never be delivered.
     Draining {
@@ -97,9 +97,9 @@ pub struct Core {
     /// Where this connection began, with the newest commit there.
     began: (Lsn, Option<Committed>),
     /// The newest record acknowledged, as the next one's base.
-    record: Option<Record>,
+    record: Option<Checkpoint>,
     /// The record being written.
-    writing: Option<Record>,
+    writing: Option<Checkpoint>,
     write_at: Moment,
     progress: Progress,
     /// A commit that the replay must bring first.
@@ -372,7 +372,7 @@ impl Core {
         }
     }
 
-    fn write(&mut self, record: Record, actions: &mut Vec<Action>) {
+    fn write(&mut self, record: Checkpoint, actions: &mut Vec<Action>) {
         self.record_wanted = false;
         self.progress.writes(self.now, self.ledger.oldest());
         actions.push(Action::Write(Box::new(record.clone())));
@@ -380,7 +380,7 @@ impl Core {
     }
 
     /// The record as it should be now, if that differs from the one acknowledged in what it proves.
-    fn record_due(&self, clean: bool) -> Option<Record> {
+    fn record_due(&self, clean: bool) -> Option<Checkpoint> {
         let was = self.record.as_ref()?;
         let (delivered, delivered_commit) = self.delivered();
         let (confirmed, last_commit) = self.confirmable((was.confirmed, was.last_commit));
@@ -389,7 +389,7 @@ impl Core {
         if !(rises || clean != was.clean || foreign != was.foreign || self.tables.is_some()) {
             return None;
         }
-        Some(Record {
+        Some(Checkpoint {
             confirmed,
             sent: self.sent,
             last_commit,

@@ -93,7 +93,7 @@ mod tests {
     use super::*;
     use crate::change::Committed;
     use crate::continuity::Resume;
-    use crate::continuity::record::{Record, sample};
+    use crate::continuity::checkpoint::{Checkpoint, sample};
     use crate::core::{Event, LastStop, Moment, Opened, Outcome, Report, Settings};
     use crate::lsn::{Lsn, PgMicros, Xid};
 
@@ -113,7 +113,7 @@ mod tests {
     }
 
     fn open(core: &mut Core) {
-        let record = Record { confirmed: Lsn::new(1000), sent: Lsn::new(1000), ..sample() };
+        let record = Checkpoint { confirmed: Lsn::new(1000), sent: Lsn::new(1000), ..sample() };
         let resume = Resume { from: Lsn::new(1000), expect: None };
         let (slot_confirmed, last_stop) = (resume.from, LastStop::Clean);
         let opened = Opened { resume, slot_confirmed, record, last_stop, unix_ms: 0, ends: Vec::new() };

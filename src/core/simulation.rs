@@ -13,7 +13,7 @@ mod rules;
 
 use super::*;
 use crate::change::{Committed, Position};
-use crate::continuity::record::sample;
+use crate::continuity::checkpoint::sample;
 use crate::continuity::{Observed, PublicationView, Recorded, SlotView, Verdict, begins_beyond, judge};
 use crate::ledger::RouteId;
 use crate::lsn::{Oid, PgMicros, Xid};
@@ -79,7 +79,7 @@ struct World {
     /// Which agent's connection has the slot, and when the server last heard of it.
     holder: Option<(usize, Moment)>,
     log: [Vec<Logged>; PARTITIONS],
-    state: Record,
+    state: Checkpoint,
     /// The recorded halt, and how many were recorded.
     halt: Option<Halt>,
     halts: u32,
@@ -111,7 +111,7 @@ impl World {
             slot: Lsn::new(1000),
             holder: None,
             log: Default::default(),
-            state: Record {
+            state: Checkpoint {
                 term: 1,
                 database: Oid(1),
                 publication: Oid(1),
@@ -259,7 +259,7 @@ impl World {
 
     /// From outside: whatever the slot, the record's `confirmed` or its `delivered` cover is in Kafka.
     fn check(&self) {
-        let Record { confirmed, delivered, .. } = self.state;
+        let Checkpoint { confirmed, delivered, .. } = self.state;
         assert!(confirmed >= self.slot, "the slot at {} is ahead of the record at {confirmed}", self.slot);
         assert!(delivered >= confirmed, "delivered {delivered} lies below confirmed {confirmed}");
         for transaction in self.wal.iter().rev().skip_while(|t| t.commit.end > delivered).take(3) {

@@ -1,7 +1,7 @@
 //! Planning's part in schema ids: the recorded one where this registry serves it, else the one that this registry gives.
 
 use super::{Desk, Failure};
-use crate::continuity::record::State;
+use crate::continuity::checkpoint::State;
 use crate::continuity::schema_key::{RecordedId, SchemaKey};
 use crate::continuity::{Trouble, TroubleReason};
 use crate::encode::AvroSchema;

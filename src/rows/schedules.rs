@@ -4,8 +4,8 @@
 use super::*;
 use crate::change::ShapeColumn;
 use crate::continuity::Resume;
+use crate::continuity::checkpoint::{Checkpoint, sample};
 use crate::continuity::detached::{Detached, Detachments};
-use crate::continuity::record::{Record, sample};
 use crate::core::{Event, LastStop, Moment, Opened, Outcome, Report, SECOND, Settings};
 use crate::encode::{Config, Ids, Planner, Quarantine};
 use crate::ledger::{Generation, RouteId, Ticket};
@@ -151,7 +151,7 @@ impl Agent {
         };
         let mut core = Core::new(settings, NOW);
         core.apply(NOW, Event::Tick);
-        let record = Record { confirmed, sent: confirmed, ..sample() };
+        let record = Checkpoint { confirmed, sent: confirmed, ..sample() };
         let resume = Resume { from: confirmed, expect: None };
         let (slot_confirmed, last_stop) = (resume.from, LastStop::Clean);
         let opened = Opened { resume, slot_confirmed, record, last_stop, unix_ms: 0, ends: Vec::new() };

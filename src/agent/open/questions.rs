@@ -2,7 +2,7 @@
 
 use super::{Config, in_use};
 use crate::agent::supervise::PipelineError;
-use crate::continuity::record::Record;
+use crate::continuity::checkpoint::Checkpoint;
 use crate::continuity::{Trouble, TroubleReason};
 use crate::lsn::{Lsn, Oid};
 use crate::postgres::preflight::{self, SyncState};
@@ -50,7 +50,7 @@ pub(super) async fn database(sql: &Sql) -> Result<(Oid, bool), PipelineError> {
 pub(super) async fn history(
     replication: &mut Replication,
     timeline: u32,
-    record: Option<&Record>,
+    record: Option<&Checkpoint>,
 ) -> Result<BTreeMap<u32, Lsn>, PipelineError> {
     if record.is_none_or(|record| record.timeline == timeline) {
         return Ok(BTreeMap::new());

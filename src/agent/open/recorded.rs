@@ -5,8 +5,8 @@
 use super::{Carried, Next, Seen};
 use crate::agent::Config;
 use crate::agent::supervise::PipelineError;
+use crate::continuity::checkpoint::State;
 use crate::continuity::halted::{Author, Facts, Halted, Standing};
-use crate::continuity::record::State;
 use crate::continuity::{Halt, Oversize, Proof};
 use crate::kafka::Topics;
 use crate::plans::SinkConfig;

@@ -46,7 +46,7 @@ impl Runner {
         self.tasks.settling = Some(tokio::spawn(sink.settle(within)));
     }
 
-    fn write(&mut self, mut record: Record) {
+    fn write(&mut self, mut record: Checkpoint) {
         let keeper = self.keeper.clone();
         record.run.clone_from(&self.run_id);
         (record.pending_xids, record.pending_upto) = self.copies.pending();
@@ -59,7 +59,7 @@ impl Runner {
                 let _ = before.await; // whatever became of it: what is not known to be written is in `unwritten`
             }
             beside::write_all(&keeper, &unwritten).await?;
-            keeper.write(&Record::key(&record.slot, record.term), Some(record.to_json())).await
+            keeper.write(&Checkpoint::key(&record.slot, record.term), Some(record.to_json())).await
         }));
     }
 

@@ -1,7 +1,7 @@
 //! The runner's part in copies beside the stream: what `backfill` wants asked is asked, and the answers are told.
 
 use super::*;
-use crate::continuity::record::{State, Window};
+use crate::continuity::checkpoint::{State, Window};
 use crate::continuity::{Granted, Refused, Reply};
 use crate::postgres::holder::CopyTable;
 use crate::snapshot::Mode;
@@ -22,7 +22,7 @@ const HELD_PART: usize = 4;
 const CHUNK_PART: usize = 4;
 /// While a copy is under way, confirm records are this far apart instead of a status interval.
 const RECORD_SPACING: Duration = Duration::from_secs(1);
-/// What the keys of [`crate::continuity::record::Obeyed`] begin with.
+/// What the keys of [`crate::continuity::checkpoint::Obeyed`] begin with.
 const SIGNALS: &str = "signals/";
 /// A larger chunk is no faster.
 const CHUNK_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -229,7 +229,7 @@ impl Runner {
     }
 
     /// Takes up the copies of the state, and begins those that the first copy or the configuration asks for.
-    pub(super) fn open_windows(&mut self, record: &Record, seen: &Seen, captured: &[TableName]) {
+    pub(super) fn open_windows(&mut self, record: &Checkpoint, seen: &Seen, captured: &[TableName]) {
         let first = !self.streamed;
         self.copies.configure(&self.config.snapshot);
         self.copies.opened(record, &seen.windows, &seen.snapshot, first);

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::agent::open::recorded;
+use crate::continuity::checkpoint::State;
 use crate::continuity::halted::{Author, Halted, Standing};
-use crate::continuity::record::State;
 use crate::continuity::{Halt, Reason};
 
 /// The record of a halt that could not be written is written again after this.
@@ -129,7 +129,8 @@ async fn look(config: &Config, keeper: &Keeper, author: &Author, known: &Known, 
         .map_err(PipelineError::from)
         .and_then(|entries| State::read(&config.slot, &entries).map_err(PipelineError::from))
     {
-        let moved = |record: &Record| record.epoch > known.epoch || known.term.is_some_and(|term| record.term > term);
+        let moved =
+            |record: &Checkpoint| record.epoch > known.epoch || known.term.is_some_and(|term| record.term > term);
         lifted = known.halt.reason == Reason::StateUnreadable || state.record.as_ref().is_some_and(moved);
         match recorded::standing(config, author, &state).await {
             None => lifted |= known.recorded,

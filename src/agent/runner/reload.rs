@@ -5,7 +5,7 @@
 
 use super::*;
 use crate::change::RelationShape;
-use crate::continuity::record::TableIdentity;
+use crate::continuity::checkpoint::TableIdentity;
 use crate::continuity::{Chain, Granted, Refused, Reply, TroubleReason};
 use crate::postgres::publication;
 use crate::snapshot::Mode;

@@ -142,7 +142,7 @@ impl Runner {
             slot,
         });
         self.outdated = state.outdated;
-        let previous = state.record.map(|record| Record::key(&record.slot, record.term));
+        let previous = state.record.map(|record| Checkpoint::key(&record.slot, record.term));
         self.outdated.extend(previous);
         self.outdated.extend(state.copy.outdated.iter().cloned());
         self.outdated.extend(gone);

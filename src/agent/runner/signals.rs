@@ -7,7 +7,7 @@
 
 use super::*;
 use crate::backfill::Origin;
-use crate::continuity::record::Obeyed;
+use crate::continuity::checkpoint::Obeyed;
 use crate::kafka::{Followed, Follower, KafkaError};
 use crate::rows::signal_places;
 use crate::snapshot::signal::{Execute, Signal};

@@ -1,7 +1,7 @@
 //! The runner leaves out one change, as an operator asks: recorded first, then the stream is read again.
 
 use super::*;
-use crate::continuity::record::State;
+use crate::continuity::checkpoint::State;
 use crate::continuity::skipped::{Consent, Skipped, beyond_bound};
 use crate::continuity::{Granted, Refused, Reply};
 

@@ -3,8 +3,8 @@
 use super::Findings;
 use crate::config::Checked;
 use crate::continuity::Chain;
+use crate::continuity::checkpoint::State;
 use crate::continuity::detached::OnRefusal;
-use crate::continuity::record::State;
 use crate::kafka::{self, StateTopic, TopicInfo};
 
 /// Tables set aside and not repaired; hands the state back. Its topic is there, so reading it makes nothing.

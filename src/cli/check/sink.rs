@@ -3,7 +3,7 @@
 use super::source::{Captured, Seen};
 use super::{Area, Finding, Findings, detached, schemas};
 use crate::config::Checked;
-use crate::continuity::record::State;
+use crate::continuity::checkpoint::State;
 use crate::encode::registry::{Registry, RegistryError};
 use crate::kafka::{self, Policy, TopicInfo, Topics};
 use crate::plans::SinkConfig;

@@ -24,7 +24,7 @@ pub(super) struct Agent {
     pub reports: VecDeque<Report>,
     /// Where the connection reads: transaction, then row.
     pub reading: Option<(usize, usize)>,
-    pub state_write: Option<Record>,
+    pub state_write: Option<Checkpoint>,
     /// A halt that is being recorded.
     pub halt_write: Option<Halt>,
     pub opening: bool,
@@ -123,7 +123,7 @@ impl World {
                 Action::Close => self.let_go(at),
                 Action::Write(record) => {
                     let agent = &mut self.agents[at];
-                    agent.state_write = Some(Record { run: agent.run.clone(), ..*record });
+                    agent.state_write = Some(Checkpoint { run: agent.run.clone(), ..*record });
                 }
                 Action::Update(update) => self.updated(at, update),
                 Action::Settle(_) => {
@@ -193,13 +193,13 @@ impl World {
         resume.from = beyond.unwrap_or(resume.from);
         let next = self.wal.partition_point(|t| t.commit.end <= resume.from);
         self.agents[at].reading = Some((next, 0));
-        let record = Record { term: was.term + 1, clean: false, ..was };
+        let record = Checkpoint { term: was.term + 1, clean: false, ..was };
         let opened = Opened { resume, slot_confirmed: self.slot, record, last_stop, unix_ms: ms(self.now), ends };
         self.tell(at, Event::Opened(Box::new(opened)));
     }
 
     /// Whether a record lies behind one of a later producer, as `kafka::late` finds it by the producers' time stamps.
-    fn landed_late(&self, record: &Record) -> bool {
+    fn landed_late(&self, record: &Checkpoint) -> bool {
         let began: Vec<i64> = record.holds.iter().map(|hold| hold.opened_ms).collect();
         self.log.iter().any(|partition| {
             let mut newest = 0;
@@ -368,7 +368,7 @@ impl World {
     }
 
     /// Whether a record that is stored now is the newest: one of an agent that lost the slot has a lower term.
-    fn counts(&self, record: &Record) -> bool {
+    fn counts(&self, record: &Checkpoint) -> bool {
         record.term > self.state.term || record.run == self.state.run
     }
 

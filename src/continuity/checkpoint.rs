@@ -134,7 +134,7 @@ impl Obeyed {
 
 /// The confirm record (`docs/internals/continuity.md`): what we last proved, written before each confirmation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Record {
+pub struct Checkpoint {
     /// [`FORMAT`].
     pub format: u32,
     /// The slot's name.
@@ -205,7 +205,7 @@ pub struct Hold {
     pub opened_ms: i64,
 }
 
-impl Record {
+impl Checkpoint {
     /// The record's key in the state topic.
     #[must_use]
     pub fn key(slot: &str, term: u64) -> String {
@@ -318,7 +318,7 @@ pub enum RecordError {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct State {
     /// The record of the highest term.
-    pub record: Option<Record>,
+    pub record: Option<Checkpoint>,
     /// Keys of the older records, to be tombstoned.
     pub outdated: Vec<String>,
     /// A slot of ours was about to be created.
@@ -350,7 +350,7 @@ impl State {
     /// When a record of this slot cannot be read, or was written by a later version.
     pub fn read(slot: &str, entries: &BTreeMap<String, String>) -> Result<Self, RecordError> {
         let mut state = State { copy: Journal::read(slot, entries)?, ..State::default() };
-        let mut records: Vec<(String, Record)> = Vec::new();
+        let mut records: Vec<(String, Checkpoint)> = Vec::new();
         for (key, value) in entries {
             let unreadable = |source| RecordError::Unreadable { key: key.clone(), source };
             match key.split_once('/') {
@@ -418,8 +418,8 @@ fn known<T: DeserializeOwned>(key: &str, value: &str) -> Result<T, RecordError> 
 }
 
 #[cfg(test)]
-pub(crate) fn sample() -> Record {
-    Record {
+pub(crate) fn sample() -> Checkpoint {
+    Checkpoint {
         format: FORMAT,
         slot: "s".to_owned(),
         term: 3,
@@ -450,14 +450,14 @@ pub(crate) fn sample() -> Record {
 mod tests {
     use super::*;
 
-    fn entries(records: &[Record]) -> BTreeMap<String, String> {
-        records.iter().map(|r| (Record::key(&r.slot, r.term), r.to_json())).collect()
+    fn entries(records: &[Checkpoint]) -> BTreeMap<String, String> {
+        records.iter().map(|r| (Checkpoint::key(&r.slot, r.term), r.to_json())).collect()
     }
 
     #[test]
     fn the_highest_term_wins_and_the_others_are_outdated() {
         // As numbers: 10 is above 9, though not as text.
-        let records = [9, 10, 2].map(|term| Record { term, ..sample() });
+        let records = [9, 10, 2].map(|term| Checkpoint { term, ..sample() });
         let state = State::read("s", &entries(&records)).unwrap();
         assert_eq!(state.record.map(|r| r.term), Some(10));
         assert_eq!(state.outdated, ["confirm/s/2", "confirm/s/9"]);
@@ -465,7 +465,7 @@ mod tests {
 
     #[test]
     fn another_slots_record_is_not_ours() {
-        let other = Record { slot: "s/2".to_owned(), ..sample() };
+        let other = Checkpoint { slot: "s/2".to_owned(), ..sample() };
         assert_eq!(State::read("s", &entries(&[other])).unwrap(), State::default());
     }
 
@@ -492,14 +492,14 @@ mod tests {
         let window = r#"{"format":1,"relation":20,"key":["id"],"filter":null,"asked_ms":5,
             "journal":{"after":null,"ended":false,"upto":"0/3E8","moved":[],"rows":7,"chunks":1,"fresh":false}}"#;
         let entries = [
-            (Record::key("s", 3), confirm.to_owned()),
-            (Record::intent_key("s"), r#"{"format":1}"#.to_owned()),
+            (Checkpoint::key("s", 3), confirm.to_owned()),
+            (Checkpoint::intent_key("s"), r#"{"format":1}"#.to_owned()),
             (Window::key("s", "public.t"), window.to_owned()),
         ];
         let state = State::read("s", &entries.into()).unwrap();
         let commit = Committed { end: Lsn::new(992), xid: crate::lsn::Xid(740), at: crate::lsn::PgMicros(1_000_000) };
         let earlier =
-            Record { last_commit: Some(commit), delivered_commit: Some(commit), run: String::new(), ..sample() };
+            Checkpoint { last_commit: Some(commit), delivered_commit: Some(commit), run: String::new(), ..sample() };
         assert_eq!(state.record, Some(earlier));
         assert_eq!(state.intent, Some(Intent { format: 1, copies: false }));
         let window = &state.windows["public.t"];
