@@ -43,7 +43,7 @@ const REFUSED_MS: i64 = 30_000;
 const LOGIN_REFUSED: &str = "the brokers refuse our login (SASL)";
 
 /// Records in flight and no acknowledgement for this long: the broker is what the others wait for.
-const HUSHED_MS: i64 = 1_000;
+const BROKER_STALL_MS: i64 = 1_000;
 
 /// Keeps what is told.
 pub struct Reporter {
@@ -379,7 +379,7 @@ impl Reporter {
         }
         // A broker that says nothing holds up everything, though the budget has room: the loop's time does not show it.
         let since = now_ms - self.answered_ms.max(self.status.now_ms);
-        if now_ms.saturating_sub(self.answered_ms) > HUSHED_MS && !core.is_full() && self.status.now_ms > 0 {
+        if now_ms.saturating_sub(self.answered_ms) > BROKER_STALL_MS && !core.is_full() && self.status.now_ms > 0 {
             #[expect(clippy::cast_precision_loss, reason = "milliseconds since the last telling")]
             self.metrics.stages.held_up(Stage::Broker, since as f64 / 1000.0);
         }
