@@ -125,10 +125,10 @@ pub enum Event {
     Tick,
     /// A connection was opened and continuity proven.
     Opened(Box<Opened>),
-    /// It could not be opened, or was lost; tried again, `at_leisure` where only a person can change the outcome.
+    /// It could not be opened, or was lost; tried again, `retry_later` where only a person can change the outcome.
     Lost {
         /// See above.
-        at_leisure: bool,
+        retry_later: bool,
     },
     /// It must not be opened, or a record can never be delivered.
     Halt(Halt),

@@ -198,10 +198,10 @@ impl Core {
         match event {
             Event::Tick => {}
             Event::Opened(opened) => self.opened(*opened, &mut actions),
-            Event::Lost { at_leisure } => {
+            Event::Lost { retry_later } => {
                 self.lost(&mut actions);
                 if let Session::Closed { open_at } = &mut self.session
-                    && at_leisure
+                    && retry_later
                 {
                     *open_at = self.now.plus(LEISURE);
                 }

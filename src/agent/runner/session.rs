@@ -55,9 +55,9 @@ impl Runner {
             self.reporter.failed(&disposition);
         }
         match disposition {
-            Disposition::Retry(_) => self.apply(Event::Lost { at_leisure: false }),
+            Disposition::Retry(_) => self.apply(Event::Lost { retry_later: false }),
             Disposition::Refused(_, exit) if !self.streamed => self.exit = Some(exit),
-            Disposition::Refused(..) => self.apply(Event::Lost { at_leisure: true }),
+            Disposition::Refused(..) => self.apply(Event::Lost { retry_later: true }),
             Disposition::Halt(halt) => self.apply(Event::Halt(halt)),
         }
     }

@@ -155,7 +155,7 @@ impl World {
     pub(super) fn open(&mut self, at: usize) {
         self.agents[at].opening = false;
         if self.holder.is_some_and(|(holder, _)| holder != at) {
-            return self.tell(at, Event::Lost { at_leisure: false });
+            return self.tell(at, Event::Lost { retry_later: false });
         }
         if let Some(halt) = self.halt.clone() {
             return self.tell(at, Event::Halt(halt));
@@ -273,7 +273,7 @@ impl World {
 
     pub(super) fn lose(&mut self, at: usize) {
         self.agents[at].reading = None;
-        self.tell(at, Event::Lost { at_leisure: false });
+        self.tell(at, Event::Lost { retry_later: false });
     }
 
     /// Some records reach the broker; their reports go on their way.
