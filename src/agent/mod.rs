@@ -66,7 +66,7 @@ pub struct Config {
     /// The byte budget of everything in flight.
     pub budget_bytes: usize,
     /// How long confirmations are held after an unclean stop.
-    pub quarantine: Duration,
+    pub confirm_hold: Duration,
     /// How long a stop waits for Kafka.
     pub stop_patience: Duration,
     /// What the configuration allows that is weaker than it could be; shown in status.

@@ -116,7 +116,7 @@ impl Checked {
             log_notices: self.log.notifications,
             sink: self.sink.clone(),
             budget_bytes: self.limits.memory.bytes(),
-            quarantine: self.limits.quarantine,
+            confirm_hold: self.limits.confirm_hold,
             stop_patience: self.limits.shutdown,
             on_refusal: self.on_refusal,
             warnings: self.warnings.clone(),
@@ -132,7 +132,7 @@ pub struct Limits {
     /// The byte budget: every queue, librdkafka's included.
     pub memory: ByteSize,
     /// How long confirming is held after an unclean stop.
-    pub quarantine: Duration,
+    pub confirm_hold: Duration,
     /// How long a stop may wait for Kafka.
     pub shutdown: Duration,
     /// The lag above which `/readyz` says no.
@@ -362,10 +362,10 @@ fn not_an_avro_name(prefix: &str, format: Option<Format>) -> Option<&str> {
 fn limits(reader: &mut Reader<'_>) -> Option<Limits> {
     // Below 4 MiB the read buffer and one record of 1 MiB leave nothing to queue; above 64 GiB it is a typo.
     let memory = reader.or("limits.memory", value::size(ByteSize(4 << 20), ByteSize(64 << 30)), "32MiB");
-    let quarantine = reader.or("limits.quarantine", value::duration(Duration::ZERO, DAY), "60s");
+    let confirm_hold = reader.or("limits.quarantine", value::duration(Duration::ZERO, DAY), "60s");
     let shutdown = reader.or("limits.shutdown", value::duration(Duration::from_secs(1), DAY), "30s");
     let ready_lag = reader.or("limits.ready_lag", value::duration(Duration::from_secs(1), DAY), "60s");
-    Some(Limits { memory: memory?, quarantine: quarantine?, shutdown: shutdown?, ready_lag: ready_lag? })
+    Some(Limits { memory: memory?, confirm_hold: confirm_hold?, shutdown: shutdown?, ready_lag: ready_lag? })
 }
 
 fn log(reader: &mut Reader<'_>) -> Option<Log> {

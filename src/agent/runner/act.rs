@@ -42,7 +42,7 @@ impl Runner {
         };
         self.reporter.producer_ended();
         // What is still unanswered then opens a confirm hold: to wait for longer than that lasts would gain nothing.
-        let within = SETTLE_LIMIT.min(self.config.quarantine.max(SETTLE_LEAST));
+        let within = SETTLE_LIMIT.min(self.config.confirm_hold.max(SETTLE_LEAST));
         self.tasks.settling = Some(tokio::spawn(sink.settle(within)));
     }
 

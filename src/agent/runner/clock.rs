@@ -34,7 +34,7 @@ pub(super) fn settings(config: &Config, status_interval: Duration, freeze: Durat
     let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     Settings {
         status_interval: micros(status_interval),
-        hold: micros(config.quarantine),
+        hold: micros(config.confirm_hold),
         freeze: micros(freeze),
         budget_bytes: config.budget_bytes,
         stop_patience: micros(config.stop_patience),
