@@ -132,7 +132,7 @@ struct Runner {
     /// Copies beside the stream, and the session that reads for them while it is free.
     copies: Copies,
     notices: Notices,
-    ear: Option<signals::Ear>,
+    signal_follower: Option<signals::SignalFollower>,
     detaching: detached::Detaching,
     doubts: proofs::Doubts,
     captured: Vec<TableName>,
@@ -271,7 +271,7 @@ impl Runner {
             heart: Heart::default(),
             copies,
             notices,
-            ear: None,
+            signal_follower: None,
             detaching: detached::Detaching::default(),
             doubts: proofs::Doubts::default(),
             captured: Vec::new(),
@@ -309,7 +309,8 @@ impl Runner {
         troubled: &mut mpsc::Receiver<Option<Trouble>>,
     ) -> Happened {
         let may_read = self.may_read();
-        let Runner { core, live, sink, tasks, taken, copying, copies, heart, reading, ear, doubts, .. } = self;
+        let Runner { core, live, sink, tasks, taken, copying, copies, heart, reading, signal_follower, doubts, .. } =
+            self;
         let may_take = copying.as_ref().is_some_and(|copying| copying.may_take(core, now()));
         let may_read_whole = reading.as_ref().is_some_and(|reading| reading.may_take(now()));
         let beside = copies.next_tick().filter(|_| live.is_some());
@@ -347,7 +348,7 @@ impl Runner {
             ended = copying::ended(&mut tasks.holding) => Happened::SnapshotEnded(ended),
             () = ended(sentinel), if tasks.probing.is_none() => Happened::SentinelEnded,
             () = tokio::time::sleep(timer) => Happened::Timer,
-            Some(heard) = signals::heard(ear.as_mut()) => Happened::Heard(heard),
+            Some(heard) = signals::heard(signal_follower.as_mut()) => Happened::Heard(heard),
             Some(told) = copying::told(copying.as_mut()), if may_take => Happened::Told(told),
             Some(told) = whole::told(reading.as_mut()), if may_read_whole => Happened::WholeTold(told),
             read = io(stream, may_read, unsent) => read,

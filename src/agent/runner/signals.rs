@@ -17,7 +17,7 @@ use crate::table::TableName;
 const HEARD_MAX: usize = 16;
 
 /// The signal topic while it is followed.
-pub(super) struct Ear {
+pub(super) struct SignalFollower {
     _follower: Follower,
     heard: mpsc::Receiver<Followed>,
     /// A record that came before copies can begin; no other is taken meanwhile.
@@ -25,8 +25,8 @@ pub(super) struct Ear {
 }
 
 /// What the signal topic says next, while none of its records waits. Cancel-safe.
-pub(super) async fn heard(ear: Option<&mut Ear>) -> Option<Followed> {
-    ear.filter(|ear| ear.waiting.is_none())?.heard.recv().await
+pub(super) async fn heard(signal_follower: Option<&mut SignalFollower>) -> Option<Followed> {
+    signal_follower.filter(|signal_follower| signal_follower.waiting.is_none())?.heard.recv().await
 }
 
 impl Runner {
@@ -35,10 +35,11 @@ impl Runner {
         let (Some(topic), SinkConfig::Kafka(kafka)) = (&self.config.snapshot.signal_topic, &self.config.sink) else {
             return Ok(());
         };
-        if self.ear.is_none() {
+        if self.signal_follower.is_none() {
             let from = obeyed.filter(|obeyed| obeyed.topic == *topic).map(|obeyed| obeyed.next);
             let (hear, heard) = mpsc::channel(HEARD_MAX);
-            self.ear = Some(Ear { _follower: Follower::start(kafka, topic, from, hear)?, heard, waiting: None });
+            self.signal_follower =
+                Some(SignalFollower { _follower: Follower::start(kafka, topic, from, hear)?, heard, waiting: None });
         }
         Ok(())
     }
@@ -50,8 +51,8 @@ impl Runner {
             let topic = self.config.snapshot.signal_topic.clone().unwrap_or_default();
             tracing::info!(topic, offset, "signals are read from the end of the topic on");
             self.copies.obeyed(&topic, offset);
-        } else if let Some(ear) = &mut self.ear {
-            ear.waiting = Some(followed);
+        } else if let Some(signal_follower) = &mut self.signal_follower {
+            signal_follower.waiting = Some(followed);
         }
     }
 
@@ -60,7 +61,10 @@ impl Runner {
         if self.copying.is_some() {
             return;
         }
-        let Some(followed) = self.ear.as_mut().and_then(|ear| ear.waiting.take()) else { return };
+        let Some(followed) = self.signal_follower.as_mut().and_then(|signal_follower| signal_follower.waiting.take())
+        else {
+            return;
+        };
         let Some(topic) = self.config.snapshot.signal_topic.clone() else { return };
         let next = match &followed {
             Followed::From(offset) => *offset,
