@@ -9,6 +9,7 @@ use clock::{now, run_id, settings};
 use heart::Heart;
 pub use start::run;
 
+use self::silence::Silence;
 use super::open::Connection;
 use super::pace::{self, Spent};
 use super::report::Reporter;

@@ -7,9 +7,8 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use wellspring::agent::request::Request;
-use wellspring::cli::demo::registry::Registry;
+use wellspring::peers::registry::Registry;
 use wellspring::status::Phase;
-use world::{Row, Running, World};
 
 const TABLE: &str = "create table t (id int primary key, v text)";
 

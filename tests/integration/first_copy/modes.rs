@@ -1,6 +1,6 @@
 //! When rows are copied, and which.
 
-use crate::world::{Row, World};
+use crate::support::world::{Row, World};
 use wellspring::agent::Exit;
 
 fn places(rows: &[Row]) -> Vec<String> {

@@ -10,10 +10,10 @@ use serde_json::Value;
 use std::time::{Duration, Instant};
 use wellspring::agent::request::Request;
 use wellspring::agent::{Agent, Exit};
-use wellspring::cli::demo::broker::Broker;
 use wellspring::config;
 use wellspring::continuity::Answer;
 use wellspring::metrics::Metrics;
+use wellspring::peers::broker::Broker;
 use wellspring::status::{Phase, Status};
 
 /// Whatever is waited for takes far less on an idle machine.
