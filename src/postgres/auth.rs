@@ -28,7 +28,7 @@ impl From<String> for Refusal {
 
 /// What the channel offers to an exchange.
 pub(super) struct Channel {
-    /// The configured wish.
+    /// Whether the exchange must, may or must not be bound to the channel.
     pub(super) binding: ChannelBinding,
     /// The channel's own end point, under TLS.
     pub(super) end_point: Option<Vec<u8>>,

@@ -26,8 +26,7 @@ pub const APPLICATION_NAME_DEFAULT: &str = "wellspring";
 pub struct Config {
     /// Tried in order until one takes us. Never empty.
     pub hosts: Vec<Host>,
-    /// The role.
-    pub user: String,
+    pub(crate) user: String,
     /// The database, whose changes are read.
     pub database: String,
     /// Read again at each connect. None: the server must trust us.
@@ -40,11 +39,11 @@ pub struct Config {
     pub client_certificate: Option<(PathBuf, PathBuf)>,
     /// The passphrase of the key, read at each connect where the key is encrypted.
     pub sslpassword: Option<Source>,
-    /// How TLS begins.
+    /// Whether the session asks for TLS in the clear or begins with the handshake.
     pub negotiation: SslNegotiation,
     /// Whether the password exchange is bound to the TLS channel.
     pub channel_binding: ChannelBinding,
-    /// Which of several hosts will do.
+    /// Which kind of server is accepted, of the hosts in the list.
     pub target: TargetSession,
     /// Seen in `pg_stat_activity`; our other sessions add a suffix.
     pub application_name: String,
@@ -138,13 +137,12 @@ impl Config {
 
 /// A configuration that cannot work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the message of each variant says what its fields hold")]
 pub enum ConfigError {
-    /// No host.
     #[error(
         "the Postgres URL names no host (a Unix socket's directory is a host: postgresql://user@%2Frun%2Fpostgresql/db)"
     )]
     Host,
-    /// No user.
     #[error("the Postgres URL names no user (postgresql://user@host/database)")]
     User,
     /// One of `sslcert` and `sslkey` without the other.
@@ -157,7 +155,7 @@ pub enum ConfigError {
 pub struct Keepalive {
     /// Silence before the first probe.
     pub idle: Duration,
-    /// Between probes.
+    /// Time from one unanswered probe to the next.
     pub interval: Duration,
     /// Unanswered probes until the peer counts as dead.
     pub count: u32,
@@ -176,12 +174,12 @@ pub enum Host {
     Tcp {
         /// Name, IPv4 or IPv6 address.
         name: String,
-        /// TCP port.
+        /// From 1 to 65535; 5432 where the URL names none.
         port: u16,
     },
     /// A directory that holds the socket `.s.PGSQL.<port>`.
     Unix {
-        /// The directory.
+        /// An absolute path, such as `/run/postgresql`.
         dir: PathBuf,
         /// The number in the socket's name.
         port: u16,
@@ -201,7 +199,7 @@ impl fmt::Display for Host {
 /// What TLS must prove. libpq's `prefer` and `allow` do not exist here: both take whatever an attacker leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SslMode {
-    /// No TLS.
+    /// Rows and the SCRAM exchange travel in the clear.
     Disable,
     /// TLS with whoever answers.
     Require,
@@ -258,15 +256,15 @@ impl SslNegotiation {
 /// Whether SCRAM is bound to the TLS channel, which shows a man in the middle even without a checked certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChannelBinding {
-    /// Never.
+    /// SCRAM-SHA-256 without binding, even where the server offers SCRAM-SHA-256-PLUS.
     Disable,
     /// Where server and channel offer it.
     Prefer,
-    /// Or else do not log in.
+    /// The login fails where the exchange cannot be bound.
     Require,
 }
 
-/// Which kind of server will do (`target_session_attrs`).
+/// Which kind of server is accepted (`target_session_attrs`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TargetSession {
     /// The first that takes us. The default for one host.

@@ -40,7 +40,7 @@ impl std::fmt::Debug for Piece {
 }
 
 impl Piece {
-    /// How many rows.
+    /// Lines of COPY in this piece, one for each row.
     #[must_use]
     pub fn rows(&self) -> usize {
         self.rows
@@ -65,13 +65,13 @@ impl Piece {
 /// A column of a statement's result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResultColumn {
-    /// Its name.
+    /// As the server labels the column; need not be unique.
     pub name: String,
-    /// Its type.
+    /// `pg_type.oid`; of a domain the base type's, as RowDescription has it.
     pub type_oid: Oid,
 }
 
-/// An open session.
+/// A session for reading rows with COPY: the role's own search path applies, and no statement timeout.
 pub struct CopySession {
     session: Session,
 }

@@ -17,20 +17,18 @@ const SERVER_TEXT_CHARS_MAX: usize = 1000;
 
 /// A failed call to a Postgres server.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the message of each variant says what its fields hold")]
 pub enum PgError {
     /// A host's name has no address.
     #[error("resolve the host of {host}")]
     Resolve {
-        /// The configured host.
         host: Host,
-        /// From the resolver.
         #[source]
         source: io::Error,
     },
     /// No socket to the server.
     #[error("connect to {host}")]
     Connect {
-        /// The configured host.
         host: Host,
         /// From the operating system.
         #[source]
@@ -38,12 +36,7 @@ pub enum PgError {
     },
     /// Socket, TLS, password exchange and greeting took longer than `connect_timeout` together.
     #[error("connect to {host}: not finished within {} s", limit.as_secs())]
-    ConnectTimeout {
-        /// The configured host.
-        host: Host,
-        /// `connect_timeout`.
-        limit: Duration,
-    },
+    ConnectTimeout { host: Host, limit: Duration },
     /// None of several hosts took us. [`PgError::sqlstate`] is that of the last one that answered.
     #[error("no host of the list took the connection")]
     NoHost {
@@ -53,18 +46,13 @@ pub enum PgError {
     },
     /// TLS is demanded and the server does not offer it. Nothing but the request for TLS was sent.
     #[error("TLS to {host}: the server does not offer it (ssl = off); set it up there, or ask for sslmode=disable")]
-    TlsRefused {
-        /// The configured host.
-        host: Host,
-    },
+    TlsRefused { host: Host },
     /// The TLS handshake failed: chain, host name, protocol version.
     #[error("TLS to {host}: {what}")]
     Tls {
-        /// The configured host.
         host: Host,
         /// What was being done.
         what: &'static str,
-        /// From OpenSSL.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -74,18 +62,15 @@ pub enum PgError {
          reads the protocol: ask for sslnegotiation=postgres"
     )]
     DirectTlsRefused {
-        /// The configured host.
         host: Host,
         /// What it did instead.
         what: &'static str,
-        /// From OpenSSL.
         #[source]
         source: Option<openssl::ssl::Error>,
     },
     /// `sslcert` cannot be read.
     #[error("read sslcert {}", path.display())]
     TlsFile {
-        /// The file.
         path: PathBuf,
         /// From the operating system.
         #[source]
@@ -103,14 +88,12 @@ pub enum PgError {
     TlsSetup {
         /// The file, or what else.
         what: String,
-        /// From OpenSSL.
         #[source]
         source: openssl::error::ErrorStack,
     },
     /// The password cannot be had where it is kept.
     #[error("read the password of `{user}`")]
     PasswordSource {
-        /// The role.
         user: String,
         /// The file or command, and what became of it.
         #[source]
@@ -118,18 +101,11 @@ pub enum PgError {
     },
     /// The server wants a password and none is configured.
     #[error("log in as `{user}` at {host}: the server asks for a password and none is configured")]
-    PasswordMissing {
-        /// The role.
-        user: String,
-        /// The configured host.
-        host: Host,
-    },
+    PasswordMissing { user: String, host: Host },
     /// The server refused role or password (SQLSTATE class 28), or access by pg_hba.conf.
     #[error("log in as `{user}` at {host}")]
     Auth {
-        /// The role.
         user: String,
-        /// The configured host.
         host: Host,
         /// What the server said.
         #[source]
@@ -138,41 +114,25 @@ pub enum PgError {
     /// The server asks for a way of logging in that we do not speak, or that is not safe here.
     #[error("log in as `{user}` at {host}: {reason}")]
     AuthUnsupported {
-        /// The role.
         user: String,
-        /// The configured host.
         host: Host,
         /// What it asked for, and what to do.
         reason: String,
     },
     /// The server is older than 14.
     #[error("{host} runs Postgres {}.{}; 14 is the oldest that works", version / 10000, version % 10000)]
-    TooOld {
-        /// The configured host.
-        host: Host,
-        /// As in `server_version_num`.
-        version: u32,
-    },
+    TooOld { host: Host, version: u32 },
     /// `target_session_attrs` asks for another kind of server.
     #[error("{host} is {found}, and target_session_attrs asks for {wanted}")]
     WrongRole {
-        /// The configured host.
         host: Host,
-        /// What it is.
         found: &'static str,
         /// What was asked for.
         wanted: &'static str,
     },
     /// A pooler or proxy dropped the settings that our sessions depend on.
     #[error("{host} did not take our setting: {setting} is `{found}`; connect to the server itself, not to a pooler")]
-    SettingIgnored {
-        /// The configured host.
-        host: Host,
-        /// The setting.
-        setting: &'static str,
-        /// Its value now.
-        found: String,
-    },
+    SettingIgnored { host: Host, setting: &'static str, found: String },
     /// The server answered a call with an error.
     #[error("{call} `{object}`")]
     Server {
@@ -197,10 +157,8 @@ pub enum PgError {
     FrameTooLong {
         /// Its length with header.
         bytes: usize,
-        /// The limit.
         bytes_max: usize,
     },
-    /// The socket failed.
     #[error("{call}: the connection failed")]
     Io {
         /// What was being done.
@@ -217,20 +175,11 @@ pub enum PgError {
     },
     /// No answer within a limit of ours.
     #[error("{call} `{object}`: no answer within {} s", limit.as_secs())]
-    Timeout {
-        /// What was asked.
-        call: &'static str,
-        /// Of what.
-        object: String,
-        /// Our limit.
-        limit: Duration,
-    },
+    Timeout { call: &'static str, object: String, limit: Duration },
     /// An answer is not of the form that every supported server gives.
     #[error("{call} `{object}`: the answer's `{field}` cannot be read")]
     Answer {
-        /// What was asked.
         call: &'static str,
-        /// Of what.
         object: String,
         /// Which part of the answer.
         field: &'static str,
@@ -238,11 +187,8 @@ pub enum PgError {
     /// A failure inside `tokio_postgres` that is none of the above.
     #[error("{call} `{object}`")]
     Client {
-        /// What was asked.
         call: &'static str,
-        /// Of what.
         object: String,
-        /// The library's error.
         #[source]
         source: tokio_postgres::Error,
     },
@@ -322,10 +268,9 @@ impl std::error::Error for Attempts {}
 pub struct ServerError {
     /// ERROR, FATAL or PANIC.
     pub severity: String,
-    /// Five characters.
+    /// Five characters, of which two are the class; empty if the server sent none.
     pub sqlstate: String,
-    /// The primary message.
-    pub message: String,
+    pub(crate) message: String,
     /// Further detail, where it cannot hold a row's values.
     pub detail: Option<String>,
     /// What the server advises.
@@ -361,7 +306,6 @@ impl ServerError {
         .without_values()
     }
 
-    /// From `tokio_postgres`.
     pub(super) fn of_db(error: &tokio_postgres::error::DbError) -> Self {
         ServerError {
             severity: error.severity().to_owned(),

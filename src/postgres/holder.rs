@@ -37,18 +37,18 @@ pub struct CopyTable {
     pub parts: Vec<Part>,
 }
 
-/// A published column.
+/// A column of a table that the publication publishes.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct CopyColumn {
-    /// Its name.
+    /// `pg_attribute.attname`, not quoted for SQL.
     pub name: String,
     /// Its type; of a domain the domain's own.
     pub type_oid: u32,
-    /// -1 for none.
+    /// `pg_attribute.atttypmod`; -1 where the type has no modifier.
     pub typmod: i32,
     /// The same as SQL writes it: `numeric(5,2)`.
     pub type_name: String,
-    /// NOT NULL.
+    /// `pg_attribute.attnotnull`; a domain's own NOT NULL is not in it.
     pub not_null: bool,
     /// Part of the replica identity.
     pub in_identity: bool,
@@ -57,9 +57,8 @@ pub struct CopyColumn {
 /// A relation with storage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// Its oid.
-    pub relation: Oid,
-    /// Its name.
+    pub(crate) relation: Oid,
+    /// The table itself, or one leaf of its partition tree.
     pub name: TableName,
     /// Pages now, by its file's size.
     pub pages: u32,
@@ -78,7 +77,7 @@ pub enum Unlocked {
     Rewritten,
 }
 
-/// The open transaction.
+/// A transaction that keeps an exported snapshot importable and holds the locks of the planned tables.
 pub struct Holder {
     session: CopySession,
     /// By which readers import the snapshot; valid as long as the holder lives.
@@ -204,7 +203,7 @@ impl Holder {
 /// Which tables of a publication are described: whoever asks before every chunk should not have thousands measured.
 #[derive(Clone, Copy, Debug)]
 pub enum Which<'a> {
-    /// Every one.
+    /// Every table of the publication.
     All,
     /// The one of this oid.
     Relation(Oid),

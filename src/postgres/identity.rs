@@ -15,7 +15,7 @@ use tokio_postgres::types::Type;
 /// An identity that is wanted. NOTHING is none: a published table's UPDATE would fail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// The primary key.
+    /// `REPLICA IDENTITY DEFAULT`: the columns of the primary key.
     Default,
     /// The whole old row.
     Full,
@@ -26,10 +26,8 @@ pub enum Wanted {
 /// An identity for the tables of a pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// Of which tables.
-    pub tables: NamePattern,
-    /// Which.
-    pub identity: Wanted,
+    pub(crate) tables: NamePattern,
+    pub(crate) identity: Wanted,
 }
 
 /// A table's identity as it is.
@@ -37,7 +35,7 @@ pub struct Rule {
 pub struct Present {
     /// The table, or a partition of it.
     pub name: TableName,
-    /// As in `pg_class.relreplident`.
+    /// `pg_class.relreplident`: `d` default, `n` nothing, `f` full, `i` index.
     pub letter: u8,
     /// The index, under identity INDEX.
     pub index: Option<String>,

@@ -17,7 +17,7 @@ pub(super) const ROOM_BYTES: usize = 256 * 1024;
 /// for every row of a table with large rows.
 const CALM_READS: u32 = 64;
 
-/// Tag and length.
+/// A message begins with one byte of tag and four of length; the length counts itself and not the tag.
 const HEADER_BYTES: usize = 5;
 
 /// The read buffer of one connection.
@@ -93,7 +93,10 @@ impl Inbox {
     /// The bytes of a range that was taken since the last read.
     #[inline]
     pub(super) fn bytes(&self, range: Range<usize>) -> &[u8] {
-        self.buf.get(range).unwrap_or_default()
+        let Some(bytes) = self.buf.get(range.clone()) else {
+            unreachable!("bytes {range:?} were taken from a buffer of {}", self.buf.len());
+        };
+        bytes
     }
 
     /// Takes the first whole message out of the buffer, for a parser that owns its bytes.

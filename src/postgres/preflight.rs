@@ -12,42 +12,39 @@ use tokio_postgres::types::Type;
 /// Settings of the server and rights of our role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
-    /// As in `server_version_num`.
-    pub server_version: u32,
+    pub(crate) server_version: u32,
     /// `effective_wal_level` where it exists (19 on), else `wal_level`: must be `logical`.
     pub wal_level: String,
     /// It is a standby.
     pub in_recovery: bool,
     /// The database's encoding, `UTF8` for instance.
     pub encoding: String,
-    /// The database's oid.
-    pub database_oid: Oid,
-    /// Our role.
+    pub(crate) database_oid: Oid,
+    /// Rights of the role that this session logged in as.
     pub role: Role,
-    /// `max_replication_slots`
+    /// `max_replication_slots`: slots of every kind, in all databases.
     pub slots_max: u32,
-    /// Slots there are.
+    /// Slots that exist in the cluster, active or not.
     pub slots_used: u32,
-    /// `max_wal_senders`
+    /// `max_wal_senders`: walsenders for standbys and for logical consumers.
     pub senders_max: u32,
-    /// Walsenders there are.
+    /// Walsenders that run now, of all databases.
     pub senders_used: u32,
     /// `max_slot_wal_keep_size` in bytes; None for no limit: a stopped pipeline can fill the disk.
     pub slot_keep_bytes_max: Option<u64>,
     /// `wal_sender_timeout`; None for no limit.
     pub wal_sender_timeout: Option<Duration>,
-    /// `synchronous_standby_names`; see [`names_standby`].
-    pub synchronous_standby_names: String,
+    pub(crate) synchronous_standby_names: String,
 }
 
 /// What our role may do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Role {
-    /// Its name.
+    /// `pg_roles.rolname` of the session's `current_user`.
     pub name: String,
-    /// `rolsuper`
+    /// `rolsuper`: every right is given.
     pub superuser: bool,
-    /// `rolcanlogin`
+    /// `rolcanlogin`: without it no session can begin.
     pub login: bool,
     /// `rolreplication`, superuser, or member of `rds_replication` where that role exists.
     pub replication: bool,
@@ -213,10 +210,8 @@ pub struct WalsenderSigns {
 pub struct SlotCounters {
     /// Written to disk for transactions too large for memory.
     pub spill_bytes: u64,
-    /// Transactions decoded.
-    pub total_txns: u64,
-    /// Decoded in all.
-    pub total_bytes: u64,
+    pub(crate) total_txns: u64,
+    pub(crate) total_bytes: u64,
 }
 
 /// Signs of life of the walsender `pid` on `slot`. Two of them that differ are work.

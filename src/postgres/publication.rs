@@ -22,13 +22,13 @@ pub struct PublicationRow {
     pub all_tables: bool,
     /// Changes of partitions carry the root's name.
     pub via_root: bool,
-    /// Publishes INSERT.
+    /// `pubinsert`: INSERT is published.
     pub inserts: bool,
-    /// Publishes UPDATE.
+    /// `pubupdate`: UPDATE is published, and refused on tables without a replica identity.
     pub updates: bool,
-    /// Publishes DELETE.
+    /// `pubdelete`: DELETE is published, and refused on tables without a replica identity.
     pub deletes: bool,
-    /// Publishes TRUNCATE.
+    /// `pubtruncate`: TRUNCATE is published.
     pub truncates: bool,
     /// Every relation whose changes carry its own name, by name.
     pub tables: Vec<PublishedTable>,
@@ -37,16 +37,15 @@ pub struct PublicationRow {
 /// A relation that a publication publishes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublishedTable {
-    /// Its oid.
-    pub relation: Oid,
-    /// Its name.
+    pub(crate) relation: Oid,
+    /// Namespace and name, read in the same statement as the oid.
     pub name: TableName,
     /// What made it a member: `pg_publication_rel.oid` of it or of a root above it, else
     /// `pg_publication_namespace.oid`; 0 under FOR ALL TABLES. Another one means that changes may be missing.
     pub membership: Oid,
     /// What old rows carry; of a partitioned table its partitions' own count.
     pub identity: ReplicaIdentity,
-    /// Ordinary or partitioned.
+    /// Ordinary or partitioned, by `pg_class.relkind`.
     pub kind: RelationKind,
     /// Only rows that meet a condition are published (15 on).
     pub row_filter: bool,
@@ -59,20 +58,19 @@ pub struct PublishedTable {
 /// The kinds of relation that can be published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RelationKind {
-    /// `r`
+    /// `pg_class.relkind` `r`: rows are stored in the relation itself.
     Ordinary,
-    /// `p`
+    /// `pg_class.relkind` `p`: rows are stored in its leaf partitions.
     Partitioned,
 }
 
 /// A table that could be published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
-    /// Its oid.
-    pub relation: Oid,
-    /// Its name.
+    pub(crate) relation: Oid,
+    /// Namespace and name, read in the same statement as the oid.
     pub name: TableName,
-    /// Ordinary or partitioned.
+    /// Ordinary or partitioned, by `pg_class.relkind`.
     pub kind: RelationKind,
     /// False for an unlogged table, which cannot be published.
     pub logged: bool,
@@ -302,7 +300,7 @@ pub async fn add(sql: &Sql, name: &str, tables: &[TableName], lock_timeout: Dura
     sql.run(asked, &text).await
 }
 
-/// `"namespace"."name"`.
+/// The name as SQL takes it: both parts in double quotes.
 #[must_use]
 pub fn quoted(table: &TableName) -> String {
     format!("{}.{}", escape_identifier(&table.namespace), escape_identifier(&table.name))

@@ -26,7 +26,7 @@ pub struct Replication {
     frame_bytes_max: usize,
 }
 
-/// What IDENTIFY_SYSTEM says.
+/// The answer to IDENTIFY_SYSTEM, which names the cluster and its place in history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SystemIdentity {
     /// The cluster's identifier, kept by standbys and restored copies.
@@ -60,7 +60,7 @@ pub struct CreatedSlot {
 /// Changes of which origin are streamed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Origins {
-    /// All.
+    /// Every change, whether it was made here or replicated from elsewhere.
     #[default]
     Any,
     /// Those that were made here: what replication brought in has an origin of its own. The server knows it from 16 on.
@@ -72,12 +72,12 @@ impl Origins {
     pub const SINCE: u32 = 160_000;
 }
 
-/// What to stream.
+/// The arguments of START_REPLICATION for pgoutput.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StartOptions {
-    /// The slot.
+    /// A logical slot of this database with the plugin pgoutput.
     pub slot: String,
-    /// The publication.
+    /// Exact name; the server looks it up when it decodes, not at the start.
     pub publication: String,
     /// Whether logical messages come too.
     pub messages: bool,

@@ -37,7 +37,7 @@ impl Resumed {
 
 fn put(out: &mut Vec<u8>, tag: u8, body: &[u8]) {
     // A parameter's value is bounded by the greeting's limit, far below the range of the length.
-    let length = u32::try_from(body.len() + 4).unwrap_or(u32::MAX);
+    let Ok(length) = u32::try_from(body.len() + 4) else { unreachable!("a parameter of {} bytes", body.len()) };
     out.push(tag);
     out.extend(length.to_be_bytes());
     out.extend(body);

@@ -25,7 +25,7 @@ const GREETING_BYTES_MAX: usize = 64 * 1024;
 /// The most bytes of rows one simple query may answer with; ours answer with a few hundred.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// An open session.
+/// A connection whose login is over, with the bytes that are read and not yet used.
 pub(super) struct Session {
     pub(super) socket: Socket,
     pub(super) inbox: Inbox,
@@ -34,9 +34,9 @@ pub(super) struct Session {
     pub(super) parameters: BTreeMap<String, String>,
     pub(super) backend_pid: i32,
     pub(super) secret_key: i32,
-    /// As in `server_version_num`.
+    /// `server_version_num`, 170002 for 17.2 for instance.
     pub(super) version: u32,
-    /// A call was given up half-way: what comes next is not the answer to the next question.
+    /// A call was given up before its answer ended: the next bytes do not answer the next query.
     pub(super) abandoned: bool,
 }
 
@@ -348,7 +348,7 @@ impl Session {
         }
     }
 
-    /// Reads once. Cancel-safe.
+    /// Waits for one read from the socket into the inbox. Cancel-safe.
     pub(super) async fn fill(&mut self, call: &'static str) -> Result<(), PgError> {
         let (inbox, socket) = (&mut self.inbox, &mut self.socket);
         match poll_fn(|cx| inbox.poll_fill(cx, socket)).await {

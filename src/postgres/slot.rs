@@ -15,8 +15,7 @@ pub struct SlotRow {
     pub plugin: Option<String>,
     /// None for a physical slot.
     pub database: Option<String>,
-    /// Its oid.
-    pub database_oid: Option<Oid>,
+    pub(crate) database_oid: Option<Oid>,
     /// Gone when its session ends.
     pub temporary: bool,
     /// The walsender that holds it.

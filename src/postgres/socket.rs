@@ -41,9 +41,9 @@ const TRIES: u32 = 3;
 
 /// An open byte stream to a server.
 pub(super) enum Socket {
-    /// In the clear.
+    /// Unencrypted: before the TLS handshake, or under `sslmode=disable`.
     Tcp(TcpStream),
-    /// On this machine.
+    /// Unencrypted: the traffic does not leave the machine.
     Unix(UnixStream),
     /// Encrypted; what was checked is the configuration's `sslmode`.
     Tls(Box<SslStream<TcpStream>>),

@@ -9,7 +9,7 @@ use postgres_protocol::message::frontend;
 pub(super) enum Purpose {
     /// A walsender in the database.
     Replication,
-    /// Ordinary SQL.
+    /// Short statements on the catalog, ended by a statement timeout.
     Sql,
     /// Reading rows for as long as it takes, with the names that the role's own search path gives the walsender too.
     Copy,
@@ -40,7 +40,7 @@ const STATEMENT_TIMEOUT_MS: &str = "30000";
 /// The bytes of a name that Postgres keeps (NAMEDATALEN - 1).
 const NAME_BYTES_MAX: usize = 63;
 
-/// The startup message.
+/// The StartupMessage with its pinned settings; `suffix` marks the session in `pg_stat_activity`.
 pub(super) fn message(config: &Config, purpose: Purpose, suffix: &str) -> std::io::Result<BytesMut> {
     let name = application_name(&config.application_name, suffix);
     let mut parameters = vec![

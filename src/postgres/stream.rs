@@ -52,16 +52,16 @@ pub enum Frame<'a> {
         start: Lsn,
         /// The same as `start` for logical streams.
         end: Lsn,
-        /// The server's clock.
+        /// The server's clock when it sent the message.
         sent_at: PgMicros,
-        /// One pgoutput message.
+        /// One pgoutput message, as `pgoutput::decode` takes it.
         payload: &'a [u8],
     },
     /// The server is alive.
     Keepalive {
         /// Everything before this has been sent.
         end: Lsn,
-        /// The server's clock.
+        /// The server's clock when it sent the message.
         sent_at: PgMicros,
         /// It wants a status update now.
         reply: bool,
@@ -213,7 +213,8 @@ impl Stream {
     fn unwanted(&self, tag: u8, body: Range<usize>) -> PgError {
         let body = self.inbox.bytes(body);
         if tag == b'E' {
-            let length = u32::try_from(body.len() + 4).unwrap_or_default().to_be_bytes();
+            let Ok(length) = u32::try_from(body.len() + 4) else { unreachable!("a message of {} bytes", body.len()) };
+            let length = length.to_be_bytes();
             let mut message = BytesMut::from([&[tag], length.as_slice(), body].concat().as_slice());
             if let Ok(Some(Message::ErrorResponse(error))) = Message::parse(&mut message) {
                 let source = Box::new(ServerError::of_wire(&error));

@@ -30,12 +30,9 @@ pub struct Surroundings {
 /// A logical slot that nobody holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdleSlot {
-    /// Its name.
-    pub name: String,
-    /// Its database.
-    pub database: String,
-    /// Its plugin.
-    pub plugin: String,
+    pub(crate) name: String,
+    pub(crate) database: String,
+    pub(crate) plugin: String,
     /// WAL kept for it.
     pub retained_bytes: u64,
 }
@@ -43,8 +40,7 @@ pub struct IdleSlot {
 /// Generated columns and rights to write, of one captured table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TableSurroundings {
-    /// The table's oid.
-    pub relation: Oid,
+    pub(crate) relation: Oid,
     /// Its generated columns: not in the stream before 18, or without `publish_generated_columns`.
     pub generated: Vec<String>,
     /// Whether our role may INSERT, UPDATE, DELETE or TRUNCATE there.

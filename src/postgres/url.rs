@@ -15,44 +15,30 @@ use std::time::Duration;
 pub struct UrlParts {
     /// In the order of the URL; empty if it names none.
     pub hosts: Vec<Host>,
-    /// `user`
-    pub user: Option<String>,
-    /// `password`
-    pub password: Option<Secret>,
-    /// `dbname`
-    pub database: Option<String>,
-    /// `sslmode`
-    pub sslmode: Option<SslMode>,
+    pub(crate) user: Option<String>,
+    pub(crate) password: Option<Secret>,
+    pub(crate) database: Option<String>,
+    pub(crate) sslmode: Option<SslMode>,
     /// `sslrootcert`; None for `system` too.
     pub sslrootcert: Option<PathBuf>,
-    /// `sslcert`
-    pub sslcert: Option<PathBuf>,
-    /// `sslkey`
-    pub sslkey: Option<PathBuf>,
-    /// `sslpassword`
-    pub sslpassword: Option<Secret>,
-    /// `sslnegotiation`
-    pub negotiation: Option<SslNegotiation>,
-    /// `channel_binding`
-    pub channel_binding: Option<ChannelBinding>,
-    /// `target_session_attrs`
-    pub target: Option<TargetSession>,
-    /// `application_name`
-    pub application_name: Option<String>,
+    pub(crate) sslcert: Option<PathBuf>,
+    pub(crate) sslkey: Option<PathBuf>,
+    pub(crate) sslpassword: Option<Secret>,
+    pub(crate) negotiation: Option<SslNegotiation>,
+    pub(crate) channel_binding: Option<ChannelBinding>,
+    pub(crate) target: Option<TargetSession>,
+    pub(crate) application_name: Option<String>,
     /// `connect_timeout`, 1 s to 600 s.
     pub connect_timeout: Option<Duration>,
-    /// `keepalives_idle`
-    pub keepalives_idle: Option<Duration>,
-    /// `keepalives_interval`
-    pub keepalives_interval: Option<Duration>,
-    /// `keepalives_count`
-    pub keepalives_count: Option<u32>,
-    /// `options`
-    pub options: Option<String>,
+    pub(crate) keepalives_idle: Option<Duration>,
+    pub(crate) keepalives_interval: Option<Duration>,
+    pub(crate) keepalives_count: Option<u32>,
+    pub(crate) options: Option<String>,
 }
 
 /// Why a text is no URL that we can use. Never holds a value of it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the message of each variant says what its fields hold")]
 pub enum UrlError {
     /// Another scheme, or none.
     #[error("the URL begins with neither postgresql:// nor postgres://")]
@@ -64,10 +50,7 @@ pub enum UrlError {
     StrayAt,
     /// `%` not followed by two hexadecimal digits, a zero byte, or bytes that are not UTF-8.
     #[error("the {part} of the URL has a `%` without two hexadecimal digits, a zero byte, or bytes that are not UTF-8")]
-    Encoding {
-        /// Which part.
-        part: String,
-    },
+    Encoding { part: String },
     /// A host is empty, or an IPv6 address lacks its bracket.
     #[error(
         "host {place} of the URL cannot be read (IPv6 goes in brackets, a socket's directory is written %2Frun%2F...)"
@@ -76,7 +59,6 @@ pub enum UrlError {
         /// Its place in the list, from 1.
         place: usize,
     },
-    /// Not a port.
     #[error("the port of host {place} of the URL is not a number from 1 to 65535")]
     Port {
         /// Its place in the list, from 1.
@@ -84,16 +66,10 @@ pub enum UrlError {
     },
     /// `port=` has neither one entry nor as many as there are hosts.
     #[error("the URL has {ports} ports for {hosts} hosts: give one, or one for each")]
-    PortCount {
-        /// Entries of `port`.
-        ports: usize,
-        /// Entries of `host`.
-        hosts: usize,
-    },
+    PortCount { ports: usize, hosts: usize },
     /// Not a parameter of libpq's.
     #[error("`{name}` is not a parameter of a Postgres URL{}", nearest.map(|n| format!(" (did you mean `{n}`?)")).unwrap_or_default())]
     Unknown {
-        /// As written.
         name: String,
         /// The nearest that we know.
         nearest: Option<&'static str>,
@@ -101,21 +77,15 @@ pub enum UrlError {
     /// One of libpq's that we do not take.
     #[error("`{name}` in the Postgres URL is not supported: {reason}")]
     Unsupported {
-        /// The parameter.
         name: &'static str,
         /// Why, and what to do.
         reason: &'static str,
     },
-    /// Said twice.
     #[error("the Postgres URL says `{name}` twice")]
-    Repeated {
-        /// The parameter.
-        name: &'static str,
-    },
+    Repeated { name: &'static str },
     /// A value that the parameter cannot have.
     #[error("`{name}` in the Postgres URL must be {expected}")]
     Value {
-        /// The parameter.
         name: &'static str,
         /// What it may be.
         expected: &'static str,
