@@ -37,7 +37,6 @@ impl Writer {
         push_json_text(text, &mut self.out);
     }
 
-    /// `,"name":"value"`
     fn attribute(&mut self, name: &str, value: &str) {
         self.raw(",\"");
         self.raw(name);

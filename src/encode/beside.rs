@@ -21,19 +21,15 @@ pub struct Mark {
     pub position: Position,
     /// Start of the message's own WAL record, as the id has it.
     pub lsn: Lsn,
-    /// The transaction.
-    pub xid: Xid,
-    /// When it committed.
-    pub committed_at: PgMicros,
+    pub(crate) xid: Xid,
+    pub(crate) committed_at: PgMicros,
 }
 
 /// Events counted in the open transaction: of all tables, and of the table at hand.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counted {
-    /// Of all tables.
-    pub total: u64,
-    /// Of one table.
-    pub of_table: u64,
+    pub(crate) total: u64,
+    pub(crate) of_table: u64,
 }
 
 impl Counted {
@@ -127,15 +123,14 @@ pub(super) fn push_block<F: Form>(context: &Context<'_>, counted: Counted, out: 
     // A copied row is of no transaction of ours, whatever xid its snapshot knows.
     let xid = context.xid.filter(|_| context.marker == Marker::Streamed);
     let Some(xid) = xid else { return F::null(Union::NullFirst, out) };
-    let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     F::some(Union::NullFirst, out);
     F::struct_open(out);
     F::field(true, "id", out);
     push_id::<F>(xid, context.lsn, out);
     F::field(false, "total_order", out);
-    F::int(number(counted.total), out);
+    F::int(count(counted.total), out);
     F::field(false, "data_collection_order", out);
-    F::int(number(counted.of_table), out);
+    F::int(count(counted.of_table), out);
     F::struct_close(out);
 }
 
@@ -175,8 +170,12 @@ impl Filling<'_> {
 }
 
 fn sum(tables: &[(&str, u64)]) -> i64 {
-    let events: u64 = tables.iter().map(|(_, events)| events).sum();
-    i64::try_from(events).unwrap_or(i64::MAX)
+    count(tables.iter().map(|(_, events)| events).sum())
+}
+
+/// A number of events in one transaction as Avro's `long`.
+fn count(events: u64) -> i64 {
+    i64::try_from(events).unwrap_or_else(|_| unreachable!("a transaction of {events} events"))
 }
 
 fn push_tables<F: Form>(tables: &[(&str, u64)], out: &mut Vec<u8>) {
@@ -189,7 +188,7 @@ fn push_tables<F: Form>(tables: &[(&str, u64)], out: &mut Vec<u8>) {
         F::field(true, "data_collection", out);
         F::text(table, out);
         F::field(false, "event_count", out);
-        F::int(i64::try_from(*events).unwrap_or(i64::MAX), out);
+        F::int(count(*events), out);
         F::struct_close(out);
     }
     F::list_close(tables.len(), out);

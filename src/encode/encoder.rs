@@ -21,13 +21,12 @@ const KEEP_BYTES: usize = 1024 * 1024;
 
 /// Why a change cannot become records. Names tables and columns, never a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the message of each variant says what its fields hold")]
 pub enum EncodeError {
     /// A value is not in the text form of its type.
     #[error("encode column `{column}` of {table}")]
     Value {
-        /// The table.
         table: String,
-        /// The column.
         column: String,
         /// What is wrong with it.
         #[source]
@@ -39,9 +38,7 @@ pub enum EncodeError {
          correct the row and skip the change, or drop NOT NULL"
     )]
     NotHoldable {
-        /// The table.
         table: String,
-        /// The column.
         column: String,
         /// What it is that the schema does not have.
         loss: Loss,
@@ -49,25 +46,17 @@ pub enum EncodeError {
     /// A row from before its column was NOT NULL. A plan of the same table in which the column is nullable can write it.
     #[error("encode column `{column}` of {table}: NULL in a column that the catalog has as NOT NULL")]
     RequiredNull {
-        /// The table.
         table: String,
-        /// The column.
         column: String,
         /// Its index in the table.
         index: usize,
     },
     /// The old row of an update or delete does not hold the key, or the row holds it unchanged and unsent.
     #[error("encode the key of {table}: column `{column}` is not in the row; its replica identity must hold the key")]
-    KeyMissing {
-        /// The table.
-        table: String,
-        /// The column.
-        column: String,
-    },
+    KeyMissing { table: String, column: String },
     /// The row is not of the plan's table version.
     #[error("encode a row of {table}: it has {found} columns, the table {expected}")]
     Shape {
-        /// The table.
         table: String,
         /// Columns of the plan.
         expected: usize,
@@ -96,7 +85,7 @@ pub struct Encoder {
 /// A part of the buffer: from, to.
 pub(super) type Span = (usize, usize);
 
-/// A record's parts.
+/// Where the parts of one record stand in the encoder's buffer.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Slot {
     pub key: Option<Span>,

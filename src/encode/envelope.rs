@@ -25,19 +25,12 @@ pub(super) enum Step {
     Operation,
     /// A time of the transaction (`source`) or of processing.
     Time(Clock, Unit),
-    /// `source.snapshot`.
     Snapshot,
-    /// `source.sequence`.
     Sequence,
-    /// `source.txId`.
     Transaction,
-    /// `source.lsn`.
     Lsn,
-    /// `source.xmin`.
     Xmin,
-    /// `source.origin`.
     Origin,
-    /// `source.origin_lsn`.
     OriginLsn,
     /// A logical message's prefix.
     MessagePrefix,
@@ -45,7 +38,6 @@ pub(super) enum Step {
     MessageContent(BinaryMode),
     /// An event's place in its transaction.
     Block,
-    /// A transaction's id.
     TransactionId,
     /// Its begin or end.
     Status,
@@ -55,17 +47,13 @@ pub(super) enum Step {
     Collections,
     /// A required time of a record that is no row's, in milliseconds.
     Millis,
-    /// A notice's id.
     NoticeId,
-    /// What happened.
     NoticeType,
-    /// To what.
     NoticeAggregate,
-    /// More of it.
     NoticeData,
 }
 
-/// Whose time.
+/// Which moment a timestamp field of the envelope tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Clock {
     /// When the transaction committed; a required field in milliseconds.
@@ -74,7 +62,7 @@ pub(super) enum Clock {
     Now,
 }
 
-/// In which unit.
+/// The unit of a timestamp field: `ts_ms`, `ts_us` or `ts_ns`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unit {
     Millis,
@@ -277,7 +265,8 @@ pub(super) fn content<F: Form>(binary: BinaryMode, content: &[u8], out: &mut Vec
         BinaryMode::Coded(code) => {
             let mut text = Vec::new(); // once a message, not a row
             push_code(code, content, &mut text);
-            F::text(std::str::from_utf8(&text).unwrap_or_default(), out);
+            let Ok(text) = std::str::from_utf8(&text) else { unreachable!("Base64 and hexadecimal are ASCII") };
+            F::text(text, out);
         }
     }
 }

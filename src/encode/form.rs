@@ -83,7 +83,7 @@ pub(super) trait Form {
     fn struct_close(out: &mut Vec<u8>);
 }
 
-/// Avro binary.
+/// Avro's binary encoding; the registry's header is written elsewhere.
 pub(super) struct Avro;
 
 /// A variable-length zig-zag integer, as Avro writes int, long, lengths and branches.
@@ -102,7 +102,8 @@ pub(super) fn avro_long(value: i64, out: &mut Vec<u8>) {
     if let Some(last) = bytes.get_mut(length - 1) {
         *last &= 0x7F;
     }
-    out.extend_from_slice(bytes.get(..length).unwrap_or_default());
+    let Some(written) = bytes.get(..length) else { unreachable!("64 bits take ten bytes of seven, not {length}") };
+    out.extend_from_slice(written);
 }
 
 fn low_seven_bits(value: u64) -> u8 {

@@ -288,7 +288,7 @@ fn hstore_placeholder(placeholder: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// Java's `UUID.nameUUIDFromBytes`.
+/// As Java's `UUID.nameUUIDFromBytes`: version 3, by MD5, without a name space.
 fn name_based_uuid(name: &[u8]) -> String {
     let mut bytes: [u8; 16] = Md5::digest(name).into();
     bytes[6] = bytes[6] & 0x0F | 0x30;

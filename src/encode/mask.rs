@@ -104,13 +104,13 @@ fn cut(text: &str, units: usize) -> &str {
     for (at, c) in text.char_indices() {
         taken += c.len_utf16();
         if taken > units {
-            return text.get(..at).unwrap_or_default();
+            return text.split_at(at).0;
         }
     }
     text
 }
 
-/// A salted hash.
+/// A hash over salt and value, written in hexadecimal.
 #[derive(Clone)]
 pub(super) struct Hash {
     /// With the salt in it.
@@ -181,8 +181,11 @@ fn push_hex(bytes: &[u8], digits: usize, out: &mut String) {
     for (pair, byte) in hex.iter_mut().zip(bytes) {
         *pair = [byte >> 4, byte & 15].map(|half| if half < 10 { b'0' + half } else { b'a' + half - 10 });
     }
-    let hex = hex.as_flattened().get(..digits.min(bytes.len() * 2)).unwrap_or_default();
-    out.push_str(std::str::from_utf8(hex).unwrap_or_default());
+    let Some(hex) = hex.as_flattened().get(..digits.min(bytes.len() * 2)) else {
+        unreachable!("a hash of {} bytes is longer than {HASH_BYTES_MAX}", bytes.len());
+    };
+    let Ok(hex) = std::str::from_utf8(hex) else { unreachable!("hexadecimal digits are ASCII") };
+    out.push_str(hex);
 }
 
 /// What Java's serialisation writes before a string of up to 65535 bytes, and before a longer one.

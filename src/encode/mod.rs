@@ -51,7 +51,7 @@ use std::sync::Arc;
 pub enum Format {
     /// Avro with schemas in a registry, in Confluent's framing.
     Avro,
-    /// JSON without schemas.
+    /// JSON with the payload alone, as with Debezium's `schemas.enable=false`.
     Json,
     /// JSON with its schema in each record.
     JsonSchema,

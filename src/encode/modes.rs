@@ -8,11 +8,11 @@
 pub struct Modes {
     /// `date`, `time` and `timestamp`; those with a time zone are text in each mode.
     pub time: TimeMode,
-    /// `numeric` and `money`.
+    /// How `numeric` and `money` are written.
     pub decimals: DecimalMode,
-    /// `interval`.
+    /// How `interval` is written.
     pub intervals: IntervalMode,
-    /// `hstore`.
+    /// How `hstore` is written.
     pub hstore: HstoreMode,
     /// `bytea`, the content of logical messages, and unknown types as bytes.
     pub binary: BinaryMode,
@@ -42,7 +42,7 @@ impl Default for Modes {
     }
 }
 
-/// `time.precision.mode`.
+/// Debezium's `time.precision.mode`: unit and type of dates, times and timestamps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeMode {
     /// Milliseconds up to three digits of a fraction, else microseconds.
@@ -51,26 +51,26 @@ pub enum TimeMode {
     AdaptiveTimeMicroseconds,
     /// Connect's own types, in milliseconds: microseconds are cut off.
     Connect,
-    /// ISO texts.
+    /// Texts in the forms of ISO 8601.
     IsoString,
-    /// Microseconds.
+    /// A number of microseconds, whatever the column's precision.
     Microseconds,
     /// Nanoseconds; a timestamp before 1677 or after 2262 has none.
     Nanoseconds,
 }
 
-/// `decimal.handling.mode`.
+/// Debezium's `decimal.handling.mode`: how `numeric` and `money` are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DecimalMode {
     /// Unscaled value and scale.
     Precise,
     /// The nearest 64-bit floating point number.
     Double,
-    /// Plain notation.
+    /// A text without an exponent.
     Text,
 }
 
-/// `interval.handling.mode`.
+/// Debezium's `interval.handling.mode`: a number of microseconds or a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IntervalMode {
     /// Microseconds, a month being 30.4375 days.
@@ -79,28 +79,28 @@ pub enum IntervalMode {
     Text,
 }
 
-/// `hstore.handling.mode`.
+/// Debezium's `hstore.handling.mode`: a JSON text or a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HstoreMode {
     /// The text of a JSON object.
     Json,
-    /// A map.
+    /// A map of texts, whose values can be null.
     Map,
 }
 
-/// `binary.handling.mode`.
+/// Debezium's `binary.handling.mode`: bytes, or a text that encodes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BinaryMode {
-    /// Bytes.
+    /// Bytes in Avro, Base64 in JSON.
     Bytes,
     /// Text in one of these.
     Coded(Code),
 }
 
-/// How bytes are told in text.
+/// The code by which bytes become text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
-    /// Base64 with padding.
+    /// Base64 with `+`, `/` and padding (RFC 4648, section 4).
     Base64,
     /// The same with `-` and `_`, padded too.
     Base64Url,

@@ -8,7 +8,7 @@
 /// How names are made fit for Avro.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Adjust {
-    /// As they are.
+    /// Every name stays as Postgres has it, fit for Avro or not.
     #[default]
     None,
     /// Another character is `_`; before a leading digit stands one.
@@ -23,7 +23,6 @@ impl Adjust {
         name.split('.').map(|part| self.field_name(part)).collect::<Vec<_>>().join(".")
     }
 
-    /// A field's name.
     pub(super) fn field_name(self, name: &str) -> String {
         let mut adjusted = String::with_capacity(name.len());
         for (index, unit) in name.encode_utf16().enumerate() {

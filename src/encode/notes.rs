@@ -8,7 +8,7 @@
 pub struct Note {
     /// Index into the table's columns.
     pub column: usize,
-    /// What happened.
+    /// The kind of loss, by which warnings and metrics count.
     pub loss: Loss,
 }
 

@@ -22,7 +22,7 @@ pub struct Notice {
     pub aggregate: &'static str,
     /// More of it, by name.
     pub data: Vec<(&'static str, String)>,
-    /// Unix milliseconds.
+    /// Milliseconds since 1970, by the agent's clock.
     pub at_ms: i64,
 }
 

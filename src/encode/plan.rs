@@ -54,8 +54,7 @@ struct Shared {
 /// Headers that are the same on every record.
 #[derive(Debug)]
 pub(super) struct FixedHeaders {
-    /// Debezium's context.
-    pub context: Vec<(&'static str, Box<[u8]>)>,
+    pub(crate) context: Vec<(&'static str, Box<[u8]>)>,
     /// The epoch's text, if records carry identity headers.
     pub epoch: Option<Box<[u8]>>,
 }
@@ -185,7 +184,7 @@ pub struct Draft {
     pub topic: String,
     /// The key's schema; none for a table without key.
     pub key: Option<AvroSchema>,
-    /// The value's schema.
+    /// The value's schema, whose name ends in `.Envelope` for rows.
     pub value: AvroSchema,
     what: What,
     shared: Arc<Shared>,
@@ -328,7 +327,7 @@ impl Plan {
 /// How keys are written.
 #[derive(Debug)]
 pub(super) enum Key {
-    /// There are none.
+    /// Records have no key: the table has no primary key and no usable unique index.
     None,
     /// From columns of the row.
     Columns {

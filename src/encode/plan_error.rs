@@ -2,6 +2,7 @@
 
 /// Why no plan can be made for a table.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the message of each variant says what its fields hold")]
 pub enum PlanError {
     /// A part of the topic is no Avro name, so the schemas cannot have a namespace of it.
     #[error(
@@ -9,7 +10,6 @@ pub enum PlanError {
          rename it, exclude the table, adjust it by events.schema_names = \"avro\", or use events.format = \"json\""
     )]
     Namespace {
-        /// The table.
         table: String,
         /// The prefix, namespace or table name at fault.
         part: String,
@@ -19,19 +19,13 @@ pub enum PlanError {
         "column `{column}` of table {table} has a name that Avro does not allow (letters, digits and _, not first a \
          digit); rename it, exclude it, adjust it by events.field_names = \"avro\", or use events.format = \"json\""
     )]
-    ColumnName {
-        /// The table.
-        table: String,
-        /// The column.
-        column: String,
-    },
+    ColumnName { table: String, column: String },
     /// The old rows of deletes and key changes would not say which key they had.
     #[error(
         "table {table}: the replica identity does not hold the key column `{column}`, so deletes could not be keyed; \
          use an identity that holds it (ALTER TABLE {table} REPLICA IDENTITY FULL) or exclude the table"
     )]
     KeyOutsideIdentity {
-        /// The table.
         table: String,
         /// The first key column that old rows lack.
         column: String,
@@ -42,11 +36,8 @@ pub enum PlanError {
          out, so rows could not be told apart; write \"text\", or exclude the table"
     )]
     KeyLeftOut {
-        /// The table.
         table: String,
-        /// The key column.
         column: String,
-        /// Its type.
         type_name: String,
         /// The mode that leaves it out.
         mode: &'static str,
@@ -55,61 +46,34 @@ pub enum PlanError {
     #[error(
         "table {table}: its topic `{topic}` has more than 249 characters; rename it, shorten topics.prefix, or exclude the table"
     )]
-    Topic {
-        /// The table.
-        table: String,
-        /// The topic.
-        topic: String,
-    },
+    Topic { table: String, topic: String },
     /// The rule for topics makes no topic's name.
     #[error(
         "table {table}: topics.regex and topics.replacement make `{topic}` of its topic, and a topic's name has letters a-z \
          and A-Z, digits, `.`, `_` and `-`; correct them"
     )]
-    Rerouted {
-        /// The table.
-        table: String,
-        /// What comes out.
-        topic: String,
-    },
+    Rerouted { table: String, topic: String },
     /// The field that names the table in the key has the name of a key column.
     #[error("table {table}: topics.key_field is `{field}`, which is a column of its key; name the field otherwise")]
-    KeyField {
-        /// The table.
-        table: String,
-        /// The field.
-        field: String,
-    },
+    KeyField { table: String, field: String },
     /// A column of the key is masked: its values would stand in keys as they are.
     #[error(
         "table {table}: column `{column}` is masked and part of the key, where its values would stand unmasked; give \
          the table another key under [keys], or take the column out of the mask"
     )]
-    MaskedKey {
-        /// The table.
-        table: String,
-        /// The column.
-        column: String,
-    },
+    MaskedKey { table: String, column: String },
     /// A column of the key is left out of rows: its values would stand in keys.
     #[error(
         "table {table}: column `{column}` is excluded and part of the key, where its values would stand; give the table \
          another key under [keys], or allow it by columns.excluded_keys = \"keep\""
     )]
-    ExcludedKey {
-        /// The table.
-        table: String,
-        /// The column.
-        column: String,
-    },
+    ExcludedKey { table: String, column: String },
     /// Two masks for one column.
     #[error(
         "table {table}: column `{column}` has two masks, masks.{} and masks.{}; take it out of one of them", masks[0], masks[1]
     )]
     TwoMasks {
-        /// The table.
         table: String,
-        /// The column.
         column: String,
         /// The operator's words for them.
         masks: [String; 2],
@@ -120,29 +84,20 @@ pub enum PlanError {
          take it out of the mask, or let it pass by masks.{mask}.other_types = \"pass\""
     )]
     NoMaskedForm {
-        /// The table.
         table: String,
-        /// The column.
         column: String,
         /// The operator's word for the mask.
         mask: String,
     },
     /// Two keys for one table.
     #[error("table {table}: [keys] has two entries for it, `{}` and `{}`; take it out of one of them", keys[0], keys[1])]
-    TwoKeys {
-        /// The table.
-        table: String,
-        /// The patterns.
-        keys: [String; 2],
-    },
+    TwoKeys { table: String, keys: [String; 2] },
     /// A key names a column that is not there.
     #[error("table {table}: keys.\"{key}\" names column `{column}`, which the table does not have; correct the name")]
     NoKeyColumn {
-        /// The table.
         table: String,
         /// The pattern of the key.
         key: String,
-        /// The column.
         column: String,
     },
     /// Two columns have one name once it is adjusted.
@@ -150,14 +105,7 @@ pub enum PlanError {
         "table {table}: columns `{}` and `{}` are both `{field}` in events; exclude or rename one, or use \
          events.field_names = \"avro_unicode\"", columns[0], columns[1]
     )]
-    FieldClash {
-        /// The table.
-        table: String,
-        /// The adjusted name.
-        field: String,
-        /// The columns.
-        columns: [String; 2],
-    },
+    FieldClash { table: String, field: String, columns: [String; 2] },
 }
 
 impl PlanError {

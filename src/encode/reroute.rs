@@ -15,8 +15,8 @@ const STEPS_MAX: usize = 1_000_000;
 
 /// Why a rule cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the message of each variant says what its fields hold")]
 pub enum RerouteFault {
-    /// The expression.
     #[error("not a regular expression: {0}")]
     Regex(String),
     /// The replacement ends in a backslash or a dollar sign.

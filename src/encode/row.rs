@@ -158,7 +158,6 @@ impl<'a, F: Form> Writer<'a, F> {
         Ok(())
     }
 
-    /// A record's value.
     pub(super) fn envelope(
         &mut self,
         operation: &str,

@@ -94,28 +94,26 @@ impl Rules {
 /// Whether something that is refused by default was allowed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Allowed {
-    /// It is refused.
+    /// The default: planning ends with an error.
     #[default]
     No,
-    /// It was allowed.
+    /// The operator's setting permits it.
     Yes,
 }
 
 /// Which changes of rows are published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RowRules {
-    /// Inserts.
-    pub inserts: bool,
-    /// Updates, those that change a key included.
+    pub(crate) inserts: bool,
+    /// Whether updates are published, those that change a key included.
     pub updates: bool,
-    /// Deletes.
-    pub deletes: bool,
-    /// Updates that change none of the columns that rows have, where the old row is known whole.
+    pub(crate) deletes: bool,
+    /// Whether updates are published that change no published column. This is known only under REPLICA IDENTITY FULL.
     pub unchanged: bool,
 }
 
 impl Default for RowRules {
-    /// All of them.
+    /// Every change is published, updates that change nothing included.
     fn default() -> Self {
         RowRules { inserts: true, updates: true, deletes: true, unchanged: true }
     }
@@ -124,8 +122,7 @@ impl Default for RowRules {
 /// Another key for some tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyRule {
-    /// Of which tables.
-    pub tables: NamePattern,
+    pub(crate) tables: NamePattern,
     /// Its columns in the order of the key. An exact name must be there; an expression may match any number, and where
     /// all of a rule's match nothing the table keeps its own key.
     pub columns: Vec<NamePattern>,
@@ -136,8 +133,7 @@ pub struct KeyRule {
 pub struct MaskRule {
     /// The operator's word for it.
     pub name: String,
-    /// Which columns.
-    pub columns: NameList,
+    pub(crate) columns: NameList,
     /// What stands for their values.
     pub method: Method,
     /// Whether columns of other types than character types pass as they are, as Debezium lets them. If not, texts of
@@ -156,11 +152,10 @@ pub enum Method {
     Truncate(usize),
 }
 
-/// A hash.
+/// The settings of a hashing mask.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HashRule {
-    /// Which.
-    pub algorithm: Algorithm,
+    pub(crate) algorithm: Algorithm,
     /// What is hashed before the value.
     pub salt: Salt,
     /// What is hashed of the value.
@@ -170,17 +165,17 @@ pub struct HashRule {
 /// Hashes, by Java's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Algorithm {
-    /// `MD5`.
+    /// `MD5`: 32 hexadecimal digits.
     Md5,
-    /// `SHA-1`.
+    /// `SHA-1`: 40 hexadecimal digits.
     Sha1,
-    /// `SHA-224`.
+    /// `SHA-224`: 56 hexadecimal digits.
     Sha224,
-    /// `SHA-256`.
+    /// `SHA-256`: 64 hexadecimal digits.
     Sha256,
-    /// `SHA-384`.
+    /// `SHA-384`: 96 hexadecimal digits.
     Sha384,
-    /// `SHA-512`.
+    /// `SHA-512`: 128 hexadecimal digits.
     Sha512,
 }
 

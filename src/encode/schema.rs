@@ -9,7 +9,7 @@ use super::wire::Wire;
 use crate::table::Column;
 use std::borrow::Cow;
 
-/// A Connect schema.
+/// A schema of Kafka Connect, from which Avro's text and the JSON schema are written.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Schema {
     /// What values are made of.
@@ -18,11 +18,11 @@ pub(super) struct Schema {
     pub optional: bool,
     /// The semantic name, or a struct's.
     pub name: Option<Cow<'static, str>>,
-    /// Of the name.
+    /// The version of `name`, which Connect counts from 1.
     pub version: Option<u32>,
     /// A remark that is part of the text.
     pub doc: Option<&'static str>,
-    /// In order.
+    /// Written in this order; another order is another schema text.
     pub parameters: Vec<(&'static str, String)>,
     /// The value a reader may put in place of a missing field. We never do.
     pub default: Option<Literal>,
@@ -59,7 +59,7 @@ pub(super) const CONNECT_DATE: &str = "org.apache.kafka.connect.data.Date";
 pub(super) const CONNECT_TIME: &str = "org.apache.kafka.connect.data.Time";
 pub(super) const CONNECT_TIMESTAMP: &str = "org.apache.kafka.connect.data.Timestamp";
 
-/// Markers of `source.snapshot`.
+/// The values of `source.snapshot`, as the `allowed` parameter of Debezium's enum type lists them.
 const SNAPSHOT_MARKERS: &str = "true,first,first_in_data_collection,last_in_data_collection,last,false,incremental";
 
 impl Schema {

@@ -18,11 +18,11 @@ const MESSAGE_CHARS_MAX: usize = 2_000;
 
 /// What a call to the registry came to, when it did not come to an answer.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the message of each variant says what its fields hold")]
 pub enum RegistryError {
     /// The registry does not take this schema: incompatible, invalid, or the subject is read-only. A person's turn.
     #[error("register schema under subject `{subject}`: the registry refuses ({status}, code {error_code}): {message}")]
     Refused {
-        /// The subject.
         subject: String,
         /// HTTP status: 409, 422, or 404 where registration is off.
         status: u16,
@@ -42,7 +42,6 @@ pub enum RegistryError {
         status: Option<u16>,
         /// When it asks to be asked again.
         retry_after: Option<Duration>,
-        /// What it said.
         detail: String,
         /// The transport's reason, without the URL.
         #[source]
@@ -51,9 +50,7 @@ pub enum RegistryError {
     /// Our credentials are missing, wrong, or lack the right.
     #[error("the schema registry at {url} denies access ({status}): {message}")]
     Denied {
-        /// Which URL.
         url: String,
-        /// 401 or 403.
         status: u16,
         /// The registry's own words.
         message: String,
@@ -61,7 +58,6 @@ pub enum RegistryError {
     /// Something answers that is not a registry, or not as one.
     #[error("the schema registry's answer ({status}) cannot be used: {detail}")]
     Broken {
-        /// HTTP status.
         status: u16,
         /// What is wrong with it.
         detail: String,
@@ -75,10 +71,7 @@ pub enum RegistryError {
     },
     /// The client cannot be made as configured.
     #[error("set up the schema registry's client: {detail}")]
-    Setup {
-        /// What is wrong.
-        detail: String,
-    },
+    Setup { detail: String },
 }
 
 impl RegistryError {

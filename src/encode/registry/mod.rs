@@ -47,7 +47,7 @@ pub struct Config {
     /// One or more URLs of the same registry, tried in turn while one does not answer. User and password in a URL
     /// are taken as `Auth::Basic` unless `auth` says otherwise.
     pub urls: Vec<String>,
-    /// Who we are.
+    /// The credentials of every call, which go before those in a URL.
     pub auth: Auth,
     /// PEM file of the authorities to trust instead of the system's; read when the client is made.
     pub ca_file: Option<PathBuf>,
@@ -80,18 +80,18 @@ impl Config {
 /// Who we are to the registry. Secrets are read from their source at each call, so a rotated file is picked up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Auth {
-    /// Nobody in particular.
+    /// No credentials but those in a URL, which are taken as `Basic`.
     None,
     /// User and password; with Confluent Cloud, key and secret.
     Basic {
-        /// The user.
+        /// The user id of HTTP Basic authentication (RFC 7617).
         user: String,
         /// Where the password is.
         password: Source,
     },
-    /// A token.
+    /// An OAuth bearer token (RFC 6750).
     Bearer {
-        /// Where it is.
+        /// Where the token is kept; read again at each call.
         token: Source,
     },
 }
