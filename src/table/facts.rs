@@ -40,7 +40,7 @@ pub struct ColumnFacts {
 /// Facts of one type.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TypeFacts {
-    /// `pg_type.typname`.
+    /// `pg_type.typname`: `int4`, not `integer`.
     pub name: String,
     /// Its schema; extension types can be installed anywhere.
     pub namespace: String,
@@ -55,7 +55,7 @@ pub enum TypeClass {
     Base,
     /// A true array (`typcategory A`, `typelem`, `typsubscript array_subscript_handler`).
     Array {
-        /// `pg_type.typelem`.
+        /// `pg_type.typelem`, the type of the elements.
         element: Oid,
     },
     /// A domain: its base type and the typmod it applies to that (`typbasetype`, `typtypmod`).
@@ -67,13 +67,13 @@ pub enum TypeClass {
     },
     /// An enum with its labels by `enumsortorder`.
     Enum {
-        /// In order.
+        /// By `enumsortorder`, in which a label added later can stand in the middle.
         labels: Vec<String>,
     },
-    /// A row type.
+    /// A row type (`typtype` is `c`), of a table or of CREATE TYPE.
     Composite,
-    /// A range type.
+    /// A range type (`typtype` is `r`), such as `int4range`.
     Range,
-    /// A multirange type.
+    /// A multirange type (`typtype` is `m`), such as `int4multirange`.
     Multirange,
 }

@@ -18,23 +18,23 @@ const BITS_UNLIMITED: u32 = 2_147_483_647;
 /// A domain has the kind of its base type.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ColumnKind {
-    /// `boolean`.
+    /// `boolean`: `t` or `f` on the wire.
     Bool,
-    /// `smallint`.
+    /// `smallint`: 16 bits, signed.
     Int2,
-    /// `integer`.
+    /// `integer`: 32 bits, signed.
     Int4,
-    /// `bigint`.
+    /// `bigint`: 64 bits, signed.
     Int8,
     /// `oid`: 32 bits, unsigned.
     Oid,
-    /// `real`.
+    /// `real`: 32 bits of IEEE 754, infinities and NaN included.
     Float4,
-    /// `double precision`.
+    /// `double precision`: 64 bits of IEEE 754, infinities and NaN included.
     Float8,
     /// `numeric(p,s)`. A negative scale is folded into the precision: `numeric(3,-2)` is (5,0), which holds each value.
     Numeric {
-        /// Digits in all.
+        /// Digits before and after the point together.
         precision: u16,
         /// Digits after the point; can exceed the precision.
         scale: u16,
@@ -52,22 +52,22 @@ pub enum ColumnKind {
     Isbn,
     /// `json`, `jsonb`: text as Postgres prints it.
     Json,
-    /// `xml`.
+    /// `xml`: a document or a fragment of one, as text.
     Xml,
-    /// `uuid`.
+    /// `uuid`: 36 characters, lower case.
     Uuid,
-    /// `ltree`.
+    /// `ltree`: labels with dots between them.
     Ltree,
-    /// `tsvector`.
+    /// `tsvector`: quoted lexemes with their positions.
     Tsvector,
-    /// `hstore`.
+    /// `hstore`: pairs of quoted texts, of which a value can be NULL.
     Hstore,
-    /// An enum.
+    /// A type made by CREATE TYPE ... AS ENUM; values are labels.
     Enum {
         /// Its labels in sort order, joined by commas.
         allowed: Box<str>,
     },
-    /// `bytea`.
+    /// `bytea`: `\x` and hexadecimal digits, because sessions pin `bytea_output`.
     Bytea,
     /// `bit(1)`, `varbit(1)`: a boolean.
     Bit,
@@ -76,48 +76,48 @@ pub enum ColumnKind {
         /// The declared length in bits; 2147483647 where there is none.
         length: u32,
     },
-    /// `date`.
+    /// `date`: a day, `infinity` or `-infinity`.
     Date,
-    /// `time`.
+    /// `time` without a zone: 00:00:00 to 24:00:00.
     Time {
         /// Digits of a second's fraction, 0 to 6.
         precision: u8,
     },
     /// `timetz`, shifted to UTC.
     TimeTz,
-    /// `timestamp`.
+    /// `timestamp` without a zone.
     Timestamp {
         /// Digits of a second's fraction, 0 to 6.
         precision: u8,
     },
-    /// `timestamptz`, in UTC.
+    /// `timestamptz`, in UTC because sessions pin the time zone.
     TimestampTz {
         /// Digits of a second's fraction, 0 to 6.
         precision: u8,
     },
-    /// `interval`.
+    /// `interval`: months, days and microseconds, which are not converted into each other.
     Interval,
-    /// `point`.
+    /// `point`: two floats, as in `(1.5,-2)`.
     Point,
-    /// PostGIS's `geometry`.
+    /// PostGIS's `geometry`: EWKB in hexadecimal.
     Geometry,
-    /// PostGIS's `geography`.
+    /// PostGIS's `geography`: EWKB in hexadecimal.
     Geography,
-    /// pgvector's `vector`.
+    /// pgvector's `vector`: 32-bit floats, as in `[1,2.5]`.
     Vector,
-    /// pgvector's `halfvec`.
+    /// pgvector's `halfvec`: 16-bit floats, as in `[1,2.5]`.
     HalfVector,
-    /// pgvector's `sparsevec`.
+    /// pgvector's `sparsevec`: the entries that are not zero, as in `{1:1.5}/5`.
     SparseVector,
     /// `int2vector`: numbers with spaces between them.
     Int2Vector,
-    /// `oidvector`.
+    /// `oidvector`: unsigned numbers with spaces between them.
     OidVector,
     /// An array; its element is none of `Array`, `Unknown`, `Int2Vector` and `OidVector`.
     Array(Box<ColumnKind>),
     /// Any type without a mapping of its own.
     Unknown {
-        /// `pg_type.typname`, for messages.
+        /// `pg_type.typname`, for messages about the type.
         type_name: Box<str>,
         /// What Debezium makes of its bytes.
         as_bytes: AsBytes,
@@ -127,7 +127,7 @@ pub enum ColumnKind {
 /// What Debezium writes of a type that it does not know, where it is told to write their bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AsBytes {
-    /// The text.
+    /// The bytes of the text that Postgres prints.
     Text,
     /// A geometric type: the text as the JDBC driver prints it.
     Geometric,
@@ -137,7 +137,7 @@ pub enum AsBytes {
     GeometricList,
     /// An array of boxes, which has semicolons between them.
     BoxList,
-    /// Nothing: a few arrays it leaves out whatever it is told.
+    /// Nothing: Debezium leaves a few array types out in every mode.
     Nothing,
 }
 
@@ -356,7 +356,7 @@ fn bits(typmod: i32) -> ColumnKind {
 /// `numeric`'s modifier: precision in the upper half of what exceeds 4, an 11-bit signed scale in the lower.
 fn numeric(typmod: i32) -> ColumnKind {
     let Some(packed) = typmod.checked_sub(4).filter(|packed| *packed >= 0) else { return ColumnKind::NumericAny };
-    let precision = u16::try_from((packed >> 16) & 0xFFFF).unwrap_or(u16::MAX);
+    let Ok(precision) = u16::try_from((packed >> 16) & 0xFFFF) else { unreachable!("16 bits of {packed:#x}") };
     let scale = ((packed & 0x7FF) ^ 0x400) - 0x400;
     match u16::try_from(scale) {
         Ok(scale) => ColumnKind::Numeric { precision, scale },

@@ -22,7 +22,7 @@ use std::fmt;
 /// A table's name in two parts. Prints as `namespace.name`, unquoted, as topics and messages use it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TableName {
-    /// The Postgres schema.
+    /// `pg_namespace.nspname`, which Postgres calls a schema.
     pub namespace: Box<str>,
     /// The relation's own name.
     pub name: Box<str>,
@@ -47,7 +47,7 @@ impl fmt::Display for TableName {
 pub enum ReplicaIdentity {
     /// The primary key (`d`); nothing where there is none.
     Default,
-    /// Nothing (`n`).
+    /// Nothing (`n`): UPDATE and DELETE of a published table fail.
     Nothing,
     /// The whole old row (`f`).
     Full,
@@ -60,7 +60,7 @@ pub enum ReplicaIdentity {
 pub struct Table {
     /// `pg_class.oid`; of the root where the publication publishes by root.
     pub oid: Oid,
-    /// Namespace and name.
+    /// Namespace and name in this version; a rename makes another version.
     pub name: TableName,
     /// What old rows carry.
     pub identity: ReplicaIdentity,

@@ -29,9 +29,9 @@ pub enum NameOf {
     Namespace,
     /// A topic: its dots are letters like any other, and nothing is quoted.
     Topic,
-    /// `namespace.table`.
+    /// `namespace.table`: two parts, each of which can be quoted.
     Table,
-    /// `namespace.table.column`.
+    /// `namespace.table.column`: three parts, each of which can be quoted.
     Column,
 }
 
@@ -51,14 +51,14 @@ impl NameOf {
 pub struct BadPattern {
     /// Its place in the list, from 0.
     pub index: usize,
-    /// As written.
-    pub pattern: String,
+    pub(crate) pattern: String,
     /// What is wrong with it.
     pub fault: PatternFault,
 }
 
 /// What can be wrong with a pattern.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the message of each variant says what its fields hold")]
 pub enum PatternFault {
     /// One part only, where a table has two.
     #[error("a table is `namespace.name`, such as public.{0}")]
@@ -75,7 +75,6 @@ pub enum PatternFault {
     /// A quote that does not close, or text beside a quoted part.
     #[error("a quoted name ends with its quote, and a quote inside is doubled")]
     Quote,
-    /// Not a glob.
     #[error("not a glob: {0}")]
     Glob(String),
     /// Not a regular expression.

@@ -13,7 +13,7 @@ pub const LENGTH_UNKNOWN: i32 = i32::MAX;
 /// Domains over domains, at most.
 const DOMAIN_DEPTH_MAX: usize = 32;
 
-/// A declared type.
+/// The type of a column as it was declared, for schema parameters such as `__debezium.source.column.type`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SourceType {
     /// `pg_type.typname`, a domain's own; in a copy of a column filled from a sequence `serial` and its kin.

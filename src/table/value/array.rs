@@ -20,7 +20,7 @@ pub struct Array<'a> {
 /// One element of an array.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Element<'a> {
-    /// NULL.
+    /// An unquoted `NULL`, in upper or lower case.
     Null,
     /// An element's text as it stands in the literal.
     Plain(&'a [u8]),

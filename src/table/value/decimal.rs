@@ -12,15 +12,15 @@ const DIGITS_I128: usize = 38;
 /// A `numeric` that is no number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Special {
-    /// `NaN`.
+    /// `NaN`, which Postgres sorts above every number.
     NotANumber,
-    /// `Infinity`.
+    /// `Infinity`, which `numeric` has from Postgres 14 on.
     Infinity,
-    /// `-Infinity`.
+    /// `-Infinity`, which `numeric` has from Postgres 14 on.
     NegativeInfinity,
 }
 
-/// What [`decimal`] read.
+/// A `numeric` as read by [`decimal`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decimal {
     /// A number: its unscaled value is in [`DecimalScratch::unscaled`].
@@ -28,7 +28,7 @@ pub enum Decimal {
         /// Digits after the point.
         scale: u32,
     },
-    /// Not a number.
+    /// NaN or an infinity, which have no scale.
     Special(Special),
 }
 
@@ -134,7 +134,7 @@ impl<'a> Digits<'a> {
         let mut digits = Digits::unscaled(text)?;
         let kept = scale.map_or(0, usize::from);
         while digits.fraction.len() > kept && digits.fraction.last() == Some(&b'0') {
-            digits.fraction = digits.fraction.get(..digits.fraction.len() - 1).unwrap_or_default();
+            digits.fraction = digits.fraction.split_last().map_or(&[], |(_, shorter)| shorter);
         }
         if scale.is_some() && digits.fraction.len() > kept {
             return Err(ValueError::new("numeric", "more digits after the point than the column's scale"));
@@ -240,7 +240,8 @@ fn multiply_add(limbs: &mut Vec<u32>, factor: u32, addend: u32) {
 }
 
 fn low_half(value: u64) -> u32 {
-    u32::try_from(value & 0xFFFF_FFFF).unwrap_or(u32::MAX)
+    let [a, b, c, d, ..] = value.to_le_bytes();
+    u32::from_le_bytes([a, b, c, d])
 }
 
 fn twos_complement(negative: bool, scratch: &mut DecimalScratch) {

@@ -46,7 +46,7 @@ fn parts(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> + Clone {
     text.split(move |byte| *byte == separator).take(count)
 }
 
-/// A `sparsevec`: `{1:1.5,3:-2}/5`.
+/// A `sparsevec`, such as `{1:1.5,3:-2}/5`: indices count from 1.
 #[derive(Clone, Copy, Debug)]
 pub struct SparseVector<'a> {
     /// How many dimensions it has; pgvector allows a thousand million.

@@ -11,22 +11,22 @@ const MICROS_PER_MINUTE: i128 = 60_000_000;
 /// An `interval`, or one of the ends of time (Postgres 17).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interval {
-    /// `-infinity`.
+    /// `-infinity`, from Postgres 17 on.
     NegativeInfinity,
-    /// A span.
+    /// A span of time, which may be negative.
     Finite(IntervalParts),
-    /// `infinity`.
+    /// `infinity`, from Postgres 17 on.
     Infinity,
 }
 
 /// The parts of an interval as its text counts them; each has a sign of its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct IntervalParts {
-    /// Years.
+    /// Whole years; Postgres derives years and months from one number of months.
     pub years: i64,
-    /// Months.
+    /// Months beyond whole years; Postgres writes -11 to 11.
     pub months: i64,
-    /// Days.
+    /// Days; Postgres does not turn them into months.
     pub days: i64,
     /// Hours, minutes and the microseconds of the minute: all three of one sign.
     pub hours: i64,

@@ -8,11 +8,11 @@ pub const MICROS_PER_DAY: i64 = 86_400_000_000;
 /// Days since 1970-01-01, or one of the ends of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Days {
-    /// `-infinity`.
+    /// `-infinity`: before every day.
     NegativeInfinity,
     /// A day; Postgres has -2440588+… (4714 BC) to about 2.1 thousand million (5874897 AD).
     Finite(i32),
-    /// `infinity`.
+    /// `infinity`: after every day.
     Infinity,
 }
 
@@ -21,16 +21,16 @@ pub enum Days {
 /// Day and time of day stand apart because Postgres has moments beyond 64 bits of microseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Moment {
-    /// `-infinity`.
+    /// `-infinity`: before every moment.
     NegativeInfinity,
-    /// A moment.
+    /// A moment, split into its day and the time of that day.
     Finite {
-        /// Days since 1970-01-01.
+        /// Days since 1970-01-01; negative before.
         days: i64,
         /// Microseconds of the day: 0 to below [`MICROS_PER_DAY`].
         micros: i64,
     },
-    /// `infinity`.
+    /// `infinity`: after every moment.
     Infinity,
 }
 
@@ -159,11 +159,13 @@ impl Scan<'_> {
     }
 
     fn take(&mut self, byte: u8) -> bool {
-        let found = self.rest.first() == Some(&byte);
-        if found {
-            self.rest = self.rest.get(1..).unwrap_or_default();
+        match self.rest.split_first() {
+            Some((first, rest)) if *first == byte => {
+                self.rest = rest;
+                true
+            }
+            _ => false,
         }
-        found
     }
 
     fn need(&mut self, byte: u8, why: &'static str) -> Result<(), ValueError> {
