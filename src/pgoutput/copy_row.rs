@@ -12,11 +12,11 @@ const KEEP_BYTES: usize = 1024 * 1024;
 
 /// A line that is no row of the table. Names no value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the message of each variant says what its fields hold")]
 pub enum CopyRowError {
     /// Another number of columns than were asked for.
     #[error("a copied row has {found} columns, {expected} were asked for")]
     Columns {
-        /// Columns asked for.
         expected: usize,
         /// Columns of the line.
         found: usize,
@@ -24,13 +24,13 @@ pub enum CopyRowError {
     /// The line ends behind a backslash.
     #[error("a copied row ends inside an escape in column {column}")]
     Escape {
-        /// From 0.
+        /// Index of the column, counted from 0.
         column: usize,
     },
     /// A value longer than the wire form can say.
     #[error("column {column} of a copied row is longer than 4 GiB")]
     TooLong {
-        /// From 0.
+        /// Index of the column, counted from 0.
         column: usize,
     },
 }

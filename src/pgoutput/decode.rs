@@ -106,7 +106,8 @@ fn read_relation<'a>(r: &mut Reader<'a>) -> Result<Relation<'a>, DecodeError> {
         read_relation_column(r)?;
     }
     let length = body.len() - r.remaining();
-    Ok(Relation { oid, namespace, name, identity, columns, body: body.get(..length).unwrap_or_default() })
+    let Some(body) = body.get(..length) else { unreachable!("the reader went past the end of its message") };
+    Ok(Relation { oid, namespace, name, identity, columns, body })
 }
 
 fn read_relation_column<'a>(r: &mut Reader<'a>) -> Result<RelationColumn<'a>, DecodeError> {

@@ -25,9 +25,9 @@ pub enum Message<'a> {
     Begin {
         /// Start of the commit record; not where the transaction ends.
         final_lsn: Lsn,
-        /// When it committed.
+        /// Time of the commit by the server's clock.
         committed_at: PgMicros,
-        /// Top-level transaction id.
+        /// The top-level transaction's id, also for rows that a subtransaction wrote.
         xid: Xid,
     },
     /// The transaction is complete.
@@ -36,37 +36,37 @@ pub enum Message<'a> {
         commit_lsn: Lsn,
         /// One past the commit record: the only position of a transaction that may be confirmed.
         end_lsn: Lsn,
-        /// When it committed.
+        /// Time of the commit by the server's clock, as in Begin.
         committed_at: PgMicros,
     },
     /// The transaction came from another replication origin; follows Begin.
     Origin {
         /// Position on the origin; 0 when only the session's origin is set.
         commit_lsn: Lsn,
-        /// The origin's name.
+        /// `pg_replication_origin.roname` on this server.
         name: &'a str,
     },
     /// What a table looks like from here on; sent before its first use and again after any invalidation.
     Relation(Relation<'a>),
     /// A type that is not built in; sent before the Relation that uses it.
     Type {
-        /// `pg_type.oid`.
+        /// `pg_type.oid`; of a domain the domain's own.
         oid: Oid,
-        /// Empty for pg_catalog.
+        /// Empty for `pg_catalog`, as in Relation.
         namespace: &'a str,
         /// For a domain, the base type's name.
         name: &'a str,
     },
     /// A row was inserted.
     Insert {
-        /// The relation's oid.
+        /// `pg_class.oid`, announced by an earlier Relation message.
         relation: Oid,
-        /// The new row.
+        /// The new row; no column is `Unchanged`.
         new: Tuple<'a>,
     },
     /// A row was updated.
     Update {
-        /// The relation's oid.
+        /// `pg_class.oid`, announced by an earlier Relation message.
         relation: Oid,
         /// What the replica identity logs of the old row, if anything.
         old: Option<OldTuple<'a>>,
@@ -75,14 +75,14 @@ pub enum Message<'a> {
     },
     /// A row was deleted.
     Delete {
-        /// The relation's oid.
+        /// `pg_class.oid`, announced by an earlier Relation message.
         relation: Oid,
         /// What the replica identity logs of the old row.
         old: OldTuple<'a>,
     },
-    /// Tables were truncated.
+    /// One TRUNCATE statement over one or more tables.
     Truncate(Truncate<'a>),
-    /// `pg_logical_emit_message`.
+    /// A call of `pg_logical_emit_message`.
     Logical {
         /// Whether it belongs to the surrounding transaction; if not, it arrives outside Begin and Commit.
         transactional: bool,
@@ -90,7 +90,7 @@ pub enum Message<'a> {
         lsn: Lsn,
         /// Chosen by the sender.
         prefix: &'a str,
-        /// Any bytes.
+        /// Arbitrary bytes, also where the sender passed a text.
         content: &'a [u8],
     },
 }
@@ -117,11 +117,11 @@ impl<'a> OldTuple<'a> {
 /// A Relation message; its columns are read one by one from the buffer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Relation<'a> {
-    /// The relation's oid.
+    /// `pg_class.oid`; of the root where the publication publishes by root.
     pub oid: Oid,
     /// Its schema; the wire's empty text for pg_catalog is given as it is.
     pub namespace: &'a str,
-    /// Its name.
+    /// `pg_class.relname` when the change was made.
     pub name: &'a str,
     /// `pg_class.relreplident`: `d`, `n`, `f` or `i`.
     pub identity: u8,
@@ -134,18 +134,18 @@ pub struct Relation<'a> {
 pub struct RelationColumn<'a> {
     /// Part of the replica identity; under FULL every column is.
     pub in_identity: bool,
-    /// Its name.
+    /// `pg_attribute.attname` when the change was made.
     pub name: &'a str,
     /// Its type; of a domain the domain's own oid.
     pub type_oid: Oid,
-    /// -1 for none.
+    /// `pg_attribute.atttypmod`; -1 where the type has no modifier.
     pub typmod: i32,
 }
 
 /// A Truncate message: one for all tables of the statement.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Truncate<'a> {
-    /// TRUNCATE … CASCADE.
+    /// The statement said CASCADE (bit 1 of the options).
     pub cascade: bool,
     /// TRUNCATE … RESTART IDENTITY.
     pub restart_identity: bool,

@@ -2,37 +2,28 @@
 
 /// Why a message could not be read. `at` is the offset in the message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the message of each variant says what its fields hold")]
 pub enum DecodeError {
     /// The message ends inside a field.
     #[error("message ends inside `{field}` at byte {at}")]
     Truncated {
         /// The field being read.
         field: &'static str,
-        /// Where it begins.
         at: usize,
     },
     /// A byte that the protocol does not define there.
     #[error("byte {byte:#04x} at {at} is no {field}")]
-    BadTag {
-        /// What was expected.
-        field: &'static str,
-        /// What was found.
-        byte: u8,
-        /// Where.
-        at: usize,
-    },
+    BadTag { field: &'static str, byte: u8, at: usize },
     /// A name that is not UTF-8; the connection asks for UTF-8.
     #[error("`{field}` at byte {at} is not UTF-8")]
     NotUtf8 {
         /// The field being read.
         field: &'static str,
-        /// Where it begins.
         at: usize,
     },
     /// Bytes left over after a complete message.
     #[error("{count} bytes follow the end of the message at byte {at}")]
     Trailing {
-        /// How many.
         count: usize,
         /// Where the message should have ended.
         at: usize,
@@ -58,7 +49,10 @@ impl<'a> Reader<'a> {
 
     /// The bytes not yet read.
     pub(super) fn rest(&self) -> &'a [u8] {
-        self.bytes.get(self.at..).unwrap_or_default()
+        let Some(rest) = self.bytes.get(self.at..) else {
+            unreachable!("the reader stands at {} of {} bytes", self.at, self.bytes.len());
+        };
+        rest
     }
 
     pub(super) fn at(&self) -> usize {

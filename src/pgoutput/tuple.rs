@@ -68,7 +68,10 @@ impl<'a> Tuple<'a> {
                 other => return Err(reader.bad_tag("column kind", other)),
             }
         }
-        Ok(Tuple { count, bytes: whole.get(..reader.at() - start).unwrap_or_default() })
+        let Some(bytes) = whole.get(..reader.at() - start) else {
+            unreachable!("the reader went past the end of its message");
+        };
+        Ok(Tuple { count, bytes })
     }
 
     /// A tuple whose structure its writer vouches for: `count` columns in `bytes`, none cut off.
@@ -109,7 +112,9 @@ impl<'a> Tuple<'a> {
         spans.clear();
         let mut at = 0;
         for _ in 0..self.count {
-            let Some((span, next)) = self.span_at(at) else { return };
+            let Some((span, next)) = self.span_at(at) else {
+                unreachable!("a tuple of {} columns ends inside one of them", self.count);
+            };
             spans.push(span);
             at = next;
         }
@@ -119,7 +124,9 @@ impl<'a> Tuple<'a> {
     #[must_use]
     pub fn cell(self, span: CellSpan) -> Cell<'a> {
         let (start, length) = (span.start as usize, span.length as usize);
-        let value = self.bytes.get(start..start + length).unwrap_or_default();
+        let Some(value) = self.bytes.get(start..start + length) else {
+            unreachable!("a cell at {start} of {length} bytes is of another tuple: this one has {}", self.bytes.len());
+        };
         match span.tag {
             b'u' => Cell::Unchanged,
             b't' => Cell::Text(value),
