@@ -83,22 +83,22 @@ impl Marker {
     }
 }
 
-/// A row's change.
+/// One change of one row, or the truncation of one table.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Row<'a> {
-    /// INSERT.
+    /// The row did not exist before.
     Insert {
-        /// The new row.
+        /// The new row; no cell is `Unchanged`.
         new: Tuple<'a>,
     },
-    /// UPDATE.
+    /// The row existed before; its key can have changed too.
     Update {
         /// What the identity logs of the old row, if anything.
         old: Option<OldTuple<'a>>,
         /// The new row; cells may be `Unchanged`.
         new: Tuple<'a>,
     },
-    /// DELETE.
+    /// The row exists no longer.
     Delete {
         /// What the identity logs of the old row.
         old: OldTuple<'a>,

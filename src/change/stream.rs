@@ -17,26 +17,24 @@ pub struct RelationSlot(pub usize);
 /// An owned Relation message: what the wire says of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RelationShape {
-    /// The relation's oid.
+    /// `pg_class.oid`; of the root where the publication publishes by root.
     pub oid: Oid,
     /// Its schema; `pg_catalog` where the wire leaves it empty.
     pub namespace: String,
-    /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// `d`, `n`, `f` or `i`.
     pub identity: u8,
-    /// In tuple order.
+    /// In the order of the tuples on the wire.
     pub columns: Vec<ShapeColumn>,
 }
 
 /// One column of a [`RelationShape`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShapeColumn {
-    /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// Of a domain the domain's own oid.
     pub type_oid: Oid,
-    /// -1 for none.
+    /// `pg_attribute.atttypmod`; -1 where the type has no modifier.
     pub typmod: i32,
     /// Part of the replica identity.
     pub in_identity: bool,
@@ -68,9 +66,8 @@ impl From<Relation<'_>> for RelationShape {
 pub struct Committed {
     /// One past the commit record.
     pub end: Lsn,
-    /// Top-level transaction id.
-    pub xid: Xid,
-    /// Commit time.
+    pub(crate) xid: Xid,
+    /// Time of the commit by the server's clock.
     pub at: PgMicros,
 }
 
@@ -79,22 +76,22 @@ pub struct Committed {
 pub enum Step<'a> {
     /// A transaction is open from here.
     Begin,
-    /// Its end.
+    /// The open transaction ends with this commit.
     Commit(Committed),
     /// A row of a relation.
     Row(RelationSlot, Context<'a>, Row<'a>),
     /// Tables truncated by one statement; the first stands at the context's ordinal, the next one after it, and so on.
     Truncate(Vec<RelationSlot>, Context<'a>),
-    /// A logical message.
+    /// A `pg_logical_emit_message` call, in a transaction or outside of any.
     Logical {
-        /// Its place.
+        /// Its Position, with the transaction's facts where it has one.
         context: Context<'a>,
         /// Chosen by the sender.
         prefix: &'a str,
-        /// Any bytes.
+        /// Arbitrary bytes, also where the sender passed a text.
         content: &'a [u8],
     },
-    /// What a relation looks like from here on; its rows wait until that has been looked up in the catalog.
+    /// The shape of a relation from here on. Its rows wait until the relation has been looked up in the catalog.
     Relation(RelationSlot, RelationShape),
     /// Nothing to do (Type, Origin).
     Nothing,
@@ -102,13 +99,11 @@ pub enum Step<'a> {
 
 /// The stream does not make sense: the connection is ended and read again from the confirmed position.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the message of each variant says what its fields hold")]
 pub enum ChangeError {
     /// A message that belongs into a transaction came outside of one.
     #[error("{message} outside a transaction")]
-    OutsideTransaction {
-        /// Its kind.
-        message: &'static str,
-    },
+    OutsideTransaction { message: &'static str },
     /// Begin while a transaction is open.
     #[error("Begin of the transaction ending at {next} inside the one ending at {open}")]
     Nested {
@@ -119,18 +114,10 @@ pub enum ChangeError {
     },
     /// Commit of another transaction than the open one.
     #[error("Commit at {commit} for the transaction begun with {begun}")]
-    OtherCommit {
-        /// Begin's final LSN.
-        begun: Lsn,
-        /// Commit's LSN.
-        commit: Lsn,
-    },
+    OtherCommit { begun: Lsn, commit: Lsn },
     /// A row of a relation the server never announced on this connection.
     #[error("row of relation {oid}, which no Relation message has described")]
-    UnknownRelation {
-        /// The relation.
-        oid: Oid,
-    },
+    UnknownRelation { oid: Oid },
 }
 
 #[derive(Debug)]
