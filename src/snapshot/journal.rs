@@ -30,8 +30,7 @@ pub struct Copied {
     format: u32,
     /// As in [`Planned`]; a record of another epoch says nothing of this copy.
     epoch: u64,
-    /// Rows delivered.
-    pub rows: u64,
+    pub(crate) rows: u64,
     /// Why it was left out, if it was: the first copy is over without it.
     pub left: Option<Left>,
 }
@@ -39,7 +38,7 @@ pub struct Copied {
 /// Why a table is not copied.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Left {
-    /// A stable code.
+    /// A code that stays the same in later versions.
     pub reason: String,
     /// The same with names, without values.
     pub detail: String,
@@ -52,7 +51,7 @@ pub struct Left {
 pub struct Journal {
     /// None where nothing was ever to be copied.
     pub planned: Option<Planned>,
-    /// By `namespace.name`.
+    /// Tables that are done, by `namespace.name`.
     pub copied: BTreeMap<String, Copied>,
     /// Records of earlier copies, to be tombstoned.
     pub outdated: Vec<String>,
@@ -60,11 +59,11 @@ pub struct Journal {
 
 /// A record that cannot be read: nothing is guessed from it.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the message of each variant says what its fields hold")]
 pub enum JournalError {
     /// Not JSON of the expected form.
     #[error("read state record `{key}`")]
     Unreadable {
-        /// Its key.
         key: String,
         /// What is wrong with it.
         #[source]
@@ -74,12 +73,7 @@ pub enum JournalError {
     #[error(
         "state record `{key}` has format {format}; this version reads up to {FORMAT}: run the version that wrote it"
     )]
-    Newer {
-        /// Its key.
-        key: String,
-        /// Its format.
-        format: u32,
-    },
+    Newer { key: String, format: u32 },
 }
 
 impl Planned {
@@ -89,17 +83,14 @@ impl Planned {
         Planned { format: FORMAT, epoch, consistent_point, tables }
     }
 
-    /// The record's key.
     #[must_use]
-    pub fn key(slot: &str) -> String {
+    pub(crate) fn key(slot: &str) -> String {
         format!("copy/{slot}")
     }
 
-    /// The record's text.
     #[must_use]
-    pub fn to_json(&self) -> String {
-        // Texts and numbers: nothing that JSON cannot hold.
-        serde_json::to_string(self).unwrap_or_default()
+    pub(crate) fn to_json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_else(|error| unreachable!("a plan holds texts and numbers: {error}"))
     }
 }
 
@@ -116,9 +107,8 @@ impl Copied {
         Copied { format: FORMAT, epoch, rows, left: Some(left) }
     }
 
-    /// The record's key.
     #[must_use]
-    pub fn key(&self, slot: &str, table: &str) -> String {
+    pub(crate) fn key(&self, slot: &str, table: &str) -> String {
         format!("{}{}/{table}", Self::keys(slot), self.epoch)
     }
 
@@ -127,10 +117,9 @@ impl Copied {
         format!("copied/{slot}/")
     }
 
-    /// The record's text.
     #[must_use]
-    pub fn to_json(&self) -> String {
-        serde_json::to_string(self).unwrap_or_default()
+    pub(crate) fn to_json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_else(|error| unreachable!("an outcome holds texts and numbers: {error}"))
     }
 }
 

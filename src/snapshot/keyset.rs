@@ -46,8 +46,7 @@ impl std::fmt::Debug for RowKey {
 /// A column of the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyColumn {
-    /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// Whether the catalog lets it be NULL: the comparison then has to say where NULL stands.
     pub nullable: bool,
 }
@@ -55,8 +54,7 @@ pub struct KeyColumn {
 /// How one table is cut into chunks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keyset {
-    /// The table.
-    pub table: TableName,
+    pub(crate) table: TableName,
     /// Whether rows of its children are its own: a partitioned table. Children by inheritance are tables of their own.
     pub with_children: bool,
     /// What is read, in the order of the stream's tuples.

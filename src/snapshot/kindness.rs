@@ -18,10 +18,10 @@ const ROOM_SHORT: u64 = 8;
 const LAG_FREE_BYTES: u64 = 64 << 20;
 /// Here copies are as slow as they get: half the default of max_wal_size, which takes a standby half a minute to fetch.
 const LAG_MOST_BYTES: u64 = 512 << 20;
-/// Copies take at least this share: they come to their end under a strain that lasts, sixteen times as late.
+/// The smallest share that copies take. Under a strain that lasts they still end, after sixteen times as long.
 const LEAST: u32 = WHOLE / 16;
 const WHOLE: u32 = 1 << 16;
-/// A rest follows what took longer as if it had taken this long: what is late is then not us.
+/// The longest busy time that a rest is computed from. Anything slower is delayed by something other than our reading.
 const BUSY_MAX_US: u64 = 1_000_000;
 
 /// The part of the time that copies may take.
@@ -29,7 +29,7 @@ const BUSY_MAX_US: u64 = 1_000_000;
 pub struct Share(u32);
 
 impl Share {
-    /// All of it.
+    /// The whole time: copies never rest.
     pub const FREE: Share = Share(WHOLE);
 
     /// How long to rest after having been busy for so many microseconds; in microseconds too.
@@ -87,7 +87,7 @@ impl Kindness {
         self.room = strain.safe_bytes.map_or(Share::FREE, |safe| {
             let used = strain.retained_bytes;
             let limit = used.saturating_add_signed(safe);
-            // What is used beyond the limit leaves no room.
+            // A slot that retains more than the limit has no room left.
             Share::between(used.min(limit), limit - limit / ROOM_FREE, limit - limit / ROOM_SHORT)
         });
         self.least_lag = match (self.least_lag, strain.standby_lag_bytes) {

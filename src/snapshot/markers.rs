@@ -11,11 +11,11 @@ use std::collections::VecDeque;
 /// A row that was held back and can be sent now. Not printable: it is a row.
 #[derive(PartialEq, Eq)]
 pub struct Released {
-    /// Its table's place in the plan.
+    /// Index of the table in the plan.
     pub table: usize,
-    /// What it says of itself.
+    /// The value of `source.snapshot`, which tells the first and the last row.
     pub marker: Marker,
-    /// Its line.
+    /// The row as one line of COPY's text form.
     pub line: Vec<u8>,
 }
 

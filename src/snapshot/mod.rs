@@ -34,7 +34,7 @@ pub enum Mode {
     Initial,
     /// The same, and then stop.
     InitialOnly,
-    /// Never.
+    /// Existing rows are never copied.
     NoData,
     /// At every start, from a new slot: the operator's standing consent to what lies between.
     Always,
@@ -71,8 +71,7 @@ impl Mode {
 /// How existing rows are copied, checked.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// When.
-    pub mode: Mode,
+    pub(crate) mode: Mode,
     /// Readers at once, at most [`WORKERS_MAX`].
     pub workers: usize,
     /// At most this many rows a second, all readers together; none for as fast as it goes.

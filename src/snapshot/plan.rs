@@ -15,8 +15,7 @@ use postgres_protocol::escape::escape_identifier;
 /// The tables of a copy, in the order in which they are begun.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
-    /// See above.
-    pub tables: Vec<TablePlan>,
+    pub(crate) tables: Vec<TablePlan>,
 }
 
 /// One table of a copy.

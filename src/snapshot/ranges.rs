@@ -15,7 +15,7 @@ pub struct Range {
     pub table: usize,
     /// The part's place in the table.
     pub part: usize,
-    /// First page.
+    /// The first page, counted from 0 as in a ctid.
     pub from: u32,
     /// One past the last page; none for all there are.
     pub to: Option<u32>,
@@ -31,7 +31,7 @@ struct Table {
     pages: Vec<u32>,
     /// Ranges to be read again, as their reader was lost.
     again: Vec<Range>,
-    /// Ranges being read.
+    /// Ranges that a reader has and has not finished.
     taken: usize,
     given_up: bool,
 }
@@ -58,7 +58,9 @@ impl Ranges {
             return Some(range);
         }
         let (part, from) = (table.part, table.page);
-        let pages = table.pages.get(part).copied().unwrap_or_default();
+        let Some(&pages) = table.pages.get(part) else {
+            unreachable!("table {at} has ranges left and no part {part} of {}", table.pages.len());
+        };
         let next = from.saturating_add(RANGE_PAGES);
         // A small rest goes with the range before it.
         let to = (pages.saturating_sub(next) > RANGE_PAGES / 2).then_some(next);

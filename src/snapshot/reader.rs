@@ -27,7 +27,7 @@ pub struct Reader {
 pub struct Survey {
     /// The server is a standby, whose snapshots do not list the primary's transactions.
     pub standby: bool,
-    /// Taken first.
+    /// Taken before `holders` was read.
     pub snapshot: PgSnapshot,
     /// Every transaction id that was held right after it, with its process; none for a prepared one.
     pub holders: Vec<(Xid, Option<i32>)>,
@@ -42,26 +42,22 @@ pub struct Chunk {
     pub pieces: Vec<Piece>,
     /// How many there are.
     pub rows: u64,
-    /// Their bytes.
+    /// Bytes of all pieces, with the length before each line.
     pub size_bytes: usize,
-    /// Where the server's log would go on, asked for after the rows were read.
+    /// The server's WAL insert position, asked for after the rows were read.
     pub insert_lsn: Lsn,
 }
 
-/// A chunk larger than it may be; nothing of it is kept.
+/// Why a chunk was not read; none of its rows is kept.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the message of each variant says what its fields hold")]
 pub enum ReadError {
     /// The server's, or the connection's.
     #[error(transparent)]
     Postgres(#[from] PgError),
-    /// It is asked for again with fewer rows.
+    /// The caller asks for the chunk again with fewer rows.
     #[error("a chunk of table {table} is larger than {limit_bytes} bytes")]
-    TooLarge {
-        /// The table.
-        table: String,
-        /// See above.
-        limit_bytes: usize,
-    },
+    TooLarge { table: String, limit_bytes: usize },
 }
 
 /// What of the row's text is unreadable.

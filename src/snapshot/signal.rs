@@ -14,13 +14,13 @@ pub const DATA_BYTES_MAX: usize = 64 * 1024;
 /// What a signal asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// `execute-snapshot`.
+    /// `execute-snapshot`: copy these tables.
     Execute(Execute),
     /// `stop-snapshot`, of these tables or of all.
     Stop(Option<Tables>),
-    /// `pause-snapshot`.
+    /// `pause-snapshot`: copies stop until `resume-snapshot`.
     Pause,
-    /// `resume-snapshot`.
+    /// `resume-snapshot`: paused copies go on.
     Resume,
     /// `log`: this text. From the topic only: what a row holds is not logged.
     Log(String),
@@ -29,8 +29,7 @@ pub enum Signal {
 /// A copy that is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Execute {
-    /// Of which tables.
-    pub tables: Tables,
+    pub(crate) tables: Tables,
     /// SQL conditions on rows, by table; the first that fits a table counts.
     conditions: Vec<(NamePattern, String)>,
     /// The column by which chunks are to be cut, where it is named.
@@ -45,8 +44,8 @@ pub struct Tables(Vec<NamePattern>);
 
 /// Why a signal is left alone.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the message of each variant says what its fields hold")]
 pub enum SignalError {
-    /// Its type.
     #[error("its type is not one of execute-snapshot, stop-snapshot, pause-snapshot, resume-snapshot")]
     UnknownType,
     /// A record that is no JSON of id, type and data.
@@ -57,13 +56,11 @@ pub enum SignalError {
         /// From 1; 0 for the end of a line.
         column: usize,
     },
-    /// Its data's size.
     #[error("its data has {0} bytes; {DATA_BYTES_MAX} are read")]
     TooLong(usize),
     /// Its data is no JSON, or of another shape.
     #[error("its data is not the JSON of such a signal: line {line}, column {column}")]
     Unreadable {
-        /// From 1.
         line: usize,
         /// From 1; 0 for the end of a line.
         column: usize,
@@ -102,7 +99,7 @@ struct Condition {
     filter: Option<String>,
 }
 
-/// A record's value.
+/// The JSON value of a record on the signal topic.
 #[derive(Deserialize)]
 struct Sent {
     id: Option<String>,

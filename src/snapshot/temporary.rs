@@ -29,44 +29,39 @@ const NAME_BYTES_MAX: usize = 50;
 /// What is to be read.
 #[derive(Clone, Debug)]
 pub struct Order {
-    /// Where.
-    pub postgres: postgres::Config,
+    pub(crate) postgres: postgres::Config,
     /// By which the table is published.
     pub publication: String,
     /// The pipeline's slot, after which the temporary one is named.
     pub slot: String,
-    /// The table.
-    pub table: TableName,
-    /// Its oid.
-    pub relation: Oid,
+    pub(crate) table: TableName,
+    pub(crate) relation: Oid,
     /// The operator's condition on its rows.
     pub filter: Option<String>,
 }
 
-/// What is told of it, in this order.
+/// An event of the copy; the variants come in this order.
 #[derive(Debug)]
 pub enum Told {
     /// The slot's point will lie at or beyond this. Nothing more happens before [`Temporary::go`].
     Noted(Lsn),
     /// The slot's point, and the table as its snapshot has it, locked.
     Begun(Lsn, Box<CopyTable>),
-    /// Rows.
+    /// Rows in the order in which the server sent them.
     Rows(Piece),
     /// There are no more.
     Done,
-    /// It has ended, and has to be begun anew.
+    /// The copy has ended early and must start again.
     Failed(Failure),
 }
 
-/// Why it ended.
+/// Why a copy ended before its last row.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the message of each variant says what its fields hold")]
 pub enum Failure {
     /// The server has no free slot or no free walsender.
     #[error("no replication slot or walsender is free on the server: {detail}")]
-    NoRoom {
-        /// What is taken.
-        detail: String,
-    },
+    NoRoom { detail: String },
     /// Transactions wrote for longer than the slot's making may wait.
     #[error("transactions that write: {0}")]
     Writers(String),

@@ -63,42 +63,40 @@ pub enum Next {
     Read(What),
     /// Something under way comes first.
     Wait,
-    /// Everything is journalled. It is over once the confirm record has passed this position: until then a crash brings
-    /// changes again that the copy has repaired.
+    /// Everything is journalled. The copy ends when the checkpoint has passed this position: until then a crash repeats
+    /// changes that the copy has already repaired.
     Confirm(Lsn),
 }
 
 /// A change that is about to be emitted.
 #[derive(Clone, Copy, Debug)]
 pub struct Touch<'a> {
-    /// Its transaction.
-    pub xid: FullXid,
+    pub(crate) xid: FullXid,
     /// Start of that transaction's commit record.
     pub commit: Lsn,
-    /// What it touches.
-    pub kind: Kind<'a>,
+    pub(crate) kind: Kind<'a>,
 }
 
 /// What a change touches.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind<'a> {
-    /// One row.
+    /// One row was inserted, updated or deleted.
     Row {
-        /// Its key before, where that is known and another.
+        /// The key before the change; none if it is unknown or did not change.
         old: Option<&'a RowKey>,
-        /// Its key, after the change if it is still there.
+        /// The key after the change; of a deleted row the key that it had.
         key: &'a RowKey,
-        /// A value was not sent, since it did not change.
+        /// The server left out a TOAST value that did not change.
         unsent: bool,
     },
-    /// All of them.
+    /// Every row of the table was removed.
     Truncate,
 }
 
 /// What comes before a change.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Before<R> {
-    /// Nothing.
+    /// The change is emitted without rows before it.
     Nothing,
     /// These rows of the copy.
     Rows(Vec<R>),
@@ -111,16 +109,14 @@ pub enum Before<R> {
 pub struct Journal {
     /// Everything up to this key is delivered.
     pub after: Option<RowKey>,
-    /// So is everything beyond it.
+    /// Every row after that key is delivered too: the copy is complete.
     pub ended: bool,
     /// The highest position that a delivered chunk waited for.
     pub upto: Lsn,
-    /// Rows that moved to these keys without a value that was not sent: to be read again.
+    /// Keys of rows to be read again: each moved to its key by an update that left out an unchanged TOAST value.
     pub moved: Vec<RowKey>,
-    /// Rows delivered.
-    pub rows: u64,
-    /// Chunks delivered.
-    pub chunks: u64,
+    pub(crate) rows: u64,
+    pub(crate) chunks: u64,
     /// No chunk is delivered since the table was published, or since its filter or columns changed.
     pub fresh: bool,
 }
@@ -157,10 +153,10 @@ pub struct Windows<R> {
     /// Others that the first snapshot has to see.
     awaited: Vec<FullXid>,
     moved: Moved,
-    /// Numbers windows.
+    /// The number that was given last; 0 before the first window.
     ids: WindowId,
     journal: Journal,
-    /// Whether the journal is not what was last taken.
+    /// Whether the journal has changed since it was last taken.
     dirty: bool,
 }
 
@@ -487,8 +483,8 @@ impl<R> Windows<R> {
     }
 }
 
-/// A position that a stream without further changes reaches: the insert position just behind a page's header is told
-/// before the header is written, and an idle stream stands at the page's start.
+/// Rounds an insert position that lies just past a WAL page header down to the start of the page. The server reports the
+/// position before it writes the header, and an idle stream never gets past the start of the page.
 fn reachable(insert: Lsn) -> Lsn {
     let within = insert.bytes() % PAGE_BYTES;
     if HEADERS.contains(&within) { Lsn::new(insert.bytes() - within) } else { insert }

@@ -22,16 +22,14 @@ pub struct Job {
 /// What a reader says.
 #[derive(Debug)]
 pub struct Told {
-    /// Its number.
-    pub worker: usize,
-    /// What.
-    pub what: What,
+    pub(crate) worker: usize,
+    pub(crate) what: What,
 }
 
-/// See [`Told`].
+/// An event of one reader of the first copy.
 #[derive(Debug)]
 pub enum What {
-    /// Connected, and free.
+    /// Connected, and waiting for a range.
     Free,
     /// Rows of its job.
     Rows(Piece),

@@ -104,8 +104,7 @@ impl<R> Window<R> {
         }
     }
 
-    /// Takes everything out.
-    pub fn take_all(&mut self, out: &mut Vec<R>) {
+    pub(crate) fn take_all(&mut self, out: &mut Vec<R>) {
         out.extend(std::iter::from_fn(|| self.next()));
     }
 

@@ -8,24 +8,25 @@ use super::super::keyset::RowKey;
 use super::super::visibility::{FullXid, PgSnapshot};
 use std::collections::BTreeMap;
 
-/// A window's number.
+/// Windows of one table are numbered from 1 in the order in which they are made.
 pub(super) type WindowId = u64;
 
 /// A row that lacks a value at the consumer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Missing {
-    /// Who moved it.
+    /// The transaction that moved the row.
     pub xid: FullXid,
     /// The window that brings the value, once it is delivered; none: it has to be read again.
     pub cover: Option<WindowId>,
 }
 
-/// See the file's own words.
+/// Rows that lack a value at the consumer, by the key to which they moved.
 #[derive(Debug, Default)]
 pub(super) struct Moved(BTreeMap<RowKey, Missing>);
 
 impl Moved {
-    /// Who moved them is no longer known; what was emitted is awaited anyway, what was not comes again.
+    /// The rows that a journal lists. The transactions that moved them are no longer known. None is needed: the first
+    /// snapshot waits for the changes that were emitted, and the server repeats the others.
     pub fn resume(keys: &[RowKey]) -> Self {
         Moved(keys.iter().map(|key| (key.clone(), Missing { xid: FullXid(0), cover: None })).collect())
     }
