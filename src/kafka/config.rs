@@ -187,6 +187,7 @@ const FILE_PROPERTIES: [&str; 5] =
 
 /// Why one property under `[kafka.client]` is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the message of each variant says what its fields hold")]
 pub enum PropertyFault {
     /// The property is ours.
     #[error("`{property}` cannot be set: {reason}")]
@@ -201,7 +202,6 @@ pub enum PropertyFault {
     Refused {
         /// The property as written.
         property: String,
-        /// What librdkafka says.
         detail: String,
     },
 }

@@ -12,6 +12,7 @@ use rdkafka::types::RDKafkaErrorCode;
 
 /// A call to Kafka that did not succeed. The cause stays in `source`; no text here repeats it.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the message of each variant says what its fields hold")]
 pub enum KafkaError {
     /// The password or token cannot be had where it is kept.
     #[error("read the credentials for Kafka")]
@@ -24,34 +25,25 @@ pub enum KafkaError {
     #[error(
         "topic `{topic}` does not exist, and the client that creates topics cannot log in by token: create it first"
     )]
-    NoCreation {
-        /// The topic.
-        topic: String,
-    },
+    NoCreation { topic: String },
     /// librdkafka refuses the properties; a configuration fault.
     #[error("create a Kafka client")]
     Client {
-        /// What librdkafka says.
         #[source]
         source: rdkafka::error::KafkaError,
     },
     /// A file that a property names cannot be read.
     #[error("create a Kafka client: `{property}` names the file {}", path.display())]
     File {
-        /// The property.
         property: &'static str,
-        /// The file.
         path: PathBuf,
-        /// The system's reason.
         #[source]
         source: std::io::Error,
     },
     /// A thread could not be started.
     #[error("start the thread `{name}`")]
     Thread {
-        /// The thread's name.
         name: &'static str,
-        /// The system's reason.
         #[source]
         source: std::io::Error,
     },
@@ -68,32 +60,19 @@ pub enum KafkaError {
     Request {
         /// What was asked: `describe topic`, `create topic`.
         call: &'static str,
-        /// Of which topic.
         topic: String,
-        /// librdkafka's answer.
         #[source]
         source: rdkafka::error::KafkaError,
     },
     /// The broker answered with an error for this one topic.
     #[error("{call} `{topic}`: {code}")]
-    Answer {
-        /// What was asked.
-        call: &'static str,
-        /// Of which topic.
-        topic: String,
-        /// The broker's answer.
-        code: RDKafkaErrorCode,
-    },
+    Answer { call: &'static str, topic: String, code: RDKafkaErrorCode },
     /// The topic does not exist, and the configuration says that we do not create any.
     #[error("topic `{topic}` does not exist and `topics.create` is off")]
-    Missing {
-        /// The topic.
-        topic: String,
-    },
+    Missing { topic: String },
     /// The state topic would forget: its policy is not exactly `compact`.
     #[error("state topic `{topic}` has cleanup.policy `{found}`, it must be exactly `compact`")]
     StatePolicy {
-        /// The state topic.
         topic: String,
         /// What the broker says.
         found: String,
@@ -101,29 +80,19 @@ pub enum KafkaError {
     /// The state topic has more than the one partition that keeps its records in order.
     #[error("state topic `{topic}` has {found} partitions, it must have exactly one")]
     StatePartitions {
-        /// The state topic.
         topic: String,
         /// What the broker says.
         found: i32,
     },
     /// A record in the state topic is not UTF-8: somebody else writes there.
     #[error("state topic `{topic}` holds a record at offset {offset} whose {part} is not text")]
-    StateText {
-        /// The state topic.
-        topic: String,
-        /// Where.
-        offset: i64,
-        /// `key` or `value`.
-        part: &'static str,
-    },
+    StateText { topic: String, offset: i64, part: &'static str },
     /// Something did not finish in time; it may still happen.
     #[error("{call} `{topic}` within {after:?}")]
     Timeout {
         /// What was waited for.
         call: &'static str,
-        /// On which topic.
         topic: String,
-        /// How long.
         after: Duration,
     },
     /// Our own blocking task ended without an answer; only a shutdown or a panic does that.

@@ -38,13 +38,13 @@ const AHEAD_KBYTES: &str = "1024";
 pub enum Followed {
     /// It is followed from this offset on; told once, where the caller knew none.
     From(i64),
-    /// A record.
+    /// One record, in the order of its partition.
     Record {
-        /// Its offset.
+        /// Offsets rise, with gaps where compaction removed records.
         offset: i64,
-        /// Its key.
+        /// None where the record has no key.
         key: Option<Vec<u8>>,
-        /// Its value.
+        /// None for a tombstone.
         value: Option<Vec<u8>>,
     },
 }

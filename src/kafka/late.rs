@@ -67,9 +67,9 @@ pub enum Late {
     None,
     /// This record did; others may have too.
     Found {
-        /// The topic.
+        /// Topic of the late record, by its full name.
         topic: String,
-        /// The partition.
+        /// Partition of the late record, counted from 0.
         partition: i32,
         /// The late record's offset.
         offset: i64,
@@ -80,19 +80,14 @@ pub enum Late {
 
 /// Why the search cannot tell whether a record landed late.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the message of each variant says what its fields hold")]
 pub enum LateUnknown {
     /// The topic's records carry the time at which the broker took them.
     #[error("topic `{topic}` has message.timestamp.type `LogAppendTime`, which hides when a record was produced")]
-    AppendTime {
-        /// The topic.
-        topic: String,
-    },
+    AppendTime { topic: String },
     /// A record carries no time at all.
     #[error("topic `{topic}` holds a record without a time stamp")]
-    NoTime {
-        /// The topic.
-        topic: String,
-    },
+    NoTime { topic: String },
     /// More records or bytes than the question permits.
     #[error("more than {records_max} records or {bytes_max} bytes would have to be read")]
     TooMuch {

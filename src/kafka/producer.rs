@@ -51,7 +51,7 @@ pub struct Delivery {
 /// A record that every in-sync replica holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Landed {
-    /// The partition.
+    /// Partition of the record's topic, counted from 0.
     pub partition: i32,
     /// Its offset; -1 and counting on from there where the broker recognised a repeated batch
     /// (`docs/internals/producers.md`, rule 3).

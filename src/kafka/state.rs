@@ -13,6 +13,7 @@ use super::state_topic::StateTopic;
 
 /// A record of progress could not be read or written.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the message of each variant says what its fields hold")]
 pub enum StateError {
     /// The topic could not be used.
     #[error(transparent)]
@@ -20,20 +21,15 @@ pub enum StateError {
     /// The file could not be used.
     #[error("{call} state file `{}`", path.display())]
     File {
-        /// `read` or `write`.
         call: &'static str,
-        /// The file.
         path: PathBuf,
-        /// The system's reason.
         #[source]
         source: std::io::Error,
     },
     /// The file is not ours, or is damaged: it is left alone.
     #[error("state file `{}` is not a JSON object of texts", path.display())]
     Format {
-        /// The file.
         path: PathBuf,
-        /// Where reading stopped.
         #[source]
         source: serde_json::Error,
     },
@@ -42,7 +38,7 @@ pub enum StateError {
 /// Where our records of progress are kept.
 #[derive(Debug)]
 pub enum State {
-    /// `<prefix>.wellspring-state`.
+    /// The compacted topic `<prefix>.wellspring-state`.
     Topic(StateTopic),
     /// A file, for sinks without topics.
     File(FileState),
@@ -100,8 +96,7 @@ impl FileState {
             Err(StateError::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => BTreeMap::new(),
             Err(error) => return Err(error),
         };
-        self.known = Some(known);
-        Ok(self.known.clone().unwrap_or_default())
+        Ok(self.known.insert(known).clone())
     }
 
     /// As [`State::write`].

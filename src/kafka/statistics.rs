@@ -15,7 +15,7 @@ const BROKERLESS_MAX: u32 = 3;
 pub struct Statistics {
     /// Records in its queue or on their way.
     pub queue_records: u64,
-    /// Their bytes.
+    /// Bytes of these records, as librdkafka counts them.
     pub queue_bytes: u64,
     /// Brokers that it knows, by its configuration or by the cluster's word, connected or not.
     pub brokers_known: u64,
@@ -23,16 +23,14 @@ pub struct Statistics {
     pub brokers_up: u64,
     /// Wait in the queue in seconds, 99th percentile of the last window, of the slowest broker.
     pub queue_seconds: f64,
-    /// Answer time in seconds, the same way.
+    /// Round trip of a request in seconds, 99th percentile of the last window, of the slowest broker.
     pub round_trip_seconds: f64,
-    /// Bytes sent.
+    /// Bytes sent to brokers, repeated requests included.
     pub sent_bytes: u64,
-    /// Requests repeated.
-    pub retries: u64,
+    pub(crate) retries: u64,
     /// Requests without an answer in time.
     pub timeouts: u64,
-    /// Connections that ended.
-    pub disconnects: u64,
+    pub(crate) disconnects: u64,
 }
 
 #[derive(Deserialize)]

@@ -40,8 +40,7 @@ const SPREAD_PAUSE: Duration = Duration::from_millis(50);
 /// A topic as it should be when we create it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicSpec {
-    /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// Partitions; -1 for the broker's default.
     pub partitions: i32,
     /// Copies; -1 for the broker's default.
@@ -65,7 +64,7 @@ impl TopicSpec {
 /// Something a broker said, or why we do not know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Policy<T> {
-    /// The broker's answer.
+    /// The broker gave this value.
     Proven(T),
     /// It gave none: no right to ask, or a broker that does not implement the request.
     NotProven,
@@ -85,8 +84,7 @@ impl<T> Policy<T> {
 /// A topic as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicInfo {
-    /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// Its partitions; at least one.
     pub partitions: i32,
     /// Copies of partition 0.
@@ -107,7 +105,7 @@ impl TopicInfo {
     }
 }
 
-/// Who answered.
+/// The brokers that answered a metadata request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cluster {
     /// The cluster's id, where the broker has one.
