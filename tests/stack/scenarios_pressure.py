@@ -205,7 +205,8 @@ class Case:
     def windows(self, agent):
         agent.until_streaming()
         tables = list(self.rows.counts)
-        writer = disturb.Paced(1, lambda number: self.rows.update(tables[number % 3], [number % TRANSACTIONS]))
+        # A transaction is 4 to 5 MB at full length: the writer stays below what the slow broker takes.
+        writer = disturb.Paced(self.world.length(1, 0.2), lambda number: self.rows.update(tables[number % 3], [number % TRANSACTIONS]))
         self.world.ends(writer)
         for name in self.rows.names:
             code, said = agent.command("snapshot", name)
