@@ -6,11 +6,7 @@ use crate::continuity::TroubleReason;
 use crate::continuity::detached::OnRefusal;
 use crate::core::SECOND;
 use crate::kafka::TopicInfo;
-use crate::postgres::preflight;
 use crate::rows::RowsError;
-
-/// Between two looks at a silent walsender: long enough for a spilling transaction to show in the counters.
-const PROBE_SPACING: Duration = Duration::from_secs(10);
 
 /// A producer that could not be started is tried again after this.
 const SINK_RETRY: u64 = SECOND;
@@ -386,7 +382,7 @@ impl Runner {
                 live.silence.unheard(now);
             }
             if live.silence.is_too_long(now) && self.tasks.probing.is_none() {
-                self.tasks.probing = Some(tokio::spawn(probe_walsender(
+                self.tasks.probing = Some(tokio::spawn(silence::probe_walsender(
                     Arc::clone(&live.sql),
                     live.stream.backend_pid(),
                     self.config.slot.clone(),
@@ -482,23 +478,4 @@ impl Runner {
 pub(super) async fn read_slot(postgres: &crate::postgres::Config, slot: &str) -> Option<SlotRow> {
     let sql = Sql::connect(postgres).await.ok()?;
     slot::read(&sql, slot).await.ok()?
-}
-
-/// Whether a walsender that sends nothing works: two looks a little apart show whether its counters grow.
-async fn probe_walsender(sql: Arc<Sql>, pid: i32, slot: String) -> Probe {
-    let frozen = || Probe::Frozen(PipelineError::Silent { pid, state: "frozen" });
-    let mut first = None;
-    for _ in 0..2 {
-        match preflight::walsender_signs(&sql, pid, &slot).await {
-            Err(error) => return Probe::Gone(error.into()),
-            Ok(signs) if !signs.alive => return Probe::Gone(PipelineError::Silent { pid, state: "gone" }),
-            Ok(signs) => match &first {
-                Some(before) if *before != signs => return Probe::Moving,
-                Some(_) => return frozen(),
-                None => first = Some(signs),
-            },
-        }
-        tokio::time::sleep(PROBE_SPACING).await;
-    }
-    frozen()
 }
