@@ -1,36 +1,42 @@
 //! The ledger: what has been sent to Kafka and not yet delivered.
 //!
-//! It answers one question: up to which LSN may Postgres forget? It does no IO, reads no clock and never skips a failed
-//! ticket; `core` feeds it and is the only one to act on its answer.
+//! It answers one question: up to which LSN may Postgres forget? It does no IO, reads no clock and
+//! never skips a failed ticket. Only `core` feeds it and acts on its answer.
 //!
 //! Laws, asserted here and property-tested below:
-//! - Tickets are issued in WAL order and crossed off in any order; none is issued twice, across producers too.
-//! - `confirmed` never falls, and is always the end of an entry with every earlier ticket delivered.
-//! - A keepalive outside a transaction is an entry without records, confirmed in its turn.
-//! - Nothing is confirmed inside a transaction: a ticket without its commit holds everything from there on.
+//! - Tickets are issued in WAL order and crossed off in any order. No ticket is issued twice in a
+//!   process, not even by different producers.
+//! - `confirmed` never falls, and is always the end of an entry whose tickets, and all earlier
+//!   ones, are delivered.
+//! - A keepalive outside a transaction is an entry without records. It is confirmed in its turn.
+//! - Nothing is confirmed inside a transaction: a ticket whose commit has not been entered holds
+//!   back everything after it.
 
 use crate::change::{Committed, Position};
 use crate::lsn::{Lsn, PgMicros};
 use std::collections::VecDeque;
 
-/// A record in flight. Rises by one for every record a process sends, across producers; never used twice.
+/// Number of a record in flight. It rises by one for each record that the process sends, across
+/// producers, and is never used twice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
 
-/// Which producer of this process a delivery report belongs to; rises with each rebuild.
+/// Number of a producer of this process. A delivery report carries it, and it rises with each new
+/// producer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Generation(pub u32);
 
-/// A topic as the row path knows it: an index into `agent`'s routes.
+/// Number of a topic on the row path: an index into the routes of `agent`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RouteId(pub u32);
 
-/// What librdkafka and we keep for each record in flight besides its own bytes: a message of about 200 bytes, four
-/// context headers of about 100 each, our slot. Measured with a full queue and the brokers stopped: 530 bytes a record at
-/// rest; while such a queue drains, the allocator's arenas hold nearly as much again.
+/// Memory that a record in flight costs besides its own bytes. librdkafka keeps a message of about
+/// 200 bytes and four context headers of about 100 bytes each, and the ledger keeps its slot.
+/// Measured with a full queue and stopped brokers: 530 bytes a record at rest. While such a queue
+/// drains, the allocator's arenas hold nearly as much again.
 pub const RECORD_OVERHEAD_BYTES: usize = 1024;
 
-/// A record that waits for its report.
+/// A record that waits for its delivery report.
 #[derive(Clone, Copy, Debug)]
 struct InFlight {
     bytes: u32,
@@ -48,31 +54,33 @@ struct Entry {
     upto: Ticket,
 }
 
-/// See the module's own words.
+/// Tickets in flight and the positions that wait for them. The head of the file states the laws.
 #[derive(Debug)]
 pub struct Ledger {
     /// Records from `oldest` on, in ticket order; the front one is not delivered.
     in_flight: VecDeque<InFlight>,
     oldest: Ticket,
-    /// Payload and overhead of what is not delivered.
+    /// Payload and overhead, in bytes, of the records that are not delivered.
     in_flight_bytes: usize,
     undelivered: usize,
     /// Positions with deliveries outstanding, oldest first; every `end` and every `upto` is at least the one before.
     entries: VecDeque<Entry>,
     confirmed: Lsn,
     last_commit: Option<Committed>,
-    /// End of the newest entry, delivered or not; what must be asked of the next one.
+    /// End of the newest entry, delivered or not. The end of a later entry is never below it.
     entered: Lsn,
     /// Commit times of the transactions confirmed since they were last taken; at most [`ACKNOWLEDGED_MAX`].
     acknowledged: Vec<PgMicros>,
 }
 
-/// A latency histogram needs no more samples than this of one wake of the loop.
+/// The most commit times kept between two wakes of the loop. A latency histogram needs no more
+/// samples than this.
 const ACKNOWLEDGED_MAX: usize = 4096;
 
 impl Ledger {
-    /// A ledger for a connection that resumes at `floor`, the slot's confirmed position: nothing at or below it is ever
-    /// answered as new. Tickets go on where the process's last ledger stopped.
+    /// A ledger for a connection that resumes at `floor`. A position at or below `floor` is never
+    /// reported as newly confirmed. Tickets continue where the previous ledger of the process
+    /// stopped.
     #[must_use]
     pub fn resume(floor: Lsn, next: Ticket) -> Self {
         Ledger {
@@ -111,14 +119,15 @@ impl Ledger {
         ticket
     }
 
-    /// Notes the end of a transaction all of whose records have been sent.
+    /// Notes the end of a transaction whose records have all been sent.
     pub fn committed(&mut self, commit: Committed) {
         self.enter(commit.end, Some(commit));
     }
 
     /// Notes a keepalive that arrived outside a transaction: everything before `end` has been received.
     ///
-    /// The server may repeat an `end` or, after a restart of the slot, one below what was entered; neither moves anything.
+    /// The server may repeat an `end`. After a restart of the slot it may send one below the newest
+    /// entry. Neither changes anything.
     pub fn keepalive(&mut self, end: Lsn) {
         if end > self.entered {
             self.enter(end, None);
@@ -130,7 +139,8 @@ impl Ledger {
         self.entered = end;
         let upto = self.next_ticket();
         match self.entries.back_mut() {
-            // Nothing was sent between: one entry says it all, so entries are never more than records in flight, plus one.
+            // No record was sent since the last entry, so the two become one. The number of entries
+            // is therefore at most the number of records in flight plus one.
             Some(last) if last.upto == upto => {
                 last.end = end;
                 last.commit = commit.or(last.commit);
@@ -140,7 +150,8 @@ impl Ledger {
         self.settle();
     }
 
-    /// Crosses off a delivered ticket and tells its route; `None` for a ticket of an earlier ledger or a repeated report.
+    /// Crosses off a delivered ticket and returns its route. `None` for a ticket of an earlier
+    /// ledger, or a ticket reported twice.
     pub fn deliver(&mut self, ticket: Ticket) -> Option<RouteId> {
         let index = usize::try_from(ticket.0.checked_sub(self.oldest.0)?).ok()?;
         let record = self.in_flight.get_mut(index)?;
@@ -160,7 +171,7 @@ impl Ledger {
         Some(route)
     }
 
-    /// Where a ticket in flight goes to and stands in the stream; `None` as for [`Ledger::deliver`].
+    /// Route and Position of a ticket in flight; `None` for a ticket that is not in flight.
     #[must_use]
     pub fn find(&self, ticket: Ticket) -> Option<(RouteId, Position)> {
         let index = usize::try_from(ticket.0.checked_sub(self.oldest.0)?).ok()?;
@@ -184,13 +195,14 @@ impl Ledger {
         }
     }
 
-    /// Up to where Postgres may forget.
+    /// End of the newest entry that, with everything before it, is delivered: Postgres may forget
+    /// up to here.
     #[must_use]
     pub fn confirmed(&self) -> Lsn {
         self.confirmed
     }
 
-    /// The newest commit at or below `confirmed` that this ledger saw.
+    /// Newest commit at or below `confirmed` that was entered into this ledger.
     #[must_use]
     pub fn last_commit(&self) -> Option<Committed> {
         self.last_commit
@@ -202,7 +214,7 @@ impl Ledger {
         self.entered
     }
 
-    /// When the oldest commit that waits for Kafka was committed; `None` when none waits.
+    /// The oldest commit that still waits for deliveries; `None` when no commit waits.
     #[must_use]
     pub fn oldest_open_commit(&self) -> Option<Committed> {
         self.entries.iter().find_map(|entry| entry.commit)
@@ -214,7 +226,7 @@ impl Ledger {
         self.undelivered
     }
 
-    /// Their bytes, [`RECORD_OVERHEAD_BYTES`] each included.
+    /// Bytes of the records sent and not delivered, each with [`RECORD_OVERHEAD_BYTES`].
     #[must_use]
     pub fn in_flight_bytes(&self) -> usize {
         self.in_flight_bytes

@@ -11,18 +11,19 @@ use std::str::FromStr;
 pub struct Lsn(u64);
 
 impl Lsn {
-    /// "Nothing": as a flush position it leaves the slot alone, as a start position the slot decides.
+    /// No position. As a flush position it leaves the slot alone. As a start position it lets the
+    /// slot decide where to begin.
     pub const ZERO: Lsn = Lsn(0);
     /// Later than any position a server can send; for models and bounds, never for a status update.
     pub const MAX: Lsn = Lsn(u64::MAX);
 
-    /// The position `bytes` after the start of the WAL.
+    /// The position that lies `bytes` after the start of the WAL.
     #[must_use]
     pub const fn new(bytes: u64) -> Self {
         Lsn(bytes)
     }
 
-    /// Bytes from the start of the WAL.
+    /// Distance from the start of the WAL, in bytes.
     #[must_use]
     pub const fn bytes(self) -> u64 {
         self.0

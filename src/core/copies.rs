@@ -1,4 +1,4 @@
-//! Tests only: what the core holds while a first copy is under way.
+//! Tests only: what the core reads, confirms and records during a first copy.
 
 use super::*;
 use crate::change::{Committed, Position};
@@ -9,7 +9,7 @@ use crate::lsn::{PgMicros, Xid};
 
 const POINT: Lsn = Lsn::new(1000);
 
-/// A core that streams and copies from [`POINT`].
+/// A core that streams and has begun a first copy at [`POINT`].
 fn copying() -> Core {
     let settings = Settings {
         status_interval: 10 * SECOND,
@@ -43,7 +43,7 @@ fn landed(core: &mut Core, now: Moment, ticket: Ticket) -> Vec<Action> {
     core.reports(now, &[Report { ticket, generation: core.generation(), outcome }])
 }
 
-/// Every flush position that the actions send.
+/// Every nonzero flush position in the actions.
 fn flushed(actions: &[Action]) -> Vec<Lsn> {
     let flush = |action: &Action| match action {
         Action::Update(update) if !update.flush.is_zero() => Some(update.flush),

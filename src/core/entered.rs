@@ -10,29 +10,30 @@ use std::collections::BTreeMap;
 
 /// What the row path enters, between events.
 impl Core {
-    /// Takes the spacings that follow from the server's wal_sender_timeout.
+    /// Replaces the intervals after the server's wal_sender_timeout was read. The seed stays.
     pub fn retime(&mut self, settings: Settings) {
         self.settings = Settings { seed: self.settings.seed, ..settings };
     }
 
-    /// The ticket of the next record.
+    /// The ticket that the next record will get.
     #[must_use]
     pub fn next_ticket(&self) -> Ticket {
         self.ledger.next_ticket()
     }
 
-    /// The producer whose reports count.
+    /// The running producer. Its reports count, and those of the producer that is being settled.
     #[must_use]
     pub fn generation(&self) -> Generation {
         self.generation
     }
 
-    /// Whether frames may be read and handled now: the slot is held, the producer whole, the budget not used up, and no
-    /// stop asks for the stream to end here.
+    /// True if frames may be read and handled now: the stream is open, the previous producer is
+    /// settled, the budget is not used up, and no stop, pause or first copy forbids reading.
     #[must_use]
     pub fn has_room(&self) -> bool {
         let budget = self.settings.budget_bytes;
-        // What waits beside must not stop the stream, for whose progress it waits.
+        // Buffered backfill rows may use at most half of the budget. They leave only when the
+        // stream advances, so a block by them would be a deadlock.
         let beside = self.beside_bytes.min(budget / 2);
         self.wants_frames()
             && !self.is_settling()
@@ -40,36 +41,39 @@ impl Core {
             && self.ledger.in_flight_bytes() + beside < budget
     }
 
-    /// Notes how many bytes of copied rows are held besides what is in flight.
+    /// Notes how many bytes of backfill rows are buffered, besides the bytes in flight.
     pub fn hold_beside(&mut self, bytes: usize) {
         self.beside_bytes = bytes;
     }
 
-    /// Somebody waits until this position is recorded as confirmed: not for longer than it takes to confirm it.
+    /// Notes that a caller waits until `position` is recorded as confirmed. A checkpoint is written
+    /// for it only if the position can be confirmed already.
     pub fn want_recorded(&mut self, position: Lsn) {
         let recorded = self.record.as_ref().map_or(Lsn::ZERO, |record| record.confirmed);
         self.record_wanted = recorded < position && position <= self.ledger.confirmed() && self.holds.floor().is_none();
     }
 
-    /// The captured tables are these from now on: recorded at once.
+    /// Replaces the identities of the captured tables. The next checkpoint is due at once.
     pub fn retable(&mut self, tables: BTreeMap<String, TableIdentity>) {
         self.tables = Some(tables);
     }
 
-    /// Whether the stream stands between Begin and Commit.
+    /// True between Begin and Commit.
     #[must_use]
     pub fn is_in_transaction(&self) -> bool {
         self.in_transaction
     }
 
-    /// Whether frames wait for deliveries: they would be read, and the budget is used up.
+    /// True if frames would be read but must wait for deliveries, because the budget is used up.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.wants_frames() && !self.has_room()
     }
 
-    /// A stop lets an open transaction come to its end for half of its patience, so that none is sent twice. A pause does
-    /// not wait for one: what is read of it is delivered, and confirmed once the rest has been.
+    /// True if nothing but room keeps frames from being read. A stop lets an open transaction
+    /// continue for half of the stop's patience, so that it need not be sent twice. A pause does
+    /// not wait for the transaction's end: the part that was read is delivered, and is confirmed
+    /// with the rest later.
     pub(super) fn wants_frames(&self) -> bool {
         let ending = self
             .stop
@@ -77,18 +81,19 @@ impl Core {
         self.session == Session::Streaming && !ending && !self.paused && !self.copying
     }
 
-    /// From here on rows of the first copy are entered, and no frame is wanted: what the stream brings comes after them.
+    /// Begins the first copy. Its rows are entered from now on, and no frame is read until the copy
+    /// ends.
     pub fn begin_copy(&mut self) {
         self.copying = true;
     }
 
-    /// The first copy is over, or has ended with its connection.
+    /// Ends the first copy, because it is complete or its connection is gone.
     pub fn end_copy(&mut self) {
         self.copying = false;
     }
 
-    /// Whether copied rows may be entered now; `beside_bytes` are held for the copy besides what is in flight. A stop ends
-    /// a copy where it is, a pause holds it.
+    /// True if copied rows may be entered now. `beside_bytes` are the bytes that the copy buffers,
+    /// besides the bytes in flight. A stop ends a copy where it is, and a pause suspends it.
     #[must_use]
     pub fn has_room_to_copy(&self, beside_bytes: usize) -> bool {
         self.copying
@@ -99,18 +104,18 @@ impl Core {
             && self.ledger.in_flight_bytes().saturating_add(beside_bytes) < self.settings.budget_bytes
     }
 
-    /// Whether the first copy is under way.
+    /// True while the first copy runs.
     #[must_use]
     pub fn is_copying(&self) -> bool {
         self.copying
     }
 
-    /// Notes Begin.
+    /// Notes the begin of a transaction.
     pub fn begun(&mut self) {
         self.in_transaction = true;
     }
 
-    /// The halt that is due at this Position, if Kafka has refused its record for good.
+    /// The halt that is due at this Position, if Kafka has refused its record permanently.
     #[inline]
     #[must_use]
     pub fn blocks(&self, position: Position) -> Option<&Halt> {
@@ -123,10 +128,10 @@ impl Core {
         self.ledger.sent(route, position, size_bytes);
     }
 
-    /// Notes a transaction's end; `records`: whether any of its changes was sent.
+    /// Notes the end of a transaction. `records` is true if any of its changes was sent.
     ///
     /// # Errors
-    /// When the replay does not bring the commit that the record expects.
+    /// The replay skipped the commit that the checkpoint expects.
     pub fn committed(&mut self, commit: Committed, records: bool) -> Result<(), Halt> {
         self.in_transaction = false;
         if let Some(expected) = self.expect {
@@ -147,10 +152,10 @@ impl Core {
         Ok(())
     }
 
-    /// Notes a keepalive. Inside a transaction it only tells how far the server has sent.
+    /// Notes a keepalive. Inside a transaction it only shows how far the server has sent.
     ///
     /// # Errors
-    /// When it lies beyond a commit that should have come first.
+    /// The keepalive lies at or beyond the end of a commit that should have come first.
     pub fn keepalive(&mut self, end: Lsn) -> Result<(), Halt> {
         self.received = self.received.max(end);
         if self.in_transaction {
@@ -165,7 +170,8 @@ impl Core {
         Ok(())
     }
 
-    /// Notes a non-transactional message: it counts as a commit in `sequence[0]`, and is confirmed by what follows.
+    /// Notes a non-transactional message. It counts as a commit in `sequence[0]`, and is confirmed
+    /// with the entry that follows.
     pub fn message(&mut self, lsn: Lsn) {
         self.sequence = Some(lsn);
     }
@@ -177,7 +183,7 @@ impl Core {
 }
 
 impl Core {
-    /// What the newest record says is delivered.
+    /// Delivered position and commit time in the newest acknowledged checkpoint.
     pub(super) fn recorded(&self) -> Recorded {
         let Some(record) = &self.record else { return Recorded::default() };
         let committed = record.delivered_commit.map(|commit| commit.at.unix_micros());
@@ -187,7 +193,7 @@ impl Core {
 
 /// What status and metrics read.
 impl Core {
-    /// The ledger, to read.
+    /// The ledger of the running producer, read-only.
     #[must_use]
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
@@ -198,13 +204,13 @@ impl Core {
         self.ledger.take_acknowledged()
     }
 
-    /// The newest acknowledged record.
+    /// The newest acknowledged checkpoint; `None` before the first one.
     #[must_use]
     pub fn record(&self) -> Option<&Checkpoint> {
         self.record.as_ref()
     }
 
-    /// Larger of the last Commit's end and the last keepalive's end.
+    /// The larger of the last Commit's end and the last keepalive's end on this connection.
     #[must_use]
     pub fn received(&self) -> Lsn {
         self.received
@@ -216,24 +222,24 @@ impl Core {
         self.now
     }
 
-    /// Highest flush position sent on this connection.
+    /// Highest flush position sent on this connection. It starts as the slot's confirmed position.
     #[must_use]
     pub fn flushed(&self) -> Lsn {
         self.flushed
     }
 
-    /// Until when the slot is held back by the oldest confirm hold, while there is one.
+    /// End of the oldest confirm hold; `None` when no hold is open.
     #[must_use]
     pub fn held_until(&self) -> Option<Moment> {
         self.holds.until()
     }
 
-    /// The partitions our records landed on, to ask for their ends: see [`super::Action::Ends`].
+    /// The partitions on which records of ours landed. [`super::Action::Ends`] asks for their ends.
     pub fn partitions(&self) -> impl Iterator<Item = (RouteId, i32)> + '_ {
         self.offsets.tracked().map(|(route, partition, _)| (route, partition))
     }
 
-    /// The halt, if there is one.
+    /// The halt, also while the stream still drains towards it.
     #[must_use]
     pub fn halted(&self) -> Option<&Halt> {
         match &self.session {
@@ -242,31 +248,31 @@ impl Core {
         }
     }
 
-    /// Whether changes flow, or would if there were any.
+    /// True if frames may flow. False while connecting, draining, halted or stopped.
     #[must_use]
     pub fn is_streaming(&self) -> bool {
         self.session == Session::Streaming
     }
 
-    /// Whether an operator wants no frame read.
+    /// True while an operator has paused the stream.
     #[must_use]
     pub fn is_paused(&self) -> bool {
         self.paused
     }
 
-    /// Whether a stop was asked for.
+    /// True once a stop was requested.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
         self.stop.is_some()
     }
 
-    /// Connects that failed or broke since the last success.
+    /// Failed and broken connections since the last one that made progress.
     #[must_use]
     pub fn attempts(&self) -> u32 {
         self.attempts
     }
 
-    /// When [`Event::Tick`] is wanted next, at the latest.
+    /// Latest moment for the next [`Event::Tick`].
     #[must_use]
     pub fn next_tick(&self) -> Moment {
         let mut next = self.now.plus(SECOND);

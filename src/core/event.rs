@@ -1,4 +1,4 @@
-//! What the core is told and what it answers with: plain values.
+//! The events that go into the core and the actions that come out of it: plain values.
 
 use crate::change::Position;
 use crate::continuity::checkpoint::Checkpoint;
@@ -6,12 +6,12 @@ use crate::continuity::{Halt, Reason, Resume};
 use crate::ledger::{Generation, RouteId, Ticket};
 use crate::lsn::Lsn;
 
-/// Microseconds of a clock that only moves forward and counts suspend.
+/// Microseconds of a monotonic clock that also counts time in suspend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(pub u64);
 
 impl Moment {
-    /// A later moment.
+    /// The moment `micros` microseconds later.
     #[must_use]
     pub fn plus(self, micros: u64) -> Moment {
         Moment(self.0.saturating_add(micros))
@@ -24,186 +24,196 @@ impl Moment {
     }
 }
 
-/// One second.
+/// One second, in microseconds.
 pub const SECOND: u64 = 1_000_000;
 
-/// What the core is told at start.
+/// Limits and intervals of the core. `Core::retime` replaces them when the server's settings are
+/// known.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     /// The longest silence towards the server: min(10 s, wal_sender_timeout / 3), in microseconds.
     pub status_interval: u64,
     /// How long a confirm hold lasts after an unclean stop, in microseconds.
     pub hold: u64,
-    /// A pause of ours longer than this has cost us the slot: wal_sender_timeout, or 60 s where that is 0.
+    /// A suspension longer than this has cost us the slot, in microseconds: wal_sender_timeout, or
+    /// 60 s where that is 0.
     pub freeze: u64,
-    /// Bytes in flight, [`crate::ledger::RECORD_OVERHEAD_BYTES`] included; one larger record may go alone.
+    /// Budget of bytes in flight, [`crate::ledger::RECORD_OVERHEAD_BYTES`] included. A single
+    /// record may exceed it.
     pub budget_bytes: usize,
     /// How long a stop waits for Kafka, in microseconds.
     pub stop_patience: u64,
-    /// Makes reconnects of many agents differ.
+    /// Seed of the random part of reconnect delays, so that many agents do not reconnect together.
     pub seed: u64,
 }
 
-/// What a report of the producer says.
+/// Result that a delivery report carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Acknowledged at an offset; -1 for a duplicate that the broker had already.
+    /// The record is acknowledged. The offset is -1 for a duplicate that the broker had already.
     Landed {
-        /// Partition.
+        /// Partition that holds the record.
         partition: i32,
-        /// Offset.
+        /// Offset of the record, or -1.
         offset: i64,
     },
-    /// Not delivered. `permanent`: a new try of the same record would end the same way.
+    /// The record is not delivered.
     Failed {
-        /// See above.
+        /// True if a new attempt with the same record would fail the same way.
         permanent: bool,
-        /// Whether the failure is of this record or its topic alone.
+        /// True if the failure concerns this record or its topic only.
         of_topic: bool,
     },
 }
 
-/// A delivery report.
+/// A delivery report of the producer for one record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// The record.
+    /// Ticket of the reported record.
     pub ticket: Ticket,
-    /// Its producer.
+    /// Generation of the producer that sent the record.
     pub generation: Generation,
-    /// What became of it.
+    /// Whether the record was acknowledged or failed.
     pub outcome: Outcome,
 }
 
-/// A proven connection: the slot is ours.
+/// A connection that holds the slot and has passed the continuity checks.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Opened {
-    /// Where the stream resumes.
+    /// Position at which the stream resumes, and the commit that a replay must contain.
     pub resume: Resume,
     /// The slot's own confirmed position: at or below `resume.from`.
     pub slot_confirmed: Lsn,
-    /// The record to write before anything is processed; its term is new.
+    /// The checkpoint to write before anything is processed. It carries a new term.
     pub record: Checkpoint,
-    /// What the newest record says of the stop before.
+    /// How the previous process or connection ended, by the newest checkpoint.
     pub last_stop: LastStop,
     /// Unix milliseconds at this event.
     pub unix_ms: i64,
-    /// Where another process has left confirm holds open: the ends of the partitions before anything was sent on this
-    /// connection. What lands there besides our own records is of an earlier producer.
+    /// Filled where another process left confirm holds open: the end of each partition before this
+    /// connection sent anything. A record that lands there later and is not ours comes from an
+    /// earlier producer.
     pub ends: Vec<(RouteId, i32, i64)>,
 }
 
-/// What the newest record says of the stop before.
+/// Who wrote the newest checkpoint, and how that process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LastStop {
-    /// This process wrote it: what its producers left unanswered is known here.
+    /// This process wrote it. The core knows which records its producers left unanswered.
     Own,
-    /// Another process wrote it and stopped with nothing under way, or this is a first start.
+    /// Another process wrote it and stopped with nothing in flight, or this is a first start.
     Clean,
-    /// Another process wrote it and ended with records under way.
+    /// Another process wrote it and ended with records in flight.
     Unclean,
 }
 
 /// How a stop on request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stopped {
-    /// Everything read is delivered, recorded and confirmed: nothing comes again.
+    /// Everything that was read is delivered, recorded and confirmed. Nothing is sent again.
     Whole,
-    /// The stream was never reached: nothing was sent.
+    /// The stream was never reached, so nothing was sent.
     NothingSent,
-    /// Everything sent is delivered, but the stream ends inside a transaction, which comes again as a whole.
+    /// Everything sent is delivered, but the stream ends inside a transaction. That transaction is
+    /// sent again from its begin.
     InTransaction,
-    /// Everything sent is delivered, but the first copy is not over.
+    /// Everything sent is delivered, but the first copy is not finished.
     InCopy,
-    /// Deliveries or the confirmation were outstanding when time was up, or there was no connection to Postgres.
+    /// The deadline passed with deliveries or the confirmation outstanding, or there was no
+    /// connection to Postgres.
     Unanswered,
 }
 
-/// What happened.
+/// An event that the runner reports to the core.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// Time passed; [`Core::next_tick`] says when this is wanted.
+    /// Time passed. [`Core::next_tick`] says when the next tick is wanted.
     Tick,
-    /// A connection was opened and continuity proven.
+    /// A connection was opened and passed the continuity checks.
     Opened(Box<Opened>),
-    /// It could not be opened, or was lost; tried again, `retry_later` where only a person can change the outcome.
+    /// A connection could not be opened, or was lost. The core tries again.
     Lost {
-        /// See above.
+        /// True where only a person can change the outcome; the next attempt then waits longer.
         retry_later: bool,
     },
-    /// It must not be opened, or a record can never be delivered.
+    /// The stream must not be opened, or a record can never be delivered.
     Halt(Halt),
-    /// The record asked for is acknowledged.
+    /// The checkpoint of the last [`Action::Write`] is acknowledged.
     RecordWritten,
-    /// It is not; tried again.
+    /// The checkpoint could not be written. The core tries again.
     RecordFailed,
-    /// Frames were read and handled. `reply`: the server asked for an answer.
+    /// Frames were read and handled.
     Burst {
-        /// See above.
+        /// True if the server asked for a status update.
         reply: bool,
     },
-    /// The producer is to be given up, though nothing of it failed: another one can log in, and this one cannot.
+    /// The producer must be replaced although no delivery failed: its credentials are no longer
+    /// accepted and new ones are.
     GiveUp,
-    /// The producer that ended has answered for all it can; this many records it could not.
+    /// The ended producer has settled: no more reports of it will come.
     Settled {
-        /// See above.
+        /// Number of its records that were never answered.
         unanswered: usize,
     },
-    /// Ends (one past the last offset) of the partitions asked for; `None` if they could not be read.
+    /// End offset (one past the last record) of each requested partition; `None` if the ends could
+    /// not be read.
     Ends(Option<Vec<(RouteId, i32, i64)>>),
-    /// An operator's consent was recorded: try a halted stream again.
+    /// An operator's consent was recorded, so a halted stream is tried again.
     Retry,
-    /// The state holds the halt, as it is told from here on.
+    /// The state topic holds the halt. The value carries the time and run of its recording, and
+    /// replaces the halt in memory.
     HaltRecorded(Box<Halt>),
-    /// Read no more frames; everything else goes on.
+    /// Read no more frames. Deliveries, checkpoints and status updates continue.
     Pause,
-    /// Read again.
+    /// End a pause: read frames again.
     Resume,
-    /// Stop cleanly.
+    /// Stop cleanly within [`Settings::stop_patience`].
     Stop,
 }
 
-/// A status update; apply equals flush.
+/// A status update to send. Its apply position equals `flush`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Update {
-    /// Last received, or the same as `flush`.
+    /// Position written: the last received one, or the same as `flush`.
     pub write: Lsn,
-    /// Confirmed, or zero where nothing new is.
+    /// Newly confirmed position, or zero where nothing new is confirmed.
     pub flush: Lsn,
-    /// Ask the server for a keepalive.
+    /// True to ask the server for a keepalive.
     pub ask: bool,
 }
 
-/// What to do.
+/// An action that the runner performs for the core.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Connect and prove continuity; answer with `Opened`, `Lost` or `Halt`.
+    /// Connect and check continuity. The answer is `Opened`, `Lost` or `Halt`.
     Open,
     /// Close the replication connection.
     Close,
-    /// Write the confirm record; answer with `RecordWritten` or `RecordFailed`.
+    /// Write the checkpoint. The answer is `RecordWritten` or `RecordFailed`.
     Write(Box<Checkpoint>),
-    /// Record the halt; answer with `HaltRecorded`.
+    /// Write the halt to the state topic. The answer is `HaltRecorded`.
     RecordHalt(Box<Halt>),
-    /// Send a status update.
+    /// Send this status update to the server.
     Update(Update),
-    /// End the producer: purge its queue, wait for what is in flight, answer with `Settled`. The next producer is of this
-    /// generation and starts after that.
+    /// End the producer: purge its queue and wait for its records in flight. The answer is
+    /// `Settled`. The next producer has this generation and starts after that answer.
     Settle(Generation),
-    /// Set aside the tables of this topic, from this Position on at the latest, before the stream is read again.
+    /// Detach the tables of this topic, at this Position at the latest, before the stream is read
+    /// again.
     Detach {
-        /// The topic.
+        /// Topic that refused the record.
         route: RouteId,
-        /// A record of it that is lacking.
+        /// Position of a record that the topic lacks.
         from: Position,
-        /// Why.
+        /// Reason for detaching the tables.
         reason: Reason,
     },
-    /// Read the ends of [`super::Core::partitions`]; answer with `Ends`.
+    /// Read the ends of [`super::Core::partitions`]. The answer is `Ends`.
     Ends,
-    /// Count and log a foreign write.
+    /// Count and log a foreign write to this topic.
     Foreign(RouteId),
-    /// Log and count that the stream is read again because of foreign writes.
+    /// Count and log that the stream is read again because of foreign writes.
     Replay,
-    /// End the process.
+    /// End the process with this result.
     Exit(Stopped),
 }

@@ -1,11 +1,11 @@
-//! A stream that comes to a halt: what came before is delivered and confirmed, and the halt is recorded before the slot is
-//! let go, so that the replica that takes the slot next finds the record.
+//! How a stream comes to a halt. The changes before the halt are delivered and confirmed. The halt
+//! is recorded before the slot is released, so that the replica that takes the slot next finds it.
 
 use super::{Action, Core, Rule, Session};
 use crate::continuity::{Halt, Proof};
 
 impl Core {
-    /// Something asks for a halt. The first one counts.
+    /// Begins a halt. If several are reported, the first one counts.
     pub(super) fn halt(&mut self, halt: Halt, actions: &mut Vec<Action>) {
         match self.session {
             Session::Halted(_) | Session::Stopped | Session::Draining { .. } => {}
@@ -17,7 +17,7 @@ impl Core {
         }
     }
 
-    /// Nothing more is read, produced or confirmed.
+    /// Enters the halt: from here on nothing more is read, produced or confirmed.
     pub(super) fn enter_halt(&mut self, halt: Halt, actions: &mut Vec<Action>) {
         actions.push(Action::Close);
         self.end_producer(false, actions);
@@ -25,15 +25,17 @@ impl Core {
         self.writing = None;
     }
 
-    /// Delivers and confirms what came before the halting change, while the halt is recorded. Both have until the drain's
-    /// deadline: a state that cannot be written must not hold the slot for ever.
+    /// Delivers and confirms the changes before the halting change, while the halt is being
+    /// recorded. Both must finish by the deadline of the drain: a state topic that cannot be
+    /// written must not hold the slot for ever.
     pub(super) fn drain(&mut self, halt: Halt, actions: &mut Vec<Action>) {
         self.halt_unrecorded = self.rules.keep(Rule::HaltIsRecordedFirst);
         actions.push(Action::RecordHalt(Box::new(halt.clone())));
         self.session = Session::Draining { halt, until: self.now.plus(self.settings.stop_patience) };
     }
 
-    /// Records a halt that is found without a stream, where a later connect could miss it and nothing is recorded yet.
+    /// Records a halt that was found without a stream. This is needed where a later connect could
+    /// miss the cause and no record of it exists yet.
     pub(super) fn record_unseen(&mut self, halt: &Halt, actions: &mut Vec<Action>) {
         if halt.recorded.is_none() && halt.reason.lifting().proof == Proof::Once {
             self.halt_unrecorded = true;
@@ -41,7 +43,7 @@ impl Core {
         }
     }
 
-    /// The state holds the halt. From here it is told as it is recorded.
+    /// Notes that the state topic holds the halt. Status shows the recorded form from now on.
     pub(super) fn halt_recorded(&mut self, recorded: Halt) {
         self.halt_unrecorded = false;
         if let Session::Draining { halt, .. } | Session::Halted(halt) = &mut self.session {
@@ -49,7 +51,8 @@ impl Core {
         }
     }
 
-    /// Whether nothing more is read, produced or confirmed; a halt that still drains is not there yet.
+    /// True if nothing more is read, produced or confirmed. A halt that is still draining does not
+    /// count.
     #[must_use]
     pub fn is_halted(&self) -> bool {
         matches!(self.session, Session::Halted(_))
@@ -99,7 +102,7 @@ mod tests {
         core
     }
 
-    /// Sends one record of a transaction, and delivers it at this offset.
+    /// Sends one record of a transaction and delivers it at this offset.
     fn delivered(core: &mut Core, commit: u64, offset: i64) -> Vec<Action> {
         let ticket = core.next_ticket();
         core.sent(RouteId(0), Position { commit: Lsn::new(commit), ordinal: 0 }, 10);

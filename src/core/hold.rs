@@ -1,10 +1,11 @@
-//! Confirm holds: how long the slot stays back after an unclean stop, and what ends that
-//! (`docs/internals/producers.md`, rule 2).
+//! Confirm holds: how long the slot's confirmed position stays back after an unclean stop, and when
+//! that ends (`docs/internals/producers.md`, rule 2).
 //!
-//! Bytes of a producer that ended without all its answers may still land. Reading and producing go on, and what is
-//! delivered is recorded; only the slot stays at the hold's floor, so that the stream can be read again from there. A hold
-//! ends when its time is over and the partitions' ends show that nothing landed late. Each unclean stop opens a hold of
-//! its own, so that the slot follows one hold behind, however often a process is killed.
+//! Records of a producer that ended without all its answers may still land in Kafka. Meanwhile the
+//! agent reads, produces and records deliveries as usual. Only the slot stays at the hold's floor,
+//! so that the stream can be read again from there. A hold ends when its time is over and the ends
+//! of the partitions show that nothing landed late. Each unclean stop opens a hold of its own. The
+//! slot therefore lags by one hold at most, however often a process is killed.
 
 use super::{Action, Core, Moment, Rule, SECOND, newest};
 use crate::change::Committed;
@@ -12,48 +13,50 @@ use crate::continuity::checkpoint::Hold;
 use crate::ledger::RouteId;
 use crate::lsn::Lsn;
 
-/// Replays in a row that foreign writes may cause: a permanent second writer must not loop us
-/// (`docs/internals/producers.md`, rule 2). No
-/// hold is open after the last of them, so that only another unclean stop begins a new row.
+/// The most replays in a row that foreign writes may cause. A permanent second writer must not make
+/// us replay for ever (`docs/internals/producers.md`, rule 2). No hold is open after the last of
+/// them, so only another unclean stop starts a new series.
 const FOREIGN_REPLAYS_MAX: u32 = 3;
 
-/// Holds that are kept apart: a process that is killed every two seconds opens thirty in a minute.
+/// The most holds that are kept apart. A process that is killed every two seconds opens thirty in a
+/// minute.
 const HOLDS_MAX: usize = 40;
 
-/// Ends of partitions that could not be read are asked for again after this.
+/// Delay before a failed read of the partition ends is repeated.
 const ENDS_RETRY: u64 = SECOND;
 
-/// What is known of the partitions' ends when a hold is over: late records may lie behind our last ones, where no report
-/// of ours would show the jump.
+/// Progress of the check that ends a hold. It reads the ends of the partitions, because late
+/// records may lie behind our last records, where no delivery report of ours would show a jump.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Ends {
     Unasked,
     Asked,
-    /// Partitions whose end lies beyond what was acknowledged: ours in flight, or somebody else's.
+    /// Partitions whose end lies beyond the highest known offset. The records there are our own in
+    /// flight, or foreign ones.
     Beyond(Vec<(RouteId, i32, i64)>),
 }
 
-/// An open hold, on the core's clock.
+/// An open hold. Its end is a moment of the core's clock.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Open {
     floor: Lsn,
     last_commit: Option<Committed>,
     until: Moment,
-    /// Unix milliseconds: when the producer began that sends again what may still land.
+    /// Unix milliseconds at which the producer began that sends the possibly late records again.
     opened_ms: i64,
 }
 
-/// The open holds, oldest first, and what was found while they are open.
+/// The open holds, oldest first, and the findings made while they are open.
 #[derive(Debug)]
 pub(super) struct Holds {
     open: Vec<Open>,
-    /// A late record was found.
+    /// True if a late record was found.
     foreign: bool,
     ends: Ends,
     foreign_replays: u32,
-    /// The next connection begins at the slot's own position.
+    /// True if the next connection must begin at the slot's confirmed position.
     rewind: bool,
-    /// A moment of the core's clock and the Unix milliseconds then.
+    /// A moment of the core's clock, and the Unix milliseconds at that moment.
     clock: (Moment, i64),
 }
 
@@ -65,37 +68,40 @@ impl Default for Holds {
 }
 
 impl Holds {
-    /// Until when the oldest hold lasts, while there is one.
+    /// End of the oldest hold; `None` when no hold is open.
     pub fn until(&self) -> Option<Moment> {
         self.open.first().map(|hold| hold.until)
     }
 
-    /// When the oldest hold wants a tick: not while the ends are being read.
+    /// When the oldest hold needs a tick; `None` when no hold is open or the partition ends are
+    /// being read.
     pub fn next_tick(&self) -> Option<Moment> {
         self.until().filter(|_| self.ends == Ends::Unasked)
     }
 
-    /// Whether the next connection begins at the slot's own position.
+    /// True if the next connection must begin at the slot's confirmed position.
     pub fn rewinds(&self) -> bool {
         self.rewind
     }
 
-    /// Whether a late record was found while a hold is open.
+    /// True if a late record was found and a hold is open.
     pub fn is_foreign(&self) -> bool {
         self.foreign && !self.open.is_empty()
     }
 
-    /// Notes a foreign record: only while a hold is open can the stream be read again because of it.
+    /// Notes a foreign record. It counts only while a hold is open, because only then can the
+    /// stream be read again.
     pub fn note_foreign(&mut self) {
         self.foreign |= !self.open.is_empty();
     }
 
-    /// Up to where the slot may be confirmed, and the newest commit there; `None` where nothing holds it back.
+    /// Highest position that the slot may confirm, and the newest commit there; `None` when no hold
+    /// is open.
     pub fn floor(&self) -> Option<(Lsn, Option<Committed>)> {
         self.open.first().map(|hold| (hold.floor, hold.last_commit))
     }
 
-    /// The holds as the record carries them.
+    /// The open holds in the form that the checkpoint stores.
     pub fn recorded(&self) -> Vec<Hold> {
         let recorded = |hold: &Open| Hold {
             floor: hold.floor,
@@ -106,7 +112,8 @@ impl Holds {
         self.open.iter().map(recorded).collect()
     }
 
-    /// A moment by the wall clock, as this connection began with it.
+    /// Converts a moment to Unix milliseconds, by the clock pair that was set when this connection
+    /// began.
     fn unix_ms(&self, at: Moment) -> i64 {
         let (moment, unix_ms) = self.clock;
         let ahead = i64::try_from(at.since(moment) / 1000).unwrap_or(i64::MAX);
@@ -114,16 +121,17 @@ impl Holds {
         unix_ms.saturating_add(ahead).saturating_sub(behind)
     }
 
-    /// A connection begins: the wall clock now.
+    /// Sets the clock pair at the beginning of a connection.
     pub fn set_clock(&mut self, now: Moment, unix_ms: i64) {
         self.clock = (now, unix_ms);
     }
 
-    /// Takes over the holds of another process's record. Its clock may be another one's: none lasts longer than `longest`.
+    /// Takes over the holds from the checkpoint of another process. Clocks of two machines differ,
+    /// so no hold lasts longer than `longest`.
     pub fn inherit(&mut self, recorded: &[Hold], foreign: bool, longest: u64) {
         let (now, unix_ms) = self.clock;
         let until = |until_ms: i64| {
-            let left_ms = u64::try_from(until_ms.saturating_sub(unix_ms)).unwrap_or(0); // in the past: over
+            let left_ms = u64::try_from(until_ms.saturating_sub(unix_ms)).unwrap_or(0); // an end in the past is over
             now.plus(left_ms.saturating_mul(1000).min(longest))
         };
         let open = |hold: &Hold| Open {
@@ -137,7 +145,8 @@ impl Holds {
         self.ends = Ends::Unasked;
     }
 
-    /// A connection begins at `from`. What it reads again covers every hold that lies at or above: they become one.
+    /// Merges holds at the beginning of a connection. Everything from `from` on is read again, so
+    /// the holds at or above it become one hold at `from`.
     pub fn begin(&mut self, from: Lsn, last_commit: Option<Committed>) {
         let opened_ms = self.clock.1;
         if let Some(until) = self.open.iter().filter(|hold| hold.floor >= from).map(|hold| hold.until).max() {
@@ -147,7 +156,7 @@ impl Holds {
         self.ends = Ends::Unasked;
     }
 
-    /// Opens a hold at the position that the connection began at.
+    /// Opens a hold at the position where the connection began.
     pub fn open(&mut self, floor: Lsn, last_commit: Option<Committed>, now: Moment, until: Moment) {
         self.ends = Ends::Unasked;
         if let Some(last) = self.open.last() {
@@ -156,7 +165,8 @@ impl Holds {
         let opened_ms = self.unix_ms(now);
         self.open.push(Open { floor, last_commit, until, opened_ms });
         if self.open.len() > HOLDS_MAX {
-            // The one that is left keeps the slot further back, for as long as the one that goes.
+            // Too many holds: the oldest one is merged into the next. The slot stays at the older
+            // floor until the later end.
             let oldest = self.open.remove(0);
             if let Some(next) = self.open.first_mut() {
                 (next.floor, next.last_commit) = (oldest.floor, oldest.last_commit);
@@ -167,26 +177,29 @@ impl Holds {
 }
 
 impl Core {
-    /// Whether the next connection begins at the slot's own position, since late records were found.
+    /// True if the next connection must begin at the slot's confirmed position, because late
+    /// records were found.
     #[must_use]
     pub fn rewinds(&self) -> bool {
         self.holds.rewinds()
     }
 
-    /// Opens a hold for this connection: bytes of an earlier producer may still land.
+    /// Opens a hold for this connection, because records of an earlier producer may still land.
     pub(super) fn hold(&mut self) {
         let (floor, last_commit) = self.began;
         self.holds.open(floor, last_commit, self.now, self.now.plus(self.settings.hold));
     }
 
-    /// Takes up the holds for a connection that begins at `from`.
-    /// `replays`: it begins at the slot's own position, and so sends again what late records may have overtaken.
+    /// Merges the holds for a connection that begins at `from`, and opens a new one if one is
+    /// needed. `replays` is true if the connection begins at the slot's confirmed position and so
+    /// sends again whatever late records may have overtaken.
     pub(super) fn resume_holds(&mut self, from: Lsn, last_commit: Option<Committed>, unclean: bool, replays: bool) {
         self.began = (from, last_commit);
         self.holds.begin(from, last_commit);
         self.holds.foreign &= !replays;
         let rewound = std::mem::take(&mut self.holds.rewind);
-        // A replay, too, must not be overtaken.
+        // The replay of a rewound stream also needs a hold: its records must not be overtaken
+        // either.
         if unclean || rewound || std::mem::take(&mut self.unsettled) {
             self.hold();
         }
@@ -205,7 +218,8 @@ impl Core {
         }
     }
 
-    /// Ends the oldest hold that has lasted long enough, once the partitions' ends show whether late records landed.
+    /// Ends the oldest hold, whose time is over, once the partition ends show whether late records
+    /// landed.
     pub(super) fn end_hold(&mut self, actions: &mut Vec<Action>) {
         match &mut self.holds.ends {
             Ends::Unasked if !self.rules.keep(Rule::HoldAsksForEnds) => {}
@@ -223,7 +237,7 @@ impl Core {
             && let Some(&(route, ..)) = beyond.first()
         {
             if !self.ledger.is_settled() {
-                return; // may be our own, acknowledged but not reported yet
+                return; // these may be our own records: acknowledged, but not reported yet
             }
             self.holds.foreign = true;
             actions.push(Action::Foreign(route));
@@ -235,7 +249,7 @@ impl Core {
         let replay = std::mem::take(&mut self.holds.foreign) && self.rules.keep(Rule::LateRecordsReplay);
         if replay && self.holds.foreign_replays < FOREIGN_REPLAYS_MAX {
             self.holds.foreign_replays += 1;
-            self.holds.foreign = true; // until the replay has begun: a crash before it is told by the record
+            self.holds.foreign = true; // kept until the replay has begun: after a crash the checkpoint still says so
             self.holds.rewind = true;
             actions.push(Action::Replay);
             self.lost(actions);
@@ -245,7 +259,8 @@ impl Core {
         }
     }
 
-    /// What the slot may be told, and the newest commit there: what is delivered, or the floor of the oldest hold.
+    /// Highest position that the slot may confirm, and the newest commit there. It is the delivered
+    /// position, or the floor of the oldest hold.
     pub(super) fn confirmable(&self, was: (Lsn, Option<Committed>)) -> (Lsn, Option<Committed>) {
         match self.holds.floor() {
             Some((floor, last_commit)) if floor > was.0 => (floor, last_commit),
@@ -254,7 +269,7 @@ impl Core {
         }
     }
 
-    /// Everything before this is in Kafka, with the newest commit there.
+    /// Position before which everything is in Kafka, and the newest commit there.
     pub(super) fn delivered(&self) -> (Lsn, Option<Committed>) {
         let recorded = self.record.as_ref().map(|record| (record.delivered, record.delivered_commit));
         let (delivered, commit) = recorded.unwrap_or_default();

@@ -1,15 +1,19 @@
-//! The loop's mind: what happened goes in, what to do comes out. No IO, no clock, no luck of its own.
+//! The decisions of the loop. An event goes in and the actions to perform come out. There is no IO,
+//! clock or randomness here.
 //!
-//! It owns the ledger and decides when a confirmation is recorded and sent, when a producer is given up, when the
-//! stream is read again, and when nothing more may happen. `runner` performs its actions and reports back; the row path
-//! (`rows`) enters records and commits directly. The simulation in `simulation.rs` drives it through crashes.
+//! `Core` owns the ledger. It decides when a checkpoint is written, when a flush position is sent,
+//! when a producer ends, when the stream is read again, and when everything stops. `agent::runner`
+//! performs the actions and reports back. The row path (`rows`) enters records and commits
+//! directly. The simulation in `simulation.rs` drives the core through crashes.
 //!
 //! Laws:
-//! - A flush position is sent only after a record holding it was acknowledged, never above what this connection has
-//!   received, never above the floor of an open confirm hold.
-//! - Nothing is produced unless the slot is held, the record of this term is written, and the producer before is settled.
+//! - A flush position is sent only after a checkpoint that holds it was acknowledged. It is never
+//!   above the newest position received on this connection, and never above the floor of an open
+//!   confirm hold.
+//! - Nothing is produced unless the slot is held, the checkpoint of this term is written, and the
+//!   previous producer is settled.
 //! - A halt is final until a person acts: nothing more is produced or confirmed.
-//! - While there is progress, it is recorded every second, and a hold does not change that.
+//! - While there is progress, a checkpoint is written every second, also during a confirm hold.
 
 mod offsets;
 mod entered;
@@ -41,22 +45,27 @@ use crate::lsn::Lsn;
 use offsets::{Finding, Offsets};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Replies to a server that asks again and again: at most ten a second (`docs/internals/continuity.md`).
+/// Shortest time between two replies to a server that keeps asking: at most ten replies a second
+/// (`docs/internals/continuity.md`).
 const REPLY_SPACING: u64 = SECOND / 10;
 
-/// Attempts to connect: the first at once, then doubling to this. Short, since an ordinary connection comes first, which
-/// costs the server little, and a pipeline that waits after a restart of Postgres annoys everybody.
+/// Delay between attempts to connect. The first attempt is immediate. Then the delay doubles from
+/// the minimum to the maximum. The maximum is short because each attempt begins with an ordinary
+/// connection, which costs the server little, and because a pipeline should resume soon after a
+/// restart of Postgres.
 const BACKOFF_MAX: u64 = SECOND;
 const BACKOFF_MIN: u64 = SECOND / 5;
 
-/// The same after a connection that was opened and led nowhere: it cost the server a decoding session, and the next one
-/// will most likely end the same way.
+/// Longest delay after a connection that was opened and then lost without progress. Such a
+/// connection cost the server a decoding session, and the next one will most likely end the same
+/// way.
 const FRUITLESS_BACKOFF_MAX: u64 = 10 * SECOND;
 
-/// A refusal that a person has to lift: a wrong password tried more often may lock the role.
+/// Delay after a failure that only a person can repair. A wrong password that is tried more often
+/// may lock the role.
 const LEISURE: u64 = 10 * SECOND;
 
-/// A state write that failed is tried again after this.
+/// Delay before a failed write of a checkpoint is tried again.
 const RECORD_RETRY: u64 = SECOND;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -65,10 +74,10 @@ enum Session {
         open_at: Moment,
     },
     Opening,
-    /// Connected; the record of the new term is being written, nothing is processed.
+    /// Connected. The checkpoint of the new term is being written, and nothing is processed yet.
     Recording(Box<Checkpoint>),
     Streaming,
-    /// Delivering and confirming what came before a change that can never be delivered.
+    /// A change can never be delivered. The changes before it are being delivered and confirmed.
     Draining {
         halt: Halt,
         until: Moment,
@@ -77,44 +86,45 @@ enum Session {
     Stopped,
 }
 
-/// See the module's own words.
+/// State of one stream across all its connections. The head of the file states the laws.
 #[derive(Debug)]
 pub struct Core {
     settings: Settings,
     rules: Rules,
     ledger: Ledger,
-    /// The first ticket of this producer.
+    /// The first ticket that the running producer was given.
     first_ticket: Ticket,
     offsets: Offsets,
     session: Session,
-    /// The producer that belongs to `ledger`.
+    /// The running producer. `ledger` belongs to it.
     generation: Generation,
-    /// The producer before, while it is settled.
+    /// The previous producer with its ledger, while it is being settled.
     ending: Option<Ending>,
-    /// A producer that ended left records unanswered, and no connection has begun since.
+    /// True if a producer ended with unanswered records and no connection has begun since.
     unsettled: bool,
     holds: Holds,
-    /// Where this connection began, with the newest commit there.
+    /// Position at which this connection began, and the newest commit at or below that position.
     began: (Lsn, Option<Committed>),
-    /// The newest record acknowledged, as the next one's base.
+    /// The newest acknowledged checkpoint. The next checkpoint is built from it.
     record: Option<Checkpoint>,
-    /// The record being written.
+    /// The checkpoint that is being written.
     writing: Option<Checkpoint>,
     write_at: Moment,
     progress: Progress,
-    /// A commit that the replay must bring first.
+    /// The commit that the replay must contain, until it arrives.
     expect: Option<Committed>,
-    /// Larger of the last Commit's end and the last keepalive's end on this connection.
+    /// The larger of the last Commit's end and the last keepalive's end on this connection.
     received: Lsn,
-    /// Highest flush sent on this connection, or the slot's own.
+    /// Highest flush position sent on this connection. It starts as the slot's confirmed position.
     flushed: Lsn,
     sent: Lsn,
     sequence: Option<Lsn>,
-    /// Where a record of which producer first failed for good: a second time is the last.
+    /// Producer and Position of the first permanent failure. A second failure at that Position is
+    /// not tried again.
     failed_at: Option<(Generation, Position)>,
-    /// A change that Kafka refuses for good: the stream halts when it comes to this Position.
+    /// A change that Kafka refuses permanently. The stream halts when it reaches this Position.
     blocked: Option<(Position, Halt)>,
-    /// Topics whose tables may be set aside, and which of them refused a record since they last took one.
+    /// Topics whose tables may be detached.
     detachable: BTreeSet<RouteId>,
     refused: BTreeMap<RouteId, Generation>,
     status_at: Moment,
@@ -122,29 +132,31 @@ pub struct Core {
     reply_wanted: bool,
     in_transaction: bool,
     attempts: u32,
-    /// The next connection is not opened before this moment.
+    /// No connection is opened and no frame is read before this moment.
     not_before: Moment,
-    /// An operator wants no frame read, on this connection and on later ones, until they say so or we end.
+    /// True while an operator has paused the stream. The pause survives reconnects and ends with
+    /// `Resume` or the process.
     paused: bool,
-    /// Bytes of copied rows that wait for their time, besides what is in flight.
+    /// Bytes of backfill rows in buffers. They are not yet part of the bytes in flight.
     beside_bytes: usize,
-    /// Somebody waits for what is confirmed by now to be recorded.
+    /// True while a caller waits until the confirmed position is recorded.
     record_wanted: bool,
-    /// Captured tables as they are now, to be recorded.
+    /// Captured tables that the next checkpoint must record; `None` when the newest one has them.
     tables: Option<BTreeMap<String, TableIdentity>>,
-    /// The first copy is not delivered and journalled yet: its rows come before any frame.
+    /// True until the first copy is delivered and journalled. Its rows come before any frame.
     copying: bool,
     stop: Option<Moment>,
-    /// The halt is not in the state yet.
+    /// True until the halt is written to the state topic.
     halt_unrecorded: bool,
-    /// A topic gave out acknowledged offsets again: what it lost may lie above what is recorded, so that stays.
+    /// True after a topic assigned an already acknowledged offset again. Records below `delivered`
+    /// may be missing then, so `delivered` stays at the recorded value.
     went_back: bool,
     now: Moment,
     luck: u64,
 }
 
 impl Core {
-    /// A core that wants to connect at once.
+    /// A core without a connection. Its first tick asks for one.
     #[must_use]
     pub fn new(settings: Settings, now: Moment) -> Self {
         Core {
@@ -191,7 +203,8 @@ impl Core {
         }
     }
 
-    /// Takes one event at a moment not before the last one's and answers with what to do, in order.
+    /// Applies one event and returns the actions to perform, in order. `now` is never before the
+    /// moment of the previous event.
     pub fn apply(&mut self, now: Moment, event: Event) -> Vec<Action> {
         let mut actions = Vec::new();
         self.wake(now, &mut actions);
@@ -223,7 +236,7 @@ impl Core {
                 if matches!(self.session, Session::Halted(_)) {
                     self.session = Session::Closed { open_at: self.now };
                     (self.failed_at, self.blocked) = (None, None);
-                    // A topic that was made anew begins with offsets below those that we know.
+                    // A recreated topic starts with offsets below the known ones.
                     self.offsets = Offsets::default();
                     self.went_back = false;
                 }
@@ -239,13 +252,13 @@ impl Core {
         actions
     }
 
-    /// Takes the delivery reports that came together.
+    /// Applies the delivery reports that arrived together, and returns the actions to perform.
     pub fn reports(&mut self, now: Moment, reports: &[Report]) -> Vec<Action> {
         let mut actions = Vec::new();
         self.wake(now, &mut actions);
         for report in reports {
             if !self.knows(report.generation) {
-                continue; // its producer has settled: what it left unanswered is counted already
+                continue; // the producer has settled, and its unanswered records are counted already
             }
             let of = (report.generation, report.ticket);
             match report.outcome {
@@ -292,12 +305,14 @@ impl Core {
             self.holds.inherit(&record.holds, record.foreign, self.settings.hold);
         }
         if !beyond && self.rules.keep(Rule::ReplayIsRecorded) {
-            // What lies between is sent again: a crash in the middle of that begins at the same position.
+            // The changes after this position are sent again. A crash during that replay starts at
+            // the same position again.
             (record.delivered, record.delivered_commit) = (record.confirmed.max(resume.from), last_commit);
         }
         ends.iter().for_each(|&(route, partition, end)| self.offsets.begins(route, partition, end));
         let unclean = last_stop == LastStop::Unclean && self.rules.keep(Rule::UncleanStopHolds);
-        // Late records lie above what was delivered, so that a hold need not keep more than what is confirmed already.
+        // Late records lie above the delivered position. A hold therefore needs no floor below the
+        // confirmed position.
         self.resume_holds(resume.from.max(record.confirmed), last_commit, unclean, !beyond);
         (record.holds, record.foreign) = (self.holds.recorded(), self.holds.is_foreign());
         self.in_transaction = false;
@@ -308,7 +323,7 @@ impl Core {
         self.write(record, actions);
     }
 
-    /// The connection is gone, or is not worth keeping: its producer ends with it.
+    /// Handles a connection that broke or must be given up. Its producer ends with it.
     fn lost(&mut self, actions: &mut Vec<Action>) {
         let connected = self.connected();
         match &self.session {
@@ -325,7 +340,8 @@ impl Core {
         }
         let longest = if connected { FRUITLESS_BACKOFF_MAX } else { BACKOFF_MAX };
         let delay = (BACKOFF_MIN << self.attempts.min(10)).min(longest);
-        // Between half and the whole of it, by a linear congruential step (Knuth's MMIX constants).
+        // A random delay between half of it and all of it, by a linear congruential step (Knuth's
+        // MMIX constants).
         self.luck = self.luck.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let delay = if self.attempts == 0 { 0 } else { delay / 2 + (self.luck >> 33) % (delay / 2) };
         self.attempts += 1;
@@ -379,7 +395,8 @@ impl Core {
         self.writing = Some(record);
     }
 
-    /// The record as it should be now, if that differs from the one acknowledged in what it proves.
+    /// The checkpoint to write now. `None` if it would prove nothing more than the acknowledged
+    /// one.
     fn record_due(&self, clean: bool) -> Option<Checkpoint> {
         let was = self.record.as_ref()?;
         let (delivered, delivered_commit) = self.delivered();
@@ -405,7 +422,8 @@ impl Core {
         })
     }
 
-    /// Sends a status update: what is newly confirmed, else only what was received (`docs/internals/continuity.md`).
+    /// Sends a status update. It carries the newly confirmed position, or only the received
+    /// position if nothing new is confirmed (`docs/internals/continuity.md`).
     fn update(&mut self, ask: bool, actions: &mut Vec<Action>) {
         let recorded = self.record.as_ref().map_or(Lsn::ZERO, |r| r.confirmed);
         let may = if self.rules.keep(Rule::RecordsBeforeUpdate) {
@@ -431,7 +449,7 @@ impl Core {
         actions.push(Action::Update(update));
     }
 
-    /// What time and the new state ask for.
+    /// Does what the passed time and the new state require.
     fn go_on(&mut self, actions: &mut Vec<Action>) {
         if self.session == Session::Streaming {
             if self.holds.until().is_some_and(|until| self.now >= until) {
@@ -484,7 +502,7 @@ impl Core {
         }
     }
 
-    /// Records and updates that are due on an open connection.
+    /// Sends the status updates and writes the checkpoints that are due on an open connection.
     fn keep_contact(&mut self, actions: &mut Vec<Action>) {
         let recording = matches!(self.session, Session::Recording(_));
         let asked = self.reply_wanted && self.now.since(self.last_update) >= REPLY_SPACING;

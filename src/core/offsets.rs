@@ -1,48 +1,51 @@
-//! Which offsets our records landed at: consecutive per partition while nobody else writes
-//! (`docs/internals/producers.md`, rule 3).
+//! Offsets at which our records landed. They are consecutive on each partition while nobody else
+//! writes (`docs/internals/producers.md`, rule 3).
 
 use crate::ledger::RouteId;
 
-/// What an offset says.
+/// What the offset of an acknowledged record shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finding {
-    /// Nothing, or what was expected.
+    /// The offset follows the previous one, or there is nothing to compare it with.
     Consecutive,
-    /// Somebody else's records lie between ours.
+    /// Records of another writer lie between ours.
     Foreign,
-    /// An offset that was acknowledged before was given again: the topic was recreated or lost acknowledged records.
+    /// An offset was assigned twice: the topic was recreated or lost acknowledged records.
     WentBack {
-        /// The highest acknowledged before.
+        /// The highest offset acknowledged before.
         highest: i64,
     },
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Track {
-    /// Highest offset acknowledged to this process.
+    /// Highest offset that was acknowledged to this process or that lies before a known end.
     highest: i64,
-    /// What the running producer's next report must say; none at its start and after a duplicate or a gap in knowledge.
+    /// Offset that the running producer's next report must carry. `None` when nothing can be
+    /// compared: at its start and after `next_producer`.
     next: Option<i64>,
-    /// A record of ours landed, or an end was read: what lands there is to be explained.
+    /// True once a record of ours landed here or an end was read. Every record on the partition
+    /// must then be accounted for.
     watched: bool,
 }
 
 const FRESH: Track = Track { highest: -1, next: None, watched: false };
 
-/// By route, then by partition.
+/// Known offsets, by route and then by partition.
 #[derive(Debug, Default)]
 pub struct Offsets {
     routes: Vec<Vec<Track>>,
 }
 
 impl Offsets {
-    /// Notes an acknowledged record. Offset -1 is a duplicate sequence: librdkafka counts on from it, so nothing is
-    /// compared until an offset lies above the highest acknowledged one.
+    /// Notes an acknowledged record and compares its offset. Offset -1 reports a duplicate
+    /// sequence. librdkafka counts on from -1 within such a batch, so nothing is compared until an
+    /// offset lies above the highest acknowledged one.
     pub fn landed(&mut self, route: RouteId, partition: i32, offset: i64) -> Finding {
         self.track(route, partition).map_or(Finding::Consecutive, |track| track.landed(offset))
     }
 
-    /// Every partition a record of ours landed on, or that is watched, with the highest offset known there.
+    /// Every watched partition with its highest known offset.
     pub fn tracked(&self) -> impl Iterator<Item = (RouteId, i32, i64)> + '_ {
         self.routes.iter().zip(0u32..).flat_map(|(tracks, route)| {
             let landed = tracks.iter().zip(0i32..).filter(|(track, _)| track.watched);
@@ -50,13 +53,14 @@ impl Offsets {
         })
     }
 
-    /// Whether every record before `end` on a partition is known to be ours or reported foreign.
+    /// True if every record before `end` on a partition is known to be ours or was reported as
+    /// foreign.
     pub fn reaches(&self, route: RouteId, partition: i32, end: i64) -> bool {
         self.tracked().any(|(r, p, highest)| (r, p) == (route, partition) && highest + 1 >= end)
     }
 
-    /// A partition ends here before anything of ours follows. One that ends before an acknowledged record is left as it is:
-    /// the next record of ours shows that it went back.
+    /// Sets the end of a partition before any record of ours follows. An end below an acknowledged
+    /// record is ignored: the next record of ours will show that the offsets went back.
     pub fn begins(&mut self, route: RouteId, partition: i32, end: i64) {
         if let Some(track) = self.track(route, partition)
             && end > track.highest
@@ -78,7 +82,7 @@ impl Offsets {
         tracks.get_mut(partition)
     }
 
-    /// What lies before `end` has been found to be somebody else's: the next record of ours is to follow it.
+    /// Accounts for the foreign records before `end`. The next record of ours must follow them.
     pub fn found(&mut self, route: RouteId, partition: i32, end: i64) {
         let Ok(partition) = usize::try_from(partition) else { return };
         let tracks = self.routes.get_mut(route.0 as usize);
@@ -87,14 +91,15 @@ impl Offsets {
         }
     }
 
-    /// The topic begins anew: nothing is known of it.
+    /// Forgets the offsets of a topic that was recreated.
     pub fn forget(&mut self, route: RouteId) {
         if let Some(tracks) = self.routes.get_mut(route.0 as usize) {
             tracks.clear();
         }
     }
 
-    /// A new producer: what lies between its first record and the last one's is the last one's own.
+    /// Begins a new producer. Records between the last report and its first one were sent by the
+    /// previous producer.
     pub fn next_producer(&mut self) {
         for track in self.routes.iter_mut().flatten() {
             track.next = None;
@@ -120,7 +125,7 @@ impl Track {
     }
 }
 
-/// Stands for "in a batch of duplicates" in [`Track::next`]; no offset to come is negative.
+/// Value of [`Track::next`] inside a batch of duplicates. No expected offset is negative.
 const DUPLICATES: i64 = -1;
 
 #[cfg(test)]

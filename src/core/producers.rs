@@ -1,8 +1,9 @@
-//! The producer of a connection and the ledger of a connection: they begin together and end together.
+//! The producer and the ledger of a connection. They begin together and end together.
 //!
-//! When a connection is lost, or a delivery fails, the producer ends: what it has queued is purged, what is in flight is
-//! waited for (`docs/internals/producers.md`, rule 1). Its ledger goes with it, and only hears its late answers.
-//! The next ledger is there at once, but nothing is entered into it before the producer that ended has settled.
+//! The producer ends when its connection is lost or a delivery fails. Its queued records are
+//! purged, and its records in flight are awaited (`docs/internals/producers.md`, rule 1). Its
+//! ledger stays with it and takes only its late reports. The next ledger exists at once, but
+//! nothing is entered into it before the ended producer has settled.
 
 use super::{Action, Core, Rule, Session};
 use crate::change::Position;
@@ -16,14 +17,14 @@ pub(super) struct Ending {
 }
 
 impl Core {
-    /// Whether a producer that ended has not settled yet: until then nothing is produced.
+    /// True while an ended producer has not settled. Nothing is produced until then.
     #[must_use]
     pub fn is_settling(&self) -> bool {
         self.ending.is_some() && self.rules.keep(Rule::SettlesBeforeNext)
     }
 
-    /// Ends the producer of this connection. One that was handed nothing serves the next connection, unless it is to be
-    /// replaced in any case.
+    /// Ends the producer of this connection. A producer that was given no record serves the next
+    /// connection too, unless `in_any_case` is true.
     pub(super) fn end_producer(&mut self, in_any_case: bool, actions: &mut Vec<Action>) {
         let handed = self.ledger.next_ticket() != self.first_ticket;
         if self.ending.is_some() {
@@ -43,7 +44,8 @@ impl Core {
         actions.push(Action::Settle(self.generation));
     }
 
-    /// Another producer takes over with nothing in flight: what it begins with follows the last one's records.
+    /// Switches to another producer while nothing is in flight. Its first records follow those of
+    /// the previous producer.
     pub fn next_producer(&mut self) {
         assert!(self.ledger.is_settled(), "a producer with records in flight is settled, not exchanged");
         assert!(self.ending.is_none(), "two producers would run at once");
@@ -56,25 +58,26 @@ impl Core {
         self.first_ticket = self.ledger.next_ticket();
     }
 
-    /// The producer that ended has settled. What it left unanswered may still land, so a hold opens.
+    /// Notes that the ended producer has settled. Its unanswered records may still land, so a hold
+    /// opens.
     pub(super) fn settled(&mut self, unanswered: usize) {
         assert!(self.ending.take().is_some(), "a producer settled that had not ended");
         self.offsets.next_producer();
         self.unsettled |= unanswered > 0 && self.rules.keep(Rule::UnansweredHolds);
         match &self.session {
-            // Opened meanwhile: the hold begins where this connection did.
+            // A connection was opened meanwhile, so the hold begins where that connection began.
             Session::Recording(_) | Session::Streaming => {
                 if std::mem::take(&mut self.unsettled) {
                     self.hold();
                 }
             }
-            // The drain ends when the halt is recorded as well.
+            // `go_on` ends the drain once the halt is recorded as well.
             Session::Draining { .. } => {}
             Session::Closed { .. } | Session::Opening | Session::Halted(_) | Session::Stopped => {}
         }
     }
 
-    /// A record landed.
+    /// Crosses off a delivered record and compares its offset.
     pub(super) fn landed(
         &mut self,
         (generation, ticket): (Generation, Ticket),
@@ -93,13 +96,14 @@ impl Core {
         self.place(route, partition, offset, actions);
     }
 
-    /// Where the ticket of a failed record stands in the stream; `None` for one of a producer that has settled.
+    /// Route and Position of a failed record; `None` for a record of a producer that has settled.
     pub(super) fn find(&self, generation: Generation, ticket: Ticket) -> Option<(RouteId, Position)> {
         let ending = self.ending.as_ref().filter(|ending| ending.generation == generation);
         ending.map_or_else(|| self.ledger.find(ticket), |ending| ending.ledger.find(ticket))
     }
 
-    /// Whether a report's producer still counts: the running one, or the one that is being settled.
+    /// True if reports of this producer still count: the running one, or the one that is being
+    /// settled.
     pub(super) fn knows(&self, generation: Generation) -> bool {
         generation == self.generation || self.ending.as_ref().is_some_and(|ending| ending.generation == generation)
     }

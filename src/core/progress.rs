@@ -1,51 +1,53 @@
-//! When progress is recorded: within a second of a delivery, whatever the status interval is.
+//! When a checkpoint is due: within a second of a delivery, whatever the status interval is.
 //!
-//! A crash repeats what is not recorded, so that this bounds what it repeats. A connection that recorded progress, or
-//! streamed for a minute, was worth having: attempts to connect begin anew after it.
+//! A crash repeats everything that is not recorded, so this interval bounds the repeats. A
+//! connection was worthwhile if it recorded progress or streamed for a minute. After it the delay
+//! between attempts to connect starts again at the minimum.
 
 use super::{Moment, SECOND};
 use crate::ledger::{Ledger, Ticket};
 use crate::lsn::Lsn;
 
-/// The longest time from a delivery to its record, under load.
+/// Longest time from a delivery to its checkpoint, under load.
 const RECORD_INTERVAL: u64 = SECOND;
 
-/// A record costs one request to Kafka, so that records are never closer than this.
+/// Shortest time between two checkpoints. Each one costs a request to Kafka.
 const RECORD_SPACING: u64 = SECOND / 10;
 
-/// So much of the stream's own time delivered is recorded before the interval is over: a stream that catches up delivers
-/// many seconds of commits in one.
+/// A checkpoint is due early when the delivered commits span this much commit time. A stream that
+/// catches up delivers many seconds of commits in one second.
 const RECORD_STREAM_MICROS: i64 = 1_000_000;
 
-/// So much log delivered is recorded before the interval is over: it is what a crash would repeat.
+/// A checkpoint is due early when this much WAL was delivered since the last one. A crash would
+/// repeat it.
 const RECORD_BYTES: u64 = 64 * 1024 * 1024;
 
-/// Nothing was sent for this long and everything is delivered: the stream has fallen idle.
+/// The stream counts as idle when everything is delivered and nothing was sent for this long.
 const IDLE: u64 = SECOND / 5;
 
-/// A connection that streamed for this long led somewhere, also where nothing changed meanwhile.
+/// A connection that streamed for this long was worthwhile, even if no change arrived.
 const WORTHWHILE: u64 = 60 * SECOND;
 
-/// What the newest record says.
+/// Delivered position and time in the newest acknowledged checkpoint.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Recorded {
-    /// Everything before it is in Kafka.
+    /// Everything before this position is in Kafka.
     pub delivered: Lsn,
-    /// When the newest commit there was made, in Unix microseconds.
+    /// Commit time of the newest commit there, in Unix microseconds.
     pub committed: Option<i64>,
 }
 
 #[derive(Debug)]
 pub(super) struct Progress {
-    /// When the newest record was asked for, and the oldest undelivered ticket then.
+    /// When the newest checkpoint was requested, and the oldest undelivered ticket at that time.
     written_at: Moment,
     written: Ticket,
-    /// No delivery of this connection is recorded yet.
+    /// True until a checkpoint records a delivery of this connection.
     first: bool,
-    /// What was delivered when this connection began.
+    /// The delivered position when this connection began.
     began: Lsn,
     connected_at: Moment,
-    /// The next ticket when it last moved, and when that was.
+    /// The next ticket at its last change, and the moment of that change.
     newest: Ticket,
     sent_at: Moment,
 }
@@ -63,12 +65,13 @@ impl Progress {
         }
     }
 
-    /// A connection begins.
+    /// Notes the begin of a connection. `delivered` is the delivered position at that time.
     pub fn connected(&mut self, now: Moment, delivered: Lsn) {
         (self.first, self.began, self.connected_at) = (true, delivered, now);
     }
 
-    /// A record is on its way; `oldest` is the first ticket that it does not cover.
+    /// Notes that a checkpoint is being written. `oldest` is the first ticket that it does not
+    /// cover.
     pub fn writes(&mut self, now: Moment, oldest: Ticket) {
         if oldest > self.written {
             self.first = false;
@@ -76,12 +79,13 @@ impl Progress {
         (self.written_at, self.written) = (now, oldest);
     }
 
-    /// A record is acknowledged; true if it shows that this connection led somewhere.
+    /// True if an acknowledged checkpoint with this delivered position shows progress of this
+    /// connection.
     pub fn recorded(&self, delivered: Lsn) -> bool {
         delivered > self.began
     }
 
-    /// Notes what was sent; true if the connection has lasted long enough to have been worth having.
+    /// Notes the newest ticket. True if the connection has lasted long enough to be worthwhile.
     pub fn look(&mut self, now: Moment, ledger: &Ledger) -> bool {
         let next = ledger.next_ticket();
         if next != self.newest {
@@ -90,12 +94,13 @@ impl Progress {
         now.since(self.connected_at) >= WORTHWHILE
     }
 
-    /// Whether deliveries are to be recorded now; `recorded` is what the newest record says is delivered.
+    /// True if a checkpoint is due now. `recorded` is the content of the newest acknowledged
+    /// checkpoint.
     pub fn is_due(&self, now: Moment, ledger: &Ledger, recorded: Recorded) -> bool {
         self.due_at(ledger, recorded).is_some_and(|at| now >= at)
     }
 
-    /// When deliveries are to be recorded; `None` where there are none to record.
+    /// When the next checkpoint is due; `None` where no delivery is unrecorded.
     pub fn due_at(&self, ledger: &Ledger, recorded: Recorded) -> Option<Moment> {
         if ledger.oldest() == self.written || ledger.confirmed() <= recorded.delivered {
             return None;

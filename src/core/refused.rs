@@ -1,22 +1,24 @@
-//! Records that are refused for good: a replay is tried once, then the stream halts, or their table is set aside.
+//! Records that Kafka refuses permanently. The first refusal causes a replay. After the second the
+//! stream halts, or the record's table is detached.
 
 use super::{Action, Core, Rule, SECOND, Session};
 use crate::change::Position;
 use crate::continuity::{Halt, Reason};
 use crate::ledger::{Generation, RouteId, Ticket};
 
-/// Between a record's first refusal and its second try: an authorizer or a policy service that fails for a few seconds is
-/// no decision against the record.
+/// Pause between the first refusal of a record and the second attempt. An authorizer or policy
+/// service that fails for a few seconds has not decided against the record.
 const REFUSAL_PAUSE: u64 = 5 * SECOND;
 
 impl Core {
-    /// The tables of a topic may be set aside: the operator has consented to it.
+    /// Notes that the tables of a topic may be detached: the operator has consented to that.
     pub fn may_detach(&mut self, route: RouteId) {
         self.detachable.insert(route);
     }
 
-    /// A record was not delivered. What its producer sent after it is purged, so that the stream is read again. A record
-    /// that is refused a second time, or one of a topic that took nothing since it refused one, is not tried again.
+    /// Handles a failed delivery. The records that the producer sent after it are purged, and the
+    /// stream is read again. A record that was refused twice is not tried again. Neither is a
+    /// record of a topic that accepted nothing since its previous refusal.
     pub(super) fn failed(
         &mut self,
         (generation, ticket): (Generation, Ticket),
@@ -26,7 +28,7 @@ impl Core {
         if permanent && let Some((route, position)) = self.find(generation, ticket) {
             self.refused_for_good(generation, (route, position), of_topic, actions);
         }
-        // A failure of the producer that is being settled is answered already.
+        // The replay that a failure of the settling producer needs has begun already.
         if generation == self.generation && self.rules.keep(Rule::FailureEndsProducer) {
             self.end_producer(true, actions);
             if !matches!(self.session, Session::Draining { .. }) {
@@ -42,9 +44,11 @@ impl Core {
         of_topic: bool,
         actions: &mut Vec<Action>,
     ) {
-        // What fails together with a producer's first failure is no second try.
+        // Failures of the producer that failed first belong to the same attempt: only a later
+        // producer makes a second attempt.
         let before = self.failed_at.filter(|(failed, _)| *failed < generation);
-        // Rows of a first copy get another ordinal each time, since several readers bring them.
+        // Rows of a first copy get a different ordinal in each attempt, because several readers
+        // deliver them.
         let same = |failed: Position| failed == position || (self.copying && failed.commit == position.commit);
         let again = before.is_some_and(|(_, failed)| same(failed));
         let of_table = of_topic && self.detachable.contains(&route);
@@ -57,7 +61,7 @@ impl Core {
             let halt = Halt::new(Reason::Undeliverable, detail).over(self.ledger.confirmed(), position.commit);
             let halt = halt.of_topic(route);
             if self.copying || position == Position::default() {
-                self.halt(halt, actions); // the stream would not come to this Position
+                self.halt(halt, actions); // the stream would never reach this Position
             } else {
                 self.blocked = Some((position, halt));
             }
@@ -72,8 +76,9 @@ impl Core {
         }
     }
 
-    /// A topic gave out offsets again that it had acknowledged: it was made anew, or has lost records. What it lacks of
-    /// those is unknown; its table is set aside from the confirmed position on, and a copy makes the two equal.
+    /// Handles a topic that assigned an already acknowledged offset again: it was recreated or has
+    /// lost records. Which records it lacks is unknown. Its table is therefore detached from the
+    /// confirmed position on, and a copy repairs the topic.
     pub(super) fn began_anew(&mut self, route: RouteId, actions: &mut Vec<Action>) {
         self.offsets.forget(route);
         let from = Position { commit: self.flushed, ordinal: 0 };
@@ -141,7 +146,7 @@ mod tests {
 
     const REFUSED: Outcome = Outcome::Failed { permanent: true, of_topic: true };
 
-    /// The producer is settled and the stream read again.
+    /// Settles the producer and reads the stream again.
     fn again(core: &mut Core) {
         core.apply(core.now, Event::Settled { unanswered: 0 });
         core.apply(core.now.plus(2 * SECOND), Event::Tick);
@@ -164,7 +169,7 @@ mod tests {
                 core.may_detach(OWN);
             }
             for round in 0..2 {
-                // Two records of one change fail together: that is one try.
+                // Two records of one change fail together, which counts as one attempt.
                 let tickets = [sent(&mut core, OWN, 1010), sent(&mut core, OWN, 1010)];
                 let generation = core.generation();
                 let first = report(&mut core, tickets[0], REFUSED);
@@ -194,7 +199,7 @@ mod tests {
         let ticket = sent(&mut core, OWN, 1030);
         assert_eq!(detached(&report(&mut core, ticket, REFUSED)), [(OWN, 1030, Reason::Undeliverable)]);
         again(&mut core);
-        // One that has taken a record since is not refused as a whole.
+        // A topic that has accepted a record since its refusal is not detached as a whole.
         let ticket = sent(&mut core, OTHER, 1040);
         report(&mut core, ticket, Outcome::Landed { partition: 0, offset: 7 });
         let ticket = sent(&mut core, OTHER, 1050);

@@ -1,43 +1,46 @@
-//! The rules of the core by name, so that a test can switch one off and see what it is for.
+//! The rules of the core by name, so that a test can switch one off and show what it prevents.
 
-/// A rule. In the program all of them hold; the simulation breaks each in turn and must then find a violation.
+/// A rule of the core. In the program all rules hold. The simulation breaks each one in turn and
+/// must then find a violation of a law.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
-    /// Nothing is produced before the producer that ended has settled.
+    /// Nothing is produced before the ended producer has settled.
     SettlesBeforeNext,
-    /// A lost connection ends its producer, so that its queue is purged.
+    /// A lost connection ends its producer, and so its queue is purged.
     LossEndsProducer,
     /// A producer that left records unanswered opens a confirm hold.
     UnansweredHolds,
     /// An unclean stop of another process opens a confirm hold.
     UncleanStopHolds,
-    /// Holds that an earlier process left open are kept.
+    /// A start keeps the confirm holds that an earlier process left open.
     HoldsAreInherited,
-    /// Before a hold ends, the partitions' ends show whether records landed late.
+    /// Before a hold ends, the ends of the partitions are read, to show whether records landed
+    /// late.
     HoldAsksForEnds,
-    /// A late record makes the stream be read again from the hold's floor.
+    /// After a late record the stream is read again from the hold's floor.
     LateRecordsReplay,
-    /// The record that begins a replay takes back what it said is delivered.
+    /// The checkpoint that begins a replay lowers its delivered position to the begin of the
+    /// replay.
     ReplayIsRecorded,
-    /// A flush position is sent once its record is acknowledged.
+    /// A flush position is sent only after a checkpoint that holds it is acknowledged.
     RecordsBeforeUpdate,
     /// A failed delivery ends the producer.
     FailureEndsProducer,
-    /// A suspension longer than the server's patience is a lost connection.
+    /// A suspension longer than wal_sender_timeout counts as a lost connection.
     FreezeLosesSlot,
-    /// A record that is refused twice stops the stream before it.
+    /// A record that is refused twice stops the stream before that record.
     SecondRefusalHalts,
-    /// The slot is held until the halt is recorded.
+    /// The slot is not released before the halt is recorded.
     HaltIsRecordedFirst,
-    /// Deliveries are recorded every second, also while a hold is open.
+    /// Deliveries are recorded every second, also during a confirm hold.
     RecordsEverySecond,
-    /// Attempts to connect begin anew by progress, not by connecting.
+    /// The reconnect delay falls back to its minimum after progress, not after each connect.
     BackoffByProgress,
 }
 
 #[cfg(test)]
 impl Rule {
-    /// Every rule.
+    /// Every rule, for the test that breaks them one by one.
     pub const ALL: [Rule; 15] = [
         Rule::SettlesBeforeNext,
         Rule::LossEndsProducer,
@@ -57,7 +60,7 @@ impl Rule {
     ];
 }
 
-/// Which rules hold: all of them, outside of tests.
+/// The rules that hold. Outside of tests all of them do.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Rules {
     #[cfg(test)]

@@ -1,11 +1,12 @@
-//! A world in memory: Postgres with a slot, Kafka with producers whose bytes can land late, a state topic, and two agents
-//! on one slot that are killed, frozen and refused. Seeded schedules drive the cores through it; after every step the laws
-//! are checked from outside.
+//! A world in memory: Postgres with a slot, Kafka with producers whose records can land late, a
+//! state topic, and two agents on one slot that are killed, frozen and refused. Seeded schedules
+//! drive the cores through it. After every step the laws are checked from outside of the cores.
 //!
-//! What is faked keeps the rules that matter: the server sends a transaction again iff its end lies above the position that
-//! a connection begins at; one connection has the slot; a silent one loses it; a producer's records reach a partition in
-//! order; a killed producer's bytes land whenever they like within the hold; a record being written at a kill, or when
-//! another agent takes the slot, may or may not have been stored.
+//! The fakes keep the rules that matter. The server sends a transaction again if and only if its
+//! end lies above the position at which a connection begins. One connection holds the slot, and a
+//! silent one loses it. The records of a producer reach a partition in order. The records of a
+//! killed producer land at any time within the hold. A checkpoint that is being written at a kill,
+//! or when another agent takes the slot, may or may not be stored.
 
 mod agent;
 mod laws;
@@ -23,12 +24,14 @@ use std::collections::{BTreeMap, HashMap};
 const PARTITIONS: usize = 3;
 const KEYS: u64 = 7;
 const HOLD: u64 = 60 * SECOND;
-/// wal_sender_timeout: a connection that is silent for longer is dropped.
+/// wal_sender_timeout: the server drops a connection that is silent for longer.
 const PATIENCE: u64 = 60 * SECOND;
-/// Frozen for less than this, an agent wakes while the one that took its slot still holds confirming.
+/// Longest freeze. It is shorter than hold and timeout together, so an agent can wake while its
+/// successor still has a hold open.
 const FREEZE_MAX: u64 = 115 * SECOND;
 
-/// A small generator of its own, so that a seed means the same schedule for ever (xorshift64*).
+/// A small random generator (xorshift64*) that never changes, so a seed always gives the same
+/// schedule.
 struct Luck(u64);
 
 impl Luck {
@@ -51,10 +54,11 @@ struct Entry {
     position: Position,
 }
 
-/// Records that left a process and were not answered, with the moment that each was handed over at.
+/// Unanswered records that had left a process, each with the moment at which the producer was given
+/// it.
 type Orphans = Vec<(Entry, Moment)>;
 
-/// A record in a partition, with the moments that it was handed over at and appended at.
+/// A record in a partition, with the moments at which it was given to its producer and appended.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Logged {
     entry: Entry,
@@ -76,24 +80,25 @@ struct World {
     wal_end: u64,
     versions: HashMap<u64, u64>,
     slot: Lsn,
-    /// Which agent's connection has the slot, and when the server last heard of it.
+    /// The agent whose connection holds the slot, and when the server last heard from it.
     holder: Option<(usize, Moment)>,
     log: [Vec<Logged>; PARTITIONS],
     state: Checkpoint,
-    /// The recorded halt, and how many were recorded.
+    /// The recorded halt, and the number of halts recorded so far.
     halt: Option<Halt>,
     halts: u32,
-    /// No connection is lost while an agent drains: then nothing is produced from the moment that it comes to its halt.
+    /// True in runs where no connection is lost while an agent drains. Nothing may then be produced
+    /// once the drain begins.
     strict: bool,
-    /// Bytes of dead producers: when they land, where.
+    /// Records of dead producers: the moment at which they land, the partition, and the records.
     late: Vec<(Moment, usize, Orphans)>,
     agents: Vec<Agent>,
-    /// Records of this Position are refused for good, and how often they were.
+    /// The Position whose records are refused permanently, and the number of refusals so far.
     refuses: Option<(Position, u32)>,
     faults: bool,
-    /// The network can hold bytes of a dead producer; else they land at once.
+    /// True if the network can delay records of a dead producer. Otherwise they land at once.
     holds_bytes: bool,
-    /// The rule that is switched off.
+    /// The rule that is switched off in this run.
     off: Option<Rule>,
     runs: u64,
     opens: u32,
@@ -164,7 +169,8 @@ impl World {
         self.log[partition].len() as i64 - 1
     }
 
-    /// What left a process and was not answered lands later, or never. How many records that are.
+    /// Decides the fate of unanswered records that had left a process: each partition's records
+    /// land later, or never. Returns their number.
     fn orphan(&mut self, producer: FakeProducer) -> usize {
         let mut orphans = 0;
         for (partition, queue) in producer.queues.into_iter().enumerate() {
@@ -195,7 +201,7 @@ impl World {
         }
     }
 
-    /// The server drops a connection that it has not heard of for too long.
+    /// Drops a connection from which the server has heard nothing for too long.
     fn drop_silent(&mut self) {
         if let Some((at, heard)) = self.holder
             && self.now.since(heard) > PATIENCE
@@ -220,7 +226,7 @@ impl World {
                 self.fault(at);
             }
         } else {
-            self.deliver(at); // what has left a frozen process goes on
+            self.deliver(at); // the network still delivers what a frozen process had sent
         }
         self.check();
     }
@@ -250,14 +256,15 @@ impl World {
             3 => self.freeze(at),
             4 => self.tell(at, Event::Pause),
             5..=8 => self.tell(at, Event::Resume),
-            9 => self.tell(at, Event::GiveUp), // another password
+            9 => self.tell(at, Event::GiveUp), // another password is in force
             10 if self.refuses.is_none() => self.refuse(),
             11 | 12 => self.repair(),
             _ => {}
         }
     }
 
-    /// From outside: whatever the slot, the record's `confirmed` or its `delivered` cover is in Kafka.
+    /// Checks from outside that Kafka holds everything below the slot, and everything below the
+    /// recorded `confirmed` and `delivered`.
     fn check(&self) {
         let Checkpoint { confirmed, delivered, .. } = self.state;
         assert!(confirmed >= self.slot, "the slot at {} is ahead of the record at {confirmed}", self.slot);
@@ -279,7 +286,7 @@ impl World {
         for turn in 0..80_000 {
             self.step();
             if turn % 50 == 0 {
-                self.repair(); // a halt that comes later is lifted, too
+                self.repair(); // lifts a halt that comes later, too
             }
             let caught_up = self.slot == Lsn::new(self.wal_end) && self.late.is_empty();
             let holder = self.holder.map(|(at, _)| at);
@@ -291,8 +298,8 @@ impl World {
         panic!("does not catch up: slot {} of {}, {:?}", self.slot, self.wal_end, self.agents[0].core);
     }
 
-    /// Ends the faults with the worst of them: caught up, records under way when their producer dies, and no later write
-    /// of their keys that would hide an old value.
+    /// Ends the faults with the worst one: the stream has caught up, records are in flight when
+    /// their producer dies, and no later write of the same keys hides an old value.
     fn last_gasp(&mut self) {
         self.quiesce();
         (0..8).for_each(|_| self.write_transaction());
@@ -311,8 +318,8 @@ impl World {
         }
     }
 
-    /// Kills an agent, and kills its successor when that has delivered everything again: what the first one left under
-    /// way can land after both.
+    /// Kills an agent, and kills its successor once that one has delivered everything again. The
+    /// records that the first agent left in flight can land after both.
     fn kill_twice(&mut self, at: usize) {
         self.kill(at);
         for _ in 0..600 {
@@ -329,7 +336,7 @@ impl World {
         self.log.iter().flatten().map(|logged| (logged.entry.key, logged.entry.version)).collect()
     }
 
-    /// Records that are in Kafka more than once, beyond their first.
+    /// Number of records that Kafka holds beyond the first copy of each.
     fn repeats(&self) -> usize {
         let all: usize = self.log.iter().map(Vec::len).sum();
         let mut seen: Vec<_> = self.log.iter().flatten().map(|l| (l.entry.position, l.entry.key)).collect();

@@ -1,9 +1,10 @@
-//! A stop on request: what is waited for, and how it ended.
+//! A stop on request: what must be complete before it, and the result that it reports.
 
 use super::{Action, Core, Session, Stopped};
 
 impl Core {
-    /// A clean stop: at a transaction's end if one comes in time, everything delivered, recorded and confirmed.
+    /// Finishes a stop. It ends cleanly if the deadline allows: at the end of a transaction, with
+    /// everything delivered, recorded and confirmed.
     pub(super) fn finish(&mut self, actions: &mut Vec<Action>) {
         let Some(until) = self.stop else { return };
         if self.now >= until {
@@ -15,11 +16,12 @@ impl Core {
         if busy || self.writing.is_some() || self.now < self.write_at {
             return;
         }
-        // Open holds are in the record: the next start keeps them for the time that is left.
+        // Open holds are stored in the checkpoint. The next start keeps them for the remaining
+        // time.
         match self.record_due(true) {
             Some(record) => self.write(record, actions),
             None => {
-                actions.push(Action::Close); // the update that confirms went out with the record
+                actions.push(Action::Close); // the status update that confirms went out when the checkpoint was acknowledged
                 let stopped = if self.copying {
                     Stopped::InCopy
                 } else if self.in_transaction {
@@ -32,8 +34,9 @@ impl Core {
         }
     }
 
-    /// Whether a stop may wait for one more connection: the last one streamed and was lost a moment ago, as when a password
-    /// is exchanged, and only on a new one can what was delivered be recorded and confirmed.
+    /// True if a stop may wait for one more connection. The last connection streamed and was lost
+    /// recently, for example when a password was exchanged. Only a new connection can record and
+    /// confirm its deliveries.
     pub(super) fn may_end_whole(&self) -> bool {
         let in_time = self.stop.is_some_and(|until| until.since(self.now) >= self.settings.stop_patience / 2);
         self.record.is_some() && self.attempts <= 1 && in_time

@@ -1,28 +1,31 @@
-//! An agent of the simulated world: what the runner does around a core, and what can befall it.
+//! An agent of the simulated world: a fake runner around a real core, and the faults that can
+//! happen to it.
 
 use super::*;
 use std::collections::VecDeque;
 
-/// More than the budget lets in: librdkafka's own limit, which is never met.
+/// Capacity of the queue, which stands for librdkafka's own limit. The byte budget keeps the queue
+/// below it.
 const QUEUE_MAX: usize = 60;
 
-/// A producer: what it holds, per partition; the first `on_wire` of each have left the process.
+/// A fake producer with a queue for each partition. The first `on_wire` records of a queue have
+/// left the process.
 #[derive(Default)]
 pub(super) struct FakeProducer {
     pub queues: [VecDeque<(Ticket, Entry, Moment)>; PARTITIONS],
     pub on_wire: [usize; PARTITIONS],
-    /// A delivery failed: it takes and delivers nothing more.
+    /// True after a failed delivery: the producer accepts and delivers nothing more.
     pub ended: bool,
 }
 
 pub(super) struct Agent {
     pub core: Core,
     pub producer: FakeProducer,
-    /// The producer that is being settled.
+    /// The ended producer, while it is being settled.
     pub settling: Option<FakeProducer>,
-    /// Reports on their way, in the order they will arrive.
+    /// Delivery reports on their way to the core, in order of arrival.
     pub reports: VecDeque<Report>,
-    /// Where the connection reads: transaction, then row.
+    /// Place at which the connection reads: index of the transaction, then of the row.
     pub reading: Option<(usize, usize)>,
     pub state_write: Option<Checkpoint>,
     /// A halt that is being recorded.
@@ -31,9 +34,10 @@ pub(super) struct Agent {
     pub asked_ends: bool,
     pub exited: Option<Stopped>,
     pub frozen_until: Option<Moment>,
-    /// The server has dropped the connection, which this process does not know yet.
+    /// True if the server has dropped the connection and this process has not noticed it yet.
     pub broken: bool,
-    /// It woke up after the server had lost patience, and has not closed its connection yet.
+    /// True if the process woke up after `wal_sender_timeout` and has not closed its connection
+    /// yet.
     overslept: bool,
     frozen_at: Moment,
     run: String,
@@ -77,14 +81,14 @@ impl Agent {
         }
     }
 
-    /// Nothing of it is under way.
+    /// True if nothing of this agent is in flight.
     pub fn is_idle(&self) -> bool {
         self.settling.is_none() && self.producer.queues.iter().all(VecDeque::is_empty) && self.frozen_until.is_none()
     }
 }
 
 impl World {
-    /// Whether the agent runs. One that wakes up finds its producer's thread awake, too.
+    /// True if the agent runs. When it wakes up, the thread of its producer wakes up as well.
     pub(super) fn wakes(&mut self, at: usize) -> bool {
         if self.agents[at].frozen_until.is_some_and(|until| until > self.now) {
             return false;
@@ -104,7 +108,7 @@ impl World {
     }
 
     pub(super) fn tell(&mut self, at: usize, event: Event) {
-        self.wake(at); // nobody is told anything while frozen
+        self.wake(at); // a frozen process receives no event
         let actions = self.agents[at].core.apply(self.now, event);
         self.perform(at, actions);
     }
@@ -151,7 +155,8 @@ impl World {
         }
     }
 
-    /// Connects as `open` does: judges record and slot, then reads where the connection begins.
+    /// Connects as `agent::open` does: it judges checkpoint and slot, then sets the place where the
+    /// connection reads.
     pub(super) fn open(&mut self, at: usize) {
         self.agents[at].opening = false;
         if self.holder.is_some_and(|(holder, _)| holder != at) {
@@ -198,7 +203,8 @@ impl World {
         self.tell(at, Event::Opened(Box::new(opened)));
     }
 
-    /// Whether a record lies behind one of a later producer, as `kafka::late` finds it by the producers' time stamps.
+    /// True if a record lies behind a record of a later producer, which `kafka::late` finds by the
+    /// time stamps of the producers.
     fn landed_late(&self, record: &Checkpoint) -> bool {
         let began: Vec<i64> = record.holds.iter().map(|hold| hold.opened_ms).collect();
         self.log.iter().any(|partition| {
@@ -261,7 +267,7 @@ impl World {
         }
         self.tell(at, Event::Burst { reply: false });
         if self.agents[at].broken {
-            self.lose(at); // what had been received is handled; now the end of the connection is seen
+            self.lose(at); // the received rows are handled; only now the end of the connection is noticed
         }
     }
 
@@ -276,7 +282,7 @@ impl World {
         self.tell(at, Event::Lost { retry_later: false });
     }
 
-    /// Some records reach the broker; their reports go on their way.
+    /// Lets some records reach the broker and sends their reports on their way.
     pub(super) fn deliver(&mut self, at: usize) {
         let partition = self.luck.below(PARTITIONS as u64) as usize;
         let (more, some) = (self.luck.below(4) as usize, self.luck.below(1 << 20));
@@ -321,7 +327,7 @@ impl World {
         }
     }
 
-    /// A failed delivery ends the producer: it delivers nothing more, whatever is asked of it.
+    /// Fails a delivery. The producer ends and delivers nothing more.
     fn fail(&mut self, at: usize, ticket: Ticket, permanent: bool) {
         let agent = &mut self.agents[at];
         let outcome = Outcome::Failed { permanent, of_topic: false };
@@ -331,7 +337,7 @@ impl World {
 
     pub(super) fn settle(&mut self, at: usize) {
         let Some(producer) = self.agents[at].settling.take() else { return };
-        // Reports that were under way arrive before the producer is gone.
+        // Reports that are on their way arrive before the producer is gone.
         let reports: Vec<_> = self.agents[at].reports.drain(..).collect();
         let actions = self.agents[at].core.reports(self.now, &reports);
         let unanswered = self.orphan(producer);
@@ -355,7 +361,8 @@ impl World {
         }
     }
 
-    /// What another agent was writing when it lost the slot is stored by now, or never.
+    /// Decides the write that another agent had begun when it lost the slot: it is stored by now,
+    /// or never.
     fn resolve_writes(&mut self, at: usize) {
         for other in (0..self.agents.len()).filter(|other| *other != at) {
             if let Some(record) = self.agents[other].state_write.take()
@@ -367,7 +374,8 @@ impl World {
         }
     }
 
-    /// Whether a record that is stored now is the newest: one of an agent that lost the slot has a lower term.
+    /// True if a checkpoint that is stored now is the newest one. An agent that lost the slot
+    /// writes a lower term.
     fn counts(&self, record: &Checkpoint) -> bool {
         record.term > self.state.term || record.run == self.state.run
     }
@@ -385,7 +393,8 @@ impl World {
         }
     }
 
-    /// The halt is stored. Its writer repeats what failed, so that it is stored in the end.
+    /// Stores the halt that is being written. A failed write is repeated, so the halt is stored in
+    /// the end.
     pub(super) fn store_halt(&mut self, at: usize) {
         if self.faults && self.luck.one_in(4) {
             return;
@@ -406,13 +415,13 @@ impl World {
         }
     }
 
-    /// From now on some record is refused for good.
+    /// From now on one record is refused permanently.
     pub(super) fn refuse(&mut self) {
         let ahead = self.wal.len().checked_sub(3).and_then(|at| self.wal.get(at));
         self.refuses = ahead.map(|t| (Position { commit: t.final_lsn, ordinal: 0 }, 0));
     }
 
-    /// A person gives the producer what it was refused, and lets halted agents try again.
+    /// Lifts the refusal and lets halted agents try again, as a person would.
     pub(super) fn repair(&mut self) {
         (self.refuses, self.halt) = (None, None);
         for at in 0..self.agents.len() {

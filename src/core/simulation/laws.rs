@@ -1,8 +1,8 @@
-//! What holds in every run of the simulated world.
+//! The laws that hold in every run of the simulated world.
 
 use super::*;
 
-/// A run with every fault, for one seed.
+/// One run with every fault.
 pub(super) fn run(seed: u64, agents: usize, off: Option<Rule>) {
     let mut world = World::new(seed, agents, off);
     for _ in 0..1200 * agents {
@@ -13,7 +13,8 @@ pub(super) fn run(seed: u64, agents: usize, off: Option<Rule>) {
     assert_eq!(world.last_versions(), world.versions, "seed {seed}, {agents} agents");
 }
 
-/// Kills every 2 to 9 seconds under steady changes, without any other fault. Repeats, and kills.
+/// Kills the agent every 2 to 9 seconds under steady changes, without any other fault. Returns
+/// repeated records, kills and rows.
 pub(super) fn killed_often(seed: u64, off: Option<Rule>) -> (usize, usize, usize) {
     let mut world = World::new(seed, 1, off);
     (world.faults, world.holds_bytes) = (false, false);
@@ -48,7 +49,7 @@ pub(super) fn killed_often(seed: u64, off: Option<Rule>) -> (usize, usize, usize
     (world.repeats(), kills, rows)
 }
 
-/// How often a connection is opened in ten seconds where each one ends at once.
+/// Number of connections opened in ten seconds when each one is lost at once.
 pub(super) fn opened_in_vain(off: Option<Rule>) -> u32 {
     let mut world = World::new(1, 1, off);
     world.faults = false;
@@ -65,7 +66,7 @@ pub(super) fn opened_in_vain(off: Option<Rule>) -> u32 {
     world.opens
 }
 
-/// How often a record is tried in two minutes that is refused for good.
+/// Number of attempts in two minutes at a record that is refused permanently.
 pub(super) fn refused_for_ever(off: Option<Rule>) -> u32 {
     let mut world = World::new(1, 1, off);
     (world.faults, world.holds_bytes) = (false, false);
@@ -78,7 +79,8 @@ pub(super) fn refused_for_ever(off: Option<Rule>) -> u32 {
     world.refuses.map_or(0, |(_, times)| times)
 }
 
-/// Two agents, and a record that is refused for good: halts recorded, and records tried, in ten minutes.
+/// Two agents meet a record that is refused permanently. Returns the halts recorded and the
+/// attempts at the record in ten minutes.
 pub(super) fn one_halt(seed: u64, off: Option<Rule>) -> (u32, u32) {
     let mut world = World::new(seed, 2, off);
     (world.faults, world.holds_bytes, world.strict) = (false, false, true);
@@ -94,8 +96,9 @@ pub(super) fn one_halt(seed: u64, off: Option<Rule>) -> (u32, u32) {
     (world.halts, world.refuses.map_or(0, |(_, times)| times))
 }
 
-/// Goal: under kills, lost connections, failed producers, freezes and late bytes nothing confirmed is missing from Kafka,
-/// and once quiet the last record of every key is the row's last version. Method: many seeds, checked after every step.
+/// Goal: under kills, lost connections, failed producers, freezes and late records, nothing
+/// confirmed is missing from Kafka. When the world is quiet, the last record of every key is the
+/// row's last version. Method: many seeds, checked after every step.
 #[test]
 fn ends_with_every_rows_last_version() {
     (1..120).for_each(|seed| run(seed, 1, None));
@@ -106,7 +109,7 @@ fn two_agents_on_one_slot_end_with_every_last_version() {
     (1..120).for_each(|seed| run(seed, 2, None));
 }
 
-/// A second of the stream is 25 transactions of 3.5 rows; at most 40 records are in flight besides.
+/// One second of the stream has 25 transactions of 3.5 rows. At most 40 more records are in flight.
 #[test]
 fn a_kill_repeats_little_more_than_a_second() {
     for seed in 1..6 {
@@ -157,7 +160,8 @@ fn a_pause_reads_nothing_and_confirms_what_was_read() {
         let whole = read.map_or(0, |(transaction, _)| transaction);
         let end = world.wal.get(whole.wrapping_sub(1)).map_or(Lsn::ZERO, |t| t.commit.end);
         assert_eq!(world.slot, end, "seed {seed}: what was read whole before the pause is confirmed in it");
-        // A lost connection does not end a pause, and what comes after it goes on from the slot.
+        // A lost connection does not end a pause, and the next connection resumes at the slot's
+        // position.
         world.lose(0);
         (0..2000).for_each(|_| world.step());
         assert_eq!(world.slot, end, "seed {seed}");
@@ -223,7 +227,7 @@ fn a_clean_stop_leaves_nothing_to_repeat() {
         }
         assert_eq!(world.agents[0].exited, Some(Stopped::Whole), "seed {seed}: {:?}", world.agents[0].core);
         let before = world.repeats();
-        world.kill(0); // it has ended already: what comes is the next process
+        world.kill(0); // it has exited already, so this starts the next process
         world.quiesce();
         assert_eq!(world.repeats(), before, "seed {seed}: a clean restart repeated a record");
         assert_eq!(world.last_versions(), world.versions, "seed {seed}");

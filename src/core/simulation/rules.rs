@@ -1,10 +1,11 @@
-//! What each rule of the core is for: with it switched off, some run of the simulated world breaks a law.
+//! Shows what each rule of the core prevents: with the rule switched off, some run of the simulated
+//! world breaks a law.
 
 use super::laws::{killed_often, one_halt, opened_in_vain, refused_for_ever, run};
 use super::*;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Seeds tried for each rule; all of them pass while every rule holds.
+/// Seeds tried for each rule. All of them pass while every rule holds.
 const SEEDS: std::ops::Range<u64> = 1..120;
 
 fn breaks(law: impl FnOnce()) -> bool {
