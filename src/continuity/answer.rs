@@ -1,46 +1,49 @@
-//! Answers to requests from outside: what was done, or why nothing was.
+//! Answers to requests of operators: what was done, or why nothing was done.
 //!
-//! Pure. How a request reaches the loop, and how its answer travels back, is the business of `agent::request`.
+//! This file is pure. `agent::request` carries requests to the loop and answers back.
 
 use std::fmt;
 
-/// Requests that may wait. People and scripts ask; a flood of them is told to come again instead of being kept.
+/// The most requests that may wait. Requests come from people and scripts, so a longer queue would
+/// be a flood, and its senders are told to try again.
 pub const WAITING_MAX: usize = 8;
 
-/// What was done or begun, in a sentence for whoever asked.
+/// An accepted request: a sentence that says what was done or begun.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Granted(pub String);
 
-/// Why a request changes nothing.
+/// A refused request: the reason why it changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// This version, or the agent in its present phase, cannot.
+    /// This version, or the agent in its present phase, cannot do it.
     #[error("not available: {0}")]
     NotAvailable(String),
-    /// The request itself is faulty: a table that is not captured, a condition the server refuses.
+    /// The request itself is wrong: it names a table that is not captured, or a condition that the
+    /// server refuses.
     #[error("{0}")]
     Faulty(String),
-    /// Too much is asked at once.
+    /// Too many requests are waiting already.
     #[error("{WAITING_MAX} requests are waiting already: ask again")]
     Busy,
-    /// The loop has ended, or ends.
+    /// The loop has ended or is ending.
     #[error("the agent is stopping")]
     Stopping,
 }
 
-/// A request's answer.
+/// Outcome of one request: what was done, or why nothing changed.
 pub type Answer = Result<Granted, Refused>;
 
-/// Where the answer to one request goes. Dropped unanswered, it tells [`Refused::Stopping`].
+/// Sends the answer to one request back to its sender. A reply that is dropped counts as
+/// [`Refused::Stopping`].
 pub struct Reply(Box<dyn FnOnce(Answer) + Send>);
 
 impl Reply {
-    /// A reply that hands its answer to `send`.
+    /// A reply that passes its answer to `send`.
     pub fn new(send: impl FnOnce(Answer) + Send + 'static) -> Self {
         Reply(Box::new(send))
     }
 
-    /// Answers.
+    /// Sends the answer and uses up the reply.
     pub fn send(self, answer: Answer) {
         (self.0)(answer);
     }

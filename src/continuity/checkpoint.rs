@@ -1,8 +1,11 @@
-//! What the state topic holds: the confirm record and its neighbours. Pure: text in, text out.
+//! The records of the state topic: the checkpoint and its neighbours. This file is pure: text in,
+//! text out.
 //!
-//! Keys are `confirm/<slot>/<term>`, `intent/<slot>`, `window/<slot>/<table>`, `detached/<slot>/<table>`, `skipped/<slot>/..`,
-//! `halt/<slot>`, `topic/<topic>`, `schema/<subject>/<fingerprint>/<registry>`, and those of `snapshot::journal`; values are
-//! JSON with a format version.
+//! Keys are `confirm/<slot>/<term>`, `intent/<slot>`, `window/<slot>/<table>`, `signals/<slot>`,
+//! `watched/<slot>`, `detached/<slot>/<table>`, `skipped/<slot>/..`, `halt/<slot>`,
+//! `topic/<topic>`, `schema/<subject>/<fingerprint>/<registry>`, and those of `snapshot::journal`.
+//! Values are JSON with a format version, except for `topic` and `schema`, whose values are a
+//! number.
 
 use super::detached::Detached;
 use super::halted::Halted;
@@ -15,210 +18,220 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// The version this program writes; it reads no later one.
+/// Format version of the records. This program writes this version and refuses to read a later one.
 pub const FORMAT: u32 = 1;
 
-/// How many consents a record carries along: enough for an audit, bounded for a compacted topic.
+/// The most consents that a checkpoint keeps: enough for an audit, and few enough for a compacted
+/// topic.
 const ACCEPTED_MAX: usize = 20;
 
-/// How a captured table was published: both ids change when it is made anew, the second also when it leaves the
-/// publication and rejoins, or its filter or column list changes.
+/// Identity of a captured table in the publication. Both ids change when the table is recreated.
+/// The second also changes when the table leaves the publication and returns, or when its filter or
+/// column list changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableIdentity {
-    /// `pg_class.oid`.
+    /// `pg_class.oid` of the table.
     pub relation: Oid,
-    /// `pg_publication_rel.oid`, or `pg_publication_namespace.oid`; none for FOR ALL TABLES.
+    /// `pg_publication_rel.oid`, or `pg_publication_namespace.oid`; `None` for FOR ALL TABLES.
     pub membership: Option<Oid>,
 }
 
-/// An operator's consent to go on past a gap.
+/// An operator's consent to continue past a gap.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accepted {
-    /// Last position known to be in Kafka.
+    /// Last position known to be in Kafka before the gap.
     pub from: Lsn,
-    /// Where the stream goes on.
+    /// Position at which the stream continues.
     pub to: Lsn,
-    /// The halt's code.
+    /// Reason code of the halt.
     pub reason: String,
-    /// Unix milliseconds.
+    /// Time of the consent, in Unix milliseconds.
     pub at_ms: i64,
 }
 
-/// A table that is copied beside the stream: what was asked, and how far it is.
+/// The record of a backfill: the request for it and its progress.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Window {
-    /// [`FORMAT`].
+    /// Format version of the record, see [`FORMAT`].
     pub format: u32,
-    /// `pg_class.oid`; of another one nothing is copied yet.
+    /// `pg_class.oid` of the table. The progress of a table with another oid does not count.
     pub relation: Oid,
-    /// Names of the key's columns by which its ranges were cut.
+    /// Names of the key columns that bound the chunks.
     pub key: Vec<String>,
-    /// The operator's condition on its rows.
+    /// The operator's condition on the rows to copy.
     pub filter: Option<String>,
-    /// Unix milliseconds.
+    /// Time of the request, in Unix milliseconds.
     pub asked_ms: i64,
-    /// Held by an operator.
+    /// True while an operator has paused this backfill.
     #[serde(default)]
     pub paused: bool,
-    /// The commit of the signal that asked for it.
+    /// Commit LSN of the signal row that requested the backfill.
     #[serde(default)]
     pub signal: Option<Lsn>,
-    /// The offset of the signal that asked for it, where it came from the topic.
+    /// Offset of the signal that requested the backfill, if it came from a topic.
     #[serde(default)]
     pub signal_offset: Option<i64>,
-    /// The column that the signal wants chunks cut by.
+    /// Column that the signal chose to cut chunks by.
     #[serde(default)]
     pub surrogate: Option<String>,
-    /// The id of that signal, by which it is told of.
+    /// Id of the signal. Notifications about the backfill carry it.
     #[serde(default)]
     pub correlation: Option<String>,
-    /// The record's epoch under which it was looked at last: a later one begins behind a gap, whose changes of rows copied
-    /// before it nobody tells. 0 for none.
+    /// Epoch of the last survey. A higher epoch means that a gap was accepted since then. Changes
+    /// to rows already copied may be missing, so the copy restarts. 0 means never surveyed.
     #[serde(default)]
     pub epoch: u64,
-    /// What is published of the table, as it was looked at last; chunks of another publication are not like those to come.
+    /// The published part of the table at the last survey. Chunks that were copied under another
+    /// publication do not fit the next ones.
     #[serde(default)]
     pub published: Option<Published>,
-    /// What is delivered.
+    /// Progress: the parts of the table that are delivered.
     pub journal: window::Journal,
 }
 
-/// Which part of a table is published.
+/// The part of a table that its publication covers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Published {
-    /// The names of its columns, in the stream's order.
+    /// Names of the published columns, in the order of the stream.
     pub columns: Vec<String>,
-    /// The publication's row filter.
+    /// Row filter of the publication, as SQL.
     pub filter: Option<String>,
 }
 
 impl Window {
-    /// The record's key.
+    /// Key of this record in the state topic.
     #[must_use]
     pub fn key(slot: &str, table: &str) -> String {
         format!("window/{slot}/{table}")
     }
 
-    /// The record's text.
+    /// Value of this record in the state topic, as JSON.
     #[must_use]
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).unwrap_or_default() // texts and numbers: nothing that JSON cannot hold
     }
 }
 
-/// How far the signals of a topic are obeyed. Written after what they asked for, so that none is lost; a copy that is
-/// told again by a crash in between is known by its signal's offset.
+/// Progress in the topic of signals. This record is written after the records of the copies that a
+/// signal requested, so a crash loses no signal. A crash in between repeats a signal; its offset in
+/// the record of the copy shows the repeat.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Obeyed {
-    /// [`FORMAT`].
+    /// Format version of the record, see [`FORMAT`].
     pub format: u32,
-    /// The topic.
+    /// Name of the topic of signals.
     pub topic: String,
-    /// The offset of the next one.
+    /// Offset of the next signal to obey.
     pub next: i64,
 }
 
 impl Obeyed {
-    /// The record's key.
+    /// Key of this record in the state topic.
     #[must_use]
     pub fn key(slot: &str) -> String {
         format!("signals/{slot}")
     }
 
-    /// The record's text.
+    /// Value of this record in the state topic, as JSON.
     #[must_use]
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
     }
 }
 
-/// The confirm record (`docs/internals/continuity.md`): what we last proved, written before each confirmation.
+/// The checkpoint (`docs/internals/continuity.md`): the last proven state of the stream. It is
+/// written before each confirmation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Checkpoint {
-    /// [`FORMAT`].
+    /// Format version of the record, see [`FORMAT`].
     pub format: u32,
-    /// The slot's name.
+    /// Name of the replication slot.
     pub slot: String,
-    /// Rises at every connect; the highest wins. It only fences.
+    /// Number that rises at each connect. The checkpoint with the highest term counts, which fences
+    /// older writers.
     pub term: u64,
-    /// Rises only by consent; LSNs compare only within one.
+    /// Number that rises only when a gap is accepted. LSNs compare only within one epoch.
     pub epoch: u64,
-    /// `pg_control` system identifier.
+    /// System identifier of the cluster, from `pg_control`.
     pub system_id: String,
-    /// The timeline the stream was read on.
+    /// The timeline on which the stream was read.
     pub timeline: u32,
-    /// `pg_database.oid`.
+    /// `pg_database.oid` of the database.
     pub database: Oid,
-    /// `pg_publication.oid`.
+    /// `pg_publication.oid` of the publication.
     pub publication: Oid,
-    /// Every captured table by `namespace.name`.
+    /// Identity of every captured table, by `namespace.name`.
     pub tables: BTreeMap<String, TableIdentity>,
-    /// Everything before it is in Kafka.
+    /// Everything before this position is in Kafka, and the slot may be confirmed up to it.
     pub confirmed: Lsn,
-    /// Highest position produced; after a crash up to one status interval old.
+    /// Highest position produced. After a crash it can be up to one status interval old.
     pub sent: Lsn,
     /// The newest commit at or below `confirmed` that had records.
     pub last_commit: Option<Committed>,
-    /// Highest flushed server position seen.
+    /// Highest flushed position that the server has shown.
     pub server_seen: Lsn,
-    /// 64-bit ids of transactions emitted and not yet seen as ended; no window opens until they are visible.
+    /// 64-bit ids of transactions that were emitted and not yet seen as ended. No chunk of a
+    /// backfill is read until they are visible.
     pub pending_xids: Vec<u64>,
-    /// Where there were too many to list: any transaction up to this 64-bit id may be among them.
+    /// Set instead of a list that would be too long: any transaction up to this 64-bit id may be
+    /// pending.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending_upto: Option<u64>,
-    /// `source.sequence[0]` as last emitted.
+    /// Last emitted value of `source.sequence[0]`.
     pub sequence: Option<Lsn>,
-    /// Whether the stop that followed was clean.
+    /// True if the process stopped cleanly after this checkpoint.
     pub clean: bool,
-    /// Consents so far, newest last.
+    /// Consents given so far, newest last; at most 20.
     pub accepted: Vec<Accepted>,
-    /// Everything before it is in Kafka, as with `confirmed`. It is higher than `confirmed` only while a confirm hold is
-    /// open. The next connection starts here, where the slot still stands at `confirmed`.
+    /// Everything before this position is in Kafka. It is higher than `confirmed` only while a
+    /// confirm hold is open. The next connection starts here, while the slot still stands at
+    /// `confirmed`.
     #[serde(default)]
     pub delivered: Lsn,
     /// The newest commit at or below `delivered` that had records.
     #[serde(default)]
     pub delivered_commit: Option<Committed>,
-    /// Open confirm holds, oldest first; each floor is at least the one before.
+    /// Open confirm holds, oldest first. Each floor is at least the one before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub holds: Vec<Hold>,
-    /// A late record of an earlier producer was found while a hold was open: the stream is read again from `confirmed`
-    /// when the hold ends.
+    /// True if a late record of an earlier producer was found during a hold. The stream is read again from
+    /// `confirmed` when the hold ends.
     #[serde(default)]
     pub foreign: bool,
-    /// The id of the process that wrote it; empty in records of earlier versions.
+    /// Id of the process that wrote the checkpoint. Empty in records of earlier versions.
     #[serde(default)]
     pub run: String,
 }
 
-/// A confirm hold: bytes of a producer that ended without all its answers may still land until `until_ms`, so the slot
-/// stays at `floor` for a replay.
+/// A confirm hold. Records of a producer that ended without all its answers may still land until
+/// `until_ms`. The slot stays at `floor`, so that the stream can be replayed from there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hold {
-    /// The position that a replay would start at. Nothing above it is confirmed to Postgres while the hold is open.
+    /// Position at which a replay would start. Nothing above it is confirmed to Postgres while the
+    /// hold is open.
     pub floor: Lsn,
     /// The newest commit at or below `floor` that had records.
     pub last_commit: Option<Committed>,
-    /// Unix milliseconds.
+    /// End of the hold, in Unix milliseconds.
     pub until_ms: i64,
-    /// When the producer began that sends again what may still land: Unix milliseconds.
+    /// Unix milliseconds at which the producer began that sends the possibly late records again.
     pub opened_ms: i64,
 }
 
 impl Checkpoint {
-    /// The record's key in the state topic.
+    /// Key of this record in the state topic.
     #[must_use]
     pub fn key(slot: &str, term: u64) -> String {
         format!("confirm/{slot}/{term}")
     }
 
-    /// The key of the note that a slot is about to be created.
+    /// Key of the record that announces the creation of a slot.
     #[must_use]
     pub fn intent_key(slot: &str) -> String {
         format!("intent/{slot}")
     }
 
-    /// A record of an earlier version knew no `delivered`: it is what was confirmed.
+    /// Fills `delivered` in a record of an earlier version, which had only `confirmed`.
     fn completed(mut self) -> Self {
         if self.delivered <= self.confirmed {
             (self.delivered, self.delivered_commit) = (self.confirmed, self.last_commit);
@@ -226,128 +239,130 @@ impl Checkpoint {
         self
     }
 
-    /// Notes a consent, dropping the oldest beyond the bound.
+    /// Appends a consent and drops the oldest ones beyond the bound.
     pub fn accept(&mut self, accepted: Accepted) {
         self.accepted.push(accepted);
         let excess = self.accepted.len().saturating_sub(ACCEPTED_MAX);
         self.accepted.drain(..excess);
     }
 
-    /// The record as the topic's text.
+    /// Value of this record in the state topic, as JSON.
     #[must_use]
     pub fn to_json(&self) -> String {
-        // The types above hold nothing that JSON cannot: texts, numbers, maps with text keys.
+        // The types above hold only texts, numbers and maps with text keys, which always have a
+        // JSON form.
         serde_json::to_string(self).unwrap_or_default()
     }
 }
 
-/// Where each partition ended when a process began that inherited a confirm hold, and no late record lay before: its
-/// successor looks only behind that.
+/// Ends of all partitions when a process began that inherited a confirm hold. No late record lay
+/// before them, so the next process searches only behind them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Watched {
-    /// [`FORMAT`].
+    /// Format version of the record, see [`FORMAT`].
     pub format: u32,
-    /// The process's id.
+    /// Id of the process that read the ends.
     pub run: String,
-    /// When it looked, in Unix milliseconds.
+    /// Time of the reading, in Unix milliseconds.
     pub at_ms: i64,
-    /// One past the last offset of each partition, by topic; -1 where there was no such partition.
+    /// One past the last offset of each partition, by topic; -1 for a partition that did not exist.
     pub ends: BTreeMap<String, Vec<i64>>,
 }
 
 impl Watched {
-    /// The record's key.
+    /// Key of this record in the state topic.
     #[must_use]
     pub fn key(slot: &str) -> String {
         format!("watched/{slot}")
     }
 
-    /// The record's text.
+    /// Value of this record in the state topic, as JSON.
     #[must_use]
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).unwrap_or_default() // texts and numbers: nothing that JSON cannot hold
     }
 }
 
-/// The note that a slot is about to be created.
+/// The record that announces the creation of a slot. A start that finds it knows that the slot is
+/// its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Intent {
-    /// [`FORMAT`].
+    /// Format version of the record, see [`FORMAT`].
     pub format: u32,
-    /// Whether existing rows are to be copied under its snapshot.
+    /// True if existing rows are to be copied under the slot's snapshot.
     #[serde(default)]
     pub copies: bool,
 }
 
 impl Intent {
-    /// The note as the topic's text.
+    /// Value of this record in the state topic, as JSON.
     #[must_use]
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
     }
 }
 
-/// A state record that cannot be read: nothing is guessed from it.
+/// A state record that cannot be read. The agent does not guess its content.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
-    /// Not JSON of the expected form.
+    /// The value is not JSON of the expected form.
     #[error("read state record `{key}`")]
     Unreadable {
-        /// Its key.
+        /// Key of the unreadable record.
         key: String,
-        /// What is wrong with it.
+        /// Fault that the JSON reader reports.
         #[source]
         source: serde_json::Error,
     },
-    /// Of a copy.
+    /// A record of a copy cannot be read.
     #[error(transparent)]
     Journal(#[from] JournalError),
-    /// Written by a later version.
+    /// The record was written by a later version.
     #[error(
         "state record `{key}` has format {format}; this version reads up to {FORMAT}: run the version that wrote it"
     )]
     Newer {
-        /// Its key.
+        /// Key of the newer record.
         key: String,
-        /// Its format.
+        /// Format version that the record has.
         format: u32,
     },
 }
 
-/// Everything the state topic says about one slot.
+/// Everything that the state topic holds about one slot.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct State {
-    /// The record of the highest term.
+    /// Checkpoint of the highest term; `None` before the first start.
     pub record: Option<Checkpoint>,
-    /// Keys of the older records, to be tombstoned.
+    /// Keys of older checkpoints. The agent deletes them with tombstones.
     pub outdated: Vec<String>,
-    /// A slot of ours was about to be created.
+    /// Present if an earlier start was about to create the slot.
     pub intent: Option<Intent>,
-    /// Partition count per topic when it was first used.
+    /// Number of partitions of each topic at its first use.
     pub partitions: BTreeMap<String, i32>,
-    /// Schema ids, by the keys that `schema_key` finds.
+    /// Schema ids by key, as `schema_key` defines it.
     pub schemas: BTreeMap<String, u32>,
-    /// Copies under way beside the stream, by `namespace.name`.
+    /// Unfinished backfills, by `namespace.name`.
     pub windows: BTreeMap<String, Window>,
-    /// Tables set aside, by `namespace.name`.
+    /// Detached tables, by `namespace.name`.
     pub detached: BTreeMap<String, Detached>,
-    /// Single changes that an operator has left out, by the records' keys.
+    /// Skipped changes, by the keys of their records.
     pub skipped: BTreeMap<String, Skipped>,
-    /// The halt that stands, or a try to end it.
+    /// The halt that stands, or the attempt to continue past it.
     pub halt: Option<Halted>,
-    /// What was to be copied, and what of it is.
+    /// Plan and progress of the copies that begin at a snapshot.
     pub copy: Journal,
-    /// How far the topic of signals is obeyed.
+    /// Progress in the topic of signals.
     pub obeyed: Option<Obeyed>,
-    /// Where partitions ended when the newest process began, if it inherited a confirm hold.
+    /// Ends of the partitions when the newest process began, if it inherited a confirm hold.
     pub watched: Option<Watched>,
 }
 
 impl State {
-    /// Reads the topic's newest value per key.
+    /// Reads the newest value of each key in the state topic.
     ///
     /// # Errors
-    /// When a record of this slot cannot be read, or was written by a later version.
+    /// A record of this slot cannot be read, or was written by a later version.
     pub fn read(slot: &str, entries: &BTreeMap<String, String>) -> Result<Self, RecordError> {
         let mut state = State { copy: Journal::read(slot, entries)?, ..State::default() };
         let mut records: Vec<(String, Checkpoint)> = Vec::new();
@@ -378,7 +393,7 @@ impl State {
                 Some(("schema", schema)) => {
                     state.schemas.insert(schema.to_owned(), serde_json::from_str(value).map_err(unreadable)?);
                 }
-                _ => {} // the journal's, another slot's, or a later version's
+                _ => {} // a key of `snapshot::journal`, of another slot, or of a later version
             }
         }
         records.sort_by_key(|(_, record)| record.term);
@@ -387,14 +402,15 @@ impl State {
         Ok(state)
     }
 
-    /// The confirm record's epoch; 0 where there is none.
+    /// Epoch of the checkpoint; 0 where there is none.
     #[must_use]
     pub fn epoch(&self) -> u64 {
         self.record.as_ref().map_or(0, |record| record.epoch)
     }
 
-    /// Keys of everything said of copies, and of tables that one of them is to repair. A pipeline that begins removes them:
-    /// what an earlier one of this name has copied is not copied by this one.
+    /// Keys of all records about copies, and about detached tables that a copy is to repair. A new
+    /// pipeline removes them, because a copy of an earlier pipeline with the same name does not
+    /// serve it.
     #[must_use]
     pub fn copies(&self, slot: &str) -> Vec<String> {
         let windows = self.windows.keys().map(|table| Window::key(slot, table));
@@ -404,7 +420,8 @@ impl State {
     }
 }
 
-/// A record that carries its format: no later one than ours is read, since what it says in other words would be lost.
+/// Reads a record that carries its format version. A later format is refused, because fields that
+/// this version does not know would be lost.
 fn known<T: DeserializeOwned>(key: &str, value: &str) -> Result<T, RecordError> {
     #[derive(Deserialize)]
     struct Format {
@@ -456,7 +473,7 @@ mod tests {
 
     #[test]
     fn the_highest_term_wins_and_the_others_are_outdated() {
-        // As numbers: 10 is above 9, though not as text.
+        // The terms are compared as numbers: 10 is above 9, although its text sorts first.
         let records = [9, 10, 2].map(|term| Checkpoint { term, ..sample() });
         let state = State::read("s", &entries(&records)).unwrap();
         assert_eq!(state.record.map(|r| r.term), Some(10));
@@ -482,7 +499,8 @@ mod tests {
         assert_eq!(State::read("s", &left).unwrap().copy.owed(), ["p.a"]);
     }
 
-    /// As the first version of this program wrote them; each field that came since has a meaning where it is missing.
+    /// Records as the first version of this program wrote them. Each field added since then has a
+    /// defined meaning where it is missing.
     #[test]
     fn reads_the_records_of_earlier_versions() {
         let confirm = r#"{"format":1,"slot":"s","term":3,"epoch":1,"system_id":"7","timeline":1,"database":5,"publication":16,

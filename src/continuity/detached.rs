@@ -1,14 +1,18 @@
-//! Tables that are set aside: what the state records of each, and what follows from it. Pure.
+//! Detached tables: the record that the state holds for each, and the rules that follow from it.
+//! This file is pure.
 //!
-//! Where the operator has consented (`events.on_refusal = "detach"`) a table whose change cannot be delivered leaves the
-//! stream instead of halting it: from that change on everything of it goes to the quarantine topic, until a copy has made
-//! its own topic equal to the table again.
+//! With `events.on_refusal = "detach"` the operator consents that a table leaves the stream when
+//! one of its changes cannot be delivered, instead of halting the stream. From that change on, all
+//! changes of the table go to the quarantine topic. This ends when a copy has made the table's own
+//! topic equal to the table again.
 //!
 //! Laws:
-//! - The record is acknowledged before the first change is set aside, and holds that change's Position or an earlier one:
-//!   everything of the table before it went to its topic.
-//! - A table that is set aside stays so across restarts, whatever the configuration says by then.
-//! - The record goes when the copy that repairs the table has ended, or the table is not captured any more.
+//! - The record is acknowledged before the first change goes to quarantine. It holds the Position
+//!   of that change or an earlier one: every change of the table before it went to the table's
+//!   topic.
+//! - A detached table stays detached across restarts, even if the configuration changes.
+//! - The record is deleted when the copy that repairs the table ends, or when the table is no
+//!   longer captured.
 
 use super::checkpoint::FORMAT;
 use crate::change::Position;
@@ -16,62 +20,64 @@ use crate::lsn::Lsn;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// What happens where one table is refused.
+/// The effect of a refusal that concerns one table: the setting `events.on_refusal`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnRefusal {
-    /// The stream waits, or halts, until a person acts.
+    /// The stream waits or halts until a person acts.
     #[default]
     Stop,
-    /// The table is set aside, the others go on: the operator's standing consent.
+    /// The table is detached and the other tables continue. The setting is the operator's standing
+    /// consent.
     Detach,
 }
 
-/// Why a table cannot go on: a stable code, and the same with names. No value.
+/// Why a table cannot continue. It holds no row value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// A reason's code.
+    /// Stable code of the reason.
     pub reason: &'static str,
-    /// In a sentence.
+    /// A sentence that names the objects.
     pub detail: String,
 }
 
-/// Why the row path cannot go on with a change.
+/// Why the row path cannot continue with a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// The change itself is refused.
     Change(Refusal),
-    /// Its table's plan was, when it was tried: it is tried once more.
+    /// The plan of the change's table was refused. It is tried once more.
     Plan,
-    /// The table is set aside, but its record begins behind this change.
+    /// The table is detached, but its record begins behind this change.
     Recorded,
 }
 
-/// The record of a table that is set aside.
+/// The record of a detached table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Detached {
-    /// [`FORMAT`].
+    /// Format version of the record, see [`FORMAT`].
     pub format: u32,
-    /// The epoch in which it was set aside: positions compare only within one.
+    /// The epoch in which the table was detached. Positions compare only within one epoch.
     pub epoch: u64,
-    /// Commit LSN of the first change that its topic lacks.
+    /// Commit LSN of the first change that the table's topic lacks.
     pub commit: Lsn,
-    /// That change's ordinal.
+    /// Ordinal of that change within its transaction.
     pub ordinal: u64,
-    /// Why: a stable code.
+    /// Stable code of the reason.
     pub reason: String,
-    /// The same with names.
+    /// The reason as a sentence that names the objects.
     pub detail: String,
-    /// Unix milliseconds.
+    /// Time of the detachment, in Unix milliseconds.
     pub at_ms: i64,
-    /// The operator's consent, as it was given.
+    /// The setting by which the operator consented.
     pub consent: String,
-    /// Since when a copy is to repair it, in Unix milliseconds: its changes flow again from then on.
+    /// Start of the repairing copy, in Unix milliseconds. Changes flow to the table's topic again
+    /// from then on. `None` before the repair.
     #[serde(default)]
     pub repair_ms: Option<i64>,
 }
 
 impl Detached {
-    /// A table set aside by the consent of the configuration.
+    /// The record of a table that the configured consent detaches.
     #[must_use]
     pub fn new(refusal: &Refusal, at: Position, epoch: u64, at_ms: i64) -> Self {
         Detached {
@@ -87,38 +93,39 @@ impl Detached {
         }
     }
 
-    /// The record's key.
+    /// Key of this record in the state topic.
     #[must_use]
     pub fn key(slot: &str, table: &str) -> String {
         format!("detached/{slot}/{table}")
     }
 
-    /// The record's text.
+    /// Value of this record in the state topic, as JSON.
     #[must_use]
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).unwrap_or_default() // texts and numbers: nothing that JSON cannot hold
     }
 
-    /// Where the gap begins.
+    /// Position of the first change that the table's topic lacks.
     #[must_use]
     pub fn from(&self) -> Position {
         Position { commit: self.commit, ordinal: self.ordinal }
     }
 
-    /// Below this Position a change must not be set aside before the record says so. After another epoch began all of
-    /// the table's changes lie within the gap, whatever their LSNs.
+    /// First Position from which changes may go to quarantine under this record. A change before it
+    /// needs a new record first. If a later epoch has begun, all changes of the table lie within
+    /// the gap, whatever their LSNs.
     #[must_use]
     pub fn floor(&self, epoch: u64) -> Position {
         if self.epoch == epoch { self.from() } else { Position::default() }
     }
 
-    /// Whether its changes go to the quarantine topic; if not, they flow and a copy repairs what is missing.
+    /// True if the table's changes go to the quarantine topic. False once a copy repairs the table.
     #[must_use]
     pub fn is_aside(&self) -> bool {
         self.repair_ms.is_none()
     }
 
-    /// What an operator does next.
+    /// The next step that is shown to the operator.
     #[must_use]
     pub fn next(&self, table: &str) -> String {
         match self.repair_ms {
@@ -127,7 +134,7 @@ impl Detached {
         }
     }
 
-    /// The same with an earlier beginning, if this one is earlier. The cause is the first one's.
+    /// The same record, extended to an earlier Position if `at` is earlier. The reason stays.
     #[must_use]
     pub fn reaching(&self, at: Position, epoch: u64) -> Self {
         let earlier = at < self.floor(epoch);
@@ -136,7 +143,7 @@ impl Detached {
     }
 }
 
-/// The tables that are set aside or being repaired, by `namespace.name`.
+/// The detached tables and those under repair, by `namespace.name`.
 #[derive(Clone, Debug, Default)]
 pub struct Detachments {
     epoch: u64,
@@ -144,37 +151,38 @@ pub struct Detachments {
 }
 
 impl Detachments {
-    /// What the state says, in the epoch of the connection.
+    /// The detached tables that the state holds, and the epoch of the connection.
     #[must_use]
     pub fn resume(epoch: u64, tables: BTreeMap<String, Detached>) -> Self {
         Detachments { epoch, tables }
     }
 
-    /// A table's record.
+    /// The record of a table; `None` if the table is not detached.
     #[must_use]
     pub fn get(&self, table: &str) -> Option<&Detached> {
         self.tables.get(table)
     }
 
-    /// Every record.
+    /// Every table with its record, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&String, &Detached)> {
         self.tables.iter()
     }
 
-    /// Whether a table's changes go to the quarantine topic.
+    /// True if the table's changes go to the quarantine topic.
     #[must_use]
     pub fn is_aside(&self, table: &str) -> bool {
         self.get(table).is_some_and(Detached::is_aside)
     }
 
-    /// Where its changes may be set aside from, without another record.
+    /// First Position from which the table's changes may go to quarantine without another record.
+    /// The begin of the stream for a table that is not detached.
     #[must_use]
     pub fn floor(&self, table: &str) -> Position {
         self.get(table).map_or_else(Position::default, |detached| detached.floor(self.epoch))
     }
 
-    /// The record to write before the change at a Position is set aside. One that is being repaired is set aside again,
-    /// by the new cause; its gap begins where it began.
+    /// The record to write before the change at `at` goes to quarantine. A table under repair is
+    /// detached again with the new reason, and its gap keeps its begin.
     #[must_use]
     pub fn record(&self, table: &str, refusal: &Refusal, at: Position, now_ms: i64) -> Detached {
         let new = Detached::new(refusal, at, self.epoch, now_ms);
@@ -188,18 +196,18 @@ impl Detachments {
         }
     }
 
-    /// The record to write before the table's changes flow again.
+    /// The record to write before the table's changes flow to its topic again.
     #[must_use]
     pub fn repair(&self, table: &str, now_ms: i64) -> Option<Detached> {
         Some(Detached { repair_ms: Some(now_ms), ..self.get(table)?.clone() })
     }
 
-    /// A record is acknowledged.
+    /// Notes a record that the state topic has acknowledged.
     pub fn recorded(&mut self, table: &str, detached: Detached) {
         self.tables.insert(table.to_owned(), detached);
     }
 
-    /// The table is repaired, or not captured any more.
+    /// Removes a table that is repaired or no longer captured.
     pub fn forget(&mut self, table: &str) -> Option<Detached> {
         self.tables.remove(table)
     }

@@ -1,12 +1,17 @@
-//! The recorded halt of a slot: one state record that every start and every replica respects before it produces anything.
+//! The recorded halt of a slot. Every start and every replica respects it before it produces
+//! anything.
 //!
-//! Pure. The record outlives the process that wrote it, so a restart or a second replica cannot stream past the halt.
-//! What ends it is in the table of `continuity::Reason::lifting`; `Halted::standing` applies that table.
+//! This file is pure. The record outlives the process that wrote it, so a restart or a second
+//! replica cannot stream past the halt. The table of `continuity::Reason::lifting` says what ends
+//! it, and `Halted::standing` applies that table.
 //!
 //! Laws:
-//! - A halt whose facts a later connect can miss stands until one of its ways out is shown.
-//! - A way out that proves nothing by itself (a larger limit, another configuration, `wellspring retry`) allows one try.
-//! - A try ends when the position is confirmed, or when the halt is recorded again.
+//! - A halt whose cause a later connect can miss stands until one of its ways out is shown to be
+//!   taken.
+//! - A way out that proves nothing by itself (a larger limit, another configuration, `wellspring
+//!   retry`) allows one attempt.
+//! - An attempt ends when the stream has passed the halting position, or when the halt is recorded
+//!   again.
 
 use super::checkpoint::FORMAT;
 use super::skipped::Place;
@@ -15,117 +20,119 @@ use crate::change::Position;
 use crate::lsn::Lsn;
 use serde::{Deserialize, Serialize};
 
-/// How many processes may begin the same try. A process that dies in a try can have died of it, so the number is small;
-/// one restart for another cause, such as a deployment, must not use the try up.
+/// The most processes that may begin the same attempt. The number is small because the attempt may
+/// be what kills the process. It is above 1 because a restart for another cause, such as a
+/// deployment, must not use up the attempt.
 const TRY_RUNS_MAX: u32 = 3;
 
-/// Longest detail kept, in characters: the record has to fit a message of the state topic.
+/// Longest detail kept, in characters. The record must fit into a message of the state topic.
 const DETAIL_CHARS_MAX: usize = 2000;
 
-/// The change at which the stream stands.
+/// The change at which the stream has halted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct At {
-    /// `namespace.name`.
+    /// Table of the change, as `namespace.name`.
     pub table: String,
-    /// Its commit LSN.
+    /// Commit LSN of the change.
     pub commit: Lsn,
-    /// Its ordinal.
+    /// Ordinal of the change within its transaction.
     pub ordinal: u64,
-    /// murmur2 of its key's bytes; none where the key could not be written.
+    /// murmur2 of the bytes of the record's key; `None` where the key could not be encoded.
     pub key_hash: Option<u32>,
 }
 
-/// A try that was allowed and whose outcome is not known yet.
+/// An attempt that was allowed and has no outcome yet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Try {
-    /// The run that began it, or took it over from a run that ended.
+    /// Id of the run that began the attempt, or took it over from a run that ended.
     pub run: String,
-    /// How many runs have had it.
+    /// Number of runs that have made this attempt.
     pub runs: u32,
 }
 
-/// The record of a halt.
+/// The record of a halt in the state topic.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Halted {
-    /// [`FORMAT`].
+    /// Format version of the record, see [`FORMAT`].
     pub format: u32,
-    /// Why.
+    /// Reason for the halt, stored as its code.
     pub reason: Reason,
-    /// The same with names and positions.
+    /// A sentence that names objects and positions.
     pub detail: String,
-    /// What to do, as it was told then.
+    /// The next step that was shown to the operator when the halt was recorded.
     pub next: String,
-    /// The WAL in doubt.
+    /// Range of WAL that is missing or in doubt.
     #[serde(default)]
     pub range: Option<LsnRange>,
-    /// The change that cannot go on, where it is one.
+    /// The change that cannot be delivered, if one change caused the halt.
     #[serde(default)]
     pub at: Option<At>,
-    /// The table that the halt is about, where it is about one.
+    /// The table that the halt is about, if it is about one.
     #[serde(default)]
     pub table: Option<String>,
-    /// The record that its topic does not take.
+    /// The record that is too large for its topic.
     #[serde(default)]
     pub oversize: Option<Oversize>,
-    /// The epoch of the positions; 0 where there was no confirm record. A later epoch is a consent, which ends the halt.
+    /// Epoch of the positions; 0 where there was no checkpoint. A later epoch means consent, which
+    /// ends the halt.
     pub epoch: u64,
-    /// The term that halted; 0 where there was no confirm record.
+    /// Term of the connection that halted; 0 where there was no checkpoint.
     pub term: u64,
-    /// Unix milliseconds.
+    /// Time of the halt, in Unix milliseconds.
     pub at_ms: i64,
-    /// The run that recorded it.
+    /// Id of the run that recorded the halt.
     pub run: String,
-    /// Digest of the configuration that decides how records look and which tables are captured.
+    /// Digest of the settings that decide the form of records and the set of captured tables.
     pub fingerprint: String,
-    /// The program's version.
+    /// Version of the program that recorded the halt.
     pub version: String,
-    /// Somebody asked for one more try.
+    /// True if an operator asked for one more attempt.
     #[serde(default)]
     pub retry: bool,
-    /// The try under way.
+    /// The attempt in progress; `None` while the halt stands.
     #[serde(default)]
     pub trying: Option<Try>,
 }
 
-/// Who records a halt, and under what.
+/// The run that reads or records a halt, with its configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Author {
-    /// The run's id.
+    /// Id of the run.
     pub run: String,
-    /// See [`Halted::fingerprint`].
+    /// Digest of the configuration, see [`Halted::fingerprint`].
     pub fingerprint: String,
-    /// The program's version.
+    /// Version of the running program.
     pub version: String,
 }
 
-/// What a reader of the record knows besides it.
+/// Facts that decide, together with the record, whether the halt stands.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
-    /// Who reads.
+    /// The run that reads the record.
     pub author: &'a Author,
-    /// The confirm record's epoch; 0 where there is none.
+    /// Epoch of the checkpoint; 0 where there is none.
     pub epoch: u64,
-    /// Whether the halt's table is captured; true where the halt is about none.
+    /// True if the halt's table is captured, or if the halt is about no table.
     pub captured: bool,
-    /// Bytes that topic and producer take by now; none where that is not known.
+    /// Record size that topic and producer accept now, in bytes; `None` where that is not known.
     pub takes_bytes: Option<u64>,
 }
 
-/// What a recorded halt means to a reader.
+/// Effect of a recorded halt on the process that reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// It holds: nothing may be produced.
+    /// The halt stands: nothing may be produced.
     Stands,
-    /// The connect judges its facts anew.
+    /// The connect checks the cause of the halt again and decides.
     Judged,
-    /// It has ended, and its record may go.
+    /// The halt has ended, and its record may be deleted.
     Ended,
-    /// One try is allowed: this is the record to write before the stream is read.
+    /// One attempt is allowed. This record must be written before the stream is read.
     Try(Box<Halted>),
 }
 
 impl Halted {
-    /// The record of a halt.
+    /// The record of a halt that this run comes to.
     #[must_use]
     pub fn new(halt: &Halt, author: &Author, (epoch, term): (u64, u64), at_ms: i64) -> Self {
         let at = |place: &Place| At {
@@ -154,13 +161,13 @@ impl Halted {
         }
     }
 
-    /// The record's key.
+    /// Key of this record in the state topic.
     #[must_use]
     pub fn key(slot: &str) -> String {
         format!("halt/{slot}")
     }
 
-    /// The record's text.
+    /// Value of this record in the state topic, as JSON.
     #[must_use]
     pub fn to_json(&self) -> String {
         let text = serde_json::to_string(self);
@@ -168,7 +175,7 @@ impl Halted {
         text.unwrap_or_default()
     }
 
-    /// The halt as a reader of the record tells it.
+    /// The halt as status and log show it after it was read from the state topic.
     #[must_use]
     pub fn halt(&self) -> Halt {
         let place = |at: &At| {
@@ -188,13 +195,13 @@ impl Halted {
         }
     }
 
-    /// Whether another halt says the same, so that the record need not be written again.
+    /// True if another halt has the same content, so that the record need not be written again.
     #[must_use]
     pub fn says(&self, halt: &Halt, epoch: u64) -> bool {
         (self.reason, self.epoch, &self.table) == (halt.reason, epoch, &halt.table) && self.detail == halt.detail
     }
 
-    /// What the record means now.
+    /// Decides the effect of the record on a process with these facts.
     #[must_use]
     pub fn standing(&self, facts: &Facts<'_>) -> Standing {
         let lifting = self.reason.lifting();
@@ -222,17 +229,18 @@ impl Halted {
         Standing::Try(Box::new(Halted { retry: false, trying, ..self.clone() }))
     }
 
-    /// Whether a stream delivered up to here has left the halting change behind. A halt without a position is never passed.
+    /// True if a stream delivered up to `delivered` has passed the halting change. Without a
+    /// position the halt is passed only by a later epoch.
     #[must_use]
     pub fn is_passed(&self, epoch: u64, delivered: Lsn) -> bool {
         let place = self.at.as_ref().map(|at| at.commit).or_else(|| self.range.map(|range| range.to));
         epoch > self.epoch || place.is_some_and(|place| delivered > place)
     }
 
-    /// The record with a wish for one more try.
+    /// The record with a request for one more attempt.
     ///
     /// # Errors
-    /// The next step that helps instead, where a try cannot end this halt.
+    /// An attempt cannot end this halt. The error is the next step that can.
     pub fn retried(&self) -> Result<Halted, &'static str> {
         if self.reason.lifting().is_by(By::Retry) {
             return Ok(Halted { retry: true, trying: None, ..self.clone() });
@@ -242,7 +250,8 @@ impl Halted {
 }
 
 impl Halt {
-    /// The detail, and where the halt was read from the state, since when it stands and who recorded it.
+    /// The detail. If the halt was read from the state topic, also the time of its recording and
+    /// the run that recorded it.
     #[must_use]
     pub fn told(&self) -> String {
         match self.recorded.as_deref() {
@@ -290,7 +299,7 @@ mod tests {
         Facts { author, epoch: 4, captured: true, takes_bytes: Some(200) }
     }
 
-    /// The record of the try that is allowed.
+    /// The record of the allowed attempt.
     #[track_caller]
     fn tried(standing: Standing) -> Halted {
         match standing {
@@ -365,7 +374,7 @@ mod tests {
         let mut trying = tried(asked.standing(&facts(&author("b"))));
         assert_eq!((trying.retry, trying.trying.as_ref().map(|t| t.runs)), (false, Some(1)));
         for _ in 0..5 {
-            trying = tried(trying.standing(&facts(&author("b")))); // reconnects of one run
+            trying = tried(trying.standing(&facts(&author("b")))); // one run reconnects several times
         }
         assert_eq!(trying.trying.as_ref().map(|t| t.runs), Some(1));
         for run in ["c", "d"] {

@@ -1,7 +1,8 @@
-//! Whether the stream can go on exactly where it stopped: the record held against the server
-//! (`docs/internals/continuity.md`).
+//! Decides whether the stream can continue exactly where it stopped, by a comparison of the
+//! checkpoint with the server (`docs/internals/continuity.md`).
 //!
-//! Pure. Each rule closes a way in which changes were lost in a run; a rule that cannot be shown to hold halts.
+//! This room is pure. Each rule closes a way in which a run lost changes. A rule that cannot be
+//! shown to hold causes a halt.
 
 pub mod checkpoint;
 pub mod detached;
@@ -29,62 +30,62 @@ use std::collections::BTreeMap;
 pub struct LsnRange {
     /// The last position known to be in Kafka.
     pub from: Lsn,
-    /// Where the slot, or the server, stands.
+    /// Position of the slot or of the server.
     pub to: Lsn,
 }
 
-/// A stop that only a person ends.
+/// A stop that only a person can end.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Halt {
-    /// Why.
+    /// Reason for the halt, with its stable code.
     pub reason: Reason,
-    /// The same with names and positions.
+    /// A sentence that names objects and positions.
     pub detail: String,
-    /// The WAL in doubt.
+    /// Range of WAL that is missing or in doubt.
     pub range: Option<LsnRange>,
-    /// The change that cannot go on, where it is one.
+    /// The change that cannot be delivered, if one change caused the halt.
     pub place: Option<Box<Place>>,
-    /// The table that the halt is about, where it is about one.
+    /// The table that the halt is about, if it is about one.
     pub table: Option<String>,
-    /// The route of the topic that the halt is about, where Kafka has told of it.
+    /// Route of the topic that the halt is about, if Kafka reported it.
     pub route: Option<RouteId>,
-    /// The record that its topic does not take.
+    /// The record that is too large for its topic.
     pub oversize: Option<Box<Oversize>>,
-    /// Where the state already says so: since when, and by whom.
+    /// When and by which run the halt was recorded; `None` if it was not read from the state topic.
     pub recorded: Option<Box<Recorded>>,
 }
 
-/// A record that is larger than its topic or the producer takes.
+/// A record that exceeds the size limit of its topic or of the producer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Oversize {
-    /// The topic.
+    /// Name of the record's topic.
     pub topic: String,
-    /// Bytes that topic and producer have to take, framing included.
+    /// Size that topic and producer would have to accept, in bytes, framing included.
     pub bytes: u64,
-    /// Bytes that they took then.
+    /// Size that they accepted when the halt was recorded, in bytes.
     pub limit_bytes: u64,
 }
 
 /// When a halt was recorded, and by which run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recorded {
-    /// Unix milliseconds.
+    /// Time of the recording, in Unix milliseconds.
     pub at_ms: i64,
-    /// The run that recorded it.
+    /// Id of the run that recorded the halt.
     pub run: String,
-    /// The epoch of the positions in it.
+    /// The epoch of the positions in the halt.
     pub epoch: u64,
 }
 
 impl Halt {
-    /// A halt without a range.
+    /// A halt with a reason and a detail only.
     #[must_use]
     pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
         let detail = detail.into();
         Halt { reason, detail, range: None, place: None, table: None, route: None, oversize: None, recorded: None }
     }
 
-    /// The same, at one change.
+    /// Adds the change at which the stream halts, and its table.
     #[must_use]
     pub fn at(mut self, place: Place) -> Self {
         self.table = Some(place.table.clone());
@@ -92,28 +93,28 @@ impl Halt {
         self
     }
 
-    /// The same, about one table.
+    /// Adds the table that the halt is about.
     #[must_use]
     pub fn about(mut self, table: &str) -> Self {
         self.table = Some(table.to_owned());
         self
     }
 
-    /// The same, about one topic.
+    /// Adds the topic that the halt is about.
     #[must_use]
     pub fn of_topic(mut self, route: RouteId) -> Self {
         self.route = Some(route);
         self
     }
 
-    /// The same, about a record of this size.
+    /// Adds the size of a record that is too large.
     #[must_use]
     pub fn oversized(mut self, oversize: Oversize) -> Self {
         self.oversize = Some(Box::new(oversize));
         self
     }
 
-    /// The same, about the WAL from one position to another.
+    /// Adds the range of WAL from one position to another.
     #[must_use]
     pub fn over(mut self, from: Lsn, to: Lsn) -> Self {
         self.range = Some(LsnRange { from, to });
@@ -121,74 +122,76 @@ impl Halt {
     }
 }
 
-/// The slot as the server shows it.
+/// The slot's row as the server shows it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SlotView {
-    /// `confirmed_flush_lsn`; none on a lost slot.
+    /// `confirmed_flush_lsn`; `None` on a lost slot.
     pub confirmed: Option<Lsn>,
-    /// Why it can no longer be used, if so.
+    /// Why the slot can no longer be used; `None` if it can.
     pub lost: Option<String>,
-    /// Whether it is a pgoutput slot of this database.
+    /// True if it is a pgoutput slot of this database.
     pub ours: bool,
 }
 
 /// The publication as the server shows it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PublicationView {
-    /// `pg_publication.oid`.
+    /// `pg_publication.oid` of the publication.
     pub oid: Oid,
-    /// Its captured tables by `namespace.name`.
+    /// Identity of each captured table, by `namespace.name`.
     pub tables: BTreeMap<String, TableIdentity>,
 }
 
-/// What a connect found, read in the order of `docs/internals/continuity.md`.
+/// Facts about the server that a connect has read, in the order of `docs/internals/continuity.md`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Observed {
-    /// IDENTIFY_SYSTEM.
+    /// System identifier, from IDENTIFY_SYSTEM.
     pub system_id: String,
-    /// IDENTIFY_SYSTEM.
+    /// Current timeline, from IDENTIFY_SYSTEM.
     pub timeline: u32,
-    /// Switch points of the timelines before the current one, by timeline.
+    /// End of each earlier timeline (its switch point), by timeline.
     pub history: BTreeMap<u32, Lsn>,
-    /// IDENTIFY_SYSTEM: flushed, or on a standby replayed.
+    /// Position from IDENTIFY_SYSTEM: flushed, or on a standby replayed.
     pub server: Lsn,
-    /// Whether the server is a standby.
+    /// True if the server is a standby.
     pub standby: bool,
-    /// `pg_database.oid`.
+    /// `pg_database.oid` of the database.
     pub database: Oid,
-    /// The slot's row.
+    /// The slot's row; `None` if the slot does not exist.
     pub slot: Option<SlotView>,
-    /// The publication, if there is one.
+    /// The publication; `None` if it does not exist.
     pub publication: Option<PublicationView>,
-    /// Tables the configuration captures, by `namespace.name`.
+    /// Tables that the configuration captures, as `namespace.name`.
     pub captured: Vec<String>,
 }
 
-/// The stream may go on.
+/// Position and condition with which a stream resumes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Resume {
-    /// The slot's confirmed position: where the server resumes.
+    /// Position at which the server resumes: the slot's confirmed position.
     pub from: Lsn,
-    /// A commit that the replay must contain before anything later.
+    /// A commit that the replay must contain before any later one.
     pub expect: Option<Committed>,
 }
 
-/// What the record and the server say together.
+/// Result of comparing checkpoint and server.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
-    /// Continuity is proven.
+    /// Continuity is proven, and the stream resumes.
     Resume(Resume),
-    /// No slot and no record: a first start, or one that crashed between its intent and the slot.
+    /// Neither slot nor checkpoint exists. This is a first start, or one that crashed after its
+    /// intent and before the slot.
     FirstStart,
-    /// A slot that our own first start made; its record is still to be written.
+    /// The slot was created by our own first start. Its checkpoint is not written yet.
     Created(Resume),
-    /// A standby that has not replayed far enough yet.
+    /// The server is a standby that has not replayed far enough yet. The text says how far it is.
     Wait(String),
-    /// Continuity is not proven.
+    /// Continuity is not proven, so the agent halts.
     Halt(Halt),
 }
 
-/// Holds record and server against each other. `intent`: a first start of ours was about to create the slot.
+/// Compares checkpoint and server. `intent` is true if a first start of ours was about to create
+/// the slot.
 #[must_use]
 pub fn judge(record: Option<&Checkpoint>, intent: bool, seen: &Observed) -> Verdict {
     let slot = match (&seen.slot, record) {
@@ -225,18 +228,21 @@ pub fn judge(record: Option<&Checkpoint>, intent: bool, seen: &Observed) -> Verd
     }
 }
 
-/// Where a connection begins beyond the slot's confirmed position: while a confirm hold is open, everything up to
-/// `delivered` is in Kafka, and the slot is kept further back only for the case that late records are found.
+/// Position beyond the slot's confirmed position at which a connection may begin. While a confirm
+/// hold is open, everything up to `delivered` is in Kafka. The slot stays further back only in case
+/// late records are found.
 ///
-/// None where the server begins at the slot's own position: without such a hold, where a late record was found, where the
-/// slot is not exactly where the record says (then the commits in between prove the history), and on another timeline.
+/// `None` where the stream must begin at the slot's confirmed position: without an open hold, after
+/// a late record was found, on another timeline, and where the slot is not exactly at the
+/// checkpoint's `confirmed`. In the last case the commits in between prove the history.
 #[must_use]
 pub fn begins_beyond(record: &Checkpoint, slot_confirmed: Lsn, timeline: u32) -> Option<Lsn> {
     let proven = record.confirmed == slot_confirmed && record.timeline == timeline && !record.foreign;
     (proven && record.delivered > slot_confirmed).then_some(record.delivered)
 }
 
-/// Same cluster, same database, and no change that we delivered was undone or skipped.
+/// Checks that cluster and database are the same, and that no delivered change was undone or
+/// skipped.
 fn same_history(record: &Checkpoint, confirmed: Lsn, seen: &Observed) -> Result<(), Halt> {
     if record.system_id != seen.system_id {
         let detail = format!("system identifier {} where the record has {}", seen.system_id, record.system_id);
@@ -271,12 +277,12 @@ fn same_history(record: &Checkpoint, confirmed: Lsn, seen: &Observed) -> Result<
     Ok(())
 }
 
-/// The server's own position is below one it has shown us.
+/// True if the server's position is below one that it has shown before, on the same timeline.
 fn went_back(record: &Checkpoint, seen: &Observed) -> bool {
     record.timeline == seen.timeline && seen.server < record.server_seen
 }
 
-/// The publication and every captured table are the ones of the record.
+/// Checks that the publication and every captured table are those of the checkpoint.
 fn same_tables(record: &Checkpoint, confirmed: Lsn, seen: &Observed) -> Result<(), Halt> {
     let halt = |reason, detail: String| Err(Halt::new(reason, detail).over(confirmed, seen.server));
     let Some(publication) = &seen.publication else {
@@ -303,8 +309,9 @@ fn same_tables(record: &Checkpoint, confirmed: Lsn, seen: &Observed) -> Result<(
     Ok(())
 }
 
-/// The commit that must come again: the slot lies below it, so its absence proves another history. Not asked for when a
-/// table of the record is captured no longer, since then its transactions may rightly be gone from the stream.
+/// The commit that must come again. The slot lies below it, so its absence proves another history.
+/// `None` when a recorded table is no longer captured, because its transactions may then be missing
+/// from the stream rightfully.
 fn expected(record: &Checkpoint, confirmed: Lsn, seen: &Observed) -> Option<Committed> {
     let all_captured = record.tables.keys().all(|table| seen.captured.contains(table));
     record.last_commit.filter(|commit| all_captured && confirmed < commit.end)

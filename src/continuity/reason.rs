@@ -1,10 +1,13 @@
-//! The reasons for a halt: the stable code, what the operator does next, and what ends the halt.
+//! The reasons for a halt. Each has a stable code, a next step for the operator, and the ways that
+//! end the halt.
 //!
-//! Pure. Two exhaustive tables, one row for each reason: `text` is what people read, `lifting` is what the agent does.
+//! This file is pure. It has two exhaustive tables with one row for each reason: people read
+//! `text`, and the agent acts on `lifting`.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Why nothing more is produced or confirmed. The code is stable; dashboards and runbooks use it.
+/// Reason why nothing more is produced or confirmed. Its code is stable, because dashboards and
+/// runbooks use it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the codes say it, and `next` explains each")]
 pub enum Reason {
@@ -32,38 +35,41 @@ pub enum Reason {
     CopyUnfinished,
 }
 
-/// Where the facts behind a halt can be seen.
+/// Where the cause of a halt can be observed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Proof {
-    /// Each connect sees them again for as long as they hold. The halt ends by itself when a connect no longer sees them.
+    /// Each connect observes the cause for as long as it exists. The halt ends by itself when a
+    /// connect no longer observes it.
     EachConnect,
-    /// They were seen once. A later connect can miss them although changes are lost, so the recorded halt decides.
+    /// The cause was observed once. A later connect can miss it although changes are lost, so the
+    /// recorded halt decides.
     Once,
-    /// Every reader of the state sees them before it could read a recorded halt. The halt is not recorded.
+    /// Every reader of the state topic meets the cause before it can read a recorded halt. The halt
+    /// is therefore not recorded.
     Reading,
 }
 
-/// What ends a halt.
+/// One way to end a halt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
-    /// The facts are corrected, and the next connect sees that.
+    /// The cause is corrected, and the next connect observes that.
     Correction,
     /// `wellspring slot accept` records consent under a new epoch.
     Accept,
     /// `wellspring skip` leaves out the one change.
     Skip,
-    /// The topic and the producer take the record by now: one new try.
+    /// Topic and producer accept the record's size now. This allows one attempt.
     Limit,
-    /// The configuration that decides, or the program, is another one: one new try.
+    /// The program's version or the relevant configuration has changed. This allows one attempt.
     Configuration,
-    /// The table that the halt names is captured no longer.
+    /// The halt's table is no longer captured.
     Exclusion,
-    /// `wellspring retry` asks for one new try.
+    /// `wellspring retry` asks for one new attempt.
     Retry,
 }
 
 impl By {
-    /// The words of the table in the runbooks.
+    /// The wording in the table of the runbooks.
     #[must_use]
     pub const fn words(self) -> &'static str {
         match self {
@@ -78,17 +84,17 @@ impl By {
     }
 }
 
-/// How a halt ends.
+/// Where the cause of a halt can be observed, and what ends the halt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lifting {
-    /// Where its facts can be seen.
+    /// Where the cause of the halt can be observed.
     pub proof: Proof,
-    /// Each of these ends it; nothing else does.
+    /// The ways that end the halt; nothing else does.
     pub by: &'static [By],
 }
 
 impl Lifting {
-    /// Whether one of the ways is this one.
+    /// True if `way` is one of the ways.
     #[must_use]
     pub fn is_by(&self, way: By) -> bool {
         self.by.contains(&way)
@@ -122,7 +128,7 @@ impl Reason {
         Reason::CopyUnfinished,
     ];
 
-    /// The stable code, and what the operator does next.
+    /// The stable code, and the next step for the operator.
     #[must_use]
     pub const fn text(self) -> (&'static str, &'static str) {
         match self {
@@ -215,29 +221,32 @@ impl Reason {
         }
     }
 
-    /// Where the facts can be seen, and what ends the halt.
+    /// Where the cause can be observed, and what ends the halt.
     #[must_use]
     pub const fn lifting(self) -> Lifting {
         use By::{Accept, Configuration, Correction, Exclusion, Limit, Retry, Skip};
         let (proof, by): (Proof, &'static [By]) = match self {
-            // A slot's position never falls, and a new slot stands above the record: a connect sees either.
+            // A slot's position never falls, and a new slot stands above the checkpoint. A connect
+            // observes either case.
             Reason::SlotMissing | Reason::SlotAhead => (Proof::EachConnect, &[Correction, Accept]),
-            // An invalidated slot stays invalidated. Its replacement is seen as `slot_ahead`.
+            // An invalidated slot stays invalidated. Its replacement is observed as `slot_ahead`.
             Reason::SlotLost => (Proof::EachConnect, &[Accept]),
             Reason::SlotForeign | Reason::CopyUnfinished => (Proof::EachConnect, &[Correction]),
             Reason::StateMissing | Reason::OtherCluster | Reason::OtherDatabase | Reason::TimelineUnknown => {
                 (Proof::EachConnect, &[Correction, Accept])
             }
-            // The switch point of an ended timeline is final, and `sent` is in the record.
+            // The switch point of an ended timeline is final, and `sent` is in the checkpoint.
             Reason::PublishedAhead => (Proof::EachConnect, &[Correction, Accept]),
-            // A restored server writes on and passes the recorded position: a later connect would see nothing.
+            // A restored server writes on and passes the recorded position. A later connect would
+            // observe nothing.
             Reason::ServerWentBack => (Proof::Once, &[Accept]),
-            // A retry reads up to the same commit again, so it proves the history once more.
+            // A retry reads up to the same commit again, so it checks the history once more.
             Reason::HistoryDiffers => (Proof::Once, &[Accept, Retry]),
-            // What is made anew has another oid.
+            // A recreated publication or table has another oid.
             Reason::PublicationMissing | Reason::PublicationChanged => (Proof::EachConnect, &[Accept]),
             Reason::TableRecreated | Reason::TableRepublished => (Proof::EachConnect, &[Accept, Exclusion]),
-            // A table that leaves a published schema and returns keeps its oids: a later connect would see nothing.
+            // A table that leaves a published schema and returns keeps its oids. A later connect
+            // would observe nothing.
             Reason::TableNotPublished => (Proof::Once, &[Accept, Exclusion]),
             Reason::RecordTooLarge => (Proof::Once, &[Limit, Configuration, Skip, Retry]),
             Reason::RowUnencodable => (Proof::Once, &[Configuration, Skip, Retry]),
@@ -249,13 +258,14 @@ impl Reason {
         Lifting { proof, by }
     }
 
-    /// The stable code.
+    /// Stable code of the reason.
     #[must_use]
     pub const fn code(self) -> &'static str {
         self.text().0
     }
 
-    /// Whether the position of the stream is gone or not ours any more: what `when_needed` consents to begin anew for.
+    /// True if the slot's position is lost or no longer ours. `snapshot.mode = "when_needed"`
+    /// consents to a new start for these reasons.
     #[must_use]
     pub const fn is_lost_position(self) -> bool {
         matches!(self, Reason::SlotMissing | Reason::SlotLost | Reason::SlotAhead | Reason::StateMissing)

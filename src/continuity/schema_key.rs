@@ -1,28 +1,29 @@
-//! Under which keys the state holds the id of a schema. Pure.
+//! Keys of the state records that hold schema ids. This file is pure.
 //!
-//! The key is `<subject>/<SHA-256 of the text>/<URL of the registry>`: an id belongs to the registry that gave it. Versions
-//! before this one wrote no URL. A registry can have several URLs; an id is recorded under the first one.
+//! A key is `<subject>/<SHA-256 of the text>/<URL of the registry>`, because an id belongs to the
+//! registry that assigned it. Earlier versions wrote no URL. A registry can have several URLs, and
+//! an id is recorded under the first one.
 
 use super::checkpoint::State;
 use crate::encode::AvroSchema;
 use std::collections::BTreeMap;
 
-/// The key of a schema, without a registry.
+/// Subject and fingerprint of a schema: the part of the key before the registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SchemaKey(String);
 
-/// A recorded id.
+/// A schema id from the state, and whether it belongs to this registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordedId {
-    /// The id.
+    /// Id that a registry assigned to the schema.
     pub id: u32,
-    /// The registry that is asked now gave it, by one of its URLs; or an earlier version recorded it, for the only registry
-    /// that it knew.
+    /// True if one of the configured registry's URLs is in the key. Also true for a record of an
+    /// earlier version, which knew only one registry.
     pub is_same_registry: bool,
 }
 
 impl SchemaKey {
-    /// The key of a schema.
+    /// The key of a schema, from its subject and text.
     #[must_use]
     pub fn of(schema: &AvroSchema) -> Self {
         let digest = openssl::sha::sha256(schema.text.as_bytes());
@@ -30,19 +31,20 @@ impl SchemaKey {
         SchemaKey(format!("{}/{fingerprint}", schema.subject))
     }
 
-    /// Its key at a registry.
+    /// The full key for the registry at `url`.
     #[must_use]
     pub fn at(&self, url: &str) -> String {
         format!("{}/{url}", self.0)
     }
 
-    /// The key that earlier versions wrote.
+    /// The key that earlier versions wrote, without a URL.
     #[must_use]
     pub fn bare(&self) -> &str {
         &self.0
     }
 
-    /// The recorded id: of the registry with these URLs, else of an earlier version, else of another registry.
+    /// Finds the recorded id. An entry of the registry with these URLs comes first, then one of an
+    /// earlier version, then one of another registry.
     #[must_use]
     pub fn find<'a>(
         &self,
@@ -60,7 +62,7 @@ impl SchemaKey {
 }
 
 impl State {
-    /// The key of an entry of [`State::schemas`] in the topic.
+    /// The key in the state topic of an entry of [`State::schemas`].
     #[must_use]
     pub fn schema_key(key: &str) -> String {
         format!("schema/{key}")

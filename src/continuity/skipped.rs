@@ -1,5 +1,5 @@
-//! Single changes that an operator has left out of their topic: each a record of its own in the state, for the replay and
-//! for whoever asks later. Pure.
+//! Single changes that an operator has skipped. The state holds a record of each, for replays and
+//! for later audits. This file is pure.
 
 use super::checkpoint::FORMAT;
 use crate::change::Position;
@@ -7,68 +7,70 @@ use crate::lsn::Lsn;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// How many are remembered: each was somebody's decision, and none is needed once its position is confirmed.
+/// The most skipped changes that are remembered. A person decides each one, and a replay needs none
+/// whose position is confirmed.
 const SKIPPED_MAX: usize = 200;
 
-/// Longest name and reason kept, in characters: a record has to fit a message.
+/// Longest name and reason kept, in characters. A record must fit into a message.
 const TEXT_CHARS_MAX: usize = 500;
 
 /// The change at which the stream has halted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// `namespace.name`.
+    /// Table of the change, as `namespace.name`.
     pub table: String,
-    /// Its Position.
+    /// Position of the change.
     pub at: Position,
-    /// murmur2 of its key's bytes; none where the key could not be written.
+    /// murmur2 of the bytes of the record's key; `None` where the key could not be encoded.
     pub key_hash: Option<u32>,
 }
 
-/// Who leaves a change out, and why.
+/// An operator's consent to skip one change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Consent {
-    /// The change that is meant.
+    /// Table of the change to skip, as `namespace.name`.
     pub table: String,
-    /// The change that is meant.
+    /// Position of the change to skip.
     pub at: Position,
-    /// In the operator's own words.
+    /// Name of the consenting person, as that person typed it.
     pub by: String,
-    /// In the operator's own words.
+    /// Reason for the consent, as that person typed it.
     pub why: String,
 }
 
-/// The record of a change that is left out.
+/// The record of a skipped change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skipped {
-    /// [`FORMAT`].
+    /// Format version of the record, see [`FORMAT`].
     pub format: u32,
-    /// Positions compare only within one.
+    /// Epoch of the Position. Positions compare only within one epoch.
     pub epoch: u64,
-    /// `namespace.name`.
+    /// Table of the change, as `namespace.name`.
     pub table: String,
-    /// Its commit LSN.
+    /// Commit LSN of the change.
     pub commit: Lsn,
-    /// Its ordinal.
+    /// Ordinal of the change within its transaction.
     pub ordinal: u64,
     /// See [`Place::key_hash`], in hexadecimal.
     pub key_hash: Option<String>,
-    /// The halt's code.
+    /// Reason code of the halt.
     pub reason: String,
-    /// The same with names.
+    /// The halt's detail, which names the objects.
     pub detail: String,
-    /// Who consented.
+    /// Name of the person who consented.
     pub by: String,
-    /// Why.
+    /// Reason that this person gave.
     pub why: String,
-    /// Unix milliseconds.
+    /// Time of the consent, in Unix milliseconds.
     pub at_ms: i64,
 }
 
 impl Skipped {
-    /// The record of a consent to leave out the change at which the stream has halted.
+    /// The record of a consent to skip the change at which the stream has halted.
     ///
     /// # Errors
-    /// A sentence, where another change is meant or nothing is said of who or why.
+    /// The consent means another change, or lacks a name or a reason. The error is a sentence for
+    /// the operator.
     pub fn new(
         place: &Place,
         consent: &Consent,
@@ -103,26 +105,27 @@ impl Skipped {
         })
     }
 
-    /// The record's key.
+    /// Key of this record in the state topic.
     #[must_use]
     pub fn key(&self, slot: &str) -> String {
         format!("skipped/{slot}/{}-{:016x}-{}", self.epoch, self.commit.bytes(), self.ordinal)
     }
 
-    /// The record's text.
+    /// Value of this record in the state topic, as JSON.
     #[must_use]
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).unwrap_or_default() // texts and numbers: nothing that JSON cannot hold
     }
 
-    /// Its Position.
+    /// Position of the skipped change.
     #[must_use]
     pub fn at(&self) -> Position {
         Position { commit: self.commit, ordinal: self.ordinal }
     }
 }
 
-/// The keys of records beyond the bound, oldest first; those of changes that can still come again stay.
+/// Keys of the records beyond the bound, oldest first. Records of changes that can still be
+/// replayed are kept.
 #[must_use]
 pub fn beyond_bound(skipped: &BTreeMap<String, Skipped>, epoch: u64, confirmed: Lsn) -> Vec<String> {
     let mut over: Vec<_> =

@@ -1,11 +1,12 @@
-//! What is wrong while the agent keeps trying: each reason with its code and with what an operator does about it.
+//! Troubles: conditions under which the agent keeps trying. Each has a stable code and a next step
+//! for the operator.
 //!
-//! Pure. Which error is which trouble is decided in `agent::supervise`.
+//! This file is pure. `agent::supervise` decides which error is which trouble.
 
 use std::error::Error;
 use std::fmt;
 
-/// An error with its causes on one line: `top: cause: cause of that`.
+/// An error with its causes on one line, as `top: cause: cause of the cause`.
 pub struct Chain<'a>(pub &'a dyn Error);
 
 impl fmt::Display for Chain<'_> {
@@ -20,7 +21,7 @@ impl fmt::Display for Chain<'_> {
     }
 }
 
-/// What is wrong while the agent keeps trying.
+/// Condition under which the agent keeps trying.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the codes say it")]
 pub enum TroubleReason {
@@ -67,7 +68,7 @@ impl TroubleReason {
         TroubleReason::PublicationIncomplete,
     ];
 
-    /// The stable code.
+    /// Stable code of the reason.
     #[must_use]
     pub const fn code(self) -> &'static str {
         match self {
@@ -92,7 +93,8 @@ impl TroubleReason {
         }
     }
 
-    /// Whether it lasts until somebody acts; the agent still looks again by itself.
+    /// True if the trouble lasts until a person acts. The agent keeps checking by itself in either
+    /// case.
     #[must_use]
     pub const fn needs_a_person(self) -> bool {
         match self {
@@ -117,7 +119,7 @@ impl TroubleReason {
         }
     }
 
-    /// What to do, or what the agent waits for.
+    /// The operator's next step, or the event that the agent waits for.
     #[must_use]
     pub const fn next(self) -> &'static str {
         match self {
@@ -163,25 +165,25 @@ impl TroubleReason {
     }
 }
 
-/// Trouble, as status and log tell it.
+/// A trouble, as status and log show it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trouble {
-    /// Which.
+    /// Reason for the trouble, with its code.
     pub reason: TroubleReason,
-    /// On what, and why.
+    /// The affected object, and the cause.
     pub detail: String,
-    /// What to do.
+    /// The next step for the operator.
     pub next: String,
 }
 
 impl Trouble {
-    /// Trouble with something, caused by an error.
+    /// A trouble with the object `what`, caused by an error.
     #[must_use]
     pub fn new(reason: TroubleReason, what: String, error: &dyn Error) -> Self {
         Trouble { reason, detail: format!("{what}: {}", Chain(error)), next: reason.next().to_owned() }
     }
 
-    /// Trouble told in our own words.
+    /// A trouble with a detail and a next step of its own.
     #[must_use]
     pub fn plain(reason: TroubleReason, detail: String, next: &str) -> Self {
         Trouble { reason, detail, next: next.to_owned() }
