@@ -1,6 +1,7 @@
-//! What the agent says of itself: `/status`, the state behind `/readyz`, and the lines of `slot status`.
+//! The agent's own report: `/status`, the state behind `/readyz`, and the lines of `slot status`.
 //!
-//! One value, replaced as a whole and read through a watch channel; nothing in it is a row value or a secret.
+//! There is one `Status` value. It is replaced as a whole and read through a watch channel. It
+//! holds no row value and no secret.
 
 pub mod progress;
 
@@ -12,28 +13,29 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The version of what `/status` looks like. It rises when a field goes away or means something else; fields are added
-/// without it, so a reader passes over what it does not know.
+/// Version of the form of `/status`. It rises when a field is removed or changes its meaning. New
+/// fields do not raise it, so a reader must ignore fields that it does not know.
 pub const STATUS_FORMAT: u32 = 1;
 
-/// Where the agent is in its life.
+/// What the agent is doing at the moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
-    /// Opening connections and proving continuity.
+    /// Opening connections and checking continuity.
     #[default]
     Connecting,
-    /// Copying existing rows.
+    /// Copying existing rows before the stream begins.
     Snapshot,
-    /// Changes flow, or would if there were any.
+    /// Reading the stream: changes flow as they occur.
     Streaming,
-    /// Held by an operator.
+    /// Stopped from reading by an operator's pause.
     Paused,
-    /// A peer is away or refuses us; tried again by itself.
+    /// A peer is unreachable or refuses the agent, which keeps trying.
     Retrying,
-    /// Nothing more is produced or confirmed until somebody acts; `reason` and `next` say what.
+    /// Nothing more is produced or confirmed until a person acts. `reason` and `next` say what to
+    /// do.
     Halted,
-    /// On its way out.
+    /// Stopping after a request.
     Stopping,
 }
 
@@ -49,7 +51,7 @@ impl Phase {
         Phase::Stopping,
     ];
 
-    /// The word in `/status` and metrics.
+    /// The phase as `/status` and metrics write it.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -64,14 +66,14 @@ impl Phase {
     }
 }
 
-/// One change.
+/// The Position of one change, with its table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ChangeStatus {
-    /// `namespace.name`.
+    /// Table of the change, as `namespace.name`.
     pub table: String,
-    /// Its commit LSN.
+    /// Commit LSN of the change.
     pub commit_lsn: Lsn,
-    /// Its place in the transaction.
+    /// Ordinal of the change within its transaction.
     pub ordinal: u64,
 }
 
@@ -81,146 +83,151 @@ impl From<&Place> for ChangeStatus {
     }
 }
 
-/// The positions of the stream.
+/// The positions of the stream, from the newest to the oldest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Positions {
     /// End of the last commit or keepalive received.
     pub received: Lsn,
-    /// Everything before it is acknowledged by Kafka.
+    /// Kafka has acknowledged everything before this position.
     pub delivered: Lsn,
-    /// What Postgres was told it may forget.
+    /// Position up to which Postgres was told that it may discard WAL.
     pub confirmed: Lsn,
-    /// The slot's `restart_lsn`, as last read; what holds WAL.
+    /// The slot's `restart_lsn` at the last reading. The server keeps WAL from here on.
     pub restart: Lsn,
 }
 
-/// The first copy.
+/// Progress of the first copy.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct CopyStatus {
-    /// Rows are as of here, and the stream begins here.
+    /// The consistent point: the rows are as of this position, and the stream begins here.
     pub consistent_point: Lsn,
-    /// Rows sent.
+    /// Rows sent so far.
     pub rows: u64,
-    /// Rows there are, by the tables' statistics; 0 where nothing was analysed.
+    /// Expected rows by the statistics of the tables; 0 where nothing was analysed.
     pub rows_expected: u64,
-    /// Bytes of their text.
+    /// Bytes of the sent rows' text.
     pub bytes: u64,
-    /// Bytes of the tables.
+    /// Bytes of the tables on disk.
     pub bytes_expected: u64,
-    /// Readers at once.
+    /// Number of readers that run in parallel.
     pub workers: usize,
-    /// Since it began in this process.
+    /// Seconds since the copy began in this process.
     pub seconds: f64,
-    /// Over the last seconds.
+    /// Rows sent per second, over the last ten seconds.
     pub rows_per_second: f64,
-    /// At this rate; none where the number of rows is not known.
+    /// Remaining seconds at the present rate; `None` where the number of rows is not known.
     pub remaining_seconds: Option<f64>,
-    /// WAL that the server keeps for us until the copy is over, as last read.
+    /// WAL in bytes that the server kept for the slot at the last reading. It grows until the copy
+    /// ends.
     pub wal_bytes: u64,
-    /// What that will be at the end, at the rate of the last minutes; none where the end is not known.
+    /// Expected WAL at the end of the copy, in bytes, at its mean growth so far; `None` where the
+    /// end is not known.
     pub wal_bytes_expected: Option<u64>,
-    /// By `namespace.name`.
+    /// Progress of each table, by `namespace.name`.
     pub tables: BTreeMap<String, CopyTableStatus>,
 }
 
-/// A copy beside the stream, in `/status`.
+/// Progress of one backfill or standstill.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct WindowStatus {
-    /// `namespace.name`.
+    /// Name of the table, as `namespace.name`.
     pub table: String,
     /// `waiting`, `copying`, `confirming`, `paused`, `failed` or `done`.
     pub state: String,
-    /// Rows delivered.
+    /// Rows delivered so far.
     pub rows: u64,
-    /// Bytes of records handed to the producer since start.
+    /// Bytes of the records that this process has handed to the producer.
     pub bytes: u64,
-    /// Chunks delivered.
+    /// Chunks delivered so far.
     pub chunks: u64,
-    /// Chunks read whose position the stream has not passed.
+    /// Chunks that are read and whose position the stream has not passed yet.
     pub open_chunks: usize,
-    /// The first of these positions.
+    /// Position of the first of these chunks; `None` if there is none.
     pub waits_for_lsn: Option<Lsn>,
-    /// Rows that moved and are to be read again.
+    /// Number of rows that moved out of their chunk and must be read again.
     pub moved_rows: usize,
-    /// Chunks that came to nothing since start, and are read again. Some are ordinary where a table is written to.
+    /// Chunks dropped since start. Their rows are read again. Some drops are normal for a table
+    /// that is written to.
     pub dropped_chunks: u64,
-    /// Why the last of them did.
+    /// Reason for the newest drop; empty if there was none.
     pub dropped_why: String,
-    /// The operator's condition.
+    /// The operator's condition on the rows.
     pub filter: Option<String>,
-    /// A stable code where it failed.
+    /// Stable code of the failure; empty if the copy has not failed.
     pub reason: String,
-    /// Whom it waits for, or why it failed.
+    /// What the copy waits for, or why it failed.
     pub detail: String,
-    /// What to do.
+    /// The next step for the operator.
     pub next: String,
 }
 
-/// One table of the first copy.
+/// Progress of one table in the first copy.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct CopyTableStatus {
     /// `waiting`, `copying`, `delivering`, `copied`, `refused` or `left`.
     pub state: String,
-    /// Rows sent.
+    /// Rows sent so far.
     pub rows: u64,
-    /// Rows by its statistics; none where it was never analysed, or a condition decides.
+    /// Expected rows by the statistics; `None` where the table was never analysed, or where a
+    /// condition selects rows.
     pub rows_expected: Option<u64>,
-    /// Bytes of their text.
+    /// Bytes of the sent rows' text.
     pub bytes: u64,
-    /// Bytes of the table.
+    /// Bytes of the table on disk.
     pub bytes_expected: u64,
-    /// Why it is `refused` or `left`.
+    /// Why the table is `refused` or `left`; otherwise empty.
     pub reason: String,
-    /// What to do then.
+    /// The next step for the operator in that case.
     pub next: String,
 }
 
-/// One captured table.
+/// State of one captured table.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct TableStatus {
-    /// Its topic.
+    /// Name of the table's topic.
     pub topic: String,
     /// `streaming`, `refused`, `detached`, `repairing`, `waiting` or `excluded`.
     pub state: String,
-    /// Why it is none of the good ones: a stable code.
+    /// Stable code of the reason for a state other than `streaming`; otherwise empty.
     pub reason: String,
-    /// The same with names.
+    /// The reason as a sentence that names the objects.
     pub detail: String,
-    /// What to do then.
+    /// The next step for the operator.
     pub next: String,
-    /// What its topic lacks, where it is `detached` or `repairing`.
+    /// The changes that the table's topic lacks, for a table that is `detached` or `repairing`.
     pub gap: Option<GapStatus>,
     /// Changes sent since start.
     pub changes: u64,
-    /// Changes a second, over the last few.
+    /// Changes sent per second, over the last five seconds.
     pub changes_per_second: f64,
-    /// Unix milliseconds of the last change, to a second; 0 if there was none since start.
+    /// Unix milliseconds of the last change, exact to a second; 0 if there was none since start.
     pub last_change_ms: i64,
-    /// Ids under which its key and value schemas are registered.
+    /// Ids of the registered key and value schemas.
     pub schema_ids: Vec<u32>,
 }
 
-/// What the topic of a table that was set aside lacks: everything from here until it is repaired.
+/// The gap in the topic of a detached table. It reaches from this change to the repair.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct GapStatus {
-    /// Commit LSN of the first change.
+    /// Commit LSN of the first missing change.
     pub commit_lsn: Lsn,
-    /// Its place in the transaction.
+    /// Ordinal of that change within its transaction.
     pub ordinal: u64,
-    /// Unix milliseconds of when it was set aside.
+    /// Time of the detachment, in Unix milliseconds.
     pub since_ms: i64,
-    /// Unix milliseconds since when its changes flow again, while a copy repairs the rest.
+    /// Start of the repairing copy, in Unix milliseconds. Changes flow again from then on. `None`
+    /// before the repair.
     pub repair_ms: Option<i64>,
 }
 
-/// What flows a second, over the last five.
+/// Throughput per second, over the last five seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Rates {
     /// Bytes read from the replication connection.
     pub received_bytes: f64,
     /// Messages of the stream handled.
     pub messages: f64,
-    /// Transactions acknowledged.
+    /// Transactions acknowledged by Kafka.
     pub transactions: f64,
     /// Records handed to the producer.
     pub produced: f64,
@@ -228,65 +235,67 @@ pub struct Rates {
     pub delivered: f64,
 }
 
-/// One stage of the way from the server's log to Kafka.
+/// Load of one stage on the way from the server's WAL to Kafka.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct StageStatus {
     /// `source`, `decode`, `encode`, `registry` or `broker`.
     pub name: String,
-    /// The part of the last seconds in which it held up the others, from 0 to 1.
+    /// Share of the last seconds in which this stage delayed the others, from 0 to 1.
     pub busy: f64,
-    /// It is the bottleneck now.
+    /// True for the stage that is the bottleneck now.
     pub slowest: bool,
-    /// What one message takes there on average, in seconds, of those measured since start.
+    /// Mean time of one message in this stage, in seconds, over the messages measured since start.
     pub mean_seconds: f64,
 }
 
-/// The WAL that the server keeps for the slot, as last read.
+/// The WAL that the server keeps for the slot, at the last reading.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct WalStatus {
-    /// Unix milliseconds of the reading; 0 before the first.
+    /// Time of the reading, in Unix milliseconds; 0 before the first.
     pub read_ms: i64,
-    /// Where the server's WAL ends.
+    /// End of the server's WAL.
     pub server: Lsn,
-    /// Bytes kept.
+    /// Bytes of WAL that are kept.
     pub retained_bytes: u64,
-    /// The most it will keep; none without `max_slot_wal_keep_size`.
+    /// The most bytes that the server will keep; `None` without `max_slot_wal_keep_size`.
     pub limit_bytes: Option<u64>,
-    /// reserved, extended, unreserved or lost.
+    /// `reserved`, `extended`, `unreserved` or `lost`, as the server reports it.
     pub wal_status: String,
     /// Why the slot can no longer be used; empty where it can.
     pub invalidation: String,
-    /// WAL written a second, over the last two minutes; none before it is measured.
+    /// Bytes of WAL that the server wrote per second, over the last two minutes; `None` before the
+    /// first measurement.
     pub written_bytes_per_second: Option<f64>,
-    /// By how much what is kept grows a second; negative while it shrinks.
+    /// Growth of the kept WAL in bytes per second; negative while it shrinks.
     pub growth_bytes_per_second: Option<f64>,
-    /// Seconds until the limit at this growth; none where it does not grow or there is no limit.
+    /// Seconds until the limit at this growth; `None` where the kept WAL does not grow or has no
+    /// limit.
     pub seconds_to_limit: Option<f64>,
-    /// Seconds until the limit if nothing were confirmed from now on.
+    /// Seconds until the limit if nothing more were confirmed.
     pub seconds_at_standstill: Option<f64>,
 }
 
-/// A moment of the last quarter of an hour, for the chart.
+/// One sample of the last 15 minutes, for the chart of the page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Moment {
-    /// Unix milliseconds.
+    /// Time of the sample, in Unix milliseconds.
     pub at_ms: i64,
-    /// Age of the oldest commit not yet acknowledged.
+    /// Age in seconds of the oldest commit that Kafka has not acknowledged.
     pub lag_seconds: f64,
-    /// Bytes of WAL not yet acknowledged.
+    /// Bytes of WAL that Kafka has not acknowledged.
     pub lag_bytes: u64,
-    /// Records acknowledged a second.
+    /// Records acknowledged per second.
     pub delivered: f64,
-    /// Whether changes flowed, or would have.
+    /// True if the phase was `streaming`.
     pub streaming: bool,
 }
 
-/// A Position.
+/// A Position in the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct PositionStatus {
-    /// Its commit LSN.
+    /// Commit LSN of the change.
     pub commit_lsn: Lsn,
-    /// Its place in the transaction.
+    /// Ordinal of the change within its transaction.
     pub ordinal: u64,
 }
 
@@ -296,140 +305,144 @@ impl From<Position> for PositionStatus {
     }
 }
 
-/// The ids of schemas at the registry.
+/// Result of checking the recorded schema ids at the registry.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct SchemaIdsStatus {
-    /// Recorded ids in use that the registry has not confirmed; a warning says why.
+    /// Number of recorded ids in use that the registry has not confirmed. A warning says why.
     pub unproven: u64,
-    /// Recorded ids that the registry did not serve for their schemas, by table and subject; at most 50.
+    /// Recorded ids whose schemas the registry did not serve, by table and subject; at most 50.
     pub differed: Vec<DifferedStatus>,
 }
 
-/// A recorded schema id that the registry did not serve for its schema.
+/// A recorded schema id under which the registry did not serve the schema.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DifferedStatus {
-    /// `namespace.name`, or what else is published: logical messages, heartbeats.
+    /// Table as `namespace.name`, or the other kind of plan: logical messages or heartbeats.
     pub plan: String,
-    /// Its topic.
+    /// Topic of the records that carry the id.
     pub topic: String,
-    /// The schema's subject.
+    /// Subject of the schema.
     pub subject: String,
     /// The recorded id.
     pub was: u32,
-    /// The id that took its place; none before the schema is registered.
+    /// The id that replaced it; `None` before the schema is registered.
     pub id: Option<u32>,
-    /// The first record that this process sent with the recorded id; none if it sent none. 0/0 for heartbeats and
-    /// notifications, which have no Position.
+    /// Position of the first record that this process sent with the recorded id; `None` if it sent
+    /// none. 0/0 for heartbeats and notifications, which have no Position.
     pub from: Option<PositionStatus>,
-    /// The last one.
+    /// Position of the last such record.
     pub to: Option<PositionStatus>,
-    /// Records in the topic carry an id under which the registry does not serve their schema.
+    /// True if records in the topic carry an id under which the registry does not serve their
+    /// schema.
     pub needs_a_person: bool,
-    /// The same in a sentence.
+    /// The finding as a sentence.
     pub detail: String,
-    /// What to do; empty where nothing has to be done.
+    /// The next step for the operator; empty where none is needed.
     pub next: String,
 }
 
 /// An error as the operator reads it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LastError {
-    /// Unix milliseconds.
+    /// Time of the error, in Unix milliseconds.
     pub at_ms: i64,
-    /// The stable code.
+    /// Stable code of the reason.
     pub reason: String,
-    /// The chain of causes.
+    /// The error with its chain of causes.
     pub message: String,
-    /// What to do.
+    /// The next step for the operator.
     pub next: String,
 }
 
-/// The whole of `/status`.
+/// The content of `/status`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Status {
-    /// Where the agent is.
+    /// What the agent is doing at the moment.
     pub phase: Phase,
     /// Unix milliseconds of the last change of `phase` or `reason`.
     pub since_ms: i64,
-    /// A stable code: why it is not simply streaming; empty when it is.
+    /// Stable code of the reason for a phase other than plain streaming; otherwise empty.
     pub reason: String,
-    /// The same in a sentence.
+    /// The reason as a sentence.
     pub detail: String,
-    /// What to do, or what it waits for.
+    /// The next step for the operator, or the event that the agent waits for.
     pub next: String,
-    /// The range of WAL in doubt, where the reason has one.
+    /// The range of WAL in doubt, if the reason has one.
     pub range: Option<LsnRange>,
-    /// The one change that the stream has halted at, where it is one: what `wellspring skip` can leave out.
+    /// The change at which the stream has halted, if one change caused the halt. `wellspring skip`
+    /// can leave it out.
     pub stands_at: Option<ChangeStatus>,
-    /// Nothing goes on until somebody acts: halted, or refused again at each try.
+    /// True if nothing continues until a person acts: the agent is halted, or every attempt is
+    /// refused.
     pub needs_a_person: bool,
-    /// [`STATUS_FORMAT`].
+    /// Version of this form, see [`STATUS_FORMAT`].
     pub status_format: u32,
-    /// The program's version.
+    /// Version of the program.
     pub version: String,
-    /// Unix milliseconds of the start.
+    /// Time of the start, in Unix milliseconds.
     pub started_ms: i64,
-    /// Unix milliseconds of this report.
+    /// Time of this report, in Unix milliseconds.
     pub now_ms: i64,
-    /// `kafka` or `stdout`.
+    /// Kind of the sink: `kafka` or `stdout`.
     pub sink: String,
-    /// `avro`, `json` or `json-schema`.
+    /// Format of the records: `avro`, `json` or `json-schema`.
     pub format: String,
-    /// Prefix of the topics.
+    /// Prefix of the topic names.
     pub prefix: String,
-    /// The slot's name.
+    /// Name of the replication slot.
     pub slot: String,
-    /// The publication's name.
+    /// Name of the publication.
     pub publication: String,
-    /// `pg_control` system identifier of the server.
+    /// System identifier of the server, from `pg_control`.
     pub system_id: String,
     /// The server's timeline.
     pub timeline: u32,
-    /// `server_version_num`.
+    /// Version of the server, as `server_version_num`.
     pub server_version: u32,
-    /// Rises only by consent.
+    /// Number that rises only when a gap is accepted. Positions compare only within one epoch.
     pub epoch: u64,
-    /// Rises at each connect.
+    /// Number that rises at each connect.
     pub term: u64,
-    /// Where the stream is.
+    /// The positions of the stream.
     pub lsn: Positions,
-    /// Bytes from `confirmed` to `received`.
+    /// Bytes of WAL from `confirmed` to `received`.
     pub lag_bytes: u64,
-    /// Age of the oldest commit not yet acknowledged; 0 when caught up.
+    /// Age in seconds of the oldest commit that Kafka has not acknowledged; 0 when there is none.
     pub lag_seconds: f64,
-    /// What flows.
+    /// Throughput over the last five seconds.
     pub rates: Rates,
-    /// The way, in its order.
+    /// The stages, in the order in which a change passes them.
     pub stages: Vec<StageStatus>,
-    /// What the server keeps for the slot.
+    /// The WAL that the server keeps for the slot.
     pub wal: WalStatus,
-    /// Records sent and not acknowledged.
+    /// Records sent and not yet acknowledged.
     pub in_flight_records: u64,
-    /// Their bytes, overhead included.
+    /// Bytes of these records, overhead included.
     pub in_flight_bytes: u64,
-    /// The byte budget.
+    /// The byte budget for records in flight.
     pub budget_bytes: u64,
-    /// Unix milliseconds until which `confirmed` is held after an unclean stop; 0 when it is not.
+    /// Unix milliseconds at which the confirm hold ends; 0 when no hold is open.
     pub quarantine_until_ms: i64,
     /// Connections to Postgres made since start, beyond the first.
     pub reconnects: u64,
-    /// Records of other producers seen between ours, by topic.
+    /// Number of records of other producers found between ours, by topic.
     pub foreign_writes: BTreeMap<String, u64>,
-    /// What is weaker than it could be, or could not be proven.
+    /// Sentences about guarantees that are weaker than they could be, or could not be proven.
     pub warnings: Vec<String>,
-    /// Schema ids that are not proven, or differed.
+    /// Schema ids that the registry has not confirmed, or has refuted.
     pub schema_ids: SchemaIdsStatus,
-    /// Why copies are slower than they could be, while they are: what strains the source.
+    /// Why copies are slowed down, as a sentence about the source's load; empty while they are not.
     pub copies_slowed: String,
-    /// The first copy, while it is under way and after it in the same process.
+    /// Progress of the first copy. It stays here after the copy ends, until the process ends.
     pub copy: Option<CopyStatus>,
-    /// Copies beside the stream: under way in their order, and those that ended lately.
+    /// Backfills and standstills: unfinished ones in their order, then those that ended recently.
     pub windows: Vec<WindowStatus>,
-    /// By `namespace.name`.
+    /// State of each captured table, by `namespace.name`.
     pub tables: BTreeMap<String, TableStatus>,
-    /// Newest last, at most 20.
+    /// The newest errors, newest last; at most 20.
     pub errors: Vec<LastError>,
-    /// Oldest first, every five seconds; told apart, at `/history`, since it is long.
+    /// Samples every five seconds, oldest first. `/history` serves them apart from `/status`,
+    /// because they are long.
     #[serde(skip)]
     pub history: Arc<[Moment]>,
 }

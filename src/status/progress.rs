@@ -1,34 +1,37 @@
-//! How fast a copy goes, when it ends, and how much WAL piles up until then. Pure: times and sizes come in.
+//! Rate of a copy, time until its end, and WAL at its end. This file is pure: times and sizes are
+//! arguments.
 
 use super::CopyStatus;
 use std::collections::VecDeque;
 
-/// The rate is that of this time: long enough to pass over a pause, short enough to follow a change.
+/// Time over which the rate is measured, in milliseconds. It is long enough to bridge a pause and
+/// short enough to follow a change.
 const WINDOW_MS: i64 = 10_000;
 
-/// Samples in that time: one for each quarter of a second.
+/// The most samples in that time: one for each quarter of a second.
 const SAMPLES_MAX: usize = 40;
 
-/// What was seen of one copy.
+/// Measurements of one copy.
 #[derive(Debug, Default)]
 pub struct Progress {
-    /// When, and how many rows then; oldest first.
+    /// Samples of time (Unix milliseconds) and sent rows, oldest first.
     samples: VecDeque<(i64, u64)>,
-    /// When the WAL kept for the slot was first read, and how much it was.
+    /// The first reading of the slot's WAL: its time in Unix milliseconds, and the bytes kept.
     first_wal: Option<(i64, u64)>,
 }
 
-/// The slot's WAL, as last read.
+/// The slot's WAL at the last reading.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wal {
-    /// Kept for the slot.
+    /// Bytes of WAL kept for the slot; `None` before the first reading.
     pub retained_bytes: Option<u64>,
-    /// Until the slot is in danger; none where the server has no limit.
+    /// Bytes of WAL that can be written before the slot may be lost; `None` where the server has no
+    /// limit.
     pub safe_bytes: Option<u64>,
 }
 
 impl Progress {
-    /// Adds rates and forecasts to a status.
+    /// Adds a sample, and writes rates and forecasts into `status`.
     pub fn judge(&mut self, status: &mut CopyStatus, wal: Wal, now_ms: i64) {
         self.samples.push_back((now_ms, status.rows));
         while self.samples.len() > SAMPLES_MAX || self.samples.front().is_some_and(|(at, _)| now_ms - at > WINDOW_MS) {
@@ -58,7 +61,7 @@ impl Progress {
         }
     }
 
-    /// Whether the slot is lost before the copy ends, if things go on as they do.
+    /// True if the slot will be lost before the copy ends, at the present rates.
     #[must_use]
     pub fn is_too_slow(status: &CopyStatus, wal: Wal) -> bool {
         match (status.wal_bytes_expected, wal.safe_bytes) {
