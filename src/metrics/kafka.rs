@@ -1,30 +1,35 @@
-//! What librdkafka says of itself: its queue, its connections, and how long brokers take.
+//! Metrics from librdkafka's own statistics: its queue, its connections, and the latency of the
+//! brokers.
 //!
-//! Set from its statistics a few times a minute; `kafka` reads them, `agent` passes them on.
+//! librdkafka delivers the statistics a few times a minute. `kafka` reads them, and `agent` sets
+//! the metrics.
 
 use super::Declare;
 use prometheus::{Gauge, IntCounter, IntGauge};
 
-/// See the module's own words.
+/// The metrics whose names begin with `wellspring_kafka_`.
 #[derive(Clone, Debug)]
 pub struct KafkaMetrics {
-    /// `wellspring_kafka_queue_records`: records in librdkafka's queue or on their way.
+    /// `wellspring_kafka_queue_records`: records that librdkafka queues or has sent without an
+    /// answer.
     pub queue_records: IntGauge,
-    /// `wellspring_kafka_queue_bytes`: their bytes, as librdkafka counts them.
+    /// `wellspring_kafka_queue_bytes`: bytes of these records, as librdkafka counts them.
     pub queue_bytes: IntGauge,
     /// `wellspring_kafka_brokers_up`: brokers with a working connection.
     pub brokers_up: IntGauge,
-    /// `wellspring_kafka_queue_seconds`: 99 of 100 records waited no longer in the queue, in the last window; worst broker.
+    /// `wellspring_kafka_queue_seconds`: time within which 99 of 100 records left the queue, in the
+    /// last statistics window, for the slowest broker.
     pub queue_seconds: Gauge,
-    /// `wellspring_kafka_round_trip_seconds`: 99 of 100 requests were answered within this, in the last window; worst broker.
+    /// `wellspring_kafka_round_trip_seconds`: time within which 99 of 100 requests were answered,
+    /// in the last statistics window, for the slowest broker.
     pub round_trip_seconds: Gauge,
     /// `wellspring_kafka_sent_bytes_total`: bytes sent to brokers.
     pub sent_bytes: IntCounter,
-    /// `wellspring_kafka_request_retries_total`: requests repeated.
+    /// `wellspring_kafka_request_retries_total`: requests that were repeated.
     pub retries: IntCounter,
     /// `wellspring_kafka_request_timeouts_total`: requests that got no answer in time.
     pub timeouts: IntCounter,
-    /// `wellspring_kafka_disconnects_total`: connections to brokers that ended.
+    /// `wellspring_kafka_disconnects_total`: connections to brokers that were lost.
     pub disconnects: IntCounter,
 }
 

@@ -1,39 +1,42 @@
-//! What labels may say: fixed sets, and a bound for names that the source or the cluster invents.
+//! Values that labels may have: fixed sets, and a bound on names that come from the source or the
+//! cluster.
 
 use std::sync::OnceLock;
 
-/// The most tables with counters of their own: at ten series each a scrape stays below 200 KiB.
+/// The most tables with counters of their own. At ten series for each table a scrape stays below
+/// 200 KiB.
 pub const TABLES_MAX: usize = 200;
 
-/// The most topics with a foreign-write counter of their own. One is already a finding; fifty show a pattern.
+/// The most topics with a foreign-write counter of their own. One such topic is already a finding,
+/// and fifty show a pattern.
 pub const TOPICS_MAX: usize = 50;
 
-/// Seconds from commit to acknowledgement. Dense around the milliseconds that a small transaction takes, sparse up to
-/// the minute after which `/readyz` has long said no.
+/// Buckets in seconds from commit to acknowledgement. They are dense around the milliseconds that a
+/// small transaction takes. They end at a minute, long after `/readyz` reports not ready.
 pub(super) const LATENCY_BUCKETS: [f64; 18] =
     [0.0005, 0.001, 0.0015, 0.002, 0.003, 0.004, 0.006, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
 
-/// The label of everything beyond a bound.
+/// Label of every name beyond a bound.
 pub(super) const OTHER: &str = "other";
 
-/// The values of `wellspring_phase{phase}`, the words of `/status`.
+/// The values of `wellspring_phase{phase}`, as `/status` writes the phases.
 pub const PHASES: [&str; 7] = ["connecting", "snapshot", "streaming", "paused", "retrying", "halted", "stopping"];
 
-/// The values of `wellspring_slot_wal_status{status}`, as `pg_replication_slots` says them.
+/// The values of `wellspring_slot_wal_status{status}`, as `pg_replication_slots` has them.
 pub const WAL_STATUSES: [&str; 4] = ["reserved", "extended", "unreserved", "lost"];
 
-/// What a change did.
+/// Kind of a published row change, for the label `operation`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// A row came.
+    /// A row was inserted.
     Insert,
-    /// A row changed.
+    /// A row was updated.
     Update,
-    /// A row went.
+    /// A row was deleted.
     Delete,
-    /// All rows went.
+    /// The whole table was emptied.
     Truncate,
-    /// A row that was there before was copied.
+    /// An existing row was copied.
     Read,
 }
 
@@ -45,7 +48,7 @@ impl Operation {
         self as usize
     }
 
-    /// The label's value.
+    /// The value of the label.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -58,17 +61,17 @@ impl Operation {
     }
 }
 
-/// Whom we connect to.
+/// The side on which a connection was made again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
-    /// Postgres.
+    /// The replication connection to Postgres.
     Source,
-    /// Kafka: a producer built anew.
+    /// The producer to Kafka, which was replaced.
     Sink,
 }
 
 impl Peer {
-    /// The label's value.
+    /// The value of the label.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -78,8 +81,8 @@ impl Peer {
     }
 }
 
-/// The values of `wellspring_failures_total{reason}` and `wellspring_reconnects_total{reason}`: the stable codes of
-/// status. What is none of them counts as `other`.
+/// The values of `wellspring_failures_total{reason}` and `wellspring_reconnects_total{reason}`: the
+/// stable codes of status. Any other reason counts as `other`.
 pub const REASONS: [&str; 40] = [
     "postgres_unavailable",
     "postgres_refuses",
@@ -123,7 +126,7 @@ pub const REASONS: [&str; 40] = [
     "copy_unfinished",
 ];
 
-/// The first `N` names that came. Asking again about one of them answers the same; nothing ever leaves.
+/// The first `N` names that asked for a place. A name keeps its place for ever.
 pub(super) struct Admitted<const N: usize>([OnceLock<Box<str>>; N]);
 
 impl<const N: usize> Default for Admitted<N> {
@@ -133,7 +136,7 @@ impl<const N: usize> Default for Admitted<N> {
 }
 
 impl<const N: usize> Admitted<N> {
-    /// Whether `name` has, or now gets, one of the places.
+    /// True if `name` has a place, or gets one of the free places now.
     pub(super) fn admit(&self, name: &str) -> bool {
         self.0.iter().any(|place| &**place.get_or_init(|| name.into()) == name)
     }

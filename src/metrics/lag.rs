@@ -1,23 +1,25 @@
-//! How far behind Kafka is in time.
+//! Lag of Kafka behind the source, in time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-/// When the oldest commit that is not acknowledged was made, by the server's clock. Its age is what lag is: taken when
-/// somebody asks, so that it grows with the clock while nothing else moves.
+/// Commit time, by the server's clock, of the oldest commit that Kafka has not acknowledged. The
+/// lag is its age. It is computed at each reading, so it grows with the clock even when nothing
+/// else changes.
 #[derive(Clone, Debug)]
 pub struct OldestOpen(Arc<AtomicI64>);
 
 impl OldestOpen {
-    /// No commit is open.
+    /// Stands for "no unacknowledged commit".
     const NONE: i64 = i64::MIN;
 
-    /// Notes the commit's time in Unix microseconds; none when caught up.
+    /// Notes the commit's time in Unix microseconds; `None` when every commit is acknowledged.
     pub fn set(&self, unix_micros: Option<i64>) {
         self.0.store(unix_micros.unwrap_or(Self::NONE), Ordering::Relaxed);
     }
 
-    /// Its age in seconds; 0 when caught up, or where the server's clock is ahead of ours.
+    /// Age of the commit in seconds. It is 0 when every commit is acknowledged, or when the
+    /// server's clock is ahead of ours.
     #[must_use]
     pub fn age_seconds(&self, now_unix_micros: i64) -> f64 {
         let at = self.0.load(Ordering::Relaxed);
@@ -46,7 +48,7 @@ mod tests {
         assert_eq!(open.age_seconds(5_000_000), 0.0);
         open.set(Some(1_000_000));
         assert_eq!((open.age_seconds(3_500_000), open.age_seconds(9_000_000)), (2.5, 8.0));
-        // The server's clock is ahead of ours.
+        // The server's clock is ahead of ours, so the age is 0.
         assert_eq!(open.age_seconds(500_000), 0.0);
         open.set(None);
         assert_eq!(open.age_seconds(i64::MAX), 0.0);

@@ -1,10 +1,11 @@
-//! Every metric of the program: its name, help, unit, labels and the handle that counts it.
+//! Every metric of the program, with its name, help, unit, labels and handle.
 //!
-//! One [`Metrics`] per agent, built at start and cloned into the rooms that count; there are no globals, and nothing is
-//! looked up by name per row: a table's handles are fetched once, when its plan is made. What a label may hold is
-//! bounded here ([`TABLES_MAX`], [`TOPICS_MAX`], fixed enums), whatever the source does. No label holds a row value.
+//! Each agent has one [`Metrics`], built at start and cloned into the rooms that count. There are
+//! no globals. Nothing is looked up by name for a row: the handles of a table are fetched once,
+//! when its plan is made. The values of labels are bounded here ([`TABLES_MAX`], [`TOPICS_MAX`],
+//! fixed enums), whatever the source does. No label holds a row value.
 //!
-//! It is not where positions or errors are judged: `agent` sets what it knows, `admin` renders.
+//! This room does not judge positions or errors: `agent` sets the values, and `admin` renders them.
 
 mod kafka;
 mod labels;
@@ -38,7 +39,8 @@ pub struct Metrics {
     pub received_lsn: IntGauge,
     /// `wellspring_delivered_lsn_bytes`: everything before it is acknowledged by Kafka.
     pub delivered_lsn: IntGauge,
-    /// `wellspring_confirmed_lsn_bytes`: what Postgres was told it may forget.
+    /// `wellspring_confirmed_lsn_bytes`: position up to which Postgres was told that it may discard
+    /// WAL.
     pub confirmed_lsn: IntGauge,
     /// `wellspring_slot_restart_lsn_bytes`: the slot's restart_lsn, as last read.
     pub restart_lsn: IntGauge,
@@ -46,12 +48,13 @@ pub struct Metrics {
     pub undelivered_bytes: IntGauge,
     /// `wellspring_unconfirmed_bytes`: WAL from confirmed to received.
     pub unconfirmed_bytes: IntGauge,
-    /// The commit whose age `wellspring_lag_seconds` is.
+    /// The oldest commit that Kafka has not acknowledged. Its age is `wellspring_lag_seconds`.
     pub oldest_open: OldestOpen,
     lag_seconds: Gauge,
     /// `wellspring_commit_to_ack_seconds`: from a commit's time on the server to the acknowledgement of its last record.
     pub commit_to_ack_seconds: Histogram,
-    /// `wellspring_transactions_total`: commits received that hold changes of captured tables.
+    /// `wellspring_transactions_total`: transactions with changes of captured tables that Kafka
+    /// acknowledged.
     pub transactions: IntCounter,
     /// `wellspring_messages_total`: logical messages published.
     pub messages: IntCounter,
@@ -61,17 +64,17 @@ pub struct Metrics {
     pub records_delivered: IntCounter,
     /// `wellspring_records_failed_total`: records whose delivery failed; each is replayed, none is skipped.
     pub records_failed: IntCounter,
-    /// `wellspring_in_flight_records`: records produced and not yet answered for.
+    /// `wellspring_in_flight_records`: records that were produced and that Kafka has not answered.
     pub in_flight_records: IntGauge,
-    /// `wellspring_in_flight_bytes`: their bytes, overhead included.
+    /// `wellspring_in_flight_bytes`: bytes of these records, overhead included.
     pub in_flight_bytes: IntGauge,
     /// `wellspring_budget_limit_bytes`: the byte budget of `limits.memory`.
     pub budget_limit_bytes: IntGauge,
-    /// `wellspring_budget_used_bytes`: how much of it is taken.
+    /// `wellspring_budget_used_bytes`: bytes of the byte budget that are in use.
     pub budget_used_bytes: IntGauge,
     /// `wellspring_registry_requests_total`: requests sent to the schema registry.
     pub registry_requests: IntCounter,
-    /// `wellspring_registry_failures_total`: those without a usable answer.
+    /// `wellspring_registry_failures_total`: requests that got no usable answer.
     pub registry_failures: IntCounter,
     /// `wellspring_schema_ids_unproven`: recorded ids in use that the registry has not confirmed.
     pub schema_ids_unproven: IntGauge,
@@ -79,33 +82,36 @@ pub struct Metrics {
     pub received_bytes: IntCounter,
     /// `wellspring_received_messages_total`: messages read from it, keepalives included.
     pub received_messages: IntCounter,
-    /// Where the time goes.
+    /// Times in the stages between the server's WAL and Kafka.
     pub stages: StageMetrics,
-    /// What librdkafka says of its queue and connections.
+    /// Queue, connections and latencies, from librdkafka's statistics.
     pub kafka: KafkaMetrics,
     /// `wellspring_status_updates_total`: status updates sent to Postgres.
     pub status_updates: IntCounter,
-    /// `wellspring_confirm_records_total`: confirm records that the state topic acknowledged.
+    /// `wellspring_confirm_records_total`: checkpoints that the state topic acknowledged.
     pub confirm_records: IntCounter,
-    /// `wellspring_quarantine_active`: 1 while confirming is held after an unclean stop.
+    /// `wellspring_quarantine_active`: 1 during a confirm hold.
     pub quarantine_active: IntGauge,
-    /// `wellspring_tables_detached`: captured tables set aside, those being repaired included.
+    /// `wellspring_tables_detached`: captured tables that are detached, including those under
+    /// repair.
     pub tables_detached: IntGauge,
-    /// `wellspring_quarantined_total`: changes of tables set aside, sent to the quarantine topic.
+    /// `wellspring_quarantined_total`: changes that were sent to the quarantine topic.
     pub quarantined: IntCounter,
-    /// `wellspring_truncates_not_sent_total`: truncates that a compacted topic could not take.
+    /// `wellspring_truncates_not_sent_total`: truncates that were not published because the topic
+    /// is compacted.
     pub truncates_not_sent: IntCounter,
     /// `wellspring_copy_rows`: rows sent by the first copy.
     pub copy_rows: IntGauge,
-    /// `wellspring_copy_rows_expected`: rows there are by the tables' statistics.
+    /// `wellspring_copy_rows_expected`: expected rows by the statistics of the tables.
     pub copy_rows_expected: IntGauge,
-    /// `wellspring_copy_remaining_seconds`: until its end at the rate of the last seconds; -1 where it is not known.
+    /// `wellspring_copy_remaining_seconds`: seconds until its end at the rate of the last seconds;
+    /// -1 where that is not known.
     pub copy_remaining_seconds: Gauge,
     /// `wellspring_copy_tables_open`: tables not copied yet.
     pub copy_tables_open: IntGauge,
-    /// `wellspring_copy_tables_left`: tables that the copy was over without.
+    /// `wellspring_copy_tables_left`: tables that the first copy left out.
     pub copy_tables_left: IntGauge,
-    /// Copies beside the stream.
+    /// Metrics of backfills and standstills.
     pub windows: WindowMetrics,
     /// `wellspring_slot_retained_bytes`: WAL that the server keeps for the slot, as last read.
     pub slot_retained_bytes: IntGauge,
@@ -113,20 +119,22 @@ pub struct Metrics {
     pub slot_safe_wal_bytes: IntGauge,
     /// `wellspring_slot_limit_bytes`: the most WAL the server keeps for a slot; -1 without a limit.
     pub slot_limit_bytes: IntGauge,
-    /// `wellspring_slot_limit_forecast_seconds`: until the limit is reached if what is retained grows as it does now; +Inf
-    /// where it does not grow or there is no limit.
+    /// `wellspring_slot_limit_forecast_seconds`: seconds until the limit at the present growth of
+    /// the retained WAL; +Inf where it does not grow or there is no limit.
     pub slot_limit_forecast_seconds: Gauge,
-    /// `wellspring_slot_standstill_seconds`: until the limit is reached if nothing were confirmed from now on.
+    /// `wellspring_slot_standstill_seconds`: seconds until the limit if nothing more were
+    /// confirmed.
     pub slot_standstill_seconds: Gauge,
     /// `wellspring_server_lsn_bytes`: the end of the server's WAL, as last read.
     pub server_lsn: IntGauge,
-    /// The main loop's pulse, which `/livez` reads.
+    /// Time of the main loop's last turn. `/livez` reads it.
     pub heartbeat: Heartbeat,
-    /// `wellspring_needs_a_person`: halted, or refused at each try until somebody changes something.
+    /// `wellspring_needs_a_person`: 1 while the agent is halted, or is refused at each attempt
+    /// until a person acts.
     pub needs_a_person: IntGauge,
-    /// `wellspring_phase{phase}`
+    /// `wellspring_phase{phase}`: 1 for the current phase, 0 for the others.
     pub phase: OneHot,
-    /// `wellspring_slot_wal_status{status}`
+    /// `wellspring_slot_wal_status{status}`: 1 for the slot's current status, 0 for the others.
     pub slot_wal_status: OneHot,
     heartbeat_seconds: Gauge,
     process: ProcessMetrics,
@@ -141,47 +149,49 @@ pub struct Metrics {
     topics: Arc<Admitted<TOPICS_MAX>>,
 }
 
-/// One table's counters, fetched once per plan. Beyond [`TABLES_MAX`] tables they count under `table="other"`.
+/// Counters of one table, fetched once for each plan. Beyond [`TABLES_MAX`] tables they count under
+/// `table="other"`.
 #[derive(Clone, Debug)]
 pub struct TableMetrics {
     rows: [IntCounter; Operation::ALL.len()],
     bytes: [IntCounter; Operation::ALL.len()],
-    /// `wellspring_unrepresentable_values_total{table}`: values published in their documented substitute form.
+    /// `wellspring_unrepresentable_values_total{table}`: values that were published in their
+    /// documented substitute form.
     pub unrepresentable: IntCounter,
 }
 
 impl TableMetrics {
-    /// Changes of every kind so far.
+    /// Number of changes of every kind so far.
     #[must_use]
     pub fn changes(&self) -> u64 {
         self.rows.iter().map(IntCounter::get).sum()
     }
 
-    /// Counts `rows` changes of one kind and the bytes of their records' keys and values.
+    /// Counts `rows` changes of one kind, and the bytes of their records' keys and values.
     pub fn count(&self, operation: Operation, rows: u64, bytes: u64) {
         self.rows[operation.index()].inc_by(rows);
         self.bytes[operation.index()].inc_by(bytes);
     }
 }
 
-/// The main loop's last turn, in Unix milliseconds. 0 until its first.
+/// Time of the main loop's last turn, in Unix milliseconds. 0 before its first turn.
 #[derive(Clone, Debug, Default)]
 pub struct Heartbeat(Arc<AtomicI64>);
 
 impl Heartbeat {
-    /// Notes a turn of the loop.
+    /// Notes that the loop has turned at this time.
     pub fn beat(&self, now_unix_ms: i64) {
         self.0.store(now_unix_ms, Ordering::Relaxed);
     }
 
-    /// When the loop last turned, in Unix milliseconds; 0 if it never did.
+    /// Time of the loop's last turn, in Unix milliseconds; 0 before its first turn.
     #[must_use]
     pub fn last_unix_ms(&self) -> i64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// A state out of a fixed set: 1 for the current one, 0 for the others.
+/// A gauge for each state of a fixed set: 1 for the current one, 0 for the others.
 #[derive(Clone, Debug)]
 pub struct OneHot(Vec<(&'static str, IntGauge)>);
 
@@ -195,7 +205,7 @@ impl OneHot {
 }
 
 impl Metrics {
-    /// All metrics at zero. `version` is the program's, for `wellspring_build_info`.
+    /// Every metric at zero. `version` is the program's version, for `wellspring_build_info`.
     #[must_use]
     pub fn new(version: &str) -> Self {
         let to = Declare(Registry::new());
@@ -205,7 +215,7 @@ impl Metrics {
         let by_table = |name, help| to.labelled(name, help, &["table", "operation"]);
         let reconnects = to.labelled("reconnects_total", "Reconnects, by peer and cause.", &["peer", "reason"]);
         let failures = to.labelled("failures_total", "Failures, by reason code.", &["reason"]);
-        // Alerts on an increase need the series before it.
+        // An alert on an increase needs the series to exist before the increase.
         REASONS.iter().for_each(|reason| drop(failures.with_label_values(&[reason])));
         for (peer, reason) in [(Peer::Source, "postgres_unavailable"), (Peer::Sink, "kafka_unavailable")] {
             drop(reconnects.with_label_values(&[peer.name(), reason]));
@@ -338,7 +348,7 @@ impl Metrics {
         metrics
     }
 
-    /// Counters of one table, for as long as its plan lives. The name is `namespace.name`.
+    /// Counters of one table, to be kept with its plan. The name is `namespace.name`.
     #[must_use]
     pub fn table(&self, name: &impl Display) -> TableMetrics {
         let name = name.to_string();
@@ -352,28 +362,30 @@ impl Metrics {
         }
     }
 
-    /// Counts records of another producer seen in a topic. Beyond [`TOPICS_MAX`] topics: `topic="other"`.
+    /// Counts records of another producer in a topic. Beyond [`TOPICS_MAX`] topics they count under
+    /// `topic="other"`.
     pub fn foreign_write(&self, topic: &str, records: u64) {
         let label = if self.topics.admit(topic) { topic } else { OTHER };
         self.foreign_writes.with_label_values(&[label]).inc_by(records);
     }
 
-    /// Counts a connection made anew, and the reason code of what ended the one before.
+    /// Counts a connection that was made again. `reason` is the code of what ended the previous
+    /// one.
     pub fn reconnected(&self, peer: Peer, reason: &str) {
         self.reconnects.with_label_values(&[peer.name(), known(reason)]).inc();
     }
 
-    /// Counts a failure by its reason code.
+    /// Counts a failure under its reason code.
     pub fn failed(&self, reason: &str) {
         self.failures.with_label_values(&[known(reason)]).inc();
     }
 
-    /// Says how the agent runs, once.
+    /// Sets the labels of `wellspring_mode_info`, once at start.
     pub fn runs_as(&self, format: &str, sink: &str, snapshot: &str) {
         self.mode_info.with_label_values(&[format, sink, snapshot]).set(1);
     }
 
-    /// Everything in the Prometheus text format, version 0.0.4.
+    /// Every metric in the Prometheus text format, version 0.0.4.
     #[must_use]
     pub fn render(&self) -> String {
         // Milliseconds of this century fit a float's 53 bits of precision.
@@ -385,14 +397,14 @@ impl Metrics {
         let mut text = String::new();
         match TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text) {
             Ok(()) => text,
-            // A scrape that fails whole is noticed; one that misses families is not.
+            // A scrape that fails completely is noticed. One that lacks some metrics is not.
             Err(error) => format!("# not rendered: {error}\n"),
         }
     }
 }
 
-/// Declares metrics in a registry. Names and labels are constants of this file: a bad or repeated one is a fault of the
-/// program that the first test to build a [`Metrics`] shows.
+/// Declares metrics in a registry. Names and labels are constants of this file, so an invalid or
+/// repeated one is a fault of the program. The first test that builds a [`Metrics`] shows it.
 struct Declare(Registry);
 
 impl Declare {
@@ -429,7 +441,7 @@ impl Declare {
     }
 }
 
-/// A reason as a label: its code, or `other` for what is no code.
+/// The label of a reason: its code, or `other` if it is not a known code.
 fn known(reason: &str) -> &str {
     if REASONS.contains(&reason) { reason } else { OTHER }
 }

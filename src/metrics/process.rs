@@ -1,15 +1,17 @@
-//! The process itself: memory, CPU, file descriptors, under the names that every Prometheus client uses.
+//! Metrics of the process: memory, CPU and file descriptors, under the names that every Prometheus
+//! client uses.
 //!
-//! Read from `/proc` at each scrape. Where that is not to be had they stay at 0.
+//! They are read from `/proc` at each scrape. Where `/proc` is missing they stay at 0.
 
 use super::Declare;
 use prometheus::{Counter, Gauge, IntGauge};
 use std::fs;
 
-/// Clock ticks a second in `/proc/self/stat`: 100 on every architecture Linux runs on today (USER_HZ).
+/// Clock ticks per second in `/proc/self/stat`: 100 on every architecture on which Linux runs today
+/// (USER_HZ).
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// See the module's own words.
+/// The metrics whose names begin with `process_`.
 #[derive(Clone, Debug)]
 pub(super) struct ProcessMetrics {
     cpu_seconds: Counter,
@@ -36,7 +38,7 @@ impl ProcessMetrics {
         metrics
     }
 
-    /// Reads the numbers anew.
+    /// Updates the metrics from `/proc`.
     pub(super) fn read(&self) {
         if let Some(bytes) = resident_bytes() {
             self.resident_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
@@ -50,7 +52,7 @@ impl ProcessMetrics {
     }
 }
 
-/// Resident memory; none without `/proc`.
+/// Resident memory in bytes; `None` without `/proc`.
 fn resident_bytes() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
@@ -59,7 +61,8 @@ fn resident_bytes() -> Option<u64> {
 
 fn cpu_seconds() -> Option<f64> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
-    // The second field, the program's name in parentheses, may hold anything; utime and stime are fields 14 and 15.
+    // The second field, the program's name in parentheses, may contain spaces. utime and stime are
+    // fields 14 and 15.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let ticks = |at: usize| fields.get(at)?.parse::<f64>().ok();
     Some((ticks(11)? + ticks(12)?) / TICKS_PER_SECOND)

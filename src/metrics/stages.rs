@@ -1,32 +1,32 @@
-//! Where the time goes: five stages from the server's log to Kafka's acknowledgement.
+//! Time in each of the five stages from the server's WAL to Kafka's acknowledgement.
 //!
-//! Each stage has a histogram of how long one message takes there, and a counter of the seconds in which it held up the
-//! others. The rate of the counter is the stage's utilisation, between 0 and 1: the largest is the bottleneck, and what
-//! is missing to 1 is idle time.
+//! Each stage has a histogram of the time that one message takes, and a counter of the seconds in
+//! which the stage delayed the others. The counter's rate is the utilisation of the stage, between
+//! 0 and 1. The stage with the highest rate is the bottleneck. The rest up to 1 is idle time.
 
 use super::{Declare, labels::LATENCY_BUCKETS};
 use prometheus::{Counter, CounterVec, Histogram, HistogramOpts, HistogramVec, Opts};
 
-/// One part of the way.
+/// A stage on the way of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// Waiting for the walsender while it has more to send.
     Source,
-    /// Bytes to changes.
+    /// Decoding bytes into changes.
     Decode,
-    /// Changes to records in the producer's queue.
+    /// Encoding changes into records in the producer's queue.
     Encode,
-    /// Looking up what a table needs: catalog, topic, schema ids.
+    /// Looking up the catalog, topic and schema ids that a table needs.
     Registry,
-    /// Waiting for acknowledgements, the byte budget used up.
+    /// Waiting for acknowledgements because the byte budget is used up.
     Broker,
 }
 
 impl Stage {
-    /// Every stage, in the order of the way.
+    /// Every stage, in the order in which a change passes them.
     pub const ALL: [Stage; 5] = [Stage::Source, Stage::Decode, Stage::Encode, Stage::Registry, Stage::Broker];
 
-    /// The label's value, and the word in status.
+    /// The value of the label, and the name in status.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -39,13 +39,14 @@ impl Stage {
     }
 }
 
-/// Times of the stages.
+/// Histograms and counters of all stages.
 #[derive(Clone, Debug)]
 pub struct StageMetrics {
-    /// `wellspring_stage_seconds{stage}`: what one message takes; one of each burst is measured. `source` is from the
-    /// server's sending to our handling, by both clocks; `broker` from the producer's queue to the acknowledgement.
+    /// `wellspring_stage_seconds{stage}`: time of one message, measured once in each burst.
+    /// `source` runs from the server's sending to our handling, by both clocks. `broker` runs from
+    /// the producer's queue to the acknowledgement.
     seconds: [Histogram; Stage::ALL.len()],
-    /// `wellspring_stage_busy_seconds_total{stage}`: time in which the stage held up the others.
+    /// `wellspring_stage_busy_seconds_total{stage}`: time in which the stage delayed the others.
     busy: [Counter; Stage::ALL.len()],
 }
 
@@ -62,23 +63,23 @@ impl StageMetrics {
         }
     }
 
-    /// Notes what one message took.
+    /// Notes the time that one message took.
     pub fn took(&self, stage: Stage, seconds: f64) {
         self.seconds[stage as usize].observe(seconds.max(0.0));
     }
 
-    /// Notes time in which a stage held up the others.
+    /// Adds time in which a stage delayed the others.
     pub fn held_up(&self, stage: Stage, seconds: f64) {
         self.busy[stage as usize].inc_by(seconds.max(0.0));
     }
 
-    /// Seconds so far in which the stage held up the others.
+    /// Seconds so far in which the stage delayed the others.
     #[must_use]
     pub fn busy_seconds(&self, stage: Stage) -> f64 {
         self.busy[stage as usize].get()
     }
 
-    /// Seconds one message took on average so far, and how many were measured.
+    /// Sum in seconds of the measured times of a stage, and the number of measurements.
     #[must_use]
     pub fn sum_and_count(&self, stage: Stage) -> (f64, u64) {
         let histogram = &self.seconds[stage as usize];
@@ -86,7 +87,8 @@ impl StageMetrics {
     }
 }
 
-/// Decoding takes parts of a microsecond, an acknowledgement milliseconds, a registry that waits minutes.
+/// Buckets in seconds. Decoding takes parts of a microsecond, an acknowledgement takes
+/// milliseconds, and waiting for a registry takes up to minutes.
 fn buckets() -> Vec<f64> {
     let fast = [0.000_000_2, 0.000_000_5, 0.000_001, 0.000_002, 0.000_005, 0.000_01, 0.000_05, 0.000_2];
     fast.into_iter().chain(LATENCY_BUCKETS).collect()

@@ -1,49 +1,55 @@
-//! Copies beside the stream: what they have sent, what they wait for, and how long the stream stood for them.
+//! Metrics of backfills and standstills: rows sent, time waited, and time in which the stream was
+//! held for them.
 //!
-//! Set from totals that the loop keeps; labels are the two ways in which a table is copied, and the states of a copy.
+//! They are set from totals that the loop keeps. Labels are the two kinds of copies and the states
+//! of a copy.
 
 use super::Declare;
 use prometheus::{Counter, CounterVec, Gauge, IntCounter, IntGauge, Opts};
 
-/// How a table is copied: in chunks of its key, or whole. The values of the label `kind`.
+/// The values of the label `kind`: a table is copied in chunks of its key (backfill), or whole
+/// (standstill).
 pub const WINDOW_KINDS: [&str; 2] = ["chunks", "whole"];
 
-/// The values of `wellspring_window_tables{state}`, the words of `/status` for copies that are not over.
+/// The values of `wellspring_window_tables{state}`, as `/status` writes the states of unfinished
+/// copies.
 pub const WINDOW_STATES: [&str; 5] = ["waiting", "copying", "confirming", "paused", "failed"];
 
-/// What has come together since the process began. None of it falls.
+/// Totals since the process began. None of them falls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WindowTotals {
     /// Rows sent, in the order of [`WINDOW_KINDS`].
     pub rows: [u64; 2],
-    /// Chunks delivered; a whole table counts as one.
+    /// Chunks delivered. A standstill counts as one chunk.
     pub chunks: u64,
-    /// Chunks and whole tables given up, to be read again.
+    /// Chunks and standstills that were dropped and are read again.
     pub given_up: u64,
-    /// Microseconds in which a copy waited for transactions to be visible.
+    /// Microseconds in which a copy waited until transactions became visible.
     pub unseen_us: u64,
-    /// Microseconds in which the stream stood for a copy, in the order of [`WINDOW_KINDS`].
+    /// Microseconds in which the stream was held for a copy, in the order of [`WINDOW_KINDS`].
     pub held_us: [u64; 2],
 }
 
-/// See the module's own words.
+/// The metrics whose names begin with `wellspring_window_`, and the share of copies.
 #[derive(Clone, Debug)]
 pub struct WindowMetrics {
-    /// `wellspring_window_rows_total{kind}`.
+    /// `wellspring_window_rows_total{kind}`: rows that copies sent.
     rows: [IntCounter; 2],
-    /// `wellspring_window_chunks_total`.
+    /// `wellspring_window_chunks_total`: chunks delivered.
     chunks: IntCounter,
-    /// `wellspring_window_chunks_given_up_total`.
+    /// `wellspring_window_chunks_given_up_total`: chunks that were dropped and are read again.
     given_up: IntCounter,
-    /// `wellspring_window_visibility_wait_seconds_total`.
+    /// `wellspring_window_visibility_wait_seconds_total`: time in which copies waited for
+    /// visibility.
     unseen: Counter,
-    /// `wellspring_window_hold_seconds_total{kind}`.
+    /// `wellspring_window_hold_seconds_total{kind}`: time in which the stream was held.
     held: [Counter; 2],
-    /// `wellspring_window_tables{state}`.
+    /// `wellspring_window_tables{state}`: unfinished copies in each state.
     tables: [IntGauge; WINDOW_STATES.len()],
-    /// `wellspring_window_chunks_open`.
+    /// `wellspring_window_chunks_open`: chunks whose position the stream has not passed yet.
     open: IntGauge,
-    /// `wellspring_copy_share`: the part of the time that copies may take; 1 where the source is not strained.
+    /// `wellspring_copy_share`: share of the time that copies may use; 1 where the source is not
+    /// overloaded.
     pub share: Gauge,
 }
 
@@ -79,7 +85,8 @@ impl WindowMetrics {
         }
     }
 
-    /// Brings the counters up to `totals`, and the gauges to copies in these states with this many open chunks.
+    /// Raises the counters to `totals`, and sets the gauges. `states` has the state of each
+    /// unfinished copy, and `open` is the number of open chunks.
     pub fn tell<'a>(&self, totals: WindowTotals, states: impl Iterator<Item = &'a str> + Clone, open: usize) {
         let count = |counter: &IntCounter, total: u64| counter.inc_by(total.saturating_sub(counter.get()));
         #[expect(clippy::cast_precision_loss, reason = "microseconds of a process's life, exact below 2^53")]
