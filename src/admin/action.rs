@@ -1,8 +1,10 @@
-//! `POST /pause`, `/resume`, `/reload`, `/skip`, `/snapshot` and `/snapshot/cancel`: the requests that change something.
+//! `POST /pause`, `/resume`, `/reload`, `/skip`, `/snapshot` and `/snapshot/cancel`: the requests
+//! that change something.
 //!
-//! Each needs `Authorization: Bearer` with the token that a file holds or a command prints; the file is read for each
-//! request, so a rotated token counts at once. Without a token every action is refused with that reason. The header cannot be set by a
-//! page of another origin, since nothing here answers a preflight.
+//! Each action needs `Authorization: Bearer` with the token that a file holds or a command prints.
+//! The file is read for each request, so a rotated token counts at once. Without a configured token
+//! every action is refused, and the answer says why. A page of another origin cannot set the
+//! header, because no route here answers a preflight request.
 
 use crate::agent::request::{self, Handle, Request};
 use crate::change::Position;
@@ -21,27 +23,29 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// The loop answers between two bursts, a re-read of the file within its own time; what takes longer is stuck.
+/// Longest wait for an answer. The loop answers between two bursts, and a reload answers within its
+/// own limit, so a longer wait means that the loop is stuck.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(60);
 
-/// The least length of a token, in bytes: 16 random ones are beyond guessing at any rate a port answers.
+/// Shortest accepted token, in bytes. 16 random bytes cannot be guessed at any rate that a port
+/// answers.
 const TOKEN_BYTES_MIN: usize = 16;
 
-/// How long what a command printed counts: whoever was let out of the company is out of here a minute later.
+/// Longest time that a printed token counts. A revoked token is refused after a minute at most.
 const PRINTED_TIME_MAX: Duration = Duration::from_secs(60);
 
-/// What the actions act on, and who may.
+/// The targets of the actions, and the token that permits them.
 #[derive(Clone, Debug)]
 pub struct Actions {
-    /// The running agent.
+    /// Handle to the running agent.
     pub agent: Handle,
-    /// Whoever can read the configuration again; it answers each reply sent.
+    /// Channel to the task that reads the configuration again. It answers each reply that is sent.
     pub reload: mpsc::Sender<Reply>,
-    /// The token; none refuses every action.
+    /// The token; without one every action is refused.
     pub token: Option<Arc<Kept>>,
 }
 
-/// The token of actions as it is kept: a file is read for each of them, a command once a minute at most.
+/// Reads the token of actions: from a file for each request, from a command at most once a minute.
 #[must_use]
 pub fn token(source: Source) -> Arc<Kept> {
     Arc::new(Kept::new(source, PRINTED_TIME_MAX))
@@ -51,9 +55,9 @@ pub fn token(source: Source) -> Arc<Kept> {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Copy {
-    /// `namespace.name` of captured tables.
+    /// Captured tables to copy, as `namespace.name`.
     tables: Vec<String>,
-    /// An SQL condition on their rows.
+    /// An SQL condition on their rows; without it all rows are copied.
     #[serde(default, rename = "where")]
     filter: Option<String>,
 }
@@ -75,7 +79,7 @@ pub(super) async fn snapshot(
     headers: HeaderMap,
     body: Result<Json<Copy>, JsonRejection>,
 ) -> Response {
-    // Who may not ask is not told what a good question looks like.
+    // A client without the token gets no hint about a valid body.
     if let Err(refusal) = authorise(actions.token.as_deref(), &headers).await {
         return refusal.into_response();
     }
@@ -95,15 +99,15 @@ pub(super) async fn snapshot(
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Skip {
-    /// `namespace.name` of the change's table.
+    /// Table of the change, as `namespace.name`.
     table: String,
-    /// Its commit LSN.
+    /// Commit LSN of the change.
     commit: Lsn,
-    /// Its ordinal.
+    /// Ordinal of the change within its transaction.
     ordinal: u64,
-    /// Who consents.
+    /// Name of the consenting person.
     by: String,
-    /// Why.
+    /// Reason that this person gives.
     why: String,
 }
 
@@ -174,14 +178,14 @@ fn json(code: StatusCode, name: &str, text: &str) -> Response {
     (code, headers, Json(serde_json::json!({ name: text }))).into_response()
 }
 
-/// Why somebody may not.
+/// Why a client may not use an action.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// There is no token to compare with, and why.
+    /// No token is configured, or it cannot be read. The text says which.
     Off(String),
-    /// No token was sent.
+    /// The request has no bearer token.
     Missing,
-    /// Another one was.
+    /// The request has a wrong token.
     Wrong,
 }
 
@@ -203,12 +207,12 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// Whether the headers carry the token.
+/// Checks that the headers carry the token.
 pub(super) async fn authorise(token: Option<&Kept>, headers: &HeaderMap) -> Result<(), Refusal> {
     let Some(token) = token else {
         return Err(Refusal::Off("set admin.token_file to a file that holds a token".to_owned()));
     };
-    // First, so that nobody without any token can have a command run.
+    // This comes first, so that a client without any token cannot make a command run.
     let sent = headers.get(header::AUTHORIZATION).ok_or(Refusal::Missing)?;
     let sent = sent.as_bytes().strip_prefix(b"Bearer ").ok_or(Refusal::Missing)?;
     let wanted = token.get().await.map_err(|error| {
@@ -218,7 +222,7 @@ pub(super) async fn authorise(token: Option<&Kept>, headers: &HeaderMap) -> Resu
     if wanted.reveal().len() < TOKEN_BYTES_MIN {
         return Err(Refusal::Off(format!("the token has fewer than {TOKEN_BYTES_MIN} bytes")));
     }
-    // Of equal length whatever was sent, and compared in constant time.
+    // The digests have equal length for any input, and the comparison takes constant time.
     let is_same = openssl::memcmp::eq(&sha256(sent), &sha256(wanted.reveal().as_bytes()));
     if is_same { Ok(()) } else { Err(Refusal::Wrong) }
 }

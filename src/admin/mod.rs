@@ -1,8 +1,10 @@
-//! Plain HTTP for Prometheus, Kubernetes and people: `/metrics`, `/livez`, `/readyz`, `/status`, `/`, and the actions.
+//! HTTP for Prometheus, Kubernetes and people: `/metrics`, `/livez`, `/readyz`, `/status`, `/`, and
+//! the actions.
 //!
-//! It runs on a thread and a runtime of its own, so that a stuck pipeline is told of and not joined: what it knows it
-//! reads from the metrics and a watch channel. GETs change nothing, and none of them shows a row or a secret; what changes
-//! something is a POST with a token (`action`). Bound to loopback unless the configuration says otherwise.
+//! The server has its own thread and runtime, so it can report that the loop is stuck. It reads
+//! only metrics and a watch channel. A GET changes nothing and shows no row and no secret. A change
+//! needs a POST with a token (`action`). The server listens on loopback unless the configuration
+//! says otherwise.
 
 mod action;
 mod serve;
@@ -23,28 +25,31 @@ use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 
-/// The oldest turn of the main loop that counts as alive. Its slowest timer is the status update's 10 s; thrice that
-/// is no accident, and Kubernetes asks several times before it kills.
+/// Oldest turn of the main loop that counts as alive. The slowest timer of the loop is the status
+/// update's 10 s, and three times that is no accident. Kubernetes asks several times before it
+/// restarts.
 const HEARTBEAT_AGE_MAX: Duration = Duration::from_secs(30);
 
-/// What the page may load: itself. Its icon is drawn in place, and a script sets widths and places of bars.
+/// Content security policy of the page: it loads nothing but itself. Its icon is drawn inline, and
+/// a script sets the widths and places of bars.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self'; \
                       img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// A running server. Dropping it ends it.
+/// A running server. Dropping it stops the server.
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
-    /// Dropped with this struct, which the server's thread takes as the sign to end.
+    /// Dropped with this struct. The server's thread takes that as the signal to end.
     _stop: watch::Sender<()>,
 }
 
 impl Server {
-    /// Serves on an address that is already listened on, so that an address which is not to be had is noticed before
-    /// anything else is started. `ready_lag`: the lag up to which `/readyz` says yes.
+    /// Serves on a bound listener. The caller binds first, so that an unusable address is noticed
+    /// before anything else starts. `ready_lag` is the largest lag at which `/readyz` reports
+    /// ready.
     ///
     /// # Errors
-    /// There is no thread or runtime to be had.
+    /// The system provides no thread or no runtime.
     pub fn start(
         listener: TcpListener,
         ready_lag: Duration,
@@ -59,7 +64,7 @@ impl Server {
         let made = watch::Sender::new((Status::default(), Bytes::new()));
         let told = Told { metrics, status, made, ready_lag, started_ms: unix_ms() };
         std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
-            // Entered for `from_std`, which needs the runtime it will poll on.
+            // `from_std` needs the runtime that it will poll on.
             let listener = {
                 let _entered = runtime.enter();
                 tokio::net::TcpListener::from_std(listener)
@@ -72,27 +77,28 @@ impl Server {
         Ok(Server { address, _stop: stop })
     }
 
-    /// Where it listens.
+    /// The address on which the server listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 }
 
-/// What the pages are made of.
+/// Data behind the pages.
 #[derive(Clone)]
 struct Told {
     metrics: Metrics,
     status: watch::Receiver<Status>,
-    /// `/status` as made last, and of what: whoever asks meanwhile gets the same bytes.
+    /// The newest JSON of `/status`, and the status from which it was made. Concurrent requests get
+    /// the same bytes.
     made: watch::Sender<(Status, Bytes)>,
     ready_lag: Duration,
     started_ms: i64,
 }
 
 impl Told {
-    /// `/status` as JSON. It is made anew only for a status that is another one: at most a few times a second, however many
-    /// ask.
+    /// `/status` as JSON. It is rendered again only when the status has changed, which is a few
+    /// times per second at most, however many clients ask.
     fn json(&self) -> Result<Bytes, serde_json::Error> {
         let status = self.status.borrow();
         {
@@ -106,7 +112,7 @@ impl Told {
         Ok(json)
     }
 
-    /// Milliseconds since the loop last turned; before its first turn, since the start.
+    /// Milliseconds since the loop last turned, or since the start before its first turn.
     fn heartbeat_age_ms(&self) -> i64 {
         unix_ms().saturating_sub(self.metrics.heartbeat.last_unix_ms().max(self.started_ms))
     }
@@ -116,7 +122,7 @@ impl Told {
             || self.heartbeat_age_ms() < 0
     }
 
-    /// Why it is not ready; None if it is.
+    /// Why the agent is not ready; `None` if it is ready.
     fn unready(&self) -> Option<String> {
         let status = self.status.borrow();
         if !self.is_alive() {
@@ -186,7 +192,7 @@ async fn history(State(told): State<Told>) -> Response {
     }
 }
 
-/// The page for a browser, a few lines for `curl`.
+/// The page for a browser, or a few lines of text for `curl`.
 async fn index(State(told): State<Told>, headers: HeaderMap) -> Response {
     let wants_html = headers.get(header::ACCEPT).is_some_and(|kinds| kinds.as_bytes().starts_with(b"text/html"));
     if !wants_html {
@@ -202,7 +208,7 @@ fn lines(status: &Status) -> String {
     let mut page = format!("wellspring {}\n\nphase   {}\n", env!("CARGO_PKG_VERSION"), status.phase.name());
     for (name, value) in [("reason", &status.reason), ("detail", &status.detail), ("next", &status.next)] {
         if !value.is_empty() {
-            // Writing to a String does not fail.
+            // Writing to a String cannot fail.
             let _ = writeln!(page, "{name:7} {value}");
         }
     }

@@ -1,8 +1,9 @@
-//! Connections of the admin server: how many, how long, how large.
+//! Connections of the admin server: bounds on their number, duration and size.
 //!
-//! Whoever reaches the address may ask; nobody may hold it up. Each bound keeps a slow or hostile client from taking the
-//! place of Prometheus and the kubelet: whoever comes is let in, and where there is no room the one goes that has held a
-//! place longest without a whole request.
+//! Every client that reaches the address may ask, and none may block the others. Each bound keeps a
+//! slow or hostile client from taking the place of Prometheus and the kubelet. A new connection is
+//! always accepted. When all places are taken, the connection that has waited longest without
+//! sending a complete request is closed.
 
 use axum::Router;
 use axum::body::Body;
@@ -23,40 +24,40 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-/// Connections served at once. Prometheus, probes and a few people need a handful; a new one has so many others come after
-/// it before it is the oldest, and each takes some 20 KiB.
+/// The most connections at once. Prometheus, probes and a few people need a handful. A new
+/// connection is the oldest only after 63 others have arrived, and each one takes about 20 KiB.
 const CONNECTIONS_MAX: usize = 64;
 
-/// Connections let in between two turns of those there are: far fewer than places.
+/// Connections accepted before the existing ones get a turn. It is far below the number of places.
 const LET_IN_AT_ONCE: usize = 16;
 
-/// What the system buffers of an answer that nobody reads, and of requests, in bytes; it takes twice as much. Left to
-/// itself it grows to megabytes a connection.
+/// Socket buffer in bytes, for requests and for answers that a client does not read. The system
+/// uses twice as much. Without this limit it grows to megabytes for each connection.
 const SYSTEM_BUFFER_BYTES: usize = 64 * 1024;
 
-/// How long a client may take to send its request's head, and how long its body.
+/// Longest time for the head of a request, and again for its body.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long one connection lives, however often it is used: a reader that stops reading is cut off here.
+/// Longest life of a connection, however often it is used. It ends clients that stop reading.
 const CONNECTION_AGE_MAX: Duration = Duration::from_secs(120);
 
-/// The most bytes buffered of one request; hyper takes no less than 8 KiB.
+/// The most bytes buffered of one request. hyper accepts no limit below 8 KiB.
 const REQUEST_BYTES_MAX: usize = 16 * 1024;
 
-/// The most bytes of a body: a list of tables and a condition.
+/// The most bytes of a body, which is a list of tables and a condition.
 const BODY_BYTES_MAX: usize = 16 * 1024;
 
-/// How long to wait when accepting fails, for want of file descriptors as a rule.
+/// Pause after a failed accept, which usually means that file descriptors are exhausted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves until `stopped` closes.
+/// Serves until `stopped` is closed.
 pub(super) async fn serve(listener: TcpListener, router: Router, mut stopped: watch::Receiver<()>) {
     let router = router.layer(DefaultBodyLimit::max(BODY_BYTES_MAX)).layer(middleware::from_fn(small_body));
     let mut places = Places::default();
     let mut come = 0_usize;
     loop {
         let accepted = tokio::select! {
-            biased; // 1. the end; 2. whoever comes
+            biased; // 1. the end; 2. new connections
             _ = stopped.changed() => return,
             accepted = listener.accept() => accepted,
         };
@@ -67,7 +68,7 @@ pub(super) async fn serve(listener: TcpListener, router: Router, mut stopped: wa
                     let serving = tokio::spawn(connection(stream, router.clone(), busy.clone()));
                     places.0.push_back((busy, serving.abort_handle()));
                 }
-                // So that a request that came with its connection is read before its place could be taken.
+                // A request that came with its connection is read before its place can be taken.
                 come = come.wrapping_add(1);
                 if come.is_multiple_of(LET_IN_AT_ONCE) {
                     tokio::task::yield_now().await;
@@ -81,16 +82,18 @@ pub(super) async fn serve(listener: TcpListener, router: Router, mut stopped: wa
     }
 }
 
-/// Whether a connection's request is being answered: it is not cut off then.
+/// True while a request of the connection is being answered. Such a connection is not closed for a
+/// new one.
 #[derive(Clone, Debug, Default)]
 struct Busy(Arc<AtomicBool>);
 
-/// The connections, the oldest first.
+/// The open connections, oldest first.
 #[derive(Debug, Default)]
 struct Places(VecDeque<(Busy, AbortHandle)>);
 
 impl Places {
-    /// Whether there is room for one more, the one that has waited longest for its client cut off if need be.
+    /// True if there is a place for one more connection. If needed, the oldest connection that is
+    /// not being answered is closed.
     fn make_room(&mut self) -> bool {
         if self.0.len() < CONNECTIONS_MAX {
             return true;
@@ -110,14 +113,14 @@ impl Places {
 
 async fn connection(stream: TcpStream, router: Router, busy: Busy) {
     let socket = SockRef::from(&stream);
-    // Where the system refuses, its own bounds hold.
+    // If the system refuses these sizes, its own limits apply.
     let _ = socket.set_send_buffer_size(SYSTEM_BUFFER_BYTES).and(socket.set_recv_buffer_size(SYSTEM_BUFFER_BYTES));
     let router = TowerToHyperService::new(router);
     let answer = service_fn(move |mut request: Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(busy.clone());
         let answer = router.call(request);
         async move {
-            // One request a turn: whoever sends hundreds at once waits for the others.
+            // One request per turn: a client that sends hundreds at once waits for the others.
             tokio::task::yield_now().await;
             answer.await
         }
@@ -127,11 +130,11 @@ async fn connection(stream: TcpStream, router: Router, busy: Busy) {
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(REQUEST_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), answer);
-    // A client that goes away in the middle, or is too slow, is its own affair.
+    // An error here concerns only this client: it left early or was too slow.
     let _ = tokio::time::timeout(CONNECTION_AGE_MAX, serving).await;
 }
 
-/// Refuses a body where there is nothing to send one to, and cuts off one that comes too slowly or is too long.
+/// Refuses a body on a request other than POST. Ends a body that arrives too slowly or is too long.
 async fn small_body(request: Request<Body>, next: Next) -> Response {
     use axum::body::HttpBody;
     let busy = request.extensions().get::<Busy>().cloned().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Over a real socket: what each page answers, and what no client can do.
+//! Tests over a real socket: the answer of each page, and the limits that no client can pass.
 
 use super::*;
 use crate::agent::request::{self, Asked, Request};
@@ -33,10 +33,11 @@ fn world() -> World {
 }
 
 impl World {
-    /// Sends bytes and reads to the end of the connection.
+    /// Sends bytes and reads until the connection ends.
     fn raw(&self, request: &[u8]) -> String {
         let mut stream = TcpStream::connect(self.server.address()).unwrap();
-        // A server that answers before it has read everything may close the socket under our hands.
+        // A server that answers before it has read everything may close the socket during this
+        // write.
         let _ = stream.write_all(request);
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer);
@@ -54,7 +55,7 @@ impl World {
         (code, body.to_owned())
     }
 
-    /// Posts while the loop answers what it is asked.
+    /// Posts while a task answers as the loop would.
     fn post(
         &mut self,
         path: &str,
@@ -105,7 +106,7 @@ fn streaming() -> Status {
 fn lives_while_the_loop_turns_and_only_then() {
     let world = world();
     assert_eq!(world.get("/livez").0, 200);
-    // Started long ago, and turned last a minute ago.
+    // The process started long ago, and the loop turned last a minute ago.
     let minute_ago = unix_ms() - 60_000;
     let told = Told {
         made: watch::Sender::new((Status::default(), Bytes::new())),
@@ -119,7 +120,7 @@ fn lives_while_the_loop_turns_and_only_then() {
     assert!(told.unready().unwrap().contains("not turned for 60 s"));
     world.metrics.heartbeat.beat(unix_ms());
     assert!(told.is_alive());
-    // Halted is alive: the process stays up and says why.
+    // A halted agent is alive: the process stays up and reports the reason.
     world.is(Status { phase: Phase::Halted, ..Status::default() });
     assert_eq!(world.get("/livez").0, 200);
 }
@@ -257,20 +258,22 @@ fn refuses_bodies_and_endless_headers() {
     assert_eq!(world.get("/livez").0, 200);
 }
 
-/// Longer than a fresh probe takes, however slow the machine; far shorter than it takes to wait for hundreds of timeouts.
+/// Longest wait for one probe. It is more than a slow machine needs, and far less than hundreds of
+/// timeouts take.
 const PROBE_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Clients that hold a connection and do nothing for it, of every kind.
+/// Clients of every kind that hold a connection without a complete request or without reading.
 fn idlers(world: &World, number: usize) -> Vec<TcpStream> {
     let half = b"GET /livez HTTP/1.1\r\nhost: x\r\nslow: ".as_slice();
     let body = b"POST /pause HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nx".as_slice();
-    // Asks for far more than the system buffers, and reads nothing of it.
+    // These requests cause far more bytes than the system buffers, and the client reads none of
+    // them.
     let many = b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n".repeat(400);
     let kinds = [b"".as_slice(), half, body, &many];
     let open = |kind: &[u8]| {
         let mut stream = TcpStream::connect(world.server.address()).unwrap();
         stream.set_nonblocking(true).unwrap();
-        let _ = stream.write(kind); // as much as goes
+        let _ = stream.write(kind); // writes as much as the socket accepts
         stream
     };
     (0..number).zip(kinds.into_iter().cycle()).map(|(_, kind)| open(kind)).collect()

@@ -1,8 +1,9 @@
-//! The built-in schema registry: it answers as Confluent's does, as far as our agent and its readers ask.
+//! The built-in schema registry. It answers as Confluent's registry does, for the requests of our
+//! agent and its readers.
 //!
-//! Schemas live in memory; the same schema has the same id under every subject; compatibility is checked by
-//! `apache_avro` where a level asks for it (`NONE` at the start). It knows Avro only, no references, no deletion, no
-//! modes and no access rules.
+//! Schemas are kept in memory, and one schema has one id under all subjects. `apache_avro` checks
+//! compatibility where the level asks for it (`NONE` at the start). It knows Avro only: no
+//! references, deletion, modes or access rules.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -19,30 +20,31 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
-/// Questions waiting for the store. Askers wait for their answer, so this is how many may ask at once.
+/// The most requests that wait for the store. A request handler waits for its answer, so this
+/// bounds concurrent requests.
 const QUESTIONS_MAX: usize = 64;
 
-/// A registry that answers on a loopback port until it is dropped, from a thread of its own: whoever waits for an answer
-/// may be waited for by the thread that started it.
+/// A registry on a loopback port, until it is dropped. It has its own thread, because the thread
+/// that started it may wait for a task that in turn waits for the registry.
 pub struct Registry {
     address: SocketAddr,
-    /// Dropped with this struct, which the thread takes as the sign to end.
+    /// Dropped with this struct. The registry's thread takes that as the signal to end.
     _stop: watch::Sender<()>,
 }
 
 impl Registry {
-    /// Listens on `address`, port 0 for any free one; `level` is the compatibility level of every subject until one
-    /// is set: `NONE`, `BACKWARD`, ..
+    /// Listens on `address`; port 0 takes any free one. `level` is the compatibility level of every
+    /// subject that has none of its own: `NONE`, `BACKWARD`, ..
     ///
     /// # Errors
-    /// The system's, where the address, a thread or a runtime cannot be had.
+    /// The system provides no address, thread or runtime.
     pub fn start(address: SocketAddr, level: &str) -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let listener = std::net::TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let listener = {
-            let _entered = runtime.enter(); // `from_std` needs the runtime it will poll on
+            let _entered = runtime.enter(); // `from_std` needs the runtime that it will poll on
             TcpListener::from_std(listener)?
         };
         let (stop, stopped) = watch::channel(());
@@ -53,7 +55,7 @@ impl Registry {
         Ok(Registry { address, _stop: stop })
     }
 
-    /// Its URL, without a trailing slash.
+    /// The registry's URL, without a trailing slash.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
@@ -62,14 +64,14 @@ impl Registry {
 
 async fn serve(listener: TcpListener, mut store: Store, mut stopped: watch::Receiver<()>) {
     let (questions, mut asked) = mpsc::channel::<Question>(QUESTIONS_MAX);
-    // The store's only owner; it ends with the last asker, which is the server.
+    // This task alone owns the store. It ends when the server, which holds the only sender, ends.
     tokio::spawn(async move {
         while let Some(question) = asked.recv().await {
             question(&mut store);
         }
     });
     tokio::select! {
-        biased; // the end, whatever is asked
+        biased; // the end comes first, however many requests wait
         _ = stopped.changed() => {}
         ended = axum::serve(listener, router(Asker(questions))) => if let Err(error) = ended {
             tracing::error!(%error, "the built-in registry ended");
@@ -77,7 +79,7 @@ async fn serve(listener: TcpListener, mut store: Store, mut stopped: watch::Rece
     }
 }
 
-/// What is to be done with the store, and where the answer goes.
+/// A request to the store. It also sends the answer back.
 type Question = Box<dyn FnOnce(&mut Store) + Send>;
 
 #[derive(Clone)]
@@ -94,15 +96,15 @@ impl Asker {
 }
 
 struct Store {
-    /// Schema texts as they came; the id is the place plus one.
+    /// Schema texts as they were registered. A schema's id is its index plus one.
     schemas: Vec<String>,
-    /// Schema ids of each subject; the version is the place plus one.
+    /// Schema ids of each subject. A version is the index plus one.
     subjects: BTreeMap<String, Vec<usize>>,
     level: String,
     levels: BTreeMap<String, String>,
 }
 
-/// An error as Confluent's registry gives it.
+/// An error in the form of Confluent's registry: HTTP status, error code and message.
 struct Fault(StatusCode, i64, String);
 
 impl IntoResponse for Fault {
@@ -254,7 +256,7 @@ fn parse(text: &str) -> Result<Schema, Fault> {
     Schema::parse_str(text).map_err(|error| invalid(&error.to_string()))
 }
 
-/// Two texts are one schema if they differ in spaces and the order of attributes only.
+/// A form in which two texts are equal if they differ only in spaces and the order of attributes.
 fn canonical(text: &str) -> Result<Value, Fault> {
     serde_json::from_str(text).map_err(|error| invalid(&error.to_string()))
 }
@@ -321,7 +323,7 @@ impl Store {
         Ok(id)
     }
 
-    /// Why a schema may not follow a subject's earlier ones, if it may not.
+    /// Why a schema may not follow the earlier ones of a subject; `None` if it may.
     fn incompatibility(&self, subject: &str, schema: &Schema) -> Result<Option<String>, Fault> {
         let level = self.levels.get(subject).unwrap_or(&self.level);
         let ids = self.subjects.get(subject).map(Vec::as_slice).unwrap_or_default();
@@ -348,7 +350,7 @@ impl Store {
     }
 }
 
-/// The error with its causes: the field is named in the innermost.
+/// The error with its causes. The innermost one names the field.
 fn reason_of(error: &dyn std::error::Error) -> String {
     let mut reason = error.to_string();
     let mut cause = error.source();

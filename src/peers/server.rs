@@ -1,7 +1,9 @@
-//! A Postgres server to throw away: fresh data in a temporary folder, a free loopback port, gone when dropped.
+//! A throw-away Postgres server: new data in a temporary folder, a free loopback port, removed when
+//! dropped.
 //!
-//! Postgres refuses to run as root; then it runs as `nobody`. Its programs are not in our process group, so that a
-//! Ctrl-C reaches us alone and the server stops after the comparison and not before it.
+//! Postgres refuses to run as root, so root starts it as `nobody`. Its programs run in another
+//! process group. A Ctrl-C therefore reaches only us, and the server stops after the demo's
+//! comparison and not before it.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -12,13 +14,15 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-/// Another process may take the free port between our look and the server's start.
+/// Attempts to start. Another process may take the free port between our check and the server's
+/// start.
 const START_ATTEMPTS: usize = 3;
 
-/// Where Debian's packages put their servers: `15/bin`, `18/bin`, ..
+/// Folder in which Debian's packages put their servers: `15/bin`, `18/bin`, ..
 const DEBIAN: &str = "/usr/lib/postgresql";
 
-/// Durability is of no use to data that is thrown away, and a demo that runs for a day is not to fill the disk.
+/// Settings of the server. Thrown-away data needs no durability, and a demo that runs for a day
+/// must not fill the disk.
 const SETTINGS: [(&str, &str); 10] = [
     ("listen_addresses", "127.0.0.1"),
     ("wal_level", "logical"),
@@ -32,37 +36,37 @@ const SETTINGS: [(&str, &str); 10] = [
     ("logging_collector", "off"),
 ];
 
-/// Why there is no server.
+/// Why no server could be started.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     /// Neither Debian's folder nor `PATH` holds a server.
     #[error("no Postgres server is installed: initdb is neither in {DEBIAN}/*/bin nor in PATH")]
     NotInstalled,
-    /// This process is root's, and the system has no user `nobody`.
+    /// This process runs as root, and the system has no user `nobody`.
     #[error("Postgres refuses to run as root, and there is no user `nobody` to run it as")]
     NoUser,
-    /// The data's folder cannot be made.
+    /// The folder for the data cannot be created.
     #[error("make a folder for the throw-away Postgres in {}", parent.display())]
     Folder {
-        /// Where temporary folders are made.
+        /// Folder in which temporary folders are created.
         parent: PathBuf,
-        /// The system's answer.
+        /// The system's error.
         source: io::Error,
     },
     /// A program of the server cannot be started.
     #[error("start the throw-away Postgres ({program})")]
     Call {
-        /// The program, with its command.
+        /// The program and its command.
         program: &'static str,
-        /// The system's answer.
+        /// The system's error.
         source: io::Error,
     },
     /// A program of the server ran and failed.
     #[error("the throw-away Postgres does not start ({program})")]
     Refused {
-        /// The program, with its command.
+        /// The program and its command.
         program: &'static str,
-        /// What the program printed, or the server's log.
+        /// Output of the program, or the server's log.
         said: String,
     },
 }
@@ -71,22 +75,22 @@ pub enum ServerError {
 pub struct Server {
     folder: PathBuf,
     bin: PathBuf,
-    /// The user and group that it runs as, where we are root.
+    /// User and group that the server runs as; `None` unless we are root.
     owner: Option<(u32, u32)>,
     port: u16,
 }
 
 impl Server {
-    /// Makes the data and starts the server; takes some seconds.
+    /// Creates the data and starts the server. This takes some seconds.
     ///
     /// # Errors
-    /// No server is installed, or what its programs say.
+    /// No server is installed, a folder or program failed, or there is no user for the server.
     pub fn start() -> Result<Self, ServerError> {
         let bin = newest_bin(Path::new(DEBIAN), std::env::var_os("PATH")).ok_or(ServerError::NotInstalled)?;
         let owner = if is_root() { Some(nobody().ok_or(ServerError::NoUser)?) } else { None };
         let folder =
             new_folder(owner).map_err(|source| ServerError::Folder { parent: std::env::temp_dir(), source })?;
-        // From here on a drop cleans up.
+        // From here on a drop removes the folder.
         let mut server = Server { folder, bin, owner, port: 0 };
         let mut initdb = server.command("initdb");
         initdb.arg("-D").arg(server.data()).args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"]);
@@ -112,25 +116,25 @@ impl Server {
         fs::write(self.data().join("postgresql.auto.conf"), lines)?;
         let mut start = self.command("pg_ctl");
         start.arg("-D").arg(self.data()).arg("-l").arg(self.log()).args(["-w", "-t", "60", "start"]);
-        // The server inherits what pg_ctl has: a pipe of ours would never end.
+        // The server inherits the output of pg_ctl, so a pipe would never reach its end.
         start.stdout(Stdio::null()).stderr(Stdio::null());
         Ok(start.status()?.success())
     }
 
-    /// Where its socket is, and the number in the socket's name.
+    /// Folder of the server's socket, and the port number in the socket's name.
     #[must_use]
     pub fn socket(&self) -> (&Path, u16) {
         (&self.folder, self.port)
     }
 
-    /// A URL for the superuser over the Unix socket.
+    /// URL for the superuser over the Unix socket.
     #[must_use]
     pub fn url(&self, database: &str) -> String {
         let folder = self.folder.display().to_string().replace('%', "%25").replace('/', "%2F");
         format!("postgresql://postgres@{folder}:{}/{database}", self.port)
     }
 
-    /// Its version, as `postgres --version` says it.
+    /// Version of the server, from `postgres --version`.
     #[must_use]
     pub fn version(&self) -> String {
         let said = self.command("postgres").arg("--version").output();
@@ -145,7 +149,7 @@ impl Server {
         self.folder.join("log")
     }
 
-    /// A program of the server's, run as the data's owner.
+    /// A command that runs one of the server's programs as the owner of the data.
     fn command(&self, program: &str) -> Command {
         let path = self.bin.join(program);
         let mut command = match self.owner {
@@ -157,7 +161,7 @@ impl Server {
                 command
             }
         };
-        // Nothing of what names a server in the environment is meant for this one.
+        // Variables that name another server must not reach this one.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PG")) {
             command.env_remove(name);
         }
@@ -168,7 +172,8 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // pg_ctl takes the process id from the data folder; where no server was started there is none.
+        // pg_ctl takes the process id from the data folder. The file is missing if no server was
+        // started.
         if self.data().join("postmaster.pid").exists() {
             let mut stop = self.command("pg_ctl");
             stop.arg("-D").arg(self.data()).args(["-m", "immediate", "-w", "-t", "30", "stop"]);
@@ -182,13 +187,13 @@ impl Drop for Server {
     }
 }
 
-/// The programs of the newest packaged server, or of the one in `path`.
+/// Folder of the newest packaged server's programs, or of the server in `path`.
 fn newest_bin(packages: &Path, path: Option<OsString>) -> Option<PathBuf> {
     let version = |path: &PathBuf| path.file_name().and_then(OsStr::to_str).and_then(|name| name.parse::<u32>().ok());
     let installed = fs::read_dir(packages).into_iter().flatten().flatten().map(|entry| entry.path());
     let newest = installed.filter(|path| has_server(&path.join("bin"))).max_by_key(version);
     newest.map(|path| path.join("bin")).or_else(|| {
-        // Absolute, because the programs run in another folder.
+        // The path is made absolute, because the programs run in another folder.
         std::env::split_paths(&path?).find(|bin| has_server(bin)).and_then(|bin| fs::canonicalize(bin).ok())
     })
 }
@@ -201,7 +206,7 @@ fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
 
-/// User and group of `nobody`.
+/// Ids of the user and group of `nobody`.
 fn nobody() -> Option<(u32, u32)> {
     let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
     users.lines().find_map(|line| {
@@ -210,7 +215,7 @@ fn nobody() -> Option<(u32, u32)> {
     })
 }
 
-/// A new folder that only its owner enters.
+/// Creates a folder that only its owner can enter.
 fn new_folder(owner: Option<(u32, u32)>) -> io::Result<PathBuf> {
     for number in 0.. {
         let folder = std::env::temp_dir().join(format!("wellspring-demo-{}-{number}", std::process::id()));
@@ -251,7 +256,7 @@ mod tests {
         assert_eq!(newest_bin(&packages, path.clone()), Some(fs::canonicalize(&own).unwrap()));
         install(&packages.join("9/bin"));
         install(&packages.join("15/bin"));
-        fs::create_dir_all(packages.join("18/bin")).unwrap(); // client programs only
+        fs::create_dir_all(packages.join("18/bin")).unwrap(); // holds client programs only
         assert_eq!(newest_bin(&packages, path), Some(packages.join("15/bin")));
     }
 }

@@ -1,7 +1,9 @@
-//! The private key of our own certificate: from its file, by libpq's rules of who may read it, decrypted where it has to be.
+//! The private key of our own certificate. It is read from its file under libpq's rules for the
+//! file's permissions, and decrypted if needed.
 //!
-//! Does IO, as `read` does. PEM, or PKCS#8 in DER as JDBC's drivers want it. OpenSSL asks a terminal for a passphrase where it is left to itself; it
-//! never is.
+//! This file does IO, as `read` does. It accepts PEM, and PKCS#8 in DER, the form that JDBC drivers
+//! use. OpenSSL would ask a terminal for a missing passphrase. A callback always answers it here,
+//! so it never asks.
 
 use super::{Secret, Source, SourceError, read};
 use openssl::pkey::{PKey, Private};
@@ -11,43 +13,42 @@ use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-/// The largest file taken for a key; one of RSA with 16,384 bits has 13 KB.
+/// Largest key file, in bytes. A key of RSA with 16,384 bits has 13 KB.
 const KEY_BYTES_MAX: u64 = 64 * 1024;
 
-/// Others than the owner may do something with the file; and the same but for the group's reading.
+/// Permission bits of group and others; then the same bits without the group's right to read.
 const ANY_BY_OTHERS: u32 = 0o077;
 const MORE_THAN_GROUP_READS: u32 = 0o037;
 
-/// Why a private key is not used.
+/// Why a private key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    /// Its file cannot be read.
+    /// The file of the key cannot be read.
     #[error("read the private key {}", path.display())]
     File {
-        /// The file.
+        /// Path of the key file.
         path: PathBuf,
-        /// From the operating system.
+        /// The operating system's error.
         #[source]
         source: io::Error,
     },
-    /// It is no key that we may or can use.
+    /// The file holds no usable key, or others could read it.
     #[error("the private key {}: {what}", path.display())]
     Refused {
-        /// The file.
+        /// Path of the key file.
         path: PathBuf,
-        /// What is wrong with it, and what to do.
+        /// The fault, and what to do about it.
         what: &'static str,
-        /// Why its passphrase cannot be had, if that is it.
+        /// Why the passphrase cannot be read, if that is the fault.
         #[source]
         source: Option<SourceError>,
     },
 }
 
-/// Reads a private key now. Blocks as [`read`] does.
+/// Reads a private key now. It blocks as [`read`] does.
 ///
-/// # Errors
-/// `File` where it cannot be read, `Refused` where others could read it, where its passphrase is missing, wrong or cannot be
-/// had, or where it is no key.
+/// `File` if the file cannot be read. `Refused` if others could read it, if its passphrase is
+/// missing, wrong or unreadable, or if it holds no key.
 pub fn read_key(path: &Path, passphrase: Option<&Source>) -> Result<PKey<Private>, KeyError> {
     let refused = |what| KeyError::Refused { path: path.to_owned(), what, source: None };
     let unreadable = |source| KeyError::File { path: path.to_owned(), source };
@@ -69,7 +70,7 @@ pub fn read_key(path: &Path, passphrase: Option<&Source>) -> Result<PKey<Private
     passphrase.decode(&bytes).map_err(|(what, source)| KeyError::Refused { path: path.to_owned(), what, source })
 }
 
-/// The passphrase, read only when the key asks for it.
+/// The passphrase of a key. It is read only when OpenSSL asks for it.
 struct Passphrase<'a> {
     source: Option<&'a Source>,
     asked: bool,
@@ -85,7 +86,7 @@ impl Passphrase<'_> {
             PKey::private_key_from_der(bytes)
                 .or_else(|_| PKey::private_key_from_pkcs8_callback(bytes, |buffer| Ok(self.give(buffer))))
         };
-        // OpenSSL's own words quote nothing, and say nothing either.
+        // OpenSSL's messages hold no secret, and no help either, so they are not shown.
         key.map_err(|_| match (self.asked, self.source, self.failed) {
             (true, None, _) => ("it is encrypted, and no passphrase is given", None),
             (true, Some(_), Some(error)) => ("it is encrypted, and its passphrase cannot be had", Some(error)),
@@ -94,7 +95,7 @@ impl Passphrase<'_> {
         })
     }
 
-    /// Puts the passphrase into OpenSSL's buffer; its length, 0 where there is none.
+    /// Puts the passphrase into OpenSSL's buffer and returns its length, 0 if there is none.
     fn give(&mut self, buffer: &mut [u8]) -> usize {
         self.asked = true;
         let secret = match self.source.map(read) {
@@ -176,7 +177,7 @@ mod tests {
         for mode in [0o644, 0o604, 0o660, 0o610, 0o601] {
             assert!(told(&pem, mode, None).contains("group or world access"), "{mode:o}");
         }
-        // The group may read what root owns, as a mounted secret is.
+        // The group may read a file that root owns, such as a mounted secret.
         let is_root = std::fs::metadata(file(&pem, 0o640).path()).unwrap().uid() == 0;
         assert_eq!(told(&pem, 0o640, None).contains("group or world access"), !is_root);
         let error = read_key(Path::new("/nowhere/key.pem"), None).unwrap_err();

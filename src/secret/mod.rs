@@ -1,8 +1,9 @@
-//! Secrets: values that cannot be printed, and where they come from.
+//! Secrets: values that cannot be printed, and the sources that they are read from.
 //!
-//! `Secret` has no Debug of its content, no Display and no Serialize, so no log line, error, status page or panic can
-//! carry one. `postgres`, `encode::registry`, `kafka` and `admin` read a `Source` anew where they need it (`read` and
-//! `key`, the places of this room that do IO), so a rotated file is picked up and a token of a cloud's is a fresh one.
+//! `Secret` has no Debug of its content, no Display and no Serialize, so no log line, error, status
+//! page or panic can show one. `postgres`, `encode::registry`, `kafka` and `admin` read a `Source`
+//! again each time they need it. So a rotated file is picked up, and a token of a cloud is fresh.
+//! Only `read` and `key` of this room do IO.
 
 mod key;
 mod read;
@@ -16,25 +17,26 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The largest secret taken from a file or a command: a signed token of a cloud's has a few kilobytes.
+/// Largest secret from a file or a command, in bytes. A signed token of a cloud has a few
+/// kilobytes.
 pub const SECRET_BYTES_MAX: usize = 64 * 1024;
 
-/// How long a command may take that prints a secret. A tool that asks a cloud's metadata service answers within a second
-/// or two; a server waits a minute for a password.
+/// Longest run of a command that prints a secret. A tool that asks a cloud's metadata service
+/// answers within a second or two, and a server waits a minute for a password.
 pub const COMMAND_TIME_MAX: Duration = Duration::from_secs(20);
 
-/// A password, token or key. Only [`Secret::reveal`] gives the text, at the place that sends it.
+/// A password, token or key. Only [`Secret::reveal`] returns the text, at the place that sends it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Takes a text out of the printable world.
+    /// Wraps a text so that it can no longer be printed.
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
         Secret(text.into())
     }
 
-    /// The text itself, for the call that sends it and for nothing else.
+    /// The text itself. Only the call that sends it may use it.
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0
@@ -49,7 +51,7 @@ impl fmt::Debug for Secret {
 
 impl Drop for Secret {
     fn drop(&mut self) {
-        // Best effort without unsafe code: the bytes are overwritten before the allocation is returned.
+        // Best effort without unsafe code: the bytes are overwritten before the memory is freed.
         let length = self.0.len();
         self.0.clear();
         self.0.extend(std::iter::repeat_n('\0', length));
@@ -59,17 +61,19 @@ impl Drop for Secret {
 /// Where a secret is read from, each time it is needed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// Given in the configuration, or resolved from the environment at start.
+    /// The secret itself, from the configuration or from the environment at start.
     Inline(Secret),
-    /// The content of a file, without its trailing line break, read again on each connect.
+    /// A file. Its content without the trailing line break is the secret, and it is read at each
+    /// connect.
     File(PathBuf),
-    /// What a command prints, without its trailing line break; it runs again on each connect.
+    /// A command. Its output without the trailing line break is the secret, and it runs at each
+    /// connect.
     Command(Command),
 }
 
-/// A program that prints a secret, and its arguments. No shell has a part in it.
+/// A program that prints a secret, and its arguments. It runs without a shell.
 ///
-/// Only the program is printed: an argument may be a secret.
+/// Only the program's name is ever printed, because an argument may be a secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Command {
     program: String,
@@ -77,7 +81,7 @@ pub struct Command {
 }
 
 impl Command {
-    /// None without a program.
+    /// The command of a list of words; `None` without a program.
     #[must_use]
     pub fn new(words: Vec<String>) -> Option<Self> {
         let mut words = words.into_iter();
@@ -85,7 +89,7 @@ impl Command {
         Some(Command { program, arguments: words.collect() })
     }
 
-    /// Its first word, by which errors name it.
+    /// The program, which errors name.
     #[must_use]
     pub fn program(&self) -> &str {
         &self.program

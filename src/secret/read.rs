@@ -1,8 +1,9 @@
-//! Reading a secret where it is kept: a file, or what a command prints.
+//! Reads a secret from a file, or from the output of a command.
 //!
-//! Does IO. Bounded in bytes and, for a command, in time: it runs in a process group of its
-//! own, without a shell, reads nothing from us, and what it says on stderr goes nowhere, since a tool may repeat there what
-//! it was given. An error names file or program and what became of it, never a byte of what was read.
+//! This file does IO. Reading is bounded in bytes and, for a command, in time. A command runs in
+//! its own process group, without a shell and without input. Its stderr is discarded, because a
+//! tool may repeat its secret arguments there. An error names the file or the program and the
+//! failure, never a byte of the content.
 
 use super::{COMMAND_TIME_MAX, Command, SECRET_BYTES_MAX, Secret, Source, Token};
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -14,68 +15,70 @@ use std::process::{Child, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Why a secret could not be had.
+/// Why a secret could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// A file cannot be read.
     #[error("read the file {}", path.display())]
     File {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// The operating system's error.
         #[source]
         source: io::Error,
     },
-    /// A file holds what is no secret.
+    /// A file's content is not a secret.
     #[error("the file {} {what}", path.display())]
     Content {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// As "is larger than ...".
+        /// The fault, such as "is larger than ...".
         what: String,
     },
     /// A command could not be started.
     #[error("run the command `{program}`")]
     Start {
-        /// Its first word.
+        /// Name of the program.
         program: String,
-        /// Why.
+        /// The operating system's error.
         #[source]
         source: io::Error,
     },
-    /// A command ended with a failure. What it said is not kept.
+    /// A command ended with a failure. Its output is discarded.
     #[error("the command `{program}` ended with {status}; run it by hand to see what it says")]
     Status {
-        /// Its first word.
+        /// Name of the program.
         program: String,
-        /// Exit status or signal.
+        /// Exit status, or the signal that ended it.
         status: ExitStatus,
     },
-    /// A command did not end in time, and was killed.
+    /// A command did not end in time and was killed.
     #[error("the command `{program}` did not end within {} s and was killed", limit.as_secs_f32())]
     Time {
-        /// Its first word.
+        /// Name of the program.
         program: String,
-        /// The limit.
+        /// Time after which the command was killed.
         limit: Duration,
     },
-    /// A command printed what is no secret.
+    /// A command's output is not a secret.
     #[error("the command `{program}` {what}")]
     Output {
-        /// Its first word.
+        /// Name of the program.
         program: String,
-        /// As "printed nothing".
+        /// The fault, such as "printed nothing".
         what: String,
     },
-    /// The reading itself was given up; only a shutdown does that.
+    /// The task that read the secret was cancelled, which only a shutdown does.
     #[error("reading the secret was interrupted")]
     Interrupted,
 }
 
-/// Reads a secret now. Blocks: for a file on a mount or a command as long as that takes, at most [`COMMAND_TIME_MAX`].
+/// Reads a secret now. It blocks as long as the file system or the command takes. A command takes
+/// at most [`COMMAND_TIME_MAX`].
 ///
 /// # Errors
-/// As [`SourceError`]; an empty file is an empty secret, a command that prints nothing is an error.
+/// See [`SourceError`]. An empty file is an empty secret, while a command that prints nothing is an
+/// error.
 pub fn read(source: &Source) -> Result<Secret, SourceError> {
     match source {
         Source::Inline(secret) => Ok(secret.clone()),
@@ -84,10 +87,10 @@ pub fn read(source: &Source) -> Result<Secret, SourceError> {
     }
 }
 
-/// The same, off the runtime.
+/// Reads a secret as [`read`] does, on a thread that may block.
 ///
 /// # Errors
-/// As [`read`].
+/// Same as for [`read`].
 pub async fn fetch(source: &Source) -> Result<Secret, SourceError> {
     if let Source::Inline(secret) = source {
         return Ok(secret.clone());
@@ -105,23 +108,23 @@ fn read_file(path: &Path) -> Result<Secret, SourceError> {
     line_of(bytes).ok_or_else(|| content("is not UTF-8".to_owned()))
 }
 
-/// Everything there is; None if it is more than a secret has.
+/// Reads to the end; `None` if the content is larger than a secret may be.
 fn bounded(from: impl Read) -> io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     from.take(SECRET_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
     Ok(Some(bytes).filter(|bytes| bytes.len() <= SECRET_BYTES_MAX))
 }
 
-/// The text without its last line break; None where it is not UTF-8.
+/// The text without its last line break; `None` if it is not UTF-8.
 fn line_of(bytes: Vec<u8>) -> Option<Secret> {
-    // Through Secret at once, so that the first copy is overwritten too.
+    // The first copy is a `Secret` too, so that its bytes are overwritten.
     let whole = Secret::new(String::from_utf8(bytes).ok()?);
     let text = whole.reveal();
     let text = text.strip_suffix('\n').unwrap_or(text);
     Some(Secret::new(text.strip_suffix('\r').unwrap_or(text)))
 }
 
-/// Runs a command to its end and takes what it printed.
+/// Runs a command to its end and returns its output as a secret.
 fn run(command: &Command, limit: Duration) -> Result<Secret, SourceError> {
     let program = || command.program.clone();
     let failed = |source| SourceError::Start { program: program(), source };
@@ -131,14 +134,14 @@ fn run(command: &Command, limit: Duration) -> Result<Secret, SourceError> {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
-        // So that what it started ends with it.
+        // A process group of its own lets us end the command with all its children.
         .process_group(0)
         .spawn()
         .map_err(failed)?;
     let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let (send, receive) = mpsc::sync_channel(1);
     let watching = std::thread::Builder::new().name("secret".to_owned()).spawn(move || {
-        // Nobody listens any more once the time is over.
+        // Nobody receives the result after the time limit.
         let _ = send.send(watch(&mut child, group));
     });
     if let Err(source) = watching {
@@ -164,7 +167,7 @@ fn run(command: &Command, limit: Duration) -> Result<Secret, SourceError> {
     }
 }
 
-/// What it prints and how it ends; one that prints too much is ended at once.
+/// Reads the output and waits for the end. A command that prints too much is killed at once.
 fn watch(child: &mut Child, group: Option<Pid>) -> io::Result<(Option<Vec<u8>>, ExitStatus)> {
     let bytes = child.stdout.take().map_or(Ok(Some(Vec::new())), bounded)?;
     if bytes.is_none() {
@@ -175,38 +178,38 @@ fn watch(child: &mut Child, group: Option<Pid>) -> io::Result<(Option<Vec<u8>>, 
 
 fn end(group: Option<Pid>) {
     if let Some(group) = group {
-        // It may have ended by itself.
+        // The group may have ended by itself.
         let _ = kill_process_group(group, Signal::KILL);
     }
 }
 
-/// A secret that is asked for often: what a command printed is kept until it should be fetched anew, anything else is read
-/// each time.
+/// A secret that is needed often. The output of a command is kept until it should be fetched again.
+/// Any other source is read each time.
 #[derive(Debug)]
 pub struct Kept {
     source: Source,
-    /// The longest a printed secret is kept, whatever it says of itself.
+    /// Longest time that a printed secret is kept, whatever lifetime it states.
     time_max: Duration,
     token: tokio::sync::Mutex<Option<(Secret, Instant)>>,
 }
 
 impl Kept {
-    /// Keeps what `source` gives for `time_max` at most.
+    /// Reads `source`, and keeps the output of a command for at most `time_max`.
     #[must_use]
     pub fn new(source: Source, time_max: Duration) -> Self {
         Kept { source, time_max, token: tokio::sync::Mutex::new(None) }
     }
 
-    /// Whether [`Kept::forget`] can lead to another secret.
+    /// True if [`Kept::forget`] can lead to another secret, which only a command's output can.
     #[must_use]
     pub fn is_kept(&self) -> bool {
         matches!(self.source, Source::Command(_))
     }
 
-    /// The secret that holds now. Several that ask at once wait for one run of the command.
+    /// The secret that is valid now. Concurrent callers wait for one run of the command.
     ///
     /// # Errors
-    /// As [`read`]; a failure is not kept.
+    /// Same as for [`read`]. A failure is not kept.
     pub async fn get(&self) -> Result<Secret, SourceError> {
         if !self.is_kept() {
             return fetch(&self.source).await;
@@ -223,22 +226,22 @@ impl Kept {
         Ok(token.secret)
     }
 
-    /// Has the next call fetch it anew: it was refused.
+    /// Drops the kept secret after a server refused it, so that the next call fetches it again.
     pub async fn forget(&self) {
         *self.token.lock().await = None;
     }
 }
 
-/// The time of day, as tokens write it.
+/// Time since 1970, the form in which tokens state times.
 pub(super) fn since_1970() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 impl Token {
-    /// Reads a token now, blocking as [`read`] does.
+    /// Reads a token now. It blocks as [`read`] does.
     ///
     /// # Errors
-    /// As [`read`].
+    /// Same as for [`read`].
     pub fn read(source: &Source) -> Result<Self, SourceError> {
         read(source).map(|text| Token::of(&text, since_1970()))
     }
@@ -277,7 +280,8 @@ mod tests {
     #[test]
     fn a_command_is_bounded_in_bytes_and_in_time() {
         assert!(ran("yes").unwrap_err().contains("more than 65536 bytes"));
-        // The limit counts for what it started, too: a pipe held open by a child does not hold us.
+        // The limit also counts for child processes: a pipe that a child keeps open does not block
+        // us.
         let began = Instant::now();
         let error = run(&shell("sleep 60 & sleep 60"), Duration::from_millis(100)).unwrap_err();
         assert!(error.to_string().contains("did not end within 0.1 s"), "{error}");

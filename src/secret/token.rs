@@ -1,7 +1,9 @@
-//! A token that somebody printed: itself, and until when it is good.
+//! A token that a file holds or a command prints, and its lifetime.
 //!
-//! Pure: the time comes in. What is understood: a JSON object with `token`, `access_token` or `accessToken`, and with
-//! `expires_in` (seconds) or `expires_at` or `expires_on` (seconds since 1970), as OAuth and Azure write it; otherwise the text is the token, and a JSON Web Token tells its own `exp`.
+//! This file is pure: the time is an argument. A JSON object may have `token`, `access_token` or
+//! `accessToken`, and `expires_in` (seconds) or `expires_at` or `expires_on` (seconds since 1970),
+//! as OAuth and Azure write them. Any other text is the token itself. A JSON Web Token states its
+//! expiry in `exp`.
 
 use super::Secret;
 use base64::Engine as _;
@@ -10,26 +12,28 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde::Deserialize;
 use std::time::Duration;
 
-/// How long a token counts as good that does not say so: AWS and Google give a quarter of an hour and more.
+/// Lifetime of a token that states none. AWS and Google issue tokens for a quarter of an hour and
+/// more.
 const LIFETIME_UNKNOWN: Duration = Duration::from_secs(300);
 
-/// The part of its lifetime after which a token is fetched anew, in tenths: as librdkafka's.
+/// Share of its lifetime, in tenths, after which a token is fetched again. librdkafka uses the same
+/// share.
 const FRESH_TENTHS: u32 = 8;
 
-/// As tokens are written, with or without the padding.
+/// Base64 as tokens use it, with or without padding.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &URL_SAFE,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// A token with the end of its life.
+/// A token and its remaining lifetime.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
-    /// What is sent.
+    /// The token that is sent to the server.
     pub secret: Secret,
-    /// How much longer it is good, from the moment it was read; five minutes where nothing tells.
+    /// Remaining lifetime from the moment of reading; five minutes if the token states none.
     pub lifetime: Duration,
-    /// Whom it names: `principal` of the JSON object, or `sub` of a JSON Web Token.
+    /// Name of its owner: `principal` of the JSON object, or `sub` of a JSON Web Token.
     pub principal: Option<String>,
 }
 
@@ -52,7 +56,7 @@ struct Claims {
 }
 
 impl Token {
-    /// Reads what was printed at `now`, a time since 1970.
+    /// Reads the printed text. `now` is the time since 1970.
     #[must_use]
     pub fn of(text: &Secret, now: Duration) -> Self {
         let printed = serde_json::from_str::<Printed>(text.reveal()).ok();
@@ -64,21 +68,21 @@ impl Token {
             None => (text.clone(), None, None),
         };
         let claims = claims(secret.reveal()).unwrap_or_default();
-        // A date may be written as a fraction.
+        // The date may be a fraction.
         let exp = claims.exp.and_then(|exp| exp.as_u64().or_else(|| exp.as_f64().map(|seconds| seconds as u64)));
         let of_claims = || exp.map(|at| Duration::from_secs(at).saturating_sub(now));
         let lifetime = told.or_else(of_claims).unwrap_or(LIFETIME_UNKNOWN);
         Token { secret, lifetime, principal: principal.or(claims.sub) }
     }
 
-    /// How long it is used before another is fetched.
+    /// Time for which it is used before another one is fetched.
     #[must_use]
     pub fn fresh_for(&self) -> Duration {
         self.lifetime / 10 * FRESH_TENTHS
     }
 }
 
-/// The middle of a JSON Web Token; None for any other text.
+/// The claims of a JSON Web Token, its middle part; `None` for any other text.
 fn claims(token: &str) -> Option<Claims> {
     let mut parts = token.split('.');
     let (_, middle, _) = (parts.next()?, parts.next()?, parts.next()?);
