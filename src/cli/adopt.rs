@@ -1,4 +1,4 @@
-//! `wellspring adopt`: goes on where a stopped Debezium ended, from the same slot and without a copy.
+//! `wellspring adopt`: takes over from a stopped Debezium, on the same slot and without a copy.
 
 mod java_map;
 
@@ -15,10 +15,11 @@ use crate::table::names::{NameOf, NamePattern};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// The largest offset file taken; one pipeline's takes a kilobyte.
+/// Largest offset file that is read. The file of one pipeline has a kilobyte.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
-/// The newest rows of an offset table that are looked at; it holds one for each pipeline.
+/// The most rows of an offset table that are read, newest first. The table has one row for each
+/// pipeline.
 const TABLE_ROWS_MAX: usize = 10_000;
 
 #[derive(Debug, clap::Args)]
@@ -37,7 +38,7 @@ pub struct Arguments {
     from_offset_table: Option<String>,
 }
 
-/// Key and value as stored, newest last.
+/// Stored keys and values, oldest first. A value of `None` is a deletion.
 type Stored = Vec<(Vec<u8>, Option<Vec<u8>>)>;
 
 pub fn run(checked: &Checked, arguments: &Arguments) -> Result<Code, Failure> {
@@ -85,7 +86,7 @@ fn from_file(path: &Path) -> Result<Stored, Failure> {
     )
 }
 
-/// The newest rows, newest last.
+/// Reads the newest rows of the offset table, in ascending order.
 async fn from_table(checked: &Checked, table: &str) -> Result<Stored, Failure> {
     let name = offset_table(table).ok_or_else(|| {
         let what = format!("`{table}` is not the name of one table");
@@ -109,7 +110,7 @@ async fn from_table(checked: &Checked, table: &str) -> Result<Stored, Failure> {
     Ok(rows.into_iter().rev().filter_map(entry).collect())
 }
 
-/// A table without a namespace is one of `public`.
+/// The table that a name means. A table without a namespace is one of `public`.
 fn offset_table(name: &str) -> Option<TableName> {
     let read = |name: &str| match NamePattern::read(name, NameOf::Table).ok()?.exact().as_deref() {
         Some([namespace, table]) => Some(TableName::new(namespace, table)),
@@ -118,7 +119,7 @@ fn offset_table(name: &str) -> Option<TableName> {
     read(name).or_else(|| read(&format!("public.{name}")))
 }
 
-/// The newest offset of the one connector with this prefix.
+/// Finds the newest offset of the one connector with this prefix.
 fn find(stored: &Stored, prefix: &str, place: &str) -> Result<(String, Offset), Failure> {
     let mut newest: BTreeMap<String, Option<&[u8]>> = BTreeMap::new();
     for (key, value) in stored {

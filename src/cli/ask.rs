@@ -7,13 +7,14 @@ use crate::secret::Source;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-/// Longer than the agent takes to say that it has no answer.
+/// Longest wait for the agent's answer. It is longer than the 60 s after which the agent reports
+/// that it has no answer.
 const PATIENCE: Duration = Duration::from_secs(70);
 
-/// The largest answer read: one sentence in JSON.
+/// Largest answer that is read, in bytes. An answer is one sentence in JSON.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
-/// What is asked.
+/// A request to the running agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Ask {
     Snapshot { tables: Vec<String>, filter: Option<String> },
@@ -37,7 +38,7 @@ impl Ask {
     }
 }
 
-/// Asks the agent that runs under the same configuration, and prints its answer.
+/// Sends a request to the agent that runs with the same configuration, and prints its answer.
 pub(super) fn run(checked: &Checked, ask: &Ask) -> Result<Code, Failure> {
     let refused = |primary: &str, hint: &str| Failure {
         code: Code::Config,
@@ -57,7 +58,7 @@ pub(super) fn run(checked: &Checked, ask: &Ask) -> Result<Code, Failure> {
     Ok(Code::Done)
 }
 
-/// Where an agent that listens on `address` is reached from the same machine.
+/// The address at which an agent that listens on `address` is reached from the same machine.
 fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -69,7 +70,7 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 
 async fn send(address: SocketAddr, token: &Source, ask: &Ask) -> Result<String, Failure> {
     let failed = |error: &dyn std::error::Error, hint: &str| Failure::of(Code::Failed, error, hint);
-    // A proxy of the environment must not see the token.
+    // A proxy that the environment names must not see the token.
     let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().map_err(|e| failed(&e, ""))?;
     let token = crate::secret::fetch(token).await.map_err(|error| failed(&error, ""))?;
     let token = crate::secret::Token::of(&token, Duration::ZERO).secret;
@@ -91,7 +92,7 @@ async fn send(address: SocketAddr, token: &Source, ask: &Ask) -> Result<String, 
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| failed(&error, away))? {
         if body.len() + chunk.len() > ANSWER_BYTES_MAX {
-            break; // whatever it is, it is no agent's answer
+            break; // an answer of this size is not from an agent
         }
         body.extend_from_slice(&chunk);
     }

@@ -1,4 +1,4 @@
-//! How the program ends: its exit codes, and how an error is printed.
+//! Exit codes of the program, and the form in which it prints an error.
 
 use crate::agent::Exit;
 use crate::agent::consent::ConsentError;
@@ -11,20 +11,20 @@ use std::error::Error;
 use std::fmt;
 use std::process::ExitCode;
 
-/// Why the program ended, as its exit status.
+/// Exit code of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
-    /// 0: done, or stopped cleanly on request.
+    /// 0: the command is done, or was stopped cleanly on request.
     Done,
-    /// 1: anything without a code of its own.
+    /// 1: a failure that has no code of its own.
     Failed,
-    /// 2: command line or configuration.
+    /// 2: the command line or the configuration is faulty.
     Config,
     /// 3: continuity is not proven, or a record can never be delivered.
     Continuity,
-    /// 4: Postgres cannot be reached, or refuses us.
+    /// 4: Postgres is unreachable, or refuses us.
     Source,
-    /// 5: Kafka or the registry cannot be reached, or refuses us.
+    /// 5: Kafka or the registry is unreachable, or refuses us.
     Sink,
     /// 6: stopped on request before everything was delivered and confirmed.
     Repeats,
@@ -33,7 +33,7 @@ pub enum Code {
 }
 
 impl Code {
-    /// The table that `--help` prints.
+    /// The table of exit codes that `--help` prints.
     pub const TABLE: &'static str = "Exit status:
   0  done, or stopped on request with everything delivered and confirmed
   1  failed in a way that has no code of its own
@@ -56,7 +56,7 @@ impl Code {
         Code::ReaderGone,
     ];
 
-    /// The number.
+    /// The code as the number that the shell sees.
     #[must_use]
     pub const fn number(self) -> u8 {
         match self {
@@ -92,16 +92,17 @@ impl From<Exit> for Code {
     }
 }
 
-/// An error on its way to a person. Prints as primary, details, hint; each but the first only where there is one.
+/// An error for a person. It prints as primary line, details and hint. Details and hint may be
+/// empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// The exit status.
+    /// Exit code of the program.
     pub code: Code,
-    /// What did not happen, in one line.
+    /// The call that failed, in one line.
     pub primary: String,
-    /// Why: one line for each cause or fault.
+    /// The causes or faults, each in one line.
     pub details: Vec<String>,
-    /// What to do.
+    /// The next step for the person.
     pub hint: String,
 }
 
@@ -119,7 +120,7 @@ impl fmt::Display for Failure {
 }
 
 impl Failure {
-    /// A failure with its causes, each on a line.
+    /// A failure with its causes, each in one line.
     pub fn of(code: Code, error: &dyn Error, hint: &str) -> Self {
         let mut details = Vec::new();
         let mut cause = error.source();
@@ -167,7 +168,7 @@ impl From<StateError> for Failure {
     }
 }
 
-/// What the running agent would wait for or halt on, a command reports.
+/// A command reports as an error what the running agent would wait for or halt on.
 impl From<PipelineError> for Failure {
     fn from(error: PipelineError) -> Failure {
         let (code, hint) = match disposition(&error) {
@@ -179,7 +180,7 @@ impl From<PipelineError> for Failure {
     }
 }
 
-/// The side that a passing failure is on.
+/// The exit code for a failure that the agent would retry, by the side that failed.
 fn code_of(error: &PipelineError) -> Code {
     match error {
         PipelineError::Postgres(_)
@@ -193,7 +194,7 @@ fn code_of(error: &PipelineError) -> Code {
     }
 }
 
-/// An agent tries again by itself, a command does not.
+/// Removes "it is tried again by itself" from a hint. An agent tries again, and a command does not.
 fn without_retries(next: String) -> String {
     let next =
         next.replace("nothing: it is tried again by itself; ", "").replace("nothing, if Kafka is away; else ", "");

@@ -1,4 +1,5 @@
-//! `wellspring config import`: files in, a configuration out, and what stands in the way.
+//! `wellspring config import`: reads Debezium's files and writes a configuration, or reports what
+//! prevents that.
 
 use super::exit::{Code, Failure};
 use crate::config::import::{self, Hidden, ImportError, Imported, Loss};
@@ -7,7 +8,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-/// The largest file taken: a connector's configuration is some kilobytes.
+/// Largest file that is read, in bytes. A connector's configuration has some kilobytes.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
 #[derive(Debug, clap::Args)]
@@ -69,7 +70,7 @@ fn read(path: &Path) -> Result<(String, String), Failure> {
     }
 }
 
-/// A new file; one that exists is somebody's.
+/// Writes a new file. An existing file is never overwritten.
 fn create(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
     let opened = std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
     opened.and_then(|mut file| file.write_all(text.as_bytes())).map_err(|error| {
@@ -77,7 +78,7 @@ fn create(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
     })
 }
 
-/// As an environment file has them; a value with a line break has no place there.
+/// The secrets in the form of an environment file, which cannot hold a value with a line break.
 fn variables(hidden: &[Hidden]) -> Result<String, Failure> {
     let mut text = String::new();
     for secret in hidden {

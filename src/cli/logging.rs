@@ -1,14 +1,14 @@
-//! Log lines on standard error, as text or JSON.
+//! Log lines on standard error, in text or JSON.
 
 use super::progress::CLEAR_LINE;
 use crate::config::{Log, LogFormat};
 use std::io::{IsTerminal, Write};
 use tracing_subscriber::EnvFilter;
 
-/// Begins logging. A second call in a process changes nothing.
+/// Begins logging. A second call in a process has no effect.
 ///
-/// `log.level` is ours alone: the libraries stay at warnings, since what they say at debug is not held to our law that
-/// rows and secrets stay out of logs.
+/// `log.level` applies to our code only, and the libraries stay at warnings. Their debug lines do
+/// not keep our law that rows and secrets stay out of logs.
 pub(super) fn start(log: Log) {
     let filter = EnvFilter::new(format!("warn,wellspring={}", log.level));
     let is_terminal = std::io::stderr().is_terminal();
@@ -16,7 +16,8 @@ pub(super) fn start(log: Log) {
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || {
         let mut out = std::io::stderr();
         if is_terminal {
-            // A copy's progress may stand in this line; what cannot be cleared is only less pretty.
+            // The progress line of a copy may be on this line. If it cannot be cleared, the output
+            // is only less tidy.
             let _ = out.write_all(CLEAR_LINE.as_bytes());
         }
         out
@@ -25,6 +26,7 @@ pub(super) fn start(log: Log) {
         LogFormat::Text => lines.with_ansi(is_colourful).with_target(false).try_init(),
         LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
     };
-    // There is a subscriber already: somebody embeds us, and listens in their own way.
+    // An error means that a program which embeds us has installed a subscriber of its own, which
+    // stays.
     drop(started);
 }

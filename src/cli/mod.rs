@@ -1,7 +1,8 @@
-//! The commands: what was typed, which part of the program answers, and with which exit status it ends.
+//! The commands of the program: their arguments, the part that executes each one, and the exit
+//! code.
 //!
-//! Every command loads the same configuration and prints errors the same way. What a command does is in its file; the
-//! work itself is in the rooms.
+//! Every command loads the same configuration and prints errors in the same form. Each command has
+//! a file here, and the work is done in the rooms.
 
 mod adopt;
 mod ask;
@@ -27,10 +28,11 @@ use std::future::Future;
 use std::io::Write;
 use std::path::PathBuf;
 
-/// The configuration file where none is named.
+/// Configuration file that is read if none is named.
 const CONFIG_DEFAULT: &str = "wellspring.toml";
 
-/// The variable that names it, for containers whose command line is fixed.
+/// Environment variable that names the configuration file, for containers whose command line is
+/// fixed.
 const CONFIG_VARIABLE: &str = "WELLSPRING_CONFIG";
 
 /// Postgres changes into Kafka: one small binary, wire-compatible with Debezium, and never quietly wrong.
@@ -170,13 +172,14 @@ enum ConfigCommand {
     Import(import::Arguments),
 }
 
-/// Runs the command line, and answers with the exit status.
+/// Runs the command line and returns the exit code.
 #[must_use]
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Code {
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(error) => {
-            // Help goes to stdout, a fault of the command line to stderr; where neither is open nobody reads it.
+            // Help goes to stdout and an error of the command line to stderr. If neither is open,
+            // nobody can read it.
             let _ = error.print();
             return if error.use_stderr() { Code::Config } else { Code::Done };
         }
@@ -250,7 +253,7 @@ fn version() -> String {
     format!("wellspring {} (librdkafka {}, {openssl})", env!("CARGO_PKG_VERSION"), kafka::librdkafka_version())
 }
 
-/// Prints a line. A closed pipe (`| head`) is the reader's wish.
+/// Prints a line. A closed pipe (`| head`) is no error: its reader wants no more.
 fn print(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
@@ -279,7 +282,7 @@ fn manual() -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&page).into_owned())
 }
 
-/// A runtime for one command.
+/// Runs a future to its end on a runtime for one command.
 fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::of(Code::Failed, &error, ""))?;

@@ -1,7 +1,8 @@
-//! What systemd is told where it started us: ready, the phase, the watchdog's ping, stopping (sd_notify(3)).
+//! Notifications to systemd, if it started us: ready, the phase, the watchdog's ping, stopping
+//! (sd_notify(3)).
 //!
-//! The ping is sent only while the main loop turns: it says what `/livez` says, and an outage of a peer is no reason to be
-//! restarted. Without `NOTIFY_SOCKET` nothing happens.
+//! The ping is sent only while the main loop turns, by the same rule as `/livez`. An unreachable
+//! peer is no reason for a restart. Without `NOTIFY_SOCKET` nothing is sent.
 
 use crate::metrics::Heartbeat;
 use crate::status::Status;
@@ -9,10 +10,10 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// How old the loop's last turn may be for a ping; as `/livez` has it.
+/// Oldest turn of the loop at which a ping is still sent. `/livez` has the same limit.
 const HEARTBEAT_AGE_MAX: Duration = Duration::from_secs(30);
 
-/// How often the phase is told where no watchdog asks for more.
+/// Interval of the phase's notification, where no watchdog needs a shorter one.
 const SPACING: Duration = Duration::from_secs(5);
 
 /// The service manager's socket, if there is one.
@@ -24,7 +25,7 @@ pub(super) struct Manager {
 }
 
 impl Manager {
-    /// Finds the manager by the environment it gave us.
+    /// Finds the service manager by the environment that it set.
     pub(super) fn find(heartbeat: Heartbeat) -> Self {
         let name = std::env::var("NOTIFY_SOCKET").unwrap_or_default();
         let micros = std::env::var("WATCHDOG_USEC").ok().and_then(|text| text.parse().ok());
@@ -33,22 +34,22 @@ impl Manager {
         Manager { socket: open(&name), watchdog, heartbeat, said: String::new() }
     }
 
-    /// How often [`Manager::tell`] is wanted: twice within the watchdog's time.
+    /// Interval for calls of [`Manager::tell`]: at least two within the watchdog's time.
     pub(super) fn spacing(&self) -> Duration {
         self.watchdog.map_or(SPACING, |time| (time / 2).clamp(Duration::from_millis(100), SPACING))
     }
 
-    /// The agent runs.
+    /// Notifies that the agent runs.
     pub(super) fn ready(&self) {
         self.send("READY=1");
     }
 
-    /// The agent stops; it may take as long as it is allowed to.
+    /// Notifies that the agent is stopping.
     pub(super) fn stopping(&self) {
         self.send("STOPPING=1");
     }
 
-    /// The phase, and the ping if the loop turns.
+    /// Notifies a changed phase, and sends the ping if the loop turns.
     pub(super) fn tell(&mut self, status: &Status) {
         let reason = if status.reason.is_empty() { String::new() } else { format!(" ({})", status.reason) };
         let text = format!("STATUS={}{reason}", status.phase.name());
@@ -61,7 +62,8 @@ impl Manager {
         }
     }
 
-    /// Before the loop's first turn it counts as turning: opening the state can take as long as Kafka is away.
+    /// True if the loop turns. It counts as turning before its first turn, because opening the
+    /// state topic takes as long as Kafka is unreachable.
     fn turns(&self) -> bool {
         let last = self.heartbeat.last_unix_ms();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
@@ -71,7 +73,7 @@ impl Manager {
 
     fn send(&self, text: &str) {
         if let Some((socket, address)) = &self.socket {
-            // A manager that does not listen is its own affair.
+            // If the manager does not listen, there is nothing to do.
             let _ = socket.send_to_addr(text.as_bytes(), address);
         }
     }

@@ -1,23 +1,23 @@
-//! The first copy's progress on a terminal: one line, drawn anew, with the log going on above it.
+//! Progress of the first copy on a terminal: one line that is redrawn, with log lines above it.
 
 use crate::status::{CopyStatus, CopyTableStatus, Phase, Status};
 use std::io::Write;
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// Often enough to see it move.
+/// Interval of redrawing, short enough that a person sees the line move.
 const REDRAW: Duration = Duration::from_millis(500);
 
-/// What a log line begins with on a terminal, so that it takes the progress line's place.
+/// Sequence with which a log line begins on a terminal, so that it replaces the progress line.
 pub(super) const CLEAR_LINE: &str = "\r\x1b[2K";
 
-/// The width where nobody says it.
+/// Width of the line, in characters, if `COLUMNS` is not set.
 const COLUMNS_DEFAULT: usize = 100;
 
-/// Characters of a bar.
+/// Width of a bar, in characters.
 const BAR: usize = 20;
 
-/// Draws until the agent ends.
+/// Draws the line until the agent ends.
 pub(super) async fn draw(status: watch::Receiver<Status>) {
     let columns = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok()).unwrap_or(COLUMNS_DEFAULT);
     let mut drawn = false;
@@ -27,7 +27,7 @@ pub(super) async fn draw(status: watch::Receiver<Status>) {
             (status.phase == Phase::Snapshot).then(|| status.copy.as_ref().map(|copy| line(copy, columns))).flatten()
         };
         if drawn || line.is_some() {
-            // A terminal that is gone is no reason to end.
+            // If the terminal is gone, the agent must go on.
             let _ = write!(std::io::stderr(), "{CLEAR_LINE}{}", line.as_deref().unwrap_or_default());
         }
         drawn = line.is_some();
@@ -35,7 +35,8 @@ pub(super) async fn draw(status: watch::Receiver<Status>) {
     }
 }
 
-/// Everything that fits into a line: the whole, the rate, the time left, then each table that is being copied.
+/// As much as fits into a line: the whole copy, its rate, the time left, then each table that is
+/// being copied.
 fn line(copy: &CopyStatus, columns: usize) -> String {
     let done = copy.tables.values().filter(|table| matches!(table.state.as_str(), "copied" | "left")).count();
     let mut text = format!(
@@ -57,7 +58,7 @@ fn line(copy: &CopyStatus, columns: usize) -> String {
     text
 }
 
-/// A table's part that is copied, else its rows.
+/// Copied share of a table in percent, or its rows if the expected number is unknown or too low.
 fn share(table: &CopyTableStatus) -> String {
     match table.rows_expected {
         Some(expected) if expected >= table.rows.max(1) => format!("{}%", table.rows * 100 / expected),
@@ -70,7 +71,7 @@ fn bar(of: u64, all: u64) -> String {
     format!("[{}{}]", "#".repeat(full), "-".repeat(BAR - full))
 }
 
-/// 999, 12.3k, 4.5M.
+/// A number in short form: 999, 12.3k, 4.5M.
 fn count(number: f64) -> String {
     match number {
         n if n >= 1e9 => format!("{:.1}G", n / 1e9),
@@ -80,7 +81,7 @@ fn count(number: f64) -> String {
     }
 }
 
-/// 45 s, 3 min, 2 h 05 min.
+/// A duration in short form: 45 s, 3 min, 2 h 05 min.
 fn time(seconds: f64) -> String {
     match seconds {
         s if s < 90.0 => format!("{s:.0} s"),

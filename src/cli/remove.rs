@@ -1,4 +1,4 @@
-//! `wellspring remove`: shows what a pipeline has left behind, and with `--yes` takes it away.
+//! `wellspring remove`: shows what a pipeline has left behind, and with `--yes` removes it.
 
 use super::{Code, Failure, block_on, logging, print};
 use crate::agent::removal::{self, Leftovers};

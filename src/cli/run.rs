@@ -1,4 +1,4 @@
-//! `wellspring run`: the agent, its admin server, the signals that end it, and the configuration read again.
+//! `wellspring run`: starts the agent and its admin server, and handles signals and reloads.
 
 use super::notify::Manager;
 use super::{Code, Failure, block_on, load, logging, progress, version};
@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
-/// Reloads that may wait while one is done: whoever asks more often is told to come again.
+/// The most reloads that may wait while one runs. A further request is told to try again.
 const RELOADS_WAITING_MAX: usize = 4;
 
 /// Starts the agent and waits for its end.
@@ -30,7 +30,8 @@ pub(super) fn run(file: Option<PathBuf>, exit_on_halt: bool) -> Result<Code, Fai
     let failed = |error: std::io::Error| Failure::of(Code::Failed, &error, "");
     let listener = checked.admin.map(listen).transpose()?;
     block_on(async {
-        // Handlers stand before the agent does, so that no signal is lost to the default action.
+        // The handlers are installed before the agent starts, so that no signal causes its default
+        // action.
         let signals = Signals::new().map_err(failed)?;
         let agent = Agent::start(checked.pipeline(exit_on_halt), metrics.clone()).map_err(failed)?;
         let heartbeat = metrics.heartbeat.clone();
@@ -62,7 +63,7 @@ fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
     })
 }
 
-/// What runs, in a few lines that a person reads once.
+/// Logs the configuration's main values in a few lines, once at start.
 fn greet(checked: &Checked, admin: Option<&admin::Server>) {
     info!("{}", version());
     let hosts: Vec<String> = checked.postgres.hosts.iter().map(ToString::to_string).collect();
@@ -89,7 +90,8 @@ fn greet(checked: &Checked, admin: Option<&admin::Server>) {
     }
 }
 
-/// Signals within this time are one wish: `timeout` and some shells signal the process and then its whole group.
+/// Signals within this time count as one: `timeout` and some shells signal the process and then its
+/// whole group.
 const ONE_STOP: Duration = Duration::from_millis(500);
 
 struct Signals {
@@ -117,7 +119,7 @@ impl Signals {
     }
 }
 
-/// Waits for the agent's end, passing on what the signals ask for.
+/// Waits for the end of the agent, and handles signals and reloads until then.
 async fn watch(
     agent: Agent,
     mut signals: Signals,
@@ -131,7 +133,7 @@ async fn watch(
     let mut stopping_since: Option<Instant> = None;
     loop {
         let sign = tokio::select! {
-            biased; // 1. the end, after which no signal matters; 2. being stopped; 3. the rest
+            biased; // 1. the end, after which no signal matters; 2. a stop; 3. the rest
             ended = ended(&mut status) => ended,
             _ = signals.terminate.recv() => Sign::Stop("SIGTERM"),
             _ = signals.interrupt.recv() => Sign::Stop("SIGINT"),
@@ -178,7 +180,7 @@ async fn watch(
     }
     let exit = agent.join();
     match exit {
-        Ok(Exit::Stopped | Exit::Repeats) => {} // the pipeline has told what was confirmed
+        Ok(Exit::Stopped | Exit::Repeats) => {} // the log already says what was confirmed
         Ok(Exit::Halted) => error!("ended: halted, and --exit-on-halt is given; the reason is above"),
         Ok(Exit::SourceRefuses) => {
             error!("ended: Postgres refuses us at the first connection, which is not tried again; the reason is above")
@@ -195,7 +197,7 @@ async fn watch(
     exit.map_or(Code::Failed, Code::from)
 }
 
-/// What the agent runs under, and where it came from.
+/// The agent's present configuration, and the file that it came from.
 #[derive(Clone)]
 struct Current {
     file: Option<PathBuf>,
@@ -203,7 +205,7 @@ struct Current {
     exit_on_halt: bool,
 }
 
-/// How a reload ended: the configuration that holds from now on, if it is another.
+/// Result of a reload. `loaded` is the new configuration, if it was accepted.
 struct Reloaded {
     loaded: Option<Box<Loaded>>,
     answer: Answer,
@@ -211,7 +213,7 @@ struct Reloaded {
 }
 
 impl Current {
-    /// Reads the configuration again and gives it to the agent, if nothing differs that a running agent cannot take.
+    /// Reads the configuration again. The agent gets it unless a key differs that needs a restart.
     async fn reload(self, agent: Handle, reply: Option<Reply>) -> Reloaded {
         let refused = |why: String| Err(Refused::Faulty(why));
         let loaded = match load(self.file) {
@@ -234,7 +236,7 @@ impl Current {
     }
 }
 
-/// The end of a reload, if one is under way.
+/// Waits for the end of a reload; for ever if none is running.
 async fn joined(task: &mut Option<JoinHandle<Reloaded>>) -> Reloaded {
     let ended = match task {
         Some(handle) => handle.await,
@@ -247,7 +249,7 @@ async fn joined(task: &mut Option<JoinHandle<Reloaded>>) -> Reloaded {
     }
 }
 
-/// The agent's thread has let go of its status.
+/// Waits until the agent's thread has dropped its status, which is its end.
 async fn ended(status: &mut tokio::sync::watch::Receiver<crate::status::Status>) -> Sign {
     while status.changed().await.is_ok() {}
     Sign::Ended

@@ -1,4 +1,4 @@
-//! `wellspring slot`: the slot and our record of it; look, create, drop, and accept a gap.
+//! `wellspring slot`: shows, creates or drops the slot, and accepts a gap. Also `wellspring retry`.
 
 use super::{Code, Failure, block_on, logging, print};
 use crate::agent::consent::{self, Look};
@@ -69,7 +69,7 @@ pub(super) fn run(checked: &Checked, command: &Command) -> Result<Code, Failure>
     })?
 }
 
-/// `wellspring retry`: one more try of the recorded halt.
+/// `wellspring retry`: asks for one more attempt to pass the recorded halt.
 pub(super) fn retry(checked: &Checked) -> Result<Code, Failure> {
     logging::start(checked.log);
     let config = checked.pipeline(false);
@@ -84,7 +84,7 @@ pub(super) fn retry(checked: &Checked) -> Result<Code, Failure> {
 fn as_text(name: &str, look: &Look) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: String| {
-        // Writing to a String does not fail.
+        // Writing to a String cannot fail.
         let _ = writeln!(text, "{name:20} {value}");
     };
     line("slot", name.to_owned());
@@ -149,7 +149,7 @@ fn as_text(name: &str, look: &Look) -> String {
     text.trim_end().to_owned()
 }
 
-/// A word, the reason, and what to do.
+/// The verdict as a code, its reason, and the next step.
 fn said(verdict: &Verdict) -> (&'static str, String, &'static str) {
     match verdict {
         Verdict::Resume(resume) => ("resumes", format!("continuity is proven from {}", resume.from), ""),

@@ -1,23 +1,24 @@
-//! A `HashMap<byte[], byte[]>` in Java's serialisation, and nothing else of it: the file in which Connect's
-//! FileOffsetBackingStore keeps offsets.
+//! Reads a serialised Java `HashMap<byte[], byte[]>` and nothing else of Java's serialisation.
+//! Connect's FileOffsetBackingStore keeps offsets in such a file.
 
-/// Stream magic and version, then an object of the class `java.util.HashMap` with its two fields.
+/// Stream magic and version, then the header of an object of class `java.util.HashMap` with its two
+/// fields.
 const CLASS: &[u8] = b"\xac\xed\x00\x05sr\x00\x11java.util.HashMap\x05\x07\xda\xc1\xc3\x16\x60\xd1\x03\x00\x02F\x00\x0aloadFactorI\x00\x09thresholdxp";
 
-/// The class of byte arrays, where it is first used; later it is a reference of four bytes.
+/// Class descriptor of byte arrays at its first use. Later uses are a reference of four bytes.
 const BYTES: &[u8] = b"r\x00\x02[B\xac\xf3\x17\xf8\x06\x08T\xe0\x02\x00\x00xp";
 
-/// Entries in the order of the file; none if it is anything else.
+/// Entries in the order of the file; `None` if the file holds anything else.
 pub(super) fn read(file: &[u8]) -> Option<Vec<(Vec<u8>, Vec<u8>)>> {
     let mut reader = Reader(file.strip_prefix(CLASS)?);
     reader.take(8)?; // load factor and threshold
-    // A block of eight bytes: the number of buckets, the number of entries.
+    // A data block of eight bytes holds the number of buckets and the number of entries.
     if reader.take(2)? != [0x77, 8] {
         return None;
     }
     reader.take(4)?;
     let count = reader.number()?;
-    // The count is not believed: each entry takes its bytes from the file.
+    // The count is not trusted to allocate memory: each entry must take its bytes from the file.
     let mut entries = Vec::new();
     for _ in 0..count {
         entries.push((reader.bytes()?, reader.bytes()?));
@@ -38,7 +39,7 @@ impl<'a> Reader<'a> {
         usize::try_from(u32::from_be_bytes(self.take(4)?.try_into().ok()?)).ok()
     }
 
-    /// One byte array.
+    /// Reads one byte array and the class descriptor before it.
     fn bytes(&mut self) -> Option<Vec<u8>> {
         if self.take(1)? != b"u" {
             return None;
@@ -58,7 +59,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// As Java writes it.
+    /// The file that Java would write for these entries.
     fn written(entries: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
         let mut file = CLASS.to_vec();
         file.extend_from_slice(b"?\x40\x00\x00\x00\x00\x00\x0cw\x08\x00\x00\x00\x10");

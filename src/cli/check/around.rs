@@ -1,4 +1,4 @@
-//! Findings about what is around the pipeline on its server: sizes, rights beyond need, abandoned slots, providers.
+//! Findings about the server around the pipeline: sizes, excess rights, abandoned slots, providers.
 
 use super::Findings;
 use crate::postgres::preflight::Facts;
@@ -10,18 +10,19 @@ use postgres_protocol::escape::{escape_identifier, escape_literal};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// A transaction older than this is worth a name: it holds WAL, and a new slot waits for it.
+/// Age from which a transaction is reported. It holds WAL, and the creation of a slot waits for it.
 const OLD: Duration = Duration::from_secs(600);
 
-/// What an idle slot may keep before it is a danger and not only untidy: a tenth of a small disk.
+/// WAL from which an idle slot is a danger and not only untidy: a tenth of a small disk.
 const MUCH_BYTES: u64 = 1 << 30;
 
-/// The least limit that is advised: below it an hour's outage of a small database is too long.
+/// The smallest limit that is advised, in GiB. A small database can write this much in an hour's
+/// outage.
 const LIMIT_GIB_MIN: u64 = 10;
 
 const GIB: u64 = 1 << 30;
 
-/// How much WAL a slot may keep, with a number for this server.
+/// Checks how much WAL a slot may keep, and advises a number for this server.
 pub(super) fn sizing(facts: &Facts, around: &Surroundings, findings: &mut Findings) {
     let a_day = around.wal_bytes_per_day.map(|bytes| bytes.div_ceil(GIB));
     let measured = a_day.map_or_else(
@@ -60,7 +61,8 @@ pub(super) fn sizing(facts: &Facts, around: &Surroundings, findings: &mut Findin
     }
 }
 
-/// The SQL of a role with the least rights that a pipeline over these tables needs, first copy included.
+/// SQL that creates a role with the least rights that a pipeline over these tables needs, first
+/// copy included.
 fn least_role<'a>(database: &str, tables: impl Iterator<Item = &'a TableName>) -> String {
     let (mut namespaces, mut names) = (BTreeSet::new(), Vec::new());
     for table in tables {
@@ -77,7 +79,7 @@ fn least_role<'a>(database: &str, tables: impl Iterator<Item = &'a TableName>) -
     sql
 }
 
-/// What the role may do and need not.
+/// Reports rights of the role that the agent does not need.
 pub(super) fn excess(
     facts: &Facts,
     database: &str,
@@ -106,7 +108,7 @@ pub(super) fn excess(
             first.name
         );
         let list: Vec<String> = writable.iter().map(|table| quoted(&table.name)).collect();
-        // An owner's rights are not granted and cannot be revoked; the fix says what can be done in either case.
+        // The rights of an owner cannot be revoked, so the fix names both ways out.
         let fix = format!(
             "REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON {} FROM {name};\n-- or, if it owns them, create the publication as the owner and run the agent as another role",
             list.join(", ")
@@ -115,7 +117,7 @@ pub(super) fn excess(
     }
 }
 
-/// Slots that nobody holds and somebody may have forgotten.
+/// Reports slots that are not in use and may have been forgotten.
 pub(super) fn abandoned(slot: &str, around: &Surroundings, findings: &mut Findings) {
     let alike = |idle: &&IdleSlot| {
         idle.plugin == "pgoutput" || idle.name.starts_with("wellspring") || is_like(slot, &idle.name)
@@ -136,12 +138,12 @@ pub(super) fn abandoned(slot: &str, around: &Surroundings, findings: &mut Findin
     }
 }
 
-/// Whether one name is the other with something added, as after a rename.
+/// True if one name begins with the other, as after a rename.
 fn is_like(a: &str, b: &str) -> bool {
     a.starts_with(b) || b.starts_with(a)
 }
 
-/// Transactions that a new slot would wait for, or that hold WAL.
+/// Reports old transactions, which hold WAL and delay the creation of a slot.
 pub(super) fn old_transactions(row: Option<&SlotRow>, blockers: &[Blocker], findings: &mut Findings) {
     for blocker in blockers.iter().filter(|blocker| blocker.age.is_some_and(|age| age > OLD)) {
         let minutes = blocker.age.unwrap_or_default().as_secs() / 60;
@@ -159,7 +161,7 @@ pub(super) fn old_transactions(row: Option<&SlotRow>, blockers: &[Blocker], find
     }
 }
 
-/// What the tables hold that the stream does not.
+/// Reports columns of the tables that the stream does not contain.
 pub(super) fn tables(facts: &Facts, captured: &[&Candidate], around: &[TableSurroundings], findings: &mut Findings) {
     for table in captured {
         let Some(generated) = around.iter().find(|a| a.relation == table.relation).map(|a| &a.generated) else {
@@ -178,7 +180,7 @@ pub(super) fn tables(facts: &Facts, captured: &[&Candidate], around: &[TableSurr
     }
 }
 
-/// A failover that the slot would not survive.
+/// Reports if a failover would lose the slot.
 pub(super) fn failover(facts: &Facts, around: &Surroundings, row: Option<&SlotRow>, findings: &mut Findings) {
     if around.standbys == 0 || facts.in_recovery {
         return;
@@ -205,7 +207,7 @@ pub(super) fn failover(facts: &Facts, around: &Surroundings, row: Option<&SlotRo
     }
 }
 
-/// What is special about who hosts the server.
+/// Reports what is special about the server's provider.
 pub(super) fn provider(around: &Surroundings, findings: &mut Findings) {
     let Some(provider) = around.provider.as_deref() else { return };
     let special = match provider {

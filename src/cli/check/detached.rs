@@ -1,4 +1,4 @@
-//! Findings about tables that are set aside, as the state has them, and about the topic that would take more.
+//! Findings about the detached tables in the state topic, and about the quarantine topic.
 
 use super::Findings;
 use crate::config::Checked;
@@ -7,7 +7,8 @@ use crate::continuity::checkpoint::State;
 use crate::continuity::detached::OnRefusal;
 use crate::kafka::{self, StateTopic, TopicInfo};
 
-/// Tables set aside and not repaired; hands the state back. Its topic is there, so reading it makes nothing.
+/// Reports each detached table and returns the state. The caller has checked that the state topic
+/// exists, so reading it creates nothing.
 pub(super) async fn tables(checked: &Checked, config: &kafka::Config, findings: &mut Findings) -> Option<State> {
     let entries = match StateTopic::open(config).await {
         Ok(topic) => topic.read_all().await,
@@ -37,7 +38,7 @@ pub(super) async fn tables(checked: &Checked, config: &kafka::Config, findings: 
     Some(state)
 }
 
-/// The quarantine topic, where tables may be set aside.
+/// Checks the quarantine topic where `events.on_refusal` allows a table to be detached.
 pub(super) fn quarantine(checked: &Checked, config: &kafka::Config, info: Option<&TopicInfo>, findings: &mut Findings) {
     if checked.on_refusal == OnRefusal::Stop {
         return;

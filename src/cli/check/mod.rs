@@ -1,6 +1,8 @@
-//! `wellspring check`: connects to all three, holds what it finds against what the agent needs, and changes nothing.
+//! `wellspring check`: connects to Postgres, Kafka and the registry, compares what it finds with
+//! the agent's needs, and changes nothing.
 //!
-//! A finding says what, and the SQL or setting that fixes it. `source` and `sink` find; this file prints.
+//! A finding says what was found, and the SQL or setting that fixes it. `source` and `sink` make
+//! the findings, and this file prints them.
 
 mod around;
 mod detached;
@@ -13,19 +15,19 @@ use crate::config::Checked;
 use serde::Serialize;
 use std::io::IsTerminal;
 
-/// How bad a finding is.
+/// Severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Level {
-    /// As it should be.
+    /// The finding is as it should be.
     Ok,
-    /// It works; somebody should know.
+    /// It works, but a person should know about it.
     Warn,
-    /// The agent, or the application because of it, would fail.
+    /// The agent would fail, or would make the application fail.
     Fail,
 }
 
-/// Which side a finding is about.
+/// The system that a finding is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Area {
@@ -34,17 +36,17 @@ enum Area {
     Registry,
 }
 
-/// One thing that was looked at.
+/// Result of one check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 struct Finding {
     level: Level,
     area: Area,
     what: String,
-    /// What to run or set; empty where there is nothing to fix.
+    /// SQL or setting that fixes it; empty where there is nothing to fix.
     fix: String,
 }
 
-/// Findings of one side, in the order in which they were made.
+/// Findings about one system, in the order in which they were made.
 struct Findings {
     area: Area,
     list: Vec<Finding>,
@@ -67,11 +69,11 @@ impl Findings {
         self.note(Level::Fail, what, fix);
     }
 
-    /// What a command would have failed with.
+    /// Reports the failure of a request as a finding.
     fn failed(&mut self, failure: impl Into<Failure>) {
         let failure = failure.into();
         let chain: Vec<String> = std::iter::once(failure.primary).chain(failure.details).collect();
-        // The agent's advice may be to run this very command.
+        // The hint may be to run this very command, so it is left out then.
         let fix = if failure.hint.contains("wellspring check") { String::new() } else { failure.hint };
         self.fail(chain.join(": "), fix);
     }
@@ -102,7 +104,8 @@ async fn look(checked: &Checked) -> Vec<Finding> {
     findings
 }
 
-/// Nothing fails: 0, warnings or not. Else the code of the side that fails first.
+/// The exit code: 0 if no finding fails, with or without warnings. Otherwise the code of the first
+/// failing system.
 fn code(findings: &[Finding]) -> Code {
     match findings.iter().find(|finding| finding.level == Level::Fail).map(|finding| finding.area) {
         None => Code::Done,

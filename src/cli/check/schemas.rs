@@ -1,6 +1,7 @@
-//! Findings about the schemas that would be registered: whether the registry takes each of them.
+//! Findings about the schemas of the captured tables: whether the registry accepts each of them.
 //!
-//! Made as the agent makes them, of the catalog as it is now. Only asked about: nothing is registered.
+//! The schemas are made as the agent makes them, from the present catalog. The registry is only
+//! asked, and nothing is registered.
 
 use super::Findings;
 use crate::change::{RelationShape, ShapeColumn, describe};
@@ -14,10 +15,10 @@ use crate::postgres::{PgError, Sql, catalog, surroundings};
 use crate::table::ReplicaIdentity;
 use std::collections::BTreeMap;
 
-/// The most tables whose schemas are asked about: two requests each, and a check is to end.
+/// The most tables whose schemas are checked. Each takes two requests, and the check has to end.
 const TABLES_MAX: usize = 500;
 
-/// What one table's records would look like, or why it cannot be published.
+/// Topic and schemas of one table's records, or the reason why the table cannot be published.
 pub(super) struct Drafted {
     name: String,
     draft: Result<Draft, String>,
@@ -60,7 +61,7 @@ pub(super) async fn drafts(checked: &Checked, sql: &Sql, captured: &[&Candidate]
     Ok(drafted)
 }
 
-/// Tables that cannot be published, whatever the registry says.
+/// Reports tables that cannot be published, whatever the registry answers.
 pub(super) fn plans(drafted: &[Drafted], findings: &mut Findings) {
     for table in drafted {
         if let Err(why) = &table.draft {
@@ -70,7 +71,7 @@ pub(super) fn plans(drafted: &[Drafted], findings: &mut Findings) {
     }
 }
 
-/// Asks the registry about each schema.
+/// Checks each schema at the registry.
 pub(super) async fn ask(registry: &Registry, register: bool, drafted: &[Drafted], findings: &mut Findings) {
     let (mut known, mut taken) = (0_usize, 0_usize);
     for draft in drafted.iter().filter_map(|table| table.draft.as_ref().ok()) {
@@ -100,7 +101,8 @@ pub(super) async fn ask(registry: &Registry, register: bool, drafted: &[Drafted]
     }
 }
 
-/// Whether the registry serves the ids that the state has recorded for these schemas: the agent uses no other ones.
+/// Checks that the registry serves the ids that the state has recorded for these schemas. The agent
+/// uses these ids only.
 pub(super) async fn recorded(
     registry: &Registry,
     recorded: &BTreeMap<String, u32>,

@@ -1,4 +1,4 @@
-//! Findings about Kafka and the registry.
+//! Findings about Kafka and the schema registry.
 
 use super::source::{Captured, Seen};
 use super::{Area, Finding, Findings, detached, schemas};
@@ -9,10 +9,11 @@ use crate::kafka::{self, Policy, TopicInfo, Topics};
 use crate::plans::SinkConfig;
 use std::path::Path;
 
-/// A topic's limit below this is lower than the broker's default for a reason; rows of a text column soon exceed it.
+/// Size limit of a topic, in bytes, below which a warning follows. A smaller limit than the
+/// broker's default was set on purpose, and rows with long texts soon exceed it.
 const SMALL_MESSAGE_BYTES: usize = 1_000_000;
 
-/// Looks at the sink and the registry.
+/// Makes the findings about Kafka and the registry.
 pub(super) async fn look(checked: &Checked, seen: &Seen) -> Vec<Finding> {
     let mut findings = Findings::new(Area::Kafka);
     let state = match &checked.sink {
@@ -47,7 +48,7 @@ async fn probe(config: &crate::encode::registry::Config) -> Result<Registry, Reg
     Ok(registry)
 }
 
-/// Looks at the topics; hands the state back, where there is one.
+/// Checks the topics and returns the state, if the state topic exists.
 async fn topics(
     checked: &Checked,
     config: &kafka::Config,
@@ -124,7 +125,8 @@ fn state_topic(config: &kafka::Config, info: Option<&TopicInfo>, findings: &mut 
         );
         return findings.fail(format!("state topic {name} does not exist, and topics.create is off"), fix);
     };
-    // As the agent judges it: where nothing is proven, the count is the mock's or a guess, too.
+    // The agent judges in the same way. If no policy is proven, the partition count may be the
+    // mock's or a guess.
     if info.partitions != 1 && info.cleanup_policy.proven().is_some() {
         let what = format!("state topic {name} has {} partitions: one keeps its records in order", info.partitions);
         findings.fail(what, "delete it before the first start, or choose another topics.prefix");
@@ -163,7 +165,7 @@ fn existing(checked: &Checked, table: &Captured, info: &TopicInfo, findings: &mu
     }
 }
 
-/// Whether an acknowledged record can be lost with one broker.
+/// Checks if an acknowledged record can be lost together with one broker.
 fn durable(info: &TopicInfo, findings: &mut Findings) {
     let name = &info.name;
     match info.min_insync_replicas.proven() {
@@ -183,7 +185,8 @@ fn durable(info: &TopicInfo, findings: &mut Findings) {
     }
 }
 
-/// The rights the producer's principal needs. Asking for them is a right as well, so most cannot be proven from here.
+/// Lists the rights that the producer's principal needs. Reading them requires a right too, so most
+/// cannot be proven here.
 fn rights(checked: &Checked, config: &kafka::Config, findings: &mut Findings) {
     let prefix = &checked.encode.prefix;
     let state = &config.state_topic;
@@ -202,7 +205,7 @@ fn rights(checked: &Checked, config: &kafka::Config, findings: &mut Findings) {
     }
 }
 
-/// What a compacted topic cannot take, or would do with what it takes.
+/// Reports records that a compacted topic cannot take, or would keep in a harmful way.
 fn compacted(checked: &Checked, table: &Captured, topic: &str, findings: &mut Findings) {
     if !table.has_key {
         let what = format!("topic {topic} is compacted, and {} has no key: brokers refuse its records", table.name);

@@ -1,6 +1,6 @@
 //! Findings about Postgres: connection, settings, rights, slot, tables and publication.
 //!
-//! What is wrong with a server's facts is decided by plain functions over them; asking is apart.
+//! Plain functions judge the facts of a server. Reading the facts is apart from that.
 
 use super::schemas::{self, Drafted};
 use super::{Findings, around};
@@ -16,23 +16,23 @@ use crate::table::selection::Partitions;
 use crate::table::{ReplicaIdentity, TableName};
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 
-/// One captured table, as far as Kafka's side needs to know it.
+/// One captured table, as the checks of Kafka need it.
 pub(super) struct Captured {
     pub name: TableName,
-    /// Whether its records have a key.
+    /// True if the table's records have a key.
     pub has_key: bool,
 }
 
-/// What the sink's side is asked about.
+/// Results of the Postgres checks that the checks of Kafka and the registry need.
 #[derive(Default)]
 pub(super) struct Seen {
-    /// The captured tables.
+    /// The captured tables that were found.
     pub captured: Vec<Captured>,
-    /// What their records would look like.
+    /// Topic and schemas of their records.
     pub drafted: Vec<Drafted>,
 }
 
-/// Looks at everything, and answers with the captured tables as far as they could be found out.
+/// Makes all findings about Postgres. Returns the captured tables, as far as they could be read.
 pub(super) async fn look(checked: &Checked, findings: &mut Findings) -> Seen {
     match try_look(checked, findings).await {
         Ok(seen) => seen,
@@ -53,7 +53,8 @@ async fn try_look(checked: &Checked, findings: &mut Findings) -> Result<Seen, Pg
     }
     let facts = preflight::facts(&sql).await?;
     settings(&facts, &checked.postgres.application_name, findings);
-    // pg_hba.conf may let the role in for SQL and not for replication, so it is tried.
+    // pg_hba.conf may admit the role for SQL and refuse it for replication, so a connection is
+    // tried.
     if facts.role.replication {
         match replication(checked).await {
             Ok(()) => findings.ok("replication connections are let in"),
@@ -81,7 +82,7 @@ async fn try_look(checked: &Checked, findings: &mut Findings) -> Result<Seen, Pg
     around::excess(&facts, sql.database(), &around, &writable, findings);
     let drafted = schemas::drafts(checked, &sql, &captured).await?;
     schemas::plans(&drafted, findings);
-    // No SQL of ours publishes a table whose UPDATE would fail by it.
+    // No SQL that we print publishes a table whose UPDATE would then fail.
     let harmless = captured.iter().filter(|table| is_harmless(table));
     let names: Vec<TableName> = harmless.map(|table| table.name.clone()).collect();
     let rights = preflight::table_rights(&sql, &names).await?;
@@ -97,7 +98,7 @@ async fn try_look(checked: &Checked, findings: &mut Findings) -> Result<Seen, Pg
     Ok(Seen { captured, drafted })
 }
 
-/// Whether the server can tell origins apart, where it has to.
+/// Checks that the server can filter by origin, if the configuration asks for it.
 fn origins(origins: Origins, facts: &Facts, findings: &mut Findings) {
     if origins == Origins::None && facts.server_version < Origins::SINCE {
         let what =
@@ -110,8 +111,8 @@ async fn replication(checked: &Checked) -> Result<(), PgError> {
     Replication::connect(&checked.postgres).await?.identify_system().await.map(|_| ())
 }
 
-/// What a new publication would hold: roots stand for their partitions. An existing one without
-/// publish_via_partition_root holds the partitions.
+/// The captured tables of a new publication, in which a root stands for its partitions. An existing
+/// publication without publish_via_partition_root holds the partitions instead.
 fn captured<'a>(checked: &Checked, all: &'a [Candidate], published: Option<&PublicationRow>) -> Vec<&'a Candidate> {
     let is_published = |table: &Candidate| {
         published.is_some_and(|row| row.tables.iter().any(|published| published.relation == table.relation))
@@ -121,7 +122,8 @@ fn captured<'a>(checked: &Checked, all: &'a [Candidate], published: Option<&Publ
     selected.filter(|table| table.stands_for_itself(partitions) || is_published(table)).collect()
 }
 
-/// A primary or unique key, or under FULL none: Debezium's rule, as `change` applies it.
+/// True if the table has a primary key, a usable unique key or an identity index. This is Debezium's
+/// rule, as `change` applies it.
 fn has_key(table: &Candidate) -> bool {
     table.primary_key || table.usable_key || table.identity == ReplicaIdentity::Index
 }
@@ -225,7 +227,7 @@ fn tables(checked: &Checked, all: &[Candidate], captured: &[&Candidate], finding
 fn publication_row(checked: &Checked, row: &PublicationRow, captured: &[&Candidate], findings: &mut Findings) {
     let name = &checked.publication;
     let identifier = escape_identifier(name);
-    // For all tables at once: one table cannot leave it.
+    // A publication for all tables cannot drop a single table, so it must be replaced.
     let anew = format!("DROP PUBLICATION {identifier};\n-- let wellspring run create it; then wellspring slot accept");
     let before = findings.list.len();
     let lacks = |table: &&&Candidate| !row.tables.iter().any(|published| published.relation == table.relation);
@@ -278,7 +280,7 @@ fn publication_row(checked: &Checked, row: &PublicationRow, captured: &[&Candida
     }
 }
 
-/// Whether the first copy may read what it copies; streaming needs no such right.
+/// Checks if the first copy may read its tables. Streaming needs no such right.
 fn readable(checked: &Checked, facts: &Facts, rights: &[TableRights], findings: &mut Findings) {
     let copies = &checked.snapshot;
     if !copies.mode.copies_first() {

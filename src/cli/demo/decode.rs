@@ -1,5 +1,6 @@
-//! Records into changes, as somebody else's consumer reads them: Confluent's framing, schemas fetched from the registry
-//! by id, `apache_avro` for the values. Nothing of our own encoder is used here, which is the point.
+//! Decodes records into changes as an independent consumer would: Confluent's framing, schemas
+//! fetched from the registry by id, and `apache_avro` for the values. It must not use our own
+//! encoder, because it checks that encoder.
 
 use super::tables::{Change, Op, Position, Row};
 use apache_avro::Schema;
@@ -12,21 +13,21 @@ use schema_registry_converter::schema_registry_common::SchemaType;
 use std::collections::HashMap;
 use tokio::runtime::Runtime;
 
-/// The byte that Confluent's serialisers begin with.
+/// First byte of a record in Confluent's framing.
 const MAGIC: u8 = 0;
 
-/// What a record says.
+/// The decoded content of a record.
 #[derive(Debug)]
 pub(super) enum Event {
-    /// A row, or a truncate.
+    /// A row change or a truncate.
     Change(Change),
-    /// `pg_logical_emit_message`: prefix and content.
+    /// A logical message (`pg_logical_emit_message`): its prefix and content.
     Message(String, String),
-    /// What follows a delete, for compaction.
+    /// The record without value that follows a delete, for compaction.
     Tombstone,
 }
 
-/// Why a record cannot be read.
+/// Why a record cannot be decoded.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DecodeError {
     #[error("fetch schema {id} from the registry")]
@@ -54,27 +55,27 @@ pub(super) enum DecodeError {
     Shape { topic: String, what: &'static str },
 }
 
-/// What a column's values mean beyond their Avro type.
+/// Meaning of a column's values beyond their Avro type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Plain,
     Decimal {
         scale: usize,
     },
-    /// ISO 8601 in UTC, as many digits of the second as it takes.
+    /// A time in ISO 8601 in UTC, with as many digits of the second as it needs.
     ZonedTimestamp,
 }
 
 struct Known {
     schema: Schema,
-    /// Columns that are not plain.
+    /// Columns whose kind is not plain, by name.
     kinds: HashMap<String, Kind>,
 }
 
-/// Decodes records, with the schemas met so far.
+/// Decodes records and keeps the schemas that it has fetched.
 pub(super) struct Decoder {
     registry: SrSettings,
-    /// For the registry's calls; this thread has no other.
+    /// Runs the registry's calls. This thread has no other runtime.
     runtime: Runtime,
     schemas: HashMap<u32, Known>,
 }
@@ -84,10 +85,10 @@ impl Decoder {
         Decoder { registry: SrSettings::new(registry), runtime, schemas: HashMap::new() }
     }
 
-    /// Reads one record of topic `<prefix>.<namespace>.<table>` or `<prefix>.message`.
+    /// Decodes one record of topic `<prefix>.<namespace>.<table>` or `<prefix>.message`.
     ///
     /// # Errors
-    /// Whatever is not as it should be: the demo has no record that it may skip.
+    /// Every unexpected content is an error, because the demo may skip no record.
     pub(super) fn event(&mut self, record: &BorrowedMessage<'_>) -> Result<Event, DecodeError> {
         let topic = record.topic();
         let Some(payload) = record.payload() else { return Ok(Event::Tombstone) };
@@ -149,7 +150,7 @@ impl Decoder {
     }
 }
 
-/// The columns of an envelope or a key that are not plain, out of the schema's text.
+/// Columns of an envelope or a key whose kind is not plain, from the text of the schema.
 fn kinds(schema: &serde_json::Value) -> HashMap<String, Kind> {
     let named = |name: &str| {
         let fields = schema["fields"].as_array().into_iter().flatten();
@@ -224,7 +225,8 @@ fn row(image: &Value, kinds: &HashMap<String, Kind>) -> Option<Row> {
     fields.iter().map(column).collect()
 }
 
-/// A value as the shop's query of the source gives it. The outer None is for what the shop has no column of.
+/// A value in the form that the demo's query of the source returns. `None` for a type that no
+/// column of the demo has.
 fn text(value: &Value, kind: Kind) -> Option<Option<String>> {
     Some(Some(match (inner(value), kind) {
         (Value::Null, _) => return Some(None),
@@ -242,7 +244,8 @@ fn text(value: &Value, kind: Kind) -> Option<Option<String>> {
     }))
 }
 
-/// Two's complement, big endian, as Postgres writes a numeric of that scale.
+/// Converts two's complement in big endian to the text that Postgres prints for a numeric of that
+/// scale.
 fn decimal(bytes: &[u8], scale: usize) -> Option<String> {
     let is_negative = bytes.first().is_some_and(|byte| byte & 0x80 != 0);
     if bytes.len() > 16 {
@@ -255,7 +258,7 @@ fn decimal(bytes: &[u8], scale: usize) -> Option<String> {
     Some(format!("{sign}{whole}{point}{fraction}"))
 }
 
-/// The same instant with six digits behind the point.
+/// The same instant with six digits after the point.
 fn micros(text: &str) -> Option<String> {
     let local = text.strip_suffix('Z')?;
     let (seconds, fraction) = local.split_once('.').unwrap_or((local, ""));

@@ -1,8 +1,9 @@
-//! `wellspring demo`: everything the agent needs, thrown away afterwards, and a consumer that checks the agent.
+//! `wellspring demo`: a throw-away system around the agent, and a consumer that checks the agent.
 //!
-//! A Postgres server with a small shop, an embedded broker, a built-in registry, the agent as users run it, out of a
-//! configuration text. Every few seconds, and at the end, the shop holds still for a moment and the consumer's tables
-//! are compared with the source. Exit status 0 only if they are equal.
+//! The demo starts a Postgres server with a small shop, an embedded broker, a built-in registry,
+//! and the agent with an ordinary configuration. Every few seconds, and at the end, the shop
+//! pauses, and the consumer's tables are compared with the source. The exit status is 0 only if
+//! they are equal.
 
 mod decode;
 mod reader;
@@ -30,26 +31,27 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-/// How long the demo runs; without it, until Ctrl-C.
+/// Environment variable for the length of the demo in seconds. Without it the demo runs until
+/// Ctrl-C.
 const SECONDS_VARIABLE: &str = "DEMO_SECONDS";
 
-/// Partitions of each topic: enough that order across them is no accident.
+/// Partitions of each topic: enough that a wrong order across them would show.
 const PARTITIONS: i32 = 3;
 
-/// What the topics' names begin with.
+/// Prefix of the topic names.
 const PREFIX: &str = "shop";
 
-/// Between two comparisons.
+/// Time between two comparisons.
 const COMPARE_EVERY: Duration = Duration::from_secs(5);
 
-/// The longest wait for the agent to stream, and for the topics to catch up: what it takes on a busy machine in the
-/// development profile, several times.
+/// Longest wait for the agent to stream, and for the topics to catch up. It is several times what a
+/// busy machine needs with a development build.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Runs the demo.
+/// Runs the demo until its end or a signal.
 ///
 /// # Errors
-/// No Postgres, or one of the parts failed; everything is cleaned up by then.
+/// Postgres is missing, or one of the parts failed. Everything has been cleaned up by then.
 pub(super) fn run() -> Result<Code, Failure> {
     let length = length(std::env::var(SECONDS_VARIABLE).ok().as_deref())?;
     logging::start(Log { format: LogFormat::Text, level: tracing::Level::WARN, notifications: false });
@@ -60,7 +62,7 @@ pub(super) fn run() -> Result<Code, Failure> {
         let signals = async {
             for is_first in [true, false] {
                 tokio::select! {
-                    biased; // any is as good as the other
+                    biased; // both signals mean the same
                     _ = interrupt.recv() => {}
                     _ = terminate.recv() => {}
                 }
@@ -78,7 +80,7 @@ pub(super) fn run() -> Result<Code, Failure> {
                 details: Vec::new(),
                 hint: String::new(),
             }),
-            // Dropped when it is not finished, and with it every part.
+            // If the demo is not finished it is dropped here, and every part with it.
             ended = demo(length, stop) => ended,
         }
     })?
@@ -107,7 +109,7 @@ async fn demo(length: Option<Duration>, stop: watch::Receiver<bool>) -> Result<C
     Ok(if equal { Code::Done } else { Code::Failed })
 }
 
-/// All parts, in the order in which they may go: whoever uses another before it.
+/// All parts, in the order in which they are dropped: each one goes before the parts that it uses.
 struct World {
     reader: Reader,
     admin: admin::Server,
@@ -136,7 +138,7 @@ impl World {
         let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
         let registry = Registry::start(loopback, "BACKWARD").map_err(|error| failed(&error))?;
 
-        // The usual port if it is free, so that what the README says of it holds here as well.
+        // The usual port is used if it is free, so that the README's URL works here as well.
         let listener = TcpListener::bind(("127.0.0.1", 9630)).or_else(|_| TcpListener::bind(loopback));
         let listener = listener.map_err(|error| failed(&error))?;
         let listen = listener.local_addr().map_err(|error| failed(&error))?;
@@ -148,7 +150,7 @@ impl World {
         let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
         let agent = Agent::start(checked.pipeline(true), metrics.clone()).map_err(|error| failed(&error))?;
         let status = agent.status();
-        // No token: what the demo shows, it shows undisturbed.
+        // Without a token nobody can disturb the demo.
         let actions = admin::Actions { agent: agent.handle(), reload: tokio::sync::mpsc::channel(1).0, token: None };
         let admin = admin::Server::start(listener, checked.limits.ready_lag, metrics, status.clone(), actions);
         let admin = admin.map_err(|error| failed(&error))?;
@@ -158,12 +160,12 @@ impl World {
         Ok(World { reader, admin, agent: Some(agent), status, shop, checks: 0, _registry, _broker, _server })
     }
 
-    /// Waits until the slot exists and changes flow: what was written before would never arrive.
+    /// Waits until changes flow, so that the rows written next are streamed and not copied.
     async fn streaming(&mut self, mut stop: watch::Receiver<bool>) -> Result<(), Failure> {
         let mut status = self.status.clone();
         let streams = status.wait_for(|status| status.phase == Phase::Streaming);
         let began = tokio::select! {
-            biased; // who wants to end does not wait
+            biased; // a stop comes first
             _ = stop.wait_for(|stop| *stop) => true,
             began = timeout(PATIENCE, streams) => matches!(began, Ok(Ok(_))),
         };
@@ -174,13 +176,13 @@ impl World {
         Ok(())
     }
 
-    /// Compares now and then until it is to end, and once more then. Whether all was equal.
+    /// Compares from time to time and once at the end. True if the tables were always equal.
     async fn watch(&mut self, length: Option<Duration>, mut stop: watch::Receiver<bool>) -> Result<bool, Failure> {
         let end = length.map(|length| Instant::now() + length);
         let mut next = Instant::now() + COMPARE_EVERY;
         loop {
             let is_end = tokio::select! {
-                biased; // 1. what has failed; 2. the end; 3. going on
+                biased; // 1. failures; 2. the end; 3. the next comparison
                 error = self.reader.failed() => return Err(failed(&error)),
                 why = self.shop.failed() => return Err(broken(&format!("a writer of the shop failed: {why}"))),
                 _ = ended(&mut self.status) => return Err(self.told("the agent has ended")),
@@ -197,7 +199,7 @@ impl World {
         }
     }
 
-    /// Holds the shop, waits for the topics, compares, and says what was found.
+    /// Pauses the shop, waits for the topics, compares, and prints the result.
     async fn compare(&mut self, is_last: bool) -> Result<bool, Failure> {
         let held = self.shop.hold().await;
         self.checks += 1;
@@ -213,7 +215,7 @@ impl World {
             Err(_) => return Err(broken("the consumer did not reach the ends of the topics")),
         };
         if is_last {
-            // The writers are not to come back; a permit that is forgotten is never given again.
+            // The writers must not continue. A forgotten permit is never returned.
             if let Some(permit) = held {
                 permit.forget();
             }
@@ -234,14 +236,14 @@ impl World {
     async fn stop(mut self) -> Result<Exit, Failure> {
         let Some(agent) = self.agent.take() else { return Err(broken("the agent has ended before")) };
         agent.stop();
-        // Waited for here and not by joining, which has no time limit.
+        // The status has a time limit here. Joining the thread has none.
         if timeout(PATIENCE, ended(&mut self.status)).await.is_err() {
             return Err(self.told("the agent does not stop"));
         }
         agent.join().map_err(|_| broken("the agent panicked; its message is above"))
     }
 
-    /// A failure with what the agent says of itself.
+    /// A failure with the agent's phase and errors as details.
     fn told(&self, what: &str) -> Failure {
         let status = self.status.borrow();
         let errors = status.errors.iter().map(|error| format!("{}: {}", error.reason, error.message));
@@ -250,7 +252,7 @@ impl World {
     }
 }
 
-/// What a user would write. The agent's own defaults are left out.
+/// The configuration that a user would write. Keys with their default are left out.
 fn configuration(url: &str, registry: &str, brokers: &str, listen: SocketAddr) -> String {
     format!(
         "postgres.url = \"{url}\"\n\
@@ -271,12 +273,12 @@ fn listed(differences: &[Difference]) -> String {
     differences.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
-/// The agent's thread has let go of its status.
+/// Waits until the agent's thread has dropped its status, which is its end.
 async fn ended(status: &mut watch::Receiver<Status>) {
     while status.changed().await.is_ok() {}
 }
 
-/// A missing server, with what a person does about each cause.
+/// A failure to start the server, with a hint for each cause.
 fn no_server(error: &ServerError) -> Failure {
     let hint = match error {
         ServerError::NotInstalled => {

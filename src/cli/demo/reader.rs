@@ -1,5 +1,6 @@
-//! The demo's own consumer, on a thread of its own: reads every topic, shows what arrives, rebuilds the tables, and
-//! compares them with the source when asked. It shares neither code nor memory with the agent that it checks.
+//! The demo's own consumer, on its own thread. It reads every topic, shows the events, rebuilds the
+//! tables, and compares them with the source on request. It shares neither code nor memory with the
+//! agent that it checks.
 
 use super::decode::{DecodeError, Decoder, Event};
 use super::screen::Screen;
@@ -16,25 +17,25 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
-/// How long one look for a record may take; questions and the once-a-second line wait for it.
+/// Longest wait for a record. Requests for a comparison and the line of numbers wait that long.
 const POLL: Duration = Duration::from_millis(50);
 
-/// How long the broker may take to say where a partition ends. It is in this process.
+/// Longest wait for the end of a partition. The broker is in this process.
 const WATERMARK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What to read, and from where.
+/// The topics to read and the servers to read them from.
 pub(super) struct Peers {
-    /// `host:port` of the brokers.
+    /// Addresses of the brokers, as `host:port,..`.
     pub brokers: String,
-    /// The registry's URL.
+    /// URL of the registry.
     pub registry: String,
-    /// Topics with their partitions.
+    /// Topics with their numbers of partitions.
     pub topics: Vec<(String, i32)>,
-    /// What the agent says of itself, for the once-a-second line.
+    /// The agent's status, for the line of numbers.
     pub status: watch::Receiver<Status>,
 }
 
-/// Why reading ended.
+/// Why the consumer stopped reading.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReaderError {
     #[error("read the topics")]
@@ -47,12 +48,12 @@ pub(super) enum ReaderError {
     Thread(#[source] std::io::Error),
 }
 
-/// The tables as they were told up to the ends that the topics had when it was asked.
+/// Result of a comparison at the ends that the topics had when it was requested.
 pub(super) struct Answer {
     pub differences: Vec<Difference>,
-    /// Rows compared.
+    /// Number of rows compared.
     pub rows: usize,
-    /// Change events read so far.
+    /// Number of change events read so far.
     pub events: u64,
 }
 
@@ -61,9 +62,10 @@ struct Question {
     answer: oneshot::Sender<Answer>,
 }
 
-/// A running consumer; it ends when this is dropped, before the broker that it reads from may go.
+/// A running consumer. Dropping it stops the thread before the broker that it reads from is
+/// dropped.
 pub(super) struct Reader {
-    /// None in the drop only: its end is the thread's.
+    /// `None` only during the drop. The thread ends when this sender is gone.
     questions: Option<SyncSender<Question>>,
     failed: oneshot::Receiver<ReaderError>,
     thread: Option<JoinHandle<()>>,
@@ -72,18 +74,18 @@ pub(super) struct Reader {
 impl Drop for Reader {
     fn drop(&mut self) {
         self.questions = None;
-        // A panic has been printed by then; there is nothing left that it could spoil.
+        // A panic of the thread has been printed, and the demo ends anyway.
         let _ = self.thread.take().map(JoinHandle::join);
     }
 }
 
 impl Reader {
-    /// Begins to read.
+    /// Starts the consumer's thread.
     pub(super) fn start(peers: Peers, screen: Screen) -> Result<Self, ReaderError> {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ReaderError::Thread)?;
         let (consumer, asker) = consumers(&peers).map_err(ReaderError::Kafka)?;
-        // Whoever asks waits for the answer, so there is one question at most.
+        // The caller waits for the answer, so there is one request at most.
         let (questions, asked) = sync_channel(1);
         let (tell, failed) = oneshot::channel();
         let work = Work {
@@ -98,7 +100,7 @@ impl Reader {
         let thread = std::thread::Builder::new().name("reader".to_owned());
         let spawned = thread.spawn(move || {
             if let Err(error) = work.run(&asked) {
-                // Nobody listens any more when the demo is over.
+                // Nobody receives the error once the demo is over.
                 let _ = tell.send(error);
             }
         });
@@ -106,10 +108,10 @@ impl Reader {
         Ok(Reader { questions: Some(questions), failed, thread })
     }
 
-    /// Reads up to the ends that the topics have now, and compares.
+    /// Reads up to the present ends of the topics, and compares.
     ///
     /// # Errors
-    /// Why reading ended before.
+    /// Why reading stopped before that.
     pub(super) async fn compare(&mut self, source: Snapshot) -> Result<Answer, ReaderError> {
         let (answer, answered) = oneshot::channel();
         if self.questions.as_ref().is_none_or(|asked| asked.try_send(Question { source, answer }).is_err()) {
@@ -121,7 +123,7 @@ impl Reader {
         }
     }
 
-    /// Waits for the end of reading, which is never a good one.
+    /// Waits until reading stops, which only an error causes.
     pub(super) async fn failed(&mut self) -> ReaderError {
         match (&mut self.failed).await {
             Ok(error) => error,
@@ -135,7 +137,8 @@ fn partitions((topic, count): &(String, i32)) -> impl Iterator<Item = (String, i
     (0..*count).map(move |partition| (topic.clone(), partition))
 }
 
-/// One that reads, and one that asks for the partitions' ends: a question would wait behind a fetch that waits for data.
+/// Two consumers: one reads, and one asks for the ends of partitions. On one connection a request
+/// would wait behind a fetch that waits for data.
 fn consumers(peers: &Peers) -> Result<(BaseConsumer, BaseConsumer), KafkaError> {
     let mut config = ClientConfig::new();
     config
@@ -143,7 +146,8 @@ fn consumers(peers: &Peers) -> Result<(BaseConsumer, BaseConsumer), KafkaError> 
         .set("group.id", "demo")
         .set("enable.auto.commit", "false")
         .set("allow.auto.create.topics", "false")
-        // The mock keeps 5 MB of a partition. To have fallen behind is an end and not a place to go on from.
+        // The mock keeps 5 MB of a partition. A consumer that falls behind must fail, because it
+        // cannot read the lost records.
         .set("auto.offset.reset", "error")
         .set("check.crcs", "true")
         .set("fetch.wait.max.ms", "100");
@@ -156,19 +160,19 @@ fn consumers(peers: &Peers) -> Result<(BaseConsumer, BaseConsumer), KafkaError> 
     Ok((consumer, config.create()?))
 }
 
-/// The thread's own.
+/// State of the consumer's thread.
 struct Work {
     consumer: BaseConsumer,
     asker: BaseConsumer,
     decoder: Decoder,
-    /// The offset that comes next, by topic and partition.
+    /// Offset of the next record, by topic and partition.
     next: BTreeMap<(String, i32), i64>,
     rebuilt: Rebuilt,
     screen: Screen,
     status: watch::Receiver<Status>,
 }
 
-/// A question whose answer waits for the ends.
+/// A request for a comparison, with the ends that must be reached first.
 struct Open {
     question: Question,
     ends: BTreeMap<(String, i32), i64>,
@@ -193,7 +197,7 @@ impl Work {
         }
     }
 
-    /// One record, if there is one.
+    /// Reads one record, if there is one.
     fn read(&mut self) -> Result<(), ReaderError> {
         let consumer = &self.consumer;
         match consumer.poll(POLL) {
@@ -235,13 +239,14 @@ impl Work {
         let Question { source, answer } = open.question;
         let differences = self.rebuilt.differences(&source);
         let rows = source.values().map(Vec::len).sum();
-        // Whoever asked may have been told to end.
+        // The caller may be gone.
         let _ = answer.send(Answer { differences, rows, events: self.screen.events() });
         None
     }
 }
 
-/// Offsets of a partition follow each other without a gap: the mock has no transactions and no compaction.
+/// Checks that the offsets of a partition have no gap. The mock has no transactions and no
+/// compaction, which would cause gaps.
 fn expect_next(next: &mut BTreeMap<(String, i32), i64>, record: &BorrowedMessage<'_>) -> Result<(), ReaderError> {
     let (topic, partition, found) = (record.topic().to_owned(), record.partition(), record.offset());
     let expected = next.get(&(topic.clone(), partition)).copied().unwrap_or_default();
@@ -252,7 +257,7 @@ fn expect_next(next: &mut BTreeMap<(String, i32), i64>, record: &BorrowedMessage
     Ok(())
 }
 
-/// Whether librdkafka goes on by itself.
+/// True if librdkafka recovers from the error by itself.
 fn is_passing(error: &KafkaError) -> bool {
     use RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, OperationTimedOut, Resolve};
     let code = error.rdkafka_error_code();

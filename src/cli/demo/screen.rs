@@ -1,27 +1,28 @@
-//! What a person sees: change events as they arrive, at a pace that can be read, and a line of numbers each second.
+//! The demo's output: change events at a pace that a person can read, and a line of numbers each
+//! second.
 
 use super::tables::{Change, Op, UNCHANGED};
 use crate::status::{Phase, Status};
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-/// Between two events that are shown; what comes between them is counted. More than ten a second cannot be read, and
-/// the first ten of a second would be of one topic.
+/// Shortest time between two events that are shown; the others are only counted. A person cannot
+/// read more than ten a second, and the first ten of a second would all be from one topic.
 const SHOWN_EVERY: Duration = Duration::from_millis(100);
 
-/// Characters of a line of an event: what a terminal has, without its margins.
+/// Longest line of an event, in characters: the width of a terminal without its margins.
 const LINE_MAX: usize = 118;
 
-/// Between two lines of numbers.
+/// Time between two lines of numbers.
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Standard output, and what was said on it.
+/// Standard output, and counts of the events.
 pub(super) struct Screen {
     is_colourful: bool,
-    /// Change events so far.
+    /// Number of change events so far.
     events: u64,
     tombstones: u64,
-    /// Events since the last line of numbers, and how many of them were shown.
+    /// Number of events since the last line of numbers, and how many of them were shown.
     recent: u64,
     shown: u64,
     last_shown: Instant,
@@ -29,7 +30,7 @@ pub(super) struct Screen {
 }
 
 impl Screen {
-    /// Colours only where a terminal shows them and nobody asked for none.
+    /// Uses colours only on a terminal, and only if `NO_COLOR` is not set.
     pub(super) fn new() -> Self {
         let is_colourful = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         let now = Instant::now();
@@ -49,7 +50,8 @@ impl Screen {
         };
         self.event(colour, || {
             let key = change.key.clone().unwrap_or_default();
-            // Of a deleted row with a key the event has the key; the other columns stand at their types' zeros.
+            // The event of a deleted row with a key has only the key. Its other columns hold their
+            // types' zero values.
             let before = change.before.as_ref().filter(|_| change.key.is_none());
             let row = change.after.as_ref().or(before).into_iter().flatten();
             let rest = row.filter(|(name, _)| !key.contains_key(*name)).map(shown);
@@ -81,12 +83,12 @@ impl Screen {
         say(&if self.is_colourful { format!("\x1b[{colour}m{line}\x1b[0m") } else { line.to_owned() });
     }
 
-    /// Whether a second has passed.
+    /// True if the next line of numbers is due.
     pub(super) fn is_due(&self) -> bool {
         self.second_began.elapsed() >= SECOND
     }
 
-    /// The line of numbers. `rows`: in all tables as rebuilt.
+    /// Prints the line of numbers. `rows` is the number of rows in all rebuilt tables.
     pub(super) fn tick(&mut self, status: &Status, rows: usize) {
         let rate = self.recent as f64 / self.second_began.elapsed().as_secs_f64();
         let phase = if status.phase == Phase::Streaming { String::new() } else { format!(", {}", status.phase.name()) };
@@ -101,7 +103,7 @@ impl Screen {
     }
 }
 
-/// A column. A long text would push the others out of the line.
+/// A column as `name=value`. A long text would push the other columns out of the line.
 fn shown((name, value): (&String, &Option<String>)) -> String {
     match value {
         Some(value) if value == UNCHANGED => format!("{name}=(unchanged)"),
@@ -111,7 +113,7 @@ fn shown((name, value): (&String, &Option<String>)) -> String {
     }
 }
 
-/// A line on standard output. A closed pipe (`| head`) is the reader's wish.
+/// Prints a line. A closed pipe (`| head`) is no error: its reader wants no more.
 pub(super) fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }

@@ -1,7 +1,8 @@
-//! The shop whose tables the demo watches: its tables, those who write to them, and how they stand at a moment.
+//! The shop whose tables the demo captures: its tables, its writers, and snapshots of its rows.
 //!
-//! Writers work through deeds written in SQL, each a transaction; some are rolled back, some touch four tables, one
-//! changes keys. A transaction needs a permit, and [`Shop::hold`] takes them all: while it is held, nothing is open.
+//! Writers execute transactions that are written in SQL. Some are rolled back, some touch four
+//! tables, and one changes keys. A transaction needs a permit, and [`Shop::hold`] takes all
+//! permits, so no transaction is open while they are held.
 
 use super::tables::{Row, Snapshot};
 use crate::lsn::Lsn;
@@ -12,18 +13,19 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 
-/// The shop's database.
+/// Name of the shop's database.
 pub(super) const DATABASE: &str = "shop";
 
-/// Those who write at the same time: two are enough for interleaved transactions and for a deadlock now and then.
+/// Number of concurrent writers. Two are enough for interleaved transactions and for an occasional
+/// deadlock.
 const WRITERS: u32 = 2;
 
-/// What a writer waits between transactions. Two of them make some hundreds of transactions a second, which two
-/// processors carry beside everything else.
+/// Pause of a writer between transactions. Two writers then make some hundreds of transactions a
+/// second, which two processors can carry beside the other parts.
 const PAUSE: Duration = Duration::from_millis(6);
 
-/// The tables with the query that gives a table's rows as events are to tell them: decimals in their scale, a timestamp
-/// in microseconds, an instant in UTC, an array as JSON.
+/// The tables, each with the query that returns its rows in the form of the events: decimals in
+/// their scale, a timestamp in microseconds, an instant in UTC, an array as JSON.
 pub(super) const TABLES: [(&str, &str); 5] = [
     (
         "customers",
@@ -40,7 +42,8 @@ pub(super) const TABLES: [(&str, &str); 5] = [
     ("journal", "select (extract(epoch from at) * 1000000)::bigint as at, what, amount, detail from journal"),
 ];
 
-/// A description is long enough to be stored beside its row, so that an update of the price leaves it out.
+/// The SQL that creates the tables. A description is long enough to be stored out of line, so an
+/// update of the price does not send it.
 const CREATE: &str = "
     create type order_status as enum ('new', 'paid', 'shipped', 'returned');
     create table customers (
@@ -65,7 +68,7 @@ const CREATE: &str = "
     alter table journal replica identity full;
 ";
 
-/// The shop's first day: written after the agent streams, because this version copies nothing.
+/// The first rows. They are written once the agent streams, so that they arrive as changes.
 const OPENING: &str = "
     begin;
     insert into products (sku, title, price, tags, description)
@@ -79,9 +82,10 @@ const OPENING: &str = "
     commit;
 ";
 
-/// What writers do: how often, out of the sum of all, and the SQL. `random()` is the server's.
+/// Transactions of the writers: their weight, out of the sum of all weights, and their SQL.
+/// `random()` is the server's.
 const DEEDS: [(u64, &str); 11] = [
-    // An order: four tables in one transaction.
+    // An order touches four tables in one transaction.
     (
         30,
         "begin;
@@ -107,24 +111,25 @@ const DEEDS: [(u64, &str); 11] = [
     (8, "update products set price = (price * (0.9 + random() * 0.2)::numeric)::numeric(10,2), stock = stock + 20,
             tags = array['sale', null, '\"quoted\"']
          where sku = (select sku from products order by random() limit 1)"),
-    // A key change; the customer's orders follow.
+    // A key change. The customer's orders follow by ON UPDATE CASCADE.
     (4, "update customers set id = id + 1000000 where id = (
             select id from customers where id < 3000000 order by random() limit 1)"),
-    // What keeps the shop small: the oldest orders with their lines, the oldest customers with all they have.
+    // These keep the shop small: they delete the oldest orders with their lines, and some customers
+    // with all their rows.
     (12, "delete from orders where id in (select id from orders order by placed offset 400 limit 5)
           or id in (select id from orders where random() < 0.002)"),
     (3, "delete from customers where id in (select id from customers order by random() offset 150 limit 5)"),
-    // Rows without a key.
+    // Changes of rows without a key.
     (10, "update journal set what = what || '!', amount = amount + 0.01
           where ctid = (select ctid from journal order by random() limit 1);
           delete from journal where at < (select at from journal order by at desc offset 300 limit 1)"),
     (1, "truncate journal"),
-    // What no topic may ever show.
+    // Rolled back: no topic may ever show these changes.
     (4, "begin; update products set price = 0; delete from order_lines; insert into journal (what) values ('never');
          rollback"),
 ];
 
-/// The shop, open for business.
+/// The running shop.
 pub(super) struct Shop {
     client: Client,
     connection: JoinHandle<Result<(), tokio_postgres::Error>>,
@@ -134,7 +139,7 @@ pub(super) struct Shop {
 }
 
 impl Shop {
-    /// Makes the database with its empty tables.
+    /// Creates the database and its empty tables.
     pub(super) async fn build((folder, port): (&Path, u16)) -> Result<Self, tokio_postgres::Error> {
         let mut config = Config::new();
         config.host_path(folder).port(port).user("postgres").application_name("shop");
@@ -149,7 +154,7 @@ impl Shop {
         Ok(Shop { client, connection, config, permits, writers: JoinSet::new() })
     }
 
-    /// Writes the first rows and lets the writers begin. They write until the shop is dropped.
+    /// Writes the first rows and starts the writers. They write until the shop is dropped.
     pub(super) async fn open(&mut self) -> Result<(), tokio_postgres::Error> {
         self.client.batch_execute(OPENING).await?;
         for number in 1..=u64::from(WRITERS) {
@@ -164,12 +169,13 @@ impl Shop {
         Ok(())
     }
 
-    /// Waits until no transaction is open, and keeps it so until the permit is dropped.
+    /// Waits until no transaction is open. None begins before the permit is dropped.
     pub(super) async fn hold(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.permits).acquire_many_owned(WRITERS).await.ok()
     }
 
-    /// Where the log ends. Everything committed is before it; a message that goes through the pipeline lies after it.
+    /// The end of the WAL, after everything committed. A message written after it carries the
+    /// stream past this position.
     pub(super) async fn mark(&self, number: u64) -> Result<Lsn, tokio_postgres::Error> {
         let query = "select (pg_current_wal_insert_lsn() - '0/0')::bigint";
         let bytes: i64 = self.client.query_one(query, &[]).await?.try_get(0)?;
@@ -188,7 +194,7 @@ impl Shop {
         Ok(snapshot)
     }
 
-    /// Waits for a writer's failure, which is none of its deeds'.
+    /// Waits until a writer fails for a reason other than a conflict of transactions.
     pub(super) async fn failed(&mut self) -> String {
         match self.writers.join_next().await {
             Some(Ok(error)) => error.to_string(),
@@ -217,10 +223,10 @@ fn row(message: &SimpleQueryMessage) -> Option<Row> {
     Some(columns.map(|(at, column)| (column.name().to_owned(), row.get(at).map(str::to_owned))).collect())
 }
 
-/// Does one deed after the other until one fails for a reason that is not the shop's.
+/// Executes transactions until one fails for a reason other than a conflict.
 async fn write(client: &Client, permits: &Semaphore, mut luck: Luck) -> tokio_postgres::Error {
     loop {
-        // The permits are never closed; without one nothing may be written.
+        // The permits are never closed. Without a permit nothing may be written.
         let Ok(permit) = permits.acquire().await else { return std::future::pending().await };
         if let Err(error) = attempt(client, luck.deed()).await {
             return error;
@@ -230,14 +236,15 @@ async fn write(client: &Client, permits: &Semaphore, mut luck: Luck) -> tokio_po
     }
 }
 
-/// One transaction. A deadlock (40) or a row that the other writer took away (23) is what happens in shops.
+/// One transaction. A deadlock (class 40) or a row that the other writer deleted (class 23) is
+/// expected and rolled back.
 async fn attempt(client: &Client, deed: &str) -> Result<(), tokio_postgres::Error> {
     let Err(error) = client.batch_execute(deed).await else { return Ok(()) };
     let is_usual = error.code().is_some_and(|state| ["40", "23"].iter().any(|class| state.code().starts_with(class)));
     if is_usual { client.batch_execute("rollback").await } else { Err(error) }
 }
 
-/// What a writer does next: xorshift, so that nothing is needed and every demo is another order of the same deeds.
+/// Chooses a writer's next transaction by xorshift. It needs no other source of randomness.
 struct Luck(u64);
 
 impl Luck {

@@ -1,60 +1,63 @@
-//! Tables rebuilt from change events, and what is different between them and the source. Pure.
+//! Tables rebuilt from change events, and their differences from the source. This file is pure.
 //!
-//! It rebuilds as a consumer of Debezium's events does: tables with a key by key, the last event of a key wins; tables
-//! without a key as bags of rows, out of the images before and after. It knows neither Avro nor Kafka nor the agent.
+//! It rebuilds tables as a consumer of Debezium's events would. In a table with a key the last
+//! event of each key wins. A table without a key is a bag of rows, made from the images before and
+//! after. This file knows neither Avro nor Kafka nor the agent.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
-/// What a consumer finds in place of a large value that an update did not touch: it keeps the one that it has.
+/// Placeholder for a large value that an update did not touch. A consumer keeps the value that it
+/// has.
 pub const UNCHANGED: &str = "__debezium_unavailable_value";
 
-/// Differences that are told of a table; the rest is counted. A lost event or two are in view, a flood is not.
+/// The most differing rows that are listed for a table; the others are counted. One or two lost
+/// events are visible, and a flood is not printed.
 const TOLD_MAX: usize = 8;
 
-/// Bytes of a value that is shown whole; a longer one would hide the others.
+/// Longest value that is printed, in bytes. A longer one would hide the others.
 const VALUE_MAX: usize = 200;
 
-/// Column to value as text; None is NULL.
+/// Values of a row as text, by column; `None` is NULL.
 pub type Row = BTreeMap<String, Option<String>>;
 
 /// Every row of every table, by table.
 pub type Snapshot = BTreeMap<String, Vec<Row>>;
 
-/// What happened to a row, or to all of them.
+/// Operation of a change event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
-    /// Inserted.
+    /// A row was inserted or read.
     Create,
-    /// Updated.
+    /// A row was updated.
     Update,
-    /// Deleted.
+    /// A row was deleted.
     Delete,
-    /// All rows of the table are gone.
+    /// All rows of the table were removed.
     Truncate,
 }
 
-/// A change's place in the stream: epoch, commit LSN, ordinal. A replay repeats it.
+/// Place of a change in the stream: epoch, commit LSN, ordinal. A replay repeats it.
 pub type Position = (u64, u64, u64);
 
 /// A change event as read from a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// The table's name, without its namespace.
+    /// Name of the table, without its namespace.
     pub table: String,
-    /// What happened.
+    /// Operation of the event.
     pub op: Op,
-    /// The record's key; none for a table without one, and for a truncate.
+    /// Key of the record; `None` for a table without a key, and for a truncate.
     pub key: Option<Row>,
-    /// The image before, as far as the replica identity gives it.
+    /// Row before the change, as far as the replica identity provides it.
     pub before: Option<Row>,
-    /// The image after.
+    /// Row after the change.
     pub after: Option<Row>,
-    /// Where in the stream.
+    /// Place of the change in the stream.
     pub position: Position,
 }
 
-/// The tables as the topics tell of them.
+/// The tables as the events describe them.
 #[derive(Debug, Default)]
 pub struct Rebuilt {
     keyed: BTreeMap<String, HashMap<Row, Row>>,
@@ -63,9 +66,11 @@ pub struct Rebuilt {
 
 #[derive(Debug, Default)]
 struct Bag {
-    /// How often each row is there; below zero for a row that went without having come.
+    /// Number of copies of each row. It is negative for a row that was removed without having been
+    /// added.
     rows: HashMap<Row, i64>,
-    /// The last change applied. One partition holds them all in order, so what is not above it is a replay.
+    /// Position of the last applied change. One partition holds all changes in order, so a change
+    /// that is not above it is a replay.
     newest: Position,
 }
 
@@ -97,8 +102,8 @@ impl Bag {
 }
 
 impl Rebuilt {
-    /// Applies one event. A truncate of a table with a key has a partition of its own and with it no order among the
-    /// rows; the shop has none, and here it would count as happening now.
+    /// Applies one event. A truncate of a table with a key has its own partition, so its order
+    /// among the rows is unknown. The shop has none, and here it would take effect at once.
     pub fn apply(&mut self, change: Change) {
         if change.op == Op::Truncate
             && let Some(rows) = self.keyed.get_mut(&change.table)
@@ -122,15 +127,15 @@ impl Rebuilt {
         rows.insert(key, row);
     }
 
-    /// Rows in all tables together.
+    /// Number of rows in all tables together.
     #[must_use]
     pub fn rows(&self) -> usize {
         let keyed: usize = self.keyed.values().map(HashMap::len).sum();
         keyed + self.bags.values().map(|bag| bag.rows.len()).sum::<usize>()
     }
 
-    /// What is different from the source, by table; nothing where all is equal. Tables that only the topics know are
-    /// compared with an empty one.
+    /// Differences from the source, by table; empty if all tables are equal. A table that only the
+    /// topics have is compared with an empty one.
     #[must_use]
     pub fn differences(&self, source: &Snapshot) -> Vec<Difference> {
         let names = source.keys().chain(self.keyed.keys()).chain(self.bags.keys());
@@ -155,12 +160,12 @@ impl Rebuilt {
     }
 }
 
-/// A table that is not what its topic says.
+/// A table whose rebuilt rows differ from the source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
-    /// Its name.
+    /// Name of the table, without its namespace.
     pub table: String,
-    /// Rows with how often the source has them more than the topic; never zero.
+    /// Differing rows, each with its count in the source minus its count in the topic; never zero.
     pub rows: Vec<(Row, i64)>,
 }
 
@@ -197,14 +202,15 @@ mod tests {
         text.split(' ').map(pair).collect()
     }
 
-    /// `customers` has a key, `journal` has none.
+    /// A change in a test: `customers` has a key, and `journal` has none.
     fn change(ordinal: u64, table: &str, op: Op, key: &str, before: &str, after: &str) -> Change {
         let row = |text: &str| (!text.is_empty()).then(|| row(text));
         let (table, position) = (table.to_owned(), (1, 10, ordinal));
         Change { table, op, key: row(key), before: row(before), after: row(after), position }
     }
 
-    /// A little of everything: inserts, an update, a key change, a delete; twice the same row in the journal.
+    /// A history with inserts, an update, a key change, a delete, and the same row twice in the
+    /// journal.
     fn story() -> Vec<Change> {
         vec![
             change(1, "customers", Op::Create, "id=1", "", "id=1 name=Ada text=long"),
@@ -241,7 +247,8 @@ mod tests {
 
     #[test]
     fn an_event_left_out_is_seen() {
-        // Bob's insert and Cy's make no difference after his key change and Cy's end: the last event of a key wins.
+        // Lost inserts of Bob and Cy make no difference after Bob's key change and Cy's delete,
+        // because the last event of a key wins.
         for at in (0..story().len()).filter(|at| ![1, 9].contains(at)) {
             let mut changes = story();
             let lost = changes.remove(at);
@@ -258,7 +265,7 @@ mod tests {
                 *value = Some("other".to_owned());
             }
             let overwritten = [0, 1, 9].contains(&at);
-            // The first insert's text is what a later update leaves unchanged.
+            // A later update leaves the first insert's text unchanged, so that insert is needed.
             assert_eq!(differences(changes, &source()).is_empty(), overwritten && at != 0, "{at}");
         }
     }

@@ -1,4 +1,4 @@
-//! Findings from facts that no server had to be brought into.
+//! Tests of findings from facts that are written by hand, without a server.
 
 use super::super::{Area, Level};
 use super::*;
