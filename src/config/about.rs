@@ -1,7 +1,7 @@
-//! The reference of the configuration: what each key takes, its default, and what it is for.
+//! The reference of the configuration: accepted values, default and purpose of each key.
 //!
-//! Types and defaults are asked of the parsers themselves, so they cannot be told wrong; only the sentence is written here.
-//! A test holds that every key has one.
+//! Accepted values and defaults come from the parsers themselves, so they cannot differ from the
+//! code. Only the sentence of each key is written here. A test checks that every key has one.
 
 use super::document;
 use super::reader::{Described, Reader};
@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-/// What each key is for.
+/// The purpose of each key, as the reference and the JSON schema print it.
 const ABOUT: &[(&str, &str)] = &[
     (
         "sink",
@@ -282,7 +282,7 @@ const ABOUT: &[(&str, &str)] = &[
     ),
 ];
 
-/// The sections that take any key, and what it means there.
+/// The sections that accept any key, and the meaning of such a key.
 const MAPS: &[(&str, &str)] = &[
     ("kafka.client", "Properties of librdkafka. Properties on which a guarantee rests are refused, with the reason."),
     (
@@ -317,10 +317,11 @@ reported at once. `wellspring config show` prints the effective value of each ke
 is `schemas/wellspring.schema.json`.
 ";
 
-/// Every key with what its parser says, in the order of the file.
+/// Every key with its parser's description, in the order of the file.
 fn keys() -> (BTreeMap<String, Described>, Vec<&'static str>) {
     let environment = BTreeMap::new();
-    // Every section asks for all its keys, whatever is wrong; an empty file asks for each.
+    // Every section reads all its keys even after a fault, so reading an empty file visits every
+    // key.
     let (empty, _) = document::read("", &environment);
     let mut reader = Reader::new(empty, &environment);
     let _ = super::read_all(&mut reader);
@@ -331,12 +332,12 @@ fn about(key: &str) -> &'static str {
     ABOUT.iter().chain(MAPS).find(|(name, _)| *name == key).map_or("", |(_, about)| about)
 }
 
-/// The reference as a page of Markdown: `docs/configuration.md`.
+/// The reference as a page in Markdown: `docs/configuration.md`.
 #[must_use]
 pub fn reference_page() -> String {
     let (keys, maps) = keys();
     let mut page = HEAD.to_owned();
-    // Writing to a String does not fail.
+    // Writing to a String cannot fail.
     let mut sections = SECTIONS.to_vec();
     for section in keys.keys().map(|key| key.rsplit_once('.').map_or("", |(of, _)| of)).chain(maps.iter().copied()) {
         if !sections.contains(&section) {
@@ -365,7 +366,7 @@ pub fn reference_page() -> String {
 
 fn default(key: &str, described: &Described) -> String {
     match (&described.default, described.required, key) {
-        // Follow from the prefix.
+        // These defaults follow from the prefix.
         (_, _, "postgres.slot") => "`wellspring_<prefix>`, lower case, others as `_`".to_owned(),
         (_, _, "postgres.publication") => "the slot's name".to_owned(),
         (_, _, "state_file") => "`<prefix>.wellspring-state.json`".to_owned(),
@@ -378,7 +379,7 @@ fn default(key: &str, described: &Described) -> String {
     }
 }
 
-/// The same for editors: `schemas/wellspring.schema.json`.
+/// The reference as a JSON schema for editors: `schemas/wellspring.schema.json`.
 #[must_use]
 pub fn json_schema() -> String {
     let (keys, maps) = keys();
@@ -412,7 +413,7 @@ pub fn json_schema() -> String {
     format!("{schema:#}\n")
 }
 
-/// What an editor may find under a name that the operator chose, in a map of this name.
+/// Schema of the values in a section whose keys the operator names.
 fn values_of(map: &str) -> Value {
     match map {
         "masks" | "topics.group" => json!({ "type": "object" }),
@@ -449,7 +450,8 @@ fn property(key: &str, described: &Described) -> Value {
     if let Some(default) =
         described.default.as_deref().filter(|_| !matches!(key, "postgres.slot" | "postgres.publication" | "state_file"))
     {
-        // The default is TOML; what JSON writes the same way is taken as it is.
+        // The default is TOML. Where JSON has the same form it is parsed, and otherwise it stays a
+        // text.
         property.insert("default".to_owned(), serde_json::from_str(default).unwrap_or_else(|_| default.into()));
     }
     Value::Object(property)

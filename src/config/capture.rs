@@ -1,7 +1,8 @@
-//! `[tables]`, `[columns]`, `[masks.*]`, `[keys]` and the names in `[events]`: what is captured, and in which shape.
+//! `[tables]`, `[columns]`, `[masks.*]`, `[keys]` and the names in `[events]`: which changes are
+//! captured, and in which form they are published.
 //!
-//! Patterns are read here, so that a faulty one is told with its key and its place in the list. What a rule does to a
-//! table shows when the table is known, and is told then.
+//! Patterns are parsed here, so that a faulty one is reported with its key and its place in the
+//! list. Whether a rule fits a table is checked and reported once the table is known.
 
 use super::reader::Reader;
 use super::value;
@@ -16,21 +17,22 @@ use crate::table::names::{NameList, NameOf, NamePattern};
 use crate::table::selection::{Later, Partitions};
 use std::time::Duration;
 
-/// The most stars, and characters kept: no column of Postgres shows more in a list, and a typo would be a large record.
+/// The most stars, and the most characters that truncation keeps. More would only come from a
+/// typing error, and would make large records.
 const MASK_LENGTH_MAX: i32 = 10_000;
 
-/// The slot's row is looked at once a second at most.
+/// Shortest interval at which the slot's `catalog_xmin` is read.
 const XMIN_MIN: Duration = Duration::from_secs(1);
 
-/// More than ten heartbeats a second are load and no sign.
+/// Shortest interval of heartbeats. More than ten a second are load and no sign of life.
 const HEARTBEAT_MIN: Duration = Duration::from_millis(100);
 
-/// Either refuses or not, in the words of its key.
+/// The two words of a key that refuses or allows something.
 const fn allowing(word: &str) -> [(&str, Allowed); 2] {
     [("refuse", Allowed::No), (word, Allowed::Yes)]
 }
 
-/// The captured tables.
+/// Reads which tables are captured.
 pub(super) fn selection(reader: &mut Reader<'_>) -> Option<Selection> {
     let include = reader.required("tables.include", value::texts, "include = [\"public.orders\", \"inventory.*\"]");
     let exclude = reader.or("tables.exclude", value::texts, "[]");
@@ -53,7 +55,8 @@ pub(super) fn selection(reader: &mut Reader<'_>) -> Option<Selection> {
     }
 }
 
-/// The rules over columns, keys, names and kinds of changes; `xmin`: whether events carry it.
+/// Reads the rules over columns, keys, names and kinds of changes. `xmin` is true if events carry
+/// it.
 pub(super) fn rules(reader: &mut Reader<'_>, xmin: bool) -> Option<Rules> {
     let include = names(reader, "columns.include", NameOf::Column);
     let exclude = names(reader, "columns.exclude", NameOf::Column);
@@ -114,7 +117,8 @@ fn rows(reader: &mut Reader<'_>) -> Option<RowRules> {
     Some(RowRules { inserts: inserts?, updates: updates?, deletes: deletes?, unchanged: unchanged? })
 }
 
-/// A topic's whole name, if one is given; none outside for a faulty one.
+/// Reads the full name of a topic. The outer option is `None` for a faulty name, the inner one if
+/// none is given.
 pub(super) fn topic(reader: &mut Reader<'_>, key: &str) -> Option<Option<String>> {
     if !reader.is_given(key) {
         let _ = reader.optional(key, value::text);
@@ -129,7 +133,8 @@ pub(super) fn topic(reader: &mut Reader<'_>, key: &str) -> Option<Option<String>
     None
 }
 
-/// Topics by a regular expression; the other keys have no meaning without it.
+/// Reads the rule that names topics by a regular expression. The other keys have no effect without
+/// `topics.regex`.
 fn reroute(reader: &mut Reader<'_>) -> Option<Option<Reroute>> {
     let regex = reader.optional("topics.regex", value::text);
     let replacement = reader.optional("topics.replacement", value::text);
@@ -139,7 +144,7 @@ fn reroute(reader: &mut Reader<'_>) -> Option<Option<Reroute>> {
     let key_replacement = reader.optional("topics.key_field_replacement", value::text);
     if !reader.is_given("topics.regex") {
         let mut others = vec!["topics.replacement", "topics.key_field_regex", "topics.key_field_replacement"];
-        // Whoever writes the defaults down asks for nothing.
+        // A key that repeats its default has no effect to complain about.
         others.extend((unique == Some(false)).then_some("topics.unique_keys"));
         others.extend(key_field.as_ref().is_some_and(|field| field != KEY_FIELD).then_some("topics.key_field"));
         let idle: Vec<&str> = others.into_iter().filter(|key| reader.is_given(key)).collect();
@@ -180,7 +185,8 @@ fn replace(reader: &mut Reader<'_>, key: &str, regex: String, of: &str, replacem
     None
 }
 
-/// What stands between the parts of a topic, in the letters that Kafka takes.
+/// Reads the text between the parts of a topic's name. Only characters that Kafka accepts are
+/// allowed.
 fn delimiter(reader: &mut Reader<'_>) -> Option<String> {
     let delimiter = reader.or("topics.delimiter", value::text, ".")?;
     if delimiter.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')) {
@@ -190,7 +196,7 @@ fn delimiter(reader: &mut Reader<'_>) -> Option<String> {
     None
 }
 
-/// A list of patterns; empty where it is not given.
+/// Reads a list of patterns. It is empty if the key is not given.
 fn names(reader: &mut Reader<'_>, key: &str, of: NameOf) -> Option<NameList> {
     let list = reader.or(key, value::texts, "[]")?;
     read_names(reader, key, &list, of)
@@ -201,7 +207,7 @@ fn read_names(reader: &mut Reader<'_>, key: &str, list: &[String], of: NameOf) -
     read.map_err(|faults| faults.iter().for_each(|bad| reader.fault(key, bad.to_string()))).ok()
 }
 
-/// `[masks.NAME]`, in the order of their names.
+/// Reads `[masks.NAME]`, in the order of the names.
 fn masks(reader: &mut Reader<'_>) -> Option<Vec<MaskRule>> {
     let names = reader.names("masks");
     let read: Vec<Option<MaskRule>> = names.iter().map(|name| mask(reader, name)).collect();
@@ -286,7 +292,8 @@ fn method(reader: &mut Reader<'_>, name: &str, way: Way, (length, algorithm, sal
     }
 }
 
-/// The salt by either of two keys. It is taken once: one that changed under way would give a value two hashes.
+/// Reads the salt from one of two keys. It is read once at start: a salt that changed while the
+/// agent runs would give one value two hashes.
 fn salt(reader: &mut Reader<'_>, name: &str) -> Option<Option<Salt>> {
     let (inline, file) = (format!("masks.{name}.salt"), format!("masks.{name}.salt_file"));
     let text = reader.secret(&inline);
@@ -296,13 +303,13 @@ fn salt(reader: &mut Reader<'_>, name: &str) -> Option<Option<Salt>> {
     }
     let given = reader.is_given(&inline) || reader.is_given(&file);
     match text.or(from_file) {
-        None if given => None, // its fault is noted
+        None if given => None, // its fault is noted already
         None => Some(None),
         Some(source) => read(&source).ok().map(|secret| Some(Salt::new(secret.reveal().as_bytes()))),
     }
 }
 
-/// `[keys]`: another key for the tables of a pattern.
+/// Reads `[keys]`: another key for the tables that match a pattern.
 fn keys(reader: &mut Reader<'_>) -> Option<Vec<KeyRule>> {
     let lists = reader.lists("keys");
     let mut rules = Vec::new();
@@ -324,7 +331,7 @@ fn keys(reader: &mut Reader<'_>) -> Option<Vec<KeyRule>> {
     is_whole.then_some(rules)
 }
 
-/// `[tables.set_replica_identity]`: by table, or by a pattern of tables.
+/// Reads `[tables.set_replica_identity]`, by table or by a pattern of tables.
 pub(super) fn identities(reader: &mut Reader<'_>) -> Option<Vec<Rule>> {
     const EXPECTED: &str = "FULL, DEFAULT or INDEX and the index's name";
     let given = reader.map("tables.set_replica_identity", |_| false);
@@ -362,14 +369,16 @@ pub(super) fn identities(reader: &mut Reader<'_>) -> Option<Vec<Rule>> {
     is_whole.then_some(rules)
 }
 
-/// `events.xmin_interval`; off where it is not given, none outside for a faulty one.
+/// Reads `events.xmin_interval`. The outer option is `None` for a faulty value, the inner one if
+/// none is given.
 pub(super) fn xmin_interval(reader: &mut Reader<'_>) -> Option<Option<Duration>> {
     let given = reader.is_given("events.xmin_interval");
     let interval = reader.optional("events.xmin_interval", value::duration(XMIN_MIN, super::DAY));
     if given { interval.map(Some) } else { Some(None) }
 }
 
-/// `[heartbeat]`; off where no interval is given.
+/// Reads `[heartbeat]`. The outer option is `None` for a faulty interval, the inner one if none is
+/// given.
 pub(super) fn heartbeat(reader: &mut Reader<'_>) -> Option<Option<Heartbeat>> {
     let given = reader.is_given("heartbeat.interval");
     let interval = reader.optional("heartbeat.interval", value::duration(HEARTBEAT_MIN, super::DAY));

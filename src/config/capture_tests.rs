@@ -1,4 +1,4 @@
-//! Goldens of what is captured and in which shape: what each fault says, and that no salt gets out.
+//! Golden tests of the capture rules: the text of each fault, and that no salt is printed.
 
 use super::tests::{check, replaced, with};
 use expect_test::expect;

@@ -7,7 +7,7 @@ use crate::snapshot::{self, Mode};
 use crate::table::names::{NameOf, NamePattern};
 use crate::table::{Selection, TableName};
 
-/// Above this a rate is no limit.
+/// Highest accepted limit. A higher one would not limit anything.
 const ROWS_PER_SECOND_MAX: i32 = 100_000_000;
 
 const MODES: [(&str, Mode); 6] = [
@@ -19,7 +19,7 @@ const MODES: [(&str, Mode); 6] = [
     ("windows", Mode::Windows),
 ];
 
-/// Takes every key of the section.
+/// Reads every key of the section.
 pub(super) fn read(reader: &mut Reader<'_>) -> Option<snapshot::Config> {
     let mode = reader.or("snapshot.mode", value::one_of(&MODES), "initial");
     let defaults = snapshot::Config::new(mode.unwrap_or_default());
@@ -57,7 +57,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<snapshot::Config> {
     })
 }
 
-/// One table by its exact name.
+/// Reads the exact name of one table.
 fn one_table(given: &Value) -> Result<TableName, Expected> {
     let expected = || "the name of one table as namespace.name, in quotes".to_owned();
     let pattern = NamePattern::read(&value::text(given)?, NameOf::Table).map_err(|_| expected())?;

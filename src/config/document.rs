@@ -1,59 +1,63 @@
-//! What was typed: the file's keys and the environment's, flattened to paths, each with its place.
+//! The configuration as typed: the keys of the file and of the environment as flat paths, each with
+//! its place.
 //!
-//! Nothing is judged here but syntax. `[kafka.client] "a.b" = 1` and `[kafka] client.a.b = 1` are the same path,
-//! `kafka.client.a.b`, so that a property's dots need no quotes.
+//! This file checks only the syntax. `[kafka.client] "a.b" = 1` and `[kafka] client.a.b = 1` are
+//! the same path, `kafka.client.a.b`, so that dots in a property's name need no quotes.
 
 use super::faults::{Fault, Origin};
 use std::collections::BTreeMap;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// The environment's names and values; names that are not UTF-8 are not ours.
+/// Names and values of the environment. A name that is not UTF-8 is never one of ours.
 pub type Environment = BTreeMap<String, String>;
 
-/// What every variable of ours begins with.
+/// Prefix of our environment variables.
 const VARIABLE_PREFIX: &str = "WELLSPRING_";
 
-/// The keys outside of any section. A variable without `__` counts only if it names one of these: Kubernetes puts
-/// `WELLSPRING_SERVICE_HOST` and the like into every container beside a service called wellspring.
+/// The keys outside of any section. A variable without `__` counts only if it names one of these,
+/// because Kubernetes puts `WELLSPRING_SERVICE_HOST` and the like into every container beside a
+/// service called wellspring.
 const TOP_LEVEL: [&str; 2] = ["sink", "state_file"];
 
-/// A value as TOML has it, or as a text whose type its key decides.
+/// A value with its TOML type, or a text whose key decides the type.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Value {
     Text(String),
     Integer(i64),
     Flag(bool),
     List(Vec<Value>),
-    /// From the environment, or put together from `${...}`.
+    /// A text from the environment, or one that contained `${...}`.
     Loose(String),
-    /// A kind of value that no key has: a date, a float, a number beyond 64 bits.
+    /// A kind of value that no key accepts: a date, a float, an integer beyond 64 bits.
     Foreign,
 }
 
-/// One key with its value.
+/// One key's value, with its text and place.
 #[derive(Clone, Debug)]
 pub(super) struct Setting {
     pub value: Value,
-    /// As written, for faults and `config show`: references unresolved, quotes included.
+    /// The text as written, for faults and `config show`: references are unresolved, and quotes are
+    /// included.
     pub typed: String,
     pub at: Origin,
 }
 
-/// A whole configuration as typed.
+/// A whole configuration as typed, file and environment together.
 #[derive(Debug, Default)]
 pub(super) struct Document {
     pub settings: BTreeMap<String, Setting>,
-    /// Paths of all tables, with the place of their names.
+    /// Paths of all tables, each with the place of its name.
     pub tables: BTreeMap<String, Origin>,
 }
 
-/// Reads a file's text and lays the environment over it.
+/// Reads the text of a file, and lets variables of the environment replace its values.
 pub(super) fn read(text: &str, environment: &Environment) -> (Document, Vec<Fault>) {
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut reading = Reading { text, document: Document::default(), faults: Vec::new() };
     for error in errors {
-        // Only the parser's message: its Display quotes the line, which may hold a password.
+        // Only the parser's message is used. Its Display would quote the line, which may hold a
+        // password.
         let at = error.span().map_or(Origin::Default, |span| place(text, span.start));
         reading.faults.push(Fault { at, key: String::new(), what: format!("not TOML: {}", error.message()) });
     }
@@ -88,8 +92,9 @@ impl Reading<'_> {
         }
     }
 
-    /// `WELLSPRING_KAFKA__BROKERS` is `kafka.brokers`; in the maps, `WELLSPRING_KAFKA__CLIENT__LINGER_MS` is
-    /// `kafka.client.linger.ms`. An empty value counts as not set, as compose files leave it.
+    /// Reads one variable. `WELLSPRING_KAFKA__BROKERS` is `kafka.brokers`. In a map,
+    /// `WELLSPRING_KAFKA__CLIENT__LINGER_MS` is `kafka.client.linger.ms`. An empty value counts as
+    /// not set, because compose files pass unset variables so.
     fn variable(&mut self, name: &str, value: &str) {
         let Some(rest) = name.strip_prefix(VARIABLE_PREFIX) else { return };
         let rest = rest.to_lowercase();
@@ -121,7 +126,8 @@ fn plain(value: &Spanned<DeValue<'_>>) -> Value {
     }
 }
 
-/// A list from a variable: a TOML array, or parts between commas. None if it begins like an array and is none.
+/// Reads a list from a variable: a TOML array, or parts between commas. `None` if the text begins
+/// like an array and is not one.
 pub(super) fn loose_list(text: &str) -> Option<Vec<Value>> {
     if !text.trim_start().starts_with('[') {
         let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
@@ -133,12 +139,12 @@ pub(super) fn loose_list(text: &str) -> Option<Vec<Value>> {
     }
 }
 
-/// The text as a TOML string.
+/// The text as a quoted TOML string.
 pub(super) fn toml_text(text: &str) -> String {
     toml::Value::from(text).to_string()
 }
 
-/// Line and column of a byte of the text, both from 1; the column in characters.
+/// Line and column of a byte in the text. Both count from 1, and the column counts characters.
 fn place(text: &str, byte: usize) -> Origin {
     let before = text.get(..byte).unwrap_or(text);
     let line = before.matches('\n').count() + 1;

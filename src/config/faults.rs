@@ -1,43 +1,43 @@
-//! What is wrong with a configuration: every fault, each with its place and key.
+//! The faults of a configuration, each with its place and key.
 //!
-//! No fault repeats a value that could be a secret: `reader` passes only what was typed, nothing for
-//! sensitive keys.
+//! No fault repeats a value that could be a secret: `reader` quotes only the text as typed, and
+//! nothing for keys that hold secrets.
 
 use std::fmt;
 
-/// Where a value comes from. Orders faults as a reader of the file meets them.
+/// Place that a value comes from. Its order is the order of the file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
-    /// A place in the file, both from 1.
+    /// A place in the file.
     File {
-        /// Line.
+        /// Line, counted from 1.
         line: usize,
-        /// Column in characters.
+        /// Column in characters, counted from 1.
         column: usize,
     },
-    /// An environment variable.
+    /// An environment variable, by its name.
     Environment(String),
-    /// Nowhere: it was left out.
+    /// No place: the key was left out.
     Default,
 }
 
-/// One fault.
+/// One fault of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Fault {
-    /// Where.
+    /// Place of the faulty value.
     pub at: Origin,
     /// The key's path, such as `postgres.url`; empty for a fault of the file itself.
     pub key: String,
-    /// What is wrong and, where it is known, what to write.
+    /// The fault and, where it is known, what to write instead.
     pub what: String,
 }
 
 /// Every fault of one configuration, in the order of the file. Prints one line for each.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Faults {
-    /// The file's name as it was given.
+    /// Name of the file, as it was given.
     pub file: String,
-    /// At least one.
+    /// The faults; there is at least one.
     pub faults: Vec<Fault>,
 }
 

@@ -1,11 +1,14 @@
-//! The configuration: one TOML file and the environment, turned into what each room is given.
+//! Reads the configuration, one TOML file and the environment, and builds the `Config` of each
+//! room.
 //!
-//! Two stages. What was typed (`document`) keeps every key's place; what is true ([`Checked`]) holds the rooms' own
-//! configurations, built by `source`, `sink` and this file through `reader`, which knows a key by its being asked for.
-//! There is no serde in between: it stops at the first fault, and the operator wants all of them at once.
+//! There are two stages. `document` keeps the keys as typed, each with its place. [`Checked`] holds
+//! the rooms' configurations. `source`, `sink` and this file build them through `reader`, which
+//! learns the known keys from the calls that read them. serde is not used, because it stops at the
+//! first fault, and the operator wants all faults at once.
 //!
-//! Precedence: `WELLSPRING_SECTION__KEY` from the environment, then the file, then the default. A secret is a
-//! [`crate::secret::Source`] or sits in a type that masks it; neither [`Faults`] nor [`Shown`] can hold one.
+//! Precedence: `WELLSPRING_SECTION__KEY` from the environment, then the file, then the default. A
+//! secret is a [`crate::secret::Source`] or is stored in a type that masks it. Neither [`Faults`]
+//! nor [`Shown`] can hold one.
 
 mod about;
 mod capture;
@@ -48,56 +51,58 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A duration's unit is worth a bound: a month is no timeout.
+/// Upper bound of most durations. It reveals a wrong unit: a timeout of a month is an error.
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// Everything an agent is told, checked.
+/// The checked configuration of an agent.
 #[derive(Clone, Debug)]
 pub struct Checked {
-    /// How to reach the database.
+    /// Connection to the database.
     pub postgres: postgres::Config,
-    /// The replication slot's name.
+    /// Name of the replication slot.
     pub slot: String,
-    /// The publication's name.
+    /// Name of the publication.
     pub publication: String,
-    /// Changes of which origin are published.
+    /// Origins whose changes are published.
     pub origins: postgres::Origins,
-    /// How often the slot's xmin is looked up; never where there is none.
+    /// Interval at which the slot's xmin is read; `None` where it is never read.
     pub xmin_interval: Option<Duration>,
-    /// Replica identities to be set.
+    /// Replica identities that the agent sets at the start.
     pub identities: Vec<postgres::identity::Rule>,
     /// How existing rows are copied.
     pub snapshot: snapshot::Config,
-    /// Whether a missing publication is created.
+    /// True if a missing publication is created.
     pub create_publication: bool,
-    /// The captured tables.
+    /// Which tables are captured.
     pub selection: Selection,
-    /// The shape of records.
+    /// Form of the records.
     pub encode: encode::Config,
-    /// The schema registry; none where the format needs none.
+    /// The schema registry; `None` where the format needs none.
     pub registry: Option<registry::Config>,
-    /// What is sent while nothing changes; none where nothing is.
+    /// Heartbeat records to send; `None` where none are sent.
     pub heartbeat: Option<agent::Heartbeat>,
-    /// What happens where one table is refused.
+    /// What happens if one table is refused.
     pub on_refusal: OnRefusal,
-    /// Where records go.
+    /// Where the records go: Kafka or stdout.
     pub sink: SinkConfig,
-    /// The numbers that bound the agent.
+    /// Limits of memory, time and lag.
     pub limits: Limits,
-    /// The address of `/status` and its siblings; none for "off".
+    /// Address of `/status` and the other pages; `None` for "off".
     pub admin: Option<SocketAddr>,
-    /// The token that actions need; none refuses them.
+    /// Source of the token that actions need; `None` refuses every action.
     pub admin_token: Option<Source>,
-    /// What is written to stderr.
+    /// What is logged to stderr, and in which form.
     pub log: Log,
-    /// What is weaker than it could be, by the operator's choice; for log and status.
+    /// Guarantees that the operator's choice makes weaker, as sentences for log and status.
     pub warnings: Vec<String>,
-    /// Digest of what decides how records look and which tables are captured; no secret is in it.
+    /// Digest of the settings that decide the form of records and the captured tables. It contains
+    /// no secret.
     pub fingerprint: String,
 }
 
 impl Checked {
-    /// What the pipeline is told. `exit_on_halt`: end the process on a halt instead of staying to say why.
+    /// The configuration of the agent. With `exit_on_halt` the process ends on a halt, and without
+    /// it the process stays up to report the halt.
     #[must_use]
     pub fn pipeline(&self, exit_on_halt: bool) -> agent::Config {
         agent::Config {
@@ -126,57 +131,57 @@ impl Checked {
     }
 }
 
-/// The numbers that bound the agent.
+/// Limits of memory, time and lag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// The byte budget: every queue, librdkafka's included.
+    /// The byte budget of all queues, librdkafka's included.
     pub memory: ByteSize,
-    /// How long confirming is held after an unclean stop.
+    /// Length of a confirm hold after an unclean stop.
     pub confirm_hold: Duration,
-    /// How long a stop may wait for Kafka.
+    /// Longest wait of a stop for Kafka.
     pub shutdown: Duration,
-    /// The lag above which `/readyz` says no.
+    /// The lag above which `/readyz` reports not ready.
     pub ready_lag: Duration,
 }
 
-/// What is written to stderr.
+/// What is logged to stderr, and in which form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Log {
-    /// In which form.
+    /// Form of a log line: text or JSON.
     pub format: LogFormat,
-    /// Down to which level.
+    /// Lowest level that is logged.
     pub level: tracing::Level,
-    /// Whether it tells of copies as Debezium's notifications do.
+    /// True if the log reports copies as Debezium's notifications do.
     pub notifications: bool,
 }
 
-/// The form of a log line.
+/// Form of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people.
     Text,
-    /// One JSON object a line.
+    /// One JSON object in each line.
     Json,
 }
 
-/// The sections that a running agent can be given anew.
+/// The sections that a reload can change in a running agent.
 const RELOADABLE: [&str; 3] = ["tables.", "snapshot.", "registry."];
-/// But for these keys: the table is planned as a table of signals, the topic is followed from the start on,
-/// and identities are set there.
+/// Keys of those sections that need a restart: the signal table gets a plan of its own at the
+/// start, the signal topic is followed from the start, and replica identities are set at the start.
 const AT_START: [&str; 3] = ["snapshot.signal_table", "snapshot.signal_topic", "tables.set_replica_identity."];
 
-/// A configuration with its provenance.
+/// A checked configuration, together with the origin of its values.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// What the rooms are given.
+    /// The configuration that the rooms get.
     pub checked: Checked,
-    /// What `config show` prints.
+    /// The text that `config show` prints.
     pub shown: Shown,
 }
 
 impl Loaded {
-    /// The keys that differ in another configuration, sorted: those that a running agent can be given anew, and those
-    /// that need a restart.
+    /// The keys whose values differ from another configuration, sorted: first those that a reload
+    /// can change, then those that need a restart.
     #[must_use]
     pub fn differences(&self, other: &Loaded) -> (Vec<String>, Vec<String>) {
         let keys = self.shown.differences(&other.shown);
@@ -186,28 +191,28 @@ impl Loaded {
     }
 }
 
-/// Why there is no configuration.
+/// Why a configuration could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The file cannot be read.
+    /// The configuration file cannot be read.
     #[error("read the configuration file {}", path.display())]
     Unreadable {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// The operating system's error.
         #[source]
         source: std::io::Error,
     },
-    /// It is read, and faulty.
+    /// The configuration was read and has faults.
     #[error(transparent)]
     Faulty(#[from] Faults),
 }
 
-/// Reads and checks a file under an environment. The file may be missing if `is_optional` and the environment holds
-/// keys: everything can be set there.
+/// Reads a file and checks it under an environment. The file may be missing if `is_optional` is
+/// true and the environment holds keys, because the environment can set every key.
 ///
 /// # Errors
-/// `Unreadable`, or `Faulty` with every fault there is.
+/// `Unreadable`, or `Faulty` with all faults.
 pub fn load(path: &Path, is_optional: bool, environment: &Environment) -> Result<Loaded, ConfigError> {
     let text = match std::fs::read_to_string(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && is_optional && has_keys(environment) => {
@@ -218,7 +223,7 @@ pub fn load(path: &Path, is_optional: bool, environment: &Environment) -> Result
     Ok(check(&path.display().to_string(), &text, environment)?)
 }
 
-/// The environment of this process, as [`load`] takes it.
+/// The environment of this process, in the form that [`load`] takes.
 #[must_use]
 pub fn environment() -> Environment {
     std::env::vars_os()
@@ -230,17 +235,18 @@ fn has_keys(environment: &Environment) -> bool {
     environment.keys().any(|name| name.starts_with("WELLSPRING_") && name.contains("__"))
 }
 
-/// Checks a file's text; `name` is what faults call the file.
+/// Checks the text of a file. Faults call the file `name`.
 ///
 /// # Errors
-/// Every fault there is, in the order of the file.
+/// All faults, in the order of the file.
 pub fn check(name: &str, text: &str, environment: &Environment) -> Result<Loaded, Faults> {
     let (document, syntax) = document::read(text, environment);
     let mut reader = Reader::new(document, environment);
     let checked = read_all(&mut reader);
     let (mut faults, lines) = reader.finish();
     if !syntax.is_empty() {
-        // Behind a broken line keys may be missing or have run together: only what has a place of its own is true.
+        // After a broken line, keys may be missing or run together. Only a fault with a place of
+        // its own, on another line, is reliable.
         let line = |fault: &Fault| match fault.at {
             Origin::File { line, .. } => Some(line),
             Origin::Environment(_) | Origin::Default => None,
@@ -262,7 +268,7 @@ pub fn check(name: &str, text: &str, environment: &Environment) -> Result<Loaded
     }
 }
 
-/// Asks for every key of every section before it gives up.
+/// Reads every key of every section before it fails, so that all faults are found.
 fn read_all(reader: &mut Reader<'_>) -> Option<Checked> {
     let prefix = sink::prefix(reader);
     let database = source::read(reader, prefix.as_deref());
@@ -350,7 +356,7 @@ fn events(
     })
 }
 
-/// The first part of the prefix that Avro would refuse, once the first schema is made.
+/// The first part of the prefix that Avro would refuse as a name, when the first schema is made.
 fn not_an_avro_name(prefix: &str, format: Option<Format>) -> Option<&str> {
     let is_name = |part: &str| {
         let starts = part.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
@@ -360,7 +366,8 @@ fn not_an_avro_name(prefix: &str, format: Option<Format>) -> Option<&str> {
 }
 
 fn limits(reader: &mut Reader<'_>) -> Option<Limits> {
-    // Below 4 MiB the read buffer and one record of 1 MiB leave nothing to queue; above 64 GiB it is a typo.
+    // Below 4 MiB the read buffer and one record of 1 MiB leave no room for a queue. Above 64 GiB
+    // it is a typing error.
     let memory = reader.or("limits.memory", value::size(ByteSize(4 << 20), ByteSize(64 << 30)), "32MiB");
     let confirm_hold = reader.or("limits.quarantine", value::duration(Duration::ZERO, DAY), "60s");
     let shutdown = reader.or("limits.shutdown", value::duration(Duration::from_secs(1), DAY), "30s");
@@ -384,7 +391,7 @@ fn log(reader: &mut Reader<'_>) -> Option<Log> {
     Some(Log { format: format?, level: level?, notifications: notifications? })
 }
 
-/// What `postgres` says of its own weakness comes with each connection and is not repeated here.
+/// `postgres` reports its own weakness at each connect, so it is not repeated here.
 fn warnings(checked: &Checked) -> Vec<String> {
     let mut warnings = Vec::new();
     if let Some(registry) = &checked.registry

@@ -1,8 +1,9 @@
-//! Takes keys out of a document, one type each, and notes every fault on the way.
+//! Takes keys out of a document with their types, and notes every fault.
 //!
-//! Each key is asked for exactly once, with its type and default, by the section that owns it. So the list of known
-//! keys, the defaults that `config show` prints and the types cannot disagree: they are the same calls. What nobody
-//! asked for is unknown. A section asks for all its keys before it gives up on a faulty one.
+//! The section that owns a key reads it exactly once, with its type and default. The list of known
+//! keys, the defaults that `config show` prints, and the types come from the same calls, so they
+//! cannot disagree. A key that no section reads is unknown. A section reads all its keys before it
+//! fails because of a faulty one.
 
 use super::document::{Document, Environment, Setting, Value};
 use super::faults::{Fault, Origin};
@@ -13,7 +14,7 @@ use crate::secret::{Command, Secret, Source};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-/// The longest piece of a value that a fault repeats, in characters.
+/// Longest piece of a value that a fault quotes, in characters.
 const FOUND_CHARS_MAX: usize = 60;
 
 pub(super) struct Reader<'a> {
@@ -26,30 +27,31 @@ pub(super) struct Reader<'a> {
     lines: Vec<Line>,
 }
 
-/// What a key takes, as its own parser says it: asked with a value that no key has, and with one of each kind.
+/// What a key accepts. The key's parser is tried with a value that no key accepts, for its
+/// description, and with one value of each kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Described {
-    /// "expected ...".
+    /// The parser's description, as in "expected ...".
     pub expected: String,
-    /// As `config show` prints it; none where there is no default.
+    /// The default as `config show` prints it; `None` where there is none.
     pub default: Option<String>,
-    /// It must be given.
+    /// True if the key must be given.
     pub required: bool,
-    /// It takes true and false.
+    /// True if the key accepts true and false.
     pub flag: bool,
-    /// It takes a whole number.
+    /// True if the key accepts a whole number.
     pub number: bool,
-    /// It takes a list of texts.
+    /// True if the key accepts a list of texts.
     pub list: bool,
-    /// It takes a text.
+    /// True if the key accepts a text.
     pub text: bool,
 }
 
-/// How a value may be repeated.
+/// Whether a value may be printed.
 #[derive(Clone, Copy)]
 enum Showing {
     Plain,
-    /// A URL whose password is masked.
+    /// A URL, which is printed with its password masked.
     Url,
     Secret,
 }
@@ -60,13 +62,14 @@ impl<'a> Reader<'a> {
         Reader { document, environment, known, described, maps, faults, lines }
     }
 
-    /// A key that may be missing.
+    /// Reads a key that may be missing.
     pub fn optional<T>(&mut self, key: &str, parse: impl Fn(&Value) -> Result<T, Expected>) -> Option<T> {
         self.describe(key, &parse);
         self.take(key, Showing::Plain, parse)
     }
 
-    /// A key with a default, written as a variable's value would be. None only if the given value is faulty.
+    /// Reads a key with a default, which is written as a variable would hold it. `None` only if the
+    /// given value is faulty.
     pub fn or<T>(&mut self, key: &str, parse: impl Fn(&Value) -> Result<T, Expected>, default: &str) -> Option<T> {
         self.describe(key, &parse).default = Some(Line::default_of(key, default).value);
         if self.is_given(key) {
@@ -77,7 +80,7 @@ impl<'a> Reader<'a> {
         parse(&Value::Loose(default.to_owned())).map_err(|expected| self.fault(key, expected)).ok()
     }
 
-    /// A key without default. `wanted` says what to write where it is missing.
+    /// Reads a key without a default. `wanted` is the example that is shown if the key is missing.
     pub fn required<T>(&mut self, key: &str, parse: impl Fn(&Value) -> Result<T, Expected>, wanted: &str) -> Option<T> {
         self.describe(key, &parse).required = true;
         if !self.is_given(key) {
@@ -86,18 +89,19 @@ impl<'a> Reader<'a> {
         self.take(key, Showing::Plain, parse)
     }
 
-    /// Notes that a key without default is missing.
+    /// Notes the fault that a key without a default is missing.
     pub fn missing(&mut self, key: &str, wanted: &str) {
         self.fault(key, format!("is missing; write {wanted}"));
     }
 
-    /// A text that may hold a password: a connection's URL. A list is joined by its reader.
+    /// Reads a text that may hold a password, which is the URL of a connection, or a list of URLs.
     pub fn url<T>(&mut self, key: &str, parse: impl Fn(&Value) -> Result<T, Expected>) -> Option<T> {
         self.describe(key, &parse);
         self.take(key, Showing::Url, parse)
     }
 
-    /// A secret, as a text or by a reference. A reference to a file is read again each time.
+    /// Reads a secret, as a text or by a reference. A file that is referenced is read again each
+    /// time the secret is needed.
     pub fn secret(&mut self, key: &str) -> Option<Source> {
         let file = self.referenced_file(key);
         self.describe(key, &super::value::text);
@@ -105,7 +109,8 @@ impl<'a> Reader<'a> {
         Some(file.map_or_else(|| Source::Inline(Secret::new(text)), Source::File))
     }
 
-    /// A secret's file, which must be readable now and is read again each time.
+    /// Reads the path of a secret's file. The file must be readable now, and is read again each
+    /// time the secret is needed.
     pub fn secret_file(&mut self, key: &str) -> Option<Source> {
         let path = self.optional(key, super::value::path)?;
         if let Err(what) = reference::content(&path) {
@@ -114,14 +119,16 @@ impl<'a> Reader<'a> {
         Some(Source::File(path))
     }
 
-    /// A command that prints a secret, run each time one is needed. Its arguments are not shown: they may be secrets.
+    /// Reads a command that prints a secret. It runs each time the secret is needed. Its arguments
+    /// are never printed, because they may be secrets.
     pub fn secret_command(&mut self, key: &str) -> Option<Source> {
         self.describe(key, &super::value::command);
         let words = self.take(key, Showing::Secret, super::value::command)?;
         Command::new(words).map(Source::Command)
     }
 
-    /// A secret by one of several keys, not by two of them. The keys of texts, files and commands are told by their names.
+    /// Reads a secret that is given by one of several keys. Two of them are a fault. A key's suffix
+    /// says whether it is a text, a file or a command.
     pub fn one_secret(&mut self, keys: &[&str]) -> Option<Source> {
         let mut found: Option<(&str, Source)> = None;
         for key in keys {
@@ -142,7 +149,8 @@ impl<'a> Reader<'a> {
         found.map(|(_, source)| source)
     }
 
-    /// The file of a text that is one reference to it and nothing else; it is not taken by this.
+    /// The file, if the value of a key is a reference to a file and nothing else. The key still
+    /// counts as not read.
     pub fn referenced_file(&self, key: &str) -> Option<PathBuf> {
         match &self.document.settings.get(key)?.value {
             Value::Text(text) | Value::Loose(text) => reference::whole_file(text),
@@ -150,7 +158,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Every key below `prefix`, whatever its name, as text. `is_sensitive` says which values are not shown.
+    /// Reads every key below `prefix` as text, whatever its name. `is_sensitive` says which values
+    /// are not printed.
     pub fn map(&mut self, prefix: &'static str, is_sensitive: fn(&str) -> bool) -> BTreeMap<String, String> {
         self.maps.push(prefix);
         let under = format!("{prefix}.");
@@ -166,7 +175,8 @@ impl<'a> Reader<'a> {
         map
     }
 
-    /// Every key below `prefix`, inside a section whose names [`Reader::names`] gave, as text.
+    /// Reads every key below `prefix` as text. `prefix` lies within a section whose names
+    /// [`Reader::names`] returned.
     pub fn inner_map(&mut self, prefix: &str) -> BTreeMap<String, String> {
         let under = format!("{prefix}.");
         let keys = self.document.settings.keys().filter(|key| key.starts_with(&under)).cloned().collect::<Vec<_>>();
@@ -179,7 +189,8 @@ impl<'a> Reader<'a> {
         map
     }
 
-    /// The names that stand directly below `section`, as in `[section.NAME]`; each name's keys are asked for one by one.
+    /// The names directly below `section`, as in `[section.NAME]`. The caller reads the keys of
+    /// each name one by one.
     pub fn names(&mut self, section: &'static str) -> BTreeSet<String> {
         self.maps.push(section);
         let under = format!("{section}.");
@@ -188,7 +199,7 @@ impl<'a> Reader<'a> {
         below.collect()
     }
 
-    /// Every key below `section`, whatever its name, with a list of texts.
+    /// Reads every key below `section` as a list of texts, whatever its name.
     pub fn lists(&mut self, section: &'static str) -> BTreeMap<String, Vec<String>> {
         self.maps.push(section);
         let under = format!("{section}.");
@@ -202,12 +213,12 @@ impl<'a> Reader<'a> {
         lists
     }
 
-    /// Whether the file or the environment holds the key.
+    /// True if the file or the environment has the key.
     pub fn is_given(&self, key: &str) -> bool {
         self.document.settings.contains_key(key) || self.document.tables.contains_key(key)
     }
 
-    /// Notes a fault of a key, at its place: its own, else its section's.
+    /// Notes a fault of a key. Its place is that of the key, or else of the section.
     pub fn fault(&mut self, key: &str, what: impl Into<String>) {
         let section = key.rsplit_once('.').map_or("", |(section, _)| section);
         let own = self.document.settings.get(key).map(|setting| setting.at.clone());
@@ -216,12 +227,12 @@ impl<'a> Reader<'a> {
         self.faults.push(Fault { at, key: key.to_owned(), what: what.into() });
     }
 
-    /// Notes a value that follows from others, for `config show`.
+    /// Notes a value that follows from other values, for `config show`.
     pub fn follows(&mut self, key: &str, value: &str) {
         self.lines.push(Line::default_of(key, value));
     }
 
-    /// Notes what a key takes.
+    /// Notes what a key accepts.
     fn describe<T>(&mut self, key: &str, parse: &impl Fn(&Value) -> Result<T, Expected>) -> &mut Described {
         let takes = |value: &Value| parse(value).is_ok();
         let text = || Value::Text("x".to_owned());
@@ -240,12 +251,12 @@ impl<'a> Reader<'a> {
         self.described.entry(key.to_owned()).insert_entry(described).into_mut()
     }
 
-    /// What every key takes that was asked for, and the maps.
+    /// What each key accepts that was read, and the names of the maps.
     pub fn described(&self) -> (BTreeMap<String, Described>, Vec<&'static str>) {
         (self.described.clone(), self.maps.clone())
     }
 
-    /// The faults, those of unknown keys included, and every line of `config show`.
+    /// The faults, including those of unknown keys, and every line of `config show`.
     pub fn finish(mut self) -> (Vec<Fault>, Vec<Line>) {
         for (path, what) in self.foreign() {
             self.fault(&path, what);
@@ -253,7 +264,8 @@ impl<'a> Reader<'a> {
         (self.faults, self.lines)
     }
 
-    /// What nobody asked for: sections, each once whatever it holds, and keys.
+    /// Sections and keys that nobody read. An unknown section is reported once, whatever it
+    /// contains.
     fn foreign(&self) -> Vec<(String, String)> {
         let sections = self.sections();
         let mut foreign: Vec<(String, String)> = Vec::new();
@@ -291,7 +303,8 @@ impl<'a> Reader<'a> {
         };
         let is_url = matches!(showing, Showing::Url);
         let value = resolved(&setting.value, self.environment, is_url);
-        // A secret's file is read again at each connect: a rotated one is no other configuration.
+        // A secret's file is read again at each connect, so new content of the file does not change
+        // the configuration.
         let is_read_again = matches!(showing, Showing::Secret)
             && matches!(&setting.value, Value::Text(text) | Value::Loose(text) if reference::whole_file(text).is_some());
         let digest = Digest::of(&match &value {
@@ -309,14 +322,15 @@ impl<'a> Reader<'a> {
         parse(&value).map_err(|expected| self.fault(key, unexpected(&expected, &setting, showing))).ok()
     }
 
-    /// The known sections, from the known keys and maps.
+    /// The known sections, derived from the known keys and maps.
     fn sections(&self) -> BTreeSet<&str> {
         let of_keys = self.known.iter().filter_map(|key| key.split_once('.').map(|(section, _)| section));
         let of_maps = self.maps.iter().copied().filter(|map| self.document.tables.contains_key(*map));
         of_keys.chain(of_maps).collect()
     }
 
-    /// The nearest known key: a misspelling in the same section, or the same name in another.
+    /// A hint at the nearest known key: a similar name in the same section, or the same name in
+    /// another section.
     fn near_key(&self, key: &str) -> String {
         let (section, name) = key.rsplit_once('.').unwrap_or(("", key));
         let in_section = self.known.iter().filter_map(|known| {
@@ -332,7 +346,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Whether a path is another, or lies below it.
+/// True if `path` equals `outer` or lies below it.
 fn is_inside(path: &str, outer: &str) -> bool {
     path.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
@@ -345,7 +359,8 @@ fn names(of: &BTreeSet<&str>) -> String {
     of.iter().copied().collect::<Vec<_>>().join(", ")
 }
 
-/// References resolved, in texts and in lists of them. A text with references can become any type.
+/// Resolves the references in texts and in lists of texts. A text with references can become any
+/// type.
 fn resolved(value: &Value, environment: &Environment, is_url: bool) -> Result<Value, String> {
     let resolve = if is_url { reference::resolve_url } else { reference::resolve };
     Ok(match value {
@@ -359,7 +374,8 @@ fn resolved(value: &Value, environment: &Environment, is_url: bool) -> Result<Va
     })
 }
 
-/// A value as a variable would hold it, so that a default given in the file is no other value.
+/// A value as a variable would hold it. A default that the file repeats therefore counts as the
+/// same value.
 fn plain_text(value: &Value) -> String {
     match value {
         Value::Text(text) | Value::Loose(text) => text.clone(),

@@ -1,4 +1,4 @@
-//! `${env:NAME}` and `${file:/path}` inside values; `$${` is a literal `${`.
+//! Resolves `${env:NAME}` and `${file:/path}` in values. `$${` is a literal `${`.
 
 use super::document::Environment;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -6,11 +6,13 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// The largest file taken for a value. A password or token is a line; a certificate chain, which is named by its path
-/// and not put into a value, is the largest thing that somebody would try.
+/// Largest file whose content is put into a value, in bytes. A password or token is one line. The
+/// largest thing that a person might try is a certificate chain, which should be given by its path
+/// instead.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 
-/// What is kept of user and password of a URL. The colon between them may come out of a reference, too.
+/// Characters that are not escaped in user and password of a URL. The colon between the two may
+/// also come from a reference.
 const USERINFO: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b':');
 
 enum Part<'a> {
@@ -19,21 +21,22 @@ enum Part<'a> {
     File(&'a Path),
 }
 
-/// Puts the referenced texts in. None where there is no reference and no escape.
+/// Replaces references by the texts that they refer to. `None` if the text has no reference and no
+/// escape.
 ///
 /// # Errors
-/// What is wrong with a reference: its form, a variable that is not set, a file that cannot be read.
+/// A reference has the wrong form, its variable is not set, or its file cannot be read.
 pub(super) fn resolve(text: &str, environment: &Environment) -> Result<Option<String>, String> {
     put_together(text, environment, false)
 }
 
-/// The same for a URL: what comes out of a reference before the `@` is user or password as it is, so it is escaped here
-/// and needs no escaping there.
+/// Replaces references in a URL. A referenced text before the `@` is a user or password in plain
+/// form, so it is percent-encoded here.
 pub(super) fn resolve_url(text: &str, environment: &Environment) -> Result<Option<String>, String> {
     put_together(text, environment, true)
 }
 
-/// The file, if the text is one reference to a file and nothing else.
+/// The path, if the text is a reference to a file and nothing else.
 pub(super) fn whole_file(text: &str) -> Option<PathBuf> {
     match parts(text).ok()?[..] {
         [Part::File(path)] => Some(path.to_owned()),
@@ -41,7 +44,7 @@ pub(super) fn whole_file(text: &str) -> Option<PathBuf> {
     }
 }
 
-/// Whether the text is one reference and nothing else, so that showing it shows no secret.
+/// True if the text is one reference and nothing else. Printing such a text prints no secret.
 pub(super) fn is_whole(text: &str) -> bool {
     matches!(parts(text).as_deref(), Ok([Part::Environment(_) | Part::File(_)]))
 }
@@ -98,7 +101,7 @@ fn parts(text: &str) -> Result<Vec<Part<'_>>, String> {
     Ok(parts)
 }
 
-/// A file's text without its last line break.
+/// Text of a file, without its last line break.
 pub(super) fn content(path: &Path) -> Result<String, String> {
     let fault = |what: String| format!("file {}: {what}", path.display());
     let mut text = String::new();

@@ -1,4 +1,5 @@
-//! Secrets in the file: refused in the clear, whole or not at all, and never printed.
+//! Tests of secrets in the configuration: they are refused in plain text where that is unsafe, and
+//! are never printed.
 
 use super::tests::{check, replaced, with};
 use crate::kafka::Login;
@@ -219,7 +220,7 @@ fn never_prints_a_secret() {
             Ok(loaded) => {
                 assert!(!loaded.shown.to_string().contains(CANARY), "{text}\n{}", loaded.shown);
                 assert!(!format!("{loaded:?}").contains(CANARY), "{text}\n{loaded:?}");
-                // What a panic hook is handed, and prints.
+                // This is the text that a panic hook would print.
                 let panicked = std::panic::catch_unwind(|| panic!("{:?}", loaded.checked.pipeline(false))).unwrap_err();
                 let message = panicked.downcast_ref::<String>().unwrap();
                 assert!(!message.contains(CANARY) && message.contains("Config"), "{message}");

@@ -1,6 +1,7 @@
-//! `wellspring config show`: the effective configuration, where each value comes from, and no secret.
+//! `wellspring config show`: the effective configuration with the origin of each value, and without
+//! secrets.
 //!
-//! What is printed is a configuration file again, with each value's origin in a comment.
+//! The output is a configuration file again, with each origin in a comment.
 
 use super::document::toml_text;
 use super::faults::Origin;
@@ -8,13 +9,13 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::hash::{Hash, Hasher};
 
-/// What a value is recognised by when the file is read again. It is of the value itself, secrets included, so nothing
-/// prints it.
+/// Recognises a changed value when the file is read again. It is computed from the value itself,
+/// also for a secret, so it is never printed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Digest(u64);
 
 impl Digest {
-    /// Of a value's text.
+    /// The digest of a value's text.
     pub fn of(text: &str) -> Self {
         let mut hasher = std::hash::DefaultHasher::new();
         text.hash(&mut hasher);
@@ -28,7 +29,7 @@ impl std::fmt::Debug for Digest {
     }
 }
 
-/// One key with its value as TOML, secrets masked.
+/// One key with its value as TOML. A secret is masked.
 #[derive(Clone, Debug)]
 pub(super) struct Line {
     pub key: String,
@@ -38,7 +39,7 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// A line for a key that was left out; `value` as a variable would hold it.
+    /// The line of a key that was left out. `value` has the form that a variable would hold.
     pub fn default_of(key: &str, value: &str) -> Self {
         let is_toml = value.parse::<i64>().is_ok() || matches!(value, "true" | "false") || value.starts_with('[');
         let digest = Digest::of(value);
@@ -47,14 +48,14 @@ impl Line {
     }
 }
 
-/// The effective configuration, ready to print.
+/// The effective configuration, ready to be printed.
 #[derive(Clone, Debug)]
 pub struct Shown {
     pub(super) file: String,
     pub(super) lines: Vec<Line>,
 }
 
-/// The sections in the order in which the file's reference shows them; the keys outside of any come first.
+/// The sections in the order of the reference. The keys outside of any section come first.
 pub(super) const SECTIONS: [&str; 15] = [
     "",
     "postgres",
@@ -73,7 +74,7 @@ pub(super) const SECTIONS: [&str; 15] = [
     "log",
 ];
 
-/// The column at which origins stand, for the usual length of a line.
+/// Column of the origins, after a setting of the usual length.
 const ORIGIN_COLUMN: usize = 56;
 
 impl std::fmt::Display for Shown {
@@ -109,11 +110,13 @@ impl std::fmt::Display for Shown {
     }
 }
 
-/// What decides how a record looks, how large it may be and which tables are captured.
+/// Prefixes of the keys that decide a record's form, its largest size, or the set of captured
+/// tables.
 const DECIDING: [&str; 6] = ["tables.", "columns.", "keys.", "topics.", "events.", "kafka.client.message.max.bytes"];
 
 impl Shown {
-    /// A digest of the deciding keys as they are printed: secrets are masked in it, and the order of the file is not.
+    /// A digest of the deciding keys as they are printed. Secrets are masked, and the order of the
+    /// file does not matter.
     pub(super) fn fingerprint(&self) -> String {
         let decides = |line: &&Line| DECIDING.iter().any(|part| line.key.starts_with(part));
         let mut lines: Vec<String> =
@@ -122,7 +125,7 @@ impl Shown {
         openssl::sha::sha256(lines.concat().as_bytes())[..16].iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// Keys whose values differ, or that only one of the two has; sorted.
+    /// Keys whose values differ, or that only one of the two configurations has, sorted.
     pub(super) fn differences(&self, other: &Shown) -> Vec<String> {
         let digests = |shown: &Shown| -> BTreeMap<String, Digest> {
             shown.lines.iter().map(|line| (line.key.clone(), line.digest)).collect()
@@ -141,7 +144,7 @@ impl Shown {
     }
 }
 
-/// Section and key; in the maps the key is everything behind the map's name.
+/// Section and key of a path. In the maps the key is everything after the map's name.
 fn split(path: &str) -> (&str, &str) {
     for map in ["kafka.client", "topics.extra", "keys"] {
         if let Some(key) = path.strip_prefix(map).and_then(|rest| rest.strip_prefix('.')) {
@@ -154,8 +157,9 @@ fn split(path: &str) -> (&str, &str) {
     path.split_once('.').unwrap_or(("", path))
 }
 
-/// A URL as typed, with what could be a password masked: behind the first colon of what stands before the last `@`,
-/// and in a `password` parameter. Where a list of URLs is typed, all but references and hosts goes.
+/// A URL as typed, with a possible password masked: the text after the first colon before the last
+/// `@`, and the value of a `password` parameter. Where no scheme tells the parts of the text apart,
+/// all of it is masked.
 pub(super) fn mask_url(typed: &str) -> String {
     let mut masked = String::new();
     for (i, piece) in typed.split("://").enumerate() {
@@ -171,7 +175,7 @@ pub(super) fn mask_url(typed: &str) -> String {
                 masked.push_str(rest);
             }
             None => masked.push_str(piece),
-            // No scheme, so no telling what is a password.
+            // Without a scheme the place of a password is unknown.
             Some(_) => return "\"***\"".to_owned(),
         }
     }

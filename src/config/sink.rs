@@ -1,4 +1,4 @@
-//! `[kafka]`, `[topics]` and `[registry]`: where records go.
+//! Reads `[kafka]`, `[topics]` and `[registry]`: the sink and the schema registry.
 
 use super::reader::Reader;
 use super::value::{self, ByteSize};
@@ -12,13 +12,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// A topic's name has at most 249 characters; this leaves room for two names of Postgres and the dots.
+/// Longest prefix, in characters. A topic's name has at most 249, so room is left for two names of
+/// Postgres and the dots.
 const PREFIX_CHARS_MAX: usize = 120;
 
-/// The most partitions asked for; a typo beyond it would take a cluster down.
+/// The most partitions that may be configured. A typing error beyond it could take a cluster down.
 const PARTITIONS_MAX: i32 = 10_000;
 
-/// `topics.prefix`, in the letters that Kafka takes.
+/// Reads `topics.prefix`. Only characters that Kafka accepts are allowed.
 pub(super) fn prefix(reader: &mut Reader<'_>) -> Option<String> {
     let prefix =
         reader.required("topics.prefix", value::text, "prefix = \"shop\": topics are then shop.public.orders")?;
@@ -31,7 +32,7 @@ pub(super) fn prefix(reader: &mut Reader<'_>) -> Option<String> {
     None
 }
 
-/// The rest of `[topics]`.
+/// Reads the other keys of `[topics]`.
 pub(super) fn topics(reader: &mut Reader<'_>) -> Option<TopicRules> {
     let create = reader.or("topics.create", value::flag, "true");
     let partitions = reader.optional("topics.partitions", value::count(1, PARTITIONS_MAX));
@@ -52,7 +53,7 @@ pub(super) fn topics(reader: &mut Reader<'_>) -> Option<TopicRules> {
     })
 }
 
-/// `[topics.group.NAME]`, in the order of their names: topics with rules of their own.
+/// Reads `[topics.group.NAME]`, in the order of the names: topics with settings of their own.
 fn groups(reader: &mut Reader<'_>) -> Option<Vec<TopicGroup>> {
     let names = reader.names("topics.group");
     let groups: Vec<Option<TopicGroup>> = names.iter().map(|name| group(reader, name)).collect();
@@ -85,7 +86,7 @@ fn group(reader: &mut Reader<'_>, name: &str) -> Option<TopicGroup> {
 const CLEANUP_POLICIES: [(&str, &str); 3] =
     [("delete", "delete"), ("compact", "compact"), ("compact,delete", "compact,delete")];
 
-/// `[kafka]`, or the state file where records go to stdout.
+/// Reads `[kafka]`, or the state file if records go to stdout.
 pub(super) fn sink(
     reader: &mut Reader<'_>,
     prefix: Option<&str>,
@@ -136,8 +137,8 @@ pub(super) fn sink(
 const LOGIN_KEYS: [&str; 4] =
     ["kafka.password_file", "kafka.password_command", "kafka.token_file", "kafka.token_command"];
 
-/// The password or the token, where it is not a plain property: a file's is read for each client, also where a property is
-/// one reference to it.
+/// Reads the password or token that is not a plain property. A file is read for each new client,
+/// also where a property is a reference to the file and nothing else.
 fn login(reader: &mut Reader<'_>, client: &mut BTreeMap<String, String>) -> Login {
     const PROPERTY: &str = "kafka.client.sasl.password";
     let source = reader.one_secret(&LOGIN_KEYS);
@@ -160,7 +161,7 @@ fn login(reader: &mut Reader<'_>, client: &mut BTreeMap<String, String>) -> Logi
     }
 }
 
-/// Refuses a login that librdkafka would not use, or a mechanism that has none.
+/// Refuses a login that librdkafka would not use, and a mechanism that lacks its login.
 fn refuse_idle_login(reader: &mut Reader<'_>, client: &BTreeMap<String, String>, login: &Login) {
     let property = |name: &str| client.get(name).map(|value| value.to_ascii_uppercase());
     let mechanism = property("sasl.mechanism").or_else(|| property("sasl.mechanisms"));
@@ -189,8 +190,8 @@ fn refuse_idle_login(reader: &mut Reader<'_>, client: &BTreeMap<String, String>,
     }
 }
 
-/// Asks for the keys without judging them: with stdout the section may stand, so that one line of a file switches
-/// between the two.
+/// Reads the keys without checking them. With stdout the section may stay in the file, so that one
+/// line switches between the two sinks.
 fn ignore_kafka(reader: &mut Reader<'_>) {
     let _ = reader.optional("kafka.brokers", value::texts);
     let _ = reader.optional("kafka.insecure", value::flag);
@@ -213,7 +214,7 @@ fn are_brokers(reader: &mut Reader<'_>, brokers: &[String]) -> bool {
     bad == 0 && !brokers.is_empty()
 }
 
-/// Refuses what sends a password to whoever listens, or to whoever answers.
+/// Refuses settings that send a password unencrypted or to an unverified broker.
 fn refuse_insecure(reader: &mut Reader<'_>, client: &BTreeMap<String, String>) {
     let has = |property: &str, wanted: &str| client.get(property).is_some_and(|v| v.eq_ignore_ascii_case(wanted));
     let consent = "or consent with kafka.insecure = true";
@@ -236,7 +237,8 @@ fn refuse_insecure(reader: &mut Reader<'_>, client: &BTreeMap<String, String>) {
     }
 }
 
-/// `[registry]`; None where the format needs none. The section may stand all the same.
+/// Reads `[registry]`. The inner option is `None` where the format needs no registry; the section
+/// may stay in the file.
 pub(super) fn registry(reader: &mut Reader<'_>, format: Option<Format>) -> Option<Option<registry::Config>> {
     let is_needed = format == Some(Format::Avro);
     if is_needed && !reader.is_given("registry.url") {
@@ -332,13 +334,14 @@ impl Credentials {
     }
 }
 
-/// The key by which a secret is given: a text's, a file's or a command's.
+/// The key that gives a secret: the one for a text, a file or a command.
 fn given(reader: &Reader<'_>, name: &str) -> String {
     let keys = ["", "_file", "_command"].map(|kind| format!("{name}{kind}"));
     keys.iter().find(|key| reader.is_given(key)).cloned().unwrap_or_else(|| name.to_owned())
 }
 
-/// A file that a peer's identity hangs on is missed at start, not at the first connection.
+/// Notes a fault for a file that cannot be read, so that it is found at the start and not at the
+/// first connection.
 pub(super) fn note_unreadable(reader: &mut Reader<'_>, key: &str, path: Option<&PathBuf>) {
     if let Some(Err(error)) = path.map(std::fs::File::open) {
         reader.fault(key, format!("cannot be read: {error}"));

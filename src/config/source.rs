@@ -1,4 +1,4 @@
-//! `[postgres]`: where changes come from.
+//! Reads `[postgres]`: the source of the changes.
 
 use super::reader::Reader;
 use super::sink::note_unreadable;
@@ -7,7 +7,7 @@ use crate::postgres::{self, Host, UrlParts};
 use crate::secret::Source;
 use std::path::PathBuf;
 
-/// The longest name Postgres keeps, in bytes; longer ones would be cut in silence.
+/// Longest name in Postgres, in bytes. Postgres would cut a longer one silently.
 const NAME_BYTES_MAX: usize = 63;
 
 pub(super) struct Database {
@@ -18,7 +18,7 @@ pub(super) struct Database {
     pub origins: postgres::Origins,
 }
 
-/// Takes every key of the section.
+/// Reads every key of the section.
 pub(super) fn read(reader: &mut Reader<'_>, prefix: Option<&str>) -> Option<Database> {
     if !reader.is_given("postgres.url") {
         reader.missing("postgres.url", "url = \"postgresql://user@host:5432/database\"");
@@ -64,7 +64,7 @@ const SSL_MODES: [(&str, postgres::SslMode); 4] = [
 const NEGOTIATIONS: [(&str, postgres::SslNegotiation); 2] =
     [("postgres", postgres::SslNegotiation::Postgres), ("direct", postgres::SslNegotiation::Direct)];
 
-/// What the file says beside the URL.
+/// The keys of the file that can also be parameters of the URL.
 struct Keys {
     sslmode: Option<postgres::SslMode>,
     sslrootcert: Option<PathBuf>,
@@ -76,7 +76,7 @@ struct Keys {
 }
 
 impl Keys {
-    /// The URL with the keys, which must not say anything else than the URL does.
+    /// The URL combined with the keys. A key must not contradict the URL.
     fn join(self, reader: &mut Reader<'_>, url: &str) -> Option<postgres::Config> {
         let parts = postgres::parse_url(url).map_err(|error| reader.fault("postgres.url", error.to_string()));
         let mut parts = parts.ok()?;
@@ -141,7 +141,8 @@ impl Keys {
     }
 }
 
-/// `wellspring_` and the prefix in the letters a slot may have. Cut where Postgres would refuse it.
+/// `wellspring_` and the prefix, with other characters than a slot may have replaced by `_`. It is
+/// cut at the longest name.
 fn default_slot(prefix: &str) -> String {
     let plain = prefix.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' });
     "wellspring_".chars().chain(plain).take(NAME_BYTES_MAX).collect()

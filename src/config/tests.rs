@@ -1,11 +1,12 @@
-//! Goldens of the whole file: what each fault says, what wins over what, and that no secret gets out.
+//! Golden tests of the whole file: the text of each fault, the precedence of values, and that no
+//! secret is printed.
 
 use super::*;
 use crate::snapshot::Mode;
 use crate::table::TableName;
 use expect_test::{Expect, expect};
 
-/// The shortest configuration that works.
+/// The shortest valid configuration.
 const SHORTEST: &str = r#"
 [postgres]
 url = "postgresql://wellspring@db.internal/shop"
@@ -26,7 +27,7 @@ pub(super) fn with(text: &str, environment: &[(&str, &str)]) -> Result<Loaded, F
     super::check("w.toml", text, &environment)
 }
 
-/// The faults of the shortest configuration with some lines replaced.
+/// Checks the faults of the shortest configuration with some lines replaced.
 #[track_caller]
 pub(super) fn check(replace: &[(&str, &str)], environment: &[(&str, &str)], expect: Expect) {
     let text = replaced(replace);

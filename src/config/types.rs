@@ -1,6 +1,7 @@
-//! The keys of `[events]` that choose the forms of types.
+//! Reads the keys of `[events]` that choose the forms of types.
 //!
-//! Their words are those of the connector's options, so `config import` hands the values on as they are:
+//! Their values have the same names as those of Debezium's connector, so `config import` copies
+//! them:
 //!
 //! | key | option | what import adds |
 //! |---|---|---|
@@ -18,7 +19,7 @@ use super::reader::Reader;
 use super::value::{self, Expected};
 use crate::encode::{BinaryMode, Code, DecimalMode, HstoreMode, IntervalMode, Modes, TimeMode, UnknownMode};
 
-/// What stands for an unchanged value: a text, or bytes as `hex:` and digits.
+/// Reads the placeholder for an unchanged value: a text, or bytes as `hex:` and digits.
 pub(super) fn placeholder(value: &Value) -> Result<String, Expected> {
     let text = value::any_text(value)?;
     let is_hex = |digits: &str| digits.len().is_multiple_of(2) && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -28,7 +29,7 @@ pub(super) fn placeholder(value: &Value) -> Result<String, Expected> {
     }
 }
 
-/// Asks for every key before it gives up on a faulty one.
+/// Reads every key before it fails because of a faulty one.
 pub(super) fn modes(reader: &mut Reader<'_>) -> Option<Modes> {
     let times = [
         ("adaptive", TimeMode::Adaptive),

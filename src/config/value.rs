@@ -1,7 +1,7 @@
-//! One value of the file into one type, with its unit.
+//! Parses one value of the file into one type, with its unit.
 //!
-//! Each function answers with what it expects, never with the value: `reader` says what was found, unless the key is a
-//! secret's.
+//! Each function returns a description of what it expects, and never the value. `reader` adds what
+//! was found, unless the key is a secret.
 
 use super::document::{Value, loose_list};
 use std::fmt;
@@ -9,13 +9,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What a key takes, for "expected ..., found ...".
+/// Description of what a key accepts, for "expected ..., found ...".
 pub(super) type Expected = String;
 
-/// How far a misspelt name may be from a known one, in edits, and still be taken for it.
+/// The most edits between a misspelt name and the known name that is suggested for it.
 const NEAREST_EDITS_MAX: usize = 3;
 
-/// A number of bytes. Prints in the largest unit that divides it.
+/// A number of bytes. It prints in the largest unit that divides it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ByteSize(pub u64);
 
@@ -30,7 +30,7 @@ impl ByteSize {
         ("B", 1),
     ];
 
-    /// The same as a number of this machine's memory; saturates.
+    /// The number as a `usize`, which saturates.
     #[must_use]
     pub fn bytes(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
@@ -54,7 +54,7 @@ pub(super) fn text(value: &Value) -> Result<String, Expected> {
     }
 }
 
-/// A text that may be empty.
+/// Parses a text that may be empty.
 pub(super) fn any_text(value: &Value) -> Result<String, Expected> {
     match value {
         Value::Text(text) | Value::Loose(text) => Ok(text.clone()),
@@ -75,7 +75,7 @@ pub(super) fn flag(value: &Value) -> Result<bool, Expected> {
     }
 }
 
-/// A property of Kafka's: text, number or flag, passed on as text.
+/// Parses a property of Kafka: a text, number or flag, which is passed on as text.
 pub(super) fn property(value: &Value) -> Result<String, Expected> {
     match value {
         Value::Text(text) | Value::Loose(text) => Ok(text.clone()),
@@ -85,7 +85,7 @@ pub(super) fn property(value: &Value) -> Result<String, Expected> {
     }
 }
 
-/// A count from `low` to `high`.
+/// Parses a whole number from `low` to `high`.
 pub(super) fn count(low: i32, high: i32) -> impl Fn(&Value) -> Result<i32, Expected> {
     move |value| {
         let number = match value {
@@ -108,13 +108,13 @@ pub(super) fn texts(value: &Value) -> Result<Vec<String>, Expected> {
     items.iter().map(|item| text(item).map_err(|_| expected())).collect()
 }
 
-/// A program and its arguments. The program is not empty.
+/// Parses a list of a program and its arguments.
 pub(super) fn command(value: &Value) -> Result<Vec<String>, Expected> {
     let words = texts(value).ok().filter(|words| !words.is_empty());
     words.ok_or_else(|| "a list of a program and its arguments, such as [\"pass\", \"show\", \"db\"]".to_owned())
 }
 
-/// One text, or a list of them.
+/// Parses one text, or a list of texts.
 pub(super) fn text_or_texts(value: &Value) -> Result<Vec<String>, Expected> {
     match value {
         Value::Text(_) => text(value).map(|one| vec![one]),
@@ -122,7 +122,7 @@ pub(super) fn text_or_texts(value: &Value) -> Result<Vec<String>, Expected> {
     }
 }
 
-/// One of a few words.
+/// Parses one of a few words.
 pub(super) fn one_of<T: Copy>(words: &[(&str, T)]) -> impl Fn(&Value) -> Result<T, Expected> {
     move |value| {
         let word = any_text(value).unwrap_or_default();
@@ -136,7 +136,7 @@ pub(super) fn one_of<T: Copy>(words: &[(&str, T)]) -> impl Fn(&Value) -> Result<
     }
 }
 
-/// The known name that a misspelt one is taken for.
+/// The known name that is suggested for a misspelt one.
 pub(super) fn nearest<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     // A third of the name may be wrong: `kafak` is kafka, `id` is not `ca`.
     let edits_max = (name.chars().count() / 3).clamp(1, NEAREST_EDITS_MAX);
@@ -144,7 +144,7 @@ pub(super) fn nearest<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> O
     distances.filter(|(edits, _)| *edits <= edits_max).min().map(|(_, known)| known)
 }
 
-/// A duration with its unit, from `low` to `high`.
+/// Parses a duration with its unit, from `low` to `high`.
 pub(super) fn duration(low: Duration, high: Duration) -> impl Fn(&Value) -> Result<Duration, Expected> {
     const UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
     move |value| {
@@ -156,7 +156,7 @@ pub(super) fn duration(low: Duration, high: Duration) -> impl Fn(&Value) -> Resu
     }
 }
 
-/// A number of bytes with its unit, from `low` to `high`.
+/// Parses a number of bytes with its unit, from `low` to `high`.
 pub(super) fn size(low: ByteSize, high: ByteSize) -> impl Fn(&Value) -> Result<ByteSize, Expected> {
     move |value| {
         let read = any_text(value).ok().and_then(|text| number_with_unit(&text, &ByteSize::UNITS)).map(ByteSize);
@@ -171,7 +171,7 @@ fn number_with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     digits.parse::<u64>().ok()?.checked_mul(*factor)
 }
 
-/// An address to listen on; None for `off`.
+/// Parses an address to listen on; `None` for `off`.
 pub(super) fn listen(value: &Value) -> Result<Option<SocketAddr>, Expected> {
     let text = any_text(value).unwrap_or_default();
     if text == "off" {

@@ -1,4 +1,4 @@
-//! What is captured and in which shape: Debezium's lists, masks, keys, names and modes in our words.
+//! Imports what is captured and in which form: Debezium's lists, masks, keys, names and modes.
 
 use super::Asked;
 use super::source::Given;
@@ -6,7 +6,7 @@ use super::table::shown;
 use super::target::Target;
 use crate::table::names::REGEX;
 
-/// Debezium's own defaults where ours differ, and what every configuration needs.
+/// Sets Debezium's defaults where ours differ, and refuses a missing `topic.prefix`.
 pub(super) fn defaults(asked: &Asked<'_>, target: &mut Target) {
     if asked.value("topic.prefix").is_none_or(|prefix| prefix.trim().is_empty()) {
         target.refuse("topic.prefix", "is missing; every pipeline has one");
@@ -38,7 +38,8 @@ pub(super) fn defaults(asked: &Asked<'_>, target: &mut Target) {
     super::connect::defaults(asked, target);
 }
 
-/// Debezium's lists: commas between expressions, `\,` for one inside, blanks around each without meaning.
+/// Splits one of Debezium's lists. Commas separate expressions, `\,` stands for a comma inside of
+/// one, and blanks around an expression are dropped.
 pub(super) fn expressions(list: &str) -> Vec<String> {
     let mut parts = vec![String::new()];
     let mut chars = list.chars().peekable();
@@ -56,7 +57,7 @@ pub(super) fn expressions(list: &str) -> Vec<String> {
     parts.iter().map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect()
 }
 
-/// The same as patterns of ours.
+/// The expressions of a list, as patterns of ours.
 fn patterns(list: &str) -> Vec<String> {
     expressions(list).into_iter().map(|expression| format!("{REGEX}{expression}")).collect()
 }
@@ -119,7 +120,7 @@ pub(super) fn builtin(_: Asked<'_>, given: &Given, target: &mut Target) {
     }
 }
 
-/// Masks that were taken over so far, in Debezium's order of precedence; the first one that has a pattern keeps it.
+/// Adds a mask section under the next free name of its kind, such as `masks.hash_2`.
 fn mask(target: &mut Target, given: &Given, kind: &str, settings: &[(&str, String)]) -> bool {
     let name = (1..).map(|number| format!("masks.{kind}_{number}")).find(|name| !target.has(name, "columns"));
     let Some(section) = name else { return false };
@@ -131,7 +132,7 @@ fn mask(target: &mut Target, given: &Given, kind: &str, settings: &[(&str, Strin
     true
 }
 
-/// The number in a property's name.
+/// The number within a property's name.
 fn number<'g>(given: &'g Given, before: &str, after: &str, target: &mut Target) -> Option<&'g str> {
     let number = given.name.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
     let number = number.filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
@@ -169,7 +170,8 @@ pub(super) fn hash(_: Asked<'_>, given: &Given, target: &mut Target) {
     mask(target, given, "hash", &settings);
 }
 
-/// `schema.table:c1,c2;...`, every part an expression; two entries for one table are one key.
+/// Reads `schema.table:c1,c2;...`, in which every part is an expression. Two entries for one table
+/// make one key.
 pub(super) fn keys(_: Asked<'_>, given: &Given, target: &mut Target) {
     let mut keys: Vec<(String, Vec<String>)> = Vec::new();
     for entry in given.value.split(';').map(str::trim).filter(|entry| !entry.is_empty()) {
@@ -245,7 +247,7 @@ pub(super) fn placeholder(_: Asked<'_>, given: &Given, target: &mut Target) {
     target.text("events", "placeholder", &given.value, "");
 }
 
-/// How values look on the wire: Debezium's own words.
+/// Imports the form of values, whose words are the same in both programs.
 pub(super) fn mode(_: Asked<'_>, given: &Given, target: &mut Target) {
     let value = given.value.trim().to_ascii_lowercase();
     let key = match given.name.as_str() {
@@ -376,13 +378,13 @@ pub(super) fn snapshot_mode(asked: Asked<'_>, given: &Given, target: &mut Target
     target.text("snapshot", "mode", ours, "");
 }
 
-/// Tables that are not in the list are not copied.
+/// Tables that the list does not name are not copied.
 pub(super) fn copied(_: Asked<'_>, given: &Given, target: &mut Target) {
     let copied = expressions(&given.value).join("|");
     target.list("snapshot", "skip", &[format!("{REGEX}(?!(?:{copied})\\z).*")], "every table that is not copied");
 }
 
-/// The list of tables, and each one's SELECT.
+/// Imports the list of tables, and the SELECT of each one.
 pub(super) fn overrides(asked: Asked<'_>, given: &Given, target: &mut Target) {
     let Some(table) = given.name.strip_prefix("snapshot.select.statement.overrides.") else {
         return target.idle(&given.written, "each statement names its table");
@@ -434,7 +436,7 @@ pub(super) fn never_skips(_: Asked<'_>, given: &Given, target: &mut Target) {
     }
 }
 
-/// A Java class that is Debezium's own default.
+/// Accepts a Java class only if it is Debezium's own default.
 pub(super) fn default_class(_: Asked<'_>, given: &Given, target: &mut Target) {
     const DEFAULTS: [&str; 2] = [
         "io.debezium.connector.postgresql.PostgresSourceInfoStructMaker",

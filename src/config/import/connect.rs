@@ -1,4 +1,5 @@
-//! Kafka Connect and Debezium Server around the connector: converters, registry, what a worker promises.
+//! Imports the settings of Kafka Connect and Debezium Server: converters, registry, and the
+//! worker's guarantees.
 
 use super::Asked;
 use super::source::Given;
@@ -6,7 +7,7 @@ use super::target::Target;
 
 const REGISTRY_PASSWORD: &str = "WELLSPRING_REGISTRY_PASSWORD";
 
-/// What an address and a format are missing.
+/// Refuses a configuration without brokers or format, and credentials without a password.
 pub(super) fn defaults(asked: &Asked<'_>, target: &mut Target) {
     if !target.has("kafka", "brokers") {
         let what = "is missing; it stands in the worker's properties: import them with the connector's";
@@ -52,7 +53,8 @@ impl Format {
     }
 }
 
-/// What one side's converter writes, or why it cannot be had.
+/// Format that the converter of keys or values writes, or the reason why there is none here. `None`
+/// if no converter is given.
 fn format(asked: Asked<'_>, part: &str) -> Option<Result<Format, &'static str>> {
     let server = format!("debezium.format.{part}");
     let class = asked.value(&format!("{part}.converter")).or(asked.value(&server))?;

@@ -1,4 +1,4 @@
-//! Where changes come from: address, credentials, slot and publication.
+//! Imports the source: address, credentials, slot and publication.
 
 use super::Asked;
 use super::source::Given;
@@ -9,7 +9,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 const PASSWORD: &str = "WELLSPRING_POSTGRES_PASSWORD";
 const KEY_PASSWORD: &str = "WELLSPRING_POSTGRES_KEY_PASSWORD";
 
-/// Debezium's defaults that ours differ from.
+/// Sets Debezium's defaults where ours differ, and refuses an address that is missing.
 pub(super) fn defaults(asked: &Asked<'_>, target: &mut Target) {
     if !target.has("postgres", "url") {
         target.refuse("database.hostname", "is missing; so are the other parts of the address");
@@ -32,7 +32,7 @@ pub(super) fn defaults(asked: &Asked<'_>, target: &mut Target) {
     }
 }
 
-/// One URL of all the parts; made again for each, with the same result.
+/// Builds one URL from all parts. It is called for each part, always with the same result.
 pub(super) fn url(asked: Asked<'_>, given: &Given, target: &mut Target) {
     let (Some(host), Some(database)) = (asked.value("database.hostname"), asked.value("database.dbname")) else {
         let missing = if asked.value("database.hostname").is_none() { "database.hostname" } else { "database.dbname" };
@@ -53,7 +53,7 @@ pub(super) fn url(asked: Asked<'_>, given: &Given, target: &mut Target) {
     let host = host.trim();
     let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
     url.push_str(&format!("{host}:{}/{}", asked.or("database.port", "5432").trim(), encoded(database)));
-    // What is put together here holds references on purpose.
+    // The URL contains a reference to the password on purpose, so it is not escaped.
     target.raw("postgres", "url", super::super::document::toml_text(&url), "");
 }
 
@@ -186,7 +186,7 @@ pub(super) fn stream_params(_: Asked<'_>, given: &Given, target: &mut Target) {
     }
 }
 
-/// `schema.table:FULL`, several between commas; tables by expressions.
+/// Imports `schema.table:FULL`, or several entries between commas. Tables are given by expressions.
 pub(super) fn replica_identity(_: Asked<'_>, given: &Given, target: &mut Target) {
     for entry in super::capture::expressions(&given.value) {
         let Some((table, identity)) = entry.rsplit_once(':').map(|(table, identity)| (table.trim(), identity.trim()))

@@ -1,4 +1,4 @@
-//! Where events go: brokers, the producer's properties in librdkafka's words, new topics.
+//! Imports the sink: brokers, the producer's properties in librdkafka's terms, and new topics.
 
 use super::Asked;
 use super::source::Given;
@@ -14,8 +14,8 @@ pub(super) fn brokers(_: Asked<'_>, given: &Given, target: &mut Target) {
     target.list("kafka", "brokers", &brokers, "");
 }
 
-/// A property of Java's producer. A connector's override counts before the worker's `producer.`, that before the
-/// worker's own.
+/// Imports a property of Java's producer. A connector's `producer.override.` takes precedence over
+/// the worker's `producer.`, and that over the worker's own property.
 pub(super) fn producer(asked: Asked<'_>, given: &Given, target: &mut Target) {
     let (rank, property) = ranked(&given.name);
     let stronger = ["producer.override.", "producer.", ""].iter().take(rank);
@@ -93,7 +93,7 @@ fn ranked(name: &str) -> (usize, &str) {
     name.strip_prefix("producer.").map_or((2, name), |property| (1, property))
 }
 
-/// Words that librdkafka wants in lower case.
+/// The value in lower case where librdkafka requires that.
 fn lowered(property: &str, value: &str) -> String {
     if property == "security.protocol" { value.to_ascii_lowercase() } else { value.to_owned() }
 }
@@ -104,7 +104,7 @@ fn jks(given: &Given, target: &mut Target) {
     target.refuse(&given.written, what);
 }
 
-/// `...LoginModule required username="u" password="p";`
+/// Imports user and password from `...LoginModule required username="u" password="p";`.
 fn jaas(given: &Given, target: &mut Target) {
     let field = |name: &str| {
         let (_, rest) = given.value.split_once(&format!("{name}="))?;
@@ -132,7 +132,8 @@ pub(super) fn create(_: Asked<'_>, given: &Given, target: &mut Target) {
     target.flag("topics", "create", !given.value.trim().eq_ignore_ascii_case("false"), "");
 }
 
-/// `topic.creation.default.*`, and groups with expressions over topics' names.
+/// Imports `topic.creation.default.*`, and groups of topics that are given by expressions over
+/// topic names.
 pub(super) fn creation(asked: Asked<'_>, given: &Given, target: &mut Target) {
     let rest = given.name.strip_prefix("topic.creation.").unwrap_or_default();
     if rest == "groups" {

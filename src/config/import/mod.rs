@@ -1,10 +1,12 @@
-//! `wellspring config import`: a Debezium pipeline's configuration becomes ours.
+//! `wellspring config import`: translates the configuration of a Debezium pipeline into ours.
 //!
-//! Every property that Debezium's Postgres connector, Connect and Debezium Server have is in one table (`table`), with
-//! what becomes of it: translated, not needed because ..., refused because .... A property that is in no row is refused
-//! with the nearest name. What has no counterpart stops the import, all of it at once, unless the operator accepts the
-//! loss. Where our default is better than Debezium's, the option that keeps Debezium's behaviour is written, so that an
-//! imported pipeline does not change. What is made is checked like any file before it is handed out.
+//! One table (`table`) has every property of Debezium's Postgres connector, of Connect and of
+//! Debezium Server. Each row says whether the property is translated, not needed, or refused, and
+//! why. A property without a row is refused with the nearest name. All properties without a
+//! counterpart are reported at once and stop the import, unless the operator accepts the loss.
+//! Where our default is better than Debezium's, the option that keeps Debezium's behaviour is
+//! written, so that an imported pipeline behaves as before. The result is checked like any file
+//! before it is returned.
 
 mod capture;
 mod connect;
@@ -28,39 +30,40 @@ use super::{Environment, Faults};
 use source::Given;
 use target::Target;
 
-/// What an import made.
+/// The result of an import.
 #[derive(Clone, Debug)]
 pub struct Imported {
-    /// The configuration file.
+    /// Text of the configuration file.
     pub toml: String,
-    /// Secrets, and the variables that the file has for them.
+    /// Secrets, and the variables by which the file refers to them.
     pub hidden: Vec<Hidden>,
-    /// What was left out, where that was accepted: property and reason.
+    /// Properties that were left out with the operator's consent, each with its reason.
     pub lost: Vec<(String, String)>,
 }
 
-/// Whether what has no counterpart may be left out.
+/// Whether properties without a counterpart may be left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
-    /// It stops the import.
+    /// A property without a counterpart stops the import.
     Refused,
-    /// It is left out, and named.
+    /// A property without a counterpart is left out and named.
     Accepted,
 }
 
-/// Why nothing was made.
+/// Why an import failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
     /// A file cannot be read.
     #[error(transparent)]
     Source(#[from] SourceError),
-    /// Properties without counterpart, each with its reason.
+    /// Properties without a counterpart, each with its reason.
     #[error("{} without counterpart", counted(refused.len()))]
     Refused {
-        /// Property and reason.
+        /// Pairs of property and reason.
         refused: Vec<(String, String)>,
     },
-    /// What would be made is faulty: an expression that does not compile, a value that ours does not take.
+    /// The resulting configuration is faulty: it has an expression that does not compile, or a
+    /// value that a key of ours does not accept.
     #[error("the configuration that would be made is faulty")]
     Faulty(#[source] Faults),
 }
@@ -69,10 +72,10 @@ fn counted(count: usize) -> String {
     if count == 1 { "1 property".to_owned() } else { format!("{count} properties") }
 }
 
-/// Translates the files, given as names and texts.
+/// Translates files, given as pairs of name and text.
 ///
 /// # Errors
-/// Nothing is made then.
+/// The import failed, and there is no result.
 pub fn import(files: &[(String, String)], loss: Loss) -> Result<Imported, ImportError> {
     let given = source::read(files)?;
     let mut target = Target::default();
@@ -87,7 +90,7 @@ pub fn import(files: &[(String, String)], loss: Loss) -> Result<Imported, Import
         target.hidden.iter().map(|hidden| (hidden.variable.clone(), hidden.value.reveal().to_owned())).collect();
     super::check("the imported configuration", &toml, &environment)
         .map_err(|faults| {
-            // A variable of the operator's own is not set here, and need not be.
+            // A variable of the operator's own need not be set during the import.
             let told = |fault: &super::Fault| !fault.what.contains("is not set");
             Faults { file: faults.file, faults: faults.faults.into_iter().filter(told).collect() }
         })
@@ -96,12 +99,13 @@ pub fn import(files: &[(String, String)], loss: Loss) -> Result<Imported, Import
     Ok(Imported { toml, hidden: target.hidden, lost: target.refused })
 }
 
-/// Every property there is, what becomes of it (translated, not needed, refused), and as what or why.
+/// Every known property with its fate (translated, not needed, refused), and the new key or the
+/// reason.
 pub fn properties() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
     table::rows()
 }
 
-/// What was given, to be asked by name.
+/// The given properties, for access by name.
 #[derive(Clone, Copy)]
 struct Asked<'a>(&'a [Given]);
 
@@ -114,7 +118,7 @@ impl<'a> Asked<'a> {
         self.value(name).is_some_and(|given| given.eq_ignore_ascii_case(value))
     }
 
-    /// The value, or a default where there is none or nothing in it.
+    /// The value of a property, or `default` where it is missing or blank.
     fn or(self, name: &str, default: &'a str) -> &'a str {
         self.value(name).filter(|value| !value.trim().is_empty()).unwrap_or(default)
     }

@@ -1,21 +1,22 @@
-//! Java's properties files, as `java.util.Properties` reads them.
+//! Reads Java's properties files, by the rules of `java.util.Properties`.
 //!
-//! A line that ends in an odd number of backslashes goes on with the next one, whose leading blanks do not count; `#`
-//! and `!` begin a comment where a line begins; the first `=`, `:` or blank that is not escaped ends a key. A backslash
-//! before any other character than `t n r f u` and a line's end is dropped. The last of two equal keys counts, as there.
+//! A line that ends in an odd number of backslashes continues on the next line, whose leading
+//! blanks are dropped. `#` and `!` begin a comment at the start of a line. The first `=`, `:` or
+//! blank that is not escaped ends a key. A backslash before any character other than `t n r f u`
+//! and a line's end is dropped. The last of two equal keys counts.
 
-/// Why a file is no properties file.
+/// An escape in the file is not valid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: \\u is followed by four hexadecimal digits that make a character, or by another such pair")]
 pub struct BadEscape {
-    /// From 1; of the line on which the key begins.
+    /// Line on which the key begins, counted from 1.
     pub line: usize,
 }
 
-/// Reads a file: keys and values in the order of the file.
+/// Reads a file into keys and values, in the order of the file.
 ///
 /// # Errors
-/// A `\u` without its four digits, or half of a pair of them.
+/// A `\u` lacks its four digits, or is half of a surrogate pair.
 pub fn read(text: &str) -> Result<Vec<(String, String)>, BadEscape> {
     let mut read: Vec<(String, String)> = Vec::new();
     for (line, logical) in logical_lines(text) {
@@ -30,7 +31,7 @@ pub fn read(text: &str) -> Result<Vec<(String, String)>, BadEscape> {
 
 const BLANKS: [char; 3] = [' ', '\t', '\u{c}'];
 
-/// Lines that hold something, continuations joined, each with its number from 1.
+/// Lines with content, with continuations joined. Each has its number, counted from 1.
 fn logical_lines(text: &str) -> Vec<(usize, String)> {
     let mut lines = Vec::new();
     let mut open: Option<(usize, String)> = None;
@@ -55,7 +56,7 @@ fn logical_lines(text: &str) -> Vec<(usize, String)> {
     lines
 }
 
-/// Key and value, both still escaped.
+/// Key and value of a line, both still escaped.
 fn split(line: &str) -> (&str, &str) {
     let mut escaped = false;
     let end = line.find(|c: char| {
@@ -104,7 +105,7 @@ mod tests {
         assert_eq!(read(text).unwrap(), expect);
     }
 
-    /// Examples of the documentation of `java.util.Properties.load`.
+    /// Examples from the documentation of `java.util.Properties.load`.
     #[test]
     fn reads_what_java_reads() {
         check("Truth = Beauty\n Truth:Beauty\nTruth                    :Beauty", &[("Truth", "Beauty")]);
@@ -134,7 +135,7 @@ mod tests {
         assert_eq!(read("x=y\n\na=\\uzzzz").unwrap_err(), BadEscape { line: 3 });
     }
 
-    /// As `java.util.Properties.store` writes.
+    /// The text in the form that `java.util.Properties.store` writes.
     fn stored(text: &str, is_key: bool) -> String {
         let mut out = String::new();
         for (index, unit) in text.encode_utf16().enumerate() {

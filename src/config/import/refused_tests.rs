@@ -1,4 +1,5 @@
-//! What is refused in words of its own: what only Java can do, what a slot would lose, how a first copy begins.
+//! Tests of refusals with their own texts: properties that only Java can fulfil, that would lose a
+//! slot's changes, or that start a first copy in another way.
 
 use super::tests::{imported, refused};
 use super::*;
@@ -88,7 +89,7 @@ fn channels_that_do_not_exist_are_refused_with_the_way_out() {
             signal.enabled.channels: there is no channel `in-process`: signals are read from a table (source) and from a topic (kafka); `wellspring snapshot` asks the running agent for a copy
             notification.enabled.channels: there is no channel `mail`: notifications go to a topic (sink) and to the log; /status and /metrics say the same to who asks"#]],
     );
-    // The file's name alone asks for nothing.
+    // The name of the file alone has no effect.
     imported("signal.file=signals.txt\nnotification.enabled.channels=jmx", Loss::Refused).unwrap();
 }
 

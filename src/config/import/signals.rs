@@ -1,10 +1,10 @@
-//! Signals and notifications: Debezium's channels in our words.
+//! Imports the channels of signals and notifications.
 
 use super::Asked;
 use super::source::Given;
 use super::target::Target;
 
-/// The channels that signals are read from by Debezium's default.
+/// Debezium's default for the channels that signals are read from.
 const SIGNAL_CHANNELS: &str = "source";
 
 fn channels(list: &str) -> impl Iterator<Item = &str> {
@@ -15,7 +15,7 @@ fn reads(asked: Asked<'_>, channel: &str) -> bool {
     channels(asked.value("signal.enabled.channels").unwrap_or(SIGNAL_CHANNELS)).any(|listed| listed == channel)
 }
 
-/// Debezium takes the table's name with the database before it as well.
+/// Imports the signal table. Debezium also accepts its name with the database in front.
 pub(super) fn table(asked: Asked<'_>, given: &Given, target: &mut Target) {
     let table = given.value.trim();
     let database = format!("{}.", asked.or("database.dbname", "").trim());
@@ -27,7 +27,7 @@ pub(super) fn table(asked: Asked<'_>, given: &Given, target: &mut Target) {
     }
 }
 
-/// The list of channels; the topic of the channel `kafka` has a name by default.
+/// Imports the list of channels. The topic of the channel `kafka` has a default name.
 pub(super) fn channels_of_signals(asked: Asked<'_>, given: &Given, target: &mut Target) {
     let mut is_idle = true;
     for channel in channels(&given.value) {
@@ -54,18 +54,18 @@ pub(super) fn channels_of_signals(asked: Asked<'_>, given: &Given, target: &mut 
     }
 }
 
-/// The file of the channel `file`, which is refused with the list of channels where that names it.
+/// The file of the channel `file`. The list of channels refuses that channel itself.
 pub(super) fn file(_: Asked<'_>, given: &Given, target: &mut Target) {
     target.idle(&given.written, "there is no channel `file`: `wellspring snapshot` asks the running agent for a copy");
 }
 
-/// Everything about the channel `kafka` but its name.
+/// Imports the properties of the channel `kafka`.
 pub(super) fn kafka(asked: Asked<'_>, given: &Given, target: &mut Target) {
     if !reads(asked, "kafka") {
         return target.idle(&given.written, "without the channel `kafka` no topic is read for signals");
     }
     match given.name.as_str() {
-        "signal.kafka.topic" => {} // with the channels
+        "signal.kafka.topic" => {} // imported with the list of channels
         "signal.kafka.bootstrap.servers" => match asked.value("bootstrap.servers") {
             Some(brokers) if sorted(brokers) != sorted(&given.value) => target.refuse(
                 &given.written,
@@ -87,7 +87,7 @@ fn sorted(brokers: &str) -> Vec<&str> {
     brokers
 }
 
-/// The channels of notifications, and the topic of `sink`.
+/// Imports the channels of notifications, and the topic of the channel `sink`.
 pub(super) fn notifications(asked: Asked<'_>, given: &Given, target: &mut Target) {
     let listed: Vec<&str> = channels(asked.or("notification.enabled.channels", "")).collect();
     let topic = asked.value("notification.sink.topic.name").map(str::trim).filter(|topic| !topic.is_empty());

@@ -1,68 +1,69 @@
-//! What was handed in: a connector's JSON, properties of a connector or a worker, or Debezium Server's.
+//! Reads the files to import: a connector's JSON, properties of a connector or a worker, or
+//! Debezium Server's properties.
 //!
-//! All become one list of properties by the names that Debezium's connector and Kafka Connect have; where each one came
-//! from stays with it, since the operator looks for it there.
+//! All become one list of properties under the names of Debezium's connector and Kafka Connect.
+//! Each keeps its name in the file, because the operator looks for it there.
 
 use super::properties;
 use std::collections::BTreeMap;
 
-/// One property as it was found.
+/// One property, as it was found in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Given {
-    /// By Debezium's or Connect's name.
+    /// Name in Debezium's connector or in Connect.
     pub name: String,
-    /// As written in the file, where that is another name.
+    /// Name as written in the file, which Debezium Server's prefixes can make different.
     pub written: String,
-    /// Its value as text.
+    /// Value of the property, as text.
     pub value: String,
-    /// Whether it was found in a worker's file rather than a connector's.
+    /// True if it comes from a worker's file and not from a connector's.
     pub of_worker: bool,
 }
 
-/// Why a file cannot be read as any of these.
+/// Why a file cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SourceError {
-    /// Begins like JSON and is none.
+    /// The file begins like JSON and is not JSON.
     #[error("{file}: not JSON: line {line}, column {column}")]
     Json {
-        /// The file.
+        /// Name of the file.
         file: String,
-        /// From 1.
+        /// Line of the fault, counted from 1.
         line: usize,
-        /// From 1.
+        /// Column of the fault, counted from 1.
         column: usize,
     },
-    /// JSON of another shape.
+    /// The JSON does not have the shape of a connector's configuration.
     #[error(
         "{file}: `{at}` is no text, number or flag; a connector is {{\"name\": ..., \"config\": {{...}}}} or its config alone"
     )]
     Shape {
-        /// The file.
+        /// Name of the file.
         file: String,
-        /// What is of another shape.
+        /// The part with another shape.
         at: String,
     },
-    /// A properties file with a fault.
+    /// The properties file has a faulty escape.
     #[error("{file}: {fault}")]
     Properties {
-        /// The file.
+        /// Name of the file.
         file: String,
-        /// The fault.
+        /// The fault, with its line.
         fault: properties::BadEscape,
     },
 }
 
-/// What stands before a connector's properties in Debezium Server's file.
+/// Prefix of a connector's properties in the file of Debezium Server.
 const SERVER_SOURCE: &str = "debezium.source.";
 const SERVER_PRODUCER: &str = "debezium.sink.kafka.producer.";
 
-/// Properties that only a worker has: a file with one of them is a worker's.
+/// Properties that only a worker has. A file with one of them is a worker's file.
 const WORKER_MARKS: [&str; 4] = ["group.id", "config.storage.topic", "offset.storage.file.filename", "plugin.path"];
 
-/// Reads files; a connector's properties come before a worker's of the same name, which they override.
+/// Reads files. A connector's property overrides the worker's property of the same name.
 ///
 /// # Errors
-/// The first file that cannot be read.
+/// One of the files cannot be read. The first such file is reported.
 pub fn read(files: &[(String, String)]) -> Result<Vec<Given>, SourceError> {
     let mut given: BTreeMap<String, Given> = BTreeMap::new();
     let mut order = Vec::new();
@@ -100,7 +101,7 @@ fn one(file: &str, text: &str) -> Result<Vec<Given>, SourceError> {
         .collect())
 }
 
-/// The connector's or Connect's name of a property of Debezium Server's.
+/// Translates a name of Debezium Server into the name of the connector or of Connect.
 fn server_name(written: &str) -> String {
     if let Some(rest) = written.strip_prefix(SERVER_SOURCE) {
         return rest.to_owned();

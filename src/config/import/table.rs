@@ -1,23 +1,24 @@
-//! The table: every property there is, and what becomes of it.
+//! The table of all known properties and their translation.
 //!
-//! A `*` in a name stands for any text. The first row that fits counts, so a name comes before a pattern that holds it.
+//! A `*` in a name stands for any text. The first matching row counts, so a name must stand before
+//! a pattern that covers it.
 
 use super::source::Given;
 use super::target::Target;
 use super::{Asked, capture, connect, database, kafka, signals};
 use Fate::{By, Idle, Refused};
 
-/// What a translation is given: everything there is, and the property at hand.
+/// A translation. It is called with all properties, the one to translate, and the result so far.
 pub(super) type Translate = fn(Asked<'_>, &Given, &mut Target);
 
-/// What becomes of a property.
+/// The fate of a property.
 #[derive(Clone, Copy)]
 enum Fate {
-    /// Translated; what it becomes, for the documentation, and how.
+    /// The property is translated: the new key, for the documentation, and the function.
     By(&'static str, Translate),
-    /// Not needed, because.
+    /// The property is not needed, for this reason.
     Idle(&'static str),
-    /// Refused, because.
+    /// The property is refused, for this reason.
     Refused(&'static str),
 }
 
@@ -29,7 +30,7 @@ const INTERNAL: Fate = Idle("tunes the inside of Debezium");
 const WORKER: Fate = Idle("runs a Connect worker; there is none here");
 const INCREMENTAL: Fate = Idle("later copies run in windows and write nothing to the source");
 
-/// Every row.
+/// Every known property, in groups.
 const TABLE: &[(&str, Fate)] = &[
     // Process and connection
     ("name", Idle("a pipeline is called by topics.prefix")),
@@ -286,7 +287,7 @@ const TABLE: &[(&str, Fate)] = &[
     ("quarkus.*", Idle("the admin port and log have sections of their own")),
 ];
 
-/// Takes every property to its row.
+/// Translates every property by its row.
 pub(super) fn translate(given: &[Given], target: &mut Target) {
     for property in given {
         let shown = shown(&property.written);
@@ -302,11 +303,11 @@ pub(super) fn translate(given: &[Given], target: &mut Target) {
     }
 }
 
-/// A name as it may be printed: what stands behind `.with.salt.` is a secret.
+/// A property's name in the form that may be printed. The part after `.with.salt.` is a secret.
 pub(super) fn shown(name: &str) -> String {
     match name.split_once(".with.salt.") {
         Some((before, _)) => format!("{before}.with.salt.***"),
-        // Misspelt behind the beginning: which part of it is the salt nobody knows.
+        // In a misspelt name the salt's place is unknown, so everything after the prefix is masked.
         None if name.starts_with("column.mask.hash.") => "column.mask.hash.***".to_owned(),
         None => name.to_owned(),
     }
@@ -320,14 +321,15 @@ fn belongs_to_converter(given: &[Given], name: &str) -> bool {
 fn unknown(name: &str) -> String {
     let known = TABLE.iter().map(|(known, _)| *known).filter(|known| !known.contains('*'));
     let near = known.map(|known| (strsim::damerau_levenshtein(name, known), known)).min();
-    // A quarter of the name may be wrong: further off it is another property.
+    // A quarter of the name may be wrong. A name that differs more is another property.
     match near.filter(|(edits, _)| *edits <= name.chars().count() / 4) {
         Some((_, near)) => format!("unknown property; did you mean `{near}`?"),
         None => "unknown property".to_owned(),
     }
 }
 
-/// Whether a name is of a pattern; a star stands for any text, and for none where it ends the pattern.
+/// True if the name matches the pattern. A star stands for any text, and at the end of the pattern
+/// also for none.
 fn fits(pattern: &str, name: &str) -> bool {
     let mut parts = pattern.split('*');
     let Some(rest) = name.strip_prefix(parts.next().unwrap_or_default()) else { return false };
@@ -338,7 +340,7 @@ fn fits(pattern: &str, name: &str) -> bool {
         if part.is_empty() {
             continue;
         }
-        // At least one character stands for a star within.
+        // A star inside of the pattern stands for at least one character.
         let Some(at) = rest.char_indices().nth(1).and_then(|(from, _)| rest[from..].find(part).map(|at| from + at))
         else {
             return false;
@@ -352,7 +354,7 @@ fn fits(pattern: &str, name: &str) -> bool {
     }
 }
 
-/// Every row as text: property, fate, and what it becomes or why not. For the documentation.
+/// Every row as text for the documentation: property, fate, and the new key or the reason.
 pub(super) fn rows() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
     TABLE.iter().map(|(name, fate)| match fate {
         By(what, _) => (*name, "translated", *what),

@@ -1,13 +1,14 @@
-//! The TOML that comes out: settings with remarks, what was left out and why, and where secrets went.
+//! The resulting TOML: settings with remarks, properties left out with their reasons, and
+//! references to secrets.
 //!
-//! A secret's value never enters a setting or a remark: its place gets a reference to a variable, and its value waits
-//! in `secrets` for a file of its own.
+//! A secret's value never enters a setting or a remark. A reference to a variable takes its place,
+//! and the value is kept in `hidden`, to be written to a file of its own.
 
 use super::super::document::toml_text;
 use crate::secret::Secret;
 use std::fmt::Write;
 
-/// The order of sections in the file.
+/// The sections, in the order of the file.
 const SECTIONS: [&str; 13] = [
     "",
     "postgres",
@@ -24,14 +25,14 @@ const SECTIONS: [&str; 13] = [
     "limits",
 ];
 
-/// A value that is not printed.
+/// A secret that was found in an imported file.
 #[derive(Clone, Debug)]
 pub struct Hidden {
-    /// The variable that has to hold it.
+    /// Name of the variable that must hold the secret.
     pub variable: String,
-    /// Which property it was in, itself without secret.
+    /// Property that held the secret, in the form that may be printed.
     pub from: String,
-    /// The value.
+    /// Value of the secret.
     pub value: Secret,
 }
 
@@ -43,21 +44,21 @@ struct Setting {
     remark: String,
 }
 
-/// A configuration in the making.
+/// The result of an import while it is being built.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Target {
     settings: Vec<Setting>,
-    /// Properties that nothing is needed for, each with the reason.
+    /// Properties that are not needed, each with the reason.
     idle: Vec<(String, String)>,
-    /// What has no counterpart, each with the reason.
+    /// Properties without a counterpart, each with the reason.
     pub refused: Vec<(String, String)>,
-    /// What the operator should know.
+    /// Remarks for the operator, printed at the top of the file.
     pub remarks: Vec<String>,
     pub hidden: Vec<Hidden>,
 }
 
 impl Target {
-    /// A setting by its TOML; a later one replaces an earlier one.
+    /// Adds a setting with its TOML. It replaces an earlier setting of the same key.
     pub fn raw(&mut self, section: &str, key: &str, value: String, remark: &str) {
         self.settings.retain(|setting| setting.section != section || setting.key != key);
         let (section, key, remark) = (section.to_owned(), key.to_owned(), remark.to_owned());
@@ -81,10 +82,10 @@ impl Target {
         self.settings.iter().any(|setting| setting.section == section && setting.key == key)
     }
 
-    /// A reference to a secret, to be put into a value; `from` names its property.
+    /// Stores a secret and returns the reference to put into a value. `from` names the property.
     pub fn hide(&mut self, variable: &str, from: &str, value: &str) -> String {
         if let Some(rest) = value.strip_prefix("${env:").and_then(|rest| rest.strip_suffix('}')) {
-            // Connect's own reference to a variable is ours as well.
+            // Connect's reference to a variable has the same form here.
             return format!("${{env:{rest}}}");
         }
         if value.starts_with("${") {
@@ -97,7 +98,7 @@ impl Target {
         format!("${{env:{variable}}}")
     }
 
-    /// A secret as a setting of its own.
+    /// Adds a setting whose value is a secret.
     pub fn secret(&mut self, section: &str, key: &str, variable: &str, from: &str, value: &str) {
         let reference = self.hide(variable, from, value);
         self.raw(section, key, toml_text(&reference), "");
@@ -111,7 +112,7 @@ impl Target {
         self.refused.push((name.to_owned(), why.into()));
     }
 
-    /// The file.
+    /// The text of the configuration file.
     pub fn print(&self, files: &[String]) -> String {
         let mut text = String::new();
         let mut comment = |line: &str| {
@@ -160,7 +161,7 @@ impl Target {
     }
 }
 
-/// A literal `${` is doubled in our files.
+/// Doubles the `$` of a literal `${`, which is the escape in our files.
 fn escaped(text: &str) -> String {
     text.replace("${", "$${")
 }

@@ -1,4 +1,5 @@
-//! Goldens of the import: what comes out, what is refused and why, and that no secret gets out.
+//! Golden tests of the import: the resulting file, the refusals with their reasons, and that no
+//! secret is printed.
 
 use super::*;
 use expect_test::{Expect, expect};
@@ -22,7 +23,7 @@ pub(super) fn imported(more: &str, loss: Loss) -> Result<Imported, ImportError> 
     import(&[("shop.properties".to_owned(), format!("{CONNECTOR}{more}"))], loss)
 }
 
-/// What is refused, one line each.
+/// Checks the refusals of an import, one in each line.
 #[track_caller]
 pub(super) fn refused(more: &str, expect: Expect) {
     match imported(more, Loss::Refused) {
