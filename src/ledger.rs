@@ -63,13 +63,15 @@ pub struct Ledger {
     /// Payload and overhead, in bytes, of the records that are not delivered.
     in_flight_bytes: usize,
     undelivered: usize,
-    /// Positions with deliveries outstanding, oldest first; every `end` and every `upto` is at least the one before.
+    /// Positions with deliveries outstanding, oldest first; every `end` and every `upto` is at
+    /// least the one before.
     entries: VecDeque<Entry>,
     confirmed: Lsn,
     last_commit: Option<Committed>,
     /// End of the newest entry, delivered or not. The end of a later entry is never below it.
     entered: Lsn,
-    /// Commit times of the transactions confirmed since they were last taken; at most [`ACKNOWLEDGED_MAX`].
+    /// Commit times of the transactions confirmed since they were last taken; at most
+    /// [`ACKNOWLEDGED_MAX`].
     acknowledged: Vec<PgMicros>,
 }
 
@@ -124,7 +126,8 @@ impl Ledger {
         self.enter(commit.end, Some(commit));
     }
 
-    /// Notes a keepalive that arrived outside a transaction: everything before `end` has been received.
+    /// Notes a keepalive that arrived outside a transaction: everything before `end` has been
+    /// received.
     ///
     /// The server may repeat an `end`. After a restart of the slot it may send one below the newest
     /// entry. Neither changes anything.
@@ -237,7 +240,7 @@ impl Ledger {
         self.acknowledged.drain(..)
     }
 
-    /// Whether everything sent is delivered.
+    /// True if every record that was sent is delivered.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         self.undelivered == 0
@@ -254,7 +257,7 @@ mod tests {
         Committed { end: Lsn::new(end), xid: Xid(end as u32), at: PgMicros(end as i64) }
     }
 
-    /// What reaches the ledger, in WAL order; each position lies above the one before.
+    /// An input of the ledger, in WAL order. Each position lies above the previous one.
     #[derive(Clone, Copy, Debug)]
     enum Entered {
         Records(u8),
@@ -271,7 +274,8 @@ mod tests {
         prop::collection::vec(one, 1..40)
     }
 
-    /// The naive answer: walk the whole history, stop at the first undelivered record, keep the last end passed.
+    /// A naive model: walk the history, stop at the first undelivered record, return the last end
+    /// before it.
     #[derive(Default)]
     struct Model {
         history: Vec<(Option<u64>, Lsn)>, // a ticket, or an end
@@ -293,8 +297,9 @@ mod tests {
     }
 
     proptest! {
-        /// Goal: no order of deliveries confirms undelivered work, and none is forgotten. Method: interleave entries and
-        /// deliveries at random, repeats and strangers included, and ask a naive model after each.
+        /// Goal: no order of deliveries confirms undelivered work, and none is forgotten. Method:
+        /// interleave entries and deliveries at random, repeats and strangers included, and ask a
+        /// naive model after each.
         #[test]
         fn never_confirms_past_an_undelivered_ticket(script in entered(), order in prop::collection::vec(any::<u16>(), 0..200)) {
             let first = Ticket(1000);

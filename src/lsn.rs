@@ -1,6 +1,6 @@
 //! Positions and clocks of Postgres as types of their own, so that no bare integer means one.
 //!
-//! Nothing here reads a clock: times come in as arguments.
+//! Nothing here reads a clock: times are arguments.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,7 +14,8 @@ impl Lsn {
     /// No position. As a flush position it leaves the slot alone. As a start position it lets the
     /// slot decide where to begin.
     pub const ZERO: Lsn = Lsn(0);
-    /// Later than any position a server can send; for models and bounds, never for a status update.
+    /// A position above every one that a server can send. It serves as a bound, and is never sent
+    /// in a status update.
     pub const MAX: Lsn = Lsn(u64::MAX);
 
     /// The position that lies `bytes` after the start of the WAL.
@@ -35,7 +36,7 @@ impl Lsn {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// Whether this is [`Lsn::ZERO`].
+    /// True for [`Lsn::ZERO`].
     #[must_use]
     pub const fn is_zero(self) -> bool {
         self.0 == 0

@@ -1,4 +1,5 @@
-//! `wellspring snapshot`, `pause`, `resume`, `reload`, `skip`: requests to the running agent, over its admin address.
+//! `wellspring snapshot`, `pause`, `resume`, `reload`, `skip`: requests to the running agent, over
+//! its admin address.
 
 use super::{Code, Failure, block_on, print};
 use crate::config::Checked;

@@ -158,7 +158,7 @@ pub struct Log {
 /// Form of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// Text for people.
+    /// One line of text, for people.
     Text,
     /// One JSON object in each line.
     Json,

@@ -176,6 +176,8 @@ fn a_password_of_kafkas_that_is_a_file_is_read_for_each_client() {
     assert!(!kafka.client.contains_key("sasl.password"));
 }
 
+/// Goal: no credential is ever printed. Method: every credential is a canary, in valid and in
+/// faulty files.
 #[test]
 fn never_prints_a_secret() {
     const CANARY: &str = "hunter2";

@@ -19,7 +19,8 @@ const PREFIX_CHARS_MAX: usize = 120;
 /// The most partitions that may be configured. A typing error beyond it could take a cluster down.
 const PARTITIONS_MAX: i32 = 10_000;
 
-/// Reads `topics.prefix`. Only characters that Kafka accepts are allowed.
+/// Reads `topics.prefix`. It may have only characters that Kafka accepts, at most
+/// [`PREFIX_CHARS_MAX`], and no dot in front.
 pub(super) fn prefix(reader: &mut Reader<'_>) -> Option<String> {
     let prefix =
         reader.required("topics.prefix", value::text, "prefix = \"shop\": topics are then shop.public.orders")?;

@@ -385,7 +385,6 @@ fn json_needs_no_registry() {
     assert!(with(&text, &[]).unwrap().checked.registry.is_none());
 }
 
-/// Goal: no credential is ever printed. Method: every credential is a canary, in good files and in faulty ones.
 #[test]
 fn says_what_is_weaker_than_it_could_be() {
     let text = replaced(&[("db.internal/shop", "db.internal/shop?sslmode=require")]);

@@ -194,8 +194,8 @@ pub struct Checkpoint {
     /// Open confirm holds, oldest first. Each floor is at least the one before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub holds: Vec<Hold>,
-    /// True if a late record of an earlier producer was found during a hold. The stream is read again from
-    /// `confirmed` when the hold ends.
+    /// True if a late record of an earlier producer was found during a hold. The stream is read
+    /// again from `confirmed` when the hold ends.
     #[serde(default)]
     pub foreign: bool,
     /// Id of the process that wrote the checkpoint. Empty in records of earlier versions.

@@ -175,7 +175,7 @@ impl Detachments {
     }
 
     /// First Position from which the table's changes may go to quarantine without another record.
-    /// The begin of the stream for a table that is not detached.
+    /// [`Position::default`] for a table that is not detached.
     #[must_use]
     pub fn floor(&self, table: &str) -> Position {
         self.get(table).map_or_else(Position::default, |detached| detached.floor(self.epoch))

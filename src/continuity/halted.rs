@@ -10,8 +10,8 @@
 //!   taken.
 //! - A way out that proves nothing by itself (a larger limit, another configuration, `wellspring
 //!   retry`) allows one attempt.
-//! - An attempt ends when the stream has passed the halting position, or when the halt is recorded
-//!   again.
+//! - An attempt ends when a checkpoint shows that the stream has passed the halting position, or
+//!   when the halt is recorded again.
 
 use super::checkpoint::FORMAT;
 use super::skipped::Place;
@@ -70,7 +70,7 @@ pub struct Halted {
     /// The table that the halt is about, if it is about one.
     #[serde(default)]
     pub table: Option<String>,
-    /// The record that is too large for its topic.
+    /// Topic, size and limit of the record that caused the halt, if it was too large.
     #[serde(default)]
     pub oversize: Option<Oversize>,
     /// Epoch of the positions; 0 where there was no checkpoint. A later epoch means consent, which
@@ -263,7 +263,8 @@ impl Halt {
     }
 }
 
-/// A time in Unix milliseconds as RFC 3339 in UTC, to the second (days to date by Howard Hinnant's `civil_from_days`).
+/// A time in Unix milliseconds as RFC 3339 in UTC, to the second (days to date by Howard Hinnant's
+/// `civil_from_days`).
 fn utc(at_ms: i64) -> String {
     let seconds = at_ms.div_euclid(1000);
     let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));

@@ -49,7 +49,7 @@ pub struct Halt {
     pub table: Option<String>,
     /// Route of the topic that the halt is about, if Kafka reported it.
     pub route: Option<RouteId>,
-    /// The record that is too large for its topic.
+    /// Topic, size and limit of the record that caused the halt, if it was too large.
     pub oversize: Option<Box<Oversize>>,
     /// When and by which run the halt was recorded; `None` if it was not read from the state topic.
     pub recorded: Option<Box<Recorded>>,

@@ -1,4 +1,5 @@
-//! The core between events: what the row path enters, and what status and metrics read.
+//! Methods of the core between events: the row path enters records and commits, and status and
+//! metrics read positions.
 
 use super::{Core, Moment, REPLY_SPACING, Recorded, SECOND, Session, Settings};
 use crate::change::{Committed, Position};
@@ -8,7 +9,7 @@ use crate::ledger::{Generation, Ledger, RouteId, Ticket};
 use crate::lsn::{Lsn, PgMicros};
 use std::collections::BTreeMap;
 
-/// What the row path enters, between events.
+/// Methods of the row path and of copies. They are called between events.
 impl Core {
     /// Replaces the intervals after the server's wal_sender_timeout was read. The seed stays.
     pub fn retime(&mut self, settings: Settings) {
@@ -191,7 +192,7 @@ impl Core {
     }
 }
 
-/// What status and metrics read.
+/// Methods that read the core's state for status and metrics.
 impl Core {
     /// The ledger of the running producer, read-only.
     #[must_use]

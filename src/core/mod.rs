@@ -126,6 +126,8 @@ pub struct Core {
     blocked: Option<(Position, Halt)>,
     /// Topics whose tables may be detached.
     detachable: BTreeSet<RouteId>,
+    /// Topics that refused a record and have accepted none since, with the producer that was
+    /// refused.
     refused: BTreeMap<RouteId, Generation>,
     status_at: Moment,
     last_update: Moment,
@@ -270,8 +272,8 @@ impl Core {
         actions
     }
 
-    /// We were suspended for longer than `wal_sender_timeout`: the server has dropped us, and another process may hold the
-    /// slot.
+    /// We were suspended for longer than `wal_sender_timeout`: the server has dropped us, and
+    /// another process may hold the slot.
     fn wake(&mut self, now: Moment, actions: &mut Vec<Action>) {
         let slept = now.since(self.now);
         self.now = self.now.max(now);

@@ -169,8 +169,8 @@ impl World {
         self.log[partition].len() as i64 - 1
     }
 
-    /// Decides the fate of unanswered records that had left a process: each partition's records
-    /// land later, or never. Returns their number.
+    /// Decides the fate of unanswered records that had left a process: the records of a partition
+    /// land later or never, or at once in a world that does not delay them. Returns their number.
     fn orphan(&mut self, producer: FakeProducer) -> usize {
         let mut orphans = 0;
         for (partition, queue) in producer.queues.into_iter().enumerate() {

@@ -12,7 +12,7 @@ pub const TABLES_MAX: usize = 200;
 pub const TOPICS_MAX: usize = 50;
 
 /// Buckets in seconds from commit to acknowledgement. They are dense around the milliseconds that a
-/// small transaction takes. They end at a minute, long after `/readyz` reports not ready.
+/// small transaction takes. They end at a minute, the default of the lag limit of `/readyz`.
 pub(super) const LATENCY_BUCKETS: [f64; 18] =
     [0.0005, 0.001, 0.0015, 0.002, 0.003, 0.004, 0.006, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
 

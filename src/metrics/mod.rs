@@ -51,7 +51,8 @@ pub struct Metrics {
     /// The oldest commit that Kafka has not acknowledged. Its age is `wellspring_lag_seconds`.
     pub oldest_open: OldestOpen,
     lag_seconds: Gauge,
-    /// `wellspring_commit_to_ack_seconds`: from a commit's time on the server to the acknowledgement of its last record.
+    /// `wellspring_commit_to_ack_seconds`: from a commit's time on the server to the
+    /// acknowledgement of its last record.
     pub commit_to_ack_seconds: Histogram,
     /// `wellspring_transactions_total`: transactions with changes of captured tables that Kafka
     /// acknowledged.
@@ -62,7 +63,8 @@ pub struct Metrics {
     pub records_produced: IntCounter,
     /// `wellspring_records_delivered_total`: records that Kafka acknowledged.
     pub records_delivered: IntCounter,
-    /// `wellspring_records_failed_total`: records whose delivery failed; each is replayed, none is skipped.
+    /// `wellspring_records_failed_total`: records whose delivery failed; each is replayed, none is
+    /// skipped.
     pub records_failed: IntCounter,
     /// `wellspring_in_flight_records`: records that were produced and that Kafka has not answered.
     pub in_flight_records: IntGauge,
@@ -115,7 +117,8 @@ pub struct Metrics {
     pub windows: WindowMetrics,
     /// `wellspring_slot_retained_bytes`: WAL that the server keeps for the slot, as last read.
     pub slot_retained_bytes: IntGauge,
-    /// `wellspring_slot_safe_wal_bytes`: WAL that can be written before the slot is in danger; -1 without a limit.
+    /// `wellspring_slot_safe_wal_bytes`: WAL that can be written before the slot is in danger; -1
+    /// without a limit.
     pub slot_safe_wal_bytes: IntGauge,
     /// `wellspring_slot_limit_bytes`: the most WAL the server keeps for a slot; -1 without a limit.
     pub slot_limit_bytes: IntGauge,

@@ -35,7 +35,7 @@ pub struct WindowTotals {
 pub struct WindowMetrics {
     /// `wellspring_window_rows_total{kind}`: rows that copies sent.
     rows: [IntCounter; 2],
-    /// `wellspring_window_chunks_total`: chunks delivered.
+    /// `wellspring_window_chunks_total`: chunks that were delivered.
     chunks: IntCounter,
     /// `wellspring_window_chunks_given_up_total`: chunks that were dropped and are read again.
     given_up: IntCounter,

@@ -39,7 +39,7 @@ const SETTINGS: [(&str, &str); 10] = [
 /// Why no server could be started.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// Neither Debian's folder nor `PATH` holds a server.
+    /// The programs of a server are neither in Debian's folder nor in `PATH`.
     #[error("no Postgres server is installed: initdb is neither in {DEBIAN}/*/bin nor in PATH")]
     NotInstalled,
     /// This process runs as root, and the system has no user `nobody`.
@@ -50,15 +50,15 @@ pub enum ServerError {
     Folder {
         /// Folder in which temporary folders are created.
         parent: PathBuf,
-        /// The system's error.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// A program of the server cannot be started.
+    /// A program of the server could not be started.
     #[error("start the throw-away Postgres ({program})")]
     Call {
         /// The program and its command.
         program: &'static str,
-        /// The system's error.
+        /// The operating system's error.
         source: io::Error,
     },
     /// A program of the server ran and failed.
@@ -71,7 +71,8 @@ pub enum ServerError {
     },
 }
 
-/// A running server. Its superuser is `postgres` and needs no password; [`Server::url`] leads to the Unix socket.
+/// A running server. Its superuser is `postgres` and needs no password; [`Server::url`] leads to
+/// the Unix socket.
 pub struct Server {
     folder: PathBuf,
     bin: PathBuf,

@@ -63,11 +63,11 @@ impl Drop for Secret {
 pub enum Source {
     /// The secret itself, from the configuration or from the environment at start.
     Inline(Secret),
-    /// A file. Its content without the trailing line break is the secret, and it is read at each
-    /// connect.
+    /// A file. Its content without the trailing line break is the secret, and it is read each time
+    /// the secret is needed.
     File(PathBuf),
-    /// A command. Its output without the trailing line break is the secret, and it runs at each
-    /// connect.
+    /// A command. Its output without the trailing line break is the secret. It runs each time the
+    /// secret is needed, unless a [`Kept`] still holds the output.
     Command(Command),
 }
 

@@ -144,7 +144,8 @@ pub struct WindowStatus {
     pub open_chunks: usize,
     /// Position of the first of these chunks; `None` if there is none.
     pub waits_for_lsn: Option<Lsn>,
-    /// Number of rows that moved out of their chunk and must be read again.
+    /// Number of rows that an update moved to another key without sending an unchanged TOAST value.
+    /// They must be read again.
     pub moved_rows: usize,
     /// Chunks dropped since start. Their rows are read again. Some drops are normal for a table
     /// that is written to.
@@ -323,7 +324,7 @@ pub struct DifferedStatus {
     pub topic: String,
     /// Subject of the schema.
     pub subject: String,
-    /// The recorded id.
+    /// The id that the state has recorded for the schema.
     pub was: u32,
     /// The id that replaced it; `None` before the schema is registered.
     pub id: Option<u32>,
@@ -395,7 +396,7 @@ pub struct Status {
     pub publication: String,
     /// System identifier of the server, from `pg_control`.
     pub system_id: String,
-    /// The server's timeline.
+    /// Timeline of the server at the last connect.
     pub timeline: u32,
     /// Version of the server, as `server_version_num`.
     pub server_version: u32,

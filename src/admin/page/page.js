@@ -1,5 +1,5 @@
-// The status page: asks /status every second and /history every five, and shows what they say. Text goes in as text
-// nodes only; nothing is stored, and the token stays in its field.
+// The script of the status page. It requests /status every second and /history every five seconds and shows them.
+// Text is inserted as text nodes only. Nothing is stored, and the token stays in its input field.
 "use strict";
 
 const STATUS_EVERY_MS = 1000;
@@ -7,12 +7,12 @@ const HISTORY_EVERY_MS = 5000;
 const STALE_AFTER_MS = 5000;
 const ROWS_MAX = 200;
 const FILTER_FROM = 12;
-// A limit further off than this is no news.
+// A forecast is shown only if the limit is nearer than this.
 const IN_SIGHT_SECONDS = 14 * 86400;
 
 const by = (id) => document.getElementById(id);
 
-/** An element with attributes and children; strings become text. */
+/** Makes an element with attributes and children. Strings become text nodes. */
 function make(tag, attributes, ...children) {
   const svg = ["svg", "path", "line", "rect"].includes(tag);
   const element = svg ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
@@ -23,19 +23,19 @@ function make(tag, attributes, ...children) {
   return element;
 }
 
-/** A sentence with its names between backticks set as such. */
+/** Nodes of a sentence, in which names between backticks become `code` elements. */
 function prose(text) {
   return text.split("`").map((piece, i) => (i % 2 === 0 ? piece : make("code", {}, piece)));
 }
 
-/** Shows a text, or hides the element where there is none. */
+/** Shows a text in an element, or hides the element if the text is empty. */
 function say(id, text) {
   const element = by(id);
   if (element.textContent !== text) element.textContent = text;
   element.hidden = text === "";
 }
 
-/** Replaces an element's children only if what they say has changed: a selection survives, and a screen reader rests. */
+/** Replaces an element's children only if `key` has changed, to keep selections and not to alert screen readers. */
 function renew(id, key, children) {
   const element = by(id);
   const said = JSON.stringify(key);
@@ -44,7 +44,7 @@ function renew(id, key, children) {
   element.replaceChildren(...children());
 }
 
-// ---- numbers as people read them
+// ---- formatting of numbers
 
 function bytes(count) {
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];
@@ -82,7 +82,7 @@ function clock(ms) {
   return new Date(ms).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 }
 
-// ---- advice: commands and SQL in it can be copied
+// ---- advice, whose commands and SQL can be copied
 
 function command(text) {
   const button = make("button", { type: "button", title: "Copy", "aria-label": `Copy ${text}` }, "copy");
@@ -98,7 +98,7 @@ async function copy(text) {
     await navigator.clipboard.writeText(text);
     return true;
   } catch {
-    // Without TLS a page has no clipboard; the old way still works.
+    // A page without TLS has no clipboard API, but `execCommand` works.
     const field = make("textarea", { style: "position:fixed;opacity:0" });
     field.value = text;
     document.body.append(field);
@@ -109,7 +109,7 @@ async function copy(text) {
   }
 }
 
-/** Advice as nodes: `commands`, and SQL where the advice is a statement. */
+/** Nodes of an advice. Text between backticks, and a leading SQL statement, become commands that can be copied. */
 function advice(text) {
   const sql = /^(ALTER|CREATE|DROP|GRANT|SELECT)\s/.test(text);
   if (sql && !text.includes("`")) {
@@ -172,7 +172,7 @@ function showFlow(s) {
   for (const [name, , what] of STAGES) {
     const box = flow.querySelector(`[data-stage="${name}"]`);
     const stage = stages[name] || { busy: 0, slowest: false, mean_seconds: 0 };
-    // Looking up schemas happens in front of encoding and stops it.
+    // Encoding stops while schemas are looked up, so the longer of the two is shown in one box.
     const looksUp = name === "encode" && registry.busy > stage.busy;
     const shown = looksUp ? registry : stage;
     box.classList.toggle("slowest", shown.slowest);
@@ -252,7 +252,7 @@ function showWal(s) {
   });
 }
 
-/** The larger of two positions, as text. */
+/** The larger of two LSNs, which are given as text. */
 function larger(a, b) {
   const number = (lsn) => lsn.split("/").reduce((high, part) => (high << 32n) + BigInt(`0x${part}`), 0n);
   return number(a) > number(b) ? a : b;
@@ -271,7 +271,7 @@ function showPositions(s) {
   ]));
 }
 
-/** The copy of existing rows, while there is one; `part` of a whole that may not be known. */
+/** Shows the first copy, if there is one. Shares are empty while the expected number of rows is unknown. */
 function showSnapshot(s) {
   const copy = s.copy;
   by("snapshot-card").hidden = !copy;
@@ -298,7 +298,7 @@ function showSnapshot(s) {
   });
 }
 
-/** Copies that run while the stream does, and those that ended lately. */
+/** Shows backfills and standstills: unfinished ones, and those that ended recently. */
 function showCopies(s) {
   by("copies-card").hidden = s.windows.length === 0;
   by("copies-slowed").textContent = s.copies_slowed ? `slowed: ${s.copies_slowed}` : "";
@@ -315,7 +315,7 @@ function showCopies(s) {
   });
 }
 
-/** The one change that can be left out, while the stream stands at one. */
+/** Shows the change at which the stream has halted, if one change caused the halt. It can be skipped. */
 function showSkip(s) {
   const at = s.stands_at;
   by("skip").hidden = !at;
@@ -347,7 +347,7 @@ function showTables(s) {
   renew("table", names, () => names.map((name) => make("option", {}, name)));
 }
 
-/** Why a table is refused or set aside, since which change, and what to do. */
+/** Why a table is refused or detached, the change from which on its topic has a gap, and the next step. */
 function setAside(table) {
   if (!table.reason) return [];
   const since = table.gap ? `, its topic lacks everything since ${table.gap.commit_lsn}` : "";
@@ -357,7 +357,7 @@ function setAside(table) {
   ];
 }
 
-/** What needs somebody comes first. */
+/** Sort order of tables: those that need a person come first. */
 function rank(table) {
   return { refused: 0, detached: 0, repairing: 1, copying: 1, waiting: 3 }[table.state] ?? 2;
 }
@@ -375,11 +375,11 @@ function showErrors(s) {
 
 // ---- charts
 
-// The whole quarter of an hour, or as much of it as there is.
+// Longest and shortest time that a chart shows. It shows all samples, which cover 15 minutes at most.
 const SPAN_MS = 15 * 60 * 1000;
 const SPAN_MS_MIN = 60 * 1000;
 
-/** Draws one line over the last quarter of an hour. `floor`: the least top of the scale, so that noise stays small. */
+/** Draws one line over the last 15 minutes. The scale reaches at least `floor`, so that noise looks small. */
 function chart(id, moments, now, value, unit, floor) {
   const box = by(id);
   const width = Math.min(SPAN_MS, Math.max(SPAN_MS_MIN, now - (moments.length ? moments[0].at_ms : now)));
@@ -419,13 +419,13 @@ function chart(id, moments, now, value, unit, floor) {
   box.onmouseleave = () => { tip.hidden = true; cursor.setAttribute("visibility", "hidden"); };
 }
 
-/** The next of 1, 2, 5 and their tenfolds. */
+/** The next number of the form 1, 2 or 5 times a power of ten. */
 function nice(value) {
   const power = 10 ** Math.floor(Math.log10(value));
   return [1, 2, 5, 10].map((step) => step * power).find((step) => step >= value);
 }
 
-// ---- asking
+// ---- requests
 
 let heard = Date.now();
 let last = null;
@@ -439,14 +439,14 @@ async function ask(path) {
 async function askStatus() {
   try {
     const s = await ask("/status");
-    // A status that its loop has not renewed is old, however fast it is served.
+    // A status that the main loop has not renewed is stale, even if it was served at once.
     const asleep = s.now_ms && Date.now() - s.now_ms > 3 * STALE_AFTER_MS && last && last.now_ms === s.now_ms;
     last = s;
     s.now_ms = s.now_ms || Date.now();
     showPhase(s); showHeader(s); showFlow(s); showTiles(s); showWal(s); showPositions(s); showSnapshot(s); showCopies(s); showTables(s); showErrors(s); showSkip(s);
     if (!asleep) heard = Date.now();
   } catch {
-    // Told by what is on the page: it grows old.
+    // No message is needed: the page shows that its data is stale.
   }
   const silent = Date.now() - heard;
   document.body.classList.toggle("stale", silent > STALE_AFTER_MS);
@@ -462,7 +462,7 @@ async function askHistory() {
     chart("lag-chart", moments, now, (moment) => moment.lag_seconds, (value) => (value ? span(value) : "0 s"), 1);
     chart("rate-chart", moments, now, (moment) => moment.delivered, (value) => `${count(value)}/s`, 10);
   } catch {
-    // The next answer draws it.
+    // The next answer draws the charts.
   }
   setTimeout(askHistory, HISTORY_EVERY_MS);
 }
@@ -482,7 +482,7 @@ async function act(button) {
     body = JSON.stringify({ tables: [by("table").value], where: where || null });
   }
   if (path === "/skip") {
-    // What the page showed when it was pressed; the program refuses what it does not stand at.
+    // The request names the change that the page showed. The agent refuses it if it has halted at another change.
     const at = last && last.stands_at;
     if (!at) return answer("it stands at no change", false);
     headers["Content-Type"] = "application/json";

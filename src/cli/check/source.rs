@@ -122,8 +122,8 @@ fn captured<'a>(checked: &Checked, all: &'a [Candidate], published: Option<&Publ
     selected.filter(|table| table.stands_for_itself(partitions) || is_published(table)).collect()
 }
 
-/// True if the table has a primary key, a usable unique key or an identity index. This is Debezium's
-/// rule, as `change` applies it.
+/// True if the table has a primary key, a usable unique key or an identity index. This is
+/// Debezium's rule, as `change` applies it.
 fn has_key(table: &Candidate) -> bool {
     table.primary_key || table.usable_key || table.identity == ReplicaIdentity::Index
 }

@@ -129,7 +129,7 @@ const DEEDS: [(u64, &str); 11] = [
          rollback"),
 ];
 
-/// The running shop.
+/// The running shop: its connection, its writers and their permits.
 pub(super) struct Shop {
     client: Client,
     connection: JoinHandle<Result<(), tokio_postgres::Error>>,

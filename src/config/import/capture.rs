@@ -302,7 +302,8 @@ pub(super) fn naming(asked: Asked<'_>, given: &Given, target: &mut Target) {
     }
 }
 
-/// Debezium's strategy of topics by a regular expression, and a table without key stays without one.
+/// Debezium's strategy that names topics by a regular expression. With it, as with ours, a table
+/// without a key stays without one.
 const REGEX_NAMING: &str = "io.debezium.schema.SchemaRegexTopicNamingStrategy";
 
 pub(super) fn regex_naming(asked: Asked<'_>, given: &Given, target: &mut Target) {
