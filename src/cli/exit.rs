@@ -194,7 +194,7 @@ fn code_of(error: &PipelineError) -> Code {
     }
 }
 
-/// Removes "it is tried again by itself" from a hint. An agent tries again, and a command does not.
+/// Removes from a hint the parts that hold only for an agent, which tries again by itself.
 fn without_retries(next: String) -> String {
     let next =
         next.replace("nothing: it is tried again by itself; ", "").replace("nothing, if Kafka is away; else ", "");

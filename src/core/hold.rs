@@ -259,8 +259,9 @@ impl Core {
         }
     }
 
-    /// Highest position that the slot may confirm, and the newest commit there. It is the delivered
-    /// position, or the floor of the oldest hold.
+    /// Highest position that the slot may confirm, and the newest commit there. Without a hold it is
+    /// the delivered position. With one it is the floor of the oldest hold, but never below `was`,
+    /// the position already recorded.
     pub(super) fn confirmable(&self, was: (Lsn, Option<Committed>)) -> (Lsn, Option<Committed>) {
         match self.holds.floor() {
             Some((floor, last_commit)) if floor > was.0 => (floor, last_commit),
