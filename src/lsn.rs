@@ -36,7 +36,7 @@ impl Lsn {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// True for [`Lsn::ZERO`].
+    /// True if this is [`Lsn::ZERO`].
     #[must_use]
     pub const fn is_zero(self) -> bool {
         self.0 == 0

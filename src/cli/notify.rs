@@ -16,7 +16,7 @@ const HEARTBEAT_AGE_MAX: Duration = Duration::from_secs(30);
 /// Interval of the phase's notification, where no watchdog needs a shorter one.
 const SPACING: Duration = Duration::from_secs(5);
 
-/// The service manager's socket, if there is one.
+/// The service manager that started us, if there is one, and the status text that was sent last.
 pub(super) struct Manager {
     socket: Option<(UnixDatagram, SocketAddr)>,
     watchdog: Option<Duration>,

@@ -65,7 +65,8 @@ impl Core {
         self.in_transaction
     }
 
-    /// True if frames would be read but must wait for deliveries, because the budget is used up.
+    /// True if frames would be read but must wait: the budget is used up, the previous producer is
+    /// being settled, or the pause after a refusal lasts.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.wants_frames() && !self.has_room()

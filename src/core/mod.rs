@@ -1,5 +1,5 @@
 //! The decisions of the loop. An event goes in and the actions to perform come out. There is no IO,
-//! clock or randomness here.
+//! clock or randomness here: the time and a seed are arguments.
 //!
 //! `Core` owns the ledger. It decides when a checkpoint is written, when a flush position is sent,
 //! when a producer ends, when the stream is read again, and when everything stops. `agent::runner`
@@ -145,10 +145,11 @@ pub struct Core {
     record_wanted: bool,
     /// Captured tables that the next checkpoint must record; `None` when the newest one has them.
     tables: Option<BTreeMap<String, TableIdentity>>,
-    /// True until the first copy is delivered and journalled. Its rows come before any frame.
+    /// True while the first copy runs, until all of it is delivered and journalled. Its rows come
+    /// before any frame.
     copying: bool,
     stop: Option<Moment>,
-    /// True until the halt is written to the state topic.
+    /// True while a halt still has to be written to the state topic.
     halt_unrecorded: bool,
     /// True after a topic assigned an already acknowledged offset again. Records below `delivered`
     /// may be missing then, so `delivered` stays at the recorded value.

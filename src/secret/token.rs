@@ -33,7 +33,7 @@ pub struct Token {
     pub secret: Secret,
     /// Remaining lifetime from the moment of reading; five minutes if the token states none.
     pub lifetime: Duration,
-    /// Name of its owner: `principal` of the JSON object, or `sub` of a JSON Web Token.
+    /// Name of the owner: `principal` of the JSON object, or `sub` of a JSON Web Token.
     pub principal: Option<String>,
 }
 
@@ -75,7 +75,7 @@ impl Token {
         Token { secret, lifetime, principal: principal.or(claims.sub) }
     }
 
-    /// Time for which it is used before another one is fetched.
+    /// Time for which the token is used before another one is fetched.
     #[must_use]
     pub fn fresh_for(&self) -> Duration {
         self.lifetime / 10 * FRESH_TENTHS

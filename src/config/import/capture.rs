@@ -247,7 +247,7 @@ pub(super) fn placeholder(_: Asked<'_>, given: &Given, target: &mut Target) {
     target.text("events", "placeholder", &given.value, "");
 }
 
-/// Imports the form of values, whose words are the same in both programs.
+/// Imports the forms of values. Both programs use the same names for these forms.
 pub(super) fn mode(_: Asked<'_>, given: &Given, target: &mut Target) {
     let value = given.value.trim().to_ascii_lowercase();
     let key = match given.name.as_str() {
