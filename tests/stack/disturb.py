@@ -132,19 +132,29 @@ def end_walsender(pg, slot):
 
 
 def drop_slot(pg, slot):
-    """Drops a slot although agents connect to it: their sessions are ended until nobody holds the slot."""
+    """Drops a slot although agents connect to it."""
+    with_the_slot(pg, slot, "pg_drop_replication_slot('%s')" % slot)
+
+
+def advance_slot(pg, slot):
+    """Moves a slot to the end of the WAL although agents connect to it."""
+    with_the_slot(pg, slot, "pg_replication_slot_advance('%s', pg_current_wal_lsn())" % slot)
+
+
+def with_the_slot(pg, slot, call):
+    """Makes a call that needs a free slot: the agents' sessions are ended until nobody holds it."""
     pg.psql("""do $$ begin
         for i in 1 .. 500 loop
             perform pg_terminate_backend(active_pid) from pg_replication_slots where slot_name = '%s' and active;
             begin
-                perform pg_drop_replication_slot('%s');
+                perform %s;
                 return;
             exception when object_in_use then
                 perform pg_sleep(0.02);
             end;
         end loop;
         raise 'the slot is held all the time';
-    end $$""" % (slot, slot))
+    end $$""" % (slot, call), database="shop")
 
 
 # -- load

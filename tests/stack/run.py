@@ -36,7 +36,9 @@ from world import World  # noqa: E402
 # named, and at full length.
 EXTENDED = {"held-bytes-and-a-lower-limit", "pressure-json", "pressure-json-schema", "storm",
             "two-replicas-halt-row-unencodable", "two-replicas-halt-undeliverable", "two-replicas-halt-slot-missing",
-            "two-replicas-halt-table-republished"}
+            "two-replicas-halt-table-republished", "two-replicas-halt-slot-ahead",
+            "two-replicas-halt-publication-missing", "two-replicas-halt-publication-changed",
+            "two-replicas-halt-table-recreated", "two-replicas-halt-table-not-published"}
 
 
 def main():

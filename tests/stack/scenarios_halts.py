@@ -233,7 +233,90 @@ def two_replicas_halt_table_republished(world):
     it.goes_on_without(BIG, 1)
 
 
+def two_replicas_halt_slot_ahead(world):
+    """Somebody moves the slot of two replicas: one halt; `wellspring slot accept` lifts it."""
+    it = Halted(world, "slot_ahead", more="create table noise (v text)")
+
+    def provoke():
+        it.before()
+        it.delivered()
+        it.sql("insert into noise values ('moves the log')")
+        disturb.advance_slot(it.pg, world.slot)
+
+    it.halts(provoke)
+    it.command("slot", "accept")
+    it.goes_on_equal()
+
+
+def two_replicas_halt_publication_missing(world):
+    """The publication is dropped under two replicas: one halt; made again and accepted, the stream goes on."""
+    it = Halted(world, "publication_missing")
+
+    def provoke():
+        it.before()
+        it.delivered()
+        it.sql("drop publication %s" % world.slot)
+        disturb.end_walsender(it.pg, world.slot)
+
+    it.halts(provoke)
+    it.sql("insert into big values (1)")
+    it.sql("create publication %s for table big, other" % world.slot)
+    it.command("slot", "accept")
+    it.goes_on_without(BIG, 1)
+
+
+def two_replicas_halt_publication_changed(world):
+    """The publication is made anew under two replicas: one halt; `wellspring slot accept` lifts it."""
+    it = Halted(world, "publication_changed")
+
+    def provoke():
+        it.before()
+        it.delivered()
+        it.sql("begin; drop publication %s; create publication %s for table big, other; commit" % (world.slot, world.slot))
+        disturb.end_walsender(it.pg, world.slot)
+
+    it.halts(provoke)
+    it.sql("insert into big values (1)")
+    it.command("slot", "accept")
+    it.goes_on_without(BIG, 1)
+
+
+def two_replicas_halt_table_recreated(world):
+    """A table is dropped and made anew under two replicas: one halt; `wellspring slot accept` lifts it."""
+    it = Halted(world, "table_recreated")
+
+    def provoke():
+        it.before()
+        it.delivered()
+        it.sql("begin; drop table big; create table big (id int primary key, v text); insert into big values (0), (1);"
+               "alter publication %s add table big; commit" % world.slot)
+        disturb.end_walsender(it.pg, world.slot)
+
+    it.halts(provoke)
+    it.command("slot", "accept")
+    it.goes_on_without(BIG, 1)
+
+
+def two_replicas_halt_table_not_published(world):
+    """A captured table leaves the publication under two replicas: one halt; added and accepted, the stream goes on."""
+    it = Halted(world, "table_not_published")
+
+    def provoke():
+        it.before()
+        it.delivered()
+        it.sql("alter publication %s drop table big" % world.slot)
+        it.sql("insert into big values (1)")
+        disturb.end_walsender(it.pg, world.slot)
+
+    it.halts(provoke)
+    it.sql("alter publication %s add table big" % world.slot)
+    it.command("slot", "accept")
+    it.goes_on_without(BIG, 1)
+
+
 SCENARIOS = [
     two_replicas_halt_record_too_large, two_replicas_halt_row_unencodable, two_replicas_halt_undeliverable,
     two_replicas_halt_offsets_went_back, two_replicas_halt_slot_missing, two_replicas_halt_table_republished,
+    two_replicas_halt_slot_ahead, two_replicas_halt_publication_missing, two_replicas_halt_publication_changed,
+    two_replicas_halt_table_recreated, two_replicas_halt_table_not_published,
 ]
