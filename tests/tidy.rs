@@ -6,6 +6,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where a file cannot be read")]
 
+mod measures;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
