@@ -1,11 +1,12 @@
-//! What the runner has to ask the server for, and what its answers lead to.
+//! The tasks of copies, and what their results lead to: survey, plan, chunk.
 
 use super::*;
 use crate::continuity::Granted;
 use crate::continuity::checkpoint::Published;
 
-/// Why a table with a whole query is not copied beside the stream, and what to do. The query's rows have no order of keys
-/// that chunks could follow, and what it makes of a row is not what the stream sends of it.
+/// The reason and the next step for a table that has a query in `snapshot.query` and therefore
+/// cannot be backfilled. The rows of a query are in no order of keys that chunks could follow, and
+/// the query can change values that the stream sends unchanged.
 #[must_use]
 pub fn queried(table: &str) -> (String, String) {
     let detail = format!("table {table} has a query of its own in snapshot.query, which only the first copy can read");
@@ -14,7 +15,8 @@ pub fn queried(table: &str) -> (String, String) {
 }
 
 impl Copies {
-    /// Time has come to this; true if a chunk has held the stream for too long and has to be given up.
+    /// Sets the time. Returns true if a chunk has held the stream for too long and has to be
+    /// dropped.
     pub fn tick(&mut self, now: Moment) -> bool {
         self.set_now(now);
         let Some(since) = self.held else { return false };
@@ -22,7 +24,7 @@ impl Copies {
         now.since(since) >= if smallest { HOLD_LAST } else { HOLD }
     }
 
-    /// When [`Copies::tick`] is wanted next.
+    /// The next moment at which a copy may continue or a hold may expire.
     #[must_use]
     pub fn next_tick(&self) -> Option<Moment> {
         let held = self.held.map(|since| since.plus(HOLD));
@@ -32,37 +34,40 @@ impl Copies {
         ready.chain(held).chain(rests).min()
     }
 
-    /// From now on chunks may take this part of the time.
+    /// Sets the share of the time that chunks may take.
     pub fn take_share(&mut self, share: Share) {
         self.share = share;
     }
 
-    /// A snapshot of the server, taken after everything that was emitted until it was asked for.
+    /// Takes a snapshot of the server. It was taken after everything that was sent when it was
+    /// requested.
     pub fn look(&mut self, snapshot: &PgSnapshot) {
         self.unseen.look(snapshot);
     }
 
-    /// Whether a look would tell anything.
+    /// True if a snapshot could show that a sent transaction has ended.
     #[must_use]
     pub fn wants_look(&self) -> bool {
         let (exact, upto) = self.unseen.parts();
         !exact.is_empty() || upto.is_some()
     }
 
-    /// For the confirm record.
+    /// Transactions that were sent and are not visible yet, for the checkpoint: the listed ids, and
+    /// the highest id if there are too many to list.
     #[must_use]
     pub fn pending(&self) -> (Vec<u64>, Option<u64>) {
         let (exact, upto) = self.unseen.parts();
         (exact.iter().map(|xid| xid.0).collect(), upto.map(|xid| xid.0))
     }
 
-    /// Bytes held for all copies.
+    /// Bytes of the rows that all chunks hold in memory.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         self.list.iter().filter_map(|copy| copy.windows.as_ref()).map(Windows::held_bytes).sum()
     }
 
-    /// What to ask the server for, if nothing is under way. `room_bytes`: what may be held of chunks.
+    /// The next task for the server, if any. `room_bytes` is the number of bytes that chunks may
+    /// hold.
     pub fn next_task(&mut self, room_bytes: usize) -> Option<Task> {
         let full = self.held_bytes() > room_bytes || self.now < self.rests_until;
         for at in 0..self.list.len() {
@@ -103,7 +108,7 @@ impl Copies {
         None
     }
 
-    /// A survey has come.
+    /// Takes the result of [`Task::Survey`].
     pub fn surveyed(&mut self, id: u64, survey: Survey) {
         let Some(at) = self.place(id) else { return };
         self.unseen.look(&survey.snapshot);
@@ -128,7 +133,9 @@ impl Copies {
             copy.windows = None;
         }
         if !copy.is_published_as_before(&table, self.epoch) {
-            copy.stage = Stage::Unsurveyed; // who writes once this was seen is awaited: this look may have been too early
+            // Writers are looked up again, because this survey may have been taken before the
+            // publication changed.
+            copy.stage = Stage::Unsurveyed;
             return self.store(at);
         }
         let mut awaited = listed.to_vec();
@@ -149,7 +156,7 @@ impl Copies {
         self.store(at);
     }
 
-    /// The table's plan has come.
+    /// Takes the result of [`Task::Plan`], and decides between chunks and a standstill.
     pub fn planned(&mut self, id: u64, active: &Active) {
         let Some(at) = self.place(id) else { return };
         let Some(copy) = self.list.get_mut(at) else { return };
@@ -174,7 +181,8 @@ impl Copies {
             copy.key_changed(key);
         }
         copy.stage = Stage::Ready;
-        // The row path asks from here on: what it has emitted until now must be seen.
+        // The row path watches the table from now on. Transactions that were sent before have to be
+        // visible to the first snapshot.
         match (self.unseen.listed(), &mut copy.windows) {
             (Some(listed), Some(windows)) => windows.wait_for(listed),
             _ => copy.stage = Stage::Unsurveyed,
@@ -183,7 +191,8 @@ impl Copies {
         self.watch();
     }
 
-    /// A chunk has begun: its snapshot, and the table as it sees it. What to read, if it may be read.
+    /// Takes the snapshot of a chunk and the table as this snapshot shows it. Returns the task that
+    /// reads the rows, or `None` if they may not be read now.
     pub fn begun(&mut self, id: u64, snapshot: PgSnapshot, table: Option<CopyTable>) -> Option<Task> {
         let at = self.place(id)?;
         self.unseen.look(&snapshot);
@@ -221,7 +230,8 @@ impl Copies {
         }
     }
 
-    /// The table is not, or no longer, what it was when it was looked at: nothing is read, and it is planned anew.
+    /// Drops the chunk, because the table differs from its last survey, and plans or surveys the
+    /// table again.
     fn altered(&mut self, at: usize, table: Option<CopyTable>) {
         let Some(copy) = self.list.get_mut(at) else { return };
         copy.dropped("the table was altered after it was looked at".to_owned());
@@ -233,15 +243,17 @@ impl Copies {
                 copy.stage = Stage::Unplanned;
             }
             None => {
-                windows.begin_anew(true); // other rows or columns are published than were copied so far
+                // Other rows or columns are published than those that were copied so far.
+                windows.begin_anew(true);
                 copy.window.journal = windows.journal();
-                copy.stage = Stage::Unsurveyed; // and who writes at this moment is awaited
+                // The transactions that write at this moment have to be awaited.
+                copy.stage = Stage::Unsurveyed;
                 self.store(at);
             }
         }
     }
 
-    /// A chunk was read.
+    /// Takes the rows of a chunk, and sets size and time of the next one.
     pub fn read(&mut self, id: u64, chunk: &Chunk) {
         let Some(at) = self.place(id) else { return };
         self.held = None;
@@ -281,7 +293,8 @@ impl Copies {
         last.iter().for_each(|last| self.tell_read(at, last));
     }
 
-    /// The chunk under way came to nothing: it took too long or was too large (`smaller`), or the server refused.
+    /// Drops the chunk under way. `smaller` is true if it took too long or was too large, and false
+    /// if the server refused it.
     pub fn gave_up(&mut self, id: u64, smaller: bool, why: String) {
         self.held = None;
         let now = self.now;
@@ -300,28 +313,30 @@ impl Copies {
         }
     }
 
-    /// The stream was held too long: whatever chunk holds it is given up.
+    /// Drops every chunk that is being read, because the stream was held for too long.
     pub fn release(&mut self) {
         let reading: Vec<u64> = self.list.iter().filter(|copy| copy.is_reading()).map(|copy| copy.id).collect();
         for id in reading {
             self.gave_up(id, true, "the stream was held for too long".to_owned());
             if let Some(copy) = self.place(id).and_then(|at| self.list.get_mut(at)) {
-                copy.not_before = copy.not_before.max(self.now.plus(BACKOFF_MIN)); // it has to move before the next one
+                // The stream has to move before the next chunk.
+                copy.not_before = copy.not_before.max(self.now.plus(BACKOFF_MIN));
             }
         }
         self.held = None;
     }
 
-    /// A task of a copy could not be done, and will not be by trying again.
+    /// Ends a copy with the failure of a task that would fail again.
     pub fn refused(&mut self, id: u64, left: &Left) {
         if let Some(at) = self.place(id) {
             self.fail(at, &left.reason, left.detail.clone(), left.next.clone());
         }
     }
 
-    /// Journals what is delivered and ends what is over; `confirmed` is what the record says.
+    /// Records what is delivered, and ends copies that are over. `confirmed` is the position in the
+    /// acknowledged checkpoint.
     ///
-    /// Returns a position that some copy wants to be confirmed before it is over.
+    /// Returns the lowest position that some copy needs to be confirmed before it is over.
     pub fn settle(&mut self, next: Ticket, oldest: Ticket, confirmed: Lsn) -> Option<Lsn> {
         self.settle_whole(oldest);
         for windows in self.list.iter_mut().filter_map(|copy| copy.windows.as_mut()) {
@@ -351,7 +366,7 @@ impl Copies {
         None
     }
 
-    /// Takes what copies have noted since it was taken last, to be written.
+    /// Moves progress that changed since the last call into the records to be written.
     pub fn take_journals(&mut self) {
         for at in 0..self.list.len() {
             let Some(copy) = self.list.get_mut(at) else { continue };
@@ -369,13 +384,14 @@ impl Copies {
         }
     }
 
-    /// What has to be written before anything is confirmed that was emitted until now.
+    /// State records that have to be written before a position is confirmed that lies behind what
+    /// was sent until now.
     #[must_use]
     pub fn unwritten(&self) -> BTreeMap<String, Option<String>> {
         self.unwritten.clone()
     }
 
-    /// That is written.
+    /// Takes the acknowledgement of these records.
     pub fn written(&mut self, written: &BTreeMap<String, Option<String>>) {
         self.unwritten.retain(|key, value| written.get(key) != Some(value));
         for copy in &mut self.list {

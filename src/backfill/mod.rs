@@ -1,9 +1,13 @@
-//! Copies beside the stream, as the loop sees them: which table is read next, what the row path asks before a change,
-//! what is emitted when, what is recorded.
+//! Backfills: copies of tables that run while the stream runs, and standstills, for which it
+//! pauses.
 //!
-//! The rules are `snapshot::window`'s; here they meet tables, plans and time. Nothing waits here: `runner` asks the server
-//! and tells the answers. One chunk is read at a time, of the first table that can go on; all tables are watched that have
-//! begun. Where no copy is under way the row path pays for looking at an empty list.
+//! [`Copies`] decides which table is read next, what the row path must do before a change, which
+//! copied rows may be sent, and what is recorded. The rules of a single table are in
+//! `snapshot::window` and `snapshot::whole`; this room applies them to tables, plans and time.
+//! Nothing here waits or does IO: the runner performs each [`Task`] and reports its result.
+//!
+//! One chunk is read at a time, of the first table that can continue. Changes are watched for every
+//! table whose copy has begun. If no copy runs, the row path pays for a search in an empty list.
 
 pub mod notices;
 mod asked;
@@ -43,23 +47,25 @@ use notices::{About, Data, News, Teller};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-/// How long the stream may be held for a chunk (`docs/internals/copies.md`).
+/// The longest time that the stream may be held for a chunk (`docs/internals/copies.md`).
 const HOLD: u64 = SECOND / 5;
-/// The same for a chunk that cannot be made smaller.
+/// The same limit for a chunk of one row, which cannot be made smaller.
 const HOLD_LAST: u64 = SECOND * 9 / 10;
-/// Tries under a hold are so far apart: most commits are visible within less, and the others are no sooner so by asking.
+/// Pause between two snapshots that are tried while the stream may be held. Most commits become
+/// visible within less time, and more frequent tries do not make the others visible sooner.
 const TRY_SPACING: u64 = SECOND / 100;
-/// What waits for others is tried again after this, doubling.
+/// Pause before a postponed copy is tried again. It doubles from the minimum to the maximum.
 const BACKOFF_MIN: u64 = SECOND / 5;
 const BACKOFF_MAX: u64 = 5 * SECOND;
-/// Rows of a chunk: the first one's, and the bounds that its time and size move it between.
+/// Rows of the first chunk, and the most rows that a chunk may grow to.
 const ROWS_FIRST: u64 = 1000;
 const ROWS_MAX: u64 = 50_000;
-/// A chunk that took less is doubled, one that took more is halved: so that a held stream is rarely held for `HOLD`.
+/// A chunk that takes less than `QUICK` doubles the next chunk, and one that takes more than `SLOW`
+/// halves it. The stream is then rarely held for as long as [`HOLD`].
 const QUICK: u64 = SECOND / 20;
 const SLOW: u64 = SECOND / 8;
 
-/// A row that waits for its time, as COPY wrote it, with what it is written by.
+/// A copied row that waits to be sent: its line of COPY text, and the shape that it is encoded by.
 #[derive(Clone)]
 pub struct Held {
     line: Box<[u8]>,
@@ -74,36 +80,38 @@ impl std::fmt::Debug for Held {
 }
 
 impl Held {
-    /// The row's line.
+    /// The row as one line of COPY text.
     pub fn line(&self) -> &[u8] {
         &self.line
     }
 }
 
-/// The shape and time of a chunk's rows.
+/// What the rows of one chunk have in common.
 pub struct Shape {
-    /// By which they are encoded.
+    /// Plan and topic that the rows are encoded for.
     pub active: Active,
-    /// How many columns they have.
+    /// Number of columns in each row.
     pub columns: usize,
-    /// The chunk's insert position.
+    /// Insert position of the server, read after the rows. The rest of the chunk waits for the
+    /// stream to pass it.
     pub upto: Lsn,
 }
 
 /// What a copy needs next.
 #[derive(Clone, Debug, PartialEq)]
 enum Stage {
-    /// To look at server and table.
+    /// The server and the table have to be surveyed.
     Unsurveyed,
-    /// To plan the table's shape.
+    /// The table's shape has to be planned.
     Unplanned,
-    /// Nothing: it can read.
+    /// A chunk, or the standstill, can be read.
     Ready,
-    /// It cannot go on: a stable code, the same with names, and what to do.
+    /// The copy has failed. The fields are a stable code, the same reason with names, and the next
+    /// step for the operator.
     Failed(String, String, String),
 }
 
-/// What is known of the table, as of its last survey.
+/// What the last survey and the planning after it found out about the table.
 struct Known {
     table: CopyTable,
     active: Option<Active>,
@@ -118,95 +126,104 @@ struct Copy {
     stage: Stage,
     known: Option<Known>,
     windows: Option<Windows<Held>>,
-    /// The table's relation on this connection, once the stream has told it.
+    /// The table's relation on this connection. `None` until the stream has sent a Relation message
+    /// for it.
     slot: Option<RelationSlot>,
     rows_asked: u64,
-    /// Whether the chunk under way goes on in the table, instead of reading moved rows again.
+    /// True while the chunk under way reads a new range of keys, false while it reads moved rows
+    /// again.
     goes_forward: bool,
-    /// Tries under a hold so far, and since when.
+    /// When a snapshot of this copy first missed a transaction that it has to see. While this is
+    /// set, the stream is held before changes of the table, so that the next snapshot can succeed.
     hold_since: Option<Moment>,
     not_before: Moment,
     backoff: u64,
-    /// Whom it waits for, in words.
+    /// The transactions or the cause that the copy waits for, in words for the status.
     waits: String,
-    /// Its last snapshot did not see a transaction that it has to see.
+    /// True if the last snapshot did not see a transaction that it has to see.
     unseen: bool,
     began: Moment,
     reply: Option<Reply>,
     bytes: u64,
-    /// Chunks that its record, as it is written, says are delivered.
+    /// Number of delivered chunks in the newest record of this copy that is acknowledged.
     recorded_chunks: u64,
-    /// Chunks begun that came to nothing, and why the last of them did.
+    /// Number of chunks that were begun and dropped, and the reason of the last drop.
     dropped: u64,
     dropped_why: String,
-    /// The epoch of the first copy that left this table to us.
+    /// Epoch of the first copy that could not copy this table. The end of this copy is recorded
+    /// under that epoch.
     owed: Option<u64>,
-    /// It is copied whole instead of in chunks.
+    /// Set if the table is copied by a standstill instead of in chunks.
     whole: Option<whole::Round>,
-    /// What the server lacks for it: a stable code, the same in words, and what to do.
+    /// What the server lacks for this copy, such as a free slot: code, detail and next step.
     stuck: Option<Left>,
-    /// The server was a standby when it was surveyed.
+    /// True if the server was a standby at the last survey.
     standby: bool,
-    /// The table was set aside.
+    /// True if this copy repairs a detached table. Its `Detached` record is removed when the copy
+    /// ends.
     repairs: bool,
 }
 
-/// What the runner has to ask for.
+/// A task that the runner performs for a copy.
 #[derive(Debug)]
 pub enum Task {
-    /// [`crate::snapshot::reader::Reader::survey`], then try out this statement.
+    /// Calls [`crate::snapshot::reader::Reader::survey`], and then executes the statement, which
+    /// shows whether the operator's condition is valid SQL.
     Survey { id: u64, table: String, relation: Option<Oid>, statement: Option<String> },
-    /// Plan this shape, and tell the copy.
+    /// Plans this table and passes the plan to [`Copies::planned`].
     Plan { id: u64, table: Box<CopyTable> },
-    /// [`crate::snapshot::reader::Reader::begin`].
+    /// Calls [`crate::snapshot::reader::Reader::begin`].
     Begin { id: u64, table: Box<CopyTable> },
-    /// [`crate::snapshot::reader::Reader::read`].
+    /// Calls [`crate::snapshot::reader::Reader::read`].
     Read { id: u64, table: String, select: String },
-    /// [`crate::snapshot::temporary::Temporary::start`].
+    /// Calls [`crate::snapshot::temporary::Temporary::start`] for a standstill.
     Whole { id: u64, table: TableName, relation: Oid, filter: Option<String> },
 }
 
-/// See the module's own words.
+/// All backfills and standstills of the process. See the documentation of the module.
 pub struct Copies {
     list: Vec<Copy>,
-    /// Relations of the stream whose changes a copy has to see, with its place.
+    /// Relations whose changes a copy has to see, each with the index of the copy in `list`.
     watched: Vec<(RelationSlot, usize)>,
     unseen: Unseen,
-    /// The stream stands before a change, since then.
+    /// Since when the stream has been held before a change. `None` while it is not held.
     held: Option<Moment>,
-    /// Records that are to be written, none to be removed; they leave when that is acknowledged.
+    /// State records to be written, by key; `None` removes a record. An entry leaves the map when
+    /// its write is acknowledged.
     unwritten: BTreeMap<String, Option<String>>,
-    /// Numbers copies: their places change.
+    /// The last id given to a copy. Copies need ids because their index in `list` changes.
     ids: u64,
-    /// Numbers rows, so that no two have one identity.
+    /// The last ordinal given to a copied row. The term is in its upper bits, so that no two rows
+    /// have the same Position.
     serial: u64,
     slot_name: String,
-    /// The record's.
+    /// Epoch of the checkpoint.
     epoch: u64,
-    /// Where the stream stood last outside of a transaction, on this connection.
+    /// Position where the stream last was outside of a transaction, on this connection. Zero before
+    /// that.
     stands: Lsn,
-    /// Where the commit record of the transaction begins inside of which it stands.
+    /// Start of the commit record of the open transaction. `None` outside of a transaction.
     open: Option<Lsn>,
-    /// The whole table that is copied now.
+    /// The standstill under way. There is at most one.
     whole: Option<whole::UnderWay>,
-    /// The operator's limit.
+    /// The operator's limit of rows per second.
     rows_per_second: Option<u64>,
-    /// Tables that the operator has a whole query for, which cannot be read in chunks.
+    /// Tables for which `snapshot.query` has a query. Such a table cannot be read in chunks.
     queried: BTreeSet<String>,
     now: Moment,
     finished: progress::Finished,
     totals: WindowTotals,
-    /// The part of the time that chunks may take, and until when they rest.
+    /// Share of the time that chunks may take, and the moment until which they rest.
     share: Share,
     rests_until: Moment,
     teller: Teller,
-    /// Copies have begun, which is not told yet.
+    /// True if copies have begun and the notice `STARTED` is not made yet.
     starting: bool,
     repaired: Vec<String>,
 }
 
 impl Copies {
-    /// No copies. `told`: whether anybody wants their news.
+    /// An empty set of copies. `told` is true if somebody wants notices of them.
     #[must_use]
     pub fn new(slot_name: &str, told: bool) -> Self {
         Copies {
@@ -235,8 +252,9 @@ impl Copies {
         }
     }
 
-    /// A connection was proven. On the process's first one the state's copies go on, and what the record says was emitted
-    /// is waited for.
+    /// Takes over the facts of a connection that passed all checks. On the first connection of the
+    /// process, the recorded copies continue, and snapshots have to see the transactions that the
+    /// checkpoint lists as sent.
     pub fn opened(
         &mut self,
         record: &crate::continuity::checkpoint::Checkpoint,
@@ -258,24 +276,26 @@ impl Copies {
         }
     }
 
-    /// Whether nothing is copied beside the stream.
+    /// True if no copy is under way, not even a failed one.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
-    /// The first copy owes this table: its end is recorded as that copy's.
+    /// Notes that the first copy of this epoch left the table to its backfill. The end of the
+    /// backfill is recorded as the table's end in the first copy.
     pub fn owe(&mut self, table: &str, epoch: u64) {
         self.list.iter_mut().filter(|copy| copy.name == table).for_each(|copy| copy.owed = Some(epoch));
     }
 
-    /// Takes the operator's limit of rows a second, and the tables that are not to be read as they are.
+    /// Takes the operator's limit of rows per second, and the tables that have a query in
+    /// `snapshot.query`.
     pub fn configure(&mut self, snapshot: &crate::snapshot::Config) {
         self.rows_per_second = snapshot.rows_per_second;
         self.queried = snapshot.queries.keys().cloned().collect();
     }
 
-    /// Time has come to this.
+    /// Sets the time, and counts the time that has passed.
     pub fn set_now(&mut self, now: Moment) {
         self.count_time(now);
         self.now = now;
@@ -290,20 +310,20 @@ impl Copies {
         self.list.iter().position(|copy| copy.id == id)
     }
 
-    /// Whether the table has a copy under way.
+    /// True if the table has a copy in the list, failed ones included.
     #[must_use]
     pub fn is_copying(&self, table: &str) -> bool {
         self.list.iter().any(|copy| copy.name == table)
     }
 
-    /// Whether the table's copy cannot go on: whoever asks for it again begins it anew.
+    /// True if the table's copy has failed. A new request then begins it again.
     #[must_use]
     pub fn has_failed(&self, table: &str) -> bool {
         self.list.iter().any(|copy| copy.name == table && matches!(copy.stage, Stage::Failed(..)))
     }
 
-    /// Begins a copy. `fresh`: the table was published a moment ago. One that failed gives way, and what was owed by it is
-    /// owed by this one.
+    /// Begins a copy. `fresh` is true if the table was published a moment ago. A failed copy of the
+    /// same table is replaced, and its debt to the first copy passes to the new one.
     pub fn begin(&mut self, table: &TableName, filter: Option<String>, fresh: bool, now_ms: i64, reply: Option<Reply>) {
         let name = table.to_string();
         let failed = self.list.iter().find(|copy| copy.name == name && matches!(copy.stage, Stage::Failed(..)));
@@ -324,7 +344,7 @@ impl Copies {
         self.store(self.list.len() - 1);
     }
 
-    /// Ends every copy where it is; their names.
+    /// Ends every copy without completing it, and returns the names of the tables.
     pub fn cancel(&mut self) -> Vec<String> {
         let names: Vec<String> = self.list.iter().map(|copy| copy.name.clone()).collect();
         if !names.is_empty() {
@@ -340,7 +360,8 @@ impl Copies {
         names
     }
 
-    /// The connection, or the producer, was lost.
+    /// Forgets everything that belonged to the connection or to the producer: one of them was lost.
+    /// Copies are surveyed again and continue from their records.
     pub fn lost(&mut self) {
         self.watched.clear();
         self.held = None;
@@ -362,7 +383,7 @@ impl Copies {
         }
     }
 
-    /// The table has left the captured set: its copy ends.
+    /// Ends the copies of all tables that `keep` refuses, and removes their records.
     pub fn forget(&mut self, keep: impl Fn(&str) -> bool) {
         let gone: Vec<String> =
             self.list.iter().filter(|copy| !keep(&copy.name)).map(|copy| copy.name.clone()).collect();
@@ -379,7 +400,8 @@ impl Copies {
         self.watch_whole();
     }
 
-    /// The stream has told a relation: is it one that is copied?
+    /// Takes a Relation message of the stream. If the key has other columns than the copy's ranges,
+    /// the copy begins again.
     pub fn relation(&mut self, slot: RelationSlot, relation: Oid, active: &Active) {
         for at in 0..self.list.len() {
             let Some(copy) = self.list.get_mut(at).filter(|copy| copy.window.relation == relation) else { continue };
@@ -393,7 +415,7 @@ impl Copies {
         self.watch();
     }
 
-    /// Relations the stream has told before a copy of theirs began.
+    /// Takes relations that the stream sent before a copy of them began.
     pub fn relations(&mut self, known: impl Iterator<Item = (RelationSlot, Oid)>) {
         for (slot, relation) in known {
             for copy in self.list.iter_mut().filter(|copy| copy.window.relation == relation) {
@@ -450,7 +472,7 @@ impl Copy {
         self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
     }
 
-    /// A chunk came to nothing.
+    /// Counts a chunk that was dropped, and keeps the reason.
     fn dropped(&mut self, why: String) {
         tracing::debug!(
             table = self.name,
@@ -461,7 +483,8 @@ impl Copy {
         self.dropped_why = why;
     }
 
-    /// A statement that shows whether the operator's condition can be read.
+    /// A statement that shows whether the operator's condition is valid SQL for the table. `None`
+    /// if there is no condition.
     fn statement(&self) -> Option<String> {
         let filter = self.window.filter.as_deref()?;
         let (namespace, name) = self.name.split_once('.')?;
@@ -470,7 +493,7 @@ impl Copy {
     }
 }
 
-/// The record of a copy that nothing is known of yet.
+/// The record of a copy that was just requested: no survey yet, nothing delivered.
 fn asked_for(filter: Option<String>, asked_ms: i64) -> Window {
     Window {
         format: FORMAT,

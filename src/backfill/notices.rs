@@ -1,34 +1,36 @@
-//! What is told of copies: Debezium's notifications, on their way into their topic and the log.
+//! Notices of copies: Debezium's notifications, which go to a topic, to the log, or to both.
 //!
-//! Copies note their news ([`Teller`]); here each becomes a notice, waits until it can be sent, and is kept until it is
-//! delivered: one whose producer was lost is sent again. Notices confirm nothing and nothing waits for them; a process that
-//! ends loses those that were not delivered. Keys of rows are in the topic, never in the log.
+//! Copies note news in a [`Teller`]. [`Notices`] makes a notice of each, keeps it until it is
+//! delivered, and sends it again if its producer was lost. Notices do not delay a confirmation.
+//! Notices that are not delivered when the process ends are lost. Keys of rows go to the topic and
+//! never to the log.
 
 use crate::encode::{self, Notice};
 use crate::ledger::Ticket;
 use std::collections::VecDeque;
 
-/// Bytes of notices that may wait: hundreds of chunks of a copy that nobody takes rows from, beside a byte budget of tens
-/// of MiB. The oldest give way.
+/// Most bytes of notices that wait to be sent. This is enough for hundreds of chunks, and little
+/// beside a byte budget of tens of MiB. If there are more, the oldest are dropped.
 const WAITING_BYTES_MAX: usize = 1024 * 1024;
 
-/// Bytes of a list of tables: each notice has one, and a database can have more tables than a record has room for.
+/// Most bytes of a list of tables. Each notice has such a list, and a database can have more tables
+/// than fit a record.
 const LIST_BYTES_MAX: usize = 32 * 1024;
 
-/// Values of rows, which stay out of the log.
+/// Entries that hold values of rows. They are left out of the log.
 const KEYS_OF_ROWS: [&str; 2] = ["last_processed_key", "maximum_key"];
 
-/// Which copies it is about.
+/// The kind of copy that a notice is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum About {
-    /// The first copy.
+    /// The first copy of the pipeline.
     First,
-    /// Copies beside the stream.
+    /// A backfill or a standstill.
     Beside,
 }
 
 impl About {
-    /// Debezium's word.
+    /// Debezium's name for this kind of copy.
     const fn aggregate(self) -> &'static str {
         match self {
             About::First => "Initial Snapshot",
@@ -37,10 +39,10 @@ impl About {
     }
 }
 
-/// More of what happened, by Debezium's names.
+/// Further entries of a notice, by Debezium's names.
 pub type Data = Vec<(&'static str, String)>;
 
-/// Names of tables, between commas; where they are too many the rest is `...`.
+/// Joins names of tables by commas. A list that is too long ends in `...`.
 #[must_use]
 pub fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let mut list = String::new();
@@ -62,18 +64,18 @@ fn size_bytes(notice: &Notice) -> usize {
     size_of::<Notice>() + notice.id.len() + data
 }
 
-/// Something that happened to copies.
+/// One event in the life of copies, before it becomes a notice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct News {
     pub about: About,
-    /// `STARTED`, `IN_PROGRESS`, ...
+    /// Debezium's type of the notification, such as `STARTED` or `IN_PROGRESS`.
     pub kind: &'static str,
-    /// The signal that asked for the copy, if one did.
+    /// Id of the signal that requested the copy, if there was one.
     pub signal: Option<String>,
     pub data: Data,
 }
 
-/// Where copies note what happens to them. Where nobody wants to know, nothing is made of it.
+/// Collects news of copies. If notices are off, it does not even build the news.
 #[derive(Debug, Default)]
 pub struct Teller {
     on: bool,
@@ -81,26 +83,26 @@ pub struct Teller {
 }
 
 impl Teller {
-    /// For somebody who wants to know, or not.
+    /// An empty collection. `on` is true if notices are wanted.
     #[must_use]
     pub fn new(on: bool) -> Self {
         Teller { on, news: Vec::new() }
     }
 
-    /// Notes something.
+    /// Adds one piece of news, if notices are wanted.
     pub fn tell(&mut self, news: impl FnOnce() -> News) {
         if self.on {
             self.news.push(news());
         }
     }
 
-    /// Takes what was noted.
+    /// Removes and returns all news.
     pub fn take(&mut self) -> Vec<News> {
         std::mem::take(&mut self.news)
     }
 }
 
-/// Notices on their way.
+/// Notices that wait to be sent or to be delivered.
 #[derive(Debug)]
 pub struct Notices {
     prefix: String,
@@ -108,25 +110,26 @@ pub struct Notices {
     log: bool,
     waiting: VecDeque<Notice>,
     waiting_bytes: usize,
-    /// Sent and not delivered yet, in order.
+    /// Notices that were sent and are not delivered yet, in the order of their tickets.
     sent: VecDeque<(Ticket, Notice)>,
 }
 
 impl Notices {
-    /// For a topic, the log, both or neither.
+    /// Creates the queue. Notices go to the topic if the rules name one, and to the log if `log` is
+    /// true.
     #[must_use]
     pub fn new(config: &encode::Config, log: bool) -> Self {
         let (prefix, topic) = (config.prefix.clone(), config.rules.notice_topic.is_some());
         Notices { prefix, topic, log, waiting: VecDeque::new(), waiting_bytes: 0, sent: VecDeque::new() }
     }
 
-    /// Whether anybody wants to know.
+    /// True if notices go to the topic or to the log.
     #[must_use]
     pub fn are_wanted(&self) -> bool {
         self.topic || self.log
     }
 
-    /// Takes news; `id` is used where no signal names one.
+    /// Makes a notice of the news. `id` is used if no signal has one.
     pub fn note(&mut self, news: News, id: String, at_ms: i64) {
         let News { about, kind, signal, mut data } = news;
         data.push(("connector_name", self.prefix.clone()));
@@ -146,31 +149,31 @@ impl Notices {
         }
     }
 
-    /// The next one to be sent.
+    /// The next notice to be sent.
     #[must_use]
     pub fn next(&self) -> Option<&Notice> {
         self.waiting.front()
     }
 
-    /// It was sent under this ticket.
+    /// Notes that the next notice was sent under this ticket.
     pub fn sent(&mut self, ticket: Ticket) {
         let notice = self.give_up();
         self.sent.extend(notice.map(|notice| (ticket, notice)));
     }
 
-    /// The next one will not be sent.
+    /// Removes the next notice without sending it.
     pub fn give_up(&mut self) -> Option<Notice> {
         let notice = self.waiting.pop_front()?;
         self.waiting_bytes -= size_bytes(&notice);
         Some(notice)
     }
 
-    /// Everything before this ticket is delivered.
+    /// Forgets sent notices whose tickets lie below `oldest`: they are delivered.
     pub fn settle(&mut self, oldest: Ticket) {
         while self.sent.pop_front_if(|(ticket, _)| *ticket < oldest).is_some() {}
     }
 
-    /// The producer is given up: what it has not delivered is sent again.
+    /// Queues every notice that is not delivered again, because its producer was lost.
     pub fn lost(&mut self) {
         while let Some((_, notice)) = self.sent.pop_back() {
             self.waiting_bytes += size_bytes(&notice);

@@ -1,4 +1,4 @@
-//! What status says of copies beside the stream.
+//! What `/status` and the metrics show of backfills and standstills.
 
 use super::whole::UnderWay;
 use super::{Copies, Copy, Moment, Stage, Windows};
@@ -8,10 +8,10 @@ use crate::snapshot::journal::Left;
 use crate::snapshot::window::Journal;
 use crate::status::WindowStatus;
 
-/// Copies that are over and still told of.
+/// Number of completed copies that `/status` still shows.
 const FINISHED_MAX: usize = 20;
 
-/// Copies that are over, newest last.
+/// Completed copies, the newest last.
 #[derive(Default)]
 pub(super) struct Finished(Vec<WindowStatus>);
 
@@ -27,13 +27,13 @@ impl Finished {
 }
 
 impl Copies {
-    /// What metrics say of them.
+    /// Totals for the metrics.
     #[must_use]
     pub fn totals(&self) -> WindowTotals {
         self.totals
     }
 
-    /// Time passes in the state that copies and stream are in.
+    /// Adds the time since the last call to the totals of each state that lasts.
     pub(super) fn count_time(&mut self, now: Moment) {
         let passed = now.since(self.now);
         let [chunks, whole] = &mut self.totals.held_us;
@@ -43,7 +43,7 @@ impl Copies {
         self.totals.unseen_us += if waits { passed } else { 0 };
     }
 
-    /// What status says of them, those that are over first.
+    /// The copies for `/status`: completed ones first, then those under way.
     #[must_use]
     pub fn status(&self) -> Vec<WindowStatus> {
         let over = self.finished.0.iter().filter(|status| !self.is_copying(&status.table)).cloned();
@@ -53,7 +53,8 @@ impl Copies {
 }
 
 impl Copy {
-    /// `stands`: where the stream stood last outside of a transaction. `under_way`: its table is being copied whole.
+    /// `stands` is the position where the stream last was outside of a transaction. `under_way` is
+    /// set if this copy is the standstill under way.
     fn status(&self, stands: Lsn, under_way: Option<&UnderWay>) -> WindowStatus {
         let next = self.awaits();
         let (open_chunks, waits_for_lsn) = self.windows.as_ref().map_or((0, None), Windows::waiting);
@@ -110,7 +111,7 @@ mod tests {
     use crate::lsn::Oid;
     use crate::table::TableName;
 
-    /// A copy that can read its first chunk.
+    /// One copy that can read its first chunk.
     fn ready() -> Copies {
         let (mut copies, name) = (Copies::new("s", false), TableName::new("p", "t"));
         copies.begin(&name, None, false, 0, None);

@@ -1,11 +1,12 @@
-//! Copies of tables that are set aside: ended with them, and begun to repair them.
+//! Copies of detached tables: they end when the table is detached, and a new copy repairs the
+//! table.
 
 use super::Copies;
 use crate::continuity::detached::Detached;
 use crate::snapshot::journal::Left;
 
 impl Copies {
-    /// The table is set aside: its copy, if there is one, ends here, and is begun anew by whoever repairs the table.
+    /// Ends the copy of a table that was detached. The repair of the table begins a new copy.
     pub fn detached(&mut self, table: &str) {
         let Some(id) = self.list.iter().find(|copy| copy.name == table).map(|copy| copy.id) else { return };
         let left = Left {
@@ -16,17 +17,17 @@ impl Copies {
         self.refused(id, &left);
     }
 
-    /// The table's copy repairs it: with the copy's end its record goes.
+    /// Notes that the table's copy repairs it. The `Detached` record is removed when the copy ends.
     pub fn repairs(&mut self, table: &str) {
         self.list.iter_mut().filter(|copy| copy.name == table).for_each(|copy| copy.repairs = true);
     }
 
-    /// Tables that were repaired since this was last asked.
+    /// Removes and returns the tables that were repaired since the last call.
     pub fn take_repaired(&mut self) -> Vec<String> {
         std::mem::take(&mut self.repaired)
     }
 
-    /// The table is not set aside any more: its record goes.
+    /// Removes the `Detached` record of a table that is no longer detached.
     pub fn forget_detached(&mut self, table: &str) {
         self.unwritten.insert(Detached::key(&self.slot_name, table), None);
     }

@@ -1,4 +1,4 @@
-//! What the row path asks before a change, and tells of what it emits.
+//! What the row path asks of the copies before a change, and what it reports after sending.
 
 use super::{Copies, Copy, Held, Stage, tell, touch};
 use crate::change::{Context, RelationSlot, Row};
@@ -8,14 +8,14 @@ use crate::plans::Active;
 use crate::snapshot::window::{Before, Windows};
 
 impl Copies {
-    /// The copy that has to see a relation's changes.
+    /// Index of the copy that has to see the changes of a relation.
     #[inline]
     #[must_use]
     pub fn watching(&self, slot: RelationSlot) -> Option<usize> {
         self.watched.iter().find(|(watched, _)| *watched == slot).map(|(_, copy)| *copy)
     }
 
-    /// A change is about to be emitted; see [`Windows::before`].
+    /// Decides what precedes a change that is about to be sent; see [`Windows::before`].
     pub fn before(&mut self, copy: usize, active: &Active, context: &Context<'_>, row: &Row<'_>) -> Before<Held> {
         let Some(windows) = self.list.get_mut(copy).and_then(|copy| copy.windows.as_mut()) else {
             return Before::Nothing;
@@ -28,25 +28,27 @@ impl Copies {
         answer
     }
 
-    /// Whether a change of the relation would have to wait; nothing is noted.
+    /// True if a change of the relation would have to wait. Unlike [`Copies::before`], it changes
+    /// nothing.
     #[must_use]
     pub fn would_hold(&self, copy: usize, xid: Option<Xid>) -> bool {
         let windows = self.list.get(copy).and_then(|copy| copy.windows.as_ref());
         windows.is_some_and(|windows| windows.holds(self.unseen.widen(xid.unwrap_or_default())))
     }
 
-    /// The stream waits before a change.
+    /// Notes that the stream is held before a change.
     pub fn hold(&mut self) {
         self.held.get_or_insert(self.now);
     }
 
-    /// Whether it still waits.
+    /// True while the stream is held for a chunk or stands for a standstill.
     #[must_use]
     pub fn is_holding(&self) -> bool {
         self.held.is_some() || self.stands_for_whole()
     }
 
-    /// Changes of a transaction are out, or were passed over.
+    /// Notes a transaction whose changes were sent or left out. Snapshots have to see it from now
+    /// on.
     #[inline]
     pub fn emitted(&mut self, xid: Option<Xid>) {
         if let Some(xid) = xid {
@@ -54,7 +56,7 @@ impl Copies {
         }
     }
 
-    /// The stream stands at a position outside of a transaction.
+    /// Notes that the stream is at this position, outside of a transaction.
     pub fn passed(&mut self, position: Lsn) {
         self.stands = position;
         self.passed_whole(position);
@@ -63,25 +65,27 @@ impl Copies {
         }
     }
 
-    /// The same for chunks that were read since: an idle stream has nothing to tell before the next keepalive.
+    /// Applies the last position again, for chunks that were read since. An idle stream brings no
+    /// position before the next keepalive.
     pub fn passed_already(&mut self) {
         self.passed(self.stands);
     }
 
-    /// Whether rows can be emitted whose position was passed: outside of a transaction, of the first table that has some,
-    /// whose chunks before are delivered and recorded. So what a crash repeats of a table is one chunk.
+    /// True if a copied row may be sent now: the stream is outside of a transaction, it has passed
+    /// the position of the chunk, and the previous chunk of the table is delivered and recorded. A
+    /// crash then repeats at most one chunk of each table.
     #[must_use]
     pub fn has_rest(&self) -> bool {
         self.leaves().is_some()
     }
 
-    /// The next of them, with its copy.
+    /// Takes the next such row, with the index of its copy.
     pub fn rest(&mut self) -> Option<(usize, Held)> {
         let at = self.leaves()?;
         Some((at, self.list.get_mut(at)?.windows.as_mut()?.rest()?))
     }
 
-    /// The copy whose rows leave next.
+    /// Index of the copy whose rows may be sent next.
     fn leaves(&self) -> Option<usize> {
         if self.open.is_some() {
             return None;
@@ -90,13 +94,13 @@ impl Copies {
         self.list.get(at).is_some_and(Copy::may_leave).then_some(at)
     }
 
-    /// A number for a copied row's identity.
+    /// The ordinal for the Position of a copied row. It is used once.
     pub fn next_serial(&mut self) -> u64 {
         self.serial += 1;
         self.serial
     }
 
-    /// A row of the copy was emitted.
+    /// Counts a copied row that was sent, or that the configuration leaves out.
     pub fn emitted_row(&mut self, copy: usize, size_bytes: usize) {
         if let Some(copy) = self.list.get_mut(copy) {
             copy.bytes += size_bytes as u64;
@@ -105,7 +109,7 @@ impl Copies {
         }
     }
 
-    /// The copy cannot go on; the stream can.
+    /// Ends a copy as failed. The stream goes on.
     pub fn fail(&mut self, copy: usize, reason: &str, detail: String, next: String) {
         let Some(at) = self.list.get_mut(copy) else { return };
         tracing::warn!(table = at.name, reason, next, "a copy beside the stream stopped: {detail}");
@@ -126,7 +130,7 @@ impl Copies {
 }
 
 impl Copy {
-    /// Whether another chunk may leave.
+    /// True if the previous chunk is delivered and recorded.
     fn may_leave(&self) -> bool {
         let recorded = self.window.journal.chunks <= self.recorded_chunks;
         recorded && self.windows.as_ref().is_some_and(|windows| !windows.is_leaving())
@@ -168,7 +172,7 @@ mod tests {
         Held { line: b"1".as_slice().into(), shape: Rc::new(Shape { active, columns: 1, upto: Lsn::new(100) }) }
     }
 
-    /// A copy of which two chunks were read, whose positions the stream has passed.
+    /// One copy with two chunks whose positions the stream has passed.
     fn two_chunks() -> Copies {
         let mut copies = Copies::new("s", false);
         copies.begin(&TableName::new("p", "t"), None, false, 0, None);
@@ -196,7 +200,8 @@ mod tests {
         let written = copies.unwritten();
         copies.written(&written);
         assert!(copies.has_rest());
-        // What is recorded besides chunks, as rows that move are under steady writes, holds nothing back.
+        // A record without a new chunk holds nothing back, such as one of moved rows under steady
+        // writes.
         copies.store(0);
         assert!(copies.has_rest());
     }

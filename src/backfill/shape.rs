@@ -1,13 +1,14 @@
-//! Whether a table is what it was when its copy looked at it last.
+//! Compares a table with the state in which its copy last saw it.
 //!
-//! Rows of a copy belong together only while the same rows and columns of the table are published. While the copy is watched
-//! each chunk looks; what changes while the connection is lost, or while no process runs, is told by the copy's record.
+//! The chunks of a copy fit together only while the same rows and columns of the table are
+//! published. While the stream watches the table, each chunk compares its own view of the table.
+//! Changes during a lost connection, or while no process runs, show in the record of the copy.
 
 use super::{Active, Copy, CopyTable, Journal, Stage};
 use crate::continuity::checkpoint::Published;
 
 impl Published {
-    /// What is published of the table.
+    /// The columns and the row filter that are published of the table.
     pub(super) fn of(table: &CopyTable) -> Self {
         let columns = table.columns.iter().map(|column| column.name.clone()).collect();
         Published { columns, filter: table.filter.clone() }
@@ -15,8 +16,9 @@ impl Published {
 }
 
 impl Copy {
-    /// Whether chunks to come are like those that were copied. If not, the copy begins anew, as of a table that was only just
-    /// published: other rows or columns are, or changes of rows that were copied lie in a gap that was consented to.
+    /// True if the next chunks fit the copied ones. Otherwise the copy begins again like that of a
+    /// newly published table: other rows or columns are published, or a gap was accepted, in which
+    /// changes of copied rows may be missing.
     pub(super) fn is_published_as_before(&mut self, table: &CopyTable, epoch: u64) -> bool {
         let published = Published::of(table);
         let other = self.window.published.as_ref().is_some_and(|was| *was != published);
@@ -37,7 +39,8 @@ impl Copy {
         false
     }
 
-    /// Its rows are told apart by other columns: ranges of the old ones mean nothing.
+    /// Begins the copy again, because the key has other columns. Ranges of the old key mean
+    /// nothing.
     pub(super) fn key_changed(&mut self, key: Vec<String>) {
         self.window.key = key;
         if let Some(windows) = &mut self.windows {
@@ -49,12 +52,13 @@ impl Copy {
     }
 }
 
-/// The names of the columns by which the table's rows are told apart.
+/// Names of the columns of the key.
 pub(super) fn key_names(active: &Active) -> Vec<String> {
     active.plan.key_places().filter_map(|place| active.plan.column(place)).map(str::to_owned).collect()
 }
 
-/// Whether rows of both look the same and are the same ones.
+/// True if both tables have the same identity, columns and filter, so that their rows have the same
+/// form.
 pub(super) fn same_shape(a: &CopyTable, b: &CopyTable) -> bool {
     (a.relation, &a.name, a.identity, &a.columns, &a.filter) == (b.relation, &b.name, b.identity, &b.columns, &b.filter)
 }
@@ -81,7 +85,7 @@ mod tests {
         copies.list[0].stage.clone()
     }
 
-    /// A copy that has copied something, whose connection was lost and is there again, under this epoch.
+    /// A copy with 7 delivered rows after a lost connection, reconnected under this epoch.
     fn reconnected(epoch: u64) -> Copies {
         let (mut copies, record) = (Copies::new("s", false), Checkpoint { epoch: 1, ..sample() });
         let snapshot = "10:10:".parse().unwrap();

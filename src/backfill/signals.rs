@@ -1,33 +1,34 @@
-//! Copies that signals ask for, stop, hold and let go.
+//! Copies that signals begin, stop, pause and resume.
 
 use super::*;
 
-/// What a signal is told from others by, in a replay as well.
+/// What identifies a signal, and stays the same in a replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// The commit of its row.
+    /// Commit LSN of the row in the signal table.
     Row(Lsn),
-    /// The offset of its record.
+    /// Offset of the record in the signal topic.
     Record(i64),
 }
 
-/// A copy as a signal asks for it.
+/// A copy that a signal requests.
 #[derive(Clone, Debug)]
 pub struct Wanted {
-    /// The signal.
+    /// The signal that requests the copy.
     pub origin: Origin,
-    /// Its id.
+    /// Id that the signal carries. It may be empty.
     pub id: String,
-    /// An SQL condition on rows.
+    /// An SQL condition that rows have to meet.
     pub filter: Option<String>,
-    /// The column by which chunks are to be cut.
+    /// The column that the signal names as the key for chunks.
     pub surrogate: Option<String>,
 }
 
 impl Copies {
-    /// Begins a copy; false if the table has one under way already. One that failed makes room.
+    /// Begins a copy. Returns false if the table already has one under way; a failed one is
+    /// replaced, unless the first copy left the table to it.
     ///
-    /// The same signal again, in a replay, finds its own copy: then there is nothing to begin, and nothing to tell.
+    /// In a replay the same signal finds its own copy: then nothing begins, and the result is true.
     pub fn begin_wanted(&mut self, table: &TableName, wanted: Wanted, now_ms: i64) -> bool {
         let name = table.to_string();
         if let Some(copy) = self.list.iter().find(|copy| copy.name == name) {
@@ -39,7 +40,7 @@ impl Copies {
             }
             self.forget(|other| other != name);
         }
-        // While copies are held, new ones wait with them.
+        // New copies are paused while others are paused.
         let paused = self.list.iter().any(|copy| copy.window.paused);
         let (signal, signal_offset) = match wanted.origin {
             Origin::Row(commit) => (Some(commit), None),
@@ -51,8 +52,8 @@ impl Copies {
         true
     }
 
-    /// Ends the copies that signals asked for, of the tables that are meant or of all; their names. What they have
-    /// delivered stays.
+    /// Ends copies that signals requested, for the tables that `is_meant` accepts or for all.
+    /// Returns the names of these tables. Delivered rows stay in the topic.
     pub fn stop(&mut self, is_meant: Option<&dyn Fn(&str) -> bool>) -> Vec<String> {
         let is_over = |copy: &&Copy| copy.is_signalled() && is_meant.is_none_or(|is_meant| is_meant(&copy.name));
         let names: Vec<String> = self.list.iter().filter(is_over).map(|copy| copy.name.clone()).collect();
@@ -64,14 +65,15 @@ impl Copies {
         names
     }
 
-    /// Signals of the topic are obeyed up to here: recorded with what they asked for.
+    /// Notes that all signals of the topic below the offset `next` are obeyed. The note is written
+    /// together with the copies that they requested.
     pub fn obeyed(&mut self, topic: &str, next: i64) {
         let obeyed = Obeyed { format: FORMAT, topic: topic.to_owned(), next };
         self.unwritten.insert(Obeyed::key(&self.slot_name), Some(obeyed.to_json()));
     }
 
-    /// Holds every copy: chunks that were read and not sent are dropped, and nothing is read. Returns how many were
-    /// going.
+    /// Pauses every copy: rows that were read and not sent are dropped, and nothing is read.
+    /// Returns the number of copies that were not paused before.
     pub fn pause(&mut self) -> usize {
         self.give_up_reading();
         let going: Vec<usize> = (0..self.list.len()).filter(|at| !self.is_paused(*at)).collect();
@@ -90,7 +92,7 @@ impl Copies {
         going.len()
     }
 
-    /// Lets them go on where they were. Returns how many were held.
+    /// Resumes all paused copies where they were. Returns their number.
     pub fn resume(&mut self) -> usize {
         let held: Vec<usize> = (0..self.list.len()).filter(|at| self.is_paused(*at)).collect();
         for at in &held {
@@ -109,7 +111,7 @@ impl Copies {
         self.list.get(at).is_some_and(|copy| copy.window.paused)
     }
 
-    /// The chunk under way is not waited for any more.
+    /// Gives up the chunk and the standstill under way.
     fn give_up_reading(&mut self) {
         for copy in &mut self.list {
             copy.hold_since = None;

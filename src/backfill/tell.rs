@@ -1,12 +1,13 @@
-//! What is told of copies beside the stream, as Debezium tells of its incremental snapshots.
+//! News of backfills and standstills, in the words of Debezium's incremental snapshots.
 
 use super::{About, Copies, Copy, Data, News, RowKey, Stage};
 use crate::backfill::notices;
 
-/// Debezium's text where no highest key is known: chunks are read until there is nothing more.
+/// Debezium's text for an unknown highest key. We never know it: chunks are read until no row is
+/// left.
 const NO_KEY: &str = "\"<null>\"";
 
-/// Debezium's word for why a copy failed.
+/// Debezium's status for the reason of a failed copy.
 pub(super) fn status_of(reason: &str) -> &'static str {
     match reason {
         "window_keyless" | "window_surrogate_key" => "NO_PRIMARY_KEY",
@@ -21,12 +22,13 @@ fn goes(copy: &Copy) -> bool {
 }
 
 impl Copies {
-    /// A copy is about to begin. Where none goes on, that is a start; it is told with all tables that begin together.
+    /// Notes that a copy is about to begin. If no other copy is under way, the notice `STARTED`
+    /// will list all tables that begin together.
     pub(super) fn starts(&mut self) {
         self.starting |= !self.list.iter().any(goes);
     }
 
-    /// Takes the news.
+    /// Removes and returns the news.
     pub fn take_news(&mut self) -> Vec<News> {
         self.tell_start();
         self.teller.take()
@@ -38,14 +40,14 @@ impl Copies {
         }
     }
 
-    /// All copies that go on have begun, are held or are let go.
+    /// Makes one notice for all copies under way, such as `STARTED`, `PAUSED` or `RESUMED`.
     pub(super) fn tell_all(&mut self, kind: &'static str) {
         if self.list.iter().any(goes) {
             self.tell(kind, |tables| vec![("data_collections", tables)]);
         }
     }
 
-    /// Copies are about to end before their time: of these tables, or all of them.
+    /// Makes the notice that copies are about to end early: those of these tables, or all of them.
     pub(super) fn tell_aborted(&mut self, tables: Option<&[String]>) {
         self.tell("ABORTED", |_| {
             let listed = tables.map(|tables| notices::list(tables.iter().map(String::as_str)));
@@ -53,7 +55,7 @@ impl Copies {
         });
     }
 
-    /// A chunk was read up to this key.
+    /// Makes the notice that a chunk was read up to this key.
     pub(super) fn tell_read(&mut self, at: usize, last: &RowKey) {
         let Some(name) = self.list.get(at).map(|copy| copy.name.clone()) else { return };
         let last: Vec<&str> = last.parts().map(|part| part.unwrap_or("<null>")).collect();
@@ -67,7 +69,7 @@ impl Copies {
         });
     }
 
-    /// Nothing more is read of a table.
+    /// Makes the notice that nothing more is read of a table.
     pub(super) fn tell_scanned(&mut self, at: usize, status: &'static str) {
         let Some(copy) = self.list.get(at) else { return };
         let (name, rows) = (copy.name.clone(), copy.window.journal.rows);
@@ -84,7 +86,7 @@ impl Copies {
         });
     }
 
-    /// Tells the end of all, if no copy but this one goes on.
+    /// Makes the notice `COMPLETED`, if no other copy is under way.
     pub(super) fn tell_if_over(&mut self, at: usize) {
         if !self.list.iter().enumerate().any(|(other, copy)| other != at && goes(copy)) {
             self.tell("COMPLETED", |_| Vec::new());

@@ -1,4 +1,4 @@
-//! What a change touches, and what a chunk's rows are: keys read from tuples.
+//! Reads the keys of changes and of copied rows from their tuples.
 
 use super::{Held, RowKey, Shape};
 use crate::change::Row;
@@ -10,7 +10,7 @@ use crate::snapshot::visibility::FullXid;
 use crate::snapshot::window::{Before, Kind, Touch, Windows};
 use std::rc::Rc;
 
-/// Asks the windows of a table what comes before a change.
+/// Asks the chunks of a table what has to be sent before a change.
 pub(super) fn ask(windows: &mut Windows<Held>, xid: FullXid, commit: Lsn, plan: &Plan, row: &Row<'_>) -> Before<Held> {
     let (old, key, unsent) = match *row {
         Row::Insert { new } | Row::Read { new } => (None, key_of(plan, new, None), false),
@@ -19,18 +19,21 @@ pub(super) fn ask(windows: &mut Windows<Held>, xid: FullXid, commit: Lsn, plan: 
             let before = old.map(OldTuple::tuple);
             let key = key_of(plan, new, before);
             let old_key = before.and_then(|before| key_of(plan, before, None)).filter(|old| Some(old) != key.as_ref());
-            // Under FULL the old row has what the new one does not repeat.
+            // With REPLICA IDENTITY FULL, the old row holds the values that the new row does not
+            // repeat.
             let whole = matches!(old, Some(OldTuple::Full(_)));
             (old_key, key, !whole && new.cells().any(|cell| matches!(cell, Cell::Unchanged)))
         }
         Row::Truncate => return windows.before(&Touch { xid, commit, kind: Kind::Truncate }),
     };
-    // A row without its key cannot be encoded either, which halts: there is nothing to keep in order.
+    // A row without its key cannot be encoded, which halts the stream. No order has to be kept for
+    // it.
     let Some(key) = key else { return Before::Nothing };
     windows.before(&Touch { xid, commit, kind: Kind::Row { old: old.as_ref(), key: &key, unsent } })
 }
 
-/// The key's texts in a tuple; what it does not repeat is in `before`.
+/// The key of a tuple, as texts. Values that the tuple does not repeat are taken from `before`.
+/// `None` if a value is missing.
 fn key_of(plan: &Plan, tuple: Tuple<'_>, before: Option<Tuple<'_>>) -> Option<RowKey> {
     let part = |place: usize| {
         let cell = match (tuple.cells().nth(place)?, before) {
@@ -46,10 +49,10 @@ fn key_of(plan: &Plan, tuple: Tuple<'_>, before: Option<Tuple<'_>>) -> Option<Ro
     RowKey::new(plan.key_places().map(part).collect::<Option<Vec<_>>>()?)
 }
 
-/// The rows of a chunk by their keys.
+/// The rows of a chunk, each with its key.
 ///
 /// # Errors
-/// A sentence about a line that is no row of the table.
+/// A sentence about a line that is not a row of the table.
 pub(super) fn rows(
     chunk: &Chunk,
     shape: &Rc<Shape>,

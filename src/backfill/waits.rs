@@ -1,11 +1,11 @@
-//! Whom a copy waits for, in words for the operator.
+//! The transactions that a copy waits for, in words for the operator.
 
 use super::Copy;
 use crate::lsn::Xid;
 use crate::snapshot::visibility::FullXid;
 
 impl Copy {
-    /// Whom the first chunk waits for, where it waits for writers.
+    /// Notes the open transactions that the first chunk of a newly published table waits for.
     pub(super) fn waits_of(&mut self, holders: &[(Xid, Option<i32>)], near: FullXid) {
         let words = holders.iter().map(|(xid, pid)| {
             let xid = FullXid::widen(*xid, near);
@@ -15,7 +15,7 @@ impl Copy {
             if self.window.journal.fresh { words.take(8).collect::<Vec<_>>().join(", ") } else { String::new() };
     }
 
-    /// Transactions, with what is known of their writers.
+    /// Lists up to eight transactions, with the process ids that are known.
     pub(super) fn in_words(&self, unseen: &[FullXid]) -> String {
         let known = |xid: &FullXid| {
             let named = self.waits.split(", ").find(|words| words.starts_with(&format!("xid {xid} ")));

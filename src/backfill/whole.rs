@@ -1,55 +1,60 @@
-//! Copies of whole tables: those without a key, and every table where the server is a standby, whose snapshots a chunk could
-//! not be told by. One at a time, since each makes a slot and lets the stream stand. Where it stands is `snapshot::whole`'s.
+//! Standstills: copies of whole tables while the stream stands still. They serve tables without a
+//! key, and every table of a standby, whose snapshots do not list the transactions of the primary.
+//! There is one at a time, because each one creates a slot and stops the stream. `snapshot::whole`
+//! decides where the stream stops.
 
 use super::*;
 use crate::snapshot::temporary::Failure;
 use crate::snapshot::whole::Whole;
 
-/// After a try that let the stream stand for writers, it moves for as long as it may have stood.
+/// Pause after a try that stopped the stream for open writers. The stream moves for at least as
+/// long as it may have stood.
 const WRITERS_REST: u64 = 30 * SECOND;
-/// What is likely to last is tried again after this.
+/// Pause after a failure that is likely to last.
 const REST: u64 = 5 * SECOND;
-/// A copy that fails after rows were sent begins anew, and repeats them: not for ever.
+/// A copy that fails after rows were sent repeats these rows. It stops for good after this many
+/// such failures.
 const BROKEN_MAX: u8 = 3;
 
-/// What is known of a table that is copied whole.
+/// What is known of a table that is copied by standstills.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Round {
-    /// Everything is delivered; it is over once the record has passed this.
+    /// Position at which the copy is over, once the checkpoint has passed it. `None` until all rows
+    /// are delivered.
     pub ended: Option<Lsn>,
-    /// Tries that failed after rows were sent.
+    /// Number of tries that failed after rows were sent.
     broken: u8,
 }
 
-/// The one that is under way.
+/// The standstill under way.
 pub(super) struct UnderWay {
     pub id: u64,
-    /// Its relation, once the stream has told it.
+    /// The table's relation. `None` until the stream has sent a Relation message for it.
     slot: Option<RelationSlot>,
-    /// None until the position is noted.
+    /// `None` until the insert position of the server is noted.
     whole: Option<Whole>,
     pub rows: u64,
 }
 
-/// How rows of a whole table are sent.
+/// What the row path needs to send the rows of a standstill.
 pub struct Sends {
-    /// The copy's place.
+    /// Index of the copy in the list of copies.
     pub copy: usize,
-    /// Rows are as of here.
+    /// Consistent point: the rows are as of here.
     pub point: Lsn,
-    /// By which they are encoded.
+    /// Plan and topic that the rows are encoded for.
     pub active: Active,
-    /// How many columns they have.
+    /// Number of columns in each row.
     pub columns: usize,
 }
 
 impl UnderWay {
-    /// Whether the stream stands for it.
+    /// True if the stream stands for this copy.
     pub fn stands(&self) -> bool {
         self.whole.as_ref().is_some_and(Whole::stands)
     }
 
-    /// What it does now, for people, and whether it has its snapshot.
+    /// A sentence about the present step, and whether the snapshot is known.
     pub fn in_words(&self) -> (String, bool) {
         let Some(whole) = &self.whole else { return ("a session for it is being opened".to_owned(), false) };
         (whole.in_words(), whole.is_known())
@@ -57,7 +62,7 @@ impl UnderWay {
 }
 
 impl Copies {
-    /// What to read whole, where nothing is.
+    /// The task that begins a standstill, if none is under way and the table still needs one.
     pub(super) fn next_whole(&mut self, at: usize) -> Option<Task> {
         let copy = self.list.get_mut(at).filter(|_| self.whole.is_none())?;
         let known = copy.known.as_ref()?;
@@ -70,7 +75,7 @@ impl Copies {
         Some(Task::Whole { id, table, relation, filter: copy.window.filter.clone() })
     }
 
-    /// The table has no key, or no chunk of it can be read here.
+    /// Chooses a standstill for the table: it has no key, or the server is a standby.
     pub(super) fn is_whole(&mut self, at: usize) {
         if let Some(copy) = self.list.get_mut(at) {
             copy.windows = None;
@@ -82,18 +87,18 @@ impl Copies {
         self.store(at);
     }
 
-    /// The copy of a whole table that is under way, if one is.
+    /// Id of the copy whose standstill is under way.
     #[must_use]
     pub fn whole_id(&self) -> Option<u64> {
         self.whole.as_ref().map(|under_way| under_way.id)
     }
 
-    /// What there is of it is given up; the stream goes on.
+    /// Gives up the standstill under way, so that the stream goes on.
     pub fn drop_whole(&mut self) {
         self.whole = None;
     }
 
-    /// The server's position is noted, and the slot asked for next.
+    /// Notes the insert position of the server, after which the slot is created.
     pub fn whole_noted(&mut self, noted: Lsn) {
         let Some(under_way) = &mut self.whole else { return };
         under_way.whole = Some(Whole::noted(noted));
@@ -104,7 +109,8 @@ impl Copies {
         }
     }
 
-    /// The slot's point is known, and the table as its snapshot has it. Whether it can be read as it was planned.
+    /// Takes the consistent point of the slot, and the table as the slot's snapshot shows it.
+    /// Returns false if the table has another shape than its plan; then the standstill is given up.
     pub fn whole_begun(&mut self, point: Lsn, table: &CopyTable) -> bool {
         let Some(id) = self.whole_id() else { return false };
         let Some(copy) = self.place(id).and_then(|at| self.list.get_mut(at)) else { return false };
@@ -124,7 +130,7 @@ impl Copies {
         true
     }
 
-    /// How rows are sent now, if they may be.
+    /// What the row path needs to send rows, if rows may be sent now.
     #[must_use]
     pub fn sends_whole(&self) -> Option<Sends> {
         let under_way = self.whole.as_ref()?;
@@ -134,17 +140,18 @@ impl Copies {
         Some(Sends { copy: at, point, active: known.active.clone()?, columns: known.table.columns.len() })
     }
 
-    /// Rows of it were sent.
+    /// Counts rows that were sent.
     pub fn whole_sent(&mut self, rows: u64) {
         self.whole.iter_mut().for_each(|under_way| under_way.rows += rows);
     }
 
-    /// All rows of it are sent; `next` is the first ticket after them.
+    /// Notes that all rows are sent. `next` is the first ticket after them.
     pub fn whole_sent_all(&mut self, next: Ticket) {
         self.whole.iter_mut().filter_map(|under_way| under_way.whole.as_mut()).for_each(|whole| whole.sent_all(next));
     }
 
-    /// It has ended without its rows, or with some of them.
+    /// Ends the standstill with a failure, before or after rows were sent, and decides when it is
+    /// tried again.
     pub fn whole_failed(&mut self, failure: &Failure) {
         let Some(UnderWay { id, rows, .. }) = self.whole.take() else { return };
         let (Some(at), now) = (self.place(id), self.now) else { return };
@@ -162,7 +169,8 @@ impl Copies {
                 format!("remove the cause, then `wellspring snapshot {}` copies it from its beginning", copy.name);
             return self.fail(at, "window_broken", detail, next);
         }
-        copy.stage = Stage::Unsurveyed; // whatever the cause, the table may be another by now
+        // Whatever the cause was, the table may have changed by now.
+        copy.stage = Stage::Unsurveyed;
         let rest = match failure {
             Failure::NoRoom { .. } => {
                 let next = "drop a slot that nobody uses, or raise max_replication_slots and max_wal_senders by one and restart the server; it is tried again by itself";
@@ -181,7 +189,8 @@ impl Copies {
         copy.not_before = now.plus(rest);
     }
 
-    /// The server lacks something for a copy: told once, and tried again until it is there.
+    /// Notes what the server lacks for a copy. It is logged once, and the copy is tried again until
+    /// the server has it.
     pub fn lacks(&mut self, id: u64, left: Left) {
         let now = self.now;
         let Some(copy) = self.place(id).and_then(|at| self.list.get_mut(at)) else { return };
@@ -192,7 +201,7 @@ impl Copies {
         copy.not_before = now.plus(REST);
     }
 
-    /// Lets the stream go on from a copy that is delivered.
+    /// Ends a standstill whose rows are all delivered, so that the stream goes on.
     pub(super) fn settle_whole(&mut self, oldest: Ticket) {
         let delivered =
             |under_way: &mut UnderWay| under_way.whole.as_ref().is_some_and(|whole| whole.is_delivered(oldest));
@@ -201,12 +210,13 @@ impl Copies {
         (copy.window.journal.rows, copy.window.journal.chunks) = (rows, 1);
         self.totals.chunks += 1;
         if let Some(round) = &mut copy.whole {
-            // A crash brings again what is not recorded as confirmed: changes that the rows contain would follow them.
+            // The copy is over when this position is confirmed. A crash before that repeats earlier
+            // changes, which the rows contain and which would follow them.
             round.ended = Some(self.stands);
         }
     }
 
-    /// Tells the copy under way which relation its table is.
+    /// Gives the standstill under way the relation of its table.
     pub(super) fn watch_whole(&mut self) {
         let Some(under_way) = &mut self.whole else { return };
         match self.list.iter().find(|copy| copy.id == under_way.id) {
@@ -215,8 +225,8 @@ impl Copies {
         }
     }
 
-    /// Whether a change of this relation, of the transaction whose commit record begins at `commit`, has to wait for a copy
-    /// of its whole table. It is asked about again after the next event.
+    /// True if a change of this relation has to wait for the standstill. `commit` is the start of
+    /// the commit record of its transaction. The row path asks again after the next event.
     #[inline]
     pub fn stops(&mut self, slot: RelationSlot, commit: Lsn) -> bool {
         match &mut self.whole {
@@ -225,7 +235,7 @@ impl Copies {
         }
     }
 
-    /// The stream is inside the transaction whose commit record begins at `commit`.
+    /// Notes that the stream is inside the transaction whose commit record begins at `commit`.
     #[inline]
     pub fn began(&mut self, commit: Lsn) {
         self.open = Some(commit);
@@ -241,7 +251,7 @@ impl Copies {
         }
     }
 
-    /// Whether the stream stands for it: no frame is read.
+    /// True if the stream stands for the standstill: no frame is read.
     #[must_use]
     pub(super) fn stands_for_whole(&self) -> bool {
         self.whole.as_ref().is_some_and(UnderWay::stands)
@@ -249,7 +259,8 @@ impl Copies {
 }
 
 impl Copy {
-    /// The position it is over with, once everything is delivered.
+    /// The position that has to be confirmed before the copy is over. `None` until everything is
+    /// delivered.
     pub(super) fn awaits(&self) -> Option<Lsn> {
         if let Some(round) = &self.whole {
             return round.ended;
