@@ -1,5 +1,4 @@
-//! Backfills: copies of tables that run while the stream runs, and standstills, for which it
-//! pauses.
+//! Backfills, which copy a table while the stream runs, and standstills, for which it pauses.
 //!
 //! [`Copies`] decides which table is read next, what the row path must do before a change, which
 //! copied rows may be sent, and what is recorded. The rules of a single table are in
@@ -92,8 +91,7 @@ pub struct Shape {
     pub active: Active,
     /// Number of columns in each row.
     pub columns: usize,
-    /// Insert position of the server, read after the rows. The rest of the chunk waits for the
-    /// stream to pass it.
+    /// Insert position of the server, read after the rows. The stream has to pass it.
     pub upto: Lsn,
 }
 
@@ -106,8 +104,7 @@ enum Stage {
     Unplanned,
     /// A chunk, or the standstill, can be read.
     Ready,
-    /// The copy has failed. The fields are a stable code, the same reason with names, and the next
-    /// step for the operator.
+    /// The copy has failed: a stable code, the same reason with names, and the next step.
     Failed(String, String, String),
 }
 
@@ -126,12 +123,10 @@ struct Copy {
     stage: Stage,
     known: Option<Known>,
     windows: Option<Windows<Held>>,
-    /// The table's relation on this connection. `None` until the stream has sent a Relation message
-    /// for it.
+    /// The table's relation. `None` until this connection has sent a Relation message for it.
     slot: Option<RelationSlot>,
     rows_asked: u64,
-    /// True while the chunk under way reads a new range of keys, false while it reads moved rows
-    /// again.
+    /// True if the chunk under way is a new range of keys, false if it reads moved rows again.
     goes_forward: bool,
     /// When a snapshot of this copy first missed a transaction that it has to see. While this is
     /// set, the stream is held before changes of the table, so that the next snapshot can succeed.
@@ -150,8 +145,7 @@ struct Copy {
     /// Number of chunks that were begun and dropped, and the reason of the last drop.
     dropped: u64,
     dropped_why: String,
-    /// Epoch of the first copy that could not copy this table. The end of this copy is recorded
-    /// under that epoch.
+    /// Epoch of the first copy that left this table out, and that records this copy's end.
     owed: Option<u64>,
     /// Set if the table is copied by a standstill instead of in chunks.
     whole: Option<whole::Round>,
@@ -159,16 +153,14 @@ struct Copy {
     stuck: Option<Left>,
     /// True if the server was a standby at the last survey.
     standby: bool,
-    /// True if this copy repairs a detached table. Its `Detached` record is removed when the copy
-    /// ends.
+    /// True if this copy repairs a detached table, whose `Detached` record it removes at its end.
     repairs: bool,
 }
 
 /// A task that the runner performs for a copy.
 #[derive(Debug)]
 pub enum Task {
-    /// Calls [`crate::snapshot::reader::Reader::survey`], and then executes the statement, which
-    /// shows whether the operator's condition is valid SQL.
+    /// Calls [`crate::snapshot::reader::Reader::survey`], then lets the server parse `statement`.
     Survey { id: u64, table: String, relation: Option<Oid>, statement: Option<String> },
     /// Plans this table and passes the plan to [`Copies::planned`].
     Plan { id: u64, table: Box<CopyTable> },
@@ -188,19 +180,16 @@ pub struct Copies {
     unseen: Unseen,
     /// Since when the stream has been held before a change. `None` while it is not held.
     held: Option<Moment>,
-    /// State records to be written, by key; `None` removes a record. An entry leaves the map when
-    /// its write is acknowledged.
+    /// State records to be written, by key; `None` removes one. Acknowledged entries leave the map.
     unwritten: BTreeMap<String, Option<String>>,
     /// The last id given to a copy. Copies need ids because their index in `list` changes.
     ids: u64,
-    /// The last ordinal given to a copied row. The term is in its upper bits, so that no two rows
-    /// have the same Position.
+    /// The last ordinal of a copied row. Its upper bits are the term, so that Positions are unique.
     serial: u64,
     slot_name: String,
     /// Epoch of the checkpoint.
     epoch: u64,
-    /// Position where the stream last was outside of a transaction, on this connection. Zero before
-    /// that.
+    /// Position where the stream last was outside of a transaction on this connection, or zero.
     stands: Lsn,
     /// Start of the commit record of the open transaction. `None` outside of a transaction.
     open: Option<Lsn>,
@@ -252,9 +241,9 @@ impl Copies {
         }
     }
 
-    /// Takes over the facts of a connection that passed all checks. On the first connection of the
-    /// process, the recorded copies continue, and snapshots have to see the transactions that the
-    /// checkpoint lists as sent.
+    /// Takes over a connection that passed all checks. On the first one of the process, recorded
+    /// copies continue, and snapshots have to see the transactions that the checkpoint lists as
+    /// sent.
     pub fn opened(
         &mut self,
         record: &crate::continuity::checkpoint::Checkpoint,
@@ -282,14 +271,12 @@ impl Copies {
         self.list.is_empty()
     }
 
-    /// Notes that the first copy of this epoch left the table to its backfill. The end of the
-    /// backfill is recorded as the table's end in the first copy.
+    /// Notes that the first copy of `epoch` left the table out and records this backfill's end.
     pub fn owe(&mut self, table: &str, epoch: u64) {
         self.list.iter_mut().filter(|copy| copy.name == table).for_each(|copy| copy.owed = Some(epoch));
     }
 
-    /// Takes the operator's limit of rows per second, and the tables that have a query in
-    /// `snapshot.query`.
+    /// Takes the operator's limit of rows per second, and the tables with a `snapshot.query`.
     pub fn configure(&mut self, snapshot: &crate::snapshot::Config) {
         self.rows_per_second = snapshot.rows_per_second;
         self.queried = snapshot.queries.keys().cloned().collect();
@@ -483,8 +470,7 @@ impl Copy {
         self.dropped_why = why;
     }
 
-    /// A statement that shows whether the operator's condition is valid SQL for the table. `None`
-    /// if there is no condition.
+    /// A statement that is valid SQL if the operator's condition is. `None` without a condition.
     fn statement(&self) -> Option<String> {
         let filter = self.window.filter.as_deref()?;
         let (namespace, name) = self.name.split_once('.')?;
