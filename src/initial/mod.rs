@@ -1,8 +1,10 @@
-//! The first copy, as the loop sees it: which reader does what, rows into records, which tables are delivered.
+//! The first copy, as the loop sees it: which reader reads which range, how its rows become
+//! records, and which tables are delivered.
 //!
-//! The row path is the stream's: the same plans, encoder, producer and ledger; no frame is read meanwhile (`core`), so
-//! that what the stream brings comes after every copied row. Nothing waits here: `runner` performs. A table's end is
-//! journalled when its last record is delivered; what is wrong with one table leaves that table out and the others go on.
+//! The rows go through the same plans, encoding, producer and ledger as the stream. `core` reads no
+//! frame meanwhile, so that every streamed change comes after every copied row. Nothing here waits:
+//! the runner performs the IO. The end of a table is recorded after the delivery of its last record.
+//! A table that cannot be copied is left out, and the others go on.
 
 mod readers;
 mod rows;
@@ -33,28 +35,31 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// Bytes below which a copy is one reader's: it takes a second, and its rows then come in the tables' order.
+/// A copy of at most this many bytes has one reader. Such a copy takes about a second, and its rows
+/// come in the order of the tables.
 const ONE_READER_BYTES: u64 = 32 * 1024 * 1024;
 
-/// What a reader holds besides what is in flight: the piece it fills, one in the queue, its socket's buffer.
+/// Bytes that a reader holds in memory besides the records in flight: the piece that it fills, one
+/// piece in the queue, and the buffer of its socket.
 const READER_BYTES: usize = 768 * 1024;
 
-/// A server has room for `max_locks_per_transaction` (64) locks times its connections (100); a few readers take part of it.
+/// The most relations that every reader locks. A server has room for `max_locks_per_transaction`
+/// (64) locks times its connections (100), and several readers lock each relation.
 const LOCKS_MAX: usize = 500;
 
-/// A table that cannot be planned yet is tried again after this.
+/// Pause before a table whose plan was refused is planned again.
 const PLAN_RETRY: u64 = 30 * SECOND;
 
-/// Where a table is.
+/// How far the copy of a table is.
 #[derive(Clone, Debug, PartialEq)]
 enum State {
-    /// Not planned; not before this moment.
+    /// The table has no plan yet, and is planned at this moment or later.
     Unplanned(Moment),
-    /// Planned, being read or about to be.
+    /// The table has a plan, and its rows are being read or will be.
     Copying,
-    /// Every row is handed to the producer.
+    /// Every row was read and sent, except for a last row that `Markers` may still hold back.
     Sent,
-    /// Left out; its rows so far are in Kafka and say nothing.
+    /// The table is left out. Those of its rows that are in Kafka do not make a copy.
     Left(Left),
 }
 
@@ -63,15 +68,16 @@ struct Table {
     active: Option<Active>,
     rows: u64,
     bytes: u64,
-    /// Rows that came from its readers; one of them can be held back.
+    /// Rows that the readers have read, including rows not sent yet.
     scanned: u64,
-    /// Whether it was told that it is being read.
+    /// True if the notice that the table is being read was made.
     told: bool,
-    /// Its newest record.
+    /// Ticket of its newest record.
     last: Option<Ticket>,
-    /// Why its plan is refused, while it is.
+    /// Why its plan was refused. `None` once the table is planned.
     refused: Option<String>,
-    /// Nothing more is to be recorded of it: its end is, or it is owed to a copy beside the stream.
+    /// True if nothing more is to be recorded of the table: its end is recorded, or a backfill will
+    /// copy it.
     journalled: bool,
 }
 
@@ -92,25 +98,26 @@ impl Table {
     }
 }
 
-/// What the loop has to do before rows can go on.
+/// What the loop has to fetch before rows can go on.
 pub enum Need {
-    /// Plan this table anew, with this column nullable.
+    /// A new plan for this table (by its index), with this column nullable.
     Nullable(usize, String),
 }
 
-/// A first copy that can begin: its snapshot is held, its tables are locked, its plan is recorded.
+/// A first copy that can begin: its snapshot is held, its tables are locked, and its plan is
+/// recorded.
 pub struct FirstCopy {
-    /// Keeps the snapshot.
+    /// The transaction that keeps the snapshot.
     pub holder: Holder,
-    /// What is to be copied.
+    /// The tables to be copied, and the tables that are left out.
     pub prepared: Prepared,
-    /// Rows are as of here, and the stream begins here.
+    /// Consistent point of the slot. Rows are as of here, and the stream begins here.
     pub point: Lsn,
-    /// Of its journal.
+    /// Epoch under which the plan of the copy is recorded.
     pub epoch: u64,
 }
 
-/// See the module's own words.
+/// The first copy under way. See the documentation of the module.
 pub struct Copying {
     plan: Plan,
     tables: Vec<Table>,
@@ -122,21 +129,22 @@ pub struct Copying {
     workers: usize,
     postgres: postgres::Config,
     snapshot: String,
-    /// What each reader locks at its start.
+    /// Relations that each reader locks when it begins.
     locks: Arc<[TableName]>,
     in_hand: Option<InHand>,
     row: CopyRow,
     encoder: Encoder,
-    /// The consistent point.
+    /// Consistent point of the slot: rows are as of here.
     pub point: Lsn,
     epoch: u64,
     xid: Xid,
     at: PgMicros,
     ordinal: u64,
-    /// Nanoseconds that a row takes at the configured rate, 0 without one; when the next piece may be taken.
+    /// Nanoseconds that a row may take at the configured rate, or 0 without a rate; and the moment
+    /// at which the next piece may be taken.
     row_nanos: u64,
     next_piece: Moment,
-    /// The part of the time that pieces may take.
+    /// Share of the time that pieces may take.
     share: Share,
     lost: usize,
     waits: bool,
@@ -145,7 +153,7 @@ pub struct Copying {
 }
 
 impl Copying {
-    /// A copy that begins now; the holder is the caller's to keep. `wanted`: whether anybody wants its news.
+    /// Begins a copy. The caller keeps the holder alive. `wanted` is true if notices are wanted.
     #[must_use]
     pub fn new(
         postgres: &postgres::Config,
@@ -156,7 +164,9 @@ impl Copying {
     ) -> Self {
         let plan = first.prepared.plan.clone();
         let workers = if plan.size_bytes() <= ONE_READER_BYTES { 1 } else { config.workers.max(1) };
-        let (tell, told) = mpsc::channel(workers); // a piece of each may wait: the loop's pace is theirs
+        // The queue has room for one piece of each reader, so that the readers slow down with the
+        // loop.
+        let (tell, told) = mpsc::channel(workers);
         let mut copying = Copying {
             tables: plan.tables.iter().map(|_| Table::new()).collect(),
             ranges: Ranges::new(plan.tables.iter().map(TablePlan::pages)),
@@ -195,7 +205,9 @@ impl Copying {
         copying
     }
 
-    /// Tables that this snapshot cannot show: nothing is recorded of them, so that a crash leaves them owed too.
+    /// Tables that were rewritten before their lock, so that the snapshot cannot show their rows. A
+    /// backfill copies them. No end is recorded for them, so that they are still to be copied after
+    /// a crash.
     pub fn owed(&self) -> impl Iterator<Item = &TableName> {
         let is_owed = |table: &Table| matches!(&table.state, State::Left(left) if left.reason == REWRITTEN);
         self.tables
@@ -205,19 +217,20 @@ impl Copying {
             .map(|(_, planned)| &planned.name)
     }
 
-    /// The epoch under which it began.
+    /// Epoch under which the plan of the copy is recorded.
     #[must_use]
     pub fn epoch(&self) -> u64 {
         self.epoch
     }
 
-    /// Starts the readers, on the current runtime.
+    /// Starts the readers on the current runtime.
     pub fn start(&mut self) {
         self.readers = (0..self.workers).map(|_| Reader::default()).collect();
         (0..self.workers).for_each(|worker| self.read(worker));
     }
 
-    /// The connection is gone, the snapshot is not: what is not journalled is read again from the beginning.
+    /// Prepares for another connection after a lost one. The snapshot is still held. Tables whose
+    /// end is not recorded are read again from their beginning.
     pub fn interrupt(&mut self) {
         self.readers.clear();
         (self.in_hand, self.waits) = (None, false);
@@ -238,12 +251,12 @@ impl Copying {
         }
     }
 
-    /// The next thing a reader says. Cancel-safe.
+    /// Waits for the next event of a reader. Cancel-safe.
     pub async fn told(&mut self) -> Option<Told> {
         self.told.recv().await
     }
 
-    /// Whether the loop has room for a reader's next piece.
+    /// True if the loop can take the next piece of a reader.
     #[must_use]
     pub fn may_take(&self, core: &Core, now: Moment) -> bool {
         self.in_hand.is_none()
@@ -252,12 +265,12 @@ impl Copying {
             && now >= self.next_piece
     }
 
-    /// From now on pieces may take this part of the time.
+    /// Sets the share of the time that pieces may take.
     pub fn take_share(&mut self, share: Share) {
         self.share = share;
     }
 
-    /// When the rate allows the next piece.
+    /// The moment at which the next piece may be taken.
     #[must_use]
     pub fn next_piece(&self) -> Moment {
         self.next_piece
@@ -267,7 +280,7 @@ impl Copying {
         self.readers.len() * READER_BYTES
     }
 
-    /// Whether a table has come to its end.
+    /// Marks a table as sent if all its ranges are read and none of its pieces is in hand.
     fn look(&mut self, table: usize) {
         if !self.ranges.is_read(table) || self.in_hand.as_ref().is_some_and(|in_hand| in_hand.table == table) {
             return;
@@ -281,7 +294,7 @@ impl Copying {
         }
     }
 
-    /// A table's rows are read.
+    /// Makes the notice that a table is being read, once for each table.
     fn tell_read(&mut self, table: usize) {
         let Some(of) = self.tables.get_mut(table).filter(|of| !of.told) else { return };
         of.told = true;
@@ -291,7 +304,7 @@ impl Copying {
         });
     }
 
-    /// Nothing more is read of a table.
+    /// Makes the notice that nothing more is read of a table.
     fn tell_scanned(&mut self, table: usize, status: &'static str) {
         let rows = self.tables.get(table).map_or(0, |of| of.scanned).to_string();
         self.tell(table, |name, tables| {
@@ -312,12 +325,12 @@ impl Copying {
         teller.tell(|| news(name, notices::list(all().iter().map(String::as_str))));
     }
 
-    /// What it has to tell.
+    /// Removes and returns the news of the copy.
     pub fn take_news(&mut self) -> Vec<News> {
         self.teller.take()
     }
 
-    /// Goes on without a table.
+    /// Leaves a table out of the copy, and drops its rows that are not sent.
     pub fn leave(&mut self, table: usize, left: Left) {
         let (Some(name), Some(of)) = (self.name(table), self.tables.get_mut(table)) else { return };
         if matches!(of.state, State::Left(_)) {
@@ -337,26 +350,26 @@ impl Copying {
         self.plan.tables.get(table).map(|table| table.name.clone())
     }
 
-    /// The next table to be planned, if one may be now.
+    /// The next table that has no plan and may be planned now, with its shape.
     #[must_use]
     pub fn unplanned(&self, now: Moment) -> Option<(usize, RelationShape)> {
         let at = self.tables.iter().position(|t| matches!(t.state, State::Unplanned(at) if at <= now))?;
         Some((at, self.plan.tables.get(at)?.shape.clone()))
     }
 
-    /// Whether a row waits for its table's plan to be made anew.
+    /// True if a row waits for a new plan of its table.
     #[must_use]
     pub fn waits(&self) -> bool {
         self.waits
     }
 
-    /// A table's shape.
+    /// Shape of a table, as a Relation message would describe it.
     #[must_use]
     pub fn shape(&self, table: usize) -> Option<RelationShape> {
         self.plan.tables.get(table).map(|table| table.shape.clone())
     }
 
-    /// A table's plan has come.
+    /// Takes the plan of a table, and gives its ranges to free readers.
     pub fn planned(&mut self, table: usize, active: Active) {
         self.waits = false;
         if let Some(of) = self.tables.get_mut(table) {
@@ -366,11 +379,13 @@ impl Copying {
                 of.state = State::Copying;
             }
         }
-        self.look(table); // a table without parts has nothing to read
+        // A table without parts has nothing to read.
+        self.look(table);
         self.hand_out();
     }
 
-    /// A table's plan is refused until a person acts; the others go first. Whether there are others.
+    /// Takes the refusal of a table's plan, which is tried again after [`PLAN_RETRY`]. Returns true
+    /// if another table can go on meanwhile.
     pub fn refused(&mut self, table: usize, detail: &str, now: Moment) -> bool {
         if let Some(of) = self.tables.get_mut(table) {
             of.state = State::Unplanned(now.plus(PLAN_RETRY));
@@ -379,7 +394,8 @@ impl Copying {
         self.tables.iter().any(|of| !of.journalled && of.refused.is_none())
     }
 
-    /// The next table whose end can be journalled, with its record: every record of it is delivered.
+    /// The next table whose end can be recorded, with the name and the record. All its records are
+    /// delivered.
     #[must_use]
     pub fn delivered(&self, oldest: Ticket) -> Option<(usize, String, Copied)> {
         let at = (0..self.tables.len()).find(|at| self.is_delivered(*at, oldest))?;
@@ -397,31 +413,31 @@ impl Copying {
         ended && !table.journalled && table.last.is_none_or(|last| last < oldest)
     }
 
-    /// A table's end is journalled.
+    /// Notes that nothing more has to be recorded of a table.
     pub fn journalled(&mut self, table: usize) {
         if let Some(of) = self.tables.get_mut(table) {
             of.journalled = true;
         }
     }
 
-    /// Whether every table is journalled.
+    /// True if nothing more has to be recorded of any table.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.tables.iter().all(|table| table.journalled)
     }
 
-    /// Whether nothing more has to be read: the snapshot is needed no longer.
+    /// True if every table is read or left out, so that the snapshot is no longer needed.
     #[must_use]
     pub fn is_read(&self) -> bool {
         self.tables.iter().all(|table| matches!(table.state, State::Sent | State::Left(_)))
     }
 
-    /// Lets the readers go.
+    /// Ends the sessions of the readers, without waiting for them.
     pub fn finish(&mut self) {
         self.readers.drain(..).filter_map(|reader| reader.worker).for_each(Worker::finish);
     }
 
-    /// Where it is, for people.
+    /// Progress of the copy, for `/status`.
     #[must_use]
     pub fn status(&self, now: Moment) -> CopyStatus {
         let mut status = CopyStatus {
@@ -459,8 +475,8 @@ impl Copying {
     }
 }
 
-/// The relations that every reader locks: all that are copied, unless they are so many that the server's lock table would
-/// be short of room.
+/// The relations that every reader locks: all that are copied. Above [`LOCKS_MAX`] it is none,
+/// because the server's lock table would run short of room.
 fn locks(first: &FirstCopy) -> Arc<[TableName]> {
     let is_left = |at: usize| first.prepared.left.iter().any(|(left, _)| *left == at);
     let tables = first.prepared.plan.tables.iter().enumerate().filter(|(at, _)| !is_left(*at));

@@ -1,4 +1,4 @@
-//! The readers of the first copy: who reads which range, what they say, and what becomes of a lost one.
+//! The readers of the first copy: who reads which range, and what happens when a reader is lost.
 
 use super::rows::InHand;
 use super::{Copying, State};
@@ -10,10 +10,11 @@ use crate::snapshot::ranges::Range;
 use crate::snapshot::worker::{Job, Told, What, Worker};
 use std::sync::Arc;
 
-/// Readers lost one after the other without a row between: then it is not the readers.
+/// The most readers that may be lost one after the other without a row between them. Beyond that
+/// the cause is not the readers, and the copy needs a new connection.
 const LOST_MAX: usize = 8;
 
-/// A reader, and the range it has.
+/// A reader, and the range that it reads.
 #[derive(Default)]
 pub(super) struct Reader {
     pub worker: Option<Worker>,
@@ -30,10 +31,11 @@ impl Copying {
         }
     }
 
-    /// A reader said something.
+    /// Handles an event of a reader.
     ///
     /// # Errors
-    /// The last reader's, where none lasts: the copy cannot go on with this connection.
+    /// The error of the reader, after more than [`LOST_MAX`] losses in a row or when the server
+    /// shuts down. The copy then cannot go on with this connection.
     pub fn hear(&mut self, told: Told, now: Moment) -> Result<(), PgError> {
         let Told { worker, what } = told;
         let Some(reader) = self.readers.get_mut(worker) else { return Ok(()) };
@@ -86,7 +88,7 @@ impl Copying {
             return Err(error);
         }
         tracing::warn!(worker, error = %Chain(&error), "a reader of the copy was lost; its range is read again");
-        // Where connections are short the others do its work.
+        // If connections are short, the remaining readers do its work.
         if !self.readers.iter().any(|reader| reader.worker.is_some()) {
             self.read(worker);
         }
@@ -94,7 +96,7 @@ impl Copying {
         Ok(())
     }
 
-    /// Gives every free reader its next range.
+    /// Gives each free reader its next range.
     pub(super) fn hand_out(&mut self) {
         for worker in 0..self.readers.len() {
             if !self.readers.get(worker).is_some_and(|reader| reader.free && reader.worker.is_some()) {
@@ -110,7 +112,8 @@ impl Copying {
             {
                 (reader.free, reader.range) = (false, Some(range));
             } else {
-                self.ranges.lost(range); // it has ended, and says so next
+                // The reader has ended, and reports that next.
+                self.ranges.lost(range);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The row path of the first copy: lines of COPY into records, by the plans of the stream.
+//! Sends the rows of the first copy: lines of COPY text become records, by the plans of the stream.
 
 use super::{Copying, Need};
 use crate::change::{Context, Marker, Position, Row};
@@ -16,33 +16,34 @@ use crate::snapshot::prepare::left;
 pub(super) struct InHand {
     pub table: usize,
     pub piece: Piece,
-    /// Where the next line begins.
+    /// Offset in the piece at which the next line begins.
     pub at: usize,
-    /// Whether what was held before it has been released.
+    /// True once the row that was held back before this piece has been released.
     pub begun: bool,
 }
 
-/// What became of a row.
+/// The result of sending one row.
 enum Sent {
     Yes,
-    /// It has NULL in a column that its plan has as NOT NULL.
+    /// The row has NULL in this column, which its plan has as NOT NULL.
     Needs(String),
     Left(Left),
 }
 
-/// Which row is next.
+/// The row to be sent next, without its bytes.
 struct NextRow {
     table: usize,
     marker: Marker,
-    /// Where it begins in the piece in hand; none for one that was held back.
+    /// Offset of the row in the piece in hand. `None` for a row that was held back.
     line_at: Option<usize>,
 }
 
 impl Copying {
-    /// Sends rows while there is room.
+    /// Sends rows until there is no room, no row is in hand, or a plan has to be fetched.
     ///
     /// # Errors
-    /// The producer's: the stream is read again, and with it the copy.
+    /// The error of the producer. The loop then reads the stream again, and the copy goes on with
+    /// the tables that are not recorded.
     pub fn work(&mut self, tools: &mut Tools<'_>) -> Result<Option<Need>, RowsError> {
         while tools.core.has_room_to_copy(self.beside_bytes()) && tools.sink.has_room() {
             let Some(next) = self.next_row() else { return Ok(None) };
@@ -51,7 +52,8 @@ impl Copying {
                 Sent::Yes => {}
                 Sent::Left(left) => {
                     self.leave(table, left);
-                    continue; // what was released of it is gone with it
+                    // Its rows that were held back are dropped with the table.
+                    continue;
                 }
                 Sent::Needs(column) => {
                     if let (Some(at), Some(in_hand)) = (line_at, &mut self.in_hand) {
@@ -69,7 +71,8 @@ impl Copying {
         Ok(None)
     }
 
-    /// Takes the next row: one that was held back, else the next of the piece in hand but for its last, which is held.
+    /// Takes the next row: a row that was held back, or else the next row of the piece in hand. The
+    /// last row of a piece is held back.
     #[inline]
     fn next_row(&mut self) -> Option<NextRow> {
         loop {
@@ -108,7 +111,7 @@ impl Copying {
         let (Some(of), Some(planned), Some(line)) = (of, planned, line) else { return Ok(Sent::Yes) };
         let Some(active) = &of.active else { return Ok(Sent::Yes) };
         let context = Context {
-            // The last byte before the consistent point, where no commit that is streamed can begin.
+            // The last byte before the consistent point. No streamed commit can begin there.
             position: Position { commit: Lsn::new(point.bytes().saturating_sub(1)), ordinal: *ordinal },
             lsn: *point,
             last_commit: None,
