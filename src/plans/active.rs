@@ -1,4 +1,4 @@
-//! Plans in use: what the row path and the copies know of a table.
+//! Plans in use: what the row path and the copies know of each relation.
 
 use super::Uses;
 use crate::change::Position;
@@ -7,59 +7,61 @@ use crate::ledger::RouteId;
 use crate::metrics::TableMetrics;
 use std::rc::Rc;
 
-/// A table's plan with the place its records go to.
+/// A table's plan, with the topic that its records go to.
 #[derive(Clone)]
 pub struct Active {
     /// How its rows are encoded.
     pub plan: Rc<Plan>,
-    /// `namespace.name`, or the message topic's own name.
+    /// `namespace.name` of a table; otherwise the name by which errors call the plan.
     pub table: Rc<str>,
     /// The topic's number in the ledger.
     pub route: RouteId,
-    /// Partitions the topic had when it was first used.
+    /// Partitions that keys are spread over; see `Ready::partitions`.
     pub partitions: i32,
-    /// Largest record the topic and the producer take, in bytes.
+    /// Size of the largest record that topic and producer accept, in bytes.
     pub record_bytes_max: usize,
-    /// Records without a key are refused by a compacted topic.
+    /// True if the topic is compacted, so that it refuses records without a key.
     pub compacted: bool,
-    /// Its counters.
+    /// Counters of the table for the metrics.
     pub metrics: TableMetrics,
-    /// Where a signal's parts are, in the table whose rows are signals.
+    /// Indices of the columns `id`, `type` and `data`, if rows of this table are signals.
     pub signals: Option<[usize; 3]>,
-    /// Where its records are noted, while the registry has not confirmed its schema ids.
+    /// Notes the Positions of records while the registry has not confirmed their schema ids. `None`
+    /// if all ids are confirmed.
     pub uses: Option<Rc<Uses>>,
 }
 
-/// What is known of a relation.
+/// The state of a relation's plan.
 #[derive(Clone, Default)]
 pub enum Planned {
-    /// Not looked up yet.
+    /// The relation was not looked up yet.
     #[default]
     Unplanned,
-    /// Published, but not captured by the configuration.
+    /// The table is published, but the configuration does not capture it.
     Excluded,
-    /// Ready.
+    /// The table has a plan.
     Active(Active),
-    /// It cannot be planned: its first change sets it aside.
+    /// The table cannot be planned. Its first change detaches it.
     Refused,
-    /// Set aside.
+    /// The table is detached.
     Aside(Rc<Aside>),
 }
 
-/// A table that is set aside, with the place its changes go to.
+/// A detached table, with the quarantine topic that its changes go to.
 pub struct Aside {
-    /// How they are written.
+    /// How its changes are written.
     pub quarantine: Quarantine,
     /// `namespace.name`.
     pub table: Rc<str>,
-    /// The quarantine topic.
+    /// Name of the quarantine topic.
     pub topic: Rc<str>,
-    /// Its number in the ledger.
+    /// Number of the quarantine topic in the ledger.
     pub route: RouteId,
-    /// Partitions it had when it was first used.
+    /// Partitions that tables are spread over; see `Ready::partitions`.
     pub partitions: i32,
-    /// Largest record that it and the producer take, in bytes.
+    /// Size of the largest record that topic and producer accept, in bytes.
     pub record_bytes_max: usize,
-    /// The record that is acknowledged holds this Position: a change before it waits for another record.
+    /// First Position that the acknowledged record covers. An earlier change waits for a record
+    /// that begins there.
     pub floor: Position,
 }

@@ -1,4 +1,5 @@
-//! Planning's part in tables that are set aside: the quarantine topic, and the records that come before what they say.
+//! Planning for detached tables: the quarantine topic, and the state records that have to be
+//! written before a change goes there.
 
 use super::{BUSY_RETRY_MAX, BUSY_RETRY_MIN, Desk, Failure, Outcome, REFUSED_RETRY};
 use crate::change::RelationShape;
@@ -8,25 +9,26 @@ use crate::encode::Quarantine;
 use crate::kafka::{TopicInfo, TopicSpec};
 use crate::postgres::PgError;
 
-/// Where a table's changes are set aside, and what is recorded of it.
+/// The quarantine of one table, and what is recorded of the table.
 pub struct SetAside {
     /// How its changes are written.
     pub quarantine: Quarantine,
-    /// The quarantine topic's name.
+    /// Name of the quarantine topic.
     pub name: String,
-    /// That topic as it is; none for a sink without topics.
+    /// The topic as the broker describes it. `None` for a sink without topics.
     pub topic: Option<TopicInfo>,
-    /// Its partitions when it was first used.
+    /// Partitions that tables are spread over; see `Ready::partitions`.
     pub partitions: i32,
-    /// The acknowledged record; none where single changes are set aside.
+    /// The acknowledged record. `None` if only single changes go to the quarantine.
     pub detached: Option<Detached>,
 }
 
 impl Desk {
-    /// Plans a table once more whose plan was refused; if it is refused again, it is set aside by the record made for that.
+    /// Plans a table again whose plan was refused. If it is refused again, it is detached with the
+    /// record that `record` makes of the refusal.
     ///
     /// # Errors
-    /// As [`Desk::relation`].
+    /// See [`Desk::relation`].
     pub async fn plan_or_set_aside(
         self,
         shape: RelationShape,
@@ -41,11 +43,11 @@ impl Desk {
         }
     }
 
-    /// Sets a table aside: once this has returned its topic is there, and the record, where there is a new one, is
-    /// acknowledged.
+    /// Detaches a table. When this returns, the quarantine topic exists and a new record, if there
+    /// is one, is acknowledged.
     ///
     /// # Errors
-    /// None: what fails is told and tried again.
+    /// None: failures are reported as trouble and tried again.
     pub async fn set_aside(
         mut self,
         shape: RelationShape,
@@ -68,7 +70,8 @@ impl Desk {
                     (trouble, delay)
                 }
             };
-            let _ = self.troubles.send(Some(trouble)).await; // nobody to tell: the agent is stopping
+            // the receiver is gone: the agent is stopping
+            let _ = self.troubles.send(Some(trouble)).await;
             tokio::time::sleep(wait).await;
         };
         if troubled {
@@ -94,7 +97,8 @@ impl Desk {
         Ok((topic, partitions))
     }
 
-    /// The topic, which is never compacted: all of a table's changes have one key there.
+    /// Describes the quarantine topic, or creates it. It must not be compacted, because all changes
+    /// of a table have the same key there.
     async fn quarantine_topic(&self, name: &str) -> Result<Option<TopicInfo>, Failure> {
         let Some((topics, rules)) = &self.kafka else { return Ok(None) };
         let spec = TopicSpec::by(rules, name);
@@ -108,11 +112,12 @@ impl Desk {
         Ok(info)
     }
 
-    /// Plans a table that is to flow again, whatever it was planned as before, and records that; where the stream has not
-    /// told it on this connection, it is planned when it does.
+    /// Plans a table whose changes are to flow again, whatever its plan was, and then records that.
+    /// Without a shape, the stream has not sent a Relation message on this connection, and the
+    /// table is planned when it does.
     ///
     /// # Errors
-    /// As [`Desk::relation`].
+    /// See [`Desk::relation`].
     pub async fn reattach(
         mut self,
         shape: Option<RelationShape>,

@@ -1,29 +1,30 @@
-//! What topics are, as they were asked a while ago.
+//! A short memory of what brokers said about topics.
 //!
-//! Of one connection: whoever connects anew asks anew. A topic that is not there, or could not be described, is not
-//! remembered.
+//! It belongs to one connection of the stream, so that a new connection asks again. A topic that
+//! does not exist or could not be described is not remembered.
 
 use crate::kafka::TopicInfo;
 use std::collections::HashMap;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long what a topic is need not be asked again. Each question is two clients, which takes 0.2 s on a machine of its own,
-/// and frames are not read meanwhile: tables that are altered again and again would hold the stream up.
+/// How long an answer is used. A request creates two clients, which takes 0.2 s on an idle machine,
+/// and no frame is read meanwhile. Tables that are altered again and again would otherwise delay
+/// the stream.
 const KNOWN: Duration = Duration::from_secs(60);
 
-/// What was asked of topics, and when: one entry for each topic that was planned.
+/// The last answer for each planned topic, with the time of the request.
 #[derive(Default)]
 pub(super) struct Described(HashMap<String, (Instant, TopicInfo)>);
 
 impl Described {
-    /// What the topic was a moment ago, if it was asked within [`KNOWN`].
+    /// The remembered answer for a topic, if it is younger than [`KNOWN`].
     pub(super) fn known(&self, topic: &str, now: Instant) -> Option<&TopicInfo> {
         let (asked, info) = self.0.get(topic)?;
         (now.duration_since(*asked) < KNOWN).then_some(info)
     }
 
-    /// The topic was asked, and is this.
+    /// Remembers an answer.
     pub(super) fn note(&mut self, topic: &str, now: Instant, info: &TopicInfo) {
         self.0.insert(topic.to_owned(), (now, info.clone()));
     }
@@ -54,7 +55,7 @@ mod tests {
         assert_eq!(described.known("t", at(59)), Some(&topic(3)));
         assert_eq!(described.known("another", at(1)), None);
         assert_eq!(described.known("t", at(60)), None);
-        // What is told meanwhile counts from when it was asked; being looked at does not make it younger.
+        // The age counts from the request. Reading the answer does not renew it.
         described.note("t", at(60), &topic(6));
         assert_eq!(described.known("t", at(119)), Some(&topic(6)));
         assert_eq!(described.known("t", at(120)), None);

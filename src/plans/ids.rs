@@ -1,4 +1,5 @@
-//! Planning's part in schema ids: the recorded one where this registry serves it, else the one that this registry gives.
+//! Planning of schema ids: the recorded id if this registry serves it, otherwise the id that this
+//! registry gives.
 
 use super::{Desk, Failure};
 use crate::continuity::checkpoint::State;
@@ -9,49 +10,50 @@ use crate::encode::registry::{Registry, RegistryError, SchemaDigest};
 use crate::plans::proofs::{Claim, Proofs, Standing};
 use std::sync::Arc;
 
-/// The registry, and the one task that proves ids at it.
+/// The registry, and the task that proves recorded ids there.
 #[derive(Clone)]
 pub struct SchemaIds {
-    /// Gives ids.
+    /// Client that registers schemas and receives their ids.
     pub registry: Arc<Registry>,
-    /// Proves recorded ones.
+    /// Handle of the task that proves recorded ids.
     pub proofs: Proofs,
 }
 
 /// A recorded id that a plan uses although the registry has not answered yet.
 #[derive(Clone, Debug)]
 pub struct Unproven {
-    /// Where the schema was registered.
+    /// Subject under which the schema was registered.
     pub subject: String,
-    /// That the registry serves it.
+    /// The claim that the registry serves the schema under the recorded id.
     pub claim: Claim,
 }
 
-/// A recorded id that this registry does not serve for its schema, and the id that takes its place.
+/// A recorded id that this registry does not serve for its schema, and the id that replaces it.
 #[derive(Clone, Debug)]
 pub struct Replaced {
-    /// Where the schema is registered.
+    /// Subject under which the schema is registered.
     pub subject: String,
     /// The recorded id.
     pub was: u32,
     /// The id that this registry gave.
     pub id: u32,
-    /// True if the recorded id came from this registry, by its URL. Then this registry has lost what it had, and records
-    /// in the topic carry ids that it does not serve.
+    /// True if the recorded id came from this registry, by its URL. Then this registry has lost its
+    /// schemas, and records in the topic carry ids that it does not serve.
     pub is_same_registry: bool,
 }
 
-/// What is told of the ids of one plan's schemas.
+/// Facts about the ids of one plan that have to be reported.
 #[derive(Default)]
 pub struct Given {
-    /// Those not proven yet.
+    /// Ids that are not proven yet.
     pub unproven: Vec<Unproven>,
-    /// Those that differ from what was recorded.
+    /// Ids that differ from the recorded ones.
     pub replaced: Vec<Replaced>,
 }
 
 impl Desk {
-    /// The id of a schema at this registry.
+    /// The id of a schema at this registry: proven, unproven or new. It is recorded unless it is
+    /// unproven.
     pub(super) async fn schema_id(
         &mut self,
         name: &str,
@@ -68,7 +70,8 @@ impl Desk {
                     self.record_id(&key, registry.url(), id).await?;
                     return Ok(id);
                 }
-                // The registry that gave the id is trusted while it is away. Another one has to answer first.
+                // An id of this registry is used while it does not answer. An id of another
+                // registry has to be proven first.
                 Standing::Open(_) if is_same_registry => {
                     unproven.push(Unproven { subject: schema.subject.clone(), claim });
                     return Ok(id);
@@ -85,13 +88,14 @@ impl Desk {
         self.record_id(&key, registry.url(), id).await?;
         if let Some(RecordedId { id: was, is_same_registry }) = recorded.filter(|recorded| recorded.id != id) {
             let subject = schema.subject.clone();
-            // Kept until the plan is made: a try that fails later has recorded the new id, and the next finds no difference.
+            // The entry is kept until the plan is complete. If a later step fails, the new id is
+            // already recorded, and the next try would see no difference.
             self.replaced.push(Replaced { subject, was, id, is_same_registry });
         }
         Ok(id)
     }
 
-    /// Records an id of this registry, if it is not yet.
+    /// Records an id of this registry, if it is not recorded yet.
     async fn record_id(&mut self, key: &SchemaKey, url: &str, id: u32) -> Result<(), Failure> {
         let ours = key.at(url);
         if self.schemas.get(&ours) != Some(&id) {
@@ -99,7 +103,7 @@ impl Desk {
             self.schemas.insert(ours, id);
         }
         if self.schemas.contains_key(key.bare()) {
-            // It would be taken for an id of whatever registry is configured later.
+            // An entry without a URL would later be taken for an id of any configured registry.
             self.forget(&State::schema_key(key.bare())).await?;
             self.schemas.remove(key.bare());
         }

@@ -1,12 +1,15 @@
-//! The keeper of the state: a task of its own that reads and writes the state topic (or file), one request at a time.
+//! The keeper of the state: one task that reads and writes the state topic or state file, one
+//! request at a time.
 //!
-//! The loop asks and goes on; an answer comes when it comes. Nothing else touches the state.
+//! The loop sends a request and continues; the answer comes later. Nothing else reads or writes the
+//! state.
 
 use crate::kafka::{State, StateError};
 use std::collections::BTreeMap;
 use tokio::sync::{mpsc, oneshot};
 
-/// Requests that may wait: the loop has at most one read or confirm record under way, planning a few ids and counts.
+/// Requests that may wait. The loop has at most one read or checkpoint under way, and planning
+/// writes a few ids and counts.
 const REQUESTS_MAX: usize = 64;
 
 enum Request {
@@ -14,7 +17,7 @@ enum Request {
     Write(String, Option<String>, oneshot::Sender<Result<(), StateError>>),
 }
 
-/// Asks the keeper.
+/// Handle that sends requests to the keeper.
 #[derive(Clone)]
 pub struct Keeper {
     requests: mpsc::Sender<Request>,
@@ -27,7 +30,7 @@ impl Keeper {
         let (requests, mut queue) = mpsc::channel(REQUESTS_MAX);
         tokio::spawn(async move {
             while let Some(request) = queue.recv().await {
-                // Whoever asked may be gone by now; then nobody needs the answer.
+                // The requester may be gone; then nobody needs the answer.
                 match request {
                     Request::Read(answer) => drop(answer.send(state.read_all().await)),
                     Request::Write(key, value, answer) => {
@@ -39,20 +42,20 @@ impl Keeper {
         Keeper { requests }
     }
 
-    /// Everything the state holds, up to its end at this moment.
+    /// Reads everything that the state holds, up to its end at this moment.
     ///
     /// # Errors
-    /// The state's; `Gone` at shutdown.
+    /// The error of the state topic or file; `Gone` at shutdown.
     pub async fn read(&self) -> Result<BTreeMap<String, String>, KeeperError> {
         let (answer, answered) = oneshot::channel();
         self.requests.send(Request::Read(answer)).await.map_err(|_| KeeperError::Gone)?;
         answered.await.map_err(|_| KeeperError::Gone)?.map_err(KeeperError::from)
     }
 
-    /// Sets a key, or removes it; returns when that is acknowledged.
+    /// Sets a key, or removes it if there is no value. Returns when the write is acknowledged.
     ///
     /// # Errors
-    /// The state's; `Gone` at shutdown.
+    /// The error of the state topic or file; `Gone` at shutdown.
     pub async fn write(&self, key: &str, value: Option<String>) -> Result<(), KeeperError> {
         let (answer, answered) = oneshot::channel();
         let request = Request::Write(key.to_owned(), value, answer);
@@ -64,7 +67,7 @@ impl Keeper {
 /// Why the state could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum KeeperError {
-    /// The topic's or the file's own failure.
+    /// The state topic or file failed.
     #[error(transparent)]
     State(#[from] StateError),
     /// The agent is shutting down.

@@ -1,7 +1,8 @@
-//! Planning: from a Relation message to everything its rows need, off the row path.
+//! Planning: fetches everything that the rows of a relation need, outside of the row path.
 //!
-//! Catalog facts, schema, topic and registered ids are fetched here while no frame is read. What can pass is tried again
-//! for ever; what a person has to change is tried again every 30 s; both are told as trouble while they last.
+//! For each Relation message it fetches facts of the catalog, schema ids and the topic, while no
+//! frame is read. A failure that can pass by itself is tried again without end. A failure that only
+//! a person can end is tried again every 30 s. Both are reported as trouble while they last.
 
 pub mod keeper;
 pub mod proofs;
@@ -36,46 +37,50 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-/// How often something that a person has to change is looked at again.
+/// Pause before a failure that only a person can end is tried again.
 pub const REFUSED_RETRY: Duration = Duration::from_secs(30);
 
-/// Something that passes by itself: from here, doubling up to [`BUSY_RETRY_MAX`].
+/// Pause before a failure that can pass by itself is tried again. It doubles up to
+/// [`BUSY_RETRY_MAX`].
 const BUSY_RETRY_MIN: Duration = Duration::from_millis(200);
 const BUSY_RETRY_MAX: Duration = Duration::from_secs(10);
 
-/// What a plan needs besides the encoder's part.
+/// A plan with everything that its records need.
 pub struct Ready {
-    /// How rows are encoded.
+    /// How the rows are encoded.
     pub plan: Plan,
-    /// `namespace.name`, or the topic's name for messages.
+    /// `namespace.name` of a table; otherwise the name by which errors call the plan.
     pub name: String,
-    /// The topic as it is; none for a sink without topics.
+    /// The topic as the broker describes it. `None` for a sink without topics.
     pub topic: Option<TopicInfo>,
-    /// Partitions when the topic was first used.
+    /// Partitions that keys are spread over: as many as at the first use of the topic, or fewer if
+    /// the topic has fewer now.
     pub partitions: i32,
-    /// Key and value ids.
+    /// Schema ids of the key, if there is one, and of the value. Empty without Avro.
     pub ids: Vec<u32>,
-    /// Which of them the registry has not confirmed, and which took the place of recorded ones.
+    /// The ids that the registry has not confirmed, and the ids that replaced recorded ones.
     pub given: Given,
-    /// Things an operator should know: a changed partition count, a keyless table.
+    /// Warnings for the operator, such as a changed number of partitions.
     pub warnings: Vec<String>,
 }
 
-/// How planning ended.
+/// The result of planning.
 pub enum Outcome {
-    /// The relation is as it was: its plan stays.
+    /// The relation is the same as before, and its plan stays.
     Unchanged,
-    /// Not captured.
+    /// The configuration does not capture the table.
     Excluded,
-    /// Something a person has to change; only where that was asked for.
+    /// Planning failed in a way that only a person can end. Returned only if the caller asked for
+    /// it.
     Refused(Trouble),
-    /// The table is set aside.
+    /// The table is detached.
     Aside(Box<SetAside>),
-    /// A plan.
+    /// The plan is complete.
     Ready(Box<Ready>),
 }
 
-/// Everything planning works with; handed to its task and back.
+/// The planner with everything that it works with. A task owns it during a lookup and hands it
+/// back.
 pub struct Desk {
     sql: Arc<Sql>,
     planner: Planner,
@@ -87,50 +92,50 @@ pub struct Desk {
     selection: Selection,
     partitions: BTreeMap<String, i32>,
     schemas: BTreeMap<String, u32>,
-    /// Ids that took the place of recorded ones, since the last plan was made.
+    /// Ids that replaced recorded ones since the last plan was completed.
     replaced: Vec<Replaced>,
-    /// What each relation was planned as.
+    /// The description of each relation at its last plan.
     tables: HashMap<Oid, Table>,
-    /// Columns that rows still to come may hold NULL in, whatever the catalog says by now.
+    /// Columns in which rows may still hold NULL, although the catalog has them as NOT NULL now.
     nullable: HashMap<Oid, BTreeSet<String>>,
     troubles: mpsc::Sender<Option<Trouble>>,
     metrics: Metrics,
     on_refusal: OnRefusal,
 }
 
-/// Where planning keeps what it learns.
+/// What a planner is built from: clients, rules and settings.
 pub struct Places {
-    /// Catalog queries.
+    /// Client for queries of the catalog.
     pub sql: Arc<Sql>,
-    /// Where schema ids come from, for Avro.
+    /// Source of schema ids. `None` without Avro.
     pub ids: Option<SchemaIds>,
-    /// Topics and the rules for new ones; none for a sink without topics.
+    /// Client for topics, and the rules for new ones. `None` for a sink without topics.
     pub kafka: Option<(Topics, TopicRules)>,
-    /// The state.
+    /// Writes the state records.
     pub keeper: Keeper,
-    /// Trouble while it lasts, `None` when it is over.
+    /// Receives a trouble while it lasts, and `None` when it is over.
     pub troubles: mpsc::Sender<Option<Trouble>>,
-    /// Counts what the registry is asked.
+    /// Counts the requests to the registry.
     pub metrics: Metrics,
-    /// What happens where one table is refused.
+    /// What happens if one table is refused: the stream halts, or the table is detached.
     pub on_refusal: OnRefusal,
 }
 
-/// What to do where only a person can go on.
+/// What planning does with a failure that only a person can end.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Patience {
-    /// Try again every [`REFUSED_RETRY`].
+    /// It tries again every [`REFUSED_RETRY`].
     Endless,
-    /// Come back where it is of this table alone, else try again.
+    /// It returns the failure if it concerns this table alone, and tries again otherwise.
     UntilTableRefused,
-    /// Come back.
+    /// It returns the failure.
     UntilRefused,
 }
 
-/// Where the rows come from that a plan is for: schemas that name declared types differ.
+/// The source of the rows. The first copy and the stream describe declared types in different ways.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Origin {
-    /// The stream, or a copy beside it.
+    /// The stream, a backfill or a standstill.
     Stream,
     /// The first copy.
     Copy,
@@ -138,14 +143,14 @@ enum Origin {
 
 enum Failure {
     Busy(Trouble),
-    /// Of whatever is asked for: credentials, rights on everything.
+    /// The failure concerns more than this table, such as credentials or general rights.
     Refused(Trouble),
-    /// Of this table or its topic alone.
+    /// The failure concerns this table or its topic alone.
     OfTable(Trouble),
 }
 
 impl Desk {
-    /// A desk for one connection.
+    /// Creates the planner of one connection.
     #[must_use]
     pub fn new(
         places: Places,
@@ -175,16 +180,16 @@ impl Desk {
         }
     }
 
-    /// Captures these tables from now on.
+    /// Replaces the list of captured tables.
     pub fn recapture(&mut self, captured: &[TableName]) {
         self.captured = captured.to_vec();
     }
 
-    /// Plans a relation; returns when that is done, however long it takes. Where the table may be set aside it is back
-    /// with the trouble that is this table's alone.
+    /// Plans a relation, however long it takes. If refused tables may be detached, a failure that
+    /// concerns this table alone is returned as [`Outcome::Refused`].
     ///
     /// # Errors
-    /// Only the connection to Postgres: then the stream is read again anyway.
+    /// Only errors of the connection to Postgres. The stream is read again then.
     pub async fn relation(self, shape: RelationShape) -> (Self, Result<Outcome, PgError>) {
         let patience = match self.on_refusal {
             OnRefusal::Stop => Patience::Endless,
@@ -193,18 +198,19 @@ impl Desk {
         self.plan(shape, Origin::Stream, patience).await
     }
 
-    /// The same, back with the trouble where a person has to change something: another table can go first.
+    /// Plans a relation, but returns a failure that only a person can end, so that another table
+    /// can be planned first.
     ///
     /// # Errors
-    /// As [`Desk::relation`].
+    /// See [`Desk::relation`].
     pub async fn relation_once(self, shape: RelationShape) -> (Self, Result<Outcome, PgError>) {
         self.plan(shape, Origin::Stream, Patience::UntilRefused).await
     }
 
-    /// The same for rows of the first copy.
+    /// Plans a relation for rows of the first copy, like [`Desk::relation_once`].
     ///
     /// # Errors
-    /// As [`Desk::relation`].
+    /// See [`Desk::relation`].
     pub async fn copied_once(self, shape: RelationShape) -> (Self, Result<Outcome, PgError>) {
         self.plan(shape, Origin::Copy, Patience::UntilRefused).await
     }
@@ -240,19 +246,20 @@ impl Desk {
         (self, outcome)
     }
 
-    /// Plans a relation anew, with one more column that may be NULL: its rows are from before it was NOT NULL.
+    /// Plans a relation again with one more nullable column, for rows that are older than its NOT
+    /// NULL.
     ///
     /// # Errors
-    /// As [`Desk::relation`].
+    /// See [`Desk::relation`].
     pub async fn nullable(mut self, shape: RelationShape, column: String) -> (Self, Result<Outcome, PgError>) {
         self.nullable.entry(shape.oid).or_default().insert(column);
         self.relation(shape).await
     }
 
-    /// The same for rows of the first copy.
+    /// Plans a relation again with one more nullable column, for rows of the first copy.
     ///
     /// # Errors
-    /// As [`Desk::relation`].
+    /// See [`Desk::relation`].
     pub async fn copied_nullable(mut self, shape: RelationShape, column: String) -> (Self, Result<Outcome, PgError>) {
         self.nullable.entry(shape.oid).or_default().insert(column);
         self.plan(shape, Origin::Copy, Patience::Endless).await
@@ -261,17 +268,17 @@ impl Desk {
     /// Plans the topic of logical messages.
     ///
     /// # Errors
-    /// As [`Desk::relation`].
+    /// See [`Desk::relation`].
     pub async fn messages(mut self) -> (Self, Result<Outcome, PgError>) {
         let outcome =
             self.until_done("logical messages", Patience::Endless, |planner| Ok(planner.message_draft())).await;
         (self, outcome)
     }
 
-    /// Plans the topic of transactions.
+    /// Plans the topic of transaction records.
     ///
     /// # Errors
-    /// As [`Desk::relation`].
+    /// See [`Desk::relation`].
     pub async fn transactions(mut self) -> (Self, Result<Outcome, PgError>) {
         let outcome =
             self.until_done("transactions", Patience::Endless, |planner| Ok(planner.transaction_draft())).await;
@@ -281,16 +288,17 @@ impl Desk {
     /// Plans the topic of heartbeats.
     ///
     /// # Errors
-    /// As [`Desk::relation`].
+    /// See [`Desk::relation`].
     pub async fn heartbeats(mut self) -> (Self, Result<Outcome, PgError>) {
         let outcome = self.until_done("heartbeats", Patience::Endless, |planner| Ok(planner.heartbeat_draft())).await;
         (self, outcome)
     }
 
-    /// Plans the topic of notices; `Excluded` where none is named.
+    /// Plans the topic of notices. The result is `Excluded` if the configuration names no such
+    /// topic.
     ///
     /// # Errors
-    /// As [`Desk::relation`].
+    /// See [`Desk::relation`].
     pub async fn notices(mut self) -> (Self, Result<Outcome, PgError>) {
         let Some(draft) = self.planner.notice_draft() else { return (self, Ok(Outcome::Excluded)) };
         let outcome = self.until_done("notifications", Patience::Endless, |_| Ok(draft.clone())).await;
@@ -309,7 +317,8 @@ impl Desk {
             let (trouble, wait) = match self.once(name, &draft).await {
                 Ok(ready) => {
                     if troubled {
-                        let _ = self.troubles.send(None).await; // nobody to tell: the agent is stopping
+                        // the receiver is gone: the agent is stopping
+                        let _ = self.troubles.send(None).await;
                     }
                     return Ok(Outcome::Ready(Box::new(ready)));
                 }
@@ -384,7 +393,8 @@ impl Desk {
         let failure = |error: crate::kafka::KafkaError| {
             let trouble = |reason| Trouble::new(reason, format!("topic `{name}`"), &error);
             match error.remedy() {
-                // Brokers that are away pass by themselves; a topic that cannot be had needs a person.
+                // Brokers that are unreachable come back by themselves. A topic that cannot be
+                // created or described needs a person.
                 crate::kafka::Remedy::Retry => Failure::Busy(trouble(TroubleReason::KafkaUnavailable)),
                 crate::kafka::Remedy::Operator if error.is_of_topic() => {
                     Failure::OfTable(trouble(TroubleReason::TopicUnavailable))
@@ -403,7 +413,9 @@ impl Desk {
         Ok(made.into_iter().next())
     }
 
-    /// The partition count recorded when the topic was first used; a changed one is told, not followed.
+    /// The number of partitions recorded at the first use of the topic. If it has changed since, a
+    /// warning is added, and keys stay on the recorded number. If the topic has fewer now, that
+    /// number is returned.
     async fn partitions_of(
         &mut self,
         topic: &str,
@@ -458,7 +470,7 @@ impl From<Trouble> for Refusal {
     }
 }
 
-/// A registry that cannot even be set up.
+/// The trouble of a registry whose client cannot be set up.
 #[must_use]
 pub fn registry_trouble(error: &dyn std::error::Error) -> Trouble {
     Trouble::new(TroubleReason::RegistryUnavailable, "set up the registry client".to_owned(), error)

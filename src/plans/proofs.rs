@@ -1,11 +1,12 @@
 //! Proves schema ids: does this registry serve this schema under this id?
 //!
-//! One task for the process asks, and keeps the answers: a claim is asked once, however many plans and connections rest on
-//! it. It registers nothing and decides nothing. Planning waits for an answer for [`PATIENCE`] and then goes on without one;
-//! what is not answered is asked again until it is, with a growing pause while the registry does not answer.
+//! One task of the process sends the requests and keeps the answers. A claim is proven once,
+//! however many plans and connections use its id. The task registers nothing and decides nothing.
+//! Planning waits [`PATIENCE`] for an answer and then continues without one. An unanswered claim is
+//! tried again until there is an answer, with a growing pause while the registry does not answer.
 //!
-//! Only the answer "there is no such schema" and another schema are a refutation. A registry that is away, denies access or
-//! talks nonsense has said nothing about the claim.
+//! Two answers refute a claim: there is no such schema, or there is another one. A registry that is
+//! unreachable, denies access or sends nonsense says nothing about the claim.
 
 use crate::continuity::Chain;
 use crate::encode::registry::{Registry, RegistryError, SchemaDigest};
@@ -17,45 +18,49 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// How long planning waits for an answer: a registry answers within some ten milliseconds, and rows wait meanwhile.
+/// How long planning waits for an answer. A registry answers within tens of milliseconds, and rows
+/// wait meanwhile.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Requests at once: enough to prove a thousand tables within seconds, few enough for the smallest registry.
+/// Requests at once. Four prove a thousand tables within seconds, and are few enough for the
+/// smallest registry.
 const ASKED_AT_ONCE_MAX: usize = 4;
 
-/// The pause before the next request to a registry that did not answer: from here, doubling up to [`PAUSE_MAX`].
+/// Pause before the next request to a registry that did not answer. It doubles up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 
-/// Requests on their way to the task. Planning makes one after the other and waits for each.
+/// Requests of planners to the task that may wait. A planner sends one at a time and waits for the
+/// answer.
 const REQUESTS_MAX: usize = 16;
 
-/// That a registry serves this schema under this id.
+/// The claim that a registry serves this schema under this id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Claim {
     /// The recorded id.
     pub id: u32,
-    /// The schema that it was recorded for.
+    /// Digest of the schema that the id was recorded for.
     pub schema: SchemaDigest,
 }
 
 /// What is known of a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// The registry serves the schema.
+    /// The registry serves this schema under this id.
     Proven,
     /// The registry has no schema under the id, or another one.
     Refuted,
-    /// The registry has not answered; why.
+    /// The registry has not answered, for this reason.
     Open(String),
 }
 
-/// Everything known so far.
+/// What all answers so far have shown.
 #[derive(Debug, Default)]
 pub struct Known {
-    /// Claims that the registry has answered: true for a proven one. One entry for each schema planned by this process.
+    /// Answered claims, true if proven. There is at most one for each schema that this process has
+    /// planned.
     answered: HashMap<Claim, bool>,
-    /// Why the registry does not answer, while it does not.
+    /// Why the registry does not answer. `None` while it does.
     away: Option<String>,
 }
 
@@ -73,13 +78,13 @@ impl Known {
 
 enum Request {
     Ask(Claim),
-    /// The registry itself gave the id for the schema.
+    /// The registry gave this id for this schema, so that the claim is proven.
     Given(Claim),
-    /// The same registry by another client.
+    /// Another client of the same registry, to be used from now on.
     AskAt(Arc<Registry>),
 }
 
-/// The task's handle.
+/// A handle of the task.
 #[derive(Clone)]
 pub struct Proofs {
     requests: mpsc::Sender<Request>,
@@ -87,7 +92,7 @@ pub struct Proofs {
 }
 
 impl Proofs {
-    /// Starts the task on the current runtime; it ends with the last handle.
+    /// Starts the task on the current runtime. It ends when the last handle is dropped.
     #[must_use]
     pub fn start(registry: Arc<Registry>, metrics: Metrics) -> Self {
         let (requests, asked) = mpsc::channel(REQUESTS_MAX);
@@ -98,34 +103,37 @@ impl Proofs {
         Proofs { requests, known }
     }
 
-    /// Asks about a claim. Waits for the answer while the registry is not known to be away or slow.
+    /// Asks for a proof. Waits for the answer, unless the registry is known to be unreachable or
+    /// slow.
     pub async fn prove(&mut self, claim: Claim) -> Standing {
         if self.requests.send(Request::Ask(claim)).await.is_err() {
             return Standing::Open("the agent is stopping".to_owned());
         }
         let settled = |known: &Known| known.answered.contains_key(&claim) || known.away.is_some();
-        // Fails only when the task has ended, at the end of the process; the claim is then open.
+        // This fails only if the task has ended, at the end of the process. The claim is then open.
         let _ = self.known.wait_for(settled).await;
         self.standing(claim)
     }
 
-    /// Takes a claim for proven: the registry has just given the id for the schema.
+    /// Takes a claim as proven, because the registry has just given the id for the schema.
     pub async fn given(&self, claim: Claim) {
-        let _ = self.requests.send(Request::Given(claim)).await; // nobody to tell: the agent is stopping
+        // the task has ended: the agent is stopping
+        let _ = self.requests.send(Request::Given(claim)).await;
     }
 
-    /// Asks by another client of the same registry from now on: its certificates may be newer.
+    /// Uses another client of the same registry from now on. Its certificates may be newer.
     pub async fn ask_at(&self, registry: Arc<Registry>) {
-        let _ = self.requests.send(Request::AskAt(registry)).await; // nobody to tell: the agent is stopping
+        // the task has ended: the agent is stopping
+        let _ = self.requests.send(Request::AskAt(registry)).await;
     }
 
-    /// What is known of a claim by now.
+    /// What is known of a claim now, without waiting.
     #[must_use]
     pub fn standing(&self, claim: Claim) -> Standing {
         self.known.borrow().standing(claim)
     }
 
-    /// Waits until more is known than this handle has seen. Cancel-safe.
+    /// Waits for an answer that came after this handle's last wait. Cancel-safe.
     pub async fn changed(&mut self) {
         if self.known.changed().await.is_err() {
             std::future::pending::<()>().await; // the task ends with the process
@@ -134,25 +142,26 @@ impl Proofs {
 }
 
 struct Pause {
-    /// When the registry is asked again; none while it answers.
+    /// When the registry may be asked again. `None` while it answers.
     until: Option<Instant>,
-    /// How long the next pause is.
+    /// Length of the next pause.
     length: Duration,
 }
 
-/// What `/status` says of a registry that takes its time.
+/// The reason in `/status` while the registry is slow.
 const SLOW: &str = "it has not answered within a second";
 
 struct Prover {
     registry: Arc<Registry>,
     metrics: Metrics,
     tell: watch::Sender<Known>,
-    /// Claims to be asked about; at most one for each schema planned by this process.
+    /// Claims that wait for a request. There is at most one for each schema that this process has
+    /// planned.
     waiting: VecDeque<Claim>,
-    /// Those, and those that are being asked about.
+    /// Claims that wait, and claims whose request is under way.
     open: HashSet<Claim>,
     asking: JoinSet<(Claim, Result<bool, RegistryError>)>,
-    /// When a question was asked last.
+    /// When the last request was sent.
     asked_at: Option<Instant>,
     pause: Pause,
 }
@@ -164,7 +173,9 @@ impl Prover {
             let pause = self.pause.until.filter(|_| self.asking.is_empty() && !self.waiting.is_empty());
             let slow = self.asked_at.filter(|_| !self.asking.is_empty() && self.tell.borrow().away.is_none());
             tokio::select! {
-                biased; // 1. what frees room, 2. what a plan waits for, 3. what ends its wait, 4. a registry that may be back
+                // The order of the arms: 1. an answer, which frees room; 2. a request, which a plan
+                // waits for; 3. the end of a plan's wait; 4. the end of a pause.
+                biased;
                 Some(answered) = self.asking.join_next(), if !self.asking.is_empty() => match answered {
                     Ok((claim, answer)) => self.answered(claim, answer),
                     Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
@@ -192,7 +203,8 @@ impl Prover {
         }
     }
 
-    /// Asks as much as may be asked now: one question to a registry that did not answer the one before.
+    /// Sends as many requests as are allowed now. A registry that did not answer the last one gets
+    /// a single request.
     fn ask(&mut self) {
         let room = match self.pause.until {
             Some(until) if until > Instant::now() => 0,
@@ -226,7 +238,8 @@ impl Prover {
                 self.metrics.registry_failures.inc();
                 self.pause.until = Some(Instant::now() + self.pause.length);
                 self.pause.length = (self.pause.length * 2).min(PAUSE_MAX);
-                self.waiting.push_back(claim); // behind the others: an answer that is nonsense may be this id's alone
+                // The claim goes behind the others: nonsense may be the answer to this id alone.
+                self.waiting.push_back(claim);
                 self.tell.send_modify(|known| known.away = Some(Chain(&error).to_string()));
             }
         }

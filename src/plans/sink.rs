@@ -1,6 +1,6 @@
-//! Where records go: a Kafka producer, or lines on standard output for a look without Kafka.
+//! Where records go: to a Kafka producer, or as lines to standard output for a trial without Kafka.
 //!
-//! Both answer with the same delivery reports, so that the loop knows no difference.
+//! Both report deliveries in the same way, so that the loop does not distinguish them.
 
 use crate::kafka::{self, Delivery, Landed, Producer, SendError, Settled};
 use crate::ledger::{Generation, Ticket};
@@ -8,23 +8,23 @@ use std::io::Write;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
-/// Where the agent writes.
+/// The configured destination of records.
 #[derive(Clone, Debug)]
 pub enum Config {
-    /// Kafka.
+    /// Records go to Kafka.
     Kafka(Box<kafka::Config>),
-    /// One JSON document a line on standard output; the state in a file.
+    /// Records go to standard output, one JSON document per line, and the state to a file.
     Stdout {
-        /// Where the state goes.
+        /// Path of the file that holds the state.
         state_file: std::path::PathBuf,
     },
 }
 
 impl Config {
-    /// Reads anew what the login is read from; true if it is another one than before.
+    /// Reads the login again from its file or command. Returns true if it has changed.
     ///
     /// # Errors
-    /// Where it cannot be had.
+    /// The login cannot be read.
     pub async fn renew(&mut self) -> Result<bool, kafka::KafkaError> {
         match self {
             Config::Kafka(kafka) => kafka.login.renew().await.map_err(|source| kafka::KafkaError::Secret { source }),
@@ -33,41 +33,43 @@ impl Config {
     }
 }
 
-/// Lines waiting for standard output: a reader that pauses (`| less`) stops the stream here, not in memory.
+/// Lines that may wait for standard output. A reader that pauses (`| less`) then stops the stream,
+/// and memory does not grow.
 const LINES_MAX: usize = 10_000;
 
-/// A change has at most three records: delete, tombstone, create.
+/// The most records of one change: delete, tombstone, create.
 const CHANGE_LINES_MAX: usize = 3;
 
-/// Lines have no offsets. A number counted here would begin anew with each producer, and would say of several tables'
-/// topics what is true of all of them together; the core compares nothing where a report has no offset.
+/// Lines have no offsets. A counter of lines would begin again with each producer, and would mix
+/// the topics of several tables. The core compares nothing if a report has no offset.
 const NO_OFFSET: i64 = -1;
 
-/// The running end.
+/// A running destination of records.
 pub enum Sink {
-    /// Kafka.
+    /// A running Kafka producer.
     Kafka(Producer),
-    /// Standard output, behind a thread: a pipe nobody reads must not stop the loop.
+    /// Standard output, written by a thread, because a pipe that nobody reads must not stop the
+    /// loop.
     Stdout(Lines),
 }
 
-/// Standard output while a thread writes to it.
+/// Handle of the thread that writes standard output.
 pub struct Lines {
     lines: mpsc::Sender<(Ticket, Vec<u8>)>,
-    /// Why the thread ended; none once that is told.
+    /// Receives the reason when the thread ends. `None` after that was reported.
     ended: Option<oneshot::Receiver<StdoutError>>,
 }
 
-/// Why standard output takes nothing more.
+/// Why no more lines can be written to standard output.
 #[derive(Debug, thiserror::Error)]
 pub enum StdoutError {
-    /// Whoever read the pipe has closed it.
+    /// The reader of the pipe has closed it.
     #[error("the reader of standard output is gone")]
     ReaderGone,
-    /// A write failed, as one to a file on a full disk does.
+    /// A write failed, for example because the disk is full.
     #[error("write to standard output")]
     Write(#[source] std::io::Error),
-    /// The thread ended without an answer; only a panic does that.
+    /// The thread ended without an answer, which only a panic can cause.
     #[error("write to standard output: the thread ended without an answer")]
     Interrupted,
 }
@@ -83,7 +85,7 @@ impl From<std::io::Error> for StdoutError {
 
 #[cfg(test)]
 impl Lines {
-    /// Lines that a test reads in the place of standard output.
+    /// A sink whose lines a test reads instead of standard output.
     pub fn into_channel(lines: mpsc::Sender<(Ticket, Vec<u8>)>) -> Self {
         Lines { lines, ended: None }
     }
@@ -97,7 +99,7 @@ impl Lines {
             .name("stdout".to_owned())
             .spawn(move || {
                 if let Err(error) = write_lines(queue, std::io::stdout(), generation, &deliveries) {
-                    let _ = end.send(error.into()); // nobody waits for it while the process ends
+                    let _ = end.send(error.into()); // the receiver is gone when the process ends
                 }
             })
             .map_err(|source| kafka::KafkaError::Thread { name: "stdout", source })?;
@@ -112,8 +114,8 @@ impl Lines {
     }
 }
 
-/// Writes each line and reports it, until nobody sends or hears any more. A failed write ends it: nothing more is
-/// reported then, so nothing more is confirmed.
+/// Writes and reports each line, until the sink or the receiver of the reports is gone. After a
+/// failed write nothing more is reported, so that nothing more is confirmed.
 fn write_lines(
     mut queue: mpsc::Receiver<(Ticket, Vec<u8>)>,
     mut out: impl Write,
@@ -135,7 +137,7 @@ impl Sink {
     /// Starts a producer of this generation.
     ///
     /// # Errors
-    /// What librdkafka refuses, or no thread to be had.
+    /// librdkafka refuses the configuration, or no thread can be started.
     pub fn start(
         config: &Config,
         generation: Generation,
@@ -147,7 +149,8 @@ impl Sink {
         }
     }
 
-    /// Standard output ended: nothing more can be written. Never returns for Kafka. Cancel-safe.
+    /// Waits until standard output can take no more lines, and returns the reason. For Kafka it
+    /// never returns. Cancel-safe.
     pub async fn ended(&mut self) -> StdoutError {
         match self {
             Sink::Kafka(_) => std::future::pending().await,
@@ -155,8 +158,9 @@ impl Sink {
         }
     }
 
-    /// Whether a change's records will be taken. Kafka's queue is bounded by the byte budget alone; standard output's is
-    /// not, and its next delivery report says that there is room again.
+    /// True if the sink will accept the records of one change. The queue of Kafka is bounded by the
+    /// byte budget alone. The queue of standard output has a bound of its own, and the next
+    /// delivery report shows that there is room again.
     #[inline]
     #[must_use]
     pub fn has_room(&mut self) -> bool {
@@ -169,7 +173,7 @@ impl Sink {
     /// Hands over one record.
     ///
     /// # Errors
-    /// When it was not taken; it has no report then.
+    /// The record was not accepted. It will have no delivery report.
     #[inline]
     pub fn send<'h>(
         &mut self,
@@ -192,7 +196,7 @@ impl Sink {
         }
     }
 
-    /// Whether Kafka's client has lost every broker that it knew and will find none again.
+    /// True if the Kafka client has lost every known broker and cannot find another.
     #[must_use]
     pub fn is_abandoned(&self) -> bool {
         match self {
@@ -201,7 +205,7 @@ impl Sink {
         }
     }
 
-    /// What librdkafka told of itself since the last call, if it did.
+    /// The statistics that librdkafka has reported since the last call, if any.
     #[must_use]
     pub fn take_statistics(&self) -> Option<kafka::Statistics> {
         match self {
@@ -210,7 +214,7 @@ impl Sink {
         }
     }
 
-    /// Whether brokers refused our login since the last call.
+    /// True if brokers refused our login since the last call.
     #[must_use]
     pub fn take_refused(&self) -> bool {
         match self {
@@ -219,7 +223,7 @@ impl Sink {
         }
     }
 
-    /// Ends this generation: purges what is queued and waits for what is under way.
+    /// Ends this generation: purges the queue, and waits for records under way.
     pub async fn settle(self, within: Duration) -> Settled {
         match self {
             Sink::Kafka(producer) => producer.settle(within).await,
@@ -228,7 +232,7 @@ impl Sink {
     }
 }
 
-/// `{"topic":…,"key":…,"value":…}` and a line break; keys and values are JSON texts already.
+/// `{"topic":…,"key":…,"value":…}` and a line break. Keys and values are JSON texts already.
 fn json_line(topic: &str, key: Option<&[u8]>, value: Option<&[u8]>) -> Vec<u8> {
     let mut line = b"{\"topic\":".to_vec();
     line.extend_from_slice(serde_json::Value::from(topic).to_string().as_bytes());
@@ -244,7 +248,7 @@ fn json_line(topic: &str, key: Option<&[u8]>, value: Option<&[u8]>) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    /// Takes so many lines, and fails then.
+    /// A writer that accepts so many lines and then fails.
     struct Full(usize);
 
     impl Write for Full {

@@ -1,21 +1,21 @@
-//! Which records a plan has sent whose schema ids the registry has not confirmed.
+//! The Positions of records that a plan sent before the registry confirmed its schema ids.
 
 use crate::change::Position;
 use std::cell::Cell;
 
-/// The first and the last Position of a plan's records. Shared by every copy of the plan in this process: a later
-/// connection goes on with what an earlier one noted.
+/// First and last Position of a plan's records. All copies of the plan in this process share it, so
+/// that a later connection continues the notes of an earlier one.
 #[derive(Debug, Default)]
 pub struct Uses(Cell<Option<(Position, Position)>>);
 
 impl Uses {
-    /// A record at this Position is handed to the producer.
+    /// Notes that a record at this Position was handed to the producer.
     pub fn note(&self, at: Position) {
         let (first, last) = self.0.get().unwrap_or((at, at));
         self.0.set(Some((first.min(at), last.max(at))));
     }
 
-    /// The first and the last Position; none if nothing was sent.
+    /// The first and the last Position. `None` if no record was sent.
     #[must_use]
     pub fn span(&self) -> Option<(Position, Position)> {
         self.0.get()
