@@ -1,4 +1,4 @@
-//! Changes of a table that is set aside: into the quarantine topic instead of the table's own.
+//! Changes of a detached table: they go to the quarantine topic instead of the topic of the table.
 
 use super::refusals::RECORD_FRAMING_BYTES;
 use super::{RowsError, Tools};
@@ -6,11 +6,11 @@ use crate::change::{Context, Row};
 use crate::encode::{self, TooLarge};
 use crate::plans::Aside;
 
-/// What the buffer keeps from one change to the next.
+/// Bytes of the text buffer that are kept for the next change.
 const KEEP_BYTES: usize = 1024 * 1024;
 
 impl Aside {
-    /// Sends one change.
+    /// Sends one change to the quarantine topic.
     pub(super) fn out(
         &self,
         text: &mut Vec<u8>,
@@ -18,7 +18,7 @@ impl Aside {
         row: &Row<'_>,
         tools: &mut Tools<'_>,
     ) -> Result<(), RowsError> {
-        // A copy that repairs the table must have seen it.
+        // The copy that repairs the table has to see this transaction.
         tools.copies.emitted(context.xid);
         if text.capacity() > KEEP_BYTES {
             text.shrink_to(KEEP_BYTES);

@@ -1,7 +1,8 @@
-//! Records that are no row's: where a transaction begins and ends, and heartbeats.
+//! Records that belong to no row: the begin and the end of transactions, heartbeats, and notices.
 //!
-//! A transaction is told with its first event: one without events has none, and stays a keepalive to the ledger. A
-//! replay tells it again, with the same ids and counts.
+//! The begin of a transaction is sent before its first event. A transaction without events has no
+//! records, and the ledger treats it like a keepalive. A replay sends the same records, with the
+//! same ids and counts.
 
 use super::refusals::RECORD_FRAMING_BYTES;
 use super::{Rows, RowsError, Tools, records_out};
@@ -11,12 +12,12 @@ use crate::lsn::{Lsn, PgMicros, Xid};
 use crate::plans::{Active, Planned};
 use std::rc::Rc;
 
-/// The path's memory of them for one connection.
+/// What is kept for these records during one connection.
 pub(super) struct Beside {
     encoder: Encoder,
-    /// What logical messages count as, where a transaction's events are counted by table.
+    /// The name under which logical messages are counted, as tables are by theirs.
     pub messages: Rc<str>,
-    /// `Excluded` where they are not told.
+    /// Plan of transaction records. `Excluded` if they are not sent.
     pub transactions: Planned,
     pub heartbeats: Planned,
     pub notices: Planned,
@@ -26,21 +27,21 @@ pub(super) struct Beside {
 /// The open transaction.
 struct Open {
     mark: Mark,
-    /// Whether its begin was sent.
+    /// True if its begin record was sent.
     told: bool,
     total: u64,
-    /// Events by table, in the order of their first.
+    /// Number of events of each table, in the order of the first events.
     tables: Vec<(Rc<str>, u64)>,
 }
 
 impl Beside {
-    /// Nothing is planned.
+    /// Creates the memory of a connection; nothing is planned yet.
     pub fn new() -> Self {
         let (transactions, heartbeats, notices) = <(Planned, Planned, Planned)>::default();
         Beside { encoder: Encoder::new(), messages: "message".into(), transactions, heartbeats, notices, open: None }
     }
 
-    /// A transaction begins, at `lsn` in the log.
+    /// Notes that a transaction begins. `lsn` is the position of its begin message.
     pub fn begun(&mut self, lsn: Lsn, (final_lsn, committed_at, xid): (Lsn, PgMicros, Xid)) {
         if matches!(self.transactions, Planned::Active(_)) {
             let position = Position { commit: final_lsn, ordinal: 0 };
@@ -49,19 +50,20 @@ impl Beside {
         }
     }
 
-    /// Whether an event may be told of in a record before it.
+    /// True if a row may have a begin record before its own records.
     pub fn tells(&self) -> bool {
         self.open.is_some()
     }
 
-    /// Hands the encoder the count that the next row of a table begins with.
+    /// Gives the encoder the counts from which the next row of a table continues.
     pub fn count(&self, encoder: &mut Encoder, table: &Rc<str>) {
         let Some(open) = &self.open else { return };
         let of_table = open.tables.iter().find(|(known, _)| same(known, table)).map_or(0, |(_, events)| *events);
         encoder.count_from(Counted { total: open.total, of_table });
     }
 
-    /// Takes the encoder's count after a row that has records, and tells the transaction if it is its first.
+    /// Takes the counts from the encoder after a row that has records. Sends the begin record if
+    /// the row is the first of its transaction.
     pub fn counted(
         &mut self,
         encoder: &Encoder,
@@ -85,7 +87,8 @@ impl Beside {
         Ok(())
     }
 
-    /// The transaction ends, at `lsn` in the log.
+    /// Sends the end record of the transaction, if its begin record was sent. `lsn` is the position
+    /// of the commit message.
     pub fn ended(&mut self, lsn: Lsn, commit: &Committed, tools: &mut Tools<'_>) -> Result<(), RowsError> {
         let Some(open) = self.open.take().filter(|open| open.told) else { return Ok(()) };
         let Planned::Active(active) = &self.transactions else { return Ok(()) };
@@ -97,22 +100,26 @@ impl Beside {
         records_out(&self.encoder, active, position, tools)
     }
 
-    /// Sends a heartbeat; false where its plan is not there yet.
+    /// Sends a heartbeat. Returns false if the plan of heartbeats is missing.
     pub fn beat(&mut self, tools: &mut Tools<'_>) -> Result<bool, RowsError> {
         let Planned::Active(active) = &self.heartbeats else { return Ok(false) };
         self.encoder.heartbeat(&active.plan, tools.now_unix_nanos);
-        // Beside the stream it has no position; two that fail for good are one record that does.
+        // A heartbeat has no Position of its own. With one partition, two heartbeats that can never
+        // be delivered count as the same failed record.
         records_out(&self.encoder, &Active { partitions: 1, ..active.clone() }, Position::default(), tools)?;
         Ok(true)
     }
 
-    /// Sends a notice; false where its plan is not there yet, or the topic takes no record of its size.
+    /// Sends a notice. Returns false if its plan is missing, or if the notice is too large for the
+    /// topic.
     pub fn tell(&mut self, notice: &Notice, tools: &mut Tools<'_>) -> Result<bool, RowsError> {
         let Planned::Active(active) = &self.notices else { return Ok(false) };
         self.encoder.notice(&active.plan, notice);
         let size_bytes: usize = self.encoder.records().map(|record| record.size_bytes()).sum();
         if size_bytes + RECORD_FRAMING_BYTES > active.record_bytes_max {
-            return Ok(false); // a row that is too large halts; nothing waits for a notice
+            // A row that is too large halts the stream. A notice may be left out, because nothing
+            // depends on it.
+            return Ok(false);
         }
         records_out(&self.encoder, active, Position::default(), tools)?;
         Ok(true)
@@ -120,45 +127,47 @@ impl Beside {
 }
 
 impl Rows {
-    /// The plan of transactions has come, or they are not told.
+    /// Takes the plan of transaction records.
     pub fn transactions_planned(&mut self, planned: Planned) {
         self.beside.transactions = planned;
     }
 
-    /// The plan of heartbeats has come.
+    /// Takes the plan of heartbeats.
     pub fn heartbeats_planned(&mut self, planned: Planned) {
         self.beside.heartbeats = planned;
     }
 
-    /// The plan of notices has come.
+    /// Takes the plan of notices.
     pub fn notices_planned(&mut self, planned: Planned) {
         self.beside.notices = planned;
     }
 
-    /// Whether notices can be sent.
+    /// True if notices can be sent.
     #[must_use]
     pub fn can_tell(&self) -> bool {
         matches!(self.beside.notices, Planned::Active(_))
     }
 
-    /// Sends a notice, once [`Rows::can_tell`], as one record; false where the topic takes none of its size.
+    /// Sends a notice as one record. Call it if [`Rows::can_tell`]. Returns false if the notice is
+    /// too large for the topic.
     ///
     /// # Errors
-    /// The producer's.
+    /// The error of the producer.
     pub fn tell(&mut self, notice: &Notice, tools: &mut Tools<'_>) -> Result<bool, RowsError> {
         self.beside.tell(notice, tools)
     }
 
-    /// Sends a heartbeat; false where its plan is not there yet.
+    /// Sends a heartbeat. Returns false if the plan of heartbeats is missing.
     ///
     /// # Errors
-    /// The producer's.
+    /// The error of the producer.
     pub fn beat(&mut self, tools: &mut Tools<'_>) -> Result<bool, RowsError> {
         self.beside.beat(tools)
     }
 }
 
-/// Tables are told apart by where their names lie; a table planned anew has the same name elsewhere.
+/// Compares the names of tables by address first. A table that was planned again has an equal name
+/// at another address.
 fn same(known: &Rc<str>, table: &Rc<str>) -> bool {
     Rc::ptr_eq(known, table) || known == table
 }

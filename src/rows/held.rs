@@ -1,5 +1,5 @@
-//! Rows of copies beside the stream, emitted where their time has come: before a change that their chunk does not hold, or when
-//! the stream has passed the chunk.
+//! Copied rows of a backfill. A row is sent before a change that its chunk does not contain, or
+//! when the stream has passed the position of the chunk.
 
 use super::{RowOut, Rows, RowsError, Tools, records_out, written};
 use crate::backfill::Held;
@@ -10,7 +10,7 @@ use crate::pgoutput::CopyRow;
 use crate::plans::Active;
 
 impl Rows {
-    /// Emits one row of a copy whose position the stream has passed.
+    /// Sends one copied row whose position the stream has passed.
     pub(super) fn rest(&mut self, tools: &mut Tools<'_>) -> Result<(), RowsError> {
         let Some((copy, held)) = tools.copies.rest() else { return Ok(()) };
         let stands = tools.core.received();
@@ -28,8 +28,9 @@ impl Rows {
     }
 }
 
-/// Emits a row of a copy where the stream stands. Its place lies just before that, and before the position its chunk waits
-/// for: whatever it holds was committed by then. A row that cannot be sent ends its copy; the stream goes on.
+/// Sends a copied row at the present place of the stream. Its Position lies just before that place
+/// and before the position that its chunk waits for, because all that the row holds was committed
+/// by then. A row that cannot be sent ends its copy, and the stream goes on.
 pub(super) fn held_out(
     encoder: &mut Encoder,
     copied: &mut CopyRow,
@@ -53,7 +54,8 @@ pub(super) fn held_out(
     line_out((encoder, copied), copy, &shape.active, (held.line(), shape.columns), &context, tools)
 }
 
-/// Emits one row of a copy. A row that cannot be sent ends its copy; the stream goes on.
+/// Encodes and sends one copied row. A row that cannot be sent ends its copy, and the stream goes
+/// on.
 pub(super) fn line_out(
     (encoder, copied): (&mut Encoder, &mut CopyRow),
     copy: usize,

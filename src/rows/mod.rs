@@ -1,7 +1,9 @@
-//! The row path: frames of one read to records in the producer, without a wait, a look-up by name or an allocation of ours.
+//! The row path: it turns the frames of one read into records in the producer, without waiting,
+//! without a lookup by name, and without an allocation of ours per row.
 //!
-//! It stops where something has to be fetched first (a relation to be planned), where the budget is used up, and before
-//! a row that cannot be sent; what it stopped at is done again, or gone on with, when the loop calls it the next time.
+//! It stops before a message for which something has to be fetched (such as a plan), when the
+//! budget is used up, and before a row that cannot be sent. The message at which it stopped is kept
+//! and handled at the next call.
 
 mod aside;
 mod beside;
@@ -36,80 +38,83 @@ use crate::snapshot::window::Before;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// What the loop has to fetch before the row path can go on.
+/// What the loop has to fetch or do before the row path can continue.
 #[derive(Debug)]
 pub enum Need {
-    /// A relation's plan.
+    /// The plan of a relation that a Relation message has described.
     Relation(RelationSlot, RelationShape),
-    /// The plan of logical messages.
+    /// The plan of logical messages, before the first of them.
     Messages,
-    /// The plan of the records of transactions.
+    /// The plan of the records of transactions, before the first transaction.
     Transactions,
-    /// Where a change goes that an operator has left out.
+    /// The quarantine of this relation, for a change that an operator skips.
     Skip(RelationSlot),
-    /// To set the table aside from this change on.
+    /// The table has to be detached from this change on.
     Aside(RelationSlot, Position, Cause),
-    /// A plan in which this column may be NULL: the row is from before it was NOT NULL.
+    /// A plan in which this column may be NULL, because the row is older than its NOT NULL.
     Nullable(RelationSlot, String),
 }
 
-/// How a burst ended.
+/// The result of handling one read.
 #[derive(Debug, Default)]
 pub struct Burst {
-    /// Frames handled.
+    /// Number of frames that were handled.
     pub frames: usize,
-    /// The server asked for a status update.
+    /// True if the server asked for a status update.
     pub reply: bool,
-    /// The server says goodbye.
+    /// True if the server ended the stream.
     pub goodbye: bool,
-    /// What has to be fetched first.
+    /// What has to be fetched before the row path can continue.
     pub need: Option<Need>,
-    /// What has to be acted on first: it ends the burst.
+    /// A signal that has to be obeyed next. It ended the burst.
     pub signal: Option<Signalled>,
-    /// When the server sent the first message of it.
+    /// When the server sent the first message of the burst. `None` if there was no message.
     pub sent_at: Option<PgMicros>,
-    /// How long before the server sent it the last transaction begun here had committed, in microseconds of its clock.
+    /// Time between the commit of the last transaction that began in the burst and its sending, in
+    /// microseconds of the server's clock.
     pub behind: Option<i64>,
-    /// What decoding and encoding its first row took.
+    /// Times that decoding and encoding of the first row took.
     pub measured: Option<(Duration, Duration)>,
 }
 
-/// Why the stream cannot go on here.
+/// Why the stream cannot continue at this message.
 #[derive(Debug, thiserror::Error)]
 pub enum RowsError {
-    /// The connection's.
+    /// The connection to Postgres failed.
     #[error(transparent)]
     Postgres(#[from] PgError),
-    /// Bytes that are no message.
+    /// The bytes are not a valid message.
     #[error("read a message of the stream")]
     Decode(#[from] pgoutput::DecodeError),
-    /// Messages that make no sense after each other.
+    /// The messages do not make sense in this order.
     #[error("follow the stream")]
     Change(#[from] crate::change::ChangeError),
-    /// The producer takes nothing more.
+    /// The producer does not accept the record.
     #[error("hand a record to the producer")]
     Send(#[from] SendError),
-    /// Only a person can go on.
+    /// Only a person can let the stream continue.
     #[error("{}: {}", .0.reason.code(), .0.detail)]
     Halt(Halt),
 }
 
-/// The row path's memory for one connection.
+/// What the row path keeps in memory during one connection.
 pub struct Rows {
     changes: Changes,
     encoder: Encoder,
     relations: Vec<Planned>,
-    /// `None`: not planned yet. `Some(Excluded)`: messages are not published.
+    /// Plan of logical messages. `Unplanned` until the first message needs it, and `Excluded` if
+    /// messages are not sent.
     messages: Planned,
-    /// Transactions and heartbeats.
+    /// Transaction records, heartbeats and notices.
     beside: Beside,
-    /// Whether the open transaction has sent a record.
+    /// True if the open transaction has sent a record.
     sent: bool,
-    /// A message that waits for a plan: its bytes are kept, as the stream will not give them again.
+    /// A message that waits for a plan or for a copy. Its bytes are kept, because the stream does
+    /// not send them again.
     parked: Option<Parked>,
-    /// Where copied rows are read.
+    /// Buffer in which copied rows are read.
     copied: CopyRow,
-    /// Where changes that are set aside are written.
+    /// Buffer in which changes for the quarantine are written.
     raw: Vec<u8>,
     on_refusal: OnRefusal,
     skips: Skips,
@@ -123,20 +128,20 @@ struct Parked {
 
 /// What the row path works with besides its own memory.
 pub struct Tools<'a> {
-    /// Ledger and gates.
+    /// Ledger, byte budget and the rules of the loop.
     pub core: &'a mut Core,
-    /// The producer.
+    /// The sink that records are sent to.
     pub sink: &'a mut Sink,
-    /// Copies beside the stream.
+    /// Backfills and standstills.
     pub copies: &'a mut Copies,
-    /// Envelope time, in nanoseconds since 1970; one for the burst.
+    /// Processing time of all envelopes of the burst, in nanoseconds since 1970.
     pub now_unix_nanos: i64,
-    /// Counts messages, and truncates that a compacted topic cannot take.
+    /// Counts messages, quarantined changes, and truncates that a compacted topic cannot take.
     pub metrics: &'a Metrics,
 }
 
 impl Rows {
-    /// A new connection's memory; `changes` resumes from the record.
+    /// Creates the memory of a new connection. `changes` continues from the checkpoint.
     #[must_use]
     pub fn new(changes: Changes, on_refusal: OnRefusal) -> Self {
         Rows {
@@ -154,12 +159,12 @@ impl Rows {
         }
     }
 
-    /// The slot's xmin was looked up.
+    /// Takes the xmin of the slot, once it was looked up.
     pub fn set_xmin(&mut self, xmin: Option<Xid>) {
         self.changes.set_xmin(xmin);
     }
 
-    /// The plan of a relation has come.
+    /// Takes the plan of a relation.
     pub fn planned(&mut self, slot: RelationSlot, planned: Planned) {
         if self.relations.len() <= slot.0 {
             self.relations.resize(slot.0 + 1, Planned::Unplanned);
@@ -169,25 +174,26 @@ impl Rows {
         }
     }
 
-    /// The change at this Position is left out of its topic if it is refused.
+    /// Marks the change at this Position as skipped: if it is refused, it goes to the quarantine.
     pub fn skip(&mut self, at: Position) {
         self.skips.at.insert(at);
     }
 
-    /// Where such a change of a relation goes.
+    /// Takes the quarantine for skipped changes of a relation.
     pub fn skip_to(&mut self, slot: RelationSlot, aside: Rc<Aside>) {
         self.skips.ready.push((slot, aside));
     }
 
-    /// The plan of logical messages has come.
+    /// Takes the plan of logical messages.
     pub fn messages_planned(&mut self, planned: Planned) {
         self.messages = planned;
     }
 
-    /// Handles what has been read, while there is room.
+    /// Handles the frames that were read, while there is room.
     ///
     /// # Errors
-    /// Where the stream cannot go on; everything before has been entered.
+    /// The stream cannot continue. Everything before the failed message has been entered into the
+    /// ledger.
     pub fn burst(&mut self, stream: &mut Stream, tools: &mut Tools<'_>) -> Result<Burst, RowsError> {
         let mut burst = Burst::default();
         if tools.core.has_room()
@@ -233,7 +239,7 @@ impl Rows {
         tools: &mut Tools<'_>,
         burst: &mut Burst,
     ) -> Result<(), RowsError> {
-        // The clock is read up to the burst's first row, and no more.
+        // The clock is read only up to the first row of the burst.
         let clock = burst.measured.is_none().then(Instant::now);
         let message = pgoutput::decode(payload)?;
         if matches!(message, pgoutput::Message::Logical { .. }) && matches!(self.messages, Planned::Unplanned) {
@@ -318,7 +324,8 @@ impl Rows {
                         burst.measured = Some((decode, encoding.elapsed()));
                     }
                 }
-                // Passed over: a copy that begins later must have seen it.
+                // The change is left out. The snapshot of a copy that begins later still has to see
+                // it.
                 Some(Planned::Excluded) => tools.copies.emitted(context.xid),
                 Some(Planned::Aside(aside)) if context.position >= aside.floor => {
                     aside.out(raw, &context, &row, tools)?;
@@ -331,7 +338,8 @@ impl Rows {
                     self.parked = Some(Parked { payload: payload.to_vec(), start, sent_at });
                 }
                 Some(Planned::Unplanned) | None => {
-                    // pgoutput sends Relation first, and the loop plans it before it calls us again.
+                    // pgoutput sends a Relation message first, and the loop plans the relation
+                    // before it calls us again.
                     let detail = format!("a row at {} came before its relation was planned", context.lsn);
                     return Err(RowsError::Halt(Halt::new(Reason::RowUnencodable, detail)));
                 }
@@ -376,16 +384,16 @@ impl Rows {
     }
 }
 
-/// What became of a row.
+/// The result of handling one row.
 enum RowOut {
     Sent,
-    /// The configuration leaves it out.
+    /// The configuration leaves the row out.
     NotPublished,
-    /// It has NULL in a column that the catalog has as NOT NULL by now: that column's name.
+    /// The row has NULL in this column, which the catalog has as NOT NULL by now.
     Needs(String),
 }
 
-/// Encodes and sends one row's records.
+/// Encodes and sends the records of one row.
 #[inline]
 fn row_out(
     (encoder, beside): (&mut Encoder, &mut Beside),
@@ -397,7 +405,8 @@ fn row_out(
     beside.count(encoder, &active.table);
     let written = written(encoder, active, context, row, tools)?;
     if matches!(written, RowOut::Sent) {
-        // Nothing of a change is sent where a part of it is too large: that is tried first where there are more parts.
+        // A change is sent completely or not at all. If it has several records, all their sizes are
+        // checked before the first is sent.
         if beside.tells() || encoder.record_count() > 2 {
             encoder.records().try_for_each(|record| fits(encoder, active, context.position, &record).map(drop))?;
         }
@@ -407,7 +416,7 @@ fn row_out(
     Ok(written)
 }
 
-/// Encodes one row's records, to be sent.
+/// Encodes the records of one row, and counts it.
 #[inline]
 fn written(
     encoder: &mut Encoder,

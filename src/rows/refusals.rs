@@ -1,4 +1,4 @@
-//! Rows that cannot be sent: what is wrong with them, and whether it is of one table.
+//! Rows that cannot be sent: what is wrong with them, and whether only their table is affected.
 
 use super::{Need, RowsError, Tools};
 use crate::change::{Context, Position, RelationSlot, Row};
@@ -10,19 +10,20 @@ use crate::plans::{Active, Aside};
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-/// What a batch of one record adds to its bytes on the wire: 61 of the batch, up to 36 of the record, and up to 10 for each
-/// of eight headers. The broker's max.message.bytes counts the whole batch.
+/// Bytes that a batch with one record adds on the wire: 61 for the batch, up to 36 for the record,
+/// and up to 10 for each of eight headers. The broker's max.message.bytes counts the whole batch.
 pub(super) const RECORD_FRAMING_BYTES: usize = 61 + 36 + 8 * 10;
 
-/// Changes that an operator has left out, and where they go.
+/// Changes that an operator has consented to skip, and the quarantine of each relation for them.
 #[derive(Default)]
 pub(super) struct Skips {
     pub at: BTreeSet<Position>,
     pub ready: Vec<(RelationSlot, Rc<Aside>)>,
 }
 
-/// What becomes of a change that is refused: it is set aside alone where it is to be skipped (then nothing is needed),
-/// needs something first, or stays an error.
+/// Decides what happens to a change that is refused. If the operator skips it, it goes to the
+/// quarantine and the result is `None`. Otherwise the result names what has to be done first, or
+/// the error stays.
 #[cold]
 pub(super) fn instead(
     error: RowsError,
@@ -52,7 +53,7 @@ pub(super) fn instead(
     }
 }
 
-/// A record's size in bytes, if its topic takes it.
+/// Size of a record in bytes. It is an error if the record does not fit its topic.
 #[inline]
 pub(super) fn fits(
     encoder: &Encoder,

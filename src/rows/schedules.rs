@@ -1,5 +1,5 @@
-//! Tests only: tables that are set aside and repaired, under random schedules of refused rows, crashes and losses. The row
-//! path, the core and the ledger are the real ones; server, state and Kafka are lists.
+//! Tests only: tables are detached and repaired under random schedules of refused rows, crashes and
+//! losses. Row path, core and ledger are real. Server, state and Kafka are lists.
 
 use super::*;
 use crate::change::ShapeColumn;
@@ -20,21 +20,23 @@ const TABLES: u32 = 3;
 const NOW: Moment = Moment(SECOND);
 const LINES: usize = 10_000;
 
-/// One change: an insert of a row of its own, which can be written or not.
+/// One change: the insert of a new row. The row of a poisoned insert cannot be encoded.
 #[derive(Clone, Copy, Debug)]
 struct Insert {
     table: u32,
     poison: bool,
 }
 
-/// What happens, in order.
+/// One event of a schedule.
 #[derive(Clone, Debug)]
 enum Happening {
     Transaction(Vec<Insert>),
     Truncate,
-    /// Everything in flight is acknowledged up to a part of it, the rest is lost, and the process begins anew.
+    /// The process crashes. This many of the records in flight are acknowledged in order, and some
+    /// of the others. The rest is lost.
     Crash(usize),
-    /// A table is repaired: its changes flow again, and soon after its copy is over.
+    /// A table is repaired: its changes flow again. If it is not detached, its record is removed,
+    /// as at the end of the copy that repairs it.
     Repair(u32),
 }
 
@@ -84,7 +86,7 @@ fn truncate() -> Vec<u8> {
     message
 }
 
-/// What the server has: transactions, each with the end of its commit, and its messages.
+/// The log of the server: for each transaction the end of its commit record, and its messages.
 struct Server(Vec<(Lsn, Vec<Vec<u8>>)>);
 
 impl Server {
@@ -98,30 +100,30 @@ impl Server {
         commit.extend(at.to_be_bytes());
         commit.extend((at + 8).to_be_bytes());
         commit.extend(0i64.to_be_bytes());
-        // The relations come with each: a connection may begin anywhere.
+        // Each transaction brings its relations, because a connection can begin anywhere.
         let relations = (0..TABLES).map(relation);
         self.0.push((Lsn::new(at + 8), [begin].into_iter().chain(relations).chain(changes).chain([commit]).collect()));
     }
 }
 
-/// A record that was produced: its topic, its table, what it tells.
+/// A record that was produced.
 #[derive(Clone, Debug)]
 struct Sent {
     ticket: Ticket,
     topic: String,
     table: String,
-    /// The row's id, or the truncate's place.
+    /// Id of the row, or position of the truncate.
     what: String,
 }
 
-/// The process: gone with a crash.
+/// The process. A crash ends it.
 struct Agent {
     rows: Rows,
     core: Core,
     copies: Copies,
     sink: Sink,
     lines: mpsc::Receiver<(Ticket, Vec<u8>)>,
-    /// Produced and not acknowledged.
+    /// Records that are produced and not acknowledged.
     in_flight: Vec<Sent>,
     next: usize,
 }
@@ -129,10 +131,10 @@ struct Agent {
 struct World {
     server: Server,
     agent: Agent,
-    /// What a restart finds: the confirmed position and the records of tables set aside.
+    /// What a restart finds: the confirmed position, and the records of detached tables.
     confirmed: Lsn,
     state: Detachments,
-    /// What Kafka holds.
+    /// All records that Kafka has acknowledged.
     kafka: Vec<Sent>,
     metrics: Metrics,
     ids: usize,
@@ -219,7 +221,7 @@ impl World {
         })
     }
 
-    /// Handles everything that the server has; the runner's part in what is needed.
+    /// Handles all that the server has, and does the runner's part for each need.
     fn stream(&mut self) {
         while let Some((end, messages)) = self.server.0.get(self.agent.next).cloned() {
             self.agent.next += 1;
@@ -250,7 +252,8 @@ impl World {
                     self.agent.rows.planned(slot, planned);
                 }
                 Some(Need::Aside(slot, at, cause)) => {
-                    let table = u32::try_from(slot.0).unwrap(); // told in this order
+                    // the first transaction describes the tables in this order
+                    let table = u32::try_from(slot.0).unwrap();
                     let name = format!("s.t{table}");
                     let refusal = match cause {
                         Cause::Change(refusal) => refusal,
@@ -258,7 +261,7 @@ impl World {
                         Cause::Recorded => crate::continuity::detached::Refusal { reason: "", detail: String::new() },
                     };
                     let record = self.state.record(&name, &refusal, at, 0);
-                    // What comes back from the state is what was written.
+                    // The state returns exactly the text that was written.
                     let record: Detached = serde_json::from_str(&record.to_json()).unwrap();
                     assert!(record.from() <= at);
                     self.state.recorded(&name, record);
@@ -271,7 +274,8 @@ impl World {
         }
     }
 
-    /// Takes what was just produced. Nothing of a table that is set aside may be for its topic, and the reverse.
+    /// Takes the records that were just produced. Records of a detached table must be in the
+    /// quarantine, and other records must not.
     fn produced(&mut self) {
         while let Ok((ticket, line)) = self.agent.lines.try_recv() {
             let line: serde_json::Value = serde_json::from_slice(&line).unwrap();
@@ -298,7 +302,7 @@ impl World {
         }
     }
 
-    /// Kafka acknowledges these, in any order.
+    /// Lets Kafka acknowledge these records, in any order.
     fn acknowledge(&mut self, which: &[usize]) {
         for at in which {
             let Some(sent) = self.agent.in_flight.get(*at).cloned() else { continue };
@@ -314,7 +318,8 @@ impl World {
 
     fn crash(&mut self, acknowledged: usize) {
         let count = self.agent.in_flight.len();
-        // A prefix, and every third of what lies behind it: reports come per partition.
+        // A prefix is acknowledged, and every third of the rest, because reports come for each
+        // partition.
         let part = acknowledged.min(count);
         let which: Vec<usize> = (0..part).chain((part..count).step_by(3)).collect();
         self.acknowledge(&which);
@@ -349,7 +354,7 @@ impl World {
         self.stream();
     }
 
-    /// Everything is acknowledged: nothing is missing, and the position of the last commit is confirmed.
+    /// Lets Kafka acknowledge everything. The end of the last commit must then be confirmed.
     fn settle(&mut self) {
         let all: Vec<usize> = (0..self.agent.in_flight.len()).collect();
         self.acknowledge(&all);
@@ -359,7 +364,8 @@ impl World {
 }
 
 fn event() -> impl Strategy<Value = Happening> {
-    // Only the first table has rows that cannot be written, but for a few of the second.
+    // The first table has most of the rows that cannot be encoded, the second has a few, and the
+    // last has none.
     let one =
         (0..TABLES, 0..100u32).prop_map(|(table, luck)| Insert { table, poison: luck < [25, 5, 0][table as usize] });
     prop_oneof![
@@ -373,9 +379,10 @@ fn event() -> impl Strategy<Value = Happening> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
-    /// Goal: whatever is refused, lost and repaired, every change is in its topic or set aside, nothing of a table that is
-    /// set aside is in its topic (`produced` asserts it at each record), what is confirmed is in Kafka, and a table without
-    /// a refused row has all of its changes in their order. Method: real row path and ledger, random schedules.
+    /// Goal: under all refusals, losses and repairs, every change is in its topic or in the
+    /// quarantine, no change of a detached table is in its topic (`produced` asserts that for each
+    /// record), everything that is confirmed is in Kafka, and a table without refused rows has all
+    /// its changes in order. Method: real row path and ledger under random schedules.
     #[test]
     fn a_table_set_aside_loses_nothing_and_takes_nothing_from_the_others(events in prop::collection::vec(event(), 1..40)) {
         let mut world = World::new();
@@ -393,7 +400,8 @@ proptest! {
         world.settle();
         let held: BTreeSet<usize> = world.kafka.iter().filter_map(|sent| sent.what.parse().ok()).collect();
         prop_assert_eq!(held, (1..=world.ids).collect());
-        // The last table has no refused row: none of it was set aside, and each of its changes comes first in its order.
+        // The last table has no refused row. It was never detached, and the first copies of its
+        // changes are in order.
         let last = format!("s.t{}", TABLES - 1);
         prop_assert!(world.kafka.iter().all(|sent| sent.table != last || sent.topic != QUARANTINE));
         let mut seen = BTreeSet::new();

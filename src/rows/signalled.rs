@@ -1,4 +1,4 @@
-//! Rows that are signals: inserted into the table that the configuration names.
+//! Rows that are signals: inserts into the table that `snapshot.signal_table` names.
 
 use crate::change::{Context, Row};
 use crate::encode::Plan;
@@ -6,15 +6,15 @@ use crate::lsn::Lsn;
 use crate::pgoutput::{Cell, Tuple};
 use crate::snapshot::signal::shown_id;
 
-/// A signal's row, to be acted on where it stands in the stream.
+/// A signal from a row. It is obeyed at its place in the stream.
 pub struct Signalled {
-    /// The commit that inserted it.
+    /// Start of the commit record of the transaction that inserted the row.
     pub commit: Lsn,
-    /// Its id, for the log.
+    /// Id of the signal, as it is shown in the log.
     pub id: String,
-    /// The column `type`.
+    /// Value of the column `type`.
     pub kind: Option<String>,
-    /// The column `data`.
+    /// Value of the column `data`.
     pub data: Option<String>,
 }
 
@@ -25,7 +25,8 @@ impl std::fmt::Debug for Signalled {
     }
 }
 
-/// Where `id`, `type` and `data` are in a table's rows: by their names, or in this order where it has three columns.
+/// Indices of the columns `id`, `type` and `data`. They are found by name; a table with three other
+/// columns has them in this order.
 pub fn places(plan: &Plan) -> Option<[usize; 3]> {
     let columns: Vec<&str> = (0..).map_while(|place| plan.column(place)).collect();
     let named = |name: &str| columns.iter().position(|column| *column == name);
@@ -35,7 +36,7 @@ pub fn places(plan: &Plan) -> Option<[usize; 3]> {
     }
 }
 
-/// The signal in a row, if it is an inserted one.
+/// The signal in a row. `None` if the change is not an insert.
 pub(super) fn read(places: [usize; 3], context: &Context<'_>, row: &Row<'_>) -> Option<Signalled> {
     let Row::Insert { new } = *row else { return None };
     let [id, kind, data] = places.map(|place| text(new, place));

@@ -1,4 +1,4 @@
-//! Truncates: one statement, each of its tables at a Position of its own.
+//! Truncates: one statement can name several tables, and each table has a Position of its own.
 
 use super::beside::Beside;
 use super::held::held_out;
@@ -10,17 +10,17 @@ use crate::pgoutput::CopyRow;
 use crate::plans::{Active, Aside, Planned};
 use crate::snapshot::window::Before;
 
-/// What became of a statement.
+/// The result of a truncate statement.
 pub(super) enum Truncated {
-    /// It is done, and this says whether a record was sent.
+    /// The statement was handled. True if a record was sent.
     Done(bool),
-    /// It waits for a copy.
+    /// The statement waits for a copy.
     Held,
-    /// One of its tables has to be set aside first.
+    /// One of its tables has to be detached first.
     Aside(RelationSlot, Position, Cause),
 }
 
-/// Sends a statement's records, or nothing of it.
+/// Sends the records of a statement, or none of them if it has to wait.
 pub(super) fn truncated(
     (encoder, beside, copied, text): (&mut Encoder, &mut Beside, &mut CopyRow, &mut Vec<u8>),
     relations: &[Planned],
@@ -72,7 +72,8 @@ pub(super) fn truncated(
     Ok(Truncated::Done(sent))
 }
 
-/// A truncate has no key, which a compacted topic refuses: there it is counted instead of sent.
+/// Sends the record of one table. A compacted topic refuses a truncate, because it has no key; then
+/// it is counted instead.
 fn truncate_out(
     (encoder, beside): (&mut Encoder, &mut Beside),
     active: &Active,

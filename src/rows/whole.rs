@@ -1,4 +1,4 @@
-//! Rows of a table that is copied whole, sent where the stream stands for them.
+//! Rows of a standstill, sent while the stream stands for them.
 
 use super::held::line_out;
 use super::{Rows, RowsError, Tools};
@@ -7,11 +7,11 @@ use crate::lsn::{Lsn, PgMicros};
 use crate::postgres::copies::Piece;
 
 impl Rows {
-    /// Sends rows of the piece from `at` on, while there is room and the stream stands for them. Where the next row begins;
-    /// none if there is none in the piece.
+    /// Sends rows of the piece from offset `at`, while there is room and the stream stands for
+    /// them. Returns the offset of the next row, or `None` if the piece has no more rows to send.
     ///
     /// # Errors
-    /// The producer's: the stream is read again, and the table copied anew.
+    /// The error of the producer. The stream is then read again, and the table is copied again.
     pub fn whole(&mut self, piece: &Piece, mut at: usize, tools: &mut Tools<'_>) -> Result<Option<usize>, RowsError> {
         let Some(sends) = tools.copies.sends_whole() else { return Ok(Some(at)) };
         let (last_commit, mut rows) = (self.changes.last_commit(), 0);
@@ -20,7 +20,7 @@ impl Rows {
                 tools.copies.whole_sent(rows);
                 return Ok(None);
             };
-            // The last byte before the point, where no commit that is streamed can begin.
+            // The last byte before the consistent point. No streamed commit can begin there.
             let commit = Lsn::new(sends.point.bytes().saturating_sub(1));
             let context = Context {
                 position: Position { commit, ordinal: tools.copies.next_serial() },
@@ -35,7 +35,7 @@ impl Rows {
             let memory = (&mut self.encoder, &mut self.copied);
             line_out(memory, sends.copy, &sends.active, (line, sends.columns), &context, tools)?;
             if tools.copies.whole_id().is_none() {
-                return Ok(None); // the row ended its copy
+                return Ok(None); // this row has ended its copy
             }
             (at, rows) = (next, rows + 1);
         }
