@@ -164,9 +164,9 @@ pub enum Task {
     Survey { id: u64, table: String, relation: Option<Oid>, statement: Option<String> },
     /// Plans this table and passes the plan to [`Copies::planned`].
     Plan { id: u64, table: Box<CopyTable> },
-    /// Calls [`crate::snapshot::reader::Reader::begin`].
+    /// Begins a chunk by [`crate::snapshot::reader::Reader::begin`].
     Begin { id: u64, table: Box<CopyTable> },
-    /// Calls [`crate::snapshot::reader::Reader::read`].
+    /// Reads the chunk begun by [`crate::snapshot::reader::Reader::read`].
     Read { id: u64, table: String, select: String },
     /// Calls [`crate::snapshot::temporary::Temporary::start`] for a standstill.
     Whole { id: u64, table: TableName, relation: Oid, filter: Option<String> },

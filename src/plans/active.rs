@@ -51,7 +51,7 @@ pub enum Planned {
 pub struct Aside {
     /// How its changes are written.
     pub quarantine: Quarantine,
-    /// `namespace.name`.
+    /// The table as `namespace.name`.
     pub table: Rc<str>,
     /// Name of the quarantine topic.
     pub topic: Rc<str>,

@@ -24,7 +24,7 @@ impl Described {
         (now.duration_since(*asked) < KNOWN).then_some(info)
     }
 
-    /// Remembers an answer.
+    /// Remembers an answer that the brokers gave at `now`.
     pub(super) fn note(&mut self, topic: &str, now: Instant, info: &TopicInfo) {
         self.0.insert(topic.to_owned(), (now, info.clone()));
     }

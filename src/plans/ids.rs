@@ -33,7 +33,7 @@ pub struct Unproven {
 pub struct Replaced {
     /// Subject under which the schema is registered.
     pub subject: String,
-    /// The recorded id.
+    /// The recorded id, which this registry does not serve for the schema.
     pub was: u32,
     /// The id that this registry gave.
     pub id: u32,

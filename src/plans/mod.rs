@@ -135,9 +135,9 @@ enum Patience {
 /// The source of the rows. The first copy and the stream describe declared types in different ways.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Origin {
-    /// The stream, a backfill or a standstill.
+    /// The stream, a backfill or a standstill brings the rows.
     Stream,
-    /// The first copy.
+    /// The first copy reads the rows.
     Copy,
 }
 

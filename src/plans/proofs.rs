@@ -37,7 +37,7 @@ const REQUESTS_MAX: usize = 16;
 /// The claim that a registry serves this schema under this id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Claim {
-    /// The recorded id.
+    /// The id that the state records for the schema.
     pub id: u32,
     /// Digest of the schema that the id was recorded for.
     pub schema: SchemaDigest,

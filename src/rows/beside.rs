@@ -24,7 +24,7 @@ pub(super) struct Beside {
     open: Option<Open>,
 }
 
-/// The open transaction.
+/// The open transaction, with the events that it has sent so far.
 struct Open {
     mark: Mark,
     /// True if its begin record was sent.

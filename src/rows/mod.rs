@@ -132,7 +132,7 @@ pub struct Tools<'a> {
     pub core: &'a mut Core,
     /// The sink that records are sent to.
     pub sink: &'a mut Sink,
-    /// Backfills and standstills.
+    /// The backfills and standstills that watch the stream.
     pub copies: &'a mut Copies,
     /// Processing time of all envelopes of the burst, in nanoseconds since 1970.
     pub now_unix_nanos: i64,

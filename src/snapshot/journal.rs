@@ -1,37 +1,40 @@
-//! What of a copy survives a restart: records of the state topic. Pure: text in, text out.
+//! The parts of a first copy that survive a restart, as records of the state topic. Pure: text in,
+//! text out.
 //!
-//! Keys are `copy/<slot>` for what is to be copied, written before the first row, and
-//! `copied/<slot>/<epoch>/<namespace.name>` for what became of each table, written after its last row was delivered. A
-//! table without such a record is still to be copied: half of it may be in Kafka, and its rows are no proof of anything.
-//! The epoch is in the key so that removing an earlier copy's record cannot remove this one's.
+//! The key `copy/<slot>` holds the tables to be copied, and is written before the first row. A key
+//! `copied/<slot>/<epoch>/<namespace.name>` holds the outcome of one table, and is written after
+//! the delivery of its last row. A table without an outcome is still to be copied: only a part of
+//! it may be in Kafka. The key holds the epoch, so that removing the record of an earlier copy
+//! cannot remove the record of this one.
 
 use crate::lsn::Lsn;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// The version this program writes; it reads no later one.
+/// Version of the records that this program writes. It does not read later versions.
 const FORMAT: u32 = 1;
 
-/// What is to be copied.
+/// The tables to be copied.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Planned {
     format: u32,
-    /// Of the confirm record that the copy belongs to.
+    /// Epoch of the checkpoint that the copy belongs to.
     pub epoch: u64,
-    /// Where the stream begins; rows are as of here.
+    /// Consistent point: rows are as of here, and the stream begins here.
     pub consistent_point: Lsn,
-    /// By `namespace.name`, in the order in which they are begun.
+    /// Tables as `namespace.name`, in the order in which they are begun.
     pub tables: Vec<String>,
 }
 
-/// What became of a table.
+/// The outcome of one table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Copied {
     format: u32,
-    /// As in [`Planned`]; a record of another epoch says nothing of this copy.
+    /// Epoch of the copy, as in [`Planned`]. A record of another epoch does not count for this
+    /// copy.
     epoch: u64,
     pub(crate) rows: u64,
-    /// Why it was left out, if it was: the first copy is over without it.
+    /// Why the table was left out. `None` if it was copied.
     pub left: Option<Left>,
 }
 
@@ -40,36 +43,36 @@ pub struct Copied {
 pub struct Left {
     /// A code that stays the same in later versions.
     pub reason: String,
-    /// The same with names, without values.
+    /// The reason with names of objects, without values of rows.
     pub detail: String,
-    /// What the operator does next.
+    /// The next step for the operator.
     pub next: String,
 }
 
-/// Everything the state says of one slot's first copy.
+/// All state records of one slot's first copy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Journal {
-    /// None where nothing was ever to be copied.
+    /// `None` if no first copy was ever planned.
     pub planned: Option<Planned>,
-    /// Tables that are done, by `namespace.name`.
+    /// Outcomes of tables, by `namespace.name`.
     pub copied: BTreeMap<String, Copied>,
-    /// Records of earlier copies, to be tombstoned.
+    /// Keys of records of earlier copies, which are to be removed.
     pub outdated: Vec<String>,
 }
 
-/// A record that cannot be read: nothing is guessed from it.
+/// A state record that cannot be read. Nothing is guessed from it.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the message of each variant says what its fields hold")]
 pub enum JournalError {
-    /// Not JSON of the expected form.
+    /// The record is not JSON of the expected form.
     #[error("read state record `{key}`")]
     Unreadable {
         key: String,
-        /// What is wrong with it.
+        /// The error of the JSON parser.
         #[source]
         source: serde_json::Error,
     },
-    /// Written by a later version.
+    /// The record was written by a later version.
     #[error(
         "state record `{key}` has format {format}; this version reads up to {FORMAT}: run the version that wrote it"
     )]
@@ -77,7 +80,7 @@ pub enum JournalError {
 }
 
 impl Planned {
-    /// A plan of now.
+    /// A plan in the format of this version.
     #[must_use]
     pub fn new(epoch: u64, consistent_point: Lsn, tables: Vec<String>) -> Self {
         Planned { format: FORMAT, epoch, consistent_point, tables }
@@ -95,13 +98,13 @@ impl Planned {
 }
 
 impl Copied {
-    /// A table whose rows are all delivered.
+    /// The outcome of a table whose rows are all delivered.
     #[must_use]
     pub fn whole(epoch: u64, rows: u64) -> Self {
         Copied { format: FORMAT, epoch, rows, left: None }
     }
 
-    /// A table that the copy is over without.
+    /// The outcome of a table that was left out.
     #[must_use]
     pub fn left(epoch: u64, rows: u64, left: Left) -> Self {
         Copied { format: FORMAT, epoch, rows, left: Some(left) }
@@ -112,7 +115,7 @@ impl Copied {
         format!("{}{}/{table}", Self::keys(slot), self.epoch)
     }
 
-    /// What the keys of all records of a slot begin with.
+    /// The prefix of the keys of all outcomes of a slot.
     fn keys(slot: &str) -> String {
         format!("copied/{slot}/")
     }
@@ -124,10 +127,10 @@ impl Copied {
 }
 
 impl Journal {
-    /// Reads the topic's newest value per key.
+    /// Reads the records of a slot from the newest values of the state topic.
     ///
     /// # Errors
-    /// When a record of this slot cannot be read, or was written by a later version.
+    /// A record of this slot cannot be read, or a later version has written it.
     pub fn read(slot: &str, entries: &BTreeMap<String, String>) -> Result<Self, JournalError> {
         let mut journal = Journal::default();
         if let Some((key, value)) = entries.get_key_value(&Planned::key(slot)) {
@@ -146,19 +149,19 @@ impl Journal {
         Ok(journal)
     }
 
-    /// The tables of which nothing is recorded: to be copied still, in the plan's order.
+    /// Tables that have no outcome and are still to be copied, in the order of the plan.
     #[must_use]
     pub fn owed(&self) -> Vec<&str> {
         let planned = self.planned.as_ref().map(|planned| planned.tables.as_slice()).unwrap_or_default();
         planned.iter().filter(|table| !self.copied.contains_key(*table)).map(String::as_str).collect()
     }
 
-    /// The tables that the copy is over without, with the reasons.
+    /// Tables that were left out, with the reasons.
     pub fn left(&self) -> impl Iterator<Item = (&str, &Left)> {
         self.copied.iter().filter_map(|(table, copied)| Some((table.as_str(), copied.left.as_ref()?)))
     }
 
-    /// Whether there was something to copy and nothing is owed.
+    /// True if a copy was planned and every table has an outcome.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.planned.is_some() && self.owed().is_empty()
@@ -211,9 +214,9 @@ mod tests {
         let earlier = Copied::whole(1, 5);
         let journal = Journal::read("s", &entries(2, &["p.a"], &[("p.a", earlier.clone())])).unwrap();
         assert_eq!((journal.owed(), journal.outdated.as_slice()), (vec!["p.a"], &[earlier.key("s", "p.a")][..]));
-        // What is removed as outdated is never what this copy has recorded since.
+        // A record that is removed as outdated is never one of this copy.
         assert!(!journal.outdated.contains(&Copied::whole(2, 5).key("s", "p.a")));
-        // Another slot's records are not ours, whatever its name begins with.
+        // Records of another slot do not count, even if its name begins with ours.
         let other = entries(1, &["p.a"], &[]);
         assert_eq!(Journal::read("s2", &other).unwrap(), Journal::default());
     }

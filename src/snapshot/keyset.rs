@@ -1,20 +1,23 @@
-//! The SQL of a chunk: the next rows of a table in the order of its key, or the rows of given keys.
+//! The SQL of a chunk: it selects the next rows of a table in the order of its key, or the rows of
+//! given keys.
 //!
-//! Pure text. Ranges are compared by the server only, so any type, any collation and any mixture of columns will do: key
-//! values go back to it as the text it gave us, untyped, and take the type of the column they are compared with. Here
-//! keys are only told apart, by the exact text of their parts.
+//! Pure text. Only the server compares ranges, so that keys of all types, collations and
+//! combinations of columns work. Values of keys go back to the server as the untyped text that it
+//! sent, and take the type of the column that they are compared with. Here keys are only compared
+//! for equality, by their texts.
 
 use crate::postgres::publication::quoted;
 use crate::table::TableName;
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 
-/// A key's values as the server printed them. Two keys are the same key iff their texts are the same.
+/// Values of a key as the server printed them. Two keys are equal if and only if their texts are.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]
 pub struct RowKey(Vec<Option<Box<str>>>);
 
 impl RowKey {
-    /// A key of its parts; none where one of them is not UTF-8, which a server whose client encoding is UTF8 never sends.
+    /// A key of these parts. `None` if a part is not UTF-8, which a server with client encoding
+    /// UTF8 never sends.
     #[must_use]
     pub fn new<'a>(parts: impl IntoIterator<Item = Option<&'a [u8]>>) -> Option<Self> {
         let text = |part: Option<&'a [u8]>| match part {
@@ -24,12 +27,12 @@ impl RowKey {
         parts.into_iter().map(text).collect::<Option<Vec<_>>>().map(RowKey)
     }
 
-    /// Its parts in the order of the key.
+    /// The parts, in the order of the key's columns. `None` stands for NULL.
     pub fn parts(&self) -> impl ExactSizeIterator<Item = Option<&str>> {
         self.0.iter().map(Option::as_deref)
     }
 
-    /// Bytes of its texts.
+    /// Bytes of the texts of all parts.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
         self.0.iter().flatten().map(|text| text.len()).sum()
@@ -47,31 +50,34 @@ impl std::fmt::Debug for RowKey {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyColumn {
     pub(crate) name: String,
-    /// Whether the catalog lets it be NULL: the comparison then has to say where NULL stands.
+    /// True if the column may be NULL. Comparisons then have to place NULL.
     pub nullable: bool,
 }
 
-/// How one table is cut into chunks.
+/// The table, columns and key from which chunks are selected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keyset {
     pub(crate) table: TableName,
-    /// Whether rows of its children are its own: a partitioned table. Children by inheritance are tables of their own.
+    /// True for a partitioned table, whose rows are in its partitions. Children by inheritance are
+    /// tables of their own.
     pub with_children: bool,
-    /// What is read, in the order of the stream's tuples.
+    /// Columns to be read, in the order of the stream's tuples.
     pub columns: Vec<String>,
-    /// In the order of the key; not empty.
+    /// Columns of the key, in their order. There is at least one.
     pub key: Vec<KeyColumn>,
-    /// Conditions a row has to meet, as SQL: the publication's filter, the one of the request.
+    /// SQL conditions that a row has to meet: the filter of the publication, and the one of the
+    /// request.
     pub conditions: Vec<String>,
 }
 
 impl Keyset {
-    /// The first rows beyond `after` in the order of the key, at most `rows` but for those that equal the last one.
+    /// Selects at most `rows` rows beyond `after`, in the order of the key. If the key is nullable,
+    /// rows that equal the last one are added.
     #[must_use]
     pub fn next(&self, after: Option<&RowKey>, rows: u64) -> String {
         let beyond = after.map(|after| self.beyond(after));
         let order: Vec<String> = self.key.iter().map(|column| escape_identifier(&column.name)).collect();
-        // A unique index takes any number of rows whose key holds NULL: they must not be cut apart.
+        // A unique index admits several rows whose key holds NULL. A chunk must not separate them.
         let limit = match self.nullable() {
             true => format!("FETCH FIRST {rows} ROWS WITH TIES"),
             false => format!("LIMIT {rows}"),
@@ -79,7 +85,7 @@ impl Keyset {
         format!("{}{} ORDER BY {} {limit}", self.select(), self.filtered(beyond), order.join(", "))
     }
 
-    /// The rows of these keys, as far as they exist.
+    /// Selects the rows of these keys that exist.
     #[must_use]
     pub fn of_keys<'k>(&self, keys: impl IntoIterator<Item = &'k RowKey>) -> String {
         let one = |key: &RowKey| {
@@ -108,7 +114,7 @@ impl Keyset {
         if all.is_empty() { String::new() } else { format!(" WHERE {}", all.join(" AND ")) }
     }
 
-    /// What lies beyond a key. NULL stands last, as ORDER BY has it.
+    /// A condition for rows beyond a key. NULL comes last, as in ORDER BY.
     fn beyond(&self, after: &RowKey) -> String {
         let names: Vec<String> = self.key.iter().map(|column| escape_identifier(&column.name)).collect();
         if !self.nullable() {
@@ -121,7 +127,7 @@ impl Keyset {
         let mut ways = Vec::new();
         let mut same: Vec<String> = Vec::new();
         for ((column, name), value) in self.key.iter().zip(&names).zip(after.parts()) {
-            // Nothing stands beyond NULL in its own column.
+            // No value of a column lies beyond NULL.
             if value.is_some() {
                 let higher = match column.nullable {
                     true => format!("({name} > {value} OR {name} IS NULL)", value = literal(value)),
@@ -144,7 +150,7 @@ fn equals(column: &str, value: Option<&str>) -> String {
     }
 }
 
-/// Untyped: it becomes what the column beside it is.
+/// A literal without a type: it takes the type of the column that it is compared with.
 fn literal(value: Option<&str>) -> String {
     value.map_or_else(|| "NULL".to_owned(), |text| escape_literal(text).trim_start().to_owned())
 }

@@ -1,30 +1,36 @@
-//! How much of the time copies may take, by how strained the source is. Pure: sizes come in, a share comes out.
+//! The share of the time that copies may take, by the load of the source. Pure: sizes come in, a
+//! share comes out.
 //!
-//! Two strains are looked at. Room: what may be written until the slot is lost, as a part of `max_slot_wal_keep_size`. Lag: by
-//! how much the physical standby furthest behind has fallen back since copies began; a standby that is behind on purpose
-//! (`recovery_min_apply_delay`) does not count for that.
+//! Two kinds of load count. *Room* is the WAL that can be written until the slot is lost, as a part
+//! of `max_slot_wal_keep_size`. *Lag* is how far the most distant physical standby has fallen back
+//! since copies began. A standby that is behind on purpose (`recovery_min_apply_delay`) does not
+//! count for that alone.
 //!
-//! Copies in chunks slow down with both: the stream moves on while they rest, and gives room back. The first copy and a whole
-//! table slow down with the lag only, and not while room is short: the slot cannot move before they end, so that to go
-//! slower would be the way to lose it.
+//! Backfills slow down with both. The stream moves on while they rest, and so frees room. The first
+//! copy and a standstill slow down with the lag only, and not at all while room is short: the slot
+//! cannot move before they end, so that a slower copy would lose the slot.
 //!
-//! Laws, tested below: a strain that grows never raises a share; copies never stop; where nothing is known they are free.
+//! Laws, tested below: a growing load never raises a share; copies never stop; without knowledge of
+//! the source they run freely.
 
-/// Above this part of the limit room is no strain: the other half is for an outage of Kafka.
+/// Room of at least `limit / ROOM_FREE` does not slow copies. The other half of the limit is for an
+/// outage of Kafka.
 const ROOM_FREE: u64 = 2;
-/// Below this part copies are as slow as they get.
+/// At a room of `limit / ROOM_SHORT` or less, copies have the smallest share.
 const ROOM_SHORT: u64 = 8;
-/// A standby may fall back by so much: four segments, the burst of a checkpoint or of a batch job.
+/// Lag that does not slow copies: four segments, the burst of a checkpoint or of a batch job.
 const LAG_FREE_BYTES: u64 = 64 << 20;
-/// Here copies are as slow as they get: half the default of max_wal_size, which takes a standby half a minute to fetch.
+/// Lag at which copies have the smallest share: half the default of max_wal_size, which a standby
+/// fetches in half a minute.
 const LAG_MOST_BYTES: u64 = 512 << 20;
-/// The smallest share that copies take. Under a strain that lasts they still end, after sixteen times as long.
+/// The smallest share of copies. Under a lasting load they still end, after sixteen times as long.
 const LEAST: u32 = WHOLE / 16;
 const WHOLE: u32 = 1 << 16;
-/// The longest busy time that a rest is computed from. Anything slower is delayed by something other than our reading.
+/// The longest busy time that a rest is computed from. Anything slower is delayed by something
+/// other than our reading.
 const BUSY_MAX_US: u64 = 1_000_000;
 
-/// The part of the time that copies may take.
+/// The share of the time that copies may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Share(u32);
 
@@ -32,20 +38,21 @@ impl Share {
     /// The whole time: copies never rest.
     pub const FREE: Share = Share(WHOLE);
 
-    /// How long to rest after having been busy for so many microseconds; in microseconds too.
+    /// How long to rest after a busy time. Both are in microseconds.
     #[must_use]
     pub fn rest_after(self, busy_us: u64) -> u64 {
         let share = u64::from(self.0.max(LEAST));
         busy_us.min(BUSY_MAX_US) * (u64::from(WHOLE) - share) / share
     }
 
-    /// From 0 to 1.
+    /// The share as a number from 0 to 1.
     #[must_use]
     pub fn part(self) -> f64 {
         f64::from(self.0) / f64::from(WHOLE)
     }
 
-    /// Falls from all to the least while `at` goes from `free` to `most`, which is larger.
+    /// A share that falls from the whole to the smallest while `at` rises from `free` to `most`.
+    /// `most` is larger than `free`.
     fn between(at: u64, free: u64, most: u64) -> Share {
         let beyond = at.clamp(free, most) - free;
         let fall = u128::from(beyond) * u128::from(WHOLE - LEAST) / u128::from((most - free).max(1));
@@ -53,23 +60,25 @@ impl Share {
     }
 }
 
-/// What was seen of the source.
+/// Measures of the source's load.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Strain {
-    /// Bytes that may be written until the slot is in danger, below zero when it is; none without a limit.
+    /// Bytes that can be written until the slot is in danger, negative if it is in danger already.
+    /// `None` without a limit.
     pub safe_bytes: Option<i64>,
-    /// Bytes kept for the slot.
+    /// Bytes of WAL that the server keeps for the slot.
     pub retained_bytes: u64,
-    /// Bytes by which the physical standby furthest behind is behind; none where there is none, or none is seen.
+    /// Bytes that the most distant physical standby is behind. `None` if there is no standby, or
+    /// none is visible.
     pub standby_lag_bytes: Option<u64>,
 }
 
-/// See the module's own words.
+/// Computes shares from the load. See the documentation of the module.
 #[derive(Clone, Debug)]
 pub struct Kindness {
     room: Share,
     lag: Share,
-    /// The least lag since copies began.
+    /// The smallest lag since copies began.
     least_lag: Option<u64>,
     seen: Strain,
 }
@@ -81,7 +90,7 @@ impl Default for Kindness {
 }
 
 impl Kindness {
-    /// Takes a look at the source while something is copied.
+    /// Takes measures of the source while a copy is under way.
     pub fn look(&mut self, strain: Strain) {
         self.seen = strain;
         self.room = strain.safe_bytes.map_or(Share::FREE, |safe| {
@@ -99,19 +108,19 @@ impl Kindness {
         self.lag = Share::between(fallen, LAG_FREE_BYTES, LAG_MOST_BYTES);
     }
 
-    /// What copies in chunks may take.
+    /// The share of backfills.
     #[must_use]
     pub fn of_chunks(&self) -> Share {
         self.room.min(self.lag)
     }
 
-    /// What a copy may take that the slot waits for.
+    /// The share of a copy that keeps the slot from moving: the first copy or a standstill.
     #[must_use]
     pub fn of_held(&self) -> Share {
         if self.room < Share::FREE { Share::FREE } else { self.lag }
     }
 
-    /// Why copies are slow, if they are.
+    /// Why copies are slowed down. `None` if they are not.
     #[must_use]
     pub fn in_words(&self) -> Option<String> {
         let mib = |bytes: u64| bytes / (1024 * 1024);
@@ -189,7 +198,7 @@ mod tests {
     }
 
     proptest! {
-        /// Method: two looks of which one is at least as strained in every part; any sizes.
+        /// Method: two measures of any sizes, of which one is at least as high in every part.
         #[test]
         fn a_strain_that_grows_never_raises_a_share_and_copies_never_stop(
             limit in 0u64..1 << 50,

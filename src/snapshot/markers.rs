@@ -1,14 +1,15 @@
-//! First and last: which row of a copy says so. Pure.
+//! Marks the first and the last rows of a copy. Pure.
 //!
-//! Debezium's words, in its precedence: `last` for the very last row, `first` for the first of the first table (nobody's
-//! if that table is empty), then last and first of each table. That a row is the last is known only when nothing follows
-//! it, so the last row of each piece is held back until the next piece, or the end, of its table has come; and the last
-//! row of a table until another table's row, or the end of all, has.
+//! The marks are Debezium's, in its precedence: `last` for the last row of the copy, `first` for
+//! the first row of the first table (no row has it if that table is empty), then last and first of
+//! each table. A row is known to be the last only when no row follows. So the last row of each
+//! piece is held back until the next piece or the end of its table, and the last row of a table
+//! until a row of another table or the end of the copy.
 
 use crate::change::Marker;
 use std::collections::VecDeque;
 
-/// A row that was held back and can be sent now. Not printable: it is a row.
+/// A row that was held back and can be sent now. It has no Debug, because it holds a row.
 #[derive(PartialEq, Eq)]
 pub struct Released {
     /// Index of the table in the plan.
@@ -21,29 +22,30 @@ pub struct Released {
 
 #[derive(Default)]
 struct Table {
-    /// Whether a row was sent, or is about to be.
+    /// True if a row was sent or is about to be sent.
     begun: bool,
     held: Option<Vec<u8>>,
     finished: bool,
 }
 
-/// See the module's own words.
+/// Marks the rows of all tables. See the documentation of the module.
 #[derive(Default)]
 pub struct Markers {
     tables: Vec<Table>,
-    /// A finished table whose last row may be the very last.
+    /// A finished table whose last row may be the last of the copy.
     candidate: Option<usize>,
     released: VecDeque<Released>,
 }
 
 impl Markers {
-    /// For this many tables; nothing was sent of any.
+    /// Begins a copy of this many tables.
     #[must_use]
     pub fn new(tables: usize) -> Self {
         Markers { tables: (0..tables).map(|_| Table::default()).collect(), ..Markers::default() }
     }
 
-    /// A piece of a table with at least one row has come: what was held before it is released.
+    /// Takes note of a piece with at least one row, and releases the row that was held back before
+    /// it.
     pub fn piece(&mut self, table: usize) {
         if self.candidate.is_some_and(|candidate| candidate != table) {
             self.release_candidate(Marker::LastInTable);
@@ -54,7 +56,7 @@ impl Markers {
         }
     }
 
-    /// What the next row of a table says, if it is not its last: for all rows of a piece but the last.
+    /// The mark of the next row of a table, for a row that is not the last of the table.
     pub fn next(&mut self, table: usize) -> Marker {
         let begun = self.tables.get_mut(table).is_some_and(|table| std::mem::replace(&mut table.begun, true));
         match (begun, table) {
@@ -64,7 +66,8 @@ impl Markers {
         }
     }
 
-    /// The row that [`Markers::next`] last answered for is not sent yet: it will be asked for again.
+    /// Undoes [`Markers::next`] for a row that could not be sent yet. It will be called for this
+    /// row again.
     pub fn take_back(&mut self, table: usize, marker: Marker) {
         if marker != Marker::Inside
             && let Some(table) = self.tables.get_mut(table)
@@ -73,14 +76,14 @@ impl Markers {
         }
     }
 
-    /// Holds the last row of a piece back, in a buffer that it may keep.
+    /// Holds back the last row of a piece. It is copied, so that the piece can be dropped.
     pub fn hold(&mut self, table: usize, line: &[u8]) {
         if let Some(table) = self.tables.get_mut(table) {
             table.held = Some(line.to_vec());
         }
     }
 
-    /// Nothing more of this table will come.
+    /// Notes that no more rows of this table will come.
     pub fn finish(&mut self, table: usize) {
         let Some(of) = self.tables.get_mut(table) else { return };
         of.finished = true;
@@ -91,11 +94,12 @@ impl Markers {
         if self.tables.iter().all(|table| table.finished) {
             self.release_candidate(Marker::Last);
         } else if self.tables.iter().any(|table| !table.finished && table.held.is_some()) {
-            self.release_candidate(Marker::LastInTable); // a row of another table comes after it
+            // A row of another table comes after it.
+            self.release_candidate(Marker::LastInTable);
         }
     }
 
-    /// The copy goes on without this table: what was held of it is dropped.
+    /// Drops the rows that are held of this table, because the copy goes on without it.
     pub fn give_up(&mut self, table: usize) {
         if let Some(table) = self.tables.get_mut(table) {
             table.held = None;
@@ -107,18 +111,18 @@ impl Markers {
         self.finish(table);
     }
 
-    /// The row to be sent next, before any other; it stays until [`Markers::sent`].
+    /// The row to be sent before all others. It stays here until [`Markers::sent`].
     #[must_use]
     pub fn released(&self) -> Option<&Released> {
         self.released.front()
     }
 
-    /// The row given by [`Markers::released`] was sent.
+    /// Notes that the row from [`Markers::released`] was sent.
     pub fn sent(&mut self) {
         self.released.pop_front();
     }
 
-    /// Whether a row of the table is still here.
+    /// True if a row of the table is held back or released, and not sent.
     #[must_use]
     pub fn holds(&self, table: usize) -> bool {
         self.tables.get(table).is_some_and(|table| table.held.is_some())
@@ -141,7 +145,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Sends everything that is released.
+    /// Sends all released rows.
     fn drain(markers: &mut Markers, sent: &mut Vec<(usize, Marker, Vec<u8>)>) {
         while let Some(released) = markers.released() {
             sent.push((released.table, released.marker, released.line.clone()));
@@ -149,7 +153,7 @@ mod tests {
         }
     }
 
-    /// A piece as the loop handles it.
+    /// Handles a piece as the loop does.
     fn piece(markers: &mut Markers, table: usize, lines: &[Vec<u8>], sent: &mut Vec<(usize, Marker, Vec<u8>)>) {
         markers.piece(table);
         drain(markers, sent);
@@ -160,7 +164,7 @@ mod tests {
         markers.hold(table, last);
     }
 
-    /// Debezium's rule over the rows as they were sent.
+    /// The marks by Debezium's rule, for rows in the order in which they were sent.
     fn expected(sent: &[(usize, Marker, Vec<u8>)]) -> Vec<Marker> {
         let of = |at: usize| sent[at].0;
         (0..sent.len())
@@ -179,8 +183,9 @@ mod tests {
     }
 
     proptest! {
-        /// Goal: whatever the order of pieces and ends, every row is sent once, in its table's order, and says of itself
-        /// what is so. Method: tables are cut into pieces and interleaved at random; a naive look over all that was sent.
+        /// Goal: whatever the order of pieces and ends, every row is sent once, in the order of its
+        /// table, with the right mark. Method: tables are cut into pieces that are interleaved at
+        /// random; a naive pass over all sent rows gives the expected marks.
         #[test]
         fn rows_say_first_and_last_where_they_are(
             tables in prop::collection::vec(prop::collection::vec(1usize..4, 0..4), 1..5),

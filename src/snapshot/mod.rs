@@ -1,12 +1,18 @@
-//! Copies of what the log does not hold: rows that were there before the stream, or that are asked for again.
+//! Copies of rows that the WAL does not hold: existing rows, and rows that are requested again.
 //!
-//! The first copy reads under the snapshot that the slot exported: `plan` says what, in which order and by which
-//! statements, `ranges` which piece of a table a reader takes next, `worker` reads, `markers` tells first from last, and
-//! `journal` is what of it survives a restart. Everything copied later is copied while the stream runs: `window` decides
-//! what may be read, held and emitted when, with its rules and their reasons, `visibility` reads Postgres's snapshots, and
-//! `keyset` writes the SQL of a chunk. `reader` asks the server. A table without a key is copied whole: `whole` decides where
-//! the stream stands for it, `temporary` reads. `signal` reads what a signal asks for. All but `worker`, `prepare`, `reader`
-//! and `temporary` are pure. Nothing here writes to the source.
+//! The first copy reads under the snapshot that the slot has exported. `plan` holds its tables,
+//! their order and their statements, `ranges` the pages that a reader reads next, `worker` the
+//! readers, `markers` the marks of first and last rows, and `journal` the records that survive a
+//! restart.
+//!
+//! Later copies run while the stream runs. `window` decides when a chunk may be read and when its
+//! rows are sent, with the rules and their reasons. `visibility` reads snapshots of Postgres,
+//! `keyset` writes the SQL of a chunk, and `reader` is the session that reads chunks. A table
+//! without a key is copied by a standstill: `whole` decides where the stream stands, and
+//! `temporary` reads the rows. `signal` reads signals. `kindness` limits the load of all copies.
+//!
+//! All files but `worker`, `prepare`, `reader` and `temporary` are pure. Nothing here writes to the
+//! source.
 
 pub mod journal;
 pub mod keyset;
@@ -29,23 +35,25 @@ use std::collections::BTreeMap;
 /// When existing rows are copied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// Once, at a pipeline's first start.
+    /// Rows are copied once, at the first start of a pipeline.
     #[default]
     Initial,
-    /// The same, and then stop.
+    /// Rows are copied once, at the first start of a pipeline. The agent stops after that.
     InitialOnly,
     /// Existing rows are never copied.
     NoData,
-    /// At every start, from a new slot: the operator's standing consent to what lies between.
+    /// At every start, from a new slot. The operator consents in advance to the gap before the new
+    /// slot.
     Always,
-    /// At the first start, and whenever the stream cannot go on where it was: a standing consent too.
+    /// At the first start, and whenever the stream cannot continue where it was. This is a consent
+    /// in advance too.
     WhenNeeded,
-    /// At the first start, in windows, while the stream runs.
+    /// At the first start, in chunks while the stream runs.
     Windows,
 }
 
 impl Mode {
-    /// Its word in the configuration.
+    /// The word for this mode in the configuration.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -58,7 +66,7 @@ impl Mode {
         }
     }
 
-    /// Whether a first start copies under the slot's exported snapshot.
+    /// True if a first start copies under the exported snapshot of the slot.
     #[must_use]
     pub const fn copies_first(self) -> bool {
         match self {
@@ -68,36 +76,37 @@ impl Mode {
     }
 }
 
-/// How existing rows are copied, checked.
+/// The checked configuration of copies.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub(crate) mode: Mode,
-    /// Readers at once, at most [`WORKERS_MAX`].
+    /// Number of readers, at most [`WORKERS_MAX`].
     pub workers: usize,
-    /// At most this many rows a second, all readers together; none for as fast as it goes.
+    /// Most rows per second of all readers together. `None` for no limit.
     pub rows_per_second: Option<u64>,
-    /// Captured tables that are not copied; none are skipped without.
+    /// Captured tables that are not copied. `None` if all are copied.
     pub skip: Option<Selection>,
-    /// Tables copied before the others, in this order; the others follow by name.
+    /// Tables that are copied before the others, in this order. The others follow by name.
     pub order: Vec<String>,
-    /// SQL conditions by `namespace.name`: only rows that meet them are copied.
+    /// SQL conditions by `namespace.name`. Only rows that meet them are copied.
     pub conditions: BTreeMap<String, String>,
-    /// Whole queries by `namespace.name`, read instead of the table.
+    /// Queries by `namespace.name`. The first copy reads them instead of the tables.
     pub queries: BTreeMap<String, String>,
-    /// The table whose inserted rows are signals, as `namespace.name`.
+    /// The table, as `namespace.name`, whose inserted rows are signals.
     pub signal_table: Option<String>,
     /// The topic whose records are signals.
     pub signal_topic: Option<String>,
 }
 
-/// Readers at once: one loop encodes for all of them, and each holds a server process and a snapshot.
+/// The most readers. One loop encodes for all of them, and each takes a server process and a
+/// snapshot.
 pub const WORKERS_MAX: i32 = 16;
 
-/// The default's cap: what one loop can encode keeps about this many servers busy.
+/// The most readers by default. About this many servers supply as much as one loop can encode.
 pub const WORKERS_DEFAULT_MAX: usize = 4;
 
 impl Config {
-    /// A configuration of this mode with every default.
+    /// A configuration of this mode with defaults for all other settings.
     #[must_use]
     pub fn new(mode: Mode) -> Self {
         Config {
@@ -113,13 +122,14 @@ impl Config {
         }
     }
 
-    /// Whether a captured table is left out of copies.
+    /// True if a captured table is left out of copies.
     #[must_use]
     pub fn skips(&self, table: &TableName) -> bool {
         self.skip.as_ref().is_some_and(|skip| skip.matches(table))
     }
 
-    /// Names of tables in the configuration that are not among `captured`: misspelt, or not captured.
+    /// Names of tables in the configuration that are not in `captured`, with their keys: they are
+    /// misspelt or not captured.
     pub fn strangers<'a>(&'a self, captured: &'a [TableName]) -> impl Iterator<Item = (&'static str, &'a str)> {
         let keys = self.order.iter().map(|name| ("snapshot.order", name));
         let keys = keys.chain(self.conditions.keys().map(|name| ("snapshot.where", name)));

@@ -1,7 +1,8 @@
-//! What a first copy reads: tables in order, each with its statements. Pure.
+//! The tables of a first copy or a standstill, in order, each with its statements. Pure.
 //!
-//! A table is read part by part (itself, or the leaves of its partition tree) under the name, columns and filter of the
-//! publication, so that what is copied is what would have been streamed.
+//! A table is read part by part: itself, or the leaves of its partition tree. Name, columns and
+//! filter are those of the publication, so that the copied rows are those that the stream would
+//! have sent.
 
 use super::Config;
 use super::ranges::Range;
@@ -18,27 +19,29 @@ pub struct Plan {
     pub(crate) tables: Vec<TablePlan>,
 }
 
-/// One table of a copy.
+/// One table of a copy, with what its statements are made of.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TablePlan {
-    /// Its name, and its topic's.
+    /// Name of the published table, which also names its topic.
     pub name: TableName,
-    /// What the stream will say of it, so that rows of both go through one plan.
+    /// The shape that the stream gives in its Relation message, so that copied and streamed rows
+    /// use one plan.
     pub shape: RelationShape,
-    /// Where its rows are; empty for a query of the operator.
+    /// Relations that hold the rows. A query of the operator is read instead of them.
     pub parts: Vec<Part>,
-    /// The published columns, in the shape's order.
+    /// The published columns, in the order of the shape.
     columns: Vec<CopyColumn>,
-    /// What is selected, in the same order.
+    /// The SELECT list, in the same order.
     list: String,
-    /// SQL conditions, all of which a row must meet.
+    /// SQL conditions. A row has to meet all of them.
     conditions: Vec<String>,
-    /// The operator's query, read instead of the parts.
+    /// The operator's query, which is read instead of the parts.
     query: Option<String>,
 }
 
 impl Plan {
-    /// Chooses and orders: those of `config.order` first, the others by name; skipped ones are left out.
+    /// Chooses and orders the tables: first those of `config.order`, then the others by name.
+    /// Skipped tables are left out.
     #[must_use]
     pub fn new(config: &Config, tables: Vec<CopyTable>) -> Self {
         let mut tables: Vec<TablePlan> = tables
@@ -54,13 +57,13 @@ impl Plan {
         Plan { tables }
     }
 
-    /// Bytes of all tables, as far as known.
+    /// Bytes of all tables, as far as they are known.
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
         self.tables.iter().map(TablePlan::size_bytes).sum()
     }
 
-    /// Rows of all tables by their statistics.
+    /// Estimated rows of all tables, from statistics.
     #[must_use]
     pub fn rows(&self) -> u64 {
         self.tables.iter().filter_map(TablePlan::rows).sum()
@@ -85,14 +88,14 @@ impl TablePlan {
         }
     }
 
-    /// Bytes of its parts.
+    /// Bytes of all parts.
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
         self.parts.iter().map(|part| part.bytes).sum()
     }
 
-    /// Rows of its parts by their statistics; none where one of them was never analysed, or a condition or a query
-    /// decides.
+    /// Estimated rows of all parts. `None` if a part was never analysed, or if a condition or query
+    /// selects the rows.
     #[must_use]
     pub fn rows(&self) -> Option<u64> {
         if self.query.is_some() || !self.conditions.is_empty() {
@@ -101,23 +104,25 @@ impl TablePlan {
         self.parts.iter().map(|part| part.rows).sum()
     }
 
-    /// The operator's query, if one is read instead of the table.
+    /// The operator's query, if it is read instead of the table.
     #[must_use]
     pub fn query(&self) -> Option<&str> {
         self.query.as_deref()
     }
 
-    /// Pages of each part, for ranges; one part of no size for a query, which is read whole.
+    /// Pages of each part, from which ranges are made. A query counts as one part of size 0, which
+    /// is read in one range.
     #[must_use]
     pub fn pages(&self) -> Vec<u32> {
         if self.query.is_some() { vec![0] } else { self.parts.iter().map(|part| part.pages).collect() }
     }
 
-    /// Takes the columns that the operator's query gives: by name, in the table's order, cast where the type is another.
-    /// A nullable column that it lacks is null.
+    /// Selects the columns of the table from the result of the operator's query: by name, in the
+    /// order of the table, and with a cast if the type differs. A nullable column that the query
+    /// lacks becomes NULL.
     ///
     /// # Errors
-    /// The column that is missing and must not be null.
+    /// The name of a missing column that must not be NULL.
     pub fn fit<'p>(&'p mut self, given: &[ResultColumn]) -> Result<(), &'p str> {
         let mut list = Vec::new();
         for column in &self.columns {
@@ -133,7 +138,7 @@ impl TablePlan {
         Ok(())
     }
 
-    /// The statement that reads a range; for trying it out, the whole first part.
+    /// The statement that reads a range. With a range of the whole first part it serves as a trial.
     #[must_use]
     pub fn select(&self, range: &Range) -> String {
         if let Some(query) = &self.query {
@@ -156,14 +161,14 @@ impl TablePlan {
         format!("SELECT {} FROM ONLY {from}{conditions}", self.list)
     }
 
-    /// The same as a COPY.
+    /// The COPY command that reads a range.
     #[must_use]
     pub fn copy(&self, range: &Range) -> String {
         format!("COPY ({}\n) TO STDOUT", self.select(range))
     }
 }
 
-/// What the stream says of a table: a Relation message of the same content.
+/// The shape of a table, as a Relation message would describe it.
 #[must_use]
 pub fn shape_of(table: &CopyTable) -> RelationShape {
     let column = |column: &CopyColumn| ShapeColumn {

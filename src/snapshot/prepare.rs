@@ -1,6 +1,8 @@
-//! Before the first row: the tables are listed under the snapshot, locked, and their statements tried.
+//! Prepares a first copy before its first row: lists the tables under the snapshot, locks them, and
+//! tries their statements.
 //!
-//! What is wrong with one table is told of that table, with what to do; the others go on (`docs/internals/copies.md`).
+//! A table that cannot be copied gets a reason and a next step, and the others go on
+//! (`docs/internals/copies.md`).
 
 use super::Config;
 use super::journal::Left;
@@ -11,26 +13,27 @@ use crate::postgres::holder::{Holder, Unlocked};
 use crate::table::TableName;
 use std::time::Duration;
 
-/// How long a table's lock is waited for. While we wait others queue behind us, so it is not long; ACCESS SHARE
-/// conflicts with nothing but ACCESS EXCLUSIVE.
+/// How long to wait for the lock of a table. Other sessions queue behind us meanwhile, so that it
+/// must not be long. ACCESS SHARE conflicts with ACCESS EXCLUSIVE only.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The reason of a table that this snapshot cannot show: it is copied by windows instead (`docs/internals/copies.md`).
+/// The reason of a table whose rows this snapshot cannot show. A backfill copies it instead
+/// (`docs/internals/copies.md`).
 pub const REWRITTEN: &str = "copy_rewritten";
 
-/// A plan whose tables are locked, but for those that are left out.
+/// A plan whose tables are locked, except for those that are left out.
 #[derive(Debug)]
 pub struct Prepared {
-    /// What is to be copied.
+    /// All tables of the copy, including those that are left out.
     pub plan: Plan,
-    /// By the table's place in the plan.
+    /// Tables that are left out, by their index in the plan.
     pub left: Vec<(usize, Left)>,
 }
 
-/// Lists, locks and tries.
+/// Lists the tables, locks them, and tries their statements.
 ///
 /// # Errors
-/// The connection's: then there is no copy.
+/// The error of the connection. There is no copy then.
 pub async fn prepare(
     config: &Config,
     holder: &mut Holder,
@@ -49,7 +52,7 @@ pub async fn prepare(
     Ok(Prepared { plan, left })
 }
 
-/// Why a table cannot be copied, if so.
+/// Locks a table and tries its statement. Returns the reason if it cannot be copied.
 async fn ready(holder: &mut Holder, table: &mut TablePlan) -> Result<Option<Left>, PgError> {
     for part in &table.parts {
         match holder.lock(part, LOCK_TIMEOUT).await? {
@@ -74,7 +77,8 @@ async fn ready(holder: &mut Holder, table: &mut TablePlan) -> Result<Option<Left
         }
     }
     if table.parts.is_empty() && table.query().is_none() {
-        return Ok(None); // a partitioned table without partitions: no rows
+        // A partitioned table without partitions has no rows.
+        return Ok(None);
     }
     let whole = Range { table: 0, part: 0, from: 0, to: None };
     match holder.columns_of(&name, &table.select(&whole)).await? {
@@ -83,12 +87,12 @@ async fn ready(holder: &mut Holder, table: &mut TablePlan) -> Result<Option<Left
     }
 }
 
-/// A table that the server would not let us read, with what changes that.
+/// The reason and the next step for a table that the server refuses to read.
 #[must_use]
 pub fn refused(table: &TableName, error: &PgError) -> Left {
     let again = format!("then `wellspring snapshot {table}` copies it");
     let (detail, state) = match error {
-        // A data exception quotes the value.
+        // The message of a data exception quotes the value, which must not be shown.
         PgError::Server { call, object, source } if source.sqlstate.starts_with("22") => (
             format!("{call} {object}: the server reports SQLSTATE {} for a row", source.sqlstate),
             Some(&source.sqlstate),
@@ -113,13 +117,14 @@ pub fn refused(table: &TableName, error: &PgError) -> Left {
     Left { reason: "copy_refused".to_owned(), detail, next }
 }
 
-/// Whether the server is short of something that may be there again by and by: disk, memory, connections, a limit.
+/// True if the server lacks something that may be available again later: disk, memory, connections,
+/// or room below a limit.
 #[must_use]
 pub fn is_short(error: &PgError) -> bool {
     error.sqlstate().is_some_and(|state| state.starts_with("53"))
 }
 
-/// A table left out for a reason of ours.
+/// The reason for a table that we leave out ourselves.
 #[must_use]
 pub fn left(reason: &str, detail: String, table: &TableName) -> Left {
     Left { reason: reason.to_owned(), detail, next: format!("`wellspring snapshot {table}` copies it") }

@@ -1,55 +1,57 @@
-//! Which pages of which table a reader takes next. Pure.
+//! Chooses the pages that each reader reads next. Pure.
 //!
-//! Under the holder's locks a table is neither rewritten nor truncated, and rows visible to the snapshot stay where they
-//! are, so ranges of pages are exact: disjoint, and together everything, the last of a part being open-ended for pages
-//! added since. Readers take the next range wherever one is left, so that the last table keeps all of them busy.
+//! Under the holder's locks no table is rewritten or truncated, and rows that the snapshot sees
+//! stay in their pages. Ranges of pages are therefore exact: they are disjoint, and together they
+//! cover the table. The last range of a part has no end, for pages that were added later. A reader
+//! takes the next range wherever one is left, so that even the last table keeps all readers busy.
 
-/// Pages of a range: 16 MiB of 8 KiB pages. A hundred thousand common rows, so that a statement's start costs nothing a
-/// row, and a lost reader repeats little.
+/// Pages of a range: 16 MiB at 8 KiB per page. That is about a hundred thousand common rows. The
+/// start of a statement then costs nothing per row, and a lost reader repeats little.
 const RANGE_PAGES: u32 = 2048;
 
-/// Some pages of a table.
+/// A range of pages of one part of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Range {
-    /// The table's place in the plan.
+    /// Index of the table in the plan.
     pub table: usize,
-    /// The part's place in the table.
+    /// Index of the part in the table.
     pub part: usize,
     /// The first page, counted from 0 as in a ctid.
     pub from: u32,
-    /// One past the last page; none for all there are.
+    /// The page after the last one. `None` for all further pages.
     pub to: Option<u32>,
 }
 
-/// A table's ranges, and what became of them.
+/// The ranges of a table and their progress.
 #[derive(Clone, Debug, Default)]
 struct Table {
-    /// Where the next range begins; beyond the last part when nothing is left.
+    /// Part and page at which the next range begins. `part` is the number of parts if no range is
+    /// left.
     part: usize,
     page: u32,
-    /// Pages of each part.
+    /// Number of pages of each part.
     pages: Vec<u32>,
-    /// Ranges to be read again, as their reader was lost.
+    /// Ranges that are read again because their reader was lost.
     again: Vec<Range>,
-    /// Ranges that a reader has and has not finished.
+    /// Number of ranges that readers have and have not finished.
     taken: usize,
     given_up: bool,
 }
 
-/// What is left to read.
+/// The ranges of all tables that are left to read.
 #[derive(Clone, Debug, Default)]
 pub struct Ranges {
     tables: Vec<Table>,
 }
 
 impl Ranges {
-    /// All of each table's parts, given by their pages.
+    /// All pages of each table, given by the number of pages of each part.
     #[must_use]
     pub fn new(tables: impl IntoIterator<Item = Vec<u32>>) -> Self {
         Ranges { tables: tables.into_iter().map(|pages| Table { pages, ..Table::default() }).collect() }
     }
 
-    /// Takes the next range of the first table that has one and is `ready`.
+    /// Takes the next range of the first table that is `ready` and has a range left.
     pub fn take(&mut self, ready: impl Fn(usize) -> bool) -> Option<Range> {
         let at = (0..self.tables.len()).find(|at| self.has_more(*at) && ready(*at))?;
         let table = self.tables.get_mut(at)?;
@@ -62,20 +64,20 @@ impl Ranges {
             unreachable!("table {at} has ranges left and no part {part} of {}", table.pages.len());
         };
         let next = from.saturating_add(RANGE_PAGES);
-        // A small rest goes with the range before it.
+        // A small remainder is read together with the range before it.
         let to = (pages.saturating_sub(next) > RANGE_PAGES / 2).then_some(next);
         (table.part, table.page) = if to.is_some() { (part, next) } else { (part + 1, 0) };
         Some(Range { table: at, part, from, to })
     }
 
-    /// A range was read to its end.
+    /// Notes that a range was read to its end.
     pub fn read(&mut self, range: &Range) {
         if let Some(table) = self.tables.get_mut(range.table) {
             table.taken = table.taken.saturating_sub(1);
         }
     }
 
-    /// A range's reader was lost: it is read again, from its beginning.
+    /// Puts a range back, because its reader was lost. It is read again from its beginning.
     pub fn lost(&mut self, range: Range) {
         self.read(&range);
         if let Some(table) = self.tables.get_mut(range.table) {
@@ -83,14 +85,14 @@ impl Ranges {
         }
     }
 
-    /// Nothing more of this table is handed out.
+    /// Hands out no more ranges of this table.
     pub fn give_up(&mut self, table: usize) {
         if let Some(table) = self.tables.get_mut(table) {
             table.given_up = true;
         }
     }
 
-    /// All of a table is to be read from the beginning.
+    /// Puts all ranges of a table back, to be read from the beginning.
     pub fn restart(&mut self, table: usize) {
         if let Some(table) = self.tables.get_mut(table) {
             let pages = std::mem::take(&mut table.pages);
@@ -98,7 +100,7 @@ impl Ranges {
         }
     }
 
-    /// Whether a table has ranges that nobody has taken.
+    /// True if a table has ranges that no reader has taken.
     #[must_use]
     pub fn has_more(&self, table: usize) -> bool {
         self.tables
@@ -106,7 +108,7 @@ impl Ranges {
             .is_some_and(|table| !table.given_up && (table.part < table.pages.len() || !table.again.is_empty()))
     }
 
-    /// Whether every range of a table was read.
+    /// True if every range of a table was read.
     #[must_use]
     pub fn is_read(&self, table: usize) -> bool {
         !self.has_more(table) && self.tables.get(table).is_none_or(|table| table.taken == 0)
@@ -119,8 +121,9 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// Goal: every page is read, none twice but for lost readers, and a table is read when all its ranges are. Method:
-        /// take, finish and lose ranges in any order; mark each page of a finished range.
+        /// Goal: every page is read, no page twice unless a reader was lost, and a table is read
+        /// when all its ranges are. Method: take, finish and lose ranges in any order, and mark
+        /// each page of a finished range.
         #[test]
         fn ranges_are_disjoint_and_together_everything(
             pages in prop::collection::vec(prop::collection::vec(0u32..20_000, 0..3), 1..4),

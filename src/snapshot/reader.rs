@@ -1,7 +1,9 @@
-//! The session that reads chunks beside the stream: who writes, what the table looks like, a snapshot, rows, a position.
+//! The session that reads chunks while the stream runs: surveys, snapshots, rows and the insert
+//! position.
 //!
-//! Each call waits for the server and nothing else; whether and when to read is `window`'s. A call that fails ends the
-//! session: the next attempt opens another, and the server's own limits end what is left of this one.
+//! Each call waits for the server and decides nothing; `window` decides whether and when to read. A
+//! call that fails ends the session. The next try opens another session, and limits of the server
+//! end what is left of the failed one.
 
 use super::visibility::PgSnapshot;
 use crate::lsn::{Lsn, Oid, Xid};
@@ -11,77 +13,82 @@ use crate::postgres::publication::quoted;
 use crate::postgres::{Config, PgError};
 use std::time::Duration;
 
-/// How long ACCESS SHARE is waited for, behind which others would queue. It conflicts with ACCESS EXCLUSIVE only.
+/// How long to wait for ACCESS SHARE. Other sessions queue behind us meanwhile. ACCESS SHARE
+/// conflicts with ACCESS EXCLUSIVE only.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// No transaction of ours that reads a chunk is longer than this, whatever happens to us meanwhile.
+/// The server ends our transaction when it is idle for this long, whatever happens to this process.
 const IDLE_LIMIT: Duration = Duration::from_secs(10);
 
-/// An open session. Dropping it ends it.
+/// An open session. It ends when it is dropped.
 pub struct Reader {
     session: CopySession,
 }
 
-/// Who writes, and what there is to copy.
+/// The open transactions and the table, as the server shows them.
 #[derive(Debug)]
 pub struct Survey {
-    /// The server is a standby, whose snapshots do not list the primary's transactions.
+    /// True if the server is a standby, whose snapshots do not list the transactions of the
+    /// primary.
     pub standby: bool,
-    /// Taken before `holders` was read.
+    /// A snapshot that was taken before `holders` was read.
     pub snapshot: PgSnapshot,
-    /// Every transaction id that was held right after it, with its process; none for a prepared one.
+    /// All transaction ids that were held just after the snapshot, each with its process id. A
+    /// prepared transaction has no process.
     pub holders: Vec<(Xid, Option<i32>)>,
-    /// The table as it is published; none if it is not.
+    /// The table as it is published. `None` if it is not published.
     pub table: Option<CopyTable>,
 }
 
-/// Rows as COPY wrote them.
+/// The rows of a chunk, as lines of COPY text.
 #[derive(Debug)]
 pub struct Chunk {
-    /// In the order of the key.
+    /// Pieces of lines, in the order of the key.
     pub pieces: Vec<Piece>,
-    /// How many there are.
+    /// Number of rows in all pieces.
     pub rows: u64,
-    /// Bytes of all pieces, with the length before each line.
+    /// Bytes of all pieces, including the length before each line.
     pub size_bytes: usize,
-    /// The server's WAL insert position, asked for after the rows were read.
+    /// The server's WAL insert position, read after the rows.
     pub insert_lsn: Lsn,
 }
 
-/// Why a chunk was not read; none of its rows is kept.
+/// Why a chunk was not read. None of its rows is kept.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the message of each variant says what its fields hold")]
 pub enum ReadError {
-    /// The server's, or the connection's.
+    /// The server refused, or the connection failed.
     #[error(transparent)]
     Postgres(#[from] PgError),
-    /// The caller asks for the chunk again with fewer rows.
+    /// The chunk is too large. The caller tries again with fewer rows.
     #[error("a chunk of table {table} is larger than {limit_bytes} bytes")]
     TooLarge { table: String, limit_bytes: usize },
 }
 
-/// What of the row's text is unreadable.
+/// The error for an answer of the server whose `field` is unreadable.
 fn answer(call: &'static str, object: &str, field: &'static str) -> PgError {
     PgError::Answer { call, object: object.to_owned(), field }
 }
 
 impl Reader {
-    /// Opens a session.
+    /// Opens a session whose lock requests time out.
     ///
     /// # Errors
-    /// The connection's.
+    /// The connection fails.
     pub async fn connect(config: &Config) -> Result<Self, PgError> {
         let mut session = CopySession::connect(config, ":window").await?;
-        // Sizes and filters are told under a lock, too: a survey of a table that is being rewritten comes back and says so.
+        // Sizes and filters are read under a lock too. The survey of a table that is being rewritten
+        // fails after this time.
         let sql = format!("SET lock_timeout = {}", LOCK_TIMEOUT.as_millis());
         session.query("begin a session for chunks", ":window", &sql).await?;
         Ok(Reader { session })
     }
 
-    /// Looks at the server and the table, in a transaction of its own: what was changed before this call is seen.
+    /// Reads the open transactions and the table, in a transaction of its own. It sees all changes
+    /// made before this call.
     ///
     /// # Errors
-    /// The connection's, or `Answer`.
+    /// The connection fails, or the answer is unreadable.
     pub async fn survey(&mut self, publication: &str, table: &str, relation: Option<Oid>) -> Result<Survey, PgError> {
         const CALL: &str = "look who writes to table";
         let sql = "SELECT pg_catalog.pg_is_in_recovery()::text, pg_catalog.pg_current_snapshot()::text,
@@ -109,19 +116,19 @@ impl Reader {
         })
     }
 
-    /// Has the server parse a statement, without running it.
+    /// Lets the server parse a statement, without running it.
     ///
     /// # Errors
-    /// The connection's; `Server` with its objection.
+    /// The connection fails; `Server` if the statement is not valid.
     pub async fn try_out(&mut self, table: &str, statement: &str) -> Result<(), PgError> {
         self.session.columns_of(table, statement).await.map(drop)
     }
 
-    /// Begins a chunk: the table is locked, and only then the snapshot taken, by which the table is described. `limit`
-    /// is what one statement may take.
+    /// Begins a chunk: locks the table, then takes the snapshot, then describes the table under
+    /// this snapshot. `limit` is the longest time of one statement.
     ///
     /// # Errors
-    /// The connection's; `Server` with 55P03 where the lock is not to be had.
+    /// The connection fails; `Server` with 55P03 if the table cannot be locked in time.
     pub async fn begin(
         &mut self,
         publication: &str,
@@ -130,7 +137,7 @@ impl Reader {
     ) -> Result<(PgSnapshot, Option<CopyTable>), PgError> {
         const CALL: &str = "begin a chunk of table";
         let name = table.name.to_string();
-        // ONLY: children by inheritance are not locked, and not read; partitions are.
+        // ONLY: children by inheritance are neither locked nor read. Partitions are both.
         let only = if is_parted(table) { "" } else { "ONLY " };
         let sql = format!(
             "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
@@ -151,10 +158,11 @@ impl Reader {
         Ok((snapshot, found))
     }
 
-    /// Reads the chunk begun, at most `limit_bytes` of it, asks for the insert position, and ends the transaction.
+    /// Reads the rows of the chunk, at most `limit_bytes`, then the insert position, and ends the
+    /// transaction.
     ///
     /// # Errors
-    /// The connection's; `Server` with 57014 where it takes too long; `TooLarge`.
+    /// The connection fails; `Server` with 57014 if the statement takes too long; `TooLarge`.
     pub async fn read(&mut self, table: &str, select: &str, limit_bytes: usize) -> Result<Chunk, ReadError> {
         const CALL: &str = "end a chunk of table";
         self.session.begin(table, &format!("COPY ({select}\n) TO STDOUT")).await?;
@@ -175,16 +183,16 @@ impl Reader {
         Ok(Chunk { pieces, rows, size_bytes, insert_lsn })
     }
 
-    /// Ends a chunk that is not read.
+    /// Ends a chunk without reading it.
     ///
     /// # Errors
-    /// The connection's.
+    /// The connection fails.
     pub async fn end(&mut self, table: &str) -> Result<(), PgError> {
         self.session.query("end a chunk of table", table, "ROLLBACK").await.map(drop)
     }
 }
 
-/// Whether the table's rows are in partitions below it.
+/// True if the rows of the table are in its partitions.
 #[must_use]
 pub fn is_parted(table: &CopyTable) -> bool {
     table.parts.iter().any(|part| part.relation != table.relation)

@@ -1,83 +1,87 @@
-//! Debezium's signals: what a row inserted into the signal table, or a record of the signal topic, asks for.
+//! Reads Debezium's signals, from a row of the signal table or from a record of the signal topic.
 //!
-//! Pure: the columns' texts or the record's bytes in, a [`Signal`] or the reason out. The forms are those of Debezium's documentation on
-//! signalling; what a copy in windows cannot do as it is asked is an error, and copies nothing. Errors never show
-//! what the row holds: its values are data like any other row's.
+//! Pure: texts of columns or the bytes of a record come in, a [`Signal`] or an error comes out. The
+//! forms are those of Debezium's documentation on signalling. A request that a backfill cannot
+//! fulfil as it is written is an error, and copies nothing. Errors never show values, because the
+//! values of a signal are data like those of any other row.
 
 use crate::table::TableName;
 use crate::table::names::{NameOf, NamePattern, REGEX};
 use serde::Deserialize;
 
-/// Longer data is not read: Debezium's own table has 2048 characters, and lists of tables are short.
+/// Longest data that is read. The column in Debezium's table has 2048 characters, and lists of
+/// tables are short.
 pub const DATA_BYTES_MAX: usize = 64 * 1024;
 
-/// What a signal asks for.
+/// The request of a signal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// `execute-snapshot`: copy these tables.
+    /// `execute-snapshot`: tables are to be copied.
     Execute(Execute),
-    /// `stop-snapshot`, of these tables or of all.
+    /// `stop-snapshot`: copies of these tables end, or of all tables.
     Stop(Option<Tables>),
-    /// `pause-snapshot`: copies stop until `resume-snapshot`.
+    /// `pause-snapshot`: copies pause until `resume-snapshot`.
     Pause,
-    /// `resume-snapshot`: paused copies go on.
+    /// `resume-snapshot`: paused copies continue.
     Resume,
-    /// `log`: this text. From the topic only: what a row holds is not logged.
+    /// `log`: this text is to be logged. Only the topic may ask for it, because values of rows are
+    /// not logged.
     Log(String),
 }
 
-/// A copy that is asked for.
+/// The copy that an `execute-snapshot` requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Execute {
     pub(crate) tables: Tables,
-    /// SQL conditions on rows, by table; the first that fits a table counts.
+    /// SQL conditions on rows, each with a pattern of tables. The first pattern that matches a
+    /// table counts.
     conditions: Vec<(NamePattern, String)>,
-    /// The column by which chunks are to be cut, where it is named.
+    /// The column that the signal names as the key for chunks.
     pub surrogate: Option<String>,
-    /// Whether Debezium would have stopped its stream for it.
+    /// True if Debezium would have stopped its stream for this copy.
     pub blocking: bool,
 }
 
-/// Tables by expressions over the whole of their names.
+/// A set of tables, given by regular expressions over whole names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tables(Vec<NamePattern>);
 
-/// Why a signal is left alone.
+/// Why a signal is ignored.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the message of each variant says what its fields hold")]
 pub enum SignalError {
     #[error("its type is not one of execute-snapshot, stop-snapshot, pause-snapshot, resume-snapshot")]
     UnknownType,
-    /// A record that is no JSON of id, type and data.
+    /// The record is not JSON with id, type and data.
     #[error("it is not the JSON of a signal, {{\"id\", \"type\", \"data\"}}: line {line}, column {column}")]
     NoSignal {
-        /// From 1; 0 where there is no value.
+        /// Line of the error, from 1. It is 0 if there is no value.
         line: usize,
-        /// From 1; 0 for the end of a line.
+        /// Column of the error, from 1. It is 0 for the end of a line.
         column: usize,
     },
     #[error("its data has {0} bytes; {DATA_BYTES_MAX} are read")]
     TooLong(usize),
-    /// Its data is no JSON, or of another shape.
+    /// The data is not JSON, or it has another shape.
     #[error("its data is not the JSON of such a signal: line {line}, column {column}")]
     Unreadable {
         line: usize,
-        /// From 1; 0 for the end of a line.
+        /// Column of the error, from 1. It is 0 for the end of a line.
         column: usize,
     },
-    /// No tables are named.
+    /// The list of tables is empty or missing.
     #[error("data-collections names no table")]
     NoTables,
-    /// A table's name is no regular expression; its place in the list, from 1.
+    /// The name of a table is not a regular expression. The field is its place in the list, from 1.
     #[error("entry {0} of a list of tables is no regular expression")]
     BadTable(usize),
-    /// Neither incremental nor blocking.
+    /// The kind of copy is neither incremental nor blocking.
     #[error("the kind of copy in its data is neither incremental nor blocking")]
     UnknownKind,
-    /// A blocking copy's filter is a whole query.
+    /// The filter of a blocking copy is a query, not a condition.
     #[error("a blocking copy's filter is a whole query, which is not read in windows: ask for an incremental one")]
     WholeQuery,
-    /// The condition's old form, which Debezium does not read any more.
+    /// The condition has its old form, which Debezium no longer reads.
     #[error("additional-condition is the old form: write additional-conditions")]
     OldCondition,
 }
@@ -99,7 +103,7 @@ struct Condition {
     filter: Option<String>,
 }
 
-/// The JSON value of a record on the signal topic.
+/// The JSON value of a record in the signal topic.
 #[derive(Deserialize)]
 struct Sent {
     id: Option<String>,
@@ -115,25 +119,27 @@ struct Message {
 /// Longest text that is logged, in characters.
 const LOGGED_CHARS_MAX: usize = 1024;
 
-/// Longest part of an id that is logged or told, in characters: Debezium's table has 42.
+/// Longest part of an id that is logged or sent in notices, in characters. The column in Debezium's
+/// table has 42.
 const ID_CHARS_MAX: usize = 64;
 
-/// A text for a log line: without control characters, and not longer than `most`.
+/// A text for the log: without control characters, and with at most `most` characters.
 fn printable(text: &str, most: usize) -> String {
     text.chars().take(most).map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
-/// A signal's id as it is shown.
+/// The id of a signal as it is shown in the log and in notices.
 #[must_use]
 pub fn shown_id(id: &str) -> String {
     printable(id, ID_CHARS_MAX)
 }
 
 impl Signal {
-    /// Reads a signal from a record's value, with its id: `{"id": "...", "type": "...", "data": {...}}`.
+    /// Reads a signal and its id from the value of a record: `{"id": "...", "type": "...", "data":
+    /// {...}}`.
     ///
     /// # Errors
-    /// Why nothing is done.
+    /// The reason why the signal is ignored.
     pub fn of_record(value: Option<&[u8]>) -> (String, Result<Self, SignalError>) {
         let value = value.unwrap_or_default();
         if value.len() > DATA_BYTES_MAX {
@@ -146,7 +152,8 @@ impl Signal {
                 return (String::new(), Err(SignalError::NoSignal { line, column }));
             }
         };
-        // Data is an object here, and a text that holds one where somebody wrote it as the table has it.
+        // The data is an object. Some senders write it as a text that holds the object, as in the
+        // table.
         let data = data.filter(|data| !data.is_null()).map(|data| match data {
             serde_json::Value::String(text) => text,
             other => other.to_string(),
@@ -158,10 +165,10 @@ impl Signal {
         (shown_id(&id.unwrap_or_default()), signal)
     }
 
-    /// Reads a signal from its row's columns `type` and `data`; NULL is none.
+    /// Reads a signal from the columns `type` and `data` of its row. `None` stands for NULL.
     ///
     /// # Errors
-    /// Why nothing is done.
+    /// The reason why the signal is ignored.
     pub fn read(kind: Option<&str>, data: Option<&str>) -> Result<Self, SignalError> {
         match kind.unwrap_or_default() {
             "execute-snapshot" => Execute::read(&parsed(data)?).map(Signal::Execute),
@@ -198,7 +205,7 @@ impl Execute {
         Ok(Execute { tables, conditions, surrogate: surrogate.map(str::to_owned), blocking })
     }
 
-    /// The condition on a table's rows.
+    /// The condition on the rows of a table. `None` if all rows are requested.
     #[must_use]
     pub fn filter_of(&self, table: &TableName) -> Option<&str> {
         self.conditions.iter().find(|(pattern, _)| tells(pattern, table)).map(|(_, filter)| filter.as_str())
@@ -210,20 +217,21 @@ impl Tables {
         list.iter().enumerate().map(|(index, text)| pattern(index, text)).collect::<Result<_, _>>().map(Tables)
     }
 
-    /// Whether a table is meant.
+    /// True if the set contains a table.
     #[must_use]
     pub fn name(&self, table: &TableName) -> bool {
         self.0.iter().any(|pattern| tells(pattern, table))
     }
 
-    /// Places in the list, from 1, of expressions that fit none of these tables.
+    /// Places in the list, from 1, of expressions that match none of these tables.
     pub fn unmatched<'a>(&'a self, tables: &'a [TableName]) -> impl Iterator<Item = usize> + 'a {
         let fits_none = |pattern: &NamePattern| !tables.iter().any(|table| tells(pattern, table));
         self.0.iter().zip(1..).filter(move |(pattern, _)| fits_none(pattern)).map(|(_, place)| place)
     }
 }
 
-/// A name matches as it is and with its parts quoted; an expression that cannot tell takes nothing.
+/// Matches the name as it is, or with its parts in quotes. An expression that fails at this name
+/// does not match.
 fn tells(pattern: &NamePattern, table: &TableName) -> bool {
     let (namespace, name) = (format!("\"{}\"", table.namespace), format!("\"{}\"", table.name));
     pattern.tells(&[&table.namespace, &table.name]).unwrap_or(false)
@@ -246,7 +254,7 @@ fn logged(data: Option<&str>) -> Result<Signal, SignalError> {
     Ok(Signal::Log(printable(&message.unwrap_or_default(), LOGGED_CHARS_MAX)))
 }
 
-/// Whether a blocking copy is meant; without a word it is an incremental one.
+/// True for a blocking copy. Without a type the copy is incremental.
 fn kind_of(data: &Data) -> Result<bool, SignalError> {
     match data.r#type.as_deref().map(str::to_ascii_lowercase).as_deref() {
         None | Some("incremental") => Ok(false),

@@ -1,7 +1,9 @@
-//! The session that reads a whole table under the snapshot of a temporary slot: a position, a slot, its snapshot, rows.
+//! The session of a standstill: it notes a position, creates a temporary slot, imports its
+//! snapshot, and reads the rows of a whole table.
 //!
-//! It asks, waits and tells; when rows may be sent is `whole`'s. The slot lives until its snapshot is imported, a moment: it
-//! keeps no log for the length of the copy. Rows go through one bounded queue, so that the loop's pace is the server's.
+//! It reports events and decides nothing; `whole` decides when rows may be sent. The slot lives
+//! only until its snapshot is imported, so that it keeps no WAL for the length of the copy. Rows go
+//! through one bounded queue, so that the server sends no faster than the loop takes them.
 
 use super::plan::{Plan, TablePlan};
 use super::ranges::Range;
@@ -16,40 +18,43 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-/// How long CREATE_REPLICATION_SLOT may wait for each writing transaction: as for a pipeline's own slot. The stream may
-/// stand before a change of the table meanwhile.
+/// How long CREATE_REPLICATION_SLOT may wait for each writing transaction, as for the pipeline's
+/// own slot. The stream may be stopped before a change of the table meanwhile.
 const SLOT_LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long ACCESS SHARE is waited for, behind which others would queue. It conflicts with ACCESS EXCLUSIVE only.
+/// How long to wait for ACCESS SHARE. Other sessions queue behind us meanwhile. ACCESS SHARE
+/// conflicts with ACCESS EXCLUSIVE only.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A slot's name has 63 bytes, of which `_copy_` and a process id take 13.
+/// Most bytes of the pipeline's slot name that are kept. A slot name has 63 bytes, of which
+/// `_copy_` and a process id take up to 13.
 const NAME_BYTES_MAX: usize = 50;
 
-/// What is to be read.
+/// The table to be read, and where.
 #[derive(Clone, Debug)]
 pub struct Order {
     pub(crate) postgres: postgres::Config,
-    /// By which the table is published.
+    /// Publication that has the table.
     pub publication: String,
-    /// The pipeline's slot, after which the temporary one is named.
+    /// The pipeline's slot. The temporary slot is named after it.
     pub slot: String,
     pub(crate) table: TableName,
     pub(crate) relation: Oid,
-    /// The operator's condition on its rows.
+    /// The operator's condition on the rows.
     pub filter: Option<String>,
 }
 
-/// An event of the copy; the variants come in this order.
+/// An event of the copy. The events come in the order of the variants.
 #[derive(Debug)]
 pub enum Told {
-    /// The slot's point will lie at or beyond this. Nothing more happens before [`Temporary::go`].
+    /// The insert position was noted. The consistent point of the slot will lie at or beyond it.
+    /// The task waits for [`Temporary::go`].
     Noted(Lsn),
-    /// The slot's point, and the table as its snapshot has it, locked.
+    /// The consistent point of the slot, and the locked table as its snapshot shows it.
     Begun(Lsn, Box<CopyTable>),
     /// Rows in the order in which the server sent them.
     Rows(Piece),
-    /// There are no more.
+    /// All rows were read.
     Done,
     /// The copy has ended early and must start again.
     Failed(Failure),
@@ -62,21 +67,22 @@ pub enum Failure {
     /// The server has no free slot or no free walsender.
     #[error("no replication slot or walsender is free on the server: {detail}")]
     NoRoom { detail: String },
-    /// Transactions wrote for longer than the slot's making may wait.
+    /// Transactions wrote for longer than the creation of the slot may wait.
     #[error("transactions that write: {0}")]
     Writers(String),
-    /// The table was rewritten, truncated or dropped before it was locked: the snapshot has nothing of it.
+    /// The table was rewritten, truncated or dropped before it was locked, so that the snapshot
+    /// does not show its rows.
     #[error("a rewrite of the table, which came between snapshot and lock")]
     Rewritten,
     /// The publication does not have the table.
     #[error("the table's return to the publication")]
     NotPublished,
-    /// The server's, or the connection's.
+    /// The server refused, or the connection failed.
     #[error(transparent)]
     Postgres(#[from] PgError),
 }
 
-/// A running copy. Dropping it cuts its sessions.
+/// A running copy. Its sessions end when it is dropped.
 pub struct Temporary {
     told: mpsc::Receiver<Told>,
     go: Option<oneshot::Sender<()>>,
@@ -90,29 +96,31 @@ impl Drop for Temporary {
 }
 
 impl Temporary {
-    /// Begins, on the current runtime.
+    /// Starts the copy on the current runtime.
     #[must_use]
     pub fn start(order: Order) -> Self {
-        let (tell, told) = mpsc::channel(1); // a piece waits while the one before is sent: the loop's pace is the server's
+        // One piece waits while the one before is sent, so that the server sends no faster than the
+        // loop takes pieces.
+        let (tell, told) = mpsc::channel(1);
         let (go, may_go) = oneshot::channel();
         let task = tokio::spawn(async move {
             let last = match read(&order, may_go, &tell).await {
                 Ok(()) => Told::Done,
                 Err(failure) => Told::Failed(failure),
             };
-            let _ = tell.send(last).await; // nobody listens: nobody needs to know
+            let _ = tell.send(last).await; // the receiver is gone, so that nobody needs the event
         });
         Temporary { told, go: Some(go), task }
     }
 
-    /// The position is noted: the slot may be made.
+    /// Lets the slot be created, once the loop has taken the noted position.
     pub fn go(&mut self) {
         if let Some(go) = self.go.take() {
-            let _ = go.send(()); // it may have failed, which it says next
+            let _ = go.send(()); // the task may have failed, which its next event says
         }
     }
 
-    /// What it tells next. Cancel-safe.
+    /// Waits for the next event. Cancel-safe.
     pub async fn told(&mut self) -> Option<Told> {
         self.told.recv().await
     }
@@ -122,7 +130,7 @@ async fn read(order: &Order, may_go: oneshot::Receiver<()>, tell: &mpsc::Sender<
     let mut replication = Replication::connect(&order.postgres).await.map_err(no_walsender)?;
     let noted = written(&mut replication, &order.table).await?;
     if tell.send(Told::Noted(noted)).await.is_err() || may_go.await.is_err() {
-        return Ok(()); // nobody wants it any more
+        return Ok(()); // the copy was given up
     }
     let name = slot_name(&order.slot, replication.backend_pid());
     let created = match replication.create_temporary_slot(&name, SLOT_LOCK_TIMEOUT).await {
@@ -132,7 +140,7 @@ async fn read(order: &Order, may_go: oneshot::Receiver<()>, tell: &mpsc::Sender<
     let missing = || PgError::Answer { call: "create replication slot", object: name.clone(), field: "snapshot" };
     let snapshot = created.snapshot.as_deref().ok_or_else(missing)?;
     let mut holder = Holder::import(&order.postgres, snapshot).await?;
-    replication.close().await; // and the slot with it
+    replication.close().await; // the server drops the slot with its connection
     let found = holder.tables(&order.publication).await?;
     let table = found.into_iter().find(|table| table.relation == order.relation).ok_or(Failure::NotPublished)?;
     for part in &table.parts {
@@ -158,7 +166,7 @@ async fn read(order: &Order, may_go: oneshot::Receiver<()>, tell: &mpsc::Sender<
     Ok(())
 }
 
-/// Where the server's log goes on; on a standby, how far it has replayed.
+/// The insert position of the server. On a standby it is the position that was replayed.
 async fn written(replication: &mut Replication, table: &TableName) -> Result<Lsn, PgError> {
     let sql = "SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
         ELSE pg_catalog.pg_current_wal_insert_lsn() END::text";
@@ -175,7 +183,7 @@ fn planned(order: &Order, table: CopyTable) -> Plan {
     Plan::new(&config, vec![table])
 }
 
-/// Copies one part; false if nobody listens any more.
+/// Copies one part. Returns false if the receiver of the rows is gone.
 async fn copy(
     session: &mut CopySession,
     table: &TablePlan,
@@ -199,7 +207,7 @@ fn no_walsender(error: PgError) -> Failure {
     }
 }
 
-/// What a refusal to make the slot means.
+/// Explains a refusal to create the slot.
 async fn refused(order: &Order, replication: &mut Replication, error: PgError) -> Failure {
     match error.sqlstate() {
         Some("53400") => {
@@ -228,7 +236,8 @@ async fn writers(config: &postgres::Config) -> Result<String, PgError> {
     Ok(blockers.iter().take(8).map(words).collect::<Vec<_>>().join(", "))
 }
 
-/// Of this pipeline and this session: a slot that a cut session leaves lives on for a moment, and no name comes twice.
+/// A name of this pipeline and this session. The slot of a lost session can live on for a moment,
+/// so that no name is used twice.
 fn slot_name(of: &str, backend_pid: i32) -> String {
     let kept: String = of.chars().take(NAME_BYTES_MAX).collect();
     format!("{kept}_copy_{backend_pid}")

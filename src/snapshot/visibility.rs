@@ -1,14 +1,16 @@
-//! What a snapshot of Postgres sees: `pg_current_snapshot()` as text, and transactions held against it.
+//! What a snapshot of Postgres sees, and which sent transactions no snapshot has seen yet. A
+//! snapshot is read from the text of `pg_current_snapshot()`.
 //!
 //! Pure. Laws, tested below:
-//! - A transaction that a snapshot sees is seen by every later one of the same server.
-//! - What has been emitted and was not yet seen is never forgotten before a snapshot has seen it, however many there are.
+//! - A transaction that a snapshot sees is seen by every later snapshot of the same server.
+//! - A transaction that was sent is never forgotten before a snapshot has seen it, however many
+//!   there are.
 
 use crate::lsn::Xid;
 use std::fmt;
 use std::str::FromStr;
 
-/// A transaction's id in 64 bits, as snapshots have it. It does not wrap.
+/// A transaction id in 64 bits, as snapshots give it. It does not wrap around.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct FullXid(pub u64);
 
@@ -19,8 +21,9 @@ impl fmt::Display for FullXid {
 }
 
 impl FullXid {
-    /// The id whose lower 32 bits are `xid` and that lies nearest to `near`: Begin carries no more than those. Right
-    /// while the two are less than 2^31 transactions apart, which is as far as Postgres itself lets them be.
+    /// The id nearest to `near` whose lower 32 bits are `xid`. Begin messages carry only these
+    /// bits. The result is right while the two ids are less than 2^31 transactions apart, and
+    /// Postgres lets them be no further apart.
     #[must_use]
     pub fn widen(xid: Xid, near: FullXid) -> FullXid {
         const SPAN: u64 = 1 << 32;
@@ -31,19 +34,20 @@ impl FullXid {
     }
 }
 
-/// One `pg_snapshot`. Subtransactions are not in it: they follow their top-level transaction. A prepared transaction
-/// counts as in progress until it is committed.
+/// One `pg_snapshot`. It does not list subtransactions, which follow their top-level transaction. A
+/// prepared transaction counts as in progress until it is committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PgSnapshot {
-    /// Every id below it has ended.
+    /// Every id below this one has ended.
     xmin: FullXid,
-    /// One past the latest id that has ended: from here on nothing is visible, running or not.
+    /// The id after the latest one that has ended. Nothing from here on is visible, whether it runs
+    /// or not.
     xmax: FullXid,
-    /// Ids between the two that had not ended, rising.
+    /// Ids from `xmin` to below `xmax` that had not ended, in rising order.
     running: Vec<FullXid>,
 }
 
-/// A text that is not `xmin:xmax:xid,…` with rising ids.
+/// The text is not `xmin:xmax:xid,…` with rising ids.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a snapshot (as 10:20:10,14)")]
 pub struct BadSnapshot(String);
@@ -68,7 +72,7 @@ impl FromStr for PgSnapshot {
 }
 
 impl PgSnapshot {
-    /// A snapshot of its parts; none if the ids are not rising from `xmin` to below `xmax`.
+    /// A snapshot of these parts. `None` unless the ids rise from `xmin` to below `xmax`.
     #[must_use]
     pub fn new(xmin: FullXid, xmax: FullXid, running: Vec<FullXid>) -> Option<Self> {
         let rising = running.windows(2).all(|pair| matches!(pair, [a, b] if a < b));
@@ -76,20 +80,22 @@ impl PgSnapshot {
         (xmin <= xmax && rising && within).then_some(PgSnapshot { xmin, xmax, running })
     }
 
-    /// Whether what the transaction did is visible, if it committed: it had ended when the snapshot was taken.
+    /// True if the transaction had ended when the snapshot was taken. Its changes are visible then,
+    /// if it committed.
     #[must_use]
     pub fn sees(&self, xid: FullXid) -> bool {
         xid < self.xmax && (xid < self.xmin || self.running.binary_search(&xid).is_err())
     }
 
-    /// One past the latest id that had ended.
+    /// The id after the latest one that had ended.
     #[must_use]
     pub fn xmax(&self) -> FullXid {
         self.xmax
     }
 
-    /// Everything that was writing when the snapshot was taken. `locked` is what `pg_locks` shows as held transaction
-    /// ids, asked for after it: a snapshot does not list the running ids at or above its `xmax`.
+    /// All transactions that were writing when the snapshot was taken. `locked` holds the
+    /// transaction ids that `pg_locks` showed as held just after it, because a snapshot does not
+    /// list running ids at or above its `xmax`.
     #[must_use]
     pub fn writers(&self, locked: impl IntoIterator<Item = Xid>) -> Vec<FullXid> {
         let beyond = locked.into_iter().map(|xid| FullXid::widen(xid, self.xmax)).filter(|xid| *xid >= self.xmax);
@@ -100,23 +106,24 @@ impl PgSnapshot {
     }
 }
 
-/// Transactions that were emitted, and that no snapshot has yet shown as ended: their commit records are decoded before
-/// they leave the server's process array, with synchronous replication long before.
+/// Transactions that were sent and that no snapshot has shown as ended. The server decodes a commit
+/// record before the transaction becomes visible, and with synchronous replication long before.
 #[derive(Clone, Debug, Default)]
 pub struct Unseen {
     exact: Vec<FullXid>,
-    /// Where there were too many to list: any transaction up to this one may be among them.
+    /// Set if there were too many ids to list: every transaction up to this id may be one of them.
     upto: Option<FullXid>,
-    /// A recent id, to widen others by.
+    /// A recent id, near which 32-bit ids are widened.
     near: FullXid,
 }
 
-/// How many are listed: each look at a snapshot empties the list but for a few, so this is what comes between two looks
-/// and into a confirm record. Above it they are told by their highest, until a snapshot lists who of them still runs.
+/// Most ids that are listed. Each snapshot removes all but a few, so that the list holds the ids
+/// between two snapshots. It goes into the checkpoint. Above this number only the highest id is
+/// kept, until a snapshot lists which of them still run.
 const EXACT_MAX: usize = 1000;
 
 impl Unseen {
-    /// What the record of the run before carried, as a fresh snapshot of this server shows it.
+    /// Continues with the ids of the checkpoint, as a new snapshot of this server shows them.
     #[must_use]
     pub fn resume(exact: &[FullXid], upto: Option<FullXid>, now: &PgSnapshot) -> Self {
         let mut unseen = Unseen { exact: exact.to_vec(), upto, near: now.xmax };
@@ -124,13 +131,13 @@ impl Unseen {
         unseen
     }
 
-    /// The id of a transaction of the stream in 64 bits.
+    /// The id in 64 bits of a transaction of the stream.
     #[must_use]
     pub fn widen(&self, xid: Xid) -> FullXid {
         FullXid::widen(xid, self.near)
     }
 
-    /// Notes that changes of a transaction are emitted.
+    /// Notes that changes of a transaction were sent.
     pub fn emitted(&mut self, xid: FullXid) {
         if self.exact.last() == Some(&xid) {
             return;
@@ -141,7 +148,8 @@ impl Unseen {
         self.exact.push(xid);
     }
 
-    /// Forgets what a snapshot taken after they were emitted sees; whom of a crowd it lists is known by id from then on.
+    /// Forgets the ids that this snapshot sees. It was taken after they were sent. If only the
+    /// highest id is known, the running ids that the snapshot lists up to it replace it.
     pub fn look(&mut self, snapshot: &PgSnapshot) {
         self.near = self.near.max(snapshot.xmax);
         self.exact.retain(|xid| !snapshot.sees(*xid));
@@ -155,13 +163,14 @@ impl Unseen {
         }
     }
 
-    /// The list, if it is complete: not while a crowd is told by its highest only.
+    /// The list, if it is complete. `None` while only the highest id is known.
     #[must_use]
     pub fn listed(&self) -> Option<&[FullXid]> {
         self.upto.is_none().then_some(self.exact.as_slice())
     }
 
-    /// For the confirm record: the list, and the highest of those not in it.
+    /// The list and, if there were too many ids, the highest of the others. Both go into the
+    /// checkpoint.
     #[must_use]
     pub fn parts(&self) -> (&[FullXid], Option<FullXid>) {
         (&self.exact, self.upto)
@@ -204,7 +213,8 @@ mod tests {
 
     #[test]
     fn a_writer_that_no_list_names_is_found_by_its_lock() {
-        // 735 has written and nothing has ended since it began: `pg_current_snapshot()` is 735:735:.
+        // 735 has written, and nothing has ended since it began: `pg_current_snapshot()` is
+        // 735:735:.
         assert_eq!(snapshot("735:735:").writers([Xid(735), Xid(736)]), [FullXid(735), FullXid(736)]);
         assert_eq!(snapshot("10:20:10,14").writers([Xid(10), Xid(14), Xid(21)]), [10, 14, 21].map(FullXid));
     }
@@ -223,7 +233,7 @@ mod tests {
     }
 
     proptest! {
-        /// Method: any order of emissions and looks; a model keeps every id in a set.
+        /// Method: any order of changes and snapshots, with a model that keeps every id in a set.
         #[test]
         fn nothing_emitted_is_forgotten_before_it_was_seen(
             steps in prop::collection::vec((0u64..3000, prop::collection::vec(0u64..3000, 0..4), any::<bool>()), 1..40),

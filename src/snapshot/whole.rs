@@ -1,51 +1,55 @@
-//! A table copied whole, at one point of the stream: where the stream stands for it, and for how long. Pure.
+//! A standstill: decides where the stream stands for the copy of a whole table, and for how long.
+//! Pure.
 //!
-//! A table without a key has nothing by which a streamed change and a copied row could be told to be of one row. So its rows
-//! are read under a snapshot whose place in the log is known (a temporary slot's consistent point), and sent exactly when
-//! the stream stands at that place: whatever committed before it is in the snapshot and was sent, whatever commits after it
-//! is not, and follows the rows (`docs/internals/copies.md`).
+//! Without a key, nothing shows that a streamed change and a copied row belong to the same row. So
+//! the rows are read under a snapshot whose place in the WAL is known: the consistent point of a
+//! temporary slot. They are sent while the stream stands at that point. Every commit before the
+//! point was sent and is in the snapshot. Every commit after it is not in the snapshot, and its
+//! changes follow the rows (`docs/internals/copies.md`).
 //!
-//! Before the slot is asked for, the server's insert position is noted: the point lies at or beyond it. Until the point is
-//! known the stream stops before the first change of the table that commits at or beyond the noted position, since it may
-//! lie beyond the point; other tables go on up to there.
+//! The server's insert position is noted before the slot is requested, so that the point lies at or
+//! beyond it. Until the point is known, the stream stops before the first change of the table that
+//! commits at or beyond the noted position, because that change may lie beyond the point. Other
+//! tables go on up to there.
 //!
 //! Laws, tried below against every order of events:
-//! - When the first row is sent, every change of the table that commits before the point is sent, and no other one.
-//! - From the first row to the delivery of the last no change of any table is sent.
+//! - When the first row is sent, all changes of the table that commit before the point are sent,
+//!   and no others.
+//! - From the first row to the delivery of the last row, no change of any table is sent.
 
 use crate::ledger::Ticket;
 use crate::lsn::Lsn;
 
-/// How far a copy is.
+/// How far a standstill is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// The point lies at or beyond this.
+    /// The insert position was noted. The consistent point lies at or beyond it.
     Noted(Lsn),
-    /// The stream has not come to the point.
+    /// The consistent point is known, and the stream has not reached it.
     Point(Lsn),
-    /// It stands at it, while rows are sent.
+    /// The stream stands at the consistent point, and rows are sent.
     Standing(Lsn),
     /// All rows are sent, under tickets below this one.
     Leaving(Ticket),
 }
 
-/// See the module's own words.
+/// One standstill. See the documentation of the module.
 #[derive(Clone, Debug)]
 pub struct Whole {
     stage: Stage,
-    /// A change of the table waits for the point to be known.
+    /// True if a change of the table waits until the point is known.
     stopped: bool,
 }
 
 impl Whole {
-    /// A copy whose slot is asked for next: the server's insert position is `noted`.
+    /// Begins with the noted insert position of the server. The slot is requested next.
     #[must_use]
     pub fn noted(noted: Lsn) -> Self {
         Whole { stage: Stage::Noted(noted), stopped: false }
     }
 
-    /// A change of the table would be sent, of the transaction whose commit record begins at `commit`: whether it has to
-    /// wait. It is asked about again after the next event.
+    /// True if a change of the table has to wait. `commit` is the start of the commit record of its
+    /// transaction. The row path asks again after the next event.
     pub fn stops(&mut self, commit: Lsn) -> bool {
         match self.stage {
             Stage::Noted(noted) => {
@@ -57,21 +61,22 @@ impl Whole {
         }
     }
 
-    /// The slot's consistent point is known. Where the stream is has to be told next, by [`Whole::passed`] or
-    /// [`Whole::began`].
+    /// Takes the consistent point of the slot. The caller must then report where the stream is, by
+    /// [`Whole::passed`] or [`Whole::began`].
     pub fn known(&mut self, point: Lsn) {
         if matches!(self.stage, Stage::Noted(_)) {
             (self.stage, self.stopped) = (Stage::Point(point), false);
         }
     }
 
-    /// The stream stands outside of a transaction, and has sent everything that committed before `position`.
+    /// Notes that the stream is outside of a transaction, and has sent everything that committed
+    /// before `position`.
     pub fn passed(&mut self, position: Lsn) {
         self.reached(position);
     }
 
-    /// The stream is inside the transaction whose commit record begins at `commit`, and has sent everything that committed
-    /// before it.
+    /// Notes that the stream is inside the transaction whose commit record begins at `commit`, and
+    /// has sent everything that committed before it.
     pub fn began(&mut self, commit: Lsn) {
         self.reached(commit);
     }
@@ -84,19 +89,19 @@ impl Whole {
         }
     }
 
-    /// Whether no frame may be read.
+    /// True if no frame may be read.
     #[must_use]
     pub fn stands(&self) -> bool {
         self.stopped || matches!(self.stage, Stage::Standing(_) | Stage::Leaving(_))
     }
 
-    /// Whether the snapshot is there.
+    /// True if the consistent point is known, and with it the snapshot.
     #[must_use]
     pub fn is_known(&self) -> bool {
         !matches!(self.stage, Stage::Noted(_))
     }
 
-    /// The point, while rows may be sent.
+    /// The consistent point, while rows may be sent.
     #[must_use]
     pub fn may_send(&self) -> Option<Lsn> {
         match self.stage {
@@ -105,18 +110,18 @@ impl Whole {
         }
     }
 
-    /// The last row is sent; `next` is the first ticket after it.
+    /// Notes that the last row is sent. `next` is the first ticket after it.
     pub fn sent_all(&mut self, next: Ticket) {
         self.stage = Stage::Leaving(next);
     }
 
-    /// Whether every row is delivered: everything below `oldest` is.
+    /// True if every row is delivered. All tickets below `oldest` are.
     #[must_use]
     pub fn is_delivered(&self, oldest: Ticket) -> bool {
         matches!(self.stage, Stage::Leaving(below) if below <= oldest)
     }
 
-    /// What it does now, for people.
+    /// A sentence about the present stage, for `/status`.
     #[must_use]
     pub fn in_words(&self) -> String {
         match self.stage {
@@ -137,7 +142,8 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeSet;
 
-    /// A transaction: where its commit record begins and ends, and whether it changes the table and another one.
+    /// A transaction: start and end of its commit record, and whether it changes the copied table
+    /// (`ours`) and another table.
     #[derive(Clone, Debug)]
     struct Commit {
         begins: Lsn,
@@ -146,16 +152,16 @@ mod tests {
         other: bool,
     }
 
-    /// One step of the agent's.
+    /// One step of the agent.
     #[derive(Clone, Copy, Debug)]
     enum Step {
-        /// The next message of the stream, if it may be read.
+        /// The agent reads the next message of the stream, if it may.
         Stream,
-        /// The slot's point becomes known.
+        /// The consistent point becomes known.
         Known,
-        /// A row of the copy, if it may be sent.
+        /// The agent sends a row of the copy, if it may.
         Row,
-        /// The last row, and its delivery.
+        /// The agent sends the last row, and the row is delivered.
         End,
     }
 
@@ -184,7 +190,8 @@ mod tests {
         prop_oneof![4 => Just(Step::Stream), 1 => Just(Step::Known), 2 => Just(Step::Row), 1 => Just(Step::End)]
     }
 
-    /// Commits, the place among them where the position was noted, and, not before it, where the point lies.
+    /// Commits, the noted position, the consistent point at or beyond it, and the last position of
+    /// the stream.
     fn world() -> impl Strategy<Value = (Vec<Commit>, Lsn, Lsn, Lsn)> {
         let commits = prop::collection::vec((1u64..5, 1u64..5, any::<bool>(), any::<bool>()), 0..12);
         (commits, any::<prop::sample::Index>(), any::<prop::sample::Index>()).prop_map(|(gaps, noted, point)| {
@@ -194,7 +201,8 @@ mod tests {
                 let begins = at + gap * 8;
                 at = begins + length * 8;
                 commits.push(Commit { begins: Lsn::new(begins), ends: Lsn::new(at), ours, other });
-                // A point is the end of a record, a commit's or one between two.
+                // A consistent point is the end of a record: of a commit, or of one between two
+                // commits.
                 ends.extend([Lsn::new(begins), Lsn::new(at)]);
             }
             let noted = noted.index(ends.len());
@@ -204,8 +212,9 @@ mod tests {
     }
 
     proptest! {
-        /// Goal: rows leave at the point and nowhere else, and nothing leaves between them; the stream always comes to its
-        /// end. Method: every order of stream, answer, rows and deliveries; what was sent is compared with the commits.
+        /// Goal: rows are sent at the point and nowhere else, nothing is sent between them, and the
+        /// stream always reaches its end. Method: any order of stream, point, rows and deliveries;
+        /// the changes that were sent are compared with the commits.
         #[test]
         fn rows_are_sent_exactly_at_the_point(
             (commits, noted, point, last) in world(),
@@ -219,7 +228,8 @@ mod tests {
             let turns = before + stream.len() + 2;
             let drain = (0..turns).flat_map(|_| [Step::Known, Step::Stream, Step::Row, Step::End]);
             for (number, step) in steps.into_iter().chain(drain).enumerate() {
-                // The slot is asked for when the stream has already come somewhere, but not beyond what was written then.
+                // The slot is requested after any progress of the stream, but before the stream
+                // passes the noted position.
                 if whole.is_none() && !over && (number >= before || next >= stream.len()
                     || matches!(stream[next], Message::Begin(at) if commits[at].begins >= noted)) {
                     whole = Some(Whole::noted(noted));

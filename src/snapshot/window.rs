@@ -1,18 +1,20 @@
-//! Windows: one table copied in chunks while its changes stream, without a write to the source, exactly.
+//! Backfill of one table in chunks while its changes stream, exactly and without a write to the
+//! source. The code calls a chunk a *window* from its reading to its delivery.
 //!
-//! Pure: no IO, clock or luck. The loop tells it what happened (a snapshot was taken, a chunk was read, a change is about
-//! to be emitted, the stream has passed a position, the connection was lost) and does what it answers. `R` is a row,
-//! which is nobody's business here.
+//! Pure: no IO, no clock, no randomness. The loop reports what happened (a snapshot was taken, a
+//! chunk was read, a change is about to be sent, the stream has passed a position, the connection
+//! was lost), and does what the answers say. `R` is a row, which this file never opens.
 //!
-//! A chunk's rows are those that its snapshot S saw. What the stream brings of a transaction that S saw is older than the
-//! chunk, and passes. Before the first change of a key by one that S did not see, the chunk's row of that key is emitted.
-//! The others follow when the stream has passed H, the position up to which WAL was written when S existed: from there
-//! on everything that S saw has been emitted. Then the chunk is journalled, once it is delivered.
+//! The rows of a chunk are those that its snapshot S sees. A change of a transaction that S sees is
+//! older than the chunk, and passes. Before the first change of a key by a transaction that S does
+//! not see, the chunk's row of that key is sent. The other rows follow when the stream has passed
+//! H, an insert position that was read after S was taken: everything that S sees has been sent by
+//! then. After its delivery the chunk is recorded in the journal.
 //!
 //! Laws, tried in `simulation` with each [`Rule`] switched off in turn:
-//! - When all is quiet the newest record of every key is the row.
-//! - No older value follows a newer one, but in a replay of the stream.
-//! - A value out of line that an update did not send again is with the consumer, or comes.
+//! - When nothing changes any more, the newest record of every key equals the row.
+//! - No older value follows a newer one, except in a replay of the stream.
+//! - If an update leaves out an unchanged large value, the consumer has it or will receive it.
 
 mod chunk;
 mod moved;
@@ -31,44 +33,45 @@ use crate::ledger::Ticket;
 use crate::lsn::Lsn;
 use std::collections::VecDeque;
 
-/// How many chunks of a table may wait for their positions at once: with a writer open on the server a position is
-/// reached late (20 s were seen), and reading should not wait for that. Their bytes are bounded by the byte budget.
+/// Most chunks of a table that wait for their positions while reading goes on. With a writer open
+/// on the server a position is reached late (20 s were measured). The byte budget bounds their
+/// bytes.
 const WINDOWS_MAX: usize = 8;
 
-/// Keys of one window that reads given keys again: each is a condition of the statement.
+/// Most keys of a chunk that reads given keys again. Each key is a condition of the statement.
 const KEYS_MAX: usize = 200;
 
-/// How many moved rows are remembered before the table is copied once more instead: their keys are journalled as one
-/// record, which has to fit a message.
+/// Most moved rows that are remembered. If there are more, the table is copied again from its
+/// beginning. One record of the journal holds all their keys, and has to fit a message.
 const MOVED_MAX: usize = 2000;
 
-/// A page of WAL. A build with another `wal_block_size` waits for a little more WAL at the end of a copy, no more.
+/// Bytes of a WAL page. With another `wal_block_size`, a copy ends a little later, no more.
 const PAGE_BYTES: u64 = 8192;
-/// Headers of a page, and of the first page of a segment.
+/// Bytes of a page header, and of the header of a segment's first page.
 const HEADERS: [u64; 2] = [24, 40];
 
-/// What to read next.
+/// What a chunk reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
-    /// The rows beyond a key; from the first where there is none.
+    /// The rows beyond this key, or from the first row if there is no key.
     Beyond(Option<RowKey>),
     /// The rows of these keys.
     Keys(Vec<RowKey>),
 }
 
-/// Where a copy is going.
+/// What the copy can do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// A chunk can be read.
+    /// The next chunk can be read.
     Read(What),
-    /// Something under way comes first.
+    /// A chunk under way has to be finished first.
     Wait,
-    /// Everything is journalled. The copy ends when the checkpoint has passed this position: until then a crash repeats
-    /// changes that the copy has already repaired.
+    /// Everything is in the journal. The copy ends when the checkpoint has passed this position:
+    /// until then a crash repeats changes that the copy has already repaired.
     Confirm(Lsn),
 }
 
-/// A change that is about to be emitted.
+/// A change that is about to be sent.
 #[derive(Clone, Copy, Debug)]
 pub struct Touch<'a> {
     pub(crate) xid: FullXid,
@@ -77,14 +80,14 @@ pub struct Touch<'a> {
     pub(crate) kind: Kind<'a>,
 }
 
-/// What a change touches.
+/// The keys that a change touches.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind<'a> {
     /// One row was inserted, updated or deleted.
     Row {
-        /// The key before the change; none if it is unknown or did not change.
+        /// The key before the change. `None` if it is unknown or did not change.
         old: Option<&'a RowKey>,
-        /// The key after the change; of a deleted row the key that it had.
+        /// The key after the change, or the key of a deleted row.
         key: &'a RowKey,
         /// The server left out a TOAST value that did not change.
         unsent: bool,
@@ -93,18 +96,18 @@ pub enum Kind<'a> {
     Truncate,
 }
 
-/// What comes before a change.
+/// What precedes a change.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Before<R> {
-    /// The change is emitted without rows before it.
+    /// The change is sent without rows before it.
     Nothing,
-    /// These rows of the copy.
+    /// These rows of the copy are sent first.
     Rows(Vec<R>),
-    /// The stream waits here: the change is asked about again after the next event.
+    /// The stream is held before the change. The row path asks again after the next event.
     Hold,
 }
 
-/// What of a copy is delivered: what a restart begins with.
+/// The delivered part of a copy, from which a restart continues.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Journal {
     /// Everything up to this key is delivered.
@@ -113,7 +116,7 @@ pub struct Journal {
     pub ended: bool,
     /// The highest position that a delivered chunk waited for.
     pub upto: Lsn,
-    /// Keys of rows to be read again: each moved to its key by an update that left out an unchanged TOAST value.
+    /// Keys of rows to be read again. Each moved there by an update without its large value.
     pub moved: Vec<RowKey>,
     pub(crate) rows: u64,
     pub(crate) chunks: u64,
@@ -121,48 +124,49 @@ pub struct Journal {
     pub fresh: bool,
 }
 
-/// The chunk being read; there is at most one, since each begins where the one before ends.
+/// The chunk that is being read: at most one, because each begins where the last one ends.
 #[derive(Debug)]
 enum Reading {
     Idle,
-    /// Its snapshot is not known yet. `hold`: no change of the table is emitted meanwhile.
+    /// The snapshot is not known yet. With `hold`, no change of the table is sent meanwhile.
     Asked {
         what: What,
         hold: bool,
     },
-    /// Its rows are what this snapshot sees.
+    /// The rows of the chunk are those that this snapshot sees.
     Under {
         what: What,
         snapshot: PgSnapshot,
     },
 }
 
-/// The windows of one table. See the module's own words.
+/// The chunks of one table. See the documentation of the module.
 #[derive(Debug)]
 pub struct Windows<R> {
     rules: Rules,
     reading: Reading,
-    /// In the order in which they were read, which is the order of their positions.
+    /// Chunks that are not sent completely, in the order of reading and of their positions.
     open: VecDeque<Window<R>>,
     leaving: VecDeque<Leaving>,
-    /// Where the next chunk begins, and whether there is none.
+    /// Last key of the ranges that were read, and whether no range is left.
     read_upto: Option<RowKey>,
     read_all: bool,
-    /// Transactions whose changes of this table were emitted, until a snapshot has seen them.
+    /// Transactions whose changes of this table were sent and which no snapshot has seen.
     emitted: Vec<FullXid>,
-    /// Others that the first snapshot has to see.
+    /// Other transactions that the next snapshot has to see.
     awaited: Vec<FullXid>,
     moved: Moved,
-    /// The number that was given last; 0 before the first window.
+    /// Number of the last chunk, or 0 before the first.
     ids: WindowId,
     journal: Journal,
-    /// Whether the journal has changed since it was last taken.
+    /// True if the journal has changed since it was last taken.
     dirty: bool,
 }
 
 impl<R> Windows<R> {
-    /// A copy that goes on where its journal stands. Its first snapshot has to see all of `awaited`: what was emitted
-    /// before anybody watched this table, and, where it was only just published, everything that wrote at that moment.
+    /// Continues a copy from its journal. The first snapshot has to see all of `awaited`:
+    /// transactions that were sent before this table was watched and, for a table that was just
+    /// published, all transactions that were writing at that moment.
     #[must_use]
     pub fn resume(journal: Journal, awaited: Vec<FullXid>) -> Self {
         Windows {
@@ -181,7 +185,7 @@ impl<R> Windows<R> {
         }
     }
 
-    /// What to do next.
+    /// What the copy can do next.
     #[must_use]
     pub fn next(&self) -> Next {
         if !matches!(self.reading, Reading::Idle) {
@@ -191,7 +195,7 @@ impl<R> Windows<R> {
             let full = self.open.len() >= WINDOWS_MAX;
             return if full { Next::Wait } else { Next::Read(What::Beyond(self.read_upto.clone())) };
         }
-        // What moves within the positions of open windows mostly is in them, or is gone by then.
+        // Most rows that move before these positions are in these chunks, or are gone by then.
         if !self.open.is_empty() {
             return Next::Wait;
         }
@@ -206,13 +210,14 @@ impl<R> Windows<R> {
         Next::Confirm(if confirmed_first { self.journal.upto } else { Lsn::ZERO })
     }
 
-    /// The chunk is being asked for. `hold`: no change of the table may be emitted until its snapshot is known, since
-    /// under steady writes there would always be one that the snapshot does not see.
+    /// Notes that a chunk is requested. If `hold` is true, no change of the table may be sent until
+    /// its snapshot is known. Without that, under steady writes, there would always be a change
+    /// that the snapshot does not see.
     pub fn asked(&mut self, what: What, hold: bool) {
         self.reading = Reading::Asked { what, hold };
     }
 
-    /// What is asked for and has no snapshot yet.
+    /// What the requested chunk will read. `None` if its snapshot is known, or without a request.
     #[must_use]
     pub fn asked_for(&self) -> Option<&What> {
         match &self.reading {
@@ -221,26 +226,26 @@ impl<R> Windows<R> {
         }
     }
 
-    /// Whether a chunk is asked for or being read.
+    /// True if a chunk is requested or being read.
     #[must_use]
     pub fn is_reading(&self) -> bool {
         !matches!(self.reading, Reading::Idle)
     }
 
-    /// The next snapshot has to see these, too.
+    /// Adds transactions that the next snapshot has to see.
     pub fn wait_for(&mut self, awaited: &[FullXid]) {
         self.awaited.extend(awaited);
         self.awaited.sort_unstable();
         self.awaited.dedup();
     }
 
-    /// The chunk's snapshot is known. The table must have been locked before it was taken.
+    /// Takes the snapshot of the requested chunk. It was taken after the table was locked.
     ///
     /// # Errors
-    /// Transactions that it must see and does not: the chunk is not read.
+    /// Transactions that the snapshot must see and does not see. The chunk is then not read.
     pub fn snapshot(&mut self, snapshot: PgSnapshot) -> Result<(), Vec<FullXid>> {
         let Reading::Asked { what, .. } = std::mem::replace(&mut self.reading, Reading::Idle) else {
-            return Ok(()); // given up meanwhile
+            return Ok(()); // the chunk was given up meanwhile
         };
         self.emitted.retain(|xid| !snapshot.sees(*xid));
         self.awaited.retain(|xid| !snapshot.sees(*xid));
@@ -255,11 +260,12 @@ impl<R> Windows<R> {
         Ok(())
     }
 
-    /// The chunk was read. `upto`: the server's insert position, asked for after the snapshot existed. `more`: there may
-    /// be rows beyond the last one, which then is the largest key of them.
+    /// Takes the rows of the chunk. `upto` is the server's insert position, read after the snapshot
+    /// was taken. `more` is true if there may be rows beyond the last one; the last one then has
+    /// the largest key of the chunk.
     pub fn read(&mut self, upto: Lsn, rows: Vec<(RowKey, R)>, size_bytes: usize, more: bool) {
         let Reading::Under { what, snapshot } = std::mem::replace(&mut self.reading, Reading::Idle) else {
-            return; // given up meanwhile
+            return; // the chunk was given up meanwhile
         };
         let upto = if self.rules.keeps(Rule::PageHeadersDoNotCount) { reachable(upto) } else { upto };
         self.ids += 1;
@@ -277,18 +283,18 @@ impl<R> Windows<R> {
             What::Keys(keys) => Some(keys),
         };
         let window = Window::new(id, end, snapshot, upto, rows, size_bytes);
-        // A key that was asked for and holds no row has lost it to a change that comes before the position.
+        // A requested key without a row has lost it to a change that comes before the position.
         let holds = |key: &RowKey| window.holds(key) || keys.as_ref().is_some_and(|keys| keys.contains(key));
         self.moved.cover(id, &window.snapshot, holds);
         self.open.push_back(window);
     }
 
-    /// The chunk was not read: it took too long, or failed. It is asked for again, smaller or later.
+    /// Gives up the chunk under way. It is requested again, with fewer rows or later.
     pub fn give_up(&mut self) {
         self.reading = Reading::Idle;
     }
 
-    /// Whether a change by this transaction would have to wait.
+    /// True if a change by this transaction would have to wait.
     #[must_use]
     pub fn holds(&self, xid: FullXid) -> bool {
         match &self.reading {
@@ -298,7 +304,7 @@ impl<R> Windows<R> {
         }
     }
 
-    /// A change of the table is about to be emitted: what comes first.
+    /// Decides what precedes a change of the table that is about to be sent.
     pub fn before(&mut self, touch: &Touch<'_>) -> Before<R> {
         if self.holds(touch.xid) {
             return Before::Hold;
@@ -322,7 +328,7 @@ impl<R> Windows<R> {
         if rows.is_empty() { Before::Nothing } else { Before::Rows(rows) }
     }
 
-    /// Remembers who was emitted, and which rows arrived somewhere without all of their values.
+    /// Remembers the transaction of a change, and rows that arrive without all of their values.
     fn note(&mut self, touch: &Touch<'_>) {
         if self.emitted.last() != Some(&touch.xid) && !self.emitted.contains(&touch.xid) {
             self.emitted.push(touch.xid);
@@ -334,13 +340,14 @@ impl<R> Windows<R> {
                     self.moved.remove(key);
                 }
             }
-            Kind::Row { old: None, unsent: true, .. } => {} // as it was
+            // The row keeps its key, and lacks what it lacked.
+            Kind::Row { old: None, unsent: true, .. } => {}
             Kind::Row { old: Some(old), key, unsent: true } => self.note_move(touch, old, key),
         }
     }
 
-    /// A row moves without all of its values. Does the consumer have them where it comes from, or does some window bring
-    /// them?
+    /// Notes a row that moves without all of its values. It is remembered unless the consumer has
+    /// the values at the old key. If a chunk brings them, this is noted too.
     fn note_move(&mut self, touch: &Touch<'_>, old: &RowKey, key: &RowKey) {
         let was = self.moved.get(old).filter(|_| self.rules.keeps(Rule::LackMovesWithTheRow));
         self.moved.remove(old);
@@ -349,14 +356,14 @@ impl<R> Windows<R> {
         let arrives = self.open.iter().find(|window| sees(window) && window.holds(key)).map(|window| window.id);
         let cover = match (arrives, was) {
             (Some(id), _) => Some(id),
-            // A window that saw the row move on does not hold it where it was.
+            // A chunk that saw the row move on does not hold it at the old key.
             (None, Some(missing)) => {
                 missing.cover.filter(|id| !saw_it(*id) || !self.rules.keeps(Rule::CoversWhatItHolds))
             }
             (None, None) => match self.open.iter().find(|window| !sees(window) && window.held(old)) {
                 Some(window) => Some(window.id),
-                // A row that had been copied whole, or was inserted since, and moves on later is the plain stream's
-                // business, which sends the placeholder.
+                // The row was copied completely, or inserted since, and moves on. The stream alone
+                // sends a placeholder in this case, and the copy owes no more than that.
                 None if self.is_copied(touch) => {
                     self.moved.remove(key);
                     return;
@@ -370,14 +377,15 @@ impl<R> Windows<R> {
         }
     }
 
-    /// Whether every row was read under snapshots that do not see the change, and what a replay may bring lies behind.
+    /// True if no chunk of a range holds the change. A delivered chunk cannot hold it, because the
+    /// change commits at or beyond the chunk's position.
     fn is_copied(&self, touch: &Touch<'_>) -> bool {
         let mut ranges = self.open.iter().filter(|window| window.end.is_of_range());
         self.read_all && touch.commit >= self.journal.upto && !ranges.any(|window| window.snapshot.sees(touch.xid))
     }
 
-    /// Copies the table from its beginning: its key has other columns, so that ranges of the old one mean nothing, and
-    /// neither do rows read by it; or (`fresh`) other rows or columns of it are published than were.
+    /// Copies the table again from its beginning: its key has other columns, or (`fresh`) other
+    /// rows or columns of it are published than before.
     pub fn begin_anew(&mut self, fresh: bool) {
         self.moved.clear();
         let Journal { upto, fresh: was, .. } = self.journal;
@@ -386,32 +394,32 @@ impl<R> Windows<R> {
         self.dirty = true;
     }
 
-    /// The stream has passed this position outside of a transaction: everything that committed before it was emitted.
+    /// Notes that the stream is at this position outside of a transaction.
     pub fn passed(&mut self, position: Lsn) {
         for window in &mut self.open {
             window.passed |= position >= window.upto || !self.rules.keeps(Rule::RestWaitsForPosition);
         }
     }
 
-    /// The next row of a window whose position was passed.
+    /// Takes the next row of a chunk whose position the stream has passed.
     pub fn rest(&mut self) -> Option<R> {
         self.open.iter_mut().take_while(|window| window.passed).find_map(Window::next)
     }
 
-    /// Whether [`Windows::rest`] has rows.
+    /// True if [`Windows::rest`] has a row.
     #[must_use]
     pub fn has_rest(&self) -> bool {
         self.open.iter().take_while(|window| window.passed).any(|window| window.left > 0)
     }
 
-    /// Whether rows of a window that was emitted whole are not delivered.
+    /// True if a chunk was sent completely and is not delivered.
     #[must_use]
     pub fn is_leaving(&self) -> bool {
         !self.leaving.is_empty()
     }
 
-    /// Lets windows go whose rows were all emitted, under tickets below `next`; and journals those that are delivered,
-    /// which is everything below `oldest`. True if the journal has changed.
+    /// Closes chunks whose rows were all sent, under tickets below `next`, and records those in the
+    /// journal whose tickets all lie below `oldest`. Returns true if the journal is to be taken.
     pub fn settle(&mut self, next: Ticket, oldest: Ticket) -> bool {
         while let Some(window) = self.open.pop_front_if(|window| window.passed && window.left == 0) {
             let Window { id, end, upto, .. } = window;
@@ -434,19 +442,20 @@ impl<R> Windows<R> {
         self.dirty
     }
 
-    /// The journal, if it is not what was taken last. It has to be stored before a position is confirmed that lies beyond
-    /// what was emitted by now: a moved row is not told twice.
+    /// The journal, if it has changed since it was last taken. It has to be stored before a
+    /// position is confirmed that lies beyond what was sent until now, because after a confirmation
+    /// the server does not repeat the change that moved a row.
     pub fn take_journal(&mut self) -> Option<Journal> {
         std::mem::take(&mut self.dirty).then(|| self.journal())
     }
 
-    /// The journal as it is.
+    /// The journal with the keys of all moved rows.
     #[must_use]
     pub fn journal(&self) -> Journal {
         Journal { moved: self.moved.keys(), ..self.journal.clone() }
     }
 
-    /// The connection, or the producer, was lost: what is not journalled is read again.
+    /// Drops all chunks, after the connection or the producer was lost. They are read again.
     pub fn lost(&mut self) {
         if self.rules.keeps(Rule::LostWindowsAreDropped) {
             self.drop_windows();
@@ -464,13 +473,13 @@ impl<R> Windows<R> {
         self.read_all = self.journal.ended;
     }
 
-    /// Bytes of rows held.
+    /// Bytes of the chunks that still hold rows.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         self.open.iter().filter(|window| window.left > 0).map(|window| window.size_bytes).sum()
     }
 
-    /// Windows that wait for their positions, and the first of these.
+    /// Number of chunks that are open, and the position of the first of them.
     #[must_use]
     pub fn waiting(&self) -> (usize, Option<Lsn>) {
         (self.open.len(), self.open.front().map(|window| window.upto))
@@ -483,8 +492,9 @@ impl<R> Windows<R> {
     }
 }
 
-/// Rounds an insert position that lies just past a WAL page header down to the start of the page. The server reports the
-/// position before it writes the header, and an idle stream never gets past the start of the page.
+/// Rounds an insert position that lies just past a WAL page header down to the start of the page.
+/// The server reports the position before it writes the header, and an idle stream never gets past
+/// the start of the page.
 fn reachable(insert: Lsn) -> Lsn {
     let within = insert.bytes() % PAGE_BYTES;
     if HEADERS.contains(&within) { Lsn::new(insert.bytes() - within) } else { insert }
@@ -499,7 +509,7 @@ mod tests {
         RowKey::new([Some(text.as_bytes())]).unwrap()
     }
 
-    /// A copy with one chunk read: keys a and b, waiting for position 100.
+    /// A copy with one chunk read: it has the keys a and b, and waits for position 100.
     fn one_chunk() -> Windows<&'static str> {
         let mut windows = Windows::resume(Journal::default(), Vec::new());
         windows.asked(What::Beyond(None), false);
@@ -513,8 +523,9 @@ mod tests {
         Touch { xid: FullXid(xid), commit: Lsn::new(200), kind: Kind::Row { old: Some(old), key, unsent: true } }
     }
 
-    /// A copy that has read everything, and whose rows at some of 12 keys lack a value. They are read again; meanwhile and
-    /// from then on rows move, are deleted and inserted by transactions that the snapshot does not see.
+    /// A copy that has read everything, and whose rows at some of 12 keys lack a value. These rows
+    /// are read again. Meanwhile and afterwards, transactions that the snapshot does not see move,
+    /// delete and insert rows.
     fn ends_though_rows_go_on(missing: &[bool], steps: &[(usize, usize, u8)]) -> bool {
         let name = |at: usize| key(&format!("k{at}"));
         let keys: Vec<usize> = (0..missing.len()).filter(|at| missing[*at]).collect();
@@ -567,7 +578,7 @@ mod tests {
         windows.asked(What::Keys(vec![key("a")]), false);
         windows.snapshot("10:10:".parse().unwrap()).unwrap();
         windows.read(Lsn::new(100), Vec::new(), 0, false);
-        // The stream is behind: it tells after the chunk what the snapshot had seen.
+        // The stream is behind the chunk: it brings changes that the snapshot has seen.
         assert_eq!(windows.before(&moves(8, &key("a"), &key("b"))), Before::Nothing);
         assert_eq!(windows.journal().moved, [key("b")]);
         let b = key("b");

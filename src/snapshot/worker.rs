@@ -1,7 +1,9 @@
-//! Readers: a session each, which copies one range after the other under the holder's snapshot and hands over pieces.
+//! The readers of the first copy. Each has a session of its own, copies one range after the other
+//! under the holder's snapshot, and hands over the rows in pieces.
 //!
-//! A reader asks for its next range by saying that it is free. What it sends goes through one bounded queue, so that the
-//! loop's pace is the server's. A reader that is lost is not the end of the copy: the holder keeps the snapshot.
+//! A reader reports that it is free, and gets its next range. Its events go through one bounded
+//! queue, so that the server sends no faster than the loop takes them. The loss of a reader does
+//! not end the copy, because the holder keeps the snapshot.
 
 use crate::postgres::copies::{CopySession, Piece};
 use crate::postgres::{Config, PgError, holder};
@@ -10,16 +12,16 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-/// What a reader does next.
+/// The statement that a reader executes next.
 #[derive(Clone, Debug)]
 pub struct Job {
-    /// The table's name, for errors.
+    /// Name of the table, for errors.
     pub table: String,
-    /// A COPY to standard output.
+    /// A COPY command to standard output.
     pub sql: String,
 }
 
-/// What a reader says.
+/// An event, with the number of its reader.
 #[derive(Debug)]
 pub struct Told {
     pub(crate) worker: usize,
@@ -29,19 +31,19 @@ pub struct Told {
 /// An event of one reader of the first copy.
 #[derive(Debug)]
 pub enum What {
-    /// Connected, and waiting for a range.
+    /// The reader is connected and waits for a range.
     Free,
-    /// Rows of its job.
+    /// The reader has read rows of its job.
     Rows(Piece),
-    /// Its job is done; it is free.
+    /// The reader has finished its job and is free.
     Done,
-    /// The server refused its job, or failed half-way; it is free.
+    /// The server refused the job, or failed in the middle of it. The reader is free.
     Refused(PgError),
-    /// Its connection is gone, and it has ended.
+    /// The connection is lost, and the reader has ended.
     Lost(PgError),
 }
 
-/// A running reader. Dropping it cuts its session.
+/// A running reader. Its session ends when it is dropped.
 #[derive(Debug)]
 pub struct Worker {
     jobs: mpsc::Sender<Job>,
@@ -58,24 +60,25 @@ impl Worker {
         worker: usize,
         told: mpsc::Sender<Told>,
     ) -> Self {
-        let (jobs, mut queue) = mpsc::channel(1); // it has one job at a time
+        let (jobs, mut queue) = mpsc::channel(1); // a reader has one job at a time
         let task = tokio::spawn(async move {
             let error = match work(&config, &snapshot, &locks, worker, &mut queue, &told).await {
                 Ok(()) => return,
                 Err(error) => error,
             };
-            // Whoever asked may be gone: then nobody needs to know.
+            // The receiver may be gone; then nobody needs the event.
             let _ = told.send(Told { worker, what: What::Lost(error) }).await;
         });
         Worker { jobs, task: Some(task) }
     }
 
-    /// Lets a free reader end its session in its own time.
+    /// Lets a free reader end its session without waiting for it.
     pub fn finish(mut self) {
-        self.task = None; // detached; it ends when its queue of jobs is gone
+        // The task is detached. It ends when the sender of its jobs is gone.
+        self.task = None;
     }
 
-    /// Gives a free reader its next job; false if it has ended.
+    /// Gives a free reader its next job. Returns false if the reader has ended.
     pub fn give(&self, job: Job) -> bool {
         self.jobs.try_send(job).is_ok()
     }
@@ -112,7 +115,8 @@ async fn work(
             Ok(true) => What::Done,
             Ok(false) => return Ok(()),
             Err(error) if error.sqlstate().is_some() && !error.is_shutting_down() => {
-                // The transaction is spoilt, the session is not; FATAL shows at the next call.
+                // The transaction has failed, and the session can go on. If the error was FATAL,
+                // the next call fails.
                 session.query("end the transaction of", &job.table, "ROLLBACK").await?;
                 begin(&mut session, snapshot, locks).await?;
                 What::Refused(error)
@@ -130,7 +134,7 @@ async fn begin(session: &mut CopySession, snapshot: &str, locks: &[TableName]) -
     Ok(())
 }
 
-/// Copies one range; false if nobody listens any more.
+/// Copies one range. Returns false if the receiver of the rows is gone.
 async fn copy(session: &mut CopySession, job: &Job, worker: usize, told: &mpsc::Sender<Told>) -> Result<bool, PgError> {
     session.begin(&job.table, &job.sql).await?;
     while let Some(piece) = session.next(&job.table).await? {

@@ -1,4 +1,5 @@
-//! A chunk that was read: its rows until they are emitted, and what is left of it until it is delivered.
+//! A chunk that was read. It holds its rows until they are sent, and its end until they are
+//! delivered.
 
 use super::moved::WindowId;
 use crate::ledger::Ticket;
@@ -7,14 +8,15 @@ use crate::snapshot::keyset::RowKey;
 use crate::snapshot::visibility::PgSnapshot;
 use std::collections::HashMap;
 
-/// A row of an open window, and the next one of the same key (a unique index takes many rows whose key holds NULL).
+/// A row of an open chunk, and the index of another row with the same key. A unique index admits
+/// several rows whose key holds NULL.
 #[derive(Debug)]
 struct Waiting<R> {
     row: Option<R>,
     same: Option<usize>,
 }
 
-/// A chunk whose rows have not all been emitted.
+/// A chunk with rows that are not sent yet, or whose position the stream has not passed.
 #[derive(Debug)]
 pub(super) struct Window<R> {
     pub id: WindowId,
@@ -23,17 +25,17 @@ pub(super) struct Window<R> {
     pub upto: Lsn,
     rows: Vec<Waiting<R>>,
     index: HashMap<RowKey, usize>,
-    /// Where the first row that may be left stands.
+    /// Index in `rows` from which rows may be left.
     cursor: usize,
     pub left: usize,
     pub size_bytes: usize,
     pub passed: bool,
 }
 
-/// How far the copy is when a window is delivered.
+/// The progress of the copy when a chunk is delivered.
 #[derive(Debug)]
 pub(super) struct End {
-    /// `None`: a window of given keys, which moves nothing.
+    /// Last key of the chunk. `None` for a chunk of given keys, or of a table without rows.
     pub after: Option<RowKey>,
     pub last: bool,
     pub rows: u64,
@@ -45,7 +47,7 @@ impl End {
     }
 }
 
-/// A chunk whose rows have all been emitted, under tickets below this one.
+/// A chunk whose rows are all sent, under tickets below `below`.
 #[derive(Debug)]
 pub(super) struct Leaving {
     pub id: WindowId,
@@ -82,17 +84,17 @@ impl<R> Window<R> {
         window
     }
 
-    /// Whether the chunk had the key, its row taken out or not.
+    /// True if the chunk was read with this key, even if its row was taken out since.
     pub fn held(&self, key: &RowKey) -> bool {
         self.index.contains_key(key)
     }
 
-    /// Whether a row of the key waits.
+    /// True if a row of this key is still in the chunk.
     pub fn holds(&self, key: &RowKey) -> bool {
         self.index.get(key).and_then(|at| self.rows.get(*at)).is_some_and(|waiting| waiting.row.is_some())
     }
 
-    /// Takes the rows of a key out.
+    /// Takes all rows of a key out of the chunk.
     pub fn take(&mut self, key: &RowKey, out: &mut Vec<R>) {
         let mut at = self.index.get(key).copied();
         while let Some(waiting) = at.and_then(|at| self.rows.get_mut(at)) {
@@ -108,7 +110,7 @@ impl<R> Window<R> {
         out.extend(std::iter::from_fn(|| self.next()));
     }
 
-    /// Takes the next row out.
+    /// Takes the next row out of the chunk.
     pub fn next(&mut self) -> Option<R> {
         while let Some(waiting) = self.rows.get_mut(self.cursor) {
             self.cursor += 1;

@@ -1,32 +1,36 @@
-//! Rows that moved to another key without a value that was not sent: where they stand, and which window brings the value.
+//! Rows that moved to another key by an update without their large value: at which key they are,
+//! and which chunk brings the value.
 //!
-//! What is here survives a restart as a list of keys. A row leaves it with the delivery of a window that holds it, or with
-//! a change that leaves nothing to bring: it is deleted, written whole, or moves on, and then its lack moves with it. Without
-//! the latter rows that keep moving would be read again without end.
+//! The keys survive a restart in the journal. A row leaves this list when a chunk with the row is
+//! delivered, or when a change leaves nothing to bring: the row is deleted, is written with all its
+//! values, or moves on. If it moves on, its new key takes its place here. Without the last rule,
+//! rows that keep moving would be read again without end.
 
 use super::super::keyset::RowKey;
 use super::super::visibility::{FullXid, PgSnapshot};
 use std::collections::BTreeMap;
 
-/// Windows of one table are numbered from 1 in the order in which they are made.
+/// Number of a chunk of one table. Chunks are numbered from 1 in the order in which they are read.
 pub(super) type WindowId = u64;
 
-/// A row that lacks a value at the consumer.
+/// A row of which the consumer lacks a value.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Missing {
     /// The transaction that moved the row.
     pub xid: FullXid,
-    /// The window that brings the value, once it is delivered; none: it has to be read again.
+    /// The chunk that brings the value when it is delivered. `None` if the row has to be read
+    /// again.
     pub cover: Option<WindowId>,
 }
 
-/// Rows that lack a value at the consumer, by the key to which they moved.
+/// Rows of which the consumer lacks a value, by the key to which they moved.
 #[derive(Debug, Default)]
 pub(super) struct Moved(BTreeMap<RowKey, Missing>);
 
 impl Moved {
-    /// The rows that a journal lists. The transactions that moved them are no longer known. None is needed: the first
-    /// snapshot waits for the changes that were emitted, and the server repeats the others.
+    /// The rows that a journal lists. It does not list the transactions that moved them, and none
+    /// is needed: the first snapshot waits for the changes that were sent, and the server repeats
+    /// the others.
     pub fn resume(keys: &[RowKey]) -> Self {
         Moved(keys.iter().map(|key| (key.clone(), Missing { xid: FullXid(0), cover: None })).collect())
     }
@@ -39,22 +43,22 @@ impl Moved {
         self.0.keys().cloned().collect()
     }
 
-    /// Keys to be read again, at most so many.
+    /// Keys that have to be read again, at most `max` of them.
     pub fn uncovered(&self, max: usize) -> Vec<RowKey> {
         self.0.iter().filter(|(_, missing)| missing.cover.is_none()).take(max).map(|(key, _)| key.clone()).collect()
     }
 
-    /// A row came to this key; true if none was known here.
+    /// Adds a row at this key. Returns true if the key was not in the list.
     pub fn insert(&mut self, key: &RowKey, missing: Missing) -> bool {
         self.0.insert(key.clone(), missing).is_none()
     }
 
-    /// What the row at this key lacks.
+    /// What is known of the row at this key, if it lacks a value.
     pub fn get(&self, key: &RowKey) -> Option<Missing> {
         self.0.get(key).copied()
     }
 
-    /// The row is gone from this key, or has all of its values.
+    /// Removes a key: its row is gone, or all its values are sent.
     pub fn remove(&mut self, key: &RowKey) {
         self.0.remove(key);
     }
@@ -63,7 +67,8 @@ impl Moved {
         self.0.clear();
     }
 
-    /// A window was read under this snapshot, and holds whatever stood at the keys for which `holds` is true.
+    /// Notes that a chunk was read under this snapshot. The chunk brings the rows at the keys for
+    /// which `holds` is true.
     pub fn cover(&mut self, window: WindowId, snapshot: &PgSnapshot, holds: impl Fn(&RowKey) -> bool) {
         for (key, missing) in &mut self.0 {
             if missing.cover.is_none() && snapshot.sees(missing.xid) && holds(key) {
@@ -72,12 +77,12 @@ impl Moved {
         }
     }
 
-    /// A window is delivered.
+    /// Removes the rows that a delivered chunk has brought.
     pub fn delivered(&mut self, window: WindowId) {
         self.0.retain(|_, missing| missing.cover != Some(window));
     }
 
-    /// Every window is dropped.
+    /// Notes that all chunks are dropped, so that no chunk brings a value.
     pub fn uncover(&mut self) {
         self.0.values_mut().for_each(|missing| missing.cover = None);
     }

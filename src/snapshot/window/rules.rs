@@ -1,37 +1,40 @@
-//! The rules of windows by name, so that a test can switch one off and see what it is for.
+//! The rules of chunks by name, so that a test can switch off one of them and show why it is
+//! needed.
 
-/// A rule. In the program all of them hold; the simulation breaks each in turn and must then find a violation.
+/// A rule. The program keeps all of them. The simulation breaks each in turn, and must then find a
+/// violation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
-    /// A chunk's snapshot has to see every transaction whose changes of the table were emitted.
+    /// The snapshot of a chunk has to see every transaction whose changes of the table were sent.
     SeesWhatWasEmitted,
-    /// While a chunk is read no change is emitted that its snapshot does not see.
+    /// While a chunk is read, no change is sent that its snapshot does not see.
     HoldsWhileReading,
-    /// Before a change of a key that the snapshot does not see comes the chunk's row of that key.
+    /// Before a change that the snapshot does not see, the chunk's row of the same key is sent.
     ChunkRowComesFirst,
-    /// A change of the key touches the old one too.
+    /// A change of a key touches the old key too.
     KeyChangeTouchesBoth,
-    /// Before a truncate comes everything of the chunk.
+    /// Before a truncate, all rows of the chunk are sent.
     TruncateFlushes,
-    /// The rest of a chunk waits until the stream has passed the insert position of its reading.
+    /// The rest of a chunk waits until the stream has passed the insert position that was read
+    /// after it.
     RestWaitsForPosition,
-    /// That position is set back to the page's start where only a header lies between.
+    /// That position is set back to the start of its WAL page if only the page header lies between.
     PageHeadersDoNotCount,
-    /// A chunk is journalled once it is delivered.
+    /// A chunk is recorded in the journal after its delivery.
     JournalAfterDelivery,
-    /// A window open when the connection or the producer is lost is dropped.
+    /// A chunk that is open when the connection or the producer is lost is dropped.
     LostWindowsAreDropped,
     /// Rows that moved without all of their values are read again.
     MovedRowsAreReadAgain,
-    /// A row that moves on lacks at its next key what it lacked.
+    /// A row that lacks a value and moves on lacks the value at its next key too.
     LackMovesWithTheRow,
-    /// A window that saw a row move on does not bring it.
+    /// A chunk whose snapshot saw the row move on does not count as bringing it.
     CoversWhatItHolds,
-    /// A copy is over once nothing that it repaired can come again.
+    /// A copy is over when no replay can repeat what it has repaired.
     EndsOnceConfirmed,
 }
 
-/// Which rules hold: all of them, outside of tests.
+/// The rules that hold: all of them, except in tests.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Rules {
     #[cfg(test)]

@@ -1,7 +1,9 @@
-//! Windows in a world in memory: seeded schedules of writers, readers and crashes, and the laws held from outside.
+//! A simulation of backfills: seeded schedules of writers, readers and crashes in memory, with the
+//! laws checked from outside.
 //!
-//! `database` is the source, `agent` the program around the windows, `consumer` reads the topic and judges. Each rule is
-//! switched off once, and the schedules have to find what it is for; a few of the seeds that do are recorded.
+//! `database` is the source, `agent` the program around the chunks, and `consumer` reads the topic
+//! and checks it. One test per rule switches the rule off, and some schedule must then break a law.
+//! A few seeds of such schedules are recorded with each test.
 
 mod agent;
 mod consumer;
@@ -12,7 +14,8 @@ use agent::{Agent, Stored, rule};
 use consumer::Consumer;
 use database::Database;
 
-/// A small generator of its own, so that a seed means the same schedule for ever (xorshift64*).
+/// A random generator that never changes (xorshift64*), so that a seed means the same schedule for
+/// ever.
 pub(super) struct Luck(u64);
 
 impl Luck {
@@ -32,24 +35,25 @@ impl Luck {
     }
 }
 
-/// What is broken in a run.
+/// The rule that a run breaks, or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Break {
     Nothing,
     Rule(Rule),
     /// The snapshot is taken before the table is locked.
     SnapshotBeforeLock,
-    /// The position waited for is the flushed one.
+    /// A chunk waits for the flushed position instead of the insert position.
     WaitsForFlush,
-    /// Emitted transactions not yet visible are forgotten by a restart.
+    /// A restart forgets transactions that were sent and are not visible.
     ForgetsPending,
-    /// A copy that begins within a transaction does not know that changes of it are emitted.
+    /// A copy that begins within a transaction does not know that changes of it were sent.
     ForgetsUnderWay,
-    /// A published table's first window waits for no open writer.
+    /// The first chunk of a table that was just published does not wait for open writers.
     IgnoresOpenWriters,
-    /// It waits for those that the snapshot lists, and not for ids beyond its end.
+    /// The first chunk waits for writers that the snapshot lists, and not for ids at or above its
+    /// `xmax`.
     TrustsTheList,
-    /// Moved rows are not journalled before a position beyond them is confirmed.
+    /// A restart forgets moved rows, because the journal does not hold them.
     ForgetsMoved,
 }
 
@@ -61,13 +65,13 @@ struct World {
     agent: Agent,
     consumer: Consumer,
     off: Break,
-    /// Confirming is slow, as in a quarantine: what a crash brings again is long.
+    /// Confirmations are rare, as during a confirm hold, so that a crash repeats much.
     slow: bool,
-    /// The most windows that were open at once.
+    /// The largest number of chunks that were open at once.
     open_max: usize,
 }
 
-/// Steps of a run with everything going on, and those it may take to come to rest.
+/// Steps with all kinds of events, and the most steps in which the copy then has to end.
 const BUSY: u64 = 700;
 const QUIET: u64 = 6000;
 
@@ -128,7 +132,7 @@ impl World {
                 5..=8 if agent.windows.is_none() => self.kill(),
                 1 => agent.reconnect(stored, database, luck.one_in(2)),
                 2 | 3 => database.fill_page(),
-                // The table is asked for again.
+                // The operator requests the table again.
                 4 if agent.windows.is_none() => {
                     agent.look(database);
                     let journal = Journal::default();
@@ -172,7 +176,7 @@ fn run(seed: u64, off: Break) -> Result<u32, String> {
     Ok(world.stored.copies)
 }
 
-/// The same where rows move from key to key.
+/// A run in which most changes move rows from key to key.
 fn run_moving(seed: u64, off: Break) -> Result<u32, String> {
     let mut world = World::new(seed, off);
     world.database.moving = true;
@@ -180,7 +184,8 @@ fn run_moving(seed: u64, off: Break) -> Result<u32, String> {
     Ok(world.stored.copies)
 }
 
-/// Schedules tried where `WELLSPRING_SEEDS` does not ask for more. 40,000 were tried without a violation, and 15,000 with moving rows.
+/// Number of schedules, unless `WELLSPRING_SEEDS` asks for more. 40,000 schedules were tried
+/// without a violation, and 15,000 with moving rows.
 const SEEDS: u64 = 2000;
 
 fn seeds_asked() -> Option<u64> {
@@ -197,8 +202,9 @@ fn a_copy_in_windows_ends_equal_to_the_table_whatever_happens_meanwhile() {
     assert!(u64::from(copies) >= 2 * seeds, "each run ends with a copy, and most have several");
 }
 
-/// Runs the seeds recorded at which a broken rule is found out; `WELLSPRING_SEEDS` looks for others instead, and tells
-/// them, which is how they are recorded anew after the world has changed.
+/// Runs the recorded seeds, at which the broken rule must show. With `WELLSPRING_SEEDS` it searches
+/// for such seeds and prints them. New seeds are recorded in this way after the simulation has
+/// changed.
 #[track_caller]
 fn found_out(off: Break, recorded: &[u64]) {
     found_out_by(run, off, recorded);

@@ -1,4 +1,5 @@
-//! The agent around the windows, as thin as can be: it reads the stream, emits, confirms, journals, and dies.
+//! The agent around the chunks, reduced to its essentials: it reads the stream, sends, confirms,
+//! keeps the journal, and dies.
 
 use super::super::super::keyset::RowKey;
 use super::super::super::visibility::{FullXid, PgSnapshot, Unseen};
@@ -11,25 +12,25 @@ use crate::ledger::{Ledger, RouteId, Ticket};
 use crate::lsn::{Lsn, PgMicros, Xid};
 use std::collections::VecDeque;
 
-/// What survives a kill.
+/// What survives the death of the process.
 #[derive(Clone, Debug, Default)]
 pub struct Stored {
-    /// None: the copy is over.
+    /// `None` when the copy is over.
     pub journal: Option<Journal>,
     pub confirmed: Lsn,
     pub pending: (Vec<FullXid>, Option<FullXid>),
     pub copies: u32,
 }
 
-/// A chunk's rows by key.
+/// The rows of a chunk, with their keys.
 type Rows = Vec<(RowKey, (u64, Row))>;
 
-/// A chunk's session at the server.
+/// The session that reads a chunk, at the server.
 #[derive(Clone, Debug)]
 enum Session {
     Begun,
     Locked,
-    /// Snapshot before the lock: only where that rule is broken.
+    /// The snapshot was taken before the lock. This happens only if that rule is broken.
     Early(PgSnapshot),
     Snapshot(PgSnapshot),
     Reading(PgSnapshot),
@@ -41,12 +42,12 @@ pub struct Agent {
     pub windows: Option<Windows<(u64, Row)>>,
     unseen: Unseen,
     ledger: Ledger,
-    /// Transaction and change the stream stands at.
+    /// Index of the transaction and of the change in it that the stream sends next.
     at: (usize, usize),
     queue: VecDeque<(Ticket, Record)>,
     session: Option<(What, Session)>,
     judge: Judge,
-    /// The stream is held for the next tries.
+    /// Number of tries for which the stream is still held before changes of the table.
     hold: u32,
     rest_until: u64,
     off: Break,
@@ -57,7 +58,7 @@ fn key_of(key: u64) -> RowKey {
 }
 
 impl Agent {
-    /// A process that starts from what is stored.
+    /// Starts a process from what is stored.
     pub fn start(stored: &Stored, database: &Database, off: Break) -> Self {
         let now = database.snapshot();
         let (exact, upto) = &stored.pending;
@@ -91,11 +92,11 @@ impl Agent {
         self.judge = Judge::resume(database, stored.confirmed);
     }
 
-    /// Begins a copy, or goes on with one.
+    /// Begins a copy, or continues one.
     pub fn begin(&mut self, journal: Journal, database: &Database) {
         let mut awaited = self.unseen.listed().map(<[FullXid]>::to_vec).unwrap_or_default();
         let now = database.snapshot();
-        // Of the transaction under way some changes may be out already.
+        // Some changes of the transaction under way may have been sent already.
         let under_way = database.commits.get(self.at.0).filter(|_| self.at.1 > 0 && self.off != Break::ForgetsUnderWay);
         awaited.extend(under_way.map(|at| database.transactions[*at].xid));
         if journal.fresh {
@@ -109,7 +110,7 @@ impl Agent {
         self.windows = Some(Windows::resume(journal, awaited).without(off));
     }
 
-    /// The connection breaks; a producer's failure loses what had not landed.
+    /// Loses the connection. A failed producer also loses the records that have not landed.
     pub fn reconnect(&mut self, stored: &Stored, database: &mut Database, producer_failed: bool) {
         if producer_failed {
             self.queue.clear();
@@ -135,7 +136,7 @@ impl Agent {
         Ok(())
     }
 
-    /// One message of the stream.
+    /// Handles one message of the stream.
     pub fn read(&mut self, database: &Database) -> Result<(), String> {
         let Some(transaction) = database.commits.get(self.at.0).map(|at| &database.transactions[*at]) else {
             return self.idle(database);
@@ -181,7 +182,8 @@ impl Agent {
         Ok(())
     }
 
-    /// A keepalive. It stands where the log was flushed to, at a page's start where nothing follows.
+    /// Handles a keepalive. It stands at the flushed position, which is the start of a page if
+    /// nothing follows.
     fn idle(&mut self, database: &Database) -> Result<(), String> {
         if self.at.1 > 0 {
             return Ok(());
@@ -198,7 +200,7 @@ impl Agent {
         Ok(())
     }
 
-    /// Some of the rest of windows whose positions were passed.
+    /// Sends some remaining rows of chunks whose positions were passed.
     pub fn rest(&mut self, luck: &mut Luck) -> Result<(), String> {
         for _ in 0..luck.below(3) {
             let Some((key, row)) = self.windows.as_mut().and_then(Windows::rest) else { break };
@@ -216,7 +218,7 @@ impl Agent {
         }
     }
 
-    /// Some records land and are acknowledged.
+    /// Lets some records land, and acknowledges them.
     pub fn land(&mut self, luck: &mut Luck, consumer: &mut Consumer) {
         for _ in 0..1 + luck.below(6) {
             let Some((ticket, record)) = self.queue.pop_front() else { break };
@@ -226,12 +228,12 @@ impl Agent {
         self.settle();
     }
 
-    /// A look at the server's snapshot.
+    /// Takes a snapshot of the server.
     pub fn look(&mut self, database: &Database) {
         self.unseen.look(&database.snapshot());
     }
 
-    /// Stores the journal, if it changed, and ends the copy where it is over.
+    /// Stores the journal if it has changed, and ends the copy if it is over.
     pub fn store_journal(&mut self, stored: &mut Stored) {
         if let Some(journal) = self.windows.as_mut().and_then(Windows::take_journal) {
             let forgets = self.off == Break::ForgetsMoved;
@@ -247,7 +249,7 @@ impl Agent {
         }
     }
 
-    /// Stores the journal, or the confirm record behind it.
+    /// Stores the journal, and in half of the calls the checkpoint after it.
     pub fn store(&mut self, luck: &mut Luck, stored: &mut Stored) {
         if luck.one_in(2) {
             return self.store_journal(stored);
@@ -258,7 +260,7 @@ impl Agent {
         stored.pending = (exact.to_vec(), upto);
     }
 
-    /// One step of the chunk's session.
+    /// Makes one step of the session that reads a chunk.
     pub fn chunk(&mut self, luck: &mut Luck, database: &mut Database, clock: u64) {
         let Some(windows) = &mut self.windows else { return };
         let Some((what, session)) = self.session.take() else {
@@ -312,7 +314,7 @@ impl Agent {
                 database.read_lock = false;
                 self.hold = 0;
                 if luck.one_in(8) {
-                    windows.give_up(); // took too long
+                    windows.give_up(); // it took too long
                 } else {
                     windows.read(upto, rows, 100, more);
                 }
@@ -322,7 +324,7 @@ impl Agent {
         self.session = Some((what, next));
     }
 
-    /// Whether the stream has told everything.
+    /// True if all transactions of the stream were read.
     pub fn at_end(&self, database: &Database) -> bool {
         self.at.0 == database.commits.len()
     }
@@ -351,13 +353,14 @@ fn select(rows: &std::collections::BTreeMap<u64, Row>, what: &What, size: usize)
 }
 
 impl super::database::Transaction {
-    /// Whether it keeps readers out.
+    /// True if the transaction holds a lock that keeps readers out.
     fn is_exclusive(&self) -> bool {
         !matches!(self.state, State::Visible | State::Aborted) && self.has_new_storage()
     }
 }
 
-/// The rules of the windows themselves that can be off, with those of the code around them.
+/// Breaks a rule of the chunks themselves. The other variants of [`Break`] concern the code around
+/// them.
 pub const fn rule(rule: Rule) -> Break {
     Break::Rule(rule)
 }

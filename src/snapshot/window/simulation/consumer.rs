@@ -1,4 +1,5 @@
-//! The consumer, and the judge beside it: what the topic says of each key, and whether it may say it now.
+//! The consumer, which keeps the rows that the topic describes, and the judge, which checks each
+//! record when it is sent.
 
 use super::database::{Database, Op, Row};
 use crate::lsn::Lsn;
@@ -11,21 +12,22 @@ pub enum Record {
     Window { key: u64, row: Row },
 }
 
-/// What a consumer knows of a row.
+/// What the consumer knows of a row.
 #[derive(Clone, Copy, Debug)]
 struct Known {
     version: u64,
     toast: Option<u64>,
-    /// The plain stream cannot do better: the row moved here, and the value was known where it came from.
+    /// True if the plain stream could do no better: the row moved here, and the consumer knew its
+    /// large value at the old key.
     excused: bool,
 }
 
 #[derive(Default)]
 pub struct Consumer {
     rows: BTreeMap<u64, Known>,
-    /// Moves whose placeholder the plain stream owes nobody.
+    /// Moves after which the plain stream leaves the large value out, without a fault of the copy.
     excused: BTreeSet<(Lsn, usize)>,
-    /// The move that brought a row to its key.
+    /// The last move of a row to each key.
     moved_by: BTreeMap<u64, (Lsn, usize)>,
 }
 
@@ -61,7 +63,7 @@ impl Consumer {
         }
     }
 
-    /// What differs from the table.
+    /// A sentence about the first difference between the consumer's rows and the table.
     pub fn differs(&self, rows: &BTreeMap<u64, Row>) -> Option<String> {
         let keys: BTreeSet<u64> = self.rows.keys().chain(rows.keys()).copied().collect();
         keys.into_iter().find_map(|key| match (self.rows.get(&key), rows.get(&key)) {
@@ -79,14 +81,15 @@ impl Consumer {
     }
 }
 
-/// Per connection and key, the newest version told so far, replay or not.
+/// The newest version of each key that one connection has sent, replays included.
 pub struct Judge {
     newest: BTreeMap<u64, u64>,
     emptied: u64,
 }
 
 impl Judge {
-    /// A connection that resumes at `from`: what lies before is not told again.
+    /// Begins with a connection that resumes at `from`. Earlier changes are not sent again, and
+    /// count as sent.
     pub fn resume(database: &Database, from: Lsn) -> Self {
         let mut judge = Judge { newest: BTreeMap::new(), emptied: 0 };
         let past = database.commits.iter().map(|at| &database.transactions[*at]).filter(|t| t.end <= from);

@@ -1,28 +1,31 @@
-//! The source in memory: transactions with row locks, write-ahead log, snapshots, and what makes windows hard.
+//! The source in memory: transactions with row locks, WAL, snapshots, and all that makes backfills
+//! hard.
 //!
-//! Faked with the rules that matter: a commit record is in the log, flushed and decoded before or after its transaction
-//! becomes visible, each on its own; a snapshot lists running ids below the latest that has ended; a snapshot taken before
-//! a rewrite or a truncate reads the table empty; row locks last until visibility.
+//! It follows the rules of Postgres that matter here. A commit record is written, flushed and
+//! decoded before or after its transaction becomes visible, independently of each other. A snapshot
+//! lists running ids below the latest one that has ended. A snapshot that was taken before a
+//! rewrite or a truncate finds the table empty. Row locks last until the transaction is visible.
 
 use super::super::super::visibility::{FullXid, PgSnapshot};
 use super::Luck;
 use crate::lsn::Lsn;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Keys of a wide run; a narrow one has half of them, and more trouble with each.
+/// Number of keys in a wide run. A narrow run has half as many, and so more conflicts on each key.
 const KEYS: u64 = 9;
 
-/// A row's content: the version of its last change, and which value it has out of line.
+/// The content of a row: the version of its last change, and the version of its large value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Row {
     pub version: u64,
     pub toast: u64,
 }
 
-/// One change as the log has it.
+/// One change, as the WAL holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
-    /// Insert or update; `from`: the key it had. `toast`: none where it did not change.
+    /// An insert or an update. `from` is the old key if it changed. `toast` is `None` if the large
+    /// value did not change.
     Put {
         from: Option<u64>,
         key: u64,
@@ -42,7 +45,7 @@ pub enum Op {
 pub enum State {
     Open,
     Prepared,
-    /// Its commit record is in the log; nobody sees it yet.
+    /// The commit record is in the WAL, and the transaction is not visible yet.
     Committed,
     Visible,
     Aborted,
@@ -52,13 +55,14 @@ pub enum State {
 pub struct Transaction {
     pub xid: FullXid,
     pub state: State,
-    /// Changes with the positions of their records.
+    /// Changes, each with the position of its record.
     pub ops: Vec<(Lsn, Op)>,
-    /// What it did to keys: none is deleted.
+    /// Rows as the transaction left them, by key. `None` is a deleted row.
     own: BTreeMap<u64, Option<Row>>,
-    /// It emptied the table first.
+    /// True if the transaction truncated the table before these changes.
     emptied: bool,
-    /// It gave the table new storage: snapshots that do not see it find nothing.
+    /// True if the transaction gave the table new storage. Snapshots that do not see it find the
+    /// table empty.
     restored: bool,
     pub start: Lsn,
     pub end: Lsn,
@@ -76,19 +80,19 @@ impl Transaction {
 
 pub struct Database {
     pub transactions: Vec<Transaction>,
-    /// Indices of transactions in the order of their commit records.
+    /// Indices of committed transactions, in the order of their commit records.
     pub commits: Vec<usize>,
-    /// In the order in which they became visible.
+    /// Indices of visible transactions, in the order in which they became visible.
     visible: Vec<usize>,
     insert: u64,
     pub flushed: u64,
     versions: u64,
-    /// Changes below it are not published.
+    /// Position of the publication. Changes below it are not published.
     pub published: Lsn,
     keys: u64,
-    /// A reader holds ACCESS SHARE.
+    /// True while a reader holds ACCESS SHARE.
     pub read_lock: bool,
-    /// Most statements change a row's key, and few its large value.
+    /// True if most statements change the key of a row, and few its large value.
     pub moving: bool,
 }
 
@@ -119,7 +123,8 @@ impl Database {
         database
     }
 
-    /// Close below 2^32, so that 32-bit ids wrap in a run.
+    /// Begins a transaction. The ids lie close below 2^32, so that 32-bit ids wrap around during a
+    /// run.
     fn begin(&mut self) -> usize {
         let xid = FullXid((1 << 32) - 30 + self.transactions.len() as u64);
         self.transactions.push(Transaction {
@@ -135,14 +140,15 @@ impl Database {
         self.transactions.len() - 1
     }
 
-    /// The next record's place; its start lies behind a page's header where it is the first of the page.
+    /// Writes a record and returns its position. The first record of a page begins behind the page
+    /// header.
     fn log(&mut self, bytes: u64) -> Lsn {
         let start = self.insert_lsn();
         self.insert = start.bytes() + bytes;
         start
     }
 
-    /// `pg_current_wal_insert_lsn()`.
+    /// What `pg_current_wal_insert_lsn()` returns.
     pub fn insert_lsn(&self) -> Lsn {
         Lsn::new(if self.insert.is_multiple_of(8192) { self.insert + 24 } else { self.insert })
     }
@@ -165,7 +171,7 @@ impl Database {
         self.visible.iter().any(|at| self.transactions[*at].xid == xid)
     }
 
-    /// The rows after every visible transaction for which `sees` holds.
+    /// The rows after all visible transactions that `sees` accepts.
     fn state(&self, sees: &dyn Fn(FullXid) -> bool) -> BTreeMap<u64, Row> {
         let mut rows = BTreeMap::new();
         for transaction in self.visible.iter().map(|at| &self.transactions[*at]).filter(|t| sees(t.xid)) {
@@ -186,7 +192,7 @@ impl Database {
         self.state(&|_| true)
     }
 
-    /// What a reader finds that took this snapshot, whenever it looks.
+    /// The rows that a reader with this snapshot finds now.
     pub fn read(&self, snapshot: &PgSnapshot) -> BTreeMap<u64, Row> {
         if self.visible.iter().map(|at| &self.transactions[*at]).any(|t| t.restored && !snapshot.sees(t.xid)) {
             return BTreeMap::new();
@@ -202,7 +208,7 @@ impl Database {
         PgSnapshot::new(xmin, FullXid(ended), running).unwrap()
     }
 
-    /// Ids that `pg_locks` shows as held.
+    /// The ids that `pg_locks` shows as held.
     pub fn locked(&self) -> Vec<crate::lsn::Xid> {
         self.transactions.iter().filter(|t| !t.is_over()).map(|t| crate::lsn::Xid(t.xid.0 as u32)).collect()
     }
@@ -227,7 +233,7 @@ impl Database {
         own.ops.push((lsn, Op::Put { from, key, version, toast }));
     }
 
-    /// One statement of some transaction.
+    /// Executes one statement of some transaction.
     pub fn write(&mut self, luck: &mut Luck) {
         let open: Vec<usize> = self.indices(State::Open);
         let at = match luck.pick(&open) {
@@ -260,7 +266,8 @@ impl Database {
         }
     }
 
-    /// Whether ACCESS EXCLUSIVE is to be had: nobody else has touched the table or reads it.
+    /// True if ACCESS EXCLUSIVE can be taken: no other open transaction has touched the table, and
+    /// no reader holds it.
     fn exclusive(&self, at: Option<usize>) -> bool {
         let others = self.transactions.iter().enumerate().filter(|(other, t)| Some(*other) != at && !t.is_over());
         !self.read_lock && others.into_iter().all(|(_, t)| t.own.is_empty() && !t.restored)
@@ -278,7 +285,7 @@ impl Database {
         own.ops.push((lsn, Op::Truncate { version }));
     }
 
-    /// VACUUM FULL: nothing in the stream.
+    /// VACUUM FULL: the table gets new storage, and the stream carries nothing.
     fn rewrite(&mut self) {
         if !self.exclusive(None) {
             return;
@@ -288,7 +295,7 @@ impl Database {
         self.commit(at);
     }
 
-    /// ROLLBACK TO SAVEPOINT: the latest statements did not happen, and are not decoded.
+    /// ROLLBACK TO SAVEPOINT: the last change of a transaction is undone, and is not decoded.
     pub fn undo(&mut self, luck: &mut Luck) {
         let Some(at) = luck.pick(&self.indices(State::Open)) else { return };
         let own = &mut self.transactions[at];
@@ -301,7 +308,8 @@ impl Database {
             Op::Delete { key, .. } => [key].into(),
             Op::Truncate { .. } => BTreeSet::new(),
         };
-        // What is left of the transaction for these keys; the locks go with the statement.
+        // The remaining changes of the transaction are applied again. The locks of the undone
+        // change are released.
         for key in touched {
             own.own.remove(&key);
         }
@@ -339,7 +347,7 @@ impl Database {
         self.commits.push(at);
     }
 
-    /// One step towards the end of some transaction.
+    /// Makes one step towards the end of some transaction.
     pub fn end(&mut self, luck: &mut Luck) {
         let open = self.indices(State::Open);
         match luck.below(8) {
@@ -350,8 +358,8 @@ impl Database {
         }
     }
 
-    /// Some commit becomes visible: it need not be flushed (synchronous_commit off), and may wait for long (synchronous
-    /// replication).
+    /// Makes some commit visible. It need not be flushed (synchronous_commit off), and may have
+    /// waited for long (synchronous replication).
     pub fn show(&mut self, luck: &mut Luck) {
         if let Some(at) = luck.pick(&self.indices(State::Committed)) {
             self.transactions[at].state = State::Visible;
@@ -363,7 +371,7 @@ impl Database {
         self.flushed = self.insert;
     }
 
-    /// A record of nobody's that ends with its page.
+    /// Writes a record of another database that ends with its page.
     pub fn fill_page(&mut self) {
         self.insert = self.insert.next_multiple_of(8192);
     }
@@ -372,7 +380,7 @@ impl Database {
         self.published = self.log(80);
     }
 
-    /// Everything ends well.
+    /// Commits all open transactions, and makes them visible.
     pub fn settle(&mut self) {
         for at in self.indices(State::Open).into_iter().chain(self.indices(State::Prepared)) {
             self.commit(at);
