@@ -1,9 +1,9 @@
 //! Notices of copies: Debezium's notifications, which go to a topic, to the log, or to both.
 //!
 //! Copies note news in a [`Teller`]. [`Notices`] makes a notice of each, keeps it until it is
-//! delivered, and sends it again if its producer was lost. Notices do not delay a confirmation.
-//! Notices that are not delivered when the process ends are lost. Keys of rows go to the topic and
-//! never to the log.
+//! delivered, and sends it again if its producer was lost. A notice confirms no position, and no
+//! copy waits for it. Notices that are not delivered when the process ends are lost. Keys of rows
+//! go to the topic and never to the log.
 
 use crate::encode::{self, Notice};
 use crate::ledger::Ticket;

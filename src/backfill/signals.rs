@@ -168,7 +168,7 @@ mod tests {
         assert_eq!(copies.unwritten(), recorded);
         assert!(!copies.begin_wanted(&table, wanted(17), 5));
         assert_eq!((copies.unwritten(), copies.status().len()), (recorded, 1));
-        // One that failed makes room.
+        // A failed copy is replaced.
         copies.fail(0, "window_query", String::new(), String::new());
         assert!(copies.begin_wanted(&table, wanted(17), 5));
         assert_eq!(copies.status()[0].state, "copying");

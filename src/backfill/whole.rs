@@ -7,8 +7,8 @@ use super::*;
 use crate::snapshot::temporary::Failure;
 use crate::snapshot::whole::Whole;
 
-/// Pause after a try that stopped the stream for open writers. The stream moves for at least as
-/// long as it may have stood.
+/// Pause after a try that stopped the stream for open writers. The stream moves for as long as it
+/// may have stood.
 const WRITERS_REST: u64 = 30 * SECOND;
 /// Pause after a failure that is likely to last.
 const REST: u64 = 5 * SECOND;

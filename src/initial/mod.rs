@@ -1,10 +1,10 @@
 //! The first copy, as the loop sees it: which reader reads which range, how its rows become
 //! records, and which tables are delivered.
 //!
-//! The rows go through the same plans, encoding, producer and ledger as the stream. `core` reads no
-//! frame meanwhile, so that every streamed change comes after every copied row. Nothing here waits:
-//! the runner performs the IO. The end of a table is recorded after the delivery of its last record.
-//! A table that cannot be copied is left out, and the others go on.
+//! The rows go through the same plans, encoding, producer and ledger as the stream. `core` lets no
+//! frame be read meanwhile, so that every streamed change comes after every copied row. Nothing
+//! here waits: the runner performs the IO. The end of a table is recorded after the delivery of its
+//! last record. A table that cannot be copied is left out, and the others go on.
 
 mod readers;
 mod rows;
@@ -475,7 +475,7 @@ impl Copying {
     }
 }
 
-/// The relations that every reader locks: all that are copied. Above [`LOCKS_MAX`] it is none,
+/// The relations that every reader locks: all that are copied. It is empty above [`LOCKS_MAX`],
 /// because the server's lock table would run short of room.
 fn locks(first: &FirstCopy) -> Arc<[TableName]> {
     let is_left = |at: usize| first.prepared.left.iter().any(|(left, _)| *left == at);

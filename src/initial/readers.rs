@@ -88,7 +88,8 @@ impl Copying {
             return Err(error);
         }
         tracing::warn!(worker, error = %Chain(&error), "a reader of the copy was lost; its range is read again");
-        // If connections are short, the remaining readers do its work.
+        // The remaining readers do its work. Connections may be short, so that a new reader is
+        // started only if none remains.
         if !self.readers.iter().any(|reader| reader.worker.is_some()) {
             self.read(worker);
         }

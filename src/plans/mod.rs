@@ -117,7 +117,7 @@ pub struct Places {
     pub troubles: mpsc::Sender<Option<Trouble>>,
     /// Counts the requests to the registry.
     pub metrics: Metrics,
-    /// What happens if one table is refused: the stream halts, or the table is detached.
+    /// What happens if one table is refused: the stream waits or halts, or the table is detached.
     pub on_refusal: OnRefusal,
 }
 

@@ -1,4 +1,4 @@
-//! Proves schema ids: does this registry serve this schema under this id?
+//! Proves schema ids: it asks the registry whether it serves a schema under the recorded id.
 //!
 //! One task of the process sends the requests and keeps the answers. A claim is proven once,
 //! however many plans and connections use its id. The task registers nothing and decides nothing.
@@ -133,7 +133,7 @@ impl Proofs {
         self.known.borrow().standing(claim)
     }
 
-    /// Waits for an answer that came after this handle's last wait. Cancel-safe.
+    /// Waits until more is known than at this handle's last wait. Cancel-safe.
     pub async fn changed(&mut self) {
         if self.known.changed().await.is_err() {
             std::future::pending::<()>().await; // the task ends with the process
@@ -142,7 +142,7 @@ impl Proofs {
 }
 
 struct Pause {
-    /// When the registry may be asked again. `None` while it answers.
+    /// When the next request may be sent. `None` while the registry answers.
     until: Option<Instant>,
     /// Length of the next pause.
     length: Duration,

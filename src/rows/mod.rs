@@ -64,7 +64,7 @@ pub struct Burst {
     pub reply: bool,
     /// True if the server ended the stream.
     pub goodbye: bool,
-    /// What has to be fetched before the row path can continue.
+    /// What has to be fetched or done before the row path can continue.
     pub need: Option<Need>,
     /// A signal that has to be obeyed next. It ended the burst.
     pub signal: Option<Signalled>,

@@ -22,7 +22,7 @@ pub struct Released {
 
 #[derive(Default)]
 struct Table {
-    /// True if a row was sent or is about to be sent.
+    /// True if a row of the table was sent or is about to be sent.
     begun: bool,
     held: Option<Vec<u8>>,
     finished: bool,

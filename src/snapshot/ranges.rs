@@ -25,8 +25,8 @@ pub struct Range {
 /// The ranges of a table and their progress.
 #[derive(Clone, Debug, Default)]
 struct Table {
-    /// Part and page at which the next range begins. `part` is the number of parts if no range is
-    /// left.
+    /// Part and page at which the next range begins. `part` is the number of parts if no new range
+    /// is left.
     part: usize,
     page: u32,
     /// Number of pages of each part.

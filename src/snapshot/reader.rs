@@ -17,7 +17,8 @@ use std::time::Duration;
 /// conflicts with ACCESS EXCLUSIVE only.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The server ends our transaction when it is idle for this long, whatever happens to this process.
+/// The server ends our session when it stays idle in a transaction for this long, whatever happens
+/// to this process.
 const IDLE_LIMIT: Duration = Duration::from_secs(10);
 
 /// An open session. It ends when it is dropped.
