@@ -33,9 +33,8 @@ use crate::ledger::Ticket;
 use crate::lsn::Lsn;
 use std::collections::VecDeque;
 
-/// Most chunks of a table that wait for their positions while reading goes on. With a writer open
-/// on the server a position is reached late (20 s were measured). The byte budget bounds their
-/// bytes.
+/// Most chunks that wait for their positions while reading goes on. With a writer open, a position
+/// is reached late (20 s were measured). The byte budget bounds the bytes of the chunks.
 const WINDOWS_MAX: usize = 8;
 
 /// Most keys of a chunk that reads given keys again. Each key is a condition of the statement.
@@ -210,9 +209,9 @@ impl<R> Windows<R> {
         Next::Confirm(if confirmed_first { self.journal.upto } else { Lsn::ZERO })
     }
 
-    /// Notes that a chunk is requested. If `hold` is true, no change of the table may be sent until
-    /// its snapshot is known. Without that, under steady writes, there would always be a change
-    /// that the snapshot does not see.
+    /// Notes that a chunk is requested. With `hold`, no change of the table is sent until its
+    /// snapshot is known: under steady writes there would always be one that the snapshot does not
+    /// see.
     pub fn asked(&mut self, what: What, hold: bool) {
         self.reading = Reading::Asked { what, hold };
     }
@@ -260,9 +259,8 @@ impl<R> Windows<R> {
         Ok(())
     }
 
-    /// Takes the rows of the chunk. `upto` is the server's insert position, read after the snapshot
-    /// was taken. `more` is true if there may be rows beyond the last one; the last one then has
-    /// the largest key of the chunk.
+    /// Takes the rows of the chunk. `upto` is the insert position, read after the snapshot was
+    /// taken. With `more`, there may be rows beyond the last one, which then has the largest key.
     pub fn read(&mut self, upto: Lsn, rows: Vec<(RowKey, R)>, size_bytes: usize, more: bool) {
         let Reading::Under { what, snapshot } = std::mem::replace(&mut self.reading, Reading::Idle) else {
             return; // the chunk was given up meanwhile
@@ -377,8 +375,8 @@ impl<R> Windows<R> {
         }
     }
 
-    /// True if no chunk of a range holds the change. A delivered chunk cannot hold it, because the
-    /// change commits at or beyond the chunk's position.
+    /// True if all ranges are read and none holds the change. A change that commits at or beyond
+    /// the position of a delivered chunk is not in that chunk.
     fn is_copied(&self, touch: &Touch<'_>) -> bool {
         let mut ranges = self.open.iter().filter(|window| window.end.is_of_range());
         self.read_all && touch.commit >= self.journal.upto && !ranges.any(|window| window.snapshot.sees(touch.xid))
@@ -418,8 +416,8 @@ impl<R> Windows<R> {
         !self.leaving.is_empty()
     }
 
-    /// Closes chunks whose rows were all sent, under tickets below `next`, and records those in the
-    /// journal whose tickets all lie below `oldest`. Returns true if the journal is to be taken.
+    /// Closes chunks that were sent, under tickets below `next`. Records those in the journal whose
+    /// tickets lie below `oldest`. Returns true if the journal is to be taken.
     pub fn settle(&mut self, next: Ticket, oldest: Ticket) -> bool {
         while let Some(window) = self.open.pop_front_if(|window| window.passed && window.left == 0) {
             let Window { id, end, upto, .. } = window;
@@ -442,9 +440,8 @@ impl<R> Windows<R> {
         self.dirty
     }
 
-    /// The journal, if it has changed since it was last taken. It has to be stored before a
-    /// position is confirmed that lies beyond what was sent until now, because after a confirmation
-    /// the server does not repeat the change that moved a row.
+    /// The journal, if it has changed since it was last taken. It has to be stored before a later
+    /// position is confirmed, because the server then does not repeat the change that moved a row.
     pub fn take_journal(&mut self) -> Option<Journal> {
         std::mem::take(&mut self.dirty).then(|| self.journal())
     }
@@ -492,9 +489,8 @@ impl<R> Windows<R> {
     }
 }
 
-/// Rounds an insert position that lies just past a WAL page header down to the start of the page.
-/// The server reports the position before it writes the header, and an idle stream never gets past
-/// the start of the page.
+/// Rounds an insert position just past a WAL page header down to the start of the page. The server
+/// reports the position before it writes the header, and an idle stream stays at the page's start.
 fn reachable(insert: Lsn) -> Lsn {
     let within = insert.bytes() % PAGE_BYTES;
     if HEADERS.contains(&within) { Lsn::new(insert.bytes() - within) } else { insert }
