@@ -70,7 +70,7 @@ impl Desk {
                     (trouble, delay)
                 }
             };
-            // the receiver is gone: the agent is stopping
+            // The receiver is gone: the agent is stopping
             let _ = self.troubles.send(Some(trouble)).await;
             tokio::time::sleep(wait).await;
         };

@@ -317,7 +317,7 @@ impl Desk {
             let (trouble, wait) = match self.once(name, &draft).await {
                 Ok(ready) => {
                     if troubled {
-                        // the receiver is gone: the agent is stopping
+                        // The receiver is gone: the agent is stopping
                         let _ = self.troubles.send(None).await;
                     }
                     return Ok(Outcome::Ready(Box::new(ready)));

@@ -117,13 +117,13 @@ impl Proofs {
 
     /// Takes a claim as proven, because the registry has just given the id for the schema.
     pub async fn given(&self, claim: Claim) {
-        // the task has ended: the agent is stopping
+        // The task has ended: the agent is stopping
         let _ = self.requests.send(Request::Given(claim)).await;
     }
 
     /// Uses another client of the same registry from now on. Its certificates may be newer.
     pub async fn ask_at(&self, registry: Arc<Registry>) {
-        // the task has ended: the agent is stopping
+        // The task has ended: the agent is stopping
         let _ = self.requests.send(Request::AskAt(registry)).await;
     }
 

@@ -252,7 +252,7 @@ impl World {
                     self.agent.rows.planned(slot, planned);
                 }
                 Some(Need::Aside(slot, at, cause)) => {
-                    // the first transaction describes the tables in this order
+                    // The first transaction describes the tables in this order
                     let table = u32::try_from(slot.0).unwrap();
                     let name = format!("s.t{table}");
                     let refusal = match cause {
