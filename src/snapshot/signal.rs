@@ -135,8 +135,8 @@ pub fn shown_id(id: &str) -> String {
 }
 
 impl Signal {
-    /// Reads a signal and its id from the value of a record: `{"id": "...", "type": "...", "data":
-    /// {...}}`.
+    /// Reads a signal and its id from the value of a record:
+    /// `{"id": "...", "type": "...", "data": {...}}`.
     ///
     /// # Errors
     /// The reason why the signal is ignored.
