@@ -7,7 +7,7 @@ mod questions;
 pub mod recorded;
 
 pub(super) use self::questions::visible_now;
-use self::questions::{asynchronous, database, history, not_held, origins};
+use self::questions::{asynchronous, database, flushed, history, not_held, origins};
 use self::recorded::begin_try;
 use super::Config;
 use super::begin::{Start, anew, first_start};
@@ -154,7 +154,7 @@ async fn prove(
     // The slot is locked from here: what the state says now is final, and the row is looked at again.
     let entries = keeper.read().await?;
     seen.state = State::read(&config.slot, &entries)?;
-    seen.read_slot(config, &sql).await?;
+    seen.read_positions(config, &sql).await?;
     if seen.slot.as_ref().and_then(|row| row.active_pid) != Some(pid) {
         return Err(not_held(config, &mut stream, pid).await);
     }
@@ -284,7 +284,7 @@ impl Seen {
                 system_id: server.system_id.to_string(),
                 timeline: server.timeline,
                 history,
-                server: server.flushed,
+                server: Lsn::ZERO,
                 standby,
                 database,
                 slot: None,
@@ -295,7 +295,7 @@ impl Seen {
             publication,
             captured,
         };
-        seen.read_slot(config, sql).await?;
+        seen.read_positions(config, sql).await?;
         Ok(seen)
     }
 
@@ -307,7 +307,9 @@ impl Seen {
         captured.map(|table| Captured { relation: table.relation, name: &table.name, identity: table.identity })
     }
 
-    async fn read_slot(&mut self, config: &Config, sql: &Sql) -> Result<(), PipelineError> {
+    /// Reads where the server and the slot stand. The state has been read before.
+    async fn read_positions(&mut self, config: &Config, sql: &Sql) -> Result<(), PipelineError> {
+        self.observed.server = flushed(sql).await?;
         self.slot = slot::read(sql, &config.slot).await?;
         self.observed.slot = self.slot.as_ref().map(|row| SlotView {
             confirmed: row.confirmed_flush_lsn,

@@ -28,7 +28,9 @@ impl Measure {
 
     fn fault(&self) -> Option<String> {
         let beyond = if self.rises { self.value < self.bound } else { self.value > self.bound };
-        beyond.then(|| format!("{}: {:.1}, and {:.1} was reached before ({})", self.what, self.value, self.bound, self.worst))
+        beyond.then(|| {
+            format!("{}: {:.1}, and {:.1} was reached before ({})", self.what, self.value, self.bound, self.worst)
+        })
     }
 }
 
@@ -91,8 +93,11 @@ fn most_fields() -> Measure {
 
 /// Whether a line of a struct's body declares a field.
 fn is_field(line: &str) -> bool {
-    let Some(declared) = line.strip_prefix("    ").filter(|rest| !rest.starts_with([' ', '#', '}'])) else { return false };
-    let name = declared.strip_prefix("pub(").map_or(declared, |rest| rest.split_once(") ").map_or(rest, |(_, name)| name));
+    let Some(declared) = line.strip_prefix("    ").filter(|rest| !rest.starts_with([' ', '#', '}'])) else {
+        return false;
+    };
+    let name =
+        declared.strip_prefix("pub(").map_or(declared, |rest| rest.split_once(") ").map_or(rest, |(_, name)| name));
     let name = name.strip_prefix("pub ").unwrap_or(name);
     name.split_once(": ").is_some_and(|(name, _)| name.chars().all(|c| c.is_alphanumeric() || c == '_'))
 }
@@ -163,6 +168,7 @@ fn the_measures_of_the_house_only_get_better() {
 
 #[test]
 fn a_field_is_told_from_what_stands_around_it() {
-    let fields = ["    a: u8,", "    pub b_2: Vec<u8>,", "    pub(super) c: X,", "    #[serde(default)]", "}", "        d: u8,"];
+    let fields =
+        ["    a: u8,", "    pub b_2: Vec<u8>,", "    pub(super) c: X,", "    #[serde(default)]", "}", "        d: u8,"];
     assert_eq!(fields.map(is_field), [true, true, true, false, false, false]);
 }

@@ -46,6 +46,20 @@ pub(super) async fn database(sql: &Sql) -> Result<(Oid, bool), PipelineError> {
     Ok((oid, cell(1) == Some("t")))
 }
 
+/// How far the server's WAL is on its disk: of a standby, what it has received or replayed.
+///
+/// The state is read before this is asked. A record of another agent that is written meanwhile would
+/// otherwise lie above the position, as if the server had gone back.
+pub(super) async fn flushed(sql: &Sql) -> Result<Lsn, PipelineError> {
+    const ASK: &str = "SELECT CASE WHEN pg_catalog.pg_is_in_recovery()
+        THEN GREATEST(pg_catalog.pg_last_wal_receive_lsn(), pg_catalog.pg_last_wal_replay_lsn())
+        ELSE pg_catalog.pg_current_wal_flush_lsn() END";
+    let rows = sql.query(ASK).await?;
+    let text = rows.first().and_then(|row| row.first()).and_then(Option::as_deref);
+    let unreadable = || PgError::Protocol { call: "read the server's position", what: "no position".to_owned() };
+    Ok(text.and_then(|text| text.parse().ok()).ok_or_else(unreadable)?)
+}
+
 /// The switch points before the server's timeline, asked only where the record is of another one.
 pub(super) async fn history(
     replication: &mut Replication,
