@@ -1,7 +1,9 @@
-//! The loop: wait, name what happened, apply, act.
+//! The loop: it waits for one event, names it, applies it to the core, and performs the core's
+//! actions.
 //!
-//! One thread owns the stream's socket, the row path and the producer's handle. Everything that waits is a task whose
-//! end is an event; at most one of each kind is under way. What an event means is the core's business.
+//! One thread owns the socket of the stream, the row path and the handle of the producer.
+//! Everything that waits is a task, and the end of a task is an event. At most one task of each
+//! kind is under way. `core` decides what an event means.
 
 use arms::{ended, io, joined, stdout_ended};
 pub(super) use clock::unix_nanos;
@@ -47,47 +49,54 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-/// Reports taken at once: a wake of the loop costs more than a report.
+/// The most delivery reports that one turn of the loop takes. A turn costs more than a report.
 const REPORTS_MAX: usize = 8192;
 
-/// How long a producer that is given up may settle (`docs/internals/producers.md`).
+/// The longest time for which an ended producer may settle (`docs/internals/producers.md`, rule 1).
 const SETTLE_LIMIT: Duration = Duration::from_secs(30);
 
-/// How often a halted agent looks for an operator's consent.
+/// Spacing of the checks whether a halt is over. While something is copied, the row of the slot and
+/// the server's snapshot are read at this spacing, too.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// How often the slot's row is read: what metrics say of the server is no older. It is one row of shared memory.
+/// Spacing of the readings of the slot's row while the stream runs and nothing is copied. Metrics
+/// about the server are no older than this. The row lies in shared memory, so that a reading is
+/// cheap.
 const SLOT_LOOK: Duration = Duration::from_secs(1);
 
-/// The status update's longest spacing; a third of wal_sender_timeout where that is less.
+/// The longest time between two status updates. A third of wal_sender_timeout applies where that is
+/// shorter.
 const STATUS_INTERVAL_MAX: Duration = Duration::from_secs(10);
 
-/// Troubles told by planning: one at a time, a few may wait.
+/// Capacity of the channel on which a connect and planning report trouble. Both report one trouble
+/// at a time.
 const TROUBLES_MAX: usize = 8;
 
 type Opening = Result<Connection, PipelineError>;
 type Planning = (Desk, Result<plans::Outcome, PgError>);
 type PlanningTask = JoinHandle<(Place, Planning)>;
-/// Partitions with their ends; none if they could not be read.
+/// Route, partition and end offset of each partition. `None` if the ends could not be read.
 type PartitionEnds = Option<Vec<(RouteId, i32, i64)>>;
 
-/// An open connection.
+/// One open connection to Postgres, and everything that ends with it.
 struct Live {
     sql: Arc<Sql>,
     stream: Stream,
     rows: Rows,
-    /// Away while it plans.
+    /// The planner. `None` while a planning task owns it.
     desk: Option<Desk>,
     relations: HashMap<RelationSlot, Oid>,
-    /// What the stream has told of each, captured or not.
+    /// The newest shape that the stream announced for each relation, captured or not.
     shapes: HashMap<RelationSlot, RelationShape>,
-    /// Relations to be planned because they are captured by now.
+    /// Relations that the stream announced before a reload captured their tables. They are planned
+    /// before the stream is read again.
     replan: Vec<(RelationSlot, RelationShape)>,
-    /// Whether the status update put in line last confirms something.
+    /// Whether the newest queued status update confirms a position.
     confirming: bool,
     read_at: tokio::time::Instant,
     silence: Silence,
-    /// How long the last transaction had waited to be sent, in microseconds of the server's clock.
+    /// How long after its commit the server sent the last transaction, in microseconds of the
+    /// server's clock.
     behind: i64,
     slot: SlotRow,
 }
@@ -122,7 +131,7 @@ struct Runner {
     core: Core,
     sink: Option<Sink>,
     live: Option<Live>,
-    /// The first copy, until it is over; it outlives a connection as long as its snapshot is held.
+    /// The first copy, until it ends. It outlives a connection as long as its snapshot is held.
     copying: Option<Copying>,
     reporter: Reporter,
     topics: Option<Topics>,
@@ -130,7 +139,7 @@ struct Runner {
     actives: HashMap<Oid, Active>,
     messages: Planned,
     heart: Heart,
-    /// Copies beside the stream, and the session that reads for them while it is free.
+    /// The backfills. Their session is in `reader` while no task uses it.
     copies: Copies,
     notices: Notices,
     signal_follower: Option<signals::SignalFollower>,
@@ -138,41 +147,46 @@ struct Runner {
     doubts: proofs::Doubts,
     captured: Vec<TableName>,
     reader: Option<crate::snapshot::reader::Reader>,
-    /// The session that reads a whole table beside the stream.
+    /// The standstill under way: the session that reads its table, and its rows.
     reading: Option<whole::Reading>,
     kindness: crate::snapshot::kindness::Kindness,
     run_id: String,
     deliveries: mpsc::Sender<Delivery>,
     troubles: mpsc::Sender<Option<Trouble>>,
-    /// Whether a connection was ever proven: what is refused before is most likely the configuration.
+    /// Whether this process has had a proven connection. A refusal before the first one most likely
+    /// comes from the configuration.
     streamed: bool,
-    /// Keys of older confirm records, to be removed once a newer one is acknowledged.
+    /// Keys of state records that have lost their meaning, such as checkpoints of earlier terms.
+    /// They are removed once a newer checkpoint is acknowledged.
     outdated: Vec<String>,
-    /// A topic takes less than our batches: the producer is exchanged for one with this size as soon as nothing is in
-    /// flight, since the broker refuses a batch as a whole.
+    /// Batch size in bytes of the next producer, if a topic takes less than our batches. The broker
+    /// refuses a batch in one piece. So nothing is read until the producer is exchanged, and the
+    /// exchange waits until nothing is in flight.
     smaller_batches: Option<usize>,
     looked_at: tokio::time::Instant,
     glanced_at: tokio::time::Instant,
     recorded_at: tokio::time::Instant,
-    /// Looks so far while halted.
+    /// Checks so far of whether a halt is over. The count wraps.
     looks: u32,
-    /// Bytes have come since the row path last ran.
+    /// Whether bytes have arrived since the row path last ran.
     fresh: bool,
-    /// When the planning under way began.
+    /// When the last plan for the row path, a backfill, a repair or a reload was begun.
     planning_since: std::time::Instant,
-    /// When a producer that could not be started is tried again.
+    /// Earliest time of the next try to start a producer.
     sink_retry_at: crate::core::Moment,
-    /// When the next journal record may be written: after one that failed, not at once.
+    /// Earliest time of the next journal record of the first copy. It lies ahead only after a write
+    /// that failed.
     journal_at: crate::core::Moment,
     halts: halts::Halts,
     exit: Option<Exit>,
-    /// Reports as they came, and as the core reads them: buffers that are used again.
+    /// Delivery reports as the sink sent them, and the same reports as the core reads them. Each
+    /// turn uses both buffers again.
     taken: Vec<Delivery>,
     reported: Vec<Report>,
     tasks: Tasks,
 }
 
-/// What is under way; a kind at most once.
+/// The tasks that are under way, at most one of each kind.
 #[derive(Default)]
 struct Tasks {
     opening: Option<JoinHandle<Opening>>,
@@ -194,13 +208,13 @@ struct Tasks {
 }
 
 enum Probe {
-    /// The server takes connections: a new sentinel.
+    /// The server accepts connections. This connection becomes the sentinel.
     Sentinel(Box<Sql>),
-    /// The walsender works.
+    /// The walsender works without sending.
     Moving,
-    /// The walsender does nothing, which counts if we were reading all the time.
+    /// The walsender does nothing. The verdict counts only if the loop was reading all the time.
     Frozen(PipelineError),
-    /// The connection is of no more use.
+    /// The stream's connection cannot be used any more, or the server cannot be asked.
     Gone(PipelineError),
 }
 
@@ -210,7 +224,7 @@ enum Look {
     Halted { lifted: bool, slot: Option<SlotRow> },
 }
 
-/// Something happened, in the runner's own words.
+/// The event that one wait has brought, before `handle` takes it.
 enum Happened {
     Stop,
     Asked(Asked),
@@ -301,7 +315,8 @@ impl Runner {
         }
     }
 
-    /// Waits for the next thing. Cancel-safe in every arm: what is dropped has happened to nobody.
+    /// Waits for the next event. Every arm is cancel-safe: an arm that is dropped has consumed
+    /// nothing.
     async fn wait(
         &mut self,
         stop: &mut watch::Receiver<bool>,
@@ -325,7 +340,8 @@ impl Runner {
         }
         let unsent = stream.as_ref().is_some_and(|stream| stream.has_unsent());
         tokio::select! {
-            biased; // 1 what ends us or is asked of us, 2 what frees room, 3 what we asked for, 4 what must be on time, 5 what takes room
+            // Order: 1 stop and requests, 2 freed room, 3 ended tasks, 4 timer, 5 taken room.
+            biased;
             _ = stop.wait_for(|stop| *stop), if !core.is_stopping() => Happened::Stop,
             Some(asked) = asked.recv() => Happened::Asked(asked),
             _ = reports.recv_many(taken, REPORTS_MAX) => Happened::Reports,
@@ -356,7 +372,7 @@ impl Runner {
         }
     }
 
-    /// What the next wait will have been for, as far as the state tells.
+    /// Names the purpose of the next wait, as far as the state shows it.
     fn spends(&mut self) -> Spent {
         let reads = self.may_read();
         match &self.live {
@@ -376,7 +392,8 @@ impl Runner {
             && self.live.as_ref().is_some_and(|l| l.desk.is_some() && l.replan.is_empty())
     }
 
-    /// The row path over what has been read and not handled, if it may.
+    /// Handles what was read: rows of the first copy, otherwise rows of a standstill and then
+    /// frames. Each signal is acted on before the frames behind it are handled.
     fn work(&mut self) {
         if self.copying.is_some() {
             return self.copy();
@@ -457,7 +474,8 @@ impl Runner {
                 }
             }
             Happened::Probed(Probe::Frozen(error)) => {
-                // What we did not read while the server was asked has held the walsender up.
+                // The walsender stands still, too, if we did not read during the probe. Then the
+                // silence was begun anew, and is not too long here.
                 if self.live.as_ref().is_some_and(|live| live.silence.is_too_long(tokio::time::Instant::now())) {
                     self.broke(error);
                 }
@@ -485,7 +503,7 @@ impl Runner {
         }
     }
 
-    /// Bytes came. Where they keep coming in small reads, let them gather.
+    /// Handles bytes that arrived. Pauses after a small read while more bytes keep arriving.
     fn read(&mut self, bytes: usize) {
         let Some(live) = &mut self.live else { return };
         let now = tokio::time::Instant::now();
@@ -498,7 +516,8 @@ impl Runner {
         self.reporter.lap(Spent::Working);
         let behind = self.live.as_ref().map_or(0, |live| live.behind);
         if let Some(pause) = pace::gather(bytes, waited, behind) {
-            // Our own thread: nobody else waits, and a timer of the runtime has no finer grain than 1 ms.
+            // The loop has this thread to itself, and a timer of the runtime has no finer grain
+            // than 1 ms.
             std::thread::sleep(pause);
             self.reporter.lap(Spent::Reading);
         }
@@ -523,7 +542,8 @@ impl Runner {
     }
 }
 
-/// What the row path works with, put together from parts of the runner while others of them are in use.
+/// Collects the parts of the runner that the row path works with. A method would borrow the other
+/// parts as well.
 fn tools<'a>(core: &'a mut Core, sink: &'a mut Sink, copies: &'a mut Copies, reporter: &'a Reporter) -> Tools<'a> {
     Tools { core, sink, copies, now_unix_nanos: unix_nanos(), metrics: reporter.metrics() }
 }
@@ -536,7 +556,7 @@ fn report(delivery: &Delivery) -> Report {
     Report { ticket: delivery.ticket, generation: delivery.generation, outcome }
 }
 
-/// How the process ends when standard output does.
+/// Says how the process ends after standard output has failed.
 fn without_stdout(error: &StdoutError) -> Exit {
     match error {
         StdoutError::ReaderGone => Exit::ReaderGone,

@@ -1,8 +1,9 @@
-//! The runner does what the core has decided.
+//! Performs the actions that the core has decided.
 
 use super::*;
 
-/// A producer that ends has at least this long for its answers, however short confirm holds are configured.
+/// The least time that an ended producer gets for its answers, however short confirm holds are
+/// configured.
 const SETTLE_LEAST: Duration = Duration::from_secs(5);
 
 impl Runner {
@@ -34,14 +35,16 @@ impl Runner {
         }
     }
 
-    /// Purges the producer's queue and waits for what is in flight.
+    /// Ends the producer: purges its queue and waits for the requests that are in flight.
     fn settle(&mut self) {
-        // Without a producer (it could not be started yet) nothing was sent by one.
+        // A producer that could not be started has sent nothing, so that there is nothing to wait
+        // for.
         let Some(sink) = self.sink.take() else {
             return self.tasks.settling = Some(tokio::spawn(async { Settled { unanswered: 0 } }));
         };
         self.reporter.producer_ended();
-        // What is still unanswered then opens a confirm hold: to wait for longer than that lasts would gain nothing.
+        // Records that stay unanswered open a confirm hold. A wait that is longer than the hold
+        // would gain nothing.
         let within = SETTLE_LIMIT.min(self.config.confirm_hold.max(SETTLE_LEAST));
         self.tasks.settling = Some(tokio::spawn(sink.settle(within)));
     }
@@ -50,13 +53,16 @@ impl Runner {
         let keeper = self.keeper.clone();
         record.run.clone_from(&self.run_id);
         (record.pending_xids, record.pending_upto) = self.copies.pending();
-        // First: what the record confirms is not told again, so what copies noted of it has to be there. A record of theirs
-        // that is on its way comes before, or it would undo this one.
+        // Postgres does not send again what this checkpoint confirms, so the journals of the
+        // backfills are written first. A write of journals that is under way ends before that,
+        // because it would overwrite the newer records.
         self.copies.take_journals();
         let (unwritten, before) = (self.copies.unwritten(), self.tasks.recording.take());
         self.tasks.writing = Some(tokio::spawn(async move {
             if let Some(before) = before {
-                let _ = before.await; // whatever became of it: what is not known to be written is in `unwritten`
+                // A failure is no loss: `unwritten` has every record that is not known to be
+                // written.
+                let _ = before.await;
             }
             beside::write_all(&keeper, &unwritten).await?;
             keeper.write(&Checkpoint::key(&record.slot, record.term), Some(record.to_json())).await
@@ -66,7 +72,8 @@ impl Runner {
     fn update(&mut self, update: Update) {
         let Some(live) = &mut self.live else { return };
         let Update { write, flush, ask } = update;
-        // A confirmation still in line must not be replaced by an update that confirms nothing; it answers as well.
+        // A queued confirmation must not be replaced by an update that confirms nothing. The queued
+        // one answers the server as well.
         if flush.is_zero() && live.confirming && live.stream.has_unsent() {
             return;
         }
@@ -96,7 +103,7 @@ impl Runner {
                     PartitionEnd::Gone => tracing::warn!(topic, partition, "the partition no longer exists"),
                     PartitionEnd::Failed(error) => {
                         tracing::debug!(topic, partition, error = %Chain(&error), "the partition's end cannot be read");
-                        return None; // all are asked again
+                        return None; // The core asks for all ends again.
                     }
                 }
             }

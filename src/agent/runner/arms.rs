@@ -1,4 +1,5 @@
-//! The arms of the loop's `select!` that are more than one call. Each is cancel-safe: what is dropped has happened to nobody.
+//! The arms of the loop's `select!` that are more than one call. Each is cancel-safe: an arm that
+//! is dropped has consumed nothing.
 
 use super::Happened;
 use crate::plans::sink::{Sink, StdoutError};
@@ -6,7 +7,8 @@ use crate::postgres::{Sql, Stream};
 use std::sync::Arc;
 use tokio::task::JoinHandle;
 
-/// The end of a task, if there is one; it is then forgotten. A task that was aborted or panicked never ends here.
+/// Waits for the end of the task, and then forgets the task. Waits for ever without a task or after
+/// an abort. A panic of the task continues here.
 pub(super) async fn joined<T>(task: &mut Option<JoinHandle<T>>) -> T {
     let ended = match task {
         Some(handle) => handle.await,
@@ -20,7 +22,7 @@ pub(super) async fn joined<T>(task: &mut Option<JoinHandle<T>>) -> T {
     }
 }
 
-/// The end of the thread that writes standard output.
+/// Waits until the thread ends that writes standard output. Waits for ever without a sink.
 pub(super) async fn stdout_ended(sink: Option<&mut Sink>) -> StdoutError {
     match sink {
         Some(sink) => sink.ended().await,
@@ -28,7 +30,7 @@ pub(super) async fn stdout_ended(sink: Option<&mut Sink>) -> StdoutError {
     }
 }
 
-/// The end of the idle connection that tells when the server goes away.
+/// Waits for the end of the sentinel. This idle connection ends when the server goes away.
 pub(super) async fn ended(sentinel: Option<&Arc<Sql>>) {
     match sentinel {
         Some(sql) => drop(sql.ended().await),
@@ -36,7 +38,7 @@ pub(super) async fn ended(sentinel: Option<&Arc<Sql>>) {
     }
 }
 
-/// Reads where there is room, else only sends what waits.
+/// Reads if `may_read` allows it. Otherwise only sends the status updates that are queued.
 pub(super) async fn io(stream: Option<&mut Stream>, may_read: bool, unsent: bool) -> Happened {
     match stream {
         Some(stream) if may_read => Happened::Read(stream.fill().await),

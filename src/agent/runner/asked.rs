@@ -1,4 +1,4 @@
-//! The runner answers requests from outside: see `request`.
+//! Answers requests from outside (see `request`).
 
 use super::*;
 use crate::agent::request::{Asked, Request};

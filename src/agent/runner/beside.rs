@@ -1,4 +1,5 @@
-//! The runner's part in copies beside the stream: what `backfill` wants asked is asked, and the answers are told.
+//! The runner's part in backfills: it asks the server the questions of `backfill` and hands the
+//! answers back.
 
 use super::*;
 use crate::continuity::checkpoint::{State, Window};
@@ -14,20 +15,23 @@ use crate::snapshot::visibility::PgSnapshot;
 use crate::table::TableName;
 use std::collections::BTreeMap;
 
-/// What one statement of a chunk may take: the stream may be held for it.
+/// The time limit of one statement of a chunk. The stream may be held while the statement runs.
 const CHUNK_LIMIT: Duration = Duration::from_secs(1);
 
-/// Parts of the byte budget: chunks held when the next one is read, and the largest chunk.
+/// Parts of the byte budget. No chunk is read while held chunks exceed the first part, and a chunk
+/// has at most the second part.
 const HELD_PART: usize = 4;
 const CHUNK_PART: usize = 4;
-/// While a copy is under way, confirm records are this far apart instead of a status interval.
+/// Spacing of checkpoints while a backfill is under way. Otherwise the spacing is a status
+/// interval.
 const RECORD_SPACING: Duration = Duration::from_secs(1);
-/// What the keys of [`crate::continuity::checkpoint::Obeyed`] begin with.
+/// Prefix of the keys of [`crate::continuity::checkpoint::Obeyed`] records.
 const SIGNALS: &str = "signals/";
-/// A larger chunk is no faster.
+/// The largest chunk in bytes. A larger chunk is copied no faster.
 const CHUNK_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// What was asked for a copy, and its answer; the session, if it can be used again.
+/// The server's answer to a question of the copy `id`. `reader` is `None` if the session cannot be
+/// used again.
 pub(super) struct Answered {
     id: u64,
     table: String,
@@ -42,15 +46,16 @@ enum Got {
     Ended,
 }
 
-/// What the state said of copies when the connection was proven.
+/// The state's records about copies when the connection was proven, and the server's snapshot of
+/// that time.
 pub(super) struct Seen {
     windows: BTreeMap<String, Window>,
-    /// What the first copy owes.
+    /// Planned tables of the first copy whose end is not recorded.
     owed: Vec<String>,
     epoch: u64,
-    /// Whether there ever was a first copy.
+    /// Whether the first copy is planned and no checkpoint is written yet.
     planned: bool,
-    /// Tables that were captured before this connect; none at a first start.
+    /// Tables of the newest checkpoint. `None` without a checkpoint, at a first start.
     recorded: Option<Vec<String>>,
     snapshot: PgSnapshot,
 }
@@ -68,11 +73,12 @@ impl Seen {
     }
 }
 
-/// Records written, and whether that is acknowledged.
+/// State records by key, where `None` removes a record, and whether Kafka acknowledged all of them.
 pub(super) type Recorded = (BTreeMap<String, Option<String>>, Result<(), KeeperError>);
 
 impl Runner {
-    /// Goes on with copies: what can be asked is asked, what is delivered is journalled.
+    /// Moves the backfills on: journals what is delivered, writes due records, and asks the server
+    /// for the next chunk.
     pub(super) fn windows_on(&mut self) {
         self.copies.set_now(now());
         self.replan();
@@ -81,7 +87,8 @@ impl Runner {
             return;
         }
         if self.core.is_copying() {
-            return self.record_windows(); // where signals begin does not wait for the first copy's end
+            // The offset at which signals begin is recorded before the first copy ends.
+            return self.record_windows();
         }
         self.obey_heard();
         self.repair_next();
@@ -91,7 +98,8 @@ impl Runner {
         if let Some(position) = self.copies.settle(next, oldest, confirmed) {
             self.core.want_recorded(position);
         } else if !self.copies.is_empty() && self.recorded_at.elapsed() >= RECORD_SPACING {
-            // What a crash would bring again comes before the positions that chunks wait for: it is kept short.
+            // After a crash the stream repeats everything behind the checkpoint before it reaches
+            // the positions that chunks wait for. Frequent checkpoints keep that part short.
             self.recorded_at = tokio::time::Instant::now();
             self.core.want_recorded(self.core.ledger().confirmed());
         }
@@ -104,7 +112,8 @@ impl Runner {
         }
     }
 
-    /// Copies tables again, as somebody asks.
+    /// Begins the copies that a request asks for, and refuses the request if one of its tables
+    /// cannot be copied. A detached table is repaired instead.
     pub(super) fn snapshot_asked(&mut self, tables: &[String], filter: Option<String>, reply: Reply) {
         let mut chosen = Vec::new();
         for name in tables {
@@ -131,7 +140,8 @@ impl Runner {
             chosen.iter().for_each(|table| self.reporter.copy_asked(&table.to_string()));
         }
         if let ([table], [_]) = (chosen.as_slice(), tables) {
-            return self.copies.begin(table, filter, false, now_ms, Some(reply)); // answered once the server takes it
+            // `Copies` answers once the server has accepted the copy.
+            return self.copies.begin(table, filter, false, now_ms, Some(reply));
         }
         for table in &chosen {
             self.copies.begin(table, filter.clone(), false, now_ms, None);
@@ -140,7 +150,7 @@ impl Runner {
         reply.send(Ok(Granted(format!("{names} are copied beside the stream, one after the other"))));
     }
 
-    /// Ends all copies beside the stream, and says so.
+    /// Ends all backfills and returns the text of the answer.
     pub(super) fn windows_cancelled(&mut self) -> String {
         if let Some(task) = self.tasks.chunk.take() {
             task.abort();
@@ -190,7 +200,7 @@ impl Runner {
         });
     }
 
-    /// Ends a chunk that is not read; the session is used again.
+    /// Ends a chunk without reading it, so that its session can be used again.
     fn end_chunk(&mut self, id: u64, table: String) {
         let Some(mut reader) = self.reader.take() else { return };
         self.tasks.chunk = Some(tokio::spawn(async move {
@@ -199,7 +209,8 @@ impl Runner {
         }));
     }
 
-    /// Plans a copy's table as the catalog has it, which may be newer or older than what the stream told last.
+    /// Plans the table of a backfill by the catalog. The catalog may be newer or older than the
+    /// shape that the stream announced last.
     fn plan_window(&mut self, id: u64, table: &CopyTable) {
         let Some(desk) = self.live.as_mut().and_then(|live| live.desk.take()) else { return };
         self.planning_since = std::time::Instant::now();
@@ -208,7 +219,7 @@ impl Runner {
             Some(tokio::spawn(async move { (Place::Window(id, oid), desk.relation_once(shape).await) }));
     }
 
-    /// A copy's table is planned.
+    /// Hands the plan of a table to its backfill. A table that is not captured ends the backfill.
     pub(super) fn window_planned(&mut self, id: u64, planned: &Planned) {
         match planned {
             Planned::Active(active) => {
@@ -222,13 +233,14 @@ impl Runner {
         }
     }
 
-    /// A copy's table cannot be planned until a person acts.
+    /// Ends a backfill whose table cannot be planned until a person acts.
     pub(super) fn window_refused(&mut self, id: u64, trouble: &Trouble) {
         let (reason, detail, next) = (trouble.reason.code().to_owned(), trouble.detail.clone(), trouble.next.clone());
         self.copies.refused(id, &Left { reason, detail, next });
     }
 
-    /// Takes up the copies of the state, and begins those that the first copy or the configuration asks for.
+    /// Resumes the backfills of the state, and begins those that the first copy owes or the
+    /// configuration asks for.
     pub(super) fn open_windows(&mut self, record: &Checkpoint, seen: &Seen, captured: &[TableName]) {
         let first = !self.streamed;
         self.copies.configure(&self.config.snapshot);
@@ -242,7 +254,7 @@ impl Runner {
         for table in captured.iter().filter(|table| !snapshot.skips(table)) {
             let name = table.to_string();
             if self.is_detached(&name) {
-                continue; // its copy is its repair's
+                continue; // The repair of a detached table copies it.
             }
             let owed = seen.owed.contains(&name);
             let added = seen.recorded.as_ref().is_some_and(|recorded| !recorded.contains(&name)) && !seen.planned;
@@ -261,7 +273,7 @@ impl Runner {
         }
     }
 
-    /// An answer for a copy has come.
+    /// Takes the server's answer to a question of a backfill.
     pub(super) fn answered(&mut self, answered: Answered) {
         let Answered { id, table, reader, outcome } = answered;
         self.reader = reader;
@@ -296,9 +308,9 @@ impl Runner {
         }
     }
 
-    /// Writes what copies have to have recorded, if nothing of it is under way.
+    /// Writes the records that backfills need, unless such a write or a checkpoint is under way.
     fn record_windows(&mut self) {
-        // One at a time: an older record must not come to lie over a newer one.
+        // There is one write at a time, because an older record could overwrite a newer one.
         if self.tasks.recording.is_some() || self.tasks.writing.is_some() {
             return;
         }
@@ -312,7 +324,8 @@ impl Runner {
         }
     }
 
-    /// They are written, or not: then they are tried again, and with the next confirm record at the latest.
+    /// Takes the result of a write. Records that failed are written again at the next turn of the
+    /// loop, and with the next checkpoint at the latest.
     pub(super) fn windows_recorded(&mut self, (written, outcome): Recorded) {
         match outcome {
             Ok(()) => self.copies.written(&written),
@@ -320,7 +333,7 @@ impl Runner {
         }
     }
 
-    /// The connection is closed: chunks end with it.
+    /// Ends the chunks that are open and the standstill, because the connection is closed.
     pub(super) fn windows_lost(&mut self) {
         if let Some(task) = self.tasks.chunk.take() {
             task.abort();
@@ -331,7 +344,8 @@ impl Runner {
         self.core.hold_beside(0);
     }
 
-    /// Time for copies: a stream held for too long is let go.
+    /// Does what time requires of backfills: reads the server's snapshot if they wait for
+    /// transactions, and gives up a chunk that has held the stream for too long.
     pub(super) fn windows_tick(&mut self) {
         let at = tokio::time::Instant::now();
         if let Some(live) = &self.live
@@ -361,12 +375,14 @@ fn not_captured() -> Left {
     }
 }
 
-/// Refusals that the same statement will meet again: rights, names, conditions, values.
+/// Whether the server would refuse the same statement again. The refusal is then about rights,
+/// names, conditions or values.
 pub(super) fn is_final(state: &str) -> bool {
     matches!(state.get(..2), Some("42" | "22" | "0A")) || state == "28000"
 }
 
-/// Writes records one after the other; how far signals are obeyed comes after what they asked for.
+/// Writes records one after the other. Records of obeyed signals come last, after the copies that
+/// the signals asked for.
 pub(super) async fn write_all(keeper: &Keeper, records: &BTreeMap<String, Option<String>>) -> Result<(), KeeperError> {
     let (last, first): (Vec<_>, Vec<_>) = records.iter().partition(|(key, _)| key.starts_with(SIGNALS));
     for (key, value) in first.into_iter().chain(last) {
@@ -390,7 +406,7 @@ fn answered(id: u64, table: &str, asked: Result<(Reader, Got), ReadError>) -> An
     Answered { id, table: table.to_owned(), reader, outcome }
 }
 
-/// What a session for this table is told.
+/// The order for a session that copies this table at a standstill.
 fn order(config: &Config, table: TableName, relation: Oid, filter: Option<String>) -> Order {
     Order {
         postgres: config.postgres.clone(),

@@ -1,4 +1,4 @@
-//! The runner's dealings with the first copy: begun, planned, journalled, ended.
+//! The runner's part in the first copy: it begins, plans, journals and ends the copy.
 
 use super::*;
 use crate::agent::open::Carried;
@@ -9,7 +9,7 @@ use crate::snapshot::Mode;
 use crate::snapshot::journal::Journal;
 use tokio::sync::oneshot;
 
-/// The transaction that keeps the snapshot, and how it is let go.
+/// The task that holds the snapshot of the first copy. `release` is `None` after the release.
 pub(super) struct Holding {
     task: JoinHandle<Option<PgError>>,
     release: Option<oneshot::Sender<()>>,
@@ -17,14 +17,14 @@ pub(super) struct Holding {
 
 impl Drop for Holding {
     fn drop(&mut self) {
-        // One that was released says goodbye in its own time.
+        // A released holder closes its connection in its own time.
         if self.release.is_some() {
             self.task.abort();
         }
     }
 }
 
-/// The end of the snapshot, if there is one that is not ours.
+/// Waits until the holder's transaction ends without our release. Returns the error that ended it.
 pub(super) async fn ended(holding: &mut Option<Holding>) -> Option<PgError> {
     match holding {
         Some(held) => match (&mut held.task).await {
@@ -36,12 +36,13 @@ pub(super) async fn ended(holding: &mut Option<Holding>) -> Option<PgError> {
     }
 }
 
-/// What a reader says next.
+/// Waits for the next event of the first copy's readers.
 pub(super) async fn told(copying: Option<&mut Copying>) -> Option<Told> {
     copying?.told().await
 }
 
-/// When the loop turns next at the latest: the core's tick, or the moment the rate allows the next piece.
+/// The latest time of the loop's next turn: the core's tick, or the moment at which the rate allows
+/// the next piece.
 pub(super) fn next_tick(core: &Core, copying: Option<&Copying>) -> Moment {
     let tick = core.next_tick();
     match copying.map(Copying::next_piece) {
@@ -51,7 +52,7 @@ pub(super) fn next_tick(core: &Core, copying: Option<&Copying>) -> Moment {
 }
 
 impl Runner {
-    /// What a connect has to know of this process.
+    /// The facts about this process that a connect needs.
     pub(super) fn carried(&self) -> Carried {
         let held = self.tasks.holding.is_some();
         Carried {
@@ -62,7 +63,8 @@ impl Runner {
         }
     }
 
-    /// Takes up the copy that the connection brings, or the one whose snapshot is still held.
+    /// Begins the first copy that the connection brings, or resumes the one whose snapshot is still
+    /// held.
     pub(super) fn begin_copy(&mut self, copy: Option<FirstCopy>, journal: &Journal) {
         if let Some(first) = copy {
             let plan = &first.prepared.plan;
@@ -78,7 +80,8 @@ impl Runner {
             self.note(first_copy("STARTED"));
             let (release, released) = oneshot::channel();
             let held = first.holder.hold(async {
-                let _ = released.await; // dropped or sent: nobody needs the snapshot
+                // A sent and a dropped release both mean that nobody needs the snapshot.
+                let _ = released.await;
             });
             self.tasks.holding = Some(Holding { task: tokio::spawn(held), release: Some(release) });
             self.copying = Some(copying);
@@ -96,9 +99,10 @@ impl Runner {
         }
     }
 
-    /// `initial_only`: there is nothing more to do.
+    /// Stops the agent under `initial_only` when everything is copied and every notice is sent.
     pub(super) fn end_if_copied(&mut self) {
-        let is_told = self.notices.next().is_none(); // whoever waits for the end of the copy is told before
+        // The notice about the end of the copy goes out first.
+        let is_told = self.notices.next().is_none();
         let is_copied = self.copying.is_none() && self.copies.is_empty() && is_told;
         if is_copied && self.config.snapshot.mode == Mode::InitialOnly {
             tracing::info!("snapshot.mode is \"initial_only\" and everything is copied: stopping; the slot stays");
@@ -106,7 +110,8 @@ impl Runner {
         }
     }
 
-    /// The connection ends. With its snapshot held the copy goes on with the next one; else it is over.
+    /// Interrupts the first copy, because the connection ends. The copy goes on with the next
+    /// connection if its snapshot is held, and otherwise it is over.
     pub(super) fn interrupt_copy(&mut self) {
         self.core.end_copy();
         if self.tasks.holding.is_none() && self.copying.take().is_some() {
@@ -117,7 +122,8 @@ impl Runner {
         }
     }
 
-    /// Rows, plans and ends, as far as there is room.
+    /// Sends copied rows, starts the planning of tables, and journals finished tables, as far as
+    /// there is room.
     pub(super) fn copy(&mut self) {
         let (Some(copying), Some(live), Some(sink)) = (&mut self.copying, &mut self.live, &mut self.sink) else {
             return;
@@ -155,7 +161,7 @@ impl Runner {
         self.journal();
     }
 
-    /// Records the end of a table whose records are delivered; when there is none left, the copy is over.
+    /// Journals one table whose records are all delivered. Ends the copy when no table is left.
     fn journal(&mut self) {
         let Some(copying) = &mut self.copying else { return };
         if copying.is_over() {
@@ -184,7 +190,8 @@ impl Runner {
         }
     }
 
-    /// Every table is delivered and journalled: the stream goes on from the consistent point.
+    /// Ends the first copy, because every table is delivered and journalled. The stream goes on
+    /// from the consistent point, and backfills copy the tables that are owed.
     fn copied(&mut self) {
         self.hear_copies();
         let Some(mut copying) = self.copying.take() else { return };
@@ -199,7 +206,7 @@ impl Runner {
         if let Some(holding) = &mut self.tasks.holding
             && let Some(release) = holding.release.take()
         {
-            let _ = release.send(()); // it may have ended by itself
+            let _ = release.send(()); // The holder may have ended by itself.
         }
         self.tasks.holding = None;
         let left: Vec<&str> =
@@ -216,7 +223,7 @@ impl Runner {
         self.end_if_copied();
     }
 
-    /// Brings the copy's progress up to date where status is due.
+    /// Brings the copy's progress up to date if the status is due.
     pub(super) fn report_copy(&mut self, now_ms: i64) {
         if let Some(copying) = &self.copying
             && self.reporter.is_due(now_ms)
@@ -236,7 +243,7 @@ impl Runner {
         self.tasks.holding = None;
         let Some(copying) = &self.copying else { return };
         if copying.is_read() {
-            return; // every row is here already
+            return; // All rows are read, and nobody needs the snapshot.
         }
         let error = error.unwrap_or(PgError::Closed { call: "hold the snapshot" });
         tracing::error!(error = %crate::continuity::Chain(&error), "the snapshot of the first copy has ended: tables not finished are not copied by it");
@@ -250,7 +257,8 @@ impl Runner {
         }
     }
 
-    /// A table's plan is refused: the others go first, and what is left of it is told when they are through.
+    /// Takes the refusal of a plan. In the first copy the other tables go first, and the trouble is
+    /// reported when only refused tables are left.
     pub(super) fn copy_refused(&mut self, place: Place, trouble: Trouble) {
         if let Place::Window(id, _) = place {
             return self.window_refused(id, &trouble);
@@ -270,7 +278,7 @@ impl Runner {
     }
 }
 
-/// News of the first copy as a whole.
+/// Builds the news that the first copy has reached the stage `kind`.
 fn first_copy(kind: &'static str) -> News {
     News { about: About::First, kind, signal: None, data: Vec::new() }
 }

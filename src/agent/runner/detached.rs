@@ -1,4 +1,4 @@
-//! The runner sets tables aside, and takes them up again when somebody asks for their repair.
+//! Detaches tables that were refused, and plans them again when an operator asks for their repair.
 
 use super::*;
 use crate::agent::request::reply;
@@ -8,15 +8,15 @@ use crate::continuity::{Granted, Halt, Reason, Refused, Reply};
 use crate::plans::Aside;
 use std::collections::{BTreeMap, VecDeque};
 
-/// Tables set aside, and what is asked about them.
+/// The detached tables, and the repairs that were asked for.
 #[derive(Default)]
 pub(super) struct Detaching {
     pub tables: Detachments,
-    /// Records that must be there before the stream is read again.
+    /// Records that have to be written before the stream is read again, by table.
     first: BTreeMap<String, Detached>,
-    /// Repairs that were asked for, in their order.
+    /// Repairs that were asked for, oldest first, each with the reply that waits for it.
     asked: VecDeque<(TableName, Option<Reply>)>,
-    /// The one under way.
+    /// The repair whose table is being planned.
     repair: Option<Repair>,
 }
 
@@ -31,9 +31,10 @@ impl Runner {
         Detached::key(&self.config.slot, table)
     }
 
-    /// A connection is proven: what the state says holds. A table that is not captured any more is no business of ours.
+    /// Takes the detached tables of the state when a connection is proven. Tables that are not
+    /// captured any more are left out.
     ///
-    /// Returns the keys of records that say nothing any more.
+    /// Returns the keys of records that have no meaning any more.
     pub(super) fn open_detached(
         &mut self,
         recorded: &BTreeMap<String, Detached>,
@@ -42,7 +43,7 @@ impl Runner {
     ) -> Vec<String> {
         self.detaching.first.retain(|table, _| !recorded.contains_key(table));
         let is_captured = |name: &String| captured.iter().any(|table| table.to_string() == *name);
-        // A record that goes as soon as it can be written is gone.
+        // A record counts as removed while its removal waits to be written.
         let going = self.copies.unwritten();
         let is_going = |name: &String| going.get(&self.detached_key(name)) == Some(&None);
         let (held, gone): (BTreeMap<_, _>, BTreeMap<_, _>) =
@@ -55,8 +56,8 @@ impl Runner {
         gone.keys().map(|name| self.detached_key(name)).collect()
     }
 
-    /// Copies of such tables, after those of the state were taken up: none of one that is set aside, one of each that is
-    /// being repaired.
+    /// Adjusts the copies of detached tables, after the copies of the state were resumed. A table
+    /// under repair has a copy, and any other detached table has none.
     pub(super) fn open_repairs(&mut self, captured: &[TableName]) {
         let now_ms = unix_nanos() / 1_000_000;
         for table in captured {
@@ -79,7 +80,8 @@ impl Runner {
         Some((format!("{}.{}", shape.namespace, shape.name), shape))
     }
 
-    /// A table is told by the stream: its plan, or where it is set aside.
+    /// Plans a relation that the stream announces. The changes of a detached table go to the
+    /// quarantine topic.
     pub(super) fn plan_relation(&self, desk: Desk, slot: RelationSlot, shape: RelationShape) -> PlanningTask {
         let place = Place::Relation(slot, shape.oid);
         let table = format!("{}.{}", shape.namespace, shape.name);
@@ -89,11 +91,12 @@ impl Runner {
         }
     }
 
-    /// A change of a table cannot go on: the record is written that sets the table aside.
+    /// Detaches a table, because one of its changes cannot be sent. The record is written first. A
+    /// table whose plan was refused is planned once more before that.
     pub(super) fn plan_aside(&self, desk: Desk, slot: RelationSlot, at: Position, cause: Cause) -> PlanningTask {
         let place = Place::Relation(slot, Oid(0));
         let Some((table, shape)) = self.shape_of(slot) else {
-            // A row comes after its relation was told.
+            // A row comes after the announcement of its relation, so that the shape is known.
             return tokio::spawn(async move { (place, (desk, Ok(plans::Outcome::Unchanged))) });
         };
         let (key, now_ms) = (self.detached_key(&table), unix_nanos() / 1_000_000);
@@ -107,14 +110,14 @@ impl Runner {
                 });
             }
             Cause::Change(refusal) => refusal,
-            // The record has its cause.
+            // The existing record of the table names its cause.
             Cause::Recorded => Refusal { reason: "", detail: String::new() },
         };
         let detached = tables.record(&table, &refusal, at, now_ms);
         tokio::spawn(async move { (place, desk.set_aside(shape, Some(detached), Some(key)).await) })
     }
 
-    /// A table is set aside from here on.
+    /// Takes the quarantine topic as the place of a detached table, or of one skipped change.
     pub(super) fn set_aside(&mut self, place: Place, set: plans::SetAside) {
         let (Place::Relation(slot, oid) | Place::Skip(slot, oid)) = place else { return };
         let Some((table, _)) = self.shape_of(slot) else { return };
@@ -148,7 +151,7 @@ impl Runner {
         }
     }
 
-    /// A table's plan is refused: its first change will set it aside.
+    /// Notes that a table's plan is refused. The next change of the table will detach it.
     pub(super) fn relation_refused(&mut self, slot: RelationSlot, trouble: &Trouble) {
         let Some((table, _)) = self.shape_of(slot) else { return };
         self.reporter.refused(&table, trouble);
@@ -157,7 +160,9 @@ impl Runner {
         }
     }
 
-    /// Kafka refuses a topic's records for good, or has lost some: its tables are recorded before the stream is read again.
+    /// Detaches the tables of a topic, because Kafka refuses its records for good or has lost some.
+    /// Their records are written before the stream is read again. The stream halts if no table has
+    /// this topic.
     pub(super) fn detach_topic(&mut self, route: RouteId, from: Position, reason: Reason) {
         let topic = self.routes.get(route.0 as usize).cloned().unwrap_or_default();
         let detail = match reason {
@@ -183,13 +188,14 @@ impl Runner {
         }
     }
 
-    /// Records that come before the stream is read again.
+    /// The records, by key, that are written before the stream is read again.
     pub(super) fn detached_first(&self) -> BTreeMap<String, Option<String>> {
         let first = self.detaching.first.iter();
         first.map(|(table, detached)| (self.detached_key(table), Some(detached.to_json()))).collect()
     }
 
-    /// Somebody asks for copies of tables that are set aside.
+    /// Queues the repairs of detached tables. A request with a condition is refused, because a copy
+    /// of some rows repairs no table.
     pub(super) fn repairs_asked(&mut self, tables: Vec<TableName>, filter: Option<&str>, mut reply: Option<Reply>) {
         if filter.is_some() {
             let names = tables.iter().map(TableName::to_string).collect::<Vec<_>>().join(", ");
@@ -201,12 +207,13 @@ impl Runner {
         }
     }
 
-    /// Whether a table is set aside or being repaired.
+    /// Whether a table is detached or being repaired.
     pub(super) fn is_detached(&self, table: &str) -> bool {
         self.detaching.tables.get(table).is_some()
     }
 
-    /// Takes up the next repair that was asked for: the table is planned anew, and its changes flow again.
+    /// Ends repairs whose copies are done, and begins the next one that was asked for: its table is
+    /// planned again, and its changes flow again.
     pub(super) fn repair_next(&mut self) {
         for table in self.copies.take_repaired() {
             if let Some(detached) = self.detaching.tables.forget(&table) {
@@ -221,7 +228,8 @@ impl Runner {
         let Some((table, reply)) = self.detaching.asked.pop_front() else { return };
         let (name, now_ms) = (table.to_string(), unix_nanos() / 1_000_000);
         let Some(detached) = self.detaching.tables.repair(&name, now_ms) else {
-            self.copies.begin(&table, None, false, now_ms, reply); // repaired meanwhile: an ordinary copy
+            // The table was repaired meanwhile, so that an ordinary copy follows.
+            self.copies.begin(&table, None, false, now_ms, reply);
             return;
         };
         let keyed = (self.detached_key(&name), detached.clone());
@@ -236,7 +244,8 @@ impl Runner {
         self.detaching.repair = Some(Repair { table, detached, reply });
     }
 
-    /// A table that is to be repaired is planned and recorded, or refused as before.
+    /// Takes the outcome of planning a table for its repair. A planned table is copied, and a
+    /// refused one stays detached.
     pub(super) fn repair_planned(&mut self, told: Option<(RelationSlot, Oid)>, outcome: plans::Outcome) {
         let Some(Repair { table, detached, reply: asked }) = self.detaching.repair.take() else { return };
         let name = table.to_string();
@@ -274,7 +283,7 @@ impl Runner {
         self.copies.repairs(&name);
     }
 
-    /// The connection is closed: a repair under way has not begun.
+    /// Refuses the repair that is being planned, because the connection is closed.
     pub(super) fn repair_interrupted(&mut self) {
         if let Some(Repair { reply, .. }) = self.detaching.repair.take() {
             let why = "the connection to Postgres was lost: ask again".to_owned();
@@ -282,7 +291,7 @@ impl Runner {
         }
     }
 
-    /// Tables that are not captured any more.
+    /// Forgets detached tables that are not captured any more.
     pub(super) fn forget_detached(&mut self, left: &[TableName]) {
         for table in left.iter().map(TableName::to_string) {
             if self.detaching.tables.forget(&table).is_some() {

@@ -1,4 +1,5 @@
-//! The runner and the recorded halt: a halted agent looks for what ends its halt, and a try that succeeded is noted.
+//! The runner's part in recorded halts. It records a halt, checks whether something has ended the
+//! halt, and removes the record after a try that succeeded.
 
 use super::*;
 use crate::agent::open::recorded;
@@ -6,33 +7,33 @@ use crate::continuity::checkpoint::State;
 use crate::continuity::halted::{Author, Halted, Standing};
 use crate::continuity::{Halt, Reason};
 
-/// The record of a halt that could not be written is written again after this.
+/// Pause before a failed write of a halt's record is repeated.
 const HALT_RETRY: Duration = Duration::from_secs(1);
 
-/// Every so many looks of a halted agent it also asks the server about the slot, by a connection of its own: what is kept
-/// for a halted pipeline grows.
+/// One check out of this many also asks the server about the slot, over a connection of its own.
+/// The WAL that is kept for a halted pipeline grows.
 const SLOT_LOOKS: u32 = 3;
 
-/// What the runner keeps of halts.
+/// The try that is under way after a halt, and the deadline of an exit.
 #[derive(Default)]
 pub(super) struct Halts {
     /// The recorded halt that the open connection tries to get past.
     pub trial: Option<Halted>,
-    /// How long the record of a halt may keep `--exit-on-halt` waiting.
+    /// Latest time at which `--exit-on-halt` ends the process, even if the record is not written.
     deadline: Option<tokio::time::Instant>,
 }
 
-/// What a halted agent knows when it looks.
+/// The facts about a halt that a check starts from.
 struct Known {
     halt: Halt,
-    /// The state holds a record of this halt.
+    /// Whether the state holds a record of this halt.
     recorded: bool,
     epoch: u64,
     term: Option<u64>,
 }
 
 impl Runner {
-    /// Who records a halt of this process.
+    /// The identity of this process in the halts that it records: run, configuration and version.
     pub(super) fn author(&self) -> Author {
         Author {
             run: self.run_id.clone(),
@@ -41,10 +42,10 @@ impl Runner {
         }
     }
 
-    /// Records the halt to which the stream comes.
+    /// Records a halt. A halt that the core found in delivery reports is reported here as well.
     pub(super) fn record_halt(&mut self, mut halt: Halt) {
         if let Some(route) = halt.route {
-            // Found by the core, from what Kafka said: nobody has told of it yet.
+            // The core found this halt in delivery reports, and nobody has reported it yet.
             let topic = self.routes.get(route.0 as usize).map_or("?", String::as_str);
             halt.detail = format!("topic {topic}: {}", halt.detail);
             self.reporter.failed(&Disposition::Halt(halt.clone()));
@@ -55,15 +56,15 @@ impl Runner {
         self.write_halt(Some(Halted::new(&halt, &self.author(), term, unix_nanos() / 1_000_000)));
     }
 
-    /// The state holds the record of a halt, or holds none any more.
+    /// Tells the core that the halt is recorded. `None` means that the record was removed.
     pub(super) fn halt_written(&mut self, halted: Option<&Halted>) {
         if let Some(halted) = halted {
             self.apply(Event::HaltRecorded(Box::new(halted.halt())));
         }
     }
 
-    /// Ends the process where the stream has come to its halt, if that is asked for. The next start has to find the record,
-    /// so the end waits for it as long as the drain did.
+    /// Ends the process at a halt if `--exit-on-halt` is set. The next start has to find the
+    /// record, so that the end waits for its write, for as long as a stop may take.
     pub(super) fn exit_where_halted(&mut self) {
         let is_late = self.halts.deadline.is_none_or(|deadline| tokio::time::Instant::now() >= deadline);
         if self.config.exit_on_halt && self.core.is_halted() && (self.tasks.halting.is_none() || is_late) {
@@ -71,8 +72,8 @@ impl Runner {
         }
     }
 
-    /// Looks whether something has ended the halt. Every few looks ask Postgres and Kafka as well, by connections of
-    /// their own.
+    /// Checks whether something has ended the halt. One check out of [`SLOT_LOOKS`] also asks
+    /// Postgres, over a connection of its own.
     pub(super) fn look_at_halt(&mut self, halt: Halt) {
         let known = Known {
             recorded: halt.recorded.is_some(),
@@ -86,7 +87,8 @@ impl Runner {
         self.tasks.looking = Some(tokio::spawn(async move { look(&config, &keeper, &author, &known, asks).await }));
     }
 
-    /// A confirm record is acknowledged: a try that it covers has succeeded.
+    /// Removes the recorded halt if the acknowledged checkpoint covers the change at which the
+    /// stream had halted.
     pub(super) fn try_succeeded(&mut self) {
         let delivered = self.core.record().map(|record| (record.epoch, record.delivered));
         let passed =
@@ -99,18 +101,19 @@ impl Runner {
         self.write_halt(None);
     }
 
-    /// Writes or removes the record of the halt, after whatever was written of it before.
+    /// Writes or removes the record of the halt. An earlier write is stopped first, and a failed
+    /// write is repeated.
     pub(super) fn write_halt(&mut self, halted: Option<Halted>) {
         let (keeper, slot, before) = (self.keeper.clone(), self.config.slot.clone(), self.tasks.halting.take());
         self.tasks.halting = Some(tokio::spawn(async move {
             if let Some(before) = before {
-                before.abort(); // what it repeats is outdated
+                before.abort(); // The newer value replaces it.
                 let _ = before.await;
             }
             let text = halted.as_ref().map(Halted::to_json);
             while let Err(error) = keeper.write(&Halted::key(&slot), text.clone()).await {
                 if matches!(error, KeeperError::Gone) {
-                    break; // the process ends
+                    break; // The process is ending.
                 }
                 tokio::time::sleep(HALT_RETRY).await;
             }
@@ -119,7 +122,7 @@ impl Runner {
     }
 }
 
-/// One look of a halted agent.
+/// Checks once whether the halt is lifted. `asks` also reads the row of the slot.
 async fn look(config: &Config, keeper: &Keeper, author: &Author, known: &Known, asks: bool) -> Look {
     let mut lifted = false;
     let mut judged = false;
@@ -146,7 +149,7 @@ async fn look(config: &Config, keeper: &Keeper, author: &Author, known: &Known, 
                 lifted = !halts;
                 slot
             }
-            Err(_) => None, // the next look asks again
+            Err(_) => None, // The next check asks again.
         },
         () => session::read_slot(&config.postgres, &config.slot).await,
     };

@@ -1,7 +1,9 @@
-//! Heartbeats: a record at an interval while changes could flow, and a query that moves the log of a quiet database.
+//! Heartbeats: a record at an interval while changes could flow, and a query that moves the WAL of
+//! a quiet database.
 //!
-//! A heartbeat is a record like any other to the producer and the ledger; it confirms nothing by itself. What the
-//! query's failure means is told in the log and tried again with the next one: the stream does not depend on it.
+//! A heartbeat is a record like any other to the producer and the ledger, and it confirms nothing
+//! by itself. A query that fails is logged, and runs again with the next heartbeat. The stream does
+//! not depend on the query.
 
 use super::{Place, Runner, tools};
 use crate::agent::Heartbeat;
@@ -10,34 +12,35 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
-/// Without heartbeats the loop's other timers decide.
+/// The wait without heartbeats, where the loop's other timers decide.
 const NEVER: Duration = Duration::from_secs(3600);
 
 #[derive(Default)]
 pub(super) struct Heart {
     heartbeat: Option<Heartbeat>,
-    /// When the next one is due.
+    /// When the next heartbeat is due. `None` without heartbeats.
     due: Option<Instant>,
     planned: bool,
     query: Option<JoinHandle<()>>,
 }
 
 impl Heart {
-    /// A connection begins: the first heartbeat is due after one interval.
+    /// Starts the interval for a new connection. The first heartbeat is due after one interval.
     pub(super) fn begin(&mut self, heartbeat: Option<&Heartbeat>) {
         self.heartbeat = heartbeat.cloned();
         self.due = heartbeat.map(|heartbeat| Instant::now() + heartbeat.interval);
         self.planned = false;
     }
 
-    /// Until the next one is due.
+    /// The time until the next heartbeat is due.
     pub(super) fn rest(&self) -> Duration {
         self.due.map_or(NEVER, |due| due.saturating_duration_since(Instant::now()))
     }
 }
 
 impl Runner {
-    /// Sends a heartbeat that is due, where rows could be sent as well.
+    /// Sends a heartbeat that is due, if rows could be sent now. Then runs the query, unless the
+    /// one before still runs.
     pub(super) fn beat(&mut self) {
         let Some(heartbeat) = self.heart.heartbeat.clone() else { return };
         if self.heart.rest() > Duration::ZERO {
@@ -45,13 +48,14 @@ impl Runner {
         }
         self.heart.due = Some(Instant::now() + heartbeat.interval);
         if !self.may_read() {
-            return; // a stream that waits says so in status; a heartbeat would say otherwise
+            return; // A heartbeat would hide that the stream waits.
         }
         if !self.heart.planned {
             let Some(desk) = self.live.as_mut().and_then(|live| live.desk.take()) else { return };
             self.heart.planned = true;
             self.tasks.planning = Some(tokio::spawn(async move { (Place::Heartbeats, desk.heartbeats().await) }));
-            self.heart.due = Some(Instant::now()); // the first one follows its plan
+            // The first heartbeat is sent once its plan is made.
+            self.heart.due = Some(Instant::now());
             return;
         }
         let (Some(live), Some(sink)) = (&mut self.live, &mut self.sink) else { return };

@@ -1,10 +1,11 @@
-//! What the row path has to be fetched before it goes on: plans, each by a task that has the desk meanwhile.
+//! Fetches the plans that the row path is waiting for. Each lookup runs in a task that owns the
+//! planner until the lookup ends.
 
 use super::*;
 use crate::rows::{Burst, Need};
 
 impl Runner {
-    /// A burst has ended.
+    /// Takes the end of a burst: tells the core, and starts the lookup that the burst waits for.
     pub(super) fn worked(&mut self, burst: Burst) {
         if burst.goodbye {
             return self.broke(PipelineError::Goodbye);
@@ -27,7 +28,8 @@ impl Runner {
             Need::Aside(slot, at, cause) => self.plan_aside(desk, slot, at, cause),
             Need::Skip(slot) => self.plan_skip(desk, slot),
             Need::Nullable(slot, column) => {
-                // As the stream told it last: a copy may have planned what the catalog has by now.
+                // The shape is the newest one of the stream. A copy may have planned a newer one
+                // from the catalog.
                 let shape = self.live.as_ref().and_then(|live| live.shapes.get(&slot).cloned());
                 let Some(shape) = shape else { return self.give_back(desk) };
                 tokio::spawn(async move { (Place::Relation(slot, shape.oid), desk.nullable(shape, column).await) })
@@ -37,7 +39,7 @@ impl Runner {
         });
     }
 
-    /// A desk that was taken for nothing.
+    /// Returns a planner that was taken and is not needed.
     fn give_back(&mut self, desk: Desk) {
         if let Some(live) = &mut self.live {
             live.desk = Some(desk);

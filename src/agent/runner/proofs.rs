@@ -1,7 +1,8 @@
-//! The runner's part in schema ids: plans that rest on ids which the registry has not confirmed, and what becomes of them.
+//! The runner's part in schema ids: it follows plans whose ids the registry has not confirmed.
 //!
-//! An id that turns out to be another schema's ends the connection. The next one makes every plan anew, with the ids that the
-//! registry gives by then, before a row is read; what it sends again from the confirmed position carries the right id.
+//! An id that belongs to another schema ends the connection. The next connection makes every plan
+//! again before it reads a row, with the ids that the registry gives by then. The records that it
+//! sends again from the confirmed position carry the right id.
 
 use super::*;
 use crate::change::Position;
@@ -10,16 +11,18 @@ use crate::plans::proofs::{Proofs, Standing};
 use crate::plans::{Ready, Replaced, SchemaIds, Unproven, Uses};
 use std::collections::BTreeMap;
 
-/// The first and the last Position that a plan sent with an unproven id.
+/// The first and the last Position that a plan sent with an unproven id. `None` if the plan sent
+/// nothing.
 pub(in crate::agent) type Span = Option<(Position, Position)>;
 
-/// Plans in doubt, and the task that proves ids. Both outlive a connection.
+/// Plans with unproven ids, and the task that proves ids. Both outlive a connection.
 #[derive(Default)]
 pub(super) struct Doubts {
     ids: Option<SchemaIds>,
-    /// By the plan's name. Unproven ids are of the current connection, noted records of this process.
+    /// Plans by name. Their unproven ids belong to the current connection, and their noted
+    /// Positions to this process.
     plans: BTreeMap<String, InDoubt>,
-    /// A plan was made after the last look: its ids may be proven or refuted already.
+    /// Whether a plan was made after the last check. Its ids may be proven or refuted already.
     looks_again: bool,
 }
 
@@ -31,7 +34,7 @@ struct InDoubt {
 }
 
 impl Doubts {
-    /// Waits until something is to be looked at. Cancel-safe.
+    /// Waits until ids have to be checked again. Cancel-safe.
     pub(super) async fn changed(&mut self) {
         match &mut self.ids {
             Some(_) if self.looks_again => {}
@@ -41,18 +44,20 @@ impl Doubts {
         self.looks_again = false;
     }
 
-    /// Whoever knows the registry by another URL asks anew.
+    /// Drops the registry's client and its answers, because the configuration names another
+    /// registry.
     pub(super) fn forget_registry(&mut self) {
         self.ids = None;
     }
 }
 
 impl Runner {
-    /// The registry as configured, made anew for each connection: its files may have changed. A later one that cannot be made
-    /// leaves the one before in use.
+    /// Makes the registry's client anew for each connection, because its files may have changed. If
+    /// that fails and there is an earlier client, the earlier one stays in use.
     pub(super) fn schema_ids(&mut self) -> Result<Option<SchemaIds>, crate::encode::registry::RegistryError> {
         let Some(config) = &self.config.registry else { return Ok(None) };
-        self.doubts.plans.values_mut().for_each(|plan| plan.unproven.clear()); // plans of the connection before
+        // These ids belong to the connection before.
+        self.doubts.plans.values_mut().for_each(|plan| plan.unproven.clear());
         let registry = match (Registry::new(config), &self.doubts.ids) {
             (Ok(registry), _) => Arc::new(registry),
             (Err(error), Some(_)) => {
@@ -74,7 +79,8 @@ impl Runner {
         Ok(Some(ids))
     }
 
-    /// A plan is made: notes which of its ids are in doubt, and tells which took the place of recorded ones.
+    /// Notes the unproven ids of a new plan, and reports ids that replaced recorded ones. Returns
+    /// where the plan notes its Positions, or `None` if all ids are proven.
     pub(super) fn ids_given(&mut self, ready: &Ready) -> Option<Rc<Uses>> {
         let known = self.doubts.plans.remove(&ready.name).unwrap_or_default();
         self.reporter.ids_settled(&ready.name);
@@ -91,7 +97,8 @@ impl Runner {
         Some(uses)
     }
 
-    /// The registry has answered, or has failed to.
+    /// Checks all unproven ids after the registry has answered or failed. A refuted id ends the
+    /// connection.
     pub(super) fn proofs_changed(&mut self) {
         let Some(SchemaIds { registry, proofs }) = self.doubts.ids.clone() else { return };
         let (mut open, mut why, mut refuted) = (0, String::new(), Vec::new());
@@ -115,12 +122,13 @@ impl Runner {
                     true
                 }
             });
-            // What was sent with a refuted id is told again when the plan is made anew, together with the new id.
+            // A plan with a refuted id stays in the list. Its Positions are reported again with the
+            // new id, when the plan is made again.
             let is_proven = had > 0 && plan.unproven.is_empty() && refuted.len() == refuted_before;
             !is_proven
         });
         self.reporter.ids_unproven(open, registry.url(), &why);
-        // Without a connection no plan is in use, and the next connection asks.
+        // Without a connection no plan is in use, and the next connection asks the registry.
         if let Some(first) = refuted.first().filter(|_| self.live.is_some()) {
             let more = match refuted.len() - 1 {
                 0 => String::new(),
@@ -138,13 +146,13 @@ fn refutation(subject: &str, id: u32, span: Span) -> String {
     format!("the registry does not serve the schema of subject `{subject}` under id {id}; {sent}")
 }
 
-/// What is told of an id that took the place of a recorded one.
+/// The text about an id that replaced a recorded one.
 pub(in crate::agent) fn replacement(replaced: &Replaced, span: Span) -> String {
     let Replaced { subject, was, id, .. } = replaced;
     format!("subject `{subject}`: id {was} is replaced by {id}; {}", sent(span))
 }
 
-/// Which records carry an id that turned out to be wrong.
+/// The text that names the records with a wrong id.
 fn sent(span: Span) -> String {
     match span {
         None => "this process has sent no record with it".to_owned(),

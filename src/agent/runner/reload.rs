@@ -1,7 +1,8 @@
-//! The runner takes another configuration: tables join and leave while the stream goes on.
+//! Takes another configuration: tables join and leave while the stream runs.
 //!
-//! Nothing is reconnected, but for another registry. A table that joins is added to the publication where that is ours, recorded, and copied beside
-//! the stream; one that leaves is excluded, and stays in the publication.
+//! Only another registry needs a new connection. A table that joins is recorded and copied by a
+//! backfill. It is added to the publication if the publication is ours to change. A table that
+//! leaves is excluded, and stays in the publication.
 
 use super::*;
 use crate::change::RelationShape;
@@ -11,24 +12,26 @@ use crate::postgres::publication;
 use crate::snapshot::Mode;
 use std::collections::BTreeMap;
 
-/// ALTER PUBLICATION locks its tables for a moment; behind a long transaction it gives up instead of queueing others.
+/// ALTER PUBLICATION locks its tables for a moment. Behind a long transaction it gives up after
+/// this time, because other statements would queue behind it.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a reload found and did.
+/// The outcome of a reload at the server, with the new configuration and the reply.
 pub(super) struct Reloaded {
     config: Config,
     reply: Reply,
     outcome: Result<Captured, Refused>,
 }
 
-/// The captured tables, and how each is published.
+/// The captured tables, and the identity of each in the publication.
 struct Captured {
     tables: Vec<TableName>,
     identities: BTreeMap<String, TableIdentity>,
 }
 
 impl Runner {
-    /// Begins a reload; only `[tables]`, `[snapshot]` and `[registry]` differ.
+    /// Begins a reload. `config` differs from ours only in `[tables]`, `[snapshot]` and
+    /// `[registry]`.
     pub(super) fn reload(&mut self, config: Config, reply: Reply) {
         if self.live.is_none() || !self.core.is_streaming() || self.core.is_copying() {
             let why = "tables change while the stream flows: try again then".to_owned();
@@ -46,7 +49,7 @@ impl Runner {
         }));
     }
 
-    /// The publication is as the configuration wants it, or not.
+    /// Takes the new configuration if the publication fits it, and answers the request.
     pub(super) fn reloaded(&mut self, reloaded: Reloaded) {
         let Reloaded { config, reply, outcome } = reloaded;
         let Captured { tables, identities } = match outcome {
@@ -82,7 +85,7 @@ impl Runner {
                 if is_of(&left, shape) {
                     live.rows.planned(*slot, Planned::Excluded);
                 } else if is_of(&joined, shape) {
-                    live.replan.push((*slot, shape.clone())); // told before, and passed over
+                    live.replan.push((*slot, shape.clone())); // The stream announced it before.
                 }
             }
         }
@@ -101,7 +104,8 @@ impl Runner {
         reply.send(Ok(Granted(format!("{what}{registry}"))));
     }
 
-    /// Every plan is made anew, with ids that the registry serves: by the next connection, before it reads a row.
+    /// Ends the connection. The next connection makes every plan again before it reads a row, with
+    /// ids that the new registry serves.
     fn exchange_registry(&mut self) {
         self.doubts.forget_registry();
         let detail = "the registry's configuration changed, and every plan is made anew".to_owned();
@@ -109,7 +113,7 @@ impl Runner {
         self.broke(PipelineError::Trouble(Trouble::plain(TroubleReason::StreamBroke, detail, next)));
     }
 
-    /// Plans a relation that was passed over until it was captured.
+    /// Plans one relation that the stream announced before its table was captured.
     pub(super) fn replan(&mut self) {
         let Some(live) = &mut self.live else { return };
         if self.tasks.planning.is_some() || live.desk.is_none() {
@@ -125,8 +129,8 @@ impl Runner {
     }
 }
 
-/// Adds what is selected and not published, and says what is captured then. On a connection of its own, since locks may
-/// be waited for.
+/// Adds the selected tables that are not published, and returns the captured tables. Uses a
+/// connection of its own, because the statement may wait for locks.
 async fn republish(config: &Config) -> Result<Captured, Refused> {
     let failed = |error: PgError| Refused::Faulty(Chain(&error).to_string());
     let sql = Sql::connect(&config.postgres).await.map_err(failed)?;
@@ -135,7 +139,7 @@ async fn republish(config: &Config) -> Result<Captured, Refused> {
     let published = |name: &TableName| row.tables.iter().any(|table| table.name == *name);
     let candidates = publication::candidates(&sql).await.map_err(failed)?;
     let wanted = candidates.iter().filter(|table| table.logged && config.selection.matches(&table.name));
-    // A partition follows its root, which is published by its own name or the partition's.
+    // A partition is published with its root, under the name of the root or of the partition.
     let missing: Vec<_> = wanted.filter(|table| !table.is_partition && !published(&table.name)).collect();
     let names: Vec<TableName> = missing.iter().map(|table| table.name.clone()).collect();
     if let Some(harmed) = missing.iter().find(|table| table.update_fails()) {

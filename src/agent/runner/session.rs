@@ -1,4 +1,5 @@
-//! The runner's dealings with one connection: made, planned for, probed, closed.
+//! The runner's part in a connection: it opens, plans, probes and closes it, and it starts and
+//! exchanges producers.
 
 use super::*;
 use crate::agent::supervise::{FILE_NEXT, without_client};
@@ -8,45 +9,43 @@ use crate::core::SECOND;
 use crate::kafka::TopicInfo;
 use crate::rows::RowsError;
 
-/// A producer that could not be started is tried again after this.
+/// Pause before a producer that could not be started is tried again.
 const SINK_RETRY: u64 = SECOND;
 
-/// What a plan is for.
+/// The purpose of a planning task. It decides who gets the outcome.
 #[derive(Clone, Copy)]
 pub(super) enum Place {
-    /// A relation of the stream.
+    /// A relation that the stream announced.
     Relation(RelationSlot, Oid),
-    /// Logical messages.
     Messages,
-    /// Transaction metadata.
+    /// The records about the begin and the end of transactions.
     Transactions,
-    /// Heartbeats.
     Heartbeats,
-    /// Notices.
     Notices,
-    /// A table of the first copy.
+    /// A table of the first copy: its index in the plan, and its relation.
     Copy(usize, Oid),
-    /// A table that is copied beside the stream.
+    /// A table of a backfill: the id of the copy, and its relation.
     Window(u64, Oid),
-    /// A table of which one change is left out.
+    /// A table of which one change is skipped.
     Skip(RelationSlot, Oid),
-    /// A table that was set aside; where the stream has told it, its relation.
+    /// A detached table that is repaired. The relation is known if the stream has announced it.
     Repair(Option<(RelationSlot, Oid)>),
 }
 
 impl Runner {
-    /// The connection, or the attempt at one, failed.
+    /// Takes the failure of a connection, or of the attempt at one.
     pub(super) fn broke(&mut self, error: PipelineError) {
         if matches!(error, PipelineError::Rows(RowsError::Send(_))) {
             self.reporter.failed(&disposition(&error));
-            return self.apply(Event::GiveUp); // whatever it is, this producer takes nothing more
+            // This producer takes nothing more, whatever the cause is.
+            return self.apply(Event::GiveUp);
         }
         self.failed(disposition(&error));
     }
 
-    /// Says what failed, and does what it means.
+    /// Reports a failure, and applies what the failure means.
     fn failed(&mut self, disposition: Disposition) {
-        // What Kafka has told of a topic is reported where the topic's name is known: `record_halt`.
+        // `record_halt` reports a halt of a topic, because it knows the topic's name.
         if !matches!(&disposition, Disposition::Halt(halt) if halt.route.is_some()) {
             self.reporter.failed(&disposition);
         }
@@ -174,7 +173,7 @@ impl Runner {
     pub(super) fn planned(&mut self, place: Place, desk: Desk, outcome: Result<plans::Outcome, PgError>) {
         if let Some(live) = &mut self.live {
             let mut desk = desk;
-            desk.recapture(&self.captured); // a reload may have come meanwhile
+            desk.recapture(&self.captured); // A reload may have come meanwhile.
             live.desk = Some(desk);
         }
         self.reporter.looked_up(self.planning_since);
@@ -252,7 +251,7 @@ impl Runner {
         }
     }
 
-    /// A table's plan, by which the stream or a copy beside it sends.
+    /// Keeps the plan by which the stream or a backfill sends a table.
     pub(super) fn table_active(&mut self, oid: Oid, active: &Active) {
         if self.config.on_refusal == OnRefusal::Detach {
             self.core.may_detach(active.route);
@@ -268,7 +267,8 @@ impl Runner {
         RouteId(u32::try_from(route).unwrap_or(u32::MAX))
     }
 
-    /// The largest record that a topic and our producer take. Smaller batches are wanted where the topic takes less.
+    /// The largest record in bytes that both the topic and our producer take. Asks for smaller
+    /// batches if the topic takes less than a batch.
     pub(super) fn record_bytes_max(&mut self, topic: Option<&TopicInfo>) -> usize {
         let producer_max = match &self.config.sink {
             SinkConfig::Kafka(kafka) => kafka.message_bytes_max(),
@@ -297,7 +297,8 @@ impl Runner {
         }
     }
 
-    /// Exchanges the producer for one with smaller batches, once nothing is in flight: nothing is repeated.
+    /// Exchanges the producer for one with smaller batches. The exchange waits until nothing is in
+    /// flight, so that nothing is sent twice.
     pub(super) fn exchange_producer(&mut self) {
         let (Some(bytes), SinkConfig::Kafka(kafka)) = (self.smaller_batches, &mut self.config.sink) else { return };
         if !self.core.ledger().is_settled() || self.core.is_settling() || self.sink.is_none() {
@@ -334,8 +335,9 @@ impl Runner {
         }
     }
 
-    /// The next producer, once the one before has settled. Where it cannot be started (a password file or a certificate is
-    /// being exchanged), an agent that has streamed tries again; before that, the configuration is most likely wrong.
+    /// Starts the next producer once the one before has settled. If that fails, an agent that has
+    /// streamed tries again, because a password file or a certificate may be in exchange. Before
+    /// that the configuration is most likely wrong, and the process ends.
     pub(super) fn ensure_sink(&mut self) {
         let wanted = self.sink.is_none() && self.tasks.settling.is_none() && self.exit.is_none();
         if !wanted || now() < self.sink_retry_at {
@@ -348,7 +350,7 @@ impl Runner {
         }
     }
 
-    /// Tombstones the confirm records of earlier terms; what fails is done by the next connect.
+    /// Removes outdated records of the state. The next connection repeats a removal that fails.
     pub(super) fn forget_outdated(&mut self) {
         let keys = std::mem::take(&mut self.outdated);
         if keys.is_empty() {
@@ -362,7 +364,8 @@ impl Runner {
         });
     }
 
-    /// The sentinel's connection ended: is the server going away? Then the stream must let go of it at once.
+    /// Checks whether the server is going away, because the sentinel's connection ended. A shutdown
+    /// waits for the stream, so that the stream has to close at once.
     pub(super) fn probe_server(&mut self) {
         let config = self.config.postgres.clone();
         self.tasks.probing = Some(tokio::spawn(async move {
@@ -373,7 +376,8 @@ impl Runner {
         }));
     }
 
-    /// What is looked at from time to time: the slot's row, a halted agent's state, a silent walsender.
+    /// Starts the checks that are due: the row of the slot, the state of a halted agent, a silent
+    /// walsender.
     pub(super) fn look_around(&mut self) {
         let now = tokio::time::Instant::now();
         let reads = self.may_read();
@@ -390,7 +394,8 @@ impl Runner {
             }
         }
         let often = self.config.xmin_interval.filter(|_| self.live.is_some()).map_or(LOOK, |often| LOOK.min(often));
-        // What strains the source is judged from look to look: its spacing stays.
+        // The load of the source is judged from one reading to the next, so that the spacing stays
+        // while something is copied.
         let plain = self.live.is_some() && self.core.halted().is_none() && !self.copies_anything();
         let often = if plain { often.min(SLOT_LOOK) } else { often };
         if now.duration_since(self.looked_at) < often || self.tasks.looking.is_some() {
@@ -435,7 +440,7 @@ impl Runner {
         }
     }
 
-    /// Tells status and metrics where things are.
+    /// Brings status and metrics up to date. Replaces a Kafka client that has lost its brokers.
     pub(super) fn report(&mut self) {
         self.reporter.windows(|| (self.copies.status(), self.copies.totals()));
         if let Some(statistics) = self.sink.as_ref().and_then(super::Sink::take_statistics) {
@@ -450,12 +455,13 @@ impl Runner {
         self.report_copy(now_ms);
         if self.reporter.is_due(now_ms) {
             self.reporter.detached(&self.detaching.tables);
-            self.look_around(); // under load no timer runs out
+            self.look_around(); // Under load no timer runs out.
         }
         self.reporter.tell(&mut self.core, now_ms);
     }
 
-    /// Where brokers do not let us in, looks whether there is another password by now.
+    /// Reads the password again, because brokers refuse our login. Another password gets a new
+    /// producer.
     fn look_for_a_login(&mut self) {
         if self.tasks.looking.is_some() || !self.sink.as_ref().is_some_and(super::Sink::take_refused) {
             return;
@@ -465,7 +471,8 @@ impl Runner {
             Some(tokio::spawn(async move { Look::Login(sink.renew().await.map(|new| new.then_some(sink))) }));
     }
 
-    /// Waits for what must not be cut off: the goodbye to Postgres, which carries the last status.
+    /// Closes the connection, and waits for the goodbye to Postgres, which carries the last status
+    /// update.
     pub(super) async fn close_down(&mut self) {
         self.close();
         if let Some(closing) = self.tasks.closing.take() {
@@ -474,7 +481,7 @@ impl Runner {
     }
 }
 
-/// The slot's row by a connection of its own; none where there is no slot or no connection.
+/// Reads the row of the slot over a connection of its own. `None` without a slot or a connection.
 pub(super) async fn read_slot(postgres: &crate::postgres::Config, slot: &str) -> Option<SlotRow> {
     let sql = Sql::connect(postgres).await.ok()?;
     slot::read(&sql, slot).await.ok()?

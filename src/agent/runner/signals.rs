@@ -1,9 +1,12 @@
-//! The runner acts on rows of the signal table, and on records of the signal topic.
+//! Acts on rows of the signal table, and on records of the signal topic.
 //!
-//! A signal acts once. Its copies are recorded before the position of its row is confirmed, and their records stay until
-//! a position behind it is: a replay finds either the copies or a confirm record that has passed the row. Only a copy
-//! that was ended before the row was confirmed begins again, once, when the row is told again after a crash. How far the
-//! topic is obeyed is recorded after the copies that its records asked for, and a copy knows its record's offset.
+//! A signal acts once. Its copies are recorded before the position of its row is confirmed, and
+//! their records stay until a later position is confirmed. So a replay finds the copies, or a
+//! checkpoint that has passed the row. There is one exception: a copy that was ended before its row
+//! was confirmed begins once more if a crash brings the row again.
+//!
+//! The offset up to which the topic is obeyed is recorded after the copies that its records asked
+//! for. A copy knows the offset of its record, so that the record begins it once.
 
 use super::*;
 use crate::backfill::Origin;
@@ -13,24 +16,25 @@ use crate::rows::signal_places;
 use crate::snapshot::signal::{Execute, Signal};
 use crate::table::TableName;
 
-/// Records of the signal topic that may wait: people send them.
+/// Capacity of the channel from the signal topic. People write signals, so that few wait.
 const HEARD_MAX: usize = 16;
 
-/// The signal topic while it is followed.
+/// The consumer of the signal topic, and the record that waits for copies to begin.
 pub(super) struct SignalFollower {
     _follower: Follower,
     heard: mpsc::Receiver<Followed>,
-    /// A record that came before copies can begin; no other is taken meanwhile.
+    /// A record that came before copies can begin. No other record is taken while it waits.
     waiting: Option<Followed>,
 }
 
-/// What the signal topic says next, while none of its records waits. Cancel-safe.
+/// Waits for the next event of the signal topic. Returns `None` while a record waits. Cancel-safe.
 pub(super) async fn heard(signal_follower: Option<&mut SignalFollower>) -> Option<Followed> {
     signal_follower.filter(|signal_follower| signal_follower.waiting.is_none())?.heard.recv().await
 }
 
 impl Runner {
-    /// Follows the signal topic from where it is obeyed, once for the process.
+    /// Starts to follow the signal topic, once in the process, at the offset up to which it is
+    /// obeyed.
     pub(super) fn listen(&mut self, obeyed: Option<&Obeyed>) -> Result<(), KafkaError> {
         let (Some(topic), SinkConfig::Kafka(kafka)) = (&self.config.snapshot.signal_topic, &self.config.sink) else {
             return Ok(());
@@ -44,8 +48,8 @@ impl Runner {
         Ok(())
     }
 
-    /// The signal topic says something. Where it begins is recorded beside the first copy too, so that what is sent from
-    /// now on is obeyed, however long that takes and whatever becomes of this process.
+    /// Takes an event of the signal topic. The offset at which signals begin is recorded even
+    /// during the first copy. So every later signal is obeyed, also by the next process.
     pub(super) fn heard(&mut self, followed: Followed) {
         if let Followed::From(offset) = followed {
             let topic = self.config.snapshot.signal_topic.clone().unwrap_or_default();
@@ -56,7 +60,7 @@ impl Runner {
         }
     }
 
-    /// Acts on the record of the signal topic that waits, once copies can begin.
+    /// Acts on the waiting record of the signal topic once the first copy is over.
     pub(super) fn obey_heard(&mut self) {
         if self.copying.is_some() {
             return;
@@ -83,7 +87,8 @@ impl Runner {
         self.copies.obeyed(&topic, next);
     }
 
-    /// Where a table's rows have a signal's parts, if its rows are signals.
+    /// The columns of a signal's id, type and data. `None` if the plan is not of the signal table,
+    /// or a column is missing.
     pub(super) fn signals_of(&self, ready: &plans::Ready) -> Option<[usize; 3]> {
         if self.config.snapshot.signal_table.as_deref() != Some(&*ready.name) {
             return None;
@@ -95,7 +100,7 @@ impl Runner {
         places
     }
 
-    /// A signal was streamed: it is acted on before anything behind it is read.
+    /// Acts on a signal of the stream before any frame behind the signal is handled.
     pub(super) fn signalled(&mut self, signalled: &Signalled) {
         let Signalled { commit, id, kind, data } = signalled;
         if self.core.record().is_some_and(|record| record.confirmed > *commit) {
@@ -162,7 +167,7 @@ impl Runner {
         tracing::info!(id, begun, blocking = asked.blocking, "a signal asks for copies, made beside the stream");
     }
 
-    /// What was being read is of no more use.
+    /// Drops the chunk that is being read, because its copy is ended or paused.
     fn chunk_dropped(&mut self) {
         if let Some(task) = self.tasks.chunk.take() {
             task.abort();

@@ -1,6 +1,8 @@
-//! How long the server has sent nothing although we were reading: the reason to ask whether our walsender lives.
+//! Measures how long the server has sent nothing although we were reading. After a long silence the
+//! server is asked whether our walsender lives.
 //!
-//! Time in which we did not read is no silence. A walsender whose data nobody takes stands still, and looks frozen.
+//! Time in which we did not read is no silence: a walsender whose data nobody takes stands still,
+//! and seems frozen.
 
 use super::Probe;
 use crate::agent::supervise::PipelineError;
@@ -9,14 +11,16 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Nothing read for this long although an answer was asked for: ask the server whether our walsender lives. Twice the
-/// longest status interval; with the probe's own time a frozen one is recognised within 60 s.
+/// The silence after which the server is asked whether our walsender lives. It is twice the longest
+/// status interval, and an update asks for an answer. Together with the probe, a frozen walsender
+/// is recognised within 60 s.
 const SILENCE: Duration = Duration::from_secs(20);
 
-/// Between two looks at a silent walsender: long enough for a spilling transaction to show in the counters.
+/// The time between two readings of a silent walsender's counters. A transaction that spills shows
+/// in the counters within that time.
 const PROBE_SPACING: Duration = Duration::from_secs(10);
 
-/// The silence of one connection.
+/// The beginning of a connection's silence, and the longest silence that is accepted.
 #[derive(Debug)]
 pub(super) struct Silence {
     since: Instant,
@@ -28,29 +32,31 @@ impl Silence {
         Silence { since: now, longest: SILENCE }
     }
 
-    /// Bytes came.
+    /// Notes that bytes arrived. The accepted silence is [`SILENCE`] again.
     pub(super) fn broken(&mut self, now: Instant) {
         *self = Self::new(now);
     }
 
-    /// We are not reading at this moment, so the server cannot be heard.
+    /// Notes that we are not reading now, so that the silence begins later.
     pub(super) fn unheard(&mut self, now: Instant) {
         self.since = now;
     }
 
-    /// The walsender works without sending, as in a huge transaction that spills or is filtered. That can take minutes.
+    /// Notes that the walsender works without sending, as in a huge transaction that spills or is
+    /// filtered. This can take minutes, so that the accepted silence doubles.
     pub(super) fn explained(&mut self, now: Instant) {
         self.since = now;
         self.longest *= 2;
     }
 
-    /// Whether the walsender is to be asked for, and whether an answer of its being frozen counts.
+    /// Whether the silence is long enough to probe the walsender, and to believe that it is frozen.
     pub(super) fn is_too_long(&self, now: Instant) -> bool {
         now.duration_since(self.since) > self.longest
     }
 }
 
-/// Whether a walsender that sends nothing works: two looks a little apart show whether its counters grow.
+/// Reads the counters of a silent walsender twice, [`PROBE_SPACING`] apart. A walsender whose
+/// counters change works.
 pub(super) async fn probe_walsender(sql: Arc<Sql>, pid: i32, slot: String) -> Probe {
     let frozen = || Probe::Frozen(PipelineError::Silent { pid, state: "frozen" });
     let mut first = None;

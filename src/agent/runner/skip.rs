@@ -1,15 +1,16 @@
-//! The runner leaves out one change, as an operator asks: recorded first, then the stream is read again.
+//! Skips one change on behalf of an operator. The consent is recorded first, and then the stream is
+//! read again.
 
 use super::*;
 use crate::continuity::checkpoint::State;
 use crate::continuity::skipped::{Consent, Skipped, beyond_bound};
 use crate::continuity::{Granted, Refused, Reply};
 
-/// A consent that was written, or not, and who waits for it.
+/// A consent, the reply that waits for it, and the outcome of its write.
 pub(super) type Consented = (Skipped, Reply, Result<(), KeeperError>);
 
 impl Runner {
-    /// Somebody leaves out the change at which the stream has halted.
+    /// Takes an operator's request to skip the change at which the stream has halted.
     pub(super) fn skip_asked(&mut self, consent: &Consent, reply: Reply) {
         if self.tasks.skipping.is_some() {
             return reply.send(Err(Refused::Busy));
@@ -23,7 +24,7 @@ impl Runner {
             let why = "what came before the change is still being delivered: ask again".to_owned();
             return reply.send(Err(Refused::NotAvailable(why)));
         }
-        // A replica that has read the halt from the state knows the epoch from there alone.
+        // A replica that read the halt from the state knows the epoch only from the record.
         let epoch = halt.recorded.as_ref().map_or_else(|| self.reporter.epoch(), |recorded| recorded.epoch);
         let now_ms = unix_nanos() / 1_000_000;
         let skipped = match Skipped::new(place, consent, (halt.reason.code(), &halt.detail), epoch, now_ms) {
@@ -36,7 +37,8 @@ impl Runner {
             let text = skipped.to_json();
             let written = async {
                 keeper.write(&key, Some(text)).await?;
-                // Then the halt: a crash in between leaves a halt at which the same command helps again.
+                // The halt is removed second. After a crash in between the halt stands, and the
+                // same command works again.
                 keeper.write(&halt_key, None).await
             };
             let written = written.await;
@@ -44,7 +46,7 @@ impl Runner {
         }));
     }
 
-    /// The consent is recorded: the stream is read again.
+    /// Answers the request. If the consent is recorded, the stream is read again.
     pub(super) fn skip_recorded(&mut self, (skipped, reply, written): Consented) {
         let Skipped { table, commit, ordinal, by, why, .. } = &skipped;
         if let Err(error) = written {
@@ -60,20 +62,21 @@ impl Runner {
         self.apply(Event::Retry);
     }
 
-    /// A connection is proven: changes left out that may come again. Returns the keys of records beyond the bound.
+    /// Tells the row path which skipped changes may come again on this connection. Returns the keys
+    /// of records beyond the bound.
     pub(super) fn open_skipped(&mut self, state: &State, rows: &mut Rows, epoch: u64) -> Vec<String> {
         state.skipped.values().filter(|skipped| skipped.epoch == epoch).for_each(|skipped| rows.skip(skipped.at()));
         let confirmed = state.record.as_ref().map(|record| record.confirmed).unwrap_or_default();
         beyond_bound(&state.skipped, epoch, confirmed)
     }
 
-    /// Makes the place for such a change.
+    /// Plans the quarantine topic for a skipped change.
     pub(super) fn plan_skip(&self, desk: Desk, slot: RelationSlot) -> PlanningTask {
         let shape = self.live.as_ref().and_then(|live| live.shapes.get(&slot)).cloned();
         tokio::spawn(async move {
             match shape {
                 Some(shape) => (Place::Skip(slot, shape.oid), desk.set_aside(shape, None, None).await),
-                // A row comes after its relation was told.
+                // A row comes after the announcement of its relation, so that the shape is known.
                 None => (Place::Skip(slot, Oid(0)), (desk, Ok(plans::Outcome::Unchanged))),
             }
         })

@@ -1,14 +1,14 @@
-//! From nothing to a loop that turns, and its end.
+//! Starts the agent: opens the state, then turns the loop until the process ends.
 
 use super::*;
 use crate::continuity::Refused;
 use crate::core::Stopped;
 use crate::kafka::State;
 
-/// The state is asked for again after this while Kafka is away at the start.
+/// Pause before the state is opened again, while Kafka is away at the start.
 const STATE_RETRY: Duration = Duration::from_secs(1);
 
-/// Runs the agent until it stops.
+/// Runs the agent until it ends. Returns how it ended.
 pub async fn run(
     config: Config,
     metrics: Metrics,
@@ -61,7 +61,7 @@ pub async fn run(
     }
 }
 
-/// The state, or the end that comes before it.
+/// Opens the state. Meanwhile requests are refused, and a stop ends the process.
 async fn first_state(
     config: &Config,
     reporter: &mut Reporter,
@@ -71,7 +71,7 @@ async fn first_state(
     let mut opening = std::pin::pin!(open_state(config, reporter));
     loop {
         tokio::select! {
-            biased; // 1 a stop needs no state, 2 whoever asks is told, 3 what all the rest waits for
+            biased; // Order: 1 a stop needs no state, 2 requests are refused, 3 the state.
             _ = stop.wait_for(|stop| *stop) => return Err(Exit::Stopped),
             Some(asked) = asked.recv() => {
                 asked.reply.send(Err(Refused::NotAvailable("the agent has not reached Kafka yet".to_owned())));
@@ -81,7 +81,7 @@ async fn first_state(
     }
 }
 
-/// Opens the state, however long Kafka is away; ends only where Kafka refuses us.
+/// Opens the state, however long Kafka is away. Returns an error only if Kafka refuses us.
 async fn open_state(config: &Config, reporter: &mut Reporter) -> Result<State, Exit> {
     loop {
         let error = match config.open_state().await {

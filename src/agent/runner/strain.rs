@@ -1,19 +1,20 @@
-//! How strained the source is while something is copied, and what follows from it.
+//! Measures the load of the source while something is copied, and limits the copies by it.
 
 use super::*;
 use crate::postgres::surroundings;
 use crate::snapshot::kindness::{Kindness, Share, Strain};
 
-/// The slot's row, and how far the standby furthest behind is behind, where that was asked for.
+/// The row of the slot, and how many bytes the slowest standby is behind, if that was asked for.
+/// `None` if the row could not be read.
 pub(super) type Looked = Option<(SlotRow, Option<u64>)>;
 
 impl Runner {
-    /// Whether something is copied.
+    /// Whether the first copy, a backfill or a standstill is under way.
     pub(super) fn copies_anything(&self) -> bool {
         self.copying.is_some() || !self.copies.is_empty()
     }
 
-    /// The source was looked at: copies take the share that it allows.
+    /// Takes a reading of the source's load. Copies get the share of time that the load allows.
     pub(super) fn judge_strain(&mut self, row: &SlotRow, standby_lag_bytes: Option<u64>) {
         if self.copies_anything() {
             let retained_bytes = row.retained_bytes().unwrap_or_default();
@@ -32,10 +33,10 @@ impl Runner {
     }
 }
 
-/// Reads the slot's row, and how far standbys are behind where something is copied.
+/// Reads the row of the slot. While something is copied, also reads how far standbys are behind.
 pub(super) async fn look(sql: &Sql, slot: &str, copying: bool) -> Looked {
     let row = slot::read(sql, slot).await.ok().flatten()?;
-    // A role that may not see it copies as if there were none.
+    // A role that may not see the standbys copies as if there were none.
     let lag = if copying { surroundings::standby_lag(sql).await.ok().flatten() } else { None };
     Some((row, lag))
 }

@@ -1,10 +1,11 @@
-//! The runner tells of copies: their news become notices, and these records where rows could be sent as well.
+//! Turns news of copies into notices, and sends the notices as records while rows could be sent as
+//! well.
 
 use super::*;
 use crate::backfill::notices::News;
 
 impl Runner {
-    /// Takes the news of copies, and sends notices that wait.
+    /// Takes the news of copies, and sends the notices that wait.
     pub(super) fn tell(&mut self) {
         if !self.notices.are_wanted() {
             return;
@@ -38,7 +39,7 @@ impl Runner {
         }
     }
 
-    /// Takes what copies have noted.
+    /// Turns the news that copies have noted into notices.
     pub(super) fn hear_copies(&mut self) {
         let first = self.copying.as_mut().map(Copying::take_news).unwrap_or_default();
         for news in first.into_iter().chain(self.copies.take_news()) {
@@ -46,7 +47,7 @@ impl Runner {
         }
     }
 
-    /// Something happened to copies.
+    /// Turns news of a copy into a notice, if notices are wanted.
     pub(super) fn note(&mut self, news: News) {
         if self.notices.are_wanted() {
             self.notices.note(news, run_id(), unix_nanos() / 1_000_000);

@@ -1,5 +1,5 @@
-//! The runner's part in a copy of a whole table: its session is started, heard, and let go; its rows are sent where the
-//! stream stands for them.
+//! The runner's part in a standstill: it starts and ends the session that reads the table, takes
+//! its events, and sends its rows while the stream stands still.
 
 use super::*;
 use crate::core::{Moment, SECOND};
@@ -7,18 +7,19 @@ use crate::postgres::copies::Piece;
 use crate::snapshot::prepare::refused;
 use crate::snapshot::temporary::{Failure, Order, Temporary, Told};
 
-/// What a reader holds besides what is in flight: the piece in hand, one in the queue, the one it fills, its socket's buffer.
+/// Memory of a reader in bytes, besides records in flight: the piece in hand, one in the queue, the
+/// one that is being filled, and the buffer of the socket.
 const READER_BYTES: usize = 768 * 1024;
 
-/// The session that reads a whole table, and the rows of it that are being sent.
+/// The session that reads a table at a standstill, and the piece of its rows that is being sent.
 pub(super) struct Reading {
     id: u64,
     table: TableName,
     temporary: Temporary,
     in_hand: Option<(Piece, usize)>,
-    /// There is nothing more to read.
+    /// Whether the session has read all rows.
     done: bool,
-    /// When the rate allows the next piece.
+    /// The time at which the configured rate and the load of the source allow the next piece.
     next_piece: Moment,
 }
 
@@ -32,7 +33,7 @@ impl Reading {
     }
 }
 
-/// What the session tells next.
+/// Waits for the next event of the session.
 pub(super) async fn told(reading: Option<&mut Reading>) -> Option<Told> {
     reading?.temporary.told().await
 }
@@ -43,7 +44,8 @@ impl Runner {
         self.reading = Some(Reading { id, table, temporary, in_hand: None, done: false, next_piece: now() });
     }
 
-    /// A copy that nobody wants any more ends here, and so does one that a stop of ours would wait for.
+    /// Ends the session if no copy wants it any more. A stop ends the standstill, because the stop
+    /// would wait for it.
     pub(super) fn whole_on(&mut self) {
         if self.core.is_stopping() {
             self.copies.drop_whole();
@@ -56,7 +58,7 @@ impl Runner {
         }
     }
 
-    /// What is held of it.
+    /// Bytes that the session holds. 0 without a session.
     pub(super) fn whole_bytes(&self) -> usize {
         self.reading.as_ref().map_or(0, |_| READER_BYTES)
     }
@@ -65,7 +67,8 @@ impl Runner {
         let Some(reading) = &mut self.reading else { return };
         match told {
             Told::Noted(noted) => {
-                // First what holds the stream, then what it is held for: what was sent until now is in the snapshot.
+                // The copy holds the stream before the session takes its snapshot. So the snapshot
+                // has everything that was sent until now.
                 self.copies.whole_noted(noted);
                 reading.temporary.go();
             }
@@ -99,7 +102,7 @@ impl Runner {
         }
     }
 
-    /// Sends rows while there is room.
+    /// Sends rows of the standstill while there is room.
     pub(super) fn send_whole(&mut self) {
         let (Some(reading), Some(live), Some(sink)) = (&mut self.reading, &mut self.live, &mut self.sink) else {
             return;
