@@ -1,28 +1,34 @@
-//! Taking over a pipeline of Debezium's: its stored offset, its slot and the server are proven to fit, and become our
-//! first record. The stream goes on from the same slot, without a copy.
+//! Takes over a pipeline of Debezium. Its stored offset, its slot and the server are checked
+//! against each other, and become our first checkpoint. The stream goes on from the same slot,
+//! without a copy.
 //!
-//! The proof. Debezium confirms to the slot only what its stored offset holds, so a slot that is confirmed beyond the
-//! offset was moved by somebody else: changes may be missing, and it is refused. A slot at or below the offset brings
-//! some changes again, which consumers of Debezium know. An offset beyond the server's log is another server's. An
-//! offset of an unfinished copy says that rows are missing, and is refused.
+//! Debezium confirms to the slot only positions that its stored offset covers. This gives the
+//! checks:
+//!
+//! - A slot that is confirmed beyond the offset was moved by somebody else. Changes may be missing,
+//!   so it is refused.
+//! - A slot at or below the offset brings some changes again. Consumers of Debezium know such
+//!   repeats.
+//! - An offset beyond the server's WAL belongs to another server, and is refused.
+//! - An offset of an unfinished copy shows that rows are missing, and is refused.
 
 use super::Config;
 use super::consent::{ConsentError, Desk, consented, desk, idle, write};
 use crate::continuity::checkpoint::Checkpoint;
 use crate::lsn::Lsn;
 
-/// What Debezium stored: the parts of its offset that matter to us.
+/// The parts of Debezium's stored offset that matter to us.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Offset {
-    /// Of the last event sent.
+    /// Position of the last event that was sent.
     pub sent: Lsn,
-    /// End of the last transaction that is wholly in Kafka: what Debezium confirms.
+    /// End of the last transaction that is in Kafka completely. Debezium confirms this position.
     pub committed: Lsn,
-    /// A copy was under way.
+    /// Whether a copy was begun and is not finished.
     pub copying: bool,
 }
 
-/// Reads an offset's JSON; none if it is not one of the connector for Postgres.
+/// Reads the JSON of an offset. `None` if the offset is not one of the connector for Postgres.
 #[must_use]
 pub fn offset(json: &[u8]) -> Option<Offset> {
     let value: serde_json::Value = serde_json::from_slice(json).ok()?;
@@ -40,23 +46,24 @@ pub fn offset(json: &[u8]) -> Option<Offset> {
     })
 }
 
-/// What an adoption found and wrote.
+/// The outcome of a takeover: what was found, and what was written.
 #[derive(Clone, Debug)]
 pub struct Adopted {
-    /// Our first record.
+    /// Our first checkpoint, as it was written.
     pub record: Checkpoint,
-    /// Where the slot stands: from here the stream goes on.
+    /// Confirmed position of the slot, from which the stream goes on.
     pub from: Lsn,
-    /// What Debezium stored.
+    /// The offset that Debezium stored.
     pub offset: Offset,
-    /// Where the server's log ends.
+    /// Flush position of the server's WAL.
     pub server: Lsn,
 }
 
-/// Proves that offset, slot and server fit together, and writes our record.
+/// Checks that offset, slot and server fit together, and writes our first checkpoint.
 ///
 /// # Errors
-/// `NotAdopted` with what does not fit; `InUse` while the slot is held; as the server and Kafka refuse it.
+/// `NotAdopted` names what does not fit, `NoPublication` and `Missing` what is not there, and
+/// `InUse` the holder of the slot. Postgres and Kafka may refuse as well.
 pub async fn adopt(config: &Config, offset: Offset) -> Result<Adopted, ConsentError> {
     let Desk { keeper, seen, .. } = desk(config).await?;
     idle(config, &seen)?;
@@ -80,7 +87,7 @@ pub async fn adopt(config: &Config, offset: Offset) -> Result<Adopted, ConsentEr
     let record = Checkpoint {
         sent: offset.sent.max(from),
         sequence: Some(offset.committed),
-        // What Debezium's producer had in the network may still land behind ours.
+        // Records that Debezium's producer left in the network may still land behind ours.
         clean: false,
         ..consented(config, &seen, from, "adopted")
     };

@@ -1,7 +1,8 @@
-//! Beginning: the publication, the intent, the slot with its snapshot, and what is to be copied under it.
+//! Begins a pipeline: the publication, the intent, the slot with its snapshot, and the tables that
+//! are copied under the snapshot.
 //!
-//! The only place that creates anything in Postgres unasked. Each step is recorded before the next depends on it, so that
-//! a crash between any two is recognised by the next start.
+//! Nothing else creates anything in Postgres that nobody asked for. Each step is recorded before
+//! the next one depends on it, so that the next start recognises a crash between any two steps.
 
 use super::Config;
 use super::consent;
@@ -23,22 +24,24 @@ use crate::table::TableName;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// From here on a standby can decode: as in `server_version_num`.
+/// The first version whose standbys can decode, in the form of `server_version_num`.
 const STANDBY_VERSION: u32 = 160_000;
 
-/// The epoch of a pipeline that never went past a gap.
+/// The epoch of a pipeline that has not accepted a gap.
 const FIRST_EPOCH: u64 = 1;
 
-/// How long CREATE_REPLICATION_SLOT may wait for writing transactions before it says which and is tried again.
+/// How long CREATE_REPLICATION_SLOT may wait for writing transactions. Then the error names them,
+/// and the creation is tried again.
 const SLOT_LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// After this the status tells which transactions a new slot waits for.
+/// After this wait the status names the transactions that a new slot waits for.
 const SLOT_PATIENCE: Duration = Duration::from_secs(3);
 
-/// CREATE PUBLICATION locks its tables for a moment; behind a long transaction it gives up instead of queueing others.
+/// CREATE PUBLICATION locks its tables for a moment. Behind a long transaction it gives up after
+/// this time, because other statements would queue behind it.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Everything a start works with.
+/// The connections, the configuration and the state that a start works with.
 pub(super) struct Start<'a> {
     pub config: &'a Config,
     pub sql: &'a Sql,
@@ -47,7 +50,8 @@ pub(super) struct Start<'a> {
     pub troubles: &'a mpsc::Sender<Option<Trouble>>,
 }
 
-/// A pipeline's first start: publication first, then the intent, then the slot.
+/// Starts a pipeline for the first time: creates the publication, records the intent and then
+/// creates the slot. Returns the first copy, if the mode has one.
 pub(super) async fn first_start(desk: &mut Start<'_>, seen: &Seen) -> Result<Option<FirstCopy>, PipelineError> {
     let (config, sql) = (desk.config, desk.sql);
     let facts = preflight::facts(sql).await?;
@@ -72,8 +76,9 @@ pub(super) async fn first_start(desk: &mut Start<'_>, seen: &Seen) -> Result<Opt
     desk.copy(&created, FIRST_EPOCH).await
 }
 
-/// The same again, by the standing consent of `always` and `when_needed`: a new slot, a new epoch, and in the record what
-/// was left out. Everything is copied, so that what lies between is missing as events only.
+/// Begins again by the standing consent of `always` and `when_needed`: with a new slot and a new
+/// epoch. The checkpoint names the range that was left out. Every table is copied, so that only the
+/// single events of the range are missing.
 pub(super) async fn anew(
     desk: &mut Start<'_>,
     server: &SystemIdentity,
@@ -92,7 +97,7 @@ pub(super) async fn anew(
     if seen.state.record.is_none() {
         desk.forget_copies(&seen).await?;
     }
-    // Every table is copied: none is set aside until it is refused again.
+    // Every table is copied, so that none stays detached until it is refused again.
     for table in seen.state.detached.keys() {
         desk.keeper.write(&Detached::key(&config.slot, table), None).await?;
     }
@@ -100,7 +105,7 @@ pub(super) async fn anew(
     let epoch = seen.state.record.as_ref().map_or(FIRST_EPOCH, |record| record.epoch + 1);
     let copy = desk.copy(&created, epoch).await?;
     if seen.state.record.is_none() {
-        // As after a first start: the intent makes the slot ours.
+        // The intent makes the slot ours, as after a first start.
         let intent = Intent { format: FORMAT, copies: true };
         desk.keeper.write(&Checkpoint::intent_key(&config.slot), Some(intent.to_json())).await?;
         return Ok(copy);
@@ -114,7 +119,7 @@ pub(super) async fn anew(
 }
 
 impl Start<'_> {
-    /// Removes what an earlier pipeline of this name has noted of its copies.
+    /// Removes the records that an earlier pipeline of this name left about its copies.
     async fn forget_copies(&self, seen: &Seen) -> Result<(), PipelineError> {
         for key in seen.state.copies(&self.config.slot) {
             self.keeper.write(&key, None).await?;
@@ -122,28 +127,30 @@ impl Start<'_> {
         Ok(())
     }
 
-    /// Creates the slot, telling what it waits for.
+    /// Creates the slot. After [`SLOT_PATIENCE`], trouble names the transactions that the slot
+    /// waits for.
     async fn slot(&mut self) -> Result<CreatedSlot, PipelineError> {
         let (config, sql, troubles) = (self.config, self.sql, self.troubles);
         let created = create_slot(config, sql, self.replication);
         let waited = async {
             tokio::time::sleep(SLOT_PATIENCE).await;
             if let Ok(trouble) = waits_for(config, sql).await {
-                let _ = troubles.send(Some(trouble)).await; // nobody to tell: the agent is stopping
+                let _ = troubles.send(Some(trouble)).await; // Nobody listens while the agent stops.
             }
             std::future::pending().await
         };
         tokio::select! {
-            biased; // the slot, then what is said while it is waited for
+            biased; // The slot comes first, then the report about the wait.
             created = created => created.map_err(|error| match error {
                 PipelineError::Postgres(error) if error.sqlstate() == Some("42710") => raced("slot", &config.slot),
                 error => error,
             }),
-            () = waited => Err(PipelineError::Goodbye), // it waits for ever
+            () = waited => Err(PipelineError::Goodbye), // This future never ends.
         }
     }
 
-    /// Holds the new slot's snapshot, prepares the copy and records what is to be copied, before its first row.
+    /// Holds the new slot's snapshot, prepares the first copy, and records its tables before its
+    /// first row is read. Returns `None` if the mode has no first copy.
     async fn copy(&mut self, created: &CreatedSlot, epoch: u64) -> Result<Option<FirstCopy>, PipelineError> {
         let (config, Some(snapshot)) = (self.config, &created.snapshot) else { return Ok(None) };
         if !config.snapshot.mode.copies_first() {
@@ -165,12 +172,13 @@ impl Start<'_> {
     }
 }
 
-/// What was not there when we looked is there when we make it: another replica starts as well. The next try sees its slot.
+/// The error for an object that appeared between our check and our creation of it, because another
+/// replica starts as well. The next try finds the object.
 fn raced(kind: &str, name: &str) -> PipelineError {
     in_use(format!("{kind} `{name}` was created by another agent a moment ago"))
 }
 
-/// Which transactions a slot being created waits for.
+/// Names the transactions that the creation of the slot waits for.
 async fn waits_for(config: &Config, sql: &Sql) -> Result<Trouble, PipelineError> {
     let blockers = slot::blockers(sql).await?;
     let list: Vec<String> = blockers.iter().map(blocker).collect();
@@ -179,10 +187,10 @@ async fn waits_for(config: &Config, sql: &Sql) -> Result<Trouble, PipelineError>
     Ok(Trouble::plain(TroubleReason::SlotWaits, detail, next))
 }
 
-/// Creates the slot; a wait for writing transactions ends with their list.
+/// Creates the slot. A long wait for writing transactions ends with an error that names them.
 ///
 /// # Errors
-/// As the server refuses it.
+/// The server refuses the slot, or writing transactions hold it up.
 pub async fn create_slot(
     config: &Config,
     sql: &Sql,
@@ -201,7 +209,8 @@ pub async fn create_slot(
     }
 }
 
-/// Creates the publication for exactly the configured tables, or says who has to run which SQL.
+/// Creates the publication for exactly the configured tables, or returns an error with the SQL that
+/// somebody has to run.
 async fn create_publication(config: &Config, sql: &Sql) -> Result<(), PipelineError> {
     let trouble = |detail: String, next: &str| {
         PipelineError::Trouble(Trouble::plain(TroubleReason::PublicationIncomplete, detail, next))
@@ -236,7 +245,8 @@ async fn create_publication(config: &Config, sql: &Sql) -> Result<(), PipelineEr
             tracing::info!(publication = config.publication, tables = names.len(), "created the publication");
             Ok(())
         }
-        // Its name is taken; where the other's transaction ended while ours waited, its row's key is.
+        // The name is taken (42710). If the other transaction ended while ours waited, the key of
+        // its row is taken instead (23505).
         Err(error) if matches!(error.sqlstate(), Some("42710" | "23505")) => {
             Err(raced("publication", &config.publication))
         }
@@ -252,7 +262,7 @@ async fn create_publication(config: &Config, sql: &Sql) -> Result<(), PipelineEr
     }
 }
 
-/// One line about a transaction that a new slot waits for.
+/// Describes one transaction that a new slot waits for, in one line.
 fn blocker(blocker: &Blocker) -> String {
     let who = match (blocker.pid, &blocker.prepared) {
         (Some(pid), _) => format!("pid {pid}"),

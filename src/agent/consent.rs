@@ -1,7 +1,7 @@
-//! What an operator does to the slot by command: look, create, drop, and accept a gap.
+//! The commands of an operator about the slot: show, create, drop, try again, and accept a gap.
 //!
-//! Every change here is explicit: nothing runs unasked, and what was accepted is kept in the record. A running agent
-//! finds the new record by itself within seconds.
+//! Every change is explicit: nothing happens that nobody asked for, and the checkpoint keeps what
+//! was accepted. A halted agent finds the new checkpoint within seconds.
 
 use super::Config;
 use super::begin::create_slot;
@@ -17,78 +17,48 @@ use crate::postgres::slot::SlotRow;
 use crate::postgres::{PgError, Replication, Sql};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Why a command did not do what it was asked.
+/// Why a command was not carried out.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the message of each variant says what its fields hold")]
 pub enum ConsentError {
-    /// Postgres, or the state's content.
+    /// Postgres or the state failed, or the stream is halted.
     #[error(transparent)]
     Pipeline(Box<PipelineError>),
-    /// Kafka, where the state is.
+    /// The state could not be opened in Kafka.
     #[error("open the state")]
     State(#[from] KafkaError),
-    /// An agent holds the slot.
+    /// Another process holds the slot; `pid` is its walsender.
     #[error("slot `{slot}` is in use by pid {pid}: stop that agent first")]
-    InUse {
-        /// The slot.
-        slot: String,
-        /// Its walsender.
-        pid: i32,
-    },
-    /// There is a slot already.
+    InUse { slot: String, pid: i32 },
+    /// The slot that should be created exists already.
     #[error("slot `{slot}` exists already; `wellspring slot status` shows it")]
-    Exists {
-        /// The slot.
-        slot: String,
-    },
-    /// There is no slot.
+    Exists { slot: String },
+    /// There is no such slot.
     #[error("slot `{slot}` does not exist")]
-    Missing {
-        /// The slot.
-        slot: String,
-    },
-    /// There is no publication to create a slot for.
+    Missing { slot: String },
+    /// A slot cannot be created before its publication.
     #[error(
         "publication `{publication}` does not exist: it has to be there before the slot, or changes in between fail"
     )]
-    NoPublication {
-        /// The publication.
-        publication: String,
-    },
-    /// A pipeline of Debezium's that cannot be taken over as it is.
+    NoPublication { publication: String },
+    /// A pipeline of Debezium cannot be taken over as it is. `next` tells the operator what to do.
     #[error("{why}")]
-    NotAdopted {
-        /// What does not fit.
-        why: String,
-        /// What to do.
-        next: String,
-    },
-    /// Continuity is proven: there is nothing to accept.
+    NotAdopted { why: String, next: String },
+    /// Continuity is proven, so that there is nothing to accept.
     #[error("nothing to accept: record and slot fit together")]
     NothingToAccept,
     /// A halt is recorded, and consent to a gap does not end it.
     #[error("`{}` is not ended by `wellspring slot accept`", reason.code())]
-    NotAccepted {
-        /// The recorded halt's reason.
-        reason: Reason,
-    },
-    /// No halt is recorded.
+    NotAccepted { reason: Reason },
+    /// No halt is recorded, so that none can be tried again.
     #[error("no halt is recorded for slot `{slot}`: there is nothing to try again")]
-    NothingToRetry {
-        /// The slot.
-        slot: String,
-    },
+    NothingToRetry { slot: String },
     /// A halt is recorded, and one more try cannot end it.
     #[error("`{}` is not ended by another try", reason.code())]
-    NotRetried {
-        /// The recorded halt's reason.
-        reason: Reason,
-    },
-    /// The range given is not the one found.
+    NotRetried { reason: Reason },
+    /// The range of the command differs from the gap that was found.
     #[error("the gap is {} to {}, not the range given: look again with `wellspring slot status`", found.from, found.to)]
-    OtherRange {
-        /// The gap.
-        found: LsnRange,
-    },
+    OtherRange { found: LsnRange },
 }
 
 impl From<PipelineError> for ConsentError {
@@ -109,20 +79,20 @@ impl From<KeeperError> for ConsentError {
     }
 }
 
-/// What `slot status` shows.
+/// The slot and the state, as `slot status` shows them.
 #[derive(Debug)]
 pub struct Look {
-    /// The slot, if there is one.
+    /// The row of the slot. `None` if there is no slot.
     pub slot: Option<SlotRow>,
-    /// Our record of it, if there is one.
+    /// The newest checkpoint. `None` if there is none yet.
     pub record: Option<Checkpoint>,
-    /// What they say together.
+    /// The judgement of the slot against the checkpoint.
     pub verdict: Verdict,
-    /// The halt that is recorded, if there is one that a consent has not ended since.
+    /// The recorded halt. `None` if there is none, or a consent has ended it since.
     pub halt: Option<Halted>,
 }
 
-/// Connections for one command.
+/// The connections of one command, and what it found at its beginning.
 pub(super) struct Desk {
     pub sql: Sql,
     pub replication: Replication,
@@ -146,12 +116,13 @@ pub(super) fn idle(config: &Config, seen: &Seen) -> Result<(), ConsentError> {
     }
 }
 
-/// The recorded halt, unless a consent has ended it since.
+/// The recorded halt. `None` if a consent has ended it, because a consent raises the epoch.
 fn standing(state: &State) -> Option<&Halted> {
     state.halt.as_ref().filter(|halted| state.epoch() <= halted.epoch)
 }
 
-/// What `slot accept` accepts: what the look at the slot finds, else a recorded halt that such a look cannot find.
+/// The halt that `slot accept` accepts: the one that slot and state show now, otherwise a recorded
+/// halt that they cannot show.
 fn acceptable(seen: &Seen) -> Result<Halt, ConsentError> {
     if let Verdict::Halt(halt) = seen.judge() {
         return Ok(halt);
@@ -166,7 +137,7 @@ fn acceptable(seen: &Seen) -> Result<Halt, ConsentError> {
 /// Marks the recorded halt for one more try. A halted agent finds the mark within seconds.
 ///
 /// # Errors
-/// `NothingToRetry`, `NotRetried`; the state's.
+/// `NothingToRetry`, `NotRetried`, or the state cannot be read or written.
 pub async fn retry(config: &Config) -> Result<Halted, ConsentError> {
     let keeper = Keeper::start(config.open_state().await?);
     let state = State::read(&config.slot, &keeper.read().await?).map_err(PipelineError::from)?;
@@ -177,20 +148,20 @@ pub async fn retry(config: &Config) -> Result<Halted, ConsentError> {
     Ok(marked)
 }
 
-/// Looks at slot and record; changes nothing.
+/// Reads the slot and the state, and changes nothing.
 ///
 /// # Errors
-/// When either cannot be read.
+/// Either cannot be read.
 pub async fn status(config: &Config) -> Result<Look, ConsentError> {
     let Desk { seen, .. } = desk(config).await?;
     let halt = standing(&seen.state).cloned();
     Ok(Look { slot: seen.slot().cloned(), verdict: seen.judge(), record: seen.state.record, halt })
 }
 
-/// Creates the slot and its record, for a pipeline that starts later from this point.
+/// Creates the slot and its checkpoint, for a pipeline that starts later from this point.
 ///
 /// # Errors
-/// `Exists`; as the server refuses it.
+/// `Exists`, `NoPublication`, or the server refuses the slot.
 pub async fn create(config: &Config) -> Result<Checkpoint, ConsentError> {
     let Desk { sql, mut replication, keeper, seen } = desk(config).await?;
     if seen.slot().is_some() {
@@ -208,10 +179,10 @@ pub async fn create(config: &Config) -> Result<Checkpoint, ConsentError> {
     Ok(record)
 }
 
-/// Drops the slot. The record stays: a later start says that the slot is missing.
+/// Drops the slot. The checkpoint stays, so that a later start reports a missing slot.
 ///
 /// # Errors
-/// `Missing`, `InUse`; as the server refuses it.
+/// `Missing`, `InUse`, or the server refuses to drop the slot.
 pub async fn drop_slot(config: &Config) -> Result<(), ConsentError> {
     let Desk { mut replication, seen, .. } = desk(config).await?;
     if seen.slot().is_none() {
@@ -221,13 +192,14 @@ pub async fn drop_slot(config: &Config) -> Result<(), ConsentError> {
     Ok(replication.drop_slot(&config.slot).await?)
 }
 
-/// Accepts the loss that a halt named, and records from where the stream goes on under a new epoch. A missing or lost
-/// slot is created anew, and so is one that is older than its publication.
+/// Accepts the loss that a halt named. The checkpoint says under a new epoch where the stream goes
+/// on. A slot that is missing, lost or older than its publication is created anew.
 ///
-/// `range`: what the operator accepts; it must be the gap that is found.
+/// `range` is the gap that the operator accepts. It must be the gap that is found.
 ///
 /// # Errors
-/// `NothingToAccept`, `OtherRange`, `InUse`.
+/// `NothingToAccept`, `NotAccepted`, `OtherRange`, `InUse`, `NoPublication`, or a halt that no
+/// consent ends.
 pub async fn accept(config: &Config, range: Option<LsnRange>) -> Result<Checkpoint, ConsentError> {
     let Desk { sql, mut replication, keeper, mut seen } = desk(config).await?;
     idle(config, &seen)?;
@@ -241,7 +213,8 @@ pub async fn accept(config: &Config, range: Option<LsnRange>) -> Result<Checkpoi
         Reason::PublicationMissing => {
             return Err(ConsentError::NoPublication { publication: config.publication.clone() });
         }
-        // What a lost slot needs is gone; and WAL from before the publication was made can never be decoded with it.
+        // The WAL that a lost slot needs is gone. WAL that is older than the publication can never
+        // be decoded with it.
         Reason::SlotLost | Reason::PublicationChanged => {
             replication.drop_slot(&config.slot).await?;
             create_slot(config, &sql, &mut replication).await?;
@@ -258,7 +231,8 @@ pub async fn accept(config: &Config, range: Option<LsnRange>) -> Result<Checkpoi
     let from = seen.slot().and_then(|slot| slot.confirmed_flush_lsn).unwrap_or_default();
     let record = accepted(config, &seen, from, &halt);
     write(&keeper, &record).await?;
-    // The new epoch has ended the recorded halt; a record that stays behind has no more meaning.
+    // The new epoch has ended the recorded halt. A record that stays behind has no meaning any
+    // more.
     if seen.state.halt.is_some() {
         keeper.write(&Halted::key(&config.slot), None).await?;
     }
@@ -273,7 +247,8 @@ fn accepted(config: &Config, seen: &Seen, from: Lsn, halt: &Halt) -> Checkpoint 
     record
 }
 
-/// The record from which the stream goes on at `from`, whatever was before: a new epoch, and what is now.
+/// Makes the checkpoint with which the stream goes on at `from`, whatever was before. The epoch
+/// rises, unless this is the first checkpoint.
 pub(super) fn consented(config: &Config, seen: &Seen, from: Lsn, reason: &str) -> Checkpoint {
     let was = seen.record(config, from);
     let first = seen.state.record.is_none();
@@ -287,7 +262,8 @@ pub(super) fn consented(config: &Config, seen: &Seen, from: Lsn, reason: &str) -
         server_seen: seen.server(),
         pending_xids: Vec::new(),
         sequence: None,
-        // A floor of the epoch before means nothing in this one: the next start holds anew where a hold is open.
+        // The floor of an earlier epoch means nothing in this one. If a hold is open, the
+        // checkpoint is not clean, and the next start opens a new hold.
         clean: seen.state.record.as_ref().is_none_or(|record| record.clean && record.holds.is_empty()),
         delivered: from,
         delivered_commit: None,

@@ -1,7 +1,8 @@
-//! Replica identities that the operator has asked us to set, in `tables.set_replica_identity` and nowhere else.
+//! Sets replica identities where the operator asks for it, in `tables.set_replica_identity`.
 //!
-//! Done once, at the start, before anything is published: only tables that are captured, only where the identity is
-//! another one, and each statement is told. What would make the application's UPDATE fail is refused.
+//! This happens once, at the start, before anything is published. Only captured tables whose
+//! identity differs are changed, and each statement is logged. An identity that would make the
+//! application's UPDATE fail is refused.
 
 use super::Config;
 use super::supervise::PipelineError;
@@ -12,13 +13,15 @@ use crate::postgres::{PgError, Sql};
 use crate::table::TableName;
 use std::time::Duration;
 
-/// ALTER TABLE locks its table for a moment; behind a long transaction it gives up instead of queueing others.
+/// ALTER TABLE locks its table for a moment. Behind a long transaction it gives up after this time,
+/// because other statements would queue behind it.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Gives the captured tables the identities that are asked for.
+/// Gives the captured tables the identities that the configuration asks for.
 ///
 /// # Errors
-/// The connection's, or what cannot be done: rules that contradict each other, a missing key, index or right.
+/// The connection fails, or an identity cannot be set: rules contradict each other, or a key, an
+/// index or a right is missing.
 pub(super) async fn set(config: &Config, sql: &Sql) -> Result<(), PipelineError> {
     if config.identities.is_empty() {
         return Ok(());
@@ -44,7 +47,7 @@ pub(super) async fn set(config: &Config, sql: &Sql) -> Result<(), PipelineError>
     Ok(())
 }
 
-/// The one identity that is asked for a table.
+/// The identity that the rules ask for. `None` if no rule names the table.
 fn wanted<'r>(rules: &'r [identity::Rule], table: &Candidate) -> Result<Option<&'r Wanted>, PipelineError> {
     let name = [&*table.name.namespace, &*table.name.name];
     let mut found: Option<&identity::Rule> = None;

@@ -1,10 +1,12 @@
-//! What the confirm holds of an earlier process ask of a start (`docs/internals/producers.md`, rule 2).
+//! The checks that the confirm holds of an earlier process require at a start
+//! (`docs/internals/producers.md`, rule 2).
 //!
-//! A hold keeps the slot back because records of a process that was killed may still land. The process that opened it
-//! watches the partitions. When that process is killed too, its successor begins where everything was delivered, and has
-//! to know two things first: whether such a record landed while nobody watched, and where each partition ends now, so that
-//! it sees what lands later. Where either is not known, the stream is read again from the slot's own position, which
-//! repeats more and misses nothing.
+//! A hold keeps the slot back because records of a killed process may still land. The process that
+//! opened the hold watches the partitions. If that process is killed too, its successor begins
+//! where everything was delivered. The successor first has to know whether such a record landed
+//! while no process watched. It also has to know where each partition ends now, so that it notices
+//! later arrivals. If either is unknown, the stream is read again from the slot's own position,
+//! which repeats more and misses nothing.
 
 use super::Config;
 use super::supervise::PipelineError;
@@ -15,30 +17,31 @@ use crate::plans::keeper::Keeper;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// The most records that are read to find a late one: a second of a fast stream, or a minute of an ordinary one.
+/// The most records that are read in search of a late one. A fast stream sends as many in a second,
+/// and an ordinary one in a minute.
 const RECORDS_MAX: u64 = 300_000;
 
-/// The most bytes of them.
+/// The most bytes that are read in search of a late record.
 const BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// A start is not held up for longer than this.
+/// The search holds up a start for no longer than this.
 const WITHIN: Duration = Duration::from_secs(5);
 
-/// What was found.
+/// The outcome of the search for late records.
 pub(super) enum Inherited {
     /// No hold of another process is open.
     Nothing,
-    /// No record landed late so far; the partitions end here.
+    /// No record has landed late so far. Each entry is a topic, a partition and its end offset.
     Quiet(Vec<(String, i32, i64)>),
-    /// A record landed late, or that is not known: why.
+    /// A record landed late, or the search could not decide. The text says why.
     Replay(String),
 }
 
-/// Looks at the partitions that the pipeline has used, where another process has left a hold open. What is quiet is noted
-/// for the next process.
+/// Searches the partitions of the pipeline for late records, if another process left a hold open.
+/// Without a late record, the ends of the partitions are recorded for the next process.
 ///
 /// # Errors
-/// Where Kafka cannot be asked at all.
+/// Kafka cannot be asked at all.
 pub(super) async fn look(
     config: &Config,
     keeper: &Keeper,
@@ -52,7 +55,8 @@ pub(super) async fn look(
     let topics = Topics::new(kafka);
     let places: Vec<(&str, i32)> =
         state.partitions.iter().flat_map(|(topic, count)| (0..*count).map(move |p| (topic.as_str(), p))).collect();
-    // First the ends: what lands behind them while the records are read is seen either way.
+    // The ends are read first. A record that lands during the search lies behind an end, and is
+    // noticed later.
     let at_ms = super::runner::unix_nanos() / 1_000_000;
     let mut watched = Watched { format: FORMAT, run: run.to_owned(), at_ms, ends: BTreeMap::new() };
     for ((topic, partition), end) in places.iter().zip(topics.end_offsets(&places).await?) {
@@ -86,7 +90,7 @@ pub(super) async fn look(
     Ok(Inherited::Quiet(ends(&watched)))
 }
 
-/// The ends of the partitions that exist.
+/// The partitions that exist, with their end offsets.
 fn ends(watched: &Watched) -> Vec<(String, i32, i64)> {
     let of = |(topic, ends): (&String, &Vec<i64>)| -> Vec<(String, i32, i64)> {
         ends.iter().zip(0..).map(|(end, partition)| (topic.clone(), partition, *end)).collect()
@@ -94,14 +98,16 @@ fn ends(watched: &Watched) -> Vec<(String, i32, i64)> {
     watched.ends.iter().flat_map(of).filter(|(.., end)| *end >= 0).collect()
 }
 
-/// What the process before has seen. It opened its own hold, the first after its look; what it produced is of that.
+/// The knowledge of the process before: the ends that it read, and the number of holds up to its
+/// own. Its own hold is the first one after that reading, and covers the records that it produced.
 fn seen(watched: &Watched, began_ms: &[i64]) -> Seen {
     let newest = (began_ms.partition_point(|began| *began < watched.at_ms) + 1).min(began_ms.len());
     let ends = ends(watched).into_iter().map(|(topic, partition, end)| ((topic, partition), end)).collect();
     Seen { ends, newest }
 }
 
-/// Whether another process left a hold open. One that has run out since counts, too: nobody has looked at its end.
+/// Whether another process left a hold open. A hold that has run out since counts as well, because
+/// nobody has checked the partitions at its end.
 fn is_inherited(record: &Checkpoint, run: &str) -> bool {
     record.run != run && !record.holds.is_empty()
 }

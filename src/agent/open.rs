@@ -1,7 +1,9 @@
-//! Connecting: the steps of `docs/internals/continuity.md` in their order, from nothing to a stream whose slot is ours.
+//! Connects: takes the steps of `docs/internals/continuity.md` in their order, up to a stream whose
+//! slot is ours.
 //!
-//! An ordinary connection comes first: it is refused while a server shuts down, so it holds no shutdown up; it stays as
-//! the sentinel and serves the catalog. Judging is `continuity`'s; here is only the asking.
+//! An ordinary connection comes first. A server that shuts down refuses it, so that it holds no
+//! shutdown up. It stays open as the sentinel, and serves the catalog. This file asks the
+//! questions, and `continuity` judges the answers.
 
 mod questions;
 pub mod recorded;
@@ -36,56 +38,54 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// wal_sender_timeout where the server has it off: how long we may pause before the slot may be another's.
+/// Stands for wal_sender_timeout where the server has it off. After a pause of ours that is longer,
+/// the slot may belong to another process.
 const FREEZE_WITHOUT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A connection whose slot is ours and whose continuity is proven.
+/// A connection that holds the slot and whose continuity is proven.
 pub struct Connection {
-    /// Sentinel and catalog.
+    /// The ordinary connection: the sentinel, which serves the catalog as well.
     pub sql: Arc<Sql>,
-    /// The stream, not read yet.
-    pub stream: Stream,
-    /// For the core.
-    pub opened: Opened,
-    /// Everything the state held.
-    pub state: State,
-    /// The server's own words.
+    pub(crate) stream: Stream,
+    pub(crate) opened: Opened,
+    pub(crate) state: State,
+    /// The server's answer to IDENTIFY_SYSTEM.
     pub server: SystemIdentity,
-    /// Captured tables that are published.
-    pub captured: Vec<TableName>,
-    /// The slot's row.
-    pub slot: SlotRow,
-    /// wal_sender_timeout, or what stands for it.
+    pub(crate) captured: Vec<TableName>,
+    pub(crate) slot: SlotRow,
+    /// wal_sender_timeout, or 60 s where the server has it off.
     pub timeout: Duration,
-    /// What an operator should know.
-    pub warnings: Vec<String>,
-    /// A copy that begins with this connection.
+    pub(crate) warnings: Vec<String>,
+    /// The first copy that begins with this connection.
     pub copy: Option<FirstCopy>,
-    /// What the server's transactions looked like once the slot was ours.
+    /// The server's snapshot, read after the slot was taken.
     pub snapshot: PgSnapshot,
-    /// Where partitions ended before anything was sent, if a hold of another process is open: topic, partition, offset.
+    /// Topic, partition and end offset of each partition before anything was sent. Empty if no hold
+    /// of another process is open.
     pub ends: Vec<(String, i32, i64)>,
     /// The recorded halt that this connection tries to get past.
     pub trial: Option<Halted>,
 }
 
-/// What the process brings to a connect.
+/// The facts about the process that a connect needs.
 #[derive(Clone, Debug)]
 pub struct Carried {
-    /// This process has not streamed yet.
+    /// Whether this process has not streamed yet.
     pub first: bool,
-    /// Where the copy under way begins, whose snapshot is still held.
+    /// The consistent point of the first copy under way, if its snapshot is still held.
     pub copying_at: Option<Lsn>,
-    /// Late records were found: the stream is read again from the slot's own position.
+    /// Late records were found, so that the stream is read again from the slot's own position.
     pub rewind: bool,
-    /// The process's id, as its records carry it.
+    /// The id of the process, as its checkpoints name it.
     pub run: String,
 }
 
-/// Connects and proves continuity. A recorded halt is respected, and a halt that is found is recorded.
+/// Connects and proves continuity. Obeys a recorded halt that stands, and records one that it
+/// finds.
 ///
 /// # Errors
-/// As `supervise` sorts them; nothing was created unless this is a first start, or the mode consents to another.
+/// `supervise` says what each failure means. Nothing was created, except at a first start or where
+/// the mode consents to another one.
 pub async fn open(
     config: &Config,
     keeper: &Keeper,
@@ -114,13 +114,14 @@ async fn prove(
     let mut replication = Replication::connect(&config.postgres).await?;
     let server = replication.identify_system().await?;
     let mut seen = Seen::new(config, &sql, &mut replication, &server, keeper).await?;
-    // A replica that waits for the slot learns of a halt here, and need not take the slot.
+    // A replica that waits for the slot learns of a halt here, without taking the slot.
     recorded::respect(config, author, &seen.state).await?;
     let (mut warnings, mut copy, mut looked_again) = (Vec::new(), None, false);
     rehearse(&config.encode, &sql, seen.published()).await?;
     loop {
-        // Another replica that holds the slot moves it between our look at the state and that at the slot: while it does, there
-        // is nothing to judge, and where it ended in between, the next look tells.
+        // Another replica that holds the slot may move it between our readings of state and slot.
+        // Until it lets go there is nothing to judge. If it let go in between, a second reading
+        // shows that.
         if matches!(seen.judge(), Verdict::Halt(_)) {
             if let Some(pid) = seen.slot.as_ref().and_then(|slot| slot.active_pid) {
                 return Err(in_use(format!("slot `{}` is active for PID {pid}", config.slot)));
@@ -151,7 +152,8 @@ async fn prove(
     };
     let pid = replication.backend_pid();
     let mut stream = replication.start(&options).await?;
-    // The slot is locked from here: what the state says now is final, and the row is looked at again.
+    // From here on the slot is locked. What the state says now is final, and the row of the slot is
+    // read again.
     let entries = keeper.read().await?;
     seen.state = State::read(&config.slot, &entries)?;
     seen.read_positions(config, &sql).await?;
@@ -161,12 +163,13 @@ async fn prove(
     let passed = recorded::respect(config, author, &seen.state).await?;
     let mut resume = match seen.judge() {
         Verdict::Resume(resume) | Verdict::Created(resume) => resume,
-        Verdict::FirstStart => return Err(PipelineError::Goodbye), // the slot vanished under us: look again
+        // The slot has vanished. The next connect reads again.
+        Verdict::FirstStart => return Err(PipelineError::Goodbye),
         Verdict::Wait(detail) => return Err(waiting(detail)),
         Verdict::Halt(halt) => return Err(PipelineError::Halt(halt)),
     };
     if let Some(beyond) = &beyond {
-        // What was decided before the slot was ours is right only if nobody has held it since.
+        // A decision from before the slot was ours is right only if nobody has held the slot since.
         if seen.state.record.as_ref().map(|record| record.term) != Some(beyond.term) {
             return Err(in_use(format!("another agent used slot `{}` a moment ago", config.slot)));
         }
@@ -198,7 +201,7 @@ async fn prove(
     })
 }
 
-/// What the newest record says of the stop before this start of the process `run`.
+/// The stop before this connect, by the newest checkpoint. `run` is the id of this process.
 fn last_stop(record: Option<&Checkpoint>, run: &str) -> LastStop {
     match record {
         Some(record) if record.run == run => LastStop::Own,
@@ -207,31 +210,30 @@ fn last_stop(record: Option<&Checkpoint>, run: &str) -> LastStop {
     }
 }
 
-/// A start beyond the slot's own position, decided by the record of one term.
+/// A start beyond the slot's own position. The checkpoint of `term` decided it.
 struct Beyond {
     from: Lsn,
     term: u64,
-    /// Where partitions end, if a hold of another process is open.
+    /// Topic, partition and end offset, if a hold of another process is open.
     ends: Vec<(String, i32, i64)>,
 }
 
-/// The wall clock, by which a record's holds are told to another process.
+/// The wall clock in milliseconds. The holds of a checkpoint have times of this clock, because
+/// another process may read them.
 fn unix_ms() -> i64 {
     super::runner::unix_nanos() / 1_000_000
 }
 
-/// What a connect does next.
 enum Next {
-    /// Continuity is proven: start.
     Start,
     FirstStart,
-    /// Begin from nothing, as the mode consents to, for this reason.
+    /// The pipeline begins from nothing, as the mode consents to. The text is the reason.
     Anew(&'static str),
     Wait(String),
     Halt(Halt),
 }
 
-/// Another agent is at work on the slot; it is tried again.
+/// The trouble while another agent uses the slot. The connect is tried again.
 pub(super) fn in_use(detail: String) -> PipelineError {
     PipelineError::Trouble(Trouble::plain(TroubleReason::SlotInUse, detail, TroubleReason::SlotInUse.next()))
 }
@@ -240,10 +242,9 @@ fn waiting(detail: String) -> PipelineError {
     PipelineError::Trouble(Trouble::plain(TroubleReason::StandbyBehind, detail, TroubleReason::StandbyBehind.next()))
 }
 
-/// What one look at server and state shows.
+/// One reading of the state and the server, by which continuity is judged.
 pub struct Seen {
-    /// The state.
-    pub state: State,
+    pub(crate) state: State,
     observed: Observed,
     slot: Option<SlotRow>,
     publication: Option<PublicationRow>,
@@ -251,10 +252,10 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Looks at everything that continuity is judged by.
+    /// Reads everything by which continuity is judged.
     ///
     /// # Errors
-    /// Of the connections and the state.
+    /// A connection or the state fails.
     pub async fn new(
         config: &Config,
         sql: &Sql,
@@ -270,7 +271,8 @@ impl Seen {
             published.iter().map(|table| table.name.clone()).filter(|name| config.selection.matches(name)).collect();
         let mut names: Vec<String> = captured.iter().map(TableName::to_string).collect();
         if let Some(record) = &state.record {
-            // A table that is captured by the configuration and gone from the publication is a gap, not a choice.
+            // A table that the checkpoint and the configuration name, and the publication lacks, is
+            // a gap.
             let selected = |name: &&String| {
                 name.split_once('.').is_some_and(|(space, name)| config.selection.matches(&TableName::new(space, name)))
             };
@@ -299,7 +301,7 @@ impl Seen {
         Ok(seen)
     }
 
-    /// The captured tables that are published and not set aside.
+    /// The captured tables that are published and not detached.
     fn published(&self) -> impl Iterator<Item = Captured<'_>> {
         let tables = self.publication.iter().flat_map(|row| &row.tables);
         let is_aside = |name: &TableName| self.state.detached.get(&name.to_string()).is_some_and(Detached::is_aside);
@@ -319,13 +321,12 @@ impl Seen {
         Ok(())
     }
 
-    /// Holds state and server against each other.
     #[must_use]
-    pub fn judge(&self) -> Verdict {
+    pub(crate) fn judge(&self) -> Verdict {
         judge(self.state.record.as_ref(), self.state.intent.is_some(), &self.observed)
     }
 
-    /// Whether and where the next connection begins beyond the slot's own position.
+    /// Decides whether the next connection begins beyond the slot's own position, and where.
     async fn beyond(
         &self,
         config: &Config,
@@ -333,7 +334,7 @@ impl Seen {
         carried: &Carried,
     ) -> Result<Option<Beyond>, PipelineError> {
         let (Some(slot), Some(record)) = (&self.slot, &self.state.record) else { return Ok(None) };
-        // While somebody has the slot there is nothing to decide: what they do changes it.
+        // While a process has the slot there is nothing to decide, because the process moves it.
         let (Some(confirmed), None, false) = (slot.confirmed_flush_lsn, slot.active_pid, carried.rewind) else {
             return Ok(None);
         };
@@ -349,7 +350,7 @@ impl Seen {
         Ok(Some(Beyond { from, term: record.term, ends }))
     }
 
-    /// The verdict, under what the mode asks for and consents to. `begun`: this connect has begun a copy.
+    /// The next step by verdict, mode and consent. `begun` says that this connect has begun a copy.
     fn next(&self, config: &Config, carried: &Carried, begun: bool) -> Next {
         let mode = config.snapshot.mode;
         let consents = matches!(mode, Mode::Always | Mode::WhenNeeded) && !begun;
@@ -368,13 +369,14 @@ impl Seen {
                     Some(_) if kept => Next::Start,
                     Some(_) if consents => Next::Anew(Reason::CopyUnfinished.code()),
                     Some(halt) if mode == Mode::InitialOnly => Next::Halt(halt),
-                    _ => Next::Start, // what is owed is copied beside the stream
+                    _ => Next::Start, // A backfill copies what is owed.
                 }
             }
         }
     }
 
-    /// What the first copy still owes. Its snapshot is gone with the process or connection that held it.
+    /// The halt about a first copy that was cut off. `None` if it owes nothing. Its snapshot ended
+    /// with the process or the connection that held it.
     fn unfinished(&self, created: bool) -> Option<Halt> {
         let owed = self.state.copy.owed();
         let detail = match (&self.state.copy.planned, &self.state.intent) {
@@ -394,25 +396,24 @@ impl Seen {
         Some(Halt::new(Reason::CopyUnfinished, detail))
     }
 
-    /// The slot's row, if there is a slot.
     #[must_use]
-    pub fn slot(&self) -> Option<&SlotRow> {
+    pub(crate) fn slot(&self) -> Option<&SlotRow> {
         self.slot.as_ref()
     }
 
-    /// Whether the publication exists.
     #[must_use]
-    pub fn has_publication(&self) -> bool {
+    pub(crate) fn has_publication(&self) -> bool {
         self.publication.is_some()
     }
 
-    /// The server's own position.
+    /// Flush position of the server's WAL.
     #[must_use]
     pub fn server(&self) -> Lsn {
         self.observed.server
     }
 
-    /// The record of the next term: what was, brought up to what is. A first one confirms up to `from`.
+    /// Makes the checkpoint of the next term: the newest one with the present facts of server and
+    /// publication. Without one, the new checkpoint confirms up to `from`.
     #[must_use]
     pub fn record(&self, config: &Config, from: Lsn) -> Checkpoint {
         let seen = &self.observed;
@@ -451,7 +452,7 @@ impl Seen {
             database: seen.database,
             publication,
             tables,
-            // A timeline's positions mean nothing on another one's branch.
+            // A position of one timeline means nothing on another.
             server_seen: if was.timeline == seen.timeline { was.server_seen.max(seen.server) } else { seen.server },
             clean: false,
             ..was

@@ -1,4 +1,5 @@
-//! What a connect asks the server besides slot and publication, each question with what its answer means.
+//! Asks the server what a connect needs besides slot and publication. Each function also says what
+//! the answer means.
 
 use super::{Config, in_use};
 use crate::agent::supervise::PipelineError;
@@ -11,10 +12,11 @@ use crate::snapshot::visibility::PgSnapshot;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// How long a dead walsender's error may take to arrive: it was sent before the slot was let go.
+/// How long the error of a dead walsender may take to arrive. It was sent before the slot was let
+/// go.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Whether the server can tell origins apart, where it has to.
+/// Checks that the server can tell origins apart, if the configuration needs that.
 pub(super) fn origins(config: &Config, sql: &Sql) -> Result<(), PipelineError> {
     let version = sql.server_version();
     if config.origins == Origins::Any || version >= Origins::SINCE {
@@ -26,10 +28,10 @@ pub(super) fn origins(config: &Config, sql: &Sql) -> Result<(), PipelineError> {
     Err(PipelineError::Refused(Trouble::plain(TroubleReason::PostgresSettings, detail, next)))
 }
 
-/// The server's snapshot of now.
+/// Reads the server's present snapshot.
 ///
 /// # Errors
-/// The connection's.
+/// The query fails, or its answer is no snapshot.
 pub async fn visible_now(sql: &Sql) -> Result<PgSnapshot, PgError> {
     let rows = sql.query("SELECT pg_catalog.pg_current_snapshot()").await?;
     let text = rows.first().and_then(|row| row.first()).and_then(Option::as_deref);
@@ -60,7 +62,8 @@ pub(super) async fn flushed(sql: &Sql) -> Result<Lsn, PipelineError> {
     Ok(text.and_then(|text| text.parse().ok()).ok_or_else(unreadable)?)
 }
 
-/// The switch points before the server's timeline, asked only where the record is of another one.
+/// Reads the switch points of earlier timelines. The server is asked only if the checkpoint is of
+/// another timeline.
 pub(super) async fn history(
     replication: &mut Replication,
     timeline: u32,
@@ -73,7 +76,8 @@ pub(super) async fn history(
     Ok(switches.into_iter().map(|switch| (switch.timeline, switch.switched_at)).collect())
 }
 
-/// A synchronous standby's confirmations hold the application's commits up: we must not be one.
+/// Fails if we are a synchronous standby, because commits of the application would wait for our
+/// confirmations.
 pub(super) async fn asynchronous(config: &Config, sql: &Sql, pid: i32) -> Result<(), PipelineError> {
     let told = |what: &str| {
         let detail = format!("our walsender {pid} {what}: commits would wait for Kafka");
@@ -82,7 +86,8 @@ pub(super) async fn asynchronous(config: &Config, sql: &Sql, pid: i32) -> Result
     };
     match preflight::sync_state(sql, pid).await? {
         SyncState::Gone => Ok(()),
-        // A role without pg_read_all_stats does not see it; the setting is there for everybody.
+        // A role without pg_read_all_stats does not see the state of a walsender. Everybody may
+        // read the setting.
         SyncState::Hidden => {
             let rows = sql.query("SHOW synchronous_standby_names").await?;
             let names = rows.first().and_then(|row| row.first()).and_then(Option::as_deref).unwrap_or_default();
@@ -96,7 +101,8 @@ pub(super) async fn asynchronous(config: &Config, sql: &Sql, pid: i32) -> Result
     }
 }
 
-/// Why a slot just started is not ours: most likely the walsender has died of what it decoded first, and says so.
+/// Finds out why a slot that was just started is not ours. Most likely the walsender has failed on
+/// what it decoded first, and its error is on the way.
 pub(super) async fn not_held(config: &Config, stream: &mut Stream, pid: i32) -> PipelineError {
     let last_words = async {
         loop {

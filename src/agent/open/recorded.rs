@@ -1,6 +1,7 @@
-//! The recorded halt at a connect: whether it stands, and the record of a halt that the connect finds.
+//! The recorded halt at a connect: whether it stands, and the record of a halt that the connect
+//! finds.
 //!
-//! `halted` decides; here are the questions to Kafka, Postgres and the state.
+//! `halted` decides. This file asks Kafka, Postgres and the state.
 
 use super::{Carried, Next, Seen};
 use crate::agent::Config;
@@ -15,7 +16,7 @@ use crate::postgres::slot::SlotRow;
 use crate::postgres::{Replication, Sql};
 use crate::table::TableName;
 
-/// What the recorded halt means under this configuration; none where no halt is recorded.
+/// Judges the recorded halt under this configuration. `None` if no halt is recorded.
 pub async fn standing(config: &Config, author: &Author, state: &State) -> Option<Standing> {
     let halted = state.halt.as_ref()?;
     let selected = |name: &String| {
@@ -29,7 +30,8 @@ pub async fn standing(config: &Config, author: &Author, state: &State) -> Option
     Some(halted.standing(&Facts { author, epoch: state.epoch(), captured, takes_bytes }))
 }
 
-/// The bytes that a topic and our producer take; none where the topic's limit cannot be read now.
+/// The bytes that both the topic and our producer take. `None` if the topic's limit cannot be read
+/// now.
 async fn takes(sink: &SinkConfig, oversize: &Oversize) -> Option<u64> {
     let SinkConfig::Kafka(kafka) = sink else { return None };
     let info = Topics::new(kafka).describe(&oversize.topic).await.ok()??;
@@ -37,17 +39,17 @@ async fn takes(sink: &SinkConfig, oversize: &Oversize) -> Option<u64> {
     u64::try_from(kafka.message_bytes_max().min(topic_max)).ok()
 }
 
-/// A recorded halt that a connect has got past.
+/// The way in which a connect goes on after it has read the recorded halt.
 pub enum Passed {
     /// No halt is recorded.
     None,
-    /// The record has no more meaning.
+    /// The recorded halt has no meaning any more.
     Ended,
-    /// One try is allowed, under this record.
+    /// The recorded halt allows one try.
     Try(Box<Halted>),
 }
 
-/// Stops here where the recorded halt stands.
+/// Fails if the recorded halt stands, and otherwise says how the connect got past it.
 ///
 /// # Errors
 /// The recorded halt.
@@ -60,7 +62,8 @@ pub(super) async fn respect(config: &Config, author: &Author, state: &State) -> 
     }
 }
 
-/// Marks the recorded halt as tried before the stream is read. A record without meaning goes with the outdated ones.
+/// Marks the recorded halt as tried, before the stream is read. A record without meaning joins the
+/// outdated records.
 pub(super) async fn begin_try(
     config: &Config,
     keeper: &Keeper,
@@ -82,8 +85,8 @@ pub(super) async fn begin_try(
     }
 }
 
-/// Records a halt that a connect has found, for the next start and for the other replicas, and answers with what the
-/// connect fails with.
+/// Records a halt that a connect has found, for the next start and for other replicas. Returns the
+/// error with which the connect fails.
 pub(super) async fn record(config: &Config, keeper: &Keeper, author: &Author, halt: Halt) -> PipelineError {
     let proof = halt.reason.lifting().proof;
     if halt.recorded.is_some() || proof == Proof::Reading {
@@ -91,9 +94,10 @@ pub(super) async fn record(config: &Config, keeper: &Keeper, author: &Author, ha
     }
     match written(config, keeper, author, &halt).await {
         Ok(halted) => PipelineError::Halt(halted.halt()),
-        // The next connect sees it again.
+        // The next connect finds the halt again.
         Err(_) if proof == Proof::EachConnect => PipelineError::Halt(halt),
-        // A halt that a later connect can miss must not stay in this process alone: the connect is repeated.
+        // A later connect can miss this halt, so that it must not stay in this process alone. The
+        // connect is repeated.
         Err(error) => error,
     }
 }
@@ -113,15 +117,16 @@ async fn written(config: &Config, keeper: &Keeper, author: &Author, halt: &Halt)
 /// Writes the record of a halt.
 ///
 /// # Errors
-/// The state's.
+/// The state cannot be written.
 pub async fn write(keeper: &Keeper, slot: &str, halted: &Halted) -> Result<(), KeeperError> {
     keeper.write(&Halted::key(slot), Some(halted.to_json())).await
 }
 
-/// Looks at slot and state once more without taking the slot: the slot's row, and whether a connect would still halt.
+/// Reads slot and state once more, without taking the slot. Returns the row of the slot, and
+/// whether a connect would still halt.
 ///
 /// # Errors
-/// Of the connections and the state.
+/// A connection or the state fails.
 pub async fn judged_again(config: &Config, keeper: &Keeper) -> Result<(Option<SlotRow>, bool), PipelineError> {
     let sql = Sql::connect(&config.postgres).await?;
     let mut replication = Replication::connect(&config.postgres).await?;
