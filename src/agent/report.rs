@@ -1,4 +1,5 @@
-//! What the loop tells the world: status, metrics and one log line where something ends or changes.
+//! Reports the loop to the world: status, metrics, and one log line where something ends or
+//! changes.
 
 mod copies;
 mod detached;
@@ -27,45 +28,49 @@ use std::time::Instant;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-/// Errors kept for `/status`: enough for a story, bounded.
+/// The most errors that `/status` keeps. They are enough to follow what happened.
 const ERRORS_MAX: usize = 20;
 
-/// Status is made anew at most this often: a person reads it, and Prometheus scrapes no faster.
+/// The least time between two versions of the status. A person reads it, and Prometheus scrapes no
+/// faster.
 const TELL_MS: i64 = 250;
 
-/// Records in flight and no acknowledgement for this long: Kafka is away, whatever the connections say. A broker that is
-/// merely busy answers within a few seconds.
+/// Kafka counts as away if records are in flight and nothing is acknowledged for this long,
+/// whatever the connections say. A busy broker answers within a few seconds.
 const SILENT_MS: i64 = 10_000;
 
-/// A login that was refused this lately and is not taken since counts as refused still: librdkafka tries every ten seconds.
+/// A refused login counts as refused for this long, unless a record is taken meanwhile. librdkafka
+/// tries a login every ten seconds.
 const REFUSED_MS: i64 = 30_000;
 
 const LOGIN_REFUSED: &str = "the brokers refuse our login (SASL)";
 
-/// Records in flight and no acknowledgement for this long: the broker is what the others wait for.
+/// The broker counts as the stage that holds up the others if records are in flight and nothing is
+/// acknowledged for this long.
 const BROKER_STALL_MS: i64 = 1_000;
 
-/// Keeps what is told.
+/// Keeps the status and the metrics, and what they are computed from.
 pub struct Reporter {
     metrics: Metrics,
     tell: watch::Sender<Status>,
     status: Status,
     trouble: Option<Trouble>,
-    /// What the configuration and the state allow that is weaker than it could be.
+    /// Warnings about the configuration and the state that hold for the life of the process.
     standing: Vec<String>,
     tables: BTreeMap<String, TableMetrics>,
     told_ms: i64,
-    /// When Kafka last acknowledged something, or had nothing to.
+    /// When Kafka last acknowledged something, or had nothing to acknowledge.
     answered_ms: i64,
-    /// When brokers last refused our login; none once they have taken a record.
+    /// When brokers last refused our login. `None` once they have taken a record.
     login_refused_ms: Option<i64>,
     opened_before: bool,
     pace: Pace,
     flow: rates::Flow,
     outlook: outlook::Outlook,
-    /// A record whose way to its acknowledgement is measured; one at a time.
+    /// The record whose way to its acknowledgement is measured, and when that began. One record is
+    /// measured at a time.
     watched: Option<(Ticket, Instant)>,
-    /// librdkafka's counts as last read; they begin anew with each producer.
+    /// librdkafka's counters at the last reading. They begin anew with each producer.
     kafka_before: Statistics,
     progress: Progress,
     wal: Wal,
@@ -75,7 +80,7 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    /// A reporter before the first connect.
+    /// Makes the reporter of a process that has not connected yet.
     #[must_use]
     pub fn new(config: &Config, metrics: Metrics, tell: watch::Sender<Status>) -> Self {
         let sink = match &config.sink {
@@ -121,19 +126,18 @@ impl Reporter {
         }
     }
 
-    /// The handles.
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
     }
 
-    /// The epoch last proven.
+    /// The epoch of the last proven connection. 0 before the first one.
     #[must_use]
     pub fn epoch(&self) -> u64 {
         self.status.epoch
     }
 
-    /// A connection is proven.
+    /// Reports that a connection is proven.
     pub fn opened(
         &mut self,
         config: &Config,
@@ -180,7 +184,7 @@ impl Reporter {
         self.told_ms = 0;
     }
 
-    /// The state is open: is its topic what it must be?
+    /// Warns if the topic of the state is not proven to be compacted.
     pub fn state(&mut self, state: &State) {
         if let State::Topic(topic) = state
             && topic.info().cleanup_policy.proven().is_none()
@@ -190,7 +194,7 @@ impl Reporter {
         }
     }
 
-    /// A table's plan is made.
+    /// Reports the plan of a table, with its warnings.
     pub fn planned(&mut self, ready: &Ready) {
         info!(table = ready.name, topic = ready.plan.topic(), partitions = ready.partitions, "planned");
         self.tables.insert(ready.name.clone(), self.metrics.table(&ready.name));
@@ -208,7 +212,7 @@ impl Reporter {
         self.told_ms = 0;
     }
 
-    /// Trouble began, changed or ended.
+    /// Reports that trouble began or changed. `None` means that it ended.
     pub fn trouble(&mut self, trouble: Option<Trouble>) {
         if let Some(trouble) = &trouble {
             self.metrics.failed(trouble.reason.code());
@@ -223,7 +227,7 @@ impl Reporter {
         self.told_ms = 0;
     }
 
-    /// Something failed, with this meaning.
+    /// Reports a failure by its meaning.
     pub fn failed(&mut self, disposition: &Disposition) {
         match disposition {
             Disposition::Retry(trouble) | Disposition::Refused(trouble, _) => self.trouble(Some(trouble.clone())),
@@ -249,7 +253,7 @@ impl Reporter {
         });
     }
 
-    /// Reports came from the producer.
+    /// Counts delivery reports, and logs those that failed.
     pub fn delivered(&mut self, deliveries: &[Delivery]) {
         let landed = deliveries.iter().filter(|delivery| delivery.outcome.is_ok()).count() as u64;
         self.metrics.records_delivered.inc_by(landed);
@@ -272,7 +276,7 @@ impl Reporter {
         }
     }
 
-    /// Brokers refused our login, and there is no other one to be had.
+    /// Reports that brokers refused our login, and that there is no other password.
     pub fn login_refused(&mut self) {
         let now_ms = super::runner::unix_nanos() / 1_000_000;
         if self.login_refused_ms.replace(now_ms).is_none() {
@@ -284,29 +288,29 @@ impl Reporter {
         self.told_ms = 0;
     }
 
-    /// What was wrong is over, if something was.
+    /// Ends the trouble, if there is any.
     pub fn trouble_over(&mut self) {
         if self.trouble.is_some() {
             self.trouble(None);
         }
     }
 
-    /// A confirm record is acknowledged.
+    /// Counts a checkpoint that is acknowledged, and ends trouble with Kafka.
     pub fn recorded(&mut self) {
         self.metrics.confirm_records.inc();
         let of_kafka = [TroubleReason::StateUnavailable, TroubleReason::KafkaUnavailable, TroubleReason::KafkaRefuses];
-        // What failed to write it told of Kafka, as a rule.
+        // As a rule, an earlier checkpoint that failed has reported this trouble.
         if self.trouble.as_ref().is_some_and(|trouble| of_kafka.contains(&trouble.reason)) {
             self.trouble(None);
         }
     }
 
-    /// A status update goes out.
+    /// Counts a status update that goes out.
     pub fn updated(&mut self) {
         self.metrics.status_updates.inc();
     }
 
-    /// Somebody else writes to a topic of ours.
+    /// Reports that another producer writes to a topic of ours.
     pub fn foreign(&mut self, topic: Option<&String>) {
         let Some(topic) = topic else { return };
         warn!(topic, "another producer's records lie between ours; see wellspring_foreign_writes_total");
@@ -314,18 +318,18 @@ impl Reporter {
         *self.status.foreign_writes.entry(topic.clone()).or_default() += 1;
     }
 
-    /// The stream is read again because late records were found.
+    /// Logs that the stream is read again, because late records were found.
     pub fn replay(&mut self) {
         warn!("records of an earlier producer landed late: the stream is read again from the confirmed position");
     }
 
-    /// Somebody outside asked for something, and it is done.
+    /// Logs that a request from outside is carried out.
     pub fn asked(&mut self, request: &'static str) {
         info!(request, "done as asked");
         self.told_ms = 0;
     }
 
-    /// The slot's row was read.
+    /// Takes a reading of the slot's row.
     pub fn slot(&mut self, row: &SlotRow) {
         self.status.lsn.restart = row.restart_lsn.unwrap_or_default();
         self.metrics.restart_lsn.set(gauge(self.status.lsn.restart.bytes()));
@@ -347,7 +351,7 @@ impl Reporter {
         self.status.wal = wal;
     }
 
-    /// Tells that the agent waits for Kafka before it has connected to anything.
+    /// Shows that the agent waits for Kafka before it has connected to Postgres.
     pub fn waiting(&mut self, now_ms: i64) {
         self.metrics.heartbeat.beat(now_ms);
         let Some(trouble) = &self.trouble else { return };
@@ -361,7 +365,7 @@ impl Reporter {
         self.tell.send_replace(self.status.clone());
     }
 
-    /// Brings metrics and, not too often, status up to date.
+    /// Brings the metrics up to date, and the status at most every [`TELL_MS`].
     pub fn tell(&mut self, core: &mut Core, now_ms: i64) {
         self.metrics.heartbeat.beat(now_ms);
         for at in core.take_acknowledged() {
@@ -377,7 +381,8 @@ impl Reporter {
         if core.ledger().is_settled() {
             self.answered_ms = now_ms;
         }
-        // A broker that says nothing holds up everything, though the budget has room: the loop's time does not show it.
+        // A silent broker holds up everything, even while the budget has room. The loop's time does
+        // not show that.
         let since = now_ms - self.answered_ms.max(self.status.now_ms);
         if now_ms.saturating_sub(self.answered_ms) > BROKER_STALL_MS && !core.is_full() && self.status.now_ms > 0 {
             #[expect(clippy::cast_precision_loss, reason = "milliseconds since the last telling")]
@@ -398,7 +403,7 @@ impl Reporter {
         self.status.range = core.halted().and_then(|halt| halt.range);
         self.status.stands_at = core.halted().and_then(|halt| halt.place.as_deref()).map(ChangeStatus::from);
         (self.status.phase, self.status.reason, self.status.detail, self.status.next) = (phase, reason, detail, next);
-        // Nobody listening is fine: the value is kept for whoever asks next.
+        // The value is kept for the next reader, even if nobody listens now.
         self.tell.send_replace(self.status.clone());
     }
 
@@ -414,7 +419,8 @@ impl Reporter {
             Some(trouble) => {
                 (Phase::Retrying, trouble.reason.code().to_owned(), trouble.detail.clone(), trouble.next.clone())
             }
-            // Brokers take connections and refuse who we are: librdkafka tries on, and nothing fails.
+            // Brokers accept connections and refuse our login. librdkafka keeps trying, so that no
+            // call fails.
             None if self.login_refused_ms.is_some_and(|at| now_ms - at < REFUSED_MS) => {
                 let reason = TroubleReason::KafkaRefuses;
                 (Phase::Retrying, reason.code().to_owned(), LOGIN_REFUSED.to_owned(), LOGIN_NEXT.to_owned())
@@ -439,7 +445,7 @@ impl Reporter {
         }
     }
 
-    /// Where the stream is, after each turn of the loop: a scrape reads what is true then.
+    /// Updates the positions after each turn of the loop, so that a scrape reads current values.
     fn positions(&mut self, core: &Core) {
         let ledger = core.ledger();
         let lsn = Positions {
@@ -459,7 +465,8 @@ impl Reporter {
         metrics.oldest_open.set(ledger.oldest_open_commit().map(|commit| commit.at.unix_micros()));
     }
 
-    /// What is told from time to time.
+    /// Updates the values that are as old as the status at most, such as the lag and what is in
+    /// flight.
     fn levels(&mut self, core: &Core, now_ms: i64) {
         let ledger = core.ledger();
         let status = &mut self.status;
@@ -483,7 +490,8 @@ impl Reporter {
     }
 }
 
-/// A gauge is signed; beyond its range it stays at the end.
+/// Converts a number for a gauge, which is signed. A number beyond its range becomes the largest
+/// one.
 fn gauge(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -1,4 +1,4 @@
-//! What is told of copies, the first one and those beside the stream, and of the tables captured.
+//! Reports the first copy, the backfills, and changes of the captured tables.
 
 use super::*;
 use crate::metrics::WindowTotals;
@@ -6,11 +6,11 @@ use crate::snapshot::journal::Left;
 use crate::snapshot::kindness::Share;
 use crate::status::{CopyStatus, CopyTableStatus};
 
-/// The copy's progress is logged at most this often.
+/// The least time between two log lines about the copy's progress.
 const LOG_PROGRESS_MS: i64 = 10_000;
 
 impl Reporter {
-    /// Tables are captured from now on, or no longer.
+    /// Reports tables that are captured from now on, and tables that no longer are.
     pub fn recaptured(&mut self, joined: &[TableName], left: &[TableName]) {
         for table in joined {
             info!(%table, "captured from now on");
@@ -23,7 +23,7 @@ impl Reporter {
         }
     }
 
-    /// What copies beside the stream say of themselves, where it is time to tell.
+    /// Takes the status of the backfills from `told`, which is called only if the status is due.
     pub fn windows(&mut self, told: impl FnOnce() -> (Vec<WindowStatus>, WindowTotals)) {
         if crate::agent::runner::unix_nanos() / 1_000_000 - self.told_ms >= TELL_MS {
             let (status, totals) = told();
@@ -34,7 +34,7 @@ impl Reporter {
         }
     }
 
-    /// The part of the time that copies may take, and why it is not all of it.
+    /// Reports the share of time that copies may take, and the reason for a limit.
     pub fn paced(&mut self, share: Share, why: Option<String>) {
         self.metrics.windows.share.set(share.part());
         match &why {
@@ -47,13 +47,13 @@ impl Reporter {
         self.status.copies_slowed = why.unwrap_or_default();
     }
 
-    /// Whether status is made anew at the next [`Reporter::tell`].
+    /// Whether the next [`Reporter::tell`] makes the status anew.
     #[must_use]
     pub fn is_due(&self, now_ms: i64) -> bool {
         now_ms - self.told_ms >= TELL_MS
     }
 
-    /// Where the first copy is; kept after its end for whoever asks.
+    /// Reports the progress of the first copy. The status keeps the last one after the copy's end.
     pub fn copying(&mut self, mut copy: CopyStatus, now_ms: i64) {
         self.progress.judge(&mut copy, self.wal, now_ms);
         let metrics = &self.metrics;
@@ -91,7 +91,7 @@ impl Reporter {
         self.status.copy = Some(copy);
     }
 
-    /// A table that the first copy is over without.
+    /// Warns about a table that the first copy has left out.
     pub fn left(&mut self, table: &str, left: &Left) {
         let warning = format!("table {table} is not copied ({}): {}; {}", left.reason, left.detail, left.next);
         if !self.status.warnings.contains(&warning) {

@@ -1,11 +1,12 @@
-//! What is told of tables that are refused or set aside.
+//! Reports tables that are refused or detached.
 
 use super::*;
 use crate::continuity::detached::{Detached, Detachments};
 use crate::status::GapStatus;
 
 impl Reporter {
-    /// A table is set aside, or from an earlier change on than was known.
+    /// Reports that a table is detached, or that its gap begins at an earlier change than was
+    /// known.
     pub fn set_aside(&mut self, detached: &Detached, next: &str) {
         let code = crate::metrics::REASONS.iter().find(|code| **code == detached.reason).copied().unwrap_or_default();
         self.metrics.failed(code);
@@ -13,7 +14,7 @@ impl Reporter {
         self.told_ms = 0;
     }
 
-    /// A table's plan is refused; its next change sets it aside.
+    /// Reports that a table's plan is refused. The next change of the table detaches it.
     pub fn refused(&mut self, table: &str, trouble: &Trouble) {
         let reason = trouble.reason.code();
         warn!(table, reason, next = trouble.next, "refused; its next change sets it aside: {}", trouble.detail);
@@ -25,7 +26,7 @@ impl Reporter {
         self.told_ms = 0;
     }
 
-    /// A table is repaired.
+    /// Reports that a table is repaired.
     pub fn repaired(&mut self, table: &str) {
         if let Some(status) = self.status.tables.get_mut(table) {
             *status = TableStatus {
@@ -40,7 +41,7 @@ impl Reporter {
         self.told_ms = 0;
     }
 
-    /// The tables that are set aside or being repaired.
+    /// Brings the status of detached tables and of tables under repair up to date.
     pub fn detached(&mut self, tables: &Detachments) {
         self.metrics.tables_detached.set(gauge(tables.iter().count() as u64));
         for (table, detached) in tables.iter() {

@@ -1,11 +1,11 @@
-//! The last words of a stop on request: each says what the next start sends again.
+//! The last log line of a stop on request. It says what the next start sends again.
 
 use super::Reporter;
 use crate::core::Stopped;
 use tracing::{info, warn};
 
 impl Reporter {
-    /// The loop ends.
+    /// Logs how the stop ended.
     pub fn stopped(&mut self, stopped: Stopped) {
         match stopped {
             Stopped::Whole => info!("stopped: everything sent is delivered, recorded and confirmed"),

@@ -1,4 +1,5 @@
-//! What is measured on the way: the loop's time, one message of each burst, one record at a time, librdkafka's statistics.
+//! Takes measurements: the loop's time, one message of each burst, one record at a time,
+//! librdkafka's statistics.
 
 use super::{Phase, Reporter, gauge};
 use crate::agent::pace::Spent;
@@ -11,12 +12,13 @@ use crate::status::Moment;
 use std::time::Instant;
 
 impl Reporter {
-    /// The time since the last call was spent so.
+    /// Charges the time since the last call to the purpose `spent`.
     pub fn lap(&mut self, spent: Spent) {
         self.pace.lap(Instant::now(), spent, &self.metrics.stages);
     }
 
-    /// A burst was handled; `last` is its newest record, if it sent one.
+    /// Counts the frames of a burst, and takes its measured times. `last` is the newest record of
+    /// the burst. Its way to Kafka is measured, unless another record's is.
     pub fn burst(&mut self, burst: &Burst, last: Option<Ticket>) {
         self.metrics.received_messages.inc_by(burst.frames as u64);
         if let Some((decode, encode)) = burst.measured {
@@ -29,12 +31,12 @@ impl Reporter {
         }
     }
 
-    /// Bytes came.
+    /// Counts bytes that arrived from the server.
     pub fn received(&self, bytes: usize) {
         self.metrics.received_bytes.inc_by(bytes as u64);
     }
 
-    /// The first message of what came was sent by the server at this moment.
+    /// Measures how long the first message of a read was on its way from the server.
     pub fn arrived(&self, sent_at: Option<PgMicros>, now_micros: i64) {
         if let Some(sent_at) = sent_at {
             #[expect(clippy::cast_precision_loss, reason = "a difference of clocks in microseconds")]
@@ -42,20 +44,21 @@ impl Reporter {
         }
     }
 
-    /// A table's plan took this long to look up.
+    /// Measures how long the planning took that began at `since`.
     pub fn looked_up(&mut self, since: Instant) {
         let took = since.elapsed();
         self.metrics.stages.took(Stage::Registry, took.as_secs_f64());
         tracing::debug!(took_ms = took.as_millis(), "looked up what a plan needs");
     }
 
-    /// The producer was given up: no report of the watched record counts.
+    /// Forgets the record that is measured and the last counters, because the producer has ended.
     pub fn producer_ended(&mut self) {
         self.watched = None;
         self.kafka_before = Statistics::default();
     }
 
-    /// librdkafka told its statistics.
+    /// Takes new statistics of librdkafka. Its counters begin anew with each producer, so that ours
+    /// rise by the difference to the last ones.
     pub fn kafka(&mut self, now: Statistics) {
         let (before, kafka) = (std::mem::replace(&mut self.kafka_before, now), &self.metrics.kafka);
         kafka.queue_records.set(gauge(now.queue_records));
@@ -69,7 +72,7 @@ impl Reporter {
         kafka.disconnects.inc_by(now.disconnects.saturating_sub(before.disconnects));
     }
 
-    /// Rates, stages and the chart, once a second.
+    /// Updates the rates, the stages and the chart, once a second.
     pub(super) fn flow(&mut self, now_ms: i64) {
         self.status.now_ms = now_ms;
         if !self.flow.is_due(now_ms) {

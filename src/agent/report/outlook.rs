@@ -1,23 +1,26 @@
-//! How long until the WAL that the server keeps for the slot reaches its limit.
+//! Forecasts when the WAL that the server keeps for the slot reaches its limit.
 //!
-//! Pure: fed with the slot's row as it is read every second or so. Two answers: at the present growth of what is kept, and
-//! if nothing were confirmed from now on, which is what an outage of Kafka would be.
+//! This file is pure. It is given the row of the slot, which is read every second or so. There are
+//! two forecasts: one at the present growth of the kept WAL, and one for an outage of Kafka, in
+//! which nothing is confirmed from now on.
 
 use crate::lsn::Lsn;
 use crate::postgres::slot::SlotRow;
 use crate::status::WalStatus;
 use std::collections::VecDeque;
 
-/// Growth is measured over this long: a checkpoint or a batch job should not swing it.
+/// Growth is measured over this time, so that a checkpoint of Postgres or a batch job does not
+/// swing it.
 const WINDOW_MS: i64 = 120_000;
 
-/// Less than this is no measure: what is kept falls in steps, by a status update every ten seconds.
+/// A window that is shorter than this gives no measure. The kept WAL falls in steps, with a status
+/// update every ten seconds.
 const WINDOW_MS_MIN: i64 = 25_000;
 
-/// Rows nearer to the last one than this tell nothing new of growth.
+/// The least time between two kept rows. A nearer row shows nothing new about growth.
 const SPACING_MS: i64 = 4_000;
 
-/// Rows kept: one every five seconds for the window, and one beyond it.
+/// The most rows that are kept. The window has at most 31 rows that are 4 s apart.
 const ROWS_MAX: usize = 32;
 
 #[derive(Clone, Copy, Debug)]
@@ -27,17 +30,18 @@ struct Seen {
     retained: u64,
 }
 
-/// See the module's own words.
+/// The readings of the slot's row within the window.
 #[derive(Debug, Default)]
 pub(super) struct Outlook {
     seen: VecDeque<Seen>,
 }
 
 impl Outlook {
-    /// Takes the row as read at a moment, and answers with what status says of it.
+    /// Takes a reading of the slot's row, and returns what the status shows about the WAL.
     pub(super) fn read(&mut self, at_ms: i64, row: &SlotRow) -> WalStatus {
         let retained = row.retained_bytes().unwrap_or_default();
-        // A server that went back in time has another history: what was measured says nothing of it.
+        // A server that went back in time has another history, so that earlier readings say nothing
+        // about it.
         if self.seen.back().is_some_and(|last| row.server_lsn < last.server || at_ms < last.at_ms) {
             self.seen.clear();
         }
@@ -68,7 +72,8 @@ impl Outlook {
         }
     }
 
-    /// Bytes a second that the server writes, and by which what it keeps grows; none before there is a measure.
+    /// Bytes per second that the server writes, and by which the kept WAL grows. `None` before
+    /// there is a measure.
     #[expect(clippy::cast_precision_loss, reason = "sizes of WAL and milliseconds, below 2^53")]
     fn rates(&self) -> Option<(f64, f64)> {
         let (first, last) = (self.seen.front()?, self.seen.back()?);
@@ -77,7 +82,8 @@ impl Outlook {
         }
         let seconds = (last.at_ms - first.at_ms) as f64 / 1000.0;
         let written = last.server.bytes_since(first.server) as f64 / seconds;
-        // From the least of the older half to the least of the newer: the teeth of the saw do not count as growth.
+        // Growth is measured from the least of the older half to the least of the newer half. So
+        // the steps of the kept WAL do not count as growth.
         let half = self.seen.len() / 2;
         let least = |seen: &mut dyn Iterator<Item = &Seen>| seen.min_by_key(|seen| seen.retained).copied();
         let (older, newer) = (least(&mut self.seen.iter().take(half)), least(&mut self.seen.iter().skip(half)));

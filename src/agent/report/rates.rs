@@ -1,23 +1,26 @@
-//! What flows a second, how busy each stage is, and the last quarter of an hour: made of counters that only rise.
+//! Computes rates per second, the utilisation of each stage, and the chart of the last quarter of
+//! an hour. All of them come from counters that only rise.
 
 use crate::metrics::{Metrics, Stage};
 use crate::status::{Moment, Rates, StageStatus, TableStatus};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-/// Rates are over this long: shorter ones jump, longer ones hide a stall.
+/// Rates are means over this time. Over less they would jump, and over more they would hide a
+/// stall.
 const WINDOW_MS: i64 = 5_000;
 
-/// Counters are read this often for them.
+/// The time between two readings of the counters.
 const SPACING_MS: i64 = 1_000;
 
-/// The spacing of what the chart shows.
+/// The time between two points of the chart.
 const MOMENT_MS: i64 = 5_000;
 
-/// A quarter of an hour of moments.
+/// The most points of the chart, for a quarter of an hour.
 const MOMENTS_MAX: usize = 180;
 
-/// A stage busier than this holds up the others; below it nobody is the bottleneck.
+/// A stage that is busier than this share of the time holds up the others. Below it no stage is the
+/// bottleneck.
 const BUSY_MIN: f64 = 0.5;
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -31,13 +34,13 @@ struct Counters {
     busy: [f64; Stage::ALL.len()],
 }
 
-/// One table's changes as last counted.
+/// The counted changes of one table within the window, each with its time in milliseconds.
 #[derive(Debug, Default)]
 struct Counted {
     changes: VecDeque<(i64, u64)>,
 }
 
-/// See the module's own words.
+/// The readings from which the rates and the chart are made.
 #[derive(Debug, Default)]
 pub(super) struct Flow {
     counters: VecDeque<Counters>,
@@ -52,7 +55,7 @@ impl Flow {
         self.counters.back().is_none_or(|last| (now_ms - last.at_ms).abs() >= SPACING_MS)
     }
 
-    /// Reads the counters.
+    /// Adds a reading of the counters, and drops readings that the window does not need.
     pub(super) fn read(&mut self, now_ms: i64, metrics: &Metrics) {
         self.counters.push_back(Counters {
             at_ms: now_ms,
@@ -68,7 +71,7 @@ impl Flow {
         }
     }
 
-    /// Rates over the window.
+    /// The rates over the window. All are 0 before the second reading.
     pub(super) fn rates(&self) -> Rates {
         let Some((first, last, seconds)) = self.window() else { return Rates::default() };
         #[expect(clippy::cast_precision_loss, reason = "counts of a few seconds")]
@@ -82,7 +85,7 @@ impl Flow {
         }
     }
 
-    /// Every stage with its utilisation over the window; at most one is the slowest.
+    /// Every stage with its utilisation over the window. At most one stage is the slowest.
     pub(super) fn stages(&self, metrics: &Metrics) -> Vec<StageStatus> {
         let busy = self.window().map_or([0.0; Stage::ALL.len()], |(first, last, seconds)| {
             std::array::from_fn(|i| ((last.busy[i] - first.busy[i]) / seconds).clamp(0.0, 1.0))
@@ -104,7 +107,7 @@ impl Flow {
         (seconds > 0.0).then_some((*first, *last, seconds))
     }
 
-    /// Brings a table's rate and the time of its last change up to date, once its count is.
+    /// Updates a table's rate and the time of its last change from its current count.
     pub(super) fn table(&mut self, now_ms: i64, name: &str, table: &mut TableStatus) {
         if !self.tables.contains_key(name) {
             self.tables.insert(name.to_owned(), Counted::default());
@@ -127,7 +130,7 @@ impl Flow {
         table.changes_per_second = rate;
     }
 
-    /// Notes a moment for the chart, if one is due; answers with all of them then.
+    /// Adds a point to the chart if one is due, and returns all points then.
     pub(super) fn moment(&mut self, moment: impl FnOnce() -> Moment, now_ms: i64) -> Option<Arc<[Moment]>> {
         if (now_ms - self.moment_ms).abs() < MOMENT_MS {
             return None;

@@ -1,40 +1,43 @@
-//! What is told of schema ids: those that the registry has not confirmed, and those that differed.
+//! Reports schema ids that the registry has not confirmed, and ids that differed from the recorded
+//! ones.
 
 use super::*;
 use crate::agent::runner::{Span, replacement};
 use crate::plans::Replaced;
 use crate::status::{DifferedStatus, WindowStatus};
 
-/// Findings listed in status: a registry that lost everything differs for each table, and they all say the same.
+/// The most findings that the status lists. A registry that lost everything differs for each table,
+/// and all findings say the same.
 const LISTED_MAX: usize = 50;
 
-/// What is known of schema ids.
+/// The findings about schema ids.
 #[derive(Default)]
 pub(super) struct Schemas {
-    /// The warning about ids that are not proven, as it stands in status.
+    /// The warning about unproven ids, as the status shows it.
     unproven: Option<String>,
-    /// By plan: ids that differed, with what was noted of a copy since.
+    /// Ids that differed from the recorded ones, keyed by plan and subject.
     differed: BTreeMap<String, Finding>,
-    /// Plans beyond the list.
+    /// Findings that a person has to read and that did not fit into the list.
     unlisted: u64,
 }
 
 struct Finding {
     told: DifferedStatus,
-    /// A copy of the whole table was asked for, and was it seen under way since?
+    /// The copy of all rows that was asked for since. `None` if there was no request.
     copy: Option<Seen>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Seen {
-    /// A copy before this one is listed as done.
+    /// An earlier copy is listed as done, and this one was not seen yet.
     Nothing,
-    /// The next that is done is this one.
+    /// The next copy that is listed as done is this one.
     UnderWay,
 }
 
 impl Schemas {
-    /// The finding that a person has to read, if there is one: its detail.
+    /// The detail of the finding that a person has to read, with the number of further ones. `None`
+    /// if there is none.
     pub(super) fn needs_a_person(&self) -> Option<String> {
         let mut written = self.differed.values().filter(|finding| finding.told.needs_a_person);
         let first = written.next()?;
@@ -45,7 +48,8 @@ impl Schemas {
 }
 
 impl Reporter {
-    /// Changes flow; where records carry ids that the registry does not serve, that is the reason to look.
+    /// The phase while changes flow. It has a reason if records carry ids that the registry does
+    /// not serve.
     pub(super) fn streaming(&self) -> (Phase, String, String, String) {
         let Some(detail) = self.schemas.needs_a_person() else {
             return (Phase::Streaming, String::new(), String::new(), String::new());
@@ -54,7 +58,7 @@ impl Reporter {
         (Phase::Streaming, reason.code().to_owned(), detail, reason.next().to_owned())
     }
 
-    /// How many ids in use the registry has not confirmed, and why.
+    /// Reports how many ids in use the registry has not confirmed, and why.
     pub fn ids_unproven(&mut self, open: u64, url: &str, why: &str) {
         self.metrics.schema_ids_unproven.set(gauge(open));
         self.status.schema_ids.unproven = open;
@@ -79,7 +83,8 @@ impl Reporter {
         self.schemas.unproven = Some(warning);
     }
 
-    /// Records were sent with an id under which the registry does not serve their schema. What ends the connection logs it.
+    /// Lists an id that this process has sent records with, and under which the registry does not
+    /// serve their schema. The failure that ends the connection logs it.
     pub fn ids_refuted(&mut self, (plan, topic): (&str, &str), (subject, was): (&str, u32), span: Span, detail: &str) {
         self.list_differed(DifferedStatus {
             plan: plan.to_owned(),
@@ -95,13 +100,15 @@ impl Reporter {
         });
     }
 
-    /// The plan is made anew: an id that was refuted and is given again was right.
+    /// Forgets the refuted ids of a plan that is made again. A refuted id that is given again was
+    /// right.
     pub fn ids_settled(&mut self, plan: &str) {
         self.schemas.differed.retain(|_, finding| finding.told.plan != plan || finding.told.id.is_some());
         self.tell_differed();
     }
 
-    /// An id took the place of a recorded one. `span`: what this process sent with the recorded one.
+    /// Reports an id that took the place of a recorded one. `span` has the Positions that this
+    /// process sent with the recorded id.
     pub fn ids_differed(&mut self, plan: &str, topic: &str, replaced: &Replaced, span: Span) {
         let reason = TroubleReason::SchemaIdsDiffered;
         let mut detail = replacement(replaced, span);
@@ -117,7 +124,7 @@ impl Reporter {
                 self.metrics.failed(reason.code());
                 self.remember(reason.code(), &format!("{plan}: {detail}"), reason.next());
             }
-            // What ended the connection has told the rest.
+            // The failure that ended the connection has reported the Positions.
             (true, Some(_)) | (false, _) => info!(plan, topic, "{detail}"),
         }
         self.list_differed(DifferedStatus {
@@ -134,7 +141,8 @@ impl Reporter {
         });
     }
 
-    /// A copy of all rows of a table was asked for: once it is done, the topic holds each row under an id that is served.
+    /// Notes that a copy of all rows of a table was asked for. After the copy the topic holds each
+    /// row under an id that the registry serves.
     pub fn copy_asked(&mut self, table: &str) {
         let has_done = self.status.windows.iter().any(|window| window.table == table);
         let seen = if has_done { Seen::Nothing } else { Seen::UnderWay };
@@ -142,7 +150,7 @@ impl Reporter {
         findings.for_each(|finding| finding.copy = Some(seen));
     }
 
-    /// Copies say what they do: findings about tables that were copied since are over.
+    /// Takes the status of the backfills. Findings about tables that were copied since are over.
     pub(super) fn copies_seen(&mut self, windows: &[WindowStatus]) {
         let before = self.schemas.differed.len();
         self.schemas.differed.retain(|_, finding| {
