@@ -1,7 +1,8 @@
-//! The wiring: one loop that carries every arrow between the rooms.
+//! Joins the rooms: one loop carries everything between them.
 //!
-//! [`Agent`] runs the loop on a thread of its own. Decisions are in `core` (pure), `continuity` (pure) and `supervise`
-//! (what a failure means); `open` connects, and `runner` performs. Planning, copies and the row path are rooms to the left.
+//! [`Agent`] runs the loop on a thread of its own. `core` (pure), `continuity` (pure) and
+//! `supervise` (the meaning of each failure) decide, `open` connects, and `runner` performs.
+//! Planning, copies and the row path are rooms to the left.
 
 pub mod adopt;
 mod begin;
@@ -32,20 +33,20 @@ use crate::table::Selection;
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// Everything the agent needs to know, checked.
+/// The checked configuration of an agent.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The source.
+    /// How to connect to the source database.
     pub postgres: postgres::Config,
-    /// The slot's name.
+    /// Name of the replication slot.
     pub slot: String,
-    /// The publication's name.
+    /// Name of the publication that the slot decodes with.
     pub publication: String,
-    /// Changes of which origin are published.
+    /// The origins whose changes are published (`postgres.origin`).
     pub origins: postgres::Origins,
-    /// How often the slot's xmin is looked up for events; never where there is none.
+    /// How often the slot's xmin is read for events. `None` if events have no xmin.
     pub xmin_interval: Option<Duration>,
-    /// Replica identities that we are asked to set; empty where tables are left as they are.
+    /// Replica identities that the agent is asked to set. If empty, tables are left as they are.
     pub identities: Vec<postgres::identity::Rule>,
     /// How existing rows are copied.
     pub snapshot: snapshot::Config,
@@ -53,38 +54,39 @@ pub struct Config {
     pub create_publication: bool,
     /// Which tables are captured.
     pub selection: Selection,
-    /// How events look.
+    /// The form of events: topics, keys, envelope and values.
     pub encode: encode::Config,
-    /// Where schemas are registered; Avro needs it.
+    /// The schema registry. Avro needs one.
     pub registry: Option<registry::Config>,
-    /// What is sent while nothing changes; none where nothing is.
+    /// Heartbeats at an interval. `None` if they are off.
     pub heartbeat: Option<Heartbeat>,
-    /// Whether the log tells of copies as Debezium's notifications do.
+    /// Whether the log reports copies in the way of Debezium's notifications.
     pub log_notices: bool,
-    /// Where records go.
+    /// The destination of records: Kafka or standard output.
     pub sink: SinkConfig,
-    /// The byte budget of everything in flight.
+    /// The byte budget of everything in flight (`limits.memory`).
     pub budget_bytes: usize,
-    /// How long confirmations are held after an unclean stop.
+    /// How long a confirm hold keeps the slot back (`limits.quarantine`).
     pub confirm_hold: Duration,
-    /// How long a stop waits for Kafka.
+    /// How long a stop waits for Kafka to acknowledge what was sent.
     pub stop_patience: Duration,
-    /// What the configuration allows that is weaker than it could be; shown in status.
+    /// Warnings about settings that are weaker than they could be. The status shows them.
     pub warnings: Vec<String>,
-    /// What happens where one table is refused.
+    /// What happens to a table that is refused (`events.on_refusal`).
     pub on_refusal: OnRefusal,
-    /// End the process on a halt instead of staying to tell.
+    /// Whether a halt ends the process. Otherwise the process stays and reports the halt.
     pub exit_on_halt: bool,
-    /// Digest of what decides how records look and which tables are captured; no secret is in it.
+    /// Digest of the settings that decide the form of records and the captured tables. It contains
+    /// no secret.
     pub fingerprint: String,
 }
 
-/// A sign of life at an interval.
+/// A record at an interval, and a query with each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Heartbeat {
-    /// Between two of them.
+    /// The time between two heartbeats.
     pub interval: Duration,
-    /// What is run in the database with each, so that the log moves.
+    /// SQL that runs in the database with each heartbeat, so that the WAL moves.
     pub query: Option<String>,
 }
 
@@ -92,11 +94,12 @@ impl Config {
     /// Opens the state where the sink keeps it.
     ///
     /// # Errors
-    /// Kafka's.
+    /// Kafka cannot be reached, or refuses the state topic.
     pub async fn open_state(&self) -> Result<kafka::State, kafka::KafkaError> {
         match &self.sink {
             SinkConfig::Kafka(config) => {
-                // Brokers that cannot be reached say so at once; a question about a topic would wait for its time limit.
+                // Brokers that cannot be reached fail here at once. A question about a topic would
+                // wait for its time limit.
                 Topics::new(config).probe().await?;
                 Ok(kafka::State::Topic(StateTopic::open(config).await?))
             }
@@ -105,10 +108,10 @@ impl Config {
     }
 }
 
-/// How long the end waits for questions to Kafka that are under way.
+/// How long the end of the process waits for requests to Kafka that are under way.
 const LAST_QUESTIONS: Duration = Duration::from_millis(200);
 
-/// A running agent.
+/// A running agent, seen from outside of its thread.
 pub struct Agent {
     thread: std::thread::JoinHandle<Exit>,
     stop: watch::Sender<bool>,
@@ -117,10 +120,10 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Starts the loop on its own thread.
+    /// Starts the loop on a thread of its own.
     ///
     /// # Errors
-    /// When the system gives no thread or runtime.
+    /// The system gives no thread or no runtime.
     pub fn start(config: Config, metrics: Metrics) -> std::io::Result<Self> {
         let (stop, stopped) = watch::channel(false);
         let (tell, status) = watch::channel(Status::default());
@@ -128,7 +131,7 @@ impl Agent {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = std::thread::Builder::new().name("pipeline".to_owned()).spawn(move || {
             let exit = runtime.block_on(runner::run(config, metrics, stopped, asked, tell));
-            // A question to Kafka may still be waiting on the blocking pool; nobody needs its answer now.
+            // A request to Kafka may still wait on the blocking pool. Nobody needs its answer now.
             runtime.shutdown_timeout(LAST_QUESTIONS);
             exit
         })?;
@@ -137,17 +140,17 @@ impl Agent {
 
     /// Asks for a clean stop; repeating it changes nothing.
     pub fn stop(&self) {
-        // The receiver lives as long as the loop; a loop that has ended needs no stop.
+        // The receiver lives as long as the loop. A loop that has ended needs no stop.
         let _ = self.stop.send(true);
     }
 
-    /// Where requests to the running loop are made.
+    /// A handle for requests to the running loop.
     #[must_use]
     pub fn handle(&self) -> request::Handle {
         self.handle.clone()
     }
 
-    /// What the agent says of itself, as it changes.
+    /// The status of the agent, which follows the loop.
     #[must_use]
     pub fn status(&self) -> watch::Receiver<Status> {
         self.status.clone()
@@ -159,10 +162,10 @@ impl Agent {
         self.thread.is_finished()
     }
 
-    /// Waits for the loop's end. Blocks the calling thread.
+    /// Waits for the loop's end, and blocks the calling thread.
     ///
     /// # Errors
-    /// When the loop panicked; its message went to standard error.
+    /// The loop panicked. Its message went to standard error.
     pub fn join(self) -> std::thread::Result<Exit> {
         self.thread.join()
     }

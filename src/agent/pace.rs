@@ -1,58 +1,63 @@
-//! The loop's time, given to the stages that took it: which of them holds up the others?
+//! Divides the loop's time among the stages that took it, to show which stage holds up the others.
 //!
-//! A few readings of the clock for each turn of the loop, none for a row. What the row path costs is split between
-//! decoding and encoding in the ratio of the messages that are measured, one of each burst.
+//! The clock is read a few times in each turn of the loop, and never for a row. The time of the row
+//! path is split into decoding and encoding by the ratio of measured messages, one of each burst.
 //!
-//! Also how long the reader lets bytes gather.
+//! This file also says how long the reader lets bytes gather.
 
 use crate::metrics::{Stage, StageMetrics};
 use std::time::{Duration, Instant};
 
-/// What the loop did with a piece of its time.
+/// The purpose for which the loop spent a piece of its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spent {
-    /// Waited for bytes of the server, and may read.
+    /// Waited for bytes of the server, and was allowed to read.
     Reading,
     /// Ran the row path.
     Working,
-    /// Waited for what a table needs.
+    /// Waited for what a plan needs.
     Planning,
-    /// Waited for acknowledgements with no room for more.
+    /// Waited for acknowledgements, because the byte budget was used up.
     Full,
-    /// Waited for anything else, or did housekeeping.
+    /// Waited for something else, or did other work.
     Other,
 }
 
-/// A wait for bytes longer than this found the server with nothing to send: it holds up nobody. Well above the longest
-/// pause.
+/// If a wait for bytes is longer than this, the server had nothing to send, and the wait counts for
+/// no stage. The limit is well above the longest pause.
 const FLOWING: Duration = Duration::from_millis(4);
 
-/// After a read shorter than this the reader pauses while data keeps flowing: the walsender makes one send a message, and
-/// each would wake us inside its call. A factor of two in rate, three in the server's CPU (`docs/internals/pacing.md`).
+/// After a read of fewer bytes the reader pauses while data keeps flowing. The walsender makes one
+/// send call for each message, and each call would wake us inside that call. The pause gives twice
+/// the rate for a third of the server's CPU (`docs/internals/pacing.md`).
 const SHORT_READ_BYTES: usize = 64 * 1024;
-/// The pause. 0.5 ms costs a commit 0.8 ms until it is acknowledged.
+/// The pause outside of a backlog. 0.5 ms delay the acknowledgement of a commit by 0.8 ms.
 const PAUSE: Duration = Duration::from_micros(500);
-/// The pause in a backlog, whose commits have waited for longer anyway: fewer wake-ups and fuller requests. In 2 ms a large
-/// transaction fills what the kernel holds for us, and its walsender waits: a fifth less of drain_large's rate.
+/// The pause in a backlog, whose commits have waited for longer anyway. It makes wake-ups fewer and
+/// requests fuller. A pause of 2 ms would be too long: a large transaction fills the kernel's
+/// buffer for us, its walsender waits, and the benchmark drain_large loses a fifth of its rate.
 const PAUSE_BEHIND: Duration = Duration::from_millis(1);
-/// A transaction sent this long after its commit, by the server's own clock, is of a backlog. In microseconds.
+/// A transaction belongs to a backlog if the server sent it this many microseconds after its
+/// commit, by the server's own clock.
 const BEHIND: i64 = 1_000_000;
-/// Data flows when it was not waited for longer than this since the bytes before were handled: a lone transaction waits
-/// for nobody.
+/// If the next bytes arrive within this time, data is flowing and a pause pays. A lone transaction
+/// is never delayed.
 const GATHERS: Duration = Duration::from_millis(2);
 
-/// How long to let bytes gather after a read of `bytes` that was waited for, where the last transaction was sent `behind`
-/// microseconds after its commit.
+/// How long to let bytes gather after a read of `bytes` bytes. `waited` is the wait for these
+/// bytes. `behind` is the time from the last transaction's commit to its sending, in microseconds.
+/// `None` means no pause.
 #[must_use]
 pub fn gather(bytes: usize, waited: Duration, behind: i64) -> Option<Duration> {
     let pause = if behind > BEHIND { PAUSE_BEHIND } else { PAUSE };
     (bytes < SHORT_READ_BYTES && waited < GATHERS).then_some(pause)
 }
 
-/// How much a measured message moves the ratio of decoding and encoding: the last few hundred count.
+/// The weight of one measured message in the ratio of decoding and encoding. So the last few
+/// hundred messages count.
 const SHARE_WEIGHT: f64 = 1.0 / 256.0;
 
-/// See the module's own words.
+/// Charges each piece of the loop's time to a stage.
 #[derive(Debug)]
 pub struct Pace {
     at: Instant,
@@ -61,13 +66,13 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// Time begins to count.
+    /// Starts the clock. Decoding has a fifth of the row path until messages are measured.
     #[must_use]
     pub fn new(now: Instant) -> Self {
         Pace { at: now, decode_share: 0.2 }
     }
 
-    /// The time since the last lap was spent so.
+    /// Charges the time since the last call to the stage that `spent` names.
     pub fn lap(&mut self, now: Instant, spent: Spent, stages: &StageMetrics) {
         let took = now.saturating_duration_since(std::mem::replace(&mut self.at, now));
         let seconds = took.as_secs_f64();
@@ -83,7 +88,7 @@ impl Pace {
         }
     }
 
-    /// One message was measured.
+    /// Takes the times of one measured message into the histograms and the ratio.
     pub fn measured(&mut self, decode: Duration, encode: Duration, stages: &StageMetrics) {
         let (decode, encode) = (decode.as_secs_f64(), encode.as_secs_f64());
         stages.took(Stage::Decode, decode);

@@ -1,8 +1,9 @@
-//! Planning every captured table before anything is read, by what the catalog says now.
+//! Plans every captured table by the present catalog, before anything is read.
 //!
-//! A table is planned when the stream announces it, and what the rules cannot be kept for would stop the stream there,
-//! perhaps days later. Where there are rules over columns or keys, they are therefore tried on every table at the start:
-//! all that fail are told at once, before a slot is made. What the stream brings later is planned by the stream.
+//! A table is planned when the stream announces it. A table for which a rule cannot be kept would
+//! stop the stream there, perhaps days later. So rules over columns or keys are tried on every
+//! table at the start. All failures are reported at once, before a slot is created. The stream
+//! plans later relations itself.
 
 use super::supervise::PipelineError;
 use crate::change::{RelationShape, ShapeColumn, describe};
@@ -12,10 +13,10 @@ use crate::lsn::Oid;
 use crate::postgres::{Sql, catalog};
 use crate::table::{ReplicaIdentity, TableFacts, TableName};
 
-/// The most tables told of; the rest are counted.
+/// The most tables that the error names. The rest are counted.
 const TOLD_MAX: usize = 10;
 
-/// A captured table as the catalog has it.
+/// A captured table, as the catalog describes it.
 pub(super) struct Captured<'a> {
     pub relation: Oid,
     pub name: &'a TableName,
@@ -25,7 +26,7 @@ pub(super) struct Captured<'a> {
 /// Tries the rules on the tables.
 ///
 /// # Errors
-/// The connection's, or every table for which the rules cannot be kept.
+/// The connection fails, or the rules cannot be kept for some tables. The error names these tables.
 pub(super) async fn rehearse(
     config: &encode::Config,
     sql: &Sql,
@@ -62,7 +63,7 @@ fn has_rules(rules: &Rules) -> bool {
         || rules.reroute.is_some()
 }
 
-/// The Relation message as the server would send it now, but for the order of columns.
+/// The Relation message that the server would send now, except for the order of columns.
 fn shape(table: &Captured<'_>, facts: &TableFacts) -> RelationShape {
     let flagged = match table.identity {
         ReplicaIdentity::Default => Some(&facts.primary_key),

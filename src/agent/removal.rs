@@ -1,7 +1,8 @@
-//! Taking a pipeline away: what it has left in Postgres and in Kafka's state, and its removal by command.
+//! Removes a pipeline by command: what it has left in Postgres and in the state.
 //!
-//! The topics with events stay: they are the consumers'. The slot goes first, since it is what costs the server its disk;
-//! what cannot be removed is told and does not keep the rest.
+//! The topics with events stay, because they belong to the consumers. The slot goes first, because
+//! it costs the server disk. A part that cannot be removed is reported, and the other parts are
+//! removed all the same.
 
 use super::Config;
 use super::consent::ConsentError;
@@ -11,30 +12,30 @@ use crate::postgres::publication::{self, PublicationRow};
 use crate::postgres::slot::{self, SlotRow};
 use crate::postgres::{Replication, Sql};
 
-/// What a pipeline has left.
+/// The parts that a pipeline has left.
 pub struct Leftovers {
-    /// The slot, if it exists and is of the kind and database that we use.
+    /// The slot. `None` if it does not exist, or if its plugin or its database is not ours.
     pub slot: Option<SlotRow>,
-    /// The publication, if there is one.
+    /// The publication. `None` if it does not exist.
     pub publication: Option<PublicationRow>,
-    /// Keys of our records in the state; or why it cannot be read.
+    /// Keys of our records in the state, or the reason why the state cannot be read.
     pub state: Result<Vec<String>, String>,
     keeper: Option<Keeper>,
 }
 
-/// What became of one part.
+/// The outcome for one part of the pipeline.
 #[derive(Debug)]
 pub struct Removed {
-    /// Slot, publication or state.
+    /// The part in words: the slot, the publication or the records.
     pub what: String,
-    /// Why it is still there.
+    /// Why the part is still there. `None` if it is removed.
     pub failed: Option<String>,
 }
 
-/// Looks; changes nothing.
+/// Reads what is left, and changes nothing.
 ///
 /// # Errors
-/// When Postgres cannot be asked. A state that cannot be read is in the answer.
+/// Postgres cannot be asked. A state that cannot be read is part of the answer.
 pub async fn look(config: &Config) -> Result<Leftovers, ConsentError> {
     let sql = Sql::connect(&config.postgres).await?;
     let slot = slot::read(&sql, &config.slot).await?;
@@ -52,7 +53,8 @@ pub async fn look(config: &Config) -> Result<Leftovers, ConsentError> {
     Ok(Leftovers { slot: slot.filter(is_ours), publication, state, keeper })
 }
 
-/// Our keys: all of them, or where another slot's records lie in the same topic, those of this slot alone.
+/// Selects our keys. All keys are ours, unless the topic has records of another slot. Then only the
+/// keys of this slot are.
 fn ours(slot: &str, keys: Vec<String>) -> Vec<String> {
     const OF_A_SLOT: [&str; 10] = [
         "confirm/",
@@ -68,17 +70,18 @@ fn ours(slot: &str, keys: Vec<String>) -> Vec<String> {
     ];
     let slot_of = |key: &String| {
         let rest = OF_A_SLOT.iter().find_map(|kind| key.strip_prefix(kind))?;
-        rest.split('/').next().map(str::to_owned) // a slot's name has no slash
+        rest.split('/').next().map(str::to_owned) // The name of a slot has no slash.
     };
     let is_own = |key: &String| slot_of(key).is_some_and(|of| of == slot);
     let is_shared = keys.iter().any(|key| slot_of(key).is_some_and(|of| of != slot));
     keys.into_iter().filter(|key| !is_shared || is_own(key)).collect()
 }
 
-/// Removes slot, publication (if it is `postgres.create_publication`'s to make) and state records.
+/// Removes the slot, the records of the state, and the publication if `postgres.create_publication`
+/// is on.
 ///
 /// # Errors
-/// `InUse` before anything is done.
+/// `InUse`, before anything is removed.
 pub async fn remove(config: &Config, left: Leftovers) -> Result<Vec<Removed>, ConsentError> {
     let mut removed = Vec::new();
     let mut note = |what: String, failed: Option<String>| removed.push(Removed { what, failed });

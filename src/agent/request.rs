@@ -1,8 +1,9 @@
-//! Requests from outside into the loop, each with its answer: pause, resume, another configuration, a copy of tables.
+//! Requests from outside to the loop, each with its answer: pause, resume, skip a change, another
+//! configuration, a copy of tables.
 //!
-//! [`Handle`] is the asking side: `admin` and `cli` hold clones of it. The loop takes one request at a time, between
-//! bursts, and answers it or refuses it with the reason; what an answer promises has been done, or is begun and is told
-//! of in status. Nothing here judges who may ask: that is the asking side's business.
+//! `admin` and `cli` make requests with clones of [`Handle`]. The loop takes one request at a time,
+//! between bursts. It carries the request out, or begins it and shows it in the status, or refuses
+//! it with the reason. The caller checks who may make a request.
 
 use super::Config;
 use crate::continuity::skipped::Consent;
@@ -10,30 +11,32 @@ use crate::continuity::{Answer, Refused, Reply, WAITING_MAX};
 use std::fmt;
 use tokio::sync::{mpsc, oneshot};
 
-/// What may be asked of a running agent.
+/// A request to a running agent.
 #[derive(Clone, Debug)]
 pub enum Request {
-    /// Copy tables again while the stream goes on.
+    /// Copy tables again while the stream runs.
     Snapshot {
         /// Captured tables, as `namespace.name`; at least one.
         tables: Vec<String>,
         /// An SQL condition on the rows to copy, given to the server as it is.
         filter: Option<String>,
     },
-    /// End the copy that is under way, keeping what it has delivered.
+    /// End all backfills. The rows that they have delivered stay.
     CancelSnapshot,
-    /// Read no more changes. Connection, slot and status updates stay; the log gathers in Postgres meanwhile.
+    /// Read no more changes. Connection, slot and status updates stay, and Postgres keeps the WAL
+    /// meanwhile.
     Pause,
     /// Go on where [`Request::Pause`] stopped.
     Resume,
-    /// Leave out the one change at which the stream has halted, by the operator's recorded consent.
+    /// Skip the one change at which the stream has halted, by the operator's recorded consent.
     Skip(Consent),
-    /// Go on with another configuration; the asking side has made sure that only `[tables]` and `[snapshot]` differ.
+    /// Go on with another configuration. The caller has checked that only `[tables]`, `[snapshot]`
+    /// and `[registry]` differ.
     Reload(Box<Config>),
 }
 
 impl Request {
-    /// The word for it in log lines and answers.
+    /// The name of the request in log lines and answers.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
@@ -47,24 +50,22 @@ impl Request {
     }
 }
 
-/// A reply, and the answer that it will bring.
+/// Makes a reply and the future of its answer. The answer is `Stopping` if the reply is dropped.
 pub fn reply() -> (Reply, impl Future<Output = Answer>) {
     let (reply, answer) = oneshot::channel();
-    // Whoever asked and went away is not told.
+    // Nobody gets the answer if the caller has gone away.
     let reply = Reply::new(move |answer| drop(reply.send(answer)));
     (reply, async { answer.await.unwrap_or(Err(Refused::Stopping)) })
 }
 
-/// A request on its way into the loop.
+/// A request on its way to the loop, with the reply that waits for it.
 #[derive(Debug)]
 pub struct Asked {
-    /// What is asked.
-    pub request: Request,
-    /// Where the answer goes.
-    pub reply: Reply,
+    pub(crate) request: Request,
+    pub(crate) reply: Reply,
 }
 
-/// The asking side. Cloning is cheap.
+/// The end of the channel that makes requests. Cloning is cheap.
 #[derive(Clone)]
 pub struct Handle(mpsc::Sender<Asked>);
 
@@ -75,10 +76,10 @@ impl fmt::Debug for Handle {
 }
 
 impl Handle {
-    /// Asks, and waits until the loop has answered.
+    /// Makes a request, and waits until the loop has answered.
     ///
     /// # Errors
-    /// The refusal: of the loop, or because it does not take requests any more or right now.
+    /// The loop refuses the request, has ended, or has too many requests waiting.
     pub async fn ask(&self, request: Request) -> Answer {
         let (reply, answer) = reply();
         self.0.try_send(Asked { request, reply }).map_err(|error| match error {
@@ -89,7 +90,7 @@ impl Handle {
     }
 }
 
-/// Both ends, for one agent.
+/// Makes both ends of the channel for one agent.
 #[must_use]
 pub fn channel() -> (Handle, mpsc::Receiver<Asked>) {
     let (ask, asked) = mpsc::channel(WAITING_MAX);

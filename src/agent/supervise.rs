@@ -1,4 +1,5 @@
-//! What a failure means, and what the operator reads: one exhaustive match, no catch-all.
+//! Decides what each failure means and what the operator reads, in one exhaustive match without a
+//! catch-all.
 
 use crate::continuity::checkpoint::RecordError;
 use crate::continuity::{Chain, Halt, Trouble, TroubleReason};
@@ -8,16 +9,17 @@ use crate::plans::keeper::KeeperError;
 use crate::postgres::PgError;
 use crate::rows::RowsError;
 
-/// How the process ends when it does.
+/// How the process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// Asked to, with everything delivered and confirmed, or before anything was sent.
+    /// A stop was requested. Everything was delivered and confirmed, or nothing was sent.
     Stopped,
-    /// Asked to, before everything was delivered and confirmed: the next start sends a part of the stream again.
+    /// A stop was requested before everything was delivered and confirmed. The next start sends a
+    /// part of the stream again.
     Repeats,
-    /// `--exit-on-halt`.
+    /// The stream is halted, and `--exit-on-halt` is set.
     Halted,
-    /// Postgres refuses us at the first connect: most likely the configuration.
+    /// Postgres refuses us at the first connect. Most likely the configuration is wrong.
     SourceRefuses,
     /// Kafka or the registry refuses us at the first connect.
     SinkRefuses,
@@ -36,50 +38,50 @@ impl From<Stopped> for Exit {
     }
 }
 
-/// What a failure means.
+/// The meaning of a failure for the loop.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Disposition {
-    /// Try again soon; it passes by itself.
+    /// The failure passes by itself. Try again soon.
     Retry(Trouble),
-    /// Try again at leisure; at the first connect of a process, give up with this.
+    /// A person has to act. Try again later; at the first connect of a process, end with this exit.
     Refused(Trouble, Exit),
-    /// Only a person ends it.
+    /// Only a person can lift this halt.
     Halt(Halt),
 }
 
-/// Why a connection did not come to be, or ended.
+/// Why a connection could not be opened, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum PipelineError {
-    /// Postgres.
+    /// A call to Postgres failed.
     #[error(transparent)]
     Postgres(#[from] PgError),
-    /// The row path.
+    /// The row path cannot go on.
     #[error(transparent)]
     Rows(#[from] RowsError),
-    /// The state.
+    /// The state cannot be read or written.
     #[error(transparent)]
     State(#[from] KeeperError),
-    /// The state holds what we cannot read.
+    /// The state holds a record that we cannot read.
     #[error(transparent)]
     Record(#[from] RecordError),
-    /// Kafka.
+    /// A call to Kafka failed.
     #[error(transparent)]
     Kafka(#[from] KafkaError),
-    /// Continuity is not proven.
+    /// The stream is halted, for example because continuity is not proven.
     #[error("{}: {}", .0.reason.code(), .0.detail)]
     Halt(Halt),
-    /// Something that a person or time changes.
+    /// Something is wrong that a person or time changes.
     #[error("{}", .0.detail)]
     Trouble(Trouble),
-    /// Something that only a person changes.
+    /// Something is wrong that only a person changes.
     #[error("{}", .0.detail)]
     Refused(Trouble),
-    /// Nothing came from the walsender for too long, and it does not move.
+    /// The walsender has sent nothing for too long, and is gone or does nothing.
     #[error("the walsender (pid {pid}) is {state}")]
     Silent {
-        /// Its pid.
+        /// Process id of the walsender.
         pid: i32,
-        /// `gone` or `frozen`.
+        /// Either `gone` or `frozen`, for the message.
         state: &'static str,
     },
     /// The server is shutting down.
@@ -87,7 +89,7 @@ pub enum PipelineError {
     Goodbye,
 }
 
-/// The one place that decides.
+/// Decides what a failure means. No other place does.
 #[must_use]
 pub fn disposition(error: &PipelineError) -> Disposition {
     match error {
@@ -146,29 +148,33 @@ fn postgres(error: &PgError) -> Disposition {
         PgError::Protocol { .. } | PgError::Answer { .. } => Disposition::Retry(trouble(TroubleReason::StreamBroke)),
         PgError::Server { source, .. } => match source.sqlstate.as_str() {
             "55006" => Disposition::Retry(trouble(TroubleReason::SlotInUse)),
-            // Connection, resources, operator intervention, internal: pass by themselves.
+            // Errors of these classes pass by themselves: connection, resources, operator
+            // intervention, system, internal.
             state if ["08", "53", "57", "58", "XX"].iter().any(|class| state.starts_with(class)) => {
                 Disposition::Retry(trouble(TroubleReason::PostgresUnavailable))
             }
-            // A lock not had in time; the rest of class 55 is a setting, such as wal_level.
+            // The lock was not free in time. The other codes of class 55 are about settings, such
+            // as wal_level.
             "55P03" => Disposition::Retry(trouble(TroubleReason::PostgresUnavailable)),
             _ => Disposition::Refused(trouble(TroubleReason::PostgresSettings), Exit::SourceRefuses),
         },
     }
 }
 
-/// What to do where brokers refuse our login.
+/// What the operator can do when brokers refuse our login.
 pub const LOGIN_NEXT: &str = "correct sasl.username and sasl.mechanism in [kafka.client], and what kafka.password_file or \
                               token_command holds: it is read again, and tried again by itself";
 
-/// What to do where a file, or a command that prints a secret, gives nothing.
+/// What the operator can do when a file, or a command that prints a secret, gives nothing.
 pub const FILE_NEXT: &str = "see that the file or command that the message names gives what it should, and that the agent may \
                              read it; it is tried again by itself";
 
-/// What it means that a client of Kafka or the registry cannot be made: a file, a password or a setting of it is at fault.
+/// Decides what it means that a client of Kafka or the registry cannot be made. The cause is a
+/// file, a password or a setting.
 ///
-/// At the first connection of a process the configuration is most likely wrong, so the process ends. Later the same
-/// configuration has worked, so a file was most likely just being replaced, and that passes by itself.
+/// At the first connection of a process the configuration is most likely wrong, so that the process
+/// ends. Later the same configuration has worked. A file was then most likely being replaced, and
+/// that passes by itself.
 #[must_use]
 pub fn without_client(trouble: Trouble, has_streamed: bool) -> Disposition {
     if has_streamed { Disposition::Retry(trouble) } else { Disposition::Refused(trouble, Exit::SinkRefuses) }
@@ -177,7 +183,8 @@ pub fn without_client(trouble: Trouble, has_streamed: bool) -> Disposition {
 fn kafka(error: &KafkaError) -> Disposition {
     let refused = || Trouble::new(TroubleReason::KafkaRefuses, "Kafka".to_owned(), error);
     match error.remedy() {
-        // Brokers that take connections and refuse who we are: somebody may be about to make us known.
+        // Brokers accept connections and refuse our login. Somebody may be about to create our
+        // user.
         Remedy::Retry if error.is_login() => Disposition::Retry(Trouble { next: LOGIN_NEXT.to_owned(), ..refused() }),
         Remedy::Operator if error.is_login() => {
             Disposition::Refused(Trouble { next: LOGIN_NEXT.to_owned(), ..refused() }, Exit::SinkRefuses)
