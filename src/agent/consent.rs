@@ -116,7 +116,8 @@ pub(super) fn idle(config: &Config, seen: &Seen) -> Result<(), ConsentError> {
     }
 }
 
-/// The recorded halt. `None` if a consent has ended it, because a consent raises the epoch.
+/// The recorded halt. `None` if there is none, or if a consent has ended it: a consent raises the
+/// epoch.
 fn standing(state: &State) -> Option<&Halted> {
     state.halt.as_ref().filter(|halted| state.epoch() <= halted.epoch)
 }

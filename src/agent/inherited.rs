@@ -55,8 +55,8 @@ pub(super) async fn look(
     let topics = Topics::new(kafka);
     let places: Vec<(&str, i32)> =
         state.partitions.iter().flat_map(|(topic, count)| (0..*count).map(move |p| (topic.as_str(), p))).collect();
-    // The ends are read first. A record that lands during the search lies behind an end, and is
-    // noticed later.
+    // The ends are read first. A record that lands during the search lies behind an end, so that
+    // the next process or this one notices it.
     let at_ms = super::runner::unix_nanos() / 1_000_000;
     let mut watched = Watched { format: FORMAT, run: run.to_owned(), at_ms, ends: BTreeMap::new() };
     for ((topic, partition), end) in places.iter().zip(topics.end_offsets(&places).await?) {

@@ -81,7 +81,7 @@ pub struct Config {
     pub fingerprint: String,
 }
 
-/// A record at an interval, and a query with each.
+/// The interval of heartbeats, and the query that runs with each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Heartbeat {
     /// The time between two heartbeats.

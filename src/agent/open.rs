@@ -201,7 +201,7 @@ async fn prove(
     })
 }
 
-/// The stop before this connect, by the newest checkpoint. `run` is the id of this process.
+/// How the process before this connect stopped, by the newest checkpoint. `run` is our own id.
 fn last_stop(record: Option<&Checkpoint>, run: &str) -> LastStop {
     match record {
         Some(record) if record.run == run => LastStop::Own,

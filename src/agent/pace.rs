@@ -34,8 +34,8 @@ const SHORT_READ_BYTES: usize = 64 * 1024;
 /// The pause outside of a backlog. 0.5 ms delay the acknowledgement of a commit by 0.8 ms.
 const PAUSE: Duration = Duration::from_micros(500);
 /// The pause in a backlog, whose commits have waited for longer anyway. It makes wake-ups fewer and
-/// requests fuller. A pause of 2 ms would be too long: a large transaction fills the kernel's
-/// buffer for us, its walsender waits, and the benchmark drain_large loses a fifth of its rate.
+/// requests fuller. 2 ms would be too long: a large transaction then fills the kernel's buffer for
+/// us, its walsender waits, and the benchmark drain_large loses a fifth of its rate.
 const PAUSE_BEHIND: Duration = Duration::from_millis(1);
 /// A transaction belongs to a backlog if the server sent it this many microseconds after its
 /// commit, by the server's own clock.

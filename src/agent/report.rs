@@ -59,7 +59,7 @@ pub struct Reporter {
     standing: Vec<String>,
     tables: BTreeMap<String, TableMetrics>,
     told_ms: i64,
-    /// When Kafka last acknowledged something, or had nothing to acknowledge.
+    /// When the last delivery report came, or nothing was in flight.
     answered_ms: i64,
     /// When brokers last refused our login. `None` once they have taken a record.
     login_refused_ms: Option<i64>,
@@ -323,7 +323,7 @@ impl Reporter {
         warn!("records of an earlier producer landed late: the stream is read again from the confirmed position");
     }
 
-    /// Logs that a request from outside is carried out.
+    /// Logs that a request from outside is carried out or begun.
     pub fn asked(&mut self, request: &'static str) {
         info!(request, "done as asked");
         self.told_ms = 0;

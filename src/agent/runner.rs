@@ -340,7 +340,8 @@ impl Runner {
         }
         let unsent = stream.as_ref().is_some_and(|stream| stream.has_unsent());
         tokio::select! {
-            // Order: 1 stop and requests, 2 freed room, 3 ended tasks, 4 timer, 5 taken room.
+            // The order is: 1 stop and requests, 2 freed room, 3 ended tasks, 4 the timer, 5 taken
+            // room.
             biased;
             _ = stop.wait_for(|stop| *stop), if !core.is_stopping() => Happened::Stop,
             Some(asked) = asked.recv() => Happened::Asked(asked),

@@ -71,7 +71,7 @@ async fn first_state(
     let mut opening = std::pin::pin!(open_state(config, reporter));
     loop {
         tokio::select! {
-            biased; // Order: 1 a stop needs no state, 2 requests are refused, 3 the state.
+            biased; // A stop and the refusal of requests do not wait for the state.
             _ = stop.wait_for(|stop| *stop) => return Err(Exit::Stopped),
             Some(asked) = asked.recv() => {
                 asked.reply.send(Err(Refused::NotAvailable("the agent has not reached Kafka yet".to_owned())));
