@@ -55,7 +55,7 @@ pub struct Adopted {
     pub from: Lsn,
     /// The offset that Debezium stored.
     pub offset: Offset,
-    /// Flush position of the server's WAL.
+    /// The server's position in the WAL: flushed, or on a standby replayed.
     pub server: Lsn,
 }
 

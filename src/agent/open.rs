@@ -406,7 +406,7 @@ impl Seen {
         self.publication.is_some()
     }
 
-    /// Flush position of the server's WAL.
+    /// The server's position in the WAL: flushed, or on a standby replayed.
     #[must_use]
     pub fn server(&self) -> Lsn {
         self.observed.server
