@@ -8,8 +8,8 @@
 mod questions;
 pub mod recorded;
 
-pub(super) use self::questions::visible_now;
-use self::questions::{asynchronous, database, flushed, history, not_held, origins};
+use self::questions::{asynchronous, database, flushed, history, not_held, origins, waiting};
+pub(super) use self::questions::{in_use, visible_now};
 use self::recorded::begin_try;
 use super::Config;
 use super::begin::{Start, anew, first_start};
@@ -20,9 +20,7 @@ use super::supervise::PipelineError;
 use crate::continuity::checkpoint::{Checkpoint, FORMAT, State, TableIdentity};
 use crate::continuity::detached::Detached;
 use crate::continuity::halted::{Author, Halted};
-use crate::continuity::{
-    Halt, Observed, PublicationView, Reason, SlotView, Trouble, TroubleReason, Verdict, begins_beyond, judge,
-};
+use crate::continuity::{Halt, Observed, PublicationView, Reason, SlotView, Trouble, Verdict, begins_beyond, judge};
 use crate::core::{LastStop, Opened};
 use crate::initial::FirstCopy;
 use crate::lsn::{Lsn, Oid};
@@ -231,15 +229,6 @@ enum Next {
     Anew(&'static str),
     Wait(String),
     Halt(Halt),
-}
-
-/// The trouble while another agent uses the slot. The connect is tried again.
-pub(super) fn in_use(detail: String) -> PipelineError {
-    PipelineError::Trouble(Trouble::plain(TroubleReason::SlotInUse, detail, TroubleReason::SlotInUse.next()))
-}
-
-fn waiting(detail: String) -> PipelineError {
-    PipelineError::Trouble(Trouble::plain(TroubleReason::StandbyBehind, detail, TroubleReason::StandbyBehind.next()))
 }
 
 /// One reading of the state and the server, by which continuity is judged.

@@ -1,7 +1,7 @@
 //! Asks the server what a connect needs besides slot and publication. Each function also says what
 //! the answer means.
 
-use super::{Config, in_use};
+use super::Config;
 use crate::agent::supervise::PipelineError;
 use crate::continuity::checkpoint::Checkpoint;
 use crate::continuity::{Trouble, TroubleReason};
@@ -121,4 +121,13 @@ pub(super) async fn not_held(config: &Config, stream: &mut Stream, pid: i32) -> 
         return error.into();
     }
     in_use(format!("slot `{}` is not held by our walsender {pid}", config.slot))
+}
+
+/// The trouble while another agent uses the slot. The connect is tried again.
+pub(in crate::agent) fn in_use(detail: String) -> PipelineError {
+    PipelineError::Trouble(Trouble::plain(TroubleReason::SlotInUse, detail, TroubleReason::SlotInUse.next()))
+}
+
+pub(super) fn waiting(detail: String) -> PipelineError {
+    PipelineError::Trouble(Trouble::plain(TroubleReason::StandbyBehind, detail, TroubleReason::StandbyBehind.next()))
 }
