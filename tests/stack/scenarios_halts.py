@@ -108,6 +108,25 @@ class Halted:
         assert max(self.terms()) <= self.term + 2, "terms from %d to %s" % (self.term, self.terms())
         return told
 
+    def halts_at_a_connect(self, *statements):
+        """The same for a halt that a connect finds after these statements. `{publication}` stands for its name."""
+
+        def provoke():
+            self.before()
+            self.delivered()
+            for statement in statements:
+                self.sql(statement.format(publication=self.world.slot))
+            disturb.end_walsender(self.pg, self.world.slot)
+
+        self.halts(provoke)
+
+    def accepted(self, *statements):
+        """These statements run, the loss is accepted, and the stream goes on without row 1 of `big`."""
+        for statement in statements:
+            self.sql(statement.format(publication=self.world.slot))
+        self.command("slot", "accept")
+        self.goes_on_without(BIG, 1)
+
     def goes_on(self):
         """One replica streams, the other waits for the slot, and later changes arrive. Returns all events."""
         self.pair.settled()
@@ -216,21 +235,45 @@ def two_replicas_halt_slot_missing(world):
     it.goes_on_without(OTHER, 1)
 
 
+ROW_1 = "insert into big values (1)"
+
+
 def two_replicas_halt_table_republished(world):
     """A table leaves the publication for a moment, two replicas: one halt; `wellspring slot accept` lifts it."""
     it = Halted(world, "table_republished")
+    it.halts_at_a_connect("alter publication {publication} drop table big", ROW_1,
+                          "alter publication {publication} add table big")
+    it.accepted()
 
-    def provoke():
-        it.before()
-        it.delivered()
-        it.sql("alter publication %s drop table big" % world.slot)
-        it.sql("insert into big values (1)")
-        it.sql("alter publication %s add table big" % world.slot)
-        disturb.end_walsender(it.pg, world.slot)
 
-    it.halts(provoke)
-    it.command("slot", "accept")
-    it.goes_on_without(BIG, 1)
+def two_replicas_halt_table_not_published(world):
+    """A captured table leaves the publication under two replicas: one halt; added and accepted, the stream goes on."""
+    it = Halted(world, "table_not_published")
+    it.halts_at_a_connect("alter publication {publication} drop table big", ROW_1)
+    it.accepted("alter publication {publication} add table big")
+
+
+def two_replicas_halt_table_recreated(world):
+    """A table is dropped and made anew under two replicas: one halt; `wellspring slot accept` lifts it."""
+    it = Halted(world, "table_recreated")
+    it.halts_at_a_connect("begin; drop table big; create table big (id int primary key, v text);"
+                          "insert into big values (0), (1); alter publication {publication} add table big; commit")
+    it.accepted()
+
+
+def two_replicas_halt_publication_missing(world):
+    """The publication is dropped under two replicas: one halt; made again and accepted, the stream goes on."""
+    it = Halted(world, "publication_missing")
+    it.halts_at_a_connect("drop publication {publication}")
+    it.accepted(ROW_1, "create publication {publication} for table big, other")
+
+
+def two_replicas_halt_publication_changed(world):
+    """The publication is made anew under two replicas: one halt; `wellspring slot accept` lifts it."""
+    it = Halted(world, "publication_changed")
+    it.halts_at_a_connect("begin; drop publication {publication};"
+                          "create publication {publication} for table big, other; commit")
+    it.accepted(ROW_1)
 
 
 def two_replicas_halt_slot_ahead(world):
@@ -248,75 +291,9 @@ def two_replicas_halt_slot_ahead(world):
     it.goes_on_equal()
 
 
-def two_replicas_halt_publication_missing(world):
-    """The publication is dropped under two replicas: one halt; made again and accepted, the stream goes on."""
-    it = Halted(world, "publication_missing")
-
-    def provoke():
-        it.before()
-        it.delivered()
-        it.sql("drop publication %s" % world.slot)
-        disturb.end_walsender(it.pg, world.slot)
-
-    it.halts(provoke)
-    it.sql("insert into big values (1)")
-    it.sql("create publication %s for table big, other" % world.slot)
-    it.command("slot", "accept")
-    it.goes_on_without(BIG, 1)
-
-
-def two_replicas_halt_publication_changed(world):
-    """The publication is made anew under two replicas: one halt; `wellspring slot accept` lifts it."""
-    it = Halted(world, "publication_changed")
-
-    def provoke():
-        it.before()
-        it.delivered()
-        it.sql("begin; drop publication %s; create publication %s for table big, other; commit" % (world.slot, world.slot))
-        disturb.end_walsender(it.pg, world.slot)
-
-    it.halts(provoke)
-    it.sql("insert into big values (1)")
-    it.command("slot", "accept")
-    it.goes_on_without(BIG, 1)
-
-
-def two_replicas_halt_table_recreated(world):
-    """A table is dropped and made anew under two replicas: one halt; `wellspring slot accept` lifts it."""
-    it = Halted(world, "table_recreated")
-
-    def provoke():
-        it.before()
-        it.delivered()
-        it.sql("begin; drop table big; create table big (id int primary key, v text); insert into big values (0), (1);"
-               "alter publication %s add table big; commit" % world.slot)
-        disturb.end_walsender(it.pg, world.slot)
-
-    it.halts(provoke)
-    it.command("slot", "accept")
-    it.goes_on_without(BIG, 1)
-
-
-def two_replicas_halt_table_not_published(world):
-    """A captured table leaves the publication under two replicas: one halt; added and accepted, the stream goes on."""
-    it = Halted(world, "table_not_published")
-
-    def provoke():
-        it.before()
-        it.delivered()
-        it.sql("alter publication %s drop table big" % world.slot)
-        it.sql("insert into big values (1)")
-        disturb.end_walsender(it.pg, world.slot)
-
-    it.halts(provoke)
-    it.sql("alter publication %s add table big" % world.slot)
-    it.command("slot", "accept")
-    it.goes_on_without(BIG, 1)
-
-
 SCENARIOS = [
     two_replicas_halt_record_too_large, two_replicas_halt_row_unencodable, two_replicas_halt_undeliverable,
     two_replicas_halt_offsets_went_back, two_replicas_halt_slot_missing, two_replicas_halt_table_republished,
-    two_replicas_halt_slot_ahead, two_replicas_halt_publication_missing, two_replicas_halt_publication_changed,
-    two_replicas_halt_table_recreated, two_replicas_halt_table_not_published,
+    two_replicas_halt_table_not_published, two_replicas_halt_table_recreated, two_replicas_halt_publication_missing,
+    two_replicas_halt_publication_changed, two_replicas_halt_slot_ahead,
 ]
