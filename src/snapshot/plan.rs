@@ -1,4 +1,5 @@
-//! The tables of a first copy or a standstill, in order, each with its statements. Pure.
+//! The plan of a first copy or a standstill lists its tables in order, each with its statements.
+//! Nothing here does IO.
 //!
 //! A table is read part by part: itself, or the leaves of its partition tree. Name, columns and
 //! filter are those of the publication, so that the copied rows are those that the stream would

@@ -20,7 +20,7 @@ const WINDOW_MS_MIN: i64 = 25_000;
 /// The least time between two kept rows. A nearer row shows nothing new about growth.
 const SPACING_MS: i64 = 4_000;
 
-/// The most rows that are kept. The window has at most 31 rows that are 4 s apart.
+/// The most rows that are kept. Rows are 4 s apart, so the window holds at most 31 of them.
 const ROWS_MAX: usize = 32;
 
 #[derive(Clone, Copy, Debug)]

@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
-/// Placeholder for a large value that an update did not touch. A consumer keeps the value that it
-/// has.
+/// This text stands for a large value that an update did not touch. A consumer keeps its earlier
+/// value of the column.
 pub const UNCHANGED: &str = "__debezium_unavailable_value";
 
 /// The most differing rows that are listed for a table; the others are counted. One or two lost
@@ -70,7 +70,7 @@ struct Bag {
     /// added.
     rows: HashMap<Row, i64>,
     /// Position of the last applied change. One partition holds all changes in order, so a change
-    /// that is not above it is a replay.
+    /// at or below this Position is a replay.
     newest: Position,
 }
 

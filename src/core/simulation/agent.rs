@@ -137,7 +137,7 @@ impl World {
                 Action::RecordHalt(halt) => self.agents[at].halt_write = Some(*halt),
                 Action::Ends => self.agents[at].asked_ends = true,
                 Action::Foreign(_) | Action::Replay => {}
-                Action::Detach { .. } => panic!("nobody has consented to it"),
+                Action::Detach { .. } => panic!("a table is detached, though none of the simulation may be"),
                 Action::Exit(stopped) => self.agents[at].exited = Some(stopped),
             }
         }
