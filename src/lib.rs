@@ -14,6 +14,7 @@ pub mod ledger;
 pub mod encode;
 pub mod kafka;
 pub mod snapshot;
+pub mod watch;
 pub mod continuity;
 pub mod core;
 pub mod status;

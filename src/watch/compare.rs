@@ -1,0 +1,288 @@
+//! Two looks held against each other: what the later one says of the WAL between them.
+//!
+//! Pure. A difference halts only where changes of a captured table may be missing from the stream. What VACUUM FULL,
+//! CLUSTER, ANALYZE, REINDEX, GRANT, COMMENT, ADD COLUMN, a new owner or another member do is no difference.
+
+use super::finding::{Code, Finding};
+use super::fingerprint::{Fingerprint, Part, Publication, Relation};
+use super::rules::{Rule, Rules};
+use crate::postgres::publication::add_sql;
+
+/// What happened between two looks, by table. A table that is captured only at the later look is no finding.
+#[must_use]
+pub fn compare(recorded: &Fingerprint, seen: &Fingerprint) -> Vec<Finding> {
+    compare_under(recorded, seen, Rules::default())
+}
+
+pub(super) fn compare_under(recorded: &Fingerprint, seen: &Fingerprint, rules: Rules) -> Vec<Finding> {
+    let mut look = Comparison { recorded, seen, rules, found: Vec::new() };
+    let Some(before) = &recorded.publication else { return Vec::new() };
+    let Some(now) = look.publication(before) else { return look.found };
+    for relation in recorded.captured() {
+        if let Some(same) = look.membership(relation, now) {
+            look.identity(relation, same, now);
+            look.rows(relation, same);
+            if now.via_root {
+                look.parts(relation, same, now);
+            }
+        }
+    }
+    look.found
+}
+
+struct Comparison<'a> {
+    recorded: &'a Fingerprint,
+    seen: &'a Fingerprint,
+    rules: Rules,
+    found: Vec<Finding>,
+}
+
+impl<'a> Comparison<'a> {
+    fn find(&mut self, code: Code, table: Option<&Relation>, detail: String, next: String) {
+        let table = table.map(|relation| relation.table().to_string());
+        self.found.push(Finding { code, table, from: self.recorded.before, to: self.seen.after, detail, next });
+    }
+
+    /// The publication as it is now; none where it is not the same one, so that nothing can be said of its members.
+    fn publication(&mut self, before: &Publication) -> Option<&'a Publication> {
+        let name = &before.name;
+        let Some(now) = &self.seen.publication else {
+            if self.rules.keep(Rule::PublicationExists) {
+                let detail = format!("publication `{name}` does not exist any more");
+                let next = "create the publication as it was, then run `wellspring slot accept`";
+                self.find(Code::PublicationAltered, None, detail, next.to_owned());
+            }
+            return None;
+        };
+        if before.oid != now.oid {
+            if self.rules.keep(Rule::PublicationIsTheSame) {
+                let detail = format!("publication `{name}` was dropped and made again");
+                self.find(Code::PublicationAltered, None, detail, accept_and_copy(None));
+            }
+            return None;
+        }
+        let stopped = before.stopped(now);
+        let renames = before.via_root != now.via_root;
+        if !stopped.is_empty() || renames {
+            if self.rules.keep(Rule::OptionsStay) {
+                self.options(now, &stopped, renames);
+            }
+            // Under the other setting other relations carry the changes, so their memberships do not compare.
+            return (!renames).then_some(now);
+        }
+        if before.version != now.version && self.rules.keep(Rule::PublicationVersion) {
+            if before.owner != now.owner || before.publishes() != now.publishes() {
+                let detail = format!("publication `{name}` has another owner, or publishes more operations");
+                self.find(Code::PublicationExtended, None, detail, "nothing has to be done".to_owned());
+            } else {
+                let detail = format!("publication `{name}` was altered and altered back");
+                self.find(Code::PublicationAltered, None, detail, accept_and_copy(None));
+            }
+        }
+        Some(now)
+    }
+
+    /// The publication publishes less than before, or under other names.
+    fn options(&mut self, now: &Publication, stopped: &[&str], renames: bool) {
+        let mut what = Vec::new();
+        if !stopped.is_empty() {
+            what.push(format!("no longer publishes {}", stopped.join(", ")));
+        }
+        if renames {
+            what.push(format!("has publish_via_partition_root = {}", now.via_root));
+        }
+        let detail = format!("publication `{}` {}", now.name, what.join(" and "));
+        let next = "set the publication's options as they were, then run `wellspring slot accept`; \
+                    copy the tables in question with `wellspring snapshot`";
+        self.find(Code::PublicationAltered, None, detail, next.to_owned());
+    }
+
+    /// The relation as it is now, if it was published under its name all the time.
+    fn membership(&mut self, before: &Relation, publication: &Publication) -> Option<&'a Relation> {
+        let table = before.table();
+        let now = self.seen.relations.get(&before.oid);
+        let moved = now.is_none_or(|now| now.table() != table);
+        let successor = self.seen.relations.values().find(|other| other.oid != before.oid && other.table() == table);
+        let holds = if now.is_some() { Rule::NameStays } else { Rule::RelationExists };
+        if moved {
+            if self.rules.keep(holds) {
+                self.moved(before, now, successor, publication);
+            }
+            return None;
+        }
+        let now = now?;
+        if let Some(detail) = self.left(before, now) {
+            let next = if now.published {
+                accept_and_copy(Some(before))
+            } else {
+                let add = add_sql(&publication.name, &[table]);
+                format!("run {add}; then {}", accept_and_copy(Some(before)))
+            };
+            self.find(Code::TableLeft, Some(before), detail, next);
+            return None;
+        }
+        if now.namespace_version != before.namespace_version
+            && now.namespace_rights == before.namespace_rights
+            && self.rules.keep(Rule::NamespaceVersion)
+        {
+            let detail = format!("schema {} of table {table} was altered and altered back", before.namespace);
+            let next = "nothing, if only rights were granted and revoked; if the schema was renamed and renamed back, \
+                        copy its tables with `wellspring snapshot`";
+            self.find(Code::NamespaceAltered, Some(before), detail, next.to_owned());
+        }
+        Some(now)
+    }
+
+    /// The captured name belongs to another relation, or to none.
+    fn moved(
+        &mut self,
+        before: &Relation,
+        now: Option<&Relation>,
+        successor: Option<&Relation>,
+        publication: &Publication,
+    ) {
+        let (table, oid) = (before.table(), before.oid);
+        let gone = now.map_or_else(
+            || format!("relation {oid}, which was table {table}, was dropped"),
+            |now| format!("relation {oid}, which was table {table}, is now named {}", now.table()),
+        );
+        let Some(successor) = successor else {
+            let next = format!(
+                "give the table its name back and publish it, then {}; or exclude it and restart the agent",
+                accept_and_copy(Some(before))
+            );
+            return self.find(Code::TableLeft, Some(before), gone, next);
+        };
+        let is_published = if successor.published { "is published" } else { "is not published" };
+        let detail = format!("{gone}; {table} is now relation {}, which {is_published}", successor.oid);
+        let next = if successor.published {
+            accept_and_copy(Some(before))
+        } else {
+            format!("run {}; then {}", add_sql(&publication.name, &[table]), accept_and_copy(Some(before)))
+        };
+        self.find(Code::TableSwapped, Some(before), detail, next);
+    }
+
+    /// Why changes of a relation that has its name may not have been published all the time.
+    fn left(&self, before: &Relation, now: &Relation) -> Option<String> {
+        let (table, keep) = (before.table(), |rule| self.rules.keep(rule));
+        if !now.published && before.persistence == now.persistence {
+            return keep(Rule::StaysPublished).then(|| format!("table {table} is no longer published"));
+        }
+        if before.persistence == 'p' && now.persistence != 'p' {
+            return keep(Rule::StaysLogged)
+                .then(|| format!("table {table} is unlogged: its changes are not in the WAL"));
+        }
+        if before.membership != now.membership && keep(Rule::MembershipStays) {
+            let what = match (before.filter == now.filter, before.columns == now.columns) {
+                (true, true) => "left the publication and joined it again",
+                (false, true) => "is published with another row filter",
+                (true, false) => "is published with another column list",
+                (false, false) => "is published with another row filter and column list",
+            };
+            return Some(format!("table {table} {what}"));
+        }
+        let renamed = before.name_version != now.name_version && before.owner == now.owner;
+        (renamed && keep(Rule::NameVersion)).then(|| format!("table {table} had another name or schema for a while"))
+    }
+
+    /// What identifies old rows.
+    fn identity(&mut self, before: &Relation, now: &Relation, publication: &Publication) {
+        let table = now.table();
+        let publishes_old_rows = publication.updates || publication.deletes;
+        if publishes_old_rows && now.updates_fail && !before.updates_fail {
+            if self.rules.keep(Rule::UpdatesGoOn) {
+                let detail = format!("UPDATE and DELETE of table {table} fail: it has no replica identity any more");
+                self.find(Code::IdentityLost, Some(before), detail, give_identity(&table.to_string()));
+            }
+        } else if (before.identity, &before.key) != (now.identity, &now.key) && self.rules.keep(Rule::KeyStays) {
+            let detail = format!("the replica identity of table {table} changed: old rows carry other columns");
+            let next = "see the documentation on keys: records from here on may have another key";
+            self.find(Code::KeyChanged, Some(before), detail, next.to_owned());
+        }
+    }
+
+    /// Whether rows changed without an event.
+    fn rows(&mut self, before: &Relation, now: &Relation) {
+        let is_rewritten = before.filenode != now.filenode;
+        if is_rewritten && before.has_other_types(now) && self.rules.keep(Rule::RewriteIsTold) {
+            let table = now.table();
+            let detail = format!(
+                "a change of a column rewrote table {table}: records from before {} hold the old form",
+                self.seen.after
+            );
+            self.find(Code::TableRewritten, Some(before), detail, copy(before));
+        }
+    }
+
+    /// The leaves of a table that is published by its own name.
+    fn parts(&mut self, before: &Relation, now: &Relation, publication: &Publication) {
+        let table = now.table();
+        for (oid, part) in &now.parts {
+            let known = before.parts.get(oid);
+            if known.is_none() && part.made != part.joined && self.rules.keep(Rule::AttachIsTold) {
+                let rows = estimate(part);
+                let detail =
+                    format!("partition {} was attached to table {table}: {rows} in it are in no event", part.name);
+                self.find(Code::PartitionAttached, Some(before), detail, copy(before));
+            }
+            if known.is_some_and(|known| known.joined != part.joined) && self.rules.keep(Rule::DetachIsTold) {
+                let detail = format!("partition {} of table {table} was detached for a while", part.name);
+                self.find(Code::PartitionLeft, Some(before), detail, copy(before));
+            }
+            let publishes_old_rows = publication.updates || publication.deletes;
+            let is_new_failure = part.updates_fail && known.is_none_or(|known| !known.updates_fail);
+            if publishes_old_rows && is_new_failure && self.rules.keep(Rule::UpdatesGoOn) {
+                let detail = format!(
+                    "UPDATE and DELETE of partition {} of table {table} fail: it has no replica identity",
+                    part.name
+                );
+                self.find(Code::IdentityLost, Some(before), detail, give_identity(&part.name));
+            }
+        }
+        for (_, part) in before.parts.iter().filter(|(oid, _)| !now.parts.contains_key(oid)) {
+            if self.rules.keep(Rule::DetachIsTold) {
+                let rows = estimate(part);
+                let detail = format!("partition {} left table {table}: no event deletes {rows} of it", part.name);
+                let next = "delete the rows where they are consumed, if they should go";
+                self.find(Code::PartitionLeft, Some(before), detail, next.to_owned());
+            }
+        }
+    }
+}
+
+impl Publication {
+    fn publishes(&self) -> [(&'static str, bool); 4] {
+        [("insert", self.inserts), ("update", self.updates), ("delete", self.deletes), ("truncate", self.truncates)]
+    }
+
+    /// The operations that are published no longer.
+    fn stopped(&self, now: &Publication) -> Vec<&'static str> {
+        let both = self.publishes().into_iter().zip(now.publishes());
+        both.filter(|((_, before), (_, now))| *before && !now).map(|((name, _), _)| name).collect()
+    }
+}
+
+/// The rows of a leaf by the catalog's estimate.
+fn estimate(part: &Part) -> String {
+    match part.rows {
+        rows if rows < 0 => "an unknown number of rows".to_owned(),
+        rows => format!("about {rows} rows"),
+    }
+}
+
+fn copy(table: &Relation) -> String {
+    format!("copy the table again with `wellspring snapshot {}`", table.table())
+}
+
+fn accept_and_copy(table: Option<&Relation>) -> String {
+    match table {
+        Some(table) => format!("run `wellspring slot accept`, then {}", copy(table)),
+        None => "run `wellspring slot accept`, then copy the captured tables with `wellspring snapshot`".to_owned(),
+    }
+}
+
+/// The statement that works for every table. An index that identifies rows costs less.
+fn give_identity(name: &str) -> String {
+    format!("add a primary key, or run ALTER TABLE {name} REPLICA IDENTITY FULL")
+}

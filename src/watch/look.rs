@@ -1,0 +1,181 @@
+//! The look: reads a fingerprint from the catalog.
+//!
+//! The statement takes no lock on a table and waits for none, so it can run every second on the connection that reads
+//! the slot's row. `pg_get_publication_tables` and `pg_partition_tree` would lock the tables, so neither is used.
+
+use super::fingerprint::{Fingerprint, Publication, Relation};
+use crate::lsn::{Lsn, Oid};
+use crate::postgres::{PgError, Sql};
+use crate::table::TableName;
+use postgres_protocol::escape::escape_literal;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+/// Where the server is. A standby decodes what it has replayed.
+const POSITION: &str =
+    "CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END";
+
+#[derive(Deserialize)]
+struct Answer {
+    publication: Option<Publication>,
+    relations: Vec<Relation>,
+}
+
+/// What the statement is asked besides the publication and its members.
+#[derive(Default)]
+struct Details {
+    /// Relations that are looked at although they may not be published.
+    relations: Vec<Oid>,
+    /// Names that are looked at, whichever relation has them.
+    names: Vec<TableName>,
+    /// Relations whose columns are told.
+    typed: Vec<Oid>,
+}
+
+/// Looks at the publication `name` and its captured relations. `earlier` is the look before, if there was one.
+///
+/// The usual look is one statement. Where a captured relation is new, altered or not where it was, a second statement
+/// asks for more, and its answer counts. The position `before` is the first statement's either way.
+///
+/// # Errors
+/// The connection's, or `Protocol` where the answer cannot be read.
+pub async fn look(
+    sql: &Sql,
+    name: &str,
+    is_selected: impl Fn(&TableName) -> bool,
+    earlier: Option<&Fingerprint>,
+) -> Result<Fingerprint, PgError> {
+    let mut seen = ask(sql, name, &Details::default()).await?;
+    seen.capture(&is_selected, earlier);
+    let details = details(&seen, earlier);
+    if details.relations.is_empty() && details.names.is_empty() && details.typed.is_empty() {
+        return Ok(seen);
+    }
+    let before = seen.before;
+    let mut seen = ask(sql, name, &details).await?;
+    seen.capture(&is_selected, earlier);
+    Ok(Fingerprint { before, ..seen })
+}
+
+/// What the first statement leaves open.
+fn details(seen: &Fingerprint, earlier: Option<&Fingerprint>) -> Details {
+    let is_seen =
+        |relation: &&Relation| seen.relations.get(&relation.oid).is_some_and(|now| now.table() == relation.table());
+    let missing: Vec<&Relation> =
+        earlier.iter().flat_map(|earlier| earlier.captured()).filter(|relation| !is_seen(relation)).collect();
+    Details {
+        relations: missing.iter().map(|relation| relation.oid).collect(),
+        names: missing.iter().map(|relation| relation.table()).collect(),
+        typed: seen.captured().filter(|relation| relation.types.is_none()).map(|relation| relation.oid).collect(),
+    }
+}
+
+async fn ask(sql: &Sql, name: &str, details: &Details) -> Result<Fingerprint, PgError> {
+    let rows = sql.query(&statement(sql.server_version(), name, details)).await?;
+    let unreadable = |what: &str| PgError::Protocol { call: "look at the publication", what: what.to_owned() };
+    let cell = |row: usize, at: usize| rows.get(row).and_then(|row| row.get(at)).and_then(Option::as_deref);
+    let position = |text: Option<&str>| text.and_then(|text| text.parse::<Lsn>().ok());
+    let before = position(cell(0, 0)).ok_or_else(|| unreadable("no position"))?;
+    let after = position(cell(1, 1)).ok_or_else(|| unreadable("no position behind the catalog"))?;
+    let answer: Answer = cell(1, 0)
+        .and_then(|text| serde_json::from_str(text).ok())
+        .ok_or_else(|| unreadable("the catalog's answer has another form"))?;
+    let relations: BTreeMap<Oid, Relation> =
+        answer.relations.into_iter().map(|relation| (relation.oid, relation)).collect();
+    Ok(Fingerprint { before, after, publication: answer.publication, relations })
+}
+
+/// Two statements in one message. The first one's position lies before the snapshot of the second, whose own position
+/// is read after its snapshot.
+fn statement(version: u32, name: &str, details: &Details) -> String {
+    let name = escape_literal(name);
+    // Schemas, filters and column lists came with 15.
+    let (by_namespace, namespace_row, lists) = if version >= 150_000 {
+        (
+            "UNION SELECT c.oid FROM p JOIN pg_publication_namespace s ON s.pnpubid = p.oid
+               JOIN pg_class c ON c.relnamespace = s.pnnspid WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p'",
+            "LEFT JOIN pg_publication_namespace s ON s.pnpubid = p.oid AND s.pnnspid = u.relnamespace",
+            "r.prattrs::text AS columns, md5(r.prqual::text) AS filter,
+    coalesce(r.oid, s.oid) AS membership, coalesce(r.xmin, s.xmin) AS version",
+        )
+    } else {
+        ("", "", "NULL AS columns, NULL AS filter, r.oid AS membership, r.xmin AS version")
+    };
+    let relations = oids(&details.relations);
+    let typed = oids(&details.typed);
+    let names: Vec<String> = details
+        .names
+        .iter()
+        .map(|table| format!("({}, {})", escape_literal(&table.namespace), escape_literal(&table.name)))
+        .collect();
+    let named = if names.is_empty() {
+        String::new()
+    } else {
+        format!(
+            "UNION SELECT c.oid FROM (VALUES {}) v(namespace, name) JOIN pg_namespace n ON n.nspname = v.namespace
+  JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = v.name WHERE c.relkind IN ('r', 'p')",
+            names.join(", ")
+        )
+    };
+    format!(
+        "SELECT {POSITION};
+WITH RECURSIVE p AS (SELECT *, xmin AS version FROM pg_publication WHERE pubname = {name}),
+base AS (
+  SELECT r.prrelid AS oid FROM p JOIN pg_publication_rel r ON r.prpubid = p.oid
+  {by_namespace}
+  UNION SELECT c.oid FROM p JOIN pg_class c ON p.puballtables
+  WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND c.oid >= 16384),
+below(root, oid, height) AS (
+  SELECT oid, oid, 0 FROM base
+  UNION
+  SELECT b.root, i.inhrelid, b.height + 1 FROM below b JOIN pg_inherits i ON i.inhparent = b.oid
+  JOIN pg_class c ON c.oid = i.inhrelid AND c.relispartition),
+member AS (
+  SELECT DISTINCT ON (b.oid) b.oid, {lists}
+  FROM p CROSS JOIN below b JOIN pg_class c ON c.oid = b.oid JOIN pg_class u ON u.oid = b.root
+  LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = b.root
+  {namespace_row}
+  WHERE CASE WHEN p.pubviaroot THEN b.oid NOT IN (SELECT oid FROM below WHERE height > 0) ELSE c.relkind = 'r' END
+  ORDER BY b.oid, r.oid IS NULL, b.height),
+key AS (
+  SELECT c.oid, string_agg(i.indkey::text, ';' ORDER BY i.indkey::text) AS key
+  FROM pg_class c JOIN pg_index i ON i.indrelid = c.oid
+  WHERE i.indisvalid AND i.indislive AND i.indimmediate
+    AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END
+  GROUP BY c.oid),
+parts AS (
+  SELECT b.root, json_object_agg(l.oid, json_build_object('name', n.nspname || '.' || l.relname,
+    'made', t.xmin::text::int8, 'joined', i.xmin::text::int8, 'rows', l.reltuples::int8,
+    'updates_fail', l.relreplident = 'n' OR (l.relreplident IN ('d', 'i') AND k.key IS NULL))) AS parts
+  FROM p JOIN below b ON p.pubviaroot AND b.height > 0 JOIN pg_class l ON l.oid = b.oid AND l.relkind = 'r'
+  JOIN pg_namespace n ON n.oid = l.relnamespace JOIN pg_type t ON t.oid = l.reltype
+  JOIN pg_inherits i ON i.inhrelid = l.oid LEFT JOIN key k ON k.oid = l.oid
+  GROUP BY b.root),
+wanted AS (SELECT oid FROM member UNION SELECT unnest({relations}) {named}),
+relation AS (
+  SELECT c.oid::int8 AS oid, n.nspname::text AS namespace, c.relname::text AS name, m.oid IS NOT NULL AS published,
+    coalesce(m.membership, 0)::int8 AS membership, coalesce(m.version::text::int8, 0) AS membership_version,
+    m.columns, m.filter, c.relpersistence AS persistence, c.relreplident AS identity, coalesce(k.key, '') AS key,
+    c.relkind = 'r' AND (c.relreplident = 'n' OR (c.relreplident IN ('d', 'i') AND k.key IS NULL)) AS updates_fail,
+    c.relfilenode::int8 AS filenode, c.xmin::text::int8 AS version, t.xmin::text::int8 AS name_version,
+    c.relowner::int8 AS owner, n.xmin::text::int8 AS namespace_version,
+    md5(n.nspowner::text || coalesce(n.nspacl::text, '')) AS namespace_rights,
+    CASE WHEN c.oid = ANY ({typed}) THEN (
+      SELECT string_agg(format('%s:%s:%s', a.attnum, a.atttypid, a.atttypmod), ' ' ORDER BY a.attnum)
+      FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) END AS types,
+    coalesce(parts.parts, '{{}}'::json) AS parts
+  FROM wanted w JOIN pg_class c ON c.oid = w.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+  JOIN pg_type t ON t.oid = c.reltype LEFT JOIN member m ON m.oid = c.oid LEFT JOIN key k ON k.oid = c.oid
+  LEFT JOIN parts ON parts.root = c.oid)
+SELECT json_build_object(
+  'publication', (SELECT json_build_object('oid', p.oid::int8, 'name', p.pubname, 'version', p.version::text::int8,
+    'owner', p.pubowner::int8, 'inserts', p.pubinsert, 'updates', p.pubupdate, 'deletes', p.pubdelete,
+    'truncates', p.pubtruncate, 'via_root', p.pubviaroot) FROM p),
+  'relations', (SELECT coalesce(json_agg(r), '[]') FROM relation r)), {POSITION}"
+    )
+}
+
+fn oids(oids: &[Oid]) -> String {
+    let oids: Vec<String> = oids.iter().map(Oid::to_string).collect();
+    format!("'{{{}}}'::oid[]", oids.join(","))
+}

@@ -1,0 +1,491 @@
+//! A catalog of two captured tables, a partitioned one and what replaces them, and what a stream misses of it.
+
+use crate::lsn::{Lsn, Oid};
+use crate::watch::{Code, Fingerprint, Part, Publication, Relation};
+use std::collections::BTreeMap;
+
+/// Names that are captured.
+const CAPTURED: [&str; 3] = ["a", "b", "root"];
+
+/// Something that the stream does not show.
+#[derive(Debug)]
+pub(super) struct Harm {
+    /// The table's name at the look before.
+    pub table: String,
+    /// Where in the WAL.
+    pub at: Lsn,
+    /// Codes below a halt that tell it.
+    pub codes: Vec<Code>,
+}
+
+/// The catalog, and the harm since the last look.
+pub(super) struct Catalog {
+    publication: Option<Publication>,
+    relations: BTreeMap<Oid, Relation>,
+    /// What `captured` relations were named at the last look.
+    expected: BTreeMap<Oid, String>,
+    lsn: u64,
+    xid: u32,
+    /// The newest transaction at the last look.
+    begun: u32,
+    next_oid: u32,
+    harms: Vec<Harm>,
+    may_lose: bool,
+    harmless: bool,
+    /// An owner or rights of the schema changed.
+    rights_changed: bool,
+    /// A renaming was taken back.
+    renamed_back: bool,
+}
+
+fn relation(oid: u32, name: &str) -> Relation {
+    Relation {
+        oid: Oid(oid),
+        namespace: "public".to_owned(),
+        name: name.to_owned(),
+        published: false,
+        captured: false,
+        membership: Oid(0),
+        membership_version: 0,
+        columns: None,
+        filter: None,
+        persistence: 'p',
+        identity: 'd',
+        key: "1".to_owned(),
+        updates_fail: false,
+        filenode: Oid(oid),
+        version: 1,
+        name_version: 1,
+        owner: Oid(10),
+        namespace_version: 1,
+        namespace_rights: String::new(),
+        types: Some("1:23:-1 2:25:-1".to_owned()),
+        parts: BTreeMap::new(),
+    }
+}
+
+impl Catalog {
+    pub(super) fn new() -> Catalog {
+        let publication = Publication {
+            oid: Oid(1),
+            name: "p".to_owned(),
+            version: 1,
+            owner: Oid(10),
+            inserts: true,
+            updates: true,
+            deletes: true,
+            truncates: true,
+            via_root: true,
+        };
+        let mut catalog = Catalog {
+            publication: Some(publication),
+            relations: BTreeMap::new(),
+            expected: BTreeMap::new(),
+            lsn: 100,
+            xid: 1,
+            begun: 1,
+            next_oid: 100,
+            harms: Vec::new(),
+            may_lose: false,
+            harmless: true,
+            rights_changed: false,
+            renamed_back: false,
+        };
+        for name in CAPTURED {
+            catalog.create(name);
+            catalog.publish(name);
+        }
+        catalog
+    }
+
+    /// An interval between two looks begins.
+    pub(super) fn begin(&mut self) {
+        self.harms.clear();
+        (self.may_lose, self.harmless) = (false, true);
+        (self.rights_changed, self.renamed_back) = (false, false);
+        // A person has mended what the last look found, so that every interval begins with something to lose.
+        if self.publication.is_none() {
+            self.publication = Some(Publication { oid: self.oid(), ..Catalog::new().publication.unwrap() });
+            self.relations.values_mut().for_each(|relation| relation.published = false);
+        }
+        if let Some(publication) = &mut self.publication {
+            (publication.inserts, publication.updates) = (true, true);
+            (publication.deletes, publication.truncates, publication.via_root) = (true, true, true);
+        }
+        for name in CAPTURED {
+            if self.named(name).is_none() {
+                self.create(name);
+            }
+            self.publish(name);
+            let relation = self.relation(name);
+            (relation.persistence, relation.updates_fail, relation.filter) = ('p', false, None);
+            relation.key = "1".to_owned();
+        }
+    }
+
+    pub(super) fn harms(&self) -> &[Harm] {
+        &self.harms
+    }
+
+    pub(super) fn may_lose(&self) -> bool {
+        self.may_lose
+    }
+
+    pub(super) fn was_harmless(&self) -> bool {
+        self.harmless
+    }
+
+    /// What a look sees.
+    pub(super) fn look(&mut self) -> Fingerprint {
+        let is_there = self.publication.is_some();
+        for relation in self.relations.values_mut() {
+            relation.captured = is_there && relation.published && CAPTURED.contains(&&*relation.name);
+        }
+        let captured = self.relations.values().filter(|relation| relation.captured);
+        self.expected = captured.map(|relation| (relation.oid, relation.name.clone())).collect();
+        self.begun = self.xid;
+        let at = Lsn::new(self.lsn);
+        Fingerprint { before: at, after: at, publication: self.publication.clone(), relations: self.relations.clone() }
+    }
+
+    fn oid(&mut self) -> Oid {
+        self.next_oid += 1;
+        Oid(self.next_oid)
+    }
+
+    fn version(&mut self) -> u32 {
+        self.xid += 1;
+        self.lsn += 10;
+        self.xid
+    }
+
+    fn named(&self, name: &str) -> Option<Oid> {
+        self.relations.values().find(|relation| relation.name == name).map(|relation| relation.oid)
+    }
+
+    fn relation(&mut self, name: &str) -> &mut Relation {
+        let oid = self.named(name).unwrap();
+        self.relations.get_mut(&oid).unwrap()
+    }
+
+    fn create(&mut self, name: &str) {
+        let (oid, version) = (self.oid(), self.version());
+        let made = Relation { version, name_version: version, ..relation(oid.0, name) };
+        self.relations.insert(oid, made);
+    }
+
+    fn publish(&mut self, name: &str) {
+        if self.relation(name).published {
+            return;
+        }
+        let (membership, version) = (self.oid(), self.version());
+        let relation = self.relation(name);
+        (relation.published, relation.membership, relation.membership_version) = (true, membership, version);
+        (relation.filter, relation.columns) = (None, None);
+    }
+
+    fn rename(&mut self, from: &str, to: &str) {
+        let version = self.version();
+        let relation = self.relation(from);
+        relation.name = to.to_owned();
+        (relation.version, relation.name_version) = (version, version);
+    }
+
+    /// The row of `publication` gets a new version.
+    fn alter(&mut self, change: impl FnOnce(&mut Publication)) {
+        let version = self.version();
+        if let Some(publication) = &mut self.publication {
+            publication.version = version;
+            change(publication);
+        }
+    }
+
+    /// A row is written into whatever has a captured name, and into every relation that had one at the last look.
+    fn write(&mut self) {
+        let publication = self.publication.clone();
+        let targets: Vec<(Oid, String)> = self.relations.values().map(|r| (r.oid, r.name.clone())).collect();
+        for (oid, name) in targets {
+            let expected = self.expected.get(&oid).cloned();
+            // A name whose owner at the last look was another relation is still the same table to a consumer.
+            let is_wanted = expected.is_some()
+                || (CAPTURED.contains(&&*name) && self.expected.values().any(|expected| *expected == name));
+            if !is_wanted {
+                continue;
+            }
+            self.lsn += 10;
+            let relation = &self.relations[&oid];
+            let published = publication.as_ref().is_some_and(|p| p.inserts && p.updates && p.deletes && p.via_root);
+            let comes = published
+                && relation.published
+                && relation.persistence == 'p'
+                && relation.filter.is_none()
+                && expected.as_deref() == Some(&*name);
+            if !comes {
+                let table = format!("public.{}", expected.unwrap_or(name));
+                self.harms.push(Harm { table, at: Lsn::new(self.lsn), codes: vec![Code::PublicationExtended] });
+            }
+        }
+    }
+
+    fn harm(&mut self, table: &str, code: Code) {
+        // What has no captured name any more concerns a finding of more weight.
+        self.lsn += 10;
+        let table = format!("public.{table}");
+        self.harms.push(Harm { table, at: Lsn::new(self.lsn), codes: vec![code] });
+    }
+
+    /// Executes the statements of this number; none where the catalog does not permit them.
+    pub(super) fn execute(&mut self, number: u64) -> Option<&'static str> {
+        let table = if number % 2 == 0 { "a" } else { "b" };
+        self.named(table)?;
+        let kind = number / 2 % 32;
+        let told = match kind {
+            0..=9 => self.harmless(kind, table),
+            10..=15 => self.of_publication(kind),
+            16..=23 => self.of_table(kind, table),
+            _ => self.of_rows(kind, table),
+        }?;
+        if kind > 9 {
+            self.harmless = false;
+        }
+        Some(told)
+    }
+
+    fn harmless(&mut self, kind: u64, table: &str) -> Option<&'static str> {
+        let version = self.version();
+        let filenode = self.oid();
+        match kind {
+            0 => {
+                let relation = self.relation(table);
+                (relation.filenode, relation.version) = (filenode, version);
+                Some("vacuum full")
+            }
+            1 => {
+                self.relation(table).version = version;
+                Some("grant")
+            }
+            2 => {
+                let relation = self.relation(table);
+                relation.version = version;
+                relation.types.as_mut().unwrap().push_str(&format!(" {version}:23:-1"));
+                Some("add column")
+            }
+            3 if !self.renamed_back => {
+                let relation = self.relation(table);
+                if relation.owner == Oid(10) {
+                    relation.owner = Oid(filenode.0);
+                    (relation.version, relation.name_version) = (version, version);
+                    self.rights_changed = true;
+                }
+                Some("alter owner")
+            }
+            4 => {
+                let other = Relation { published: true, membership: filenode, ..relation(filenode.0 + 1, "other") };
+                self.next_oid += 1;
+                self.relations.insert(other.oid, other);
+                Some("add an unrelated table to the publication")
+            }
+            5 => {
+                self.relation(table).version = version;
+                Some("set a storage parameter")
+            }
+            6 => {
+                let oid = self.oid();
+                let part =
+                    Part { name: "public.leaf".into(), made: version, joined: version, updates_fail: false, rows: -1 };
+                self.relation("root").parts.insert(oid, part);
+                Some("create a partition")
+            }
+            7 if !self.renamed_back => {
+                self.rights_changed = true;
+                for relation in self.relations.values_mut() {
+                    relation.namespace_version = version;
+                    relation.namespace_rights = format!("{version}");
+                }
+                Some("grant on the schema")
+            }
+            _ => {
+                self.write();
+                // A row is harmless only where nothing stood in its way.
+                Some("insert")
+            }
+        }
+    }
+
+    fn of_publication(&mut self, kind: u64) -> Option<&'static str> {
+        self.publication.as_ref()?;
+        let could_lose = std::mem::replace(&mut self.may_lose, true);
+        match kind {
+            10 => {
+                self.publication = None;
+                self.write();
+                Some("drop publication; insert")
+            }
+            11 => {
+                let oid = self.oid();
+                self.publication = None;
+                self.write();
+                let made = Publication { oid, version: self.version(), ..Catalog::new().publication? };
+                self.publication = Some(made);
+                Some("drop publication; insert; create publication")
+            }
+            12 => {
+                self.alter(|p| p.updates = false);
+                self.write();
+                Some("set publish = insert; write")
+            }
+            13 => {
+                self.alter(|p| p.deletes = false);
+                self.write();
+                self.alter(|p| p.deletes = true);
+                Some("set publish without delete; write; set it back")
+            }
+            14 => {
+                self.alter(|p| p.via_root = false);
+                self.write();
+                Some("set publish_via_partition_root = false; write")
+            }
+            _ => {
+                self.alter(|p| p.owner = Oid(p.owner.0 + 1));
+                self.may_lose = could_lose;
+                Some("alter publication owner")
+            }
+        }
+    }
+
+    fn of_table(&mut self, kind: u64, table: &str) -> Option<&'static str> {
+        self.may_lose = true;
+        match kind {
+            16 => {
+                self.relation(table).published = false;
+                self.write();
+                Some("publication drops the table; insert")
+            }
+            17 => {
+                self.relation(table).published = false;
+                self.write();
+                self.publish(table);
+                Some("publication drops the table; insert; publication adds the table")
+            }
+            18 if !self.rights_changed => {
+                self.renamed_back = true;
+                self.rename(table, "away");
+                self.write();
+                self.rename("away", table);
+                Some("rename the table; insert; rename it back")
+            }
+            19 => {
+                let old = self.named(table)?;
+                self.create("new");
+                self.rename(table, "old");
+                self.rename("new", table);
+                self.write();
+                self.relations.get_mut(&old)?.name = format!("old_{old}");
+                Some("load and swap")
+            }
+            20 => {
+                let oid = self.named(table)?;
+                self.relations.remove(&oid);
+                self.create(table);
+                self.write();
+                Some("drop the table and create it again; insert")
+            }
+            21 => {
+                let relation = self.relation(table);
+                relation.persistence = 'u';
+                relation.published = false;
+                self.write();
+                Some("set unlogged; insert")
+            }
+            22 => {
+                let (membership, version) = (self.oid(), self.version());
+                let relation = self.relation(table);
+                (relation.membership, relation.membership_version) = (membership, version);
+                relation.filter = Some("narrow".to_owned());
+                self.write();
+                Some("publication narrows the row filter; insert")
+            }
+            23 => {
+                self.rename(table, &format!("gone_{}", self.next_oid));
+                self.write();
+                Some("rename the table; insert")
+            }
+            _ => None,
+        }
+    }
+
+    fn of_rows(&mut self, kind: u64, table: &str) -> Option<&'static str> {
+        let version = self.version();
+        let is_expected = |catalog: &Catalog, name: &str| {
+            catalog.named(name).is_some_and(|oid| catalog.expected.get(&oid).is_some_and(|expected| expected == name))
+        };
+        if !is_expected(self, table) {
+            return None;
+        }
+        match kind {
+            24 => {
+                let filenode = self.oid();
+                let relation = self.relation(table);
+                relation.types = Some(format!("1:23:-1 2:9{version}:-1"));
+                (relation.filenode, relation.version) = (filenode, version);
+                self.harm(table, Code::TableRewritten);
+                Some("alter column type using")
+            }
+            25 => {
+                let relation = self.relation(table);
+                (relation.key, relation.updates_fail, relation.version) = (String::new(), true, version);
+                self.harm(table, Code::IdentityLost);
+                Some("drop the primary key")
+            }
+            26 if !self.relation(table).updates_fail => {
+                let relation = self.relation(table);
+                (relation.key, relation.version) = (format!("{version}"), version);
+                self.harm(table, Code::KeyChanged);
+                // A key that is lost afterwards is told as that.
+                self.harms.last_mut()?.codes.push(Code::IdentityLost);
+                Some("move the primary key")
+            }
+            27 => {
+                let oid = self.oid();
+                let part = Part { name: "public.late".into(), made: 1, joined: version, updates_fail: false, rows: 7 };
+                self.relation("root").parts.insert(oid, part);
+                self.harm("root", Code::PartitionAttached);
+                Some("attach a partition with rows")
+            }
+            28 | 29 => {
+                // A partition that came since the last look was never there for the next one.
+                let begun = self.begun;
+                let parts = &mut self.relation("root").parts;
+                let known = *parts.iter().find(|(_, part)| part.joined <= begun)?.0;
+                if kind == 28 {
+                    parts.remove(&known);
+                } else {
+                    parts.get_mut(&known)?.joined = version;
+                }
+                self.harm("root", Code::PartitionLeft);
+                Some(if kind == 28 { "detach a partition" } else { "detach a partition; insert; attach it" })
+            }
+            30 => {
+                let oid = self.oid();
+                let part =
+                    Part { name: "public.bare".into(), made: version, joined: version, updates_fail: true, rows: -1 };
+                self.relation("root").parts.insert(oid, part);
+                self.harm("root", Code::IdentityLost);
+                Some("create a partition without an identity")
+            }
+            _ if self.rights_changed => None,
+            _ => {
+                self.renamed_back = true;
+                for relation in self.relations.values_mut() {
+                    relation.namespace_version = version;
+                }
+                for name in CAPTURED {
+                    if is_expected(self, name) {
+                        self.harm(name, Code::NamespaceAltered);
+                    }
+                }
+                Some("rename the schema; insert; rename it back")
+            }
+        }
+    }
+}

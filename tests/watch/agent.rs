@@ -1,0 +1,1 @@
+//! A whole agent whose publication and tables change while it streams.
