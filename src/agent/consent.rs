@@ -126,7 +126,8 @@ fn standing(state: &State) -> Option<&Halted> {
 /// halt that they cannot show.
 fn acceptable(seen: &Seen) -> Result<Halt, ConsentError> {
     if let Verdict::Halt(halt) = seen.judge() {
-        return Ok(halt);
+        let covering = standing(&seen.state).filter(|halted| halted.covers(&halt, seen.state.epoch()));
+        return Ok(covering.map_or(halt, Halted::halt));
     }
     match standing(&seen.state).filter(|halted| halted.reason.lifting().proof == Proof::Once) {
         None => Err(ConsentError::NothingToAccept),

@@ -8,7 +8,7 @@
 mod questions;
 pub mod recorded;
 
-use self::questions::{asynchronous, database, flushed, history, not_held, origins, waiting};
+use self::questions::{asynchronous, database, first_look, flushed, history, not_held, origins, waiting};
 pub(super) use self::questions::{in_use, visible_now};
 use self::recorded::begin_try;
 use super::Config;
@@ -31,6 +31,7 @@ use crate::postgres::{Replication, Sql, StartOptions, Stream, SystemIdentity};
 use crate::snapshot::Mode;
 use crate::snapshot::visibility::PgSnapshot;
 use crate::table::TableName;
+use crate::watch::Fingerprint;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,6 +64,8 @@ pub struct Connection {
     pub ends: Vec<(String, i32, i64)>,
     /// The recorded halt that this connection tries to get past.
     pub trial: Option<Halted>,
+    /// Publication and tables, looked at before continuity was judged.
+    pub watched: Option<Fingerprint>,
 }
 
 /// The facts about the process that a connect needs.
@@ -109,6 +112,7 @@ async fn prove(
     if carried.first {
         identities::set(config, &sql).await?;
     }
+    let watched = first_look(config, &sql).await;
     let mut replication = Replication::connect(&config.postgres).await?;
     let server = replication.identify_system().await?;
     let mut seen = Seen::new(config, &sql, &mut replication, &server, keeper).await?;
@@ -196,6 +200,7 @@ async fn prove(
         copy,
         snapshot,
         trial,
+        watched,
     })
 }
 

@@ -8,6 +8,7 @@ mod ended;
 mod outlook;
 mod rates;
 mod schemas;
+mod watched;
 
 use super::Config;
 use super::pace::Pace;

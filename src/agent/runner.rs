@@ -120,6 +120,7 @@ mod skip;
 mod start;
 mod strain;
 mod tell;
+mod watched;
 mod whole;
 
 pub(super) use proofs::{Span, replacement};
@@ -178,6 +179,7 @@ struct Runner {
     /// that failed.
     journal_at: crate::core::Moment,
     halts: halts::Halts,
+    watch: watched::Watch,
     exit: Option<Exit>,
     /// Delivery reports as the sink sent them, and the same reports as the core reads them. Each
     /// turn uses both buffers again.
@@ -219,9 +221,13 @@ enum Probe {
 }
 
 enum Look {
-    Slot(strain::Looked),
+    /// The slot's row; and publication and tables, where a look at them was due.
+    Source(strain::Looked, Option<Box<watched::Seen>>),
     Login(Result<Option<SinkConfig>, crate::kafka::KafkaError>),
-    Halted { lifted: bool, slot: Option<SlotRow> },
+    Halted {
+        lifted: bool,
+        slot: Option<SlotRow>,
+    },
 }
 
 /// The event that one wait has brought, before `handle` takes it.
@@ -308,6 +314,7 @@ impl Runner {
             sink_retry_at: crate::core::Moment::default(),
             journal_at: crate::core::Moment::default(),
             halts: halts::Halts::default(),
+            watch: watched::Watch::default(),
             exit: None,
             taken: Vec::new(),
             reported: Vec::new(),

@@ -201,6 +201,13 @@ impl Halted {
         (self.reason, self.epoch, &self.table) == (halt.reason, epoch, &halt.table) && self.detail == halt.detail
     }
 
+    /// Whether a connect found the cause of this halt once more. The recorded range is narrower
+    /// than the range of the connect.
+    #[must_use]
+    pub fn covers(&self, halt: &Halt, epoch: u64) -> bool {
+        epoch <= self.epoch && self.reason.is_watched() && halt.reason.is_of_members()
+    }
+
     /// Decides the effect of the record on a process with these facts.
     #[must_use]
     pub fn standing(&self, facts: &Facts<'_>) -> Standing {
@@ -391,6 +398,16 @@ mod tests {
         for reason in Reason::ALL {
             assert_eq!(halted(reason).retried().is_ok(), reason.lifting().is_by(By::Retry), "{}", reason.code());
         }
+    }
+
+    #[test]
+    fn a_connect_that_sees_less_leaves_the_watched_range() {
+        let seen = Halt::new(Reason::TableRepublished, "why");
+        for reason in [Reason::PublicationAltered, Reason::TableSwapped, Reason::TableLeft] {
+            assert!(halted(reason).covers(&seen, 4) && !halted(reason).covers(&seen, 5), "{}", reason.code());
+            assert!(!halted(reason).covers(&Halt::new(Reason::SlotLost, "why"), 4), "{}", reason.code());
+        }
+        assert!(!halted(Reason::RowUnencodable).covers(&seen, 4));
     }
 
     #[test]

@@ -27,6 +27,9 @@ pub enum Reason {
     TableRecreated,
     TableRepublished,
     TableNotPublished,
+    PublicationAltered,
+    TableSwapped,
+    TableLeft,
     RecordTooLarge,
     RowUnencodable,
     Undeliverable,
@@ -103,7 +106,7 @@ impl Lifting {
 
 impl Reason {
     /// Every reason, for metrics and runbooks.
-    pub const ALL: [Reason; 22] = [
+    pub const ALL: [Reason; 25] = [
         Reason::SlotMissing,
         Reason::SlotLost,
         Reason::SlotAhead,
@@ -120,6 +123,9 @@ impl Reason {
         Reason::TableRecreated,
         Reason::TableRepublished,
         Reason::TableNotPublished,
+        Reason::PublicationAltered,
+        Reason::TableSwapped,
+        Reason::TableLeft,
         Reason::RecordTooLarge,
         Reason::RowUnencodable,
         Reason::Undeliverable,
@@ -195,6 +201,18 @@ impl Reason {
                 "table_not_published",
                 "add the table to the publication again and run `wellspring slot accept`; or exclude the table and restart the agent",
             ),
+            Reason::PublicationAltered => (
+                "publication_altered",
+                "the publication changed while the stream ran, and changes may be missing; set it as it was, run `wellspring slot accept`, and copy the tables with `wellspring snapshot`",
+            ),
+            Reason::TableSwapped => (
+                "table_swapped",
+                "another table has the captured name; publish it, run `wellspring slot accept`, and copy it with `wellspring snapshot`; or exclude it and restart the agent",
+            ),
+            Reason::TableLeft => (
+                "table_left",
+                "the table was not published under its name for a while; publish it, run `wellspring slot accept`, and copy it with `wellspring snapshot`; or exclude it and restart the agent",
+            ),
             Reason::RecordTooLarge => (
                 "record_too_large",
                 "raise the topic's max.message.bytes, or raise kafka.client \"message.max.bytes\" or exclude the table and restart the agent: the record is then tried once more; `wellspring skip` leaves out this one change",
@@ -248,6 +266,9 @@ impl Reason {
             // A table that leaves a published schema and returns keeps its oids. A later connect
             // would observe nothing.
             Reason::TableNotPublished => (Proof::Once, &[Accept, Exclusion]),
+            // What was altered back leaves nothing that a connect compares.
+            Reason::PublicationAltered => (Proof::Once, &[Accept]),
+            Reason::TableSwapped | Reason::TableLeft => (Proof::Once, &[Accept, Exclusion]),
             Reason::RecordTooLarge => (Proof::Once, &[Limit, Configuration, Skip, Retry]),
             Reason::RowUnencodable => (Proof::Once, &[Configuration, Skip, Retry]),
             Reason::Undeliverable => (Proof::Once, &[Configuration, Retry]),
@@ -262,6 +283,20 @@ impl Reason {
     #[must_use]
     pub const fn code(self) -> &'static str {
         self.text().0
+    }
+
+    /// True if a look between two connects found the cause. The range is then the time between two
+    /// looks.
+    #[must_use]
+    pub const fn is_watched(self) -> bool {
+        matches!(self, Reason::PublicationAltered | Reason::TableSwapped | Reason::TableLeft)
+    }
+
+    /// True if a connect finds the cause by comparing the captured tables. The connect knows no
+    /// narrower range than the one from the confirmed position.
+    #[must_use]
+    pub const fn is_of_members(self) -> bool {
+        matches!(self, Reason::TableRecreated | Reason::TableRepublished | Reason::TableNotPublished)
     }
 
     /// True if the slot's position is lost or no longer ours. `snapshot.mode = "when_needed"`

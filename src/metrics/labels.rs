@@ -83,7 +83,7 @@ impl Peer {
 
 /// The values of `wellspring_failures_total{reason}` and `wellspring_reconnects_total{reason}`: the
 /// stable codes of status. Any other reason counts as `other`.
-pub const REASONS: [&str; 40] = [
+pub const REASONS: [&str; 43] = [
     "postgres_unavailable",
     "postgres_refuses",
     "tls_refused",
@@ -118,6 +118,9 @@ pub const REASONS: [&str; 40] = [
     "table_recreated",
     "table_republished",
     "table_not_published",
+    "publication_altered",
+    "table_swapped",
+    "table_left",
     "record_too_large",
     "row_unencodable",
     "undeliverable",

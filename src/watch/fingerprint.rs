@@ -87,7 +87,8 @@ pub struct Relation {
     pub namespace_version: u32,
     /// Owner and rights of the namespace, which account for a new row version.
     pub namespace_rights: String,
-    /// `number:type:modifier` of each column. The look leaves it out where `version` is the one that the caller knows.
+    /// `number:type:modifier` of each column. `varchar` counts as `text`: a change from one to the other, or of a length,
+    /// leaves the values. The look leaves the types out where `version` is the one that the caller knows.
     pub types: Option<String>,
     /// The leaves below it, if it is partitioned.
     #[serde(default)]

@@ -161,7 +161,8 @@ relation AS (
     c.relowner::int8 AS owner, n.xmin::text::int8 AS namespace_version,
     md5(n.nspowner::text || coalesce(n.nspacl::text, '')) AS namespace_rights,
     CASE WHEN c.oid = ANY ({typed}) THEN (
-      SELECT string_agg(format('%s:%s:%s', a.attnum, a.atttypid, a.atttypmod), ' ' ORDER BY a.attnum)
+      SELECT string_agg(format('%s:%s', a.attnum,
+        CASE WHEN a.atttypid IN (25, 1043) THEN '25:-1' ELSE format('%s:%s', a.atttypid, a.atttypmod) END), ' ' ORDER BY a.attnum)
       FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) END AS types,
     coalesce(parts.parts, '{{}}'::json) AS parts
   FROM wanted w JOIN pg_class c ON c.oid = w.oid JOIN pg_namespace n ON n.oid = c.relnamespace

@@ -1,1 +1,119 @@
-//! A whole agent whose publication and tables change while it streams.
+//! A whole agent whose publication and tables change while it streams: what it halts for, and what it does not mind.
+
+use crate::world::{Running, World};
+use wellspring::lsn::Lsn;
+use wellspring::pipeline::request::Request;
+use wellspring::pipeline::status::Phase;
+
+const TABLE: &str = "create table t (id int primary key, v varchar(10)); create role somebody";
+
+/// The publication that the agent makes.
+const AWAY: &str = "alter publication wellspring_p drop table t";
+const BACK: &str = "alter publication wellspring_p add table t";
+
+/// A table that streams.
+fn streaming() -> (World, Running) {
+    let world = World::new(TABLE, &["t", "u"]);
+    let agent = world.agent("");
+    agent.streams();
+    world.sql("insert into t values (1)");
+    world.records("t", 1);
+    (world, agent)
+}
+
+fn position(text: &str) -> Lsn {
+    text.parse().unwrap()
+}
+
+#[test]
+fn a_table_out_of_the_publication_for_a_moment_halts() {
+    let (world, agent) = streaming();
+    let here = "select pg_current_wal_insert_lsn()";
+    let told = world.sql(&format!("{AWAY}; {here}; insert into t values (2); {here}; {BACK}"));
+    let (before, after) = told.split_once('\n').unwrap();
+    let halted = agent.halts("table_left");
+    let range = halted.range.unwrap();
+    assert!(range.from < position(before), "{range:?} holds {before}");
+    // A look between the statements has seen the table away, and halted before the row was lost.
+    assert!(range.to >= position(after) || halted.detail.contains("no longer published"), "{range:?} holds {after}");
+    assert!(halted.detail.contains("table public.t"), "{}", halted.detail);
+    agent.stop();
+    let again = world.agent("");
+    assert_eq!(again.halts("table_left").range, Some(range), "a start that finds another membership keeps the range");
+    world.command("", &["slot", "accept"]);
+    again.streams();
+    world.sql("insert into t values (3)");
+    let rows = world.until("t", |rows| rows.iter().any(|row| row.value["after"]["id"] == 3));
+    assert!(rows.iter().all(|row| row.value["after"]["id"] != 2), "the row was lost");
+}
+
+#[test]
+fn operations_that_were_left_out_for_a_moment_halt() {
+    let (world, agent) = streaming();
+    world.sql(
+        "alter publication wellspring_p set (publish = 'insert'); update t set v = 'lost';
+         alter publication wellspring_p set (publish = 'insert, update, delete, truncate')",
+    );
+    agent.halts("publication_altered");
+    agent.stop();
+    let again = world.agent("");
+    again.halts("publication_altered");
+    world.command("", &["slot", "accept"]);
+    again.streams();
+}
+
+#[test]
+fn a_table_loaded_and_swapped_halts_and_names_both() {
+    let (world, agent) = streaming();
+    world.sql(
+        "create table t_new (like t including all); insert into t_new values (7);
+         begin; alter table t rename to t_old; alter table t_new rename to t; commit; insert into t values (8)",
+    );
+    let halted = agent.halts("table_swapped");
+    for words in ["public.t_old", "is not published", "ADD TABLE ONLY \"public\".\"t\"", "wellspring snapshot public.t"]
+    {
+        assert!(halted.detail.contains(words), "{words}: {}", halted.detail);
+    }
+    assert!(halted.range.is_some_and(|range| range.from < range.to));
+}
+
+#[test]
+fn a_reload_takes_over_no_membership_that_changed() {
+    let (world, agent) = streaming();
+    world.sql(&format!("create table u (id int primary key); {AWAY}; insert into t values (2); {BACK}"));
+    let answer = agent.ask(Request::Reload(Box::new(world.config(""))));
+    agent.halts("table_left");
+    assert!(answer.is_err(), "{answer:?}");
+    agent.stop();
+    world.agent("").halts("table_left");
+}
+
+#[test]
+fn statements_that_lose_nothing_are_not_told() {
+    let (world, agent) = streaming();
+    let before = agent.status().warnings;
+    let quiet = [
+        "vacuum full t",
+        "cluster t using t_pkey",
+        "analyze",
+        "reindex table concurrently t",
+        "grant select on t to somebody",
+        "comment on table t is 'x'",
+        "alter table t add column w int default 7",
+        "alter table t owner to somebody",
+        "vacuum freeze t",
+        "create table u (id int primary key)",
+        "alter publication wellspring_p add table u",
+        "alter table t alter column v type varchar(20)",
+    ];
+    for statement in quiet {
+        world.sql(statement);
+    }
+    // The next look tells this one, so a look has seen the others.
+    world.sql("alter publication wellspring_p owner to somebody");
+    let is_told = |warning: &String| warning.starts_with("publication_extended: ");
+    let status = agent.until("a told finding", |status| status.warnings.iter().any(is_told));
+    let told: Vec<&String> = status.warnings.iter().filter(|warning| !before.contains(warning)).collect();
+    assert!(told.len() == 1 && is_told(told[0]), "{told:#?}");
+    assert_eq!(status.phase, Phase::Streaming);
+}

@@ -9,6 +9,7 @@ use crate::lsn::{Lsn, Oid};
 use crate::postgres::preflight::{self, SyncState};
 use crate::postgres::{Origins, PgError, Replication, Sql, Stream};
 use crate::snapshot::visibility::PgSnapshot;
+use crate::watch::{self, Fingerprint};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -74,6 +75,13 @@ pub(super) async fn history(
     }
     let switches = replication.timeline_history(timeline).await?;
     Ok(switches.into_iter().map(|switch| (switch.timeline, switch.switched_at)).collect())
+}
+
+/// Reads publication and tables before continuity is judged. The next look compares with this one,
+/// so that a change after the verdict is found. The error of a failed look is not returned, because
+/// the next look fails in the same way.
+pub(super) async fn first_look(config: &Config, sql: &Sql) -> Option<Fingerprint> {
+    watch::look(sql, &config.publication, |table| config.selection.matches(table), None).await.ok()
 }
 
 /// Fails if we are a synchronous standby, because commits of the application would wait for our

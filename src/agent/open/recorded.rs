@@ -104,7 +104,9 @@ pub(super) async fn record(config: &Config, keeper: &Keeper, author: &Author, ha
 
 async fn written(config: &Config, keeper: &Keeper, author: &Author, halt: &Halt) -> Result<Halted, PipelineError> {
     let state = State::read(&config.slot, &keeper.read().await?)?;
-    if let Some(halted) = state.halt.as_ref().filter(|halted| halted.says(halt, state.epoch())) {
+    if let Some(halted) =
+        state.halt.as_ref().filter(|halted| halted.says(halt, state.epoch()) || halted.covers(halt, state.epoch()))
+    {
         return Ok(halted.clone());
     }
     let term = state.record.as_ref().map_or(0, |record| record.term);

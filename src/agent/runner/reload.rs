@@ -10,6 +10,7 @@ use crate::continuity::checkpoint::TableIdentity;
 use crate::continuity::{Chain, Granted, Refused, Reply, TroubleReason};
 use crate::postgres::publication;
 use crate::snapshot::Mode;
+use crate::watch::{self, Finding, Fingerprint};
 use std::collections::BTreeMap;
 
 /// ALTER PUBLICATION locks its tables for a moment. Behind a long transaction it gives up after
@@ -27,6 +28,9 @@ pub(super) struct Reloaded {
 struct Captured {
     tables: Vec<TableName>,
     identities: BTreeMap<String, TableIdentity>,
+    /// Publication and tables after the change, and what is found by comparing them with the look before.
+    watched: Fingerprint,
+    findings: Vec<Finding>,
 }
 
 impl Runner {
@@ -43,8 +47,9 @@ impl Runner {
         if let Some(Err(error)) = config.registry.as_ref().map(Registry::new) {
             return reply.send(Err(Refused::Faulty(Chain(&error).to_string())));
         }
+        let base = self.watch.base_under(&config.selection);
         self.tasks.reloading = Some(tokio::spawn(async move {
-            let outcome = republish(&config).await;
+            let outcome = republish(&config, base).await;
             Reloaded { config, reply, outcome }
         }));
     }
@@ -52,10 +57,16 @@ impl Runner {
     /// Takes the new configuration if the publication fits it, and answers the request.
     pub(super) fn reloaded(&mut self, reloaded: Reloaded) {
         let Reloaded { config, reply, outcome } = reloaded;
-        let Captured { tables, identities } = match outcome {
+        let Captured { tables, identities, watched, findings } = match outcome {
             Ok(captured) => captured,
             Err(refused) => return reply.send(Err(refused)),
         };
+        // The oids that the reload would record are another publication's or table's: that needs consent.
+        if self.found(&findings) {
+            let why = "publication or tables changed in a way that halts the stream: see `wellspring slot status`";
+            return reply.send(Err(Refused::Faulty(why.to_owned())));
+        }
+        self.watch.reloaded(watched);
         let joined: Vec<TableName> = tables.iter().filter(|table| !self.captured.contains(table)).cloned().collect();
         let left: Vec<TableName> = self.captured.iter().filter(|table| !tables.contains(table)).cloned().collect();
         let is_other_registry = self.config.registry != config.registry;
@@ -131,7 +142,7 @@ impl Runner {
 
 /// Adds the selected tables that are not published, and returns the captured tables. Uses a
 /// connection of its own, because the statement may wait for locks.
-async fn republish(config: &Config) -> Result<Captured, Refused> {
+async fn republish(config: &Config, base: Option<Fingerprint>) -> Result<Captured, Refused> {
     let failed = |error: PgError| Refused::Faulty(Chain(&error).to_string());
     let sql = Sql::connect(&config.postgres).await.map_err(failed)?;
     let missing_publication = || Refused::Faulty(format!("publication `{}` does not exist", config.publication));
@@ -166,5 +177,9 @@ async fn republish(config: &Config) -> Result<Captured, Refused> {
     let row = publication::read(&sql, &config.publication).await.map_err(failed)?.ok_or_else(missing_publication)?;
     let tables: Vec<TableName> =
         row.tables.iter().map(|table| table.name.clone()).filter(|name| config.selection.matches(name)).collect();
-    Ok(Captured { identities: open::identities(&row, &tables), tables })
+    // After the identities were read: what changed before the look is found now, and what changes later by the next one.
+    let is_selected = |table: &TableName| config.selection.matches(table);
+    let watched = watch::look(&sql, &config.publication, is_selected, base.as_ref()).await.map_err(failed)?;
+    let findings = base.as_ref().map_or_else(Vec::new, |base| watch::compare(base, &watched));
+    Ok(Captured { identities: open::identities(&row, &tables), tables, watched, findings })
 }

@@ -76,8 +76,10 @@ impl Runner {
             snapshot,
             ends,
             trial,
+            watched,
         } = connection;
         self.halts.trial = trial;
+        self.watch.opened(watched, opened.record.epoch);
         opened.ends = ends.iter().map(|(topic, partition, end)| (self.route_of(topic), *partition, *end)).collect();
         self.reporter.opened(&self.config, &opened, &server, &sql, &captured, warnings);
         let interval = STATUS_INTERVAL_MAX.min(timeout / 3);
@@ -404,11 +406,8 @@ impl Runner {
         self.looked_at = now;
         if let Some(halt) = self.core.halted().filter(|_| self.live.is_none()).cloned() {
             self.look_at_halt(halt);
-        } else if let Some(live) = &self.live {
-            let (sql, slot) = (Arc::clone(&live.sql), self.config.slot.clone());
-            let copying = self.copies_anything();
-            self.tasks.looking =
-                Some(tokio::spawn(async move { Look::Slot(strain::look(&sql, &slot, copying).await) }));
+        } else {
+            self.look_at_source();
         }
     }
 
@@ -422,19 +421,23 @@ impl Runner {
                     self.apply(Event::Retry);
                 }
             }
-            Look::Slot(None) => {}
             Look::Login(Ok(None)) => self.reporter.login_refused(),
             Look::Login(Ok(Some(sink))) => {
                 self.config.sink = sink;
                 self.apply(Event::GiveUp);
             }
             Look::Login(Err(error)) => self.reporter.failed(&disposition(&PipelineError::Kafka(error))),
-            Look::Slot(Some((row, standby_lag))) => {
-                self.reporter.slot(&row);
-                self.judge_strain(&row, standby_lag);
-                if let Some(live) = &mut self.live {
-                    live.rows.set_xmin(row.catalog_xmin);
-                    live.slot = row;
+            Look::Source(row, seen) => {
+                if let Some((row, standby_lag)) = row {
+                    self.reporter.slot(&row);
+                    self.judge_strain(&row, standby_lag);
+                    if let Some(live) = &mut self.live {
+                        live.rows.set_xmin(row.catalog_xmin);
+                        live.slot = row;
+                    }
+                }
+                if let Some(seen) = seen {
+                    self.watched(*seen);
                 }
             }
         }

@@ -236,7 +236,7 @@ impl Catalog {
 
     /// Executes the statements of this number; none where the catalog does not permit them.
     pub(super) fn execute(&mut self, number: u64) -> Option<&'static str> {
-        let table = if number % 2 == 0 { "a" } else { "b" };
+        let table = if number.is_multiple_of(2) { "a" } else { "b" };
         self.named(table)?;
         let kind = number / 2 % 32;
         let told = match kind {

@@ -1,0 +1,166 @@
+//! The runner watches publication and tables while it streams: one look a second, on the session that reads the slot's row.
+//!
+//! What a difference between two looks means is `watch`'s. Here is when to look, and what follows from a finding: a halt,
+//! or a warning in status.
+
+use super::*;
+use crate::continuity::{Halt, Reason};
+use crate::table::selection::Selection;
+use crate::watch::{self, Code, Finding, Fingerprint, Weight};
+
+/// A look may take one part in this many of the time: 20 ms of the server once a second.
+const SHARE: u32 = 50;
+
+/// Findings that a halt names one by one; a schema that was dropped and made again has one for each table.
+const NAMED_MAX: usize = 5;
+
+/// What the runner keeps of its looks.
+#[derive(Default)]
+pub(super) struct Watch {
+    /// The last look, right or not: what it found is told.
+    base: Option<Arc<Fingerprint>>,
+    /// The epoch of `base`. A consent begins anew.
+    epoch: u64,
+    /// No look before this, where looks take long.
+    due: Option<tokio::time::Instant>,
+}
+
+/// A look that is to be made.
+struct Question {
+    publication: String,
+    selection: Selection,
+    base: Option<Arc<Fingerprint>>,
+}
+
+/// A look, and what it is compared with.
+pub(super) struct Seen {
+    base: Option<Arc<Fingerprint>>,
+    took: Duration,
+    outcome: Result<(Arc<Fingerprint>, Vec<Finding>), PgError>,
+}
+
+impl Watch {
+    /// A connection begins. Within one epoch the last look stays the base, so that it also shows what happened while
+    /// there was no connection.
+    pub(super) fn opened(&mut self, first: Option<Fingerprint>, epoch: u64) {
+        if self.base.is_none() || self.epoch != epoch {
+            self.base = first.map(Arc::new);
+            self.epoch = epoch;
+        }
+        self.due = None;
+    }
+
+    /// The last look as a reload compares with it: tables that leave by configuration are captured no longer.
+    pub(super) fn base_under(&self, selection: &Selection) -> Option<Fingerprint> {
+        let mut base = self.base.as_deref()?.clone();
+        for relation in base.relations.values_mut() {
+            relation.captured &= selection.matches(&relation.table());
+        }
+        Some(base)
+    }
+
+    /// A reload has looked and found nothing that halts.
+    pub(super) fn reloaded(&mut self, seen: Fingerprint) {
+        self.base = Some(Arc::new(seen));
+    }
+
+    fn question(&self, config: &Config) -> Option<Question> {
+        if self.due.is_some_and(|due| tokio::time::Instant::now() < due) {
+            return None;
+        }
+        let (publication, selection) = (config.publication.clone(), config.selection.clone());
+        Some(Question { publication, selection, base: self.base.clone() })
+    }
+}
+
+impl Question {
+    async fn look(self, sql: &Sql) -> Seen {
+        let began = tokio::time::Instant::now();
+        let Question { publication, selection, base } = self;
+        let seen = watch::look(sql, &publication, |table| selection.matches(table), base.as_deref()).await;
+        let outcome = seen.map(|seen| {
+            let findings = base.as_deref().map_or_else(Vec::new, |base| watch::compare(base, &seen));
+            (Arc::new(seen), findings)
+        });
+        Seen { base, took: began.elapsed(), outcome }
+    }
+}
+
+/// The halt that findings ask for, if one of them weighs as much.
+pub(super) fn halt(findings: &[Finding]) -> Option<Halt> {
+    let reason = |finding: &Finding| match finding.code {
+        Code::PublicationAltered => Some(Reason::PublicationAltered),
+        Code::TableSwapped => Some(Reason::TableSwapped),
+        Code::TableLeft => Some(Reason::TableLeft),
+        Code::IdentityLost
+        | Code::KeyChanged
+        | Code::TableRewritten
+        | Code::PartitionAttached
+        | Code::PartitionLeft
+        | Code::PublicationExtended
+        | Code::NamespaceAltered => None,
+    };
+    let halting: Vec<(&Finding, Reason)> =
+        findings.iter().filter_map(|finding| Some((finding, reason(finding)?))).collect();
+    let (first, reason) = *halting.first()?;
+    let named = halting.iter().take(NAMED_MAX).map(|(finding, _)| format!("{}; {}", finding.detail, finding.next));
+    let mut detail = named.collect::<Vec<_>>().join("; ");
+    if halting.len() > NAMED_MAX {
+        detail.push_str(&format!("; and {} more", halting.len() - NAMED_MAX));
+    }
+    let halt = Halt::new(reason, detail).over(first.from, first.to);
+    // A halt about several tables does not end when one of them is excluded.
+    Some(match &first.table {
+        Some(table) if halting.len() == 1 => halt.about(table),
+        _ => halt,
+    })
+}
+
+impl Runner {
+    /// Reads the slot's row and, if it is due, looks at publication and tables.
+    pub(super) fn look_at_source(&mut self) {
+        let Some(live) = &self.live else { return };
+        let (sql, slot, copying) = (Arc::clone(&live.sql), self.config.slot.clone(), self.copies_anything());
+        let question = self.watch.question(&self.config);
+        self.tasks.looking = Some(tokio::spawn(async move {
+            let row = strain::look(&sql, &slot, copying).await;
+            let seen = match question {
+                Some(question) => Some(Box::new(question.look(&sql).await)),
+                None => None,
+            };
+            Look::Source(row, seen)
+        }));
+    }
+
+    /// Publication and tables were looked at.
+    pub(super) fn watched(&mut self, seen: Seen) {
+        self.watch.due = Some(tokio::time::Instant::now() + seen.took * SHARE);
+        let is_current = match (&self.watch.base, &seen.base) {
+            (Some(base), Some(compared)) => Arc::ptr_eq(base, compared),
+            (base, compared) => base.is_none() && compared.is_none(),
+        };
+        if !is_current || self.live.is_none() {
+            return; // a reload or another connection came between: the next look compares with what they have seen
+        }
+        match seen.outcome {
+            Ok((now, findings)) => {
+                self.watch.base = Some(now);
+                self.found(&findings);
+            }
+            Err(error) => self.reporter.unwatched(&Chain(&error).to_string()),
+        }
+    }
+
+    /// Tells findings; true if they halt the stream.
+    pub(super) fn found(&mut self, findings: &[Finding]) -> bool {
+        for finding in findings.iter().filter(|finding| finding.code.weight() < Weight::Halts) {
+            self.reporter.found(&finding.told());
+        }
+        let halt = halt(findings);
+        let halts = halt.is_some();
+        if let Some(halt) = halt {
+            self.broke(PipelineError::Halt(halt));
+        }
+        halts
+    }
+}
