@@ -50,14 +50,14 @@ impl<'a> Comparison<'a> {
             if self.rules.keep(Rule::PublicationExists) {
                 let detail = format!("publication `{name}` does not exist any more");
                 let next = "create the publication as it was, then run `wellspring slot accept`";
-                self.find(Code::PublicationAltered, None, detail, next.to_owned());
+                self.find(Code::PublicationMissing, None, detail, next.to_owned());
             }
             return None;
         };
         if before.oid != now.oid {
             if self.rules.keep(Rule::PublicationIsTheSame) {
                 let detail = format!("publication `{name}` was dropped and made again");
-                self.find(Code::PublicationAltered, None, detail, accept_and_copy(None));
+                self.find(Code::PublicationChanged, None, detail, accept_and_copy(None));
             }
             return None;
         }

@@ -16,7 +16,11 @@ pub enum Weight {
 /// What was found. The code is stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Code {
-    /// The publication was dropped, made again, or altered so that changes were not published.
+    /// The publication was dropped.
+    PublicationMissing,
+    /// The publication was dropped and made again.
+    PublicationChanged,
+    /// The publication was altered so that changes were not published, or were published under other names.
     PublicationAltered,
     /// A captured name belongs to another relation.
     TableSwapped,
@@ -43,6 +47,8 @@ impl Code {
     #[must_use]
     pub const fn code(self) -> &'static str {
         match self {
+            Code::PublicationMissing => "publication_missing",
+            Code::PublicationChanged => "publication_changed",
             Code::PublicationAltered => "publication_altered",
             Code::TableSwapped => "table_swapped",
             Code::TableLeft => "table_left",
@@ -60,7 +66,11 @@ impl Code {
     #[must_use]
     pub const fn weight(self) -> Weight {
         match self {
-            Code::PublicationAltered | Code::TableSwapped | Code::TableLeft => Weight::Halts,
+            Code::PublicationMissing
+            | Code::PublicationChanged
+            | Code::PublicationAltered
+            | Code::TableSwapped
+            | Code::TableLeft => Weight::Halts,
             Code::IdentityLost => Weight::NeedsPerson,
             Code::KeyChanged
             | Code::TableRewritten

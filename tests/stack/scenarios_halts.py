@@ -109,14 +109,19 @@ class Halted:
         return told
 
     def halts_at_a_connect(self, *statements):
-        """The same for a halt that a connect finds after these statements. `{publication}` stands for its name."""
+        """The same for a halt that a connect finds: the statements run while both replicas are stopped.
+
+        `{publication}` stands for its name.
+        """
 
         def provoke():
             self.before()
             self.delivered()
+            self.pair.stop()
             for statement in statements:
                 self.sql(statement.format(publication=self.world.slot))
-            disturb.end_walsender(self.pg, self.world.slot)
+            for agent in self.pair.both:
+                agent.start(streaming=False)
 
         self.halts(provoke)
 
@@ -246,6 +251,22 @@ def two_replicas_halt_table_republished(world):
     it.accepted()
 
 
+def two_replicas_halt_table_left(world):
+    """A table leaves the publication for a moment under two replicas: one halt; `wellspring slot accept` lifts it."""
+    it = Halted(world, "table_left")
+
+    def provoke():
+        it.before()
+        it.delivered()
+        it.sql("alter publication %s drop table big" % world.slot)
+        it.sql(ROW_1)
+        it.sql("alter publication %s add table big" % world.slot)
+
+    it.halts(provoke)
+    it.command("slot", "accept")
+    it.goes_on_without(BIG, 1)
+
+
 def two_replicas_halt_table_not_published(world):
     """A captured table leaves the publication under two replicas: one halt; added and accepted, the stream goes on."""
     it = Halted(world, "table_not_published")
@@ -293,7 +314,7 @@ def two_replicas_halt_slot_ahead(world):
 
 SCENARIOS = [
     two_replicas_halt_record_too_large, two_replicas_halt_row_unencodable, two_replicas_halt_undeliverable,
-    two_replicas_halt_offsets_went_back, two_replicas_halt_slot_missing, two_replicas_halt_table_republished,
-    two_replicas_halt_table_not_published, two_replicas_halt_table_recreated, two_replicas_halt_publication_missing,
+    two_replicas_halt_offsets_went_back, two_replicas_halt_slot_missing, two_replicas_halt_table_left,
+    two_replicas_halt_table_republished, two_replicas_halt_table_not_published, two_replicas_halt_table_recreated, two_replicas_halt_publication_missing,
     two_replicas_halt_publication_changed, two_replicas_halt_slot_ahead,
 ]

@@ -120,8 +120,9 @@ async fn what_happens_to_the_publication_is_found() {
     assert_eq!(catalog.found(&["alter publication p owner to somebody"]).await, one(Code::PublicationExtended, ""));
     assert_eq!(catalog.found(&["alter publication p set (publish_via_partition_root = false)"]).await, altered);
     assert_eq!(catalog.found(&["alter publication p rename to q", "alter publication q rename to p"]).await, altered);
-    assert_eq!(catalog.found(&["drop publication p", "create publication p for table a, b, root"]).await, altered);
-    assert_eq!(catalog.found(&["drop publication p"]).await, altered);
+    let changed = one(Code::PublicationChanged, "");
+    assert_eq!(catalog.found(&["drop publication p", "create publication p for table a, b, root"]).await, changed);
+    assert_eq!(catalog.found(&["drop publication p"]).await, one(Code::PublicationMissing, ""));
 }
 
 #[tokio::test]

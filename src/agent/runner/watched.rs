@@ -89,6 +89,8 @@ impl Question {
 /// The halt that findings ask for, if one of them weighs as much.
 pub(super) fn halt(findings: &[Finding]) -> Option<Halt> {
     let reason = |finding: &Finding| match finding.code {
+        Code::PublicationMissing => Some(Reason::PublicationMissing),
+        Code::PublicationChanged => Some(Reason::PublicationChanged),
         Code::PublicationAltered => Some(Reason::PublicationAltered),
         Code::TableSwapped => Some(Reason::TableSwapped),
         Code::TableLeft => Some(Reason::TableLeft),

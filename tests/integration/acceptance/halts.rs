@@ -136,8 +136,11 @@ fn a_table_published_anew_halts_two_replicas_until_accepted() {
     a.streams();
     world.sql("insert into t values (1)");
     world.records("t", 1);
-    world.sql("alter publication wellspring_p drop table t; alter publication wellspring_p add table t");
-    world.sql("select pg_terminate_backend(active_pid) from pg_replication_slots where active");
+    // At once, so that the next connect sees it, and not the next look of the running stream.
+    world.sql(
+        "alter publication wellspring_p drop table t; alter publication wellspring_p add table t;
+         select pg_terminate_backend(active_pid) from pg_replication_slots where active",
+    );
     let first = a.halts("table_republished");
     let b = world.agent("");
     let second = b.halts("table_republished");
