@@ -580,8 +580,8 @@ fn architecture_names_every_room_and_every_dependency() {
         .map(|r| format!("ARCHITECTURE.md: room `{r}` is not on the map"))
         .collect();
     let lines = page.lines().count();
-    if lines >= 250 {
-        faults.push(format!("ARCHITECTURE.md: {lines} lines; below 250 it is read, above it is not"));
+    if lines >= 260 {
+        faults.push(format!("ARCHITECTURE.md: {lines} lines; below 260 it is read, above it is not"));
     }
     faults.extend(
         dependencies().iter().filter(|d| !named(d)).map(|d| format!("ARCHITECTURE.md: no line says why `{d}` is here")),

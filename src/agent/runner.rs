@@ -167,8 +167,6 @@ struct Runner {
     looked_at: tokio::time::Instant,
     glanced_at: tokio::time::Instant,
     recorded_at: tokio::time::Instant,
-    /// Checks so far of whether a halt is over. The count wraps.
-    looks: u32,
     /// Whether bytes have arrived since the row path last ran.
     fresh: bool,
     /// When the last plan for the row path, a backfill, a repair or a reload was begun.
@@ -308,7 +306,6 @@ impl Runner {
             looked_at: tokio::time::Instant::now(),
             glanced_at: tokio::time::Instant::now(),
             recorded_at: tokio::time::Instant::now(),
-            looks: 0,
             fresh: false,
             planning_since: std::time::Instant::now(),
             sink_retry_at: crate::core::Moment::default(),

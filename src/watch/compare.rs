@@ -1,14 +1,16 @@
-//! Two looks held against each other: what the later one says of the WAL between them.
+//! Compares two looks: what the later one says of the WAL between them.
 //!
-//! Pure. A difference halts only where changes of a captured table may be missing from the stream. What VACUUM FULL,
-//! CLUSTER, ANALYZE, REINDEX, GRANT, COMMENT, ADD COLUMN, a new owner or another member do is no difference.
+//! A difference halts only if changes of a captured table may be missing from the stream. VACUUM
+//! FULL, CLUSTER, ANALYZE, REINDEX, GRANT, COMMENT, ADD COLUMN, a new owner and another member of the
+//! publication make no difference.
 
 use super::finding::{Code, Finding};
 use super::fingerprint::{Fingerprint, Part, Publication, Relation};
 use super::rules::{Rule, Rules};
 use crate::postgres::publication::add_sql;
 
-/// What happened between two looks, by table. A table that is captured only at the later look is no finding.
+/// Finds what happened between two looks, table by table. A table that is captured only at the later
+/// look is no finding.
 #[must_use]
 pub fn compare(recorded: &Fingerprint, seen: &Fingerprint) -> Vec<Finding> {
     compare_under(recorded, seen, Rules::default())
@@ -16,6 +18,8 @@ pub fn compare(recorded: &Fingerprint, seen: &Fingerprint) -> Vec<Finding> {
 
 pub(super) fn compare_under(recorded: &Fingerprint, seen: &Fingerprint, rules: Rules) -> Vec<Finding> {
     let mut look = Comparison { recorded, seen, rules, found: Vec::new() };
+    let own = |look: &Fingerprint| look.relations.iter().all(|(oid, relation)| *oid == relation.oid);
+    assert!(own(recorded) && own(seen), "a look keeps each relation under the relation's own oid");
     let Some(before) = &recorded.publication else { return Vec::new() };
     let Some(now) = look.publication(before) else { return look.found };
     for relation in recorded.captured() {
@@ -43,7 +47,8 @@ impl<'a> Comparison<'a> {
         self.found.push(Finding { code, table, from: self.recorded.before, to: self.seen.after, detail, next });
     }
 
-    /// The publication as it is now; none where it is not the same one, so that nothing can be said of its members.
+    /// Returns the publication of the later look. Returns `None` if it is another publication, because
+    /// its members cannot be compared.
     fn publication(&mut self, before: &Publication) -> Option<&'a Publication> {
         let name = &before.name;
         let Some(now) = &self.seen.publication else {
@@ -82,7 +87,7 @@ impl<'a> Comparison<'a> {
         Some(now)
     }
 
-    /// The publication publishes less than before, or under other names.
+    /// Tells that the publication publishes less than before, or under other names.
     fn options(&mut self, now: &Publication, stopped: &[&str], renames: bool) {
         let mut what = Vec::new();
         if !stopped.is_empty() {
@@ -97,7 +102,7 @@ impl<'a> Comparison<'a> {
         self.find(Code::PublicationAltered, None, detail, next.to_owned());
     }
 
-    /// The relation as it is now, if it was published under its name all the time.
+    /// Returns the relation of the later look if it was published under its name all the time.
     fn membership(&mut self, before: &Relation, publication: &Publication) -> Option<&'a Relation> {
         let table = before.table();
         let now = self.seen.relations.get(&before.oid);
@@ -133,7 +138,7 @@ impl<'a> Comparison<'a> {
         Some(now)
     }
 
-    /// The captured name belongs to another relation, or to none.
+    /// Tells that the captured name belongs to another relation, or to none.
     fn moved(
         &mut self,
         before: &Relation,
@@ -142,6 +147,8 @@ impl<'a> Comparison<'a> {
         publication: &Publication,
     ) {
         let (table, oid) = (before.table(), before.oid);
+        assert!(now.is_none_or(|now| now.oid == oid && now.table() != table), "{table} has moved");
+        assert!(successor.is_none_or(|next| next.oid != oid), "no relation follows itself");
         let gone = now.map_or_else(
             || format!("relation {oid}, which was table {table}, was dropped"),
             |now| format!("relation {oid}, which was table {table}, is now named {}", now.table()),
@@ -163,7 +170,7 @@ impl<'a> Comparison<'a> {
         self.find(Code::TableSwapped, Some(before), detail, next);
     }
 
-    /// Why changes of a relation that has its name may not have been published all the time.
+    /// Says why changes of a relation that kept its name may not have been published all the time.
     fn left(&self, before: &Relation, now: &Relation) -> Option<String> {
         let (table, keep) = (before.table(), |rule| self.rules.keep(rule));
         if !now.published && before.persistence == now.persistence {
@@ -186,7 +193,7 @@ impl<'a> Comparison<'a> {
         (renamed && keep(Rule::NameVersion)).then(|| format!("table {table} had another name or schema for a while"))
     }
 
-    /// What identifies old rows.
+    /// Compares what identifies old rows.
     fn identity(&mut self, before: &Relation, now: &Relation, publication: &Publication) {
         let table = now.table();
         let publishes_old_rows = publication.updates || publication.deletes;
@@ -202,7 +209,7 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    /// Whether rows changed without an event.
+    /// Finds a rewrite of rows that no event tells.
     fn rows(&mut self, before: &Relation, now: &Relation) {
         let is_rewritten = before.filenode != now.filenode;
         if is_rewritten && before.has_other_types(now) && self.rules.keep(Rule::RewriteIsTold) {
@@ -215,7 +222,7 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    /// The leaves of a table that is published by its own name.
+    /// Compares the leaves of a table that is published under its own name.
     fn parts(&mut self, before: &Relation, now: &Relation, publication: &Publication) {
         let table = now.table();
         for (oid, part) in &now.parts {
@@ -256,14 +263,14 @@ impl Publication {
         [("insert", self.inserts), ("update", self.updates), ("delete", self.deletes), ("truncate", self.truncates)]
     }
 
-    /// The operations that are published no longer.
+    /// Lists the operations that are published no longer.
     fn stopped(&self, now: &Publication) -> Vec<&'static str> {
         let both = self.publishes().into_iter().zip(now.publishes());
         both.filter(|((_, before), (_, now))| *before && !now).map(|((name, _), _)| name).collect()
     }
 }
 
-/// The rows of a leaf by the catalog's estimate.
+/// Names the number of rows of a leaf by the catalog's estimate.
 fn estimate(part: &Part) -> String {
     match part.rows {
         rows if rows < 0 => "an unknown number of rows".to_owned(),

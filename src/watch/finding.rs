@@ -1,26 +1,28 @@
-//! What a difference between two looks means: a code, its weight, the WAL in doubt and the next step.
+//! The meaning of a difference between two looks: a code, its weight, the range of the WAL in doubt
+//! and the next step.
 
 use crate::lsn::Lsn;
 
-/// How much a finding weighs.
+/// The weight of a finding decides what the agent does about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Weight {
-    /// Worth knowing.
+    /// Status and log tell it. Nothing has to be done.
     Told,
-    /// Something that the database's owner has to mend.
+    /// The owner of the database has to mend something. The stream goes on.
     NeedsPerson,
-    /// Changes may be missing: the stream halts.
+    /// Changes may be missing, so that the stream halts.
     Halts,
 }
 
-/// What was found. The code is stable.
+/// The kind of a finding. Its text form is stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Code {
     /// The publication was dropped.
     PublicationMissing,
     /// The publication was dropped and made again.
     PublicationChanged,
-    /// The publication was altered so that changes were not published, or were published under other names.
+    /// The publication was altered so that changes were not published, or were published under other
+    /// names.
     PublicationAltered,
     /// A captured name belongs to another relation.
     TableSwapped,
@@ -43,7 +45,7 @@ pub enum Code {
 }
 
 impl Code {
-    /// The stable code.
+    /// The stable text form for logs, status and metrics.
     #[must_use]
     pub const fn code(self) -> &'static str {
         match self {
@@ -62,7 +64,7 @@ impl Code {
         }
     }
 
-    /// How much it weighs.
+    /// The weight of findings of this kind.
     #[must_use]
     pub const fn weight(self) -> Weight {
         match self {
@@ -82,25 +84,25 @@ impl Code {
     }
 }
 
-/// One finding.
+/// One difference between two looks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// What was found.
+    /// The kind of the finding.
     pub code: Code,
-    /// The table, as `namespace.name` at the look that was right; none where the publication itself is meant.
+    /// The table, as `namespace.name` at the earlier look. `None` for the publication itself.
     pub table: Option<String>,
-    /// The server's position at the last look that was right.
+    /// The server's position at the earlier look.
     pub from: Lsn,
-    /// The server's position at the first look that was not.
+    /// The server's position at the later look.
     pub to: Lsn,
-    /// What was found, with names.
+    /// The difference in words, with names.
     pub detail: String,
-    /// What to do.
+    /// The next step for a person.
     pub next: String,
 }
 
 impl Finding {
-    /// The finding as one sentence for people.
+    /// Formats the finding for people: code, detail, range and next step.
     #[must_use]
     pub fn told(&self) -> String {
         let Finding { code, from, to, detail, next, .. } = self;

@@ -1,117 +1,125 @@
-//! What one look sees of a publication and of the captured relations.
+//! The fingerprint: the rows of the catalog that one look reads about a publication and its captured
+//! relations.
 //!
-//! A row version is the `xmin` of a catalog row. Each ALTER writes a new version of the rows that it touches, so a
-//! change that was taken back between two looks still shows. Freezing leaves the `xmin` of a row as it is (9.4 on).
+//! A row version is the `xmin` of a catalog row. Each ALTER writes a new version of the rows that it
+//! touches, so that a change that was taken back between two looks still shows. Freezing keeps the
+//! `xmin` of a row (PostgreSQL 9.4 and later).
 
 use crate::lsn::{Lsn, Oid};
 use crate::table::TableName;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
-/// What one look sees, all of one moment.
+/// The state of the catalog at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fingerprint {
-    /// The server's position before the moment: what was committed later and broke something lies behind it.
+    /// The server's position before the moment. A statement that the look does not see was committed
+    /// behind it.
     pub before: Lsn,
-    /// The server's position after the moment: whatever the look sees was committed before it.
+    /// The server's position after the moment. A statement that the look sees was committed before it.
     pub after: Lsn,
-    /// The publication; none if there is none of this name.
+    /// The publication, or `None` if there is none of this name.
     pub publication: Option<Publication>,
-    /// The published relations, those that were captured at the look before, and those that have a captured name by now.
+    /// The published relations, the relations that were captured at the look before, and the
+    /// relations that have the name of a captured one.
     pub relations: BTreeMap<Oid, Relation>,
 }
 
-/// A publication's own row.
+/// The row of the publication in `pg_publication`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Publication {
-    /// Another one means that it was dropped and made again.
+    /// Another oid means that the publication was dropped and created again.
     pub oid: Oid,
-    /// Its name.
+    /// The name: `pg_publication.pubname`.
     pub name: String,
-    /// The row's version.
+    /// The `xmin` of the publication's row.
     pub version: u32,
-    /// Its owner. ALTER PUBLICATION OWNER writes a new row version as well.
+    /// The owner's oid. ALTER PUBLICATION OWNER writes a new row version as well.
     pub owner: Oid,
-    /// Publishes INSERT.
+    /// True if INSERT is published.
     pub inserts: bool,
-    /// Publishes UPDATE.
+    /// True if UPDATE is published.
     pub updates: bool,
-    /// Publishes DELETE.
+    /// True if DELETE is published.
     pub deletes: bool,
-    /// Publishes TRUNCATE.
+    /// True if TRUNCATE is published.
     pub truncates: bool,
-    /// Changes of partitions carry the root's name.
+    /// True if changes of partitions carry the name of the root.
     pub via_root: bool,
 }
 
-/// A relation.
+/// A table or partitioned table.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Relation {
-    /// Its oid.
+    /// The relation's oid: `pg_class.oid`.
     pub oid: Oid,
-    /// Its namespace.
+    /// The name of its namespace.
     pub namespace: String,
-    /// Its name.
+    /// `pg_class.relname`, without the namespace.
     pub name: String,
-    /// The publication publishes it under its own name.
+    /// True if the publication publishes it under its own name.
     pub published: bool,
-    /// Published, and selected by the configuration. The caller of the look decides it.
+    /// True if it is published and the configuration selects it. The caller of the look decides it.
     #[serde(default)]
     pub captured: bool,
-    /// `pg_publication_rel.oid` or `pg_publication_namespace.oid` of what makes it a member; 0 under FOR ALL TABLES.
+    /// The oid of the `pg_publication_rel` or `pg_publication_namespace` row that makes it a member;
+    /// 0 under FOR ALL TABLES.
     pub membership: Oid,
-    /// The row version of the membership.
+    /// The `xmin` of that row.
     pub membership_version: u32,
-    /// Numbers of the published columns; none if all are.
+    /// The numbers of the published columns, or `None` if all columns are published.
     pub columns: Option<String>,
-    /// Digest of the row filter; none if there is none.
+    /// A digest of the row filter, or `None` without a row filter.
     pub filter: Option<String>,
-    /// `pg_class.relpersistence`: `p` writes WAL.
+    /// `pg_class.relpersistence`. Only `p` writes WAL.
     pub persistence: char,
-    /// `pg_class.relreplident`.
+    /// `pg_class.relreplident`: `d`, `n`, `f` or `i`.
     pub identity: char,
-    /// Numbers of the columns of the replica identity's index; empty if it has none. REINDEX CONCURRENTLY makes another
-    /// index of the same columns, so the index's oid says nothing.
+    /// The numbers of the columns of the replica identity's index, or an empty text without such an
+    /// index. REINDEX CONCURRENTLY makes another index of the same columns, so that the oid of the
+    /// index says nothing.
     pub key: String,
-    /// UPDATE and DELETE fail once they are published, because nothing identifies the old row.
+    /// True if published UPDATE and DELETE statements fail, because nothing identifies the old row.
     pub updates_fail: bool,
-    /// Where its rows are stored. TRUNCATE, VACUUM FULL, CLUSTER and a rewrite exchange it.
+    /// `pg_class.relfilenode`. TRUNCATE, VACUUM FULL, CLUSTER and a rewrite exchange it.
     pub filenode: Oid,
-    /// The version of its row in `pg_class`.
+    /// The `xmin` of its row in `pg_class`.
     pub version: u32,
-    /// The version of its row type. RENAME, SET SCHEMA and OWNER write one; GRANT and VACUUM FULL do not.
+    /// The `xmin` of its row type in `pg_type`. RENAME, SET SCHEMA and OWNER write a new version;
+    /// GRANT and VACUUM FULL write none.
     pub name_version: u32,
-    /// Its owner.
+    /// The owner's oid: `pg_class.relowner`.
     pub owner: Oid,
-    /// The row version of its namespace.
+    /// The `xmin` of its namespace's row.
     pub namespace_version: u32,
-    /// Owner and rights of the namespace, which account for a new row version.
+    /// A digest of the namespace's owner and rights. Another digest accounts for a new row version.
     pub namespace_rights: String,
-    /// `number:type:modifier` of each column. `varchar` counts as `text`: a change from one to the other, or of a length,
-    /// leaves the values. The look leaves the types out where `version` is the one that the caller knows.
+    /// `number:type:modifier` of each column. `varchar` counts as `text`, because a change from one
+    /// to the other, or of a length, keeps the values. The look leaves the types out if `version` is
+    /// the one that the caller knows.
     pub types: Option<String>,
-    /// The leaves below it, if it is partitioned.
+    /// The leaves below a partitioned table, by oid.
     #[serde(default)]
     pub parts: BTreeMap<Oid, Part>,
 }
 
-/// A leaf of a partitioned table.
+/// One leaf of a partitioned table.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Part {
-    /// `namespace.name`.
+    /// The leaf as `namespace.name`.
     pub name: String,
-    /// The version of its row type: of the transaction that made, renamed or moved it.
+    /// The `xmin` of its row type: the transaction that created, renamed or moved it.
     pub made: u32,
-    /// The version of the row that joins it to its parent: of the transaction that made or attached it.
+    /// The `xmin` of its row in `pg_inherits`: the transaction that created or attached it.
     pub joined: u32,
-    /// As [`Relation::updates_fail`].
+    /// The same as [`Relation::updates_fail`], for the leaf.
     pub updates_fail: bool,
-    /// Rows by the catalog's estimate; below 0 if it has none.
+    /// The number of rows by the catalog's estimate; below 0 without an estimate.
     pub rows: i64,
 }
 
 impl Relation {
-    /// Its name.
+    /// Namespace and name together.
     #[must_use]
     pub fn table(&self) -> TableName {
         TableName::new(&self.namespace, &self.name)
@@ -119,13 +127,13 @@ impl Relation {
 }
 
 impl Fingerprint {
-    /// The captured relations.
+    /// Iterates over the captured relations.
     pub fn captured(&self) -> impl Iterator<Item = &Relation> {
         self.relations.values().filter(|relation| relation.captured)
     }
 
-    /// Says which relations are captured, and forgets those that concern nobody. What the look has left out because it
-    /// has not changed is taken from the look before.
+    /// Marks the captured relations, and removes relations that are neither selected nor were
+    /// captured. Column types that this look left out are taken from the look before.
     pub fn capture(&mut self, is_selected: impl Fn(&TableName) -> bool, earlier: Option<&Fingerprint>) {
         let known = |oid: &Oid| earlier.and_then(|earlier| earlier.relations.get(oid));
         self.relations.retain(|oid, relation| {
@@ -143,7 +151,8 @@ impl Fingerprint {
 }
 
 impl Relation {
-    /// Whether a column that both have is of another type. The type's modifier counts: it can rewrite every row as well.
+    /// True if a column that both have is of another type. The type's modifier counts, because a
+    /// change of it can rewrite every row as well.
     #[must_use]
     pub fn has_other_types(&self, now: &Relation) -> bool {
         let (Some(before), Some(now)) = (&self.types, &now.types) else { return false };

@@ -11,7 +11,7 @@ use postgres_protocol::escape::escape_literal;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
-/// Where the server is. A standby decodes what it has replayed.
+/// The server's position. A standby decodes only what it has replayed.
 const POSITION: &str =
     "CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END";
 
@@ -21,24 +21,26 @@ struct Answer {
     relations: Vec<Relation>,
 }
 
-/// What the statement is asked besides the publication and its members.
+/// What the statement reads besides the publication and its members.
 #[derive(Default)]
 struct Details {
-    /// Relations that are looked at although they may not be published.
+    /// Relations that are read although they may not be published.
     relations: Vec<Oid>,
-    /// Names that are looked at, whichever relation has them.
+    /// Names whose relations are read, whichever relation has the name now.
     names: Vec<TableName>,
-    /// Relations whose columns are told.
+    /// Relations whose column types are read.
     typed: Vec<Oid>,
 }
 
-/// Looks at the publication `name` and its captured relations. `earlier` is the look before, if there was one.
+/// Reads the publication `name` and its captured relations. `earlier` is the look before, if there was
+/// one.
 ///
-/// The usual look is one statement. Where a captured relation is new, altered or not where it was, a second statement
-/// asks for more, and its answer counts. The position `before` is the first statement's either way.
+/// The usual look is one statement. If a captured relation is new, altered or not where it was, a
+/// second statement reads more, and its answer counts. `before` is always the position of the first
+/// statement.
 ///
 /// # Errors
-/// The connection's, or `Protocol` where the answer cannot be read.
+/// The connection's errors, or `Protocol` if the answer cannot be read.
 pub async fn look(
     sql: &Sql,
     name: &str,
@@ -57,7 +59,7 @@ pub async fn look(
     Ok(Fingerprint { before, ..seen })
 }
 
-/// What the first statement leaves open.
+/// Lists what the first statement leaves open.
 fn details(seen: &Fingerprint, earlier: Option<&Fingerprint>) -> Details {
     let is_seen =
         |relation: &&Relation| seen.relations.get(&relation.oid).is_some_and(|now| now.table() == relation.table());
@@ -85,11 +87,11 @@ async fn ask(sql: &Sql, name: &str, details: &Details) -> Result<Fingerprint, Pg
     Ok(Fingerprint { before, after, publication: answer.publication, relations })
 }
 
-/// Two statements in one message. The first one's position lies before the snapshot of the second, whose own position
-/// is read after its snapshot.
+/// Two statements in one message. The position of the first lies before the snapshot of the second.
+/// The position that the second reads lies after its snapshot.
 fn statement(version: u32, name: &str, details: &Details) -> String {
     let name = escape_literal(name);
-    // Schemas, filters and column lists came with 15.
+    // Published schemas, row filters and column lists came with PostgreSQL 15.
     let (by_namespace, namespace_row, lists) = if version >= 150_000 {
         (
             "UNION SELECT c.oid FROM p JOIN pg_publication_namespace s ON s.pnpubid = p.oid

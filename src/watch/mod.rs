@@ -1,7 +1,8 @@
-//! The watch: what the catalog says of the captured tables, look by look, and what a difference between two looks means.
+//! The watch: reads the catalog's rows of publication and captured tables, look by look, and decides
+//! what a difference between two looks means.
 //!
-//! `fingerprint`, `compare`, `finding` and `rules` are pure. `look` asks the server. Who looks when, and what follows
-//! from a finding, is `pipeline`'s.
+//! `fingerprint`, `compare`, `finding` and `rules` are pure. `look` asks the server. `agent` decides
+//! when a look is made and what follows from a finding.
 
 mod compare;
 mod finding;

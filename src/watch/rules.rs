@@ -3,7 +3,7 @@
 /// A rule. In the program all of them hold; the simulation breaks each in turn and must then find a violation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rule {
-    /// The publication exists.
+    /// The publication exists at both looks.
     PublicationExists,
     /// The publication has the oid that it had.
     PublicationIsTheSame,
@@ -39,7 +39,7 @@ pub(super) enum Rule {
 
 #[cfg(test)]
 impl Rule {
-    /// Every rule.
+    /// Lists every rule. The simulation switches each of them off.
     pub(super) const ALL: [Rule; 16] = [
         Rule::PublicationExists,
         Rule::PublicationIsTheSame,

@@ -24,4 +24,5 @@ mod protocol_bytes;
 mod registry_client;
 mod schema_ids;
 mod stdout;
+mod watch;
 mod windows;

@@ -1,13 +1,15 @@
-//! What the watch has found and does not halt: warnings in status, and one line in the log for each.
+//! Findings of the watch that do not halt the stream: warnings in status, and one line in the log
+//! for each.
 
 use super::Reporter;
 use tracing::warn;
 
-/// Warnings that status keeps of findings. More are in the log: a migration of a thousand tables must not fill status.
+/// The most warnings that status keeps. A migration of a thousand tables must not fill status. The
+/// log has all of them.
 const KEPT_MAX: usize = 100;
 
 impl Reporter {
-    /// Publication or tables changed in a way that people should know.
+    /// Tells a finding.
     pub fn found(&mut self, finding: &str) {
         warn!("{finding}");
         if self.status.warnings.len() < KEPT_MAX && !self.status.warnings.iter().any(|known| known == finding) {
@@ -15,7 +17,7 @@ impl Reporter {
         }
     }
 
-    /// The catalog could not be looked at.
+    /// Tells that a look failed.
     pub fn unwatched(&mut self, error: &str) {
         let warning = format!("publication and tables could not be watched: {error}; the next look tries again");
         if !self.status.warnings.contains(&warning) {

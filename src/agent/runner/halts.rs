@@ -19,6 +19,8 @@ const SLOT_LOOKS: u32 = 3;
 pub(super) struct Halts {
     /// The recorded halt that the open connection tries to get past.
     pub trial: Option<Halted>,
+    /// Checks so far of whether a halt is over. The count wraps.
+    checks: u32,
     /// Latest time at which `--exit-on-halt` ends the process, even if the record is not written.
     deadline: Option<tokio::time::Instant>,
 }
@@ -82,8 +84,8 @@ impl Runner {
             halt,
         };
         let (keeper, config, author) = (self.keeper.clone(), self.config.clone(), self.author());
-        let asks = self.looks.is_multiple_of(SLOT_LOOKS);
-        self.looks = self.looks.wrapping_add(1);
+        let asks = self.halts.checks.is_multiple_of(SLOT_LOOKS);
+        self.halts.checks = self.halts.checks.wrapping_add(1);
         self.tasks.looking = Some(tokio::spawn(async move { look(&config, &keeper, &author, &known, asks).await }));
     }
 

@@ -1,38 +1,45 @@
-//! The runner watches publication and tables while it streams: one look a second, on the session that reads the slot's row.
+//! The runner watches publication and tables while it streams: one look a second, on the session
+//! that reads the slot's row.
 //!
-//! What a difference between two looks means is `watch`'s. Here is when to look, and what follows from a finding: a halt,
-//! or a warning in status.
+//! `watch` decides what a difference between two looks means. This module decides when a look is
+//! made, and what follows from a finding: a halt, or a warning in status.
 
-use super::*;
-use crate::continuity::{Halt, Reason};
+use super::{Look, Runner, strain};
+use crate::agent::Config;
+use crate::agent::supervise::PipelineError;
+use crate::continuity::{Chain, Halt, Reason};
+use crate::postgres::{PgError, Sql};
 use crate::table::selection::Selection;
 use crate::watch::{self, Code, Finding, Fingerprint, Weight};
+use std::sync::Arc;
+use std::time::Duration;
 
 /// A look may take one part in this many of the time: 20 ms of the server once a second.
 const SHARE: u32 = 50;
 
-/// Findings that a halt names one by one; a schema that was dropped and made again has one for each table.
+/// The most findings that a halt names one by one. A schema that was dropped and created again has
+/// one finding for each table.
 const NAMED_MAX: usize = 5;
 
-/// What the runner keeps of its looks.
+/// The last look, and when the next one is due.
 #[derive(Default)]
 pub(super) struct Watch {
-    /// The last look, right or not: what it found is told.
+    /// The last look. Its own findings are told already.
     base: Option<Arc<Fingerprint>>,
-    /// The epoch of `base`. A consent begins anew.
+    /// The epoch of `base`. A consent begins a new epoch, and the comparison begins anew.
     epoch: u64,
-    /// No look before this, where looks take long.
+    /// The earliest time of the next look.
     due: Option<tokio::time::Instant>,
 }
 
-/// A look that is to be made.
+/// The facts that a look needs.
 struct Question {
     publication: String,
     selection: Selection,
     base: Option<Arc<Fingerprint>>,
 }
 
-/// A look, and what it is compared with.
+/// A look that was made, and the look that it is compared with.
 pub(super) struct Seen {
     base: Option<Arc<Fingerprint>>,
     took: Duration,
@@ -40,8 +47,8 @@ pub(super) struct Seen {
 }
 
 impl Watch {
-    /// A connection begins. Within one epoch the last look stays the base, so that it also shows what happened while
-    /// there was no connection.
+    /// Takes the first look of a connection. Within one epoch the last look stays the base, so that
+    /// the next look also shows what happened while there was no connection.
     pub(super) fn opened(&mut self, first: Option<Fingerprint>, epoch: u64) {
         if self.base.is_none() || self.epoch != epoch {
             self.base = first.map(Arc::new);
@@ -50,7 +57,8 @@ impl Watch {
         self.due = None;
     }
 
-    /// The last look as a reload compares with it: tables that leave by configuration are captured no longer.
+    /// Returns the last look for the comparison of a reload. Tables that the new configuration
+    /// excludes are not captured in it.
     pub(super) fn base_under(&self, selection: &Selection) -> Option<Fingerprint> {
         let mut base = self.base.as_deref()?.clone();
         for relation in base.relations.values_mut() {
@@ -59,7 +67,7 @@ impl Watch {
         Some(base)
     }
 
-    /// A reload has looked and found nothing that halts.
+    /// Takes the look of a reload that found nothing that halts.
     pub(super) fn reloaded(&mut self, seen: Fingerprint) {
         self.base = Some(Arc::new(seen));
     }
@@ -86,7 +94,7 @@ impl Question {
     }
 }
 
-/// The halt that findings ask for, if one of them weighs as much.
+/// Returns the halt that findings ask for, if one of them is of weight [`Weight::Halts`].
 pub(super) fn halt(findings: &[Finding]) -> Option<Halt> {
     let reason = |finding: &Finding| match finding.code {
         Code::PublicationMissing => Some(Reason::PublicationMissing),
@@ -119,7 +127,7 @@ pub(super) fn halt(findings: &[Finding]) -> Option<Halt> {
 }
 
 impl Runner {
-    /// Reads the slot's row and, if it is due, looks at publication and tables.
+    /// Reads the slot's row, and looks at publication and tables if a look is due.
     pub(super) fn look_at_source(&mut self) {
         let Some(live) = &self.live else { return };
         let (sql, slot, copying) = (Arc::clone(&live.sql), self.config.slot.clone(), self.copies_anything());
@@ -134,7 +142,7 @@ impl Runner {
         }));
     }
 
-    /// Publication and tables were looked at.
+    /// Takes a look, and acts on its findings.
     pub(super) fn watched(&mut self, seen: Seen) {
         self.watch.due = Some(tokio::time::Instant::now() + seen.took * SHARE);
         let is_current = match (&self.watch.base, &seen.base) {
@@ -142,7 +150,8 @@ impl Runner {
             (base, compared) => base.is_none() && compared.is_none(),
         };
         if !is_current || self.live.is_none() {
-            return; // a reload or another connection came between: the next look compares with what they have seen
+            // A reload or another connection came between. The next look compares with their look.
+            return;
         }
         match seen.outcome {
             Ok((now, findings)) => {
@@ -153,7 +162,7 @@ impl Runner {
         }
     }
 
-    /// Tells findings; true if they halt the stream.
+    /// Tells findings. Returns true if they halt the stream.
     pub(super) fn found(&mut self, findings: &[Finding]) -> bool {
         for finding in findings.iter().filter(|finding| finding.code.weight() < Weight::Halts) {
             self.reporter.found(&finding.told());

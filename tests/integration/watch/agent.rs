@@ -1,9 +1,9 @@
 //! A whole agent whose publication and tables change while it streams: what it halts for, and what it does not mind.
 
-use crate::world::{Running, World};
+use crate::support::world::{Running, World};
+use wellspring::agent::request::Request;
 use wellspring::lsn::Lsn;
-use wellspring::pipeline::request::Request;
-use wellspring::pipeline::status::Phase;
+use wellspring::status::Phase;
 
 const TABLE: &str = "create table t (id int primary key, v varchar(10)); create role somebody";
 

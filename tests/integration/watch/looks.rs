@@ -1,6 +1,6 @@
 //! Two looks at a real catalog, and what statements between them are found to be.
 
-use crate::postgres::Server;
+use crate::support::postgres::Server;
 use wellspring::postgres::{Config, Sql, parse_url};
 use wellspring::table::TableName;
 use wellspring::watch::{Code, Fingerprint, compare, look};
