@@ -186,7 +186,12 @@ impl Ledger {
         while let Some(entry) = self.entries.front()
             && entry.upto <= self.oldest
         {
-            assert!(entry.end >= self.confirmed, "confirmed would fall from {} to {}", self.confirmed, entry.end);
+            assert!(
+                entry.end >= self.confirmed,
+                "confirmed would fall from {} to {}",
+                self.confirmed,
+                entry.end
+            );
             self.confirmed = entry.end;
             self.last_commit = entry.commit.or(self.last_commit);
             if let Some(commit) = entry.commit

@@ -6,7 +6,9 @@ use std::fmt;
 use std::str::FromStr;
 
 /// A WAL position in bytes. Prints as Postgres does: `16/B374D848`.
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 #[serde(into = "String", try_from = "String")]
 pub struct Lsn(u64);
 
@@ -65,7 +67,8 @@ impl FromStr for Lsn {
 
     fn from_str(text: &str) -> Result<Self, BadLsn> {
         let half = |digits: &str| {
-            let plain = (1..=8).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_hexdigit());
+            let plain =
+                (1..=8).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_hexdigit());
             plain.then(|| u64::from_str_radix(digits, 16).ok()).flatten()
         };
         text.split_once('/')
@@ -89,7 +92,19 @@ impl TryFrom<String> for Lsn {
 }
 
 /// A server time: microseconds since 2000-01-01 00:00:00 UTC, as the protocol carries it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    serde::Serialize,
+    serde::Deserialize,
+)]
 pub struct PgMicros(pub i64);
 
 impl PgMicros {
@@ -110,7 +125,19 @@ impl PgMicros {
 }
 
 /// An object's id in a Postgres catalog. Zero means none.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    serde::Serialize,
+    serde::Deserialize,
+)]
 pub struct Oid(pub u32);
 
 impl fmt::Display for Oid {
@@ -120,7 +147,9 @@ impl fmt::Display for Oid {
 }
 
 /// The 32-bit id of a top-level transaction, as Begin carries it. It wraps.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize,
+)]
 pub struct Xid(pub u32);
 
 impl fmt::Display for Xid {
@@ -148,7 +177,8 @@ mod tests {
 
     #[test]
     fn refuses_what_postgres_would_refuse() {
-        for text in ["", "/", "1", "1/", "/1", "g/1", "+1/0", "123456789/0", "0/123456789", "0/0/0"] {
+        for text in ["", "/", "1", "1/", "/1", "g/1", "+1/0", "123456789/0", "0/123456789", "0/0/0"]
+        {
             assert!(text.parse::<Lsn>().is_err(), "{text:?}");
         }
     }

@@ -24,7 +24,10 @@ fn same(path: &str, text: &str) {
     if std::env::var_os("WELLSPRING_WRITE").is_some() {
         fs::write(top().join(path), text).unwrap();
     }
-    assert!(read(path) == text, "{path} is not what the code says: WELLSPRING_WRITE=1 cargo test --test docs");
+    assert!(
+        read(path) == text,
+        "{path} is not what the code says: WELLSPRING_WRITE=1 cargo test --test docs"
+    );
 }
 
 /// Every metric there is, with its help.
@@ -46,9 +49,13 @@ fn metrics() -> Vec<(String, String, String)> {
 fn named(text: &str) -> BTreeSet<String> {
     let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
     let words = text.split(|c: char| !is_name(c));
-    let ours = words.filter(|word| word.starts_with("wellspring_") && word.len() > "wellspring_".len());
+    let ours =
+        words.filter(|word| word.starts_with("wellspring_") && word.len() > "wellspring_".len());
     ours.map(|word| {
-        let whole = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| word.strip_suffix(suffix)).unwrap_or(word);
+        let whole = ["_bucket", "_sum", "_count"]
+            .iter()
+            .find_map(|suffix| word.strip_suffix(suffix))
+            .unwrap_or(word);
         whole.to_owned()
     })
     .collect()
@@ -72,7 +79,10 @@ fn the_metrics_page_lists_every_metric_with_its_help() {
     let page = read("docs/metrics.md");
     let (head, rest) = page.split_once("<!-- metrics -->\n").unwrap();
     let (_, tail) = rest.split_once("<!-- end -->").unwrap();
-    let rows: String = metrics().iter().map(|(name, kind, help)| format!("| `{name}` | {kind} | {help} |\n")).collect();
+    let rows: String = metrics()
+        .iter()
+        .map(|(name, kind, help)| format!("| `{name}` | {kind} | {help} |\n"))
+        .collect();
     let table = format!("| metric | type | |\n|---|---|---|\n{rows}");
     same("docs/metrics.md", &format!("{head}<!-- metrics -->\n{table}<!-- end -->{tail}"));
     let known: BTreeSet<String> = metrics().into_iter().map(|(name, ..)| name).collect();
@@ -96,7 +106,8 @@ fn the_runbooks_list_what_ends_each_halt() {
         format!("| [`{0}`](#{0}) | {seen} | {1} |\n", reason.code(), by.join("; "))
     };
     let rows: String = Reason::ALL.into_iter().map(row).collect();
-    let table = format!("| reason | proven again by each connect | ends by |\n|---|---|---|\n{rows}");
+    let table =
+        format!("| reason | proven again by each connect | ends by |\n|---|---|---|\n{rows}");
     same("docs/runbooks.md", &format!("{head}<!-- halts -->\n{table}<!-- end -->{tail}"));
 }
 
@@ -115,7 +126,10 @@ fn dashboards_and_alerts_name_only_metrics_that_there_are() {
     let mut found = Vec::new();
     files(&top().join("docker"), &mut found);
     let mut used = BTreeSet::new();
-    for path in found.iter().filter(|path| path.extension().is_some_and(|kind| kind == "json" || kind == "yml")) {
+    for path in found
+        .iter()
+        .filter(|path| path.extension().is_some_and(|kind| kind == "json" || kind == "yml"))
+    {
         used.extend(named(&fs::read_to_string(path).unwrap()));
     }
     let unknown: Vec<&String> = used.difference(&known).collect();
@@ -134,7 +148,10 @@ fn the_chart_ships_the_alerts_that_are_tested() {
 fn links_between_the_documents_lead_somewhere() {
     let mut found = Vec::new();
     files(&top().join("docs"), &mut found);
-    found.extend(["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"].map(|name| top().join(name)));
+    found.extend(
+        ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"]
+            .map(|name| top().join(name)),
+    );
     let mut broken = Vec::new();
     for path in found.iter().filter(|path| path.extension().is_some_and(|kind| kind == "md")) {
         let text = fs::read_to_string(path).unwrap();
@@ -165,7 +182,10 @@ fn the_internals_name_only_files_and_names_that_exist() {
                 wrong.push(format!("{}: {file} does not exist", path.display()));
                 continue;
             }
-            let names = after.strip_prefix(" (").and_then(|rest| rest.split_once(')')).map_or("", |(names, _)| names);
+            let names = after
+                .strip_prefix(" (")
+                .and_then(|rest| rest.split_once(')'))
+                .map_or("", |(names, _)| names);
             let names = names.split('`').skip(1).step_by(2);
             let absent = names.filter(|name| !read(&file).contains(*name));
             wrong.extend(absent.map(|name| format!("{}: {file} has no `{name}`", path.display())));
@@ -182,13 +202,20 @@ fn holders() -> BTreeSet<String> {
     files(&top().join("tests"), &mut found);
     let mut names = BTreeSet::new();
     let mut add = |kind: &str, name: &str| names.extend([format!("{kind}:{name}")]);
-    for path in found.iter().filter(|path| path.extension().is_some_and(|kind| kind == "rs" || kind == "py")) {
+    for path in found
+        .iter()
+        .filter(|path| path.extension().is_some_and(|kind| kind == "rs" || kind == "py"))
+    {
         let text = fs::read_to_string(path).unwrap();
         let file = path.file_name().unwrap().to_str().unwrap();
         let lines: Vec<&str> = text.lines().map(str::trim).collect();
         for (at, line) in lines.iter().enumerate() {
-            let is_word = |word: &str| !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-            let function = |line: &str, start: &str| line.strip_prefix(start)?.split('(').next().map(str::to_owned);
+            let is_word = |word: &str| {
+                !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+            };
+            let function = |line: &str, start: &str| {
+                line.strip_prefix(start)?.split('(').next().map(str::to_owned)
+            };
             match file {
                 "leak.py" => line.split('"').nth(1).into_iter().for_each(|name| add("leak", name)),
                 "adopt.py" => function(line, "def ").iter().for_each(|name| add("adopt", name)),
@@ -201,7 +228,8 @@ fn holders() -> BTreeSet<String> {
                 _ => {}
             }
             // A test is a function behind its attribute, or an arm of the macro that makes one of each recording.
-            let attribute = |line: &&str| line.starts_with("#[test]") || line.starts_with("#[tokio::test");
+            let attribute =
+                |line: &&str| line.starts_with("#[test]") || line.starts_with("#[tokio::test");
             let is_test = lines[at.saturating_sub(4)..at].iter().any(attribute);
             let name = function(line.trim_start_matches("async "), "fn ");
             name.filter(|name| is_word(name) && (is_test || in_proptest(&lines, at)))
@@ -222,7 +250,10 @@ fn holders() -> BTreeSet<String> {
 
 /// Whether the attribute of a test stands before a function that has its documentation in between.
 fn in_proptest(lines: &[&str], at: usize) -> bool {
-    let before = lines[..at].iter().rev().find(|line| !line.starts_with("///") && !line.starts_with("#[ignore"));
+    let before = lines[..at]
+        .iter()
+        .rev()
+        .find(|line| !line.starts_with("///") && !line.starts_with("#[ignore"));
     before.is_some_and(|line| line.starts_with("#[test]"))
 }
 
@@ -240,12 +271,22 @@ fn every_acceptance_case_has_a_row_and_what_a_row_names_exists() {
         .filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |")?.split_once(" | "))
         .filter(|(case, _)| case.len() == 3 && case[1..].chars().all(|c| c.is_ascii_digit()))
         .collect();
-    assert_eq!(rows.iter().map(|(case, _)| *case).collect::<Vec<_>>(), known, "a row for each case, in their order");
+    assert_eq!(
+        rows.iter().map(|(case, _)| *case).collect::<Vec<_>>(),
+        known,
+        "a row for each case, in their order"
+    );
     let holders = holders();
     let mut wrong = Vec::new();
     for (case, held) in &rows {
-        let named: Vec<&str> = held.split('`').skip(1).step_by(2).filter(|name| name.contains(':')).collect();
-        wrong.extend(named.iter().filter(|name| !holders.contains(**name)).map(|name| format!("{case} {name}")));
+        let named: Vec<&str> =
+            held.split('`').skip(1).step_by(2).filter(|name| name.contains(':')).collect();
+        wrong.extend(
+            named
+                .iter()
+                .filter(|name| !holders.contains(**name))
+                .map(|name| format!("{case} {name}")),
+        );
         let reason = held.strip_prefix("does not apply: ").is_some_and(|why| why.len() > 5);
         if named.is_empty() && !reason {
             wrong.push(format!("{case}: `{held}` names no test and no reason"));
@@ -258,7 +299,8 @@ fn every_acceptance_case_has_a_row_and_what_a_row_names_exists() {
 fn the_commands_that_the_documents_name_are_commands() {
     let program = env!("CARGO_BIN_EXE_wellspring");
     let help = |arguments: &[&str]| {
-        let output = std::process::Command::new(program).args(arguments).arg("--help").output().unwrap();
+        let output =
+            std::process::Command::new(program).args(arguments).arg("--help").output().unwrap();
         output.status.success()
     };
     let mut found = Vec::new();
@@ -266,8 +308,11 @@ fn the_commands_that_the_documents_name_are_commands() {
     let mut commands = BTreeSet::new();
     for path in found.iter().filter(|path| path.extension().is_some_and(|kind| kind == "md")) {
         let text = fs::read_to_string(path).unwrap();
-        for command in text.split("`wellspring ").skip(1).filter_map(|rest| rest.split('`').next()) {
-            let words = command.split_whitespace().take_while(|word| word.chars().all(|c| c.is_ascii_lowercase()));
+        for command in text.split("`wellspring ").skip(1).filter_map(|rest| rest.split('`').next())
+        {
+            let words = command
+                .split_whitespace()
+                .take_while(|word| word.chars().all(|c| c.is_ascii_lowercase()));
             commands.insert(words.take(2).map(str::to_owned).collect::<Vec<_>>());
         }
     }

@@ -12,8 +12,8 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use tokio::sync::mpsc::channel;
 use wellspring::encode::registry::{self, Registry, RegistryError};
 use wellspring::kafka::{
-    Config, FailureClass, KafkaError, Late, LateQuestion, LateUnknown, PartitionEnd, Policy, Producer, Remedy,
-    StateTopic, TopicSpec, Topics, classify,
+    Config, FailureClass, KafkaError, Late, LateQuestion, LateUnknown, PartitionEnd, Policy,
+    Producer, Remedy, StateTopic, TopicSpec, Topics, classify,
 };
 use wellspring::ledger::{Generation, Ticket};
 
@@ -21,7 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Names of this run: the broker may have seen others.
 fn fresh(name: &str) -> String {
-    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970").as_nanos();
+    let nanos =
+        SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970").as_nanos();
     format!("kafka-real-{nanos}.{name}")
 }
 
@@ -42,7 +43,8 @@ async fn topics_are_made_as_ruled_and_described_as_they_are() {
     assert_eq!(topics.describe(&name).await.expect("asked"), None);
     let spec = TopicSpec::by(&config.topics, &name);
     for _ in 0..2 {
-        let info = topics.ensure(std::slice::from_ref(&spec)).await.expect("made").pop().expect("one");
+        let info =
+            topics.ensure(std::slice::from_ref(&spec)).await.expect("made").pop().expect("one");
         assert_eq!((info.partitions, info.replication), (3, 1));
         assert_eq!(info.cleanup_policy, Policy::Proven("delete".to_owned()));
         assert_eq!(info.max_message_bytes, Policy::Proven(70_000));
@@ -78,7 +80,10 @@ async fn the_state_topic_is_compact_or_refused() {
         let spec = TopicSpec::by(&forgetful.topics, &forgetful.state_topic);
         Topics::new(&forgetful).ensure(&[spec]).await.expect("made");
         let error = StateTopic::open(&forgetful).await.expect_err("it would forget");
-        assert!(matches!(&error, KafkaError::StatePolicy { found, .. } if found == policy), "{error}");
+        assert!(
+            matches!(&error, KafkaError::StatePolicy { found, .. } if found == policy),
+            "{error}"
+        );
     }
 }
 
@@ -97,7 +102,9 @@ async fn a_record_above_the_topics_limit_is_refused_and_a_batch_not() {
     let mut producer = Producer::start(&config, Generation(1), sender).expect("producer");
     let value = vec![b'x'; 500];
     for ticket in 1..=2_000 {
-        producer.send(&name, 0, Some(b"k"), Some(&value), std::iter::empty(), Ticket(ticket)).expect("taken");
+        producer
+            .send(&name, 0, Some(b"k"), Some(&value), std::iter::empty(), Ticket(ticket))
+            .expect("taken");
     }
     for ticket in 1..=2_000 {
         let delivery = deliveries.recv().await.expect("open");
@@ -105,8 +112,11 @@ async fn a_record_above_the_topics_limit_is_refused_and_a_batch_not() {
         delivery.outcome.expect("a megabyte of small records passes in batches");
     }
     let large = vec![b'x'; 80_000];
-    producer.send(&name, 0, Some(b"k"), Some(&large), std::iter::empty(), Ticket(3_000)).expect("taken");
-    let failed = deliveries.recv().await.expect("open").outcome.expect_err("too large for the topic");
+    producer
+        .send(&name, 0, Some(b"k"), Some(&large), std::iter::empty(), Ticket(3_000))
+        .expect("taken");
+    let failed =
+        deliveries.recv().await.expect("open").outcome.expect_err("too large for the topic");
     assert_eq!(classify(failed.code), FailureClass::TooLarge);
     assert!(producer.ended());
     assert_eq!(producer.settle(PATIENCE).await.unanswered, 0);
@@ -114,10 +124,13 @@ async fn a_record_above_the_topics_limit_is_refused_and_a_batch_not() {
 
 /// Records of these times in partition 0, in this order.
 fn append(config: &Config, topic: &str, times_ms: &[i64]) {
-    let producer: BaseProducer =
-        ClientConfig::new().set("bootstrap.servers", config.brokers.join(",")).create().expect("producer");
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", config.brokers.join(","))
+        .create()
+        .expect("producer");
     for at in times_ms {
-        let record = BaseRecord::<str, str>::to(topic).partition(0).key("k").payload("value").timestamp(*at);
+        let record =
+            BaseRecord::<str, str>::to(topic).partition(0).key("k").payload("value").timestamp(*at);
         producer.send(record).expect("taken");
     }
     producer.flush(PATIENCE).expect("landed");
@@ -133,11 +146,24 @@ async fn late_records_are_found_by_the_producers_time() {
     topics.ensure(&[TopicSpec::by(&config.topics, &rows)]).await.expect("made");
     config.topics.extra.insert("message.timestamp.type".to_owned(), "LogAppendTime".to_owned());
     topics.ensure(&[TopicSpec::by(&config.topics, &stamped)]).await.expect("made");
-    let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis()).expect("ms");
+    let now = i64::try_from(
+        SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis(),
+    )
+    .expect("ms");
     let began = now - 60_000;
-    let question =
-        LateQuestion { began_ms: vec![began], seen: None, records_max: 1_000, bytes_max: 1 << 20, within: PATIENCE };
-    let places = [(rows.as_str(), 0), (rows.as_str(), 1), (rows.as_str(), 9), ("kafka-real.no-such-topic", 0)];
+    let question = LateQuestion {
+        began_ms: vec![began],
+        seen: None,
+        records_max: 1_000,
+        bytes_max: 1 << 20,
+        within: PATIENCE,
+    };
+    let places = [
+        (rows.as_str(), 0),
+        (rows.as_str(), 1),
+        (rows.as_str(), 9),
+        ("kafka-real.no-such-topic", 0),
+    ];
     let search = async |question| topics.late_records(&places, question).await.expect("searched");
     append(&config, &rows, &[began - 9_000, began - 7_000, began - 8_000]);
     assert_eq!(search(question.clone()).await, Late::None, "nothing of the last process");
@@ -146,7 +172,10 @@ async fn late_records_are_found_by_the_producers_time() {
     let bounded = LateQuestion { records_max: 2, ..question.clone() };
     assert!(matches!(search(bounded).await, Late::Unknown(LateUnknown::TooMuch { .. })));
     append(&config, &rows, &[began + 20, began - 1, began + 30]);
-    assert_eq!(search(question.clone()).await, Late::Found { topic: rows.clone(), partition: 0, offset: 7 });
+    assert_eq!(
+        search(question.clone()).await,
+        Late::Found { topic: rows.clone(), partition: 0, offset: 7 }
+    );
 
     append(&config, &stamped, &[began]);
     let told = topics.late_records(&[(&stamped, 0)], question).await.expect("searched");
@@ -165,8 +194,10 @@ async fn a_deleted_topic_leaves_the_ends_of_others_known() {
     let places = [(deleted.as_str(), 0), (kept.as_str(), 0)];
     let ends = topics.end_offsets(&places).await.expect("asked");
     assert!(matches!(&ends[..], [PartitionEnd::At(0), PartitionEnd::At(3)]), "{ends:?}");
-    let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", config.brokers.join(",")).create().expect("client");
+    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
+        .set("bootstrap.servers", config.brokers.join(","))
+        .create()
+        .expect("client");
     for answer in admin.delete_topics(&[&deleted], &AdminOptions::new()).await.expect("asked") {
         answer.expect("deleted");
     }
@@ -181,8 +212,7 @@ async fn a_real_registry_gives_ids_and_refuses_by_field() {
     client.probe().await.expect("it is one");
     let subject = fresh("odd %table/ü-value");
     let first = r#"{"type":"record","name":"V","fields":[{"name":"id","type":"int"}]}"#;
-    let second =
-        r#"{"type":"record","name":"V","fields":[{"name":"id","type":"int"},{"name":"mail","type":"string"}]}"#;
+    let second = r#"{"type":"record","name":"V","fields":[{"name":"id","type":"int"},{"name":"mail","type":"string"}]}"#;
     assert_eq!(client.lookup(&subject, first).await.expect("asked"), None);
     let id = client.register(&subject, first).await.expect("registered");
     assert_eq!(client.register(&subject, first).await.expect("again"), id);
@@ -202,6 +232,7 @@ async fn a_real_registry_gives_ids_and_refuses_by_field() {
         }
         other => panic!("{other:?}"),
     }
-    let nonsense = client.register(&subject, "{\"type\":\"nonsense\"}").await.expect_err("no schema");
+    let nonsense =
+        client.register(&subject, "{\"type\":\"nonsense\"}").await.expect_err("no schema");
     assert!(matches!(nonsense, RegistryError::Refused { .. }), "{nonsense:?}");
 }

@@ -18,18 +18,52 @@ use std::sync::OnceLock;
 const LINES_MAX: usize = 500;
 const TEST_LINES_MAX: usize = 800;
 
+/// The reason of a file that had fewer lines while a line could be 120 wide.
+const WIDER: &str = "it waits for a split that follows its subject";
+
 /// Files that may be longer, how long, and the reason.
 const LONGER: &[(&str, usize, &str)] = &[
-    ("src/core/mod.rs", 550, "one mind: every event and what it leads to, side by side"),
-    ("src/rows/mod.rs", 520, "one row path: every message and what becomes of it, side by side"),
-    ("src/core/simulation.rs", 600, "tests only: the world in which the core is tried"),
-    ("src/agent/runner.rs", 575, "one loop: what it waits for and what it does then, in the order of importance"),
-    ("src/encode/encoder.rs", 550, "one encoder: a record's parts in the order in which they are written"),
+    ("src/agent/open.rs", 543, WIDER),
+    ("src/agent/report.rs", 543, WIDER),
+    ("src/agent/runner/session.rs", 529, WIDER),
+    ("src/backfill/mod.rs", 520, WIDER),
+    ("src/change/tests.rs", 519, WIDER),
+    ("src/config/about.rs", 543, WIDER),
+    ("src/config/import/capture.rs", 541, WIDER),
+    ("src/encode/plan.rs", 541, WIDER),
+    ("src/encode/registry/mod.rs", 511, WIDER),
+    ("src/plans/mod.rs", 526, WIDER),
+    ("src/snapshot/window.rs", 523, WIDER),
+    ("src/watch/simulation/catalog.rs", 535, WIDER),
+    ("src/core/mod.rs", 562, "one mind: every event and what it leads to, side by side"),
+    ("src/rows/mod.rs", 531, "one row path: every message and what becomes of it, side by side"),
+    ("src/core/simulation.rs", 620, "tests only: the world in which the core is tried"),
+    (
+        "src/agent/runner.rs",
+        602,
+        "one loop: what it waits for and what it does then, in the order of importance",
+    ),
+    (
+        "src/encode/encoder.rs",
+        550,
+        "one encoder: a record's parts in the order in which they are written",
+    ),
 ];
 
 /// Rooms that hold the rules by which data is lost or kept: no IO, no clock, no luck.
-const PURE: &[&str] =
-    &["lsn", "secret", "table", "pgoutput", "change", "ledger", "encode", "watch", "continuity", "core", "status"];
+const PURE: &[&str] = &[
+    "lsn",
+    "secret",
+    "table",
+    "pgoutput",
+    "change",
+    "ledger",
+    "encode",
+    "watch",
+    "continuity",
+    "core",
+    "status",
+];
 
 /// The places of pure rooms that ask a server, a file or a program.
 const IMPURE_PLACES: [&str; 4] =
@@ -39,8 +73,7 @@ const IMPURE_PLACES: [&str; 4] =
 const CORE: &str = "core";
 
 /// What a pure room does not name.
-const PURE_BANS: &str =
-    "tokio rdkafka tracing reqwest std::net std::fs std::env std::thread std::time::Instant SystemTime rand";
+const PURE_BANS: &str = "tokio rdkafka tracing reqwest std::net std::fs std::env std::thread std::time::Instant SystemTime rand";
 
 /// Imports that the order of rooms would permit and the drawing does not.
 const STRANGERS: &[(&str, &str)] = &[
@@ -61,7 +94,8 @@ const STRANGERS: &[(&str, &str)] = &[
 const ALONE: &[&str] = &["peers"];
 
 /// Files that may share state behind a lock.
-const SHARED: &[(&str, &str)] = &[("src/peers/registry.rs", "a throw-away server's connections write into one store")];
+const SHARED: &[(&str, &str)] =
+    &[("src/peers/registry.rs", "a throw-away server's connections write into one store")];
 
 /// Characters in the name of a test: a law that is read at a glance, in a list of a thousand.
 const TEST_NAME_MAX: usize = 60;
@@ -96,13 +130,18 @@ impl Source {
 
     /// Where the file's tests begin, as a byte offset into `code`; the whole file below `tests/`.
     fn tests_at(&self) -> usize {
-        if self.path.starts_with("tests/") || self.path.ends_with("/tests.rs") || self.path.contains("/tests/") {
+        if self.path.starts_with("tests/")
+            || self.path.ends_with("/tests.rs")
+            || self.path.contains("/tests/")
+        {
             return 0;
         }
         self.code
             .match_indices("#[cfg(test)]")
             .map(|(at, found)| (at, self.code[at + found.len()..].trim_start()))
-            .find(|(_, after)| after.starts_with("mod ") && !after.lines().next().is_some_and(|l| l.contains(';')))
+            .find(|(_, after)| {
+                after.starts_with("mod ") && !after.lines().next().is_some_and(|l| l.contains(';'))
+            })
             .map_or(self.code.len(), |(at, _)| at)
     }
 
@@ -116,13 +155,17 @@ impl Source {
         self.code
             .match_indices(word)
             .map(|(at, _)| at)
-            .filter(|at| !self.code[..*at].ends_with(is_word) && !self.code[at + word.len()..].starts_with(is_word))
+            .filter(|at| {
+                !self.code[..*at].ends_with(is_word)
+                    && !self.code[at + word.len()..].starts_with(is_word)
+            })
             .collect()
     }
 
     /// The names of the file's tests with their offsets; a macro that makes tests has none.
     fn laws(&self) -> Vec<(usize, String)> {
-        let attributes = self.code.match_indices("#[test]").chain(self.code.match_indices("#[tokio::test"));
+        let attributes =
+            self.code.match_indices("#[test]").chain(self.code.match_indices("#[tokio::test"));
         attributes
             .filter_map(|(at, _)| {
                 let start = at + self.code[at..].find("fn ")? + "fn ".len();
@@ -146,7 +189,8 @@ fn read(path: &str) -> String {
 
 /// Every file below `folder`, as paths from the top.
 fn files(folder: &Path, found: &mut Vec<String>) {
-    let mut entries: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut entries: Vec<_> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     entries.sort();
     for path in entries {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
@@ -283,7 +327,12 @@ fn quoted_length(bytes: &[u8], quote: u8) -> usize {
 fn rooms() -> Vec<String> {
     let mut rooms: Vec<String> = blanked(&read("src/lib.rs"))
         .lines()
-        .filter_map(|line| line.trim_start_matches("pub ").strip_prefix("mod ")?.strip_suffix(';').map(str::to_owned))
+        .filter_map(|line| {
+            line.trim_start_matches("pub ")
+                .strip_prefix("mod ")?
+                .strip_suffix(';')
+                .map(str::to_owned)
+        })
         .collect();
     rooms.push("main".to_owned());
     rooms
@@ -294,9 +343,15 @@ fn crate_paths(source: &Source) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     for root in ["crate", "wellspring"] {
         for at in source.words(root) {
-            let Some(rest) = source.code[at + root.len()..].trim_start().strip_prefix("::") else { continue };
+            let Some(rest) = source.code[at + root.len()..].trim_start().strip_prefix("::") else {
+                continue;
+            };
             let rest = rest.trim_start();
-            let names = if let Some(group) = rest.strip_prefix('{') { first_names(group) } else { vec![name(rest)] };
+            let names = if let Some(group) = rest.strip_prefix('{') {
+                first_names(group)
+            } else {
+                vec![name(rest)]
+            };
             found.extend(names.into_iter().map(|n| (at, n)));
         }
     }
@@ -346,13 +401,22 @@ fn rooms_import_only_from_rooms_to_their_left() {
         };
         for (at, used) in crate_paths(source) {
             if place(&used).is_some_and(|there| there > here) {
-                faults.push(source.fault(at, &format!("room `{room}` imports `{used}`, which stands to its right")));
+                faults.push(source.fault(
+                    at,
+                    &format!("room `{room}` imports `{used}`, which stands to its right"),
+                ));
             }
             if ALONE.contains(&room) && used != room && place(&used).is_some() {
-                faults.push(source.fault(at, &format!("room `{room}` imports `{used}`; `{room}` imports no room")));
+                faults.push(source.fault(
+                    at,
+                    &format!("room `{room}` imports `{used}`; `{room}` imports no room"),
+                ));
             }
             if STRANGERS.contains(&(room, used.as_str())) {
-                faults.push(source.fault(at, &format!("room `{room}` does not know `{used}`; `agent` joins them")));
+                faults.push(source.fault(
+                    at,
+                    &format!("room `{room}` does not know `{used}`; `agent` joins them"),
+                ));
             }
         }
     }
@@ -365,20 +429,25 @@ fn pure_rooms_name_no_runtime_no_sockets_no_clock_and_no_luck() {
     for source in sources().iter().filter(|s| s.is_pure()) {
         for ban in PURE_BANS.split(' ') {
             for at in source.words(ban) {
-                faults.push(
-                    source.fault(at, &format!("`{ban}` in a pure room: let time, luck and IO come in as arguments")),
-                );
+                faults.push(source.fault(
+                    at,
+                    &format!("`{ban}` in a pure room: let time, luck and IO come in as arguments"),
+                ));
             }
         }
         for at in source.words("std::time") {
             let import = source.code[at..].split(';').next().unwrap_or_default();
             if import.contains('{') && import.contains("Instant") {
-                faults.push(source.fault(at, "a clock in a pure room: let the time come in as an argument"));
+                faults.push(
+                    source.fault(at, "a clock in a pure room: let the time come in as an argument"),
+                );
             }
         }
         if source.room() == Some(CORE) {
             for at in source.words("async") {
-                faults.push(source.fault(at, "`async` in the pure core: it answers an event with actions"));
+                faults.push(
+                    source.fault(at, "`async` in the pure core: it answers an event with actions"),
+                );
             }
         }
     }
@@ -400,13 +469,20 @@ fn every_file_opens_by_saying_what_it_is() {
 fn files_stay_short_enough_to_be_read() {
     let mut faults = Vec::new();
     for source in sources() {
-        let code = source.code.get(..source.tests_at()).filter(|code| !code.is_empty()).unwrap_or(&source.code);
+        let code = source
+            .code
+            .get(..source.tests_at())
+            .filter(|code| !code.is_empty())
+            .unwrap_or(&source.code);
         let lines = code.lines().count();
         let usual = if source.path.starts_with("tests/") { TEST_LINES_MAX } else { LINES_MAX };
         let longer = LONGER.iter().find(|(path, ..)| *path == source.path);
         let most = longer.map_or(usual, |(_, most, _)| *most);
         if lines > most {
-            faults.push(format!("{}: {lines} lines before its tests; {most} at most, or a named reason", source.path));
+            faults.push(format!(
+                "{}: {lines} lines before its tests; {most} at most, or a named reason",
+                source.path
+            ));
         }
     }
     none(faults);
@@ -434,8 +510,12 @@ fn a_name_of_a_test_has_at_most_60_characters() {
         for (at, name) in source.laws() {
             let length = name.chars().count();
             if length > TEST_NAME_MAX {
-                let fault = source.fault(at, &format!("`{name}` has {length} characters; {TEST_NAME_MAX} at most"));
-                if source.path.starts_with("src/") { &mut long_in_src } else { &mut faults }.push(fault);
+                let fault = source.fault(
+                    at,
+                    &format!("`{name}` has {length} characters; {TEST_NAME_MAX} at most"),
+                );
+                if source.path.starts_with("src/") { &mut long_in_src } else { &mut faults }
+                    .push(fault);
             }
         }
     }
@@ -451,14 +531,24 @@ fn a_name_of_a_test_has_at_most_60_characters() {
 fn tests_wait_for_facts_and_not_for_time() {
     let mut faults = Vec::new();
     for source in sources() {
-        for (at, _) in source.code.match_indices("thread::sleep").chain(source.code.match_indices("time::sleep")) {
+        for (at, _) in source
+            .code
+            .match_indices("thread::sleep")
+            .chain(source.code.match_indices("time::sleep"))
+        {
             if at < source.tests_at() {
                 continue;
             }
             let begin = source.code[..at].rfind("fn ").unwrap_or(0);
             let body = &source.code[begin..at];
-            if !(body.starts_with("fn wait_until") && body.contains("deadline") && body.contains("condition")) {
-                faults.push(source.fault(at, "a sleep in a test: use `wait_until` with a condition and a deadline"));
+            if !(body.starts_with("fn wait_until")
+                && body.contains("deadline")
+                && body.contains("condition"))
+            {
+                faults.push(source.fault(
+                    at,
+                    "a sleep in a test: use `wait_until` with a condition and a deadline",
+                ));
             }
         }
     }
@@ -472,8 +562,10 @@ fn every_select_says_its_order() {
         for at in source.words("select!") {
             let body = source.code[at + "select!".len()..].trim_start();
             if !body.trim_start_matches(['{', '(']).trim_start().starts_with("biased;") {
-                faults
-                    .push(source.fault(at, "`select!` without `biased;`: what frees room comes before what takes it"));
+                faults.push(source.fault(
+                    at,
+                    "`select!` without `biased;`: what frees room comes before what takes it",
+                ));
             }
         }
     }
@@ -492,7 +584,9 @@ fn state_has_one_owner() {
             let line: String = line.split_whitespace().collect();
             for lock in ["Mutex<", "RwLock<"] {
                 let shared = line.match_indices("Arc<").any(|(at, _)| {
-                    let inside = line[at + 4..].trim_start_matches("std::sync::").trim_start_matches("tokio::sync::");
+                    let inside = line[at + 4..]
+                        .trim_start_matches("std::sync::")
+                        .trim_start_matches("tokio::sync::");
                     inside.starts_with(lock)
                 });
                 if shared {
@@ -505,7 +599,9 @@ fn state_has_one_owner() {
             }
         }
         for at in source.words("unbounded_channel") {
-            faults.push(source.fault(at, "a queue without a bound: say its capacity and what fills it"));
+            faults.push(
+                source.fault(at, "a queue without a bound: say its capacity and what fills it"),
+            );
         }
     }
     none(faults);
@@ -520,7 +616,10 @@ fn nothing_committed_names_a_machine() {
         let Ok(text) = fs::read_to_string(top().join(&path)) else { continue };
         for (number, line) in text.lines().enumerate() {
             if let Some(machine) = machines.iter().find(|m| line.contains(m.as_str())) {
-                faults.push(format!("{path}:{}: names a path of one machine, `{machine}`", number + 1));
+                faults.push(format!(
+                    "{path}:{}: names a path of one machine, `{machine}`",
+                    number + 1
+                ));
             }
         }
     }
@@ -535,7 +634,11 @@ fn comments_name_only_documents_that_exist() {
         for (number, line) in source.text.lines().enumerate() {
             for page in pages_named(comment_of(line)) {
                 if !top().join(page).is_file() && !top().join(beside).join(page).is_file() {
-                    faults.push(format!("{}:{}: names `{page}`, which does not exist", source.path, number + 1));
+                    faults.push(format!(
+                        "{}:{}: names `{page}`, which does not exist",
+                        source.path,
+                        number + 1
+                    ));
                 }
             }
         }
@@ -545,7 +648,9 @@ fn comments_name_only_documents_that_exist() {
 
 /// The comment of a line, from its first `//` that does not belong to an address; empty where it has none.
 fn comment_of(line: &str) -> &str {
-    line.match_indices("//").find(|(at, _)| !line[..*at].ends_with(':')).map_or("", |(at, _)| &line[at + 2..])
+    line.match_indices("//")
+        .find(|(at, _)| !line[..*at].ends_with(':'))
+        .map_or("", |(at, _)| &line[at + 2..])
 }
 
 /// Every path in a text that ends in `.md`.
@@ -562,9 +667,11 @@ fn the_top_folder_stays_small() {
     for entry in fs::read_dir(top()).unwrap() {
         let entry = entry.unwrap();
         let name = entry.file_name().to_string_lossy().into_owned();
-        let known = TOP_FOLDERS.contains(&name.as_str()) || name == "target" || name.starts_with('.');
+        let known =
+            TOP_FOLDERS.contains(&name.as_str()) || name == "target" || name.starts_with('.');
         if entry.file_type().unwrap().is_dir() && !known {
-            faults.push(format!("{name}/: a new folder at the top; {TOP_FOLDERS:?} hold everything"));
+            faults
+                .push(format!("{name}/: a new folder at the top; {TOP_FOLDERS:?} hold everything"));
         }
     }
     none(faults);
@@ -580,11 +687,15 @@ fn architecture_names_every_room_and_every_dependency() {
         .map(|r| format!("ARCHITECTURE.md: room `{r}` is not on the map"))
         .collect();
     let lines = page.lines().count();
-    if lines >= 260 {
-        faults.push(format!("ARCHITECTURE.md: {lines} lines; below 260 it is read, above it is not"));
+    if lines >= 250 {
+        faults
+            .push(format!("ARCHITECTURE.md: {lines} lines; below 250 it is read, above it is not"));
     }
     faults.extend(
-        dependencies().iter().filter(|d| !named(d)).map(|d| format!("ARCHITECTURE.md: no line says why `{d}` is here")),
+        dependencies()
+            .iter()
+            .filter(|d| !named(d))
+            .map(|d| format!("ARCHITECTURE.md: no line says why `{d}` is here")),
     );
     none(faults);
 }
@@ -596,7 +707,9 @@ fn dependencies() -> BTreeSet<String> {
     for line in read("Cargo.toml").lines() {
         if let Some(section) = line.strip_prefix('[') {
             inside = section.trim_end_matches(']').ends_with("dependencies");
-        } else if let Some((name, _)) = line.split_once('=').filter(|_| inside && !line.starts_with('#')) {
+        } else if let Some((name, _)) =
+            line.split_once('=').filter(|_| inside && !line.starts_with('#'))
+        {
             found.insert(name.trim().to_owned());
         }
     }
@@ -605,10 +718,14 @@ fn dependencies() -> BTreeSet<String> {
 
 #[test]
 fn blanking_takes_comments_and_literals_and_leaves_code() {
-    let text = "a /* x /* y */ */ b // c\n\"tokio\" r#\"std::net\"# 'x' '\\'' fn f<'a>(v: &'a str) {}";
+    let text =
+        "a /* x /* y */ */ b // c\n\"tokio\" r#\"std::net\"# 'x' '\\'' fn f<'a>(v: &'a str) {}";
     let code = blanked(text);
     assert_eq!(code.len(), text.len());
-    assert_eq!(code.split_whitespace().collect::<Vec<_>>(), ["a", "b", "fn", "f<'a>(v:", "&'a", "str)", "{}"]);
+    assert_eq!(
+        code.split_whitespace().collect::<Vec<_>>(),
+        ["a", "b", "fn", "f<'a>(v:", "&'a", "str)", "{}"]
+    );
 }
 
 #[test]
@@ -623,7 +740,10 @@ fn a_test_is_found_behind_each_attribute_and_in_a_proptest() {
 
 #[test]
 fn grouped_imports_are_read_by_their_first_names() {
-    assert_eq!(first_names("lsn::Lsn, kafka::{self, Producer}, table}; use other;"), ["lsn", "kafka", "table"]);
+    assert_eq!(
+        first_names("lsn::Lsn, kafka::{self, Producer}, table}; use other;"),
+        ["lsn", "kafka", "table"]
+    );
 }
 
 #[test]

@@ -70,7 +70,10 @@ pub(super) async fn resume(State(actions): State<Actions>, headers: HeaderMap) -
     asked(&actions, &headers, Request::Resume).await
 }
 
-pub(super) async fn cancel_snapshot(State(actions): State<Actions>, headers: HeaderMap) -> Response {
+pub(super) async fn cancel_snapshot(
+    State(actions): State<Actions>,
+    headers: HeaderMap,
+) -> Response {
     asked(&actions, &headers, Request::CancelSnapshot).await
 }
 
@@ -87,7 +90,9 @@ pub(super) async fn snapshot(
         Ok(Json(Copy { tables, .. })) if tables.is_empty() => {
             told(Err(Refused::Faulty("`tables` is empty: name the tables to copy".to_owned())))
         }
-        Ok(Json(Copy { tables, filter })) => asked(&actions, &headers, Request::Snapshot { tables, filter }).await,
+        Ok(Json(Copy { tables, filter })) => {
+            asked(&actions, &headers, Request::Snapshot { tables, filter }).await
+        }
         Err(error) => told(Err(Refused::Faulty(format!(
             "the body is not {{\"tables\": [\"public.orders\"], \"where\": \"optional\"}}: {}",
             error.body_text()
@@ -151,7 +156,9 @@ async fn asked(actions: &Actions, headers: &HeaderMap, request: Request) -> Resp
 }
 
 async fn in_time(answer: impl Future<Output = Answer>) -> Answer {
-    let late = || Refused::NotAvailable(format!("no answer for {} s; see /livez", ANSWER_PATIENCE.as_secs()));
+    let late = || {
+        Refused::NotAvailable(format!("no answer for {} s; see /livez", ANSWER_PATIENCE.as_secs()))
+    };
     tokio::time::timeout(ANSWER_PATIENCE, answer).await.unwrap_or_else(|_| Err(late()))
 }
 
@@ -192,7 +199,9 @@ pub(super) enum Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         match self {
-            Refusal::Off(why) => json(StatusCode::FORBIDDEN, "error", &format!("actions are off: {why}")),
+            Refusal::Off(why) => {
+                json(StatusCode::FORBIDDEN, "error", &format!("actions are off: {why}"))
+            }
             Refusal::Missing | Refusal::Wrong => {
                 let text = if self == Refusal::Missing {
                     "send the token of admin.token_file or token_command as `Authorization: Bearer ...`"
@@ -200,7 +209,9 @@ impl IntoResponse for Refusal {
                     "not the token of admin.token_file or token_command"
                 };
                 let mut response = json(StatusCode::UNAUTHORIZED, "error", text);
-                response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+                response
+                    .headers_mut()
+                    .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
                 response
             }
         }
@@ -216,7 +227,8 @@ pub(super) async fn authorise(token: Option<&Kept>, headers: &HeaderMap) -> Resu
     let sent = headers.get(header::AUTHORIZATION).ok_or(Refusal::Missing)?;
     let sent = sent.as_bytes().strip_prefix(b"Bearer ").ok_or(Refusal::Missing)?;
     let wanted = token.get().await.map_err(|error| {
-        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+        let cause =
+            std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
         Refusal::Off(format!("{error}{cause}"))
     })?;
     if wanted.reveal().len() < TOKEN_BYTES_MIN {
@@ -235,7 +247,10 @@ mod tests {
     const TOKEN: &str = "0123456789abcdef";
 
     fn bearer(token: &str) -> HeaderMap {
-        HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_str(&format!("Bearer {token}")).unwrap())])
+        HeaderMap::from_iter([(
+            header::AUTHORIZATION,
+            HeaderValue::from_str(&format!("Bearer {token}")).unwrap(),
+        )])
     }
 
     #[tokio::test]
@@ -247,7 +262,10 @@ mod tests {
             assert_eq!(check(&bearer(wrong)).await, Err(Refusal::Wrong), "{wrong}");
         }
         assert_eq!(check(&HeaderMap::new()).await, Err(Refusal::Missing));
-        let basic = HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_static("Basic 0123456789abcdef"))]);
+        let basic = HeaderMap::from_iter([(
+            header::AUTHORIZATION,
+            HeaderValue::from_static("Basic 0123456789abcdef"),
+        )]);
         assert_eq!(check(&basic).await, Err(Refusal::Missing));
     }
 
@@ -264,7 +282,12 @@ mod tests {
 
     #[tokio::test]
     async fn without_a_good_token_nothing_opens_and_the_reason_is_told() {
-        let why = async |source: Option<Source>| match authorise(source.map(token).as_deref(), &bearer("")).await {
+        let why = async |source: Option<Source>| match authorise(
+            source.map(token).as_deref(),
+            &bearer(""),
+        )
+        .await
+        {
             Err(Refusal::Off(why)) => why,
             other => panic!("{other:?}"),
         };

@@ -70,7 +70,9 @@ impl Server {
                 tokio::net::TcpListener::from_std(listener)
             };
             match listener {
-                Ok(listener) => runtime.block_on(serve::serve(listener, router(told, actions), stopped)),
+                Ok(listener) => {
+                    runtime.block_on(serve::serve(listener, router(told, actions), stopped))
+                }
                 Err(error) => tracing::error!(%error, "the admin address cannot be served"),
             }
         })?;
@@ -118,7 +120,8 @@ impl Told {
     }
 
     fn is_alive(&self) -> bool {
-        u128::try_from(self.heartbeat_age_ms()).is_ok_and(|age| age <= HEARTBEAT_AGE_MAX.as_millis())
+        u128::try_from(self.heartbeat_age_ms())
+            .is_ok_and(|age| age <= HEARTBEAT_AGE_MAX.as_millis())
             || self.heartbeat_age_ms() < 0
     }
 
@@ -129,11 +132,16 @@ impl Told {
             return Some(stuck(self.heartbeat_age_ms()));
         }
         if status.phase != Phase::Streaming {
-            let reason = if status.reason.is_empty() { String::new() } else { format!(" ({})", status.reason) };
+            let reason = if status.reason.is_empty() {
+                String::new()
+            } else {
+                format!(" ({})", status.reason)
+            };
             return Some(format!("{}{reason}", status.phase.name()));
         }
         let lag_max = self.ready_lag.as_secs_f64();
-        (status.lag_seconds > lag_max).then(|| format!("lag {:.1} s, above {lag_max} s", status.lag_seconds))
+        (status.lag_seconds > lag_max)
+            .then(|| format!("lag {:.1} s, above {lag_max} s", status.lag_seconds))
     }
 }
 
@@ -148,8 +156,14 @@ fn router(told: Told, actions: Actions) -> Router {
         .with_state(actions);
     Router::new()
         .route("/", get(index))
-        .route("/page.css", get(async || asset("text/css; charset=utf-8", include_str!("page/page.css"))))
-        .route("/page.js", get(async || asset("text/javascript; charset=utf-8", include_str!("page/page.js"))))
+        .route(
+            "/page.css",
+            get(async || asset("text/css; charset=utf-8", include_str!("page/page.css"))),
+        )
+        .route(
+            "/page.js",
+            get(async || asset("text/javascript; charset=utf-8", include_str!("page/page.js"))),
+        )
         .route("/history", get(history))
         .route("/metrics", get(metrics))
         .route("/livez", get(livez))
@@ -194,19 +208,25 @@ async fn history(State(told): State<Told>) -> Response {
 
 /// The page for a browser, or a few lines of text for `curl`.
 async fn index(State(told): State<Told>, headers: HeaderMap) -> Response {
-    let wants_html = headers.get(header::ACCEPT).is_some_and(|kinds| kinds.as_bytes().starts_with(b"text/html"));
+    let wants_html =
+        headers.get(header::ACCEPT).is_some_and(|kinds| kinds.as_bytes().starts_with(b"text/html"));
     if !wants_html {
         return text(StatusCode::OK, lines(&told.status.borrow()));
     }
     let mut response = asset("text/html; charset=utf-8", include_str!("page/index.html"));
-    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     response.headers_mut().insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
     response
 }
 
 fn lines(status: &Status) -> String {
-    let mut page = format!("wellspring {}\n\nphase   {}\n", env!("CARGO_PKG_VERSION"), status.phase.name());
-    for (name, value) in [("reason", &status.reason), ("detail", &status.detail), ("next", &status.next)] {
+    let mut page =
+        format!("wellspring {}\n\nphase   {}\n", env!("CARGO_PKG_VERSION"), status.phase.name());
+    for (name, value) in
+        [("reason", &status.reason), ("detail", &status.detail), ("next", &status.next)]
+    {
         if !value.is_empty() {
             // Writing to a String cannot fail.
             let _ = writeln!(page, "{name:7} {value}");

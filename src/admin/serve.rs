@@ -52,7 +52,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until `stopped` is closed.
 pub(super) async fn serve(listener: TcpListener, router: Router, mut stopped: watch::Receiver<()>) {
-    let router = router.layer(DefaultBodyLimit::max(BODY_BYTES_MAX)).layer(middleware::from_fn(small_body));
+    let router =
+        router.layer(DefaultBodyLimit::max(BODY_BYTES_MAX)).layer(middleware::from_fn(small_body));
     let mut places = Places::default();
     let mut come = 0_usize;
     loop {
@@ -114,7 +115,9 @@ impl Places {
 async fn connection(stream: TcpStream, router: Router, busy: Busy) {
     let socket = SockRef::from(&stream);
     // If the system refuses these sizes, its own limits apply.
-    let _ = socket.set_send_buffer_size(SYSTEM_BUFFER_BYTES).and(socket.set_recv_buffer_size(SYSTEM_BUFFER_BYTES));
+    let _ = socket
+        .set_send_buffer_size(SYSTEM_BUFFER_BYTES)
+        .and(socket.set_recv_buffer_size(SYSTEM_BUFFER_BYTES));
     let router = TowerToHyperService::new(router);
     let answer = service_fn(move |mut request: Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(busy.clone());
@@ -153,7 +156,9 @@ async fn small_body(request: Request<Body>, next: Next) -> Response {
     let (parts, body) = request.into_parts();
     match tokio::time::timeout(HEADER_TIMEOUT, axum::body::to_bytes(body, BODY_BYTES_MAX)).await {
         Ok(Ok(bytes)) => answer(Request::from_parts(parts, Body::from(bytes))).await,
-        Ok(Err(_)) => (StatusCode::PAYLOAD_TOO_LARGE, "the body is longer than 16 KiB\n").into_response(),
+        Ok(Err(_)) => {
+            (StatusCode::PAYLOAD_TOO_LARGE, "the body is longer than 16 KiB\n").into_response()
+        }
         Err(_) => (StatusCode::REQUEST_TIMEOUT, "the body did not come in time\n").into_response(),
     }
 }

@@ -28,7 +28,8 @@ fn world() -> World {
     let (agent, asked) = request::channel();
     let (reload, reloads) = mpsc::channel(1);
     let actions = Actions { agent, reload, token: Some(token(Source::Inline(Secret::new(TOKEN)))) };
-    let server = Server::start(listener, Duration::from_secs(10), metrics.clone(), status, actions).unwrap();
+    let server =
+        Server::start(listener, Duration::from_secs(10), metrics.clone(), status, actions).unwrap();
     World { server, metrics, tell, asked, reloads }
 }
 
@@ -49,7 +50,9 @@ impl World {
     }
 
     fn ask(&self, method: &str, path: &str) -> (u16, String) {
-        let answer = self.raw(format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes());
+        let answer = self.raw(
+            format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes(),
+        );
         let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
         let code = head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
         (code, body.to_owned())
@@ -133,7 +136,11 @@ fn is_ready_only_while_streaming_within_the_lag_limit() {
     assert_eq!(world.get("/readyz").0, 200);
     world.is(Status { lag_seconds: 10.5, ..streaming() });
     assert_eq!(world.get("/readyz"), (503, "not ready: lag 10.5 s, above 10 s\n".to_owned()));
-    world.is(Status { phase: Phase::Halted, reason: "slot_missing".to_owned(), ..Status::default() });
+    world.is(Status {
+        phase: Phase::Halted,
+        reason: "slot_missing".to_owned(),
+        ..Status::default()
+    });
     assert_eq!(world.get("/readyz"), (503, "not ready: halted (slot_missing)\n".to_owned()));
 }
 
@@ -197,7 +204,10 @@ fn an_action_needs_the_token_and_reaches_the_loop_with_it() {
     for token in ["", "wrong", &TOKEN[1..]] {
         for path in ["/pause", "/resume", "/reload", "/skip", "/snapshot", "/snapshot/cancel"] {
             let (code, body, asked) = world.post(path, token, "", done());
-            assert!(code == 401 && body.contains("admin.token_file") && asked.is_empty(), "{path}: {code} {body}");
+            assert!(
+                code == 401 && body.contains("admin.token_file") && asked.is_empty(),
+                "{path}: {code} {body}"
+            );
         }
     }
     let (code, body, asked) = world.post("/pause", TOKEN, "", done());
@@ -210,7 +220,8 @@ fn an_action_needs_the_token_and_reaches_the_loop_with_it() {
     assert!(code == 200 && asked.iter().all(copied) && asked.len() == 1, "{asked:?}");
     // A GET never acts, whoever sends it.
     assert_eq!(world.get("/pause").0, 405);
-    let skip = "{\"table\":\"p.t\",\"commit\":\"0/10\",\"ordinal\":2,\"by\":\"ada\",\"why\":\"ticket 7\"}";
+    let skip =
+        "{\"table\":\"p.t\",\"commit\":\"0/10\",\"ordinal\":2,\"by\":\"ada\",\"why\":\"ticket 7\"}";
     let (code, _, asked) = world.post("/skip", TOKEN, skip, done());
     assert_eq!((code, asked.first().map(Request::name)), (200, Some("skip")));
     let (code, body, asked) = world.post("/skip", TOKEN, "{\"table\":\"p.t\"}", done());
@@ -231,7 +242,10 @@ fn a_refusal_has_its_own_status_and_says_why() {
     }
     for body in ["", "{", "[]", "{\"tables\":[]}", "{\"table\":\"a\"}"] {
         let (code, text, asked) = world.post("/snapshot", TOKEN, body, Err(Refused::Busy));
-        assert!(code == 422 && text.contains("tables") && asked.is_empty(), "{body}: {code} {text}");
+        assert!(
+            code == 422 && text.contains("tables") && asked.is_empty(),
+            "{body}: {code} {text}"
+        );
     }
     let (code, ..) = world.post("/snapshot", TOKEN, &"x".repeat(17 * 1024), Err(Refused::Busy));
     assert_eq!(code, 413);
@@ -244,13 +258,18 @@ fn no_page_of_another_origin_is_let_in() {
         b"OPTIONS /pause HTTP/1.1\r\nhost: x\r\norigin: http://elsewhere\r\naccess-control-request-method: POST\r\n\
           access-control-request-headers: authorization\r\nconnection: close\r\n\r\n",
     );
-    assert!(preflight.starts_with("HTTP/1.1 405") && !preflight.contains("access-control-allow"), "{preflight}");
+    assert!(
+        preflight.starts_with("HTTP/1.1 405") && !preflight.contains("access-control-allow"),
+        "{preflight}"
+    );
 }
 
 #[test]
 fn refuses_bodies_and_endless_headers() {
     let world = world();
-    let body = world.raw(b"GET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 5\r\n\r\nhello");
+    let body = world.raw(
+        b"GET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 5\r\n\r\nhello",
+    );
     assert!(body.starts_with("HTTP/1.1 413"), "{body}");
     let endless = [b"GET /livez HTTP/1.1\r\nx: ".to_vec(), vec![b'y'; 64 * 1024]].concat();
     let answer = world.raw(&endless);
@@ -297,8 +316,9 @@ fn hundreds_of_clients_that_never_finish_do_not_keep_a_probe_out() {
 #[test]
 fn an_action_under_way_is_not_cut_off_by_those_who_come_after_it() {
     let mut world = world();
-    let request =
-        format!("POST /pause HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {TOKEN}\r\nconnection: close\r\n\r\n");
+    let request = format!(
+        "POST /pause HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {TOKEN}\r\nconnection: close\r\n\r\n"
+    );
     let mut client = TcpStream::connect(world.server.address()).unwrap();
     client.write_all(request.as_bytes()).unwrap();
     let Asked { reply, .. } = world.asked.blocking_recv().unwrap();
@@ -318,7 +338,10 @@ fn whoever_asks_for_status_again_gets_what_is_true_by_then() {
         for _ in 0..2 {
             let (code, body) = world.get("/status");
             let told: serde_json::Value = serde_json::from_str(&body).unwrap();
-            assert_eq!((code, &told["detail"], &told["phase"]), (200, &detail.into(), &"streaming".into()));
+            assert_eq!(
+                (code, &told["detail"], &told["phase"]),
+                (200, &detail.into(), &"streaming".into())
+            );
         }
     }
 }

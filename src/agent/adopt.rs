@@ -33,16 +33,21 @@ pub struct Offset {
 pub fn offset(json: &[u8]) -> Option<Offset> {
     let value: serde_json::Value = serde_json::from_slice(json).ok()?;
     let lsn = |name: &str| value.get(name)?.as_u64().map(Lsn::new);
-    let is = |name: &str, wanted: bool| value.get(name).and_then(serde_json::Value::as_bool) == Some(wanted);
+    let is = |name: &str, wanted: bool| {
+        value.get(name).and_then(serde_json::Value::as_bool) == Some(wanted)
+    };
     let sent = lsn("lsn")?;
     let processed = lsn("lsn_proc").unwrap_or(sent);
-    let snapshot = value.get("snapshot").is_some_and(|snapshot| !snapshot.is_null() && *snapshot != false);
+    let snapshot =
+        value.get("snapshot").is_some_and(|snapshot| !snapshot.is_null() && *snapshot != false);
     let unfinished = is("snapshot_completed", false) || is("last_snapshot_record", false);
-    let in_chunks = value.get("incremental_snapshot_collections").and_then(serde_json::Value::as_str);
+    let in_chunks =
+        value.get("incremental_snapshot_collections").and_then(serde_json::Value::as_str);
     Some(Offset {
         sent,
         committed: lsn("lsn_commit").unwrap_or(processed),
-        copying: (snapshot && unfinished) || in_chunks.is_some_and(|list| !matches!(list, "" | "[]")),
+        copying: (snapshot && unfinished)
+            || in_chunks.is_some_and(|list| !matches!(list, "" | "[]")),
     })
 }
 
@@ -68,15 +73,23 @@ pub async fn adopt(config: &Config, offset: Offset) -> Result<Adopted, ConsentEr
     let Desk { keeper, seen, .. } = desk(config).await?;
     idle(config, &seen)?;
     if seen.state.record.is_some() {
-        return refused("there is a record of this slot already", "`wellspring slot status` shows it");
+        return refused(
+            "there is a record of this slot already",
+            "`wellspring slot status` shows it",
+        );
     }
     if !seen.has_publication() {
         return Err(ConsentError::NoPublication { publication: config.publication.clone() });
     }
-    let Some(slot) = seen.slot() else { return Err(ConsentError::Missing { slot: config.slot.clone() }) };
+    let Some(slot) = seen.slot() else {
+        return Err(ConsentError::Missing { slot: config.slot.clone() });
+    };
     if slot.plugin.as_deref() != Some("pgoutput") {
         let plugin = slot.plugin.as_deref().unwrap_or("none");
-        return refused(&format!("slot `{}` has the plugin {plugin}", config.slot), "only pgoutput can be taken over");
+        return refused(
+            &format!("slot `{}` has the plugin {plugin}", config.slot),
+            "only pgoutput can be taken over",
+        );
     }
     if let Some(lost) = &slot.invalidation {
         let next = "changes are missing: begin anew with a copy";
@@ -101,9 +114,14 @@ fn fits(offset: Offset, confirmed: Lsn, server: Lsn) -> Result<(), ConsentError>
         return refused("Debezium was stopped in a copy: rows are missing in Kafka", next);
     }
     if offset.committed > server || offset.sent > server {
-        let what =
-            format!("the stored offset is at {}, the server's log ends at {server}", offset.sent.max(offset.committed));
-        return refused(&what, "this is another server, or one that was set back: begin anew with a copy");
+        let what = format!(
+            "the stored offset is at {}, the server's log ends at {server}",
+            offset.sent.max(offset.committed)
+        );
+        return refused(
+            &what,
+            "this is another server, or one that was set back: begin anew with a copy",
+        );
     }
     if confirmed > offset.committed {
         let what = format!(
@@ -144,8 +162,14 @@ mod tests {
         assert!(offset(copying).unwrap().copying);
         let copied = br#"{"lsn":5,"snapshot":"INITIAL","snapshot_completed":true}"#;
         assert!(!offset(copied).unwrap().copying);
-        assert!(offset(br#"{"lsn":5,"snapshot":true,"last_snapshot_record":false}"#).unwrap().copying);
-        assert!(offset(br#"{"lsn":5,"incremental_snapshot_collections":"[{\"x\":1}]"}"#).unwrap().copying);
+        assert!(
+            offset(br#"{"lsn":5,"snapshot":true,"last_snapshot_record":false}"#).unwrap().copying
+        );
+        assert!(
+            offset(br#"{"lsn":5,"incremental_snapshot_collections":"[{\"x\":1}]"}"#)
+                .unwrap()
+                .copying
+        );
     }
 
     #[test]

@@ -52,19 +52,32 @@ pub(super) struct Start<'a> {
 
 /// Starts a pipeline for the first time: creates the publication, records the intent and then
 /// creates the slot. Returns the first copy, if the mode has one.
-pub(super) async fn first_start(desk: &mut Start<'_>, seen: &Seen) -> Result<Option<FirstCopy>, PipelineError> {
+pub(super) async fn first_start(
+    desk: &mut Start<'_>,
+    seen: &Seen,
+) -> Result<Option<FirstCopy>, PipelineError> {
     let (config, sql) = (desk.config, desk.sql);
     let facts = preflight::facts(sql).await?;
     if facts.in_recovery && sql.server_version() < STANDBY_VERSION {
-        let detail = "the server is a standby, and before version 16 Postgres decodes no log on one".to_owned();
+        let detail =
+            "the server is a standby, and before version 16 Postgres decodes no log on one"
+                .to_owned();
         let next = "set postgres.url to the primary; target_session_attrs=primary finds it among several hosts";
-        return Err(PipelineError::Refused(Trouble::plain(TroubleReason::PostgresSettings, detail, next)));
+        return Err(PipelineError::Refused(Trouble::plain(
+            TroubleReason::PostgresSettings,
+            detail,
+            next,
+        )));
     }
     let level = facts.wal_level;
     if level != "logical" {
         let detail = format!("wal_level is {level}");
         let next = "ALTER SYSTEM SET wal_level = 'logical'; then restart the server";
-        return Err(PipelineError::Refused(Trouble::plain(TroubleReason::PostgresSettings, detail, next)));
+        return Err(PipelineError::Refused(Trouble::plain(
+            TroubleReason::PostgresSettings,
+            detail,
+            next,
+        )));
     }
     if !seen.has_publication() {
         create_publication(config, sql).await?;
@@ -151,7 +164,11 @@ impl Start<'_> {
 
     /// Holds the new slot's snapshot, prepares the first copy, and records its tables before its
     /// first row is read. Returns `None` if the mode has no first copy.
-    async fn copy(&mut self, created: &CreatedSlot, epoch: u64) -> Result<Option<FirstCopy>, PipelineError> {
+    async fn copy(
+        &mut self,
+        created: &CreatedSlot,
+        epoch: u64,
+    ) -> Result<Option<FirstCopy>, PipelineError> {
         let (config, Some(snapshot)) = (self.config, &created.snapshot) else { return Ok(None) };
         if !config.snapshot.mode.copies_first() {
             return Ok(None);
@@ -164,7 +181,8 @@ impl Start<'_> {
             .map(|table| table.name)
             .filter(|name| config.selection.matches(name))
             .collect();
-        let prepared = prepare::prepare(&config.snapshot, &mut holder, &config.publication, &captured).await?;
+        let prepared =
+            prepare::prepare(&config.snapshot, &mut holder, &config.publication, &captured).await?;
         let tables = prepared.plan.tables.iter().map(|table| table.name.to_string()).collect();
         let planned = Planned::new(epoch, created.consistent_point, tables);
         self.keeper.write(&Planned::key(&config.slot), Some(planned.to_json())).await?;
@@ -182,7 +200,11 @@ fn raced(kind: &str, name: &str) -> PipelineError {
 async fn waits_for(config: &Config, sql: &Sql) -> Result<Trouble, PipelineError> {
     let blockers = slot::blockers(sql).await?;
     let list: Vec<String> = blockers.iter().map(blocker).collect();
-    let detail = format!("creating slot `{}` waits for writing transactions: {}", config.slot, list.join("; "));
+    let detail = format!(
+        "creating slot `{}` waits for writing transactions: {}",
+        config.slot,
+        list.join("; ")
+    );
     let next = "end these transactions, or wait; it is tried again by itself";
     Ok(Trouble::plain(TroubleReason::SlotWaits, detail, next))
 }
@@ -216,15 +238,23 @@ async fn create_publication(config: &Config, sql: &Sql) -> Result<(), PipelineEr
         PipelineError::Trouble(Trouble::plain(TroubleReason::PublicationIncomplete, detail, next))
     };
     let candidates = publication::candidates(sql).await?;
-    let chosen: Vec<_> =
-        candidates.iter().filter(|table| table.logged && config.selection.matches(&table.name)).collect();
+    let chosen: Vec<_> = candidates
+        .iter()
+        .filter(|table| table.logged && config.selection.matches(&table.name))
+        .collect();
     let partitions = config.selection.partitions();
     let roots: Vec<_> = chosen.iter().filter(|table| table.stands_for_itself(partitions)).collect();
     if roots.is_empty() {
-        return Err(trouble("tables.include matches no table of this database".to_owned(), "correct tables.include"));
+        return Err(trouble(
+            "tables.include matches no table of this database".to_owned(),
+            "correct tables.include",
+        ));
     }
-    let tables =
-        roots.iter().map(|table| Captured { relation: table.relation, name: &table.name, identity: table.identity });
+    let tables = roots.iter().map(|table| Captured {
+        relation: table.relation,
+        name: &table.name,
+        identity: table.identity,
+    });
     rehearse(&config.encode, sql, tables).await?;
     if let Some(harmed) = roots.iter().find(|table| table.update_fails()) {
         let detail = format!(
@@ -236,13 +266,19 @@ async fn create_publication(config: &Config, sql: &Sql) -> Result<(), PipelineEr
     let names: Vec<TableName> = roots.iter().map(|table| table.name.clone()).collect();
     let statement = publication::create_sql(&config.publication, &names, partitions);
     if !config.create_publication {
-        let detail =
-            format!("publication `{}` does not exist, and postgres.create_publication is off", config.publication);
+        let detail = format!(
+            "publication `{}` does not exist, and postgres.create_publication is off",
+            config.publication
+        );
         return Err(trouble(detail, &statement));
     }
     match publication::create(sql, &config.publication, (&names, partitions), LOCK_TIMEOUT).await {
         Ok(()) => {
-            tracing::info!(publication = config.publication, tables = names.len(), "created the publication");
+            tracing::info!(
+                publication = config.publication,
+                tables = names.len(),
+                "created the publication"
+            );
             Ok(())
         }
         // The name is taken (42710). If the other transaction ended while ours waited, the key of
@@ -251,11 +287,15 @@ async fn create_publication(config: &Config, sql: &Sql) -> Result<(), PipelineEr
             Err(raced("publication", &config.publication))
         }
         Err(error) if error.sqlstate() == Some("25006") => {
-            let detail = format!("publication `{}` does not exist, and a standby cannot create it", config.publication);
+            let detail = format!(
+                "publication `{}` does not exist, and a standby cannot create it",
+                config.publication
+            );
             Err(trouble(detail, &format!("on the primary: {statement}")))
         }
         Err(error) if error.sqlstate() == Some("42501") => {
-            let detail = format!("the role may not create publication `{}`: {error}", config.publication);
+            let detail =
+                format!("the role may not create publication `{}`: {error}", config.publication);
             Err(trouble(detail, &statement))
         }
         Err(error) => Err(error.into()),

@@ -126,7 +126,8 @@ fn standing(state: &State) -> Option<&Halted> {
 /// halt that they cannot show.
 fn acceptable(seen: &Seen) -> Result<Halt, ConsentError> {
     if let Verdict::Halt(halt) = seen.judge() {
-        let covering = standing(&seen.state).filter(|halted| halted.covers(&halt, seen.state.epoch()));
+        let covering =
+            standing(&seen.state).filter(|halted| halted.covers(&halt, seen.state.epoch()));
         return Ok(covering.map_or(halt, Halted::halt));
     }
     match standing(&seen.state).filter(|halted| halted.reason.lifting().proof == Proof::Once) {
@@ -145,7 +146,8 @@ pub async fn retry(config: &Config) -> Result<Halted, ConsentError> {
     let state = State::read(&config.slot, &keeper.read().await?).map_err(PipelineError::from)?;
     let nothing = || ConsentError::NothingToRetry { slot: config.slot.clone() };
     let halted = standing(&state).ok_or_else(nothing)?;
-    let marked = halted.retried().map_err(|_| ConsentError::NotRetried { reason: halted.reason })?;
+    let marked =
+        halted.retried().map_err(|_| ConsentError::NotRetried { reason: halted.reason })?;
     recorded::write(&keeper, &config.slot, &marked).await?;
     Ok(marked)
 }
@@ -266,7 +268,11 @@ pub(super) fn consented(config: &Config, seen: &Seen, from: Lsn, reason: &str) -
         sequence: None,
         // The floor of an earlier epoch means nothing in this one. If a hold is open, the
         // checkpoint is not clean, and the next start opens a new hold.
-        clean: seen.state.record.as_ref().is_none_or(|record| record.clean && record.holds.is_empty()),
+        clean: seen
+            .state
+            .record
+            .as_ref()
+            .is_none_or(|record| record.clean && record.holds.is_empty()),
         delivered: from,
         delivered_commit: None,
         holds: Vec::new(),

@@ -28,7 +28,10 @@ pub(super) async fn set(config: &Config, sql: &Sql) -> Result<(), PipelineError>
     }
     let partitions = config.selection.partitions();
     for table in publication::candidates(sql).await? {
-        if !table.logged || !table.stands_for_itself(partitions) || !config.selection.matches(&table.name) {
+        if !table.logged
+            || !table.stands_for_itself(partitions)
+            || !config.selection.matches(&table.name)
+        {
             continue;
         }
         let Some(wanted) = wanted(&config.identities, &table)? else { continue };
@@ -37,8 +40,10 @@ pub(super) async fn set(config: &Config, sql: &Sql) -> Result<(), PipelineError>
                 continue;
             }
             if *wanted == Wanted::Default && !present.primary_key {
-                let what =
-                    format!("{} has no primary key: with DEFAULT its UPDATE and DELETE would fail", present.name);
+                let what = format!(
+                    "{} has no primary key: with DEFAULT its UPDATE and DELETE would fail",
+                    present.name
+                );
                 return Err(refused(what));
             }
             change(sql, &present.name, wanted).await?;
@@ -48,26 +53,41 @@ pub(super) async fn set(config: &Config, sql: &Sql) -> Result<(), PipelineError>
 }
 
 /// The identity that the rules ask for. `None` if no rule names the table.
-fn wanted<'r>(rules: &'r [identity::Rule], table: &Candidate) -> Result<Option<&'r Wanted>, PipelineError> {
+fn wanted<'r>(
+    rules: &'r [identity::Rule],
+    table: &Candidate,
+) -> Result<Option<&'r Wanted>, PipelineError> {
     let name = [&*table.name.namespace, &*table.name.name];
     let mut found: Option<&identity::Rule> = None;
     for rule in rules {
         match rule.tables.tells(&name) {
             Some(false) => continue,
             Some(true) => {}
-            None => return Err(refused(format!("`{}` takes too long on {}", rule.tables.text(), table.name))),
+            None => {
+                return Err(refused(format!(
+                    "`{}` takes too long on {}",
+                    rule.tables.text(),
+                    table.name
+                )));
+            }
         }
         match found {
             Some(other) if other.identity != rule.identity => {
                 let (one, two) = (other.tables.text(), rule.tables.text());
-                return Err(refused(format!("`{one}` and `{two}` both fit {} and want different ones", table.name)));
+                return Err(refused(format!(
+                    "`{one}` and `{two}` both fit {} and want different ones",
+                    table.name
+                )));
             }
             _ => found = Some(rule),
         }
     }
     let wanted = found.map(|rule| &rule.identity);
     if matches!(wanted, Some(Wanted::Index(_))) && table.kind == RelationKind::Partitioned {
-        return Err(refused(format!("{} is partitioned: its partitions' indexes have names of their own", table.name)));
+        return Err(refused(format!(
+            "{} is partitioned: its partitions' indexes have names of their own",
+            table.name
+        )));
     }
     Ok(wanted)
 }
@@ -84,11 +104,19 @@ async fn change(sql: &Sql, table: &TableName, wanted: &Wanted) -> Result<(), Pip
 }
 
 fn failed(table: &TableName, statement: &str, error: PgError) -> PipelineError {
-    let trouble = |detail| Trouble::plain(TroubleReason::PublicationIncomplete, detail, &format!("{statement};"));
+    let trouble = |detail| {
+        Trouble::plain(TroubleReason::PublicationIncomplete, detail, &format!("{statement};"))
+    };
     match error.sqlstate() {
-        Some("42501") => PipelineError::Trouble(trouble(format!("the role may not alter {table}: {error}"))),
-        Some("55P03") => PipelineError::Trouble(trouble(format!("{table} is locked, its replica identity is not set"))),
-        Some("42704" | "42809" | "25006") => refused(format!("{table}: {}", crate::continuity::Chain(&error))),
+        Some("42501") => {
+            PipelineError::Trouble(trouble(format!("the role may not alter {table}: {error}")))
+        }
+        Some("55P03") => PipelineError::Trouble(trouble(format!(
+            "{table} is locked, its replica identity is not set"
+        ))),
+        Some("42704" | "42809" | "25006") => {
+            refused(format!("{table}: {}", crate::continuity::Chain(&error)))
+        }
         _ => error.into(),
     }
 }

@@ -53,8 +53,11 @@ pub(super) async fn look(
         return Ok(Inherited::Nothing);
     };
     let topics = Topics::new(kafka);
-    let places: Vec<(&str, i32)> =
-        state.partitions.iter().flat_map(|(topic, count)| (0..*count).map(move |p| (topic.as_str(), p))).collect();
+    let places: Vec<(&str, i32)> = state
+        .partitions
+        .iter()
+        .flat_map(|(topic, count)| (0..*count).map(move |p| (topic.as_str(), p)))
+        .collect();
     // The ends are read first. A record that lands during the search lies behind an end, so that
     // the next process or this one notices it.
     let at_ms = super::runner::unix_nanos() / 1_000_000;
@@ -64,7 +67,9 @@ pub(super) async fn look(
             PartitionEnd::At(end) => end,
             PartitionEnd::Gone => -1,
             PartitionEnd::Failed(error) => {
-                return Ok(Inherited::Replay(format!("the end of {topic}[{partition}] could not be read: {error}")));
+                return Ok(Inherited::Replay(format!(
+                    "the end of {topic}[{partition}] could not be read: {error}"
+                )));
             }
         };
         watched.ends.entry((*topic).to_owned()).or_default().push(end);
@@ -81,7 +86,9 @@ pub(super) async fn look(
     match topics.late_records(&places, question).await? {
         Late::None => {}
         Late::Found { topic, partition, offset } => {
-            let what = format!("offset {offset} of {topic}[{partition}] is of an earlier process and landed late");
+            let what = format!(
+                "offset {offset} of {topic}[{partition}] is of an earlier process and landed late"
+            );
             return Ok(Inherited::Replay(what));
         }
         Late::Unknown(why) => return Ok(Inherited::Replay(why.to_string())),
@@ -102,7 +109,10 @@ fn ends(watched: &Watched) -> Vec<(String, i32, i64)> {
 /// own. Its own hold is the first one after that reading, and covers the records that it produced.
 fn seen(watched: &Watched, began_ms: &[i64]) -> Seen {
     let newest = (began_ms.partition_point(|began| *began < watched.at_ms) + 1).min(began_ms.len());
-    let ends = ends(watched).into_iter().map(|(topic, partition, end)| ((topic, partition), end)).collect();
+    let ends = ends(watched)
+        .into_iter()
+        .map(|(topic, partition, end)| ((topic, partition), end))
+        .collect();
     Seen { ends, newest }
 }
 
@@ -122,7 +132,11 @@ mod tests {
         let watched = Watched { format: FORMAT, run: "a".to_owned(), at_ms: 150, ends };
         let seen = |began: &[i64]| seen(&watched, began);
         assert_eq!(seen(&[100, 151]).newest, 2, "it opened a hold after its look");
-        assert_eq!(seen(&[100, 151, 160]).newest, 2, "and another one later, whose records lie behind");
+        assert_eq!(
+            seen(&[100, 151, 160]).newest,
+            2,
+            "and another one later, whose records lie behind"
+        );
         assert_eq!(seen(&[100]).newest, 1, "it opened none");
         assert_eq!(seen(&[100]).ends, [(("t".to_owned(), 0), 7)].into());
     }

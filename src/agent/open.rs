@@ -8,7 +8,9 @@
 mod questions;
 pub mod recorded;
 
-use self::questions::{asynchronous, database, first_look, flushed, history, not_held, origins, waiting};
+use self::questions::{
+    asynchronous, database, first_look, flushed, history, not_held, origins, waiting,
+};
 pub(super) use self::questions::{in_use, visible_now};
 use self::recorded::begin_try;
 use super::Config;
@@ -20,7 +22,9 @@ use super::supervise::PipelineError;
 use crate::continuity::checkpoint::{Checkpoint, FORMAT, State, TableIdentity};
 use crate::continuity::detached::Detached;
 use crate::continuity::halted::{Author, Halted};
-use crate::continuity::{Halt, Observed, PublicationView, Reason, SlotView, Trouble, Verdict, begins_beyond, judge};
+use crate::continuity::{
+    Halt, Observed, PublicationView, Reason, SlotView, Trouble, Verdict, begins_beyond, judge,
+};
 use crate::core::{LastStop, Opened};
 use crate::initial::FirstCopy;
 use crate::lsn::{Lsn, Oid};
@@ -183,13 +187,22 @@ async fn prove(
     let last_stop = last_stop(seen.state.record.as_ref(), &carried.run);
     let record = seen.record(config, resume.from);
     let captured = seen.captured.clone();
-    let (Some(slot), mut state) = (seen.slot, seen.state) else { return Err(PipelineError::Goodbye) };
+    let (Some(slot), mut state) = (seen.slot, seen.state) else {
+        return Err(PipelineError::Goodbye);
+    };
     let slot_confirmed = slot.confirmed_flush_lsn.unwrap_or_default();
     let trial = begin_try(config, keeper, &mut state, passed).await?;
     Ok(Connection {
         sql: Arc::new(sql),
         stream,
-        opened: Opened { resume, slot_confirmed, record, last_stop, unix_ms: unix_ms(), ends: Vec::new() },
+        opened: Opened {
+            resume,
+            slot_confirmed,
+            record,
+            last_stop,
+            unix_ms: unix_ms(),
+            ends: Vec::new(),
+        },
         ends: beyond.map(|beyond| beyond.ends).unwrap_or_default(),
         state,
         server,
@@ -261,14 +274,19 @@ impl Seen {
         let state = State::read(&config.slot, &entries)?;
         let publication = publication::read(sql, &config.publication).await?;
         let published = publication.as_ref().map(|row| row.tables.as_slice()).unwrap_or_default();
-        let captured: Vec<TableName> =
-            published.iter().map(|table| table.name.clone()).filter(|name| config.selection.matches(name)).collect();
+        let captured: Vec<TableName> = published
+            .iter()
+            .map(|table| table.name.clone())
+            .filter(|name| config.selection.matches(name))
+            .collect();
         let mut names: Vec<String> = captured.iter().map(TableName::to_string).collect();
         if let Some(record) = &state.record {
             // A table that the checkpoint and the configuration name, and the publication lacks, is
             // a gap.
             let selected = |name: &&String| {
-                name.split_once('.').is_some_and(|(space, name)| config.selection.matches(&TableName::new(space, name)))
+                name.split_once('.').is_some_and(|(space, name)| {
+                    config.selection.matches(&TableName::new(space, name))
+                })
             };
             names.extend(record.tables.keys().filter(selected).cloned());
         }
@@ -298,9 +316,16 @@ impl Seen {
     /// The captured tables that are published and not detached.
     fn published(&self) -> impl Iterator<Item = Captured<'_>> {
         let tables = self.publication.iter().flat_map(|row| &row.tables);
-        let is_aside = |name: &TableName| self.state.detached.get(&name.to_string()).is_some_and(Detached::is_aside);
-        let captured = tables.filter(move |table| self.captured.contains(&table.name) && !is_aside(&table.name));
-        captured.map(|table| Captured { relation: table.relation, name: &table.name, identity: table.identity })
+        let is_aside = |name: &TableName| {
+            self.state.detached.get(&name.to_string()).is_some_and(Detached::is_aside)
+        };
+        let captured = tables
+            .filter(move |table| self.captured.contains(&table.name) && !is_aside(&table.name));
+        captured.map(|table| Captured {
+            relation: table.relation,
+            name: &table.name,
+            identity: table.identity,
+        })
     }
 
     /// Reads where the server and the slot stand. The state has been read before.
@@ -310,7 +335,8 @@ impl Seen {
         self.observed.slot = self.slot.as_ref().map(|row| SlotView {
             confirmed: row.confirmed_flush_lsn,
             lost: row.invalidation.clone(),
-            ours: row.plugin.as_deref() == Some("pgoutput") && row.database_oid == Some(self.observed.database),
+            ours: row.plugin.as_deref() == Some("pgoutput")
+                && row.database_oid == Some(self.observed.database),
         });
         Ok(())
     }
@@ -329,15 +355,21 @@ impl Seen {
     ) -> Result<Option<Beyond>, PipelineError> {
         let (Some(slot), Some(record)) = (&self.slot, &self.state.record) else { return Ok(None) };
         // While a process has the slot there is nothing to decide, because the process moves it.
-        let (Some(confirmed), None, false) = (slot.confirmed_flush_lsn, slot.active_pid, carried.rewind) else {
+        let (Some(confirmed), None, false) =
+            (slot.confirmed_flush_lsn, slot.active_pid, carried.rewind)
+        else {
             return Ok(None);
         };
-        let Some(from) = begins_beyond(record, confirmed, self.observed.timeline) else { return Ok(None) };
+        let Some(from) = begins_beyond(record, confirmed, self.observed.timeline) else {
+            return Ok(None);
+        };
         let ends = match inherited::look(config, keeper, &self.state, &carried.run).await? {
             Inherited::Nothing => Vec::new(),
             Inherited::Quiet(ends) => ends,
             Inherited::Replay(why) => {
-                tracing::warn!("the stream is read again from the slot's position, which a confirm hold kept: {why}");
+                tracing::warn!(
+                    "the stream is read again from the slot's position, which a confirm hold kept: {why}"
+                );
                 return Ok(None);
             }
         };
@@ -351,7 +383,9 @@ impl Seen {
         match self.judge() {
             Verdict::FirstStart => Next::FirstStart,
             Verdict::Wait(detail) => Next::Wait(detail),
-            Verdict::Halt(halt) if consents && halt.reason.is_lost_position() => Next::Anew(halt.reason.code()),
+            Verdict::Halt(halt) if consents && halt.reason.is_lost_position() => {
+                Next::Anew(halt.reason.code())
+            }
             Verdict::Halt(halt) => Next::Halt(halt),
             Verdict::Resume(_) | Verdict::Created(_) if begun => Next::Start,
             verdict @ (Verdict::Resume(_) | Verdict::Created(_)) => {
@@ -412,7 +446,11 @@ impl Seen {
     pub fn record(&self, config: &Config, from: Lsn) -> Checkpoint {
         let seen = &self.observed;
         let publication = self.publication.as_ref().map(|row| row.oid).unwrap_or_default();
-        let tables = self.publication.as_ref().map(|row| identities(row, &self.captured)).unwrap_or_default();
+        let tables = self
+            .publication
+            .as_ref()
+            .map(|row| identities(row, &self.captured))
+            .unwrap_or_default();
         let fresh = Checkpoint {
             format: FORMAT,
             slot: config.slot.clone(),
@@ -447,7 +485,11 @@ impl Seen {
             publication,
             tables,
             // A position of one timeline means nothing on another.
-            server_seen: if was.timeline == seen.timeline { was.server_seen.max(seen.server) } else { seen.server },
+            server_seen: if was.timeline == seen.timeline {
+                was.server_seen.max(seen.server)
+            } else {
+                seen.server
+            },
             clean: false,
             ..was
         }
@@ -467,8 +509,10 @@ impl Seen {
             warnings.push(format!("{key} names {name}, which is not a captured table"));
         }
         for pattern in config.selection.unmatched(&self.captured) {
-            warnings
-                .push(format!("tables.include `{pattern}` matches no table of publication `{}`", config.publication));
+            warnings.push(format!(
+                "tables.include `{pattern}` matches no table of publication `{}`",
+                config.publication
+            ));
         }
     }
 }
@@ -480,7 +524,10 @@ fn view(row: &PublicationRow) -> PublicationView {
     }
 }
 
-pub(super) fn identities(row: &PublicationRow, captured: &[TableName]) -> BTreeMap<String, TableIdentity> {
+pub(super) fn identities(
+    row: &PublicationRow,
+    captured: &[TableName],
+) -> BTreeMap<String, TableIdentity> {
     let tables = row.tables.iter().filter(|table| captured.contains(&table.name));
     tables
         .map(|table| {

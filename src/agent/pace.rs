@@ -118,7 +118,10 @@ mod tests {
     #[test]
     fn each_piece_of_time_goes_to_the_stage_that_took_it() {
         use Spent::{Full, Other, Planning, Reading, Working};
-        assert_eq!(spent(&[(Working, 100), (Planning, 20), (Full, 30), (Other, 500)]), [0.0, 0.02, 0.08, 0.02, 0.03]);
+        assert_eq!(
+            spent(&[(Working, 100), (Planning, 20), (Full, 30), (Other, 500)]),
+            [0.0, 0.02, 0.08, 0.02, 0.03]
+        );
         assert_eq!(spent(&[(Reading, 2), (Reading, 2), (Reading, 1)]), [0.005, 0.0, 0.0, 0.0, 0.0]);
     }
 
@@ -133,7 +136,11 @@ mod tests {
         assert_eq!(gather(100, ms(30), 0), None, "a lone transaction");
         assert_eq!(gather(100_000, ms(0), 9_000_000), None, "there is enough to do");
         assert_eq!(gather(100, ms(1), 0), Some(PAUSE));
-        assert_eq!(gather(100, ms(1), 1_500_000), Some(PAUSE_BEHIND), "a backlog has waited for longer");
+        assert_eq!(
+            gather(100, ms(1), 1_500_000),
+            Some(PAUSE_BEHIND),
+            "a backlog has waited for longer"
+        );
         assert!(PAUSE_BEHIND < FLOWING, "the server is not idle while we pause");
     }
 

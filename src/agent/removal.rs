@@ -39,8 +39,9 @@ pub struct Removed {
 pub async fn look(config: &Config) -> Result<Leftovers, ConsentError> {
     let sql = Sql::connect(&config.postgres).await?;
     let slot = slot::read(&sql, &config.slot).await?;
-    let is_ours =
-        |row: &SlotRow| row.plugin.as_deref() == Some("pgoutput") && row.database.as_deref() == Some(sql.database());
+    let is_ours = |row: &SlotRow| {
+        row.plugin.as_deref() == Some("pgoutput") && row.database.as_deref() == Some(sql.database())
+    };
     let publication = publication::read(&sql, &config.publication).await?;
     let (keeper, state) = match config.open_state().await {
         Ok(state) => {
@@ -93,14 +94,20 @@ pub async fn remove(config: &Config, left: Leftovers) -> Result<Vec<Removed>, Co
             Ok(mut replication) => replication.drop_slot(&config.slot).await,
             Err(error) => Err(error),
         };
-        note(format!("slot `{}`", config.slot), dropped.err().map(|error| Chain(&error).to_string()));
+        note(
+            format!("slot `{}`", config.slot),
+            dropped.err().map(|error| Chain(&error).to_string()),
+        );
     }
     if left.publication.is_some() && config.create_publication {
         let dropped = match Sql::connect(&config.postgres).await {
             Ok(sql) => publication::drop(&sql, &config.publication).await,
             Err(error) => Err(error),
         };
-        note(format!("publication `{}`", config.publication), dropped.err().map(|error| Chain(&error).to_string()));
+        note(
+            format!("publication `{}`", config.publication),
+            dropped.err().map(|error| Chain(&error).to_string()),
+        );
     }
     if let (Ok(keys), Some(keeper)) = (&left.state, &left.keeper) {
         let mut failed = None;
@@ -125,12 +132,26 @@ mod tests {
 
     #[test]
     fn of_a_state_that_is_shared_only_the_slots_own_records_are_removed() {
-        let own = ["confirm/s/1", "copied/s/1/p.a", "copy/s", "halt/s", "intent/s", "signals/s", "window/s/p.a"];
+        let own = [
+            "confirm/s/1",
+            "copied/s/1/p.a",
+            "copy/s",
+            "halt/s",
+            "intent/s",
+            "signals/s",
+            "window/s/p.a",
+        ];
         let alone = [&own[..], &["schema/x/1", "topic/p.a"]].concat();
         assert_eq!(ours("s", keys(&alone)), keys(&alone));
-        for other in
-            ["confirm/s2/1", "copied/s2/1/p.a", "copy/s2", "halt/s2", "intent/s2", "signals/s2", "window/s2/p.a"]
-        {
+        for other in [
+            "confirm/s2/1",
+            "copied/s2/1/p.a",
+            "copy/s2",
+            "halt/s2",
+            "intent/s2",
+            "signals/s2",
+            "window/s2/p.a",
+        ] {
             assert_eq!(ours("s", keys(&[&alone[..], &[other]].concat())), keys(&own), "{other}");
         }
     }

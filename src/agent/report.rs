@@ -22,7 +22,9 @@ use crate::plans::{Ready, SinkConfig};
 use crate::postgres::slot::SlotRow;
 use crate::postgres::{Sql, SystemIdentity};
 use crate::status::progress::{Progress, Wal};
-use crate::status::{ChangeStatus, LastError, Phase, Positions, STATUS_FORMAT, Status, TableStatus, WindowStatus};
+use crate::status::{
+    ChangeStatus, LastError, Phase, Positions, STATUS_FORMAT, Status, TableStatus, WindowStatus,
+};
 use crate::table::TableName;
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -191,13 +193,19 @@ impl Reporter {
             && topic.info().cleanup_policy.proven().is_none()
         {
             let name = &topic.info().name;
-            self.standing.push(format!("topic `{name}`: not proven that its cleanup.policy is `compact`"));
+            self.standing
+                .push(format!("topic `{name}`: not proven that its cleanup.policy is `compact`"));
         }
     }
 
     /// Reports the plan of a table, with its warnings.
     pub fn planned(&mut self, ready: &Ready) {
-        info!(table = ready.name, topic = ready.plan.topic(), partitions = ready.partitions, "planned");
+        info!(
+            table = ready.name,
+            topic = ready.plan.topic(),
+            partitions = ready.partitions,
+            "planned"
+        );
         self.tables.insert(ready.name.clone(), self.metrics.table(&ready.name));
         let table = self.status.tables.entry(ready.name.clone()).or_default();
         table.topic = ready.plan.topic().to_owned();
@@ -217,7 +225,11 @@ impl Reporter {
     pub fn trouble(&mut self, trouble: Option<Trouble>) {
         if let Some(trouble) = &trouble {
             self.metrics.failed(trouble.reason.code());
-            if self.trouble.as_ref().is_none_or(|was| was.reason != trouble.reason || was.detail != trouble.detail) {
+            if self
+                .trouble
+                .as_ref()
+                .is_none_or(|was| was.reason != trouble.reason || was.detail != trouble.detail)
+            {
                 warn!(reason = trouble.reason.code(), next = trouble.next, "{}", trouble.detail);
                 self.remember(trouble.reason.code(), &trouble.detail, &trouble.next);
             }
@@ -231,10 +243,14 @@ impl Reporter {
     /// Reports a failure by its meaning.
     pub fn failed(&mut self, disposition: &Disposition) {
         match disposition {
-            Disposition::Retry(trouble) | Disposition::Refused(trouble, _) => self.trouble(Some(trouble.clone())),
+            Disposition::Retry(trouble) | Disposition::Refused(trouble, _) => {
+                self.trouble(Some(trouble.clone()))
+            }
             Disposition::Halt(halt) => {
                 let (code, next) = halt.reason.text();
-                let range = halt.range.map_or_else(String::new, |range| format!("{} to {}", range.from, range.to));
+                let range = halt
+                    .range
+                    .map_or_else(String::new, |range| format!("{} to {}", range.from, range.to));
                 error!(reason = code, range, next, "halted: {}", halt.told());
                 self.metrics.failed(code);
                 self.remember(code, &halt.told(), next);
@@ -299,7 +315,11 @@ impl Reporter {
     /// Counts a checkpoint that is acknowledged, and ends trouble with Kafka.
     pub fn recorded(&mut self) {
         self.metrics.confirm_records.inc();
-        let of_kafka = [TroubleReason::StateUnavailable, TroubleReason::KafkaUnavailable, TroubleReason::KafkaRefuses];
+        let of_kafka = [
+            TroubleReason::StateUnavailable,
+            TroubleReason::KafkaUnavailable,
+            TroubleReason::KafkaRefuses,
+        ];
         // As a rule, an earlier checkpoint that failed has reported this trouble.
         if self.trouble.as_ref().is_some_and(|trouble| of_kafka.contains(&trouble.reason)) {
             self.trouble(None);
@@ -314,14 +334,19 @@ impl Reporter {
     /// Reports that another producer writes to a topic of ours.
     pub fn foreign(&mut self, topic: Option<&String>) {
         let Some(topic) = topic else { return };
-        warn!(topic, "another producer's records lie between ours; see wellspring_foreign_writes_total");
+        warn!(
+            topic,
+            "another producer's records lie between ours; see wellspring_foreign_writes_total"
+        );
         self.metrics.foreign_write(topic, 1);
         *self.status.foreign_writes.entry(topic.clone()).or_default() += 1;
     }
 
     /// Logs that the stream is read again, because late records were found.
     pub fn replay(&mut self) {
-        warn!("records of an earlier producer landed late: the stream is read again from the confirmed position");
+        warn!(
+            "records of an earlier producer landed late: the stream is read again from the confirmed position"
+        );
     }
 
     /// Logs that a request from outside is carried out or begun.
@@ -385,7 +410,10 @@ impl Reporter {
         // A silent broker holds up everything, even while the budget has room. The loop's time does
         // not show that.
         let since = now_ms - self.answered_ms.max(self.status.now_ms);
-        if now_ms.saturating_sub(self.answered_ms) > BROKER_STALL_MS && !core.is_full() && self.status.now_ms > 0 {
+        if now_ms.saturating_sub(self.answered_ms) > BROKER_STALL_MS
+            && !core.is_full()
+            && self.status.now_ms > 0
+        {
             #[expect(clippy::cast_precision_loss, reason = "milliseconds since the last telling")]
             self.metrics.stages.held_up(Stage::Broker, since as f64 / 1000.0);
         }
@@ -402,8 +430,10 @@ impl Reporter {
         self.metrics.needs_a_person.set(i64::from(self.status.needs_a_person));
         self.flow(now_ms);
         self.status.range = core.halted().and_then(|halt| halt.range);
-        self.status.stands_at = core.halted().and_then(|halt| halt.place.as_deref()).map(ChangeStatus::from);
-        (self.status.phase, self.status.reason, self.status.detail, self.status.next) = (phase, reason, detail, next);
+        self.status.stands_at =
+            core.halted().and_then(|halt| halt.place.as_deref()).map(ChangeStatus::from);
+        (self.status.phase, self.status.reason, self.status.detail, self.status.next) =
+            (phase, reason, detail, next);
         // The value is kept for the next reader, even if nobody listens now.
         self.tell.send_replace(self.status.clone());
     }
@@ -417,21 +447,35 @@ impl Reporter {
             return (Phase::Halted, code.to_owned(), halt.told(), next.to_owned());
         }
         match &self.trouble {
-            Some(trouble) => {
-                (Phase::Retrying, trouble.reason.code().to_owned(), trouble.detail.clone(), trouble.next.clone())
-            }
+            Some(trouble) => (
+                Phase::Retrying,
+                trouble.reason.code().to_owned(),
+                trouble.detail.clone(),
+                trouble.next.clone(),
+            ),
             // Brokers accept connections and refuse our login. librdkafka keeps trying, so that no
             // call fails.
             None if self.login_refused_ms.is_some_and(|at| now_ms - at < REFUSED_MS) => {
                 let reason = TroubleReason::KafkaRefuses;
-                (Phase::Retrying, reason.code().to_owned(), LOGIN_REFUSED.to_owned(), LOGIN_NEXT.to_owned())
+                (
+                    Phase::Retrying,
+                    reason.code().to_owned(),
+                    LOGIN_REFUSED.to_owned(),
+                    LOGIN_NEXT.to_owned(),
+                )
             }
             None if core.is_streaming() && core.is_paused() => {
                 let detail = "an operator asked for it; Postgres keeps the log meanwhile";
-                (Phase::Paused, "paused".to_owned(), detail.to_owned(), "`wellspring resume` goes on".to_owned())
+                (
+                    Phase::Paused,
+                    "paused".to_owned(),
+                    detail.to_owned(),
+                    "`wellspring resume` goes on".to_owned(),
+                )
             }
             None if core.is_streaming() && now_ms.saturating_sub(self.answered_ms) > SILENT_MS => {
-                let detail = format!("no acknowledgement for {} s", (now_ms - self.answered_ms) / 1000);
+                let detail =
+                    format!("no acknowledgement for {} s", (now_ms - self.answered_ms) / 1000);
                 let reason = TroubleReason::KafkaUnavailable;
                 (Phase::Retrying, reason.code().to_owned(), detail, reason.next().to_owned())
             }
@@ -480,7 +524,8 @@ impl Reporter {
         status.in_flight_records = ledger.in_flight_records() as u64;
         status.in_flight_bytes = ledger.in_flight_bytes() as u64;
         let held = core.held_until().map(|until| until.since(core.now()) / 1000);
-        status.quarantine_until_ms = held.map_or(0, |left| now_ms + i64::try_from(left).unwrap_or(i64::MAX - now_ms));
+        status.quarantine_until_ms =
+            held.map_or(0, |left| now_ms + i64::try_from(left).unwrap_or(i64::MAX - now_ms));
         let metrics = &self.metrics;
         metrics.in_flight_records.set(gauge(status.in_flight_records));
         metrics.in_flight_bytes.set(gauge(status.in_flight_bytes));

@@ -117,7 +117,8 @@ mod tests {
     #[tokio::test]
     async fn a_request_that_nobody_answers_is_refused_and_not_kept_waiting() {
         let (handle, mut asked) = channel();
-        let (answer, ()) = tokio::join!(handle.ask(Request::Resume), async { drop(asked.recv().await) });
+        let (answer, ()) =
+            tokio::join!(handle.ask(Request::Resume), async { drop(asked.recv().await) });
         assert_eq!(answer, Err(Refused::Stopping));
         drop(asked);
         assert_eq!(handle.ask(Request::Resume).await, Err(Refused::Stopping));

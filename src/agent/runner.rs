@@ -329,13 +329,28 @@ impl Runner {
         troubled: &mut mpsc::Receiver<Option<Trouble>>,
     ) -> Happened {
         let may_read = self.may_read();
-        let Runner { core, live, sink, tasks, taken, copying, copies, heart, reading, signal_follower, doubts, .. } =
-            self;
+        let Runner {
+            core,
+            live,
+            sink,
+            tasks,
+            taken,
+            copying,
+            copies,
+            heart,
+            reading,
+            signal_follower,
+            doubts,
+            ..
+        } = self;
         let may_take = copying.as_ref().is_some_and(|copying| copying.may_take(core, now()));
         let may_read_whole = reading.as_ref().is_some_and(|reading| reading.may_take(now()));
         let beside = copies.next_tick().filter(|_| live.is_some());
         let piece = reading.as_ref().map(whole::Reading::next_piece).filter(|at| *at > now());
-        let tick = beside.into_iter().chain(piece).fold(copying::next_tick(core, copying.as_ref()), std::cmp::min);
+        let tick = beside
+            .into_iter()
+            .chain(piece)
+            .fold(copying::next_tick(core, copying.as_ref()), std::cmp::min);
         let timer = Duration::from_micros(tick.since(now()).max(1000)).min(heart.rest());
         let (mut sentinel, mut stream) = (None, None);
         if let Some(live) = live {
@@ -466,7 +481,9 @@ impl Runner {
             Happened::Reloaded(reloaded) => self.reloaded(*reloaded),
             Happened::HaltRecorded(halted) => self.halt_written(halted.as_deref()),
             Happened::Skipped(consented) => self.skip_recorded(*consented),
-            Happened::Glanced(snapshot) => snapshot.iter().for_each(|snapshot| self.copies.look(snapshot)),
+            Happened::Glanced(snapshot) => {
+                snapshot.iter().for_each(|snapshot| self.copies.look(snapshot))
+            }
             Happened::Recorded(recorded) => self.windows_recorded(recorded),
             Happened::Probed(Probe::Sentinel(sql)) => {
                 if let Some(live) = &mut self.live {
@@ -481,7 +498,11 @@ impl Runner {
             Happened::Probed(Probe::Frozen(error)) => {
                 // The walsender stands still, too, if we did not read during the probe. Then the
                 // silence was begun anew, and is not too long here.
-                if self.live.as_ref().is_some_and(|live| live.silence.is_too_long(tokio::time::Instant::now())) {
+                if self
+                    .live
+                    .as_ref()
+                    .is_some_and(|live| live.silence.is_too_long(tokio::time::Instant::now()))
+                {
                     self.broke(error);
                 }
             }
@@ -549,14 +570,22 @@ impl Runner {
 
 /// Collects the parts of the runner that the row path works with. A method would borrow the other
 /// parts as well.
-fn tools<'a>(core: &'a mut Core, sink: &'a mut Sink, copies: &'a mut Copies, reporter: &'a Reporter) -> Tools<'a> {
+fn tools<'a>(
+    core: &'a mut Core,
+    sink: &'a mut Sink,
+    copies: &'a mut Copies,
+    reporter: &'a Reporter,
+) -> Tools<'a> {
     Tools { core, sink, copies, now_unix_nanos: unix_nanos(), metrics: reporter.metrics() }
 }
 
 fn report(delivery: &Delivery) -> Report {
     let outcome = match delivery.outcome {
         Ok(landed) => Outcome::Landed { partition: landed.partition, offset: landed.offset },
-        Err(failed) => Outcome::Failed { permanent: classify(failed.code).lasts(), of_topic: is_of_topic(failed.code) },
+        Err(failed) => Outcome::Failed {
+            permanent: classify(failed.code).lasts(),
+            of_topic: is_of_topic(failed.code),
+        },
     };
     Report { ticket: delivery.ticket, generation: delivery.generation, outcome }
 }

@@ -95,23 +95,36 @@ pub fn disposition(error: &PipelineError) -> Disposition {
     match error {
         PipelineError::Postgres(error) => postgres(error),
         PipelineError::Rows(RowsError::Postgres(error)) => postgres(error),
-        PipelineError::Rows(RowsError::Halt(halt)) | PipelineError::Halt(halt) => Disposition::Halt(halt.clone()),
-        PipelineError::Rows(error @ (RowsError::Decode(_) | RowsError::Change(_) | RowsError::Send(_))) => {
-            Disposition::Retry(Trouble::new(TroubleReason::StreamBroke, "the stream".to_owned(), error))
+        PipelineError::Rows(RowsError::Halt(halt)) | PipelineError::Halt(halt) => {
+            Disposition::Halt(halt.clone())
         }
+        PipelineError::Rows(
+            error @ (RowsError::Decode(_) | RowsError::Change(_) | RowsError::Send(_)),
+        ) => Disposition::Retry(Trouble::new(
+            TroubleReason::StreamBroke,
+            "the stream".to_owned(),
+            error,
+        )),
         PipelineError::State(KeeperError::State(error)) => state(error),
-        PipelineError::State(error @ KeeperError::Gone) => {
-            Disposition::Retry(Trouble::new(TroubleReason::StateUnavailable, "the state".to_owned(), error))
-        }
-        PipelineError::Record(error) => {
-            Disposition::Halt(Halt::new(crate::continuity::Reason::StateUnreadable, Chain(error).to_string()))
-        }
+        PipelineError::State(error @ KeeperError::Gone) => Disposition::Retry(Trouble::new(
+            TroubleReason::StateUnavailable,
+            "the state".to_owned(),
+            error,
+        )),
+        PipelineError::Record(error) => Disposition::Halt(Halt::new(
+            crate::continuity::Reason::StateUnreadable,
+            Chain(error).to_string(),
+        )),
         PipelineError::Kafka(error) => kafka(error),
         PipelineError::Trouble(trouble) => Disposition::Retry(trouble.clone()),
-        PipelineError::Refused(trouble) => Disposition::Refused(trouble.clone(), Exit::SourceRefuses),
-        PipelineError::Silent { .. } | PipelineError::Goodbye => {
-            Disposition::Retry(Trouble::new(TroubleReason::PostgresUnavailable, "the stream".to_owned(), error))
+        PipelineError::Refused(trouble) => {
+            Disposition::Refused(trouble.clone(), Exit::SourceRefuses)
         }
+        PipelineError::Silent { .. } | PipelineError::Goodbye => Disposition::Retry(Trouble::new(
+            TroubleReason::PostgresUnavailable,
+            "the stream".to_owned(),
+            error,
+        )),
     }
 }
 
@@ -125,7 +138,9 @@ fn postgres(error: &PgError) -> Disposition {
         | PgError::Closed { .. }
         | PgError::Timeout { .. }
         | PgError::Client { .. }
-        | PgError::WrongRole { .. } => Disposition::Retry(trouble(TroubleReason::PostgresUnavailable)),
+        | PgError::WrongRole { .. } => {
+            Disposition::Retry(trouble(TroubleReason::PostgresUnavailable))
+        }
         PgError::NoHost { attempts } => match attempts.errors().last() {
             Some(last) => postgres(last),
             None => Disposition::Retry(trouble(TroubleReason::PostgresUnavailable)),
@@ -135,7 +150,9 @@ fn postgres(error: &PgError) -> Disposition {
         | PgError::Tls { .. }
         | PgError::TlsFile { .. }
         | PgError::TlsKey { .. }
-        | PgError::TlsSetup { .. } => Disposition::Refused(trouble(TroubleReason::TlsRefused), Exit::SourceRefuses),
+        | PgError::TlsSetup { .. } => {
+            Disposition::Refused(trouble(TroubleReason::TlsRefused), Exit::SourceRefuses)
+        }
         PgError::PasswordSource { .. }
         | PgError::PasswordMissing { .. }
         | PgError::Auth { .. }
@@ -145,18 +162,24 @@ fn postgres(error: &PgError) -> Disposition {
         PgError::TooOld { .. } | PgError::SettingIgnored { .. } | PgError::FrameTooLong { .. } => {
             Disposition::Refused(trouble(TroubleReason::PostgresSettings), Exit::SourceRefuses)
         }
-        PgError::Protocol { .. } | PgError::Answer { .. } => Disposition::Retry(trouble(TroubleReason::StreamBroke)),
+        PgError::Protocol { .. } | PgError::Answer { .. } => {
+            Disposition::Retry(trouble(TroubleReason::StreamBroke))
+        }
         PgError::Server { source, .. } => match source.sqlstate.as_str() {
             "55006" => Disposition::Retry(trouble(TroubleReason::SlotInUse)),
             // Errors of these classes pass by themselves: connection, resources, operator
             // intervention, system, internal.
-            state if ["08", "53", "57", "58", "XX"].iter().any(|class| state.starts_with(class)) => {
+            state
+                if ["08", "53", "57", "58", "XX"].iter().any(|class| state.starts_with(class)) =>
+            {
                 Disposition::Retry(trouble(TroubleReason::PostgresUnavailable))
             }
             // The lock was not free in time. The other codes of class 55 are about settings, such
             // as wal_level.
             "55P03" => Disposition::Retry(trouble(TroubleReason::PostgresUnavailable)),
-            _ => Disposition::Refused(trouble(TroubleReason::PostgresSettings), Exit::SourceRefuses),
+            _ => {
+                Disposition::Refused(trouble(TroubleReason::PostgresSettings), Exit::SourceRefuses)
+            }
         },
     }
 }
@@ -177,7 +200,11 @@ pub const FILE_NEXT: &str = "see that the file or command that the message names
 /// that passes by itself.
 #[must_use]
 pub fn without_client(trouble: Trouble, has_streamed: bool) -> Disposition {
-    if has_streamed { Disposition::Retry(trouble) } else { Disposition::Refused(trouble, Exit::SinkRefuses) }
+    if has_streamed {
+        Disposition::Retry(trouble)
+    } else {
+        Disposition::Refused(trouble, Exit::SinkRefuses)
+    }
 }
 
 fn kafka(error: &KafkaError) -> Disposition {
@@ -185,18 +212,26 @@ fn kafka(error: &KafkaError) -> Disposition {
     match error.remedy() {
         // Brokers accept connections and refuse our login. Somebody may be about to create our
         // user.
-        Remedy::Retry if error.is_login() => Disposition::Retry(Trouble { next: LOGIN_NEXT.to_owned(), ..refused() }),
-        Remedy::Operator if error.is_login() => {
-            Disposition::Refused(Trouble { next: LOGIN_NEXT.to_owned(), ..refused() }, Exit::SinkRefuses)
+        Remedy::Retry if error.is_login() => {
+            Disposition::Retry(Trouble { next: LOGIN_NEXT.to_owned(), ..refused() })
         }
+        Remedy::Operator if error.is_login() => Disposition::Refused(
+            Trouble { next: LOGIN_NEXT.to_owned(), ..refused() },
+            Exit::SinkRefuses,
+        ),
         Remedy::Retry if matches!(error, KafkaError::Secret { .. }) => {
             let trouble = Trouble::new(TroubleReason::KafkaUnavailable, "Kafka".to_owned(), error);
             Disposition::Retry(Trouble { next: FILE_NEXT.to_owned(), ..trouble })
         }
-        Remedy::Operator if matches!(error, KafkaError::File { .. }) => {
-            Disposition::Refused(Trouble { next: FILE_NEXT.to_owned(), ..refused() }, Exit::SinkRefuses)
-        }
-        Remedy::Retry => Disposition::Retry(Trouble::new(TroubleReason::KafkaUnavailable, "Kafka".to_owned(), error)),
+        Remedy::Operator if matches!(error, KafkaError::File { .. }) => Disposition::Refused(
+            Trouble { next: FILE_NEXT.to_owned(), ..refused() },
+            Exit::SinkRefuses,
+        ),
+        Remedy::Retry => Disposition::Retry(Trouble::new(
+            TroubleReason::KafkaUnavailable,
+            "Kafka".to_owned(),
+            error,
+        )),
         Remedy::Operator => Disposition::Refused(refused(), Exit::SinkRefuses),
     }
 }
@@ -220,23 +255,34 @@ mod tests {
     #[test]
     fn a_login_that_kafka_refuses_says_what_to_correct_and_a_broker_that_is_away_does_not() {
         let said = |detail: &str| {
-            let error = KafkaError::Unreachable { brokers: "b:9092".to_owned(), detail: detail.to_owned() };
+            let error =
+                KafkaError::Unreachable { brokers: "b:9092".to_owned(), detail: detail.to_owned() };
             match disposition(&PipelineError::Kafka(error)) {
                 Disposition::Retry(trouble) => (trouble.reason, trouble.next),
                 other => panic!("{other:?}"),
             }
         };
-        let (reason, next) = said("SASL authentication error: Authentication failed during authentication");
+        let (reason, next) =
+            said("SASL authentication error: Authentication failed during authentication");
         assert_eq!((reason, next.contains("password_file")), (TroubleReason::KafkaRefuses, true));
-        assert_eq!(said("Connect to ipv4#127.0.0.1:9092 failed").0, TroubleReason::KafkaUnavailable);
+        assert_eq!(
+            said("Connect to ipv4#127.0.0.1:9092 failed").0,
+            TroubleReason::KafkaUnavailable
+        );
     }
 
     #[test]
     fn a_client_that_cannot_be_made_ends_only_a_process_that_never_streamed() {
         let source = std::io::Error::from(std::io::ErrorKind::NotFound);
-        let error = KafkaError::File { property: "ssl.ca.location", path: "/etc/ca.pem".into(), source };
-        let Disposition::Refused(trouble, exit) = disposition(&PipelineError::Kafka(error)) else { panic!("refused") };
-        assert_eq!((exit, trouble.reason, &*trouble.next), (Exit::SinkRefuses, TroubleReason::KafkaRefuses, FILE_NEXT));
+        let error =
+            KafkaError::File { property: "ssl.ca.location", path: "/etc/ca.pem".into(), source };
+        let Disposition::Refused(trouble, exit) = disposition(&PipelineError::Kafka(error)) else {
+            panic!("refused")
+        };
+        assert_eq!(
+            (exit, trouble.reason, &*trouble.next),
+            (Exit::SinkRefuses, TroubleReason::KafkaRefuses, FILE_NEXT)
+        );
         assert!(trouble.detail.contains("/etc/ca.pem"), "{}", trouble.detail);
         let first = Disposition::Refused(trouble.clone(), Exit::SinkRefuses);
         assert_eq!(without_client(trouble.clone(), false), first);
@@ -245,7 +291,10 @@ mod tests {
 
     /// How many arms a match in a source text has that begins like this.
     fn arms(source: &str, arm: &str) -> usize {
-        source.lines().filter(|line| line.trim_start().starts_with(arm) && line.contains("=>")).count()
+        source
+            .lines()
+            .filter(|line| line.trim_start().starts_with(arm) && line.contains("=>"))
+            .count()
     }
 
     #[test]
@@ -262,6 +311,9 @@ mod tests {
         let code = code.split("const fn needs_a_person").next().unwrap();
         assert_eq!(arms(code, "TroubleReason::"), TroubleReason::ALL.len());
         let text = include_str!("../continuity/reason.rs").split("const fn text").nth(1).unwrap();
-        assert_eq!(arms(text.split("const fn lifting").next().unwrap(), "Reason::"), Reason::ALL.len());
+        assert_eq!(
+            arms(text.split("const fn lifting").next().unwrap(), "Reason::"),
+            Reason::ALL.len()
+        );
     }
 }

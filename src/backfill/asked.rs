@@ -9,8 +9,12 @@ use crate::continuity::checkpoint::Published;
 /// the query can change values that the stream sends unchanged.
 #[must_use]
 pub fn queried(table: &str) -> (String, String) {
-    let detail = format!("table {table} has a query of its own in snapshot.query, which only the first copy can read");
-    let next = format!("take {table} out of snapshot.query (snapshot.where takes a condition instead) and start again");
+    let detail = format!(
+        "table {table} has a query of its own in snapshot.query, which only the first copy can read"
+    );
+    let next = format!(
+        "take {table} out of snapshot.query (snapshot.where takes a condition instead) and start again"
+    );
     (detail, next)
 }
 
@@ -20,7 +24,8 @@ impl Copies {
     pub fn tick(&mut self, now: Moment) -> bool {
         self.set_now(now);
         let Some(since) = self.held else { return false };
-        let smallest = self.list.iter().filter(|copy| copy.is_reading()).all(|copy| copy.rows_asked <= 1);
+        let smallest =
+            self.list.iter().filter(|copy| copy.is_reading()).all(|copy| copy.rows_asked <= 1);
         now.since(since) >= if smallest { HOLD_LAST } else { HOLD }
     }
 
@@ -28,8 +33,11 @@ impl Copies {
     #[must_use]
     pub fn next_tick(&self) -> Option<Moment> {
         let held = self.held.map(|since| since.plus(HOLD));
-        let ready =
-            self.list.iter().filter(|copy| copy.can_go_on() && copy.not_before > self.now).map(|copy| copy.not_before);
+        let ready = self
+            .list
+            .iter()
+            .filter(|copy| copy.can_go_on() && copy.not_before > self.now)
+            .map(|copy| copy.not_before);
         let rests = Some(self.rests_until).filter(|until| *until > self.now && !self.is_empty());
         ready.chain(held).chain(rests).min()
     }
@@ -81,7 +89,12 @@ impl Copies {
                 (Stage::Unsurveyed, _) => {
                     let relation = Some(copy.window.relation).filter(|oid| *oid != Oid(0));
                     let statement = copy.statement();
-                    return Some(Task::Survey { id, table: copy.name.clone(), relation, statement });
+                    return Some(Task::Survey {
+                        id,
+                        table: copy.name.clone(),
+                        relation,
+                        statement,
+                    });
                 }
                 (Stage::Unplanned, Some(known)) => {
                     return Some(Task::Plan { id, table: Box::new(known.table.clone()) });
@@ -119,17 +132,22 @@ impl Copies {
             return self.fail(at, "window_query", detail, next);
         }
         let Some(table) = survey.table else {
-            let detail = format!("table {} is not in the publication any more, or was made anew", copy.name);
+            let detail =
+                format!("table {} is not in the publication any more, or was made anew", copy.name);
             let next = format!("`wellspring snapshot {}` once it is published again", copy.name);
             return self.fail(at, "window_not_published", detail, next);
         };
         let Some(listed) = self.unseen.listed() else {
-            return copy.postpone("a crowd of transactions that were emitted and have not ended".to_owned(), self.now);
+            return copy.postpone(
+                "a crowd of transactions that were emitted and have not ended".to_owned(),
+                self.now,
+            );
         };
         if copy.window.relation != table.relation {
             copy.window.relation = table.relation;
             copy.window.key = Vec::new();
-            copy.window.journal = Journal { fresh: copy.window.journal.fresh, ..Journal::default() };
+            copy.window.journal =
+                Journal { fresh: copy.window.journal.fresh, ..Journal::default() };
             copy.windows = None;
         }
         if !copy.is_published_as_before(&table, self.epoch) {
@@ -150,7 +168,8 @@ impl Copies {
         copy.known = Some(Known { table, active: None, keyset: None, places: Vec::new() });
         copy.stage = Stage::Unplanned;
         if let Some(reply) = copy.reply.take() {
-            let begun = format!("{} is copied beside the stream; its progress is in status", copy.name);
+            let begun =
+                format!("{} is copied beside the stream; its progress is in status", copy.name);
             reply.send(Ok(Granted(begun)));
         }
         self.store(at);
@@ -166,8 +185,11 @@ impl Copies {
             known.active = Some(active.clone());
             return self.is_whole(at);
         }
-        if let Some(surrogate) = copy.window.surrogate.clone().filter(|surrogate| key != [surrogate.as_str()]) {
-            let detail = format!("the signal's surrogate key `{surrogate}` is not the key of {}", copy.name);
+        if let Some(surrogate) =
+            copy.window.surrogate.clone().filter(|surrogate| key != [surrogate.as_str()])
+        {
+            let detail =
+                format!("the signal's surrogate key `{surrogate}` is not the key of {}", copy.name);
             let next = "send the signal without surrogate-key: a change is told from a copied row by the table's key";
             return self.fail(at, "window_surrogate_key", detail, next.to_owned());
         }
@@ -193,7 +215,12 @@ impl Copies {
 
     /// Takes the snapshot of a chunk and the table as this snapshot shows it. Returns the task that
     /// reads the rows, or `None` if they may not be read now.
-    pub fn begun(&mut self, id: u64, snapshot: PgSnapshot, table: Option<CopyTable>) -> Option<Task> {
+    pub fn begun(
+        &mut self,
+        id: u64,
+        snapshot: PgSnapshot,
+        table: Option<CopyTable>,
+    ) -> Option<Task> {
         let at = self.place(id)?;
         self.unseen.look(&snapshot);
         self.held = None;
@@ -277,7 +304,12 @@ impl Copies {
         };
         let last = rows.last().filter(|_| copy.goes_forward).map(|(key, _)| key.clone());
         let overhead = rows.iter().map(|(key, _)| key.size_bytes() + 160).sum::<usize>();
-        windows.read(chunk.insert_lsn, rows, chunk.size_bytes + overhead, chunk.rows >= copy.rows_asked);
+        windows.read(
+            chunk.insert_lsn,
+            rows,
+            chunk.size_bytes + overhead,
+            chunk.rows >= copy.rows_asked,
+        );
         let (rows, upto, took_ms) = (chunk.rows, chunk.insert_lsn, now.since(copy.began) / 1000);
         tracing::debug!(table = copy.name, rows, %upto, took_ms, "a chunk of a copy beside the stream was read");
         if let Some(rate) = self.rows_per_second.filter(|rate| *rate > 0) {
@@ -315,7 +347,8 @@ impl Copies {
 
     /// Drops every chunk that is being read, because the stream was held for too long.
     pub fn release(&mut self) {
-        let reading: Vec<u64> = self.list.iter().filter(|copy| copy.is_reading()).map(|copy| copy.id).collect();
+        let reading: Vec<u64> =
+            self.list.iter().filter(|copy| copy.is_reading()).map(|copy| copy.id).collect();
         for id in reading {
             self.gave_up(id, true, "the stream was held for too long".to_owned());
             if let Some(copy) = self.place(id).and_then(|at| self.list.get_mut(at)) {
@@ -343,7 +376,9 @@ impl Copies {
             windows.settle(next, oldest);
         }
         self.take_journals();
-        let over = |copy: &Copy| copy.stage == Stage::Ready && copy.awaits().is_some_and(|end| confirmed >= end);
+        let over = |copy: &Copy| {
+            copy.stage == Stage::Ready && copy.awaits().is_some_and(|end| confirmed >= end)
+        };
         let Some(at) = self.list.iter().position(over) else {
             return self.list.iter().filter_map(Copy::awaits).min();
         };
@@ -351,7 +386,11 @@ impl Copies {
         self.tell_scanned(at, if is_empty { "EMPTY" } else { "SUCCEEDED" });
         self.tell_if_over(at);
         let copy = self.list.remove(at);
-        tracing::info!(table = copy.name, rows = copy.window.journal.rows, "copied beside the stream");
+        tracing::info!(
+            table = copy.name,
+            rows = copy.window.journal.rows,
+            "copied beside the stream"
+        );
         self.finished.note(&copy.name, &copy.window.journal, copy.bytes);
         if let Some(epoch) = copy.owed {
             let copied = Copied::whole(epoch, copy.window.journal.rows);
@@ -380,7 +419,8 @@ impl Copies {
 
     pub(super) fn store(&mut self, at: usize) {
         if let Some(copy) = self.list.get(at) {
-            self.unwritten.insert(Window::key(&self.slot_name, &copy.name), Some(copy.window.to_json()));
+            self.unwritten
+                .insert(Window::key(&self.slot_name, &copy.name), Some(copy.window.to_json()));
         }
     }
 
@@ -395,7 +435,8 @@ impl Copies {
     pub fn written(&mut self, written: &BTreeMap<String, Option<String>>) {
         self.unwritten.retain(|key, value| written.get(key) != Some(value));
         for copy in &mut self.list {
-            let text = written.get(&Window::key(&self.slot_name, &copy.name)).and_then(Option::as_deref);
+            let text =
+                written.get(&Window::key(&self.slot_name, &copy.name)).and_then(Option::as_deref);
             if let Some(window) = text.and_then(|text| serde_json::from_str::<Window>(text).ok()) {
                 copy.recorded_chunks = window.journal.chunks;
             }
@@ -413,6 +454,11 @@ fn keyset(table: &CopyTable, key: &[String], filter: Option<&str>) -> Option<Key
         with_children: is_parted(table),
         columns: table.columns.iter().map(|column| column.name.clone()).collect(),
         key: key.iter().map(column).collect::<Option<Vec<_>>>()?,
-        conditions: table.filter.iter().cloned().chain(filter.map(|filter| format!("{filter}\n"))).collect(),
+        conditions: table
+            .filter
+            .iter()
+            .cloned()
+            .chain(filter.map(|filter| format!("{filter}\n")))
+            .collect(),
     })
 }

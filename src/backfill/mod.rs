@@ -273,7 +273,10 @@ impl Copies {
 
     /// Notes that the first copy of `epoch` left the table out and records this backfill's end.
     pub fn owe(&mut self, table: &str, epoch: u64) {
-        self.list.iter_mut().filter(|copy| copy.name == table).for_each(|copy| copy.owed = Some(epoch));
+        self.list
+            .iter_mut()
+            .filter(|copy| copy.name == table)
+            .for_each(|copy| copy.owed = Some(epoch));
     }
 
     /// Takes the operator's limit of rows per second, and the tables with a `snapshot.query`.
@@ -311,10 +314,21 @@ impl Copies {
 
     /// Begins a copy. `fresh` is true if the table was published a moment ago. A failed copy of the
     /// same table is replaced, and its debt to the first copy passes to the new one.
-    pub fn begin(&mut self, table: &TableName, filter: Option<String>, fresh: bool, now_ms: i64, reply: Option<Reply>) {
+    pub fn begin(
+        &mut self,
+        table: &TableName,
+        filter: Option<String>,
+        fresh: bool,
+        now_ms: i64,
+        reply: Option<Reply>,
+    ) {
         let name = table.to_string();
-        let failed = self.list.iter().find(|copy| copy.name == name && matches!(copy.stage, Stage::Failed(..)));
-        let (owed, was_fresh) = failed.map_or((None, false), |copy| (copy.owed, copy.window.journal.fresh));
+        let failed = self
+            .list
+            .iter()
+            .find(|copy| copy.name == name && matches!(copy.stage, Stage::Failed(..)));
+        let (owed, was_fresh) =
+            failed.map_or((None, false), |copy| (copy.owed, copy.window.journal.fresh));
         if failed.is_some() {
             self.forget(|other| other != name);
         }
@@ -372,8 +386,12 @@ impl Copies {
 
     /// Ends the copies of all tables that `keep` refuses, and removes their records.
     pub fn forget(&mut self, keep: impl Fn(&str) -> bool) {
-        let gone: Vec<String> =
-            self.list.iter().filter(|copy| !keep(&copy.name)).map(|copy| copy.name.clone()).collect();
+        let gone: Vec<String> = self
+            .list
+            .iter()
+            .filter(|copy| !keep(&copy.name))
+            .map(|copy| copy.name.clone())
+            .collect();
         self.list.retain(|copy| keep(&copy.name));
         for name in gone {
             self.unwritten.insert(Window::key(&self.slot_name, &name), None);
@@ -391,7 +409,10 @@ impl Copies {
     /// the copy begins again.
     pub fn relation(&mut self, slot: RelationSlot, relation: Oid, active: &Active) {
         for at in 0..self.list.len() {
-            let Some(copy) = self.list.get_mut(at).filter(|copy| copy.window.relation == relation) else { continue };
+            let Some(copy) = self.list.get_mut(at).filter(|copy| copy.window.relation == relation)
+            else {
+                continue;
+            };
             copy.slot = Some(slot);
             let key: Vec<String> = key_names(active);
             if !copy.window.key.is_empty() && key != copy.window.key {

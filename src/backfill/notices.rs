@@ -120,7 +120,14 @@ impl Notices {
     #[must_use]
     pub fn new(config: &encode::Config, log: bool) -> Self {
         let (prefix, topic) = (config.prefix.clone(), config.rules.notice_topic.is_some());
-        Notices { prefix, topic, log, waiting: VecDeque::new(), waiting_bytes: 0, sent: VecDeque::new() }
+        Notices {
+            prefix,
+            topic,
+            log,
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            sent: VecDeque::new(),
+        }
     }
 
     /// True if notices go to the topic or to the log.
@@ -134,17 +141,26 @@ impl Notices {
         let News { about, kind, signal, mut data } = news;
         data.push(("connector_name", self.prefix.clone()));
         data.sort_by_key(|(name, _)| *name);
-        let notice = Notice { id: signal.unwrap_or(id), kind, aggregate: about.aggregate(), data, at_ms };
+        let notice =
+            Notice { id: signal.unwrap_or(id), kind, aggregate: about.aggregate(), data, at_ms };
         if self.log {
             let shown = notice.data.iter().filter(|(name, _)| !KEYS_OF_ROWS.contains(name));
             let shown: Vec<String> = shown.map(|(name, value)| format!("{name}={value}")).collect();
-            tracing::info!(id = notice.id, aggregate = notice.aggregate, kind, data = shown.join(" "), "notification");
+            tracing::info!(
+                id = notice.id,
+                aggregate = notice.aggregate,
+                kind,
+                data = shown.join(" "),
+                "notification"
+            );
         }
         if self.topic {
             self.waiting_bytes += size_bytes(&notice);
             self.waiting.push_back(notice);
             while self.waiting_bytes > WAITING_BYTES_MAX && self.give_up().is_some() {
-                tracing::warn!("a notification is dropped: {WAITING_BYTES_MAX} bytes of them wait to be sent");
+                tracing::warn!(
+                    "a notification is dropped: {WAITING_BYTES_MAX} bytes of them wait to be sent"
+                );
             }
         }
     }
@@ -224,7 +240,11 @@ mod tests {
         (0..WAITING_BYTES_MAX / 100).for_each(|_| note(&mut notices, "NEW"));
         assert!(!kinds(&notices).contains(&"OLD"));
         let held: usize = notices.waiting.iter().map(size_bytes).sum();
-        assert!(held == notices.waiting_bytes && held <= WAITING_BYTES_MAX && held > WAITING_BYTES_MAX / 2);
+        assert!(
+            held == notices.waiting_bytes
+                && held <= WAITING_BYTES_MAX
+                && held > WAITING_BYTES_MAX / 2
+        );
     }
 
     #[test]

@@ -47,7 +47,8 @@ impl Copies {
     #[must_use]
     pub fn status(&self) -> Vec<WindowStatus> {
         let over = self.finished.0.iter().filter(|status| !self.is_copying(&status.table)).cloned();
-        let under_way = |copy: &Copy| self.whole.as_ref().filter(|under_way| under_way.id == copy.id);
+        let under_way =
+            |copy: &Copy| self.whole.as_ref().filter(|under_way| under_way.id == copy.id);
         over.chain(self.list.iter().map(|copy| copy.status(self.stands, under_way(copy)))).collect()
     }
 }
@@ -57,13 +58,17 @@ impl Copy {
     /// set if this copy is the standstill under way.
     fn status(&self, stands: Lsn, under_way: Option<&UnderWay>) -> WindowStatus {
         let next = self.awaits();
-        let (open_chunks, waits_for_lsn) = self.windows.as_ref().map_or((0, None), Windows::waiting);
+        let (open_chunks, waits_for_lsn) =
+            self.windows.as_ref().map_or((0, None), Windows::waiting);
         let (state, reason, detail, advice) = match (&self.stage, next) {
-            (Stage::Failed(reason, detail, next), _) => ("failed", reason.clone(), detail.clone(), next.clone()),
+            (Stage::Failed(reason, detail, next), _) => {
+                ("failed", reason.clone(), detail.clone(), next.clone())
+            }
             _ if self.window.paused => ("paused", String::new(), String::new(), String::new()),
             _ if under_way.is_some() => {
                 let (detail, known) = under_way.map(UnderWay::in_words).unwrap_or_default();
-                let (state, reason) = if known { ("copying", "") } else { ("waiting", "window_snapshot") };
+                let (state, reason) =
+                    if known { ("copying", "") } else { ("waiting", "window_snapshot") };
                 (state, reason.to_owned(), format!("copied whole: {detail}"), String::new())
             }
             (Stage::Ready, Some(end)) => {
@@ -73,15 +78,27 @@ impl Copy {
             _ if self.stuck.is_some() => {
                 let stuck = self.stuck.as_ref();
                 let text = |of: fn(&Left) -> &String| stuck.map(of).cloned().unwrap_or_default();
-                ("waiting", text(|left| &left.reason), text(|left| &left.detail), text(|left| &left.next))
+                (
+                    "waiting",
+                    text(|left| &left.reason),
+                    text(|left| &left.detail),
+                    text(|left| &left.next),
+                )
             }
             _ if !self.waits.is_empty() => {
                 let advice = "nothing: it goes on when these have ended".to_owned();
-                ("waiting", "window_waits".to_owned(), format!("waiting for {}", self.waits), advice)
+                (
+                    "waiting",
+                    "window_waits".to_owned(),
+                    format!("waiting for {}", self.waits),
+                    advice,
+                )
             }
             _ => {
                 let behind = waits_for_lsn.filter(|position| *position > stands);
-                let detail = behind.map(|position| format!("read up to {position}; the stream stands at {stands}"));
+                let detail = behind.map(|position| {
+                    format!("read up to {position}; the stream stands at {stands}")
+                });
                 ("copying", String::new(), detail.unwrap_or_default(), String::new())
             }
         };
@@ -115,8 +132,14 @@ mod tests {
     fn ready() -> Copies {
         let (mut copies, name) = (Copies::new("s", false), TableName::new("p", "t"));
         copies.begin(&name, None, false, 0, None);
-        let table =
-            CopyTable { relation: Oid(1), name, identity: b'd', columns: Vec::new(), filter: None, parts: Vec::new() };
+        let table = CopyTable {
+            relation: Oid(1),
+            name,
+            identity: b'd',
+            columns: Vec::new(),
+            filter: None,
+            parts: Vec::new(),
+        };
         let copy = &mut copies.list[0];
         copy.known = Some(Known { table, active: None, keyset: None, places: Vec::new() });
         copy.windows = Some(Windows::resume(Journal::default(), Vec::new()));

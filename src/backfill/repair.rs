@@ -8,7 +8,9 @@ use crate::snapshot::journal::Left;
 impl Copies {
     /// Ends the copy of a table that was detached. The repair of the table begins a new copy.
     pub fn detached(&mut self, table: &str) {
-        let Some(id) = self.list.iter().find(|copy| copy.name == table).map(|copy| copy.id) else { return };
+        let Some(id) = self.list.iter().find(|copy| copy.name == table).map(|copy| copy.id) else {
+            return;
+        };
         let left = Left {
             reason: "table_detached".to_owned(),
             detail: format!("table {table} is set aside"),

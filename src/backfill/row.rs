@@ -16,7 +16,13 @@ impl Copies {
     }
 
     /// Decides what precedes a change that is about to be sent; see [`Windows::before`].
-    pub fn before(&mut self, copy: usize, active: &Active, context: &Context<'_>, row: &Row<'_>) -> Before<Held> {
+    pub fn before(
+        &mut self,
+        copy: usize,
+        active: &Active,
+        context: &Context<'_>,
+        row: &Row<'_>,
+    ) -> Before<Held> {
         let Some(windows) = self.list.get_mut(copy).and_then(|copy| copy.windows.as_mut()) else {
             return Before::Nothing;
         };
@@ -90,7 +96,10 @@ impl Copies {
         if self.open.is_some() {
             return None;
         }
-        let at = self.list.iter().position(|copy| copy.windows.as_ref().is_some_and(Windows::has_rest))?;
+        let at = self
+            .list
+            .iter()
+            .position(|copy| copy.windows.as_ref().is_some_and(Windows::has_rest))?;
         self.list.get(at).is_some_and(Copy::may_leave).then_some(at)
     }
 
@@ -152,12 +161,19 @@ mod tests {
     use std::rc::Rc;
 
     fn held() -> Held {
-        let column = ShapeColumn { name: "id".to_owned(), type_oid: Oid(23), typmod: -1, in_identity: true };
+        let column =
+            ShapeColumn { name: "id".to_owned(), type_oid: Oid(23), typmod: -1, in_identity: true };
         let (namespace, name, identity) = ("p".to_owned(), "t".to_owned(), b'd');
         let shape = RelationShape { oid: Oid(1), namespace, name, identity, columns: vec![column] };
-        let described = describe(&shape, &TableFacts { primary_key: vec!["id".to_owned()], ..TableFacts::default() });
+        let described = describe(
+            &shape,
+            &TableFacts { primary_key: vec!["id".to_owned()], ..TableFacts::default() },
+        );
         let config = Config { format: Format::Json, ..Config::new("p") };
-        let plan = Planner::new(config, "db", "run", 1).draft(&described).unwrap().into_plan(Ids::default());
+        let plan = Planner::new(config, "db", "run", 1)
+            .draft(&described)
+            .unwrap()
+            .into_plan(Ids::default());
         let active = Active {
             plan: Rc::new(plan),
             metrics: Metrics::new("0").table(&"p.t"),
@@ -169,7 +185,10 @@ mod tests {
             signals: None,
             uses: None,
         };
-        Held { line: b"1".as_slice().into(), shape: Rc::new(Shape { active, columns: 1, upto: Lsn::new(100) }) }
+        Held {
+            line: b"1".as_slice().into(),
+            shape: Rc::new(Shape { active, columns: 1, upto: Lsn::new(100) }),
+        }
     }
 
     /// One copy with two chunks whose positions the stream has passed.

@@ -27,8 +27,13 @@ impl Copy {
         if !other && !behind_a_gap {
             return true;
         }
-        let why = if other { "another part of it is published" } else { "changes may be missing since" };
-        tracing::info!(table = self.name, rows = self.window.journal.rows, "its copy begins anew: {why}");
+        let why =
+            if other { "another part of it is published" } else { "changes may be missing since" };
+        tracing::info!(
+            table = self.name,
+            rows = self.window.journal.rows,
+            "its copy begins anew: {why}"
+        );
         self.window.journal = match &mut self.windows {
             Some(windows) => {
                 windows.begin_anew(true);
@@ -54,13 +59,19 @@ impl Copy {
 
 /// Names of the columns of the key.
 pub(super) fn key_names(active: &Active) -> Vec<String> {
-    active.plan.key_places().filter_map(|place| active.plan.column(place)).map(str::to_owned).collect()
+    active
+        .plan
+        .key_places()
+        .filter_map(|place| active.plan.column(place))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// True if both tables have the same identity, columns and filter, so that their rows have the same
 /// form.
 pub(super) fn same_shape(a: &CopyTable, b: &CopyTable) -> bool {
-    (a.relation, &a.name, a.identity, &a.columns, &a.filter) == (b.relation, &b.name, b.identity, &b.columns, &b.filter)
+    (a.relation, &a.name, a.identity, &a.columns, &a.filter)
+        == (b.relation, &b.name, b.identity, &b.columns, &b.filter)
 }
 
 #[cfg(test)]
@@ -75,13 +86,23 @@ mod tests {
 
     fn table(filter: Option<&str>) -> CopyTable {
         let (name, filter) = (TableName::new("p", "t"), filter.map(str::to_owned));
-        CopyTable { relation: Oid(1), name, identity: b'd', columns: Vec::new(), filter, parts: Vec::new() }
+        CopyTable {
+            relation: Oid(1),
+            name,
+            identity: b'd',
+            columns: Vec::new(),
+            filter,
+            parts: Vec::new(),
+        }
     }
 
     fn look(copies: &mut Copies, table: CopyTable) -> Stage {
         let snapshot = "10:10:".parse().unwrap();
         let id = copies.list[0].id;
-        copies.surveyed(id, Survey { standby: false, snapshot, holders: Vec::new(), table: Some(table) });
+        copies.surveyed(
+            id,
+            Survey { standby: false, snapshot, holders: Vec::new(), table: Some(table) },
+        );
         copies.list[0].stage.clone()
     }
 
@@ -93,7 +114,8 @@ mod tests {
         copies.begin(&TableName::new("p", "t"), None, false, 0, None);
         assert_eq!(look(&mut copies, table(None)), Stage::Unplanned);
         let after = RowKey::new([Some(&b"7"[..])]);
-        let journal = Journal { after, upto: Lsn::new(5), rows: 7, chunks: 1, ..Journal::default() };
+        let journal =
+            Journal { after, upto: Lsn::new(5), rows: 7, chunks: 1, ..Journal::default() };
         copies.list[0].window.journal = journal.clone();
         copies.list[0].windows = Some(Windows::resume(journal, Vec::new()));
         copies.lost();
@@ -117,7 +139,8 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_begins_anew_where_another_part_of_its_table_is_published_than_before_the_connection_was_lost() {
+    fn a_copy_begins_anew_where_another_part_of_its_table_is_published_than_before_the_connection_was_lost()
+     {
         begins_anew(reconnected(1), &table(Some("id > 5")));
     }
 
@@ -129,8 +152,10 @@ mod tests {
     #[test]
     fn the_record_of_a_copy_made_by_an_earlier_version_goes_on() {
         let mut copies = reconnected(2);
-        let text =
-            copies.list[0].window.to_json().replace("\"epoch\":1,\"published\":{\"columns\":[],\"filter\":null},", "");
+        let text = copies.list[0]
+            .window
+            .to_json()
+            .replace("\"epoch\":1,\"published\":{\"columns\":[],\"filter\":null},", "");
         let window: crate::continuity::checkpoint::Window = serde_json::from_str(&text).unwrap();
         assert_eq!((window.epoch, &window.published), (0, &None));
         copies.list[0].window = window;

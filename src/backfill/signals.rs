@@ -46,17 +46,25 @@ impl Copies {
             Origin::Row(commit) => (Some(commit), None),
             Origin::Record(offset) => (None, Some(offset)),
         };
-        let (surrogate, correlation) = (wanted.surrogate, Some(wanted.id).filter(|id| !id.is_empty()));
+        let (surrogate, correlation) =
+            (wanted.surrogate, Some(wanted.id).filter(|id| !id.is_empty()));
         let asked = asked_for(wanted.filter, now_ms);
-        self.push(table, Window { paused, signal, signal_offset, surrogate, correlation, ..asked }, None);
+        self.push(
+            table,
+            Window { paused, signal, signal_offset, surrogate, correlation, ..asked },
+            None,
+        );
         true
     }
 
     /// Ends copies that signals requested, for the tables that `is_meant` accepts or for all.
     /// Returns the names of these tables. Delivered rows stay in the topic.
     pub fn stop(&mut self, is_meant: Option<&dyn Fn(&str) -> bool>) -> Vec<String> {
-        let is_over = |copy: &&Copy| copy.is_signalled() && is_meant.is_none_or(|is_meant| is_meant(&copy.name));
-        let names: Vec<String> = self.list.iter().filter(is_over).map(|copy| copy.name.clone()).collect();
+        let is_over = |copy: &&Copy| {
+            copy.is_signalled() && is_meant.is_none_or(|is_meant| is_meant(&copy.name))
+        };
+        let names: Vec<String> =
+            self.list.iter().filter(is_over).map(|copy| copy.name.clone()).collect();
         if !names.is_empty() {
             self.tell_aborted(is_meant.map(|_| names.as_slice()));
             self.give_up_reading();
@@ -156,7 +164,12 @@ mod tests {
     }
 
     fn wanted(commit: u64) -> Wanted {
-        Wanted { origin: Origin::Row(Lsn::new(commit)), id: "s1".to_owned(), filter: None, surrogate: None }
+        Wanted {
+            origin: Origin::Row(Lsn::new(commit)),
+            id: "s1".to_owned(),
+            filter: None,
+            surrogate: None,
+        }
     }
 
     #[test]
@@ -176,7 +189,8 @@ mod tests {
 
     #[test]
     fn copies_that_no_signal_asked_for_are_held_by_one_and_not_ended() {
-        let (mut copies, asked, other) = (Copies::new("s", true), TableName::new("p", "t"), TableName::new("p", "u"));
+        let (mut copies, asked, other) =
+            (Copies::new("s", true), TableName::new("p", "t"), TableName::new("p", "u"));
         copies.begin(&other, None, true, 0, None);
         assert_eq!((copies.pause(), copies.pause()), (1, 0));
         assert!(copies.begin_wanted(&asked, wanted(16), 0));

@@ -76,7 +76,8 @@ impl Copies {
         let goes = goes(copy);
         self.tell("TABLE_SCAN_COMPLETED", |tables| {
             let others = Some(tables).filter(|tables| !tables.is_empty());
-            let tables = if goes { others } else { others.map(|tables| format!("{name},{tables}")) };
+            let tables =
+                if goes { others } else { others.map(|tables| format!("{name},{tables}")) };
             vec![
                 ("data_collections", tables.unwrap_or_else(|| name.clone())),
                 ("scanned_collection", name),
@@ -114,7 +115,8 @@ mod tests {
 
     fn told(copies: &mut Copies) -> Vec<String> {
         let line = |news: News| {
-            let data: Vec<String> = news.data.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            let data: Vec<String> =
+                news.data.iter().map(|(name, value)| format!("{name}={value}")).collect();
             format!("{} {} {}", news.kind, news.signal.unwrap_or_default(), data.join(" "))
         };
         copies.take_news().into_iter().map(line).collect()
@@ -124,7 +126,12 @@ mod tests {
     fn copies_are_told_from_their_start_to_the_end_of_the_last() {
         let mut copies = Copies::new("s", true);
         for table in ["t", "u"] {
-            let wanted = Wanted { origin: Origin::Row(Lsn::new(16)), id: "s1".into(), filter: None, surrogate: None };
+            let wanted = Wanted {
+                origin: Origin::Row(Lsn::new(16)),
+                id: "s1".into(),
+                filter: None,
+                surrogate: None,
+            };
             assert!(copies.begin_wanted(&TableName::new("p", table), wanted, 0));
         }
         copies.tell_read(0, &RowKey::new([Some(&b"7"[..]), None]).unwrap());
@@ -155,7 +162,12 @@ mod tests {
     #[test]
     fn what_holds_and_ends_copies_is_told_after_their_start() {
         let mut copies = Copies::new("s", true);
-        let wanted = Wanted { origin: Origin::Row(Lsn::new(16)), id: "s1".into(), filter: None, surrogate: None };
+        let wanted = Wanted {
+            origin: Origin::Row(Lsn::new(16)),
+            id: "s1".into(),
+            filter: None,
+            surrogate: None,
+        };
         assert!(copies.begin_wanted(&TableName::new("p", "t"), wanted, 0));
         copies.pause();
         copies.resume();

@@ -11,14 +11,22 @@ use crate::snapshot::window::{Before, Kind, Touch, Windows};
 use std::rc::Rc;
 
 /// Asks the chunks of a table what has to be sent before a change.
-pub(super) fn ask(windows: &mut Windows<Held>, xid: FullXid, commit: Lsn, plan: &Plan, row: &Row<'_>) -> Before<Held> {
+pub(super) fn ask(
+    windows: &mut Windows<Held>,
+    xid: FullXid,
+    commit: Lsn,
+    plan: &Plan,
+    row: &Row<'_>,
+) -> Before<Held> {
     let (old, key, unsent) = match *row {
         Row::Insert { new } | Row::Read { new } => (None, key_of(plan, new, None), false),
         Row::Delete { old } => (None, key_of(plan, old.tuple(), None), false),
         Row::Update { old, new } => {
             let before = old.map(OldTuple::tuple);
             let key = key_of(plan, new, before);
-            let old_key = before.and_then(|before| key_of(plan, before, None)).filter(|old| Some(old) != key.as_ref());
+            let old_key = before
+                .and_then(|before| key_of(plan, before, None))
+                .filter(|old| Some(old) != key.as_ref());
             // With REPLICA IDENTITY FULL, the old row holds the values that the new row does not
             // repeat.
             let whole = matches!(old, Some(OldTuple::Full(_)));
@@ -71,7 +79,9 @@ pub(super) fn rows(
                 _ => None,
             };
             let key = places.iter().map(part).collect::<Option<Vec<_>>>().and_then(RowKey::new);
-            let key = key.ok_or_else(|| "a copied row lacks a column of its key, or it is not UTF-8".to_owned())?;
+            let key = key.ok_or_else(|| {
+                "a copied row lacks a column of its key, or it is not UTF-8".to_owned()
+            })?;
             rows.push((key, Held { line: line.into(), shape: Rc::clone(shape) }));
         }
     }

@@ -56,7 +56,9 @@ impl UnderWay {
 
     /// A sentence about the present step, and whether the snapshot is known.
     pub fn in_words(&self) -> (String, bool) {
-        let Some(whole) = &self.whole else { return ("a session for it is being opened".to_owned(), false) };
+        let Some(whole) = &self.whole else {
+            return ("a session for it is being opened".to_owned(), false);
+        };
         (whole.in_words(), whole.is_known())
     }
 }
@@ -80,7 +82,8 @@ impl Copies {
         if let Some(copy) = self.list.get_mut(at) {
             copy.windows = None;
             copy.window.key = Vec::new();
-            copy.window.journal = Journal { fresh: copy.window.journal.fresh, ..Journal::default() };
+            copy.window.journal =
+                Journal { fresh: copy.window.journal.fresh, ..Journal::default() };
             copy.whole.get_or_insert_default();
             copy.stage = Stage::Ready;
         }
@@ -137,7 +140,12 @@ impl Copies {
         let point = under_way.whole.as_ref()?.may_send()?;
         let at = self.place(under_way.id)?;
         let known = self.list.get(at)?.known.as_ref()?;
-        Some(Sends { copy: at, point, active: known.active.clone()?, columns: known.table.columns.len() })
+        Some(Sends {
+            copy: at,
+            point,
+            active: known.active.clone()?,
+            columns: known.table.columns.len(),
+        })
     }
 
     /// Counts rows that were sent.
@@ -147,7 +155,10 @@ impl Copies {
 
     /// Notes that all rows are sent. `next` is the first ticket after them.
     pub fn whole_sent_all(&mut self, next: Ticket) {
-        self.whole.iter_mut().filter_map(|under_way| under_way.whole.as_mut()).for_each(|whole| whole.sent_all(next));
+        self.whole
+            .iter_mut()
+            .filter_map(|under_way| under_way.whole.as_mut())
+            .for_each(|whole| whole.sent_all(next));
     }
 
     /// Ends the standstill with a failure, before or after rows were sent, and decides when it is
@@ -163,10 +174,14 @@ impl Copies {
             round.broken += 1;
         }
         if round.broken >= BROKEN_MAX {
-            let detail =
-                format!("the copy of {} ended {BROKEN_MAX} times after rows of it were sent: {why}", copy.name);
-            let next =
-                format!("remove the cause, then `wellspring snapshot {}` copies it from its beginning", copy.name);
+            let detail = format!(
+                "the copy of {} ended {BROKEN_MAX} times after rows of it were sent: {why}",
+                copy.name
+            );
+            let next = format!(
+                "remove the cause, then `wellspring snapshot {}` copies it from its beginning",
+                copy.name
+            );
             return self.fail(at, "window_broken", detail, next);
         }
         // Whatever the cause was, the table may have changed by now.
@@ -180,7 +195,8 @@ impl Copies {
             Failure::Writers(_) => WRITERS_REST,
             Failure::Postgres(error) if crate::snapshot::prepare::is_short(error) => {
                 let (namespace, name) = copy.name.split_once('.').unwrap_or_default();
-                let left = crate::snapshot::prepare::refused(&TableName::new(namespace, name), error);
+                let left =
+                    crate::snapshot::prepare::refused(&TableName::new(namespace, name), error);
                 return self.lacks(id, Left { reason: "window_no_room".to_owned(), ..left });
             }
             Failure::Rewritten | Failure::NotPublished | Failure::Postgres(_) => REST,
@@ -195,7 +211,13 @@ impl Copies {
         let now = self.now;
         let Some(copy) = self.place(id).and_then(|at| self.list.get_mut(at)) else { return };
         if copy.stuck.as_ref().is_none_or(|stuck| stuck.reason != left.reason) {
-            tracing::warn!(table = copy.name, reason = left.reason, next = left.next, "a copy waits: {}", left.detail);
+            tracing::warn!(
+                table = copy.name,
+                reason = left.reason,
+                next = left.next,
+                "a copy waits: {}",
+                left.detail
+            );
         }
         copy.stuck = Some(left);
         copy.not_before = now.plus(REST);
@@ -203,8 +225,9 @@ impl Copies {
 
     /// Ends a standstill whose rows are all delivered, so that the stream goes on.
     pub(super) fn settle_whole(&mut self, oldest: Ticket) {
-        let delivered =
-            |under_way: &mut UnderWay| under_way.whole.as_ref().is_some_and(|whole| whole.is_delivered(oldest));
+        let delivered = |under_way: &mut UnderWay| {
+            under_way.whole.as_ref().is_some_and(|whole| whole.is_delivered(oldest))
+        };
         let Some(UnderWay { id, rows, .. }) = self.whole.take_if(delivered) else { return };
         let Some(copy) = self.place(id).and_then(|at| self.list.get_mut(at)) else { return };
         (copy.window.journal.rows, copy.window.journal.chunks) = (rows, 1);
@@ -230,7 +253,9 @@ impl Copies {
     #[inline]
     pub fn stops(&mut self, slot: RelationSlot, commit: Lsn) -> bool {
         match &mut self.whole {
-            Some(UnderWay { slot: Some(of), whole: Some(whole), .. }) if *of == slot => whole.stops(commit),
+            Some(UnderWay { slot: Some(of), whole: Some(whole), .. }) if *of == slot => {
+                whole.stops(commit)
+            }
             _ => false,
         }
     }

@@ -4,7 +4,9 @@
 //! are and what they are called, facts that do not fit it are not used. Nothing is asked here.
 
 use super::RelationShape;
-use crate::table::{Column, ReplicaIdentity, SourceType, Table, TableFacts, TableName, is_domain, resolve};
+use crate::table::{
+    Column, ReplicaIdentity, SourceType, Table, TableFacts, TableName, is_domain, resolve,
+};
 
 /// Describes the table that `relation` announces.
 ///
@@ -42,7 +44,13 @@ pub fn describe(relation: &RelationShape, facts: &TableFacts) -> Table {
         _ => ReplicaIdentity::Default,
     };
     let key = key_of(identity, &columns, facts);
-    Table { oid: relation.oid, name: TableName::new(&relation.namespace, &relation.name), identity, columns, key }
+    Table {
+        oid: relation.oid,
+        name: TableName::new(&relation.namespace, &relation.name),
+        identity,
+        columns,
+        key,
+    }
 }
 
 /// Describes the table as rows of the first copy have it: declared types are those of [`SourceType::copied`].
@@ -51,24 +59,30 @@ pub fn describe_copied(relation: &RelationShape, facts: &TableFacts) -> Table {
     let mut table = describe(relation, facts);
     for (column, shape) in table.columns.iter_mut().zip(&relation.columns) {
         let default = facts.columns.get(&shape.name).and_then(|known| known.default.as_deref());
-        column.source_type = SourceType::copied(shape.type_oid, shape.typmod, &facts.types, default);
+        column.source_type =
+            SourceType::copied(shape.type_oid, shape.typmod, &facts.types, default);
     }
     table
 }
 
 fn key_of(identity: ReplicaIdentity, columns: &[Column], facts: &TableFacts) -> Vec<usize> {
-    let flagged: Vec<usize> = (0..columns.len()).filter(|i| columns.get(*i).is_some_and(|c| c.in_identity)).collect();
+    let flagged: Vec<usize> =
+        (0..columns.len()).filter(|i| columns.get(*i).is_some_and(|c| c.in_identity)).collect();
     let primary = positions(&facts.primary_key, columns);
     let unique = || positions(&facts.unique_index, columns);
     match identity {
-        ReplicaIdentity::Full | ReplicaIdentity::Nothing => primary.or_else(unique).unwrap_or_default(),
+        ReplicaIdentity::Full | ReplicaIdentity::Nothing => {
+            primary.or_else(unique).unwrap_or_default()
+        }
         ReplicaIdentity::Default if flagged.is_empty() => unique().unwrap_or_default(),
         ReplicaIdentity::Default => primary.filter(|key| same(key, &flagged)).unwrap_or(flagged),
         ReplicaIdentity::Index => {
             let within = |key: &Vec<usize>| key.iter().all(|i| flagged.contains(i));
             let chosen = primary.or_else(unique).filter(within);
             chosen
-                .or_else(|| positions(&facts.identity_index, columns).filter(|key| same(key, &flagged)))
+                .or_else(|| {
+                    positions(&facts.identity_index, columns).filter(|key| same(key, &flagged))
+                })
                 .unwrap_or(flagged)
         }
     }
@@ -131,7 +145,11 @@ mod tests {
     #[test]
     fn the_key_has_the_order_of_the_primary_key() {
         check(&relation(b'd', &["*a", "b", "*c"]), &facts(&["c", "a"], &[], &[]), expect!["c,a"]);
-        check(&relation(b'f', &["*a", "*b", "*c"]), &facts(&["c", "a"], &["b"], &[]), expect!["c,a"]);
+        check(
+            &relation(b'f', &["*a", "*b", "*c"]),
+            &facts(&["c", "a"], &["b"], &[]),
+            expect!["c,a"],
+        );
         check(&relation(b'n', &["a", "b"]), &facts(&["b"], &[], &[]), expect!["b"]);
     }
 
@@ -151,9 +169,21 @@ mod tests {
 
     #[test]
     fn under_index_the_key_is_one_that_old_rows_hold() {
-        check(&relation(b'i', &["*id", "*tenant", "v"]), &facts(&["id"], &[], &["tenant", "id"]), expect!["id"]);
-        check(&relation(b'i', &["id", "*email"]), &facts(&["id"], &["email"], &["email"]), expect!["email"]);
-        check(&relation(b'i', &["id", "*b", "*a"]), &facts(&["id"], &[], &["a", "b"]), expect!["a,b"]);
+        check(
+            &relation(b'i', &["*id", "*tenant", "v"]),
+            &facts(&["id"], &[], &["tenant", "id"]),
+            expect!["id"],
+        );
+        check(
+            &relation(b'i', &["id", "*email"]),
+            &facts(&["id"], &["email"], &["email"]),
+            expect!["email"],
+        );
+        check(
+            &relation(b'i', &["id", "*b", "*a"]),
+            &facts(&["id"], &[], &["a", "b"]),
+            expect!["a,b"],
+        );
         check(&relation(b'i', &["*code", "v"]), &facts(&[], &["code"], &["code"]), expect!["code"]);
     }
 
@@ -167,14 +197,18 @@ mod tests {
             typmod: -1,
         };
         let mut facts = facts(&[], &[], &[]);
-        facts.columns =
-            [("same", 23), ("other", 20), ("domain", 20_000)].map(|(n, oid)| (n.to_owned(), fact(oid))).into();
+        facts.columns = [("same", 23), ("other", 20), ("domain", 20_000)]
+            .map(|(n, oid)| (n.to_owned(), fact(oid)))
+            .into();
         let class = TypeClass::Domain { base: Oid(23), typmod: -1 };
-        facts.types.insert(Oid(20_000), TypeFacts { name: "d".into(), namespace: "public".into(), class });
+        facts
+            .types
+            .insert(Oid(20_000), TypeFacts { name: "d".into(), namespace: "public".into(), class });
         let mut relation = relation(b'd', &["same", "other", "domain", "unknown"]);
         relation.columns[2].type_oid = Oid(20_000);
         let table = describe(&relation, &facts);
-        let shown: Vec<_> = table.columns.iter().map(|c| (&*c.name, c.default.as_deref(), c.not_null)).collect();
+        let shown: Vec<_> =
+            table.columns.iter().map(|c| (&*c.name, c.default.as_deref(), c.not_null)).collect();
         expect![[
             r#"[("same", Some("7"), true), ("other", None, true), ("domain", None, true), ("unknown", None, false)]"#
         ]]

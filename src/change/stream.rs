@@ -42,7 +42,8 @@ pub struct ShapeColumn {
 
 impl From<Relation<'_>> for RelationShape {
     fn from(relation: Relation<'_>) -> Self {
-        let namespace = if relation.namespace.is_empty() { "pg_catalog" } else { relation.namespace };
+        let namespace =
+            if relation.namespace.is_empty() { "pg_catalog" } else { relation.namespace };
         RelationShape {
             oid: relation.oid,
             namespace: namespace.to_owned(),
@@ -192,9 +193,16 @@ impl Changes {
     ///
     /// # Errors
     /// When the message cannot follow those before it.
-    pub fn step<'a>(&'a mut self, lsn: Lsn, sent_at: PgMicros, message: Message<'a>) -> Result<Step<'a>, ChangeError> {
+    pub fn step<'a>(
+        &'a mut self,
+        lsn: Lsn,
+        sent_at: PgMicros,
+        message: Message<'a>,
+    ) -> Result<Step<'a>, ChangeError> {
         match message {
-            Message::Begin { final_lsn, committed_at, xid } => self.begin(final_lsn, committed_at, xid),
+            Message::Begin { final_lsn, committed_at, xid } => {
+                self.begin(final_lsn, committed_at, xid)
+            }
             Message::Commit { commit_lsn, end_lsn, .. } => self.commit(commit_lsn, end_lsn),
             Message::Origin { commit_lsn, name } => {
                 self.inside("Origin")?;
@@ -209,10 +217,15 @@ impl Changes {
             }
             Message::Type { .. } => Ok(Step::Nothing),
             Message::Insert { relation, new } => self.row(lsn, relation, Row::Insert { new }),
-            Message::Update { relation, old, new } => self.row(lsn, relation, Row::Update { old, new }),
+            Message::Update { relation, old, new } => {
+                self.row(lsn, relation, Row::Update { old, new })
+            }
             Message::Delete { relation, old } => self.row(lsn, relation, Row::Delete { old }),
             Message::Truncate(truncate) => {
-                let slots = truncate.relations().map(|oid| self.slot(oid)).collect::<Result<Vec<_>, _>>()?;
+                let slots = truncate
+                    .relations()
+                    .map(|oid| self.slot(oid))
+                    .collect::<Result<Vec<_>, _>>()?;
                 let position = self.take_ordinals("Truncate", slots.len() as u64)?;
                 Ok(Step::Truncate(slots, self.context(position, lsn, sent_at)))
             }
@@ -239,7 +252,12 @@ impl Changes {
         }
     }
 
-    fn begin(&mut self, final_lsn: Lsn, committed_at: PgMicros, xid: Xid) -> Result<Step<'static>, ChangeError> {
+    fn begin(
+        &mut self,
+        final_lsn: Lsn,
+        committed_at: PgMicros,
+        xid: Xid,
+    ) -> Result<Step<'static>, ChangeError> {
         if let Some(open) = &self.open {
             return Err(ChangeError::Nested { open: open.final_lsn, next: final_lsn });
         }
@@ -275,7 +293,11 @@ impl Changes {
         self.open.as_mut().ok_or(ChangeError::OutsideTransaction { message })
     }
 
-    fn take_ordinals(&mut self, message: &'static str, count: u64) -> Result<Position, ChangeError> {
+    fn take_ordinals(
+        &mut self,
+        message: &'static str,
+        count: u64,
+    ) -> Result<Position, ChangeError> {
         let open = self.inside(message)?;
         let position = Position { commit: open.final_lsn, ordinal: open.next_ordinal };
         open.next_ordinal += count;

@@ -31,14 +31,17 @@ enum Sent {
 impl Sent {
     /// As a server writes it; a row has one column, which is null.
     fn bytes(&self) -> Vec<u8> {
-        let with_oid = |tag: u8, oid: u32, rest: &[u8]| [&[tag][..], &oid.to_be_bytes(), rest].concat();
+        let with_oid =
+            |tag: u8, oid: u32, rest: &[u8]| [&[tag][..], &oid.to_be_bytes(), rest].concat();
         let with_lsn = |tag: &[u8], lsn: u64, rest: &[u8]| [tag, &lsn.to_be_bytes(), rest].concat();
         let number = |lsn: u64| lsn.to_be_bytes().to_vec();
         match self {
             Sent::Begin(lsn) => with_lsn(b"B", *lsn, &[number(*lsn), vec![0, 0, 0, 7]].concat()),
             Sent::Commit(lsn) => with_lsn(b"C\0", *lsn, &[number(*lsn + 8), number(*lsn)].concat()),
             Sent::Origin(name) => with_lsn(b"O", 5, &[name.as_bytes(), &[0]].concat()),
-            Sent::Relation(oid) => with_oid(b'R', *oid, b"\0t\0d\0\x01\x01c\0\0\0\0\x17\xff\xff\xff\xff"),
+            Sent::Relation(oid) => {
+                with_oid(b'R', *oid, b"\0t\0d\0\x01\x01c\0\0\0\0\x17\xff\xff\xff\xff")
+            }
             Sent::Type => with_oid(b'Y', 9, b"\0m\0"),
             Sent::Insert(oid) => with_oid(b'I', *oid, b"N\0\x01n"),
             Sent::Update(oid) => with_oid(b'U', *oid, b"K\0\x01nN\0\x01n"),
@@ -104,7 +107,10 @@ fn check(last_commit: Option<u64>, sent: &[Sent], expect: Expect) {
             let show = |place: Placed| {
                 let Placed { position: Position { commit, ordinal }, last_commit, origin } = place;
                 let last = last_commit.map_or("none".to_owned(), |lsn| lsn.to_string());
-                format!("{commit} #{ordinal} after {last}{}", origin.map_or(String::new(), |o| format!(" from {o}")))
+                format!(
+                    "{commit} #{ordinal} after {last}{}",
+                    origin.map_or(String::new(), |o| format!(" from {o}"))
+                )
             };
             places.into_iter().map(show).collect::<Vec<_>>().join("\n")
         }
@@ -150,7 +156,15 @@ fn counts_every_row_truncated_table_and_message_of_a_transaction() {
 
 #[test]
 fn refuses_what_belongs_into_a_transaction_outside_of_one() {
-    for sent in [Commit(16), Insert(1), Update(1), Delete(1), Truncate(vec![1]), Inside(9), Origin("o".into())] {
+    for sent in [
+        Commit(16),
+        Insert(1),
+        Update(1),
+        Delete(1),
+        Truncate(vec![1]),
+        Inside(9),
+        Origin("o".into()),
+    ] {
         let Err(error) = places(&mut announced(None), std::slice::from_ref(&sent)) else {
             panic!("{sent:?} was taken")
         };
@@ -168,7 +182,11 @@ fn refuses_a_row_of_a_relation_that_was_not_announced() {
         let refused = places(&mut announced(None), &[Begin(16), Insert(1), sent]);
         assert_eq!(refused, Err(ChangeError::UnknownRelation { oid: Oid(5) }));
     }
-    check(None, &[Begin(16), Insert(5)], expect!["error: row of relation 5, which no Relation message has described"]);
+    check(
+        None,
+        &[Begin(16), Insert(5)],
+        expect!["error: row of relation 5, which no Relation message has described"],
+    );
 }
 
 #[test]
@@ -304,18 +322,27 @@ fn a_row_carries_its_transaction_and_a_message_outside_its_frame() {
     };
     let bytes = Insert(1).bytes();
     let step = changes.step(Lsn::new(12), PgMicros(99), decode(&bytes).unwrap()).unwrap();
-    assert!(matches!(step, Step::Row(_, context, Row::Insert { .. }) if context == expected), "{step:?}");
+    assert!(
+        matches!(step, Step::Row(_, context, Row::Insert { .. }) if context == expected),
+        "{step:?}"
+    );
     let bytes = Inside(12).bytes();
     let step = changes.step(Lsn::new(11), PgMicros(99), decode(&bytes).unwrap()).unwrap();
     let inside = Context { position: Position { ordinal: 1, ..expected.position }, ..expected };
-    assert!(matches!(step, Step::Logical { context, prefix: "p", content: [] } if context == inside), "{step:?}");
+    assert!(
+        matches!(step, Step::Logical { context, prefix: "p", content: [] } if context == inside),
+        "{step:?}"
+    );
     let bytes = Commit(16).bytes();
     let step = changes.step(Lsn::new(24), PgMicros(99), decode(&bytes).unwrap()).unwrap();
     assert_eq!(step, Step::Commit(Committed { end: Lsn::new(24), xid: Xid(7), at: PgMicros(16) }));
     let bytes = Outside(40).bytes();
     let step = changes.step(Lsn::new(39), PgMicros(99), decode(&bytes).unwrap()).unwrap();
     let Step::Logical { context, .. } = step else { panic!("{step:?}") };
-    assert_eq!((context.lsn, context.xid, context.committed_at), (Lsn::new(40), None, PgMicros(99)));
+    assert_eq!(
+        (context.lsn, context.xid, context.committed_at),
+        (Lsn::new(40), None, PgMicros(99))
+    );
     assert_eq!((context.last_commit, context.origin), (Some(Lsn::new(40)), None));
 }
 
@@ -411,7 +438,9 @@ fn model(last_commit: Option<Lsn>, sent: &[Sent]) -> Vec<Placed> {
             _ => None,
         });
         let begun = before.iter().rposition(|message| matches!(message, Begin(_))).unwrap_or(index);
-        let origin = before[begun..].iter().find_map(|m| if let Origin(name) = m { Some(name.clone()) } else { None });
+        let origin = before[begun..]
+            .iter()
+            .find_map(|m| if let Origin(name) = m { Some(name.clone()) } else { None });
         Placed { position, last_commit: last.or(last_commit), origin }
     };
     let weight = |message: &Sent| match message {
@@ -426,7 +455,8 @@ fn model(last_commit: Option<Lsn>, sent: &[Sent]) -> Vec<Placed> {
             places.push(Placed { position, last_commit: Some(Lsn::new(*lsn)), origin: None });
         }
         for table in 0..weight(message) {
-            let begun = sent[..index].iter().rposition(|message| matches!(message, Begin(_))).unwrap();
+            let begun =
+                sent[..index].iter().rposition(|message| matches!(message, Begin(_))).unwrap();
             let Begin(lsn) = sent[begun] else { unreachable!() };
             let ordinal = sent[begun..index].iter().map(weight).sum::<u64>() + table;
             places.push(place(index, Position { commit: Lsn::new(lsn), ordinal }));

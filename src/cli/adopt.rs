@@ -50,7 +50,9 @@ pub fn run(checked: &Checked, arguments: &Arguments) -> Result<Code, Failure> {
         let (place, stored) = match (from_connect_offsets, from_offset_file, from_offset_table) {
             (Some(topic), ..) => (format!("topic `{topic}`"), from_topic(checked, topic).await?),
             (None, Some(path), _) => (format!("file {}", path.display()), from_file(path)?),
-            (None, None, Some(table)) => (format!("table `{table}`"), from_table(checked, table).await?),
+            (None, None, Some(table)) => {
+                (format!("table `{table}`"), from_table(checked, table).await?)
+            }
             (None, None, None) => {
                 let what = vec!["no offset is named".to_owned()];
                 return Err(told("adopt", what, "name a topic, a file or a table"));
@@ -68,7 +70,11 @@ async fn from_topic(checked: &Checked, topic: &str) -> Result<Stored, Failure> {
         SinkConfig::Kafka(kafka) => Ok(kafka::read_whole(kafka, topic).await?),
         SinkConfig::Stdout { .. } => {
             let what = "with sink = \"stdout\" there is no Kafka to read the topic from".to_owned();
-            Err(told("read the offsets topic", vec![what], "name the offset file with --from-offset-file"))
+            Err(told(
+                "read the offsets topic",
+                vec![what],
+                "name the offset file with --from-offset-file",
+            ))
         }
     }
 }
@@ -76,21 +82,35 @@ async fn from_topic(checked: &Checked, topic: &str) -> Result<Stored, Failure> {
 fn from_file(path: &Path) -> Result<Stored, Failure> {
     use std::io::Read as _;
     let mut bytes = Vec::new();
-    let read = std::fs::File::open(path).and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut bytes));
-    read.map_err(|error| told("read the offset file", vec![error.to_string()], "name a file that can be read"))?;
-    java_map::read(&bytes).map(|map| map.into_iter().map(|(key, value)| (key, Some(value))).collect()).ok_or_else(
-        || {
-            let what = format!("{} is not a file of Kafka Connect's FileOffsetBackingStore", path.display());
-            told("read the offset file", vec![what], "name the file that offset.storage.file.filename names")
-        },
-    )
+    let read = std::fs::File::open(path)
+        .and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut bytes));
+    read.map_err(|error| {
+        told("read the offset file", vec![error.to_string()], "name a file that can be read")
+    })?;
+    java_map::read(&bytes)
+        .map(|map| map.into_iter().map(|(key, value)| (key, Some(value))).collect())
+        .ok_or_else(|| {
+            let what = format!(
+                "{} is not a file of Kafka Connect's FileOffsetBackingStore",
+                path.display()
+            );
+            told(
+                "read the offset file",
+                vec![what],
+                "name the file that offset.storage.file.filename names",
+            )
+        })
 }
 
 /// Reads the newest rows of the offset table, in ascending order.
 async fn from_table(checked: &Checked, table: &str) -> Result<Stored, Failure> {
     let name = offset_table(table).ok_or_else(|| {
         let what = format!("`{table}` is not the name of one table");
-        told("read the offset table", vec![what], "write it as namespace.table, with quotes where Postgres wants them")
+        told(
+            "read the offset table",
+            vec![what],
+            "write it as namespace.table, with quotes where Postgres wants them",
+        )
     })?;
     let sql = Sql::connect(&checked.postgres).await.map_err(PipelineError::from)?;
     let quoted = publication::quoted(&name);
@@ -124,7 +144,9 @@ fn find(stored: &Stored, prefix: &str, place: &str) -> Result<(String, Offset), 
     let mut newest: BTreeMap<String, Option<&[u8]>> = BTreeMap::new();
     for (key, value) in stored {
         // A key is ["<connector>",{"server":"<prefix>"}].
-        let Ok(key) = serde_json::from_slice::<(String, BTreeMap<String, String>)>(key) else { continue };
+        let Ok(key) = serde_json::from_slice::<(String, BTreeMap<String, String>)>(key) else {
+            continue;
+        };
         if key.1.get("server").is_some_and(|server| server == prefix) {
             newest.insert(key.0, value.as_deref());
         }
@@ -132,18 +154,35 @@ fn find(stored: &Stored, prefix: &str, place: &str) -> Result<(String, Offset), 
     let mut found = newest.into_iter().filter_map(|(connector, value)| Some((connector, value?)));
     match (found.next(), found.next()) {
         (None, _) => {
-            let what = format!("{place} holds no offset of a connector with topic.prefix `{prefix}`");
-            Err(told("find the offset", vec![what], "topics.prefix has to be the connector's topic.prefix"))
+            let what =
+                format!("{place} holds no offset of a connector with topic.prefix `{prefix}`");
+            Err(told(
+                "find the offset",
+                vec![what],
+                "topics.prefix has to be the connector's topic.prefix",
+            ))
         }
         (Some((one, _)), Some((other, _))) => {
-            let what = format!("{place} holds offsets of `{one}` and `{other}` with topic.prefix `{prefix}`");
-            Err(told("find the offset", vec![what], "reset the offsets of the one that is not taken over"))
+            let what = format!(
+                "{place} holds offsets of `{one}` and `{other}` with topic.prefix `{prefix}`"
+            );
+            Err(told(
+                "find the offset",
+                vec![what],
+                "reset the offsets of the one that is not taken over",
+            ))
         }
         (Some((connector, value)), None) => match adopt::offset(value) {
             Some(offset) => Ok((connector, offset)),
             None => {
-                let what = format!("the offset of `{connector}` in {place} is not one of the connector for Postgres");
-                Err(told("find the offset", vec![what], "name the topic or file of the connector for Postgres"))
+                let what = format!(
+                    "the offset of `{connector}` in {place} is not one of the connector for Postgres"
+                );
+                Err(told(
+                    "find the offset",
+                    vec![what],
+                    "name the topic or file of the connector for Postgres",
+                ))
             }
         },
     }
@@ -174,7 +213,10 @@ mod tests {
     use super::*;
 
     fn stored(entries: &[(&str, Option<&str>)]) -> Stored {
-        entries.iter().map(|(k, v)| (k.as_bytes().to_vec(), v.map(|v| v.as_bytes().to_vec()))).collect()
+        entries
+            .iter()
+            .map(|(k, v)| (k.as_bytes().to_vec(), v.map(|v| v.as_bytes().to_vec())))
+            .collect()
     }
 
     #[test]
@@ -192,7 +234,10 @@ mod tests {
     #[test]
     fn an_offset_table_is_one_table_of_public_unless_it_says_otherwise() {
         let named = |name: &str| offset_table(name).map(|table| table.to_string());
-        assert_eq!(named("debezium_offset_storage").as_deref(), Some("public.debezium_offset_storage"));
+        assert_eq!(
+            named("debezium_offset_storage").as_deref(),
+            Some("public.debezium_offset_storage")
+        );
         assert_eq!(named("ops.offsets").as_deref(), Some("ops.offsets"));
         assert_eq!(offset_table("ops.\"Off sets\""), Some(TableName::new("ops", "Off sets")));
         assert_eq!((named("ops.*"), named(""), named("a.b.c")), (None, None, None));
@@ -200,8 +245,10 @@ mod tests {
 
     #[test]
     fn no_offset_and_two_connectors_are_refused() {
-        let gone =
-            stored(&[(r#"["a",{"server":"shop"}]"#, Some(r#"{"lsn":1}"#)), (r#"["a",{"server":"shop"}]"#, None)]);
+        let gone = stored(&[
+            (r#"["a",{"server":"shop"}]"#, Some(r#"{"lsn":1}"#)),
+            (r#"["a",{"server":"shop"}]"#, None),
+        ]);
         assert!(find(&gone, "shop", "t").is_err());
         let two = stored(&[
             (r#"["a",{"server":"shop"}]"#, Some(r#"{"lsn":1}"#)),

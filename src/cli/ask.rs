@@ -48,11 +48,17 @@ pub(super) fn run(checked: &Checked, ask: &Ask) -> Result<Code, Failure> {
         hint: hint.to_owned(),
     };
     let Some(address) = checked.admin else {
-        return Err(refused("admin.listen is \"off\": the agent cannot be asked", "give it an address and restart it"));
+        return Err(refused(
+            "admin.listen is \"off\": the agent cannot be asked",
+            "give it an address and restart it",
+        ));
     };
     let Some(token) = &checked.admin_token else {
         let hint = "set admin.token_file to a file with a random token (openssl rand -hex 32) and restart the agent";
-        return Err(refused("admin.token_file is not set, nor admin.token_command: the agent refuses actions", hint));
+        return Err(refused(
+            "admin.token_file is not set, nor admin.token_command: the agent refuses actions",
+            hint,
+        ));
     };
     let answer = block_on(send(reachable(address), token, ask))??;
     print(&answer);
@@ -72,10 +78,15 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 async fn send(address: SocketAddr, token: &Source, ask: &Ask) -> Result<String, Failure> {
     let failed = |error: &dyn std::error::Error, hint: &str| Failure::of(Code::Failed, error, hint);
     // A proxy that the environment names must not see the token.
-    let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().map_err(|e| failed(&e, ""))?;
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .timeout(PATIENCE)
+        .build()
+        .map_err(|e| failed(&e, ""))?;
     let token = crate::secret::fetch(token).await.map_err(|error| failed(&error, ""))?;
     let token = crate::secret::Token::of(&token, Duration::ZERO).secret;
-    let mut request = client.post(format!("http://{address}{}", ask.path())).bearer_auth(token.reveal());
+    let mut request =
+        client.post(format!("http://{address}{}", ask.path())).bearer_auth(token.reveal());
     if let Ask::Snapshot { tables, filter } = ask {
         request = request.json(&serde_json::json!({ "tables": tables, "where": filter }));
     }

@@ -196,8 +196,9 @@ fn code_of(error: &PipelineError) -> Code {
 
 /// Removes from a hint the parts that hold only for an agent, which tries again by itself.
 fn without_retries(next: String) -> String {
-    let next =
-        next.replace("nothing: it is tried again by itself; ", "").replace("nothing, if Kafka is away; else ", "");
+    let next = next
+        .replace("nothing: it is tried again by itself; ", "")
+        .replace("nothing, if Kafka is away; else ", "");
     next.strip_suffix("; it is tried again by itself").map(str::to_owned).unwrap_or(next)
 }
 
@@ -208,13 +209,19 @@ impl From<ConsentError> for Failure {
             ConsentError::State(error) => return error.into(),
             ConsentError::InUse { .. } => (Code::Source, "stop the agent that holds the slot"),
             ConsentError::Exists { .. } => (Code::Source, ""),
-            ConsentError::Missing { .. } => (Code::Source, "`wellspring run` creates it at a first start"),
-            ConsentError::NoPublication { .. } => (Code::Source, "`wellspring check` prints the SQL that creates it"),
+            ConsentError::Missing { .. } => {
+                (Code::Source, "`wellspring run` creates it at a first start")
+            }
+            ConsentError::NoPublication { .. } => {
+                (Code::Source, "`wellspring check` prints the SQL that creates it")
+            }
             ConsentError::NotAdopted { ref next, .. } => {
                 let (primary, hint) = (error.to_string(), next.clone());
                 return Failure { code: Code::Continuity, primary, details: Vec::new(), hint };
             }
-            ConsentError::NothingToAccept => (Code::Continuity, "`wellspring slot status` shows both"),
+            ConsentError::NothingToAccept => {
+                (Code::Continuity, "`wellspring slot status` shows both")
+            }
             ConsentError::NothingToRetry { .. } => {
                 (Code::Continuity, "`wellspring slot status` shows what is recorded")
             }
@@ -223,7 +230,12 @@ impl From<ConsentError> for Failure {
             }
             ConsentError::OtherRange { .. } => (Code::Continuity, ""),
         };
-        Failure { code, primary: Chain(&error).to_string(), details: Vec::new(), hint: hint.to_owned() }
+        Failure {
+            code,
+            primary: Chain(&error).to_string(),
+            details: Vec::new(),
+            hint: hint.to_owned(),
+        }
     }
 }
 
@@ -242,7 +254,10 @@ mod tests {
 
     #[test]
     fn a_halt_prints_what_why_and_what_to_do() {
-        let failure = Failure::from(PipelineError::Halt(Halt::new(Reason::SlotMissing, "slot `s` does not exist")));
+        let failure = Failure::from(PipelineError::Halt(Halt::new(
+            Reason::SlotMissing,
+            "slot `s` does not exist",
+        )));
         assert_eq!(failure.code, Code::Continuity);
         let text = failure.to_string();
         assert!(text.starts_with("error: slot_missing: slot `s` does not exist\nhint: "), "{text}");

@@ -58,15 +58,24 @@ pub fn run(arguments: &Arguments) -> Result<Code, Failure> {
 }
 
 fn read(path: &Path) -> Result<(String, String), Failure> {
-    let name = if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() };
+    let name = if path == Path::new("-") {
+        "standard input".to_owned()
+    } else {
+        path.display().to_string()
+    };
     let mut text = String::new();
     let read = match path == Path::new("-") {
         true => std::io::stdin().take(FILE_BYTES_MAX).read_to_string(&mut text),
-        false => std::fs::File::open(path).and_then(|file| file.take(FILE_BYTES_MAX).read_to_string(&mut text)),
+        false => std::fs::File::open(path)
+            .and_then(|file| file.take(FILE_BYTES_MAX).read_to_string(&mut text)),
     };
     match read {
         Ok(_) => Ok((name, text)),
-        Err(error) => Err(told(format!("read {name}"), vec![error.to_string()], "name a file that can be read")),
+        Err(error) => Err(told(
+            format!("read {name}"),
+            vec![error.to_string()],
+            "name a file that can be read",
+        )),
     }
 }
 
@@ -74,7 +83,11 @@ fn read(path: &Path) -> Result<(String, String), Failure> {
 fn create(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
     let opened = std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
     opened.and_then(|mut file| file.write_all(text.as_bytes())).map_err(|error| {
-        told(format!("write {}", path.display()), vec![error.to_string()], "name a file that does not exist yet")
+        told(
+            format!("write {}", path.display()),
+            vec![error.to_string()],
+            "name a file that does not exist yet",
+        )
     })
 }
 
@@ -83,7 +96,10 @@ fn variables(hidden: &[Hidden]) -> Result<String, Failure> {
     let mut text = String::new();
     for secret in hidden {
         if secret.value.reveal().contains(['\n', '\r', '\0']) {
-            let what = format!("the secret in {} has a line break, which an environment file cannot hold", secret.from);
+            let what = format!(
+                "the secret in {} has a line break, which an environment file cannot hold",
+                secret.from
+            );
             return Err(told(
                 "write the secrets".to_owned(),
                 vec![what],

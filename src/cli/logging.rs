@@ -24,7 +24,12 @@ pub(super) fn start(log: Log) {
     });
     let started = match log.format {
         LogFormat::Text => lines.with_ansi(is_colourful).with_target(false).try_init(),
-        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
+        LogFormat::Json => lines
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(false)
+            .try_init(),
     };
     // An error means that a program which embeds us has installed a subscriber of its own, which
     // stays.

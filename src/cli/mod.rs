@@ -213,7 +213,11 @@ fn answer(arguments: Arguments) -> Result<Code, Failure> {
             Ok(Code::Done)
         }
         Some(Command::Snapshot { tables, filter, cancel }) => {
-            let ask = if cancel { ask::Ask::CancelSnapshot } else { ask::Ask::Snapshot { tables, filter } };
+            let ask = if cancel {
+                ask::Ask::CancelSnapshot
+            } else {
+                ask::Ask::Snapshot { tables, filter }
+            };
             ask::run(&load(file)?.checked, &ask)
         }
         Some(Command::Pause) => ask::run(&load(file)?.checked, &ask::Ask::Pause),
@@ -233,7 +237,9 @@ fn answer(arguments: Arguments) -> Result<Code, Failure> {
             clap_complete::generate(shell, &mut Arguments::command(), "wellspring", &mut script);
             Ok(printed(&String::from_utf8_lossy(&script)))
         }
-        Some(Command::Man) => Ok(printed(&manual().map_err(|error| Failure::of(Code::Failed, &error, ""))?)),
+        Some(Command::Man) => {
+            Ok(printed(&manual().map_err(|error| Failure::of(Code::Failed, &error, ""))?))
+        }
         Some(Command::Config(ConfigCommand::Import(arguments))) => import::run(&arguments),
         Some(Command::Slot(command)) => slot::run(&load(file)?.checked, &command),
         Some(Command::Adopt(arguments)) => adopt::run(&load(file)?.checked, &arguments),
@@ -242,7 +248,9 @@ fn answer(arguments: Arguments) -> Result<Code, Failure> {
 }
 
 fn load(file: Option<PathBuf>) -> Result<Loaded, Failure> {
-    let named = file.or_else(|| std::env::var_os(CONFIG_VARIABLE).filter(|name| !name.is_empty()).map(PathBuf::from));
+    let named = file.or_else(|| {
+        std::env::var_os(CONFIG_VARIABLE).filter(|name| !name.is_empty()).map(PathBuf::from)
+    });
     let is_optional = named.is_none();
     let path = named.unwrap_or_else(|| PathBuf::from(CONFIG_DEFAULT));
     Ok(config::load(&path, is_optional, &config::environment())?)
@@ -250,7 +258,11 @@ fn load(file: Option<PathBuf>) -> Result<Loaded, Failure> {
 
 fn version() -> String {
     let openssl = openssl::version::version();
-    format!("wellspring {} (librdkafka {}, {openssl})", env!("CARGO_PKG_VERSION"), kafka::librdkafka_version())
+    format!(
+        "wellspring {} (librdkafka {}, {openssl})",
+        env!("CARGO_PKG_VERSION"),
+        kafka::librdkafka_version()
+    )
 }
 
 /// Prints a line. A closed pipe (`| head`) is no error: its reader wants no more.

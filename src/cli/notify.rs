@@ -29,7 +29,8 @@ impl Manager {
     pub(super) fn find(heartbeat: Heartbeat) -> Self {
         let name = std::env::var("NOTIFY_SOCKET").unwrap_or_default();
         let micros = std::env::var("WATCHDOG_USEC").ok().and_then(|text| text.parse().ok());
-        let is_ours = std::env::var("WATCHDOG_PID").map_or(true, |pid| pid == std::process::id().to_string());
+        let is_ours =
+            std::env::var("WATCHDOG_PID").map_or(true, |pid| pid == std::process::id().to_string());
         let watchdog = micros.filter(|_| is_ours).map(Duration::from_micros);
         Manager { socket: open(&name), watchdog, heartbeat, said: String::new() }
     }
@@ -51,7 +52,8 @@ impl Manager {
 
     /// Notifies a changed phase, and sends the ping if the loop turns.
     pub(super) fn tell(&mut self, status: &Status) {
-        let reason = if status.reason.is_empty() { String::new() } else { format!(" ({})", status.reason) };
+        let reason =
+            if status.reason.is_empty() { String::new() } else { format!(" ({})", status.reason) };
         let text = format!("STATUS={}{reason}", status.phase.name());
         if text != self.said {
             self.send(&text);
@@ -68,7 +70,8 @@ impl Manager {
         let last = self.heartbeat.last_unix_ms();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         last == 0
-            || i128::try_from(now).is_ok_and(|now| now - i128::from(last) <= HEARTBEAT_AGE_MAX.as_millis() as i128)
+            || i128::try_from(now)
+                .is_ok_and(|now| now - i128::from(last) <= HEARTBEAT_AGE_MAX.as_millis() as i128)
     }
 
     fn send(&self, text: &str) {
@@ -102,7 +105,12 @@ mod tests {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
         heartbeat.beat(i64::try_from(now).unwrap() - beat_ago_ms);
         let watchdog = watchdog.then_some(Duration::from_secs(60));
-        let manager = Manager { socket: open(path.to_str().unwrap()), watchdog, heartbeat, said: String::new() };
+        let manager = Manager {
+            socket: open(path.to_str().unwrap()),
+            watchdog,
+            heartbeat,
+            said: String::new(),
+        };
         (listening, manager, folder)
     }
 
@@ -119,11 +127,13 @@ mod tests {
     fn tells_the_phase_once_and_pings_while_the_loop_turns() {
         let (listening, mut manager, _folder) = manager(true, 0);
         manager.ready();
-        let status = Status { phase: Phase::Halted, reason: "slot_missing".to_owned(), ..Status::default() };
+        let status =
+            Status { phase: Phase::Halted, reason: "slot_missing".to_owned(), ..Status::default() };
         manager.tell(&status);
         manager.tell(&status);
         manager.stopping();
-        let expected = ["READY=1", "STATUS=halted (slot_missing)", "WATCHDOG=1", "WATCHDOG=1", "STOPPING=1"];
+        let expected =
+            ["READY=1", "STATUS=halted (slot_missing)", "WATCHDOG=1", "WATCHDOG=1", "STOPPING=1"];
         assert_eq!(heard(&listening), expected);
         assert_eq!(manager.spacing(), SPACING);
     }

@@ -19,16 +19,20 @@ const BAR: usize = 20;
 
 /// Draws the line until the agent ends.
 pub(super) async fn draw(status: watch::Receiver<Status>) {
-    let columns = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok()).unwrap_or(COLUMNS_DEFAULT);
+    let columns =
+        std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok()).unwrap_or(COLUMNS_DEFAULT);
     let mut drawn = false;
     while status.has_changed().is_ok() {
         let line = {
             let status = status.borrow();
-            (status.phase == Phase::Snapshot).then(|| status.copy.as_ref().map(|copy| line(copy, columns))).flatten()
+            (status.phase == Phase::Snapshot)
+                .then(|| status.copy.as_ref().map(|copy| line(copy, columns)))
+                .flatten()
         };
         if drawn || line.is_some() {
             // If the terminal is gone, the agent must go on.
-            let _ = write!(std::io::stderr(), "{CLEAR_LINE}{}", line.as_deref().unwrap_or_default());
+            let _ =
+                write!(std::io::stderr(), "{CLEAR_LINE}{}", line.as_deref().unwrap_or_default());
         }
         drawn = line.is_some();
         tokio::time::sleep(REDRAW).await;
@@ -38,14 +42,23 @@ pub(super) async fn draw(status: watch::Receiver<Status>) {
 /// As much as fits into a line: the whole copy, its rate, the time left, then each table that is
 /// being copied.
 fn line(copy: &CopyStatus, columns: usize) -> String {
-    let done = copy.tables.values().filter(|table| matches!(table.state.as_str(), "copied" | "left")).count();
+    let done = copy
+        .tables
+        .values()
+        .filter(|table| matches!(table.state.as_str(), "copied" | "left"))
+        .count();
     let mut text = format!(
         "{} {} rows{} at {}/s{}, {done}/{} tables",
         bar(copy.rows, copy.rows_expected),
         count(copy.rows as f64),
-        if copy.rows_expected > 0 { format!(" of {}", count(copy.rows_expected as f64)) } else { String::new() },
+        if copy.rows_expected > 0 {
+            format!(" of {}", count(copy.rows_expected as f64))
+        } else {
+            String::new()
+        },
         count(copy.rows_per_second),
-        copy.remaining_seconds.map_or_else(String::new, |seconds| format!(", {} left", time(seconds))),
+        copy.remaining_seconds
+            .map_or_else(String::new, |seconds| format!(", {} left", time(seconds))),
         copy.tables.len(),
     );
     for (name, table) in copy.tables.iter().filter(|(_, table)| table.state == "copying") {
@@ -61,13 +74,17 @@ fn line(copy: &CopyStatus, columns: usize) -> String {
 /// Copied share of a table in percent, or its rows if the expected number is unknown or too low.
 fn share(table: &CopyTableStatus) -> String {
     match table.rows_expected {
-        Some(expected) if expected >= table.rows.max(1) => format!("{}%", table.rows * 100 / expected),
+        Some(expected) if expected >= table.rows.max(1) => {
+            format!("{}%", table.rows * 100 / expected)
+        }
         _ => format!("{} rows", count(table.rows as f64)),
     }
 }
 
 fn bar(of: u64, all: u64) -> String {
-    let full = (of.min(all) * BAR as u64).checked_div(all).map_or(0, |full| usize::try_from(full).unwrap_or(BAR));
+    let full = (of.min(all) * BAR as u64)
+        .checked_div(all)
+        .map_or(0, |full| usize::try_from(full).unwrap_or(BAR));
     format!("[{}{}]", "#".repeat(full), "-".repeat(BAR - full))
 }
 
@@ -133,7 +150,11 @@ mod tests {
             ],
         );
         check(&copy(), 60, expect!["[##########----------] 1.2M rows of 2.5M at 310.4k/s, 4 s …"]);
-        check(&CopyStatus::default(), 80, expect!["[--------------------] 0 rows at 0/s, 0/0 tables"]);
+        check(
+            &CopyStatus::default(),
+            80,
+            expect!["[--------------------] 0 rows at 0/s, 0/0 tables"],
+        );
     }
 
     #[test]

@@ -33,8 +33,9 @@ fn shown(checked: &Checked, left: &Leftovers) -> Vec<String> {
     let slot = match &left.slot {
         None => format!("slot         `{}` does not exist, or is not ours", checked.slot),
         Some(row) => {
-            let held =
-                row.active_pid.map_or_else(String::new, |pid| format!(", held by pid {pid}: stop that agent first"));
+            let held = row.active_pid.map_or_else(String::new, |pid| {
+                format!(", held by pid {pid}: stop that agent first")
+            });
             format!(
                 "slot         `{}` keeps {} bytes of WAL{held}",
                 checked.slot,
@@ -47,7 +48,10 @@ fn shown(checked: &Checked, left: &Leftovers) -> Vec<String> {
         Some(row) if checked.create_publication => {
             format!("publication  `{}` with {} tables", checked.publication, row.tables.len())
         }
-        Some(_) => format!("publication  `{}` stays: postgres.create_publication is off", checked.publication),
+        Some(_) => format!(
+            "publication  `{}` stays: postgres.create_publication is off",
+            checked.publication
+        ),
     };
     let state = match &left.state {
         Ok(keys) => format!("state        {} records", keys.len()),

@@ -33,19 +33,28 @@ pub(super) fn run(file: Option<PathBuf>, exit_on_halt: bool) -> Result<Code, Fai
         // The handlers are installed before the agent starts, so that no signal causes its default
         // action.
         let signals = Signals::new().map_err(failed)?;
-        let agent = Agent::start(checked.pipeline(exit_on_halt), metrics.clone()).map_err(failed)?;
+        let agent =
+            Agent::start(checked.pipeline(exit_on_halt), metrics.clone()).map_err(failed)?;
         let heartbeat = metrics.heartbeat.clone();
         let (reload, reloads) = mpsc::channel(RELOADS_WAITING_MAX);
         let token = checked.admin_token.clone().map(admin::token);
         let actions = admin::Actions { agent: agent.handle(), reload, token };
-        let serve =
-            |listener| admin::Server::start(listener, checked.limits.ready_lag, metrics, agent.status(), actions);
+        let serve = |listener| {
+            admin::Server::start(
+                listener,
+                checked.limits.ready_lag,
+                metrics,
+                agent.status(),
+                actions,
+            )
+        };
         let admin = listener.map(serve).transpose().map_err(failed)?;
         greet(checked, admin.as_ref());
         let manager = Manager::find(heartbeat);
         manager.ready();
         let current = Current { file, loaded: loaded.clone(), exit_on_halt };
-        let progress = std::io::stderr().is_terminal().then(|| tokio::spawn(progress::draw(agent.status())));
+        let progress =
+            std::io::stderr().is_terminal().then(|| tokio::spawn(progress::draw(agent.status())));
         let code = watch(agent, signals, current, reloads, manager).await;
         if let Some(progress) = progress {
             progress.abort();
@@ -79,7 +88,9 @@ fn greet(checked: &Checked, admin: Option<&admin::Server>) {
         SinkConfig::Kafka(kafka) => {
             info!(brokers = kafka.brokers.join(","), prefix, format = ?checked.encode.format, "into Kafka")
         }
-        SinkConfig::Stdout { state_file } => info!(state = %state_file.display(), prefix, "to standard output"),
+        SinkConfig::Stdout { state_file } => {
+            info!(state = %state_file.display(), prefix, "to standard output")
+        }
     }
     match admin {
         Some(server) => info!("status, metrics and health: http://{}/", server.address()),
@@ -146,11 +157,15 @@ async fn watch(
             Sign::Ended => break,
             Sign::Stop(_) if stopping_since.is_some_and(|since| since.elapsed() < ONE_STOP) => {}
             Sign::Stop(name) if stopping_since.is_some() => {
-                warn!("{name} again: ending at once; the next start repeats what was not confirmed");
+                warn!(
+                    "{name} again: ending at once; the next start repeats what was not confirmed"
+                );
                 return Code::Repeats;
             }
             Sign::Stop(name) => {
-                info!("{name}: stopping; what is sent is delivered and confirmed first. Once more ends at once");
+                info!(
+                    "{name}: stopping; what is sent is delivered and confirmed first. Once more ends at once"
+                );
                 stopping_since = Some(Instant::now());
                 manager.stopping();
                 agent.stop();
@@ -161,8 +176,12 @@ async fn watch(
                     reply.send(Err(Refused::Busy));
                 }
             }
-            Sign::Hangup => reloading = Some(tokio::spawn(current.clone().reload(agent.handle(), None))),
-            Sign::Reload(reply) => reloading = Some(tokio::spawn(current.clone().reload(agent.handle(), Some(reply)))),
+            Sign::Hangup => {
+                reloading = Some(tokio::spawn(current.clone().reload(agent.handle(), None)))
+            }
+            Sign::Reload(reply) => {
+                reloading = Some(tokio::spawn(current.clone().reload(agent.handle(), Some(reply))))
+            }
             Sign::Reloaded(reloaded) => {
                 let Reloaded { loaded, answer, reply } = *reloaded;
                 match &answer {
@@ -181,16 +200,22 @@ async fn watch(
     let exit = agent.join();
     match exit {
         Ok(Exit::Stopped | Exit::Repeats) => {} // the log already says what was confirmed
-        Ok(Exit::Halted) => error!("ended: halted, and --exit-on-halt is given; the reason is above"),
+        Ok(Exit::Halted) => {
+            error!("ended: halted, and --exit-on-halt is given; the reason is above")
+        }
         Ok(Exit::SourceRefuses) => {
-            error!("ended: Postgres refuses us at the first connection, which is not tried again; the reason is above")
+            error!(
+                "ended: Postgres refuses us at the first connection, which is not tried again; the reason is above"
+            )
         }
         Ok(Exit::SinkRefuses) => error!(
             "ended: Kafka or the registry refuses us at the first connection, which is not tried again; the reason is above"
         ),
         // `wellspring run | head` ends like this, as it should.
         Ok(Exit::ReaderGone) => warn!("ended: the reader of standard output is gone"),
-        Ok(Exit::StdoutFailed) => error!("ended: standard output cannot be written; the reason is above"),
+        Ok(Exit::StdoutFailed) => {
+            error!("ended: standard output cannot be written; the reason is above")
+        }
         // The panic's own message is on standard error.
         Err(_) => error!("ended: the pipeline panicked; this is a fault of the program"),
     }
@@ -218,7 +243,9 @@ impl Current {
         let refused = |why: String| Err(Refused::Faulty(why));
         let loaded = match load(self.file) {
             Ok(loaded) => loaded,
-            Err(failure) => return Reloaded { loaded: None, answer: refused(failure.to_string()), reply },
+            Err(failure) => {
+                return Reloaded { loaded: None, answer: refused(failure.to_string()), reply };
+            }
         };
         let (taken, fixed) = self.loaded.differences(&loaded);
         let answer = if !fixed.is_empty() {

@@ -40,7 +40,11 @@ pub(super) fn run(checked: &Checked, command: &Command) -> Result<Code, Failure>
         match command {
             Command::Status { json } => {
                 let look = consent::status(&config).await?;
-                print(&if *json { as_json(&checked.slot, &look) } else { as_text(&checked.slot, &look) });
+                print(&if *json {
+                    as_json(&checked.slot, &look)
+                } else {
+                    as_text(&checked.slot, &look)
+                });
                 Ok(match (&look.verdict, &look.halt) {
                     (Verdict::Halt(_), _) | (_, Some(_)) => Code::Continuity,
                     _ => Code::Done,
@@ -60,9 +64,13 @@ pub(super) fn run(checked: &Checked, command: &Command) -> Result<Code, Failure>
                 let range = from.zip(*to).map(|(from, to)| LsnRange { from, to });
                 let record = consent::accept(&config, range).await?;
                 let accepted = record.accepted.last();
-                let gap =
-                    accepted.map_or_else(String::new, |gap| format!("{} to {} ({}); ", gap.from, gap.to, gap.reason));
-                print(&format!("accepted {gap}epoch {} goes on from {}", record.epoch, record.confirmed));
+                let gap = accepted.map_or_else(String::new, |gap| {
+                    format!("{} to {} ({}); ", gap.from, gap.to, gap.reason)
+                });
+                print(&format!(
+                    "accepted {gap}epoch {} goes on from {}",
+                    record.epoch, record.confirmed
+                ));
                 Ok(Code::Done)
             }
         }
@@ -76,7 +84,9 @@ pub(super) fn retry(checked: &Checked) -> Result<Code, Failure> {
     block_on(async {
         let halted = consent::retry(&config).await?;
         let code = halted.reason.code();
-        print(&format!("{code} is tried once more, by the running agent within seconds or at the next start"));
+        print(&format!(
+            "{code} is tried once more, by the running agent within seconds or at the next start"
+        ));
         Ok(Code::Done)
     })?
 }
@@ -92,16 +102,20 @@ fn as_text(name: &str, look: &Look) -> String {
         None => line("", "does not exist".to_owned()),
         Some(row) => {
             let lsn = |lsn: Option<Lsn>| lsn.map_or_else(|| "-".to_owned(), |lsn| lsn.to_string());
-            let held = row.active_pid.map_or_else(|| "nobody".to_owned(), |pid| format!("pid {pid}"));
+            let held =
+                row.active_pid.map_or_else(|| "nobody".to_owned(), |pid| format!("pid {pid}"));
             line("  held by", held);
             line("  confirmed", lsn(row.confirmed_flush_lsn));
             line("  restart", lsn(row.restart_lsn));
             line("  server", row.server_lsn.to_string());
             line(
                 "  WAL retained",
-                row.retained_bytes().map_or_else(|| "-".to_owned(), |bytes| format!("{bytes} bytes")),
+                row.retained_bytes()
+                    .map_or_else(|| "-".to_owned(), |bytes| format!("{bytes} bytes")),
             );
-            let left = row.safe_wal_size.map_or_else(|| "no limit".to_owned(), |bytes| format!("{bytes} bytes"));
+            let left = row
+                .safe_wal_size
+                .map_or_else(|| "no limit".to_owned(), |bytes| format!("{bytes} bytes"));
             line("  WAL until lost", left);
             line("  WAL status", row.wal_status.clone().unwrap_or_else(|| "-".to_owned()));
             if let Some(why) = &row.invalidation {
@@ -115,7 +129,10 @@ fn as_text(name: &str, look: &Look) -> String {
             line("record", format!("term {}, epoch {}", record.term, record.epoch));
             line("  confirmed", record.confirmed.to_string());
             line("  sent", record.sent.to_string());
-            line("  last stop", if record.clean { "clean" } else { "not clean, or still running" }.to_owned());
+            line(
+                "  last stop",
+                if record.clean { "clean" } else { "not clean, or still running" }.to_owned(),
+            );
             line("  tables", record.tables.len().to_string());
             for gap in &record.accepted {
                 line("  accepted", format!("{} to {} ({})", gap.from, gap.to, gap.reason));
@@ -142,7 +159,10 @@ fn as_text(name: &str, look: &Look) -> String {
             line("  in doubt", format!("{} to {}", range.from, range.to));
         }
         if halted.retry || halted.trying.is_some() {
-            line("  tried again", if halted.retry { "at the next connect" } else { "now" }.to_owned());
+            line(
+                "  tried again",
+                if halted.retry { "at the next connect" } else { "now" }.to_owned(),
+            );
         }
         line("  next", halted.next.clone());
     }
@@ -152,11 +172,17 @@ fn as_text(name: &str, look: &Look) -> String {
 /// The verdict as a code, its reason, and the next step.
 fn said(verdict: &Verdict) -> (&'static str, String, &'static str) {
     match verdict {
-        Verdict::Resume(resume) => ("resumes", format!("continuity is proven from {}", resume.from), ""),
-        Verdict::Created(resume) => ("resumes", format!("a first start created the slot at {}", resume.from), ""),
-        Verdict::FirstStart => {
-            ("first_start", "there is neither slot nor record".to_owned(), "`wellspring run` creates both")
+        Verdict::Resume(resume) => {
+            ("resumes", format!("continuity is proven from {}", resume.from), "")
         }
+        Verdict::Created(resume) => {
+            ("resumes", format!("a first start created the slot at {}", resume.from), "")
+        }
+        Verdict::FirstStart => (
+            "first_start",
+            "there is neither slot nor record".to_owned(),
+            "`wellspring run` creates both",
+        ),
         Verdict::Wait(detail) => ("waits", detail.clone(), ""),
         Verdict::Halt(halt) => (halt.reason.code(), halt.detail.clone(), halt.reason.text().1),
     }

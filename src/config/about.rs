@@ -43,12 +43,18 @@ const ABOUT: &[(&str, &str)] = &[
         "The private key of `sslcert`, PEM or PKCS#8 in DER. Only the agent's user (and the group of root) may be able to read it.",
     ),
     ("postgres.sslpassword", "The passphrase of `sslkey`. `sslpassword_file` is safer."),
-    ("postgres.sslpassword_file", "A file with the passphrase of `sslkey`. It is read again at each connect."),
+    (
+        "postgres.sslpassword_file",
+        "A file with the passphrase of `sslkey`. It is read again at each connect.",
+    ),
     (
         "postgres.sslnegotiation",
         "How TLS begins, as in libpq: `postgres` asks the server first, `direct` starts with TLS and needs Postgres 17 or later.",
     ),
-    ("postgres.slot", "The name of the replication slot. Slots of all databases of a server share one name space."),
+    (
+        "postgres.slot",
+        "The name of the replication slot. Slots of all databases of a server share one name space.",
+    ),
     ("postgres.publication", "The publication that the slot reads."),
     (
         "postgres.create_publication",
@@ -62,20 +68,41 @@ const ABOUT: &[(&str, &str)] = &[
         "tables.include",
         "The captured tables, as names or globs: `public.orders`, or `\"my.schema\".orders` if a dot is part of a name. A reload applies a change.",
     ),
-    ("tables.exclude", "Tables that `include` matches and that are not captured. A reload applies a change."),
-    ("topics.prefix", "The first part of the name of every topic: `shop` gives `shop.public.orders`."),
+    (
+        "tables.exclude",
+        "Tables that `include` matches and that are not captured. A reload applies a change.",
+    ),
+    (
+        "topics.prefix",
+        "The first part of the name of every topic: `shop` gives `shop.public.orders`.",
+    ),
     ("topics.create", "Create topics that are missing."),
-    ("topics.partitions", "The number of partitions of a topic that the agent creates. Default: the broker's."),
-    ("topics.replication", "The replication factor of a topic that the agent creates. Default: the broker's."),
+    (
+        "topics.partitions",
+        "The number of partitions of a topic that the agent creates. Default: the broker's.",
+    ),
+    (
+        "topics.replication",
+        "The replication factor of a topic that the agent creates. Default: the broker's.",
+    ),
     ("topics.cleanup_policy", "The `cleanup.policy` of a topic that the agent creates."),
     (
         "events.format",
         "`avro` with schemas in a registry, plain `json`, or `json-schema` with the schema in each record.",
     ),
-    ("events.tombstones", "Send a record without a value after each delete, so that log compaction removes the key."),
+    (
+        "events.tombstones",
+        "Send a record without a value after each delete, so that log compaction removes the key.",
+    ),
     ("events.truncates", "Publish each TRUNCATE as an event."),
-    ("events.messages", "Publish the messages that the application writes with `pg_logical_emit_message`."),
-    ("events.context_headers", "Add the headers `__debezium.context.*` to each record, as Debezium does."),
+    (
+        "events.messages",
+        "Publish the messages that the application writes with `pg_logical_emit_message`.",
+    ),
+    (
+        "events.context_headers",
+        "Add the headers `__debezium.context.*` to each record, as Debezium does.",
+    ),
     (
         "events.identity_headers",
         "Add the headers `wellspring.epoch`, `.commit_lsn` and `.ordinal`: the identity of an event, which is the same in each replay.",
@@ -98,7 +125,10 @@ const ABOUT: &[(&str, &str)] = &[
     ),
     ("registry.username", "The user name for basic authentication; it needs a password."),
     ("registry.password", "The password of `username`. `password_file` is safer."),
-    ("registry.password_file", "A file with the password of `username`. It is read again when it is needed."),
+    (
+        "registry.password_file",
+        "A file with the password of `username`. It is read again when it is needed.",
+    ),
     (
         "registry.password_command",
         "A program that prints the password, with its arguments. It runs as `postgres.password_command` does.",
@@ -109,7 +139,10 @@ const ABOUT: &[(&str, &str)] = &[
         "registry.token_command",
         "A program that prints a bearer token, with its arguments. It runs again before the token expires, and when the registry refuses the token.",
     ),
-    ("registry.certificate", "The client's certificate chain in PEM, for a registry that asks for one."),
+    (
+        "registry.certificate",
+        "The client's certificate chain in PEM, for a registry that asks for one.",
+    ),
     (
         "registry.key",
         "The private key of `certificate`. Only the agent's user (and the group of root) may be able to read it.",
@@ -135,12 +168,18 @@ const ABOUT: &[(&str, &str)] = &[
         "kafka.password_command",
         "A program that prints `sasl.password`, with its arguments. It runs as `postgres.password_command` does.",
     ),
-    ("kafka.token_file", "A file with a token for OAUTHBEARER. It is read again before the token expires."),
+    (
+        "kafka.token_file",
+        "A file with a token for OAUTHBEARER. It is read again before the token expires.",
+    ),
     (
         "kafka.token_command",
         "A program that prints a token for OAUTHBEARER, with its arguments: the token alone, or JSON with `token` and `expires_in`. It runs again before the token expires. All topics must exist, because the agent cannot create topics with a token.",
     ),
-    ("kafka.insecure", "Allow credentials without encryption, and brokers whose identity is not verified."),
+    (
+        "kafka.insecure",
+        "Allow credentials without encryption, and brokers whose identity is not verified.",
+    ),
     (
         "snapshot.mode",
         "Which existing rows are copied, and when: before the stream, or in chunks while the stream runs (`windows`).",
@@ -189,7 +228,10 @@ const ABOUT: &[(&str, &str)] = &[
     ("events.decimals", "Form of numeric and money; Debezium's `decimal.handling.mode`."),
     ("events.intervals", "Form of interval; Debezium's `interval.handling.mode`."),
     ("events.hstore", "Form of hstore: a JSON text or a map; Debezium's `hstore.handling.mode`."),
-    ("events.binary", "Form of bytea and logical messages: bytes or text; Debezium's `binary.handling.mode`."),
+    (
+        "events.binary",
+        "Form of bytea and logical messages: bytes or text; Debezium's `binary.handling.mode`.",
+    ),
     (
         "events.money_digits",
         "Digits after the decimal point of money with `decimals = \"precise\"`; Debezium's `money.fraction.digits`.",
@@ -202,7 +244,10 @@ const ABOUT: &[(&str, &str)] = &[
     ("events.updates", "Publish UPDATE."),
     ("events.deletes", "Publish DELETE."),
     ("events.unchanged", "Publish updates that change no published column."),
-    ("events.message_prefixes", "Prefixes of the logical messages that are published. An empty list publishes all."),
+    (
+        "events.message_prefixes",
+        "Prefixes of the logical messages that are published. An empty list publishes all.",
+    ),
     (
         "events.exclude_message_prefixes",
         "Prefixes of logical messages that `message_prefixes` matches and that are not published.",
@@ -219,7 +264,10 @@ const ABOUT: &[(&str, &str)] = &[
         "events.transactions",
         "Publish the begin and the end of each transaction in a topic, and in each event the id of its transaction and its order in it.",
     ),
-    ("columns.include", "The published columns, as `namespace.table.column`. An empty list publishes all."),
+    (
+        "columns.include",
+        "The published columns, as `namespace.table.column`. An empty list publishes all.",
+    ),
     ("columns.exclude", "Columns that are not published, as `namespace.table.column`."),
     (
         "columns.excluded_keys",
@@ -229,12 +277,18 @@ const ABOUT: &[(&str, &str)] = &[
         "columns.keys_outside_identity",
         "A column of `[keys]` that the replica identity does not cover: `refuse` refuses its table at the start, `halt_on_delete` halts at a delete that lacks the column.",
     ),
-    ("columns.source_types", "Columns whose schema names their type in Postgres, as `namespace.table.column`."),
+    (
+        "columns.source_types",
+        "Columns whose schema names their type in Postgres, as `namespace.table.column`.",
+    ),
     (
         "columns.source_types_of",
         "Types, as `namespace.table.type`, of the columns whose schema names their type in Postgres.",
     ),
-    ("heartbeat.interval", "How often a record is sent to the heartbeat topic. Without this key no heartbeat is sent."),
+    (
+        "heartbeat.interval",
+        "How often a record is sent to the heartbeat topic. Without this key no heartbeat is sent.",
+    ),
     (
         "heartbeat.query",
         "SQL that runs with each heartbeat, in one transaction. Names without a namespace are looked up in `public`.",
@@ -284,7 +338,10 @@ const ABOUT: &[(&str, &str)] = &[
 
 /// The sections that accept any key, and the meaning of such a key.
 const MAPS: &[(&str, &str)] = &[
-    ("kafka.client", "Properties of librdkafka. Properties on which a guarantee rests are refused, with the reason."),
+    (
+        "kafka.client",
+        "Properties of librdkafka. Properties on which a guarantee rests are refused, with the reason.",
+    ),
     (
         "tables.set_replica_identity",
         "A replica identity for each table or pattern of tables: `FULL`, `DEFAULT`, or `INDEX` and the name of an index. This alters tables: at each start `ALTER TABLE ... REPLICA IDENTITY` runs for captured tables that have another identity, and each statement is logged.",
@@ -339,13 +396,21 @@ pub fn reference_page() -> String {
     let mut page = HEAD.to_owned();
     // Writing to a String cannot fail.
     let mut sections = SECTIONS.to_vec();
-    for section in keys.keys().map(|key| key.rsplit_once('.').map_or("", |(of, _)| of)).chain(maps.iter().copied()) {
+    for section in keys
+        .keys()
+        .map(|key| key.rsplit_once('.').map_or("", |(of, _)| of))
+        .chain(maps.iter().copied())
+    {
         if !sections.contains(&section) {
             sections.push(section);
         }
     }
     for section in sections {
-        let title = if section.is_empty() { "Outside of any section".to_owned() } else { format!("[{section}]") };
+        let title = if section.is_empty() {
+            "Outside of any section".to_owned()
+        } else {
+            format!("[{section}]")
+        };
         let _ = write!(page, "\n## {title}\n\n");
         if maps.contains(&section) {
             let _ = writeln!(page, "{}", about(section));
@@ -353,12 +418,18 @@ pub fn reference_page() -> String {
         }
         page.push_str("| key | takes | default | |\n|---|---|---|---|\n");
         let is_here = |key: &str| key.rsplit_once('.').map_or("", |(of, _)| of) == section;
-        let mut here: Vec<(&String, &Described)> = keys.iter().filter(|(key, _)| is_here(key)).collect();
+        let mut here: Vec<(&String, &Described)> =
+            keys.iter().filter(|(key, _)| is_here(key)).collect();
         here.sort_by_key(|(key, described)| !default(key, described).starts_with("**"));
         for (key, described) in here {
             let name = key.rsplit('.').next().unwrap_or(key);
-            let _ =
-                writeln!(page, "| `{name}` | {} | {} | {} |", described.expected, default(key, described), about(key));
+            let _ = writeln!(
+                page,
+                "| `{name}` | {} | {} | {} |",
+                described.expected,
+                default(key, described),
+                about(key)
+            );
         }
     }
     page
@@ -388,19 +459,24 @@ pub fn json_schema() -> String {
     for (key, described) in &keys {
         let property = property(key, described);
         match key.split_once('.') {
-            Some((section, name)) => drop(sections.entry(section).or_default().insert(name.to_owned(), property)),
+            Some((section, name)) => {
+                drop(sections.entry(section).or_default().insert(name.to_owned(), property))
+            }
             None => drop(top.insert(key.clone(), property)),
         }
     }
     for map in maps {
         let property = json!({ "description": about(map), "type": "object", "additionalProperties": values_of(map) });
         match map.split_once('.') {
-            Some((section, name)) => drop(sections.entry(section).or_default().insert(name.to_owned(), property)),
+            Some((section, name)) => {
+                drop(sections.entry(section).or_default().insert(name.to_owned(), property))
+            }
             None => drop(top.insert(map.to_owned(), property)),
         }
     }
     for (section, properties) in sections {
-        let of = json!({ "type": "object", "additionalProperties": false, "properties": properties });
+        let of =
+            json!({ "type": "object", "additionalProperties": false, "properties": properties });
         top.insert(section.to_owned(), of);
     }
     let schema = json!({
@@ -424,7 +500,10 @@ fn values_of(map: &str) -> Value {
 
 fn property(key: &str, described: &Described) -> Value {
     let mut property = Map::new();
-    property.insert("description".to_owned(), format!("{} Takes {}.", about(key), described.expected).into());
+    property.insert(
+        "description".to_owned(),
+        format!("{} Takes {}.", about(key), described.expected).into(),
+    );
     let words: Vec<&str> = match described.expected.strip_prefix("one of ") {
         Some(words) => words.split(", \"").map(|word| word.trim_matches('"')).collect(),
         None => Vec::new(),
@@ -447,12 +526,17 @@ fn property(key: &str, described: &Described) -> Value {
     } else {
         property.insert("enum".to_owned(), words.into());
     }
-    if let Some(default) =
-        described.default.as_deref().filter(|_| !matches!(key, "postgres.slot" | "postgres.publication" | "state_file"))
+    if let Some(default) = described
+        .default
+        .as_deref()
+        .filter(|_| !matches!(key, "postgres.slot" | "postgres.publication" | "state_file"))
     {
         // The default is TOML. Where JSON has the same form it is parsed, and otherwise it stays a
         // text.
-        property.insert("default".to_owned(), serde_json::from_str(default).unwrap_or_else(|_| default.into()));
+        property.insert(
+            "default".to_owned(),
+            serde_json::from_str(default).unwrap_or_else(|_| default.into()),
+        );
     }
     Value::Object(property)
 }
@@ -468,14 +552,18 @@ mod tests {
         let asked: BTreeSet<&str> = keys.keys().map(String::as_str).collect();
         let told: BTreeSet<&str> = ABOUT.iter().map(|(key, _)| *key).collect();
         assert_eq!(asked, told);
-        assert_eq!(maps.iter().copied().collect::<BTreeSet<_>>(), MAPS.iter().map(|(map, _)| *map).collect());
+        assert_eq!(
+            maps.iter().copied().collect::<BTreeSet<_>>(),
+            MAPS.iter().map(|(map, _)| *map).collect()
+        );
         assert!(keys.values().all(|key| !key.expected.is_empty()));
     }
 
     #[test]
     fn the_schema_takes_what_the_parsers_take() {
         let schema: Value = serde_json::from_str(&json_schema()).unwrap();
-        let of = |section: &str, key: &str| schema["properties"][section]["properties"][key].clone();
+        let of =
+            |section: &str, key: &str| schema["properties"][section]["properties"][key].clone();
         assert_eq!(of("tables", "include")["type"], "array");
         assert_eq!(of("topics", "partitions")["type"], "integer");
         assert_eq!(of("topics", "create")["type"], "boolean");
@@ -483,14 +571,20 @@ mod tests {
         assert_eq!(of("events", "format")["enum"], json!(["avro", "json", "json-schema"]));
         assert_eq!(of("limits", "memory")["type"], "string");
         assert_eq!(of("registry", "url")["anyOf"].as_array().map(Vec::len), Some(2));
-        assert_eq!(of("topics", "cleanup_policy")["enum"], json!(["delete", "compact", "compact,delete"]));
+        assert_eq!(
+            of("topics", "cleanup_policy")["enum"],
+            json!(["delete", "compact", "compact,delete"])
+        );
     }
 
     #[test]
     fn the_schema_knows_every_map_and_the_form_of_its_values() {
         let schema: Value = serde_json::from_str(&json_schema()).unwrap();
         for (map, _) in MAPS {
-            let pointer = format!("/properties/{}/additionalProperties/type", map.replace('.', "/properties/"));
+            let pointer = format!(
+                "/properties/{}/additionalProperties/type",
+                map.replace('.', "/properties/")
+            );
             let expected = match *map {
                 "keys" => json!("array"),
                 "masks" | "topics.group" => json!("object"),

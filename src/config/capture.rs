@@ -8,7 +8,9 @@ use super::reader::Reader;
 use super::value;
 use crate::agent::Heartbeat;
 use crate::encode::reroute::{KEY_FIELD, Replace, Reroute, RerouteFault};
-use crate::encode::rules::{Algorithm, Allowed, HashRule, KeyRule, MaskRule, Method, Payload, RowRules, Rules, Salt};
+use crate::encode::rules::{
+    Algorithm, Allowed, HashRule, KeyRule, MaskRule, Method, Payload, RowRules, Rules, Salt,
+};
 use crate::encode::{Adjust, is_avro};
 use crate::postgres::identity::{Rule, Wanted};
 use crate::secret::read;
@@ -34,19 +36,31 @@ const fn allowing(word: &str) -> [(&str, Allowed); 2] {
 
 /// Reads which tables are captured.
 pub(super) fn selection(reader: &mut Reader<'_>) -> Option<Selection> {
-    let include = reader.required("tables.include", value::texts, "include = [\"public.orders\", \"inventory.*\"]");
+    let include = reader.required(
+        "tables.include",
+        value::texts,
+        "include = [\"public.orders\", \"inventory.*\"]",
+    );
     let exclude = reader.or("tables.exclude", value::texts, "[]");
     let namespaces = names(reader, "tables.namespaces", NameOf::Namespace);
     let exclude_namespaces = names(reader, "tables.exclude_namespaces", NameOf::Namespace);
     let partitions = [("root", Partitions::Root), ("leaves", Partitions::Leaves)];
     let partitions = reader.or("tables.partitions", value::one_of(&partitions), "root");
-    let later =
-        reader.or("tables.later", value::one_of(&[("reload", Later::Reload), ("capture", Later::Capture)]), "reload");
+    let later = reader.or(
+        "tables.later",
+        value::one_of(&[("reload", Later::Reload), ("capture", Later::Capture)]),
+        "reload",
+    );
     if include.as_ref().is_some_and(Vec::is_empty) {
-        reader.fault("tables.include", "is empty; write include = [\"public.orders\", \"inventory.*\"]");
+        reader.fault(
+            "tables.include",
+            "is empty; write include = [\"public.orders\", \"inventory.*\"]",
+        );
     }
     match Selection::new(&include?, &exclude?) {
-        Ok(selection) => Some(selection.within(namespaces?, exclude_namespaces?).by(partitions?, later?)),
+        Ok(selection) => {
+            Some(selection.within(namespaces?, exclude_namespaces?).by(partitions?, later?))
+        }
         Err((include, exclude)) => {
             include.iter().for_each(|bad| reader.fault("tables.include", bad.to_string()));
             exclude.iter().for_each(|bad| reader.fault("tables.exclude", bad.to_string()));
@@ -66,15 +80,20 @@ pub(super) fn rules(reader: &mut Reader<'_>, xmin: bool) -> Option<Rules> {
     {
         reader.fault("columns.exclude", "columns.include is set as well: say it in one list");
     }
-    let excluded_keys = reader.or("columns.excluded_keys", value::one_of(&allowing("keep")), "refuse");
+    let excluded_keys =
+        reader.or("columns.excluded_keys", value::one_of(&allowing("keep")), "refuse");
     let source_types = names(reader, "columns.source_types", NameOf::Column);
     let source_types_of = names(reader, "columns.source_types_of", NameOf::Column);
     let masks = masks(reader);
     let keys = keys(reader);
-    let keys_outside_identity =
-        reader.or("columns.keys_outside_identity", value::one_of(&allowing("halt_on_delete")), "refuse");
+    let keys_outside_identity = reader.or(
+        "columns.keys_outside_identity",
+        value::one_of(&allowing("halt_on_delete")),
+        "refuse",
+    );
     let rows = rows(reader);
-    let adjusts = [("none", Adjust::None), ("avro", Adjust::Avro), ("avro_unicode", Adjust::AvroUnicode)];
+    let adjusts =
+        [("none", Adjust::None), ("avro", Adjust::Avro), ("avro_unicode", Adjust::AvroUnicode)];
     let reroute = reroute(reader);
     let schema_names = reader.or("events.schema_names", value::one_of(&adjusts), "none");
     let field_names = reader.or("events.field_names", value::one_of(&adjusts), "none");
@@ -114,7 +133,12 @@ fn rows(reader: &mut Reader<'_>) -> Option<RowRules> {
     let updates = reader.or("events.updates", value::flag, "true");
     let deletes = reader.or("events.deletes", value::flag, "true");
     let unchanged = reader.or("events.unchanged", value::flag, "true");
-    Some(RowRules { inserts: inserts?, updates: updates?, deletes: deletes?, unchanged: unchanged? })
+    Some(RowRules {
+        inserts: inserts?,
+        updates: updates?,
+        deletes: deletes?,
+        unchanged: unchanged?,
+    })
 }
 
 /// Reads the full name of a topic. The outer option is `None` for a faulty name, the inner one if
@@ -125,11 +149,15 @@ pub(super) fn topic(reader: &mut Reader<'_>, key: &str) -> Option<Option<String>
         return Some(None);
     }
     let name = reader.optional(key, value::text)?;
-    let is_legal = name.len() <= 249 && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
+    let is_legal = name.len() <= 249
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
     if is_legal && name != "." && name != ".." {
         return Some(Some(name));
     }
-    reader.fault(key, "a topic's name has letters a-z and A-Z, digits, `.`, `_` and `-`, at most 249");
+    reader.fault(
+        key,
+        "a topic's name has letters a-z and A-Z, digits, `.`, `_` and `-`, at most 249",
+    );
     None
 }
 
@@ -143,26 +171,47 @@ fn reroute(reader: &mut Reader<'_>) -> Option<Option<Reroute>> {
     let key_regex = reader.optional("topics.key_field_regex", value::text);
     let key_replacement = reader.optional("topics.key_field_replacement", value::text);
     if !reader.is_given("topics.regex") {
-        let mut others = vec!["topics.replacement", "topics.key_field_regex", "topics.key_field_replacement"];
+        let mut others =
+            vec!["topics.replacement", "topics.key_field_regex", "topics.key_field_replacement"];
         // A key that repeats its default has no effect to complain about.
         others.extend((unique == Some(false)).then_some("topics.unique_keys"));
-        others.extend(key_field.as_ref().is_some_and(|field| field != KEY_FIELD).then_some("topics.key_field"));
+        others.extend(
+            key_field
+                .as_ref()
+                .is_some_and(|field| field != KEY_FIELD)
+                .then_some("topics.key_field"),
+        );
         let idle: Vec<&str> = others.into_iter().filter(|key| reader.is_given(key)).collect();
         idle.iter().for_each(|key| reader.fault(key, "has no effect without topics.regex"));
         return idle.is_empty().then_some(None);
     }
     if replacement.is_none() && !reader.is_given("topics.replacement") {
-        reader.missing("topics.replacement", "replacement = \"$1\", the topic that topics.regex makes");
+        reader.missing(
+            "topics.replacement",
+            "replacement = \"$1\", the topic that topics.regex makes",
+        );
     }
     let topic = replace(reader, "topics.regex", regex?, "topics.replacement", replacement?);
     let key_value = match (key_regex, key_replacement) {
         (None, None) => Some(None),
-        (Some(regex), Some(replacement)) => {
-            replace(reader, "topics.key_field_regex", regex, "topics.key_field_replacement", replacement).map(Some)
-        }
+        (Some(regex), Some(replacement)) => replace(
+            reader,
+            "topics.key_field_regex",
+            regex,
+            "topics.key_field_replacement",
+            replacement,
+        )
+        .map(Some),
         (one, _) => {
-            let key = if one.is_some() { "topics.key_field_replacement" } else { "topics.key_field_regex" };
-            reader.missing(key, "both of topics.key_field_regex and topics.key_field_replacement, or neither");
+            let key = if one.is_some() {
+                "topics.key_field_replacement"
+            } else {
+                "topics.key_field_regex"
+            };
+            reader.missing(
+                key,
+                "both of topics.key_field_regex and topics.key_field_replacement, or neither",
+            );
             None
         }
     };
@@ -173,10 +222,20 @@ fn reroute(reader: &mut Reader<'_>) -> Option<Option<Reroute>> {
             "a field's name has letters a-z and A-Z, digits and `_`, and begins with no digit",
         );
     }
-    Some(Some(Reroute { topic: topic?, key_field: unique?.then_some(key_field), key_value: key_value? }))
+    Some(Some(Reroute {
+        topic: topic?,
+        key_field: unique?.then_some(key_field),
+        key_value: key_value?,
+    }))
 }
 
-fn replace(reader: &mut Reader<'_>, key: &str, regex: String, of: &str, replacement: String) -> Option<Replace> {
+fn replace(
+    reader: &mut Reader<'_>,
+    key: &str,
+    regex: String,
+    of: &str,
+    replacement: String,
+) -> Option<Replace> {
     match Replace::read(&regex, &replacement) {
         Ok(replace) => return Some(replace),
         Err(fault @ RerouteFault::Regex(_)) => reader.fault(key, fault.to_string()),
@@ -192,7 +251,10 @@ fn delimiter(reader: &mut Reader<'_>) -> Option<String> {
     if delimiter.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')) {
         return Some(delimiter);
     }
-    reader.fault("topics.delimiter", "a topic's name has letters a-z and A-Z, digits, `.`, `_` and `-`");
+    reader.fault(
+        "topics.delimiter",
+        "a topic's name has letters a-z and A-Z, digits, `.`, `_` and `-`",
+    );
     None
 }
 
@@ -217,13 +279,17 @@ fn masks(reader: &mut Reader<'_>) -> Option<Vec<MaskRule>> {
     for rule in &masks {
         for pattern in rule.columns.iter() {
             match seen.iter().find(|(_, text)| *text == pattern.text()) {
-                Some((other, text)) => twice.push((rule.name.clone(), (*other).to_owned(), (*text).to_owned())),
+                Some((other, text)) => {
+                    twice.push((rule.name.clone(), (*other).to_owned(), (*text).to_owned()))
+                }
                 None => seen.push((&rule.name, pattern.text())),
             }
         }
     }
     for (name, other, text) in &twice {
-        let what = format!("masks.{other} has `{text}` as well: a column has one mask; take it out of one of them");
+        let what = format!(
+            "masks.{other} has `{text}` as well: a column has one mask; take it out of one of them"
+        );
         reader.fault(&format!("masks.{name}.columns"), what);
     }
     twice.is_empty().then_some(masks)
@@ -238,7 +304,8 @@ enum Way {
 
 fn mask(reader: &mut Reader<'_>, name: &str) -> Option<MaskRule> {
     let key = |what: &str| format!("masks.{name}.{what}");
-    let list = reader.required(&key("columns"), value::texts, "columns = [\"public.people.email\"]");
+    let list =
+        reader.required(&key("columns"), value::texts, "columns = [\"public.people.email\"]");
     let columns = list.and_then(|list| {
         if list.is_empty() {
             reader.fault(&key("columns"), "is empty; write columns = [\"public.people.email\"]");
@@ -251,18 +318,33 @@ fn mask(reader: &mut Reader<'_>, name: &str) -> Option<MaskRule> {
         ("hash-v1", Way::Hash(Payload::JavaSerialised)),
         ("truncate", Way::Truncate),
     ];
-    let way = reader.required(&key("method"), value::one_of(&ways), "method = \"stars\", \"hash\" or \"truncate\"");
+    let way = reader.required(
+        &key("method"),
+        value::one_of(&ways),
+        "method = \"stars\", \"hash\" or \"truncate\"",
+    );
     let length = reader.optional(&key("length"), value::count(0, MASK_LENGTH_MAX));
     let algorithm = reader.optional(&key("algorithm"), value::one_of(&Algorithm::ALL));
     let salt = salt(reader, name);
-    let other_types_pass = reader.or(&key("other_types"), value::one_of(&allowing("pass")), "refuse");
+    let other_types_pass =
+        reader.or(&key("other_types"), value::one_of(&allowing("pass")), "refuse");
     let method = method(reader, name, way?, (length, algorithm, salt))?;
-    Some(MaskRule { name: name.to_owned(), columns: columns?, method, other_types_pass: other_types_pass? })
+    Some(MaskRule {
+        name: name.to_owned(),
+        columns: columns?,
+        method,
+        other_types_pass: other_types_pass?,
+    })
 }
 
 type HashParts = (Option<i32>, Option<Algorithm>, Option<Option<Salt>>);
 
-fn method(reader: &mut Reader<'_>, name: &str, way: Way, (length, algorithm, salt): HashParts) -> Option<Method> {
+fn method(
+    reader: &mut Reader<'_>,
+    name: &str,
+    way: Way,
+    (length, algorithm, salt): HashParts,
+) -> Option<Method> {
     let key = |what: &str| format!("masks.{name}.{what}");
     let count = |reader: &mut Reader<'_>| {
         if !reader.is_given(&key("length")) {
@@ -305,7 +387,9 @@ fn salt(reader: &mut Reader<'_>, name: &str) -> Option<Option<Salt>> {
     match text.or(from_file) {
         None if given => None, // its fault is noted already
         None => Some(None),
-        Some(source) => read(&source).ok().map(|secret| Some(Salt::new(secret.reveal().as_bytes()))),
+        Some(source) => {
+            read(&source).ok().map(|secret| Some(Salt::new(secret.reveal().as_bytes())))
+        }
     }
 }
 
@@ -316,8 +400,10 @@ fn keys(reader: &mut Reader<'_>) -> Option<Vec<KeyRule>> {
     let mut is_whole = true;
     for (table, columns) in lists {
         let key = format!("keys.{table}");
-        let tables = NamePattern::read(&table, NameOf::Table).map_err(|fault| reader.fault(&key, fault.to_string()));
-        let columns = read_names(reader, &key, &columns, NameOf::Namespace).map(|list| list.iter().cloned().collect());
+        let tables = NamePattern::read(&table, NameOf::Table)
+            .map_err(|fault| reader.fault(&key, fault.to_string()));
+        let columns = read_names(reader, &key, &columns, NameOf::Namespace)
+            .map(|list| list.iter().cloned().collect());
         let columns: Option<Vec<NamePattern>> = columns;
         if columns.as_ref().is_some_and(Vec::is_empty) {
             reader.fault(&key, "is empty; write the columns of the key in their order");
@@ -350,13 +436,16 @@ pub(super) fn identities(reader: &mut Reader<'_>) -> Option<Vec<Rule>> {
                 continue;
             }
         };
-        let (word, rest) = identity.trim().split_once(char::is_whitespace).unwrap_or((identity.trim(), ""));
+        let (word, rest) =
+            identity.trim().split_once(char::is_whitespace).unwrap_or((identity.trim(), ""));
         let identity = match (word.to_ascii_uppercase().as_str(), rest.trim()) {
             ("FULL", "") => Wanted::Full,
             ("DEFAULT", "") => Wanted::Default,
             ("INDEX", index) if !index.is_empty() => Wanted::Index(index.to_owned()),
             ("NOTHING", "") => {
-                fault(format!("NOTHING would make UPDATE and DELETE of a published table fail; write {EXPECTED}"));
+                fault(format!(
+                    "NOTHING would make UPDATE and DELETE of a published table fail; write {EXPECTED}"
+                ));
                 continue;
             }
             _ => {
@@ -381,10 +470,12 @@ pub(super) fn xmin_interval(reader: &mut Reader<'_>) -> Option<Option<Duration>>
 /// given.
 pub(super) fn heartbeat(reader: &mut Reader<'_>) -> Option<Option<Heartbeat>> {
     let given = reader.is_given("heartbeat.interval");
-    let interval = reader.optional("heartbeat.interval", value::duration(HEARTBEAT_MIN, super::DAY));
+    let interval =
+        reader.optional("heartbeat.interval", value::duration(HEARTBEAT_MIN, super::DAY));
     let query = reader.optional("heartbeat.query", value::text);
     if query.is_some() && !given {
-        reader.fault("heartbeat.query", "has no effect without heartbeat.interval, such as \"10s\"");
+        reader
+            .fault("heartbeat.query", "has no effect without heartbeat.interval, such as \"10s\"");
     }
     match interval {
         Some(interval) => Some(Some(Heartbeat { interval, query })),

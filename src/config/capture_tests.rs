@@ -21,13 +21,18 @@ salt = "${env:SALT}"
 other_types = "pass"
 [keys]
 "public.orders" = ["region", "id"]"#;
-    let loaded = with(&replaced(&[("include = [\"public.orders\"]", rules)]), &[("SALT", "pepper")]).unwrap();
+    let loaded =
+        with(&replaced(&[("include = [\"public.orders\"]", rules)]), &[("SALT", "pepper")])
+            .unwrap();
     let made = &loaded.checked.encode.rules;
     assert_eq!(made.masks.len(), 2);
     assert!(made.keys[0].columns.iter().all(|column| column.exact().is_some()));
     assert!(loaded.checked.selection.matches(&crate::table::TableName::new("public", "Orders")));
     let shown = loaded.shown.to_string();
-    assert!(!shown.contains("pepper") && !format!("{:?}", loaded.checked).contains("pepper"), "{shown}");
+    assert!(
+        !shown.contains("pepper") && !format!("{:?}", loaded.checked).contains("pepper"),
+        "{shown}"
+    );
     assert!(shown.contains("[masks.mail]") && shown.contains("salt = \"${env:SALT}\""), "{shown}");
 }
 
@@ -88,7 +93,8 @@ length = 2
 fn faults_of_topics_by_an_expression_are_told_at_the_key_that_has_them() {
     let prefix = "prefix = \"Shop.eu1\"";
     let of = |more: &str| format!("{prefix}\n{more}");
-    let bad = of("regex = \"(\"\nreplacement = \"x\"\nkey_field = \"a-b\"\nkey_field_regex = \"a\"");
+    let bad =
+        of("regex = \"(\"\nreplacement = \"x\"\nkey_field = \"a-b\"\nkey_field_regex = \"a\"");
     check(
         &[(prefix, &bad)],
         &[],

@@ -24,7 +24,8 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<snapshot::Config> {
     let mode = reader.or("snapshot.mode", value::one_of(&MODES), "initial");
     let defaults = snapshot::Config::new(mode.unwrap_or_default());
     let workers = reader.optional("snapshot.workers", value::count(1, snapshot::WORKERS_MAX));
-    let rows_per_second = reader.optional("snapshot.rows_per_second", value::count(1, ROWS_PER_SECOND_MAX));
+    let rows_per_second =
+        reader.optional("snapshot.rows_per_second", value::count(1, ROWS_PER_SECOND_MAX));
     let skip = reader.or("snapshot.skip", value::texts, "[]");
     let order = reader.or("snapshot.order", value::texts, "[]");
     let conditions = reader.map("snapshot.where", |_| false);
@@ -46,7 +47,9 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<snapshot::Config> {
     };
     Some(snapshot::Config {
         mode: mode?,
-        workers: workers.and_then(|workers| usize::try_from(workers).ok()).unwrap_or(defaults.workers),
+        workers: workers
+            .and_then(|workers| usize::try_from(workers).ok())
+            .unwrap_or(defaults.workers),
         rows_per_second: rows_per_second.map(|rows| rows.unsigned_abs().into()),
         skip: Some(skip?),
         order: order?,

@@ -59,7 +59,11 @@ pub(super) fn read(text: &str, environment: &Environment) -> (Document, Vec<Faul
         // Only the parser's message is used. Its Display would quote the line, which may hold a
         // password.
         let at = error.span().map_or(Origin::Default, |span| place(text, span.start));
-        reading.faults.push(Fault { at, key: String::new(), what: format!("not TOML: {}", error.message()) });
+        reading.faults.push(Fault {
+            at,
+            key: String::new(),
+            what: format!("not TOML: {}", error.message()),
+        });
     }
     reading.table("", table.get_ref());
     for (name, value) in environment {
@@ -78,7 +82,11 @@ impl Reading<'_> {
     fn table(&mut self, path: &str, table: &DeTable<'_>) {
         for (name, value) in table {
             let at = place(self.text, name.span().start);
-            let key = if path.is_empty() { name.get_ref().to_string() } else { format!("{path}.{}", name.get_ref()) };
+            let key = if path.is_empty() {
+                name.get_ref().to_string()
+            } else {
+                format!("{path}.{}", name.get_ref())
+            };
             if let DeValue::Table(inner) = value.get_ref() {
                 self.document.tables.insert(key.clone(), at);
                 self.table(&key, inner);
@@ -87,7 +95,11 @@ impl Reading<'_> {
             let typed = self.text.get(value.span()).unwrap_or_default().to_owned();
             let setting = Setting { value: plain(value), typed, at: at.clone() };
             if self.document.settings.insert(key.clone(), setting).is_some() {
-                self.faults.push(Fault { at, key, what: "is set twice, with and without quotes".to_owned() });
+                self.faults.push(Fault {
+                    at,
+                    key,
+                    what: "is set twice, with and without quotes".to_owned(),
+                });
             }
         }
     }
@@ -109,7 +121,8 @@ impl Reading<'_> {
             return;
         }
         let at = Origin::Environment(name.to_owned());
-        let setting = Setting { value: Value::Loose(value.to_owned()), typed: toml_text(value), at };
+        let setting =
+            Setting { value: Value::Loose(value.to_owned()), typed: toml_text(value), at };
         self.document.settings.insert(key, setting);
     }
 }
@@ -118,9 +131,8 @@ fn plain(value: &Spanned<DeValue<'_>>) -> Value {
     match value.get_ref() {
         DeValue::String(text) => Value::Text(text.to_string()),
         DeValue::Boolean(flag) => Value::Flag(*flag),
-        DeValue::Integer(digits) => {
-            i64::from_str_radix(digits.as_str(), digits.radix()).map_or(Value::Foreign, Value::Integer)
-        }
+        DeValue::Integer(digits) => i64::from_str_radix(digits.as_str(), digits.radix())
+            .map_or(Value::Foreign, Value::Integer),
         DeValue::Array(items) => Value::List(items.iter().map(plain).collect()),
         DeValue::Float(_) | DeValue::Datetime(_) | DeValue::Table(_) => Value::Foreign,
     }

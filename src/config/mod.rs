@@ -168,7 +168,8 @@ pub enum LogFormat {
 const RELOADABLE: [&str; 3] = ["tables.", "snapshot.", "registry."];
 /// Keys of those sections that need a restart: the signal table gets a plan of its own at the
 /// start, the signal topic is followed from the start, and replica identities are set at the start.
-const AT_START: [&str; 3] = ["snapshot.signal_table", "snapshot.signal_topic", "tables.set_replica_identity."];
+const AT_START: [&str; 3] =
+    ["snapshot.signal_table", "snapshot.signal_topic", "tables.set_replica_identity."];
 
 /// A checked configuration, together with the origin of its values.
 #[derive(Clone, Debug)]
@@ -185,9 +186,11 @@ impl Loaded {
     #[must_use]
     pub fn differences(&self, other: &Loaded) -> (Vec<String>, Vec<String>) {
         let keys = self.shown.differences(&other.shown);
-        let is_reloadable = |key: &String| RELOADABLE.iter().any(|section| key.starts_with(section));
-        keys.into_iter()
-            .partition(|key| !AT_START.iter().any(|at_start| key.starts_with(at_start)) && is_reloadable(key))
+        let is_reloadable =
+            |key: &String| RELOADABLE.iter().any(|section| key.starts_with(section));
+        keys.into_iter().partition(|key| {
+            !AT_START.iter().any(|at_start| key.starts_with(at_start)) && is_reloadable(key)
+        })
     }
 }
 
@@ -213,9 +216,17 @@ pub enum ConfigError {
 ///
 /// # Errors
 /// `Unreadable`, or `Faulty` with all faults.
-pub fn load(path: &Path, is_optional: bool, environment: &Environment) -> Result<Loaded, ConfigError> {
+pub fn load(
+    path: &Path,
+    is_optional: bool,
+    environment: &Environment,
+) -> Result<Loaded, ConfigError> {
     let text = match std::fs::read_to_string(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && is_optional && has_keys(environment) => {
+        Err(error)
+            if error.kind() == std::io::ErrorKind::NotFound
+                && is_optional
+                && has_keys(environment) =>
+        {
             String::new()
         }
         read => read.map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?,
@@ -251,7 +262,9 @@ pub fn check(name: &str, text: &str, environment: &Environment) -> Result<Loaded
             Origin::File { line, .. } => Some(line),
             Origin::Environment(_) | Origin::Default => None,
         };
-        faults.retain(|fault| fault.at != Origin::Default && !syntax.iter().any(|other| line(other) == line(fault)));
+        faults.retain(|fault| {
+            fault.at != Origin::Default && !syntax.iter().any(|other| line(other) == line(fault))
+        });
         faults.retain(|fault| !fault.what.starts_with("is missing"));
         faults.extend(syntax);
     }
@@ -279,13 +292,17 @@ fn read_all(reader: &mut Reader<'_>) -> Option<Checked> {
     let topics = sink::topics(reader);
     let limits = limits(reader);
     let sink = sink::sink(reader, prefix.as_deref(), topics, limits.map(|limits| limits.memory));
-    let encode = events(reader, prefix.as_deref(), rules, matches!(sink, Some(SinkConfig::Stdout { .. })));
+    let encode =
+        events(reader, prefix.as_deref(), rules, matches!(sink, Some(SinkConfig::Stdout { .. })));
     let refusals = [("stop", OnRefusal::Stop), ("detach", OnRefusal::Detach)];
     let on_refusal = reader.or("events.on_refusal", value::one_of(&refusals), "stop");
     let registry = sink::registry(reader, encode.as_ref().map(|encode| encode.format));
     let snapshot = copies::read(reader);
     if matches!(sink, Some(SinkConfig::Stdout { .. })) && reader.is_given("snapshot.signal_topic") {
-        reader.fault("snapshot.signal_topic", "with sink = \"stdout\" there is no Kafka to read it from");
+        reader.fault(
+            "snapshot.signal_topic",
+            "with sink = \"stdout\" there is no Kafka to read it from",
+        );
     }
     let heartbeat = capture::heartbeat(reader);
     let admin = reader.or("admin.listen", value::listen, "127.0.0.1:9630");
@@ -300,7 +317,8 @@ fn read_all(reader: &mut Reader<'_>) -> Option<Checked> {
         origins: database.origins,
         identities: identities?,
         xmin_interval: xmin_interval?,
-        selection: selection?.with(snapshot.as_ref().and_then(|snapshot| snapshot.signal_table.clone())),
+        selection: selection?
+            .with(snapshot.as_ref().and_then(|snapshot| snapshot.signal_table.clone())),
         snapshot: snapshot?,
         encode: encode?,
         registry: registry?,
@@ -322,20 +340,31 @@ fn events(
     rules: Option<encode::Rules>,
     is_stdout: bool,
 ) -> Option<encode::Config> {
-    let formats = [("avro", Format::Avro), ("json", Format::Json), ("json-schema", Format::JsonSchema)];
-    let format = reader.or("events.format", value::one_of(&formats), if is_stdout { "json" } else { "avro" });
+    let formats =
+        [("avro", Format::Avro), ("json", Format::Json), ("json-schema", Format::JsonSchema)];
+    let format = reader.or(
+        "events.format",
+        value::one_of(&formats),
+        if is_stdout { "json" } else { "avro" },
+    );
     let tombstones = reader.or("events.tombstones", value::flag, "true");
     let truncates = reader.or("events.truncates", value::flag, "true");
     let messages = reader.or("events.messages", value::flag, "true");
     let context_headers = reader.or("events.context_headers", value::flag, "true");
     let identity_headers = reader.or("events.identity_headers", value::flag, "false");
-    let placeholder = reader.or("events.placeholder", types::placeholder, encode::Config::PLACEHOLDER);
+    let placeholder =
+        reader.or("events.placeholder", types::placeholder, encode::Config::PLACEHOLDER);
     let modes = types::modes(reader);
     if is_stdout && format == Some(Format::Avro) {
-        reader.fault("events.format", "Avro is no text; with sink = \"stdout\" write \"json\" or \"json-schema\"");
+        reader.fault(
+            "events.format",
+            "Avro is no text; with sink = \"stdout\" write \"json\" or \"json-schema\"",
+        );
     }
     let adjusts = rules.as_ref().is_none_or(|rules| rules.schema_names != encode::Adjust::None);
-    if let Some(part) = prefix.filter(|_| !adjusts).and_then(|prefix| not_an_avro_name(prefix, format)) {
+    if let Some(part) =
+        prefix.filter(|_| !adjusts).and_then(|prefix| not_an_avro_name(prefix, format))
+    {
         let what = format!(
             "with Avro each part of the prefix is part of a namespace: a letter or _, then letters, digits and _; \
              `{part}` is not; events.schema_names = \"avro\" adjusts it"
@@ -359,7 +388,8 @@ fn events(
 /// The first part of the prefix that Avro would refuse as a name, when the first schema is made.
 fn not_an_avro_name(prefix: &str, format: Option<Format>) -> Option<&str> {
     let is_name = |part: &str| {
-        let starts = part.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
+        let starts =
+            part.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
         starts && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
     };
     (format == Some(Format::Avro)).then(|| prefix.split('.').find(|part| !is_name(part))).flatten()
@@ -368,11 +398,19 @@ fn not_an_avro_name(prefix: &str, format: Option<Format>) -> Option<&str> {
 fn limits(reader: &mut Reader<'_>) -> Option<Limits> {
     // Below 4 MiB the read buffer and one record of 1 MiB leave no room for a queue. Above 64 GiB
     // it is a typing error.
-    let memory = reader.or("limits.memory", value::size(ByteSize(4 << 20), ByteSize(64 << 30)), "32MiB");
+    let memory =
+        reader.or("limits.memory", value::size(ByteSize(4 << 20), ByteSize(64 << 30)), "32MiB");
     let confirm_hold = reader.or("limits.quarantine", value::duration(Duration::ZERO, DAY), "60s");
-    let shutdown = reader.or("limits.shutdown", value::duration(Duration::from_secs(1), DAY), "30s");
-    let ready_lag = reader.or("limits.ready_lag", value::duration(Duration::from_secs(1), DAY), "60s");
-    Some(Limits { memory: memory?, confirm_hold: confirm_hold?, shutdown: shutdown?, ready_lag: ready_lag? })
+    let shutdown =
+        reader.or("limits.shutdown", value::duration(Duration::from_secs(1), DAY), "30s");
+    let ready_lag =
+        reader.or("limits.ready_lag", value::duration(Duration::from_secs(1), DAY), "60s");
+    Some(Limits {
+        memory: memory?,
+        confirm_hold: confirm_hold?,
+        shutdown: shutdown?,
+        ready_lag: ready_lag?,
+    })
 }
 
 fn log(reader: &mut Reader<'_>) -> Option<Log> {
@@ -406,9 +444,13 @@ fn warnings(checked: &Checked) -> Vec<String> {
         }
     }
     if let Some(listen) = checked.admin.filter(|listen| !listen.ip().is_loopback()) {
-        warnings.push(format!("admin.listen is {listen}: /status and /metrics can be read from other machines"));
+        warnings.push(format!(
+            "admin.listen is {listen}: /status and /metrics can be read from other machines"
+        ));
         if checked.admin_token.is_some() {
-            warnings.push(format!("admin.listen is {listen}: the token for actions travels in the clear"));
+            warnings.push(format!(
+                "admin.listen is {listen}: the token for actions travels in the clear"
+            ));
         }
     }
     warnings

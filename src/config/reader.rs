@@ -63,14 +63,23 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a key that may be missing.
-    pub fn optional<T>(&mut self, key: &str, parse: impl Fn(&Value) -> Result<T, Expected>) -> Option<T> {
+    pub fn optional<T>(
+        &mut self,
+        key: &str,
+        parse: impl Fn(&Value) -> Result<T, Expected>,
+    ) -> Option<T> {
         self.describe(key, &parse);
         self.take(key, Showing::Plain, parse)
     }
 
     /// Reads a key with a default, which is written as a variable would hold it. `None` only if the
     /// given value is faulty.
-    pub fn or<T>(&mut self, key: &str, parse: impl Fn(&Value) -> Result<T, Expected>, default: &str) -> Option<T> {
+    pub fn or<T>(
+        &mut self,
+        key: &str,
+        parse: impl Fn(&Value) -> Result<T, Expected>,
+        default: &str,
+    ) -> Option<T> {
         self.describe(key, &parse).default = Some(Line::default_of(key, default).value);
         if self.is_given(key) {
             return self.take(key, Showing::Plain, parse);
@@ -81,7 +90,12 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a key without a default. `wanted` is the example that is shown if the key is missing.
-    pub fn required<T>(&mut self, key: &str, parse: impl Fn(&Value) -> Result<T, Expected>, wanted: &str) -> Option<T> {
+    pub fn required<T>(
+        &mut self,
+        key: &str,
+        parse: impl Fn(&Value) -> Result<T, Expected>,
+        wanted: &str,
+    ) -> Option<T> {
         self.describe(key, &parse).required = true;
         if !self.is_given(key) {
             self.missing(key, wanted);
@@ -95,7 +109,11 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a text that may hold a password, which is the URL of a connection, or a list of URLs.
-    pub fn url<T>(&mut self, key: &str, parse: impl Fn(&Value) -> Result<T, Expected>) -> Option<T> {
+    pub fn url<T>(
+        &mut self,
+        key: &str,
+        parse: impl Fn(&Value) -> Result<T, Expected>,
+    ) -> Option<T> {
         self.describe(key, &parse);
         self.take(key, Showing::Url, parse)
     }
@@ -160,10 +178,20 @@ impl<'a> Reader<'a> {
 
     /// Reads every key below `prefix` as text, whatever its name. `is_sensitive` says which values
     /// are not printed.
-    pub fn map(&mut self, prefix: &'static str, is_sensitive: fn(&str) -> bool) -> BTreeMap<String, String> {
+    pub fn map(
+        &mut self,
+        prefix: &'static str,
+        is_sensitive: fn(&str) -> bool,
+    ) -> BTreeMap<String, String> {
         self.maps.push(prefix);
         let under = format!("{prefix}.");
-        let keys = self.document.settings.keys().filter(|key| key.starts_with(&under)).cloned().collect::<Vec<_>>();
+        let keys = self
+            .document
+            .settings
+            .keys()
+            .filter(|key| key.starts_with(&under))
+            .cloned()
+            .collect::<Vec<_>>();
         let mut map = BTreeMap::new();
         for key in keys {
             let name = &key[under.len()..];
@@ -179,7 +207,13 @@ impl<'a> Reader<'a> {
     /// [`Reader::names`] returned.
     pub fn inner_map(&mut self, prefix: &str) -> BTreeMap<String, String> {
         let under = format!("{prefix}.");
-        let keys = self.document.settings.keys().filter(|key| key.starts_with(&under)).cloned().collect::<Vec<_>>();
+        let keys = self
+            .document
+            .settings
+            .keys()
+            .filter(|key| key.starts_with(&under))
+            .cloned()
+            .collect::<Vec<_>>();
         let mut map = BTreeMap::new();
         for key in keys {
             if let Some(value) = self.take(&key, Showing::Plain, super::value::property) {
@@ -195,7 +229,8 @@ impl<'a> Reader<'a> {
         self.maps.push(section);
         let under = format!("{section}.");
         let paths = self.document.settings.keys().chain(self.document.tables.keys());
-        let below = paths.filter_map(|path| path.strip_prefix(&under)?.split('.').next().map(str::to_owned));
+        let below = paths
+            .filter_map(|path| path.strip_prefix(&under)?.split('.').next().map(str::to_owned));
         below.collect()
     }
 
@@ -203,7 +238,13 @@ impl<'a> Reader<'a> {
     pub fn lists(&mut self, section: &'static str) -> BTreeMap<String, Vec<String>> {
         self.maps.push(section);
         let under = format!("{section}.");
-        let keys = self.document.settings.keys().filter(|key| key.starts_with(&under)).cloned().collect::<Vec<_>>();
+        let keys = self
+            .document
+            .settings
+            .keys()
+            .filter(|key| key.starts_with(&under))
+            .cloned()
+            .collect::<Vec<_>>();
         let mut lists = BTreeMap::new();
         for key in keys {
             if let Some(list) = self.take(&key, Showing::Plain, super::value::texts) {
@@ -222,7 +263,8 @@ impl<'a> Reader<'a> {
     pub fn fault(&mut self, key: &str, what: impl Into<String>) {
         let section = key.rsplit_once('.').map_or("", |(section, _)| section);
         let own = self.document.settings.get(key).map(|setting| setting.at.clone());
-        let table = || self.document.tables.get(key).or_else(|| self.document.tables.get(section)).cloned();
+        let table =
+            || self.document.tables.get(key).or_else(|| self.document.tables.get(section)).cloned();
         let at = own.or_else(table).unwrap_or(Origin::Default);
         self.faults.push(Fault { at, key: key.to_owned(), what: what.into() });
     }
@@ -233,7 +275,11 @@ impl<'a> Reader<'a> {
     }
 
     /// Notes what a key accepts.
-    fn describe<T>(&mut self, key: &str, parse: &impl Fn(&Value) -> Result<T, Expected>) -> &mut Described {
+    fn describe<T>(
+        &mut self,
+        key: &str,
+        parse: &impl Fn(&Value) -> Result<T, Expected>,
+    ) -> &mut Described {
         let takes = |value: &Value| parse(value).is_ok();
         let text = || Value::Text("x".to_owned());
         let expected = parse(&Value::Foreign).err().unwrap_or_default();
@@ -274,7 +320,8 @@ impl<'a> Reader<'a> {
             let in_map = self.maps.iter().any(|map| is_inside(path, map));
             if !is_known && !in_map && !foreign.iter().any(|(outer, _)| is_inside(path, outer)) {
                 let near = nearest(path, sections.iter().copied());
-                let hint = near.map_or_else(|| format!("the sections are {}", names(&sections)), did_you_mean);
+                let hint = near
+                    .map_or_else(|| format!("the sections are {}", names(&sections)), did_you_mean);
                 foreign.push((path.clone(), format!("unknown section; {hint}")));
             }
         }
@@ -293,7 +340,12 @@ impl<'a> Reader<'a> {
         foreign
     }
 
-    fn take<T>(&mut self, key: &str, showing: Showing, parse: impl Fn(&Value) -> Result<T, Expected>) -> Option<T> {
+    fn take<T>(
+        &mut self,
+        key: &str,
+        showing: Showing,
+        parse: impl Fn(&Value) -> Result<T, Expected>,
+    ) -> Option<T> {
         self.known.insert(key.to_owned());
         let Some(setting) = self.document.settings.get(key).cloned() else {
             if self.document.tables.contains_key(key) {
@@ -311,7 +363,12 @@ impl<'a> Reader<'a> {
             Ok(value) if !is_read_again => plain_text(value),
             _ => setting.typed.clone(),
         });
-        self.lines.push(Line { key: key.to_owned(), value: shown(&setting, showing), digest, at: setting.at.clone() });
+        self.lines.push(Line {
+            key: key.to_owned(),
+            value: shown(&setting, showing),
+            digest,
+            at: setting.at.clone(),
+        });
         let value = match value {
             Ok(value) => value,
             Err(what) => {
@@ -319,13 +376,17 @@ impl<'a> Reader<'a> {
                 return None;
             }
         };
-        parse(&value).map_err(|expected| self.fault(key, unexpected(&expected, &setting, showing))).ok()
+        parse(&value)
+            .map_err(|expected| self.fault(key, unexpected(&expected, &setting, showing)))
+            .ok()
     }
 
     /// The known sections, derived from the known keys and maps.
     fn sections(&self) -> BTreeSet<&str> {
-        let of_keys = self.known.iter().filter_map(|key| key.split_once('.').map(|(section, _)| section));
-        let of_maps = self.maps.iter().copied().filter(|map| self.document.tables.contains_key(*map));
+        let of_keys =
+            self.known.iter().filter_map(|key| key.split_once('.').map(|(section, _)| section));
+        let of_maps =
+            self.maps.iter().copied().filter(|map| self.document.tables.contains_key(*map));
         of_keys.chain(of_maps).collect()
     }
 
@@ -340,8 +401,13 @@ impl<'a> Reader<'a> {
         if let Some(near) = nearest(name, in_section) {
             return format!("; {}", did_you_mean(near));
         }
-        let elsewhere = self.known.iter().find(|known| known.rsplit_once('.').is_some_and(|(_, its)| its == name));
-        let near = elsewhere.map(String::as_str).or_else(|| nearest(key, self.known.iter().map(String::as_str)));
+        let elsewhere = self
+            .known
+            .iter()
+            .find(|known| known.rsplit_once('.').is_some_and(|(_, its)| its == name));
+        let near = elsewhere
+            .map(String::as_str)
+            .or_else(|| nearest(key, self.known.iter().map(String::as_str)));
         near.map_or_else(String::new, |near| format!("; {}", did_you_mean(near)))
     }
 }
@@ -367,9 +433,12 @@ fn resolved(value: &Value, environment: &Environment, is_url: bool) -> Result<Va
         Value::Text(text) | Value::Loose(text) => {
             resolve(text, environment)?.map_or_else(|| value.clone(), Value::Loose)
         }
-        Value::List(items) => {
-            Value::List(items.iter().map(|item| resolved(item, environment, is_url)).collect::<Result<_, _>>()?)
-        }
+        Value::List(items) => Value::List(
+            items
+                .iter()
+                .map(|item| resolved(item, environment, is_url))
+                .collect::<Result<_, _>>()?,
+        ),
         Value::Integer(_) | Value::Flag(_) | Value::Foreign => value.clone(),
     })
 }
@@ -381,7 +450,9 @@ fn plain_text(value: &Value) -> String {
         Value::Text(text) | Value::Loose(text) => text.clone(),
         Value::Integer(number) => number.to_string(),
         Value::Flag(flag) => flag.to_string(),
-        Value::List(items) => format!("[{}]", items.iter().map(plain_text).collect::<Vec<_>>().join(", ")),
+        Value::List(items) => {
+            format!("[{}]", items.iter().map(plain_text).collect::<Vec<_>>().join(", "))
+        }
         Value::Foreign => String::new(),
     }
 }

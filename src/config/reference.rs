@@ -13,7 +13,8 @@ const FILE_BYTES_MAX: u64 = 64 * 1024;
 
 /// Characters that are not escaped in user and password of a URL. The colon between the two may
 /// also come from a reference.
-const USERINFO: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b':');
+const USERINFO: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b':');
 
 enum Part<'a> {
     Literal(&'a str),
@@ -49,7 +50,11 @@ pub(super) fn is_whole(text: &str) -> bool {
     matches!(parts(text).as_deref(), Ok([Part::Environment(_) | Part::File(_)]))
 }
 
-fn put_together(text: &str, environment: &Environment, is_url: bool) -> Result<Option<String>, String> {
+fn put_together(
+    text: &str,
+    environment: &Environment,
+    is_url: bool,
+) -> Result<Option<String>, String> {
     if !text.contains("${") {
         return Ok(None);
     }
@@ -68,7 +73,9 @@ fn put_together(text: &str, environment: &Environment, is_url: bool) -> Result<O
             }
             Part::File(path) => content(path)?,
         };
-        let before_at = parts[i + 1..].iter().any(|later| matches!(later, Part::Literal(text) if text.contains('@')));
+        let before_at = parts[i + 1..]
+            .iter()
+            .any(|later| matches!(later, Part::Literal(text) if text.contains('@')));
         if is_url && is_part_of_more && before_at {
             whole.extend(utf8_percent_encode(&resolved, USERINFO));
         } else {
@@ -87,12 +94,16 @@ fn parts(text: &str) -> Result<Vec<Part<'_>>, String> {
             rest = &from[2..];
             continue;
         }
-        let (inside, after) = from[2..].split_once('}').ok_or("a `${` without its `}`; a literal `${` is `$${`")?;
+        let (inside, after) =
+            from[2..].split_once('}').ok_or("a `${` without its `}`; a literal `${` is `$${`")?;
         parts.push(Part::Literal(before));
         parts.push(match inside.split_once(':') {
             Some(("env", name)) if !name.is_empty() => Part::Environment(name),
             Some(("file", path)) if !path.is_empty() => Part::File(Path::new(path)),
-            _ => return Err("a reference is ${env:NAME} or ${file:/path}; a literal `${` is `$${`".to_owned()),
+            _ => {
+                return Err("a reference is ${env:NAME} or ${file:/path}; a literal `${` is `$${`"
+                    .to_owned());
+            }
         });
         rest = after;
     }
@@ -105,7 +116,8 @@ fn parts(text: &str) -> Result<Vec<Part<'_>>, String> {
 pub(super) fn content(path: &Path) -> Result<String, String> {
     let fault = |what: String| format!("file {}: {what}", path.display());
     let mut text = String::new();
-    let read = File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text));
+    let read =
+        File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text));
     let bytes = read.map_err(|error| fault(error.to_string()))?;
     if u64::try_from(bytes).is_ok_and(|bytes| bytes > FILE_BYTES_MAX) {
         return Err(fault(format!("larger than {FILE_BYTES_MAX} bytes")));
@@ -138,7 +150,10 @@ mod tests {
     #[test]
     fn a_password_in_a_url_needs_no_escaping() {
         let url = |text| resolve_url(text, &environment()).unwrap().unwrap();
-        assert_eq!(url("postgresql://u:${env:PW}@db/${env:NAME}"), "postgresql://u:p%40ss%2Fw:rd@db/shop");
+        assert_eq!(
+            url("postgresql://u:${env:PW}@db/${env:NAME}"),
+            "postgresql://u:p%40ss%2Fw:rd@db/shop"
+        );
         assert_eq!(url("${env:PW}"), "p@ss/w:rd");
     }
 

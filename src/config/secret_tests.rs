@@ -22,7 +22,9 @@ fn refuses_credentials_in_the_clear_without_consent() {
     check(
         &[(registry, "url = \"https://u:hunter2@registry\"")],
         &[],
-        expect!["w.toml:9:1: registry.url: holds credentials; write them as registry.username and registry.password"],
+        expect![
+            "w.toml:9:1: registry.url: holds credentials; write them as registry.username and registry.password"
+        ],
     );
     let brokers = "brokers = [\"kafka:9092\"]";
     let client = "[kafka.client]\nsecurity.protocol = \"SASL_PLAINTEXT\"\nsasl.mechanism = \"PLAIN\"\n\
@@ -52,7 +54,9 @@ fn half_of_a_credential_is_a_fault() {
     check(
         &[(registry, "url = \"https://r\"\nusername = \"u\"")],
         &[],
-        expect!["w.toml:10:1: registry.username: has no registry.password, password_file or password_command"],
+        expect![
+            "w.toml:10:1: registry.username: has no registry.password, password_file or password_command"
+        ],
     );
     check(
         &[(registry, "url = \"https://r\"\npassword = \"hunter2\"")],
@@ -62,12 +66,16 @@ fn half_of_a_credential_is_a_fault() {
     check(
         &[(registry, "url = \"https://r\"\ntoken = \"hunter2\"\nusername = \"u\"")],
         &[],
-        expect!["w.toml:10:1: registry.token: a token takes the place of username and password: give one or the other"],
+        expect![
+            "w.toml:10:1: registry.token: a token takes the place of username and password: give one or the other"
+        ],
     );
     check(
         &[(registry, "url = \"https://r\"\ntoken_file = \"/does/not/exist\"")],
         &[],
-        expect!["w.toml:10:1: registry.token_file: file /does/not/exist: No such file or directory (os error 2)"],
+        expect![
+            "w.toml:10:1: registry.token_file: file /does/not/exist: No such file or directory (os error 2)"
+        ],
     );
 }
 
@@ -75,9 +83,14 @@ fn half_of_a_credential_is_a_fault() {
 fn a_secret_is_said_in_one_place_and_a_certificate_comes_with_its_key() {
     let registry = "url = \"http://registry:8081\"";
     check(
-        &[(registry, "url = \"https://r\"\ntoken = \"hunter2\"\ntoken_command = [\"pass\", \"hunter2\"]")],
+        &[(
+            registry,
+            "url = \"https://r\"\ntoken = \"hunter2\"\ntoken_command = [\"pass\", \"hunter2\"]",
+        )],
         &[],
-        expect!["w.toml:11:1: registry.token_command: registry.token is set as well: say it in one place"],
+        expect![
+            "w.toml:11:1: registry.token_command: registry.token is set as well: say it in one place"
+        ],
     );
     check(
         &[(registry, "url = \"https://r\"\ntoken_command = \"pass hunter2\"")],
@@ -96,7 +109,10 @@ fn a_secret_is_said_in_one_place_and_a_certificate_comes_with_its_key() {
     let url = "url = \"postgresql://wellspring@db.internal/shop\"";
     let with_password = "url = \"postgresql://wellspring:hunter2@db.internal/shop?sslkey=k\"";
     check(
-        &[(url, &format!("{with_password}\npassword_command = [\"pass\"]\nsslkey = \"Cargo.toml\""))],
+        &[(
+            url,
+            &format!("{with_password}\npassword_command = [\"pass\"]\nsslkey = \"Cargo.toml\""),
+        )],
         &[],
         expect![[r#"
             w.toml:3:1: postgres.url: one of sslcert and sslkey is given without the other; a certificate needs its key
@@ -157,7 +173,9 @@ fn a_login_to_kafka_is_one_that_librdkafka_uses() {
     check(
         &[(brokers, &sasl("password_command = [\"pass\"]", &twice))],
         &[],
-        expect!["w.toml:12:1: kafka.password_command: kafka.client.sasl.password is set as well: say it in one place"],
+        expect![
+            "w.toml:12:1: kafka.password_command: kafka.client.sasl.password is set as well: say it in one place"
+        ],
     );
 }
 
@@ -186,8 +204,10 @@ fn never_prints_a_secret() {
     let registry = "url = \"http://registry:8081\"";
     let brokers = "brokers = [\"kafka:9092\"]";
     let url = "postgresql://wellspring@db.internal/shop";
-    let from_file =
-        format!("url = \"https://r\"\nusername = \"u\"\npassword = \"${{file:{}}}\"", file.path().display());
+    let from_file = format!(
+        "url = \"https://r\"\nusername = \"u\"\npassword = \"${{file:{}}}\"",
+        file.path().display()
+    );
     let files = [
         replaced(&[(url, "postgresql://u:hunter2@h/d")]),
         replaced(&[(url, "postgresql://u@h/d?password=hunter2")]),
@@ -207,14 +227,21 @@ fn never_prints_a_secret() {
         replaced(&[(url, "postgresql://u@h/d?sslpassword=hunter2")]),
         replaced(&[(
             brokers,
-            &format!("{brokers}\n[kafka.client]\nsecurity.protocol=\"sasl_ssl\"\nsasl.password=\"hunter2\""),
+            &format!(
+                "{brokers}\n[kafka.client]\nsecurity.protocol=\"sasl_ssl\"\nsasl.password=\"hunter2\""
+            ),
         )]),
         replaced(&[(
             brokers,
-            &format!("{brokers}\n[kafka.client]\nsasl.password=[\"hunter2\"]\nssl.key.pem=\"hunter2\""),
+            &format!(
+                "{brokers}\n[kafka.client]\nsasl.password=[\"hunter2\"]\nssl.key.pem=\"hunter2\""
+            ),
         )]),
         replaced(&[("\"initial\"", "\"${env:SECRET}\"")]),
-        replaced(&[("mode = \"initial\"", "mode = \"initial\"\n[limits]\nmemory = \"${env:SECRET}\"")]),
+        replaced(&[(
+            "mode = \"initial\"",
+            "mode = \"initial\"\n[limits]\nmemory = \"${env:SECRET}\"",
+        )]),
         replaced(&[("[\"kafka:9092\"]", "[\"${env:SECRET}\"]")]),
     ];
     for text in files {
@@ -223,11 +250,15 @@ fn never_prints_a_secret() {
                 assert!(!loaded.shown.to_string().contains(CANARY), "{text}\n{}", loaded.shown);
                 assert!(!format!("{loaded:?}").contains(CANARY), "{text}\n{loaded:?}");
                 // This is the text that a panic hook would print.
-                let panicked = std::panic::catch_unwind(|| panic!("{:?}", loaded.checked.pipeline(false))).unwrap_err();
+                let panicked =
+                    std::panic::catch_unwind(|| panic!("{:?}", loaded.checked.pipeline(false)))
+                        .unwrap_err();
                 let message = panicked.downcast_ref::<String>().unwrap();
                 assert!(!message.contains(CANARY) && message.contains("Config"), "{message}");
             }
-            Err(faults) => assert!(!format!("{faults} {faults:?}").contains(CANARY), "{text}\n{faults}"),
+            Err(faults) => {
+                assert!(!format!("{faults} {faults:?}").contains(CANARY), "{text}\n{faults}")
+            }
         }
     }
 }

@@ -41,7 +41,9 @@ pub(super) struct Line {
 impl Line {
     /// The line of a key that was left out. `value` has the form that a variable would hold.
     pub fn default_of(key: &str, value: &str) -> Self {
-        let is_toml = value.parse::<i64>().is_ok() || matches!(value, "true" | "false") || value.starts_with('[');
+        let is_toml = value.parse::<i64>().is_ok()
+            || matches!(value, "true" | "false")
+            || value.starts_with('[');
         let digest = Digest::of(value);
         let value = if is_toml { value.to_owned() } else { toml_text(value) };
         Line { key: key.to_owned(), value, digest, at: Origin::Default }
@@ -88,7 +90,8 @@ impl std::fmt::Display for Shown {
         }
         let mut text = String::new();
         for section in sections {
-            let lines = self.lines.iter().filter(|line| split(&line.key).0 == section).collect::<Vec<_>>();
+            let lines =
+                self.lines.iter().filter(|line| split(&line.key).0 == section).collect::<Vec<_>>();
             if lines.is_empty() {
                 continue;
             }
@@ -112,17 +115,25 @@ impl std::fmt::Display for Shown {
 
 /// Prefixes of the keys that decide a record's form, its largest size, or the set of captured
 /// tables.
-const DECIDING: [&str; 6] = ["tables.", "columns.", "keys.", "topics.", "events.", "kafka.client.message.max.bytes"];
+const DECIDING: [&str; 6] =
+    ["tables.", "columns.", "keys.", "topics.", "events.", "kafka.client.message.max.bytes"];
 
 impl Shown {
     /// A digest of the deciding keys as they are printed. Secrets are masked, and the order of the
     /// file does not matter.
     pub(super) fn fingerprint(&self) -> String {
         let decides = |line: &&Line| DECIDING.iter().any(|part| line.key.starts_with(part));
-        let mut lines: Vec<String> =
-            self.lines.iter().filter(decides).map(|line| format!("{} = {}\n", line.key, line.value)).collect();
+        let mut lines: Vec<String> = self
+            .lines
+            .iter()
+            .filter(decides)
+            .map(|line| format!("{} = {}\n", line.key, line.value))
+            .collect();
         lines.sort();
-        openssl::sha::sha256(lines.concat().as_bytes())[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+        openssl::sha::sha256(lines.concat().as_bytes())[..16]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
     }
 
     /// Keys whose values differ, or that only one of the two configurations has, sorted.
@@ -179,7 +190,9 @@ pub(super) fn mask_url(typed: &str) -> String {
             Some(_) => return "\"***\"".to_owned(),
         }
     }
-    let Some(at) = masked.to_lowercase().find("password=").map(|at| at + "password=".len()) else { return masked };
+    let Some(at) = masked.to_lowercase().find("password=").map(|at| at + "password=".len()) else {
+        return masked;
+    };
     if !masked.is_char_boundary(at) {
         return "\"***\"".to_owned();
     }
@@ -196,7 +209,10 @@ mod tests {
     fn masks_a_password_wherever_a_url_can_hold_it() {
         assert_eq!(mask_url("\"postgresql://u:p@ss@h/d\""), "\"postgresql://u:***@h/d\"");
         assert_eq!(mask_url("\"postgresql://u:a/b@h/d\""), "\"postgresql://u:***@h/d\"");
-        assert_eq!(mask_url("\"postgresql://u@h/d?password=x&a=b\""), "\"postgresql://u@h/d?password=***&a=b\"");
+        assert_eq!(
+            mask_url("\"postgresql://u@h/d?password=x&a=b\""),
+            "\"postgresql://u@h/d?password=***&a=b\""
+        );
         assert_eq!(mask_url("\"postgresql://u@h:5432/d\""), "\"postgresql://u@h:5432/d\"");
         assert_eq!(mask_url("\"u:p@h\""), "\"***\"");
     }

@@ -22,14 +22,21 @@ const PARTITIONS_MAX: i32 = 10_000;
 /// Reads `topics.prefix`. It may have only characters that Kafka accepts, at most
 /// [`PREFIX_CHARS_MAX`], and no dot in front.
 pub(super) fn prefix(reader: &mut Reader<'_>) -> Option<String> {
-    let prefix =
-        reader.required("topics.prefix", value::text, "prefix = \"shop\": topics are then shop.public.orders")?;
+    let prefix = reader.required(
+        "topics.prefix",
+        value::text,
+        "prefix = \"shop\": topics are then shop.public.orders",
+    )?;
     let is_legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    if prefix.chars().all(is_legal) && prefix.len() <= PREFIX_CHARS_MAX && !prefix.starts_with('.') {
+    if prefix.chars().all(is_legal) && prefix.len() <= PREFIX_CHARS_MAX && !prefix.starts_with('.')
+    {
         return Some(prefix);
     }
     let wanted = "letters a-z and A-Z, digits, `.`, `_` and `-`, not beginning with a dot";
-    reader.fault("topics.prefix", format!("a topic's name has {wanted}; at most {PREFIX_CHARS_MAX} for the prefix"));
+    reader.fault(
+        "topics.prefix",
+        format!("a topic's name has {wanted}; at most {PREFIX_CHARS_MAX} for the prefix"),
+    );
     None
 }
 
@@ -38,7 +45,8 @@ pub(super) fn topics(reader: &mut Reader<'_>) -> Option<TopicRules> {
     let create = reader.or("topics.create", value::flag, "true");
     let partitions = reader.optional("topics.partitions", value::count(1, PARTITIONS_MAX));
     let replication = reader.optional("topics.replication", value::count(1, i32::from(i16::MAX)));
-    let cleanup_policy = reader.or("topics.cleanup_policy", value::one_of(&CLEANUP_POLICIES), "delete");
+    let cleanup_policy =
+        reader.or("topics.cleanup_policy", value::one_of(&CLEANUP_POLICIES), "delete");
     let extra = reader.map("topics.extra", |_| false);
     let groups = groups(reader);
     if extra.contains_key("cleanup.policy") {
@@ -63,7 +71,11 @@ fn groups(reader: &mut Reader<'_>) -> Option<Vec<TopicGroup>> {
 
 fn group(reader: &mut Reader<'_>, name: &str) -> Option<TopicGroup> {
     let key = |what: &str| format!("topics.group.{name}.{what}");
-    let include = reader.required(&key("include"), value::texts, "include = [\"regex:shop\\\\.public\\\\..*\"]");
+    let include = reader.required(
+        &key("include"),
+        value::texts,
+        "include = [\"regex:shop\\\\.public\\\\..*\"]",
+    );
     let exclude = reader.or(&key("exclude"), value::texts, "[]");
     let partitions = reader.optional(&key("partitions"), value::count(1, PARTITIONS_MAX));
     let replication = reader.optional(&key("replication"), value::count(1, i32::from(i16::MAX)));
@@ -71,7 +83,10 @@ fn group(reader: &mut Reader<'_>, name: &str) -> Option<TopicGroup> {
     let extra = reader.inner_map(&key("extra"));
     let mut list = |what: &str, list: Option<Vec<String>>| {
         let read = NameList::read(&list?, NameOf::Topic);
-        read.map_err(|faults| faults.iter().for_each(|bad| reader.fault(&key(what), bad.to_string()))).ok()
+        read.map_err(|faults| {
+            faults.iter().for_each(|bad| reader.fault(&key(what), bad.to_string()))
+        })
+        .ok()
     };
     let (include, exclude) = (list("include", include), list("exclude", exclude));
     Some(TopicGroup {
@@ -94,7 +109,8 @@ pub(super) fn sink(
     topics: Option<TopicRules>,
     memory: Option<ByteSize>,
 ) -> Option<SinkConfig> {
-    let is_stdout = reader.or("sink", value::one_of(&[("kafka", false), ("stdout", true)]), "kafka");
+    let is_stdout =
+        reader.or("sink", value::one_of(&[("kafka", false), ("stdout", true)]), "kafka");
     let Some(is_stdout) = is_stdout else {
         let _ = reader.optional("state_file", value::path);
         ignore_kafka(reader);
@@ -157,7 +173,11 @@ fn login(reader: &mut Reader<'_>, client: &mut BTreeMap<String, String>) -> Logi
             if is_twice {
                 reader.fault(key, format!("{PROPERTY} is set as well: say it in one place"));
             }
-            if key.starts_with("kafka.token") { Login::Token(source) } else { Login::password(source) }
+            if key.starts_with("kafka.token") {
+                Login::Token(source)
+            } else {
+                Login::password(source)
+            }
         }
     }
 }
@@ -166,8 +186,12 @@ fn login(reader: &mut Reader<'_>, client: &mut BTreeMap<String, String>) -> Logi
 fn refuse_idle_login(reader: &mut Reader<'_>, client: &BTreeMap<String, String>, login: &Login) {
     let property = |name: &str| client.get(name).map(|value| value.to_ascii_uppercase());
     let mechanism = property("sasl.mechanism").or_else(|| property("sasl.mechanisms"));
-    let is_sasl = property("security.protocol").is_some_and(|protocol| protocol.starts_with("SASL"));
-    let key = LOGIN_KEYS.into_iter().find(|key| reader.is_given(key)).unwrap_or("kafka.client.sasl.password");
+    let is_sasl =
+        property("security.protocol").is_some_and(|protocol| protocol.starts_with("SASL"));
+    let key = LOGIN_KEYS
+        .into_iter()
+        .find(|key| reader.is_given(key))
+        .unwrap_or("kafka.client.sasl.password");
     let is_oauth = mechanism.as_deref() == Some("OAUTHBEARER");
     match login {
         Login::Properties if is_oauth => {
@@ -176,7 +200,10 @@ fn refuse_idle_login(reader: &mut Reader<'_>, client: &BTreeMap<String, String>,
         }
         Login::Properties => {}
         Login::Password(..) | Login::Token(_) if !is_sasl => {
-            reader.fault(key, "has no effect without kafka.client.\"security.protocol\" = \"sasl_ssl\"");
+            reader.fault(
+                key,
+                "has no effect without kafka.client.\"security.protocol\" = \"sasl_ssl\"",
+            );
         }
         Login::Token(_) if mechanism.is_some() && !is_oauth => {
             reader.fault(
@@ -185,7 +212,10 @@ fn refuse_idle_login(reader: &mut Reader<'_>, client: &BTreeMap<String, String>,
             );
         }
         Login::Password(..) if is_oauth => {
-            reader.fault(key, "OAUTHBEARER takes a token: give kafka.token_command or kafka.token_file");
+            reader.fault(
+                key,
+                "OAUTHBEARER takes a token: give kafka.token_command or kafka.token_file",
+            );
         }
         Login::Password(..) | Login::Token(_) => {}
     }
@@ -202,7 +232,8 @@ fn ignore_kafka(reader: &mut Reader<'_>) {
 
 fn are_brokers(reader: &mut Reader<'_>, brokers: &[String]) -> bool {
     let is_broker = |text: &String| {
-        let port = text.rsplit_once(':').and_then(|(host, port)| (!host.is_empty()).then_some(port));
+        let port =
+            text.rsplit_once(':').and_then(|(host, port)| (!host.is_empty()).then_some(port));
         port.and_then(|port| port.parse::<u16>().ok()).is_some_and(|port| port > 0)
     };
     if brokers.is_empty() {
@@ -210,21 +241,32 @@ fn are_brokers(reader: &mut Reader<'_>, brokers: &[String]) -> bool {
     }
     let bad = brokers.iter().filter(|text| !is_broker(text)).count();
     if bad > 0 {
-        reader.fault("kafka.brokers", format!("expected host:port in each entry; {bad} of {} are not", brokers.len()));
+        reader.fault(
+            "kafka.brokers",
+            format!("expected host:port in each entry; {bad} of {} are not", brokers.len()),
+        );
     }
     bad == 0 && !brokers.is_empty()
 }
 
 /// Refuses settings that send a password unencrypted or to an unverified broker.
 fn refuse_insecure(reader: &mut Reader<'_>, client: &BTreeMap<String, String>) {
-    let has = |property: &str, wanted: &str| client.get(property).is_some_and(|v| v.eq_ignore_ascii_case(wanted));
+    let has = |property: &str, wanted: &str| {
+        client.get(property).is_some_and(|v| v.eq_ignore_ascii_case(wanted))
+    };
     let consent = "or consent with kafka.insecure = true";
     if has("security.protocol", "sasl_plaintext") {
-        let what = format!("SASL over plaintext shows the credentials to the network; use sasl_ssl, {consent}");
+        let what = format!(
+            "SASL over plaintext shows the credentials to the network; use sasl_ssl, {consent}"
+        );
         reader.fault("kafka.client.security.protocol", what);
     }
-    let no_sasl = !client.get("security.protocol").is_some_and(|v| v.to_ascii_lowercase().starts_with("sasl"));
-    if let Some(property) = client.keys().find(|property| property.starts_with("sasl.")).filter(|_| no_sasl) {
+    let no_sasl = !client
+        .get("security.protocol")
+        .is_some_and(|v| v.to_ascii_lowercase().starts_with("sasl"));
+    if let Some(property) =
+        client.keys().find(|property| property.starts_with("sasl.")).filter(|_| no_sasl)
+    {
         let what = "has no effect without security.protocol = \"sasl_ssl\"";
         reader.fault(&format!("kafka.client.{property}"), what);
     }
@@ -233,39 +275,61 @@ fn refuse_insecure(reader: &mut Reader<'_>, client: &BTreeMap<String, String>) {
         reader.fault("kafka.client.enable.ssl.certificate.verification", what);
     }
     if has("ssl.endpoint.identification.algorithm", "none") {
-        let what = format!("lets any certificate pass for the broker's; connect by the name it carries, {consent}");
+        let what = format!(
+            "lets any certificate pass for the broker's; connect by the name it carries, {consent}"
+        );
         reader.fault("kafka.client.ssl.endpoint.identification.algorithm", what);
     }
 }
 
 /// Reads `[registry]`. The inner option is `None` where the format needs no registry; the section
 /// may stay in the file.
-pub(super) fn registry(reader: &mut Reader<'_>, format: Option<Format>) -> Option<Option<registry::Config>> {
+pub(super) fn registry(
+    reader: &mut Reader<'_>,
+    format: Option<Format>,
+) -> Option<Option<registry::Config>> {
     let is_needed = format == Some(Format::Avro);
     if is_needed && !reader.is_given("registry.url") {
-        reader.missing("registry.url", "url = \"http://registry:8081\", or [events] format = \"json\" to do without");
+        reader.missing(
+            "registry.url",
+            "url = \"http://registry:8081\", or [events] format = \"json\" to do without",
+        );
     }
     let urls = reader.url("registry.url", value::text_or_texts);
     let urls = urls.filter(|urls| are_registry_urls(reader, urls));
     let credentials = Credentials {
         username: reader.optional("registry.username", value::text),
-        password: reader.one_secret(&["registry.password", "registry.password_file", "registry.password_command"]),
-        token: reader.one_secret(&["registry.token", "registry.token_file", "registry.token_command"]),
+        password: reader.one_secret(&[
+            "registry.password",
+            "registry.password_file",
+            "registry.password_command",
+        ]),
+        token: reader.one_secret(&[
+            "registry.token",
+            "registry.token_file",
+            "registry.token_command",
+        ]),
     };
     let insecure = reader.or("registry.insecure", value::flag, "false");
     let ca_file = reader.optional("registry.ca", value::path);
     let certificate = reader.optional("registry.certificate", value::path);
     let key = reader.optional("registry.key", value::path);
     let key_password = reader.one_secret(&["registry.key_password", "registry.key_password_file"]);
-    let timeout =
-        reader.or("registry.timeout", value::duration(Duration::from_millis(100), Duration::from_secs(300)), "15s");
+    let timeout = reader.or(
+        "registry.timeout",
+        value::duration(Duration::from_millis(100), Duration::from_secs(300)),
+        "15s",
+    );
     let register = reader.or("registry.auto_register", value::flag, "true");
     note_unreadable(reader, "registry.ca", ca_file.as_ref());
     note_unreadable(reader, "registry.certificate", certificate.as_ref());
     note_unreadable(reader, "registry.key", key.as_ref());
     if certificate.is_some() != key.is_some() {
         let given = if key.is_some() { "registry.key" } else { "registry.certificate" };
-        reader.fault(given, "a certificate needs its key: give registry.certificate and registry.key");
+        reader.fault(
+            given,
+            "a certificate needs its key: give registry.certificate and registry.key",
+        );
     }
 
     let auth = credentials.auth(reader);
@@ -295,11 +359,17 @@ fn are_registry_urls(reader: &mut Reader<'_>, urls: &[String]) -> bool {
         rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'))
     };
     if urls.is_empty() || !urls.iter().all(is_url) {
-        reader.fault("registry.url", "a registry's URL begins with https:// or http:// and names a host");
+        reader.fault(
+            "registry.url",
+            "a registry's URL begins with https:// or http:// and names a host",
+        );
         return false;
     }
     if urls.iter().any(|url| url.contains('@')) {
-        reader.fault("registry.url", "holds credentials; write them as registry.username and registry.password");
+        reader.fault(
+            "registry.url",
+            "holds credentials; write them as registry.username and registry.password",
+        );
         return false;
     }
     true
@@ -318,7 +388,10 @@ impl Credentials {
             (Some(user), Some(password), None) => Some(Auth::Basic { user, password }),
             (None, None, Some(token)) => Some(Auth::Bearer { token }),
             (Some(_), None, None) => {
-                reader.fault("registry.username", "has no registry.password, password_file or password_command");
+                reader.fault(
+                    "registry.username",
+                    "has no registry.password, password_file or password_command",
+                );
                 None
             }
             (None, Some(_), None) => {
@@ -328,7 +401,10 @@ impl Credentials {
             }
             (_, _, Some(_)) => {
                 let key = given(reader, "registry.token");
-                reader.fault(&key, "a token takes the place of username and password: give one or the other");
+                reader.fault(
+                    &key,
+                    "a token takes the place of username and password: give one or the other",
+                );
                 None
             }
         }

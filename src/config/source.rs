@@ -61,8 +61,10 @@ const SSL_MODES: [(&str, postgres::SslMode); 4] = [
     ("disable", postgres::SslMode::Disable),
 ];
 
-const NEGOTIATIONS: [(&str, postgres::SslNegotiation); 2] =
-    [("postgres", postgres::SslNegotiation::Postgres), ("direct", postgres::SslNegotiation::Direct)];
+const NEGOTIATIONS: [(&str, postgres::SslNegotiation); 2] = [
+    ("postgres", postgres::SslNegotiation::Postgres),
+    ("direct", postgres::SslNegotiation::Direct),
+];
 
 /// The keys of the file that can also be parameters of the URL.
 struct Keys {
@@ -78,7 +80,8 @@ struct Keys {
 impl Keys {
     /// The URL combined with the keys. A key must not contradict the URL.
     fn join(self, reader: &mut Reader<'_>, url: &str) -> Option<postgres::Config> {
-        let parts = postgres::parse_url(url).map_err(|error| reader.fault("postgres.url", error.to_string()));
+        let parts = postgres::parse_url(url)
+            .map_err(|error| reader.fault("postgres.url", error.to_string()));
         let mut parts = parts.ok()?;
         self.note_conflicts(reader, &parts);
         parts.sslcert = self.sslcert.or(parts.sslcert);
@@ -87,13 +90,17 @@ impl Keys {
         let over_tcp = parts.hosts.iter().any(|host| matches!(host, Host::Tcp { .. }));
         let says_sslmode = parts.sslmode.is_some();
         let config = postgres::Config::from_url(parts);
-        let mut config = config.map_err(|error| reader.fault("postgres.url", error.to_string())).ok()?;
+        let mut config =
+            config.map_err(|error| reader.fault("postgres.url", error.to_string())).ok()?;
         config.sslmode = self.sslmode.unwrap_or(config.sslmode);
         config.sslrootcert = self.sslrootcert.or(config.sslrootcert);
         config.password = self.password.or(config.password);
         config.sslpassword = self.sslpassword.or(config.sslpassword);
-        if config.negotiation == postgres::SslNegotiation::Direct && config.sslmode == postgres::SslMode::Disable {
-            let key = if self.negotiation.is_some() { "postgres.sslnegotiation" } else { "postgres.url" };
+        if config.negotiation == postgres::SslNegotiation::Direct
+            && config.sslmode == postgres::SslMode::Disable
+        {
+            let key =
+                if self.negotiation.is_some() { "postgres.sslnegotiation" } else { "postgres.url" };
             reader.fault(key, "sslnegotiation=direct begins with TLS, and sslmode=disable forbids it: say one of them");
         }
         if over_tcp && !says_sslmode && !reader.is_given("postgres.sslmode") {
@@ -132,11 +139,17 @@ impl Keys {
         }
         if self.password.is_some() && parts.password.is_some() {
             let is_command = matches!(self.password, Some(Source::Command(_)));
-            conflict(if is_command { "postgres.password_command" } else { "postgres.password_file" }, "a password");
+            conflict(
+                if is_command { "postgres.password_command" } else { "postgres.password_file" },
+                "a password",
+            );
         }
         if self.sslpassword.is_some() && parts.sslpassword.is_some() {
             let is_file = matches!(self.sslpassword, Some(Source::File(_)));
-            conflict(if is_file { "postgres.sslpassword_file" } else { "postgres.sslpassword" }, "an sslpassword");
+            conflict(
+                if is_file { "postgres.sslpassword_file" } else { "postgres.sslpassword" },
+                "an sslpassword",
+            );
         }
     }
 }
@@ -144,15 +157,20 @@ impl Keys {
 /// `wellspring_` and the prefix, with other characters than a slot may have replaced by `_`. It is
 /// cut at the longest name.
 fn default_slot(prefix: &str) -> String {
-    let plain = prefix.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' });
+    let plain = prefix
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' });
     "wellspring_".chars().chain(plain).take(NAME_BYTES_MAX).collect()
 }
 
 fn is_slot_name(reader: &mut Reader<'_>, name: &str) -> bool {
-    let fits =
-        name.len() <= NAME_BYTES_MAX && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+    let fits = name.len() <= NAME_BYTES_MAX
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
     if !fits {
-        reader.fault("postgres.slot", "a slot's name has lower case letters, digits and _, at most 63");
+        reader.fault(
+            "postgres.slot",
+            "a slot's name has lower case letters, digits and _, at most 63",
+        );
     }
     fits
 }

@@ -31,7 +31,10 @@ pub(super) fn with(text: &str, environment: &[(&str, &str)]) -> Result<Loaded, F
 #[track_caller]
 pub(super) fn check(replace: &[(&str, &str)], environment: &[(&str, &str)], expect: Expect) {
     let text = replaced(replace);
-    expect.assert_eq(&with(&text, environment).map_or_else(|faults| faults.to_string(), |_| "no fault".to_owned()));
+    expect.assert_eq(
+        &with(&text, environment)
+            .map_or_else(|faults| faults.to_string(), |_| "no fault".to_owned()),
+    );
 }
 
 #[track_caller]
@@ -172,7 +175,10 @@ fn reports_every_fault_at_once() {
         ("[\"public.orders\"]", "\"orders\""),
         ("prefix = \"Shop.eu1\"", "prefix = \"sh op\"\npartitions = \"six\""),
         ("[\"kafka:9092\"]", "[\"kafka\"]\n[kafka.client]\nacks = 1\nlinger.ms = \"soon\""),
-        ("mode = \"initial\"", "\n[limits]\nmemory = 32\nquarantine = \"1 week\"\nshutdwn = \"1s\""),
+        (
+            "mode = \"initial\"",
+            "\n[limits]\nmemory = 32\nquarantine = \"1 week\"\nshutdwn = \"1s\"",
+        ),
     ];
     check(
         &faulty,
@@ -210,7 +216,11 @@ fn an_avro_namespace_is_stricter_than_a_topic() {
         ]],
     );
     let json = "[registry]\nurl = \"http://registry:8081\"";
-    check(&[("Shop.eu1", "Shop.eu-1"), (json, "[events]\nformat = \"json\"")], &[], expect!["no fault"]);
+    check(
+        &[("Shop.eu1", "Shop.eu-1"), (json, "[events]\nformat = \"json\"")],
+        &[],
+        expect!["no fault"],
+    );
 }
 
 #[test]
@@ -244,12 +254,19 @@ fn takes_a_copys_settings() {
                 order = [\"public.orders\"]\n[snapshot.where]\n\"public.orders\" = \"id > 1\"\n\
                 [snapshot.query]\n\"public.items\" = \"select * from items\"";
     let copies = with(&replaced(&[("mode = \"initial\"", more)]), &[]).unwrap().checked.snapshot;
-    assert_eq!((copies.mode, copies.workers, copies.rows_per_second), (Mode::WhenNeeded, 3, Some(1000)));
-    assert!(copies.skips(&TableName::new("public", "log_1")) && !copies.skips(&TableName::new("public", "orders")));
+    assert_eq!(
+        (copies.mode, copies.workers, copies.rows_per_second),
+        (Mode::WhenNeeded, 3, Some(1000))
+    );
+    assert!(
+        copies.skips(&TableName::new("public", "log_1"))
+            && !copies.skips(&TableName::new("public", "orders"))
+    );
     assert_eq!(copies.order, ["public.orders"]);
     assert_eq!(copies.conditions["public.orders"], "id > 1");
     assert_eq!(copies.queries["public.items"], "select * from items");
-    let default = with(&replaced(&[("[snapshot]\nmode = \"initial\"", "")]), &[]).unwrap().checked.snapshot;
+    let default =
+        with(&replaced(&[("[snapshot]\nmode = \"initial\"", "")]), &[]).unwrap().checked.snapshot;
     assert_eq!((default.mode, default.rows_per_second), (Mode::Initial, None));
     assert!(!default.skips(&TableName::new("public", "orders")));
 }
@@ -261,7 +278,11 @@ fn keeps_its_bearings_in_a_broken_file() {
         &[],
         expect!["w.toml:3:7: not TOML: string values must be quoted, expected literal string"],
     );
-    check(&[("prefix =", "prefix")], &[], expect!["w.toml:7:8: not TOML: key with no value, expected `=`"]);
+    check(
+        &[("prefix =", "prefix")],
+        &[],
+        expect!["w.toml:7:8: not TOML: key with no value, expected `=`"],
+    );
     check(
         &[("[tables]", "[tables]\ninclude = []")],
         &[],
@@ -309,15 +330,22 @@ fn everything_can_come_from_the_environment() {
         ("WELLSPRING_SNAPSHOT__MODE", "no_data"),
     ];
     with("", &environment).unwrap();
-    let names: Environment = environment.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+    let names: Environment =
+        environment.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
     assert!(load(Path::new("/does/not/exist.toml"), true, &names).is_ok());
-    assert!(matches!(load(Path::new("/does/not/exist.toml"), false, &names), Err(ConfigError::Unreadable { .. })));
+    assert!(matches!(
+        load(Path::new("/does/not/exist.toml"), false, &names),
+        Err(ConfigError::Unreadable { .. })
+    ));
 }
 
 #[test]
 fn a_fault_of_the_environment_names_its_variable() {
-    let environment =
-        [("WELLSPRING_KAFKA__BROKRES", "a:1"), ("WELLSPRING_LIMITS__MEMORY", "32"), ("WELLSPRING_SINK", "null")];
+    let environment = [
+        ("WELLSPRING_KAFKA__BROKRES", "a:1"),
+        ("WELLSPRING_LIMITS__MEMORY", "32"),
+        ("WELLSPRING_SINK", "null"),
+    ];
     check(
         &[],
         &environment,
@@ -346,7 +374,9 @@ fn what_is_said_twice_must_agree() {
     check(
         &[(was, &both)],
         &[],
-        expect!["w.toml:4:1: postgres.password_file: the URL says a password as well: say it in one place"],
+        expect![
+            "w.toml:4:1: postgres.password_file: the URL says a password as well: say it in one place"
+        ],
     );
     check(
         &[("kafka:9092\"]", "kafka:9092\"]\n[kafka.client]\na.b = 1\n\"a.b\" = 2")],
@@ -370,18 +400,23 @@ fn stdout_needs_neither_kafka_nor_registry() {
     check(
         &[("\n[postgres]", "sink = \"stdout\"\n[events]\nformat = \"avro\"\n[postgres]")],
         &[],
-        expect![[r#"w.toml:3:1: events.format: Avro is no text; with sink = "stdout" write "json" or "json-schema""#]],
+        expect![[
+            r#"w.toml:3:1: events.format: Avro is no text; with sink = "stdout" write "json" or "json-schema""#
+        ]],
     );
     check(
         &[("\n[postgres]", "state_file = \"x\"\n[postgres]")],
         &[],
-        expect![[r#"w.toml:1:1: state_file: is for sink = "stdout"; with Kafka the state is in a topic"#]],
+        expect![[
+            r#"w.toml:1:1: state_file: is for sink = "stdout"; with Kafka the state is in a topic"#
+        ]],
     );
 }
 
 #[test]
 fn json_needs_no_registry() {
-    let text = replaced(&[("[registry]\nurl = \"http://registry:8081\"", "[events]\nformat = \"json\"")]);
+    let text =
+        replaced(&[("[registry]\nurl = \"http://registry:8081\"", "[events]\nformat = \"json\"")]);
     assert!(with(&text, &[]).unwrap().checked.registry.is_none());
 }
 
@@ -398,15 +433,21 @@ fn says_what_is_weaker_than_it_could_be() {
 
 #[test]
 fn a_slots_name_is_one_that_postgres_takes() {
-    let named =
-        |name: &str| with(&replaced(&[("url = \"postgresql", &format!("slot = \"{name}\"\nurl = \"postgresql"))]), &[]);
+    let named = |name: &str| {
+        with(
+            &replaced(&[("url = \"postgresql", &format!("slot = \"{name}\"\nurl = \"postgresql"))]),
+            &[],
+        )
+    };
     for name in ["1", "123456", "a_1", "x".repeat(63).as_str()] {
         assert!(named(name).is_ok(), "{name}");
     }
     for name in ["test1-", "Upper", "ž", "a b", "x".repeat(64).as_str()] {
         let faults = named(name).unwrap_err().to_string();
         assert!(
-            faults.contains("postgres.slot: a slot's name has lower case letters, digits and _, at most 63"),
+            faults.contains(
+                "postgres.slot: a slot's name has lower case letters, digits and _, at most 63"
+            ),
             "{faults}"
         );
     }

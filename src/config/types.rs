@@ -17,14 +17,20 @@
 use super::document::Value;
 use super::reader::Reader;
 use super::value::{self, Expected};
-use crate::encode::{BinaryMode, Code, DecimalMode, HstoreMode, IntervalMode, Modes, TimeMode, UnknownMode};
+use crate::encode::{
+    BinaryMode, Code, DecimalMode, HstoreMode, IntervalMode, Modes, TimeMode, UnknownMode,
+};
 
 /// Reads the placeholder for an unchanged value: a text, or bytes as `hex:` and digits.
 pub(super) fn placeholder(value: &Value) -> Result<String, Expected> {
     let text = value::any_text(value)?;
-    let is_hex = |digits: &str| digits.len().is_multiple_of(2) && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_hex = |digits: &str| {
+        digits.len().is_multiple_of(2) && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+    };
     match text.strip_prefix("hex:") {
-        Some(digits) if !is_hex(digits) => Err("a text, or \"hex:\" and an even number of hex digits".to_owned()),
+        Some(digits) if !is_hex(digits) => {
+            Err("a text, or \"hex:\" and an even number of hex digits".to_owned())
+        }
         _ => Ok(text),
     }
 }
@@ -39,7 +45,11 @@ pub(super) fn modes(reader: &mut Reader<'_>) -> Option<Modes> {
         ("microseconds", TimeMode::Microseconds),
         ("nanoseconds", TimeMode::Nanoseconds),
     ];
-    let decimals = [("precise", DecimalMode::Precise), ("double", DecimalMode::Double), ("string", DecimalMode::Text)];
+    let decimals = [
+        ("precise", DecimalMode::Precise),
+        ("double", DecimalMode::Double),
+        ("string", DecimalMode::Text),
+    ];
     let intervals = [("numeric", IntervalMode::Numeric), ("string", IntervalMode::Text)];
     let hstores = [("json", HstoreMode::Json), ("map", HstoreMode::Map)];
     let binaries = [
@@ -48,7 +58,8 @@ pub(super) fn modes(reader: &mut Reader<'_>) -> Option<Modes> {
         ("base64-url-safe", BinaryMode::Coded(Code::Base64Url)),
         ("hex", BinaryMode::Coded(Code::Hex)),
     ];
-    let unknowns = [UnknownMode::Text, UnknownMode::Bytes, UnknownMode::Drop].map(|mode| (mode.as_str(), mode));
+    let unknowns = [UnknownMode::Text, UnknownMode::Bytes, UnknownMode::Drop]
+        .map(|mode| (mode.as_str(), mode));
     let time = reader.or("events.time", value::one_of(&times), "adaptive");
     let decimals = reader.or("events.decimals", value::one_of(&decimals), "precise");
     let intervals = reader.or("events.intervals", value::one_of(&intervals), "numeric");

@@ -39,7 +39,8 @@ impl ByteSize {
 
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let fits = Self::UNITS.iter().find(|(_, unit)| self.0 >= *unit && self.0.is_multiple_of(*unit));
+        let fits =
+            Self::UNITS.iter().find(|(_, unit)| self.0 >= *unit && self.0.is_multiple_of(*unit));
         match fits {
             Some((name, unit)) => write!(f, "{}{name}", self.0 / unit),
             None => write!(f, "{}B", self.0),
@@ -111,7 +112,9 @@ pub(super) fn texts(value: &Value) -> Result<Vec<String>, Expected> {
 /// Parses a list of a program and its arguments.
 pub(super) fn command(value: &Value) -> Result<Vec<String>, Expected> {
     let words = texts(value).ok().filter(|words| !words.is_empty());
-    words.ok_or_else(|| "a list of a program and its arguments, such as [\"pass\", \"show\", \"db\"]".to_owned())
+    words.ok_or_else(|| {
+        "a list of a program and its arguments, such as [\"pass\", \"show\", \"db\"]".to_owned()
+    })
 }
 
 /// Parses one text, or a list of texts.
@@ -145,10 +148,17 @@ pub(super) fn nearest<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> O
 }
 
 /// Parses a duration with its unit, from `low` to `high`.
-pub(super) fn duration(low: Duration, high: Duration) -> impl Fn(&Value) -> Result<Duration, Expected> {
-    const UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+pub(super) fn duration(
+    low: Duration,
+    high: Duration,
+) -> impl Fn(&Value) -> Result<Duration, Expected> {
+    const UNITS: [(&str, u64); 5] =
+        [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
     move |value| {
-        let read = any_text(value).ok().and_then(|text| number_with_unit(&text, &UNITS)).map(Duration::from_millis);
+        let read = any_text(value)
+            .ok()
+            .and_then(|text| number_with_unit(&text, &UNITS))
+            .map(Duration::from_millis);
         let fits = read.filter(|duration| (low..=high).contains(duration));
         fits.ok_or_else(|| {
             format!("a duration from {low:?} to {high:?} with its unit, such as \"30s\" (ms, s, m, h, d)")
@@ -159,9 +169,14 @@ pub(super) fn duration(low: Duration, high: Duration) -> impl Fn(&Value) -> Resu
 /// Parses a number of bytes with its unit, from `low` to `high`.
 pub(super) fn size(low: ByteSize, high: ByteSize) -> impl Fn(&Value) -> Result<ByteSize, Expected> {
     move |value| {
-        let read = any_text(value).ok().and_then(|text| number_with_unit(&text, &ByteSize::UNITS)).map(ByteSize);
+        let read = any_text(value)
+            .ok()
+            .and_then(|text| number_with_unit(&text, &ByteSize::UNITS))
+            .map(ByteSize);
         let fits = read.filter(|size| (low..=high).contains(size));
-        fits.ok_or_else(|| format!("a size from {low} to {high} with its unit, such as \"32MiB\" (KiB, MiB, GiB)"))
+        fits.ok_or_else(|| {
+            format!("a size from {low} to {high} with its unit, such as \"32MiB\" (KiB, MiB, GiB)")
+        })
     }
 }
 
@@ -177,8 +192,13 @@ pub(super) fn listen(value: &Value) -> Result<Option<SocketAddr>, Expected> {
     if text == "off" {
         return Ok(None);
     }
-    let numeric = text.strip_prefix("localhost:").map_or_else(|| text.clone(), |port| format!("127.0.0.1:{port}"));
-    numeric.parse().map(Some).map_err(|_| "an address and port, such as \"127.0.0.1:9630\", or \"off\"".to_owned())
+    let numeric = text
+        .strip_prefix("localhost:")
+        .map_or_else(|| text.clone(), |port| format!("127.0.0.1:{port}"));
+    numeric
+        .parse()
+        .map(Some)
+        .map_err(|_| "an address and port, such as \"127.0.0.1:9630\", or \"off\"".to_owned())
 }
 
 #[cfg(test)]

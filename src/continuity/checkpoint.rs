@@ -369,29 +369,42 @@ impl State {
         for (key, value) in entries {
             let unreadable = |source| RecordError::Unreadable { key: key.clone(), source };
             match key.split_once('/') {
-                Some(("confirm", rest)) if rest.rsplit_once('/').is_some_and(|(name, _)| name == slot) => {
+                Some(("confirm", rest))
+                    if rest.rsplit_once('/').is_some_and(|(name, _)| name == slot) =>
+                {
                     records.push((key.clone(), known(key, value)?));
                 }
-                Some(("window", rest)) if rest.strip_prefix(slot).is_some_and(|rest| rest.starts_with('/')) => {
+                Some(("window", rest))
+                    if rest.strip_prefix(slot).is_some_and(|rest| rest.starts_with('/')) =>
+                {
                     let table = rest.get(slot.len() + 1..).unwrap_or_default();
                     state.windows.insert(table.to_owned(), known(key, value)?);
                 }
                 Some(("watched", name)) if name == slot => state.watched = Some(known(key, value)?),
                 Some(("signals", name)) if name == slot => state.obeyed = Some(known(key, value)?),
-                Some(("detached", rest)) if rest.strip_prefix(slot).is_some_and(|rest| rest.starts_with('/')) => {
+                Some(("detached", rest))
+                    if rest.strip_prefix(slot).is_some_and(|rest| rest.starts_with('/')) =>
+                {
                     let table = rest.get(slot.len() + 1..).unwrap_or_default();
                     state.detached.insert(table.to_owned(), known(key, value)?);
                 }
-                Some(("skipped", rest)) if rest.strip_prefix(slot).is_some_and(|rest| rest.starts_with('/')) => {
+                Some(("skipped", rest))
+                    if rest.strip_prefix(slot).is_some_and(|rest| rest.starts_with('/')) =>
+                {
                     state.skipped.insert(key.clone(), known(key, value)?);
                 }
                 Some(("halt", name)) if name == slot => state.halt = Some(known(key, value)?),
                 Some(("intent", name)) if name == slot => state.intent = Some(known(key, value)?),
                 Some(("topic", topic)) => {
-                    state.partitions.insert(topic.to_owned(), serde_json::from_str(value).map_err(unreadable)?);
+                    state
+                        .partitions
+                        .insert(topic.to_owned(), serde_json::from_str(value).map_err(unreadable)?);
                 }
                 Some(("schema", schema)) => {
-                    state.schemas.insert(schema.to_owned(), serde_json::from_str(value).map_err(unreadable)?);
+                    state.schemas.insert(
+                        schema.to_owned(),
+                        serde_json::from_str(value).map_err(unreadable)?,
+                    );
                 }
                 _ => {} // a key of `snapshot::journal`, of another slot, or of a later version
             }
@@ -429,7 +442,9 @@ fn known<T: DeserializeOwned>(key: &str, value: &str) -> Result<T, RecordError> 
     }
     let unreadable = |source| RecordError::Unreadable { key: key.to_owned(), source };
     match serde_json::from_str(value).map_err(unreadable)? {
-        Format { format } if format > FORMAT => Err(RecordError::Newer { key: key.to_owned(), format }),
+        Format { format } if format > FORMAT => {
+            Err(RecordError::Newer { key: key.to_owned(), format })
+        }
         Format { .. } => serde_json::from_str(value).map_err(unreadable),
     }
 }
@@ -445,7 +460,11 @@ pub(crate) fn sample() -> Checkpoint {
         timeline: 1,
         database: Oid(5),
         publication: Oid(16),
-        tables: [("public.t".to_owned(), TableIdentity { relation: Oid(20), membership: Some(Oid(21)) })].into(),
+        tables: [(
+            "public.t".to_owned(),
+            TableIdentity { relation: Oid(20), membership: Some(Oid(21)) },
+        )]
+        .into(),
         confirmed: Lsn::new(1000),
         sent: Lsn::new(1100),
         last_commit: None,
@@ -495,7 +514,8 @@ mod tests {
         entries.extend(copied.map(|copied| (copied.key("s", "p.a"), copied.to_json())));
         let state = State::read("s", &entries).unwrap();
         assert_eq!(state.copies("s"), ["copied/s/2/p.a", "copied/s/1/p.a"]);
-        let left = entries.into_iter().filter(|(key, _)| !state.copies("s").contains(key)).collect();
+        let left =
+            entries.into_iter().filter(|(key, _)| !state.copies("s").contains(key)).collect();
         assert_eq!(State::read("s", &left).unwrap().copy.owed(), ["p.a"]);
     }
 
@@ -515,20 +535,39 @@ mod tests {
             (Window::key("s", "public.t"), window.to_owned()),
         ];
         let state = State::read("s", &entries.into()).unwrap();
-        let commit = Committed { end: Lsn::new(992), xid: crate::lsn::Xid(740), at: crate::lsn::PgMicros(1_000_000) };
-        let earlier =
-            Checkpoint { last_commit: Some(commit), delivered_commit: Some(commit), run: String::new(), ..sample() };
+        let commit = Committed {
+            end: Lsn::new(992),
+            xid: crate::lsn::Xid(740),
+            at: crate::lsn::PgMicros(1_000_000),
+        };
+        let earlier = Checkpoint {
+            last_commit: Some(commit),
+            delivered_commit: Some(commit),
+            run: String::new(),
+            ..sample()
+        };
         assert_eq!(state.record, Some(earlier));
         assert_eq!(state.intent, Some(Intent { format: 1, copies: false }));
         let window = &state.windows["public.t"];
-        assert_eq!((window.journal.rows, window.paused, window.signal, window.epoch), (7, false, None, 0));
+        assert_eq!(
+            (window.journal.rows, window.paused, window.signal, window.epoch),
+            (7, false, None, 0)
+        );
     }
 
     #[test]
     fn refuses_a_record_of_a_later_format_of_each_kind() {
-        for kind in ["confirm/s/1", "window/s/p.t", "signals/s", "detached/s/p.t", "skipped/s/1", "halt/s", "intent/s"]
-        {
-            let later = [(kind.to_owned(), format!(r#"{{"format":{},"new":[]}}"#, FORMAT + 1))].into();
+        for kind in [
+            "confirm/s/1",
+            "window/s/p.t",
+            "signals/s",
+            "detached/s/p.t",
+            "skipped/s/1",
+            "halt/s",
+            "intent/s",
+        ] {
+            let later =
+                [(kind.to_owned(), format!(r#"{{"format":{},"new":[]}}"#, FORMAT + 1))].into();
             assert!(matches!(State::read("s", &later), Err(RecordError::Newer { .. })), "{kind}");
         }
     }

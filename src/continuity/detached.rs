@@ -130,7 +130,9 @@ impl Detached {
     pub fn next(&self, table: &str) -> String {
         match self.repair_ms {
             None => format!("remove the cause, then `wellspring snapshot {table}`"),
-            Some(_) => format!("nothing while its copy goes on; `wellspring snapshot {table}` begins it anew"),
+            Some(_) => format!(
+                "nothing while its copy goes on; `wellspring snapshot {table}` begins it anew"
+            ),
         }
     }
 
@@ -231,9 +233,14 @@ mod tests {
     fn a_gap_reaches_back_and_never_shrinks() {
         let first = Detachments::resume(1, BTreeMap::new()).record("p.t", &REFUSED, at(30, 2), 5);
         let later = Refusal { reason: "row_unencodable", ..REFUSED };
-        for (position, from) in [(at(20, 9), at(20, 9)), (at(30, 3), at(30, 2)), (at(40, 0), at(30, 2))] {
+        for (position, from) in
+            [(at(20, 9), at(20, 9)), (at(30, 3), at(30, 2)), (at(40, 0), at(30, 2))]
+        {
             let again = with(first.clone()).record("p.t", &later, position, 9);
-            assert_eq!((again.from(), again.reason.as_str(), again.at_ms), (from, "schema_refused", 5));
+            assert_eq!(
+                (again.from(), again.reason.as_str(), again.at_ms),
+                (from, "schema_refused", 5)
+            );
         }
     }
 
@@ -242,8 +249,16 @@ mod tests {
         let first = Detached::new(&REFUSED, at(30, 2), 1, 5);
         let repaired = with(first).repair("p.t", 7).unwrap();
         assert!(!repaired.is_aside());
-        let again = with(repaired).record("p.t", &Refusal { reason: "row_unencodable", ..REFUSED }, at(90, 0), 9);
-        assert_eq!((again.from(), again.reason.as_str(), again.is_aside()), (at(30, 2), "row_unencodable", true));
+        let again = with(repaired).record(
+            "p.t",
+            &Refusal { reason: "row_unencodable", ..REFUSED },
+            at(90, 0),
+            9,
+        );
+        assert_eq!(
+            (again.from(), again.reason.as_str(), again.is_aside()),
+            (at(30, 2), "row_unencodable", true)
+        );
     }
 
     #[test]

@@ -198,7 +198,8 @@ impl Halted {
     /// True if another halt has the same content, so that the record need not be written again.
     #[must_use]
     pub fn says(&self, halt: &Halt, epoch: u64) -> bool {
-        (self.reason, self.epoch, &self.table) == (halt.reason, epoch, &halt.table) && self.detail == halt.detail
+        (self.reason, self.epoch, &self.table) == (halt.reason, epoch, &halt.table)
+            && self.detail == halt.detail
     }
 
     /// Whether a connect found the cause of this halt once more. The recorded range is narrower
@@ -220,7 +221,8 @@ impl Halted {
         }
         let author = facts.author;
         let may = |way| lifting.is_by(way);
-        let fits = |oversize: &Oversize| facts.takes_bytes.is_some_and(|takes| takes >= oversize.bytes);
+        let fits =
+            |oversize: &Oversize| facts.takes_bytes.is_some_and(|takes| takes >= oversize.bytes);
         let differs = (&self.fingerprint, &self.version) != (&author.fingerprint, &author.version);
         let runs = match &self.trying {
             Some(trying) if trying.run == author.run => trying.runs,
@@ -240,7 +242,8 @@ impl Halted {
     /// position the halt is passed only by a later epoch.
     #[must_use]
     pub fn is_passed(&self, epoch: u64, delivered: Lsn) -> bool {
-        let place = self.at.as_ref().map(|at| at.commit).or_else(|| self.range.map(|range| range.to));
+        let place =
+            self.at.as_ref().map(|at| at.commit).or_else(|| self.range.map(|range| range.to));
         epoch > self.epoch || place.is_some_and(|place| delivered > place)
     }
 
@@ -278,13 +281,19 @@ fn utc(at_ms: i64) -> String {
     let shifted = days + 719_468; // days since 0000-03-01
     let era = shifted.div_euclid(146_097);
     let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted_month = (5 * day_of_year + 2) / 153; // March is 0
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
     let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
     let year = year_of_era + era * 400 + i64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
+    format!(
+        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z",
+        second / 3600,
+        second / 60 % 60,
+        second % 60
+    )
 }
 
 #[cfg(test)]
@@ -299,7 +308,8 @@ mod tests {
         let at = Position { commit: Lsn::new(30), ordinal: 2 };
         let place = Place { table: "p.t".to_owned(), at, key_hash: Some(7) };
         let oversize = Oversize { topic: "p.t".to_owned(), bytes: 300, limit_bytes: 200 };
-        let halt = Halt::new(reason, "why").over(Lsn::new(20), Lsn::new(30)).at(place).oversized(oversize);
+        let halt =
+            Halt::new(reason, "why").over(Lsn::new(20), Lsn::new(30)).at(place).oversized(oversize);
         Halted::new(&halt, &author("a"), (4, 9), 1_700_000_000_000)
     }
 
@@ -329,15 +339,28 @@ mod tests {
     #[test]
     fn a_restart_alone_ends_no_halt_that_was_seen_once() {
         let again = author("b");
-        for reason in Reason::ALL.into_iter().filter(|reason| reason.lifting().proof == Proof::Once) {
-            assert_eq!(halted(reason).standing(&facts(&again)), Standing::Stands, "{}", reason.code());
+        for reason in Reason::ALL.into_iter().filter(|reason| reason.lifting().proof == Proof::Once)
+        {
+            assert_eq!(
+                halted(reason).standing(&facts(&again)),
+                Standing::Stands,
+                "{}",
+                reason.code()
+            );
         }
     }
 
     #[test]
     fn a_halt_that_a_connect_can_see_is_judged_anew() {
-        for reason in Reason::ALL.into_iter().filter(|reason| reason.lifting().proof == Proof::EachConnect) {
-            assert_eq!(halted(reason).standing(&facts(&author("b"))), Standing::Judged, "{}", reason.code());
+        for reason in
+            Reason::ALL.into_iter().filter(|reason| reason.lifting().proof == Proof::EachConnect)
+        {
+            assert_eq!(
+                halted(reason).standing(&facts(&author("b"))),
+                Standing::Judged,
+                "{}",
+                reason.code()
+            );
         }
     }
 
@@ -353,17 +376,30 @@ mod tests {
     #[test]
     fn each_reason_is_tried_again_exactly_for_its_ways_out() {
         let (same, upgraded) = (author("b"), Author { version: "2".to_owned(), ..author("b") });
-        for reason in Reason::ALL.into_iter().filter(|reason| reason.lifting().proof == Proof::Once) {
+        for reason in Reason::ALL.into_iter().filter(|reason| reason.lifting().proof == Proof::Once)
+        {
             let by = |way| reason.lifting().is_by(way);
-            let is_try = |halted: &Halted, facts: &Facts<'_>| matches!(halted.standing(facts), Standing::Try(_));
+            let is_try = |halted: &Halted, facts: &Facts<'_>| {
+                matches!(halted.standing(facts), Standing::Try(_))
+            };
             let asked = Halted { retry: true, ..halted(reason) };
             assert_eq!(is_try(&asked, &facts(&same)), by(By::Retry), "{}", reason.code());
-            assert_eq!(is_try(&halted(reason), &facts(&upgraded)), by(By::Configuration), "{}", reason.code());
+            assert_eq!(
+                is_try(&halted(reason), &facts(&upgraded)),
+                by(By::Configuration),
+                "{}",
+                reason.code()
+            );
             let roomy = Facts { takes_bytes: Some(300), ..facts(&same) };
             assert_eq!(is_try(&halted(reason), &roomy), by(By::Limit), "{}", reason.code());
             let excluded = halted(reason).standing(&Facts { captured: false, ..facts(&same) });
             assert_eq!(excluded == Standing::Ended, by(By::Exclusion), "{}", reason.code());
-            assert_eq!(matches!(excluded, Standing::Try(_)), by(By::Configuration), "{}", reason.code());
+            assert_eq!(
+                matches!(excluded, Standing::Try(_)),
+                by(By::Configuration),
+                "{}",
+                reason.code()
+            );
         }
     }
 
@@ -371,7 +407,8 @@ mod tests {
     fn a_limit_that_is_not_known_or_one_byte_short_allows_no_try() {
         let again = author("b");
         for takes_bytes in [None, Some(299)] {
-            let standing = halted(Reason::RecordTooLarge).standing(&Facts { takes_bytes, ..facts(&again) });
+            let standing =
+                halted(Reason::RecordTooLarge).standing(&Facts { takes_bytes, ..facts(&again) });
             assert_eq!(standing, Standing::Stands, "{takes_bytes:?}");
         }
     }
@@ -396,7 +433,12 @@ mod tests {
     #[test]
     fn a_retry_is_refused_where_only_consent_ends_the_halt() {
         for reason in Reason::ALL {
-            assert_eq!(halted(reason).retried().is_ok(), reason.lifting().is_by(By::Retry), "{}", reason.code());
+            assert_eq!(
+                halted(reason).retried().is_ok(),
+                reason.lifting().is_by(By::Retry),
+                "{}",
+                reason.code()
+            );
         }
     }
 
@@ -404,8 +446,16 @@ mod tests {
     fn a_connect_that_sees_less_leaves_the_watched_range() {
         let seen = Halt::new(Reason::TableRepublished, "why");
         for reason in [Reason::PublicationAltered, Reason::TableSwapped, Reason::TableLeft] {
-            assert!(halted(reason).covers(&seen, 4) && !halted(reason).covers(&seen, 5), "{}", reason.code());
-            assert!(!halted(reason).covers(&Halt::new(Reason::SlotLost, "why"), 4), "{}", reason.code());
+            assert!(
+                halted(reason).covers(&seen, 4) && !halted(reason).covers(&seen, 5),
+                "{}",
+                reason.code()
+            );
+            assert!(
+                !halted(reason).covers(&Halt::new(Reason::SlotLost, "why"), 4),
+                "{}",
+                reason.code()
+            );
         }
         assert!(!halted(Reason::RowUnencodable).covers(&seen, 4));
     }

@@ -82,7 +82,16 @@ impl Halt {
     #[must_use]
     pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
         let detail = detail.into();
-        Halt { reason, detail, range: None, place: None, table: None, route: None, oversize: None, recorded: None }
+        Halt {
+            reason,
+            detail,
+            range: None,
+            place: None,
+            table: None,
+            route: None,
+            oversize: None,
+            recorded: None,
+        }
     }
 
     /// Adds the change at which the stream halts, and its table.
@@ -197,19 +206,28 @@ pub fn judge(record: Option<&Checkpoint>, intent: bool, seen: &Observed) -> Verd
     let slot = match (&seen.slot, record) {
         (None, None) => return Verdict::FirstStart,
         (None, Some(record)) => {
-            let detail =
-                format!("slot `{}` does not exist; the record confirms up to {}", record.slot, record.confirmed);
-            return Verdict::Halt(Halt::new(Reason::SlotMissing, detail).over(record.confirmed, seen.server));
+            let detail = format!(
+                "slot `{}` does not exist; the record confirms up to {}",
+                record.slot, record.confirmed
+            );
+            return Verdict::Halt(
+                Halt::new(Reason::SlotMissing, detail).over(record.confirmed, seen.server),
+            );
         }
         (Some(slot), _) => slot,
     };
     if !slot.ours {
-        return Verdict::Halt(Halt::new(Reason::SlotForeign, "the slot is not a pgoutput slot of this database"));
+        return Verdict::Halt(Halt::new(
+            Reason::SlotForeign,
+            "the slot is not a pgoutput slot of this database",
+        ));
     }
     let from = record.map_or(Lsn::ZERO, |r| r.confirmed);
     let (Some(confirmed), None) = (slot.confirmed, &slot.lost) else {
         let why = slot.lost.as_deref().unwrap_or("no confirmed position");
-        return Verdict::Halt(Halt::new(Reason::SlotLost, format!("the slot is lost: {why}")).over(from, seen.server));
+        return Verdict::Halt(
+            Halt::new(Reason::SlotLost, format!("the slot is lost: {why}")).over(from, seen.server),
+        );
     };
     let Some(record) = record else {
         if intent {
@@ -218,13 +236,16 @@ pub fn judge(record: Option<&Checkpoint>, intent: bool, seen: &Observed) -> Verd
         let detail = format!("the slot exists at {confirmed}, but the state holds no record of it");
         return Verdict::Halt(Halt::new(Reason::StateMissing, detail).over(Lsn::ZERO, confirmed));
     };
-    match same_history(record, confirmed, seen).and_then(|()| same_tables(record, confirmed, seen)) {
+    match same_history(record, confirmed, seen).and_then(|()| same_tables(record, confirmed, seen))
+    {
         Err(halt) => Verdict::Halt(halt),
         Ok(()) if went_back(record, seen) && seen.standby => Verdict::Wait(format!(
             "the standby has replayed up to {}; the stream was at {}",
             seen.server, record.server_seen
         )),
-        Ok(()) => Verdict::Resume(Resume { from: confirmed, expect: expected(record, confirmed, seen) }),
+        Ok(()) => {
+            Verdict::Resume(Resume { from: confirmed, expect: expected(record, confirmed, seen) })
+        }
     }
 }
 
@@ -237,7 +258,8 @@ pub fn judge(record: Option<&Checkpoint>, intent: bool, seen: &Observed) -> Verd
 /// checkpoint's `confirmed`. In the last case the commits in between prove the history.
 #[must_use]
 pub fn begins_beyond(record: &Checkpoint, slot_confirmed: Lsn, timeline: u32) -> Option<Lsn> {
-    let proven = record.confirmed == slot_confirmed && record.timeline == timeline && !record.foreign;
+    let proven =
+        record.confirmed == slot_confirmed && record.timeline == timeline && !record.foreign;
     (proven && record.delivered > slot_confirmed).then_some(record.delivered)
 }
 
@@ -245,33 +267,51 @@ pub fn begins_beyond(record: &Checkpoint, slot_confirmed: Lsn, timeline: u32) ->
 /// skipped.
 fn same_history(record: &Checkpoint, confirmed: Lsn, seen: &Observed) -> Result<(), Halt> {
     if record.system_id != seen.system_id {
-        let detail = format!("system identifier {} where the record has {}", seen.system_id, record.system_id);
+        let detail = format!(
+            "system identifier {} where the record has {}",
+            seen.system_id, record.system_id
+        );
         return Err(Halt::new(Reason::OtherCluster, detail).over(record.confirmed, confirmed));
     }
     if record.database != seen.database {
-        let detail = format!("database oid {} where the record has {}", seen.database, record.database);
+        let detail =
+            format!("database oid {} where the record has {}", seen.database, record.database);
         return Err(Halt::new(Reason::OtherDatabase, detail).over(record.confirmed, confirmed));
     }
     let mut reached = record.confirmed;
     if record.timeline == seen.timeline {
         if went_back(record, seen) && !seen.standby {
-            let detail = format!("the server is at {}, the stream had seen {}", seen.server, record.server_seen);
-            return Err(Halt::new(Reason::ServerWentBack, detail).over(seen.server, record.server_seen));
+            let detail = format!(
+                "the server is at {}, the stream had seen {}",
+                seen.server, record.server_seen
+            );
+            return Err(
+                Halt::new(Reason::ServerWentBack, detail).over(seen.server, record.server_seen)
+            );
         }
     } else {
         let Some(&switch) = seen.history.get(&record.timeline) else {
-            let detail = format!("timeline {} does not descend from timeline {}", seen.timeline, record.timeline);
-            return Err(Halt::new(Reason::TimelineUnknown, detail).over(record.confirmed, confirmed));
+            let detail = format!(
+                "timeline {} does not descend from timeline {}",
+                seen.timeline, record.timeline
+            );
+            return Err(
+                Halt::new(Reason::TimelineUnknown, detail).over(record.confirmed, confirmed)
+            );
         };
         if switch < record.sent {
-            let detail =
-                format!("timeline {} ended at {switch}, but changes up to {} were sent", record.timeline, record.sent);
+            let detail = format!(
+                "timeline {} ended at {switch}, but changes up to {} were sent",
+                record.timeline, record.sent
+            );
             return Err(Halt::new(Reason::PublishedAhead, detail).over(switch, record.sent));
         }
         reached = reached.min(switch);
     }
     if confirmed > reached {
-        let detail = format!("the slot is confirmed up to {confirmed}, Kafka holds everything up to {reached}");
+        let detail = format!(
+            "the slot is confirmed up to {confirmed}, Kafka holds everything up to {reached}"
+        );
         return Err(Halt::new(Reason::SlotAhead, detail).over(reached, confirmed));
     }
     Ok(())
@@ -289,7 +329,10 @@ fn same_tables(record: &Checkpoint, confirmed: Lsn, seen: &Observed) -> Result<(
         return halt(Reason::PublicationMissing, "the publication does not exist".to_owned());
     };
     if publication.oid != record.publication {
-        let detail = format!("publication oid {} where the record has {}", publication.oid, record.publication);
+        let detail = format!(
+            "publication oid {} where the record has {}",
+            publication.oid, record.publication
+        );
         return halt(Reason::PublicationChanged, detail);
     }
     for (table, was) in record.tables.iter().filter(|(table, _)| seen.captured.contains(table)) {
@@ -298,7 +341,10 @@ fn same_tables(record: &Checkpoint, confirmed: Lsn, seen: &Observed) -> Result<(
             return halt(Reason::TableNotPublished, detail).map_err(|halt| halt.about(table));
         };
         if is.relation != was.relation {
-            let detail = format!("table {table} has oid {} where the record has {}", is.relation, was.relation);
+            let detail = format!(
+                "table {table} has oid {} where the record has {}",
+                is.relation, was.relation
+            );
             return halt(Reason::TableRecreated, detail).map_err(|halt| halt.about(table));
         }
         if is.membership != was.membership {
@@ -332,7 +378,10 @@ mod tests {
             standby: false,
             database: record.database,
             slot: Some(SlotView { confirmed: Some(record.confirmed), lost: None, ours: true }),
-            publication: Some(PublicationView { oid: record.publication, tables: record.tables.clone() }),
+            publication: Some(PublicationView {
+                oid: record.publication,
+                tables: record.tables.clone(),
+            }),
             captured: record.tables.keys().cloned().collect(),
         }
     }
@@ -367,8 +416,16 @@ mod tests {
     #[test]
     fn halts_where_the_slot_is_gone_lost_or_moved() {
         halts(|now| now.slot = None, Reason::SlotMissing, Some((1000, 1200)));
-        halts(|now| slot(now).lost = Some("wal_removed".to_owned()), Reason::SlotLost, Some((1000, 1200)));
-        halts(|now| slot(now).confirmed = Some(Lsn::new(1001)), Reason::SlotAhead, Some((1000, 1001)));
+        halts(
+            |now| slot(now).lost = Some("wal_removed".to_owned()),
+            Reason::SlotLost,
+            Some((1000, 1200)),
+        );
+        halts(
+            |now| slot(now).confirmed = Some(Lsn::new(1001)),
+            Reason::SlotAhead,
+            Some((1000, 1001)),
+        );
         halts(|now| slot(now).ours = false, Reason::SlotForeign, None);
     }
 
@@ -377,14 +434,26 @@ mod tests {
         halts(|now| now.system_id = "8".to_owned(), Reason::OtherCluster, Some((1000, 1000)));
         halts(|now| now.database = Oid(6), Reason::OtherDatabase, Some((1000, 1000)));
         halts(|now| now.publication = None, Reason::PublicationMissing, Some((1000, 1200)));
-        halts(|now| now.publication.as_mut().unwrap().oid = Oid(1), Reason::PublicationChanged, Some((1000, 1200)));
+        halts(
+            |now| now.publication.as_mut().unwrap().oid = Oid(1),
+            Reason::PublicationChanged,
+            Some((1000, 1200)),
+        );
     }
 
     #[test]
     fn halts_where_a_table_was_made_anew_or_left_the_publication() {
         halts(|now| table(now).relation = Oid(1), Reason::TableRecreated, Some((1000, 1200)));
-        halts(|now| table(now).membership = Some(Oid(1)), Reason::TableRepublished, Some((1000, 1200)));
-        halts(|now| now.publication.as_mut().unwrap().tables.clear(), Reason::TableNotPublished, Some((1000, 1200)));
+        halts(
+            |now| table(now).membership = Some(Oid(1)),
+            Reason::TableRepublished,
+            Some((1000, 1200)),
+        );
+        halts(
+            |now| now.publication.as_mut().unwrap().tables.clear(),
+            Reason::TableNotPublished,
+            Some((1000, 1200)),
+        );
     }
 
     #[test]
@@ -429,7 +498,11 @@ mod tests {
         assert_eq!(begins(&record, 1000), Some(Lsn::new(1100)));
         assert_eq!(begins(&sample(), 1000), None, "no hold is open");
         assert_eq!(begins(&record, 999), None, "the server lost its last bytes");
-        assert_eq!(begins(&Checkpoint { foreign: true, ..record.clone() }, 1000), None, "a late record was found");
+        assert_eq!(
+            begins(&Checkpoint { foreign: true, ..record.clone() }, 1000),
+            None,
+            "a late record was found"
+        );
         assert_eq!(begins(&Checkpoint { timeline: 2, ..record }, 1000), None, "another timeline");
     }
 

@@ -182,9 +182,10 @@ impl Reason {
                 "history_differs",
                 "the last delivered commit is not in this server's WAL; compare the tables' newest rows, then run `wellspring slot accept`; if the address was wrong, correct it and run `wellspring retry`",
             ),
-            Reason::PublicationMissing => {
-                ("publication_missing", "create the publication again, then run `wellspring slot accept`")
-            }
+            Reason::PublicationMissing => (
+                "publication_missing",
+                "create the publication again, then run `wellspring slot accept`",
+            ),
             Reason::PublicationChanged => (
                 "publication_changed",
                 "the publication was made anew and changes in between may be missing; `wellspring slot accept` replaces the slot and goes on from there",
@@ -233,9 +234,10 @@ impl Reason {
                 "copy_unfinished",
                 "set snapshot.mode to \"initial\" (the rest is copied while the stream runs) or to \"when_needed\" (everything is copied anew), and restart the agent",
             ),
-            Reason::StateUnreadable => {
-                ("state_unreadable", "run the version that wrote the state, or repair the state topic")
-            }
+            Reason::StateUnreadable => (
+                "state_unreadable",
+                "run the version that wrote the state, or repair the state topic",
+            ),
         }
     }
 
@@ -250,9 +252,10 @@ impl Reason {
             // An invalidated slot stays invalidated. Its replacement is observed as `slot_ahead`.
             Reason::SlotLost => (Proof::EachConnect, &[Accept]),
             Reason::SlotForeign | Reason::CopyUnfinished => (Proof::EachConnect, &[Correction]),
-            Reason::StateMissing | Reason::OtherCluster | Reason::OtherDatabase | Reason::TimelineUnknown => {
-                (Proof::EachConnect, &[Correction, Accept])
-            }
+            Reason::StateMissing
+            | Reason::OtherCluster
+            | Reason::OtherDatabase
+            | Reason::TimelineUnknown => (Proof::EachConnect, &[Correction, Accept]),
             // The switch point of an ended timeline is final, and `sent` is in the checkpoint.
             Reason::PublishedAhead => (Proof::EachConnect, &[Correction, Accept]),
             // A restored server writes on and passes the recorded position. A later connect would
@@ -261,8 +264,12 @@ impl Reason {
             // A retry reads up to the same commit again, so it checks the history once more.
             Reason::HistoryDiffers => (Proof::Once, &[Accept, Retry]),
             // A recreated publication or table has another oid.
-            Reason::PublicationMissing | Reason::PublicationChanged => (Proof::EachConnect, &[Accept]),
-            Reason::TableRecreated | Reason::TableRepublished => (Proof::EachConnect, &[Accept, Exclusion]),
+            Reason::PublicationMissing | Reason::PublicationChanged => {
+                (Proof::EachConnect, &[Accept])
+            }
+            Reason::TableRecreated | Reason::TableRepublished => {
+                (Proof::EachConnect, &[Accept, Exclusion])
+            }
             // A table that leaves a published schema and returns keeps its oids. A later connect
             // would observe nothing.
             Reason::TableNotPublished => (Proof::Once, &[Accept, Exclusion]),
@@ -296,14 +303,20 @@ impl Reason {
     /// narrower range than the one from the confirmed position.
     #[must_use]
     pub const fn is_of_members(self) -> bool {
-        matches!(self, Reason::TableRecreated | Reason::TableRepublished | Reason::TableNotPublished)
+        matches!(
+            self,
+            Reason::TableRecreated | Reason::TableRepublished | Reason::TableNotPublished
+        )
     }
 
     /// True if the slot's position is lost or no longer ours. `snapshot.mode = "when_needed"`
     /// consents to a new start for these reasons.
     #[must_use]
     pub const fn is_lost_position(self) -> bool {
-        matches!(self, Reason::SlotMissing | Reason::SlotLost | Reason::SlotAhead | Reason::StateMissing)
+        matches!(
+            self,
+            Reason::SlotMissing | Reason::SlotLost | Reason::SlotAhead | Reason::StateMissing
+        )
     }
 }
 
@@ -317,7 +330,9 @@ impl<'de> Deserialize<'de> for Reason {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let code = String::deserialize(deserializer)?;
         let known = Reason::ALL.into_iter().find(|reason| reason.code() == code);
-        known.ok_or_else(|| serde::de::Error::custom(format!("`{code}` is no reason that this version knows")))
+        known.ok_or_else(|| {
+            serde::de::Error::custom(format!("`{code}` is no reason that this version knows"))
+        })
     }
 }
 

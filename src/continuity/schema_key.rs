@@ -56,7 +56,8 @@ impl SchemaKey {
             return Some(RecordedId { id, is_same_registry: true });
         }
         let prefix = self.at("");
-        let (_, &id) = schemas.range(prefix.clone()..).next().filter(|(key, _)| key.starts_with(&prefix))?;
+        let (_, &id) =
+            schemas.range(prefix.clone()..).next().filter(|(key, _)| key.starts_with(&prefix))?;
         Some(RecordedId { id, is_same_registry: false })
     }
 }
@@ -82,7 +83,8 @@ mod tests {
             found.map(|recorded| (recorded.id, recorded.is_same_registry))
         };
         let (ours, others) = ((key.at("http://a/"), 1), (key.at("http://b/"), 2));
-        let (earlier, another) = ((key.bare().to_owned(), 3), (SchemaKey::of(&schema("b")).at("http://a/"), 4));
+        let (earlier, another) =
+            ((key.bare().to_owned(), 3), (SchemaKey::of(&schema("b")).at("http://a/"), 4));
         let all = [ours, others.clone(), earlier.clone(), another.clone()];
         assert_eq!(find(&all, &["http://a/"]), Some((1, true)));
         assert_eq!(find(&all, &["http://c/", "http://b/"]), Some((2, true)));

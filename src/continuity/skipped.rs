@@ -127,9 +127,15 @@ impl Skipped {
 /// Keys of the records beyond the bound, oldest first. Records of changes that can still be
 /// replayed are kept.
 #[must_use]
-pub fn beyond_bound(skipped: &BTreeMap<String, Skipped>, epoch: u64, confirmed: Lsn) -> Vec<String> {
-    let mut over: Vec<_> =
-        skipped.iter().filter(|(_, skipped)| skipped.epoch < epoch || skipped.commit < confirmed).collect();
+pub fn beyond_bound(
+    skipped: &BTreeMap<String, Skipped>,
+    epoch: u64,
+    confirmed: Lsn,
+) -> Vec<String> {
+    let mut over: Vec<_> = skipped
+        .iter()
+        .filter(|(_, skipped)| skipped.epoch < epoch || skipped.commit < confirmed)
+        .collect();
     over.sort_by_key(|(_, skipped)| skipped.at_ms);
     let excess = skipped.len().saturating_sub(SKIPPED_MAX);
     over.into_iter().take(excess).map(|(key, _)| key.clone()).collect()
@@ -151,7 +157,8 @@ mod tests {
 
     #[test]
     fn a_consent_names_the_very_change_and_says_who_and_why() {
-        let made = |consent: &Consent| Skipped::new(&place(), consent, ("row_unencodable", "NaN"), 1, 9);
+        let made =
+            |consent: &Consent| Skipped::new(&place(), consent, ("row_unencodable", "NaN"), 1, 9);
         let skipped = made(&consent("ticket 7")).unwrap();
         assert_eq!((skipped.key_hash.as_deref(), skipped.at()), (Some("000000ab"), place().at));
         assert_eq!(serde_json::from_str::<Skipped>(&skipped.to_json()).unwrap(), skipped);

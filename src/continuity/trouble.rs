@@ -129,22 +129,36 @@ impl TroubleReason {
             TroubleReason::PostgresRefuses => {
                 "correct the role, its password or pg_hba.conf; it is tried again by itself"
             }
-            TroubleReason::PostgresSettings => "run `wellspring check`: it names the setting or right, with the SQL",
-            TroubleReason::SlotWaits => "end these transactions, or wait; it is tried again by itself",
+            TroubleReason::PostgresSettings => {
+                "run `wellspring check`: it names the setting or right, with the SQL"
+            }
+            TroubleReason::SlotWaits => {
+                "end these transactions, or wait; it is tried again by itself"
+            }
             TroubleReason::TlsRefused => {
                 "set up TLS on the server or correct sslrootcert; sslmode says how much is proven (disable, require, verify-ca, verify-full)"
             }
-            TroubleReason::SlotInUse => "stop the other agent, or wait until the server drops its dead connection",
-            TroubleReason::StreamBroke => "nothing: the stream is read again from the confirmed position",
+            TroubleReason::SlotInUse => {
+                "stop the other agent, or wait until the server drops its dead connection"
+            }
+            TroubleReason::StreamBroke => {
+                "nothing: the stream is read again from the confirmed position"
+            }
             TroubleReason::SynchronousStandby => {
                 "take our application_name out of synchronous_standby_names, or list names there instead of *"
             }
-            TroubleReason::StandbyBehind => "nothing: it goes on when the standby has replayed far enough",
+            TroubleReason::StandbyBehind => {
+                "nothing: it goes on when the standby has replayed far enough"
+            }
             TroubleReason::KafkaUnavailable => {
                 "nothing: it is tried again by itself; see that the brokers run and can be reached"
             }
-            TroubleReason::KafkaRefuses => "give the producer's principal the rights that `wellspring check` lists",
-            TroubleReason::StateUnavailable => "nothing, if Kafka is away; else see the rights on the state topic",
+            TroubleReason::KafkaRefuses => {
+                "give the producer's principal the rights that `wellspring check` lists"
+            }
+            TroubleReason::StateUnavailable => {
+                "nothing, if Kafka is away; else see the rights on the state topic"
+            }
             TroubleReason::TopicUnavailable => {
                 "create the topic, or let the agent create it (topics.create = true and the right to)"
             }
@@ -160,7 +174,9 @@ impl TroubleReason {
             TroubleReason::TableRefused => {
                 "change what the message names, or exclude the table; it is tried again every 30 s"
             }
-            TroubleReason::PublicationIncomplete => "run the SQL as the tables' owner; it is tried again by itself",
+            TroubleReason::PublicationIncomplete => {
+                "run the SQL as the tables' owner; it is tried again by itself"
+            }
         }
     }
 }
@@ -180,7 +196,11 @@ impl Trouble {
     /// A trouble with the object `what`, caused by an error.
     #[must_use]
     pub fn new(reason: TroubleReason, what: String, error: &dyn Error) -> Self {
-        Trouble { reason, detail: format!("{what}: {}", Chain(error)), next: reason.next().to_owned() }
+        Trouble {
+            reason,
+            detail: format!("{what}: {}", Chain(error)),
+            next: reason.next().to_owned(),
+        }
     }
 
     /// A trouble with a detail and a next step of its own.

@@ -24,8 +24,14 @@ fn copying() -> Core {
     core.begin_copy();
     let record = Checkpoint { confirmed: POINT, sent: POINT, clean: false, ..sample() };
     let resume = Resume { from: POINT, expect: None };
-    let opened =
-        Opened { resume, slot_confirmed: POINT, record, last_stop: LastStop::Clean, unix_ms: 0, ends: Vec::new() };
+    let opened = Opened {
+        resume,
+        slot_confirmed: POINT,
+        record,
+        last_stop: LastStop::Clean,
+        unix_ms: 0,
+        ends: Vec::new(),
+    };
     core.apply(Moment(SECOND), Event::Opened(Box::new(opened)));
     core.apply(Moment(SECOND), Event::RecordWritten);
     assert!(core.is_streaming());

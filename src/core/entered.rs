@@ -51,7 +51,9 @@ impl Core {
     /// for it only if the position can be confirmed already.
     pub fn want_recorded(&mut self, position: Lsn) {
         let recorded = self.record.as_ref().map_or(Lsn::ZERO, |record| record.confirmed);
-        self.record_wanted = recorded < position && position <= self.ledger.confirmed() && self.holds.floor().is_none();
+        self.record_wanted = recorded < position
+            && position <= self.ledger.confirmed()
+            && self.holds.floor().is_none();
     }
 
     /// Replaces the identities of the captured tables. The next checkpoint is due at once.
@@ -77,9 +79,9 @@ impl Core {
     /// not wait for the transaction's end: the part that was read is delivered, and is confirmed
     /// with the rest later.
     pub(super) fn wants_frames(&self) -> bool {
-        let ending = self
-            .stop
-            .is_some_and(|until| !self.in_transaction || until.since(self.now) < self.settings.stop_patience / 2);
+        let ending = self.stop.is_some_and(|until| {
+            !self.in_transaction || until.since(self.now) < self.settings.stop_patience / 2
+        });
         self.session == Session::Streaming && !ending && !self.paused && !self.copying
     }
 
@@ -103,7 +105,8 @@ impl Core {
             && self.stop.is_none()
             && !self.paused
             && !self.is_settling()
-            && self.ledger.in_flight_bytes().saturating_add(beside_bytes) < self.settings.budget_bytes
+            && self.ledger.in_flight_bytes().saturating_add(beside_bytes)
+                < self.settings.budget_bytes
     }
 
     /// True while the first copy runs.
@@ -179,7 +182,10 @@ impl Core {
     }
 
     fn differs(&self, expected: Committed, reached: Lsn) -> Halt {
-        let detail = format!("the commit ending at {} (xid {}) did not come again", expected.end, expected.xid);
+        let detail = format!(
+            "the commit ending at {} (xid {}) did not come again",
+            expected.end, expected.xid
+        );
         Halt::new(Reason::HistoryDiffers, detail).over(self.ledger.confirmed(), reached)
     }
 }
@@ -283,8 +289,10 @@ impl Core {
             Session::Closed { open_at } => sooner(*open_at),
             Session::Recording(_) | Session::Streaming | Session::Draining { .. } => {
                 sooner(self.status_at);
-                if let Some(due) =
-                    self.progress.due_at(&self.ledger, self.recorded()).filter(|_| self.writing.is_none())
+                if let Some(due) = self
+                    .progress
+                    .due_at(&self.ledger, self.recorded())
+                    .filter(|_| self.writing.is_none())
                 {
                     sooner(due);
                 }

@@ -31,7 +31,8 @@ impl Core {
     pub(super) fn drain(&mut self, halt: Halt, actions: &mut Vec<Action>) {
         self.halt_unrecorded = self.rules.keep(Rule::HaltIsRecordedFirst);
         actions.push(Action::RecordHalt(Box::new(halt.clone())));
-        self.session = Session::Draining { halt, until: self.now.plus(self.settings.stop_patience) };
+        self.session =
+            Session::Draining { halt, until: self.now.plus(self.settings.stop_patience) };
     }
 
     /// Records a halt that was found without a stream. This is needed where a later connect could
@@ -73,7 +74,12 @@ mod tests {
     const PATIENCE: u64 = 5 * SECOND;
 
     fn open(core: &mut Core) {
-        let record = Checkpoint { confirmed: Lsn::new(1000), sent: Lsn::new(1000), clean: false, ..sample() };
+        let record = Checkpoint {
+            confirmed: Lsn::new(1000),
+            sent: Lsn::new(1000),
+            clean: false,
+            ..sample()
+        };
         let opened = Opened {
             resume: Resume { from: Lsn::new(1000), expect: None },
             slot_confirmed: Lsn::new(1000),
@@ -106,7 +112,8 @@ mod tests {
     fn delivered(core: &mut Core, commit: u64, offset: i64) -> Vec<Action> {
         let ticket = core.next_ticket();
         core.sent(RouteId(0), Position { commit: Lsn::new(commit), ordinal: 0 }, 10);
-        core.committed(Committed { end: Lsn::new(commit + 8), xid: Xid(1), at: PgMicros(0) }, true).unwrap();
+        core.committed(Committed { end: Lsn::new(commit + 8), xid: Xid(1), at: PgMicros(0) }, true)
+            .unwrap();
         let outcome = Outcome::Landed { partition: 0, offset };
         core.reports(core.now, &[Report { ticket, generation: core.generation(), outcome }])
     }
@@ -127,7 +134,11 @@ mod tests {
         let mut core = streaming();
         let actions = core.apply(core.now, Event::Halt(halt()));
         assert_eq!((recorded(&actions), actions.contains(&Action::Close)), (Some(halt()), false));
-        assert!(core.apply(core.now.plus(SECOND), Event::Tick).iter().all(|action| *action != Action::Close));
+        assert!(
+            core.apply(core.now.plus(SECOND), Event::Tick)
+                .iter()
+                .all(|action| *action != Action::Close)
+        );
         let told = Halt { detail: "why (recorded)".to_owned(), ..halt() };
         let actions = core.apply(core.now, Event::HaltRecorded(Box::new(told.clone())));
         assert!(actions.contains(&Action::Close) && core.is_halted());
@@ -148,19 +159,22 @@ mod tests {
         let mut core = streaming();
         let ticket = core.next_ticket();
         core.sent(RouteId(0), Position { commit: Lsn::new(1010), ordinal: 0 }, 10);
-        core.committed(Committed { end: Lsn::new(1020), xid: Xid(1), at: PgMicros(0) }, true).unwrap();
+        core.committed(Committed { end: Lsn::new(1020), xid: Xid(1), at: PgMicros(0) }, true)
+            .unwrap();
         core.apply(core.now, Event::Halt(halt()));
-        assert!(!core.apply(core.now, Event::HaltRecorded(Box::new(halt()))).contains(&Action::Close));
+        assert!(
+            !core.apply(core.now, Event::HaltRecorded(Box::new(halt()))).contains(&Action::Close)
+        );
         let outcome = Outcome::Landed { partition: 0, offset: 1 };
         let report = Report { ticket, generation: core.generation(), outcome };
         let actions = core.reports(core.now, &[report]);
-        assert!(
-            actions.iter().any(|action| matches!(action, Action::Write(record) if record.confirmed == Lsn::new(1020)))
-        );
+        assert!(actions.iter().any(
+            |action| matches!(action, Action::Write(record) if record.confirmed == Lsn::new(1020))
+        ));
         let actions = core.apply(core.now, Event::RecordWritten);
-        assert!(
-            actions.iter().any(|action| matches!(action, Action::Update(update) if update.flush == Lsn::new(1020)))
-        );
+        assert!(actions.iter().any(
+            |action| matches!(action, Action::Update(update) if update.flush == Lsn::new(1020))
+        ));
         assert!(actions.contains(&Action::Close) && core.is_halted());
     }
 

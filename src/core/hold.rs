@@ -63,7 +63,14 @@ pub(super) struct Holds {
 impl Default for Holds {
     fn default() -> Self {
         let clock = (Moment::default(), 0);
-        Holds { open: Vec::new(), foreign: false, ends: Ends::Unasked, foreign_replays: 0, rewind: false, clock }
+        Holds {
+            open: Vec::new(),
+            foreign: false,
+            ends: Ends::Unasked,
+            foreign_replays: 0,
+            rewind: false,
+            clock,
+        }
     }
 }
 
@@ -149,7 +156,9 @@ impl Holds {
     /// the holds at or above it become one hold at `from`.
     pub fn begin(&mut self, from: Lsn, last_commit: Option<Committed>) {
         let opened_ms = self.clock.1;
-        if let Some(until) = self.open.iter().filter(|hold| hold.floor >= from).map(|hold| hold.until).max() {
+        if let Some(until) =
+            self.open.iter().filter(|hold| hold.floor >= from).map(|hold| hold.until).max()
+        {
             self.open.retain(|hold| hold.floor < from);
             self.open.push(Open { floor: from, last_commit, until, opened_ms });
         }
@@ -193,7 +202,13 @@ impl Core {
     /// Merges the holds for a connection that begins at `from`, and opens a new one if one is
     /// needed. `replays` is true if the connection begins at the slot's confirmed position and so
     /// sends again whatever late records may have overtaken.
-    pub(super) fn resume_holds(&mut self, from: Lsn, last_commit: Option<Committed>, unclean: bool, replays: bool) {
+    pub(super) fn resume_holds(
+        &mut self,
+        from: Lsn,
+        last_commit: Option<Committed>,
+        unclean: bool,
+        replays: bool,
+    ) {
         self.began = (from, last_commit);
         self.holds.begin(from, last_commit);
         self.holds.foreign &= !replays;
@@ -229,9 +244,8 @@ impl Core {
                 return;
             }
             Ends::Asked => return,
-            Ends::Beyond(beyond) => {
-                beyond.retain(|&(route, partition, end)| !self.offsets.reaches(route, partition, end))
-            }
+            Ends::Beyond(beyond) => beyond
+                .retain(|&(route, partition, end)| !self.offsets.reaches(route, partition, end)),
         }
         if let Ends::Beyond(beyond) = &self.holds.ends
             && let Some(&(route, ..)) = beyond.first()
@@ -246,7 +260,8 @@ impl Core {
             }
         }
         self.holds.ends = Ends::Unasked;
-        let replay = std::mem::take(&mut self.holds.foreign) && self.rules.keep(Rule::LateRecordsReplay);
+        let replay =
+            std::mem::take(&mut self.holds.foreign) && self.rules.keep(Rule::LateRecordsReplay);
         if replay && self.holds.foreign_replays < FOREIGN_REPLAYS_MAX {
             self.holds.foreign_replays += 1;
             self.holds.foreign = true; // kept until the replay has begun: after a crash the checkpoint still says so
@@ -272,7 +287,8 @@ impl Core {
 
     /// Position before which everything is in Kafka, and the newest commit there.
     pub(super) fn delivered(&self) -> (Lsn, Option<Committed>) {
-        let recorded = self.record.as_ref().map(|record| (record.delivered, record.delivered_commit));
+        let recorded =
+            self.record.as_ref().map(|record| (record.delivered, record.delivered_commit));
         let (delivered, commit) = recorded.unwrap_or_default();
         if self.went_back {
             return (delivered, commit);

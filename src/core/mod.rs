@@ -30,7 +30,9 @@ mod copies;
 #[cfg(test)]
 mod simulation;
 
-pub use event::{Action, Event, LastStop, Moment, Opened, Outcome, Report, SECOND, Settings, Stopped, Update};
+pub use event::{
+    Action, Event, LastStop, Moment, Opened, Outcome, Report, SECOND, Settings, Stopped, Update,
+};
 
 use hold::Holds;
 use producers::Ending;
@@ -265,8 +267,12 @@ impl Core {
             }
             let of = (report.generation, report.ticket);
             match report.outcome {
-                Outcome::Landed { partition, offset } => self.landed(of, (partition, offset), &mut actions),
-                Outcome::Failed { permanent, of_topic } => self.failed(of, (permanent, of_topic), &mut actions),
+                Outcome::Landed { partition, offset } => {
+                    self.landed(of, (partition, offset), &mut actions)
+                }
+                Outcome::Failed { permanent, of_topic } => {
+                    self.failed(of, (permanent, of_topic), &mut actions)
+                }
             }
         }
         self.go_on(&mut actions);
@@ -278,19 +284,26 @@ impl Core {
     fn wake(&mut self, now: Moment, actions: &mut Vec<Action>) {
         let slept = now.since(self.now);
         self.now = self.now.max(now);
-        if slept > self.settings.freeze && self.connected() && self.rules.keep(Rule::FreezeLosesSlot) {
+        if slept > self.settings.freeze
+            && self.connected()
+            && self.rules.keep(Rule::FreezeLosesSlot)
+        {
             self.lost(actions);
         }
     }
 
     fn connected(&self) -> bool {
-        matches!(self.session, Session::Recording(_) | Session::Streaming | Session::Draining { .. })
+        matches!(
+            self.session,
+            Session::Recording(_) | Session::Streaming | Session::Draining { .. }
+        )
     }
 
     fn opened(&mut self, opened: Opened, actions: &mut Vec<Action>) {
         let Opened { resume, slot_confirmed, mut record, last_stop, unix_ms, ends } = opened;
         assert!(
-            self.ledger.next_ticket() == self.first_ticket || !self.rules.keep(Rule::LossEndsProducer),
+            self.ledger.next_ticket() == self.first_ticket
+                || !self.rules.keep(Rule::LossEndsProducer),
             "a connection begins with the producer of the one before"
         );
         if self.record.as_ref().is_some_and(|was| was.epoch != record.epoch) {
@@ -310,7 +323,8 @@ impl Core {
         if !beyond && self.rules.keep(Rule::ReplayIsRecorded) {
             // The changes after this position are sent again. A crash during that replay starts at
             // the same position again.
-            (record.delivered, record.delivered_commit) = (record.confirmed.max(resume.from), last_commit);
+            (record.delivered, record.delivered_commit) =
+                (record.confirmed.max(resume.from), last_commit);
         }
         ends.iter().for_each(|&(route, partition, end)| self.offsets.begins(route, partition, end));
         let unclean = last_stop == LastStop::Unclean && self.rules.keep(Rule::UncleanStopHolds);
@@ -336,7 +350,9 @@ impl Core {
                 return self.enter_halt(halt, actions);
             }
             Session::Closed { .. } => {}
-            Session::Opening | Session::Recording(_) | Session::Streaming => actions.push(Action::Close),
+            Session::Opening | Session::Recording(_) | Session::Streaming => {
+                actions.push(Action::Close)
+            }
         }
         if self.rules.keep(Rule::LossEndsProducer) {
             self.end_producer(false, actions);
@@ -345,8 +361,12 @@ impl Core {
         let delay = (BACKOFF_MIN << self.attempts.min(10)).min(longest);
         // A random delay between half of it and all of it, by a linear congruential step (Knuth's
         // MMIX constants).
-        self.luck = self.luck.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let delay = if self.attempts == 0 { 0 } else { delay / 2 + (self.luck >> 33) % (delay / 2) };
+        self.luck = self
+            .luck
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        let delay =
+            if self.attempts == 0 { 0 } else { delay / 2 + (self.luck >> 33) % (delay / 2) };
         self.attempts += 1;
         self.session = Session::Closed { open_at: self.now.plus(delay).max(self.not_before) };
         self.writing = None;
@@ -360,11 +380,15 @@ impl Core {
                 actions.push(Action::Foreign(route));
                 self.holds.note_foreign();
             }
-            Finding::WentBack { .. } if self.detachable.contains(&route) => self.began_anew(route, actions),
+            Finding::WentBack { .. } if self.detachable.contains(&route) => {
+                self.began_anew(route, actions)
+            }
             Finding::WentBack { highest } => {
-                let detail = format!("partition {partition} acknowledged offset {offset} after {highest}");
+                let detail =
+                    format!("partition {partition} acknowledged offset {offset} after {highest}");
                 let (recorded, _) = self.delivered();
-                let halt = Halt::new(Reason::OffsetsWentBack, detail).over(recorded, self.ledger.entered());
+                let halt = Halt::new(Reason::OffsetsWentBack, detail)
+                    .over(recorded, self.ledger.entered());
                 self.went_back = true;
                 self.halt(halt.of_topic(route), actions);
             }
@@ -498,7 +522,10 @@ impl Core {
             Session::Halted(_) => {
                 if self.stop.is_some() {
                     let began = self.record.is_some() || self.is_settling();
-                    self.exit(if began { Stopped::Unanswered } else { Stopped::NothingSent }, actions);
+                    self.exit(
+                        if began { Stopped::Unanswered } else { Stopped::NothingSent },
+                        actions,
+                    );
                 }
             }
             Session::Stopped => {}
@@ -512,8 +539,8 @@ impl Core {
         let due = self.now >= self.status_at;
         let settled = matches!(self.session, Session::Draining { .. }) && self.ledger.is_settled();
         let stopped_clean = self.record.as_ref().is_some_and(|record| record.clean);
-        let progress =
-            self.progress.is_due(self.now, &self.ledger, self.recorded()) && self.rules.keep(Rule::RecordsEverySecond);
+        let progress = self.progress.is_due(self.now, &self.ledger, self.recorded())
+            && self.rules.keep(Rule::RecordsEverySecond);
         if !recording
             && !stopped_clean
             && (asked || due || progress || settled || self.tables.is_some() || self.record_wanted)

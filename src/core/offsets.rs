@@ -136,7 +136,8 @@ mod tests {
     #[track_caller]
     fn check(offsets: &[i64], findings: &[Finding]) {
         let mut seen = Offsets::default();
-        let found: Vec<_> = offsets.iter().map(|&offset| seen.landed(RouteId(2), 1, offset)).collect();
+        let found: Vec<_> =
+            offsets.iter().map(|&offset| seen.landed(RouteId(2), 1, offset)).collect();
         assert_eq!(found, findings);
     }
 
@@ -160,7 +161,15 @@ mod tests {
     fn a_batch_of_duplicates_proves_nothing_until_it_is_passed() {
         check(
             &[7, -1, 0, 1, 9, 10, 12],
-            &[Consecutive, Consecutive, Consecutive, Consecutive, Consecutive, Consecutive, Foreign],
+            &[
+                Consecutive,
+                Consecutive,
+                Consecutive,
+                Consecutive,
+                Consecutive,
+                Consecutive,
+                Foreign,
+            ],
         );
     }
 

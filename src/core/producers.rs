@@ -47,7 +47,10 @@ impl Core {
     /// Switches to another producer while nothing is in flight. Its first records follow those of
     /// the previous producer.
     pub fn next_producer(&mut self) {
-        assert!(self.ledger.is_settled(), "a producer with records in flight is settled, not exchanged");
+        assert!(
+            self.ledger.is_settled(),
+            "a producer with records in flight is settled, not exchanged"
+        );
         assert!(self.ending.is_none(), "two producers would run at once");
         self.next_generation();
         self.offsets.next_producer();
@@ -90,14 +93,22 @@ impl Core {
             _ => &mut self.ledger,
         };
         let route = ledger.deliver(ticket);
-        assert!(route.is_some() || !current, "ticket {} was reported twice, or never issued", ticket.0);
+        assert!(
+            route.is_some() || !current,
+            "ticket {} was reported twice, or never issued",
+            ticket.0
+        );
         let Some(route) = route else { return };
         self.refused.remove(&route);
         self.place(route, partition, offset, actions);
     }
 
     /// Route and Position of a failed record; `None` for a record of a producer that has settled.
-    pub(super) fn find(&self, generation: Generation, ticket: Ticket) -> Option<(RouteId, Position)> {
+    pub(super) fn find(
+        &self,
+        generation: Generation,
+        ticket: Ticket,
+    ) -> Option<(RouteId, Position)> {
         let ending = self.ending.as_ref().filter(|ending| ending.generation == generation);
         ending.map_or_else(|| self.ledger.find(ticket), |ending| ending.ledger.find(ticket))
     }
@@ -105,6 +116,7 @@ impl Core {
     /// True if reports of this producer still count: the running one, or the one that is being
     /// settled.
     pub(super) fn knows(&self, generation: Generation) -> bool {
-        generation == self.generation || self.ending.as_ref().is_some_and(|ending| ending.generation == generation)
+        generation == self.generation
+            || self.ending.as_ref().is_some_and(|ending| ending.generation == generation)
     }
 }

@@ -107,7 +107,8 @@ impl Progress {
         }
         let soon = self.written_at.plus(RECORD_SPACING);
         let committed = ledger.last_commit().map(|commit| commit.at.unix_micros());
-        let stream_micros = committed.zip(recorded.committed).map_or(0, |(now, then)| now.saturating_sub(then));
+        let stream_micros =
+            committed.zip(recorded.committed).map_or(0, |(now, then)| now.saturating_sub(then));
         let much = ledger.confirmed().bytes_since(recorded.delivered) >= RECORD_BYTES;
         if self.first || much || stream_micros >= RECORD_STREAM_MICROS {
             return Some(soon);

@@ -49,7 +49,9 @@ impl Core {
         let before = self.failed_at.filter(|(failed, _)| *failed < generation);
         // Rows of a first copy get a different ordinal in each attempt, because several readers
         // deliver them.
-        let same = |failed: Position| failed == position || (self.copying && failed.commit == position.commit);
+        let same = |failed: Position| {
+            failed == position || (self.copying && failed.commit == position.commit)
+        };
         let again = before.is_some_and(|(_, failed)| same(failed));
         let of_table = of_topic && self.detachable.contains(&route);
         let topic_again = self.refused.get(&route).is_some_and(|refused| *refused < generation);
@@ -57,8 +59,12 @@ impl Core {
             self.failed_at = None;
             self.detach(route, position, Reason::Undeliverable, actions);
         } else if again && self.rules.keep(Rule::SecondRefusalHalts) {
-            let detail = format!("a record of the transaction committed at {} failed again", position.commit);
-            let halt = Halt::new(Reason::Undeliverable, detail).over(self.ledger.confirmed(), position.commit);
+            let detail = format!(
+                "a record of the transaction committed at {} failed again",
+                position.commit
+            );
+            let halt = Halt::new(Reason::Undeliverable, detail)
+                .over(self.ledger.confirmed(), position.commit);
             let halt = halt.of_topic(route);
             if self.copying || position == Position::default() {
                 self.halt(halt, actions); // the stream would never reach this Position
@@ -86,7 +92,13 @@ impl Core {
         self.lost(actions);
     }
 
-    fn detach(&mut self, route: RouteId, from: Position, reason: Reason, actions: &mut Vec<Action>) {
+    fn detach(
+        &mut self,
+        route: RouteId,
+        from: Position,
+        reason: Reason,
+        actions: &mut Vec<Action>,
+    ) {
         self.detachable.remove(&route);
         self.refused.remove(&route);
         actions.push(Action::Detach { route, from, reason });
@@ -121,7 +133,8 @@ mod tests {
         let record = Checkpoint { confirmed: Lsn::new(1000), sent: Lsn::new(1000), ..sample() };
         let resume = Resume { from: Lsn::new(1000), expect: None };
         let (slot_confirmed, last_stop) = (resume.from, LastStop::Clean);
-        let opened = Opened { resume, slot_confirmed, record, last_stop, unix_ms: 0, ends: Vec::new() };
+        let opened =
+            Opened { resume, slot_confirmed, record, last_stop, unix_ms: 0, ends: Vec::new() };
         core.apply(core.now.plus(SECOND), Event::Opened(Box::new(opened)));
         core.apply(core.now, Event::RecordWritten);
         assert!(core.is_streaming());
@@ -175,9 +188,16 @@ mod tests {
                 let first = report(&mut core, tickets[0], REFUSED);
                 let other = Report { ticket: tickets[1], generation, outcome: REFUSED };
                 let second = core.reports(core.now, &[other]);
-                let expected =
-                    if allowed && round == 1 { vec![(OWN, 1010, Reason::Undeliverable)] } else { Vec::new() };
-                assert_eq!((detached(&first), detached(&second)), (expected, Vec::new()), "{round}");
+                let expected = if allowed && round == 1 {
+                    vec![(OWN, 1010, Reason::Undeliverable)]
+                } else {
+                    Vec::new()
+                };
+                assert_eq!(
+                    (detached(&first), detached(&second)),
+                    (expected, Vec::new()),
+                    "{round}"
+                );
                 let at = Position { commit: Lsn::new(1010), ordinal: 0 };
                 assert_eq!(core.blocks(at).is_some(), !allowed && round == 1);
                 again(&mut core);
@@ -197,7 +217,10 @@ mod tests {
         assert_eq!(detached(&report(&mut core, ticket, REFUSED)), []);
         again(&mut core);
         let ticket = sent(&mut core, OWN, 1030);
-        assert_eq!(detached(&report(&mut core, ticket, REFUSED)), [(OWN, 1030, Reason::Undeliverable)]);
+        assert_eq!(
+            detached(&report(&mut core, ticket, REFUSED)),
+            [(OWN, 1030, Reason::Undeliverable)]
+        );
         again(&mut core);
         // A topic that has accepted a record since its refusal is not detached as a whole.
         let ticket = sent(&mut core, OTHER, 1040);
@@ -213,7 +236,8 @@ mod tests {
         core.may_detach(OWN);
         for _ in 0..2 {
             let ticket = sent(&mut core, OWN, 1010);
-            let actions = report(&mut core, ticket, Outcome::Failed { permanent: true, of_topic: false });
+            let actions =
+                report(&mut core, ticket, Outcome::Failed { permanent: true, of_topic: false });
             assert_eq!(detached(&actions), []);
             again(&mut core);
         }
@@ -227,9 +251,15 @@ mod tests {
         core.may_detach(OWN);
         for offset in [5, 3] {
             let ticket = sent(&mut core, OWN, 1010 + offset);
-            core.committed(Committed { end: Lsn::new(1020), xid: Xid(1), at: PgMicros(0) }, true).unwrap();
-            let actions = report(&mut core, ticket, Outcome::Landed { partition: 0, offset: offset.cast_signed() });
-            let expected = if offset == 3 { vec![(OWN, 1000, Reason::OffsetsWentBack)] } else { Vec::new() };
+            core.committed(Committed { end: Lsn::new(1020), xid: Xid(1), at: PgMicros(0) }, true)
+                .unwrap();
+            let actions = report(
+                &mut core,
+                ticket,
+                Outcome::Landed { partition: 0, offset: offset.cast_signed() },
+            );
+            let expected =
+                if offset == 3 { vec![(OWN, 1000, Reason::OffsetsWentBack)] } else { Vec::new() };
             assert_eq!(detached(&actions), expected);
         }
         assert!(core.halted().is_none() && !core.is_streaming());
@@ -237,6 +267,9 @@ mod tests {
         open(&mut core);
         core.may_detach(OWN);
         let ticket = sent(&mut core, OWN, 1030);
-        assert_eq!(detached(&report(&mut core, ticket, Outcome::Landed { partition: 0, offset: 0 })), []);
+        assert_eq!(
+            detached(&report(&mut core, ticket, Outcome::Landed { partition: 0, offset: 0 })),
+            []
+        );
     }
 }

@@ -15,7 +15,9 @@ mod rules;
 use super::*;
 use crate::change::{Committed, Position};
 use crate::continuity::checkpoint::sample;
-use crate::continuity::{Observed, PublicationView, Recorded, SlotView, Verdict, begins_beyond, judge};
+use crate::continuity::{
+    Observed, PublicationView, Recorded, SlotView, Verdict, begins_beyond, judge,
+};
 use crate::ledger::RouteId;
 use crate::lsn::{Oid, PgMicros, Xid};
 use agent::{Agent, FakeProducer};
@@ -159,8 +161,11 @@ impl World {
             .collect();
         let final_lsn = Lsn::new(self.wal_end + 10);
         self.wal_end += 20 + self.luck.below(50);
-        let commit =
-            Committed { end: Lsn::new(self.wal_end), xid: Xid(self.wal.len() as u32), at: PgMicros(self.now.0 as i64) };
+        let commit = Committed {
+            end: Lsn::new(self.wal_end),
+            xid: Xid(self.wal.len() as u32),
+            at: PgMicros(self.now.0 as i64),
+        };
         self.wal.push(Transaction { commit, final_lsn, rows });
     }
 
@@ -174,8 +179,11 @@ impl World {
     fn orphan(&mut self, producer: FakeProducer) -> usize {
         let mut orphans = 0;
         for (partition, queue) in producer.queues.into_iter().enumerate() {
-            let wire: Vec<_> =
-                queue.into_iter().take(producer.on_wire[partition]).map(|(_, entry, at)| (entry, at)).collect();
+            let wire: Vec<_> = queue
+                .into_iter()
+                .take(producer.on_wire[partition])
+                .map(|(_, entry, at)| (entry, at))
+                .collect();
             orphans += wire.len();
             if !self.holds_bytes {
                 for (entry, produced) in wire {
@@ -267,13 +275,20 @@ impl World {
     /// recorded `confirmed` and `delivered`.
     fn check(&self) {
         let Checkpoint { confirmed, delivered, .. } = self.state;
-        assert!(confirmed >= self.slot, "the slot at {} is ahead of the record at {confirmed}", self.slot);
+        assert!(
+            confirmed >= self.slot,
+            "the slot at {} is ahead of the record at {confirmed}",
+            self.slot
+        );
         assert!(delivered >= confirmed, "delivered {delivered} lies below confirmed {confirmed}");
         for transaction in self.wal.iter().rev().skip_while(|t| t.commit.end > delivered).take(3) {
             for (ordinal, &(key, version)) in transaction.rows.iter().enumerate() {
                 let position = Position { commit: transaction.final_lsn, ordinal: ordinal as u64 };
                 let entry = Entry { key, version, position };
-                let held = self.log[key as usize % PARTITIONS].iter().rev().any(|logged| logged.entry == entry);
+                let held = self.log[key as usize % PARTITIONS]
+                    .iter()
+                    .rev()
+                    .any(|logged| logged.entry == entry);
                 assert!(held, "delivered {delivered}, but Kafka lacks {position:?}");
             }
         }
@@ -290,12 +305,19 @@ impl World {
             }
             let caught_up = self.slot == Lsn::new(self.wal_end) && self.late.is_empty();
             let holder = self.holder.map(|(at, _)| at);
-            let quiet = |agent: &Agent| agent.core.held_until().is_none() && !agent.core.is_settling();
-            if caught_up && holder.is_some_and(|at| quiet(&self.agents[at])) && self.agents.iter().all(Agent::is_idle) {
+            let quiet =
+                |agent: &Agent| agent.core.held_until().is_none() && !agent.core.is_settling();
+            if caught_up
+                && holder.is_some_and(|at| quiet(&self.agents[at]))
+                && self.agents.iter().all(Agent::is_idle)
+            {
                 return;
             }
         }
-        panic!("does not catch up: slot {} of {}, {:?}", self.slot, self.wal_end, self.agents[0].core);
+        panic!(
+            "does not catch up: slot {} of {}, {:?}",
+            self.slot, self.wal_end, self.agents[0].core
+        );
     }
 
     /// Ends the faults with the worst one: the stream has caught up, records are in flight when
@@ -339,7 +361,8 @@ impl World {
     /// Number of records that Kafka holds beyond the first copy of each.
     fn repeats(&self) -> usize {
         let all: usize = self.log.iter().map(Vec::len).sum();
-        let mut seen: Vec<_> = self.log.iter().flatten().map(|l| (l.entry.position, l.entry.key)).collect();
+        let mut seen: Vec<_> =
+            self.log.iter().flatten().map(|l| (l.entry.position, l.entry.key)).collect();
         seen.sort_unstable();
         seen.dedup();
         all - seen.len()

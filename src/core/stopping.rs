@@ -38,7 +38,8 @@ impl Core {
     /// recently, for example when a password was exchanged. Only a new connection can record and
     /// confirm its deliveries.
     pub(super) fn may_end_whole(&self) -> bool {
-        let in_time = self.stop.is_some_and(|until| until.since(self.now) >= self.settings.stop_patience / 2);
+        let in_time =
+            self.stop.is_some_and(|until| until.since(self.now) >= self.settings.stop_patience / 2);
         self.record.is_some() && self.attempts <= 1 && in_time
     }
 

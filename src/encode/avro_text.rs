@@ -56,7 +56,8 @@ impl Writer {
     fn schema(&mut self, schema: &Schema) {
         match &schema.base {
             Base::Struct(fields) => {
-                let name = schema.name.as_deref().unwrap_or("io.confluent.connect.avro.ConnectDefault");
+                let name =
+                    schema.name.as_deref().unwrap_or("io.confluent.connect.avro.ConnectDefault");
                 self.record(name, fields, Some(schema));
             }
             Base::Array(element) => {
@@ -74,7 +75,10 @@ impl Writer {
             Base::Map(key, value) => {
                 // Keys of Avro's own maps are texts.
                 self.raw("{\"type\":\"array\",\"items\":");
-                let field = |name: &'static str, schema: &Schema| Field { name: name.into(), schema: schema.clone() };
+                let field = |name: &'static str, schema: &Schema| Field {
+                    name: name.into(),
+                    schema: schema.clone(),
+                };
                 self.record(MAP_ENTRY, &[field("key", key), field("value", value)], None);
                 self.properties(schema);
                 self.raw("}");
@@ -158,12 +162,20 @@ impl Writer {
     }
 
     fn properties(&mut self, schema: &Schema) {
-        let parameter =
-            |wanted: &str| schema.parameters.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value.as_str());
+        let parameter = |wanted: &str| {
+            schema
+                .parameters
+                .iter()
+                .find(|(name, _)| *name == wanted)
+                .map(|(_, value)| value.as_str())
+        };
         let is_decimal = schema.name.as_deref() == Some(DECIMAL);
         if is_decimal {
             self.number("scale", parameter("scale").unwrap_or("0"));
-            self.number("precision", parameter("connect.decimal.precision").unwrap_or(PRECISION_UNKNOWN));
+            self.number(
+                "precision",
+                parameter("connect.decimal.precision").unwrap_or(PRECISION_UNKNOWN),
+            );
         }
         if let Some(doc) = schema.doc {
             self.attribute("connect.doc", doc);

@@ -53,22 +53,42 @@ impl Beside {
         let named = |name, fields| Schema::named(Base::Struct(fields), name);
         match self {
             Beside::Transactions => (
-                named("io.debezium.connector.common.TransactionMetadataKey", vec![required("id", Base::Text)]),
-                named("io.debezium.connector.common.TransactionMetadataValue", transaction_fields()),
+                named(
+                    "io.debezium.connector.common.TransactionMetadataKey",
+                    vec![required("id", Base::Text)],
+                ),
+                named(
+                    "io.debezium.connector.common.TransactionMetadataValue",
+                    transaction_fields(),
+                ),
             ),
             Beside::Heartbeats => (
-                named("io.debezium.connector.common.ServerNameKey", vec![required("serverName", Base::Text)]),
-                named("io.debezium.connector.common.Heartbeat", vec![required("ts_ms", Base::Int64)]),
+                named(
+                    "io.debezium.connector.common.ServerNameKey",
+                    vec![required("serverName", Base::Text)],
+                ),
+                named(
+                    "io.debezium.connector.common.Heartbeat",
+                    vec![required("ts_ms", Base::Int64)],
+                ),
             ),
             Beside::Notices => (
-                named("io.debezium.connector.common.NotificationKey", vec![required("id", Base::Text)]),
+                named(
+                    "io.debezium.connector.common.NotificationKey",
+                    vec![required("id", Base::Text)],
+                ),
                 named("io.debezium.connector.common.Notification", notice::fields()),
             ),
         }
     }
 
     /// Key and value as scripts, between a record's own prefixes and suffixes.
-    pub(super) fn scripts<F: Form>(self, prefix: &str, key: [&[u8]; 2], value: [&[u8]; 2]) -> (Vec<Step>, Vec<Step>) {
+    pub(super) fn scripts<F: Form>(
+        self,
+        prefix: &str,
+        key: [&[u8]; 2],
+        value: [&[u8]; 2],
+    ) -> (Vec<Step>, Vec<Step>) {
         let (mut keys, mut values) = (Script::new(key[0]), Script::new(value[0]));
         keys.open::<F>();
         values.open::<F>();
@@ -97,8 +117,10 @@ impl Beside {
 }
 
 fn transaction_fields() -> Vec<Field> {
-    let counts = vec![required("data_collection", Base::Text), required("event_count", Base::Int64)];
-    let element = Schema { optional: true, ..Schema::named(Base::Struct(counts), "event.collection") };
+    let counts =
+        vec![required("data_collection", Base::Text), required("event_count", Base::Int64)];
+    let element =
+        Schema { optional: true, ..Schema::named(Base::Struct(counts), "event.collection") };
     let collections = Schema { optional: true, ..Schema::plain(Base::Array(Box::new(element))) };
     vec![
         required("status", Base::Text),
@@ -149,7 +171,9 @@ impl Filling<'_> {
             match (step, self.mark) {
                 (Step::Constant(bytes), _) => out.extend_from_slice(bytes),
                 (Step::TransactionId, Some(mark)) => push_id::<F>(mark.xid, mark.lsn, out),
-                (Step::Status, _) => F::text(if self.tables.is_some() { "END" } else { "BEGIN" }, out),
+                (Step::Status, _) => {
+                    F::text(if self.tables.is_some() { "END" } else { "BEGIN" }, out)
+                }
                 (Step::EventCount, _) => match self.tables {
                     Some(tables) => {
                         F::some(Union::NullFirst, out);
@@ -204,7 +228,11 @@ impl Encoder {
     /// Writes its end, with the number of events of each table.
     pub fn transaction_ends(&mut self, plan: &Plan, mark: Mark, tables: &[(&str, u64)]) {
         let millis = mark.committed_at.unix_micros().div_euclid(1000);
-        self.beside(plan, mark.position, &Filling { mark: Some(mark), tables: Some(tables), millis });
+        self.beside(
+            plan,
+            mark.position,
+            &Filling { mark: Some(mark), tables: Some(tables), millis },
+        );
     }
 
     /// Writes a heartbeat, by the plan of heartbeats.
@@ -223,7 +251,11 @@ impl Encoder {
         self.slots.push(Slot { key, value: Some(value), change: None });
     }
 
-    fn beside_in<F: Form>(&mut self, plan: &Plan, filling: &Filling<'_>) -> (Option<(usize, usize)>, (usize, usize)) {
+    fn beside_in<F: Form>(
+        &mut self,
+        plan: &Plan,
+        filling: &Filling<'_>,
+    ) -> (Option<(usize, usize)>, (usize, usize)) {
         let key = match &plan.key {
             Key::Message(steps) => Some(filling.write::<F>(steps, &mut self.out)),
             Key::None | Key::Columns { .. } => None,

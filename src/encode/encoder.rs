@@ -44,7 +44,9 @@ pub enum EncodeError {
         loss: Loss,
     },
     /// A row from before its column was NOT NULL. A plan of the same table in which the column is nullable can write it.
-    #[error("encode column `{column}` of {table}: NULL in a column that the catalog has as NOT NULL")]
+    #[error(
+        "encode column `{column}` of {table}: NULL in a column that the catalog has as NOT NULL"
+    )]
     RequiredNull {
         table: String,
         column: String,
@@ -52,7 +54,9 @@ pub enum EncodeError {
         index: usize,
     },
     /// The old row of an update or delete does not hold the key, or the row holds it unchanged and unsent.
-    #[error("encode the key of {table}: column `{column}` is not in the row; its replica identity must hold the key")]
+    #[error(
+        "encode the key of {table}: column `{column}` is not in the row; its replica identity must hold the key"
+    )]
     KeyMissing { table: String, column: String },
     /// The row is not of the plan's table version.
     #[error("encode a row of {table}: it has {found} columns, the table {expected}")]
@@ -110,11 +114,16 @@ pub struct Record<'a> {
 impl<'a> Record<'a> {
     /// Names and values of the headers, in order.
     pub fn headers(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> + Clone {
-        let context = self.headers.filter(|_| self.in_context).map_or(&[][..], |headers| &headers.context);
+        let context =
+            self.headers.filter(|_| self.in_context).map_or(&[][..], |headers| &headers.context);
         let epoch = self.headers.and_then(|headers| headers.epoch.as_deref());
         let (commit_lsn, ordinal) = (self.commit_lsn, self.ordinal);
         let identity = epoch.map(|epoch| {
-            [("wellspring.epoch", epoch), ("wellspring.commit_lsn", commit_lsn), ("wellspring.ordinal", ordinal)]
+            [
+                ("wellspring.epoch", epoch),
+                ("wellspring.commit_lsn", commit_lsn),
+                ("wellspring.ordinal", ordinal),
+            ]
         });
         let change = self.change.map(|(name, value)| (name as &str, value));
         change
@@ -156,7 +165,9 @@ impl Encoder {
         self.in_context = true;
         let result = match plan.format {
             Format::Avro => self.row_in::<Avro>(plan, context, row, now_unix_nanos),
-            Format::Json | Format::JsonSchema => self.row_in::<Json>(plan, context, row, now_unix_nanos),
+            Format::Json | Format::JsonSchema => {
+                self.row_in::<Json>(plan, context, row, now_unix_nanos)
+            }
         };
         if result.is_err() {
             self.slots.clear();
@@ -180,7 +191,9 @@ impl Encoder {
         self.in_context = false;
         if plan.takes_message(prefix) {
             match plan.format {
-                Format::Avro => self.message_in::<Avro>(plan, context, (prefix, content), now_unix_nanos),
+                Format::Avro => {
+                    self.message_in::<Avro>(plan, context, (prefix, content), now_unix_nanos)
+                }
                 Format::Json | Format::JsonSchema => {
                     self.message_in::<Json>(plan, context, (prefix, content), now_unix_nanos)
                 }
@@ -218,7 +231,9 @@ impl Encoder {
     /// The column that takes most of the row written last, with its size in bytes; for messages about its size.
     #[must_use]
     pub fn largest_column<'p>(&self, plan: &'p Plan) -> Option<(&'p str, usize)> {
-        let spans = [&self.new_spans, &self.old_spans].into_iter().flat_map(|spans| spans.iter().enumerate());
+        let spans = [&self.new_spans, &self.old_spans]
+            .into_iter()
+            .flat_map(|spans| spans.iter().enumerate());
         let (index, span) = spans.max_by_key(|(_, span)| span.size_bytes())?;
         Some((plan.column(index)?, span.size_bytes()))
     }
@@ -244,7 +259,13 @@ impl Encoder {
         }
     }
 
-    fn message_in<F: Form>(&mut self, plan: &Plan, context: &Context<'_>, message: (&str, &[u8]), now: i64) {
+    fn message_in<F: Form>(
+        &mut self,
+        plan: &Plan,
+        context: &Context<'_>,
+        message: (&str, &[u8]),
+        now: i64,
+    ) {
         let Encoder { out, slots, counted, .. } = self;
         let mut script = |steps: &[Step]| {
             let start = out.len();

@@ -182,7 +182,12 @@ pub(super) fn of_rows<F: Form>(
 }
 
 /// The value of logical messages.
-pub(super) fn of_messages<F: Form>(config: &Config, database: &str, prefix: &[u8], suffix: &[u8]) -> Vec<Step> {
+pub(super) fn of_messages<F: Form>(
+    config: &Config,
+    database: &str,
+    prefix: &[u8],
+    suffix: &[u8],
+) -> Vec<Step> {
     let mut script = Script::new(prefix);
     script.open::<F>();
     script.gap::<F>("op", Step::Operation);
@@ -208,15 +213,28 @@ pub(super) fn of_message_keys<F: Form>(prefix: &[u8], suffix: &[u8]) -> Vec<Step
 }
 
 /// Fills a gap that the transaction and the clock decide. The others are the row's and left alone.
-pub(super) fn fill<F: Form>(step: &Step, context: &Context<'_>, now_unix_nanos: i64, out: &mut Vec<u8>) {
+pub(super) fn fill<F: Form>(
+    step: &Step,
+    context: &Context<'_>,
+    now_unix_nanos: i64,
+    out: &mut Vec<u8>,
+) {
     match step {
-        Step::Time(Clock::Commit, Unit::Millis) => F::int(context.committed_at.unix_micros().div_euclid(1000), out),
-        Step::Time(Clock::Commit, Unit::Micros) => optional_int::<F>(Some(context.committed_at.unix_micros()), out),
+        Step::Time(Clock::Commit, Unit::Millis) => {
+            F::int(context.committed_at.unix_micros().div_euclid(1000), out)
+        }
+        Step::Time(Clock::Commit, Unit::Micros) => {
+            optional_int::<F>(Some(context.committed_at.unix_micros()), out)
+        }
         Step::Time(Clock::Commit, Unit::Nanos) => {
             optional_int::<F>(context.committed_at.unix_micros().checked_mul(1000), out);
         }
-        Step::Time(Clock::Now, Unit::Millis) => optional_int::<F>(Some(now_unix_nanos.div_euclid(1_000_000)), out),
-        Step::Time(Clock::Now, Unit::Micros) => optional_int::<F>(Some(now_unix_nanos.div_euclid(1000)), out),
+        Step::Time(Clock::Now, Unit::Millis) => {
+            optional_int::<F>(Some(now_unix_nanos.div_euclid(1_000_000)), out)
+        }
+        Step::Time(Clock::Now, Unit::Micros) => {
+            optional_int::<F>(Some(now_unix_nanos.div_euclid(1000)), out)
+        }
         Step::Time(Clock::Now, Unit::Nanos) => optional_int::<F>(Some(now_unix_nanos), out),
         Step::Snapshot => {
             F::some(Union::NullLast, out);
@@ -236,7 +254,10 @@ pub(super) fn fill<F: Form>(step: &Step, context: &Context<'_>, now_unix_nanos: 
             None => F::null(Union::NullFirst, out),
         },
         Step::OriginLsn => {
-            optional_int::<F>(context.origin.and_then(|(_, lsn)| i64::try_from(lsn.bytes()).ok()), out);
+            optional_int::<F>(
+                context.origin.and_then(|(_, lsn)| i64::try_from(lsn.bytes()).ok()),
+                out,
+            );
         }
         Step::Constant(_)
         | Step::Before
@@ -265,7 +286,9 @@ pub(super) fn content<F: Form>(binary: BinaryMode, content: &[u8], out: &mut Vec
         BinaryMode::Coded(code) => {
             let mut text = Vec::new(); // once a message, not a row
             push_code(code, content, &mut text);
-            let Ok(text) = std::str::from_utf8(&text) else { unreachable!("Base64 and hexadecimal are ASCII") };
+            let Ok(text) = std::str::from_utf8(&text) else {
+                unreachable!("Base64 and hexadecimal are ASCII")
+            };
             F::text(text, out);
         }
     }

@@ -44,10 +44,16 @@ impl Filtered {
             table.key = key;
         }
         check_identity(rules, &table)?;
-        let fields: Vec<FieldRule> =
-            table.columns.iter().map(|column| field(config, &table, column)).collect::<Result<_, _>>()?;
+        let fields: Vec<FieldRule> = table
+            .columns
+            .iter()
+            .map(|column| field(config, &table, column))
+            .collect::<Result<_, _>>()?;
         for index in table.key.clone() {
-            let (Some(rule), Some(column)) = (fields.get(index), table.columns.get_mut(index)) else { continue };
+            let (Some(rule), Some(column)) = (fields.get(index), table.columns.get_mut(index))
+            else {
+                continue;
+            };
             let at = || (table.name.to_string(), rule.name.to_string());
             if rule.mask.is_some() {
                 let (table, column) = at();
@@ -86,14 +92,19 @@ impl Filtered {
 
     /// The fields of the key, for a schema.
     pub(super) fn key_fields(&self) -> Vec<Field> {
-        let column = |i: &usize| Some(schema::of_column(self.table.columns.get(*i)?, &self.fields.get(*i)?.wire));
+        let column = |i: &usize| {
+            Some(schema::of_column(self.table.columns.get(*i)?, &self.fields.get(*i)?.wire))
+        };
         self.table.key.iter().filter_map(column).collect()
     }
 
     fn check_clash(&self) -> Result<(), PlanError> {
-        let columns = || self.table.columns.iter().zip(&self.fields).filter(|(_, rule)| rule.in_row);
+        let columns =
+            || self.table.columns.iter().zip(&self.fields).filter(|(_, rule)| rule.in_row);
         for (index, (column, rule)) in columns().enumerate() {
-            if let Some((_, other)) = columns().take(index).find(|(other, _)| other.name == column.name) {
+            if let Some((_, other)) =
+                columns().take(index).find(|(other, _)| other.name == column.name)
+            {
                 let (table, field) = (self.table.name.to_string(), column.name.to_string());
                 return Err(PlanError::FieldClash {
                     table,
@@ -114,7 +125,12 @@ fn key_left_out(config: &Config, table: &str, rule: &FieldRule, kind: &ColumnKin
         other => format!("{other:?}"),
     };
     let mode = config.modes.unknown_types.as_str();
-    PlanError::KeyLeftOut { table: table.to_owned(), column: rule.name.to_string(), type_name, mode }
+    PlanError::KeyLeftOut {
+        table: table.to_owned(),
+        column: rule.name.to_string(),
+        type_name,
+        mode,
+    }
 }
 
 fn field(config: &Config, table: &Table, column: &Column) -> Result<FieldRule, PlanError> {
@@ -129,11 +145,15 @@ fn field(config: &Config, table: &Table, column: &Column) -> Result<FieldRule, P
         None => None,
     };
     let of_type = [name[0], name[1], &*column.source_type.name];
-    if parameters.is_empty() && (rules.source_types.lists(&name) || rules.source_types_of.lists(&of_type)) {
+    if parameters.is_empty()
+        && (rules.source_types.lists(&name) || rules.source_types_of.lists(&of_type))
+    {
         let source = &column.source_type;
         parameters.push(("__debezium.source.column.type", source.name.to_uppercase()));
         parameters.push(("__debezium.source.column.length", source.length.to_string()));
-        parameters.extend(source.scale.map(|scale| ("__debezium.source.column.scale", scale.to_string())));
+        parameters.extend(
+            source.scale.map(|scale| ("__debezium.source.column.scale", scale.to_string())),
+        );
         parameters.push(("__debezium.source.column.name", column.name.to_string()));
     }
     Ok(FieldRule { name: column.name.clone(), wire, in_row, mask, parameters })
@@ -224,7 +244,9 @@ fn key_of(rules: &Rules, table: &Table) -> Result<Option<Vec<usize>>, PlanError>
 }
 
 fn columns_of(table: &Table, pattern: &NamePattern) -> Vec<usize> {
-    let named = |i: &usize| table.columns.get(*i).is_some_and(|c| pattern.tells(&[&c.name]).unwrap_or(false));
+    let named = |i: &usize| {
+        table.columns.get(*i).is_some_and(|c| pattern.tells(&[&c.name]).unwrap_or(false))
+    };
     (0..table.columns.len()).filter(named).collect()
 }
 
@@ -239,7 +261,8 @@ fn no_such_column(rule: &KeyRule, table: &Table, pattern: &NamePattern) -> PlanE
 /// Under identity DEFAULT and INDEX old rows hold some columns only. (Under DEFAULT without primary key, and NOTHING, the
 /// server refuses the updates and deletes whose old rows would be needed.)
 fn check_identity(rules: &Rules, table: &Table) -> Result<(), PlanError> {
-    let outside = table.key.iter().filter_map(|i| table.columns.get(*i)).find(|column| !column.in_identity);
+    let outside =
+        table.key.iter().filter_map(|i| table.columns.get(*i)).find(|column| !column.in_identity);
     let Some(column) = outside else { return Ok(()) };
     let own = !is_keyed_by_rule(rules, table);
     let refused = match table.identity {
@@ -248,7 +271,10 @@ fn check_identity(rules: &Rules, table: &Table) -> Result<(), PlanError> {
         ReplicaIdentity::Full | ReplicaIdentity::Nothing => false,
     };
     if refused && (own || rules.keys_outside_identity == Allowed::No) {
-        return Err(PlanError::KeyOutsideIdentity { table: table.name.to_string(), column: column.name.to_string() });
+        return Err(PlanError::KeyOutsideIdentity {
+            table: table.name.to_string(),
+            column: column.name.to_string(),
+        });
     }
     Ok(())
 }

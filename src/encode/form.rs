@@ -102,7 +102,9 @@ pub(super) fn avro_long(value: i64, out: &mut Vec<u8>) {
     if let Some(last) = bytes.get_mut(length - 1) {
         *last &= 0x7F;
     }
-    let Some(written) = bytes.get(..length) else { unreachable!("64 bits take ten bytes of seven, not {length}") };
+    let Some(written) = bytes.get(..length) else {
+        unreachable!("64 bits take ten bytes of seven, not {length}")
+    };
     out.extend_from_slice(written);
 }
 
@@ -313,7 +315,8 @@ pub(super) fn push_code(code: Code, value: &[u8], out: &mut Vec<u8>) {
         Code::Base64 => &STANDARD,
         Code::Base64Url => &URL_SAFE,
         Code::Hex => {
-            let digit = |half: u8| b"0123456789abcdef".get(usize::from(half)).copied().unwrap_or(b'0');
+            let digit =
+                |half: u8| b"0123456789abcdef".get(usize::from(half)).copied().unwrap_or(b'0');
             return out.extend(value.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]));
         }
     };

@@ -37,7 +37,10 @@ impl Short {
     }
 
     pub(super) fn as_str(&self) -> &str {
-        self.bytes.get(..self.length).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()
+        self.bytes
+            .get(..self.length)
+            .and_then(|text| std::str::from_utf8(text).ok())
+            .unwrap_or_default()
     }
 }
 
@@ -151,7 +154,9 @@ pub(super) fn push_json_escaped(text: &[u8], out: &mut Vec<u8>) {
 /// Java's `String.hashCode`, with the spreading of `HashMap`: decides the order in which Debezium writes the pairs of
 /// an hstore.
 pub(super) fn hash_spread(text: &str) -> u32 {
-    let hash = text.encode_utf16().fold(0_u32, |hash, unit| hash.wrapping_mul(31).wrapping_add(u32::from(unit)));
+    let hash = text
+        .encode_utf16()
+        .fold(0_u32, |hash, unit| hash.wrapping_mul(31).wrapping_add(u32::from(unit)));
     hash ^ (hash >> 16)
 }
 

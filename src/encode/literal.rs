@@ -53,14 +53,22 @@ impl Literal {
     fn parse(text: &str, wire: &Wire) -> Option<Self> {
         let bytes = text.as_bytes();
         Some(match wire {
-            Wire::Text | Wire::Json | Wire::Xml | Wire::Uuid | Wire::Enum { .. } => Literal::Text(text.to_owned()),
+            Wire::Text | Wire::Json | Wire::Xml | Wire::Uuid | Wire::Enum { .. } => {
+                Literal::Text(text.to_owned())
+            }
             Wire::Bool => Literal::Boolean(text.eq_ignore_ascii_case("true")),
-            Wire::Float4 => Literal::Float4(value::float4(bytes).ok().filter(|value| value.is_finite())?),
-            Wire::Float8 => Literal::Float8(value::float8(bytes).ok().filter(|value| value.is_finite())?),
+            Wire::Float4 => {
+                Literal::Float4(value::float4(bytes).ok().filter(|value| value.is_finite())?)
+            }
+            Wire::Float8 => {
+                Literal::Float8(value::float8(bytes).ok().filter(|value| value.is_finite())?)
+            }
             Wire::Decimal { scale, .. } => {
                 let mut scratch = DecimalScratch::default();
                 match value::decimal(bytes, Some(*scale), &mut scratch).ok()? {
-                    Decimal::Finite { scale } => Literal::Decimal { unscaled: scratch.unscaled().to_vec(), scale },
+                    Decimal::Finite { scale } => {
+                        Literal::Decimal { unscaled: scratch.unscaled().to_vec(), scale }
+                    }
                     Decimal::Special(_) => return None,
                 }
             }
@@ -68,9 +76,9 @@ impl Literal {
                 let mut plain = Vec::new();
                 match value::decimal_text(bytes, *scale, &mut plain).ok()? {
                     Some(_) => return None,
-                    None if matches!(wire, Wire::DecimalFloat { .. }) => {
-                        Literal::Float8(value::float8(&plain).ok().filter(|value| value.is_finite())?)
-                    }
+                    None if matches!(wire, Wire::DecimalFloat { .. }) => Literal::Float8(
+                        value::float8(&plain).ok().filter(|value| value.is_finite())?,
+                    ),
                     None => Literal::Text(String::from_utf8(plain).ok()?),
                 }
             }
@@ -98,8 +106,14 @@ impl Literal {
             {
                 return None;
             }
-            Wire::Date | Wire::ConnectDate => Literal::Int(Self::through_json(bytes, wire)?.parse().ok()?),
-            Wire::IsoDate | Wire::IsoTime | Wire::IsoTimestamp | Wire::ZonedTimestamp { .. } | Wire::IntervalText => {
+            Wire::Date | Wire::ConnectDate => {
+                Literal::Int(Self::through_json(bytes, wire)?.parse().ok()?)
+            }
+            Wire::IsoDate
+            | Wire::IsoTime
+            | Wire::IsoTimestamp
+            | Wire::ZonedTimestamp { .. }
+            | Wire::IntervalText => {
                 Literal::Text(Self::through_json(bytes, wire)?.trim_matches('"').to_owned())
             }
             _ => return None,
@@ -140,8 +154,12 @@ impl Literal {
             | Wire::IntervalMicros => Literal::Int(0),
             Wire::Float4 => Literal::Float4(0.0),
             Wire::Float8 | Wire::DecimalFloat { .. } | Wire::MoneyFloat => Literal::Float8(0.0),
-            Wire::Decimal { scale, .. } => Literal::Decimal { unscaled: vec![0], scale: u32::from(*scale) },
-            Wire::Money { digits } => Literal::Decimal { unscaled: vec![0], scale: u32::from(*digits) },
+            Wire::Decimal { scale, .. } => {
+                Literal::Decimal { unscaled: vec![0], scale: u32::from(*scale) }
+            }
+            Wire::Money { digits } => {
+                Literal::Decimal { unscaled: vec![0], scale: u32::from(*digits) }
+            }
             Wire::DecimalText { scale } => Literal::Text(zeros(u32::from(scale.unwrap_or(0)))),
             Wire::MoneyText { digits } => Literal::Text(zeros(u32::from(*digits))),
             Wire::Variable => Literal::Variable { unscaled: vec![0], scale: 0 },
@@ -163,7 +181,9 @@ impl Literal {
             Wire::IntervalText => text("P0Y0M0DT0H0M0S"),
             Wire::Point => Literal::Point(0.0, 0.0),
             Wire::Geometry | Wire::Geography => Literal::Geometry { wkb: EMPTY_GEOMETRY.to_vec() },
-            Wire::Vector | Wire::HalfVector | Wire::Int2Vector | Wire::OidVector => Literal::required(Vec::new()),
+            Wire::Vector | Wire::HalfVector | Wire::Int2Vector | Wire::OidVector => {
+                Literal::required(Vec::new())
+            }
             Wire::List { .. } => Literal::required(Vec::new()),
             Wire::SparseVector => return None,
         })
@@ -171,7 +191,9 @@ impl Literal {
 
     /// What a column's field holds in a row that does not have it: null, the schema's default, or the empty value.
     pub(super) fn missing(column: &Column, wire: &Wire) -> Option<Self> {
-        let default = || column.default.as_deref().and_then(|text| Literal::of_default(text, &column.kind, wire));
+        let default = || {
+            column.default.as_deref().and_then(|text| Literal::of_default(text, &column.kind, wire))
+        };
         if column.not_null { default().or_else(|| Literal::empty(wire)) } else { None }
     }
 
@@ -192,8 +214,12 @@ impl Literal {
             Wire::HstoreJson => Literal::Text(hstore_placeholder(placeholder)),
             Wire::HstoreMap => Literal::Map(vec![(placeholder.to_owned(), placeholder.to_owned())]),
             Wire::Bytes | Wire::Opaque { .. } | Wire::Bits { .. } => Literal::Bytes(bytes.to_vec()),
-            Wire::BytesText(code) | Wire::OpaqueText { code, .. } => Literal::Text(coded(*code, bytes)),
-            Wire::Decimal { scale, .. } => Literal::Decimal { unscaled: bytes.to_vec(), scale: u32::from(*scale) },
+            Wire::BytesText(code) | Wire::OpaqueText { code, .. } => {
+                Literal::Text(coded(*code, bytes))
+            }
+            Wire::Decimal { scale, .. } => {
+                Literal::Decimal { unscaled: bytes.to_vec(), scale: u32::from(*scale) }
+            }
             Wire::Variable => Literal::Variable { unscaled: bytes.to_vec(), scale: 0 },
             Wire::Text
             | Wire::DecimalText { .. }
@@ -243,7 +269,9 @@ impl Literal {
             Literal::Text(value) => F::text(value, out),
             Literal::Bytes(value) => F::bytes(value, out),
             Literal::Decimal { unscaled, scale } => F::decimal(unscaled, *scale, out),
-            Literal::Variable { unscaled, scale } => transcode::variable::<F>(unscaled, *scale, out),
+            Literal::Variable { unscaled, scale } => {
+                transcode::variable::<F>(unscaled, *scale, out)
+            }
             Literal::Point(x, y) => spatial::point::<F>(*x, *y, out),
             Literal::Geometry { wkb } => spatial::geometry::<F>(wkb, None, out),
             Literal::Map(entries) => {
@@ -311,19 +339,29 @@ mod tests {
     #[test]
     fn the_uuid_of_the_placeholder_is_debeziums() {
         // Reference case toast-default.
-        assert_eq!(name_based_uuid(b"__debezium_unavailable_value"), "b68a35a7-17ad-35b3-af2a-ae46edb4545a");
+        assert_eq!(
+            name_based_uuid(b"__debezium_unavailable_value"),
+            "b68a35a7-17ad-35b3-af2a-ae46edb4545a"
+        );
     }
 
     #[test]
     fn a_default_that_its_type_would_round_or_not_hold_is_none() {
-        let of =
-            |text, kind: ColumnKind| Literal::of_default(text, &kind, &Wire::of(&kind, &Modes::default()).unwrap());
+        let of = |text, kind: ColumnKind| {
+            Literal::of_default(text, &kind, &Wire::of(&kind, &Modes::default()).unwrap())
+        };
         let numeric = || ColumnKind::Numeric { precision: 6, scale: 2 };
         assert_eq!(of("1.555", numeric()), None);
-        assert_eq!(of("1.50000", numeric()), Some(Literal::Decimal { unscaled: vec![0, 150], scale: 2 }));
+        assert_eq!(
+            of("1.50000", numeric()),
+            Some(Literal::Decimal { unscaled: vec![0, 150], scale: 2 })
+        );
         assert_eq!(of("(2 + 3)", ColumnKind::Int4), None);
         assert_eq!(of("40000", ColumnKind::Int2), None);
-        assert_eq!(of("'infinity'::timestamp with time zone", ColumnKind::TimestampTz { precision: 6 }), None);
+        assert_eq!(
+            of("'infinity'::timestamp with time zone", ColumnKind::TimestampTz { precision: 6 }),
+            None
+        );
         assert_eq!(of("'NaN'::double precision", ColumnKind::Float8), None);
     }
 }

@@ -39,7 +39,9 @@ pub(super) enum Holds {
 pub(super) fn holds(kind: &ColumnKind, wire: &Wire) -> Holds {
     match (kind, wire) {
         (ColumnKind::Text | ColumnKind::Enum { .. }, _) => Holds::Characters,
-        (_, Wire::Text | Wire::Json | Wire::Xml | Wire::Uuid | Wire::Ltree | Wire::Tsvector) => Holds::Text,
+        (_, Wire::Text | Wire::Json | Wire::Xml | Wire::Uuid | Wire::Ltree | Wire::Tsvector) => {
+            Holds::Text
+        }
         (_, Wire::Bytes) => Holds::Bytes,
         _ => Holds::Other,
     }
@@ -83,7 +85,9 @@ impl Mask {
                 bytes.truncate(*units);
                 Some(Literal::Bytes(bytes))
             }
-            (_, Some(Literal::Text(text))) => Some(Literal::Text(self.text(&text, &mut String::new()).to_owned())),
+            (_, Some(Literal::Text(text))) => {
+                Some(Literal::Text(self.text(&text, &mut String::new()).to_owned()))
+            }
             (_, None) => self.null().map(|stars| Literal::Text(stars.to_owned())),
             // A column that holds texts or bytes has no literal of another kind.
             (_, other) => other,
@@ -122,7 +126,10 @@ pub(super) struct Hash {
 
 impl fmt::Debug for Hash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Hash").field("payload", &self.payload).field("digits", &self.digits).finish_non_exhaustive()
+        f.debug_struct("Hash")
+            .field("payload", &self.payload)
+            .field("digits", &self.digits)
+            .finish_non_exhaustive()
     }
 }
 
@@ -179,7 +186,8 @@ fn push_hex(bytes: &[u8], digits: usize, out: &mut String) {
     // Made in one piece: a character at a time costs as much as the hash of a short value.
     let mut hex = [[0_u8; 2]; HASH_BYTES_MAX];
     for (pair, byte) in hex.iter_mut().zip(bytes) {
-        *pair = [byte >> 4, byte & 15].map(|half| if half < 10 { b'0' + half } else { b'a' + half - 10 });
+        *pair = [byte >> 4, byte & 15]
+            .map(|half| if half < 10 { b'0' + half } else { b'a' + half - 10 });
     }
     let Some(hex) = hex.as_flattened().get(..digits.min(bytes.len() * 2)) else {
         unreachable!("a hash of {} bytes is longer than {HASH_BYTES_MAX}", bytes.len());
@@ -196,7 +204,8 @@ impl Hash {
     fn new(rule: &HashRule, length: i32) -> Self {
         let mut salted = State::new(rule.algorithm);
         salted.update(rule.salt.bytes());
-        let digits = usize::try_from(length).ok().filter(|length| *length > 0).unwrap_or(usize::MAX);
+        let digits =
+            usize::try_from(length).ok().filter(|length| *length > 0).unwrap_or(usize::MAX);
         Hash { salted, payload: rule.payload, digits }
     }
 
@@ -259,7 +268,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn hashed(algorithm: Algorithm, payload: Payload, salt: &str, length: i32, text: &str) -> String {
+    fn hashed(
+        algorithm: Algorithm,
+        payload: Payload,
+        salt: &str,
+        length: i32,
+        text: &str,
+    ) -> String {
         let rule = HashRule { algorithm, salt: Salt::new(salt.as_bytes()), payload };
         let mut out = String::new();
         Hash::new(&rule, length).push(text, &mut out);
@@ -270,7 +285,8 @@ mod tests {
     #[test]
     fn hashes_are_debeziums() {
         use Payload::{JavaSerialised, Plain};
-        let sha = |payload, length, text| hashed(Algorithm::Sha256, payload, "CzQMA0cB5K", length, text);
+        let sha =
+            |payload, length, text| hashed(Algorithm::Sha256, payload, "CzQMA0cB5K", length, text);
         assert_eq!(sha(JavaSerialised, 20, "test"), "8e68c68edbbac316dfe2");
         assert_eq!(sha(Plain, 20, "test"), "b924906bc565bd0a7da8");
         assert_eq!(
@@ -282,9 +298,13 @@ mod tests {
             "b05b15ffa8fd87a067176acd5cc4f449fbb1568d838bb46ae3f86c9977fc19f2"
         );
         assert_eq!(sha(JavaSerialised, 20, ""), "7b061bc77caec9afdc6b");
-        assert_eq!(hashed(Algorithm::Md5, JavaSerialised, "pepper", 100, "test"), "6757b0e8ac62870da967caac77ab8de5");
+        assert_eq!(
+            hashed(Algorithm::Md5, JavaSerialised, "pepper", 100, "test"),
+            "6757b0e8ac62870da967caac77ab8de5"
+        );
         assert!(
-            hashed(Algorithm::Sha512, Plain, "pepper", 300, "test").starts_with("ea0de00d609eb9653784ffc3a1741507")
+            hashed(Algorithm::Sha512, Plain, "pepper", 300, "test")
+                .starts_with("ea0de00d609eb9653784ffc3a1741507")
         );
     }
 
@@ -301,7 +321,8 @@ mod tests {
         let stars = Mask::Stars("***".into());
         assert_eq!(stars.literal(None), Some(Literal::Text("***".to_owned())));
         assert_eq!(Mask::Cut { units: 2, bytes: false }.literal(None), None);
-        let cut = Mask::Cut { units: 2, bytes: false }.literal(Some(Literal::Text("abc".to_owned())));
+        let cut =
+            Mask::Cut { units: 2, bytes: false }.literal(Some(Literal::Text("abc".to_owned())));
         assert_eq!(cut, Some(Literal::Text("ab".to_owned())));
     }
 

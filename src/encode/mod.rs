@@ -35,7 +35,9 @@ mod wire;
 
 pub use beside::{Counted, Mark};
 pub use encoder::{EncodeError, Encoder, Record};
-pub use modes::{BinaryMode, Code, DecimalMode, HstoreMode, IntervalMode, Modes, TimeMode, UnknownMode};
+pub use modes::{
+    BinaryMode, Code, DecimalMode, HstoreMode, IntervalMode, Modes, TimeMode, UnknownMode,
+};
 pub use naming::{Adjust, is_avro};
 pub use notes::{Loss, Note};
 pub use notice::Notice;
@@ -119,7 +121,9 @@ impl Config {
     pub fn placeholder_bytes(&self) -> Vec<u8> {
         let digits = self.placeholder.strip_prefix("hex:").and_then(|digits| {
             let mut bytes = Vec::new();
-            crate::table::value::hex(digits.as_bytes(), "hex digits", &mut bytes).ok().map(|()| bytes)
+            crate::table::value::hex(digits.as_bytes(), "hex digits", &mut bytes)
+                .ok()
+                .map(|()| bytes)
         });
         digits.unwrap_or_else(|| self.placeholder.as_bytes().to_vec())
     }

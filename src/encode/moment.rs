@@ -88,7 +88,9 @@ pub(super) fn zoned_text(moment: Moment, precision: u8) -> Short {
     match moment {
         Moment::Infinity => text.push(b"infinity"),
         Moment::NegativeInfinity => text.push(b"-infinity"),
-        Moment::Finite { days, micros } => push_moment(&mut text, days, micros, usize::from(precision)),
+        Moment::Finite { days, micros } => {
+            push_moment(&mut text, days, micros, usize::from(precision))
+        }
     }
     text
 }
@@ -96,8 +98,9 @@ pub(super) fn zoned_text(moment: Moment, precision: u8) -> Short {
 /// ISO form of a timestamp without time zone; infinities are the moments of the driver's sentinels.
 pub(super) fn iso_text(moment: Moment) -> Short {
     let mut text = Short::new();
-    let mut sentinel =
-        |at: i64| push_moment(&mut text, at.div_euclid(MICROS_PER_DAY), at.rem_euclid(MICROS_PER_DAY), 0);
+    let mut sentinel = |at: i64| {
+        push_moment(&mut text, at.div_euclid(MICROS_PER_DAY), at.rem_euclid(MICROS_PER_DAY), 0)
+    };
     match moment {
         Moment::Infinity => sentinel(INFINITY_MICROS),
         Moment::NegativeInfinity => sentinel(NEGATIVE_INFINITY_MICROS),
@@ -122,7 +125,9 @@ pub(super) fn temporal_text(kind: Temporal, value: i64) -> Short {
     let mut text = Short::new();
     let (days, millis) = match kind {
         Temporal::Date => (value, 0),
-        Temporal::Time | Temporal::Timestamp => (value.div_euclid(MILLIS_PER_DAY), value.rem_euclid(MILLIS_PER_DAY)),
+        Temporal::Time | Temporal::Timestamp => {
+            (value.div_euclid(MILLIS_PER_DAY), value.rem_euclid(MILLIS_PER_DAY))
+        }
     };
     match kind {
         Temporal::Date => push_date(&mut text, days),
@@ -154,7 +159,8 @@ fn push_moment(text: &mut Short, days: i64, micros: i64, least: usize) {
 
 /// Hours, minutes, seconds, a fraction of at least `least` digits and no zeros at its end beyond them, and `Z`.
 fn push_clock(text: &mut Short, micros: i64, least: usize) {
-    let (seconds, fraction) = (micros.unsigned_abs() / 1_000_000, micros.unsigned_abs() % 1_000_000);
+    let (seconds, fraction) =
+        (micros.unsigned_abs() / 1_000_000, micros.unsigned_abs() % 1_000_000);
     text.push_digits(seconds / 3600, 2);
     text.push(b":");
     text.push_digits(seconds / 60 % 60, 2);

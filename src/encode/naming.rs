@@ -47,7 +47,9 @@ impl Adjust {
 /// Characters that Kafka does not have in topics become `_`, as Debezium has it.
 pub(super) fn topic(name: &str) -> String {
     let keep = |unit: char| unit.is_ascii_alphanumeric() || matches!(unit, '.' | '_' | '-');
-    name.chars().flat_map(|c| std::iter::repeat_n(if keep(c) { c } else { '_' }, c.len_utf16())).collect()
+    name.chars()
+        .flat_map(|c| std::iter::repeat_n(if keep(c) { c } else { '_' }, c.len_utf16()))
+        .collect()
 }
 
 /// Whether Avro takes a name, or a part of a namespace.
@@ -79,8 +81,14 @@ mod tests {
             assert_eq!(Adjust::None.field_name(name), name);
         }
         assert_eq!(Adjust::Avro.field_name("a.b"), "a_b");
-        assert_eq!(Adjust::Avro.schema_name("my-shop.my-schema.order_items"), "my_shop.my_schema.order_items");
-        assert_eq!(Adjust::AvroUnicode.schema_name("my-shop.public.table_1"), "my_u002dshop.public.table_u005f1");
+        assert_eq!(
+            Adjust::Avro.schema_name("my-shop.my-schema.order_items"),
+            "my_shop.my_schema.order_items"
+        );
+        assert_eq!(
+            Adjust::AvroUnicode.schema_name("my-shop.public.table_1"),
+            "my_u002dshop.public.table_u005f1"
+        );
         assert_eq!(Adjust::Avro.schema_name("x.public.1table"), "x.public._1table");
     }
 

@@ -101,7 +101,10 @@ mod tests {
             id: "n1".to_owned(),
             kind: "IN_PROGRESS",
             aggregate: "Initial Snapshot",
-            data: vec![("connector_name", "shop".to_owned()), ("data_collections", "a.\"b\"".to_owned())],
+            data: vec![
+                ("connector_name", "shop".to_owned()),
+                ("data_collections", "a.\"b\"".to_owned()),
+            ],
             at_ms: 1_700_000_000_000,
         };
         let mut encoder = Encoder::new();
@@ -126,7 +129,8 @@ mod tests {
         let (draft, key, value) = written(Format::Avro);
         let read = |schema: &str, bytes: &[u8]| {
             let schema = apache_avro::Schema::parse_str(schema).unwrap();
-            let reader = apache_avro::reader::datum::GenericDatumReader::builder(&schema).build().unwrap();
+            let reader =
+                apache_avro::reader::datum::GenericDatumReader::builder(&schema).build().unwrap();
             reader.read_value(&mut &bytes[5..]).unwrap()
         };
         let value = format!("{:?}", read(&draft.value.text, &value));

@@ -133,7 +133,8 @@ impl Planner {
     pub fn transaction_draft(&self) -> Draft {
         let config = &self.shared.config;
         let named = config.rules.transaction_topic.clone();
-        let topic = named.unwrap_or_else(|| [&*config.prefix, "transaction"].join(&config.rules.delimiter));
+        let topic =
+            named.unwrap_or_else(|| [&*config.prefix, "transaction"].join(&config.rules.delimiter));
         self.beside_draft(topic, Beside::Transactions)
     }
 
@@ -142,7 +143,9 @@ impl Planner {
     pub fn heartbeat_draft(&self) -> Draft {
         let config = &self.shared.config;
         let named = config.rules.heartbeat_topic.clone();
-        let topic = named.unwrap_or_else(|| ["__debezium-heartbeat", &config.prefix].join(&config.rules.delimiter));
+        let topic = named.unwrap_or_else(|| {
+            ["__debezium-heartbeat", &config.prefix].join(&config.rules.delimiter)
+        });
         self.beside_draft(topic, Beside::Heartbeats)
     }
 
@@ -158,7 +161,13 @@ impl Planner {
         self.drafted(naming::topic(&topic), Some(key), value, What::Beside(beside))
     }
 
-    fn drafted(&self, topic: String, key: Option<schema::Schema>, value: schema::Schema, what: What) -> Draft {
+    fn drafted(
+        &self,
+        topic: String,
+        key: Option<schema::Schema>,
+        value: schema::Schema,
+        what: What,
+    ) -> Draft {
         let format = self.shared.config.format;
         let text = |schema: &schema::Schema| match format {
             Format::Avro => avro_text::text(schema),
@@ -166,7 +175,8 @@ impl Planner {
             Format::JsonSchema => connect_text::text(schema),
         };
         Draft {
-            key: key.map(|schema| AvroSchema { subject: format!("{topic}-key"), text: text(&schema) }),
+            key: key
+                .map(|schema| AvroSchema { subject: format!("{topic}-key"), text: text(&schema) }),
             value: AvroSchema { subject: format!("{topic}-value"), text: text(&value) },
             topic,
             what,
@@ -209,7 +219,9 @@ impl Draft {
 
     fn compile<F: Form>(self, ids: Ids) -> Plan {
         let config = &self.shared.config;
-        let frame = |schema: Option<&AvroSchema>, id: u32| frame(config.format, schema.map_or("", |s| &s.text), id);
+        let frame = |schema: Option<&AvroSchema>, id: u32| {
+            frame(config.format, schema.map_or("", |s| &s.text), id)
+        };
         let (key_prefix, key_suffix) = frame(self.key.as_ref(), ids.key.unwrap_or(0));
         let (value_prefix, value_suffix) = frame(Some(&self.value), ids.value);
         let (table, value, key, columns);
@@ -218,19 +230,35 @@ impl Draft {
                 let name = &shape.table.name;
                 table = name.to_string();
                 let name = [&*name.namespace, &*name.name];
-                value = envelope::of_rows::<F>(config, &self.shared.database, name, &value_prefix, &value_suffix);
-                key = Key::of_table::<F>(&shape.table, (key_prefix, key_suffix), config.key_field(&shape.table));
+                value = envelope::of_rows::<F>(
+                    config,
+                    &self.shared.database,
+                    name,
+                    &value_prefix,
+                    &value_suffix,
+                );
+                key = Key::of_table::<F>(
+                    &shape.table,
+                    (key_prefix, key_suffix),
+                    config.key_field(&shape.table),
+                );
                 columns = columns_of::<F>(shape, config);
             }
             What::Messages => {
                 table = "logical messages".to_owned();
-                value = envelope::of_messages::<F>(config, &self.shared.database, &value_prefix, &value_suffix);
+                value = envelope::of_messages::<F>(
+                    config,
+                    &self.shared.database,
+                    &value_prefix,
+                    &value_suffix,
+                );
                 key = Key::Message(envelope::of_message_keys::<F>(&key_prefix, &key_suffix));
                 columns = Vec::new();
             }
             What::Beside(beside) => {
                 table = self.topic.clone();
-                let (key_frame, value_frame) = ([&*key_prefix, &*key_suffix], [&*value_prefix, &*value_suffix]);
+                let (key_frame, value_frame) =
+                    ([&*key_prefix, &*key_suffix], [&*value_prefix, &*value_suffix]);
                 let (keys, values) = beside.scripts::<F>(&config.prefix, key_frame, value_frame);
                 (key, value, columns) = (Key::Message(keys), values, Vec::new());
             }
@@ -263,7 +291,9 @@ fn frame(format: Format, schema: &str, id: u32) -> (Vec<u8>, Vec<u8>) {
             (prefix, Vec::new())
         }
         Format::Json => (Vec::new(), Vec::new()),
-        Format::JsonSchema => (format!("{{\"schema\":{schema},\"payload\":").into_bytes(), b"}".to_vec()),
+        Format::JsonSchema => {
+            (format!("{{\"schema\":{schema},\"payload\":").into_bytes(), b"}".to_vec())
+        }
     }
 }
 
@@ -293,7 +323,8 @@ pub(super) struct Emits {
 impl Plan {
     /// Whether a logical message with this prefix is published.
     pub(super) fn takes_message(&self, prefix: &str) -> bool {
-        self.emits.messages && takes_message(&self.rules.message_include, &self.rules.message_exclude, prefix)
+        self.emits.messages
+            && takes_message(&self.rules.message_include, &self.rules.message_exclude, prefix)
     }
 
     /// The topic of all records.
@@ -356,7 +387,11 @@ pub(super) struct KeyColumn {
 }
 
 impl Key {
-    fn of_table<F: Form>(table: &Table, (prefix, suffix): (Vec<u8>, Vec<u8>), field: Option<(String, String)>) -> Self {
+    fn of_table<F: Form>(
+        table: &Table,
+        (prefix, suffix): (Vec<u8>, Vec<u8>),
+        field: Option<(String, String)>,
+    ) -> Self {
         if table.key.is_empty() {
             return Key::None;
         }
@@ -404,7 +439,10 @@ pub(super) struct ColumnPlan {
 fn columns_of<F: Form>(shape: &Filtered, config: &Config) -> Vec<ColumnPlan> {
     let first = shape.fields.iter().position(|rule| rule.in_row);
     let columns = shape.table.columns.iter().zip(&shape.fields);
-    (0..).zip(columns).map(|(i, (c, rule))| ColumnPlan::new::<F>(Some(i) == first, c, rule, config)).collect()
+    (0..)
+        .zip(columns)
+        .map(|(i, (c, rule))| ColumnPlan::new::<F>(Some(i) == first, c, rule, config))
+        .collect()
 }
 
 impl ColumnPlan {
@@ -475,7 +513,8 @@ impl Config {
     fn key_field(&self, table: &Table) -> Option<(String, String)> {
         let reroute = self.rules.reroute.as_ref().filter(|_| !table.key.is_empty())?;
         let own = self.own_topic(&table.name);
-        let value = reroute.key_value.as_ref().map_or_else(|| own.clone(), |replace| replace.apply(&own));
+        let value =
+            reroute.key_value.as_ref().map_or_else(|| own.clone(), |replace| replace.apply(&own));
         Some((reroute.key_field.clone()?, value))
     }
 }
@@ -483,7 +522,8 @@ impl Config {
 fn check_names(config: &Config, shape: &Filtered, topic: &str) -> Result<(), PlanError> {
     let name = &shape.table.name;
     let own = || config.prefix.split('.').chain([&*name.namespace, &*name.name]);
-    let parts: Vec<&str> = if config.rules.reroute.is_some() { topic.split('.').collect() } else { own().collect() };
+    let parts: Vec<&str> =
+        if config.rules.reroute.is_some() { topic.split('.').collect() } else { own().collect() };
     for part in parts {
         if !naming::is_avro(&config.rules.schema_names.field_name(part)) {
             return Err(PlanError::Namespace { table: name.to_string(), part: part.to_owned() });
@@ -493,7 +533,9 @@ fn check_names(config: &Config, shape: &Filtered, topic: &str) -> Result<(), Pla
     let columns = (0..).zip(shape.table.columns.iter().zip(&shape.fields));
     let mut published = columns.filter(|(index, (_, rule))| rule.in_row || keyed(index));
     match published.find(|(_, (column, _))| !naming::is_avro(&column.name)) {
-        Some((_, (_, rule))) => Err(PlanError::ColumnName { table: name.to_string(), column: rule.name.to_string() }),
+        Some((_, (_, rule))) => {
+            Err(PlanError::ColumnName { table: name.to_string(), column: rule.name.to_string() })
+        }
         None => Ok(()),
     }
 }

@@ -54,7 +54,9 @@ pub enum PlanError {
     )]
     Rerouted { table: String, topic: String },
     /// The field that names the table in the key has the name of a key column.
-    #[error("table {table}: topics.key_field is `{field}`, which is a column of its key; name the field otherwise")]
+    #[error(
+        "table {table}: topics.key_field is `{field}`, which is a column of its key; name the field otherwise"
+    )]
     KeyField { table: String, field: String },
     /// A column of the key is masked: its values would stand in keys as they are.
     #[error(
@@ -93,7 +95,9 @@ pub enum PlanError {
     #[error("table {table}: [keys] has two entries for it, `{}` and `{}`; take it out of one of them", keys[0], keys[1])]
     TwoKeys { table: String, keys: [String; 2] },
     /// A key names a column that is not there.
-    #[error("table {table}: keys.\"{key}\" names column `{column}`, which the table does not have; correct the name")]
+    #[error(
+        "table {table}: keys.\"{key}\" names column `{column}`, which the table does not have; correct the name"
+    )]
     NoKeyColumn {
         table: String,
         /// The pattern of the key.
@@ -124,7 +128,9 @@ impl PlanError {
             | PlanError::KeyLeftOut { .. }
             | PlanError::Rerouted { .. }
             | PlanError::KeyField { .. } => true,
-            PlanError::Namespace { .. } | PlanError::ColumnName { .. } | PlanError::Topic { .. } => false,
+            PlanError::Namespace { .. }
+            | PlanError::ColumnName { .. }
+            | PlanError::Topic { .. } => false,
         }
     }
 }

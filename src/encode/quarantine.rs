@@ -56,8 +56,13 @@ impl Quarantine {
         let column = |column: &crate::change::ShapeColumn| {
             let name = [&*shape.namespace, &*shape.name, &*column.name];
             let listed = rules.include.is_empty() || rules.include.lists(&name);
-            let hidden = rules.exclude.guards(&name) || rules.masks.iter().any(|mask| mask.columns.guards(&name));
-            RawColumn { name: column.name.clone(), shown: listed && !hidden, in_identity: column.in_identity }
+            let hidden = rules.exclude.guards(&name)
+                || rules.masks.iter().any(|mask| mask.columns.guards(&name));
+            RawColumn {
+                name: column.name.clone(),
+                shown: listed && !hidden,
+                in_identity: column.in_identity,
+            }
         };
         let table = format!("{}.{}", shape.namespace, shape.name);
         let mut key = Vec::new();
@@ -93,7 +98,8 @@ impl Quarantine {
         field("unchanged", out);
         out.push(b'[');
         let unsent = new.into_iter().flat_map(|new| self.columns.iter().zip(new.cells()));
-        let unsent = unsent.filter(|(column, cell)| column.shown && matches!(cell, Cell::Unchanged));
+        let unsent =
+            unsent.filter(|(column, cell)| column.shown && matches!(cell, Cell::Unchanged));
         for (index, (column, _)) in unsent.enumerate() {
             if index > 0 {
                 out.push(b',');
@@ -104,7 +110,13 @@ impl Quarantine {
     }
 
     /// The same without values, saying that they are too many bytes.
-    pub fn write_without_values(&self, context: &Context<'_>, row: &Row<'_>, why: TooLarge, out: &mut Vec<u8>) {
+    pub fn write_without_values(
+        &self,
+        context: &Context<'_>,
+        row: &Row<'_>,
+        why: TooLarge,
+        out: &mut Vec<u8>,
+    ) {
         self.head(context, row, out);
         field("values_left_out", out);
         out.extend_from_slice(b"{\"size_bytes\":");
@@ -147,7 +159,10 @@ impl Quarantine {
         out.push(b'{');
         let mut first = true;
         for (column, cell) in self.columns.iter().zip(tuple.cells()) {
-            if !column.shown || matches!(cell, Cell::Unchanged) || (only_identity && !column.in_identity) {
+            if !column.shown
+                || matches!(cell, Cell::Unchanged)
+                || (only_identity && !column.in_identity)
+            {
                 continue;
             }
             if !std::mem::replace(&mut first, false) {
@@ -195,14 +210,23 @@ mod tests {
     use std::sync::Arc;
 
     fn shape() -> RelationShape {
-        let column =
-            |name: &str, in_identity| ShapeColumn { name: name.to_owned(), type_oid: Oid(25), typmod: -1, in_identity };
+        let column = |name: &str, in_identity| ShapeColumn {
+            name: name.to_owned(),
+            type_oid: Oid(25),
+            typmod: -1,
+            in_identity,
+        };
         RelationShape {
             oid: Oid(1),
             namespace: "public".to_owned(),
             name: "t".to_owned(),
             identity: b'd',
-            columns: vec![column("id", true), column("name", false), column("card", false), column("big", false)],
+            columns: vec![
+                column("id", true),
+                column("name", false),
+                column("card", false),
+                column("big", false),
+            ],
         }
     }
 
@@ -235,9 +259,14 @@ mod tests {
         message
     }
 
-    fn text(config: &Config, write: impl Fn(&Quarantine, &Row<'_>, &mut Vec<u8>)) -> serde_json::Value {
+    fn text(
+        config: &Config,
+        write: impl Fn(&Quarantine, &Row<'_>, &mut Vec<u8>),
+    ) -> serde_json::Value {
         let bytes = update();
-        let Ok(Message::Update { old, new, .. }) = pgoutput::decode(&bytes) else { panic!("an update") };
+        let Ok(Message::Update { old, new, .. }) = pgoutput::decode(&bytes) else {
+            panic!("an update")
+        };
         let mut out = b"what was there before".to_vec();
         write(&Quarantine::new(config, &shape()), &Row::Update { old, new }, &mut out);
         serde_json::from_slice(&out).unwrap()
@@ -245,7 +274,8 @@ mod tests {
 
     #[test]
     fn a_change_is_told_with_its_place_its_key_before_and_what_was_not_sent() {
-        let written = text(&Config::new("p"), |quarantine, row, out| quarantine.write(&context(), row, out));
+        let written =
+            text(&Config::new("p"), |quarantine, row, out| quarantine.write(&context(), row, out));
         let expected = serde_json::json!({
             "format": 1, "table": "public.t", "op": "u", "commit_lsn": "0/10", "ordinal": 3, "xid": 7,
             "committed_us": 1_500_000,
@@ -264,7 +294,12 @@ mod tests {
         rules.exclude = names(&["public.t.big"]);
         let method = Method::Stars(3);
         let columns = names(&["public.t.card"]);
-        rules.masks.push(MaskRule { name: "m".to_owned(), columns, method, other_types_pass: Allowed::No });
+        rules.masks.push(MaskRule {
+            name: "m".to_owned(),
+            columns,
+            method,
+            other_types_pass: Allowed::No,
+        });
         let written = text(&config, |quarantine, row, out| quarantine.write(&context(), row, out));
         assert_eq!(written["after"], serde_json::json!({"id": "2", "name": "a\"b"}));
         assert_eq!(written["unchanged"], serde_json::json!([]));
@@ -273,9 +308,13 @@ mod tests {
     #[test]
     fn one_that_is_too_large_says_so_and_has_no_values() {
         let why = TooLarge { size_bytes: 90, max_bytes: 80 };
-        let written =
-            text(&Config::new("p"), |quarantine, row, out| quarantine.write_without_values(&context(), row, why, out));
-        assert_eq!(written["values_left_out"], serde_json::json!({"size_bytes": 90, "max_bytes": 80}));
+        let written = text(&Config::new("p"), |quarantine, row, out| {
+            quarantine.write_without_values(&context(), row, why, out)
+        });
+        assert_eq!(
+            written["values_left_out"],
+            serde_json::json!({"size_bytes": 90, "max_bytes": 80})
+        );
         assert_eq!((&written["op"], &written["ordinal"]), (&"u".into(), &3.into()));
         assert!(written.get("before").is_none() && written.get("after").is_none());
     }

@@ -89,7 +89,9 @@ impl Replace {
         for piece in &self.pieces {
             match piece {
                 Piece::Text(text) => out.push_str(text),
-                Piece::Group(group) => out.push_str(found.get(*group).map_or("", |group| group.as_str())),
+                Piece::Group(group) => {
+                    out.push_str(found.get(*group).map_or("", |group| group.as_str()))
+                }
             }
         }
         out.push_str(name.get(all.end()..).unwrap_or_default());
@@ -109,11 +111,13 @@ fn pieces(replacement: &str, regex: &Regex) -> Result<Vec<Piece>, RerouteFault> 
                 let group = match rest.next() {
                     Some('{') => {
                         let name: String = rest.by_ref().take_while(|c| *c != '}').collect();
-                        let place = regex.capture_names().position(|known| known == Some(name.as_str()));
+                        let place =
+                            regex.capture_names().position(|known| known == Some(name.as_str()));
                         place.ok_or(RerouteFault::NoGroup(name))?
                     }
                     Some(first) => {
-                        let digit = |c: char| c.to_digit(10).and_then(|digit| usize::try_from(digit).ok());
+                        let digit =
+                            |c: char| c.to_digit(10).and_then(|digit| usize::try_from(digit).ok());
                         let mut group = digit(first).ok_or(RerouteFault::Unfinished)?;
                         // Further digits belong to it as long as there is such a group.
                         while let Some(more) = rest.peek().copied().and_then(digit) {
@@ -166,7 +170,10 @@ mod tests {
     fn a_replacement_is_javas() {
         let name = "shop.public.shard_12_orders";
         assert_eq!(replaced(r"(.*)public\.shard_\d+_(.*)", "$1all_$2", name), "shop.all_orders");
-        assert_eq!(replaced(r"(?<rest>.*)\.shard_(\d+)_(\w+)", r"${rest}.$3\$$2", name), "shop.public.orders$12");
+        assert_eq!(
+            replaced(r"(?<rest>.*)\.shard_(\d+)_(\w+)", r"${rest}.$3\$$2", name),
+            "shop.public.orders$12"
+        );
         assert_eq!(replaced("(shop).*", "$10", name), "shop0");
         // It has to fit all of the name, and is replaced where it fits first.
         assert_eq!(replaced("shard", "x", name), name);
@@ -178,7 +185,10 @@ mod tests {
     fn what_cannot_be_read_is_told() {
         assert!(matches!(Replace::read("(", "x"), Err(RerouteFault::Regex(_))));
         assert_eq!(Replace::read("(a)", "$2").unwrap_err(), RerouteFault::NoGroup("2".to_owned()));
-        assert_eq!(Replace::read("(a)", "${b}").unwrap_err(), RerouteFault::NoGroup("b".to_owned()));
+        assert_eq!(
+            Replace::read("(a)", "${b}").unwrap_err(),
+            RerouteFault::NoGroup("b".to_owned())
+        );
         for unfinished in ["a$", "a\\", "$x"] {
             assert_eq!(Replace::read("(a)", unfinished).unwrap_err(), RerouteFault::Unfinished);
         }

@@ -44,7 +44,11 @@ impl<'a> Image<'a> {
     }
 
     /// An old row, whole or only its identity.
-    pub(super) fn old(plan: &Plan, old: OldTuple<'a>, spans: &'a mut Vec<CellSpan>) -> Result<Self, EncodeError> {
+    pub(super) fn old(
+        plan: &Plan,
+        old: OldTuple<'a>,
+        spans: &'a mut Vec<CellSpan>,
+    ) -> Result<Self, EncodeError> {
         let only_identity = matches!(old, OldTuple::Key(_));
         Ok(Image { only_identity, ..Image::whole(plan, old.tuple(), spans, None)? })
     }
@@ -118,7 +122,9 @@ impl<'a, F: Form> Writer<'a, F> {
 
     /// The image's key; none for a table without.
     pub(super) fn key(&mut self, image: &Image<'_>) -> Result<Option<Span>, EncodeError> {
-        let Key::Columns { prefix, columns, added, suffix } = &self.plan.key else { return Ok(None) };
+        let Key::Columns { prefix, columns, added, suffix } = &self.plan.key else {
+            return Ok(None);
+        };
         let start = self.out.len();
         self.out.extend_from_slice(prefix);
         self.key_struct::<F>((columns, &added[0]), image, |column| &column.lead)?;
@@ -129,7 +135,9 @@ impl<'a, F: Form> Writer<'a, F> {
     fn key_text(&mut self, image: &Image<'_>) -> Result<Span, EncodeError> {
         let start = self.out.len();
         if let Key::Columns { columns, added, .. } = &self.plan.key {
-            self.key_struct::<HeaderText>((columns, &added[1]), image, |column| &column.header_lead)?;
+            self.key_struct::<HeaderText>((columns, &added[1]), image, |column| {
+                &column.header_lead
+            })?;
         }
         Ok((start, self.out.len()))
     }
@@ -203,7 +211,12 @@ impl<'a, F: Form> Writer<'a, F> {
     }
 
     /// A column's field with its value, or null where there is none or none that its schema can hold.
-    fn cell<G: Form>(&mut self, index: usize, column: &ColumnPlan, cell: Cell<'_>) -> Result<(), EncodeError> {
+    fn cell<G: Form>(
+        &mut self,
+        index: usize,
+        column: &ColumnPlan,
+        cell: Cell<'_>,
+    ) -> Result<(), EncodeError> {
         if let Some(mask) = &column.mask
             && self.masked::<G>(mask, column, cell)?
         {
@@ -260,7 +273,12 @@ impl<'a, F: Form> Writer<'a, F> {
 impl<F: Form> Writer<'_, F> {
     /// Writes what stands for a masked column's cell; false where the cell is written as any other: null that is not
     /// masked, and what the server did not send.
-    fn masked<G: Form>(&mut self, mask: &Mask, column: &ColumnPlan, cell: Cell<'_>) -> Result<bool, EncodeError> {
+    fn masked<G: Form>(
+        &mut self,
+        mask: &Mask,
+        column: &ColumnPlan,
+        cell: Cell<'_>,
+    ) -> Result<bool, EncodeError> {
         let text = match (cell, mask.null()) {
             (Cell::Text(text), _) => text,
             (Cell::Null, Some(stars)) => {
@@ -270,8 +288,11 @@ impl<F: Form> Writer<'_, F> {
             }
             (Cell::Null, None) | (Cell::Unchanged | Cell::Binary(_), _) => return Ok(false),
         };
-        let fault =
-            |source| EncodeError::Value { table: self.plan.table.to_string(), column: column.name.to_string(), source };
+        let fault = |source| EncodeError::Value {
+            table: self.plan.table.to_string(),
+            column: column.name.to_string(),
+            source,
+        };
         G::some(column.union, self.out);
         match mask {
             Mask::Cut { units, bytes: true } => {
@@ -291,7 +312,10 @@ impl<F: Form> Writer<'_, F> {
 
 /// Whether two images are the same in every column that rows have. Both must be whole.
 pub(super) fn is_same(plan: &Plan, old: &Image<'_>, new: &Image<'_>) -> bool {
-    let same = |index: usize, column: &ColumnPlan| match (old.cell(index, column.in_identity), new.cell(index, true)) {
+    let same = |index: usize, column: &ColumnPlan| match (
+        old.cell(index, column.in_identity),
+        new.cell(index, true),
+    ) {
         (_, Some(Cell::Unchanged)) => true,
         (old, new) => old == new,
     };

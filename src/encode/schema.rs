@@ -60,11 +60,20 @@ pub(super) const CONNECT_TIME: &str = "org.apache.kafka.connect.data.Time";
 pub(super) const CONNECT_TIMESTAMP: &str = "org.apache.kafka.connect.data.Timestamp";
 
 /// The values of `source.snapshot`, as the `allowed` parameter of Debezium's enum type lists them.
-const SNAPSHOT_MARKERS: &str = "true,first,first_in_data_collection,last_in_data_collection,last,false,incremental";
+const SNAPSHOT_MARKERS: &str =
+    "true,first,first_in_data_collection,last_in_data_collection,last,false,incremental";
 
 impl Schema {
     pub(super) fn plain(base: Base) -> Self {
-        Schema { base, optional: false, name: None, version: None, doc: None, parameters: Vec::new(), default: None }
+        Schema {
+            base,
+            optional: false,
+            name: None,
+            version: None,
+            doc: None,
+            parameters: Vec::new(),
+            default: None,
+        }
     }
 
     /// A semantic type, version 1.
@@ -119,7 +128,9 @@ pub(super) fn of_wire(wire: &Wire) -> Schema {
             .with("scale", scale.to_string())
             .with("connect.decimal.precision", precision.to_string()),
         Wire::Variable => variable(),
-        Wire::Money { digits } => Schema::named(Base::Bytes, DECIMAL).with("scale", digits.to_string()),
+        Wire::Money { digits } => {
+            Schema::named(Base::Bytes, DECIMAL).with("scale", digits.to_string())
+        }
         Wire::Json | Wire::HstoreJson => Schema::named(Base::Text, "io.debezium.data.Json"),
         Wire::Xml => Schema::named(Base::Text, "io.debezium.data.Xml"),
         Wire::Uuid => Schema::named(Base::Text, "io.debezium.data.Uuid"),
@@ -132,7 +143,9 @@ pub(super) fn of_wire(wire: &Wire) -> Schema {
         Wire::Enum { allowed } => {
             Schema::named(Base::Text, "io.debezium.data.Enum").with("allowed", allowed.to_string())
         }
-        Wire::Bits { length } => Schema::named(Base::Bytes, "io.debezium.data.Bits").with("length", length.to_string()),
+        Wire::Bits { length } => {
+            Schema::named(Base::Bytes, "io.debezium.data.Bits").with("length", length.to_string())
+        }
         Wire::Date => Schema::named(Base::Int32, "io.debezium.time.Date"),
         Wire::TimeMillis => Schema::named(Base::Int32, "io.debezium.time.Time"),
         Wire::TimeMicros => Schema::named(Base::Int64, "io.debezium.time.MicroTime"),
@@ -153,12 +166,18 @@ pub(super) fn of_wire(wire: &Wire) -> Schema {
         Wire::Point => point(),
         Wire::Geometry => geometry("Geometry", "io.debezium.data.geometry.Geometry").optional(),
         Wire::Geography => geometry("Geography", "io.debezium.data.geometry.Geography"),
-        Wire::Vector => Schema::named(list(Schema::plain(Base::Float64)), "io.debezium.data.DoubleVector"),
-        Wire::HalfVector => Schema::named(list(Schema::plain(Base::Float32)), "io.debezium.data.FloatVector"),
+        Wire::Vector => {
+            Schema::named(list(Schema::plain(Base::Float64)), "io.debezium.data.DoubleVector")
+        }
+        Wire::HalfVector => {
+            Schema::named(list(Schema::plain(Base::Float32)), "io.debezium.data.FloatVector")
+        }
         Wire::SparseVector => sparse_vector().optional(),
         Wire::Int2Vector => Schema::plain(list(Schema::plain(Base::Int16))),
         Wire::OidVector => Schema::plain(list(Schema::plain(Base::Int64))),
-        Wire::List { element, optional, .. } => Schema::plain(list(Schema { optional: *optional, ..of_wire(element) })),
+        Wire::List { element, optional, .. } => {
+            Schema::plain(list(Schema { optional: *optional, ..of_wire(element) }))
+        }
     }
 }
 
@@ -189,7 +208,8 @@ fn geometry(doc: &'static str, name: &'static str) -> Schema {
 }
 
 fn sparse_vector() -> Schema {
-    let entries = Base::Map(Box::new(Schema::plain(Base::Int16)), Box::new(Schema::plain(Base::Float64)));
+    let entries =
+        Base::Map(Box::new(Schema::plain(Base::Int16)), Box::new(Schema::plain(Base::Float64)));
     let fields = vec![required("dimensions", Base::Int16), required("vector", entries)];
     let schema = Schema::named(Base::Struct(fields), "io.debezium.data.SparseDoubleVector");
     Schema { doc: Some("Sparse double vector"), ..schema }
@@ -199,7 +219,10 @@ fn sparse_vector() -> Schema {
 pub(super) fn of_column(column: &Column, wire: &Wire) -> Field {
     let schema = Schema {
         optional: !column.not_null || wire.is_always_optional(),
-        default: column.default.as_deref().and_then(|text| Literal::of_default(text, &column.kind, wire)),
+        default: column
+            .default
+            .as_deref()
+            .and_then(|text| Literal::of_default(text, &column.kind, wire)),
         ..of_wire(wire)
     };
     Field { name: column.name.to_string().into(), schema }
@@ -261,7 +284,9 @@ pub(super) fn of_message(binary: BinaryMode) -> Schema {
 fn source() -> Schema {
     let snapshot = Schema {
         default: Some(Literal::Text("false".to_owned())),
-        ..Schema::named(Base::Text, "io.debezium.data.Enum").with("allowed", SNAPSHOT_MARKERS.to_owned()).optional()
+        ..Schema::named(Base::Text, "io.debezium.data.Enum")
+            .with("allowed", SNAPSHOT_MARKERS.to_owned())
+            .optional()
     };
     let fields = vec![
         required("version", Base::Text),

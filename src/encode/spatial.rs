@@ -65,9 +65,14 @@ pub(super) fn numbers<'a, F: Form>(
 }
 
 /// A sparse vector: its dimensions, and a map from index to number in the order of Java's HashMap.
-pub(super) fn sparse<F: Form>(text: &[u8], out: &mut Vec<u8>, tools: &mut Tools) -> Result<(), Fault> {
+pub(super) fn sparse<F: Form>(
+    text: &[u8],
+    out: &mut Vec<u8>,
+    tools: &mut Tools,
+) -> Result<(), Fault> {
     let vector = SparseVector::parse(text)?;
-    let within = |number: i64| i16::try_from(number).map_err(|_| Fault::Unholdable(Loss::BeyondInt16));
+    let within =
+        |number: i64| i16::try_from(number).map_err(|_| Fault::Unholdable(Loss::BeyondInt16));
     F::struct_open(out);
     F::field(true, "dimensions", out);
     F::int(i64::from(within(vector.dimensions)?), out);

@@ -9,7 +9,9 @@ use super::modes::Code;
 use super::notes::{Loss, Note};
 use super::wire::Wire;
 use super::{moment, spatial};
-use crate::table::value::{self, Array, Decimal, DecimalScratch, Hstore, MICROS_PER_DAY, Special, ValueError};
+use crate::table::value::{
+    self, Array, Decimal, DecimalScratch, Hstore, MICROS_PER_DAY, Special, ValueError,
+};
 
 /// Buffers and notes of the row being written.
 #[derive(Debug, Default)]
@@ -63,12 +65,21 @@ impl From<ValueError> for Fault {
 }
 
 /// Appends the value that `text` says, as its `Wire` has it and without what marks it as not null.
-pub(super) fn value<F: Form>(wire: &Wire, text: &[u8], out: &mut Vec<u8>, tools: &mut Tools) -> Result<(), Fault> {
+pub(super) fn value<F: Form>(
+    wire: &Wire,
+    text: &[u8],
+    out: &mut Vec<u8>,
+    tools: &mut Tools,
+) -> Result<(), Fault> {
     match wire {
         Wire::Int2 | Wire::Int4 | Wire::Int8 | Wire::Oid => F::int(integer(wire, text)?, out),
-        Wire::Text | Wire::Json | Wire::Xml | Wire::Uuid | Wire::Ltree | Wire::Tsvector | Wire::Enum { .. } => {
-            F::text(value::utf8(text)?, out)
-        }
+        Wire::Text
+        | Wire::Json
+        | Wire::Xml
+        | Wire::Uuid
+        | Wire::Ltree
+        | Wire::Tsvector
+        | Wire::Enum { .. } => F::text(value::utf8(text)?, out),
         Wire::Decimal { scale, .. } => {
             let scale = finite(value::decimal(text, Some(*scale), &mut tools.decimal)?)?;
             F::decimal(tools.decimal.unscaled(), scale, out);
@@ -109,8 +120,12 @@ pub(super) fn value<F: Form>(wire: &Wire, text: &[u8], out: &mut Vec<u8>, tools:
         }
         Wire::IntervalMicros => F::int(moment::interval_micros(value::interval(text)?, tools), out),
         Wire::TimeNanos => F::int(value::time(text)? * 1000, out),
-        Wire::ConnectDate => F::temporal(Temporal::Date, moment::date_number(value::date(text)?), out),
-        Wire::ConnectTime => F::temporal(Temporal::Time, moment::connect_time(value::time(text)?, tools), out),
+        Wire::ConnectDate => {
+            F::temporal(Temporal::Date, moment::date_number(value::date(text)?), out)
+        }
+        Wire::ConnectTime => {
+            F::temporal(Temporal::Time, moment::connect_time(value::time(text)?, tools), out)
+        }
         Wire::TimestampNanos => F::int(moment::timestamp_nanos(value::timestamp(text)?)?, out),
         Wire::ConnectTimestamp => {
             let millis = moment::connect_timestamp(value::timestamp(text)?, tools);
@@ -171,17 +186,20 @@ pub(super) fn value<F: Form>(wire: &Wire, text: &[u8], out: &mut Vec<u8>, tools:
             spatial::geometry::<F>(&tools.bytes, srid, out);
         }
         Wire::Vector => {
-            let push = |part, out: &mut Vec<u8>| value::float8(part).map(|number| F::float8(number, out));
+            let push =
+                |part, out: &mut Vec<u8>| value::float8(part).map(|number| F::float8(number, out));
             spatial::numbers::<F>(value::vector(text)?, push, out)?;
         }
         Wire::HalfVector => {
-            let push = |part, out: &mut Vec<u8>| value::float4(part).map(|number| F::float4(number, out));
+            let push =
+                |part, out: &mut Vec<u8>| value::float4(part).map(|number| F::float4(number, out));
             spatial::numbers::<F>(value::vector(text)?, push, out)?;
         }
         Wire::SparseVector => spatial::sparse::<F>(text, out, tools)?,
         Wire::Int2Vector | Wire::OidVector => {
             let element = if *wire == Wire::Int2Vector { &Wire::Int2 } else { &Wire::Oid };
-            let push = |part, out: &mut Vec<u8>| integer(element, part).map(|number| F::int(number, out));
+            let push =
+                |part, out: &mut Vec<u8>| integer(element, part).map(|number| F::int(number, out));
             spatial::numbers::<F>(value::spaced(text), push, out)?;
         }
         Wire::List { element, optional, delimiter } => {
@@ -226,7 +244,12 @@ pub(super) fn variable<F: Form>(unscaled: &[u8], scale: u32, out: &mut Vec<u8>) 
 }
 
 /// A decimal in plain notation, or Debezium's name of what is no number.
-fn decimal_text<F: Form>(text: &[u8], scale: Option<u16>, out: &mut Vec<u8>, tools: &mut Tools) -> Result<(), Fault> {
+fn decimal_text<F: Form>(
+    text: &[u8],
+    scale: Option<u16>,
+    out: &mut Vec<u8>,
+    tools: &mut Tools,
+) -> Result<(), Fault> {
     tools.text.clear();
     match value::decimal_text(text, scale, &mut tools.text)? {
         None => F::text(value::utf8(&tools.text)?, out),
@@ -270,7 +293,12 @@ fn push_cents(cents: i64, text: &mut Vec<u8>) {
 }
 
 /// Bytes as text in a code.
-fn coded<F: Form>(code: Code, bytes: &[u8], text: &mut Vec<u8>, out: &mut Vec<u8>) -> Result<(), ValueError> {
+fn coded<F: Form>(
+    code: Code,
+    bytes: &[u8],
+    text: &mut Vec<u8>,
+    out: &mut Vec<u8>,
+) -> Result<(), ValueError> {
     text.clear();
     push_code(code, bytes, text);
     F::text(value::utf8(text)?, out);

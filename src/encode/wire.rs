@@ -2,7 +2,9 @@
 //!
 //! Decided once for a plan; `transcode` matches on it row by row, `schema` and `literal` once.
 
-use super::modes::{BinaryMode, Code, DecimalMode, HstoreMode, IntervalMode, Modes, TimeMode, UnknownMode};
+use super::modes::{
+    BinaryMode, Code, DecimalMode, HstoreMode, IntervalMode, Modes, TimeMode, UnknownMode,
+};
 use crate::table::{AsBytes, ColumnKind};
 
 /// One for each way a value is written or a schema named.
@@ -110,7 +112,9 @@ impl Wire {
             ColumnKind::Oid => Wire::Oid,
             ColumnKind::Float4 => Wire::Float4,
             ColumnKind::Float8 => Wire::Float8,
-            ColumnKind::Numeric { .. } | ColumnKind::NumericAny | ColumnKind::Money => decimal(kind, modes),
+            ColumnKind::Numeric { .. } | ColumnKind::NumericAny | ColumnKind::Money => {
+                decimal(kind, modes)
+            }
             ColumnKind::Text | ColumnKind::Verbatim | ColumnKind::Isbn => Wire::Text,
             ColumnKind::Json => Wire::Json,
             ColumnKind::Xml => Wire::Xml,
@@ -148,7 +152,11 @@ impl Wire {
             ColumnKind::Array(element) => Wire::List {
                 element: Box::new(Wire::of(element, modes)?),
                 optional: has_null_elements(element),
-                delimiter: if matches!(**element, ColumnKind::Geometry | ColumnKind::Geography) { b':' } else { b',' },
+                delimiter: if matches!(**element, ColumnKind::Geometry | ColumnKind::Geography) {
+                    b':'
+                } else {
+                    b','
+                },
             },
             ColumnKind::Unknown { as_bytes, .. } => return unknown(*as_bytes, modes),
         })
@@ -196,16 +204,19 @@ fn date(mode: TimeMode) -> Wire {
     match mode {
         TimeMode::Connect => Wire::ConnectDate,
         TimeMode::IsoString => Wire::IsoDate,
-        TimeMode::Adaptive | TimeMode::AdaptiveTimeMicroseconds | TimeMode::Microseconds | TimeMode::Nanoseconds => {
-            Wire::Date
-        }
+        TimeMode::Adaptive
+        | TimeMode::AdaptiveTimeMicroseconds
+        | TimeMode::Microseconds
+        | TimeMode::Nanoseconds => Wire::Date,
     }
 }
 
 fn time(precision: u8, mode: TimeMode) -> Wire {
     match mode {
         TimeMode::Adaptive if precision <= 3 => Wire::TimeMillis,
-        TimeMode::Adaptive | TimeMode::AdaptiveTimeMicroseconds | TimeMode::Microseconds => Wire::TimeMicros,
+        TimeMode::Adaptive | TimeMode::AdaptiveTimeMicroseconds | TimeMode::Microseconds => {
+            Wire::TimeMicros
+        }
         TimeMode::Nanoseconds => Wire::TimeNanos,
         TimeMode::Connect => Wire::ConnectTime,
         TimeMode::IsoString => Wire::IsoTime,
@@ -214,8 +225,12 @@ fn time(precision: u8, mode: TimeMode) -> Wire {
 
 fn timestamp(precision: u8, mode: TimeMode) -> Wire {
     match mode {
-        TimeMode::Adaptive | TimeMode::AdaptiveTimeMicroseconds if precision <= 3 => Wire::TimestampMillis,
-        TimeMode::Adaptive | TimeMode::AdaptiveTimeMicroseconds | TimeMode::Microseconds => Wire::TimestampMicros,
+        TimeMode::Adaptive | TimeMode::AdaptiveTimeMicroseconds if precision <= 3 => {
+            Wire::TimestampMillis
+        }
+        TimeMode::Adaptive | TimeMode::AdaptiveTimeMicroseconds | TimeMode::Microseconds => {
+            Wire::TimestampMicros
+        }
         TimeMode::Nanoseconds => Wire::TimestampNanos,
         TimeMode::Connect => Wire::ConnectTimestamp,
         TimeMode::IsoString => Wire::IsoTimestamp,
@@ -227,7 +242,11 @@ fn unknown(as_bytes: AsBytes, modes: &Modes) -> Option<Wire> {
         BinaryMode::Bytes => Wire::Opaque { geometric },
         BinaryMode::Coded(code) => Wire::OpaqueText { code, geometric },
     };
-    let list = |geometric, delimiter| Wire::List { element: Box::new(opaque(geometric)), optional: false, delimiter };
+    let list = |geometric, delimiter| Wire::List {
+        element: Box::new(opaque(geometric)),
+        optional: false,
+        delimiter,
+    };
     match (modes.unknown_types, as_bytes) {
         (UnknownMode::Text, _) => Some(Wire::Text),
         (UnknownMode::Drop, _) | (UnknownMode::Bytes, AsBytes::Nothing) => None,

@@ -209,7 +209,8 @@ impl Copying {
     /// backfill copies them. No end is recorded for them, so that they are still to be copied after
     /// a crash.
     pub fn owed(&self) -> impl Iterator<Item = &TableName> {
-        let is_owed = |table: &Table| matches!(&table.state, State::Left(left) if left.reason == REWRITTEN);
+        let is_owed =
+            |table: &Table| matches!(&table.state, State::Left(left) if left.reason == REWRITTEN);
         self.tables
             .iter()
             .zip(&self.plan.tables)
@@ -282,7 +283,9 @@ impl Copying {
 
     /// Marks a table as sent if all its ranges are read and none of its pieces is in hand.
     fn look(&mut self, table: usize) {
-        if !self.ranges.is_read(table) || self.in_hand.as_ref().is_some_and(|in_hand| in_hand.table == table) {
+        if !self.ranges.is_read(table)
+            || self.in_hand.as_ref().is_some_and(|in_hand| in_hand.table == table)
+        {
             return;
         }
         let Some(of) = self.tables.get_mut(table) else { return };
@@ -353,7 +356,10 @@ impl Copying {
     /// The next table that has no plan and may be planned now, with its shape.
     #[must_use]
     pub fn unplanned(&self, now: Moment) -> Option<(usize, RelationShape)> {
-        let at = self.tables.iter().position(|t| matches!(t.state, State::Unplanned(at) if at <= now))?;
+        let at = self
+            .tables
+            .iter()
+            .position(|t| matches!(t.state, State::Unplanned(at) if at <= now))?;
         Some((at, self.plan.tables.get(at)?.shape.clone()))
     }
 
@@ -402,7 +408,9 @@ impl Copying {
         let (table, name) = (self.tables.get(at)?, self.name(at)?);
         let copied = match &table.state {
             State::Left(left) => Copied::left(self.epoch, table.rows, left.clone()),
-            State::Unplanned(_) | State::Copying | State::Sent => Copied::whole(self.epoch, table.rows),
+            State::Unplanned(_) | State::Copying | State::Sent => {
+                Copied::whole(self.epoch, table.rows)
+            }
         };
         Some((at, name.to_string(), copied))
     }
@@ -451,7 +459,9 @@ impl Copying {
         for (table, planned) in self.tables.iter().zip(&self.plan.tables) {
             let (state, reason, next) = match &table.state {
                 State::Left(left) => ("left", left.detail.clone(), left.next.clone()),
-                _ if table.refused.is_some() => ("refused", table.refused.clone().unwrap_or_default(), String::new()),
+                _ if table.refused.is_some() => {
+                    ("refused", table.refused.clone().unwrap_or_default(), String::new())
+                }
                 State::Unplanned(_) => ("waiting", String::new(), String::new()),
                 State::Copying if table.rows == 0 => ("waiting", String::new(), String::new()),
                 State::Copying => ("copying", String::new(), String::new()),
@@ -480,6 +490,7 @@ impl Copying {
 fn locks(first: &FirstCopy) -> Arc<[TableName]> {
     let is_left = |at: usize| first.prepared.left.iter().any(|(left, _)| *left == at);
     let tables = first.prepared.plan.tables.iter().enumerate().filter(|(at, _)| !is_left(*at));
-    let parts: Vec<TableName> = tables.flat_map(|(_, table)| &table.parts).map(|part| part.name.clone()).collect();
+    let parts: Vec<TableName> =
+        tables.flat_map(|(_, table)| &table.parts).map(|part| part.name.clone()).collect();
     if parts.len() > LOCKS_MAX { Arc::default() } else { parts.into() }
 }

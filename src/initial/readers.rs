@@ -24,7 +24,8 @@ pub(super) struct Reader {
 
 impl Copying {
     pub(super) fn read(&mut self, worker: usize) {
-        let (postgres, snapshot, locks) = (self.postgres.clone(), self.snapshot.clone(), Arc::clone(&self.locks));
+        let (postgres, snapshot, locks) =
+            (self.postgres.clone(), self.snapshot.clone(), Arc::clone(&self.locks));
         let started = Worker::start(postgres, snapshot, locks, worker, self.tell.clone());
         if let Some(reader) = self.readers.get_mut(worker) {
             *reader = Reader { worker: Some(started), ..Reader::default() };
@@ -100,11 +101,16 @@ impl Copying {
     /// Gives each free reader its next range.
     pub(super) fn hand_out(&mut self) {
         for worker in 0..self.readers.len() {
-            if !self.readers.get(worker).is_some_and(|reader| reader.free && reader.worker.is_some()) {
+            if !self
+                .readers
+                .get(worker)
+                .is_some_and(|reader| reader.free && reader.worker.is_some())
+            {
                 continue;
             }
             let tables = &self.tables;
-            let ready = |at: usize| tables.get(at).is_some_and(|table| table.state == State::Copying);
+            let ready =
+                |at: usize| tables.get(at).is_some_and(|table| table.state == State::Copying);
             let Some(range) = self.ranges.take(ready) else { return };
             let Some(table) = self.plan.tables.get(range.table) else { return };
             let job = Job { table: table.name.to_string(), sql: table.copy(&range) };

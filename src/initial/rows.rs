@@ -77,7 +77,11 @@ impl Copying {
     fn next_row(&mut self) -> Option<NextRow> {
         loop {
             if let Some(released) = self.markers.released() {
-                return Some(NextRow { table: released.table, marker: released.marker, line_at: None });
+                return Some(NextRow {
+                    table: released.table,
+                    marker: released.marker,
+                    line_at: None,
+                });
             }
             let in_hand = self.in_hand.as_mut()?;
             let (table, at) = (in_hand.table, in_hand.at);
@@ -92,7 +96,11 @@ impl Copying {
                 }
                 Some((_, end)) => {
                     in_hand.at = end;
-                    return Some(NextRow { table, marker: self.markers.next(table), line_at: Some(at) });
+                    return Some(NextRow {
+                        table,
+                        marker: self.markers.next(table),
+                        line_at: Some(at),
+                    });
                 }
                 None => self.in_hand = None,
             }
@@ -102,17 +110,26 @@ impl Copying {
     /// Encodes and sends one row.
     #[inline]
     fn send(&mut self, next: &NextRow, tools: &mut Tools<'_>) -> Result<Sent, RowsError> {
-        let Copying { tables, plan, row, encoder, markers, in_hand, point, xid, at, ordinal, .. } = self;
+        let Copying {
+            tables, plan, row, encoder, markers, in_hand, point, xid, at, ordinal, ..
+        } = self;
         let (of, planned) = (tables.get_mut(next.table), plan.tables.get(next.table));
         let line = match next.line_at {
-            Some(at) => in_hand.as_ref().and_then(|in_hand| in_hand.piece.line(at)).map(|(line, _)| line),
+            Some(at) => {
+                in_hand.as_ref().and_then(|in_hand| in_hand.piece.line(at)).map(|(line, _)| line)
+            }
             None => markers.released().map(|released| released.line.as_slice()),
         };
-        let (Some(of), Some(planned), Some(line)) = (of, planned, line) else { return Ok(Sent::Yes) };
+        let (Some(of), Some(planned), Some(line)) = (of, planned, line) else {
+            return Ok(Sent::Yes);
+        };
         let Some(active) = &of.active else { return Ok(Sent::Yes) };
         let context = Context {
             // The last byte before the consistent point. No streamed commit can begin there.
-            position: Position { commit: Lsn::new(point.bytes().saturating_sub(1)), ordinal: *ordinal },
+            position: Position {
+                commit: Lsn::new(point.bytes().saturating_sub(1)),
+                ordinal: *ordinal,
+            },
             lsn: *point,
             last_commit: None,
             xid: Some(*xid),
@@ -124,7 +141,13 @@ impl Copying {
         let name = &planned.name;
         let new = match row.read(line, planned.shape.columns.len()) {
             Ok(new) => new,
-            Err(error) => return Ok(Sent::Left(left("copy_unreadable", format!("table {name}: {error}"), name))),
+            Err(error) => {
+                return Ok(Sent::Left(left(
+                    "copy_unreadable",
+                    format!("table {name}: {error}"),
+                    name,
+                )));
+            }
         };
         match encoder.row(&active.plan, &context, &Row::Read { new }, tools.now_unix_nanos) {
             Ok(()) => {}
@@ -136,7 +159,9 @@ impl Copying {
         }
         match records_out(encoder, active, context.position, tools) {
             Ok(()) => {}
-            Err(RowsError::Halt(halt)) => return Ok(Sent::Left(left(halt.reason.code(), halt.detail, name))),
+            Err(RowsError::Halt(halt)) => {
+                return Ok(Sent::Left(left(halt.reason.code(), halt.detail, name)));
+            }
             Err(error) => return Err(error),
         }
         active.metrics.count(Operation::Read, 1, new.size_bytes() as u64);

@@ -86,7 +86,8 @@ impl TopicRules {
     /// The rules for one topic, its group's laid over the general ones.
     #[must_use]
     pub fn of(&self, topic: &str) -> TopicRules {
-        let has = |group: &&TopicGroup| group.include.lists(&[topic]) && !group.exclude.lists(&[topic]);
+        let has =
+            |group: &&TopicGroup| group.include.lists(&[topic]) && !group.exclude.lists(&[topic]);
         let general = TopicRules { groups: Vec::new(), ..self.clone() };
         let Some(group) = self.groups.iter().find(has) else { return general };
         TopicRules {
@@ -114,8 +115,11 @@ impl Default for TopicRules {
 
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown: BTreeMap<&str, &str> =
-            self.client.iter().map(|(k, v)| (k.as_str(), if is_sensitive(k) { "***" } else { v.as_str() })).collect();
+        let shown: BTreeMap<&str, &str> = self
+            .client
+            .iter()
+            .map(|(k, v)| (k.as_str(), if is_sensitive(k) { "***" } else { v.as_str() }))
+            .collect();
         f.debug_struct("Config")
             .field("brokers", &self.brokers)
             .field("client", &shown)
@@ -130,7 +134,8 @@ impl fmt::Debug for Config {
 /// Whether a librdkafka property's value must not be shown: passwords, keys, tokens and the user name beside them.
 #[must_use]
 pub fn is_sensitive(property: &str) -> bool {
-    const MARKS: [&str; 6] = ["password", "secret", "key.pem", "oauthbearer.config", "private.key", "sasl.username"];
+    const MARKS: [&str; 6] =
+        ["password", "secret", "key.pem", "oauthbearer.config", "private.key", "sasl.username"];
     MARKS.iter().any(|mark| property.contains(mark))
 }
 
@@ -143,31 +148,43 @@ pub fn refuse_pinned(property: &str) -> Option<&'static str> {
         "acks" | "request.required.acks" => {
             "pinned to `all`: an LSN is confirmed to Postgres only for records every in-sync replica holds"
         }
-        "enable.idempotence" => "pinned to `true`: without it a retry duplicates or reorders records",
+        "enable.idempotence" => {
+            "pinned to `true`: without it a retry duplicates or reorders records"
+        }
         "enable.gapless.guarantee" => {
             "pinned to `true`: after a failed batch nothing may follow it, or a change would be missing in silence"
         }
         "message.timeout.ms" | "delivery.timeout.ms" => {
             "pinned to 0 (never): a record that times out is a gap that later records are written past"
         }
-        "retries" | "message.send.max.retries" => "pinned: a record is retried until it is written or refused for good",
-        "partitioner" => "pinned to `murmur2_random`: keys keep the partition that Java producers give them",
+        "retries" | "message.send.max.retries" => {
+            "pinned: a record is retried until it is written or refused for good"
+        }
+        "partitioner" => {
+            "pinned to `murmur2_random`: keys keep the partition that Java producers give them"
+        }
         "queue.buffering.max.kbytes" | "queue.buffering.max.messages" => {
             "follows from `limits.memory`: the byte budget counts librdkafka's queue"
         }
         "bootstrap.servers" | "metadata.broker.list" => "set `kafka.brokers` instead",
         "transactional.id" => "transactions are not offered: delivery is at least once",
         "delivery.report.only.error" => "pinned to `false`: every delivery is counted",
-        "produce.offset.report" => "pinned: offsets prove that nobody else writes to our partitions",
+        "produce.offset.report" => {
+            "pinned: offsets prove that nobody else writes to our partitions"
+        }
         "queuing.strategy" => "pinned to `fifo`: any other order is not Postgres's",
         "log.queue" | "log.connection.close" | "log_level" => {
             "pinned: a broken connection with requests in flight is noticed through librdkafka's log"
         }
         "test.mock.num.brokers" | "test.mock.broker.rtt" => "would replace the brokers by a mock",
-        "group.id" | "enable.auto.commit" | "auto.offset.reset" | "isolation.level" | "enable.partition.eof" => {
-            "belongs to consumers; the state topic's reader sets its own"
+        "group.id"
+        | "enable.auto.commit"
+        | "auto.offset.reset"
+        | "isolation.level"
+        | "enable.partition.eof" => "belongs to consumers; the state topic's reader sets its own",
+        "enable.sasl.oauthbearer.unsecure.jwt" => {
+            "a token that nobody signed proves nothing; give kafka.token_command"
         }
-        "enable.sasl.oauthbearer.unsecure.jwt" => "a token that nobody signed proves nothing; give kafka.token_command",
         "sasl.oauthbearer.method"
         | "sasl.oauthbearer.client.id"
         | "sasl.oauthbearer.client.secret"
@@ -182,8 +199,13 @@ pub fn refuse_pinned(property: &str) -> Option<&'static str> {
 }
 
 /// The properties that name a file which librdkafka reads when a client is made. `probe` is a value of `ssl.ca.location`.
-const FILE_PROPERTIES: [&str; 5] =
-    ["ssl.ca.location", "ssl.certificate.location", "ssl.key.location", "ssl.keystore.location", "ssl.crl.location"];
+const FILE_PROPERTIES: [&str; 5] = [
+    "ssl.ca.location",
+    "ssl.certificate.location",
+    "ssl.key.location",
+    "ssl.keystore.location",
+    "ssl.crl.location",
+];
 
 /// Why one property under `[kafka.client]` is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -226,10 +248,17 @@ pub fn check_property(property: &str, value: &str) -> Result<(), PropertyFault> 
             _ => Ok(()),
         },
         Err(rdkafka::error::KafkaError::ClientConfig(_, detail, _, _)) => {
-            let detail = if is_sensitive(property) { "its value is not accepted".to_owned() } else { detail };
+            let detail = if is_sensitive(property) {
+                "its value is not accepted".to_owned()
+            } else {
+                detail
+            };
             Err(PropertyFault::Refused { property: property.to_owned(), detail })
         }
-        Err(_) => Err(PropertyFault::Refused { property: property.to_owned(), detail: "not accepted".to_owned() }),
+        Err(_) => Err(PropertyFault::Refused {
+            property: property.to_owned(),
+            detail: "not accepted".to_owned(),
+        }),
     }
 }
 
@@ -286,7 +315,8 @@ impl Config {
             .get("sasl.mechanism")
             .or_else(|| self.client.get("sasl.mechanisms"))
             .map(|m| m.to_ascii_uppercase());
-        protocol.as_deref() == Some("sasl_plaintext") && matches!(mechanism.as_deref(), Some("PLAIN" | "OAUTHBEARER"))
+        protocol.as_deref() == Some("sasl_plaintext")
+            && matches!(mechanism.as_deref(), Some("PLAIN" | "OAUTHBEARER"))
     }
 
     fn number(&self, property: &str, default: usize) -> usize {
@@ -333,7 +363,9 @@ impl Config {
     /// `Secret` where the password cannot be had, which is read here, and blocks.
     pub(crate) fn for_asking(&self) -> Result<ClientConfig, KafkaError> {
         let mut config = self.base();
-        for (property, value) in self.client.iter().filter(|(property, _)| is_of_the_connection(property)) {
+        for (property, value) in
+            self.client.iter().filter(|(property, _)| is_of_the_connection(property))
+        {
             config.set(property, value);
         }
         self.pin_common(&mut config);
@@ -348,13 +380,17 @@ impl Config {
             Some((property, path, std::fs::File::open(path).err()?))
         });
         match unreadable {
-            Some((property, path, source)) => KafkaError::File { property, path: path.into(), source },
+            Some((property, path, source)) => {
+                KafkaError::File { property, path: path.into(), source }
+            }
             None => KafkaError::Client { source },
         }
     }
 
     fn log_in(&self, login: &Login, config: &mut ClientConfig) -> Result<(), KafkaError> {
-        if let Some(password) = login.password_now().map_err(|source| KafkaError::Secret { source })? {
+        if let Some(password) =
+            login.password_now().map_err(|source| KafkaError::Secret { source })?
+        {
             config.set("sasl.password", password.reveal());
         }
         if login.token().is_some() {
@@ -428,9 +464,12 @@ mod tests {
     #[test]
     fn a_pinned_property_wins_over_whatever_is_in_the_map() {
         let mut config = config();
-        for (property, value) in
-            [("acks", "1"), ("enable.idempotence", "false"), ("message.timeout.ms", "5"), ("bootstrap.servers", "x:1")]
-        {
+        for (property, value) in [
+            ("acks", "1"),
+            ("enable.idempotence", "false"),
+            ("message.timeout.ms", "5"),
+            ("bootstrap.servers", "x:1"),
+        ] {
             assert!(refuse_pinned(property).is_some(), "{property} has no reason");
             config.client.insert(property.to_owned(), value.to_owned());
         }
@@ -474,8 +513,13 @@ mod tests {
     #[test]
     fn never_prints_a_password() {
         let mut config = config();
-        for property in ["sasl.password", "sasl.username", "ssl.key.password", "ssl.key.pem", "sasl.oauthbearer.config"]
-        {
+        for property in [
+            "sasl.password",
+            "sasl.username",
+            "ssl.key.password",
+            "ssl.key.pem",
+            "sasl.oauthbearer.config",
+        ] {
             config.client.insert(property.to_owned(), "hunter2".to_owned());
         }
         assert!(!format!("{config:?}").contains("hunter2"));
@@ -488,7 +532,10 @@ mod tests {
         assert!(unknown.contains("linger.mss"), "{unknown}");
         let impossible = check_property("batch.size", "5x").unwrap_err().to_string();
         assert!(impossible.contains("`5x` is not a number"), "{impossible}");
-        assert!(check_property("linger.ms", "5ms").is_err() && check_property("compression.type", "lz5").is_err());
+        assert!(
+            check_property("linger.ms", "5ms").is_err()
+                && check_property("compression.type", "lz5").is_err()
+        );
         assert_eq!(check_property("linger.ms", "5"), Ok(()));
         assert!(check_property("acks", "1").unwrap_err().to_string().contains("in-sync replica"));
     }

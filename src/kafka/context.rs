@@ -49,7 +49,9 @@ fn pass_on(level: RDKafkaLogLevel, facility: &str, detail: &str) {
             tracing::error!(facility, detail, "librdkafka");
         }
         // A broker that is away is a warning: librdkafka goes on trying, and the pipeline reports the lag.
-        RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => tracing::warn!(facility, detail, "librdkafka"),
+        RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => {
+            tracing::warn!(facility, detail, "librdkafka")
+        }
         RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
             tracing::debug!(facility, detail, "librdkafka");
         }
@@ -59,7 +61,10 @@ fn pass_on(level: RDKafkaLogLevel, facility: &str, detail: &str) {
 /// What librdkafka says of a connection, without the thread, the broker's own name before it and the time it took: the
 /// error that quotes it names the address.
 fn in_short(detail: &str) -> &str {
-    let said = detail.strip_prefix("[thrd:").and_then(|rest| Some(rest.split_once("]: ")?.1)).unwrap_or(detail);
+    let said = detail
+        .strip_prefix("[thrd:")
+        .and_then(|rest| Some(rest.split_once("]: ")?.1))
+        .unwrap_or(detail);
     let said = match said.split_once(": ") {
         Some((name, rest)) if name.contains('/') && !name.contains(' ') => rest,
         _ => said,
@@ -83,7 +88,10 @@ impl Asking {
     }
 
     /// The same with further properties.
-    pub(crate) fn reader_of(config: &Config, further: &[(&str, &str)]) -> Result<BaseConsumer<Asking>, CallError> {
+    pub(crate) fn reader_of(
+        config: &Config,
+        further: &[(&str, &str)],
+    ) -> Result<BaseConsumer<Asking>, CallError> {
         let mut properties = vec![
             ("group.id", "wellspring-reader"), // librdkafka wants one to assign; nothing is committed to it
             ("enable.auto.commit", "false"),
@@ -95,7 +103,10 @@ impl Asking {
     }
 
     /// A consumer that only asks, with further properties; by token it is logged in when this returns. Blocks.
-    pub(crate) fn consumer(config: &Config, further: &[(&str, &str)]) -> Result<BaseConsumer<Asking>, CallError> {
+    pub(crate) fn consumer(
+        config: &Config,
+        further: &[(&str, &str)],
+    ) -> Result<BaseConsumer<Asking>, CallError> {
         let mut properties = config.for_asking()?;
         properties.set("allow.auto.create.topics", "false");
         for (name, value) in further {
@@ -197,7 +208,11 @@ struct SentCounts {
 }
 
 impl Reporting {
-    pub(crate) fn new(generation: Generation, deliveries: Sender<Delivery>, token: Option<Source>) -> Self {
+    pub(crate) fn new(
+        generation: Generation,
+        deliveries: Sender<Delivery>,
+        token: Option<Source>,
+    ) -> Self {
         Reporting {
             generation,
             deliveries,
@@ -241,10 +256,13 @@ impl Reporting {
 
     /// Called by the poll thread between polls: while failures may go unsaid, everything sent is doubtful.
     pub(crate) fn keep_doubting(&self) {
-        let recent =
-            self.last_failure.lock().is_ok_and(|at| at.is_some_and(|at| at.elapsed() < FAILURE_SUPPRESSED_FOR));
+        let recent = self
+            .last_failure
+            .lock()
+            .is_ok_and(|at| at.is_some_and(|at| at.elapsed() < FAILURE_SUPPRESSED_FOR));
         if recent {
-            self.doubtful_ticket.fetch_max(self.sent.ticket.load(Ordering::SeqCst), Ordering::SeqCst);
+            self.doubtful_ticket
+                .fetch_max(self.sent.ticket.load(Ordering::SeqCst), Ordering::SeqCst);
         }
     }
 
@@ -344,7 +362,10 @@ impl ProducerContext for Reporting {
             Ok(message) => Ok(Landed { partition: message.partition(), offset: message.offset() }),
             Err((error, _)) => {
                 self.ended.store(true, Ordering::SeqCst);
-                Err(self.failed(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown), ticket))
+                Err(self.failed(
+                    error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown),
+                    ticket,
+                ))
             }
         };
         self.report(Delivery { ticket: Ticket(ticket), generation: self.generation, outcome });

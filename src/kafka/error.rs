@@ -130,7 +130,9 @@ impl KafkaError {
             | KafkaError::Unreachable { .. }
             | KafkaError::Timeout { .. }
             | KafkaError::Interrupted { .. } => Remedy::Retry,
-            KafkaError::Request { source, .. } => source.rdkafka_error_code().map_or(Remedy::Retry, remedy_of_code),
+            KafkaError::Request { source, .. } => {
+                source.rdkafka_error_code().map_or(Remedy::Retry, remedy_of_code)
+            }
             KafkaError::Answer { code, .. } => remedy_of_code(*code),
         }
     }
@@ -147,7 +149,10 @@ impl KafkaError {
             _ => None,
         };
         use RDKafkaErrorCode as Code;
-        matches!(code, Some(Code::TopicAuthorizationFailed | Code::InvalidTopic | Code::PolicyViolation))
+        matches!(
+            code,
+            Some(Code::TopicAuthorizationFailed | Code::InvalidTopic | Code::PolicyViolation)
+        )
     }
 }
 
@@ -156,7 +161,9 @@ impl KafkaError {
     #[must_use]
     pub fn is_login(&self) -> bool {
         let code = match self {
-            KafkaError::Unreachable { detail, .. } => return detail.contains("SASL authentication error"),
+            KafkaError::Unreachable { detail, .. } => {
+                return detail.contains("SASL authentication error");
+            }
             KafkaError::Answer { code, .. } => Some(*code),
             KafkaError::Request { source, .. } => source.rdkafka_error_code(),
             _ => None,
@@ -174,7 +181,13 @@ pub fn is_of_topic(code: RDKafkaErrorCode) -> bool {
         FailureClass::TooLarge | FailureClass::TopicUnknown => true,
         FailureClass::Denied => code == Code::TopicAuthorizationFailed,
         FailureClass::Refused => {
-            matches!(code, Code::InvalidRecord | Code::InvalidMessage | Code::InvalidTimestamp | Code::PolicyViolation)
+            matches!(
+                code,
+                Code::InvalidRecord
+                    | Code::InvalidMessage
+                    | Code::InvalidTimestamp
+                    | Code::PolicyViolation
+            )
         }
         FailureClass::Purged | FailureClass::ProducerEnded | FailureClass::Passing => false,
     }
@@ -228,7 +241,10 @@ impl FailureClass {
     #[must_use]
     pub fn lasts(self) -> bool {
         match self {
-            FailureClass::Denied | FailureClass::TooLarge | FailureClass::Refused | FailureClass::TopicUnknown => true,
+            FailureClass::Denied
+            | FailureClass::TooLarge
+            | FailureClass::Refused
+            | FailureClass::TopicUnknown => true,
             FailureClass::Purged | FailureClass::ProducerEnded | FailureClass::Passing => false,
         }
     }
@@ -245,7 +261,9 @@ pub fn classify(code: RDKafkaErrorCode) -> FailureClass {
         | Code::TransactionalIdAuthorizationFailed
         | Code::SaslAuthenticationFailed
         | Code::Authentication => FailureClass::Denied,
-        Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidMessageSize => FailureClass::TooLarge,
+        Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidMessageSize => {
+            FailureClass::TooLarge
+        }
         Code::InvalidRecord
         | Code::InvalidMessage
         | Code::InvalidTimestamp
@@ -256,9 +274,10 @@ pub fn classify(code: RDKafkaErrorCode) -> FailureClass {
         | Code::UnsupportedCompressionType
         | Code::UnsupportedVersion
         | Code::UnsupportedFeature => FailureClass::Refused,
-        Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition | Code::InvalidTopic => {
-            FailureClass::TopicUnknown
-        }
+        Code::UnknownTopicOrPartition
+        | Code::UnknownTopic
+        | Code::UnknownPartition
+        | Code::InvalidTopic => FailureClass::TopicUnknown,
         Code::Fatal
         | Code::GaplessGuarantee
         | Code::Fenced

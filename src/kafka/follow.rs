@@ -78,7 +78,12 @@ impl Follower {
         records: mpsc::Sender<Followed>,
     ) -> Result<Self, KafkaError> {
         let stop = Arc::new(AtomicBool::new(false));
-        let following = Following { config: config.clone(), topic: topic.to_owned(), stop: Arc::clone(&stop), records };
+        let following = Following {
+            config: config.clone(),
+            topic: topic.to_owned(),
+            stop: Arc::clone(&stop),
+            records,
+        };
         std::thread::Builder::new()
             .name("follow".to_owned())
             .spawn(move || following.run(from))
@@ -131,7 +136,11 @@ impl Following {
     /// Follows the topic with one consumer, and keeps in `from` where the next one has to go on. Returns without an error
     /// when nobody wants records any more.
     fn follow(&self, from: &mut Option<i64>) -> Result<(), KafkaError> {
-        let failed = |source| KafkaError::Request { call: "follow topic", topic: self.topic.clone(), source };
+        let failed = |source| KafkaError::Request {
+            call: "follow topic",
+            topic: self.topic.clone(),
+            source,
+        };
         let properties = [
             ("group.id", "wellspring-follower"), // librdkafka wants one to assign; nothing is committed to it
             ("enable.auto.commit", "false"),
@@ -151,7 +160,9 @@ impl Following {
             }
         };
         let mut place = TopicPartitionList::new();
-        place.add_partition_offset(&self.topic, PARTITION, Offset::Offset(start)).map_err(failed)?;
+        place
+            .add_partition_offset(&self.topic, PARTITION, Offset::Offset(start))
+            .map_err(failed)?;
         consumer.assign(&place).map_err(failed)?;
         while !self.is_over() {
             let message = match consumer.poll(POLL) {
@@ -184,9 +195,14 @@ impl Following {
     /// The topic's end as it is now; 0 for a topic that does not exist.
     fn end(&self, consumer: &BaseConsumer<Asking>) -> Result<i64, RdError> {
         let metadata = consumer.fetch_metadata(Some(&self.topic), ASK_TIMEOUT)?;
-        let partitions = metadata.topics().iter().map(|topic| topic.partitions().len()).sum::<usize>();
+        let partitions =
+            metadata.topics().iter().map(|topic| topic.partitions().len()).sum::<usize>();
         if partitions > 1 {
-            tracing::warn!(topic = self.topic, partitions, "of this topic only partition 0 is read");
+            tracing::warn!(
+                topic = self.topic,
+                partitions,
+                "of this topic only partition 0 is read"
+            );
         }
         match partitions {
             0 => Ok(0),

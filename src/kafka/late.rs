@@ -83,7 +83,9 @@ pub enum Late {
 #[expect(missing_docs, reason = "the message of each variant says what its fields hold")]
 pub enum LateUnknown {
     /// The topic's records carry the time at which the broker took them.
-    #[error("topic `{topic}` has message.timestamp.type `LogAppendTime`, which hides when a record was produced")]
+    #[error(
+        "topic `{topic}` has message.timestamp.type `LogAppendTime`, which hides when a record was produced"
+    )]
     AppendTime { topic: String },
     /// A record carries no time at all.
     #[error("topic `{topic}` holds a record without a time stamp")]
@@ -110,9 +112,17 @@ impl Topics {
     ///
     /// # Errors
     /// `Client` and `Secret` where no client can be made, `Unreachable` and `Request` where a partition cannot be read.
-    pub async fn late_records(&self, places: &[(&str, i32)], question: LateQuestion) -> Result<Late, KafkaError> {
-        let places: Vec<(String, i32)> = places.iter().map(|(topic, p)| ((*topic).to_owned(), *p)).collect();
-        self.off_the_runtime("search late records", move |asker| Search::begin(asker, question)?.run(&places)).await
+    pub async fn late_records(
+        &self,
+        places: &[(&str, i32)],
+        question: LateQuestion,
+    ) -> Result<Late, KafkaError> {
+        let places: Vec<(String, i32)> =
+            places.iter().map(|(topic, p)| ((*topic).to_owned(), *p)).collect();
+        self.off_the_runtime("search late records", move |asker| {
+            Search::begin(asker, question)?.run(&places)
+        })
+        .await
     }
 }
 
@@ -143,7 +153,10 @@ impl<'a> Search<'a> {
         let deadline = Instant::now() + question.within;
         let reader = Asking::reader_of(
             &asker.config,
-            &[("queued.max.messages.kbytes", AHEAD_KBYTES), ("fetch.message.max.bytes", FETCH_BYTES)],
+            &[
+                ("queued.max.messages.kbytes", AHEAD_KBYTES),
+                ("fetch.message.max.bytes", FETCH_BYTES),
+            ],
         )?;
         Ok(Search { asker, reader, question, deadline, bytes: 0 })
     }
@@ -153,7 +166,10 @@ impl<'a> Search<'a> {
         let is_mock = is_mock(self.reader.client());
         let existing = existing(&self.reader, places, self.deadline);
         for (topic, partition) in places {
-            if existing.get(topic.as_str()).is_some_and(|partitions| !partitions.contains(partition)) {
+            if existing
+                .get(topic.as_str())
+                .is_some_and(|partitions| !partitions.contains(partition))
+            {
                 continue;
             }
             if self.is_over() {
@@ -169,7 +185,8 @@ impl<'a> Search<'a> {
                 topics.entry(topic).or_default().insert(*partition, span);
             }
         }
-        let records: u64 = topics.values().flat_map(Spans::values).map(|span| span.end.abs_diff(span.from)).sum();
+        let records: u64 =
+            topics.values().flat_map(Spans::values).map(|span| span.end.abs_diff(span.from)).sum();
         if records > self.question.records_max {
             return Ok(self.too_much());
         }
@@ -185,19 +202,23 @@ impl<'a> Search<'a> {
 
     /// What a partition holds since the first record of the question's time. None where it holds no such record.
     fn since(&self, topic: &str, partition: i32) -> Result<Option<Span>, KafkaError> {
-        let failed = |source| self.asker.explain(&self.reader, "read offsets by time", topic, source);
+        let failed =
+            |source| self.asker.explain(&self.reader, "read offsets by time", topic, source);
         let mut times = TopicPartitionList::new();
         let first = self.question.began_ms.first().copied().unwrap_or_default();
         let moment = Offset::Offset(first);
         times.add_partition_offset(topic, partition, moment).map_err(failed)?;
-        let answers = self.reader.offsets_for_times(times, time_left(self.deadline)).map_err(failed)?;
+        let answers =
+            self.reader.offsets_for_times(times, time_left(self.deadline)).map_err(failed)?;
         // Asked after the start: the end cannot lie before it.
         let (_, end) = self.asker.watermarks(&self.reader, topic, partition, self.deadline)?;
         let answer = answers.find_partition(topic, partition);
         answer.as_ref().map_or(Ok(()), |answer| answer.error()).map_err(failed)?;
         match answer.map(|answer| answer.offset()) {
             Some(Offset::End) => Ok(None),
-            Some(Offset::Offset(from)) if from <= end => Ok((from < end).then_some(Span { from, end, newest: 1 })),
+            Some(Offset::Offset(from)) if from <= end => {
+                Ok((from < end).then_some(Span { from, end, newest: 1 }))
+            }
             // librdkafka leaves the time in the offset's place where it has no answer.
             _ => Err(KafkaError::Timeout {
                 call: "read offsets by time of",
@@ -210,7 +231,8 @@ impl<'a> Search<'a> {
     /// What a partition holds behind an earlier look.
     fn behind(&self, seen: &Seen, topic: &str, partition: i32) -> Result<Option<Span>, KafkaError> {
         let (first, end) = self.asker.watermarks(&self.reader, topic, partition, self.deadline)?;
-        let from = seen.ends.get(&(topic.to_owned(), partition)).map_or(first, |seen| first.max(*seen));
+        let from =
+            seen.ends.get(&(topic.to_owned(), partition)).map_or(first, |seen| first.max(*seen));
         Ok((from < end).then_some(Span { from, end, newest: seen.newest }))
     }
 
@@ -222,10 +244,15 @@ impl<'a> Search<'a> {
 
     /// Reads a topic's spans to their ends, or to the first record that decides.
     fn read(&mut self, topic: &str, mut spans: Spans) -> Result<Late, KafkaError> {
-        let failed = |source: RdError| KafkaError::Request { call: "read topic", topic: topic.to_owned(), source };
+        let failed = |source: RdError| KafkaError::Request {
+            call: "read topic",
+            topic: topic.to_owned(),
+            source,
+        };
         let mut all = TopicPartitionList::new();
         for (partition, span) in &spans {
-            all.add_partition_offset(topic, *partition, Offset::Offset(span.from)).map_err(failed)?;
+            all.add_partition_offset(topic, *partition, Offset::Offset(span.from))
+                .map_err(failed)?;
         }
         self.reader.assign(&all).map_err(failed)?;
         while !spans.is_empty() {
@@ -259,9 +286,13 @@ impl<'a> Search<'a> {
                         return Ok(Late::Found { topic: topic.to_owned(), partition, offset });
                     }
                     Judgement::AppendTime => {
-                        return Ok(Late::Unknown(LateUnknown::AppendTime { topic: topic.to_owned() }));
+                        return Ok(Late::Unknown(LateUnknown::AppendTime {
+                            topic: topic.to_owned(),
+                        }));
                     }
-                    Judgement::NoTime => return Ok(Late::Unknown(LateUnknown::NoTime { topic: topic.to_owned() })),
+                    Judgement::NoTime => {
+                        return Ok(Late::Unknown(LateUnknown::NoTime { topic: topic.to_owned() }));
+                    }
                 }
             }
             if message.offset() + 1 >= span.end {
@@ -313,7 +344,13 @@ mod tests {
 
     fn question() -> LateQuestion {
         let within = Duration::from_secs(1);
-        LateQuestion { began_ms: vec![150, 200], seen: None, records_max: 100, bytes_max: 100, within }
+        LateQuestion {
+            began_ms: vec![150, 200],
+            seen: None,
+            records_max: 100,
+            bytes_max: 100,
+            within,
+        }
     }
 
     fn judge_all(newest: usize, times: &[i64]) -> Vec<Judgement> {
@@ -325,13 +362,19 @@ mod tests {
     fn an_old_record_is_late_only_behind_a_new_one() {
         use Judgement::{Late, OnTime};
         assert_eq!(judge_all(1, &[149, 150, 200]), [Late, OnTime, OnTime]);
-        assert_eq!(judge_all(0, &[149, 199, 160, 200, 199]), [OnTime, OnTime, OnTime, OnTime, Late]);
+        assert_eq!(
+            judge_all(0, &[149, 199, 160, 200, 199]),
+            [OnTime, OnTime, OnTime, OnTime, Late]
+        );
     }
 
     #[test]
     fn a_time_that_is_not_the_producers_decides_nothing() {
         let mut span = Span { from: 0, end: 9, newest: 1 };
-        assert_eq!(judge(&mut span, Timestamp::LogAppendTime(1), &question()), Judgement::AppendTime);
+        assert_eq!(
+            judge(&mut span, Timestamp::LogAppendTime(1), &question()),
+            Judgement::AppendTime
+        );
         assert_eq!(judge(&mut span, Timestamp::NotAvailable, &question()), Judgement::NoTime);
     }
 }

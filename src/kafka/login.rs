@@ -87,13 +87,17 @@ pub(super) fn oauth_token(source: &Source) -> Result<OAuthToken, SourceError> {
 
 /// What librdkafka is told where there is no token: it repeats it in its log. No part of it is secret.
 pub(super) fn no_token(error: &SourceError) -> String {
-    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
+    let cause =
+        std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
     format!("{error}{cause}")
 }
 
 /// Whether a broker does not let us in.
 pub(super) fn is_refusal(code: Option<RDKafkaErrorCode>) -> bool {
-    matches!(code, Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed))
+    matches!(
+        code,
+        Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed)
+    )
 }
 
 #[cfg(test)]
@@ -122,14 +126,25 @@ mod tests {
     fn a_token_carries_the_end_of_its_life() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let source = Source::File(file.path().to_owned());
-        std::fs::write(file.path(), r#"{"access_token":"t","expires_in":100,"principal":"me"}"#).unwrap();
-        let before = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap();
+        std::fs::write(file.path(), r#"{"access_token":"t","expires_in":100,"principal":"me"}"#)
+            .unwrap();
+        let before =
+            i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis())
+                .unwrap();
         let token = oauth_token(&source).unwrap();
         assert_eq!((token.token.as_str(), token.principal_name.as_str()), ("t", "me"));
-        assert!((before + 100_000..before + 200_000).contains(&token.lifetime_ms), "{}", token.lifetime_ms);
-        std::fs::write(file.path(), format!(r#"{{"access_token":"t","expires_in":{}}}"#, u64::MAX)).unwrap();
+        assert!(
+            (before + 100_000..before + 200_000).contains(&token.lifetime_ms),
+            "{}",
+            token.lifetime_ms
+        );
+        std::fs::write(file.path(), format!(r#"{{"access_token":"t","expires_in":{}}}"#, u64::MAX))
+            .unwrap();
         assert!(oauth_token(&source).unwrap().lifetime_ms > before);
         let error = oauth_token(&Source::File("/nowhere".into())).err().unwrap();
-        assert_eq!(no_token(&error), "read the file /nowhere: No such file or directory (os error 2)");
+        assert_eq!(
+            no_token(&error),
+            "read the file /nowhere: No such file or directory (os error 2)"
+        );
     }
 }

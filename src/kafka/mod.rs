@@ -25,7 +25,8 @@ mod topics;
 mod whole;
 
 pub use config::{
-    Config, PropertyFault, QUEUE_RECORDS_MAX, TopicGroup, TopicRules, check_property, is_sensitive, refuse_pinned,
+    Config, PropertyFault, QUEUE_RECORDS_MAX, TopicGroup, TopicRules, check_property, is_sensitive,
+    refuse_pinned,
 };
 pub use error::{FailureClass, KafkaError, Remedy, classify, is_of_topic};
 pub use follow::{Followed, Follower};

@@ -39,8 +39,12 @@ impl Topics {
     ///
     /// # Errors
     /// `Client` and `Secret` where no client can be made; what fails for one partition is that partition's answer.
-    pub async fn end_offsets(&self, places: &[(&str, i32)]) -> Result<Vec<PartitionEnd>, KafkaError> {
-        let places: Vec<(String, i32)> = places.iter().map(|(topic, p)| ((*topic).to_owned(), *p)).collect();
+    pub async fn end_offsets(
+        &self,
+        places: &[(&str, i32)],
+    ) -> Result<Vec<PartitionEnd>, KafkaError> {
+        let places: Vec<(String, i32)> =
+            places.iter().map(|(topic, p)| ((*topic).to_owned(), *p)).collect();
         self.off_the_runtime("read end offsets", move |asker| {
             let consumer = asker.consumer()?;
             let deadline = Instant::now() + ENDS_TIMEOUT;
@@ -81,13 +85,19 @@ pub(super) fn existing<'a>(
     deadline: Instant,
 ) -> BTreeMap<&'a str, BTreeSet<i32>> {
     let topics: BTreeSet<&str> = places.iter().map(|(topic, _)| topic.as_str()).collect();
-    let mut existing: BTreeMap<&str, BTreeSet<i32>> =
-        topics.into_iter().filter_map(|topic| Some((topic, partitions(consumer, topic, deadline)?))).collect();
-    let is_missing = |existing: &BTreeMap<&str, BTreeSet<i32>>, (topic, partition): &(String, i32)| {
+    let mut existing: BTreeMap<&str, BTreeSet<i32>> = topics
+        .into_iter()
+        .filter_map(|topic| Some((topic, partitions(consumer, topic, deadline)?)))
+        .collect();
+    let is_missing = |existing: &BTreeMap<&str, BTreeSet<i32>>,
+                      (topic, partition): &(String, i32)| {
         existing.get(topic.as_str()).is_some_and(|partitions| !partitions.contains(partition))
     };
-    let doubtful: BTreeSet<&str> =
-        places.iter().filter(|place| is_missing(&existing, place)).map(|(topic, _)| topic.as_str()).collect();
+    let doubtful: BTreeSet<&str> = places
+        .iter()
+        .filter(|place| is_missing(&existing, place))
+        .map(|(topic, _)| topic.as_str())
+        .collect();
     if !doubtful.is_empty() {
         std::thread::sleep(SECOND_LOOK_AFTER); // on the blocking pool
     }
@@ -101,7 +111,11 @@ pub(super) fn existing<'a>(
 }
 
 /// One look at a topic's partitions. None where no broker answered for the topic.
-fn partitions(consumer: &BaseConsumer<Asking>, topic: &str, deadline: Instant) -> Option<BTreeSet<i32>> {
+fn partitions(
+    consumer: &BaseConsumer<Asking>,
+    topic: &str,
+    deadline: Instant,
+) -> Option<BTreeSet<i32>> {
     let metadata = match consumer.fetch_metadata(Some(topic), time_left(deadline)) {
         Ok(metadata) => metadata,
         Err(error) => {

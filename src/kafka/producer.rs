@@ -159,7 +159,11 @@ impl Producer {
     ///
     /// # Errors
     /// `Secret` if the password cannot be had, `Client` if librdkafka refuses the properties, `Thread` if no thread can be had.
-    pub fn start(config: &Config, generation: Generation, deliveries: Sender<Delivery>) -> Result<Self, KafkaError> {
+    pub fn start(
+        config: &Config,
+        generation: Generation,
+        deliveries: Sender<Delivery>,
+    ) -> Result<Self, KafkaError> {
         let inner: BaseProducer<Reporting> = config
             .for_producer()?
             .create_with_context(Reporting::new(generation, deliveries, config.login.token()))
@@ -176,7 +180,13 @@ impl Producer {
                 }
             })
             .map_err(|source| KafkaError::Thread { name: "kafka-poll", source })?;
-        Ok(Producer { inner, stop, poll: Some(poll), headers: LastHeaders::default(), parked: VecDeque::new() })
+        Ok(Producer {
+            inner,
+            stop,
+            poll: Some(poll),
+            headers: LastHeaders::default(),
+            parked: VecDeque::new(),
+        })
     }
 
     fn context(&self) -> &Reporting {
@@ -209,7 +219,14 @@ impl Producer {
             }
         }
         let (key, value) = (key.map(<[u8]>::to_vec), value.map(<[u8]>::to_vec));
-        self.parked.push_back(Parked { topic: topic.to_owned(), partition, key, value, headers, ticket });
+        self.parked.push_back(Parked {
+            topic: topic.to_owned(),
+            partition,
+            key,
+            value,
+            headers,
+            ticket,
+        });
         Ok(())
     }
 
@@ -221,11 +238,27 @@ impl Producer {
 
     #[cold]
     fn hand_over_parked(&mut self) -> bool {
-        while let Some(Parked { topic, partition, key, value, headers, ticket }) = self.parked.pop_front() {
-            match self.hand_over(&topic, partition, key.as_deref(), value.as_deref(), headers, ticket) {
+        while let Some(Parked { topic, partition, key, value, headers, ticket }) =
+            self.parked.pop_front()
+        {
+            match self.hand_over(
+                &topic,
+                partition,
+                key.as_deref(),
+                value.as_deref(),
+                headers,
+                ticket,
+            ) {
                 Ok(()) => {}
                 Err((SendError::QueueFull, headers)) => {
-                    self.parked.push_front(Parked { topic, partition, key, value, headers, ticket });
+                    self.parked.push_front(Parked {
+                        topic,
+                        partition,
+                        key,
+                        value,
+                        headers,
+                        ticket,
+                    });
                     return false;
                 }
                 // It was taken from the row path, so its end is reported as any other's: this producer takes no more.
@@ -324,7 +357,8 @@ impl Producer {
         self.context().ended.store(true, Ordering::SeqCst);
         // Purging waits for librdkafka's broker threads: short, but not ours to block on.
         let purged = Arc::clone(&self.inner);
-        let _ = tokio::task::spawn_blocking(move || purged.purge(PurgeConfig::default().queue())).await;
+        let _ =
+            tokio::task::spawn_blocking(move || purged.purge(PurgeConfig::default().queue())).await;
         self.wait_answered(deadline).await;
         let context = self.context();
         let under_way = context.in_flight();
@@ -374,9 +408,14 @@ struct LastHeaders {
 }
 
 impl LastHeaders {
-    fn own<'h>(&mut self, headers: impl Iterator<Item = (&'h str, &'h [u8])> + Clone) -> Option<OwnedHeaders> {
+    fn own<'h>(
+        &mut self,
+        headers: impl Iterator<Item = (&'h str, &'h [u8])> + Clone,
+    ) -> Option<OwnedHeaders> {
         let mut known = self.parts.iter();
-        let mut is_known = |(name, value): (&str, &[u8])| known.next().is_some_and(|(n, v)| n == name && v == value);
+        let mut is_known = |(name, value): (&str, &[u8])| {
+            known.next().is_some_and(|(n, v)| n == name && v == value)
+        };
         if !(headers.clone().all(&mut is_known) && known.next().is_none()) {
             self.parts = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
             self.owned = own_headers(&self.parts);
@@ -387,7 +426,9 @@ impl LastHeaders {
 
 fn own_headers(headers: &[(String, Vec<u8>)]) -> Option<OwnedHeaders> {
     let new = OwnedHeaders::new_with_capacity(headers.len());
-    let add = |owned: OwnedHeaders, (key, value): &(String, Vec<u8>)| owned.insert(Header { key, value: Some(value) });
+    let add = |owned: OwnedHeaders, (key, value): &(String, Vec<u8>)| {
+        owned.insert(Header { key, value: Some(value) })
+    };
     (!headers.is_empty()).then(|| headers.iter().fold(new, add))
 }
 

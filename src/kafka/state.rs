@@ -93,7 +93,11 @@ impl FileState {
         let known = match read {
             Ok(bytes) => serde_json::from_slice(&bytes)
                 .map_err(|source| StateError::Format { path: self.path.clone(), source })?,
-            Err(StateError::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => BTreeMap::new(),
+            Err(StateError::File { source, .. })
+                if source.kind() == std::io::ErrorKind::NotFound =>
+            {
+                BTreeMap::new()
+            }
             Err(error) => return Err(error),
         };
         Ok(self.known.insert(known).clone())
@@ -141,7 +145,9 @@ async fn off_the_runtime<T: Send + 'static>(
     path: &Path,
     work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
 ) -> Result<T, StateError> {
-    let done = tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+    let done = tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(std::io::Error::other(error)));
     done.map_err(|source| StateError::File { call, path: path.to_owned(), source })
 }
 
@@ -161,7 +167,10 @@ mod tests {
         state.write("c", Some("1")).await.unwrap();
         state.write("c", None).await.unwrap();
         let mut again = State::File(FileState::new(&path));
-        let expected = BTreeMap::from([("a".to_owned(), "{\"n\":2}".to_owned()), ("b".to_owned(), "\"ü\"".to_owned())]);
+        let expected = BTreeMap::from([
+            ("a".to_owned(), "{\"n\":2}".to_owned()),
+            ("b".to_owned(), "\"ü\"".to_owned()),
+        ]);
         assert_eq!(again.read_all().await.unwrap(), expected);
         assert!(!directory.path().join("state.json.new").exists());
     }

@@ -89,10 +89,18 @@ impl StateTopic {
                 return Err(KafkaError::StatePolicy { topic: info.name, found: policy.clone() });
             }
             if info.partitions != 1 {
-                return Err(KafkaError::StatePartitions { topic: info.name, found: info.partitions });
+                return Err(KafkaError::StatePartitions {
+                    topic: info.name,
+                    found: info.partitions,
+                });
             }
         }
-        Ok(StateTopic { config: Arc::new(config.clone()), info, writer: None, write_timeout: WRITE_TIMEOUT })
+        Ok(StateTopic {
+            config: Arc::new(config.clone()),
+            info,
+            writer: None,
+            write_timeout: WRITE_TIMEOUT,
+        })
     }
 
     /// The same with another time limit for a write.
@@ -128,7 +136,8 @@ impl StateTopic {
         const CALL: &str = "write to state topic";
         let topic = self.config.state_topic.clone();
         let (acknowledge, mut acknowledged) = oneshot::channel();
-        let mut record = BaseRecord::with_opaque_to(&topic, Box::new(acknowledge)).key(key).partition(PARTITION);
+        let mut record =
+            BaseRecord::with_opaque_to(&topic, Box::new(acknowledge)).key(key).partition(PARTITION);
         if let Some(json) = json {
             record = record.payload(json);
         }
@@ -143,10 +152,16 @@ impl StateTopic {
         let answer = tokio::task::spawn_blocking(move || {
             let began = Instant::now();
             loop {
-                writer.poll(if began.elapsed() < WRITE_SOON { WRITE_POLL_MIN } else { WRITE_POLL_MAX });
+                writer.poll(if began.elapsed() < WRITE_SOON {
+                    WRITE_POLL_MIN
+                } else {
+                    WRITE_POLL_MAX
+                });
                 match acknowledged.try_recv() {
                     // Not let in, it would wait for ever with a password that may have been changed.
-                    Err(oneshot::error::TryRecvError::Empty) if writer.client().context().is_refused() => {
+                    Err(oneshot::error::TryRecvError::Empty)
+                        if writer.client().context().is_refused() =>
+                    {
                         return Some(Ok(Err(RDKafkaErrorCode::Authentication)));
                     }
                     Err(oneshot::error::TryRecvError::Empty) if began.elapsed() < patience => {}
@@ -163,7 +178,11 @@ impl StateTopic {
             }
             Ok(Some(Err(_))) | Err(_) => Err(KafkaError::Interrupted { call: CALL }),
             Ok(None) => {
-                if self.writer.as_ref().is_some_and(|writer| writer.client().context().brokerless.is_final()) {
+                if self
+                    .writer
+                    .as_ref()
+                    .is_some_and(|writer| writer.client().context().brokerless.is_final())
+                {
                     self.end_writer(); // it would never send the record
                 }
                 Err(KafkaError::Timeout { call: CALL, topic, after: self.write_timeout })
@@ -300,7 +319,11 @@ fn read_all(config: &Config) -> Result<BTreeMap<String, String>, KafkaError> {
             None => {}
         }
         if progress.elapsed() >= READ_TIMEOUT {
-            return Err(KafkaError::Timeout { call: CALL, topic: topic.clone(), after: READ_TIMEOUT });
+            return Err(KafkaError::Timeout {
+                call: CALL,
+                topic: topic.clone(),
+                after: READ_TIMEOUT,
+            });
         }
     }
 }
@@ -322,7 +345,11 @@ pub(super) fn is_fatal(error: &RdError) -> bool {
         )
 }
 
-fn keep(newest: &mut BTreeMap<String, String>, topic: &str, message: &impl Message) -> Result<(), KafkaError> {
+fn keep(
+    newest: &mut BTreeMap<String, String>,
+    topic: &str,
+    message: &impl Message,
+) -> Result<(), KafkaError> {
     let text = |bytes: &[u8], part| {
         std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| KafkaError::StateText {
             topic: topic.to_owned(),

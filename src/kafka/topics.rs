@@ -101,7 +101,9 @@ impl TopicInfo {
     /// Whether records without a key are refused here. False where the policy is not proven.
     #[must_use]
     pub fn is_compacted(&self) -> bool {
-        self.cleanup_policy.proven().is_some_and(|policy| policy.split(',').any(|word| word.trim() == "compact"))
+        self.cleanup_policy
+            .proven()
+            .is_some_and(|policy| policy.split(',').any(|word| word.trim() == "compact"))
     }
 }
 
@@ -147,7 +149,10 @@ impl Topics {
     ///
     /// # Errors
     /// As [`Topics::describe`].
-    pub async fn describe_all(&self, topics: &[&str]) -> Result<Vec<Option<TopicInfo>>, KafkaError> {
+    pub async fn describe_all(
+        &self,
+        topics: &[&str],
+    ) -> Result<Vec<Option<TopicInfo>>, KafkaError> {
         let topics: Vec<String> = topics.iter().map(|topic| (*topic).to_owned()).collect();
         self.off_the_runtime("describe topics", move |asker| asker.describe_all(&topics)).await
     }
@@ -185,7 +190,10 @@ impl Asker {
     }
 
     fn admin(&self) -> Result<AdminClient<Asking>, KafkaError> {
-        self.config.for_asking()?.create_with_context(Asking::default()).map_err(|source| self.config.no_client(source))
+        self.config
+            .for_asking()?
+            .create_with_context(Asking::default())
+            .map_err(|source| self.config.no_client(source))
     }
 
     fn probe(&self) -> Result<Cluster, KafkaError> {
@@ -195,7 +203,12 @@ impl Asker {
             match consumer.fetch_metadata(Some(&self.config.state_topic), PROBE_SLICE) {
                 Ok(metadata) => break metadata,
                 Err(source) => {
-                    let error = self.explain(&consumer, "ask about topic", &self.config.state_topic, source);
+                    let error = self.explain(
+                        &consumer,
+                        "ask about topic",
+                        &self.config.state_topic,
+                        source,
+                    );
                     // A reason is enough: whoever asks wants to read it, and repeats if need be.
                     if consumer.context().last_words().is_some() || Instant::now() >= deadline {
                         return Err(error);
@@ -203,7 +216,11 @@ impl Asker {
                 }
             }
         };
-        let brokers = metadata.brokers().iter().map(|broker| format!("{}:{}", broker.host(), broker.port())).collect();
+        let brokers = metadata
+            .brokers()
+            .iter()
+            .map(|broker| format!("{}:{}", broker.host(), broker.port()))
+            .collect();
         Ok(Cluster { id: consumer.client().fetch_cluster_id(REQUEST_TIMEOUT), brokers })
     }
 
@@ -216,8 +233,12 @@ impl Asker {
         source: RdError,
     ) -> KafkaError {
         use RDKafkaErrorCode as Code;
-        let Some(Code::BrokerTransportFailure | Code::OperationTimedOut | Code::AllBrokersDown | Code::Resolve) =
-            source.rdkafka_error_code()
+        let Some(
+            Code::BrokerTransportFailure
+            | Code::OperationTimedOut
+            | Code::AllBrokersDown
+            | Code::Resolve,
+        ) = source.rdkafka_error_code()
         else {
             return KafkaError::Request { call, topic: topic.to_owned(), source };
         };
@@ -241,12 +262,18 @@ impl Asker {
     }
 
     /// Partitions and copies from metadata; nothing proven yet. A topic without a leader yet counts as absent.
-    fn shape(&self, consumer: &BaseConsumer<Asking>, topic: &str) -> Result<Option<TopicInfo>, KafkaError> {
+    fn shape(
+        &self,
+        consumer: &BaseConsumer<Asking>,
+        topic: &str,
+    ) -> Result<Option<TopicInfo>, KafkaError> {
         const CALL: &str = "describe topic";
         let metadata = consumer
             .fetch_metadata(Some(topic), REQUEST_TIMEOUT)
             .map_err(|source| self.explain(consumer, CALL, topic, source))?;
-        let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Ok(None) };
+        let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
+            return Ok(None);
+        };
         match found.error() {
             None => {}
             Some(
@@ -254,7 +281,11 @@ impl Asker {
                 | RDKafkaRespErr::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE,
             ) => return Ok(None),
             Some(error) => {
-                return Err(KafkaError::Answer { call: CALL, topic: topic.to_owned(), code: error.into() });
+                return Err(KafkaError::Answer {
+                    call: CALL,
+                    topic: topic.to_owned(),
+                    code: error.into(),
+                });
             }
         }
         let Some(first) = found.partitions().first() else { return Ok(None) };
@@ -269,13 +300,18 @@ impl Asker {
     }
 
     /// Fills in what DescribeConfigs proves. Its refusal is not an error: what it does not say stays not proven.
-    fn add_settings(&self, consumer: &BaseConsumer<Asking>, infos: &mut [Option<TopicInfo>]) -> Result<(), KafkaError> {
+    fn add_settings(
+        &self,
+        consumer: &BaseConsumer<Asking>,
+        infos: &mut [Option<TopicInfo>],
+    ) -> Result<(), KafkaError> {
         let names: Vec<String> = infos.iter().flatten().map(|info| info.name.clone()).collect();
         // `rdkafka` polls no token for an admin client.
         if names.is_empty() || self.config.login.token().is_some() || is_mock(consumer.client()) {
             return Ok(());
         }
-        let resources: Vec<ResourceSpecifier<'_>> = names.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
+        let resources: Vec<ResourceSpecifier<'_>> =
+            names.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
         let admin = self.admin()?;
         let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
         let answers = match wait_for(admin.describe_configs(&resources, &options)) {
@@ -308,8 +344,12 @@ impl Asker {
         for spec in specs {
             shapes.push(self.shape(&consumer, &spec.name)?);
         }
-        let missing: Vec<&TopicSpec> =
-            specs.iter().zip(&shapes).filter(|(_, shape)| shape.is_none()).map(|(spec, _)| spec).collect();
+        let missing: Vec<&TopicSpec> = specs
+            .iter()
+            .zip(&shapes)
+            .filter(|(_, shape)| shape.is_none())
+            .map(|(spec, _)| spec)
+            .collect();
         if let Some(first) = missing.first() {
             if !self.config.topics.create {
                 return Err(KafkaError::Missing { topic: first.name.clone() });
@@ -319,7 +359,8 @@ impl Asker {
             }
             self.create(&consumer, &missing)?;
             let deadline = Instant::now() + SPREAD_TIMEOUT;
-            for (spec, shape) in specs.iter().zip(&mut shapes).filter(|(_, shape)| shape.is_none()) {
+            for (spec, shape) in specs.iter().zip(&mut shapes).filter(|(_, shape)| shape.is_none())
+            {
                 *shape = Some(self.await_topic(&consumer, &spec.name, deadline)?);
             }
         }
@@ -327,7 +368,11 @@ impl Asker {
         Ok(shapes.into_iter().flatten().collect())
     }
 
-    fn create(&self, consumer: &BaseConsumer<Asking>, specs: &[&TopicSpec]) -> Result<(), KafkaError> {
+    fn create(
+        &self,
+        consumer: &BaseConsumer<Asking>,
+        specs: &[&TopicSpec],
+    ) -> Result<(), KafkaError> {
         const CALL: &str = "create topic";
         let first = specs.first().map(|spec| spec.name.clone()).unwrap_or_default();
         let new: Vec<NewTopic<'_>> = specs.iter().map(|spec| new_topic(spec)).collect();
@@ -335,8 +380,9 @@ impl Asker {
         if is_mock(consumer.client()) {
             return touch(admin.inner(), specs); // it creates on first use
         }
-        let options =
-            AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT)).operation_timeout(Some(SPREAD_TIMEOUT));
+        let options = AdminOptions::new()
+            .request_timeout(Some(REQUEST_TIMEOUT))
+            .operation_timeout(Some(SPREAD_TIMEOUT));
         let answers = match wait_for(admin.create_topics(&new, &options)) {
             Ok(answers) => answers,
             Err(source) => return Err(KafkaError::Request { call: CALL, topic: first, source }),
@@ -385,10 +431,8 @@ pub(super) fn is_mock(client: &Client<Asking>) -> bool {
 /// Asks for each topic in the way of a producer, which makes a broker without CreateTopics create it.
 fn touch(client: &Client<Asking>, specs: &[&TopicSpec]) -> Result<(), KafkaError> {
     for spec in specs {
-        client.fetch_metadata(Some(&spec.name), REQUEST_TIMEOUT).map_err(|source| KafkaError::Request {
-            call: "create topic by use",
-            topic: spec.name.clone(),
-            source,
+        client.fetch_metadata(Some(&spec.name), REQUEST_TIMEOUT).map_err(|source| {
+            KafkaError::Request { call: "create topic by use", topic: spec.name.clone(), source }
         })?;
     }
     Ok(())

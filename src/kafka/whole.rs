@@ -38,11 +38,16 @@ pub async fn read_whole(config: &Config, topic: &str) -> Result<Vec<Entry>, Kafk
 
 fn read(config: &Config, topic: &str) -> Result<Vec<Entry>, KafkaError> {
     const CALL: &str = "read topic";
-    let failed = |source: RdError| KafkaError::Request { call: CALL, topic: topic.to_owned(), source };
+    let failed =
+        |source: RdError| KafkaError::Request { call: CALL, topic: topic.to_owned(), source };
     let reader = Asking::reader(config)?;
     let metadata = reader.fetch_metadata(Some(topic), READ_TIMEOUT).map_err(failed)?;
-    let partitions: Vec<i32> =
-        metadata.topics().iter().flat_map(|found| found.partitions()).map(|partition| partition.id()).collect();
+    let partitions: Vec<i32> = metadata
+        .topics()
+        .iter()
+        .flat_map(|found| found.partitions())
+        .map(|partition| partition.id())
+        .collect();
     if partitions.is_empty() {
         return Err(KafkaError::Missing { topic: topic.to_owned() });
     }
@@ -62,7 +67,10 @@ fn read(config: &Config, topic: &str) -> Result<Vec<Entry>, KafkaError> {
                 progress = Instant::now();
                 let end = open.get(&message.partition()).copied().unwrap_or_default();
                 if message.offset() < end {
-                    let entry = (message.key().unwrap_or_default().to_vec(), message.payload().map(<[u8]>::to_vec));
+                    let entry = (
+                        message.key().unwrap_or_default().to_vec(),
+                        message.payload().map(<[u8]>::to_vec),
+                    );
                     bytes += entry.0.len() + entry.1.as_ref().map_or(0, Vec::len);
                     entries.push(entry);
                 }
@@ -76,7 +84,11 @@ fn read(config: &Config, topic: &str) -> Result<Vec<Entry>, KafkaError> {
             None => {}
         }
         if progress.elapsed() >= READ_TIMEOUT || bytes > BYTES_MAX {
-            return Err(KafkaError::Timeout { call: CALL, topic: topic.to_owned(), after: READ_TIMEOUT });
+            return Err(KafkaError::Timeout {
+                call: CALL,
+                topic: topic.to_owned(),
+                after: READ_TIMEOUT,
+            });
         }
     }
     Ok(entries)

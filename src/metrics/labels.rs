@@ -13,14 +13,17 @@ pub const TOPICS_MAX: usize = 50;
 
 /// Buckets in seconds from commit to acknowledgement. They are dense around the milliseconds that a
 /// small transaction takes. They end at a minute, the default of the lag limit of `/readyz`.
-pub(super) const LATENCY_BUCKETS: [f64; 18] =
-    [0.0005, 0.001, 0.0015, 0.002, 0.003, 0.004, 0.006, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
+pub(super) const LATENCY_BUCKETS: [f64; 18] = [
+    0.0005, 0.001, 0.0015, 0.002, 0.003, 0.004, 0.006, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+    5.0, 15.0, 60.0,
+];
 
 /// Label of every name beyond a bound.
 pub(super) const OTHER: &str = "other";
 
 /// The values of `wellspring_phase{phase}`, as `/status` writes the phases.
-pub const PHASES: [&str; 7] = ["connecting", "snapshot", "streaming", "paused", "retrying", "halted", "stopping"];
+pub const PHASES: [&str; 7] =
+    ["connecting", "snapshot", "streaming", "paused", "retrying", "halted", "stopping"];
 
 /// The values of `wellspring_slot_wal_status{status}`, as `pg_replication_slots` has them.
 pub const WAL_STATUSES: [&str; 4] = ["reserved", "extended", "unreserved", "lost"];
@@ -41,8 +44,13 @@ pub enum Operation {
 }
 
 impl Operation {
-    pub(super) const ALL: [Operation; 5] =
-        [Operation::Insert, Operation::Update, Operation::Delete, Operation::Truncate, Operation::Read];
+    pub(super) const ALL: [Operation; 5] = [
+        Operation::Insert,
+        Operation::Update,
+        Operation::Delete,
+        Operation::Truncate,
+        Operation::Read,
+    ];
 
     pub(super) const fn index(self) -> usize {
         self as usize
@@ -157,6 +165,9 @@ mod tests {
     #[test]
     fn admits_the_first_names_and_keeps_to_them() {
         let names = Admitted::<2>::default();
-        assert_eq!(["a", "b", "c", "a", "b"].map(|n| names.admit(n)), [true, true, false, true, true]);
+        assert_eq!(
+            ["a", "b", "c", "a", "b"].map(|n| names.admit(n)),
+            [true, true, false, true, true]
+        );
     }
 }

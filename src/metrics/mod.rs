@@ -24,7 +24,8 @@ use labels::{Admitted, LATENCY_BUCKETS, OTHER};
 use process::ProcessMetrics;
 use prometheus::core::Collector;
 use prometheus::{
-    Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 use std::fmt::Display;
 use std::sync::Arc;
@@ -216,16 +217,21 @@ impl Metrics {
             .with_label_values(&[version])
             .set(1);
         let by_table = |name, help| to.labelled(name, help, &["table", "operation"]);
-        let reconnects = to.labelled("reconnects_total", "Reconnects, by peer and cause.", &["peer", "reason"]);
+        let reconnects =
+            to.labelled("reconnects_total", "Reconnects, by peer and cause.", &["peer", "reason"]);
         let failures = to.labelled("failures_total", "Failures, by reason code.", &["reason"]);
         // An alert on an increase needs the series to exist before the increase.
         REASONS.iter().for_each(|reason| drop(failures.with_label_values(&[reason])));
-        for (peer, reason) in [(Peer::Source, "postgres_unavailable"), (Peer::Sink, "kafka_unavailable")] {
+        for (peer, reason) in
+            [(Peer::Source, "postgres_unavailable"), (Peer::Sink, "kafka_unavailable")]
+        {
             drop(reconnects.with_label_values(&[peer.name(), reason]));
         }
         let one_hot = |name, help, label, states: &[&'static str]| {
             let gauges = to.labelled_gauge(name, help, label);
-            OneHot(states.iter().map(|state| (*state, gauges.with_label_values(&[state]))).collect())
+            OneHot(
+                states.iter().map(|state| (*state, gauges.with_label_values(&[state]))).collect(),
+            )
         };
         let metrics = Metrics {
             received_lsn: to
@@ -356,8 +362,9 @@ impl Metrics {
     pub fn table(&self, name: &impl Display) -> TableMetrics {
         let name = name.to_string();
         let label = if self.tables.admit(&name) { name.as_str() } else { OTHER };
-        let each =
-            |of: &IntCounterVec| Operation::ALL.map(|operation| of.with_label_values(&[label, operation.name()]));
+        let each = |of: &IntCounterVec| {
+            Operation::ALL.map(|operation| of.with_label_values(&[label, operation.name()]))
+        };
         TableMetrics {
             rows: each(&self.rows),
             bytes: each(&self.row_bytes),
@@ -392,10 +399,15 @@ impl Metrics {
     #[must_use]
     pub fn render(&self) -> String {
         // Milliseconds of this century fit a float's 53 bits of precision.
-        #[expect(clippy::cast_precision_loss, reason = "a clock in milliseconds, exact below 2^53")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a clock in milliseconds, exact below 2^53"
+        )]
         self.heartbeat_seconds.set(self.heartbeat.last_unix_ms() as f64 / 1000.0);
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.lag_seconds.set(self.oldest_open.age_seconds(i64::try_from(since.as_micros()).unwrap_or(i64::MAX)));
+        self.lag_seconds.set(
+            self.oldest_open.age_seconds(i64::try_from(since.as_micros()).unwrap_or(i64::MAX)),
+        );
         self.process.read();
         let mut text = String::new();
         match TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text) {
@@ -412,7 +424,8 @@ struct Declare(Registry);
 
 impl Declare {
     fn add<C: Collector + Clone + 'static>(&self, made: prometheus::Result<C>) -> C {
-        let added = made.and_then(|collector| self.0.register(Box::new(collector.clone())).map(|()| collector));
+        let added = made
+            .and_then(|collector| self.0.register(Box::new(collector.clone())).map(|()| collector));
         match added {
             Ok(collector) => collector,
             Err(error) => unreachable!("metric names are constants of this file: {error}"),
@@ -432,7 +445,9 @@ impl Declare {
     }
 
     fn histogram(&self, name: &str, help: &str) -> Histogram {
-        self.add(Histogram::with_opts(HistogramOpts::new(full(name), help).buckets(LATENCY_BUCKETS.to_vec())))
+        self.add(Histogram::with_opts(
+            HistogramOpts::new(full(name), help).buckets(LATENCY_BUCKETS.to_vec()),
+        ))
     }
 
     fn labelled(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
@@ -482,8 +497,16 @@ mod tests {
         metrics.table(&"public.t").count(Operation::Update, 2, 300);
         metrics.table(&"public.t").count(Operation::Update, 1, 50);
         let text = metrics.render();
-        assert!(text.contains("wellspring_rows_total{operation=\"update\",table=\"public.t\"} 3"), "{text}");
-        assert!(text.contains("wellspring_row_bytes_total{operation=\"update\",table=\"public.t\"} 350"), "{text}");
+        assert!(
+            text.contains("wellspring_rows_total{operation=\"update\",table=\"public.t\"} 3"),
+            "{text}"
+        );
+        assert!(
+            text.contains(
+                "wellspring_row_bytes_total{operation=\"update\",table=\"public.t\"} 350"
+            ),
+            "{text}"
+        );
     }
 
     #[test]
@@ -494,10 +517,17 @@ mod tests {
             metrics.foreign_write(&format!("topic{i}"), 1);
         }
         let text = metrics.render();
-        let tables = text.lines().filter(|l| l.starts_with("wellspring_rows_total{operation=\"insert\"")).count();
-        let topics = text.lines().filter(|l| l.starts_with("wellspring_foreign_writes_total{")).count();
+        let tables = text
+            .lines()
+            .filter(|l| l.starts_with("wellspring_rows_total{operation=\"insert\""))
+            .count();
+        let topics =
+            text.lines().filter(|l| l.starts_with("wellspring_foreign_writes_total{")).count();
         assert_eq!((tables, topics), (TABLES_MAX + 1, TOPICS_MAX + 1));
-        assert!(text.contains("wellspring_rows_total{operation=\"insert\",table=\"other\"} 50"), "{text}");
+        assert!(
+            text.contains("wellspring_rows_total{operation=\"insert\",table=\"other\"} 50"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -516,7 +546,12 @@ mod tests {
         metrics.phase.set("connecting");
         metrics.phase.set("halted");
         let text = metrics.render();
-        assert_eq!(text.lines().filter(|l| l.starts_with("wellspring_phase{") && l.ends_with(" 1")).count(), 1);
+        assert_eq!(
+            text.lines()
+                .filter(|l| l.starts_with("wellspring_phase{") && l.ends_with(" 1"))
+                .count(),
+            1
+        );
         assert!(text.contains("wellspring_phase{phase=\"halted\"} 1"));
     }
 
@@ -527,10 +562,18 @@ mod tests {
         one.failed("a row's value");
         one.reconnected(Peer::Sink, "kafka_unavailable");
         one.heartbeat.beat(1_500);
-        assert!(one.render().contains("wellspring_failures_total{reason=\"registry_unavailable\"} 1"));
+        assert!(
+            one.render().contains("wellspring_failures_total{reason=\"registry_unavailable\"} 1")
+        );
         assert!(one.render().contains("wellspring_failures_total{reason=\"other\"} 1"));
-        assert!(one.render().contains("wellspring_reconnects_total{peer=\"sink\",reason=\"kafka_unavailable\"} 1"));
+        assert!(
+            one.render().contains(
+                "wellspring_reconnects_total{peer=\"sink\",reason=\"kafka_unavailable\"} 1"
+            )
+        );
         assert!(one.render().contains("wellspring_loop_heartbeat_timestamp_seconds 1.5"));
-        assert!(other.render().contains("wellspring_failures_total{reason=\"registry_unavailable\"} 0"));
+        assert!(
+            other.render().contains("wellspring_failures_total{reason=\"registry_unavailable\"} 0")
+        );
     }
 }

@@ -27,13 +27,19 @@ impl ProcessMetrics {
                 "process_cpu_seconds_total",
                 "CPU time of the process, user and system, in seconds.",
             )),
-            resident_bytes: to
-                .add(IntGauge::new("process_resident_memory_bytes", "Resident memory of the process in bytes.")),
-            open_files: to.add(IntGauge::new("process_open_fds", "Open file descriptors of the process.")),
-            start_seconds: to
-                .add(Gauge::new("process_start_time_seconds", "When the process started, in seconds since 1970.")),
+            resident_bytes: to.add(IntGauge::new(
+                "process_resident_memory_bytes",
+                "Resident memory of the process in bytes.",
+            )),
+            open_files: to
+                .add(IntGauge::new("process_open_fds", "Open file descriptors of the process.")),
+            start_seconds: to.add(Gauge::new(
+                "process_start_time_seconds",
+                "When the process started, in seconds since 1970.",
+            )),
         };
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let since =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         metrics.start_seconds.set(since.as_secs_f64());
         metrics
     }
@@ -79,7 +85,8 @@ mod tests {
         let text = crate::metrics::Metrics::new("0").render();
         assert!(cpu_seconds().unwrap() >= before);
         assert!(
-            !text.contains("process_resident_memory_bytes 0\n") && !text.contains("process_open_fds 0\n"),
+            !text.contains("process_resident_memory_bytes 0\n")
+                && !text.contains("process_open_fds 0\n"),
             "{text}"
         );
     }

@@ -24,7 +24,8 @@ pub enum Stage {
 
 impl Stage {
     /// Every stage, in the order in which a change passes them.
-    pub const ALL: [Stage; 5] = [Stage::Source, Stage::Decode, Stage::Encode, Stage::Registry, Stage::Broker];
+    pub const ALL: [Stage; 5] =
+        [Stage::Source, Stage::Decode, Stage::Encode, Stage::Registry, Stage::Broker];
 
     /// The value of the label, and the name in status.
     #[must_use]
@@ -52,11 +53,15 @@ pub struct StageMetrics {
 
 impl StageMetrics {
     pub(super) fn declare(to: &Declare) -> Self {
-        let help = "Seconds that one message takes in a stage, measured for one message of each burst.";
+        let help =
+            "Seconds that one message takes in a stage, measured for one message of each burst.";
         let options = HistogramOpts::new(super::full("stage_seconds"), help).buckets(buckets());
         let seconds = to.add(HistogramVec::new(options, &["stage"]));
         let help = "Seconds in which a stage held up the others; the stage with the highest rate is the bottleneck.";
-        let busy = to.add(CounterVec::new(Opts::new(super::full("stage_busy_seconds_total"), help), &["stage"]));
+        let busy = to.add(CounterVec::new(
+            Opts::new(super::full("stage_busy_seconds_total"), help),
+            &["stage"],
+        ));
         StageMetrics {
             seconds: Stage::ALL.map(|stage| seconds.with_label_values(&[stage.name()])),
             busy: Stage::ALL.map(|stage| busy.with_label_values(&[stage.name()])),
@@ -90,7 +95,8 @@ impl StageMetrics {
 /// Buckets in seconds. Decoding takes parts of a microsecond, an acknowledgement takes
 /// milliseconds, and waiting for a registry takes up to minutes.
 fn buckets() -> Vec<f64> {
-    let fast = [0.000_000_2, 0.000_000_5, 0.000_001, 0.000_002, 0.000_005, 0.000_01, 0.000_05, 0.000_2];
+    let fast =
+        [0.000_000_2, 0.000_000_5, 0.000_001, 0.000_002, 0.000_005, 0.000_01, 0.000_05, 0.000_2];
     fast.into_iter().chain(LATENCY_BUCKETS).collect()
 }
 

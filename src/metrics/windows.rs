@@ -55,22 +55,37 @@ pub struct WindowMetrics {
 
 impl WindowMetrics {
     pub(super) fn declare(to: &Declare) -> Self {
-        let rows = to.labelled("window_rows_total", "Rows that backfills and standstills sent.", &["kind"]);
-        let held =
-            Opts::new(super::full("window_hold_seconds_total"), "Seconds in which the stream was held for a copy.");
+        let rows = to.labelled(
+            "window_rows_total",
+            "Rows that backfills and standstills sent.",
+            &["kind"],
+        );
+        let held = Opts::new(
+            super::full("window_hold_seconds_total"),
+            "Seconds in which the stream was held for a copy.",
+        );
         let held: CounterVec = to.add(CounterVec::new(held, &["kind"]));
         let unseen = Opts::new(
             super::full("window_visibility_wait_seconds_total"),
             "Seconds in which a copy waited for transactions to become visible.",
         );
-        let tables = to.labelled_gauge("window_tables", "Tables with a backfill or a standstill, by state.", "state");
-        let share = to.float("copy_share", "Share of the time that copies may use; 1 if the source is not overloaded.");
+        let tables = to.labelled_gauge(
+            "window_tables",
+            "Tables with a backfill or a standstill, by state.",
+            "state",
+        );
+        let share = to.float(
+            "copy_share",
+            "Share of the time that copies may use; 1 if the source is not overloaded.",
+        );
         share.set(1.0);
         WindowMetrics {
             share,
             rows: WINDOW_KINDS.map(|kind| rows.with_label_values(&[kind])),
-            chunks: to
-                .counter("window_chunks_total", "Chunks of backfills that were delivered; a standstill counts as one."),
+            chunks: to.counter(
+                "window_chunks_total",
+                "Chunks of backfills that were delivered; a standstill counts as one.",
+            ),
             given_up: to.counter(
                 "window_chunks_given_up_total",
                 "Chunks and standstills that were dropped and are read again.",
@@ -87,17 +102,30 @@ impl WindowMetrics {
 
     /// Raises the counters to `totals`, and sets the gauges. `states` has the state of each
     /// unfinished copy, and `open` is the number of open chunks.
-    pub fn tell<'a>(&self, totals: WindowTotals, states: impl Iterator<Item = &'a str> + Clone, open: usize) {
-        let count = |counter: &IntCounter, total: u64| counter.inc_by(total.saturating_sub(counter.get()));
-        #[expect(clippy::cast_precision_loss, reason = "microseconds of a process's life, exact below 2^53")]
-        let time = |counter: &Counter, total: u64| counter.inc_by((total as f64 / 1e6 - counter.get()).max(0.0));
+    pub fn tell<'a>(
+        &self,
+        totals: WindowTotals,
+        states: impl Iterator<Item = &'a str> + Clone,
+        open: usize,
+    ) {
+        let count =
+            |counter: &IntCounter, total: u64| counter.inc_by(total.saturating_sub(counter.get()));
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "microseconds of a process's life, exact below 2^53"
+        )]
+        let time = |counter: &Counter, total: u64| {
+            counter.inc_by((total as f64 / 1e6 - counter.get()).max(0.0))
+        };
         self.rows.iter().zip(totals.rows).for_each(|(counter, total)| count(counter, total));
         self.held.iter().zip(totals.held_us).for_each(|(counter, total)| time(counter, total));
         count(&self.chunks, totals.chunks);
         count(&self.given_up, totals.given_up);
         time(&self.unseen, totals.unseen_us);
         for (gauge, state) in self.tables.iter().zip(WINDOW_STATES) {
-            gauge.set(i64::try_from(states.clone().filter(|of| *of == state).count()).unwrap_or(i64::MAX));
+            gauge.set(
+                i64::try_from(states.clone().filter(|of| *of == state).count()).unwrap_or(i64::MAX),
+            );
         }
         self.open.set(i64::try_from(open).unwrap_or(i64::MAX));
     }
@@ -111,7 +139,13 @@ mod tests {
     #[test]
     fn totals_are_counted_once_however_often_they_are_told() {
         let metrics = Metrics::new("0");
-        let totals = WindowTotals { rows: [5, 7], chunks: 2, given_up: 1, unseen_us: 1_500_000, held_us: [0, 250_000] };
+        let totals = WindowTotals {
+            rows: [5, 7],
+            chunks: 2,
+            given_up: 1,
+            unseen_us: 1_500_000,
+            held_us: [0, 250_000],
+        };
         for _ in 0..3 {
             metrics.windows.tell(totals, ["copying", "failed", "copying", "done"].into_iter(), 4);
         }

@@ -59,7 +59,8 @@ impl Broker {
             true => RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR,
             false => RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
         };
-        self.cluster.request_errors(RDKafkaApiKey::Produce, &takes.iter().map(answer).collect::<Vec<_>>());
+        self.cluster
+            .request_errors(RDKafkaApiKey::Produce, &takes.iter().map(answer).collect::<Vec<_>>());
     }
 
     /// Stops a broker and closes its connections, or starts it again.

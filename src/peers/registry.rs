@@ -86,10 +86,14 @@ type Question = Box<dyn FnOnce(&mut Store) + Send>;
 struct Asker(mpsc::Sender<Question>);
 
 impl Asker {
-    async fn ask(&self, what: impl FnOnce(&mut Store) -> Result<Value, Fault> + Send + 'static) -> Answer {
+    async fn ask(
+        &self,
+        what: impl FnOnce(&mut Store) -> Result<Value, Fault> + Send + 'static,
+    ) -> Answer {
         let (tell, told) = oneshot::channel();
         let question: Question = Box::new(move |store| drop(tell.send(what(store))));
-        let gone = || Fault(StatusCode::INTERNAL_SERVER_ERROR, 50001, "the registry is ending".to_owned());
+        let gone =
+            || Fault(StatusCode::INTERNAL_SERVER_ERROR, 50001, "the registry is ending".to_owned());
         self.0.send(question).await.map_err(|_| gone())?;
         told.await.map_err(|_| gone())?.map(|value| reply(&value))
     }
@@ -117,7 +121,8 @@ impl IntoResponse for Fault {
 type Answer = Result<Response, Fault>;
 
 fn reply(value: &Value) -> Response {
-    ([(header::CONTENT_TYPE, "application/vnd.schemaregistry.v1+json")], value.to_string()).into_response()
+    ([(header::CONTENT_TYPE, "application/vnd.schemaregistry.v1+json")], value.to_string())
+        .into_response()
 }
 
 fn subject_unknown(subject: &str) -> Fault {
@@ -129,7 +134,11 @@ fn schema_unknown() -> Fault {
 }
 
 fn invalid(detail: &str) -> Fault {
-    Fault(StatusCode::UNPROCESSABLE_ENTITY, 42201, format!("Input schema is an invalid Avro schema, details: {detail}"))
+    Fault(
+        StatusCode::UNPROCESSABLE_ENTITY,
+        42201,
+        format!("Input schema is an invalid Avro schema, details: {detail}"),
+    )
 }
 
 fn router(asker: Asker) -> Router {
@@ -164,7 +173,10 @@ async fn versions(State(asker): State<Asker>, Path(subject): Path<String>) -> An
     asker.ask(move |store| Ok(json!((1..=store.ids(&subject)?.len()).collect::<Vec<_>>()))).await
 }
 
-async fn version(State(asker): State<Asker>, Path((subject, version)): Path<(String, String)>) -> Answer {
+async fn version(
+    State(asker): State<Asker>,
+    Path((subject, version)): Path<(String, String)>,
+) -> Answer {
     asker.ask(move |store| store.version(&subject, &version)).await
 }
 
@@ -210,14 +222,20 @@ async fn subject_level(
             Some(level) => Ok(json!({ "compatibilityLevel": level })),
             None if or_global => Ok(json!({ "compatibilityLevel": store.level })),
             None => {
-                let message = format!("Subject '{subject}' does not have subject-level compatibility configured");
+                let message = format!(
+                    "Subject '{subject}' does not have subject-level compatibility configured"
+                );
                 Err(Fault(StatusCode::NOT_FOUND, 40408, message))
             }
         })
         .await
 }
 
-async fn set_subject_level(State(asker): State<Asker>, Path(subject): Path<String>, body: Bytes) -> Answer {
+async fn set_subject_level(
+    State(asker): State<Asker>,
+    Path(subject): Path<String>,
+    body: Bytes,
+) -> Answer {
     let level = level_of(&body)?;
     asker
         .ask(move |store| {
@@ -228,12 +246,17 @@ async fn set_subject_level(State(asker): State<Asker>, Path(subject): Path<Strin
 }
 
 fn schema_of(body: &[u8]) -> Result<String, Fault> {
-    let request: Value = serde_json::from_slice(body).map_err(|error| invalid(&error.to_string()))?;
+    let request: Value =
+        serde_json::from_slice(body).map_err(|error| invalid(&error.to_string()))?;
     match request.get("schemaType").and_then(Value::as_str) {
         None | Some("AVRO") => {}
         Some(other) => return Err(invalid(&format!("schema type {other} is not supported here"))),
     }
-    request.get("schema").and_then(Value::as_str).map(str::to_owned).ok_or_else(|| invalid("there is no schema"))
+    request
+        .get("schema")
+        .and_then(Value::as_str)
+        .map(str::to_owned)
+        .ok_or_else(|| invalid("there is no schema"))
 }
 
 fn level_of(body: &[u8]) -> Result<String, Fault> {
@@ -248,7 +271,11 @@ fn level_of(body: &[u8]) -> Result<String, Fault> {
             | "FULL"
             | "FULL_TRANSITIVE"),
         ) => Ok(level.to_owned()),
-        _ => Err(Fault(StatusCode::UNPROCESSABLE_ENTITY, 42203, "Invalid compatibility level".to_owned())),
+        _ => Err(Fault(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            42203,
+            "Invalid compatibility level".to_owned(),
+        )),
     }
 }
 
@@ -263,7 +290,12 @@ fn canonical(text: &str) -> Result<Value, Fault> {
 
 impl Store {
     fn new(level: &str) -> Self {
-        Store { schemas: Vec::new(), subjects: BTreeMap::new(), level: level.to_owned(), levels: BTreeMap::new() }
+        Store {
+            schemas: Vec::new(),
+            subjects: BTreeMap::new(),
+            level: level.to_owned(),
+            levels: BTreeMap::new(),
+        }
     }
 
     fn ids(&self, subject: &str) -> Result<&[usize], Fault> {
@@ -276,7 +308,9 @@ impl Store {
         for (at, id) in ids.iter().enumerate() {
             let known = self.text(*id)?;
             if canonical(known)? == wanted {
-                return Ok(json!({ "subject": subject, "version": at + 1, "id": id, "schema": known }));
+                return Ok(
+                    json!({ "subject": subject, "version": at + 1, "id": id, "schema": known }),
+                );
             }
         }
         Err(schema_unknown())
@@ -286,7 +320,9 @@ impl Store {
         let ids = self.ids(subject)?;
         let number = if version == "latest" { ids.len() } else { version.parse().unwrap_or(0) };
         let id = number.checked_sub(1).and_then(|at| ids.get(at));
-        let id = id.ok_or_else(|| Fault(StatusCode::NOT_FOUND, 40402, format!("Version {version} not found.")))?;
+        let id = id.ok_or_else(|| {
+            Fault(StatusCode::NOT_FOUND, 40402, format!("Version {version} not found."))
+        })?;
         Ok(json!({ "subject": subject, "version": number, "id": id, "schema": self.text(*id)? }))
     }
 

@@ -87,20 +87,34 @@ impl Server {
     /// # Errors
     /// No server is installed, a folder or program failed, or there is no user for the server.
     pub fn start() -> Result<Self, ServerError> {
-        let bin = newest_bin(Path::new(DEBIAN), std::env::var_os("PATH")).ok_or(ServerError::NotInstalled)?;
+        let bin = newest_bin(Path::new(DEBIAN), std::env::var_os("PATH"))
+            .ok_or(ServerError::NotInstalled)?;
         let owner = if is_root() { Some(nobody().ok_or(ServerError::NoUser)?) } else { None };
-        let folder =
-            new_folder(owner).map_err(|source| ServerError::Folder { parent: std::env::temp_dir(), source })?;
+        let folder = new_folder(owner)
+            .map_err(|source| ServerError::Folder { parent: std::env::temp_dir(), source })?;
         // From here on a drop removes the folder.
         let mut server = Server { folder, bin, owner, port: 0 };
         let mut initdb = server.command("initdb");
-        initdb.arg("-D").arg(server.data()).args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"]);
-        let made = initdb.output().map_err(|source| ServerError::Call { program: "initdb", source })?;
+        initdb.arg("-D").arg(server.data()).args([
+            "-U",
+            "postgres",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--locale=C",
+            "-N",
+        ]);
+        let made =
+            initdb.output().map_err(|source| ServerError::Call { program: "initdb", source })?;
         if !made.status.success() {
             return Err(ServerError::Refused { program: "initdb", said: text_of(&made) });
         }
         for _ in 0..START_ATTEMPTS {
-            if server.try_start().map_err(|source| ServerError::Call { program: "pg_ctl start", source })? {
+            if server
+                .try_start()
+                .map_err(|source| ServerError::Call { program: "pg_ctl start", source })?
+            {
                 return Ok(server);
             }
         }
@@ -110,13 +124,24 @@ impl Server {
 
     fn try_start(&mut self) -> io::Result<bool> {
         self.port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let own = [("port", self.port.to_string()), ("unix_socket_directories", self.folder.display().to_string())];
+        let own = [
+            ("port", self.port.to_string()),
+            ("unix_socket_directories", self.folder.display().to_string()),
+        ];
         let own = own.iter().map(|(name, value)| (*name, value.as_str()));
-        let lines: String =
-            SETTINGS.into_iter().chain(own).map(|(name, value)| format!("{name} = '{value}'\n")).collect();
+        let lines: String = SETTINGS
+            .into_iter()
+            .chain(own)
+            .map(|(name, value)| format!("{name} = '{value}'\n"))
+            .collect();
         fs::write(self.data().join("postgresql.auto.conf"), lines)?;
         let mut start = self.command("pg_ctl");
-        start.arg("-D").arg(self.data()).arg("-l").arg(self.log()).args(["-w", "-t", "60", "start"]);
+        start
+            .arg("-D")
+            .arg(self.data())
+            .arg("-l")
+            .arg(self.log())
+            .args(["-w", "-t", "60", "start"]);
         // The server inherits the output of pg_ctl, so a pipe would never reach its end.
         start.stdout(Stdio::null()).stderr(Stdio::null());
         Ok(start.status()?.success())
@@ -139,7 +164,8 @@ impl Server {
     #[must_use]
     pub fn version(&self) -> String {
         let said = self.command("postgres").arg("--version").output();
-        said.map(|said| text_of(&said).trim().replace("postgres (PostgreSQL)", "Postgres")).unwrap_or_default()
+        said.map(|said| text_of(&said).trim().replace("postgres (PostgreSQL)", "Postgres"))
+            .unwrap_or_default()
     }
 
     fn data(&self) -> PathBuf {
@@ -157,16 +183,26 @@ impl Server {
             None => Command::new(path),
             Some((user, group)) => {
                 let mut command = Command::new("setpriv");
-                command.args([format!("--reuid={user}"), format!("--regid={group}"), "--clear-groups".to_owned()]);
+                command.args([
+                    format!("--reuid={user}"),
+                    format!("--regid={group}"),
+                    "--clear-groups".to_owned(),
+                ]);
                 command.arg("--").arg(path);
                 command
             }
         };
         // Variables that name another server must not reach this one.
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PG")) {
+        for (name, _) in
+            std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PG"))
+        {
             command.env_remove(name);
         }
-        command.current_dir(&self.folder).env("LC_ALL", "C.UTF-8").stdin(Stdio::null()).process_group(0);
+        command
+            .current_dir(&self.folder)
+            .env("LC_ALL", "C.UTF-8")
+            .stdin(Stdio::null())
+            .process_group(0);
         command
     }
 }
@@ -179,7 +215,10 @@ impl Drop for Server {
             let mut stop = self.command("pg_ctl");
             stop.arg("-D").arg(self.data()).args(["-m", "immediate", "-w", "-t", "30", "stop"]);
             if let Err(error) = stop.output() {
-                eprintln!("the Postgres server in {} may still run: {error}", self.folder.display());
+                eprintln!(
+                    "the Postgres server in {} may still run: {error}",
+                    self.folder.display()
+                );
             }
         }
         if let Err(error) = fs::remove_dir_all(&self.folder) {
@@ -190,12 +229,17 @@ impl Drop for Server {
 
 /// Folder of the newest packaged server's programs, or of the server in `path`.
 fn newest_bin(packages: &Path, path: Option<OsString>) -> Option<PathBuf> {
-    let version = |path: &PathBuf| path.file_name().and_then(OsStr::to_str).and_then(|name| name.parse::<u32>().ok());
-    let installed = fs::read_dir(packages).into_iter().flatten().flatten().map(|entry| entry.path());
+    let version = |path: &PathBuf| {
+        path.file_name().and_then(OsStr::to_str).and_then(|name| name.parse::<u32>().ok())
+    };
+    let installed =
+        fs::read_dir(packages).into_iter().flatten().flatten().map(|entry| entry.path());
     let newest = installed.filter(|path| has_server(&path.join("bin"))).max_by_key(version);
     newest.map(|path| path.join("bin")).or_else(|| {
         // The path is made absolute, because the programs run in another folder.
-        std::env::split_paths(&path?).find(|bin| has_server(bin)).and_then(|bin| fs::canonicalize(bin).ok())
+        std::env::split_paths(&path?)
+            .find(|bin| has_server(bin))
+            .and_then(|bin| fs::canonicalize(bin).ok())
     })
 }
 
@@ -219,7 +263,8 @@ fn nobody() -> Option<(u32, u32)> {
 /// Creates a folder that only its owner can enter.
 fn new_folder(owner: Option<(u32, u32)>) -> io::Result<PathBuf> {
     for number in 0.. {
-        let folder = std::env::temp_dir().join(format!("wellspring-demo-{}-{number}", std::process::id()));
+        let folder =
+            std::env::temp_dir().join(format!("wellspring-demo-{}-{number}", std::process::id()));
         match fs::DirBuilder::new().mode(0o700).create(&folder) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
             made => made?,
@@ -233,7 +278,11 @@ fn new_folder(owner: Option<(u32, u32)>) -> io::Result<PathBuf> {
 }
 
 fn text_of(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
 }
 
 #[cfg(test)]

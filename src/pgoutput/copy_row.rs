@@ -67,7 +67,11 @@ impl CopyRow {
 
     /// Reads one field; what follows its tab, and whether there was one.
     #[inline]
-    fn field<'l>(&mut self, line: &'l [u8], column: usize) -> Result<(&'l [u8], bool), CopyRowError> {
+    fn field<'l>(
+        &mut self,
+        line: &'l [u8],
+        column: usize,
+    ) -> Result<(&'l [u8], bool), CopyRowError> {
         if let Some(rest) = line.strip_prefix(b"\\N") {
             match rest.split_first() {
                 None => {
@@ -104,7 +108,8 @@ impl CopyRow {
                 }
             }
         };
-        let length = u32::try_from(self.wire.len() - mark - 4).map_err(|_| CopyRowError::TooLong { column })?;
+        let length = u32::try_from(self.wire.len() - mark - 4)
+            .map_err(|_| CopyRowError::TooLong { column })?;
         if let Some(place) = self.wire.get_mut(mark..mark + 4) {
             place.copy_from_slice(&length.to_be_bytes());
         }
@@ -136,11 +141,11 @@ fn plain_length(bytes: &[u8]) -> usize {
 fn unescape(escape: &[u8]) -> Option<(u8, &[u8])> {
     let (&first, rest) = escape.split_first()?;
     let digits = |bytes: &[u8], radix: u32, most: usize| {
-        let count = bytes.iter().take(most).take_while(|byte| char::from(**byte).is_digit(radix)).count();
-        let number = bytes
-            .iter()
-            .take(count)
-            .fold(0u32, |number, byte| number * radix + char::from(*byte).to_digit(radix).unwrap_or_default());
+        let count =
+            bytes.iter().take(most).take_while(|byte| char::from(**byte).is_digit(radix)).count();
+        let number = bytes.iter().take(count).fold(0u32, |number, byte| {
+            number * radix + char::from(*byte).to_digit(radix).unwrap_or_default()
+        });
         (number.to_le_bytes()[0], count)
     };
     Some(match first {
@@ -208,7 +213,8 @@ mod tests {
     fn check(line: &str, expect: &[&str]) {
         let mut row = CopyRow::default();
         let tuple = row.read(line.as_bytes(), expect.len()).unwrap();
-        let found: Vec<String> = cells(tuple).into_iter().map(|c| String::from_utf8(c.unwrap()).unwrap()).collect();
+        let found: Vec<String> =
+            cells(tuple).into_iter().map(|c| String::from_utf8(c.unwrap()).unwrap()).collect();
         assert_eq!(found, expect);
     }
 

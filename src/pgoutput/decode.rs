@@ -34,7 +34,10 @@ fn read<'a>(r: &mut Reader<'a>) -> Result<Message<'a>, DecodeError> {
                 committed_at: PgMicros(r.i64("commit time")?),
             }
         }
-        b'O' => Message::Origin { commit_lsn: Lsn::new(r.u64("origin LSN")?), name: r.text("origin name")? },
+        b'O' => Message::Origin {
+            commit_lsn: Lsn::new(r.u64("origin LSN")?),
+            name: r.text("origin name")?,
+        },
         b'R' => Message::Relation(read_relation(r)?),
         b'Y' => Message::Type {
             oid: Oid(r.u32("type oid")?),
@@ -63,7 +66,8 @@ fn read<'a>(r: &mut Reader<'a>) -> Result<Message<'a>, DecodeError> {
             let lsn = Lsn::new(r.u64("message LSN")?);
             let prefix = r.text("message prefix")?;
             let length = r.u32("message length")?;
-            let content = r.take(usize::try_from(length).unwrap_or(usize::MAX), "message content")?;
+            let content =
+                r.take(usize::try_from(length).unwrap_or(usize::MAX), "message content")?;
             Message::Logical { transactional: flags & 1 == 1, lsn, prefix, content }
         }
         other => return Err(r.bad_tag("message tag", other)),
@@ -106,7 +110,9 @@ fn read_relation<'a>(r: &mut Reader<'a>) -> Result<Relation<'a>, DecodeError> {
         read_relation_column(r)?;
     }
     let length = body.len() - r.remaining();
-    let Some(body) = body.get(..length) else { unreachable!("the reader went past the end of its message") };
+    let Some(body) = body.get(..length) else {
+        unreachable!("the reader went past the end of its message")
+    };
     Ok(Relation { oid, namespace, name, identity, columns, body })
 }
 
@@ -124,7 +130,11 @@ fn read_truncate<'a>(r: &mut Reader<'a>) -> Result<Message<'a>, DecodeError> {
     let options = r.u8("truncate options")?;
     let length = usize::try_from(count).ok().and_then(|n| n.checked_mul(4)).unwrap_or(usize::MAX);
     let relations = r.take(length, "truncated relations")?;
-    Ok(Message::Truncate(Truncate { cascade: options & 1 == 1, restart_identity: options & 2 == 2, relations }))
+    Ok(Message::Truncate(Truncate {
+        cascade: options & 1 == 1,
+        restart_identity: options & 2 == 2,
+        relations,
+    }))
 }
 
 impl<'a> Relation<'a> {

@@ -63,7 +63,11 @@ impl<'a> Reader<'a> {
         DecodeError::Truncated { field, at: self.at }
     }
 
-    pub(super) fn take(&mut self, length: usize, field: &'static str) -> Result<&'a [u8], DecodeError> {
+    pub(super) fn take(
+        &mut self,
+        length: usize,
+        field: &'static str,
+    ) -> Result<&'a [u8], DecodeError> {
         let end = self.at.checked_add(length).ok_or_else(|| self.truncated(field))?;
         let taken = self.bytes.get(self.at..end).ok_or_else(|| self.truncated(field))?;
         self.at = end;
@@ -102,7 +106,8 @@ impl<'a> Reader<'a> {
     /// A text up to its zero byte, which is consumed.
     pub(super) fn text(&mut self, field: &'static str) -> Result<&'a str, DecodeError> {
         let at = self.at;
-        let length = self.rest().iter().position(|&b| b == 0).ok_or_else(|| self.truncated(field))?;
+        let length =
+            self.rest().iter().position(|&b| b == 0).ok_or_else(|| self.truncated(field))?;
         let bytes = self.take(length, field)?;
         self.take(1, field)?;
         std::str::from_utf8(bytes).map_err(|_| DecodeError::NotUtf8 { field, at })

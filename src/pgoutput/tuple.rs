@@ -125,7 +125,10 @@ impl<'a> Tuple<'a> {
     pub fn cell(self, span: CellSpan) -> Cell<'a> {
         let (start, length) = (span.start as usize, span.length as usize);
         let Some(value) = self.bytes.get(start..start + length) else {
-            unreachable!("a cell at {start} of {length} bytes is of another tuple: this one has {}", self.bytes.len());
+            unreachable!(
+                "a cell at {start} of {length} bytes is of another tuple: this one has {}",
+                self.bytes.len()
+            );
         };
         match span.tag {
             b'u' => Cell::Unchanged,

@@ -58,7 +58,8 @@ impl Desk {
         let mut delay = BUSY_RETRY_MIN;
         let mut troubled = false;
         let (topic, partitions) = loop {
-            let failure = match self.quarantined(&name, key.as_deref().zip(detached.as_ref())).await {
+            let failure = match self.quarantined(&name, key.as_deref().zip(detached.as_ref())).await
+            {
                 Ok(made) => break made,
                 Err(failure) => failure,
             };
@@ -81,7 +82,16 @@ impl Desk {
         if detached.is_some() {
             self.tables.remove(&shape.oid);
         }
-        (self, Ok(Outcome::Aside(Box::new(SetAside { quarantine, name, topic, partitions, detached }))))
+        (
+            self,
+            Ok(Outcome::Aside(Box::new(SetAside {
+                quarantine,
+                name,
+                topic,
+                partitions,
+                detached,
+            }))),
+        )
     }
 
     async fn quarantined(
@@ -102,12 +112,21 @@ impl Desk {
     async fn quarantine_topic(&self, name: &str) -> Result<Option<TopicInfo>, Failure> {
         let Some((topics, rules)) = &self.kafka else { return Ok(None) };
         let spec = TopicSpec::by(rules, name);
-        let settings = spec.settings.into_iter().chain([("cleanup.policy".to_owned(), "delete".to_owned())]).collect();
+        let settings = spec
+            .settings
+            .into_iter()
+            .chain([("cleanup.policy".to_owned(), "delete".to_owned())])
+            .collect();
         let info = self.topic_by(topics, rules.create, TopicSpec { settings, ..spec }).await?;
         if info.as_ref().is_some_and(TopicInfo::is_compacted) {
-            let what = format!("topic `{name}` is compacted: it would keep one change of each table");
+            let what =
+                format!("topic `{name}` is compacted: it would keep one change of each table");
             let next = "set its cleanup.policy to delete";
-            return Err(Failure::Refused(Trouble::plain(TroubleReason::TopicUnavailable, what, next)));
+            return Err(Failure::Refused(Trouble::plain(
+                TroubleReason::TopicUnavailable,
+                what,
+                next,
+            )));
         }
         Ok(info)
     }
@@ -138,7 +157,9 @@ impl Desk {
         loop {
             match self.remember(&key, detached.to_json()).await {
                 Ok(()) => return (self, Ok(outcome)),
-                Err(Failure::OfTable(trouble) | Failure::Refused(trouble) | Failure::Busy(trouble)) => {
+                Err(
+                    Failure::OfTable(trouble) | Failure::Refused(trouble) | Failure::Busy(trouble),
+                ) => {
                     let _ = self.troubles.send(Some(trouble)).await;
                 }
             }

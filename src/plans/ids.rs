@@ -86,7 +86,9 @@ impl Desk {
         })?;
         proofs.given(Claim { id, schema: digest }).await;
         self.record_id(&key, registry.url(), id).await?;
-        if let Some(RecordedId { id: was, is_same_registry }) = recorded.filter(|recorded| recorded.id != id) {
+        if let Some(RecordedId { id: was, is_same_registry }) =
+            recorded.filter(|recorded| recorded.id != id)
+        {
             let subject = schema.subject.clone();
             // The entry is kept until the plan is complete. If a later step fails, the new id is
             // already recorded, and the next try would see no difference.
@@ -117,10 +119,14 @@ fn failure(name: &str, subject: &str, error: RegistryError) -> Failure {
         what.push_str(&format!(", field `{field}`"));
     }
     match error {
-        RegistryError::Unavailable { .. } | RegistryError::Secret { .. } | RegistryError::Broken { .. } => {
+        RegistryError::Unavailable { .. }
+        | RegistryError::Secret { .. }
+        | RegistryError::Broken { .. } => {
             Failure::Busy(Trouble::new(TroubleReason::RegistryUnavailable, what, &error))
         }
-        RegistryError::Refused { .. } => Failure::OfTable(Trouble::new(TroubleReason::SchemaRefused, what, &error)),
+        RegistryError::Refused { .. } => {
+            Failure::OfTable(Trouble::new(TroubleReason::SchemaRefused, what, &error))
+        }
         RegistryError::Denied { .. } | RegistryError::Setup { .. } => {
             Failure::Refused(Trouble::new(TroubleReason::SchemaRefused, what, &error))
         }

@@ -234,12 +234,17 @@ impl Desk {
             Origin::Copy | Origin::Stream => describe(&shape, &facts),
         };
         if let Some(nullable) = self.nullable.get(&shape.oid) {
-            table.columns.iter_mut().filter(|c| nullable.contains(&*c.name)).for_each(|c| c.not_null = false);
+            table
+                .columns
+                .iter_mut()
+                .filter(|c| nullable.contains(&*c.name))
+                .for_each(|c| c.not_null = false);
         }
         if self.tables.get(&table.oid) == Some(&table) {
             return (self, Ok(Outcome::Unchanged));
         }
-        let outcome = self.until_done(&name.to_string(), patience, |planner| planner.draft(&table)).await;
+        let outcome =
+            self.until_done(&name.to_string(), patience, |planner| planner.draft(&table)).await;
         if matches!(outcome, Ok(Outcome::Ready(_))) {
             self.tables.insert(table.oid, table);
         }
@@ -251,7 +256,11 @@ impl Desk {
     ///
     /// # Errors
     /// See [`Desk::relation`].
-    pub async fn nullable(mut self, shape: RelationShape, column: String) -> (Self, Result<Outcome, PgError>) {
+    pub async fn nullable(
+        mut self,
+        shape: RelationShape,
+        column: String,
+    ) -> (Self, Result<Outcome, PgError>) {
         self.nullable.entry(shape.oid).or_default().insert(column);
         self.relation(shape).await
     }
@@ -260,7 +269,11 @@ impl Desk {
     ///
     /// # Errors
     /// See [`Desk::relation`].
-    pub async fn copied_nullable(mut self, shape: RelationShape, column: String) -> (Self, Result<Outcome, PgError>) {
+    pub async fn copied_nullable(
+        mut self,
+        shape: RelationShape,
+        column: String,
+    ) -> (Self, Result<Outcome, PgError>) {
         self.nullable.entry(shape.oid).or_default().insert(column);
         self.plan(shape, Origin::Copy, Patience::Endless).await
     }
@@ -271,7 +284,10 @@ impl Desk {
     /// See [`Desk::relation`].
     pub async fn messages(mut self) -> (Self, Result<Outcome, PgError>) {
         let outcome =
-            self.until_done("logical messages", Patience::Endless, |planner| Ok(planner.message_draft())).await;
+            self.until_done("logical messages", Patience::Endless, |planner| {
+                Ok(planner.message_draft())
+            })
+            .await;
         (self, outcome)
     }
 
@@ -281,7 +297,10 @@ impl Desk {
     /// See [`Desk::relation`].
     pub async fn transactions(mut self) -> (Self, Result<Outcome, PgError>) {
         let outcome =
-            self.until_done("transactions", Patience::Endless, |planner| Ok(planner.transaction_draft())).await;
+            self.until_done("transactions", Patience::Endless, |planner| {
+                Ok(planner.transaction_draft())
+            })
+            .await;
         (self, outcome)
     }
 
@@ -290,7 +309,9 @@ impl Desk {
     /// # Errors
     /// See [`Desk::relation`].
     pub async fn heartbeats(mut self) -> (Self, Result<Outcome, PgError>) {
-        let outcome = self.until_done("heartbeats", Patience::Endless, |planner| Ok(planner.heartbeat_draft())).await;
+        let outcome = self
+            .until_done("heartbeats", Patience::Endless, |planner| Ok(planner.heartbeat_draft()))
+            .await;
         (self, outcome)
     }
 
@@ -301,7 +322,8 @@ impl Desk {
     /// See [`Desk::relation`].
     pub async fn notices(mut self) -> (Self, Result<Outcome, PgError>) {
         let Some(draft) = self.planner.notice_draft() else { return (self, Ok(Outcome::Excluded)) };
-        let outcome = self.until_done("notifications", Patience::Endless, |_| Ok(draft.clone())).await;
+        let outcome =
+            self.until_done("notifications", Patience::Endless, |_| Ok(draft.clone())).await;
         (self, outcome)
     }
 
@@ -323,13 +345,17 @@ impl Desk {
                     return Ok(Outcome::Ready(Box::new(ready)));
                 }
                 Err(failure) if failure.comes_back(patience) => {
-                    let (Failure::Busy(trouble) | Failure::Refused(trouble) | Failure::OfTable(trouble)) = failure;
+                    let (Failure::Busy(trouble)
+                    | Failure::Refused(trouble)
+                    | Failure::OfTable(trouble)) = failure;
                     if troubled {
                         let _ = self.troubles.send(None).await;
                     }
                     return Ok(Outcome::Refused(trouble));
                 }
-                Err(Failure::Refused(trouble) | Failure::OfTable(trouble)) => (trouble, REFUSED_RETRY),
+                Err(Failure::Refused(trouble) | Failure::OfTable(trouble)) => {
+                    (trouble, REFUSED_RETRY)
+                }
                 Err(Failure::Busy(trouble)) => {
                     delay = (delay * 2).min(BUSY_RETRY_MAX);
                     (trouble, delay)
@@ -347,7 +373,11 @@ impl Desk {
         draft: &impl Fn(&Planner) -> Result<Draft, crate::encode::PlanError>,
     ) -> Result<Ready, Failure> {
         let draft = draft(&self.planner).map_err(|error| {
-            Failure::OfTable(Trouble::new(TroubleReason::TableRefused, format!("table {name}"), &error))
+            Failure::OfTable(Trouble::new(
+                TroubleReason::TableRefused,
+                format!("table {name}"),
+                &error,
+            ))
         })?;
         let mut warnings = Vec::new();
         let topic = self.topic(&draft.topic).await?;
@@ -357,7 +387,8 @@ impl Desk {
             let next = "set the topic's cleanup.policy to delete, or give the table a primary key";
             return Err(Failure::OfTable(Trouble::plain(TroubleReason::TableRefused, what, next)));
         }
-        let (mut ids, mut listed, mut unproven) = (Ids { key: None, value: 0 }, Vec::new(), Vec::new());
+        let (mut ids, mut listed, mut unproven) =
+            (Ids { key: None, value: 0 }, Vec::new(), Vec::new());
         if self.ids.is_some() {
             if let Some(key) = &draft.key {
                 let id = self.schema_id(name, key, &mut unproven).await?;
@@ -388,18 +419,27 @@ impl Desk {
         self.topic_by(topics, rules.create, TopicSpec::by(rules, name)).await
     }
 
-    async fn topic_by(&self, topics: &Topics, create: bool, spec: TopicSpec) -> Result<Option<TopicInfo>, Failure> {
+    async fn topic_by(
+        &self,
+        topics: &Topics,
+        create: bool,
+        spec: TopicSpec,
+    ) -> Result<Option<TopicInfo>, Failure> {
         let name = spec.name.clone();
         let failure = |error: crate::kafka::KafkaError| {
             let trouble = |reason| Trouble::new(reason, format!("topic `{name}`"), &error);
             match error.remedy() {
                 // Brokers that are unreachable come back by themselves. A topic that cannot be
                 // created or described needs a person.
-                crate::kafka::Remedy::Retry => Failure::Busy(trouble(TroubleReason::KafkaUnavailable)),
+                crate::kafka::Remedy::Retry => {
+                    Failure::Busy(trouble(TroubleReason::KafkaUnavailable))
+                }
                 crate::kafka::Remedy::Operator if error.is_of_topic() => {
                     Failure::OfTable(trouble(TroubleReason::TopicUnavailable))
                 }
-                crate::kafka::Remedy::Operator => Failure::Refused(trouble(TroubleReason::TopicUnavailable)),
+                crate::kafka::Remedy::Operator => {
+                    Failure::Refused(trouble(TroubleReason::TopicUnavailable))
+                }
             }
         };
         if let Some(info) = topics.describe(&name).await.map_err(failure)? {
@@ -407,7 +447,11 @@ impl Desk {
         }
         if !create {
             let what = format!("topic `{name}` does not exist, and topics.create is off");
-            return Err(Failure::OfTable(Trouble::plain(TroubleReason::TopicUnavailable, what, "create the topic")));
+            return Err(Failure::OfTable(Trouble::plain(
+                TroubleReason::TopicUnavailable,
+                what,
+                "create the topic",
+            )));
         }
         let made = topics.ensure(&[spec]).await.map_err(failure)?;
         Ok(made.into_iter().next())
@@ -446,8 +490,13 @@ impl Desk {
     }
 
     async fn write(&self, key: &str, value: Option<String>) -> Result<(), Failure> {
-        let failed =
-            |error| Failure::Busy(Trouble::new(TroubleReason::StateUnavailable, format!("write `{key}`"), &error));
+        let failed = |error| {
+            Failure::Busy(Trouble::new(
+                TroubleReason::StateUnavailable,
+                format!("write `{key}`"),
+                &error,
+            ))
+        };
         self.keeper.write(key, value).await.map_err(failed)
     }
 }
@@ -457,9 +506,9 @@ impl Failure {
         match (self, patience) {
             (Failure::Refused(_), Patience::UntilRefused) => true,
             (Failure::OfTable(_), Patience::UntilRefused | Patience::UntilTableRefused) => true,
-            (Failure::Busy(_), _) | (_, Patience::Endless) | (Failure::Refused(_), Patience::UntilTableRefused) => {
-                false
-            }
+            (Failure::Busy(_), _)
+            | (_, Patience::Endless)
+            | (Failure::Refused(_), Patience::UntilTableRefused) => false,
         }
     }
 }

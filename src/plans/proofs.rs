@@ -99,7 +99,10 @@ impl Proofs {
         let (tell, known) = watch::channel(Known::default());
         let pause = Pause { until: None, length: PAUSE_MIN };
         let (waiting, open, asking) = (VecDeque::new(), HashSet::new(), JoinSet::new());
-        tokio::spawn(Prover { registry, metrics, tell, waiting, open, asking, asked_at: None, pause }.run(asked));
+        tokio::spawn(
+            Prover { registry, metrics, tell, waiting, open, asking, asked_at: None, pause }
+                .run(asked),
+        );
         Proofs { requests, known }
     }
 
@@ -170,8 +173,11 @@ impl Prover {
     async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
         loop {
             self.ask();
-            let pause = self.pause.until.filter(|_| self.asking.is_empty() && !self.waiting.is_empty());
-            let slow = self.asked_at.filter(|_| !self.asking.is_empty() && self.tell.borrow().away.is_none());
+            let pause =
+                self.pause.until.filter(|_| self.asking.is_empty() && !self.waiting.is_empty());
+            let slow = self
+                .asked_at
+                .filter(|_| !self.asking.is_empty() && self.tell.borrow().away.is_none());
             tokio::select! {
                 // The order of the arms: 1. an answer, which frees room; 2. a request, which a plan
                 // waits for; 3. the end of a plan's wait; 4. the end of a pause.
@@ -219,7 +225,12 @@ impl Prover {
             let registry = Arc::clone(&self.registry);
             self.asking.spawn(async move {
                 let served = registry.schema(claim.id).await;
-                (claim, served.map(|text| text.is_some_and(|text| SchemaDigest::of(&text) == claim.schema)))
+                (
+                    claim,
+                    served.map(|text| {
+                        text.is_some_and(|text| SchemaDigest::of(&text) == claim.schema)
+                    }),
+                )
             });
         }
     }
@@ -291,7 +302,11 @@ mod tests {
                 held.push(visitor);
                 if held.len() == ASKED_AT_ONCE_MAX {
                     // A fifth would have to come now, if there were one.
-                    assert!(tokio::time::timeout(Duration::from_millis(100), listener.accept()).await.is_err());
+                    assert!(
+                        tokio::time::timeout(Duration::from_millis(100), listener.accept())
+                            .await
+                            .is_err()
+                    );
                     for visitor in held.drain(..) {
                         answer(visitor, INT).await;
                     }

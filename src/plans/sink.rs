@@ -27,7 +27,9 @@ impl Config {
     /// The login cannot be read.
     pub async fn renew(&mut self) -> Result<bool, kafka::KafkaError> {
         match self {
-            Config::Kafka(kafka) => kafka.login.renew().await.map_err(|source| kafka::KafkaError::Secret { source }),
+            Config::Kafka(kafka) => {
+                kafka.login.renew().await.map_err(|source| kafka::KafkaError::Secret { source })
+            }
             Config::Stdout { .. } => Ok(false),
         }
     }
@@ -92,7 +94,10 @@ impl Lines {
 }
 
 impl Lines {
-    fn start(generation: Generation, deliveries: mpsc::Sender<Delivery>) -> Result<Self, kafka::KafkaError> {
+    fn start(
+        generation: Generation,
+        deliveries: mpsc::Sender<Delivery>,
+    ) -> Result<Self, kafka::KafkaError> {
         let (lines, queue) = mpsc::channel(LINES_MAX);
         let (end, ended) = oneshot::channel();
         std::thread::Builder::new()
@@ -144,7 +149,9 @@ impl Sink {
         deliveries: mpsc::Sender<Delivery>,
     ) -> Result<Self, kafka::KafkaError> {
         match config {
-            Config::Kafka(config) => Producer::start(config, generation, deliveries).map(Sink::Kafka),
+            Config::Kafka(config) => {
+                Producer::start(config, generation, deliveries).map(Sink::Kafka)
+            }
             Config::Stdout { .. } => Lines::start(generation, deliveries).map(Sink::Stdout),
         }
     }
@@ -166,7 +173,9 @@ impl Sink {
     pub fn has_room(&mut self) -> bool {
         match self {
             Sink::Kafka(producer) => producer.has_room(),
-            Sink::Stdout(Lines { lines, .. }) => lines.capacity() >= CHANGE_LINES_MAX && !lines.is_closed(),
+            Sink::Stdout(Lines { lines, .. }) => {
+                lines.capacity() >= CHANGE_LINES_MAX && !lines.is_closed()
+            }
         }
     }
 
@@ -274,7 +283,10 @@ mod tests {
         drop(deliveries);
         for ticket in 1..=2 {
             let report = reports.blocking_recv().unwrap();
-            assert_eq!((report.ticket, report.outcome.unwrap().offset), (Ticket(ticket), NO_OFFSET));
+            assert_eq!(
+                (report.ticket, report.outcome.unwrap().offset),
+                (Ticket(ticket), NO_OFFSET)
+            );
         }
         assert!(reports.blocking_recv().is_none());
         assert!(lines.is_closed());

@@ -54,7 +54,12 @@ pub(super) fn cleartext(channel: &Channel, source: Option<&Source>) -> Result<Se
 }
 
 /// The answer to an md5 challenge.
-pub(super) fn md5(channel: &Channel, source: Option<&Source>, user: &str, salt: [u8; 4]) -> Result<Secret, Refusal> {
+pub(super) fn md5(
+    channel: &Channel,
+    source: Option<&Source>,
+    user: &str,
+    salt: [u8; 4],
+) -> Result<Secret, Refusal> {
     unbound(channel)?;
     let password = password(source)?;
     Ok(Secret::new(md5_hash(user.as_bytes(), password.reveal().as_bytes(), salt)))
@@ -86,12 +91,17 @@ impl Scram {
         source: Option<&Source>,
         offer: &AuthenticationSaslBody,
     ) -> Result<Self, Refusal> {
-        let offered: Vec<&str> =
-            offer.mechanisms().collect().map_err(|_| "the list of mechanisms is broken".to_owned())?;
+        let offered: Vec<&str> = offer
+            .mechanisms()
+            .collect()
+            .map_err(|_| "the list of mechanisms is broken".to_owned())?;
         let plus = offered.contains(&sasl::SCRAM_SHA_256_PLUS);
         if !plus && !offered.contains(&sasl::SCRAM_SHA_256) {
-            let names: Vec<&str> =
-                offered.iter().copied().filter(|name| name.bytes().all(|b| b.is_ascii_graphic())).collect();
+            let names: Vec<&str> = offered
+                .iter()
+                .copied()
+                .filter(|name| name.bytes().all(|b| b.is_ascii_graphic()))
+                .collect();
             return Err(format!(
                 "the server offers {}, of which none is spoken here; give the role a SCRAM password and \
                  scram-sha-256 in pg_hba.conf",
@@ -99,7 +109,8 @@ impl Scram {
             )
             .into());
         }
-        let end_point = channel.end_point.clone().filter(|_| channel.binding != ChannelBinding::Disable);
+        let end_point =
+            channel.end_point.clone().filter(|_| channel.binding != ChannelBinding::Disable);
         let (binding, mechanism) = match (plus, end_point) {
             (true, Some(end_point)) => {
                 (sasl::ChannelBinding::tls_server_end_point(end_point), sasl::SCRAM_SHA_256_PLUS)
@@ -136,13 +147,17 @@ impl Scram {
             )
             .into());
         }
-        self.exchange.update(data).map_err(|_| "the server's SCRAM challenge is malformed".to_owned().into())
+        self.exchange
+            .update(data)
+            .map_err(|_| "the server's SCRAM challenge is malformed".to_owned().into())
     }
 
     /// Checks that the server knows the password too.
     pub(super) fn finished(&mut self, data: &[u8]) -> Result<(), Refusal> {
         self.exchange.finish(data).map_err(|_| {
-            "the server did not prove that it knows the password: it may not be the server you mean".to_owned().into()
+            "the server did not prove that it knows the password: it may not be the server you mean"
+                .to_owned()
+                .into()
         })
     }
 }
@@ -152,7 +167,12 @@ const ITERATIONS_MAX: u64 = 100_000;
 
 /// The `i=` of a server-first message.
 fn iterations(data: &[u8]) -> Option<u64> {
-    std::str::from_utf8(data).ok()?.split(',').find_map(|field| field.strip_prefix("i="))?.parse().ok()
+    std::str::from_utf8(data)
+        .ok()?
+        .split(',')
+        .find_map(|field| field.strip_prefix("i="))?
+        .parse()
+        .ok()
 }
 
 #[cfg(test)]
@@ -173,7 +193,8 @@ mod tests {
     #[test]
     fn does_not_go_on_unbound_where_binding_is_demanded() {
         let source = Source::Inline(Secret::new("x"));
-        let demanding = Channel { binding: ChannelBinding::Require, private: true, end_point: None };
+        let demanding =
+            Channel { binding: ChannelBinding::Require, private: true, end_point: None };
         assert!(cleartext(&demanding, Some(&source)).is_err());
         assert!(md5(&demanding, Some(&source), "u", [0; 4]).is_err());
         assert!(unbound(&demanding).is_err());
@@ -185,7 +206,9 @@ mod tests {
             mechanism: sasl::SCRAM_SHA_256,
             exchange: ScramSha256::new(b"x", sasl::ChannelBinding::unsupported()),
         };
-        let Err(Refusal::Because(reason)) = scram.challenged(b"r=abc,s=AAAA,i=600000") else { panic!("accepted") };
+        let Err(Refusal::Because(reason)) = scram.challenged(b"r=abc,s=AAAA,i=600000") else {
+            panic!("accepted")
+        };
         assert!(reason.contains("600000") && reason.contains("scram_iterations"), "{reason}");
     }
 }

@@ -99,7 +99,9 @@ impl JsonType {
             "c" => TypeClass::Composite,
             "r" => TypeClass::Range,
             "m" => TypeClass::Multirange,
-            _ => self.element.map_or(TypeClass::Base, |element| TypeClass::Array { element: Oid(element) }),
+            _ => self
+                .element
+                .map_or(TypeClass::Base, |element| TypeClass::Array { element: Oid(element) }),
         }
     }
 }
@@ -131,7 +133,8 @@ pub async fn table_facts(sql: &Sql, relation: Oid) -> Result<TableFacts, PgError
                 let type_oid = Oid(column.type_oid);
                 let facts = ColumnFacts {
                     not_null: column.not_null || domain_refuses_null(&types, type_oid),
-                    serial: column.serial || column.default.as_deref().is_some_and(|d| d.starts_with("nextval(")),
+                    serial: column.serial
+                        || column.default.as_deref().is_some_and(|d| d.starts_with("nextval(")),
                     default: column.default,
                     type_oid,
                     typmod: column.typmod,
@@ -142,7 +145,14 @@ pub async fn table_facts(sql: &Sql, relation: Oid) -> Result<TableFacts, PgError
         types: types
             .iter()
             .map(|(&oid, t)| {
-                (oid, TypeFacts { name: t.name.clone(), namespace: t.namespace.clone(), class: t.class() })
+                (
+                    oid,
+                    TypeFacts {
+                        name: t.name.clone(),
+                        namespace: t.namespace.clone(),
+                        class: t.class(),
+                    },
+                )
             })
             .collect(),
     })
@@ -160,6 +170,10 @@ fn domain_refuses_null(types: &BTreeMap<Oid, JsonType>, mut oid: Oid) -> bool {
     false
 }
 
-fn json<T: DeserializeOwned>(asked: Asked<'_>, row: &Row, field: &'static str) -> Result<T, PgError> {
+fn json<T: DeserializeOwned>(
+    asked: Asked<'_>,
+    row: &Row,
+    field: &'static str,
+) -> Result<T, PgError> {
     serde_json::from_str(asked.get(row, field)?).map_err(|_| asked.unreadable(field))
 }

@@ -226,8 +226,12 @@ impl SslMode {
     pub fn weakness(self) -> Option<&'static str> {
         match self {
             SslMode::Disable => Some("sslmode=disable: rows travel in the clear"),
-            SslMode::Require => Some("sslmode=require: encrypted, but the server's identity is not checked"),
-            SslMode::VerifyCa => Some("sslmode=verify-ca: the certificate's chain is checked, the host name is not"),
+            SslMode::Require => {
+                Some("sslmode=require: encrypted, but the server's identity is not checked")
+            }
+            SslMode::VerifyCa => {
+                Some("sslmode=verify-ca: the certificate's chain is checked, the host name is not")
+            }
             SslMode::VerifyFull => None,
         }
     }

@@ -101,10 +101,17 @@ impl CopySession {
     ///
     /// # Errors
     /// The connection's; `Server` as a statement fails; `Timeout` after 60 s.
-    pub async fn query(&mut self, call: &'static str, object: &str, sql: &str) -> Result<Rows, PgError> {
+    pub async fn query(
+        &mut self,
+        call: &'static str,
+        object: &str,
+        sql: &str,
+    ) -> Result<Rows, PgError> {
         match tokio::time::timeout(QUESTION_TIMEOUT, self.session.query(call, object, sql)).await {
             Ok(answer) => answer,
-            Err(_) => Err(PgError::Timeout { call, object: object.to_owned(), limit: QUESTION_TIMEOUT }),
+            Err(_) => {
+                Err(PgError::Timeout { call, object: object.to_owned(), limit: QUESTION_TIMEOUT })
+            }
         }
     }
 
@@ -113,11 +120,20 @@ impl CopySession {
     ///
     /// # Errors
     /// The connection's; `Server` with the server's objection; `Timeout` after 60 s.
-    pub async fn columns_of(&mut self, object: &str, statement: &str) -> Result<Vec<ResultColumn>, PgError> {
+    pub async fn columns_of(
+        &mut self,
+        object: &str,
+        statement: &str,
+    ) -> Result<Vec<ResultColumn>, PgError> {
         const CALL: &str = "try the query of";
-        match tokio::time::timeout(QUESTION_TIMEOUT, self.described(CALL, object, statement)).await {
+        match tokio::time::timeout(QUESTION_TIMEOUT, self.described(CALL, object, statement)).await
+        {
             Ok(answer) => answer,
-            Err(_) => Err(PgError::Timeout { call: CALL, object: object.to_owned(), limit: QUESTION_TIMEOUT }),
+            Err(_) => Err(PgError::Timeout {
+                call: CALL,
+                object: object.to_owned(),
+                limit: QUESTION_TIMEOUT,
+            }),
         }
     }
 
@@ -128,8 +144,8 @@ impl CopySession {
         statement: &str,
     ) -> Result<Vec<ResultColumn>, PgError> {
         let mut out = BytesMut::new();
-        let written =
-            frontend::parse("", statement, [], &mut out).and_then(|()| frontend::describe(b'S', "", &mut out));
+        let written = frontend::parse("", statement, [], &mut out)
+            .and_then(|()| frontend::describe(b'S', "", &mut out));
         written.map_err(|source| PgError::Io { call, source })?;
         frontend::sync(&mut out);
         self.session.begin(call)?;
@@ -144,7 +160,9 @@ impl CopySession {
                         columns.push(ResultColumn { name, type_oid });
                     }
                 }
-                Message::ErrorResponse(body) => failure = Some(self.session.server_error(call, object, &body)),
+                Message::ErrorResponse(body) => {
+                    failure = Some(self.session.server_error(call, object, &body))
+                }
                 Message::ReadyForQuery(_) => {
                     self.session.abandoned = false;
                     return failure.map_or(Ok(columns), Err);
@@ -203,7 +221,8 @@ impl CopySession {
                     }
                     b'E' => {
                         let mut message = BytesMut::with_capacity(body.len() + 5);
-                        message.extend_from_slice(self.session.inbox.bytes(body.start - 5..body.end));
+                        message
+                            .extend_from_slice(self.session.inbox.bytes(body.start - 5..body.end));
                         let Message::ErrorResponse(body) = parsed(CALL, tag, message)? else {
                             return Err(unexpected(CALL, tag));
                         };
@@ -239,7 +258,8 @@ impl CopySession {
         let mut goodbye = BytesMut::with_capacity(5);
         frontend::terminate(&mut goodbye);
         // A failure has nobody to act on it: the connection ends either way.
-        let _ = tokio::time::timeout(CLOSE_LIMIT, self.session.send(&goodbye, "end the session")).await;
+        let _ =
+            tokio::time::timeout(CLOSE_LIMIT, self.session.send(&goodbye, "end the session")).await;
     }
 
     /// Reads on to the end of a statement that failed, so that the session can be used again.

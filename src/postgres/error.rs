@@ -45,7 +45,9 @@ pub enum PgError {
         attempts: Attempts,
     },
     /// TLS is demanded and the server does not offer it. Nothing but the request for TLS was sent.
-    #[error("TLS to {host}: the server does not offer it (ssl = off); set it up there, or ask for sslmode=disable")]
+    #[error(
+        "TLS to {host}: the server does not offer it (ssl = off); set it up there, or ask for sslmode=disable"
+    )]
     TlsRefused { host: Host },
     /// The TLS handshake failed: chain, host name, protocol version.
     #[error("TLS to {host}: {what}")]
@@ -131,7 +133,9 @@ pub enum PgError {
         wanted: &'static str,
     },
     /// A pooler or proxy dropped the settings that our sessions depend on.
-    #[error("{host} did not take our setting: {setting} is `{found}`; connect to the server itself, not to a pooler")]
+    #[error(
+        "{host} did not take our setting: {setting} is `{found}`; connect to the server itself, not to a pooler"
+    )]
     SettingIgnored { host: Host, setting: &'static str, found: String },
     /// The server answered a call with an error.
     #[error("{call} `{object}`")]
@@ -153,7 +157,9 @@ pub enum PgError {
         what: String,
     },
     /// A message longer than `frame_bytes_max`; the connection is of no more use.
-    #[error("a message of {bytes} bytes exceeds the limit of {bytes_max}; raise the limit of one row's size")]
+    #[error(
+        "a message of {bytes} bytes exceeds the limit of {bytes_max}; raise the limit of one row's size"
+    )]
     FrameTooLong {
         /// Its length with header.
         bytes: usize,
@@ -221,9 +227,17 @@ impl PgError {
     }
 
     /// A `tokio_postgres` error, told apart.
-    pub(super) fn of_client(call: &'static str, object: &str, source: tokio_postgres::Error) -> Self {
+    pub(super) fn of_client(
+        call: &'static str,
+        object: &str,
+        source: tokio_postgres::Error,
+    ) -> Self {
         if let Some(error) = source.as_db_error() {
-            return PgError::Server { call, object: object.to_owned(), source: Box::new(ServerError::of_db(error)) };
+            return PgError::Server {
+                call,
+                object: object.to_owned(),
+                source: Box::new(ServerError::of_db(error)),
+            };
         }
         if source.is_closed() {
             return PgError::Closed { call };
@@ -320,14 +334,18 @@ impl ServerError {
     /// Removes the texts in which Postgres quotes values: those of bad data (class 22, but for 22023, which quotes
     /// options) and of violated constraints (class 23).
     fn without_values(mut self) -> Self {
-        let quotes_values =
-            (self.sqlstate.starts_with("22") && self.sqlstate != "22023") || self.sqlstate.starts_with("23");
+        let quotes_values = (self.sqlstate.starts_with("22") && self.sqlstate != "22023")
+            || self.sqlstate.starts_with("23");
         if quotes_values {
-            self.message = "the message is withheld, it may quote a row; the server's log has it".to_owned();
+            self.message =
+                "the message is withheld, it may quote a row; the server's log has it".to_owned();
             self.detail = None;
             self.hint = None;
         }
-        for text in [Some(&mut self.message), self.detail.as_mut(), self.hint.as_mut()].into_iter().flatten() {
+        for text in [Some(&mut self.message), self.detail.as_mut(), self.hint.as_mut()]
+            .into_iter()
+            .flatten()
+        {
             if let Some((cut, _)) = text.char_indices().nth(SERVER_TEXT_CHARS_MAX) {
                 text.truncate(cut);
             }
@@ -376,9 +394,17 @@ mod tests {
 
     #[test]
     fn a_host_list_answers_with_the_state_of_the_last_that_spoke() {
-        let server = |state: &str| PgError::Server { call: "a", object: "b".into(), source: Box::new(error(state)) };
+        let server = |state: &str| PgError::Server {
+            call: "a",
+            object: "b".into(),
+            source: Box::new(error(state)),
+        };
         let all = PgError::NoHost {
-            attempts: Attempts(vec![server("55006"), server("57P03"), PgError::Closed { call: "read" }]),
+            attempts: Attempts(vec![
+                server("55006"),
+                server("57P03"),
+                PgError::Closed { call: "read" },
+            ]),
         };
         assert_eq!(all.sqlstate(), Some("57P03"));
         assert!(all.is_shutting_down());

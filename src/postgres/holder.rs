@@ -131,10 +131,18 @@ impl Holder {
     ///
     /// # Errors
     /// The connection's; what concerns this relation only is the inner result.
-    pub async fn lock(&mut self, part: &Part, lock_timeout: Duration) -> Result<Result<(), Unlocked>, PgError> {
+    pub async fn lock(
+        &mut self,
+        part: &Part,
+        lock_timeout: Duration,
+    ) -> Result<Result<(), Unlocked>, PgError> {
         const CALL: &str = "lock table";
         let object = part.name.to_string();
-        let name = format!("{}.{}", escape_identifier(&part.name.namespace), escape_identifier(&part.name.name));
+        let name = format!(
+            "{}.{}",
+            escape_identifier(&part.name.namespace),
+            escape_identifier(&part.name.name)
+        );
         let sql = format!(
             "SAVEPOINT l; SET LOCAL lock_timeout = {}; LOCK TABLE ONLY {name} IN ACCESS SHARE MODE; RELEASE SAVEPOINT l",
             lock_timeout.as_millis()
@@ -144,7 +152,9 @@ impl Holder {
             if error.sqlstate().is_none() {
                 return Err(error);
             }
-            self.session.query(CALL, &object, "ROLLBACK TO SAVEPOINT l; RELEASE SAVEPOINT l").await?;
+            self.session
+                .query(CALL, &object, "ROLLBACK TO SAVEPOINT l; RELEASE SAVEPOINT l")
+                .await?;
             return Ok(Err(if gone { Unlocked::Rewritten } else { Unlocked::Refused(error) }));
         }
         // The first is the snapshot's answer, the second that of now; a name that leads to another table has another oid.
@@ -215,10 +225,17 @@ pub enum Which<'a> {
 ///
 /// # Errors
 /// The connection's, or `Answer`.
-pub async fn tables(session: &mut CopySession, publication: &str, which: Which<'_>) -> Result<Vec<CopyTable>, PgError> {
+pub async fn tables(
+    session: &mut CopySession,
+    publication: &str,
+    which: Which<'_>,
+) -> Result<Vec<CopyTable>, PgError> {
     const CALL: &str = "list the tables of publication";
-    let rows = session.query(CALL, publication, &tables_query(session.server_version(), publication, which)).await?;
-    let unreadable = || PgError::Answer { call: CALL, object: publication.to_owned(), field: "table" };
+    let rows = session
+        .query(CALL, publication, &tables_query(session.server_version(), publication, which))
+        .await?;
+    let unreadable =
+        || PgError::Answer { call: CALL, object: publication.to_owned(), field: "table" };
     rows.iter()
         .map(|row| {
             let [Some(json)] = row.as_slice() else { return Err(unreadable()) };
@@ -250,14 +267,20 @@ pub async fn lock_all(session: &mut CopySession, parts: &[TableName]) -> Result<
     if parts.is_empty() {
         return Ok(true);
     }
-    let quoted =
-        |name: &TableName| format!("ONLY {}.{}", escape_identifier(&name.namespace), escape_identifier(&name.name));
+    let quoted = |name: &TableName| {
+        format!("ONLY {}.{}", escape_identifier(&name.namespace), escape_identifier(&name.name))
+    };
     let names: Vec<String> = parts.iter().map(quoted).collect();
-    let sql = format!("SAVEPOINT l; LOCK TABLE {} IN ACCESS SHARE MODE NOWAIT; RELEASE SAVEPOINT l", names.join(", "));
+    let sql = format!(
+        "SAVEPOINT l; LOCK TABLE {} IN ACCESS SHARE MODE NOWAIT; RELEASE SAVEPOINT l",
+        names.join(", ")
+    );
     match session.query(CALL, "of the copy", &sql).await {
         Ok(_) => Ok(true),
         Err(error) if error.sqlstate().is_some() && !error.is_shutting_down() => {
-            session.query(CALL, "of the copy", "ROLLBACK TO SAVEPOINT l; RELEASE SAVEPOINT l").await?;
+            session
+                .query(CALL, "of the copy", "ROLLBACK TO SAVEPOINT l; RELEASE SAVEPOINT l")
+                .await?;
             Ok(false)
         }
         Err(error) => Err(error),
@@ -292,7 +315,11 @@ impl From<JsonTable> for CopyTable {
             name: TableName::new(&part.namespace, &part.name),
             pages: part.pages,
             bytes: part.bytes,
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an estimate; `as` saturates")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "an estimate; `as` saturates"
+            )]
             rows: part.rows.map(|rows| rows as u64),
         };
         CopyTable {
@@ -312,7 +339,9 @@ fn tables_query(version: u32, publication: &str, which: Which<'_>) -> String {
     let only = match which {
         Which::All => String::new(),
         Which::Relation(oid) => format!(" AND c.oid = {oid}"),
-        Which::Called(name) => format!(" AND n.nspname || '.' || c.relname = {}", escape_literal(name)),
+        Which::Called(name) => {
+            format!(" AND n.nspname || '.' || c.relname = {}", escape_literal(name))
+        }
     };
     let (columns, filter) = if version >= 150_000 {
         (

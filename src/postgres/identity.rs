@@ -100,11 +100,20 @@ pub fn set_sql(table: &TableName, wanted: &Wanted) -> String {
 ///
 /// # Errors
 /// `Server`: 42501 not the owner, 42704 no such index, 42809 an index that cannot be one, 55P03 locked.
-pub async fn set(sql: &Sql, table: &TableName, wanted: &Wanted, lock_timeout: Duration) -> Result<(), PgError> {
+pub async fn set(
+    sql: &Sql,
+    table: &TableName,
+    wanted: &Wanted,
+    lock_timeout: Duration,
+) -> Result<(), PgError> {
     let name = table.to_string();
     let asked = Asked { call: "set the replica identity of table", object: &name };
     // Two statements in one message are one transaction, and SET LOCAL ends with it.
-    let text = format!("SET LOCAL lock_timeout = {}; {}", lock_timeout.as_millis(), set_sql(table, wanted));
+    let text = format!(
+        "SET LOCAL lock_timeout = {}; {}",
+        lock_timeout.as_millis(),
+        set_sql(table, wanted)
+    );
     sql.run(asked, &text).await
 }
 
@@ -124,8 +133,12 @@ mod tests {
     #[test]
     fn an_index_is_the_wanted_one_by_its_name() {
         let index = Some("a".to_owned());
-        let present = Present { name: TableName::new("p", "t"), letter: b'i', index, primary_key: true };
-        assert!(present.is(&Wanted::Index("a".to_owned())) && !present.is(&Wanted::Index("b".to_owned())));
+        let present =
+            Present { name: TableName::new("p", "t"), letter: b'i', index, primary_key: true };
+        assert!(
+            present.is(&Wanted::Index("a".to_owned()))
+                && !present.is(&Wanted::Index("b".to_owned()))
+        );
         assert!(!present.is(&Wanted::Full) && !present.is(&Wanted::Default));
     }
 }

@@ -148,7 +148,8 @@ impl Inbox {
         }
         let (length, room) = (self.buf.len(), self.buf.capacity());
         if room > ROOM_BYTES {
-            self.calm_reads = if self.wanted.max(length) <= ROOM_BYTES { self.calm_reads + 1 } else { 0 };
+            self.calm_reads =
+                if self.wanted.max(length) <= ROOM_BYTES { self.calm_reads + 1 } else { 0 };
             if self.calm_reads > CALM_READS {
                 let grown = std::mem::replace(&mut self.buf, BytesMut::with_capacity(ROOM_BYTES));
                 self.buf.extend_from_slice(&grown);
@@ -176,7 +177,11 @@ mod tests {
     }
 
     /// Feeds `bytes` in reads of at most `piece`, giving every message as it becomes whole.
-    fn read_all(inbox: &mut Inbox, mut bytes: &[u8], piece: usize) -> Result<Vec<(u8, Vec<u8>)>, PgError> {
+    fn read_all(
+        inbox: &mut Inbox,
+        mut bytes: &[u8],
+        piece: usize,
+    ) -> Result<Vec<(u8, Vec<u8>)>, PgError> {
         let mut messages = Vec::new();
         let mut cx = Context::from_waker(std::task::Waker::noop());
         while !bytes.is_empty() {

@@ -9,7 +9,12 @@
 
 #![cfg_attr(
     not(test),
-    deny(clippy::indexing_slicing, clippy::string_slice, clippy::cast_possible_truncation, clippy::cast_sign_loss)
+    deny(
+        clippy::indexing_slicing,
+        clippy::string_slice,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss
+    )
 )]
 
 mod auth;
@@ -38,12 +43,15 @@ mod unread_tests;
 mod url;
 
 pub use config::{
-    APPLICATION_NAME_DEFAULT, CONNECT_TIMEOUT_DEFAULT, CONNECT_TIMEOUT_MAX, ChannelBinding, Config, ConfigError,
-    FRAME_BYTES_MAX_DEFAULT, Host, Keepalive, PORT_DEFAULT, SslMode, SslNegotiation, TargetSession,
+    APPLICATION_NAME_DEFAULT, CONNECT_TIMEOUT_DEFAULT, CONNECT_TIMEOUT_MAX, ChannelBinding, Config,
+    ConfigError, FRAME_BYTES_MAX_DEFAULT, Host, Keepalive, PORT_DEFAULT, SslMode, SslNegotiation,
+    TargetSession,
 };
 pub use error::{Attempts, PgError, ServerError};
 pub use outbox::StandbyStatus;
-pub use replication::{CreatedSlot, Origins, Replication, StartOptions, SystemIdentity, TimelineSwitch};
+pub use replication::{
+    CreatedSlot, Origins, Replication, StartOptions, SystemIdentity, TimelineSwitch,
+};
 pub use sql::{Ended, Sql};
 pub use stream::{Frame, Stream};
 pub use url::{UrlError, UrlParts, parse_url, sslmode};

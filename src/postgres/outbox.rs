@@ -96,7 +96,12 @@ mod tests {
     use proptest::prelude::*;
 
     fn status(n: u64) -> StandbyStatus {
-        StandbyStatus { write: Lsn::new(n), flush: Lsn::new(n + 1), apply: Lsn::new(n + 2), reply: n % 2 == 1 }
+        StandbyStatus {
+            write: Lsn::new(n),
+            flush: Lsn::new(n + 1),
+            apply: Lsn::new(n + 2),
+            reply: n % 2 == 1,
+        }
     }
 
     #[test]
@@ -121,7 +126,11 @@ mod tests {
     }
 
     impl AsyncWrite for Narrow {
-        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
             match self.takes.pop().unwrap_or(usize::MAX).min(bytes.len()) {
                 0 => Poll::Pending,
                 count => {

@@ -98,8 +98,13 @@ pub async fn facts(sql: &Sql) -> Result<Facts, PgError> {
         slots_used: count("slots_used")?,
         senders_max: count("senders_max")?,
         senders_used: count("senders_used")?,
-        slot_keep_bytes_max: u64::try_from(keep_mib).ok().map(|mib| mib.saturating_mul(1024 * 1024)),
-        wal_sender_timeout: u64::try_from(sender_timeout_ms).ok().filter(|&ms| ms > 0).map(Duration::from_millis),
+        slot_keep_bytes_max: u64::try_from(keep_mib)
+            .ok()
+            .map(|mib| mib.saturating_mul(1024 * 1024)),
+        wal_sender_timeout: u64::try_from(sender_timeout_ms)
+            .ok()
+            .filter(|&ms| ms > 0)
+            .map(Duration::from_millis),
         synchronous_standby_names: asked.get(row, "standby_names")?,
     })
 }
@@ -125,7 +130,8 @@ pub struct TableRights {
 /// The connection's, or `Answer`.
 pub async fn table_rights(sql: &Sql, tables: &[TableName]) -> Result<Vec<TableRights>, PgError> {
     let asked = Asked { call: "read table rights in", object: sql.database() };
-    let (namespaces, names): (Vec<&str>, Vec<&str>) = tables.iter().map(|t| (&*t.namespace, &*t.name)).unzip();
+    let (namespaces, names): (Vec<&str>, Vec<&str>) =
+        tables.iter().map(|t| (&*t.namespace, &*t.name)).unzip();
     let text = "SELECT c.oid, coalesce(has_schema_privilege(n.oid, 'USAGE'), false) AS usage,
            coalesce(has_table_privilege(c.oid, 'SELECT'), false) AS select,
            coalesce(pg_has_role(c.relowner, 'USAGE'), false) AS owner
@@ -133,7 +139,9 @@ pub async fn table_rights(sql: &Sql, tables: &[TableName]) -> Result<Vec<TableRi
          LEFT JOIN pg_namespace n ON n.nspname = t.namespace
          LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.name AND c.relkind IN ('r', 'p')
          ORDER BY t.place";
-    let rows = sql.ask(asked, text, &[(&namespaces, Type::TEXT_ARRAY), (&names, Type::TEXT_ARRAY)]).await?;
+    let rows = sql
+        .ask(asked, text, &[(&namespaces, Type::TEXT_ARRAY), (&names, Type::TEXT_ARRAY)])
+        .await?;
     tables
         .iter()
         .zip(&rows)
@@ -231,13 +239,18 @@ pub async fn walsender_signs(sql: &Sql, pid: i32, slot: &str) -> Result<Walsende
         let value: Option<i64> = asked.get(row, field)?;
         Ok::<_, PgError>(value.and_then(|v| u64::try_from(v).ok()))
     };
-    let counters = match (counter("spill_bytes")?, counter("total_txns")?, counter("total_bytes")?) {
+    let counters = match (counter("spill_bytes")?, counter("total_txns")?, counter("total_bytes")?)
+    {
         (Some(spill_bytes), Some(total_txns), Some(total_bytes)) => {
             Some(SlotCounters { spill_bytes, total_txns, total_bytes })
         }
         _ => None,
     };
-    Ok(WalsenderSigns { alive: asked.get(row, "alive")?, wait_event: asked.get(row, "wait_event")?, counters })
+    Ok(WalsenderSigns {
+        alive: asked.get(row, "alive")?,
+        wait_event: asked.get(row, "wait_event")?,
+        counters,
+    })
 }
 
 #[cfg(test)]
@@ -246,12 +259,18 @@ mod tests {
 
     #[test]
     fn finds_our_name_among_synchronous_standbys() {
-        for setting in
-            ["*", "wellspring", "a, WellSpring", "FIRST 1 (a, wellspring)", "ANY 2 (\"wellspring\", b)", "1 (*)"]
-        {
+        for setting in [
+            "*",
+            "wellspring",
+            "a, WellSpring",
+            "FIRST 1 (a, wellspring)",
+            "ANY 2 (\"wellspring\", b)",
+            "1 (*)",
+        ] {
             assert!(names_standby(setting, "wellspring"), "{setting}");
         }
-        for setting in ["", "a, b", "FIRST 1 (wellspring2)", "\"a, wellspring\"", "wellspring (a)"] {
+        for setting in ["", "a, b", "FIRST 1 (wellspring2)", "\"a, wellspring\"", "wellspring (a)"]
+        {
             assert!(!names_standby(setting, "wellspring"), "{setting}");
         }
     }

@@ -152,7 +152,8 @@ pub async fn read(sql: &Sql, name: &str) -> Result<Option<PublicationRow>, PgErr
          FROM pg_publication WHERE pubname = $1";
     let rows = sql.ask(asked, text, &[(&name, Type::TEXT)]).await?;
     let Some(row) = rows.first() else { return Ok(None) };
-    let tables = sql.ask(asked, &members_query(sql.server_version()), &[(&name, Type::TEXT)]).await?;
+    let tables =
+        sql.ask(asked, &members_query(sql.server_version()), &[(&name, Type::TEXT)]).await?;
     Ok(Some(PublicationRow {
         oid: Oid(asked.get(row, "oid")?),
         all_tables: asked.get(row, "puballtables")?,
@@ -294,9 +295,15 @@ pub fn add_sql(name: &str, tables: &[TableName]) -> String {
 ///
 /// # Errors
 /// `Server`: 42501 not allowed (see [`add_sql`]), 42710 it is there, 55P03 locked.
-pub async fn add(sql: &Sql, name: &str, tables: &[TableName], lock_timeout: Duration) -> Result<(), PgError> {
+pub async fn add(
+    sql: &Sql,
+    name: &str,
+    tables: &[TableName],
+    lock_timeout: Duration,
+) -> Result<(), PgError> {
     let asked = Asked { call: "add tables to publication", object: name };
-    let text = format!("SET LOCAL lock_timeout = {}; {}", lock_timeout.as_millis(), add_sql(name, tables));
+    let text =
+        format!("SET LOCAL lock_timeout = {}; {}", lock_timeout.as_millis(), add_sql(name, tables));
     sql.run(asked, &text).await
 }
 
@@ -319,8 +326,11 @@ pub async fn create(
 ) -> Result<(), PgError> {
     let asked = Asked { call: "create publication", object: name };
     // Two statements in one message are one transaction, and SET LOCAL ends with it.
-    let text =
-        format!("SET LOCAL lock_timeout = {}; {}", lock_timeout.as_millis(), create_sql(name, tables, partitions));
+    let text = format!(
+        "SET LOCAL lock_timeout = {}; {}",
+        lock_timeout.as_millis(),
+        create_sql(name, tables, partitions)
+    );
     sql.run(asked, &text).await
 }
 

@@ -119,7 +119,8 @@ impl Replication {
         const CALL: &str = "identify";
         let rows = self.command(CALL, "system", "IDENTIFY_SYSTEM").await?;
         let answer = |field| PgError::Answer { call: CALL, object: "system".to_owned(), field };
-        let [Some(system_id), Some(timeline), Some(flushed), Some(database)] = first_row(&rows) else {
+        let [Some(system_id), Some(timeline), Some(flushed), Some(database)] = first_row(&rows)
+        else {
             return Err(answer("row"));
         };
         Ok(SystemIdentity {
@@ -134,7 +135,10 @@ impl Replication {
     ///
     /// # Errors
     /// The connection's; `Server` with 58P01 if the history file is gone; `Answer` for a file of another form.
-    pub async fn timeline_history(&mut self, timeline: u32) -> Result<Vec<TimelineSwitch>, PgError> {
+    pub async fn timeline_history(
+        &mut self,
+        timeline: u32,
+    ) -> Result<Vec<TimelineSwitch>, PgError> {
         const CALL: &str = "read the history of timeline";
         if timeline <= 1 {
             return Ok(Vec::new());
@@ -155,7 +159,11 @@ impl Replication {
     /// # Errors
     /// `Server`: 42710 the slot exists, 55P03 a transaction outlasted `lock_timeout`, 53400 no free slot, 55000
     /// wal_level is not logical.
-    pub async fn create_slot(&mut self, name: &str, lock_timeout: Duration) -> Result<CreatedSlot, PgError> {
+    pub async fn create_slot(
+        &mut self,
+        name: &str,
+        lock_timeout: Duration,
+    ) -> Result<CreatedSlot, PgError> {
         self.created(name, "", lock_timeout).await
     }
 
@@ -163,11 +171,20 @@ impl Replication {
     ///
     /// # Errors
     /// As [`Replication::create_slot`].
-    pub async fn create_temporary_slot(&mut self, name: &str, lock_timeout: Duration) -> Result<CreatedSlot, PgError> {
+    pub async fn create_temporary_slot(
+        &mut self,
+        name: &str,
+        lock_timeout: Duration,
+    ) -> Result<CreatedSlot, PgError> {
         self.created(name, "TEMPORARY ", lock_timeout).await
     }
 
-    async fn created(&mut self, name: &str, kind: &str, lock_timeout: Duration) -> Result<CreatedSlot, PgError> {
+    async fn created(
+        &mut self,
+        name: &str,
+        kind: &str,
+        lock_timeout: Duration,
+    ) -> Result<CreatedSlot, PgError> {
         const CALL: &str = "create replication slot";
         let limit = format!("SET lock_timeout = {}", lock_timeout.as_millis());
         self.command(CALL, name, &limit).await?;
@@ -229,7 +246,8 @@ impl Replication {
         // A limit set for creating the slot must not end the decoding.
         self.command("pin a setting", "lock_timeout", "SET lock_timeout = 0").await?;
         let sql = start_command(options);
-        let begun = self.session.begin_copy_both("start replication from slot", &options.slot, &sql);
+        let begun =
+            self.session.begin_copy_both("start replication from slot", &options.slot, &sql);
         match tokio::time::timeout(COMMAND_TIMEOUT, begun).await {
             Ok(answer) => answer?,
             Err(_) => {
@@ -240,7 +258,12 @@ impl Replication {
                 });
             }
         }
-        Ok(Stream::new(self.session.socket, self.session.inbox, self.session.backend_pid, self.frame_bytes_max))
+        Ok(Stream::new(
+            self.session.socket,
+            self.session.inbox,
+            self.session.backend_pid,
+            self.frame_bytes_max,
+        ))
     }
 
     /// Says goodbye instead of merely hanging up, for at most 1 s, so that the server's log stays quiet. An exported
@@ -249,13 +272,21 @@ impl Replication {
         let mut goodbye = BytesMut::with_capacity(5);
         frontend::terminate(&mut goodbye);
         // A failure has nobody to act on it: the connection ends either way.
-        let _ = tokio::time::timeout(CLOSE_LIMIT, self.session.send(&goodbye, "end the session")).await;
+        let _ =
+            tokio::time::timeout(CLOSE_LIMIT, self.session.send(&goodbye, "end the session")).await;
     }
 
-    async fn command(&mut self, call: &'static str, object: &str, sql: &str) -> Result<Rows, PgError> {
+    async fn command(
+        &mut self,
+        call: &'static str,
+        object: &str,
+        sql: &str,
+    ) -> Result<Rows, PgError> {
         match tokio::time::timeout(COMMAND_TIMEOUT, self.session.query(call, object, sql)).await {
             Ok(answer) => answer,
-            Err(_) => Err(PgError::Timeout { call, object: object.to_owned(), limit: COMMAND_TIMEOUT }),
+            Err(_) => {
+                Err(PgError::Timeout { call, object: object.to_owned(), limit: COMMAND_TIMEOUT })
+            }
         }
     }
 }
@@ -284,7 +315,8 @@ fn quote_literal(text: &str) -> String {
 
 /// The first row of an answer that must have `N` columns; all None if it has none or another number.
 fn first_row<const N: usize>(rows: &Rows) -> [Option<&str>; N] {
-    let columns: Vec<Option<&str>> = rows.first().into_iter().flatten().map(Option::as_deref).collect();
+    let columns: Vec<Option<&str>> =
+        rows.first().into_iter().flatten().map(Option::as_deref).collect();
     columns.try_into().unwrap_or([None; N])
 }
 
@@ -296,7 +328,10 @@ fn history_of(content: &str) -> Option<Vec<TimelineSwitch>> {
         .filter(|line| !line.is_empty() && !line.starts_with('#'))
         .map(|line| {
             let mut fields = line.split_ascii_whitespace();
-            Some(TimelineSwitch { timeline: fields.next()?.parse().ok()?, switched_at: fields.next()?.parse().ok()? })
+            Some(TimelineSwitch {
+                timeline: fields.next()?.parse().ok()?,
+                switched_at: fields.next()?.parse().ok()?,
+            })
         })
         .collect()
 }
@@ -322,8 +357,10 @@ mod tests {
 
     #[test]
     fn reads_a_history_file() {
-        let file = "1\t0/30000A0\tno recovery target specified\n\n# a note\n2\t1/A\tbefore 2024-01-01\n";
-        let switch = |timeline, lsn: &str| TimelineSwitch { timeline, switched_at: lsn.parse().unwrap() };
+        let file =
+            "1\t0/30000A0\tno recovery target specified\n\n# a note\n2\t1/A\tbefore 2024-01-01\n";
+        let switch =
+            |timeline, lsn: &str| TimelineSwitch { timeline, switched_at: lsn.parse().unwrap() };
         assert_eq!(history_of(file), Some(vec![switch(1, "0/30000A0"), switch(2, "1/A")]));
         assert_eq!(history_of("x\t0/1"), None);
     }

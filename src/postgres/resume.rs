@@ -37,14 +37,20 @@ impl Resumed {
 
 fn put(out: &mut Vec<u8>, tag: u8, body: &[u8]) {
     // A parameter's value is bounded by the greeting's limit, far below the range of the length.
-    let Ok(length) = u32::try_from(body.len() + 4) else { unreachable!("a parameter of {} bytes", body.len()) };
+    let Ok(length) = u32::try_from(body.len() + 4) else {
+        unreachable!("a parameter of {} bytes", body.len())
+    };
     out.push(tag);
     out.extend(length.to_be_bytes());
     out.extend(body);
 }
 
 impl AsyncRead for Resumed {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let rest = this.greeting.get(this.read..).unwrap_or_default();
         if rest.is_empty() {
@@ -62,7 +68,11 @@ impl AsyncRead for Resumed {
 }
 
 impl AsyncWrite for Resumed {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         if self.read == 0 {
             return Poll::Ready(Ok(bytes.len()));
         }

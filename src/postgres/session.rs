@@ -45,7 +45,11 @@ pub(super) type Rows = Vec<Vec<Option<String>>>;
 
 impl Session {
     /// Tries every address of every host, in order. A refused login ends the search: the next host would refuse it too.
-    pub(super) async fn open(config: &Config, purpose: Purpose, suffix: &str) -> Result<Self, PgError> {
+    pub(super) async fn open(
+        config: &Config,
+        purpose: Purpose,
+        suffix: &str,
+    ) -> Result<Self, PgError> {
         let config = &with_printed_password(config).await?;
         let mut attempts = Vec::new();
         for host in &config.hosts {
@@ -56,7 +60,10 @@ impl Session {
                     continue;
                 }
                 Err(_) => {
-                    attempts.push(PgError::ConnectTimeout { host: host.clone(), limit: config.connect_timeout });
+                    attempts.push(PgError::ConnectTimeout {
+                        host: host.clone(),
+                        limit: config.connect_timeout,
+                    });
                     continue;
                 }
             };
@@ -65,7 +72,10 @@ impl Session {
                 let error = match tokio::time::timeout(config.connect_timeout, entering).await {
                     Ok(Ok(session)) => return Ok(session),
                     Ok(Err(error)) => error,
-                    Err(_) => PgError::ConnectTimeout { host: host.clone(), limit: config.connect_timeout },
+                    Err(_) => PgError::ConnectTimeout {
+                        host: host.clone(),
+                        limit: config.connect_timeout,
+                    },
                 };
                 let final_word = is_refused_login(&error);
                 attempts.push(error);
@@ -97,7 +107,11 @@ impl Session {
         let greeting = startup::message(config, purpose, suffix).map_err(encoding)?;
         if let Err(error) = session.send(&greeting, "begin the session").await {
             // A server that has hung up may have said why: the last thing it wrote is still to be read.
-            let last = session.fill("begin the session").await.err().map(|last| tls::refused_late(host, last));
+            let last = session
+                .fill("begin the session")
+                .await
+                .err()
+                .map(|last| tls::refused_late(host, last));
             return Err(last.filter(|last| matches!(last, PgError::Tls { .. })).unwrap_or(error));
         }
         session.log_in(config).await.map_err(|error| tls::refused_late(host, error))?;
@@ -106,7 +120,9 @@ impl Session {
         session.inbox.set_bytes_max(config.frame_bytes_max);
         if session.version >= 170_000 {
             // Unknown to earlier servers, so it cannot be a startup parameter.
-            session.query("pin a setting", "transaction_timeout", "SET transaction_timeout = 0").await?;
+            session
+                .query("pin a setting", "transaction_timeout", "SET transaction_timeout = 0")
+                .await?;
         }
         Ok(session)
     }
@@ -129,17 +145,21 @@ impl Session {
         match asked {
             Message::AuthenticationCleartextPassword => {
                 let password = auth::cleartext(&channel, source).map_err(refused)?;
-                frontend::password_message(password.reveal().as_bytes(), &mut out).map_err(encoding)?;
+                frontend::password_message(password.reveal().as_bytes(), &mut out)
+                    .map_err(encoding)?;
                 self.send(&out, CALL).await?;
             }
             Message::AuthenticationMd5Password(body) => {
-                let answer = auth::md5(&channel, source, &config.user, body.salt()).map_err(refused)?;
-                frontend::password_message(answer.reveal().as_bytes(), &mut out).map_err(encoding)?;
+                let answer =
+                    auth::md5(&channel, source, &config.user, body.salt()).map_err(refused)?;
+                frontend::password_message(answer.reveal().as_bytes(), &mut out)
+                    .map_err(encoding)?;
                 self.send(&out, CALL).await?;
             }
             Message::AuthenticationSasl(offer) => {
                 let mut scram = Scram::begin(&channel, source, &offer).map_err(refused)?;
-                frontend::sasl_initial_response(scram.mechanism, scram.message(), &mut out).map_err(encoding)?;
+                frontend::sasl_initial_response(scram.mechanism, scram.message(), &mut out)
+                    .map_err(encoding)?;
                 self.send(&out, CALL).await?;
                 let challenge = match self.message(CALL).await? {
                     Message::AuthenticationSaslContinue(body) => body,
@@ -171,7 +191,11 @@ impl Session {
                     (config.user.clone(), self.host.clone(), Box::new(ServerError::of_wire(body)));
                 return match source.sqlstate.as_bytes() {
                     [b'2', b'8', ..] => PgError::Auth { user, host, source },
-                    _ => PgError::Server { call: "open database", object: config.database.clone(), source },
+                    _ => PgError::Server {
+                        call: "open database",
+                        object: config.database.clone(),
+                        source,
+                    },
                 };
             }
             Message::AuthenticationGss | Message::AuthenticationGssContinue(_) => "GSSAPI",
@@ -183,8 +207,9 @@ impl Session {
                 return PgError::Protocol { call: "log in", what };
             }
         };
-        let reason =
-            format!("the server asks for {method}, which is not spoken here; use scram-sha-256 in pg_hba.conf");
+        let reason = format!(
+            "the server asks for {method}, which is not spoken here; use scram-sha-256 in pg_hba.conf"
+        );
         refused_login(config, &self.host, Refusal::Because(reason))
     }
 
@@ -204,7 +229,10 @@ impl Session {
         }
     }
 
-    pub(super) fn note_parameter(&mut self, body: &postgres_protocol::message::backend::ParameterStatusBody) {
+    pub(super) fn note_parameter(
+        &mut self,
+        body: &postgres_protocol::message::backend::ParameterStatusBody,
+    ) {
         if let (Ok(name), Ok(value)) = (body.name(), body.value()) {
             self.parameters.insert(name.to_owned(), value.to_owned());
         }
@@ -213,12 +241,14 @@ impl Session {
     /// Version, role and settings of whom we reached.
     fn check_greeting(&mut self, target: TargetSession) -> Result<(), PgError> {
         let host = || self.host.clone();
-        let reported = |name: &str| self.parameters.get(name).map(String::as_str).unwrap_or_default();
-        let version = startup::version_number(reported("server_version")).ok_or_else(|| PgError::Answer {
-            call: "read the greeting of",
-            object: self.host.to_string(),
-            field: "server_version",
-        })?;
+        let reported =
+            |name: &str| self.parameters.get(name).map(String::as_str).unwrap_or_default();
+        let version =
+            startup::version_number(reported("server_version")).ok_or_else(|| PgError::Answer {
+                call: "read the greeting of",
+                object: self.host.to_string(),
+                field: "server_version",
+            })?;
         if version < 140_000 {
             return Err(PgError::TooOld { host: host(), version });
         }
@@ -240,7 +270,11 @@ impl Session {
         for (setting, wanted) in startup::REPORTED {
             let value = reported(setting);
             if value.split(',').next() != Some(wanted) {
-                return Err(PgError::SettingIgnored { host: host(), setting, found: value.to_owned() });
+                return Err(PgError::SettingIgnored {
+                    host: host(),
+                    setting,
+                    found: value.to_owned(),
+                });
             }
         }
         self.version = version;
@@ -250,7 +284,12 @@ impl Session {
     /// One simple query with its rows. On a walsender also a replication command.
     ///
     /// Given up half-way (the future dropped), the session is of no more use and says so.
-    pub(super) async fn query(&mut self, call: &'static str, object: &str, sql: &str) -> Result<Rows, PgError> {
+    pub(super) async fn query(
+        &mut self,
+        call: &'static str,
+        object: &str,
+        sql: &str,
+    ) -> Result<Rows, PgError> {
         self.ask(call, sql).await?;
         let (mut rows, mut failure, mut bytes) = (Vec::new(), None, 0);
         loop {
@@ -268,7 +307,8 @@ impl Session {
                 }
                 Message::ErrorResponse(body) => {
                     let error = self.server_error(call, object, &body);
-                    if matches!(&error, PgError::Server { source, .. } if source.severity != "ERROR") {
+                    if matches!(&error, PgError::Server { source, .. } if source.severity != "ERROR")
+                    {
                         return Err(error); // FATAL: the connection ends here, ReadyForQuery never comes
                     }
                     failure = Some(error);
@@ -284,7 +324,12 @@ impl Session {
     }
 
     /// Sends a command whose answer is the start of copying both ways, and waits for that.
-    pub(super) async fn begin_copy_both(&mut self, call: &'static str, object: &str, sql: &str) -> Result<(), PgError> {
+    pub(super) async fn begin_copy_both(
+        &mut self,
+        call: &'static str,
+        object: &str,
+        sql: &str,
+    ) -> Result<(), PgError> {
         self.ask(call, sql).await?;
         loop {
             let (tag, message) = self.whole_message(call).await?;
@@ -306,7 +351,8 @@ impl Session {
     /// Notes that a call begins; it ends where `abandoned` is taken back.
     pub(super) fn begin(&mut self, call: &'static str) -> Result<(), PgError> {
         if std::mem::replace(&mut self.abandoned, true) {
-            let what = "an earlier call on this connection was given up half-way; connect again".to_owned();
+            let what = "an earlier call on this connection was given up half-way; connect again"
+                .to_owned();
             return Err(PgError::Protocol { call, what });
         }
         Ok(())
@@ -325,7 +371,11 @@ impl Session {
         object: &str,
         body: &postgres_protocol::message::backend::ErrorResponseBody,
     ) -> PgError {
-        PgError::Server { call, object: object.to_owned(), source: Box::new(ServerError::of_wire(body)) }
+        PgError::Server {
+            call,
+            object: object.to_owned(),
+            source: Box::new(ServerError::of_wire(body)),
+        }
     }
 
     pub(super) async fn send(&mut self, bytes: &[u8], call: &'static str) -> Result<(), PgError> {
@@ -339,7 +389,10 @@ impl Session {
         parsed(call, tag, message)
     }
 
-    pub(super) async fn whole_message(&mut self, call: &'static str) -> Result<(u8, BytesMut), PgError> {
+    pub(super) async fn whole_message(
+        &mut self,
+        call: &'static str,
+    ) -> Result<(u8, BytesMut), PgError> {
         loop {
             if let Some(message) = self.inbox.split()? {
                 return Ok(message);
@@ -359,7 +412,11 @@ impl Session {
     }
 }
 
-pub(super) fn parsed(call: &'static str, tag: u8, mut message: BytesMut) -> Result<Message, PgError> {
+pub(super) fn parsed(
+    call: &'static str,
+    tag: u8,
+    mut message: BytesMut,
+) -> Result<Message, PgError> {
     match Message::parse(&mut message) {
         Ok(Some(message)) => Ok(message),
         Ok(None) | Err(_) => Err(unexpected(call, tag)),
@@ -367,7 +424,10 @@ pub(super) fn parsed(call: &'static str, tag: u8, mut message: BytesMut) -> Resu
 }
 
 pub(super) fn unexpected(call: &'static str, tag: u8) -> PgError {
-    PgError::Protocol { call, what: format!("a message with tag {tag:#04x} that has no place here or no sense") }
+    PgError::Protocol {
+        call,
+        what: format!("a message with tag {tag:#04x} that has no place here or no sense"),
+    }
 }
 
 /// A zero byte in a name: the only thing that cannot be written into a message.
@@ -390,9 +450,11 @@ async fn with_printed_password(config: &Config) -> Result<Config, PgError> {
     let mut config = config.clone();
     if let Some(source @ Source::Command(_)) = &config.password {
         let printed = secret::fetch(source).await;
-        let printed = printed.map_err(|source| PgError::PasswordSource { user: config.user.clone(), source })?;
+        let printed = printed
+            .map_err(|source| PgError::PasswordSource { user: config.user.clone(), source })?;
         // A cloud's tool may tell the end of the token's life beside it.
-        config.password = Some(Source::Inline(secret::Token::of(&printed, std::time::Duration::ZERO).secret));
+        config.password =
+            Some(Source::Inline(secret::Token::of(&printed, std::time::Duration::ZERO).secret));
     }
     Ok(config)
 }

@@ -76,7 +76,9 @@ impl JsonRow {
     fn invalidation(&self) -> Option<String> {
         self.invalidation_reason
             .clone()
-            .or_else(|| (self.wal_status.as_deref() == Some("lost")).then(|| "wal_removed".to_owned()))
+            .or_else(|| {
+                (self.wal_status.as_deref() == Some("lost")).then(|| "wal_removed".to_owned())
+            })
             .or_else(|| self.conflicting.unwrap_or_default().then(|| "conflicting".to_owned()))
     }
 }
@@ -92,10 +94,12 @@ pub async fn read(sql: &Sql, name: &str) -> Result<Option<SlotRow>, PgError> {
          FROM pg_replication_slots s WHERE s.slot_name = $1";
     let rows = sql.ask(asked, text, &[(&name, Type::TEXT)]).await?;
     let Some(row) = rows.first() else { return Ok(None) };
-    let json: JsonRow = serde_json::from_str(asked.get(row, "slot")?).map_err(|_| asked.unreadable("slot"))?;
+    let json: JsonRow =
+        serde_json::from_str(asked.get(row, "slot")?).map_err(|_| asked.unreadable("slot"))?;
     // On a standby that has not replayed anything yet there is no position.
     let server_lsn: Option<&str> = asked.get(row, "server_lsn")?;
-    let server_lsn = server_lsn.map_or(Ok(Lsn::ZERO), str::parse).map_err(|_| asked.unreadable("server_lsn"))?;
+    let server_lsn =
+        server_lsn.map_or(Ok(Lsn::ZERO), str::parse).map_err(|_| asked.unreadable("server_lsn"))?;
     Ok(Some(SlotRow {
         invalidation: json.invalidation(),
         plugin: json.plugin,
@@ -161,7 +165,8 @@ pub async fn blockers(sql: &Sql) -> Result<Vec<Blocker>, PgError> {
            ORDER BY l.pid, p.gid, age(l.transactionid) DESC) b
          ORDER BY xids_ago DESC";
     let rows = sql.ask(asked, text, &[]).await?;
-    let seconds = |value: Option<f64>| value.and_then(|s| Duration::try_from_secs_f64(s.max(0.0)).ok());
+    let seconds =
+        |value: Option<f64>| value.and_then(|s| Duration::try_from_secs_f64(s.max(0.0)).ok());
     rows.iter()
         .map(|row| {
             let xid: i64 = asked.get(row, "xid")?;

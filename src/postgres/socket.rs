@@ -73,7 +73,9 @@ impl Socket {
                 prepare(&tcp, config.keepalive).map_err(refused)?;
                 tls::negotiate(config, host, name, tcp).await
             }
-            (Host::Tcp { .. }, Address::Path) => Err(refused(io::ErrorKind::AddrNotAvailable.into())),
+            (Host::Tcp { .. }, Address::Path) => {
+                Err(refused(io::ErrorKind::AddrNotAvailable.into()))
+            }
         }
     }
 
@@ -108,8 +110,11 @@ pub(super) enum Address {
 pub(super) async fn addresses(host: &Host) -> Result<Vec<Address>, PgError> {
     let Host::Tcp { name, port } = host else { return Ok(vec![Address::Path]) };
     let failed = |source| PgError::Resolve { host: host.clone(), source };
-    let found: Vec<_> =
-        tokio::net::lookup_host((name.as_str(), *port)).await.map_err(failed)?.map(Address::Tcp).collect();
+    let found: Vec<_> = tokio::net::lookup_host((name.as_str(), *port))
+        .await
+        .map_err(failed)?
+        .map(Address::Tcp)
+        .collect();
     if found.is_empty() { Err(failed(io::ErrorKind::NotFound.into())) } else { Ok(found) }
 }
 
@@ -131,13 +136,19 @@ pub(super) async fn connect_to_stream(address: SocketAddr) -> io::Result<TcpStre
 /// No delay for the 39 bytes of a status update, and probes that find a dead peer while nothing is sent.
 fn prepare(tcp: &TcpStream, keepalive: Keepalive) -> io::Result<()> {
     tcp.set_nodelay(true)?;
-    let probes =
-        TcpKeepalive::new().with_time(keepalive.idle).with_interval(keepalive.interval).with_retries(keepalive.count);
+    let probes = TcpKeepalive::new()
+        .with_time(keepalive.idle)
+        .with_interval(keepalive.interval)
+        .with_retries(keepalive.count);
     SockRef::from(tcp).set_tcp_keepalive(&probes)
 }
 
 impl AsyncRead for Socket {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Socket::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Socket::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
@@ -147,7 +158,11 @@ impl AsyncRead for Socket {
 }
 
 impl AsyncWrite for Socket {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Socket::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Socket::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),

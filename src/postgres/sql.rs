@@ -45,7 +45,11 @@ pub(super) struct Asked<'a> {
 
 impl Asked<'_> {
     /// A column of an answer.
-    pub(super) fn get<'r, T: FromSql<'r>>(self, row: &'r Row, field: &'static str) -> Result<T, PgError> {
+    pub(super) fn get<'r, T: FromSql<'r>>(
+        self,
+        row: &'r Row,
+        field: &'static str,
+    ) -> Result<T, PgError> {
         row.try_get(field).map_err(|_| self.unreadable(field))
     }
 
@@ -69,16 +73,21 @@ impl Sql {
     /// As [`Sql::connect`].
     pub async fn connect_as(config: &Config, suffix: &str) -> Result<Self, PgError> {
         let session = Session::open(config, Purpose::Sql, suffix).await?;
-        let (backend_pid, version, host) = (session.backend_pid, session.version, session.host.clone());
+        let (backend_pid, version, host) =
+            (session.backend_pid, session.version, session.host.clone());
         let mut settings = tokio_postgres::Config::new();
         settings.user(&config.user).ssl_mode(tokio_postgres::config::SslMode::Disable);
-        let (client, connection) = settings
-            .connect_raw(Resumed::new(session), NoTls)
-            .await
-            .map_err(|error| PgError::of_client("take over the session with", &config.database, error))?;
+        let (client, connection) =
+            settings.connect_raw(Resumed::new(session), NoTls).await.map_err(|error| {
+                PgError::of_client("take over the session with", &config.database, error)
+            })?;
         let (tell, ended) = watch::channel(None);
         tokio::spawn(async move {
-            let error = connection.await.err().as_ref().and_then(|e| e.as_db_error().map(ServerError::of_db));
+            let error = connection
+                .await
+                .err()
+                .as_ref()
+                .and_then(|e| e.as_db_error().map(ServerError::of_db));
             // Nobody left to tell is the ordinary end.
             let _ = tell.send(Some(Ended { error }));
         });
@@ -126,7 +135,9 @@ impl Sql {
         let asked = Asked { call: "query", object: &self.database };
         let messages = self.limited(asked, self.client.simple_query(sql)).await?;
         let row = |message: &SimpleQueryMessage| match message {
-            SimpleQueryMessage::Row(row) => Some((0..row.len()).map(|i| row.get(i).map(str::to_owned)).collect()),
+            SimpleQueryMessage::Row(row) => {
+                Some((0..row.len()).map(|i| row.get(i).map(str::to_owned)).collect())
+            }
             _ => None,
         };
         Ok(messages.iter().filter_map(row).collect())
@@ -146,7 +157,8 @@ impl Sql {
     /// `Server` with 42501 if the session is another role's; the connection's.
     pub async fn cancel_backend(&self, pid: i32) -> Result<bool, PgError> {
         let asked = Asked { call: "cancel the call of session", object: &pid.to_string() };
-        let rows = self.ask(asked, "SELECT pg_cancel_backend($1) AS sent", &[(&pid, Type::INT4)]).await?;
+        let rows =
+            self.ask(asked, "SELECT pg_cancel_backend($1) AS sent", &[(&pid, Type::INT4)]).await?;
         rows.first().map_or(Ok(false), |row| asked.get(row, "sent"))
     }
 
@@ -179,7 +191,9 @@ impl Sql {
         answer: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<T, PgError> {
         match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
-            Ok(answer) => answer.map_err(|error| PgError::of_client(asked.call, asked.object, error)),
+            Ok(answer) => {
+                answer.map_err(|error| PgError::of_client(asked.call, asked.object, error))
+            }
             Err(_) => {
                 let (call, object) = (asked.call, asked.object.to_owned());
                 Err(PgError::Timeout { call, object, limit: ANSWER_TIMEOUT })

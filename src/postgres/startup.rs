@@ -31,8 +31,12 @@ const PINNED: [(&str, &str); 9] = [
 ];
 
 /// Those that the server reports back, by which a pooler that drops startup parameters gives itself away.
-pub(super) const REPORTED: [(&str, &str); 4] =
-    [("client_encoding", "UTF8"), ("DateStyle", "ISO"), ("IntervalStyle", "postgres"), ("TimeZone", "UTC")];
+pub(super) const REPORTED: [(&str, &str); 4] = [
+    ("client_encoding", "UTF8"),
+    ("DateStyle", "ISO"),
+    ("IntervalStyle", "postgres"),
+    ("TimeZone", "UTC"),
+];
 
 /// The longest statement of ours on the catalog, in ms: one that waits longer waits for a lock of somebody's DDL.
 const STATEMENT_TIMEOUT_MS: &str = "30000";
@@ -41,7 +45,11 @@ const STATEMENT_TIMEOUT_MS: &str = "30000";
 const NAME_BYTES_MAX: usize = 63;
 
 /// The StartupMessage with its pinned settings; `suffix` marks the session in `pg_stat_activity`.
-pub(super) fn message(config: &Config, purpose: Purpose, suffix: &str) -> std::io::Result<BytesMut> {
+pub(super) fn message(
+    config: &Config,
+    purpose: Purpose,
+    suffix: &str,
+) -> std::io::Result<BytesMut> {
     let name = application_name(&config.application_name, suffix);
     let mut parameters = vec![
         ("user", config.user.as_str()),
@@ -49,11 +57,16 @@ pub(super) fn message(config: &Config, purpose: Purpose, suffix: &str) -> std::i
         ("application_name", name.as_str()),
     ];
     match purpose {
-        Purpose::Replication => parameters.extend([("replication", "database"), ("statement_timeout", "0")]),
+        Purpose::Replication => {
+            parameters.extend([("replication", "database"), ("statement_timeout", "0")])
+        }
         Purpose::Copy => parameters.extend([("statement_timeout", "0")]),
         // Names in our SQL and in its answers mean the same whatever the role's search path is.
         Purpose::Sql => {
-            parameters.extend([("statement_timeout", STATEMENT_TIMEOUT_MS), ("search_path", "pg_catalog")]);
+            parameters.extend([
+                ("statement_timeout", STATEMENT_TIMEOUT_MS),
+                ("search_path", "pg_catalog"),
+            ]);
         }
     }
     if let Some(options) = &config.options {
@@ -74,7 +87,9 @@ fn application_name(base: &str, suffix: &str) -> String {
 
 /// `15.18 (Debian ...)` as 150018, `19beta1` as 190000.
 pub(super) fn version_number(text: &str) -> Option<u32> {
-    let number = |text: &str| text.split(|c: char| !c.is_ascii_digit()).next().and_then(|digits| digits.parse().ok());
+    let number = |text: &str| {
+        text.split(|c: char| !c.is_ascii_digit()).next().and_then(|digits| digits.parse().ok())
+    };
     let (major, rest) = text.split_once('.').unwrap_or((text, ""));
     let (major, minor): (u32, u32) = (number(major)?, number(rest).unwrap_or(0));
     major.checked_mul(10_000)?.checked_add(minor)

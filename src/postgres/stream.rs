@@ -71,7 +71,12 @@ pub enum Frame<'a> {
 }
 
 impl Stream {
-    pub(super) fn new(socket: Socket, mut inbox: Inbox, backend_pid: i32, frame_bytes_max: usize) -> Self {
+    pub(super) fn new(
+        socket: Socket,
+        mut inbox: Inbox,
+        backend_pid: i32,
+        frame_bytes_max: usize,
+    ) -> Self {
         inbox.set_bytes_max(frame_bytes_max);
         Stream { socket, inbox, outbox: Outbox::default(), backend_pid }
     }
@@ -176,7 +181,9 @@ impl Stream {
             while sipped < SIP_BYTES && inbox.buffered_bytes() < SIPPED_BYTES_MAX {
                 match inbox.poll_sip(cx, socket, SIP_BYTES - sipped) {
                     Poll::Ready(Ok(bytes)) if bytes > 0 => sipped += bytes,
-                    Poll::Ready(Err(source)) => return Poll::Ready(Err(PgError::Io { call: CALL, source })),
+                    Poll::Ready(Err(source)) => {
+                        return Poll::Ready(Err(PgError::Io { call: CALL, source }));
+                    }
                     _ => break,
                 }
             }
@@ -213,15 +220,24 @@ impl Stream {
     fn unwanted(&self, tag: u8, body: Range<usize>) -> PgError {
         let body = self.inbox.bytes(body);
         if tag == b'E' {
-            let Ok(length) = u32::try_from(body.len() + 4) else { unreachable!("a message of {} bytes", body.len()) };
+            let Ok(length) = u32::try_from(body.len() + 4) else {
+                unreachable!("a message of {} bytes", body.len())
+            };
             let length = length.to_be_bytes();
             let mut message = BytesMut::from([&[tag], length.as_slice(), body].concat().as_slice());
             if let Ok(Some(Message::ErrorResponse(error))) = Message::parse(&mut message) {
                 let source = Box::new(ServerError::of_wire(&error));
-                return PgError::Server { call: "stream from", object: "the slot".to_owned(), source };
+                return PgError::Server {
+                    call: "stream from",
+                    object: "the slot".to_owned(),
+                    source,
+                };
             }
         }
-        PgError::Protocol { call: CALL, what: format!("tag {tag:#04x} with {} bytes has no place in it", body.len()) }
+        PgError::Protocol {
+            call: CALL,
+            what: format!("tag {tag:#04x} with {} bytes has no place in it", body.len()),
+        }
     }
 }
 
@@ -234,8 +250,14 @@ fn frame_of(body: &[u8]) -> Result<Frame<'_>, PgError> {
                 && let Some((end, rest)) = rest.split_first_chunk()
                 && let Some((sent_at, payload)) = rest.split_first_chunk()
             {
-                let (start, end) = (Lsn::new(u64::from_be_bytes(*start)), Lsn::new(u64::from_be_bytes(*end)));
-                return Ok(Frame::XLogData { start, end, sent_at: PgMicros(i64::from_be_bytes(*sent_at)), payload });
+                let (start, end) =
+                    (Lsn::new(u64::from_be_bytes(*start)), Lsn::new(u64::from_be_bytes(*end)));
+                return Ok(Frame::XLogData {
+                    start,
+                    end,
+                    sent_at: PgMicros(i64::from_be_bytes(*sent_at)),
+                    payload,
+                });
             }
         }
         Some((b'k', rest)) => {
@@ -257,7 +279,10 @@ fn frame_of(body: &[u8]) -> Result<Frame<'_>, PgError> {
 #[cold]
 fn malformed(body: &[u8]) -> PgError {
     let kind = body.first().copied().unwrap_or_default();
-    PgError::Protocol { call: CALL, what: format!("a frame of kind {kind:#04x} has {} bytes", body.len()) }
+    PgError::Protocol {
+        call: CALL,
+        what: format!("a frame of kind {kind:#04x} has {} bytes", body.len()),
+    }
 }
 
 #[cfg(test)]
@@ -291,7 +316,11 @@ mod tests {
         message(b'd', &[b"k".as_slice(), &numbers, &[reply]].concat())
     }
 
-    async fn frames(stream: &mut Stream, theirs: &mut UnixStream, pieces: &[&[u8]]) -> Result<Vec<String>, PgError> {
+    async fn frames(
+        stream: &mut Stream,
+        theirs: &mut UnixStream,
+        pieces: &[&[u8]],
+    ) -> Result<Vec<String>, PgError> {
         let mut seen = Vec::new();
         for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
             theirs.write_all(piece).await.unwrap();
@@ -305,7 +334,14 @@ mod tests {
 
     #[test]
     fn a_frame_is_whole_wherever_the_read_ends() {
-        let bytes = [xlog(b"one"), message(b'N', b"\0"), keepalive(1), xlog(b""), message(b'C', b"COPY 0\0")].concat();
+        let bytes = [
+            xlog(b"one"),
+            message(b'N', b"\0"),
+            keepalive(1),
+            xlog(b""),
+            message(b'C', b"COPY 0\0"),
+        ]
+        .concat();
         runtime().block_on(async {
             for at in 0..bytes.len() {
                 let (mut stream, mut theirs) = pair();
@@ -350,7 +386,10 @@ mod tests {
                 theirs.write_all(&[byte]).await.unwrap();
                 assert_eq!(stream.fill().await.unwrap(), 1);
             }
-            assert!(matches!(stream.next_frame().unwrap(), Some(Frame::XLogData { payload: b"abc", .. })));
+            assert!(matches!(
+                stream.next_frame().unwrap(),
+                Some(Frame::XLogData { payload: b"abc", .. })
+            ));
         });
     }
 
@@ -358,7 +397,12 @@ mod tests {
     fn reading_sends_what_is_queued() {
         runtime().block_on(async {
             let (mut stream, mut theirs) = pair();
-            let status = StandbyStatus { write: Lsn::new(1), flush: Lsn::ZERO, apply: Lsn::ZERO, reply: false };
+            let status = StandbyStatus {
+                write: Lsn::new(1),
+                flush: Lsn::ZERO,
+                apply: Lsn::ZERO,
+                reply: false,
+            };
             stream.queue_status(status, PgMicros(5));
             assert!(stream.has_unsent());
             assert!(tokio::time::timeout(Duration::ZERO, stream.fill()).await.is_err());
@@ -374,10 +418,18 @@ mod tests {
         const FRAMES: u32 = 400;
         runtime().block_on(async {
             let (mut stream, mut theirs) = pair();
-            let status = StandbyStatus { write: Lsn::new(1), flush: Lsn::ZERO, apply: Lsn::ZERO, reply: false };
+            let status = StandbyStatus {
+                write: Lsn::new(1),
+                flush: Lsn::ZERO,
+                apply: Lsn::ZERO,
+                reply: false,
+            };
             let sender = tokio::spawn(async move {
                 for n in 0..FRAMES {
-                    theirs.write_all(&xlog(&[n.to_be_bytes().as_slice(), &[0; 8192]].concat())).await.unwrap();
+                    theirs
+                        .write_all(&xlog(&[n.to_be_bytes().as_slice(), &[0; 8192]].concat()))
+                        .await
+                        .unwrap();
                 }
                 theirs
             });

@@ -75,7 +75,9 @@ pub async fn read(sql: &Sql, slot: &str) -> Result<Surroundings, PgError> {
     let rows = sql.ask(asked, text, &[]).await?;
     let row = rows.first().ok_or_else(|| asked.unreadable("row"))?;
     let mut attributes = Vec::new();
-    for (field, name) in [("createdb", "CREATEDB"), ("createrole", "CREATEROLE"), ("bypassrls", "BYPASSRLS")] {
+    for (field, name) in
+        [("createdb", "CREATEDB"), ("createrole", "CREATEROLE"), ("bypassrls", "BYPASSRLS")]
+    {
         if asked.get(row, field)? {
             attributes.push(name.to_owned());
         }

@@ -11,7 +11,9 @@ use bytes::BytesMut;
 use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
-use openssl::ssl::{ConnectConfiguration, SslConnector, SslMethod, SslRef, SslVerifyMode, SslVersion};
+use openssl::ssl::{
+    ConnectConfiguration, SslConnector, SslMethod, SslRef, SslVerifyMode, SslVersion,
+};
 use openssl::x509::store::X509StoreBuilder;
 use openssl::x509::{X509Ref, X509VerifyResult};
 use postgres_protocol::message::frontend;
@@ -24,7 +26,12 @@ use tokio_openssl::SslStream;
 const ALPN: &[u8] = b"postgresql";
 
 /// Turns a fresh TCP connection into what `config.sslmode` demands.
-pub(super) async fn negotiate(config: &Config, host: &Host, name: &str, mut tcp: TcpStream) -> Result<Socket, PgError> {
+pub(super) async fn negotiate(
+    config: &Config,
+    host: &Host,
+    name: &str,
+    mut tcp: TcpStream,
+) -> Result<Socket, PgError> {
     if config.sslmode == SslMode::Disable {
         return Ok(Socket::Tcp(tcp));
     }
@@ -33,13 +40,13 @@ pub(super) async fn negotiate(config: &Config, host: &Host, name: &str, mut tcp:
     if !is_direct {
         ask(host, &mut tcp).await?;
     }
-    let failed = |what: &'static str, source: Box<dyn std::error::Error + Send + Sync>| PgError::Tls {
-        host: host.clone(),
-        what,
-        source,
+    let failed = |what: &'static str, source: Box<dyn std::error::Error + Send + Sync>| {
+        PgError::Tls { host: host.clone(), what, source }
     };
-    let ssl = setup.into_ssl(name).map_err(|e| failed("prepare the check of the host name", e.into()))?;
-    let mut stream = SslStream::new(ssl, tcp).map_err(|e| failed("prepare the session", e.into()))?;
+    let ssl =
+        setup.into_ssl(name).map_err(|e| failed("prepare the check of the host name", e.into()))?;
+    let mut stream =
+        SslStream::new(ssl, tcp).map_err(|e| failed("prepare the session", e.into()))?;
     if let Err(error) = Pin::new(&mut stream).connect().await {
         let verdict = stream.ssl().verify_result();
         // A server that does not expect a handshake takes it for a broken greeting: it hangs up, or answers in the clear.
@@ -47,7 +54,8 @@ pub(super) async fn negotiate(config: &Config, host: &Host, name: &str, mut tcp:
             let (what, source) = ("it does not answer a handshake", Some(error));
             return Err(PgError::DirectTlsRefused { host: host.clone(), what, source });
         }
-        let what = if verdict == X509VerifyResult::OK { "handshake" } else { verdict.error_string() };
+        let what =
+            if verdict == X509VerifyResult::OK { "handshake" } else { verdict.error_string() };
         return Err(failed(what, error.into()));
     }
     if is_direct && stream.ssl().selected_alpn_protocol() != Some(ALPN) {
@@ -69,7 +77,9 @@ async fn ask(host: &Host, tcp: &mut TcpStream) -> Result<(), PgError> {
         b'S' => Ok(()),
         b'N' => Err(PgError::TlsRefused { host: host.clone() }),
         other => {
-            let what = format!("the answer begins with byte {other:#04x}, neither S nor N; is this a Postgres server?");
+            let what = format!(
+                "the answer begins with byte {other:#04x}, neither S nor N; is this a Postgres server?"
+            );
             Err(PgError::Protocol { call: "ask for TLS", what })
         }
     }
@@ -79,7 +89,9 @@ async fn ask(host: &Host, tcp: &mut TcpStream) -> Result<(), PgError> {
 /// an alert.
 pub(super) fn refused_late(host: &Host, error: PgError) -> PgError {
     match error {
-        PgError::Io { source, .. } if source.get_ref().and_then(|inner| inner.downcast_ref()).is_some_and(is_alert) => {
+        PgError::Io { source, .. }
+            if source.get_ref().and_then(|inner| inner.downcast_ref()).is_some_and(is_alert) =>
+        {
             let what = "the server refuses the session: our certificate (sslcert) is missing, or not one it takes";
             PgError::Tls { host: host.clone(), what, source: source.into() }
         }
@@ -89,7 +101,11 @@ pub(super) fn refused_late(host: &Host, error: PgError) -> PgError {
 
 /// Whether the other side refused in TLS's own words: it speaks TLS.
 fn is_alert(error: &openssl::ssl::Error) -> bool {
-    let reasons = error.ssl_error().into_iter().flat_map(ErrorStack::errors).filter_map(openssl::error::Error::reason);
+    let reasons = error
+        .ssl_error()
+        .into_iter()
+        .flat_map(ErrorStack::errors)
+        .filter_map(openssl::error::Error::reason);
     reasons.into_iter().any(|reason| reason.contains("alert"))
 }
 
@@ -99,7 +115,8 @@ fn connector(config: &Config) -> Result<ConnectConfiguration, PgError> {
         let what = what.to_owned();
         move |source: ErrorStack| PgError::TlsSetup { what, source }
     };
-    let mut builder = SslConnector::builder(SslMethod::tls_client()).map_err(setup("OpenSSL's defaults"))?;
+    let mut builder =
+        SslConnector::builder(SslMethod::tls_client()).map_err(setup("OpenSSL's defaults"))?;
     builder.set_min_proto_version(Some(SslVersion::TLS1_2)).map_err(setup("OpenSSL's defaults"))?;
     if config.negotiation == SslNegotiation::Direct {
         // One name, with its length before it.
@@ -137,7 +154,8 @@ pub(super) fn server_end_point(ssl: &SslRef) -> Option<Vec<u8>> {
 }
 
 fn end_point_of(certificate: &X509Ref) -> Option<Vec<u8>> {
-    let hash = match certificate.signature_algorithm().object().nid().signature_algorithms()?.digest {
+    let hash = match certificate.signature_algorithm().object().nid().signature_algorithms()?.digest
+    {
         Nid::MD5 | Nid::SHA1 => MessageDigest::sha256(),
         nid => MessageDigest::from_nid(nid)?,
     };
@@ -171,7 +189,10 @@ mod tests {
             (MessageDigest::sha512(), MessageDigest::sha512()),
         ] {
             let certificate = signed_by(signed);
-            assert_eq!(end_point_of(&certificate).unwrap(), certificate.digest(bound).unwrap().to_vec());
+            assert_eq!(
+                end_point_of(&certificate).unwrap(),
+                certificate.digest(bound).unwrap().to_vec()
+            );
         }
     }
 }

@@ -30,7 +30,11 @@ fn frame(size: usize) -> Vec<u8> {
 
 /// The large frames, then small ones for as long as it hears less than it should; says when it can send no more. How many
 /// updates it heard.
-fn serve(stream: &mut TcpStream, sizes: &[usize], full: &mpsc::Sender<()>) -> std::io::Result<usize> {
+fn serve(
+    stream: &mut TcpStream,
+    sizes: &[usize],
+    full: &mpsc::Sender<()>,
+) -> std::io::Result<usize> {
     stream.set_nodelay(true)?;
     for _ in 0..LARGE.0 {
         stream.write_all(&frame(LARGE.1))?;
@@ -55,7 +59,9 @@ fn serve(stream: &mut TcpStream, sizes: &[usize], full: &mpsc::Sender<()>) -> st
         }
         match stream.read(&mut [0; 4096]) {
             Ok(bytes) => heard += bytes,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(Duration::from_millis(1)),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                std::thread::sleep(Duration::from_millis(1))
+            }
             Err(error) => return Err(error),
         }
     }
@@ -74,7 +80,8 @@ async fn go_quiet(mut stream: Stream, is_full: mpsc::Receiver<()>) -> Stream {
     let is_full = tokio::task::spawn_blocking(move || is_full.recv_timeout(DEADLINE));
     is_full.await.unwrap().unwrap();
     for _ in 0..UPDATES {
-        let status = StandbyStatus { write: Lsn::ZERO, flush: Lsn::ZERO, apply: Lsn::ZERO, reply: false };
+        let status =
+            StandbyStatus { write: Lsn::ZERO, flush: Lsn::ZERO, apply: Lsn::ZERO, reply: false };
         stream.queue_status(status, PgMicros(1));
         stream.flush_unread().await.unwrap();
         tokio::time::sleep(BETWEEN).await;
@@ -91,7 +98,8 @@ async fn a_stream_that_nobody_reads_is_still_heard() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (full, is_full) = mpsc::channel();
-        let server = tokio::task::spawn_blocking(move || serve(&mut listener.accept()?.0, sizes, &full));
+        let server =
+            tokio::task::spawn_blocking(move || serve(&mut listener.accept()?.0, sizes, &full));
         let tcp = connect_to_stream(address).await.unwrap();
         tcp.set_nodelay(true).unwrap();
         let stream = Stream::new(Socket::Tcp(tcp), Inbox::new(1 << 20), 7, 1 << 20);

@@ -4,7 +4,9 @@
 //! fault: an unknown, repeated or unsupported parameter is an error. No error repeats any value of the URL, since a
 //! special character left unescaped in a password can shift it into any other part.
 
-use crate::postgres::config::{ChannelBinding, Host, PORT_DEFAULT, SslMode, SslNegotiation, TargetSession};
+use crate::postgres::config::{
+    ChannelBinding, Host, PORT_DEFAULT, SslMode, SslNegotiation, TargetSession,
+};
 use crate::secret::Secret;
 use percent_encoding::percent_decode_str;
 use std::path::PathBuf;
@@ -49,7 +51,9 @@ pub enum UrlError {
     )]
     StrayAt,
     /// `%` not followed by two hexadecimal digits, a zero byte, or bytes that are not UTF-8.
-    #[error("the {part} of the URL has a `%` without two hexadecimal digits, a zero byte, or bytes that are not UTF-8")]
+    #[error(
+        "the {part} of the URL has a `%` without two hexadecimal digits, a zero byte, or bytes that are not UTF-8"
+    )]
     Encoding { part: String },
     /// A host is empty, or an IPv6 address lacks its bracket.
     #[error(
@@ -138,8 +142,10 @@ const REFUSED: [(&str, &str); 15] = [
 /// # Errors
 /// One of [`UrlError`], for the first fault from left to right.
 pub fn parse_url(text: &str) -> Result<UrlParts, UrlError> {
-    let rest =
-        text.strip_prefix("postgresql://").or_else(|| text.strip_prefix("postgres://")).ok_or(UrlError::Scheme)?;
+    let rest = text
+        .strip_prefix("postgresql://")
+        .or_else(|| text.strip_prefix("postgres://"))
+        .ok_or(UrlError::Scheme)?;
     // As in libpq: credentials end at the first `@` before the first `/`, so a password may hold `?` and `#` as they are.
     let (credentials, rest) = match rest.split_once('@') {
         Some((credentials, after)) if !credentials.contains('/') => (Some(credentials), after),
@@ -148,16 +154,20 @@ pub fn parse_url(text: &str) -> Result<UrlParts, UrlError> {
     if rest.contains('@') {
         return Err(UrlError::StrayAt);
     }
-    let (before_query, query) = rest.split_once('?').map_or((rest, None), |(before, query)| (before, Some(query)));
-    let (authority, database) =
-        before_query.split_once('/').map_or((before_query, None), |(hosts, name)| (hosts, Some(name)));
+    let (before_query, query) =
+        rest.split_once('?').map_or((rest, None), |(before, query)| (before, Some(query)));
+    let (authority, database) = before_query
+        .split_once('/')
+        .map_or((before_query, None), |(hosts, name)| (hosts, Some(name)));
 
     let mut parts = UrlParts { hosts: authority_hosts(authority)?, ..UrlParts::default() };
     if let Some(credentials) = credentials {
-        let (user, password) =
-            credentials.split_once(':').map_or((credentials, None), |(user, password)| (user, Some(password)));
+        let (user, password) = credentials
+            .split_once(':')
+            .map_or((credentials, None), |(user, password)| (user, Some(password)));
         parts.user = some_text(user, "user")?;
-        parts.password = password.map(|p| some_text(p, "password")).transpose()?.flatten().map(Secret::new);
+        parts.password =
+            password.map(|p| some_text(p, "password")).transpose()?.flatten().map(Secret::new);
     }
     parts.database = database.map(|name| some_text(name, "database")).transpose()?.flatten();
     let mut lists = HostLists::default();
@@ -190,8 +200,11 @@ impl HostLists {
                 .collect::<Result<_, _>>()?;
         }
         let Some(list) = self.port else { return Ok(()) };
-        let ports: Vec<u16> =
-            list.split(',').enumerate().map(|(i, port)| port_of(port, i + 1)).collect::<Result<_, _>>()?;
+        let ports: Vec<u16> = list
+            .split(',')
+            .enumerate()
+            .map(|(i, port)| port_of(port, i + 1))
+            .collect::<Result<_, _>>()?;
         if ports.len() != 1 && ports.len() != parts.hosts.len() {
             return Err(UrlError::PortCount { ports: ports.len(), hosts: parts.hosts.len() });
         }
@@ -225,7 +238,9 @@ fn authority_host(text: &str, place: usize) -> Result<Host, UrlError> {
         }
         None => text.split_once(':').map_or((text, None), |(name, port)| (name, Some(port))),
     };
-    let port = port.filter(|port| !port.is_empty()).map_or(Ok(PORT_DEFAULT), |port| port_of(port, place))?;
+    let port = port
+        .filter(|port| !port.is_empty())
+        .map_or(Ok(PORT_DEFAULT), |port| port_of(port, place))?;
     host_of(decoded(name, "host")?, port, place)
 }
 
@@ -240,7 +255,11 @@ fn host_of(name: String, port: u16, place: usize) -> Result<Host, UrlError> {
 
 fn port_of(text: &str, place: usize) -> Result<u16, UrlError> {
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    digits.then(|| text.parse().ok()).flatten().filter(|&port| port != 0).ok_or(UrlError::Port { place })
+    digits
+        .then(|| text.parse().ok())
+        .flatten()
+        .filter(|&port| port != 0)
+        .ok_or(UrlError::Port { place })
 }
 
 /// Decodes `%XX`. Unlike libpq's, a stray `%` is an error in every part.
@@ -264,7 +283,12 @@ fn some_text(text: &str, part: &str) -> Result<Option<String>, UrlError> {
 }
 
 /// Notes one parameter of the query.
-fn set(parts: &mut UrlParts, lists: &mut HostLists, name: &str, value: &str) -> Result<(), UrlError> {
+fn set(
+    parts: &mut UrlParts,
+    lists: &mut HostLists,
+    name: &str,
+    value: &str,
+) -> Result<(), UrlError> {
     match name {
         "host" => once(&mut lists.host, "host", value.to_owned()),
         "port" => once(&mut lists.port, "port", value.to_owned()),
@@ -278,18 +302,29 @@ fn set(parts: &mut UrlParts, lists: &mut HostLists, name: &str, value: &str) -> 
         "sslkey" => once(&mut parts.sslkey, "sslkey", value.into()),
         "sslpassword" => once(&mut parts.sslpassword, "sslpassword", Secret::new(value)),
         "sslnegotiation" => once(&mut parts.negotiation, "sslnegotiation", negotiation(value)?),
-        "channel_binding" => once(&mut parts.channel_binding, "channel_binding", channel_binding(value)?),
-        "target_session_attrs" => once(&mut parts.target, "target_session_attrs", target(value)?),
-        "application_name" => once(&mut parts.application_name, "application_name", value.to_owned()),
-        "options" => once(&mut parts.options, "options", value.to_owned()),
-        "connect_timeout" => once(&mut parts.connect_timeout, "connect_timeout", seconds("connect_timeout", value)?),
-        "keepalives_idle" => once(&mut parts.keepalives_idle, "keepalives_idle", seconds("keepalives_idle", value)?),
-        "keepalives_interval" => {
-            once(&mut parts.keepalives_interval, "keepalives_interval", seconds("keepalives_interval", value)?)
+        "channel_binding" => {
+            once(&mut parts.channel_binding, "channel_binding", channel_binding(value)?)
         }
+        "target_session_attrs" => once(&mut parts.target, "target_session_attrs", target(value)?),
+        "application_name" => {
+            once(&mut parts.application_name, "application_name", value.to_owned())
+        }
+        "options" => once(&mut parts.options, "options", value.to_owned()),
+        "connect_timeout" => {
+            once(&mut parts.connect_timeout, "connect_timeout", seconds("connect_timeout", value)?)
+        }
+        "keepalives_idle" => {
+            once(&mut parts.keepalives_idle, "keepalives_idle", seconds("keepalives_idle", value)?)
+        }
+        "keepalives_interval" => once(
+            &mut parts.keepalives_interval,
+            "keepalives_interval",
+            seconds("keepalives_interval", value)?,
+        ),
         "keepalives_count" => {
             let count = value.parse().ok().filter(|count| (1..=100).contains(count));
-            let fault = UrlError::Value { name: "keepalives_count", expected: "a number from 1 to 100" };
+            let fault =
+                UrlError::Value { name: "keepalives_count", expected: "a number from 1 to 100" };
             once(&mut parts.keepalives_count, "keepalives_count", count.ok_or(fault)?)
         }
         _ => Err(unknown(name)),
@@ -331,7 +366,10 @@ pub fn sslmode(word: &str) -> Result<SslMode, UrlError> {
             reason: "prefer and allow fall back to clear text when anybody on the way asks for it; use require or \
                      verify-full (or disable, to say it)",
         }),
-        _ => Err(UrlError::Value { name: "sslmode", expected: "disable, require, verify-ca or verify-full" }),
+        _ => Err(UrlError::Value {
+            name: "sslmode",
+            expected: "disable, require, verify-ca or verify-full",
+        }),
     }
 }
 
@@ -348,7 +386,9 @@ fn channel_binding(word: &str) -> Result<ChannelBinding, UrlError> {
         "disable" => Ok(ChannelBinding::Disable),
         "prefer" => Ok(ChannelBinding::Prefer),
         "require" => Ok(ChannelBinding::Require),
-        _ => Err(UrlError::Value { name: "channel_binding", expected: "disable, prefer or require" }),
+        _ => {
+            Err(UrlError::Value { name: "channel_binding", expected: "disable, prefer or require" })
+        }
     }
 }
 
@@ -358,7 +398,10 @@ fn target(word: &str) -> Result<TargetSession, UrlError> {
         "read-write" => Ok(TargetSession::ReadWrite),
         "primary" => Ok(TargetSession::Primary),
         "standby" => Ok(TargetSession::Standby),
-        _ => Err(UrlError::Value { name: "target_session_attrs", expected: "any, read-write, primary or standby" }),
+        _ => Err(UrlError::Value {
+            name: "target_session_attrs",
+            expected: "any, read-write, primary or standby",
+        }),
     }
 }
 

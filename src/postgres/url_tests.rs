@@ -22,7 +22,10 @@ fn reads_what_libpq_reads() {
     check("postgresql://", expect![[r#" None None None"#]]);
     check("postgres://u@h", expect![[r#"h:5432 Some("u") None None"#]]);
     check("postgresql://u:p@h:6000/d", expect![[r#"h:6000 Some("u") Some("p") Some("d")"#]]);
-    check("postgresql://u%40x:p%2F%3A%40%25@h/d%20b", expect![[r#"h:5432 Some("u@x") Some("p/:@%") Some("d b")"#]]);
+    check(
+        "postgresql://u%40x:p%2F%3A%40%25@h/d%20b",
+        expect![[r#"h:5432 Some("u@x") Some("p/:@%") Some("d b")"#]],
+    );
     check("postgresql://u:a?b#c:d@h/d", expect![[r#"h:5432 Some("u") Some("a?b#c:d") Some("d")"#]]);
     check("postgresql://a:1,b,[::1]:3/d", expect![[r#"a:1 b:5432 [::1]:3 None None Some("d")"#]]);
     check("postgresql://%2Frun%2Fpg:7/d", expect![[r#"/run/pg/.s.PGSQL.7 None None Some("d")"#]]);
@@ -54,8 +57,14 @@ fn says_what_is_wrong_without_saying_the_password() {
             "the password of the URL has a `%` without two hexadecimal digits, a zero byte, or bytes that are not UTF-8"
         ],
     );
-    check("postgresql://u@h:hunter/d", expect!["the port of host 1 of the URL is not a number from 1 to 65535"]);
-    check("postgresql://a,b:0", expect!["the port of host 2 of the URL is not a number from 1 to 65535"]);
+    check(
+        "postgresql://u@h:hunter/d",
+        expect!["the port of host 1 of the URL is not a number from 1 to 65535"],
+    );
+    check(
+        "postgresql://a,b:0",
+        expect!["the port of host 2 of the URL is not a number from 1 to 65535"],
+    );
     check(
         "postgresql://a,,b",
         expect![
@@ -68,11 +77,16 @@ fn says_what_is_wrong_without_saying_the_password() {
             "host 1 of the URL cannot be read (IPv6 goes in brackets, a socket's directory is written %2Frun%2F...)"
         ],
     );
-    check("postgresql://a,b?port=1,2,3", expect!["the URL has 3 ports for 2 hosts: give one, or one for each"]);
+    check(
+        "postgresql://a,b?port=1,2,3",
+        expect!["the URL has 3 ports for 2 hosts: give one, or one for each"],
+    );
     check("postgresql://u@h?user=v", expect!["the Postgres URL says `user` twice"]);
     check(
         "postgresql://h?aplication_name=x",
-        expect!["`aplication_name` is not a parameter of a Postgres URL (did you mean `application_name`?)"],
+        expect![
+            "`aplication_name` is not a parameter of a Postgres URL (did you mean `application_name`?)"
+        ],
     );
     check("postgresql://h?zzz=x", expect!["`zzz` is not a parameter of a Postgres URL"]);
     check(

@@ -35,7 +35,14 @@ impl Aside {
         }
         let partition = encode::partition(Some(key), &self.table, self.partitions);
         let ticket = tools.core.next_ticket();
-        tools.sink.send(&self.topic, partition, Some(key), Some(text), std::iter::empty(), ticket)?;
+        tools.sink.send(
+            &self.topic,
+            partition,
+            Some(key),
+            Some(text),
+            std::iter::empty(),
+            ticket,
+        )?;
         tools.core.sent(self.route, context.position, key.len() + text.len());
         tools.metrics.quarantined.inc();
         Ok(())

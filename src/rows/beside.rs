@@ -38,7 +38,14 @@ impl Beside {
     /// Creates the memory of a connection; nothing is planned yet.
     pub fn new() -> Self {
         let (transactions, heartbeats, notices) = <(Planned, Planned, Planned)>::default();
-        Beside { encoder: Encoder::new(), messages: "message".into(), transactions, heartbeats, notices, open: None }
+        Beside {
+            encoder: Encoder::new(),
+            messages: "message".into(),
+            transactions,
+            heartbeats,
+            notices,
+            open: None,
+        }
     }
 
     /// Notes that a transaction begins. `lsn` is the position of its begin message.
@@ -58,7 +65,11 @@ impl Beside {
     /// Gives the encoder the counts from which the next row of a table continues.
     pub fn count(&self, encoder: &mut Encoder, table: &Rc<str>) {
         let Some(open) = &self.open else { return };
-        let of_table = open.tables.iter().find(|(known, _)| same(known, table)).map_or(0, |(_, events)| *events);
+        let of_table = open
+            .tables
+            .iter()
+            .find(|(known, _)| same(known, table))
+            .map_or(0, |(_, events)| *events);
         encoder.count_from(Counted { total: open.total, of_table });
     }
 
@@ -71,7 +82,9 @@ impl Beside {
         position: Position,
         tools: &mut Tools<'_>,
     ) -> Result<(), RowsError> {
-        let (Some(open), Planned::Active(active)) = (&mut self.open, &self.transactions) else { return Ok(()) };
+        let (Some(open), Planned::Active(active)) = (&mut self.open, &self.transactions) else {
+            return Ok(());
+        };
         let counted = encoder.counted();
         open.total = counted.total;
         match open.tables.iter_mut().find(|(known, _)| same(known, table)) {
@@ -89,13 +102,19 @@ impl Beside {
 
     /// Sends the end record of the transaction, if its begin record was sent. `lsn` is the position
     /// of the commit message.
-    pub fn ended(&mut self, lsn: Lsn, commit: &Committed, tools: &mut Tools<'_>) -> Result<(), RowsError> {
+    pub fn ended(
+        &mut self,
+        lsn: Lsn,
+        commit: &Committed,
+        tools: &mut Tools<'_>,
+    ) -> Result<(), RowsError> {
         let Some(open) = self.open.take().filter(|open| open.told) else { return Ok(()) };
         let Planned::Active(active) = &self.transactions else { return Ok(()) };
         let last = open.mark.position;
         let position = Position { ordinal: last.ordinal + 1, ..last };
         let mark = Mark { position, lsn, committed_at: commit.at, ..open.mark };
-        let tables: Vec<(&str, u64)> = open.tables.iter().map(|(table, events)| (&**table, *events)).collect();
+        let tables: Vec<(&str, u64)> =
+            open.tables.iter().map(|(table, events)| (&**table, *events)).collect();
         self.encoder.transaction_ends(&active.plan, mark, &tables);
         records_out(&self.encoder, active, position, tools)
     }
@@ -106,7 +125,12 @@ impl Beside {
         self.encoder.heartbeat(&active.plan, tools.now_unix_nanos);
         // A heartbeat has no Position of its own. With one partition, two heartbeats that can never
         // be delivered count as the same failed record.
-        records_out(&self.encoder, &Active { partitions: 1, ..active.clone() }, Position::default(), tools)?;
+        records_out(
+            &self.encoder,
+            &Active { partitions: 1, ..active.clone() },
+            Position::default(),
+            tools,
+        )?;
         Ok(true)
     }
 

@@ -87,9 +87,10 @@ pub(super) fn line_out(
             tools.copies.emitted_row(copy, size_bytes);
             Ok(())
         }
-        Ok(RowOut::Needs(column)) => {
-            failed(format!("table {}: NULL in column `{column}`, which is NOT NULL by now", active.table), tools)
-        }
+        Ok(RowOut::Needs(column)) => failed(
+            format!("table {}: NULL in column `{column}`, which is NOT NULL by now", active.table),
+            tools,
+        ),
         Err(RowsError::Halt(halt)) => failed(halt.detail, tools),
         Err(error) => Err(error),
     }

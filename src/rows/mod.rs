@@ -194,7 +194,11 @@ impl Rows {
     /// # Errors
     /// The stream cannot continue. Everything before the failed message has been entered into the
     /// ledger.
-    pub fn burst(&mut self, stream: &mut Stream, tools: &mut Tools<'_>) -> Result<Burst, RowsError> {
+    pub fn burst(
+        &mut self,
+        stream: &mut Stream,
+        tools: &mut Tools<'_>,
+    ) -> Result<Burst, RowsError> {
         let mut burst = Burst::default();
         if tools.core.has_room()
             && tools.sink.has_room()
@@ -203,7 +207,11 @@ impl Rows {
             self.message(parked.start, parked.sent_at, &parked.payload, tools, &mut burst)?;
         }
         let goes_on = |burst: &Burst| burst.need.is_none() && burst.signal.is_none();
-        while goes_on(&burst) && tools.core.has_room() && tools.sink.has_room() && !tools.copies.is_holding() {
+        while goes_on(&burst)
+            && tools.core.has_room()
+            && tools.sink.has_room()
+            && !tools.copies.is_holding()
+        {
             if tools.copies.has_rest() {
                 self.rest(tools)?;
                 continue;
@@ -242,13 +250,17 @@ impl Rows {
         // The clock is read only up to the first row of the burst.
         let clock = burst.measured.is_none().then(Instant::now);
         let message = pgoutput::decode(payload)?;
-        if matches!(message, pgoutput::Message::Logical { .. }) && matches!(self.messages, Planned::Unplanned) {
+        if matches!(message, pgoutput::Message::Logical { .. })
+            && matches!(self.messages, Planned::Unplanned)
+        {
             self.parked = Some(Parked { payload: payload.to_vec(), start, sent_at });
             burst.need = Some(Need::Messages);
             return Ok(());
         }
         let begun = match message {
-            pgoutput::Message::Begin { final_lsn, committed_at, xid } => Some((final_lsn, committed_at, xid)),
+            pgoutput::Message::Begin { final_lsn, committed_at, xid } => {
+                Some((final_lsn, committed_at, xid))
+            }
             _ => None,
         };
         if begun.is_some() && matches!(self.beside.transactions, Planned::Unplanned) {
@@ -256,14 +268,27 @@ impl Rows {
             burst.need = Some(Need::Transactions);
             return Ok(());
         }
-        let Rows { changes, encoder, relations, messages, beside, sent, copied, raw, on_refusal, skips, .. } = self;
+        let Rows {
+            changes,
+            encoder,
+            relations,
+            messages,
+            beside,
+            sent,
+            copied,
+            raw,
+            on_refusal,
+            skips,
+            ..
+        } = self;
         match changes.step(start, sent_at, message)? {
             Step::Nothing => {}
             Step::Begin => {
                 *sent = false;
                 tools.core.begun();
                 if let Some(begun) = begun {
-                    burst.behind = Some(sent_at.unix_micros().saturating_sub(begun.1.unix_micros()));
+                    burst.behind =
+                        Some(sent_at.unix_micros().saturating_sub(begun.1.unix_micros()));
                     tools.copies.began(begun.0);
                     beside.begun(start, begun);
                 }
@@ -286,14 +311,23 @@ impl Rows {
                             Before::Nothing => {}
                             Before::Rows(rows) => {
                                 for held in rows {
-                                    held_out(encoder, copied, copy, &held, &context, context.position.commit, tools)?;
+                                    held_out(
+                                        encoder,
+                                        copied,
+                                        copy,
+                                        &held,
+                                        &context,
+                                        context.position.commit,
+                                        tools,
+                                    )?;
                                 }
                                 tools.copies.emitted(context.xid);
                                 *sent = true;
                             }
                             Before::Hold => {
                                 changes.take_back();
-                                self.parked = Some(Parked { payload: payload.to_vec(), start, sent_at });
+                                self.parked =
+                                    Some(Parked { payload: payload.to_vec(), start, sent_at });
                                 return Ok(());
                             }
                         }
@@ -302,22 +336,33 @@ impl Rows {
                         tools.copies.emitted(context.xid);
                     }
                     match row_out((encoder, beside), active, &context, &row, tools) {
-                        Err(error) => match instead(error, slot, (skips, *on_refusal, raw), &context, &row, tools)? {
+                        Err(error) => match instead(
+                            error,
+                            slot,
+                            (skips, *on_refusal, raw),
+                            &context,
+                            &row,
+                            tools,
+                        )? {
                             None => *sent = true,
                             needed => {
                                 changes.take_back();
-                                self.parked = Some(Parked { payload: payload.to_vec(), start, sent_at });
+                                self.parked =
+                                    Some(Parked { payload: payload.to_vec(), start, sent_at });
                                 burst.need = needed;
                             }
                         },
                         Ok(RowOut::Needs(column)) => {
                             changes.take_back();
-                            self.parked = Some(Parked { payload: payload.to_vec(), start, sent_at });
+                            self.parked =
+                                Some(Parked { payload: payload.to_vec(), start, sent_at });
                             burst.need = Some(Need::Nullable(slot, column));
                         }
                         Ok(out) => {
                             *sent |= matches!(out, RowOut::Sent);
-                            burst.signal = active.signals.and_then(|places| signalled::read(places, &context, &row));
+                            burst.signal = active
+                                .signals
+                                .and_then(|places| signalled::read(places, &context, &row));
                         }
                     }
                     if let Some((decode, encoding)) = decoded {
@@ -332,7 +377,11 @@ impl Rows {
                     *sent = true;
                 }
                 Some(known @ (Planned::Aside(_) | Planned::Refused)) => {
-                    let cause = if matches!(known, Planned::Refused) { Cause::Plan } else { Cause::Recorded };
+                    let cause = if matches!(known, Planned::Refused) {
+                        Cause::Plan
+                    } else {
+                        Cause::Recorded
+                    };
                     burst.need = Some(Need::Aside(slot, context.position, cause));
                     changes.take_back();
                     self.parked = Some(Parked { payload: payload.to_vec(), start, sent_at });
@@ -340,12 +389,14 @@ impl Rows {
                 Some(Planned::Unplanned) | None => {
                     // pgoutput sends a Relation message first, and the loop plans the relation
                     // before it calls us again.
-                    let detail = format!("a row at {} came before its relation was planned", context.lsn);
+                    let detail =
+                        format!("a row at {} came before its relation was planned", context.lsn);
                     return Err(RowsError::Halt(Halt::new(Reason::RowUnencodable, detail)));
                 }
             },
             Step::Truncate(slots, context) => {
-                match truncated((encoder, beside, copied, raw), relations, &slots, context, tools)? {
+                match truncated((encoder, beside, copied, raw), relations, &slots, context, tools)?
+                {
                     Truncated::Done(out) => *sent |= out,
                     Truncated::Held => {
                         slots.iter().for_each(|_| changes.take_back());
@@ -408,7 +459,9 @@ fn row_out(
         // A change is sent completely or not at all. If it has several records, all their sizes are
         // checked before the first is sent.
         if beside.tells() || encoder.record_count() > 2 {
-            encoder.records().try_for_each(|record| fits(encoder, active, context.position, &record).map(drop))?;
+            encoder.records().try_for_each(|record| {
+                fits(encoder, active, context.position, &record).map(drop)
+            })?;
         }
         beside.counted(encoder, &active.table, context.position, tools)?;
         records_out(encoder, active, context.position, tools)?;
@@ -461,7 +514,14 @@ pub(super) fn records_out(
         let size_bytes = fits(encoder, active, position, &record)?;
         let partition = encode::partition(record.key, &active.table, active.partitions);
         let ticket = tools.core.next_ticket();
-        tools.sink.send(active.plan.topic(), partition, record.key, record.value, record.headers(), ticket)?;
+        tools.sink.send(
+            active.plan.topic(),
+            partition,
+            record.key,
+            record.value,
+            record.headers(),
+            ticket,
+        )?;
         tools.core.sent(active.route, position, size_bytes);
         if let Some(uses) = &active.uses {
             uses.note(position);

@@ -69,19 +69,36 @@ pub(super) fn fits(
 }
 
 #[cold]
-pub(super) fn unencodable(active: &Active, context: &Context<'_>, error: &EncodeError) -> RowsError {
+pub(super) fn unencodable(
+    active: &Active,
+    context: &Context<'_>,
+    error: &EncodeError,
+) -> RowsError {
     let Context { position, .. } = context;
-    let detail =
-        format!("table {} at commit {} ordinal {}: {}", active.table, position.commit, position.ordinal, Chain(error));
+    let detail = format!(
+        "table {} at commit {} ordinal {}: {}",
+        active.table,
+        position.commit,
+        position.ordinal,
+        Chain(error)
+    );
     let place = Place { table: active.table.to_string(), at: *position, key_hash: None };
-    RowsError::Halt(Halt::new(Reason::RowUnencodable, detail).over(position.commit, position.commit).at(place))
+    RowsError::Halt(
+        Halt::new(Reason::RowUnencodable, detail).over(position.commit, position.commit).at(place),
+    )
 }
 
 #[cold]
-fn too_large(encoder: &Encoder, active: &Active, position: Position, record: &encode::Record<'_>) -> RowsError {
-    let largest = encoder
-        .largest_column(&active.plan)
-        .map_or_else(String::new, |(column, bytes)| format!("; the largest column is `{column}` with {bytes} bytes"));
+fn too_large(
+    encoder: &Encoder,
+    active: &Active,
+    position: Position,
+    record: &encode::Record<'_>,
+) -> RowsError {
+    let largest =
+        encoder.largest_column(&active.plan).map_or_else(String::new, |(column, bytes)| {
+            format!("; the largest column is `{column}` with {bytes} bytes")
+        });
     let detail = format!(
         "table {} at commit {} ordinal {}: a record of {} bytes (key hash {:08x}) where {} takes {}{largest}",
         active.table,
@@ -92,13 +109,18 @@ fn too_large(encoder: &Encoder, active: &Active, position: Position, record: &en
         active.plan.topic(),
         active.record_bytes_max,
     );
-    let place = Place { table: active.table.to_string(), at: position, key_hash: record.key.map(encode::murmur2) };
+    let place = Place {
+        table: active.table.to_string(),
+        at: position,
+        key_hash: record.key.map(encode::murmur2),
+    };
     let bytes = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
     let oversize = Oversize {
         topic: active.plan.topic().to_owned(),
         bytes: bytes(record.size_bytes() + RECORD_FRAMING_BYTES),
         limit_bytes: bytes(active.record_bytes_max),
     };
-    let halt = Halt::new(Reason::RecordTooLarge, detail).over(position.commit, position.commit).at(place);
+    let halt =
+        Halt::new(Reason::RecordTooLarge, detail).over(position.commit, position.commit).at(place);
     RowsError::Halt(halt.oversized(oversize))
 }

@@ -41,8 +41,12 @@ enum Happening {
 }
 
 fn shape(table: u32) -> RelationShape {
-    let column =
-        |name: &str, in_identity| ShapeColumn { name: name.to_owned(), type_oid: Oid(23), typmod: -1, in_identity };
+    let column = |name: &str, in_identity| ShapeColumn {
+        name: name.to_owned(),
+        type_oid: Oid(23),
+        typmod: -1,
+        in_identity,
+    };
     RelationShape {
         oid: Oid(table + 100),
         namespace: "s".to_owned(),
@@ -102,7 +106,10 @@ impl Server {
         commit.extend(0i64.to_be_bytes());
         // Each transaction brings its relations, because a connection can begin anywhere.
         let relations = (0..TABLES).map(relation);
-        self.0.push((Lsn::new(at + 8), [begin].into_iter().chain(relations).chain(changes).chain([commit]).collect()));
+        self.0.push((
+            Lsn::new(at + 8),
+            [begin].into_iter().chain(relations).chain(changes).chain([commit]).collect(),
+        ));
     }
 }
 
@@ -156,7 +163,8 @@ impl Agent {
         let record = Checkpoint { confirmed, sent: confirmed, ..sample() };
         let resume = Resume { from: confirmed, expect: None };
         let (slot_confirmed, last_stop) = (resume.from, LastStop::Clean);
-        let opened = Opened { resume, slot_confirmed, record, last_stop, unix_ms: 0, ends: Vec::new() };
+        let opened =
+            Opened { resume, slot_confirmed, record, last_stop, unix_ms: 0, ends: Vec::new() };
         core.apply(NOW, Event::Opened(Box::new(opened)));
         core.apply(NOW, Event::RecordWritten);
         let (sink, lines) = mpsc::channel(LINES);
@@ -192,7 +200,8 @@ impl World {
     }
 
     fn planned(&self, table: u32) -> Planned {
-        let (config, shape) = (Config { format: encode::Format::Json, ..Config::new("p") }, shape(table));
+        let (config, shape) =
+            (Config { format: encode::Format::Json, ..Config::new("p") }, shape(table));
         let name = format!("s.t{table}");
         if self.state.is_aside(&name) {
             return Planned::Aside(Rc::new(Aside {
@@ -207,7 +216,10 @@ impl World {
         }
         let facts = TableFacts { primary_key: vec!["id".to_owned()], ..TableFacts::default() };
         let described = crate::change::describe(&shape, &facts);
-        let plan = Planner::new(config, "db", "run", 1).draft(&described).unwrap().into_plan(Ids::default());
+        let plan = Planner::new(config, "db", "run", 1)
+            .draft(&described)
+            .unwrap()
+            .into_plan(Ids::default());
         Planned::Active(Active {
             plan: Rc::new(plan),
             metrics: self.metrics.table(&name),
@@ -258,7 +270,10 @@ impl World {
                     let refusal = match cause {
                         Cause::Change(refusal) => refusal,
                         Cause::Plan => panic!("plans are not refused here"),
-                        Cause::Recorded => crate::continuity::detached::Refusal { reason: "", detail: String::new() },
+                        Cause::Recorded => crate::continuity::detached::Refusal {
+                            reason: "",
+                            detail: String::new(),
+                        },
                     };
                     let record = self.state.record(&name, &refusal, at, 0);
                     // The state returns exactly the text that was written.
@@ -289,12 +304,17 @@ impl World {
             if is_quarantine {
                 let commit = value["commit_lsn"].as_str().unwrap().parse().unwrap();
                 let at = Position { commit, ordinal: value["ordinal"].as_u64().unwrap() };
-                assert!(at >= self.state.floor(&table), "{at:?} is set aside and lies before the recorded gap");
+                assert!(
+                    at >= self.state.floor(&table),
+                    "{at:?} is set aside and lies before the recorded gap"
+                );
             }
             let id = &value["after"]["id"];
             let what = match (value["op"].as_str(), is_quarantine) {
                 (Some("t"), true) => format!("t {}", value["commit_lsn"].as_str().unwrap()),
-                (Some("t"), false) => format!("t {}", Lsn::new(value["source"]["lsn"].as_u64().unwrap() - 8)),
+                (Some("t"), false) => {
+                    format!("t {}", Lsn::new(value["source"]["lsn"].as_u64().unwrap() - 8))
+                }
                 (_, true) => id.as_str().unwrap().to_owned(),
                 (_, false) => id.to_string(),
             };
@@ -309,7 +329,10 @@ impl World {
             self.kafka.push(sent.clone());
             self.offset += 1;
             let outcome = Outcome::Landed { partition: 0, offset: self.offset };
-            self.agent.core.reports(NOW, &[Report { ticket: sent.ticket, generation: Generation(1), outcome }]);
+            self.agent.core.reports(
+                NOW,
+                &[Report { ticket: sent.ticket, generation: Generation(1), outcome }],
+            );
         }
         let confirmed = self.agent.core.ledger().confirmed();
         assert!(confirmed >= self.confirmed);
@@ -366,8 +389,8 @@ impl World {
 fn event() -> impl Strategy<Value = Happening> {
     // The first table has most of the rows that cannot be encoded, the second has a few, and the
     // last has none.
-    let one =
-        (0..TABLES, 0..100u32).prop_map(|(table, luck)| Insert { table, poison: luck < [25, 5, 0][table as usize] });
+    let one = (0..TABLES, 0..100u32)
+        .prop_map(|(table, luck)| Insert { table, poison: luck < [25, 5, 0][table as usize] });
     prop_oneof![
         8 => prop::collection::vec(one, 1..6).prop_map(Happening::Transaction),
         1 => Just(Happening::Truncate),
@@ -420,7 +443,14 @@ proptest! {
 fn the_schedules_set_tables_aside_and_repair_them() {
     let mut world = World::new();
     let row = |table, poison| Happening::Transaction(vec![Insert { table, poison }]);
-    let events = [row(0, false), row(0, true), row(0, false), Happening::Crash(1), Happening::Truncate, row(1, false)];
+    let events = [
+        row(0, false),
+        row(0, true),
+        row(0, false),
+        Happening::Crash(1),
+        Happening::Truncate,
+        row(1, false),
+    ];
     events.iter().for_each(|event| world.happen(event));
     world.happen(&Happening::Repair(0));
     world.happen(&row(0, false));

@@ -52,10 +52,19 @@ pub(super) fn truncated(
         match relations.get(slot.0) {
             Some(Planned::Active(active)) => {
                 if let Some(copy) = tools.copies.watching(*slot)
-                    && let Before::Rows(rows) = tools.copies.before(copy, active, &context, &Row::Truncate)
+                    && let Before::Rows(rows) =
+                        tools.copies.before(copy, active, &context, &Row::Truncate)
                 {
                     for held in rows {
-                        held_out(encoder, copied, copy, &held, &context, context.position.commit, tools)?;
+                        held_out(
+                            encoder,
+                            copied,
+                            copy,
+                            &held,
+                            &context,
+                            context.position.commit,
+                            tools,
+                        )?;
                     }
                     sent = true;
                 }

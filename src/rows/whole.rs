@@ -12,7 +12,12 @@ impl Rows {
     ///
     /// # Errors
     /// The error of the producer. The stream is then read again, and the table is copied again.
-    pub fn whole(&mut self, piece: &Piece, mut at: usize, tools: &mut Tools<'_>) -> Result<Option<usize>, RowsError> {
+    pub fn whole(
+        &mut self,
+        piece: &Piece,
+        mut at: usize,
+        tools: &mut Tools<'_>,
+    ) -> Result<Option<usize>, RowsError> {
         let Some(sends) = tools.copies.sends_whole() else { return Ok(Some(at)) };
         let (last_commit, mut rows) = (self.changes.last_commit(), 0);
         while tools.core.has_room() && tools.sink.has_room() {

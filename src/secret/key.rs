@@ -67,7 +67,11 @@ pub fn read_key(path: &Path, passphrase: Option<&Source>) -> Result<PKey<Private
     let mut bytes = Vec::new();
     file.take(KEY_BYTES_MAX).read_to_end(&mut bytes).map_err(unreadable)?;
     let passphrase = Passphrase { source: passphrase, asked: false, failed: None };
-    passphrase.decode(&bytes).map_err(|(what, source)| KeyError::Refused { path: path.to_owned(), what, source })
+    passphrase.decode(&bytes).map_err(|(what, source)| KeyError::Refused {
+        path: path.to_owned(),
+        what,
+        source,
+    })
 }
 
 /// The passphrase of a key. It is read only when OpenSSL asks for it.
@@ -78,18 +82,24 @@ struct Passphrase<'a> {
 }
 
 impl Passphrase<'_> {
-    fn decode(mut self, bytes: &[u8]) -> Result<PKey<Private>, (&'static str, Option<SourceError>)> {
+    fn decode(
+        mut self,
+        bytes: &[u8],
+    ) -> Result<PKey<Private>, (&'static str, Option<SourceError>)> {
         let is_pem = bytes.windows(11).any(|window| window == b"-----BEGIN ");
         let key = if is_pem {
             PKey::private_key_from_pem_callback(bytes, |buffer| Ok(self.give(buffer)))
         } else {
-            PKey::private_key_from_der(bytes)
-                .or_else(|_| PKey::private_key_from_pkcs8_callback(bytes, |buffer| Ok(self.give(buffer))))
+            PKey::private_key_from_der(bytes).or_else(|_| {
+                PKey::private_key_from_pkcs8_callback(bytes, |buffer| Ok(self.give(buffer)))
+            })
         };
         // OpenSSL's messages hold no secret, and no help either, so they are not shown.
         key.map_err(|_| match (self.asked, self.source, self.failed) {
             (true, None, _) => ("it is encrypted, and no passphrase is given", None),
-            (true, Some(_), Some(error)) => ("it is encrypted, and its passphrase cannot be had", Some(error)),
+            (true, Some(_), Some(error)) => {
+                ("it is encrypted, and its passphrase cannot be had", Some(error))
+            }
             (true, Some(_), None) => ("its passphrase is another one than the one given", None),
             (false, _, _) => ("it holds no private key in PEM, nor one of PKCS#8 in DER", None),
         })
@@ -160,11 +170,19 @@ mod tests {
         ];
         for bytes in encrypted {
             assert_eq!(told(&bytes, 0o600, Some("s3cret")), "2048 bits");
-            assert!(told(&bytes, 0o600, None).contains("no passphrase is given"), "{}", told(&bytes, 0o600, None));
+            assert!(
+                told(&bytes, 0o600, None).contains("no passphrase is given"),
+                "{}",
+                told(&bytes, 0o600, None)
+            );
             let wrong = told(&bytes, 0o600, Some("hunter2"));
             assert!(wrong.contains("another one than") && !wrong.contains("hunter2"), "{wrong}");
-            let nowhere = read_key(file(&bytes, 0o600).path(), Some(&Source::File("/nowhere".into()))).unwrap_err();
-            let KeyError::Refused { source: Some(source), .. } = &nowhere else { panic!("{nowhere:?}") };
+            let nowhere =
+                read_key(file(&bytes, 0o600).path(), Some(&Source::File("/nowhere".into())))
+                    .unwrap_err();
+            let KeyError::Refused { source: Some(source), .. } = &nowhere else {
+                panic!("{nowhere:?}")
+            };
             assert_eq!(source.to_string(), "read the file /nowhere");
         }
         assert!(told(b"-----BEGIN nothing", 0o600, None).contains("no private key"));
@@ -173,7 +191,10 @@ mod tests {
 
     #[test]
     fn a_key_that_others_can_read_is_refused_as_by_libpq() {
-        let pem = PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap().private_key_to_pem_pkcs8().unwrap();
+        let pem = PKey::from_rsa(Rsa::generate(2048).unwrap())
+            .unwrap()
+            .private_key_to_pem_pkcs8()
+            .unwrap();
         for mode in [0o644, 0o604, 0o660, 0o610, 0o601] {
             assert!(told(&pem, mode, None).contains("group or world access"), "{mode:o}");
         }
@@ -182,6 +203,8 @@ mod tests {
         assert_eq!(told(&pem, 0o640, None).contains("group or world access"), !is_root);
         let error = read_key(Path::new("/nowhere/key.pem"), None).unwrap_err();
         assert!(matches!(&error, KeyError::File { .. }), "{error:?}");
-        assert!(read_key(Path::new("/"), None).unwrap_err().to_string().contains("not a regular file"));
+        assert!(
+            read_key(Path::new("/"), None).unwrap_err().to_string().contains("not a regular file")
+        );
     }
 }

@@ -96,7 +96,9 @@ pub async fn fetch(source: &Source) -> Result<Secret, SourceError> {
         return Ok(secret.clone());
     }
     let source = source.clone();
-    tokio::task::spawn_blocking(move || read(&source)).await.unwrap_or(Err(SourceError::Interrupted))
+    tokio::task::spawn_blocking(move || read(&source))
+        .await
+        .unwrap_or(Err(SourceError::Interrupted))
 }
 
 fn read_file(path: &Path) -> Result<Secret, SourceError> {
@@ -155,7 +157,9 @@ fn run(command: &Command, limit: Duration) -> Result<Secret, SourceError> {
             return Err(SourceError::Time { program: program(), limit });
         }
     };
-    let Some(bytes) = bytes else { return Err(output(&format!("printed more than {SECRET_BYTES_MAX} bytes"))) };
+    let Some(bytes) = bytes else {
+        return Err(output(&format!("printed more than {SECRET_BYTES_MAX} bytes")));
+    };
     let secret = line_of(bytes);
     if !status.success() {
         return Err(SourceError::Status { program: program(), status });
@@ -256,7 +260,9 @@ mod tests {
     }
 
     fn ran(script: &str) -> Result<String, String> {
-        run(&shell(script), COMMAND_TIME_MAX).map(|s| s.reveal().to_owned()).map_err(|e| e.to_string())
+        run(&shell(script), COMMAND_TIME_MAX)
+            .map(|s| s.reveal().to_owned())
+            .map_err(|e| e.to_string())
     }
 
     #[test]
@@ -269,12 +275,18 @@ mod tests {
     #[test]
     fn a_command_that_fails_is_named_and_nothing_it_said_is_repeated() {
         let status = ran("echo hunter2; echo hunter2 >&2; exit 3").unwrap_err();
-        assert_eq!(status, "the command `sh` ended with exit status: 3; run it by hand to see what it says");
+        assert_eq!(
+            status,
+            "the command `sh` ended with exit status: 3; run it by hand to see what it says"
+        );
         assert!(ran("kill -9 $$").unwrap_err().contains("signal: 9"));
         assert!(ran("true").unwrap_err().contains("printed nothing"));
         assert!(ran("printf '\\377'").unwrap_err().contains("not UTF-8"));
         let missing = Command::new(vec!["/nowhere/tool".to_owned(), "hunter2".to_owned()]).unwrap();
-        assert_eq!(run(&missing, COMMAND_TIME_MAX).unwrap_err().to_string(), "run the command `/nowhere/tool`");
+        assert_eq!(
+            run(&missing, COMMAND_TIME_MAX).unwrap_err().to_string(),
+            "run the command `/nowhere/tool`"
+        );
     }
 
     #[test]
@@ -292,7 +304,9 @@ mod tests {
     fn a_file_is_read_anew_each_time_without_its_line_break() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let source = Source::File(file.path().to_owned());
-        for (content, secret) in [(" first \n", " first "), ("second\r\n", "second"), ("a\n\n", "a\n"), ("", "")] {
+        for (content, secret) in
+            [(" first \n", " first "), ("second\r\n", "second"), ("a\n\n", "a\n"), ("", "")]
+        {
             std::fs::write(file.path(), content).unwrap();
             assert_eq!(read(&source).unwrap().reveal(), secret);
         }
@@ -312,10 +326,16 @@ mod tests {
             Kept::new(Source::Command(shell(&print)), Duration::from_secs(3600))
         };
         let kept = counting(1000);
-        assert_eq!((kept.get().await.unwrap().reveal(), kept.get().await.unwrap().reveal()), ("1", "1"));
+        assert_eq!(
+            (kept.get().await.unwrap().reveal(), kept.get().await.unwrap().reveal()),
+            ("1", "1")
+        );
         kept.forget().await;
         assert_eq!(kept.get().await.unwrap().reveal(), "2");
         let short = counting(0);
-        assert_eq!((short.get().await.unwrap().reveal(), short.get().await.unwrap().reveal()), ("3", "4"));
+        assert_eq!(
+            (short.get().await.unwrap().reveal(), short.get().await.unwrap().reveal()),
+            ("3", "4")
+        );
     }
 }

@@ -63,13 +63,19 @@ impl Token {
         let (secret, told, principal) = match printed {
             Some(printed) => {
                 let at = printed.expires_at.map(|at| Duration::from_secs(at).saturating_sub(now));
-                (Secret::new(printed.token), printed.expires_in.map(Duration::from_secs).or(at), printed.principal)
+                (
+                    Secret::new(printed.token),
+                    printed.expires_in.map(Duration::from_secs).or(at),
+                    printed.principal,
+                )
             }
             None => (text.clone(), None, None),
         };
         let claims = claims(secret.reveal()).unwrap_or_default();
         // The date may be a fraction.
-        let exp = claims.exp.and_then(|exp| exp.as_u64().or_else(|| exp.as_f64().map(|seconds| seconds as u64)));
+        let exp = claims
+            .exp
+            .and_then(|exp| exp.as_u64().or_else(|| exp.as_f64().map(|seconds| seconds as u64)));
         let of_claims = || exp.map(|at| Duration::from_secs(at).saturating_sub(now));
         let lifetime = told.or_else(of_claims).unwrap_or(LIFETIME_UNKNOWN);
         Token { secret, lifetime, principal: principal.or(claims.sub) }
@@ -103,15 +109,23 @@ mod tests {
     #[test]
     fn a_token_tells_its_end_in_json_or_as_a_web_token_or_not_at_all() {
         assert_eq!(of("abc"), ("abc".to_owned(), 300, None));
-        assert_eq!(of(r#"{"token":"abc","expires_in":900,"more":1}"#), ("abc".to_owned(), 900, None));
+        assert_eq!(
+            of(r#"{"token":"abc","expires_in":900,"more":1}"#),
+            ("abc".to_owned(), 900, None)
+        );
         let dated = r#"{"access_token":"abc","expires_at":1700000060,"principal":"me"}"#;
         assert_eq!(of(dated), ("abc".to_owned(), 60, Some("me".to_owned())));
         let past = r#"{"token":"abc","expires_at":1}"#;
         assert_eq!(of(past).1, 0);
         let claims = BASE64.encode(r#"{"sub":"agent","exp":1700000600.5,"iat":1}"#);
-        for token in [format!("e30.{claims}."), format!("e30.{}.c2ln", claims.trim_end_matches('='))] {
+        for token in
+            [format!("e30.{claims}."), format!("e30.{}.c2ln", claims.trim_end_matches('='))]
+        {
             assert_eq!(of(&token), (token.clone(), 600, Some("agent".to_owned())));
-            assert_eq!(of(&format!(r#"{{"token":"{token}","expires_in":5}}"#)), (token, 5, Some("agent".to_owned())));
+            assert_eq!(
+                of(&format!(r#"{{"token":"{token}","expires_in":5}}"#)),
+                (token, 5, Some("agent".to_owned()))
+            );
         }
         assert_eq!(of("a.b.c").1, 300, "three parts make no web token");
         assert_eq!(of("{}"), ("{}".to_owned(), 300, None));
@@ -119,8 +133,12 @@ mod tests {
 
     #[test]
     fn is_fetched_anew_before_its_end() {
-        assert_eq!(Token::of(&Secret::new(r#"{"token":"a","expires_in":100}"#), NOW).fresh_for().as_secs(), 80);
-        let endless = Token::of(&Secret::new(format!(r#"{{"token":"a","expires_in":{}}}"#, u64::MAX)), NOW);
+        assert_eq!(
+            Token::of(&Secret::new(r#"{"token":"a","expires_in":100}"#), NOW).fresh_for().as_secs(),
+            80
+        );
+        let endless =
+            Token::of(&Secret::new(format!(r#"{{"token":"a","expires_in":{}}}"#, u64::MAX)), NOW);
         assert!(endless.fresh_for() < endless.lifetime);
     }
 }

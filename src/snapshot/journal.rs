@@ -93,7 +93,8 @@ impl Planned {
 
     #[must_use]
     pub(crate) fn to_json(&self) -> String {
-        serde_json::to_string(self).unwrap_or_else(|error| unreachable!("a plan holds texts and numbers: {error}"))
+        serde_json::to_string(self)
+            .unwrap_or_else(|error| unreachable!("a plan holds texts and numbers: {error}"))
     }
 }
 
@@ -122,7 +123,8 @@ impl Copied {
 
     #[must_use]
     pub(crate) fn to_json(&self) -> String {
-        serde_json::to_string(self).unwrap_or_else(|error| unreachable!("an outcome holds texts and numbers: {error}"))
+        serde_json::to_string(self)
+            .unwrap_or_else(|error| unreachable!("an outcome holds texts and numbers: {error}"))
     }
 }
 
@@ -140,7 +142,12 @@ impl Journal {
         for (key, value) in entries.iter().filter(|(key, _)| key.starts_with(&keys)) {
             let copied: Copied = parsed(key, value)?;
             match key.strip_prefix(&copied.key(slot, "")) {
-                Some(table) if journal.planned.as_ref().is_some_and(|planned| planned.epoch == copied.epoch) => {
+                Some(table)
+                    if journal
+                        .planned
+                        .as_ref()
+                        .is_some_and(|planned| planned.epoch == copied.epoch) =>
+                {
                     journal.copied.insert(table.to_owned(), copied);
                 }
                 _ => journal.outdated.push(key.clone()),
@@ -152,13 +159,20 @@ impl Journal {
     /// Tables that have no outcome and are still to be copied, in the order of the plan.
     #[must_use]
     pub fn owed(&self) -> Vec<&str> {
-        let planned = self.planned.as_ref().map(|planned| planned.tables.as_slice()).unwrap_or_default();
-        planned.iter().filter(|table| !self.copied.contains_key(*table)).map(String::as_str).collect()
+        let planned =
+            self.planned.as_ref().map(|planned| planned.tables.as_slice()).unwrap_or_default();
+        planned
+            .iter()
+            .filter(|table| !self.copied.contains_key(*table))
+            .map(String::as_str)
+            .collect()
     }
 
     /// Tables that were left out, with the reasons.
     pub fn left(&self) -> impl Iterator<Item = (&str, &Left)> {
-        self.copied.iter().filter_map(|(table, copied)| Some((table.as_str(), copied.left.as_ref()?)))
+        self.copied
+            .iter()
+            .filter_map(|(table, copied)| Some((table.as_str(), copied.left.as_ref()?)))
     }
 
     /// True if a copy was planned and every table has an outcome.
@@ -186,9 +200,15 @@ mod tests {
     use super::*;
 
     fn entries(epoch: u64, tables: &[&str], copied: &[(&str, Copied)]) -> BTreeMap<String, String> {
-        let planned = Planned::new(epoch, Lsn::new(16), tables.iter().map(|table| (*table).to_owned()).collect());
+        let planned = Planned::new(
+            epoch,
+            Lsn::new(16),
+            tables.iter().map(|table| (*table).to_owned()).collect(),
+        );
         let mut entries = BTreeMap::from([(Planned::key("s"), planned.to_json())]);
-        entries.extend(copied.iter().map(|(table, copied)| (copied.key("s", table), copied.to_json())));
+        entries.extend(
+            copied.iter().map(|(table, copied)| (copied.key("s", table), copied.to_json())),
+        );
         entries
     }
 
@@ -202,7 +222,11 @@ mod tests {
         assert_eq!((journal.owed(), journal.is_over()), (vec!["p.b", "p.a"], false));
         let some = entries(1, &["p.b", "p.a"], &[("p.b", Copied::whole(1, 5))]);
         assert_eq!(Journal::read("s", &some).unwrap().owed(), ["p.a"]);
-        let all = entries(1, &["p.b", "p.a"], &[("p.b", Copied::whole(1, 5)), ("p.a", Copied::left(1, 0, left()))]);
+        let all = entries(
+            1,
+            &["p.b", "p.a"],
+            &[("p.b", Copied::whole(1, 5)), ("p.a", Copied::left(1, 0, left()))],
+        );
         let journal = Journal::read("s", &all).unwrap();
         assert!(journal.is_over());
         assert_eq!(journal.left().collect::<Vec<_>>(), [("p.a", &left())]);
@@ -212,8 +236,12 @@ mod tests {
     #[test]
     fn what_an_earlier_copy_recorded_says_nothing_of_this_one() {
         let earlier = Copied::whole(1, 5);
-        let journal = Journal::read("s", &entries(2, &["p.a"], &[("p.a", earlier.clone())])).unwrap();
-        assert_eq!((journal.owed(), journal.outdated.as_slice()), (vec!["p.a"], &[earlier.key("s", "p.a")][..]));
+        let journal =
+            Journal::read("s", &entries(2, &["p.a"], &[("p.a", earlier.clone())])).unwrap();
+        assert_eq!(
+            (journal.owed(), journal.outdated.as_slice()),
+            (vec!["p.a"], &[earlier.key("s", "p.a")][..])
+        );
         // A record that is removed as outdated is never one of this copy.
         assert!(!journal.outdated.contains(&Copied::whole(2, 5).key("s", "p.a")));
         // Records of another slot do not count, even if its name begins with ours.
@@ -223,7 +251,8 @@ mod tests {
 
     #[test]
     fn refuses_what_it_cannot_read_and_what_a_later_version_wrote() {
-        let read = |value: &str| Journal::read("s", &[(Planned::key("s"), value.to_owned())].into());
+        let read =
+            |value: &str| Journal::read("s", &[(Planned::key("s"), value.to_owned())].into());
         assert!(matches!(read("{\"format\":1}"), Err(JournalError::Unreadable { .. })));
         assert!(matches!(read("{\"format\":2}"), Err(JournalError::Newer { format: 2, .. })));
     }

@@ -76,7 +76,8 @@ impl Keyset {
     #[must_use]
     pub fn next(&self, after: Option<&RowKey>, rows: u64) -> String {
         let beyond = after.map(|after| self.beyond(after));
-        let order: Vec<String> = self.key.iter().map(|column| escape_identifier(&column.name)).collect();
+        let order: Vec<String> =
+            self.key.iter().map(|column| escape_identifier(&column.name)).collect();
         // A unique index admits several rows whose key holds NULL. A chunk must not separate them.
         let limit = match self.nullable() {
             true => format!("FETCH FIRST {rows} ROWS WITH TIES"),
@@ -90,7 +91,8 @@ impl Keyset {
     pub fn of_keys<'k>(&self, keys: impl IntoIterator<Item = &'k RowKey>) -> String {
         let one = |key: &RowKey| {
             let pairs = self.key.iter().zip(key.parts());
-            let equal: Vec<String> = pairs.map(|(column, value)| equals(&column.name, value)).collect();
+            let equal: Vec<String> =
+                pairs.map(|(column, value)| equals(&column.name, value)).collect();
             format!("({})", equal.join(" AND "))
         };
         let any: Vec<String> = keys.into_iter().map(one).collect();
@@ -103,7 +105,8 @@ impl Keyset {
     }
 
     fn select(&self) -> String {
-        let columns: Vec<String> = self.columns.iter().map(|column| escape_identifier(column)).collect();
+        let columns: Vec<String> =
+            self.columns.iter().map(|column| escape_identifier(column)).collect();
         let only = if self.with_children { "" } else { "ONLY " };
         format!("SELECT {} FROM {only}{}", columns.join(", "), quoted(&self.table))
     }
@@ -116,7 +119,8 @@ impl Keyset {
 
     /// A condition for rows beyond a key. NULL comes last, as in ORDER BY.
     fn beyond(&self, after: &RowKey) -> String {
-        let names: Vec<String> = self.key.iter().map(|column| escape_identifier(&column.name)).collect();
+        let names: Vec<String> =
+            self.key.iter().map(|column| escape_identifier(&column.name)).collect();
         if !self.nullable() {
             let values: Vec<String> = after.parts().map(literal).collect();
             return match (names.as_slice(), values.as_slice()) {
@@ -133,7 +137,8 @@ impl Keyset {
                     true => format!("({name} > {value} OR {name} IS NULL)", value = literal(value)),
                     false => format!("{name} > {}", literal(value)),
                 };
-                let way: Vec<&str> = same.iter().map(String::as_str).chain([higher.as_str()]).collect();
+                let way: Vec<&str> =
+                    same.iter().map(String::as_str).chain([higher.as_str()]).collect();
                 ways.push(format!("({})", way.join(" AND ")));
             }
             same.push(equals(&column.name, value));
@@ -185,10 +190,15 @@ mod tests {
     #[test]
     fn a_chunk_begins_beyond_the_last_key_in_the_order_of_the_server() {
         let one = keyset(&[("a", false)], &[]);
-        check(&one.next(None, 5), expect![[r#"SELECT "a", "b""x" FROM ONLY "public"."t" ORDER BY "a" LIMIT 5"#]]);
+        check(
+            &one.next(None, 5),
+            expect![[r#"SELECT "a", "b""x" FROM ONLY "public"."t" ORDER BY "a" LIMIT 5"#]],
+        );
         check(
             &one.next(Some(&key(&[Some("O'\\x")])), 5),
-            expect![[r#"SELECT "a", "b""x" FROM ONLY "public"."t" WHERE "a" > E'O''\\x' ORDER BY "a" LIMIT 5"#]],
+            expect![[
+                r#"SELECT "a", "b""x" FROM ONLY "public"."t" WHERE "a" > E'O''\\x' ORDER BY "a" LIMIT 5"#
+            ]],
         );
         let two = keyset(&[("a", false), ("b", false)], &["price > 5", "tenant = 7 OR true"]);
         check(
@@ -233,7 +243,10 @@ mod tests {
                 r#"SELECT "a", "b""x" FROM ONLY "public"."t" WHERE (x) AND (("a" IS NULL AND "b" = '2') OR ("a" = 'it''s' AND "b" = '3'))"#
             ]],
         );
-        check(&two.of_keys([]), expect![[r#"SELECT "a", "b""x" FROM ONLY "public"."t" WHERE (x) AND (false)"#]]);
+        check(
+            &two.of_keys([]),
+            expect![[r#"SELECT "a", "b""x" FROM ONLY "public"."t" WHERE (x) AND (false)"#]],
+        );
     }
 
     #[test]

@@ -55,7 +55,8 @@ impl Share {
     /// `most` is larger than `free`.
     fn between(at: u64, free: u64, most: u64) -> Share {
         let beyond = at.clamp(free, most) - free;
-        let fall = u128::from(beyond) * u128::from(WHOLE - LEAST) / u128::from((most - free).max(1));
+        let fall =
+            u128::from(beyond) * u128::from(WHOLE - LEAST) / u128::from((most - free).max(1));
         Share(WHOLE - u32::try_from(fall).unwrap_or(WHOLE - LEAST))
     }
 }
@@ -104,7 +105,10 @@ impl Kindness {
             (None, lag) => lag,
             (least, None) => least,
         };
-        let fallen = strain.standby_lag_bytes.unwrap_or_default().saturating_sub(self.least_lag.unwrap_or_default());
+        let fallen = strain
+            .standby_lag_bytes
+            .unwrap_or_default()
+            .saturating_sub(self.least_lag.unwrap_or_default());
         self.lag = Share::between(fallen, LAG_FREE_BYTES, LAG_MOST_BYTES);
     }
 
@@ -127,8 +131,14 @@ impl Kindness {
         let mut why = Vec::new();
         if self.room < Share::FREE {
             let safe = u64::try_from(self.seen.safe_bytes.unwrap_or_default()).unwrap_or_default();
-            let limit = mib(self.seen.retained_bytes.saturating_add_signed(self.seen.safe_bytes.unwrap_or_default()));
-            why.push(format!("{} of {limit} MiB are left until the slot is lost (max_slot_wal_keep_size)", mib(safe)));
+            let limit = mib(self
+                .seen
+                .retained_bytes
+                .saturating_add_signed(self.seen.safe_bytes.unwrap_or_default()));
+            why.push(format!(
+                "{} of {limit} MiB are left until the slot is lost (max_slot_wal_keep_size)",
+                mib(safe)
+            ));
         }
         if self.lag < Share::FREE {
             let lag = mib(self.seen.standby_lag_bytes.unwrap_or_default());
@@ -160,7 +170,9 @@ mod tests {
     #[test]
     fn chunks_slow_down_from_half_of_the_room_to_an_eighth() {
         let part = |retained: u64| {
-            looked(room(retained * MIB, i64::try_from((160 - retained) * MIB).unwrap())).of_chunks().part()
+            looked(room(retained * MIB, i64::try_from((160 - retained) * MIB).unwrap()))
+                .of_chunks()
+                .part()
         };
         assert_eq!([part(0), part(80), part(140), part(160)], [1.0, 1.0, 0.0625, 0.0625]);
         assert!((0.5..0.6).contains(&part(110)), "{}", part(110));
@@ -170,8 +182,12 @@ mod tests {
     #[test]
     fn what_the_slot_waits_for_hurries_where_room_is_short_and_rests_where_a_standby_falls_back() {
         let behind = Strain { standby_lag_bytes: Some(512 * MIB), ..Strain::default() };
-        assert_eq!((looked(behind).of_held().part(), looked(behind).of_chunks().part()), (0.0625, 0.0625));
-        let both = Strain { standby_lag_bytes: behind.standby_lag_bytes, ..room(150 * MIB, 10 << 20) };
+        assert_eq!(
+            (looked(behind).of_held().part(), looked(behind).of_chunks().part()),
+            (0.0625, 0.0625)
+        );
+        let both =
+            Strain { standby_lag_bytes: behind.standby_lag_bytes, ..room(150 * MIB, 10 << 20) };
         assert_eq!(looked(both).of_held(), Share::FREE);
         assert_eq!(
             looked(both).in_words().unwrap(),

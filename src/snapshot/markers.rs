@@ -58,7 +58,10 @@ impl Markers {
 
     /// The mark of the next row of a table, for a row that is not the last of the table.
     pub fn next(&mut self, table: usize) -> Marker {
-        let begun = self.tables.get_mut(table).is_some_and(|table| std::mem::replace(&mut table.begun, true));
+        let begun = self
+            .tables
+            .get_mut(table)
+            .is_some_and(|table| std::mem::replace(&mut table.begun, true));
         match (begun, table) {
             (true, _) => Marker::Inside,
             (false, 0) => Marker::First,
@@ -131,7 +134,9 @@ impl Markers {
 
     fn release_candidate(&mut self, last: Marker) {
         let Some(table) = self.candidate.take() else { return };
-        let Some(line) = self.tables.get_mut(table).and_then(|table| table.held.take()) else { return };
+        let Some(line) = self.tables.get_mut(table).and_then(|table| table.held.take()) else {
+            return;
+        };
         let marker = match (last, self.next(table)) {
             (Marker::LastInTable, Marker::First) => Marker::First,
             (last, _) => last,
@@ -154,7 +159,12 @@ mod tests {
     }
 
     /// Handles a piece as the loop does.
-    fn piece(markers: &mut Markers, table: usize, lines: &[Vec<u8>], sent: &mut Vec<(usize, Marker, Vec<u8>)>) {
+    fn piece(
+        markers: &mut Markers,
+        table: usize,
+        lines: &[Vec<u8>],
+        sent: &mut Vec<(usize, Marker, Vec<u8>)>,
+    ) {
         markers.piece(table);
         drain(markers, sent);
         let Some((last, before)) = lines.split_last() else { return };

@@ -111,7 +111,9 @@ impl Config {
     pub fn new(mode: Mode) -> Self {
         Config {
             mode,
-            workers: std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS_DEFAULT_MAX),
+            workers: std::thread::available_parallelism()
+                .map_or(1, usize::from)
+                .min(WORKERS_DEFAULT_MAX),
             rows_per_second: None,
             skip: None,
             order: Vec::new(),
@@ -130,7 +132,10 @@ impl Config {
 
     /// Names of tables in the configuration that are not in `captured`, with their keys: they are
     /// misspelt or not captured.
-    pub fn strangers<'a>(&'a self, captured: &'a [TableName]) -> impl Iterator<Item = (&'static str, &'a str)> {
+    pub fn strangers<'a>(
+        &'a self,
+        captured: &'a [TableName],
+    ) -> impl Iterator<Item = (&'static str, &'a str)> {
         let keys = self.order.iter().map(|name| ("snapshot.order", name));
         let keys = keys.chain(self.conditions.keys().map(|name| ("snapshot.where", name)));
         let keys = keys.chain(self.queries.keys().map(|name| ("snapshot.query", name)));

@@ -77,7 +77,8 @@ impl TablePlan {
         let shape = shape_of(&table);
         let mut conditions: Vec<String> = table.filter.into_iter().collect();
         conditions.extend(config.conditions.get(&name).cloned());
-        let list: Vec<String> = table.columns.iter().map(|column| escape_identifier(&column.name)).collect();
+        let list: Vec<String> =
+            table.columns.iter().map(|column| escape_identifier(&column.name)).collect();
         TablePlan {
             shape,
             columns: table.columns,
@@ -115,7 +116,11 @@ impl TablePlan {
     /// is read in one range.
     #[must_use]
     pub fn pages(&self) -> Vec<u32> {
-        if self.query.is_some() { vec![0] } else { self.parts.iter().map(|part| part.pages).collect() }
+        if self.query.is_some() {
+            vec![0]
+        } else {
+            self.parts.iter().map(|part| part.pages).collect()
+        }
     }
 
     /// Selects the columns of the table from the result of the operator's query: by name, in the
@@ -129,7 +134,9 @@ impl TablePlan {
         for column in &self.columns {
             let name = escape_identifier(&column.name);
             match given.iter().find(|given| given.name == column.name) {
-                Some(given) if given.type_oid.0 == column.type_oid => list.push(format!("q.{name}")),
+                Some(given) if given.type_oid.0 == column.type_oid => {
+                    list.push(format!("q.{name}"))
+                }
                 Some(_) => list.push(format!("CAST(q.{name} AS {})", column.type_name)),
                 None if column.not_null => return Err(&column.name),
                 None => list.push("NULL".to_owned()),
@@ -147,7 +154,11 @@ impl TablePlan {
             return format!("SELECT {} FROM ({query}\n) q", self.list);
         }
         let from = self.parts.get(range.part).map_or_else(String::new, |part| {
-            format!("{}.{}", escape_identifier(&part.name.namespace), escape_identifier(&part.name.name))
+            format!(
+                "{}.{}",
+                escape_identifier(&part.name.namespace),
+                escape_identifier(&part.name.name)
+            )
         });
         let mut conditions = Vec::new();
         if range.from > 0 {
@@ -157,8 +168,11 @@ impl TablePlan {
             conditions.push(format!("ctid < '({to},0)'::pg_catalog.tid"));
         }
         conditions.extend(self.conditions.iter().map(|condition| format!("({condition}\n)")));
-        let conditions =
-            if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
+        let conditions = if conditions.is_empty() {
+            String::new()
+        } else {
+            format!(" WHERE {}", conditions.join(" AND "))
+        };
         format!("SELECT {} FROM ONLY {from}{conditions}", self.list)
     }
 
@@ -302,6 +316,9 @@ mod tests {
         assert_eq!(names, ["z", "m", "a", "b"]);
         assert_eq!((plan.size_bytes(), plan.rows()), (4 * 2 * 8192, 8));
         let captured = [TableName::new("s", "z"), TableName::new("s", "m")];
-        assert_eq!(config.strangers(&captured).collect::<Vec<_>>(), [("snapshot.order", "s.nowhere")]);
+        assert_eq!(
+            config.strangers(&captured).collect::<Vec<_>>(),
+            [("snapshot.order", "s.nowhere")]
+        );
     }
 }

@@ -59,8 +59,12 @@ async fn ready(holder: &mut Holder, table: &mut TablePlan) -> Result<Option<Left
             Ok(()) => {}
             Err(Unlocked::Refused(error)) => return Ok(Some(refused(&table.name, &error))),
             Err(Unlocked::Rewritten) => {
-                let detail = format!("table {} was rewritten, truncated or dropped before it was locked", part.name);
-                let next = "nothing: it is copied beside the stream once the first copy is over".to_owned();
+                let detail = format!(
+                    "table {} was rewritten, truncated or dropped before it was locked",
+                    part.name
+                );
+                let next = "nothing: it is copied beside the stream once the first copy is over"
+                    .to_owned();
                 return Ok(Some(Left { reason: REWRITTEN.to_owned(), detail, next }));
             }
         }
@@ -97,16 +101,24 @@ pub fn refused(table: &TableName, error: &PgError) -> Left {
             format!("{call} {object}: the server reports SQLSTATE {} for a row", source.sqlstate),
             Some(&source.sqlstate),
         ),
-        PgError::Server { call, object, source } => (format!("{call} {object}: {source}"), Some(&source.sqlstate)),
+        PgError::Server { call, object, source } => {
+            (format!("{call} {object}: {source}"), Some(&source.sqlstate))
+        }
         other => (other.to_string(), None),
     };
     let next = match state.map(String::as_str) {
         Some("42501") if detail.contains("row-level security") => {
             format!("give the role BYPASSRLS (row security would hide rows), {again}")
         }
-        Some("42501") => format!("GRANT SELECT ON {table} to the role (the whole table, not columns), {again}"),
-        Some("42P01") => format!("it is not there any more: take it out of tables.include, or make it again; {again}"),
-        Some("53100") => format!("free space on the server's disk (df names the full one), {again}"),
+        Some("42501") => {
+            format!("GRANT SELECT ON {table} to the role (the whole table, not columns), {again}")
+        }
+        Some("42P01") => format!(
+            "it is not there any more: take it out of tables.include, or make it again; {again}"
+        ),
+        Some("53100") => {
+            format!("free space on the server's disk (df names the full one), {again}")
+        }
         Some("53400") => format!("raise the limit that the server names, {again}"),
         Some("55P03") => format!("end the transaction that locks the table, {again}"),
         Some(state) if state.starts_with("22") || state.starts_with("42") => {
@@ -127,5 +139,9 @@ pub fn is_short(error: &PgError) -> bool {
 /// The reason for a table that we leave out ourselves.
 #[must_use]
 pub fn left(reason: &str, detail: String, table: &TableName) -> Left {
-    Left { reason: reason.to_owned(), detail, next: format!("`wellspring snapshot {table}` copies it") }
+    Left {
+        reason: reason.to_owned(),
+        detail,
+        next: format!("`wellspring snapshot {table}` copies it"),
+    }
 }

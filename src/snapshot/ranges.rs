@@ -48,7 +48,9 @@ impl Ranges {
     /// All pages of each table, given by the number of pages of each part.
     #[must_use]
     pub fn new(tables: impl IntoIterator<Item = Vec<u32>>) -> Self {
-        Ranges { tables: tables.into_iter().map(|pages| Table { pages, ..Table::default() }).collect() }
+        Ranges {
+            tables: tables.into_iter().map(|pages| Table { pages, ..Table::default() }).collect(),
+        }
     }
 
     /// Takes the next range of the first table that is `ready` and has a range left.
@@ -103,9 +105,9 @@ impl Ranges {
     /// True if a table has ranges that no reader has taken.
     #[must_use]
     pub fn has_more(&self, table: usize) -> bool {
-        self.tables
-            .get(table)
-            .is_some_and(|table| !table.given_up && (table.part < table.pages.len() || !table.again.is_empty()))
+        self.tables.get(table).is_some_and(|table| {
+            !table.given_up && (table.part < table.pages.len() || !table.again.is_empty())
+        })
     }
 
     /// True if every range of a table was read.
@@ -168,7 +170,10 @@ mod tests {
     #[test]
     fn readers_leave_a_table_that_is_not_ready_and_come_back() {
         let mut ranges = Ranges::new([vec![10], vec![10_000]]);
-        assert_eq!(ranges.take(|table| table == 1), Some(Range { table: 1, part: 0, from: 0, to: Some(2048) }));
+        assert_eq!(
+            ranges.take(|table| table == 1),
+            Some(Range { table: 1, part: 0, from: 0, to: Some(2048) })
+        );
         assert_eq!(ranges.take(|_| true), Some(Range { table: 0, part: 0, from: 0, to: None }));
         assert!(!ranges.has_more(0) && !ranges.is_read(0));
         ranges.give_up(1);

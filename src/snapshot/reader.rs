@@ -90,14 +90,21 @@ impl Reader {
     ///
     /// # Errors
     /// The connection fails, or the answer is unreadable.
-    pub async fn survey(&mut self, publication: &str, table: &str, relation: Option<Oid>) -> Result<Survey, PgError> {
+    pub async fn survey(
+        &mut self,
+        publication: &str,
+        table: &str,
+        relation: Option<Oid>,
+    ) -> Result<Survey, PgError> {
         const CALL: &str = "look who writes to table";
-        let sql = "SELECT pg_catalog.pg_is_in_recovery()::text, pg_catalog.pg_current_snapshot()::text,
+        let sql =
+            "SELECT pg_catalog.pg_is_in_recovery()::text, pg_catalog.pg_current_snapshot()::text,
             pg_catalog.array_to_string(ARRAY(
               SELECT transactionid::text || ':' || coalesce(pid, 0) FROM pg_catalog.pg_locks
               WHERE locktype = 'transactionid' AND mode = 'ExclusiveLock' AND granted), ' ')";
         let rows = self.session.query(CALL, table, sql).await?;
-        let Some([Some(standby), Some(snapshot), Some(holders)]) = rows.first().map(Vec::as_slice) else {
+        let Some([Some(standby), Some(snapshot), Some(holders)]) = rows.first().map(Vec::as_slice)
+        else {
             return Err(answer(CALL, table, "row"));
         };
         let holder = |text: &str| {
@@ -112,7 +119,8 @@ impl Reader {
             snapshot: snapshot.parse().map_err(|_| answer(CALL, table, "snapshot"))?,
             holders: holders.ok_or_else(|| answer(CALL, table, "holders"))?,
             table: tables.into_iter().find(|found| {
-                found.name.to_string() == table && relation.is_none_or(|relation| found.relation == relation)
+                found.name.to_string() == table
+                    && relation.is_none_or(|relation| found.relation == relation)
             }),
         })
     }
@@ -150,12 +158,20 @@ impl Reader {
             relation = quoted(&table.name),
         );
         self.session.query(CALL, &name, &sql).await?;
-        let rows = self.session.query(CALL, &name, "SELECT pg_catalog.pg_current_snapshot()::text").await?;
+        let rows = self
+            .session
+            .query(CALL, &name, "SELECT pg_catalog.pg_current_snapshot()::text")
+            .await?;
         let snapshot = rows.first().and_then(|row| row.first()).and_then(Option::as_deref);
-        let snapshot = snapshot.and_then(|text| text.parse().ok()).ok_or_else(|| answer(CALL, &name, "snapshot"))?;
-        let found = holder::tables(&mut self.session, publication, Which::Relation(table.relation)).await?;
+        let snapshot = snapshot
+            .and_then(|text| text.parse().ok())
+            .ok_or_else(|| answer(CALL, &name, "snapshot"))?;
+        let found =
+            holder::tables(&mut self.session, publication, Which::Relation(table.relation)).await?;
         let found = found.into_iter().next();
-        self.session.query(CALL, &name, &format!("SET LOCAL statement_timeout = {}", limit.as_millis())).await?;
+        self.session
+            .query(CALL, &name, &format!("SET LOCAL statement_timeout = {}", limit.as_millis()))
+            .await?;
         Ok((snapshot, found))
     }
 
@@ -164,7 +180,12 @@ impl Reader {
     ///
     /// # Errors
     /// The connection fails; `Server` with 57014 if the statement takes too long; `TooLarge`.
-    pub async fn read(&mut self, table: &str, select: &str, limit_bytes: usize) -> Result<Chunk, ReadError> {
+    pub async fn read(
+        &mut self,
+        table: &str,
+        select: &str,
+        limit_bytes: usize,
+    ) -> Result<Chunk, ReadError> {
         const CALL: &str = "end a chunk of table";
         self.session.begin(table, &format!("COPY ({select}\n) TO STDOUT")).await?;
         let (mut pieces, mut size_bytes, mut rows) = (Vec::new(), 0, 0);
@@ -176,11 +197,14 @@ impl Reader {
             }
             pieces.push(piece);
         }
-        let answered =
-            self.session.query(CALL, table, "SELECT pg_catalog.pg_current_wal_insert_lsn()::text; COMMIT").await?;
+        let answered = self
+            .session
+            .query(CALL, table, "SELECT pg_catalog.pg_current_wal_insert_lsn()::text; COMMIT")
+            .await?;
         let insert_lsn = answered.first().and_then(|row| row.first()).and_then(Option::as_deref);
-        let insert_lsn =
-            insert_lsn.and_then(|text| text.parse().ok()).ok_or_else(|| answer(CALL, table, "position"))?;
+        let insert_lsn = insert_lsn
+            .and_then(|text| text.parse().ok())
+            .ok_or_else(|| answer(CALL, table, "position"))?;
         Ok(Chunk { pieces, rows, size_bytes, insert_lsn })
     }
 

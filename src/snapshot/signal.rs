@@ -50,10 +50,14 @@ pub struct Tables(Vec<NamePattern>);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the message of each variant says what its fields hold")]
 pub enum SignalError {
-    #[error("its type is not one of execute-snapshot, stop-snapshot, pause-snapshot, resume-snapshot")]
+    #[error(
+        "its type is not one of execute-snapshot, stop-snapshot, pause-snapshot, resume-snapshot"
+    )]
     UnknownType,
     /// The record is not JSON with id, type and data.
-    #[error("it is not the JSON of a signal, {{\"id\", \"type\", \"data\"}}: line {line}, column {column}")]
+    #[error(
+        "it is not the JSON of a signal, {{\"id\", \"type\", \"data\"}}: line {line}, column {column}"
+    )]
     NoSignal {
         /// Line of the error, from 1. It is 0 if there is no value.
         line: usize,
@@ -79,7 +83,9 @@ pub enum SignalError {
     #[error("the kind of copy in its data is neither incremental nor blocking")]
     UnknownKind,
     /// The filter of a blocking copy is a query, not a condition.
-    #[error("a blocking copy's filter is a whole query, which is not read in windows: ask for an incremental one")]
+    #[error(
+        "a blocking copy's filter is a whole query, which is not read in windows: ask for an incremental one"
+    )]
     WholeQuery,
     /// The condition has its old form, which Debezium no longer reads.
     #[error("additional-condition is the old form: write additional-conditions")]
@@ -191,30 +197,46 @@ impl Execute {
         if data.additional_condition.is_some() {
             return Err(SignalError::OldCondition);
         }
-        let listed = data.data_collections.as_deref().filter(|list| !list.is_empty()).ok_or(SignalError::NoTables)?;
+        let listed = data
+            .data_collections
+            .as_deref()
+            .filter(|list| !list.is_empty())
+            .ok_or(SignalError::NoTables)?;
         let tables = Tables::read(listed)?;
         let mut conditions = Vec::new();
         for (index, condition) in data.additional_conditions.iter().flatten().enumerate() {
-            let Some(filter) = condition.filter.as_deref().filter(|filter| !filter.trim().is_empty()) else { continue };
+            let Some(filter) =
+                condition.filter.as_deref().filter(|filter| !filter.trim().is_empty())
+            else {
+                continue;
+            };
             conditions.push((pattern(index, &condition.data_collection)?, filter.to_owned()));
         }
         if blocking && !conditions.is_empty() {
             return Err(SignalError::WholeQuery);
         }
-        let surrogate = data.surrogate_key.as_deref().map(unquoted).filter(|column| !column.is_empty());
+        let surrogate =
+            data.surrogate_key.as_deref().map(unquoted).filter(|column| !column.is_empty());
         Ok(Execute { tables, conditions, surrogate: surrogate.map(str::to_owned), blocking })
     }
 
     /// The condition on the rows of a table. `None` if all rows are requested.
     #[must_use]
     pub fn filter_of(&self, table: &TableName) -> Option<&str> {
-        self.conditions.iter().find(|(pattern, _)| tells(pattern, table)).map(|(_, filter)| filter.as_str())
+        self.conditions
+            .iter()
+            .find(|(pattern, _)| tells(pattern, table))
+            .map(|(_, filter)| filter.as_str())
     }
 }
 
 impl Tables {
     fn read(list: &[String]) -> Result<Self, SignalError> {
-        list.iter().enumerate().map(|(index, text)| pattern(index, text)).collect::<Result<_, _>>().map(Tables)
+        list.iter()
+            .enumerate()
+            .map(|(index, text)| pattern(index, text))
+            .collect::<Result<_, _>>()
+            .map(Tables)
     }
 
     /// True if the set contains a table.
@@ -226,7 +248,11 @@ impl Tables {
     /// Places in the list, from 1, of expressions that match none of these tables.
     pub fn unmatched<'a>(&'a self, tables: &'a [TableName]) -> impl Iterator<Item = usize> + 'a {
         let fits_none = |pattern: &NamePattern| !tables.iter().any(|table| tells(pattern, table));
-        self.0.iter().zip(1..).filter(move |(pattern, _)| fits_none(pattern)).map(|(_, place)| place)
+        self.0
+            .iter()
+            .zip(1..)
+            .filter(move |(pattern, _)| fits_none(pattern))
+            .map(|(_, place)| place)
     }
 }
 
@@ -249,7 +275,10 @@ fn unquoted(column: &str) -> &str {
 }
 
 fn logged(data: Option<&str>) -> Result<Signal, SignalError> {
-    let unreadable = |error: serde_json::Error| SignalError::Unreadable { line: error.line(), column: error.column() };
+    let unreadable = |error: serde_json::Error| SignalError::Unreadable {
+        line: error.line(),
+        column: error.column(),
+    };
     let Message { message } = serde_json::from_str(data.unwrap_or("{}")).map_err(unreadable)?;
     Ok(Signal::Log(printable(&message.unwrap_or_default(), LOGGED_CHARS_MAX)))
 }
@@ -269,7 +298,8 @@ fn parsed(data: Option<&str>) -> Result<Data, SignalError> {
         return Err(SignalError::TooLong(text.len()));
     }
     let text = if text.trim().is_empty() { "{}" } else { text };
-    serde_json::from_str(text).map_err(|error| SignalError::Unreadable { line: error.line(), column: error.column() })
+    serde_json::from_str(text)
+        .map_err(|error| SignalError::Unreadable { line: error.line(), column: error.column() })
 }
 
 #[cfg(test)]
@@ -312,12 +342,17 @@ mod tests {
         assert_eq!(asked.filter_of(&table("public", "a")), Some("id > 5"));
         assert_eq!(asked.filter_of(&table("public", "b")), None);
         assert_eq!(asked.surrogate.as_deref(), Some("aa"));
-        assert_eq!(execute(r#"{"data-collections": ["a"], "additional-conditions": []}"#).conditions, []);
+        assert_eq!(
+            execute(r#"{"data-collections": ["a"], "additional-conditions": []}"#).conditions,
+            []
+        );
     }
 
     #[test]
     fn a_record_is_a_signal_with_its_data_as_an_object_or_as_text() {
-        let (id, signal) = Signal::of_record(Some(br#"{"id":"s\u00071","type":"log","data":{"message":"at {}\n"}}"#));
+        let (id, signal) = Signal::of_record(Some(
+            br#"{"id":"s\u00071","type":"log","data":{"message":"at {}\n"}}"#,
+        ));
         assert_eq!((id.as_str(), signal), ("s?1", Ok(Signal::Log("at {}?".to_owned()))));
         for data in [r#"{"data-collections":["p.a"]}"#, r#""{\"data-collections\":[\"p.a\"]}""#] {
             let value = format!(r#"{{"type":"stop-snapshot","data":{data}}}"#);
@@ -334,7 +369,10 @@ mod tests {
         assert_eq!(fault(None), SignalError::NoSignal { line: 1, column: 0 });
         assert_eq!(fault(Some(b"[1]")), SignalError::NoSignal { line: 1, column: 2 });
         assert_eq!(fault(Some(b"{}")), SignalError::UnknownType);
-        assert_eq!(fault(Some(&vec![b' '; DATA_BYTES_MAX + 1])), SignalError::TooLong(DATA_BYTES_MAX + 1));
+        assert_eq!(
+            fault(Some(&vec![b' '; DATA_BYTES_MAX + 1])),
+            SignalError::TooLong(DATA_BYTES_MAX + 1)
+        );
     }
 
     #[test]
@@ -358,7 +396,10 @@ mod tests {
         assert_eq!(Signal::read(None, None), Err(SignalError::UnknownType));
         assert_eq!(fault("execute-snapshot", "{}"), SignalError::NoTables);
         assert_eq!(fault("execute-snapshot", r#"{"data-collections": []}"#), SignalError::NoTables);
-        assert_eq!(fault("execute-snapshot", r#"{"data-collections": ["a", "("]}"#), SignalError::BadTable(2));
+        assert_eq!(
+            fault("execute-snapshot", r#"{"data-collections": ["a", "("]}"#),
+            SignalError::BadTable(2)
+        );
         assert_eq!(
             fault("execute-snapshot", r#"{"type": "full", "data-collections": ["a"]}"#),
             SignalError::UnknownKind

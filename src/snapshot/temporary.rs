@@ -126,7 +126,11 @@ impl Temporary {
     }
 }
 
-async fn read(order: &Order, may_go: oneshot::Receiver<()>, tell: &mpsc::Sender<Told>) -> Result<(), Failure> {
+async fn read(
+    order: &Order,
+    may_go: oneshot::Receiver<()>,
+    tell: &mpsc::Sender<Told>,
+) -> Result<(), Failure> {
     let mut replication = Replication::connect(&order.postgres).await.map_err(no_walsender)?;
     let noted = written(&mut replication, &order.table).await?;
     if tell.send(Told::Noted(noted)).await.is_err() || may_go.await.is_err() {
@@ -137,12 +141,19 @@ async fn read(order: &Order, may_go: oneshot::Receiver<()>, tell: &mpsc::Sender<
         Ok(created) => created,
         Err(error) => return Err(refused(order, &mut replication, error).await),
     };
-    let missing = || PgError::Answer { call: "create replication slot", object: name.clone(), field: "snapshot" };
+    let missing = || PgError::Answer {
+        call: "create replication slot",
+        object: name.clone(),
+        field: "snapshot",
+    };
     let snapshot = created.snapshot.as_deref().ok_or_else(missing)?;
     let mut holder = Holder::import(&order.postgres, snapshot).await?;
     replication.close().await; // the server drops the slot with its connection
     let found = holder.tables(&order.publication).await?;
-    let table = found.into_iter().find(|table| table.relation == order.relation).ok_or(Failure::NotPublished)?;
+    let table = found
+        .into_iter()
+        .find(|table| table.relation == order.relation)
+        .ok_or(Failure::NotPublished)?;
     for part in &table.parts {
         match holder.lock(part, LOCK_TIMEOUT).await? {
             Ok(()) => {}
@@ -168,12 +179,16 @@ async fn read(order: &Order, may_go: oneshot::Receiver<()>, tell: &mpsc::Sender<
 
 /// The insert position of the server. On a standby it is the position that was replayed.
 async fn written(replication: &mut Replication, table: &TableName) -> Result<Lsn, PgError> {
-    let sql = "SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
+    let sql =
+        "SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
         ELSE pg_catalog.pg_current_wal_insert_lsn() END::text";
     let rows = replication.query(sql).await?;
     let position = rows.first().and_then(|row| row.first()).and_then(Option::as_deref);
-    let unreadable =
-        || PgError::Answer { call: "note the position before copying", object: table.to_string(), field: "position" };
+    let unreadable = || PgError::Answer {
+        call: "note the position before copying",
+        object: table.to_string(),
+        field: "position",
+    };
     position.and_then(|text| text.parse().ok()).ok_or_else(unreadable)
 }
 
@@ -214,7 +229,9 @@ async fn refused(order: &Order, replication: &mut Replication, error: PgError) -
             let sql = "SELECT count(*)::text, pg_catalog.current_setting('max_replication_slots') FROM pg_catalog.pg_replication_slots";
             let taken = replication.query(sql).await.unwrap_or_default();
             let detail = match taken.first().map(Vec::as_slice) {
-                Some([Some(taken), Some(most)]) => format!("{taken} of {most} slots (max_replication_slots) are taken"),
+                Some([Some(taken), Some(most)]) => {
+                    format!("{taken} of {most} slots (max_replication_slots) are taken")
+                }
                 _ => error.to_string(),
             };
             Failure::NoRoom { detail }

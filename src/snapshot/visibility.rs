@@ -11,7 +11,19 @@ use std::fmt;
 use std::str::FromStr;
 
 /// A transaction id in 64 bits, as snapshots give it. It does not wrap around.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    serde::Serialize,
+    serde::Deserialize,
+)]
 pub struct FullXid(pub u64);
 
 impl fmt::Display for FullXid {
@@ -29,7 +41,8 @@ impl FullXid {
         const SPAN: u64 = 1 << 32;
         let here = (near.0 & !(SPAN - 1)) | u64::from(xid.0);
         let around = [here.checked_sub(SPAN), Some(here), here.checked_add(SPAN)];
-        let nearest = around.into_iter().flatten().min_by_key(|candidate| candidate.abs_diff(near.0));
+        let nearest =
+            around.into_iter().flatten().min_by_key(|candidate| candidate.abs_diff(near.0));
         FullXid(nearest.unwrap_or(here))
     }
 }
@@ -62,11 +75,16 @@ impl FromStr for PgSnapshot {
             plain.then(|| digits.parse().ok()).flatten().map(FullXid).ok_or_else(bad)
         };
         let mut parts = text.split(':');
-        let (Some(xmin), Some(xmax), Some(list), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+        let (Some(xmin), Some(xmax), Some(list), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
         else {
             return Err(bad());
         };
-        let running = list.split(',').filter(|_| !list.is_empty()).map(number).collect::<Result<Vec<_>, _>>()?;
+        let running = list
+            .split(',')
+            .filter(|_| !list.is_empty())
+            .map(number)
+            .collect::<Result<Vec<_>, _>>()?;
         PgSnapshot::new(number(xmin)?, number(xmax)?, running).ok_or_else(bad)
     }
 }
@@ -98,7 +116,10 @@ impl PgSnapshot {
     /// list running ids at or above its `xmax`.
     #[must_use]
     pub fn writers(&self, locked: impl IntoIterator<Item = Xid>) -> Vec<FullXid> {
-        let beyond = locked.into_iter().map(|xid| FullXid::widen(xid, self.xmax)).filter(|xid| *xid >= self.xmax);
+        let beyond = locked
+            .into_iter()
+            .map(|xid| FullXid::widen(xid, self.xmax))
+            .filter(|xid| *xid >= self.xmax);
         let mut all: Vec<FullXid> = self.running.iter().copied().chain(beyond).collect();
         all.sort_unstable();
         all.dedup();
@@ -196,7 +217,10 @@ mod tests {
 
     #[test]
     fn refuses_what_is_no_snapshot() {
-        for text in ["", ":", "::", "1:2", "1:2:3:4", "2:1:", "1:5:5", "1:5:3,3", "1:5:4,3", "a:2:", "1:2:,", "5:9:4"] {
+        for text in [
+            "", ":", "::", "1:2", "1:2:3:4", "2:1:", "1:5:5", "1:5:3,3", "1:5:4,3", "a:2:",
+            "1:2:,", "5:9:4",
+        ] {
             assert!(text.parse::<PgSnapshot>().is_err(), "{text:?}");
         }
     }
@@ -215,8 +239,14 @@ mod tests {
     fn a_writer_that_no_list_names_is_found_by_its_lock() {
         // 735 has written, and nothing has ended since it began: `pg_current_snapshot()` is
         // 735:735:.
-        assert_eq!(snapshot("735:735:").writers([Xid(735), Xid(736)]), [FullXid(735), FullXid(736)]);
-        assert_eq!(snapshot("10:20:10,14").writers([Xid(10), Xid(14), Xid(21)]), [10, 14, 21].map(FullXid));
+        assert_eq!(
+            snapshot("735:735:").writers([Xid(735), Xid(736)]),
+            [FullXid(735), FullXid(736)]
+        );
+        assert_eq!(
+            snapshot("10:20:10,14").writers([Xid(10), Xid(14), Xid(21)]),
+            [10, 14, 21].map(FullXid)
+        );
     }
 
     #[test]

@@ -193,22 +193,30 @@ mod tests {
     /// Commits, the noted position, the consistent point at or beyond it, and the last position of
     /// the stream.
     fn world() -> impl Strategy<Value = (Vec<Commit>, Lsn, Lsn, Lsn)> {
-        let commits = prop::collection::vec((1u64..5, 1u64..5, any::<bool>(), any::<bool>()), 0..12);
-        (commits, any::<prop::sample::Index>(), any::<prop::sample::Index>()).prop_map(|(gaps, noted, point)| {
-            let mut at = 100;
-            let (mut commits, mut ends) = (Vec::new(), vec![Lsn::new(at)]);
-            for (gap, length, ours, other) in gaps {
-                let begins = at + gap * 8;
-                at = begins + length * 8;
-                commits.push(Commit { begins: Lsn::new(begins), ends: Lsn::new(at), ours, other });
-                // A consistent point is the end of a record: of a commit, or of one between two
-                // commits.
-                ends.extend([Lsn::new(begins), Lsn::new(at)]);
-            }
-            let noted = noted.index(ends.len());
-            let point = noted + point.index(ends.len() - noted);
-            (commits, ends[noted], ends[point], ends[ends.len() - 1])
-        })
+        let commits =
+            prop::collection::vec((1u64..5, 1u64..5, any::<bool>(), any::<bool>()), 0..12);
+        (commits, any::<prop::sample::Index>(), any::<prop::sample::Index>()).prop_map(
+            |(gaps, noted, point)| {
+                let mut at = 100;
+                let (mut commits, mut ends) = (Vec::new(), vec![Lsn::new(at)]);
+                for (gap, length, ours, other) in gaps {
+                    let begins = at + gap * 8;
+                    at = begins + length * 8;
+                    commits.push(Commit {
+                        begins: Lsn::new(begins),
+                        ends: Lsn::new(at),
+                        ours,
+                        other,
+                    });
+                    // A consistent point is the end of a record: of a commit, or of one between two
+                    // commits.
+                    ends.extend([Lsn::new(begins), Lsn::new(at)]);
+                }
+                let noted = noted.index(ends.len());
+                let point = noted + point.index(ends.len() - noted);
+                (commits, ends[noted], ends[point], ends[ends.len() - 1])
+            },
+        )
     }
 
     proptest! {
@@ -304,7 +312,10 @@ mod tests {
         assert!(whole.stops(Lsn::new(300)) && whole.stands());
         whole.known(Lsn::new(400));
         whole.began(Lsn::new(300));
-        assert!(!whole.stands() && !whole.stops(Lsn::new(300)), "its transaction is in the snapshot");
+        assert!(
+            !whole.stands() && !whole.stops(Lsn::new(300)),
+            "its transaction is in the snapshot"
+        );
         whole.began(Lsn::new(400));
         assert_eq!((whole.may_send(), whole.stands()), (Some(Lsn::new(400)), true));
     }

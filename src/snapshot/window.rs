@@ -192,7 +192,11 @@ impl<R> Windows<R> {
         }
         if !self.read_all {
             let full = self.open.len() >= WINDOWS_MAX;
-            return if full { Next::Wait } else { Next::Read(What::Beyond(self.read_upto.clone())) };
+            return if full {
+                Next::Wait
+            } else {
+                Next::Read(What::Beyond(self.read_upto.clone()))
+            };
         }
         // Most rows that move before these positions are in these chunks, or are gone by then.
         if !self.open.is_empty() {
@@ -243,7 +247,8 @@ impl<R> Windows<R> {
     /// # Errors
     /// Transactions that the snapshot must see and does not see. The chunk is then not read.
     pub fn snapshot(&mut self, snapshot: PgSnapshot) -> Result<(), Vec<FullXid>> {
-        let Reading::Asked { what, .. } = std::mem::replace(&mut self.reading, Reading::Idle) else {
+        let Reading::Asked { what, .. } = std::mem::replace(&mut self.reading, Reading::Idle)
+        else {
             return Ok(()); // the chunk was given up meanwhile
         };
         self.emitted.retain(|xid| !snapshot.sees(*xid));
@@ -262,10 +267,12 @@ impl<R> Windows<R> {
     /// Takes the rows of the chunk. `upto` is the insert position, read after the snapshot was
     /// taken. With `more`, there may be rows beyond the last one, which then has the largest key.
     pub fn read(&mut self, upto: Lsn, rows: Vec<(RowKey, R)>, size_bytes: usize, more: bool) {
-        let Reading::Under { what, snapshot } = std::mem::replace(&mut self.reading, Reading::Idle) else {
+        let Reading::Under { what, snapshot } = std::mem::replace(&mut self.reading, Reading::Idle)
+        else {
             return; // the chunk was given up meanwhile
         };
-        let upto = if self.rules.keeps(Rule::PageHeadersDoNotCount) { reachable(upto) } else { upto };
+        let upto =
+            if self.rules.keeps(Rule::PageHeadersDoNotCount) { reachable(upto) } else { upto };
         self.ids += 1;
         let id = self.ids;
         let mut end = End { after: None, last: false, rows: rows.len() as u64 };
@@ -282,7 +289,9 @@ impl<R> Windows<R> {
         };
         let window = Window::new(id, end, snapshot, upto, rows, size_bytes);
         // A requested key without a row has lost it to a change that comes before the position.
-        let holds = |key: &RowKey| window.holds(key) || keys.as_ref().is_some_and(|keys| keys.contains(key));
+        let holds = |key: &RowKey| {
+            window.holds(key) || keys.as_ref().is_some_and(|keys| keys.contains(key))
+        };
         self.moved.cover(id, &window.snapshot, holds);
         self.open.push_back(window);
     }
@@ -297,7 +306,9 @@ impl<R> Windows<R> {
     pub fn holds(&self, xid: FullXid) -> bool {
         match &self.reading {
             Reading::Asked { hold, .. } => *hold,
-            Reading::Under { snapshot, .. } => self.rules.keeps(Rule::HoldsWhileReading) && !snapshot.sees(xid),
+            Reading::Under { snapshot, .. } => {
+                self.rules.keeps(Rule::HoldsWhileReading) && !snapshot.sees(xid)
+            }
             Reading::Idle => false,
         }
     }
@@ -312,10 +323,14 @@ impl<R> Windows<R> {
         if self.rules.keeps(Rule::ChunkRowComesFirst) {
             for window in self.open.iter_mut().filter(|window| !window.snapshot.sees(touch.xid)) {
                 match touch.kind {
-                    Kind::Truncate if self.rules.keeps(Rule::TruncateFlushes) => window.take_all(&mut rows),
+                    Kind::Truncate if self.rules.keeps(Rule::TruncateFlushes) => {
+                        window.take_all(&mut rows)
+                    }
                     Kind::Truncate => {}
                     Kind::Row { old, key, .. } => {
-                        if let Some(old) = old.filter(|_| self.rules.keeps(Rule::KeyChangeTouchesBoth)) {
+                        if let Some(old) =
+                            old.filter(|_| self.rules.keeps(Rule::KeyChangeTouchesBoth))
+                        {
                             window.take(old, &mut rows);
                         }
                         window.take(key, &mut rows);
@@ -351,14 +366,19 @@ impl<R> Windows<R> {
         self.moved.remove(old);
         let sees = |window: &Window<R>| window.snapshot.sees(touch.xid);
         let saw_it = |id| self.open.iter().any(|window| window.id == id && sees(window));
-        let arrives = self.open.iter().find(|window| sees(window) && window.holds(key)).map(|window| window.id);
+        let arrives = self
+            .open
+            .iter()
+            .find(|window| sees(window) && window.holds(key))
+            .map(|window| window.id);
         let cover = match (arrives, was) {
             (Some(id), _) => Some(id),
             // A chunk that saw the row move on does not hold it at the old key.
-            (None, Some(missing)) => {
-                missing.cover.filter(|id| !saw_it(*id) || !self.rules.keeps(Rule::CoversWhatItHolds))
-            }
-            (None, None) => match self.open.iter().find(|window| !sees(window) && window.held(old)) {
+            (None, Some(missing)) => missing
+                .cover
+                .filter(|id| !saw_it(*id) || !self.rules.keeps(Rule::CoversWhatItHolds)),
+            (None, None) => match self.open.iter().find(|window| !sees(window) && window.held(old))
+            {
                 Some(window) => Some(window.id),
                 // The row was copied completely, or inserted since, and moves on. The stream alone
                 // sends a placeholder in this case, and the copy owes no more than that.
@@ -379,7 +399,9 @@ impl<R> Windows<R> {
     /// the position of a delivered chunk is not in that chunk.
     fn is_copied(&self, touch: &Touch<'_>) -> bool {
         let mut ranges = self.open.iter().filter(|window| window.end.is_of_range());
-        self.read_all && touch.commit >= self.journal.upto && !ranges.any(|window| window.snapshot.sees(touch.xid))
+        self.read_all
+            && touch.commit >= self.journal.upto
+            && !ranges.any(|window| window.snapshot.sees(touch.xid))
     }
 
     /// Copies the table again from its beginning: its key has other columns, or (`fresh`) other
@@ -395,7 +417,8 @@ impl<R> Windows<R> {
     /// Notes that the stream is at this position outside of a transaction.
     pub fn passed(&mut self, position: Lsn) {
         for window in &mut self.open {
-            window.passed |= position >= window.upto || !self.rules.keeps(Rule::RestWaitsForPosition);
+            window.passed |=
+                position >= window.upto || !self.rules.keeps(Rule::RestWaitsForPosition);
         }
     }
 
@@ -419,12 +442,14 @@ impl<R> Windows<R> {
     /// Closes chunks that were sent, under tickets below `next`. Records those in the journal whose
     /// tickets lie below `oldest`. Returns true if the journal is to be taken.
     pub fn settle(&mut self, next: Ticket, oldest: Ticket) -> bool {
-        while let Some(window) = self.open.pop_front_if(|window| window.passed && window.left == 0) {
+        while let Some(window) = self.open.pop_front_if(|window| window.passed && window.left == 0)
+        {
             let Window { id, end, upto, .. } = window;
             self.leaving.push_back(Leaving { id, end, upto, below: next });
         }
-        let delivered =
-            |leaving: &mut Leaving| leaving.below <= oldest || !self.rules.keeps(Rule::JournalAfterDelivery);
+        let delivered = |leaving: &mut Leaving| {
+            leaving.below <= oldest || !self.rules.keeps(Rule::JournalAfterDelivery)
+        };
         while let Some(Leaving { id, end, upto, .. }) = self.leaving.pop_front_if(delivered) {
             self.dirty = true;
             if end.after.is_some() {
@@ -516,7 +541,11 @@ mod tests {
 
     fn moves(xid: u64, old: &RowKey, key: &RowKey) -> Touch<'static> {
         let (old, key) = (Box::leak(Box::new(old.clone())), Box::leak(Box::new(key.clone())));
-        Touch { xid: FullXid(xid), commit: Lsn::new(200), kind: Kind::Row { old: Some(old), key, unsent: true } }
+        Touch {
+            xid: FullXid(xid),
+            commit: Lsn::new(200),
+            kind: Kind::Row { old: Some(old), key, unsent: true },
+        }
     }
 
     /// A copy that has read everything, and whose rows at some of 12 keys lack a value. These rows
@@ -539,7 +568,9 @@ mod tests {
                 0 if taken[from] => Kind::Row { old: None, key: &old, unsent: false },
                 1 if !taken[from] => Kind::Row { old: None, key: &old, unsent: false },
                 2 if taken[from] => Kind::Row { old: None, key: &old, unsent: true },
-                3.. if taken[from] && !taken[to] => Kind::Row { old: Some(&old), key: &new, unsent: true },
+                3.. if taken[from] && !taken[to] => {
+                    Kind::Row { old: Some(&old), key: &new, unsent: true }
+                }
                 _ => continue,
             };
             (taken[from], taken[to]) = match what {
@@ -578,8 +609,11 @@ mod tests {
         assert_eq!(windows.before(&moves(8, &key("a"), &key("b"))), Before::Nothing);
         assert_eq!(windows.journal().moved, [key("b")]);
         let b = key("b");
-        let gone =
-            Touch { xid: FullXid(9), commit: Lsn::new(90), kind: Kind::Row { old: None, key: &b, unsent: false } };
+        let gone = Touch {
+            xid: FullXid(9),
+            commit: Lsn::new(90),
+            kind: Kind::Row { old: None, key: &b, unsent: false },
+        };
         windows.before(&gone);
         windows.passed(Lsn::new(100));
         windows.settle(Ticket(9), Ticket(9));
@@ -600,7 +634,10 @@ mod tests {
     fn too_many_moved_rows_begin_the_copy_anew() {
         let mut windows = one_chunk();
         for at in 0..=MOVED_MAX {
-            assert_eq!(windows.before(&moves(11, &key("x"), &key(&format!("m{at}")))), Before::Nothing);
+            assert_eq!(
+                windows.before(&moves(11, &key("x"), &key(&format!("m{at}")))),
+                Before::Nothing
+            );
         }
         assert_eq!(windows.next(), Next::Read(What::Beyond(None)));
         assert_eq!(windows.take_journal(), Some(Journal::default()));
@@ -618,7 +655,10 @@ mod tests {
         windows.passed(Lsn::new(100));
         while windows.rest().is_some() {}
         windows.settle(Ticket(9), Ticket(9));
-        assert_eq!(windows.next(), Next::Read(What::Beyond(Some(key(&format!("c{}", WINDOWS_MAX - 1))))));
+        assert_eq!(
+            windows.next(),
+            Next::Read(What::Beyond(Some(key(&format!("c{}", WINDOWS_MAX - 1)))))
+        );
         assert_eq!(windows.journal().rows, 2 + WINDOWS_MAX as u64 - 1);
     }
 
@@ -629,22 +669,32 @@ mod tests {
         windows.asked(What::Beyond(None), false);
         windows.snapshot("10:10:".parse().unwrap()).unwrap();
         windows.read(Lsn::new(100), vec![(null.clone(), "A"), (null.clone(), "B")], 20, false);
-        let touch =
-            Touch { xid: FullXid(11), commit: Lsn::new(5), kind: Kind::Row { old: None, key: &null, unsent: false } };
+        let touch = Touch {
+            xid: FullXid(11),
+            commit: Lsn::new(5),
+            kind: Kind::Row { old: None, key: &null, unsent: false },
+        };
         assert_eq!(windows.before(&touch), Before::Rows(vec!["B", "A"]));
         assert!(!windows.has_rest());
     }
 
     #[test]
     fn a_journal_reads_back_as_itself() {
-        let journal = Journal { after: Some(key("ü\"")), moved: vec![key("1")], fresh: true, ..Journal::default() };
+        let journal = Journal {
+            after: Some(key("ü\"")),
+            moved: vec![key("1")],
+            fresh: true,
+            ..Journal::default()
+        };
         let text = serde_json::to_string(&journal).unwrap();
         assert_eq!(serde_json::from_str::<Journal>(&text).unwrap(), journal);
     }
 
     #[test]
     fn a_position_behind_a_header_is_the_pages_start() {
-        for (insert, waited) in [(8192 * 3 + 24, 8192 * 3), (8192 * 3 + 40, 8192 * 3), (8192 * 3 + 32, 8192 * 3 + 32)] {
+        for (insert, waited) in
+            [(8192 * 3 + 24, 8192 * 3), (8192 * 3 + 40, 8192 * 3), (8192 * 3 + 32, 8192 * 3 + 32)]
+        {
             assert_eq!(reachable(Lsn::new(insert)), Lsn::new(waited));
         }
     }

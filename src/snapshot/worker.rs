@@ -126,7 +126,11 @@ async fn work(
     }
 }
 
-async fn begin(session: &mut CopySession, snapshot: &str, locks: &[TableName]) -> Result<(), PgError> {
+async fn begin(
+    session: &mut CopySession,
+    snapshot: &str,
+    locks: &[TableName],
+) -> Result<(), PgError> {
     holder::begin(session, snapshot).await?;
     if !holder::lock_all(session, locks).await? {
         tracing::debug!("a reader has not all locks of the copy: it waits for each in its turn");
@@ -135,7 +139,12 @@ async fn begin(session: &mut CopySession, snapshot: &str, locks: &[TableName]) -
 }
 
 /// Copies one range. Returns false if the receiver of the rows is gone.
-async fn copy(session: &mut CopySession, job: &Job, worker: usize, told: &mpsc::Sender<Told>) -> Result<bool, PgError> {
+async fn copy(
+    session: &mut CopySession,
+    job: &Job,
+    worker: usize,
+    told: &mpsc::Sender<Told>,
+) -> Result<bool, PgError> {
     session.begin(&job.table, &job.sql).await?;
     while let Some(piece) = session.next(&job.table).await? {
         if told.send(Told { worker, what: What::Rows(piece) }).await.is_err() {

@@ -79,7 +79,11 @@ pub struct ChangeStatus {
 
 impl From<&Place> for ChangeStatus {
     fn from(place: &Place) -> Self {
-        ChangeStatus { table: place.table.clone(), commit_lsn: place.at.commit, ordinal: place.at.ordinal }
+        ChangeStatus {
+            table: place.table.clone(),
+            commit_lsn: place.at.commit,
+            ordinal: place.at.ordinal,
+        }
     }
 }
 

@@ -34,15 +34,19 @@ impl Progress {
     /// Adds a sample, and writes rates and forecasts into `status`.
     pub fn judge(&mut self, status: &mut CopyStatus, wal: Wal, now_ms: i64) {
         self.samples.push_back((now_ms, status.rows));
-        while self.samples.len() > SAMPLES_MAX || self.samples.front().is_some_and(|(at, _)| now_ms - at > WINDOW_MS) {
+        while self.samples.len() > SAMPLES_MAX
+            || self.samples.front().is_some_and(|(at, _)| now_ms - at > WINDOW_MS)
+        {
             self.samples.pop_front();
         }
         let (began, before) = self.samples.front().copied().unwrap_or((now_ms, status.rows));
         let seconds = (now_ms - began) as f64 / 1000.0;
-        status.rows_per_second = if seconds > 0.0 { status.rows.saturating_sub(before) as f64 / seconds } else { 0.0 };
+        status.rows_per_second =
+            if seconds > 0.0 { status.rows.saturating_sub(before) as f64 / seconds } else { 0.0 };
         let expected = status.rows_expected;
-        status.remaining_seconds = (status.rows_per_second > 0.0 && expected >= status.rows && expected > 0)
-            .then(|| (expected - status.rows) as f64 / status.rows_per_second);
+        status.remaining_seconds =
+            (status.rows_per_second > 0.0 && expected >= status.rows && expected > 0)
+                .then(|| (expected - status.rows) as f64 / status.rows_per_second);
         status.wal_bytes_expected = None;
         if let Some(bytes) = wal.retained_bytes {
             status.wal_bytes = bytes;
@@ -86,12 +90,18 @@ mod tests {
     fn rate_end_and_wal_follow_from_what_was_seen() {
         let mut progress = Progress::default();
         let status = judged(&mut progress, 0, 1000, 0);
-        assert_eq!((status.rows_per_second, status.remaining_seconds, status.wal_bytes_expected), (0.0, None, None));
+        assert_eq!(
+            (status.rows_per_second, status.remaining_seconds, status.wal_bytes_expected),
+            (0.0, None, None)
+        );
         let status = judged(&mut progress, 2000, 3000, 2000);
         assert_eq!((status.rows_per_second, status.remaining_seconds), (1000.0, Some(8.0)));
         assert_eq!((status.wal_bytes, status.wal_bytes_expected), (3000, Some(11_000)));
         let wal = |safe| Wal { retained_bytes: Some(3000), safe_bytes: safe };
-        assert!(!Progress::is_too_slow(&status, wal(None)) && !Progress::is_too_slow(&status, wal(Some(8000))));
+        assert!(
+            !Progress::is_too_slow(&status, wal(None))
+                && !Progress::is_too_slow(&status, wal(Some(8000)))
+        );
         assert!(Progress::is_too_slow(&status, wal(Some(7999))));
     }
 

@@ -19,7 +19,9 @@ pub enum DefaultText<'a> {
 #[must_use]
 pub fn default_text<'a>(expression: &'a str, kind: &ColumnKind) -> Option<DefaultText<'a>> {
     let expression = match kind {
-        ColumnKind::Text | ColumnKind::Json | ColumnKind::Xml | ColumnKind::Enum { .. } => expression,
+        ColumnKind::Text | ColumnKind::Json | ColumnKind::Xml | ColumnKind::Enum { .. } => {
+            expression
+        }
         ColumnKind::Bool
         | ColumnKind::Int2
         | ColumnKind::Int4
@@ -85,7 +87,8 @@ fn quoted(text: &str) -> Option<(Cow<'_, str>, &str)> {
             continue;
         }
         let literal = text.get(..at)?;
-        let literal = if from == 0 { Cow::Borrowed(literal) } else { Cow::Owned(literal.replace("''", "'")) };
+        let literal =
+            if from == 0 { Cow::Borrowed(literal) } else { Cow::Owned(literal.replace("''", "'")) };
         return Some((literal, rest));
     }
 }
@@ -93,7 +96,9 @@ fn quoted(text: &str) -> Option<(Cow<'_, str>, &str)> {
 /// An unquoted name and an opening parenthesis at the start, perhaps in one parenthesis, closed on the same line.
 fn is_function(expression: &str) -> bool {
     let inner = expression.strip_prefix('(').unwrap_or(expression);
-    let end = inner.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '.')).unwrap_or(inner.len());
+    let end = inner
+        .find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '.'))
+        .unwrap_or(inner.len());
     let rest = inner.get(end..).unwrap_or_default();
     end > 0 && rest.starts_with('(') && rest.lines().next().is_some_and(|line| line.contains(')'))
 }
@@ -124,7 +129,11 @@ mod tests {
             expect![[r#"Some(Literal("with 'quote' and, comma"))"#]],
         );
         check("''::character varying", ColumnKind::Text, expect![[r#"Some(Literal(""))"#]]);
-        check("'DRAFT'::status", ColumnKind::Enum { allowed: "DRAFT".into() }, expect![[r#"Some(Literal("DRAFT"))"#]]);
+        check(
+            "'DRAFT'::status",
+            ColumnKind::Enum { allowed: "DRAFT".into() },
+            expect![[r#"Some(Literal("DRAFT"))"#]],
+        );
         check("('a'::text || 'b'::text)", ColumnKind::Text, expect![[r#"Some(Literal("a"))"#]]);
     }
 
@@ -133,7 +142,11 @@ mod tests {
         check("nextval('items_id_seq'::regclass)", ColumnKind::Int4, expect!["Some(Computed)"]);
         check("public.make_code()", ColumnKind::Text, expect!["Some(Computed)"]);
         check("CURRENT_DATE", ColumnKind::Date, expect!["Some(Computed)"]);
-        check("(now() + '01:00:00'::interval)", ColumnKind::TimestampTz { precision: 6 }, expect!["Some(Computed)"]);
+        check(
+            "(now() + '01:00:00'::interval)",
+            ColumnKind::TimestampTz { precision: 6 },
+            expect!["Some(Computed)"],
+        );
     }
 
     #[test]

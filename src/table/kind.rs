@@ -160,7 +160,9 @@ pub fn resolve(type_oid: Oid, typmod: i32, types: &BTreeMap<Oid, TypeFacts>) -> 
                     typmod = *own;
                 }
             }
-            TypeClass::Enum { labels } => return ColumnKind::Enum { allowed: labels.join(",").into() },
+            TypeClass::Enum { labels } => {
+                return ColumnKind::Enum { allowed: labels.join(",").into() };
+            }
             TypeClass::Array { element } => return array_of_named(*element, &facts.name, types),
             TypeClass::Base => return named(&facts.name),
             TypeClass::Composite | TypeClass::Range | TypeClass::Multirange => {
@@ -203,7 +205,9 @@ fn named(type_name: &str) -> ColumnKind {
 /// Arrays of types without a fixed oid: of enums and of extension types; of domains and rows they are unknown.
 fn array_of_named(element: Oid, array_name: &str, types: &BTreeMap<Oid, TypeFacts>) -> ColumnKind {
     let kind = match types.get(&element).map(|facts| (&facts.class, facts.name.as_str())) {
-        Some((TypeClass::Enum { labels }, _)) => ColumnKind::Enum { allowed: labels.join(",").into() },
+        Some((TypeClass::Enum { labels }, _)) => {
+            ColumnKind::Enum { allowed: labels.join(",").into() }
+        }
         Some((TypeClass::Base, name)) => named(name),
         _ => return unknown(array_name, AsBytes::List),
     };
@@ -249,7 +253,9 @@ fn scalar(oid: u32, typmod: i32) -> Option<ColumnKind> {
         2950 => ColumnKind::Uuid,
         3614 => ColumnKind::Tsvector,
         // "char", name, cidr, macaddr8, macaddr, inet; the ranges in order of their oids
-        18 | 19 | 650 | 774 | 829 | 869 | 3904 | 3906 | 3908 | 3910 | 3912 | 3926 => ColumnKind::Verbatim,
+        18 | 19 | 650 | 774 | 829 | 869 | 3904 | 3906 | 3908 | 3910 | 3912 | 3926 => {
+            ColumnKind::Verbatim
+        }
         other => return text_only(other).map(|(name, as_bytes)| unknown(name, as_bytes)),
     })
 }
@@ -355,8 +361,12 @@ fn bits(typmod: i32) -> ColumnKind {
 
 /// `numeric`'s modifier: precision in the upper half of what exceeds 4, an 11-bit signed scale in the lower.
 fn numeric(typmod: i32) -> ColumnKind {
-    let Some(packed) = typmod.checked_sub(4).filter(|packed| *packed >= 0) else { return ColumnKind::NumericAny };
-    let Ok(precision) = u16::try_from((packed >> 16) & 0xFFFF) else { unreachable!("16 bits of {packed:#x}") };
+    let Some(packed) = typmod.checked_sub(4).filter(|packed| *packed >= 0) else {
+        return ColumnKind::NumericAny;
+    };
+    let Ok(precision) = u16::try_from((packed >> 16) & 0xFFFF) else {
+        unreachable!("16 bits of {packed:#x}")
+    };
     let scale = ((packed & 0x7FF) ^ 0x400) - 0x400;
     match u16::try_from(scale) {
         Ok(scale) => ColumnKind::Numeric { precision, scale },
@@ -373,11 +383,18 @@ mod tests {
     use expect_test::{Expect, expect};
 
     fn types() -> BTreeMap<Oid, TypeFacts> {
-        let fact = |name: &str, class| TypeFacts { name: name.into(), namespace: "public".into(), class };
+        let fact =
+            |name: &str, class| TypeFacts { name: name.into(), namespace: "public".into(), class };
         let labels = vec!["low".to_owned(), "high".to_owned()];
         BTreeMap::from([
-            (Oid(20_001), fact("amount", TypeClass::Domain { base: Oid(1700), typmod: (8 << 16) + 3 + 4 })),
-            (Oid(20_002), fact("small_amount", TypeClass::Domain { base: Oid(20_001), typmod: -1 })),
+            (
+                Oid(20_001),
+                fact("amount", TypeClass::Domain { base: Oid(1700), typmod: (8 << 16) + 3 + 4 }),
+            ),
+            (
+                Oid(20_002),
+                fact("small_amount", TypeClass::Domain { base: Oid(20_001), typmod: -1 }),
+            ),
             (Oid(20_003), fact("level", TypeClass::Enum { labels })),
             (Oid(20_004), fact("_level", TypeClass::Array { element: Oid(20_003) })),
             (Oid(20_005), fact("words", TypeClass::Domain { base: Oid(1009), typmod: -1 })),
@@ -386,7 +403,10 @@ mod tests {
             (Oid(20_008), fact("_hstore", TypeClass::Array { element: Oid(20_007) })),
             (Oid(20_009), fact("pair", TypeClass::Composite)),
             (Oid(20_010), fact("round", TypeClass::Domain { base: Oid(20_010), typmod: -1 })),
-            (Oid(20_011), fact("level_domain", TypeClass::Domain { base: Oid(20_003), typmod: -1 })),
+            (
+                Oid(20_011),
+                fact("level_domain", TypeClass::Domain { base: Oid(20_003), typmod: -1 }),
+            ),
         ])
     }
 

@@ -113,7 +113,7 @@ impl PartialEq for NamePattern {
 impl Eq for NamePattern {}
 
 impl NamePattern {
-    /// Reads a pattern.
+    /// Reads one pattern of a list.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -136,9 +136,10 @@ impl NamePattern {
     #[must_use]
     pub fn tells(&self, name: &[&str]) -> Option<bool> {
         match &self.form {
-            Form::Parts(parts) => {
-                Some(parts.len() == name.len() && parts.iter().zip(name).all(|(part, name)| part.matches(name)))
-            }
+            Form::Parts(parts) => Some(
+                parts.len() == name.len()
+                    && parts.iter().zip(name).all(|(part, name)| part.matches(name)),
+            ),
             Form::Regex(regex) => regex.is_match(&name.join(".")).ok(),
         }
     }
@@ -147,7 +148,10 @@ impl NamePattern {
     #[must_use]
     pub fn exact(&self) -> Option<Vec<&str>> {
         let Form::Parts(parts) = &self.form else { return None };
-        parts.iter().map(|part| if let Part::Exact(text) = part { Some(text.as_str()) } else { None }).collect()
+        parts
+            .iter()
+            .map(|part| if let Part::Exact(text) = part { Some(text.as_str()) } else { None })
+            .collect()
     }
 }
 
@@ -167,12 +171,13 @@ pub struct NameList {
 }
 
 impl NameList {
-    /// Reads a list.
+    /// Reads a list of patterns.
     ///
     /// # Errors
     /// Every bad pattern.
     pub fn read(list: &[String], of: NameOf) -> Result<Self, Vec<BadPattern>> {
-        let bad = |index: usize, text: &str, fault| BadPattern { index, pattern: text.to_owned(), fault };
+        let bad =
+            |index: usize, text: &str, fault| BadPattern { index, pattern: text.to_owned(), fault };
         if let Some(beyond) = list.get(PATTERNS_MAX) {
             return Err(vec![bad(PATTERNS_MAX, beyond, PatternFault::TooMany)]);
         }
@@ -217,11 +222,15 @@ impl NameList {
 }
 
 fn regex(expression: &str) -> Result<Regex, PatternFault> {
-    let built = |text: &str| RegexBuilder::new(text).case_insensitive(true).backtrack_limit(REGEX_STEPS_MAX).build();
+    let built = |text: &str| {
+        RegexBuilder::new(text).case_insensitive(true).backtrack_limit(REGEX_STEPS_MAX).build()
+    };
     let fault = |error: fancy_regex::Error| {
         let text = error.to_string();
         // The library draws some faults over several lines; the last one says what is wrong.
-        PatternFault::Regex(text.lines().last().unwrap_or_default().trim().trim_start_matches("error: ").to_owned())
+        PatternFault::Regex(
+            text.lines().last().unwrap_or_default().trim().trim_start_matches("error: ").to_owned(),
+        )
     };
     // Alone first: what stands around it would shift the place that a fault names, and could mend a bracket.
     built(expression).map_err(fault)?;
@@ -276,7 +285,8 @@ fn plain_part(text: &str) -> Result<Part, PatternFault> {
         return Ok(Part::Exact(text.to_owned()));
     }
     let glob = GlobBuilder::new(text).literal_separator(false).backslash_escape(true).build();
-    glob.map(|glob| Part::Glob(glob.compile_matcher())).map_err(|error| PatternFault::Glob(error.kind().to_string()))
+    glob.map(|glob| Part::Glob(glob.compile_matcher()))
+        .map_err(|error| PatternFault::Glob(error.kind().to_string()))
 }
 
 #[cfg(test)]
@@ -298,7 +308,10 @@ mod tests {
             NamePattern::read("people.name", NameOf::Column).unwrap_err(),
             PatternFault::NoColumn("people.name".to_owned())
         );
-        assert_eq!(NamePattern::read("a.b.c.d", NameOf::Column).unwrap_err(), PatternFault::TooManyParts);
+        assert_eq!(
+            NamePattern::read("a.b.c.d", NameOf::Column).unwrap_err(),
+            PatternFault::TooManyParts
+        );
     }
 
     #[test]
@@ -312,14 +325,18 @@ mod tests {
 
     #[test]
     fn an_expression_that_does_not_compile_says_so() {
-        assert!(matches!(NamePattern::read("regex:a(", NameOf::Table), Err(PatternFault::Regex(_))));
+        assert!(matches!(
+            NamePattern::read("regex:a(", NameOf::Table),
+            Err(PatternFault::Regex(_))
+        ));
         assert!(matches!(NamePattern::read("regex:*", NameOf::Table), Err(PatternFault::Regex(_))));
     }
 
     #[test]
     fn an_expression_without_end_keeps_back_and_gives_nothing() {
         // The look-ahead keeps it from the linear engine.
-        let list = NameList::read(&[r"regex:((?=.)(a|aa))+\2z".to_owned()], NameOf::Namespace).unwrap();
+        let list =
+            NameList::read(&[r"regex:((?=.)(a|aa))+\2z".to_owned()], NameOf::Namespace).unwrap();
         let name = "a".repeat(63);
         assert!(list.guards(&[&name]));
         assert!(!list.lists(&[&name]));

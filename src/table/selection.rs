@@ -44,14 +44,27 @@ impl Selection {
     ///
     /// # Errors
     /// Every bad pattern of the include list, then of the exclude list.
-    pub fn new(include: &[String], exclude: &[String]) -> Result<Self, (Vec<BadPattern>, Vec<BadPattern>)> {
+    pub fn new(
+        include: &[String],
+        exclude: &[String],
+    ) -> Result<Self, (Vec<BadPattern>, Vec<BadPattern>)> {
         match (NameList::read(include, NameOf::Table), NameList::read(exclude, NameOf::Table)) {
             (Ok(include), Ok(exclude)) => {
                 let (namespaces, exclude_namespaces) = Default::default();
                 let (partitions, later) = (Partitions::Root, Later::Reload);
-                Ok(Selection { include, exclude, namespaces, exclude_namespaces, partitions, later, always: None })
+                Ok(Selection {
+                    include,
+                    exclude,
+                    namespaces,
+                    exclude_namespaces,
+                    partitions,
+                    later,
+                    always: None,
+                })
             }
-            (include, exclude) => Err((include.err().unwrap_or_default(), exclude.err().unwrap_or_default())),
+            (include, exclude) => {
+                Err((include.err().unwrap_or_default(), exclude.err().unwrap_or_default()))
+            }
         }
     }
 
@@ -99,7 +112,8 @@ impl Selection {
     #[must_use]
     pub fn includes(&self, table: &TableName) -> bool {
         let in_namespace = self.namespaces.is_empty() || self.namespaces.lists(&[&table.namespace]);
-        (in_namespace && self.include.lists(&[&table.namespace, &table.name])) || self.takes_always(table)
+        (in_namespace && self.include.lists(&[&table.namespace, &table.name]))
+            || self.takes_always(table)
     }
 
     /// Whether the exclude lists take it away.
@@ -115,7 +129,10 @@ impl Selection {
         let matched = |table: &TableName, pattern: &super::names::NamePattern| {
             pattern.tells(&[&table.namespace, &table.name]).unwrap_or(false)
         };
-        let idle = self.include.iter().filter(|pattern| !tables.iter().any(|table| matched(table, pattern)));
+        let idle = self
+            .include
+            .iter()
+            .filter(|pattern| !tables.iter().any(|table| matched(table, pattern)));
         idle.map(super::names::NamePattern::text).collect()
     }
 
@@ -195,9 +212,14 @@ mod tests {
     #[test]
     fn a_table_of_another_namespace_is_not_captured() {
         let namespaces = |list: &[&str]| {
-            NameList::read(&list.iter().map(ToString::to_string).collect::<Vec<_>>(), NameOf::Namespace).unwrap()
+            NameList::read(
+                &list.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                NameOf::Namespace,
+            )
+            .unwrap()
         };
-        let selection = lists(&["*.*"], &[]).within(namespaces(&["regex:S2", "public"]), namespaces(&["pub*"]));
+        let selection =
+            lists(&["*.*"], &[]).within(namespaces(&["regex:S2", "public"]), namespaces(&["pub*"]));
         assert!(selection.matches(&TableName::new("s2", "t")));
         assert!(!selection.matches(&TableName::new("s3", "t")));
         assert!(!selection.matches(&TableName::new("public", "t")));
@@ -206,7 +228,8 @@ mod tests {
     #[test]
     fn reports_every_bad_pattern_of_both_lists() {
         let owned = |list: &[&str]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let (include, exclude) = Selection::new(&owned(&["a.b", "c", "d.e.f"]), &owned(&["x"])).unwrap_err();
+        let (include, exclude) =
+            Selection::new(&owned(&["a.b", "c", "d.e.f"]), &owned(&["x"])).unwrap_err();
         assert_eq!(include.iter().map(|bad| bad.index).collect::<Vec<_>>(), [1, 2]);
         assert_eq!(exclude.iter().map(|bad| bad.index).collect::<Vec<_>>(), [0]);
     }
@@ -214,7 +237,8 @@ mod tests {
     #[test]
     fn names_the_patterns_that_match_nothing() {
         let tables = [TableName::new("public", "orders"), TableName::new("inventory", "a")];
-        let selection = lists(&["public.orders", "public.order", "inventory.*", "x.*"], &["inventory.*"]);
+        let selection =
+            lists(&["public.orders", "public.order", "inventory.*", "x.*"], &["inventory.*"]);
         assert_eq!(selection.unmatched(&tables), ["public.order", "x.*"]);
         assert_eq!(
             selection.exact().collect::<Vec<_>>(),

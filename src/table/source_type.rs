@@ -40,7 +40,11 @@ impl SourceType {
                 _ => break,
             }
         }
-        SourceType { name: name.into(), length: length(oid.0, typmod), scale: Some(scale(oid.0, typmod)) }
+        SourceType {
+            name: name.into(),
+            length: length(oid.0, typmod),
+            scale: Some(scale(oid.0, typmod)),
+        }
     }
 
     /// The same as rows of the first copy have it.
@@ -49,7 +53,12 @@ impl SourceType {
     /// two differ another schema is registered when the stream begins. An integer whose default takes from a sequence is
     /// a serial to the driver (an identity column is not), and a numeric without digits has no length and no scale.
     #[must_use]
-    pub fn copied(type_oid: Oid, typmod: i32, types: &BTreeMap<Oid, TypeFacts>, default: Option<&str>) -> Self {
+    pub fn copied(
+        type_oid: Oid,
+        typmod: i32,
+        types: &BTreeMap<Oid, TypeFacts>,
+        default: Option<&str>,
+    ) -> Self {
         let streamed = SourceType::of(type_oid, typmod, types);
         let serial = default.is_some_and(|default| default.contains("nextval("));
         match type_oid.0 {
@@ -73,7 +82,8 @@ fn second_size(typmod: i32) -> i32 {
 }
 
 fn length(oid: u32, typmod: i32) -> i32 {
-    let declared = |less: i32| if typmod == -1 { LENGTH_UNKNOWN } else { typmod.saturating_sub(less) };
+    let declared =
+        |less: i32| if typmod == -1 { LENGTH_UNKNOWN } else { typmod.saturating_sub(less) };
     match oid {
         16 | 18 => 1,
         20 => 19,
@@ -137,7 +147,11 @@ mod tests {
 
     #[test]
     fn a_domain_has_its_own_name_and_its_base_types_length() {
-        let facts = |name: &str, class| TypeFacts { name: name.to_owned(), namespace: "public".to_owned(), class };
+        let facts = |name: &str, class| TypeFacts {
+            name: name.to_owned(),
+            namespace: "public".to_owned(),
+            class,
+        };
         let types = BTreeMap::from([
             (Oid(1043), facts("varchar", TypeClass::Base)),
             (Oid(9000), facts("code", TypeClass::Domain { base: Oid(1043), typmod: 16 })),
@@ -155,13 +169,25 @@ mod tests {
             namespace: "pg_catalog".to_owned(),
             class: TypeClass::Base,
         };
-        let types = BTreeMap::from([(Oid(20), facts("int8")), (Oid(23), facts("int4")), (Oid(1700), facts("numeric"))]);
+        let types = BTreeMap::from([
+            (Oid(20), facts("int8")),
+            (Oid(23), facts("int4")),
+            (Oid(1700), facts("numeric")),
+        ]);
         let copied = |oid, typmod, default| SourceType::copied(Oid(oid), typmod, &types, default);
         let next = Some("nextval('s'::regclass)");
-        assert_eq!(copied(23, -1, next), SourceType { name: "serial".into(), length: 10, scale: Some(0) });
+        assert_eq!(
+            copied(23, -1, next),
+            SourceType { name: "serial".into(), length: 10, scale: Some(0) }
+        );
         assert_eq!(copied(20, -1, next).name, "bigserial".into());
-        assert_eq!(copied(1700, -1, None), SourceType { name: "numeric".into(), length: 0, scale: None });
-        for (oid, typmod, default) in [(23, -1, None), (23, -1, Some("7")), (1700, (6 << 16 | 1) + 4, None)] {
+        assert_eq!(
+            copied(1700, -1, None),
+            SourceType { name: "numeric".into(), length: 0, scale: None }
+        );
+        for (oid, typmod, default) in
+            [(23, -1, None), (23, -1, Some("7")), (1700, (6 << 16 | 1) + 4, None)]
+        {
             assert_eq!(copied(oid, typmod, default), SourceType::of(Oid(oid), typmod, &types));
         }
     }

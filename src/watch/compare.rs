@@ -16,9 +16,14 @@ pub fn compare(recorded: &Fingerprint, seen: &Fingerprint) -> Vec<Finding> {
     compare_under(recorded, seen, Rules::default())
 }
 
-pub(super) fn compare_under(recorded: &Fingerprint, seen: &Fingerprint, rules: Rules) -> Vec<Finding> {
+pub(super) fn compare_under(
+    recorded: &Fingerprint,
+    seen: &Fingerprint,
+    rules: Rules,
+) -> Vec<Finding> {
     let mut look = Comparison { recorded, seen, rules, found: Vec::new() };
-    let own = |look: &Fingerprint| look.relations.iter().all(|(oid, relation)| *oid == relation.oid);
+    let own =
+        |look: &Fingerprint| look.relations.iter().all(|(oid, relation)| *oid == relation.oid);
     assert!(own(recorded) && own(seen), "a look keeps each relation under the relation's own oid");
     let Some(before) = &recorded.publication else { return Vec::new() };
     let Some(now) = look.publication(before) else { return look.found };
@@ -44,7 +49,14 @@ struct Comparison<'a> {
 impl<'a> Comparison<'a> {
     fn find(&mut self, code: Code, table: Option<&Relation>, detail: String, next: String) {
         let table = table.map(|relation| relation.table().to_string());
-        self.found.push(Finding { code, table, from: self.recorded.before, to: self.seen.after, detail, next });
+        self.found.push(Finding {
+            code,
+            table,
+            from: self.recorded.before,
+            to: self.seen.after,
+            detail,
+            next,
+        });
     }
 
     /// Returns the publication of the later look. Returns `None` if it is another publication, because
@@ -77,8 +89,14 @@ impl<'a> Comparison<'a> {
         }
         if before.version != now.version && self.rules.keep(Rule::PublicationVersion) {
             if before.owner != now.owner || before.publishes() != now.publishes() {
-                let detail = format!("publication `{name}` has another owner, or publishes more operations");
-                self.find(Code::PublicationExtended, None, detail, "nothing has to be done".to_owned());
+                let detail =
+                    format!("publication `{name}` has another owner, or publishes more operations");
+                self.find(
+                    Code::PublicationExtended,
+                    None,
+                    detail,
+                    "nothing has to be done".to_owned(),
+                );
             } else {
                 let detail = format!("publication `{name}` was altered and altered back");
                 self.find(Code::PublicationAltered, None, detail, accept_and_copy(None));
@@ -105,9 +123,14 @@ impl<'a> Comparison<'a> {
     /// Returns the relation of the later look if it was published under its name all the time.
     fn membership(&mut self, before: &Relation, publication: &Publication) -> Option<&'a Relation> {
         let table = before.table();
+        assert!(before.captured, "{table} is compared without being captured");
         let now = self.seen.relations.get(&before.oid);
         let moved = now.is_none_or(|now| now.table() != table);
-        let successor = self.seen.relations.values().find(|other| other.oid != before.oid && other.table() == table);
+        let successor = self
+            .seen
+            .relations
+            .values()
+            .find(|other| other.oid != before.oid && other.table() == table);
         let holds = if now.is_some() { Rule::NameStays } else { Rule::RelationExists };
         if moved {
             if self.rules.keep(holds) {
@@ -130,7 +153,10 @@ impl<'a> Comparison<'a> {
             && now.namespace_rights == before.namespace_rights
             && self.rules.keep(Rule::NamespaceVersion)
         {
-            let detail = format!("schema {} of table {table} was altered and altered back", before.namespace);
+            let detail = format!(
+                "schema {} of table {table} was altered and altered back",
+                before.namespace
+            );
             let next = "nothing, if only rights were granted and revoked; if the schema was renamed and renamed back, \
                         copy its tables with `wellspring snapshot`";
             self.find(Code::NamespaceAltered, Some(before), detail, next.to_owned());
@@ -161,11 +187,16 @@ impl<'a> Comparison<'a> {
             return self.find(Code::TableLeft, Some(before), gone, next);
         };
         let is_published = if successor.published { "is published" } else { "is not published" };
-        let detail = format!("{gone}; {table} is now relation {}, which {is_published}", successor.oid);
+        let detail =
+            format!("{gone}; {table} is now relation {}, which {is_published}", successor.oid);
         let next = if successor.published {
             accept_and_copy(Some(before))
         } else {
-            format!("run {}; then {}", add_sql(&publication.name, &[table]), accept_and_copy(Some(before)))
+            format!(
+                "run {}; then {}",
+                add_sql(&publication.name, &[table]),
+                accept_and_copy(Some(before))
+            )
         };
         self.find(Code::TableSwapped, Some(before), detail, next);
     }
@@ -174,7 +205,8 @@ impl<'a> Comparison<'a> {
     fn left(&self, before: &Relation, now: &Relation) -> Option<String> {
         let (table, keep) = (before.table(), |rule| self.rules.keep(rule));
         if !now.published && before.persistence == now.persistence {
-            return keep(Rule::StaysPublished).then(|| format!("table {table} is no longer published"));
+            return keep(Rule::StaysPublished)
+                .then(|| format!("table {table} is no longer published"));
         }
         if before.persistence == 'p' && now.persistence != 'p' {
             return keep(Rule::StaysLogged)
@@ -190,7 +222,8 @@ impl<'a> Comparison<'a> {
             return Some(format!("table {table} {what}"));
         }
         let renamed = before.name_version != now.name_version && before.owner == now.owner;
-        (renamed && keep(Rule::NameVersion)).then(|| format!("table {table} had another name or schema for a while"))
+        (renamed && keep(Rule::NameVersion))
+            .then(|| format!("table {table} had another name or schema for a while"))
     }
 
     /// Compares what identifies old rows.
@@ -199,11 +232,22 @@ impl<'a> Comparison<'a> {
         let publishes_old_rows = publication.updates || publication.deletes;
         if publishes_old_rows && now.updates_fail && !before.updates_fail {
             if self.rules.keep(Rule::UpdatesGoOn) {
-                let detail = format!("UPDATE and DELETE of table {table} fail: it has no replica identity any more");
-                self.find(Code::IdentityLost, Some(before), detail, give_identity(&table.to_string()));
+                let detail = format!(
+                    "UPDATE and DELETE of table {table} fail: it has no replica identity any more"
+                );
+                self.find(
+                    Code::IdentityLost,
+                    Some(before),
+                    detail,
+                    give_identity(&table.to_string()),
+                );
             }
-        } else if (before.identity, &before.key) != (now.identity, &now.key) && self.rules.keep(Rule::KeyStays) {
-            let detail = format!("the replica identity of table {table} changed: old rows carry other columns");
+        } else if (before.identity, &before.key) != (now.identity, &now.key)
+            && self.rules.keep(Rule::KeyStays)
+        {
+            let detail = format!(
+                "the replica identity of table {table} changed: old rows carry other columns"
+            );
             let next = "see the documentation on keys: records from here on may have another key";
             self.find(Code::KeyChanged, Some(before), detail, next.to_owned());
         }
@@ -229,12 +273,17 @@ impl<'a> Comparison<'a> {
             let known = before.parts.get(oid);
             if known.is_none() && part.made != part.joined && self.rules.keep(Rule::AttachIsTold) {
                 let rows = estimate(part);
-                let detail =
-                    format!("partition {} was attached to table {table}: {rows} in it are in no event", part.name);
+                let detail = format!(
+                    "partition {} was attached to table {table}: {rows} in it are in no event",
+                    part.name
+                );
                 self.find(Code::PartitionAttached, Some(before), detail, copy(before));
             }
-            if known.is_some_and(|known| known.joined != part.joined) && self.rules.keep(Rule::DetachIsTold) {
-                let detail = format!("partition {} of table {table} was detached for a while", part.name);
+            if known.is_some_and(|known| known.joined != part.joined)
+                && self.rules.keep(Rule::DetachIsTold)
+            {
+                let detail =
+                    format!("partition {} of table {table} was detached for a while", part.name);
                 self.find(Code::PartitionLeft, Some(before), detail, copy(before));
             }
             let publishes_old_rows = publication.updates || publication.deletes;
@@ -250,7 +299,10 @@ impl<'a> Comparison<'a> {
         for (_, part) in before.parts.iter().filter(|(oid, _)| !now.parts.contains_key(oid)) {
             if self.rules.keep(Rule::DetachIsTold) {
                 let rows = estimate(part);
-                let detail = format!("partition {} left table {table}: no event deletes {rows} of it", part.name);
+                let detail = format!(
+                    "partition {} left table {table}: no event deletes {rows} of it",
+                    part.name
+                );
                 let next = "delete the rows where they are consumed, if they should go";
                 self.find(Code::PartitionLeft, Some(before), detail, next.to_owned());
             }
@@ -260,7 +312,12 @@ impl<'a> Comparison<'a> {
 
 impl Publication {
     fn publishes(&self) -> [(&'static str, bool); 4] {
-        [("insert", self.inserts), ("update", self.updates), ("delete", self.deletes), ("truncate", self.truncates)]
+        [
+            ("insert", self.inserts),
+            ("update", self.updates),
+            ("delete", self.deletes),
+            ("truncate", self.truncates),
+        ]
     }
 
     /// Lists the operations that are published no longer.
@@ -285,7 +342,10 @@ fn copy(table: &Relation) -> String {
 fn accept_and_copy(table: Option<&Relation>) -> String {
     match table {
         Some(table) => format!("run `wellspring slot accept`, then {}", copy(table)),
-        None => "run `wellspring slot accept`, then copy the captured tables with `wellspring snapshot`".to_owned(),
+        None => {
+            "run `wellspring slot accept`, then copy the captured tables with `wellspring snapshot`"
+                .to_owned()
+        }
     }
 }
 

@@ -30,7 +30,7 @@ pub struct Fingerprint {
 pub struct Publication {
     /// Another oid means that the publication was dropped and created again.
     pub oid: Oid,
-    /// The name: `pg_publication.pubname`.
+    /// The publication's name: `pg_publication.pubname`.
     pub name: String,
     /// The `xmin` of the publication's row.
     pub version: u32,
@@ -134,7 +134,11 @@ impl Fingerprint {
 
     /// Marks the captured relations, and removes relations that are neither selected nor were
     /// captured. Column types that this look left out are taken from the look before.
-    pub fn capture(&mut self, is_selected: impl Fn(&TableName) -> bool, earlier: Option<&Fingerprint>) {
+    pub fn capture(
+        &mut self,
+        is_selected: impl Fn(&TableName) -> bool,
+        earlier: Option<&Fingerprint>,
+    ) {
         let known = |oid: &Oid| earlier.and_then(|earlier| earlier.relations.get(oid));
         self.relations.retain(|oid, relation| {
             let is_selected = is_selected(&relation.table());

@@ -12,8 +12,7 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 
 /// The server's position. A standby decodes only what it has replayed.
-const POSITION: &str =
-    "CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END";
+const POSITION: &str = "CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END";
 
 #[derive(Deserialize)]
 struct Answer {
@@ -61,21 +60,32 @@ pub async fn look(
 
 /// Lists what the first statement leaves open.
 fn details(seen: &Fingerprint, earlier: Option<&Fingerprint>) -> Details {
-    let is_seen =
-        |relation: &&Relation| seen.relations.get(&relation.oid).is_some_and(|now| now.table() == relation.table());
-    let missing: Vec<&Relation> =
-        earlier.iter().flat_map(|earlier| earlier.captured()).filter(|relation| !is_seen(relation)).collect();
+    let is_seen = |relation: &&Relation| {
+        seen.relations.get(&relation.oid).is_some_and(|now| now.table() == relation.table())
+    };
+    let missing: Vec<&Relation> = earlier
+        .iter()
+        .flat_map(|earlier| earlier.captured())
+        .filter(|relation| !is_seen(relation))
+        .collect();
     Details {
         relations: missing.iter().map(|relation| relation.oid).collect(),
         names: missing.iter().map(|relation| relation.table()).collect(),
-        typed: seen.captured().filter(|relation| relation.types.is_none()).map(|relation| relation.oid).collect(),
+        typed: seen
+            .captured()
+            .filter(|relation| relation.types.is_none())
+            .map(|relation| relation.oid)
+            .collect(),
     }
 }
 
 async fn ask(sql: &Sql, name: &str, details: &Details) -> Result<Fingerprint, PgError> {
     let rows = sql.query(&statement(sql.server_version(), name, details)).await?;
-    let unreadable = |what: &str| PgError::Protocol { call: "look at the publication", what: what.to_owned() };
-    let cell = |row: usize, at: usize| rows.get(row).and_then(|row| row.get(at)).and_then(Option::as_deref);
+    let unreadable =
+        |what: &str| PgError::Protocol { call: "look at the publication", what: what.to_owned() };
+    let cell = |row: usize, at: usize| {
+        rows.get(row).and_then(|row| row.get(at)).and_then(Option::as_deref)
+    };
     let position = |text: Option<&str>| text.and_then(|text| text.parse::<Lsn>().ok());
     let before = position(cell(0, 0)).ok_or_else(|| unreadable("no position"))?;
     let after = position(cell(1, 1)).ok_or_else(|| unreadable("no position behind the catalog"))?;
@@ -108,7 +118,9 @@ fn statement(version: u32, name: &str, details: &Details) -> String {
     let names: Vec<String> = details
         .names
         .iter()
-        .map(|table| format!("({}, {})", escape_literal(&table.namespace), escape_literal(&table.name)))
+        .map(|table| {
+            format!("({}, {})", escape_literal(&table.namespace), escape_literal(&table.name))
+        })
         .collect();
     let named = if names.is_empty() {
         String::new()

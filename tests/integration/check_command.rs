@@ -26,14 +26,24 @@ fn check(folder: &Path) -> (Option<i32>, String) {
     let text = |finding: &Value, field: &str| finding[field].as_str().unwrap().to_owned();
     let wrong = findings.iter().filter(|finding| finding["level"] != "ok");
     let lines: Vec<String> = wrong
-        .map(|finding| format!("{}: {}\n{}", text(finding, "level"), text(finding, "what"), text(finding, "fix")))
+        .map(|finding| {
+            format!(
+                "{}: {}\n{}",
+                text(finding, "level"),
+                text(finding, "what"),
+                text(finding, "fix")
+            )
+        })
         .collect();
     (output.status.code(), lines.join("\n"))
 }
 
 /// What a check could have left behind.
 fn traces(server: &Server) -> String {
-    server.sql("postgres", "SELECT (SELECT count(*) FROM pg_replication_slots), (SELECT count(*) FROM pg_publication)")
+    server.sql(
+        "postgres",
+        "SELECT (SELECT count(*) FROM pg_replication_slots), (SELECT count(*) FROM pg_publication)",
+    )
 }
 
 #[test]
@@ -142,7 +152,14 @@ async fn check_asks_the_registry_about_each_schema_and_registers_none() {
     let (code, wrong) = check(folder.path());
     assert_eq!(code, Some(5), "{wrong}");
     assert!(wrong.contains("fail: subject p.public.orders-key would refuse its schema"), "{wrong}");
-    let subjects = client.get(format!("{}/subjects", registry.url())).send().await.unwrap().text().await.unwrap();
+    let subjects = client
+        .get(format!("{}/subjects", registry.url()))
+        .send()
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
     assert_eq!(subjects, "[\"p.public.orders-key\"]", "nothing was registered");
 }
 
@@ -164,7 +181,11 @@ fn remove_shows_first_and_leaves_nothing_of_ours() {
 
     let (code, out) = remove(&[]);
     assert!(code == Some(0) && out.contains("slot         `wellspring_p` keeps"), "{out}");
-    assert!(out.contains("publication  `wellspring_p` with 1 tables") && out.contains("again with --yes"), "{out}");
+    assert!(
+        out.contains("publication  `wellspring_p` with 1 tables")
+            && out.contains("again with --yes"),
+        "{out}"
+    );
     assert_eq!(traces(&server).trim(), "2|1", "looking removes nothing");
 
     let (code, out) = remove(&["--yes"]);

@@ -21,7 +21,10 @@ fn the_version_names_what_is_linked_in() {
     let folder = tempfile::tempdir().unwrap();
     let (code, out, err) = texts(&wellspring(&["--version"], folder.path()));
     assert_eq!((code, err.as_str()), (Some(0), ""));
-    assert!(out.starts_with(&format!("wellspring {} (librdkafka ", env!("CARGO_PKG_VERSION"))), "{out}");
+    assert!(
+        out.starts_with(&format!("wellspring {} (librdkafka ", env!("CARGO_PKG_VERSION"))),
+        "{out}"
+    );
     assert!(out.contains("OpenSSL "), "{out}");
 }
 
@@ -51,13 +54,25 @@ fn help_lists_commands_and_exit_codes() {
 #[test]
 fn a_broken_configuration_ends_each_command_with_all_faults() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("wellspring.toml"), "[postgrs]\nurl = 1\n[tables]\ninclude = \"a.b\"\n").unwrap();
+    std::fs::write(
+        folder.path().join("wellspring.toml"),
+        "[postgrs]\nurl = 1\n[tables]\ninclude = \"a.b\"\n",
+    )
+    .unwrap();
     for command in [&["run"][..], &["check"], &["config", "show"], &["slot", "status"]] {
         let (code, out, err) = texts(&wellspring(command, folder.path()));
         assert_eq!((code, out.as_str()), (Some(2), ""), "{command:?}\n{err}");
         assert!(err.starts_with("error: the configuration has 5 faults\n"), "{err}");
-        assert!(err.contains("\n  wellspring.toml:1:2: postgrs: unknown section; did you mean `postgres`?\n"), "{err}");
-        assert!(err.contains("\n  wellspring.toml:4:1: tables.include: expected a list of texts"), "{err}");
+        assert!(
+            err.contains(
+                "\n  wellspring.toml:1:2: postgrs: unknown section; did you mean `postgres`?\n"
+            ),
+            "{err}"
+        );
+        assert!(
+            err.contains("\n  wellspring.toml:4:1: tables.include: expected a list of texts"),
+            "{err}"
+        );
         assert!(err.contains("\nhint: "), "{err}");
     }
 }
@@ -82,8 +97,10 @@ fn an_unknown_command_is_a_fault_of_the_command_line() {
 fn the_example_is_a_configuration_that_works() {
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("wellspring.example.toml");
     let folder = tempfile::tempdir().unwrap();
-    let (code, out, err) =
-        texts(&wellspring(&["--config", example.to_str().unwrap(), "config", "show"], folder.path()));
+    let (code, out, err) = texts(&wellspring(
+        &["--config", example.to_str().unwrap(), "config", "show"],
+        folder.path(),
+    ));
     assert_eq!((code, err.as_str()), (Some(0), ""));
     assert!(out.contains("slot = \"wellspring_shop\""), "{out}");
     // What is shown is a configuration again, and shows the same.
@@ -91,7 +108,9 @@ fn the_example_is_a_configuration_that_works() {
     let (code, again, err) = texts(&wellspring(&["config", "show"], folder.path()));
     assert_eq!((code, err.as_str()), (Some(0), ""));
     let values = |text: &str| {
-        let lines = text.lines().map(|line| line.split(" #").next().unwrap_or_default().trim_end().to_owned());
+        let lines = text
+            .lines()
+            .map(|line| line.split(" #").next().unwrap_or_default().trim_end().to_owned());
         lines.collect::<std::collections::BTreeSet<_>>()
     };
     assert_eq!(values(&out), values(&again));
@@ -149,7 +168,12 @@ impl Running {
     fn of(folder: &Path, config: &str) -> Running {
         std::fs::write(folder.join("wellspring.toml"), config).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_wellspring"));
-        command.arg("run").current_dir(folder).env_clear().stdout(Stdio::null()).stderr(Stdio::piped());
+        command
+            .arg("run")
+            .current_dir(folder)
+            .env_clear()
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let log = BufReader::new(child.stderr.take().unwrap());
         Running { child, log, read: String::new() }
@@ -159,7 +183,12 @@ impl Running {
     fn says(&mut self, text: &str) -> String {
         loop {
             let mut line = String::new();
-            assert_ne!(self.log.read_line(&mut line).unwrap(), 0, "the log ends without {text:?}:\n{}", self.read);
+            assert_ne!(
+                self.log.read_line(&mut line).unwrap(),
+                0,
+                "the log ends without {text:?}:\n{}",
+                self.read
+            );
             self.read.push_str(&line);
             if line.contains(text) {
                 return line;
@@ -168,7 +197,8 @@ impl Running {
     }
 
     fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap();
+        let sent =
+            Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap();
         assert!(sent.success());
     }
 }
@@ -189,7 +219,11 @@ fn an_agent_keeps_trying_and_stops_when_asked() {
     let address = line.rsplit("http://").next().unwrap().trim().trim_end_matches('/');
     agent.says("postgres_unavailable");
     let mut stream = std::net::TcpStream::connect(address).unwrap();
-    std::io::Write::write_all(&mut stream, b"GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    std::io::Write::write_all(
+        &mut stream,
+        b"GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
+    )
+    .unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
@@ -205,7 +239,8 @@ fn a_stop_before_kafka_is_reached_says_that_nothing_is_sent() {
     let kafka = "[kafka]\nbrokers = [\"127.0.0.1:1\"]\n[registry]\nurl = \"http://127.0.0.1:1\"\n";
     let config = AWAY.replace("sink = \"stdout\"\n", "");
     assert_ne!(config, AWAY);
-    let mut agent = Running::of(folder.path(), &format!("{config}{kafka}[admin]\nlisten = \"127.0.0.1:0\"\n"));
+    let mut agent =
+        Running::of(folder.path(), &format!("{config}{kafka}[admin]\nlisten = \"127.0.0.1:0\"\n"));
     agent.says("kafka_unavailable");
     agent.signal("-INT");
     agent.says("SIGINT: stopping");
@@ -227,7 +262,10 @@ fn an_agent_takes_requests_with_the_token_and_reloads_its_file() {
 
     let (code, out, err) = ask(&["pause"]);
     assert!(code == Some(0) && out.starts_with("paused: no change is read"), "{out}{err}");
-    assert_eq!(ask(&["resume"]), (Some(0), "resumed where it was paused\n".to_owned(), String::new()));
+    assert_eq!(
+        ask(&["resume"]),
+        (Some(0), "resumed where it was paused\n".to_owned(), String::new())
+    );
 
     // SIGHUP and the command do the same.
     agent.signal("-HUP");
@@ -239,13 +277,18 @@ fn an_agent_takes_requests_with_the_token_and_reloads_its_file() {
     assert_eq!(ask(&["resume"]).0, Some(0));
     std::fs::write(&token, "short").unwrap();
     let (code, _, err) = ask(&["pause"]);
-    assert!(code == Some(1) && err.contains("actions are off: the token has fewer than 16 bytes"), "{err}");
+    assert!(
+        code == Some(1) && err.contains("actions are off: the token has fewer than 16 bytes"),
+        "{err}"
+    );
     std::fs::write(&token, "fedcba9876543210fedcba9876543210").unwrap();
 
     // What a running agent cannot take is named, with and without a secret in it; a broken file changes nothing.
     let file = folder.path().join("wellspring.toml");
     let text = std::fs::read_to_string(&file).unwrap();
-    let other = text.replace("u@127.0.0.1:1/d", "u:hunter2@127.0.0.1:1/d").replace("prefix = \"p\"", "prefix = \"q\"");
+    let other = text
+        .replace("u@127.0.0.1:1/d", "u:hunter2@127.0.0.1:1/d")
+        .replace("prefix = \"p\"", "prefix = \"q\"");
     std::fs::write(&file, other).unwrap();
     let (code, _, err) = ask(&["reload"]);
     assert_eq!(code, Some(1));

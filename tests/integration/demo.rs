@@ -42,7 +42,10 @@ fn folder() -> tempfile::TempDir {
 }
 
 fn left_in(folder: &Path) -> Vec<String> {
-    std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path().display().to_string()).collect()
+    std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path().display().to_string())
+        .collect()
 }
 
 fn signal(demo: &Child) {
@@ -60,11 +63,17 @@ fn number_before(text: &str, word: &str) -> u64 {
 fn tables_equal_topics_and_nothing_is_left_behind() {
     let folder = folder();
     let mut demo = demo(folder.path());
-    let demo = demo.env("DEMO_SECONDS", "5").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let demo = demo
+        .env("DEMO_SECONDS", "5")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let watchdog = watchdog(&demo);
     let output = demo.wait_with_output().unwrap();
     drop(watchdog);
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (out, err) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.status.code(), Some(0), "{out}\n{err}");
     assert!(out.contains("tables equal at the end"), "{out}\n{err}");
     assert!(!out.contains("NOT EQUAL"), "{out}");
@@ -79,7 +88,8 @@ fn tables_equal_topics_and_nothing_is_left_behind() {
 #[test]
 fn an_interrupt_ends_it_with_a_comparison() {
     let folder = folder();
-    let mut demo = demo(folder.path()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut demo =
+        demo(folder.path()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let _watchdog = watchdog(&demo);
     let mut out = BufReader::new(demo.stdout.take().unwrap());
     let mut line = String::new();
@@ -98,7 +108,8 @@ fn an_interrupt_ends_it_with_a_comparison() {
 #[test]
 fn a_second_interrupt_ends_it_at_once_and_leaves_nothing_behind() {
     let folder = folder();
-    let mut demo = demo(folder.path()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut demo =
+        demo(folder.path()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let _watchdog = watchdog(&demo);
     let mut out = BufReader::new(demo.stdout.take().unwrap());
     let mut line = String::new();

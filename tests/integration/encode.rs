@@ -11,13 +11,14 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 use wellspring::change::{Context, Marker, Position, Row};
 use wellspring::encode::{
-    BinaryMode, Code, Config, DecimalMode, Encoder, Format, HstoreMode, Ids, IntervalMode, Modes, Plan, PlanError,
-    Planner, TimeMode, UnknownMode,
+    BinaryMode, Code, Config, DecimalMode, Encoder, Format, HstoreMode, Ids, IntervalMode, Modes,
+    Plan, PlanError, Planner, TimeMode, UnknownMode,
 };
 use wellspring::lsn::{Lsn, Oid, PgMicros, Xid};
 use wellspring::pgoutput::{self, CopyRow, Message};
 use wellspring::table::{
-    Column, ColumnKind, ReplicaIdentity, SourceType, Table, TableName, TypeClass, TypeFacts, resolve,
+    Column, ColumnKind, ReplicaIdentity, SourceType, Table, TableName, TypeClass, TypeFacts,
+    resolve,
 };
 
 /// A type as the catalog names it: its oid and modifier.
@@ -28,7 +29,8 @@ const MOOD: u32 = 20_001;
 const MOODS: u32 = 20_002;
 const HSTORE: u32 = 20_003;
 /// Types of PostGIS and pgvector, and an array of each.
-const EXTENSION_TYPES: [&str; 6] = ["geometry", "geography", "vector", "halfvec", "sparsevec", "isbn"];
+const EXTENSION_TYPES: [&str; 6] =
+    ["geometry", "geography", "vector", "halfvec", "sparsevec", "isbn"];
 const EXTENSION_FIRST: u32 = 20_100;
 
 /// Types whose values the tests make up; together they have every kind.
@@ -100,7 +102,8 @@ const TYPES: [TypeId; 64] = [
 ];
 
 fn kind(id: TypeId) -> ColumnKind {
-    let fact = |name: &str, class| TypeFacts { name: name.into(), namespace: "public".into(), class };
+    let fact =
+        |name: &str, class| TypeFacts { name: name.into(), namespace: "public".into(), class };
     let mut types = BTreeMap::from([
         (Oid(MOOD), fact("mood", TypeClass::Enum { labels: vec!["sad".into(), "ok".into()] })),
         (Oid(MOODS), fact("_mood", TypeClass::Array { element: Oid(MOOD) })),
@@ -108,7 +111,10 @@ fn kind(id: TypeId) -> ColumnKind {
     ]);
     for (oid, name) in (EXTENSION_FIRST..).step_by(2).zip(EXTENSION_TYPES) {
         types.insert(Oid(oid), fact(name, TypeClass::Base));
-        types.insert(Oid(oid + 1), fact(&format!("_{name}"), TypeClass::Array { element: Oid(oid) }));
+        types.insert(
+            Oid(oid + 1),
+            fact(&format!("_{name}"), TypeClass::Array { element: Oid(oid) }),
+        );
     }
     resolve(Oid(id.0), id.1, &types)
 }
@@ -197,17 +203,18 @@ fn modes() -> impl Strategy<Value = Modes> {
     let codes = [Code::Base64, Code::Base64Url, Code::Hex].map(BinaryMode::Coded);
     let unknown = [UnknownMode::Text, UnknownMode::Bytes, UnknownMode::Drop];
     let pick = |count: usize| 0..count;
-    (pick(6), pick(3), pick(4), pick(3), 0..=Modes::MONEY_DIGITS_MAX, any::<bool>(), any::<bool>()).prop_map(
-        move |(time, decimal, binary, unknown_type, money_digits, interval, hstore)| Modes {
-            time: times[time],
-            decimals: decimals[decimal],
-            intervals: if interval { IntervalMode::Text } else { IntervalMode::Numeric },
-            hstore: if hstore { HstoreMode::Map } else { HstoreMode::Json },
-            binary: codes.get(binary).copied().unwrap_or(BinaryMode::Bytes),
-            money_digits,
-            unknown_types: unknown[unknown_type],
-        },
-    )
+    (pick(6), pick(3), pick(4), pick(3), 0..=Modes::MONEY_DIGITS_MAX, any::<bool>(), any::<bool>())
+        .prop_map(move |(time, decimal, binary, unknown_type, money_digits, interval, hstore)| {
+            Modes {
+                time: times[time],
+                decimals: decimals[decimal],
+                intervals: if interval { IntervalMode::Text } else { IntervalMode::Numeric },
+                hstore: if hstore { HstoreMode::Map } else { HstoreMode::Json },
+                binary: codes.get(binary).copied().unwrap_or(BinaryMode::Bytes),
+                money_digits,
+                unknown_types: unknown[unknown_type],
+            }
+        })
 }
 
 /// A plan with the schemas its records are read back by.
@@ -227,7 +234,12 @@ impl Fixture {
         let draft = Planner::new(config, "app", "run", 3).draft(table)?;
         let key = Schema::parse_str(&draft.key.as_ref().unwrap().text).unwrap();
         let value = Schema::parse_str(&draft.value.text).unwrap();
-        Ok(Fixture { plan: draft.into_plan(Ids { key: Some(1), value: 2 }), key, value, encoder: Encoder::new() })
+        Ok(Fixture {
+            plan: draft.into_plan(Ids { key: Some(1), value: 2 }),
+            key,
+            value,
+            encoder: Encoder::new(),
+        })
     }
 
     /// Encodes a wire message and reads every record back: key and value.
@@ -244,20 +256,31 @@ impl Fixture {
         })?;
         let read = |schema: &Schema, framed: &[u8]| {
             let mut body = &framed[5..];
-            let value = GenericDatumReader::builder(schema).build().unwrap().read_value(&mut body).unwrap();
+            let value =
+                GenericDatumReader::builder(schema).build().unwrap().read_value(&mut body).unwrap();
             assert!(body.is_empty(), "{} bytes after the value", body.len());
             value
         };
         let records = self.encoder.records();
-        Ok(records.map(|r| (read(&self.key, r.key.unwrap()), r.value.map(|value| read(&self.value, value)))).collect())
+        Ok(records
+            .map(|r| {
+                (read(&self.key, r.key.unwrap()), r.value.map(|value| read(&self.value, value)))
+            })
+            .collect())
     }
 
     /// The fields of `before` or `after` of the record at `index`.
-    fn fields(records: &[(Value, Option<Value>)], index: usize, image: usize) -> Option<Vec<Value>> {
+    fn fields(
+        records: &[(Value, Option<Value>)],
+        index: usize,
+        image: usize,
+    ) -> Option<Vec<Value>> {
         let Some(Value::Record(envelope)) = &records[index].1 else { panic!("no envelope") };
         match &envelope[image].1 {
             Value::Union(1, row) => match &**row {
-                Value::Record(fields) => Some(fields.iter().map(|(_, value)| plain(value.clone())).collect()),
+                Value::Record(fields) => {
+                    Some(fields.iter().map(|(_, value)| plain(value.clone())).collect())
+                }
                 other => panic!("{other:?}"),
             },
             _ => None,
@@ -271,7 +294,9 @@ fn plain(value: Value) -> Value {
         Value::Union(_, inner) => plain(*inner),
         Value::Decimal(decimal) => Value::Bytes(Vec::<u8>::try_from(&decimal).unwrap()),
         Value::Array(values) => Value::Array(values.into_iter().map(plain).collect()),
-        Value::Record(fields) => Value::Record(fields.into_iter().map(|(name, value)| (name, plain(value))).collect()),
+        Value::Record(fields) => {
+            Value::Record(fields.into_iter().map(|(name, value)| (name, plain(value))).collect())
+        }
         other => other,
     }
 }
@@ -295,7 +320,11 @@ fn typed_value() -> impl Strategy<Value = (TypeId, String, Value)> {
         any::<i32>().prop_map(|v| ((23, -1), v.to_string(), Value::Int(v))),
         any::<i64>().prop_map(|v| ((20, -1), v.to_string(), Value::Long(v))),
         any::<u32>().prop_map(|v| ((26, -1), v.to_string(), Value::Long(v.into()))),
-        any::<bool>().prop_map(|v| ((16, -1), if v { "t" } else { "f" }.to_owned(), Value::Boolean(v))),
+        any::<bool>().prop_map(|v| (
+            (16, -1),
+            if v { "t" } else { "f" }.to_owned(),
+            Value::Boolean(v)
+        )),
         any::<f64>().prop_map(|v| ((701, -1), format!("{v:?}"), Value::Double(v))),
         any::<f32>().prop_map(|v| ((700, -1), format!("{v:?}"), Value::Float(v))),
         ".*".prop_map(|v: String| ((25, -1), v.clone(), Value::String(v))),
@@ -315,7 +344,8 @@ fn typed_value() -> impl Strategy<Value = (TypeId, String, Value)> {
         }),
         (0_i64..86_400_000_000).prop_map(|v| {
             let s = v / 1_000_000;
-            let text = format!("{:02}:{:02}:{:02}.{:06}", s / 3600, s / 60 % 60, s % 60, v % 1_000_000);
+            let text =
+                format!("{:02}:{:02}:{:02}.{:06}", s / 3600, s / 60 % 60, s % 60, v % 1_000_000);
             ((1083, -1), text, Value::Long(v))
         }),
         proptest::collection::vec(proptest::option::of(any::<i32>()), 0..5).prop_map(|v| {
@@ -432,7 +462,9 @@ fn refuses_a_null_where_the_catalog_has_none() {
     check_error(
         columns,
         &insert(&[text("1"), Cell::Null]),
-        expect!["encode column `c1` of public.t: NULL in a column that the catalog has as NOT NULL"],
+        expect![
+            "encode column `c1` of public.t: NULL in a column that the catalog has as NOT NULL"
+        ],
     );
 }
 
@@ -469,8 +501,9 @@ fn refuses_a_delete_whose_old_row_lacks_the_key() {
     let mut columns = vec![column(0, (23, -1), true, None), column(1, (23, -1), true, None)];
     columns[0].in_identity = false;
     columns[1].in_identity = true;
-    let expect =
-        expect!["encode the key of public.t: column `c0` is not in the row; its replica identity must hold the key"];
+    let expect = expect![
+        "encode the key of public.t: column `c0` is not in the row; its replica identity must hold the key"
+    ];
     check_error(columns, &delete(b'K', &[Cell::Null, text("2")]), expect);
 }
 
@@ -523,18 +556,22 @@ fn refuses_a_key_that_an_identity_index_does_not_hold() {
 #[test]
 fn identity_headers_say_epoch_commit_and_ordinal() {
     let config = Config { identity_headers: true, context_headers: false, ..Config::new("shop") };
-    let columns = vec![column(0, (1700, (5 << 16) + 2 + 4), true, None), column(1, (25, -1), true, None)];
+    let columns =
+        vec![column(0, (1700, (5 << 16) + 2 + 4), true, None), column(1, (25, -1), true, None)];
     let mut table = table(ReplicaIdentity::Default, columns);
     table.key = vec![0, 1];
     table.columns[1].in_identity = true;
     let mut fixture = Fixture::new(&table, config);
-    fixture.encode(&update(b'K', &[text("1.10"), text("a\"b\\")], &[text("1.20"), text("ž")])).unwrap();
+    fixture
+        .encode(&update(b'K', &[text("1.10"), text("a\"b\\")], &[text("1.20"), text("ž")]))
+        .unwrap();
     let shown: Vec<String> = fixture
         .encoder
         .records()
         .map(|record| {
-            let headers =
-                record.headers().map(|(name, value)| format!("{name}={}", std::str::from_utf8(value).unwrap()));
+            let headers = record
+                .headers()
+                .map(|(name, value)| format!("{name}={}", std::str::from_utf8(value).unwrap()));
             headers.collect::<Vec<_>>().join(" ")
         })
         .collect();
@@ -582,7 +619,12 @@ fn copied(context: &Context<'_>) -> String {
 
 #[test]
 fn a_row_of_the_first_copy_says_place_and_consistent_point() {
-    let value = copied(&Context { marker: Marker::FirstInTable, last_commit: None, origin: None, ..CONTEXT });
+    let value = copied(&Context {
+        marker: Marker::FirstInTable,
+        last_commit: None,
+        origin: None,
+        ..CONTEXT
+    });
     expect![[r#"{"before":null,"after":{"c0":7},"source":{VERSION,"connector":"postgresql","name":"shop","ts_ms":1755850400123,"snapshot":"first_in_data_collection","db":"app","sequence":"[null,\"34837832\"]","ts_us":1755850400123456,"ts_ns":1755850400123456000,"schema":"public","table":"t","txId":771,"lsn":34837832,"xmin":null,"origin":null,"origin_lsn":null},"transaction":null,"op":"r","ts_ms":1755850000345,"ts_us":1755850000345678,"ts_ns":1755850000345678901}"#]].assert_eq(&value);
     for (marker, word) in [
         (Marker::First, "first"),
@@ -599,14 +641,22 @@ fn a_row_of_the_first_copy_says_place_and_consistent_point() {
 fn the_slots_xmin_is_in_events_where_it_is_asked_for_and_known() {
     let shown = |xmin: bool, context: &Context<'_>| {
         let rules = wellspring::encode::Rules { xmin, ..Default::default() };
-        let config = Config { format: Format::Json, rules: std::sync::Arc::new(rules), ..Config::new("shop") };
+        let config = Config {
+            format: Format::Json,
+            rules: std::sync::Arc::new(rules),
+            ..Config::new("shop")
+        };
         let table = table(ReplicaIdentity::Default, vec![column(0, (23, -1), true, None)]);
-        let plan = Planner::new(config, "app", "run", 1).draft(&table).unwrap().into_plan(Ids::default());
+        let plan =
+            Planner::new(config, "app", "run", 1).draft(&table).unwrap().into_plan(Ids::default());
         let bytes = insert(&[Cell::Text(b"7".to_vec())]);
-        let Message::Insert { new, .. } = wellspring::pgoutput::decode(&bytes).unwrap() else { panic!() };
+        let Message::Insert { new, .. } = wellspring::pgoutput::decode(&bytes).unwrap() else {
+            panic!()
+        };
         let mut encoder = Encoder::new();
         encoder.row(&plan, context, &Row::Insert { new }, 0).unwrap();
-        let value = String::from_utf8(encoder.records().next().unwrap().value.unwrap().to_vec()).unwrap();
+        let value =
+            String::from_utf8(encoder.records().next().unwrap().value.unwrap().to_vec()).unwrap();
         value.split("\"xmin\":").nth(1).unwrap().split(',').next().unwrap().to_owned()
     };
     assert_eq!(shown(true, &CONTEXT), "700");
@@ -616,7 +666,8 @@ fn the_slots_xmin_is_in_events_where_it_is_asked_for_and_known() {
 
 #[test]
 fn a_row_of_a_later_copy_has_neither_lsn_nor_transaction() {
-    let value = copied(&Context { marker: Marker::Incremental, xid: None, origin: None, ..CONTEXT });
+    let value =
+        copied(&Context { marker: Marker::Incremental, xid: None, origin: None, ..CONTEXT });
     expect![[r#"{"before":null,"after":{"c0":7},"source":{VERSION,"connector":"postgresql","name":"shop","ts_ms":1755850400123,"snapshot":"incremental","db":"app","sequence":"[\"34837776\",\"34837832\"]","ts_us":1755850400123456,"ts_ns":1755850400123456000,"schema":"public","table":"t","txId":null,"lsn":null,"xmin":null,"origin":null,"origin_lsn":null},"transaction":null,"op":"r","ts_ms":1755850000345,"ts_us":1755850000345678,"ts_ns":1755850000345678901}"#]].assert_eq(&value);
 }
 
@@ -633,7 +684,10 @@ fn rerouted(format: Format, columns: Vec<Column>) -> (Planner, Table) {
     let rules = wellspring::encode::Rules { reroute: Some(reroute), ..Default::default() };
     let config = Config { format, rules: std::sync::Arc::new(rules), ..Config::new("shop") };
     let name = TableName::new("public", "shard_2_orders");
-    (Planner::new(config, "app", "run", 1), Table { name, ..table(ReplicaIdentity::Default, columns) })
+    (
+        Planner::new(config, "app", "run", 1),
+        Table { name, ..table(ReplicaIdentity::Default, columns) },
+    )
 }
 
 fn orders() -> Vec<Column> {

@@ -24,13 +24,16 @@ fn difference(path: &str, expected: &Json, ours: &Json) -> Option<String> {
         }
         (Json::Object(left), Json::Object(right)) => {
             let names = left.keys().eq(right.keys());
-            let inner =
-                left.iter().find_map(|(name, value)| difference(&format!("{path}/{name}"), value, right.get(name)?));
+            let inner = left.iter().find_map(|(name, value)| {
+                difference(&format!("{path}/{name}"), value, right.get(name)?)
+            });
             inner.or_else(|| if names { None } else { show() })
         }
-        (Json::Array(left), Json::Array(right)) if left.len() == right.len() => {
-            left.iter().zip(right).enumerate().find_map(|(i, (l, r))| difference(&format!("{path}/{i}"), l, r))
-        }
+        (Json::Array(left), Json::Array(right)) if left.len() == right.len() => left
+            .iter()
+            .zip(right)
+            .enumerate()
+            .find_map(|(i, (l, r))| difference(&format!("{path}/{i}"), l, r)),
         (Json::Number(left), Json::Number(right)) if left.is_f64() && right.is_f64() => {
             let (l, r) = (left.as_f64()?, right.as_f64()?);
             // JSON does not mark `real`, whose shortest digits Java does not always print.
@@ -68,25 +71,45 @@ fn check(case: &str) {
     for (index, (expected, ours)) in expected.iter().zip(&ours).enumerate() {
         let at = format!("{case} record {index} ({})", ours.topic);
         assert_eq!(expected["topic"], json!(ours.topic), "{at}");
-        let key = ours.key.as_ref().map_or(Json::Null, |key| decoded(ours.key_schema.as_ref().unwrap(), key));
-        let value = ours.value.as_ref().map_or(Json::Null, |value| decoded(&ours.value_schema, value));
-        for (part, expected, ours) in
-            [("key", &expected["key"], &key), ("value", &left.value(expected["value"].clone()), &right.value(value))]
-        {
+        let key = ours
+            .key
+            .as_ref()
+            .map_or(Json::Null, |key| decoded(ours.key_schema.as_ref().unwrap(), key));
+        let value =
+            ours.value.as_ref().map_or(Json::Null, |value| decoded(&ours.value_schema, value));
+        for (part, expected, ours) in [
+            ("key", &expected["key"], &key),
+            ("value", &left.value(expected["value"].clone()), &right.value(value)),
+        ] {
             assert_eq!(difference(part, expected, ours), None, "{at}");
         }
         let partition_key = ours.key.as_ref().map_or(Json::Null, |key| json!(hex_of(&key[5..])));
         assert_eq!(expected["partition_key_hex"], partition_key, "{at}");
-        let headers: Vec<Json> = ours.headers.iter().map(|(name, value)| json!([name, value])).collect();
+        let headers: Vec<Json> =
+            ours.headers.iter().map(|(name, value)| json!([name, value])).collect();
         let wanted = expected["headers"].as_array().unwrap().iter();
         let wanted: Vec<Json> = wanted
-            .map(|h| if h["value"] == "$uuid" { json!([h["name"], "run"]) } else { json!([h["name"], h["value"]]) })
+            .map(|h| {
+                if h["value"] == "$uuid" {
+                    json!([h["name"], "run"])
+                } else {
+                    json!([h["name"], h["value"]])
+                }
+            })
             .collect();
         assert_eq!(wanted, headers, "{at}");
-        for (part, text) in [("key_schema", ours.key_schema.as_ref()), ("value_schema", Some(&ours.value_schema))] {
-            if let Some((subject, number)) = expected[part].as_str().and_then(|id| id.split_once('#')) {
+        for (part, text) in
+            [("key_schema", ours.key_schema.as_ref()), ("value_schema", Some(&ours.value_schema))]
+        {
+            if let Some((subject, number)) =
+                expected[part].as_str().and_then(|id| id.split_once('#'))
+            {
                 let number: usize = number.parse().unwrap();
-                assert_eq!(recording["schemas"][subject][number - 1].as_str(), text.map(String::as_str), "{at} {part}");
+                assert_eq!(
+                    recording["schemas"][subject][number - 1].as_str(),
+                    text.map(String::as_str),
+                    "{at} {part}"
+                );
             }
         }
     }
@@ -104,7 +127,8 @@ fn check_json(case: &str, recording: &Json, converted: &[Json], format: Format, 
     for (index, (expected, ours)) in converted.iter().zip(&ours).enumerate() {
         for (name, bytes) in names.iter().zip([&ours.key, &ours.value]) {
             let mut wanted = expected[name].clone();
-            let mut read: Json = bytes.as_ref().map_or(Json::Null, |bytes| serde_json::from_slice(bytes).unwrap());
+            let mut read: Json =
+                bytes.as_ref().map_or(Json::Null, |bytes| serde_json::from_slice(bytes).unwrap());
             if format == Format::JsonSchema && !read.is_null() {
                 assert_eq!(
                     difference("schema", &wanted["schema"].take(), &read["schema"].take()),
@@ -113,9 +137,13 @@ fn check_json(case: &str, recording: &Json, converted: &[Json], format: Format, 
                 );
                 (wanted, read) = (wanted["payload"].take(), read["payload"].take());
             }
-            for pointer in recording["expected"][index]["defaulted"].as_array().into_iter().flatten() {
+            for pointer in
+                recording["expected"][index]["defaulted"].as_array().into_iter().flatten()
+            {
                 let pointer = pointer.as_str().unwrap().strip_prefix("/value").unwrap();
-                if let (Some(wanted), Some(Json::Null)) = (wanted.pointer_mut(pointer), read.pointer(pointer)) {
+                if let (Some(wanted), Some(Json::Null)) =
+                    (wanted.pointer_mut(pointer), read.pointer(pointer))
+                {
                     *wanted = Json::Null;
                 }
             }

@@ -30,7 +30,9 @@ impl Run {
     fn start(config: &str, arguments: &[&str], stdout: Stdio) -> Run {
         let folder = tempfile::tempdir().unwrap();
         let admin = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let config = format!("{config}\n[admin]\nlisten = \"127.0.0.1:{admin}\"\n[log]\nformat = \"json\"\n");
+        let config = format!(
+            "{config}\n[admin]\nlisten = \"127.0.0.1:{admin}\"\n[log]\nformat = \"json\"\n"
+        );
         std::fs::write(folder.path().join("wellspring.toml"), config).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_wellspring"));
         command.arg("run").args(arguments).current_dir(folder.path()).env_clear();
@@ -72,7 +74,8 @@ impl Run {
     }
 
     fn signal(&self) {
-        let sent = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
+        let sent =
+            Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
         assert!(sent.success());
     }
 
@@ -112,7 +115,9 @@ impl Drop for Run {
 
 /// The message of the last log line; of a command that logs nothing, its error.
 fn words(stderr: &str) -> Option<String> {
-    let message = |line: &str| Some(serde_json::from_str::<Value>(line).ok()?["message"].as_str()?.to_owned());
+    let message = |line: &str| {
+        Some(serde_json::from_str::<Value>(line).ok()?["message"].as_str()?.to_owned())
+    };
     let logged = stderr.lines().rev().find_map(message);
     logged.or_else(|| stderr.lines().find(|line| line.starts_with("error: ")).map(str::to_owned))
 }
@@ -199,7 +204,9 @@ fn halting(arguments: &[&str]) -> (World, Run) {
 
 fn halt() -> End {
     let (_world, run) = halting(&[]);
-    run.until("halted", |status| status["phase"] == "halted" && status["reason"] == "record_too_large");
+    run.until("halted", |status| {
+        status["phase"] == "halted" && status["reason"] == "record_too_large"
+    });
     run.terminated()
 }
 
@@ -209,7 +216,9 @@ fn exit_on_halt() -> End {
     let end = run.ends();
     world.records("t", 1);
     // A restart respects the record of the halt, and sends nothing again.
-    let again = Run::start(config.split("\n[admin]").next().unwrap(), &["--exit-on-halt"], Stdio::null()).ends();
+    let again =
+        Run::start(config.split("\n[admin]").next().unwrap(), &["--exit-on-halt"], Stdio::null())
+            .ends();
     assert_eq!((again.status, &again.words), (end.status, &end.words));
     world.records("t", 1);
     end
@@ -236,7 +245,8 @@ fn refused_by_postgres() -> End {
 
 fn refused_by_kafka() -> End {
     let world = World::new("create table t (id int primary key)", &["t"]);
-    let ssl = "[kafka.client]\n\"security.protocol\" = \"ssl\"\n\"ssl.ca.location\" = \"missing.pem\"";
+    let ssl =
+        "[kafka.client]\n\"security.protocol\" = \"ssl\"\n\"ssl.ca.location\" = \"missing.pem\"";
     Run::start(&world.text("postgres", ssl), &[], Stdio::null()).ends()
 }
 

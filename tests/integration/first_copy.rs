@@ -17,7 +17,9 @@ fn rows_are_copied_with_their_places_and_the_stream_follows() {
     );
     let agent = world.agent("");
     agent.until("the copy's beginning", |status| status.copy.is_some());
-    world.sql("insert into a values (4, 'late'); update b set v = 'new'; delete from a where id = 1");
+    world.sql(
+        "insert into a values (4, 'late'); update b set v = 'new'; delete from a where id = 1",
+    );
     agent.streams();
     let rows = world.records("a", 5);
     let shown: Vec<_> = rows.iter().map(world::Row::place).collect();
@@ -33,7 +35,9 @@ fn rows_are_copied_with_their_places_and_the_stream_follows() {
     );
     let (first, late) = (&rows[0], &rows[3]);
     assert_eq!(first.source("lsn"), agent.status().copy.unwrap().consistent_point.bytes());
-    assert!(first.source("lsn") <= late.source("lsn") && first.source("txId") < late.source("txId"));
+    assert!(
+        first.source("lsn") <= late.source("lsn") && first.source("txId") < late.source("txId")
+    );
     assert_eq!(first.value["source"]["sequence"], format!("[null,\"{}\"]", first.source("lsn")));
     let rows = world.records("b", 2);
     assert_eq!(
@@ -47,7 +51,10 @@ fn rows_are_copied_with_their_places_and_the_stream_follows() {
         ["r first_in_data_collection null", "r last null"]
     );
     let copy = agent.status().copy.unwrap();
-    assert_eq!((copy.rows, copy.tables["public.a"].rows, copy.tables["public.c"].state.as_str()), (6, 3, "copied"));
+    assert_eq!(
+        (copy.rows, copy.tables["public.a"].rows, copy.tables["public.c"].state.as_str()),
+        (6, 3, "copied")
+    );
     agent.stop();
 
     // A second start copies nothing and goes on.
@@ -69,7 +76,8 @@ const BROUGHT_IN: &str = "select pg_replication_origin_create('elsewhere');
 fn replicated_changes_are_left_out_where_the_server_knows_them() {
     let world = World::new("create table a (id int primary key, v text)", &["a"]);
     let more = "origin = \"none\"";
-    let version: u32 = world.sql("select current_setting('server_version_num')").trim().parse().unwrap();
+    let version: u32 =
+        world.sql("select current_setting('server_version_num')").trim().parse().unwrap();
     let agent = world.agent_with(more, "");
     if version < 160_000 {
         let status = agent.until("a refusal", |status| !status.detail.is_empty());
@@ -85,7 +93,8 @@ fn replicated_changes_are_left_out_where_the_server_knows_them() {
 
 #[test]
 fn streamed_rows_have_the_slots_xmin_and_copied_ones_none() {
-    let world = World::new("create table a (id int primary key, v text); insert into a values (1)", &["a"]);
+    let world =
+        World::new("create table a (id int primary key, v text); insert into a values (1)", &["a"]);
     let agent = world.agent_with("", "xmin_interval = \"1s\"");
     agent.streams();
     world.sql(BROUGHT_IN.replace("(1, 'brought in')", "(3, 'brought in')").as_str());
@@ -110,7 +119,8 @@ fn replica_identities_are_set_only_where_asked_and_different() {
                       \"public.keyless\" = \"full\"\n\"public.parts\" = \"FULL\"\n\"regex:PUBLIC\\\\.a\" = \"FULL\"\n";
     let agent = world.agent(&format!("[tables]\ninclude = [\"public.*\"]\n{identities}"));
     agent.streams();
-    let shown = "select string_agg(relname::text || relreplident::text, ' ' order by relname) from pg_class
+    let shown =
+        "select string_agg(relname::text || relreplident::text, ' ' order by relname) from pg_class
                  where relkind in ('r', 'p') and relnamespace = 'public'::regnamespace";
     assert_eq!(world.sql(shown).trim(), "af bi cd keylessf partsf parts_1f");
     agent.stop();
@@ -124,13 +134,19 @@ fn replica_identities_are_set_only_where_asked_and_different() {
 
 #[test]
 fn an_identity_that_would_make_updates_fail_is_refused() {
-    let world = World::new("create table keyless (v text); alter table keyless replica identity full", &["keyless"]);
+    let world = World::new(
+        "create table keyless (v text); alter table keyless replica identity full",
+        &["keyless"],
+    );
     let agent = world
         .agent("[tables]\ninclude = [\"public.*\"]\n[tables.set_replica_identity]\n\"public.keyless\" = \"DEFAULT\"\n");
     let status = agent.until("a refusal", |status| !status.detail.is_empty());
     assert!(status.detail.contains("public.keyless has no primary key"), "{status:#?}");
     agent.ends();
-    assert_eq!(world.sql("select relreplident from pg_class where relname = 'keyless'").trim(), "f");
+    assert_eq!(
+        world.sql("select relreplident from pg_class where relname = 'keyless'").trim(),
+        "f"
+    );
 }
 
 #[test]
@@ -160,11 +176,15 @@ fn tables_of_one_topic_are_copied_and_streamed_with_own_keys() {
 
 #[test]
 fn a_copy_that_ends_the_process_is_told_of_to_its_end() {
-    let world = World::new("create table a (id int primary key); insert into a values (1)", &["a", "notes"]);
+    let world = World::new(
+        "create table a (id int primary key); insert into a values (1)",
+        &["a", "notes"],
+    );
     let agent = world
         .agent("[snapshot]\nmode = \"initial_only\"\n[topics]\nprefix = \"p\"\nnotifications = \"p.public.notes\"\n");
     agent.ends();
-    let notes = world.until("notes", |rows| rows.iter().any(|row| row.value["type"] == "COMPLETED"));
+    let notes =
+        world.until("notes", |rows| rows.iter().any(|row| row.value["type"] == "COMPLETED"));
     let told: Vec<_> = notes.iter().map(|row| row.value["type"].as_str().unwrap()).collect();
     assert_eq!(told, ["STARTED", "IN_PROGRESS", "TABLE_SCAN_COMPLETED", "COMPLETED"]);
     assert_eq!(notes[2].value["additional_data"]["total_rows_scanned"], "1");

@@ -13,8 +13,9 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::time::timeout;
 use wellspring::kafka::{
-    Config, Delivery, Failed, FailureClass, Followed, Follower, KafkaError, Late, LateQuestion, LateUnknown, Login,
-    PartitionEnd, Policy, Producer, RDKafkaErrorCode, Seen, SendError, State, StateTopic, TopicSpec, Topics, classify,
+    Config, Delivery, Failed, FailureClass, Followed, Follower, KafkaError, Late, LateQuestion,
+    LateUnknown, Login, PartitionEnd, Policy, Producer, RDKafkaErrorCode, Seen, SendError, State,
+    StateTopic, TopicSpec, Topics, classify,
 };
 use wellspring::ledger::{Generation, Ticket};
 use wellspring::secret::{Command, Source};
@@ -53,10 +54,12 @@ impl World {
         let mut from_start = TopicPartitionList::new();
         from_start.add_partition_offset("rows", partition, Offset::Beginning).expect("partition");
         reader.assign(&from_start).expect("assign");
-        let text = |bytes: Option<&[u8]>| bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        let text =
+            |bytes: Option<&[u8]>| bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
         let mut content = Vec::new();
         while (content.len() as i64) < end {
-            let message = reader.poll(PATIENCE).expect("a record before patience ends").expect("a record");
+            let message =
+                reader.poll(PATIENCE).expect("a record before patience ends").expect("a record");
             content.push((text(message.key()), text(message.payload())));
         }
         content
@@ -70,7 +73,10 @@ fn send(producer: &mut Producer, partition: i32, ticket: u64) -> Result<(), Send
 }
 
 async fn next(deliveries: &mut Receiver<Delivery>) -> Delivery {
-    timeout(PATIENCE, deliveries.recv()).await.expect("a report before patience ends").expect("the channel is open")
+    timeout(PATIENCE, deliveries.recv())
+        .await
+        .expect("a report before patience ends")
+        .expect("the channel is open")
 }
 
 #[tokio::test]
@@ -88,8 +94,11 @@ async fn every_record_is_reported_with_its_ticket_in_offset_order() {
         offsets.entry(landed.partition).or_default().push((landed.offset, delivery.ticket.0));
     }
     for (partition, seen) in offsets {
-        let expected: Vec<(i64, u64)> =
-            (1..=900).filter(|t| (*t % 3) as i32 == partition).enumerate().map(|(at, t)| (at as i64, t)).collect();
+        let expected: Vec<(i64, u64)> = (1..=900)
+            .filter(|t| (*t % 3) as i32 == partition)
+            .enumerate()
+            .map(|(at, t)| (at as i64, t))
+            .collect();
         assert_eq!(seen, expected, "partition {partition}");
     }
     assert_eq!(producer.in_flight(), 0);
@@ -101,7 +110,9 @@ async fn keys_values_tombstones_and_headers_arrive_byte_for_byte() {
     let world = World::start(1);
     let (mut producer, mut deliveries) = world.producer(1);
     let headers = [("__debezium.newkey", &b"\x00\x01"[..]), ("empty", &b""[..])];
-    producer.send("rows", 0, Some(b"\x00k"), Some(b""), headers.into_iter(), Ticket(1)).expect("taken");
+    producer
+        .send("rows", 0, Some(b"\x00k"), Some(b""), headers.into_iter(), Ticket(1))
+        .expect("taken");
     producer.send("rows", 0, Some(b"k"), None, std::iter::empty(), Ticket(2)).expect("taken");
     producer.send("rows", 0, None, Some(b"v"), std::iter::empty(), Ticket(3)).expect("taken");
     for _ in 0..3 {
@@ -150,7 +161,8 @@ async fn retriable_errors_neither_reorder_nor_fail_anything() {
         assert_eq!(delivery.ticket, Ticket(ticket));
         delivery.outcome.expect("delivered");
     }
-    let expected: Vec<_> = (1..=50).map(|t| (Some("k".to_owned()), Some(format!("v{t}")))).collect();
+    let expected: Vec<_> =
+        (1..=50).map(|t| (Some("k".to_owned()), Some(format!("v{t}")))).collect();
     assert_eq!(world.content(0, 50), expected);
 }
 
@@ -160,7 +172,10 @@ async fn nothing_is_written_past_a_record_that_failed() {
     let (mut producer, mut deliveries) = world.producer(1);
     send(&mut producer, 0, 1).expect("taken");
     next(&mut deliveries).await.outcome.expect("delivered");
-    world.cluster.request_errors(RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE]);
+    world.cluster.request_errors(
+        RDKafkaApiKey::Produce,
+        &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE],
+    );
     for ticket in 2..=300 {
         match send(&mut producer, 0, ticket) {
             Ok(()) => {}
@@ -171,7 +186,11 @@ async fn nothing_is_written_past_a_record_that_failed() {
     let failed = next(&mut deliveries).await.outcome.expect_err("the first batch is refused");
     assert_eq!(classify(failed.code), FailureClass::TooLarge);
     assert!(classify(failed.code).lasts() && !failed.purged);
-    assert_eq!(send(&mut producer, 0, 1000), Err(SendError::Ended), "an ended producer takes nothing");
+    assert_eq!(
+        send(&mut producer, 0, 1000),
+        Err(SendError::Ended),
+        "an ended producer takes nothing"
+    );
     assert!(producer.ended());
     // Whatever else was taken is reported as failed; the topic ends where the failure was.
     let settled = producer.settle(PATIENCE).await;
@@ -183,7 +202,11 @@ async fn nothing_is_written_past_a_record_that_failed() {
     assert_eq!(world.content(0, 1), [(Some("k".to_owned()), Some("v1".to_owned()))]);
     let (mut replay, mut deliveries) = world.producer(2);
     send(&mut replay, 0, 2000).expect("taken");
-    assert_eq!(next(&mut deliveries).await.outcome.expect("delivered").offset, 1, "nothing lies between");
+    assert_eq!(
+        next(&mut deliveries).await.outcome.expect("delivered").offset,
+        1,
+        "nothing lies between"
+    );
 }
 
 #[tokio::test]
@@ -266,7 +289,10 @@ async fn a_record_too_large_for_librdkafka_is_not_taken() {
         producer.send("rows", 0, Some(b"k"), Some(&over), headers.into_iter(), Ticket(1)),
         Err(SendError::TooLarge)
     );
-    assert_eq!(producer.send("rows", 0, Some(b"k"), Some(&fits), headers.into_iter(), Ticket(1)), Ok(()));
+    assert_eq!(
+        producer.send("rows", 0, Some(b"k"), Some(&fits), headers.into_iter(), Ticket(1)),
+        Ok(())
+    );
 }
 
 #[tokio::test]
@@ -323,7 +349,9 @@ async fn a_settled_producer_does_not_wait_for_a_reader_that_is_itself() {
     for ticket in 1..=100 {
         send(&mut producer, 0, ticket).expect("taken");
     }
-    timeout(PATIENCE, producer.settle(Duration::from_millis(500))).await.expect("settle comes back");
+    timeout(PATIENCE, producer.settle(Duration::from_millis(500)))
+        .await
+        .expect("settle comes back");
 }
 
 #[tokio::test]
@@ -346,17 +374,25 @@ async fn topics_are_created_by_use_and_their_policy_is_not_proven() {
 async fn a_missing_topic_is_named_where_we_may_not_create() {
     let mut world = World::start(1);
     world.config.topics.create = false;
-    let error = Topics::new(&world.config).ensure(&[TopicSpec::by(&world.config.topics, "absent")]).await;
+    let error =
+        Topics::new(&world.config).ensure(&[TopicSpec::by(&world.config.topics, "absent")]).await;
     assert!(matches!(error, Err(KafkaError::Missing { topic }) if topic == "absent"));
 }
 
 #[tokio::test]
 async fn an_unreachable_broker_is_named_with_the_reason() {
     // A port that was free a moment ago.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").expect("bind").local_addr().expect("address").port();
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .expect("bind")
+        .local_addr()
+        .expect("address")
+        .port();
     let config = Config::new(vec![format!("127.0.0.1:{port}")], "state");
     let error = Topics::new(&config).probe().await.expect_err("nobody listens").to_string();
-    assert!(error.contains(&port.to_string()) && error.to_lowercase().contains("refused"), "{error}");
+    assert!(
+        error.contains(&port.to_string()) && error.to_lowercase().contains("refused"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -370,8 +406,10 @@ async fn the_state_topic_gives_back_the_newest_value_of_each_key() {
     state.write("gone", Some("1")).await.expect("written");
     state.write("gone", None).await.expect("written");
     let mut again = State::Topic(StateTopic::open(&world.config).await.expect("opened"));
-    let expected =
-        BTreeMap::from([("slot/1".to_owned(), "{\"confirmed\":2}".to_owned()), ("slot/2".to_owned(), "{}".to_owned())]);
+    let expected = BTreeMap::from([
+        ("slot/1".to_owned(), "{\"confirmed\":2}".to_owned()),
+        ("slot/2".to_owned(), "{}".to_owned()),
+    ]);
     assert_eq!(again.read_all().await.expect("read"), expected);
     again.write("slot/3", Some("3")).await.expect("written");
     assert_eq!(state.read_all().await.expect("read").len(), 3, "the end is taken at each call");
@@ -393,24 +431,42 @@ async fn a_state_write_says_when_it_is_late_and_goes_on_later() {
     let refusal = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
     world.cluster.request_errors(RDKafkaApiKey::Produce, &[refusal]);
     let error = state.write("a", Some("4")).await.expect_err("refused");
-    assert!(matches!(error, KafkaError::Answer { code: RDKafkaErrorCode::TopicAuthorizationFailed, .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            KafkaError::Answer { code: RDKafkaErrorCode::TopicAuthorizationFailed, .. }
+        ),
+        "{error}"
+    );
     state.write("a", Some("5")).await.expect("a new writer");
     assert_eq!(state.read_all().await.expect("read")["a"], "5");
 }
 
 /// Records of these times in one partition of `rows`, in this order.
 fn append(world: &World, partition: i32, times_ms: &[i64]) {
-    let producer: BaseProducer =
-        ClientConfig::new().set("bootstrap.servers", world.cluster.bootstrap_servers()).create().expect("producer");
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", world.cluster.bootstrap_servers())
+        .create()
+        .expect("producer");
     for at in times_ms {
-        let record = BaseRecord::<str, str>::to("rows").partition(partition).key("k").payload("value").timestamp(*at);
+        let record = BaseRecord::<str, str>::to("rows")
+            .partition(partition)
+            .key("k")
+            .payload("value")
+            .timestamp(*at);
         producer.send(record).expect("taken");
     }
     producer.flush(PATIENCE).expect("landed");
 }
 
 fn question() -> LateQuestion {
-    LateQuestion { began_ms: vec![1_500, 2_000], seen: None, records_max: 1_000, bytes_max: 1 << 20, within: PATIENCE }
+    LateQuestion {
+        began_ms: vec![1_500, 2_000],
+        seen: None,
+        records_max: 1_000,
+        bytes_max: 1 << 20,
+        within: PATIENCE,
+    }
 }
 
 #[tokio::test]
@@ -419,14 +475,23 @@ async fn finds_a_record_that_landed_behind_newer_ones() {
     append(&world, 0, &[1_000, 1_100, 2_000, 2_100]);
     append(&world, 1, &[1_000, 2_000, 1_400, 2_100]);
     let topics = Topics::new(&world.config);
-    let search = async |places: &[(&str, i32)]| topics.late_records(places, question()).await.expect("searched");
+    let search = async |places: &[(&str, i32)]| {
+        topics.late_records(places, question()).await.expect("searched")
+    };
     assert_eq!(search(&[("rows", 0), ("rows", 2)]).await, Late::None);
     let found = Late::Found { topic: "rows".to_owned(), partition: 1, offset: 2 };
     assert_eq!(search(&[("rows", 0), ("rows", 1), ("rows", 2)]).await, found);
-    assert_eq!(search(&[("gone", 0), ("rows", 7)]).await, Late::None, "what does not exist holds nothing late");
+    assert_eq!(
+        search(&[("gone", 0), ("rows", 7)]).await,
+        Late::None,
+        "what does not exist holds nothing late"
+    );
     assert_eq!(search(&[("gone", 0), ("rows", 1)]).await, found);
     append(&world, 0, &[1_499]);
-    assert_eq!(search(&[("rows", 0)]).await, Late::Found { topic: "rows".to_owned(), partition: 0, offset: 4 });
+    assert_eq!(
+        search(&[("rows", 0)]).await,
+        Late::Found { topic: "rows".to_owned(), partition: 0, offset: 4 }
+    );
 }
 
 #[tokio::test]
@@ -438,9 +503,13 @@ async fn a_second_look_reads_only_what_came_since() {
         let seen = Seen { ends: [(("rows".to_owned(), 0), offset)].into(), newest: 2 };
         LateQuestion { seen: Some(seen), records_max: 3, ..question() }
     };
-    let search = async |question| topics.late_records(&[("rows", 0)], question).await.expect("searched");
+    let search =
+        async |question| topics.late_records(&[("rows", 0)], question).await.expect("searched");
     assert_eq!(search(behind(3)).await, Late::None);
-    assert_eq!(search(behind(1)).await, Late::Found { topic: "rows".to_owned(), partition: 0, offset: 2 });
+    assert_eq!(
+        search(behind(1)).await,
+        Late::Found { topic: "rows".to_owned(), partition: 0, offset: 2 }
+    );
     let unknown = Late::Unknown(LateUnknown::TooMuch { records_max: 3, bytes_max: 1 << 20 });
     assert_eq!(search(behind(0)).await, unknown);
 }
@@ -450,9 +519,13 @@ async fn a_search_for_late_records_reads_no_more_than_permitted() {
     let world = World::start(1);
     append(&world, 0, &[2_000, 2_100, 2_200]);
     let topics = Topics::new(&world.config);
-    let search = async |question| topics.late_records(&[("rows", 0)], question).await.expect("searched");
+    let search =
+        async |question| topics.late_records(&[("rows", 0)], question).await.expect("searched");
     // Each record holds a key of one byte and a value of five.
-    assert_eq!(search(LateQuestion { records_max: 3, bytes_max: 18, ..question() }).await, Late::None);
+    assert_eq!(
+        search(LateQuestion { records_max: 3, bytes_max: 18, ..question() }).await,
+        Late::None
+    );
     for (records_max, bytes_max) in [(2, 18), (3, 17)] {
         let unknown = Late::Unknown(LateUnknown::TooMuch { records_max, bytes_max });
         assert_eq!(search(LateQuestion { records_max, bytes_max, ..question() }).await, unknown);
@@ -467,7 +540,10 @@ async fn each_partition_has_an_end_of_its_own() {
     let world = World::start(2);
     append(&world, 1, &[1, 2, 3]);
     let topics = Topics::new(&world.config);
-    let ends = topics.end_offsets(&[("rows", 0), ("gone", 0), ("rows", 1), ("rows", 2)]).await.expect("asked");
+    let ends = topics
+        .end_offsets(&[("rows", 0), ("gone", 0), ("rows", 1), ("rows", 2)])
+        .await
+        .expect("asked");
     use PartitionEnd::{At, Failed, Gone};
     assert!(matches!(&ends[..], [At(0), Gone, At(3), Gone]), "{ends:?}");
     // One request asks for the first offset, one for the last.
@@ -488,7 +564,9 @@ async fn a_follower_that_brokers_refuse_logs_in_anew() {
     let (sender, mut records) = channel(8);
     let _follower = Follower::start(&world.config, "rows", Some(0), sender).expect("started");
     append(&world, 0, &[1]);
-    let mut next = async || timeout(PATIENCE, records.recv()).await.expect("before patience ends").expect("open");
+    let mut next = async || {
+        timeout(PATIENCE, records.recv()).await.expect("before patience ends").expect("open")
+    };
     assert!(matches!(next().await, Followed::Record { offset: 0, .. }));
     assert_eq!(std::fs::read_to_string(&logins).expect("read"), "x\n");
     let refusal = RDKafkaRespErr::RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED;
@@ -500,5 +578,8 @@ async fn a_follower_that_brokers_refuse_logs_in_anew() {
     };
     timeout(PATIENCE, is_read_anew()).await.expect("the password is read anew");
     append(&world, 0, &[2]);
-    assert!(matches!(next().await, Followed::Record { offset: 1, .. }), "it goes on behind the last record");
+    assert!(
+        matches!(next().await, Followed::Record { offset: 1, .. }),
+        "it goes on behind the last record"
+    );
 }

@@ -5,7 +5,11 @@
 //! process, such as the environment, the current folder or the log. `cargo test --test integration windows::` runs one
 //! module.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on says where it stopped")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on says where it stopped"
+)]
 
 mod support;
 

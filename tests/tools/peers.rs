@@ -57,7 +57,8 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
 
 async fn serve(arguments: &Arguments, broker: &Broker) -> std::io::Result<()> {
     let registry = Registry::start(([127, 0, 0, 1], 0).into(), &arguments.compatibility)?;
-    say(&serde_json::json!({ "brokers": broker.bootstrap(), "registry": registry.url() }).to_string())?;
+    say(&serde_json::json!({ "brokers": broker.bootstrap(), "registry": registry.url() })
+        .to_string())?;
     let (lines, mut input) = channel::<String>(LINES_MAX);
     std::thread::spawn(move || {
         for line in std::io::stdin().lock().lines() {
@@ -92,7 +93,8 @@ fn obey(broker: &Broker, line: &str) -> String {
     let (Some("topic"), Some(name)) = (words.next(), words.next()) else {
         return format!("error not understood: {line}");
     };
-    let partitions = words.next().map(str::parse::<i32>).transpose().map_err(|error| error.to_string());
+    let partitions =
+        words.next().map(str::parse::<i32>).transpose().map_err(|error| error.to_string());
     match partitions.and_then(|n| broker.create(name, n).map_err(|error| error.to_string())) {
         Ok(()) => "ok".to_owned(),
         Err(reason) => format!("error {reason}"),

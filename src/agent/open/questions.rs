@@ -23,8 +23,10 @@ pub(super) fn origins(config: &Config, sql: &Sql) -> Result<(), PipelineError> {
     if config.origins == Origins::Any || version >= Origins::SINCE {
         return Ok(());
     }
-    let detail =
-        format!("postgres.origin is \"none\", which Postgres {} does not know: 16 is the first", version / 10_000);
+    let detail = format!(
+        "postgres.origin is \"none\", which Postgres {} does not know: 16 is the first",
+        version / 10_000
+    );
     let next = "leave postgres.origin out, or upgrade the server";
     Err(PipelineError::Refused(Trouble::plain(TroubleReason::PostgresSettings, detail, next)))
 }
@@ -36,16 +38,19 @@ pub(super) fn origins(config: &Config, sql: &Sql) -> Result<(), PipelineError> {
 pub async fn visible_now(sql: &Sql) -> Result<PgSnapshot, PgError> {
     let rows = sql.query("SELECT pg_catalog.pg_current_snapshot()").await?;
     let text = rows.first().and_then(|row| row.first()).and_then(Option::as_deref);
-    let unreadable = || PgError::Protocol { call: "read the server's snapshot", what: "no snapshot".to_owned() };
+    let unreadable =
+        || PgError::Protocol { call: "read the server's snapshot", what: "no snapshot".to_owned() };
     text.and_then(|text| text.parse().ok()).ok_or_else(unreadable)
 }
 
 pub(super) async fn database(sql: &Sql) -> Result<(Oid, bool), PipelineError> {
-    const ASK: &str = "SELECT oid, pg_is_in_recovery() FROM pg_database WHERE datname = current_database()";
+    const ASK: &str =
+        "SELECT oid, pg_is_in_recovery() FROM pg_database WHERE datname = current_database()";
     let rows = sql.query(ASK).await?;
     let cell = |i: usize| rows.first().and_then(|row| row.get(i)).and_then(Option::as_deref);
     let oid = cell(0).and_then(|text| text.parse().ok()).map(Oid);
-    let oid = oid.ok_or(PgError::Protocol { call: "read the database's oid", what: "no row".to_owned() })?;
+    let oid = oid
+        .ok_or(PgError::Protocol { call: "read the database's oid", what: "no row".to_owned() })?;
     Ok((oid, cell(1) == Some("t")))
 }
 
@@ -59,7 +64,8 @@ pub(super) async fn flushed(sql: &Sql) -> Result<Lsn, PipelineError> {
         ELSE pg_catalog.pg_current_wal_flush_lsn() END";
     let rows = sql.query(ASK).await?;
     let text = rows.first().and_then(|row| row.first()).and_then(Option::as_deref);
-    let unreadable = || PgError::Protocol { call: "read the server's position", what: "no position".to_owned() };
+    let unreadable =
+        || PgError::Protocol { call: "read the server's position", what: "no position".to_owned() };
     Ok(text.and_then(|text| text.parse().ok()).ok_or_else(unreadable)?)
 }
 
@@ -86,7 +92,11 @@ pub(super) async fn first_look(config: &Config, sql: &Sql) -> Option<Fingerprint
 
 /// Fails if we are a synchronous standby, because commits of the application would wait for our
 /// confirmations.
-pub(super) async fn asynchronous(config: &Config, sql: &Sql, pid: i32) -> Result<(), PipelineError> {
+pub(super) async fn asynchronous(
+    config: &Config,
+    sql: &Sql,
+    pid: i32,
+) -> Result<(), PipelineError> {
     let told = |what: &str| {
         let detail = format!("our walsender {pid} {what}: commits would wait for Kafka");
         let next = TroubleReason::SynchronousStandby.next();
@@ -98,7 +108,11 @@ pub(super) async fn asynchronous(config: &Config, sql: &Sql, pid: i32) -> Result
         // read the setting.
         SyncState::Hidden => {
             let rows = sql.query("SHOW synchronous_standby_names").await?;
-            let names = rows.first().and_then(|row| row.first()).and_then(Option::as_deref).unwrap_or_default();
+            let names = rows
+                .first()
+                .and_then(|row| row.first())
+                .and_then(Option::as_deref)
+                .unwrap_or_default();
             if preflight::names_standby(names, &config.postgres.application_name) {
                 return told("is named in synchronous_standby_names");
             }
@@ -133,9 +147,17 @@ pub(super) async fn not_held(config: &Config, stream: &mut Stream, pid: i32) -> 
 
 /// The trouble while another agent uses the slot. The connect is tried again.
 pub(in crate::agent) fn in_use(detail: String) -> PipelineError {
-    PipelineError::Trouble(Trouble::plain(TroubleReason::SlotInUse, detail, TroubleReason::SlotInUse.next()))
+    PipelineError::Trouble(Trouble::plain(
+        TroubleReason::SlotInUse,
+        detail,
+        TroubleReason::SlotInUse.next(),
+    ))
 }
 
 pub(super) fn waiting(detail: String) -> PipelineError {
-    PipelineError::Trouble(Trouble::plain(TroubleReason::StandbyBehind, detail, TroubleReason::StandbyBehind.next()))
+    PipelineError::Trouble(Trouble::plain(
+        TroubleReason::StandbyBehind,
+        detail,
+        TroubleReason::StandbyBehind.next(),
+    ))
 }

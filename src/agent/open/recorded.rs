@@ -20,7 +20,8 @@ use crate::table::TableName;
 pub async fn standing(config: &Config, author: &Author, state: &State) -> Option<Standing> {
     let halted = state.halt.as_ref()?;
     let selected = |name: &String| {
-        name.split_once('.').is_none_or(|(space, name)| config.selection.matches(&TableName::new(space, name)))
+        name.split_once('.')
+            .is_none_or(|(space, name)| config.selection.matches(&TableName::new(space, name)))
     };
     let takes_bytes = match &halted.oversize {
         Some(oversize) => takes(&config.sink, oversize).await,
@@ -53,7 +54,11 @@ pub enum Passed {
 ///
 /// # Errors
 /// The recorded halt.
-pub(super) async fn respect(config: &Config, author: &Author, state: &State) -> Result<Passed, PipelineError> {
+pub(super) async fn respect(
+    config: &Config,
+    author: &Author,
+    state: &State,
+) -> Result<Passed, PipelineError> {
     match (standing(config, author, state).await, &state.halt) {
         (None, _) | (_, None) => Ok(Passed::None),
         (Some(Standing::Stands), Some(halted)) => Err(PipelineError::Halt(halted.halt())),
@@ -87,7 +92,12 @@ pub(super) async fn begin_try(
 
 /// Records a halt that a connect has found, for the next start and for other replicas. Returns the
 /// error with which the connect fails.
-pub(super) async fn record(config: &Config, keeper: &Keeper, author: &Author, halt: Halt) -> PipelineError {
+pub(super) async fn record(
+    config: &Config,
+    keeper: &Keeper,
+    author: &Author,
+    halt: Halt,
+) -> PipelineError {
     let proof = halt.reason.lifting().proof;
     if halt.recorded.is_some() || proof == Proof::Reading {
         return PipelineError::Halt(halt);
@@ -102,10 +112,17 @@ pub(super) async fn record(config: &Config, keeper: &Keeper, author: &Author, ha
     }
 }
 
-async fn written(config: &Config, keeper: &Keeper, author: &Author, halt: &Halt) -> Result<Halted, PipelineError> {
+async fn written(
+    config: &Config,
+    keeper: &Keeper,
+    author: &Author,
+    halt: &Halt,
+) -> Result<Halted, PipelineError> {
     let state = State::read(&config.slot, &keeper.read().await?)?;
-    if let Some(halted) =
-        state.halt.as_ref().filter(|halted| halted.says(halt, state.epoch()) || halted.covers(halt, state.epoch()))
+    if let Some(halted) = state
+        .halt
+        .as_ref()
+        .filter(|halted| halted.says(halt, state.epoch()) || halted.covers(halt, state.epoch()))
     {
         return Ok(halted.clone());
     }
@@ -129,7 +146,10 @@ pub async fn write(keeper: &Keeper, slot: &str, halted: &Halted) -> Result<(), K
 ///
 /// # Errors
 /// A connection or the state fails.
-pub async fn judged_again(config: &Config, keeper: &Keeper) -> Result<(Option<SlotRow>, bool), PipelineError> {
+pub async fn judged_again(
+    config: &Config,
+    keeper: &Keeper,
+) -> Result<(Option<SlotRow>, bool), PipelineError> {
     let sql = Sql::connect(&config.postgres).await?;
     let mut replication = Replication::connect(&config.postgres).await?;
     let server = replication.identify_system().await?;

@@ -28,7 +28,11 @@ impl Reporter {
         if crate::agent::runner::unix_nanos() / 1_000_000 - self.told_ms >= TELL_MS {
             let (status, totals) = told();
             let open = status.iter().map(|window| window.open_chunks).sum();
-            self.metrics.windows.tell(totals, status.iter().map(|window| window.state.as_str()), open);
+            self.metrics.windows.tell(
+                totals,
+                status.iter().map(|window| window.state.as_str()),
+                open,
+            );
             self.copies_seen(&status);
             self.status.windows = status;
         }
@@ -63,9 +67,13 @@ impl Reporter {
         let open = |table: &&CopyTableStatus| table.state != "copied" && table.state != "left";
         let tables_open = copy.tables.values().filter(open).count();
         metrics.copy_tables_open.set(gauge(tables_open as u64));
-        metrics.copy_tables_left.set(gauge(copy.tables.values().filter(|table| table.state == "left").count() as u64));
+        metrics
+            .copy_tables_left
+            .set(gauge(copy.tables.values().filter(|table| table.state == "left").count() as u64));
         if Progress::is_too_slow(&copy, self.wal) {
-            let warning = "at this rate the slot is lost before the copy ends: raise max_slot_wal_keep_size".to_owned();
+            let warning =
+                "at this rate the slot is lost before the copy ends: raise max_slot_wal_keep_size"
+                    .to_owned();
             if !self.status.warnings.contains(&warning) {
                 warn!(
                     wal_bytes = copy.wal_bytes,
@@ -93,7 +101,10 @@ impl Reporter {
 
     /// Warns about a table that the first copy has left out.
     pub fn left(&mut self, table: &str, left: &Left) {
-        let warning = format!("table {table} is not copied ({}): {}; {}", left.reason, left.detail, left.next);
+        let warning = format!(
+            "table {table} is not copied ({}): {}; {}",
+            left.reason, left.detail, left.next
+        );
         if !self.status.warnings.contains(&warning) {
             warn!("{warning}");
             self.status.warnings.push(warning);

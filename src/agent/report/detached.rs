@@ -8,7 +8,11 @@ impl Reporter {
     /// Reports that a table is detached, or that its gap begins at an earlier change than was
     /// known.
     pub fn set_aside(&mut self, detached: &Detached, next: &str) {
-        let code = crate::metrics::REASONS.iter().find(|code| **code == detached.reason).copied().unwrap_or_default();
+        let code = crate::metrics::REASONS
+            .iter()
+            .find(|code| **code == detached.reason)
+            .copied()
+            .unwrap_or_default();
         self.metrics.failed(code);
         self.remember(code, &detached.detail, next);
         self.told_ms = 0;
@@ -17,12 +21,19 @@ impl Reporter {
     /// Reports that a table's plan is refused. The next change of the table detaches it.
     pub fn refused(&mut self, table: &str, trouble: &Trouble) {
         let reason = trouble.reason.code();
-        warn!(table, reason, next = trouble.next, "refused; its next change sets it aside: {}", trouble.detail);
+        warn!(
+            table,
+            reason,
+            next = trouble.next,
+            "refused; its next change sets it aside: {}",
+            trouble.detail
+        );
         self.metrics.failed(reason);
         self.remember(reason, &trouble.detail, &trouble.next);
         let status = self.status.tables.entry(table.to_owned()).or_default();
         status.state = "refused".to_owned();
-        (status.reason, status.detail, status.next) = (reason.to_owned(), trouble.detail.clone(), trouble.next.clone());
+        (status.reason, status.detail, status.next) =
+            (reason.to_owned(), trouble.detail.clone(), trouble.next.clone());
         self.told_ms = 0;
     }
 

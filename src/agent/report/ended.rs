@@ -8,10 +8,16 @@ impl Reporter {
     /// Logs how the stop ended.
     pub fn stopped(&mut self, stopped: Stopped) {
         match stopped {
-            Stopped::Whole => info!("stopped: everything sent is delivered, recorded and confirmed"),
-            Stopped::NothingSent => info!("stopped before the stream was reached: nothing was sent"),
+            Stopped::Whole => {
+                info!("stopped: everything sent is delivered, recorded and confirmed")
+            }
+            Stopped::NothingSent => {
+                info!("stopped before the stream was reached: nothing was sent")
+            }
             Stopped::InTransaction => {
-                warn!("stopped in the middle of a transaction: the next start sends the whole transaction again");
+                warn!(
+                    "stopped in the middle of a transaction: the next start sends the whole transaction again"
+                );
             }
             Stopped::InCopy => {
                 warn!(
@@ -19,7 +25,9 @@ impl Reporter {
                 );
             }
             Stopped::Unanswered => {
-                warn!("stopped before everything was delivered and confirmed: the next start repeats what was not");
+                warn!(
+                    "stopped before everything was delivered and confirmed: the next start repeats what was not"
+                );
             }
         }
     }

@@ -39,8 +39,13 @@ impl Reporter {
     /// Measures how long the first message of a read was on its way from the server.
     pub fn arrived(&self, sent_at: Option<PgMicros>, now_micros: i64) {
         if let Some(sent_at) = sent_at {
-            #[expect(clippy::cast_precision_loss, reason = "a difference of clocks in microseconds")]
-            self.metrics.stages.took(Stage::Source, (now_micros - sent_at.unix_micros()) as f64 / 1e6);
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "a difference of clocks in microseconds"
+            )]
+            self.metrics
+                .stages
+                .took(Stage::Source, (now_micros - sent_at.unix_micros()) as f64 / 1e6);
         }
     }
 

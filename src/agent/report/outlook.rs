@@ -48,7 +48,9 @@ impl Outlook {
         if self.seen.back().is_none_or(|last| at_ms - last.at_ms >= SPACING_MS) {
             self.seen.push_back(Seen { at_ms, server: row.server_lsn, retained });
         }
-        while self.seen.len() > ROWS_MAX || self.seen.front().is_some_and(|first| at_ms - first.at_ms > WINDOW_MS) {
+        while self.seen.len() > ROWS_MAX
+            || self.seen.front().is_some_and(|first| at_ms - first.at_ms > WINDOW_MS)
+        {
             self.seen.pop_front();
         }
         let (written, growth) = self.rates().unzip();
@@ -85,11 +87,14 @@ impl Outlook {
         // Growth is measured from the least of the older half to the least of the newer half. So
         // the steps of the kept WAL do not count as growth.
         let half = self.seen.len() / 2;
-        let least = |seen: &mut dyn Iterator<Item = &Seen>| seen.min_by_key(|seen| seen.retained).copied();
-        let (older, newer) = (least(&mut self.seen.iter().take(half)), least(&mut self.seen.iter().skip(half)));
+        let least =
+            |seen: &mut dyn Iterator<Item = &Seen>| seen.min_by_key(|seen| seen.retained).copied();
+        let (older, newer) =
+            (least(&mut self.seen.iter().take(half)), least(&mut self.seen.iter().skip(half)));
         let (older, newer) = (older?, newer?);
         let apart = (newer.at_ms - older.at_ms) as f64 / 1000.0;
-        let growth = if apart > 0.0 { (newer.retained as f64 - older.retained as f64) / apart } else { 0.0 };
+        let growth =
+            if apart > 0.0 { (newer.retained as f64 - older.retained as f64) / apart } else { 0.0 };
         Some((written, growth))
     }
 }
@@ -122,9 +127,15 @@ mod tests {
     fn a_slot_that_stands_still_reaches_its_limit_at_the_rate_of_writing() {
         let mut outlook = Outlook::default();
         let first = outlook.read(0, &row(1000, 2000, Some(9000)));
-        assert_eq!((first.retained_bytes, first.limit_bytes, first.seconds_to_limit), (1000, Some(10_000), None));
+        assert_eq!(
+            (first.retained_bytes, first.limit_bytes, first.seconds_to_limit),
+            (1000, Some(10_000), None)
+        );
         let last = outlook.read(30_000, &row(1000, 5000, Some(6000)));
-        assert_eq!((last.written_bytes_per_second, last.growth_bytes_per_second), (Some(100.0), Some(100.0)));
+        assert_eq!(
+            (last.written_bytes_per_second, last.growth_bytes_per_second),
+            (Some(100.0), Some(100.0))
+        );
         assert_eq!((last.seconds_to_limit, last.seconds_at_standstill), (Some(60.0), Some(60.0)));
     }
 
@@ -141,7 +152,10 @@ mod tests {
         let mut outlook = Outlook::default();
         outlook.read(0, &row(1000, 2000, None));
         let last = outlook.read(30_000, &row(1000, 9000, None));
-        assert_eq!((last.limit_bytes, last.seconds_to_limit, last.seconds_at_standstill), (None, None, None));
+        assert_eq!(
+            (last.limit_bytes, last.seconds_to_limit, last.seconds_at_standstill),
+            (None, None, None)
+        );
     }
 
     #[test]
@@ -162,7 +176,8 @@ mod tests {
             // The server writes 100 bytes in five seconds; every third reading finds the slot moved up.
             let (server, restart) = (10_000 + step * 100, 9_000 + step / 3 * 300);
             let at = i64::try_from(step).unwrap() * 5_000;
-            foretold.extend(outlook.read(at, &row(restart, server, Some(1 << 20))).seconds_to_limit);
+            foretold
+                .extend(outlook.read(at, &row(restart, server, Some(1 << 20))).seconds_to_limit);
         }
         assert!(foretold.iter().all(|seconds| *seconds > 100_000.0), "{foretold:?}");
     }

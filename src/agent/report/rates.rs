@@ -66,7 +66,9 @@ impl Flow {
             delivered: metrics.records_delivered.get(),
             busy: Stage::ALL.map(|stage| metrics.stages.busy_seconds(stage)),
         });
-        while self.counters.len() > 2 && self.counters.get(1).is_some_and(|next| now_ms - next.at_ms >= WINDOW_MS) {
+        while self.counters.len() > 2
+            && self.counters.get(1).is_some_and(|next| now_ms - next.at_ms >= WINDOW_MS)
+        {
             self.counters.pop_front();
         }
     }
@@ -90,12 +92,19 @@ impl Flow {
         let busy = self.window().map_or([0.0; Stage::ALL.len()], |(first, last, seconds)| {
             std::array::from_fn(|i| ((last.busy[i] - first.busy[i]) / seconds).clamp(0.0, 1.0))
         });
-        let slowest = (0..busy.len()).max_by(|a, b| busy[*a].total_cmp(&busy[*b])).filter(|i| busy[*i] >= BUSY_MIN);
+        let slowest = (0..busy.len())
+            .max_by(|a, b| busy[*a].total_cmp(&busy[*b]))
+            .filter(|i| busy[*i] >= BUSY_MIN);
         let stage = |(i, stage): (usize, Stage)| {
             let (sum, count) = metrics.stages.sum_and_count(stage);
             #[expect(clippy::cast_precision_loss, reason = "a mean")]
             let mean_seconds = if count == 0 { 0.0 } else { sum / count as f64 };
-            StageStatus { name: stage.name().to_owned(), busy: busy[i], slowest: slowest == Some(i), mean_seconds }
+            StageStatus {
+                name: stage.name().to_owned(),
+                busy: busy[i],
+                slowest: slowest == Some(i),
+                mean_seconds,
+            }
         };
         Stage::ALL.into_iter().enumerate().map(stage).collect()
     }
@@ -119,19 +128,31 @@ impl Flow {
             table.last_change_ms = now_ms;
         }
         counted.changes.push_back((now_ms, table.changes));
-        while counted.changes.len() > 2 && counted.changes.get(1).is_some_and(|(at, _)| now_ms - at >= WINDOW_MS) {
+        while counted.changes.len() > 2
+            && counted.changes.get(1).is_some_and(|(at, _)| now_ms - at >= WINDOW_MS)
+        {
             counted.changes.pop_front();
         }
-        let (Some((from, before)), Some((to, after))) = (counted.changes.front(), counted.changes.back()) else {
+        let (Some((from, before)), Some((to, after))) =
+            (counted.changes.front(), counted.changes.back())
+        else {
             return;
         };
         #[expect(clippy::cast_precision_loss, reason = "counts and milliseconds of a few seconds")]
-        let rate = if to > from { after.saturating_sub(*before) as f64 * 1000.0 / (to - from) as f64 } else { 0.0 };
+        let rate = if to > from {
+            after.saturating_sub(*before) as f64 * 1000.0 / (to - from) as f64
+        } else {
+            0.0
+        };
         table.changes_per_second = rate;
     }
 
     /// Adds a point to the chart if one is due, and returns all points then.
-    pub(super) fn moment(&mut self, moment: impl FnOnce() -> Moment, now_ms: i64) -> Option<Arc<[Moment]>> {
+    pub(super) fn moment(
+        &mut self,
+        moment: impl FnOnce() -> Moment,
+        now_ms: i64,
+    ) -> Option<Arc<[Moment]>> {
         if (now_ms - self.moment_ms).abs() < MOMENT_MS {
             return None;
         }
@@ -173,7 +194,8 @@ mod tests {
         metrics.stages.held_up(Stage::Broker, 0.9);
         flow.read(2000, &metrics);
         let stages = flow.stages(&metrics);
-        let slowest: Vec<_> = stages.iter().filter(|stage| stage.slowest).map(|stage| stage.name.as_str()).collect();
+        let slowest: Vec<_> =
+            stages.iter().filter(|stage| stage.slowest).map(|stage| stage.name.as_str()).collect();
         assert_eq!((slowest, stages[4].busy), (vec!["broker"], 0.5));
     }
 

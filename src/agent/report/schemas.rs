@@ -42,7 +42,11 @@ impl Schemas {
         let mut written = self.differed.values().filter(|finding| finding.told.needs_a_person);
         let first = written.next()?;
         let more = written.count() as u64 + self.unlisted;
-        let more = if more == 0 { String::new() } else { format!("; and {more} more, see schema_ids in /status") };
+        let more = if more == 0 {
+            String::new()
+        } else {
+            format!("; and {more} more, see schema_ids in /status")
+        };
         Some(format!("{}: {}{more}", first.told.plan, first.told.detail))
     }
 }
@@ -85,7 +89,13 @@ impl Reporter {
 
     /// Lists an id that this process has sent records with, and under which the registry does not
     /// serve their schema. The failure that ends the connection logs it.
-    pub fn ids_refuted(&mut self, (plan, topic): (&str, &str), (subject, was): (&str, u32), span: Span, detail: &str) {
+    pub fn ids_refuted(
+        &mut self,
+        (plan, topic): (&str, &str),
+        (subject, was): (&str, u32),
+        span: Span,
+        detail: &str,
+    ) {
         self.list_differed(DifferedStatus {
             plan: plan.to_owned(),
             topic: topic.to_owned(),
@@ -103,7 +113,9 @@ impl Reporter {
     /// Forgets the refuted ids of a plan that is made again. A refuted id that is given again was
     /// right.
     pub fn ids_settled(&mut self, plan: &str) {
-        self.schemas.differed.retain(|_, finding| finding.told.plan != plan || finding.told.id.is_some());
+        self.schemas
+            .differed
+            .retain(|_, finding| finding.told.plan != plan || finding.told.id.is_some());
         self.tell_differed();
     }
 
@@ -146,7 +158,8 @@ impl Reporter {
     pub fn copy_asked(&mut self, table: &str) {
         let has_done = self.status.windows.iter().any(|window| window.table == table);
         let seen = if has_done { Seen::Nothing } else { Seen::UnderWay };
-        let findings = self.schemas.differed.values_mut().filter(|finding| finding.told.plan == table);
+        let findings =
+            self.schemas.differed.values_mut().filter(|finding| finding.told.plan == table);
         findings.for_each(|finding| finding.copy = Some(seen));
     }
 
@@ -155,15 +168,23 @@ impl Reporter {
         let before = self.schemas.differed.len();
         self.schemas.differed.retain(|_, finding| {
             let Some(seen) = finding.copy else { return true };
-            let states =
-                || windows.iter().filter(|window| window.table == finding.told.plan).map(|window| &*window.state);
+            let states = || {
+                windows
+                    .iter()
+                    .filter(|window| window.table == finding.told.plan)
+                    .map(|window| &*window.state)
+            };
             let is_open = states().any(|state| !matches!(state, "done" | "failed"));
             if is_open {
                 finding.copy = Some(Seen::UnderWay);
             }
-            let is_done = !is_open && seen == Seen::UnderWay && states().any(|state| state == "done");
+            let is_done =
+                !is_open && seen == Seen::UnderWay && states().any(|state| state == "done");
             if is_done {
-                info!(table = finding.told.plan, "its rows are copied under the schema ids that the registry serves");
+                info!(
+                    table = finding.told.plan,
+                    "its rows are copied under the schema ids that the registry serves"
+                );
             }
             !is_done
         });
@@ -183,7 +204,8 @@ impl Reporter {
     }
 
     fn tell_differed(&mut self) {
-        self.status.schema_ids.differed = self.schemas.differed.values().map(|finding| finding.told.clone()).collect();
+        self.status.schema_ids.differed =
+            self.schemas.differed.values().map(|finding| finding.told.clone()).collect();
         self.told_ms = 0;
     }
 }

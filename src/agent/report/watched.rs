@@ -9,17 +9,21 @@ use tracing::warn;
 const KEPT_MAX: usize = 100;
 
 impl Reporter {
-    /// Tells a finding.
+    /// Tells a finding in status and log.
     pub fn found(&mut self, finding: &str) {
         warn!("{finding}");
-        if self.status.warnings.len() < KEPT_MAX && !self.status.warnings.iter().any(|known| known == finding) {
+        if self.status.warnings.len() < KEPT_MAX
+            && !self.status.warnings.iter().any(|known| known == finding)
+        {
             self.status.warnings.push(finding.to_owned());
         }
     }
 
     /// Tells that a look failed.
     pub fn unwatched(&mut self, error: &str) {
-        let warning = format!("publication and tables could not be watched: {error}; the next look tries again");
+        let warning = format!(
+            "publication and tables could not be watched: {error}; the next look tries again"
+        );
         if !self.status.warnings.contains(&warning) {
             warn!("{warning}");
             self.status.warnings.push(warning);

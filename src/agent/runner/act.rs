@@ -11,8 +11,10 @@ impl Runner {
         for action in actions {
             match action {
                 Action::Open => {
-                    let (config, keeper, troubles) = (self.config.clone(), self.keeper.clone(), self.troubles.clone());
-                    let (carried, first, author) = (self.carried(), self.detached_first(), self.author());
+                    let (config, keeper, troubles) =
+                        (self.config.clone(), self.keeper.clone(), self.troubles.clone());
+                    let (carried, first, author) =
+                        (self.carried(), self.detached_first(), self.author());
                     self.tasks.opening = Some(tokio::spawn(async move {
                         beside::write_all(&keeper, &first).await?;
                         open::open(&config, &keeper, &troubles, carried, &author).await
@@ -90,17 +92,22 @@ impl Runner {
         let asked: Vec<(RouteId, String, i32)> = self
             .core
             .partitions()
-            .filter_map(|(route, partition)| Some((route, self.routes.get(route.0 as usize)?.clone(), partition)))
+            .filter_map(|(route, partition)| {
+                Some((route, self.routes.get(route.0 as usize)?.clone(), partition))
+            })
             .collect();
         self.tasks.ends = Some(tokio::spawn(async move {
-            let places: Vec<(&str, i32)> = asked.iter().map(|(_, topic, p)| (topic.as_str(), *p)).collect();
+            let places: Vec<(&str, i32)> =
+                asked.iter().map(|(_, topic, p)| (topic.as_str(), *p)).collect();
             let ends = topics.end_offsets(&places).await.ok()?;
             let mut known = Vec::with_capacity(asked.len());
             for ((route, topic, partition), end) in asked.iter().zip(ends) {
                 match end {
                     PartitionEnd::At(end) => known.push((*route, *partition, end)),
                     // Nothing can land in a partition that does not exist, so the confirm hold does not wait for it.
-                    PartitionEnd::Gone => tracing::warn!(topic, partition, "the partition no longer exists"),
+                    PartitionEnd::Gone => {
+                        tracing::warn!(topic, partition, "the partition no longer exists")
+                    }
                     PartitionEnd::Failed(error) => {
                         tracing::debug!(topic, partition, error = %Chain(&error), "the partition's end cannot be read");
                         return None; // The core asks for all ends again.

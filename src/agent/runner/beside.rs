@@ -114,7 +114,12 @@ impl Runner {
 
     /// Begins the copies that a request asks for, and refuses the request if one of its tables
     /// cannot be copied. A detached table is repaired instead.
-    pub(super) fn snapshot_asked(&mut self, tables: &[String], filter: Option<String>, reply: Reply) {
+    pub(super) fn snapshot_asked(
+        &mut self,
+        tables: &[String],
+        filter: Option<String>,
+        reply: Reply,
+    ) {
         let mut chosen = Vec::new();
         for name in tables {
             let Some(table) = self.captured.iter().find(|table| table.to_string() == *name) else {
@@ -131,7 +136,8 @@ impl Runner {
         }
         let (detached, chosen): (Vec<TableName>, Vec<TableName>) =
             chosen.into_iter().partition(|table| self.is_detached(&table.to_string()));
-        if !detached.is_empty() && (filter.is_some() || (chosen.is_empty() && detached.len() == 1)) {
+        if !detached.is_empty() && (filter.is_some() || (chosen.is_empty() && detached.len() == 1))
+        {
             return self.repairs_asked(detached, filter.as_deref(), Some(reply));
         }
         self.repairs_asked(detached, None, None);
@@ -147,7 +153,9 @@ impl Runner {
             self.copies.begin(table, filter.clone(), false, now_ms, None);
         }
         let names = tables.join(", ");
-        reply.send(Ok(Granted(format!("{names} are copied beside the stream, one after the other"))));
+        reply.send(Ok(Granted(format!(
+            "{names} are copied beside the stream, one after the other"
+        ))));
     }
 
     /// Ends all backfills and returns the text of the answer.
@@ -157,11 +165,16 @@ impl Runner {
         }
         self.reader = None;
         let names = self.copies.cancel();
-        if names.is_empty() { "nothing was being copied".to_owned() } else { format!("ended: {}", names.join(", ")) }
+        if names.is_empty() {
+            "nothing was being copied".to_owned()
+        } else {
+            format!("ended: {}", names.join(", "))
+        }
     }
 
     fn ask_for(&mut self, task: backfill::Task) {
-        let (postgres, publication) = (self.config.postgres.clone(), self.config.publication.clone());
+        let (postgres, publication) =
+            (self.config.postgres.clone(), self.config.publication.clone());
         let reader = self.reader.take();
         let limit_bytes = (self.config.budget_bytes / CHUNK_PART).min(CHUNK_BYTES_MAX);
         self.tasks.chunk = Some(match task {
@@ -216,14 +229,19 @@ impl Runner {
         self.planning_since = std::time::Instant::now();
         let (shape, oid) = (shape_of(table), table.relation);
         self.tasks.planning =
-            Some(tokio::spawn(async move { (Place::Window(id, oid), desk.relation_once(shape).await) }));
+            Some(tokio::spawn(
+                async move { (Place::Window(id, oid), desk.relation_once(shape).await) },
+            ));
     }
 
     /// Hands the plan of a table to its backfill. A table that is not captured ends the backfill.
     pub(super) fn window_planned(&mut self, id: u64, planned: &Planned) {
         match planned {
             Planned::Active(active) => {
-                let known = self.live.iter().flat_map(|live| live.relations.iter().map(|(slot, oid)| (*slot, *oid)));
+                let known = self
+                    .live
+                    .iter()
+                    .flat_map(|live| live.relations.iter().map(|(slot, oid)| (*slot, *oid)));
                 self.copies.relations(known);
                 self.copies.planned(id, active);
             }
@@ -235,13 +253,19 @@ impl Runner {
 
     /// Ends a backfill whose table cannot be planned until a person acts.
     pub(super) fn window_refused(&mut self, id: u64, trouble: &Trouble) {
-        let (reason, detail, next) = (trouble.reason.code().to_owned(), trouble.detail.clone(), trouble.next.clone());
+        let (reason, detail, next) =
+            (trouble.reason.code().to_owned(), trouble.detail.clone(), trouble.next.clone());
         self.copies.refused(id, &Left { reason, detail, next });
     }
 
     /// Resumes the backfills of the state, and begins those that the first copy owes or the
     /// configuration asks for.
-    pub(super) fn open_windows(&mut self, record: &Checkpoint, seen: &Seen, captured: &[TableName]) {
+    pub(super) fn open_windows(
+        &mut self,
+        record: &Checkpoint,
+        seen: &Seen,
+        captured: &[TableName],
+    ) {
         let first = !self.streamed;
         self.copies.configure(&self.config.snapshot);
         self.copies.opened(record, &seen.windows, &seen.snapshot, first);
@@ -257,11 +281,19 @@ impl Runner {
                 continue; // The repair of a detached table copies it.
             }
             let owed = seen.owed.contains(&name);
-            let added = seen.recorded.as_ref().is_some_and(|recorded| !recorded.contains(&name)) && !seen.planned;
+            let added = seen.recorded.as_ref().is_some_and(|recorded| !recorded.contains(&name))
+                && !seen.planned;
             let unplanned = seen.recorded.is_none() && !seen.planned;
-            let wanted = !under_way && (owed || ((added || unplanned) && !matches!(mode, Mode::NoData)));
+            let wanted =
+                !under_way && (owed || ((added || unplanned) && !matches!(mode, Mode::NoData)));
             if wanted && !self.copies.is_copying(&name) {
-                self.copies.begin(table, snapshot.conditions.get(&name).cloned(), true, now_ms, None);
+                self.copies.begin(
+                    table,
+                    snapshot.conditions.get(&name).cloned(),
+                    true,
+                    now_ms,
+                    None,
+                );
                 begun.push(name.clone());
             }
             if owed {
@@ -269,7 +301,11 @@ impl Runner {
             }
         }
         if !begun.is_empty() {
-            tracing::info!(tables = begun.len(), first = begun.first(), "copying beside the stream");
+            tracing::info!(
+                tables = begun.len(),
+                first = begun.first(),
+                "copying beside the stream"
+            );
         }
     }
 
@@ -290,9 +326,13 @@ impl Runner {
                     self.copies.passed_already();
                 }
             }
-            Err(ReadError::TooLarge { .. }) => self.copies.gave_up(id, true, "a chunk that is too large".to_owned()),
+            Err(ReadError::TooLarge { .. }) => {
+                self.copies.gave_up(id, true, "a chunk that is too large".to_owned())
+            }
             Err(ReadError::Postgres(error)) => match error.sqlstate() {
-                Some("57014") => self.copies.gave_up(id, true, "a chunk that takes too long".to_owned()),
+                Some("57014") => {
+                    self.copies.gave_up(id, true, "a chunk that takes too long".to_owned())
+                }
                 Some(_) if is_short(&error) => {
                     let (namespace, name) = table.split_once('.').unwrap_or_default();
                     let left = refused(&TableName::new(namespace, name), &error);
@@ -355,7 +395,8 @@ impl Runner {
         {
             self.glanced_at = at;
             let sql = Arc::clone(&live.sql);
-            self.tasks.glancing = Some(tokio::spawn(async move { open::visible_now(&sql).await.ok() }));
+            self.tasks.glancing =
+                Some(tokio::spawn(async move { open::visible_now(&sql).await.ok() }));
         }
         if self.copies.tick(now()) {
             if let Some(task) = self.tasks.chunk.take() {
@@ -383,15 +424,22 @@ pub(super) fn is_final(state: &str) -> bool {
 
 /// Writes records one after the other. Records of obeyed signals come last, after the copies that
 /// the signals asked for.
-pub(super) async fn write_all(keeper: &Keeper, records: &BTreeMap<String, Option<String>>) -> Result<(), KeeperError> {
-    let (last, first): (Vec<_>, Vec<_>) = records.iter().partition(|(key, _)| key.starts_with(SIGNALS));
+pub(super) async fn write_all(
+    keeper: &Keeper,
+    records: &BTreeMap<String, Option<String>>,
+) -> Result<(), KeeperError> {
+    let (last, first): (Vec<_>, Vec<_>) =
+        records.iter().partition(|(key, _)| key.starts_with(SIGNALS));
     for (key, value) in first.into_iter().chain(last) {
         keeper.write(key, value.clone()).await?;
     }
     Ok(())
 }
 
-async fn connected(reader: Option<Reader>, postgres: &crate::postgres::Config) -> Result<Reader, ReadError> {
+async fn connected(
+    reader: Option<Reader>,
+    postgres: &crate::postgres::Config,
+) -> Result<Reader, ReadError> {
     match reader {
         Some(reader) => Ok(reader),
         None => Ok(Reader::connect(postgres).await?),

@@ -75,8 +75,13 @@ impl Runner {
                 consistent_point = %first.point,
                 "copying existing rows; the stream follows from the consistent point, and the server keeps its WAL until then"
             );
-            let copying =
-                Copying::new(&self.config.postgres, &self.config.snapshot, &first, now(), self.notices.are_wanted());
+            let copying = Copying::new(
+                &self.config.postgres,
+                &self.config.snapshot,
+                &first,
+                now(),
+                self.notices.are_wanted(),
+            );
             self.note(first_copy("STARTED"));
             let (release, released) = oneshot::channel();
             let held = first.holder.hold(async {
@@ -105,7 +110,9 @@ impl Runner {
         let is_told = self.notices.next().is_none();
         let is_copied = self.copying.is_none() && self.copies.is_empty() && is_told;
         if is_copied && self.config.snapshot.mode == Mode::InitialOnly {
-            tracing::info!("snapshot.mode is \"initial_only\" and everything is copied: stopping; the slot stays");
+            tracing::info!(
+                "snapshot.mode is \"initial_only\" and everything is copied: stopping; the slot stays"
+            );
             self.apply(Event::Stop);
         }
     }
@@ -125,13 +132,16 @@ impl Runner {
     /// Sends copied rows, starts the planning of tables, and journals finished tables, as far as
     /// there is room.
     pub(super) fn copy(&mut self) {
-        let (Some(copying), Some(live), Some(sink)) = (&mut self.copying, &mut self.live, &mut self.sink) else {
+        let (Some(copying), Some(live), Some(sink)) =
+            (&mut self.copying, &mut self.live, &mut self.sink)
+        else {
             return;
         };
         if !self.core.is_copying() {
             return;
         }
-        let planning = self.tasks.planning.is_some() || live.desk.is_none() || self.smaller_batches.is_some();
+        let planning =
+            self.tasks.planning.is_some() || live.desk.is_none() || self.smaller_batches.is_some();
         let mut need = None;
         if self.tasks.planning.is_none() || !copying.waits() {
             let mut tools = tools(&mut self.core, sink, &mut self.copies, &self.reporter);
@@ -142,7 +152,9 @@ impl Runner {
         }
         if !planning && self.core.is_streaming() {
             let wanted = match need {
-                Some(Need::Nullable(table, column)) => copying.shape(table).map(|shape| (table, shape, Some(column))),
+                Some(Need::Nullable(table, column)) => {
+                    copying.shape(table).map(|shape| (table, shape, Some(column)))
+                }
                 None => copying.unplanned(now()).map(|(table, shape)| (table, shape, None)),
             };
             if let Some((table, shape, nullable)) = wanted
@@ -170,10 +182,14 @@ impl Runner {
         if self.tasks.journalling.is_some() || now() < self.journal_at {
             return;
         }
-        let Some((table, name, copied)) = copying.delivered(self.core.ledger().oldest()) else { return };
+        let Some((table, name, copied)) = copying.delivered(self.core.ledger().oldest()) else {
+            return;
+        };
         let (keeper, key) = (self.keeper.clone(), copied.key(&self.config.slot, &name));
         self.tasks.journalling =
-            Some(tokio::spawn(async move { (table, keeper.write(&key, Some(copied.to_json())).await) }));
+            Some(tokio::spawn(
+                async move { (table, keeper.write(&key, Some(copied.to_json())).await) },
+            ));
     }
 
     pub(super) fn journalled(&mut self, table: usize, outcome: Result<(), KeeperError>) {
@@ -209,8 +225,12 @@ impl Runner {
             let _ = release.send(()); // The holder may have ended by itself.
         }
         self.tasks.holding = None;
-        let left: Vec<&str> =
-            status.tables.iter().filter(|(_, table)| table.state == "left").map(|(name, _)| name.as_str()).collect();
+        let left: Vec<&str> = status
+            .tables
+            .iter()
+            .filter(|(_, table)| table.state == "left")
+            .map(|(name, _)| name.as_str())
+            .collect();
         tracing::info!(
             rows = status.rows,
             seconds = status.seconds,

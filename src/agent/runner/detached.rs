@@ -46,10 +46,14 @@ impl Runner {
         // A record counts as removed while its removal waits to be written.
         let going = self.copies.unwritten();
         let is_going = |name: &String| going.get(&self.detached_key(name)) == Some(&None);
-        let (held, gone): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            recorded.clone().into_iter().partition(|(name, _)| is_captured(name) && !is_going(name));
+        let (held, gone): (BTreeMap<_, _>, BTreeMap<_, _>) = recorded
+            .clone()
+            .into_iter()
+            .partition(|(name, _)| is_captured(name) && !is_going(name));
         self.detaching.tables = Detachments::resume(epoch, held);
-        for (table, detached) in self.detaching.tables.iter().filter(|(_, detached)| detached.is_aside()) {
+        for (table, detached) in
+            self.detaching.tables.iter().filter(|(_, detached)| detached.is_aside())
+        {
             let (from, next) = (detached.commit, detached.next(table));
             tracing::warn!(table, reason = detached.reason, %from, next, "set aside: its changes go to the quarantine topic");
         }
@@ -82,18 +86,33 @@ impl Runner {
 
     /// Plans a relation that the stream announces. The changes of a detached table go to the
     /// quarantine topic.
-    pub(super) fn plan_relation(&self, desk: Desk, slot: RelationSlot, shape: RelationShape) -> PlanningTask {
+    pub(super) fn plan_relation(
+        &self,
+        desk: Desk,
+        slot: RelationSlot,
+        shape: RelationShape,
+    ) -> PlanningTask {
         let place = Place::Relation(slot, shape.oid);
         let table = format!("{}.{}", shape.namespace, shape.name);
         match self.detaching.tables.get(&table).filter(|detached| detached.is_aside()).cloned() {
-            Some(detached) => tokio::spawn(async move { (place, desk.set_aside(shape, Some(detached), None).await) }),
+            Some(detached) => {
+                tokio::spawn(
+                    async move { (place, desk.set_aside(shape, Some(detached), None).await) },
+                )
+            }
             None => tokio::spawn(async move { (place, desk.relation(shape).await) }),
         }
     }
 
     /// Detaches a table, because one of its changes cannot be sent. The record is written first. A
     /// table whose plan was refused is planned once more before that.
-    pub(super) fn plan_aside(&self, desk: Desk, slot: RelationSlot, at: Position, cause: Cause) -> PlanningTask {
+    pub(super) fn plan_aside(
+        &self,
+        desk: Desk,
+        slot: RelationSlot,
+        at: Position,
+        cause: Cause,
+    ) -> PlanningTask {
         let place = Place::Relation(slot, Oid(0));
         let Some((table, shape)) = self.shape_of(slot) else {
             // A row comes after the announcement of its relation, so that the shape is known.
@@ -166,7 +185,9 @@ impl Runner {
     pub(super) fn detach_topic(&mut self, route: RouteId, from: Position, reason: Reason) {
         let topic = self.routes.get(route.0 as usize).cloned().unwrap_or_default();
         let detail = match reason {
-            Reason::OffsetsWentBack => format!("topic `{topic}` gave out offsets again that it had acknowledged"),
+            Reason::OffsetsWentBack => {
+                format!("topic `{topic}` gave out offsets again that it had acknowledged")
+            }
             _ => format!("Kafka refused records for topic `{topic}` again"),
         };
         let refusal = Refusal { reason: reason.code(), detail };
@@ -178,7 +199,9 @@ impl Runner {
             .map(|active| active.table.to_string())
             .collect();
         if tables.is_empty() {
-            return self.apply(Event::Halt(Halt::new(reason, refusal.detail).over(from.commit, from.commit)));
+            return self.apply(Event::Halt(
+                Halt::new(reason, refusal.detail).over(from.commit, from.commit),
+            ));
         }
         for table in tables {
             let detached = self.detaching.tables.record(&table, &refusal, from, now_ms);
@@ -191,16 +214,27 @@ impl Runner {
     /// The records, by key, that are written before the stream is read again.
     pub(super) fn detached_first(&self) -> BTreeMap<String, Option<String>> {
         let first = self.detaching.first.iter();
-        first.map(|(table, detached)| (self.detached_key(table), Some(detached.to_json()))).collect()
+        first
+            .map(|(table, detached)| (self.detached_key(table), Some(detached.to_json())))
+            .collect()
     }
 
     /// Queues the repairs of detached tables. A request with a condition is refused, because a copy
     /// of some rows repairs no table.
-    pub(super) fn repairs_asked(&mut self, tables: Vec<TableName>, filter: Option<&str>, mut reply: Option<Reply>) {
+    pub(super) fn repairs_asked(
+        &mut self,
+        tables: Vec<TableName>,
+        filter: Option<&str>,
+        mut reply: Option<Reply>,
+    ) {
         if filter.is_some() {
             let names = tables.iter().map(TableName::to_string).collect::<Vec<_>>().join(", ");
-            let why = format!("{names}: set aside, and a copy of some rows repairs no table; ask without a condition");
-            return reply.into_iter().for_each(|reply| reply.send(Err(Refused::Faulty(why.clone()))));
+            let why = format!(
+                "{names}: set aside, and a copy of some rows repairs no table; ask without a condition"
+            );
+            return reply
+                .into_iter()
+                .for_each(|reply| reply.send(Err(Refused::Faulty(why.clone()))));
         }
         for table in tables {
             self.detaching.asked.push_back((table, reply.take()));
@@ -221,7 +255,8 @@ impl Runner {
                 self.reporter.repaired(&table);
             }
         }
-        let ready = self.tasks.planning.is_none() && self.live.as_ref().is_some_and(|live| live.desk.is_some());
+        let ready = self.tasks.planning.is_none()
+            && self.live.as_ref().is_some_and(|live| live.desk.is_some());
         if !ready {
             return;
         }
@@ -234,20 +269,33 @@ impl Runner {
         };
         let keyed = (self.detached_key(&name), detached.clone());
         let Some(live) = &mut self.live else { return };
-        let is_table = |shape: &RelationShape| *shape.namespace == *table.namespace && *shape.name == *table.name;
-        let told = live.shapes.iter().find(|(_, shape)| is_table(shape)).map(|(slot, shape)| (*slot, shape.clone()));
+        let is_table = |shape: &RelationShape| {
+            *shape.namespace == *table.namespace && *shape.name == *table.name
+        };
+        let told = live
+            .shapes
+            .iter()
+            .find(|(_, shape)| is_table(shape))
+            .map(|(slot, shape)| (*slot, shape.clone()));
         let Some(desk) = live.desk.take() else { return };
         let place = Place::Repair(told.as_ref().map(|(slot, shape)| (*slot, shape.oid)));
         self.planning_since = std::time::Instant::now();
-        self.tasks.planning =
-            Some(tokio::spawn(async move { (place, desk.reattach(told.map(|(_, shape)| shape), keyed).await) }));
+        self.tasks.planning = Some(tokio::spawn(async move {
+            (place, desk.reattach(told.map(|(_, shape)| shape), keyed).await)
+        }));
         self.detaching.repair = Some(Repair { table, detached, reply });
     }
 
     /// Takes the outcome of planning a table for its repair. A planned table is copied, and a
     /// refused one stays detached.
-    pub(super) fn repair_planned(&mut self, told: Option<(RelationSlot, Oid)>, outcome: plans::Outcome) {
-        let Some(Repair { table, detached, reply: asked }) = self.detaching.repair.take() else { return };
+    pub(super) fn repair_planned(
+        &mut self,
+        told: Option<(RelationSlot, Oid)>,
+        outcome: plans::Outcome,
+    ) {
+        let Some(Repair { table, detached, reply: asked }) = self.detaching.repair.take() else {
+            return;
+        };
         let name = table.to_string();
         let planned = match outcome {
             plans::Outcome::Ready(ready) => {
@@ -259,7 +307,11 @@ impl Runner {
                 return not_repaired(&name, asked, format!("{}; {}", trouble.detail, trouble.next));
             }
             plans::Outcome::Excluded | plans::Outcome::Aside(_) => {
-                return not_repaired(&name, asked, "it is not captured by the configuration".to_owned());
+                return not_repaired(
+                    &name,
+                    asked,
+                    "it is not captured by the configuration".to_owned(),
+                );
             }
         };
         self.exchange_producer();

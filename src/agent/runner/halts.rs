@@ -68,8 +68,12 @@ impl Runner {
     /// Ends the process at a halt if `--exit-on-halt` is set. The next start has to find the
     /// record, so that the end waits for its write, for as long as a stop may take.
     pub(super) fn exit_where_halted(&mut self) {
-        let is_late = self.halts.deadline.is_none_or(|deadline| tokio::time::Instant::now() >= deadline);
-        if self.config.exit_on_halt && self.core.is_halted() && (self.tasks.halting.is_none() || is_late) {
+        let is_late =
+            self.halts.deadline.is_none_or(|deadline| tokio::time::Instant::now() >= deadline);
+        if self.config.exit_on_halt
+            && self.core.is_halted()
+            && (self.tasks.halting.is_none() || is_late)
+        {
             self.exit.get_or_insert(Exit::Halted);
         }
     }
@@ -79,22 +83,28 @@ impl Runner {
     pub(super) fn look_at_halt(&mut self, halt: Halt) {
         let known = Known {
             recorded: halt.recorded.is_some(),
-            epoch: halt.recorded.as_ref().map_or_else(|| self.reporter.epoch(), |recorded| recorded.epoch),
+            epoch: halt
+                .recorded
+                .as_ref()
+                .map_or_else(|| self.reporter.epoch(), |recorded| recorded.epoch),
             term: self.core.record().map(|record| record.term),
             halt,
         };
         let (keeper, config, author) = (self.keeper.clone(), self.config.clone(), self.author());
         let asks = self.halts.checks.is_multiple_of(SLOT_LOOKS);
         self.halts.checks = self.halts.checks.wrapping_add(1);
-        self.tasks.looking = Some(tokio::spawn(async move { look(&config, &keeper, &author, &known, asks).await }));
+        self.tasks.looking =
+            Some(tokio::spawn(async move { look(&config, &keeper, &author, &known, asks).await }));
     }
 
     /// Removes the recorded halt if the acknowledged checkpoint covers the change at which the
     /// stream had halted.
     pub(super) fn try_succeeded(&mut self) {
         let delivered = self.core.record().map(|record| (record.epoch, record.delivered));
-        let passed =
-            self.halts.trial.take_if(|halted| delivered.is_some_and(|(epoch, lsn)| halted.is_passed(epoch, lsn)));
+        let passed = self
+            .halts
+            .trial
+            .take_if(|halted| delivered.is_some_and(|(epoch, lsn)| halted.is_passed(epoch, lsn)));
         let Some(halted) = passed else { return };
         tracing::info!(
             commit = %halted.at.map(|at| at.commit).unwrap_or_default(),
@@ -106,7 +116,8 @@ impl Runner {
     /// Writes or removes the record of the halt. An earlier write is stopped first, and a failed
     /// write is repeated.
     pub(super) fn write_halt(&mut self, halted: Option<Halted>) {
-        let (keeper, slot, before) = (self.keeper.clone(), self.config.slot.clone(), self.tasks.halting.take());
+        let (keeper, slot, before) =
+            (self.keeper.clone(), self.config.slot.clone(), self.tasks.halting.take());
         self.tasks.halting = Some(tokio::spawn(async move {
             if let Some(before) = before {
                 before.abort(); // The newer value replaces it.
@@ -125,7 +136,13 @@ impl Runner {
 }
 
 /// Checks once whether the halt is lifted. `asks` also reads the row of the slot.
-async fn look(config: &Config, keeper: &Keeper, author: &Author, known: &Known, asks: bool) -> Look {
+async fn look(
+    config: &Config,
+    keeper: &Keeper,
+    author: &Author,
+    known: &Known,
+    asks: bool,
+) -> Look {
     let mut lifted = false;
     let mut judged = false;
     if let Ok(state) = keeper
@@ -134,9 +151,11 @@ async fn look(config: &Config, keeper: &Keeper, author: &Author, known: &Known, 
         .map_err(PipelineError::from)
         .and_then(|entries| State::read(&config.slot, &entries).map_err(PipelineError::from))
     {
-        let moved =
-            |record: &Checkpoint| record.epoch > known.epoch || known.term.is_some_and(|term| record.term > term);
-        lifted = known.halt.reason == Reason::StateUnreadable || state.record.as_ref().is_some_and(moved);
+        let moved = |record: &Checkpoint| {
+            record.epoch > known.epoch || known.term.is_some_and(|term| record.term > term)
+        };
+        lifted = known.halt.reason == Reason::StateUnreadable
+            || state.record.as_ref().is_some_and(moved);
         match recorded::standing(config, author, &state).await {
             None => lifted |= known.recorded,
             Some(Standing::Stands) => {}

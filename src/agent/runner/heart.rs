@@ -53,7 +53,8 @@ impl Runner {
         if !self.heart.planned {
             let Some(desk) = self.live.as_mut().and_then(|live| live.desk.take()) else { return };
             self.heart.planned = true;
-            self.tasks.planning = Some(tokio::spawn(async move { (Place::Heartbeats, desk.heartbeats().await) }));
+            self.tasks.planning =
+                Some(tokio::spawn(async move { (Place::Heartbeats, desk.heartbeats().await) }));
             // The first heartbeat is sent once its plan is made.
             self.heart.due = Some(Instant::now());
             return;

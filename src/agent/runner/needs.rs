@@ -32,10 +32,14 @@ impl Runner {
                 // from the catalog.
                 let shape = self.live.as_ref().and_then(|live| live.shapes.get(&slot).cloned());
                 let Some(shape) = shape else { return self.give_back(desk) };
-                tokio::spawn(async move { (Place::Relation(slot, shape.oid), desk.nullable(shape, column).await) })
+                tokio::spawn(async move {
+                    (Place::Relation(slot, shape.oid), desk.nullable(shape, column).await)
+                })
             }
             Need::Messages => tokio::spawn(async move { (Place::Messages, desk.messages().await) }),
-            Need::Transactions => tokio::spawn(async move { (Place::Transactions, desk.transactions().await) }),
+            Need::Transactions => {
+                tokio::spawn(async move { (Place::Transactions, desk.transactions().await) })
+            }
         });
     }
 

@@ -54,7 +54,9 @@ impl Doubts {
 impl Runner {
     /// Makes the registry's client anew for each connection, because its files may have changed. If
     /// that fails and there is an earlier client, the earlier one stays in use.
-    pub(super) fn schema_ids(&mut self) -> Result<Option<SchemaIds>, crate::encode::registry::RegistryError> {
+    pub(super) fn schema_ids(
+        &mut self,
+    ) -> Result<Option<SchemaIds>, crate::encode::registry::RegistryError> {
         let Some(config) = &self.config.registry else { return Ok(None) };
         // These ids belong to the connection before.
         self.doubts.plans.values_mut().for_each(|plan| plan.unproven.clear());
@@ -85,7 +87,12 @@ impl Runner {
         let known = self.doubts.plans.remove(&ready.name).unwrap_or_default();
         self.reporter.ids_settled(&ready.name);
         for replaced in &ready.given.replaced {
-            self.reporter.ids_differed(&ready.name, ready.plan.topic(), replaced, known.uses.span());
+            self.reporter.ids_differed(
+                &ready.name,
+                ready.plan.topic(),
+                replaced,
+                known.uses.span(),
+            );
         }
         self.doubts.looks_again = true;
         if ready.given.unproven.is_empty() {
@@ -93,7 +100,9 @@ impl Runner {
         }
         let uses = Rc::clone(&known.uses);
         let (topic, unproven) = (ready.plan.topic().to_owned(), ready.given.unproven.clone());
-        self.doubts.plans.insert(ready.name.clone(), InDoubt { topic, unproven, uses: Rc::clone(&uses) });
+        self.doubts
+            .plans
+            .insert(ready.name.clone(), InDoubt { topic, unproven, uses: Rc::clone(&uses) });
         Some(uses)
     }
 
@@ -111,7 +120,12 @@ impl Runner {
                     let (Unproven { subject, claim }, span) = (unproven, plan.uses.span());
                     let detail = refutation(subject, claim.id, span);
                     if span.is_some() {
-                        reporter.ids_refuted((name, &plan.topic), (subject, claim.id), span, &detail);
+                        reporter.ids_refuted(
+                            (name, &plan.topic),
+                            (subject, claim.id),
+                            span,
+                            &detail,
+                        );
                     }
                     refuted.push(format!("{name}: {detail}"));
                     false
@@ -136,7 +150,11 @@ impl Runner {
             };
             let next = "the agent registers the schemas and goes on under the ids that it is given";
             let detail = format!("{first}{more}");
-            self.broke(PipelineError::Trouble(Trouble::plain(TroubleReason::SchemaIdsDiffered, detail, next)));
+            self.broke(PipelineError::Trouble(Trouble::plain(
+                TroubleReason::SchemaIdsDiffered,
+                detail,
+                next,
+            )));
         }
     }
 }
@@ -156,7 +174,9 @@ pub(in crate::agent) fn replacement(replaced: &Replaced, span: Span) -> String {
 fn sent(span: Span) -> String {
     match span {
         None => "this process has sent no record with it".to_owned(),
-        Some((first, _)) if first.commit.is_zero() => "this process has sent records with it".to_owned(),
+        Some((first, _)) if first.commit.is_zero() => {
+            "this process has sent records with it".to_owned()
+        }
         Some((first, last)) => format!(
             "records from Position {}/{} to {}/{} were sent with it",
             first.commit, first.ordinal, last.commit, last.ordinal

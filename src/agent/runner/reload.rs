@@ -67,8 +67,10 @@ impl Runner {
             return reply.send(Err(Refused::Faulty(why.to_owned())));
         }
         self.watch.reloaded(watched);
-        let joined: Vec<TableName> = tables.iter().filter(|table| !self.captured.contains(table)).cloned().collect();
-        let left: Vec<TableName> = self.captured.iter().filter(|table| !tables.contains(table)).cloned().collect();
+        let joined: Vec<TableName> =
+            tables.iter().filter(|table| !self.captured.contains(table)).cloned().collect();
+        let left: Vec<TableName> =
+            self.captured.iter().filter(|table| !tables.contains(table)).cloned().collect();
         let is_other_registry = self.config.registry != config.registry;
         self.config.registry = config.registry;
         self.config.selection = config.selection;
@@ -90,7 +92,9 @@ impl Runner {
                 desk.recapture(&tables);
             }
             let is_of = |tables: &[TableName], shape: &RelationShape| {
-                tables.iter().any(|table| *table.namespace == *shape.namespace && *table.name == *shape.name)
+                tables
+                    .iter()
+                    .any(|table| *table.namespace == *shape.namespace && *table.name == *shape.name)
             };
             for (slot, shape) in &live.shapes {
                 if is_of(&left, shape) {
@@ -103,15 +107,23 @@ impl Runner {
         if is_other_registry {
             self.exchange_registry();
         }
-        let names = |tables: &[TableName]| tables.iter().map(TableName::to_string).collect::<Vec<_>>().join(", ");
+        let names = |tables: &[TableName]| {
+            tables.iter().map(TableName::to_string).collect::<Vec<_>>().join(", ")
+        };
         self.reporter.recaptured(&joined, &left);
         let what = match (joined.is_empty(), left.is_empty()) {
             (true, true) => "the captured tables are the same".to_owned(),
             (false, true) => format!("captured from now on: {}", names(&joined)),
             (true, false) => format!("no longer captured: {}", names(&left)),
-            (false, false) => format!("captured from now on: {}; no longer: {}", names(&joined), names(&left)),
+            (false, false) => {
+                format!("captured from now on: {}; no longer: {}", names(&joined), names(&left))
+            }
         };
-        let registry = if is_other_registry { "; schema ids are asked for at the registry as configured" } else { "" };
+        let registry = if is_other_registry {
+            "; schema ids are asked for at the registry as configured"
+        } else {
+            ""
+        };
         reply.send(Ok(Granted(format!("{what}{registry}"))));
     }
 
@@ -121,7 +133,11 @@ impl Runner {
         self.doubts.forget_registry();
         let detail = "the registry's configuration changed, and every plan is made anew".to_owned();
         let next = TroubleReason::StreamBroke.next();
-        self.broke(PipelineError::Trouble(Trouble::plain(TroubleReason::StreamBroke, detail, next)));
+        self.broke(PipelineError::Trouble(Trouble::plain(
+            TroubleReason::StreamBroke,
+            detail,
+            next,
+        )));
     }
 
     /// Plans one relation that the stream announced before its table was captured.
@@ -136,7 +152,9 @@ impl Runner {
         self.planning_since = std::time::Instant::now();
         let oid = shape.oid;
         self.tasks.planning =
-            Some(tokio::spawn(async move { (Place::Relation(slot, oid), desk.relation(shape).await) }));
+            Some(tokio::spawn(
+                async move { (Place::Relation(slot, oid), desk.relation(shape).await) },
+            ));
     }
 }
 
@@ -145,13 +163,19 @@ impl Runner {
 async fn republish(config: &Config, base: Option<Fingerprint>) -> Result<Captured, Refused> {
     let failed = |error: PgError| Refused::Faulty(Chain(&error).to_string());
     let sql = Sql::connect(&config.postgres).await.map_err(failed)?;
-    let missing_publication = || Refused::Faulty(format!("publication `{}` does not exist", config.publication));
-    let row = publication::read(&sql, &config.publication).await.map_err(failed)?.ok_or_else(missing_publication)?;
+    let missing_publication =
+        || Refused::Faulty(format!("publication `{}` does not exist", config.publication));
+    let row = publication::read(&sql, &config.publication)
+        .await
+        .map_err(failed)?
+        .ok_or_else(missing_publication)?;
     let published = |name: &TableName| row.tables.iter().any(|table| table.name == *name);
     let candidates = publication::candidates(&sql).await.map_err(failed)?;
-    let wanted = candidates.iter().filter(|table| table.logged && config.selection.matches(&table.name));
+    let wanted =
+        candidates.iter().filter(|table| table.logged && config.selection.matches(&table.name));
     // A partition is published with its root, under the name of the root or of the partition.
-    let missing: Vec<_> = wanted.filter(|table| !table.is_partition && !published(&table.name)).collect();
+    let missing: Vec<_> =
+        wanted.filter(|table| !table.is_partition && !published(&table.name)).collect();
     let names: Vec<TableName> = missing.iter().map(|table| table.name.clone()).collect();
     if let Some(harmed) = missing.iter().find(|table| table.update_fails()) {
         let name = &harmed.name;
@@ -163,23 +187,38 @@ async fn republish(config: &Config, base: Option<Fingerprint>) -> Result<Capture
     if !names.is_empty() {
         let statement = publication::add_sql(&config.publication, &names);
         if !config.create_publication {
-            let why = "postgres.create_publication is off, so the publication is not ours to change";
+            let why =
+                "postgres.create_publication is off, so the publication is not ours to change";
             return Err(Refused::Faulty(format!("{why}; run {statement}; and reload again")));
         }
         match publication::add(&sql, &config.publication, &names, LOCK_TIMEOUT).await {
-            Ok(()) => tracing::info!(publication = config.publication, tables = names.len(), "added tables"),
+            Ok(()) => tracing::info!(
+                publication = config.publication,
+                tables = names.len(),
+                "added tables"
+            ),
             Err(error) if error.sqlstate() == Some("42501") => {
-                return Err(Refused::Faulty(format!("{error}; have its owner run {statement}; and reload again")));
+                return Err(Refused::Faulty(format!(
+                    "{error}; have its owner run {statement}; and reload again"
+                )));
             }
             Err(error) => return Err(failed(error)),
         }
     }
-    let row = publication::read(&sql, &config.publication).await.map_err(failed)?.ok_or_else(missing_publication)?;
-    let tables: Vec<TableName> =
-        row.tables.iter().map(|table| table.name.clone()).filter(|name| config.selection.matches(name)).collect();
+    let row = publication::read(&sql, &config.publication)
+        .await
+        .map_err(failed)?
+        .ok_or_else(missing_publication)?;
+    let tables: Vec<TableName> = row
+        .tables
+        .iter()
+        .map(|table| table.name.clone())
+        .filter(|name| config.selection.matches(name))
+        .collect();
     // After the identities were read: what changed before the look is found now, and what changes later by the next one.
     let is_selected = |table: &TableName| config.selection.matches(table);
-    let watched = watch::look(&sql, &config.publication, is_selected, base.as_ref()).await.map_err(failed)?;
+    let watched =
+        watch::look(&sql, &config.publication, is_selected, base.as_ref()).await.map_err(failed)?;
     let findings = base.as_ref().map_or_else(Vec::new, |base| watch::compare(base, &watched));
     Ok(Captured { identities: open::identities(&row, &tables), tables, watched, findings })
 }

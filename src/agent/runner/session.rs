@@ -80,19 +80,25 @@ impl Runner {
         } = connection;
         self.halts.trial = trial;
         self.watch.opened(watched, opened.record.epoch);
-        opened.ends = ends.iter().map(|(topic, partition, end)| (self.route_of(topic), *partition, *end)).collect();
+        opened.ends = ends
+            .iter()
+            .map(|(topic, partition, end)| (self.route_of(topic), *partition, *end))
+            .collect();
         self.reporter.opened(&self.config, &opened, &server, &sql, &captured, warnings);
         let interval = STATUS_INTERVAL_MAX.min(timeout / 3);
         self.core.retime(settings(&self.config, interval, timeout));
         let ids = match self.schema_ids() {
             Ok(ids) => ids,
             Err(error) => {
-                let trouble = Trouble { next: FILE_NEXT.to_owned(), ..plans::registry_trouble(&error) };
+                let trouble =
+                    Trouble { next: FILE_NEXT.to_owned(), ..plans::registry_trouble(&error) };
                 return self.failed(without_client(trouble, self.streamed));
             }
         };
         let kafka = match &self.config.sink {
-            SinkConfig::Kafka(kafka) => self.topics.clone().map(|topics| (topics, kafka.topics.clone())),
+            SinkConfig::Kafka(kafka) => {
+                self.topics.clone().map(|topics| (topics, kafka.topics.clone()))
+            }
             SinkConfig::Stdout { .. } => None,
         };
         let places = Places {
@@ -104,16 +110,26 @@ impl Runner {
             metrics: self.reporter.metrics().clone(),
             on_refusal: self.config.on_refusal,
         };
-        let planner = Planner::new(self.config.encode.clone(), sql.database(), &self.run_id, opened.record.epoch);
+        let planner = Planner::new(
+            self.config.encode.clone(),
+            sql.database(),
+            &self.run_id,
+            opened.record.epoch,
+        );
         let mut gone = self.open_detached(&state.detached, opened.record.epoch, &captured);
         let seen = super::beside::Seen::new(&state, snapshot);
         if let Err(error) = self.listen(state.obeyed.as_ref()) {
-            let trouble = Trouble::new(TroubleReason::KafkaUnavailable, "the signal topic".to_owned(), &error);
+            let trouble = Trouble::new(
+                TroubleReason::KafkaUnavailable,
+                "the signal topic".to_owned(),
+                &error,
+            );
             return self.failed(without_client(trouble, self.streamed));
         }
         let selected = (captured.clone(), self.config.selection.clone());
         self.actives.clear();
-        self.messages = if self.config.encode.messages { Planned::Unplanned } else { Planned::Excluded };
+        self.messages =
+            if self.config.encode.messages { Planned::Unplanned } else { Planned::Excluded };
         let mut rows = Rows::new(Changes::resume(opened.record.sequence), self.config.on_refusal);
         rows.set_xmin(slot.catalog_xmin);
         rows.messages_planned(self.messages.clone());
@@ -156,9 +172,10 @@ impl Runner {
     }
 
     pub(super) fn close(&mut self) {
-        for task in
-            [self.tasks.opening.take().map(|t| t.abort_handle()), self.tasks.planning.take().map(|t| t.abort_handle())]
-        {
+        for task in [
+            self.tasks.opening.take().map(|t| t.abort_handle()),
+            self.tasks.planning.take().map(|t| t.abort_handle()),
+        ] {
             task.iter().for_each(tokio::task::AbortHandle::abort);
         }
         self.tasks.probing = None;
@@ -172,7 +189,12 @@ impl Runner {
         }
     }
 
-    pub(super) fn planned(&mut self, place: Place, desk: Desk, outcome: Result<plans::Outcome, PgError>) {
+    pub(super) fn planned(
+        &mut self,
+        place: Place,
+        desk: Desk,
+        outcome: Result<plans::Outcome, PgError>,
+    ) {
         if let Some(live) = &mut self.live {
             let mut desk = desk;
             desk.recapture(&self.captured); // A reload may have come meanwhile.
@@ -184,7 +206,9 @@ impl Runner {
             Err(error) => return self.broke(error.into()),
         };
         let known = match place {
-            Place::Relation(_, oid) | Place::Copy(_, oid) | Place::Window(_, oid) => self.actives.get(&oid).cloned(),
+            Place::Relation(_, oid) | Place::Copy(_, oid) | Place::Window(_, oid) => {
+                self.actives.get(&oid).cloned()
+            }
             Place::Skip(..) | Place::Repair(_) => None,
             Place::Messages | Place::Transactions | Place::Heartbeats | Place::Notices => None,
         };
@@ -302,7 +326,10 @@ impl Runner {
     /// Exchanges the producer for one with smaller batches. The exchange waits until nothing is in
     /// flight, so that nothing is sent twice.
     pub(super) fn exchange_producer(&mut self) {
-        let (Some(bytes), SinkConfig::Kafka(kafka)) = (self.smaller_batches, &mut self.config.sink) else { return };
+        let (Some(bytes), SinkConfig::Kafka(kafka)) = (self.smaller_batches, &mut self.config.sink)
+        else {
+            return;
+        };
         if !self.core.ledger().is_settled() || self.core.is_settling() || self.sink.is_none() {
             return;
         }
@@ -395,7 +422,11 @@ impl Runner {
                 )));
             }
         }
-        let often = self.config.xmin_interval.filter(|_| self.live.is_some()).map_or(LOOK, |often| LOOK.min(often));
+        let often = self
+            .config
+            .xmin_interval
+            .filter(|_| self.live.is_some())
+            .map_or(LOOK, |often| LOOK.min(often));
         // The load of the source is judged from one reading to the next, so that the spacing stays
         // while something is copied.
         let plain = self.live.is_some() && self.core.halted().is_none() && !self.copies_anything();
@@ -426,7 +457,9 @@ impl Runner {
                 self.config.sink = sink;
                 self.apply(Event::GiveUp);
             }
-            Look::Login(Err(error)) => self.reporter.failed(&disposition(&PipelineError::Kafka(error))),
+            Look::Login(Err(error)) => {
+                self.reporter.failed(&disposition(&PipelineError::Kafka(error)))
+            }
             Look::Source(row, seen) => {
                 if let Some((row, standby_lag)) = row {
                     self.reporter.slot(&row);
@@ -450,7 +483,9 @@ impl Runner {
             self.reporter.kafka(statistics);
         }
         if self.sink.as_ref().is_some_and(Sink::is_abandoned) {
-            tracing::warn!("Kafka's client has lost every broker that it knew; another client takes its place");
+            tracing::warn!(
+                "Kafka's client has lost every broker that it knew; another client takes its place"
+            );
             self.apply(Event::GiveUp);
         }
         self.look_for_a_login();
@@ -466,12 +501,15 @@ impl Runner {
     /// Reads the password again, because brokers refuse our login. Another password gets a new
     /// producer.
     fn look_for_a_login(&mut self) {
-        if self.tasks.looking.is_some() || !self.sink.as_ref().is_some_and(super::Sink::take_refused) {
+        if self.tasks.looking.is_some()
+            || !self.sink.as_ref().is_some_and(super::Sink::take_refused)
+        {
             return;
         }
         let mut sink = self.config.sink.clone();
-        self.tasks.looking =
-            Some(tokio::spawn(async move { Look::Login(sink.renew().await.map(|new| new.then_some(sink))) }));
+        self.tasks.looking = Some(tokio::spawn(async move {
+            Look::Login(sink.renew().await.map(|new| new.then_some(sink)))
+        }));
     }
 
     /// Closes the connection, and waits for the goodbye to Postgres, which carries the last status

@@ -36,14 +36,19 @@ impl Runner {
     /// Starts to follow the signal topic, once in the process, at the offset up to which it is
     /// obeyed.
     pub(super) fn listen(&mut self, obeyed: Option<&Obeyed>) -> Result<(), KafkaError> {
-        let (Some(topic), SinkConfig::Kafka(kafka)) = (&self.config.snapshot.signal_topic, &self.config.sink) else {
+        let (Some(topic), SinkConfig::Kafka(kafka)) =
+            (&self.config.snapshot.signal_topic, &self.config.sink)
+        else {
             return Ok(());
         };
         if self.signal_follower.is_none() {
             let from = obeyed.filter(|obeyed| obeyed.topic == *topic).map(|obeyed| obeyed.next);
             let (hear, heard) = mpsc::channel(HEARD_MAX);
-            self.signal_follower =
-                Some(SignalFollower { _follower: Follower::start(kafka, topic, from, hear)?, heard, waiting: None });
+            self.signal_follower = Some(SignalFollower {
+                _follower: Follower::start(kafka, topic, from, hear)?,
+                heard,
+                waiting: None,
+            });
         }
         Ok(())
     }
@@ -65,7 +70,10 @@ impl Runner {
         if self.copying.is_some() {
             return;
         }
-        let Some(followed) = self.signal_follower.as_mut().and_then(|signal_follower| signal_follower.waiting.take())
+        let Some(followed) = self
+            .signal_follower
+            .as_mut()
+            .and_then(|signal_follower| signal_follower.waiting.take())
         else {
             return;
         };
@@ -76,10 +84,16 @@ impl Runner {
                 if key.as_deref() == Some(self.config.encode.prefix.as_bytes()) {
                     match Signal::of_record(value.as_deref()) {
                         (id, Ok(signal)) => self.obey(&id, Origin::Record(*offset), signal),
-                        (id, Err(error)) => tracing::warn!(id, offset, "a signal is left alone: {error}"),
+                        (id, Err(error)) => {
+                            tracing::warn!(id, offset, "a signal is left alone: {error}")
+                        }
                     }
                 } else {
-                    tracing::info!(topic, offset, "a signal for another pipeline: its key is not topics.prefix");
+                    tracing::info!(
+                        topic,
+                        offset,
+                        "a signal for another pipeline: its key is not topics.prefix"
+                    );
                 }
                 offset.saturating_add(1)
             }
@@ -121,7 +135,8 @@ impl Runner {
                 let named = |name: &str| captured.iter().find(|table| table.to_string() == name);
                 let ended = match &tables {
                     Some(tables) => {
-                        let is_meant = |name: &str| named(name).is_some_and(|table| tables.name(table));
+                        let is_meant =
+                            |name: &str| named(name).is_some_and(|table| tables.name(table));
                         self.copies.stop(Some(&is_meant)).len()
                     }
                     None => self.copies.stop(None).len(),
@@ -145,9 +160,14 @@ impl Runner {
 
     fn execute(&mut self, id: &str, origin: Origin, asked: &Execute) {
         for entry in asked.tables.unmatched(&self.captured) {
-            tracing::warn!(id, entry, "an entry of a signal's data-collections fits no captured table");
+            tracing::warn!(
+                id,
+                entry,
+                "an entry of a signal's data-collections fits no captured table"
+            );
         }
-        let named: Vec<TableName> = self.captured.iter().filter(|table| asked.tables.name(table)).cloned().collect();
+        let named: Vec<TableName> =
+            self.captured.iter().filter(|table| asked.tables.name(table)).cloned().collect();
         let (aside, meant): (Vec<TableName>, Vec<TableName>) =
             named.into_iter().partition(|table| self.is_detached(&table.to_string()));
         for table in aside {
@@ -157,14 +177,24 @@ impl Runner {
         let mut begun = 0;
         for table in &meant {
             let filter = asked.filter_of(table).map(str::to_owned);
-            let wanted = backfill::Wanted { origin, id: id.to_owned(), filter, surrogate: asked.surrogate.clone() };
+            let wanted = backfill::Wanted {
+                origin,
+                id: id.to_owned(),
+                filter,
+                surrogate: asked.surrogate.clone(),
+            };
             if self.copies.begin_wanted(table, wanted, now_ms) {
                 begun += 1;
             } else {
                 tracing::warn!(id, %table, "a signal's table is being copied already: it is not begun anew");
             }
         }
-        tracing::info!(id, begun, blocking = asked.blocking, "a signal asks for copies, made beside the stream");
+        tracing::info!(
+            id,
+            begun,
+            blocking = asked.blocking,
+            "a signal asks for copies, made beside the stream"
+        );
     }
 
     /// Drops the chunk that is being read, because its copy is ended or paused.

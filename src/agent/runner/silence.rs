@@ -63,7 +63,9 @@ pub(super) async fn probe_walsender(sql: Arc<Sql>, pid: i32, slot: String) -> Pr
     for _ in 0..2 {
         match preflight::walsender_signs(&sql, pid, &slot).await {
             Err(error) => return Probe::Gone(error.into()),
-            Ok(signs) if !signs.alive => return Probe::Gone(PipelineError::Silent { pid, state: "gone" }),
+            Ok(signs) if !signs.alive => {
+                return Probe::Gone(PipelineError::Silent { pid, state: "gone" });
+            }
             Ok(signs) => match &first {
                 Some(before) if *before != signs => return Probe::Moving,
                 Some(_) => return frozen(),

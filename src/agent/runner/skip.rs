@@ -25,12 +25,14 @@ impl Runner {
             return reply.send(Err(Refused::NotAvailable(why)));
         }
         // A replica that read the halt from the state knows the epoch only from the record.
-        let epoch = halt.recorded.as_ref().map_or_else(|| self.reporter.epoch(), |recorded| recorded.epoch);
+        let epoch =
+            halt.recorded.as_ref().map_or_else(|| self.reporter.epoch(), |recorded| recorded.epoch);
         let now_ms = unix_nanos() / 1_000_000;
-        let skipped = match Skipped::new(place, consent, (halt.reason.code(), &halt.detail), epoch, now_ms) {
-            Ok(skipped) => skipped,
-            Err(why) => return reply.send(Err(Refused::Faulty(why))),
-        };
+        let skipped =
+            match Skipped::new(place, consent, (halt.reason.code(), &halt.detail), epoch, now_ms) {
+                Ok(skipped) => skipped,
+                Err(why) => return reply.send(Err(Refused::Faulty(why))),
+            };
         let (keeper, key) = (self.keeper.clone(), skipped.key(&self.config.slot));
         let halt_key = Halted::key(&self.config.slot);
         self.tasks.skipping = Some(tokio::spawn(async move {
@@ -50,7 +52,8 @@ impl Runner {
     pub(super) fn skip_recorded(&mut self, (skipped, reply, written): Consented) {
         let Skipped { table, commit, ordinal, by, why, .. } = &skipped;
         if let Err(error) = written {
-            let why = format!("the consent could not be recorded: {}", crate::continuity::Chain(&error));
+            let why =
+                format!("the consent could not be recorded: {}", crate::continuity::Chain(&error));
             return reply.send(Err(Refused::NotAvailable(why)));
         }
         tracing::warn!(table, %commit, ordinal, by, why, "an operator leaves out one change");
@@ -64,8 +67,17 @@ impl Runner {
 
     /// Tells the row path which skipped changes may come again on this connection. Returns the keys
     /// of records beyond the bound.
-    pub(super) fn open_skipped(&mut self, state: &State, rows: &mut Rows, epoch: u64) -> Vec<String> {
-        state.skipped.values().filter(|skipped| skipped.epoch == epoch).for_each(|skipped| rows.skip(skipped.at()));
+    pub(super) fn open_skipped(
+        &mut self,
+        state: &State,
+        rows: &mut Rows,
+        epoch: u64,
+    ) -> Vec<String> {
+        state
+            .skipped
+            .values()
+            .filter(|skipped| skipped.epoch == epoch)
+            .for_each(|skipped| rows.skip(skipped.at()));
         let confirmed = state.record.as_ref().map(|record| record.confirmed).unwrap_or_default();
         beyond_bound(&state.skipped, epoch, confirmed)
     }
@@ -75,7 +87,9 @@ impl Runner {
         let shape = self.live.as_ref().and_then(|live| live.shapes.get(&slot)).cloned();
         tokio::spawn(async move {
             match shape {
-                Some(shape) => (Place::Skip(slot, shape.oid), desk.set_aside(shape, None, None).await),
+                Some(shape) => {
+                    (Place::Skip(slot, shape.oid), desk.set_aside(shape, None, None).await)
+                }
                 // A row comes after the announcement of its relation, so that the shape is known.
                 None => (Place::Skip(slot, Oid(0)), (desk, Ok(plans::Outcome::Unchanged))),
             }

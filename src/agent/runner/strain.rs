@@ -18,7 +18,11 @@ impl Runner {
     pub(super) fn judge_strain(&mut self, row: &SlotRow, standby_lag_bytes: Option<u64>) {
         if self.copies_anything() {
             let retained_bytes = row.retained_bytes().unwrap_or_default();
-            self.kindness.look(Strain { safe_bytes: row.safe_wal_size, retained_bytes, standby_lag_bytes });
+            self.kindness.look(Strain {
+                safe_bytes: row.safe_wal_size,
+                retained_bytes,
+                standby_lag_bytes,
+            });
         } else {
             self.kindness = Kindness::default();
         }

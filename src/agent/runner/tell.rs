@@ -18,7 +18,8 @@ impl Runner {
         let (Some(live), Some(sink)) = (&mut self.live, &mut self.sink) else { return };
         if !live.rows.can_tell() {
             let Some(desk) = live.desk.take() else { return };
-            self.tasks.planning = Some(tokio::spawn(async move { (Place::Notices, desk.notices().await) }));
+            self.tasks.planning =
+                Some(tokio::spawn(async move { (Place::Notices, desk.notices().await) }));
             return;
         }
         let mut tools = tools(&mut self.core, sink, &mut self.copies, &self.reporter);

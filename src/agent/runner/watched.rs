@@ -85,9 +85,11 @@ impl Question {
     async fn look(self, sql: &Sql) -> Seen {
         let began = tokio::time::Instant::now();
         let Question { publication, selection, base } = self;
-        let seen = watch::look(sql, &publication, |table| selection.matches(table), base.as_deref()).await;
+        let seen =
+            watch::look(sql, &publication, |table| selection.matches(table), base.as_deref()).await;
         let outcome = seen.map(|seen| {
-            let findings = base.as_deref().map_or_else(Vec::new, |base| watch::compare(base, &seen));
+            let findings =
+                base.as_deref().map_or_else(Vec::new, |base| watch::compare(base, &seen));
             (Arc::new(seen), findings)
         });
         Seen { base, took: began.elapsed(), outcome }
@@ -113,7 +115,10 @@ pub(super) fn halt(findings: &[Finding]) -> Option<Halt> {
     let halting: Vec<(&Finding, Reason)> =
         findings.iter().filter_map(|finding| Some((finding, reason(finding)?))).collect();
     let (first, reason) = *halting.first()?;
-    let named = halting.iter().take(NAMED_MAX).map(|(finding, _)| format!("{}; {}", finding.detail, finding.next));
+    let named = halting
+        .iter()
+        .take(NAMED_MAX)
+        .map(|(finding, _)| format!("{}; {}", finding.detail, finding.next));
     let mut detail = named.collect::<Vec<_>>().join("; ");
     if halting.len() > NAMED_MAX {
         detail.push_str(&format!("; and {} more", halting.len() - NAMED_MAX));
@@ -130,7 +135,8 @@ impl Runner {
     /// Reads the slot's row, and looks at publication and tables if a look is due.
     pub(super) fn look_at_source(&mut self) {
         let Some(live) = &self.live else { return };
-        let (sql, slot, copying) = (Arc::clone(&live.sql), self.config.slot.clone(), self.copies_anything());
+        let (sql, slot, copying) =
+            (Arc::clone(&live.sql), self.config.slot.clone(), self.copies_anything());
         let question = self.watch.question(&self.config);
         self.tasks.looking = Some(tokio::spawn(async move {
             let row = strain::look(&sql, &slot, copying).await;

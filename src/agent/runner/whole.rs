@@ -41,7 +41,8 @@ pub(super) async fn told(reading: Option<&mut Reading>) -> Option<Told> {
 impl Runner {
     pub(super) fn read_whole(&mut self, id: u64, order: Order) {
         let (table, temporary) = (order.table.clone(), Temporary::start(order));
-        self.reading = Some(Reading { id, table, temporary, in_hand: None, done: false, next_piece: now() });
+        self.reading =
+            Some(Reading { id, table, temporary, in_hand: None, done: false, next_piece: now() });
     }
 
     /// Ends the session if no copy wants it any more. A stop ends the standstill, because the stop
@@ -77,7 +78,8 @@ impl Runner {
             }
             Told::Rows(piece) => {
                 let rate = self.config.snapshot.rows_per_second.filter(|rate| *rate > 0);
-                let pause = rate.map_or(0, |rate| (piece.rows() as u64).saturating_mul(SECOND) / rate);
+                let pause =
+                    rate.map_or(0, |rate| (piece.rows() as u64).saturating_mul(SECOND) / rate);
                 let busy = now().since(reading.next_piece);
                 let pause = pause.max(self.kindness.of_held().rest_after(busy));
                 reading.next_piece = reading.next_piece.max(now()).plus(pause);
@@ -104,7 +106,9 @@ impl Runner {
 
     /// Sends rows of the standstill while there is room.
     pub(super) fn send_whole(&mut self) {
-        let (Some(reading), Some(live), Some(sink)) = (&mut self.reading, &mut self.live, &mut self.sink) else {
+        let (Some(reading), Some(live), Some(sink)) =
+            (&mut self.reading, &mut self.live, &mut self.sink)
+        else {
             return;
         };
         if self.tasks.planning.is_some() || self.smaller_batches.is_some() {

@@ -27,7 +27,11 @@ pub(super) fn sizing(facts: &Facts, around: &Surroundings, findings: &mut Findin
     let a_day = around.wal_bytes_per_day.map(|bytes| bytes.div_ceil(GIB));
     let measured = a_day.map_or_else(
         || "what the disk can spare".to_owned(),
-        |gib| format!("a day of this server's WAL is about {gib} GiB; no more than the disk can spare"),
+        |gib| {
+            format!(
+                "a day of this server's WAL is about {gib} GiB; no more than the disk can spare"
+            )
+        },
     );
     match facts.slot_keep_bytes_max {
         None => {
@@ -39,8 +43,10 @@ pub(super) fn sizing(facts: &Facts, around: &Surroundings, findings: &mut Findin
                 .warn("max_slot_wal_keep_size is unlimited: WAL of a stopped pipeline can fill the server's disk", fix);
         }
         Some(limit) => {
-            let hours =
-                around.wal_bytes_per_day.filter(|bytes| *bytes > 0).map(|bytes| limit.saturating_mul(24) / bytes);
+            let hours = around
+                .wal_bytes_per_day
+                .filter(|bytes| *bytes > 0)
+                .map(|bytes| limit.saturating_mul(24) / bytes);
             match hours {
                 Some(hours) if hours < 4 => findings.warn(
                     format!(
@@ -70,11 +76,17 @@ fn least_role<'a>(database: &str, tables: impl Iterator<Item = &'a TableName>) -
         names.push(quoted(table));
     }
     let mut sql = "CREATE ROLE wellspring LOGIN REPLICATION PASSWORD '...';".to_owned();
-    sql.push_str(&format!("\nGRANT CONNECT ON DATABASE {} TO wellspring;", escape_identifier(database)));
+    sql.push_str(&format!(
+        "\nGRANT CONNECT ON DATABASE {} TO wellspring;",
+        escape_identifier(database)
+    ));
     if !names.is_empty() {
         let namespaces: Vec<String> = namespaces.into_iter().collect();
         sql.push_str(&format!("\nGRANT USAGE ON SCHEMA {} TO wellspring;", namespaces.join(", ")));
-        sql.push_str(&format!("\nGRANT SELECT ON {} TO wellspring; -- to copy rows", names.join(", ")));
+        sql.push_str(&format!(
+            "\nGRANT SELECT ON {} TO wellspring; -- to copy rows",
+            names.join(", ")
+        ));
     }
     sql
 }
@@ -91,14 +103,23 @@ pub(super) fn excess(
     if facts.role.superuser {
         let what = format!("role {} is a superuser: more than the agent needs", facts.role.name);
         let captured = tables.iter().map(|(table, _)| &table.name);
-        return findings.warn(what, format!("{}\n-- and use it instead of {name}", least_role(database, captured)));
+        return findings.warn(
+            what,
+            format!("{}\n-- and use it instead of {name}", least_role(database, captured)),
+        );
     }
     if !around.attributes.is_empty() {
-        let what = format!("role {} has {}: more than the agent needs", facts.role.name, around.attributes.join(", "));
-        let without: Vec<String> = around.attributes.iter().map(|attribute| format!("NO{attribute}")).collect();
+        let what = format!(
+            "role {} has {}: more than the agent needs",
+            facts.role.name,
+            around.attributes.join(", ")
+        );
+        let without: Vec<String> =
+            around.attributes.iter().map(|attribute| format!("NO{attribute}")).collect();
         findings.warn(what, format!("ALTER ROLE {name} {};", without.join(" ")));
     }
-    let writable: Vec<&Candidate> = tables.iter().filter(|(_, writable)| *writable).map(|(table, _)| *table).collect();
+    let writable: Vec<&Candidate> =
+        tables.iter().filter(|(_, writable)| *writable).map(|(table, _)| *table).collect();
     if let Some(first) = writable.first() {
         let what = format!(
             "role {} may write to {} captured table{}, {} for one: the agent only reads",
@@ -120,12 +141,16 @@ pub(super) fn excess(
 /// Reports slots that are not in use and may have been forgotten.
 pub(super) fn abandoned(slot: &str, around: &Surroundings, findings: &mut Findings) {
     let alike = |idle: &&IdleSlot| {
-        idle.plugin == "pgoutput" || idle.name.starts_with("wellspring") || is_like(slot, &idle.name)
+        idle.plugin == "pgoutput"
+            || idle.name.starts_with("wellspring")
+            || is_like(slot, &idle.name)
     };
     for idle in around.idle_slots.iter().filter(alike) {
         let kept = idle.retained_bytes;
-        let what =
-            format!("slot {} of database {} is held by nobody and keeps {kept} bytes of WAL", idle.name, idle.database);
+        let what = format!(
+            "slot {} of database {} is held by nobody and keeps {kept} bytes of WAL",
+            idle.name, idle.database
+        );
         let fix = format!(
             "SELECT pg_drop_replication_slot({}); -- only if no pipeline will come back for it",
             escape_literal(&idle.name)
@@ -144,27 +169,47 @@ fn is_like(a: &str, b: &str) -> bool {
 }
 
 /// Reports old transactions, which hold WAL and delay the creation of a slot.
-pub(super) fn old_transactions(row: Option<&SlotRow>, blockers: &[Blocker], findings: &mut Findings) {
+pub(super) fn old_transactions(
+    row: Option<&SlotRow>,
+    blockers: &[Blocker],
+    findings: &mut Findings,
+) {
     for blocker in blockers.iter().filter(|blocker| blocker.age.is_some_and(|age| age > OLD)) {
         let minutes = blocker.age.unwrap_or_default().as_secs() / 60;
         let (who, fix) = match (blocker.pid, &blocker.prepared) {
-            (Some(pid), _) => (format!("session {pid}"), format!("SELECT pg_terminate_backend({pid});")),
+            (Some(pid), _) => {
+                (format!("session {pid}"), format!("SELECT pg_terminate_backend({pid});"))
+            }
             (None, Some(gid)) => {
                 let gid = escape_literal(gid);
-                (format!("prepared transaction {gid}"), format!("COMMIT PREPARED {gid}; -- or ROLLBACK PREPARED"))
+                (
+                    format!("prepared transaction {gid}"),
+                    format!("COMMIT PREPARED {gid}; -- or ROLLBACK PREPARED"),
+                )
             }
             (None, None) => continue,
         };
         let by = blocker.user.as_deref().map_or_else(String::new, |user| format!(" of {user}"));
-        let effect = if row.is_none() { "creating the slot waits for it" } else { "WAL since then is kept for it" };
+        let effect = if row.is_none() {
+            "creating the slot waits for it"
+        } else {
+            "WAL since then is kept for it"
+        };
         findings.warn(format!("{who}{by} has been writing for {minutes} min: {effect}"), fix);
     }
 }
 
 /// Reports columns of the tables that the stream does not contain.
-pub(super) fn tables(facts: &Facts, captured: &[&Candidate], around: &[TableSurroundings], findings: &mut Findings) {
+pub(super) fn tables(
+    facts: &Facts,
+    captured: &[&Candidate],
+    around: &[TableSurroundings],
+    findings: &mut Findings,
+) {
     for table in captured {
-        let Some(generated) = around.iter().find(|a| a.relation == table.relation).map(|a| &a.generated) else {
+        let Some(generated) =
+            around.iter().find(|a| a.relation == table.relation).map(|a| &a.generated)
+        else {
             continue;
         };
         if generated.is_empty() {
@@ -176,19 +221,27 @@ pub(super) fn tables(facts: &Facts, captured: &[&Candidate], around: &[TableSurr
         } else {
             "compute them where they are read; Postgres sends them from 18 on"
         };
-        findings.warn(format!("{}: generated columns are not in the stream: {list}", table.name), fix);
+        findings
+            .warn(format!("{}: generated columns are not in the stream: {list}", table.name), fix);
     }
 }
 
 /// Reports if a failover would lose the slot.
-pub(super) fn failover(facts: &Facts, around: &Surroundings, row: Option<&SlotRow>, findings: &mut Findings) {
+pub(super) fn failover(
+    facts: &Facts,
+    around: &Surroundings,
+    row: Option<&SlotRow>,
+    findings: &mut Findings,
+) {
     if around.standbys == 0 || facts.in_recovery {
         return;
     }
     let count = around.standbys;
     let s = if count == 1 { "" } else { "s" };
     if facts.server_version < 170_000 {
-        let what = format!("{count} standby{s}: before Postgres 17 a failover loses the slot, and the agent halts");
+        let what = format!(
+            "{count} standby{s}: before Postgres 17 a failover loses the slot, and the agent halts"
+        );
         return findings.warn(what, "see docs/runbooks.md, failover");
     }
     if row.is_some_and(|row| !row.failover) {
@@ -211,7 +264,9 @@ pub(super) fn failover(facts: &Facts, around: &Surroundings, row: Option<&SlotRo
 pub(super) fn provider(around: &Surroundings, findings: &mut Findings) {
     let Some(provider) = around.provider.as_deref() else { return };
     let special = match provider {
-        "Amazon RDS" => "rds.logical_replication = 1 sets wal_level; GRANT rds_replication stands for REPLICATION",
+        "Amazon RDS" => {
+            "rds.logical_replication = 1 sets wal_level; GRANT rds_replication stands for REPLICATION"
+        }
         "Amazon Aurora" => {
             "rds.logical_replication = 1 sets wal_level; use the writer's endpoint, a reader has no slots"
         }
@@ -225,13 +280,17 @@ pub(super) fn provider(around: &Surroundings, findings: &mut Findings) {
         "Neon" => {
             "logical replication is switched on per project; an idle slot is dropped by Neon, so keep the agent running"
         }
-        "Supabase" => "use the direct connection, not the pooler; ALTER ROLE ... REPLICATION works as postgres",
+        "Supabase" => {
+            "use the direct connection, not the pooler; ALTER ROLE ... REPLICATION works as postgres"
+        }
         _ => "",
     };
     findings.ok(format!("the server is {provider}: {special}"));
     if around.idle_slot_timeout != "0" {
         let timeout = &around.idle_slot_timeout;
-        findings.ok(format!("idle_replication_slot_timeout is {timeout}: an outage longer than that loses the slot"));
+        findings.ok(format!(
+            "idle_replication_slot_timeout is {timeout}: an outage longer than that loses the slot"
+        ));
     }
 }
 
@@ -246,7 +305,9 @@ mod tests {
         let mut findings = Findings::new(Area::Postgres);
         find(&mut findings);
         let wrong = findings.list.iter().filter(|finding| finding.level != Level::Ok);
-        expect.assert_eq(&wrong.map(|finding| as_text(finding, false)).collect::<Vec<_>>().join("\n"));
+        expect.assert_eq(
+            &wrong.map(|finding| as_text(finding, false)).collect::<Vec<_>>().join("\n"),
+        );
     }
 
     fn facts(keep: Option<u64>) -> Facts {
@@ -302,11 +363,19 @@ mod tests {
                 warn  1 standby: before Postgres 17 a failover loses the slot, and the agent halts
                         see docs/runbooks.md, failover"#]],
         );
-        check(|findings| failover(&facts(None), &Surroundings::default(), None, findings), expect![""]);
+        check(
+            |findings| failover(&facts(None), &Surroundings::default(), None, findings),
+            expect![""],
+        );
     }
 
     fn idle(name: &str, plugin: &str, retained_bytes: u64) -> IdleSlot {
-        IdleSlot { name: name.to_owned(), database: "shop".to_owned(), plugin: plugin.to_owned(), retained_bytes }
+        IdleSlot {
+            name: name.to_owned(),
+            database: "shop".to_owned(),
+            plugin: plugin.to_owned(),
+            retained_bytes,
+        }
     }
 
     #[test]
@@ -346,7 +415,11 @@ mod tests {
             age: Some(Duration::from_secs(age)),
             statement_age: None,
         };
-        let blockers = [blocker(Some(42), None, 7200), blocker(None, Some("o'x"), 4000), blocker(Some(43), None, 5)];
+        let blockers = [
+            blocker(Some(42), None, 7200),
+            blocker(None, Some("o'x"), 4000),
+            blocker(Some(43), None, 5),
+        ];
         check(
             |findings| old_transactions(None, &blockers, findings),
             expect![[r#"
@@ -359,7 +432,11 @@ mod tests {
 
     #[test]
     fn the_least_role_is_printed_with_its_grants() {
-        let tables = [TableName::new("public", "a"), TableName::new("public", "b c"), TableName::new("Shop", "x")];
+        let tables = [
+            TableName::new("public", "a"),
+            TableName::new("public", "b c"),
+            TableName::new("Shop", "x"),
+        ];
         expect![[r#"
             CREATE ROLE wellspring LOGIN REPLICATION PASSWORD '...';
             GRANT CONNECT ON DATABASE "shop" TO wellspring;

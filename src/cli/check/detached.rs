@@ -9,7 +9,11 @@ use crate::kafka::{self, StateTopic, TopicInfo};
 
 /// Reports each detached table and returns the state. The caller has checked that the state topic
 /// exists, so reading it creates nothing.
-pub(super) async fn tables(checked: &Checked, config: &kafka::Config, findings: &mut Findings) -> Option<State> {
+pub(super) async fn tables(
+    checked: &Checked,
+    config: &kafka::Config,
+    findings: &mut Findings,
+) -> Option<State> {
     let entries = match StateTopic::open(config).await {
         Ok(topic) => topic.read_all().await,
         Err(error) => Err(error),
@@ -24,22 +28,32 @@ pub(super) async fn tables(checked: &Checked, config: &kafka::Config, findings: 
     let state = match State::read(&checked.slot, &entries) {
         Ok(state) => state,
         Err(error) => {
-            findings.fail(Chain(&error).to_string(), "run the version that wrote the state, or repair the topic");
+            findings.fail(
+                Chain(&error).to_string(),
+                "run the version that wrote the state, or repair the topic",
+            );
             return None;
         }
     };
     for (table, detached) in &state.detached {
         let doing = if detached.is_aside() { "set aside" } else { "being repaired" };
         let (from, reason) = (detached.commit, &detached.reason);
-        let what =
-            format!("table {table} is {doing}, its topic lacks changes from {from} on ({reason}): {}", detached.detail);
+        let what = format!(
+            "table {table} is {doing}, its topic lacks changes from {from} on ({reason}): {}",
+            detached.detail
+        );
         findings.warn(what, detached.next(table));
     }
     Some(state)
 }
 
 /// Checks the quarantine topic where `events.on_refusal` allows a table to be detached.
-pub(super) fn quarantine(checked: &Checked, config: &kafka::Config, info: Option<&TopicInfo>, findings: &mut Findings) {
+pub(super) fn quarantine(
+    checked: &Checked,
+    config: &kafka::Config,
+    info: Option<&TopicInfo>,
+    findings: &mut Findings,
+) {
     if checked.on_refusal == OnRefusal::Stop {
         return;
     }

@@ -74,7 +74,8 @@ impl Findings {
         let failure = failure.into();
         let chain: Vec<String> = std::iter::once(failure.primary).chain(failure.details).collect();
         // The hint may be to run this very command, so it is left out then.
-        let fix = if failure.hint.contains("wellspring check") { String::new() } else { failure.hint };
+        let fix =
+            if failure.hint.contains("wellspring check") { String::new() } else { failure.hint };
         self.fail(chain.join(": "), fix);
     }
 
@@ -89,7 +90,8 @@ pub(super) fn run(checked: &Checked, json: bool) -> Result<Code, Failure> {
         let text = serde_json::to_string_pretty(&findings);
         print(&text.map_err(|error| Failure::of(Code::Failed, &error, ""))?);
     } else {
-        let is_colourful = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        let is_colourful =
+            std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         findings.iter().for_each(|finding| print(&as_text(finding, is_colourful)));
         print(&summary(&findings));
     }
@@ -131,7 +133,12 @@ fn as_text(finding: &Finding, is_colourful: bool) -> String {
 
 fn summary(findings: &[Finding]) -> String {
     let count = |level| findings.iter().filter(|finding| finding.level == level).count();
-    format!("{} ok, {} to know, {} to fix", count(Level::Ok), count(Level::Warn), count(Level::Fail))
+    format!(
+        "{} ok, {} to know, {} to fix",
+        count(Level::Ok),
+        count(Level::Warn),
+        count(Level::Fail)
+    )
 }
 
 #[cfg(test)]
@@ -153,7 +160,8 @@ mod tests {
     #[test]
     fn prints_each_line_of_a_fix_below_its_finding() {
         let mut findings = Findings::new(Area::Postgres);
-        findings.fail("wal_level is replica", "ALTER SYSTEM SET wal_level = logical;\n-- and restart");
+        findings
+            .fail("wal_level is replica", "ALTER SYSTEM SET wal_level = logical;\n-- and restart");
         let text = as_text(&findings.list[0], false);
         assert_eq!(
             text,

@@ -25,7 +25,11 @@ pub(super) struct Drafted {
 }
 
 /// Plans every captured table, as the agent would.
-pub(super) async fn drafts(checked: &Checked, sql: &Sql, captured: &[&Candidate]) -> Result<Vec<Drafted>, PgError> {
+pub(super) async fn drafts(
+    checked: &Checked,
+    sql: &Sql,
+    captured: &[&Candidate],
+) -> Result<Vec<Drafted>, PgError> {
     let planner = Planner::new(checked.encode.clone(), sql.database(), "", 1);
     let mut drafted = Vec::new();
     for table in captured.iter().take(TABLES_MAX) {
@@ -43,8 +47,10 @@ pub(super) async fn drafts(checked: &Checked, sql: &Sql, captured: &[&Candidate]
         };
         let columns = surroundings::columns(sql, table.relation).await?;
         let column = |name: String| {
-            let (type_oid, typmod) =
-                facts.columns.get(&name).map_or((Default::default(), -1), |c| (c.type_oid, c.typmod));
+            let (type_oid, typmod) = facts
+                .columns
+                .get(&name)
+                .map_or((Default::default(), -1), |c| (c.type_oid, c.typmod));
             let in_identity = table.identity == ReplicaIdentity::Full || flagged.contains(&name);
             ShapeColumn { name, type_oid, typmod, in_identity }
         };
@@ -55,7 +61,8 @@ pub(super) async fn drafts(checked: &Checked, sql: &Sql, captured: &[&Candidate]
             identity,
             columns: columns.into_iter().map(column).collect(),
         };
-        let draft = planner.draft(&describe(&shape, &facts)).map_err(|error| Chain(&error).to_string());
+        let draft =
+            planner.draft(&describe(&shape, &facts)).map_err(|error| Chain(&error).to_string());
         drafted.push(Drafted { name: table.name.to_string(), draft });
     }
     Ok(drafted)
@@ -65,14 +72,21 @@ pub(super) async fn drafts(checked: &Checked, sql: &Sql, captured: &[&Candidate]
 pub(super) fn plans(drafted: &[Drafted], findings: &mut Findings) {
     for table in drafted {
         if let Err(why) = &table.draft {
-            findings
-                .fail(format!("{}: {why}", table.name), "change what it names, or put the table into tables.exclude");
+            findings.fail(
+                format!("{}: {why}", table.name),
+                "change what it names, or put the table into tables.exclude",
+            );
         }
     }
 }
 
 /// Checks each schema at the registry.
-pub(super) async fn ask(registry: &Registry, register: bool, drafted: &[Drafted], findings: &mut Findings) {
+pub(super) async fn ask(
+    registry: &Registry,
+    register: bool,
+    drafted: &[Drafted],
+    findings: &mut Findings,
+) {
     let (mut known, mut taken) = (0_usize, 0_usize);
     for draft in drafted.iter().filter_map(|table| table.draft.as_ref().ok()) {
         for schema in draft.key.iter().chain([&draft.value]) {
@@ -80,24 +94,33 @@ pub(super) async fn ask(registry: &Registry, register: bool, drafted: &[Drafted]
                 Ok(Verdict::Known) => known += 1,
                 Ok(Verdict::Taken) if register => taken += 1,
                 Ok(Verdict::Taken) => {
-                    let what =
-                        format!("subject {}: its schema is not registered, and registration is off", schema.subject);
+                    let what = format!(
+                        "subject {}: its schema is not registered, and registration is off",
+                        schema.subject
+                    );
                     findings.fail(what, "register it, or set registry.auto_register = true");
                 }
                 Ok(Verdict::Refused(why)) => {
                     let fix = "change the table back, or lower the subject's compatibility level";
-                    findings.fail(format!("subject {} would refuse its schema: {why}", schema.subject), fix);
+                    findings.fail(
+                        format!("subject {} would refuse its schema: {why}", schema.subject),
+                        fix,
+                    );
                 }
                 Err(error) => {
                     let what = format!("subject {}: {}", schema.subject, Chain(&error));
-                    return findings
-                        .fail(what, "see the registry's rights: subjects are read, and written by the agent");
+                    return findings.fail(
+                        what,
+                        "see the registry's rights: subjects are read, and written by the agent",
+                    );
                 }
             }
         }
     }
     if known + taken > 0 {
-        findings.ok(format!("{known} schemas are registered, {taken} would be registered and are compatible"));
+        findings.ok(format!(
+            "{known} schemas are registered, {taken} would be registered and are compatible"
+        ));
     }
 }
 
@@ -112,13 +135,25 @@ pub(super) async fn recorded(
     let (mut served, mut differ) = (0_usize, Vec::new());
     let drafts = drafted.iter().filter_map(|table| table.draft.as_ref().ok());
     for schema in drafts.flat_map(|draft| draft.key.iter().chain([&draft.value])) {
-        let Some(RecordedId { id, .. }) = SchemaKey::of(schema).find(recorded, registry.urls()) else { continue };
+        let Some(RecordedId { id, .. }) = SchemaKey::of(schema).find(recorded, registry.urls())
+        else {
+            continue;
+        };
         match registry.schema(id).await {
-            Ok(Some(text)) if SchemaDigest::of(&text) == SchemaDigest::of(&schema.text) => served += 1,
+            Ok(Some(text)) if SchemaDigest::of(&text) == SchemaDigest::of(&schema.text) => {
+                served += 1
+            }
             Ok(_) => differ.push(format!("{} of subject {}", id, schema.subject)),
             Err(error) => {
-                let what = format!("recorded schema id {id} of subject {}: {}", schema.subject, Chain(&error));
-                return findings.warn(what, "the agent uses the id as recorded, and asks until the registry answers");
+                let what = format!(
+                    "recorded schema id {id} of subject {}: {}",
+                    schema.subject,
+                    Chain(&error)
+                );
+                return findings.warn(
+                    what,
+                    "the agent uses the id as recorded, and asks until the registry answers",
+                );
             }
         }
     }
@@ -126,9 +161,15 @@ pub(super) async fn recorded(
         findings.ok(format!("the registry serves {served} recorded schema ids"));
     }
     if let Some(first) = differ.first() {
-        let more = if differ.len() > 1 { format!(" and {} more", differ.len() - 1) } else { String::new() };
+        let more = if differ.len() > 1 {
+            format!(" and {} more", differ.len() - 1)
+        } else {
+            String::new()
+        };
         let url = registry.url();
-        let what = format!("the registry at {url} does not serve the schema recorded under id {first}{more}");
+        let what = format!(
+            "the registry at {url} does not serve the schema recorded under id {first}{more}"
+        );
         let fix = "Restore the registry if it should have them. Otherwise the agent registers the schemas at its next start \
                    and uses the new ids.\nRecords that are in the topics keep their ids: this registry's clients cannot read \
                    them.";
@@ -142,7 +183,11 @@ enum Verdict {
     Refused(String),
 }
 
-async fn verdict(registry: &Registry, subject: &str, schema: &str) -> Result<Verdict, RegistryError> {
+async fn verdict(
+    registry: &Registry,
+    subject: &str,
+    schema: &str,
+) -> Result<Verdict, RegistryError> {
     if registry.lookup(subject, schema).await?.is_some() {
         return Ok(Verdict::Known);
     }
@@ -150,6 +195,10 @@ async fn verdict(registry: &Registry, subject: &str, schema: &str) -> Result<Ver
     if asked.compatible {
         return Ok(Verdict::Taken);
     }
-    let why = asked.messages.first().cloned().unwrap_or_else(|| "incompatible with the latest version".to_owned());
+    let why = asked
+        .messages
+        .first()
+        .cloned()
+        .unwrap_or_else(|| "incompatible with the latest version".to_owned());
     Ok(Verdict::Refused(why.lines().next().unwrap_or_default().to_owned()))
 }

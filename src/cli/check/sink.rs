@@ -99,16 +99,21 @@ async fn topics(
                 }
             }
             None => {
-                let fix =
-                    format!("kafka-topics --create --topic {topic} --bootstrap-server {}", config.brokers.join(","));
-                findings.fail(format!("topic {topic} does not exist, and topics.create is off"), fix);
+                let fix = format!(
+                    "kafka-topics --create --topic {topic} --bootstrap-server {}",
+                    config.brokers.join(",")
+                );
+                findings
+                    .fail(format!("topic {topic} does not exist, and topics.create is off"), fix);
             }
         }
     }
     if to_create > 0 {
         let policy = &config.topics.cleanup_policy;
         let s = plural(to_create);
-        findings.ok(format!("{to_create} topic{s} will be created when first needed, cleanup.policy={policy}"));
+        findings.ok(format!(
+            "{to_create} topic{s} will be created when first needed, cleanup.policy={policy}"
+        ));
     }
     state
 }
@@ -117,29 +122,47 @@ fn state_topic(config: &kafka::Config, info: Option<&TopicInfo>, findings: &mut 
     let name = &config.state_topic;
     let Some(info) = info else {
         if config.topics.create {
-            return findings.ok(format!("state topic {name} does not exist and will be created, compacted"));
+            return findings
+                .ok(format!("state topic {name} does not exist and will be created, compacted"));
         }
         let fix = format!(
             "kafka-topics --create --topic {name} --partitions 1 --config cleanup.policy=compact --bootstrap-server {}",
             config.brokers.join(",")
         );
-        return findings.fail(format!("state topic {name} does not exist, and topics.create is off"), fix);
+        return findings
+            .fail(format!("state topic {name} does not exist, and topics.create is off"), fix);
     };
     // The agent judges in the same way. If no policy is proven, the partition count may be the
     // mock's or a guess.
     if info.partitions != 1 && info.cleanup_policy.proven().is_some() {
-        let what = format!("state topic {name} has {} partitions: one keeps its records in order", info.partitions);
+        let what = format!(
+            "state topic {name} has {} partitions: one keeps its records in order",
+            info.partitions
+        );
         findings.fail(what, "delete it before the first start, or choose another topics.prefix");
     }
     match &info.cleanup_policy {
-        Policy::Proven(policy) if policy == "compact" => findings.ok(format!("state topic {name} is compacted")),
+        Policy::Proven(policy) if policy == "compact" => {
+            findings.ok(format!("state topic {name} is compacted"))
+        }
         Policy::Proven(policy) => {
-            let fix = format!("kafka-configs --alter --topic {name} --add-config cleanup.policy=compact");
-            findings.fail(format!("state topic {name} has cleanup.policy={policy}: it would forget our position"), fix);
+            let fix =
+                format!("kafka-configs --alter --topic {name} --add-config cleanup.policy=compact");
+            findings.fail(
+                format!(
+                    "state topic {name} has cleanup.policy={policy}: it would forget our position"
+                ),
+                fix,
+            );
         }
         Policy::NotProven => {
-            let fix = format!("kafka-acls --add --operation DescribeConfigs --topic {name} --allow-principal ...");
-            findings.warn(format!("cleanup.policy of state topic {name} is not proven: it must be compact"), fix);
+            let fix = format!(
+                "kafka-acls --add --operation DescribeConfigs --topic {name} --allow-principal ..."
+            );
+            findings.warn(
+                format!("cleanup.policy of state topic {name} is not proven: it must be compact"),
+                fix,
+            );
         }
     }
 }
@@ -153,9 +176,15 @@ fn existing(checked: &Checked, table: &Captured, info: &TopicInfo, findings: &mu
     if let Some(bytes) = info.max_message_bytes.proven()
         && *bytes < SMALL_MESSAGE_BYTES
     {
-        let fix = format!("kafka-configs --alter --topic {} --add-config max.message.bytes=1048588", info.name);
+        let fix = format!(
+            "kafka-configs --alter --topic {} --add-config max.message.bytes=1048588",
+            info.name
+        );
         findings.warn(
-            format!("topic {} takes no more than {bytes} bytes: a larger row halts the pipeline", info.name),
+            format!(
+                "topic {} takes no more than {bytes} bytes: a larger row halts the pipeline",
+                info.name
+            ),
             fix,
         );
     }
@@ -170,11 +199,18 @@ fn durable(info: &TopicInfo, findings: &mut Findings) {
     let name = &info.name;
     match info.min_insync_replicas.proven() {
         Some(least) if *least < 2 && info.replication > 1 => {
-            let fix = format!("kafka-configs --alter --topic {name} --add-config min.insync.replicas=2");
-            findings.warn(format!("topic {name} has min.insync.replicas={least}: acks=all can mean one broker"), fix);
+            let fix =
+                format!("kafka-configs --alter --topic {name} --add-config min.insync.replicas=2");
+            findings.warn(
+                format!(
+                    "topic {name} has min.insync.replicas={least}: acks=all can mean one broker"
+                ),
+                fix,
+            );
         }
         Some(least) if usize::try_from(*least).is_ok_and(|least| least > info.replication) => {
-            let fix = format!("kafka-configs --alter --topic {name} --add-config min.insync.replicas=1");
+            let fix =
+                format!("kafka-configs --alter --topic {name} --add-config min.insync.replicas=1");
             let count = info.replication;
             findings.fail(
                 format!("topic {name} needs {least} in-sync replicas and has {count}: nothing can be written"),
@@ -190,11 +226,19 @@ fn durable(info: &TopicInfo, findings: &mut Findings) {
 fn rights(checked: &Checked, config: &kafka::Config, findings: &mut Findings) {
     let prefix = &checked.encode.prefix;
     let state = &config.state_topic;
-    let secured = config.client.get("security.protocol").is_some_and(|p| !p.eq_ignore_ascii_case("plaintext"));
+    let secured = config
+        .client
+        .get("security.protocol")
+        .is_some_and(|p| !p.eq_ignore_ascii_case("plaintext"));
     let create = if config.topics.create { " Create" } else { "" };
     let signals = checked.snapshot.signal_topic.as_ref();
     let signals = signals.map_or_else(String::new, |topic| format!("; Describe Read on {topic}"));
-    let notices = checked.encode.rules.notice_topic.as_ref().map_or_else(String::new, |topic| format!(" and {topic}"));
+    let notices = checked
+        .encode
+        .rules
+        .notice_topic
+        .as_ref()
+        .map_or_else(String::new, |topic| format!(" and {topic}"));
     let what = format!(
         "where Kafka has ACLs the principal needs: Describe Write DescribeConfigs{create} on topics {prefix}.*{notices}; Read besides on {state}{signals}"
     );
@@ -208,18 +252,26 @@ fn rights(checked: &Checked, config: &kafka::Config, findings: &mut Findings) {
 /// Reports records that a compacted topic cannot take, or would keep in a harmful way.
 fn compacted(checked: &Checked, table: &Captured, topic: &str, findings: &mut Findings) {
     if !table.has_key {
-        let what = format!("topic {topic} is compacted, and {} has no key: brokers refuse its records", table.name);
+        let what = format!(
+            "topic {topic} is compacted, and {} has no key: brokers refuse its records",
+            table.name
+        );
         let fix = format!(
             "give the table a primary key, or kafka-configs --alter --topic {topic} --add-config cleanup.policy=delete"
         );
         return findings.fail(what, fix);
     }
     if !checked.encode.tombstones {
-        let what = format!("topic {topic} is compacted and events.tombstones is off: deleted rows stay in it for ever");
+        let what = format!(
+            "topic {topic} is compacted and events.tombstones is off: deleted rows stay in it for ever"
+        );
         findings.warn(what, "set events.tombstones = true");
     }
     if checked.encode.truncates {
-        findings.warn(format!("topic {topic} is compacted: a TRUNCATE of {} is not sent there", table.name), "");
+        findings.warn(
+            format!("topic {topic} is compacted: a TRUNCATE of {} is not sent there", table.name),
+            "",
+        );
     }
 }
 
@@ -228,11 +280,17 @@ fn plural<T: From<u8> + PartialEq>(count: T) -> &'static str {
 }
 
 fn file(path: &Path, findings: &mut Findings) {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let writable = std::fs::metadata(folder).map(|folder| folder.is_dir() && !folder.permissions().readonly());
+    let folder =
+        path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let writable =
+        std::fs::metadata(folder).map(|folder| folder.is_dir() && !folder.permissions().readonly());
     match writable {
         Ok(true) => findings.ok(format!("the state goes to {}", path.display())),
-        Ok(false) => findings.fail(format!("{} cannot hold the state file", folder.display()), "set state_file"),
-        Err(error) => findings.fail(format!("{}: {error}", folder.display()), "set state_file to a folder that exists"),
+        Ok(false) => findings
+            .fail(format!("{} cannot hold the state file", folder.display()), "set state_file"),
+        Err(error) => findings.fail(
+            format!("{}: {error}", folder.display()),
+            "set state_file to a folder that exists",
+        ),
     }
 }

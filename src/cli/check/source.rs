@@ -8,7 +8,9 @@ use crate::agent::supervise::PipelineError;
 use crate::config::Checked;
 use crate::lsn::Oid;
 use crate::postgres::preflight::{self, Facts, TableRights};
-use crate::postgres::publication::{self, Candidate, PublicationRow, RelationKind, create_sql, quoted};
+use crate::postgres::publication::{
+    self, Candidate, PublicationRow, RelationKind, create_sql, quoted,
+};
 use crate::postgres::slot::{self, SlotRow};
 use crate::postgres::surroundings;
 use crate::postgres::{Origins, PgError, Replication, Sql};
@@ -46,7 +48,12 @@ pub(super) async fn look(checked: &Checked, findings: &mut Findings) -> Seen {
 async fn try_look(checked: &Checked, findings: &mut Findings) -> Result<Seen, PgError> {
     let sql = Sql::connect(&checked.postgres).await?;
     let version = sql.server_version();
-    findings.ok(format!("connected to {} (Postgres {}.{})", sql.host(), version / 10_000, version % 10_000));
+    findings.ok(format!(
+        "connected to {} (Postgres {}.{})",
+        sql.host(),
+        version / 10_000,
+        version % 10_000
+    ));
     match checked.postgres.weakness() {
         Some(weakness) => findings.warn(weakness, "set postgres.sslmode = \"verify-full\""),
         None => findings.ok("the connection is as safe as it can be"),
@@ -77,8 +84,11 @@ async fn try_look(checked: &Checked, findings: &mut Findings) -> Result<Seen, Pg
     let relations: Vec<Oid> = captured.iter().map(|table| table.relation).collect();
     let near = surroundings::tables(&sql, &relations).await?;
     around::tables(&facts, &captured, &near, findings);
-    let is_writable = |table: &Candidate| near.iter().any(|near| near.relation == table.relation && near.writable);
-    let writable: Vec<(&Candidate, bool)> = captured.iter().map(|table| (*table, is_writable(table))).collect();
+    let is_writable = |table: &Candidate| {
+        near.iter().any(|near| near.relation == table.relation && near.writable)
+    };
+    let writable: Vec<(&Candidate, bool)> =
+        captured.iter().map(|table| (*table, is_writable(table))).collect();
     around::excess(&facts, sql.database(), &around, &writable, findings);
     let drafted = schemas::drafts(checked, &sql, &captured).await?;
     schemas::plans(&drafted, findings);
@@ -93,16 +103,20 @@ async fn try_look(checked: &Checked, findings: &mut Findings) -> Result<Seen, Pg
         Some(row) => publication_row(checked, row, &captured, findings),
         None => no_publication(checked, &facts, &rights, &names, findings),
     }
-    let captured =
-        captured.into_iter().map(|table| Captured { name: table.name.clone(), has_key: has_key(table) }).collect();
+    let captured = captured
+        .into_iter()
+        .map(|table| Captured { name: table.name.clone(), has_key: has_key(table) })
+        .collect();
     Ok(Seen { captured, drafted })
 }
 
 /// Checks that the server can filter by origin, if the configuration asks for it.
 fn origins(origins: Origins, facts: &Facts, findings: &mut Findings) {
     if origins == Origins::None && facts.server_version < Origins::SINCE {
-        let what =
-            format!("postgres.origin is \"none\", which Postgres {} does not know", facts.server_version / 10_000);
+        let what = format!(
+            "postgres.origin is \"none\", which Postgres {} does not know",
+            facts.server_version / 10_000
+        );
         findings.fail(what, "leave postgres.origin out, or upgrade the server to 16");
     }
 }
@@ -113,9 +127,15 @@ async fn replication(checked: &Checked) -> Result<(), PgError> {
 
 /// The captured tables of a new publication, in which a root stands for its partitions. An existing
 /// publication without publish_via_partition_root holds the partitions instead.
-fn captured<'a>(checked: &Checked, all: &'a [Candidate], published: Option<&PublicationRow>) -> Vec<&'a Candidate> {
+fn captured<'a>(
+    checked: &Checked,
+    all: &'a [Candidate],
+    published: Option<&PublicationRow>,
+) -> Vec<&'a Candidate> {
     let is_published = |table: &Candidate| {
-        published.is_some_and(|row| row.tables.iter().any(|published| published.relation == table.relation))
+        published.is_some_and(|row| {
+            row.tables.iter().any(|published| published.relation == table.relation)
+        })
     };
     let selected = all.iter().filter(|table| checked.selection.matches(&table.name));
     let partitions = checked.selection.partitions();
@@ -142,25 +162,40 @@ fn settings(facts: &Facts, application_name: &str, findings: &mut Findings) {
     let role = &facts.role;
     let name = escape_identifier(&role.name);
     if !role.replication {
-        let fix = format!("ALTER ROLE {name} REPLICATION;\n-- on Amazon RDS: GRANT rds_replication TO {name};");
+        let fix = format!(
+            "ALTER ROLE {name} REPLICATION;\n-- on Amazon RDS: GRANT rds_replication TO {name};"
+        );
         findings.fail(format!("role {} may not replicate", role.name), fix);
     } else {
         findings.ok(format!("role {} may replicate", role.name));
     }
     if facts.senders_used >= facts.senders_max {
-        let fix = format!("ALTER SYSTEM SET max_wal_senders = {};\n-- and restart the server", facts.senders_max + 5);
-        findings.fail(format!("all {} walsenders are in use (max_wal_senders)", facts.senders_max), fix);
+        let fix = format!(
+            "ALTER SYSTEM SET max_wal_senders = {};\n-- and restart the server",
+            facts.senders_max + 5
+        );
+        findings.fail(
+            format!("all {} walsenders are in use (max_wal_senders)", facts.senders_max),
+            fix,
+        );
     } else {
-        findings.ok(format!("{} of {} walsenders are in use", facts.senders_used, facts.senders_max));
+        findings
+            .ok(format!("{} of {} walsenders are in use", facts.senders_used, facts.senders_max));
     }
     if preflight::names_standby(&facts.synchronous_standby_names, application_name) {
         let what = format!(
             "synchronous_standby_names names {application_name}: the application's commits would wait for Kafka"
         );
-        findings.fail(what, "list the real standbys there instead of *, or give the URL another application_name");
+        findings.fail(
+            what,
+            "list the real standbys there instead of *, or give the URL another application_name",
+        );
     }
     if facts.encoding == "SQL_ASCII" {
-        findings.warn("the database's encoding is SQL_ASCII: texts that are not UTF-8 cannot be read", "");
+        findings.warn(
+            "the database's encoding is SQL_ASCII: texts that are not UTF-8 cannot be read",
+            "",
+        );
     }
     if facts.in_recovery {
         findings.warn(
@@ -170,29 +205,45 @@ fn settings(facts: &Facts, application_name: &str, findings: &mut Findings) {
     }
 }
 
-fn slot_row(name: &str, row: Option<&SlotRow>, facts: &Facts, database: &str, findings: &mut Findings) {
+fn slot_row(
+    name: &str,
+    row: Option<&SlotRow>,
+    facts: &Facts,
+    database: &str,
+    findings: &mut Findings,
+) {
     let Some(row) = row else {
         if facts.slots_used >= facts.slots_max {
             let more = facts.slots_max + 5;
-            let fix =
-                format!("ALTER SYSTEM SET max_replication_slots = {more};\n-- and restart the server, or drop one");
+            let fix = format!(
+                "ALTER SYSTEM SET max_replication_slots = {more};\n-- and restart the server, or drop one"
+            );
             findings.fail(format!("all {} replication slots are in use", facts.slots_max), fix);
         } else {
             let used = format!("{} of {} are in use", facts.slots_used, facts.slots_max);
-            findings.ok(format!("slot {name} does not exist and will be created at the first start; {used}"));
+            findings.ok(format!(
+                "slot {name} does not exist and will be created at the first start; {used}"
+            ));
         }
         return;
     };
     if row.plugin.as_deref() != Some("pgoutput") || row.database.as_deref() != Some(database) {
         let plugin = row.plugin.as_deref().unwrap_or("no plugin");
         let of = row.database.as_deref().unwrap_or("no database");
-        let what = format!("slot {name} belongs to {of} with {plugin}: slots share one name space per cluster");
+        let what = format!(
+            "slot {name} belongs to {of} with {plugin}: slots share one name space per cluster"
+        );
         findings.fail(what, "set postgres.slot to a name of its own");
     } else if let Some(why) = &row.invalidation {
         let fix = "wellspring slot status, then wellspring slot accept";
-        findings.fail(format!("slot {name} is lost ({why}): the server discarded WAL that it needs"), fix);
+        findings.fail(
+            format!("slot {name} is lost ({why}): the server discarded WAL that it needs"),
+            fix,
+        );
     } else {
-        let held = row.active_pid.map_or_else(|| "held by nobody".to_owned(), |pid| format!("held by pid {pid}"));
+        let held = row
+            .active_pid
+            .map_or_else(|| "held by nobody".to_owned(), |pid| format!("held by pid {pid}"));
         let retained = row.retained_bytes().unwrap_or_default();
         findings.ok(format!("slot {name} is {held} and keeps {retained} bytes of WAL"));
     }
@@ -201,7 +252,10 @@ fn slot_row(name: &str, row: Option<&SlotRow>, facts: &Facts, database: &str, fi
 fn tables(checked: &Checked, all: &[Candidate], captured: &[&Candidate], findings: &mut Findings) {
     let names: Vec<TableName> = all.iter().map(|table| table.name.clone()).collect();
     for pattern in checked.selection.unmatched(&names) {
-        findings.warn(format!("tables.include: {pattern} matches no table"), "correct it, or create the table");
+        findings.warn(
+            format!("tables.include: {pattern} matches no table"),
+            "correct it, or create the table",
+        );
     }
     if captured.is_empty() {
         findings.fail("no table is captured", "correct tables.include and tables.exclude");
@@ -209,7 +263,10 @@ fn tables(checked: &Checked, all: &[Candidate], captured: &[&Candidate], finding
     }
     for table in captured {
         if !table.logged {
-            let fix = format!("ALTER TABLE {} SET LOGGED;\n-- or put it into tables.exclude", quoted(&table.name));
+            let fix = format!(
+                "ALTER TABLE {} SET LOGGED;\n-- or put it into tables.exclude",
+                quoted(&table.name)
+            );
             findings.fail(format!("{} is unlogged and cannot be published", table.name), fix);
         }
         if table.update_fails() {
@@ -217,23 +274,40 @@ fn tables(checked: &Checked, all: &[Candidate], captured: &[&Candidate], finding
                 "{} has no replica identity: once published, the application's UPDATE and DELETE fail",
                 table.name
             );
-            findings.fail(what, format!("{}\n-- or put it into tables.exclude", table.fixes.join("\n")));
+            findings.fail(
+                what,
+                format!("{}\n-- or put it into tables.exclude", table.fixes.join("\n")),
+            );
         }
     }
     let harmless = captured.iter().filter(|table| is_harmless(table)).count();
-    findings.ok(format!("{harmless} of {} captured tables can be published without harm", captured.len()));
+    findings.ok(format!(
+        "{harmless} of {} captured tables can be published without harm",
+        captured.len()
+    ));
 }
 
-fn publication_row(checked: &Checked, row: &PublicationRow, captured: &[&Candidate], findings: &mut Findings) {
+fn publication_row(
+    checked: &Checked,
+    row: &PublicationRow,
+    captured: &[&Candidate],
+    findings: &mut Findings,
+) {
     let name = &checked.publication;
     let identifier = escape_identifier(name);
     // A publication for all tables cannot drop a single table, so it must be replaced.
-    let anew = format!("DROP PUBLICATION {identifier};\n-- let wellspring run create it; then wellspring slot accept");
+    let anew = format!(
+        "DROP PUBLICATION {identifier};\n-- let wellspring run create it; then wellspring slot accept"
+    );
     let before = findings.list.len();
-    let lacks = |table: &&&Candidate| !row.tables.iter().any(|published| published.relation == table.relation);
-    let missing: Vec<&&Candidate> = captured.iter().filter(|table| is_harmless(table)).filter(lacks).collect();
+    let lacks = |table: &&&Candidate| {
+        !row.tables.iter().any(|published| published.relation == table.relation)
+    };
+    let missing: Vec<&&Candidate> =
+        captured.iter().filter(|table| is_harmless(table)).filter(lacks).collect();
     if !missing.is_empty() {
-        let only: Vec<String> = missing.iter().map(|table| format!("ONLY {}", quoted(&table.name))).collect();
+        let only: Vec<String> =
+            missing.iter().map(|table| format!("ONLY {}", quoted(&table.name))).collect();
         let names: Vec<String> = missing.iter().map(|table| table.name.to_string()).collect();
         let fix = format!("ALTER PUBLICATION {identifier} ADD TABLE {};", only.join(", "));
         findings.fail(format!("publication {name} lacks {}", names.join(", ")), fix);
@@ -245,17 +319,28 @@ fn publication_row(checked: &Checked, row: &PublicationRow, captured: &[&Candida
             } else {
                 format!("ALTER PUBLICATION {identifier} DROP TABLE {};", quoted(&table.name))
             };
-            findings.fail(format!("the application's UPDATE of {} fails while {name} publishes it", table.name), fix);
+            findings.fail(
+                format!(
+                    "the application's UPDATE of {} fails while {name} publishes it",
+                    table.name
+                ),
+                fix,
+            );
         }
     }
     if row.all_tables {
-        let what = format!("publication {name} is FOR ALL TABLES: a new table without key breaks the application");
+        let what = format!(
+            "publication {name} is FOR ALL TABLES: a new table without key breaks the application"
+        );
         findings.warn(what, anew.clone());
     }
-    let partitioned = captured.iter().any(|table| table.kind == RelationKind::Partitioned || table.is_partition);
+    let partitioned =
+        captured.iter().any(|table| table.kind == RelationKind::Partitioned || table.is_partition);
     if partitioned && !row.via_root && checked.selection.partitions() == Partitions::Root {
-        let fix = format!("ALTER PUBLICATION {identifier} SET (publish_via_partition_root = true);");
-        findings.warn(format!("publication {name} publishes partitions under their own names"), fix);
+        let fix =
+            format!("ALTER PUBLICATION {identifier} SET (publish_via_partition_root = true);");
+        findings
+            .warn(format!("publication {name} publishes partitions under their own names"), fix);
     }
     let published = [
         ("insert", row.inserts, true),
@@ -273,7 +358,8 @@ fn publication_row(checked: &Checked, row: &PublicationRow, captured: &[&Candida
         findings.warn(format!("publication {name} does not publish {}", lacking.join(", ")), fix);
     }
     for table in row.tables.iter().filter(|table| table.row_filter || table.column_list) {
-        findings.warn(format!("publication {name} holds back rows or columns of {}", table.name), "");
+        findings
+            .warn(format!("publication {name} holds back rows or columns of {}", table.name), "");
     }
     if findings.list.len() == before {
         findings.ok(format!("publication {name} publishes every captured table"));
@@ -288,9 +374,14 @@ fn readable(checked: &Checked, facts: &Facts, rights: &[TableRights], findings: 
     }
     let role = escape_identifier(&facts.role.name);
     let mut barred = Vec::new();
-    for table in rights.iter().filter(|table| table.relation.is_some() && !copies.skips(&table.name)) {
+    for table in
+        rights.iter().filter(|table| table.relation.is_some() && !copies.skips(&table.name))
+    {
         if !table.usage {
-            barred.push(format!("GRANT USAGE ON SCHEMA {} TO {role};", escape_identifier(&table.name.namespace)));
+            barred.push(format!(
+                "GRANT USAGE ON SCHEMA {} TO {role};",
+                escape_identifier(&table.name.namespace)
+            ));
         }
         if !table.select {
             barred.push(format!("GRANT SELECT ON {} TO {role};", quoted(&table.name)));
@@ -300,7 +391,8 @@ fn readable(checked: &Checked, facts: &Facts, rights: &[TableRights], findings: 
     if barred.is_empty() {
         findings.ok("every table to be copied can be read");
     } else {
-        let what = format!("{} may not read every table that the first copy reads", facts.role.name);
+        let what =
+            format!("{} may not read every table that the first copy reads", facts.role.name);
         findings.fail(what, barred.join(" "));
     }
 }
@@ -317,17 +409,28 @@ fn no_publication(
     }
     let name = &checked.publication;
     let sql = format!("{};", create_sql(name, names, checked.selection.partitions()));
-    let foreign: Vec<String> = rights.iter().filter(|table| !table.owner).map(|table| table.name.to_string()).collect();
+    let foreign: Vec<String> =
+        rights.iter().filter(|table| !table.owner).map(|table| table.name.to_string()).collect();
     let role = &facts.role.name;
     if !checked.create_publication {
-        findings.fail(format!("publication {name} does not exist, and postgres.create_publication is off"), sql);
+        findings.fail(
+            format!("publication {name} does not exist, and postgres.create_publication is off"),
+            sql,
+        );
     } else if facts.role.superuser || (facts.role.create_on_database && foreign.is_empty()) {
-        findings.ok(format!("publication {name} does not exist and will be created at the first start"));
+        findings.ok(format!(
+            "publication {name} does not exist and will be created at the first start"
+        ));
     } else if !facts.role.create_on_database {
-        let what = format!("publication {name} does not exist, and {role} may not create one: CREATE on the database");
+        let what = format!(
+            "publication {name} does not exist, and {role} may not create one: CREATE on the database"
+        );
         findings.fail(what, format!("{sql}\n-- as the tables' owner"));
     } else {
-        let what = format!("publication {name} does not exist, and {role} does not own {}", foreign.join(", "));
+        let what = format!(
+            "publication {name} does not exist, and {role} does not own {}",
+            foreign.join(", ")
+        );
         findings.fail(what, format!("{sql}\n-- as the tables' owner"));
     }
 }

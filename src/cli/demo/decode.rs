@@ -7,7 +7,9 @@ use apache_avro::Schema;
 use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::types::Value;
 use rdkafka::message::{BorrowedMessage, Headers, Message};
-use schema_registry_converter::async_impl::schema_registry::{SrSettings, get_schema_by_id_and_type};
+use schema_registry_converter::async_impl::schema_registry::{
+    SrSettings, get_schema_by_id_and_type,
+};
 use schema_registry_converter::error::SRCError;
 use schema_registry_converter::schema_registry_common::SchemaType;
 use std::collections::HashMap;
@@ -105,7 +107,9 @@ impl Decoder {
         };
         let image = |name| match field(&value, name).map(inner) {
             None | Some(Value::Null) => Ok(None),
-            Some(image) => row(image, &kinds).map(Some).ok_or_else(|| shape("a value of an unexpected type")),
+            Some(image) => {
+                row(image, &kinds).map(Some).ok_or_else(|| shape("a value of an unexpected type"))
+            }
         };
         let (before, after) = (image("before")?, image("after")?);
         let key = match record.key() {
@@ -120,7 +124,11 @@ impl Decoder {
         Ok(Event::Change(Change { table, op, key, before, after, position }))
     }
 
-    fn value(&mut self, topic: &str, framed: &[u8]) -> Result<(Value, HashMap<String, Kind>), DecodeError> {
+    fn value(
+        &mut self,
+        topic: &str,
+        framed: &[u8],
+    ) -> Result<(Value, HashMap<String, Kind>), DecodeError> {
         let frame = || DecodeError::Frame { topic: topic.to_owned() };
         let (head, mut body) = framed.split_at_checked(5).ok_or_else(frame)?;
         let [MAGIC, a, b, c, d] = *head else { return Err(frame()) };
@@ -129,11 +137,15 @@ impl Decoder {
             Some(known) => known,
             None => self.fetch(topic, id)?,
         };
-        let avro = |source| DecodeError::Avro { topic: topic.to_owned(), id, source: Box::new(source) };
+        let avro =
+            |source| DecodeError::Avro { topic: topic.to_owned(), id, source: Box::new(source) };
         let reader = GenericDatumReader::builder(&known.schema).build().map_err(avro)?;
         let value = reader.read_value(&mut body).map_err(avro)?;
         if !body.is_empty() {
-            return Err(DecodeError::Shape { topic: topic.to_owned(), what: "bytes are left behind its value" });
+            return Err(DecodeError::Shape {
+                topic: topic.to_owned(),
+                what: "bytes are left behind its value",
+            });
         }
         let kinds = known.kinds.clone();
         self.schemas.insert(id, known);
@@ -141,11 +153,14 @@ impl Decoder {
     }
 
     fn fetch(&self, topic: &str, id: u32) -> Result<Known, DecodeError> {
-        let fetched = self.runtime.block_on(get_schema_by_id_and_type(id, &self.registry, SchemaType::Avro));
+        let fetched =
+            self.runtime.block_on(get_schema_by_id_and_type(id, &self.registry, SchemaType::Avro));
         let text = fetched.map_err(|source| DecodeError::Fetch { id, source })?.schema;
-        let avro = |source| DecodeError::Avro { topic: topic.to_owned(), id, source: Box::new(source) };
+        let avro =
+            |source| DecodeError::Avro { topic: topic.to_owned(), id, source: Box::new(source) };
         let schema = Schema::parse_str(&text).map_err(avro)?;
-        let json = serde_json::from_str(&text).map_err(|source| DecodeError::Json { id, source })?;
+        let json =
+            serde_json::from_str(&text).map_err(|source| DecodeError::Json { id, source })?;
         Ok(Known { schema, kinds: kinds(&json) })
     }
 }
@@ -162,7 +177,9 @@ fn kinds(schema: &serde_json::Value) -> HashMap<String, Kind> {
         .filter_map(|column| {
             let r#type = branch(&column["type"]);
             let kind = match (r#type["logicalType"].as_str(), r#type["connect.name"].as_str()) {
-                (Some("decimal"), _) => Kind::Decimal { scale: usize::try_from(r#type["scale"].as_u64()?).ok()? },
+                (Some("decimal"), _) => {
+                    Kind::Decimal { scale: usize::try_from(r#type["scale"].as_u64()?).ok()? }
+                }
                 (_, Some("io.debezium.time.ZonedTimestamp")) => Kind::ZonedTimestamp,
                 _ => return None,
             };
@@ -173,7 +190,10 @@ fn kinds(schema: &serde_json::Value) -> HashMap<String, Kind> {
 
 /// The branch of an optional type that is not null.
 fn branch(r#type: &serde_json::Value) -> &serde_json::Value {
-    r#type.as_array().and_then(|branches| branches.iter().find(|branch| *branch != "null")).unwrap_or(r#type)
+    r#type
+        .as_array()
+        .and_then(|branches| branches.iter().find(|branch| *branch != "null"))
+        .unwrap_or(r#type)
 }
 
 fn field<'a>(record: &'a Value, name: &str) -> Option<&'a Value> {
@@ -210,7 +230,9 @@ fn position(record: &BorrowedMessage<'_>) -> Option<Position> {
     };
     let lsn = text("wellspring.commit_lsn")?;
     let lsn = match lsn.split_once('/') {
-        Some((high, low)) => u64::from_str_radix(high, 16).ok()? << 32 | u64::from_str_radix(low, 16).ok()?,
+        Some((high, low)) => {
+            u64::from_str_radix(high, 16).ok()? << 32 | u64::from_str_radix(low, 16).ok()?
+        }
         None => lsn.parse().ok()?,
     };
     Some((text("wellspring.epoch")?.parse().ok()?, lsn, text("wellspring.ordinal")?.parse().ok()?))
@@ -233,11 +255,14 @@ fn text(value: &Value, kind: Kind) -> Option<Option<String>> {
         (Value::Boolean(value), _) => value.to_string(),
         (Value::Int(value), _) => value.to_string(),
         (Value::Long(value), _) => value.to_string(),
-        (Value::Decimal(value), Kind::Decimal { scale }) => decimal(&Vec::<u8>::try_from(value).ok()?, scale)?,
+        (Value::Decimal(value), Kind::Decimal { scale }) => {
+            decimal(&Vec::<u8>::try_from(value).ok()?, scale)?
+        }
         (Value::String(value), Kind::ZonedTimestamp) => micros(value)?,
         (Value::String(value), _) => value.clone(),
         (Value::Array(items), _) => {
-            let items: Option<Vec<Option<String>>> = items.iter().map(|item| text(item, Kind::Plain)).collect();
+            let items: Option<Vec<Option<String>>> =
+                items.iter().map(|item| text(item, Kind::Plain)).collect();
             serde_json::to_string(&items?).ok()?
         }
         _ => return None,
@@ -251,7 +276,9 @@ fn decimal(bytes: &[u8], scale: usize) -> Option<String> {
     if bytes.len() > 16 {
         return None;
     }
-    let unscaled = bytes.iter().fold(if is_negative { -1 } else { 0 }, |sum: i128, byte| sum << 8 | i128::from(*byte));
+    let unscaled = bytes
+        .iter()
+        .fold(if is_negative { -1 } else { 0 }, |sum: i128, byte| sum << 8 | i128::from(*byte));
     let digits = format!("{:0>width$}", unscaled.unsigned_abs(), width = scale + 1);
     let (whole, fraction) = digits.split_at(digits.len() - scale);
     let (sign, point) = (if unscaled < 0 { "-" } else { "" }, if scale > 0 { "." } else { "" });
@@ -287,7 +314,10 @@ mod tests {
     #[test]
     fn an_instant_has_six_digits() {
         assert_eq!(micros("2026-01-02T03:04:05Z").as_deref(), Some("2026-01-02T03:04:05.000000Z"));
-        assert_eq!(micros("2026-01-02T03:04:05.12Z").as_deref(), Some("2026-01-02T03:04:05.120000Z"));
+        assert_eq!(
+            micros("2026-01-02T03:04:05.12Z").as_deref(),
+            Some("2026-01-02T03:04:05.120000Z")
+        );
         assert_eq!(micros("2026-01-02T03:04:05.12+01:00"), None);
     }
 
@@ -301,7 +331,10 @@ mod tests {
             ]}]},
             { "name": "after", "type": ["null", "Value"] },
         ]});
-        let expected = [("price".to_owned(), Kind::Decimal { scale: 2 }), ("at".to_owned(), Kind::ZonedTimestamp)];
+        let expected = [
+            ("price".to_owned(), Kind::Decimal { scale: 2 }),
+            ("at".to_owned(), Kind::ZonedTimestamp),
+        ];
         assert_eq!(kinds(&schema), HashMap::from(expected));
     }
 }

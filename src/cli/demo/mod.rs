@@ -54,7 +54,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Postgres is missing, or one of the parts failed. Everything has been cleaned up by then.
 pub(super) fn run() -> Result<Code, Failure> {
     let length = length(std::env::var(SECONDS_VARIABLE).ok().as_deref())?;
-    logging::start(Log { format: LogFormat::Text, level: tracing::Level::WARN, notifications: false });
+    logging::start(Log {
+        format: LogFormat::Text,
+        level: tracing::Level::WARN,
+        notifications: false,
+    });
     block_on(async {
         let (ask_to_stop, stop) = watch::channel(false);
         let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| failed(&error))?;
@@ -104,7 +108,10 @@ async fn demo(length: Option<Duration>, stop: watch::Receiver<bool>) -> Result<C
     let equal = world.watch(length, stop).await?;
     let exit = world.stop().await?;
     if exit != Exit::Stopped {
-        return Err(Failure { code: exit.into(), ..broken("the agent did not stop cleanly; the reason is above") });
+        return Err(Failure {
+            code: exit.into(),
+            ..broken("the agent did not stop cleanly; the reason is above")
+        });
     }
     Ok(if equal { Code::Done } else { Code::Failed })
 }
@@ -139,25 +146,57 @@ impl World {
         let registry = Registry::start(loopback, "BACKWARD").map_err(|error| failed(&error))?;
 
         // The usual port is used if it is free, so that the README's URL works here as well.
-        let listener = TcpListener::bind(("127.0.0.1", 9630)).or_else(|_| TcpListener::bind(loopback));
+        let listener =
+            TcpListener::bind(("127.0.0.1", 9630)).or_else(|_| TcpListener::bind(loopback));
         let listener = listener.map_err(|error| failed(&error))?;
         let listen = listener.local_addr().map_err(|error| failed(&error))?;
-        let text = configuration(&server.url(shop::DATABASE), &registry.url(), &broker.bootstrap(), listen);
+        let text = configuration(
+            &server.url(shop::DATABASE),
+            &registry.url(),
+            &broker.bootstrap(),
+            listen,
+        );
         say(&format!("{}. The configuration:\n\n{}", server.version(), indented(&text)));
         let loaded = config::check("the demo's configuration", &text, &config::Environment::new());
         let checked = loaded.map_err(config::ConfigError::from)?.checked;
 
         let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
-        let agent = Agent::start(checked.pipeline(true), metrics.clone()).map_err(|error| failed(&error))?;
+        let agent = Agent::start(checked.pipeline(true), metrics.clone())
+            .map_err(|error| failed(&error))?;
         let status = agent.status();
         // Without a token nobody can disturb the demo.
-        let actions = admin::Actions { agent: agent.handle(), reload: tokio::sync::mpsc::channel(1).0, token: None };
-        let admin = admin::Server::start(listener, checked.limits.ready_lag, metrics, status.clone(), actions);
+        let actions = admin::Actions {
+            agent: agent.handle(),
+            reload: tokio::sync::mpsc::channel(1).0,
+            token: None,
+        };
+        let admin = admin::Server::start(
+            listener,
+            checked.limits.ready_lag,
+            metrics,
+            status.clone(),
+            actions,
+        );
         let admin = admin.map_err(|error| failed(&error))?;
-        let peers = Peers { brokers: broker.bootstrap(), registry: registry.url(), topics, status: status.clone() };
+        let peers = Peers {
+            brokers: broker.bootstrap(),
+            registry: registry.url(),
+            topics,
+            status: status.clone(),
+        };
         let reader = Reader::start(peers, Screen::new()).map_err(|error| failed(&error))?;
         let (_registry, _broker, _server) = (registry, broker, server);
-        Ok(World { reader, admin, agent: Some(agent), status, shop, checks: 0, _registry, _broker, _server })
+        Ok(World {
+            reader,
+            admin,
+            agent: Some(agent),
+            status,
+            shop,
+            checks: 0,
+            _registry,
+            _broker,
+            _server,
+        })
     }
 
     /// Waits until changes flow, so that the rows written next are streamed and not copied.
@@ -172,12 +211,19 @@ impl World {
         if !began {
             return Err(self.told("the agent does not begin to stream"));
         }
-        say(&format!("\nStreaming. Status, metrics, health: http://{}/status\n", self.admin.address()));
+        say(&format!(
+            "\nStreaming. Status, metrics, health: http://{}/status\n",
+            self.admin.address()
+        ));
         Ok(())
     }
 
     /// Compares from time to time and once at the end. True if the tables were always equal.
-    async fn watch(&mut self, length: Option<Duration>, mut stop: watch::Receiver<bool>) -> Result<bool, Failure> {
+    async fn watch(
+        &mut self,
+        length: Option<Duration>,
+        mut stop: watch::Receiver<bool>,
+    ) -> Result<bool, Failure> {
         let end = length.map(|length| Instant::now() + length);
         let mut next = Instant::now() + COMPARE_EVERY;
         loop {
@@ -228,13 +274,18 @@ impl World {
                 shop::TABLES.len()
             ));
         } else {
-            say(&format!("tables NOT EQUAL {moment}at {lsn}, after {events} events\n{}", listed(&answer.differences)));
+            say(&format!(
+                "tables NOT EQUAL {moment}at {lsn}, after {events} events\n{}",
+                listed(&answer.differences)
+            ));
         }
         Ok(answer.differences.is_empty())
     }
 
     async fn stop(mut self) -> Result<Exit, Failure> {
-        let Some(agent) = self.agent.take() else { return Err(broken("the agent has ended before")) };
+        let Some(agent) = self.agent.take() else {
+            return Err(broken("the agent has ended before"));
+        };
         agent.stop();
         // The status has a time limit here. Joining the thread has none.
         if timeout(PATIENCE, ended(&mut self.status)).await.is_err() {
@@ -246,7 +297,8 @@ impl World {
     /// A failure with the agent's phase and errors as details.
     fn told(&self, what: &str) -> Failure {
         let status = self.status.borrow();
-        let errors = status.errors.iter().map(|error| format!("{}: {}", error.reason, error.message));
+        let errors =
+            status.errors.iter().map(|error| format!("{}: {}", error.reason, error.message));
         let now = format!("the agent: {} {} {}", status.phase.name(), status.reason, status.detail);
         Failure { details: std::iter::once(now).chain(errors).collect(), ..broken(what) }
     }
@@ -300,7 +352,12 @@ fn failed(error: &dyn Error) -> Failure {
 }
 
 fn broken(what: &str) -> Failure {
-    Failure { code: Code::Failed, primary: what.to_owned(), details: Vec::new(), hint: String::new() }
+    Failure {
+        code: Code::Failed,
+        primary: what.to_owned(),
+        details: Vec::new(),
+        hint: String::new(),
+    }
 }
 
 #[cfg(test)]
@@ -320,8 +377,12 @@ mod tests {
     #[test]
     fn the_configuration_is_one_that_users_could_write() {
         let listen = SocketAddr::from(([127, 0, 0, 1], 9630));
-        let text =
-            configuration("postgresql://postgres@%2Ftmp%2Fx:5433/shop", "http://127.0.0.1:1", "127.0.0.1:2", listen);
+        let text = configuration(
+            "postgresql://postgres@%2Ftmp%2Fx:5433/shop",
+            "http://127.0.0.1:1",
+            "127.0.0.1:2",
+            listen,
+        );
         let loaded = config::check("demo", &text, &config::Environment::new()).unwrap();
         assert_eq!(loaded.checked.slot, "wellspring_shop");
         assert_eq!(loaded.checked.admin, Some(listen));

@@ -40,7 +40,9 @@ pub(super) struct Peers {
 pub(super) enum ReaderError {
     #[error("read the topics")]
     Kafka(#[source] KafkaError),
-    #[error("read {topic} in order: expected offset {expected} of partition {partition}, got {found}")]
+    #[error(
+        "read {topic} in order: expected offset {expected} of partition {partition}, got {found}"
+    )]
     Gap { topic: String, partition: i32, expected: i64, found: i64 },
     #[error(transparent)]
     Decode(#[from] DecodeError),
@@ -82,8 +84,10 @@ impl Drop for Reader {
 impl Reader {
     /// Starts the consumer's thread.
     pub(super) fn start(peers: Peers, screen: Screen) -> Result<Self, ReaderError> {
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ReaderError::Thread)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(ReaderError::Thread)?;
         let (consumer, asker) = consumers(&peers).map_err(ReaderError::Kafka)?;
         // The caller waits for the answer, so there is one request at most.
         let (questions, asked) = sync_channel(1);
@@ -114,7 +118,11 @@ impl Reader {
     /// Why reading stopped before that.
     pub(super) async fn compare(&mut self, source: Snapshot) -> Result<Answer, ReaderError> {
         let (answer, answered) = oneshot::channel();
-        if self.questions.as_ref().is_none_or(|asked| asked.try_send(Question { source, answer }).is_err()) {
+        if self
+            .questions
+            .as_ref()
+            .is_none_or(|asked| asked.try_send(Question { source, answer }).is_err())
+        {
             return Err(self.failed().await);
         }
         match answered.await {
@@ -232,7 +240,8 @@ impl Work {
     }
 
     fn answer_if_read(&self, open: Open) -> Option<Open> {
-        let is_read = open.ends.iter().all(|(at, end)| self.next.get(at).is_some_and(|next| next >= end));
+        let is_read =
+            open.ends.iter().all(|(at, end)| self.next.get(at).is_some_and(|next| next >= end));
         if !is_read {
             return Some(open);
         }
@@ -247,8 +256,12 @@ impl Work {
 
 /// Checks that the offsets of a partition have no gap. The mock has no transactions and no
 /// compaction, which would cause gaps.
-fn expect_next(next: &mut BTreeMap<(String, i32), i64>, record: &BorrowedMessage<'_>) -> Result<(), ReaderError> {
-    let (topic, partition, found) = (record.topic().to_owned(), record.partition(), record.offset());
+fn expect_next(
+    next: &mut BTreeMap<(String, i32), i64>,
+    record: &BorrowedMessage<'_>,
+) -> Result<(), ReaderError> {
+    let (topic, partition, found) =
+        (record.topic().to_owned(), record.partition(), record.offset());
     let expected = next.get(&(topic.clone(), partition)).copied().unwrap_or_default();
     if found != expected {
         return Err(ReaderError::Gap { topic, partition, expected, found });
@@ -261,5 +274,7 @@ fn expect_next(next: &mut BTreeMap<(String, i32), i64>, record: &BorrowedMessage
 fn is_passing(error: &KafkaError) -> bool {
     use RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, OperationTimedOut, Resolve};
     let code = error.rdkafka_error_code();
-    code.is_some_and(|code| [AllBrokersDown, BrokerTransportFailure, OperationTimedOut, Resolve].contains(&code))
+    code.is_some_and(|code| {
+        [AllBrokersDown, BrokerTransportFailure, OperationTimedOut, Resolve].contains(&code)
+    })
 }

@@ -32,9 +32,18 @@ pub(super) struct Screen {
 impl Screen {
     /// Uses colours only on a terminal, and only if `NO_COLOR` is not set.
     pub(super) fn new() -> Self {
-        let is_colourful = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        let is_colourful =
+            std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         let now = Instant::now();
-        Screen { is_colourful, events: 0, tombstones: 0, recent: 0, shown: 0, last_shown: now, second_began: now }
+        Screen {
+            is_colourful,
+            events: 0,
+            tombstones: 0,
+            recent: 0,
+            shown: 0,
+            last_shown: now,
+            second_began: now,
+        }
     }
 
     pub(super) fn events(&self) -> u64 {
@@ -80,7 +89,11 @@ impl Screen {
     }
 
     fn say_in(&self, colour: &str, line: &str) {
-        say(&if self.is_colourful { format!("\x1b[{colour}m{line}\x1b[0m") } else { line.to_owned() });
+        say(&if self.is_colourful {
+            format!("\x1b[{colour}m{line}\x1b[0m")
+        } else {
+            line.to_owned()
+        });
     }
 
     /// True if the next line of numbers is due.
@@ -91,10 +104,19 @@ impl Screen {
     /// Prints the line of numbers. `rows` is the number of rows in all rebuilt tables.
     pub(super) fn tick(&mut self, status: &Status, rows: usize) {
         let rate = self.recent as f64 / self.second_began.elapsed().as_secs_f64();
-        let phase = if status.phase == Phase::Streaming { String::new() } else { format!(", {}", status.phase.name()) };
+        let phase = if status.phase == Phase::Streaming {
+            String::new()
+        } else {
+            format!(", {}", status.phase.name())
+        };
         let line = format!(
             "-- {rate:.0} events/s, {} of {} shown; {} in all, {} tombstones; {rows} rows; lag {:.3} s, {} bytes{phase}",
-            self.shown, self.recent, self.events, self.tombstones, status.lag_seconds, status.lag_bytes,
+            self.shown,
+            self.recent,
+            self.events,
+            self.tombstones,
+            status.lag_seconds,
+            status.lag_bytes,
         );
         self.say_in("2", &line);
         self.shown = 0;

@@ -32,14 +32,20 @@ pub(super) const TABLES: [(&str, &str); 5] = [
         r#"select id, name, email, vip::text, credit, address,
            to_char(since at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as since from customers"#,
     ),
-    ("products", "select sku, title, price, stock, to_json(tags) as tags, description from products"),
+    (
+        "products",
+        "select sku, title, price, stock, to_json(tags) as tags, description from products",
+    ),
     (
         "orders",
         r#"select id, customer, status,
            to_char(placed at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as placed, note from orders"#,
     ),
     ("order_lines", "select order_id, line, sku, quantity, price from order_lines"),
-    ("journal", "select (extract(epoch from at) * 1000000)::bigint as at, what, amount, detail from journal"),
+    (
+        "journal",
+        "select (extract(epoch from at) * 1000000)::bigint as at, what, amount, detail from journal",
+    ),
 ];
 
 /// The SQL that creates the tables. A description is long enough to be stored out of line, so an
@@ -220,7 +226,11 @@ async fn connect(config: &Config) -> Result<(Client, Connection), tokio_postgres
 fn row(message: &SimpleQueryMessage) -> Option<Row> {
     let SimpleQueryMessage::Row(row) = message else { return None };
     let columns = row.columns().iter().enumerate();
-    Some(columns.map(|(at, column)| (column.name().to_owned(), row.get(at).map(str::to_owned))).collect())
+    Some(
+        columns
+            .map(|(at, column)| (column.name().to_owned(), row.get(at).map(str::to_owned)))
+            .collect(),
+    )
 }
 
 /// Executes transactions until one fails for a reason other than a conflict.
@@ -240,7 +250,9 @@ async fn write(client: &Client, permits: &Semaphore, mut luck: Luck) -> tokio_po
 /// expected and rolled back.
 async fn attempt(client: &Client, deed: &str) -> Result<(), tokio_postgres::Error> {
     let Err(error) = client.batch_execute(deed).await else { return Ok(()) };
-    let is_usual = error.code().is_some_and(|state| ["40", "23"].iter().any(|class| state.code().starts_with(class)));
+    let is_usual = error
+        .code()
+        .is_some_and(|state| ["40", "23"].iter().any(|class| state.code().starts_with(class)));
     if is_usual { client.batch_execute("rollback").await } else { Err(error) }
 }
 

@@ -119,7 +119,9 @@ impl Rebuilt {
             return;
         };
         let known = rows.get(&key);
-        for (column, value) in row.iter_mut().filter(|(_, value)| value.as_deref() == Some(UNCHANGED)) {
+        for (column, value) in
+            row.iter_mut().filter(|(_, value)| value.as_deref() == Some(UNCHANGED))
+        {
             if let Some(kept) = known.and_then(|row| row.get(column)) {
                 value.clone_from(kept);
             }
@@ -152,7 +154,8 @@ impl Rebuilt {
                 *balance.entry(row).or_default() -= count;
             }
             balance.retain(|_, count| *count != 0);
-            let mut rows: Vec<(Row, i64)> = balance.into_iter().map(|(row, count)| (row.clone(), count)).collect();
+            let mut rows: Vec<(Row, i64)> =
+                balance.into_iter().map(|(row, count)| (row.clone(), count)).collect();
             rows.sort();
             (!rows.is_empty()).then(|| Difference { table: name.clone(), rows })
         };
@@ -177,7 +180,9 @@ impl fmt::Display for Difference {
             write!(f, "\n  {where_it_is}:")?;
             for (column, value) in row {
                 match value.as_deref().unwrap_or("NULL") {
-                    long if long.len() > VALUE_MAX => write!(f, " {column}=({} characters)", long.chars().count())?,
+                    long if long.len() > VALUE_MAX => {
+                        write!(f, " {column}=({} characters)", long.chars().count())?
+                    }
                     value => write!(f, " {column}={value}")?,
                 }
             }
@@ -217,7 +222,14 @@ mod tests {
             change(2, "customers", Op::Create, "id=2", "", "id=2 name=Bob text=NULL"),
             change(3, "journal", Op::Create, "", "", "who=Ada delta=1"),
             change(4, "journal", Op::Create, "", "", "who=Ada delta=1"),
-            change(5, "customers", Op::Update, "id=1", "", "id=1 name=Eve text=__debezium_unavailable_value"),
+            change(
+                5,
+                "customers",
+                Op::Update,
+                "id=1",
+                "",
+                "id=1 name=Eve text=__debezium_unavailable_value",
+            ),
             change(6, "customers", Op::Delete, "id=2", "id=2", ""),
             change(6, "customers", Op::Create, "id=7", "", "id=7 name=Bob text=NULL"),
             change(7, "journal", Op::Create, "", "", "who=Bob delta=NULL"),
@@ -229,11 +241,15 @@ mod tests {
 
     fn source() -> Snapshot {
         let customers = vec![row("id=1 name=Eve text=long"), row("id=7 name=Bob text=NULL")];
-        let journal = vec![row("who=Ada delta=1"), row("who=Ada delta=5"), row("who=Bob delta=NULL")];
+        let journal =
+            vec![row("who=Ada delta=1"), row("who=Ada delta=5"), row("who=Bob delta=NULL")];
         Snapshot::from([("customers".to_owned(), customers), ("journal".to_owned(), journal)])
     }
 
-    fn differences(changes: impl IntoIterator<Item = Change>, source: &Snapshot) -> Vec<Difference> {
+    fn differences(
+        changes: impl IntoIterator<Item = Change>,
+        source: &Snapshot,
+    ) -> Vec<Difference> {
         let mut rebuilt = Rebuilt::default();
         changes.into_iter().for_each(|change| rebuilt.apply(change));
         rebuilt.differences(source)
@@ -276,7 +292,10 @@ mod tests {
         changes.insert(5, change(5, "journal", Op::Create, "", "", "who=Bob delta=NULL"));
         let found = differences(changes, &source());
         assert_eq!(found.len(), 1);
-        assert_eq!(found[0].to_string(), "journal: 1 rows differ\n  only in the topic: delta=NULL who=Bob");
+        assert_eq!(
+            found[0].to_string(),
+            "journal: 1 rows differ\n  only in the topic: delta=NULL who=Bob"
+        );
     }
 
     #[test]
@@ -288,8 +307,15 @@ mod tests {
     #[test]
     fn a_table_without_events_differs_from_a_table_with_rows() {
         let found = differences([], &source());
-        assert_eq!(found.iter().map(|d| d.table.as_str()).collect::<Vec<_>>(), ["customers", "journal"]);
-        assert!(found[0].to_string().contains("only in the source: id=1 name=Eve text=long"), "{}", found[0]);
+        assert_eq!(
+            found.iter().map(|d| d.table.as_str()).collect::<Vec<_>>(),
+            ["customers", "journal"]
+        );
+        assert!(
+            found[0].to_string().contains("only in the source: id=1 name=Eve text=long"),
+            "{}",
+            found[0]
+        );
     }
 
     #[test]

@@ -12,20 +12,45 @@ pub(super) fn defaults(asked: &Asked<'_>, target: &mut Target) {
         target.refuse("topic.prefix", "is missing; every pipeline has one");
     }
     if !target.has("tables", "include") {
-        target.list("tables", "include", &["*.*".to_owned()], "without table.include.list Debezium takes every table");
+        target.list(
+            "tables",
+            "include",
+            &["*.*".to_owned()],
+            "without table.include.list Debezium takes every table",
+        );
     }
     let root = asked.is("publish.via.partition.root", "true");
     if !root {
-        target.text("tables", "partitions", "leaves", "as Debezium: partitions are tables of their own");
+        target.text(
+            "tables",
+            "partitions",
+            "leaves",
+            "as Debezium: partitions are tables of their own",
+        );
     }
     if !target.has("events", "truncates") {
-        target.flag("events", "truncates", false, "Debezium skips truncates unless skipped.operations says otherwise");
+        target.flag(
+            "events",
+            "truncates",
+            false,
+            "Debezium skips truncates unless skipped.operations says otherwise",
+        );
     }
     if !target.has("events", "unknown_types") {
-        target.text("events", "unknown_types", "drop", "Debezium leaves types it does not know out");
+        target.text(
+            "events",
+            "unknown_types",
+            "drop",
+            "Debezium leaves types it does not know out",
+        );
     }
     if asked.value("column.exclude.list").or(asked.value("column.include.list")).is_some() {
-        target.text("columns", "excluded_keys", "keep", "as Debezium: a key column that rows lack stays in the key");
+        target.text(
+            "columns",
+            "excluded_keys",
+            "keep",
+            "as Debezium: a key column that rows lack stays in the key",
+        );
     }
     if asked.value("message.key.columns").is_some() {
         let remark = "a delete whose old row lacks the key halts; REPLICA IDENTITY FULL has it";
@@ -84,7 +109,10 @@ pub(super) fn exclude(_: Asked<'_>, given: &Given, target: &mut Target) {
 
 fn exclusive(asked: Asked<'_>, given: &Given, other: &str, target: &mut Target) {
     if asked.value(other).is_some() {
-        target.refuse(&given.written, format!("{other} is set as well, which Debezium refuses; say it in one list"));
+        target.refuse(
+            &given.written,
+            format!("{other} is set as well, which Debezium refuses; say it in one list"),
+        );
     }
 }
 
@@ -115,20 +143,29 @@ pub(super) fn source_types(_: Asked<'_>, given: &Given, target: &mut Target) {
 
 pub(super) fn builtin(_: Asked<'_>, given: &Given, target: &mut Target) {
     match flag(given, target) {
-        Some(false) => target.refuse(&given.written, "tables of Postgres itself cannot be published"),
+        Some(false) => {
+            target.refuse(&given.written, "tables of Postgres itself cannot be published")
+        }
         _ => target.idle(&given.written, "tables of Postgres itself are never captured"),
     }
 }
 
 /// Adds a mask section under the next free name of its kind, such as `masks.hash_2`.
 fn mask(target: &mut Target, given: &Given, kind: &str, settings: &[(&str, String)]) -> bool {
-    let name = (1..).map(|number| format!("masks.{kind}_{number}")).find(|name| !target.has(name, "columns"));
+    let name = (1..)
+        .map(|number| format!("masks.{kind}_{number}"))
+        .find(|name| !target.has(name, "columns"));
     let Some(section) = name else { return false };
     target.list(&section, "columns", &patterns(&given.value), "");
     for (key, value) in settings {
         target.raw(&section, key, value.clone(), "");
     }
-    target.text(&section, "other_types", "pass", "as Debezium: columns of other types are not masked");
+    target.text(
+        &section,
+        "other_types",
+        "pass",
+        "as Debezium: columns of other types are not masked",
+    );
     true
 }
 
@@ -143,12 +180,18 @@ fn number<'g>(given: &'g Given, before: &str, after: &str, target: &mut Target) 
 }
 
 pub(super) fn truncate(_: Asked<'_>, given: &Given, target: &mut Target) {
-    let Some(units) = number(given, "column.truncate.to.", ".chars", target).map(str::to_owned) else { return };
+    let Some(units) = number(given, "column.truncate.to.", ".chars", target).map(str::to_owned)
+    else {
+        return;
+    };
     mask(target, given, "truncate", &[("method", "\"truncate\"".to_owned()), ("length", units)]);
 }
 
 pub(super) fn stars(_: Asked<'_>, given: &Given, target: &mut Target) {
-    let Some(count) = number(given, "column.mask.with.", ".chars", target).map(str::to_owned) else { return };
+    let Some(count) = number(given, "column.mask.with.", ".chars", target).map(str::to_owned)
+    else {
+        return;
+    };
     mask(target, given, "stars", &[("method", "\"stars\"".to_owned()), ("length", count)]);
 }
 
@@ -176,11 +219,17 @@ pub(super) fn keys(_: Asked<'_>, given: &Given, target: &mut Target) {
     let mut keys: Vec<(String, Vec<String>)> = Vec::new();
     for entry in given.value.split(';').map(str::trim).filter(|entry| !entry.is_empty()) {
         let columns = entry.split_once(':').map(|(table, columns)| (table.trim(), columns));
-        let columns = columns.filter(|(table, columns)| !table.is_empty() && !columns.contains(':'));
+        let columns =
+            columns.filter(|(table, columns)| !table.is_empty() && !columns.contains(':'));
         let Some((table, columns)) = columns else {
-            return target.refuse(&given.written, format!("`{entry}` is not `schema.table:column,column`"));
+            return target
+                .refuse(&given.written, format!("`{entry}` is not `schema.table:column,column`"));
         };
-        let columns = columns.split(',').map(str::trim).filter(|c| !c.is_empty()).map(|c| format!("{REGEX}{c}"));
+        let columns = columns
+            .split(',')
+            .map(str::trim)
+            .filter(|c| !c.is_empty())
+            .map(|c| format!("{REGEX}{c}"));
         match keys.iter_mut().find(|(known, _)| known == table) {
             Some((_, known)) => known.extend(columns),
             None => keys.push((table.to_owned(), columns.collect())),
@@ -202,11 +251,15 @@ pub(super) fn messages(asked: Asked<'_>, given: &Given, target: &mut Target) {
 }
 
 pub(super) fn operations(_: Asked<'_>, given: &Given, target: &mut Target) {
-    let skipped: Vec<String> = given.value.split(',').map(|one| one.trim().to_ascii_lowercase()).collect();
-    if let Some(bad) = skipped.iter().find(|one| !matches!(one.as_str(), "c" | "u" | "d" | "t" | "none" | "")) {
+    let skipped: Vec<String> =
+        given.value.split(',').map(|one| one.trim().to_ascii_lowercase()).collect();
+    if let Some(bad) =
+        skipped.iter().find(|one| !matches!(one.as_str(), "c" | "u" | "d" | "t" | "none" | ""))
+    {
         return target.refuse(&given.written, format!("`{bad}` is none of c, u, d, t and none"));
     }
-    for (letter, key) in [("c", "inserts"), ("u", "updates"), ("d", "deletes"), ("t", "truncates")] {
+    for (letter, key) in [("c", "inserts"), ("u", "updates"), ("d", "deletes"), ("t", "truncates")]
+    {
         let skips = skipped.iter().any(|one| one == letter);
         if skips || letter == "t" {
             target.flag("events", key, !skips, "");
@@ -237,7 +290,9 @@ pub(super) fn transactions(asked: Asked<'_>, given: &Given, target: &mut Target)
         return target.idle(&given.written, "transactions are not published");
     }
     target.flag("events", "transactions", true, "");
-    if let (Some(topic), Some(prefix)) = (asked.value("topic.transaction"), asked.value("topic.prefix")) {
+    if let (Some(topic), Some(prefix)) =
+        (asked.value("topic.transaction"), asked.value("topic.prefix"))
+    {
         let topic = [prefix, topic].join(asked.or("topic.delimiter", "."));
         target.text("topics", "transactions", &topic, "");
     }
@@ -254,8 +309,10 @@ pub(super) fn mode(_: Asked<'_>, given: &Given, target: &mut Target) {
         "binary.handling.mode" => "binary",
         "decimal.handling.mode" => "decimals",
         "time.precision.mode" if value == "structured" => {
-            return target
-                .refuse(&given.written, "times have no such form here, and Debezium 3.6 does not start with it");
+            return target.refuse(
+                &given.written,
+                "times have no such form here, and Debezium 3.6 does not start with it",
+            );
         }
         "time.precision.mode" => "time",
         "hstore.handling.mode" => "hstore",
@@ -263,7 +320,12 @@ pub(super) fn mode(_: Asked<'_>, given: &Given, target: &mut Target) {
         "money.fraction.digits" => return target.raw("events", "money_digits", value, ""),
         "include.unknown.datatypes" => {
             let Some(included) = flag(given, target) else { return };
-            return target.text("events", "unknown_types", if included { "bytes" } else { "drop" }, "");
+            return target.text(
+                "events",
+                "unknown_types",
+                if included { "bytes" } else { "drop" },
+                "",
+            );
         }
         _ => return,
     };
@@ -280,7 +342,9 @@ pub(super) fn delimiter(_: Asked<'_>, given: &Given, target: &mut Target) {
 
 pub(super) fn naming(asked: Asked<'_>, given: &Given, target: &mut Target) {
     match given.value.trim() {
-        "io.debezium.schema.SchemaTopicNamingStrategy" => target.idle(&given.written, "topics are named so"),
+        "io.debezium.schema.SchemaTopicNamingStrategy" => {
+            target.idle(&given.written, "topics are named so")
+        }
         REGEX_NAMING => {
             for property in ["topic.regex", "topic.replacement"] {
                 if asked.value(property).is_none_or(|value| value.trim().is_empty()) {
@@ -288,7 +352,8 @@ pub(super) fn naming(asked: Asked<'_>, given: &Given, target: &mut Target) {
                 }
             }
         }
-        "io.debezium.schema.DefaultTopicNamingStrategy" | "io.debezium.schema.DefaultRegexTopicNamingStrategy" => {
+        "io.debezium.schema.DefaultTopicNamingStrategy"
+        | "io.debezium.schema.DefaultRegexTopicNamingStrategy" => {
             target.refuse(
                 &given.written,
                 "its topics lack the namespace, so that tables of one name in two namespaces share one; write \
@@ -335,7 +400,8 @@ pub(super) fn adjustment(_: Asked<'_>, given: &Given, target: &mut Target) {
 pub(super) fn heartbeat(asked: Asked<'_>, given: &Given, target: &mut Target) {
     let interval = asked.or("heartbeat.interval.ms", "0").trim();
     if interval == "0" {
-        return target.idle(&given.written, "without heartbeat.interval.ms there are no heartbeats");
+        return target
+            .idle(&given.written, "without heartbeat.interval.ms there are no heartbeats");
     }
     if interval.parse::<u64>().is_err() {
         return target.refuse("heartbeat.interval.ms", "is no number of milliseconds");
@@ -350,7 +416,12 @@ pub(super) fn heartbeat(asked: Asked<'_>, given: &Given, target: &mut Target) {
     if let Some(name) = named {
         target.text("topics", "heartbeat", name, "");
     } else if let Some((first, prefix)) = whole {
-        target.text("topics", "heartbeat", &[first, prefix].join(asked.or("topic.delimiter", ".")), "");
+        target.text(
+            "topics",
+            "heartbeat",
+            &[first, prefix].join(asked.or("topic.delimiter", ".")),
+            "",
+        );
     }
 }
 
@@ -366,15 +437,24 @@ pub(super) fn snapshot_mode(asked: Asked<'_>, given: &Given, target: &mut Target
     let ours = match mode.as_str() {
         "initial" | "always" | "initial_only" | "no_data" | "when_needed" => mode.as_str(),
         "never" | "schema_only" => "no_data",
-        "configuration_based" if based("snapshot.on.schema.error") || based("snapshot.on.data.error") => "when_needed",
+        "configuration_based"
+            if based("snapshot.on.schema.error") || based("snapshot.on.data.error") =>
+        {
+            "when_needed"
+        }
         "configuration_based" => match (based("snapshot.data"), based("start.stream")) {
             (true, true) => "initial",
             (true, false) => "initial_only",
             (false, true) => "no_data",
-            (false, false) => return target.refuse(&given.written, "would neither copy nor stream"),
+            (false, false) => {
+                return target.refuse(&given.written, "would neither copy nor stream");
+            }
         },
         "custom" => return target.refuse(&given.written, "names a Java class; there is none here"),
-        _ => return target.refuse(&given.written, "is no mode of Debezium's connector for Postgres"),
+        _ => {
+            return target
+                .refuse(&given.written, "is no mode of Debezium's connector for Postgres");
+        }
     };
     target.text("snapshot", "mode", ours, "");
 }
@@ -382,7 +462,12 @@ pub(super) fn snapshot_mode(asked: Asked<'_>, given: &Given, target: &mut Target
 /// Tables that the list does not name are not copied.
 pub(super) fn copied(_: Asked<'_>, given: &Given, target: &mut Target) {
     let copied = expressions(&given.value).join("|");
-    target.list("snapshot", "skip", &[format!("{REGEX}(?!(?:{copied})\\z).*")], "every table that is not copied");
+    target.list(
+        "snapshot",
+        "skip",
+        &[format!("{REGEX}(?!(?:{copied})\\z).*")],
+        "every table that is not copied",
+    );
 }
 
 /// Imports the list of tables, and the SELECT of each one.
@@ -394,7 +479,8 @@ pub(super) fn overrides(asked: Asked<'_>, given: &Given, target: &mut Target) {
     if listed.iter().any(|listed| listed == table) {
         target.text("snapshot.query", table, &given.value, "");
     } else {
-        target.refuse(&given.written, "snapshot.select.statement.overrides does not list the table");
+        target
+            .refuse(&given.written, "snapshot.select.statement.overrides does not list the table");
     }
 }
 
@@ -424,14 +510,17 @@ pub(super) fn zero(_: Asked<'_>, given: &Given, target: &mut Target) {
 
 pub(super) fn off(_: Asked<'_>, given: &Given, target: &mut Target) {
     match flag(given, target) {
-        Some(true) => target.refuse(&given.written, "there is nothing like it; take it out, or write false"),
+        Some(true) => {
+            target.refuse(&given.written, "there is nothing like it; take it out, or write false")
+        }
         _ => target.idle(&given.written, "it is off"),
     }
 }
 
 pub(super) fn never_skips(_: Asked<'_>, given: &Given, target: &mut Target) {
     if given.value.trim() == "fail" {
-        target.idle(&given.written, "a change that cannot be read stops the stream, with its place");
+        target
+            .idle(&given.written, "a change that cannot be read stops the stream, with its place");
     } else {
         target.refuse(&given.written, "a change that cannot be read is never skipped");
     }

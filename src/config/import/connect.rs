@@ -10,26 +10,37 @@ const REGISTRY_PASSWORD: &str = "WELLSPRING_REGISTRY_PASSWORD";
 /// Refuses a configuration without brokers or format, and credentials without a password.
 pub(super) fn defaults(asked: &Asked<'_>, target: &mut Target) {
     if !target.has("kafka", "brokers") {
-        let what = "is missing; it stands in the worker's properties: import them with the connector's";
+        let what =
+            "is missing; it stands in the worker's properties: import them with the connector's";
         target.refuse("bootstrap.servers", what);
     }
     let is_given = format(*asked, "key").is_some() && format(*asked, "value").is_some();
     if !target.has("events", "format") && !is_given {
-        let what = "is missing; it stands in the worker's properties: import them with the connector's";
+        let what =
+            "is missing; it stands in the worker's properties: import them with the connector's";
         target.refuse("value.converter", what);
     }
     if target.has("registry", "username") && !target.has("registry", "password") {
         target.refuse("value.converter.basic.auth.user.info", "has no password");
     }
-    let urls = ["key", "value"].map(|part| asked.or(&format!("{part}.converter.schema.registry.url"), ""));
+    let urls =
+        ["key", "value"].map(|part| asked.or(&format!("{part}.converter.schema.registry.url"), ""));
     if target.has("registry", "username") && urls.iter().any(|url| url.contains("http://")) {
-        target.flag("registry", "insecure", true, "as before: the credentials go over http in the clear");
+        target.flag(
+            "registry",
+            "insecure",
+            true,
+            "as before: the credentials go over http in the clear",
+        );
     }
 }
 
 pub(super) fn class(_: Asked<'_>, given: &Given, target: &mut Target) {
     let class = given.value.trim();
-    if matches!(class, "io.debezium.connector.postgresql.PostgresConnector" | "PostgresConnector" | "Postgres") {
+    if matches!(
+        class,
+        "io.debezium.connector.postgresql.PostgresConnector" | "PostgresConnector" | "Postgres"
+    ) {
         target.idle(&given.written, "the only source");
     } else {
         target.refuse(&given.written, "is not Debezium's connector for Postgres");
@@ -65,9 +76,9 @@ fn format(asked: Asked<'_>, part: &str) -> Option<Result<Format, &'static str>> 
     Some(match class.trim() {
         "io.confluent.connect.avro.AvroConverter" | "avro" => Ok(Format::Avro),
         "org.apache.kafka.connect.json.JsonConverter" | "json" | "jsonbytearray" => Ok(schemas),
-        class if class.starts_with("io.apicurio.") => {
-            Err("Apicurio's own framing is not written; point Confluent's AvroConverter at its ccompat API")
-        }
+        class if class.starts_with("io.apicurio.") => Err(
+            "Apicurio's own framing is not written; point Confluent's AvroConverter at its ccompat API",
+        ),
         class if class.contains("rotobuf") => Err("events are Avro or JSON"),
         _ => Err("events are Avro or JSON: AvroConverter of Confluent, JsonConverter of Kafka"),
     })
@@ -78,37 +89,54 @@ pub(super) fn converter(asked: Asked<'_>, given: &Given, target: &mut Target) {
     match (format(asked, "key"), format(asked, "value")) {
         (Some(Err(_)), _) | (_, Some(Err(_))) => {
             let why = format(asked, own).and_then(Result::err);
-            if let Some(why) = why.filter(|why| !target.refused.iter().any(|(_, other)| other == why)) {
+            if let Some(why) =
+                why.filter(|why| !target.refused.iter().any(|(_, other)| other == why))
+            {
                 target.refuse(&given.written, why);
             }
         }
         (Some(Ok(key)), Some(Ok(value))) if key != value => {
-            let what = format!("keys are {} and values {}; a pipeline has one format", key.word(), value.word());
+            let what = format!(
+                "keys are {} and values {}; a pipeline has one format",
+                key.word(),
+                value.word()
+            );
             if !target.refused.iter().any(|(_, other)| *other == what) {
                 target.refuse(&given.written, what);
             }
         }
-        (Some(Ok(format)), _) | (None, Some(Ok(format))) => target.text("events", "format", format.word(), ""),
+        (Some(Ok(format)), _) | (None, Some(Ok(format))) => {
+            target.text("events", "format", format.word(), "")
+        }
         (None, None) => {}
     }
 }
 
 pub(super) fn converter_option(asked: Asked<'_>, given: &Given, target: &mut Target) {
-    let option = given.name.split_once(".converter.").map_or(given.name.as_str(), |(_, option)| option);
+    let option =
+        given.name.split_once(".converter.").map_or(given.name.as_str(), |(_, option)| option);
     let is_false = given.value.trim().eq_ignore_ascii_case("false");
     match option {
         "schemas.enable" => converter(asked, given, target),
         "schema.registry.url" => {
-            let urls: Vec<String> = given.value.split(',').map(|url| url.trim().to_owned()).collect();
+            let urls: Vec<String> =
+                given.value.split(',').map(|url| url.trim().to_owned()).collect();
             if urls.iter().any(|url| url.contains('@')) {
-                return target.refuse(&given.written, "holds credentials; write them as basic.auth.user.info");
+                return target.refuse(
+                    &given.written,
+                    "holds credentials; write them as basic.auth.user.info",
+                );
             }
             target.list("registry", "url", &urls, "");
         }
-        "basic.auth.credentials.source" | "schema.registry.basic.auth.credentials.source" => match given.value.trim() {
-            "USER_INFO" => target.idle(&given.written, "registry.username and password are always sent"),
-            _ => target.refuse(&given.written, "credentials are given as USER_INFO"),
-        },
+        "basic.auth.credentials.source" | "schema.registry.basic.auth.credentials.source" => {
+            match given.value.trim() {
+                "USER_INFO" => {
+                    target.idle(&given.written, "registry.username and password are always sent")
+                }
+                _ => target.refuse(&given.written, "credentials are given as USER_INFO"),
+            }
+        }
         "basic.auth.user.info" | "schema.registry.basic.auth.user.info" => {
             let Some((user, password)) = given.value.split_once(':') else {
                 return target.refuse(&given.written, "is not user:password");
@@ -127,7 +155,9 @@ pub(super) fn converter_option(asked: Asked<'_>, given: &Given, target: &mut Tar
         {
             target.idle(&given.written, "it is off")
         }
-        "connect.meta.data" if !is_false => target.idle(&given.written, "schemas carry Connect's names"),
+        "connect.meta.data" if !is_false => {
+            target.idle(&given.written, "schemas carry Connect's names")
+        }
         "schemas.cache.config"
         | "schemas.cache.size"
         | "schema.registry.request.timeout.ms"
@@ -135,7 +165,10 @@ pub(super) fn converter_option(asked: Asked<'_>, given: &Given, target: &mut Tar
             target.idle(&given.written, "every schema is kept for as long as its table is planned");
         }
         "replace.null.with.default" | "ignore.default.for.nullables" => {
-            target.idle(&given.written, "a null is written as null, also where the column has a default");
+            target.idle(
+                &given.written,
+                "a null is written as null, also where the column has a default",
+            );
         }
         "decimal.format" if given.value.trim().eq_ignore_ascii_case("BASE64") => {
             target.idle(&given.written, "decimals in JSON are base64");
@@ -154,15 +187,20 @@ pub(super) fn header_converter(_: Asked<'_>, given: &Given, target: &mut Target)
         "org.apache.kafka.connect.storage.SimpleHeaderConverter" => {
             target.idle(&given.written, "headers are written so");
         }
-        _ => target.refuse(&given.written, "headers are written as SimpleHeaderConverter writes them"),
+        _ => target
+            .refuse(&given.written, "headers are written as SimpleHeaderConverter writes them"),
     }
 }
 
 pub(super) fn exactly_once(_: Asked<'_>, given: &Given, target: &mut Target) {
     if given.value.trim() == "required" {
-        target.refuse(&given.written, "delivery is at least once; write `requested` if that will do");
+        target
+            .refuse(&given.written, "delivery is at least once; write `requested` if that will do");
     } else {
-        target.idle(&given.written, "delivery is at least once; events carry what removes duplicates");
+        target.idle(
+            &given.written,
+            "delivery is at least once; events carry what removes duplicates",
+        );
     }
 }
 

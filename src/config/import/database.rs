@@ -24,7 +24,12 @@ pub(super) fn defaults(asked: &Asked<'_>, target: &mut Target) {
         prefer(target);
     }
     if asked.or("publication.autocreate.mode", "all_tables").trim() == "all_tables" {
-        target.text("tables", "later", "capture", "as Debezium: a new table streams from its first row on");
+        target.text(
+            "tables",
+            "later",
+            "capture",
+            "as Debezium: a new table streams from its first row on",
+        );
     }
     if asked.value("plugin.name").is_none() {
         let what = "plugin.name is not set, which means decoderbufs: a slot of that plugin has to be made anew.";
@@ -34,15 +39,23 @@ pub(super) fn defaults(asked: &Asked<'_>, target: &mut Target) {
 
 /// Builds one URL from all parts. It is called for each part, always with the same result.
 pub(super) fn url(asked: Asked<'_>, given: &Given, target: &mut Target) {
-    let (Some(host), Some(database)) = (asked.value("database.hostname"), asked.value("database.dbname")) else {
-        let missing = if asked.value("database.hostname").is_none() { "database.hostname" } else { "database.dbname" };
+    let (Some(host), Some(database)) =
+        (asked.value("database.hostname"), asked.value("database.dbname"))
+    else {
+        let missing = if asked.value("database.hostname").is_none() {
+            "database.hostname"
+        } else {
+            "database.dbname"
+        };
         return target.refuse(missing, format!("is missing, so {} says too little", given.written));
     };
     let encoded = |text: &str| utf8_percent_encode(text.trim(), NON_ALPHANUMERIC).to_string();
     let mut url = "postgresql://".to_owned();
     if let Some(user) = asked.value("database.user") {
         url.push_str(&encoded(user));
-        if let Some(password) = asked.value("database.password").filter(|password| !password.is_empty()) {
+        if let Some(password) =
+            asked.value("database.password").filter(|password| !password.is_empty())
+        {
             target.hidden.retain(|hidden| hidden.variable != PASSWORD);
             target.remarks.retain(|remark| !remark.contains(PASSWORD));
             let reference = target.hide(PASSWORD, "database.password", password);
@@ -52,21 +65,31 @@ pub(super) fn url(asked: Asked<'_>, given: &Given, target: &mut Target) {
     }
     let host = host.trim();
     let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
-    url.push_str(&format!("{host}:{}/{}", asked.or("database.port", "5432").trim(), encoded(database)));
+    url.push_str(&format!(
+        "{host}:{}/{}",
+        asked.or("database.port", "5432").trim(),
+        encoded(database)
+    ));
     // The URL contains a reference to the password on purpose, so it is not escaped.
     target.raw("postgres", "url", super::super::document::toml_text(&url), "");
 }
 
 fn prefer(target: &mut Target) {
-    let remark = "Debezium's `prefer` would go on in plain text; write \"disable\" for a server without TLS";
+    let remark =
+        "Debezium's `prefer` would go on in plain text; write \"disable\" for a server without TLS";
     target.text("postgres", "sslmode", "require", remark);
 }
 
 pub(super) fn sslmode(_: Asked<'_>, given: &Given, target: &mut Target) {
     match given.value.trim() {
-        mode @ ("disable" | "require" | "verify-ca" | "verify-full") => target.text("postgres", "sslmode", mode, ""),
+        mode @ ("disable" | "require" | "verify-ca" | "verify-full") => {
+            target.text("postgres", "sslmode", mode, "")
+        }
         "prefer" | "allow" => prefer(target),
-        _ => target.refuse(&given.written, "is none of disable, allow, prefer, require, verify-ca and verify-full"),
+        _ => target.refuse(
+            &given.written,
+            "is none of disable, allow, prefer, require, verify-ca and verify-full",
+        ),
     }
 }
 
@@ -81,8 +104,10 @@ pub(super) fn certificate(_: Asked<'_>, given: &Given, target: &mut Target) {
 pub(super) fn key(_: Asked<'_>, given: &Given, target: &mut Target) {
     let path = given.value.trim();
     if path.ends_with(".p12") || path.ends_with(".pfx") {
-        return target
-            .refuse(&given.written, "PKCS#12 is not read; export the key as PEM, and its certificate to sslcert");
+        return target.refuse(
+            &given.written,
+            "PKCS#12 is not read; export the key as PEM, and its certificate to sslcert",
+        );
     }
     target.text("postgres", "sslkey", path, "");
 }
@@ -114,10 +139,13 @@ pub(super) fn autocreate(_: Asked<'_>, given: &Given, target: &mut Target) {
         "disabled" | "no_tables" => target.flag("postgres", "create_publication", false, ""),
         "filtered" => target.flag("postgres", "create_publication", true, ""),
         "all_tables" => {
-            let remark = "for the captured tables; FOR ALL TABLES is never created, one that exists is used";
+            let remark =
+                "for the captured tables; FOR ALL TABLES is never created, one that exists is used";
             target.flag("postgres", "create_publication", true, remark);
         }
-        _ => target.refuse(&given.written, "is none of all_tables, disabled, filtered and no_tables"),
+        _ => {
+            target.refuse(&given.written, "is none of all_tables, disabled, filtered and no_tables")
+        }
     }
 }
 
@@ -144,9 +172,10 @@ pub(super) fn failover(_: Asked<'_>, given: &Given, target: &mut Target) {
 
 pub(super) fn flush_mode(_: Asked<'_>, given: &Given, target: &mut Target) {
     match given.value.trim() {
-        "manual" | "false" => {
-            target.refuse(&given.written, "what is in Kafka is always confirmed; nobody else moves the slot")
-        }
+        "manual" | "false" => target.refuse(
+            &given.written,
+            "what is in Kafka is always confirmed; nobody else moves the slot",
+        ),
         _ => target.idle(&given.written, "what is in Kafka is confirmed, keepalives included"),
     }
 }
@@ -167,7 +196,8 @@ pub(super) fn xmin(_: Asked<'_>, given: &Given, target: &mut Target) {
     match given.value.trim().parse::<u64>() {
         Ok(0) => target.idle(&given.written, "0 switches it off"),
         Ok(millis @ 1..1000) => {
-            let remark = format!("{millis} ms at the source: the slot is looked at once a second at most");
+            let remark =
+                format!("{millis} ms at the source: the slot is looked at once a second at most");
             target.text("events", "xmin_interval", "1s", &remark);
         }
         Ok(millis) => target.text("events", "xmin_interval", &format!("{millis}ms"), ""),
@@ -176,12 +206,16 @@ pub(super) fn xmin(_: Asked<'_>, given: &Given, target: &mut Target) {
 }
 
 pub(super) fn stream_params(_: Asked<'_>, given: &Given, target: &mut Target) {
-    for parameter in given.value.split(';').map(str::trim).filter(|parameter| !parameter.is_empty()) {
+    for parameter in given.value.split(';').map(str::trim).filter(|parameter| !parameter.is_empty())
+    {
         match parameter.split_once('=').map(|(name, value)| (name.trim(), value.trim())) {
-            Some(("origin", origin @ ("any" | "none"))) => target.text("postgres", "origin", origin, ""),
-            _ => {
-                target.refuse(&given.written, format!("`{parameter}`: only origin=any and origin=none are understood"))
+            Some(("origin", origin @ ("any" | "none"))) => {
+                target.text("postgres", "origin", origin, "")
             }
+            _ => target.refuse(
+                &given.written,
+                format!("`{parameter}`: only origin=any and origin=none are understood"),
+            ),
         }
     }
 }
@@ -189,16 +223,25 @@ pub(super) fn stream_params(_: Asked<'_>, given: &Given, target: &mut Target) {
 /// Imports `schema.table:FULL`, or several entries between commas. Tables are given by expressions.
 pub(super) fn replica_identity(_: Asked<'_>, given: &Given, target: &mut Target) {
     for entry in super::capture::expressions(&given.value) {
-        let Some((table, identity)) = entry.rsplit_once(':').map(|(table, identity)| (table.trim(), identity.trim()))
+        let Some((table, identity)) =
+            entry.rsplit_once(':').map(|(table, identity)| (table.trim(), identity.trim()))
         else {
             target.refuse(&given.written, format!("`{entry}` is not `schema.table:IDENTITY`"));
             continue;
         };
         if identity.eq_ignore_ascii_case("NOTHING") {
-            target.refuse(&given.written, format!("`{entry}`: UPDATE and DELETE of a published table would fail"));
+            target.refuse(
+                &given.written,
+                format!("`{entry}`: UPDATE and DELETE of a published table would fail"),
+            );
         } else {
             let remark = "changes the tables at each start, as replica.identity.autoset.values did";
-            target.text("tables.set_replica_identity", &format!("{REGEX}{table}"), identity, remark);
+            target.text(
+                "tables.set_replica_identity",
+                &format!("{REGEX}{table}"),
+                identity,
+                remark,
+            );
         }
     }
 }

@@ -8,9 +8,16 @@ const SASL_PASSWORD: &str = "WELLSPRING_KAFKA_PASSWORD";
 const SSL_PASSWORD: &str = "WELLSPRING_KAFKA_KEY_PASSWORD";
 
 pub(super) fn brokers(_: Asked<'_>, given: &Given, target: &mut Target) {
-    let strip = |broker: &str| broker.split_once("://").map_or(broker.to_owned(), |(_, rest)| rest.to_owned());
-    let brokers: Vec<String> =
-        given.value.split(',').map(str::trim).filter(|broker| !broker.is_empty()).map(strip).collect();
+    let strip = |broker: &str| {
+        broker.split_once("://").map_or(broker.to_owned(), |(_, rest)| rest.to_owned())
+    };
+    let brokers: Vec<String> = given
+        .value
+        .split(',')
+        .map(str::trim)
+        .filter(|broker| !broker.is_empty())
+        .map(strip)
+        .collect();
     target.list("kafka", "brokers", &brokers, "");
 }
 
@@ -22,7 +29,8 @@ pub(super) fn producer(asked: Asked<'_>, given: &Given, target: &mut Target) {
     if stronger.into_iter().any(|prefix| asked.value(&format!("{prefix}{property}")).is_some()) {
         return target.idle(&given.written, "a stronger one is set");
     }
-    let set = |target: &mut Target, name: &str, value: &str| target.text("kafka.client", name, value, "");
+    let set =
+        |target: &mut Target, name: &str, value: &str| target.text("kafka.client", name, value, "");
     let value = given.value.trim();
     match property {
         "bootstrap.servers" => brokers(asked, given, target),
@@ -41,7 +49,12 @@ pub(super) fn producer(asked: Asked<'_>, given: &Given, target: &mut Target) {
         | "sasl.kerberos.service.name" => {
             set(target, property, &lowered(property, value));
             if value.eq_ignore_ascii_case("SASL_PLAINTEXT") {
-                target.flag("kafka", "insecure", true, "as before: SASL over plain text shows the credentials");
+                target.flag(
+                    "kafka",
+                    "insecure",
+                    true,
+                    "as before: SASL over plain text shows the credentials",
+                );
             }
         }
         "max.request.size" => set(target, "message.max.bytes", value),
@@ -50,35 +63,56 @@ pub(super) fn producer(asked: Asked<'_>, given: &Given, target: &mut Target) {
         "ssl.endpoint.identification.algorithm" => {
             set(target, property, if value.is_empty() { "none" } else { value });
         }
-        "ssl.keystore.type" | "ssl.truststore.type" if value.eq_ignore_ascii_case("JKS") => jks(given, target),
-        "ssl.keystore.type" | "ssl.truststore.type" => target.idle(&given.written, "told by the file's own form"),
+        "ssl.keystore.type" | "ssl.truststore.type" if value.eq_ignore_ascii_case("JKS") => {
+            jks(given, target)
+        }
+        "ssl.keystore.type" | "ssl.truststore.type" => {
+            target.idle(&given.written, "told by the file's own form")
+        }
         "ssl.truststore.location"
-            if asked.or(&given.name.replace("location", "type"), "JKS").eq_ignore_ascii_case("PEM") =>
+            if asked
+                .or(&given.name.replace("location", "type"), "JKS")
+                .eq_ignore_ascii_case("PEM") =>
         {
             set(target, "ssl.ca.location", value);
         }
         "ssl.keystore.location"
-            if asked.or(&given.name.replace("location", "type"), "JKS").eq_ignore_ascii_case("PKCS12") =>
+            if asked
+                .or(&given.name.replace("location", "type"), "JKS")
+                .eq_ignore_ascii_case("PKCS12") =>
         {
             set(target, "ssl.keystore.location", value);
         }
         "ssl.truststore.location" | "ssl.keystore.location" => jks(given, target),
-        "ssl.keystore.password" => target.secret("kafka.client", property, SSL_PASSWORD, &given.written, value),
+        "ssl.keystore.password" => {
+            target.secret("kafka.client", property, SSL_PASSWORD, &given.written, value)
+        }
         "ssl.truststore.password" | "ssl.key.password" => {
             target.idle(&given.written, "certificates are read from PEM files")
         }
         "acks" if matches!(value, "all" | "-1") => target.idle(&given.written, "always so"),
-        "acks" => target.refuse(&given.written, "a record counts as written once every in-sync replica has it"),
+        "acks" => target
+            .refuse(&given.written, "a record counts as written once every in-sync replica has it"),
         "enable.idempotence" if value == "true" => target.idle(&given.written, "always so"),
-        "retries" | "delivery.timeout.ms" | "max.in.flight.requests.per.connection" | "max.block.ms" => {
-            target.idle(&given.written, "a record is retried until it is written or refused for good");
+        "retries"
+        | "delivery.timeout.ms"
+        | "max.in.flight.requests.per.connection"
+        | "max.block.ms" => {
+            target.idle(
+                &given.written,
+                "a record is retried until it is written or refused for good",
+            );
         }
         "buffer.memory" => target.idle(&given.written, "limits.memory bounds every queue in bytes"),
-        "key.serializer" | "value.serializer" => target.idle(&given.written, "bytes are written as they are"),
+        "key.serializer" | "value.serializer" => {
+            target.idle(&given.written, "bytes are written as they are")
+        }
         "partitioner.class" if value.is_empty() || value.ends_with(".DefaultPartitioner") => {
             target.idle(&given.written, "keys go where Java's producer puts them");
         }
-        "send.buffer.bytes" | "receive.buffer.bytes" => target.idle(&given.written, "the system's own"),
+        "send.buffer.bytes" | "receive.buffer.bytes" => {
+            target.idle(&given.written, "the system's own")
+        }
         _ => target.refuse(
             &given.written,
             "this property of Java's producer has no counterpart known here; see [kafka.client]",
@@ -122,9 +156,16 @@ fn jaas(given: &Given, target: &mut Target) {
     match (field("username"), field("password")) {
         (Some(user), Some(password)) if given.value.contains("LoginModule") => {
             target.text("kafka.client", "sasl.username", &user, "");
-            target.secret("kafka.client", "sasl.password", SASL_PASSWORD, &given.written, &password);
+            target.secret(
+                "kafka.client",
+                "sasl.password",
+                SASL_PASSWORD,
+                &given.written,
+                &password,
+            );
         }
-        _ => target.refuse(&given.written, "only a LoginModule with username and password is understood"),
+        _ => target
+            .refuse(&given.written, "only a LoginModule with username and password is understood"),
     }
 }
 
@@ -146,7 +187,10 @@ pub(super) fn creation(asked: Asked<'_>, given: &Given, target: &mut Target) {
     let section = match group {
         "default" => "topics".to_owned(),
         _ if listed => format!("topics.group.{group}"),
-        _ => return target.refuse(&given.written, format!("topic.creation.groups does not name `{group}`")),
+        _ => {
+            return target
+                .refuse(&given.written, format!("topic.creation.groups does not name `{group}`"));
+        }
     };
     let value = given.value.trim();
     match setting {

@@ -86,8 +86,11 @@ pub fn import(files: &[(String, String)], loss: Loss) -> Result<Imported, Import
     }
     let names: Vec<String> = files.iter().map(|(name, _)| name.clone()).collect();
     let toml = target.print(&names);
-    let environment: Environment =
-        target.hidden.iter().map(|hidden| (hidden.variable.clone(), hidden.value.reveal().to_owned())).collect();
+    let environment: Environment = target
+        .hidden
+        .iter()
+        .map(|hidden| (hidden.variable.clone(), hidden.value.reveal().to_owned()))
+        .collect();
     super::check("the imported configuration", &toml, &environment)
         .map_err(|faults| {
             // A variable of the operator's own need not be set during the import.
@@ -95,7 +98,9 @@ pub fn import(files: &[(String, String)], loss: Loss) -> Result<Imported, Import
             Faults { file: faults.file, faults: faults.faults.into_iter().filter(told).collect() }
         })
         .map(|_| ())
-        .or_else(|faults| if faults.faults.is_empty() { Ok(()) } else { Err(ImportError::Faulty(faults)) })?;
+        .or_else(|faults| {
+            if faults.faults.is_empty() { Ok(()) } else { Err(ImportError::Faulty(faults)) }
+        })?;
     Ok(Imported { toml, hidden: target.hidden, lost: target.refused })
 }
 

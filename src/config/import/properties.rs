@@ -7,7 +7,9 @@
 
 /// An escape in the file is not valid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("line {line}: \\u is followed by four hexadecimal digits that make a character, or by another such pair")]
+#[error(
+    "line {line}: \\u is followed by four hexadecimal digits that make a character, or by another such pair"
+)]
 pub struct BadEscape {
     /// Line on which the key begins, counted from 1.
     pub line: usize,
@@ -35,7 +37,8 @@ const BLANKS: [char; 3] = [' ', '\t', '\u{c}'];
 fn logical_lines(text: &str) -> Vec<(usize, String)> {
     let mut lines = Vec::new();
     let mut open: Option<(usize, String)> = None;
-    let natural = text.split('\n').flat_map(|line| line.strip_suffix('\r').unwrap_or(line).split('\r'));
+    let natural =
+        text.split('\n').flat_map(|line| line.strip_suffix('\r').unwrap_or(line).split('\r'));
     for (index, line) in natural.enumerate() {
         let line = line.trim_start_matches(BLANKS);
         let (number, mut whole) = match open.take() {
@@ -101,14 +104,18 @@ mod tests {
 
     #[track_caller]
     fn check(text: &str, expect: &[(&str, &str)]) {
-        let expect: Vec<_> = expect.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let expect: Vec<_> =
+            expect.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         assert_eq!(read(text).unwrap(), expect);
     }
 
     /// Examples from the documentation of `java.util.Properties.load`.
     #[test]
     fn reads_what_java_reads() {
-        check("Truth = Beauty\n Truth:Beauty\nTruth                    :Beauty", &[("Truth", "Beauty")]);
+        check(
+            "Truth = Beauty\n Truth:Beauty\nTruth                    :Beauty",
+            &[("Truth", "Beauty")],
+        );
         check(
             "fruits                           apple, banana, pear, \\\n                                 cantaloupe, watermelon, \\\n                                 kiwi, mango",
             &[("fruits", "apple, banana, pear, cantaloupe, watermelon, kiwi, mango")],

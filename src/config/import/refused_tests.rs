@@ -32,7 +32,9 @@ fn the_modes_of_a_first_copy_are_taken_over_or_told() {
 #[test]
 fn a_list_of_copied_tables_may_name_others() {
     let toml =
-        imported("snapshot.include.collection.list=public\\\\.a,public\\\\.nowhere", Loss::Refused).unwrap().toml;
+        imported("snapshot.include.collection.list=public\\\\.a,public\\\\.nowhere", Loss::Refused)
+            .unwrap()
+            .toml;
     let skip = r"skip = ['regex:(?!(?:public\.a|public\.nowhere)\z).*']";
     assert!(toml.contains(skip), "{toml}");
 }
@@ -55,7 +57,9 @@ fn what_only_java_can_do_is_refused() {
     );
     refused(
         "value.converter=io.debezium.converters.CloudEventsConverter",
-        expect!["value.converter: events are Avro or JSON: AvroConverter of Confluent, JsonConverter of Kafka"],
+        expect![
+            "value.converter: events are Avro or JSON: AvroConverter of Confluent, JsonConverter of Kafka"
+        ],
     );
     refused(
         "topic.naming.strategy=io.debezium.schema.DefaultRegexTopicNamingStrategy",
@@ -95,8 +99,7 @@ fn channels_that_do_not_exist_are_refused_with_the_way_out() {
 
 #[test]
 fn two_rules_for_one_column_are_told_with_their_places_and_the_way_out() {
-    let more =
-        "column.mask.with.5.chars=public\\\\.people\\\\.name\ncolumn.truncate.to.3.chars=public\\\\.people\\\\.name";
+    let more = "column.mask.with.5.chars=public\\\\.people\\\\.name\ncolumn.truncate.to.3.chars=public\\\\.people\\\\.name";
     let ImportError::Faulty(faults) = imported(more, Loss::Refused).unwrap_err() else { panic!() };
     let text = faults.to_string();
     assert!(text.contains("masks.stars_1") && text.contains("masks.truncate_1"), "{text}");

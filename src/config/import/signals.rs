@@ -12,7 +12,8 @@ fn channels(list: &str) -> impl Iterator<Item = &str> {
 }
 
 fn reads(asked: Asked<'_>, channel: &str) -> bool {
-    channels(asked.value("signal.enabled.channels").unwrap_or(SIGNAL_CHANNELS)).any(|listed| listed == channel)
+    channels(asked.value("signal.enabled.channels").unwrap_or(SIGNAL_CHANNELS))
+        .any(|listed| listed == channel)
 }
 
 /// Imports the signal table. Debezium also accepts its name with the database in front.
@@ -56,13 +57,17 @@ pub(super) fn channels_of_signals(asked: Asked<'_>, given: &Given, target: &mut 
 
 /// The file of the channel `file`. The list of channels refuses that channel itself.
 pub(super) fn file(_: Asked<'_>, given: &Given, target: &mut Target) {
-    target.idle(&given.written, "there is no channel `file`: `wellspring snapshot` asks the running agent for a copy");
+    target.idle(
+        &given.written,
+        "there is no channel `file`: `wellspring snapshot` asks the running agent for a copy",
+    );
 }
 
 /// Imports the properties of the channel `kafka`.
 pub(super) fn kafka(asked: Asked<'_>, given: &Given, target: &mut Target) {
     if !reads(asked, "kafka") {
-        return target.idle(&given.written, "without the channel `kafka` no topic is read for signals");
+        return target
+            .idle(&given.written, "without the channel `kafka` no topic is read for signals");
     }
     match given.name.as_str() {
         "signal.kafka.topic" => {} // imported with the list of channels
@@ -71,9 +76,13 @@ pub(super) fn kafka(asked: Asked<'_>, given: &Given, target: &mut Target) {
                 &given.written,
                 "is not bootstrap.servers: signals are read from the cluster that records go to",
             ),
-            _ => target.idle(&given.written, "signals are read from the cluster that records go to"),
+            _ => {
+                target.idle(&given.written, "signals are read from the cluster that records go to")
+            }
         },
-        "signal.kafka.groupId" => target.idle(&given.written, "how far signals are obeyed is in the state topic"),
+        "signal.kafka.groupId" => {
+            target.idle(&given.written, "how far signals are obeyed is in the state topic")
+        }
         name if name.starts_with("signal.consumer.") => {
             target.idle(&given.written, "signals are read with the settings of [kafka]");
         }
@@ -90,7 +99,10 @@ fn sorted(brokers: &str) -> Vec<&str> {
 /// Imports the channels of notifications, and the topic of the channel `sink`.
 pub(super) fn notifications(asked: Asked<'_>, given: &Given, target: &mut Target) {
     let listed: Vec<&str> = channels(asked.or("notification.enabled.channels", "")).collect();
-    let topic = asked.value("notification.sink.topic.name").map(str::trim).filter(|topic| !topic.is_empty());
+    let topic = asked
+        .value("notification.sink.topic.name")
+        .map(str::trim)
+        .filter(|topic| !topic.is_empty());
     if given.name == "notification.sink.topic.name" {
         if !listed.contains(&"sink") {
             target.idle(&given.written, "without the channel `sink` there is no topic");
@@ -100,15 +112,20 @@ pub(super) fn notifications(asked: Asked<'_>, given: &Given, target: &mut Target
     for channel in &listed {
         match *channel {
             "log" => target.flag("log", "notifications", true, ""),
-            "jmx" => target.idle(&given.written, "instead of JMX the progress of copies is in status and metrics"),
+            "jmx" => target.idle(
+                &given.written,
+                "instead of JMX the progress of copies is in status and metrics",
+            ),
             "sink" => match topic {
                 Some(topic) => target.text("topics", "notifications", topic, ""),
-                None => target.refuse("notification.sink.topic.name", "is missing; the channel `sink` needs it"),
+                None => target.refuse(
+                    "notification.sink.topic.name",
+                    "is missing; the channel `sink` needs it",
+                ),
             },
             other => {
                 let what = "there is no channel";
-                let ways =
-                    "notifications go to a topic (sink) and to the log; /status and /metrics say the same to who asks";
+                let ways = "notifications go to a topic (sink) and to the log; /status and /metrics say the same to who asks";
                 target.refuse(&given.written, format!("{what} `{other}`: {ways}"));
             }
         }

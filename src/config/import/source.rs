@@ -58,7 +58,8 @@ const SERVER_SOURCE: &str = "debezium.source.";
 const SERVER_PRODUCER: &str = "debezium.sink.kafka.producer.";
 
 /// Properties that only a worker has. A file with one of them is a worker's file.
-const WORKER_MARKS: [&str; 4] = ["group.id", "config.storage.topic", "offset.storage.file.filename", "plugin.path"];
+const WORKER_MARKS: [&str; 4] =
+    ["group.id", "config.storage.topic", "offset.storage.file.filename", "plugin.path"];
 
 /// Reads files. A connector's property overrides the worker's property of the same name.
 ///
@@ -69,7 +70,9 @@ pub fn read(files: &[(String, String)]) -> Result<Vec<Given>, SourceError> {
     let mut order = Vec::new();
     for (file, text) in files {
         for property in one(file, text)? {
-            let overrides = given.get(&property.name).is_none_or(|other| other.of_worker || !property.of_worker);
+            let overrides = given
+                .get(&property.name)
+                .is_none_or(|other| other.of_worker || !property.of_worker);
             if !given.contains_key(&property.name) {
                 order.push(property.name.clone());
             }
@@ -86,7 +89,8 @@ fn one(file: &str, text: &str) -> Result<Vec<Given>, SourceError> {
     let pairs = if text.trim_start().starts_with('{') {
         json(file, text)?
     } else {
-        properties::read(text).map_err(|fault| SourceError::Properties { file: file.to_owned(), fault })?
+        properties::read(text)
+            .map_err(|fault| SourceError::Properties { file: file.to_owned(), fault })?
     };
     let is_server = pairs.iter().any(|(name, _)| name.starts_with(SERVER_SOURCE));
     let of_worker = !is_server
@@ -121,10 +125,8 @@ fn server_name(written: &str) -> String {
 }
 
 fn json(file: &str, text: &str) -> Result<Vec<(String, String)>, SourceError> {
-    let value: serde_json::Value = serde_json::from_str(text).map_err(|error| SourceError::Json {
-        file: file.to_owned(),
-        line: error.line(),
-        column: error.column(),
+    let value: serde_json::Value = serde_json::from_str(text).map_err(|error| {
+        SourceError::Json { file: file.to_owned(), line: error.line(), column: error.column() }
     })?;
     let shape = |at: &str| SourceError::Shape { file: file.to_owned(), at: at.to_owned() };
     let whole = value.as_object().ok_or_else(|| shape("the file"))?;
@@ -211,7 +213,8 @@ mod tests {
 
     #[test]
     fn other_shapes_are_told_with_their_place() {
-        let fault = |text: &str| read(&[("f".to_owned(), text.to_owned())]).unwrap_err().to_string();
+        let fault =
+            |text: &str| read(&[("f".to_owned(), text.to_owned())]).unwrap_err().to_string();
         assert_eq!(fault("{\"a\": 1,\n}"), "f: not JSON: line 2, column 1");
         assert!(fault("{\"a\": [1]}").starts_with("f: `a` is no text"));
         assert!(fault("{\"config\": 1}").starts_with("f: `config`"));

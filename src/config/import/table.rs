@@ -22,7 +22,8 @@ enum Fate {
     Refused(&'static str),
 }
 
-const RETRIED: Fate = Idle("what can pass is retried for ever with a growing pause; status says so");
+const RETRIED: Fate =
+    Idle("what can pass is retried for ever with a growing pause; status says so");
 const BUDGET: Fate = Idle("limits.memory bounds every queue in bytes");
 const SESSIONS: Fate = Idle("our sessions have limits of their own");
 const SPI: Fate = Refused("names a Java class; there is none here");
@@ -58,7 +59,10 @@ const TABLE: &[(&str, Fate)] = &[
     ("database.connection.factory.class", SPI),
     ("database.autosave", Idle("a JDBC driver's option")),
     ("database.server.name", Refused("the name before Debezium 2; write topic.prefix")),
-    ("database.*", Refused("an option of the JDBC driver; write what you need as a parameter of postgres.url")),
+    (
+        "database.*",
+        Refused("an option of the JDBC driver; write what you need as a parameter of postgres.url"),
+    ),
     ("connection.validation.timeout.ms", SESSIONS),
     ("connection.timeout.ms", SESSIONS),
     ("connection.factory.class", SPI),
@@ -69,7 +73,10 @@ const TABLE: &[(&str, Fate)] = &[
     ("slot.failover", By("refused if true", database::failover)),
     ("slot.max.retries", RETRIED),
     ("slot.retry.delay.ms", RETRIED),
-    ("slot.stream.params", By("postgres.origin; refused for any other option", database::stream_params)),
+    (
+        "slot.stream.params",
+        By("postgres.origin; refused for any other option", database::stream_params),
+    ),
     ("status.update.interval.ms", Idle("follows from wal_sender_timeout")),
     ("lsn.flush.mode", By("refused if manual", database::flush_mode)),
     ("flush.lsn.source", By("refused if false", database::flush_mode)),
@@ -82,14 +89,19 @@ const TABLE: &[(&str, Fate)] = &[
     ("publication.name", By("postgres.publication", database::publication)),
     ("publication.autocreate.mode", By("postgres.create_publication", database::autocreate)),
     ("publish.via.partition.root", By("tables.partitions", capture::partitions)),
-    ("replica.identity.autoset.values", By("tables.set_replica_identity", database::replica_identity)),
+    (
+        "replica.identity.autoset.values",
+        By("tables.set_replica_identity", database::replica_identity),
+    ),
     // First copy
     ("snapshot.mode", By("snapshot.mode", capture::snapshot_mode)),
     ("snapshot.mode.configuration.based.*", By("snapshot.mode", capture::snapshot_mode)),
     ("snapshot.mode.custom.name", SPI),
     (
         "snapshot.isolation.mode",
-        Idle("the copy reads in the snapshot that the slot exported, so it joins the stream exactly"),
+        Idle(
+            "the copy reads in the snapshot that the slot exported, so it joins the stream exactly",
+        ),
     ),
     ("snapshot.locking.mode", By("refused if custom", capture::locking)),
     ("snapshot.locking.mode.custom.name", SPI),
@@ -115,7 +127,10 @@ const TABLE: &[(&str, Fate)] = &[
     ("incremental.snapshot.allow.schema.changes", INCREMENTAL),
     ("read.only", Idle("nothing is written to the source")),
     ("signal.data.collection", By("snapshot.signal_table", signals::table)),
-    ("signal.enabled.channels", By("snapshot.signal_table, snapshot.signal_topic", signals::channels_of_signals)),
+    (
+        "signal.enabled.channels",
+        By("snapshot.signal_table, snapshot.signal_topic", signals::channels_of_signals),
+    ),
     ("signal.kafka.topic", By("snapshot.signal_topic", signals::kafka)),
     ("signal.kafka.bootstrap.servers", By("refused unless bootstrap.servers", signals::kafka)),
     ("signal.kafka.*", By("not needed", signals::kafka)),
@@ -123,7 +138,10 @@ const TABLE: &[(&str, Fate)] = &[
     ("signal.file", By("not needed; the channel `file` is refused", signals::file)),
     ("signal.poll.interval.ms", Idle("signals are read as they come")),
     ("signal.emit.failure.*", Idle("signals are read as they come")),
-    ("notification.enabled.channels", By("topics.notifications, log.notifications", signals::notifications)),
+    (
+        "notification.enabled.channels",
+        By("topics.notifications, log.notifications", signals::notifications),
+    ),
     ("notification.sink.topic.name", By("topics.notifications", signals::notifications)),
     // What is captured
     ("table.include.list", By("tables.include", capture::include)),
@@ -151,7 +169,10 @@ const TABLE: &[(&str, Fate)] = &[
     ("topic.transaction", By("topics.transactions", capture::transactions)),
     ("transaction.metadata.factory", By("refused unless the default", capture::default_class)),
     ("unavailable.value.placeholder", By("events.placeholder", capture::placeholder)),
-    ("toasted.value.placeholder", Refused("the name before Debezium 2; write unavailable.value.placeholder")),
+    (
+        "toasted.value.placeholder",
+        Refused("the name before Debezium 2; write unavailable.value.placeholder"),
+    ),
     ("extended.headers.enabled", By("events.context_headers", capture::context_headers)),
     ("schema.refresh.mode", Idle("a table's shape follows the stream's own Relation messages")),
     ("event.processing.failure.handling.mode", By("refused unless fail", capture::never_skips)),
@@ -173,7 +194,10 @@ const TABLE: &[(&str, Fate)] = &[
     ("topic.delimiter", By("topics.delimiter", capture::delimiter)),
     (
         "topic.naming.strategy",
-        By("topics.regex; refused unless SchemaTopicNamingStrategy or its regex variant", capture::naming),
+        By(
+            "topics.regex; refused unless SchemaTopicNamingStrategy or its regex variant",
+            capture::naming,
+        ),
     ),
     ("topic.cache.size", INTERNAL),
     ("topic.heartbeat.prefix", By("topics.heartbeat", capture::heartbeat)),
@@ -189,7 +213,10 @@ const TABLE: &[(&str, Fate)] = &[
     ("topic.creation.*", By("topics", kafka::creation)),
     ("schema.name.adjustment.mode", By("events.schema_names", capture::adjustment)),
     ("field.name.adjustment.mode", By("events.field_names", capture::adjustment)),
-    ("sanitize.field.names", Refused("the name before Debezium 2; write field.name.adjustment.mode=avro")),
+    (
+        "sanitize.field.names",
+        Refused("the name before Debezium 2; write field.name.adjustment.mode=avro"),
+    ),
     // Heartbeats, errors, queues
     ("heartbeat.interval.ms", By("heartbeat.interval", capture::heartbeat)),
     ("heartbeat.action.query", By("heartbeat.query", capture::heartbeat)),
@@ -210,7 +237,9 @@ const TABLE: &[(&str, Fate)] = &[
     // Transforms
     (
         "post.processors*",
-        Refused("events are not looked up again; with REPLICA IDENTITY FULL an unchanged value is in the stream"),
+        Refused(
+            "events are not looked up again; with REPLICA IDENTITY FULL an unchanged value is in the stream",
+        ),
     ),
     (
         "transforms*",
@@ -229,9 +258,15 @@ const TABLE: &[(&str, Fate)] = &[
     ("header.converter", By("refused unless SimpleHeaderConverter", connect::header_converter)),
     ("header.converter.*", Refused("headers are written as SimpleHeaderConverter writes them")),
     ("exactly.once.support", By("refused if required", connect::exactly_once)),
-    ("exactly.once.source.support", Idle("delivery is at least once; events carry what removes duplicates")),
+    (
+        "exactly.once.source.support",
+        Idle("delivery is at least once; events carry what removes duplicates"),
+    ),
     ("transaction.boundary*", Idle("records are not written in Kafka transactions")),
-    ("offsets.storage.topic", Idle("`wellspring adopt` reads Connect's offsets; ours are in a topic of their own")),
+    (
+        "offsets.storage.topic",
+        Idle("`wellspring adopt` reads Connect's offsets; ours are in a topic of their own"),
+    ),
     ("errors.tolerance", By("refused unless none", connect::tolerance)),
     ("errors.retry.*", RETRIED),
     ("errors.log.*", Idle("an error is logged once, without values")),
@@ -243,7 +278,10 @@ const TABLE: &[(&str, Fate)] = &[
     ("group.id", WORKER),
     ("config.storage.*", WORKER),
     ("status.storage.*", WORKER),
-    ("offset.storage*", Idle("`wellspring adopt` reads the offsets; ours are in a topic of their own")),
+    (
+        "offset.storage*",
+        Idle("`wellspring adopt` reads the offsets; ours are in a topic of their own"),
+    ),
     ("offset.flush.*", Idle("a position is confirmed once everything before it is in Kafka")),
     ("offset.commit.policy", Idle("a position is confirmed once everything before it is in Kafka")),
     ("plugin.path", WORKER),
@@ -296,7 +334,10 @@ pub(super) fn translate(given: &[Given], target: &mut Target) {
             Some((_, Idle(why))) => target.idle(&shown, why),
             Some((_, Refused(why))) => target.refuse(&shown, *why),
             None if belongs_to_converter(given, &property.name) => {
-                target.refuse(&shown, "belongs to a custom converter; there are no Java classes here");
+                target.refuse(
+                    &shown,
+                    "belongs to a custom converter; there are no Java classes here",
+                );
             }
             None => target.refuse(&shown, unknown(&property.name)),
         }
@@ -315,7 +356,9 @@ pub(super) fn shown(name: &str) -> String {
 
 fn belongs_to_converter(given: &[Given], name: &str) -> bool {
     let converters = Asked(given).value("converters").unwrap_or_default();
-    converters.split(',').any(|one| !one.trim().is_empty() && name.starts_with(&format!("{}.", one.trim())))
+    converters
+        .split(',')
+        .any(|one| !one.trim().is_empty() && name.starts_with(&format!("{}.", one.trim())))
 }
 
 fn unknown(name: &str) -> String {
@@ -341,7 +384,10 @@ fn fits(pattern: &str, name: &str) -> bool {
             continue;
         }
         // A star inside of the pattern stands for at least one character.
-        let Some(at) = rest.char_indices().nth(1).and_then(|(from, _)| rest[from..].find(part).map(|at| from + at))
+        let Some(at) = rest
+            .char_indices()
+            .nth(1)
+            .and_then(|(from, _)| rest[from..].find(part).map(|at| from + at))
         else {
             return false;
         };
@@ -380,14 +426,18 @@ mod tests {
     #[test]
     fn every_property_of_the_connector_has_a_row() {
         let list = include_str!("../../../tests/data/debezium-properties.txt");
-        let names = list.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-        let homeless: Vec<&str> = names.filter(|name| !TABLE.iter().any(|(row, _)| fits(row, name))).collect();
+        let names =
+            list.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let homeless: Vec<&str> =
+            names.filter(|name| !TABLE.iter().any(|(row, _)| fits(row, name))).collect();
         assert_eq!(homeless, Vec::<&str>::new());
     }
 
     #[test]
     fn no_row_is_behind_a_pattern_that_takes_its_name() {
-        for (index, (name, _)) in TABLE.iter().enumerate().filter(|(_, (name, _))| !name.contains('*')) {
+        for (index, (name, _)) in
+            TABLE.iter().enumerate().filter(|(_, (name, _))| !name.contains('*'))
+        {
             let first = TABLE.iter().position(|(row, _)| fits(row, name));
             assert_eq!(first, Some(index), "{name}");
         }
@@ -395,7 +445,10 @@ mod tests {
 
     #[test]
     fn a_salt_in_a_name_is_not_shown() {
-        assert_eq!(shown("column.mask.hash.MD5.with.salt.pepper"), "column.mask.hash.MD5.with.salt.***");
+        assert_eq!(
+            shown("column.mask.hash.MD5.with.salt.pepper"),
+            "column.mask.hash.MD5.with.salt.***"
+        );
         assert_eq!(shown("column.mask.hash.MD5.with.salts.pepper"), "column.mask.hash.***");
     }
 }

@@ -93,7 +93,11 @@ impl Target {
             self.remarks.push(format!("{from} {what} {variable}"));
         } else {
             let value = Secret::new(value);
-            self.hidden.push(Hidden { variable: variable.to_owned(), from: from.to_owned(), value });
+            self.hidden.push(Hidden {
+                variable: variable.to_owned(),
+                from: from.to_owned(),
+                value,
+            });
         }
         format!("${{env:{variable}}}")
     }
@@ -125,7 +129,10 @@ impl Target {
             comment(remark);
         }
         for hidden in &self.hidden {
-            comment(&format!("Set {} in the environment: the secret in {}.", hidden.variable, hidden.from));
+            comment(&format!(
+                "Set {} in the environment: the secret in {}.",
+                hidden.variable, hidden.from
+            ));
         }
         for (name, why) in &self.refused {
             comment(&format!("LEFT OUT: {name}: {why}"));
@@ -137,7 +144,8 @@ impl Target {
             }
         }
         for section in sections {
-            let settings: Vec<_> = self.settings.iter().filter(|setting| setting.section == section).collect();
+            let settings: Vec<_> =
+                self.settings.iter().filter(|setting| setting.section == section).collect();
             if !settings.is_empty() {
                 text.push('\n');
                 if !section.is_empty() {
@@ -145,9 +153,12 @@ impl Target {
                 }
             }
             for Setting { key, value, remark, .. } in settings {
-                let is_bare = key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') && !key.is_empty();
+                let is_bare =
+                    key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
+                        && !key.is_empty();
                 let key = if is_bare { key.clone() } else { toml_text(key) };
-                let remark = if remark.is_empty() { String::new() } else { format!("  # {remark}") };
+                let remark =
+                    if remark.is_empty() { String::new() } else { format!("  # {remark}") };
                 let _ = writeln!(text, "{key} = {value}{remark}");
             }
         }

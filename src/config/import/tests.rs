@@ -28,7 +28,8 @@ pub(super) fn imported(more: &str, loss: Loss) -> Result<Imported, ImportError> 
 pub(super) fn refused(more: &str, expect: Expect) {
     match imported(more, Loss::Refused) {
         Err(ImportError::Refused { refused }) => {
-            let lines: Vec<String> = refused.iter().map(|(name, why)| format!("{name}: {why}")).collect();
+            let lines: Vec<String> =
+                refused.iter().map(|(name, why)| format!("{name}: {why}")).collect();
             expect.assert_eq(&lines.join("\n"));
         }
         other => panic!("{other:?}"),
@@ -211,7 +212,9 @@ fn everything_without_counterpart_is_told_at_once() {
 
 #[test]
 fn a_signal_table_is_taken_over_with_or_without_its_database() {
-    let made = |more: &str| imported(&format!("snapshot.mode=no_data\n{more}"), Loss::Refused).unwrap().toml;
+    let made = |more: &str| {
+        imported(&format!("snapshot.mode=no_data\n{more}"), Loss::Refused).unwrap().toml
+    };
     for table in ["ops.signals", "shop.ops.signals"] {
         let toml = made(&format!("signal.enabled.channels=source\nsignal.data.collection={table}"));
         assert!(toml.contains("signal_table = \"ops.signals\""), "{toml}");
@@ -229,9 +232,15 @@ fn a_loss_that_is_accepted_is_named_in_the_file() {
 
 #[test]
 fn an_expression_that_does_not_compile_stops_the_import() {
-    let error = imported("table.include.list=public\\\\.(a\nsnapshot.mode=no_data", Loss::Refused).unwrap_err();
+    let error = imported("table.include.list=public\\\\.(a\nsnapshot.mode=no_data", Loss::Refused)
+        .unwrap_err();
     let ImportError::Faulty(faults) = error else { panic!("{error:?}") };
-    assert!(faults.to_string().contains("tables.include: `regex:public\\.(a`: not a regular expression"), "{faults}");
+    assert!(
+        faults
+            .to_string()
+            .contains("tables.include: `regex:public\\.(a`: not a regular expression"),
+        "{faults}"
+    );
 }
 
 #[test]
@@ -275,8 +284,11 @@ fn json_and_debezium_servers_file_say_the_same() {
     let settings = |files: &[(&str, &str)]| {
         let files: Vec<_> = files.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
         let made = import(&files, Loss::Refused).unwrap().toml;
-        let mut lines: Vec<String> =
-            made.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).map(str::to_owned).collect();
+        let mut lines: Vec<String> = made
+            .lines()
+            .filter(|line| !line.starts_with('#') && !line.is_empty())
+            .map(str::to_owned)
+            .collect();
         lines.sort();
         lines
     };
@@ -305,9 +317,14 @@ fn a_signal_topic_is_taken_over_from_the_same_cluster() {
 
 #[test]
 fn notifications_go_to_a_topic_and_to_the_log() {
-    let more = "notification.enabled.channels=sink, log,jmx\nnotification.sink.topic.name=shop-notes\n";
+    let more =
+        "notification.enabled.channels=sink, log,jmx\nnotification.sink.topic.name=shop-notes\n";
     let toml = imported(more, Loss::Refused).unwrap().toml;
-    assert!(toml.contains("notifications = \"shop-notes\"") && toml.contains("[log]\nnotifications = true"), "{toml}");
+    assert!(
+        toml.contains("notifications = \"shop-notes\"")
+            && toml.contains("[log]\nnotifications = true"),
+        "{toml}"
+    );
     refused(
         "notification.enabled.channels=sink,mail",
         expect![[r#"
@@ -318,8 +335,14 @@ fn notifications_go_to_a_topic_and_to_the_log() {
 
 #[test]
 fn origin_and_xmin_become_options_of_ours() {
-    let toml = imported("slot.stream.params=origin=none\nxmin.fetch.interval.ms=60000", Loss::Refused).unwrap().toml;
-    assert!(toml.contains("origin = \"none\"") && toml.contains("xmin_interval = \"60000ms\""), "{toml}");
+    let toml =
+        imported("slot.stream.params=origin=none\nxmin.fetch.interval.ms=60000", Loss::Refused)
+            .unwrap()
+            .toml;
+    assert!(
+        toml.contains("origin = \"none\"") && toml.contains("xmin_interval = \"60000ms\""),
+        "{toml}"
+    );
     let often = imported("xmin.fetch.interval.ms=10", Loss::Refused).unwrap().toml;
     assert!(often.contains("xmin_interval = \"1s\"  # 10 ms at the source"), "{often}");
     refused(
@@ -352,7 +375,12 @@ fn topics_by_a_regular_expression_are_taken_over() {
                 topic.regex=(.*)shard_\\\\d+_(.*)\ntopic.replacement=$1$2\ntopic.key.field.name=shard\n\
                 topic.key.enforce.uniqueness=true\n";
     let toml = imported(more, Loss::Refused).unwrap().toml;
-    let topics = toml.split("[topics]\n").nth(1).unwrap_or_default().lines().take_while(|line| !line.is_empty());
+    let topics = toml
+        .split("[topics]\n")
+        .nth(1)
+        .unwrap_or_default()
+        .lines()
+        .take_while(|line| !line.is_empty());
     expect![[r#"
         prefix = "shop"
         regex = '(.*)shard_\d+_(.*)'

@@ -83,7 +83,9 @@ impl Agent {
 
     /// True if nothing of this agent is in flight.
     pub fn is_idle(&self) -> bool {
-        self.settling.is_none() && self.producer.queues.iter().all(VecDeque::is_empty) && self.frozen_until.is_none()
+        self.settling.is_none()
+            && self.producer.queues.iter().all(VecDeque::is_empty)
+            && self.frozen_until.is_none()
     }
 }
 
@@ -132,12 +134,17 @@ impl World {
                 Action::Update(update) => self.updated(at, update),
                 Action::Settle(_) => {
                     let producer = std::mem::take(&mut self.agents[at].producer);
-                    assert!(self.agents[at].settling.replace(producer).is_none(), "two producers settle at once");
+                    assert!(
+                        self.agents[at].settling.replace(producer).is_none(),
+                        "two producers settle at once"
+                    );
                 }
                 Action::RecordHalt(halt) => self.agents[at].halt_write = Some(*halt),
                 Action::Ends => self.agents[at].asked_ends = true,
                 Action::Foreign(_) | Action::Replay => {}
-                Action::Detach { .. } => panic!("a table is detached, though none of the simulation may be"),
+                Action::Detach { .. } => {
+                    panic!("a table is detached, though none of the simulation may be")
+                }
                 Action::Exit(stopped) => self.agents[at].exited = Some(stopped),
             }
         }
@@ -199,7 +206,14 @@ impl World {
         let next = self.wal.partition_point(|t| t.commit.end <= resume.from);
         self.agents[at].reading = Some((next, 0));
         let record = Checkpoint { term: was.term + 1, clean: false, ..was };
-        let opened = Opened { resume, slot_confirmed: self.slot, record, last_stop, unix_ms: ms(self.now), ends };
+        let opened = Opened {
+            resume,
+            slot_confirmed: self.slot,
+            record,
+            last_stop,
+            unix_ms: ms(self.now),
+            ends,
+        };
         self.tell(at, Event::Opened(Box::new(opened)));
     }
 
@@ -246,13 +260,24 @@ impl World {
                 if agent.producer.ended {
                     return self.tell(at, Event::GiveUp);
                 }
-                let halting = self.halt.is_some() || self.agents.iter().any(|agent| agent.halt_write.is_some());
-                assert!(!(self.strict && halting), "produced after another agent had come to a halt");
+                let halting = self.halt.is_some()
+                    || self.agents.iter().any(|agent| agent.halt_write.is_some());
+                assert!(
+                    !(self.strict && halting),
+                    "produced after another agent had come to a halt"
+                );
                 let agent = &mut self.agents[at];
-                assert!(!agent.overslept, "produced after a pause that the server does not outlast");
+                assert!(
+                    !agent.overslept,
+                    "produced after a pause that the server does not outlast"
+                );
                 let ticket = agent.core.next_ticket();
                 let partition = key as usize % PARTITIONS;
-                agent.producer.queues[partition].push_back((ticket, Entry { key, version, position }, now));
+                agent.producer.queues[partition].push_back((
+                    ticket,
+                    Entry { key, version, position },
+                    now,
+                ));
                 let queued: usize = agent.producer.queues.iter().map(VecDeque::len).sum();
                 assert!(queued <= QUEUE_MAX, "the producer's own limit was met");
                 agent.core.sent(RouteId(0), position, 10);
@@ -300,7 +325,9 @@ impl World {
         for _ in 0..some % (*wire as u64 + 1) {
             let refuses = self.refuses;
             let producer = &mut self.agents[at].producer;
-            let Some(&(ticket, entry, produced)) = producer.queues[partition].front() else { return };
+            let Some(&(ticket, entry, produced)) = producer.queues[partition].front() else {
+                return;
+            };
             if refuses.is_some_and(|(position, _)| position == entry.position) {
                 self.refuses = refuses.map(|(position, times)| (position, times + 1));
                 return self.fail(at, ticket, true);
@@ -410,7 +437,8 @@ impl World {
     pub(super) fn answer_ends(&mut self, at: usize) {
         if std::mem::take(&mut self.agents[at].asked_ends) {
             let end = |partition: i32| self.log[partition as usize].len() as i64;
-            let ends = self.agents[at].core.partitions().map(|(route, p)| (route, p, end(p))).collect();
+            let ends =
+                self.agents[at].core.partitions().map(|(route, p)| (route, p, end(p))).collect();
             self.tell(at, Event::Ends(Some(ends)));
         }
     }

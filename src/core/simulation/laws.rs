@@ -90,9 +90,16 @@ pub(super) fn one_halt(seed: u64, off: Option<Rule>) -> (u32, u32) {
     while world.now < ends {
         world.step();
     }
-    let halted: Vec<_> =
-        world.agents.iter().map(|agent| (agent.core.is_halted(), agent.core.halted().cloned())).collect();
-    assert!(halted.iter().all(|(is, _)| *is), "both agents say that they are halted: {halted:?}, {:?}", world.refuses);
+    let halted: Vec<_> = world
+        .agents
+        .iter()
+        .map(|agent| (agent.core.is_halted(), agent.core.halted().cloned()))
+        .collect();
+    assert!(
+        halted.iter().all(|(is, _)| *is),
+        "both agents say that they are halted: {halted:?}, {:?}",
+        world.refuses
+    );
     (world.halts, world.refuses.map_or(0, |(_, times)| times))
 }
 
@@ -159,7 +166,10 @@ fn a_pause_reads_nothing_and_confirms_what_was_read() {
         assert!(heard, "seed {seed}: the server hears nothing of us");
         let whole = read.map_or(0, |(transaction, _)| transaction);
         let end = world.wal.get(whole.wrapping_sub(1)).map_or(Lsn::ZERO, |t| t.commit.end);
-        assert_eq!(world.slot, end, "seed {seed}: what was read whole before the pause is confirmed in it");
+        assert_eq!(
+            world.slot, end,
+            "seed {seed}: what was read whole before the pause is confirmed in it"
+        );
         // A lost connection does not end a pause, and the next connection resumes at the slot's
         // position.
         world.lose(0);
@@ -225,7 +235,12 @@ fn a_clean_stop_leaves_nothing_to_repeat() {
             }
             world.step();
         }
-        assert_eq!(world.agents[0].exited, Some(Stopped::Whole), "seed {seed}: {:?}", world.agents[0].core);
+        assert_eq!(
+            world.agents[0].exited,
+            Some(Stopped::Whole),
+            "seed {seed}: {:?}",
+            world.agents[0].core
+        );
         let before = world.repeats();
         world.kill(0); // it has exited already, so this starts the next process
         world.quiesce();

@@ -20,9 +20,13 @@ fn is_needed(rule: Rule) -> bool {
             repeats > kills * (rows / 120 * 3 / 2 + 40)
         }
         Rule::SecondRefusalHalts => refused_for_ever(off) > 2,
-        Rule::HaltIsRecordedFirst => (1..30).any(|seed| breaks(|| assert_eq!(one_halt(seed, off).0, 1))),
+        Rule::HaltIsRecordedFirst => {
+            (1..30).any(|seed| breaks(|| assert_eq!(one_halt(seed, off).0, 1)))
+        }
         Rule::BackoffByProgress => opened_in_vain(off) > 12,
-        _ => SEEDS.into_iter().any(|seed| breaks(|| run(seed, 1, off)) || breaks(|| run(seed, 2, off))),
+        _ => SEEDS
+            .into_iter()
+            .any(|seed| breaks(|| run(seed, 1, off)) || breaks(|| run(seed, 2, off))),
     }
 }
 

@@ -21,7 +21,9 @@ const MESSAGE_CHARS_MAX: usize = 2_000;
 #[expect(missing_docs, reason = "the message of each variant says what its fields hold")]
 pub enum RegistryError {
     /// The registry does not take this schema: incompatible, invalid, or the subject is read-only. A person's turn.
-    #[error("register schema under subject `{subject}`: the registry refuses ({status}, code {error_code}): {message}")]
+    #[error(
+        "register schema under subject `{subject}`: the registry refuses ({status}, code {error_code}): {message}"
+    )]
     Refused {
         subject: String,
         /// HTTP status: 409, 422, or 404 where registration is off.
@@ -126,7 +128,11 @@ fn class_of(status: u16) -> Class {
 }
 
 /// Reads an answer within bounds, and turns what is not one into its error.
-pub(super) async fn read_answer(url: &Url, subject: &str, mut response: Response) -> Result<Answer, RegistryError> {
+pub(super) async fn read_answer(
+    url: &Url,
+    subject: &str,
+    mut response: Response,
+) -> Result<Answer, RegistryError> {
     let status = response.status().as_u16();
     let retry_after = response
         .headers()
@@ -136,7 +142,9 @@ pub(super) async fn read_answer(url: &Url, subject: &str, mut response: Response
     let mut body = Vec::new();
     loop {
         match response.chunk().await {
-            Ok(Some(chunk)) if body.len() + chunk.len() <= ANSWER_BYTES_MAX => body.extend_from_slice(&chunk),
+            Ok(Some(chunk)) if body.len() + chunk.len() <= ANSWER_BYTES_MAX => {
+                body.extend_from_slice(&chunk)
+            }
             Ok(Some(_)) => {
                 let detail = format!("longer than {ANSWER_BYTES_MAX} bytes");
                 return Err(RegistryError::Broken { status, detail });
@@ -156,7 +164,11 @@ pub(super) async fn read_answer(url: &Url, subject: &str, mut response: Response
     let answer = Answer { status, body };
     match class_of(status) {
         Class::Success | Class::NotFound | Class::Refused => Ok(answer),
-        Class::Denied => Err(RegistryError::Denied { url: url.to_string(), status, message: answer.fault().message }),
+        Class::Denied => Err(RegistryError::Denied {
+            url: url.to_string(),
+            status,
+            message: answer.fault().message,
+        }),
         Class::Unavailable => Err(RegistryError::Unavailable {
             url: url.to_string(),
             status: Some(status),
@@ -178,12 +190,18 @@ impl Answer {
     }
 
     /// The value, or the registry's refusal of `schema` under `subject`.
-    pub(super) fn or_refused<T: DeserializeOwned>(&self, subject: &str, schema: &str) -> Result<T, RegistryError> {
+    pub(super) fn or_refused<T: DeserializeOwned>(
+        &self,
+        subject: &str,
+        schema: &str,
+    ) -> Result<T, RegistryError> {
         match class_of(self.status) {
-            Class::Success => serde_json::from_slice(&self.body).map_err(|error| RegistryError::Broken {
-                status: self.status,
-                detail: format!("not the JSON expected: {error}"),
-            }),
+            Class::Success => {
+                serde_json::from_slice(&self.body).map_err(|error| RegistryError::Broken {
+                    status: self.status,
+                    detail: format!("not the JSON expected: {error}"),
+                })
+            }
             Class::Refused => {
                 let Fault { error_code, message } = self.fault();
                 // The field may be named past the cut.
@@ -205,7 +223,10 @@ impl Answer {
     fn fault(&self) -> Fault {
         let mut fault: Fault = serde_json::from_slice(&self.body).unwrap_or_else(|_| Fault {
             error_code: 0,
-            message: String::from_utf8_lossy(self.body.get(..MESSAGE_CHARS_MAX).unwrap_or(&self.body)).into_owned(),
+            message: String::from_utf8_lossy(
+                self.body.get(..MESSAGE_CHARS_MAX).unwrap_or(&self.body),
+            )
+            .into_owned(),
         });
         if let Some((cut, _)) = fault.message.char_indices().nth(MESSAGE_CHARS_MAX) {
             fault.message.truncate(cut);
@@ -221,7 +242,9 @@ impl Answer {
 /// others only a name (`field 'email'`).
 pub(super) fn field_named_in(message: &str, schema: &str) -> Option<String> {
     let schema: serde_json::Value = serde_json::from_str(schema).unwrap_or_default();
-    let by_path = message.match_indices("/fields/").find_map(|(at, _)| names_along(pointer_at(message, at), &schema));
+    let by_path = message
+        .match_indices("/fields/")
+        .find_map(|(at, _)| names_along(pointer_at(message, at), &schema));
     by_path
         .or_else(|| quoted_after(message, "field ").map(str::to_owned))
         .or_else(|| quoted_after(message, "Field ").map(str::to_owned))
@@ -231,7 +254,9 @@ pub(super) fn field_named_in(message: &str, schema: &str) -> Option<String> {
 fn pointer_at(message: &str, at: usize) -> &str {
     let outside = |c: char| !(c.is_ascii_alphanumeric() || c == '/');
     let (before, rest) = message.split_at_checked(at).unwrap_or(("", message));
-    let start = before.rfind(outside).map_or(0, |last| last + before[last..].chars().next().map_or(1, char::len_utf8));
+    let start = before
+        .rfind(outside)
+        .map_or(0, |last| last + before[last..].chars().next().map_or(1, char::len_utf8));
     let end = rest.find(outside).map_or(message.len(), |first| at + first);
     message.get(start..end).unwrap_or("")
 }
@@ -273,7 +298,8 @@ fn find_type<'s>(schema: &'s serde_json::Value, name: &str) -> Option<&'s serde_
     let short = name.rsplit('.').next().unwrap_or(name);
     match schema {
         serde_json::Value::Object(map) => {
-            let named = map.get("name").and_then(|n| n.as_str()).is_some_and(|n| n == name || n == short);
+            let named =
+                map.get("name").and_then(|n| n.as_str()).is_some_and(|n| n == name || n == short);
             if named && map.contains_key("fields") {
                 return Some(schema);
             }
@@ -325,7 +351,8 @@ mod tests {
         assert_eq!(field_named_in(message, ENVELOPE).as_deref(), Some("before.email"));
         let type_of = "description:'The type (path '/fields/0/type/1/fields/0/type') of a field in the new schema'";
         assert_eq!(field_named_in(type_of, ENVELOPE).as_deref(), Some("before.id"));
-        let apicurio = "list of diff types: [READER_FIELD_MISSING_DEFAULT_VALUE at /fields/0/type/1/fields/1]";
+        let apicurio =
+            "list of diff types: [READER_FIELD_MISSING_DEFAULT_VALUE at /fields/0/type/1/fields/1]";
         assert_eq!(field_named_in(apicurio, ENVELOPE).as_deref(), Some("before.email"));
         let used_again = "path '/fields/1/type/1/fields/1/type'";
         assert_eq!(field_named_in(used_again, ENVELOPE).as_deref(), Some("after.email"));
@@ -333,8 +360,14 @@ mod tests {
 
     #[test]
     fn takes_the_name_where_there_is_no_path() {
-        assert_eq!(field_named_in("Incompatible field 'email': no default", ENVELOPE).as_deref(), Some("email"));
-        assert_eq!(field_named_in("the field \\\"email\\\" changed", ENVELOPE).as_deref(), Some("email"));
+        assert_eq!(
+            field_named_in("Incompatible field 'email': no default", ENVELOPE).as_deref(),
+            Some("email")
+        );
+        assert_eq!(
+            field_named_in("the field \\\"email\\\" changed", ENVELOPE).as_deref(),
+            Some("email")
+        );
         assert_eq!(field_named_in("path '/fields/9/type'", ENVELOPE), None);
         assert_eq!(field_named_in("nothing of the kind", ENVELOPE), None);
         assert_eq!(field_named_in("field ''", "not a schema"), None);
@@ -342,7 +375,10 @@ mod tests {
 
     #[test]
     fn long_messages_are_cut_between_characters() {
-        let long = Answer { status: 409, body: format!("{{\"message\":\"{}\"}}", "ü".repeat(5_000)).into_bytes() };
+        let long = Answer {
+            status: 409,
+            body: format!("{{\"message\":\"{}\"}}", "ü".repeat(5_000)).into_bytes(),
+        };
         assert_eq!(long.fault().message.chars().count(), MESSAGE_CHARS_MAX + 1);
     }
 }

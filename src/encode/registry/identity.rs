@@ -14,7 +14,8 @@ use std::fmt::Write as _;
 /// The types that give a name to themselves and a namespace to what is inside.
 const NAMED: [&str; 4] = ["record", "error", "enum", "fixed"];
 
-const PRIMITIVE: [&str; 8] = ["null", "boolean", "int", "long", "float", "double", "bytes", "string"];
+const PRIMITIVE: [&str; 8] =
+    ["null", "boolean", "int", "long", "float", "double", "bytes", "string"];
 
 /// The digest of a schema in a form of our own that does not depend on how its text is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -37,7 +38,9 @@ impl SchemaDigest {
 fn write_type(schema: &Value, namespace: &str, out: &mut String) {
     match schema {
         Value::String(name) => write_text(&full_name(name, namespace), out),
-        Value::Array(branches) => write_list(branches, out, |branch, out| write_type(branch, namespace, out)),
+        Value::Array(branches) => {
+            write_list(branches, out, |branch, out| write_type(branch, namespace, out))
+        }
         Value::Object(attributes) => match attributes.get("type") {
             // `{"type": X}` says no more than `X`.
             Some(inner) if attributes.len() == 1 => write_type(inner, namespace, out),
@@ -47,14 +50,19 @@ fn write_type(schema: &Value, namespace: &str, out: &mut String) {
     }
 }
 
-fn write_definition(attributes: &serde_json::Map<String, Value>, namespace: &str, out: &mut String) {
+fn write_definition(
+    attributes: &serde_json::Map<String, Value>,
+    namespace: &str,
+    out: &mut String,
+) {
     let kind = attributes.get("type").and_then(Value::as_str).unwrap_or_default();
     let text = |name: &str| attributes.get(name).and_then(Value::as_str);
     let own = match (NAMED.contains(&kind), text("name")) {
         (true, Some(name)) => Some(full_name(name, text("namespace").unwrap_or(namespace))),
         _ => None,
     };
-    let inside = own.as_deref().map_or(namespace, |own| own.rsplit_once('.').map_or("", |(space, _)| space));
+    let inside =
+        own.as_deref().map_or(namespace, |own| own.rsplit_once('.').map_or("", |(space, _)| space));
     // The namespace of a named type is part of its full name.
     let kept = attributes.iter().filter(|(name, _)| own.is_none() || *name != "namespace");
     write_sorted(kept, out, |name, value, out| match (name, &own, value) {
@@ -107,7 +115,9 @@ fn write_list(list: &[Value], out: &mut String, mut write: impl FnMut(&Value, &m
 /// A value that is no type: a default, a property.
 fn write_value(value: &Value, out: &mut String) {
     match value {
-        Value::Object(attributes) => write_sorted(attributes.iter(), out, |_, value, out| write_value(value, out)),
+        Value::Object(attributes) => {
+            write_sorted(attributes.iter(), out, |_, value, out| write_value(value, out))
+        }
         Value::Array(list) => write_list(list, out, write_value),
         Value::String(text) => write_text(text, out),
         // Registries write 0 for 0.0 and the other way round; whole numbers beyond 2^53 are no doubles.
@@ -162,10 +172,19 @@ mod tests {
         for text in [
             compact,
             changed(r#"["null","Value"]"#, r#"["null","shop.public.orders.Value"]"#),
-            changed(r#""name":"Envelope","namespace":"shop.public.orders""#, r#""name":"shop.public.orders.Envelope""#),
+            changed(
+                r#""name":"Envelope","namespace":"shop.public.orders""#,
+                r#""name":"shop.public.orders.Envelope""#,
+            ),
             changed(r#""name":"Value","#, r#""name":"Value","namespace":"shop.public.orders","#),
-            changed(r#"{"name":"op","type":"string"}"#, r#"{"type":{"type":"string"},"name":"op"}"#),
-            changed(r#"{"name":"op","type":"string"}"#, r#"{"name":"op","type":"string","order":"ascending"}"#),
+            changed(
+                r#"{"name":"op","type":"string"}"#,
+                r#"{"type":{"type":"string"},"name":"op"}"#,
+            ),
+            changed(
+                r#"{"name":"op","type":"string"}"#,
+                r#"{"name":"op","type":"string","order":"ascending"}"#,
+            ),
             changed(r#""default":0.0"#, r#""default":0"#),
         ] {
             assert!(same(ENVELOPE, &text), "{text}");

@@ -174,11 +174,12 @@ impl Registry {
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(config.timeout);
         if let Some(path) = &config.ca_file {
-            let unusable =
-                |detail: String| RegistryError::Setup { detail: format!("CA file `{}`: {detail}", path.display()) };
+            let unusable = |detail: String| RegistryError::Setup {
+                detail: format!("CA file `{}`: {detail}", path.display()),
+            };
             let pem = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
-            let certificates =
-                reqwest::Certificate::from_pem_bundle(&pem).map_err(|_| unusable("not PEM certificates".to_owned()))?;
+            let certificates = reqwest::Certificate::from_pem_bundle(&pem)
+                .map_err(|_| unusable("not PEM certificates".to_owned()))?;
             if certificates.is_empty() {
                 return Err(unusable("holds no certificate".to_owned()));
             }
@@ -187,11 +188,17 @@ impl Registry {
         if let Some((certificate, key)) = &config.client_certificate {
             builder = builder.identity(identity(certificate, key, config.key_password.as_ref())?);
         }
-        let client = builder
-            .build()
-            .map_err(|error| RegistryError::Setup { detail: format!("the HTTP client: {}", error.without_url()) })?;
+        let client = builder.build().map_err(|error| RegistryError::Setup {
+            detail: format!("the HTTP client: {}", error.without_url()),
+        })?;
         let credentials = Credentials::of(&auth);
-        Ok(Registry { client, urls, current: AtomicUsize::new(0), credentials, register: config.register })
+        Ok(Registry {
+            client,
+            urls,
+            current: AtomicUsize::new(0),
+            credentials,
+            register: config.register,
+        })
     }
 
     /// The first URL, fit to be shown.
@@ -267,7 +274,10 @@ impl Registry {
     pub async fn check(&self, subject: &str, schema: &str) -> Result<Compatibility, RegistryError> {
         let call = Call {
             method: Method::POST,
-            path: format!("compatibility/subjects/{}/versions/latest?verbose=true", segment(subject)),
+            path: format!(
+                "compatibility/subjects/{}/versions/latest?verbose=true",
+                segment(subject)
+            ),
             subject,
             body: Some(body_of(schema)),
         };
@@ -276,7 +286,8 @@ impl Registry {
             return Ok(Compatibility { compatible: true, messages: Vec::new(), field: None });
         }
         let verdict: WithVerdict = answer.or_refused(subject, schema)?;
-        let field = verdict.messages.iter().find_map(|message| answer::field_named_in(message, schema));
+        let field =
+            verdict.messages.iter().find_map(|message| answer::field_named_in(message, schema));
         Ok(Compatibility { compatible: verdict.is_compatible, messages: verdict.messages, field })
     }
 
@@ -300,7 +311,12 @@ impl Registry {
     /// # Errors
     /// As [`RegistryError`].
     pub async fn schema(&self, id: u32) -> Result<Option<String>, RegistryError> {
-        let call = Call { method: Method::GET, path: format!("schemas/ids/{id}"), subject: "", body: None };
+        let call = Call {
+            method: Method::GET,
+            path: format!("schemas/ids/{id}"),
+            subject: "",
+            body: None,
+        };
         let answer = self.ask(call).await?;
         if answer.is_not_found() {
             return Ok(None);
@@ -324,7 +340,9 @@ impl Registry {
     /// Where it does not let us in with what a command printed, the command runs again, once.
     async fn ask(&self, call: Call<'_>) -> Result<Answer, RegistryError> {
         match self.ask_as(&call).await {
-            Err(RegistryError::Denied { .. }) if self.credentials.forget().await => self.ask_as(&call).await,
+            Err(RegistryError::Denied { .. }) if self.credentials.forget().await => {
+                self.ask_as(&call).await
+            }
             other => other,
         }
     }
@@ -346,19 +364,26 @@ impl Registry {
         Err(last.unwrap_or(RegistryError::Setup { detail: "no URL is given".to_owned() }))
     }
 
-    async fn ask_one(&self, url: &Url, call: &Call<'_>, sent: &Sent) -> Result<Answer, RegistryError> {
+    async fn ask_one(
+        &self,
+        url: &Url,
+        call: &Call<'_>,
+        sent: &Sent,
+    ) -> Result<Answer, RegistryError> {
         let full = format!("{}/{}", url.as_str().trim_end_matches('/'), call.path);
-        let mut request = self.client.request(call.method.clone(), full).header("accept", MEDIA_TYPE);
+        let mut request =
+            self.client.request(call.method.clone(), full).header("accept", MEDIA_TYPE);
         if let Some(body) = &call.body {
             request = request.header("content-type", MEDIA_TYPE).body(body.clone());
         }
-        let response = sent.put_on(request).send().await.map_err(|error| RegistryError::Unavailable {
-            url: url.to_string(),
-            status: None,
-            retry_after: None,
-            detail: "no answer".to_owned(),
-            source: Some(Box::new(error.without_url())),
-        })?;
+        let response =
+            sent.put_on(request).send().await.map_err(|error| RegistryError::Unavailable {
+                url: url.to_string(),
+                status: None,
+                retry_after: None,
+                detail: "no answer".to_owned(),
+                source: Some(Box::new(error.without_url())),
+            })?;
         read_answer(url, call.subject, response).await
     }
 }
@@ -385,7 +410,9 @@ impl Credentials {
         let failed = |source| RegistryError::Secret { source };
         Ok(match self {
             Credentials::None => Sent::None,
-            Credentials::Basic(user, password) => Sent::Basic(user.clone(), password.get().await.map_err(failed)?),
+            Credentials::Basic(user, password) => {
+                Sent::Basic(user.clone(), password.get().await.map_err(failed)?)
+            }
             Credentials::Bearer(token) => Sent::Bearer(token.get().await.map_err(failed)?),
         })
     }
@@ -420,17 +447,29 @@ impl Sent {
 }
 
 /// Our certificate and its key, in the form that `reqwest` takes.
-fn identity(certificate: &Path, key: &Path, passphrase: Option<&Source>) -> Result<reqwest::Identity, RegistryError> {
+fn identity(
+    certificate: &Path,
+    key: &Path,
+    passphrase: Option<&Source>,
+) -> Result<reqwest::Identity, RegistryError> {
     let setup = |detail: String| RegistryError::Setup { detail };
     let chain = std::fs::read(certificate);
-    let chain = chain.map_err(|error| setup(format!("certificate `{}`: {error}", certificate.display())))?;
+    let chain = chain
+        .map_err(|error| setup(format!("certificate `{}`: {error}", certificate.display())))?;
     let key = secret::read_key(key, passphrase).map_err(|error| {
-        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+        let cause =
+            std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
         setup(format!("{error}{cause}"))
     })?;
-    let pem = key.private_key_to_pem_pkcs8().map_err(|_| setup("the key cannot be written as PKCS#8".to_owned()))?;
-    reqwest::Identity::from_pkcs8_pem(&chain, &pem)
-        .map_err(|_| setup(format!("certificate `{}` is not PEM, or its key is another's", certificate.display())))
+    let pem = key
+        .private_key_to_pem_pkcs8()
+        .map_err(|_| setup("the key cannot be written as PKCS#8".to_owned()))?;
+    reqwest::Identity::from_pkcs8_pem(&chain, &pem).map_err(|_| {
+        setup(format!(
+            "certificate `{}` is not PEM, or its key is another's",
+            certificate.display()
+        ))
+    })
 }
 
 /// A URL without its user and password, and those as credentials. The text itself is in no error: it may hold them.
@@ -440,7 +479,8 @@ fn parse_url(text: &str) -> Result<(Url, Option<Auth>), RegistryError> {
     if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
         return Err(fault("must begin with http:// or https:// and a host"));
     }
-    let decode = |part: &str| percent_encoding::percent_decode_str(part).decode_utf8_lossy().into_owned();
+    let decode =
+        |part: &str| percent_encoding::percent_decode_str(part).decode_utf8_lossy().into_owned();
     let auth = (!url.username().is_empty()).then(|| Auth::Basic {
         user: decode(url.username()),
         password: Source::Inline(Secret::new(decode(url.password().unwrap_or_default()))),
@@ -464,10 +504,9 @@ fn body_of(schema: &str) -> String {
 
 fn id_in_range(id: i64) -> Result<u32, RegistryError> {
     // Four bytes of every record, read as a signed number by Java.
-    u32::try_from(id)
-        .ok()
-        .filter(|id| i32::try_from(*id).is_ok())
-        .ok_or_else(|| RegistryError::Broken { status: 200, detail: format!("schema id {id} is out of range") })
+    u32::try_from(id).ok().filter(|id| i32::try_from(*id).is_ok()).ok_or_else(|| {
+        RegistryError::Broken { status: 200, detail: format!("schema id {id} is out of range") }
+    })
 }
 
 #[cfg(test)]
@@ -480,7 +519,9 @@ mod tests {
         let registry = Registry::new(&config).unwrap();
         assert_eq!(registry.url(), "http://registry.example:8081/base");
         assert!(!format!("{registry:?}").contains("hun"));
-        let Ok(Sent::Basic(user, password)) = registry.credentials.read().await else { panic!("no credentials") };
+        let Ok(Sent::Basic(user, password)) = registry.credentials.read().await else {
+            panic!("no credentials")
+        };
         assert_eq!((user.as_str(), password.reveal()), ("me", "hun/ter2"));
     }
 

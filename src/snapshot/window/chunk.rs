@@ -91,7 +91,10 @@ impl<R> Window<R> {
 
     /// True if a row of this key is still in the chunk.
     pub fn holds(&self, key: &RowKey) -> bool {
-        self.index.get(key).and_then(|at| self.rows.get(*at)).is_some_and(|waiting| waiting.row.is_some())
+        self.index
+            .get(key)
+            .and_then(|at| self.rows.get(*at))
+            .is_some_and(|waiting| waiting.row.is_some())
     }
 
     /// Takes all rows of a key out of the chunk.

@@ -32,7 +32,11 @@ impl Moved {
     /// is needed: the first snapshot waits for the changes that were sent, and the server repeats
     /// the others.
     pub fn resume(keys: &[RowKey]) -> Self {
-        Moved(keys.iter().map(|key| (key.clone(), Missing { xid: FullXid(0), cover: None })).collect())
+        Moved(
+            keys.iter()
+                .map(|key| (key.clone(), Missing { xid: FullXid(0), cover: None }))
+                .collect(),
+        )
     }
 
     pub fn len(&self) -> usize {
@@ -45,7 +49,12 @@ impl Moved {
 
     /// Keys that have to be read again, at most `max` of them.
     pub fn uncovered(&self, max: usize) -> Vec<RowKey> {
-        self.0.iter().filter(|(_, missing)| missing.cover.is_none()).take(max).map(|(key, _)| key.clone()).collect()
+        self.0
+            .iter()
+            .filter(|(_, missing)| missing.cover.is_none())
+            .take(max)
+            .map(|(key, _)| key.clone())
+            .collect()
     }
 
     /// Adds a row at this key. Returns true if the key was not in the list.
@@ -69,7 +78,12 @@ impl Moved {
 
     /// Notes that a chunk was read under this snapshot. The chunk brings the rows at the keys for
     /// which `holds` is true.
-    pub fn cover(&mut self, window: WindowId, snapshot: &PgSnapshot, holds: impl Fn(&RowKey) -> bool) {
+    pub fn cover(
+        &mut self,
+        window: WindowId,
+        snapshot: &PgSnapshot,
+        holds: impl Fn(&RowKey) -> bool,
+    ) {
         for (key, missing) in &mut self.0 {
             if missing.cover.is_none() && snapshot.sees(missing.xid) && holds(key) {
                 missing.cover = Some(window);

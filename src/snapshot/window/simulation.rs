@@ -31,7 +31,11 @@ impl Luck {
     }
 
     fn pick(&mut self, from: &[usize]) -> Option<usize> {
-        if from.is_empty() { None } else { from.get(self.below(from.len() as u64) as usize).copied() }
+        if from.is_empty() {
+            None
+        } else {
+            from.get(self.below(from.len() as u64) as usize).copied()
+        }
     }
 }
 
@@ -96,7 +100,17 @@ impl World {
         let stored = Stored { journal, confirmed, ..Stored::default() };
         let agent = Agent::start(&stored, &database, off);
         let slow = luck.one_in(2);
-        World { luck, clock: 0, database, stored, agent, consumer: Consumer::default(), off, slow, open_max: 0 }
+        World {
+            luck,
+            clock: 0,
+            database,
+            stored,
+            agent,
+            consumer: Consumer::default(),
+            off,
+            slow,
+            open_max: 0,
+        }
     }
 
     fn kill(&mut self) {
@@ -125,7 +139,8 @@ impl World {
             18 => agent.rest(luck)?,
             _ => agent.look(database),
         }
-        self.open_max = self.open_max.max(agent.windows.as_ref().map_or(0, |windows| windows.waiting().0));
+        self.open_max =
+            self.open_max.max(agent.windows.as_ref().map_or(0, |windows| windows.waiting().0));
         if busy {
             match luck.below(250) {
                 0 => self.kill(),
@@ -197,7 +212,8 @@ fn a_copy_in_windows_ends_equal_to_the_table_whatever_happens_meanwhile() {
     let (mut copies, seeds) = (0, seeds_asked().unwrap_or(SEEDS));
     for seed in 0..seeds {
         copies += run(seed, Break::Nothing).unwrap_or_else(|what| panic!("seed {seed}: {what}"));
-        copies += run_moving(seed, Break::Nothing).unwrap_or_else(|what| panic!("seed {seed}, moving: {what}"));
+        copies += run_moving(seed, Break::Nothing)
+            .unwrap_or_else(|what| panic!("seed {seed}, moving: {what}"));
     }
     assert!(u64::from(copies) >= 2 * seeds, "each run ends with a copy, and most have several");
 }

@@ -63,10 +63,14 @@ impl<'a> Array<'a> {
     pub fn parse(text: &'a [u8], delimiter: u8) -> Result<Self, ValueError> {
         let mut body = text;
         if text.first() == Some(&b'[') {
-            let equals = text.iter().position(|byte| *byte == b'=').ok_or(error("bounds without a value"))?;
+            let equals = text
+                .iter()
+                .position(|byte| *byte == b'=')
+                .ok_or(error("bounds without a value"))?;
             body = text.get(equals + 1..).unwrap_or_default();
         }
-        let mut array = Array { body, delimiter, bounds: body.len() != text.len(), count: 0, nested: false };
+        let mut array =
+            Array { body, delimiter, bounds: body.len() != text.len(), count: 0, nested: false };
         let mut walk = array.walk();
         while walk.next_element()?.is_some() {
             array.count += 1;
@@ -100,7 +104,13 @@ impl<'a> Array<'a> {
     }
 
     fn walk(&self) -> Walk<'a> {
-        Walk { rest: self.body, delimiter: self.delimiter, depth: 0, expect: Expect::Value, deepest: 0 }
+        Walk {
+            rest: self.body,
+            delimiter: self.delimiter,
+            depth: 0,
+            expect: Expect::Value,
+            deepest: 0,
+        }
     }
 }
 
@@ -153,8 +163,12 @@ impl<'a> Walk<'a> {
                 (_, Expect::Separator) if byte == self.delimiter && self.depth > 0 => {
                     (self.rest, self.expect) = (rest, Expect::Value);
                 }
-                (b'"', Expect::Value | Expect::ValueOrEnd) if self.depth > 0 => return self.quoted(rest).map(Some),
-                (_, Expect::Value | Expect::ValueOrEnd) if self.depth > 0 => return self.unquoted().map(Some),
+                (b'"', Expect::Value | Expect::ValueOrEnd) if self.depth > 0 => {
+                    return self.quoted(rest).map(Some);
+                }
+                (_, Expect::Value | Expect::ValueOrEnd) if self.depth > 0 => {
+                    return self.unquoted().map(Some);
+                }
                 _ => return Err(error("a brace, quote or comma out of place")),
             }
         }
@@ -177,11 +191,15 @@ impl<'a> Walk<'a> {
     }
 
     fn unquoted(&mut self) -> Result<Element<'a>, ValueError> {
-        let end =
-            self.rest.iter().position(|byte| *byte == self.delimiter || matches!(byte, b'}' | b'{' | b'"' | b'\\'));
+        let end = self
+            .rest
+            .iter()
+            .position(|byte| *byte == self.delimiter || matches!(byte, b'}' | b'{' | b'"' | b'\\'));
         let end = end.ok_or(error("braces that do not match"))?;
         let (text, rest) = self.rest.split_at(end);
-        if text.is_empty() || !rest.first().is_some_and(|byte| *byte == b'}' || *byte == self.delimiter) {
+        if text.is_empty()
+            || !rest.first().is_some_and(|byte| *byte == b'}' || *byte == self.delimiter)
+        {
             return Err(error("a brace, quote or comma out of place"));
         }
         (self.rest, self.expect) = (rest, Expect::Separator);
@@ -200,7 +218,9 @@ mod tests {
         let mut buffer = Vec::new();
         let read: Vec<_> = array
             .elements()
-            .map(|element| element.text(&mut buffer).map(|text| String::from_utf8_lossy(text).into_owned()))
+            .map(|element| {
+                element.text(&mut buffer).map(|text| String::from_utf8_lossy(text).into_owned())
+            })
             .collect();
         assert_eq!(read.len(), array.len());
         Ok((read, array.flat()))
@@ -236,7 +256,10 @@ mod tests {
 
     #[test]
     fn more_dimensions_come_in_row_major_order_and_say_so() {
-        check("{{1,2},{3,NULL}}", expect![[r#"[Some("1"), Some("2"), Some("3"), None] flat false"#]]);
+        check(
+            "{{1,2},{3,NULL}}",
+            expect![[r#"[Some("1"), Some("2"), Some("3"), None] flat false"#]],
+        );
         check("[0:1]={5,6}", expect![[r#"[Some("5"), Some("6")] flat false"#]]);
     }
 

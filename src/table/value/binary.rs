@@ -42,7 +42,8 @@ const HEX: [u8; 256] = {
     let mut table = [255; 256];
     let mut digit: u8 = 0;
     while digit < 16 {
-        let (lower, upper) = (b"0123456789abcdef"[digit as usize], b"0123456789ABCDEF"[digit as usize]);
+        let (lower, upper) =
+            (b"0123456789abcdef"[digit as usize], b"0123456789ABCDEF"[digit as usize]);
         table[lower as usize] = digit;
         table[upper as usize] = digit;
         digit += 1;
@@ -62,7 +63,12 @@ pub fn bits(text: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError> {
             match bit {
                 b'0' => byte <<= 1,
                 b'1' => byte = byte << 1 | 1,
-                _ => return Err(ValueError::new("a bit string", "a character that is neither 0 nor 1")),
+                _ => {
+                    return Err(ValueError::new(
+                        "a bit string",
+                        "a character that is neither 0 nor 1",
+                    ));
+                }
             }
         }
         out.push(byte);
@@ -78,7 +84,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn bytes_of(read: fn(&[u8], &mut Vec<u8>) -> Result<(), ValueError>, text: &str) -> Result<Vec<u8>, ValueError> {
+    fn bytes_of(
+        read: fn(&[u8], &mut Vec<u8>) -> Result<(), ValueError>,
+        text: &str,
+    ) -> Result<Vec<u8>, ValueError> {
         let mut out = Vec::new();
         read(text.as_bytes(), &mut out).map(|()| out)
     }

@@ -60,13 +60,19 @@ impl DecimalScratch {
 ///
 /// # Errors
 /// Not a plain decimal number, more digits than Postgres can hold, or digits beyond `scale` that are not zero.
-pub fn decimal(text: &[u8], scale: Option<u16>, scratch: &mut DecimalScratch) -> Result<Decimal, ValueError> {
+pub fn decimal(
+    text: &[u8],
+    scale: Option<u16>,
+    scratch: &mut DecimalScratch,
+) -> Result<Decimal, ValueError> {
     if let Some(special) = special(text) {
         return Ok(Decimal::Special(special));
     }
     let digits = Digits::split(text, scale)?;
     read_digits(digits.negative, [digits.whole, digits.fraction], digits.padding, scratch)?;
-    Ok(Decimal::Finite { scale: u32::try_from(digits.fraction.len() + digits.padding).unwrap_or(u32::MAX) })
+    Ok(Decimal::Finite {
+        scale: u32::try_from(digits.fraction.len() + digits.padding).unwrap_or(u32::MAX),
+    })
 }
 
 /// Appends a `numeric` in plain notation to `out`: with exactly `scale` digits after the point, or with its own.
@@ -75,7 +81,11 @@ pub fn decimal(text: &[u8], scale: Option<u16>, scratch: &mut DecimalScratch) ->
 ///
 /// # Errors
 /// As [`decimal`]; `out` then holds a part of it.
-pub fn decimal_text(text: &[u8], scale: Option<u16>, out: &mut Vec<u8>) -> Result<Option<Special>, ValueError> {
+pub fn decimal_text(
+    text: &[u8],
+    scale: Option<u16>,
+    out: &mut Vec<u8>,
+) -> Result<Option<Special>, ValueError> {
     if let Some(special) = special(text) {
         return Ok(Some(special));
     }
@@ -137,7 +147,10 @@ impl<'a> Digits<'a> {
             digits.fraction = digits.fraction.split_last().map_or(&[], |(_, shorter)| shorter);
         }
         if scale.is_some() && digits.fraction.len() > kept {
-            return Err(ValueError::new("numeric", "more digits after the point than the column's scale"));
+            return Err(ValueError::new(
+                "numeric",
+                "more digits after the point than the column's scale",
+            ));
         }
         digits.padding = kept.saturating_sub(digits.fraction.len());
         Ok(digits)
@@ -161,7 +174,10 @@ pub fn money(text: &[u8]) -> Result<i64, ValueError> {
         match byte {
             b'0'..=b'9' => {
                 let digit = i64::from(byte - b'0');
-                value = value.checked_mul(10).and_then(|value| value.checked_sub(digit)).ok_or(too_large)?;
+                value = value
+                    .checked_mul(10)
+                    .and_then(|value| value.checked_sub(digit))
+                    .ok_or(too_large)?;
                 (count, since) = (count + 1, since + 1);
             }
             b'.' | b',' if count > 0 => (separators, since) = (separators + 1, 0),
@@ -336,7 +352,8 @@ mod tests {
         let mut scratch = DecimalScratch::default();
         let shown = match decimal(text.as_bytes(), scale, &mut scratch) {
             Ok(Decimal::Finite { scale }) => {
-                let hex: String = scratch.unscaled().iter().map(|byte| format!("{byte:02x}")).collect();
+                let hex: String =
+                    scratch.unscaled().iter().map(|byte| format!("{byte:02x}")).collect();
                 format!("{hex} scale {scale}")
             }
             other => format!("{other:?}"),
@@ -349,7 +366,11 @@ mod tests {
         // Reference case types-numeric.
         check("1.10", Some(2), expect!["6e scale 2"]);
         check("-999.99", Some(2), expect!["fe7961 scale 2"]);
-        check("12345678901234567890.0123456789", Some(10), expect!["018ee90ff6c373e0ee0c04d515 scale 10"]);
+        check(
+            "12345678901234567890.0123456789",
+            Some(10),
+            expect!["018ee90ff6c373e0ee0c04d515 scale 10"],
+        );
         check("22.2200", None, expect!["08ae scale 2"]);
         check("1200.00", None, expect!["04b0 scale 0"]);
         check("100", None, expect!["64 scale 0"]);
@@ -400,7 +421,8 @@ mod tests {
 
     #[track_caller]
     fn check_money(text: &str, expect: Expect) {
-        let shown = money(text.as_bytes()).map_or_else(|error| error.to_string(), |cents| cents.to_string());
+        let shown = money(text.as_bytes())
+            .map_or_else(|error| error.to_string(), |cents| cents.to_string());
         expect.assert_eq(&shown);
     }
 
@@ -412,8 +434,14 @@ mod tests {
         check_money("1.234,11 €", expect!["123411"]);
         check_money("-$92,233,720,368,547,758.08", expect!["-9223372036854775808"]);
         check_money("¥12", expect!["1200"]);
-        check_money("$92,233,720,368,547,758.08", expect!["not the text form of money: beyond 64 bits"]);
-        check_money("¥1,234", expect!["not the text form of money: not two digits after the point (lc_monetary)"]);
+        check_money(
+            "$92,233,720,368,547,758.08",
+            expect!["not the text form of money: beyond 64 bits"],
+        );
+        check_money(
+            "¥1,234",
+            expect!["not the text form of money: not two digits after the point (lc_monetary)"],
+        );
     }
 
     #[test]

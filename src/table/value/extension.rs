@@ -60,10 +60,13 @@ impl<'a> SparseVector<'a> {
     /// # Errors
     /// Braces, slash or dimensions missing.
     pub fn parse(text: &'a [u8]) -> Result<Self, ValueError> {
-        let error = ValueError::new("sparsevec", "not entries in braces, a slash and the dimensions");
+        let error =
+            ValueError::new("sparsevec", "not entries in braces, a slash and the dimensions");
         let slash = text.iter().rposition(|byte| *byte == b'/').ok_or(error)?;
-        let (entries, dimensions) = (text.get(..slash).unwrap_or_default(), text.get(slash + 1..).unwrap_or_default());
-        let entries = entries.strip_prefix(b"{").and_then(|rest| rest.strip_suffix(b"}")).ok_or(error)?;
+        let (entries, dimensions) =
+            (text.get(..slash).unwrap_or_default(), text.get(slash + 1..).unwrap_or_default());
+        let entries =
+            entries.strip_prefix(b"{").and_then(|rest| rest.strip_suffix(b"}")).ok_or(error)?;
         Ok(SparseVector { dimensions: int(dimensions)?, entries })
     }
 
@@ -72,7 +75,10 @@ impl<'a> SparseVector<'a> {
         parts(self.entries, b',').map(|entry| {
             let colon = entry.iter().position(|byte| *byte == b':');
             let colon = colon.ok_or(ValueError::new("sparsevec", "an entry without index"))?;
-            let (index, number) = (entry.get(..colon).unwrap_or_default(), entry.get(colon + 1..).unwrap_or_default());
+            let (index, number) = (
+                entry.get(..colon).unwrap_or_default(),
+                entry.get(colon + 1..).unwrap_or_default(),
+            );
             Ok((int(index)?, float8(number)?))
         })
     }
@@ -97,14 +103,18 @@ mod tests {
 
     #[test]
     fn refuses_what_is_no_geometry_in_hex() {
-        for text in ["", "01", "0101000020", "POINT(1 2)", "010700000000000", "\\x010700000000000000"] {
+        for text in
+            ["", "01", "0101000020", "POINT(1 2)", "010700000000000", "\\x010700000000000000"]
+        {
             assert!(srid(text).is_err(), "{text:?}");
         }
     }
 
     #[test]
     fn vectors_are_numbers_between_brackets() {
-        let read = |text: &str| vector(text.as_bytes()).map(|parts| parts.map(float8).collect::<Result<Vec<_>, _>>());
+        let read = |text: &str| {
+            vector(text.as_bytes()).map(|parts| parts.map(float8).collect::<Result<Vec<_>, _>>())
+        };
         assert_eq!(read("[1,2.5,-3e-05]"), Ok(Ok(vec![1.0, 2.5, -3e-5])));
         assert_eq!(read("[]"), Ok(Ok(vec![])));
         assert!(read("1,2").is_err());
@@ -117,7 +127,10 @@ mod tests {
     fn sparse_vectors_are_indexes_and_numbers() {
         let read = |text: &str| {
             let vector = SparseVector::parse(text.as_bytes())?;
-            Ok::<_, ValueError>((vector.dimensions, vector.entries().collect::<Result<Vec<_>, _>>()?))
+            Ok::<_, ValueError>((
+                vector.dimensions,
+                vector.entries().collect::<Result<Vec<_>, _>>()?,
+            ))
         };
         assert_eq!(read("{1:1.5,3:-2}/5"), Ok((5, vec![(1, 1.5), (3, -2.0)])));
         assert_eq!(read("{}/3"), Ok((3, vec![])));

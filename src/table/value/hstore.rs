@@ -51,12 +51,18 @@ impl<'a> Hstore<'a> {
     }
 
     fn skip(&mut self, expected: &[u8]) -> Result<(), ValueError> {
-        self.rest = self.rest.strip_prefix(expected).ok_or(ValueError::new("hstore", "no pair where one must be"))?;
+        self.rest = self
+            .rest
+            .strip_prefix(expected)
+            .ok_or(ValueError::new("hstore", "no pair where one must be"))?;
         Ok(())
     }
 
     fn quoted(&mut self) -> Result<&'a [u8], ValueError> {
-        let rest = self.rest.strip_prefix(b"\"").ok_or(ValueError::new("hstore", "a text without quotes"))?;
+        let rest = self
+            .rest
+            .strip_prefix(b"\"")
+            .ok_or(ValueError::new("hstore", "a text without quotes"))?;
         let mut at = 0;
         loop {
             match rest.get(at) {

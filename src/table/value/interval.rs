@@ -106,7 +106,8 @@ fn clock(word: &str) -> Result<(i64, i64, i64), ValueError> {
     let mut parts = word.split(':').map(|digits| number(digits).ok().filter(|value| *value >= 0));
     let mut part = || parts.next().flatten().ok_or(error("not a clock time"));
     let (hours, minutes, seconds) = (part()?, part()?, part()?);
-    let mut micros = number(fraction).ok().filter(|_| fraction.len() <= 6).ok_or(error("not a clock time"))?;
+    let mut micros =
+        number(fraction).ok().filter(|_| fraction.len() <= 6).ok_or(error("not a clock time"))?;
     for _ in fraction.len()..6 {
         micros *= 10;
     }
@@ -153,9 +154,18 @@ mod tests {
 
     #[test]
     fn refuses_other_styles() {
-        for text in
-            ["", "P1Y", "@ 1 year", "1-2 3 4:05:06", "1", "1 week", "04:05", "1:2:3:4", "04:60:00", "00:00:00.1234567"]
-        {
+        for text in [
+            "",
+            "P1Y",
+            "@ 1 year",
+            "1-2 3 4:05:06",
+            "1",
+            "1 week",
+            "04:05",
+            "1:2:3:4",
+            "04:60:00",
+            "00:00:00.1234567",
+        ] {
             let read = interval(text.as_bytes());
             assert!(read.is_err(), "{text:?} {read:?}");
         }

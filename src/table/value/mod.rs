@@ -21,7 +21,9 @@ pub use extension::{SparseVector, geometry, spaced, vector};
 pub use hstore::{Hstore, HstorePair};
 pub use interval::{Interval, IntervalParts, interval};
 pub use number::{boolean, float4, float8, int, point};
-pub use temporal::{Days, MICROS_PER_DAY, Moment, ZonedTime, civil_of, date, time, timestamp, timestamptz, timetz};
+pub use temporal::{
+    Days, MICROS_PER_DAY, Moment, ZonedTime, civil_of, date, time, timestamp, timestamptz, timetz,
+};
 
 /// A text that is not the form of its type.
 ///

@@ -70,8 +70,10 @@ fn float_text(text: &[u8]) -> Result<&str, ValueError> {
 pub fn point(text: &[u8]) -> Result<(f64, f64), ValueError> {
     let inner = text.strip_prefix(b"(").and_then(|rest| rest.strip_suffix(b")"));
     let inner = inner.ok_or(ValueError::new("point", "not in parentheses"))?;
-    let comma = inner.iter().position(|byte| *byte == b',').ok_or(ValueError::new("point", "no comma"))?;
-    let (x, y) = (inner.get(..comma).unwrap_or_default(), inner.get(comma + 1..).unwrap_or_default());
+    let comma =
+        inner.iter().position(|byte| *byte == b',').ok_or(ValueError::new("point", "no comma"))?;
+    let (x, y) =
+        (inner.get(..comma).unwrap_or_default(), inner.get(comma + 1..).unwrap_or_default());
     Ok((float8(x)?, float8(y)?))
 }
 
@@ -101,7 +103,9 @@ mod tests {
 
     #[test]
     fn refuses_what_is_out_of_range_or_not_a_number() {
-        for text in ["", "-", "+1", "9223372036854775808", "-9223372036854775809", "1.0", "1e3", " 1"] {
+        for text in
+            ["", "-", "+1", "9223372036854775808", "-9223372036854775809", "1.0", "1e3", " 1"]
+        {
             assert!(int(text.as_bytes()).is_err(), "{text:?}");
         }
     }

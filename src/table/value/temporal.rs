@@ -39,7 +39,9 @@ impl Moment {
     #[must_use]
     pub fn unix_micros(self) -> Option<i64> {
         match self {
-            Moment::Finite { days, micros } => days.checked_mul(MICROS_PER_DAY)?.checked_add(micros),
+            Moment::Finite { days, micros } => {
+                days.checked_mul(MICROS_PER_DAY)?.checked_add(micros)
+            }
             _ => None,
         }
     }
@@ -119,7 +121,9 @@ fn moment(text: &[u8], kind: &'static str, zoned: bool) -> Result<Moment, ValueE
     let mut scan = Scan { rest: text, kind };
     let (year, month, day) = scan.year_month_day()?;
     let mut micros = 0;
-    if let Some(rest) = scan.rest.strip_prefix(b" ").filter(|rest| rest.first().is_some_and(u8::is_ascii_digit)) {
+    if let Some(rest) =
+        scan.rest.strip_prefix(b" ").filter(|rest| rest.first().is_some_and(u8::is_ascii_digit))
+    {
         scan.rest = rest;
         micros = scan.time_of_day()?;
     }
@@ -127,7 +131,10 @@ fn moment(text: &[u8], kind: &'static str, zoned: bool) -> Result<Moment, ValueE
         micros -= scan.offset()?.unwrap_or(0) * 1_000_000;
     }
     let days = days_of(scan.era(year)?, month, day).ok_or(scan.error("no such day"))?;
-    Ok(Moment::Finite { days: days + micros.div_euclid(MICROS_PER_DAY), micros: micros.rem_euclid(MICROS_PER_DAY) })
+    Ok(Moment::Finite {
+        days: days + micros.div_euclid(MICROS_PER_DAY),
+        micros: micros.rem_euclid(MICROS_PER_DAY),
+    })
 }
 
 /// What is left of a text, with the name of the type for errors.
@@ -319,7 +326,10 @@ mod tests {
         assert_eq!(timetz(b"13:51:30.123789+02").unwrap().micros, 42_690_123_789);
         assert_eq!(timetz(b"00:00:00-08").unwrap().micros, 8 * 3_600_000_000);
         assert_eq!(timetz(b"24:00:00+00"), Ok(ZonedTime { micros: 0, end_of_day: true }));
-        assert_eq!(timetz(b"12:00:00+05:53:28").unwrap().micros, ((6 * 60 + 6) * 60 + 32) * 1_000_000);
+        assert_eq!(
+            timetz(b"12:00:00+05:53:28").unwrap().micros,
+            ((6 * 60 + 6) * 60 + 32) * 1_000_000
+        );
     }
 
     #[test]

@@ -105,7 +105,8 @@ impl Catalog {
         (self.rights_changed, self.renamed_back) = (false, false);
         // A person has mended what the last look found, so that every interval begins with something to lose.
         if self.publication.is_none() {
-            self.publication = Some(Publication { oid: self.oid(), ..Catalog::new().publication.unwrap() });
+            self.publication =
+                Some(Publication { oid: self.oid(), ..Catalog::new().publication.unwrap() });
             self.relations.values_mut().for_each(|relation| relation.published = false);
         }
         if let Some(publication) = &mut self.publication {
@@ -139,13 +140,19 @@ impl Catalog {
     pub(super) fn look(&mut self) -> Fingerprint {
         let is_there = self.publication.is_some();
         for relation in self.relations.values_mut() {
-            relation.captured = is_there && relation.published && CAPTURED.contains(&&*relation.name);
+            relation.captured =
+                is_there && relation.published && CAPTURED.contains(&&*relation.name);
         }
         let captured = self.relations.values().filter(|relation| relation.captured);
         self.expected = captured.map(|relation| (relation.oid, relation.name.clone())).collect();
         self.begun = self.xid;
         let at = Lsn::new(self.lsn);
-        Fingerprint { before: at, after: at, publication: self.publication.clone(), relations: self.relations.clone() }
+        Fingerprint {
+            before: at,
+            after: at,
+            publication: self.publication.clone(),
+            relations: self.relations.clone(),
+        }
     }
 
     fn oid(&mut self) -> Oid {
@@ -180,7 +187,8 @@ impl Catalog {
         }
         let (membership, version) = (self.oid(), self.version());
         let relation = self.relation(name);
-        (relation.published, relation.membership, relation.membership_version) = (true, membership, version);
+        (relation.published, relation.membership, relation.membership_version) =
+            (true, membership, version);
         (relation.filter, relation.columns) = (None, None);
     }
 
@@ -203,18 +211,22 @@ impl Catalog {
     /// A row is written into whatever has a captured name, and into every relation that had one at the last look.
     fn write(&mut self) {
         let publication = self.publication.clone();
-        let targets: Vec<(Oid, String)> = self.relations.values().map(|r| (r.oid, r.name.clone())).collect();
+        let targets: Vec<(Oid, String)> =
+            self.relations.values().map(|r| (r.oid, r.name.clone())).collect();
         for (oid, name) in targets {
             let expected = self.expected.get(&oid).cloned();
             // A name whose owner at the last look was another relation is still the same table to a consumer.
             let is_wanted = expected.is_some()
-                || (CAPTURED.contains(&&*name) && self.expected.values().any(|expected| *expected == name));
+                || (CAPTURED.contains(&&*name)
+                    && self.expected.values().any(|expected| *expected == name));
             if !is_wanted {
                 continue;
             }
             self.lsn += 10;
             let relation = &self.relations[&oid];
-            let published = publication.as_ref().is_some_and(|p| p.inserts && p.updates && p.deletes && p.via_root);
+            let published = publication
+                .as_ref()
+                .is_some_and(|p| p.inserts && p.updates && p.deletes && p.via_root);
             let comes = published
                 && relation.published
                 && relation.persistence == 'p'
@@ -222,7 +234,11 @@ impl Catalog {
                 && expected.as_deref() == Some(&*name);
             if !comes {
                 let table = format!("public.{}", expected.unwrap_or(name));
-                self.harms.push(Harm { table, at: Lsn::new(self.lsn), codes: vec![Code::PublicationExtended] });
+                self.harms.push(Harm {
+                    table,
+                    at: Lsn::new(self.lsn),
+                    codes: vec![Code::PublicationExtended],
+                });
             }
         }
     }
@@ -280,7 +296,11 @@ impl Catalog {
                 Some("alter owner")
             }
             4 => {
-                let other = Relation { published: true, membership: filenode, ..relation(filenode.0 + 1, "other") };
+                let other = Relation {
+                    published: true,
+                    membership: filenode,
+                    ..relation(filenode.0 + 1, "other")
+                };
                 self.next_oid += 1;
                 self.relations.insert(other.oid, other);
                 Some("add an unrelated table to the publication")
@@ -291,8 +311,13 @@ impl Catalog {
             }
             6 => {
                 let oid = self.oid();
-                let part =
-                    Part { name: "public.leaf".into(), made: version, joined: version, updates_fail: false, rows: -1 };
+                let part = Part {
+                    name: "public.leaf".into(),
+                    made: version,
+                    joined: version,
+                    updates_fail: false,
+                    rows: -1,
+                };
                 self.relation("root").parts.insert(oid, part);
                 Some("create a partition")
             }
@@ -325,7 +350,8 @@ impl Catalog {
                 let oid = self.oid();
                 self.publication = None;
                 self.write();
-                let made = Publication { oid, version: self.version(), ..Catalog::new().publication? };
+                let made =
+                    Publication { oid, version: self.version(), ..Catalog::new().publication? };
                 self.publication = Some(made);
                 Some("drop publication; insert; create publication")
             }
@@ -417,7 +443,9 @@ impl Catalog {
     fn of_rows(&mut self, kind: u64, table: &str) -> Option<&'static str> {
         let version = self.version();
         let is_expected = |catalog: &Catalog, name: &str| {
-            catalog.named(name).is_some_and(|oid| catalog.expected.get(&oid).is_some_and(|expected| expected == name))
+            catalog.named(name).is_some_and(|oid| {
+                catalog.expected.get(&oid).is_some_and(|expected| expected == name)
+            })
         };
         if !is_expected(self, table) {
             return None;
@@ -433,7 +461,8 @@ impl Catalog {
             }
             25 => {
                 let relation = self.relation(table);
-                (relation.key, relation.updates_fail, relation.version) = (String::new(), true, version);
+                (relation.key, relation.updates_fail, relation.version) =
+                    (String::new(), true, version);
                 self.harm(table, Code::IdentityLost);
                 Some("drop the primary key")
             }
@@ -447,7 +476,13 @@ impl Catalog {
             }
             27 => {
                 let oid = self.oid();
-                let part = Part { name: "public.late".into(), made: 1, joined: version, updates_fail: false, rows: 7 };
+                let part = Part {
+                    name: "public.late".into(),
+                    made: 1,
+                    joined: version,
+                    updates_fail: false,
+                    rows: 7,
+                };
                 self.relation("root").parts.insert(oid, part);
                 self.harm("root", Code::PartitionAttached);
                 Some("attach a partition with rows")
@@ -463,12 +498,21 @@ impl Catalog {
                     parts.get_mut(&known)?.joined = version;
                 }
                 self.harm("root", Code::PartitionLeft);
-                Some(if kind == 28 { "detach a partition" } else { "detach a partition; insert; attach it" })
+                Some(if kind == 28 {
+                    "detach a partition"
+                } else {
+                    "detach a partition; insert; attach it"
+                })
             }
             30 => {
                 let oid = self.oid();
-                let part =
-                    Part { name: "public.bare".into(), made: version, joined: version, updates_fail: true, rows: -1 };
+                let part = Part {
+                    name: "public.bare".into(),
+                    made: version,
+                    joined: version,
+                    updates_fail: true,
+                    rows: -1,
+                };
                 self.relation("root").parts.insert(oid, part);
                 self.harm("root", Code::IdentityLost);
                 Some("create a partition without an identity")

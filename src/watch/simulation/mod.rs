@@ -48,7 +48,8 @@ fn run(seed: u64, off: Option<Rule>) {
         let statements = luck.below(5);
         catalog.begin();
         let recorded = catalog.look();
-        let done: Vec<&str> = (0..statements).filter_map(|_| catalog.execute(luck.below(1000))).collect();
+        let done: Vec<&str> =
+            (0..statements).filter_map(|_| catalog.execute(luck.below(1000))).collect();
         let seen = catalog.look();
         let findings = compare_under(&recorded, &seen, Rules::without(off));
         for harm in catalog.harms() {
@@ -56,9 +57,15 @@ fn run(seed: u64, off: Option<Rule>) {
             assert!(is_told, "seed {seed}: {harm:?} has no finding after {done:?}: {findings:#?}");
         }
         let halts = findings.iter().any(|finding| finding.code.weight() == Weight::Halts);
-        assert!(!halts || catalog.may_lose(), "seed {seed}: a halt without a gap after {done:?}: {findings:#?}");
+        assert!(
+            !halts || catalog.may_lose(),
+            "seed {seed}: a halt without a gap after {done:?}: {findings:#?}"
+        );
         let is_quiet = catalog.was_harmless();
-        assert!(!is_quiet || findings.is_empty(), "seed {seed}: {done:?} did no harm: {findings:#?}");
+        assert!(
+            !is_quiet || findings.is_empty(),
+            "seed {seed}: {done:?} did no harm: {findings:#?}"
+        );
     }
 }
 

@@ -4,7 +4,8 @@ use crate::support::world::{Running, World};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
-const SIGNALS: &str = "create table signals (id varchar(64) primary key, type varchar(32), data varchar(2048));";
+const SIGNALS: &str =
+    "create table signals (id varchar(64) primary key, type varchar(32), data varchar(2048));";
 
 /// The ways in which the copies of these tests begin.
 const NO_DATA: &str = "mode = \"no_data\"\nsignal_table = \"public.signals\"";
@@ -14,12 +15,15 @@ fn signal(world: &World, id: &str, kind: &str, data: &Value) {
 }
 
 fn is_done(agent: &Running, table: &str) {
-    agent.until(table, |status| status.windows.iter().any(|window| window.table == table && window.state == "done"));
+    agent.until(table, |status| {
+        status.windows.iter().any(|window| window.table == table && window.state == "done")
+    });
 }
 
 /// The values of a column in rows that were read.
 fn read(world: &World, table: &str, column: &str, count: usize) -> BTreeSet<String> {
-    let rows = world.until(table, |rows| rows.iter().filter(|row| row.value["op"] == "r").count() >= count);
+    let rows = world
+        .until(table, |rows| rows.iter().filter(|row| row.value["op"] == "r").count() >= count);
     let read: Vec<_> = rows.iter().filter(|row| row.value["op"] == "r").collect();
     assert_eq!(read.len(), count, "{table}: none twice");
     read.iter().map(|row| row.value["after"][column].to_string()).collect()
@@ -36,7 +40,11 @@ fn a_writer_open_at_the_start_is_awaited_and_its_row_comes_once() {
     world.sql("commit prepared 'open'");
     agent.streams();
     world.sql("insert into a values (3)");
-    let ids: Vec<_> = world.records("a", 3).iter().map(|row| row.value["after"]["id"].as_i64().unwrap()).collect();
+    let ids: Vec<_> = world
+        .records("a", 3)
+        .iter()
+        .map(|row| row.value["after"]["id"].as_i64().unwrap())
+        .collect();
     assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), 3, "each once");
     agent.stop();
 }
@@ -73,7 +81,12 @@ fn chunks_take_keys_of_every_kind_and_computed_columns() {
         "public.computed",
         "nothing\\..*",
     ];
-    signal(&world, "1", "execute-snapshot", &json!({"data-collections": tables, "additional-conditions": []}));
+    signal(
+        &world,
+        "1",
+        "execute-snapshot",
+        &json!({"data-collections": tables, "additional-conditions": []}),
+    );
     for table in ["by_level", "by_number", "computed", "parts"] {
         is_done(&agent, &format!("public.{table}"));
     }
@@ -90,7 +103,9 @@ fn chunks_take_keys_of_every_kind_and_computed_columns() {
 #[test]
 fn copies_have_the_columns_of_the_definition_at_their_time() {
     let world = World::new(
-        &format!("{SIGNALS} create table t (id int primary key, v text); insert into t values (1, 'x')"),
+        &format!(
+            "{SIGNALS} create table t (id int primary key, v text); insert into t values (1, 'x')"
+        ),
         &["t", "signals"],
     );
     let agent = world.agent(&format!("[snapshot]\n{NO_DATA}"));
@@ -105,7 +120,11 @@ fn copies_have_the_columns_of_the_definition_at_their_time() {
             &json!({"data-collections": ["public.t"], "type": "blocking"}),
         );
         let rows = world.until("t", |rows| rows.len() > number);
-        let wanted = [json!({"id": 1, "v": "x", "w": 7}), json!({"id": 1, "w": 7}), json!({"id": 1, "u": 7})];
+        let wanted = [
+            json!({"id": 1, "v": "x", "w": 7}),
+            json!({"id": 1, "w": 7}),
+            json!({"id": 1, "u": 7}),
+        ];
         assert_eq!(rows[number].value["after"], wanted[number], "{step}");
         is_done(&agent, "public.t");
     }
@@ -159,12 +178,16 @@ fn a_table_dropped_while_the_copy_is_prepared_stops_nothing() {
 /// I28.
 #[test]
 fn a_copy_of_an_empty_table_is_told_as_empty() {
-    let world = World::new(&format!("{SIGNALS} create table t (id int primary key)"), &["t", "signals"]);
+    let world =
+        World::new(&format!("{SIGNALS} create table t (id int primary key)"), &["t", "signals"]);
     world.topic("notes");
-    let agent = world.agent(&format!("[snapshot]\n{NO_DATA}\n[topics]\nprefix = \"p\"\nnotifications = \"notes\""));
+    let agent = world.agent(&format!(
+        "[snapshot]\n{NO_DATA}\n[topics]\nprefix = \"p\"\nnotifications = \"notes\""
+    ));
     agent.streams();
     signal(&world, "1", "execute-snapshot", &json!({"data-collections": ["public.t"]}));
-    let notes = world.until_in("notes", |rows| rows.iter().any(|row| row.value["type"] == "COMPLETED"));
+    let notes =
+        world.until_in("notes", |rows| rows.iter().any(|row| row.value["type"] == "COMPLETED"));
     let scanned = notes.iter().find(|row| row.value["type"] == "TABLE_SCAN_COMPLETED").unwrap();
     let data = &scanned.value["additional_data"];
     assert_eq!((&data["status"], &data["total_rows_scanned"]), (&json!("EMPTY"), &json!("0")));
@@ -175,7 +198,9 @@ fn a_copy_of_an_empty_table_is_told_as_empty() {
 #[test]
 fn a_condition_holds_after_a_restart() {
     let world = World::new(
-        &format!("{SIGNALS} create table t (id int primary key); insert into t select generate_series(1, 100)"),
+        &format!(
+            "{SIGNALS} create table t (id int primary key); insert into t select generate_series(1, 100)"
+        ),
         &["t", "signals"],
     );
     let agent = world.agent(&format!("[snapshot]\n{NO_DATA}"));
@@ -186,7 +211,8 @@ fn a_condition_holds_after_a_restart() {
              "additional-conditions": [{"data-collection": "public.t", "filter": "id % 10 = 7"}]}'),
            ('2', 'pause-snapshot', null)"#,
     );
-    agent.until("it is held", |status| status.windows.iter().any(|window| window.state == "paused"));
+    agent
+        .until("it is held", |status| status.windows.iter().any(|window| window.state == "paused"));
     agent.stop();
     let agent = world.agent(&format!("[snapshot]\n{NO_DATA}"));
     agent.streams();
@@ -199,8 +225,13 @@ fn a_condition_holds_after_a_restart() {
 /// L19.
 #[test]
 fn a_slot_whose_log_is_gone_is_begun_anew_where_asked_for() {
-    let settings = [("max_slot_wal_keep_size", "1MB"), ("min_wal_size", "32MB"), ("max_wal_size", "32MB")];
-    let world = World::with(&settings, "create table a (id int primary key); create table filler (x text)", &["a"]);
+    let settings =
+        [("max_slot_wal_keep_size", "1MB"), ("min_wal_size", "32MB"), ("max_wal_size", "32MB")];
+    let world = World::with(
+        &settings,
+        "create table a (id int primary key); create table filler (x text)",
+        &["a"],
+    );
     let mode = "[tables]\ninclude = [\"public.a\"]\n[snapshot]\nmode = \"when_needed\"";
     let agent = world.agent(mode);
     agent.streams();
@@ -227,7 +258,8 @@ fn chunks_go_by_the_key_that_the_rules_give() {
         ),
         &["t", "signals"],
     );
-    let agent = world.agent(&format!("[snapshot]\n{NO_DATA}\n[keys]\n\"public.t\" = [\"region\", \"id\"]"));
+    let agent =
+        world.agent(&format!("[snapshot]\n{NO_DATA}\n[keys]\n\"public.t\" = [\"region\", \"id\"]"));
     agent.streams();
     signal(&world, "1", "execute-snapshot", &json!({"data-collections": ["public.t"]}));
     is_done(&agent, "public.t");

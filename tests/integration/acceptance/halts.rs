@@ -11,7 +11,8 @@ const SMALL: &str = "[kafka.client]\n\"message.max.bytes\" = 20000";
 /// The newest state records by their keys.
 fn state(world: &World) -> BTreeMap<String, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async { world.config("").open_state().await.unwrap().read_all().await.unwrap() })
+    runtime
+        .block_on(async { world.config("").open_state().await.unwrap().read_all().await.unwrap() })
 }
 
 fn recorded(world: &World) -> Option<Halted> {
@@ -35,7 +36,8 @@ fn pair(world: &World, more: &str) -> (Running, Running) {
 /// Both are halted for this reason, and tell the same record of it.
 #[track_caller]
 fn both_halt(agents: [&Running; 2], reason: &str) {
-    let is_recorded = |status: &Status| status.reason == reason && status.detail.contains("(recorded at");
+    let is_recorded =
+        |status: &Status| status.reason == reason && status.detail.contains("(recorded at");
     let told = agents.map(|agent| agent.until(reason, is_recorded));
     assert_eq!((&told[0].detail, told[0].range), (&told[1].detail, told[1].range));
     assert_eq!(told[0].stands_at, told[1].stands_at);
@@ -52,8 +54,10 @@ fn one_streams(agents: [&Running; 2]) {
 
 #[test]
 fn a_record_too_large_halts_two_replicas_until_the_limit_rises() {
-    let world =
-        World::new("create table t (id int primary key, v text); create table u (id int primary key)", &["t", "u"]);
+    let world = World::new(
+        "create table t (id int primary key, v text); create table u (id int primary key)",
+        &["t", "u"],
+    );
     let (a, b) = pair(&world, SMALL);
     world.sql(
         "begin; insert into u select generate_series(1, 100); insert into t values (1, repeat('x', 30000));
@@ -62,7 +66,8 @@ fn a_record_too_large_halts_two_replicas_until_the_limit_rises() {
     both_halt([&a, &b], "record_too_large");
     let halt = recorded(&world).unwrap();
     assert_eq!((halt.term, halt.epoch), (1, 1));
-    let (bytes, limit) = halt.oversize.as_ref().map(|oversize| (oversize.bytes, oversize.limit_bytes)).unwrap();
+    let (bytes, limit) =
+        halt.oversize.as_ref().map(|oversize| (oversize.bytes, oversize.limit_bytes)).unwrap();
     assert!(bytes > 30_000 && limit == 20_000, "{bytes} {limit}");
     a.stop();
     b.stop();
@@ -93,7 +98,9 @@ fn a_limit_still_too_small_is_tried_once_and_recorded_anew() {
     // Another configuration allows one try, and the record is still too large for it.
     let agent = world.agent("[kafka.client]\n\"message.max.bytes\" = 25000");
     agent.halts("record_too_large");
-    wait_until(Instant::now() + PATIENCE, || recorded(&world).is_some_and(|halt| halt.trying.is_none()));
+    wait_until(Instant::now() + PATIENCE, || {
+        recorded(&world).is_some_and(|halt| halt.trying.is_none())
+    });
     let again = recorded(&world).unwrap();
     assert_eq!(again.oversize.map(|oversize| oversize.limit_bytes), Some(25_000));
     assert!(again.term > 1, "{}", again.term);
@@ -144,7 +151,11 @@ fn a_table_published_anew_halts_two_replicas_until_accepted() {
     let first = a.halts("table_republished");
     let b = world.agent("");
     let second = b.halts("table_republished");
-    assert_eq!((&first.detail, first.range), (&second.detail, second.range), "both tell the record");
+    assert_eq!(
+        (&first.detail, first.range),
+        (&second.detail, second.range),
+        "both tell the record"
+    );
     assert_eq!(recorded(&world).unwrap().table.as_deref(), Some("public.t"));
     world.refused("", &["retry"], "wellspring slot accept");
     world.command("", &["slot", "accept"]);

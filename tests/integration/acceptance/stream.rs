@@ -33,11 +33,17 @@ fn any_name_and_a_table_without_columns_are_copied_and_streamed() {
            insert into "schema_名".empty default values"#,
     );
     let quoted = world.until_in("p.Quoted___._Schema.Quoted___._Table", |rows| rows.len() == 2);
-    assert_eq!(quoted[0].value["after"], json!({"id": 1, "a": "lower", "A": "upper", "名🚀 \".c": "odd"}));
+    assert_eq!(
+        quoted[0].value["after"],
+        json!({"id": 1, "a": "lower", "A": "upper", "名🚀 \".c": "odd"})
+    );
     assert_eq!(quoted[1].value["after"], json!({"id": 2, "a": "l", "A": "U", "名🚀 \".c": "o"}));
     assert_eq!(quoted[1].value["source"]["schema"], "Quoted_\" . Schema");
     let odd = world.until_in("p.schema__.t__", |rows| rows.len() == 1);
-    assert_eq!((odd[0].place().as_str(), &odd[0].value["source"]["table"]), ("c false {\"id\":3}", &"t\\é".into()));
+    assert_eq!(
+        (odd[0].place().as_str(), &odd[0].value["source"]["table"]),
+        ("c false {\"id\":3}", &"t\\é".into())
+    );
     let empty = world.until_in("p.schema__.empty", |rows| rows.len() == 2);
     assert_eq!((&empty[0].value["after"], &empty[1].value["after"]), (&json!({}), &json!({})));
     agent.stop();
@@ -60,7 +66,11 @@ fn transactions_over_a_restart_arrive_whole_in_commit_order() {
     agent.stop();
     world.sql("commit prepared 'first'; insert into a values (5, 'last')");
     let agent = world.agent("");
-    let ids: Vec<_> = world.records("a", 5).iter().map(|row| row.value["after"]["id"].as_i64().unwrap()).collect();
+    let ids: Vec<_> = world
+        .records("a", 5)
+        .iter()
+        .map(|row| row.value["after"]["id"].as_i64().unwrap())
+        .collect();
     assert_eq!(ids, [3, 4, 1, 2, 5]);
     agent.stop();
 }
@@ -68,7 +78,10 @@ fn transactions_over_a_restart_arrive_whole_in_commit_order() {
 /// X17: what old rows hold follows the identity of the moment.
 #[test]
 fn an_identity_changed_between_statements_counts_from_there_on() {
-    let world = World::new("create table a (id int primary key, v text); insert into a values (1, 'x')", &["a"]);
+    let world = World::new(
+        "create table a (id int primary key, v text); insert into a values (1, 'x')",
+        &["a"],
+    );
     let agent = world.agent("[snapshot]\nmode = \"no_data\"");
     agent.streams();
     world.sql(
@@ -77,18 +90,25 @@ fn an_identity_changed_between_statements_counts_from_there_on() {
     );
     let rows = world.records("a", 4);
     let before: Vec<_> = rows.iter().map(|row| row.value["before"].clone()).collect();
-    assert_eq!(before, [json!(null), json!({"id": 1, "v": "y"}), json!(null), json!({"id": 1, "v": null})]);
+    assert_eq!(
+        before,
+        [json!(null), json!({"id": 1, "v": "y"}), json!(null), json!({"id": 1, "v": null})]
+    );
     agent.stop();
 }
 
 /// R31: its rows are in the log, and their shape with them.
 #[test]
 fn rows_of_a_table_dropped_before_they_are_read_are_told_of() {
-    let world =
-        World::new("create table a (id int primary key, v text); create table b (id int primary key)", &["a", "b"]);
+    let world = World::new(
+        "create table a (id int primary key, v text); create table b (id int primary key)",
+        &["a", "b"],
+    );
     let agent = world.agent("[snapshot]\nmode = \"no_data\"");
     agent.streams();
-    world.sql("begin; insert into a values (1, 'x'); drop table a; insert into b values (1); commit");
+    world.sql(
+        "begin; insert into a values (1, 'x'); drop table a; insert into b values (1); commit",
+    );
     assert_eq!(places(&world.records("a", 1)), ["c false {\"id\":1}"]);
     assert_eq!(places(&world.records("b", 1)), ["c false {\"id\":1}"]);
     agent.stop();
@@ -97,8 +117,10 @@ fn rows_of_a_table_dropped_before_they_are_read_are_told_of() {
 /// H04, H05, H06.
 #[test]
 fn heartbeats_come_without_writes_and_their_query_runs() {
-    let world =
-        World::new("create table a (id int primary key); create table beat (at timestamptz primary key)", &["a"]);
+    let world = World::new(
+        "create table a (id int primary key); create table beat (at timestamptz primary key)",
+        &["a"],
+    );
     world.topic("beats");
     let agent = world.agent(
         "[snapshot]\nmode = \"no_data\"\n[tables]\ninclude = [\"public.a\"]\n[topics]\nprefix = \"p\"\nheartbeat = \"beats\"\n\
@@ -145,7 +167,9 @@ fn a_publication_that_is_there_is_used_as_it_is() {
     );
     let agent = world.agent("[snapshot]\nmode = \"no_data\"\n[tables]\ninclude = [\"public.a\"]");
     agent.streams();
-    world.sql("insert into a values (1); update a set id = 2; delete from a; insert into a values (3)");
+    world.sql(
+        "insert into a values (1); update a set id = 2; delete from a; insert into a values (3)",
+    );
     assert_eq!(places(&world.records("a", 2)), ["c false {\"id\":1}", "c false {\"id\":3}"]);
     let shown = "select pubinsert, pubupdate, (select count(*) from pg_publication_rel) from pg_publication";
     assert_eq!(world.sql(shown).trim(), "t|f|1");
@@ -174,12 +198,16 @@ fn messages_are_left_out_by_their_prefix() {
     let prefixes = |rows: &[Row]| -> Vec<String> {
         rows.iter().map(|row| row.value["message"]["prefix"].as_str().unwrap().to_owned()).collect()
     };
-    let agent = world.agent_with("", "exclude_message_prefixes = [\"regex:excluded.*\", \"prefix:excluded\"]");
+    let agent = world
+        .agent_with("", "exclude_message_prefixes = [\"regex:excluded.*\", \"prefix:excluded\"]");
     agent.streams();
     for prefix in ["excluded_prefix", "kept", "prefix:excluded", "not excluded"] {
         world.sql(&say(prefix));
     }
-    assert_eq!(prefixes(&world.until_in("p.message", |rows| rows.len() == 2)), ["kept", "not excluded"]);
+    assert_eq!(
+        prefixes(&world.until_in("p.message", |rows| rows.len() == 2)),
+        ["kept", "not excluded"]
+    );
     agent.stop();
     let agent = world.agent_with("", "exclude_message_prefixes = [\"regex:.*\"]");
     agent.streams();
@@ -193,7 +221,10 @@ fn messages_are_left_out_by_their_prefix() {
 #[test]
 fn a_transaction_cut_off_is_told_again_with_the_same_numbers() {
     const ROWS: i64 = 20_000;
-    let world = World::new("create table a (id int primary key); create table b (id int primary key)", &["a", "b"]);
+    let world = World::new(
+        "create table a (id int primary key); create table b (id int primary key)",
+        &["a", "b"],
+    );
     world.topic("p.transaction");
     let agent = world.agent_with("", "transactions = true");
     agent.streams();
@@ -203,18 +234,26 @@ fn a_transaction_cut_off_is_told_again_with_the_same_numbers() {
     agent.until("some rows", |_| agent.metric("wellspring_records_delivered_total") >= 50.0);
     agent.stop();
     let agent = world.agent_with("", "transactions = true");
-    let ends = world.until_in("p.transaction", |rows| rows.iter().any(|row| row.value["status"] == "END"));
+    let ends =
+        world.until_in("p.transaction", |rows| rows.iter().any(|row| row.value["status"] == "END"));
     assert_eq!(ends.last().unwrap().value["event_count"], ROWS + 3);
-    let rows = world.until("a", |rows| rows.last().is_some_and(|row| row.value["after"]["id"] == ROWS));
+    let rows =
+        world.until("a", |rows| rows.last().is_some_and(|row| row.value["after"]["id"] == ROWS));
     let mut seen = std::collections::BTreeMap::new();
     for row in &rows {
         let (id, block) = (row.value["after"]["id"].as_i64().unwrap(), &row.value["transaction"]);
-        assert_eq!((block["total_order"].as_i64(), block["data_collection_order"].as_i64()), (Some(id), Some(id)));
+        assert_eq!(
+            (block["total_order"].as_i64(), block["data_collection_order"].as_i64()),
+            (Some(id), Some(id))
+        );
         *seen.entry(id).or_insert(0) += 1;
     }
     assert!(seen.len() as i64 == ROWS && seen.values().all(|times| *times <= 2), "none is missing");
-    let orders: Vec<_> =
-        world.records("b", 3).iter().map(|row| row.value["transaction"]["total_order"].clone()).collect();
+    let orders: Vec<_> = world
+        .records("b", 3)
+        .iter()
+        .map(|row| row.value["transaction"]["total_order"].clone())
+        .collect();
     assert_eq!(orders, [ROWS + 1, ROWS + 2, ROWS + 3]);
     agent.stop();
 }
@@ -235,9 +274,13 @@ fn types_of_one_name_in_two_namespaces_are_not_confused() {
     for row in world.until("a", |rows| rows.len() == 2) {
         let mut after = row.value["payload"]["after"].clone();
         after["id"].take();
-        assert_eq!(after, json!({"id": null, "a": "old", "b": 7, "c": "shut", "d": "Dw==", "e": ["new"]}));
+        assert_eq!(
+            after,
+            json!({"id": null, "a": "old", "b": 7, "c": "shut", "d": "Dw==", "e": ["new"]})
+        );
         let fields = row.value["schema"]["fields"][1]["fields"].as_array().unwrap();
-        let allowed: Vec<_> = fields.iter().map(|field| field["parameters"]["allowed"].as_str()).collect();
+        let allowed: Vec<_> =
+            fields.iter().map(|field| field["parameters"]["allowed"].as_str()).collect();
         assert_eq!(allowed, [None, Some("new,old"), None, Some("open,shut"), None, None]);
         assert_eq!(fields[2]["type"], "int32");
     }
@@ -253,18 +296,24 @@ fn identities_that_cannot_be_set_are_told_with_the_next_step() {
         &["a"],
     );
     let agent = world.agent_as("ws", "[tables.set_replica_identity]\n\"public.a\" = \"FULL\"\n");
-    let status = agent.until("the right is missing", |status| status.detail.contains("may not alter"));
-    assert!(status.next.contains("ALTER TABLE") && status.next.contains("REPLICA IDENTITY FULL"), "{status:#?}");
+    let status =
+        agent.until("the right is missing", |status| status.detail.contains("may not alter"));
+    assert!(
+        status.next.contains("ALTER TABLE") && status.next.contains("REPLICA IDENTITY FULL"),
+        "{status:#?}"
+    );
     // Its owner does it, and it goes on by itself.
     world.sql("alter table a replica identity full");
     agent.streams();
     agent.stop();
     let twice = "[tables.set_replica_identity]\n\"regex:public\\\\.a\" = \"DEFAULT\"\n\"regex:.*\\\\.a\" = \"FULL\"\n";
     let agent = world.agent(twice);
-    let status = agent.until("they contradict", |status| status.detail.contains("want different ones"));
+    let status =
+        agent.until("they contradict", |status| status.detail.contains("want different ones"));
     assert_eq!(status.next, "correct tables.set_replica_identity");
     agent.ends();
-    let letter = || world.sql("select relreplident from pg_class where relname = 'a'").trim().to_owned();
+    let letter =
+        || world.sql("select relreplident from pg_class where relname = 'a'").trim().to_owned();
     assert_eq!(letter(), "f");
     let agent = world.agent("[tables.set_replica_identity]\n\"public.a\" = \"DEFAULT\"\n");
     agent.streams();
@@ -289,7 +338,10 @@ fn a_mask_holds_for_the_columns_that_a_list_takes() {
     world.sql("update a set secret = 't'; update a set name = 'm'; update a set card = '5222'");
     let rows = world.records("a", 3);
     assert_eq!(rows[0].value["after"], json!({"id": 1, "name": "n", "card": "***"}));
-    assert_eq!((&rows[1].value["before"]["name"], &rows[1].value["after"]["name"]), (&json!("n"), &json!("m")));
+    assert_eq!(
+        (&rows[1].value["before"]["name"], &rows[1].value["after"]["name"]),
+        (&json!("n"), &json!("m"))
+    );
     assert_eq!(rows[2].value["before"], json!({"id": 1, "name": "m", "card": "***"}));
     agent.stop();
 }
@@ -313,7 +365,9 @@ fn a_registry_that_is_away_holds_the_stream_and_loses_nothing() {
         before.trim()
     );
     assert_eq!(world.sql(&waits).trim(), "t");
-    let _registry = wellspring::peers::registry::Registry::start(([127, 0, 0, 1], port).into(), "BACKWARD").unwrap();
+    let _registry =
+        wellspring::peers::registry::Registry::start(([127, 0, 0, 1], port).into(), "BACKWARD")
+            .unwrap();
     agent.until("both arrive", |_| world.end("p.public.a") == 2);
     agent.stop();
 }
@@ -332,25 +386,45 @@ fn an_origin_is_told_with_its_transaction_and_after_a_restart() {
     world.sql("select pg_replication_origin_create('one'), pg_replication_origin_create('two')");
     let agent = world.agent("[snapshot]\nmode = \"no_data\"");
     agent.streams();
-    world.sql(&format!("{} {} insert into a values (3)", of("one", "0/ABCD", 1), of("two", "1/2", 2)));
+    world.sql(&format!(
+        "{} {} insert into a values (3)",
+        of("one", "0/ABCD", 1),
+        of("two", "1/2", 2)
+    ));
     world.records("a", 3);
     agent.stop();
     world.sql(&format!("{} insert into a values (5)", of("one", "0/ABCE", 4)));
     let agent = world.agent("");
     let rows = world.records("a", 5);
-    let told: Vec<_> =
-        rows.iter().map(|row| (&row.value["source"]["origin"], &row.value["source"]["origin_lsn"])).collect();
+    let told: Vec<_> = rows
+        .iter()
+        .map(|row| (&row.value["source"]["origin"], &row.value["source"]["origin_lsn"]))
+        .collect();
     let nobody = (&json!(null), &json!(null));
     let (one, two) = (&json!("one"), &json!("two"));
-    assert_eq!(told, [(one, &json!(0xABCD)), (two, &json!(0x1_0000_0002_u64)), nobody, (one, &json!(0xABCE)), nobody]);
+    assert_eq!(
+        told,
+        [
+            (one, &json!(0xABCD)),
+            (two, &json!(0x1_0000_0002_u64)),
+            nobody,
+            (one, &json!(0xABCE)),
+            nobody
+        ]
+    );
     agent.stop();
 }
 
 /// C25.
 #[test]
 fn a_slot_that_is_lost_under_a_running_agent_halts_it_by_name() {
-    let settings = [("max_slot_wal_keep_size", "1MB"), ("min_wal_size", "32MB"), ("max_wal_size", "32MB")];
-    let world = World::with(&settings, "create table a (id int primary key); create table filler (x text)", &["a"]);
+    let settings =
+        [("max_slot_wal_keep_size", "1MB"), ("min_wal_size", "32MB"), ("max_wal_size", "32MB")];
+    let world = World::with(
+        &settings,
+        "create table a (id int primary key); create table filler (x text)",
+        &["a"],
+    );
     let agent = world.agent("[tables]\ninclude = [\"public.a\"]\n[snapshot]\nmode = \"no_data\"");
     agent.streams();
     // It reads nothing, so the slot stays where it is.
@@ -377,13 +451,19 @@ fn a_slot_that_another_holds_is_not_judged_before_it_is_free() {
     world.sql("insert into a values (1)");
     world.sql("checkpoint"); // a slot advances to what is flushed
     world.sql("select pg_replication_slot_advance('wellspring_p', pg_current_wal_lsn())");
-    let mut holder =
-        world.server.holder("postgres", "wellspring_p", "wellspring_p").stderr(Stdio::null()).spawn().unwrap();
+    let mut holder = world
+        .server
+        .holder("postgres", "wellspring_p", "wellspring_p")
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     let is_held = || world.sql("select active from pg_replication_slots").trim() == "t";
     wait_until(Instant::now() + PATIENCE, is_held);
     assert!(is_held());
     let agent = world.agent("");
-    agent.until("it is in use", |status| status.phase == Phase::Retrying && status.reason == "slot_in_use");
+    agent.until("it is in use", |status| {
+        status.phase == Phase::Retrying && status.reason == "slot_in_use"
+    });
     holder.kill().unwrap();
     holder.wait().unwrap();
     agent.halts("slot_ahead");

@@ -31,8 +31,10 @@ fn a_refused_schema_sets_its_table_aside_and_others_go_on() {
         "create table t (id int primary key, n int); create table u (id int primary key)",
         &["t", "u"],
     );
-    let avro =
-        format!("[events]\nformat = \"avro\"\non_refusal = \"detach\"\n[registry]\nurl = \"{}\"", registry.url());
+    let avro = format!(
+        "[events]\nformat = \"avro\"\non_refusal = \"detach\"\n[registry]\nurl = \"{}\"",
+        registry.url()
+    );
     let agent = world.agent(&avro);
     agent.streams();
     world.sql("insert into t values (1, 1); insert into u values (1)");
@@ -61,7 +63,8 @@ fn a_refused_schema_sets_its_table_aside_and_others_go_on() {
     agent.stop();
 }
 
-const WIDE: &str = "create table t (id int primary key, v text); create table u (id int primary key)";
+const WIDE: &str =
+    "create table t (id int primary key, v text); create table u (id int primary key)";
 const SMALL: &str = "[kafka.client]\n\"message.max.bytes\" = 20000";
 
 #[test]
@@ -74,7 +77,10 @@ fn a_record_that_no_topic_takes_is_set_aside_without_its_values() {
     // A changed key is a delete, a tombstone and a create, of which only the last is too large.
     world.sql("update t set id = 2, v = repeat('x', 30000); insert into u values (1)");
     let status = state(&agent, "public.t", "detached");
-    assert!(status.reason == "record_too_large" && status.detail.contains("`v` with 30000"), "{status:?}");
+    assert!(
+        status.reason == "record_too_large" && status.detail.contains("`v` with 30000"),
+        "{status:?}"
+    );
     world.records("u", 1);
     let aside = world.until_in(TOPIC, |rows| !rows.is_empty());
     assert!(aside[0].value["values_left_out"]["size_bytes"].as_u64() > Some(30_000));
@@ -86,7 +92,10 @@ fn a_record_that_no_topic_takes_is_set_aside_without_its_values() {
     snapshot(&agent, None).unwrap();
     state(&agent, "public.t", "streaming");
     let rows = world.until("t", |rows| rows.len() >= 2);
-    assert_eq!((rows[1].place().as_str(), &rows[1].value["after"]["v"]), ("r incremental {\"id\":2}", &"b".into()));
+    assert_eq!(
+        (rows[1].place().as_str(), &rows[1].value["after"]["v"]),
+        ("r incremental {\"id\":2}", &"b".into())
+    );
     agent.stop();
 }
 

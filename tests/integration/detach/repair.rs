@@ -6,7 +6,8 @@ use wellspring::agent::request::Request;
 use wellspring::continuity::Refused;
 use wellspring::status::TableStatus;
 
-const TABLES: &str = "create table t (id int primary key, n numeric not null); create table u (id int primary key)";
+const TABLES: &str =
+    "create table t (id int primary key, n numeric not null); create table u (id int primary key)";
 pub const DETACH: &str = "[events]\nformat = \"json\"\non_refusal = \"detach\"";
 /// A third of it is the interval of confirmations.
 pub const BRISK: &[(&str, &str)] = &[("wal_sender_timeout", "3s")];
@@ -29,7 +30,8 @@ pub fn snapshot(agent: &Running, filter: Option<&str>) -> Result<String, String>
 
 /// Waits until everything written by now is confirmed.
 pub fn is_confirmed(world: &World, agent: &Running) {
-    let end: wellspring::lsn::Lsn = world.sql("select pg_current_wal_insert_lsn()").trim().parse().unwrap();
+    let end: wellspring::lsn::Lsn =
+        world.sql("select pg_current_wal_insert_lsn()").trim().parse().unwrap();
     world.sql("select pg_logical_emit_message(false, 'x', 'x')");
     agent.until("confirmed", |status| status.lsn.confirmed >= end);
 }
@@ -74,13 +76,18 @@ fn an_unwritable_row_sets_its_table_aside_until_a_copy_repairs() {
     assert_eq!(ops(&aside), ["c 2", "c 3", "d 1"]);
     assert_eq!((&aside[0].key, &aside[0].value["after"]["n"]), (&"public.t".into(), &"NaN".into()));
     let gap = status.gap.unwrap();
-    assert_eq!((aside[0].value["commit_lsn"].as_str(), gap.ordinal), (Some(gap.commit_lsn.to_string().as_str()), 1));
+    assert_eq!(
+        (aside[0].value["commit_lsn"].as_str(), gap.ordinal),
+        (Some(gap.commit_lsn.to_string().as_str()), 1)
+    );
     agent.stop();
 
     // A restart keeps it, whatever the configuration says by then.
     let agent = world.agent("");
     agent.streams();
-    world.sql("insert into t values (4, 4); update t set n = 10 where id = 9; insert into u values (5)");
+    world.sql(
+        "insert into t values (4, 4); update t set n = 10 where id = 9; insert into u values (5)",
+    );
     let aside = world.until_in(TOPIC, |rows| rows.len() >= 5);
     assert_eq!(ops(&aside[3..]), ["c 4", "u 9"]);
     world.records("u", 5);
@@ -88,22 +95,30 @@ fn an_unwritable_row_sets_its_table_aside_until_a_copy_repairs() {
     assert_eq!(world.records("t", 2).len(), 2, "nothing of it reached its own topic");
 
     let said = world.check("");
-    let expected = format!("table public.t is set aside, its topic lacks changes from {}", gap.commit_lsn);
+    let expected =
+        format!("table public.t is set aside, its topic lacks changes from {}", gap.commit_lsn);
     assert!(said.contains(&expected) && said.contains("wellspring snapshot public.t"), "{said}");
 
     // A copy that cannot end repairs nothing: the cause has to go first.
     let why = snapshot(&agent, Some("id > 3")).unwrap_err();
     assert!(why.contains("without a condition"), "{why}");
     let begun = snapshot(&agent, None).unwrap();
-    assert!(begun.contains("copied beside") && begun.contains(TOPIC) && begun.contains("deleted since"), "{begun}");
-    agent.until("the copy failed", |status| status.windows.iter().any(|copy| copy.reason == "window_row_refused"));
+    assert!(
+        begun.contains("copied beside") && begun.contains(TOPIC) && begun.contains("deleted since"),
+        "{begun}"
+    );
+    agent.until("the copy failed", |status| {
+        status.windows.iter().any(|copy| copy.reason == "window_row_refused")
+    });
     let status = state(&agent, "public.t", "repairing");
     assert_eq!(status.gap.unwrap().commit_lsn, gap.commit_lsn);
     agent.stop();
 
     // Nor does a restart: the copy is taken up again, the table's changes flow, its gap stays on record.
     let agent = world.agent("");
-    agent.until("the copy failed", |status| status.windows.iter().any(|copy| copy.reason == "window_row_refused"));
+    agent.until("the copy failed", |status| {
+        status.windows.iter().any(|copy| copy.reason == "window_row_refused")
+    });
     assert_eq!(state(&agent, "public.t", "repairing").gap.unwrap().commit_lsn, gap.commit_lsn);
     world.sql("insert into t values (5, 5)");
     world.until("t", |rows| rows.iter().any(|row| row.value["after"]["id"] == 5));
@@ -119,7 +134,8 @@ fn an_unwritable_row_sets_its_table_aside_until_a_copy_repairs() {
     let status = agent.streams();
     assert!(status.windows.is_empty() && status.tables["public.t"].gap.is_none(), "{status:?}");
     world.sql("insert into t values (6, 6)");
-    let rows = world.until("t", |rows| rows.last().is_some_and(|row| row.value["after"]["id"] == 6));
+    let rows =
+        world.until("t", |rows| rows.last().is_some_and(|row| row.value["after"]["id"] == 6));
     let mut kept = newest(&rows);
     // What was deleted meanwhile stays; the quarantine topic has its delete.
     assert!(kept.remove(&1).is_some());
@@ -134,7 +150,8 @@ fn an_unwritable_row_sets_its_table_aside_until_a_copy_repairs() {
 
 #[test]
 fn a_table_without_a_key_is_repaired_by_a_copy_of_it_whole() {
-    let keyless = "create table t (id int, n numeric not null); alter table t replica identity full";
+    let keyless =
+        "create table t (id int, n numeric not null); alter table t replica identity full";
     let world = World::with(BRISK, keyless, &["t"]);
     let agent = world.agent(DETACH);
     agent.streams();
@@ -148,7 +165,10 @@ fn a_table_without_a_key_is_repaired_by_a_copy_of_it_whole() {
     state(&agent, "public.t", "streaming");
     world.sql("insert into t values (4, 4)");
     let rows = world.records("t", 5);
-    let ids: Vec<String> = rows.iter().map(|row| format!("{} {}", row.value["op"], row.value["after"]["id"])).collect();
+    let ids: Vec<String> = rows
+        .iter()
+        .map(|row| format!("{} {}", row.value["op"], row.value["after"]["id"]))
+        .collect();
     assert_eq!(ids, ["\"c\" 1", "\"r\" 1", "\"r\" 3", "\"r\" 2", "\"c\" 4"]);
     agent.stop();
 }

@@ -10,7 +10,8 @@ use wellspring::continuity::skipped::{Consent, Skipped};
 
 fn state(world: &World) -> BTreeMap<String, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async { world.config("").open_state().await.unwrap().read_all().await.unwrap() })
+    runtime
+        .block_on(async { world.config("").open_state().await.unwrap().read_all().await.unwrap() })
 }
 
 #[test]
@@ -24,14 +25,21 @@ fn only_the_change_of_the_halt_is_skipped_by_recorded_consent() {
     let status = agent.halts("row_unencodable");
     assert!(status.next.contains("wellspring skip"), "{}", status.next);
     let commit = status.range.unwrap().from;
-    assert!(status.detail.contains(&format!("table public.t at commit {commit} ordinal 1")), "{}", status.detail);
+    assert!(
+        status.detail.contains(&format!("table public.t at commit {commit} ordinal 1")),
+        "{}",
+        status.detail
+    );
     let ask = |ordinal: u64, why: &str| {
         let (table, at) = ("public.t".to_owned(), Position { commit, ordinal });
         // What came before is delivered first.
         loop {
-            let consent = Consent { table: table.clone(), at, by: "ada".to_owned(), why: why.to_owned() };
+            let consent =
+                Consent { table: table.clone(), at, by: "ada".to_owned(), why: why.to_owned() };
             match agent.ask(Request::Skip(consent)) {
-                Err(Refused::NotAvailable(why)) if why.contains("ask again") => std::thread::yield_now(),
+                Err(Refused::NotAvailable(why)) if why.contains("ask again") => {
+                    std::thread::yield_now()
+                }
                 answer => return answer,
             }
         }
@@ -46,7 +54,8 @@ fn only_the_change_of_the_halt_is_skipped_by_recorded_consent() {
     assert_eq!(ops(&world.until_in(TOPIC, |rows| !rows.is_empty())), ["c 2"]);
     let records = state(&world);
     assert!(!records.contains_key("halt/wellspring_p"), "the consent removes the recorded halt");
-    let (_, record) = records.iter().find(|(key, _)| key.starts_with("skipped/wellspring_p/")).unwrap();
+    let (_, record) =
+        records.iter().find(|(key, _)| key.starts_with("skipped/wellspring_p/")).unwrap();
     let record: Skipped = serde_json::from_str(record).unwrap();
     assert_eq!(
         (record.by.as_str(), record.why.as_str(), record.at()),

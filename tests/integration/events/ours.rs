@@ -16,8 +16,13 @@ fn check_ours(case: &str, expect: Expect) {
     for ours in Replay::of(&recording(case), Format::Avro) {
         let key = ours.key.as_ref().map(|key| decoded(ours.key_schema.as_ref().unwrap(), key));
         let value = ours.value.as_ref().map(|value| decoded(&ours.value_schema, value));
-        let row = value.map_or(Json::Null, |value| json!([value["op"], value["before"], value["after"]]));
-        let notes = if ours.notes.is_empty() { String::new() } else { format!(" {}", ours.notes.join(",")) };
+        let row =
+            value.map_or(Json::Null, |value| json!([value["op"], value["before"], value["after"]]));
+        let notes = if ours.notes.is_empty() {
+            String::new()
+        } else {
+            format!(" {}", ours.notes.join(","))
+        };
         let text = format!("{} {row}{notes}\n", key.unwrap_or_default());
         shown.push_str(&shorten_lists(&text));
     }

@@ -5,8 +5,8 @@ use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 use wellspring::change::{Context, Marker, Position, Row, describe};
 use wellspring::encode::{
-    BinaryMode, Code, Config, DecimalMode, Encoder, Format, HstoreMode, Ids, IntervalMode, Modes, Plan, Planner,
-    TimeMode, UnknownMode,
+    BinaryMode, Code, Config, DecimalMode, Encoder, Format, HstoreMode, Ids, IntervalMode, Modes,
+    Plan, Planner, TimeMode, UnknownMode,
 };
 use wellspring::lsn::{Lsn, Oid, PgMicros, Xid};
 use wellspring::pgoutput::{self, Message};
@@ -67,7 +67,10 @@ impl Replay {
             replay.facts = facts_of(step);
             for message in step["messages"].as_array().unwrap() {
                 let bytes = bytes_of(message[1].as_str().unwrap());
-                replay.apply(message[0].as_str().unwrap().parse().unwrap(), pgoutput::decode(&bytes).unwrap());
+                replay.apply(
+                    message[0].as_str().unwrap().parse().unwrap(),
+                    pgoutput::decode(&bytes).unwrap(),
+                );
             }
         }
         replay.written
@@ -75,10 +78,15 @@ impl Replay {
 
     /// Why the first table of a recording has no plan.
     pub fn refusal_of(recording: &Json) -> String {
-        let config = Config { modes: modes_of(&recording["options"]["modes"]), ..Config::new("shop") };
+        let config =
+            Config { modes: modes_of(&recording["options"]["modes"]), ..Config::new("shop") };
         let planner = Planner::new(config, "app", "run", 1);
         let step = &recording["steps"][0];
-        let bytes = step["messages"].as_array().unwrap().iter().map(|message| bytes_of(message[1].as_str().unwrap()));
+        let bytes = step["messages"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|message| bytes_of(message[1].as_str().unwrap()));
         let refusals = bytes.filter_map(|bytes| match pgoutput::decode(&bytes).unwrap() {
             Message::Relation(relation) => {
                 let facts = facts_of(step).remove(&relation.oid).unwrap();
@@ -92,16 +100,22 @@ impl Replay {
     fn apply(&mut self, lsn: Lsn, message: Message<'_>) {
         match message {
             Message::Begin { final_lsn, committed_at, xid } => {
-                self.transaction = (Some(xid), committed_at, Position { commit: final_lsn, ordinal: 0 });
+                self.transaction =
+                    (Some(xid), committed_at, Position { commit: final_lsn, ordinal: 0 });
             }
             Message::Commit { end_lsn, .. } => self.last_commit = Some(end_lsn),
             Message::Relation(relation) => {
                 let facts = self.facts.get(&relation.oid).cloned().unwrap_or_default();
                 let oid = relation.oid;
-                self.plans.insert(oid, planned(self.planner.draft(&describe(&relation.into(), &facts)).unwrap()));
+                self.plans.insert(
+                    oid,
+                    planned(self.planner.draft(&describe(&relation.into(), &facts)).unwrap()),
+                );
             }
             Message::Insert { relation, new } => self.row(lsn, relation, Row::Insert { new }),
-            Message::Update { relation, old, new } => self.row(lsn, relation, Row::Update { old, new }),
+            Message::Update { relation, old, new } => {
+                self.row(lsn, relation, Row::Update { old, new })
+            }
             Message::Delete { relation, old } => self.row(lsn, relation, Row::Delete { old }),
             Message::Truncate(truncate) => {
                 truncate.relations().for_each(|relation| self.row(lsn, relation, Row::Truncate));
@@ -111,7 +125,8 @@ impl Replay {
                     self.last_commit = Some(lsn);
                 }
                 let (xid, at, position) = self.transaction;
-                let context = context(lsn, self.last_commit, (xid.filter(|_| transactional), at, position));
+                let context =
+                    context(lsn, self.last_commit, (xid.filter(|_| transactional), at, position));
                 self.encoder.message(&self.messages.0, &context, prefix, content, NOW).unwrap();
                 collect(&self.encoder, &self.messages, &mut self.written);
             }
@@ -119,13 +134,18 @@ impl Replay {
         }
         assert!(
             self.format != Format::Avro
-                || self.written.iter().all(|record| record.value.as_ref().is_none_or(|v| v[0] == 0))
+                || self
+                    .written
+                    .iter()
+                    .all(|record| record.value.as_ref().is_none_or(|v| v[0] == 0))
         );
     }
 
     fn row(&mut self, lsn: Lsn, relation: Oid, row: Row<'_>) {
         let plan = &self.plans[&relation];
-        self.encoder.row(&plan.0, &context(lsn, self.last_commit, self.transaction), &row, NOW).unwrap();
+        self.encoder
+            .row(&plan.0, &context(lsn, self.last_commit, self.transaction), &row, NOW)
+            .unwrap();
         collect(&self.encoder, plan, &mut self.written);
     }
 }
@@ -183,9 +203,22 @@ fn planned(draft: wellspring::encode::Draft) -> (Plan, Option<String>, String) {
     (draft.into_plan(Ids { key: Some(1), value: 2 }), texts.0, texts.1)
 }
 
-fn context(lsn: Lsn, last_commit: Option<Lsn>, transaction: (Option<Xid>, PgMicros, Position)) -> Context<'static> {
+fn context(
+    lsn: Lsn,
+    last_commit: Option<Lsn>,
+    transaction: (Option<Xid>, PgMicros, Position),
+) -> Context<'static> {
     let (xid, committed_at, position) = transaction;
-    Context { position, lsn, last_commit, xid, committed_at, origin: None, xmin: None, marker: Marker::Streamed }
+    Context {
+        position,
+        lsn,
+        last_commit,
+        xid,
+        committed_at,
+        origin: None,
+        xmin: None,
+        marker: Marker::Streamed,
+    }
 }
 
 fn collect(encoder: &Encoder, plan: &(Plan, Option<String>, String), written: &mut Vec<Written>) {
@@ -194,7 +227,10 @@ fn collect(encoder: &Encoder, plan: &(Plan, Option<String>, String), written: &m
             topic: plan.0.topic().to_owned(),
             key: record.key.map(<[u8]>::to_vec),
             value: record.value.map(<[u8]>::to_vec),
-            headers: record.headers().map(|(n, v)| (n.to_owned(), String::from_utf8(v.to_vec()).unwrap())).collect(),
+            headers: record
+                .headers()
+                .map(|(n, v)| (n.to_owned(), String::from_utf8(v.to_vec()).unwrap()))
+                .collect(),
             key_schema: plan.1.clone(),
             value_schema: plan.2.clone(),
             notes: encoder
@@ -207,7 +243,9 @@ fn collect(encoder: &Encoder, plan: &(Plan, Option<String>, String), written: &m
 }
 
 fn facts_of(step: &Json) -> BTreeMap<Oid, TableFacts> {
-    let names = |list: &Json| list.as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect();
+    let names = |list: &Json| {
+        list.as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect()
+    };
     let oid = |value: &Json| Oid(value.as_u64().unwrap().try_into().unwrap());
     let number = |value: &Json| i32::try_from(value.as_i64().unwrap()).unwrap();
     let types: BTreeMap<Oid, TypeFacts> = step["types"]
@@ -217,7 +255,9 @@ fn facts_of(step: &Json) -> BTreeMap<Oid, TableFacts> {
         .map(|(id, fact)| {
             let class = match fact["class"].as_str().unwrap() {
                 "array" => TypeClass::Array { element: oid(&fact["element"]) },
-                "domain" => TypeClass::Domain { base: oid(&fact["base"]), typmod: number(&fact["typmod"]) },
+                "domain" => {
+                    TypeClass::Domain { base: oid(&fact["base"]), typmod: number(&fact["typmod"]) }
+                }
                 "enum" => TypeClass::Enum { labels: names(&fact["labels"]) },
                 "composite" => TypeClass::Composite,
                 "range" => TypeClass::Range,
@@ -225,7 +265,10 @@ fn facts_of(step: &Json) -> BTreeMap<Oid, TableFacts> {
                 _ => TypeClass::Base,
             };
             let text = |name: &str| fact[name].as_str().unwrap().to_owned();
-            (Oid(id.parse().unwrap()), TypeFacts { name: text("name"), namespace: text("namespace"), class })
+            (
+                Oid(id.parse().unwrap()),
+                TypeFacts { name: text("name"), namespace: text("namespace"), class },
+            )
         })
         .collect();
     let column = |fact: &Json| ColumnFacts {
@@ -237,7 +280,12 @@ fn facts_of(step: &Json) -> BTreeMap<Oid, TableFacts> {
     };
     let tables = step["facts"].as_object().unwrap();
     let table = |fact: &Json| TableFacts {
-        columns: fact["columns"].as_object().unwrap().iter().map(|(n, f)| (n.clone(), column(f))).collect(),
+        columns: fact["columns"]
+            .as_object()
+            .unwrap()
+            .iter()
+            .map(|(n, f)| (n.clone(), column(f)))
+            .collect(),
         primary_key: names(&fact["primary_key"]),
         unique_index: names(&fact["unique_index"]),
         identity_index: names(&fact["identity_index"]),
@@ -274,10 +322,14 @@ fn shown(value: Avro) -> Json {
         }
         Avro::Union(_, value) => shown(*value),
         Avro::Array(values) => values.into_iter().map(shown).collect(),
-        Avro::Map(values) => Json::Object(values.into_iter().map(|(name, value)| (name, shown(value))).collect()),
+        Avro::Map(values) => {
+            Json::Object(values.into_iter().map(|(name, value)| (name, shown(value))).collect())
+        }
         Avro::Date(value) | Avro::TimeMillis(value) => json!(value),
         Avro::TimestampMillis(value) => json!(value),
-        Avro::Record(fields) => Json::Object(fields.into_iter().map(|(name, value)| (name, shown(value))).collect()),
+        Avro::Record(fields) => {
+            Json::Object(fields.into_iter().map(|(name, value)| (name, shown(value))).collect())
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -287,7 +339,9 @@ pub fn all_shortened(value: Json) -> Json {
     match value {
         Json::String(text) => shortened(text),
         Json::Array(values) => values.into_iter().map(all_shortened).collect(),
-        Json::Object(fields) => Json::Object(fields.into_iter().map(|(n, value)| (n, all_shortened(value))).collect()),
+        Json::Object(fields) => {
+            Json::Object(fields.into_iter().map(|(n, value)| (n, all_shortened(value))).collect())
+        }
         other => other,
     }
 }
@@ -326,20 +380,26 @@ impl Normal {
             }
         }
         if let Some(source) = value.get_mut("source") {
-            for (name, mark) in
-                [("version", "$version"), ("ts_ms", "$ts"), ("ts_us", "$ts"), ("ts_ns", "$ts"), ("lsn", "$lsn")]
-            {
+            for (name, mark) in [
+                ("version", "$version"),
+                ("ts_ms", "$ts"),
+                ("ts_us", "$ts"),
+                ("ts_ns", "$ts"),
+                ("lsn", "$lsn"),
+            ] {
                 assert!(!source[name].is_null(), "{name}");
                 source[name] = json!(mark);
             }
             let known = source["sequence"].as_str().unwrap().starts_with("[\"");
-            source["sequence"] = json!(if known { "[\"$lsn\",\"$lsn\"]" } else { "[null,\"$lsn\"]" });
+            source["sequence"] =
+                json!(if known { "[\"$lsn\",\"$lsn\"]" } else { "[null,\"$lsn\"]" });
             if !source["txId"].is_null() {
                 let id = source["txId"].take();
-                let number = self.transactions.iter().position(|seen| *seen == id).unwrap_or_else(|| {
-                    self.transactions.push(id);
-                    self.transactions.len() - 1
-                });
+                let number =
+                    self.transactions.iter().position(|seen| *seen == id).unwrap_or_else(|| {
+                        self.transactions.push(id);
+                        self.transactions.len() - 1
+                    });
                 source["txId"] = json!(number);
             }
         }

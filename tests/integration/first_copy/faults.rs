@@ -42,7 +42,10 @@ fn an_unreadable_table_is_left_out_and_told_and_others_go_on() {
         assert_eq!(of.state, "left", "{table}: {of:?}");
         assert!(of.reason.contains(reason) && of.next.contains(next), "{table}: {of:?}");
     }
-    assert_eq!((copy.tables["public.plain"].state.as_str(), copy.tables["public.plain"].rows), ("copied", 50_000));
+    assert_eq!(
+        (copy.tables["public.plain"].state.as_str(), copy.tables["public.plain"].rows),
+        ("copied", 50_000)
+    );
     assert_eq!(keys(&world.records("plain", 50_000)).len(), 50_000);
     // They stream all the same, and what is missing is not forgotten.
     world.sql("insert into barred values (2)");
@@ -51,7 +54,12 @@ fn an_unreadable_table_is_left_out_and_told_and_others_go_on() {
     let agent = world.agent_as("ws", "");
     let status = agent.streams();
     for table in ["barred", "bad_where", "broken", "guarded", "nan"] {
-        assert!(status.warnings.iter().any(|warning| warning.contains(&format!("table public.{table} is not copied"))));
+        assert!(
+            status
+                .warnings
+                .iter()
+                .any(|warning| warning.contains(&format!("table public.{table} is not copied")))
+        );
     }
     agent.stop();
 }
@@ -78,7 +86,11 @@ fn a_lost_reader_or_walsender_does_not_end_the_copy() {
     world.sql("delete from t where id = 1; select pg_terminate_backend(active_pid) from pg_replication_slots");
     agent.until("a new connection", |status| status.reconnects > 0);
     let status = agent.streams();
-    assert_eq!(status.copy.unwrap().tables["public.t"].rows, 20_000, "read again from the beginning");
+    assert_eq!(
+        status.copy.unwrap().tables["public.t"].rows,
+        20_000,
+        "read again from the beginning"
+    );
     let rows = world.until("t", |rows| rows.last().is_some_and(|row| row.value["op"] == "d"));
     assert_eq!(keys(&rows).len(), 20_000);
     assert_eq!(rows.last().unwrap().place(), "d false {\"id\":1}");
@@ -97,13 +109,19 @@ fn a_copy_cut_off_goes_on_beside_the_stream() {
     let status = agent.until("the rest", |status| {
         status.windows.iter().any(|window| window.table == "public.t" && window.state == "done")
     });
-    assert_eq!(status.windows.len(), 1, "what was copied is not copied again: {:?}", status.windows);
+    assert_eq!(
+        status.windows.len(),
+        1,
+        "what was copied is not copied again: {:?}",
+        status.windows
+    );
     assert_eq!(status.windows[0].rows, 19_999);
     agent.stop();
     let agent = world.agent("");
     agent.streams();
     world.sql("insert into t values (0)");
-    let rows = world.until("t", |rows| rows.last().is_some_and(|row| row.value["after"]["id"] == 0));
+    let rows =
+        world.until("t", |rows| rows.last().is_some_and(|row| row.value["after"]["id"] == 0));
     let mut left: std::collections::BTreeSet<i64> = std::collections::BTreeSet::new();
     for row in &rows {
         match row.value["after"]["id"].as_i64() {
@@ -120,7 +138,12 @@ fn a_copy_cut_off_goes_on_beside_the_stream() {
 fn a_waiting_alter_table_does_not_stop_the_copy() {
     // Of a table whose turn comes later: its reader must not queue behind the one that waits for the copy's end.
     let (world, agent) = slow("[snapshot]\nrows_per_second = 5000\norder = [\"public.t\"]");
-    let mut alter = world.server.psql("postgres").args(["-c", "alter table done add column w int"]).spawn().unwrap();
+    let mut alter = world
+        .server
+        .psql("postgres")
+        .args(["-c", "alter table done add column w int"])
+        .spawn()
+        .unwrap();
     let status = agent.streams();
     assert_eq!(status.copy.unwrap().rows, 20_001);
     assert!(alter.wait().unwrap().success(), "the holder's locks end with the copy");

@@ -8,7 +8,10 @@ fn places(rows: &[Row]) -> Vec<String> {
 }
 
 fn one_table() -> World {
-    World::new("create table a (id int primary key, v text); insert into a values (1, 'one')", &["a"])
+    World::new(
+        "create table a (id int primary key, v text); insert into a values (1, 'one')",
+        &["a"],
+    )
 }
 
 #[test]
@@ -57,7 +60,8 @@ fn always_copies_at_every_start_and_records_what_it_left_out() {
     world.sql("select pg_terminate_backend(active_pid) from pg_replication_slots");
     agent.until("a new connection", |status| status.reconnects > 0);
     world.sql("insert into a values (5, 'five')");
-    let rows = world.until("a", |rows| rows.last().is_some_and(|row| row.place() == "c false {\"id\":5}"));
+    let rows =
+        world.until("a", |rows| rows.last().is_some_and(|row| row.place() == "c false {\"id\":5}"));
     assert_eq!(rows.iter().filter(|row| row.value["op"] == "r").count(), 4);
     assert_eq!(agent.streams().epoch, 2);
     agent.stop();
@@ -102,10 +106,16 @@ fn conditions_queries_and_skipped_tables_decide_what_is_copied() {
     agent.streams();
     world.sql("insert into c values (2)");
     let rows = world.records("a", 2);
-    assert_eq!(places(&rows), ["r first_in_data_collection {\"id\":6}", "r last_in_data_collection {\"id\":5}"]);
+    assert_eq!(
+        places(&rows),
+        ["r first_in_data_collection {\"id\":6}", "r last_in_data_collection {\"id\":5}"]
+    );
     assert_eq!(rows[0].value["after"], serde_json::json!({"id": 6, "v": "a6", "w": null}));
     let rows = world.records("b", 1);
-    assert_eq!((rows[0].place().as_str(), &rows[0].value["after"]["v"]), ("r last {\"id\":2}", &"B2".into()));
+    assert_eq!(
+        (rows[0].place().as_str(), &rows[0].value["after"]["v"]),
+        ("r last {\"id\":2}", &"B2".into())
+    );
     assert_eq!(places(&world.records("d", 1)), ["r first {\"id\":2}"]);
     assert_eq!(places(&world.records("c", 1)), ["c false {\"id\":2}"]);
     agent.stop();
@@ -125,7 +135,11 @@ fn partitions_go_to_their_root_and_children_to_themselves() {
     );
     let agent = world.agent("");
     agent.streams();
-    let ids: Vec<_> = world.records("m", 3).iter().map(|row| row.value["after"]["id"].as_i64().unwrap()).collect();
+    let ids: Vec<_> = world
+        .records("m", 3)
+        .iter()
+        .map(|row| row.value["after"]["id"].as_i64().unwrap())
+        .collect();
     assert_eq!(ids, [1, 2, 3]);
     assert_eq!(places(&world.records("parent", 1)), ["r last {\"id\":1}"]);
     assert_eq!(places(&world.records("child", 1)), ["r first {\"id\":2}"]);

@@ -33,7 +33,8 @@ async fn the_catalog_gives_what_a_relation_message_lacks() {
         alter table "Other s"."T x" replica identity using index "T x_pkey";"#,
     );
     let sql = sql(&server).await;
-    let oid = Oid(server.sql("postgres", r#"select '"Other s"."T x"'::regclass::oid"#).parse().unwrap());
+    let oid =
+        Oid(server.sql("postgres", r#"select '"Other s"."T x"'::regclass::oid"#).parse().unwrap());
     let facts = catalog::table_facts(&sql, oid).await.unwrap();
 
     assert_eq!(facts.primary_key, ["Na\"me", "id"]);
@@ -43,7 +44,12 @@ async fn the_catalog_gives_what_a_relation_message_lacks() {
         .columns
         .iter()
         .map(|(name, c)| {
-            format!("{name}: {} {} {:?}", if c.not_null { "required" } else { "null" }, c.serial, c.default)
+            format!(
+                "{name}: {} {} {:?}",
+                if c.not_null { "required" } else { "null" },
+                c.serial,
+                c.default
+            )
         })
         .collect();
     expect![[r#"
@@ -68,7 +74,10 @@ async fn the_catalog_gives_what_a_relation_message_lacks() {
         TypeClass::Array { element } => (facts.types[&element].name.clone(), -1),
         other => panic!("{other:?}"),
     };
-    assert_eq!(type_of("m").class, TypeClass::Enum { labels: ["sad", "meh", "ok"].map(str::to_owned).into() });
+    assert_eq!(
+        type_of("m").class,
+        TypeClass::Enum { labels: ["sad", "meh", "ok"].map(str::to_owned).into() }
+    );
     assert_eq!((type_of("m").name.as_str(), type_of("m").namespace.as_str()), ("mood", "Other s"));
     assert_eq!(base_of("ms"), ("mood".into(), -1));
     assert_eq!(base_of("d"), ("pos".into(), -1));
@@ -88,11 +97,20 @@ async fn the_catalog_gives_what_a_relation_message_lacks() {
 #[tokio::test]
 async fn the_catalogs_facts_wait_for_nobodys_lock() {
     let server = Server::start();
-    server.sql("postgres", "create sequence s; create table t (id int primary key, n bigint default nextval('s') + 1)");
+    server.sql(
+        "postgres",
+        "create sequence s; create table t (id int primary key, n bigint default nextval('s') + 1)",
+    );
     let oid = Oid(server.sql("postgres", "select 't'::regclass::oid").parse().unwrap());
-    server.sql("postgres", "begin; lock table t in access exclusive mode; prepare transaction 'holds'");
+    server.sql(
+        "postgres",
+        "begin; lock table t in access exclusive mode; prepare transaction 'holds'",
+    );
     let sql = sql(&server).await;
-    let facts = tokio::time::timeout(SOON, catalog::table_facts(&sql, oid)).await.expect("waits for the lock").unwrap();
+    let facts = tokio::time::timeout(SOON, catalog::table_facts(&sql, oid))
+        .await
+        .expect("waits for the lock")
+        .unwrap();
     assert_eq!(facts.columns["n"].default.as_deref(), Some("(nextval('public.s'::regclass) + 1)"));
 }
 
@@ -130,13 +148,23 @@ async fn our_publication_has_exactly_its_tables_and_memberships() {
     let names: Vec<String> = before.tables.iter().map(|t| t.name.to_string()).collect();
     assert_eq!(names, ["public.B c", "public.a", "public.root"]);
     assert!(before.via_root && before.updates && before.truncates && !before.all_tables);
-    assert!(before.tables.iter().all(|t| t.membership != Oid(0) && !t.row_filter && !t.column_list));
+    assert!(
+        before.tables.iter().all(|t| t.membership != Oid(0) && !t.row_filter && !t.column_list)
+    );
     let fails: Vec<bool> = before.tables.iter().map(|t| t.update_fails).collect();
     assert_eq!(fails, [true, false, false]);
 
-    server.sql("postgres", "alter publication p drop table only a; alter publication p add table only a");
+    server.sql(
+        "postgres",
+        "alter publication p drop table only a; alter publication p add table only a",
+    );
     let after = publication::read(&sql, "p").await.unwrap().unwrap();
-    let moved: Vec<bool> = before.tables.iter().zip(&after.tables).map(|(b, a)| b.membership != a.membership).collect();
+    let moved: Vec<bool> = before
+        .tables
+        .iter()
+        .zip(&after.tables)
+        .map(|(b, a)| b.membership != a.membership)
+        .collect();
     assert_eq!((moved, before.oid == after.oid), (vec![false, true, false], true));
 
     // A lock in the way is an error after its limit, and the session is usable then.
@@ -144,16 +172,24 @@ async fn our_publication_has_exactly_its_tables_and_memberships() {
     busy.execute("begin").await.unwrap();
     busy.execute("lock table public.a in share mode").await.unwrap();
     let error =
-        publication::create(&sql, "q", (&wanted, Partitions::Root), Duration::from_millis(100)).await.unwrap_err();
+        publication::create(&sql, "q", (&wanted, Partitions::Root), Duration::from_millis(100))
+            .await
+            .unwrap_err();
     assert_eq!(error.sqlstate(), Some("55P03"), "{error}");
     assert_eq!(publication::read(&sql, "q").await.unwrap(), None);
     busy.execute("rollback").await.unwrap();
 
-    server.sql("postgres", "create publication leaves for table root; create publication every for all tables");
+    server.sql(
+        "postgres",
+        "create publication leaves for table root; create publication every for all tables",
+    );
     let leaves = publication::read(&sql, "leaves").await.unwrap().unwrap();
     let names: Vec<&str> = leaves.tables.iter().map(|t| &*t.name.name).collect();
     assert_eq!(names, ["leaf1", "leaf2"]);
-    assert!(leaves.tables[0].membership != Oid(0) && leaves.tables[0].membership == leaves.tables[1].membership);
+    assert!(
+        leaves.tables[0].membership != Oid(0)
+            && leaves.tables[0].membership == leaves.tables[1].membership
+    );
     let every = publication::read(&sql, "every").await.unwrap().unwrap();
     assert!(every.all_tables && every.tables.iter().all(|t| t.membership == Oid(0)));
     if server.major() >= 15 {
@@ -167,7 +203,15 @@ async fn our_publication_has_exactly_its_tables_and_memberships() {
         assert!(of("a").row_filter && !of("B c").row_filter);
         assert!(of("B c").membership != Oid(0) && of("B c").membership == of("leaf1").membership);
         assert_ne!(of("a").membership, of("B c").membership);
-        assert!(publication::read(&sql, "l").await.unwrap().unwrap().tables.iter().all(|t| t.column_list));
+        assert!(
+            publication::read(&sql, "l")
+                .await
+                .unwrap()
+                .unwrap()
+                .tables
+                .iter()
+                .all(|t| t.column_list)
+        );
     }
 }
 
@@ -194,10 +238,22 @@ async fn a_table_whose_update_would_fail_comes_with_the_sql_it_needs() {
     let told: Vec<String> = candidates
         .iter()
         .map(|c| {
-            let flags =
-                [(c.primary_key, "pk"), (c.usable_key, "key"), (c.is_partition, "leaf"), (!c.logged, "unlogged")];
-            let flags: Vec<&str> = flags.iter().filter(|(set, _)| *set).map(|(_, name)| *name).collect();
-            format!("{} {:?} {:?} [{}] {}", c.name, c.kind, c.identity, flags.join(" "), c.fixes.join(" "))
+            let flags = [
+                (c.primary_key, "pk"),
+                (c.usable_key, "key"),
+                (c.is_partition, "leaf"),
+                (!c.logged, "unlogged"),
+            ];
+            let flags: Vec<&str> =
+                flags.iter().filter(|(set, _)| *set).map(|(_, name)| *name).collect();
+            format!(
+                "{} {:?} {:?} [{}] {}",
+                c.name,
+                c.kind,
+                c.identity,
+                flags.join(" "),
+                c.fixes.join(" ")
+            )
         })
         .collect();
     expect![[r#"
@@ -221,7 +277,11 @@ async fn a_table_whose_update_would_fail_comes_with_the_sql_it_needs() {
     for candidate in candidates.iter().filter(|c| c.logged) {
         let table = publication::quoted(&candidate.name);
         let probe = format!("update {table} set id = id; delete from {table}");
-        assert_eq!(!server.try_sql("postgres", &probe).status.success(), candidate.update_fails(), "{probe}");
+        assert_eq!(
+            !server.try_sql("postgres", &probe).status.success(),
+            candidate.update_fails(),
+            "{probe}"
+        );
     }
     let fixes: Vec<String> = candidates.iter().flat_map(|c| c.fixes.clone()).collect();
     server.sql("postgres", &fixes.concat());
@@ -230,7 +290,8 @@ async fn a_table_whose_update_would_fail_comes_with_the_sql_it_needs() {
 
 #[tokio::test]
 async fn preflight_tells_settings_and_rights() {
-    let server = Server::start_with(&[("max_slot_wal_keep_size", "64MB"), ("wal_sender_timeout", "5s")]);
+    let server =
+        Server::start_with(&[("max_slot_wal_keep_size", "64MB"), ("wal_sender_timeout", "5s")]);
     server.sql(
         "postgres",
         "create role small login; create table mine (id int); alter table mine owner to small;
@@ -238,18 +299,38 @@ async fn preflight_tells_settings_and_rights() {
          create table one_column (id int, x int); grant select (id) on one_column to small;
          create schema closed; create table closed.t (id int); grant select on closed.t to small",
     );
-    let small = Sql::connect(&config(&server.url("postgres").replace("postgres@", "small@"))).await.unwrap();
+    let small = Sql::connect(&config(&server.url("postgres").replace("postgres@", "small@")))
+        .await
+        .unwrap();
     let facts = preflight::facts(&small).await.unwrap();
-    assert_eq!((facts.wal_level.as_str(), facts.encoding.as_str(), facts.in_recovery), ("logical", "UTF8", false));
-    assert_eq!((facts.slots_max, facts.slots_used, facts.senders_max, facts.senders_used), (10, 0, 10, 0));
+    assert_eq!(
+        (facts.wal_level.as_str(), facts.encoding.as_str(), facts.in_recovery),
+        ("logical", "UTF8", false)
+    );
+    assert_eq!(
+        (facts.slots_max, facts.slots_used, facts.senders_max, facts.senders_used),
+        (10, 0, 10, 0)
+    );
     assert_eq!(facts.slot_keep_bytes_max, Some(64 << 20));
     assert_eq!(facts.wal_sender_timeout, Some(Duration::from_secs(5)));
     assert_eq!(facts.role.name, "small");
-    assert!(facts.role.login && !facts.role.superuser && !facts.role.replication && !facts.role.create_on_database);
-    let names =
-        [("public", "mine"), ("public", "read_only"), ("public", "one_column"), ("closed", "t"), ("public", "no")];
-    let rights = preflight::table_rights(&small, &names.map(|(s, t)| TableName::new(s, t))).await.unwrap();
-    let told: Vec<_> = rights.iter().map(|r| (r.relation.is_some(), r.usage, r.select, r.owner)).collect();
+    assert!(
+        facts.role.login
+            && !facts.role.superuser
+            && !facts.role.replication
+            && !facts.role.create_on_database
+    );
+    let names = [
+        ("public", "mine"),
+        ("public", "read_only"),
+        ("public", "one_column"),
+        ("closed", "t"),
+        ("public", "no"),
+    ];
+    let rights =
+        preflight::table_rights(&small, &names.map(|(s, t)| TableName::new(s, t))).await.unwrap();
+    let told: Vec<_> =
+        rights.iter().map(|r| (r.relation.is_some(), r.usage, r.select, r.owner)).collect();
     assert_eq!(
         told,
         [
@@ -261,7 +342,10 @@ async fn preflight_tells_settings_and_rights() {
         ]
     );
     let error =
-        Replication::connect(&config(&server.url("postgres").replace("postgres@", "small@"))).await.err().unwrap();
+        Replication::connect(&config(&server.url("postgres").replace("postgres@", "small@")))
+            .await
+            .err()
+            .unwrap();
     assert!(error.sqlstate() == Some("42501"), "{error:?}");
     let facts = preflight::facts(&sql(&server).await).await.unwrap();
     assert!(facts.role.superuser && facts.role.replication && facts.role.create_on_database);

@@ -46,7 +46,9 @@ impl Secure {
     fn config(&self, user: &str, parameters: &str) -> Config {
         let (port, files) = (self.server.port(), self.directory.path().display());
         let parameters = parameters.replace("./", &format!("{files}/"));
-        config(&format!("postgresql://{user}@localhost:{port}/postgres?sslrootcert={files}/ca.pem&{parameters}"))
+        config(&format!(
+            "postgresql://{user}@localhost:{port}/postgres?sslrootcert={files}/ca.pem&{parameters}"
+        ))
     }
 }
 
@@ -54,7 +56,13 @@ impl Secure {
 async fn enter(config: &Config) -> Result<String, PgError> {
     let sql = Sql::connect(config).await;
     let control = Replication::connect(config).await;
-    assert_eq!(sql.is_ok(), control.is_ok(), "one rule for both connections: {:?} {:?}", sql.err(), control.err());
+    assert_eq!(
+        sql.is_ok(),
+        control.is_ok(),
+        "one rule for both connections: {:?} {:?}",
+        sql.err(),
+        control.err()
+    );
     let who = "select current_user || ' ' || coalesce(client_dn, '-') from pg_stat_ssl where pid = pg_backend_pid()";
     let told = sql?.query(who).await.unwrap()[0][0].clone().unwrap();
     assert_eq!(control?.query(who).await.unwrap()[0][0].clone().unwrap(), told);
@@ -82,16 +90,28 @@ async fn a_certificate_is_the_login_of_both_connections() {
     secure.file("foreign.key", &pem(&rsa()), 0o600);
     secure.file("foreign.crt", &Certificates::new().of_role("agent", &key), 0o644);
 
-    for parameters in ["sslkey=./agent.key", "sslkey=./locked.key&sslpassword=s3cret", "sslkey=./agent.pk8"] {
-        let told = enter(&secure.config("agent", &format!("sslcert=./agent.crt&{parameters}"))).await;
-        assert_eq!(told.unwrap_or_else(|error| panic!("{parameters}: {error:?}")), "agent /CN=agent");
+    for parameters in
+        ["sslkey=./agent.key", "sslkey=./locked.key&sslpassword=s3cret", "sslkey=./agent.pk8"]
+    {
+        let told =
+            enter(&secure.config("agent", &format!("sslcert=./agent.crt&{parameters}"))).await;
+        assert_eq!(
+            told.unwrap_or_else(|error| panic!("{parameters}: {error:?}")),
+            "agent /CN=agent"
+        );
     }
     // The passphrase's file, read at each connect.
     let mut locked = secure.config("agent", "sslcert=./agent.crt&sslkey=./locked.key");
     let error = enter(&locked).await.unwrap_err();
-    assert!(matches!(&error, PgError::TlsKey { .. }) && format!("{error:?}").contains("no passphrase"), "{error:?}");
+    assert!(
+        matches!(&error, PgError::TlsKey { .. }) && format!("{error:?}").contains("no passphrase"),
+        "{error:?}"
+    );
     locked.sslpassword = Some(Source::File(secure.file("passphrase", b"wrong\n", 0o600)));
-    assert!(format!("{:?}", enter(&locked).await.unwrap_err()).contains("another one than the one given"));
+    assert!(
+        format!("{:?}", enter(&locked).await.unwrap_err())
+            .contains("another one than the one given")
+    );
     secure.file("passphrase", b"s3cret\n", 0o600);
     assert_eq!(enter(&locked).await.unwrap(), "agent /CN=agent");
 
@@ -114,7 +134,8 @@ async fn a_certificate_is_the_login_of_both_connections() {
         assert!(matches!(error, PgError::Auth { .. }), "{user}: {error:?}");
     }
     // A renewed one counts at the next connect.
-    let (renewed, entering) = (rsa(), secure.config("other", "sslcert=./agent.crt&sslkey=./agent.key"));
+    let (renewed, entering) =
+        (rsa(), secure.config("other", "sslcert=./agent.crt&sslkey=./agent.key"));
     secure.file("agent.crt", &secure.ours.of_role("other", &renewed), 0o644);
     secure.file("agent.key", &pem(&renewed), 0o600);
     assert_eq!(enter(&entering).await.unwrap(), "other /CN=other");
@@ -159,7 +180,8 @@ async fn a_direct_handshake_is_not_taken_from_another_protocol() {
     acceptor.set_private_key(&PKey::private_key_from_pem(&ours.key).unwrap()).unwrap();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let serving = std::thread::spawn(move || acceptor.build().accept(listener.accept().unwrap().0).is_ok());
+    let serving =
+        std::thread::spawn(move || acceptor.build().accept(listener.accept().unwrap().0).is_ok());
     let url = format!("postgresql://u@127.0.0.1:{port}/d?sslmode=require&sslnegotiation=direct");
     let error = Sql::connect(&config(&url)).await.err().unwrap();
     assert!(serving.join().unwrap(), "a handshake that works");
@@ -175,11 +197,15 @@ async fn a_command_prints_the_password_at_each_connect() {
     let directory = tempfile::tempdir().unwrap();
     let vault = directory.path().join("vault");
     let words = ["cat", vault.to_str().unwrap()].map(str::to_owned).to_vec();
-    let mut entering = config(&format!("postgresql://agent@127.0.0.1:{}/postgres?sslmode=disable", server.port()));
+    let mut entering =
+        config(&format!("postgresql://agent@127.0.0.1:{}/postgres?sslmode=disable", server.port()));
     entering.password = Some(Source::Command(Command::new(words).unwrap()));
     let failed = Sql::connect(&entering).await.err().unwrap();
     let PgError::PasswordSource { source, .. } = &failed else { panic!("{failed:?}") };
-    assert_eq!(source.to_string(), "the command `cat` ended with exit status: 1; run it by hand to see what it says");
+    assert_eq!(
+        source.to_string(),
+        "the command `cat` ended with exit status: 1; run it by hand to see what it says"
+    );
     std::fs::write(&vault, "first\n").unwrap();
     Sql::connect(&entering).await.unwrap();
     server.sql("postgres", "alter role agent password 'second'");

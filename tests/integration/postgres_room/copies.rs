@@ -10,13 +10,15 @@ use wellspring::postgres::{PgError, Replication};
 async fn held(server: &Server) -> (Replication, Holder) {
     let mut control = replication(server).await;
     let slot = control.create_slot("s", SOON).await.unwrap();
-    let holder = Holder::import(&config(&server.url("postgres")), &slot.snapshot.unwrap()).await.unwrap();
+    let holder =
+        Holder::import(&config(&server.url("postgres")), &slot.snapshot.unwrap()).await.unwrap();
     control.wal_sender_timeout().await.unwrap();
     (control, holder)
 }
 
 async fn reader(server: &Server, snapshot: &str) -> CopySession {
-    let mut session = CopySession::connect(&config(&server.url("postgres")), ":copy").await.unwrap();
+    let mut session =
+        CopySession::connect(&config(&server.url("postgres")), ":copy").await.unwrap();
     holder::begin(&mut session, snapshot).await.unwrap();
     session
 }
@@ -46,16 +48,25 @@ async fn readers_see_what_was_there_when_the_slot_was_made() {
     let (_control, holder) = held(&server).await;
     server.sql("postgres", "insert into t values (9999, 'late'); delete from t where id = 1");
     let mut session = reader(&server, &holder.snapshot).await;
-    let found = lines(&mut session, "COPY (SELECT id, x FROM ONLY t WHERE ctid >= '(0,0)') TO STDOUT").await.unwrap();
+    let found =
+        lines(&mut session, "COPY (SELECT id, x FROM ONLY t WHERE ctid >= '(0,0)') TO STDOUT")
+            .await
+            .unwrap();
     assert_eq!((found.len(), found.first().map(String::as_str)), (5000, Some("1\tx\n")));
     // A failure half-way ends that statement and not the session, but for its transaction.
-    let failed = lines(&mut session, "COPY (SELECT 1 / (id - 4000) FROM t) TO STDOUT").await.unwrap_err();
+    let failed =
+        lines(&mut session, "COPY (SELECT 1 / (id - 4000) FROM t) TO STDOUT").await.unwrap_err();
     assert_eq!(failed.sqlstate(), Some("22012"));
     session.query("end", "t", "ROLLBACK").await.unwrap();
     holder::begin(&mut session, &holder.snapshot).await.unwrap();
     assert_eq!(lines(&mut session, "COPY (SELECT) TO STDOUT").await.unwrap(), ["\n"]);
-    assert_eq!(lines(&mut session, "COPY (SELECT WHERE false) TO STDOUT").await.unwrap(), Vec::<String>::new());
-    let large = lines(&mut session, "COPY (SELECT repeat('x', 3000000) FROM t LIMIT 2) TO STDOUT").await.unwrap();
+    assert_eq!(
+        lines(&mut session, "COPY (SELECT WHERE false) TO STDOUT").await.unwrap(),
+        Vec::<String>::new()
+    );
+    let large = lines(&mut session, "COPY (SELECT repeat('x', 3000000) FROM t LIMIT 2) TO STDOUT")
+        .await
+        .unwrap();
     assert_eq!(large.iter().map(String::len).collect::<Vec<_>>(), [3_000_001, 3_000_001]);
     assert!(lines(&mut session, "COPY nowhere TO STDOUT").await.is_err());
     let failed = lines(&mut session, "COPY (SELECT 1) TO STDOUT").await.unwrap_err();
@@ -78,8 +89,10 @@ async fn a_holder_keeps_rewrites_away_and_tells_earlier_ones() {
     let mut outcomes = Vec::new();
     for table in &listed {
         let locked = holder.lock(&table.parts[0], SOON).await.unwrap();
-        outcomes
-            .push((table.name.name.to_string(), locked.map_err(|unlocked| matches!(unlocked, Unlocked::Rewritten))));
+        outcomes.push((
+            table.name.name.to_string(),
+            locked.map_err(|unlocked| matches!(unlocked, Unlocked::Rewritten)),
+        ));
     }
     // A dropped table has left the publication for good; the catalog of the snapshot still lists it.
     let name = |name: &str| name.to_owned();
@@ -112,11 +125,25 @@ async fn a_published_table_is_described_as_in_the_stream() {
         let columns: Vec<_> = table
             .columns
             .iter()
-            .map(|c| format!("{}{}:{}/{}", if c.in_identity { "*" } else { "" }, c.name, c.type_oid, c.typmod))
+            .map(|c| {
+                format!(
+                    "{}{}:{}/{}",
+                    if c.in_identity { "*" } else { "" },
+                    c.name,
+                    c.type_oid,
+                    c.typmod
+                )
+            })
             .collect();
-        let parts: Vec<_> = table.parts.iter().map(|p| format!("{}({} pages)", p.name, p.pages)).collect();
+        let parts: Vec<_> =
+            table.parts.iter().map(|p| format!("{}({} pages)", p.name, p.pages)).collect();
         let identity = char::from(table.identity);
-        shown.push(format!("{} {identity} [{}] in {}", table.name, columns.join(" "), parts.join(" ")));
+        shown.push(format!(
+            "{} {identity} [{}] in {}",
+            table.name,
+            columns.join(" "),
+            parts.join(" ")
+        ));
     }
     assert_eq!(
         shown,
@@ -136,7 +163,8 @@ async fn a_published_table_is_described_as_in_the_stream() {
     let mut session = holder.into_session();
     for table in &all {
         let by_oid = tables(&mut session, "p", Which::Relation(table.relation)).await.unwrap();
-        let by_name = tables(&mut session, "p", Which::Called(&table.name.to_string())).await.unwrap();
+        let by_name =
+            tables(&mut session, "p", Which::Called(&table.name.to_string())).await.unwrap();
         assert_eq!(by_oid, std::slice::from_ref(table));
         assert_eq!(by_name, std::slice::from_ref(table));
     }
@@ -158,14 +186,28 @@ async fn column_lists_and_filters_are_the_publications() {
     let listed = holder.tables("p").await.unwrap();
     let names: Vec<_> = listed[0].columns.iter().map(|column| column.name.as_str()).collect();
     assert_eq!((names, listed[0].filter.as_deref()), (vec!["id", "v"], Some("(id > 10)")));
-    let columns = holder.columns_of("public.t", "select id, upper(v) as v from t -- all").await.unwrap().unwrap();
-    assert_eq!(columns.iter().map(|c| (c.name.as_str(), c.type_oid.0)).collect::<Vec<_>>(), [("id", 23), ("v", 25)]);
+    let columns = holder
+        .columns_of("public.t", "select id, upper(v) as v from t -- all")
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        columns.iter().map(|c| (c.name.as_str(), c.type_oid.0)).collect::<Vec<_>>(),
+        [("id", 23), ("v", 25)]
+    );
     let bad = holder.columns_of("public.t", "select nonsense from t").await.unwrap().unwrap_err();
     assert_eq!(bad.sqlstate(), Some("42703"));
     for bad in ["select from t where (v = ''", "select from t where (true); drop table t"] {
-        assert_eq!(holder.columns_of("public.t", bad).await.unwrap().unwrap_err().sqlstate(), Some("42601"), "{bad}");
+        assert_eq!(
+            holder.columns_of("public.t", bad).await.unwrap().unwrap_err().sqlstate(),
+            Some("42601"),
+            "{bad}"
+        );
     }
-    assert_eq!(holder.columns_of("public.t", "select from t where (v = '')").await.unwrap().unwrap(), []);
+    assert_eq!(
+        holder.columns_of("public.t", "select from t where (v = '')").await.unwrap().unwrap(),
+        []
+    );
     assert_eq!(holder.columns_of("public.t", "select id from t").await.unwrap().unwrap().len(), 1);
 }
 
@@ -175,8 +217,10 @@ async fn a_holder_that_is_ended_says_so_and_its_snapshot_is_gone() {
     let (_control, holder) = held(&server).await;
     let (pid, snapshot) = (holder.backend_pid(), holder.snapshot.clone());
     server.sql("postgres", &format!("select pg_terminate_backend({pid})"));
-    let error = tokio::time::timeout(SOON, holder.hold(std::future::pending())).await.unwrap().unwrap();
+    let error =
+        tokio::time::timeout(SOON, holder.hold(std::future::pending())).await.unwrap().unwrap();
     assert_eq!(error.sqlstate(), Some("57P01"), "{error:?}");
-    let mut session = CopySession::connect(&config(&server.url("postgres")), ":copy").await.unwrap();
+    let mut session =
+        CopySession::connect(&config(&server.url("postgres")), ":copy").await.unwrap();
     assert!(holder::begin(&mut session, &snapshot).await.is_err());
 }

@@ -31,7 +31,10 @@ async fn every_way_of_logging_in_works_or_says_why_not() {
          host all postgres 127.0.0.1/32 trust",
     );
     let as_role = |role: &str, password: &str| {
-        config(&format!("postgresql://{role}:{password}@127.0.0.1:{}/postgres?sslmode=disable", server.port()))
+        config(&format!(
+            "postgresql://{role}:{password}@127.0.0.1:{}/postgres?sslmode=disable",
+            server.port()
+        ))
     };
     for role in [as_role("scram", "s%C3%A9cret"), as_role("old", "older")] {
         Replication::connect(&role).await.unwrap().identify_system().await.unwrap();
@@ -47,7 +50,10 @@ async fn every_way_of_logging_in_works_or_says_why_not() {
     without.password = None;
     assert!(matches!(Sql::connect(&without).await.err(), Some(PgError::PasswordMissing { .. })));
     let error = Sql::connect(&as_role("clear", "x")).await.err().unwrap();
-    assert!(matches!(error, PgError::AuthUnsupported { .. }), "no clear password in the clear: {error:?}");
+    assert!(
+        matches!(error, PgError::AuthUnsupported { .. }),
+        "no clear password in the clear: {error:?}"
+    );
 
     // Read again on each connect: a rotated file is picked up.
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -70,14 +76,22 @@ async fn sockets_dead_ports_and_lists_of_hosts_are_reached_or_named() {
     control.create_slot("s", SOON).await.unwrap();
     control.start(&options()).await.unwrap().finish().await;
 
-    let error = Sql::connect(&config("postgresql://u@127.0.0.1:1/d?sslmode=disable")).await.err().unwrap();
-    assert!(matches!(error, PgError::Connect { .. }) && error.to_string().contains("127.0.0.1:1"), "{error}");
+    let error =
+        Sql::connect(&config("postgresql://u@127.0.0.1:1/d?sslmode=disable")).await.err().unwrap();
+    assert!(
+        matches!(error, PgError::Connect { .. }) && error.to_string().contains("127.0.0.1:1"),
+        "{error}"
+    );
     let nowhere = config("postgresql://u@wellspring.invalid/d?sslmode=disable");
     assert!(matches!(Sql::connect(&nowhere).await.err(), Some(PgError::Resolve { .. })));
-    let list = format!("postgresql://postgres@127.0.0.1:1,127.0.0.1:{}/postgres?sslmode=disable", server.port());
+    let list = format!(
+        "postgresql://postgres@127.0.0.1:1,127.0.0.1:{}/postgres?sslmode=disable",
+        server.port()
+    );
     let sql = Sql::connect(&config(&list)).await.unwrap();
     assert_eq!(sql.host().to_string(), format!("127.0.0.1:{}", server.port()));
-    let standby_wanted = config(&format!("{}&target_session_attrs=standby", server.url("postgres")));
+    let standby_wanted =
+        config(&format!("{}&target_session_attrs=standby", server.url("postgres")));
     assert!(matches!(Sql::connect(&standby_wanted).await.err(), Some(PgError::WrongRole { .. })));
     let error = Sql::connect(&config(&server.url("missing"))).await.err().unwrap();
     assert_eq!(error.sqlstate(), Some("3D000"), "{error}");
@@ -101,7 +115,8 @@ async fn settings_are_ours_whatever_role_and_database_say() {
         server.sql("postgres", "alter role r set transaction_timeout = '1h'");
     }
     let url = server.url("postgres").replace("postgres@", "r@");
-    let config = config(&format!("{url}&options=-c%20wal_sender_timeout%3D7s%20-c%20datestyle%3DSQL"));
+    let config =
+        config(&format!("{url}&options=-c%20wal_sender_timeout%3D7s%20-c%20datestyle%3DSQL"));
     let mut names = vec![
         ("DateStyle", "ISO, DMY"),
         ("TimeZone", "UTC"),
@@ -123,7 +138,10 @@ async fn settings_are_ours_whatever_role_and_database_say() {
         let walsender = control.query(&show).await.unwrap()[0][0].clone().unwrap();
         let ordinary = sql.query(&show).await.unwrap()[0][0].clone().unwrap();
         assert_eq!(walsender, ordinary, "{name}");
-        assert!(walsender == value || name == "DateStyle" && walsender.starts_with("ISO"), "{name} = {walsender}");
+        assert!(
+            walsender == value || name == "DateStyle" && walsender.starts_with("ISO"),
+            "{name} = {walsender}"
+        );
     }
     assert_eq!(control.wal_sender_timeout().await.unwrap(), Some(Duration::from_secs(7)));
     assert_eq!(control.query("show statement_timeout").await.unwrap(), [[Some("0".to_owned())]]);
@@ -142,14 +160,23 @@ impl Certificates {
     pub(crate) fn new() -> Self {
         let (authority_key, key) = (rsa(), rsa());
         let authority = issue(&authority_key, "authority", &authority_key, &|builder| {
-            builder.append_extension(BasicConstraints::new().critical().ca().build().unwrap()).unwrap();
+            builder
+                .append_extension(BasicConstraints::new().critical().ca().build().unwrap())
+                .unwrap();
         });
         let certificate = issue(&authority_key, "localhost", &key, &|builder| {
-            let names =
-                SubjectAlternativeName::new().dns("localhost").build(&builder.x509v3_context(None, None)).unwrap();
+            let names = SubjectAlternativeName::new()
+                .dns("localhost")
+                .build(&builder.x509v3_context(None, None))
+                .unwrap();
             builder.append_extension(names).unwrap();
         });
-        Certificates { authority_key, authority, certificate, key: key.private_key_to_pem_pkcs8().unwrap() }
+        Certificates {
+            authority_key,
+            authority,
+            certificate,
+            key: key.private_key_to_pem_pkcs8().unwrap(),
+        }
     }
 
     /// A certificate for a role, which its authority signs.
@@ -207,9 +234,11 @@ async fn tls_proves_what_sslmode_asks_and_binds_the_password_exchange() {
         std::fs::write(&path, pem).unwrap();
         path.to_str().unwrap().to_owned()
     };
-    let (ca, stranger) = (file("ca.pem", &ours.authority), file("stranger.pem", &strangers.authority));
+    let (ca, stranger) =
+        (file("ca.pem", &ours.authority), file("stranger.pem", &strangers.authority));
     let entering = async |host: &str, parameters: &str| {
-        let url = format!("postgresql://scram:secret@{host}:{}/postgres?{parameters}", server.port());
+        let url =
+            format!("postgresql://scram:secret@{host}:{}/postgres?{parameters}", server.port());
         let sql = Sql::connect(&config(&url)).await;
         let control = Replication::connect(&config(&url)).await;
         assert_eq!(sql.is_ok(), control.is_ok(), "one rule for both connections: {parameters}");
@@ -224,8 +253,13 @@ async fn tls_proves_what_sslmode_asks_and_binds_the_password_exchange() {
         ("127.0.0.1", "sslmode=require&channel_binding=require".to_owned()),
         ("127.0.0.1", "sslmode=require&channel_binding=disable".to_owned()),
     ] {
-        let sql = entering(host, &parameters).await.unwrap_or_else(|error| panic!("{host} {parameters}: {error:?}"));
-        let version = sql.query("select version from pg_stat_ssl where pid = pg_backend_pid()").await.unwrap();
+        let sql = entering(host, &parameters)
+            .await
+            .unwrap_or_else(|error| panic!("{host} {parameters}: {error:?}"));
+        let version = sql
+            .query("select version from pg_stat_ssl where pid = pg_backend_pid()")
+            .await
+            .unwrap();
         assert!(version[0][0].as_deref().is_some_and(|v| v.starts_with("TLSv1.")), "{version:?}");
     }
     for (host, parameters, told) in [
@@ -239,19 +273,32 @@ async fn tls_proves_what_sslmode_asks_and_binds_the_password_exchange() {
         assert!(text.contains("Tls {") && text.contains(told), "{host} {parameters}: {text}");
     }
     let error = entering("localhost", "sslrootcert=/nowhere/ca.pem").await.err().unwrap();
-    assert!(matches!(&error, PgError::TlsSetup { what, .. } if what.contains("/nowhere/ca.pem")), "{error:?}");
-    assert_eq!(entering("127.0.0.1", "sslmode=disable").await.err().unwrap().sqlstate(), Some("28000"));
+    assert!(
+        matches!(&error, PgError::TlsSetup { what, .. } if what.contains("/nowhere/ca.pem")),
+        "{error:?}"
+    );
+    assert_eq!(
+        entering("127.0.0.1", "sslmode=disable").await.err().unwrap().sqlstate(),
+        Some("28000")
+    );
 
     // A stream under TLS, with rows larger than any record.
     server.sql("postgres", "create table t (x text); create publication p for table t");
-    let url = format!("postgresql://scram:secret@localhost:{}/postgres?sslrootcert={ca}", server.port());
+    let url =
+        format!("postgresql://scram:secret@localhost:{}/postgres?sslrootcert={ca}", server.port());
     let mut control = Replication::connect(&config(&url)).await.unwrap();
     control.create_slot("s", SOON).await.unwrap();
-    server.sql("postgres", "insert into t select repeat(md5(n::text), 30000) from generate_series(1, 5) n");
+    server.sql(
+        "postgres",
+        "insert into t select repeat(md5(n::text), 30000) from generate_series(1, 5) n",
+    );
     let mut stream = control.start(&options()).await.unwrap();
     let (rows, end) = transaction(&mut stream).await;
     assert_eq!(rows[1..].iter().map(|row| row.len()).collect::<Vec<_>>(), [960_007; 5]);
-    stream.queue_status(StandbyStatus { write: end, flush: end, apply: end, reply: false }, PgMicros(0));
+    stream.queue_status(
+        StandbyStatus { write: end, flush: end, apply: end, reply: false },
+        PgMicros(0),
+    );
     stream.finish().await;
     assert_eq!(
         slot::read(&Sql::connect(&config(&server.unix_url("postgres"))).await.unwrap(), "s")
@@ -282,16 +329,22 @@ fn impostor(expects: usize, answer: Vec<u8>) -> (u16, std::thread::JoinHandle<Ve
 
 #[tokio::test]
 async fn a_server_without_tls_learns_nothing_of_us() {
-    for answer in
-        [b"N".to_vec(), b"E\0\0\0\x10SFATAL\0C53300\0\0".to_vec(), b"S\x15\x03\x01\0\x02\x02\x28".to_vec(), vec![]]
-    {
+    for answer in [
+        b"N".to_vec(),
+        b"E\0\0\0\x10SFATAL\0C53300\0\0".to_vec(),
+        b"S\x15\x03\x01\0\x02\x02\x28".to_vec(),
+        vec![],
+    ] {
         let (port, heard) = impostor(8, answer);
         let url = format!("postgresql://user:hunter2@127.0.0.1:{port}/database?sslmode=require");
         let error = Replication::connect(&config(&url)).await.err().unwrap();
         let heard = heard.join().unwrap();
         assert_eq!(heard[..8], [0, 0, 0, 8, 4, 0xd2, 0x16, 0x2f], "{error:?}");
         for told in ["user", "hunter2", "database", "replication"] {
-            assert!(!heard.windows(told.len()).any(|w| w == told.as_bytes()), "{told} after {error:?}");
+            assert!(
+                !heard.windows(told.len()).any(|w| w == told.as_bytes()),
+                "{told} after {error:?}"
+            );
         }
     }
 }
@@ -303,11 +356,11 @@ async fn a_server_that_breaks_the_protocol_is_an_error() {
         b"R".to_vec(),
         b"R\0\0\0\x03".to_vec(),
         b"R\x7f\xff\xff\xff\0\0\0\0".to_vec(),
-        b"R\0\0\0\x08\0\0\0\x63".to_vec(),                // a login that does not exist
-        b"R\0\0\0\x08\0\0\0\x07".to_vec(),                // GSSAPI
+        b"R\0\0\0\x08\0\0\0\x63".to_vec(), // a login that does not exist
+        b"R\0\0\0\x08\0\0\0\x07".to_vec(), // GSSAPI
         b"R\0\0\0\x14\0\0\0\x0aOAUTHBEARER\0\0".to_vec(), // and its true length is another
         b"R\0\0\0\x15\0\0\0\x0aOAUTHBEARER\0\0".to_vec(),
-        b"R\0\0\0\x08\0\0\0\x0a".to_vec(),           // no list of mechanisms
+        b"R\0\0\0\x08\0\0\0\x0a".to_vec(), // no list of mechanisms
         b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I".to_vec(), // let in, but by what?
         b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(),
         b"E\0\0\0\x30SFATAL".to_vec(),
@@ -328,7 +381,10 @@ async fn a_server_that_breaks_the_protocol_is_an_error() {
         let told = format!("{:?}", String::from_utf8_lossy(&answer));
         let (port, heard) = impostor(8, answer);
         let url = format!("postgresql://user:hunter2@127.0.0.1:{port}/database?sslmode=disable");
-        let error = Sql::connect(&config(&url)).await.err().unwrap_or_else(|| panic!("{told} was believed"));
+        let error = Sql::connect(&config(&url))
+            .await
+            .err()
+            .unwrap_or_else(|| panic!("{told} was believed"));
         assert!(!format!("{error:?}").contains("hunter2"), "{told}");
         heard.join().unwrap();
     }
@@ -340,7 +396,11 @@ async fn a_server_that_says_nothing_is_given_up_in_time() {
     let port = silent.local_addr().unwrap().port();
     for sslmode in ["disable", "require"] {
         let url = format!("postgresql://u@127.0.0.1:{port}/d?connect_timeout=1&sslmode={sslmode}");
-        let error = tokio::time::timeout(SOON, Replication::connect(&config(&url))).await.unwrap().err().unwrap();
+        let error = tokio::time::timeout(SOON, Replication::connect(&config(&url)))
+            .await
+            .unwrap()
+            .err()
+            .unwrap();
         assert!(matches!(error, PgError::ConnectTimeout { .. }), "{error:?}");
     }
 }

@@ -10,7 +10,10 @@ use wellspring::postgres::{Frame, PgError, Sql, StandbyStatus, StartOptions, pre
 #[tokio::test]
 async fn a_committed_row_arrives_and_is_not_sent_again_once_confirmed() {
     let server = Server::start();
-    server.sql("postgres", "create table t (id int primary key, x text); create publication p for table t");
+    server.sql(
+        "postgres",
+        "create table t (id int primary key, x text); create publication p for table t",
+    );
     let mut control = replication(&server).await;
     assert!(control.server_version() >= 140_000);
     let identity = control.identify_system().await.unwrap();
@@ -32,7 +35,10 @@ async fn a_committed_row_arrives_and_is_not_sent_again_once_confirmed() {
     let (_, end) = transaction(&mut stream).await;
     let sql = sql(&server).await;
     assert_eq!(slot::read(&sql, "s").await.unwrap().unwrap().active_pid, Some(pid));
-    assert_eq!(preflight::sync_state(&sql, pid).await.unwrap(), preflight::SyncState::Known("async".into()));
+    assert_eq!(
+        preflight::sync_state(&sql, pid).await.unwrap(),
+        preflight::SyncState::Known("async".into())
+    );
     assert!(preflight::walsender_signs(&sql, pid, "s").await.unwrap().alive);
 
     let status = StandbyStatus { write: end, flush: end, apply: end, reply: true };
@@ -48,7 +54,11 @@ async fn a_committed_row_arrives_and_is_not_sent_again_once_confirmed() {
     stream.finish().await;
 
     let row = slot::read(&sql, "s").await.unwrap().unwrap();
-    assert_eq!((row.active_pid, row.confirmed_flush_lsn), (None, Some(end)), "finish waits for the slot to be free");
+    assert_eq!(
+        (row.active_pid, row.confirmed_flush_lsn),
+        (None, Some(end)),
+        "finish waits for the slot to be free"
+    );
     assert_eq!(
         (row.plugin.as_deref(), row.database.as_deref(), row.invalidation),
         (Some("pgoutput"), Some("postgres"), None)
@@ -74,10 +84,17 @@ async fn held_slot_missing_slot_and_missing_publication_are_distinct() {
     let error = replication(&server).await.start(&options()).await.err().unwrap();
     assert!(error.is_slot_in_use(), "{error}");
     let missing = StartOptions { slot: "no".into(), ..options() };
-    assert_eq!(replication(&server).await.start(&missing).await.err().unwrap().sqlstate(), Some("42704"));
+    assert_eq!(
+        replication(&server).await.start(&missing).await.err().unwrap().sqlstate(),
+        Some("42704")
+    );
     let mut control = replication(&server).await;
     assert_eq!(control.create_slot("s", SOON).await.unwrap_err().sqlstate(), Some("42710"));
-    assert_eq!(control.query("select 1, null").await.unwrap(), [[Some("1".to_owned()), None]], "usable after an error");
+    assert_eq!(
+        control.query("select 1, null").await.unwrap(),
+        [[Some("1".to_owned()), None]],
+        "usable after an error"
+    );
 
     if server.major() < 18 {
         server.sql("postgres", "insert into t values (1)");
@@ -139,7 +156,10 @@ async fn a_fast_shutdown_ends_the_sentinel_and_a_stream_that_keeps_up() {
     let ended = tokio::time::timeout(SOON, sentinel.ended()).await.unwrap();
     assert_eq!(ended.error.unwrap().sqlstate, "57P01");
     let refused = Sql::connect(&config(&server.url("postgres"))).await.err().unwrap();
-    assert!(refused.is_shutting_down() || matches!(refused, PgError::Connect { .. }), "{refused:?}");
+    assert!(
+        refused.is_shutting_down() || matches!(refused, PgError::Connect { .. }),
+        "{refused:?}"
+    );
 
     let goodbye = async {
         loop {
@@ -153,7 +173,8 @@ async fn a_fast_shutdown_ends_the_sentinel_and_a_stream_that_keeps_up() {
                 }
             }
             if let Some(write) = sent {
-                let status = StandbyStatus { write, flush: Lsn::ZERO, apply: Lsn::ZERO, reply: false };
+                let status =
+                    StandbyStatus { write, flush: Lsn::ZERO, apply: Lsn::ZERO, reply: false };
                 stream.queue_status(status, PgMicros(0));
                 stream.flush().await?;
             }
@@ -167,12 +188,18 @@ async fn a_fast_shutdown_ends_the_sentinel_and_a_stream_that_keeps_up() {
 
 #[tokio::test]
 async fn a_slot_whose_wal_is_gone_says_so_on_every_version() {
-    let server =
-        Server::start_with(&[("max_slot_wal_keep_size", "1MB"), ("min_wal_size", "32MB"), ("max_wal_size", "32MB")]);
+    let server = Server::start_with(&[
+        ("max_slot_wal_keep_size", "1MB"),
+        ("min_wal_size", "32MB"),
+        ("max_wal_size", "32MB"),
+    ]);
     replication(&server).await.create_slot("s", SOON).await.unwrap();
     let sql = sql(&server).await;
     let healthy = slot::read(&sql, "s").await.unwrap().unwrap();
-    assert_eq!((healthy.wal_status.as_deref(), healthy.invalidation.as_deref()), (Some("reserved"), None));
+    assert_eq!(
+        (healthy.wal_status.as_deref(), healthy.invalidation.as_deref()),
+        (Some("reserved"), None)
+    );
     assert!(healthy.safe_wal_size.is_some() && healthy.retained_bytes().is_some());
     server.sql("postgres", "create table t (x text)");
     for _ in 0..4 {
@@ -183,7 +210,10 @@ async fn a_slot_whose_wal_is_gone_says_so_on_every_version() {
         server.sql("postgres", "checkpoint");
     }
     let lost = slot::read(&sql, "s").await.unwrap().unwrap();
-    assert_eq!((lost.wal_status.as_deref(), lost.invalidation.as_deref()), (Some("lost"), Some("wal_removed")));
+    assert_eq!(
+        (lost.wal_status.as_deref(), lost.invalidation.as_deref()),
+        (Some("lost"), Some("wal_removed"))
+    );
     let error = replication(&server).await.start(&options()).await.err().unwrap();
     assert_eq!(error.sqlstate(), Some("55000"), "{error:?}");
 }
@@ -210,7 +240,11 @@ async fn a_new_timeline_tells_where_it_left_the_old_one() {
 async fn a_call_given_up_half_way_is_never_mistaken_for_the_next() {
     let server = Server::start();
     let mut control = replication(&server).await;
-    let given_up = tokio::time::timeout(Duration::from_millis(100), control.query("select pg_sleep(20), 'old'")).await;
+    let given_up = tokio::time::timeout(
+        Duration::from_millis(100),
+        control.query("select pg_sleep(20), 'old'"),
+    )
+    .await;
     assert!(given_up.is_err());
     let error = control.query("select 'new'").await.unwrap_err();
     assert!(matches!(error, PgError::Protocol { .. }), "{error:?}");
@@ -225,8 +259,14 @@ async fn an_administrators_word_ends_stream_and_sentinel_with_state() {
     let sentinel = sql(&server).await;
     let mut stream = replication(&server).await.start(&options()).await.unwrap();
     let pids = format!("{}), ({}", sentinel.backend_pid(), stream.backend_pid());
-    server.sql("postgres", &format!("select pg_terminate_backend(pid) from (values ({pids})) ours (pid)"));
-    assert_eq!(tokio::time::timeout(SOON, sentinel.ended()).await.unwrap().error.unwrap().sqlstate, "57P01");
+    server.sql(
+        "postgres",
+        &format!("select pg_terminate_backend(pid) from (values ({pids})) ours (pid)"),
+    );
+    assert_eq!(
+        tokio::time::timeout(SOON, sentinel.ended()).await.unwrap().error.unwrap().sqlstate,
+        "57P01"
+    );
     assert!(matches!(sentinel.query("select 1").await, Err(PgError::Closed { .. })));
     let failure = async {
         loop {

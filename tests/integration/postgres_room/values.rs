@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use wellspring::change::{Context, Marker, Position, Row, describe};
 use wellspring::encode::{
-    BinaryMode, Code, Config, DecimalMode, Encoder, Format, HstoreMode, Ids, IntervalMode, Modes, Plan, Planner,
-    TimeMode, UnknownMode,
+    BinaryMode, Code, Config, DecimalMode, Encoder, Format, HstoreMode, Ids, IntervalMode, Modes,
+    Plan, Planner, TimeMode, UnknownMode,
 };
 use wellspring::lsn::{Lsn, Oid, PgMicros, Xid};
 use wellspring::pgoutput::{self, CopyRow, Message, Tuple};
@@ -46,12 +46,20 @@ const TYPES: &[(&str, u32, &[&str])] = &[
     ("bigint", 14, &["-9223372036854775808", "9223372036854775807"]),
     ("oid", 14, &["0", "4294967295"]),
     ("real", 14, &["-3.4028235e38", "1e-45", "-0", "NaN", "Infinity", "-Infinity"]),
-    ("double precision", 14, &["-1.7976931348623157e308", "5e-324", "-0", "0.1", "NaN", "Infinity", "-Infinity"]),
+    (
+        "double precision",
+        14,
+        &["-1.7976931348623157e308", "5e-324", "-0", "0.1", "NaN", "Infinity", "-Infinity"],
+    ),
     ("numeric(5,2)", 14, &["-999.99", "0", "999.99", "NaN"]),
     (
         "numeric(38,10)",
         14,
-        &["-9999999999999999999999999999.9999999999", "0.0000000001", "9999999999999999999999999999.9999999999"],
+        &[
+            "-9999999999999999999999999999.9999999999",
+            "0.0000000001",
+            "9999999999999999999999999999.9999999999",
+        ],
     ),
     ("numeric(3,-2)", 15, &["-99900", "12345"]),
     ("numeric(2,5)", 15, &["-0.00099", "0.00012"]),
@@ -86,7 +94,11 @@ const TYPES: &[(&str, u32, &[&str])] = &[
     ("varbit(1)", 14, &["", "1"]),
     ("varbit(24)", 14, &["", "00", "000000110000001000000001"]),
     ("varbit", 14, &["", "100000000"]),
-    ("date", 14, &["4713-01-01 BC", "0044-03-15 BC", "1582-10-10", "5874897-12-31", "infinity", "-infinity"]),
+    (
+        "date",
+        14,
+        &["4713-01-01 BC", "0044-03-15 BC", "1582-10-10", "5874897-12-31", "infinity", "-infinity"],
+    ),
     ("time", 14, &["00:00", "23:59:59.999999", "24:00"]),
     ("time(0)", 14, &["13:51:30"]),
     ("time(3)", 14, &["13:51:30.123"]),
@@ -108,10 +120,24 @@ const TYPES: &[(&str, u32, &[&str])] = &[
     ("timestamp(0)", 14, &["2019-07-09 02:28:57", "-infinity"]),
     ("timestamp(6)", 14, &["1582-10-04 12:00:00.000001"]),
     ("timestamp(3)", 14, &["1969-12-31 23:59:59.999", "294276-12-31 23:59:59.999", "infinity"]),
-    ("timestamptz", 14, &["4713-01-01 00:00:00+00 BC", "294276-12-31 23:59:59.999999+00", "infinity", "-infinity"]),
+    (
+        "timestamptz",
+        14,
+        &["4713-01-01 00:00:00+00 BC", "294276-12-31 23:59:59.999999+00", "infinity", "-infinity"],
+    ),
     ("timestamptz(3)", 14, &["21016-11-04 13:51:30.12+02", "0044-03-15 12:00:00+00 BC"]),
     ("timestamptz(0)", 14, &["2016-11-04 13:51:30+02"]),
-    ("interval", 14, &["-178000000 years", "178000000 years", "1 mon -1 day +02:03:04.5", "0", "-0.000001 second"]),
+    (
+        "interval",
+        14,
+        &[
+            "-178000000 years",
+            "178000000 years",
+            "1 mon -1 day +02:03:04.5",
+            "0",
+            "-0.000001 second",
+        ],
+    ),
     ("interval(3)", 14, &["1.235 seconds", "-1.999 seconds"]),
     ("interval", 17, &["infinity", "-infinity"]),
     ("point", 14, &["(-2.5,1e300)", "(Infinity,NaN)"]),
@@ -227,7 +253,10 @@ fn modes() -> [(&'static str, Modes); 6] {
                 ..default
             },
         ),
-        ("nanoseconds money_digits=0", Modes { time: TimeMode::Nanoseconds, money_digits: 0, ..default }),
+        (
+            "nanoseconds money_digits=0",
+            Modes { time: TimeMode::Nanoseconds, money_digits: 0, ..default },
+        ),
         ("microseconds", Modes { time: TimeMode::Microseconds, ..default }),
         (
             "adaptive_time_microseconds base64-url-safe money_digits=4",
@@ -268,8 +297,11 @@ async fn copied_and_streamed_rows_have_equal_bytes_on_every_version() {
 /// Compares with the sections of the golden file that this version has.
 fn compare(sections: &[(u32, String)], major: u32) {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/integration/postgres_room/values.txt");
-    let whole: String = sections.iter().map(|(since, text)| format!("since {since}: {text}\n")).collect();
-    if std::env::var_os("UPDATE_EXPECT").is_some() && TYPES.iter().all(|(_, since, _)| *since <= major) {
+    let whole: String =
+        sections.iter().map(|(since, text)| format!("since {since}: {text}\n")).collect();
+    if std::env::var_os("UPDATE_EXPECT").is_some()
+        && TYPES.iter().all(|(_, since, _)| *since <= major)
+    {
         std::fs::write(path, &whole).unwrap();
     }
     let golden = std::fs::read_to_string(path).unwrap();
@@ -278,7 +310,10 @@ fn compare(sections: &[(u32, String)], major: u32) {
         since.is_some_and(|(since, _)| since.parse::<u32>().unwrap() <= major)
     };
     let golden: String = golden.split_inclusive("\n\n").filter(is_here).collect();
-    assert!(golden == whole, "Postgres {major} differs from values.txt (UPDATE_EXPECT=1 writes it):\n{whole}");
+    assert!(
+        golden == whole,
+        "Postgres {major} differs from values.txt (UPDATE_EXPECT=1 writes it):\n{whole}"
+    );
 }
 
 /// A type with its values, and what they are as JSON under the modes that differ.
@@ -286,7 +321,12 @@ fn section(name: &str, values: &[&str], written: &[(&str, Vec<String>)]) -> Stri
     let mut text = format!("{name}\n");
     for (row, value) in [None].into_iter().chain(values.iter().map(Some)).enumerate() {
         let own = written.first().map_or("", |(_, texts)| &texts[row]);
-        writeln!(text, "    {}  {own}", value.map_or("NULL".to_owned(), |value| format!("{value:?}"))).unwrap();
+        writeln!(
+            text,
+            "    {}  {own}",
+            value.map_or("NULL".to_owned(), |value| format!("{value:?}"))
+        )
+        .unwrap();
         for (mode, texts) in written.iter().skip(1).filter(|(_, texts)| texts[row] != own) {
             writeln!(text, "        {mode}  {}", texts[row]).unwrap();
         }
@@ -315,7 +355,10 @@ fn rows_of(number: usize, name: &str, values: &[&str]) -> String {
     let literal = |value: &&str| format!("'{}'", value.replace('\'', "''"));
     let all = ["NULL".to_owned()].into_iter().chain(values.iter().map(literal));
     let rows: Vec<String> = all.enumerate().map(|(id, value)| format!("({id}, {value})")).collect();
-    format!("create table v{number} (id int primary key, v {name}); insert into v{number} values {};", rows.join(", "))
+    format!(
+        "create table v{number} (id int primary key, v {name}); insert into v{number} values {};",
+        rows.join(", ")
+    )
 }
 
 /// Streams and copies the rows of every statement's table.
@@ -330,8 +373,12 @@ async fn sent(server: &Server, statements: &[String]) -> Vec<Sent> {
     read_until(&mut stream, |frame| {
         let Frame::XLogData { payload, .. } = frame else { return None };
         match pgoutput::decode(payload).unwrap() {
-            Message::Relation(relation) => drop(relations.insert(relation.name.to_owned(), payload.to_vec())),
-            Message::Insert { relation, .. } => streamed.entry(relation).or_default().push(payload.to_vec()),
+            Message::Relation(relation) => {
+                drop(relations.insert(relation.name.to_owned(), payload.to_vec()))
+            }
+            Message::Insert { relation, .. } => {
+                streamed.entry(relation).or_default().push(payload.to_vec())
+            }
             // Version 14 tells of empty transactions too, those of autovacuum among them.
             Message::Commit { .. } if !streamed.is_empty() => return Some(()),
             _ => {}
@@ -345,10 +392,14 @@ async fn sent(server: &Server, statements: &[String]) -> Vec<Sent> {
     let mut all = Vec::new();
     for number in 0..statements.len() {
         let name = format!("v{number}");
-        let Ok(Message::Relation(relation)) = pgoutput::decode(&relations[&name]) else { panic!("{name}") };
+        let Ok(Message::Relation(relation)) = pgoutput::decode(&relations[&name]) else {
+            panic!("{name}")
+        };
         let oid = relation.oid;
         let facts = catalog::table_facts(&catalog, oid).await.unwrap();
-        copy.begin(&name, &format!("COPY (SELECT id, v FROM ONLY {name} ORDER BY id) TO STDOUT")).await.unwrap();
+        copy.begin(&name, &format!("COPY (SELECT id, v FROM ONLY {name} ORDER BY id) TO STDOUT"))
+            .await
+            .unwrap();
         let mut copied = Vec::new();
         while let Some(piece) = copy.next(&name).await.unwrap() {
             let mut at = 0;
@@ -367,20 +418,34 @@ async fn sent(server: &Server, statements: &[String]) -> Vec<Sent> {
 fn written(sent: &Sent, modes: Modes) -> Vec<String> {
     let mut texts = Vec::new();
     for format in [Format::Avro, Format::Json] {
-        let planner = Planner::new(Config { format, modes, ..Config::new("shop") }, "app", "run", 1);
+        let planner =
+            Planner::new(Config { format, modes, ..Config::new("shop") }, "app", "run", 1);
         let plan = planner.draft(&sent.table).unwrap().into_plan(Ids { key: Some(1), value: 2 });
         assert_eq!(sent.streamed.len(), sent.copied.len());
         for (streamed, copied) in sent.streamed.iter().zip(&sent.copied) {
-            let Ok(Message::Insert { new, .. }) = pgoutput::decode(streamed) else { panic!("no insert") };
+            let Ok(Message::Insert { new, .. }) = pgoutput::decode(streamed) else {
+                panic!("no insert")
+            };
             let streamed = record(&plan, &Row::Insert { new });
             let mut row = CopyRow::default();
             let new: Tuple<'_> = row.read(copied, sent.table.columns.len()).unwrap();
             let copied = record(&plan, &Row::Read { new });
             assert_eq!(streamed.0, copied.0, "keys of {}", sent.table.name);
-            let differing: Vec<(u8, u8)> =
-                streamed.1.iter().copied().zip(copied.1.iter().copied()).filter(|(l, r)| l != r).collect();
+            let differing: Vec<(u8, u8)> = streamed
+                .1
+                .iter()
+                .copied()
+                .zip(copied.1.iter().copied())
+                .filter(|(l, r)| l != r)
+                .collect();
             let same = streamed.1.len() == copied.1.len() && differing == [(b'c', b'r')];
-            assert!(same, "{}: {:?} {:?}", sent.table.name, String::from_utf8_lossy(&streamed.1), copied.1);
+            assert!(
+                same,
+                "{}: {:?} {:?}",
+                sent.table.name,
+                String::from_utf8_lossy(&streamed.1),
+                copied.1
+            );
             if format == Format::Json {
                 let event: Json = serde_json::from_slice(&streamed.1).unwrap();
                 let after = event["after"].as_object().unwrap();

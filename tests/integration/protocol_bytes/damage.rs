@@ -110,7 +110,10 @@ fn survives(seed: u64) {
         }
     }
     // Were nothing or everything understood, the damage would prove nothing.
-    assert!(understood > mutants / 50 && understood < mutants * 9 / 10, "{understood} of {mutants} were understood");
+    assert!(
+        understood > mutants / 50 && understood < mutants * 9 / 10,
+        "{understood} of {mutants} were understood"
+    );
 }
 
 #[test]
@@ -140,7 +143,10 @@ fn refuses_every_recorded_message_cut_short() {
             // Values may be long; where a long message is cut says nothing new after its first and last bytes.
             let length = frame.message.len();
             for end in (0..length).filter(|end| *end < 400 || length - *end < 400) {
-                assert!(decode(&frame.message[..end]).is_err(), "{name}, frame {number} cut at {end}");
+                assert!(
+                    decode(&frame.message[..end]).is_err(),
+                    "{name}, frame {number} cut at {end}"
+                );
             }
         }
     }
@@ -156,7 +162,11 @@ fn what_was_kept_is_refused() {
             let digits: String = line.split_whitespace().collect();
             let byte = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).unwrap();
             let bytes: Vec<u8> = (0..digits.len()).step_by(2).map(byte).collect();
-            assert!(!swallow(&mut Changes::resume(None), Lsn::ZERO, &bytes), "{}: {line}", path.display());
+            assert!(
+                !swallow(&mut Changes::resume(None), Lsn::ZERO, &bytes),
+                "{}: {line}",
+                path.display()
+            );
             kept += 1;
         }
     }

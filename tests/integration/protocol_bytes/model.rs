@@ -40,23 +40,41 @@ impl Said {
             Said::Commit { lsn, end, at } => Bytes::tag(b'C').int(0u8).int(*lsn).int(*end).int(*at),
             Said::Origin { lsn, name } => Bytes::tag(b'O').int(*lsn).text(name),
             Said::Relation { oid, namespace, name, identity, columns } => columns.iter().fold(
-                Bytes::tag(b'R').int(*oid).text(namespace).text(name).int(*identity).count(columns.len()),
-                |bytes, (key, name, oid, typmod)| bytes.int(u8::from(*key)).text(name).int(*oid).int(*typmod),
+                Bytes::tag(b'R')
+                    .int(*oid)
+                    .text(namespace)
+                    .text(name)
+                    .int(*identity)
+                    .count(columns.len()),
+                |bytes, (key, name, oid, typmod)| {
+                    bytes.int(u8::from(*key)).text(name).int(*oid).int(*typmod)
+                },
             ),
-            Said::Type { oid, namespace, name } => Bytes::tag(b'Y').int(*oid).text(namespace).text(name),
+            Said::Type { oid, namespace, name } => {
+                Bytes::tag(b'Y').int(*oid).text(namespace).text(name)
+            }
             Said::Insert { relation, new } => Bytes::tag(b'I').int(*relation).row(b'N', new),
-            Said::Update { relation, old: None, new } => Bytes::tag(b'U').int(*relation).row(b'N', new),
+            Said::Update { relation, old: None, new } => {
+                Bytes::tag(b'U').int(*relation).row(b'N', new)
+            }
             Said::Update { relation, old: Some((tag, old)), new } => {
                 Bytes::tag(b'U').int(*relation).row(*tag, old).row(b'N', new)
             }
-            Said::Delete { relation, old: (tag, old) } => Bytes::tag(b'D').int(*relation).row(*tag, old),
+            Said::Delete { relation, old: (tag, old) } => {
+                Bytes::tag(b'D').int(*relation).row(*tag, old)
+            }
             Said::Truncate { cascade, restart, relations } => relations.iter().fold(
-                Bytes::tag(b'T').length(relations.len()).int(u8::from(*cascade) | u8::from(*restart) << 1),
+                Bytes::tag(b'T')
+                    .length(relations.len())
+                    .int(u8::from(*cascade) | u8::from(*restart) << 1),
                 |bytes, oid| bytes.int(*oid),
             ),
-            Said::Logical { transactional, lsn, prefix, content } => {
-                Bytes::tag(b'M').int(u8::from(*transactional)).int(*lsn).text(prefix).length(content.len()).raw(content)
-            }
+            Said::Logical { transactional, lsn, prefix, content } => Bytes::tag(b'M')
+                .int(u8::from(*transactional))
+                .int(*lsn)
+                .text(prefix)
+                .length(content.len())
+                .raw(content),
         }
         .0
     }
@@ -70,30 +88,42 @@ impl Said {
             Message::Commit { commit_lsn, end_lsn, committed_at } => {
                 Said::Commit { lsn: commit_lsn.bytes(), end: end_lsn.bytes(), at: committed_at.0 }
             }
-            Message::Origin { commit_lsn, name } => Said::Origin { lsn: commit_lsn.bytes(), name: name.into() },
+            Message::Origin { commit_lsn, name } => {
+                Said::Origin { lsn: commit_lsn.bytes(), name: name.into() }
+            }
             Message::Relation(relation) => Said::Relation {
                 oid: relation.oid.0,
                 namespace: relation.namespace.into(),
                 name: relation.name.into(),
                 identity: relation.identity,
-                columns: relation.columns().map(|c| (c.in_identity, c.name.into(), c.type_oid.0, c.typmod)).collect(),
+                columns: relation
+                    .columns()
+                    .map(|c| (c.in_identity, c.name.into(), c.type_oid.0, c.typmod))
+                    .collect(),
             },
             Message::Type { oid, namespace, name } => {
                 Said::Type { oid: oid.0, namespace: namespace.into(), name: name.into() }
             }
-            Message::Insert { relation, new } => Said::Insert { relation: relation.0, new: row(new) },
+            Message::Insert { relation, new } => {
+                Said::Insert { relation: relation.0, new: row(new) }
+            }
             Message::Update { relation, old: before, new } => {
                 Said::Update { relation: relation.0, old: before.map(old), new: row(new) }
             }
-            Message::Delete { relation, old: before } => Said::Delete { relation: relation.0, old: old(before) },
+            Message::Delete { relation, old: before } => {
+                Said::Delete { relation: relation.0, old: old(before) }
+            }
             Message::Truncate(truncate) => Said::Truncate {
                 cascade: truncate.cascade,
                 restart: truncate.restart_identity,
                 relations: truncate.relations().map(|oid| oid.0).collect(),
             },
-            Message::Logical { transactional, lsn, prefix, content } => {
-                Said::Logical { transactional, lsn: lsn.bytes(), prefix: prefix.into(), content: content.into() }
-            }
+            Message::Logical { transactional, lsn, prefix, content } => Said::Logical {
+                transactional,
+                lsn: lsn.bytes(),
+                prefix: prefix.into(),
+                content: content.into(),
+            },
         }
     }
 }

@@ -34,7 +34,13 @@ fn column() -> impl Strategy<Value = Column> {
 fn relation() -> impl Strategy<Value = Said> {
     let identity = prop_oneof![Just(b'd'), Just(b'n'), Just(b'f'), Just(b'i')];
     (any::<u32>(), name(), name(), identity, vec(column(), 0..9)).prop_map(
-        |(oid, namespace, name, identity, columns)| Said::Relation { oid, namespace, name, identity, columns },
+        |(oid, namespace, name, identity, columns)| Said::Relation {
+            oid,
+            namespace,
+            name,
+            identity,
+            columns,
+        },
     )
 }
 
@@ -44,18 +50,26 @@ fn said() -> impl Strategy<Value = Said> {
         any::<(u64, u64, i64)>().prop_map(|(lsn, end, at)| Said::Commit { lsn, end, at }),
         (any::<u64>(), name()).prop_map(|(lsn, name)| Said::Origin { lsn, name }),
         relation(),
-        (any::<u32>(), name(), name()).prop_map(|(oid, namespace, name)| Said::Type { oid, namespace, name }),
-        (any::<u32>(), row()).prop_map(|(relation, new)| Said::Insert { relation, new }),
-        (any::<u32>(), proptest::option::of(old()), row()).prop_map(|(relation, old, new)| Said::Update {
-            relation,
-            old,
-            new
+        (any::<u32>(), name(), name()).prop_map(|(oid, namespace, name)| Said::Type {
+            oid,
+            namespace,
+            name
         }),
+        (any::<u32>(), row()).prop_map(|(relation, new)| Said::Insert { relation, new }),
+        (any::<u32>(), proptest::option::of(old()), row())
+            .prop_map(|(relation, old, new)| Said::Update { relation, old, new }),
         (any::<u32>(), old()).prop_map(|(relation, old)| Said::Delete { relation, old }),
-        (any::<bool>(), any::<bool>(), vec(any::<u32>(), 0..9))
-            .prop_map(|(cascade, restart, relations)| Said::Truncate { cascade, restart, relations }),
-        (any::<bool>(), any::<u64>(), name(), vec(any::<u8>(), 0..40))
-            .prop_map(|(transactional, lsn, prefix, content)| Said::Logical { transactional, lsn, prefix, content }),
+        (any::<bool>(), any::<bool>(), vec(any::<u32>(), 0..9)).prop_map(
+            |(cascade, restart, relations)| Said::Truncate { cascade, restart, relations }
+        ),
+        (any::<bool>(), any::<u64>(), name(), vec(any::<u8>(), 0..40)).prop_map(
+            |(transactional, lsn, prefix, content)| Said::Logical {
+                transactional,
+                lsn,
+                prefix,
+                content
+            }
+        ),
     ]
 }
 

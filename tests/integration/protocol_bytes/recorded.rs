@@ -41,8 +41,11 @@ pub fn streams() -> Vec<(String, Vec<Sent>)> {
 
 /// The scripts, without `.sql`.
 fn names() -> Vec<String> {
-    let scripts = fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let mut names: Vec<_> = scripts.filter_map(|name| name.strip_suffix(".sql").map(str::to_owned)).collect();
+    let scripts = fs::read_dir(folder())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<_> =
+        scripts.filter_map(|name| name.strip_suffix(".sql").map(str::to_owned)).collect();
     names.sort();
     assert!(!names.is_empty());
     names
@@ -65,7 +68,8 @@ fn frames_of(mut file: &[u8]) -> Vec<Sent> {
 #[track_caller]
 fn assert_said_again(name: &str, frames: &[Sent]) {
     for (number, frame) in frames.iter().enumerate() {
-        let message = decode(&frame.message).unwrap_or_else(|error| panic!("{name}, frame {number}: {error}"));
+        let message = decode(&frame.message)
+            .unwrap_or_else(|error| panic!("{name}, frame {number}: {error}"));
         let said = Said::of(&message);
         assert_eq!(said.encode(), frame.message, "{name}, frame {number}: {said:?}");
     }
@@ -77,10 +81,12 @@ fn positions(frames: &[Sent]) -> Vec<Position> {
     let mut found = Vec::new();
     for frame in frames {
         match changes.step(frame.start, PgMicros(0), decode(&frame.message).unwrap()).unwrap() {
-            Step::Row(_, context, _) | Step::Logical { context, .. } => found.push(context.position),
-            Step::Truncate(slots, context) => found.extend(
-                (0..).zip(slots).map(|(i, _)| Position { ordinal: context.position.ordinal + i, ..context.position }),
-            ),
+            Step::Row(_, context, _) | Step::Logical { context, .. } => {
+                found.push(context.position)
+            }
+            Step::Truncate(slots, context) => found.extend((0..).zip(slots).map(|(i, _)| {
+                Position { ordinal: context.position.ordinal + i, ..context.position }
+            })),
             Step::Begin | Step::Commit(_) | Step::Relation(..) | Step::Nothing => {}
         }
     }
@@ -106,10 +112,15 @@ fn the_recordings_hold_every_kind_of_message_and_of_cell() {
                 Message::Update { old: Some(old), .. } => {
                     format!("{kind}{}", if old.is_key_only() { 'K' } else { 'O' })
                 }
-                Message::Delete { old, .. } => format!("{kind}{}", if old.is_key_only() { 'K' } else { 'O' }),
-                Message::Logical { transactional, .. } => format!("{kind}{}", u8::from(transactional)),
+                Message::Delete { old, .. } => {
+                    format!("{kind}{}", if old.is_key_only() { 'K' } else { 'O' })
+                }
+                Message::Logical { transactional, .. } => {
+                    format!("{kind}{}", u8::from(transactional))
+                }
                 Message::Truncate(truncate) => {
-                    let (cascade, restart) = (u8::from(truncate.cascade), u8::from(truncate.restart_identity));
+                    let (cascade, restart) =
+                        (u8::from(truncate.cascade), u8::from(truncate.restart_identity));
                     format!("{kind}{cascade}{restart}x{}", truncate.relations().count())
                 }
                 Message::Relation(relation) => format!("{kind}{}", char::from(relation.identity)),
@@ -120,7 +131,9 @@ fn the_recordings_hold_every_kind_of_message_and_of_cell() {
                 _ => None,
             };
             let cells = rows.into_iter().flat_map(|row| row.cells());
-            kinds.extend(cells.map(|cell| format!("{cell:?}").split('(').next().unwrap().to_owned()));
+            kinds.extend(
+                cells.map(|cell| format!("{cell:?}").split('(').next().unwrap().to_owned()),
+            );
         }
     }
     let kinds: Vec<_> = kinds.into_iter().collect();
@@ -144,10 +157,17 @@ fn a_recording_that_lost_a_frame_is_refused_or_read_to_its_end() {
         for lost in 0..frames.len() {
             let mut changes = Changes::resume(None);
             let rest = frames.iter().enumerate().filter(|(number, _)| *number != lost);
-            let read = rest.take_while(|(_, frame)| swallow(&mut changes, frame.start, &frame.message)).count();
+            let read = rest
+                .take_while(|(_, frame)| swallow(&mut changes, frame.start, &frame.message))
+                .count();
             let dropped = decode(&frames[lost].message).unwrap();
-            if matches!(dropped, Message::Begin { .. } | Message::Commit { .. }) && lost + 2 < frames.len() {
-                assert!(read < frames.len() - 1, "the stream made sense without frame {lost}, {dropped:?}");
+            if matches!(dropped, Message::Begin { .. } | Message::Commit { .. })
+                && lost + 2 < frames.len()
+            {
+                assert!(
+                    read < frames.len() - 1,
+                    "the stream made sense without frame {lost}, {dropped:?}"
+                );
             }
         }
     }
@@ -159,12 +179,20 @@ async fn record(server: &Server, number: usize, script: &str) -> Vec<u8> {
     server.sql("postgres", &format!("create database {database}"));
     server.sql(&database, "create publication p for all tables");
     let slot = format!("s{number}");
-    server.sql(&database, &format!("select pg_create_logical_replication_slot('{slot}', 'pgoutput')"));
+    server.sql(
+        &database,
+        &format!("select pg_create_logical_replication_slot('{slot}', 'pgoutput')"),
+    );
     server.sql(&database, script);
     server.sql(&database, &format!("select pg_logical_emit_message(false, '{LAST}', '')"));
     let config = Config::from_url(parse_url(&server.url(&database)).unwrap()).unwrap();
-    let options =
-        StartOptions { slot, publication: "p".into(), messages: true, origins: Origins::Any, from: Lsn::ZERO };
+    let options = StartOptions {
+        slot,
+        publication: "p".into(),
+        messages: true,
+        origins: Origins::Any,
+        from: Lsn::ZERO,
+    };
     let mut stream = Replication::connect(&config).await.unwrap().start(&options).await.unwrap();
     let mut file = Vec::new();
     loop {
@@ -190,7 +218,8 @@ async fn everything_that_the_installed_server_says_is_understood() {
     for (number, name) in names().iter().enumerate() {
         let script = fs::read_to_string(folder().join(format!("{name}.sql"))).unwrap();
         let recording = record(&server, number, &script);
-        let file = tokio::time::timeout(SOON, recording).await.expect("the last message did not come");
+        let file =
+            tokio::time::timeout(SOON, recording).await.expect("the last message did not come");
         let frames = frames_of(&file);
         if std::env::var_os("WELLSPRING_RECORD").is_some() {
             fs::write(folder().join(format!("{name}.bin")), &file).unwrap();

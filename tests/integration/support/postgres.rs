@@ -66,7 +66,16 @@ impl Server {
         }
         let server = Server { root, bin: newest_bin(), owner, port: 0 };
         let mut initdb = server.command("initdb");
-        initdb.arg("-D").arg(server.data()).args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"]);
+        initdb.arg("-D").arg(server.data()).args([
+            "-U",
+            "postgres",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--locale=C",
+            "-N",
+        ]);
         let made = initdb.output().unwrap();
         assert!(made.status.success(), "{}", text_of(&made));
         server
@@ -79,14 +88,23 @@ impl Server {
             ("listen_addresses", "127.0.0.1"),
             ("unix_socket_directories", self.root.path().to_str().unwrap()),
         ];
-        let lines: String =
-            own.iter().chain(&SETTINGS).chain(settings).map(|(name, value)| format!("{name} = '{value}'\n")).collect();
+        let lines: String = own
+            .iter()
+            .chain(&SETTINGS)
+            .chain(settings)
+            .map(|(name, value)| format!("{name} = '{value}'\n"))
+            .collect();
         fs::write(self.data().join("postgresql.auto.conf"), lines).unwrap();
     }
 
     fn try_start(&self) -> Output {
         let mut start = self.command("pg_ctl");
-        start.arg("-D").arg(self.data()).arg("-l").arg(self.log_path()).args(["-w", "-t", "60", "start"]);
+        start
+            .arg("-D")
+            .arg(self.data())
+            .arg("-l")
+            .arg(self.log_path())
+            .args(["-w", "-t", "60", "start"]);
         // The server inherits what pg_ctl has: pipes of ours would never end.
         start.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let status = start.status().unwrap();
@@ -135,8 +153,13 @@ impl Server {
 
     /// The same, leaving the verdict to the test.
     pub fn try_sql(&self, database: &str, text: &str) -> Output {
-        let mut psql =
-            self.psql(database).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut psql = self
+            .psql(database)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         psql.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
         psql.wait_with_output().unwrap()
     }
@@ -162,7 +185,12 @@ impl Server {
             chown(&folder, Some(uid), None).unwrap();
         }
         let mut receiver = self.command("pg_receivewal");
-        receiver.arg("-D").arg(folder).arg("-h").arg(self.root.path()).args(["-p", &self.port.to_string()]);
+        receiver
+            .arg("-D")
+            .arg(folder)
+            .arg("-h")
+            .arg(self.root.path())
+            .args(["-p", &self.port.to_string()]);
         receiver.args(["-U", "postgres", "-S", slot, "--synchronous"]);
         receiver
     }
@@ -170,8 +198,25 @@ impl Server {
     /// A program that holds this logical slot and throws away what it reads.
     pub fn holder(&self, database: &str, slot: &str, publication: &str) -> Command {
         let mut holder = self.command("pg_recvlogical");
-        holder.arg("-h").arg(self.root.path()).args(["-p", &self.port.to_string(), "-U", "postgres", "-d", database]);
-        holder.args(["--slot", slot, "--start", "-n", "-f", "/dev/null", "-o", "proto_version=1", "-o"]);
+        holder.arg("-h").arg(self.root.path()).args([
+            "-p",
+            &self.port.to_string(),
+            "-U",
+            "postgres",
+            "-d",
+            database,
+        ]);
+        holder.args([
+            "--slot",
+            slot,
+            "--start",
+            "-n",
+            "-f",
+            "/dev/null",
+            "-o",
+            "proto_version=1",
+            "-o",
+        ]);
         holder.arg(format!("publication_names={publication}"));
         holder
     }
@@ -213,7 +258,12 @@ impl Server {
     #[track_caller]
     pub fn promote(&self) {
         let mut promote = self.command("pg_ctl");
-        let done = promote.arg("-D").arg(self.data()).args(["-w", "-t", "60", "promote"]).output().unwrap();
+        let done = promote
+            .arg("-D")
+            .arg(self.data())
+            .args(["-w", "-t", "60", "promote"])
+            .output()
+            .unwrap();
         assert!(done.status.success(), "{}\n{}", text_of(&done), self.log());
     }
 
@@ -223,19 +273,29 @@ impl Server {
     pub fn standby(&self) -> Server {
         assert!(self.stop_fast(60), "{}", self.log());
         let root = tempfile::Builder::new().prefix("wsp").tempdir().unwrap();
-        let copied = Command::new("cp").arg("-a").arg(self.data()).arg(root.path().join("data")).status().unwrap();
+        let copied = Command::new("cp")
+            .arg("-a")
+            .arg(self.data())
+            .arg(root.path().join("data"))
+            .status()
+            .unwrap();
         assert!(copied.success());
         if let Some(uid) = self.owner {
             chown(root.path(), Some(uid), None).unwrap();
         }
         self.start_again();
         let mut standby = Server { root, bin: self.bin.clone(), owner: self.owner, port: 0 };
-        let primary = format!("host={} port={} user=postgres", self.socket_dir().to_str().unwrap(), self.port)
-            .replace('\'', "''");
+        let primary = format!(
+            "host={} port={} user=postgres",
+            self.socket_dir().to_str().unwrap(),
+            self.port
+        )
+        .replace('\'', "''");
         standby.write_private("standby.signal", b"");
         for attempt in 1.. {
             standby.port = free_port();
-            standby.write_settings(&[("primary_conninfo", &primary), ("hot_standby_feedback", "on")]);
+            standby
+                .write_settings(&[("primary_conninfo", &primary), ("hot_standby_feedback", "on")]);
             if standby.try_start().status.success() {
                 break;
             }
@@ -252,7 +312,14 @@ impl Server {
 
     fn stop(&self, mode: &str, seconds: u32) -> bool {
         let mut stop = self.command("pg_ctl");
-        stop.arg("-D").arg(self.data()).args(["-m", mode, "-w", "-t", &seconds.to_string(), "stop"]);
+        stop.arg("-D").arg(self.data()).args([
+            "-m",
+            mode,
+            "-w",
+            "-t",
+            &seconds.to_string(),
+            "stop",
+        ]);
         stop.output().is_ok_and(|output| output.status.success())
     }
 
@@ -267,7 +334,9 @@ impl Server {
             None => Command::new(path),
             Some(uid) => {
                 let mut command = Command::new("setpriv");
-                command.args([format!("--reuid={uid}"), "--clear-groups".into(), "--".into()]).arg(path);
+                command
+                    .args([format!("--reuid={uid}"), "--clear-groups".into(), "--".into()])
+                    .arg(path);
                 command
             }
         };
@@ -289,8 +358,14 @@ fn newest_bin() -> PathBuf {
     if let Some(bin) = std::env::var_os("WELLSPRING_TEST_PG_BIN") {
         return bin.into();
     }
-    let version = |path: &Path| path.file_name().and_then(OsStr::to_str).and_then(|name| name.parse::<u32>().ok());
-    let installed = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|entry| entry.path());
+    let version = |path: &Path| {
+        path.file_name().and_then(OsStr::to_str).and_then(|name| name.parse::<u32>().ok())
+    };
+    let installed = fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path());
     installed
         .filter(|path| path.join("bin/initdb").exists())
         .max_by_key(|path| version(path))
@@ -314,5 +389,9 @@ fn id_of(user: &str) -> u32 {
 }
 
 fn text_of(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
 }

@@ -34,7 +34,12 @@ impl Row {
     /// Operation, marker and key.
     pub fn place(&self) -> String {
         let text = |value: &Value| value.as_str().unwrap_or("?").to_owned();
-        format!("{} {} {}", text(&self.value["op"]), text(&self.value["source"]["snapshot"]), self.key)
+        format!(
+            "{} {} {}",
+            text(&self.value["op"]),
+            text(&self.value["source"]["snapshot"]),
+            self.key
+        )
     }
 
     pub fn source(&self, field: &str) -> u64 {
@@ -60,7 +65,10 @@ impl World {
         server.sql("postgres", sql);
         let world = World::between(server, Broker::start(2, 1).unwrap(), tables);
         for (at, table) in tables.iter().enumerate() {
-            world.broker.lead(&format!("p.public.{table}"), 0, if at == 0 { 2 } else { 1 }).unwrap();
+            world
+                .broker
+                .lead(&format!("p.public.{table}"), 0, if at == 0 { 2 } else { 1 })
+                .unwrap();
         }
         world.broker.lead("p.wellspring-state", 0, 1).unwrap();
         world
@@ -149,9 +157,16 @@ impl World {
         self.checked_with(role, "", "", more)
     }
 
-    fn checked_with(&self, role: &str, postgres: &str, events: &str, more: &str) -> wellspring::agent::Config {
+    fn checked_with(
+        &self,
+        role: &str,
+        postgres: &str,
+        events: &str,
+        more: &str,
+    ) -> wellspring::agent::Config {
         let text = self.text_with(role, postgres, events, more);
-        let loaded = config::check("test.toml", &text, &config::Environment::new()).unwrap_or_else(|e| panic!("{e}"));
+        let loaded = config::check("test.toml", &text, &config::Environment::new())
+            .unwrap_or_else(|e| panic!("{e}"));
         loaded.checked.pipeline(false)
     }
 
@@ -161,7 +176,8 @@ impl World {
     }
 
     fn text_with(&self, role: &str, postgres: &str, events: &str, more: &str) -> String {
-        let tables = if more.contains("[tables]") { "" } else { "[tables]\ninclude = [\"public.*\"]\n" };
+        let tables =
+            if more.contains("[tables]") { "" } else { "[tables]\ninclude = [\"public.*\"]\n" };
         let topics = if more.contains("[topics]") { "" } else { "[topics]\nprefix = \"p\"\n" };
         let json = if more.contains("[events]") { "" } else { "[events]\nformat = \"json\"\n" };
         format!(
@@ -176,7 +192,12 @@ impl World {
     #[track_caller]
     pub fn records(&self, table: &str, count: usize) -> Vec<Row> {
         let rows = self.until(table, |rows| rows.len() >= count);
-        assert_eq!(rows.len(), count, "the last: {:?}", rows.iter().rev().take(20).map(Row::place).collect::<Vec<_>>());
+        assert_eq!(
+            rows.len(),
+            count,
+            "the last: {:?}",
+            rows.iter().rev().take(20).map(Row::place).collect::<Vec<_>>()
+        );
         rows
     }
 
@@ -190,7 +211,10 @@ impl World {
     pub fn send(&self, topic: &str, key: &str, value: &str) {
         let producer: BaseProducer =
             ClientConfig::new().set("bootstrap.servers", self.broker.bootstrap()).create().unwrap();
-        producer.send(BaseRecord::to(topic).partition(0).key(key).payload(value)).map_err(|(error, _)| error).unwrap();
+        producer
+            .send(BaseRecord::to(topic).partition(0).key(key).payload(value))
+            .map_err(|(error, _)| error)
+            .unwrap();
         producer.flush(PATIENCE).unwrap();
     }
 
@@ -226,13 +250,15 @@ impl World {
         let (mut rows, mut end, deadline) = (Vec::new(), 0, Instant::now() + PATIENCE);
         loop {
             let polled = reader.poll(Duration::from_millis(100));
-            let is_away = |error: &KafkaError| error.rdkafka_error_code() == Some(BrokerTransportFailure);
+            let is_away =
+                |error: &KafkaError| error.rdkafka_error_code() == Some(BrokerTransportFailure);
             // A broker that was taken away is told of, and is no matter to a topic of another one.
             if let Some(message) = polled.filter(|polled| !polled.as_ref().is_err_and(is_away)) {
                 let message = message.unwrap();
                 let json = |bytes: Option<&[u8]>| {
                     bytes.map_or(Value::Null, |b| {
-                        serde_json::from_slice(b).unwrap_or_else(|_| String::from_utf8_lossy(b).into_owned().into())
+                        serde_json::from_slice(b)
+                            .unwrap_or_else(|_| String::from_utf8_lossy(b).into_owned().into())
                     })
                 };
                 if message.payload().is_some() {
@@ -247,7 +273,11 @@ impl World {
                 }
             }
             let shown: Vec<_> = rows.iter().rev().take(20).map(Row::place).collect();
-            assert!(Instant::now() < deadline, "records of {topic} did not come: {} {shown:?}", rows.len());
+            assert!(
+                Instant::now() < deadline,
+                "records of {topic} did not come: {} {shown:?}",
+                rows.len()
+            );
         }
     }
 }

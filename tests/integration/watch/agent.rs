@@ -35,11 +35,18 @@ fn a_table_out_of_the_publication_for_a_moment_halts() {
     let range = halted.range.unwrap();
     assert!(range.from < position(before), "{range:?} holds {before}");
     // A look between the statements has seen the table away, and halted before the row was lost.
-    assert!(range.to >= position(after) || halted.detail.contains("no longer published"), "{range:?} holds {after}");
+    assert!(
+        range.to >= position(after) || halted.detail.contains("no longer published"),
+        "{range:?} holds {after}"
+    );
     assert!(halted.detail.contains("table public.t"), "{}", halted.detail);
     agent.stop();
     let again = world.agent("");
-    assert_eq!(again.halts("table_left").range, Some(range), "a start that finds another membership keeps the range");
+    assert_eq!(
+        again.halts("table_left").range,
+        Some(range),
+        "a start that finds another membership keeps the range"
+    );
     world.command("", &["slot", "accept"]);
     again.streams();
     world.sql("insert into t values (3)");
@@ -70,8 +77,12 @@ fn a_table_loaded_and_swapped_halts_and_names_both() {
          begin; alter table t rename to t_old; alter table t_new rename to t; commit; insert into t values (8)",
     );
     let halted = agent.halts("table_swapped");
-    for words in ["public.t_old", "is not published", "ADD TABLE ONLY \"public\".\"t\"", "wellspring snapshot public.t"]
-    {
+    for words in [
+        "public.t_old",
+        "is not published",
+        "ADD TABLE ONLY \"public\".\"t\"",
+        "wellspring snapshot public.t",
+    ] {
         assert!(halted.detail.contains(words), "{words}: {}", halted.detail);
     }
     assert!(halted.range.is_some_and(|range| range.from < range.to));
@@ -80,7 +91,9 @@ fn a_table_loaded_and_swapped_halts_and_names_both() {
 #[test]
 fn a_reload_takes_over_no_membership_that_changed() {
     let (world, agent) = streaming();
-    world.sql(&format!("create table u (id int primary key); {AWAY}; insert into t values (2); {BACK}"));
+    world.sql(&format!(
+        "create table u (id int primary key); {AWAY}; insert into t values (2); {BACK}"
+    ));
     let answer = agent.ask(Request::Reload(Box::new(world.config(""))));
     agent.halts("table_left");
     assert!(answer.is_err(), "{answer:?}");
@@ -113,7 +126,8 @@ fn statements_that_lose_nothing_are_not_told() {
     world.sql("alter publication wellspring_p owner to somebody");
     let is_told = |warning: &String| warning.starts_with("publication_extended: ");
     let status = agent.until("a told finding", |status| status.warnings.iter().any(is_told));
-    let told: Vec<&String> = status.warnings.iter().filter(|warning| !before.contains(warning)).collect();
+    let told: Vec<&String> =
+        status.warnings.iter().filter(|warning| !before.contains(warning)).collect();
     assert!(told.len() == 1 && is_told(told[0]), "{told:#?}");
     assert_eq!(status.phase, Phase::Streaming);
 }

@@ -43,7 +43,10 @@ impl Catalog {
         let now = self.look(Some(&before)).await;
         assert!(before.after <= now.before, "positions rise: {before:?} {now:?}");
         let findings = compare(&before, &now);
-        findings.into_iter().map(|finding| (finding.code, finding.table.unwrap_or_default())).collect()
+        findings
+            .into_iter()
+            .map(|finding| (finding.code, finding.table.unwrap_or_default()))
+            .collect()
     }
 }
 
@@ -56,18 +59,26 @@ async fn a_look_sees_the_captured_tables_as_they_are() {
     let catalog = Catalog::new("p").await;
     let look = catalog.look(None).await;
     let publication = look.publication.as_ref().unwrap();
-    assert!(publication.inserts && publication.updates && publication.deletes && publication.truncates);
+    assert!(
+        publication.inserts && publication.updates && publication.deletes && publication.truncates
+    );
     assert!(publication.via_root && publication.version > 0);
-    let captured: Vec<String> = look.captured().map(|relation| relation.table().to_string()).collect();
+    let captured: Vec<String> =
+        look.captured().map(|relation| relation.table().to_string()).collect();
     assert_eq!(captured, ["public.a", "public.b", "public.root"]);
     let a = look.captured().next().unwrap();
     assert_eq!((a.persistence, a.identity, &*a.key, a.updates_fail), ('p', 'd', "1", false));
-    assert!(a.membership.0 > 0 && a.membership_version > 0 && a.filenode.0 > 0 && a.name_version > 0);
+    assert!(
+        a.membership.0 > 0 && a.membership_version > 0 && a.filenode.0 > 0 && a.name_version > 0
+    );
     assert_eq!(a.types.as_deref(), Some("1:23:-1 2:25:-1"));
     let root = look.captured().last().unwrap();
     assert_eq!(root.parts.values().map(|part| &*part.name).collect::<Vec<_>>(), ["public.leaf"]);
     let again = catalog.look(Some(&look)).await;
-    assert_eq!(again.relations, look.relations, "what has not changed is taken from the look before");
+    assert_eq!(
+        again.relations, look.relations,
+        "what has not changed is taken from the look before"
+    );
     assert_eq!(catalog.look(None).await.publication, look.publication);
 }
 
@@ -117,11 +128,25 @@ async fn what_happens_to_the_publication_is_found() {
     assert_eq!(catalog.found(&[&set("insert"), &all]).await, altered);
     assert_eq!(catalog.found(&[&set("insert")]).await, altered);
     assert_eq!(catalog.found(&[&all]).await, one(Code::PublicationExtended, ""));
-    assert_eq!(catalog.found(&["alter publication p owner to somebody"]).await, one(Code::PublicationExtended, ""));
-    assert_eq!(catalog.found(&["alter publication p set (publish_via_partition_root = false)"]).await, altered);
-    assert_eq!(catalog.found(&["alter publication p rename to q", "alter publication q rename to p"]).await, altered);
+    assert_eq!(
+        catalog.found(&["alter publication p owner to somebody"]).await,
+        one(Code::PublicationExtended, "")
+    );
+    assert_eq!(
+        catalog.found(&["alter publication p set (publish_via_partition_root = false)"]).await,
+        altered
+    );
+    assert_eq!(
+        catalog
+            .found(&["alter publication p rename to q", "alter publication q rename to p"])
+            .await,
+        altered
+    );
     let changed = one(Code::PublicationChanged, "");
-    assert_eq!(catalog.found(&["drop publication p", "create publication p for table a, b, root"]).await, changed);
+    assert_eq!(
+        catalog.found(&["drop publication p", "create publication p for table a, b, root"]).await,
+        changed
+    );
     assert_eq!(catalog.found(&["drop publication p"]).await, one(Code::PublicationMissing, ""));
 }
 
@@ -134,17 +159,31 @@ async fn what_happens_to_a_member_is_found() {
     assert_eq!(catalog.found(&[away]).await, left);
     assert_eq!(catalog.found(&[back]).await, []);
     if catalog.server.major() >= 15 {
-        assert_eq!(catalog.found(&["alter publication p set table a where (id > 5), b, root"]).await, left);
+        assert_eq!(
+            catalog.found(&["alter publication p set table a where (id > 5), b, root"]).await,
+            left
+        );
         assert_eq!(catalog.found(&["alter publication p set table a (id), b, root"]).await, left);
         assert_eq!(catalog.found(&["alter publication p set table a (id), b, root"]).await, []);
     }
     catalog.server.sql("postgres", "create schema s");
-    assert_eq!(catalog.found(&["alter table a rename to x", "alter table x rename to a"]).await, left);
-    assert_eq!(catalog.found(&["alter table a set schema s", "alter table s.a set schema public"]).await, left);
+    assert_eq!(
+        catalog.found(&["alter table a rename to x", "alter table x rename to a"]).await,
+        left
+    );
+    assert_eq!(
+        catalog.found(&["alter table a set schema s", "alter table s.a set schema public"]).await,
+        left
+    );
     assert_eq!(catalog.found(&["alter table a rename to x"]).await, left);
     catalog.server.sql("postgres", "alter table x rename to a");
-    let schema = catalog.found(&["alter schema public rename to t", "alter schema t rename to public"]).await;
-    assert_eq!(schema.iter().map(|(code, _)| *code).collect::<Vec<_>>(), [Code::NamespaceAltered; 3]);
+    let schema = catalog
+        .found(&["alter schema public rename to t", "alter schema t rename to public"])
+        .await;
+    assert_eq!(
+        schema.iter().map(|(code, _)| *code).collect::<Vec<_>>(),
+        [Code::NamespaceAltered; 3]
+    );
 }
 
 #[tokio::test]
@@ -152,30 +191,51 @@ async fn another_relation_under_a_captured_name_is_found() {
     let catalog = Catalog::new("p").await;
     catalog.server.sql("postgres", "create table a_new (like a including all)");
     let before = catalog.look(None).await;
-    catalog.server.sql("postgres", "begin; alter table a rename to a_old; alter table a_new rename to a; commit");
+    catalog.server.sql(
+        "postgres",
+        "begin; alter table a rename to a_old; alter table a_new rename to a; commit",
+    );
     let findings = compare(&before, &catalog.look(Some(&before)).await);
     let [finding] = &findings[..] else { panic!("{findings:#?}") };
     assert_eq!((finding.code, finding.table.as_deref()), (Code::TableSwapped, Some("public.a")));
-    assert!(finding.detail.contains("public.a_old") && finding.detail.contains("is not published"), "{finding:?}");
+    assert!(
+        finding.detail.contains("public.a_old") && finding.detail.contains("is not published"),
+        "{finding:?}"
+    );
     assert!(finding.next.contains("ADD TABLE ONLY \"public\".\"a\""), "{finding:?}");
     assert!(finding.next.contains("wellspring snapshot public.a"), "{finding:?}");
     let swapped = one(Code::TableSwapped, "public.b");
-    assert_eq!(catalog.found(&["drop table b", "create table b (id int primary key)"]).await, swapped);
+    assert_eq!(
+        catalog.found(&["drop table b", "create table b (id int primary key)"]).await,
+        swapped
+    );
     let every = Catalog { publication: "every", ..catalog };
-    assert_eq!(every.found(&["drop table b", "create table b (id int primary key)"]).await, swapped);
-    assert_eq!(every.found(&["alter table b set unlogged"]).await, one(Code::TableLeft, "public.b"));
+    assert_eq!(
+        every.found(&["drop table b", "create table b (id int primary key)"]).await,
+        swapped
+    );
+    assert_eq!(
+        every.found(&["alter table b set unlogged"]).await,
+        one(Code::TableLeft, "public.b")
+    );
 }
 
 #[tokio::test]
 async fn rewrites_and_lost_identities_are_found() {
     let catalog = Catalog::new("p").await;
     let rewritten = one(Code::TableRewritten, "public.a");
-    assert_eq!(catalog.found(&["alter table a alter column v type int using length(v)"]).await, rewritten);
+    assert_eq!(
+        catalog.found(&["alter table a alter column v type int using length(v)"]).await,
+        rewritten
+    );
     let other_key = "alter table b add column k int not null default 1, drop constraint b_pkey, add primary key (k)";
     assert_eq!(catalog.found(&[other_key]).await, one(Code::KeyChanged, "public.b"));
     let lost = one(Code::IdentityLost, "public.b");
     assert_eq!(catalog.found(&["alter table b drop constraint b_pkey"]).await, lost);
-    assert_eq!(catalog.found(&["alter table b replica identity full"]).await, one(Code::KeyChanged, "public.b"));
+    assert_eq!(
+        catalog.found(&["alter table b replica identity full"]).await,
+        one(Code::KeyChanged, "public.b")
+    );
     let index = "create unique index b_k on b (k); alter table b replica identity using index b_k";
     catalog.server.sql("postgres", index);
     assert_eq!(catalog.found(&["reindex index concurrently b_k"]).await, []);
@@ -188,11 +248,19 @@ async fn partitions_that_come_with_rows_or_leave_are_found() {
     let late = "create table late (id int primary key); insert into late select generate_series(20, 29); analyze late";
     catalog.server.sql("postgres", late);
     let before = catalog.look(None).await;
-    catalog.server.sql("postgres", "alter table root attach partition late for values from (20) to (30)");
+    catalog
+        .server
+        .sql("postgres", "alter table root attach partition late for values from (20) to (30)");
     let findings = compare(&before, &catalog.look(Some(&before)).await);
     let [finding] = &findings[..] else { panic!("{findings:#?}") };
-    assert_eq!((finding.code, finding.table.as_deref()), (Code::PartitionAttached, Some("public.root")));
-    assert!(finding.detail.contains("public.late") && finding.detail.contains("about 10 rows"), "{finding:?}");
+    assert_eq!(
+        (finding.code, finding.table.as_deref()),
+        (Code::PartitionAttached, Some("public.root"))
+    );
+    assert!(
+        finding.detail.contains("public.late") && finding.detail.contains("about 10 rows"),
+        "{finding:?}"
+    );
     let left = one(Code::PartitionLeft, "public.root");
     let attach = "alter table root attach partition late for values from (20) to (30)";
     assert_eq!(catalog.found(&["alter table root detach partition late", attach]).await, left);

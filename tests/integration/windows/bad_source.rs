@@ -31,7 +31,10 @@ fn a_full_disk_takes_one_table_from_the_first_copy_and_no_other() {
     for table in ["public.f", "public.k"] {
         let of = &copy.tables[table];
         assert_eq!(of.state, "left", "{of:?}");
-        assert!(of.reason.contains("No space left on device") && of.next.contains("free space"), "{of:?}");
+        assert!(
+            of.reason.contains("No space left on device") && of.next.contains("free space"),
+            "{of:?}"
+        );
         assert!(of.next.contains(&format!("wellspring snapshot {table}")), "{of:?}");
     }
     assert_eq!(copy.tables["public.t"].state, "copied");
@@ -50,7 +53,10 @@ fn a_full_disk_holds_up_backfills_until_there_is_room() {
         short.filter(|window| window.state == "waiting").count() == 2
     });
     for window in status.windows.iter().filter(|window| window.table != "public.t") {
-        assert!(window.detail.contains("No space left") && window.next.contains("free space"), "{window:?}");
+        assert!(
+            window.detail.contains("No space left") && window.next.contains("free space"),
+            "{window:?}"
+        );
     }
     world.sql("insert into t values (2)");
     world.records("t", 2);
@@ -94,7 +100,8 @@ fn a_standby_copies_whole_tables_or_refuses_at_once() {
     is_done(&agent, "public.k");
     is_done(&agent, "public.t");
     primary.sql("postgres", "insert into k values (-1, 'end'); delete from t where id = 7");
-    let rows = world.until("k", |rows| rows.last().is_some_and(|row| row.value["after"]["v"] == -1));
+    let rows =
+        world.until("k", |rows| rows.last().is_some_and(|row| row.value["after"]["v"] == -1));
     assert_eq!(rows.len(), 3001);
     let rows = world.until("t", |rows| rows.last().is_some_and(|row| row.value["op"] == "d"));
     assert_eq!(rows.len(), 3001);

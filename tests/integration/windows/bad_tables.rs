@@ -9,7 +9,8 @@ const SLOW: &str = "[snapshot]\nmode = \"windows\"\nrows_per_second = 300\n[snap
 
 #[test]
 fn an_uncopyable_table_tells_the_next_step_and_others_go_on() {
-    let tables = ["bad_where", "bag", "barred", "broken", "gone", "guarded", "nan", "plain", "shaped"];
+    let tables =
+        ["bad_where", "bag", "barred", "broken", "gone", "guarded", "nan", "plain", "shaped"];
     let world = World::new(
         "create role ws login replication;
          alter role ws set statement_timeout = '1ms'; alter role ws set lock_timeout = '1ms';
@@ -30,14 +31,17 @@ fn an_uncopyable_table_tells_the_next_step_and_others_go_on() {
     );
     let agent = world.agent_as("ws", SLOW);
     agent.until("both are half copied", |status| {
-        let half = |table: &str| status.windows.iter().any(|window| window.table == table && window.chunks == 1);
+        let half = |table: &str| {
+            status.windows.iter().any(|window| window.table == table && window.chunks == 1)
+        };
         half("public.gone") && half("public.shaped")
     });
     world.sql("drop table gone; alter table shaped drop column v, alter column w type varchar(40)");
     is_done(&agent, "public.plain");
     is_done(&agent, "public.shaped");
-    let failed =
-        |status: &wellspring::status::Status| status.windows.iter().filter(|window| window.state == "failed").count();
+    let failed = |status: &wellspring::status::Status| {
+        status.windows.iter().filter(|window| window.state == "failed").count()
+    };
     let status = agent.until("the others have failed", |status| failed(status) == 7);
     for (table, detail, next) in [
         ("public.bad_where", "syntax error", "correct snapshot.where"),
@@ -52,15 +56,22 @@ fn an_uncopyable_table_tells_the_next_step_and_others_go_on() {
         assert_eq!(window.state, "failed", "{window:?}");
         assert!(window.detail.contains(detail) && window.next.contains(next), "{window:?}");
         // Of a table that was not copied nothing claims to be.
-        let journal = world.state(&format!("window/wellspring_p/{table}")).unwrap()["journal"].clone();
+        let journal =
+            world.state(&format!("window/wellspring_p/{table}")).unwrap()["journal"].clone();
         assert_eq!(journal["ended"], false, "{table}: {journal}");
     }
     let shaped = world.until("shaped", |rows| rows.len() >= 1500);
     let last: std::collections::BTreeMap<i64, bool> = shaped
         .iter()
-        .map(|row| (row.value["after"]["id"].as_i64().unwrap(), row.value["after"].get("v").is_none()))
+        .map(|row| {
+            (row.value["after"]["id"].as_i64().unwrap(), row.value["after"].get("v").is_none())
+        })
         .collect();
-    assert_eq!((last.len(), last.values().all(|newest| *newest)), (1500, true), "every row is told in its last shape");
+    assert_eq!(
+        (last.len(), last.values().all(|newest| *newest)),
+        (1500, true),
+        "every row is told in its last shape"
+    );
     world.records("plain", 500);
     world.sql("insert into barred values (2); insert into plain values (0)");
     assert_eq!(world.records("barred", 1)[0].place(), "c false {\"id\":2}");
@@ -68,7 +79,10 @@ fn an_uncopyable_table_tells_the_next_step_and_others_go_on() {
     // What failed is copied once its cause is gone.
     world.sql("grant select on barred to ws");
     agent
-        .ask(wellspring::agent::request::Request::Snapshot { tables: vec!["public.barred".to_owned()], filter: None })
+        .ask(wellspring::agent::request::Request::Snapshot {
+            tables: vec!["public.barred".to_owned()],
+            filter: None,
+        })
         .unwrap();
     is_done(&agent, "public.barred");
     world.records("barred", 3);
@@ -101,21 +115,36 @@ fn a_table_rewritten_before_its_lock_is_copied_by_a_backfill() {
         "drop table gone",
     ]);
     let mut ddl = ddl.spawn().unwrap();
-    let agent = world.agent("[tables]\ninclude = [\"public.a\", \"public.gone\", \"public.rewritten\"]");
+    let agent =
+        world.agent("[tables]\ninclude = [\"public.a\", \"public.gone\", \"public.rewritten\"]");
     let copy = agent.streams().copy.unwrap();
     assert!(ddl.wait().unwrap().success());
-    assert_eq!((copy.tables["public.a"].state.as_str(), copy.tables["public.a"].rows), ("copied", 300));
+    assert_eq!(
+        (copy.tables["public.a"].state.as_str(), copy.tables["public.a"].rows),
+        ("copied", 300)
+    );
     for table in ["public.gone", "public.rewritten"] {
         let of = &copy.tables[table];
         assert_eq!(of.state, "left", "{table}: {of:?}");
-        assert!(of.reason.contains("rewritten") && of.next.contains("beside the stream"), "{table}: {of:?}");
+        assert!(
+            of.reason.contains("rewritten") && of.next.contains("beside the stream"),
+            "{table}: {of:?}"
+        );
     }
     is_done(&agent, "public.rewritten");
     assert_eq!(world.records("rewritten", 1000).len(), 1000);
-    let status =
-        agent.until("gone", |status| status.windows.iter().any(|window| window.reason == "window_not_published"));
+    let status = agent.until("gone", |status| {
+        status.windows.iter().any(|window| window.reason == "window_not_published")
+    });
     let gone = status.windows.iter().find(|window| window.table == "public.gone").unwrap();
-    assert!(gone.detail.contains("public.gone") && gone.next.contains("wellspring snapshot public.gone"), "{gone:?}");
-    assert!(world.state("copied/wellspring_p/1/public.gone").is_none(), "nothing says that it is copied");
+    assert!(
+        gone.detail.contains("public.gone")
+            && gone.next.contains("wellspring snapshot public.gone"),
+        "{gone:?}"
+    );
+    assert!(
+        world.state("copied/wellspring_p/1/public.gone").is_none(),
+        "nothing says that it is copied"
+    );
     agent.stop();
 }

@@ -36,10 +36,16 @@ fn an_acknowledged_chunk_is_journalled_and_then_the_next_leaves() {
     wait_until(Instant::now() + PATIENCE, || sent() >= 1000.0);
     // What was due to be recorded of t is recorded together with this, or before it.
     snapshot(&agent, "public.u");
-    world.until_in("p.wellspring-state", |rows| rows.iter().any(|row| row.key == "window/wellspring_p/public.u"));
-    let journal = |world: &World| world.state("window/wellspring_p/public.t").unwrap()["journal"].clone();
+    world.until_in("p.wellspring-state", |rows| {
+        rows.iter().any(|row| row.key == "window/wellspring_p/public.u")
+    });
+    let journal =
+        |world: &World| world.state("window/wellspring_p/public.t").unwrap()["journal"].clone();
     let claimed = journal(&world);
-    assert_eq!((&claimed["rows"], &claimed["chunks"], &claimed["ended"]), (&0.into(), &0.into(), &false.into()));
+    assert_eq!(
+        (&claimed["rows"], &claimed["chunks"], &claimed["ended"]),
+        (&0.into(), &0.into(), &false.into())
+    );
     assert_eq!(sent(), 1000.0);
     world.second_broker(true);
     is_done(&agent, "public.t");
@@ -53,14 +59,22 @@ fn chunks_are_read_ahead_and_each_waits_for_its_position() {
     let world = World::new(TABLES, &["t", "u"]);
     let agent = streams(&world);
     let walsender = world.sql("select active_pid from pg_replication_slots");
-    let signal = |name: &str| assert!(Command::new("kill").args([name, &walsender]).status().unwrap().success());
+    let signal = |name: &str| {
+        assert!(Command::new("kill").args([name, &walsender]).status().unwrap().success())
+    };
     signal("-STOP");
     world.sql("insert into u values (2)"); // there is log that the stream has not passed
     snapshot(&agent, "public.t");
-    let status = agent.until("chunks are open", |status| status.windows.iter().any(|window| window.open_chunks >= 3));
+    let status = agent.until("chunks are open", |status| {
+        status.windows.iter().any(|window| window.open_chunks >= 3)
+    });
     signal("-CONT");
     let window = status.windows.iter().find(|window| window.table == "public.t").unwrap();
-    assert_eq!((window.rows, window.chunks), (0, 0), "none is emitted before the stream has passed it: {window:?}");
+    assert_eq!(
+        (window.rows, window.chunks),
+        (0, 0),
+        "none is emitted before the stream has passed it: {window:?}"
+    );
     is_done(&agent, "public.t");
     let rows = world.records("t", 10_002);
     let ids: std::collections::BTreeSet<i64> =

@@ -59,7 +59,8 @@ fn of_source(world: &World) -> Bag {
 /// The table is as its topic says once a last row is in it.
 fn ends_equal(world: &World) -> Vec<Row> {
     world.sql("insert into k values (-1, 'end')");
-    let rows = world.until("k", |rows| rows.last().is_some_and(|row| row.value["after"]["v"] == -1));
+    let rows =
+        world.until("k", |rows| rows.last().is_some_and(|row| row.value["after"]["v"] == -1));
     assert_eq!(rebuilt(&rows), of_source(world));
     rows
 }
@@ -110,7 +111,11 @@ fn a_whole_table_and_its_changes_equal_the_source_under_writes() {
     let status = agent.status();
     let window = status.windows.iter().find(|window| window.table == "public.k").unwrap();
     assert!(window.rows > 1000 && window.bytes > 0, "{window:?}");
-    assert_eq!(world.sql("select count(*) from pg_replication_slots"), "1", "temporary slots are gone");
+    assert_eq!(
+        world.sql("select count(*) from pg_replication_slots"),
+        "1",
+        "temporary slots are gone"
+    );
     agent.stop();
 }
 
@@ -123,10 +128,16 @@ fn rows_of_a_condition_and_a_table_that_joins_are_copied_too() {
     agent.ask(Request::Reload(Box::new(world.config(more)))).unwrap();
     is_done(&agent, "public.k");
     assert_eq!(world.records("k", 100).len(), 100);
-    let ask = |filter: &str| Request::Snapshot { tables: vec!["public.k".to_owned()], filter: Some(filter.to_owned()) };
+    let ask = |filter: &str| Request::Snapshot {
+        tables: vec!["public.k".to_owned()],
+        filter: Some(filter.to_owned()),
+    };
     agent.ask(ask("v = 7 -- a comment")).unwrap();
     agent.until("the second copy", |status| {
-        status.windows.iter().any(|window| window.state == "done" && window.filter.is_none() && window.rows == 10)
+        status
+            .windows
+            .iter()
+            .any(|window| window.state == "done" && window.filter.is_none() && window.rows == 10)
     });
     world.records("k", 110);
     world.sql("truncate k; insert into k values (1, 'after')");
@@ -143,18 +154,26 @@ fn an_open_writer_stops_no_stream_and_each_row_arrives_once() {
     let mut open = Open::begin(&world, "begin; insert into k values (1000, 'before');");
     agent.ask(Request::Snapshot { tables: vec!["public.k".to_owned()], filter: None }).unwrap();
     agent.until("a slot is waited for", |status| {
-        status.windows.iter().any(|window| window.state == "waiting" && window.detail.contains("temporary slot"))
+        status
+            .windows
+            .iter()
+            .any(|window| window.state == "waiting" && window.detail.contains("temporary slot"))
     });
     // Another table's changes pass; the copied one's wait for the slot, and with them what follows.
     world.sql("insert into t values (2)");
     world.records("t", 1);
     world.sql("insert into k values (1001, 'meanwhile')");
-    agent.until("the stream stands", |status| status.windows.iter().any(|window| window.detail.contains("stands")));
+    agent.until("the stream stands", |status| {
+        status.windows.iter().any(|window| window.detail.contains("stands"))
+    });
     open.end("insert into k values (1002, 'after'); commit;");
     is_done(&agent, "public.k");
     let rows = ends_equal(&world);
     for v in [1000, 1001, 1002] {
-        let copied = rows.iter().filter(|row| row.value["op"] == "r" && row.value["after"]["v"] == v).count();
+        let copied = rows
+            .iter()
+            .filter(|row| row.value["op"] == "r" && row.value["after"]["v"] == v)
+            .count();
         assert_eq!(copied, 1, "{v} committed before the slot was made");
     }
     assert!(agent.metric("wellspring_window_rows_total{kind=\"whole\"}") >= 5003.0);
@@ -168,10 +187,15 @@ fn without_a_free_slot_the_copy_waits_and_the_stream_goes_on() {
     world.sql("select pg_create_physical_replication_slot('taken')");
     let agent = world.agent(WINDOWS);
     is_done(&agent, "public.t");
-    let status = agent.until("k waits", |status| status.windows.iter().any(|window| window.reason == "window_no_slot"));
+    let status = agent.until("k waits", |status| {
+        status.windows.iter().any(|window| window.reason == "window_no_slot")
+    });
     let window = status.windows.iter().find(|window| window.table == "public.k").unwrap();
     assert_eq!(window.state, "waiting");
-    assert!(window.detail.contains("2 of 2 slots") && window.next.contains("max_replication_slots"), "{window:?}");
+    assert!(
+        window.detail.contains("2 of 2 slots") && window.next.contains("max_replication_slots"),
+        "{window:?}"
+    );
     world.sql("insert into k values (7, 'streamed')");
     world.records("k", 1);
     world.sql("select pg_drop_replication_slot('taken')");
@@ -186,7 +210,10 @@ fn a_copy_that_is_cut_off_is_repeated_whole() {
     let agent = world.agent(SLOW);
     let half = |agent: &crate::support::world::Running| {
         agent.until("rows", |status| {
-            status.windows.iter().any(|window| window.state == "copying" && (1000..10_000).contains(&window.rows))
+            status
+                .windows
+                .iter()
+                .any(|window| window.state == "copying" && (1000..10_000).contains(&window.rows))
         })
     };
     half(&agent);
@@ -216,7 +243,11 @@ struct Program(Child);
 impl Program {
     fn start(world: &World, more: &str) -> Program {
         let file = world.server.socket_dir().join("wellspring.toml");
-        std::fs::write(&file, world.text("postgres", &format!("{more}\n[admin]\nlisten = \"127.0.0.1:0\""))).unwrap();
+        std::fs::write(
+            &file,
+            world.text("postgres", &format!("{more}\n[admin]\nlisten = \"127.0.0.1:0\"")),
+        )
+        .unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_wellspring"));
         command.args(["run", "--config"]).arg(file);
         Program(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
@@ -237,13 +268,19 @@ fn a_kill_during_a_copy_repeats_rows_and_loses_none() {
         let program = Program::start(&world, SLOW);
         let before = 1500 * (round + 1);
         world.until("k", |rows| rows.len() >= before);
-        world.sql(&format!("delete from k where v = {round} + 1; insert into k values (0, 'r{round}')"));
+        world.sql(&format!(
+            "delete from k where v = {round} + 1; insert into k values (0, 'r{round}')"
+        ));
         drop(program);
     }
     let agent = world.agent(WINDOWS);
     is_done(&agent, "public.k");
     let rows = ends_equal(&world);
-    assert!(rows.len() > 10_000 + 4500, "{}: the halves of the copies that were cut off are there too", rows.len());
+    assert!(
+        rows.len() > 10_000 + 4500,
+        "{}: the halves of the copies that were cut off are there too",
+        rows.len()
+    );
     agent.stop();
 }
 

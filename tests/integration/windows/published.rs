@@ -5,8 +5,7 @@ use crate::support::world::{Running, World};
 use std::collections::BTreeSet;
 use wellspring::agent::request::Request;
 
-const TABLE: &str =
-    "create table t (id int primary key, v text); insert into t select i, 'v' from generate_series(1, 2500) i";
+const TABLE: &str = "create table t (id int primary key, v text); insert into t select i, 'v' from generate_series(1, 2500) i";
 
 /// Between the first chunk and the second lie more than three seconds.
 const SLOW: &str = "[snapshot]\nmode = \"windows\"\nrows_per_second = 300";
@@ -50,7 +49,8 @@ fn a_copy_begins_anew_where_a_filter_changes_while_disconnected() {
     agent.ask(Request::Reload(Box::new(world.config("[snapshot]\nmode = \"windows\"")))).unwrap(); // at full speed
     is_done(&agent, "public.t");
     let rows = world.until("t", |rows| rows.len() >= 2500);
-    let ids: BTreeSet<i64> = rows.iter().filter_map(|row| row.value["after"]["id"].as_i64()).collect();
+    let ids: BTreeSet<i64> =
+        rows.iter().filter_map(|row| row.value["after"]["id"].as_i64()).collect();
     assert_eq!(ids.len(), 2500, "rows that the filter kept out of the first chunks are copied too");
     agent.stop();
 }

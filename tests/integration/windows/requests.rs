@@ -37,7 +37,9 @@ impl Open {
 }
 
 pub fn is_done(agent: &Running, table: &str) {
-    agent.until(table, |status| status.windows.iter().any(|window| window.table == table && window.state == "done"));
+    agent.until(table, |status| {
+        status.windows.iter().any(|window| window.table == table && window.state == "done")
+    });
 }
 
 #[test]
@@ -84,7 +86,10 @@ fn a_table_is_read_again_by_request_where_a_condition_holds() {
     is_done(&agent, "public.t");
     let rows = world.records("t", 10);
     assert!(rows.iter().all(|row| row.value["op"] == "r"));
-    assert_eq!((&rows[0].value["after"]["v"], &rows[9].value["after"]["v"]), (&"v11".into(), &"v20".into()));
+    assert_eq!(
+        (&rows[0].value["after"]["v"], &rows[9].value["after"]["v"]),
+        (&"v11".into(), &"v20".into())
+    );
     agent.stop();
 }
 
@@ -96,10 +101,15 @@ fn a_table_that_joins_is_published_copied_and_streamed() {
     world.records("u", 1);
     // A writer open now has a row that is published by nobody.
     let mut open = Open::begin(&world, "begin; insert into t values (0, 'before');");
-    let taken = agent.ask(Request::Reload(Box::new(world.config("[tables]\ninclude = [\"public.u\", \"public.t\"]"))));
+    let taken = agent.ask(Request::Reload(Box::new(
+        world.config("[tables]\ninclude = [\"public.u\", \"public.t\"]"),
+    )));
     assert!(taken.unwrap().0.contains("public.t"));
     agent.until("the open writer is waited for", |status| {
-        status.windows.iter().any(|window| window.state == "waiting" && window.detail.contains("pid"))
+        status
+            .windows
+            .iter()
+            .any(|window| window.state == "waiting" && window.detail.contains("pid"))
     });
     assert_eq!(agent.metric("wellspring_window_tables{state=\"waiting\"}"), 1.0);
     world.sql("insert into u values (2)");
@@ -118,9 +128,12 @@ fn a_table_that_joins_is_published_copied_and_streamed() {
 #[test]
 fn a_table_with_its_own_query_is_refused_and_others_go_on() {
     let world = World::new(TABLES, &["t", "u"]);
-    let agent = world.agent("[snapshot]\nmode = \"windows\"\n[snapshot.query]\n\"public.t\" = \"select * from t\"");
+    let agent = world.agent(
+        "[snapshot]\nmode = \"windows\"\n[snapshot.query]\n\"public.t\" = \"select * from t\"",
+    );
     is_done(&agent, "public.u");
-    let status = agent.until("t failed", |status| status.windows.iter().any(|window| window.state == "failed"));
+    let status = agent
+        .until("t failed", |status| status.windows.iter().any(|window| window.state == "failed"));
     let window = status.windows.iter().find(|window| window.table == "public.t").unwrap();
     assert_eq!((window.reason.as_str(), window.rows), ("window_query", 0));
     assert!(window.next.contains("snapshot.where"), "{window:?}");
@@ -142,7 +155,11 @@ fn a_copy_goes_on_after_a_restart_where_it_was() {
     );
     let agent = world.agent("[snapshot]\nmode = \"windows\"");
     let chunks = |agent: &Running, at_least: u64| {
-        agent.until("some chunks", |status| status.windows.iter().any(|window| window.chunks >= at_least)).windows[0]
+        agent
+            .until("some chunks", |status| {
+                status.windows.iter().any(|window| window.chunks >= at_least)
+            })
+            .windows[0]
             .clone()
     };
     let before = chunks(&agent, 2);

@@ -7,8 +7,7 @@ const TABLES: &str =
     create table u (id int primary key); insert into u values (1);
     create table signals (id varchar(64) primary key, type varchar(32), data varchar(2048))";
 
-const MORE: &str =
-    "[snapshot]\nmode = \"no_data\"\nsignal_table = \"public.signals\"\n[tables]\ninclude = [\"public.?\"]";
+const MORE: &str = "[snapshot]\nmode = \"no_data\"\nsignal_table = \"public.signals\"\n[tables]\ninclude = [\"public.?\"]";
 
 fn started(tables: &str) -> (World, Running) {
     let world = World::new(tables, &["t", "u", "signals"]);
@@ -40,7 +39,10 @@ fn a_signal_copies_its_tables_where_its_conditions_hold() {
     state(&agent, "public.t", "done");
     state(&agent, "public.u", "done");
     let rows = world.records("t", 10);
-    assert!(rows.iter().all(|row| row.value["op"] == "r" && row.value["source"]["snapshot"] == "incremental"));
+    assert!(
+        rows.iter()
+            .all(|row| row.value["op"] == "r" && row.value["source"]["snapshot"] == "incremental")
+    );
     world.records("u", 1);
     let told = world.records("signals", 1); // the table of signals is captured though no list takes it
     assert_eq!(told[0].value["op"], "c");
@@ -54,7 +56,8 @@ fn a_copy_by_signal_is_notified_from_its_start_to_its_end() {
     let agent = world.agent(&more);
     agent.streams();
     signal(&world, "s1", "execute-snapshot", r#"{"data-collections": ["public.u", "public.t"]}"#);
-    let notes = world.until("notes", |rows| rows.iter().any(|row| row.value["type"] == "COMPLETED"));
+    let notes =
+        world.until("notes", |rows| rows.iter().any(|row| row.value["type"] == "COMPLETED"));
     let told: Vec<String> = notes
         .iter()
         .filter(|row| row.value["type"] != "IN_PROGRESS")
@@ -62,7 +65,10 @@ fn a_copy_by_signal_is_notified_from_its_start_to_its_end() {
             let data = &row.value["additional_data"];
             format!(
                 "{} {} {} {}",
-                row.value["type"], row.key["id"], data["scanned_collection"], data["total_rows_scanned"]
+                row.value["type"],
+                row.key["id"],
+                data["scanned_collection"],
+                data["total_rows_scanned"]
             )
         })
         .collect();
@@ -77,11 +83,16 @@ fn a_copy_by_signal_is_notified_from_its_start_to_its_end() {
         ]
     );
     let progress = |row: &&crate::support::world::Row| row.value["type"] == "IN_PROGRESS";
-    let last = notes.iter().filter(progress).map(|row| row.value["additional_data"]["last_processed_key"].clone());
+    let last = notes
+        .iter()
+        .filter(progress)
+        .map(|row| row.value["additional_data"]["last_processed_key"].clone());
     let last: Vec<_> = last.collect();
     // How many rows the chunks after the first one have depends on how long that took.
     assert!(
-        last.len() >= 3 && last.first() == Some(&"1000".into()) && last.ends_with(&["2500".into(), "1".into()]),
+        last.len() >= 3
+            && last.first() == Some(&"1000".into())
+            && last.ends_with(&["2500".into(), "1".into()]),
         "{last:?}"
     );
     world.records("t", 2500);
@@ -103,8 +114,9 @@ fn a_signal_of_the_topic_is_obeyed_once_and_an_older_one_never() {
         });
     };
     world.send(asked, "p", &execute("t", ""));
-    let more =
-        format!("[snapshot]\nmode = \"no_data\"\nsignal_topic = \"{asked}\"\n[tables]\ninclude = [\"public.?\"]");
+    let more = format!(
+        "[snapshot]\nmode = \"no_data\"\nsignal_topic = \"{asked}\"\n[tables]\ninclude = [\"public.?\"]"
+    );
     let agent = world.agent(&more);
     obeyed(1);
     world.send(asked, "another", &execute("t", ""));
@@ -115,7 +127,8 @@ fn a_signal_of_the_topic_is_obeyed_once_and_an_older_one_never() {
     agent.stop();
     // What comes meanwhile is obeyed by the next one.
     world.send(asked, "p", r#"{"type": "log", "data": {"message": "hello"}}"#);
-    let filter = r#", "additional-conditions": [{"data-collection": "public.t", "filter": "id <= 10"}]"#;
+    let filter =
+        r#", "additional-conditions": [{"data-collection": "public.t", "filter": "id <= 10"}]"#;
     world.send(asked, "p", &execute("t", filter));
     let agent = world.agent(&more);
     state(&agent, "public.t", "done");
@@ -131,12 +144,22 @@ fn a_signal_that_cannot_be_done_leaves_the_stream_as_it_is() {
     signal(&world, "1", "nonsense", "{}");
     signal(&world, "2", "execute-snapshot", "{nonsense");
     world.sql("insert into signals values ('3', null, null)");
-    signal(&world, "4", "execute-snapshot", r#"{"data-collections": ["public.t"], "surrogate-key": "v"}"#);
+    signal(
+        &world,
+        "4",
+        "execute-snapshot",
+        r#"{"data-collections": ["public.t"], "surrogate-key": "v"}"#,
+    );
     agent.until("a surrogate key is refused", |status| {
         status.windows.iter().any(|window| window.reason == "window_surrogate_key")
     });
     // What failed makes room for a signal that can be done.
-    signal(&world, "5", "execute-snapshot", r#"{"data-collections": ["public.t"], "type": "blocking"}"#);
+    signal(
+        &world,
+        "5",
+        "execute-snapshot",
+        r#"{"data-collections": ["public.t"], "type": "blocking"}"#,
+    );
     state(&agent, "public.t", "done");
     world.sql("insert into t values (0, 'new')");
     world.records("t", 2501);
@@ -159,7 +182,9 @@ fn signals_hold_resume_and_end_copies_once_over_restarts() {
     agent.streams();
     state(&agent, "public.t", "paused"); // a restart frees nothing
     signal(&world, "3", "stop-snapshot", r#"{"data-collections": ["public.u"]}"#);
-    agent.until("u is ended", |status| status.windows.iter().all(|window| window.table != "public.u"));
+    agent.until("u is ended", |status| {
+        status.windows.iter().all(|window| window.table != "public.u")
+    });
     world.sql("insert into t values (0, 'new')");
     let before = world.records("t", 1);
     assert_eq!(before[0].value["op"], "c");
@@ -180,8 +205,11 @@ fn a_signal_in_a_cut_off_first_copy_is_obeyed_by_the_next_start() {
     let world = World::new(TABLES, &["t", "u", "asked"]);
     let tables = "signal_topic = \"p.public.asked\"\nskip = [\"public.u\"]\n[tables]\ninclude = [\"public.[tu]\"]";
     // The first piece of 2500 rows holds the next one back for longer than this test takes.
-    let agent = world.agent(&format!("[snapshot]\nmode = \"initial\"\nrows_per_second = 1\n{tables}"));
-    world.until_in("p.wellspring-state", |rows| rows.iter().any(|row| row.key == "signals/wellspring_p"));
+    let agent =
+        world.agent(&format!("[snapshot]\nmode = \"initial\"\nrows_per_second = 1\n{tables}"));
+    world.until_in("p.wellspring-state", |rows| {
+        rows.iter().any(|row| row.key == "signals/wellspring_p")
+    });
     agent.until("the copy's rows", |status| status.copy.as_ref().is_some_and(|copy| copy.rows > 0));
     world.send(
         "p.public.asked",

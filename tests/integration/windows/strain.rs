@@ -9,10 +9,13 @@ const TABLES: &str = "create table t (id int primary key, v text);
     insert into t select i, repeat('x', 100) from generate_series(1, 20000) i;
     create table w (v text); alter table w alter v set storage external";
 
-const MORE: &str = "[snapshot]\nmode = \"windows\"\nrows_per_second = 600\n[tables]\ninclude = [\"public.t\"]";
+const MORE: &str =
+    "[snapshot]\nmode = \"windows\"\nrows_per_second = 600\n[tables]\ninclude = [\"public.t\"]";
 
 fn write_mib(world: &World, mib: u32) {
-    world.sql(&format!("insert into w select repeat(md5(i::text), 32768) from generate_series(1, {mib}) i"));
+    world.sql(&format!(
+        "insert into w select repeat(md5(i::text), 32768) from generate_series(1, {mib}) i"
+    ));
 }
 
 fn is_slow_because(agent: &Running, why: &str) {
@@ -64,12 +67,24 @@ impl Drop for Standby {
 fn chunks_slow_down_while_a_standby_falls_back() {
     let world = World::new(TABLES, &["t"]);
     world.sql("select pg_create_physical_replication_slot('standby', true)");
-    let receiver = world.server.receiver("standby").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let receiver = world
+        .server
+        .receiver("standby")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     let standby = Standby(receiver);
-    let active = || world.sql("select active from pg_replication_slots where slot_name = 'standby'") == "t";
-    crate::support::world::wait_until(std::time::Instant::now() + crate::support::world::PATIENCE, active);
+    let active =
+        || world.sql("select active from pg_replication_slots where slot_name = 'standby'") == "t";
+    crate::support::world::wait_until(
+        std::time::Instant::now() + crate::support::world::PATIENCE,
+        active,
+    );
     let agent = world.agent(MORE);
-    agent.until("a first look at the standby", |status| status.wal.read_ms > 0 && !status.windows.is_empty());
+    agent.until("a first look at the standby", |status| {
+        status.wal.read_ms > 0 && !status.windows.is_empty()
+    });
     standby.signal("-STOP");
     write_mib(&world, 200);
     is_slow_because(&agent, "a standby is");

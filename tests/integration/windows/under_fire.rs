@@ -27,7 +27,9 @@ fn statement(writer: u64, at: u64) -> String {
             "insert into t (id, small, big) values ({key}, 'i', repeat(md5('{at}'), 200)) on conflict do nothing"
         ),
         3..=5 => format!("update t set {next}, small = 'u{at}' where id = {key}"),
-        6 => format!("update t set {next}, big = repeat(md5('{writer}.{at}'), 200) where id = {key}"),
+        6 => {
+            format!("update t set {next}, big = repeat(md5('{writer}.{at}'), 200) where id = {key}")
+        }
         7 | 8 => format!(
             "update t set id = {other}, {next} where id = {key} and not exists (select from t where id = {other})"
         ),
@@ -37,7 +39,10 @@ fn statement(writer: u64, at: u64) -> String {
         ),
         _ if luck(4, 20) == 0 => "truncate t".to_owned(),
         _ if luck(6, 4) == 0 => {
-            format!("alter table t alter small type {}", ["text", "varchar(40)"][luck(7, 2) as usize])
+            format!(
+                "alter table t alter small type {}",
+                ["text", "varchar(40)"][luck(7, 2) as usize]
+            )
         }
         _ if luck(5, 8) == 0 => "vacuum full t".to_owned(),
         _ => format!("begin; update t set {next} where id = {key}; select pg_sleep(0.002); commit"),
@@ -58,11 +63,14 @@ fn rebuilt(rows: &[crate::support::world::Row]) -> BTreeMap<i64, (i64, String)> 
             _ => {
                 let (after, id) = image("after");
                 let text = after["big"].as_str().unwrap();
-                let with_it =
-                    moving.take().filter(|(from, _)| *from == lsn && row.value["op"] == "c").map(|(_, big)| big);
+                let with_it = moving
+                    .take()
+                    .filter(|(from, _)| *from == lsn && row.value["op"] == "c")
+                    .map(|(_, big)| big);
                 let there = table.get(&id.unwrap()).map(|(_, big)| big.clone());
                 let kept = with_it.or(there).unwrap_or_else(|| "lost".to_owned());
-                let big = if text == "__debezium_unavailable_value" { kept } else { text.to_owned() };
+                let big =
+                    if text == "__debezium_unavailable_value" { kept } else { text.to_owned() };
                 table.insert(id.unwrap(), (after["n"].as_i64().unwrap(), big));
             }
         }
@@ -81,7 +89,9 @@ fn copied_out_of_time(rows: &[crate::support::world::Row]) -> Option<String> {
             ("t", _) => told.values_mut().for_each(|n| *n = None),
             ("r", Some(id)) => {
                 let last = told.get(&id)?;
-                return (*last != n).then(|| format!("key {id}: copied {n:?}, told {last:?}; {}", row.value["source"]));
+                return (*last != n).then(|| {
+                    format!("key {id}: copied {n:?}, told {last:?}; {}", row.value["source"])
+                });
             }
             (_, Some(id)) => drop(told.insert(id, n)),
             _ => {}
@@ -102,9 +112,13 @@ fn copies_under_fire_end_equal_to_the_table() {
             scope.spawn(move || {
                 let mut at = 0;
                 while !stop.load(Ordering::Relaxed) {
-                    let batch: Vec<String> = (at..at + 40).map(|at| statement(writer, at)).collect();
+                    let batch: Vec<String> =
+                        (at..at + 40).map(|at| statement(writer, at)).collect();
                     // Deadlocks and duplicate keys are part of the game.
-                    let _ = server.try_sql("postgres", &format!("\\set ON_ERROR_STOP off\n{};\n", batch.join(";\n")));
+                    let _ = server.try_sql(
+                        "postgres",
+                        &format!("\\set ON_ERROR_STOP off\n{};\n", batch.join(";\n")),
+                    );
                     at += 40;
                 }
             });
@@ -113,29 +127,46 @@ fn copies_under_fire_end_equal_to_the_table() {
         while copies < COPIES {
             // Each ends while the writers write, in the time that a wait has.
             agent.until("the copy is over", |status| {
-                status.windows.iter().any(|window| window.table == "public.t" && window.state == "done")
+                status
+                    .windows
+                    .iter()
+                    .any(|window| window.table == "public.t" && window.state == "done")
             });
             copies += 1;
-            agent.ask(Request::Snapshot { tables: vec!["public.t".to_owned()], filter: None }).unwrap();
+            agent
+                .ask(Request::Snapshot { tables: vec!["public.t".to_owned()], filter: None })
+                .unwrap();
         }
         stop.store(true, Ordering::Relaxed);
         copies
     });
     assert_eq!(copies, COPIES);
-    agent.until("the last copy is over", |status| status.windows.iter().all(|window| window.state == "done"));
+    agent.until("the last copy is over", |status| {
+        status.windows.iter().all(|window| window.state == "done")
+    });
     world.sql("insert into t (id, small, big) values (999, 'end', 'end')");
     let rows = world.until("t", |rows| rows.iter().any(|row| row.value["after"]["id"] == 999));
     let text = world.sql("select json_object_agg(id, json_build_array(n, big)) from t");
-    let source: BTreeMap<i64, (i64, String)> = serde_json::from_str::<BTreeMap<String, Value>>(&text)
-        .unwrap()
-        .into_iter()
-        .map(|(id, row)| (id.parse().unwrap(), (row[0].as_i64().unwrap(), row[1].as_str().unwrap().to_owned())))
-        .collect();
+    let source: BTreeMap<i64, (i64, String)> =
+        serde_json::from_str::<BTreeMap<String, Value>>(&text)
+            .unwrap()
+            .into_iter()
+            .map(|(id, row)| {
+                (
+                    id.parse().unwrap(),
+                    (row[0].as_i64().unwrap(), row[1].as_str().unwrap().to_owned()),
+                )
+            })
+            .collect();
     let copied = rows.iter().filter(|row| row.value["op"] == "r").count();
     assert_eq!(copied_out_of_time(&rows), None);
     assert!(copied > 12, "{copied} rows copied");
     let built = rebuilt(&rows);
-    assert_eq!(built.keys().collect::<Vec<_>>(), source.keys().collect::<Vec<_>>(), "{copied} rows copied");
+    assert_eq!(
+        built.keys().collect::<Vec<_>>(),
+        source.keys().collect::<Vec<_>>(),
+        "{copied} rows copied"
+    );
     for (id, (n, big)) in &source {
         let (version, text) = &built[id];
         assert_eq!((version, text == big), (n, true), "key {id}");

@@ -94,7 +94,10 @@ fn names_the_sql_for_each_setting_that_is_wrong() {
 #[test]
 fn a_table_that_would_break_the_application_is_named_with_its_fix() {
     let checked = checked("");
-    let harmful = Candidate { fixes: vec!["ALTER TABLE public.log REPLICA IDENTITY FULL;".to_owned()], ..table("log") };
+    let harmful = Candidate {
+        fixes: vec!["ALTER TABLE public.log REPLICA IDENTITY FULL;".to_owned()],
+        ..table("log")
+    };
     let unlogged = Candidate { logged: false, ..table("cache") };
     let all = [harmful, unlogged, table("orders")];
     let captured: Vec<&Candidate> = all.iter().collect();
@@ -147,9 +150,19 @@ fn a_publication_is_held_against_the_configuration() {
 #[test]
 fn prints_the_publication_for_an_administrator_where_the_role_may_not_create_it() {
     let names = [TableName::new("public", "orders")];
-    let rights =
-        |owner| [TableRights { name: names[0].clone(), relation: Some(Oid(6)), usage: true, select: true, owner }];
-    check(|findings| no_publication(&checked(""), &facts(), &rights(true), &names, findings), expect![""]);
+    let rights = |owner| {
+        [TableRights {
+            name: names[0].clone(),
+            relation: Some(Oid(6)),
+            usage: true,
+            select: true,
+            owner,
+        }]
+    };
+    check(
+        |findings| no_publication(&checked(""), &facts(), &rights(true), &names, findings),
+        expect![""],
+    );
     check(
         |findings| no_publication(&checked(""), &facts(), &rights(false), &names, findings),
         expect![[r#"

@@ -87,7 +87,11 @@ impl Agent {
 
     fn connect(&mut self, stored: &Stored, database: &Database) {
         self.ledger = Ledger::resume(stored.confirmed, self.ledger.next_ticket());
-        let next = database.commits.iter().take_while(|at| database.transactions[**at].end <= stored.confirmed).count();
+        let next = database
+            .commits
+            .iter()
+            .take_while(|at| database.transactions[**at].end <= stored.confirmed)
+            .count();
         self.at = (next, 0);
         self.judge = Judge::resume(database, stored.confirmed);
     }
@@ -97,7 +101,10 @@ impl Agent {
         let mut awaited = self.unseen.listed().map(<[FullXid]>::to_vec).unwrap_or_default();
         let now = database.snapshot();
         // Some changes of the transaction under way may have been sent already.
-        let under_way = database.commits.get(self.at.0).filter(|_| self.at.1 > 0 && self.off != Break::ForgetsUnderWay);
+        let under_way = database
+            .commits
+            .get(self.at.0)
+            .filter(|_| self.at.1 > 0 && self.off != Break::ForgetsUnderWay);
         awaited.extend(under_way.map(|at| database.transactions[*at].xid));
         if journal.fresh {
             awaited.extend(match self.off {
@@ -123,7 +130,11 @@ impl Agent {
     }
 
     pub fn drop_session(&mut self, database: &mut Database) {
-        if self.session.take().is_some_and(|(_, session)| !matches!(session, Session::Begun | Session::Early(_))) {
+        if self
+            .session
+            .take()
+            .is_some_and(|(_, session)| !matches!(session, Session::Begun | Session::Early(_)))
+        {
             database.read_lock = false;
         }
     }
@@ -138,7 +149,9 @@ impl Agent {
 
     /// Handles one message of the stream.
     pub fn read(&mut self, database: &Database) -> Result<(), String> {
-        let Some(transaction) = database.commits.get(self.at.0).map(|at| &database.transactions[*at]) else {
+        let Some(transaction) =
+            database.commits.get(self.at.0).map(|at| &database.transactions[*at])
+        else {
             return self.idle(database);
         };
         if transaction.end.bytes() > database.flushed {
@@ -146,20 +159,27 @@ impl Agent {
         }
         let xid = self.unseen.widen(Xid(transaction.xid.0 as u32));
         assert_eq!(xid, transaction.xid);
-        let published: Vec<Op> =
-            transaction.ops.iter().filter(|(lsn, _)| *lsn >= database.published).map(|(_, op)| *op).collect();
+        let published: Vec<Op> = transaction
+            .ops
+            .iter()
+            .filter(|(lsn, _)| *lsn >= database.published)
+            .map(|(_, op)| *op)
+            .collect();
         let Some(&op) = published.get(self.at.1) else {
             if !published.is_empty() {
                 self.unseen.emitted(xid);
             }
-            let commit = Committed { end: transaction.end, xid: Xid(xid.0 as u32), at: PgMicros(0) };
+            let commit =
+                Committed { end: transaction.end, xid: Xid(xid.0 as u32), at: PgMicros(0) };
             self.ledger.committed(commit);
             self.at = (self.at.0 + 1, 0);
             return self.passed(transaction.end);
         };
         if let Some(windows) = &mut self.windows {
             let (old, key, unsent) = match op {
-                Op::Put { from, key, toast, .. } => (from.map(key_of), Some(key_of(key)), toast.is_none()),
+                Op::Put { from, key, toast, .. } => {
+                    (from.map(key_of), Some(key_of(key)), toast.is_none())
+                }
                 Op::Delete { key, .. } => (None, Some(key_of(key)), false),
                 Op::Truncate { .. } => (None, None, false),
             };
@@ -237,7 +257,8 @@ impl Agent {
     pub fn store_journal(&mut self, stored: &mut Stored) {
         if let Some(journal) = self.windows.as_mut().and_then(Windows::take_journal) {
             let forgets = self.off == Break::ForgetsMoved;
-            stored.journal = Some(if forgets { Journal { moved: Vec::new(), ..journal } } else { journal });
+            stored.journal =
+                Some(if forgets { Journal { moved: Vec::new(), ..journal } } else { journal });
         }
         if let Some(windows) = &self.windows
             && let Next::Confirm(end) = windows.next()
@@ -308,7 +329,11 @@ impl Agent {
             Session::Read(rows, more) => {
                 let flushed = Lsn::new(database.flushed);
                 let broken = self.off == Break::WaitsForFlush;
-                Session::Positioned(rows, more, if broken { flushed } else { database.insert_lsn() })
+                Session::Positioned(
+                    rows,
+                    more,
+                    if broken { flushed } else { database.insert_lsn() },
+                )
             }
             Session::Positioned(rows, more, upto) => {
                 database.read_lock = false;

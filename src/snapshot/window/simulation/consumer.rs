@@ -41,14 +41,18 @@ impl Consumer {
                 {
                     self.excused.remove(at);
                 }
-                self.rows.insert(key, Known { version: row.version, toast: Some(row.toast), excused: false });
+                self.rows.insert(
+                    key,
+                    Known { version: row.version, toast: Some(row.toast), excused: false },
+                );
             }
             Record::Stream { op: Op::Truncate { .. }, .. } => self.rows.clear(),
             Record::Stream { op: Op::Delete { key, .. }, .. } => drop(self.rows.remove(&key)),
             Record::Stream { at, op: Op::Put { from, key, version, toast } } => {
                 let source = from.and_then(|from| self.rows.remove(&from));
                 let here = self.rows.get(&key).copied();
-                let mut known = Known { version, toast: toast.or(here.and_then(|k| k.toast)), excused: false };
+                let mut known =
+                    Known { version, toast: toast.or(here.and_then(|k| k.toast)), excused: false };
                 if from.is_some() && toast.is_none() {
                     if source.is_some_and(|source| source.toast.is_some() || source.excused) {
                         self.excused.insert(at);
@@ -92,7 +96,8 @@ impl Judge {
     /// count as sent.
     pub fn resume(database: &Database, from: Lsn) -> Self {
         let mut judge = Judge { newest: BTreeMap::new(), emptied: 0 };
-        let past = database.commits.iter().map(|at| &database.transactions[*at]).filter(|t| t.end <= from);
+        let past =
+            database.commits.iter().map(|at| &database.transactions[*at]).filter(|t| t.end <= from);
         for (_, op) in past.flat_map(|t| &t.ops).filter(|(lsn, _)| *lsn >= database.published) {
             let _ = judge.note(*op);
         }
@@ -116,7 +121,10 @@ impl Judge {
     fn at(&mut self, key: u64, version: u64) -> Result<(), String> {
         let newest = self.newest.entry(key).or_default();
         if version < (*newest).max(self.emptied) {
-            return Err(format!("key {key}: version {version} follows {newest}, emptied at {}", self.emptied));
+            return Err(format!(
+                "key {key}: version {version} follows {newest}, emptied at {}",
+                self.emptied
+            ));
         }
         *newest = version;
         Ok(())

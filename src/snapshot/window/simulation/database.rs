@@ -174,7 +174,9 @@ impl Database {
     /// The rows after all visible transactions that `sees` accepts.
     fn state(&self, sees: &dyn Fn(FullXid) -> bool) -> BTreeMap<u64, Row> {
         let mut rows = BTreeMap::new();
-        for transaction in self.visible.iter().map(|at| &self.transactions[*at]).filter(|t| sees(t.xid)) {
+        for transaction in
+            self.visible.iter().map(|at| &self.transactions[*at]).filter(|t| sees(t.xid))
+        {
             if transaction.emptied {
                 rows.clear();
             }
@@ -194,27 +196,50 @@ impl Database {
 
     /// The rows that a reader with this snapshot finds now.
     pub fn read(&self, snapshot: &PgSnapshot) -> BTreeMap<u64, Row> {
-        if self.visible.iter().map(|at| &self.transactions[*at]).any(|t| t.restored && !snapshot.sees(t.xid)) {
+        if self
+            .visible
+            .iter()
+            .map(|at| &self.transactions[*at])
+            .any(|t| t.restored && !snapshot.sees(t.xid))
+        {
             return BTreeMap::new();
         }
         self.state(&|xid| snapshot.sees(xid))
     }
 
     pub fn snapshot(&self) -> PgSnapshot {
-        let ended = self.transactions.iter().filter(|t| t.is_over()).map(|t| t.xid.0 + 1).max().unwrap_or(0);
-        let running: Vec<FullXid> =
-            self.transactions.iter().filter(|t| !t.is_over() && t.xid.0 < ended).map(|t| t.xid).collect();
+        let ended = self
+            .transactions
+            .iter()
+            .filter(|t| t.is_over())
+            .map(|t| t.xid.0 + 1)
+            .max()
+            .unwrap_or(0);
+        let running: Vec<FullXid> = self
+            .transactions
+            .iter()
+            .filter(|t| !t.is_over() && t.xid.0 < ended)
+            .map(|t| t.xid)
+            .collect();
         let xmin = running.first().copied().unwrap_or(FullXid(ended));
         PgSnapshot::new(xmin, FullXid(ended), running).unwrap()
     }
 
     /// The ids that `pg_locks` shows as held.
     pub fn locked(&self) -> Vec<crate::lsn::Xid> {
-        self.transactions.iter().filter(|t| !t.is_over()).map(|t| crate::lsn::Xid(t.xid.0 as u32)).collect()
+        self.transactions
+            .iter()
+            .filter(|t| !t.is_over())
+            .map(|t| crate::lsn::Xid(t.xid.0 as u32))
+            .collect()
     }
 
     fn is_locked(&self, by_others_than: usize, key: u64) -> bool {
-        let others = self.transactions.iter().enumerate().filter(|(at, t)| *at != by_others_than && !t.is_over());
+        let others = self
+            .transactions
+            .iter()
+            .enumerate()
+            .filter(|(at, t)| *at != by_others_than && !t.is_over());
         others.into_iter().any(|(_, t)| t.restored || t.own.contains_key(&key))
     }
 
@@ -269,7 +294,11 @@ impl Database {
     /// True if ACCESS EXCLUSIVE can be taken: no other open transaction has touched the table, and
     /// no reader holds it.
     fn exclusive(&self, at: Option<usize>) -> bool {
-        let others = self.transactions.iter().enumerate().filter(|(other, t)| Some(*other) != at && !t.is_over());
+        let others = self
+            .transactions
+            .iter()
+            .enumerate()
+            .filter(|(other, t)| Some(*other) != at && !t.is_over());
         !self.read_lock && others.into_iter().all(|(_, t)| t.own.is_empty() && !t.restored)
     }
 
