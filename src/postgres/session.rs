@@ -118,13 +118,25 @@ impl Session {
         session.read_greeting(config).await?;
         session.check_greeting(config.target)?;
         session.inbox.set_bytes_max(config.frame_bytes_max);
-        if session.version >= 170_000 {
-            // Unknown to earlier servers, so it cannot be a startup parameter.
-            session
-                .query("pin a setting", "transaction_timeout", "SET transaction_timeout = 0")
-                .await?;
-        }
+        session.pin().await?;
         Ok(session)
+    }
+
+    /// Pins the settings that values and long reads depend on, and proves that they are pinned.
+    async fn pin(&mut self) -> Result<(), PgError> {
+        const CALL: &str = "pin the settings of";
+        let pinning = startup::pinning(self.version);
+        let rows = self.query(CALL, "the session", &pinning).await?;
+        let Some(answer) = rows.last() else {
+            let object = "the session".to_owned();
+            return Err(PgError::Answer { call: CALL, object, field: "row" });
+        };
+        match startup::unpinned(self.version, answer) {
+            None => Ok(()),
+            Some((setting, found)) => {
+                Err(PgError::SettingIgnored { host: self.host.clone(), setting, found })
+            }
+        }
     }
 
     async fn log_in(&mut self, config: &Config) -> Result<(), PgError> {
@@ -266,16 +278,6 @@ impl Session {
         };
         if !fits {
             return Err(PgError::WrongRole { host: host(), found, wanted: target.name() });
-        }
-        for (setting, wanted) in startup::REPORTED {
-            let value = reported(setting);
-            if value.split(',').next() != Some(wanted) {
-                return Err(PgError::SettingIgnored {
-                    host: host(),
-                    setting,
-                    found: value.to_owned(),
-                });
-            }
         }
         self.version = version;
         Ok(())

@@ -18,11 +18,12 @@ pub(super) enum Purpose {
 /// Settings that a role's or a database's defaults must not change: they would end our sessions or alter values.
 ///
 /// Sent as startup parameters of their own, which the server applies after `options`.
-const PINNED: [(&str, &str); 9] = [
+const PINNED: [(&str, &str); 10] = [
     ("client_encoding", "UTF8"),
     ("DateStyle", "ISO"),
     ("IntervalStyle", "postgres"),
     ("TimeZone", "UTC"),
+    ("standard_conforming_strings", "on"),
     ("bytea_output", "hex"),
     ("extra_float_digits", "3"),
     ("row_security", "off"),
@@ -30,13 +31,36 @@ const PINNED: [(&str, &str); 9] = [
     ("idle_session_timeout", "0"),
 ];
 
-/// Those that the server reports back, by which a pooler that drops startup parameters gives itself away.
-pub(super) const REPORTED: [(&str, &str); 4] = [
-    ("client_encoding", "UTF8"),
-    ("DateStyle", "ISO"),
-    ("IntervalStyle", "postgres"),
-    ("TimeZone", "UTC"),
-];
+/// Exists from this version on. Earlier servers refuse it as a startup parameter.
+const TRANSACTION_TIMEOUT: (u32, &str, &str) = (170_000, "transaction_timeout", "0");
+
+/// A statement that pins every setting once more, and reads back what each of them is now. A pooler
+/// or a proxy may have dropped startup parameters, and the server reports only some of them.
+pub(super) fn pinning(version: u32) -> String {
+    let settings = pinned(version);
+    let sets: String =
+        settings.iter().map(|(name, value)| format!("SET {name} = '{value}'; ")).collect();
+    let asked: Vec<String> =
+        settings.iter().map(|(name, _)| format!("current_setting('{name}')")).collect();
+    format!("{sets}SELECT {}", asked.join(", "))
+}
+
+/// Returns the first pinned setting that has another value, and its value. `answer` has one value for
+/// each setting of [`pinning`], in its order.
+pub(super) fn unpinned(version: u32, answer: &[Option<String>]) -> Option<(&'static str, String)> {
+    let settings = pinned(version);
+    settings.into_iter().enumerate().find_map(|(at, (name, wanted))| {
+        let found = answer.get(at).and_then(Option::as_deref);
+        // DateStyle answers `ISO, MDY`.
+        let is_pinned = found.and_then(|found| found.split(',').next()) == Some(wanted);
+        (!is_pinned).then(|| (name, found.map_or_else(|| "unknown".to_owned(), str::to_owned)))
+    })
+}
+
+fn pinned(version: u32) -> Vec<(&'static str, &'static str)> {
+    let (since, name, value) = TRANSACTION_TIMEOUT;
+    PINNED.into_iter().chain((version >= since).then_some((name, value))).collect()
+}
 
 /// The longest statement of ours on the catalog, in ms: one that waits longer waits for a lock of somebody's DDL.
 const STATEMENT_TIMEOUT_MS: &str = "30000";

@@ -404,3 +404,56 @@ async fn a_server_that_says_nothing_is_given_up_in_time() {
         assert!(matches!(error, PgError::ConnectTimeout { .. }), "{error:?}");
     }
 }
+
+/// A proxy that takes every setting out of the first message of each connection, as a pooler does.
+/// Returns its port.
+async fn forgetful_proxy(server: u16) -> u16 {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    const KEPT: [&[u8]; 3] = [b"user", b"database", b"replication"];
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut ours, _)) = listener.accept().await {
+            let mut theirs = tokio::net::TcpStream::connect(("127.0.0.1", server)).await.unwrap();
+            let length = ours.read_u32().await.unwrap();
+            let mut body = vec![0; length as usize - 4];
+            ours.read_exact(&mut body).await.unwrap();
+            let (protocol, parameters) = body.split_at(4);
+            let mut words = parameters.split(|byte| *byte == 0);
+            let mut kept = protocol.to_vec();
+            while let (Some(name), Some(value)) = (words.next(), words.next()) {
+                if KEPT.contains(&name) {
+                    kept.extend([name, b"\0", value, b"\0"].concat());
+                }
+            }
+            kept.push(0);
+            theirs.write_u32(u32::try_from(kept.len() + 4).unwrap()).await.unwrap();
+            theirs.write_all(&kept).await.unwrap();
+            tokio::spawn(async move {
+                let _ = tokio::io::copy_bidirectional(&mut ours, &mut theirs).await;
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn a_proxy_that_drops_our_settings_changes_no_value() {
+    let server = Server::start();
+    let role = "alter role postgres set";
+    server.sql("postgres", &format!("{role} extra_float_digits = 0; {role} datestyle = 'SQL'"));
+    server.sql("postgres", &format!("{role} bytea_output = 'escape'"));
+    if server.major() < 19 {
+        server.sql("postgres", &format!("{role} standard_conforming_strings = off"));
+    }
+    server.allow("local all all trust\nhost all all 127.0.0.1/32 trust");
+    let port = forgetful_proxy(server.port()).await;
+    let url = format!("postgresql://postgres@127.0.0.1:{port}/postgres?sslmode=disable");
+    let session = Sql::connect(&config(&url)).await.unwrap();
+    let asked = r"select 0.1::float8 + 0.2, '\x01'::bytea, 'a\b', date '2026-11-28'";
+    let rows = session.query(asked).await.unwrap();
+    let told: Vec<&str> = rows[0].iter().filter_map(Option::as_deref).collect();
+    assert_eq!(told, ["0.30000000000000004", r"\x01", r"a\b", "2026-11-28"]);
+    let mut walsender = Replication::connect(&config(&url)).await.unwrap();
+    walsender.identify_system().await.unwrap();
+}
