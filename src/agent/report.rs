@@ -312,6 +312,13 @@ impl Reporter {
         }
     }
 
+    /// Ends the trouble if it has this reason.
+    pub fn trouble_over_if(&mut self, reason: TroubleReason) {
+        if self.trouble.as_ref().is_some_and(|trouble| trouble.reason == reason) {
+            self.trouble(None);
+        }
+    }
+
     /// Counts a checkpoint that is acknowledged, and ends trouble with Kafka.
     pub fn recorded(&mut self) {
         self.metrics.confirm_records.inc();

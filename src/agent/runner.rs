@@ -111,6 +111,7 @@ mod detached;
 mod halts;
 mod heart;
 mod needs;
+mod noticed;
 mod proofs;
 mod reload;
 mod session;
@@ -539,6 +540,7 @@ impl Runner {
         self.reporter.received(bytes);
         self.reporter.lap(Spent::Other);
         self.work();
+        self.noticed();
         self.reporter.lap(Spent::Working);
         let behind = self.live.as_ref().map_or(0, |live| live.behind);
         if let Some(pause) = pace::gather(bytes, waited, behind) {

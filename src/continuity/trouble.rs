@@ -34,6 +34,7 @@ pub enum TroubleReason {
     StreamBroke,
     SynchronousStandby,
     StandbyBehind,
+    StandbyAwaited,
     KafkaUnavailable,
     KafkaRefuses,
     StateUnavailable,
@@ -47,7 +48,7 @@ pub enum TroubleReason {
 
 impl TroubleReason {
     /// Every reason, for metrics and runbooks.
-    pub const ALL: [TroubleReason; 18] = [
+    pub const ALL: [TroubleReason; 19] = [
         TroubleReason::PostgresUnavailable,
         TroubleReason::PostgresRefuses,
         TroubleReason::TlsRefused,
@@ -57,6 +58,7 @@ impl TroubleReason {
         TroubleReason::StreamBroke,
         TroubleReason::SynchronousStandby,
         TroubleReason::StandbyBehind,
+        TroubleReason::StandbyAwaited,
         TroubleReason::KafkaUnavailable,
         TroubleReason::KafkaRefuses,
         TroubleReason::StateUnavailable,
@@ -81,6 +83,7 @@ impl TroubleReason {
             TroubleReason::StreamBroke => "stream_broke",
             TroubleReason::SynchronousStandby => "synchronous_standby",
             TroubleReason::StandbyBehind => "standby_behind",
+            TroubleReason::StandbyAwaited => "standby_awaited",
             TroubleReason::KafkaUnavailable => "kafka_unavailable",
             TroubleReason::KafkaRefuses => "kafka_refuses",
             TroubleReason::StateUnavailable => "state_unavailable",
@@ -110,6 +113,7 @@ impl TroubleReason {
             | TroubleReason::TlsRefused
             | TroubleReason::PostgresSettings
             | TroubleReason::SynchronousStandby
+            | TroubleReason::StandbyAwaited
             | TroubleReason::KafkaRefuses
             | TroubleReason::TopicUnavailable
             | TroubleReason::SchemaRefused
@@ -149,6 +153,9 @@ impl TroubleReason {
             }
             TroubleReason::StandbyBehind => {
                 "nothing: it goes on when the standby has replayed far enough"
+            }
+            TroubleReason::StandbyAwaited => {
+                "start this standby again, or take its slot out of synchronized_standby_slots and reload the server"
             }
             TroubleReason::KafkaUnavailable => {
                 "nothing: it is tried again by itself; see that the brokers run and can be reached"

@@ -91,7 +91,7 @@ impl Peer {
 
 /// The values of `wellspring_failures_total{reason}` and `wellspring_reconnects_total{reason}`: the
 /// stable codes of status. Any other reason counts as `other`.
-pub const REASONS: [&str; 43] = [
+pub const REASONS: [&str; 44] = [
     "postgres_unavailable",
     "postgres_refuses",
     "tls_refused",
@@ -101,6 +101,7 @@ pub const REASONS: [&str; 43] = [
     "stream_broke",
     "synchronous_standby",
     "standby_behind",
+    "standby_awaited",
     "kafka_unavailable",
     "kafka_refuses",
     "state_unavailable",

@@ -5,7 +5,7 @@
 
 use crate::postgres::config::Host;
 use crate::secret::{KeyError, SourceError};
-use postgres_protocol::message::backend::ErrorResponseBody;
+use postgres_protocol::message::backend::{ErrorFields, ErrorResponseBody};
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -294,10 +294,14 @@ pub struct ServerError {
 impl ServerError {
     /// From the wire. Fields that are missing or not UTF-8 are left empty.
     pub(super) fn of_wire(body: &ErrorResponseBody) -> Self {
+        ServerError::of_fields(body.fields())
+    }
+
+    /// From the fields of an error or of a notice, which have one form.
+    pub(super) fn of_fields(mut fields: ErrorFields<'_>) -> Self {
         use fallible_iterator::FallibleIterator as _;
         let (mut localized, mut severity) = (None, None);
         let (mut sqlstate, mut message, mut detail, mut hint) = (None, None, None, None);
-        let mut fields = body.fields();
         while let Ok(Some(field)) = fields.next() {
             let text = || Some(String::from_utf8_lossy(field.value_bytes()).into_owned());
             match field.type_() {

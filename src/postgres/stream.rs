@@ -33,6 +33,10 @@ const SIP_BYTES: usize = 32 * 1024;
 /// From then on a window that is taken back, once in some twenty times that nobody reads, ends in a reconnect.
 const SIPPED_BYTES_MAX: usize = 2 * 1024 * 1024;
 
+/// The most notices that wait for [`Stream::take_notices`]. A server repeats itself while a cause
+/// lasts, and the first ones name it.
+const NOTICES_MAX: usize = 8;
+
 const CALL: &str = "read the replication stream";
 
 /// A streaming replication connection.
@@ -41,6 +45,7 @@ pub struct Stream {
     inbox: Inbox,
     outbox: Outbox,
     backend_pid: i32,
+    notices: Vec<ServerError>,
 }
 
 /// One message of the stream, borrowing from the read buffer.
@@ -78,7 +83,7 @@ impl Stream {
         frame_bytes_max: usize,
     ) -> Self {
         inbox.set_bytes_max(frame_bytes_max);
-        Stream { socket, inbox, outbox: Outbox::default(), backend_pid }
+        Stream { socket, inbox, outbox: Outbox::default(), backend_pid, notices: Vec::new() }
     }
 
     /// The walsender's process id.
@@ -132,7 +137,8 @@ impl Stream {
             match tag {
                 b'd' => break body,
                 b'c' | b'C' => return Ok(Some(Frame::Goodbye)),
-                b'N' | b'S' => {} // a notice, a changed setting: nothing to act on
+                b'N' => self.notice(body),
+                b'S' => {} // a changed setting: nothing to act on
                 other => return Err(self.unwanted(other, body)),
             }
         };
@@ -215,30 +221,50 @@ impl Stream {
         }
     }
 
+    /// Takes the notices that arrived since the last call, at most eight. The server sends a notice
+    /// where it goes on although something is wrong: from 17 on while it waits for a standby of
+    /// `synchronized_standby_slots`, from 18 on while the publication does not exist.
+    pub fn take_notices(&mut self) -> Vec<ServerError> {
+        std::mem::take(&mut self.notices)
+    }
+
+    #[cold]
+    fn notice(&mut self, body: Range<usize>) {
+        let parsed = whole(b'N', self.inbox.bytes(body));
+        if let Some(Message::NoticeResponse(notice)) = parsed
+            && self.notices.len() < NOTICES_MAX
+        {
+            self.notices.push(ServerError::of_fields(notice.fields()));
+        }
+    }
+
     /// An error of the server's, or a message that a stream does not have.
     #[cold]
     fn unwanted(&self, tag: u8, body: Range<usize>) -> PgError {
         let body = self.inbox.bytes(body);
-        if tag == b'E' {
-            let Ok(length) = u32::try_from(body.len() + 4) else {
-                unreachable!("a message of {} bytes", body.len())
-            };
-            let length = length.to_be_bytes();
-            let mut message = BytesMut::from([&[tag], length.as_slice(), body].concat().as_slice());
-            if let Ok(Some(Message::ErrorResponse(error))) = Message::parse(&mut message) {
-                let source = Box::new(ServerError::of_wire(&error));
-                return PgError::Server {
-                    call: "stream from",
-                    object: "the slot".to_owned(),
-                    source,
-                };
-            }
+        if tag == b'E'
+            && let Some(Message::ErrorResponse(error)) = whole(tag, body)
+        {
+            let source = Box::new(ServerError::of_wire(&error));
+            let object = "the slot".to_owned();
+            return PgError::Server { call: "stream from", object, source };
         }
         PgError::Protocol {
             call: CALL,
             what: format!("tag {tag:#04x} with {} bytes has no place in it", body.len()),
         }
     }
+}
+
+/// The message of a tag and a body, or `None` if the body is not one.
+#[cold]
+fn whole(tag: u8, body: &[u8]) -> Option<Message> {
+    let Ok(length) = u32::try_from(body.len() + 4) else {
+        unreachable!("a message of {} bytes", body.len())
+    };
+    let length = length.to_be_bytes();
+    let mut message = BytesMut::from([&[tag], length.as_slice(), body].concat().as_slice());
+    Message::parse(&mut message).ok().flatten()
 }
 
 /// Reads one CopyData body.
@@ -364,6 +390,20 @@ mod tests {
             let failed = frames(&mut stream, &mut theirs, &[&error]).await.unwrap_err();
             assert_eq!(failed.sqlstate(), Some("57P01"));
             assert!(failed.is_shutting_down());
+        });
+    }
+
+    #[test]
+    fn notices_of_the_server_are_kept_up_to_a_bound() {
+        runtime().block_on(async {
+            let (mut stream, mut theirs) = pair();
+            let notice = message(b'N', b"SWARNING\0VWARNING\0C55000\0Mskipped\0\0");
+            let many = vec![notice.as_slice(); NOTICES_MAX + 1].concat();
+            assert_eq!(frames(&mut stream, &mut theirs, &[&many]).await.unwrap().len(), 0);
+            let taken = stream.take_notices();
+            assert_eq!(taken.len(), NOTICES_MAX);
+            assert_eq!((&*taken[0].sqlstate, &*taken[0].message), ("55000", "skipped"));
+            assert_eq!(stream.take_notices(), []);
         });
     }
 

@@ -4,6 +4,7 @@
 //! `watch` decides what a difference between two looks means. This module decides when a look is
 //! made, and what follows from a finding: a halt, or a warning in status.
 
+use super::noticed::Noticed;
 use super::{Look, Runner, strain};
 use crate::agent::Config;
 use crate::agent::supervise::PipelineError;
@@ -30,6 +31,7 @@ pub(super) struct Watch {
     epoch: u64,
     /// The earliest time of the next look.
     due: Option<tokio::time::Instant>,
+    pub noticed: Noticed,
 }
 
 /// The facts that a look needs.
@@ -65,6 +67,11 @@ impl Watch {
             relation.captured &= selection.matches(&relation.table());
         }
         Some(base)
+    }
+
+    /// Makes the next look due, whatever the last one took.
+    pub(super) fn look_at_once(&mut self) {
+        self.due = None;
     }
 
     /// Takes the look of a reload that found nothing that halts.

@@ -131,3 +131,30 @@ fn statements_that_lose_nothing_are_not_told() {
     assert!(told.len() == 1 && is_told(told[0]), "{told:#?}");
     assert_eq!(status.phase, Phase::Streaming);
 }
+
+#[test]
+fn a_server_that_waits_for_a_standby_is_told_with_its_slot() {
+    let (world, agent) = streaming();
+    if world.server.major() < 17 {
+        return; // synchronized_standby_slots and failover slots came with 17
+    }
+    agent.stop();
+    world.sql("select pg_create_physical_replication_slot('absent', true)");
+    world.sql("alter system set synchronized_standby_slots = 'absent'");
+    world.sql("select pg_reload_conf()");
+    let slot = world.sql("select slot_name from pg_replication_slots where slot_type = 'logical'");
+    let alter = format!("ALTER_REPLICATION_SLOT \"{}\" (FAILOVER true)", slot.trim());
+    let url = format!("{}&replication=database", world.server.url("postgres"));
+    let altered = world.server.psql("postgres").args(["-d", &url, "-c", &alter]).output().unwrap();
+    assert!(altered.status.success(), "{altered:?}");
+
+    let agent = world.agent("");
+    world.sql("insert into t values (2)");
+    let told = agent.until("the wait", |status| status.reason == "standby_awaited");
+    assert!(told.detail.contains("`absent`") && told.needs_a_person, "{}", told.detail);
+    world.sql("alter system reset synchronized_standby_slots");
+    world.sql("select pg_reload_conf()");
+    world.records("t", 2);
+    agent.until("the end of the wait", |status| status.reason.is_empty());
+    agent.stop();
+}
