@@ -7,6 +7,7 @@
 
 mod questions;
 pub mod recorded;
+mod warnings;
 
 use self::questions::{
     asynchronous, database, first_look, flushed, history, not_held, origins, waiting,
@@ -183,7 +184,7 @@ async fn prove(
     }
     asynchronous(config, &sql, pid).await?;
     let snapshot = visible_now(&sql).await?;
-    seen.warn(config, &mut warnings);
+    warnings.extend(warnings::of(config, &sql, &seen).await?);
     let last_stop = last_stop(seen.state.record.as_ref(), &carried.run);
     let record = seen.record(config, resume.from);
     let captured = seen.captured.clone();
@@ -492,27 +493,6 @@ impl Seen {
             },
             clean: false,
             ..was
-        }
-    }
-
-    fn warn(&self, config: &Config, warnings: &mut Vec<String>) {
-        if let Some(weak) = config.postgres.weakness() {
-            warnings.push(weak.to_owned());
-        }
-        if self.publication.as_ref().is_some_and(|publication| publication.all_tables) {
-            warnings.push(format!(
-                "publication `{}` is FOR ALL TABLES: a table's absence cannot be noticed",
-                config.publication
-            ));
-        }
-        for (key, name) in config.snapshot.strangers(&self.captured) {
-            warnings.push(format!("{key} names {name}, which is not a captured table"));
-        }
-        for pattern in config.selection.unmatched(&self.captured) {
-            warnings.push(format!(
-                "tables.include `{pattern}` matches no table of publication `{}`",
-                config.publication
-            ));
         }
     }
 }

@@ -80,6 +80,8 @@ pub struct Reporter {
     /// When the copy's progress was last logged.
     logged_ms: i64,
     schemas: schemas::Schemas,
+    /// The warning about captured tables whose UPDATE and DELETE fail.
+    unidentified: Option<String>,
 }
 
 impl Reporter {
@@ -126,6 +128,7 @@ impl Reporter {
             wal: Wal::default(),
             logged_ms: 0,
             schemas: schemas::Schemas::default(),
+            unidentified: None,
         }
     }
 
@@ -174,6 +177,7 @@ impl Reporter {
             warn!("{warning}");
         }
         self.status.warnings = warnings;
+        self.unidentified = None;
         self.status.system_id = server.system_id.to_string();
         self.status.timeline = server.timeline;
         self.status.server_version = sql.server_version();
@@ -433,6 +437,7 @@ impl Reporter {
         self.status.needs_a_person = core.halted().is_some()
             || self.trouble.as_ref().is_some_and(|trouble| trouble.reason.needs_a_person())
             || reason == TroubleReason::KafkaRefuses.code()
+            || self.unidentified.is_some()
             || self.schemas.needs_a_person().is_some();
         self.metrics.needs_a_person.set(i64::from(self.status.needs_a_person));
         self.flow(now_ms);

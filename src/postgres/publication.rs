@@ -34,6 +34,21 @@ pub struct PublicationRow {
     pub tables: Vec<PublishedTable>,
 }
 
+impl PublicationRow {
+    /// The operations of these that the publication does not publish. TRUNCATE counts where
+    /// `truncates` asks for it.
+    #[must_use]
+    pub fn lacks(&self, truncates: bool) -> Vec<&'static str> {
+        let published = [
+            ("insert", self.inserts, true),
+            ("update", self.updates, true),
+            ("delete", self.deletes, true),
+            ("truncate", self.truncates, truncates),
+        ];
+        published.iter().filter(|(_, is, wanted)| *wanted && !is).map(|(what, ..)| *what).collect()
+    }
+}
+
 /// A relation that a publication publishes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublishedTable {

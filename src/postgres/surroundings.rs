@@ -6,6 +6,7 @@
 use crate::lsn::Oid;
 use crate::postgres::error::PgError;
 use crate::postgres::sql::{Asked, Sql};
+use crate::table::TableName;
 use tokio_postgres::types::Type;
 
 /// Facts about the server and our role, beyond what a pipeline needs.
@@ -175,4 +176,41 @@ pub async fn columns(sql: &Sql, relation: Oid) -> Result<Vec<String>, PgError> {
          WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped AND attgenerated = '' ORDER BY attnum";
     let rows = sql.ask(asked, text, &[(&relation.0, Type::OID)]).await?;
     rows.iter().map(|row| asked.get(row, "name")).collect()
+}
+
+/// A table that inherits from another one. Its changes carry its own name, and never the parent's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Child {
+    /// The table that it inherits from, directly or through another child.
+    pub parent: Oid,
+    /// The child's oid.
+    pub relation: Oid,
+    /// Namespace and name of the child.
+    pub name: TableName,
+}
+
+/// Lists the tables that inherit from these relations, without partitions. The chunks of a
+/// TimescaleDB hypertable are such tables.
+///
+/// # Errors
+/// The connection's, or `Answer`.
+pub async fn children(sql: &Sql, relations: &[Oid]) -> Result<Vec<Child>, PgError> {
+    let asked = Asked { call: "list tables that inherit in", object: sql.database() };
+    let oids: Vec<u32> = relations.iter().map(|oid| oid.0).collect();
+    let text = "WITH RECURSIVE below(parent, oid) AS (
+           SELECT inhparent, inhrelid FROM pg_inherits WHERE inhparent = ANY ($1)
+           UNION SELECT b.parent, i.inhrelid FROM below b JOIN pg_inherits i ON i.inhparent = b.oid)
+         SELECT b.parent, c.oid, n.nspname::text AS namespace, c.relname::text AS name
+         FROM below b JOIN pg_class c ON c.oid = b.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE c.relkind = 'r' AND NOT c.relispartition ORDER BY b.parent, n.nspname, c.relname";
+    let rows = sql.ask(asked, text, &[(&oids, Type::OID_ARRAY)]).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Child {
+                parent: Oid(asked.get(row, "parent")?),
+                relation: Oid(asked.get(row, "oid")?),
+                name: TableName::new(asked.get(row, "namespace")?, asked.get(row, "name")?),
+            })
+        })
+        .collect()
 }

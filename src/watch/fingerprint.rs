@@ -127,6 +127,23 @@ impl Relation {
 }
 
 impl Fingerprint {
+    /// The captured tables and leaves whose published UPDATE and DELETE fail, because nothing
+    /// identifies their old rows.
+    #[must_use]
+    pub fn failing(&self) -> Vec<String> {
+        let publishes = |row: &Publication| row.updates || row.deletes;
+        if !self.publication.as_ref().is_some_and(publishes) {
+            return Vec::new();
+        }
+        let mut failing = Vec::new();
+        for relation in self.captured() {
+            failing.extend(relation.updates_fail.then(|| relation.table().to_string()));
+            let leaves = relation.parts.values().filter(|part| part.updates_fail);
+            failing.extend(leaves.map(|part| part.name.clone()));
+        }
+        failing
+    }
+
     /// Iterates over the captured relations.
     pub fn captured(&self) -> impl Iterator<Item = &Relation> {
         self.relations.values().filter(|relation| relation.captured)

@@ -8,7 +8,35 @@ use tracing::warn;
 /// log has all of them.
 const KEPT_MAX: usize = 100;
 
+/// The beginning of the warning about tables whose UPDATE fails.
+const FAILING: &str = "UPDATE and DELETE of the application fail on ";
+
+/// The most tables that the warning names.
+const NAMED_MAX: usize = 5;
+
 impl Reporter {
+    /// Tells which captured tables refuse UPDATE and DELETE at the last look. The warning stands
+    /// until a look finds none.
+    pub fn unidentified(&mut self, failing: &[String]) {
+        let warning = (!failing.is_empty()).then(|| {
+            let named = failing[..failing.len().min(NAMED_MAX)].join(", ");
+            let more = failing.len().saturating_sub(NAMED_MAX);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            format!(
+                "{FAILING}{named}{more}: nothing identifies their old rows; add a primary key, or \
+                 run ALTER TABLE ... REPLICA IDENTITY FULL on each"
+            )
+        });
+        if self.unidentified != warning {
+            self.status.warnings.retain(|known| !known.starts_with(FAILING));
+            if let Some(warning) = &warning {
+                warn!("{warning}");
+                self.status.warnings.push(warning.clone());
+            }
+            self.unidentified = warning;
+        }
+    }
+
     /// Tells a finding in status and log.
     pub fn found(&mut self, finding: &str) {
         warn!("{finding}");

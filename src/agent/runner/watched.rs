@@ -168,6 +168,7 @@ impl Runner {
         }
         match seen.outcome {
             Ok((now, findings)) => {
+                self.reporter.unidentified(&now.failing());
                 self.watch.base = Some(now);
                 self.found(&findings);
             }

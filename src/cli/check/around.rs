@@ -4,7 +4,7 @@ use super::Findings;
 use crate::postgres::preflight::Facts;
 use crate::postgres::publication::{Candidate, quoted};
 use crate::postgres::slot::{Blocker, SlotRow};
-use crate::postgres::surroundings::{IdleSlot, Surroundings, TableSurroundings};
+use crate::postgres::surroundings::{Child, IdleSlot, Surroundings, TableSurroundings};
 use crate::table::TableName;
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 use std::collections::BTreeSet;
@@ -223,6 +223,40 @@ pub(super) fn tables(
         };
         findings
             .warn(format!("{}: generated columns are not in the stream: {list}", table.name), fix);
+    }
+}
+
+/// Reports captured tables whose rows lie in tables that inherit from them and are not captured. The
+/// topic of such a table stays empty.
+pub(super) fn children(
+    publication: &str,
+    captured: &[&Candidate],
+    children: &[Child],
+    findings: &mut Findings,
+) {
+    for parent in captured {
+        let is_left_out = |child: &&Child| {
+            child.parent == parent.relation
+                && !captured.iter().any(|table| table.relation == child.relation)
+        };
+        let left_out: Vec<&Child> = children.iter().filter(is_left_out).collect();
+        if left_out.is_empty() {
+            continue;
+        }
+        let names: Vec<String> = left_out.iter().map(|child| child.name.to_string()).collect();
+        let list: Vec<String> =
+            left_out.iter().map(|child| format!("ONLY {}", quoted(&child.name))).collect();
+        let fix = format!(
+            "ALTER PUBLICATION {} ADD TABLE {};\n-- and add them to tables.include; each gets a topic of its own",
+            escape_identifier(publication),
+            list.join(", ")
+        );
+        let what = format!(
+            "rows of {} lie in tables that inherit from it and are not captured: {}",
+            parent.name,
+            names.join(", ")
+        );
+        findings.fail(what, fix);
     }
 }
 

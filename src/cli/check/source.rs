@@ -84,6 +84,8 @@ async fn try_look(checked: &Checked, findings: &mut Findings) -> Result<Seen, Pg
     let relations: Vec<Oid> = captured.iter().map(|table| table.relation).collect();
     let near = surroundings::tables(&sql, &relations).await?;
     around::tables(&facts, &captured, &near, findings);
+    let children = surroundings::children(&sql, &relations).await?;
+    around::children(&checked.publication, &captured, &children, findings);
     let is_writable = |table: &Candidate| {
         near.iter().any(|near| near.relation == table.relation && near.writable)
     };
@@ -342,14 +344,7 @@ fn publication_row(
         findings
             .warn(format!("publication {name} publishes partitions under their own names"), fix);
     }
-    let published = [
-        ("insert", row.inserts, true),
-        ("update", row.updates, true),
-        ("delete", row.deletes, true),
-        ("truncate", row.truncates, checked.encode.truncates),
-    ];
-    let lacking: Vec<&str> =
-        published.iter().filter(|(_, is, wanted)| *wanted && !is).map(|(what, ..)| *what).collect();
+    let lacking = row.lacks(checked.encode.truncates);
     if !lacking.is_empty() {
         let fix = format!(
             "ALTER PUBLICATION {identifier} SET (publish = {});",

@@ -158,3 +158,30 @@ fn a_server_that_waits_for_a_standby_is_told_with_its_slot() {
     agent.until("the end of the wait", |status| status.reason.is_empty());
     agent.stop();
 }
+
+#[test]
+fn what_a_publication_leaves_out_is_said_at_the_start() {
+    let world = World::new(
+        "create table t (id int primary key); create table t_child () inherits (t);
+         create table u (id int) partition by range (id); create table u_1 partition of u
+         for values from (0) to (10); create publication wellspring_p for table only t, u
+         with (publish = 'insert', publish_via_partition_root)",
+        &["t", "u"],
+    );
+    let more = "[tables]\ninclude = [\"public.*\"]\nexclude = [\"public.t_child\"]";
+    let agent = world.agent(more);
+    let warnings = agent.streams().warnings.join("\n");
+    for part in ["does not publish update, delete", "table public.t that lie in public.t_child"] {
+        assert!(warnings.contains(part), "{part} is not in:\n{warnings}");
+    }
+    world.sql("alter publication wellspring_p set (publish = 'insert, update')");
+    let told = agent.until("the lack of an identity", |status| status.needs_a_person);
+    let warnings = told.warnings.join("\n");
+    assert!(warnings.contains("fail on public.u_1:"), "{warnings}");
+    world.sql("alter table u_1 replica identity full");
+    let told = agent.until("its end", |status| !status.needs_a_person);
+    assert!(!told.warnings.join("").contains("fail on"), "{:?}", told.warnings);
+    agent.stop();
+    let told = world.check(more);
+    assert!(told.contains("inherit from it and are not captured: public.t_child"), "{told}");
+}

@@ -1,0 +1,92 @@
+//! The warnings of a connect: what the publication leaves out of the topics although the stream runs.
+
+use super::Seen;
+use crate::agent::Config;
+use crate::lsn::Oid;
+use crate::postgres::publication::{PublicationRow, PublishedTable};
+use crate::postgres::surroundings::{self, Child};
+use crate::postgres::{PgError, Sql};
+
+/// The most tables that one warning names. A schema of thousands must not fill status.
+const NAMED_MAX: usize = 5;
+
+/// Collects the warnings of a connect.
+///
+/// # Errors
+/// The connection's, or `Answer`.
+pub(super) async fn of(config: &Config, sql: &Sql, seen: &Seen) -> Result<Vec<String>, PgError> {
+    let mut warnings: Vec<String> =
+        config.postgres.weakness().map(str::to_owned).into_iter().collect();
+    for (key, name) in config.snapshot.strangers(&seen.captured) {
+        warnings.push(format!("{key} names {name}, which is not a captured table"));
+    }
+    for pattern in config.selection.unmatched(&seen.captured) {
+        warnings.push(format!(
+            "tables.include `{pattern}` matches no table of publication `{}`",
+            config.publication
+        ));
+    }
+    let Some(publication) = &seen.publication else { return Ok(warnings) };
+    let captured: Vec<&PublishedTable> =
+        publication.tables.iter().filter(|table| seen.captured.contains(&table.name)).collect();
+    let relations: Vec<Oid> = captured.iter().map(|table| table.relation).collect();
+    let children = surroundings::children(sql, &relations).await?;
+    warnings.extend(of_publication(config, publication));
+    warnings.extend(of_children(publication, &captured, &children));
+    Ok(warnings)
+}
+
+/// What the publication's own settings leave out.
+fn of_publication(config: &Config, publication: &PublicationRow) -> Vec<String> {
+    let name = &config.publication;
+    let mut warnings = Vec::new();
+    if publication.all_tables {
+        warnings.push(format!(
+            "publication `{name}` is FOR ALL TABLES: a table's absence cannot be noticed"
+        ));
+    }
+    let lacking = publication.lacks(config.encode.truncates);
+    if !lacking.is_empty() {
+        warnings.push(format!(
+            "publication `{name}` does not publish {}: such changes are in no topic; \
+             run ALTER PUBLICATION {name} SET (publish = 'insert, update, delete, truncate')",
+            lacking.join(", ")
+        ));
+    }
+    warnings
+}
+
+/// Captured tables whose rows lie in tables that inherit from them and are not captured.
+fn of_children(
+    publication: &PublicationRow,
+    captured: &[&PublishedTable],
+    children: &[Child],
+) -> Vec<String> {
+    let is_published =
+        |child: &Child| publication.tables.iter().any(|table| table.relation == child.relation);
+    let of_one = |parent: &&PublishedTable| {
+        let left_out = children.iter().filter(|child| child.parent == parent.relation);
+        let names: Vec<String> = left_out
+            .filter(|child| !is_published(child))
+            .map(|child| child.name.to_string())
+            .collect();
+        (!names.is_empty()).then(|| {
+            format!(
+                "rows of table {} that lie in {} are in no topic: tables that inherit from it are \
+                 published by themselves; `wellspring check` prints the SQL",
+                parent.name,
+                few(&names)
+            )
+        })
+    };
+    captured.iter().filter_map(of_one).collect()
+}
+
+/// Lists at most [`NAMED_MAX`] names, and counts the others.
+fn few(names: &[String]) -> String {
+    let mut list = names[..names.len().min(NAMED_MAX)].join(", ");
+    if names.len() > NAMED_MAX {
+        list.push_str(&format!(" and {} more", names.len() - NAMED_MAX));
+    }
+    list
+}
