@@ -335,11 +335,13 @@ impl ServerError {
         .without_values()
     }
 
-    /// Removes the texts in which Postgres quotes values: those of bad data (class 22, but for 22023, which quotes
-    /// options) and of violated constraints (class 23).
+    /// Removes the texts that may quote values: those of bad data (class 22, but for 22023, which
+    /// quotes options), of violated constraints (class 23), and those that a function raises itself
+    /// (P0001).
     fn without_values(mut self) -> Self {
         let quotes_values = (self.sqlstate.starts_with("22") && self.sqlstate != "22023")
-            || self.sqlstate.starts_with("23");
+            || self.sqlstate.starts_with("23")
+            || self.sqlstate == "P0001";
         if quotes_values {
             self.message =
                 "the message is withheld, it may quote a row; the server's log has it".to_owned();
@@ -390,7 +392,7 @@ mod tests {
 
     #[test]
     fn keeps_row_values_out_of_texts() {
-        for sqlstate in ["22P02", "23505"] {
+        for sqlstate in ["22P02", "23505", "P0001"] {
             assert!(!error(sqlstate).to_string().contains("4711"), "{sqlstate}");
         }
         assert!(error("55006").to_string().contains("4711"), "a pid is wanted");
