@@ -126,11 +126,12 @@ async fn prove(
     let (mut warnings, mut copy, mut looked_again) = (Vec::new(), None, false);
     rehearse(&config.encode, &sql, seen.published()).await?;
     loop {
-        // Another replica that holds the slot may move it between our readings of state and slot.
-        // Until it lets go there is nothing to judge. If it let go in between, a second reading
-        // shows that.
-        if matches!(seen.judge(), Verdict::Halt(_)) {
-            if let Some(pid) = seen.slot.as_ref().and_then(|slot| slot.active_pid) {
+        // Another replica that holds the slot may move it between our readings of state and slot,
+        // or makes the copy that looks cut off. Until it lets go there is nothing to judge. If it
+        // let go in between, a second reading shows that.
+        let next = seen.next(config, &carried, copy.is_some());
+        if matches!(next, Next::Halt(_) | Next::Anew(_)) {
+            if let Some(pid) = seen.holder(&next) {
                 return Err(in_use(format!("slot `{}` is active for PID {pid}", config.slot)));
             }
             if !std::mem::replace(&mut looked_again, true) {
@@ -139,7 +140,7 @@ async fn prove(
             }
         }
         let mut desk = Start { config, sql: &sql, replication: &mut replication, keeper, troubles };
-        match seen.next(config, &carried, copy.is_some()) {
+        match next {
             Next::Start => break,
             Next::FirstStart => copy = first_start(&mut desk, &seen).await?,
             Next::Anew(reason) => copy = anew(&mut desk, &server, reason, seen).await?,
@@ -423,6 +424,13 @@ impl Seen {
             _ => return None,
         };
         Some(Halt::new(Reason::CopyUnfinished, detail))
+    }
+
+    /// The process that holds the slot, if it can be the cause of this step. It is not where the
+    /// slot or the address is of something else.
+    fn holder(&self, next: &Next) -> Option<i32> {
+        let is_other = matches!(next, Next::Halt(halt) if halt.reason.is_other());
+        self.slot.as_ref().and_then(|slot| slot.active_pid).filter(|_| !is_other)
     }
 
     #[must_use]

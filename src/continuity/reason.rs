@@ -309,6 +309,13 @@ impl Reason {
         )
     }
 
+    /// True if the slot or the address is of something else. No replica causes that while it holds
+    /// the slot, so that the halt stands whoever holds it.
+    #[must_use]
+    pub const fn is_other(self) -> bool {
+        matches!(self, Reason::SlotForeign | Reason::OtherCluster | Reason::OtherDatabase)
+    }
+
     /// True if the slot's position is lost or no longer ours. `snapshot.mode = "when_needed"`
     /// consents to a new start for these reasons.
     #[must_use]

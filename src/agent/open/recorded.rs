@@ -142,7 +142,7 @@ pub async fn write(keeper: &Keeper, slot: &str, halted: &Halted) -> Result<(), K
 }
 
 /// Reads slot and state once more, without taking the slot. Returns the row of the slot, and
-/// whether a connect would still halt.
+/// whether a connect would still halt. It would wait while another process holds the slot.
 ///
 /// # Errors
 /// A connection or the state fails.
@@ -155,6 +155,7 @@ pub async fn judged_again(
     let server = replication.identify_system().await?;
     let seen = Seen::new(config, &sql, &mut replication, &server, keeper).await?;
     let carried = Carried { first: false, copying_at: None, rewind: false, run: String::new() };
-    let halts = matches!(seen.next(config, &carried, false), Next::Halt(_));
+    let next = seen.next(config, &carried, false);
+    let halts = matches!(next, Next::Halt(_)) && seen.holder(&next).is_none();
     Ok((seen.slot, halts))
 }

@@ -2,6 +2,7 @@
 
 use crate::support::world::{PATIENCE, Running, World, wait_until};
 use std::collections::BTreeMap;
+use std::process::Stdio;
 use std::time::Instant;
 use wellspring::continuity::halted::Halted;
 use wellspring::status::{Phase, Status};
@@ -163,4 +164,48 @@ fn a_table_published_anew_halts_two_replicas_until_accepted() {
     world.sql("insert into t values (2)");
     world.until("t", |rows| rows.iter().any(|row| row.value["after"]["id"] == 2));
     assert_eq!(recorded(&world), None);
+}
+
+#[test]
+fn a_copy_that_another_replica_makes_is_not_cut_off() {
+    let world = World::new(
+        "create table t (id int primary key); insert into t select generate_series(1, 4000)",
+        &["t"],
+    );
+    let only = "[snapshot]\nmode = \"initial_only\"\nrows_per_second = 500";
+    let a = world.agent(only);
+    a.until("it copies", |status| status.copy.as_ref().is_some_and(|copy| copy.rows > 0));
+    let b = world.agent(only);
+    let told = b.until("it waits or halts", |status| {
+        matches!(status.phase, Phase::Retrying | Phase::Halted)
+    });
+    assert_eq!(
+        (told.phase, told.reason.as_str()),
+        (Phase::Retrying, "slot_in_use"),
+        "{}",
+        told.detail
+    );
+    assert_eq!(recorded(&world), None);
+    a.stop_in_a_copy();
+    b.halts("copy_unfinished");
+}
+
+#[test]
+fn a_foreign_slot_is_foreign_while_its_owner_reads_it() {
+    let world = World::new("create table t (id int primary key); create database other", &["t"]);
+    world.server.sql("other", "create table o (id int); create publication o for table o");
+    world
+        .server
+        .sql("other", "select pg_create_logical_replication_slot('wellspring_p', 'pgoutput')");
+    let mut owner =
+        world.server.holder("other", "wellspring_p", "o").stderr(Stdio::null()).spawn().unwrap();
+    let is_held = || world.sql("select active from pg_replication_slots").trim() == "t";
+    wait_until(Instant::now() + PATIENCE, is_held);
+    let agent = world.agent("");
+    let told = agent.until("it waits or halts", |status| {
+        matches!(status.phase, Phase::Retrying | Phase::Halted)
+    });
+    assert_eq!(told.reason, "slot_foreign", "{}", told.detail);
+    owner.kill().unwrap();
+    owner.wait().unwrap();
 }
