@@ -254,7 +254,7 @@ fn accepted(config: &Config, seen: &Seen, from: Lsn, halt: &Halt) -> Checkpoint 
 /// Makes the checkpoint with which the stream goes on at `from`, whatever was before. The epoch
 /// rises, unless this is the first checkpoint.
 pub(super) fn consented(config: &Config, seen: &Seen, from: Lsn, reason: &str) -> Checkpoint {
-    let was = seen.record(config, from);
+    let was = seen.record(config, from, true);
     let first = seen.state.record.is_none();
     let at_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
     let at_ms = i64::try_from(at_ms).unwrap_or(i64::MAX);

@@ -187,7 +187,7 @@ async fn prove(
     let snapshot = visible_now(&sql).await?;
     warnings.extend(warnings::of(config, &sql, &seen).await?);
     let last_stop = last_stop(seen.state.record.as_ref(), &carried.run);
-    let record = seen.record(config, resume.from);
+    let record = seen.record(config, resume.from, resume.expect.is_none());
     let captured = seen.captured.clone();
     let (Some(slot), mut state) = (seen.slot, seen.state) else {
         return Err(PipelineError::Goodbye);
@@ -450,9 +450,10 @@ impl Seen {
     }
 
     /// Makes the checkpoint of the next term: the newest one with the present facts of server and
-    /// publication. Without one, the new checkpoint confirms up to `from`.
+    /// publication. Without one, the new checkpoint confirms up to `from`. `proven` is false while
+    /// the replay still has to prove the server's history.
     #[must_use]
-    pub fn record(&self, config: &Config, from: Lsn) -> Checkpoint {
+    pub fn record(&self, config: &Config, from: Lsn, proven: bool) -> Checkpoint {
         let seen = &self.observed;
         let publication = self.publication.as_ref().map(|row| row.oid).unwrap_or_default();
         let tables = self
@@ -493,12 +494,7 @@ impl Seen {
             database: seen.database,
             publication,
             tables,
-            // A position of one timeline means nothing on another.
-            server_seen: if was.timeline == seen.timeline {
-                was.server_seen.max(seen.server)
-            } else {
-                seen.server
-            },
+            server_seen: was.server_seen_at(seen.timeline, seen.server, proven),
             clean: false,
             ..was
         }

@@ -239,6 +239,18 @@ impl Checkpoint {
         self
     }
 
+    /// The server's highest position that the next checkpoint records. A position of one timeline
+    /// means nothing on another. While the history is not `proven`, the server may be another one,
+    /// and the right server would later seem to have gone back.
+    #[must_use]
+    pub fn server_seen_at(&self, timeline: u32, server: Lsn, proven: bool) -> Lsn {
+        match (self.timeline == timeline, proven) {
+            (true, true) => self.server_seen.max(server),
+            (true, false) => self.server_seen,
+            (false, _) => server,
+        }
+    }
+
     /// Appends a consent and drops the oldest ones beyond the bound.
     pub fn accept(&mut self, accepted: Accepted) {
         self.accepted.push(accepted);
@@ -570,6 +582,16 @@ mod tests {
                 [(kind.to_owned(), format!(r#"{{"format":{},"new":[]}}"#, FORMAT + 1))].into();
             assert!(matches!(State::read("s", &later), Err(RecordError::Newer { .. })), "{kind}");
         }
+    }
+
+    #[test]
+    fn a_servers_position_is_recorded_only_for_a_proven_history() {
+        let record = sample();
+        let (seen, later) = (record.server_seen, Lsn::new(9000));
+        assert_eq!(record.server_seen_at(record.timeline, later, true), later);
+        assert_eq!(record.server_seen_at(record.timeline, Lsn::new(1), true), seen);
+        assert_eq!(record.server_seen_at(record.timeline, later, false), seen);
+        assert_eq!(record.server_seen_at(record.timeline + 1, Lsn::new(1), false), Lsn::new(1));
     }
 
     #[test]

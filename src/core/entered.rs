@@ -115,9 +115,19 @@ impl Core {
         self.copying
     }
 
-    /// Notes the begin of a transaction.
-    pub fn begun(&mut self) {
+    /// Notes the begin of a transaction whose commit lies at `commit`.
+    ///
+    /// # Errors
+    /// The transaction lies beyond the commit that the checkpoint expects, so that none of its
+    /// changes may be sent.
+    pub fn begun(&mut self, commit: Lsn) -> Result<(), Halt> {
+        if let Some(expected) = self.expect
+            && commit >= expected.end
+        {
+            return Err(self.differs(expected, commit));
+        }
         self.in_transaction = true;
+        Ok(())
     }
 
     /// The halt that is due at this Position, if Kafka has refused its record permanently.
@@ -307,5 +317,80 @@ impl Core {
         }
         self.holds.next_tick().into_iter().chain(self.stop).for_each(&mut sooner);
         next.max(self.now.plus(1000)) // a timer of a millisecond is the finest the runtime has
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::continuity::Resume;
+    use crate::continuity::checkpoint::sample;
+    use crate::core::{Action, Event, LastStop, Opened, Outcome, Report};
+    use crate::lsn::Xid;
+
+    const EXPECTED: Committed = Committed { end: Lsn::new(1050), xid: Xid(9), at: PgMicros(1) };
+
+    /// A stream whose replay has to bring the expected commit.
+    fn unproven() -> Core {
+        let settings = Settings {
+            status_interval: 10 * SECOND,
+            hold: 0,
+            freeze: 60 * SECOND,
+            budget_bytes: 1 << 20,
+            stop_patience: SECOND,
+            seed: 1,
+        };
+        let mut core = Core::new(settings, Moment(SECOND));
+        core.apply(core.now, Event::Tick);
+        let opened = Opened {
+            resume: Resume { from: Lsn::new(1000), expect: Some(EXPECTED) },
+            slot_confirmed: Lsn::new(1000),
+            record: Checkpoint { clean: false, ..sample() },
+            last_stop: LastStop::Clean,
+            unix_ms: 0,
+            ends: Vec::new(),
+        };
+        core.apply(core.now.plus(SECOND), Event::Opened(Box::new(opened)));
+        core.apply(core.now, Event::RecordWritten);
+        core
+    }
+
+    /// Delivers the one record of a transaction. Returns the checkpoint that is written about it.
+    fn delivered(core: &mut Core, commit: Committed) -> Checkpoint {
+        let ticket = core.next_ticket();
+        core.sent(RouteId(0), Position { commit: commit.end, ordinal: 0 }, 10);
+        core.committed(commit, true).unwrap();
+        let outcome = Outcome::Landed { partition: 0, offset: i64::try_from(ticket.0).unwrap() };
+        core.reports(core.now, &[Report { ticket, generation: core.generation(), outcome }]);
+        let actions = core.apply(core.now.plus(10 * SECOND), Event::Tick);
+        core.apply(core.now, Event::RecordWritten);
+        let written = actions.into_iter().find_map(|action| match action {
+            Action::Write(record) => Some(*record),
+            _ => None,
+        });
+        written.unwrap()
+    }
+
+    #[test]
+    fn a_transaction_beyond_the_expected_commit_never_begins() {
+        let mut core = unproven();
+        core.begun(Lsn::new(1049)).unwrap();
+        core.committed(EXPECTED, false).unwrap();
+        core.begun(EXPECTED.end).unwrap();
+        let mut core = unproven();
+        assert_eq!(core.begun(EXPECTED.end).unwrap_err().reason, Reason::HistoryDiffers);
+        assert!(!core.is_in_transaction());
+    }
+
+    #[test]
+    fn an_unproven_server_raises_no_recorded_position() {
+        let mut core = unproven();
+        let seen = sample().server_seen;
+        core.begun(Lsn::new(1010)).unwrap();
+        core.keepalive(Lsn::new(5000)).unwrap(); // inside a transaction, so that it proves nothing
+        let other = Committed { end: Lsn::new(1018), xid: Xid(8), at: PgMicros(1) };
+        assert_eq!(delivered(&mut core, other).server_seen, seen);
+        core.begun(Lsn::new(1042)).unwrap();
+        assert_eq!(delivered(&mut core, EXPECTED).server_seen, Lsn::new(5000));
     }
 }

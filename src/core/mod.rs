@@ -437,7 +437,7 @@ impl Core {
             confirmed,
             sent: self.sent,
             last_commit,
-            server_seen: was.server_seen.max(self.received),
+            server_seen: was.server_seen_at(was.timeline, self.received, self.expect.is_none()),
             sequence: self.sequence,
             tables: self.tables.as_ref().unwrap_or(&was.tables).clone(),
             clean,

@@ -285,8 +285,8 @@ impl Rows {
             Step::Nothing => {}
             Step::Begin => {
                 *sent = false;
-                tools.core.begun();
                 if let Some(begun) = begun {
+                    tools.core.begun(begun.0).map_err(RowsError::Halt)?;
                     burst.behind =
                         Some(sent_at.unix_micros().saturating_sub(begun.1.unix_micros()));
                     tools.copies.began(begun.0);

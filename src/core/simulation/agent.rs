@@ -249,8 +249,10 @@ impl World {
                 self.tell(at, Event::Burst { reply });
                 break;
             };
-            if row == 0 {
-                agent.core.begun();
+            if row == 0
+                && let Err(halt) = agent.core.begun(current.final_lsn)
+            {
+                return self.tell(at, Event::Halt(halt));
             }
             if let Some(&(key, version)) = current.rows.get(row) {
                 let position = Position { commit: current.final_lsn, ordinal: row as u64 };
