@@ -157,6 +157,9 @@ impl Runner {
         self.outdated = state.outdated;
         let previous = state.record.map(|record| Checkpoint::key(&record.slot, record.term));
         self.outdated.extend(previous);
+        // After the checkpoint, a slot without a checkpoint is no longer one that our first start
+        // made a moment ago.
+        self.outdated.extend(state.intent.map(|_| Checkpoint::intent_key(&self.config.slot)));
         self.outdated.extend(state.copy.outdated.iter().cloned());
         self.outdated.extend(gone);
         self.begin_copy(copy, &state.copy);

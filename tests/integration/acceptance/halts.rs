@@ -166,6 +166,37 @@ fn a_table_published_anew_halts_two_replicas_until_accepted() {
     assert_eq!(recorded(&world), None);
 }
 
+/// The slot is ours by the note of our first start only until there is a checkpoint.
+#[test]
+fn a_lost_checkpoint_halts_although_the_slot_is_ours() {
+    let world = World::new("create table t (id int primary key)", &["t"]);
+    let agent = world.agent("");
+    agent.streams();
+    world.sql("insert into t values (1)");
+    world.records("t", 1);
+    wait_until(Instant::now() + PATIENCE, || !state(&world).contains_key("intent/wellspring_p"));
+    agent.stop();
+    forget(&world, &terms(&world));
+    world.sql("insert into t values (2)");
+    let agent = world.agent("");
+    agent.halts("state_missing");
+    assert_eq!(world.end("p.public.t"), 1);
+    world.command("", &["slot", "accept"]);
+    agent.streams();
+    world.until("t", |rows| rows.iter().any(|row| row.value["after"]["id"] == 2));
+}
+
+/// Removes state records.
+fn forget(world: &World, keys: &[String]) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut state = world.config("").open_state().await.unwrap();
+        for key in keys {
+            state.write(key, None).await.unwrap();
+        }
+    });
+}
+
 #[test]
 fn a_copy_that_another_replica_makes_is_not_cut_off() {
     let world = World::new(
