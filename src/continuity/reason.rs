@@ -152,7 +152,7 @@ impl Reason {
             ),
             Reason::SlotForeign => (
                 "slot_foreign",
-                "the slot is of another plugin or database; set postgres.slot to another name and restart the agent",
+                "the slot is of another plugin or database; set postgres.slot to another name and restart the agent; the new slot lacks the changes before it: copy the tables with `wellspring snapshot`",
             ),
             Reason::StateMissing => (
                 "state_missing",
@@ -180,7 +180,7 @@ impl Reason {
             ),
             Reason::HistoryDiffers => (
                 "history_differs",
-                "the last delivered commit is not in this server's WAL; compare the tables' newest rows, then run `wellspring slot accept`; if the address was wrong, correct it and run `wellspring retry`",
+                "the last delivered commit is not in this server's WAL; compare the tables' newest rows, then run `wellspring slot accept`; if the address was wrong, correct it, run `wellspring retry`, then copy the tables again with `wellspring snapshot`",
             ),
             Reason::PublicationMissing => (
                 "publication_missing",
