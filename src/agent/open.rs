@@ -119,7 +119,7 @@ async fn prove(
     }
     let watched = first_look(config, &sql).await;
     let mut replication = Replication::connect(&config.postgres).await?;
-    let server = replication.identify_system().await?;
+    let mut server = replication.identify_system().await?;
     let mut seen = Seen::new(config, &sql, &mut replication, &server, keeper).await?;
     // A replica that waits for the slot learns of a halt here, without taking the slot.
     recorded::respect(config, author, &seen.state).await?;
@@ -127,14 +127,15 @@ async fn prove(
     rehearse(&config.encode, &sql, seen.published()).await?;
     loop {
         // Another replica that holds the slot may move it between our readings of state and slot,
-        // or makes the copy that looks cut off. Until it lets go there is nothing to judge. If it
-        // let go in between, a second reading shows that.
+        // or makes the copy that looks cut off. Until it lets go there is nothing to judge. A
+        // second reading shows if it let go in between, or if the server was promoted in between.
         let next = seen.next(config, &carried, copy.is_some());
         if matches!(next, Next::Halt(_) | Next::Anew(_)) {
             if let Some(pid) = seen.holder(&next) {
                 return Err(in_use(format!("slot `{}` is active for PID {pid}", config.slot)));
             }
             if !std::mem::replace(&mut looked_again, true) {
+                server = replication.identify_system().await?;
                 seen = Seen::new(config, &sql, &mut replication, &server, keeper).await?;
                 continue;
             }
