@@ -135,6 +135,13 @@ impl Runner {
     }
 }
 
+/// True if another agent has streamed since the halt, or an operator has consented. This process
+/// may have streamed some terms before the one that halted.
+fn has_moved(record: &Checkpoint, known: &Known, halted: Option<&Halted>) -> bool {
+    let term = known.term.max(halted.map(|halted| halted.term));
+    record.epoch > known.epoch || term.is_some_and(|term| record.term > term)
+}
+
 /// Checks once whether the halt is lifted. `asks` also reads the row of the slot.
 async fn look(
     config: &Config,
@@ -151,11 +158,11 @@ async fn look(
         .map_err(PipelineError::from)
         .and_then(|entries| State::read(&config.slot, &entries).map_err(PipelineError::from))
     {
-        let moved = |record: &Checkpoint| {
-            record.epoch > known.epoch || known.term.is_some_and(|term| record.term > term)
-        };
-        lifted = known.halt.reason == Reason::StateUnreadable
-            || state.record.as_ref().is_some_and(moved);
+        let moved = state
+            .record
+            .as_ref()
+            .is_some_and(|record| has_moved(record, known, state.halt.as_ref()));
+        lifted = known.halt.reason == Reason::StateUnreadable || moved;
         match recorded::standing(config, author, &state).await {
             None => lifted |= known.recorded,
             Some(Standing::Stands) => {}
@@ -175,4 +182,26 @@ async fn look(
         () => session::read_slot(&config.postgres, &config.slot).await,
     };
     Look::Halted { lifted, slot }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::continuity::checkpoint::sample;
+
+    #[test]
+    fn only_a_term_after_the_halt_lifts_it_for_an_earlier_one() {
+        let author =
+            Author { run: "a".to_owned(), fingerprint: String::new(), version: String::new() };
+        let halt = Halt::new(Reason::TimelineUnknown, "why");
+        let halted = Halted::new(&halt, &author, (1, 4), 0);
+        let known = Known { halt, recorded: true, epoch: 1, term: Some(2) };
+        let record = |epoch, term| Checkpoint { epoch, term, ..sample() };
+        assert!(!has_moved(&record(1, 4), &known, Some(&halted)), "the term that halted");
+        assert!(has_moved(&record(1, 5), &known, Some(&halted)));
+        assert!(has_moved(&record(2, 4), &known, Some(&halted)));
+        assert!(has_moved(&record(1, 3), &known, None));
+        let never = Known { term: None, ..known };
+        assert!(!has_moved(&record(1, 5), &never, None), "nothing to compare with");
+    }
 }
