@@ -89,6 +89,16 @@ def set_topic(kafka, name, **settings):
     client.incremental_alter_configs([resource])[resource].result(30)
 
 
+def write_state(kafka, prefix, key, value):
+    """Writes a record to the state topic of a pipeline; a None removes the key."""
+    from confluent_kafka import Producer
+
+    failed = []
+    producer = Producer({"bootstrap.servers": kafka.brokers, "log_level": 2})
+    producer.produce(prefix + ".wellspring-state", value, key, on_delivery=lambda error, _: failed.append(error))
+    assert producer.flush(30) == 0 and failed == [None], "%s is not written: %s" % (key, failed)
+
+
 # -- Postgres
 
 
@@ -131,9 +141,9 @@ def end_walsender(pg, slot):
             " where slot_name = '%s' and active" % slot)
 
 
-def drop_slot(pg, slot):
+def drop_slot(pg, slot, database="shop"):
     """Drops a slot although agents connect to it."""
-    with_the_slot(pg, slot, "pg_drop_replication_slot('%s')" % slot)
+    with_the_slot(pg, slot, "pg_drop_replication_slot('%s')" % slot, database)
 
 
 def advance_slot(pg, slot):
@@ -141,7 +151,7 @@ def advance_slot(pg, slot):
     with_the_slot(pg, slot, "pg_replication_slot_advance('%s', pg_current_wal_lsn())" % slot)
 
 
-def with_the_slot(pg, slot, call):
+def with_the_slot(pg, slot, call, database="shop"):
     """Makes a call that needs a free slot: the agents' sessions are ended until nobody holds it."""
     pg.psql("""do $$ begin
         for i in 1 .. 500 loop
@@ -154,7 +164,7 @@ def with_the_slot(pg, slot, call):
             end;
         end loop;
         raise 'the slot is held all the time';
-    end $$""" % (slot, call), database="shop")
+    end $$""" % (slot, call), database=database)
 
 
 # -- load

@@ -20,6 +20,7 @@ import scenarios_canary  # noqa: E402
 import scenarios_detach  # noqa: E402
 import scenarios_dropin  # noqa: E402
 import scenarios_halts  # noqa: E402
+import scenarios_halts_server  # noqa: E402
 import scenarios_held  # noqa: E402
 import scenarios_operations  # noqa: E402
 import scenarios_pressure  # noqa: E402
@@ -38,7 +39,11 @@ EXTENDED = {"held-bytes-and-a-lower-limit", "pressure-json", "pressure-json-sche
             "two-replicas-halt-row-unencodable", "two-replicas-halt-undeliverable", "two-replicas-halt-slot-missing",
             "two-replicas-halt-table-republished", "two-replicas-halt-slot-ahead",
             "two-replicas-halt-publication-missing", "two-replicas-halt-publication-changed",
-            "two-replicas-halt-table-recreated", "two-replicas-halt-table-not-published"}
+            "two-replicas-halt-table-recreated", "two-replicas-halt-table-not-published",
+            "two-replicas-halt-slot-lost", "two-replicas-halt-slot-foreign", "two-replicas-halt-state-unreadable",
+            "two-replicas-halt-other-database", "two-replicas-halt-server-went-back",
+            "two-replicas-halt-published-ahead", "two-replicas-halt-timeline-unknown",
+            "two-replicas-halt-history-differs"}
 
 
 def main():
@@ -51,7 +56,8 @@ def main():
     scenes = (scenarios.SCENARIOS + scenarios_snapshot.SCENARIOS + scenarios_windows.SCENARIOS
               + scenarios_detach.SCENARIOS + scenarios_operations.SCENARIOS + scenarios_security.SCENARIOS
               + scenarios_canary.SCENARIOS + scenarios_dropin.SCENARIOS + scenarios_pressure.SCENARIOS
-              + scenarios_held.SCENARIOS + scenarios_halts.SCENARIOS + scenarios_stops.SCENARIOS + scenarios_storms.SCENARIOS)
+              + scenarios_held.SCENARIOS + scenarios_halts.SCENARIOS + scenarios_halts_server.SCENARIOS
+              + scenarios_stops.SCENARIOS + scenarios_storms.SCENARIOS)
     chosen = {s.__name__.replace("_", "-"): s for s in scenes}
     if options.list:
         for name, scenario in chosen.items():

@@ -9,12 +9,15 @@ import disturb
 import observer
 from rebuild import duplicates, unequal
 from scenarios_operations import Pair
+from scenarios_windows import copied
 
 BIG, OTHER = "public.big", "public.other"
 BIG_MAX_BYTES = 20_000
 TABLES = {BIG: (0,), OTHER: (0,)}
 # Changes of the other table that are committed just before the cause of the halt.
 BEFORE = 100
+# Within it, each halted replica asks the server at least once more whether it still has to halt.
+SECOND_LOOKS_SECONDS = 16
 # A refused record is sent a second time before the halt, with everything that was not confirmed.
 REPEATED_MAX = 2 * BEFORE
 
@@ -22,8 +25,18 @@ REPEATED_MAX = 2 * BEFORE
 class Halted:
     """Two replicas on their way into one halt."""
 
-    def __init__(self, world, reason, settings=None, more=""):
-        """`settings` are those of the topic of `big`, `more` is SQL that runs before the first start."""
+    def __init__(self, world, reason, settings=None, more="", **over):
+        """`settings` are those of the topic of `big`, `more` is SQL that runs before the first start.
+
+        `over` are settings of both replicas."""
+        self.prepare(world, reason, settings, more)
+        self.pair = Pair(world, self.pg, TABLES, admin={"token_file": token_file(self.pg)}, **over)
+        self.sql("insert into big values (0); insert into other values (0, 'first')")
+        self.confirmed()
+        self.term = max(self.terms())
+
+    def prepare(self, world, reason, settings=None, more=""):
+        """The server with its tables, and a topic of one partition for each."""
         self.world, self.reason = world, reason
         self.pg = world.postgres()
         self.pg.psql("create table big (id int primary key, v text); create table other (id int primary key, v text);"
@@ -31,11 +44,6 @@ class Halted:
         self.topics = {name: "%s.%s" % (world.prefix, name) for name in TABLES}
         disturb.create_topic(world.kafka, self.topics[BIG], 1, settings)
         disturb.create_topic(world.kafka, self.topics[OTHER], 1)
-        self.pair = Pair(world, self.pg, TABLES, admin={"token_file": token_file(self.pg)})
-        self.sql("insert into big values (0); insert into other values (0, 'first')")
-        self.delivered()
-        world.until_confirmed(self.pg, 60)
-        self.term = max(self.terms())
 
     def sql(self, text):
         self.pg.psql(text, database="shop")
@@ -46,6 +54,11 @@ class Halted:
 
     def delivered(self):
         self.world.until_delivered(self.pg, self.pair.active()[0])
+
+    def confirmed(self):
+        """The same, and the slot has passed it, so that nothing of it is repeated."""
+        self.delivered()
+        self.world.until_confirmed(self.pg)
 
     def terms(self):
         return {agent.status().get("term", 0) for agent in self.pair.both}
@@ -84,11 +97,16 @@ class Halted:
         assert (self.ends(), self.terms()) == (ends, terms), "records %s -> %s, terms %s -> %s" % (
             ends, self.ends(), terms, self.terms())
 
-    def restarted(self):
-        """Restarts both replicas, one after the other; both are halted again."""
+    def restart(self, **over):
+        """Restarts both replicas, one after the other, with these settings."""
         for agent in self.pair.both:
             agent.stop()
+            agent.configure(**over)
             agent.start(streaming=False)
+
+    def restarted(self):
+        """The same without a change; both are halted again."""
+        self.restart()
         self.both_say_so()
 
     def command(self, *arguments):
@@ -99,7 +117,7 @@ class Halted:
         """Causes the halt and checks it; the status of each replica."""
         provoke()
         told = self.both_say_so()
-        self.quiet(self.world.length(10, 60))
+        self.quiet(self.world.length(SECOND_LOOKS_SECONDS, 60))
         ends = self.ends()
         self.restarted()
         self.quiet(3)
@@ -132,9 +150,21 @@ class Halted:
         self.command("slot", "accept")
         self.goes_on_without(BIG, 1)
 
-    def goes_on(self):
-        """One replica streams, the other waits for the slot, and later changes arrive. Returns all events."""
+    def copy_again(self):
+        """`wellspring snapshot` copies both tables."""
+        active = self.pair.active()[0]
+        code, said = active.command("snapshot", *TABLES)
+        assert code == 0, "wellspring snapshot ended with %d: %s" % (code, said)
+        for table in TABLES:
+            copied(self.world, active, table)
+
+    def goes_on(self, copy=False):
+        """One replica streams, the other waits for the slot, and later changes arrive. Returns all events.
+
+        With `copy` the tables are copied again first, where a loss was accepted."""
         self.pair.settled()
+        if copy:
+            self.copy_again()
         self.sql("insert into big values (9999); insert into other values (9999, 'after')")
         self.delivered()
         terms = self.terms()
@@ -145,9 +175,9 @@ class Halted:
         self.world.say("%d records repeated, term %d before the halt, %d after it", again, self.term, max(terms))
         return events
 
-    def goes_on_equal(self):
+    def goes_on_equal(self, copy=False):
         """The same, and tables equal topics."""
-        self.world.judge(self.pg, TABLES, events=self.goes_on())
+        self.world.judge(self.pg, TABLES, events=self.goes_on(copy))
 
     def goes_on_without(self, table, *missing):
         """The same, and only these keys of the table are missing from its topic."""
@@ -219,8 +249,7 @@ def two_replicas_halt_offsets_went_back(world):
 
     def provoke():
         it.sql("insert into big select i from generate_series(1, 20) i")
-        it.delivered()
-        world.until_confirmed(it.pg)
+        it.confirmed()
         it.before()
         disturb.delete_topics(world.kafka, it.topics[BIG])
         disturb.create_topic(world.kafka, it.topics[BIG], 1)

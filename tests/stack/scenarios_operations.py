@@ -23,12 +23,13 @@ TAKE_OVER_MAX_SECONDS = 15.0
 class Pair:
     """Two replicas of one pipeline: the same prefix, slot and tables, each with an admin port of its own."""
 
-    def __init__(self, world, pg, tables, **over):
+    def __init__(self, world, pg, tables, settles=True, **over):
         self.world, self.pg = world, pg
         self.both = [world.agent(pg, tables, name=name, **over) for name in ("one", "two")]
         for agent in self.both:
             agent.start(streaming=False)
-        self.settled()
+        if settles:
+            self.settled()
 
     def settled(self):
         """One streams, the other waits and says for what."""
