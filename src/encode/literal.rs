@@ -56,6 +56,11 @@ impl Literal {
             Wire::Text | Wire::Json | Wire::Xml | Wire::Uuid | Wire::Enum { .. } => {
                 Literal::Text(text.to_owned())
             }
+            Wire::PositionText => {
+                let mut position = Vec::new();
+                value::position(bytes, &mut position);
+                Literal::Text(String::from_utf8(position).ok()?)
+            }
             Wire::Bool => Literal::Boolean(text.eq_ignore_ascii_case("true")),
             Wire::Float4 => {
                 Literal::Float4(value::float4(bytes).ok().filter(|value| value.is_finite())?)
@@ -164,6 +169,7 @@ impl Literal {
             Wire::MoneyText { digits } => Literal::Text(zeros(u32::from(*digits))),
             Wire::Variable => Literal::Variable { unscaled: vec![0], scale: 0 },
             Wire::Text
+            | Wire::PositionText
             | Wire::Json
             | Wire::Xml
             | Wire::Uuid
@@ -222,6 +228,7 @@ impl Literal {
             }
             Wire::Variable => Literal::Variable { unscaled: bytes.to_vec(), scale: 0 },
             Wire::Text
+            | Wire::PositionText
             | Wire::DecimalText { .. }
             | Wire::MoneyText { .. }
             | Wire::Json

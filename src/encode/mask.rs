@@ -39,9 +39,16 @@ pub(super) enum Holds {
 pub(super) fn holds(kind: &ColumnKind, wire: &Wire) -> Holds {
     match (kind, wire) {
         (ColumnKind::Text | ColumnKind::Enum { .. }, _) => Holds::Characters,
-        (_, Wire::Text | Wire::Json | Wire::Xml | Wire::Uuid | Wire::Ltree | Wire::Tsvector) => {
-            Holds::Text
-        }
+        (
+            _,
+            Wire::Text
+            | Wire::Json
+            | Wire::Xml
+            | Wire::Uuid
+            | Wire::Ltree
+            | Wire::Tsvector
+            | Wire::PositionText,
+        ) => Holds::Text,
         (_, Wire::Bytes) => Holds::Bytes,
         _ => Holds::Other,
     }

@@ -122,6 +122,7 @@ pub(super) fn of_wire(wire: &Wire) -> Schema {
         | Wire::DecimalText { .. }
         | Wire::MoneyText { .. }
         | Wire::BytesText(_)
+        | Wire::PositionText
         | Wire::OpaqueText { .. } => Schema::plain(Base::Text),
         Wire::Bytes | Wire::Opaque { .. } => Schema::plain(Base::Bytes),
         Wire::Decimal { precision, scale } => Schema::named(Base::Bytes, DECIMAL)

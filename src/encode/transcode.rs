@@ -7,7 +7,7 @@ use super::form::{Form, Temporal, Union, push_code};
 use super::java::{hash_spread, push_json_escaped};
 use super::modes::Code;
 use super::notes::{Loss, Note};
-use super::wire::Wire;
+use super::wire::{Reprint, Wire};
 use super::{moment, spatial};
 use crate::table::value::{
     self, Array, Decimal, DecimalScratch, Hstore, MICROS_PER_DAY, Special, ValueError,
@@ -148,20 +148,17 @@ pub(super) fn value<F: Form>(
             value::bytea(text, &mut tools.bytes)?;
             coded::<F>(*code, &tools.bytes, &mut tools.text, out)?;
         }
-        Wire::Opaque { geometric: false } => F::bytes(text, out),
-        Wire::Opaque { geometric: true } => {
-            tools.bytes.clear();
-            spatial::driver_text(text, &mut tools.bytes)?;
+        Wire::Opaque { reprint } => {
+            reprinted(*reprint, text, &mut tools.bytes)?;
             F::bytes(&tools.bytes, out);
         }
-        Wire::OpaqueText { code, geometric } => {
-            tools.bytes.clear();
-            if *geometric {
-                spatial::driver_text(text, &mut tools.bytes)?;
-            } else {
-                tools.bytes.extend_from_slice(text);
-            }
+        Wire::OpaqueText { code, reprint } => {
+            reprinted(*reprint, text, &mut tools.bytes)?;
             coded::<F>(*code, &tools.bytes, &mut tools.text, out)?;
+        }
+        Wire::PositionText => {
+            reprinted(Reprint::Position, text, &mut tools.bytes)?;
+            F::text(value::utf8(&tools.bytes)?, out);
         }
         Wire::Bit => match text {
             b"1" => F::boolean(true, out),
@@ -206,6 +203,17 @@ pub(super) fn value<F: Form>(
             let array = Array::parse(text, *delimiter)?;
             list::<F>(element, Union::of(*optional, false), &array, out, tools)?;
         }
+    }
+    Ok(())
+}
+
+/// Puts the text of an opaque value into `out`, printed again where its type needs that.
+fn reprinted(reprint: Reprint, text: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError> {
+    out.clear();
+    match reprint {
+        Reprint::Not => out.extend_from_slice(text),
+        Reprint::Geometric => spatial::driver_text(text, out)?,
+        Reprint::Position => value::position(text, out),
     }
     Ok(())
 }

@@ -53,14 +53,16 @@ pub(super) enum Wire {
     },
     Bytes,
     BytesText(Code),
-    /// The text's bytes; of a geometric type, its text as the JDBC driver prints it.
+    /// The bytes of the text.
     Opaque {
-        geometric: bool,
+        reprint: Reprint,
     },
     OpaqueText {
         code: Code,
-        geometric: bool,
+        reprint: Reprint,
     },
+    /// The text of a `pg_lsn`, or of an array of them.
+    PositionText,
     Bit,
     Bits {
         length: u32,
@@ -99,6 +101,18 @@ pub(super) enum Wire {
         /// What stands between elements in the text.
         delimiter: u8,
     },
+}
+
+/// How the text of an opaque value is printed again before it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reprint {
+    /// As the server prints it.
+    Not,
+    /// A geometric type: as the JDBC driver prints it.
+    Geometric,
+    /// A `pg_lsn`: without leading zeros, which servers print from 19 on. A key would be another one
+    /// after an upgrade.
+    Position,
 }
 
 impl Wire {
@@ -238,22 +252,25 @@ fn timestamp(precision: u8, mode: TimeMode) -> Wire {
 }
 
 fn unknown(as_bytes: AsBytes, modes: &Modes) -> Option<Wire> {
-    let opaque = |geometric| match modes.binary {
-        BinaryMode::Bytes => Wire::Opaque { geometric },
-        BinaryMode::Coded(code) => Wire::OpaqueText { code, geometric },
+    let opaque = |reprint| match modes.binary {
+        BinaryMode::Bytes => Wire::Opaque { reprint },
+        BinaryMode::Coded(code) => Wire::OpaqueText { code, reprint },
     };
-    let list = |geometric, delimiter| Wire::List {
-        element: Box::new(opaque(geometric)),
+    let list = |reprint, delimiter| Wire::List {
+        element: Box::new(opaque(reprint)),
         optional: false,
         delimiter,
     };
     match (modes.unknown_types, as_bytes) {
+        (UnknownMode::Text, AsBytes::Position | AsBytes::PositionList) => Some(Wire::PositionText),
         (UnknownMode::Text, _) => Some(Wire::Text),
         (UnknownMode::Drop, _) | (UnknownMode::Bytes, AsBytes::Nothing) => None,
-        (UnknownMode::Bytes, AsBytes::Text) => Some(opaque(false)),
-        (UnknownMode::Bytes, AsBytes::Geometric) => Some(opaque(true)),
-        (UnknownMode::Bytes, AsBytes::List) => Some(list(false, b',')),
-        (UnknownMode::Bytes, AsBytes::GeometricList) => Some(list(true, b',')),
-        (UnknownMode::Bytes, AsBytes::BoxList) => Some(list(true, b';')),
+        (UnknownMode::Bytes, AsBytes::Text) => Some(opaque(Reprint::Not)),
+        (UnknownMode::Bytes, AsBytes::Geometric) => Some(opaque(Reprint::Geometric)),
+        (UnknownMode::Bytes, AsBytes::List) => Some(list(Reprint::Not, b',')),
+        (UnknownMode::Bytes, AsBytes::GeometricList) => Some(list(Reprint::Geometric, b',')),
+        (UnknownMode::Bytes, AsBytes::BoxList) => Some(list(Reprint::Geometric, b';')),
+        (UnknownMode::Bytes, AsBytes::Position) => Some(opaque(Reprint::Position)),
+        (UnknownMode::Bytes, AsBytes::PositionList) => Some(list(Reprint::Position, b',')),
     }
 }

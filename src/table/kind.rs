@@ -137,6 +137,10 @@ pub enum AsBytes {
     GeometricList,
     /// An array of boxes, which has semicolons between them.
     BoxList,
+    /// `pg_lsn`: the text without leading zeros, as servers before 19 print it.
+    Position,
+    /// An array of `pg_lsn`.
+    PositionList,
     /// Nothing: Debezium leaves a few array types out in every mode.
     Nothing,
 }
@@ -290,7 +294,8 @@ fn text_only(oid: u32) -> Option<(&'static str, AsBytes)> {
         2205 => ("regclass", AsBytes::Text),
         2206 => ("regtype", AsBytes::Text),
         2970 => ("txid_snapshot", AsBytes::Text),
-        3220 => ("pg_lsn", AsBytes::Text),
+        3220 => ("pg_lsn", AsBytes::Position),
+        3221 => ("_pg_lsn", AsBytes::PositionList),
         3615 => ("tsquery", AsBytes::Text),
         4072 => ("jsonpath", AsBytes::Text),
         4451 => ("int4multirange", AsBytes::Text),

@@ -20,7 +20,7 @@ pub use decimal::{Decimal, DecimalScratch, Special, decimal, decimal_text, money
 pub use extension::{SparseVector, geometry, spaced, vector};
 pub use hstore::{Hstore, HstorePair};
 pub use interval::{Interval, IntervalParts, interval};
-pub use number::{boolean, float4, float8, int, point};
+pub use number::{boolean, float4, float8, int, point, position};
 pub use temporal::{
     Days, MICROS_PER_DAY, Moment, ZonedTime, civil_of, date, time, timestamp, timestamptz, timetz,
 };

@@ -77,10 +77,40 @@ pub fn point(text: &[u8]) -> Result<(f64, f64), ValueError> {
     Ok((float8(x)?, float8(y)?))
 }
 
+/// Appends a `pg_lsn`, or an array of them, without leading zeros after each slash: `0/16B3748`.
+///
+/// From 19 on a server prints `0/016B3748`.
+pub fn position(text: &[u8], out: &mut Vec<u8>) {
+    let mut is_leading = false;
+    for (at, byte) in text.iter().enumerate() {
+        let is_before_digit = text.get(at + 1).is_some_and(u8::is_ascii_hexdigit);
+        if is_leading && *byte == b'0' && is_before_digit {
+            continue;
+        }
+        is_leading = *byte == b'/';
+        out.push(*byte);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_position_is_printed_alike_on_every_version() {
+        for (text, printed) in [
+            ("0/016B3748", "0/16B3748"),
+            ("0/16B3748", "0/16B3748"),
+            ("0/00000000", "0/0"),
+            ("A0/F0000000", "A0/F0000000"),
+            ("{0/00000001,NULL,10/0A000000}", "{0/1,NULL,10/A000000}"),
+        ] {
+            let mut out = Vec::new();
+            position(text.as_bytes(), &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), printed);
+        }
+    }
 
     proptest! {
         #[test]
