@@ -422,15 +422,17 @@ impl<R> Windows<R> {
         }
     }
 
-    /// Takes the next row of a chunk whose position the stream has passed.
+    /// Takes the next row of the first chunk, if the stream has passed its position. The stream can
+    /// pass several chunks at once. The second one waits until the first is settled, so that a crash
+    /// does not repeat both.
     pub fn rest(&mut self) -> Option<R> {
-        self.open.iter_mut().take_while(|window| window.passed).find_map(Window::next)
+        self.open.front_mut().filter(|window| window.passed).and_then(Window::next)
     }
 
     /// True if [`Windows::rest`] has a row.
     #[must_use]
     pub fn has_rest(&self) -> bool {
-        self.open.iter().take_while(|window| window.passed).any(|window| window.left > 0)
+        self.open.front().is_some_and(|window| window.passed && window.left > 0)
     }
 
     /// True if a chunk was sent completely and is not delivered.
@@ -644,6 +646,21 @@ mod tests {
     }
 
     #[test]
+    fn chunks_that_are_passed_at_once_leave_one_by_one() {
+        let mut windows = one_chunk();
+        windows.asked(What::Beyond(None), false);
+        windows.snapshot("10:10:".parse().unwrap()).unwrap();
+        windows.read(Lsn::new(120), vec![(key("c"), "C")], 10, true);
+        windows.passed(Lsn::new(130));
+        let left: Vec<&str> = std::iter::from_fn(|| windows.rest()).collect();
+        assert_eq!(left, ["A", "B"]);
+        assert!(!windows.has_rest(), "the first chunk is not settled");
+        windows.settle(Ticket(3), Ticket(1));
+        assert!(windows.is_leaving());
+        assert_eq!(windows.rest(), Some("C"));
+    }
+
+    #[test]
     fn reading_does_not_run_ahead_of_the_positions_for_ever() {
         let mut windows = one_chunk();
         for at in 1..WINDOWS_MAX {
@@ -653,8 +670,10 @@ mod tests {
         }
         assert_eq!(windows.next(), Next::Wait);
         windows.passed(Lsn::new(100));
-        while windows.rest().is_some() {}
-        windows.settle(Ticket(9), Ticket(9));
+        for _ in 0..WINDOWS_MAX {
+            while windows.rest().is_some() {}
+            windows.settle(Ticket(9), Ticket(9));
+        }
         assert_eq!(
             windows.next(),
             Next::Read(What::Beyond(Some(key(&format!("c{}", WINDOWS_MAX - 1)))))

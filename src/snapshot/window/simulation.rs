@@ -259,7 +259,7 @@ fn a_snapshot_must_see_what_was_emitted() {
 
 #[test]
 fn the_stream_holds_while_a_chunk_is_read() {
-    found_out(rule(Rule::HoldsWhileReading), &[0, 6, 20]);
+    found_out(rule(Rule::HoldsWhileReading), &[0, 6, 25]);
 }
 
 #[test]
