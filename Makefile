@@ -43,8 +43,8 @@ test: packages ## every test that needs only Rust and Postgres packages
 	cargo test --locked
 
 .PHONY: test-majors
-test-majors: packages ## the postgres room against Postgres 14 to 18: each type's copied bytes are its streamed ones
-	for major in 14 15 16 17 18; do \
+test-majors: packages ## the postgres room against Postgres 14 to 19: each type's copied bytes are its streamed ones
+	for major in 14 15 16 17 18 19; do \
 	  WELLSPRING_TEST_PG_BIN=$$(python3 tests/stack/dist.py postgres-$$major) \
 	    cargo test --locked --test integration postgres_room:: || exit 1; \
 	done

