@@ -15,9 +15,10 @@ use crate::continuity::{Trouble, TroubleReason};
 use crate::initial::FirstCopy;
 use crate::plans::keeper::Keeper;
 use crate::postgres::holder::Holder;
+use crate::postgres::preflight::{self, Decoding};
+use crate::postgres::publication;
 use crate::postgres::slot::{self, Blocker};
 use crate::postgres::{CreatedSlot, Replication, Sql, SystemIdentity};
-use crate::postgres::{preflight, publication};
 use crate::snapshot::journal::Planned;
 use crate::snapshot::prepare;
 use crate::table::TableName;
@@ -69,10 +70,9 @@ pub(super) async fn first_start(
             next,
         )));
     }
-    let level = facts.wal_level;
-    if level != "logical" {
-        let detail = format!("wal_level is {level}");
-        let next = "ALTER SYSTEM SET wal_level = 'logical'; then restart the server";
+    if facts.decoding() == Decoding::Off {
+        let detail = format!("wal_level is {}, changes cannot be decoded", facts.wal_level);
+        let next = facts.decoding_fix();
         return Err(PipelineError::Refused(Trouble::plain(
             TroubleReason::PostgresSettings,
             detail,

@@ -186,6 +186,9 @@ async fn prove(
     }
     asynchronous(config, &sql, pid).await?;
     let snapshot = visible_now(&sql).await?;
+    warnings.extend(
+        sql.warnings().iter().map(|warning| format!("the server warns at the login: {warning}")),
+    );
     warnings.extend(warnings::of(config, &sql, &seen).await?);
     let last_stop = last_stop(seen.state.record.as_ref(), &carried.run);
     let record = seen.record(config, resume.from, resume.expect.is_none());

@@ -5,7 +5,7 @@
 
 use crate::postgres::config::Host;
 use crate::secret::{KeyError, SourceError};
-use postgres_protocol::message::backend::{ErrorFields, ErrorResponseBody};
+use postgres_protocol::message::backend::{ErrorFields, ErrorResponseBody, NoticeResponseBody};
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -297,8 +297,12 @@ impl ServerError {
         ServerError::of_fields(body.fields())
     }
 
-    /// From the fields of an error or of a notice, which have one form.
-    pub(super) fn of_fields(mut fields: ErrorFields<'_>) -> Self {
+    /// A notice, which has the form of an error.
+    pub(super) fn of_notice(body: &NoticeResponseBody) -> Self {
+        ServerError::of_fields(body.fields())
+    }
+
+    fn of_fields(mut fields: ErrorFields<'_>) -> Self {
         use fallible_iterator::FallibleIterator as _;
         let (mut localized, mut severity) = (None, None);
         let (mut sqlstate, mut message, mut detail, mut hint) = (None, None, None, None);

@@ -13,8 +13,10 @@ use tokio_postgres::types::Type;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
     pub(crate) server_version: u32,
-    /// `effective_wal_level` where it exists (19 on), else `wal_level`: must be `logical`.
+    /// What the WAL holds now: `effective_wal_level` where it exists (19 on), else `wal_level`.
     pub wal_level: String,
+    /// The setting `wal_level`.
+    pub wal_level_set: String,
     /// It is a standby.
     pub in_recovery: bool,
     /// The database's encoding, `UTF8` for instance.
@@ -24,7 +26,8 @@ pub struct Facts {
     pub role: Role,
     /// `max_replication_slots`: slots of every kind, in all databases.
     pub slots_max: u32,
-    /// Slots that exist in the cluster, active or not.
+    /// Slots that exist in the cluster, active or not. Those of REPACK (19 on) have places of their
+    /// own (`max_repack_replication_slots`) and are not counted.
     pub slots_used: u32,
     /// `max_wal_senders`: walsenders for standbys and for logical consumers.
     pub senders_max: u32,
@@ -52,6 +55,42 @@ pub struct Role {
     pub create_on_database: bool,
 }
 
+/// Whether the server decodes its WAL for logical slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decoding {
+    /// It does.
+    On,
+    /// It will as soon as there is a logical slot, without a restart (19 on).
+    WithSlot,
+    /// It does not: a setting has to change, which needs a restart.
+    Off,
+}
+
+impl Facts {
+    /// Whether a logical slot can be created and read.
+    #[must_use]
+    pub fn decoding(&self) -> Decoding {
+        // A standby decodes what its primary writes, so that a slot of its own changes nothing.
+        let turns_on =
+            self.server_version >= 190_000 && self.wal_level_set == "replica" && !self.in_recovery;
+        match self.wal_level.as_str() {
+            "logical" => Decoding::On,
+            _ if turns_on => Decoding::WithSlot,
+            _ => Decoding::Off,
+        }
+    }
+
+    /// The SQL that makes the server decode its WAL.
+    #[must_use]
+    pub fn decoding_fix(&self) -> &'static str {
+        if self.in_recovery {
+            "on the primary and here: ALTER SYSTEM SET wal_level = 'logical';\n-- and restart both servers"
+        } else {
+            "ALTER SYSTEM SET wal_level = 'logical';\n-- and restart the server"
+        }
+    }
+}
+
 /// Reads settings and rights.
 ///
 /// # Errors
@@ -60,13 +99,15 @@ pub async fn facts(sql: &Sql) -> Result<Facts, PgError> {
     let asked = Asked { call: "read settings of", object: sql.database() };
     let text = "SELECT
       coalesce(current_setting('effective_wal_level', true), current_setting('wal_level')) AS wal_level,
+      current_setting('wal_level') AS wal_level_set,
       pg_is_in_recovery() AS in_recovery, pg_encoding_to_char(d.encoding)::text AS encoding, d.oid AS database_oid,
       r.rolname::text AS name, r.rolsuper AS superuser, r.rolcanlogin AS login,
       r.rolreplication OR r.rolsuper OR coalesce((
         SELECT pg_has_role(r.oid, m.oid, 'MEMBER') FROM pg_roles m WHERE m.rolname = 'rds_replication'), false) AS replication,
       has_database_privilege(d.oid, 'CREATE') AS create_on_database,
       current_setting('max_replication_slots')::int8 AS slots_max,
-      (SELECT count(*) FROM pg_replication_slots) AS slots_used,
+      (SELECT count(*) FROM pg_replication_slots
+         WHERE NOT (temporary AND plugin IS NOT DISTINCT FROM 'pgrepack')) AS slots_used,
       current_setting('max_wal_senders')::int8 AS senders_max,
       (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender') AS senders_used,
       (SELECT setting::int8 FROM pg_settings WHERE name = 'max_slot_wal_keep_size') AS keep_mib,
@@ -84,6 +125,7 @@ pub async fn facts(sql: &Sql) -> Result<Facts, PgError> {
     Ok(Facts {
         server_version: sql.server_version(),
         wal_level: asked.get(row, "wal_level")?,
+        wal_level_set: asked.get(row, "wal_level_set")?,
         in_recovery: asked.get(row, "in_recovery")?,
         encoding: asked.get(row, "encoding")?,
         database_oid: Oid(asked.get(row, "database_oid")?),
@@ -256,6 +298,39 @@ pub async fn walsender_signs(sql: &Sql, pid: i32, slot: &str) -> Result<Walsende
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_slot_turns_decoding_on_only_at_a_primary_of_19() {
+        let facts = |server_version, wal_level: &str, set: &str, in_recovery| Facts {
+            server_version,
+            wal_level: wal_level.to_owned(),
+            wal_level_set: set.to_owned(),
+            in_recovery,
+            encoding: "UTF8".to_owned(),
+            database_oid: Oid(5),
+            role: Role {
+                name: "w".to_owned(),
+                superuser: false,
+                login: true,
+                replication: true,
+                create_on_database: true,
+            },
+            slots_max: 10,
+            slots_used: 1,
+            senders_max: 10,
+            senders_used: 1,
+            slot_keep_bytes_max: None,
+            wal_sender_timeout: None,
+            synchronous_standby_names: String::new(),
+        };
+        assert_eq!(facts(180_004, "replica", "replica", false).decoding(), Decoding::Off);
+        assert_eq!(facts(180_004, "logical", "logical", false).decoding(), Decoding::On);
+        assert_eq!(facts(190_000, "replica", "replica", false).decoding(), Decoding::WithSlot);
+        assert_eq!(facts(190_000, "logical", "replica", false).decoding(), Decoding::On);
+        assert_eq!(facts(190_000, "minimal", "minimal", false).decoding(), Decoding::Off);
+        assert_eq!(facts(190_000, "replica", "logical", true).decoding(), Decoding::Off);
+        assert_eq!(facts(190_000, "replica", "replica", true).decoding(), Decoding::Off);
+    }
 
     #[test]
     fn finds_our_name_among_synchronous_standbys() {

@@ -22,6 +22,10 @@ use tokio::io::AsyncWriteExt as _;
 /// The longest message taken before the server has let us in; libpq takes 30,000 bytes for errors then.
 const GREETING_BYTES_MAX: usize = 64 * 1024;
 
+/// The most warnings kept of a greeting. A server has one about the password's form and one about its age; extensions may
+/// add theirs.
+const WARNINGS_MAX: usize = 8;
+
 /// The most bytes of rows one simple query may answer with; ours answer with a few hundred.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
@@ -36,6 +40,8 @@ pub(super) struct Session {
     pub(super) secret_key: i32,
     /// `server_version_num`, 170002 for 17.2 for instance.
     pub(super) version: u32,
+    /// Warnings of the greeting, such as the one about an md5 password (19 on).
+    pub(super) warnings: Vec<ServerError>,
     /// A call was given up before its answer ended: the next bytes do not answer the next query.
     pub(super) abandoned: bool,
 }
@@ -102,6 +108,7 @@ impl Session {
             backend_pid: 0,
             secret_key: 0,
             version: 0,
+            warnings: Vec::new(),
             abandoned: false,
         };
         let greeting = startup::message(config, purpose, suffix).map_err(encoding)?;
@@ -233,6 +240,10 @@ impl Session {
                     self.secret_key = body.secret_key();
                 }
                 Message::ParameterStatus(body) => self.note_parameter(&body),
+                Message::NoticeResponse(body) if self.warnings.len() < WARNINGS_MAX => {
+                    let notice = ServerError::of_notice(&body);
+                    self.warnings.extend((notice.severity == "WARNING").then_some(notice));
+                }
                 Message::NoticeResponse(_) => {}
                 Message::ReadyForQuery(_) => return Ok(()),
                 // "must be superuser or replication role", "database does not exist", "the system is shutting down".

@@ -24,6 +24,7 @@ pub struct Sql {
     version: u32,
     host: Host,
     database: String,
+    warnings: Vec<ServerError>,
 }
 
 /// How a connection ended.
@@ -75,6 +76,7 @@ impl Sql {
         let session = Session::open(config, Purpose::Sql, suffix).await?;
         let (backend_pid, version, host) =
             (session.backend_pid, session.version, session.host.clone());
+        let warnings = session.warnings.clone();
         let mut settings = tokio_postgres::Config::new();
         settings.user(&config.user).ssl_mode(tokio_postgres::config::SslMode::Disable);
         let (client, connection) =
@@ -91,7 +93,15 @@ impl Sql {
             // Nobody left to tell is the ordinary end.
             let _ = tell.send(Some(Ended { error }));
         });
-        Ok(Sql { client, ended, backend_pid, version, host, database: config.database.clone() })
+        Ok(Sql {
+            client,
+            ended,
+            backend_pid,
+            version,
+            host,
+            database: config.database.clone(),
+            warnings,
+        })
     }
 
     /// The server process of this session.
@@ -116,6 +126,12 @@ impl Sql {
     #[must_use]
     pub fn database(&self) -> &str {
         &self.database
+    }
+
+    /// What the server warned of when it let us in.
+    #[must_use]
+    pub fn warnings(&self) -> &[ServerError] {
+        &self.warnings
     }
 
     /// Ready when the connection has ended, at once from then on. Cancel-safe.

@@ -234,7 +234,7 @@ impl Stream {
         if let Some(Message::NoticeResponse(notice)) = parsed
             && self.notices.len() < NOTICES_MAX
         {
-            self.notices.push(ServerError::of_fields(notice.fields()));
+            self.notices.push(ServerError::of_notice(&notice));
         }
     }
 

@@ -4,6 +4,7 @@ mod catalog;
 mod certificates;
 mod copies;
 mod login;
+mod nineteen;
 mod stream;
 mod values;
 

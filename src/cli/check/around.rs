@@ -348,6 +348,7 @@ mod tests {
         Facts {
             server_version: 150_018,
             wal_level: "logical".to_owned(),
+            wal_level_set: "logical".to_owned(),
             in_recovery: false,
             encoding: "UTF8".to_owned(),
             database_oid: crate::lsn::Oid(5),

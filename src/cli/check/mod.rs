@@ -9,6 +9,7 @@ mod detached;
 mod schemas;
 mod sink;
 mod source;
+mod versions;
 
 use super::{Code, Failure, block_on, print};
 use crate::config::Checked;

@@ -3,7 +3,7 @@
 //! Plain functions judge the facts of a server. Reading the facts is apart from that.
 
 use super::schemas::{self, Drafted};
-use super::{Findings, around};
+use super::{Findings, around, versions};
 use crate::agent::supervise::PipelineError;
 use crate::config::Checked;
 use crate::lsn::Oid;
@@ -54,6 +54,8 @@ async fn try_look(checked: &Checked, findings: &mut Findings) -> Result<Seen, Pg
         version / 10_000,
         version % 10_000
     ));
+    versions::support(version, findings);
+    versions::warnings(&checked.postgres.user, sql.warnings(), findings);
     match checked.postgres.weakness() {
         Some(weakness) => findings.warn(weakness, "set postgres.sslmode = \"verify-full\""),
         None => findings.ok("the connection is as safe as it can be"),
@@ -155,12 +157,7 @@ fn is_harmless(table: &Candidate) -> bool {
 }
 
 fn settings(facts: &Facts, application_name: &str, findings: &mut Findings) {
-    if facts.wal_level == "logical" {
-        findings.ok("wal_level is logical");
-    } else {
-        let fix = "ALTER SYSTEM SET wal_level = 'logical';\n-- and restart the server";
-        findings.fail(format!("wal_level is {}, changes cannot be decoded", facts.wal_level), fix);
-    }
+    versions::decoding(facts, findings);
     let role = &facts.role;
     let name = escape_identifier(&role.name);
     if !role.replication {
@@ -238,10 +235,7 @@ fn slot_row(
         findings.fail(what, "set postgres.slot to a name of its own");
     } else if let Some(why) = &row.invalidation {
         let fix = "wellspring slot status, then wellspring slot accept";
-        findings.fail(
-            format!("slot {name} is lost ({why}): the server discarded WAL that it needs"),
-            fix,
-        );
+        findings.fail(format!("slot {name} is lost ({why}): {}", versions::invalidation(why)), fix);
     } else {
         let held = row
             .active_pid

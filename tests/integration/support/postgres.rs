@@ -354,6 +354,21 @@ impl Drop for Server {
     }
 }
 
+/// The major version of the server that [`Server::start`] starts, without one.
+#[must_use]
+pub fn installed_major() -> u32 {
+    let told = Command::new(newest_bin().join("postgres")).arg("--version").output().unwrap();
+    let text = String::from_utf8(told.stdout).unwrap();
+    // `postgres (PostgreSQL) 18.4`, `19rc1`
+    let version = text.split_whitespace().nth(2).unwrap_or_default();
+    version
+        .chars()
+        .take_while(char::is_ascii_digit)
+        .collect::<String>()
+        .parse()
+        .unwrap_or_else(|_| panic!("{text}"))
+}
+
 fn newest_bin() -> PathBuf {
     if let Some(bin) = std::env::var_os("WELLSPRING_TEST_PG_BIN") {
         return bin.into();

@@ -10,6 +10,7 @@ fn facts() -> Facts {
     Facts {
         server_version: 150_018,
         wal_level: "logical".to_owned(),
+        wal_level_set: "logical".to_owned(),
         in_recovery: false,
         encoding: "UTF8".to_owned(),
         database_oid: Oid(5),

@@ -1,0 +1,173 @@
+//! What Postgres 19 brought, against a server of 19. Without one, these tests have nothing to try:
+//! `make test-majors` runs them.
+
+use super::{config, sql};
+use crate::support::postgres::{Server, installed_major};
+use crate::support::world::{PATIENCE, World, wait_until};
+use std::io::Write as _;
+use std::process::{Child, Stdio};
+use std::time::Instant;
+use wellspring::postgres::preflight::{self, Decoding};
+use wellspring::postgres::{Sql, slot};
+
+const TABLES: &str = "create table a (id int primary key); create table b (id int primary key)";
+
+/// Without a first copy, so that each record is of the stream.
+const NO_DATA: &str = "[snapshot]\nmode = \"no_data\"";
+
+/// A session of `psql` that has these statements to run, and stays open.
+fn session(server: &Server, statements: &str) -> Child {
+    let mut psql =
+        server.psql("postgres").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    psql.stdin.as_mut().unwrap().write_all(statements.as_bytes()).unwrap();
+    psql
+}
+
+#[track_caller]
+fn wait_for(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    wait_until(deadline, &condition);
+    assert!(condition(), "{what}");
+}
+
+#[test]
+fn the_first_slot_turns_logical_decoding_on() {
+    if installed_major() < 19 {
+        return;
+    }
+    let world = World::with(&[("wal_level", "replica")], TABLES, &["a", "b"]);
+    let check = world.check("");
+    assert!(
+        check.contains("ok    wal_level is replica, and the first logical slot turns"),
+        "{check}"
+    );
+    let agent = world.agent("");
+    agent.streams();
+    world.sql("insert into a values (1)");
+    world.records("a", 1);
+    assert_eq!(world.sql("show wal_level; show effective_wal_level"), "replica\nlogical");
+    let check = world.check("");
+    assert!(
+        check.contains("ok    wal_level is replica, and effective_wal_level is logical"),
+        "{check}"
+    );
+    agent.stop();
+}
+
+#[tokio::test]
+async fn a_standby_decodes_while_its_primary_does() {
+    if installed_major() < 19 {
+        return;
+    }
+    let primary = Server::start_with(&[("wal_level", "replica")]);
+    let standby = primary.standby();
+    let there = Sql::connect(&config(&standby.url("postgres"))).await.unwrap();
+    let facts = preflight::facts(&there).await.unwrap();
+    assert_eq!(facts.decoding(), Decoding::Off);
+    assert!(facts.decoding_fix().contains("on the primary"));
+    primary.sql("postgres", "select pg_create_logical_replication_slot('keeps_it_on', 'pgoutput')");
+    wait_for("the standby decodes", || {
+        standby.sql("postgres", "show effective_wal_level") == "logical"
+    });
+    assert_eq!(preflight::facts(&there).await.unwrap().decoding(), Decoding::On);
+
+    // A slot waits for the primary to log what transactions run.
+    let made =
+        session(&standby, "select pg_create_logical_replication_slot('ours', 'pgoutput');\n\\q\n");
+    wait_for("the slot", || {
+        primary.sql("postgres", "select pg_log_standby_snapshot()");
+        standby.sql("postgres", "select count(confirmed_flush_lsn) from pg_replication_slots")
+            == "1"
+    });
+    assert!(made.wait_with_output().unwrap().status.success());
+    primary.sql("postgres", "select pg_drop_replication_slot('keeps_it_on')");
+    let lost = "select invalidation_reason from pg_replication_slots where invalidation_reason is not null";
+    wait_for("the slot is lost", || standby.sql("postgres", lost) == "wal_level_insufficient");
+    let row = slot::read(&there, "ours").await.unwrap().unwrap();
+    assert_eq!(row.invalidation.as_deref(), Some("wal_level_insufficient"));
+}
+
+#[test]
+fn repack_of_a_captured_table_leaves_stream_and_findings_alone() {
+    if installed_major() < 19 {
+        return;
+    }
+    // Our slot takes the only place, and REPACK has places of its own.
+    let world = World::with(&[("max_replication_slots", "1")], TABLES, &["a", "b"]);
+    world.sql("insert into a select generate_series(1, 5000)");
+    let agent = world.agent(NO_DATA);
+    agent.streams();
+
+    // REPACK swaps the files when nobody has the table: until then its slot is there.
+    let holder = session(&world.server, "begin; select count(*) from a;\n");
+    wait_for("the lock", || {
+        world.sql("select count(*) from pg_locks where relation = 'a'::regclass") != "0"
+    });
+    let repack = session(&world.server, "repack (concurrently) a;\n\\q\n");
+    let slots = "select count(*) from pg_replication_slots where plugin = 'pgrepack' and temporary";
+    wait_for("the slot of REPACK", || world.sql(slots) == "1");
+    world.sql("insert into b values (1)");
+    world.records("b", 1);
+    let check = world.check("");
+    assert!(
+        !check.contains("pg_repack") && !check.contains("replication slots are in use"),
+        "{check}"
+    );
+    assert_eq!(world.sql(slots), "1", "it was there all the while");
+    drop(holder.wait_with_output().unwrap());
+    assert!(repack.wait_with_output().unwrap().status.success());
+
+    for round in 0..5 {
+        world.sql(&format!("insert into a values ({}); repack (concurrently) a", 10_001 + round));
+        world.sql(&format!("update a set id = {} where id = {}", 20_001 + round, 10_001 + round));
+    }
+    // An update of a key is a delete and a create.
+    let places: Vec<String> =
+        world.records("a", 15).iter().map(|row| row.value["op"].to_string()).collect();
+    assert_eq!(places, [["\"c\"", "\"d\"", "\"c\""]; 5].concat());
+    assert_eq!(agent.status().reason, "", "{:#?}", agent.status());
+    agent.stop();
+}
+
+#[tokio::test]
+async fn the_slots_of_repack_are_not_counted_among_ours() {
+    if installed_major() < 19 {
+        return;
+    }
+    let server = Server::start();
+    server.sql("postgres", "create table t (id int primary key)");
+    let sql = sql(&server).await;
+    let holder = session(&server, "begin; select count(*) from t;\n");
+    wait_for("the lock", || {
+        server.sql("postgres", "select count(*) from pg_locks where relation = 't'::regclass")
+            != "0"
+    });
+    let repack = session(&server, "repack (concurrently) t;\n\\q\n");
+    wait_for("the slot", || {
+        server.sql("postgres", "select count(*) from pg_replication_slots") == "1"
+    });
+    assert_eq!(preflight::facts(&sql).await.unwrap().slots_used, 0);
+    drop(holder.wait_with_output().unwrap());
+    assert!(repack.wait_with_output().unwrap().status.success());
+}
+
+#[tokio::test]
+async fn the_warning_about_an_md5_password_is_kept() {
+    if installed_major() < 19 {
+        return;
+    }
+    let server = Server::start();
+    server.sql(
+        "postgres",
+        "set password_encryption = md5; create role old login password 'older';
+         set password_encryption = 'scram-sha-256'; create role young login password 'younger'",
+    );
+    server.allow("local all all trust\nhost all all 127.0.0.1/32 md5");
+    let as_role = |role: &str| {
+        config(&format!("postgresql://{role}@127.0.0.1:{}/postgres?sslmode=disable", server.port()))
+    };
+    let old = Sql::connect(&as_role("old:older")).await.unwrap();
+    let [warning] = old.warnings() else { panic!("{:?}", old.warnings()) };
+    assert!(warning.to_string().contains("MD5"), "{warning}");
+    assert!(Sql::connect(&as_role("young:younger")).await.unwrap().warnings().is_empty());
+}
