@@ -78,7 +78,7 @@ pub async fn adopt(config: &Config, offset: Offset) -> Result<Adopted, ConsentEr
             "`wellspring slot status` shows it",
         );
     }
-    if !seen.has_publication() {
+    if seen.publication().is_none() {
         return Err(ConsentError::NoPublication { publication: config.publication.clone() });
     }
     let Some(slot) = seen.slot() else {

@@ -79,8 +79,17 @@ pub(super) async fn first_start(
             next,
         )));
     }
-    if !seen.has_publication() {
-        create_publication(config, sql).await?;
+    match seen.publication() {
+        None => create_publication(config, sql).await?,
+        Some(row) if row.is_of_sequences() => {
+            let detail = format!(
+                "publication `{}` is FOR ALL SEQUENCES and publishes no table",
+                config.publication
+            );
+            let (reason, next) = (TroubleReason::PublicationIncomplete, publication::OWN_NAME_NEXT);
+            return Err(PipelineError::Trouble(Trouble::plain(reason, detail, next)));
+        }
+        Some(_) => {}
     }
     desk.forget_copies(seen).await?;
     let intent = Intent { format: FORMAT, copies: config.snapshot.mode.copies_first() };

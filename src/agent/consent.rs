@@ -171,7 +171,7 @@ pub async fn create(config: &Config) -> Result<Checkpoint, ConsentError> {
     if seen.slot().is_some() {
         return Err(ConsentError::Exists { slot: config.slot.clone() });
     }
-    if !seen.has_publication() {
+    if seen.publication().is_none() {
         return Err(ConsentError::NoPublication { publication: config.publication.clone() });
     }
     create_slot(config, &sql, &mut replication).await?;

@@ -443,8 +443,8 @@ impl Seen {
     }
 
     #[must_use]
-    pub(crate) fn has_publication(&self) -> bool {
-        self.publication.is_some()
+    pub(crate) fn publication(&self) -> Option<&PublicationRow> {
+        self.publication.as_ref()
     }
 
     /// The server's position in the WAL: flushed, or on a standby replayed.

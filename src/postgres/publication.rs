@@ -6,7 +6,7 @@
 use crate::lsn::Oid;
 use crate::postgres::error::PgError;
 use crate::postgres::sql::{Asked, Sql};
-use crate::table::selection::Partitions;
+use crate::table::selection::{Partitions, Selection};
 use crate::table::{ReplicaIdentity, TableName};
 use postgres_protocol::escape::escape_identifier;
 use std::time::Duration;
@@ -20,6 +20,10 @@ pub struct PublicationRow {
     pub oid: Oid,
     /// FOR ALL TABLES: tables join and leave without a trace in it.
     pub all_tables: bool,
+    /// FOR ALL SEQUENCES (19 on). Without `all_tables` no table can be in it.
+    pub all_sequences: bool,
+    /// The tables that EXCEPT leaves out of FOR ALL TABLES; `None` before 19, which has no EXCEPT.
+    pub excepted: Option<Vec<Excepted>>,
     /// Changes of partitions carry the root's name.
     pub via_root: bool,
     /// `pubinsert`: INSERT is published.
@@ -34,6 +38,16 @@ pub struct PublicationRow {
     pub tables: Vec<PublishedTable>,
 }
 
+/// A relation that EXCEPT leaves out of a publication.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Excepted {
+    pub(crate) relation: Oid,
+    /// Namespace and name of the relation.
+    pub name: TableName,
+    /// The table that EXCEPT names: the relation itself, or the root above a partition.
+    pub root: TableName,
+}
+
 impl PublicationRow {
     /// The operations of these that the publication does not publish. TRUNCATE counts where
     /// `truncates` asks for it.
@@ -46,6 +60,18 @@ impl PublicationRow {
             ("truncate", self.truncates, truncates),
         ];
         published.iter().filter(|(_, is, wanted)| *wanted && !is).map(|(what, ..)| *what).collect()
+    }
+
+    /// True if it publishes sequences only, so that no table can be added to it.
+    #[must_use]
+    pub fn is_of_sequences(&self) -> bool {
+        self.all_sequences && !self.all_tables
+    }
+
+    /// What EXCEPT leaves out; nothing before 19.
+    #[must_use]
+    pub fn excepted(&self) -> &[Excepted] {
+        self.excepted.as_deref().unwrap_or_default()
     }
 }
 
@@ -119,6 +145,10 @@ impl Candidate {
     }
 }
 
+/// The next step where the publication is of a kind that cannot be ours. It may serve somebody else.
+pub const OWN_NAME_NEXT: &str =
+    "set postgres.publication to another name: the agent creates that publication";
+
 /// Common to both questions: unique indexes, and which relations have a replica identity that works.
 ///
 /// As the server decides it (`RelationGetIndexList`): an invalid, deferred or partial index is none.
@@ -163,15 +193,22 @@ fix AS (
 /// The connection's, or `Answer`.
 pub async fn read(sql: &Sql, name: &str) -> Result<Option<PublicationRow>, PgError> {
     let asked = Asked { call: "read publication", object: name };
-    let text = "SELECT oid, puballtables, pubviaroot, pubinsert, pubupdate, pubdelete, pubtruncate
-         FROM pg_publication WHERE pubname = $1";
-    let rows = sql.ask(asked, text, &[(&name, Type::TEXT)]).await?;
+    let knows_except = sql.server_version() >= EXCEPT_VERSION;
+    let sequences = if knows_except { "puballsequences" } else { "false" };
+    let text = format!(
+        "SELECT oid, puballtables, {sequences} AS all_sequences, pubviaroot, pubinsert, pubupdate,
+           pubdelete, pubtruncate FROM pg_publication WHERE pubname = $1"
+    );
+    let rows = sql.ask(asked, &text, &[(&name, Type::TEXT)]).await?;
     let Some(row) = rows.first() else { return Ok(None) };
     let tables =
         sql.ask(asked, &members_query(sql.server_version()), &[(&name, Type::TEXT)]).await?;
+    let excepted = if knows_except { Some(excepted(sql, name).await?) } else { None };
     Ok(Some(PublicationRow {
         oid: Oid(asked.get(row, "oid")?),
         all_tables: asked.get(row, "puballtables")?,
+        all_sequences: asked.get(row, "all_sequences")?,
+        excepted,
         via_root: asked.get(row, "pubviaroot")?,
         inserts: asked.get(row, "pubinsert")?,
         updates: asked.get(row, "pubupdate")?,
@@ -179,6 +216,33 @@ pub async fn read(sql: &Sql, name: &str) -> Result<Option<PublicationRow>, PgErr
         truncates: asked.get(row, "pubtruncate")?,
         tables: tables.iter().map(|row| published(asked, row)).collect::<Result<_, _>>()?,
     }))
+}
+
+/// The first version with EXCEPT and FOR ALL SEQUENCES, in the form of `server_version_num`.
+const EXCEPT_VERSION: u32 = 190_000;
+
+/// The relations that EXCEPT leaves out: each table that it names, and the partitions below.
+async fn excepted(sql: &Sql, name: &str) -> Result<Vec<Excepted>, PgError> {
+    let asked = Asked { call: "read what is excepted from publication", object: name };
+    let text = "SELECT c.oid, n.nspname::text AS namespace, c.relname::text AS name,
+           m.nspname::text AS root_namespace, a.relname::text AS root
+         FROM pg_publication p
+         JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prexcept
+         JOIN pg_class a ON a.oid = r.prrelid JOIN pg_namespace m ON m.oid = a.relnamespace
+         CROSS JOIN LATERAL (
+           SELECT a.oid UNION SELECT t.relid::oid FROM pg_partition_tree(a.oid) t) below
+         JOIN pg_class c ON c.oid = below.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE p.pubname = $1 ORDER BY n.nspname, c.relname";
+    let rows = sql.ask(asked, text, &[(&name, Type::TEXT)]).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Excepted {
+                relation: Oid(asked.get(row, "oid")?),
+                name: TableName::new(asked.get(row, "namespace")?, asked.get(row, "name")?),
+                root: TableName::new(asked.get(row, "root_namespace")?, asked.get(row, "root")?),
+            })
+        })
+        .collect()
 }
 
 /// The relations that `pg_get_publication_tables` gives, each with the nearest row that made it a member.
@@ -195,6 +259,8 @@ fn members_query(version: u32) -> String {
     } else {
         ("false", "false", "")
     };
+    // From 19 on, a row can also say that a table is left out.
+    let member = if version >= EXCEPT_VERSION { "AND NOT r.prexcept" } else { "" };
     format!(
         "{IDENTITIES}
 SELECT c.oid, n.nspname::text AS namespace, c.relname::text AS name, c.relkind::text AS kind,
@@ -211,7 +277,7 @@ LEFT JOIN LATERAL (
     WHERE a.relid <> c.oid)
   SELECT * FROM (
     SELECT r.oid, {filter} AS row_filter, {columns} AS column_list, up.height AS distance
-    FROM up JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = up.oid
+    FROM up JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = up.oid {member}
     {by_namespace}) reasons
   ORDER BY distance LIMIT 1) m ON true
 WHERE p.pubname = $1
@@ -304,6 +370,48 @@ pub fn create_sql(name: &str, tables: &[TableName], partitions: Partitions) -> S
 pub fn add_sql(name: &str, tables: &[TableName]) -> String {
     let list: Vec<String> = tables.iter().map(|table| format!("ONLY {}", quoted(table))).collect();
     format!("ALTER PUBLICATION {} ADD TABLE {}", escape_identifier(name), list.join(", "))
+}
+
+/// The selected tables that EXCEPT leaves out. A partition is listed by itself only where partitions
+/// stand for themselves.
+#[must_use]
+pub fn excepted_of(row: &PublicationRow, selection: &Selection) -> Vec<TableName> {
+    let by_root = selection.partitions() == Partitions::Root;
+    let stands = |excepted: &&Excepted| !by_root || excepted.name == excepted.root;
+    let selected = row.excepted().iter().filter(stands).map(|excepted| &excepted.name);
+    selected.filter(|name| selection.matches(name)).cloned().collect()
+}
+
+/// The statement that publishes tables which EXCEPT leaves out. It leaves the other ones out.
+#[must_use]
+pub fn readmit_sql(name: &str, row: &PublicationRow, tables: &[TableName]) -> String {
+    let is_wanted = |root: &TableName| {
+        row.excepted().iter().any(|e| e.root == *root && tables.contains(&e.name))
+    };
+    let mut roots: Vec<&TableName> = row.excepted().iter().map(|excepted| &excepted.root).collect();
+    roots.sort();
+    roots.dedup();
+    roots.retain(|root| !is_wanted(root));
+    all_tables_sql(name, row, &roots)
+}
+
+/// The statement that leaves one more table out of FOR ALL TABLES.
+#[must_use]
+pub fn except_sql(name: &str, row: &PublicationRow, table: &TableName) -> String {
+    let mut roots: Vec<&TableName> =
+        row.excepted().iter().map(|excepted| &excepted.root).chain([table]).collect();
+    roots.sort();
+    roots.dedup();
+    all_tables_sql(name, row, &roots)
+}
+
+fn all_tables_sql(name: &str, row: &PublicationRow, except: &[&TableName]) -> String {
+    let list: Vec<String> =
+        except.iter().map(|table| format!("TABLE ONLY {}", quoted(table))).collect();
+    let except =
+        if list.is_empty() { String::new() } else { format!(" EXCEPT ({})", list.join(", ")) };
+    let sequences = if row.all_sequences { ", ALL SEQUENCES" } else { "" };
+    format!("ALTER PUBLICATION {} SET ALL TABLES{except}{sequences}", escape_identifier(name))
 }
 
 /// Adds tables to a publication, giving up when a table's lock is not to be had within `lock_timeout`.

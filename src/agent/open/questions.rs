@@ -7,9 +7,11 @@ use crate::continuity::checkpoint::Checkpoint;
 use crate::continuity::{Trouble, TroubleReason};
 use crate::lsn::{Lsn, Oid};
 use crate::postgres::preflight::{self, SyncState};
+use crate::postgres::publication::{self, PublicationRow};
 use crate::postgres::{Origins, PgError, Replication, Sql, Stream};
 use crate::snapshot::visibility::PgSnapshot;
 use crate::watch::{self, Fingerprint};
+use crate::table::TableName;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -29,6 +31,20 @@ pub(super) fn origins(config: &Config, sql: &Sql) -> Result<(), PipelineError> {
     );
     let next = "leave postgres.origin out, or upgrade the server";
     Err(PipelineError::Refused(Trouble::plain(TroubleReason::PostgresSettings, detail, next)))
+}
+
+/// The warning about selected tables that EXCEPT leaves out. `None` if there are none.
+pub(super) fn excepts(config: &Config, row: &PublicationRow) -> Option<String> {
+    let names = publication::excepted_of(row, &config.selection);
+    let list: Vec<String> = names.iter().map(TableName::to_string).collect();
+    (!list.is_empty()).then(|| {
+        format!(
+            "publication `{}` leaves out {} by EXCEPT, so that their changes are not captured: \
+             `wellspring check` prints the SQL, or put them into tables.exclude",
+            config.publication,
+            list.join(", ")
+        )
+    })
 }
 
 /// Reads the server's present snapshot.

@@ -1,6 +1,7 @@
 //! The warnings of a connect: what the publication leaves out of the topics although the stream runs.
 
 use super::Seen;
+use super::questions::excepts;
 use crate::agent::Config;
 use crate::lsn::Oid;
 use crate::postgres::publication::{PublicationRow, PublishedTable};
@@ -45,6 +46,7 @@ fn of_publication(config: &Config, publication: &PublicationRow) -> Vec<String> 
             "publication `{name}` is FOR ALL TABLES: a table's absence cannot be noticed"
         ));
     }
+    warnings.extend(excepts(config, publication));
     let lacking = publication.lacks(config.encode.truncates);
     if !lacking.is_empty() {
         warnings.push(format!(

@@ -184,6 +184,17 @@ async fn republish(config: &Config, base: Option<Fingerprint>) -> Result<Capture
             harmed.fixes.join(" ")
         )));
     }
+    if row.is_of_sequences() {
+        let (name, next) = (&config.publication, publication::OWN_NAME_NEXT);
+        return Err(Refused::Faulty(format!("publication `{name}` is FOR ALL SEQUENCES; {next}")));
+    }
+    if row.excepted().iter().any(|excepted| names.contains(&excepted.name)) {
+        let statement = publication::readmit_sql(&config.publication, &row, &names);
+        let why = "EXCEPT leaves out a selected table, and FOR ALL TABLES is not ours to publish";
+        return Err(Refused::Faulty(format!(
+            "{why}; run {statement}; and reload again, or exclude the table"
+        )));
+    }
     if !names.is_empty() {
         let statement = publication::add_sql(&config.publication, &names);
         if !config.create_publication {

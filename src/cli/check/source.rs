@@ -292,6 +292,10 @@ fn publication_row(
     let name = &checked.publication;
     let identifier = escape_identifier(name);
     // A publication for all tables cannot drop a single table, so it must be replaced.
+    if row.is_of_sequences() {
+        let what = format!("publication {name} is FOR ALL SEQUENCES and publishes no table");
+        return findings.fail(what, publication::OWN_NAME_NEXT);
+    }
     let anew = format!(
         "DROP PUBLICATION {identifier};\n-- let wellspring run create it; then wellspring slot accept"
     );
@@ -302,15 +306,24 @@ fn publication_row(
     let missing: Vec<&&Candidate> =
         captured.iter().filter(|table| is_harmless(table)).filter(lacks).collect();
     if !missing.is_empty() {
-        let only: Vec<String> =
-            missing.iter().map(|table| format!("ONLY {}", quoted(&table.name))).collect();
-        let names: Vec<String> = missing.iter().map(|table| table.name.to_string()).collect();
-        let fix = format!("ALTER PUBLICATION {identifier} ADD TABLE {};", only.join(", "));
+        let tables: Vec<TableName> = missing.iter().map(|table| table.name.clone()).collect();
+        let names: Vec<String> = tables.iter().map(TableName::to_string).collect();
+        // The server refuses ADD TABLE where it publishes all tables.
+        let fix = if row.all_tables {
+            format!(
+                "{};\n-- or put it into tables.exclude",
+                publication::readmit_sql(name, row, &tables)
+            )
+        } else {
+            format!("{};", publication::add_sql(name, &tables))
+        };
         findings.fail(format!("publication {name} lacks {}", names.join(", ")), fix);
     }
     for table in row.tables.iter().filter(|table| table.update_fails) {
         if !captured.iter().any(|captured| captured.relation == table.relation) {
-            let fix = if row.all_tables {
+            let fix = if row.excepted.is_some() && row.all_tables {
+                format!("{};", publication::except_sql(name, row, &table.name))
+            } else if row.all_tables {
                 format!("{anew}\n-- or give {} a replica identity", quoted(&table.name))
             } else {
                 format!("ALTER PUBLICATION {identifier} DROP TABLE {};", quoted(&table.name))

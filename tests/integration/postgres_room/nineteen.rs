@@ -7,13 +7,23 @@ use crate::support::world::{PATIENCE, World, wait_until};
 use std::io::Write as _;
 use std::process::{Child, Stdio};
 use std::time::Instant;
+use wellspring::agent::request::Request;
 use wellspring::postgres::preflight::{self, Decoding};
-use wellspring::postgres::{Sql, slot};
+use wellspring::postgres::{Sql, publication, slot};
 
 const TABLES: &str = "create table a (id int primary key); create table b (id int primary key)";
 
 /// Without a first copy, so that each record is of the stream.
 const NO_DATA: &str = "[snapshot]\nmode = \"no_data\"";
+
+/// The statement that follows a finding in what `check` prints.
+fn statement<'a>(check: &'a str, start: &str) -> &'a str {
+    check
+        .lines()
+        .map(str::trim)
+        .find(|line| line.starts_with(start))
+        .unwrap_or_else(|| panic!("{start}\n{check}"))
+}
 
 /// A session of `psql` that has these statements to run, and stays open.
 fn session(server: &Server, statements: &str) -> Child {
@@ -28,6 +38,144 @@ fn wait_for(what: &str, condition: impl Fn() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     wait_until(deadline, &condition);
     assert!(condition(), "{what}");
+}
+
+#[test]
+fn an_excepted_table_is_left_out_by_check_and_run_alike() {
+    if installed_major() < 19 {
+        return;
+    }
+    let world = World::new(TABLES, &["a", "b"]);
+    world.sql("create publication wellspring_p for all tables except (table b), all sequences");
+    let check = world.check("");
+    assert!(check.contains("FAIL  publication wellspring_p lacks public.b"), "{check}");
+    let agent = world.agent(NO_DATA);
+    let status = agent.streams();
+    let warned =
+        status.warnings.iter().any(|warning| warning.contains("leaves out public.b by EXCEPT"));
+    assert!(warned, "{:?}", status.warnings);
+    world.sql("insert into b values (1); insert into a values (1)");
+    world.records("a", 1);
+    agent.stop();
+    assert_eq!(world.end("p.public.b"), 0, "no row of it was expected, and none came");
+
+    world.sql(statement(&check, "ALTER PUBLICATION"));
+    let check = world.check("");
+    assert!(!check.contains("lacks"), "{check}");
+    assert_eq!(
+        world.sql("select puballsequences from pg_publication"),
+        "t",
+        "the sequences stay published"
+    );
+    let agent = world.agent(NO_DATA);
+    agent.streams();
+    world.sql("insert into b values (2)");
+    let came = world.until("b", |rows| rows.iter().any(|row| row.value["after"]["id"] == 2));
+    assert!(came.iter().all(|row| row.value["after"]["id"] == 2), "{:?}", came.len());
+    agent.stop();
+}
+
+#[test]
+fn a_table_that_is_excepted_while_nobody_streams_halts() {
+    if installed_major() < 19 {
+        return;
+    }
+    let world = World::new(TABLES, &["a", "b"]);
+    world.sql("create publication wellspring_p for all tables");
+    let agent = world.agent(NO_DATA);
+    agent.streams();
+    agent.stop();
+    world.sql(
+        "alter publication wellspring_p set all tables except (table b); insert into b values (1)",
+    );
+    let agent = world.agent(NO_DATA);
+    let status = agent.halts("table_not_published");
+    assert!(status.detail.contains("public.b"), "{}", status.detail);
+    agent.stop();
+}
+
+#[test]
+fn a_reload_publishes_no_table_that_is_excepted() {
+    if installed_major() < 19 {
+        return;
+    }
+    let world = World::new(TABLES, &["a", "b"]);
+    world.sql("create publication wellspring_p for all tables except (table b)");
+    let agent = world.agent(&format!("[tables]\ninclude = [\"public.a\"]\n{NO_DATA}"));
+    agent.streams();
+    let refused = agent.ask(Request::Reload(Box::new(world.config(NO_DATA)))).unwrap_err();
+    let text = format!("{refused:?}");
+    assert!(
+        text.contains("EXCEPT leaves out a selected table") && text.contains("SET ALL TABLES;"),
+        "{text}"
+    );
+    agent.stop();
+}
+
+#[tokio::test]
+async fn the_partitions_of_an_excepted_root_are_excepted_and_no_members() {
+    if installed_major() < 19 {
+        return;
+    }
+    let server = Server::start();
+    server.sql(
+        "postgres",
+        "create table a (id int primary key);
+         create table root (id int primary key) partition by range (id);
+         create table leaf partition of root for values from (0) to (10);
+         create publication p for all tables except (table root);
+         create publication s for all sequences;
+         create publication t for table a",
+    );
+    let sql = sql(&server).await;
+    let row = publication::read(&sql, "p").await.unwrap().unwrap();
+    let members: Vec<String> = row.tables.iter().map(|table| table.name.to_string()).collect();
+    assert_eq!(members, ["public.a"]);
+    let excepted: Vec<(String, String)> = row
+        .excepted()
+        .iter()
+        .map(|excepted| (excepted.name.to_string(), excepted.root.to_string()))
+        .collect();
+    let names = [("public.leaf", "public.root"), ("public.root", "public.root")];
+    assert_eq!(excepted, names.map(|(name, root)| (name.to_owned(), root.to_owned())));
+    assert!(row.all_tables && !row.is_of_sequences());
+    let sequences = publication::read(&sql, "s").await.unwrap().unwrap();
+    assert!(sequences.is_of_sequences() && sequences.tables.is_empty());
+    let table = publication::read(&sql, "t").await.unwrap().unwrap();
+    assert!(
+        !table.is_of_sequences()
+            && table.excepted().is_empty()
+            && table.tables[0].membership.0 != 0
+    );
+
+    // The server takes what we print.
+    let leaf = row.excepted()[0].name.clone();
+    let except = publication::except_sql("p", &row, &row.tables[0].name);
+    assert!(
+        except.ends_with("EXCEPT (TABLE ONLY \"public\".\"a\", TABLE ONLY \"public\".\"root\")"),
+        "{except}"
+    );
+    sql.execute(&except).await.unwrap();
+    sql.execute(&publication::readmit_sql("p", &row, &[leaf])).await.unwrap();
+    let row = publication::read(&sql, "p").await.unwrap().unwrap();
+    assert!(row.excepted().is_empty(), "a partition is readmitted with its root");
+}
+
+#[test]
+fn a_publication_for_all_sequences_is_refused_before_a_slot() {
+    if installed_major() < 19 {
+        return;
+    }
+    let world = World::new(TABLES, &["a", "b"]);
+    world.sql("create publication wellspring_p for all sequences");
+    let check = world.check("");
+    assert!(check.contains("FAIL  publication wellspring_p is FOR ALL SEQUENCES"), "{check}");
+    let agent = world.agent("");
+    let status = agent.until("the refusal", |status| status.reason == "publication_incomplete");
+    assert!(status.detail.contains("FOR ALL SEQUENCES"), "{}", status.detail);
+    assert!(status.next.contains("postgres.publication"), "{}", status.next);
+    agent.stop();
+    assert_eq!(world.sql("select count(*) from pg_replication_slots"), "0");
 }
 
 #[test]

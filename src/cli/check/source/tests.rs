@@ -4,6 +4,7 @@ use super::super::{Area, Level};
 use super::*;
 use crate::lsn::{Lsn, Oid};
 use crate::postgres::preflight::Role;
+use crate::postgres::publication::Excepted;
 use expect_test::{Expect, expect};
 
 fn facts() -> Facts {
@@ -128,6 +129,8 @@ fn a_publication_is_held_against_the_configuration() {
     let row = PublicationRow {
         oid: Oid(1),
         all_tables: false,
+        all_sequences: false,
+        excepted: None,
         via_root: false,
         inserts: true,
         updates: true,
@@ -145,6 +148,45 @@ fn a_publication_is_held_against_the_configuration() {
                 ALTER PUBLICATION "wellspring_p" SET (publish_via_partition_root = true);
         warn  publication wellspring_p does not publish delete, truncate
                 ALTER PUBLICATION "wellspring_p" SET (publish = 'insert, update, delete, truncate');"#]],
+    );
+}
+
+#[test]
+fn a_publication_of_all_tables_is_corrected_by_sql_that_the_server_takes() {
+    let excepted = |name: &str| Excepted {
+        relation: Oid(u32::try_from(name.len()).unwrap()),
+        name: TableName::new("public", name),
+        root: TableName::new("public", name),
+    };
+    let row = PublicationRow {
+        oid: Oid(1),
+        all_tables: true,
+        all_sequences: true,
+        excepted: Some(vec![excepted("audits"), excepted("orders")]),
+        via_root: true,
+        inserts: true,
+        updates: true,
+        deletes: true,
+        truncates: true,
+        tables: Vec::new(),
+    };
+    let orders = table("orders");
+    check(
+        |findings| publication_row(&checked(""), &row, &[&orders], findings),
+        expect![[r#"
+        FAIL  publication wellspring_p lacks public.orders
+                ALTER PUBLICATION "wellspring_p" SET ALL TABLES EXCEPT (TABLE ONLY "public"."audits"), ALL SEQUENCES;
+                -- or put it into tables.exclude
+        warn  publication wellspring_p is FOR ALL TABLES: a new table without key breaks the application
+                DROP PUBLICATION "wellspring_p";
+                -- let wellspring run create it; then wellspring slot accept"#]],
+    );
+    let sequences = PublicationRow { all_tables: false, excepted: Some(Vec::new()), ..row };
+    check(
+        |findings| publication_row(&checked(""), &sequences, &[&orders], findings),
+        expect![[r#"
+        FAIL  publication wellspring_p is FOR ALL SEQUENCES and publishes no table
+                set postgres.publication to another name: the agent creates that publication"#]],
     );
 }
 
