@@ -144,7 +144,7 @@ impl Reason {
             ),
             Reason::SlotLost => (
                 "slot_lost",
-                "the server discarded WAL that the slot needed; raise max_slot_wal_keep_size, then `wellspring slot accept` replaces the slot",
+                "the detail has the server's reason; correct its cause as docs/runbooks.md says (wal_removed: raise max_slot_wal_keep_size), then run `wellspring slot accept`, which replaces the slot",
             ),
             Reason::SlotAhead => (
                 "slot_ahead",
