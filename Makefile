@@ -56,10 +56,10 @@ test-stack: packages ## the program between real Postgres, Kafka and registry; F
 	$(PYTHON) tests/stack/run.py $(if $(ONLY),--only $(ONLY)) $(if $(FULL),--full)
 
 .PHONY: corpus
-corpus: packages ## equal to real Debezium: CASES=dir ONLY=a,b KAFKA=host:port REGISTRY=url
+corpus: packages ## equal to real Debezium: CASES=dir ONLY=a,b PG=19 KAFKA=host:port REGISTRY=url
 	cargo build --locked --bins --examples
 	$(PYTHON) tests/corpus/run.py --self-test --cases $(CORPUS_CASES) | tail -n 1
-	$(PYTHON) tests/corpus/run.py --cases $(or $(CASES),$(CORPUS_CASES)) $(if $(ONLY),--only $(ONLY)) \
+	$(PYTHON) tests/corpus/run.py --cases $(or $(CASES),$(CORPUS_CASES)) $(if $(ONLY),--only $(ONLY)) $(if $(PG),--pg $(PG)) \
 	  $(if $(KAFKA),--kafka $(KAFKA)) $(if $(REGISTRY),--registry $(REGISTRY))
 
 .PHONY: corpus-stack

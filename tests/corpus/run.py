@@ -157,7 +157,7 @@ class Runner:
             raise Excepted("its connector has transforms")
         with tempfile.TemporaryDirectory() as work:
             settings, environment = translated(os.path.join(path, "connector.properties"), work)
-        pg = self.cluster(int(meta.get("pg", "15")))
+        pg = self.cluster(self.options.pg or int(meta.get("pg", "15")))
         slot, prefix = connector["slot.name"], connector["topic.prefix"]
         renew(pg, slot)
         pg.psql(file=os.path.join(path, "setup.sql"), database="app")
@@ -359,6 +359,7 @@ def main():
     parser.add_argument("--kafka")
     parser.add_argument("--registry")
     parser.add_argument("--stack", action="store_true", help="against a real broker and registry, started for this run")
+    parser.add_argument("--pg", type=int, help="the major version of Postgres for every case, instead of the recorded one")
     parser.add_argument("--keep", action="store_true", help="leave data directories and all differences behind")
     parser.add_argument("--self-test", action="store_true")
     parser.add_argument("--pin", action="store_true", help="write what comes out of defect=true cases and differs into wellspring.json")
