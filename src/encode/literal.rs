@@ -1,4 +1,5 @@
-//! Values known when a plan is made: defaults, what stands in for a missing value, what stands in for an unchanged one.
+//! Values known when a plan is made: defaults, what stands in for a missing value, what stands in
+//! for an unchanged one.
 
 use super::form::{Form, Union, push_code};
 use super::modes::Code;
@@ -132,8 +133,8 @@ impl Literal {
         String::from_utf8(out).ok()
     }
 
-    /// The empty value: what a required field holds where the row has none (before-images of deletes). Of a sparse
-    /// vector, whose field is never required, there is none.
+    /// The empty value: what a required field holds where the row has none (before-images of
+    /// deletes). Of a sparse vector, whose field is never required, there is none.
     pub(super) fn empty(wire: &Wire) -> Option<Self> {
         let text = |text: &str| Literal::Text(text.to_owned());
         let zeros = |digits: u32| match digits {
@@ -195,7 +196,8 @@ impl Literal {
         })
     }
 
-    /// What a column's field holds in a row that does not have it: null, the schema's default, or the empty value.
+    /// What a column's field holds in a row that does not have it: null, the schema's default, or
+    /// the empty value.
     pub(super) fn missing(column: &Column, wire: &Wire) -> Option<Self> {
         let default = || {
             column.default.as_deref().and_then(|text| Literal::of_default(text, &column.kind, wire))
@@ -203,13 +205,15 @@ impl Literal {
         if column.not_null { default().or_else(|| Literal::empty(wire)) } else { None }
     }
 
-    /// What stands for a value that the server did not send because it did not change; none for one that can hold
-    /// no sign of it (booleans, numbers, moments: of these only the lists are ever stored out of line).
+    /// What stands for a value that the server did not send because it did not change; none for one
+    /// that can hold no sign of it (booleans, numbers, moments: of these only the lists are ever
+    /// stored out of line).
     ///
-    /// Texts are the placeholder, of whose `bytes` those that are no text are replaced, and bytes its bytes; lists hold
-    /// one of these, or the placeholder's bytes as signed numbers.
-    /// Debezium has no placeholder for decimals, several lists, geometries and vectors, and writes null: ours are the
-    /// placeholder's bytes as unscaled value or well-known binary, and the same rules for lists.
+    /// Texts are the placeholder, of whose `bytes` those that are no text are replaced, and bytes
+    /// its bytes; lists hold one of these, or the placeholder's bytes as signed numbers. Debezium
+    /// has no placeholder for decimals, several lists, geometries and vectors, and writes null:
+    /// ours are the placeholder's bytes as unscaled value or well-known binary, and the same rules
+    /// for lists.
     pub(super) fn unavailable(wire: &Wire, bytes: &[u8]) -> Option<Self> {
         let placeholder = &*String::from_utf8_lossy(bytes);
         let numbers = || bytes.iter().map(|byte| byte.cast_signed());
@@ -303,8 +307,8 @@ impl Literal {
     }
 }
 
-/// The placeholder where bytes are text. In hex Debezium writes it as it is; in base64 it writes null, or stops at a
-/// required field, and ours is its code.
+/// The placeholder where bytes are text. In hex Debezium writes it as it is; in base64 it writes
+/// null, or stops at a required field, and ours is its code.
 fn coded(code: Code, placeholder: &[u8]) -> String {
     let mut out = Vec::new();
     match code {

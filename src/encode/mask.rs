@@ -1,7 +1,7 @@
 //! Masks at work: what stands for a value, and for null.
 //!
-//! Made once per column; the row path hands in a value's text and a buffer that is used again. A hash's salt is taken in
-//! when the mask is made, so a row costs its own value only.
+//! Made once per column; the row path hands in a value's text and a buffer that is used again. A
+//! hash's salt is taken in when the mask is made, so a row costs its own value only.
 
 use super::literal::Literal;
 use super::rules::{Algorithm, HashRule, Method, Payload};
@@ -239,7 +239,8 @@ impl Hash {
     }
 }
 
-/// Bytes of a character as Java serialises it: NUL takes two, a character of two units three for each.
+/// Bytes of a character as Java serialises it: NUL takes two, a character of two units three for
+/// each.
 fn modified_utf8_len(c: char) -> usize {
     match c {
         '\0' => 2,

@@ -1,7 +1,9 @@
-//! The schemas of events, as Kafka Connect has them: the one tree from which both schema texts are written.
+//! The schemas of events, as Kafka Connect has them: the one tree from which both schema texts are
+//! written.
 //!
-//! Which names, versions, parameters and defaults a column's schema has is Debezium's contract (reference cases under
-//! `tests/data/debezium`); how a text of it looks is `avro_text`'s and `connect_text`'s business.
+//! Which names, versions, parameters and defaults a column's schema has is Debezium's contract
+//! (reference cases under `tests/data/debezium`); how a text of it looks is `avro_text`'s and
+//! `connect_text`'s business.
 
 use super::literal::Literal;
 use super::modes::BinaryMode;
@@ -109,7 +111,8 @@ pub(super) fn optional(name: &'static str, base: Base) -> Field {
     field(name, Schema::plain(base).optional())
 }
 
-/// The schema of a `Wire`'s values, required (but for [`Wire::is_always_optional`]) and without default.
+/// The schema of a `Wire`'s values, required (but for [`Wire::is_always_optional`]) and without
+/// default.
 pub(super) fn of_wire(wire: &Wire) -> Schema {
     match wire {
         Wire::Bool | Wire::Bit => Schema::plain(Base::Boolean),

@@ -1,7 +1,8 @@
 //! One value: from the text a server sends to a form, by the column's `Wire`.
 //!
-//! What the schema cannot hold is a [`Fault::Unholdable`], for the caller to write null or refuse; what is only said
-//! less exactly than it was (a list of two dimensions as one list) is noted. No value is rounded unasked.
+//! What the schema cannot hold is a [`Fault::Unholdable`], for the caller to write null or refuse;
+//! what is only said less exactly than it was (a list of two dimensions as one list) is noted. No
+//! value is rounded unasked.
 
 use super::form::{Form, Temporal, Union, push_code};
 use super::java::{hash_spread, push_json_escaped};
@@ -368,8 +369,8 @@ fn optional_element<F: Form>(
     }
 }
 
-/// Puts the pairs of an hstore into the order of Java's HashMap, in which Debezium writes them: by hash, pairs of one
-/// bucket in the order of the text.
+/// Puts the pairs of an hstore into the order of Java's HashMap, in which Debezium writes them: by
+/// hash, pairs of one bucket in the order of the text.
 fn sort_pairs(text: &[u8], tools: &mut Tools) -> Result<(), ValueError> {
     let Tools { bytes, pairs, .. } = tools;
     pairs.clear();

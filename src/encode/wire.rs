@@ -110,8 +110,8 @@ pub(super) enum Reprint {
     Not,
     /// A geometric type: as the JDBC driver prints it.
     Geometric,
-    /// A `pg_lsn`: without leading zeros, which servers print from 19 on. A key would be another one
-    /// after an upgrade.
+    /// A `pg_lsn`: without leading zeros, which servers print from 19 on. A key would be another
+    /// one after an upgrade.
     Position,
 }
 

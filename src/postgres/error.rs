@@ -1,7 +1,7 @@
 //! What can go wrong between us and a Postgres server, by call and object.
 //!
-//! No variant holds a password, a row's value or the text of a query. What a failure means for the agent is
-//! `agent`'s to decide; here it is only told apart.
+//! No variant holds a password, a row's value or the text of a query. What a failure means for the
+//! agent is `agent`'s to decide; here it is only told apart.
 
 use crate::postgres::config::Host;
 use crate::secret::{KeyError, SourceError};
@@ -11,8 +11,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The most characters kept of one text of a server's error: enough for any of Postgres's own, and a bound on what a
-/// broken server can make us log.
+/// The most characters kept of one text of a server's error: enough for any of Postgres's own, and
+/// a bound on what a broken server can make us log.
 const SERVER_TEXT_CHARS_MAX: usize = 1000;
 
 /// A failed call to a Postgres server.
@@ -212,7 +212,8 @@ impl PgError {
         }
     }
 
-    /// The server is leaving, or ended this session on an administrator's word: 57P01, 57P02, 57P03.
+    /// The server is leaving, or ended this session on an administrator's word: 57P01, 57P02,
+    /// 57P03.
     ///
     /// 57P03 is also what a starting server says; both mean: not now.
     #[must_use]

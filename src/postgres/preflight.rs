@@ -15,7 +15,7 @@ pub struct Facts {
     pub(crate) server_version: u32,
     /// What the WAL holds now: `effective_wal_level` where it exists (19 on), else `wal_level`.
     pub wal_level: String,
-    /// The setting `wal_level`.
+    /// The setting `wal_level`, whatever the WAL holds at present.
     pub wal_level_set: String,
     /// It is a standby.
     pub in_recovery: bool,
@@ -58,7 +58,7 @@ pub struct Role {
 /// Whether the server decodes its WAL for logical slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decoding {
-    /// It does.
+    /// It does, for every slot.
     On,
     /// It will as soon as there is a logical slot, without a restart (19 on).
     WithSlot,
@@ -203,7 +203,8 @@ pub async fn table_rights(sql: &Sql, tables: &[TableName]) -> Result<Vec<TableRi
 /// Whether the application's commits wait for a walsender.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SyncState {
-    /// `async`, `potential`, `sync` or `quorum`; anything but async holds commits up until we confirm.
+    /// `async`, `potential`, `sync` or `quorum`; anything but async holds commits up until we
+    /// confirm.
     Known(String),
     /// Only roles with `pg_read_all_stats` may see it; [`names_standby`] on the setting tells.
     Hidden,
@@ -227,7 +228,8 @@ pub async fn sync_state(sql: &Sql, pid: i32) -> Result<SyncState, PgError> {
 /// Whether `synchronous_standby_names` names `application_name`: as one of its entries or by `*`.
 #[must_use]
 pub fn names_standby(setting: &str, application_name: &str) -> bool {
-    // `FIRST 2 (a, "b,c")`, `ANY 1 (*)`, `2 (a)`, `a, b`: entries are in the parentheses if there are any.
+    // `FIRST 2 (a, "b,c")`, `ANY 1 (*)`, `2 (a)`, `a, b`: entries are in the parentheses if there
+    // are any.
     let inside = setting.split_once('(').and_then(|(_, rest)| rest.rsplit_once(')'));
     let entries = inside.map_or(setting, |(entries, _)| entries);
     let (mut quoted, mut entry, mut found) = (false, String::new(), false);

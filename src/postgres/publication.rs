@@ -1,7 +1,8 @@
-//! Publications: what one publishes, making one for exactly the tables asked for, and what it may publish unharmed.
+//! Publications: what one publishes, making one for exactly the tables asked for, and what it may
+//! publish unharmed.
 //!
-//! Never FOR ALL TABLES, never a changed replica identity: where the application's UPDATE would fail, the SQL that
-//! prevents it is for an administrator to run.
+//! Never FOR ALL TABLES, never a changed replica identity: where the application's UPDATE would
+//! fail, the SQL that prevents it is for an administrator to run.
 
 use crate::lsn::Oid;
 use crate::postgres::error::PgError;
@@ -71,7 +72,7 @@ impl PublicationRow {
     /// What EXCEPT leaves out; nothing before 19.
     #[must_use]
     pub fn excepted(&self) -> &[Excepted] {
-        self.excepted.as_deref().unwrap_or_default()
+        self.excepted.as_deref().unwrap_or(&[])
     }
 }
 
@@ -82,7 +83,8 @@ pub struct PublishedTable {
     /// Namespace and name, read in the same statement as the oid.
     pub name: TableName,
     /// What made it a member: `pg_publication_rel.oid` of it or of a root above it, else
-    /// `pg_publication_namespace.oid`; 0 under FOR ALL TABLES. Another one means that changes may be missing.
+    /// `pg_publication_namespace.oid`; 0 under FOR ALL TABLES. Another one means that changes may
+    /// be missing.
     pub membership: Oid,
     /// What old rows carry; of a partitioned table its partitions' own count.
     pub identity: ReplicaIdentity,
@@ -92,7 +94,8 @@ pub struct PublishedTable {
     pub row_filter: bool,
     /// Only some columns are published (15 on).
     pub column_list: bool,
-    /// Without a replica identity an UPDATE of it, or of a partition of it, fails while updates are published.
+    /// Without a replica identity an UPDATE of it, or of a partition of it, fails while updates are
+    /// published.
     pub update_fails: bool,
 }
 
@@ -119,12 +122,13 @@ pub struct Candidate {
     pub identity: ReplicaIdentity,
     /// It has a primary key.
     pub primary_key: bool,
-    /// It has a primary key or a unique index without expressions and predicate, which can be a record's key.
+    /// It has a primary key or a unique index without expressions and predicate, which can be a
+    /// record's key.
     pub usable_key: bool,
     /// It is a partition: published by its root's name where that is published.
     pub is_partition: bool,
-    /// SQL that lets its UPDATEs go on once it is published: one statement for it, or for each of its partitions that
-    /// needs one. Empty: nothing would fail.
+    /// SQL that lets its UPDATEs go on once it is published: one statement for it, or for each of
+    /// its partitions that needs one. Empty: nothing would fail.
     pub fixes: Vec<String>,
 }
 
@@ -135,7 +139,8 @@ impl Candidate {
         !self.fixes.is_empty()
     }
 
-    /// Whether a publication of ours holds it by itself: a root for its partitions, or they for themselves.
+    /// Whether a publication of ours holds it by itself: a root for its partitions, or they for
+    /// themselves.
     #[must_use]
     pub fn stands_for_itself(&self, partitions: Partitions) -> bool {
         match partitions {
@@ -145,13 +150,16 @@ impl Candidate {
     }
 }
 
-/// The next step where the publication is of a kind that cannot be ours. It may serve somebody else.
+/// The next step where the publication is of a kind that cannot be ours. It may serve somebody
+/// else.
 pub const OWN_NAME_NEXT: &str =
     "set postgres.publication to another name: the agent creates that publication";
 
-/// Common to both questions: unique indexes, and which relations have a replica identity that works.
+/// Common to both questions: unique indexes, and which relations have a replica identity that
+/// works.
 ///
-/// As the server decides it (`RelationGetIndexList`): an invalid, deferred or partial index is none.
+/// As the server decides it (`RelationGetIndexList`): an invalid, deferred or partial index is
+/// none.
 const IDENTITIES: &str = "
 WITH RECURSIVE uniques AS (
   SELECT i.indrelid, x.relname::text AS name, i.indisprimary, i.indisreplident, i.indimmediate,
@@ -245,7 +253,8 @@ async fn excepted(sql: &Sql, name: &str) -> Result<Vec<Excepted>, PgError> {
         .collect()
 }
 
-/// The relations that `pg_get_publication_tables` gives, each with the nearest row that made it a member.
+/// The relations that `pg_get_publication_tables` gives, each with the nearest row that made it a
+/// member.
 fn members_query(version: u32) -> String {
     // Schemas, filters and column lists came with 15.
     let (filter, columns, by_namespace) = if version >= 150_000 {
@@ -352,10 +361,12 @@ fn kind(asked: Asked<'_>, row: &Row) -> Result<RelationKind, PgError> {
     }
 }
 
-/// The statement that makes a publication of ours. For an administrator where the agent's role may not.
+/// The statement that makes a publication of ours. For an administrator where the agent's role may
+/// not.
 #[must_use]
 pub fn create_sql(name: &str, tables: &[TableName], partitions: Partitions) -> String {
-    // ONLY: children by inheritance are tables of their own; partitions follow their root either way.
+    // ONLY: children by inheritance are tables of their own; partitions follow their root either
+    // way.
     let via_root = partitions == Partitions::Root;
     let list: Vec<String> = tables.iter().map(|table| format!("ONLY {}", quoted(table))).collect();
     format!(
@@ -372,8 +383,8 @@ pub fn add_sql(name: &str, tables: &[TableName]) -> String {
     format!("ALTER PUBLICATION {} ADD TABLE {}", escape_identifier(name), list.join(", "))
 }
 
-/// The selected tables that EXCEPT leaves out. A partition is listed by itself only where partitions
-/// stand for themselves.
+/// The selected tables that EXCEPT leaves out. A partition is listed by itself only where
+/// partitions stand for themselves.
 #[must_use]
 pub fn excepted_of(row: &PublicationRow, selection: &Selection) -> Vec<TableName> {
     let by_root = selection.partitions() == Partitions::Root;
@@ -414,7 +425,8 @@ fn all_tables_sql(name: &str, row: &PublicationRow, except: &[&TableName]) -> St
     format!("ALTER PUBLICATION {} SET ALL TABLES{except}{sequences}", escape_identifier(name))
 }
 
-/// Adds tables to a publication, giving up when a table's lock is not to be had within `lock_timeout`.
+/// Adds tables to a publication, giving up when a table's lock is not to be had within
+/// `lock_timeout`.
 ///
 /// # Errors
 /// `Server`: 42501 not allowed (see [`add_sql`]), 42710 it is there, 55P03 locked.
@@ -436,7 +448,8 @@ pub fn quoted(table: &TableName) -> String {
     format!("{}.{}", escape_identifier(&table.namespace), escape_identifier(&table.name))
 }
 
-/// Makes a publication for exactly these tables, giving up when a table's lock is not to be had within `lock_timeout`.
+/// Makes a publication for exactly these tables, giving up when a table's lock is not to be had
+/// within `lock_timeout`.
 ///
 /// # Errors
 /// `Server`: 42501 not allowed (see [`create_sql`]), 42710 it exists, 42P01 a table does not, 55P03 locked, 42601 no

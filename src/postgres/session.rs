@@ -1,7 +1,8 @@
-//! A session with one server, from the first host tried to the greeting, and the simple query protocol on it.
+//! A session with one server, from the first host tried to the greeting, and the simple query
+//! protocol on it.
 //!
-//! Both kinds of connection begin here, so TLS, passwords, pinned settings and errors are the same for both.
-//! `replication` goes on by itself, `sql` hands the open session to `tokio_postgres`.
+//! Both kinds of connection begin here, so TLS, passwords, pinned settings and errors are the same
+//! for both. `replication` goes on by itself, `sql` hands the open session to `tokio_postgres`.
 
 use crate::postgres::auth::{self, Channel, Refusal, Scram};
 use crate::postgres::config::{Config, Host, TargetSession};
@@ -19,11 +20,12 @@ use std::collections::BTreeMap;
 use std::future::poll_fn;
 use tokio::io::AsyncWriteExt as _;
 
-/// The longest message taken before the server has let us in; libpq takes 30,000 bytes for errors then.
+/// The longest message taken before the server has let us in; libpq takes 30,000 bytes for errors
+/// then.
 const GREETING_BYTES_MAX: usize = 64 * 1024;
 
-/// The most warnings kept of a greeting. A server has one about the password's form and one about its age; extensions may
-/// add theirs.
+/// The most warnings kept of a greeting. A server has one about the password's form and one about
+/// its age; extensions may add theirs.
 const WARNINGS_MAX: usize = 8;
 
 /// The most bytes of rows one simple query may answer with; ours answer with a few hundred.
@@ -50,7 +52,8 @@ pub(super) struct Session {
 pub(super) type Rows = Vec<Vec<Option<String>>>;
 
 impl Session {
-    /// Tries every address of every host, in order. A refused login ends the search: the next host would refuse it too.
+    /// Tries every address of every host, in order. A refused login ends the search: the next host
+    /// would refuse it too.
     pub(super) async fn open(
         config: &Config,
         purpose: Purpose,
@@ -113,7 +116,8 @@ impl Session {
         };
         let greeting = startup::message(config, purpose, suffix).map_err(encoding)?;
         if let Err(error) = session.send(&greeting, "begin the session").await {
-            // A server that has hung up may have said why: the last thing it wrote is still to be read.
+            // A server that has hung up may have said why: the last thing it wrote is still to be
+            // read.
             let last = session
                 .fill("begin the session")
                 .await
@@ -246,7 +250,8 @@ impl Session {
                 }
                 Message::NoticeResponse(_) => {}
                 Message::ReadyForQuery(_) => return Ok(()),
-                // "must be superuser or replication role", "database does not exist", "the system is shutting down".
+                // "must be superuser or replication role", "database does not exist", "the system
+                // is shutting down".
                 other => return Err(self.unexpected_login(config, &other)),
             }
         }
@@ -457,8 +462,8 @@ fn refused_login(config: &Config, host: &Host, refusal: Refusal) -> PgError {
     }
 }
 
-/// The configuration with what the password's command prints, run once for all hosts and before the first is asked: neither
-/// `connect_timeout` nor the server's patience should pay for it.
+/// The configuration with what the password's command prints, run once for all hosts and before the
+/// first is asked: neither `connect_timeout` nor the server's patience should pay for it.
 async fn with_printed_password(config: &Config) -> Result<Config, PgError> {
     let mut config = config.clone();
     if let Some(source @ Source::Command(_)) = &config.password {

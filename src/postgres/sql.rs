@@ -1,7 +1,8 @@
 //! An ordinary SQL connection: `tokio_postgres` on a session that `session` opened.
 //!
-//! For the catalog, for what an operator asks, and as the sentinel whose end tells of a server's shutdown. Statements
-//! have a limit of 30 s on the server and a little more here, names resolve in `pg_catalog` only.
+//! For the catalog, for what an operator asks, and as the sentinel whose end tells of a server's
+//! shutdown. Statements have a limit of 30 s on the server and a little more here, names resolve in
+//! `pg_catalog` only.
 
 use crate::postgres::config::{Config, Host};
 use crate::postgres::error::{PgError, ServerError};
@@ -13,7 +14,8 @@ use tokio::sync::watch;
 use tokio_postgres::types::{FromSql, ToSql, Type};
 use tokio_postgres::{NoTls, Row, SimpleQueryMessage};
 
-/// When we stop waiting for an answer: after the server's own limit of 30 s, so that this means a dead connection.
+/// When we stop waiting for an answer: after the server's own limit of 30 s, so that this means a
+/// dead connection.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(35);
 
 /// An open connection. Dropping it ends the session.
@@ -60,7 +62,8 @@ impl Asked<'_> {
 }
 
 impl Sql {
-    /// Connects as the configuration says. Needs a tokio runtime, on which the connection is driven.
+    /// Connects as the configuration says. Needs a tokio runtime, on which the connection is
+    /// driven.
     ///
     /// # Errors
     /// Any of [`PgError`] up to `SettingIgnored`; `Server` with 57P03 while the server starts or leaves.
@@ -178,8 +181,9 @@ impl Sql {
         rows.first().map_or(Ok(false), |row| asked.get(row, "sent"))
     }
 
-    /// Runs the operator's own statements of a heartbeat, in one transaction. Names without a namespace are looked up as
-    /// Postgres does by default: they were written for a session of which nobody had taken `public` away.
+    /// Runs the operator's own statements of a heartbeat, in one transaction. Names without a
+    /// namespace are looked up as Postgres does by default: they were written for a session of
+    /// which nobody had taken `public` away.
     ///
     /// # Errors
     /// The connection's, or the server's refusal.

@@ -1,19 +1,22 @@
 //! How a column's values read: its kind, and which kind a Postgres type has.
 //!
-//! The line between kinds is Debezium's (3.6.3): what it leaves out of its events by default has the kind
-//! [`ColumnKind::Unknown`] here. In which form a kind's values are written is `encode`'s, nothing here reads one.
+//! The line between kinds is Debezium's (3.6.3): what it leaves out of its events by default has
+//! the kind [`ColumnKind::Unknown`] here. In which form a kind's values are written is `encode`'s,
+//! nothing here reads one.
 
 use super::facts::{TypeClass, TypeFacts};
 use crate::lsn::Oid;
 use std::collections::BTreeMap;
 
-/// Domains over domains, at most: Postgres has no limit, a cycle in the facts we were given must end somewhere.
+/// Domains over domains, at most: Postgres has no limit, a cycle in the facts we were given must
+/// end somewhere.
 const DOMAIN_DEPTH_MAX: usize = 32;
 
 /// The length of a bit string without one of its own, as Debezium writes it.
 const BITS_UNLIMITED: u32 = 2_147_483_647;
 
-/// The kind of a column: its base type with the parameters that shape its value on the wire and in a schema.
+/// The kind of a column: its base type with the parameters that shape its value on the wire and in
+/// a schema.
 ///
 /// A domain has the kind of its base type.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,7 +35,8 @@ pub enum ColumnKind {
     Float4,
     /// `double precision`: 64 bits of IEEE 754, infinities and NaN included.
     Float8,
-    /// `numeric(p,s)`. A negative scale is folded into the precision: `numeric(3,-2)` is (5,0), which holds each value.
+    /// `numeric(p,s)`. A negative scale is folded into the precision: `numeric(3,-2)` is (5,0),
+    /// which holds each value.
     Numeric {
         /// Digits before and after the point together.
         precision: u16,
@@ -45,8 +49,8 @@ pub enum ColumnKind {
     Money,
     /// `text`, `varchar`, `char(n)`: a plain string.
     Text,
-    /// A plain string of the type's text form whose default expression Debezium does not read: `name`, `"char"`,
-    /// `citext`, network addresses, ranges.
+    /// A plain string of the type's text form whose default expression Debezium does not read:
+    /// `name`, `"char"`, `citext`, network addresses, ranges.
     Verbatim,
     /// `isbn`, the one type of its family that Debezium knows.
     Isbn,
@@ -139,7 +143,7 @@ pub enum AsBytes {
     BoxList,
     /// `pg_lsn`: the text without leading zeros, as servers before 19 print it.
     Position,
-    /// An array of `pg_lsn`.
+    /// An array of `pg_lsn`: a list of its elements, printed in the same way.
     PositionList,
     /// Nothing: Debezium leaves a few array types out in every mode.
     Nothing,
@@ -147,8 +151,8 @@ pub enum AsBytes {
 
 /// The kind of a column of type `type_oid` with the modifier `typmod` (-1 for none).
 ///
-/// `types` holds the facts of every type that is not built in, with the types those lead to. A type that is missing
-/// there is `Unknown` by its oid: its text arrives all the same.
+/// `types` holds the facts of every type that is not built in, with the types those lead to. A type
+/// that is missing there is `Unknown` by its oid: its text arrives all the same.
 #[must_use]
 pub fn resolve(type_oid: Oid, typmod: i32, types: &BTreeMap<Oid, TypeFacts>) -> ColumnKind {
     let (mut oid, mut typmod) = (type_oid, typmod);
@@ -206,7 +210,8 @@ fn named(type_name: &str) -> ColumnKind {
     }
 }
 
-/// Arrays of types without a fixed oid: of enums and of extension types; of domains and rows they are unknown.
+/// Arrays of types without a fixed oid: of enums and of extension types; of domains and rows they
+/// are unknown.
 fn array_of_named(element: Oid, array_name: &str, types: &BTreeMap<Oid, TypeFacts>) -> ColumnKind {
     let kind = match types.get(&element).map(|facts| (&facts.class, facts.name.as_str())) {
         Some((TypeClass::Enum { labels }, _)) => {
@@ -264,7 +269,8 @@ fn scalar(oid: u32, typmod: i32) -> Option<ColumnKind> {
     })
 }
 
-/// Names of built-in types that Debezium does not know; of other arrays the catalog's facts tell the same.
+/// Names of built-in types that Debezium does not know; of other arrays the catalog's facts tell
+/// the same.
 fn text_only(oid: u32) -> Option<(&'static str, AsBytes)> {
     let (name, as_bytes) = match oid {
         143 => ("_xml", AsBytes::Nothing),
@@ -364,7 +370,8 @@ fn bits(typmod: i32) -> ColumnKind {
     }
 }
 
-/// `numeric`'s modifier: precision in the upper half of what exceeds 4, an 11-bit signed scale in the lower.
+/// `numeric`'s modifier: precision in the upper half of what exceeds 4, an 11-bit signed scale in
+/// the lower.
 fn numeric(typmod: i32) -> ColumnKind {
     let Some(packed) = typmod.checked_sub(4).filter(|packed| *packed >= 0) else {
         return ColumnKind::NumericAny;

@@ -25,14 +25,14 @@ pub(super) fn warnings(user: &str, warnings: &[ServerError], findings: &mut Find
     for warning in warnings {
         let detail =
             warning.detail.as_deref().map_or_else(String::new, |detail| format!(" ({detail})"));
-        let fix = if warning.message.contains("MD5") {
-            let user = escape_identifier(user);
-            format!(
-                "SET password_encryption = 'scram-sha-256';\nALTER ROLE {user} PASSWORD '...';\n\
-                 -- and scram-sha-256 in pg_hba.conf"
-            )
-        } else {
-            warning.hint.clone().unwrap_or_default()
+        let fix = match &warning.hint {
+            _ if warning.message.contains("MD5") => format!(
+                "SET password_encryption = 'scram-sha-256';\nALTER ROLE {} PASSWORD '...';\n\
+                 -- and scram-sha-256 in pg_hba.conf",
+                escape_identifier(user)
+            ),
+            Some(hint) => hint.clone(),
+            None => String::new(),
         };
         findings.warn(format!("the server warns at the login: {}{detail}", warning.message), fix);
     }
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_warning_about_an_md5_password_comes_with_the_sql_that_ends_it() {
+    fn an_md5_warning_comes_with_the_sql_that_ends_it() {
         let warning = ServerError {
             severity: "WARNING".to_owned(),
             sqlstate: "01000".to_owned(),

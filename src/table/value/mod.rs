@@ -1,9 +1,10 @@
 //! Text forms of Postgres values, read exactly.
 //!
-//! Pure functions from the bytes a server sends to numbers, days, microseconds and bytes; one for each kind. They
-//! expect the settings we force on every connection (`DateStyle ISO`, `IntervalStyle postgres`, `TimeZone UTC`,
-//! `bytea_output hex`, `extra_float_digits 1`) and refuse everything else; nothing is rounded or clamped here, and no
-//! input makes them panic. What a schema can hold is decided by `encode`.
+//! Pure functions from the bytes a server sends to numbers, days, microseconds and bytes; one for
+//! each kind. They expect the settings we force on every connection (`DateStyle ISO`,
+//! `IntervalStyle postgres`, `TimeZone UTC`, `bytea_output hex`, `extra_float_digits 1`) and refuse
+//! everything else; nothing is rounded or clamped here, and no input makes them panic. What a
+//! schema can hold is decided by `encode`.
 
 mod array;
 mod binary;

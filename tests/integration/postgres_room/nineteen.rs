@@ -34,7 +34,7 @@ fn session(server: &Server, statements: &str) -> Child {
 }
 
 #[track_caller]
-fn wait_for(what: &str, condition: impl Fn() -> bool) {
+pub fn wait_for(what: &str, condition: impl Fn() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     wait_until(deadline, &condition);
     assert!(condition(), "{what}");
@@ -113,7 +113,7 @@ fn a_reload_publishes_no_table_that_is_excepted() {
 }
 
 #[tokio::test]
-async fn the_partitions_of_an_excepted_root_are_excepted_and_no_members() {
+async fn partitions_of_an_excepted_root_are_excepted_and_no_members() {
     if installed_major() < 19 {
         return;
     }

@@ -152,7 +152,7 @@ fn a_publication_is_held_against_the_configuration() {
 }
 
 #[test]
-fn a_publication_of_all_tables_is_corrected_by_sql_that_the_server_takes() {
+fn a_publication_of_all_tables_is_corrected_by_sql_it_takes() {
     let excepted = |name: &str| Excepted {
         relation: Oid(u32::try_from(name.len()).unwrap()),
         name: TableName::new("public", name),
