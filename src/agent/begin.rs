@@ -227,7 +227,10 @@ pub async fn create_slot(
     sql: &Sql,
     replication: &mut Replication,
 ) -> Result<CreatedSlot, PipelineError> {
-    let created = replication.create_slot(&config.slot, SLOT_LOCK_TIMEOUT).await;
+    let created = match config.failover {
+        true => replication.create_failover_slot(&config.slot, SLOT_LOCK_TIMEOUT).await,
+        false => replication.create_slot(&config.slot, SLOT_LOCK_TIMEOUT).await,
+    };
     match created {
         Ok(slot) => {
             tracing::info!(slot = config.slot, consistent_point = %slot.consistent_point, "created the replication slot");

@@ -44,6 +44,8 @@ pub struct Config {
     pub publication: String,
     /// The origins whose changes are published (`postgres.origin`).
     pub origins: postgres::Origins,
+    /// Whether standbys are to keep a copy of the slot (`postgres.failover`).
+    pub failover: bool,
     /// How often the slot's xmin is read for events. `None` if events have no xmin.
     pub xmin_interval: Option<Duration>,
     /// Replica identities that the agent is asked to set. If empty, tables are left as they are.

@@ -10,7 +10,7 @@ pub mod recorded;
 mod warnings;
 
 use self::questions::{
-    asynchronous, database, first_look, flushed, history, not_held, origins, waiting,
+    asynchronous, database, failover, first_look, flushed, history, not_held, origins, waiting,
 };
 pub(super) use self::questions::{in_use, visible_now};
 use self::recorded::begin_try;
@@ -150,6 +150,7 @@ async fn prove(
         }
         seen = Seen::new(config, &sql, &mut replication, &server, keeper).await?;
     }
+    failover(config, &mut replication, seen.slot.as_ref(), seen.observed.standby).await?;
     let timeout = replication.wal_sender_timeout().await?.unwrap_or(FREEZE_WITHOUT_TIMEOUT);
     let beyond = seen.beyond(config, keeper, &carried).await?;
     let options = StartOptions {

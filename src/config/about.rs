@@ -65,6 +65,10 @@ const ABOUT: &[(&str, &str)] = &[
         "`any` takes every change; `none` leaves out changes that replication brought into this database, and needs Postgres 16 or later.",
     ),
     (
+        "postgres.failover",
+        "Create the slot so that a standby can keep a copy of it, and alter an existing one; needs Postgres 17 or later. `wellspring check` says what the standbys lack.",
+    ),
+    (
         "tables.include",
         "The captured tables, as names or globs: `public.orders`, or `\"my.schema\".orders` if a dot is part of a name. A reload applies a change.",
     ),

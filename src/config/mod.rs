@@ -65,6 +65,8 @@ pub struct Checked {
     pub publication: String,
     /// Origins whose changes are published.
     pub origins: postgres::Origins,
+    /// True if the slot is to survive a failover.
+    pub failover: bool,
     /// Interval at which the slot's xmin is read; `None` where it is never read.
     pub xmin_interval: Option<Duration>,
     /// Replica identities that the agent sets at the start.
@@ -110,6 +112,7 @@ impl Checked {
             slot: self.slot.clone(),
             publication: self.publication.clone(),
             origins: self.origins,
+            failover: self.failover,
             identities: self.identities.clone(),
             xmin_interval: self.xmin_interval,
             snapshot: self.snapshot.clone(),
@@ -315,6 +318,7 @@ fn read_all(reader: &mut Reader<'_>) -> Option<Checked> {
         publication: database.publication,
         create_publication: database.create_publication,
         origins: database.origins,
+        failover: database.failover,
         identities: identities?,
         xmin_interval: xmin_interval?,
         selection: selection?

@@ -16,6 +16,7 @@ pub(super) struct Database {
     pub publication: String,
     pub create_publication: bool,
     pub origins: postgres::Origins,
+    pub failover: bool,
 }
 
 /// Reads every key of the section.
@@ -44,6 +45,7 @@ pub(super) fn read(reader: &mut Reader<'_>, prefix: Option<&str>) -> Option<Data
     let create_publication = reader.or("postgres.create_publication", value::flag, "true");
     let origins = [("any", postgres::Origins::Any), ("none", postgres::Origins::None)];
     let origins = reader.or("postgres.origin", value::one_of(&origins), "any");
+    let failover = reader.or("postgres.failover", value::flag, "false");
     let postgres = url.and_then(|url| keys.join(reader, &url));
     Some(Database {
         postgres: postgres?,
@@ -51,6 +53,7 @@ pub(super) fn read(reader: &mut Reader<'_>, prefix: Option<&str>) -> Option<Data
         publication: publication?,
         create_publication: create_publication?,
         origins: origins?,
+        failover: failover?,
     })
 }
 

@@ -57,6 +57,7 @@ fn the_shortest_file_gives_a_whole_configuration() {
         publication = "wellspring_shop_eu1"                      # default
         create_publication = true                                # default
         origin = "any"                                           # default
+        failover = false                                         # default
         sslmode = "verify-full"                                  # default
 
         [tables]

@@ -1,11 +1,13 @@
 //! Postgres: a replication connection of our own, ordinary SQL, and what the catalog says.
 //!
-//! Knows neither Kafka nor Avro nor pgoutput: frames leave as bytes, positions come in as arguments. Changes nothing on
-//! a server but by a call that says so (a slot, a publication). Servers 14 to 18.
+//! Knows neither Kafka nor Avro nor pgoutput: frames leave as bytes, positions come in as
+//! arguments. Changes nothing on a server but by a call that says so (a slot, a publication).
+//! Servers 14 to 18.
 //!
-//! `session` opens both kinds of connection (`url`, `config`, `socket`, `tls`, `auth`); `replication` and `stream` are
-//! the walsender's side, `sql` the ordinary one, under `catalog`, `slot`, `publication` and `preflight`. `copies` reads rows
-//! in bulk, under the snapshot that `holder` keeps.
+//! `session` opens both kinds of connection (`url`, `config`, `socket`, `tls`, `auth`);
+//! `replication` and `stream` are the walsender's side, `sql` the ordinary one, under `catalog`,
+//! `slot`, `publication` and `preflight`. `copies` reads rows in bulk, under the snapshot that
+//! `holder` keeps.
 
 #![cfg_attr(
     not(test),
@@ -50,7 +52,7 @@ pub use config::{
 pub use error::{Attempts, PgError, ServerError};
 pub use outbox::StandbyStatus;
 pub use replication::{
-    CreatedSlot, Origins, Replication, StartOptions, SystemIdentity, TimelineSwitch,
+    CreatedSlot, FAILOVER_SINCE, Origins, Replication, StartOptions, SystemIdentity, TimelineSwitch,
 };
 pub use sql::{Ended, Sql};
 pub use stream::{Frame, Stream};

@@ -1,7 +1,9 @@
-//! A walsender connection before it streams: who the server is, slots, and ordinary SQL in the simple protocol.
+//! A walsender connection before it streams: who the server is, slots, and ordinary SQL in the
+//! simple protocol.
 //!
-//! Names are quoted wherever they go into a command; there are no bind parameters here. A walsender answers one call
-//! at a time; a call that was given up half-way leaves the connection unusable, which the next call says.
+//! Names are quoted wherever they go into a command; there are no bind parameters here. A walsender
+//! answers one call at a time; a call that was given up half-way leaves the connection unusable,
+//! which the next call says.
 
 use crate::lsn::Lsn;
 use crate::postgres::config::Config;
@@ -14,10 +16,12 @@ use postgres_protocol::escape::escape_identifier;
 use postgres_protocol::message::frontend;
 use std::time::Duration;
 
-/// The longest answer to a command that waits for nothing: as `statement_timeout` on our SQL sessions.
+/// The longest answer to a command that waits for nothing: as `statement_timeout` on our SQL
+/// sessions.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a goodbye may take: five bytes into a socket's buffer, unless the peer has long stopped reading.
+/// How long a goodbye may take: five bytes into a socket's buffer, unless the peer has long stopped
+/// reading.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
 /// A replication connection to one database, not yet streaming.
@@ -57,13 +61,17 @@ pub struct CreatedSlot {
     pub snapshot: Option<String>,
 }
 
+/// The first version, as in `server_version_num`, whose slots standbys can keep a copy of.
+pub const FAILOVER_SINCE: u32 = 170_000;
+
 /// Changes of which origin are streamed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Origins {
     /// Every change, whether it was made here or replicated from elsewhere.
     #[default]
     Any,
-    /// Those that were made here: what replication brought in has an origin of its own. The server knows it from 16 on.
+    /// Those that were made here: what replication brought in has an origin of its own. The server
+    /// knows it from 16 on.
     None,
 }
 
@@ -83,8 +91,8 @@ pub struct StartOptions {
     pub messages: bool,
     /// Whether what replication brought in comes too.
     pub origins: Origins,
-    /// Commits that end at or below this position are left out by the server; zero for the slot's confirmed position,
-    /// which is the least in any case. The slot itself does not move by it.
+    /// Commits that end at or below this position are left out by the server; zero for the slot's
+    /// confirmed position, which is the least in any case. The slot itself does not move by it.
     pub from: Lsn,
 }
 
@@ -131,7 +139,8 @@ impl Replication {
         })
     }
 
-    /// The timelines that `timeline` descends from, oldest first. Empty for timeline 1, which has no history.
+    /// The timelines that `timeline` descends from, oldest first. Empty for timeline 1, which has
+    /// no history.
     ///
     /// # Errors
     /// The connection's; `Server` with 58P01 if the history file is gone; `Answer` for a file of another form.
@@ -146,15 +155,17 @@ impl Replication {
         let object = timeline.to_string();
         let rows = self.command(CALL, &object, &format!("TIMELINE_HISTORY {timeline}")).await?;
         let answer = |field| PgError::Answer { call: CALL, object: object.clone(), field };
-        // The content column is raw bytes; a history file is ASCII but for its reasons, which are not read.
+        // The content column is raw bytes; a history file is ASCII but for its reasons, which are
+        // not read.
         let [_, Some(content)] = first_row(&rows) else { return Err(answer("content")) };
         history_of(content).ok_or_else(|| answer("content"))
     }
 
     /// Creates a logical slot for pgoutput and exports its snapshot.
     ///
-    /// Waits for every transaction that is writing at that moment, each up to `lock_timeout` (`slot::blockers` lists
-    /// them); has no other limit. Dropping the future does not end the wait on the server: `Sql::cancel_backend` does.
+    /// Waits for every transaction that is writing at that moment, each up to `lock_timeout`
+    /// (`slot::blockers` lists them); has no other limit. Dropping the future does not end the wait
+    /// on the server: `Sql::cancel_backend` does.
     ///
     /// # Errors
     /// `Server`: 42710 the slot exists, 55P03 a transaction outlasted `lock_timeout`, 53400 no free slot, 55000
@@ -164,10 +175,32 @@ impl Replication {
         name: &str,
         lock_timeout: Duration,
     ) -> Result<CreatedSlot, PgError> {
-        self.created(name, "", lock_timeout).await
+        self.created(name, "", "", lock_timeout).await
     }
 
-    /// The same, for as long as this connection lives; the snapshot survives it in whoever has imported it.
+    /// The same with a slot of which standbys keep a copy. Needs [`FAILOVER_SINCE`].
+    ///
+    /// # Errors
+    /// As [`Replication::create_slot`].
+    pub async fn create_failover_slot(
+        &mut self,
+        name: &str,
+        lock_timeout: Duration,
+    ) -> Result<CreatedSlot, PgError> {
+        self.created(name, "", ", FAILOVER true", lock_timeout).await
+    }
+
+    /// Lets standbys keep a copy of a slot that nobody uses. Needs [`FAILOVER_SINCE`].
+    ///
+    /// # Errors
+    /// `Server`: 42704 no such slot, 55006 in use, 55000 it is temporary or the server is a standby.
+    pub async fn alter_to_failover(&mut self, name: &str) -> Result<(), PgError> {
+        let sql = format!("ALTER_REPLICATION_SLOT {} (FAILOVER true)", escape_identifier(name));
+        self.command("alter replication slot", name, &sql).await.map(drop)
+    }
+
+    /// The same, for as long as this connection lives; the snapshot survives it in whoever has
+    /// imported it.
     ///
     /// # Errors
     /// As [`Replication::create_slot`].
@@ -176,13 +209,14 @@ impl Replication {
         name: &str,
         lock_timeout: Duration,
     ) -> Result<CreatedSlot, PgError> {
-        self.created(name, "TEMPORARY ", lock_timeout).await
+        self.created(name, "TEMPORARY ", "", lock_timeout).await
     }
 
     async fn created(
         &mut self,
         name: &str,
         kind: &str,
+        options: &str,
         lock_timeout: Duration,
     ) -> Result<CreatedSlot, PgError> {
         const CALL: &str = "create replication slot";
@@ -190,7 +224,9 @@ impl Replication {
         self.command(CALL, name, &limit).await?;
         let slot = escape_identifier(name);
         let sql = if self.server_version() >= 150_000 {
-            format!("CREATE_REPLICATION_SLOT {slot} {kind}LOGICAL pgoutput (SNAPSHOT 'export')")
+            format!(
+                "CREATE_REPLICATION_SLOT {slot} {kind}LOGICAL pgoutput (SNAPSHOT 'export'{options})"
+            )
         } else {
             format!("CREATE_REPLICATION_SLOT {slot} {kind}LOGICAL pgoutput EXPORT_SNAPSHOT")
         };
@@ -237,7 +273,8 @@ impl Replication {
         Ok(setting.parse().ok().filter(|&ms| ms > 0).map(Duration::from_millis))
     }
 
-    /// Starts streaming where the slot stands; from here on the slot is ours until the connection ends.
+    /// Starts streaming where the slot stands; from here on the slot is ours until the connection
+    /// ends.
     ///
     /// # Errors
     /// `Server`: 55006 another session holds the slot, 42704 it does not exist, 55000 it is invalidated or not ours to
@@ -266,8 +303,8 @@ impl Replication {
         ))
     }
 
-    /// Says goodbye instead of merely hanging up, for at most 1 s, so that the server's log stays quiet. An exported
-    /// snapshot ends with it.
+    /// Says goodbye instead of merely hanging up, for at most 1 s, so that the server's log stays
+    /// quiet. An exported snapshot ends with it.
     pub async fn close(mut self) {
         let mut goodbye = BytesMut::with_capacity(5);
         frontend::terminate(&mut goodbye);
@@ -291,7 +328,8 @@ impl Replication {
     }
 }
 
-/// Start position 0/0 leaves the choice to the slot (law 2). Protocol version 1: whole transactions, at their commit.
+/// Start position 0/0 leaves the choice to the slot (law 2). Protocol version 1: whole
+/// transactions, at their commit.
 fn start_command(options: &StartOptions) -> String {
     // The value is a list of identifiers inside a literal, so the name is quoted twice.
     let publication = quote_literal(&escape_identifier(&options.publication));
@@ -308,12 +346,14 @@ fn start_command(options: &StartOptions) -> String {
     )
 }
 
-/// A literal of the replication grammar, which doubles quotes and takes a backslash as itself (it has no `E''`).
+/// A literal of the replication grammar, which doubles quotes and takes a backslash as itself (it
+/// has no `E''`).
 fn quote_literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// The first row of an answer that must have `N` columns; all None if it has none or another number.
+/// The first row of an answer that must have `N` columns; all None if it has none or another
+/// number.
 fn first_row<const N: usize>(rows: &Rows) -> [Option<&str>; N] {
     let columns: Vec<Option<&str>> =
         rows.first().into_iter().flatten().map(Option::as_deref).collect();

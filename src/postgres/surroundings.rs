@@ -1,7 +1,8 @@
-//! What is around a pipeline on its server: who hosts it, who else holds WAL, what our role could do beyond its work.
+//! What is around a pipeline on its server: who hosts it, who else holds WAL, what our role could
+//! do beyond its work.
 //!
-//! Reads the catalog and statistics views that everybody may see; decodes nothing, locks nothing. Facts only: `check` says
-//! what they mean.
+//! Reads the catalog and statistics views that everybody may see; decodes nothing, locks nothing.
+//! Facts only: `check` says what they mean.
 
 use crate::lsn::Oid;
 use crate::postgres::error::PgError;
@@ -12,17 +13,22 @@ use tokio_postgres::types::Type;
 /// Facts about the server and our role, beyond what a pipeline needs.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Surroundings {
-    /// Amazon RDS, Amazon Aurora, Google Cloud SQL, Azure, Neon, Supabase or AlloyDB, told by their own roles and functions.
+    /// Amazon RDS, Amazon Aurora, Google Cloud SQL, Azure, Neon, Supabase or AlloyDB, told by their
+    /// own roles and functions.
     pub provider: Option<String>,
     /// Attributes of our role beyond LOGIN and REPLICATION: `CREATEDB`, `CREATEROLE`, `BYPASSRLS`.
     pub attributes: Vec<String>,
-    /// WAL written a day, by the server's own counters since they were last reset; none before there is an hour of them.
+    /// WAL written a day, by the server's own counters since they were last reset; none before
+    /// there is an hour of them.
     pub wal_bytes_per_day: Option<u64>,
     /// Physical standbys that are connected.
     pub standbys: u32,
+    /// Physical slots, and whether a walsender serves each.
+    pub physical_slots: Vec<(String, bool)>,
     /// `synchronized_standby_slots` (17 on); empty where there is none.
     pub synchronized_standby_slots: String,
-    /// `idle_replication_slot_timeout` (18 on) as the server writes it; `0` where it is off or not known.
+    /// `idle_replication_slot_timeout` (18 on) as the server writes it; `0` where it is off or not
+    /// known.
     pub idle_slot_timeout: String,
     /// Logical slots nobody holds.
     pub idle_slots: Vec<IdleSlot>,
@@ -93,12 +99,56 @@ pub async fn read(sql: &Sql, slot: &str) -> Result<Surroundings, PgError> {
         synchronized_standby_slots: asked.get(row, "standby_slots")?,
         idle_slot_timeout: asked.get(row, "idle_timeout")?,
         idle_slots: idle_slots(sql, slot).await?,
+        physical_slots: physical_slots(sql).await?,
     })
 }
 
 /// A rate as whole bytes; none for what is no number of them.
 fn whole(bytes: f64) -> Option<u64> {
     format!("{bytes:.0}").parse().ok()
+}
+
+async fn physical_slots(sql: &Sql) -> Result<Vec<(String, bool)>, PgError> {
+    let asked = Asked { call: "list physical slots of", object: sql.database() };
+    let text = "SELECT slot_name::text AS name, active FROM pg_replication_slots
+         WHERE slot_type = 'physical' AND NOT temporary ORDER BY slot_name";
+    let rows = sql.ask(asked, text, &[]).await?;
+    rows.iter().map(|row| Ok((asked.get(row, "name")?, asked.get(row, "active")?))).collect()
+}
+
+/// Settings of a standby that keeps copies of slots.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standby {
+    /// `sync_replication_slots`: it copies the slots that are made for a failover.
+    pub syncs: bool,
+    /// `hot_standby_feedback`: its primary keeps the rows that a slot there needs.
+    pub feedback: bool,
+    /// `primary_slot_name`; empty where the standby uses no slot.
+    pub slot_name: String,
+    /// Whether `primary_conninfo` names a database; None where our role may not read it.
+    pub names_database: Option<bool>,
+}
+
+/// Reads the settings of this server as of a standby; None if it is a primary. Needs 17.
+///
+/// # Errors
+/// The connection's, or `Answer`.
+pub async fn standby(sql: &Sql) -> Result<Option<Standby>, PgError> {
+    let host = sql.host().to_string();
+    let asked = Asked { call: "read the standby's settings of", object: &host };
+    let text = "SELECT pg_is_in_recovery() AS in_recovery, current_setting('sync_replication_slots') = 'on' AS syncs,
+           current_setting('hot_standby_feedback') = 'on' AS feedback, current_setting('primary_slot_name') AS slot_name,
+           (SELECT setting ~ '\\mdbname *=' FROM pg_settings WHERE name = 'primary_conninfo') AS names_database";
+    let rows = sql.ask(asked, text, &[]).await?;
+    let row = rows.first().ok_or_else(|| asked.unreadable("row"))?;
+    let in_recovery: bool = asked.get(row, "in_recovery")?;
+    let standby = Standby {
+        syncs: asked.get(row, "syncs")?,
+        feedback: asked.get(row, "feedback")?,
+        slot_name: asked.get(row, "slot_name")?,
+        names_database: asked.get(row, "names_database")?,
+    };
+    Ok(in_recovery.then_some(standby))
 }
 
 async fn idle_slots(sql: &Sql, slot: &str) -> Result<Vec<IdleSlot>, PgError> {
@@ -122,8 +172,8 @@ async fn idle_slots(sql: &Sql, slot: &str) -> Result<Vec<IdleSlot>, PgError> {
         .collect()
 }
 
-/// By how many bytes of WAL the physical standby furthest behind is behind, as far as the role may see: what it has not
-/// replayed, and what its slot keeps. None where no standby is seen.
+/// By how many bytes of WAL the physical standby furthest behind is behind, as far as the role may
+/// see: what it has not replayed, and what its slot keeps. None where no standby is seen.
 ///
 /// # Errors
 /// The connection's, or `Answer`.
@@ -166,7 +216,8 @@ pub async fn tables(sql: &Sql, relations: &[Oid]) -> Result<Vec<TableSurrounding
         .collect()
 }
 
-/// Names of a table's columns in the order of its rows, as the stream sends them: without generated ones.
+/// Names of a table's columns in the order of its rows, as the stream sends them: without generated
+/// ones.
 ///
 /// # Errors
 /// The connection's, or `Answer`.

@@ -3,6 +3,7 @@
 mod catalog;
 mod certificates;
 mod copies;
+mod failover;
 mod login;
 mod nineteen;
 mod stream;

@@ -8,7 +8,8 @@ use crate::continuity::{Trouble, TroubleReason};
 use crate::lsn::{Lsn, Oid};
 use crate::postgres::preflight::{self, SyncState};
 use crate::postgres::publication::{self, PublicationRow};
-use crate::postgres::{Origins, PgError, Replication, Sql, Stream};
+use crate::postgres::slot::SlotRow;
+use crate::postgres::{FAILOVER_SINCE, Origins, PgError, Replication, Sql, Stream};
 use crate::snapshot::visibility::PgSnapshot;
 use crate::watch::{self, Fingerprint};
 use crate::table::TableName;
@@ -19,9 +20,41 @@ use std::time::Duration;
 /// go.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Checks that the server can tell origins apart, if the configuration needs that.
+/// Lets standbys keep a copy of the slot, if the configuration asks for it and the slot is older
+/// than the wish. A slot on a standby cannot be altered: there the copy of the primary counts.
+pub(super) async fn failover(
+    config: &Config,
+    replication: &mut Replication,
+    slot: Option<&SlotRow>,
+    standby: bool,
+) -> Result<(), PipelineError> {
+    if !config.failover || standby || slot.is_none_or(|slot| slot.failover) {
+        return Ok(());
+    }
+    replication.alter_to_failover(&config.slot).await?;
+    tracing::info!(
+        slot = config.slot,
+        "altered the replication slot: standbys can keep a copy of it"
+    );
+    Ok(())
+}
+
+/// Checks that the server knows what the configuration asks of it: to tell origins apart, and slots
+/// that survive a failover.
 pub(super) fn origins(config: &Config, sql: &Sql) -> Result<(), PipelineError> {
     let version = sql.server_version();
+    if config.failover && version < FAILOVER_SINCE {
+        let major = version / 10_000;
+        let detail = format!(
+            "postgres.failover is true, which Postgres {major} does not know: 17 is the first"
+        );
+        let next = "leave postgres.failover out, or upgrade the server";
+        return Err(PipelineError::Refused(Trouble::plain(
+            TroubleReason::PostgresSettings,
+            detail,
+            next,
+        )));
+    }
     if config.origins == Origins::Any || version >= Origins::SINCE {
         return Ok(());
     }
@@ -72,8 +105,8 @@ pub(super) async fn database(sql: &Sql) -> Result<(Oid, bool), PipelineError> {
 
 /// How far the server's WAL is on its disk: of a standby, what it has received or replayed.
 ///
-/// The state is read before this is asked. A record of another agent that is written meanwhile would
-/// otherwise lie above the position, as if the server had gone back.
+/// The state is read before this is asked. A record of another agent that is written meanwhile
+/// would otherwise lie above the position, as if the server had gone back.
 pub(super) async fn flushed(sql: &Sql) -> Result<Lsn, PipelineError> {
     const ASK: &str = "SELECT CASE WHEN pg_catalog.pg_is_in_recovery()
         THEN GREATEST(pg_catalog.pg_last_wal_receive_lsn(), pg_catalog.pg_last_wal_replay_lsn())

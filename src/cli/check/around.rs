@@ -260,40 +260,6 @@ pub(super) fn children(
     }
 }
 
-/// Reports if a failover would lose the slot.
-pub(super) fn failover(
-    facts: &Facts,
-    around: &Surroundings,
-    row: Option<&SlotRow>,
-    findings: &mut Findings,
-) {
-    if around.standbys == 0 || facts.in_recovery {
-        return;
-    }
-    let count = around.standbys;
-    let s = if count == 1 { "" } else { "s" };
-    if facts.server_version < 170_000 {
-        let what = format!(
-            "{count} standby{s}: before Postgres 17 a failover loses the slot, and the agent halts"
-        );
-        return findings.warn(what, "see docs/runbooks.md, failover");
-    }
-    if row.is_some_and(|row| !row.failover) {
-        let what = format!("{count} standby{s}, and the slot is not made for a failover");
-        findings.warn(
-            what,
-            "see docs/runbooks.md, failover: a slot with failover = true is kept in step (sync_replication_slots)",
-        );
-    }
-    if around.synchronized_standby_slots.is_empty() {
-        let what = "synchronized_standby_slots is empty: Kafka can be ahead of the standby that a failover promotes";
-        findings.warn(
-            what,
-            "ALTER SYSTEM SET synchronized_standby_slots = '<the standby's physical slot>';\nSELECT pg_reload_conf();",
-        );
-    }
-}
-
 /// Reports what is special about the server's provider.
 pub(super) fn provider(around: &Surroundings, findings: &mut Findings) {
     let Some(provider) = around.provider.as_deref() else { return };
@@ -387,21 +353,6 @@ mod tests {
                         SELECT pg_reload_conf();"#]],
         );
         check(|findings| sizing(&facts(Some(60 << 30)), &around, findings), expect![""]);
-    }
-
-    #[test]
-    fn a_failover_that_the_slot_would_not_survive_is_told() {
-        let around = Surroundings { standbys: 1, ..Surroundings::default() };
-        check(
-            |findings| failover(&facts(None), &around, None, findings),
-            expect![[r#"
-                warn  1 standby: before Postgres 17 a failover loses the slot, and the agent halts
-                        see docs/runbooks.md, failover"#]],
-        );
-        check(
-            |findings| failover(&facts(None), &Surroundings::default(), None, findings),
-            expect![""],
-        );
     }
 
     fn idle(name: &str, plugin: &str, retained_bytes: u64) -> IdleSlot {

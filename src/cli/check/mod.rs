@@ -6,6 +6,7 @@
 
 mod around;
 mod detached;
+mod failover;
 mod schemas;
 mod sink;
 mod source;

@@ -3,7 +3,7 @@
 //! Plain functions judge the facts of a server. Reading the facts is apart from that.
 
 use super::schemas::{self, Drafted};
-use super::{Findings, around, versions};
+use super::{Findings, around, failover, versions};
 use crate::agent::supervise::PipelineError;
 use crate::config::Checked;
 use crate::lsn::Oid;
@@ -76,7 +76,7 @@ async fn try_look(checked: &Checked, findings: &mut Findings) -> Result<Seen, Pg
     around::sizing(&facts, &around, findings);
     let row = slot::read(&sql, &checked.slot).await?;
     slot_row(&checked.slot, row.as_ref(), &facts, sql.database(), findings);
-    around::failover(&facts, &around, row.as_ref(), findings);
+    failover::look(checked, &sql, (&facts, &around, row.as_ref()), findings).await;
     around::old_transactions(row.as_ref(), &slot::blockers(&sql).await?, findings);
     around::abandoned(&checked.slot, &around, findings);
     let all = publication::candidates(&sql).await?;

@@ -161,12 +161,14 @@ pub(super) fn drop_on_stop(_: Asked<'_>, given: &Given, target: &mut Target) {
 }
 
 pub(super) fn failover(_: Asked<'_>, given: &Given, target: &mut Target) {
-    if given.value.trim().eq_ignore_ascii_case("false") {
-        target.idle(&given.written, "slots are made without failover");
-    } else {
-        let what = "slots are made without failover; one that was made with it is used as it is: make it by \
-                    pg_create_logical_replication_slot(..., failover => true)";
-        target.refuse(&given.written, what);
+    match given.value.trim() {
+        value if value.eq_ignore_ascii_case("true") => {
+            target.flag("postgres", "failover", true, "")
+        }
+        value if value.eq_ignore_ascii_case("false") => {
+            target.flag("postgres", "failover", false, "")
+        }
+        _ => target.refuse(&given.written, "is neither true nor false"),
     }
 }
 

@@ -72,10 +72,9 @@ fn what_only_java_can_do_is_refused() {
 #[test]
 fn what_a_slot_would_lose_is_refused() {
     refused(
-        "slot.failover=true\nlsn.flush.mode=manual\noffset.mismatch.strategy=trust_greater_lsn\n\
+        "lsn.flush.mode=manual\noffset.mismatch.strategy=trust_greater_lsn\n\
          event.processing.failure.handling.mode=skip\ntable.ignore.builtin=false",
         expect![[r#"
-            slot.failover: slots are made without failover; one that was made with it is used as it is: make it by pg_create_logical_replication_slot(..., failover => true)
             lsn.flush.mode: what is in Kafka is always confirmed; nobody else moves the slot
             offset.mismatch.strategy: a slot ahead of our record means missing changes; `wellspring slot accept` consents to that
             event.processing.failure.handling.mode: a change that cannot be read is never skipped

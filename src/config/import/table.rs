@@ -70,7 +70,7 @@ const TABLE: &[(&str, Fate)] = &[
     // Slot and positions
     ("slot.name", By("postgres.slot", database::slot)),
     ("slot.drop.on.stop", By("refused if true", database::drop_on_stop)),
-    ("slot.failover", By("refused if true", database::failover)),
+    ("slot.failover", By("postgres.failover", database::failover)),
     ("slot.max.retries", RETRIED),
     ("slot.retry.delay.ms", RETRIED),
     (

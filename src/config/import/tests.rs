@@ -335,10 +335,9 @@ fn notifications_go_to_a_topic_and_to_the_log() {
 
 #[test]
 fn origin_and_xmin_become_options_of_ours() {
-    let toml =
-        imported("slot.stream.params=origin=none\nxmin.fetch.interval.ms=60000", Loss::Refused)
-            .unwrap()
-            .toml;
+    let given = "slot.stream.params=origin=none\nxmin.fetch.interval.ms=60000\nslot.failover=true";
+    let toml = imported(given, Loss::Refused).unwrap().toml;
+    assert!(toml.contains("failover = true"), "{toml}");
     assert!(
         toml.contains("origin = \"none\"") && toml.contains("xmin_interval = \"60000ms\""),
         "{toml}"
