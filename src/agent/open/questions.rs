@@ -11,8 +11,8 @@ use crate::postgres::publication::{self, PublicationRow};
 use crate::postgres::slot::SlotRow;
 use crate::postgres::{FAILOVER_SINCE, Origins, PgError, Replication, Sql, Stream};
 use crate::snapshot::visibility::PgSnapshot;
-use crate::watch::{self, Fingerprint};
 use crate::table::TableName;
+use crate::watch::{self, Fingerprint};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
