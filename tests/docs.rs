@@ -35,7 +35,7 @@ fn metrics() -> Vec<(String, String, String)> {
     let metrics = Metrics::new("0.0.0");
     let _ = metrics.table(&"public.t");
     metrics.foreign_write("t", 0);
-    metrics.runs_as("avro", "kafka", "initial");
+    metrics.runs_as("shop", ["avro", "kafka", "initial"]);
     let text = metrics.render();
     let kind = |name: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(&format!("# TYPE {name} ")));

@@ -131,6 +131,10 @@ impl Told {
         if !self.is_alive() {
             return Some(stuck(self.heartbeat_age_ms()));
         }
+        // A standby does what it is there for. A rollout that waited for it would wait for ever.
+        if status.phase == Phase::Standby {
+            return None;
+        }
         if status.phase != Phase::Streaming {
             let reason = if status.reason.is_empty() {
                 String::new()
@@ -234,7 +238,7 @@ fn lines(status: &Status) -> String {
     }
     page.push_str(
         "\n/         this, as a page for a browser\n/status   everything, as JSON\n/metrics  for Prometheus\n\
-         /readyz   streaming, and within the lag limit\n/livez    the main loop turns\n",
+         /readyz   streaming within the lag limit, or a standby\n/livez    the main loop turns\n",
     );
     page
 }

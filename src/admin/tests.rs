@@ -145,6 +145,13 @@ fn is_ready_only_while_streaming_within_the_lag_limit() {
 }
 
 #[test]
+fn a_standby_is_ready_so_that_it_blocks_no_rollout() {
+    let world = world();
+    world.is(Status { phase: Phase::Standby, reason: "standby".to_owned(), ..Status::default() });
+    assert_eq!(world.get("/readyz"), (200, "ok\n".to_owned()));
+}
+
+#[test]
 fn tells_the_status_that_was_last_published() {
     let world = world();
     let mut status = streaming();

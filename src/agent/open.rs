@@ -10,7 +10,7 @@ pub mod recorded;
 mod warnings;
 
 use self::questions::{
-    asynchronous, database, failover, first_look, flushed, history, not_held, origins, waiting,
+    asynchronous, database, failover, first_look, flushed, held, history, not_held, origins, waiting,
 };
 pub(super) use self::questions::{in_use, visible_now};
 use self::recorded::begin_try;
@@ -131,8 +131,8 @@ async fn prove(
         // second reading shows if it let go in between, or if the server was promoted in between.
         let next = seen.next(config, &carried, copy.is_some());
         if matches!(next, Next::Halt(_) | Next::Anew(_)) {
-            if let Some(pid) = seen.holder(&next) {
-                return Err(in_use(format!("slot `{}` is active for PID {pid}", config.slot)));
+            if seen.holder(&next).is_some() {
+                return Err(held(config, &sql, &seen.state).await);
             }
             if !std::mem::replace(&mut looked_again, true) {
                 server = replication.identify_system().await?;
@@ -161,7 +161,10 @@ async fn prove(
         from: beyond.as_ref().map_or(Lsn::ZERO, |beyond| beyond.from),
     };
     let pid = replication.backend_pid();
-    let mut stream = replication.start(&options).await?;
+    let mut stream = match replication.start(&options).await {
+        Err(error) if error.is_slot_in_use() => return Err(held(config, &sql, &seen.state).await),
+        started => started?,
+    };
     // From here on the slot is locked. What the state says now is final, and the row of the slot is
     // read again.
     let entries = keeper.read().await?;

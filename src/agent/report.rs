@@ -21,6 +21,7 @@ use crate::metrics::{Metrics, Peer, Stage, TableMetrics};
 use crate::plans::{Ready, SinkConfig};
 use crate::postgres::slot::SlotRow;
 use crate::postgres::{Sql, SystemIdentity};
+use crate::status::phase::{Facts, Told};
 use crate::status::progress::{Progress, Wal};
 use crate::status::{
     ChangeStatus, LastError, Phase, Positions, STATUS_FORMAT, Status, TableStatus, WindowStatus,
@@ -37,10 +38,6 @@ const ERRORS_MAX: usize = 20;
 /// The least time between two versions of the status. A person reads it, and Prometheus scrapes no
 /// faster.
 const TELL_MS: i64 = 250;
-
-/// Kafka counts as away if records are in flight and nothing is acknowledged for this long,
-/// whatever the connections say. A busy broker answers within a few seconds.
-const SILENT_MS: i64 = 10_000;
 
 /// A refused login counts as refused for this long, unless a record is taken meanwhile. librdkafka
 /// tries a login every ten seconds.
@@ -93,7 +90,7 @@ impl Reporter {
             SinkConfig::Stdout { .. } => "stdout",
         };
         let format = config.encode.format.name();
-        metrics.runs_as(format, sink, config.snapshot.mode.name());
+        metrics.runs_as(&config.encode.prefix, [format, sink, config.snapshot.mode.name()]);
         let status = Status {
             status_format: STATUS_FORMAT,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -227,7 +224,13 @@ impl Reporter {
 
     /// Reports that trouble began or changed. `None` means that it ended.
     pub fn trouble(&mut self, trouble: Option<Trouble>) {
-        if let Some(trouble) = &trouble {
+        let is_standby = |trouble: &&Trouble| trouble.reason == TroubleReason::Standby;
+        if let Some(trouble) = trouble.as_ref().filter(is_standby) {
+            // To wait as a replica is no failure.
+            if self.trouble.as_ref() != Some(trouble) {
+                info!(next = trouble.next, "standing by: {}", trouble.detail);
+            }
+        } else if let Some(trouble) = &trouble {
             self.metrics.failed(trouble.reason.code());
             if self
                 .trouble
@@ -307,6 +310,11 @@ impl Reporter {
             self.remember(code, LOGIN_REFUSED, LOGIN_NEXT);
         }
         self.told_ms = 0;
+    }
+
+    /// Whether this agent waits as a standby for the slot.
+    pub fn stands_by(&self) -> bool {
+        self.trouble.as_ref().is_some_and(|trouble| trouble.reason == TroubleReason::Standby)
     }
 
     /// Ends the trouble, if there is any.
@@ -429,7 +437,7 @@ impl Reporter {
             self.metrics.stages.held_up(Stage::Broker, since as f64 / 1000.0);
         }
         self.levels(core, now_ms);
-        let (phase, reason, detail, next) = self.phase(core, now_ms);
+        let Told { phase, reason, detail, next } = self.phase(core, now_ms);
         if phase != self.status.phase || reason != self.status.reason {
             self.status.since_ms = now_ms;
             self.metrics.phase.set(phase.name());
@@ -450,56 +458,21 @@ impl Reporter {
         self.tell.send_replace(self.status.clone());
     }
 
-    fn phase(&self, core: &Core, now_ms: i64) -> (Phase, String, String, String) {
-        if core.is_stopping() {
-            return (Phase::Stopping, String::new(), String::new(), String::new());
-        }
-        if let Some(halt) = core.halted() {
-            let (code, next) = halt.reason.text();
-            return (Phase::Halted, code.to_owned(), halt.told(), next.to_owned());
-        }
-        match &self.trouble {
-            Some(trouble) => (
-                Phase::Retrying,
-                trouble.reason.code().to_owned(),
-                trouble.detail.clone(),
-                trouble.next.clone(),
-            ),
-            // Brokers accept connections and refuse our login. librdkafka keeps trying, so that no
-            // call fails.
-            None if self.login_refused_ms.is_some_and(|at| now_ms - at < REFUSED_MS) => {
-                let reason = TroubleReason::KafkaRefuses;
-                (
-                    Phase::Retrying,
-                    reason.code().to_owned(),
-                    LOGIN_REFUSED.to_owned(),
-                    LOGIN_NEXT.to_owned(),
-                )
-            }
-            None if core.is_streaming() && core.is_paused() => {
-                let detail = "an operator asked for it; Postgres keeps the log meanwhile";
-                (
-                    Phase::Paused,
-                    "paused".to_owned(),
-                    detail.to_owned(),
-                    "`wellspring resume` goes on".to_owned(),
-                )
-            }
-            None if core.is_streaming() && now_ms.saturating_sub(self.answered_ms) > SILENT_MS => {
-                let detail =
-                    format!("no acknowledgement for {} s", (now_ms - self.answered_ms) / 1000);
-                let reason = TroubleReason::KafkaUnavailable;
-                (Phase::Retrying, reason.code().to_owned(), detail, reason.next().to_owned())
-            }
-            None if core.is_copying() && core.is_streaming() => {
-                (Phase::Snapshot, String::new(), String::new(), String::new())
-            }
-            None if core.is_streaming() => self.streaming(),
-            None if self.status.phase != Phase::Connecting => {
-                (Phase::Retrying, String::new(), String::new(), String::new())
-            }
-            None => (Phase::Connecting, String::new(), String::new(), String::new()),
-        }
+    fn phase(&self, core: &Core, now_ms: i64) -> Told {
+        let plain = |reason, detail: &str, next| Trouble::plain(reason, detail.to_owned(), next);
+        let refused = self.login_refused_ms.filter(|at| now_ms - at < REFUSED_MS);
+        let login = refused.map(|_| plain(TroubleReason::KafkaRefuses, LOGIN_REFUSED, LOGIN_NEXT));
+        let reason = TroubleReason::SchemaIdsDiffered;
+        let beside = self.schemas.needs_a_person();
+        let beside = beside.map(|detail| plain(reason, &detail, reason.next()));
+        let facts = Facts {
+            trouble: self.trouble.as_ref(),
+            login: login.as_ref(),
+            silent_ms: now_ms.saturating_sub(self.answered_ms),
+            beside: beside.as_ref(),
+            before: self.status.phase,
+        };
+        Told::new(core, &facts)
     }
 
     /// Updates the positions after each turn of the loop, so that a scrape reads current values.

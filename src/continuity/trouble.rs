@@ -30,6 +30,7 @@ pub enum TroubleReason {
     TlsRefused,
     PostgresSettings,
     SlotInUse,
+    Standby,
     SlotWaits,
     StreamBroke,
     SynchronousStandby,
@@ -54,6 +55,7 @@ impl TroubleReason {
         TroubleReason::TlsRefused,
         TroubleReason::PostgresSettings,
         TroubleReason::SlotInUse,
+        TroubleReason::Standby,
         TroubleReason::SlotWaits,
         TroubleReason::StreamBroke,
         TroubleReason::SynchronousStandby,
@@ -78,6 +80,7 @@ impl TroubleReason {
             TroubleReason::PostgresRefuses => "postgres_refuses",
             TroubleReason::PostgresSettings => "postgres_settings",
             TroubleReason::SlotInUse => "slot_in_use",
+            TroubleReason::Standby => "standby",
             TroubleReason::SlotWaits => "slot_waits",
             TroubleReason::TlsRefused => "tls_refused",
             TroubleReason::StreamBroke => "stream_broke",
@@ -103,6 +106,7 @@ impl TroubleReason {
         match self {
             TroubleReason::PostgresUnavailable
             | TroubleReason::SlotInUse
+            | TroubleReason::Standby
             | TroubleReason::SlotWaits
             | TroubleReason::StreamBroke
             | TroubleReason::StandbyBehind
@@ -145,6 +149,7 @@ impl TroubleReason {
             TroubleReason::SlotInUse => {
                 "stop the other agent, or wait until the server drops its dead connection"
             }
+            TroubleReason::Standby => "nothing to do: this agent goes on when the slot is free",
             TroubleReason::StreamBroke => {
                 "nothing: the stream is read again from the confirmed position"
             }

@@ -22,8 +22,8 @@ pub(super) const LATENCY_BUCKETS: [f64; 18] = [
 pub(super) const OTHER: &str = "other";
 
 /// The values of `wellspring_phase{phase}`, as `/status` writes the phases.
-pub const PHASES: [&str; 7] =
-    ["connecting", "snapshot", "streaming", "paused", "retrying", "halted", "stopping"];
+pub const PHASES: [&str; 8] =
+    ["connecting", "snapshot", "streaming", "paused", "retrying", "standby", "halted", "stopping"];
 
 /// The values of `wellspring_slot_wal_status{status}`, as `pg_replication_slots` has them.
 pub const WAL_STATUSES: [&str; 4] = ["reserved", "extended", "unreserved", "lost"];
@@ -91,12 +91,13 @@ impl Peer {
 
 /// The values of `wellspring_failures_total{reason}` and `wellspring_reconnects_total{reason}`: the
 /// stable codes of status. Any other reason counts as `other`.
-pub const REASONS: [&str; 44] = [
+pub const REASONS: [&str; 45] = [
     "postgres_unavailable",
     "postgres_refuses",
     "tls_refused",
     "postgres_settings",
     "slot_in_use",
+    "standby",
     "slot_waits",
     "stream_broke",
     "synchronous_standby",

@@ -318,8 +318,11 @@ impl Metrics {
             server_lsn: to.gauge("server_lsn_bytes", "The end LSN of the server's WAL when it was last read."),
             process: ProcessMetrics::declare(&to),
             mode_info: to.add(IntGaugeVec::new(
-                Opts::new(full("mode_info"), "Always 1; the labels hold the format, the sink and the snapshot mode."),
-                &["format", "sink", "snapshot"],
+                Opts::new(
+                    full("mode_info"),
+                    "Always 1; labels: pipeline (`topics.prefix`), format, sink and snapshot mode.",
+                ),
+                &["pipeline", "format", "sink", "snapshot"],
             )),
             heartbeat: Heartbeat::default(),
             heartbeat_seconds: to
@@ -391,8 +394,8 @@ impl Metrics {
     }
 
     /// Sets the labels of `wellspring_mode_info`, once at start.
-    pub fn runs_as(&self, format: &str, sink: &str, snapshot: &str) {
-        self.mode_info.with_label_values(&[format, sink, snapshot]).set(1);
+    pub fn runs_as(&self, pipeline: &str, [format, sink, snapshot]: [&str; 3]) {
+        self.mode_info.with_label_values(&[pipeline, format, sink, snapshot]).set(1);
     }
 
     /// Every metric in the Prometheus text format, version 0.0.4.

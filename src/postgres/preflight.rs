@@ -6,6 +6,7 @@ use crate::lsn::Oid;
 use crate::postgres::error::PgError;
 use crate::postgres::sql::{Asked, Sql};
 use crate::table::TableName;
+use std::fmt;
 use std::time::Duration;
 use tokio_postgres::types::Type;
 
@@ -244,6 +245,51 @@ pub fn names_standby(setting: &str, application_name: &str) -> bool {
         }
     }
     found
+}
+
+/// The session that holds a slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlotHolder {
+    /// Process id of its backend.
+    pub pid: i32,
+    /// `application_name` of the session; every role may see it.
+    pub application: Option<String>,
+    /// Name of the role.
+    pub user: Option<String>,
+    /// Client address; `None` for a Unix socket, or where our role may not see it.
+    pub client: Option<String>,
+}
+
+impl fmt::Display for SlotHolder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "pid {}", self.pid)?;
+        for (what, value) in [("user", &self.user), ("address", &self.client)] {
+            if let Some(value) = value {
+                write!(f, ", {what} {value}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The session that holds the slot; `None` if nobody does.
+///
+/// # Errors
+/// The connection's, or `Answer`.
+pub async fn slot_holder(sql: &Sql, slot: &str) -> Result<Option<SlotHolder>, PgError> {
+    let asked = Asked { call: "read the holder of slot", object: slot };
+    let text = "SELECT s.active_pid AS pid, a.application_name::text AS application,
+           a.usename::text AS user, host(a.client_addr) AS client
+         FROM pg_replication_slots s LEFT JOIN pg_stat_activity a ON a.pid = s.active_pid
+         WHERE s.slot_name = $1 AND s.active_pid IS NOT NULL";
+    let rows = sql.ask(asked, text, &[(&slot, Type::TEXT)]).await?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    Ok(Some(SlotHolder {
+        pid: asked.get(row, "pid")?,
+        application: asked.get(row, "application")?,
+        user: asked.get(row, "user")?,
+        client: asked.get(row, "client")?,
+    }))
 }
 
 /// Whether a silent walsender is at work.

@@ -3,11 +3,12 @@
 //! There is one `Status` value. It is replaced as a whole and read through a watch channel. It
 //! holds no row value and no secret.
 
+pub mod phase;
 pub mod progress;
 
 use crate::change::Position;
-use crate::continuity::LsnRange;
 use crate::continuity::skipped::Place;
+use crate::continuity::{LsnRange, TroubleReason};
 use crate::lsn::Lsn;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -32,6 +33,8 @@ pub enum Phase {
     Paused,
     /// A peer is unreachable or refuses the agent, which keeps trying.
     Retrying,
+    /// Waiting as a replica: another agent of this pipeline holds the slot.
+    Standby,
     /// Nothing more is produced or confirmed until a person acts. `reason` and `next` say what to
     /// do.
     Halted,
@@ -41,15 +44,22 @@ pub enum Phase {
 
 impl Phase {
     /// Every phase, for metrics.
-    pub const ALL: [Phase; 7] = [
+    pub const ALL: [Phase; 8] = [
         Phase::Connecting,
         Phase::Snapshot,
         Phase::Streaming,
         Phase::Paused,
         Phase::Retrying,
+        Phase::Standby,
         Phase::Halted,
         Phase::Stopping,
     ];
+
+    /// The phase of an agent that has a trouble with this reason.
+    #[must_use]
+    pub fn under(reason: TroubleReason) -> Phase {
+        if reason == TroubleReason::Standby { Phase::Standby } else { Phase::Retrying }
+    }
 
     /// The phase as `/status` and metrics write it.
     #[must_use]
@@ -60,6 +70,7 @@ impl Phase {
             Phase::Streaming => "streaming",
             Phase::Paused => "paused",
             Phase::Retrying => "retrying",
+            Phase::Standby => "standby",
             Phase::Halted => "halted",
             Phase::Stopping => "stopping",
         }

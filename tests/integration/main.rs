@@ -12,6 +12,7 @@
 )]
 
 mod support;
+mod truths;
 
 mod acceptance;
 mod check_command;

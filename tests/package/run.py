@@ -17,8 +17,9 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(os.path.dirname(HERE))
-sys.path.insert(0, os.path.join(os.path.dirname(HERE), "stack"))
+sys.path[:0] = [os.path.join(os.path.dirname(HERE), "stack"), HERE]
 
+from rollout import rollout  # noqa: E402
 from servers import HOST, Process, built, free_port, http, wait_until  # noqa: E402
 
 DOCKER = os.path.join(TOP, "docker")
@@ -170,6 +171,15 @@ def chart():
         # The secret is a file of the pod.
         f.write(text.replace('password_file = "/etc/wellspring/secrets/postgres-password"\n', ""))
     run(built("", "wellspring"), "--config", config, "config", "show")
+    for replicas in (1, 2, 3):
+        deployment = documents["Deployment"]
+        deployment["spec"]["replicas"] = replicas
+        ends, fewest = rollout(deployment)
+        assert ends and fewest >= replicas, "a rollout of %d ends: %s, ready meanwhile: %d" % (replicas, ends, fewest)
+        ends, fewest = rollout(deployment, starts=False)
+        assert not ends and fewest >= replicas, "a version that cannot start takes %d ready pods away" % (replicas - fewest)
+    deployment["spec"]["replicas"] = 2
+    assert not rollout(deployment, standby_is_ready=False)[0], "the computed rules cannot fail"
     pod = documents["Deployment"]["spec"]["template"]["spec"]
     container = pod["containers"][0]
     assert container["securityContext"]["readOnlyRootFilesystem"] and container["livenessProbe"]["httpGet"]["path"] == "/livez"

@@ -38,7 +38,7 @@ class Pair:
             for agent in self.both:
                 assert agent.alive(), "%s ended:\n%s" % (agent.name, servers.tail(agent.log))
             found = {(s.get("phase"), s.get("reason")) for s in (agent.status() for agent in self.both)}
-            return found == {("retrying", "slot_in_use"), ("streaming", "")}
+            return found == {("standby", "standby"), ("streaming", "")}
 
         self.world.until("one streams, the other waits for the slot", so, 60)
 
@@ -149,7 +149,7 @@ def other_replica(world, pg, agent):
     other = world.agent(pg, ["public.t"], name="other", topics={"partitions": 1},
                         limits=agent.settings["limits"])
     other.start(streaming=False)
-    world.until("it waits for the slot", lambda: other.status().get("reason") == "slot_in_use", 30)
+    world.until("it waits for the slot", lambda: other.status().get("phase") == "standby", 30)
     sender = world.walsender(pg)
     agent.send(signal.SIGSTOP)
     pg.psql("select pg_terminate_backend(%d)" % sender)
@@ -159,7 +159,7 @@ def other_replica(world, pg, agent):
     took = time.monotonic() - free
     assert took <= TAKE_OVER_MAX_SECONDS, "it took over after %.1f s" % took
     agent.send(signal.SIGCONT)
-    world.until("the thawed one knows", lambda: agent.status().get("reason") == "slot_in_use", 30)
+    world.until("the thawed one knows", lambda: agent.status().get("phase") == "standby", 30)
     world.say("taken over after %.1f s", took)
     return other
 

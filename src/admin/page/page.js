@@ -133,7 +133,7 @@ function showPhase(s) {
   say("range", s.range ? `WAL in doubt: ${s.range.from} to ${s.range.to}` : "");
   by("next").hidden = s.next === "";
   renew("next", s.next, () => [make("b", {}, "Next:"), ...advice(s.next)]);
-  const tone = { streaming: "%230b7a4b", halted: "%23b3261e", retrying: "%239a5b00", paused: "%239a5b00" }[s.phase] || "%231f5fbf";
+  const tone = { streaming: "%230b7a4b", halted: "%23b3261e", retrying: "%239a5b00", paused: "%239a5b00", standby: "%235b6472" }[s.phase] || "%231f5fbf";
   const icon = `data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'><circle cx='8' cy='8' r='7' fill='${tone}'/></svg>`;
   if (by("icon").href !== icon) by("icon").href = icon;
   document.title = `${s.phase}${s.reason && s.reason !== s.phase ? ` (${s.reason})` : ""} · ${s.prefix} · wellspring`;

@@ -3,7 +3,7 @@
 
 use super::Config;
 use crate::agent::supervise::PipelineError;
-use crate::continuity::checkpoint::Checkpoint;
+use crate::continuity::checkpoint::{Checkpoint, State};
 use crate::continuity::{Trouble, TroubleReason};
 use crate::lsn::{Lsn, Oid};
 use crate::postgres::preflight::{self, SyncState};
@@ -192,6 +192,30 @@ pub(super) async fn not_held(config: &Config, stream: &mut Stream, pid: i32) -> 
         return error.into();
     }
     in_use(format!("slot `{}` is not held by our walsender {pid}", config.slot))
+}
+
+/// The trouble while a session holds the slot. An agent of this pipeline makes us its standby, and
+/// anybody else is named. An agent with another prefix may hold a slot of this name; then our state
+/// knows nothing of the slot.
+pub(super) async fn held(config: &Config, sql: &Sql, state: &State) -> PipelineError {
+    let holder = match preflight::slot_holder(sql, &config.slot).await {
+        Ok(Some(holder)) => holder,
+        Ok(None) => return in_use(format!("slot `{}` was in use a moment ago", config.slot)),
+        Err(error) => return error.into(),
+    };
+    let slot = &config.slot;
+    let application = &config.postgres.application_name;
+    if holder.application.as_ref() != Some(application) {
+        let other = holder.application.as_deref().unwrap_or("another program");
+        return in_use(format!("slot `{slot}` is held by {other}: {holder}"));
+    }
+    if state.record.is_none() && state.intent.is_none() {
+        let other = "an agent of another pipeline (its state is not in our state topic)";
+        return in_use(format!("{other} holds slot `{slot}`: {holder}"));
+    }
+    let detail = format!("another agent of this pipeline holds slot `{slot}`: {holder}");
+    let reason = TroubleReason::Standby;
+    PipelineError::Trouble(Trouble::plain(reason, detail, reason.next()))
 }
 
 /// The trouble while another agent uses the slot. The connect is tried again.

@@ -52,16 +52,6 @@ impl Schemas {
 }
 
 impl Reporter {
-    /// The phase while changes flow. It has a reason if records carry ids that the registry does
-    /// not serve.
-    pub(super) fn streaming(&self) -> (Phase, String, String, String) {
-        let Some(detail) = self.schemas.needs_a_person() else {
-            return (Phase::Streaming, String::new(), String::new(), String::new());
-        };
-        let reason = TroubleReason::SchemaIdsDiffered;
-        (Phase::Streaming, reason.code().to_owned(), detail, reason.next().to_owned())
-    }
-
     /// Reports how many ids in use the registry has not confirmed, and why.
     pub fn ids_unproven(&mut self, open: u64, url: &str, why: &str) {
         self.metrics.schema_ids_unproven.set(gauge(open));

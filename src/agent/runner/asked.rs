@@ -13,6 +13,10 @@ impl Runner {
         if self.core.is_stopping() {
             return reply.send(Err(Refused::Stopping));
         }
+        if self.reporter.stands_by() {
+            let why = "this agent is a standby: ask the agent that holds the slot";
+            return reply.send(Err(Refused::NotAvailable(why.to_owned())));
+        }
         match request {
             Request::Pause => {
                 self.apply(Event::Pause);

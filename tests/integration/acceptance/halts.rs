@@ -30,7 +30,7 @@ fn pair(world: &World, more: &str) -> (Running, Running) {
     let first = world.agent(more);
     first.streams();
     let second = world.agent(more);
-    second.until("waiting", |status| status.reason == "slot_in_use");
+    second.until("waiting", |status| status.phase == Phase::Standby);
     (first, second)
 }
 

@@ -120,6 +120,18 @@ impl World {
         Running { agent: Agent::start(config, metrics.clone()).unwrap(), metrics }
     }
 
+    /// An agent of another prefix, with more keys of `[postgres]`.
+    pub fn agent_in(&self, prefix: &str, postgres: &str) -> Running {
+        let config = self.checked_with(
+            "postgres",
+            postgres,
+            "",
+            &format!("[topics]\nprefix = \"{prefix}\""),
+        );
+        let metrics = Metrics::new("0");
+        Running { agent: Agent::start(config, metrics.clone()).unwrap(), metrics }
+    }
+
     /// What `wellspring check` says that is not ok.
     pub fn check(&self, more: &str) -> String {
         String::from_utf8(self.run(more, &["check"]).stdout).unwrap()

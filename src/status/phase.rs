@@ -1,0 +1,92 @@
+//! The phase of the agent, with its reason, detail and next step, from the state of the core and
+//! the trouble that stands.
+
+use crate::continuity::{Trouble, TroubleReason};
+use crate::core::Core;
+use crate::status::Phase;
+
+/// Kafka counts as away if records are in flight and nothing is acknowledged for this long,
+/// whatever the connections say. A busy broker answers within a few seconds.
+const SILENT_MS: i64 = 10_000;
+
+/// What the status says about the phase.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// The phase.
+    pub phase: Phase,
+    /// Stable code of the reason; empty where the phase needs none.
+    pub reason: String,
+    /// The reason as a sentence.
+    pub detail: String,
+    /// The next step for the operator.
+    pub next: String,
+}
+
+/// What decides the phase besides the core.
+#[derive(Debug)]
+pub struct Facts<'a> {
+    /// The trouble that stands.
+    pub trouble: Option<&'a Trouble>,
+    /// A login that brokers refuse while they accept connections. No call fails then.
+    pub login: Option<&'a Trouble>,
+    /// Milliseconds since the last acknowledgement, if records are in flight.
+    pub silent_ms: i64,
+    /// What is wrong although changes flow.
+    pub beside: Option<&'a Trouble>,
+    /// The phase that was shown before.
+    pub before: Phase,
+}
+
+impl Told {
+    fn plain(phase: Phase) -> Self {
+        Told { phase, reason: String::new(), detail: String::new(), next: String::new() }
+    }
+
+    fn of(phase: Phase, trouble: &Trouble) -> Self {
+        let Trouble { reason, detail, next } = trouble.clone();
+        Told { phase, reason: reason.code().to_owned(), detail, next }
+    }
+
+    /// The phase of an agent with this core.
+    #[must_use]
+    pub fn new(core: &Core, facts: &Facts<'_>) -> Self {
+        if core.is_stopping() {
+            return Told::plain(Phase::Stopping);
+        }
+        if let Some(halt) = core.halted() {
+            let (code, next) = halt.reason.text();
+            let (reason, next) = (code.to_owned(), next.to_owned());
+            return Told { phase: Phase::Halted, reason, detail: halt.told(), next };
+        }
+        if let Some(trouble) = facts.trouble {
+            return Told::of(Phase::under(trouble.reason), trouble);
+        }
+        if let Some(trouble) = facts.login {
+            return Told::of(Phase::Retrying, trouble);
+        }
+        if !core.is_streaming() {
+            let begins = facts.before == Phase::Connecting;
+            return Told::plain(if begins { Phase::Connecting } else { Phase::Retrying });
+        }
+        if core.is_paused() {
+            return Told {
+                phase: Phase::Paused,
+                reason: "paused".to_owned(),
+                detail: "an operator asked for it; Postgres keeps the log meanwhile".to_owned(),
+                next: "`wellspring resume` goes on".to_owned(),
+            };
+        }
+        if facts.silent_ms > SILENT_MS {
+            let detail = format!("no acknowledgement for {} s", facts.silent_ms / 1000);
+            let reason = TroubleReason::KafkaUnavailable;
+            return Told::of(Phase::Retrying, &Trouble::plain(reason, detail, reason.next()));
+        }
+        if core.is_copying() {
+            return Told::plain(Phase::Snapshot);
+        }
+        match facts.beside {
+            Some(trouble) => Told::of(Phase::Streaming, trouble),
+            None => Told::plain(Phase::Streaming),
+        }
+    }
+}

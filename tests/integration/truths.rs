@@ -1,0 +1,3 @@
+//! Operators are told the truth: what status, metrics, log and commands say, held against the servers.
+
+mod standby;
