@@ -144,8 +144,10 @@ impl Told {
             return Some(format!("{}{reason}", status.phase.name()));
         }
         let lag_max = self.ready_lag.as_secs_f64();
-        (status.lag_seconds > lag_max)
-            .then(|| format!("lag {:.1} s, above {lag_max} s", status.lag_seconds))
+        match status.lag_seconds {
+            None => Some("the lag is not known".to_owned()),
+            Some(lag) => (lag > lag_max).then(|| format!("lag {lag:.1} s, above {lag_max} s")),
+        }
     }
 }
 

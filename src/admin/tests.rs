@@ -102,7 +102,7 @@ impl World {
 }
 
 fn streaming() -> Status {
-    Status { phase: Phase::Streaming, ..Status::default() }
+    Status { phase: Phase::Streaming, lag_seconds: Some(0.0), ..Status::default() }
 }
 
 #[test]
@@ -134,7 +134,9 @@ fn is_ready_only_while_streaming_within_the_lag_limit() {
     assert_eq!(world.get("/readyz"), (503, "not ready: connecting\n".to_owned()));
     world.is(streaming());
     assert_eq!(world.get("/readyz").0, 200);
-    world.is(Status { lag_seconds: 10.5, ..streaming() });
+    world.is(Status { lag_seconds: None, ..streaming() });
+    assert_eq!(world.get("/readyz"), (503, "not ready: the lag is not known\n".to_owned()));
+    world.is(Status { lag_seconds: Some(10.5), ..streaming() });
     assert_eq!(world.get("/readyz"), (503, "not ready: lag 10.5 s, above 10 s\n".to_owned()));
     world.is(Status {
         phase: Phase::Halted,

@@ -6,6 +6,7 @@ mod detached;
 mod measured;
 mod ended;
 mod outlook;
+mod positions;
 mod rates;
 mod schemas;
 mod watched;
@@ -19,12 +20,12 @@ use crate::kafka::{Delivery, State, Statistics, classify};
 use crate::ledger::Ticket;
 use crate::metrics::{Metrics, Peer, Stage, TableMetrics};
 use crate::plans::{Ready, SinkConfig};
-use crate::postgres::slot::SlotRow;
 use crate::postgres::{Sql, SystemIdentity};
+use crate::status::lag::Lag;
 use crate::status::phase::{Facts, Told};
 use crate::status::progress::{Progress, Wal};
 use crate::status::{
-    ChangeStatus, LastError, Phase, Positions, STATUS_FORMAT, Status, TableStatus, WindowStatus,
+    ChangeStatus, LastError, Phase, STATUS_FORMAT, Status, TableStatus, WindowStatus,
 };
 use crate::table::TableName;
 use std::collections::BTreeMap;
@@ -67,6 +68,7 @@ pub struct Reporter {
     pace: Pace,
     flow: rates::Flow,
     outlook: outlook::Outlook,
+    lag: Lag,
     /// The record whose way to its acknowledgement is measured, and when that began. One record is
     /// measured at a time.
     watched: Option<(Ticket, Instant)>,
@@ -119,6 +121,7 @@ impl Reporter {
             pace: Pace::new(Instant::now()),
             flow: rates::Flow::default(),
             outlook: outlook::Outlook::default(),
+            lag: Lag::default(),
             watched: None,
             kafka_before: Statistics::default(),
             progress: Progress::default(),
@@ -175,6 +178,8 @@ impl Reporter {
         }
         self.status.warnings = warnings;
         self.unidentified = None;
+        let position = (record.epoch, server.timeline);
+        self.lag.opened((self.status.epoch, self.status.timeline) != position);
         self.status.system_id = server.system_id.to_string();
         self.status.timeline = server.timeline;
         self.status.server_version = sql.server_version();
@@ -242,6 +247,11 @@ impl Reporter {
             }
         } else if let Some(was) = &self.trouble {
             info!(reason = was.reason.code(), "that is over");
+        }
+        match &trouble {
+            Some(trouble) if is_standby(&trouble) => self.lag.stand_by(),
+            Some(_) => self.lag.lost(), // Until the server answers again.
+            None => {}
         }
         self.trouble = trouble;
         self.told_ms = 0;
@@ -374,32 +384,13 @@ impl Reporter {
         self.told_ms = 0;
     }
 
-    /// Takes a reading of the slot's row.
-    pub fn slot(&mut self, row: &SlotRow) {
-        self.status.lsn.restart = row.restart_lsn.unwrap_or_default();
-        self.metrics.restart_lsn.set(gauge(self.status.lsn.restart.bytes()));
-        self.wal = Wal {
-            retained_bytes: row.retained_bytes(),
-            safe_bytes: row.safe_wal_size.and_then(|bytes| u64::try_from(bytes).ok()),
-        };
-        self.metrics.slot_retained_bytes.set(gauge(row.retained_bytes().unwrap_or_default()));
-        self.metrics.slot_safe_wal_bytes.set(row.safe_wal_size.unwrap_or(-1));
-        if let Some(wal_status) = &row.wal_status {
-            self.metrics.slot_wal_status.set(wal_status);
-        }
-        let wal = self.outlook.read(super::runner::unix_nanos() / 1_000_000, row);
-        let metrics = &self.metrics;
-        metrics.server_lsn.set(gauge(wal.server.bytes()));
-        metrics.slot_limit_bytes.set(wal.limit_bytes.map_or(-1, gauge));
-        metrics.slot_limit_forecast_seconds.set(wal.seconds_to_limit.unwrap_or(f64::INFINITY));
-        metrics.slot_standstill_seconds.set(wal.seconds_at_standstill.unwrap_or(f64::INFINITY));
-        self.status.wal = wal;
-    }
-
     /// Shows that the agent waits for Kafka before it has connected to Postgres.
     pub fn waiting(&mut self, now_ms: i64) {
         self.metrics.heartbeat.beat(now_ms);
-        let Some(trouble) = &self.trouble else { return };
+        let Some(trouble) = &self.trouble else {
+            self.tell.send_replace(self.status.told());
+            return;
+        };
         if self.status.reason != trouble.reason.code() {
             self.status.since_ms = now_ms;
             self.metrics.phase.set(Phase::Retrying.name());
@@ -407,7 +398,7 @@ impl Reporter {
         self.status.phase = Phase::Retrying;
         self.status.reason = trouble.reason.code().to_owned();
         (self.status.detail, self.status.next) = (trouble.detail.clone(), trouble.next.clone());
-        self.tell.send_replace(self.status.clone());
+        self.tell.send_replace(self.status.told());
     }
 
     /// Brings the metrics up to date, and the status at most every [`TELL_MS`].
@@ -418,7 +409,7 @@ impl Reporter {
             self.metrics.commit_to_ack_seconds.observe(seconds.max(0.0));
             self.metrics.transactions.inc();
         }
-        self.positions(core);
+        self.positions(core, now_ms * 1000);
         if now_ms - self.told_ms < TELL_MS {
             return;
         }
@@ -455,7 +446,7 @@ impl Reporter {
         (self.status.phase, self.status.reason, self.status.detail, self.status.next) =
             (phase, reason, detail, next);
         // The value is kept for the next reader, even if nobody listens now.
-        self.tell.send_replace(self.status.clone());
+        self.tell.send_replace(self.status.told());
     }
 
     fn phase(&self, core: &Core, now_ms: i64) -> Told {
@@ -475,26 +466,6 @@ impl Reporter {
         Told::new(core, &facts)
     }
 
-    /// Updates the positions after each turn of the loop, so that a scrape reads current values.
-    fn positions(&mut self, core: &Core) {
-        let ledger = core.ledger();
-        let lsn = Positions {
-            received: core.received(),
-            delivered: ledger.confirmed(),
-            confirmed: core.flushed(),
-            restart: self.status.lsn.restart,
-        };
-        self.status.lsn = lsn;
-        self.status.lag_bytes = lsn.received.bytes_since(lsn.delivered);
-        let metrics = &self.metrics;
-        metrics.received_lsn.set(gauge(lsn.received.bytes()));
-        metrics.delivered_lsn.set(gauge(lsn.delivered.bytes()));
-        metrics.confirmed_lsn.set(gauge(lsn.confirmed.bytes()));
-        metrics.undelivered_bytes.set(gauge(self.status.lag_bytes));
-        metrics.unconfirmed_bytes.set(gauge(lsn.received.bytes_since(lsn.confirmed)));
-        metrics.oldest_open.set(ledger.oldest_open_commit().map(|commit| commit.at.unix_micros()));
-    }
-
     /// Updates the values that are as old as the status at most, such as the lag and what is in
     /// flight.
     fn levels(&mut self, core: &Core, now_ms: i64) {
@@ -505,7 +476,7 @@ impl Reporter {
                 table.changes = metrics.changes();
             }
         }
-        status.lag_seconds = self.metrics.oldest_open.age_seconds(now_ms * 1000);
+        status.lag_seconds = self.lag.since().seconds(now_ms * 1000);
         status.in_flight_records = ledger.in_flight_records() as u64;
         status.in_flight_bytes = ledger.in_flight_bytes() as u64;
         let held = core.held_until().map(|until| until.since(core.now()) / 1000);

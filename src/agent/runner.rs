@@ -227,6 +227,8 @@ enum Look {
         lifted: bool,
         slot: Option<SlotRow>,
     },
+    /// The row of the slot, read while no stream is open.
+    Away(Option<SlotRow>),
 }
 
 /// The event that one wait has brought, before `handle` takes it.

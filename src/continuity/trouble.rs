@@ -49,7 +49,7 @@ pub enum TroubleReason {
 
 impl TroubleReason {
     /// Every reason, for metrics and runbooks.
-    pub const ALL: [TroubleReason; 19] = [
+    pub const ALL: [TroubleReason; 20] = [
         TroubleReason::PostgresUnavailable,
         TroubleReason::PostgresRefuses,
         TroubleReason::TlsRefused,

@@ -7,24 +7,32 @@ use std::sync::atomic::{AtomicI64, Ordering};
 /// lag is its age. It is computed at each reading, so it grows with the clock even when nothing
 /// else changes.
 #[derive(Clone, Debug)]
-pub struct OldestOpen(Arc<AtomicI64>);
+pub struct OldestOpen {
+    /// The commit's time in Unix microseconds, or [`OldestOpen::NONE`].
+    at: Arc<AtomicI64>,
+    /// Up to this time it is known that there is no such commit, in Unix microseconds.
+    caught_up_until: Arc<AtomicI64>,
+}
 
 impl OldestOpen {
-    /// Stands for "no unacknowledged commit".
+    /// Stands for "no time".
     const NONE: i64 = i64::MIN;
 
-    /// Notes the commit's time in Unix microseconds; `None` when every commit is acknowledged.
-    pub fn set(&self, unix_micros: Option<i64>) {
-        self.0.store(unix_micros.unwrap_or(Self::NONE), Ordering::Relaxed);
+    /// Notes the commit's time in Unix microseconds; `None` when no such commit is known.
+    /// `caught_up_until` is the time up to which there is none for sure.
+    pub fn set(&self, unix_micros: Option<i64>, caught_up_until: Option<i64>) {
+        self.at.store(unix_micros.unwrap_or(Self::NONE), Ordering::Relaxed);
+        self.caught_up_until.store(caught_up_until.unwrap_or(Self::NONE), Ordering::Relaxed);
     }
 
-    /// Age of the commit in seconds. It is 0 when every commit is acknowledged, or when the
-    /// server's clock is ahead of ours.
+    /// Age of the commit in seconds, 0 where there is none for sure, and otherwise NaN. A commit of
+    /// a server whose clock is ahead of ours has the age 0.
     #[must_use]
     pub fn age_seconds(&self, now_unix_micros: i64) -> f64 {
-        let at = self.0.load(Ordering::Relaxed);
+        let at = self.at.load(Ordering::Relaxed);
         if at == Self::NONE {
-            return 0.0;
+            let known = now_unix_micros <= self.caught_up_until.load(Ordering::Relaxed);
+            return if known { 0.0 } else { f64::NAN };
         }
         #[expect(clippy::cast_precision_loss, reason = "an age in microseconds, exact below 2^53")]
         let seconds = now_unix_micros.saturating_sub(at) as f64 / 1e6;
@@ -34,7 +42,8 @@ impl OldestOpen {
 
 impl Default for OldestOpen {
     fn default() -> Self {
-        OldestOpen(Arc::new(AtomicI64::new(Self::NONE)))
+        let none = || Arc::new(AtomicI64::new(Self::NONE));
+        OldestOpen { at: none(), caught_up_until: none() }
     }
 }
 
@@ -45,12 +54,20 @@ mod tests {
     #[test]
     fn lag_is_the_oldest_open_commits_age_when_somebody_asks() {
         let open = OldestOpen::default();
-        assert_eq!(open.age_seconds(5_000_000), 0.0);
-        open.set(Some(1_000_000));
+        assert!(open.age_seconds(5_000_000).is_nan(), "nothing is known yet");
+        open.set(Some(1_000_000), None);
         assert_eq!((open.age_seconds(3_500_000), open.age_seconds(9_000_000)), (2.5, 8.0));
         // The server's clock is ahead of ours, so the age is 0.
         assert_eq!(open.age_seconds(500_000), 0.0);
-        open.set(None);
-        assert_eq!(open.age_seconds(i64::MAX), 0.0);
+    }
+
+    #[test]
+    fn lag_is_0_only_as_long_as_that_is_known() {
+        let open = OldestOpen::default();
+        open.set(None, Some(7_000_000));
+        assert_eq!(open.age_seconds(7_000_000), 0.0);
+        assert!(open.age_seconds(7_000_001).is_nan());
+        open.set(None, None);
+        assert!(open.age_seconds(1).is_nan());
     }
 }

@@ -44,11 +44,11 @@ pub struct Metrics {
     /// WAL.
     pub confirmed_lsn: IntGauge,
     /// `wellspring_slot_restart_lsn_bytes`: the slot's restart_lsn, as last read.
-    pub restart_lsn: IntGauge,
-    /// `wellspring_undelivered_bytes`: WAL from delivered to received.
-    pub undelivered_bytes: IntGauge,
-    /// `wellspring_unconfirmed_bytes`: WAL from confirmed to received.
-    pub unconfirmed_bytes: IntGauge,
+    pub restart_lsn: Gauge,
+    /// `wellspring_undelivered_bytes`: the server's WAL beyond delivered; NaN if unknown.
+    pub undelivered_bytes: Gauge,
+    /// `wellspring_unconfirmed_bytes`: the server's WAL beyond confirmed; NaN if unknown.
+    pub unconfirmed_bytes: Gauge,
     /// The oldest commit that Kafka has not acknowledged. Its age is `wellspring_lag_seconds`.
     pub oldest_open: OldestOpen,
     lag_seconds: Gauge,
@@ -117,12 +117,12 @@ pub struct Metrics {
     /// Metrics of backfills and standstills.
     pub windows: WindowMetrics,
     /// `wellspring_slot_retained_bytes`: WAL that the server keeps for the slot, as last read.
-    pub slot_retained_bytes: IntGauge,
+    pub slot_retained_bytes: Gauge,
     /// `wellspring_slot_safe_wal_bytes`: WAL that can be written before the slot is in danger; -1
     /// without a limit.
-    pub slot_safe_wal_bytes: IntGauge,
+    pub slot_safe_wal_bytes: Gauge,
     /// `wellspring_slot_limit_bytes`: the most WAL the server keeps for a slot; -1 without a limit.
-    pub slot_limit_bytes: IntGauge,
+    pub slot_limit_bytes: Gauge,
     /// `wellspring_slot_limit_forecast_seconds`: seconds until the limit at the present growth of
     /// the retained WAL; +Inf where it does not grow or there is no limit.
     pub slot_limit_forecast_seconds: Gauge,
@@ -130,7 +130,7 @@ pub struct Metrics {
     /// confirmed.
     pub slot_standstill_seconds: Gauge,
     /// `wellspring_server_lsn_bytes`: the end of the server's WAL, as last read.
-    pub server_lsn: IntGauge,
+    pub server_lsn: Gauge,
     /// Time of the main loop's last turn. `/livez` reads it.
     pub heartbeat: Heartbeat,
     /// `wellspring_needs_a_person`: 1 while the agent is halted, or is refused at each attempt
@@ -241,14 +241,14 @@ impl Metrics {
                 "confirmed_lsn_bytes",
                 "The LSN that was confirmed to Postgres, which may discard WAL before it.",
             ),
-            restart_lsn: to.gauge("slot_restart_lsn_bytes", "The slot's restart_lsn when it was last read."),
+            restart_lsn: to.float("slot_restart_lsn_bytes", "The slot's restart_lsn; NaN if unknown."),
             undelivered_bytes: to
-                .gauge("undelivered_bytes", "Bytes of WAL between the delivered and the received position."),
+                .float("undelivered_bytes", "Bytes of WAL that Kafka has not acknowledged; NaN if unknown."),
             unconfirmed_bytes: to
-                .gauge("unconfirmed_bytes", "Bytes of WAL between the confirmed and the received position."),
+                .float("unconfirmed_bytes", "Bytes of WAL that are not confirmed to the server; NaN if unknown."),
             oldest_open: OldestOpen::default(),
             lag_seconds: to
-                .float("lag_seconds", "Age of the oldest commit that Kafka has not acknowledged; 0 if there is none."),
+                .float("lag_seconds", "Age of the oldest commit that Kafka has not acknowledged; NaN if unknown."),
             commit_to_ack_seconds: to.histogram(
                 "commit_to_ack_seconds",
                 "Seconds from a commit in Postgres to its acknowledgement by Kafka.",
@@ -299,23 +299,23 @@ impl Metrics {
             copy_tables_open: to.gauge("copy_tables_open", "Tables of the first copy that are not copied yet."),
             copy_tables_left: to.gauge("copy_tables_left", "Tables that the first copy left out."),
             windows: WindowMetrics::declare(&to),
-            slot_retained_bytes: to
-                .gauge("slot_retained_bytes", "Bytes of WAL that the server kept for the slot when it was last read."),
-            slot_safe_wal_bytes: to
-                .gauge("slot_safe_wal_bytes", "Bytes of WAL until the slot may be lost; -1 without a limit."),
-            slot_limit_bytes: to.gauge(
-                "slot_limit_bytes",
-                "The most WAL that the server keeps for a slot, in bytes; -1 without a limit.",
+            slot_retained_bytes: to.float(
+                "slot_retained_bytes",
+                "Bytes of WAL that the server kept for the slot when it was last read; NaN before.",
             ),
+            slot_safe_wal_bytes: to.float(
+                "slot_safe_wal_bytes",
+                "Bytes of WAL until the slot may be lost; -1 without a limit, NaN if unknown.",
+            ),
+            slot_limit_bytes: to
+                .float("slot_limit_bytes", "The most WAL kept for a slot; -1 without a limit, NaN if unknown."),
             slot_limit_forecast_seconds: to.float(
                 "slot_limit_forecast_seconds",
-                "Seconds until the retained WAL reaches the limit at its present growth; +Inf if it does not grow.",
+                "Seconds until the retained WAL is at its limit; +Inf if never, NaN if unknown.",
             ),
-            slot_standstill_seconds: to.float(
-                "slot_standstill_seconds",
-                "Seconds until the limit if the slot stood still from now on; +Inf without a limit.",
-            ),
-            server_lsn: to.gauge("server_lsn_bytes", "The end LSN of the server's WAL when it was last read."),
+            slot_standstill_seconds: to
+                .float("slot_standstill_seconds", "Seconds until the limit if the slot stood still; NaN if unknown."),
+            server_lsn: to.float("server_lsn_bytes", "The end of the server's WAL; NaN if unknown."),
             process: ProcessMetrics::declare(&to),
             mode_info: to.add(IntGaugeVec::new(
                 Opts::new(
@@ -353,10 +353,20 @@ impl Metrics {
             topics: Arc::default(),
             registry: to.0,
         };
-        metrics.slot_limit_bytes.set(-1);
-        metrics.slot_safe_wal_bytes.set(-1);
-        metrics.slot_limit_forecast_seconds.set(f64::INFINITY);
-        metrics.slot_standstill_seconds.set(f64::INFINITY);
+        // Nothing is known of server and slot before the first reading.
+        for unknown in [
+            &metrics.restart_lsn,
+            &metrics.server_lsn,
+            &metrics.undelivered_bytes,
+            &metrics.unconfirmed_bytes,
+            &metrics.slot_retained_bytes,
+            &metrics.slot_safe_wal_bytes,
+            &metrics.slot_limit_bytes,
+            &metrics.slot_limit_forecast_seconds,
+            &metrics.slot_standstill_seconds,
+        ] {
+            unknown.set(f64::NAN);
+        }
         metrics
     }
 
@@ -483,10 +493,12 @@ mod tests {
         let text = metrics.render();
         for line in [
             "wellspring_build_info{version=\"0.0.0\"} 1",
-            "wellspring_lag_seconds 0",
+            "wellspring_lag_seconds NaN",
             "wellspring_phase{phase=\"streaming\"} 0",
             "wellspring_failures_total{reason=\"slot_lost\"} 0",
-            "wellspring_slot_limit_forecast_seconds inf",
+            "wellspring_slot_limit_forecast_seconds NaN",
+            "wellspring_slot_retained_bytes NaN",
+            "wellspring_slot_limit_bytes NaN",
             "wellspring_rows_total{operation=\"insert\",table=\"public.t\"} 0",
             "# HELP wellspring_confirmed_lsn_bytes The LSN that was confirmed to Postgres, which may discard WAL before it.",
         ] {
@@ -534,13 +546,17 @@ mod tests {
     }
 
     #[test]
-    fn lag_grows_with_the_clock_and_is_0_when_caught_up() {
+    fn lag_grows_with_the_clock_and_is_0_only_if_that_is_known() {
         let metrics = Metrics::new("0");
+        assert!(metrics.render().contains("wellspring_lag_seconds NaN\n"));
+        metrics.oldest_open.set(None, Some(i64::MAX));
         assert!(metrics.render().contains("wellspring_lag_seconds 0\n"));
-        metrics.oldest_open.set(Some(1_000_000));
-        assert!(!metrics.render().contains("wellspring_lag_seconds 0\n"));
-        metrics.oldest_open.set(None);
-        assert!(metrics.render().contains("wellspring_lag_seconds 0\n"));
+        metrics.oldest_open.set(Some(1_000_000), None);
+        let text = metrics.render();
+        assert!(
+            !text.contains("wellspring_lag_seconds 0\n")
+                && !text.contains("wellspring_lag_seconds NaN\n")
+        );
     }
 
     #[test]

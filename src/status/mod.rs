@@ -3,6 +3,7 @@
 //! There is one `Status` value. It is replaced as a whole and read through a watch channel. It
 //! holds no row value and no secret.
 
+pub mod lag;
 pub mod phase;
 pub mod progress;
 
@@ -202,7 +203,8 @@ pub struct CopyTableStatus {
 pub struct TableStatus {
     /// Name of the table's topic.
     pub topic: String,
-    /// `streaming`, `refused`, `detached`, `repairing`, `waiting` or `excluded`.
+    /// `streaming`, `refused`, `detached`, `repairing`, `waiting` or `excluded`. A table streams
+    /// only in the phase `streaming`; in another phase it waits, with the reason of the phase.
     pub state: String,
     /// Stable code of the reason for a state other than `streaming`; otherwise empty.
     pub reason: String,
@@ -271,8 +273,8 @@ pub struct WalStatus {
     pub read_ms: i64,
     /// End of the server's WAL.
     pub server: Lsn,
-    /// Bytes of WAL that are kept.
-    pub retained_bytes: u64,
+    /// Bytes of WAL that are kept; `None` before the first reading.
+    pub retained_bytes: Option<u64>,
     /// The most bytes that the server will keep; `None` without `max_slot_wal_keep_size`.
     pub limit_bytes: Option<u64>,
     /// `reserved`, `extended`, `unreserved` or `lost`, as the server reports it.
@@ -296,10 +298,10 @@ pub struct WalStatus {
 pub struct Moment {
     /// Time of the sample, in Unix milliseconds.
     pub at_ms: i64,
-    /// Age in seconds of the oldest commit that Kafka has not acknowledged.
-    pub lag_seconds: f64,
-    /// Bytes of WAL that Kafka has not acknowledged.
-    pub lag_bytes: u64,
+    /// Age in seconds of the oldest commit that Kafka has not acknowledged; `None` if unknown.
+    pub lag_seconds: Option<f64>,
+    /// Bytes of WAL that Kafka has not acknowledged; `None` if unknown.
+    pub lag_bytes: Option<u64>,
     /// Records acknowledged per second.
     pub delivered: f64,
     /// True if the phase was `streaming`.
@@ -421,10 +423,12 @@ pub struct Status {
     pub term: u64,
     /// The positions of the stream.
     pub lsn: Positions,
-    /// Bytes of WAL from `confirmed` to `received`.
-    pub lag_bytes: u64,
-    /// Age in seconds of the oldest commit that Kafka has not acknowledged; 0 when there is none.
-    pub lag_seconds: f64,
+    /// Bytes of the server's WAL that Kafka has not acknowledged, received or not; `None` if that
+    /// is not known.
+    pub lag_bytes: Option<u64>,
+    /// Age in seconds of the oldest commit that Kafka has not acknowledged, received or not; 0 if
+    /// there is none, and `None` if that is not known.
+    pub lag_seconds: Option<f64>,
     /// Throughput over the last five seconds.
     pub rates: Rates,
     /// The stages, in the order in which a change passes them.
@@ -461,4 +465,21 @@ pub struct Status {
     /// because they are long.
     #[serde(skip)]
     pub history: Arc<[Moment]>,
+}
+
+impl Status {
+    /// The status as it is told. While the phase is not `streaming` no table has changes flowing.
+    #[must_use]
+    pub fn told(&self) -> Status {
+        let mut told = self.clone();
+        if self.phase != Phase::Streaming {
+            let flowing = told.tables.values_mut().filter(|table| table.state == "streaming");
+            for table in flowing {
+                "waiting".clone_into(&mut table.state);
+                table.reason.clone_from(&self.reason);
+                table.changes_per_second = 0.0;
+            }
+        }
+        told
+    }
 }

@@ -12,7 +12,7 @@ const SILENT_MS: i64 = 10_000;
 /// What the status says about the phase.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Told {
-    /// The phase.
+    /// What the agent is doing at the moment.
     pub phase: Phase,
     /// Stable code of the reason; empty where the phase needs none.
     pub reason: String,

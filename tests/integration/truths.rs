@@ -1,3 +1,4 @@
 //! Operators are told the truth: what status, metrics, log and commands say, held against the servers.
 
+mod lag;
 mod standby;

@@ -206,7 +206,8 @@ function showTiles(s) {
   const flowing = tables.filter((table) => table.state === "streaming").length;
   const failed = tables.some((table) => table.state === "refused" || table.state === "detached");
   const tiles = [
-    ["Lag", s.lag_seconds ? span(s.lag_seconds) : "0 s", `${bytes(s.lag_bytes)} of WAL`, s.lag_seconds > 60 ? "bad" : s.lag_seconds > 10 ? "warn" : ""],
+    ["Lag", s.lag_seconds === null ? "unknown" : s.lag_seconds ? span(s.lag_seconds) : "0 s",
+      s.lag_bytes === null ? "bytes of WAL unknown" : `${bytes(s.lag_bytes)} of WAL`, s.lag_seconds > 60 ? "bad" : s.lag_seconds > 10 ? "warn" : ""],
     ["Delivered", `${count(s.rates.delivered)}/s`, `${count(s.rates.transactions)} transactions/s`, ""],
     ["In flight", count(s.in_flight_records), `${bytes(s.in_flight_bytes)}, ${Math.round(used * 100)} % of the budget`, used >= 1 ? "warn" : ""],
     ["Tables", `${flowing} of ${tables.length}`, "have changes flowing", failed ? "bad" : ""],

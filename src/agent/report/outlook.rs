@@ -63,7 +63,7 @@ impl Outlook {
         WalStatus {
             read_ms: at_ms,
             server: row.server_lsn,
-            retained_bytes: retained,
+            retained_bytes: Some(retained),
             limit_bytes: safe.map(|safe| retained.saturating_add_signed(safe)),
             wal_status: row.wal_status.clone().unwrap_or_default(),
             invalidation: row.invalidation.clone().unwrap_or_default(),
@@ -129,7 +129,7 @@ mod tests {
         let first = outlook.read(0, &row(1000, 2000, Some(9000)));
         assert_eq!(
             (first.retained_bytes, first.limit_bytes, first.seconds_to_limit),
-            (1000, Some(10_000), None)
+            (Some(1000), Some(10_000), None)
         );
         let last = outlook.read(30_000, &row(1000, 5000, Some(6000)));
         assert_eq!(

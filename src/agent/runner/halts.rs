@@ -10,9 +10,9 @@ use crate::continuity::{Halt, Reason};
 /// Pause before a failed write of a halt's record is repeated.
 const HALT_RETRY: Duration = Duration::from_secs(1);
 
-/// One check out of this many also asks the server about the slot, over a connection of its own.
-/// The WAL that is kept for a halted pipeline grows.
-const SLOT_LOOKS: u32 = 3;
+/// One check out of this many also judges the halt anew. Each check reads the row of the slot, over
+/// a connection of its own, because the lag and the kept WAL of a halted pipeline grow.
+const JUDGED_LOOKS: u32 = 3;
 
 /// The try that is under way after a halt, and the deadline of an exit.
 #[derive(Default)]
@@ -32,6 +32,8 @@ struct Known {
     recorded: bool,
     epoch: u64,
     term: Option<u64>,
+    /// Whether the server is asked if a connect would still halt.
+    judges: bool,
 }
 
 impl Runner {
@@ -78,8 +80,8 @@ impl Runner {
         }
     }
 
-    /// Checks whether something has ended the halt. One check out of [`SLOT_LOOKS`] also asks
-    /// Postgres, over a connection of its own.
+    /// Checks whether something has ended the halt. One check out of [`JUDGED_LOOKS`] also asks
+    /// Postgres whether a connect would still halt.
     pub(super) fn look_at_halt(&mut self, halt: Halt) {
         let known = Known {
             recorded: halt.recorded.is_some(),
@@ -89,12 +91,12 @@ impl Runner {
                 .map_or_else(|| self.reporter.epoch(), |recorded| recorded.epoch),
             term: self.core.record().map(|record| record.term),
             halt,
+            judges: self.halts.checks.is_multiple_of(JUDGED_LOOKS),
         };
         let (keeper, config, author) = (self.keeper.clone(), self.config.clone(), self.author());
-        let asks = self.halts.checks.is_multiple_of(SLOT_LOOKS);
         self.halts.checks = self.halts.checks.wrapping_add(1);
-        self.tasks.looking =
-            Some(tokio::spawn(async move { look(&config, &keeper, &author, &known, asks).await }));
+        let look = async move { look(&config, &keeper, &author, &known).await };
+        self.tasks.looking = Some(tokio::spawn(look));
     }
 
     /// Removes the recorded halt if the acknowledged checkpoint covers the change at which the
@@ -142,14 +144,8 @@ fn has_moved(record: &Checkpoint, known: &Known, halted: Option<&Halted>) -> boo
     record.epoch > known.epoch || term.is_some_and(|term| record.term > term)
 }
 
-/// Checks once whether the halt is lifted. `asks` also reads the row of the slot.
-async fn look(
-    config: &Config,
-    keeper: &Keeper,
-    author: &Author,
-    known: &Known,
-    asks: bool,
-) -> Look {
+/// Checks once whether the halt is lifted, and reads the row of the slot.
+async fn look(config: &Config, keeper: &Keeper, author: &Author, known: &Known) -> Look {
     let mut lifted = false;
     let mut judged = false;
     if let Ok(state) = keeper
@@ -171,8 +167,8 @@ async fn look(
         }
     }
     let slot = match () {
-        () if !asks || lifted => None,
-        () if judged => match recorded::judged_again(config, keeper).await {
+        () if lifted => None,
+        () if judged && known.judges => match recorded::judged_again(config, keeper).await {
             Ok((slot, halts)) => {
                 lifted = !halts;
                 slot

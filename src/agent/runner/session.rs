@@ -85,6 +85,7 @@ impl Runner {
             .map(|(topic, partition, end)| (self.route_of(topic), *partition, *end))
             .collect();
         self.reporter.opened(&self.config, &opened, &server, &sql, &captured, warnings);
+        self.reporter.slot(&slot);
         let interval = STATUS_INTERVAL_MAX.min(timeout / 3);
         self.core.retime(settings(&self.config, interval, timeout));
         let ids = match self.schema_ids() {
@@ -440,6 +441,10 @@ impl Runner {
         self.looked_at = now;
         if let Some(halt) = self.core.halted().filter(|_| self.live.is_none()).cloned() {
             self.look_at_halt(halt);
+        } else if self.live.is_none() && !self.core.is_stopping() {
+            let (postgres, slot) = (self.config.postgres.clone(), self.config.slot.clone());
+            let look = async move { Look::Away(read_slot(&postgres, &slot).await) };
+            self.tasks.looking = Some(tokio::spawn(look));
         } else {
             self.look_at_source();
         }
@@ -455,6 +460,8 @@ impl Runner {
                     self.apply(Event::Retry);
                 }
             }
+            Look::Away(Some(row)) => self.reporter.slot(&row),
+            Look::Away(None) => {}
             Look::Login(Ok(None)) => self.reporter.login_refused(),
             Look::Login(Ok(Some(sink))) => {
                 self.config.sink = sink;

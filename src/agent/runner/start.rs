@@ -3,7 +3,7 @@
 use super::*;
 use crate::continuity::Refused;
 use crate::core::Stopped;
-use crate::kafka::State;
+use crate::kafka::{KafkaError, State};
 
 /// Pause before the state is opened again, while Kafka is away at the start.
 const STATE_RETRY: Duration = Duration::from_secs(1);
@@ -84,7 +84,7 @@ async fn first_state(
 /// Opens the state, however long Kafka is away. Returns an error only if Kafka refuses us.
 async fn open_state(config: &Config, reporter: &mut Reporter) -> Result<State, Exit> {
     loop {
-        let error = match config.open_state().await {
+        let error = match open_and_look(config, reporter).await {
             Ok(state) => return Ok(state),
             Err(error) => error,
         };
@@ -95,5 +95,26 @@ async fn open_state(config: &Config, reporter: &mut Reporter) -> Result<State, E
         }
         reporter.waiting(unix_nanos() / 1_000_000);
         tokio::time::sleep(STATE_RETRY).await;
+    }
+}
+
+/// Opens the state. Meanwhile the row of the slot is read once, because the WAL that the server
+/// keeps concerns the operator above all while Kafka is away.
+async fn open_and_look(config: &Config, reporter: &mut Reporter) -> Result<State, KafkaError> {
+    let mut opening = std::pin::pin!(config.open_state());
+    let mut looking = std::pin::pin!(session::read_slot(&config.postgres, &config.slot));
+    let mut has_looked = false;
+    loop {
+        tokio::select! {
+            biased; // The state comes first: with it the stream begins.
+            opened = &mut opening => return opened,
+            row = &mut looking, if !has_looked => {
+                has_looked = true;
+                if let Some(row) = row {
+                    reporter.slot(&row);
+                    reporter.waiting(unix_nanos() / 1_000_000);
+                }
+            }
+        }
     }
 }

@@ -109,14 +109,14 @@ impl Screen {
         } else {
             format!(", {}", status.phase.name())
         };
+        let lag = status.lag_seconds.map_or("unknown".to_owned(), |lag| format!("{lag:.3} s"));
         let line = format!(
-            "-- {rate:.0} events/s, {} of {} shown; {} in all, {} tombstones; {rows} rows; lag {:.3} s, {} bytes{phase}",
+            "-- {rate:.0} events/s, {} of {} shown; {} in all, {} tombstones; {rows} rows; lag {lag}, {} bytes{phase}",
             self.shown,
             self.recent,
             self.events,
             self.tombstones,
-            status.lag_seconds,
-            status.lag_bytes,
+            status.lag_bytes.unwrap_or(0),
         );
         self.say_in("2", &line);
         self.shown = 0;

@@ -132,6 +132,16 @@ impl World {
         Running { agent: Agent::start(config, metrics.clone()).unwrap(), metrics }
     }
 
+    /// An agent whose brokers are nowhere.
+    pub fn agent_without_kafka(&self) -> Running {
+        let text = self.text("postgres", "").replace(&self.broker.bootstrap(), "127.0.0.1:1");
+        let loaded = config::check("test.toml", &text, &config::Environment::new())
+            .unwrap_or_else(|e| panic!("{e}"));
+        let metrics = Metrics::new("0");
+        let agent = Agent::start(loaded.checked.pipeline(false), metrics.clone()).unwrap();
+        Running { agent, metrics }
+    }
+
     /// What `wellspring check` says that is not ok.
     pub fn check(&self, more: &str) -> String {
         String::from_utf8(self.run(more, &["check"]).stdout).unwrap()
