@@ -5,10 +5,10 @@
 
 use super::Config;
 use super::begin::create_slot;
-use super::open::{Seen, recorded};
+use super::open::{Foresight, Seen, recorded};
 use super::supervise::PipelineError;
 use crate::continuity::checkpoint::{Accepted, Checkpoint, State};
-use crate::continuity::halted::Halted;
+use crate::continuity::halted::{Author, Halted};
 use crate::continuity::{By, Halt, LsnRange, Proof, Reason, Verdict};
 use crate::kafka::KafkaError;
 use crate::lsn::Lsn;
@@ -86,10 +86,12 @@ pub struct Look {
     pub slot: Option<SlotRow>,
     /// The newest checkpoint. `None` if there is none yet.
     pub record: Option<Checkpoint>,
-    /// The judgement of the slot against the checkpoint.
-    pub verdict: Verdict,
+    /// What a start would do now.
+    pub foresight: Foresight,
     /// The recorded halt. `None` if there is none, or a consent has ended it since.
     pub halt: Option<Halted>,
+    /// Tables whose first copy is not complete.
+    pub owed: Vec<String>,
 }
 
 /// The connections of one command, and what it found at its beginning.
@@ -159,7 +161,11 @@ pub async fn retry(config: &Config) -> Result<Halted, ConsentError> {
 pub async fn status(config: &Config) -> Result<Look, ConsentError> {
     let Desk { seen, .. } = desk(config).await?;
     let halt = standing(&seen.state).cloned();
-    Ok(Look { slot: seen.slot().cloned(), verdict: seen.judge(), record: seen.state.record, halt })
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    let author = Author { run: String::new(), fingerprint: config.fingerprint.clone(), version };
+    let foresight = seen.foresee(config, &author).await;
+    let owed = seen.state.copy.owed().into_iter().map(|table| table.to_string()).collect();
+    Ok(Look { slot: seen.slot().cloned(), foresight, record: seen.state.record, halt, owed })
 }
 
 /// Creates the slot and its checkpoint, for a pipeline that starts later from this point.

@@ -5,10 +5,12 @@
 //! shutdown up. It stays open as the sentinel, and serves the catalog. This file asks the
 //! questions, and `continuity` judges the answers.
 
+mod foresight;
 mod questions;
 pub mod recorded;
 mod warnings;
 
+pub use self::foresight::Foresight;
 use self::questions::{
     asynchronous, database, failover, first_look, flushed, held, history, not_held, origins, waiting,
 };

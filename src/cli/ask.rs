@@ -66,7 +66,7 @@ pub(super) fn run(checked: &Checked, ask: &Ask) -> Result<Code, Failure> {
 }
 
 /// The address at which an agent that listens on `address` is reached from the same machine.
-fn reachable(address: SocketAddr) -> SocketAddr {
+pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),

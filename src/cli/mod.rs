@@ -15,6 +15,7 @@ mod notify;
 mod progress;
 mod remove;
 mod run;
+mod running;
 mod slot;
 
 pub use exit::{Code, Failure};

@@ -1,7 +1,9 @@
 //! `wellspring slot`: shows, creates or drops the slot, and accepts a gap. Also `wellspring retry`.
 
-use super::{Code, Failure, block_on, logging, print};
+use super::running::Running;
+use super::{Code, Failure, block_on, logging, print, running};
 use crate::agent::consent::{self, Look};
+use crate::agent::open::Foresight;
 use crate::config::Checked;
 use crate::continuity::{LsnRange, Verdict};
 use crate::lsn::Lsn;
@@ -40,13 +42,11 @@ pub(super) fn run(checked: &Checked, command: &Command) -> Result<Code, Failure>
         match command {
             Command::Status { json } => {
                 let look = consent::status(&config).await?;
-                print(&if *json {
-                    as_json(&checked.slot, &look)
-                } else {
-                    as_text(&checked.slot, &look)
-                });
-                Ok(match (&look.verdict, &look.halt) {
-                    (Verdict::Halt(_), _) | (_, Some(_)) => Code::Continuity,
+                let agent = running::ask(checked).await;
+                let shown = if *json { as_json } else { as_text };
+                print(&shown(&checked.slot, &look, agent.as_ref()));
+                Ok(match (&look.foresight, &look.halt) {
+                    (Foresight::Halts(_), _) | (_, Some(_)) => Code::Continuity,
                     _ => Code::Done,
                 })
             }
@@ -91,7 +91,7 @@ pub(super) fn retry(checked: &Checked) -> Result<Code, Failure> {
     })?
 }
 
-fn as_text(name: &str, look: &Look) -> String {
+fn as_text(name: &str, look: &Look, agent: Option<&Running>) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: String| {
         // Writing to a String cannot fail.
@@ -139,12 +139,20 @@ fn as_text(name: &str, look: &Look) -> String {
             }
         }
     }
-    let (verdict, detail, next) = said(&look.verdict);
+    if let Some(agent) = agent {
+        line("running agent", agent.summary());
+        for (name, text) in [("  because", &agent.detail), ("  next", &agent.next)] {
+            if !text.is_empty() {
+                line(name, text.clone());
+            }
+        }
+    }
+    let (verdict, detail, next) = said(&look.foresight);
     line("verdict", verdict.to_owned());
     if !detail.is_empty() {
         line("  because", detail);
     }
-    if let Verdict::Halt(halt) = &look.verdict
+    if let Foresight::Halts(halt) = &look.foresight
         && let Some(range) = halt.range
     {
         line("  in doubt", format!("{} to {}", range.from, range.to));
@@ -169,8 +177,24 @@ fn as_text(name: &str, look: &Look) -> String {
     text.trim_end().to_owned()
 }
 
-/// The verdict as a code, its reason, and the next step.
-fn said(verdict: &Verdict) -> (&'static str, String, &'static str) {
+/// What a start would do now, as a code, with its reason and the next step.
+pub(super) fn said(foresight: &Foresight) -> (&'static str, String, &'static str) {
+    match foresight {
+        Foresight::Held(pid) => ("held", format!("pid {pid} holds the slot"), ""),
+        Foresight::Anew(reason) => {
+            ("begins_anew", format!("{reason}: snapshot.mode copies every table again"), "")
+        }
+        Foresight::Tries(halt) => {
+            let detail = format!("{}: {}", halt.reason.code(), halt.told());
+            ("tries_once", detail, "`wellspring run` tries the change once more")
+        }
+        Foresight::Waits(detail) => ("waits", detail.clone(), ""),
+        Foresight::Halts(halt) => (halt.reason.code(), halt.told(), halt.reason.text().1),
+        Foresight::Streams(verdict) => verdict_said(verdict),
+    }
+}
+
+fn verdict_said(verdict: &Verdict) -> (&'static str, String, &'static str) {
     match verdict {
         Verdict::Resume(resume) => {
             ("resumes", format!("continuity is proven from {}", resume.from), "")
@@ -188,10 +212,10 @@ fn said(verdict: &Verdict) -> (&'static str, String, &'static str) {
     }
 }
 
-fn as_json(name: &str, look: &Look) -> String {
-    let (verdict, detail, next) = said(&look.verdict);
-    let range = match &look.verdict {
-        Verdict::Halt(halt) => halt.range,
+fn as_json(name: &str, look: &Look, agent: Option<&Running>) -> String {
+    let (verdict, detail, next) = said(&look.foresight);
+    let range = match &look.foresight {
+        Foresight::Halts(halt) => halt.range,
         _ => None,
     };
     let slot = look.slot.as_ref().map(|row| {
@@ -208,7 +232,7 @@ fn as_json(name: &str, look: &Look) -> String {
     });
     let whole = serde_json::json!({
         "name": name, "slot": slot, "record": look.record,
-        "verdict": verdict, "detail": detail, "range": range, "next": next, "halt": look.halt,
+        "verdict": verdict, "detail": detail, "range": range, "next": next, "halt": look.halt, "agent": agent,
     });
     format!("{whole:#}")
 }

@@ -1,4 +1,5 @@
 //! Operators are told the truth: what status, metrics, log and commands say, held against the servers.
 
+mod commands;
 mod lag;
 mod standby;

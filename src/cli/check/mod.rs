@@ -7,6 +7,7 @@
 mod around;
 mod detached;
 mod failover;
+mod running;
 mod schemas;
 mod sink;
 mod source;
@@ -36,6 +37,7 @@ enum Area {
     Postgres,
     Kafka,
     Registry,
+    Continuity,
 }
 
 /// Result of one check.
@@ -105,6 +107,10 @@ async fn look(checked: &Checked) -> Vec<Finding> {
     let seen = source::look(checked, &mut postgres).await;
     let mut findings = postgres.list;
     findings.extend(sink::look(checked, &seen).await);
+    // Without a connection or the state there is nothing to judge, and the failure is told above.
+    let fails = |area| findings.iter().any(|f| f.area == area && f.level == Level::Fail);
+    let is_reachable = seen.is_reachable && !fails(Area::Kafka);
+    findings.extend(running::look(checked, is_reachable).await);
     findings
 }
 
@@ -115,6 +121,7 @@ fn code(findings: &[Finding]) -> Code {
         None => Code::Done,
         Some(Area::Postgres) => Code::Source,
         Some(Area::Kafka | Area::Registry) => Code::Sink,
+        Some(Area::Continuity) => Code::Continuity,
     }
 }
 

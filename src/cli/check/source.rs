@@ -32,6 +32,8 @@ pub(super) struct Seen {
     pub captured: Vec<Captured>,
     /// Topic and schemas of their records.
     pub drafted: Vec<Drafted>,
+    /// Whether the server could be asked everything.
+    pub is_reachable: bool,
 }
 
 /// Makes all findings about Postgres. Returns the captured tables, as far as they could be read.
@@ -111,7 +113,7 @@ async fn try_look(checked: &Checked, findings: &mut Findings) -> Result<Seen, Pg
         .into_iter()
         .map(|table| Captured { name: table.name.clone(), has_key: has_key(table) })
         .collect();
-    Ok(Seen { captured, drafted })
+    Ok(Seen { captured, drafted, is_reachable: true })
 }
 
 /// Checks that the server can filter by origin, if the configuration asks for it.

@@ -147,6 +147,12 @@ impl World {
         String::from_utf8(self.run(more, &["check"]).stdout).unwrap()
     }
 
+    /// Exit code and standard output of a command of the program.
+    pub fn told(&self, more: &str, arguments: &[&str]) -> (Option<i32>, String) {
+        let output = self.run(more, arguments);
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
     /// Runs a command of the program, which has to do what it is asked.
     #[track_caller]
     pub fn command(&self, more: &str, arguments: &[&str]) {

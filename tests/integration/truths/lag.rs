@@ -44,10 +44,9 @@ fn the_lag_of_a_paused_stream_grows_and_counts_what_it_lacks() {
     let status = grows(&agent, since);
     let told = status.lag_bytes.unwrap();
     assert!(told >= written && told < written + (1 << 20), "{told} told, {written} written");
-    assert_eq!(
-        agent.metric("wellspring_undelivered_bytes"),
-        f64::from(u32::try_from(told).unwrap())
-    );
+    let metric =
+        agent.metric("wellspring_undelivered_bytes") - f64::from(u32::try_from(told).unwrap());
+    assert!((0.0..f64::from(1 << 20)).contains(&metric), "{metric} more in the metrics");
     agent.ask(Request::Resume).unwrap();
     caught_up(&agent);
     agent.stop();

@@ -1,0 +1,64 @@
+//! Asks the agent that runs under this configuration what it says of itself. Nothing is changed, and
+//! no token is needed.
+
+use super::ask::reachable;
+use crate::config::Checked;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The agent answers from memory. What takes longer is no agent of ours, or a stuck machine.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// What an agent says in `/status`, as far as commands repeat it.
+#[derive(Debug, Deserialize, Serialize)]
+pub(super) struct Running {
+    pub phase: String,
+    pub reason: String,
+    pub detail: String,
+    pub next: String,
+    pub slot: String,
+    pub needs_a_person: bool,
+    pub lag_seconds: Option<f64>,
+    pub tables: BTreeMap<String, Part>,
+    pub windows: Vec<Copy>,
+}
+
+/// State of one table.
+#[derive(Debug, Deserialize, Serialize)]
+pub(super) struct Part {
+    pub state: String,
+    pub reason: String,
+    pub detail: String,
+    pub next: String,
+}
+
+/// State of one copy beside the stream.
+#[derive(Debug, Deserialize, Serialize)]
+pub(super) struct Copy {
+    pub table: String,
+    pub state: String,
+    pub reason: String,
+    pub detail: String,
+    pub next: String,
+}
+
+impl Running {
+    /// Phase, reason and lag on one line.
+    pub(super) fn summary(&self) -> String {
+        let reason =
+            if self.reason.is_empty() { String::new() } else { format!(" ({})", self.reason) };
+        let lag = self.lag_seconds.map_or("unknown".to_owned(), |lag| format!("{lag:.1} s"));
+        format!("{}{reason}, lag {lag}", self.phase)
+    }
+}
+
+/// The status of the agent at `admin.listen`. `None` if no agent of this slot answers there.
+pub(super) async fn ask(checked: &Checked) -> Option<Running> {
+    let address = reachable(checked.admin?);
+    let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().ok()?;
+    let answer = client.get(format!("http://{address}/status")).send().await.ok()?;
+    let text = answer.bytes().await.ok()?;
+    let running: Running = serde_json::from_slice(&text).ok()?;
+    (running.slot == checked.slot).then_some(running)
+}

@@ -1,0 +1,43 @@
+//! `check` and `slot status` ask the judge that `run` asks, and speak of a recorded halt.
+
+use crate::support::world::World;
+
+const SMALL: &str = "[kafka.client]\n\"message.max.bytes\" = 20000";
+
+#[test]
+fn a_recorded_halt_is_told_by_every_command() {
+    let world = World::new("create table t (id int primary key, v text)", &["t"]);
+    let agent = world.agent(SMALL);
+    agent.streams();
+    world.sql("insert into t values (2, repeat('x', 30000))");
+    agent.halts("record_too_large");
+    agent.stop();
+    let told = world.check(SMALL);
+    assert!(told.contains("FAIL  run halts: record_too_large"), "{told}");
+    let (code, told) = world.told(SMALL, &["slot", "status"]);
+    assert!(code == Some(3) && told.contains("verdict              record_too_large"), "{told}");
+    // Another limit allows one try, and that is what a start does.
+    let (_, told) = world.told("", &["slot", "status"]);
+    assert!(told.contains("verdict              tries_once"), "{told}");
+}
+
+#[test]
+fn check_is_not_green_where_the_slot_is_missing() {
+    let world = World::new("create table t (id int primary key)", &["t"]);
+    let told = world.check("");
+    assert!(told.contains("ok    first_start"), "{told}");
+    let agent = world.agent("");
+    agent.streams();
+    let told = world.check("");
+    assert!(told.contains("ok    resumes: continuity is proven"), "{told}");
+    agent.stop();
+    world.sql("select pg_drop_replication_slot('wellspring_p')");
+    let told = world.check("");
+    assert!(
+        told.contains("FAIL  run halts: slot_missing") && told.contains("wellspring slot accept"),
+        "{told}"
+    );
+    // The mode consents to a new beginning, so that `run` does not halt.
+    let told = world.check("[snapshot]\nmode = \"when_needed\"");
+    assert!(told.contains("warn  begins_anew: slot_missing"), "{told}");
+}
