@@ -166,7 +166,7 @@ impl Reporter {
             epoch = record.epoch,
             tables = captured.len(),
             server = sql.server_version(),
-            "streaming from the slot's confirmed position"
+            "connected: continuity is proven"
         );
         let warnings: Vec<String> = self.standing.iter().cloned().chain(warnings).collect();
         for warning in warnings
@@ -189,7 +189,7 @@ impl Reporter {
             let waiting = TableStatus { state: "waiting".to_owned(), ..TableStatus::default() };
             self.status.tables.entry(table.to_string()).or_insert(waiting);
         }
-        self.trouble = None;
+        self.trouble_over();
         self.told_ms = 0;
     }
 
@@ -246,7 +246,7 @@ impl Reporter {
                 self.remember(trouble.reason.code(), &trouble.detail, &trouble.next);
             }
         } else if let Some(was) = &self.trouble {
-            info!(reason = was.reason.code(), "that is over");
+            info!(reason = was.reason.code(), "recovered");
         }
         match &trouble {
             Some(trouble) if is_standby(&trouble) => self.lag.stand_by(),
@@ -378,9 +378,8 @@ impl Reporter {
         );
     }
 
-    /// Logs that a request from outside is carried out or begun.
-    pub fn asked(&mut self, request: &'static str) {
-        info!(request, "done as asked");
+    /// Has the next turn make the status anew, because a request from outside may change it.
+    pub fn asked(&mut self) {
         self.told_ms = 0;
     }
 
@@ -432,6 +431,14 @@ impl Reporter {
         if phase != self.status.phase || reason != self.status.reason {
             self.status.since_ms = now_ms;
             self.metrics.phase.set(phase.name());
+            match phase {
+                Phase::Streaming if self.status.phase != phase => info!("streaming: changes flow"),
+                // No call fails while a broker is only silent.
+                Phase::Retrying if self.trouble.is_none() && !reason.is_empty() => {
+                    warn!(reason, next, "{detail}");
+                }
+                _ => {}
+            }
         }
         self.status.needs_a_person = core.halted().is_some()
             || self.trouble.as_ref().is_some_and(|trouble| trouble.reason.needs_a_person())
@@ -480,6 +487,13 @@ impl Reporter {
         status.in_flight_records = ledger.in_flight_records() as u64;
         status.in_flight_bytes = ledger.in_flight_bytes() as u64;
         let held = core.held_until().map(|until| until.since(core.now()) / 1000);
+        match (held, status.quarantine_until_ms > 0) {
+            (Some(left), false) => {
+                info!(seconds = left / 1000, "confirming is held: late records may still land");
+            }
+            (None, true) => info!("confirming is not held any more"),
+            _ => {}
+        }
         status.quarantine_until_ms =
             held.map_or(0, |left| now_ms + i64::try_from(left).unwrap_or(i64::MAX - now_ms));
         let metrics = &self.metrics;

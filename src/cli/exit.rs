@@ -173,8 +173,8 @@ impl From<PipelineError> for Failure {
     fn from(error: PipelineError) -> Failure {
         let (code, hint) = match disposition(&error) {
             Disposition::Halt(halt) => (Code::Continuity, halt.reason.text().1.to_owned()),
-            Disposition::Refused(trouble, exit) => (exit.into(), without_retries(trouble.next)),
-            Disposition::Retry(trouble) => (code_of(&error), without_retries(trouble.next)),
+            Disposition::Refused(trouble, exit) => (exit.into(), trouble.of_an_end().next),
+            Disposition::Retry(trouble) => (code_of(&error), trouble.of_an_end().next),
         };
         Failure { hint, ..Failure::of(code, &error, "") }
     }
@@ -192,14 +192,6 @@ fn code_of(error: &PipelineError) -> Code {
         PipelineError::State(_) | PipelineError::Kafka(_) => Code::Sink,
         PipelineError::Record(_) | PipelineError::Halt(_) => Code::Continuity,
     }
-}
-
-/// Removes from a hint the parts that hold only for an agent, which tries again by itself.
-fn without_retries(next: String) -> String {
-    let next = next
-        .replace("nothing: it is tried again by itself; ", "")
-        .replace("nothing, if Kafka is away; else ", "");
-    next.strip_suffix("; it is tried again by itself").map(str::to_owned).unwrap_or(next)
 }
 
 impl From<ConsentError> for Failure {

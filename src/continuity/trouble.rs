@@ -215,9 +215,25 @@ impl Trouble {
         }
     }
 
+    /// The trouble of a process that ends: its next step is without the parts that hold only for an
+    /// agent that tries again by itself.
+    #[must_use]
+    pub fn of_an_end(self) -> Self {
+        Trouble { next: without_retries(self.next), ..self }
+    }
+
     /// A trouble with a detail and a next step of its own.
     #[must_use]
     pub fn plain(reason: TroubleReason, detail: String, next: &str) -> Self {
         Trouble { reason, detail, next: next.to_owned() }
     }
+}
+
+/// Removes from a next step the parts that hold only for an agent that tries again by itself.
+fn without_retries(next: String) -> String {
+    let next = next.replace("nothing: it is tried again by itself; ", "");
+    let next = next.replace("nothing, if Kafka is away; else ", "");
+    let again = ["; it is tried again by itself", "; it is tried again every 30 s"];
+    let end = again.iter().find_map(|again| next.strip_suffix(again)).map(str::to_owned);
+    end.unwrap_or(next)
 }

@@ -3,22 +3,12 @@
 //! `WELLSPRING_WRITE=1 cargo test --test integration exit_statuses::` writes the table in `docs/exit-statuses.md`.
 
 use crate::support::postgres::Server;
+use crate::support::run::Run;
 use crate::support::world::{PATIENCE, World, wait_until};
 use serde_json::Value;
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::process::Stdio;
 use std::time::Instant;
-
-/// A running binary. It is killed when the test gives up.
-struct Run {
-    child: Child,
-    folder: tempfile::TempDir,
-    admin: u16,
-    stderr: mpsc::Receiver<Vec<u8>>,
-}
 
 /// How a run ended.
 struct End {
@@ -26,91 +16,17 @@ struct End {
     words: String,
 }
 
-impl Run {
-    fn start(config: &str, arguments: &[&str], stdout: Stdio) -> Run {
-        let folder = tempfile::tempdir().unwrap();
-        let admin = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let config = format!(
-            "{config}\n[admin]\nlisten = \"127.0.0.1:{admin}\"\n[log]\nformat = \"json\"\n"
-        );
-        std::fs::write(folder.path().join("wellspring.toml"), config).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_wellspring"));
-        command.arg("run").args(arguments).current_dir(folder.path()).env_clear();
-        let mut child = command.stdout(stdout).stderr(Stdio::piped()).spawn().unwrap();
-        let mut pipe = child.stderr.take().unwrap();
-        let (send, stderr) = mpsc::channel();
-        std::thread::spawn(move || {
-            let mut text = Vec::new();
-            pipe.read_to_end(&mut text).unwrap();
-            let _ = send.send(text); // a test that has given up reads nothing
-        });
-        Run { child, folder, admin, stderr }
-    }
-
-    /// `/status`, or null where nobody answers yet.
-    fn status(&self) -> Value {
-        let get = || -> std::io::Result<String> {
-            let mut stream = TcpStream::connect(("127.0.0.1", self.admin))?;
-            stream.write_all(b"GET /status HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer)?;
-            Ok(answer)
-        };
-        let answer = get().unwrap_or_default();
-        let body = answer.split("\r\n\r\n").nth(1).unwrap_or_default();
-        serde_json::from_str(body).unwrap_or_default()
-    }
-
-    #[track_caller]
-    fn until(&self, what: &str, condition: impl Fn(&Value) -> bool) {
-        wait_until(Instant::now() + PATIENCE, || condition(&self.status()));
-        let status = self.status();
-        assert!(condition(&status), "waited for {what}: {status:#}");
-    }
-
-    #[track_caller]
-    fn streams(&self) {
-        self.until("streaming", |status| status["phase"] == "streaming");
-    }
-
-    fn signal(&self) {
-        let sent =
-            Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
-        assert!(sent.success());
-    }
-
-    /// Waits for the end.
-    #[track_caller]
-    fn ends(mut self) -> End {
-        let deadline = Instant::now() + PATIENCE;
-        let mut ended = None;
-        while ended.is_none() && Instant::now() < deadline {
-            ended = self.child.try_wait().unwrap();
-            std::thread::yield_now();
-        }
-        let status = ended.unwrap_or_else(|| panic!("it does not end: {:#}", self.status()));
-        let text = self.stderr.recv_timeout(PATIENCE).unwrap();
-        let text = String::from_utf8(text).unwrap();
-        let words = words(&text).unwrap_or_else(|| panic!("no last words in\n{text}"));
-        End { status: status.code().unwrap(), words }
-    }
-
-    fn terminated(self) -> End {
-        self.signal();
-        self.ends()
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
+/// Waits for the end of a run.
+#[track_caller]
+fn ends(run: Run) -> End {
+    let (status, text) = run.ended_log();
+    let words = words(&text).unwrap_or_else(|| panic!("no last words in\n{text}"));
+    End { status, words }
 }
 
-impl Drop for Run {
-    fn drop(&mut self) {
-        // It has ended by itself, or the test has failed.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn terminated(run: Run) -> End {
+    run.signal();
+    ends(run)
 }
 
 /// The message of the last log line; of a command that logs nothing, its error.
@@ -134,7 +50,7 @@ fn idle() -> End {
     run.streams();
     world.sql("insert into t values (1, 'x')");
     world.records("t", 1);
-    run.terminated()
+    terminated(run)
 }
 
 fn unreached() -> End {
@@ -142,7 +58,7 @@ fn unreached() -> End {
                   include = [\"a.b\"]\n[topics]\nprefix = \"p\"\n";
     let run = Run::start(config, &[], Stdio::null());
     run.until("trying", |status| status["reason"] == "postgres_unavailable");
-    run.terminated()
+    terminated(run)
 }
 
 fn in_transaction() -> End {
@@ -151,7 +67,7 @@ fn in_transaction() -> End {
     run.streams();
     world.sql(&format!("insert into t select g, 'x' from generate_series(1, {MANY}) g"));
     wait_until(Instant::now() + PATIENCE, || world.end("p.public.t") > 0);
-    run.terminated()
+    terminated(run)
 }
 
 fn in_copy() -> End {
@@ -159,7 +75,7 @@ fn in_copy() -> End {
     let world = World::new(&format!("{sql} {MANY}) g"), &["t"]);
     let run = Run::start(&world.text("postgres", HASTY), &[], Stdio::null());
     wait_until(Instant::now() + PATIENCE, || world.end("p.public.t") > 0);
-    run.terminated()
+    terminated(run)
 }
 
 /// Kafka does not acknowledge the last row.
@@ -177,7 +93,7 @@ fn unacknowledged(more: &str) -> (World, Run) {
 
 fn kafka_away() -> End {
     let (_world, run) = unacknowledged(HASTY);
-    run.terminated()
+    terminated(run)
 }
 
 fn twice() -> End {
@@ -189,7 +105,7 @@ fn twice() -> End {
     while run.status()["phase"] == "stopping" && repeated.elapsed() < PATIENCE {
         run.signal();
     }
-    run.ends()
+    ends(run)
 }
 
 /// A row that no topic takes.
@@ -207,18 +123,20 @@ fn halt() -> End {
     run.until("halted", |status| {
         status["phase"] == "halted" && status["reason"] == "record_too_large"
     });
-    run.terminated()
+    terminated(run)
 }
 
 fn exit_on_halt() -> End {
     let (world, run) = halting(&["--exit-on-halt"]);
     let config = std::fs::read_to_string(run.file("wellspring.toml")).unwrap();
-    let end = run.ends();
+    let end = ends(run);
     world.records("t", 1);
     // A restart respects the record of the halt, and sends nothing again.
-    let again =
-        Run::start(config.split("\n[admin]").next().unwrap(), &["--exit-on-halt"], Stdio::null())
-            .ends();
+    let again = ends(Run::start(
+        config.split("\n[admin]").next().unwrap(),
+        &["--exit-on-halt"],
+        Stdio::null(),
+    ));
     assert_eq!((again.status, &again.words), (end.status, &end.words));
     world.records("t", 1);
     end
@@ -235,23 +153,23 @@ fn closed_stdout() -> End {
     run.streams();
     drop(run.child.stdout.take());
     server.sql("postgres", "insert into t values (1)");
-    run.ends()
+    ends(run)
 }
 
 fn refused_by_postgres() -> End {
     let world = World::new("create table t (id int primary key)", &["t"]);
-    Run::start(&world.text("nobody_known", ""), &[], Stdio::null()).ends()
+    ends(Run::start(&world.text("nobody_known", ""), &[], Stdio::null()))
 }
 
 fn refused_by_kafka() -> End {
     let world = World::new("create table t (id int primary key)", &["t"]);
     let ssl =
         "[kafka.client]\n\"security.protocol\" = \"ssl\"\n\"ssl.ca.location\" = \"missing.pem\"";
-    Run::start(&world.text("postgres", ssl), &[], Stdio::null()).ends()
+    ends(Run::start(&world.text("postgres", ssl), &[], Stdio::null()))
 }
 
 fn faulty() -> End {
-    Run::start("sink = \"nowhere\"", &[], Stdio::null()).ends()
+    ends(Run::start("sink = \"nowhere\"", &[], Stdio::null()))
 }
 
 /// What happens, and how to make it happen.

@@ -2,4 +2,5 @@
 
 mod commands;
 mod lag;
+mod log;
 mod standby;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::agent::request::{Asked, Request};
-use crate::continuity::{Granted, Refused};
+use crate::continuity::{Granted, Refused, Reply};
 
 impl Runner {
     /// Takes one request. The answer goes out before the loop turns again, except for copies and
@@ -10,6 +10,14 @@ impl Runner {
     pub(super) fn asked(&mut self, asked: Asked) {
         let Asked { request, reply } = asked;
         let name = request.name();
+        self.reporter.asked();
+        let reply = Reply::new(move |answer| {
+            match &answer {
+                Ok(Granted(done)) => tracing::info!(request = name, "done as asked: {done}"),
+                Err(why) => tracing::warn!(request = name, "a request is refused: {why}"),
+            }
+            reply.send(answer);
+        });
         if self.core.is_stopping() {
             return reply.send(Err(Refused::Stopping));
         }
@@ -20,7 +28,6 @@ impl Runner {
         match request {
             Request::Pause => {
                 self.apply(Event::Pause);
-                self.reporter.asked(name);
                 reply.send(Ok(Granted(
                     "paused: no change is read until `wellspring resume` or a restart; Postgres keeps the log meanwhile"
                         .to_owned(),
@@ -28,20 +35,16 @@ impl Runner {
             }
             Request::Resume => {
                 self.apply(Event::Resume);
-                self.reporter.asked(name);
                 reply.send(Ok(Granted("resumed where it was paused".to_owned())));
             }
             Request::Snapshot { tables, filter } => {
-                self.reporter.asked(name);
                 self.snapshot_asked(&tables, filter, reply);
             }
             Request::CancelSnapshot => {
-                self.reporter.asked(name);
                 reply.send(Ok(Granted(self.windows_cancelled())));
             }
             Request::Skip(consent) => self.skip_asked(&consent, reply),
             Request::Reload(config) => {
-                self.reporter.asked(name);
                 self.reload(*config, reply);
             }
         }

@@ -45,6 +45,12 @@ impl Runner {
 
     /// Reports a failure, and applies what the failure means.
     fn failed(&mut self, disposition: Disposition) {
+        let disposition = match disposition {
+            Disposition::Refused(trouble, exit) if !self.streamed => {
+                Disposition::Refused(trouble.of_an_end(), exit)
+            }
+            other => other,
+        };
         // `record_halt` reports a halt of a topic, because it knows the topic's name.
         if !matches!(&disposition, Disposition::Halt(halt) if halt.route.is_some()) {
             self.reporter.failed(&disposition);

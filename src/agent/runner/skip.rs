@@ -57,7 +57,6 @@ impl Runner {
             return reply.send(Err(Refused::NotAvailable(why)));
         }
         tracing::warn!(table, %commit, ordinal, by, why, "an operator leaves out one change");
-        self.reporter.asked("skip");
         let topic = self.config.encode.quarantine_topic();
         reply.send(Ok(Granted(format!(
             "{table}, commit {commit}, ordinal {ordinal}: left out of its topic and sent to `{topic}` instead, recorded as {by}'s consent; the stream goes on"

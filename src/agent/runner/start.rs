@@ -1,12 +1,16 @@
 //! Starts the agent: opens the state, then turns the loop until the process ends.
 
 use super::*;
-use crate::continuity::Refused;
+use crate::continuity::{Refused, TroubleReason};
 use crate::core::Stopped;
 use crate::kafka::{KafkaError, State};
 
 /// Pause before the state is opened again, while Kafka is away at the start.
 const STATE_RETRY: Duration = Duration::from_secs(1);
+
+/// After this time without an answer of Kafka the status and the log say for whom the agent waits.
+/// librdkafka needs longer to give up.
+const STATE_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Runs the agent until it ends. Returns how it ended.
 pub async fn run(
@@ -85,14 +89,18 @@ async fn first_state(
 async fn open_state(config: &Config, reporter: &mut Reporter) -> Result<State, Exit> {
     loop {
         let error = match open_and_look(config, reporter).await {
-            Ok(state) => return Ok(state),
+            Ok(state) => {
+                reporter.trouble_over();
+                return Ok(state);
+            }
             Err(error) => error,
         };
         let disposition = disposition(&PipelineError::Kafka(error));
-        reporter.failed(&disposition);
-        if let Disposition::Refused(_, exit) = disposition {
+        if let Disposition::Refused(trouble, exit) = disposition {
+            reporter.trouble(Some(trouble.of_an_end()));
             return Err(exit);
         }
+        reporter.failed(&disposition);
         reporter.waiting(unix_nanos() / 1_000_000);
         tokio::time::sleep(STATE_RETRY).await;
     }
@@ -103,7 +111,8 @@ async fn open_state(config: &Config, reporter: &mut Reporter) -> Result<State, E
 async fn open_and_look(config: &Config, reporter: &mut Reporter) -> Result<State, KafkaError> {
     let mut opening = std::pin::pin!(config.open_state());
     let mut looking = std::pin::pin!(session::read_slot(&config.postgres, &config.slot));
-    let mut has_looked = false;
+    let mut slow = std::pin::pin!(tokio::time::sleep(STATE_PATIENCE));
+    let (mut has_looked, mut has_waited) = (false, false);
     loop {
         tokio::select! {
             biased; // The state comes first: with it the stream begins.
@@ -114,6 +123,14 @@ async fn open_and_look(config: &Config, reporter: &mut Reporter) -> Result<State
                     reporter.slot(&row);
                     reporter.waiting(unix_nanos() / 1_000_000);
                 }
+            }
+            () = &mut slow, if !has_waited => {
+                has_waited = true;
+                let seconds = STATE_PATIENCE.as_secs();
+                let detail = format!("Kafka has not answered for {seconds} s");
+                let reason = TroubleReason::KafkaUnavailable;
+                reporter.trouble(Some(Trouble::plain(reason, detail, reason.next())));
+                reporter.waiting(unix_nanos() / 1_000_000);
             }
         }
     }
