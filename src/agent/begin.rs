@@ -9,7 +9,7 @@ use super::consent;
 use super::open::{Seen, in_use};
 use super::rehearse::{Captured, rehearse};
 use super::supervise::PipelineError;
-use crate::continuity::checkpoint::{Checkpoint, FORMAT, Intent};
+use crate::continuity::checkpoint::{Checkpoint, FORMAT, Intent, Made};
 use crate::continuity::detached::Detached;
 use crate::continuity::{Trouble, TroubleReason};
 use crate::initial::FirstCopy;
@@ -80,7 +80,12 @@ pub(super) async fn first_start(
         )));
     }
     match seen.publication() {
-        None => create_publication(config, sql).await?,
+        None => {
+            create_publication(config, sql).await?;
+            let row = publication::read(sql, &config.publication).await?;
+            let made = row.map(|row| Made { format: FORMAT, publication: row.oid }.to_json());
+            desk.keeper.write(&Made::key(&config.slot), made).await?;
+        }
         Some(row) if row.is_of_sequences() => {
             let detail = format!(
                 "publication `{}` is FOR ALL SEQUENCES and publishes no table",

@@ -33,6 +33,9 @@ pub enum ConsentError {
     /// The slot that should be created exists already.
     #[error("slot `{slot}` exists already; `wellspring slot status` shows it")]
     Exists { slot: String },
+    /// A new slot would leave out what lies between it and the checkpoint.
+    #[error("slot `{slot}` has a record up to {confirmed}: a new slot loses what came after it")]
+    Recorded { slot: String, confirmed: Lsn },
     /// There is no such slot.
     #[error("slot `{slot}` does not exist")]
     Missing { slot: String },
@@ -57,7 +60,7 @@ pub enum ConsentError {
     #[error("`{}` is not ended by another try", reason.code())]
     NotRetried { reason: Reason },
     /// The range of the command differs from the gap that was found.
-    #[error("the gap is {} to {}, not the range given: look again with `wellspring slot status`", found.from, found.to)]
+    #[error("the gap is {} to {}, not within the range given: see `wellspring slot status`", found.from, found.to)]
     OtherRange { found: LsnRange },
 }
 
@@ -177,6 +180,10 @@ pub async fn create(config: &Config) -> Result<Checkpoint, ConsentError> {
     if seen.slot().is_some() {
         return Err(ConsentError::Exists { slot: config.slot.clone() });
     }
+    if let Some(record) = &seen.state.record {
+        let (slot, confirmed) = (config.slot.clone(), record.confirmed);
+        return Err(ConsentError::Recorded { slot, confirmed });
+    }
     if seen.publication().is_none() {
         return Err(ConsentError::NoPublication { publication: config.publication.clone() });
     }
@@ -205,7 +212,8 @@ pub async fn drop_slot(config: &Config) -> Result<(), ConsentError> {
 /// Accepts the loss that a halt named. The checkpoint says under a new epoch where the stream goes
 /// on. A slot that is missing, lost or older than its publication is created anew.
 ///
-/// `range` is the gap that the operator accepts. It must be the gap that is found.
+/// `range` bounds what the operator accepts. The gap that is found must lie within it, the new slot's
+/// position included.
 ///
 /// # Errors
 /// `NothingToAccept`, `NotAccepted`, `OtherRange`, `InUse`, `NoPublication`, or a halt that no
@@ -215,7 +223,9 @@ pub async fn accept(config: &Config, range: Option<LsnRange>) -> Result<Checkpoi
     idle(config, &seen)?;
     let halt = acceptable(&seen)?;
     let found = halt.range.unwrap_or(LsnRange { from: Lsn::ZERO, to: Lsn::ZERO });
-    if range.is_some_and(|range| range != found) {
+    let exceeds =
+        |found: LsnRange| range.is_some_and(|range| found.from < range.from || found.to > range.to);
+    if exceeds(found) {
         return Err(ConsentError::OtherRange { found });
     }
     match halt.reason {
@@ -234,12 +244,21 @@ pub async fn accept(config: &Config, range: Option<LsnRange>) -> Result<Checkpoi
         }
         _ => {}
     }
-    if matches!(halt.reason, Reason::SlotLost | Reason::SlotMissing | Reason::PublicationChanged) {
+    let created =
+        matches!(halt.reason, Reason::SlotLost | Reason::SlotMissing | Reason::PublicationChanged);
+    if created {
         let server = replication.identify_system().await?;
         seen = Seen::new(config, &sql, &mut replication, &server, &keeper).await?;
     }
     let from = seen.slot().and_then(|slot| slot.confirmed_flush_lsn).unwrap_or_default();
-    let record = accepted(config, &seen, from, &halt);
+    // A new slot begins behind the end that was found before it existed.
+    let whole = if created { LsnRange { to: found.to.max(from), ..found } } else { found };
+    if created && exceeds(whole) {
+        // The server has gone on since. The new slot is of no use to anybody.
+        replication.drop_slot(&config.slot).await?;
+        return Err(ConsentError::OtherRange { found: whole });
+    }
+    let record = accepted(config, &seen, from, halt.range.map(|_| whole), halt.reason);
     write(&keeper, &record).await?;
     // The new epoch has ended the recorded halt. A record that stays behind has no meaning any
     // more.
@@ -249,9 +268,15 @@ pub async fn accept(config: &Config, range: Option<LsnRange>) -> Result<Checkpoi
     Ok(record)
 }
 
-fn accepted(config: &Config, seen: &Seen, from: Lsn, halt: &Halt) -> Checkpoint {
-    let mut record = consented(config, seen, from, halt.reason.code());
-    if let (Some(range), Some(last)) = (halt.range, record.accepted.last_mut()) {
+fn accepted(
+    config: &Config,
+    seen: &Seen,
+    from: Lsn,
+    range: Option<LsnRange>,
+    reason: Reason,
+) -> Checkpoint {
+    let mut record = consented(config, seen, from, reason.code());
+    if let (Some(range), Some(last)) = (range, record.accepted.last_mut()) {
         (last.from, last.to) = (range.from, range.to);
     }
     record

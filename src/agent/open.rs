@@ -349,6 +349,7 @@ impl Seen {
             lost: row.invalidation.clone(),
             ours: row.plugin.as_deref() == Some("pgoutput")
                 && row.database_oid == Some(self.observed.database),
+            two_phase: row.two_phase,
         });
         Ok(())
     }

@@ -7,6 +7,7 @@
 use super::Config;
 use super::consent::ConsentError;
 use crate::continuity::Chain;
+use crate::continuity::checkpoint::Made;
 use crate::plans::keeper::Keeper;
 use crate::postgres::publication::{self, PublicationRow};
 use crate::postgres::slot::{self, SlotRow};
@@ -18,6 +19,8 @@ pub struct Leftovers {
     pub slot: Option<SlotRow>,
     /// The publication. `None` if it does not exist.
     pub publication: Option<PublicationRow>,
+    /// Why the publication is left alone; `None` if it is ours and nobody reads it.
+    pub kept: Option<String>,
     /// Keys of our records in the state, or the reason why the state cannot be read.
     pub state: Result<Vec<String>, String>,
     keeper: Option<Keeper>,
@@ -43,21 +46,38 @@ pub async fn look(config: &Config) -> Result<Leftovers, ConsentError> {
         row.plugin.as_deref() == Some("pgoutput") && row.database.as_deref() == Some(sql.database())
     };
     let publication = publication::read(&sql, &config.publication).await?;
+    let readers = publication::readers(&sql, &config.publication).await?;
+    let mut made = None;
     let (keeper, state) = match config.open_state().await {
         Ok(state) => {
             let keeper = Keeper::start(state);
             let read = keeper.read().await.map_err(|error| Chain(&error).to_string());
+            if let Ok(entries) = &read {
+                let text = entries.get(&Made::key(&config.slot));
+                made = text.and_then(|text| serde_json::from_str::<Made>(text).ok());
+            }
             (Some(keeper), read.map(|entries| ours(&config.slot, entries.into_keys().collect())))
         }
         Err(error) => (None, Err(Chain(&error).to_string())),
     };
-    Ok(Leftovers { slot: slot.filter(is_ours), publication, state, keeper })
+    let is_made =
+        |row: &PublicationRow| made.as_ref().is_some_and(|made| made.publication == row.oid);
+    let kept = match &publication {
+        Some(row) if !is_made(row) => Some("this pipeline has not made it".to_owned()),
+        Some(_) if !readers.is_empty() => {
+            let pids: Vec<String> = readers.iter().map(i32::to_string).collect();
+            Some(format!("pid {} streams with it", pids.join(", ")))
+        }
+        _ => None,
+    };
+    Ok(Leftovers { slot: slot.filter(is_ours), publication, kept, state, keeper })
 }
 
 /// Selects our keys. All keys are ours, unless the topic has records of another slot. Then only the
 /// keys of this slot are.
 fn ours(slot: &str, keys: Vec<String>) -> Vec<String> {
-    const OF_A_SLOT: [&str; 10] = [
+    const OF_A_SLOT: [&str; 11] = [
+        "made/",
         "confirm/",
         "intent/",
         "copy/",
@@ -79,7 +99,7 @@ fn ours(slot: &str, keys: Vec<String>) -> Vec<String> {
 }
 
 /// Removes the slot, the records of the state, and the publication if `postgres.create_publication`
-/// is on.
+/// is on, this pipeline has made it, and nobody else streams with it.
 ///
 /// # Errors
 /// `InUse`, before anything is removed.
@@ -99,7 +119,7 @@ pub async fn remove(config: &Config, left: Leftovers) -> Result<Vec<Removed>, Co
             dropped.err().map(|error| Chain(&error).to_string()),
         );
     }
-    if left.publication.is_some() && config.create_publication {
+    if left.publication.is_some() && left.kept.is_none() && config.create_publication {
         let dropped = match Sql::connect(&config.postgres).await {
             Ok(sql) => publication::drop(&sql, &config.publication).await,
             Err(error) => Err(error),

@@ -264,13 +264,13 @@ impl Reporter {
                 self.trouble(Some(trouble.clone()))
             }
             Disposition::Halt(halt) => {
-                let (code, next) = halt.reason.text();
+                let (code, next) = (halt.reason.code(), halt.next());
                 let range = halt
                     .range
                     .map_or_else(String::new, |range| format!("{} to {}", range.from, range.to));
                 error!(reason = code, range, next, "halted: {}", halt.told());
                 self.metrics.failed(code);
-                self.remember(code, &halt.told(), next);
+                self.remember(code, &halt.told(), &next);
                 self.told_ms = 0;
             }
         }

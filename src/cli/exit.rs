@@ -201,6 +201,10 @@ impl From<ConsentError> for Failure {
             ConsentError::State(error) => return error.into(),
             ConsentError::InUse { .. } => (Code::Source, "stop the agent that holds the slot"),
             ConsentError::Exists { .. } => (Code::Source, ""),
+            ConsentError::Recorded { .. } => (
+                Code::Continuity,
+                "`wellspring slot accept` records the loss, creates the slot and goes on",
+            ),
             ConsentError::Missing { .. } => {
                 (Code::Source, "`wellspring run` creates it at a first start")
             }

@@ -45,6 +45,10 @@ fn shown(checked: &Checked, left: &Leftovers) -> Vec<String> {
     };
     let publication = match &left.publication {
         None => format!("publication  `{}` does not exist", checked.publication),
+        Some(_) if left.kept.is_some() => {
+            let (name, why) = (&checked.publication, left.kept.as_deref().unwrap_or_default());
+            format!("publication  `{name}` stays: {why}; DROP PUBLICATION removes it")
+        }
         Some(row) if checked.create_publication => {
             format!("publication  `{}` with {} tables", checked.publication, row.tables.len())
         }

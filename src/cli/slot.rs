@@ -21,10 +21,16 @@ pub(super) enum Command {
     /// Create the slot now, for a pipeline that starts later from this point
     Create,
     /// Drop the slot; a later start halts and says so, since what lies between is lost
-    Drop,
+    ///
+    /// Without --yes it only shows what would be lost.
+    Drop {
+        /// Drop it
+        #[arg(long)]
+        yes: bool,
+    },
     /// Accept the loss that a halt named, and go on under a new epoch
     ///
-    /// With --from and --to the gap found must be exactly that range, so that nothing is accepted unseen.
+    /// With --from and --to the gap must lie within that range, so that nothing beyond it is accepted unseen.
     Accept {
         /// Where the accepted range begins, as the halt named it
         #[arg(long, value_name = "LSN", requires = "to")]
@@ -55,7 +61,16 @@ pub(super) fn run(checked: &Checked, command: &Command) -> Result<Code, Failure>
                 print(&format!("created slot `{}` at {}", record.slot, record.confirmed));
                 Ok(Code::Done)
             }
-            Command::Drop => {
+            Command::Drop { yes: false } => {
+                let look = consent::status(&config).await?;
+                print(&as_text(&checked.slot, &look, None));
+                let slot = &checked.slot;
+                print(&format!(
+                    "slot `{slot}` is not dropped: `wellspring slot drop --yes` drops it, and what it keeps is lost"
+                ));
+                Ok(Code::Done)
+            }
+            Command::Drop { yes: true } => {
                 consent::drop_slot(&config).await?;
                 print(&format!("dropped slot `{}`; its record stays", checked.slot));
                 Ok(Code::Done)
@@ -71,6 +86,13 @@ pub(super) fn run(checked: &Checked, command: &Command) -> Result<Code, Failure>
                     "accepted {gap}epoch {} goes on from {}",
                     record.epoch, record.confirmed
                 ));
+                let tables: Vec<&str> = record.tables.keys().map(String::as_str).collect();
+                if !tables.is_empty() {
+                    let tables = tables.join(" ");
+                    print(&format!(
+                        "changes of the range may be missing; `wellspring snapshot {tables}` copies its tables again"
+                    ));
+                }
                 Ok(Code::Done)
             }
         }
@@ -178,37 +200,38 @@ fn as_text(name: &str, look: &Look, agent: Option<&Running>) -> String {
 }
 
 /// What a start would do now, as a code, with its reason and the next step.
-pub(super) fn said(foresight: &Foresight) -> (&'static str, String, &'static str) {
+pub(super) fn said(foresight: &Foresight) -> (&'static str, String, String) {
     match foresight {
-        Foresight::Held(pid) => ("held", format!("pid {pid} holds the slot"), ""),
+        Foresight::Held(pid) => ("held", format!("pid {pid} holds the slot"), String::new()),
         Foresight::Anew(reason) => {
-            ("begins_anew", format!("{reason}: snapshot.mode copies every table again"), "")
+            let detail = format!("{reason}: snapshot.mode copies every table again");
+            ("begins_anew", detail, String::new())
         }
         Foresight::Tries(halt) => {
             let detail = format!("{}: {}", halt.reason.code(), halt.told());
-            ("tries_once", detail, "`wellspring run` tries the change once more")
+            ("tries_once", detail, "`wellspring run` tries the change once more".to_owned())
         }
-        Foresight::Waits(detail) => ("waits", detail.clone(), ""),
-        Foresight::Halts(halt) => (halt.reason.code(), halt.told(), halt.reason.text().1),
+        Foresight::Waits(detail) => ("waits", detail.clone(), String::new()),
+        Foresight::Halts(halt) => (halt.reason.code(), halt.told(), halt.next()),
         Foresight::Streams(verdict) => verdict_said(verdict),
     }
 }
 
-fn verdict_said(verdict: &Verdict) -> (&'static str, String, &'static str) {
+fn verdict_said(verdict: &Verdict) -> (&'static str, String, String) {
+    let plain = |code, detail: String| (code, detail, String::new());
     match verdict {
         Verdict::Resume(resume) => {
-            ("resumes", format!("continuity is proven from {}", resume.from), "")
+            plain("resumes", format!("continuity is proven from {}", resume.from))
         }
         Verdict::Created(resume) => {
-            ("resumes", format!("a first start created the slot at {}", resume.from), "")
+            plain("resumes", format!("a first start created the slot at {}", resume.from))
         }
-        Verdict::FirstStart => (
-            "first_start",
-            "there is neither slot nor record".to_owned(),
-            "`wellspring run` creates both",
-        ),
-        Verdict::Wait(detail) => ("waits", detail.clone(), ""),
-        Verdict::Halt(halt) => (halt.reason.code(), halt.detail.clone(), halt.reason.text().1),
+        Verdict::FirstStart => {
+            let detail = "there is neither slot nor record".to_owned();
+            ("first_start", detail, "`wellspring run` creates both".to_owned())
+        }
+        Verdict::Wait(detail) => plain("waits", detail.clone()),
+        Verdict::Halt(halt) => (halt.reason.code(), halt.told(), halt.next()),
     }
 }
 

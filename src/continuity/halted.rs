@@ -260,6 +260,18 @@ impl Halted {
 }
 
 impl Halt {
+    /// The next step for the operator, whose commands can be typed as they stand.
+    #[must_use]
+    pub fn next(&self) -> String {
+        let next = self.reason.text().1;
+        let Some(place) = self.place.as_deref() else { return next.to_owned() };
+        let (table, commit, ordinal) = (&place.table, place.at.commit, place.at.ordinal);
+        let skip = format!(
+            "`wellspring skip {table} --commit {commit} --ordinal {ordinal} --by you --why reason`"
+        );
+        next.replace("`wellspring skip`", &skip)
+    }
+
     /// The detail. If the halt was read from the state topic, also the time of its recording and
     /// the run that recorded it.
     #[must_use]
@@ -334,6 +346,16 @@ mod tests {
         assert_eq!(halt.place.unwrap().at.ordinal, 2);
         assert_eq!(halt.oversize.as_deref(), halted.oversize.as_ref());
         assert_eq!(halted.halt().told(), "why (recorded at 2023-11-14T22:13:20Z by run a)");
+    }
+
+    #[test]
+    fn the_command_of_the_next_step_has_its_arguments() {
+        let next = halted(Reason::RecordTooLarge).halt().next();
+        assert!(
+            next.contains("`wellspring skip ") && next.contains(" --ordinal 2 --by "),
+            "{next}"
+        );
+        assert!(!next.contains("`wellspring skip`"), "{next}");
     }
 
     #[test]

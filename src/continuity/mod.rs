@@ -140,6 +140,8 @@ pub struct SlotView {
     pub lost: Option<String>,
     /// True if it is a pgoutput slot of this database.
     pub ours: bool,
+    /// True if it decodes prepared transactions, in messages that we do not read.
+    pub two_phase: bool,
 }
 
 /// The publication as the server shows it.
@@ -221,6 +223,11 @@ pub fn judge(record: Option<&Checkpoint>, intent: bool, seen: &Observed) -> Verd
             Reason::SlotForeign,
             "the slot is not a pgoutput slot of this database",
         ));
+    }
+    if slot.two_phase {
+        let detail =
+            "the slot decodes prepared transactions (two_phase): their messages are not read";
+        return Verdict::Halt(Halt::new(Reason::SlotForeign, detail));
     }
     let from = record.map_or(Lsn::ZERO, |r| r.confirmed);
     let (Some(confirmed), None) = (slot.confirmed, &slot.lost) else {
@@ -335,24 +342,40 @@ fn same_tables(record: &Checkpoint, confirmed: Lsn, seen: &Observed) -> Result<(
         );
         return halt(Reason::PublicationChanged, detail);
     }
-    for (table, was) in record.tables.iter().filter(|(table, _)| seen.captured.contains(table)) {
-        let Some(is) = publication.tables.get(table) else {
-            let detail = format!("table {table} is not in the publication");
-            return halt(Reason::TableNotPublished, detail).map_err(|halt| halt.about(table));
-        };
-        if is.relation != was.relation {
-            let detail = format!(
-                "table {table} has oid {} where the record has {}",
-                is.relation, was.relation
-            );
-            return halt(Reason::TableRecreated, detail).map_err(|halt| halt.about(table));
-        }
-        if is.membership != was.membership {
-            let detail = format!("table {table} left the publication and came back");
-            return halt(Reason::TableRepublished, detail).map_err(|halt| halt.about(table));
-        }
+    let captured = record.tables.iter().filter(|(table, _)| seen.captured.contains(table));
+    let faults: Vec<(&String, (Reason, String))> = captured
+        .filter_map(|(table, was)| {
+            Some((table, differs(table, was, publication.tables.get(table))?))
+        })
+        .collect();
+    // A consent passes every fault, so that the halt names every table. A halt about one table ends
+    // when that table is excluded.
+    let Some((first, (reason, _))) = faults.first() else { return Ok(()) };
+    let all: Vec<&str> = faults.iter().map(|(_, (_, detail))| detail.as_str()).collect();
+    let found = halt(*reason, all.join("; "));
+    if faults.len() > 1 { found } else { found.map_err(|halt| halt.about(first)) }
+}
+
+/// How a published table differs from the one that the checkpoint has recorded.
+fn differs(
+    table: &str,
+    was: &TableIdentity,
+    is: Option<&TableIdentity>,
+) -> Option<(Reason, String)> {
+    let Some(is) = is else {
+        let detail = format!("table {table} is not in the publication");
+        return Some((Reason::TableNotPublished, detail));
+    };
+    if is.relation != was.relation {
+        let (is, was) = (is.relation, was.relation);
+        let detail = format!("table {table} has oid {is} where the record has {was}");
+        return Some((Reason::TableRecreated, detail));
     }
-    Ok(())
+    if is.membership != was.membership {
+        let detail = format!("table {table} left the publication and came back");
+        return Some((Reason::TableRepublished, detail));
+    }
+    None
 }
 
 /// The commit that must come again. The slot lies below it, so its absence proves another history.
@@ -377,13 +400,45 @@ mod tests {
             server: record.server_seen,
             standby: false,
             database: record.database,
-            slot: Some(SlotView { confirmed: Some(record.confirmed), lost: None, ours: true }),
+            slot: Some(SlotView {
+                confirmed: Some(record.confirmed),
+                lost: None,
+                ours: true,
+                two_phase: false,
+            }),
             publication: Some(PublicationView {
                 oid: record.publication,
                 tables: record.tables.clone(),
             }),
             captured: record.tables.keys().cloned().collect(),
         }
+    }
+
+    #[test]
+    fn every_table_at_fault_is_named() {
+        let mut record = sample();
+        let (name, identity) =
+            record.tables.first_key_value().map(|(n, i)| (n.clone(), *i)).unwrap();
+        record.tables.insert("public.zz".to_owned(), identity);
+        let mut now = seen(&record);
+        now.publication.as_mut().unwrap().tables.clear();
+        let Verdict::Halt(halt) = judge(Some(&record), false, &now) else { panic!("halts") };
+        assert!(
+            halt.detail.contains(&name) && halt.detail.contains("public.zz"),
+            "{}",
+            halt.detail
+        );
+        assert_eq!(halt.table, None, "to exclude one of them does not end the halt");
+    }
+
+    #[test]
+    fn a_slot_with_two_phase_is_refused_by_name() {
+        let record = sample();
+        let mut now = seen(&record);
+        now.slot.as_mut().unwrap().two_phase = true;
+        let Verdict::Halt(halt) = judge(Some(&record), false, &now) else { panic!("halts") };
+        assert_eq!(halt.reason, Reason::SlotForeign);
+        assert!(halt.detail.contains("two_phase"), "{}", halt.detail);
     }
 
     #[track_caller]

@@ -152,7 +152,7 @@ impl Reason {
             ),
             Reason::SlotForeign => (
                 "slot_foreign",
-                "the slot is of another plugin or database; set postgres.slot to another name and restart the agent; the new slot lacks the changes before it: copy the tables with `wellspring snapshot`",
+                "the slot is of another plugin or database, or has two_phase; set postgres.slot to another name and restart the agent; the new slot lacks the changes before it: copy the tables with `wellspring snapshot`",
             ),
             Reason::StateMissing => (
                 "state_missing",

@@ -470,6 +470,20 @@ pub async fn create(
     sql.run(asked, &text).await
 }
 
+/// Pids of the walsenders that stream with a publication now, as far as our role may see their
+/// commands.
+///
+/// # Errors
+/// The connection's, or `Answer`.
+pub async fn readers(sql: &Sql, name: &str) -> Result<Vec<i32>, PgError> {
+    let asked = Asked { call: "read who streams with publication", object: name };
+    let text = "SELECT pid FROM pg_stat_activity
+         WHERE backend_type = 'walsender' AND query LIKE '%publication_names%'
+           AND strpos(query, $1) > 0 ORDER BY pid";
+    let rows = sql.ask(asked, text, &[(&name, Type::TEXT)]).await?;
+    rows.iter().map(|row| asked.get(row, "pid")).collect()
+}
+
 /// Drops a publication; the tables are left alone.
 ///
 /// # Errors

@@ -54,8 +54,7 @@ impl Told {
             return Told::plain(Phase::Stopping);
         }
         if let Some(halt) = core.halted() {
-            let (code, next) = halt.reason.text();
-            let (reason, next) = (code.to_owned(), next.to_owned());
+            let (reason, next) = (halt.reason.code().to_owned(), halt.next());
             return Told { phase: Phase::Halted, reason, detail: halt.told(), next };
         }
         if let Some(trouble) = facts.trouble {

@@ -188,7 +188,7 @@ def slot_lost(f):
         f.pg.psql("select pg_reload_conf()")
     f.sql("drop table noise")
     f.repair = "a higher limit, then `wellspring slot drop`, then `wellspring slot accept`"
-    for command in (("slot", "drop"), ("slot", "accept")):
+    for command in (("slot", "drop", "--yes"), ("slot", "accept")):
         code, text = f.agent.command(*command)
         assert code == 0, text
     f.until_streaming()

@@ -172,8 +172,8 @@ fn remove_shows_first_and_leaves_nothing_of_ours() {
         (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
     };
     configure(folder.path(), &server.url("postgres"));
-    server
-        .sql("postgres", "CREATE TABLE orders (id int PRIMARY KEY); CREATE PUBLICATION wellspring_p FOR TABLE orders;");
+    let sql = "CREATE TABLE orders (id int PRIMARY KEY); CREATE PUBLICATION wellspring_p FOR TABLE orders;";
+    server.sql("postgres", sql);
     server.sql("postgres", "SELECT pg_create_logical_replication_slot('other', 'pgoutput')");
     assert_eq!(wellspring(folder.path(), &["slot", "create"]).status.code(), Some(0));
     let state = folder.path().join("p.wellspring-state.json");
@@ -181,16 +181,17 @@ fn remove_shows_first_and_leaves_nothing_of_ours() {
 
     let (code, out) = remove(&[]);
     assert!(code == Some(0) && out.contains("slot         `wellspring_p` keeps"), "{out}");
-    assert!(
-        out.contains("publication  `wellspring_p` with 1 tables")
-            && out.contains("again with --yes"),
-        "{out}"
-    );
+    let stays = "publication  `wellspring_p` stays: this pipeline has not made it";
+    assert!(out.contains(stays) && out.contains("again with --yes"), "{out}");
     assert_eq!(traces(&server).trim(), "2|1", "looking removes nothing");
 
     let (code, out) = remove(&["--yes"]);
     assert!(code == Some(0) && out.contains("removed slot `wellspring_p`"), "{out}");
-    assert_eq!(traces(&server).trim(), "1|0", "the slot of another stays");
+    assert_eq!(
+        traces(&server).trim(),
+        "1|1",
+        "the slot of another and a publication that is not ours stay"
+    );
     assert!(!std::fs::read_to_string(&state).unwrap().contains("confirm/"), "the record is gone");
     let (code, out) = remove(&["--yes"]);
     assert!(code == Some(0) && out.contains("does not exist"), "{out}");
@@ -219,18 +220,33 @@ fn a_slot_is_created_shown_dropped_and_accepted_by_command_only() {
     assert_eq!(slot(&["status"]).0, Some(0));
     assert_eq!(slot(&["accept"]).0, Some(3), "nothing to accept");
 
-    assert_eq!(slot(&["drop"]).0, Some(0));
+    let (code, out, _) = slot(&["drop"]);
+    assert!(code == Some(0) && out.contains("is not dropped") && out.contains("--yes"), "{out}");
+    assert_eq!(traces(&server).trim(), "1|1", "a drop that is not confirmed drops nothing");
+    assert_eq!(slot(&["drop", "--yes"]).0, Some(0));
     assert_eq!(traces(&server).trim(), "0|1");
+    let (code, _, err) = slot(&["create"]);
+    assert!(code == Some(3) && err.contains("a new slot loses what came after it"), "{err}");
+    assert_eq!(traces(&server).trim(), "0|1", "a slot over a record is a loss, and not made");
     let (code, out, _) = slot(&["status", "--json"]);
     let look: Value = serde_json::from_str(&out).unwrap();
     assert_eq!((code, look["verdict"].as_str()), (Some(3), Some("slot_missing")), "{out}");
 
     let (code, _, err) = slot(&["accept", "--from", "0/1", "--to", "0/2"]);
-    assert!(code == Some(3) && err.contains("not the range given"), "{err}");
+    assert!(code == Some(3) && err.contains("not within the range given"), "{err}");
     let range = |end: &str| look["range"][end].as_str().unwrap().to_owned();
     let (code, out, err) = slot(&["accept", "--from", &range("from")]);
     assert_eq!(code, Some(2), "half a range is a fault of the command line: {out}{err}");
-    let (code, out, err) = slot(&["accept"]);
+    // A busy server: its end lies beyond the one that was seen, and within the bound.
+    server.sql("postgres", "INSERT INTO orders SELECT generate_series(1, 1000)");
+    let (code, _, err) = slot(&["accept", "--from", &range("from"), "--to", &range("to")]);
+    assert!(code == Some(3) && err.contains("not within the range given"), "{err}");
+    let (code, out, err) = slot(&["accept", "--from", &range("from"), "--to", "FFFFFFFF/0"]);
     assert!(code == Some(0) && out.contains("epoch 2 goes on"), "{out}{err}");
+    assert!(out.contains("`wellspring snapshot public.orders` copies its tables again"), "{out}");
+    // What is accepted reaches up to where the new slot begins.
+    let (_, out, _) = slot(&["status", "--json"]);
+    let look: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(look["record"]["accepted"][0]["to"], look["slot"]["confirmed_flush_lsn"], "{out}");
     assert_eq!(slot(&["status"]).0, Some(0));
 }

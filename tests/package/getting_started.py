@@ -94,7 +94,7 @@ def main():
         assert agent.stop(signal.SIGINT) == 0
         with open(agent.log, encoding="utf-8") as f:
             assert "everything sent is delivered, recorded and confirmed" in f.read()
-        slot = subprocess.run([built("", "wellspring"), "slot", "drop"], cwd=folder, capture_output=True, text=True, check=False)
+        slot = subprocess.run([built("", "wellspring"), "slot", "drop", "--yes"], cwd=folder, capture_output=True, text=True, check=False)
         assert slot.returncode == 0, slot.stderr
         print("getting started: %d steps of the page followed, one change delivered" % len(steps))
     finally:

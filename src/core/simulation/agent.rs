@@ -181,7 +181,12 @@ impl World {
             server: Lsn::new(self.wal_end),
             standby: false,
             database: Oid(1),
-            slot: Some(SlotView { confirmed: Some(self.slot), lost: None, ours: true }),
+            slot: Some(SlotView {
+                confirmed: Some(self.slot),
+                lost: None,
+                ours: true,
+                two_phase: false,
+            }),
             publication: Some(PublicationView { oid: Oid(1), tables: BTreeMap::new() }),
             captured: Vec::new(),
         };
