@@ -149,6 +149,11 @@ def compose():
     return "%d services" % len(whole["services"])
 
 
+def read(name):
+    with open(os.path.join(DOCKER, name), encoding="utf-8") as f:
+        return f.read()
+
+
 def chart():
     helm = tool("helm")
     folder = os.path.join(DOCKER, "helm", "wellspring")
@@ -156,10 +161,12 @@ def chart():
     # A helm built from its module does not know which Kubernetes it was released for.
     of = ["--kube-version", "1.34.0"]
     run(helm, "lint", "--strict", *of, folder, env=environment)
-    everything = of + ["--set", "podMonitor.enabled=true,prometheusRule.enabled=true,networkPolicy.enabled=true,caConfigMap=ca"]
+    everything = of + ["--set", "podMonitor.enabled=true,prometheusRule.enabled=true,networkPolicy.enabled=true,caConfigMap=ca",
+                       "--set", "prometheusRule.runbookBase=https://git.example.com/,serviceAccount.annotations.role=shop"]
     made = run(helm, "template", "shop", folder, *everything, env=environment)
     kinds = re.findall(r"^kind: (\w+)$", made, re.M)
-    wanted = ["ConfigMap", "Deployment", "NetworkPolicy", "PodMonitor", "PrometheusRule", "Service", "ServiceAccount"]
+    wanted = ["ConfigMap", "Deployment", "NetworkPolicy", "PodDisruptionBudget", "PodMonitor", "PrometheusRule", "Service",
+              "ServiceAccount"]
     assert sorted(kinds) == wanted, kinds
     import yaml
 
@@ -185,7 +192,28 @@ def chart():
     assert container["securityContext"]["readOnlyRootFilesystem"] and container["livenessProbe"]["httpGet"]["path"] == "/livez"
     named = {volume["name"] for volume in pod["volumes"]}
     assert {mount["name"] for mount in container["volumeMounts"]} == named, named
-    assert documents["PrometheusRule"]["spec"]["groups"][0]["rules"]
+    assert not any("subPath" in mount for mount in container["volumeMounts"]), "a file by subPath never changes"
+    folders = {mount["mountPath"] for mount in container["volumeMounts"]}
+    nested = [(a, b) for a in folders for b in folders if a != b and b.startswith(a + "/")]
+    assert not nested, "a volume inside a read-only volume has no mount point: %s" % nested
+    path = {entry["name"]: entry["value"] for entry in container["env"]}["WELLSPRING_CONFIG"]
+    assert os.path.dirname(path) in folders, path
+    assert "mode" not in text, "the chart decides nothing about the first copy: %s" % text
+    rules = documents["PrometheusRule"]["spec"]["groups"][0]["rules"]
+    base = "https://git.example.com/"
+    assert all(rule["annotations"]["runbook_url"].startswith(base + "docs/") for rule in rules), rules
+    assert documents["ServiceAccount"]["metadata"]["annotations"] == {"role": "shop"}
+    limits = {
+        "chart": container["resources"]["limits"]["memory"].replace("Mi", ""),
+        "compose": re.search(r"mem_limit: (\d+)m", read("compose.yaml")).group(1),
+        "systemd": re.search(r"MemoryMax=(\d+)M", read("systemd/wellspring.service")).group(1),
+    }
+    assert len(set(limits.values())) == 1, limits
+    assert "no_data" not in read("compose.yaml")
+    for typo in ("replica=2", "podMonitor.enable=true", "image.Tag=x"):
+        done = subprocess.run([helm, "template", "shop", folder] + of + ["--set", typo], env=environment, text=True,
+                              capture_output=True, check=False)
+        assert done.returncode != 0 and "dditional propert" in done.stderr, "%s: %s" % (typo, done.stderr)
     return "%d kinds" % len(kinds)
 
 

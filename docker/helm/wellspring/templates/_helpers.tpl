@@ -27,7 +27,7 @@ imagePullPolicy: {{ .Values.image.pullPolicy }}
 args: ["run"]
 env:
   - name: WELLSPRING_CONFIG
-    value: /etc/wellspring/wellspring.toml
+    value: /etc/wellspring/config/wellspring.toml
   {{- with .Values.extraEnv }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
@@ -53,7 +53,8 @@ securityContext:
   capabilities: {drop: [ALL]}
   seccompProfile: {type: RuntimeDefault}
 volumeMounts:
-  - {name: wellspring-config, mountPath: /etc/wellspring/wellspring.toml, subPath: wellspring.toml, readOnly: true}
+  # The whole directory: a file mounted by subPath never changes, so that a reload would read the old one.
+  - {name: wellspring-config, mountPath: /etc/wellspring/config, readOnly: true}
   {{- if .Values.existingSecret }}
   - {name: wellspring-secrets, mountPath: /etc/wellspring/secrets, readOnly: true}
   {{- end }}
