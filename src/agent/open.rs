@@ -12,7 +12,8 @@ mod warnings;
 
 pub use self::foresight::Foresight;
 use self::questions::{
-    asynchronous, database, failover, first_look, flushed, held, history, not_held, origins, waiting,
+    asynchronous, database, failover, first_look, flushed, held, history, not_held, origins,
+    waiting,
 };
 pub(super) use self::questions::{in_use, visible_now};
 use self::recorded::begin_try;

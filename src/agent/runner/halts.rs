@@ -191,7 +191,7 @@ mod tests {
             Author { run: "a".to_owned(), fingerprint: String::new(), version: String::new() };
         let halt = Halt::new(Reason::TimelineUnknown, "why");
         let halted = Halted::new(&halt, &author, (1, 4), 0);
-        let known = Known { halt, recorded: true, epoch: 1, term: Some(2) };
+        let known = Known { halt, recorded: true, epoch: 1, term: Some(2), judges: false };
         let record = |epoch, term| Checkpoint { epoch, term, ..sample() };
         assert!(!has_moved(&record(1, 4), &known, Some(&halted)), "the term that halted");
         assert!(has_moved(&record(1, 5), &known, Some(&halted)));
