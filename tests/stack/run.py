@@ -50,6 +50,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="")
     parser.add_argument("--full", action="store_true", default=os.environ.get("FULL") == "1")
+    parser.add_argument("--pg", type=int, help="the major version of Postgres, instead of the scenario's own")
     parser.add_argument("--keep", action="store_true", help="leave data directories behind")
     parser.add_argument("--list", action="store_true")
     options = parser.parse_args()
@@ -79,7 +80,7 @@ def main():
     passed, began = 0, time.monotonic()
     for name, scenario in chosen.items():
         at = time.monotonic()
-        world = World(name, kafka, registry, options.full)
+        world = World(name, kafka, registry, options.full, options.pg)
         try:
             if not kafka.alive():
                 kafka.start()

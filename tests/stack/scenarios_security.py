@@ -237,7 +237,7 @@ def failover_by_promotion(world):
     primary = world.postgres(18, "-a", settings={"wal_sender_timeout": "5s", **settings})
     primary.psql("create table items (id integer primary key, v text)", database="shop")
     primary.psql("select pg_create_physical_replication_slot('standby')")
-    standby = servers.Postgres(18, world.name + "-postgres-b", {"wal_sender_timeout": "5s", **settings})
+    standby = servers.Postgres(primary.major, world.name + "-postgres-b", {"wal_sender_timeout": "5s", **settings})
     standby.wipe()
     world.clusters.append(standby)
     primary.stop()
@@ -247,12 +247,11 @@ def failover_by_promotion(world):
     open(os.path.join(standby.data, "standby.signal"), "w", encoding="utf-8").close()
     standby.start()
 
-    # The slot has to be there after the failover: one that the server keeps in step.
-    primary.psql("select pg_create_logical_replication_slot('%s', 'pgoutput', false, false, true)" % world.slot,
-                 database="shop")
+    # The slot has to be there after the failover: the agent makes it one that the server keeps in step.
+    primary.psql("select pg_create_logical_replication_slot('%s', 'pgoutput')" % world.slot, database="shop")
     primary.psql("create publication %s for table items" % world.slot, database="shop")
     hosts = "%s:%d,%s:%d" % (servers.HOST, standby.port, servers.HOST, primary.port)
-    agent = world.agent(primary, TABLES, postgres={"url": "postgresql://postgres@%s/shop" % hosts})
+    agent = world.agent(primary, TABLES, postgres={"url": "postgresql://postgres@%s/shop" % hosts, "failover": True})
     code, text = agent.command("slot", "accept")
     agent.start()
     primary.psql("insert into items select n, 'a' || n from generate_series(1, 500) n", database="shop")

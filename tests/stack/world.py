@@ -17,8 +17,9 @@ TPCB = {"public.pgbench_accounts": (0,), "public.pgbench_branches": (0,), "publi
 class World:
     """Kafka and registry shared by all scenarios of a run; Postgres, prefix, slot and agent are the scenario's own."""
 
-    def __init__(self, name, kafka, registry, full):
+    def __init__(self, name, kafka, registry, full, major=None):
         self.name, self.kafka, self.registry, self.full = name, kafka, registry, full
+        self.major = major  # of Postgres, instead of the scenario's own
         self.prefix = name.replace("-", "_")
         self.slot = "ws_" + self.prefix
         self.clusters, self.agents, self.others = [], [], []
@@ -36,7 +37,7 @@ class World:
     # -- what a scenario asks for
 
     def postgres(self, major=15, name="", settings=None, database="shop"):
-        cluster = servers.Postgres(major, "%s-postgres%s" % (self.name, name), settings)
+        cluster = servers.Postgres(self.major or major, "%s-postgres%s" % (self.name, name), settings)
         cluster.wipe()
         cluster.start()
         cluster.psql('create database "%s"' % database)
