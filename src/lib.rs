@@ -1,7 +1,7 @@
 //! Wellspring: Postgres changes into Kafka.
 //!
-//! The rooms stand in one order, which is the order of the data; a room uses rooms above it in this list and none
-//! below. `tests/tidy.rs` holds us to it, ARCHITECTURE.md explains it.
+//! The rooms stand in one order, which is the order of the data; a room uses rooms above it in this
+//! list and none below. `tests/tidy.rs` holds us to it, ARCHITECTURE.md explains it.
 
 pub mod lsn;
 pub mod secret;
@@ -11,6 +11,7 @@ pub mod postgres;
 pub mod pgoutput;
 pub mod change;
 pub mod ledger;
+pub mod transform;
 pub mod encode;
 pub mod kafka;
 pub mod snapshot;

@@ -1,8 +1,9 @@
 //! Tidy: the rules of the house that a machine can check, read from the sources themselves.
 //!
-//! It knows no Rust beyond comments, strings and words, runs in milliseconds and needs nothing but the working tree.
-//! What it holds is explained in ARCHITECTURE.md (rooms, laws) and CONTRIBUTING.md (habits); a failure names file and
-//! line and says what to do instead. A rule that has to be bent is bent here, by name and with its reason.
+//! It knows no Rust beyond comments, strings and words, runs in milliseconds and needs nothing but
+//! the working tree. What it holds is explained in ARCHITECTURE.md (rooms, laws) and
+//! CONTRIBUTING.md (habits); a failure names file and line and says what to do instead. A rule that
+//! has to be bent is bent here, by name and with its reason.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where a file cannot be read")]
 
@@ -13,8 +14,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-/// Lines a source file may have before its tests begin: what a reader keeps in mind in one sitting. A file of tests is
-/// read one story at a time and may be longer.
+/// Lines a source file may have before its tests begin: what a reader keeps in mind in one sitting.
+/// A file of tests is read one story at a time and may be longer.
 const LINES_MAX: usize = 500;
 const TEST_LINES_MAX: usize = 800;
 
@@ -58,6 +59,7 @@ const PURE: &[&str] = &[
     "pgoutput",
     "change",
     "ledger",
+    "transform",
     "encode",
     "watch",
     "continuity",
@@ -262,7 +264,8 @@ fn blanked(text: &str) -> String {
             at = end;
         }
     }
-    // What is left outside of literals and comments is whole characters, so this cannot fail on valid input.
+    // What is left outside of literals and comments is whole characters, so this cannot fail on
+    // valid input.
     String::from_utf8(out).unwrap()
 }
 
@@ -646,7 +649,8 @@ fn comments_name_only_documents_that_exist() {
     none(faults);
 }
 
-/// The comment of a line, from its first `//` that does not belong to an address; empty where it has none.
+/// The comment of a line, from its first `//` that does not belong to an address; empty where it
+/// has none.
 fn comment_of(line: &str) -> &str {
     line.match_indices("//")
         .find(|(at, _)| !line[..*at].ends_with(':'))

@@ -32,7 +32,7 @@ pub(super) async fn rehearse(
     sql: &Sql,
     tables: impl Iterator<Item = Captured<'_>>,
 ) -> Result<(), PipelineError> {
-    if !has_rules(&config.rules) {
+    if !has_rules(&config.rules) && config.transforms.links.is_empty() {
         return Ok(());
     }
     let planner = Planner::new(config.clone(), sql.database(), "", 0);
@@ -50,7 +50,8 @@ pub(super) async fn rehearse(
     if more > 0 {
         told.push(format!("and {more} more"));
     }
-    let next = "correct [columns], [masks], [keys] or the tables as each of them says";
+    let next =
+        "correct [columns], [masks], [keys], [[transform]] or the tables as each of them says";
     Err(PipelineError::Refused(Trouble::plain(TroubleReason::TableRefused, told.join("; "), next)))
 }
 

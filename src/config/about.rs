@@ -364,6 +364,10 @@ const MAPS: &[(&str, &str)] = &[
         "topics.group",
         "Each section has a name that you choose. It gives topics, selected by pattern, their own settings when the agent creates them.",
     ),
+    (
+        "transform",
+        "Written as `[[transform]]`, once for each transform, in the order in which they are applied. `type` says what is done, and `tables` limits it to some tables. See [transforms](transforms.md).",
+    ),
     ("topics.extra", "Further settings of a topic that the agent creates, by Kafka's names."),
 ];
 
@@ -470,7 +474,16 @@ pub fn json_schema() -> String {
         }
     }
     for map in maps {
-        let property = json!({ "description": about(map), "type": "object", "additionalProperties": values_of(map) });
+        let property = match map {
+            "transform" => json!({
+                "description": about(map),
+                "type": "array",
+                "items": { "type": "object", "required": ["type"] },
+            }),
+            _ => {
+                json!({ "description": about(map), "type": "object", "additionalProperties": values_of(map) })
+            }
+        };
         match map.split_once('.') {
             Some((section, name)) => {
                 drop(sections.entry(section).or_default().insert(name.to_owned(), property))
@@ -584,7 +597,8 @@ mod tests {
     #[test]
     fn the_schema_knows_every_map_and_the_form_of_its_values() {
         let schema: Value = serde_json::from_str(&json_schema()).unwrap();
-        for (map, _) in MAPS {
+        assert_eq!(schema["properties"]["transform"]["items"]["type"], "object");
+        for (map, _) in MAPS.iter().filter(|(map, _)| *map != "transform") {
             let pointer = format!(
                 "/properties/{}/additionalProperties/type",
                 map.replace('.', "/properties/")

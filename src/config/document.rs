@@ -20,6 +20,9 @@ const VARIABLE_PREFIX: &str = "WELLSPRING_";
 /// service called wellspring.
 const TOP_LEVEL: [&str; 2] = ["sink", "state_file"];
 
+/// The key whose value is an array of tables.
+const ARRAY: &str = "transform";
+
 /// A value with its TOML type, or a text whose key decides the type.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Value {
@@ -92,6 +95,13 @@ impl Reading<'_> {
                 self.table(&key, inner);
                 continue;
             }
+            if let (true, DeValue::Array(items)) = (key == ARRAY, value.get_ref())
+                && items.iter().all(|item| matches!(item.get_ref(), DeValue::Table(_)))
+            {
+                self.document.tables.insert(key.clone(), at);
+                self.array(&key, items.iter());
+                continue;
+            }
             let typed = self.text.get(value.span()).unwrap_or_default().to_owned();
             let setting = Setting { value: plain(value), typed, at: at.clone() };
             if self.document.settings.insert(key.clone(), setting).is_some() {
@@ -100,6 +110,21 @@ impl Reading<'_> {
                     key,
                     what: "is set twice, with and without quotes".to_owned(),
                 });
+            }
+        }
+    }
+
+    /// Reads `[[transform]]`: the tables are called by their place, which counts from 1.
+    fn array<'t, 'd: 't>(
+        &mut self,
+        path: &str,
+        items: impl Iterator<Item = &'t Spanned<DeValue<'d>>>,
+    ) {
+        for (number, item) in (1..).zip(items) {
+            if let DeValue::Table(inner) = item.get_ref() {
+                let key = format!("{path}.{number}");
+                self.document.tables.insert(key.clone(), place(self.text, item.span().start));
+                self.table(&key, inner);
             }
         }
     }

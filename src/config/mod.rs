@@ -21,6 +21,7 @@ mod reference;
 mod show;
 mod sink;
 mod source;
+mod transforms;
 mod types;
 mod value;
 
@@ -45,6 +46,7 @@ use crate::postgres;
 use crate::secret::Source;
 use crate::snapshot;
 use crate::table::Selection;
+use crate::transform::Chain;
 use reader::Reader;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -295,8 +297,10 @@ fn read_all(reader: &mut Reader<'_>) -> Option<Checked> {
     let topics = sink::topics(reader);
     let limits = limits(reader);
     let sink = sink::sink(reader, prefix.as_deref(), topics, limits.map(|limits| limits.memory));
+    let transforms = transforms::read(reader);
+    let shaping = rules.zip(transforms);
     let encode =
-        events(reader, prefix.as_deref(), rules, matches!(sink, Some(SinkConfig::Stdout { .. })));
+        events(reader, prefix.as_deref(), shaping, matches!(sink, Some(SinkConfig::Stdout { .. })));
     let refusals = [("stop", OnRefusal::Stop), ("detach", OnRefusal::Detach)];
     let on_refusal = reader.or("events.on_refusal", value::one_of(&refusals), "stop");
     let registry = sink::registry(reader, encode.as_ref().map(|encode| encode.format));
@@ -341,7 +345,7 @@ fn read_all(reader: &mut Reader<'_>) -> Option<Checked> {
 fn events(
     reader: &mut Reader<'_>,
     prefix: Option<&str>,
-    rules: Option<encode::Rules>,
+    shaping: Option<(encode::Rules, Chain)>,
     is_stdout: bool,
 ) -> Option<encode::Config> {
     let formats =
@@ -365,7 +369,8 @@ fn events(
             "Avro is no text; with sink = \"stdout\" write \"json\" or \"json-schema\"",
         );
     }
-    let adjusts = rules.as_ref().is_none_or(|rules| rules.schema_names != encode::Adjust::None);
+    let adjusts =
+        shaping.as_ref().is_none_or(|(rules, _)| rules.schema_names != encode::Adjust::None);
     if let Some(part) =
         prefix.filter(|_| !adjusts).and_then(|prefix| not_an_avro_name(prefix, format))
     {
@@ -375,6 +380,7 @@ fn events(
         );
         reader.fault("topics.prefix", what);
     }
+    let (rules, chain) = shaping?;
     Some(encode::Config {
         prefix: prefix?.to_owned(),
         format: format?,
@@ -385,7 +391,8 @@ fn events(
         identity_headers: identity_headers?,
         placeholder: placeholder?,
         modes: modes?,
-        rules: Arc::new(rules?),
+        rules: Arc::new(rules),
+        transforms: Arc::new(chain),
     })
 }
 

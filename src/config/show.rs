@@ -89,14 +89,19 @@ impl std::fmt::Display for Shown {
             }
         }
         let mut text = String::new();
+        // Arrays of tables keep their order, which is the order of their numbers.
+        sections.sort_by_key(|section| number_of(section));
         for section in sections {
             let lines =
                 self.lines.iter().filter(|line| split(&line.key).0 == section).collect::<Vec<_>>();
             if lines.is_empty() {
                 continue;
             }
-            if !section.is_empty() {
-                writeln!(text, "{}[{section}]", if text.is_empty() { "" } else { "\n" })?;
+            let gap = if text.is_empty() { "" } else { "\n" };
+            match number_of(section) {
+                Some(_) => writeln!(text, "{gap}[[transform]]")?,
+                None if section.is_empty() => {}
+                None => writeln!(text, "{gap}[{section}]")?,
             }
             for line in lines {
                 let key = split(&line.key).1;
@@ -115,8 +120,15 @@ impl std::fmt::Display for Shown {
 
 /// Prefixes of the keys that decide a record's form, its largest size, or the set of captured
 /// tables.
-const DECIDING: [&str; 6] =
-    ["tables.", "columns.", "keys.", "topics.", "events.", "kafka.client.message.max.bytes"];
+const DECIDING: [&str; 7] = [
+    "tables.",
+    "columns.",
+    "keys.",
+    "topics.",
+    "events.",
+    "transform.",
+    "kafka.client.message.max.bytes",
+];
 
 impl Shown {
     /// A digest of the deciding keys as they are printed. Secrets are masked, and the order of the
@@ -155,6 +167,11 @@ impl Shown {
     }
 }
 
+/// The number of a `[[transform]]`; none for any other section.
+fn number_of(section: &str) -> Option<usize> {
+    section.strip_prefix("transform.")?.parse().ok()
+}
+
 /// Section and key of a path. In the maps the key is everything after the map's name.
 fn split(path: &str) -> (&str, &str) {
     for map in ["kafka.client", "topics.extra", "keys"] {
@@ -162,7 +179,10 @@ fn split(path: &str) -> (&str, &str) {
             return (map, key);
         }
     }
-    if path.starts_with("masks.") || path.starts_with("topics.group.") {
+    if path.starts_with("masks.")
+        || path.starts_with("transform.")
+        || path.starts_with("topics.group.")
+    {
         return path.rsplit_once('.').unwrap_or(("", path));
     }
     path.split_once('.').unwrap_or(("", path))

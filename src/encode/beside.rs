@@ -1,15 +1,17 @@
 //! Records that are no row's: a transaction's begin and end, and heartbeats.
 //!
-//! They have topics, schemas and plans like rows. A transaction's events carry its block: an id and two orders, which the
-//! pipeline counts and hands in (`Encoder::count_from`), since they go on from one row to the next.
+//! They have topics, schemas and plans like rows. A transaction's events carry its block: an id and
+//! two orders, which the pipeline counts and hands in (`Encoder::count_from`), since they go on
+//! from one row to the next.
 
 use super::Format;
+use super::column::Key;
 use super::encoder::{Encoder, Slot};
 use super::envelope::{Script, Step};
 use super::form::{Avro, Form, Json, Union};
 use super::java::Short;
 use super::notice;
-use super::plan::{Key, Plan};
+use super::plan::Plan;
 use super::schema::{Base, Field, Schema, field, optional, required};
 use crate::change::{Context, Marker, Position};
 use crate::lsn::{Lsn, PgMicros, Xid};
@@ -131,8 +133,9 @@ fn transaction_fields() -> Vec<Field> {
     ]
 }
 
-/// `txId:lsn`, as Debezium has it: the LSN is the record's at hand, so that no two records share an id.
-fn push_id<F: Form>(xid: Xid, lsn: Lsn, out: &mut Vec<u8>) {
+/// `txId:lsn`, as Debezium has it: the LSN is the record's at hand, so that no two records share an
+/// id.
+pub(super) fn push_id<F: Form>(xid: Xid, lsn: Lsn, out: &mut Vec<u8>) {
     let mut id = Short::new(); // two numbers of 20 digits at most, and a colon
     id.push_digits(u64::from(xid.0), 1);
     id.push(b":");
@@ -248,7 +251,7 @@ impl Encoder {
             Format::Avro => self.beside_in::<Avro>(plan, filling),
             Format::Json | Format::JsonSchema => self.beside_in::<Json>(plan, filling),
         };
-        self.slots.push(Slot { key, value: Some(value), change: None });
+        self.slots.push(Slot { key, value: Some(value), change: None, shaped: None });
     }
 
     fn beside_in<F: Form>(
@@ -263,7 +266,8 @@ impl Encoder {
         (key, filling.write::<F>(&plan.value, &mut self.out))
     }
 
-    /// Where the count of the open transaction's events stands: the next row's first event is one more.
+    /// Where the count of the open transaction's events stands: the next row's first event is one
+    /// more.
     pub fn count_from(&mut self, counted: Counted) {
         self.counted = counted;
     }

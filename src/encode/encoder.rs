@@ -1,22 +1,28 @@
 //! The row path: a change and a plan become one to three records in a reused buffer.
 //!
-//! Keys and values of a change lie one after another in one buffer; records are views of it, valid until the next change.
-//! After the buffers have grown to a stream's largest rows nothing is allocated here.
+//! Keys and values of a change lie one after another in one buffer; records are views of it, valid
+//! until the next change. After the buffers have grown to a stream's largest rows nothing is
+//! allocated here.
 
 use super::Format;
 use super::beside::{Counted, push_block};
+use super::column::Key;
 use super::envelope::{self, Step, push_number};
 use super::form::{Avro, Form, Json, Union};
 use super::notes::{Loss, Note};
-use super::plan::{FixedHeaders, Key, Plan};
+use super::plan::{FixedHeaders, Plan};
 use super::row::{Image, Writer, is_same};
+use super::shaped::{HeaderScript, Shaped};
+use super::shaped_row::{Images, Written};
 use super::transcode::Tools;
 use crate::change::{Context, Position, Row};
 use crate::pgoutput::CellSpan;
 use crate::table::value::ValueError;
+use crate::transform::shape::Kind;
 use std::sync::Arc;
 
-/// What a buffer keeps from one row to the next: most rows fit, and one huge row does not cost its size for ever.
+/// What a buffer keeps from one row to the next: most rows fit, and one huge row does not cost its
+/// size for ever.
 const KEEP_BYTES: usize = 1024 * 1024;
 
 /// Why a change cannot become records. Names tables and columns, never a value.
@@ -43,7 +49,8 @@ pub enum EncodeError {
         /// What it is that the schema does not have.
         loss: Loss,
     },
-    /// A row from before its column was NOT NULL. A plan of the same table in which the column is nullable can write it.
+    /// A row from before its column was NOT NULL. A plan of the same table in which the column is
+    /// nullable can write it.
     #[error(
         "encode column `{column}` of {table}: NULL in a column that the catalog has as NOT NULL"
     )]
@@ -53,7 +60,8 @@ pub enum EncodeError {
         /// Its index in the table.
         index: usize,
     },
-    /// The old row of an update or delete does not hold the key, or the row holds it unchanged and unsent.
+    /// The old row of an update or delete does not hold the key, or the row holds it unchanged and
+    /// unsent.
     #[error(
         "encode the key of {table}: column `{column}` is not in the row; its replica identity must hold the key"
     )]
@@ -80,6 +88,10 @@ pub struct Encoder {
     /// Events of the open transaction, where events carry their place in it.
     pub(super) counted: Counted,
     headers: Option<Arc<FixedHeaders>>,
+    /// The scripts of the transformed records written last.
+    shaped: Option<Arc<Shaped>>,
+    /// Values of their headers.
+    shaped_headers: Vec<Option<Span>>,
     /// Whether the records carry the context headers: rows do, logical messages do not.
     pub(super) in_context: bool,
     commit_lsn: Span,
@@ -89,12 +101,17 @@ pub struct Encoder {
 /// A part of the buffer: from, to.
 pub(super) type Span = (usize, usize);
 
+/// Headers of a transformed record: their names, and where their values stand.
+type ShapedHeaders<'a> = (&'a [(Box<str>, HeaderScript)], &'a [Option<Span>]);
+
 /// Where the parts of one record stand in the encoder's buffer.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Slot {
     pub key: Option<Span>,
     pub value: Option<Span>,
     pub change: Option<(&'static str, Span)>,
+    /// Of a transformed record: its kind, and where its headers begin in the encoder's.
+    pub shaped: Option<(Kind, usize)>,
 }
 
 /// A record that an [`Encoder`] wrote.
@@ -107,13 +124,16 @@ pub struct Record<'a> {
     change: Option<(&'static str, &'a [u8])>,
     headers: Option<&'a FixedHeaders>,
     in_context: bool,
+    /// Names and values of the headers of a transformed record.
+    shaped: ShapedHeaders<'a>,
+    bytes: &'a [u8],
     commit_lsn: &'a [u8],
     ordinal: &'a [u8],
 }
 
 impl<'a> Record<'a> {
-    /// Names and values of the headers, in order.
-    pub fn headers(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> + Clone {
+    /// Names and values of the headers, in order. A value can be null.
+    pub fn headers(&self) -> impl Iterator<Item = (&'a str, Option<&'a [u8]>)> + Clone {
         let context =
             self.headers.filter(|_| self.in_context).map_or(&[][..], |headers| &headers.context);
         let epoch = self.headers.and_then(|headers| headers.epoch.as_deref());
@@ -126,16 +146,25 @@ impl<'a> Record<'a> {
             ]
         });
         let change = self.change.map(|(name, value)| (name as &str, value));
+        let bytes = self.bytes;
+        let shaped = self.shaped.0.iter().zip(self.shaped.1);
+        let shaped = shaped.map(move |((name, _), value)| {
+            (&**name, value.and_then(|(from, to)| bytes.get(from..to)))
+        });
+        let there = |(name, value): (&'a str, &'a [u8])| (name, Some(value));
         change
             .into_iter()
             .chain(context.iter().map(|(name, value)| (*name as &str, &**value)))
-            .chain(identity.into_iter().flatten())
+            .map(there)
+            .chain(shaped)
+            .chain(identity.into_iter().flatten().map(there))
     }
 
     /// Bytes of key, value and headers together.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
-        let headers: usize = self.headers().map(|(name, value)| name.len() + value.len()).sum();
+        let headers: usize =
+            self.headers().map(|(name, value)| name.len() + value.map_or(0, <[u8]>::len)).sum();
         self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len) + headers
     }
 }
@@ -149,8 +178,9 @@ impl Encoder {
 
     /// Writes a row's change; its records replace those of the change before.
     ///
-    /// An insert or a copied row is one record; an update one, or a delete, a tombstone and a create where it changes the
-    /// key; a delete one and a tombstone; a truncate one without key. There are none for what is switched off.
+    /// An insert or a copied row is one record; an update one, or a delete, a tombstone and a
+    /// create where it changes the key; a delete one and a tombstone; a truncate one without key.
+    /// There are none for what is switched off.
     ///
     /// # Errors
     /// See [`EncodeError`]. There are no records then.
@@ -210,10 +240,21 @@ impl Encoder {
             value: slot.value.map(part),
             change: slot.change.map(|(name, span)| (name, part(span))),
             headers: self.headers.as_deref(),
-            in_context: self.in_context,
+            in_context: self.in_context && slot.shaped.is_none(),
+            shaped: self.shaped_of(slot),
+            bytes: &self.out,
             commit_lsn: part(self.commit_lsn),
             ordinal: part(self.ordinal),
         })
+    }
+
+    fn shaped_of(&self, slot: &Slot) -> ShapedHeaders<'_> {
+        let scripts = slot.shaped.zip(self.shaped.as_ref());
+        let found = scripts.and_then(|((kind, from), shaped)| {
+            let names = &shaped.of(kind)?.headers;
+            Some((names.as_slice(), self.shaped_headers.get(from..from + names.len())?))
+        });
+        found.unwrap_or((&[], &[]))
     }
 
     /// How many they are.
@@ -222,13 +263,15 @@ impl Encoder {
         self.slots.len()
     }
 
-    /// What the records of the change written last say less exactly than its rows. A column can come more than once.
+    /// What the records of the change written last say less exactly than its rows. A column can
+    /// come more than once.
     #[must_use]
     pub fn notes(&self) -> &[Note] {
         &self.tools.notes
     }
 
-    /// The column that takes most of the row written last, with its size in bytes; for messages about its size.
+    /// The column that takes most of the row written last, with its size in bytes; for messages
+    /// about its size.
     #[must_use]
     pub fn largest_column<'p>(&self, plan: &'p Plan) -> Option<(&'p str, usize)> {
         let spans = [&self.new_spans, &self.old_spans]
@@ -245,6 +288,12 @@ impl Encoder {
         if self.out.capacity() > KEEP_BYTES {
             self.out.shrink_to(KEEP_BYTES);
             self.tools.shrink(KEEP_BYTES);
+        }
+        self.shaped_headers.clear();
+        if let Some(shaped) = &plan.shaped
+            && !self.shaped.as_ref().is_some_and(|known| Arc::ptr_eq(known, shaped))
+        {
+            self.shaped = Some(Arc::clone(shaped));
         }
         if !self.headers.as_ref().is_some_and(|headers| Arc::ptr_eq(headers, &plan.headers)) {
             self.headers = Some(Arc::clone(&plan.headers));
@@ -292,7 +341,7 @@ impl Encoder {
             Key::None | Key::Columns { .. } => None,
         };
         let value = Some(script(&plan.value));
-        slots.push(Slot { key, value, change: None });
+        slots.push(Slot { key, value, change: None, shaped: None });
     }
 
     fn row_in<F: Form>(
@@ -302,6 +351,9 @@ impl Encoder {
         row: &Row<'_>,
         now: i64,
     ) -> Result<(), EncodeError> {
+        if let Some(shaped) = &plan.shaped {
+            return self.shaped_in::<F>(plan, shaped, context, row, now);
+        }
         let Encoder { out, slots, new_spans, old_spans, tools, counted, .. } = self;
         let emits = plan.emits.rows;
         let mut write = Writer::<F>::new(plan, context, now, out, (tools, counted));
@@ -310,13 +362,13 @@ impl Encoder {
                 let new = Image::whole(plan, new, new_spans, None)?;
                 let key = write.key(&new)?;
                 let value = Some(write.envelope("c", None, Some(&new))?);
-                slots.push(Slot { key, value, change: None });
+                slots.push(Slot { key, value, change: None, shaped: None });
             }
             Row::Read { new } => {
                 let new = Image::whole(plan, new, new_spans, None)?;
                 let key = write.key(&new)?;
                 let value = Some(write.envelope("r", None, Some(&new))?);
-                slots.push(Slot { key, value, change: None });
+                slots.push(Slot { key, value, change: None, shaped: None });
             }
             Row::Update { old, new } if emits.updates => {
                 let old = old.map(|old| Image::old(plan, old, old_spans)).transpose()?;
@@ -331,17 +383,61 @@ impl Encoder {
                 let old = Image::old(plan, old, old_spans)?;
                 let key = write.key(&old)?;
                 let value = Some(write.envelope("d", Some(&old), None)?);
-                slots.push(Slot { key, value, change: None });
+                slots.push(Slot { key, value, change: None, shaped: None });
                 if plan.emits.tombstones {
-                    slots.push(Slot { key, value: None, change: None });
+                    slots.push(Slot { key, value: None, change: None, shaped: None });
                 }
             }
             Row::Truncate if plan.emits.truncates => {
                 let value = Some(write.envelope("t", None, None)?);
-                slots.push(Slot { key: None, value, change: None });
+                slots.push(Slot { key: None, value, change: None, shaped: None });
             }
             Row::Insert { .. } | Row::Update { .. } | Row::Delete { .. } | Row::Truncate => {}
         }
         Ok(())
+    }
+
+    /// The records of a transformed table.
+    fn shaped_in<F: Form>(
+        &mut self,
+        plan: &Plan,
+        shaped: &Shaped,
+        context: &Context<'_>,
+        row: &Row<'_>,
+        now: i64,
+    ) -> Result<(), EncodeError> {
+        let Encoder { out, slots, new_spans, old_spans, tools, counted, shaped_headers, .. } = self;
+        let emits = plan.emits.rows;
+        let mut write = Writer::<F>::new(plan, context, now, out, (tools, counted));
+        let written = &mut Written { slots, headers: shaped_headers };
+        match *row {
+            Row::Insert { new } | Row::Read { new } => {
+                let kind = if matches!(row, Row::Read { .. }) { Kind::Read } else { Kind::Create };
+                if kind == Kind::Create && !emits.inserts {
+                    return Ok(());
+                }
+                let new = Image::whole(plan, new, new_spans, None)?;
+                write.shaped(shaped, kind, Images { old: None, new: Some(&new) }, written)
+            }
+            Row::Update { old, new } if emits.updates => {
+                let old = old.map(|old| Image::old(plan, old, old_spans)).transpose()?;
+                let new = Image::whole(plan, new, new_spans, old.as_ref())?;
+                let known = old.as_ref().filter(|old| !emits.unchanged && old.is_whole());
+                if known.is_some_and(|old| is_same(plan, old, &new)) {
+                    return Ok(());
+                }
+                write.shaped_update(shaped, Images { old: old.as_ref(), new: Some(&new) }, written)
+            }
+            Row::Delete { old } if emits.deletes => {
+                let old = Image::old(plan, old, old_spans)?;
+                let images = Images { old: Some(&old), new: None };
+                write.shaped(shaped, Kind::Delete, images, written)?;
+                write.shaped(shaped, Kind::Tombstone, images, written)
+            }
+            Row::Truncate if plan.emits.truncates => {
+                write.shaped(shaped, Kind::Truncate, Images { old: None, new: None }, written)
+            }
+            Row::Update { .. } | Row::Delete { .. } | Row::Truncate => Ok(()),
+        }
     }
 }

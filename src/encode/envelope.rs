@@ -1,16 +1,17 @@
 //! What stands around the rows: the envelope as a script of constants and gaps.
 //!
-//! The order of fields is Debezium's. A script is compiled once for a plan and a form; the row path copies its constants
-//! and fills its gaps.
+//! The order of fields is Debezium's. A script is compiled once for a plan and a form; the row path
+//! copies its constants and fills its gaps.
 
 use super::Config;
 use super::form::{Form, Union, push_code};
 use super::java::{Short, push_int};
 use super::modes::BinaryMode;
 use crate::change::{Context, Marker};
+use crate::transform::shape::Meta;
 
 /// Debezium's connector type: readers key on it.
-const CONNECTOR: &str = "postgresql";
+pub(super) const CONNECTOR: &str = "postgresql";
 
 /// A piece of an envelope.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,15 +24,8 @@ pub(super) enum Step {
     After,
     /// One letter: c, u, d, r, t, m.
     Operation,
-    /// A time of the transaction (`source`) or of processing.
-    Time(Clock, Unit),
-    Snapshot,
-    Sequence,
-    Transaction,
-    Lsn,
-    Xmin,
-    Origin,
-    OriginLsn,
+    /// What the transaction or the clock says, in a field of this union.
+    Meta(Meta, Union),
     /// A logical message's prefix.
     MessagePrefix,
     /// A logical message's content.
@@ -51,23 +45,6 @@ pub(super) enum Step {
     NoticeType,
     NoticeAggregate,
     NoticeData,
-}
-
-/// Which moment a timestamp field of the envelope tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Clock {
-    /// When the transaction committed; a required field in milliseconds.
-    Commit,
-    /// When we wrote the record; never required.
-    Now,
-}
-
-/// The unit of a timestamp field: `ts_ms`, `ts_us` or `ts_ns`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unit {
-    Millis,
-    Micros,
-    Nanos,
 }
 
 /// Builds a script, joining constants.
@@ -138,23 +115,23 @@ impl Script {
         self.text::<F>("version", env!("CARGO_PKG_VERSION"));
         self.text::<F>("connector", CONNECTOR);
         self.text::<F>("name", &config.prefix);
-        self.gap::<F>("ts_ms", Step::Time(Clock::Commit, Unit::Millis));
-        self.gap::<F>("snapshot", Step::Snapshot);
+        self.gap::<F>("ts_ms", Step::Meta(Meta::CommitMillis, Union::Required));
+        self.gap::<F>("snapshot", Step::Meta(Meta::Snapshot, Union::NullLast));
         self.text::<F>("db", database);
-        self.gap::<F>("sequence", Step::Sequence);
-        self.gap::<F>("ts_us", Step::Time(Clock::Commit, Unit::Micros));
-        self.gap::<F>("ts_ns", Step::Time(Clock::Commit, Unit::Nanos));
+        self.gap::<F>("sequence", Step::Meta(Meta::Sequence, Union::NullFirst));
+        self.gap::<F>("ts_us", Step::Meta(Meta::CommitMicros, Union::NullFirst));
+        self.gap::<F>("ts_ns", Step::Meta(Meta::CommitNanos, Union::NullFirst));
         self.text::<F>("schema", namespace);
         self.text::<F>("table", table);
-        self.gap::<F>("txId", Step::Transaction);
-        self.gap::<F>("lsn", Step::Lsn);
+        self.gap::<F>("txId", Step::Meta(Meta::Transaction, Union::NullFirst));
+        self.gap::<F>("lsn", Step::Meta(Meta::Lsn, Union::NullFirst));
         if config.rules.xmin {
-            self.gap::<F>("xmin", Step::Xmin);
+            self.gap::<F>("xmin", Step::Meta(Meta::Xmin, Union::NullFirst));
         } else {
             self.null::<F>("xmin");
         }
-        self.gap::<F>("origin", Step::Origin);
-        self.gap::<F>("origin_lsn", Step::OriginLsn);
+        self.gap::<F>("origin", Step::Meta(Meta::Origin, Union::NullFirst));
+        self.gap::<F>("origin_lsn", Step::Meta(Meta::OriginLsn, Union::NullFirst));
         self.close::<F>();
     }
 }
@@ -174,9 +151,9 @@ pub(super) fn of_rows<F: Form>(
     script.source::<F>(config, database, table[0], table[1]);
     script.block::<F>(config);
     script.gap::<F>("op", Step::Operation);
-    script.gap::<F>("ts_ms", Step::Time(Clock::Now, Unit::Millis));
-    script.gap::<F>("ts_us", Step::Time(Clock::Now, Unit::Micros));
-    script.gap::<F>("ts_ns", Step::Time(Clock::Now, Unit::Nanos));
+    script.gap::<F>("ts_ms", Step::Meta(Meta::NowMillis, Union::NullFirst));
+    script.gap::<F>("ts_us", Step::Meta(Meta::NowMicros, Union::NullFirst));
+    script.gap::<F>("ts_ns", Step::Meta(Meta::NowNanos, Union::NullFirst));
     script.close::<F>();
     script.finish(suffix)
 }
@@ -191,7 +168,7 @@ pub(super) fn of_messages<F: Form>(
     let mut script = Script::new(prefix);
     script.open::<F>();
     script.gap::<F>("op", Step::Operation);
-    script.gap::<F>("ts_ms", Step::Time(Clock::Now, Unit::Millis));
+    script.gap::<F>("ts_ms", Step::Meta(Meta::NowMillis, Union::NullFirst));
     script.source::<F>(config, database, "", "");
     script.block::<F>(config);
     script.field::<F>("message");
@@ -219,62 +196,59 @@ pub(super) fn fill<F: Form>(
     now_unix_nanos: i64,
     out: &mut Vec<u8>,
 ) {
-    match step {
-        Step::Time(Clock::Commit, Unit::Millis) => {
-            F::int(context.committed_at.unix_micros().div_euclid(1000), out)
+    if let Step::Meta(what, union) = step {
+        meta::<F>(*what, *union, context, now_unix_nanos, out);
+    }
+}
+
+/// Writes what the transaction and the clock say. What only a count of events knows is `beside`'s.
+pub(super) fn meta<F: Form>(
+    what: Meta,
+    union: Union,
+    context: &Context<'_>,
+    now_unix_nanos: i64,
+    out: &mut Vec<u8>,
+) {
+    let int = |value: Option<i64>, out: &mut Vec<u8>| match value {
+        Some(value) => {
+            F::some(union, out);
+            F::int(value, out);
         }
-        Step::Time(Clock::Commit, Unit::Micros) => {
-            optional_int::<F>(Some(context.committed_at.unix_micros()), out)
+        None => F::null(union, out),
+    };
+    let micros = context.committed_at.unix_micros();
+    match what {
+        Meta::CommitMillis => int(Some(micros.div_euclid(1000)), out),
+        Meta::CommitMicros => int(Some(micros), out),
+        Meta::CommitNanos => int(micros.checked_mul(1000), out),
+        Meta::NowMillis => int(Some(now_unix_nanos.div_euclid(1_000_000)), out),
+        Meta::NowMicros => int(Some(now_unix_nanos.div_euclid(1000)), out),
+        Meta::NowNanos => int(Some(now_unix_nanos), out),
+        // The word of a streamed row is the field's default. A field without it has null.
+        Meta::Snapshot if context.marker == Marker::Streamed && union != Union::NullLast => {
+            F::null(union, out);
         }
-        Step::Time(Clock::Commit, Unit::Nanos) => {
-            optional_int::<F>(context.committed_at.unix_micros().checked_mul(1000), out);
-        }
-        Step::Time(Clock::Now, Unit::Millis) => {
-            optional_int::<F>(Some(now_unix_nanos.div_euclid(1_000_000)), out)
-        }
-        Step::Time(Clock::Now, Unit::Micros) => {
-            optional_int::<F>(Some(now_unix_nanos.div_euclid(1000)), out)
-        }
-        Step::Time(Clock::Now, Unit::Nanos) => optional_int::<F>(Some(now_unix_nanos), out),
-        Step::Snapshot => {
-            F::some(Union::NullLast, out);
+        Meta::Snapshot => {
+            F::some(union, out);
             F::text(context.marker.word(), out);
         }
-        Step::Sequence => sequence::<F>(context, out),
-        Step::Transaction => optional_int::<F>(context.xid.map(|xid| i64::from(xid.0)), out),
+        Meta::Sequence => sequence::<F>(context, union, out),
+        Meta::Transaction => int(context.xid.map(|xid| i64::from(xid.0)), out),
         // A row of a later copy has no WAL record; Debezium's has no LSN either.
-        Step::Lsn if context.marker == Marker::Incremental => F::null(Union::NullFirst, out),
-        Step::Lsn => optional_int::<F>(i64::try_from(context.lsn.bytes()).ok(), out),
-        Step::Xmin => optional_int::<F>(context.xmin.map(|xid| i64::from(xid.0)), out),
-        Step::Origin => match context.origin {
+        Meta::Lsn if context.marker == Marker::Incremental => F::null(union, out),
+        Meta::Lsn => int(i64::try_from(context.lsn.bytes()).ok(), out),
+        Meta::Xmin => int(context.xmin.map(|xid| i64::from(xid.0)), out),
+        Meta::Origin => match context.origin {
             Some((name, _)) => {
-                F::some(Union::NullFirst, out);
+                F::some(union, out);
                 F::text(name, out);
             }
-            None => F::null(Union::NullFirst, out),
+            None => F::null(union, out),
         },
-        Step::OriginLsn => {
-            optional_int::<F>(
-                context.origin.and_then(|(_, lsn)| i64::try_from(lsn.bytes()).ok()),
-                out,
-            );
+        Meta::OriginLsn => {
+            int(context.origin.and_then(|(_, lsn)| i64::try_from(lsn.bytes()).ok()), out);
         }
-        Step::Constant(_)
-        | Step::Before
-        | Step::After
-        | Step::Operation
-        | Step::MessagePrefix
-        | Step::MessageContent(_)
-        | Step::Block
-        | Step::TransactionId
-        | Step::Status
-        | Step::EventCount
-        | Step::Collections
-        | Step::Millis
-        | Step::NoticeId
-        | Step::NoticeType
-        | Step::NoticeAggregate
-        | Step::NoticeData => {}
+        Meta::Block | Meta::BlockId | Meta::BlockTotal | Meta::BlockTable => {}
     }
 }
 
@@ -294,18 +268,8 @@ pub(super) fn content<F: Form>(binary: BinaryMode, content: &[u8], out: &mut Vec
     }
 }
 
-fn optional_int<F: Form>(value: Option<i64>, out: &mut Vec<u8>) {
-    match value {
-        Some(value) => {
-            F::some(Union::NullFirst, out);
-            F::int(value, out);
-        }
-        None => F::null(Union::NullFirst, out),
-    }
-}
-
 /// `["<last commit>","<this change>"]` in decimal; null in the first place until a commit was seen.
-fn sequence<F: Form>(context: &Context<'_>, out: &mut Vec<u8>) {
+fn sequence<F: Form>(context: &Context<'_>, union: Union, out: &mut Vec<u8>) {
     let mut text = Short::new(); // two numbers of 20 digits at most, and seven signs
     match context.last_commit {
         Some(lsn) => {
@@ -317,7 +281,7 @@ fn sequence<F: Form>(context: &Context<'_>, out: &mut Vec<u8>) {
     }
     text.push_digits(context.lsn.bytes(), 1);
     text.push(b"\"]");
-    F::some(Union::NullFirst, out);
+    F::some(union, out);
     F::text(text.as_str(), out);
 }
 

@@ -1,7 +1,7 @@
 //! The forms a value can be written in: Avro, JSON, and the text of a key in a header.
 //!
-//! A form says how null, numbers, texts, lists and structs look; which of them a value is made of is said once, by
-//! `transcode` and `envelope`. Nothing here knows a column.
+//! A form says how null, numbers, texts, lists and structs look; which of them a value is made of
+//! is said once, by `transcode` and `envelope`. Nothing here knows a column.
 
 use super::java::{push_float, push_int, push_json_escaped, push_json_text};
 use super::modes::Code;
@@ -10,26 +10,7 @@ use crate::table::value::unscaled_text;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 
-/// Where null stands in a field's type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Union {
-    /// Nowhere: the field is required.
-    Required,
-    /// First: an optional field without default.
-    NullFirst,
-    /// Last: an optional field with a default.
-    NullLast,
-}
-
-impl Union {
-    pub(super) fn of(optional: bool, has_default: bool) -> Self {
-        match (optional, has_default) {
-            (false, _) => Union::Required,
-            (true, false) => Union::NullFirst,
-            (true, true) => Union::NullLast,
-        }
-    }
-}
+pub(super) use crate::transform::shape::Union;
 
 /// Connect's own temporal types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +37,8 @@ pub(super) trait Form {
     fn boolean(value: bool, out: &mut Vec<u8>);
     /// An integer of any width.
     fn int(value: i64, out: &mut Vec<u8>);
-    /// A value of one of Connect's own temporal types: days, or milliseconds of a day or since 1970.
+    /// A value of one of Connect's own temporal types: days, or milliseconds of a day or since
+    /// 1970.
     fn temporal(kind: Temporal, value: i64, out: &mut Vec<u8>);
     fn float4(value: f32, out: &mut Vec<u8>);
     fn float8(value: f64, out: &mut Vec<u8>);
@@ -75,7 +57,8 @@ pub(super) trait Form {
     /// A key, with what stands around it.
     fn map_key(first: bool, key: &str, out: &mut Vec<u8>);
     fn map_close(count: usize, out: &mut Vec<u8>);
-    /// What stands before, between and after the two parts of a map's entry whose key is no text. Such a map is a list.
+    /// What stands before, between and after the two parts of a map's entry whose key is no text.
+    /// Such a map is a list.
     fn pair(part: Pair, out: &mut Vec<u8>);
     fn struct_open(out: &mut Vec<u8>);
     /// What stands before each field's value.
@@ -327,8 +310,8 @@ pub(super) fn push_code(code: Code, value: &[u8], out: &mut Vec<u8>) {
     out.truncate(at + written.unwrap_or(0));
 }
 
-/// The text of a struct in a record header, as Connect's SimpleHeaderConverter writes it: like JSON, but decimals are
-/// plain numbers and only quotes and backslashes are escaped.
+/// The text of a struct in a record header, as Connect's SimpleHeaderConverter writes it: like
+/// JSON, but decimals are plain numbers and only quotes and backslashes are escaped.
 pub(super) struct HeaderText;
 
 impl Form for HeaderText {

@@ -10,25 +10,10 @@ use crate::table::value::{self, Decimal, DecimalScratch};
 use crate::table::{Column, ColumnKind, DefaultText, default_text};
 use md5::{Digest as _, Md5};
 
+pub(super) use crate::transform::shape::Literal;
+
 /// Well-known binary of an empty geometry collection, Debezium's empty geometry.
 const EMPTY_GEOMETRY: [u8; 9] = [1, 7, 0, 0, 0, 0, 0, 0, 0];
-
-/// A value in no form yet.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Literal {
-    Boolean(bool),
-    Int(i64),
-    Float4(f32),
-    Float8(f64),
-    Text(String),
-    Bytes(Vec<u8>),
-    Decimal { unscaled: Vec<u8>, scale: u32 },
-    Variable { unscaled: Vec<u8>, scale: u32 },
-    Point(f64, f64),
-    Geometry { wkb: Vec<u8> },
-    Map(Vec<(String, String)>),
-    List { elements: Vec<Literal>, element: Union },
-}
 
 impl Literal {
     /// What a default expression gives a schema; none where Debezium gives none.

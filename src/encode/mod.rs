@@ -1,34 +1,38 @@
 //! Changes become records: topics, keys, Debezium's envelope, Avro and JSON.
 //!
-//! When a relation appears, [`Planner::draft`] says which schemas its records have; with the ids the registry gave them
-//! the draft becomes a [`Plan`], and [`Encoder`] writes rows by it: from the server's text straight into one reused
-//! buffer, without a value tree and without a look-up by name. Nothing here asks a registry (`registry` does), knows a
-//! partition's count, or keeps a row.
+//! When a relation appears, [`Planner::draft`] says which schemas its records have; with the ids
+//! the registry gave them the draft becomes a [`Plan`], and [`Encoder`] writes rows by it: from the
+//! server's text straight into one reused buffer, without a value tree and without a look-up by
+//! name. Nothing here asks a registry (`registry` does), knows a partition's count, or keeps a row.
 
 mod avro_text;
 mod beside;
+mod column;
 mod connect_text;
 mod encoder;
 mod envelope;
 mod filter;
 mod form;
+mod header;
 mod java;
 mod literal;
 mod mask;
 mod modes;
 mod moment;
-mod naming;
 mod notes;
 mod notice;
 mod plan;
 mod plan_error;
 mod quarantine;
 pub mod registry;
-pub mod reroute;
 mod route;
+mod reshape;
 mod row;
 pub mod rules;
 mod schema;
+mod shaped;
+mod shaped_row;
+mod shapes;
 mod spatial;
 mod transcode;
 mod wire;
@@ -46,6 +50,8 @@ pub use quarantine::{Quarantine, TooLarge};
 pub use route::{murmur2, partition};
 pub use rules::Rules;
 
+pub use crate::transform::reroute;
+use crate::transform::{Chain, naming};
 use std::sync::Arc;
 
 /// How records are written.
@@ -88,12 +94,15 @@ pub struct Config {
     pub context_headers: bool,
     /// Whether records carry `wellspring.epoch`, `wellspring.commit_lsn` and `wellspring.ordinal`.
     pub identity_headers: bool,
-    /// What stands for a value the server did not send because it did not change; see [`Config::placeholder_bytes`].
+    /// What stands for a value the server did not send because it did not change; see
+    /// [`Config::placeholder_bytes`].
     pub placeholder: String,
     /// The forms of the types that have more than one.
     pub modes: Modes,
     /// What is left out, masked, renamed and keyed otherwise.
     pub rules: Arc<Rules>,
+    /// How records are reshaped.
+    pub transforms: Arc<Chain>,
 }
 
 impl Config {
@@ -114,9 +123,11 @@ impl Config {
             placeholder: Self::PLACEHOLDER.to_owned(),
             modes: Modes::default(),
             rules: Arc::default(),
+            transforms: Arc::default(),
         }
     }
-    /// The placeholder's bytes: those of its text, or those that `hex:` and an even number of digits name.
+    /// The placeholder's bytes: those of its text, or those that `hex:` and an even number of
+    /// digits name.
     #[must_use]
     pub fn placeholder_bytes(&self) -> Vec<u8> {
         let digits = self.placeholder.strip_prefix("hex:").and_then(|digits| {

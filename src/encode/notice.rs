@@ -1,13 +1,14 @@
 //! Notifications of copies: Debezium's records that tell how a snapshot goes on.
 //!
-//! One topic, a key with the notice's id, a value with its type, what it is about and a map of texts. What is told when is
-//! the pipeline's business.
+//! One topic, a key with the notice's id, a value with its type, what it is about and a map of
+//! texts. What is told when is the pipeline's business.
 
 use super::Format;
+use super::column::Key;
 use super::encoder::{Encoder, Slot};
 use super::envelope::Step;
 use super::form::{Avro, Form, Json, Union};
-use super::plan::{Key, Plan};
+use super::plan::Plan;
 use super::schema::{Base, Field, Schema, field, required};
 use crate::change::Position;
 
@@ -71,7 +72,7 @@ impl Encoder {
             Key::Message(steps) => Some(script(steps)),
             Key::None | Key::Columns { .. } => None,
         };
-        Slot { key, value: Some(script(&plan.value)), change: None }
+        Slot { key, value: Some(script(&plan.value)), change: None, shaped: None }
     }
 }
 

@@ -1,23 +1,25 @@
 //! Plans: what is decided once for a relation, so that no row has to.
 //!
-//! A draft has the schemas' texts and no ids; with the registry's ids it becomes a plan. A plan is immutable, knows
-//! topic, envelope, columns and key in the form they are written in, and belongs to one version of one table.
+//! A draft has the schemas' texts and no ids; with the registry's ids it becomes a plan. A plan is
+//! immutable, knows topic, envelope, columns and key in the form they are written in, and belongs
+//! to one version of one table.
 
 use super::beside::Beside;
+use super::column::{ColumnPlan, Key, columns_of};
 use super::envelope::{self, Step};
-use super::filter::{FieldRule, Filtered, takes_message};
-use super::form::{Avro, Form, HeaderText, Json, Union};
-use super::literal::Literal;
-use super::mask::Mask;
+use super::filter::{Filtered, takes_message};
+use super::form::{Avro, Form, Json};
+use super::reshape::Original;
 use super::rules::RowRules;
-use super::wire::Wire;
+use super::shaped::{Compiler, Shaped};
 use super::{Config, Format, Rules, avro_text, connect_text, naming, schema};
-use crate::table::{Column, Table, TableName};
+use crate::table::{Table, TableName};
+use crate::transform::shape::Shape;
 use std::sync::Arc;
 
 pub use super::plan_error::PlanError;
 
-const TOPIC_LENGTH_MAX: usize = 249; // Kafka's
+pub(super) const TOPIC_LENGTH_MAX: usize = 249; // Kafka's
 
 /// A schema as it is registered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +62,8 @@ pub(super) struct FixedHeaders {
 }
 
 impl Planner {
-    /// A planner for one database. `run_id` identifies this process's run and `epoch` the slot's history.
+    /// A planner for one database. `run_id` identifies this process's run and `epoch` the slot's
+    /// history.
     #[must_use]
     pub fn new(config: Config, database: &str, run_id: &str, epoch: u64) -> Self {
         let text = |value: &str| value.as_bytes().into();
@@ -78,7 +81,8 @@ impl Planner {
         Planner { shared: Arc::new(Shared { config, database: database.to_owned(), headers }) }
     }
 
-    /// Whether schemas name the declared types of some columns: then rows of the first copy have another one.
+    /// Whether schemas name the declared types of some columns: then rows of the first copy have
+    /// another one.
     #[must_use]
     pub fn names_source_types(&self) -> bool {
         self.shared.config.rules.name_source_types()
@@ -109,15 +113,29 @@ impl Planner {
             return Err(PlanError::Topic { table: table.name.to_string(), topic });
         }
         let mut key_fields = shape.key_fields();
-        if let Some((field, _)) = config.key_field(&shape.table) {
-            if key_fields.iter().any(|known| known.name == field) {
-                return Err(PlanError::KeyField { table: table.name.to_string(), field });
+        let key_field = config.key_field(&shape.table);
+        if let Some((field, _)) = &key_field {
+            if key_fields.iter().any(|known| known.name == *field) {
+                return Err(PlanError::KeyField {
+                    table: table.name.to_string(),
+                    field: field.clone(),
+                });
             }
-            key_fields.push(schema::required_named(field, schema::Base::Text));
+            key_fields.push(schema::required_named(field.clone(), schema::Base::Text));
         }
         let key = schema::of_key(&structure, key_fields);
         let value = schema::of_envelope(&structure, shape.row_fields());
-        Ok(self.drafted(topic, key, value, What::Rows(Box::new(shape))))
+        if config.transforms.is_for(&table.name) {
+            let key_field = key_field.map(|(_, value)| value);
+            return self.reshaped(Original {
+                topic,
+                key,
+                key_field,
+                envelope: value,
+                table: shape,
+            });
+        }
+        Ok(self.drafted(topic, key, value, What::Rows(Box::new(shape), None)))
     }
 
     /// What logical messages look like: topic `<prefix>.message`.
@@ -161,7 +179,16 @@ impl Planner {
         self.drafted(naming::topic(&topic), Some(key), value, What::Beside(beside))
     }
 
-    fn drafted(
+    pub(super) fn database(&self) -> &str {
+        &self.shared.database
+    }
+
+    /// Headers of every record of a table.
+    pub(super) fn context(&self) -> &[(&'static str, Box<[u8]>)] {
+        &self.shared.headers.context
+    }
+
+    pub(super) fn drafted(
         &self,
         topic: String,
         key: Option<schema::Schema>,
@@ -187,7 +214,8 @@ impl Planner {
 
 /// A plan without schema ids.
 ///
-/// In format `json` the schemas' texts are empty, in `json-schema` they are Connect's: neither is for a registry.
+/// In format `json` the schemas' texts are empty, in `json-schema` they are Connect's: neither is
+/// for a registry.
 #[derive(Clone, Debug)]
 pub struct Draft {
     /// The topic of all records.
@@ -201,8 +229,9 @@ pub struct Draft {
 }
 
 #[derive(Clone, Debug)]
-enum What {
-    Rows(Box<Filtered>),
+pub(super) enum What {
+    /// With the shapes of transformed records, in the order of `Kind::ALL`.
+    Rows(Box<Filtered>, Option<Vec<Option<Shape>>>),
     Messages,
     Beside(Beside),
 }
@@ -225,8 +254,21 @@ impl Draft {
         let (key_prefix, key_suffix) = frame(self.key.as_ref(), ids.key.unwrap_or(0));
         let (value_prefix, value_suffix) = frame(Some(&self.value), ids.value);
         let (table, value, key, columns);
+        let mut shaped = None;
         match &self.what {
-            What::Rows(shape) => {
+            What::Rows(shape, shapes) => {
+                shaped = shapes.as_ref().map(|shapes| {
+                    let (key, value) = (
+                        (key_prefix.clone(), key_suffix.clone()),
+                        (value_prefix.clone(), value_suffix.clone()),
+                    );
+                    let made = Compiler { config, table: shape }.shaped::<F>(shapes, &key, &value);
+                    Arc::new(
+                        made.unwrap_or_else(|error| {
+                            unreachable!("the draft was compiled: {error}")
+                        }),
+                    )
+                });
                 let name = &shape.table.name;
                 table = name.to_string();
                 let name = [&*name.namespace, &*name.name];
@@ -278,6 +320,7 @@ impl Draft {
             key,
             columns,
             headers: Arc::clone(&self.shared.headers),
+            shaped,
         }
     }
 }
@@ -309,6 +352,8 @@ pub struct Plan {
     pub(super) key: Key,
     pub(super) columns: Vec<ColumnPlan>,
     pub(super) headers: Arc<FixedHeaders>,
+    /// The scripts of transformed records, in place of `value`.
+    pub(super) shaped: Option<Arc<Shaped>>,
 }
 
 /// Which records that are not a row's own are written.
@@ -339,7 +384,8 @@ impl Plan {
         !matches!(self.key, Key::None)
     }
 
-    /// The columns of a record's key, in its order, as places in the table; none where records have no key.
+    /// The columns of a record's key, in its order, as places in the table; none where records have
+    /// no key.
     pub fn key_places(&self) -> impl Iterator<Item = usize> + '_ {
         let columns = match &self.key {
             Key::Columns { columns, .. } => columns.as_slice(),
@@ -355,146 +401,6 @@ impl Plan {
     }
 }
 
-/// How keys are written.
-#[derive(Debug)]
-pub(super) enum Key {
-    /// Records have no key: the table has no primary key and no usable unique index.
-    None,
-    /// From columns of the row.
-    Columns {
-        /// What stands before each key.
-        prefix: Box<[u8]>,
-        /// In the order of the key.
-        columns: Vec<KeyColumn>,
-        /// The field that names the table, after the columns: in a key, and in a header. Mostly there is none.
-        added: [Box<[u8]>; 2],
-        /// What stands after it.
-        suffix: Box<[u8]>,
-    },
-    /// From a logical message's prefix.
-    Message(Vec<Step>),
-}
-
-/// A column of a key.
-#[derive(Debug)]
-pub(super) struct KeyColumn {
-    /// Index into the plan's columns.
-    pub index: usize,
-    /// What stands before its value in a key.
-    pub lead: Box<[u8]>,
-    /// What stands before its value in a header.
-    pub header_lead: Box<[u8]>,
-}
-
-impl Key {
-    fn of_table<F: Form>(
-        table: &Table,
-        (prefix, suffix): (Vec<u8>, Vec<u8>),
-        field: Option<(String, String)>,
-    ) -> Self {
-        if table.key.is_empty() {
-            return Key::None;
-        }
-        let columns = (0..)
-            .zip(&table.key)
-            .filter_map(|(position, index)| {
-                let name = &table.columns.get(*index)?.name;
-                Some(KeyColumn {
-                    index: *index,
-                    lead: lead::<F>(position == 0, name),
-                    header_lead: lead::<HeaderText>(position == 0, name),
-                })
-            })
-            .collect();
-        let added = field.map_or_else(Default::default, |(name, value)| {
-            [added::<F>(&name, &value), added::<HeaderText>(&name, &value)]
-        });
-        Key::Columns { prefix: prefix.into(), columns, added, suffix: suffix.into() }
-    }
-}
-
-/// A column of the rows.
-#[derive(Debug)]
-pub(super) struct ColumnPlan {
-    pub name: Box<str>,
-    pub wire: Wire,
-    pub union: Union,
-    /// Whether old tuples of kind `K` hold it.
-    pub in_identity: bool,
-    /// What stands before its value.
-    pub lead: Box<[u8]>,
-    /// The field of a row that does not have the column.
-    pub missing: Box<[u8]>,
-    /// The field of a row that has the column unchanged and unsent.
-    pub unavailable: Box<[u8]>,
-    /// Whether `unavailable` is a sign of that, and not just nothing.
-    pub has_placeholder: bool,
-    /// Whether rows have it; the key can all the same.
-    pub in_row: bool,
-    /// What stands for its values.
-    pub mask: Option<Mask>,
-}
-
-/// The columns; the first one that rows have opens their struct.
-fn columns_of<F: Form>(shape: &Filtered, config: &Config) -> Vec<ColumnPlan> {
-    let first = shape.fields.iter().position(|rule| rule.in_row);
-    let columns = shape.table.columns.iter().zip(&shape.fields);
-    (0..)
-        .zip(columns)
-        .map(|(i, (c, rule))| ColumnPlan::new::<F>(Some(i) == first, c, rule, config))
-        .collect()
-}
-
-impl ColumnPlan {
-    fn new<F: Form>(first: bool, column: &Column, rule: &FieldRule, config: &Config) -> Self {
-        let wire = &rule.wire;
-        let schema = schema::of_column(column, wire).schema;
-        let union = Union::of(schema.optional, schema.default.is_some());
-        let field = |literal: Option<&Literal>| {
-            let mut out = Vec::new();
-            match literal {
-                Some(literal) => {
-                    F::some(union, &mut out);
-                    literal.write::<F>(&mut out);
-                }
-                None => F::null(union, &mut out),
-            }
-            out.into()
-        };
-        let masked = |literal: Option<Literal>| match &rule.mask {
-            Some(mask) => mask.literal(literal),
-            None => literal,
-        };
-        let placeholder = masked(Literal::unavailable(wire, &config.placeholder_bytes()));
-        let empty = if column.not_null { Literal::empty(wire) } else { None };
-        ColumnPlan {
-            name: rule.name.clone(),
-            wire: wire.clone(),
-            union,
-            in_identity: column.in_identity,
-            lead: lead::<F>(first, &column.name),
-            missing: field(masked(Literal::missing(column, wire)).as_ref()),
-            unavailable: field(placeholder.as_ref().or(empty.as_ref())),
-            has_placeholder: placeholder.is_some(),
-            in_row: rule.in_row,
-            mask: rule.mask.clone(),
-        }
-    }
-}
-
-fn added<F: Form>(name: &str, value: &str) -> Box<[u8]> {
-    let mut out = Vec::new();
-    F::field(false, name, &mut out);
-    F::text(value, &mut out);
-    out.into()
-}
-
-fn lead<F: Form>(first: bool, name: &str) -> Box<[u8]> {
-    let mut out = Vec::new();
-    F::field(first, name, &mut out);
-    out.into()
-}
-
 impl Config {
     /// The topic of a table's records.
     #[must_use]
@@ -503,13 +409,14 @@ impl Config {
         self.rules.reroute.as_ref().map_or_else(|| own.clone(), |reroute| reroute.topic.apply(&own))
     }
 
-    /// The topic of a table that shares it with no other, before characters that Kafka does not have are replaced.
+    /// The topic of a table that shares it with no other, before characters that Kafka does not
+    /// have are replaced.
     fn own_topic(&self, table: &TableName) -> String {
         [&*self.prefix, &*table.namespace, &*table.name].join(&self.rules.delimiter)
     }
 
-    /// The field that names a table in its keys, and what it holds; none where keys of tables never meet, and of a table
-    /// without key, whose rows would all have the same one.
+    /// The field that names a table in its keys, and what it holds; none where keys of tables never
+    /// meet, and of a table without key, whose rows would all have the same one.
     fn key_field(&self, table: &Table) -> Option<(String, String)> {
         let reroute = self.rules.reroute.as_ref().filter(|_| !table.key.is_empty())?;
         let own = self.own_topic(&table.name);

@@ -1,5 +1,7 @@
 //! Why no plan can be made for a table: each with its place and the way out.
 
+use crate::transform::TransformError;
+
 /// Why no plan can be made for a table.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the message of each variant says what its fields hold")]
@@ -104,6 +106,30 @@ pub enum PlanError {
         key: String,
         column: String,
     },
+    /// A transform cannot be applied.
+    #[error("table {table}: {transform}: {}", transform.source)]
+    Transform { table: String, transform: TransformError },
+    /// A transform leaves a required field without value.
+    #[error("table {table}: the transforms leave the required field `{field}` without a value")]
+    NullRequired { table: String, field: String },
+    /// A transform makes a topic that Kafka does not take.
+    #[error(
+        "table {table}: the transforms send it to topic `{topic}`; a topic has letters a-z and A-Z, digits, `.`, `_` \
+         and `-`, at most 249"
+    )]
+    ShapedTopic { table: String, topic: String },
+    /// A transform makes a name that Avro does not take.
+    #[error(
+        "table {table}: the transforms name something `{name}`, which Avro does not allow (letters, digits and _, not \
+         first a digit); choose another name, or use events.format = \"json\""
+    )]
+    NotAvro { table: String, name: String },
+    /// Transforms make records of one table that do not belong together.
+    #[error(
+        "table {table}: the transforms give its records two {of}; one table has one: use `tables` to apply them to \
+         other tables, or leave the condition out"
+    )]
+    Divided { table: String, of: &'static str },
     /// Two columns have one name once it is adjusted.
     #[error(
         "table {table}: columns `{}` and `{}` are both `{field}` in events; exclude or rename one, or use \
@@ -113,7 +139,8 @@ pub enum PlanError {
 }
 
 impl PlanError {
-    /// Whether the operator's rules over columns and keys are at fault, rather than names that no format takes.
+    /// Whether the operator's rules over columns and keys are at fault, rather than names that no
+    /// format takes.
     #[must_use]
     pub fn is_of_rules(&self) -> bool {
         match self {
@@ -127,6 +154,11 @@ impl PlanError {
             | PlanError::KeyOutsideIdentity { .. }
             | PlanError::KeyLeftOut { .. }
             | PlanError::Rerouted { .. }
+            | PlanError::Transform { .. }
+            | PlanError::NullRequired { .. }
+            | PlanError::Divided { .. }
+            | PlanError::ShapedTopic { .. }
+            | PlanError::NotAvro { .. }
             | PlanError::KeyField { .. } => true,
             PlanError::Namespace { .. }
             | PlanError::ColumnName { .. }

@@ -1,16 +1,17 @@
 //! One row's records: which parts of which image go where.
 //!
-//! An image is a row as one record sees it: the new row with what it shares with the old one, or an old row of which
-//! only the identity's columns are known. How a value looks is `transcode`'s business, what stands around the rows is
-//! `envelope`'s.
+//! An image is a row as one record sees it: the new row with what it shares with the old one, or an
+//! old row of which only the identity's columns are known. How a value looks is `transcode`'s
+//! business, what stands around the rows is `envelope`'s.
 
 use super::beside::{Counted, push_block};
+use super::column::{ColumnPlan, Key, KeyColumn};
 use super::encoder::{EncodeError, Slot, Span};
 use super::envelope::{self, Step};
 use super::form::{Form, HeaderText, Union};
 use super::mask::Mask;
 use super::notes::Loss;
-use super::plan::{ColumnPlan, Key, KeyColumn, Plan};
+use super::plan::Plan;
 use super::transcode::{self, Fault, Tools};
 use crate::change::Context;
 use crate::pgoutput::{Cell, CellSpan, OldTuple, Tuple};
@@ -59,7 +60,7 @@ impl<'a> Image<'a> {
     }
 
     /// A column's cell; none if the image does not have the column.
-    fn cell(&self, index: usize, in_identity: bool) -> Option<Cell<'a>> {
+    pub(super) fn cell(&self, index: usize, in_identity: bool) -> Option<Cell<'a>> {
         if self.only_identity && !in_identity {
             return None;
         }
@@ -73,12 +74,12 @@ impl<'a> Image<'a> {
 
 /// What writing one change needs.
 pub(super) struct Writer<'a, F> {
-    plan: &'a Plan,
-    context: &'a Context<'a>,
-    now: i64,
-    out: &'a mut Vec<u8>,
+    pub(super) plan: &'a Plan,
+    pub(super) context: &'a Context<'a>,
+    pub(super) now: i64,
+    pub(super) out: &'a mut Vec<u8>,
     tools: &'a mut Tools,
-    counted: &'a mut Counted,
+    pub(super) counted: &'a mut Counted,
     form: std::marker::PhantomData<F>,
 }
 
@@ -105,18 +106,18 @@ impl<'a, F: Form> Writer<'a, F> {
         let part = |span: Option<Span>| span.and_then(|(from, to)| self.out.get(from..to));
         let (Some(old), true) = (old, old_key.is_some() && part(old_key) != part(key)) else {
             let value = Some(self.envelope("u", old, Some(new))?);
-            slots.push(Slot { key, value, change: None });
+            slots.push(Slot { key, value, change: None, shaped: None });
             return Ok(());
         };
         let new_text = Some(("__debezium.newkey", self.key_text(new)?));
         let old_text = Some(("__debezium.oldkey", self.key_text(old)?));
         let deleted = Some(self.envelope("d", Some(old), None)?);
-        slots.push(Slot { key: old_key, value: deleted, change: new_text });
+        slots.push(Slot { key: old_key, value: deleted, change: new_text, shaped: None });
         if self.plan.emits.tombstones {
-            slots.push(Slot { key: old_key, value: None, change: new_text });
+            slots.push(Slot { key: old_key, value: None, change: new_text, shaped: None });
         }
         let created = Some(self.envelope("c", None, Some(new))?);
-        slots.push(Slot { key, value: created, change: old_text });
+        slots.push(Slot { key, value: created, change: old_text, shaped: None });
         Ok(())
     }
 
@@ -210,8 +211,9 @@ impl<'a, F: Form> Writer<'a, F> {
         Ok(())
     }
 
-    /// A column's field with its value, or null where there is none or none that its schema can hold.
-    fn cell<G: Form>(
+    /// A column's field with its value, or null where there is none or none that its schema can
+    /// hold.
+    pub(super) fn cell<G: Form>(
         &mut self,
         index: usize,
         column: &ColumnPlan,
@@ -271,8 +273,8 @@ impl<'a, F: Form> Writer<'a, F> {
 }
 
 impl<F: Form> Writer<'_, F> {
-    /// Writes what stands for a masked column's cell; false where the cell is written as any other: null that is not
-    /// masked, and what the server did not send.
+    /// Writes what stands for a masked column's cell; false where the cell is written as any other:
+    /// null that is not masked, and what the server did not send.
     fn masked<G: Form>(
         &mut self,
         mask: &Mask,

@@ -9,50 +9,8 @@ use super::literal::Literal;
 use super::modes::BinaryMode;
 use super::wire::Wire;
 use crate::table::Column;
-use std::borrow::Cow;
 
-/// A schema of Kafka Connect, from which Avro's text and the JSON schema are written.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Schema {
-    /// What values are made of.
-    pub base: Base,
-    /// Whether null is a value.
-    pub optional: bool,
-    /// The semantic name, or a struct's.
-    pub name: Option<Cow<'static, str>>,
-    /// The version of `name`, which Connect counts from 1.
-    pub version: Option<u32>,
-    /// A remark that is part of the text.
-    pub doc: Option<&'static str>,
-    /// Written in this order; another order is another schema text.
-    pub parameters: Vec<(&'static str, String)>,
-    /// The value a reader may put in place of a missing field. We never do.
-    pub default: Option<Literal>,
-}
-
-/// What values are made of.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Base {
-    Boolean,
-    Int16,
-    Int32,
-    Int64,
-    Float32,
-    Float64,
-    Text,
-    Bytes,
-    Array(Box<Schema>),
-    /// Keys are required texts or numbers.
-    Map(Box<Schema>, Box<Schema>),
-    Struct(Vec<Field>),
-}
-
-/// A field of a struct.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Field {
-    pub name: Cow<'static, str>,
-    pub schema: Schema,
-}
+pub(super) use crate::transform::shape::{Base, Field, Schema};
 
 /// The name of Connect's decimals, which Avro gets more properties for.
 pub(super) const DECIMAL: &str = "org.apache.kafka.connect.data.Decimal";
@@ -66,18 +24,6 @@ const SNAPSHOT_MARKERS: &str =
     "true,first,first_in_data_collection,last_in_data_collection,last,false,incremental";
 
 impl Schema {
-    pub(super) fn plain(base: Base) -> Self {
-        Schema {
-            base,
-            optional: false,
-            name: None,
-            version: None,
-            doc: None,
-            parameters: Vec::new(),
-            default: None,
-        }
-    }
-
     /// A semantic type, version 1.
     pub(super) fn named(base: Base, name: &'static str) -> Self {
         Schema { name: Some(name.into()), version: Some(1), ..Schema::plain(base) }
@@ -85,11 +31,6 @@ impl Schema {
 
     fn with(mut self, parameter: &'static str, value: String) -> Self {
         self.parameters.push((parameter, value));
-        self
-    }
-
-    fn optional(mut self) -> Self {
-        self.optional = true;
         self
     }
 }

@@ -1,14 +1,16 @@
 //! The row path into Kafka: one idempotent producer, its poll thread, and the end of both.
 //!
-//! `send` hands bytes to librdkafka and returns; the fate of each record comes back through a channel as a
-//! [`Delivery`] with its ticket. A producer lives for one generation: after any failed delivery it takes nothing more,
-//! because what follows a gap must not be written. It never retries on its own account, never skips, and does not know
-//! what a ticket stands for.
+//! `send` hands bytes to librdkafka and returns; the fate of each record comes back through a
+//! channel as a [`Delivery`] with its ticket. A producer lives for one generation: after any failed
+//! delivery it takes nothing more, because what follows a gap must not be written. It never retries
+//! on its own account, never skips, and does not know what a ticket stands for.
 //!
 //! Laws, tested in `tests/integration/kafka_room.rs`:
 //! - Reports of one partition come in the order of their offsets: one thread polls, nobody else.
-//! - Every record sent is reported once, unless the channel's reader is gone or a settled producer's channel is full.
-//! - `settle` throws out only what is queued; what is under way is waited for, and what stays in doubt is counted.
+//! - Every record sent is reported once, unless the channel's reader is gone or a settled
+//!   producer's channel is full.
+//! - `settle` throws out only what is queued; what is under way is waited for, and what stays in
+//!   doubt is counted.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -30,8 +32,8 @@ use crate::ledger::{Generation, Ticket};
 
 /// How long one poll waits: bounds how late the thread notices that it should stop.
 ///
-/// rdkafka spins through the last millisecond of each poll, so that a short one costs CPU while nothing happens: at 50 ms
-/// it was 1.6 % of a core.
+/// rdkafka spins through the last millisecond of each poll, so that a short one costs CPU while
+/// nothing happens: at 50 ms it was 1.6 % of a core.
 const POLL: Duration = Duration::from_millis(500);
 
 // A ticket travels through librdkafka as a pointer-sized number.
@@ -101,20 +103,22 @@ impl SendError {
 /// How a producer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settled {
-    /// Records of which a copy may still arrive at a broker: requests without an answer, and records thrown out after
-    /// their connection broke. More than 0 asks for the confirm hold of `docs/internals/producers.md`, rule 2.
+    /// Records of which a copy may still arrive at a broker: requests without an answer, and
+    /// records thrown out after their connection broke. More than 0 asks for the confirm hold of
+    /// `docs/internals/producers.md`, rule 2.
     pub unanswered: usize,
 }
 
-/// Bytes a record counts for against `message.max.bytes`, exactly as librdkafka counts them: key, value and headers
-/// with the largest framing of record format 2.
+/// Bytes a record counts for against `message.max.bytes`, exactly as librdkafka counts them: key,
+/// value and headers with the largest framing of record format 2.
 #[must_use]
 pub fn wire_bytes(
     key: Option<&[u8]>,
     value: Option<&[u8]>,
     headers: impl Iterator<Item = (impl AsRef<[u8]>, usize)>,
 ) -> usize {
-    /// Length, attributes, timestamp and offset deltas, key and value lengths and header count at their longest.
+    /// Length, attributes, timestamp and offset deltas, key and value lengths and header count at
+    /// their longest.
     const FRAMING_MAX: usize = 5 + 1 + 10 + 5 + 5 + 5 + 5;
     let headers: usize = headers
         .map(|(name, value_bytes)| {
@@ -131,14 +135,16 @@ fn varint_bytes(number: usize) -> usize {
     (64 - zigzag.leading_zeros() as usize).max(1).div_ceil(7)
 }
 
-/// One generation's producer. Dropping it throws out what is queued without waiting; [`Producer::settle`] is the way.
+/// One generation's producer. Dropping it throws out what is queued without waiting;
+/// [`Producer::settle`] is the way.
 pub struct Producer {
     inner: Arc<BaseProducer<Reporting>>,
     stop: Arc<AtomicBool>,
     poll: Option<JoinHandle<()>>,
     headers: LastHeaders,
-    /// Records that librdkafka's queue had no place for, in their order. The byte budget counts them, and keeps them from
-    /// ever being more than a few: librdkafka's own limits lie above every budget.
+    /// Records that librdkafka's queue had no place for, in their order. The byte budget counts
+    /// them, and keeps them from ever being more than a few: librdkafka's own limits lie above
+    /// every budget.
     parked: VecDeque<Parked>,
 }
 
@@ -158,7 +164,8 @@ impl Producer {
     /// `deliveries` should hold [`Config::delivery_capacity`] reports.
     ///
     /// # Errors
-    /// `Secret` if the password cannot be had, `Client` if librdkafka refuses the properties, `Thread` if no thread can be had.
+    /// `Secret` if the password cannot be had, `Client` if librdkafka refuses the properties,
+    /// `Thread` if no thread can be had.
     pub fn start(
         config: &Config,
         generation: Generation,
@@ -193,8 +200,9 @@ impl Producer {
         self.inner.client().context()
     }
 
-    /// Hands one record to librdkafka, which copies it. Never blocks; a header costs an allocation of librdkafka's. A record
-    /// that finds librdkafka's queue full is parked here, and goes first when there is a place.
+    /// Hands one record to librdkafka, which copies it. Never blocks; a header costs an allocation
+    /// of librdkafka's. A record that finds librdkafka's queue full is parked here, and goes first
+    /// when there is a place.
     ///
     /// # Errors
     /// As in [`SendError`]; the record then has no report, and its ticket is free.
@@ -204,7 +212,7 @@ impl Producer {
         partition: i32,
         key: Option<&[u8]>,
         value: Option<&[u8]>,
-        headers: impl Iterator<Item = (&'h str, &'h [u8])> + Clone,
+        headers: impl Iterator<Item = (&'h str, Option<&'h [u8]>)> + Clone,
         ticket: Ticket,
     ) -> Result<(), SendError> {
         if self.context().ended.load(Ordering::Relaxed) {
@@ -230,7 +238,8 @@ impl Producer {
         Ok(())
     }
 
-    /// Whether no record is parked, so that a further one is librdkafka's at once. Hands parked ones over first.
+    /// Whether no record is parked, so that a further one is librdkafka's at once. Hands parked
+    /// ones over first.
     #[inline]
     pub fn has_room(&mut self) -> bool {
         self.parked.is_empty() || self.hand_over_parked()
@@ -261,7 +270,8 @@ impl Producer {
                     });
                     return false;
                 }
-                // It was taken from the row path, so its end is reported as any other's: this producer takes no more.
+                // It was taken from the row path, so its end is reported as any other's: this
+                // producer takes no more.
                 Err((error, _)) => {
                     self.context().refuse(ticket, error.code());
                     return false;
@@ -310,7 +320,8 @@ impl Producer {
         usize::try_from(self.context().in_flight()).unwrap_or(usize::MAX)
     }
 
-    /// librdkafka's fatal error of this producer, if it has one: the code, and what it says about it.
+    /// librdkafka's fatal error of this producer, if it has one: the code, and what it says about
+    /// it.
     #[must_use]
     pub fn fatal_error(&self) -> Option<(RDKafkaErrorCode, String)> {
         self.inner.client().fatal_error()
@@ -322,13 +333,15 @@ impl Producer {
         self.context().take_statistics()
     }
 
-    /// Whether librdkafka has lost every broker that it knew and will find none again: only another producer helps.
+    /// Whether librdkafka has lost every broker that it knew and will find none again: only another
+    /// producer helps.
     #[must_use]
     pub fn is_abandoned(&self) -> bool {
         self.context().is_abandoned()
     }
 
-    /// Whether brokers refused our login since the last call. librdkafka goes on trying with the same.
+    /// Whether brokers refused our login since the last call. librdkafka goes on trying with the
+    /// same.
     #[must_use]
     pub fn take_refused(&self) -> bool {
         self.context().take_refused()
@@ -340,17 +353,20 @@ impl Producer {
         self.context().ended.load(Ordering::SeqCst)
     }
 
-    /// Waits until everything sent is reported, at most `within`; true if it is. Nothing is thrown out.
+    /// Waits until everything sent is reported, at most `within`; true if it is. Nothing is thrown
+    /// out.
     ///
-    /// The channel's reader may be the caller itself: then it has to read beside this, or have room for everything.
+    /// The channel's reader may be the caller itself: then it has to read beside this, or have room
+    /// for everything.
     pub async fn flush(&self, within: Duration) -> bool {
         self.wait_answered(Instant::now() + within).await
     }
 
-    /// Ends this producer so that another may replay: throws out what is queued, waits at most `within` for what is
-    /// under way, closes the connections.
+    /// Ends this producer so that another may replay: throws out what is queued, waits at most
+    /// `within` for what is under way, closes the connections.
     ///
-    /// Reports keep coming through the channel meanwhile, and should be read: those that land are deliveries.
+    /// Reports keep coming through the channel meanwhile, and should be read: those that land are
+    /// deliveries.
     pub async fn settle(mut self, within: Duration) -> Settled {
         let deadline = Instant::now() + within;
         self.context().settling.store(true, Ordering::SeqCst);
@@ -367,7 +383,8 @@ impl Producer {
         if let Some(poll) = self.poll.take() {
             let inner = Arc::clone(&self.inner);
             drop(self);
-            // The last owner closes the connections; that takes a moment, and happens off the runtime.
+            // The last owner closes the connections; that takes a moment, and happens off the
+            // runtime.
             let _ = tokio::task::spawn_blocking(move || (poll.join(), drop(inner))).await;
         }
         Settled { unanswered: usize::try_from(unanswered).unwrap_or(usize::MAX) }
@@ -377,7 +394,8 @@ impl Producer {
         let context = self.context();
         context.waiting.store(true, Ordering::SeqCst);
         let answered = loop {
-            // `notify_one` keeps a permit, so a report between the check and the wait is not missed.
+            // `notify_one` keeps a permit, so a report between the check and the wait is not
+            // missed.
             if context.in_flight() == 0 {
                 break true;
             }
@@ -392,42 +410,45 @@ impl Producer {
 
 impl Drop for Producer {
     fn drop(&mut self) {
-        // The poll thread is told to go and becomes the last owner; it closes the connections on its way out.
+        // The poll thread is told to go and becomes the last owner; it closes the connections on
+        // its way out.
         self.context().settling.store(true, Ordering::SeqCst);
         self.stop.store(true, Ordering::SeqCst);
     }
 }
 
-/// Copies headers into librdkafka's form; nothing is allocated where there are none.
-/// The headers of the record before: most records carry the same ones, and librdkafka copies a finished list in half the
-/// allocations that building it takes.
+/// Copies headers into librdkafka's form; nothing is allocated where there are none. The headers of
+/// the record before: most records carry the same ones, and librdkafka copies a finished list in
+/// half the allocations that building it takes.
 #[derive(Default)]
 struct LastHeaders {
-    parts: Vec<(String, Vec<u8>)>,
+    parts: Vec<(String, Option<Vec<u8>>)>,
     owned: Option<OwnedHeaders>,
 }
 
 impl LastHeaders {
     fn own<'h>(
         &mut self,
-        headers: impl Iterator<Item = (&'h str, &'h [u8])> + Clone,
+        headers: impl Iterator<Item = (&'h str, Option<&'h [u8]>)> + Clone,
     ) -> Option<OwnedHeaders> {
         let mut known = self.parts.iter();
-        let mut is_known = |(name, value): (&str, &[u8])| {
-            known.next().is_some_and(|(n, v)| n == name && v == value)
+        let mut is_known = |(name, value): (&str, Option<&[u8]>)| {
+            known.next().is_some_and(|(n, v)| n == name && v.as_deref() == value)
         };
         if !(headers.clone().all(&mut is_known) && known.next().is_none()) {
-            self.parts = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+            self.parts = headers
+                .map(|(name, value)| (name.to_owned(), value.map(<[u8]>::to_owned)))
+                .collect();
             self.owned = own_headers(&self.parts);
         }
         self.owned.clone()
     }
 }
 
-fn own_headers(headers: &[(String, Vec<u8>)]) -> Option<OwnedHeaders> {
+fn own_headers(headers: &[(String, Option<Vec<u8>>)]) -> Option<OwnedHeaders> {
     let new = OwnedHeaders::new_with_capacity(headers.len());
-    let add = |owned: OwnedHeaders, (key, value): &(String, Vec<u8>)| {
-        owned.insert(Header { key, value: Some(value) })
+    let add = |owned: OwnedHeaders, (key, value): &(String, Option<Vec<u8>>)| {
+        owned.insert(Header { key, value: value.as_deref() })
     };
     (!headers.is_empty()).then(|| headers.iter().fold(new, add))
 }

@@ -190,7 +190,7 @@ impl Sink {
         partition: i32,
         key: Option<&[u8]>,
         value: Option<&[u8]>,
-        headers: impl Iterator<Item = (&'h str, &'h [u8])> + Clone,
+        headers: impl Iterator<Item = (&'h str, Option<&'h [u8]>)> + Clone,
         ticket: Ticket,
     ) -> Result<(), SendError> {
         match self {

@@ -1,5 +1,5 @@
-//! The `kafka` room against librdkafka's mock cluster: what is promised about order, failures and the end of a
-//! producer. The registry's client has `tests/integration/registry_client.rs`.
+//! The `kafka` room against librdkafka's mock cluster: what is promised about order, failures and
+//! the end of a producer. The registry's client has `tests/integration/registry_client.rs`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -68,7 +68,7 @@ impl World {
 
 fn send(producer: &mut Producer, partition: i32, ticket: u64) -> Result<(), SendError> {
     let value = format!("v{ticket}");
-    let none = std::iter::empty::<(&str, &[u8])>();
+    let none = std::iter::empty::<(&str, Option<&[u8]>)>();
     producer.send("rows", partition, Some(b"k"), Some(value.as_bytes()), none, Ticket(ticket))
 }
 
@@ -109,7 +109,8 @@ async fn every_record_is_reported_with_its_ticket_in_offset_order() {
 async fn keys_values_tombstones_and_headers_arrive_byte_for_byte() {
     let world = World::start(1);
     let (mut producer, mut deliveries) = world.producer(1);
-    let headers = [("__debezium.newkey", &b"\x00\x01"[..]), ("empty", &b""[..])];
+    let headers =
+        [("__debezium.newkey", Some(&b"\x00\x01"[..])), ("empty", Some(&b""[..])), ("null", None)];
     producer
         .send("rows", 0, Some(b"\x00k"), Some(b""), headers.into_iter(), Ticket(1))
         .expect("taken");
@@ -128,13 +129,14 @@ async fn keys_values_tombstones_and_headers_arrive_byte_for_byte() {
     reader.assign(&from_start).expect("assign");
     let first = reader.poll(PATIENCE).expect("a record").expect("a record").detach();
     assert_eq!((first.key(), first.payload()), (Some(&b"\x00k"[..]), Some(&b""[..])));
-    let seen: Vec<(String, Vec<u8>)> = first
+    let seen: Vec<(String, Option<Vec<u8>>)> = first
         .headers()
         .expect("headers")
         .iter()
-        .map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec()))
+        .map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec)))
         .collect();
-    assert_eq!(seen, [("__debezium.newkey".to_owned(), vec![0, 1]), ("empty".to_owned(), vec![])]);
+    let sent = [("__debezium.newkey", Some(vec![0, 1])), ("empty", Some(vec![])), ("null", None)];
+    assert_eq!(seen, sent.map(|(name, value)| (name.to_owned(), value)));
     let second = reader.poll(PATIENCE).expect("a record").expect("a record").detach();
     assert_eq!((second.key(), second.payload()), (Some(&b"k"[..]), None));
     let third = reader.poll(PATIENCE).expect("a record").expect("a record").detach();
@@ -271,13 +273,13 @@ async fn a_record_too_large_for_librdkafka_is_not_taken() {
     world.config.client.insert("message.max.bytes".to_owned(), "1500".to_owned());
     let (mut producer, _deliveries) = world.producer(1);
     let framing = wellspring::kafka::wire_bytes(None, None, std::iter::empty::<(&str, usize)>());
-    let headers = [("name", &b"value"[..])];
+    let headers = [("name", Some(&b"value"[..]))];
     let measured = |value: usize| {
         let value = vec![0; value];
         wellspring::kafka::wire_bytes(
             Some(b"k"),
             Some(&value),
-            headers.iter().map(|(name, value)| (*name, value.len())),
+            headers.iter().map(|(name, value)| (*name, value.map_or(0, <[u8]>::len))),
         )
     };
     let largest = 1500 - measured(0);
@@ -311,7 +313,8 @@ async fn settling_purges_the_queue_and_doubts_only_what_is_under_way() {
         reports += 1;
     }
     assert_eq!(reports, 10);
-    // A connection refused is a failure all the same: what was queued then is doubted, rather once too often.
+    // A connection refused is a failure all the same: what was queued then is doubted, rather once
+    // too often.
     assert!(settled.unanswered <= 10);
 
     // Requests under way while the broker falls silent stay in doubt.

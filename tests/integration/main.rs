@@ -1,9 +1,10 @@
-//! The program and its rooms against real peers: a Postgres server, a mock Kafka cluster and a schema registry.
+//! The program and its rooms against real peers: a Postgres server, a mock Kafka cluster and a
+//! schema registry.
 //!
-//! All modules are one binary, so that librdkafka and the crate are linked once. The modules run side by side in one
-//! process: a test starts its own servers on free ports and its own folders, and changes nothing that belongs to the
-//! process, such as the environment, the current folder or the log. `cargo test --test integration windows::` runs one
-//! module.
+//! All modules are one binary, so that librdkafka and the crate are linked once. The modules run
+//! side by side in one process: a test starts its own servers on free ports and its own folders,
+//! and changes nothing that belongs to the process, such as the environment, the current folder or
+//! the log. `cargo test --test integration windows::` runs one module.
 
 #![expect(
     clippy::unwrap_used,
@@ -29,5 +30,6 @@ mod protocol_bytes;
 mod registry_client;
 mod schema_ids;
 mod stdout;
+mod transforms;
 mod watch;
 mod windows;

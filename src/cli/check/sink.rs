@@ -70,7 +70,7 @@ async fn topics(
     }
     rights(checked, config, findings);
     let named: Vec<(String, &Captured)> =
-        tables.iter().map(|table| (checked.encode.topic(&table.name), table)).collect();
+        tables.iter().map(|table| (checked.encode.final_topic(&table.name), table)).collect();
     let mut asked: Vec<&str> = named.iter().map(|(topic, _)| topic.as_str()).collect();
     let quarantine = checked.encode.quarantine_topic();
     asked.extend([&*quarantine, &config.state_topic]);

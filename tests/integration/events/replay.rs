@@ -1,4 +1,5 @@
-//! Replays a recording: wire messages and catalog facts through decode, describe, plan and encode, and back to values.
+//! Replays a recording: wire messages and catalog facts through decode, describe, plan and encode,
+//! and back to values.
 
 use apache_avro::types::Value as Avro;
 use serde_json::{Value as Json, json};
@@ -229,7 +230,7 @@ fn collect(encoder: &Encoder, plan: &(Plan, Option<String>, String), written: &m
             value: record.value.map(<[u8]>::to_vec),
             headers: record
                 .headers()
-                .map(|(n, v)| (n.to_owned(), String::from_utf8(v.to_vec()).unwrap()))
+                .map(|(n, v)| (n.to_owned(), String::from_utf8(v.unwrap().to_vec()).unwrap()))
                 .collect(),
             key_schema: plan.1.clone(),
             value_schema: plan.2.clone(),

@@ -1,9 +1,10 @@
 //! Names that a topic, a schema or a field may have: what becomes of the others.
 //!
-//! Debezium's three ways: as it is, with `_` for what Avro does not have, or with its UTF-16 unit in hexadecimal
-//! (`_u002d`), where `_` itself is written so too. Characters beyond 16 bits count as their two units.
-//! In one place ours goes further: each part of a namespace that begins with a digit is adjusted, not only the first,
-//! since Avro wants it (a strict registry refuses the schema otherwise).
+//! Debezium's three ways: as it is, with `_` for what Avro does not have, or with its UTF-16 unit
+//! in hexadecimal (`_u002d`), where `_` itself is written so too. Characters beyond 16 bits count
+//! as their two units. In one place ours goes further: each part of a namespace that begins with a
+//! digit is adjusted, not only the first, since Avro wants it (a strict registry refuses the schema
+//! otherwise).
 
 /// How names are made fit for Avro.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,11 +20,11 @@ pub enum Adjust {
 
 impl Adjust {
     /// A schema's full name, its parts between dots.
-    pub(super) fn schema_name(self, name: &str) -> String {
+    pub(crate) fn schema_name(self, name: &str) -> String {
         name.split('.').map(|part| self.field_name(part)).collect::<Vec<_>>().join(".")
     }
 
-    pub(super) fn field_name(self, name: &str) -> String {
+    pub(crate) fn field_name(self, name: &str) -> String {
         let mut adjusted = String::with_capacity(name.len());
         for (index, unit) in name.encode_utf16().enumerate() {
             let letter = u8::try_from(unit).map(char::from).ok();
@@ -45,7 +46,7 @@ impl Adjust {
 }
 
 /// Characters that Kafka does not have in topics become `_`, as Debezium has it.
-pub(super) fn topic(name: &str) -> String {
+pub(crate) fn topic(name: &str) -> String {
     let keep = |unit: char| unit.is_ascii_alphanumeric() || matches!(unit, '.' | '_' | '-');
     name.chars()
         .flat_map(|c| std::iter::repeat_n(if keep(c) { c } else { '_' }, c.len_utf16()))

@@ -1,8 +1,9 @@
 //! Topics by a regular expression: Debezium's regex topic naming, where many tables share a topic.
 //!
-//! Decided once for a table. The expression is held against the topic that the table would have otherwise; where all of it
-//! fits, the replacement takes the place of its first occurrence, as `java.util.regex.Matcher.replaceFirst` has it. Since
-//! keys of several tables meet in one topic, a field in the key names the table.
+//! Decided once for a table. The expression is held against the topic that the table would have
+//! otherwise; where all of it fits, the replacement takes the place of its first occurrence, as
+//! `java.util.regex.Matcher.replaceFirst` has it. Since keys of several tables meet in one topic, a
+//! field in the key names the table.
 
 use fancy_regex::{Regex, RegexBuilder};
 use std::fmt;
@@ -57,7 +58,8 @@ impl fmt::Debug for Replace {
 }
 
 impl Replace {
-    /// Reads an expression. The replacement takes `$1`, `${name}`, and `\` before a sign that stands for itself.
+    /// Reads an expression. The replacement takes `$1`, `${name}`, and `\` before a sign that
+    /// stands for itself.
     ///
     /// # Errors
     /// `Regex` for the expression; the others for the replacement.
@@ -76,15 +78,27 @@ impl Replace {
         Ok(Replace { text: [expression.to_owned(), replacement.to_owned()], whole, first, pieces })
     }
 
-    /// The name with the replacement in it; as it is where the expression does not fit all of it, cannot tell, or would
-    /// leave nothing.
+    /// The name with the replacement in it; as it is where the expression does not fit all of it,
+    /// cannot tell, or would leave nothing.
     #[must_use]
     pub fn apply(&self, name: &str) -> String {
-        if !self.whole.is_match(name).unwrap_or(false) {
-            return name.to_owned();
+        self.replaced(name).unwrap_or_else(|| name.to_owned())
+    }
+
+    /// Whether all of a name fits.
+    #[must_use]
+    pub fn fits(&self, name: &str) -> bool {
+        self.whole.is_match(name).unwrap_or(false)
+    }
+
+    /// What a name becomes; none where it does not fit, or where nothing would be left.
+    #[must_use]
+    pub fn replaced(&self, name: &str) -> Option<String> {
+        if !self.fits(name) {
+            return None;
         }
-        let Ok(Some(found)) = self.first.captures(name) else { return name.to_owned() };
-        let Some(all) = found.get(0) else { return name.to_owned() };
+        let found = self.first.captures(name).ok()??;
+        let all = found.get(0)?;
         let mut out = name.get(..all.start()).unwrap_or_default().to_owned();
         for piece in &self.pieces {
             match piece {
@@ -95,7 +109,7 @@ impl Replace {
             }
         }
         out.push_str(name.get(all.end()..).unwrap_or_default());
-        if out.is_empty() { name.to_owned() } else { out }
+        (!out.is_empty()).then_some(out)
     }
 }
 
@@ -152,7 +166,8 @@ pub struct Reroute {
     pub topic: Replace,
     /// The field in the key; none where keys of the tables never meet.
     pub key_field: Option<String>,
-    /// What the field holds: made of the topic that the table would have, which stands there where there is none.
+    /// What the field holds: made of the topic that the table would have, which stands there where
+    /// there is none.
     pub key_value: Option<Replace>,
 }
 

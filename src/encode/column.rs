@@ -1,0 +1,164 @@
+//! Columns as a plan has them: what each value is written as, in rows and in keys.
+
+use super::envelope::Step;
+use super::filter::{FieldRule, Filtered};
+use super::form::{Form, HeaderText, Union};
+use super::literal::Literal;
+use super::mask::Mask;
+use super::wire::Wire;
+use super::{Config, schema};
+use crate::table::{Column, Table};
+
+/// How keys are written.
+#[derive(Debug)]
+pub(super) enum Key {
+    /// Records have no key: the table has no primary key and no usable unique index.
+    None,
+    /// From columns of the row.
+    Columns {
+        /// What stands before each key.
+        prefix: Box<[u8]>,
+        /// In the order of the key.
+        columns: Vec<KeyColumn>,
+        /// The field that names the table, after the columns: in a key, and in a header. Mostly
+        /// there is none.
+        added: [Box<[u8]>; 2],
+        /// What stands after it.
+        suffix: Box<[u8]>,
+    },
+    /// From a logical message's prefix.
+    Message(Vec<Step>),
+}
+
+/// A column of a key.
+#[derive(Debug)]
+pub(super) struct KeyColumn {
+    /// Index into the plan's columns.
+    pub index: usize,
+    /// What stands before its value in a key.
+    pub lead: Box<[u8]>,
+    /// What stands before its value in a header.
+    pub header_lead: Box<[u8]>,
+}
+
+impl Key {
+    pub(super) fn of_table<F: Form>(
+        table: &Table,
+        (prefix, suffix): (Vec<u8>, Vec<u8>),
+        field: Option<(String, String)>,
+    ) -> Self {
+        if table.key.is_empty() {
+            return Key::None;
+        }
+        let columns = (0..)
+            .zip(&table.key)
+            .filter_map(|(position, index)| {
+                let name = &table.columns.get(*index)?.name;
+                Some(KeyColumn {
+                    index: *index,
+                    lead: lead::<F>(position == 0, name),
+                    header_lead: lead::<HeaderText>(position == 0, name),
+                })
+            })
+            .collect();
+        let added = field.map_or_else(Default::default, |(name, value)| {
+            [added::<F>(&name, &value), added::<HeaderText>(&name, &value)]
+        });
+        Key::Columns { prefix: prefix.into(), columns, added, suffix: suffix.into() }
+    }
+}
+
+/// A column of the rows.
+#[derive(Debug)]
+pub(super) struct ColumnPlan {
+    pub name: Box<str>,
+    pub wire: Wire,
+    pub union: Union,
+    /// Whether old tuples of kind `K` hold it.
+    pub in_identity: bool,
+    /// What stands before its value.
+    pub lead: Box<[u8]>,
+    /// The field of a row that does not have the column.
+    pub missing: Box<[u8]>,
+    /// The field of a row that has the column unchanged and unsent.
+    pub unavailable: Box<[u8]>,
+    /// Whether `unavailable` is a sign of that, and not just nothing.
+    pub has_placeholder: bool,
+    /// Whether rows have it; the key can all the same.
+    pub in_row: bool,
+    /// What stands for its values.
+    pub mask: Option<Mask>,
+}
+
+/// The columns; the first one that rows have opens their struct.
+pub(super) fn columns_of<F: Form>(shape: &Filtered, config: &Config) -> Vec<ColumnPlan> {
+    let first = shape.fields.iter().position(|rule| rule.in_row);
+    let columns = shape.table.columns.iter().zip(&shape.fields);
+    (0..)
+        .zip(columns)
+        .map(|(i, (c, rule))| ColumnPlan::new::<F>(Some(i) == first, c, rule, config))
+        .collect()
+}
+
+impl ColumnPlan {
+    fn new<F: Form>(first: bool, column: &Column, rule: &FieldRule, config: &Config) -> Self {
+        let schema = schema::of_column(column, &rule.wire).schema;
+        let lead = lead::<F>(first, &column.name);
+        ColumnPlan { lead, ..ColumnPlan::value::<F>(schema.union(), column, rule, config) }
+    }
+
+    /// The column's value in a field of this union, without what stands before it.
+    pub(super) fn value<F: Form>(
+        union: Union,
+        column: &Column,
+        rule: &FieldRule,
+        config: &Config,
+    ) -> Self {
+        let wire = &rule.wire;
+        let field = |literal: Option<&Literal>| field_of::<F>(union, literal);
+        let masked = |literal: Option<Literal>| match &rule.mask {
+            Some(mask) => mask.literal(literal),
+            None => literal,
+        };
+        let placeholder = masked(Literal::unavailable(wire, &config.placeholder_bytes()));
+        let empty = if column.not_null { Literal::empty(wire) } else { None };
+        ColumnPlan {
+            name: rule.name.clone(),
+            wire: wire.clone(),
+            union,
+            in_identity: column.in_identity,
+            lead: Box::default(),
+            missing: field(masked(Literal::missing(column, wire)).as_ref()),
+            unavailable: field(placeholder.as_ref().or(empty.as_ref())),
+            has_placeholder: placeholder.is_some(),
+            in_row: rule.in_row,
+            mask: rule.mask.clone(),
+        }
+    }
+}
+
+/// A field with this value, or with null.
+pub(super) fn field_of<F: Form>(union: Union, literal: Option<&Literal>) -> Box<[u8]> {
+    let mut out = Vec::new();
+    match literal {
+        Some(literal) => {
+            F::some(union, &mut out);
+            literal.write::<F>(&mut out);
+        }
+        None => F::null(union, &mut out),
+    }
+    out.into()
+}
+
+fn added<F: Form>(name: &str, value: &str) -> Box<[u8]> {
+    let mut out = Vec::new();
+    F::field(false, name, &mut out);
+    F::text(value, &mut out);
+    out.into()
+}
+
+fn lead<F: Form>(first: bool, name: &str) -> Box<[u8]> {
+    let mut out = Vec::new();
+    F::field(first, name, &mut out);
+    out.into()
+}

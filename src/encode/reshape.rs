@@ -1,0 +1,118 @@
+//! Drafts of tables whose records are transformed.
+
+use super::filter::Filtered;
+use super::form::Json;
+use super::naming;
+use super::plan::{Draft, PlanError, Planner, TOPIC_LENGTH_MAX, What};
+use super::schema::{Base, Schema};
+use super::shaped::{Compiler, Frame};
+use super::shapes::Described;
+use super::{Config, Format};
+use crate::table::TableName;
+use crate::transform::shape::{Kind, Part, Shape};
+
+/// What a table's records are before any transform.
+pub(super) struct Original {
+    pub topic: String,
+    pub key: Option<Schema>,
+    pub key_field: Option<String>,
+    pub envelope: Schema,
+    pub table: Filtered,
+}
+
+impl Planner {
+    /// The draft after the transforms that are for the table.
+    pub(super) fn reshaped(&self, original: Original) -> Result<Draft, PlanError> {
+        let config = self.config();
+        let described = Described {
+            config,
+            database: self.database(),
+            table: &original.table,
+            topic: &original.topic,
+            key: original.key.as_ref(),
+            key_field: original.key_field.as_deref(),
+            envelope: &original.envelope,
+            context: self.context(),
+        };
+        let name = &original.table.table.name;
+        let mut shapes = Vec::new();
+        for kind in Kind::ALL {
+            let shape = match is_written(config, kind, original.key.is_some()) {
+                true => config.transforms.apply(name, kind, described.shape(kind)),
+                false => Ok(None),
+            };
+            shapes.push(shape.map_err(|transform| PlanError::Transform {
+                table: name.to_string(),
+                transform,
+            })?);
+        }
+        let divided = |of| PlanError::Divided { table: name.to_string(), of };
+        let there = || shapes.iter().flatten();
+        let topic = one(there().map(|shape| &shape.topic)).map_err(|()| divided("topics"))?;
+        let topic = topic.map_or_else(|| original.topic.clone(), String::clone);
+        let schema = |part: fn(&Shape) -> &Option<Part>| {
+            one(there().filter_map(|shape| part(shape).as_ref()).map(|part| &part.schema))
+        };
+        let key = schema(|shape| &shape.key).map_err(|()| divided("key schemas"))?.cloned();
+        let value = schema(|shape| &shape.value).map_err(|()| divided("value schemas"))?.cloned();
+        let value = value.unwrap_or_else(|| original.envelope.clone());
+        if naming::topic(&topic) != topic || topic.is_empty() || topic.len() > TOPIC_LENGTH_MAX {
+            return Err(PlanError::ShapedTopic { table: name.to_string(), topic });
+        }
+        let foreign = key.iter().chain([&value]).find_map(foreign_name);
+        if let Some(found) = foreign.filter(|_| config.format == Format::Avro) {
+            return Err(PlanError::NotAvro { table: name.to_string(), name: found.to_owned() });
+        }
+        // What can be wrong with a script is wrong in every form.
+        let frame = Frame::default();
+        Compiler { config, table: &original.table }.shaped::<Json>(&shapes, &frame, &frame)?;
+        Ok(self.drafted(topic, key, value, What::Rows(Box::new(original.table), Some(shapes))))
+    }
+}
+
+impl Config {
+    /// The topic of a table's records after all transforms.
+    #[must_use]
+    pub fn final_topic(&self, table: &TableName) -> String {
+        self.transforms.topic(table, &self.topic(table))
+    }
+}
+
+/// Whether records of a kind are written at all.
+fn is_written(config: &Config, kind: Kind, is_keyed: bool) -> bool {
+    let rows = config.rules.rows;
+    match kind {
+        Kind::Create => rows.inserts,
+        Kind::Read => true,
+        Kind::Update | Kind::UpdateAlone => rows.updates,
+        Kind::Delete => rows.deletes,
+        Kind::Tombstone => rows.deletes && config.tombstones,
+        Kind::MovedDelete | Kind::MovedCreate => rows.updates && is_keyed,
+        Kind::MovedTombstone => rows.updates && is_keyed && config.tombstones,
+        Kind::Truncate => config.truncates,
+    }
+}
+
+/// What all are equal to; none if there are none.
+fn one<'a, T: PartialEq>(mut all: impl Iterator<Item = &'a T>) -> Result<Option<&'a T>, ()> {
+    let Some(first) = all.next() else { return Ok(None) };
+    if all.all(|other| other == first) { Ok(Some(first)) } else { Err(()) }
+}
+
+/// The first name that Avro does not have.
+fn foreign_name(schema: &Schema) -> Option<&str> {
+    match &schema.base {
+        Base::Struct(fields) => {
+            let name = schema.name.as_deref().filter(|name| !name.split('.').all(naming::is_avro));
+            name.or_else(|| {
+                fields.iter().find_map(|field| match naming::is_avro(&field.name) {
+                    true => foreign_name(&field.schema),
+                    false => Some(&*field.name),
+                })
+            })
+        }
+        Base::Array(inner) => foreign_name(inner),
+        Base::Map(key, value) => foreign_name(key).or_else(|| foreign_name(value)),
+        _ => None,
+    }
+}

@@ -1,0 +1,250 @@
+//! Scripts of records that transforms have reshaped, one for each kind of record.
+//!
+//! A script is compiled once for a plan and a form. The row path copies its constants and fills its
+//! gaps, as it does without transforms.
+
+use super::Config;
+use super::column::{ColumnPlan, field_of};
+use super::filter::Filtered;
+use super::form::{Form, HeaderText, Union};
+use super::header::HeaderValue;
+use super::plan_error::PlanError;
+use super::schema::{Base, Schema};
+use crate::table::ReplicaIdentity;
+use crate::transform::shape::{Kind, Literal, Meta, Node, Part, Shape, Side};
+
+/// The records of a table, by their kind.
+#[derive(Debug)]
+pub(super) struct Shaped {
+    /// In the order of [`Kind::ALL`]. None where a transform drops the record.
+    kinds: Vec<Option<Scripts>>,
+}
+
+impl Shaped {
+    /// The scripts of a kind.
+    pub(super) fn of(&self, kind: Kind) -> Option<&Scripts> {
+        self.kinds.get(kind as usize)?.as_ref()
+    }
+}
+
+/// One kind of record.
+#[derive(Debug)]
+pub(super) struct Scripts {
+    /// None where the record has no key.
+    pub key: Option<Vec<Gap>>,
+    /// None for a tombstone.
+    pub value: Option<Vec<Gap>>,
+    pub headers: Vec<(Box<str>, HeaderScript)>,
+}
+
+/// How a header's value is written.
+#[derive(Debug)]
+pub(super) enum HeaderScript {
+    /// The same value in each record; none for null.
+    Constant(Option<Box<[u8]>>),
+    /// A number, text or other single value.
+    Value(Vec<Gap>),
+    /// A struct, map or list, whose texts stand in quotes.
+    Nested(Vec<Gap>),
+}
+
+/// A piece of a script.
+#[derive(Debug)]
+pub(super) enum Gap {
+    /// Bytes that are the same in each record.
+    Constant(Box<[u8]>),
+    Column(Box<ColumnGap>),
+    Meta(Meta, Union),
+}
+
+/// A value that comes from a column.
+#[derive(Debug)]
+pub(super) struct ColumnGap {
+    pub index: usize,
+    pub side: Side,
+    pub plan: ColumnPlan,
+    /// Whether a value that the row lacks halts the stream.
+    pub in_key: bool,
+    /// What is written for null, if not what the column's own field has.
+    pub null: Option<Box<[u8]>>,
+    /// What is written for every other value.
+    pub masked: Option<Box<[u8]>>,
+}
+
+/// What stands before and after a key or value.
+pub(super) type Frame = (Vec<u8>, Vec<u8>);
+
+/// Compiles the shapes of one table.
+pub(super) struct Compiler<'a> {
+    pub config: &'a Config,
+    pub table: &'a Filtered,
+}
+
+struct Script {
+    gaps: Vec<Gap>,
+    pending: Vec<u8>,
+}
+
+impl Script {
+    fn push(&mut self, gap: Gap) {
+        self.flush();
+        self.gaps.push(gap);
+    }
+
+    fn flush(&mut self) {
+        if !self.pending.is_empty() {
+            self.gaps.push(Gap::Constant(std::mem::take(&mut self.pending).into()));
+        }
+    }
+}
+
+impl Compiler<'_> {
+    /// The scripts of all kinds, whose `shapes` stand in the order of [`Kind::ALL`].
+    pub(super) fn shaped<F: Form>(
+        &self,
+        shapes: &[Option<Shape>],
+        key: &Frame,
+        value: &Frame,
+    ) -> Result<Shaped, PlanError> {
+        let one = |shape: &Option<Shape>| {
+            shape.as_ref().map(|shape| self.scripts::<F>(shape, key, value)).transpose()
+        };
+        assert_eq!(shapes.len(), Kind::ALL.len(), "a shape for each kind");
+        Ok(Shaped { kinds: shapes.iter().map(one).collect::<Result<_, _>>()? })
+    }
+
+    fn scripts<F: Form>(
+        &self,
+        shape: &Shape,
+        key: &Frame,
+        value: &Frame,
+    ) -> Result<Scripts, PlanError> {
+        let part = |part: &Part, frame: &Frame, in_key| self.part::<F>(part, frame, in_key);
+        let is_there = |part: &&Part| !part.is_null();
+        let header = |header: &crate::transform::shape::Header| {
+            Ok((header.name.as_str().into(), self.header(&header.part)?))
+        };
+        Ok(Scripts {
+            key: shape.key.as_ref().filter(is_there).map(|it| part(it, key, true)).transpose()?,
+            value: shape
+                .value
+                .as_ref()
+                .filter(is_there)
+                .map(|it| part(it, value, false))
+                .transpose()?,
+            headers: shape.headers.iter().map(header).collect::<Result<_, PlanError>>()?,
+        })
+    }
+
+    fn part<F: Form>(
+        &self,
+        part: &Part,
+        frame: &Frame,
+        in_key: bool,
+    ) -> Result<Vec<Gap>, PlanError> {
+        let mut script = Script { gaps: Vec::new(), pending: frame.0.clone() };
+        self.node::<F>(&part.schema, &part.node, in_key, &mut script)?;
+        script.pending.extend_from_slice(&frame.1);
+        script.flush();
+        Ok(script.gaps)
+    }
+
+    fn header(&self, part: &Part) -> Result<HeaderScript, PlanError> {
+        if part.is_null() {
+            return Ok(HeaderScript::Constant(None));
+        }
+        let frame = Frame::default();
+        let nested = matches!(part.schema.base, Base::Struct(_) | Base::Array(_) | Base::Map(..));
+        let mut gaps = match nested {
+            true => self.part::<HeaderText>(part, &frame, false)?,
+            false => self.part::<HeaderValue>(part, &frame, false)?,
+        };
+        Ok(match gaps.pop() {
+            Some(Gap::Constant(bytes)) if gaps.is_empty() => HeaderScript::Constant(Some(bytes)),
+            None => HeaderScript::Constant(Some(Box::default())), // an empty text
+            Some(last) => {
+                gaps.push(last);
+                if nested { HeaderScript::Nested(gaps) } else { HeaderScript::Value(gaps) }
+            }
+        })
+    }
+
+    fn node<F: Form>(
+        &self,
+        schema: &Schema,
+        node: &Node,
+        in_key: bool,
+        script: &mut Script,
+    ) -> Result<(), PlanError> {
+        let union = schema.union();
+        match node {
+            Node::Null if union == Union::Required => return Err(self.null_required(schema)),
+            Node::Null => F::null(union, &mut script.pending),
+            Node::Literal(literal) => {
+                script.pending.extend_from_slice(&field_of::<F>(union, Some(literal)));
+            }
+            Node::Struct(nodes) => {
+                F::some(union, &mut script.pending);
+                F::struct_open(&mut script.pending);
+                for (place, (field, node)) in schema.fields().iter().zip(nodes).enumerate() {
+                    F::field(place == 0, &field.name, &mut script.pending);
+                    self.node::<F>(&field.schema, node, in_key, script)?;
+                }
+                F::struct_close(&mut script.pending);
+            }
+            Node::Column { .. } => self.column::<F>(schema, node, None, in_key, script)?,
+            Node::Meta(meta) => script.push(Gap::Meta(*meta, union)),
+            Node::Masked(inner, literal) => match &**inner {
+                Node::Column { .. } => {
+                    self.column::<F>(schema, inner, Some(literal), in_key, script)?;
+                }
+                Node::Null => F::null(union, &mut script.pending),
+                // Every other value is there in each record, or is masked whether it is or not.
+                _ => script.pending.extend_from_slice(&field_of::<F>(union, Some(literal))),
+            },
+        }
+        Ok(())
+    }
+
+    fn column<F: Form>(
+        &self,
+        schema: &Schema,
+        node: &Node,
+        mask: Option<&Literal>,
+        in_key: bool,
+        script: &mut Script,
+    ) -> Result<(), PlanError> {
+        let Node::Column { index, side, defaults } = *node else { return Ok(()) };
+        let columns = self.table.table.columns.get(index).zip(self.table.fields.get(index));
+        let Some((column, rule)) = columns else {
+            unreachable!("a node is of a column of its table")
+        };
+        let partial = match self.table.table.identity {
+            ReplicaIdentity::Index | ReplicaIdentity::Default => true,
+            ReplicaIdentity::Full | ReplicaIdentity::Nothing => false,
+        };
+        let of_key = self.table.table.key.contains(&index);
+        if in_key && side == Side::Old && partial && !column.in_identity && !of_key {
+            let (table, column) = (self.table.table.name.to_string(), rule.name.to_string());
+            return Err(PlanError::KeyOutsideIdentity { table, column });
+        }
+        let union = schema.union();
+        let mut plan = ColumnPlan::value::<F>(union, column, rule, self.config);
+        let default = schema.default.as_ref().filter(|_| defaults);
+        let null = default.map(|default| field_of::<F>(union, Some(default)));
+        if let Some(null) = &null
+            && !column.not_null
+        {
+            plan.missing = null.clone();
+        }
+        let masked = mask.map(|literal| field_of::<F>(union, Some(literal)));
+        let gap = ColumnGap { index, side, plan, in_key, null, masked };
+        script.push(Gap::Column(Box::new(gap)));
+        Ok(())
+    }
+
+    fn null_required(&self, schema: &Schema) -> PlanError {
+        let field = schema.name.as_deref().unwrap_or("a field").to_owned();
+        PlanError::NullRequired { table: self.table.table.name.to_string(), field }
+    }
+}

@@ -1,0 +1,192 @@
+//! The row path of transformed tables: a change becomes the records that its scripts say.
+
+use super::beside::{Counted, push_block, push_id};
+use super::encoder::{EncodeError, Slot, Span};
+use super::envelope;
+use super::form::{Form, HeaderText, Union};
+use super::header::HeaderValue;
+use super::row::{Image, Writer};
+use super::shaped::{ColumnGap, Gap, HeaderScript, Scripts, Shaped};
+use crate::change::{Context, Marker};
+use crate::pgoutput::Cell;
+use crate::transform::shape::{Kind, Meta, Side};
+
+/// The rows of a change, as far as it has them.
+#[derive(Clone, Copy)]
+pub(super) struct Images<'a, 'b> {
+    pub old: Option<&'a Image<'b>>,
+    pub new: Option<&'a Image<'b>>,
+}
+
+/// Where records and their headers go.
+pub(super) struct Written<'a> {
+    pub slots: &'a mut Vec<Slot>,
+    /// Values of the headers of all slots, in the order of the scripts.
+    pub headers: &'a mut Vec<Option<Span>>,
+}
+
+impl<F: Form> Writer<'_, F> {
+    /// An update as the shapes have it: see [`Writer::update`].
+    pub(super) fn shaped_update(
+        &mut self,
+        shaped: &Shaped,
+        images: Images<'_, '_>,
+        written: &mut Written<'_>,
+    ) -> Result<(), EncodeError> {
+        let (Some(old), Some(new)) = (images.old, images.new) else {
+            return self.shaped(shaped, Kind::UpdateAlone, images, written);
+        };
+        if !self.moves(old, new)? {
+            return self.shaped(shaped, Kind::Update, images, written);
+        }
+        self.shaped(shaped, Kind::MovedDelete, images, written)?;
+        self.shaped(shaped, Kind::MovedTombstone, images, written)?;
+        self.shaped(shaped, Kind::MovedCreate, images, written)
+    }
+
+    /// Whether the update changes the table's own key.
+    fn moves(&mut self, old: &Image<'_>, new: &Image<'_>) -> Result<bool, EncodeError> {
+        let start = self.out.len();
+        let (new, old) = (self.key(new)?, self.key(old)?);
+        let part = |span: Option<Span>| span.and_then(|(from, to)| self.out.get(from..to));
+        let moves = old.is_some() && part(old) != part(new);
+        self.out.truncate(start);
+        Ok(moves)
+    }
+
+    /// The record of one kind, if the transforms leave it.
+    pub(super) fn shaped(
+        &mut self,
+        shaped: &Shaped,
+        kind: Kind,
+        images: Images<'_, '_>,
+        written: &mut Written<'_>,
+    ) -> Result<(), EncodeError> {
+        if kind.operation().is_some() {
+            *self.counted = self.counted.next();
+        }
+        let Some(scripts) = shaped.of(kind) else { return Ok(()) };
+        let headers = written.headers.len();
+        self.headers(scripts, images, written.headers)?;
+        let key = scripts.key.as_ref().map(|gaps| self.gaps::<F>(gaps, images)).transpose()?;
+        let value = scripts.value.as_ref().map(|gaps| self.gaps::<F>(gaps, images)).transpose()?;
+        written.slots.push(Slot { key, value, change: None, shaped: Some((kind, headers)) });
+        Ok(())
+    }
+
+    fn headers(
+        &mut self,
+        scripts: &Scripts,
+        images: Images<'_, '_>,
+        headers: &mut Vec<Option<Span>>,
+    ) -> Result<(), EncodeError> {
+        for (_, script) in &scripts.headers {
+            let span = match script {
+                HeaderScript::Constant(bytes) => bytes.as_ref().map(|bytes| {
+                    let start = self.out.len();
+                    self.out.extend_from_slice(bytes);
+                    (start, self.out.len())
+                }),
+                HeaderScript::Value(gaps) if self.is_null(gaps, images) => None,
+                HeaderScript::Nested(gaps) if self.is_null(gaps, images) => None,
+                HeaderScript::Value(gaps) => Some(self.gaps::<HeaderValue>(gaps, images)?),
+                HeaderScript::Nested(gaps) => Some(self.gaps::<HeaderText>(gaps, images)?),
+            };
+            headers.push(span);
+        }
+        Ok(())
+    }
+
+    /// Whether a header's value is null, which has no bytes.
+    fn is_null(&self, gaps: &[Gap], images: Images<'_, '_>) -> bool {
+        let context = self.context;
+        match gaps {
+            [Gap::Column(gap)] => {
+                gap.null.is_none() && matches!(cell(gap, images), None | Some(Cell::Null))
+            }
+            [Gap::Meta(meta, _)] => match meta {
+                Meta::Snapshot => context.marker == Marker::Streamed,
+                Meta::Lsn => context.marker == Marker::Incremental,
+                Meta::Transaction => context.xid.is_none(),
+                Meta::Xmin => context.xmin.is_none(),
+                Meta::Origin | Meta::OriginLsn => context.origin.is_none(),
+                Meta::Block | Meta::BlockId | Meta::BlockTotal | Meta::BlockTable => {
+                    context.xid.is_none() || context.marker != Marker::Streamed
+                }
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+
+    fn gaps<G: Form>(&mut self, gaps: &[Gap], images: Images<'_, '_>) -> Result<Span, EncodeError> {
+        let start = self.out.len();
+        for gap in gaps {
+            match gap {
+                Gap::Constant(bytes) => self.out.extend_from_slice(bytes),
+                Gap::Column(gap) => self.column::<G>(gap, images)?,
+                Gap::Meta(meta, union) => self.meta::<G>(*meta, *union),
+            }
+        }
+        Ok((start, self.out.len()))
+    }
+
+    fn column<G: Form>(
+        &mut self,
+        gap: &ColumnGap,
+        images: Images<'_, '_>,
+    ) -> Result<(), EncodeError> {
+        let found = cell(gap, images);
+        match (found, &gap.null, &gap.masked) {
+            (None | Some(Cell::Unchanged), ..) if gap.in_key => {
+                let (table, column) = (self.plan.table.to_string(), gap.plan.name.to_string());
+                return Err(EncodeError::KeyMissing { table, column });
+            }
+            (None, ..) => self.out.extend_from_slice(&gap.plan.missing),
+            (Some(Cell::Null), Some(null), _) => self.out.extend_from_slice(null),
+            (Some(Cell::Text(_) | Cell::Unchanged), _, Some(masked)) => {
+                self.out.extend_from_slice(masked)
+            }
+            (Some(cell), ..) => return self.cell::<G>(gap.index, &gap.plan, cell),
+        }
+        Ok(())
+    }
+
+    fn meta<G: Form>(&mut self, meta: Meta, union: Union) {
+        let (context, counted) = (self.context, *self.counted);
+        match meta {
+            Meta::Block => push_block::<G>(context, counted, self.out),
+            Meta::BlockId | Meta::BlockTotal | Meta::BlockTable => {
+                block::<G>(meta, union, context, counted, self.out);
+            }
+            other => envelope::meta::<G>(other, union, context, self.now, self.out),
+        }
+    }
+}
+
+/// One field of an event's place in its transaction; null where it is in none.
+fn block<G: Form>(
+    meta: Meta,
+    union: Union,
+    context: &Context<'_>,
+    counted: Counted,
+    out: &mut Vec<u8>,
+) {
+    let Some(xid) = context.xid.filter(|_| context.marker == Marker::Streamed) else {
+        return G::null(union, out);
+    };
+    G::some(union, out);
+    match meta {
+        Meta::BlockId => push_id::<G>(xid, context.lsn, out),
+        Meta::BlockTotal => G::int(i64::try_from(counted.total).unwrap_or(i64::MAX), out),
+        _ => G::int(i64::try_from(counted.of_table).unwrap_or(i64::MAX), out),
+    }
+}
+
+fn cell<'a>(gap: &ColumnGap, images: Images<'_, 'a>) -> Option<Cell<'a>> {
+    let image = match gap.side {
+        Side::Old => images.old,
+        Side::New => images.new,
+    };
+    image.and_then(|image| image.cell(gap.index, gap.plan.in_identity))
+}

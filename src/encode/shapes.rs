@@ -1,0 +1,117 @@
+//! The shape of a table's records as they are without transforms.
+
+use super::Config;
+use super::envelope::CONNECTOR;
+use super::filter::Filtered;
+use super::schema::Schema;
+use crate::transform::shape::{Header, Kind, Literal, Meta, Node, Part, Shape, Side};
+
+/// What a table's records have in common.
+pub(super) struct Described<'a> {
+    pub config: &'a Config,
+    pub database: &'a str,
+    pub table: &'a Filtered,
+    pub topic: &'a str,
+    /// Schema of the key; none for a table without key.
+    pub key: Option<&'a Schema>,
+    /// The field that names the table in its keys.
+    pub key_field: Option<&'a str>,
+    /// Schema of the envelope.
+    pub envelope: &'a Schema,
+    /// Headers of every record.
+    pub context: &'a [(&'static str, Box<[u8]>)],
+}
+
+impl Described<'_> {
+    /// The record of one kind.
+    pub(super) fn shape(&self, kind: Kind) -> Shape {
+        let side = match kind {
+            Kind::Delete | Kind::Tombstone | Kind::MovedDelete | Kind::MovedTombstone => Side::Old,
+            _ => Side::New,
+        };
+        let key = (kind != Kind::Truncate).then(|| self.key(side)).flatten();
+        let value = kind.operation().map(|operation| self.value(kind, operation));
+        let moved = match kind {
+            Kind::MovedDelete | Kind::MovedTombstone => Some(("__debezium.newkey", Side::New)),
+            Kind::MovedCreate => Some(("__debezium.oldkey", Side::Old)),
+            _ => None,
+        };
+        let header = |name: &str, part| Header { name: name.to_owned(), part };
+        let mut headers: Vec<Header> = moved
+            .and_then(|(name, side)| Some(header(name, self.key(side)?)))
+            .into_iter()
+            .collect();
+        let context = self.context.iter();
+        headers.extend(
+            context.map(|(name, text)| header(name, Part::text(&String::from_utf8_lossy(text)))),
+        );
+        Shape { topic: self.topic.to_owned(), key, value, headers }
+    }
+
+    fn key(&self, side: Side) -> Option<Part> {
+        let schema = self.key?;
+        let columns = self.table.table.key.iter();
+        let mut nodes: Vec<Node> =
+            columns.map(|index| Node::Column { index: *index, side, defaults: false }).collect();
+        nodes.extend(self.key_field.map(text));
+        Some(Part { schema: schema.clone(), node: Node::Struct(nodes) })
+    }
+
+    fn value(&self, kind: Kind, operation: &str) -> Part {
+        let (old, new) = match kind {
+            Kind::Create | Kind::Read | Kind::UpdateAlone | Kind::MovedCreate => (false, true),
+            Kind::Update => (true, true),
+            Kind::Delete | Kind::MovedDelete => (true, false),
+            _ => (false, false),
+        };
+        let row = |is_there: bool, side| if is_there { self.row(side) } else { Node::Null };
+        let block =
+            if self.config.rules.transactions { Node::Meta(Meta::Block) } else { Node::Null };
+        let node = Node::Struct(vec![
+            row(old, Side::Old),
+            row(new, Side::New),
+            self.source(),
+            block,
+            text(operation),
+            Node::Meta(Meta::NowMillis),
+            Node::Meta(Meta::NowMicros),
+            Node::Meta(Meta::NowNanos),
+        ]);
+        Part { schema: self.envelope.clone(), node }
+    }
+
+    fn row(&self, side: Side) -> Node {
+        let fields = (0..).zip(&self.table.fields).filter(|(_, rule)| rule.in_row);
+        Node::Struct(
+            fields.map(|(index, _)| Node::Column { index, side, defaults: false }).collect(),
+        )
+    }
+
+    /// In the order of the schema's fields.
+    fn source(&self) -> Node {
+        let name = &self.table.table.name;
+        let xmin = if self.config.rules.xmin { Node::Meta(Meta::Xmin) } else { Node::Null };
+        Node::Struct(vec![
+            text(env!("CARGO_PKG_VERSION")),
+            text(CONNECTOR),
+            text(&self.config.prefix),
+            Node::Meta(Meta::CommitMillis),
+            Node::Meta(Meta::Snapshot),
+            text(self.database),
+            Node::Meta(Meta::Sequence),
+            Node::Meta(Meta::CommitMicros),
+            Node::Meta(Meta::CommitNanos),
+            text(&name.namespace),
+            text(&name.name),
+            Node::Meta(Meta::Transaction),
+            Node::Meta(Meta::Lsn),
+            xmin,
+            Node::Meta(Meta::Origin),
+            Node::Meta(Meta::OriginLsn),
+        ])
+    }
+}
+
+fn text(value: &str) -> Node {
+    Node::Literal(Literal::Text(value.to_owned()))
+}

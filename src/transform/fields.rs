@@ -1,0 +1,256 @@
+//! Kafka Connect's transforms of fields: of the key or of the value, each as its Java class does
+//! it.
+//!
+//! A record whose value is null passes. A field that a table does not have is passed over where
+//! Connect passes over it, and is a fault where Connect would stop at the first record.
+
+use super::shape::{Base, Field, Literal, Node, Part, Schema, Shape};
+use super::{TransformFault, known};
+use std::borrow::Cow;
+
+/// The part of a record that a transform works on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Of {
+    /// The key of the record.
+    Key,
+    /// The value of the record.
+    Value,
+}
+
+impl Of {
+    /// The word in the configuration and in faults.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Of::Key => "key",
+            Of::Value => "value",
+        }
+    }
+}
+
+/// A transform of the fields of one part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fields {
+    /// The part that has the fields.
+    pub of: Of,
+    /// Whether a null is read as the default of its field.
+    pub defaults: bool,
+    /// What is done to them.
+    pub edit: Edit,
+}
+
+/// What is done to fields.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Edit {
+    /// Keeps, leaves out and renames fields.
+    Replace {
+        /// The fields that stay; all where empty.
+        include: Vec<String>,
+        /// The fields that go.
+        exclude: Vec<String>,
+        /// Pairs of old and new name.
+        renames: Vec<(String, String)>,
+    },
+    /// Adds the topic or a fixed text.
+    Insert {
+        /// The field of the topic, and whether it is required.
+        topic: Option<(String, bool)>,
+        /// The field of the text, whether it is required, and the text.
+        fixed: Option<(String, bool, String)>,
+    },
+    /// Replaces values by nothing or by a fixed value.
+    Mask {
+        /// The fields that are masked.
+        fields: Vec<String>,
+        /// What stands for each value; the empty value of the type where it is not given.
+        replacement: Option<String>,
+    },
+    /// Takes the value of one field in place of the struct.
+    Extract(String),
+    /// Makes a struct with one field of the whole.
+    Hoist(String),
+    /// Makes one level of nested structs. The text stands between the names.
+    Flatten(String),
+    /// Gives the schema another name or version.
+    Metadata {
+        /// The new name of the schema.
+        name: Option<String>,
+        /// The new version of the schema.
+        version: Option<u32>,
+    },
+}
+
+type Named = (Cow<'static, str>, Part);
+
+impl Fields {
+    pub(super) fn apply(&self, mut shape: Shape) -> Result<Shape, TransformFault> {
+        let topic = shape.topic.clone();
+        let place = match self.of {
+            Of::Key => &mut shape.key,
+            Of::Value => &mut shape.value,
+        };
+        if let Some(part) = place.take_if(|part| !part.is_null()) {
+            *place = Some(self.edit(part, &topic)?);
+        }
+        Ok(shape)
+    }
+
+    fn edit(&self, part: Part, topic: &str) -> Result<Part, TransformFault> {
+        let of = self.of.name();
+        match &self.edit {
+            Edit::Hoist(field) => {
+                let fields = vec![Field { name: field.clone().into(), schema: part.schema }];
+                let schema = Schema::plain(Base::Struct(fields));
+                Ok(Part { schema, node: Node::Struct(vec![part.node]) })
+            }
+            Edit::Metadata { name, version } => {
+                let name = name.clone().map(Cow::from).or(part.schema.name.clone());
+                let version = version.or(part.schema.version);
+                let node = match part.parts() {
+                    Some(fields) => self.made(&part, fields)?.node,
+                    None => part.node,
+                };
+                Ok(Part { schema: Schema { name, version, ..part.schema }, node })
+            }
+            Edit::Extract(field) => {
+                let found = part.field(field).ok_or_else(|| no_field(of, field, &part.schema))?;
+                let node = if self.defaults {
+                    found.node.with_defaults(&found.schema)
+                } else {
+                    found.node
+                };
+                Ok(Part { schema: found.schema, node })
+            }
+            Edit::Replace { include, exclude, renames } => {
+                let mut fields = self.fields(&part)?;
+                fields.retain(|(name, _)| {
+                    let is_in = |list: &[String]| list.iter().any(|one| one == name);
+                    !is_in(exclude) && (include.is_empty() || is_in(include))
+                });
+                for (name, _) in &mut fields {
+                    if let Some((_, new)) = renames.iter().find(|(old, _)| old == name) {
+                        *name = new.clone().into();
+                    }
+                }
+                self.made(&part, fields)
+            }
+            Edit::Insert { topic: topic_field, fixed } => {
+                let mut fields = self.fields(&part)?;
+                let topic = topic_field.iter().map(|(name, required)| (name, *required, topic));
+                let fixed =
+                    fixed.iter().map(|(name, required, text)| (name, *required, text.as_str()));
+                for (name, required, text) in topic.chain(fixed) {
+                    let mut part = Part::text(text);
+                    part.schema.optional = !required;
+                    fields.push((name.clone().into(), part));
+                }
+                self.made(&part, fields)
+            }
+            Edit::Mask { fields: masked, replacement } => {
+                let mut fields = self.fields(&part)?;
+                for (name, part) in
+                    fields.iter_mut().filter(|(name, _)| masked.iter().any(|one| one == name))
+                {
+                    let literal = mask(&part.schema, replacement.as_deref());
+                    let literal = literal
+                        .ok_or_else(|| TransformFault::NoMask { field: name.to_string() })?;
+                    let node = std::mem::replace(&mut part.node, Node::Null);
+                    let node = if self.defaults { node.with_defaults(&part.schema) } else { node };
+                    part.node = Node::Masked(Box::new(node), literal);
+                }
+                // Connect keeps the very schema here, where it rebuilds it elsewhere.
+                let made = self.made(&part, fields)?;
+                Ok(Part { schema: part.schema, node: made.node })
+            }
+            Edit::Flatten(delimiter) => {
+                let mut fields = Vec::new();
+                flatten(&part, "", (delimiter, part.schema.optional), &mut fields)?;
+                self.made(&part, fields)
+            }
+        }
+    }
+
+    fn fields(&self, part: &Part) -> Result<Vec<Named>, TransformFault> {
+        part.parts().ok_or(TransformFault::NotStruct { of: self.of.name() })
+    }
+
+    fn made(&self, part: &Part, fields: Vec<Named>) -> Result<Part, TransformFault> {
+        for (place, (name, _)) in fields.iter().enumerate() {
+            if fields.iter().take(place).any(|(other, _)| other == name) {
+                return Err(TransformFault::Clash { of: self.of.name(), field: name.to_string() });
+            }
+        }
+        let defaults = self.defaults || matches!(self.edit, Edit::Flatten(_));
+        Ok(part.rebuilt(fields, defaults))
+    }
+}
+
+/// The key made of fields of the value.
+pub(super) fn value_to_key(
+    names: &[String],
+    defaults: bool,
+    mut shape: Shape,
+) -> Result<Shape, TransformFault> {
+    let Some(value) = shape.value.as_ref().filter(|value| !value.is_null()) else {
+        return Err(TransformFault::NoValue);
+    };
+    let mut fields = Vec::new();
+    for name in names {
+        let part = value.field(name).ok_or_else(|| no_field("value", name, &value.schema))?;
+        fields.push((name.clone().into(), part));
+    }
+    let empty = Part { schema: Schema::plain(Base::Struct(Vec::new())), node: Node::Null };
+    shape.key = Some(empty.rebuilt(fields, defaults));
+    Ok(shape)
+}
+
+pub(super) fn no_field(of: &'static str, field: &str, schema: &Schema) -> TransformFault {
+    TransformFault::NoField { of, field: field.to_owned(), known: known(schema) }
+}
+
+fn flatten(
+    part: &Part,
+    prefix: &str,
+    (delimiter, optional): (&str, bool),
+    fields: &mut Vec<Named>,
+) -> Result<(), TransformFault> {
+    for field in part.schema.fields() {
+        let name = match prefix {
+            "" => field.name.to_string(),
+            prefix => format!("{prefix}{delimiter}{}", field.name),
+        };
+        let fault = || TransformFault::NotFlat { field: name.clone() };
+        let inner = part.field(&field.name).ok_or_else(fault)?;
+        let optional = optional || field.schema.optional;
+        match &field.schema.base {
+            Base::Struct(_) => flatten(&inner, &name, (delimiter, optional), fields)?,
+            Base::Map(..) => return Err(fault()),
+            _ => {
+                let schema = Schema { optional, ..field.schema.clone() };
+                fields.push((name.into(), Part { schema, node: inner.node }));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What stands for the values of a masked field; none for a type that Connect does not mask.
+fn mask(schema: &Schema, replacement: Option<&str>) -> Option<Literal> {
+    let scale =
+        || schema.parameters.iter().find(|(name, _)| *name == "scale")?.1.parse::<u32>().ok();
+    Some(match (&schema.base, replacement) {
+        (Base::Boolean, None) => Literal::Boolean(false),
+        (Base::Int16, text) => Literal::Int(text.map_or(Ok(0), str::parse::<i16>).ok()?.into()),
+        (Base::Int32, text) => Literal::Int(text.map_or(Ok(0), str::parse::<i32>).ok()?.into()),
+        (Base::Int64, text) => Literal::Int(text.map_or(Ok(0), str::parse).ok()?),
+        (Base::Float32, text) => Literal::Float4(text.map_or(Ok(0.0), str::parse).ok()?),
+        (Base::Float64, text) => Literal::Float8(text.map_or(Ok(0.0), str::parse).ok()?),
+        (Base::Text, text) => Literal::Text(text.unwrap_or("").to_owned()),
+        (Base::Array(element), None) => {
+            Literal::List { elements: Vec::new(), element: element.union() }
+        }
+        (Base::Map(key, _), None) if key.base == Base::Text => Literal::Map(Vec::new()),
+        (Base::Bytes, None) => Literal::Decimal { unscaled: vec![0], scale: scale()? },
+        _ => return None,
+    })
+}

@@ -1,0 +1,209 @@
+//! Transforms: what Kafka Connect does to each record, done once to its description.
+//!
+//! A [`Chain`] holds the configured transforms in their order. It turns the shape of a record,
+//! which says for each field where its value comes from, into another shape. The encoder compiles
+//! the last one. The schemas that come out are Connect's to the letter, because each transform does
+//! to the schema what its Java class does. Nothing here sees a row.
+//!
+//! Laws:
+//! - A transform depends on the description and its settings alone, so a replay is transformed
+//!   alike.
+//! - What cannot be said before a row is seen is refused here, with the transform and the field.
+
+pub mod fields;
+pub mod headers;
+pub mod logical;
+pub mod naming;
+pub mod reroute;
+pub(crate) mod shape;
+#[cfg(test)]
+mod tests;
+pub mod unwrap;
+
+use crate::table::TableName;
+use crate::table::names::NameList;
+use fields::Fields;
+use headers::Headers;
+use logical::Logical;
+use reroute::Replace;
+use shape::{Kind, Shape};
+use unwrap::Unwrap;
+
+/// Why a transform cannot be applied to a table. Names fields, never a value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the message of each variant says what its fields hold")]
+pub enum TransformFault {
+    #[error("the {of} has no field `{field}`; its fields are {known}")]
+    NoField { of: &'static str, field: String, known: String },
+    #[error("field `{field}` is no single value and cannot be added")]
+    NotSingle { field: String },
+    #[error("the {of} is no struct")]
+    NotStruct { of: &'static str },
+    #[error("field `{field}` is of a type that is not flattened")]
+    NotFlat { field: String },
+    #[error(
+        "field `{field}` is of a type that is not masked, or the replacement is not of its type"
+    )]
+    NoMask { field: String },
+    #[error(
+        "a tombstone has no value to take a key from; limit the transform by \
+         `when_tombstone = true` and `negate = true`, and consider what the tombstones' key should be"
+    )]
+    NoValue,
+    #[error("the {of} would have two fields named `{field}`")]
+    Clash { of: &'static str, field: String },
+}
+
+/// A fault with the transform that it is of.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("transform {number} ({name})")]
+pub struct TransformError {
+    /// The place in the configuration, from 1.
+    pub number: usize,
+    /// The transform's type in the configuration.
+    pub name: &'static str,
+    /// What is wrong with it.
+    #[source]
+    pub source: TransformFault,
+}
+
+/// One transform with its settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Transform {
+    /// Replaces the envelope by the row.
+    Unwrap(Unwrap),
+    /// Names topics by a regular expression.
+    Regex(Replace),
+    /// The same for tables that share a topic, with their schemas and keys.
+    Logical(Box<Logical>),
+    /// Changes fields of the key or value.
+    Fields(Fields),
+    /// Makes the key of these fields of the value. The flag says whether nulls become defaults.
+    ValueToKey(Vec<String>, bool),
+    /// Adds, drops or moves headers.
+    Headers(Headers),
+    /// Drops the records that it applies to.
+    Filter,
+}
+
+impl Transform {
+    fn apply(&self, kind: Kind, shape: Shape) -> Result<Option<Shape>, TransformFault> {
+        Ok(Some(match self {
+            Transform::Unwrap(unwrap) => return unwrap.apply(kind, shape),
+            Transform::Regex(replace) => {
+                let topic = replace.apply(&shape.topic);
+                Shape { topic, ..shape }
+            }
+            Transform::Logical(logical) => logical.apply(shape)?,
+            Transform::Fields(fields) => fields.apply(shape)?,
+            Transform::ValueToKey(names, defaults) => {
+                fields::value_to_key(names, *defaults, shape)?
+            }
+            Transform::Headers(headers) => headers.apply(shape)?,
+            Transform::Filter => return Ok(None),
+        }))
+    }
+}
+
+/// What a record must be for a transform to apply: Kafka Connect's predicates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// All of its topic fits the expression.
+    Topic(Box<Replace>),
+    /// It has a header of this name.
+    Header(String),
+    /// It has no value.
+    Tombstone,
+}
+
+impl Condition {
+    fn holds(&self, shape: &Shape) -> bool {
+        match self {
+            Condition::Topic(expression) => expression.fits(&shape.topic),
+            Condition::Header(name) => shape.headers.iter().any(|header| header.name == *name),
+            Condition::Tombstone => shape.value.as_ref().is_none_or(shape::Part::is_null),
+        }
+    }
+}
+
+/// A transform with the tables that it is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// The tables; all where empty.
+    pub tables: NameList,
+    /// The records; all where there is none. The flag turns the condition around.
+    pub when: Option<(Condition, bool)>,
+    /// The transform's type in the configuration.
+    pub name: &'static str,
+    /// What is done to records.
+    pub transform: Transform,
+}
+
+impl Link {
+    fn is_for(&self, table: &TableName) -> bool {
+        self.tables.is_empty() || self.tables.guards(&[&table.namespace, &table.name])
+    }
+}
+
+/// The configured transforms, in their order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Chain {
+    /// The first one is applied first.
+    pub links: Vec<Link>,
+}
+
+impl Chain {
+    /// Whether a table's records are transformed.
+    #[must_use]
+    pub fn is_for(&self, table: &TableName) -> bool {
+        self.links.iter().any(|link| link.is_for(table))
+    }
+
+    /// The topic that a table's records go to after all transforms. `own` is the one without them.
+    #[must_use]
+    pub fn topic(&self, table: &TableName, own: &str) -> String {
+        let mut topic = own.to_owned();
+        for link in self.links.iter().filter(|link| link.is_for(table)) {
+            let holds = match &link.when {
+                None => true,
+                Some((Condition::Topic(expression), negate)) => expression.fits(&topic) != *negate,
+                // Such a condition would divide the records of a table, which planning refuses.
+                Some((Condition::Header(_) | Condition::Tombstone, _)) => false,
+            };
+            topic = match &link.transform {
+                Transform::Regex(replace) if holds => replace.apply(&topic),
+                Transform::Logical(logical) if holds => logical.reroute.topic.apply(&topic),
+                _ => topic,
+            };
+        }
+        topic
+    }
+
+    /// The shape of a table's records of one kind after all transforms; none where they are
+    /// dropped.
+    pub(crate) fn apply(
+        &self,
+        table: &TableName,
+        kind: Kind,
+        mut shape: Shape,
+    ) -> Result<Option<Shape>, TransformError> {
+        for (number, link) in (1..).zip(&self.links).filter(|(_, link)| link.is_for(table)) {
+            let name = link.name;
+            if link.when.as_ref().is_some_and(|(when, negate)| when.holds(&shape) == *negate) {
+                continue;
+            }
+            let applied = link.transform.apply(kind, shape);
+            match applied.map_err(|source| TransformError { number, name, source })? {
+                Some(next) => shape = next,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(shape))
+    }
+}
+
+/// The names of fields, for a fault.
+fn known(schema: &shape::Schema) -> String {
+    let names: Vec<&str> = schema.fields().iter().map(|field| &*field.name).collect();
+    names.join(", ")
+}

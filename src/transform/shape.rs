@@ -1,0 +1,324 @@
+//! A record before any row is known: its schemas, and for each field where the value comes from.
+//!
+//! A shape belongs to one kind of record of one version of a table. A transform makes another shape
+//! of it. The encoder compiles the last shape into the plan, so that no row passes through here.
+
+use std::borrow::Cow;
+
+/// A schema of Kafka Connect, from which Avro's text and the JSON schema are written.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Schema {
+    /// What values are made of.
+    pub base: Base,
+    /// Whether null is a value.
+    pub optional: bool,
+    /// The semantic name, or a struct's.
+    pub name: Option<Cow<'static, str>>,
+    /// The version of `name`, which Connect counts from 1.
+    pub version: Option<u32>,
+    /// A remark that is part of the text.
+    pub doc: Option<&'static str>,
+    /// Written in this order; another order is another schema text.
+    pub parameters: Vec<(&'static str, String)>,
+    /// The value a reader may put in place of a missing field.
+    pub default: Option<Literal>,
+}
+
+/// What values are made of.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Base {
+    Boolean,
+    Int16,
+    Int32,
+    Int64,
+    Float32,
+    Float64,
+    Text,
+    Bytes,
+    Array(Box<Schema>),
+    /// Keys are required texts or numbers.
+    Map(Box<Schema>, Box<Schema>),
+    Struct(Vec<Field>),
+}
+
+/// A field of a struct.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Field {
+    pub name: Cow<'static, str>,
+    pub schema: Schema,
+}
+
+/// A value in no form yet.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Literal {
+    Boolean(bool),
+    Int(i64),
+    Float4(f32),
+    Float8(f64),
+    Text(String),
+    Bytes(Vec<u8>),
+    Decimal { unscaled: Vec<u8>, scale: u32 },
+    Variable { unscaled: Vec<u8>, scale: u32 },
+    Point(f64, f64),
+    Geometry { wkb: Vec<u8> },
+    Map(Vec<(String, String)>),
+    List { elements: Vec<Literal>, element: Union },
+}
+
+/// Where null stands in a field's type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Union {
+    /// Nowhere: the field is required.
+    Required,
+    /// First: an optional field without default.
+    NullFirst,
+    /// Last: an optional field with a default.
+    NullLast,
+}
+
+impl Union {
+    pub(crate) fn of(optional: bool, has_default: bool) -> Self {
+        match (optional, has_default) {
+            (false, _) => Union::Required,
+            (true, false) => Union::NullFirst,
+            (true, true) => Union::NullLast,
+        }
+    }
+}
+
+impl Schema {
+    pub(crate) fn plain(base: Base) -> Self {
+        let (parameters, default) = (Vec::new(), None);
+        Schema { base, optional: false, name: None, version: None, doc: None, parameters, default }
+    }
+
+    pub(crate) fn optional(mut self) -> Self {
+        self.optional = true;
+        self
+    }
+
+    /// Where null stands in a field of this schema.
+    pub(crate) fn union(&self) -> Union {
+        Union::of(self.optional, self.default.is_some())
+    }
+
+    /// A copy as Connect rebuilds schemas: with name, version, remark and parameters, but required
+    /// and without default.
+    pub(crate) fn basics(&self) -> Self {
+        Schema { optional: false, default: None, ..self.clone() }
+    }
+
+    /// The fields of a struct. Another schema has none.
+    pub(crate) fn fields(&self) -> &[Field] {
+        match &self.base {
+            Base::Struct(fields) => fields,
+            _ => &[],
+        }
+    }
+
+    pub(crate) fn place(&self, name: &str) -> Option<usize> {
+        self.fields().iter().position(|field| field.name == name)
+    }
+}
+
+/// Where the value of a field comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Node {
+    Null,
+    /// The same value in each record.
+    Literal(Literal),
+    /// One node for each field of the schema.
+    Struct(Vec<Node>),
+    /// A column of the row, by its place in the table.
+    Column {
+        index: usize,
+        side: Side,
+        /// Whether the schema's default takes the place of null, as where Connect reads a field.
+        defaults: bool,
+    },
+    /// What the transaction or the clock says.
+    Meta(Meta),
+    /// The literal where the node is not null.
+    Masked(Box<Node>, Literal),
+}
+
+/// The row that a column is taken of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// The row before the change.
+    Old,
+    /// The row after it.
+    New,
+}
+
+/// A value that is no column's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Meta {
+    CommitMillis,
+    CommitMicros,
+    CommitNanos,
+    NowMillis,
+    NowMicros,
+    NowNanos,
+    Snapshot,
+    Sequence,
+    Transaction,
+    Lsn,
+    Xmin,
+    Origin,
+    OriginLsn,
+    /// An event's place in its transaction, as a struct, and its three fields.
+    Block,
+    BlockId,
+    BlockTotal,
+    BlockTable,
+}
+
+/// A value with its schema.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Part {
+    pub schema: Schema,
+    pub node: Node,
+}
+
+/// A header of a record.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Header {
+    pub name: String,
+    pub part: Part,
+}
+
+/// What a record of a table tells of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Create,
+    Read,
+    /// An update of which the old row is known, at least in part.
+    Update,
+    /// An update of which the server sent the new row alone.
+    UpdateAlone,
+    Delete,
+    /// What follows a delete.
+    Tombstone,
+    /// The delete of an update that changes the key.
+    MovedDelete,
+    MovedTombstone,
+    /// The create of an update that changes the key.
+    MovedCreate,
+    Truncate,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Kind; 10] = [
+        Kind::Create,
+        Kind::Read,
+        Kind::Update,
+        Kind::UpdateAlone,
+        Kind::Delete,
+        Kind::Tombstone,
+        Kind::MovedDelete,
+        Kind::MovedTombstone,
+        Kind::MovedCreate,
+        Kind::Truncate,
+    ];
+
+    /// The letter of `op`; a tombstone has none.
+    pub(crate) const fn operation(self) -> Option<&'static str> {
+        match self {
+            Kind::Create | Kind::MovedCreate => Some("c"),
+            Kind::Read => Some("r"),
+            Kind::Update | Kind::UpdateAlone => Some("u"),
+            Kind::Delete | Kind::MovedDelete => Some("d"),
+            Kind::Truncate => Some("t"),
+            Kind::Tombstone | Kind::MovedTombstone => None,
+        }
+    }
+}
+
+/// A record of one kind.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Shape {
+    pub topic: String,
+    /// None where records have no key.
+    pub key: Option<Part>,
+    /// None for a tombstone.
+    pub value: Option<Part>,
+    pub headers: Vec<Header>,
+}
+
+impl Part {
+    pub(crate) fn literal(schema: Schema, literal: Literal) -> Self {
+        Part { schema, node: Node::Literal(literal) }
+    }
+
+    /// A required text that never changes.
+    pub(crate) fn text(value: &str) -> Self {
+        Part::literal(Schema::plain(Base::Text), Literal::Text(value.to_owned()))
+    }
+
+    /// A field of a struct. A null struct has null in each.
+    pub(crate) fn field(&self, name: &str) -> Option<Part> {
+        let place = self.schema.place(name)?;
+        let schema = self.schema.fields().get(place)?.schema.clone();
+        let node = match &self.node {
+            Node::Struct(nodes) => {
+                assert_eq!(nodes.len(), self.schema.fields().len(), "a node for each field");
+                nodes.get(place)?.clone()
+            }
+            Node::Null => Node::Null,
+            Node::Meta(Meta::Block) => Node::Meta(match name {
+                "id" => Meta::BlockId,
+                "total_order" => Meta::BlockTotal,
+                _ => Meta::BlockTable,
+            }),
+            _ => return None,
+        };
+        Some(Part { schema, node })
+    }
+
+    /// Whether Connect would see null in every record.
+    pub(crate) fn is_null(&self) -> bool {
+        self.node == Node::Null
+    }
+
+    /// Whether the value is an envelope of Debezium's.
+    pub(crate) fn is_envelope(&self) -> bool {
+        self.schema.name.as_deref().is_some_and(|name| name.ends_with(".Envelope"))
+    }
+
+    /// The struct as Connect rebuilds it, with these fields in place of its own. `defaults` says
+    /// whether the copy reads a null as the default of its schema.
+    pub(crate) fn rebuilt(&self, fields: Vec<(Cow<'static, str>, Part)>, defaults: bool) -> Part {
+        let (mut named, mut nodes) = (Vec::new(), Vec::new());
+        for (name, part) in fields {
+            nodes.push(if defaults { part.node.with_defaults(&part.schema) } else { part.node });
+            named.push(Field { name, schema: part.schema });
+        }
+        Part {
+            schema: Schema { base: Base::Struct(named), ..self.schema.basics() },
+            node: Node::Struct(nodes),
+        }
+    }
+
+    /// The fields of a struct that is not null, with their names.
+    pub(crate) fn parts(&self) -> Option<Vec<(Cow<'static, str>, Part)>> {
+        let Node::Struct(nodes) = &self.node else { return None };
+        let with_name = |(field, node): (&Field, &Node)| {
+            (field.name.clone(), Part { schema: field.schema.clone(), node: node.clone() })
+        };
+        Some(self.schema.fields().iter().zip(nodes).map(with_name).collect())
+    }
+}
+
+impl Node {
+    /// The node with the default of its schema where it would be null.
+    pub(crate) fn with_defaults(self, schema: &Schema) -> Self {
+        match (self, &schema.default) {
+            (Node::Null, Some(default)) => Node::Literal(default.clone()),
+            (Node::Column { index, side, .. }, Some(_)) => {
+                Node::Column { index, side, defaults: true }
+            }
+            (node, _) => node,
+        }
+    }
+}

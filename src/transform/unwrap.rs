@@ -1,0 +1,163 @@
+//! `unwrap`: the row in place of its envelope, as Debezium's `ExtractNewRecordState` has it.
+
+use super::shape::{Base, Header, Kind, Literal, Node, Part, Schema, Shape};
+use super::{TransformFault, known};
+use std::borrow::Cow;
+
+/// The field that says whether a rewritten record is of a delete.
+const DELETED: &str = "__deleted";
+
+/// What becomes of a delete and of the tombstone behind it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Deletes {
+    /// The delete and the tombstone are dropped.
+    Drop,
+    /// The delete becomes a tombstone, and the other one is dropped.
+    #[default]
+    Tombstone,
+    /// The row before the delete, marked by `__deleted`. The tombstone is dropped.
+    Rewrite,
+    /// The same, and the tombstone stays.
+    RewriteWithTombstone,
+    /// As `Tombstone`. Debezium tells the two apart by a schema that Kafka never sees.
+    DeleteToTombstone,
+}
+
+/// A field of the envelope that is added to rows or headers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Added {
+    /// The struct of the envelope that holds it; none for the envelope itself.
+    within: Option<String>,
+    field: String,
+    /// Its new name, prefix included.
+    name: String,
+}
+
+impl Added {
+    /// Reads `field`, `struct.field` or either with `:name` behind it. None if it is none of these.
+    #[must_use]
+    pub fn read(prefix: &str, text: &str) -> Option<Self> {
+        let mut parts = text.split(':').map(str::trim);
+        let path: Vec<&str> = parts.next()?.split('.').collect();
+        let (named, rest) = (parts.next(), parts.next());
+        let is_whole =
+            path.iter().chain(named.iter()).all(|part| !part.is_empty()) && rest.is_none();
+        let (within, field, own) = match path[..] {
+            [field] => (home(field), field, field.to_owned()),
+            [within, field] => (Some(within), field, format!("{within}_{field}")),
+            _ => return None,
+        };
+        let name = format!("{prefix}{}", named.map_or(own, str::to_owned));
+        is_whole.then(|| Added { within: within.map(str::to_owned), field: field.to_owned(), name })
+    }
+
+    /// The value, made optional. None where the envelope does not have it, as Debezium leaves it
+    /// out.
+    fn of(&self, envelope: &Part) -> Result<Option<Part>, TransformFault> {
+        let home = match &self.within {
+            None => envelope.clone(),
+            Some(within) => envelope.field(within).ok_or_else(|| TransformFault::NoField {
+                of: "envelope",
+                field: within.clone(),
+                known: known(&envelope.schema),
+            })?,
+        };
+        // A field that another transform has put beside the envelope's own is found there.
+        let Some(found) = home.field(&self.field).or_else(|| envelope.field(&self.field)) else {
+            return Ok(None);
+        };
+        if matches!(found.schema.base, Base::Struct(_) | Base::Array(_) | Base::Map(..)) {
+            return Err(TransformFault::NotSingle { field: self.field.clone() });
+        }
+        Ok(Some(Part { schema: found.schema.basics().optional(), node: found.node }))
+    }
+}
+
+/// Where a field without a struct's name is looked for.
+fn home(field: &str) -> Option<&'static str> {
+    match field {
+        "id" | "total_order" | "data_collection_order" => Some("transaction"),
+        "op" | "ts_ms" | "ts_us" | "ts_ns" => None,
+        _ => Some("source"),
+    }
+}
+
+/// The settings of `unwrap`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unwrap {
+    /// What becomes of deletes.
+    pub deletes: Deletes,
+    /// What rows have besides their columns.
+    pub fields: Vec<Added>,
+    /// What headers are added.
+    pub headers: Vec<Added>,
+    /// Whether a rewritten row has the default of a column in place of null.
+    pub defaults: bool,
+}
+
+impl Unwrap {
+    pub(super) fn apply(
+        &self,
+        kind: Kind,
+        mut shape: Shape,
+    ) -> Result<Option<Shape>, TransformFault> {
+        let Some(envelope) = shape.value.take() else {
+            for added in self.headers.iter().filter(|added| added.field == "op") {
+                shape.headers.push(Header { name: added.name.clone(), part: Part::text("d") });
+            }
+            let stays = self.deletes == Deletes::RewriteWithTombstone;
+            return Ok(stays.then_some(shape));
+        };
+        if !envelope.is_envelope() {
+            shape.value = Some(envelope);
+            return Ok(Some(shape));
+        }
+        for added in &self.headers {
+            if let Some(part) = added.of(&envelope)? {
+                shape.headers.push(Header { name: added.name.clone(), part });
+            }
+        }
+        let rewrites = matches!(self.deletes, Deletes::Rewrite | Deletes::RewriteWithTombstone);
+        let row = match (kind, self.deletes) {
+            (Kind::Truncate, _) | (Kind::Delete | Kind::MovedDelete, Deletes::Drop) => {
+                return Ok(None);
+            }
+            (Kind::Delete | Kind::MovedDelete, Deletes::Tombstone | Deletes::DeleteToTombstone) => {
+                return Ok(Some(shape));
+            }
+            (Kind::Delete | Kind::MovedDelete, _) => envelope.field("before"),
+            _ => envelope.field("after"),
+        };
+        let Some(row) = row.filter(|row| !row.is_null()) else { return Ok(None) };
+        let Some(mut fields) = row.parts() else { return Ok(None) };
+        if rewrites {
+            let deleted = if kind.operation() == Some("d") { "true" } else { "false" };
+            let schema = Schema::plain(Base::Text).optional();
+            let part = Part { schema, node: Node::Literal(Literal::Text(deleted.to_owned())) };
+            fields = row
+                .rebuilt(fields, self.defaults)
+                .parts()
+                .unwrap_or_else(|| unreachable!("a rebuilt struct has fields"));
+            put(&mut fields, DELETED, part)?;
+        }
+        for added in &self.fields {
+            if let Some(part) = added.of(&envelope)? {
+                put(&mut fields, &added.name, part)?;
+            }
+        }
+        shape.value = Some(row.rebuilt(fields, false));
+        Ok(Some(shape))
+    }
+}
+
+fn put(
+    fields: &mut Vec<(Cow<'static, str>, Part)>,
+    name: &str,
+    part: Part,
+) -> Result<(), TransformFault> {
+    if fields.iter().any(|(known, _)| known == name) {
+        return Err(TransformFault::Clash { of: "value", field: name.to_owned() });
+    }
+    fields.push((name.to_owned().into(), part));
+    Ok(())
+}

@@ -1,0 +1,346 @@
+//! Transforms from the configuration to the bytes, and the page that shows each of them.
+//!
+//! Real Debezium's records are compared by the corpus. Here every type of `[[transform]]` has one
+//! example, which `docs/transforms.md` prints; `WELLSPRING_WRITE=1` writes the page.
+
+use std::fmt::Write;
+use std::path::Path;
+use wellspring::change::{Context, Marker, Position, Row};
+use wellspring::config;
+use wellspring::encode::{Encoder, Ids, PlanError, Planner};
+use wellspring::lsn::{Lsn, Oid, PgMicros, Xid};
+use wellspring::pgoutput::{self, Message};
+use wellspring::table::{Column, ColumnKind, ReplicaIdentity, SourceType, Table, TableName};
+
+const CONTEXT: Context<'static> = Context {
+    position: Position { commit: Lsn::new(34_837_900), ordinal: 0 },
+    lsn: Lsn::new(34_837_832),
+    last_commit: None,
+    xid: Some(Xid(771)),
+    committed_at: PgMicros(809_165_600_123_456),
+    origin: None,
+    xmin: None,
+    marker: Marker::Streamed,
+};
+
+/// A title, what the transform is for, and how it is written.
+const EXAMPLES: &[(&str, &str, &str)] = &[
+    (
+        "unwrap",
+        "The row takes the place of its envelope, as with Debezium's `ExtractNewRecordState`. `deletes` is `tombstone` \
+         (the default), `drop`, `rewrite`, `rewrite-with-tombstone` or `delete-to-tombstone`. `add_fields` and \
+         `add_headers` take fields of the envelope: `op`, `ts_ms`, a field of `source` or, by `struct.field`, of \
+         another struct. `:name` renames it. Truncates are dropped. A field that the envelope does not have is left \
+         out.",
+        "type = \"unwrap\"\ndeletes = \"rewrite\"\nadd_fields = [\"op\", \"lsn:position\"]\nadd_headers = [\"table\"]",
+    ),
+    (
+        "regex-router",
+        "The topic is named by an expression that fits all of it. Schemas keep their names.",
+        "type = \"regex-router\"\nregex = 'shop\\.public\\.(.*)'\nreplacement = \"flat.$1\"",
+    ),
+    (
+        "logical-router",
+        "Many tables share one topic. Their schemas are named after it, and a field of the key tells the tables apart, \
+         unless `unique_keys = false` says that their keys never meet.",
+        "type = \"logical-router\"\nregex = '(.*)\\.public\\.(.*)'\nreplacement = \"$1.all_$2\"\n\
+         key_field = \"from\"",
+    ),
+    (
+        "replace-field",
+        "Fields are kept (`include`), left out (`exclude`) and renamed. `of = \"key\"` works on the key. A field that a \
+         table does not have is passed over.",
+        "type = \"unwrap\"\n\n[[transform]]\ntype = \"replace-field\"\nexclude = [\"note\"]\nrename = [\"total:amount\"]",
+    ),
+    (
+        "insert-field",
+        "A fixed text (`static_field`, `static_value`) or the topic (`topic_field`) becomes a field. The field is \
+         optional, and required with `!` behind its name.",
+        "type = \"unwrap\"\n\n[[transform]]\ntype = \"insert-field\"\nstatic_field = \"region!\"\nstatic_value = \"eu\"",
+    ),
+    (
+        "mask-field",
+        "Values become the empty value of their type, or `replacement`. Null stays null. To mask values before any \
+         other step sees them, use `[masks]`.",
+        "type = \"unwrap\"\n\n[[transform]]\ntype = \"mask-field\"\nfields = [\"total\"]",
+    ),
+    (
+        "extract-field",
+        "One field takes the place of its struct.",
+        "type = \"extract-field\"\nof = \"key\"\nfield = \"id\"",
+    ),
+    (
+        "hoist-field",
+        "The whole becomes the only field of a struct.",
+        "type = \"extract-field\"\nof = \"key\"\nfield = \"id\"\n\n[[transform]]\ntype = \"hoist-field\"\nof = \"key\"\n\
+         field = \"order_id\"",
+    ),
+    (
+        "flatten",
+        "Structs within structs become one level. `delimiter` stands between the names; Avro takes no dot.",
+        "type = \"flatten\"\ndelimiter = \"_\"\n\n[[transform]]\ntype = \"replace-field\"\n\
+         include = [\"after_id\", \"after_note\", \"source_table\", \"op\"]",
+    ),
+    (
+        "value-to-key",
+        "The key is made of fields of the value. Such a key must be in the old row of a delete, so a table whose \
+         replica identity does not hold the column is refused at the start.",
+        "type = \"unwrap\"\ndeletes = \"drop\"\n\n[[transform]]\ntype = \"value-to-key\"\nfields = [\"customer\"]\n\
+         when_tombstone = true\nnegate = true",
+    ),
+    (
+        "schema-metadata",
+        "The schema gets another name or version. JSON without schemas does not show it.",
+        "type = \"unwrap\"\n\n[[transform]]\ntype = \"schema-metadata\"\nname = \"com.example.Order\"",
+    ),
+    (
+        "insert-header",
+        "Every record gets a header with a fixed text.",
+        "type = \"insert-header\"\nheader = \"tenant\"\nvalue = \"acme\"",
+    ),
+    (
+        "drop-headers",
+        "Headers are dropped.",
+        "type = \"insert-header\"\nheader = \"tenant\"\nvalue = \"acme\"\n\n[[transform]]\ntype = \"drop-headers\"\n\
+         headers = [\"tenant\"]",
+    ),
+    (
+        "header-from",
+        "Fields are copied or moved into headers.",
+        "type = \"unwrap\"\n\n[[transform]]\ntype = \"header-from\"\nfields = [\"customer\"]\nheaders = [\"customer\"]\n\
+         operation = \"move\"",
+    ),
+    (
+        "header-to-value",
+        "Headers are copied or moved into fields of the value, as with Debezium's `HeaderToValue`. A tombstone keeps \
+         its headers.",
+        "type = \"insert-header\"\nheader = \"tenant\"\nvalue = \"acme\"\n\n[[transform]]\ntype = \"unwrap\"\n\n\
+         [[transform]]\ntype = \"header-to-value\"\nheaders = [\"tenant\"]\nfields = [\"tenant\"]\noperation = \"move\"",
+    ),
+    (
+        "filter",
+        "Records that fit the condition are dropped.",
+        "type = \"filter\"\nwhen_tombstone = true",
+    ),
+];
+
+const HEAD: &str = "# Transforms
+
+A transform changes the form of records before they are encoded: Kafka Connect's stock transforms and Debezium's, under
+keys of our own. `wellspring config import` translates `transforms` and `predicates` of a connector. A transform that has
+no counterpart is refused there by its name.
+
+Each `[[transform]]` in the configuration is applied in turn. `tables` limits it to tables (patterns as in
+`tables.include`); without it, all tables are meant. One condition can limit it further, as Connect's predicates do:
+`when_topic` (an expression that fits all of the topic), `when_header` (the record has a header of this name) or
+`when_tombstone = true`. `negate = true` turns the condition around.
+
+Transforms are applied once to the description of a table, and the result is compiled into its plan. No transform runs
+for a row. A field that is not there, a name that Kafka or Avro does not take, and transforms that give the records of
+one table two topics or two schemas are refused before the first record.
+
+- Transforms work on the records of tables. Logical messages, heartbeats, transaction records and notifications stay as
+  they are.
+- `null_becomes_default` says for most types whether a null is read as the default of its column, as Connect's
+  `replace.null.with.default` does. It is true unless it is set.
+- With `deletes = \"tombstone\"` the record of a delete has no value in every format. Debezium with the JSON converter
+  writes the text `null` there, which a compacted topic would keep.
+- `route.by.field` and the dropping of fields by a header (`unwrap`), `TimestampRouter`, `Cast`, `TimestampConverter`,
+  the outbox router, and conditions in a scripting language have no counterpart.
+
+## The records of the examples
+
+The table `orders` has the columns `id` (the primary key), `customer`, `note` with the default `'none'`, and `total`.
+Its replica identity is FULL. An order is inserted, updated and deleted. `source` is left out below.
+";
+
+fn settings(transforms: &str) -> config::Checked {
+    let transforms = if transforms.is_empty() {
+        String::new()
+    } else {
+        format!("\n[[transform]]\n{transforms}\n")
+    };
+    let text = format!(
+        "[postgres]\nurl = \"postgresql://u@127.0.0.1/app?sslmode=disable\"\n[tables]\ninclude = [\"public.orders\"]\n\
+         [topics]\nprefix = \"shop\"\n[events]\nformat = \"json\"\ncontext_headers = false\n[kafka]\n\
+         brokers = [\"127.0.0.1:1\"]\n[snapshot]\nmode = \"initial\"\n{transforms}"
+    );
+    config::check("test.toml", &text, &config::Environment::default())
+        .unwrap_or_else(|faults| panic!("{faults}"))
+        .checked
+}
+
+fn orders(identity: ReplicaIdentity) -> Table {
+    let full = identity == ReplicaIdentity::Full;
+    let column = |name: &str, kind, not_null, default: Option<&str>| Column {
+        name: name.into(),
+        kind,
+        not_null,
+        default: default.map(Into::into),
+        source_type: SourceType::default(),
+        serial: false,
+        in_identity: full || name == "id",
+    };
+    let columns = vec![
+        column("id", ColumnKind::Int4, true, None),
+        column("customer", ColumnKind::Text, true, None),
+        column("note", ColumnKind::Text, false, Some("'none'::text")),
+        column("total", ColumnKind::Int4, false, None),
+    ];
+    Table { oid: Oid(1), name: TableName::new("public", "orders"), identity, columns, key: vec![0] }
+}
+
+fn push(cells: &[Option<&str>], out: &mut Vec<u8>) {
+    out.extend_from_slice(&u16::try_from(cells.len()).unwrap().to_be_bytes());
+    for cell in cells {
+        match cell {
+            None => out.push(b'n'),
+            Some(text) => {
+                out.push(b't');
+                out.extend_from_slice(&u32::try_from(text.len()).unwrap().to_be_bytes());
+                out.extend_from_slice(text.as_bytes());
+            }
+        }
+    }
+}
+
+/// A message: its letter, and its tuples with the letter before each.
+fn message(letter: u8, tuples: &[(u8, &[Option<&str>])]) -> Vec<u8> {
+    let mut out = vec![letter, 0, 0, 0, 1];
+    for (tag, cells) in tuples {
+        out.push(*tag);
+        push(cells, &mut out);
+    }
+    out
+}
+
+const FIRST: [Option<&str>; 4] = [Some("7"), Some("ann"), None, Some("5")];
+const SECOND: [Option<&str>; 4] = [Some("7"), Some("ann"), Some("gift"), Some("6")];
+
+/// The records of one order's life, one on each line.
+fn records(config: &config::Checked, table: &Table) -> Result<Vec<String>, PlanError> {
+    let plan = Planner::new(config.encode.clone(), "app", "run", 1)
+        .draft(table)?
+        .into_plan(Ids::default());
+    let mut encoder = Encoder::new();
+    let mut lines = Vec::new();
+    for wire in [
+        message(b'I', &[(b'N', &FIRST)]),
+        message(b'U', &[(b'O', &FIRST), (b'N', &SECOND)]),
+        message(b'D', &[(b'O', &SECOND)]),
+    ] {
+        let row = match pgoutput::decode(&wire).unwrap() {
+            Message::Insert { new, .. } => Row::Insert { new },
+            Message::Update { old, new, .. } => Row::Update { old, new },
+            Message::Delete { old, .. } => Row::Delete { old },
+            other => panic!("{other:?}"),
+        };
+        encoder.row(&plan, &CONTEXT, &row, 1_755_850_400_345_000_000).unwrap();
+        for record in encoder.records() {
+            let part = |part: Option<&[u8]>| {
+                part.map_or("null".to_owned(), |it| String::from_utf8_lossy(it).into_owned())
+            };
+            let mut line = format!(
+                "{} {} {}",
+                plan.topic(),
+                part(record.key),
+                without_source(&part(record.value))
+            );
+            for (name, value) in record.headers() {
+                write!(line, " {name}={}", part(value)).unwrap();
+            }
+            lines.push(line);
+        }
+    }
+    Ok(lines)
+}
+
+fn without_source(value: &str) -> String {
+    match value.split_once("\"source\":{") {
+        Some((before, rest)) => {
+            let after = rest.split_once('}').unwrap().1;
+            format!("{before}\"source\":{{...}}{after}")
+        }
+        None => value.to_owned(),
+    }
+}
+
+#[test]
+fn the_page_shows_what_each_transform_makes() {
+    let full = orders(ReplicaIdentity::Full);
+    let mut page = HEAD.to_owned();
+    let block = |page: &mut String, records: Vec<String>| {
+        write!(page, "\n```text\n{}\n```\n", records.join("\n")).unwrap();
+    };
+    block(&mut page, records(&settings(""), &full).unwrap());
+    for (title, about, toml) in EXAMPLES {
+        write!(page, "\n## {title}\n\n{about}\n\n```toml\n[[transform]]\n{toml}\n```\n").unwrap();
+        block(&mut page, records(&settings(toml), &full).unwrap());
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/transforms.md");
+    if std::env::var_os("WELLSPRING_WRITE").is_some() {
+        std::fs::write(&path, &page).unwrap();
+    }
+    assert!(
+        std::fs::read_to_string(&path).unwrap() == page,
+        "docs/transforms.md: WELLSPRING_WRITE=1 writes it"
+    );
+}
+
+#[test]
+fn a_replay_is_transformed_to_the_same_bytes() {
+    let full = orders(ReplicaIdentity::Full);
+    for (title, _, toml) in EXAMPLES {
+        let settings = settings(toml);
+        assert_eq!(records(&settings, &full), records(&settings, &full), "{title}");
+    }
+}
+
+#[test]
+fn what_a_table_cannot_give_is_refused_before_a_row() {
+    let refused =
+        |toml: &str, identity| records(&settings(toml), &orders(identity)).unwrap_err().to_string();
+    let full = |toml: &str| refused(toml, ReplicaIdentity::Full);
+    let missing = full("type = \"extract-field\"\nof = \"key\"\nfield = \"no\"");
+    assert!(
+        missing
+            .contains("transform 1 (extract-field): the key has no field `no`; its fields are id"),
+        "{missing}"
+    );
+    let topic = full("type = \"regex-router\"\nregex = \".*\"\nreplacement = \"a b\"");
+    assert!(topic.contains("topic `a b`"), "{topic}");
+    let clash = full("type = \"insert-field\"\nstatic_field = \"op\"\nstatic_value = \"x\"");
+    assert!(clash.contains("two fields named `op`"), "{clash}");
+    let divided = full(
+        "type = \"insert-field\"\nstatic_field = \"x\"\nstatic_value = \"x\"\nof = \"key\"\nwhen_tombstone = true",
+    );
+    assert!(divided.contains("two key schemas"), "{divided}");
+    let rewrite = "type = \"unwrap\"\ndeletes = \"rewrite\"\n\n[[transform]]\ntype = \"value-to-key\"\n\
+                   fields = [\"customer\"]\nwhen_tombstone = true\nnegate = true";
+    let outside = refused(rewrite, ReplicaIdentity::Default);
+    assert!(outside.contains("does not hold the key column `customer`"), "{outside}");
+}
+
+#[test]
+fn a_faulty_transform_is_told_with_its_place() {
+    let told = |text: &str| {
+        let faults = config::check("t.toml", text, &config::Environment::default()).unwrap_err();
+        faults.to_string()
+    };
+    let text = told(
+        "[[transform]]\ntype = \"unwarp\"\n\n[[transform]]\ntype = \"unwrap\"\ndelets = \"drop\"\nadd_fields = [\"a:b:c\"]\n",
+    );
+    for part in [
+        "t.toml:2:1",
+        "transform.1.type: expected one of \"unwrap\"",
+        "t.toml:6:1",
+        "transform.2.delets: unknown key; did you mean `deletes`?",
+        "t.toml:7:1",
+        "transform.2.add_fields: `a:b:c` is not a field",
+    ] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+    let twice =
+        told("[[transform]]\ntype = \"filter\"\nwhen_tombstone = true\nwhen_header = \"x\"\n");
+    assert!(twice.contains("transform.1.negate: a transform has one condition"), "{twice}");
+}
