@@ -16,6 +16,8 @@ def toml(settings):
             return "true" if v else "false"
         if isinstance(v, (int, float)):
             return str(v)
+        if isinstance(v, dict):
+            return "{" + ", ".join("%s = %s" % (key(k), value(item)) for k, item in v.items()) + "}"
         if isinstance(v, (list, tuple)):
             return "[" + ", ".join(value(item) for item in v) + "]"
         return json.dumps(v, ensure_ascii=False)

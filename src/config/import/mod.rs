@@ -17,6 +17,7 @@ mod signals;
 mod source;
 mod table;
 mod target;
+mod transforms;
 
 #[cfg(test)]
 mod refused_tests;

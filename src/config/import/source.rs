@@ -116,6 +116,11 @@ fn server_name(written: &str) -> String {
             _ => format!("producer.{rest}"),
         };
     }
+    if let Some(rest) = written.strip_prefix("debezium.")
+        && ["transforms", "predicates"].iter().any(|list| rest.starts_with(list))
+    {
+        return rest.to_owned();
+    }
     for part in ["key", "value"] {
         if let Some(rest) = written.strip_prefix(&format!("debezium.format.{part}.")) {
             return format!("{part}.converter.{rest}");

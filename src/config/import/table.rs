@@ -5,7 +5,7 @@
 
 use super::source::Given;
 use super::target::Target;
-use super::{Asked, capture, connect, database, kafka, signals};
+use super::{Asked, capture, connect, database, kafka, signals, transforms};
 use Fate::{By, Idle, Refused};
 
 /// A translation. It is called with all properties, the one to translate, and the result so far.
@@ -241,13 +241,10 @@ const TABLE: &[(&str, Fate)] = &[
             "events are not looked up again; with REPLICA IDENTITY FULL an unchanged value is in the stream",
         ),
     ),
-    (
-        "transforms*",
-        Refused(
-            "records are not transformed; `wellspring config import --lossy` leaves it out, then transform where they are read",
-        ),
-    ),
-    ("predicates*", Refused("see transforms")),
+    ("transforms", By("transform", transforms::transforms)),
+    ("transforms.*", By("transform", transforms::option)),
+    ("predicates", By("transform", transforms::predicates)),
+    ("predicates.*", By("transform", transforms::option)),
     ("reselect.*", Refused("see post.processors")),
     ("large.message.*", Refused("see post.processors")),
     // Connect: converters and exactly-once
@@ -317,8 +314,6 @@ const TABLE: &[(&str, Fate)] = &[
     ("debezium.format.value", By("events.format", connect::converter)),
     ("debezium.format.header", By("refused unless json", connect::header_converter)),
     ("debezium.format.*", By("events.format, registry", connect::converter_option)),
-    ("debezium.transforms*", Refused("see transforms")),
-    ("debezium.predicates*", Refused("see transforms")),
     ("debezium.*", Refused("not a property of Debezium Server that we know")),
     ("record.processing.*", Idle("one thread keeps the order")),
     ("task.management.timeout.ms", WORKER),
@@ -418,7 +413,10 @@ mod tests {
         assert!(fits("column.mask.with.*.chars", "column.mask.with.5.chars"));
         assert!(!fits("column.mask.with.*.chars", "column.mask.with..chars"));
         assert!(fits("column.mask.hash.*.with.salt.*", "column.mask.hash.SHA-256.with.salt.a.b"));
-        assert!(fits("transforms*", "transforms") && fits("transforms*", "transforms.unwrap.type"));
+        assert!(
+            fits("post.processors*", "post.processors")
+                && fits("transforms.*", "transforms.unwrap.type")
+        );
         assert!(fits("database.*", "database.autosave") && !fits("database.*", "databases"));
         assert!(!fits("name", "names"));
     }

@@ -148,7 +148,9 @@ impl Target {
                 self.settings.iter().filter(|setting| setting.section == section).collect();
             if !settings.is_empty() {
                 text.push('\n');
-                if !section.is_empty() {
+                if section.starts_with("transform.") {
+                    let _ = writeln!(text, "[[transform]]");
+                } else if !section.is_empty() {
                     let _ = writeln!(text, "[{section}]");
                 }
             }

@@ -191,11 +191,11 @@ snapshot.mode=no_data
 #[test]
 fn everything_without_counterpart_is_told_at_once() {
     refused(
-        "transforms=unwrap\ntransforms.unwrap.type=x\nslot.drop.on.stop=true\nsnapshot.mod=initial\nfoo=bar\n\
+        "transforms=unwrap\ntransforms.unwrap.type=x\ntransforms.other.type=y\nslot.drop.on.stop=true\nsnapshot.mod=initial\nfoo=bar\n\
          signal.enabled.channels=source,file\ncolumn.mask.hash.SHA-256.with.salts.pepper=a",
         expect![[r#"
-            transforms: records are not transformed; `wellspring config import --lossy` leaves it out, then transform where they are read
-            transforms.unwrap.type: records are not transformed; `wellspring config import --lossy` leaves it out, then transform where they are read
+            transforms.unwrap.type: there is no transform like x here
+            transforms.other.type: transforms does not name it
             slot.drop.on.stop: a slot is dropped by command only (`wellspring slot drop`): its changes would be lost
             snapshot.mod: unknown property; did you mean `snapshot.mode`?
             foo: unknown property
@@ -225,9 +225,9 @@ fn a_signal_table_is_taken_over_with_or_without_its_database() {
 
 #[test]
 fn a_loss_that_is_accepted_is_named_in_the_file() {
-    let made = imported("transforms=unwrap\nsnapshot.mode=no_data", Loss::Accepted).unwrap();
+    let made = imported("custom.metric.tags=a=b\nsnapshot.mode=no_data", Loss::Accepted).unwrap();
     assert_eq!(made.lost.len(), 1);
-    assert!(made.toml.contains("# LEFT OUT: transforms: "), "{}", made.toml);
+    assert!(made.toml.contains("# LEFT OUT: custom.metric.tags: "), "{}", made.toml);
 }
 
 #[test]

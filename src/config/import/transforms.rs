@@ -1,0 +1,364 @@
+//! Imports `transforms` and `predicates`: each Java class with its options becomes a
+//! `[[transform]]`.
+//!
+//! An option that has no counterpart is refused by its name, unless it says what ours does anyway.
+
+use super::Asked;
+use super::capture::expressions;
+use super::source::Given;
+use super::target::Target;
+
+/// How the value of an option is written here.
+#[derive(Clone, Copy)]
+enum As {
+    Text,
+    Flag,
+    List,
+    /// A text that must be this one, since ours does nothing else.
+    Only(&'static str),
+}
+
+/// A Java class and our type. Its options have their names with `_` for `.` here, but for those of
+/// `named`.
+struct Class {
+    java: &'static str,
+    ours: &'static str,
+    /// Whether the class ends in `$Key` or `$Value`.
+    has_sides: bool,
+    options: &'static [(&'static str, As)],
+}
+
+/// Options that have another name here: of which type, theirs, ours.
+const NAMED: &[(&str, &str, &str)] = &[
+    ("", "replace.null.with.default", "null_becomes_default"),
+    ("unwrap", "delete.tombstone.handling.mode", "deletes"),
+    ("logical-router", "topic.regex", "regex"),
+    ("logical-router", "topic.replacement", "replacement"),
+    ("logical-router", "key.enforce.uniqueness", "unique_keys"),
+    ("logical-router", "key.field.name", "key_field"),
+    ("logical-router", "schema.name.adjustment.mode", "schema_names"),
+    ("replace-field", "renames", "rename"),
+    ("schema-metadata", "schema.name", "name"),
+    ("schema-metadata", "schema.version", "version"),
+    ("insert-header", "value.literal", "value"),
+];
+
+const CONNECT: &str = "org.apache.kafka.connect.transforms.";
+const DEBEZIUM: &str = "io.debezium.transforms.";
+const DEFAULTS: (&str, As) = ("replace.null.with.default", As::Flag);
+
+const CLASSES: &[Class] = &[
+    Class {
+        java: "ExtractNewRecordState",
+        ours: "unwrap",
+        has_sides: false,
+        options: &[
+            ("delete.tombstone.handling.mode", As::Text),
+            ("add.fields", As::List),
+            ("add.fields.prefix", As::Text),
+            ("add.headers", As::List),
+            ("add.headers.prefix", As::Text),
+            ("route.by.field", As::Only("")),
+            ("drop.fields.header.name", As::Only("")),
+            ("drop.fields.from.key", As::Only("false")),
+            ("drop.fields.keep.schema.compatible", As::Only("true")),
+            DEFAULTS,
+        ],
+    },
+    Class {
+        java: "ByLogicalTableRouter",
+        ours: "logical-router",
+        has_sides: false,
+        options: &[
+            ("topic.regex", As::Text),
+            ("topic.replacement", As::Text),
+            ("key.enforce.uniqueness", As::Flag),
+            ("key.field.name", As::Text),
+            ("key.field.regex", As::Text),
+            ("key.field.replacement", As::Text),
+            ("schema.name.adjustment.mode", As::Text),
+        ],
+    },
+    Class {
+        java: "HeaderToValue",
+        ours: "header-to-value",
+        has_sides: false,
+        options: &[("headers", As::List), ("fields", As::List), ("operation", As::Text)],
+    },
+    Class {
+        java: "RegexRouter",
+        ours: "regex-router",
+        has_sides: false,
+        options: &[("regex", As::Text), ("replacement", As::Text)],
+    },
+    Class {
+        java: "ReplaceField",
+        ours: "replace-field",
+        has_sides: true,
+        options: &[("include", As::List), ("exclude", As::List), ("renames", As::List), DEFAULTS],
+    },
+    Class {
+        java: "InsertField",
+        ours: "insert-field",
+        has_sides: true,
+        options: &[
+            ("topic.field", As::Text),
+            ("static.field", As::Text),
+            ("static.value", As::Text),
+            DEFAULTS,
+        ],
+    },
+    Class {
+        java: "MaskField",
+        ours: "mask-field",
+        has_sides: true,
+        options: &[("fields", As::List), ("replacement", As::Text), DEFAULTS],
+    },
+    Class {
+        java: "ExtractField",
+        ours: "extract-field",
+        has_sides: true,
+        options: &[("field", As::Text), DEFAULTS],
+    },
+    Class {
+        java: "HoistField",
+        ours: "hoist-field",
+        has_sides: true,
+        options: &[("field", As::Text)],
+    },
+    Class {
+        java: "Flatten",
+        ours: "flatten",
+        has_sides: true,
+        options: &[("delimiter", As::Text)],
+    },
+    Class {
+        java: "SetSchemaMetadata",
+        ours: "schema-metadata",
+        has_sides: true,
+        options: &[("schema.name", As::Text), ("schema.version", As::Text), DEFAULTS],
+    },
+    Class {
+        java: "ValueToKey",
+        ours: "value-to-key",
+        has_sides: false,
+        options: &[("fields", As::List), DEFAULTS],
+    },
+    Class {
+        java: "InsertHeader",
+        ours: "insert-header",
+        has_sides: false,
+        options: &[("header", As::Text), ("value.literal", As::Text)],
+    },
+    Class {
+        java: "DropHeaders",
+        ours: "drop-headers",
+        has_sides: false,
+        options: &[("headers", As::List)],
+    },
+    Class {
+        java: "HeaderFrom",
+        ours: "header-from",
+        has_sides: true,
+        options: &[("fields", As::List), ("headers", As::List), ("operation", As::Text), DEFAULTS],
+    },
+    Class { java: "Filter", ours: "filter", has_sides: false, options: &[] },
+];
+
+impl Class {
+    /// The class of a name, with the part of the record that it works on.
+    fn of(java: &str) -> Option<(&'static Class, Option<&'static str>)> {
+        let (name, side) = match java.rsplit_once('$') {
+            Some((name, "Key")) => (name, Some("key")),
+            Some((name, "Value")) => (name, Some("value")),
+            _ => (java, None),
+        };
+        let is = |class: &&Class| {
+            let home = match class.ours {
+                "unwrap" | "logical-router" | "header-to-value" => DEBEZIUM,
+                _ => CONNECT,
+            };
+            name.strip_prefix(home) == Some(class.java) && class.has_sides == side.is_some()
+        };
+        CLASSES.iter().find(is).map(|class| (class, side))
+    }
+
+    fn key(&self, option: &str) -> String {
+        let named = NAMED
+            .iter()
+            .find(|(of, theirs, _)| (of.is_empty() || *of == self.ours) && *theirs == option);
+        named.map_or_else(|| option.replace('.', "_"), |(.., ours)| (*ours).to_owned())
+    }
+}
+
+/// The options of a predicate by its Java class: our key, and the option that holds its value.
+const PREDICATES: &[(&str, &str, &str)] = &[
+    ("TopicNameMatches", "when_topic", "pattern"),
+    ("HasHeaderKey", "when_header", "name"),
+    ("RecordIsTombstone", "when_tombstone", ""),
+];
+const PREDICATE_PACKAGE: &str = "org.apache.kafka.connect.transforms.predicates.";
+
+/// Translates the list of transforms, each with its options.
+pub(super) fn transforms(asked: Asked<'_>, given: &Given, target: &mut Target) {
+    for (number, alias) in (1..).zip(expressions(&given.value)) {
+        one(asked, &format!("transforms.{alias}"), number, target);
+    }
+}
+
+/// An option belongs to a transform or predicate of the list, which translates it.
+pub(super) fn option(asked: Asked<'_>, given: &Given, target: &mut Target) {
+    let Some((list, rest)) = given.name.split_once('.') else { return };
+    let aliases = expressions(asked.or(list, ""));
+    let is_listed = aliases
+        .iter()
+        .any(|alias| rest.strip_prefix(alias.as_str()).is_some_and(|r| r.starts_with('.')));
+    if !is_listed {
+        target.refuse(&given.written, format!("{list} does not name it"));
+    }
+}
+
+/// Predicates are read by the transforms that name them.
+pub(super) fn predicates(_: Asked<'_>, _: &Given, _: &mut Target) {}
+
+fn one(asked: Asked<'_>, name: &str, number: usize, target: &mut Target) {
+    let type_of = format!("{name}.type");
+    let Some(java) = asked.value(&type_of) else {
+        return target.refuse(&type_of, "is missing");
+    };
+    let Some((class, side)) = Class::of(java.trim()) else {
+        return target.refuse(&type_of, format!("there is no transform like {java} here"));
+    };
+    let section = format!("transform.{number}");
+    target.text(&section, "type", class.ours, "");
+    if let Some(side) = side {
+        target.text(&section, "of", side, "");
+    }
+    let under = format!("{name}.");
+    let given = asked.0.iter().filter_map(|given| Some((given, given.name.strip_prefix(&under)?)));
+    for (given, option) in
+        given.filter(|(_, option)| !matches!(*option, "type" | "predicate" | "negate"))
+    {
+        let Some((_, form)) = class.options.iter().find(|(theirs, _)| *theirs == option) else {
+            target.refuse(&given.written, format!("is no option of {java} that has a counterpart"));
+            continue;
+        };
+        let (key, value) = (class.key(option), given.value.trim());
+        match form {
+            As::Text if key == "version" => target.raw(&section, &key, value.to_owned(), ""),
+            As::Text => target.text(&section, &key, value, ""),
+            As::List => target.list(&section, &key, &expressions(value), ""),
+            As::Flag => target.flag(&section, &key, value.eq_ignore_ascii_case("true"), ""),
+            As::Only(only) if value == *only => {}
+            As::Only(_) => target.refuse(&given.written, "has no counterpart"),
+        }
+    }
+    if let Some(alias) = asked.value(&format!("{name}.predicate")) {
+        let negate = asked.is(&format!("{name}.negate"), "true");
+        predicate(asked, alias.trim(), (&section, negate), target);
+    }
+}
+
+fn predicate(asked: Asked<'_>, alias: &str, (section, negate): (&str, bool), target: &mut Target) {
+    let name = format!("predicates.{alias}");
+    let java = asked.or(&format!("{name}.type"), "");
+    let short = java.strip_prefix(PREDICATE_PACKAGE).unwrap_or("");
+    let Some((_, key, option)) = PREDICATES.iter().find(|(class, ..)| *class == short) else {
+        return target.refuse(&format!("{name}.type"), "names no predicate that has a counterpart");
+    };
+    match *option {
+        "" => target.flag(section, key, true, ""),
+        option => target.text(section, key, asked.or(&format!("{name}.{option}"), ""), ""),
+    }
+    if negate {
+        target.flag(section, "negate", true, "");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{ImportError, Loss, import};
+    use super::*;
+    use expect_test::expect;
+
+    fn imported(more: &str) -> Result<String, ImportError> {
+        let text = format!(
+            "connector.class=io.debezium.connector.postgresql.PostgresConnector\nplugin.name=pgoutput\n\
+             topic.prefix=shop\ndatabase.hostname=db\ndatabase.port=5432\ndatabase.user=u\ndatabase.dbname=app\n\
+             database.sslmode=disable\nbootstrap.servers=k:9092\nsnapshot.mode=initial\n\
+             value.converter=org.apache.kafka.connect.json.JsonConverter\n\
+             key.converter=org.apache.kafka.connect.json.JsonConverter\n{more}"
+        );
+        Ok(import(&[("c.properties".to_owned(), text)], Loss::Refused)?.toml)
+    }
+
+    #[test]
+    fn a_chain_with_predicates_is_translated_in_its_order() {
+        let toml = imported(
+            "transforms=unwrap, hide\npredicates=isA\n\
+             transforms.unwrap.type=io.debezium.transforms.ExtractNewRecordState\n\
+             transforms.unwrap.delete.tombstone.handling.mode=rewrite\ntransforms.unwrap.add.fields=op,lsn:at\n\
+             transforms.hide.type=org.apache.kafka.connect.transforms.ReplaceField$Value\n\
+             transforms.hide.exclude=a,b\ntransforms.hide.renames=v:w\ntransforms.hide.predicate=isA\n\
+             transforms.hide.negate=true\n\
+             predicates.isA.type=org.apache.kafka.connect.transforms.predicates.TopicNameMatches\n\
+             predicates.isA.pattern=.*public.a",
+        );
+        let toml = toml.unwrap();
+        let chain = toml.split_once("[[transform]]").unwrap().1.split("\n# Not").next().unwrap();
+        expect![[r#"
+
+            type = "unwrap"
+            deletes = "rewrite"
+            add_fields = ["op", "lsn:at"]
+
+            [[transform]]
+            type = "replace-field"
+            of = "value"
+            exclude = ["a", "b"]
+            rename = ["v:w"]
+            when_topic = ".*public.a"
+            negate = true
+        "#]]
+        .assert_eq(chain);
+    }
+
+    #[test]
+    fn a_transform_without_counterpart_is_refused() {
+        let refused = |more: &str| match imported(more) {
+            Err(ImportError::Refused { refused }) => {
+                refused.into_iter().map(|(name, _)| name).collect::<Vec<_>>()
+            }
+            other => panic!("{other:?}"),
+        };
+        let outbox = "transforms=o\ntransforms.o.type=io.debezium.transforms.outbox.EventRouter";
+        assert_eq!(refused(outbox), ["transforms.o.type"]);
+        let unwrap =
+            "transforms=u\ntransforms.u.type=io.debezium.transforms.ExtractNewRecordState\n";
+        assert_eq!(
+            refused(&format!("{unwrap}transforms.u.route.by.field=a")),
+            ["transforms.u.route.by.field"]
+        );
+        assert_eq!(
+            refused(&format!("{unwrap}transforms.u.add.field=a")),
+            ["transforms.u.add.field"]
+        );
+        let without_side =
+            "transforms=r\ntransforms.r.type=org.apache.kafka.connect.transforms.ReplaceField";
+        assert_eq!(refused(without_side), ["transforms.r.type"]);
+    }
+
+    #[test]
+    fn every_option_has_a_key_that_the_parser_knows() {
+        for class in CLASSES {
+            for (option, form) in class.options {
+                let key = class.key(option);
+                assert!(
+                    matches!(form, As::Only(_)) || !key.contains('.'),
+                    "{} {option}",
+                    class.java
+                );
+            }
+        }
+    }
+}
