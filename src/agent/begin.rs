@@ -16,9 +16,9 @@ use crate::initial::FirstCopy;
 use crate::plans::keeper::Keeper;
 use crate::postgres::holder::Holder;
 use crate::postgres::preflight::{self, Decoding};
-use crate::postgres::publication;
 use crate::postgres::slot::{self, Blocker};
 use crate::postgres::{CreatedSlot, Replication, Sql, SystemIdentity};
+use crate::postgres::{harm, publication};
 use crate::snapshot::journal::Planned;
 use crate::snapshot::prepare;
 use crate::table::TableName;
@@ -279,6 +279,10 @@ async fn create_publication(config: &Config, sql: &Sql) -> Result<(), PipelineEr
             harmed.name
         );
         return Err(trouble(detail, &harmed.fixes.join(" ")));
+    }
+    let relations: Vec<_> = roots.iter().map(|table| table.relation).collect();
+    if let Some(harm) = harm::of_new(sql, &relations).await?.first() {
+        return Err(trouble(format!("once published, {}", harm.what), &harm.fix));
     }
     let names: Vec<TableName> = roots.iter().map(|table| table.name.clone()).collect();
     let statement = publication::create_sql(&config.publication, &names, partitions);

@@ -1,6 +1,7 @@
 //! Operators are told the truth: what status, metrics, log and commands say, held against the servers.
 
 mod commands;
+mod harm;
 mod lag;
 mod log;
 mod standby;

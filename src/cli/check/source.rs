@@ -7,6 +7,7 @@ use super::{Findings, around, failover, versions};
 use crate::agent::supervise::PipelineError;
 use crate::config::Checked;
 use crate::lsn::Oid;
+use crate::postgres::harm::{self, Harm};
 use crate::postgres::preflight::{self, Facts, TableRights};
 use crate::postgres::publication::{
     self, Candidate, PublicationRow, RelationKind, create_sql, quoted,
@@ -84,7 +85,10 @@ async fn try_look(checked: &Checked, findings: &mut Findings) -> Result<Seen, Pg
     let all = publication::candidates(&sql).await?;
     let published = publication::read(&sql, &checked.publication).await?;
     let captured = captured(checked, &all, published.as_ref());
-    tables(checked, &all, &captured, findings);
+    let harms = harms(checked, &sql, published.as_ref(), &captured).await?;
+    harms.iter().for_each(|harm| findings.fail(harm.what.clone(), harm.fix.clone()));
+    let harmed: Vec<Oid> = harms.iter().map(|harm| harm.root).collect();
+    tables(checked, &all, (&captured, &harmed), findings);
     let relations: Vec<Oid> = captured.iter().map(|table| table.relation).collect();
     let near = surroundings::tables(&sql, &relations).await?;
     around::tables(&facts, &captured, &near, findings);
@@ -247,7 +251,34 @@ fn slot_row(
     }
 }
 
-fn tables(checked: &Checked, all: &[Candidate], captured: &[&Candidate], findings: &mut Findings) {
+/// The harm that publications do to the application: ours as it is, and for the captured tables
+/// that it lacks, ours as it would be.
+async fn harms(
+    checked: &Checked,
+    sql: &Sql,
+    published: Option<&PublicationRow>,
+    captured: &[&Candidate],
+) -> Result<Vec<Harm>, PgError> {
+    let members = published.iter().flat_map(|row| &row.tables);
+    let members: Vec<Oid> = members.map(|table| table.relation).collect();
+    let is_member = |oid: Oid| members.contains(&oid);
+    let lacking = captured.iter().map(|table| table.relation).filter(|oid| !is_member(*oid));
+    let mut harms = harm::of_new(sql, &lacking.collect::<Vec<_>>()).await?;
+    if published.is_some() {
+        harms.extend(harm::of_published(sql, &checked.publication).await?);
+    }
+    Ok(harms)
+}
+
+/// The captured tables, and the ones that a publication would harm.
+type Chosen<'a> = (&'a [&'a Candidate], &'a [Oid]);
+
+fn tables(
+    checked: &Checked,
+    all: &[Candidate],
+    (captured, harmed): Chosen<'_>,
+    findings: &mut Findings,
+) {
     let names: Vec<TableName> = all.iter().map(|table| table.name.clone()).collect();
     for pattern in checked.selection.unmatched(&names) {
         findings.warn(
@@ -278,7 +309,8 @@ fn tables(checked: &Checked, all: &[Candidate], captured: &[&Candidate], finding
             );
         }
     }
-    let harmless = captured.iter().filter(|table| is_harmless(table)).count();
+    let is_unharmed = |table: &&&Candidate| is_harmless(table) && !harmed.contains(&table.relation);
+    let harmless = captured.iter().filter(is_unharmed).count();
     findings.ok(format!(
         "{harmless} of {} captured tables can be published without harm",
         captured.len()

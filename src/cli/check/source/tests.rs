@@ -104,7 +104,7 @@ fn a_table_that_would_break_the_application_is_named_with_its_fix() {
     let all = [harmful, unlogged, table("orders")];
     let captured: Vec<&Candidate> = all.iter().collect();
     check(
-        |findings| tables(&checked, &all, &captured, findings),
+        |findings| tables(&checked, &all, (&captured, &[]), findings),
         expect![[r#"
         FAIL  public.log has no replica identity: once published, the application's UPDATE and DELETE fail
                 ALTER TABLE public.log REPLICA IDENTITY FULL;
@@ -114,7 +114,7 @@ fn a_table_that_would_break_the_application_is_named_with_its_fix() {
                 -- or put it into tables.exclude"#]],
     );
     check(
-        |findings| tables(&checked, &[], &[], findings),
+        |findings| tables(&checked, &[], (&[], &[]), findings),
         expect![[r#"
         warn  tables.include: public.* matches no table
                 correct it, or create the table
