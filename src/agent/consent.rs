@@ -5,11 +5,11 @@
 
 use super::Config;
 use super::begin::create_slot;
-use super::open::{Foresight, Seen, recorded};
+use super::open::{Seen, recorded};
 use super::supervise::PipelineError;
 use crate::continuity::checkpoint::{Accepted, Checkpoint, State};
 use crate::continuity::halted::{Author, Halted};
-use crate::continuity::{By, Halt, LsnRange, Proof, Reason, Verdict};
+use crate::continuity::{By, Foresight, Halt, LsnRange, Proof, Reason, Verdict};
 use crate::kafka::KafkaError;
 use crate::lsn::Lsn;
 use crate::plans::keeper::{Keeper, KeeperError};
@@ -60,7 +60,7 @@ pub enum ConsentError {
     #[error("`{}` is not ended by another try", reason.code())]
     NotRetried { reason: Reason },
     /// The range of the command differs from the gap that was found.
-    #[error("the gap is {} to {}, not within the range given: see `wellspring slot status`", found.from, found.to)]
+    #[error("the gap is {} to {}, not within the range: see `wellspring slot status`", found.from, found.to)]
     OtherRange { found: LsnRange },
 }
 
@@ -212,8 +212,8 @@ pub async fn drop_slot(config: &Config) -> Result<(), ConsentError> {
 /// Accepts the loss that a halt named. The checkpoint says under a new epoch where the stream goes
 /// on. A slot that is missing, lost or older than its publication is created anew.
 ///
-/// `range` bounds what the operator accepts. The gap that is found must lie within it, the new slot's
-/// position included.
+/// `range` bounds what the operator accepts. The gap that is found must lie within it, the new
+/// slot's position included.
 ///
 /// # Errors
 /// `NothingToAccept`, `NotAccepted`, `OtherRange`, `InUse`, `NoPublication`, or a halt that no
@@ -224,7 +224,7 @@ pub async fn accept(config: &Config, range: Option<LsnRange>) -> Result<Checkpoi
     let halt = acceptable(&seen)?;
     let found = halt.range.unwrap_or(LsnRange { from: Lsn::ZERO, to: Lsn::ZERO });
     let exceeds =
-        |found: LsnRange| range.is_some_and(|range| found.from < range.from || found.to > range.to);
+        |gap: LsnRange| range.is_some_and(|most| gap.from < most.from || gap.to > most.to);
     if exceeds(found) {
         return Err(ConsentError::OtherRange { found });
     }
@@ -244,8 +244,8 @@ pub async fn accept(config: &Config, range: Option<LsnRange>) -> Result<Checkpoi
         }
         _ => {}
     }
-    let created =
-        matches!(halt.reason, Reason::SlotLost | Reason::SlotMissing | Reason::PublicationChanged);
+    let anew = [Reason::SlotLost, Reason::SlotMissing, Reason::PublicationChanged];
+    let created = anew.contains(&halt.reason);
     if created {
         let server = replication.identify_system().await?;
         seen = Seen::new(config, &sql, &mut replication, &server, &keeper).await?;
@@ -258,7 +258,8 @@ pub async fn accept(config: &Config, range: Option<LsnRange>) -> Result<Checkpoi
         replication.drop_slot(&config.slot).await?;
         return Err(ConsentError::OtherRange { found: whole });
     }
-    let record = accepted(config, &seen, from, halt.range.map(|_| whole), halt.reason);
+    let accepted = halt.range.map(|_| whole);
+    let record = record_of(config, &seen, from, (halt.reason, accepted));
     write(&keeper, &record).await?;
     // The new epoch has ended the recorded halt. A record that stays behind has no meaning any
     // more.
@@ -268,13 +269,9 @@ pub async fn accept(config: &Config, range: Option<LsnRange>) -> Result<Checkpoi
     Ok(record)
 }
 
-fn accepted(
-    config: &Config,
-    seen: &Seen,
-    from: Lsn,
-    range: Option<LsnRange>,
-    reason: Reason,
-) -> Checkpoint {
+type Consent = (Reason, Option<LsnRange>);
+
+fn record_of(config: &Config, seen: &Seen, from: Lsn, (reason, range): Consent) -> Checkpoint {
     let mut record = consented(config, seen, from, reason.code());
     if let (Some(range), Some(last)) = (range, record.accepted.last_mut()) {
         (last.from, last.to) = (range.from, range.to);

@@ -10,7 +10,6 @@ mod questions;
 pub mod recorded;
 mod warnings;
 
-pub use self::foresight::Foresight;
 use self::questions::{
     asynchronous, database, failover, first_look, flushed, held, history, not_held, origins,
     waiting,

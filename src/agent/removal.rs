@@ -60,8 +60,8 @@ pub async fn look(config: &Config) -> Result<Leftovers, ConsentError> {
         }
         Err(error) => (None, Err(Chain(&error).to_string())),
     };
-    let is_made =
-        |row: &PublicationRow| made.as_ref().is_some_and(|made| made.publication == row.oid);
+    let made = made.map(|made| made.publication);
+    let is_made = |row: &PublicationRow| made == Some(row.oid);
     let kept = match &publication {
         Some(row) if !is_made(row) => Some("this pipeline has not made it".to_owned()),
         Some(_) if !readers.is_empty() => {

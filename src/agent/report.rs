@@ -5,7 +5,6 @@ mod copies;
 mod detached;
 mod measured;
 mod ended;
-mod outlook;
 mod positions;
 mod rates;
 mod schemas;
@@ -22,6 +21,7 @@ use crate::metrics::{Metrics, Peer, Stage, TableMetrics};
 use crate::plans::{Ready, SinkConfig};
 use crate::postgres::{Sql, SystemIdentity};
 use crate::status::lag::Lag;
+use crate::status::outlook::Outlook;
 use crate::status::phase::{Facts, Told};
 use crate::status::progress::{Progress, Wal};
 use crate::status::{
@@ -67,7 +67,7 @@ pub struct Reporter {
     opened_before: bool,
     pace: Pace,
     flow: rates::Flow,
-    outlook: outlook::Outlook,
+    outlook: Outlook,
     lag: Lag,
     /// The record whose way to its acknowledgement is measured, and when that began. One record is
     /// measured at a time.
@@ -120,7 +120,7 @@ impl Reporter {
             opened_before: false,
             pace: Pace::new(Instant::now()),
             flow: rates::Flow::default(),
-            outlook: outlook::Outlook::default(),
+            outlook: Outlook::default(),
             lag: Lag::default(),
             watched: None,
             kafka_before: Statistics::default(),

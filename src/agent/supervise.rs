@@ -49,6 +49,17 @@ pub enum Disposition {
     Halt(Halt),
 }
 
+impl Disposition {
+    /// The meaning at the first connection of a process: a refusal ends it.
+    #[must_use]
+    pub fn of_a_first_connection(self) -> Self {
+        match self {
+            Disposition::Refused(trouble, exit) => Disposition::Refused(trouble.of_an_end(), exit),
+            passes @ (Disposition::Retry(_) | Disposition::Halt(_)) => passes,
+        }
+    }
+}
+
 /// Why a connection could not be opened, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum PipelineError {

@@ -201,10 +201,9 @@ impl From<ConsentError> for Failure {
             ConsentError::State(error) => return error.into(),
             ConsentError::InUse { .. } => (Code::Source, "stop the agent that holds the slot"),
             ConsentError::Exists { .. } => (Code::Source, ""),
-            ConsentError::Recorded { .. } => (
-                Code::Continuity,
-                "`wellspring slot accept` records the loss, creates the slot and goes on",
-            ),
+            ConsentError::Recorded { .. } => {
+                (Code::Continuity, "`wellspring slot accept` records the loss and creates the slot")
+            }
             ConsentError::Missing { .. } => {
                 (Code::Source, "`wellspring run` creates it at a first start")
             }

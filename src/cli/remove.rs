@@ -43,12 +43,12 @@ fn shown(checked: &Checked, left: &Leftovers) -> Vec<String> {
             )
         }
     };
+    let kept = |why: &String| {
+        let name = &checked.publication;
+        format!("publication  `{name}` stays: {why}; DROP PUBLICATION removes it")
+    };
     let publication = match &left.publication {
         None => format!("publication  `{}` does not exist", checked.publication),
-        Some(_) if left.kept.is_some() => {
-            let (name, why) = (&checked.publication, left.kept.as_deref().unwrap_or_default());
-            format!("publication  `{name}` stays: {why}; DROP PUBLICATION removes it")
-        }
         Some(row) if checked.create_publication => {
             format!("publication  `{}` with {} tables", checked.publication, row.tables.len())
         }
@@ -57,6 +57,7 @@ fn shown(checked: &Checked, left: &Leftovers) -> Vec<String> {
             checked.publication
         ),
     };
+    let publication = left.kept.as_ref().map_or(publication, kept);
     let state = match &left.state {
         Ok(keys) => format!("state        {} records", keys.len()),
         Err(why) => format!("state        stays, it cannot be read: {why}"),

@@ -1,5 +1,5 @@
-//! Asks the agent that runs under this configuration what it says of itself. Nothing is changed, and
-//! no token is needed.
+//! Asks the agent that runs under this configuration what it says of itself. Nothing is changed,
+//! and no token is needed.
 
 use super::ask::reachable;
 use crate::config::Checked;
@@ -46,10 +46,12 @@ pub(super) struct Copy {
 impl Running {
     /// Phase, reason and lag on one line.
     pub(super) fn summary(&self) -> String {
-        let reason =
-            if self.reason.is_empty() { String::new() } else { format!(" ({})", self.reason) };
+        let mut phase = self.phase.clone();
+        if !self.reason.is_empty() {
+            phase = format!("{phase} ({})", self.reason);
+        }
         let lag = self.lag_seconds.map_or("unknown".to_owned(), |lag| format!("{lag:.1} s"));
-        format!("{}{reason}, lag {lag}", self.phase)
+        format!("{phase}, lag {lag}")
     }
 }
 

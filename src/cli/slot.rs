@@ -3,9 +3,8 @@
 use super::running::Running;
 use super::{Code, Failure, block_on, logging, print, running};
 use crate::agent::consent::{self, Look};
-use crate::agent::open::Foresight;
 use crate::config::Checked;
-use crate::continuity::{LsnRange, Verdict};
+use crate::continuity::{Foresight, LsnRange, Verdict};
 use crate::lsn::Lsn;
 use clap::Subcommand;
 use std::fmt::Write;
@@ -24,13 +23,13 @@ pub(super) enum Command {
     ///
     /// Without --yes it only shows what would be lost.
     Drop {
-        /// Drop it
+        /// Drop it, and lose what it keeps
         #[arg(long)]
         yes: bool,
     },
     /// Accept the loss that a halt named, and go on under a new epoch
     ///
-    /// With --from and --to the gap must lie within that range, so that nothing beyond it is accepted unseen.
+    /// With --from and --to the gap must lie within that range, so that nothing is accepted unseen.
     Accept {
         /// Where the accepted range begins, as the halt named it
         #[arg(long, value_name = "LSN", requires = "to")]
@@ -65,9 +64,7 @@ pub(super) fn run(checked: &Checked, command: &Command) -> Result<Code, Failure>
                 let look = consent::status(&config).await?;
                 print(&as_text(&checked.slot, &look, None));
                 let slot = &checked.slot;
-                print(&format!(
-                    "slot `{slot}` is not dropped: `wellspring slot drop --yes` drops it, and what it keeps is lost"
-                ));
+                print(&format!("slot `{slot}` is not dropped: `wellspring slot drop --yes` does"));
                 Ok(Code::Done)
             }
             Command::Drop { yes: true } => {
@@ -90,7 +87,7 @@ pub(super) fn run(checked: &Checked, command: &Command) -> Result<Code, Failure>
                 if !tables.is_empty() {
                     let tables = tables.join(" ");
                     print(&format!(
-                        "changes of the range may be missing; `wellspring snapshot {tables}` copies its tables again"
+                        "changes may be missing; `wellspring snapshot {tables}` copies its tables again"
                     ));
                 }
                 Ok(Code::Done)

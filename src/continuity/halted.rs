@@ -266,9 +266,8 @@ impl Halt {
         let next = self.reason.text().1;
         let Some(place) = self.place.as_deref() else { return next.to_owned() };
         let (table, commit, ordinal) = (&place.table, place.at.commit, place.at.ordinal);
-        let skip = format!(
-            "`wellspring skip {table} --commit {commit} --ordinal {ordinal} --by you --why reason`"
-        );
+        let place = format!("{table} --commit {commit} --ordinal {ordinal}");
+        let skip = format!("`wellspring skip {place} --by you --why reason`");
         next.replace("`wellspring skip`", &skip)
     }
 

@@ -201,6 +201,23 @@ pub enum Verdict {
     Halt(Halt),
 }
 
+/// What a start would do now, as `check` and `slot status` tell it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Foresight {
+    /// It streams, by this verdict.
+    Streams(Verdict),
+    /// A session with this pid holds the slot: until it lets go there is nothing to judge.
+    Held(i32),
+    /// It begins anew, as `snapshot.mode` consents to. The text is the reason.
+    Anew(&'static str),
+    /// It tries once to get past this recorded halt.
+    Tries(Halt),
+    /// It waits. The text says for what.
+    Waits(String),
+    /// It halts for this reason.
+    Halts(Halt),
+}
+
 /// Compares checkpoint and server. `intent` is true if a first start of ours was about to create
 /// the slot.
 #[must_use]
@@ -225,8 +242,7 @@ pub fn judge(record: Option<&Checkpoint>, intent: bool, seen: &Observed) -> Verd
         ));
     }
     if slot.two_phase {
-        let detail =
-            "the slot decodes prepared transactions (two_phase): their messages are not read";
+        let detail = "the slot decodes prepared transactions (two_phase), which are not read";
         return Verdict::Halt(Halt::new(Reason::SlotForeign, detail));
     }
     let from = record.map_or(Lsn::ZERO, |r| r.confirmed);
@@ -343,11 +359,10 @@ fn same_tables(record: &Checkpoint, confirmed: Lsn, seen: &Observed) -> Result<(
         return halt(Reason::PublicationChanged, detail);
     }
     let captured = record.tables.iter().filter(|(table, _)| seen.captured.contains(table));
-    let faults: Vec<(&String, (Reason, String))> = captured
-        .filter_map(|(table, was)| {
-            Some((table, differs(table, was, publication.tables.get(table))?))
-        })
-        .collect();
+    let is = |table: &String| publication.tables.get(table);
+    let found = captured.map(|(table, was)| (table, differs(table, was, is(table))));
+    let faults: Vec<(&String, Fault)> =
+        found.filter_map(|(table, fault)| Some((table, fault?))).collect();
     // A consent passes every fault, so that the halt names every table. A halt about one table ends
     // when that table is excluded.
     let Some((first, (reason, _))) = faults.first() else { return Ok(()) };
@@ -356,12 +371,11 @@ fn same_tables(record: &Checkpoint, confirmed: Lsn, seen: &Observed) -> Result<(
     if faults.len() > 1 { found } else { found.map_err(|halt| halt.about(first)) }
 }
 
+/// The fault of one table: the reason, and a sentence.
+type Fault = (Reason, String);
+
 /// How a published table differs from the one that the checkpoint has recorded.
-fn differs(
-    table: &str,
-    was: &TableIdentity,
-    is: Option<&TableIdentity>,
-) -> Option<(Reason, String)> {
+fn differs(table: &str, was: &TableIdentity, is: Option<&TableIdentity>) -> Option<Fault> {
     let Some(is) = is else {
         let detail = format!("table {table} is not in the publication");
         return Some((Reason::TableNotPublished, detail));

@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lag_of_a_received_commit_is_exact_and_outlives_the_connection() {
+    fn the_lag_of_a_received_commit_is_exact_over_connections() {
         let mut lag = caught_up();
         lag.stream(positions(200, 100), Some(commit(150, 20 * SECOND)), None);
         assert_eq!(lag.since().seconds(50 * SECOND), Some(30.0));
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_catches_up_after_a_start_is_as_old_as_its_last_commit() {
+    fn a_stream_that_catches_up_is_as_old_as_its_last_commit() {
         let mut lag = Lag::default();
         lag.stream(positions(100, 100), None, None);
         lag.read(1000 * SECOND, Lsn::new(900));

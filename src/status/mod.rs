@@ -4,6 +4,7 @@
 //! holds no row value and no secret.
 
 pub mod lag;
+pub mod outlook;
 pub mod phase;
 pub mod progress;
 

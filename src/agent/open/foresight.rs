@@ -3,25 +3,8 @@
 use super::{Carried, Next, Seen, recorded};
 use crate::agent::Config;
 use crate::agent::supervise::PipelineError;
+use crate::continuity::Foresight;
 use crate::continuity::halted::Author;
-use crate::continuity::{Halt, Verdict};
-
-/// What a start would do now, as `check` and `slot status` tell it.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Foresight {
-    /// It streams, by this verdict.
-    Streams(Verdict),
-    /// A session with this pid holds the slot: until it lets go there is nothing to judge.
-    Held(i32),
-    /// It begins anew, as `snapshot.mode` consents to. The text is the reason.
-    Anew(&'static str),
-    /// It tries once to get past this recorded halt.
-    Tries(Halt),
-    /// It waits. The text says for what.
-    Waits(String),
-    /// It halts.
-    Halts(Halt),
-}
 
 impl Seen {
     /// What a start of a new process would do now. It asks the judge that the start asks.
@@ -31,8 +14,8 @@ impl Seen {
             Ok(recorded::Passed::Try(halted)) => return Foresight::Tries(halted.halt()),
             Ok(recorded::Passed::None | recorded::Passed::Ended) | Err(_) => {}
         }
-        let carried =
-            Carried { first: true, copying_at: None, rewind: false, run: author.run.clone() };
+        let run = author.run.clone();
+        let carried = Carried { first: true, copying_at: None, rewind: false, run };
         let held = self.slot.as_ref().and_then(|slot| slot.active_pid);
         match (self.next(config, &carried, false), held) {
             (Next::Halt(_) | Next::Anew(_), Some(pid)) => Foresight::Held(pid),

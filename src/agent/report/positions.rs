@@ -7,6 +7,7 @@ use crate::lsn::Lsn;
 use crate::postgres::slot::SlotRow;
 use crate::status::Positions;
 use crate::status::lag::Since;
+use crate::status::outlook::Reading;
 use crate::status::progress::Wal;
 
 impl Reporter {
@@ -26,7 +27,14 @@ impl Reporter {
         }
         let now_micros = crate::agent::runner::unix_nanos() / 1000;
         self.lag.read(now_micros, row.server_lsn);
-        let wal = self.outlook.read(now_micros / 1000, row);
+        let reading = Reading {
+            server: row.server_lsn,
+            retained_bytes: row.retained_bytes().unwrap_or(0),
+            safe_bytes: row.safe_wal_size,
+            wal_status: row.wal_status.clone().unwrap_or_default(),
+            invalidation: row.invalidation.clone().unwrap_or_default(),
+        };
+        let wal = self.outlook.read(now_micros / 1000, reading);
         let metrics = &self.metrics;
         metrics.server_lsn.set(float(wal.server.bytes()));
         metrics.slot_limit_bytes.set(wal.limit_bytes.map_or(-1.0, float));

@@ -251,7 +251,7 @@ impl Runner {
     pub(super) fn repair_next(&mut self) {
         for table in self.copies.take_repaired() {
             if let Some(detached) = self.detaching.tables.forget(&table) {
-                tracing::info!(table, from = %detached.commit, "repaired: each row of the table is in its topic; rows deleted in the gap may be there, too");
+                tracing::info!(table, from = %detached.commit, "repaired: each row is in the topic; rows deleted in the gap may be, too");
                 self.reporter.repaired(&table);
             }
         }

@@ -45,12 +45,8 @@ impl Runner {
 
     /// Reports a failure, and applies what the failure means.
     fn failed(&mut self, disposition: Disposition) {
-        let disposition = match disposition {
-            Disposition::Refused(trouble, exit) if !self.streamed => {
-                Disposition::Refused(trouble.of_an_end(), exit)
-            }
-            other => other,
-        };
+        let disposition =
+            if self.streamed { disposition } else { disposition.of_a_first_connection() };
         // `record_halt` reports a halt of a topic, because it knows the topic's name.
         if !matches!(&disposition, Disposition::Halt(halt) if halt.route.is_some()) {
             self.reporter.failed(&disposition);

@@ -4,8 +4,8 @@ use super::super::running::{self, Running};
 use super::super::slot;
 use super::{Area, Finding, Findings};
 use crate::agent::consent::{self, Look};
-use crate::agent::open::Foresight;
 use crate::config::Checked;
+use crate::continuity::Foresight;
 
 /// What a start would do now, and what the running agent says.
 pub(super) async fn look(checked: &Checked, is_reachable: bool) -> Vec<Finding> {
@@ -49,8 +49,8 @@ fn told(agent: &Running, findings: &mut Findings) {
     }
     for (name, table) in &agent.tables {
         if table.state == "refused" {
-            let what =
-                format!("table {name} is {} ({}): {}", table.state, table.reason, table.detail);
+            let (reason, detail) = (&table.reason, &table.detail);
+            let what = format!("table {name} is refused ({reason}): {detail}");
             findings.fail(what, table.next.clone());
         }
     }

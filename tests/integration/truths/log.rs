@@ -119,7 +119,7 @@ fn a_kill_is_followed_by_a_word_about_the_confirm_hold() {
 }
 
 #[test]
-fn a_first_connection_that_is_refused_is_not_told_as_tried_again() {
+fn a_refused_first_connection_is_not_told_as_tried_again() {
     let world = World::new("create table t (id int primary key); create role nobody login", &["t"]);
     world.server.allow(
         "local all postgres trust\nhost all postgres all trust\nhost all nobody all reject\n",

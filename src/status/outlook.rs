@@ -5,7 +5,6 @@
 //! which nothing is confirmed from now on.
 
 use crate::lsn::Lsn;
-use crate::postgres::slot::SlotRow;
 use crate::status::WalStatus;
 use std::collections::VecDeque;
 
@@ -23,6 +22,21 @@ const SPACING_MS: i64 = 4_000;
 /// The most rows that are kept. Rows are 4 s apart, so the window holds at most 31 of them.
 const ROWS_MAX: usize = 32;
 
+/// The row of the slot at one time, as far as the forecasts need it.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// End of the server's WAL.
+    pub server: Lsn,
+    /// Bytes of WAL that the server keeps for the slot.
+    pub retained_bytes: u64,
+    /// Bytes of WAL until the slot may be lost; `None` without a limit.
+    pub safe_bytes: Option<i64>,
+    /// `wal_status` of the slot.
+    pub wal_status: String,
+    /// Why the slot can no longer be used; empty where it can.
+    pub invalidation: String,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Seen {
     at_ms: i64,
@@ -32,21 +46,21 @@ struct Seen {
 
 /// The readings of the slot's row within the window.
 #[derive(Debug, Default)]
-pub(super) struct Outlook {
+pub struct Outlook {
     seen: VecDeque<Seen>,
 }
 
 impl Outlook {
     /// Takes a reading of the slot's row, and returns what the status shows about the WAL.
-    pub(super) fn read(&mut self, at_ms: i64, row: &SlotRow) -> WalStatus {
-        let retained = row.retained_bytes().unwrap_or_default();
+    pub fn read(&mut self, at_ms: i64, row: Reading) -> WalStatus {
+        let retained = row.retained_bytes;
         // A server that went back in time has another history, so that earlier readings say nothing
         // about it.
-        if self.seen.back().is_some_and(|last| row.server_lsn < last.server || at_ms < last.at_ms) {
+        if self.seen.back().is_some_and(|last| row.server < last.server || at_ms < last.at_ms) {
             self.seen.clear();
         }
         if self.seen.back().is_none_or(|last| at_ms - last.at_ms >= SPACING_MS) {
-            self.seen.push_back(Seen { at_ms, server: row.server_lsn, retained });
+            self.seen.push_back(Seen { at_ms, server: row.server, retained });
         }
         while self.seen.len() > ROWS_MAX
             || self.seen.front().is_some_and(|first| at_ms - first.at_ms > WINDOW_MS)
@@ -54,7 +68,7 @@ impl Outlook {
             self.seen.pop_front();
         }
         let (written, growth) = self.rates().unzip();
-        let safe = row.safe_wal_size;
+        let safe = row.safe_bytes;
         #[expect(clippy::cast_precision_loss, reason = "sizes of WAL, below 2^53 bytes")]
         let until = |rate: Option<f64>| {
             let safe = safe.map(|safe| safe.max(0) as f64)?;
@@ -62,11 +76,11 @@ impl Outlook {
         };
         WalStatus {
             read_ms: at_ms,
-            server: row.server_lsn,
+            server: row.server,
             retained_bytes: Some(retained),
             limit_bytes: safe.map(|safe| retained.saturating_add_signed(safe)),
-            wal_status: row.wal_status.clone().unwrap_or_default(),
-            invalidation: row.invalidation.clone().unwrap_or_default(),
+            wal_status: row.wal_status,
+            invalidation: row.invalidation,
             written_bytes_per_second: written,
             growth_bytes_per_second: growth,
             seconds_to_limit: until(growth),
@@ -103,35 +117,25 @@ impl Outlook {
 mod tests {
     use super::*;
 
-    fn row(restart: u64, server: u64, safe: Option<i64>) -> SlotRow {
-        SlotRow {
-            plugin: None,
-            database: None,
-            database_oid: None,
-            temporary: false,
-            active_pid: None,
-            restart_lsn: Some(Lsn::new(restart)),
-            confirmed_flush_lsn: None,
-            catalog_xmin: None,
-            wal_status: Some("reserved".to_owned()),
-            safe_wal_size: safe,
-            invalidation: None,
-            two_phase: false,
-            failover: false,
-            synced: false,
-            server_lsn: Lsn::new(server),
+    fn row(restart: u64, server: u64, safe_bytes: Option<i64>) -> Reading {
+        Reading {
+            server: Lsn::new(server),
+            retained_bytes: server - restart,
+            safe_bytes,
+            wal_status: "reserved".to_owned(),
+            invalidation: String::new(),
         }
     }
 
     #[test]
     fn a_slot_that_stands_still_reaches_its_limit_at_the_rate_of_writing() {
         let mut outlook = Outlook::default();
-        let first = outlook.read(0, &row(1000, 2000, Some(9000)));
+        let first = outlook.read(0, row(1000, 2000, Some(9000)));
         assert_eq!(
             (first.retained_bytes, first.limit_bytes, first.seconds_to_limit),
             (Some(1000), Some(10_000), None)
         );
-        let last = outlook.read(30_000, &row(1000, 5000, Some(6000)));
+        let last = outlook.read(30_000, row(1000, 5000, Some(6000)));
         assert_eq!(
             (last.written_bytes_per_second, last.growth_bytes_per_second),
             (Some(100.0), Some(100.0))
@@ -142,16 +146,16 @@ mod tests {
     #[test]
     fn a_slot_that_keeps_up_has_no_end_in_sight_but_knows_how_long_an_outage_may_last() {
         let mut outlook = Outlook::default();
-        outlook.read(0, &row(1000, 2000, Some(9000)));
-        let last = outlook.read(30_000, &row(4500, 5000, Some(9500)));
+        outlook.read(0, row(1000, 2000, Some(9000)));
+        let last = outlook.read(30_000, row(4500, 5000, Some(9500)));
         assert_eq!((last.seconds_to_limit, last.seconds_at_standstill), (None, Some(95.0)));
     }
 
     #[test]
     fn without_a_limit_nothing_is_foretold() {
         let mut outlook = Outlook::default();
-        outlook.read(0, &row(1000, 2000, None));
-        let last = outlook.read(30_000, &row(1000, 9000, None));
+        outlook.read(0, row(1000, 2000, None));
+        let last = outlook.read(30_000, row(1000, 9000, None));
         assert_eq!(
             (last.limit_bytes, last.seconds_to_limit, last.seconds_at_standstill),
             (None, None, None)
@@ -161,10 +165,10 @@ mod tests {
     #[test]
     fn what_is_overdue_has_no_time_left_and_another_history_starts_anew() {
         let mut outlook = Outlook::default();
-        outlook.read(0, &row(1000, 2000, Some(100)));
-        let overdue = outlook.read(30_000, &row(1000, 3000, Some(-900)));
+        outlook.read(0, row(1000, 2000, Some(100)));
+        let overdue = outlook.read(30_000, row(1000, 3000, Some(-900)));
         assert_eq!((overdue.limit_bytes, overdue.seconds_to_limit), (Some(1100), Some(0.0)));
-        let other = outlook.read(40_000, &row(10, 50, Some(100)));
+        let other = outlook.read(40_000, row(10, 50, Some(100)));
         assert_eq!(other.written_bytes_per_second, None);
     }
 
@@ -176,8 +180,7 @@ mod tests {
             // The server writes 100 bytes in five seconds; every third reading finds the slot moved up.
             let (server, restart) = (10_000 + step * 100, 9_000 + step / 3 * 300);
             let at = i64::try_from(step).unwrap() * 5_000;
-            foretold
-                .extend(outlook.read(at, &row(restart, server, Some(1 << 20))).seconds_to_limit);
+            foretold.extend(outlook.read(at, row(restart, server, Some(1 << 20))).seconds_to_limit);
         }
         assert!(foretold.iter().all(|seconds| *seconds > 100_000.0), "{foretold:?}");
     }
@@ -186,7 +189,7 @@ mod tests {
     fn keeps_a_bounded_window() {
         let mut outlook = Outlook::default();
         for at in 0..10_000 {
-            outlook.read(at * 5_000, &row(1000, 2000, None));
+            outlook.read(at * 5_000, row(1000, 2000, None));
         }
         assert!(outlook.seen.len() <= ROWS_MAX);
     }
