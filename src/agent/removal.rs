@@ -7,7 +7,7 @@
 use super::Config;
 use super::consent::ConsentError;
 use crate::continuity::Chain;
-use crate::continuity::checkpoint::Made;
+use crate::continuity::made::Made;
 use crate::plans::keeper::Keeper;
 use crate::postgres::publication::{self, PublicationRow};
 use crate::postgres::slot::{self, SlotRow};

@@ -5,7 +5,7 @@
 //! Everything that waits is a task, and the end of a task is an event. At most one task of each
 //! kind is under way. `core` decides what an event means.
 
-use arms::{ended, io, joined, stdout_ended};
+use arms::{ended, io, joined, stdout_ended, without_stdout};
 pub(super) use clock::unix_nanos;
 use clock::{now, run_id, settings};
 use heart::Heart;
@@ -110,6 +110,7 @@ mod copying;
 mod detached;
 mod halts;
 mod heart;
+mod looking;
 mod needs;
 mod noticed;
 mod proofs;
@@ -592,15 +593,4 @@ fn report(delivery: &Delivery) -> Report {
         },
     };
     Report { ticket: delivery.ticket, generation: delivery.generation, outcome }
-}
-
-/// Says how the process ends after standard output has failed.
-fn without_stdout(error: &StdoutError) -> Exit {
-    match error {
-        StdoutError::ReaderGone => Exit::ReaderGone,
-        StdoutError::Write(_) | StdoutError::Interrupted => {
-            tracing::error!(error = %Chain(error), "standard output cannot be written");
-            Exit::StdoutFailed
-        }
-    }
 }

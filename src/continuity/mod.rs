@@ -7,6 +7,7 @@
 pub mod checkpoint;
 pub mod detached;
 pub mod halted;
+pub mod made;
 pub mod schema_key;
 pub mod skipped;
 mod answer;

@@ -24,6 +24,7 @@ pub mod catalog;
 mod config;
 pub mod copies;
 mod error;
+mod greeting;
 pub mod harm;
 pub mod holder;
 pub mod identity;

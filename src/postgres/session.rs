@@ -5,7 +5,7 @@
 //! for both. `replication` goes on by itself, `sql` hands the open session to `tokio_postgres`.
 
 use crate::postgres::auth::{self, Channel, Refusal, Scram};
-use crate::postgres::config::{Config, Host, TargetSession};
+use crate::postgres::config::{Config, Host};
 use crate::postgres::error::{Attempts, PgError, ServerError};
 use crate::postgres::inbox::Inbox;
 use crate::postgres::socket::{Address, Socket, addresses};
@@ -133,23 +133,6 @@ impl Session {
         Ok(session)
     }
 
-    /// Pins the settings that values and long reads depend on, and proves that they are pinned.
-    async fn pin(&mut self) -> Result<(), PgError> {
-        const CALL: &str = "pin the settings of";
-        let pinning = startup::pinning(self.version);
-        let rows = self.query(CALL, "the session", &pinning).await?;
-        let Some(answer) = rows.last() else {
-            let object = "the session".to_owned();
-            return Err(PgError::Answer { call: CALL, object, field: "row" });
-        };
-        match startup::unpinned(self.version, answer) {
-            None => Ok(()),
-            Some((setting, found)) => {
-                Err(PgError::SettingIgnored { host: self.host.clone(), setting, found })
-            }
-        }
-    }
-
     async fn log_in(&mut self, config: &Config) -> Result<(), PgError> {
         const CALL: &str = "log in";
         let channel = Channel {
@@ -264,39 +247,6 @@ impl Session {
         if let (Ok(name), Ok(value)) = (body.name(), body.value()) {
             self.parameters.insert(name.to_owned(), value.to_owned());
         }
-    }
-
-    /// Version, role and settings of whom we reached.
-    fn check_greeting(&mut self, target: TargetSession) -> Result<(), PgError> {
-        let host = || self.host.clone();
-        let reported =
-            |name: &str| self.parameters.get(name).map(String::as_str).unwrap_or_default();
-        let version =
-            startup::version_number(reported("server_version")).ok_or_else(|| PgError::Answer {
-                call: "read the greeting of",
-                object: self.host.to_string(),
-                field: "server_version",
-            })?;
-        if version < 140_000 {
-            return Err(PgError::TooOld { host: host(), version });
-        }
-        let standby = reported("in_hot_standby") == "on";
-        let found = match (standby, reported("default_transaction_read_only")) {
-            (true, _) => "a standby",
-            (false, "on") => "read-only",
-            (false, _) => "a primary",
-        };
-        let fits = match target {
-            TargetSession::Any => true,
-            TargetSession::ReadWrite => found == "a primary",
-            TargetSession::Primary => !standby,
-            TargetSession::Standby => standby,
-        };
-        if !fits {
-            return Err(PgError::WrongRole { host: host(), found, wanted: target.name() });
-        }
-        self.version = version;
-        Ok(())
     }
 
     /// One simple query with its rows. On a walsender also a replication command.

@@ -398,7 +398,7 @@ mod tests {
         runtime().block_on(async {
             let (mut stream, mut theirs) = pair();
             let notice = message(b'N', b"SWARNING\0VWARNING\0C55000\0Mskipped\0\0");
-            let many = vec![notice.as_slice(); NOTICES_MAX + 1].concat();
+            let many = [notice.as_slice(); NOTICES_MAX + 1].concat();
             assert_eq!(frames(&mut stream, &mut theirs, &[&many]).await.unwrap().len(), 0);
             let taken = stream.take_notices();
             assert_eq!(taken.len(), NOTICES_MAX);

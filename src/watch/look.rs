@@ -14,6 +14,9 @@ use std::collections::BTreeMap;
 /// The server's position. A standby decodes only what it has replayed.
 const POSITION: &str = "CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END";
 
+/// The first version whose publications can leave tables out, as `server_version_num`.
+const EXCEPT_SINCE: u32 = 190_000;
+
 #[derive(Deserialize)]
 struct Answer {
     publication: Option<Publication>,
@@ -113,6 +116,17 @@ fn statement(version: u32, name: &str, details: &Details) -> String {
     } else {
         ("", "", "NULL AS columns, NULL AS filter, r.oid AS membership, r.xmin AS version")
     };
+    // From 19 on, a row can also say that a table and the partitions below are left out.
+    let (member, excepted) = if version >= EXCEPT_SINCE {
+        (
+            "AND NOT r.prexcept",
+            "SELECT r.prrelid AS oid FROM p JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prexcept
+  UNION SELECT i.inhrelid FROM excepted e JOIN pg_inherits i ON i.inhparent = e.oid
+  JOIN pg_class c ON c.oid = i.inhrelid AND c.relispartition",
+        )
+    } else {
+        ("", "SELECT oid FROM pg_class WHERE false")
+    };
     let relations = oids(&details.relations);
     let typed = oids(&details.typed);
     let names: Vec<String> = details
@@ -134,11 +148,13 @@ fn statement(version: u32, name: &str, details: &Details) -> String {
     format!(
         "SELECT {POSITION};
 WITH RECURSIVE p AS (SELECT *, xmin AS version FROM pg_publication WHERE pubname = {name}),
+excepted AS ({excepted}),
 base AS (
-  SELECT r.prrelid AS oid FROM p JOIN pg_publication_rel r ON r.prpubid = p.oid
+  SELECT r.prrelid AS oid FROM p JOIN pg_publication_rel r ON r.prpubid = p.oid {member}
   {by_namespace}
   UNION SELECT c.oid FROM p JOIN pg_class c ON p.puballtables
-  WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND c.oid >= 16384),
+  WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND c.oid >= 16384
+    AND c.oid NOT IN (SELECT oid FROM excepted)),
 below(root, oid, height) AS (
   SELECT oid, oid, 0 FROM base
   UNION
@@ -147,7 +163,7 @@ below(root, oid, height) AS (
 member AS (
   SELECT DISTINCT ON (b.oid) b.oid, {lists}
   FROM p CROSS JOIN below b JOIN pg_class c ON c.oid = b.oid JOIN pg_class u ON u.oid = b.root
-  LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = b.root
+  LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = b.root {member}
   {namespace_row}
   WHERE CASE WHEN p.pubviaroot THEN b.oid NOT IN (SELECT oid FROM below WHERE height > 0) ELSE c.relkind = 'r' END
   ORDER BY b.oid, r.oid IS NULL, b.height),

@@ -2,6 +2,8 @@
 //! is dropped has consumed nothing.
 
 use super::Happened;
+use crate::agent::supervise::Exit;
+use crate::continuity::Chain;
 use crate::plans::sink::{Sink, StdoutError};
 use crate::postgres::{Sql, Stream};
 use std::sync::Arc;
@@ -44,5 +46,16 @@ pub(super) async fn io(stream: Option<&mut Stream>, may_read: bool, unsent: bool
         Some(stream) if may_read => Happened::Read(stream.fill().await),
         Some(stream) if unsent => Happened::Flushed(stream.flush_unread().await),
         _ => std::future::pending().await,
+    }
+}
+
+/// Says how the process ends after standard output has failed.
+pub(super) fn without_stdout(error: &StdoutError) -> Exit {
+    match error {
+        StdoutError::ReaderGone => Exit::ReaderGone,
+        StdoutError::Write(_) | StdoutError::Interrupted => {
+            tracing::error!(error = %Chain(error), "standard output cannot be written");
+            Exit::StdoutFailed
+        }
     }
 }

@@ -270,3 +270,16 @@ async fn partitions_that_come_with_rows_or_leave_are_found() {
     let found = catalog.found(&[bare]).await;
     assert!(found.contains(&(Code::IdentityLost, "public.root".to_owned())), "{found:?}");
 }
+
+#[tokio::test]
+async fn a_table_that_except_leaves_out_is_found() {
+    let catalog = Catalog::new("every").await;
+    if catalog.server.major() < 19 {
+        return; // EXCEPT came with 19
+    }
+    let out = "alter publication every set all tables except (table a, root)";
+    let found = catalog.found(&[out]).await;
+    let left = |table: &str| (Code::TableLeft, table.to_owned());
+    assert_eq!(found, [left("public.a"), left("public.root")]);
+    assert_eq!(catalog.found(&["alter publication every set all tables"]).await, []);
+}

@@ -1,0 +1,101 @@
+//! The runner's checks beside the stream: the server after the sentinel's end, the row of the slot,
+//! the state of a halted agent, a silent walsender.
+
+use super::session::read_slot;
+use super::silence::probe_walsender;
+use super::{LOOK, Look, Probe, Runner, SLOT_LOOK};
+use crate::agent::supervise::{PipelineError, disposition};
+use crate::core::Event;
+use crate::postgres::Sql;
+use std::sync::Arc;
+
+impl Runner {
+    /// Checks whether the server is going away, because the sentinel's connection ended. A shutdown
+    /// waits for the stream, so that the stream has to close at once.
+    pub(super) fn probe_server(&mut self) {
+        let config = self.config.postgres.clone();
+        self.tasks.probing = Some(tokio::spawn(async move {
+            match Sql::connect(&config).await {
+                Ok(sql) => Probe::Sentinel(Box::new(sql)),
+                Err(error) => Probe::Gone(error.into()),
+            }
+        }));
+    }
+
+    /// Starts the checks that are due: the row of the slot, the state of a halted agent, a silent
+    /// walsender.
+    pub(super) fn look_around(&mut self) {
+        let now = tokio::time::Instant::now();
+        let reads = self.may_read();
+        if let Some(live) = &mut self.live {
+            if !reads {
+                live.silence.unheard(now);
+            }
+            if live.silence.is_too_long(now) && self.tasks.probing.is_none() {
+                self.tasks.probing = Some(tokio::spawn(probe_walsender(
+                    Arc::clone(&live.sql),
+                    live.stream.backend_pid(),
+                    self.config.slot.clone(),
+                )));
+            }
+        }
+        let often = self
+            .config
+            .xmin_interval
+            .filter(|_| self.live.is_some())
+            .map_or(LOOK, |often| LOOK.min(often));
+        // The load of the source is judged from one reading to the next, so that the spacing stays
+        // while something is copied.
+        let plain = self.live.is_some() && self.core.halted().is_none() && !self.copies_anything();
+        let often = if plain { often.min(SLOT_LOOK) } else { often };
+        if now.duration_since(self.looked_at) < often || self.tasks.looking.is_some() {
+            return;
+        }
+        self.looked_at = now;
+        if let Some(halt) = self.core.halted().filter(|_| self.live.is_none()).cloned() {
+            self.look_at_halt(halt);
+        } else if self.live.is_none() && !self.core.is_stopping() {
+            let (postgres, slot) = (self.config.postgres.clone(), self.config.slot.clone());
+            let look = async move { Look::Away(read_slot(&postgres, &slot).await) };
+            self.tasks.looking = Some(tokio::spawn(look));
+        } else {
+            self.look_at_source();
+        }
+    }
+
+    pub(super) fn looked(&mut self, look: Look) {
+        match look {
+            Look::Halted { lifted, slot } => {
+                if let Some(row) = slot {
+                    self.reporter.slot(&row);
+                }
+                if lifted {
+                    self.apply(Event::Retry);
+                }
+            }
+            Look::Away(Some(row)) => self.reporter.slot(&row),
+            Look::Away(None) => {}
+            Look::Login(Ok(None)) => self.reporter.login_refused(),
+            Look::Login(Ok(Some(sink))) => {
+                self.config.sink = sink;
+                self.apply(Event::GiveUp);
+            }
+            Look::Login(Err(error)) => {
+                self.reporter.failed(&disposition(&PipelineError::Kafka(error)))
+            }
+            Look::Source(row, seen) => {
+                if let Some((row, standby_lag)) = row {
+                    self.reporter.slot(&row);
+                    self.judge_strain(&row, standby_lag);
+                    if let Some(live) = &mut self.live {
+                        live.rows.set_xmin(row.catalog_xmin);
+                        live.slot = row;
+                    }
+                }
+                if let Some(seen) = seen {
+                    self.watched(*seen);
+                }
+            }
+        }
+    }
+}

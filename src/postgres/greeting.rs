@@ -1,0 +1,58 @@
+//! What a session proves about its server before anything is asked: version, role, pinned settings.
+
+use crate::postgres::config::TargetSession;
+use crate::postgres::error::PgError;
+use crate::postgres::session::Session;
+use crate::postgres::startup;
+
+impl Session {
+    /// Checks the version and the role of the server that let us in.
+    pub(super) fn check_greeting(&mut self, target: TargetSession) -> Result<(), PgError> {
+        let host = || self.host.clone();
+        let reported =
+            |name: &str| self.parameters.get(name).map(String::as_str).unwrap_or_default();
+        let version =
+            startup::version_number(reported("server_version")).ok_or_else(|| PgError::Answer {
+                call: "read the greeting of",
+                object: self.host.to_string(),
+                field: "server_version",
+            })?;
+        if version < 140_000 {
+            return Err(PgError::TooOld { host: host(), version });
+        }
+        let standby = reported("in_hot_standby") == "on";
+        let found = match (standby, reported("default_transaction_read_only")) {
+            (true, _) => "a standby",
+            (false, "on") => "read-only",
+            (false, _) => "a primary",
+        };
+        let fits = match target {
+            TargetSession::Any => true,
+            TargetSession::ReadWrite => found == "a primary",
+            TargetSession::Primary => !standby,
+            TargetSession::Standby => standby,
+        };
+        if !fits {
+            return Err(PgError::WrongRole { host: host(), found, wanted: target.name() });
+        }
+        self.version = version;
+        Ok(())
+    }
+
+    /// Pins the settings that values and long reads depend on, and proves that they are pinned.
+    pub(super) async fn pin(&mut self) -> Result<(), PgError> {
+        const CALL: &str = "pin the settings of";
+        let pinning = startup::pinning(self.version);
+        let rows = self.query(CALL, "the session", &pinning).await?;
+        let Some(answer) = rows.last() else {
+            let object = "the session".to_owned();
+            return Err(PgError::Answer { call: CALL, object, field: "row" });
+        };
+        match startup::unpinned(self.version, answer) {
+            None => Ok(()),
+            Some((setting, found)) => {
+                Err(PgError::SettingIgnored { host: self.host.clone(), setting, found })
+            }
+        }
+    }
+}
