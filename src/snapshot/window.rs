@@ -422,8 +422,7 @@ impl<R> Windows<R> {
         }
     }
 
-    /// Takes the next row of the first chunk that the stream has passed. The second one waits until
-    /// the first is settled, so that a crash does not repeat both.
+    /// Takes the next row of the first chunk, if the stream passed it. A crash repeats one chunk.
     pub fn rest(&mut self) -> Option<R> {
         self.open.front_mut().filter(|window| window.passed).and_then(Window::next)
     }
