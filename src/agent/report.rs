@@ -24,9 +24,7 @@ use crate::status::lag::Lag;
 use crate::status::outlook::Outlook;
 use crate::status::phase::{Facts, Told};
 use crate::status::progress::{Progress, Wal};
-use crate::status::{
-    ChangeStatus, LastError, Phase, STATUS_FORMAT, Status, TableStatus, WindowStatus,
-};
+use crate::status::{ChangeStatus, LastError, Phase, STATUS_FORMAT, Status, TableStatus};
 use crate::table::TableName;
 use std::collections::BTreeMap;
 use std::time::Instant;

@@ -7,43 +7,33 @@
 
 use arms::{ended, io, joined, stdout_ended, without_stdout};
 pub(super) use clock::unix_nanos;
-use clock::{now, run_id, settings};
-use heart::Heart;
+use clock::{now, settings};
 pub use start::run;
 
 use self::silence::Silence;
+use super::Config;
 use super::open::Connection;
 use super::pace::{self, Spent};
 use super::report::Reporter;
 use super::request::Asked;
-use super::supervise::{Disposition, Exit, PipelineError, disposition};
-use super::{Config, open};
-use crate::backfill::notices::Notices;
-use crate::backfill::{self, Copies};
-use crate::change::{Changes, RelationShape, RelationSlot};
-use crate::continuity::checkpoint::Checkpoint;
+use super::supervise::{PipelineError, disposition};
+use crate::backfill::Copies;
+use crate::change::{RelationShape, RelationSlot};
+use crate::continuity::Trouble;
 use crate::continuity::halted::Halted;
-use crate::continuity::{Chain, Trouble};
-use crate::core::{Action, Core, Event, Opened, Outcome, Report, Update};
-use crate::encode::Planner;
-use crate::encode::registry::Registry;
-use crate::initial::Copying;
-use crate::kafka::{Delivery, PartitionEnd, Settled, Topics, classify, is_of_topic};
+use crate::core::{Core, Event, Outcome, Report};
+use crate::kafka::{Delivery, Settled, classify, is_of_topic};
 use crate::ledger::{RouteId, Ticket};
-use crate::lsn::{Oid, PgMicros};
-use crate::metrics::Metrics;
+use crate::lsn::Oid;
 use crate::plans::keeper::{Keeper, KeeperError};
 use crate::plans::sink::{Sink, StdoutError};
-use crate::plans::{self, Active, Desk, Places, Planned, SinkConfig};
-use crate::postgres::slot::{self, SlotRow};
-use crate::postgres::{PgError, Sql, StandbyStatus, Stream};
+use crate::plans::{self, Desk, SinkConfig};
+use crate::postgres::slot::SlotRow;
+use crate::postgres::{PgError, Sql, Stream};
 use crate::rows::{Rows, Signalled, Tools};
 use crate::snapshot::visibility::PgSnapshot;
 use crate::snapshot::worker::Told;
-use crate::status::Status;
-use crate::table::TableName;
 use std::collections::HashMap;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -113,6 +103,7 @@ mod heart;
 mod looking;
 mod needs;
 mod noticed;
+mod parts;
 mod proofs;
 mod reload;
 mod session;
@@ -125,66 +116,23 @@ mod tell;
 mod watched;
 mod whole;
 
+use parts::{Backfills, Checks, First, Outlet, Process, Tables};
 pub(super) use proofs::{Span, replacement};
 use session::Place;
 
+/// The loop's state: the decider (`core`), the open connection, and one part for each subject.
 struct Runner {
     config: Config,
     keeper: Keeper,
     core: Core,
-    sink: Option<Sink>,
     live: Option<Live>,
-    /// The first copy, until it ends. It outlives a connection as long as its snapshot is held.
-    copying: Option<Copying>,
+    outlet: Outlet,
+    tables: Tables,
+    first_copy: First,
+    backfills: Backfills,
+    checks: Checks,
+    process: Process,
     reporter: Reporter,
-    topics: Option<Topics>,
-    routes: Vec<String>,
-    actives: HashMap<Oid, Active>,
-    messages: Planned,
-    heart: Heart,
-    /// The backfills. Their session is in `reader` while no task uses it.
-    copies: Copies,
-    notices: Notices,
-    signal_follower: Option<signals::SignalFollower>,
-    detaching: detached::Detaching,
-    doubts: proofs::Doubts,
-    captured: Vec<TableName>,
-    reader: Option<crate::snapshot::reader::Reader>,
-    /// The standstill under way: the session that reads its table, and its rows.
-    reading: Option<whole::Reading>,
-    kindness: crate::snapshot::kindness::Kindness,
-    run_id: String,
-    deliveries: mpsc::Sender<Delivery>,
-    troubles: mpsc::Sender<Option<Trouble>>,
-    /// Whether this process has had a proven connection. A refusal before the first one most likely
-    /// comes from the configuration.
-    streamed: bool,
-    /// Keys of state records that have lost their meaning, such as checkpoints of earlier terms.
-    /// They are removed once a newer checkpoint is acknowledged.
-    outdated: Vec<String>,
-    /// Batch size in bytes of the next producer, if a topic takes less than our batches. The broker
-    /// refuses a batch in one piece. So nothing is read until the producer is exchanged, and the
-    /// exchange waits until nothing is in flight.
-    smaller_batches: Option<usize>,
-    looked_at: tokio::time::Instant,
-    glanced_at: tokio::time::Instant,
-    recorded_at: tokio::time::Instant,
-    /// Whether bytes have arrived since the row path last ran.
-    fresh: bool,
-    /// When the last plan for the row path, a backfill, a repair or a reload was begun.
-    planning_since: std::time::Instant,
-    /// Earliest time of the next try to start a producer.
-    sink_retry_at: crate::core::Moment,
-    /// Earliest time of the next journal record of the first copy. It lies ahead only after a write
-    /// that failed.
-    journal_at: crate::core::Moment,
-    halts: halts::Halts,
-    watch: watched::Watch,
-    exit: Option<Exit>,
-    /// Delivery reports as the sink sent them, and the same reports as the core reads them. Each
-    /// turn uses both buffers again.
-    taken: Vec<Delivery>,
-    reported: Vec<Report>,
     tasks: Tasks,
 }
 
@@ -273,52 +221,18 @@ impl Runner {
         troubles: mpsc::Sender<Option<Trouble>>,
     ) -> Self {
         let settings = settings(&config, STATUS_INTERVAL_MAX, Duration::from_secs(60));
-        let topics = match &config.sink {
-            SinkConfig::Kafka(kafka) => Some(Topics::new(kafka)),
-            SinkConfig::Stdout { .. } => None,
-        };
-        let notices = Notices::new(&config.encode, config.log_notices);
-        let copies = Copies::new(&config.slot, notices.are_wanted());
         Runner {
             core: Core::new(settings, now()),
+            outlet: Outlet::new(&config, deliveries),
+            backfills: Backfills::new(&config),
             config,
             keeper,
-            sink: None,
             live: None,
-            copying: None,
+            tables: Tables::default(),
+            first_copy: First::default(),
+            checks: Checks::default(),
+            process: Process::new(troubles),
             reporter,
-            topics,
-            routes: Vec::new(),
-            actives: HashMap::new(),
-            messages: Planned::Unplanned,
-            heart: Heart::default(),
-            copies,
-            notices,
-            signal_follower: None,
-            detaching: detached::Detaching::default(),
-            doubts: proofs::Doubts::default(),
-            captured: Vec::new(),
-            reader: None,
-            reading: None,
-            kindness: crate::snapshot::kindness::Kindness::default(),
-            run_id: run_id(),
-            deliveries,
-            troubles,
-            streamed: false,
-            outdated: Vec::new(),
-            smaller_batches: None,
-            looked_at: tokio::time::Instant::now(),
-            glanced_at: tokio::time::Instant::now(),
-            recorded_at: tokio::time::Instant::now(),
-            fresh: false,
-            planning_since: std::time::Instant::now(),
-            sink_retry_at: crate::core::Moment::default(),
-            journal_at: crate::core::Moment::default(),
-            halts: halts::Halts::default(),
-            watch: watched::Watch::default(),
-            exit: None,
-            taken: Vec::new(),
-            reported: Vec::new(),
             tasks: Tasks::default(),
         }
     }
@@ -333,29 +247,19 @@ impl Runner {
         troubled: &mut mpsc::Receiver<Option<Trouble>>,
     ) -> Happened {
         let may_read = self.may_read();
-        let Runner {
-            core,
-            live,
-            sink,
-            tasks,
-            taken,
-            copying,
-            copies,
-            heart,
-            reading,
-            signal_follower,
-            doubts,
-            ..
-        } = self;
+        let Runner { core, live, outlet, tables, first_copy, backfills, checks, tasks, .. } = self;
+        let piece = backfills.next_piece();
+        let Outlet { sink, taken, .. } = outlet;
+        let Backfills { copies, reading, signal_follower, .. } = backfills;
+        let (copying, doubts) = (&mut first_copy.copying, &mut tables.doubts);
         let may_take = copying.as_ref().is_some_and(|copying| copying.may_take(core, now()));
         let may_read_whole = reading.as_ref().is_some_and(|reading| reading.may_take(now()));
         let beside = copies.next_tick().filter(|_| live.is_some());
-        let piece = reading.as_ref().map(whole::Reading::next_piece).filter(|at| *at > now());
         let tick = beside
             .into_iter()
             .chain(piece)
             .fold(copying::next_tick(core, copying.as_ref()), std::cmp::min);
-        let timer = Duration::from_micros(tick.since(now()).max(1000)).min(heart.rest());
+        let timer = Duration::from_micros(tick.since(now()).max(1000)).min(checks.heart.rest());
         let (mut sentinel, mut stream) = (None, None);
         if let Some(live) = live {
             sentinel = Some(&live.sql);
@@ -409,17 +313,17 @@ impl Runner {
 
     fn may_read(&mut self) -> bool {
         self.core.has_room()
-            && self.sink.as_mut().is_some_and(Sink::has_room)
+            && self.outlet.sink.as_mut().is_some_and(Sink::has_room)
             && self.tasks.planning.is_none()
-            && self.smaller_batches.is_none()
-            && !self.copies.is_holding()
+            && self.outlet.smaller_batches.is_none()
+            && !self.backfills.copies.is_holding()
             && self.live.as_ref().is_some_and(|l| l.desk.is_some() && l.replan.is_empty())
     }
 
     /// Handles what was read: rows of the first copy, otherwise rows of a standstill and then
     /// frames. Each signal is acted on before the frames behind it are handled.
     fn work(&mut self) {
-        if self.copying.is_some() {
+        if self.first_copy.copying.is_some() {
             return self.copy();
         }
         self.send_whole();
@@ -432,14 +336,14 @@ impl Runner {
         if !self.may_read() {
             return None;
         }
-        let (Some(live), Some(sink)) = (&mut self.live, &mut self.sink) else { return None };
-        let mut tools = tools(&mut self.core, sink, &mut self.copies, &self.reporter);
+        let (Some(live), Some(sink)) = (&mut self.live, &mut self.outlet.sink) else { return None };
+        let mut tools = tools(&mut self.core, sink, &mut self.backfills.copies, &self.reporter);
         let first = tools.core.next_ticket();
         let burst = live.rows.burst(&mut live.stream, &mut tools);
         match burst {
             Ok(mut burst) => {
                 let next = self.core.next_ticket();
-                if std::mem::take(&mut self.fresh) {
+                if std::mem::take(&mut self.process.fresh) {
                     self.reporter.arrived(burst.sent_at, unix_nanos() / 1000);
                 }
                 self.reporter.burst(&burst, (next > first).then_some(Ticket(next.0 - 1)));
@@ -480,13 +384,13 @@ impl Runner {
                 self.planned(place, desk, outcome);
             }
             Happened::Ends(ends) => self.apply(Event::Ends(ends)),
-            Happened::StdoutEnded(error) => self.exit = Some(without_stdout(&error)),
+            Happened::StdoutEnded(error) => self.process.exit = Some(without_stdout(&error)),
             Happened::Answered(answered) => self.answered(*answered),
             Happened::Reloaded(reloaded) => self.reloaded(*reloaded),
             Happened::HaltRecorded(halted) => self.halt_written(halted.as_deref()),
             Happened::Skipped(consented) => self.skip_recorded(*consented),
             Happened::Glanced(snapshot) => {
-                snapshot.iter().for_each(|snapshot| self.copies.look(snapshot))
+                snapshot.iter().for_each(|snapshot| self.backfills.copies.look(snapshot))
             }
             Happened::Recorded(recorded) => self.windows_recorded(recorded),
             Happened::Probed(Probe::Sentinel(sql)) => {
@@ -539,7 +443,7 @@ impl Runner {
         let now = tokio::time::Instant::now();
         let waited = now.duration_since(live.read_at);
         live.silence.broken(now);
-        self.fresh = true;
+        self.process.fresh = true;
         self.reporter.received(bytes);
         self.reporter.lap(Spent::Other);
         self.work();
@@ -558,11 +462,11 @@ impl Runner {
     }
 
     fn reports(&mut self) {
-        self.reported.clear();
-        self.reported.extend(self.taken.iter().map(report));
-        self.reporter.delivered(&self.taken);
-        self.taken.clear();
-        let actions = self.core.reports(now(), &self.reported);
+        self.outlet.reported.clear();
+        self.outlet.reported.extend(self.outlet.taken.iter().map(report));
+        self.reporter.delivered(&self.outlet.taken);
+        self.outlet.taken.clear();
+        let actions = self.core.reports(now(), &self.outlet.reported);
         self.perform(actions);
         self.exchange_producer();
     }

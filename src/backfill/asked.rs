@@ -1,8 +1,27 @@
 //! The tasks of copies, and what their results lead to: survey, plan, chunk.
 
-use super::*;
+use super::shape::{key_names, same_shape};
+use super::{
+    BACKOFF_MIN, Copies, Copy, HOLD, HOLD_LAST, Known, QUICK, ROWS_MAX, SLOW, Shape, Stage,
+    TRY_SPACING, Task, touch,
+};
 use crate::continuity::Granted;
 use crate::continuity::checkpoint::Published;
+use crate::continuity::checkpoint::Window;
+use crate::core::{Moment, SECOND};
+use crate::ledger::Ticket;
+use crate::lsn::{Lsn, Oid};
+use crate::pgoutput::CopyRow;
+use crate::plans::Active;
+use crate::postgres::holder::CopyTable;
+use crate::snapshot::journal::{Copied, Left};
+use crate::snapshot::keyset::{KeyColumn, Keyset};
+use crate::snapshot::kindness::Share;
+use crate::snapshot::reader::{Chunk, Survey, is_parted};
+use crate::snapshot::visibility::PgSnapshot;
+use crate::snapshot::window::{Journal, Next, What, Windows};
+use std::collections::BTreeMap;
+use std::rc::Rc;
 
 /// The reason and the next step for a table that has a query in `snapshot.query` and therefore
 /// cannot be backfilled. The rows of a query are in no order of keys that chunks could follow, and

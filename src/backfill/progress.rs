@@ -123,9 +123,10 @@ impl Copy {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{CopyTable, Known, Share, Task, What};
+    use super::super::{CopyTable, Known, Share, Task};
     use super::*;
     use crate::lsn::Oid;
+    use crate::snapshot::window::What;
     use crate::table::TableName;
 
     /// One copy that can read its first chunk.

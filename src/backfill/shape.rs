@@ -76,11 +76,12 @@ pub(super) fn same_shape(a: &CopyTable, b: &CopyTable) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Copies, Survey, Windows};
+    use super::super::{Copies, Windows};
     use super::*;
     use crate::continuity::checkpoint::{Checkpoint, sample};
     use crate::lsn::{Lsn, Oid};
     use crate::snapshot::keyset::RowKey;
+    use crate::snapshot::reader::Survey;
     use crate::table::TableName;
     use std::collections::BTreeMap;
 

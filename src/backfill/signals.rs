@@ -1,6 +1,9 @@
 //! Copies that signals begin, stop, pause and resume.
 
-use super::*;
+use super::{Copies, Copy, Stage, asked_for};
+use crate::continuity::checkpoint::{FORMAT, Obeyed, Window};
+use crate::lsn::Lsn;
+use crate::table::TableName;
 
 /// What identifies a signal, and stays the same in a replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

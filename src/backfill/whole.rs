@@ -3,9 +3,19 @@
 //! There is one at a time, because each one creates a slot and stops the stream. `snapshot::whole`
 //! decides where the stream stops.
 
-use super::*;
+use super::shape::same_shape;
+use super::{Copies, Copy, Stage, Task};
+use crate::change::RelationSlot;
+use crate::core::SECOND;
+use crate::ledger::Ticket;
+use crate::lsn::Lsn;
+use crate::plans::Active;
+use crate::postgres::holder::CopyTable;
+use crate::snapshot::journal::Left;
 use crate::snapshot::temporary::Failure;
 use crate::snapshot::whole::Whole;
+use crate::snapshot::window::{Journal, Next};
+use crate::table::TableName;
 
 /// Pause after a try that stopped the stream for open writers. The stream moves for as long as it
 /// may have stood.

@@ -129,7 +129,7 @@ class Unfinished(Halted):
     def copies(self):
         found = [agent.status() for agent in self.pair.both]
         rows = max((status.get("copy") or {}).get("rows", 0) for status in found)
-        return rows > 100 and "slot_in_use" in [status.get("reason") for status in found]
+        return rows > 100 and "standby" in [status.get("reason") for status in found]
 
 
 def two_replicas_halt_copy_unfinished(world):
@@ -138,7 +138,7 @@ def two_replicas_halt_copy_unfinished(world):
 
     def provoke():
         one, two = it.pair.both
-        killed, other = (two, one) if one.status().get("reason") == "slot_in_use" else (one, two)
+        killed, other = (two, one) if one.status().get("reason") == "standby" else (one, two)
         killed.kill()
         other.until_halted()
         killed.start(streaming=False)

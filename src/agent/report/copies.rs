@@ -1,10 +1,14 @@
 //! Reports the first copy, the backfills, and changes of the captured tables.
 
-use super::*;
+use super::{Reporter, TELL_MS, gauge};
 use crate::metrics::WindowTotals;
 use crate::snapshot::journal::Left;
 use crate::snapshot::kindness::Share;
+use crate::status::progress::Progress;
 use crate::status::{CopyStatus, CopyTableStatus};
+use crate::status::{TableStatus, WindowStatus};
+use crate::table::TableName;
+use tracing::{info, warn};
 
 /// The least time between two log lines about the copy's progress.
 const LOG_PROGRESS_MS: i64 = 10_000;

@@ -1,8 +1,11 @@
 //! Reports tables that are refused or detached.
 
-use super::*;
+use super::{Reporter, gauge};
+use crate::continuity::Trouble;
 use crate::continuity::detached::{Detached, Detachments};
 use crate::status::GapStatus;
+use crate::status::TableStatus;
+use tracing::warn;
 
 impl Reporter {
     /// Reports that a table is detached, or that its gap begins at an earlier change than was

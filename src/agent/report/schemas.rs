@@ -1,10 +1,13 @@
 //! Reports schema ids that the registry has not confirmed, and ids that differed from the recorded
 //! ones.
 
-use super::*;
+use super::{Reporter, gauge};
 use crate::agent::runner::{Span, replacement};
+use crate::continuity::TroubleReason;
 use crate::plans::Replaced;
 use crate::status::{DifferedStatus, WindowStatus};
+use std::collections::BTreeMap;
+use tracing::{info, warn};
 
 /// The most findings that the status lists. A registry that lost everything differs for each table,
 /// and all findings say the same.

@@ -1,6 +1,16 @@
 //! Performs the actions that the core has decided.
 
-use super::*;
+use super::clock::unix_nanos;
+use super::{Runner, SETTLE_LIMIT, beside};
+use crate::agent::open;
+use crate::continuity::Chain;
+use crate::continuity::checkpoint::Checkpoint;
+use crate::core::{Action, Update};
+use crate::kafka::{PartitionEnd, Settled};
+use crate::ledger::RouteId;
+use crate::lsn::PgMicros;
+use crate::postgres::StandbyStatus;
+use std::time::Duration;
 
 /// The least time that an ended producer gets for its answers, however short confirm holds are
 /// configured.
@@ -12,7 +22,7 @@ impl Runner {
             match action {
                 Action::Open => {
                     let (config, keeper, troubles) =
-                        (self.config.clone(), self.keeper.clone(), self.troubles.clone());
+                        (self.config.clone(), self.keeper.clone(), self.process.troubles.clone());
                     let (carried, first, author) =
                         (self.carried(), self.detached_first(), self.author());
                     self.tasks.opening = Some(tokio::spawn(async move {
@@ -27,11 +37,13 @@ impl Runner {
                 Action::Settle(_) => self.settle(),
                 Action::Detach { route, from, reason } => self.detach_topic(route, from, reason),
                 Action::Ends => self.ask_ends(),
-                Action::Foreign(route) => self.reporter.foreign(self.routes.get(route.0 as usize)),
+                Action::Foreign(route) => {
+                    self.reporter.foreign(self.outlet.routes.get(route.0 as usize))
+                }
                 Action::Replay => self.reporter.replay(),
                 Action::Exit(stopped) => {
                     self.reporter.stopped(stopped);
-                    self.exit = Some(stopped.into());
+                    self.process.exit = Some(stopped.into());
                 }
             }
         }
@@ -41,7 +53,7 @@ impl Runner {
     fn settle(&mut self) {
         // A producer that could not be started has sent nothing, so that there is nothing to wait
         // for.
-        let Some(sink) = self.sink.take() else {
+        let Some(sink) = self.outlet.sink.take() else {
             return self.tasks.settling = Some(tokio::spawn(async { Settled { unanswered: 0 } }));
         };
         self.reporter.producer_ended();
@@ -53,13 +65,13 @@ impl Runner {
 
     fn write(&mut self, mut record: Checkpoint) {
         let keeper = self.keeper.clone();
-        record.run.clone_from(&self.run_id);
-        (record.pending_xids, record.pending_upto) = self.copies.pending();
+        record.run.clone_from(&self.process.run_id);
+        (record.pending_xids, record.pending_upto) = self.backfills.copies.pending();
         // Postgres does not send again what this checkpoint confirms, so the journals of the
         // backfills are written first. A write of journals that is under way ends before that,
         // because it would overwrite the newer records.
-        self.copies.take_journals();
-        let (unwritten, before) = (self.copies.unwritten(), self.tasks.recording.take());
+        self.backfills.copies.take_journals();
+        let (unwritten, before) = (self.backfills.copies.unwritten(), self.tasks.recording.take());
         self.tasks.writing = Some(tokio::spawn(async move {
             if let Some(before) = before {
                 // A failure is no loss: `unwritten` has every record that is not known to be
@@ -86,14 +98,14 @@ impl Runner {
     }
 
     fn ask_ends(&mut self) {
-        let Some(topics) = self.topics.clone() else {
+        let Some(topics) = self.outlet.topics.clone() else {
             return self.tasks.ends = Some(tokio::spawn(async { Some(Vec::new()) }));
         };
         let asked: Vec<(RouteId, String, i32)> = self
             .core
             .partitions()
             .filter_map(|(route, partition)| {
-                Some((route, self.routes.get(route.0 as usize)?.clone(), partition))
+                Some((route, self.outlet.routes.get(route.0 as usize)?.clone(), partition))
             })
             .collect();
         self.tasks.ends = Some(tokio::spawn(async move {

@@ -1,8 +1,9 @@
 //! Answers requests from outside (see `request`).
 
-use super::*;
+use super::Runner;
 use crate::agent::request::{Asked, Request};
 use crate::continuity::{Granted, Refused, Reply};
+use crate::core::Event;
 
 impl Runner {
     /// Takes one request. The answer goes out before the loop turns again, except for copies and

@@ -1,9 +1,19 @@
 //! The runner's part in backfills: it asks the server the questions of `backfill` and hands the
 //! answers back.
 
-use super::*;
+use super::clock::{now, unix_nanos};
+use super::session::Place;
+use super::{LOOK, Runner};
+use crate::agent::supervise::disposition;
+use crate::agent::{Config, open};
+use crate::backfill;
+use crate::continuity::Trouble;
+use crate::continuity::checkpoint::Checkpoint;
 use crate::continuity::checkpoint::{State, Window};
 use crate::continuity::{Granted, Refused, Reply};
+use crate::lsn::Oid;
+use crate::plans::Planned;
+use crate::plans::keeper::{Keeper, KeeperError};
 use crate::postgres::holder::CopyTable;
 use crate::snapshot::Mode;
 use crate::snapshot::journal::Left;
@@ -14,6 +24,8 @@ use crate::snapshot::temporary::Order;
 use crate::snapshot::visibility::PgSnapshot;
 use crate::table::TableName;
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// The time limit of one statement of a chunk. The stream may be held while the statement runs.
 const CHUNK_LIMIT: Duration = Duration::from_secs(1);
@@ -80,7 +92,7 @@ impl Runner {
     /// Moves the backfills on: journals what is delivered, writes due records, and asks the server
     /// for the next chunk.
     pub(super) fn windows_on(&mut self) {
-        self.copies.set_now(now());
+        self.backfills.copies.set_now(now());
         self.replan();
         self.whole_on();
         if self.live.is_none() || !self.core.is_streaming() || self.core.is_stopping() {
@@ -95,18 +107,21 @@ impl Runner {
         let ledger = self.core.ledger();
         let (next, oldest) = (ledger.next_ticket(), ledger.oldest());
         let confirmed = self.core.record().map(|record| record.confirmed).unwrap_or_default();
-        if let Some(position) = self.copies.settle(next, oldest, confirmed) {
+        if let Some(position) = self.backfills.copies.settle(next, oldest, confirmed) {
             self.core.want_recorded(position);
-        } else if !self.copies.is_empty() && self.recorded_at.elapsed() >= RECORD_SPACING {
+        } else if !self.backfills.copies.is_empty()
+            && self.backfills.recorded_at.elapsed() >= RECORD_SPACING
+        {
             // After a crash the stream repeats everything behind the checkpoint before it reaches
             // the positions that chunks wait for. Frequent checkpoints keep that part short.
-            self.recorded_at = tokio::time::Instant::now();
+            self.backfills.recorded_at = tokio::time::Instant::now();
             self.core.want_recorded(self.core.ledger().confirmed());
         }
-        self.core.hold_beside(self.copies.held_bytes() + self.whole_bytes());
+        self.core.hold_beside(self.backfills.copies.held_bytes() + self.whole_bytes());
         self.record_windows();
         if self.tasks.chunk.is_none()
-            && let Some(task) = self.copies.next_task(self.config.budget_bytes / HELD_PART)
+            && let Some(task) =
+                self.backfills.copies.next_task(self.config.budget_bytes / HELD_PART)
         {
             self.ask_for(task);
         }
@@ -122,14 +137,15 @@ impl Runner {
     ) {
         let mut chosen = Vec::new();
         for name in tables {
-            let Some(table) = self.captured.iter().find(|table| table.to_string() == *name) else {
+            let Some(table) = self.tables.captured.iter().find(|table| table.to_string() == *name)
+            else {
                 return reply.send(Err(Refused::Faulty(format!("table {name} is not captured"))));
             };
             if self.config.snapshot.queries.contains_key(name) {
                 let (detail, next) = backfill::queried(name);
                 return reply.send(Err(Refused::Faulty(format!("{detail}: {next}"))));
             }
-            if self.copies.is_copying(name) && !self.copies.has_failed(name) {
+            if self.backfills.copies.is_copying(name) && !self.backfills.copies.has_failed(name) {
                 return reply.send(Err(Refused::Faulty(format!("table {name} is being copied"))));
             }
             chosen.push(table.clone());
@@ -147,10 +163,10 @@ impl Runner {
         }
         if let ([table], [_]) = (chosen.as_slice(), tables) {
             // `Copies` answers once the server has accepted the copy.
-            return self.copies.begin(table, filter, false, now_ms, Some(reply));
+            return self.backfills.copies.begin(table, filter, false, now_ms, Some(reply));
         }
         for table in &chosen {
-            self.copies.begin(table, filter.clone(), false, now_ms, None);
+            self.backfills.copies.begin(table, filter.clone(), false, now_ms, None);
         }
         let names = tables.join(", ");
         reply.send(Ok(Granted(format!(
@@ -163,8 +179,8 @@ impl Runner {
         if let Some(task) = self.tasks.chunk.take() {
             task.abort();
         }
-        self.reader = None;
-        let names = self.copies.cancel();
+        self.backfills.reader = None;
+        let names = self.backfills.copies.cancel();
         if names.is_empty() {
             "nothing was being copied".to_owned()
         } else {
@@ -175,7 +191,7 @@ impl Runner {
     fn ask_for(&mut self, task: backfill::Task) {
         let (postgres, publication) =
             (self.config.postgres.clone(), self.config.publication.clone());
-        let reader = self.reader.take();
+        let reader = self.backfills.reader.take();
         let limit_bytes = (self.config.budget_bytes / CHUNK_PART).min(CHUNK_BYTES_MAX);
         self.tasks.chunk = Some(match task {
             backfill::Task::Plan { id, table } => return self.plan_window(id, &table),
@@ -215,7 +231,7 @@ impl Runner {
 
     /// Ends a chunk without reading it, so that its session can be used again.
     fn end_chunk(&mut self, id: u64, table: String) {
-        let Some(mut reader) = self.reader.take() else { return };
+        let Some(mut reader) = self.backfills.reader.take() else { return };
         self.tasks.chunk = Some(tokio::spawn(async move {
             let reader = reader.end(&table).await.is_ok().then_some(reader);
             Answered { id, table, reader, outcome: Ok(Got::Ended) }
@@ -226,7 +242,7 @@ impl Runner {
     /// shape that the stream announced last.
     fn plan_window(&mut self, id: u64, table: &CopyTable) {
         let Some(desk) = self.live.as_mut().and_then(|live| live.desk.take()) else { return };
-        self.planning_since = std::time::Instant::now();
+        self.tables.planning_since = std::time::Instant::now();
         let (shape, oid) = (shape_of(table), table.relation);
         self.tasks.planning =
             Some(tokio::spawn(
@@ -242,11 +258,11 @@ impl Runner {
                     .live
                     .iter()
                     .flat_map(|live| live.relations.iter().map(|(slot, oid)| (*slot, *oid)));
-                self.copies.relations(known);
-                self.copies.planned(id, active);
+                self.backfills.copies.relations(known);
+                self.backfills.copies.planned(id, active);
             }
             Planned::Excluded | Planned::Unplanned | Planned::Refused | Planned::Aside(_) => {
-                self.copies.refused(id, &not_captured());
+                self.backfills.copies.refused(id, &not_captured());
             }
         }
     }
@@ -255,7 +271,7 @@ impl Runner {
     pub(super) fn window_refused(&mut self, id: u64, trouble: &Trouble) {
         let (reason, detail, next) =
             (trouble.reason.code().to_owned(), trouble.detail.clone(), trouble.next.clone());
-        self.copies.refused(id, &Left { reason, detail, next });
+        self.backfills.copies.refused(id, &Left { reason, detail, next });
     }
 
     /// Resumes the backfills of the state, and begins those that the first copy owes or the
@@ -266,14 +282,14 @@ impl Runner {
         seen: &Seen,
         captured: &[TableName],
     ) {
-        let first = !self.streamed;
-        self.copies.configure(&self.config.snapshot);
-        self.copies.opened(record, &seen.windows, &seen.snapshot, first);
-        self.copies.forget(|name| captured.iter().any(|table| table.to_string() == name));
+        let first = !self.process.streamed;
+        self.backfills.copies.configure(&self.config.snapshot);
+        self.backfills.copies.opened(record, &seen.windows, &seen.snapshot, first);
+        self.backfills.copies.forget(|name| captured.iter().any(|table| table.to_string() == name));
         self.open_repairs(captured);
         let snapshot = &self.config.snapshot;
         let mode = snapshot.mode;
-        let under_way = self.copying.is_some();
+        let under_way = self.first_copy.copying.is_some();
         let (now_ms, mut begun) = (unix_nanos() / 1_000_000, Vec::new());
         for table in captured.iter().filter(|table| !snapshot.skips(table)) {
             let name = table.to_string();
@@ -286,8 +302,8 @@ impl Runner {
             let unplanned = seen.recorded.is_none() && !seen.planned;
             let wanted =
                 !under_way && (owed || ((added || unplanned) && !matches!(mode, Mode::NoData)));
-            if wanted && !self.copies.is_copying(&name) {
-                self.copies.begin(
+            if wanted && !self.backfills.copies.is_copying(&name) {
+                self.backfills.copies.begin(
                     table,
                     snapshot.conditions.get(&name).cloned(),
                     true,
@@ -297,7 +313,7 @@ impl Runner {
                 begun.push(name.clone());
             }
             if owed {
-                self.copies.owe(&name, seen.epoch);
+                self.backfills.copies.owe(&name, seen.epoch);
             }
         }
         if !begun.is_empty() {
@@ -312,38 +328,50 @@ impl Runner {
     /// Takes the server's answer to a question of a backfill.
     pub(super) fn answered(&mut self, answered: Answered) {
         let Answered { id, table, reader, outcome } = answered;
-        self.reader = reader;
+        self.backfills.reader = reader;
         match outcome {
-            Ok(Got::Survey(survey)) => self.copies.surveyed(id, *survey),
-            Ok(Got::Begun(snapshot, found)) => match self.copies.begun(id, snapshot, *found) {
-                Some(task) => self.ask_for(task),
-                None => self.end_chunk(id, table),
-            },
+            Ok(Got::Survey(survey)) => self.backfills.copies.surveyed(id, *survey),
+            Ok(Got::Begun(snapshot, found)) => {
+                match self.backfills.copies.begun(id, snapshot, *found) {
+                    Some(task) => self.ask_for(task),
+                    None => self.end_chunk(id, table),
+                }
+            }
             Ok(Got::Ended) => {}
             Ok(Got::Read(chunk)) => {
-                self.copies.read(id, &chunk);
+                self.backfills.copies.read(id, &chunk);
                 if !self.core.is_in_transaction() {
-                    self.copies.passed_already();
+                    self.backfills.copies.passed_already();
                 }
             }
             Err(ReadError::TooLarge { .. }) => {
-                self.copies.gave_up(id, true, "a chunk that is too large".to_owned())
+                self.backfills.copies.gave_up(id, true, "a chunk that is too large".to_owned())
             }
             Err(ReadError::Postgres(error)) => match error.sqlstate() {
-                Some("57014") => {
-                    self.copies.gave_up(id, true, "a chunk that takes too long".to_owned())
-                }
+                Some("57014") => self.backfills.copies.gave_up(
+                    id,
+                    true,
+                    "a chunk that takes too long".to_owned(),
+                ),
                 Some(_) if is_short(&error) => {
                     let (namespace, name) = table.split_once('.').unwrap_or_default();
                     let left = refused(&TableName::new(namespace, name), &error);
-                    self.copies.gave_up(id, false, String::new());
-                    self.copies.lacks(id, Left { reason: "window_no_room".to_owned(), ..left });
+                    self.backfills.copies.gave_up(id, false, String::new());
+                    self.backfills
+                        .copies
+                        .lacks(id, Left { reason: "window_no_room".to_owned(), ..left });
                 }
                 Some(state) if is_final(state) => {
                     let (namespace, name) = table.split_once('.').unwrap_or_default();
-                    self.copies.refused(id, &refused(&TableName::new(namespace, name), &error));
+                    self.backfills
+                        .copies
+                        .refused(id, &refused(&TableName::new(namespace, name), &error));
                 }
-                _ => self.copies.gave_up(id, false, crate::continuity::Chain(&error).to_string()),
+                _ => self.backfills.copies.gave_up(
+                    id,
+                    false,
+                    crate::continuity::Chain(&error).to_string(),
+                ),
             },
         }
     }
@@ -354,7 +382,7 @@ impl Runner {
         if self.tasks.recording.is_some() || self.tasks.writing.is_some() {
             return;
         }
-        let unwritten = self.copies.unwritten();
+        let unwritten = self.backfills.copies.unwritten();
         if !unwritten.is_empty() {
             let keeper = self.keeper.clone();
             self.tasks.recording = Some(tokio::spawn(async move {
@@ -368,7 +396,7 @@ impl Runner {
     /// loop, and with the next checkpoint at the latest.
     pub(super) fn windows_recorded(&mut self, (written, outcome): Recorded) {
         match outcome {
-            Ok(()) => self.copies.written(&written),
+            Ok(()) => self.backfills.copies.written(&written),
             Err(error) => self.reporter.failed(&disposition(&error.into())),
         }
     }
@@ -378,8 +406,8 @@ impl Runner {
         if let Some(task) = self.tasks.chunk.take() {
             task.abort();
         }
-        self.reader = None;
-        self.copies.lost();
+        self.backfills.reader = None;
+        self.backfills.copies.lost();
         self.whole_on();
         self.core.hold_beside(0);
     }
@@ -390,20 +418,20 @@ impl Runner {
         let at = tokio::time::Instant::now();
         if let Some(live) = &self.live
             && self.tasks.glancing.is_none()
-            && at.duration_since(self.glanced_at) >= LOOK
-            && self.copies.wants_look()
+            && at.duration_since(self.backfills.glanced_at) >= LOOK
+            && self.backfills.copies.wants_look()
         {
-            self.glanced_at = at;
+            self.backfills.glanced_at = at;
             let sql = Arc::clone(&live.sql);
             self.tasks.glancing =
                 Some(tokio::spawn(async move { open::visible_now(&sql).await.ok() }));
         }
-        if self.copies.tick(now()) {
+        if self.backfills.copies.tick(now()) {
             if let Some(task) = self.tasks.chunk.take() {
                 task.abort();
             }
-            self.reader = None;
-            self.copies.release();
+            self.backfills.reader = None;
+            self.backfills.copies.release();
         }
     }
 }

@@ -1,13 +1,24 @@
 //! The runner's part in the first copy: it begins, plans, journals and ends the copy.
 
-use super::*;
+use super::clock::{now, unix_nanos};
+use super::session::Place;
+use super::{Runner, tools};
 use crate::agent::open::Carried;
+use crate::agent::supervise::disposition;
 use crate::backfill::notices::{About, News};
+use crate::continuity::Trouble;
 use crate::core::Moment;
+use crate::core::{Core, Event};
+use crate::initial::Copying;
 use crate::initial::{FirstCopy, Need};
+use crate::plans::Active;
+use crate::plans::keeper::KeeperError;
+use crate::postgres::PgError;
 use crate::snapshot::Mode;
 use crate::snapshot::journal::Journal;
+use crate::snapshot::worker::Told;
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 /// The task that holds the snapshot of the first copy. `release` is `None` after the release.
 pub(super) struct Holding {
@@ -56,10 +67,15 @@ impl Runner {
     pub(super) fn carried(&self) -> Carried {
         let held = self.tasks.holding.is_some();
         Carried {
-            first: !self.streamed,
-            copying_at: self.copying.as_ref().filter(|_| held).map(|copying| copying.point),
+            first: !self.process.streamed,
+            copying_at: self
+                .first_copy
+                .copying
+                .as_ref()
+                .filter(|_| held)
+                .map(|copying| copying.point),
             rewind: self.core.rewinds(),
-            run: self.run_id.clone(),
+            run: self.process.run_id.clone(),
         }
     }
 
@@ -80,7 +96,7 @@ impl Runner {
                 &self.config.snapshot,
                 &first,
                 now(),
-                self.notices.are_wanted(),
+                self.backfills.notices.are_wanted(),
             );
             self.note(first_copy("STARTED"));
             let (release, released) = oneshot::channel();
@@ -89,15 +105,16 @@ impl Runner {
                 let _ = released.await;
             });
             self.tasks.holding = Some(Holding { task: tokio::spawn(held), release: Some(release) });
-            self.copying = Some(copying);
+            self.first_copy.copying = Some(copying);
         }
-        if self.copying.is_none() && !self.streamed && journal.owed().is_empty() {
+        if self.first_copy.copying.is_none() && !self.process.streamed && journal.owed().is_empty()
+        {
             self.note(first_copy("SKIPPED"));
         }
         for (table, left) in journal.left() {
             self.reporter.left(table, left);
         }
-        if let Some(copying) = &mut self.copying {
+        if let Some(copying) = &mut self.first_copy.copying {
             self.core.begin_copy();
             copying.start();
             self.reporter.copying(copying.status(now()), unix_nanos() / 1_000_000);
@@ -107,8 +124,9 @@ impl Runner {
     /// Stops the agent under `initial_only` when everything is copied and every notice is sent.
     pub(super) fn end_if_copied(&mut self) {
         // The notice about the end of the copy goes out first.
-        let is_told = self.notices.next().is_none();
-        let is_copied = self.copying.is_none() && self.copies.is_empty() && is_told;
+        let is_told = self.backfills.notices.next().is_none();
+        let is_copied =
+            self.first_copy.copying.is_none() && self.backfills.copies.is_empty() && is_told;
         if is_copied && self.config.snapshot.mode == Mode::InitialOnly {
             tracing::info!(
                 "snapshot.mode is \"initial_only\" and everything is copied: stopping; the slot stays"
@@ -121,10 +139,10 @@ impl Runner {
     /// connection if its snapshot is held, and otherwise it is over.
     pub(super) fn interrupt_copy(&mut self) {
         self.core.end_copy();
-        if self.tasks.holding.is_none() && self.copying.take().is_some() {
+        if self.tasks.holding.is_none() && self.first_copy.copying.take().is_some() {
             self.note(first_copy("ABORTED"));
         }
-        if let Some(copying) = &mut self.copying {
+        if let Some(copying) = &mut self.first_copy.copying {
             copying.interrupt();
         }
     }
@@ -133,18 +151,19 @@ impl Runner {
     /// there is room.
     pub(super) fn copy(&mut self) {
         let (Some(copying), Some(live), Some(sink)) =
-            (&mut self.copying, &mut self.live, &mut self.sink)
+            (&mut self.first_copy.copying, &mut self.live, &mut self.outlet.sink)
         else {
             return;
         };
         if !self.core.is_copying() {
             return;
         }
-        let planning =
-            self.tasks.planning.is_some() || live.desk.is_none() || self.smaller_batches.is_some();
+        let planning = self.tasks.planning.is_some()
+            || live.desk.is_none()
+            || self.outlet.smaller_batches.is_some();
         let mut need = None;
         if self.tasks.planning.is_none() || !copying.waits() {
-            let mut tools = tools(&mut self.core, sink, &mut self.copies, &self.reporter);
+            let mut tools = tools(&mut self.core, sink, &mut self.backfills.copies, &self.reporter);
             match copying.work(&mut tools) {
                 Ok(found) => need = found,
                 Err(error) => return self.broke(error.into()),
@@ -175,11 +194,11 @@ impl Runner {
 
     /// Journals one table whose records are all delivered. Ends the copy when no table is left.
     fn journal(&mut self) {
-        let Some(copying) = &mut self.copying else { return };
+        let Some(copying) = &mut self.first_copy.copying else { return };
         if copying.is_over() {
             return self.copied();
         }
-        if self.tasks.journalling.is_some() || now() < self.journal_at {
+        if self.tasks.journalling.is_some() || now() < self.first_copy.journal_at {
             return;
         }
         let Some((table, name, copied)) = copying.delivered(self.core.ledger().oldest()) else {
@@ -195,13 +214,13 @@ impl Runner {
     pub(super) fn journalled(&mut self, table: usize, outcome: Result<(), KeeperError>) {
         match outcome {
             Ok(()) => {
-                if let Some(copying) = &mut self.copying {
+                if let Some(copying) = &mut self.first_copy.copying {
                     copying.journalled(table);
                 }
             }
             Err(error) => {
                 self.reporter.failed(&disposition(&error.into()));
-                self.journal_at = now().plus(crate::core::SECOND);
+                self.first_copy.journal_at = now().plus(crate::core::SECOND);
             }
         }
     }
@@ -210,14 +229,14 @@ impl Runner {
     /// from the consistent point, and backfills copy the tables that are owed.
     fn copied(&mut self) {
         self.hear_copies();
-        let Some(mut copying) = self.copying.take() else { return };
+        let Some(mut copying) = self.first_copy.copying.take() else { return };
         let status = copying.status(now());
         copying.finish();
         for table in copying.owed() {
             let name = table.to_string();
             let filter = self.config.snapshot.conditions.get(&name).cloned();
-            self.copies.begin(table, filter, true, unix_nanos() / 1_000_000, None);
-            self.copies.owe(&name, copying.epoch());
+            self.backfills.copies.begin(table, filter, true, unix_nanos() / 1_000_000, None);
+            self.backfills.copies.owe(&name, copying.epoch());
         }
         if let Some(holding) = &mut self.tasks.holding
             && let Some(release) = holding.release.take()
@@ -245,7 +264,7 @@ impl Runner {
 
     /// Brings the copy's progress up to date if the status is due.
     pub(super) fn report_copy(&mut self, now_ms: i64) {
-        if let Some(copying) = &self.copying
+        if let Some(copying) = &self.first_copy.copying
             && self.reporter.is_due(now_ms)
         {
             self.reporter.copying(copying.status(now()), now_ms);
@@ -253,7 +272,7 @@ impl Runner {
     }
 
     pub(super) fn told(&mut self, told: Told) {
-        let Some(copying) = &mut self.copying else { return };
+        let Some(copying) = &mut self.first_copy.copying else { return };
         if let Err(error) = copying.hear(told, now()) {
             self.broke(error.into());
         }
@@ -261,7 +280,7 @@ impl Runner {
 
     pub(super) fn snapshot_ended(&mut self, error: Option<PgError>) {
         self.tasks.holding = None;
-        let Some(copying) = &self.copying else { return };
+        let Some(copying) = &self.first_copy.copying else { return };
         if copying.is_read() {
             return; // All rows are read, and nobody needs the snapshot.
         }
@@ -272,7 +291,7 @@ impl Runner {
 
     pub(super) fn copy_planned(&mut self, table: usize, active: Active) {
         self.reporter.trouble_over();
-        if let Some(copying) = &mut self.copying {
+        if let Some(copying) = &mut self.first_copy.copying {
             copying.planned(table, active);
         }
     }
@@ -283,7 +302,9 @@ impl Runner {
         if let Place::Window(id, _) = place {
             return self.window_refused(id, &trouble);
         }
-        let (Some(copying), Place::Copy(table, _)) = (&mut self.copying, place) else { return };
+        let (Some(copying), Place::Copy(table, _)) = (&mut self.first_copy.copying, place) else {
+            return;
+        };
         let others = copying.refused(table, &trouble.detail, now());
         if others {
             tracing::warn!(

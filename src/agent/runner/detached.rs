@@ -1,12 +1,22 @@
 //! Detaches tables that were refused, and plans them again when an operator asks for their repair.
 
-use super::*;
+use super::clock::unix_nanos;
+use super::session::Place;
+use super::{PlanningTask, Runner};
 use crate::agent::request::reply;
 use crate::change::Position;
+use crate::change::{RelationShape, RelationSlot};
+use crate::continuity::Trouble;
 use crate::continuity::detached::{Cause, Detached, Detachments, Refusal};
 use crate::continuity::{Granted, Halt, Reason, Refused, Reply};
+use crate::core::Event;
+use crate::ledger::RouteId;
+use crate::lsn::Oid;
 use crate::plans::Aside;
+use crate::plans::{self, Desk, Planned};
+use crate::table::TableName;
 use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 
 /// The detached tables, and the repairs that were asked for.
 #[derive(Default)]
@@ -41,18 +51,18 @@ impl Runner {
         epoch: u64,
         captured: &[TableName],
     ) -> Vec<String> {
-        self.detaching.first.retain(|table, _| !recorded.contains_key(table));
+        self.tables.detaching.first.retain(|table, _| !recorded.contains_key(table));
         let is_captured = |name: &String| captured.iter().any(|table| table.to_string() == *name);
         // A record counts as removed while its removal waits to be written.
-        let going = self.copies.unwritten();
+        let going = self.backfills.copies.unwritten();
         let is_going = |name: &String| going.get(&self.detached_key(name)) == Some(&None);
         let (held, gone): (BTreeMap<_, _>, BTreeMap<_, _>) = recorded
             .clone()
             .into_iter()
             .partition(|(name, _)| is_captured(name) && !is_going(name));
-        self.detaching.tables = Detachments::resume(epoch, held);
+        self.tables.detaching.tables = Detachments::resume(epoch, held);
         for (table, detached) in
-            self.detaching.tables.iter().filter(|(_, detached)| detached.is_aside())
+            self.tables.detaching.tables.iter().filter(|(_, detached)| detached.is_aside())
         {
             let (from, next) = (detached.commit, detached.next(table));
             tracing::warn!(table, reason = detached.reason, %from, next, "set aside: its changes go to the quarantine topic");
@@ -66,13 +76,13 @@ impl Runner {
         let now_ms = unix_nanos() / 1_000_000;
         for table in captured {
             let name = table.to_string();
-            match self.detaching.tables.get(&name) {
-                Some(detached) if detached.is_aside() => self.copies.detached(&name),
+            match self.tables.detaching.tables.get(&name) {
+                Some(detached) if detached.is_aside() => self.backfills.copies.detached(&name),
                 Some(_) => {
-                    if !self.copies.is_copying(&name) {
-                        self.copies.begin(table, None, false, now_ms, None);
+                    if !self.backfills.copies.is_copying(&name) {
+                        self.backfills.copies.begin(table, None, false, now_ms, None);
                     }
-                    self.copies.repairs(&name);
+                    self.backfills.copies.repairs(&name);
                 }
                 None => {}
             }
@@ -94,7 +104,14 @@ impl Runner {
     ) -> PlanningTask {
         let place = Place::Relation(slot, shape.oid);
         let table = format!("{}.{}", shape.namespace, shape.name);
-        match self.detaching.tables.get(&table).filter(|detached| detached.is_aside()).cloned() {
+        match self
+            .tables
+            .detaching
+            .tables
+            .get(&table)
+            .filter(|detached| detached.is_aside())
+            .cloned()
+        {
             Some(detached) => {
                 tokio::spawn(
                     async move { (place, desk.set_aside(shape, Some(detached), None).await) },
@@ -120,7 +137,7 @@ impl Runner {
         };
         let (key, now_ms) = (self.detached_key(&table), unix_nanos() / 1_000_000);
         let place = Place::Relation(slot, shape.oid);
-        let tables = self.detaching.tables.clone();
+        let tables = self.tables.detaching.tables.clone();
         let refusal = match cause {
             Cause::Plan => {
                 return tokio::spawn(async move {
@@ -155,16 +172,16 @@ impl Runner {
             let Some(live) = &mut self.live else { return };
             return live.rows.skip_to(slot, Rc::new(aside));
         };
-        let known = self.detaching.tables.get(&table);
+        let known = self.tables.detaching.tables.get(&table);
         if known.is_none_or(|known| *known != detached) {
             let (from, ordinal, next) = (detached.commit, detached.ordinal, detached.next(&table));
             tracing::warn!(table, reason = detached.reason, %from, ordinal, next, "set aside: {}", detached.detail);
             self.reporter.set_aside(&detached, &next);
         }
-        self.detaching.tables.recorded(&table, detached);
-        let aside = Aside { floor: self.detaching.tables.floor(&table), ..aside };
-        self.actives.remove(&oid);
-        self.copies.detached(&table);
+        self.tables.detaching.tables.recorded(&table, detached);
+        let aside = Aside { floor: self.tables.detaching.tables.floor(&table), ..aside };
+        self.tables.actives.remove(&oid);
+        self.backfills.copies.detached(&table);
         if let Some(live) = &mut self.live {
             live.rows.planned(slot, Planned::Aside(Rc::new(aside)));
         }
@@ -183,7 +200,7 @@ impl Runner {
     /// Their records are written before the stream is read again. The stream halts if no table has
     /// this topic.
     pub(super) fn detach_topic(&mut self, route: RouteId, from: Position, reason: Reason) {
-        let topic = self.routes.get(route.0 as usize).cloned().unwrap_or_default();
+        let topic = self.outlet.routes.get(route.0 as usize).cloned().unwrap_or_default();
         let detail = match reason {
             Reason::OffsetsWentBack => {
                 format!("topic `{topic}` gave out offsets again that it had acknowledged")
@@ -193,6 +210,7 @@ impl Runner {
         let refusal = Refusal { reason: reason.code(), detail };
         let now_ms = unix_nanos() / 1_000_000;
         let tables: Vec<String> = self
+            .tables
             .actives
             .values()
             .filter(|active| active.route == route)
@@ -204,16 +222,16 @@ impl Runner {
             ));
         }
         for table in tables {
-            let detached = self.detaching.tables.record(&table, &refusal, from, now_ms);
+            let detached = self.tables.detaching.tables.record(&table, &refusal, from, now_ms);
             tracing::warn!(table, reason = refusal.reason, from = %detached.commit, "set aside: {}", refusal.detail);
             self.reporter.set_aside(&detached, &detached.next(&table));
-            self.detaching.first.insert(table, detached);
+            self.tables.detaching.first.insert(table, detached);
         }
     }
 
     /// The records, by key, that are written before the stream is read again.
     pub(super) fn detached_first(&self) -> BTreeMap<String, Option<String>> {
-        let first = self.detaching.first.iter();
+        let first = self.tables.detaching.first.iter();
         first
             .map(|(table, detached)| (self.detached_key(table), Some(detached.to_json())))
             .collect()
@@ -237,20 +255,20 @@ impl Runner {
                 .for_each(|reply| reply.send(Err(Refused::Faulty(why.clone()))));
         }
         for table in tables {
-            self.detaching.asked.push_back((table, reply.take()));
+            self.tables.detaching.asked.push_back((table, reply.take()));
         }
     }
 
     /// Whether a table is detached or being repaired.
     pub(super) fn is_detached(&self, table: &str) -> bool {
-        self.detaching.tables.get(table).is_some()
+        self.tables.detaching.tables.get(table).is_some()
     }
 
     /// Ends repairs whose copies are done, and begins the next one that was asked for: its table is
     /// planned again, and its changes flow again.
     pub(super) fn repair_next(&mut self) {
-        for table in self.copies.take_repaired() {
-            if let Some(detached) = self.detaching.tables.forget(&table) {
+        for table in self.backfills.copies.take_repaired() {
+            if let Some(detached) = self.tables.detaching.tables.forget(&table) {
                 tracing::info!(table, from = %detached.commit, "repaired: each row is in the topic; rows deleted in the gap may be, too");
                 self.reporter.repaired(&table);
             }
@@ -260,11 +278,11 @@ impl Runner {
         if !ready {
             return;
         }
-        let Some((table, reply)) = self.detaching.asked.pop_front() else { return };
+        let Some((table, reply)) = self.tables.detaching.asked.pop_front() else { return };
         let (name, now_ms) = (table.to_string(), unix_nanos() / 1_000_000);
-        let Some(detached) = self.detaching.tables.repair(&name, now_ms) else {
+        let Some(detached) = self.tables.detaching.tables.repair(&name, now_ms) else {
             // The table was repaired meanwhile, so that an ordinary copy follows.
-            self.copies.begin(&table, None, false, now_ms, reply);
+            self.backfills.copies.begin(&table, None, false, now_ms, reply);
             return;
         };
         let keyed = (self.detached_key(&name), detached.clone());
@@ -279,11 +297,11 @@ impl Runner {
             .map(|(slot, shape)| (*slot, shape.clone()));
         let Some(desk) = live.desk.take() else { return };
         let place = Place::Repair(told.as_ref().map(|(slot, shape)| (*slot, shape.oid)));
-        self.planning_since = std::time::Instant::now();
+        self.tables.planning_since = std::time::Instant::now();
         self.tasks.planning = Some(tokio::spawn(async move {
             (place, desk.reattach(told.map(|(_, shape)| shape), keyed).await)
         }));
-        self.detaching.repair = Some(Repair { table, detached, reply });
+        self.tables.detaching.repair = Some(Repair { table, detached, reply });
     }
 
     /// Takes the outcome of planning a table for its repair. A planned table is copied, and a
@@ -293,7 +311,8 @@ impl Runner {
         told: Option<(RelationSlot, Oid)>,
         outcome: plans::Outcome,
     ) {
-        let Some(Repair { table, detached, reply: asked }) = self.detaching.repair.take() else {
+        let Some(Repair { table, detached, reply: asked }) = self.tables.detaching.repair.take()
+        else {
             return;
         };
         let name = table.to_string();
@@ -325,19 +344,25 @@ impl Runner {
             detached.commit,
             self.config.encode.quarantine_topic()
         );
-        self.detaching.tables.recorded(&name, detached);
+        self.tables.detaching.tables.recorded(&name, detached);
         let (told_by_copy, answer) = reply();
         tokio::spawn(async move {
             let answer = answer.await.map(|Granted(said)| Granted(format!("{said}; {note}")));
             asked_reply(asked, answer);
         });
-        self.copies.begin(&table, None, false, unix_nanos() / 1_000_000, Some(told_by_copy));
-        self.copies.repairs(&name);
+        self.backfills.copies.begin(
+            &table,
+            None,
+            false,
+            unix_nanos() / 1_000_000,
+            Some(told_by_copy),
+        );
+        self.backfills.copies.repairs(&name);
     }
 
     /// Refuses the repair that is being planned, because the connection is closed.
     pub(super) fn repair_interrupted(&mut self) {
-        if let Some(Repair { reply, .. }) = self.detaching.repair.take() {
+        if let Some(Repair { reply, .. }) = self.tables.detaching.repair.take() {
             let why = "the connection to Postgres was lost: ask again".to_owned();
             asked_reply(reply, Err(Refused::NotAvailable(why)));
         }
@@ -346,8 +371,8 @@ impl Runner {
     /// Forgets detached tables that are not captured any more.
     pub(super) fn forget_detached(&mut self, left: &[TableName]) {
         for table in left.iter().map(TableName::to_string) {
-            if self.detaching.tables.forget(&table).is_some() {
-                self.copies.forget_detached(&table);
+            if self.tables.detaching.tables.forget(&table).is_some() {
+                self.backfills.copies.forget_detached(&table);
             }
         }
     }

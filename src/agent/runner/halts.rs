@@ -1,11 +1,18 @@
 //! The runner's part in recorded halts. It records a halt, checks whether something has ended the
 //! halt, and removes the record after a try that succeeded.
 
-use super::*;
+use super::clock::unix_nanos;
+use super::{Look, Runner, session};
+use crate::agent::Config;
 use crate::agent::open::recorded;
+use crate::agent::supervise::{Disposition, Exit, PipelineError};
+use crate::continuity::checkpoint::Checkpoint;
 use crate::continuity::checkpoint::State;
 use crate::continuity::halted::{Author, Halted, Standing};
 use crate::continuity::{Halt, Reason};
+use crate::core::Event;
+use crate::plans::keeper::{Keeper, KeeperError};
+use std::time::Duration;
 
 /// Pause before a failed write of a halt's record is repeated.
 const HALT_RETRY: Duration = Duration::from_secs(1);
@@ -40,7 +47,7 @@ impl Runner {
     /// The identity of this process in the halts that it records: run, configuration and version.
     pub(super) fn author(&self) -> Author {
         Author {
-            run: self.run_id.clone(),
+            run: self.process.run_id.clone(),
             fingerprint: self.config.fingerprint.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }
@@ -50,13 +57,13 @@ impl Runner {
     pub(super) fn record_halt(&mut self, mut halt: Halt) {
         if let Some(route) = halt.route {
             // The core found this halt in delivery reports, and nobody has reported it yet.
-            let topic = self.routes.get(route.0 as usize).map_or("?", String::as_str);
+            let topic = self.outlet.routes.get(route.0 as usize).map_or("?", String::as_str);
             halt.detail = format!("topic {topic}: {}", halt.detail);
             self.reporter.failed(&Disposition::Halt(halt.clone()));
         }
         let term = self.core.record().map_or((0, 0), |record| (record.epoch, record.term));
-        self.halts.deadline = Some(tokio::time::Instant::now() + self.config.stop_patience);
-        self.halts.trial = None;
+        self.checks.halts.deadline = Some(tokio::time::Instant::now() + self.config.stop_patience);
+        self.checks.halts.trial = None;
         self.write_halt(Some(Halted::new(&halt, &self.author(), term, unix_nanos() / 1_000_000)));
     }
 
@@ -70,13 +77,16 @@ impl Runner {
     /// Ends the process at a halt if `--exit-on-halt` is set. The next start has to find the
     /// record, so that the end waits for its write, for as long as a stop may take.
     pub(super) fn exit_where_halted(&mut self) {
-        let is_late =
-            self.halts.deadline.is_none_or(|deadline| tokio::time::Instant::now() >= deadline);
+        let is_late = self
+            .checks
+            .halts
+            .deadline
+            .is_none_or(|deadline| tokio::time::Instant::now() >= deadline);
         if self.config.exit_on_halt
             && self.core.is_halted()
             && (self.tasks.halting.is_none() || is_late)
         {
-            self.exit.get_or_insert(Exit::Halted);
+            self.process.exit.get_or_insert(Exit::Halted);
         }
     }
 
@@ -91,10 +101,10 @@ impl Runner {
                 .map_or_else(|| self.reporter.epoch(), |recorded| recorded.epoch),
             term: self.core.record().map(|record| record.term),
             halt,
-            judges: self.halts.checks.is_multiple_of(JUDGED_LOOKS),
+            judges: self.checks.halts.checks.is_multiple_of(JUDGED_LOOKS),
         };
         let (keeper, config, author) = (self.keeper.clone(), self.config.clone(), self.author());
-        self.halts.checks = self.halts.checks.wrapping_add(1);
+        self.checks.halts.checks = self.checks.halts.checks.wrapping_add(1);
         let look = async move { look(&config, &keeper, &author, &known).await };
         self.tasks.looking = Some(tokio::spawn(look));
     }
@@ -103,10 +113,10 @@ impl Runner {
     /// stream had halted.
     pub(super) fn try_succeeded(&mut self) {
         let delivered = self.core.record().map(|record| (record.epoch, record.delivered));
-        let passed = self
-            .halts
-            .trial
-            .take_if(|halted| delivered.is_some_and(|(epoch, lsn)| halted.is_passed(epoch, lsn)));
+        let passed =
+            self.checks.halts.trial.take_if(|halted| {
+                delivered.is_some_and(|(epoch, lsn)| halted.is_passed(epoch, lsn))
+            });
         let Some(halted) = passed else { return };
         tracing::info!(
             commit = %halted.at.map(|at| at.commit).unwrap_or_default(),

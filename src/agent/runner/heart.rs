@@ -42,33 +42,33 @@ impl Runner {
     /// Sends a heartbeat that is due, if rows could be sent now. Then runs the query, unless the
     /// one before still runs.
     pub(super) fn beat(&mut self) {
-        let Some(heartbeat) = self.heart.heartbeat.clone() else { return };
-        if self.heart.rest() > Duration::ZERO {
+        let Some(heartbeat) = self.checks.heart.heartbeat.clone() else { return };
+        if self.checks.heart.rest() > Duration::ZERO {
             return;
         }
-        self.heart.due = Some(Instant::now() + heartbeat.interval);
+        self.checks.heart.due = Some(Instant::now() + heartbeat.interval);
         if !self.may_read() {
             return; // A heartbeat would hide that the stream waits.
         }
-        if !self.heart.planned {
+        if !self.checks.heart.planned {
             let Some(desk) = self.live.as_mut().and_then(|live| live.desk.take()) else { return };
-            self.heart.planned = true;
+            self.checks.heart.planned = true;
             self.tasks.planning =
                 Some(tokio::spawn(async move { (Place::Heartbeats, desk.heartbeats().await) }));
             // The first heartbeat is sent once its plan is made.
-            self.heart.due = Some(Instant::now());
+            self.checks.heart.due = Some(Instant::now());
             return;
         }
-        let (Some(live), Some(sink)) = (&mut self.live, &mut self.sink) else { return };
-        let mut tools = tools(&mut self.core, sink, &mut self.copies, &self.reporter);
+        let (Some(live), Some(sink)) = (&mut self.live, &mut self.outlet.sink) else { return };
+        let mut tools = tools(&mut self.core, sink, &mut self.backfills.copies, &self.reporter);
         if let Err(error) = live.rows.beat(&mut tools) {
             return self.broke(error.into());
         }
         if let Some(query) = heartbeat.query
-            && self.heart.query.as_ref().is_none_or(JoinHandle::is_finished)
+            && self.checks.heart.query.as_ref().is_none_or(JoinHandle::is_finished)
         {
             let sql = Arc::clone(&live.sql);
-            self.heart.query = Some(tokio::spawn(async move {
+            self.checks.heart.query = Some(tokio::spawn(async move {
                 if let Err(error) = sql.beat(&query).await {
                     tracing::warn!(error = %Chain(&error), "heartbeat.query failed; it is tried again with the next heartbeat");
                 }

@@ -48,10 +48,10 @@ impl Runner {
         // while something is copied.
         let plain = self.live.is_some() && self.core.halted().is_none() && !self.copies_anything();
         let often = if plain { often.min(SLOT_LOOK) } else { often };
-        if now.duration_since(self.looked_at) < often || self.tasks.looking.is_some() {
+        if now.duration_since(self.checks.looked_at) < often || self.tasks.looking.is_some() {
             return;
         }
-        self.looked_at = now;
+        self.checks.looked_at = now;
         if let Some(halt) = self.core.halted().filter(|_| self.live.is_none()).cloned() {
             self.look_at_halt(halt);
         } else if self.live.is_none() && !self.core.is_stopping() {

@@ -1,7 +1,11 @@
 //! Fetches the plans that the row path is waiting for. Each lookup runs in a task that owns the
 //! planner until the lookup ends.
 
-use super::*;
+use super::Runner;
+use super::session::Place;
+use crate::agent::supervise::PipelineError;
+use crate::core::Event;
+use crate::plans::Desk;
 use crate::rows::{Burst, Need};
 
 impl Runner {
@@ -15,7 +19,7 @@ impl Runner {
         }
         let Some(need) = burst.need else { return };
         let Some(desk) = self.live.as_mut().and_then(|live| live.desk.take()) else { return };
-        self.planning_since = std::time::Instant::now();
+        self.tables.planning_since = std::time::Instant::now();
         self.tasks.planning = Some(match need {
             Need::Relation(slot, shape) => {
                 let oid = shape.oid;

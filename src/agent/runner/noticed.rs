@@ -19,15 +19,15 @@ impl Runner {
     /// again.
     pub(super) fn noticed(&mut self) {
         let received = self.core.received();
-        if self.watch.noticed.awaiting_at.is_some_and(|at| received > at) {
-            self.watch.noticed.awaiting_at = None;
+        if self.checks.watch.noticed.awaiting_at.is_some_and(|at| received > at) {
+            self.checks.watch.noticed.awaiting_at = None;
             self.reporter.trouble_over_if(TroubleReason::StandbyAwaited);
         }
         let Some(live) = &mut self.live else { return };
         for notice in live.stream.take_notices() {
             match meaning(&notice.sqlstate, &notice.message, &self.config.publication) {
                 Notice::StandbyAwaited { slot } => {
-                    self.watch.noticed.awaiting_at = Some(received);
+                    self.checks.watch.noticed.awaiting_at = Some(received);
                     let which = slot.map_or_else(String::new, |slot| format!(" of slot `{slot}`"));
                     let detail = format!(
                         "the server waits for the standby{which} before it sends changes: {}",
@@ -37,12 +37,12 @@ impl Runner {
                     self.reporter.trouble(Some(Trouble::plain(reason, detail, reason.next())));
                 }
                 // The next look finds the publication as it is, and halts with the range.
-                Notice::PublicationSkipped => self.watch.look_at_once(),
+                Notice::PublicationSkipped => self.checks.watch.look_at_once(),
                 Notice::Other => {}
             }
-            if self.watch.noticed.logged.as_ref() != Some(&notice.message) {
+            if self.checks.watch.noticed.logged.as_ref() != Some(&notice.message) {
                 tracing::warn!(sqlstate = notice.sqlstate, "notice: {}", notice.message);
-                self.watch.noticed.logged = Some(notice.message);
+                self.checks.watch.noticed.logged = Some(notice.message);
             }
         }
     }

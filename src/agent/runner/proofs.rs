@@ -4,12 +4,17 @@
 //! again before it reads a row, with the ids that the registry gives by then. The records that it
 //! sends again from the confirmed position carry the right id.
 
-use super::*;
+use super::Runner;
+use crate::agent::supervise::PipelineError;
 use crate::change::Position;
+use crate::continuity::Trouble;
 use crate::continuity::{Chain, TroubleReason};
+use crate::encode::registry::Registry;
 use crate::plans::proofs::{Proofs, Standing};
 use crate::plans::{Ready, Replaced, SchemaIds, Unproven, Uses};
 use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
 
 /// The first and the last Position that a plan sent with an unproven id. `None` if the plan sent
 /// nothing.
@@ -59,16 +64,16 @@ impl Runner {
     ) -> Result<Option<SchemaIds>, crate::encode::registry::RegistryError> {
         let Some(config) = &self.config.registry else { return Ok(None) };
         // These ids belong to the connection before.
-        self.doubts.plans.values_mut().for_each(|plan| plan.unproven.clear());
-        let registry = match (Registry::new(config), &self.doubts.ids) {
+        self.tables.doubts.plans.values_mut().for_each(|plan| plan.unproven.clear());
+        let registry = match (Registry::new(config), &self.tables.doubts.ids) {
             (Ok(registry), _) => Arc::new(registry),
             (Err(error), Some(_)) => {
                 tracing::warn!(error = %Chain(&error), "the schema registry's client stays as it was");
-                return Ok(self.doubts.ids.clone());
+                return Ok(self.tables.doubts.ids.clone());
             }
             (Err(error), None) => return Err(error),
         };
-        let proofs = match &self.doubts.ids {
+        let proofs = match &self.tables.doubts.ids {
             Some(SchemaIds { proofs, .. }) => {
                 let (told, registry) = (proofs.clone(), Arc::clone(&registry));
                 tokio::spawn(async move { told.ask_at(registry).await });
@@ -77,14 +82,14 @@ impl Runner {
             None => Proofs::start(Arc::clone(&registry), self.reporter.metrics().clone()),
         };
         let ids = SchemaIds { registry, proofs };
-        self.doubts.ids = Some(ids.clone());
+        self.tables.doubts.ids = Some(ids.clone());
         Ok(Some(ids))
     }
 
     /// Notes the unproven ids of a new plan, and reports ids that replaced recorded ones. Returns
     /// where the plan notes its Positions, or `None` if all ids are proven.
     pub(super) fn ids_given(&mut self, ready: &Ready) -> Option<Rc<Uses>> {
-        let known = self.doubts.plans.remove(&ready.name).unwrap_or_default();
+        let known = self.tables.doubts.plans.remove(&ready.name).unwrap_or_default();
         self.reporter.ids_settled(&ready.name);
         for replaced in &ready.given.replaced {
             self.reporter.ids_differed(
@@ -94,13 +99,14 @@ impl Runner {
                 known.uses.span(),
             );
         }
-        self.doubts.looks_again = true;
+        self.tables.doubts.looks_again = true;
         if ready.given.unproven.is_empty() {
             return None;
         }
         let uses = Rc::clone(&known.uses);
         let (topic, unproven) = (ready.plan.topic().to_owned(), ready.given.unproven.clone());
-        self.doubts
+        self.tables
+            .doubts
             .plans
             .insert(ready.name.clone(), InDoubt { topic, unproven, uses: Rc::clone(&uses) });
         Some(uses)
@@ -109,10 +115,10 @@ impl Runner {
     /// Checks all unproven ids after the registry has answered or failed. A refuted id ends the
     /// connection.
     pub(super) fn proofs_changed(&mut self) {
-        let Some(SchemaIds { registry, proofs }) = self.doubts.ids.clone() else { return };
+        let Some(SchemaIds { registry, proofs }) = self.tables.doubts.ids.clone() else { return };
         let (mut open, mut why, mut refuted) = (0, String::new(), Vec::new());
         let reporter = &mut self.reporter;
-        self.doubts.plans.retain(|name, plan| {
+        self.tables.doubts.plans.retain(|name, plan| {
             let (had, refuted_before) = (plan.unproven.len(), refuted.len());
             plan.unproven.retain(|unproven| match proofs.standing(unproven.claim) {
                 Standing::Proven => false,

@@ -4,14 +4,24 @@
 //! backfill. It is added to the publication if the publication is ours to change. A table that
 //! leaves is excluded, and stays in the publication.
 
-use super::*;
+use super::Runner;
+use super::clock::unix_nanos;
+use super::session::Place;
+use crate::agent::supervise::PipelineError;
+use crate::agent::{Config, open};
 use crate::change::RelationShape;
+use crate::continuity::Trouble;
 use crate::continuity::checkpoint::TableIdentity;
 use crate::continuity::{Chain, Granted, Refused, Reply, TroubleReason};
+use crate::encode::registry::Registry;
+use crate::plans::Planned;
 use crate::postgres::publication;
+use crate::postgres::{PgError, Sql};
 use crate::snapshot::Mode;
+use crate::table::TableName;
 use crate::watch::{self, Finding, Fingerprint};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// ALTER PUBLICATION locks its tables for a moment. Behind a long transaction it gives up after
 /// this time, because other statements would queue behind it.
@@ -47,7 +57,7 @@ impl Runner {
         if let Some(Err(error)) = config.registry.as_ref().map(Registry::new) {
             return reply.send(Err(Refused::Faulty(Chain(&error).to_string())));
         }
-        let base = self.watch.base_under(&config.selection);
+        let base = self.checks.watch.base_under(&config.selection);
         self.tasks.reloading = Some(tokio::spawn(async move {
             let outcome = republish(&config, base).await;
             Reloaded { config, reply, outcome }
@@ -66,26 +76,26 @@ impl Runner {
             let why = "publication or tables changed in a way that halts the stream: see `wellspring slot status`";
             return reply.send(Err(Refused::Faulty(why.to_owned())));
         }
-        self.watch.reloaded(watched);
+        self.checks.watch.reloaded(watched);
         let joined: Vec<TableName> =
-            tables.iter().filter(|table| !self.captured.contains(table)).cloned().collect();
+            tables.iter().filter(|table| !self.tables.captured.contains(table)).cloned().collect();
         let left: Vec<TableName> =
-            self.captured.iter().filter(|table| !tables.contains(table)).cloned().collect();
+            self.tables.captured.iter().filter(|table| !tables.contains(table)).cloned().collect();
         let is_other_registry = self.config.registry != config.registry;
         self.config.registry = config.registry;
         self.config.selection = config.selection;
         self.config.snapshot = config.snapshot;
         self.config.fingerprint = config.fingerprint;
-        self.copies.configure(&self.config.snapshot);
-        self.captured.clone_from(&tables);
+        self.backfills.copies.configure(&self.config.snapshot);
+        self.tables.captured.clone_from(&tables);
         self.core.retable(identities);
         self.forget_detached(&left);
-        self.copies.forget(|name| tables.iter().any(|table| table.to_string() == name));
+        self.backfills.copies.forget(|name| tables.iter().any(|table| table.to_string() == name));
         let copied = self.config.snapshot.mode != Mode::NoData;
         let now_ms = unix_nanos() / 1_000_000;
         for table in joined.iter().filter(|table| copied && !self.config.snapshot.skips(table)) {
             let filter = self.config.snapshot.conditions.get(&table.to_string()).cloned();
-            self.copies.begin(table, filter, true, now_ms, None);
+            self.backfills.copies.begin(table, filter, true, now_ms, None);
         }
         if let Some(live) = &mut self.live {
             if let Some(desk) = &mut live.desk {
@@ -130,7 +140,7 @@ impl Runner {
     /// Ends the connection. The next connection makes every plan again before it reads a row, with
     /// ids that the new registry serves.
     fn exchange_registry(&mut self) {
-        self.doubts.forget_registry();
+        self.tables.doubts.forget_registry();
         let detail = "the registry's configuration changed, and every plan is made anew".to_owned();
         let next = TroubleReason::StreamBroke.next();
         self.broke(PipelineError::Trouble(Trouble::plain(
@@ -148,8 +158,8 @@ impl Runner {
         }
         let Some((slot, shape)) = live.replan.pop() else { return };
         let Some(mut desk) = live.desk.take() else { return };
-        desk.recapture(&self.captured);
-        self.planning_since = std::time::Instant::now();
+        desk.recapture(&self.tables.captured);
+        self.tables.planning_since = std::time::Instant::now();
         let oid = shape.oid;
         self.tasks.planning =
             Some(tokio::spawn(

@@ -1,13 +1,32 @@
 //! The runner's part in a connection: it opens, plans, probes and closes it, and it starts and
 //! exchanges producers.
 
-use super::*;
+use super::clock::{now, settings, unix_nanos};
+use super::silence::Silence;
+use super::{Live, Look, Opening, Runner, SETTLE_LIMIT, STATUS_INTERVAL_MAX};
+use crate::agent::open::Connection;
+use crate::agent::supervise::{Disposition, Exit, PipelineError, disposition};
 use crate::agent::supervise::{FILE_NEXT, without_client};
+use crate::change::{Changes, RelationSlot};
+use crate::continuity::Trouble;
 use crate::continuity::TroubleReason;
+use crate::continuity::checkpoint::Checkpoint;
 use crate::continuity::detached::OnRefusal;
 use crate::core::SECOND;
+use crate::core::{Event, Opened};
+use crate::encode::Planner;
 use crate::kafka::TopicInfo;
+use crate::ledger::RouteId;
+use crate::lsn::Oid;
+use crate::plans::sink::Sink;
+use crate::plans::{self, Active, Desk, Places, Planned, SinkConfig};
+use crate::postgres::slot::{self, SlotRow};
+use crate::postgres::{PgError, Sql};
+use crate::rows::Rows;
 use crate::rows::RowsError;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
 
 /// Pause before a producer that could not be started is tried again.
 const SINK_RETRY: u64 = SECOND;
@@ -46,14 +65,16 @@ impl Runner {
     /// Reports a failure, and applies what the failure means.
     fn failed(&mut self, disposition: Disposition) {
         let disposition =
-            if self.streamed { disposition } else { disposition.of_a_first_connection() };
+            if self.process.streamed { disposition } else { disposition.of_a_first_connection() };
         // `record_halt` reports a halt of a topic, because it knows the topic's name.
         if !matches!(&disposition, Disposition::Halt(halt) if halt.route.is_some()) {
             self.reporter.failed(&disposition);
         }
         match disposition {
             Disposition::Retry(_) => self.apply(Event::Lost { retry_later: false }),
-            Disposition::Refused(_, exit) if !self.streamed => self.exit = Some(exit),
+            Disposition::Refused(_, exit) if !self.process.streamed => {
+                self.process.exit = Some(exit)
+            }
             Disposition::Refused(..) => self.apply(Event::Lost { retry_later: true }),
             Disposition::Halt(halt) => self.apply(Event::Halt(halt)),
         }
@@ -80,8 +101,8 @@ impl Runner {
             trial,
             watched,
         } = connection;
-        self.halts.trial = trial;
-        self.watch.opened(watched, opened.record.epoch);
+        self.checks.halts.trial = trial;
+        self.checks.watch.opened(watched, opened.record.epoch);
         opened.ends = ends
             .iter()
             .map(|(topic, partition, end)| (self.route_of(topic), *partition, *end))
@@ -95,12 +116,12 @@ impl Runner {
             Err(error) => {
                 let trouble =
                     Trouble { next: FILE_NEXT.to_owned(), ..plans::registry_trouble(&error) };
-                return self.failed(without_client(trouble, self.streamed));
+                return self.failed(without_client(trouble, self.process.streamed));
             }
         };
         let kafka = match &self.config.sink {
             SinkConfig::Kafka(kafka) => {
-                self.topics.clone().map(|topics| (topics, kafka.topics.clone()))
+                self.outlet.topics.clone().map(|topics| (topics, kafka.topics.clone()))
             }
             SinkConfig::Stdout { .. } => None,
         };
@@ -109,14 +130,14 @@ impl Runner {
             ids,
             kafka,
             keeper: self.keeper.clone(),
-            troubles: self.troubles.clone(),
+            troubles: self.process.troubles.clone(),
             metrics: self.reporter.metrics().clone(),
             on_refusal: self.config.on_refusal,
         };
         let planner = Planner::new(
             self.config.encode.clone(),
             sql.database(),
-            &self.run_id,
+            &self.process.run_id,
             opened.record.epoch,
         );
         let mut gone = self.open_detached(&state.detached, opened.record.epoch, &captured);
@@ -127,21 +148,21 @@ impl Runner {
                 "the signal topic".to_owned(),
                 &error,
             );
-            return self.failed(without_client(trouble, self.streamed));
+            return self.failed(without_client(trouble, self.process.streamed));
         }
         let selected = (captured.clone(), self.config.selection.clone());
-        self.actives.clear();
-        self.messages =
+        self.tables.actives.clear();
+        self.tables.messages =
             if self.config.encode.messages { Planned::Unplanned } else { Planned::Excluded };
         let mut rows = Rows::new(Changes::resume(opened.record.sequence), self.config.on_refusal);
         rows.set_xmin(slot.catalog_xmin);
-        rows.messages_planned(self.messages.clone());
+        rows.messages_planned(self.tables.messages.clone());
         if !self.config.encode.rules.transactions {
             rows.transactions_planned(Planned::Excluded);
         }
         gone.extend(self.open_skipped(&state, &mut rows, opened.record.epoch));
         let desk = Desk::new(places, planner, selected, state.partitions, state.schemas);
-        self.heart.begin(self.config.heartbeat.as_ref());
+        self.checks.heart.begin(self.config.heartbeat.as_ref());
         let read_at = tokio::time::Instant::now();
         self.live = Some(Live {
             sql,
@@ -157,23 +178,25 @@ impl Runner {
             behind: 0,
             slot,
         });
-        self.outdated = state.outdated;
+        self.process.outdated = state.outdated;
         let previous = state.record.map(|record| Checkpoint::key(&record.slot, record.term));
-        self.outdated.extend(previous);
+        self.process.outdated.extend(previous);
         // After the checkpoint, a slot without a checkpoint is no longer one that our first start
         // made a moment ago.
-        self.outdated.extend(state.intent.map(|_| Checkpoint::intent_key(&self.config.slot)));
-        self.outdated.extend(state.copy.outdated.iter().cloned());
-        self.outdated.extend(gone);
+        self.process
+            .outdated
+            .extend(state.intent.map(|_| Checkpoint::intent_key(&self.config.slot)));
+        self.process.outdated.extend(state.copy.outdated.iter().cloned());
+        self.process.outdated.extend(gone);
         self.begin_copy(copy, &state.copy);
         self.open_windows(&opened.record, &seen, &captured);
-        self.captured = captured;
+        self.tables.captured = captured;
         self.begin(opened);
     }
 
     fn begin(&mut self, opened: Opened) {
         self.apply(Event::Opened(Box::new(opened)));
-        self.streamed = true;
+        self.process.streamed = true;
         self.end_if_copied();
     }
 
@@ -189,7 +212,7 @@ impl Runner {
         self.interrupt_copy();
         self.repair_interrupted();
         self.windows_lost();
-        self.notices.lost();
+        self.backfills.notices.lost();
         if let Some(live) = self.live.take() {
             self.tasks.closing = Some(tokio::spawn(live.stream.finish()));
         }
@@ -203,17 +226,17 @@ impl Runner {
     ) {
         if let Some(live) = &mut self.live {
             let mut desk = desk;
-            desk.recapture(&self.captured); // A reload may have come meanwhile.
+            desk.recapture(&self.tables.captured); // A reload may have come meanwhile.
             live.desk = Some(desk);
         }
-        self.reporter.looked_up(self.planning_since);
+        self.reporter.looked_up(self.tables.planning_since);
         let outcome = match outcome {
             Ok(outcome) => outcome,
             Err(error) => return self.broke(error.into()),
         };
         let known = match place {
             Place::Relation(_, oid) | Place::Copy(_, oid) | Place::Window(_, oid) => {
-                self.actives.get(&oid).cloned()
+                self.tables.actives.get(&oid).cloned()
             }
             Place::Skip(..) | Place::Repair(_) => None,
             Place::Messages | Place::Transactions | Place::Heartbeats | Place::Notices => None,
@@ -245,14 +268,14 @@ impl Runner {
             }
             Place::Copy(table, oid) => {
                 if let Planned::Active(active) = planned {
-                    self.actives.insert(oid, active.clone());
+                    self.tables.actives.insert(oid, active.clone());
                     self.copy_planned(table, active);
                 }
             }
             Place::Relation(slot, oid) => {
                 if let Planned::Active(active) = &planned {
                     self.table_active(oid, active);
-                    self.copies.relation(slot, oid, active);
+                    self.backfills.copies.relation(slot, oid, active);
                 }
                 if let Some(live) = &mut self.live {
                     live.rows.planned(slot, planned);
@@ -260,7 +283,7 @@ impl Runner {
             }
             Place::Repair(_) | Place::Skip(..) => {}
             Place::Messages => {
-                self.messages = planned.clone();
+                self.tables.messages = planned.clone();
                 if let Some(live) = &mut self.live {
                     live.rows.messages_planned(planned);
                 }
@@ -288,14 +311,15 @@ impl Runner {
         if self.config.on_refusal == OnRefusal::Detach {
             self.core.may_detach(active.route);
         }
-        self.actives.insert(oid, active.clone());
+        self.tables.actives.insert(oid, active.clone());
     }
 
     pub(super) fn route_of(&mut self, topic: &str) -> RouteId {
-        let route = self.routes.iter().position(|known| known == topic).unwrap_or_else(|| {
-            self.routes.push(topic.to_owned());
-            self.routes.len() - 1
-        });
+        let route =
+            self.outlet.routes.iter().position(|known| known == topic).unwrap_or_else(|| {
+                self.outlet.routes.push(topic.to_owned());
+                self.outlet.routes.len() - 1
+            });
         RouteId(u32::try_from(route).unwrap_or(u32::MAX))
     }
 
@@ -310,7 +334,7 @@ impl Runner {
         if let (SinkConfig::Kafka(kafka), Some(topic_max)) = (&self.config.sink, topic_max)
             && topic_max < kafka.batch_bytes_max()
         {
-            self.smaller_batches = Some(topic_max);
+            self.outlet.smaller_batches = Some(topic_max);
         }
         producer_max.min(topic_max.unwrap_or(usize::MAX))
     }
@@ -332,16 +356,18 @@ impl Runner {
     /// Exchanges the producer for one with smaller batches. The exchange waits until nothing is in
     /// flight, so that nothing is sent twice.
     pub(super) fn exchange_producer(&mut self) {
-        let (Some(bytes), SinkConfig::Kafka(kafka)) = (self.smaller_batches, &mut self.config.sink)
+        let (Some(bytes), SinkConfig::Kafka(kafka)) =
+            (self.outlet.smaller_batches, &mut self.config.sink)
         else {
             return;
         };
-        if !self.core.ledger().is_settled() || self.core.is_settling() || self.sink.is_none() {
+        if !self.core.ledger().is_settled() || self.core.is_settling() || self.outlet.sink.is_none()
+        {
             return;
         }
         kafka.lower_batch_bytes(bytes);
-        self.smaller_batches = None;
-        if let Some(sink) = self.sink.take() {
+        self.outlet.smaller_batches = None;
+        if let Some(sink) = self.outlet.sink.take() {
             tokio::spawn(sink.settle(SETTLE_LIMIT));
         }
         self.reporter.producer_ended();
@@ -350,17 +376,18 @@ impl Runner {
     }
 
     pub(super) fn start_sink(&mut self) -> Result<(), Exit> {
-        match Sink::start(&self.config.sink, self.core.generation(), self.deliveries.clone()) {
+        match Sink::start(&self.config.sink, self.core.generation(), self.outlet.deliveries.clone())
+        {
             Ok(sink) => {
-                self.sink = Some(sink);
+                self.outlet.sink = Some(sink);
                 Ok(())
             }
             Err(error) => {
-                self.sink_retry_at = now().plus(SINK_RETRY);
+                self.outlet.sink_retry_at = now().plus(SINK_RETRY);
                 let disposition = disposition(&PipelineError::Kafka(error));
                 let waits = match disposition {
                     Disposition::Retry(trouble) | Disposition::Refused(trouble, _) => {
-                        without_client(trouble, self.streamed)
+                        without_client(trouble, self.process.streamed)
                     }
                     halt @ Disposition::Halt(_) => halt,
                 };
@@ -374,20 +401,22 @@ impl Runner {
     /// streamed tries again, because a password file or a certificate may be in exchange. Before
     /// that the configuration is most likely wrong, and the process ends.
     pub(super) fn ensure_sink(&mut self) {
-        let wanted = self.sink.is_none() && self.tasks.settling.is_none() && self.exit.is_none();
-        if !wanted || now() < self.sink_retry_at {
+        let wanted = self.outlet.sink.is_none()
+            && self.tasks.settling.is_none()
+            && self.process.exit.is_none();
+        if !wanted || now() < self.outlet.sink_retry_at {
             return;
         }
         if let Err(exit) = self.start_sink()
-            && !self.streamed
+            && !self.process.streamed
         {
-            self.exit = Some(exit);
+            self.process.exit = Some(exit);
         }
     }
 
     /// Removes outdated records of the state. The next connection repeats a removal that fails.
     pub(super) fn forget_outdated(&mut self) {
-        let keys = std::mem::take(&mut self.outdated);
+        let keys = std::mem::take(&mut self.process.outdated);
         if keys.is_empty() {
             return;
         }
@@ -401,11 +430,11 @@ impl Runner {
 
     /// Brings status and metrics up to date. Replaces a Kafka client that has lost its brokers.
     pub(super) fn report(&mut self) {
-        self.reporter.windows(|| (self.copies.status(), self.copies.totals()));
-        if let Some(statistics) = self.sink.as_ref().and_then(super::Sink::take_statistics) {
+        self.reporter.windows(|| (self.backfills.copies.status(), self.backfills.copies.totals()));
+        if let Some(statistics) = self.outlet.sink.as_ref().and_then(super::Sink::take_statistics) {
             self.reporter.kafka(statistics);
         }
-        if self.sink.as_ref().is_some_and(Sink::is_abandoned) {
+        if self.outlet.sink.as_ref().is_some_and(Sink::is_abandoned) {
             tracing::warn!(
                 "Kafka's client has lost every broker that it knew; another client takes its place"
             );
@@ -415,7 +444,7 @@ impl Runner {
         let now_ms = unix_nanos() / 1_000_000;
         self.report_copy(now_ms);
         if self.reporter.is_due(now_ms) {
-            self.reporter.detached(&self.detaching.tables);
+            self.reporter.detached(&self.tables.detaching.tables);
             self.look_around(); // Under load no timer runs out.
         }
         self.reporter.tell(&mut self.core, now_ms);
@@ -425,7 +454,7 @@ impl Runner {
     /// producer.
     fn look_for_a_login(&mut self) {
         if self.tasks.looking.is_some()
-            || !self.sink.as_ref().is_some_and(super::Sink::take_refused)
+            || !self.outlet.sink.as_ref().is_some_and(super::Sink::take_refused)
         {
             return;
         }

@@ -8,13 +8,18 @@
 //! The offset up to which the topic is obeyed is recorded after the copies that its records asked
 //! for. A copy knows the offset of its record, so that the record begins it once.
 
-use super::*;
+use super::Runner;
+use super::clock::unix_nanos;
+use crate::backfill;
 use crate::backfill::Origin;
 use crate::continuity::checkpoint::Obeyed;
 use crate::kafka::{Followed, Follower, KafkaError};
+use crate::plans::{self, SinkConfig};
+use crate::rows::Signalled;
 use crate::rows::signal_places;
 use crate::snapshot::signal::{Execute, Signal};
 use crate::table::TableName;
+use tokio::sync::mpsc;
 
 /// Capacity of the channel from the signal topic. People write signals, so that few wait.
 const HEARD_MAX: usize = 16;
@@ -41,10 +46,10 @@ impl Runner {
         else {
             return Ok(());
         };
-        if self.signal_follower.is_none() {
+        if self.backfills.signal_follower.is_none() {
             let from = obeyed.filter(|obeyed| obeyed.topic == *topic).map(|obeyed| obeyed.next);
             let (hear, heard) = mpsc::channel(HEARD_MAX);
-            self.signal_follower = Some(SignalFollower {
+            self.backfills.signal_follower = Some(SignalFollower {
                 _follower: Follower::start(kafka, topic, from, hear)?,
                 heard,
                 waiting: None,
@@ -59,18 +64,19 @@ impl Runner {
         if let Followed::From(offset) = followed {
             let topic = self.config.snapshot.signal_topic.clone().unwrap_or_default();
             tracing::info!(topic, offset, "signals are read from the end of the topic on");
-            self.copies.obeyed(&topic, offset);
-        } else if let Some(signal_follower) = &mut self.signal_follower {
+            self.backfills.copies.obeyed(&topic, offset);
+        } else if let Some(signal_follower) = &mut self.backfills.signal_follower {
             signal_follower.waiting = Some(followed);
         }
     }
 
     /// Acts on the waiting record of the signal topic once the first copy is over.
     pub(super) fn obey_heard(&mut self) {
-        if self.copying.is_some() {
+        if self.first_copy.copying.is_some() {
             return;
         }
         let Some(followed) = self
+            .backfills
             .signal_follower
             .as_mut()
             .and_then(|signal_follower| signal_follower.waiting.take())
@@ -98,7 +104,7 @@ impl Runner {
                 offset.saturating_add(1)
             }
         };
-        self.copies.obeyed(&topic, next);
+        self.backfills.copies.obeyed(&topic, next);
     }
 
     /// The columns of a signal's id, type and data. `None` if the plan is not of the signal table,
@@ -131,15 +137,15 @@ impl Runner {
             Signal::Execute(asked) => self.execute(id, origin, &asked),
             Signal::Log(message) => tracing::info!(id, message, "a signal asks for this line"),
             Signal::Stop(tables) => {
-                let captured = &self.captured;
+                let captured = &self.tables.captured;
                 let named = |name: &str| captured.iter().find(|table| table.to_string() == name);
                 let ended = match &tables {
                     Some(tables) => {
                         let is_meant =
                             |name: &str| named(name).is_some_and(|table| tables.name(table));
-                        self.copies.stop(Some(&is_meant)).len()
+                        self.backfills.copies.stop(Some(&is_meant)).len()
                     }
-                    None => self.copies.stop(None).len(),
+                    None => self.backfills.copies.stop(None).len(),
                 };
                 if ended > 0 {
                     self.chunk_dropped();
@@ -147,19 +153,19 @@ impl Runner {
                 tracing::info!(id, ended, "a signal ended copies");
             }
             Signal::Pause => {
-                let held = self.copies.pause();
+                let held = self.backfills.copies.pause();
                 self.chunk_dropped();
                 tracing::info!(id, held, "a signal holds copies");
             }
             Signal::Resume => {
-                let freed = self.copies.resume();
+                let freed = self.backfills.copies.resume();
                 tracing::info!(id, freed, "a signal lets copies go on");
             }
         }
     }
 
     fn execute(&mut self, id: &str, origin: Origin, asked: &Execute) {
-        for entry in asked.tables.unmatched(&self.captured) {
+        for entry in asked.tables.unmatched(&self.tables.captured) {
             tracing::warn!(
                 id,
                 entry,
@@ -167,7 +173,7 @@ impl Runner {
             );
         }
         let named: Vec<TableName> =
-            self.captured.iter().filter(|table| asked.tables.name(table)).cloned().collect();
+            self.tables.captured.iter().filter(|table| asked.tables.name(table)).cloned().collect();
         let (aside, meant): (Vec<TableName>, Vec<TableName>) =
             named.into_iter().partition(|table| self.is_detached(&table.to_string()));
         for table in aside {
@@ -183,7 +189,7 @@ impl Runner {
                 filter,
                 surrogate: asked.surrogate.clone(),
             };
-            if self.copies.begin_wanted(table, wanted, now_ms) {
+            if self.backfills.copies.begin_wanted(table, wanted, now_ms) {
                 begun += 1;
             } else {
                 tracing::warn!(id, %table, "a signal's table is being copied already: it is not begun anew");
@@ -202,6 +208,6 @@ impl Runner {
         if let Some(task) = self.tasks.chunk.take() {
             task.abort();
         }
-        self.reader = None;
+        self.backfills.reader = None;
     }
 }

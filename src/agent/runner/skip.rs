@@ -1,10 +1,19 @@
 //! Skips one change on behalf of an operator. The consent is recorded first, and then the stream is
 //! read again.
 
-use super::*;
+use super::clock::unix_nanos;
+use super::session::Place;
+use super::{PlanningTask, Runner};
+use crate::change::RelationSlot;
 use crate::continuity::checkpoint::State;
+use crate::continuity::halted::Halted;
 use crate::continuity::skipped::{Consent, Skipped, beyond_bound};
 use crate::continuity::{Granted, Refused, Reply};
+use crate::core::Event;
+use crate::lsn::Oid;
+use crate::plans::keeper::KeeperError;
+use crate::plans::{self, Desk};
+use crate::rows::Rows;
 
 /// A consent, the reply that waits for it, and the outcome of its write.
 pub(super) type Consented = (Skipped, Reply, Result<(), KeeperError>);

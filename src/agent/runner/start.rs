@@ -1,9 +1,22 @@
 //! Starts the agent: opens the state, then turns the loop until the process ends.
 
-use super::*;
+use super::clock::unix_nanos;
+use super::{REPORTS_MAX, Runner, TROUBLES_MAX, session};
+use crate::agent::Config;
+use crate::agent::pace::Spent;
+use crate::agent::report::Reporter;
+use crate::agent::request::Asked;
+use crate::agent::supervise::{Disposition, Exit, PipelineError, disposition};
+use crate::continuity::Trouble;
 use crate::continuity::{Refused, TroubleReason};
 use crate::core::Stopped;
 use crate::kafka::{KafkaError, State};
+use crate::metrics::Metrics;
+use crate::plans::SinkConfig;
+use crate::plans::keeper::Keeper;
+use crate::status::Status;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
 
 /// Pause before the state is opened again, while Kafka is away at the start.
 const STATE_RETRY: Duration = Duration::from_secs(1);
@@ -58,7 +71,7 @@ pub async fn run(
         runner.report();
         runner.reporter.lap(Spent::Other);
         runner.exit_where_halted();
-        if let Some(exit) = runner.exit {
+        if let Some(exit) = runner.process.exit {
             runner.close_down().await;
             return exit;
         }

@@ -1,6 +1,8 @@
 //! Measures the load of the source while something is copied, and limits the copies by it.
 
-use super::*;
+use super::Runner;
+use crate::postgres::Sql;
+use crate::postgres::slot::{self, SlotRow};
 use crate::postgres::surroundings;
 use crate::snapshot::kindness::{Kindness, Share, Strain};
 
@@ -11,29 +13,30 @@ pub(super) type Looked = Option<(SlotRow, Option<u64>)>;
 impl Runner {
     /// Whether the first copy, a backfill or a standstill is under way.
     pub(super) fn copies_anything(&self) -> bool {
-        self.copying.is_some() || !self.copies.is_empty()
+        self.first_copy.copying.is_some() || !self.backfills.copies.is_empty()
     }
 
     /// Takes a reading of the source's load. Copies get the share of time that the load allows.
     pub(super) fn judge_strain(&mut self, row: &SlotRow, standby_lag_bytes: Option<u64>) {
         if self.copies_anything() {
             let retained_bytes = row.retained_bytes().unwrap_or_default();
-            self.kindness.look(Strain {
+            self.backfills.kindness.look(Strain {
                 safe_bytes: row.safe_wal_size,
                 retained_bytes,
                 standby_lag_bytes,
             });
         } else {
-            self.kindness = Kindness::default();
+            self.backfills.kindness = Kindness::default();
         }
-        self.copies.take_share(self.kindness.of_chunks());
-        let held = self.kindness.of_held();
-        if let Some(copying) = &mut self.copying {
+        self.backfills.copies.take_share(self.backfills.kindness.of_chunks());
+        let held = self.backfills.kindness.of_held();
+        if let Some(copying) = &mut self.first_copy.copying {
             copying.take_share(held);
         }
-        let holds = self.copying.is_some() || self.reading.is_some();
-        let share = if holds { held } else { self.kindness.of_chunks() };
-        self.reporter.paced(share, self.kindness.in_words().filter(|_| share < Share::FREE));
+        let holds = self.first_copy.copying.is_some() || self.backfills.reading.is_some();
+        let share = if holds { held } else { self.backfills.kindness.of_chunks() };
+        self.reporter
+            .paced(share, self.backfills.kindness.in_words().filter(|_| share < Share::FREE));
     }
 }
 

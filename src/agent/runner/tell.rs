@@ -1,39 +1,42 @@
 //! Turns news of copies into notices, and sends the notices as records while rows could be sent as
 //! well.
 
-use super::*;
+use super::clock::{run_id, unix_nanos};
+use super::session::Place;
+use super::{Runner, tools};
 use crate::backfill::notices::News;
+use crate::initial::Copying;
 
 impl Runner {
     /// Takes the news of copies, and sends the notices that wait.
     pub(super) fn tell(&mut self) {
-        if !self.notices.are_wanted() {
+        if !self.backfills.notices.are_wanted() {
             return;
         }
         self.hear_copies();
-        self.notices.settle(self.core.ledger().oldest());
-        if self.notices.next().is_none() || !self.may_tell() {
+        self.backfills.notices.settle(self.core.ledger().oldest());
+        if self.backfills.notices.next().is_none() || !self.may_tell() {
             return;
         }
-        let (Some(live), Some(sink)) = (&mut self.live, &mut self.sink) else { return };
+        let (Some(live), Some(sink)) = (&mut self.live, &mut self.outlet.sink) else { return };
         if !live.rows.can_tell() {
             let Some(desk) = live.desk.take() else { return };
             self.tasks.planning =
                 Some(tokio::spawn(async move { (Place::Notices, desk.notices().await) }));
             return;
         }
-        let mut tools = tools(&mut self.core, sink, &mut self.copies, &self.reporter);
+        let mut tools = tools(&mut self.core, sink, &mut self.backfills.copies, &self.reporter);
         while (tools.core.has_room() || tools.core.has_room_to_copy(0)) && tools.sink.has_room() {
-            let Some(notice) = self.notices.next() else { return self.end_if_copied() };
+            let Some(notice) = self.backfills.notices.next() else { return self.end_if_copied() };
             let ticket = tools.core.next_ticket();
             match live.rows.tell(notice, &mut tools) {
-                Ok(true) => self.notices.sent(ticket),
+                Ok(true) => self.backfills.notices.sent(ticket),
                 Ok(false) => {
                     tracing::warn!(
                         kind = notice.kind,
                         "a notification is dropped: its topic takes no record of its size"
                     );
-                    drop(self.notices.give_up());
+                    drop(self.backfills.notices.give_up());
                 }
                 Err(error) => return self.broke(error.into()),
             }
@@ -42,16 +45,16 @@ impl Runner {
 
     /// Turns the news that copies have noted into notices.
     pub(super) fn hear_copies(&mut self) {
-        let first = self.copying.as_mut().map(Copying::take_news).unwrap_or_default();
-        for news in first.into_iter().chain(self.copies.take_news()) {
+        let first = self.first_copy.copying.as_mut().map(Copying::take_news).unwrap_or_default();
+        for news in first.into_iter().chain(self.backfills.copies.take_news()) {
             self.note(news);
         }
     }
 
     /// Turns news of a copy into a notice, if notices are wanted.
     pub(super) fn note(&mut self, news: News) {
-        if self.notices.are_wanted() {
-            self.notices.note(news, run_id(), unix_nanos() / 1_000_000);
+        if self.backfills.notices.are_wanted() {
+            self.backfills.notices.note(news, run_id(), unix_nanos() / 1_000_000);
         }
     }
 
@@ -59,7 +62,7 @@ impl Runner {
         self.core.is_streaming()
             && !self.core.is_stopping()
             && self.tasks.planning.is_none()
-            && self.smaller_batches.is_none()
+            && self.outlet.smaller_batches.is_none()
             && self.live.as_ref().is_some_and(|live| live.desk.is_some())
     }
 }

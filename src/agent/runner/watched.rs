@@ -144,7 +144,7 @@ impl Runner {
         let Some(live) = &self.live else { return };
         let (sql, slot, copying) =
             (Arc::clone(&live.sql), self.config.slot.clone(), self.copies_anything());
-        let question = self.watch.question(&self.config);
+        let question = self.checks.watch.question(&self.config);
         self.tasks.looking = Some(tokio::spawn(async move {
             let row = strain::look(&sql, &slot, copying).await;
             let seen = match question {
@@ -157,8 +157,8 @@ impl Runner {
 
     /// Takes a look, and acts on its findings.
     pub(super) fn watched(&mut self, seen: Seen) {
-        self.watch.due = Some(tokio::time::Instant::now() + seen.took * SHARE);
-        let is_current = match (&self.watch.base, &seen.base) {
+        self.checks.watch.due = Some(tokio::time::Instant::now() + seen.took * SHARE);
+        let is_current = match (&self.checks.watch.base, &seen.base) {
             (Some(base), Some(compared)) => Arc::ptr_eq(base, compared),
             (base, compared) => base.is_none() && compared.is_none(),
         };
@@ -169,7 +169,7 @@ impl Runner {
         match seen.outcome {
             Ok((now, findings)) => {
                 self.reporter.unidentified(&now.failing());
-                self.watch.base = Some(now);
+                self.checks.watch.base = Some(now);
                 self.found(&findings);
             }
             Err(error) => self.reporter.unwatched(&Chain(&error).to_string()),

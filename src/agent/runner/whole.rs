@@ -1,11 +1,13 @@
 //! The runner's part in a standstill: it starts and ends the session that reads the table, takes
 //! its events, and sends its rows while the stream stands still.
 
-use super::*;
+use super::clock::now;
+use super::{Runner, beside, tools};
 use crate::core::{Moment, SECOND};
 use crate::postgres::copies::Piece;
 use crate::snapshot::prepare::refused;
 use crate::snapshot::temporary::{Failure, Order, Temporary, Told};
+use crate::table::TableName;
 
 /// Memory of a reader in bytes, besides records in flight: the piece in hand, one in the queue, the
 /// one that is being filled, and the buffer of the socket.
@@ -41,7 +43,7 @@ pub(super) async fn told(reading: Option<&mut Reading>) -> Option<Told> {
 impl Runner {
     pub(super) fn read_whole(&mut self, id: u64, order: Order) {
         let (table, temporary) = (order.table.clone(), Temporary::start(order));
-        self.reading =
+        self.backfills.reading =
             Some(Reading { id, table, temporary, in_hand: None, done: false, next_piece: now() });
     }
 
@@ -49,10 +51,15 @@ impl Runner {
     /// would wait for it.
     pub(super) fn whole_on(&mut self) {
         if self.core.is_stopping() {
-            self.copies.drop_whole();
+            self.backfills.copies.drop_whole();
         }
-        if self.reading.as_ref().is_some_and(|reading| self.copies.whole_id() != Some(reading.id)) {
-            self.reading = None;
+        if self
+            .backfills
+            .reading
+            .as_ref()
+            .is_some_and(|reading| self.backfills.copies.whole_id() != Some(reading.id))
+        {
+            self.backfills.reading = None;
             if let Some(live) = &mut self.live {
                 live.silence.unheard(tokio::time::Instant::now());
             }
@@ -61,27 +68,27 @@ impl Runner {
 
     /// Bytes that the session holds. 0 without a session.
     pub(super) fn whole_bytes(&self) -> usize {
-        self.reading.as_ref().map_or(0, |_| READER_BYTES)
+        self.backfills.reading.as_ref().map_or(0, |_| READER_BYTES)
     }
 
     pub(super) fn whole_told(&mut self, told: Told) {
-        let Some(reading) = &mut self.reading else { return };
+        let Some(reading) = &mut self.backfills.reading else { return };
         match told {
             Told::Noted(noted) => {
                 // The copy holds the stream before the session takes its snapshot. So the snapshot
                 // has everything that was sent until now.
-                self.copies.whole_noted(noted);
+                self.backfills.copies.whole_noted(noted);
                 reading.temporary.go();
             }
             Told::Begun(point, table) => {
-                self.copies.whole_begun(point, &table);
+                self.backfills.copies.whole_begun(point, &table);
             }
             Told::Rows(piece) => {
                 let rate = self.config.snapshot.rows_per_second.filter(|rate| *rate > 0);
                 let pause =
                     rate.map_or(0, |rate| (piece.rows() as u64).saturating_mul(SECOND) / rate);
                 let busy = now().since(reading.next_piece);
-                let pause = pause.max(self.kindness.of_held().rest_after(busy));
+                let pause = pause.max(self.backfills.kindness.of_held().rest_after(busy));
                 reading.next_piece = reading.next_piece.max(now()).plus(pause);
                 reading.in_hand = Some((piece, 0));
             }
@@ -91,30 +98,30 @@ impl Runner {
     }
 
     fn whole_failed(&mut self, failure: &Failure) {
-        let Some(Reading { id, table, .. }) = self.reading.take() else { return };
+        let Some(Reading { id, table, .. }) = self.backfills.reading.take() else { return };
         match failure {
             Failure::Postgres(error) if error.sqlstate().is_some_and(beside::is_final) => {
-                self.copies.refused(id, &refused(&table, error));
+                self.backfills.copies.refused(id, &refused(&table, error));
             }
             Failure::NoRoom { .. }
             | Failure::Writers(_)
             | Failure::Rewritten
             | Failure::NotPublished
-            | Failure::Postgres(_) => self.copies.whole_failed(failure),
+            | Failure::Postgres(_) => self.backfills.copies.whole_failed(failure),
         }
     }
 
     /// Sends rows of the standstill while there is room.
     pub(super) fn send_whole(&mut self) {
         let (Some(reading), Some(live), Some(sink)) =
-            (&mut self.reading, &mut self.live, &mut self.sink)
+            (&mut self.backfills.reading, &mut self.live, &mut self.outlet.sink)
         else {
             return;
         };
-        if self.tasks.planning.is_some() || self.smaller_batches.is_some() {
+        if self.tasks.planning.is_some() || self.outlet.smaller_batches.is_some() {
             return;
         }
-        let mut tools = tools(&mut self.core, sink, &mut self.copies, &self.reporter);
+        let mut tools = tools(&mut self.core, sink, &mut self.backfills.copies, &self.reporter);
         if let Some((piece, at)) = &mut reading.in_hand {
             match live.rows.whole(piece, *at, &mut tools) {
                 Ok(Some(next)) => *at = next,
@@ -122,8 +129,11 @@ impl Runner {
                 Err(error) => return self.broke(error.into()),
             }
         }
-        if reading.done && reading.in_hand.is_none() && self.copies.sends_whole().is_some() {
-            self.copies.whole_sent_all(self.core.next_ticket());
+        if reading.done
+            && reading.in_hand.is_none()
+            && self.backfills.copies.sends_whole().is_some()
+        {
+            self.backfills.copies.whole_sent_all(self.core.next_ticket());
         }
     }
 }

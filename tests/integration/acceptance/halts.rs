@@ -208,11 +208,11 @@ fn a_copy_that_another_replica_makes_is_not_cut_off() {
     a.until("it copies", |status| status.copy.as_ref().is_some_and(|copy| copy.rows > 0));
     let b = world.agent(only);
     let told = b.until("it waits or halts", |status| {
-        matches!(status.phase, Phase::Retrying | Phase::Halted)
+        matches!(status.phase, Phase::Standby | Phase::Halted)
     });
     assert_eq!(
         (told.phase, told.reason.as_str()),
-        (Phase::Retrying, "slot_in_use"),
+        (Phase::Standby, "standby"),
         "{}",
         told.detail
     );
