@@ -30,7 +30,7 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
         "The row takes the place of its envelope, as with Debezium's `ExtractNewRecordState`. `deletes` is `tombstone` \
          (the default), `drop`, `rewrite`, `rewrite-with-tombstone` or `delete-to-tombstone`. `add_fields` and \
          `add_headers` take fields of the envelope: `op`, `ts_ms`, a field of `source` or, by `struct.field`, of \
-         another struct. `:name` renames it. Truncates are dropped. A field that the envelope does not have is left \
+         another struct. `field:name` renames a field. Truncates are dropped. A field that the envelope does not have is left \
          out.",
         "type = \"unwrap\"\ndeletes = \"rewrite\"\nadd_fields = [\"op\", \"lsn:position\"]\nadd_headers = [\"table\"]",
     ),
@@ -71,7 +71,7 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
     ),
     (
         "hoist-field",
-        "The whole becomes the only field of a struct.",
+        "The whole key or value becomes the only field of a new struct.",
         "type = \"extract-field\"\nof = \"key\"\nfield = \"id\"\n\n[[transform]]\ntype = \"hoist-field\"\nof = \"key\"\n\
          field = \"order_id\"",
     ),
@@ -126,23 +126,23 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
 
 const HEAD: &str = "# Transforms
 
-A transform changes the form of records before they are encoded: Kafka Connect's stock transforms and Debezium's, under
-keys of our own. `wellspring config import` translates `transforms` and `predicates` of a connector. A transform that has
-no counterpart is refused there by its name.
+A transform changes the form of records before they are encoded. The transforms of this page do what Kafka Connect's
+stock transforms and some of Debezium's do. `wellspring config import` translates `transforms` and `predicates` of a
+connector, and refuses a transform that has no counterpart by its name.
 
 Each `[[transform]]` in the configuration is applied in turn. `tables` limits it to tables (patterns as in
-`tables.include`); without it, all tables are meant. One condition can limit it further, as Connect's predicates do:
+`tables.include`). Without it, the transform applies to all tables. One condition can limit it further, as Connect's predicates do:
 `when_topic` (an expression that fits all of the topic), `when_header` (the record has a header of this name) or
-`when_tombstone = true`. `negate = true` turns the condition around.
+`when_tombstone = true`. With `negate = true` the transform applies where the condition does not hold.
 
-Transforms are applied once to the description of a table, and the result is compiled into its plan. No transform runs
-for a row. A field that is not there, a name that Kafka or Avro does not take, and transforms that give the records of
+Transforms are applied once to the description of a table, and each row is then encoded in the resulting form. So a
+transform adds no work for a row. A field that is not there, a name that Kafka or Avro does not take, and transforms that give the records of
 one table two topics or two schemas are refused before the first record.
 
 - Transforms work on the records of tables. Logical messages, heartbeats, transaction records and notifications stay as
   they are.
 - `null_becomes_default` says for most types whether a null is read as the default of its column, as Connect's
-  `replace.null.with.default` does. It is true unless it is set.
+  `replace.null.with.default` does. It is true by default.
 - With `deletes = \"tombstone\"` the record of a delete has no value in every format. Debezium with the JSON converter
   writes the text `null` there, which a compacted topic would keep.
 - `route.by.field` and the dropping of fields by a header (`unwrap`), `TimestampRouter`, `Cast`, `TimestampConverter`,
