@@ -71,7 +71,7 @@ impl Told {
             return Told {
                 phase: Phase::Paused,
                 reason: "paused".to_owned(),
-                detail: "an operator asked for it; Postgres keeps the log meanwhile".to_owned(),
+                detail: "an operator asked for it; Postgres keeps the WAL meanwhile".to_owned(),
                 next: "`wellspring resume` goes on".to_owned(),
             };
         }

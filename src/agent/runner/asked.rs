@@ -30,7 +30,7 @@ impl Runner {
             Request::Pause => {
                 self.apply(Event::Pause);
                 reply.send(Ok(Granted(
-                    "paused: no change is read until `wellspring resume` or a restart; Postgres keeps the log meanwhile"
+                    "paused: no change is read until `wellspring resume` or a restart; Postgres keeps the WAL meanwhile"
                         .to_owned(),
                 )));
             }
