@@ -119,11 +119,13 @@ fn failure(error: ImportError) -> Failure {
         }
         ImportError::Refused { refused } => {
             let details = refused.iter().map(|(name, why)| format!("{name}: {why}")).collect();
-            told(primary, details, "change them there, or leave them out with --lossy")
+            let next = "correct these properties and import again; --lossy leaves out what has no \
+                        counterpart, but a missing property has to be added";
+            told(primary, details, next)
         }
         ImportError::Faulty(faults) => {
             let details = faults.to_string().lines().map(str::to_owned).collect();
-            told(primary, details, "correct the values in the file that is imported")
+            told(primary, details, "correct or add these values in the imported files")
         }
     }
 }

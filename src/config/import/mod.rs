@@ -58,7 +58,7 @@ pub enum ImportError {
     #[error(transparent)]
     Source(#[from] SourceError),
     /// Properties without a counterpart, each with its reason.
-    #[error("{} without counterpart", counted(refused.len()))]
+    #[error("{} cannot be translated", counted(refused.len()))]
     Refused {
         /// Pairs of property and reason.
         refused: Vec<(String, String)>,
