@@ -208,7 +208,7 @@ impl Reporter {
             table = ready.name,
             topic = ready.plan.topic(),
             partitions = ready.partitions,
-            "planned"
+            "the records of this table go to this topic"
         );
         self.tables.insert(ready.name.clone(), self.metrics.table(&ready.name));
         let table = self.status.tables.entry(ready.name.clone()).or_default();

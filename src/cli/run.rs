@@ -81,15 +81,20 @@ fn greet(checked: &Checked, admin: Option<&admin::Server>) {
         hosts = hosts.join(","),
         slot = checked.slot,
         publication = checked.publication,
-        "from Postgres"
+        "this agent reads from Postgres"
     );
     let prefix = &checked.encode.prefix;
     match &checked.sink {
         SinkConfig::Kafka(kafka) => {
-            info!(brokers = kafka.brokers.join(","), prefix, format = ?checked.encode.format, "into Kafka")
+            info!(
+                brokers = kafka.brokers.join(","),
+                prefix,
+                format = ?checked.encode.format,
+                "this agent writes to Kafka"
+            )
         }
         SinkConfig::Stdout { state_file } => {
-            info!(state = %state_file.display(), prefix, "to standard output")
+            info!(state = %state_file.display(), prefix, "this agent writes to standard output")
         }
     }
     match admin {
