@@ -67,19 +67,20 @@ enum Command {
         #[arg(long)]
         exit_on_halt: bool,
     },
-    /// Connect to Postgres, Kafka and the registry, and print what is wrong with the SQL or setting that fixes it
+    /// Check Postgres, Kafka and the registry, and print for each fault the SQL or setting that fixes it
     ///
-    /// Changes nothing. Ends with 0 if nothing fails, warnings or not; else with the status of what fails first.
+    /// The command changes nothing. It ends with 0 if it finds no fault; warnings do not count.
+    /// Otherwise it ends with the exit status of the first fault.
     #[command(after_help = Code::TABLE)]
     Check {
         /// Print findings as JSON
         #[arg(long)]
         json: bool,
     },
-    /// The configuration
+    /// Show, explain or import the configuration
     #[command(subcommand, arg_required_else_help = true)]
     Config(ConfigCommand),
-    /// The replication slot and our record of it
+    /// Show, create or drop the replication slot, or accept the loss that a halt named
     #[command(subcommand, arg_required_else_help = true, after_help = Code::TABLE)]
     Slot(slot::Command),
     /// Ask the running agent to copy tables again while it streams
@@ -97,7 +98,7 @@ enum Command {
         #[arg(long)]
         cancel: bool,
     },
-    /// Ask the running agent to read no more changes; Postgres keeps the log meanwhile
+    /// Ask the running agent to read no more changes; Postgres keeps the WAL meanwhile
     Pause,
     /// Ask the running agent to go on
     Resume,
@@ -105,35 +106,36 @@ enum Command {
     Reload,
     /// Ask the halted agent to leave out the one change that cannot be sent, by consent that is recorded
     ///
-    /// Its key then lacks this change. The change itself goes to the quarantine topic. Table, commit and ordinal are those
-    /// that status names: another change is never skipped.
+    /// The topic then lacks this change, and the quarantine topic has it. Table, commit and ordinal are
+    /// those that the status names: no other change is ever skipped.
     #[command(after_help = Code::TABLE)]
     Skip {
         /// The change's table, as schema.table
         #[arg(value_name = "TABLE")]
         table: String,
-        /// The LSN of its commit
+        /// The LSN of the commit that made the change
         #[arg(long, value_name = "LSN")]
         commit: crate::lsn::Lsn,
-        /// Its place in the transaction
+        /// The place of the change in its transaction
         #[arg(long, value_name = "N")]
         ordinal: u64,
-        /// Why it may be left out
+        /// Why the change may be left out
         #[arg(long, value_name = "TEXT")]
         why: String,
-        /// Who says so [env: USER]
+        /// Who gives the consent [env: USER]
         #[arg(long, value_name = "NAME")]
         by: Option<String>,
     },
     /// Try a recorded halt once more, after its cause is removed; agents of the slot notice it within seconds
     ///
-    /// Works on the state, so no agent has to run. `record_too_large`, `row_unencodable`, `undeliverable` and
+    /// The command changes the recorded state, so no agent has to run. `record_too_large`, `row_unencodable`, `undeliverable` and
     /// `history_differs` can be tried again; the other halts need another step, which is printed.
     #[command(after_help = Code::TABLE)]
     Retry,
     /// Show what the pipeline has left in Postgres and in its state topic, and with --yes remove it
     ///
-    /// The slot, the publication unless postgres.create_publication is off, the state records. Topics with events stay.
+    /// It removes the slot, the publication and the state records. A publication stays if this pipeline
+    /// has not made it or another program streams with it. Topics with events stay, too.
     #[command(after_help = Code::TABLE)]
     Remove {
         /// Remove what is shown
@@ -150,9 +152,10 @@ enum Command {
     /// Take over from a Debezium that is stopped: prove that its offset, its slot and the server fit, and go on from there
     #[command(after_help = Code::TABLE)]
     Adopt(adopt::Arguments),
-    /// A throw-away Postgres, Kafka and registry, with changes flowing between them and a consumer that compares
+    /// Start a temporary Postgres, Kafka and registry, stream changes, and compare tables with topics
     ///
-    /// Ends by Ctrl-C, or after DEMO_SECONDS. Exit status 0 only if every table equals its topic.
+    /// The demo ends by Ctrl-C, or after the number of seconds in the variable DEMO_SECONDS. Its exit
+    /// status is 0 only if every table equals its topic.
     Demo,
 }
 

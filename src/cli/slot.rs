@@ -23,18 +23,18 @@ pub(super) enum Command {
     ///
     /// Without --yes it only shows what would be lost.
     Drop {
-        /// Drop it, and lose what it keeps
+        /// Drop the slot, and lose the changes that it keeps
         #[arg(long)]
         yes: bool,
     },
     /// Accept the loss that a halt named, and go on under a new epoch
     ///
-    /// With --from and --to the gap must lie within that range, so that nothing is accepted unseen.
+    /// With --from and --to, a gap that reaches beyond this range is not accepted.
     Accept {
-        /// Where the accepted range begins, as the halt named it
+        /// Where the accepted range begins; the halt names it
         #[arg(long, value_name = "LSN", requires = "to")]
         from: Option<Lsn>,
-        /// Where it ends
+        /// Where the accepted range ends
         #[arg(long, value_name = "LSN", requires = "from")]
         to: Option<Lsn>,
     },
