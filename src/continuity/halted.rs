@@ -278,7 +278,7 @@ impl Halt {
         match self.recorded.as_deref() {
             None => self.detail.clone(),
             Some(Recorded { at_ms, run, .. }) => {
-                format!("{} (recorded at {} by run {run})", self.detail, utc(*at_ms))
+                format!("{} (this halt was recorded at {} by run {run})", self.detail, utc(*at_ms))
             }
         }
     }
@@ -344,7 +344,10 @@ mod tests {
         let halt = halted.halt();
         assert_eq!(halt.place.unwrap().at.ordinal, 2);
         assert_eq!(halt.oversize.as_deref(), halted.oversize.as_ref());
-        assert_eq!(halted.halt().told(), "why (recorded at 2023-11-14T22:13:20Z by run a)");
+        assert_eq!(
+            halted.halt().told(),
+            "why (this halt was recorded at 2023-11-14T22:13:20Z by run a)"
+        );
     }
 
     #[test]

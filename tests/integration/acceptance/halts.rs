@@ -38,7 +38,7 @@ fn pair(world: &World, more: &str) -> (Running, Running) {
 #[track_caller]
 fn both_halt(agents: [&Running; 2], reason: &str) {
     let is_recorded =
-        |status: &Status| status.reason == reason && status.detail.contains("(recorded at");
+        |status: &Status| status.reason == reason && status.detail.contains("recorded at");
     let told = agents.map(|agent| agent.until(reason, is_recorded));
     assert_eq!((&told[0].detail, told[0].range), (&told[1].detail, told[1].range));
     assert_eq!(told[0].stands_at, told[1].stands_at);
