@@ -259,7 +259,7 @@ impl Current {
                 "only [tables], [snapshot] and [registry] change in a running agent; these need a restart: {keys}"
             ))
         } else if taken.is_empty() {
-            Ok(Granted("it is the same as before".to_owned()))
+            Ok(Granted("the configuration is the same as before".to_owned()))
         } else {
             agent.ask(Request::Reload(Box::new(loaded.checked.pipeline(self.exit_on_halt)))).await
         };

@@ -269,8 +269,11 @@ fn an_agent_takes_requests_with_the_token_and_reloads_its_file() {
 
     // SIGHUP and the command do the same.
     agent.signal("-HUP");
-    agent.says("configuration read again: it is the same as before");
-    assert_eq!(ask(&["reload"]), (Some(0), "it is the same as before\n".to_owned(), String::new()));
+    agent.says("configuration read again: the configuration is the same as before");
+    assert_eq!(
+        ask(&["reload"]),
+        (Some(0), "the configuration is the same as before\n".to_owned(), String::new())
+    );
 
     // A rotated token counts at once, for both sides.
     std::fs::write(&token, "fedcba9876543210fedcba9876543210").unwrap();
