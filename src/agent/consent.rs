@@ -48,7 +48,7 @@ pub enum ConsentError {
     #[error("{why}")]
     NotAdopted { why: String, next: String },
     /// Continuity is proven, so that there is nothing to accept.
-    #[error("nothing to accept: record and slot fit together")]
+    #[error("there is nothing to accept: record and slot show no gap")]
     NothingToAccept,
     /// A halt is recorded, and consent to a gap does not end it.
     #[error("`{}` is not ended by `wellspring slot accept`", reason.code())]
@@ -60,7 +60,7 @@ pub enum ConsentError {
     #[error("`{}` is not ended by another try", reason.code())]
     NotRetried { reason: Reason },
     /// The range of the command differs from the gap that was found.
-    #[error("the gap is {} to {}, not within the range: see `wellspring slot status`", found.from, found.to)]
+    #[error("the gap from {} to {} is not within the range of --from and --to: see `wellspring slot status`", found.from, found.to)]
     OtherRange { found: LsnRange },
 }
 
