@@ -134,8 +134,9 @@ enum Command {
     Retry,
     /// Show what the pipeline has left in Postgres and in its state topic, and with --yes remove it
     ///
-    /// It removes the slot, the publication and the state records. A publication stays if this pipeline
-    /// has not made it or another program streams with it. Topics with events stay, too.
+    /// It removes the slot, the publication and the state records. A publication stays if
+    /// postgres.create_publication is off, if this pipeline has not made it, or if another program
+    /// streams with it. Topics with events stay, too.
     #[command(after_help = Code::TABLE)]
     Remove {
         /// Remove what is shown

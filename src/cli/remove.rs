@@ -31,7 +31,10 @@ pub(super) fn run(checked: &Checked, yes: bool) -> Result<Code, Failure> {
 
 fn shown(checked: &Checked, left: &Leftovers) -> Vec<String> {
     let slot = match &left.slot {
-        None => format!("slot         `{}` does not exist, or is not ours", checked.slot),
+        None => format!(
+            "slot         `{}` does not exist, or belongs to another plugin or database",
+            checked.slot
+        ),
         Some(row) => {
             let held = row.active_pid.map_or_else(String::new, |pid| {
                 format!(", held by pid {pid}: stop that agent first")
