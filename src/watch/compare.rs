@@ -248,7 +248,7 @@ impl<'a> Comparison<'a> {
             let detail = format!(
                 "the replica identity of table {table} changed: old rows carry other columns"
             );
-            let next = "see the documentation on keys: records from here on may have another key";
+            let next = "check that consumers expect it: records from here on may have another key";
             self.find(Code::KeyChanged, Some(before), detail, next.to_owned());
         }
     }
