@@ -51,7 +51,7 @@ pub(super) async fn rehearse(
         told.push(format!("and {more} more"));
     }
     let next =
-        "correct [columns], [masks], [keys], [[transform]] or the tables as each of them says";
+        "correct what the detail names in [columns], [masks], [keys], [[transform]] or the tables";
     Err(PipelineError::Refused(Trouble::plain(TroubleReason::TableRefused, told.join("; "), next)))
 }
 

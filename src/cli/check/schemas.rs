@@ -74,7 +74,7 @@ pub(super) fn plans(drafted: &[Drafted], findings: &mut Findings) {
         if let Err(why) = &table.draft {
             findings.fail(
                 format!("{}: {why}", table.name),
-                "change what it names, or put the table into tables.exclude",
+                "change what this fault names, or put the table into tables.exclude",
             );
         }
     }
