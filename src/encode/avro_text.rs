@@ -16,7 +16,7 @@ const MAP_ENTRY: &str = "io.confluent.connect.avro.MapEntry";
 /// The Avro text of a schema.
 pub(super) fn text(schema: &Schema) -> String {
     let mut writer = Writer { out: Vec::with_capacity(4096), seen: Vec::new(), namespace: None };
-    writer.schema(schema);
+    writer.field_type(schema);
     String::from_utf8_lossy(&writer.out).into_owned()
 }
 

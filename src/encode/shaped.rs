@@ -3,13 +3,13 @@
 //! A script is compiled once for a plan and a form. The row path copies its constants and fills its
 //! gaps, as it does without transforms.
 
-use super::Config;
 use super::column::{ColumnPlan, field_of};
 use super::filter::Filtered;
 use super::form::{Form, HeaderText, Union};
 use super::header::HeaderValue;
 use super::plan_error::PlanError;
 use super::schema::{Base, Schema};
+use super::{Config, Format};
 use crate::table::ReplicaIdentity;
 use crate::transform::shape::{Kind, Literal, Meta, Node, Part, Shape, Side};
 
@@ -31,10 +31,19 @@ impl Shaped {
 #[derive(Debug)]
 pub(super) struct Scripts {
     /// None where the record has no key.
-    pub key: Option<Vec<Gap>>,
+    pub key: Option<Whole>,
     /// None for a tombstone.
-    pub value: Option<Vec<Gap>>,
+    pub value: Option<Whole>,
     pub headers: Vec<(Box<str>, HeaderScript)>,
+}
+
+/// A key or value.
+#[derive(Debug)]
+pub(super) struct Whole {
+    pub gaps: Vec<Gap>,
+    /// The bytes of a null, in place of which the record has no key or value. None where null is
+    /// written, as by Connect's JSON converter, and where there is no null.
+    pub nothing: Option<Box<[u8]>>,
 }
 
 /// How a header's value is written.
@@ -119,7 +128,10 @@ impl Compiler<'_> {
         key: &Frame,
         value: &Frame,
     ) -> Result<Scripts, PlanError> {
-        let part = |part: &Part, frame: &Frame, in_key| self.part::<F>(part, frame, in_key);
+        let part = |part: &Part, frame: &Frame, in_key| {
+            let gaps = self.part::<F>(part, frame, in_key)?;
+            Ok(Whole { gaps, nothing: self.nothing::<F>(&part.schema, frame) })
+        };
         let is_there = |part: &&Part| !part.is_null();
         let header = |header: &crate::transform::shape::Header| {
             Ok((header.name.as_str().into(), self.header(&header.part)?))
@@ -147,6 +159,17 @@ impl Compiler<'_> {
         script.pending.extend_from_slice(&frame.1);
         script.flush();
         Ok(script.gaps)
+    }
+
+    /// What Connect's Avro converter leaves out: a null that is the whole key or value.
+    fn nothing<F: Form>(&self, schema: &Schema, frame: &Frame) -> Option<Box<[u8]>> {
+        if self.config.format != Format::Avro || schema.union() == Union::Required {
+            return None;
+        }
+        let mut bytes = frame.0.clone();
+        F::null(schema.union(), &mut bytes);
+        bytes.extend_from_slice(&frame.1);
+        Some(bytes.into())
     }
 
     fn header(&self, part: &Part) -> Result<HeaderScript, PlanError> {

@@ -6,7 +6,7 @@ use super::envelope;
 use super::form::{Form, HeaderText, Union};
 use super::header::HeaderValue;
 use super::row::{Image, Writer};
-use super::shaped::{ColumnGap, Gap, HeaderScript, Scripts, Shaped};
+use super::shaped::{ColumnGap, Gap, HeaderScript, Scripts, Shaped, Whole};
 use crate::change::{Context, Marker};
 use crate::pgoutput::Cell;
 use crate::transform::shape::{Kind, Meta, Side};
@@ -68,10 +68,25 @@ impl<F: Form> Writer<'_, F> {
         let Some(scripts) = shaped.of(kind) else { return Ok(()) };
         let headers = written.headers.len();
         self.headers(scripts, images, written.headers)?;
-        let key = scripts.key.as_ref().map(|gaps| self.gaps::<F>(gaps, images)).transpose()?;
-        let value = scripts.value.as_ref().map(|gaps| self.gaps::<F>(gaps, images)).transpose()?;
+        let key = self.whole::<F>(scripts.key.as_ref(), images)?;
+        let value = self.whole::<F>(scripts.value.as_ref(), images)?;
         written.slots.push(Slot { key, value, change: None, shaped: Some((kind, headers)) });
         Ok(())
+    }
+
+    /// A key or value; none where it is null as a whole and Connect writes nothing then.
+    fn whole<G: Form>(
+        &mut self,
+        whole: Option<&Whole>,
+        images: Images<'_, '_>,
+    ) -> Result<Option<Span>, EncodeError> {
+        let Some(Whole { gaps, nothing }) = whole else { return Ok(None) };
+        let (from, to) = self.gaps::<G>(gaps, images)?;
+        if nothing.is_some() && nothing.as_deref() == self.out.get(from..to) {
+            self.out.truncate(from);
+            return Ok(None);
+        }
+        Ok(Some((from, to)))
     }
 
     fn headers(
