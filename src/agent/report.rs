@@ -225,6 +225,19 @@ impl Reporter {
         self.told_ms = 0;
     }
 
+    /// Reports the plan of one topic of a routed table, with its warnings.
+    pub fn route_planned(&mut self, table: &str, ready: &Ready) {
+        let (topic, partitions) = (ready.plan.topic(), ready.partitions);
+        info!(table, topic, partitions, "planned a topic of the table");
+        for warning in &ready.warnings {
+            if !self.status.warnings.contains(warning) {
+                warn!("{warning}");
+                self.status.warnings.push(warning.clone());
+            }
+        }
+        self.told_ms = 0;
+    }
+
     /// Reports that trouble began or changed. `None` means that it ended.
     pub fn trouble(&mut self, trouble: Option<Trouble>) {
         let is_standby = |trouble: &&Trouble| trouble.reason == TroubleReason::Standby;

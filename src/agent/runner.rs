@@ -106,6 +106,7 @@ mod noticed;
 mod parts;
 mod proofs;
 mod reload;
+mod routes;
 mod session;
 mod silence;
 mod signals;

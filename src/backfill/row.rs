@@ -184,6 +184,7 @@ mod tests {
             compacted: false,
             signals: None,
             uses: None,
+            routes: None,
         };
         Held {
             line: b"1".as_slice().into(),

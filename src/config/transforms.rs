@@ -11,6 +11,7 @@ use crate::table::names::{NameList, NameOf};
 use crate::transform::fields::{Edit, Fields, Of};
 use crate::transform::headers::Headers;
 use crate::transform::logical::Logical;
+use crate::transform::outbox::{Outbox, Updates};
 use crate::transform::unwrap::{Added, Deletes, Unwrap};
 use crate::transform::{Chain, Condition, Link, Transform};
 
@@ -20,7 +21,7 @@ const SECTION: &str = "transform";
 type Read = fn(&mut At<'_, '_>) -> Option<Transform>;
 
 /// Every type with the function that reads its keys.
-const TYPES: [(&str, (&str, Read)); 16] = [
+const TYPES: [(&str, (&str, Read)); 17] = [
     ("unwrap", ("unwrap", unwrap)),
     ("regex-router", ("regex-router", regex)),
     ("logical-router", ("logical-router", logical)),
@@ -36,6 +37,7 @@ const TYPES: [(&str, (&str, Read)); 16] = [
     ("drop-headers", ("drop-headers", drop_headers)),
     ("header-from", ("header-from", header_from)),
     ("header-to-value", ("header-to-value", header_to_value)),
+    ("outbox", ("outbox", outbox)),
     ("filter", ("filter", |_| Some(Transform::Filter))),
 ];
 
@@ -185,6 +187,10 @@ fn link(at: &mut At<'_, '_>) -> Option<Link> {
     let when = condition(at);
     let (name, read) = of_type?;
     let transform = read(at);
+    if matches!(transform, Some(Transform::Outbox(_))) && matches!(when, Some(Some(_))) {
+        at.fault("negate", "an outbox takes all records of its tables; limit it by `tables`");
+        return None;
+    }
     Some(Link { tables: tables?, when: when?, name, transform: transform? })
 }
 
@@ -250,6 +256,57 @@ fn added(at: &mut At<'_, '_>, list: &str) -> Option<Vec<Added>> {
         read.push(added);
     }
     Some(read)
+}
+
+fn outbox(at: &mut At<'_, '_>) -> Option<Transform> {
+    let mut column = |key: &str, default| {
+        let key = at.key(key);
+        at.reader.or(&key, value::text, default)
+    };
+    let (route, id) = (column("route", "aggregatetype"), column("event_id", "id"));
+    let (key, payload) = (column("event_key", "aggregateid"), column("payload", "payload"));
+    let regex = column("regex", "(?<routedByValue>.*)");
+    let replacement = column("replacement", "outbox.event.${routedByValue}");
+    let updates = at.key("updates");
+    let words = [("warn", Updates::Warn), ("halt", Updates::Halt)];
+    let updates = at.reader.or(&updates, value::one_of(&words), "warn");
+    let topics_max = at.key("topics_max");
+    let topics_max = at.reader.or(&topics_max, value::count(1, 10_000), "1000");
+    let (mut headers, mut fields) = (Vec::new(), Vec::new());
+    for text in at.list("placement")? {
+        let parts: Vec<&str> = text.split(':').map(str::trim).collect();
+        let (column, place, name) = match parts[..] {
+            [column, place] => (column, place, column),
+            [column, place, name] => (column, place, name),
+            _ => ("", "", ""),
+        };
+        let pair = (column.to_owned(), name.to_owned());
+        match place {
+            "header" if !column.is_empty() && !name.is_empty() => headers.push(pair),
+            "envelope" if !column.is_empty() && !name.is_empty() => fields.push(pair),
+            _ => {
+                let what = format!(
+                    "`{text}` is no placement; write \"column:header\" or \"column:envelope:name\""
+                );
+                at.fault("placement", what);
+                return None;
+            }
+        }
+    }
+    let topic = at.read_replace(("regex", &regex?), ("replacement", &replacement?))?;
+    let topics_max = usize::try_from(topics_max?).ok()?;
+    let (route, id, key, payload, updates) = (route?, id?, key?, payload?, updates?);
+    Some(Transform::Outbox(Box::new(Outbox {
+        route,
+        topic,
+        id,
+        key,
+        payload,
+        headers,
+        fields,
+        updates,
+        topics_max,
+    })))
 }
 
 fn regex(at: &mut At<'_, '_>) -> Option<Transform> {

@@ -66,6 +66,20 @@ pub enum EncodeError {
         "encode the key of {table}: column `{column}` is not in the row; its replica identity must hold the key"
     )]
     KeyMissing { table: String, column: String },
+    /// The column that makes the topic is NULL.
+    #[error("route a row of {table}: column `{column}`, which makes the topic, is NULL")]
+    RouteMissing { table: String, column: String },
+    /// The column that makes the topic has a value that Kafka takes in no topic's name.
+    #[error("route a row of {table}: the value of column `{column}` makes no name of a topic")]
+    RouteNoTopic { table: String, column: String },
+    /// The column that makes the topic has more values than are allowed.
+    #[error(
+        "route a row of {table}: column `{column}` makes more than {max} topics, which topics_max allows"
+    )]
+    RoutesFull { table: String, column: String, max: usize },
+    /// A row of an outbox was updated.
+    #[error("route a row of {table}: an update is no event, and `updates` is \"halt\"")]
+    RoutedUpdate { table: String },
     /// The row is not of the plan's table version.
     #[error("encode a row of {table}: it has {found} columns, the table {expected}")]
     Shape {

@@ -26,6 +26,7 @@ mod plan_error;
 mod quarantine;
 pub mod registry;
 mod route;
+mod router;
 mod reshape;
 mod row;
 pub mod rules;
@@ -48,6 +49,7 @@ pub use notice::Notice;
 pub use plan::{AvroSchema, Draft, Ids, Plan, PlanError, Planner};
 pub use quarantine::{Quarantine, TooLarge};
 pub use route::{murmur2, partition};
+pub use router::{Route, Router};
 pub use rules::Rules;
 
 pub use crate::transform::reroute;

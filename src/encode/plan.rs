@@ -10,6 +10,7 @@ use super::envelope::{self, Step};
 use super::filter::{Filtered, takes_message};
 use super::form::{Avro, Form, Json};
 use super::reshape::Original;
+use super::router::Router;
 use super::rules::RowRules;
 use super::shaped::{Compiler, Shaped};
 use super::{Config, Format, Rules, avro_text, connect_text, naming, schema};
@@ -99,6 +100,18 @@ impl Planner {
     /// # Errors
     /// A name that Avro or Kafka does not allow, or a key that old rows do not hold.
     pub fn draft(&self, table: &Table) -> Result<Draft, PlanError> {
+        self.draft_by(table, None)
+    }
+
+    /// What the records of a routed table look like where its route has this value.
+    ///
+    /// # Errors
+    /// See [`Planner::draft`].
+    pub fn routed(&self, router: &Router, value: &str) -> Result<Draft, PlanError> {
+        self.draft_by(&router.table, Some(value))
+    }
+
+    fn draft_by(&self, table: &Table, route: Option<&str>) -> Result<Draft, PlanError> {
         let config = &self.shared.config;
         let shape = Filtered::of(config, table)?;
         let topic = config.topic(&table.name);
@@ -127,13 +140,10 @@ impl Planner {
         let value = schema::of_envelope(&structure, shape.row_fields());
         if config.transforms.is_for(&table.name) {
             let key_field = key_field.map(|(_, value)| value);
-            return self.reshaped(Original {
-                topic,
-                key,
-                key_field,
-                envelope: value,
-                table: shape,
-            });
+            let described = table.clone();
+            let (envelope, table) = (value, shape);
+            let original = Original { topic, key, key_field, envelope, table, described };
+            return self.reshaped(original, route);
         }
         Ok(self.drafted(topic, key, value, What::Rows(Box::new(shape), None)))
     }
@@ -207,6 +217,7 @@ impl Planner {
             value: AvroSchema { subject: format!("{topic}-value"), text: text(&value) },
             topic,
             what,
+            router: None,
             shared: Arc::clone(&self.shared),
         }
     }
@@ -224,6 +235,8 @@ pub struct Draft {
     pub key: Option<AvroSchema>,
     /// The value's schema, whose name ends in `.Envelope` for rows.
     pub value: AvroSchema,
+    /// Says which topics the records of a routed table go to. The draft is then of no topic.
+    pub router: Option<Arc<Router>>,
     what: What,
     shared: Arc<Shared>,
 }
@@ -321,6 +334,7 @@ impl Draft {
             columns,
             headers: Arc::clone(&self.shared.headers),
             shaped,
+            router: self.router,
         }
     }
 }
@@ -354,6 +368,7 @@ pub struct Plan {
     pub(super) headers: Arc<FixedHeaders>,
     /// The scripts of transformed records, in place of `value`.
     pub(super) shaped: Option<Arc<Shaped>>,
+    router: Option<Arc<Router>>,
 }
 
 /// Which records that are not a row's own are written.
@@ -376,6 +391,12 @@ impl Plan {
     #[must_use]
     pub fn topic(&self) -> &str {
         &self.topic
+    }
+
+    /// What finds the plan of a row, if rows of the table go to many topics.
+    #[must_use]
+    pub fn router(&self) -> Option<&Arc<Router>> {
+        self.router.as_ref()
     }
 
     /// Whether rows have a key.

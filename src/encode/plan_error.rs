@@ -66,6 +66,12 @@ pub enum PlanError {
          the table another key under [keys], or take the column out of the mask"
     )]
     MaskedKey { table: String, column: String },
+    /// The column that makes the topics is masked: its values would stand in topics' names.
+    #[error(
+        "table {table}: column `{column}` is masked and makes the topics, whose names would hold its values; take the \
+         column out of the mask, or route by another one"
+    )]
+    MaskedRoute { table: String, column: String },
     /// A column of the key is left out of rows: its values would stand in keys.
     #[error(
         "table {table}: column `{column}` is excluded and part of the key, where its values would stand; give the table \
@@ -145,6 +151,7 @@ impl PlanError {
     pub fn is_of_rules(&self) -> bool {
         match self {
             PlanError::MaskedKey { .. }
+            | PlanError::MaskedRoute { .. }
             | PlanError::ExcludedKey { .. }
             | PlanError::TwoMasks { .. }
             | PlanError::NoMaskedForm { .. }

@@ -4,12 +4,14 @@ use super::filter::Filtered;
 use super::form::Json;
 use super::naming;
 use super::plan::{Draft, PlanError, Planner, TOPIC_LENGTH_MAX, What};
+use super::router::Router;
 use super::schema::{Base, Schema};
 use super::shaped::{Compiler, Frame};
 use super::shapes::Described;
 use super::{Config, Format};
-use crate::table::TableName;
+use crate::table::{Table, TableName};
 use crate::transform::shape::{Kind, Part, Shape};
+use std::sync::Arc;
 
 /// What a table's records are before any transform.
 pub(super) struct Original {
@@ -18,11 +20,17 @@ pub(super) struct Original {
     pub key_field: Option<String>,
     pub envelope: Schema,
     pub table: Filtered,
+    /// As the catalog describes it, without the rules.
+    pub described: Table,
 }
 
 impl Planner {
     /// The draft after the transforms that are for the table.
-    pub(super) fn reshaped(&self, original: Original) -> Result<Draft, PlanError> {
+    pub(super) fn reshaped(
+        &self,
+        original: Original,
+        route: Option<&str>,
+    ) -> Result<Draft, PlanError> {
         let config = self.config();
         let described = Described {
             config,
@@ -35,16 +43,22 @@ impl Planner {
             context: self.context(),
         };
         let name = &original.table.table.name;
+        let fault = |transform| PlanError::Transform { table: name.to_string(), transform };
+        let mut router = None;
+        if let (Some(outbox), None) = (config.transforms.outbox(name), route) {
+            let place = config.transforms.route_place(name, described.shape(Kind::Create));
+            let place = place
+                .map_err(fault)?
+                .unwrap_or_else(|| unreachable!("the outbox router of {name} was found before"));
+            router = Some(Router::new(outbox, place, &original)?);
+        }
         let mut shapes = Vec::new();
         for kind in Kind::ALL {
             let shape = match is_written(config, kind, original.key.is_some()) {
-                true => config.transforms.apply(name, kind, described.shape(kind)),
+                true => config.transforms.apply(name, kind, described.shape(kind), route),
                 false => Ok(None),
             };
-            shapes.push(shape.map_err(|transform| PlanError::Transform {
-                table: name.to_string(),
-                transform,
-            })?);
+            shapes.push(shape.map_err(fault)?);
         }
         let divided = |of| PlanError::Divided { table: name.to_string(), of };
         let there = || shapes.iter().flatten();
@@ -66,7 +80,10 @@ impl Planner {
         // What can be wrong with a script is wrong in every form.
         let frame = Frame::default();
         Compiler { config, table: &original.table }.shaped::<Json>(&shapes, &frame, &frame)?;
-        Ok(self.drafted(topic, key, value, What::Rows(Box::new(original.table), Some(shapes))))
+        let what = What::Rows(Box::new(original.table), Some(shapes));
+        let mut draft = self.drafted(topic, key, value, what);
+        draft.router = router.map(Arc::new);
+        Ok(draft)
     }
 }
 

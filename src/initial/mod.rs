@@ -15,7 +15,7 @@ use rows::InHand;
 use crate::backfill::notices::{self, About, News, Teller};
 use crate::change::RelationShape;
 use crate::core::{Core, Moment, SECOND};
-use crate::encode::Encoder;
+use crate::encode::{Encoder, Router};
 use crate::ledger::Ticket;
 use crate::lsn::{Lsn, PgMicros, Xid};
 use crate::pgoutput::CopyRow;
@@ -102,6 +102,8 @@ impl Table {
 pub enum Need {
     /// A new plan for this table (by its index), with this column nullable.
     Nullable(usize, String),
+    /// The plan of a topic for the rows of this table (by its index) whose route has this value.
+    Route(usize, Arc<Router>, String),
 }
 
 /// A first copy that can begin: its snapshot is held, its tables are locked, and its plan is

@@ -3,14 +3,16 @@
 use super::{Copying, Need};
 use crate::change::{Context, Marker, Position, Row};
 use crate::continuity::Chain;
-use crate::encode::EncodeError;
+use crate::encode::{EncodeError, Router};
 use crate::ledger::Ticket;
 use crate::lsn::Lsn;
 use crate::metrics::Operation;
+use crate::plans::{Active, Routed};
 use crate::postgres::copies::Piece;
 use crate::rows::{RowsError, Tools, records_out};
 use crate::snapshot::journal::Left;
 use crate::snapshot::prepare::left;
+use std::sync::Arc;
 
 /// A piece whose rows are being sent.
 pub(super) struct InHand {
@@ -27,6 +29,8 @@ enum Sent {
     Yes,
     /// The row has NULL in this column, which its plan has as NOT NULL.
     Needs(String),
+    /// The row goes to a topic that has no plan yet.
+    Routes(Arc<Router>, String),
     Left(Left),
 }
 
@@ -56,12 +60,12 @@ impl Copying {
                     continue;
                 }
                 Sent::Needs(column) => {
-                    if let (Some(at), Some(in_hand)) = (line_at, &mut self.in_hand) {
-                        in_hand.at = at;
-                        self.markers.take_back(table, marker);
-                    }
-                    self.waits = true;
+                    self.take_back(table, marker, line_at);
                     return Ok(Some(Need::Nullable(table, column)));
+                }
+                Sent::Routes(router, value) => {
+                    self.take_back(table, marker, line_at);
+                    return Ok(Some(Need::Route(table, router, value)));
                 }
             }
             if line_at.is_none() {
@@ -69,6 +73,24 @@ impl Copying {
             }
         }
         Ok(None)
+    }
+
+    /// Takes the plan of a topic for the rows of a table whose route has this value.
+    pub fn routed(&mut self, table: usize, value: &str, active: Active) {
+        self.waits = false;
+        let of = self.tables.get(table).and_then(|of| of.active.as_ref());
+        if let Some(routes) = of.and_then(|of| of.routes.as_ref()) {
+            routes.learn(value, active);
+        }
+    }
+
+    /// Lets a row wait for a plan. It is the next one to be sent again.
+    fn take_back(&mut self, table: usize, marker: Marker, line_at: Option<usize>) {
+        if let (Some(at), Some(in_hand)) = (line_at, &mut self.in_hand) {
+            in_hand.at = at;
+            self.markers.take_back(table, marker);
+        }
+        self.waits = true;
     }
 
     /// Takes the next row: a row that was held back, or else the next row of the piece in hand. The
@@ -149,7 +171,22 @@ impl Copying {
                 )));
             }
         };
-        match encoder.row(&active.plan, &context, &Row::Read { new }, tools.now_unix_nanos) {
+        let read = Row::Read { new };
+        let routed;
+        let active = match active.routed(&read) {
+            Ok(Routed::Own) => active,
+            Ok(Routed::To(found)) => {
+                routed = found;
+                &*routed
+            }
+            Ok(Routed::New(router, value)) => return Ok(Sent::Routes(router, value)),
+            Ok(Routed::Nowhere | Routed::Unexpected) => return Ok(Sent::Yes),
+            Err(error) => {
+                let detail = format!("table {name}: {}", Chain(&error));
+                return Ok(Sent::Left(left("row_unencodable", detail, name)));
+            }
+        };
+        match encoder.row(&active.plan, &context, &read, tools.now_unix_nanos) {
             Ok(()) => {}
             Err(EncodeError::RequiredNull { column, .. }) => return Ok(Sent::Needs(column)),
             Err(error) => {

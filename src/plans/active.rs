@@ -1,6 +1,6 @@
 //! Plans in use: what the row path and the copies know of each relation.
 
-use super::Uses;
+use super::{Routes, Uses};
 use crate::change::Position;
 use crate::encode::{Plan, Quarantine};
 use crate::ledger::RouteId;
@@ -29,6 +29,9 @@ pub struct Active {
     /// Notes the Positions of records while the registry has not confirmed their schema ids. `None`
     /// if all ids are confirmed.
     pub uses: Option<Rc<Uses>>,
+    /// The plans of the topics that rows go to by a value of theirs. The plan itself is then used
+    /// for no row. `None` if all rows go to one topic.
+    pub routes: Option<Rc<Routes>>,
 }
 
 /// The state of a relation's plan.

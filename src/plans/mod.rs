@@ -9,13 +9,16 @@ pub mod proofs;
 pub mod sink;
 mod active;
 mod aside;
+mod beside;
 mod described;
 mod ids;
+mod routes;
 mod uses;
 
 pub use active::{Active, Aside, Planned};
 pub use aside::SetAside;
 pub use ids::{Given, Replaced, SchemaIds, Unproven};
+pub use routes::{RouteOf, Routed, Routes};
 pub use sink::Config as SinkConfig;
 pub use uses::Uses;
 
@@ -62,6 +65,8 @@ pub struct Ready {
     pub given: Given,
     /// Warnings for the operator, such as a changed number of partitions.
     pub warnings: Vec<String>,
+    /// The rows that have this plan, if it is of one topic of a routed table.
+    pub route: Option<RouteOf>,
 }
 
 /// The result of planning.
@@ -304,29 +309,6 @@ impl Desk {
         (self, outcome)
     }
 
-    /// Plans the topic of heartbeats.
-    ///
-    /// # Errors
-    /// See [`Desk::relation`].
-    pub async fn heartbeats(mut self) -> (Self, Result<Outcome, PgError>) {
-        let outcome = self
-            .until_done("heartbeats", Patience::Endless, |planner| Ok(planner.heartbeat_draft()))
-            .await;
-        (self, outcome)
-    }
-
-    /// Plans the topic of notices. The result is `Excluded` if the configuration names no such
-    /// topic.
-    ///
-    /// # Errors
-    /// See [`Desk::relation`].
-    pub async fn notices(mut self) -> (Self, Result<Outcome, PgError>) {
-        let Some(draft) = self.planner.notice_draft() else { return (self, Ok(Outcome::Excluded)) };
-        let outcome =
-            self.until_done("notifications", Patience::Endless, |_| Ok(draft.clone())).await;
-        (self, outcome)
-    }
-
     async fn until_done(
         &mut self,
         name: &str,
@@ -380,6 +362,13 @@ impl Desk {
             ))
         })?;
         let mut warnings = Vec::new();
+        if draft.router.is_some() {
+            // Each topic is looked up and has its schemas registered once a row goes to it.
+            let given = Given { unproven: Vec::new(), replaced: Vec::new() };
+            let (name, plan) = (name.to_owned(), draft.into_plan(Ids::default()));
+            let (ids, topic, route) = (Vec::new(), None, None);
+            return Ok(Ready { name, plan, topic, partitions: 1, ids, given, warnings, route });
+        }
         let topic = self.topic(&draft.topic).await?;
         let partitions = self.partitions_of(&draft.topic, topic.as_ref(), &mut warnings).await?;
         if draft.key.is_none() && topic.as_ref().is_some_and(TopicInfo::is_compacted) {
@@ -400,7 +389,7 @@ impl Desk {
         }
         let (name, plan) = (name.to_owned(), draft.into_plan(ids));
         let given = Given { unproven, replaced: std::mem::take(&mut self.replaced) };
-        Ok(Ready { name, plan, topic, partitions, ids: listed, given, warnings })
+        Ok(Ready { name, plan, topic, partitions, ids: listed, given, warnings, route: None })
     }
 
     async fn topic(&mut self, name: &str) -> Result<Option<TopicInfo>, Failure> {

@@ -4,10 +4,11 @@
 use super::{RowOut, Rows, RowsError, Tools, records_out, written};
 use crate::backfill::Held;
 use crate::change::{Context, Marker, Position, Row};
+use crate::continuity::Chain;
 use crate::encode::Encoder;
 use crate::lsn::{Lsn, PgMicros};
 use crate::pgoutput::CopyRow;
-use crate::plans::Active;
+use crate::plans::{Active, Routed};
 
 impl Rows {
     /// Sends one copied row whose position the stream has passed.
@@ -74,6 +75,21 @@ pub(super) fn line_out(
         Err(error) => return failed(format!("table {}: {error}", active.table), tools),
     };
     let row = Row::Read { new: tuple };
+    let routed;
+    let active = match active.routed(&row) {
+        Ok(Routed::Own) => active,
+        Ok(Routed::To(found)) => {
+            routed = found;
+            &*routed
+        }
+        Ok(Routed::New(..) | Routed::Nowhere | Routed::Unexpected) => {
+            return failed(
+                format!("table {}: outbox rows are not copied again", active.table),
+                tools,
+            );
+        }
+        Err(error) => return failed(Chain(&error).to_string(), tools),
+    };
     let written = written(encoder, active, context, &row, tools);
     let sent = written.and_then(|written| {
         if matches!(written, RowOut::Sent) {
@@ -91,6 +107,7 @@ pub(super) fn line_out(
             format!("table {}: NULL in column `{column}`, which is NOT NULL by now", active.table),
             tools,
         ),
+        Ok(RowOut::Routes(..)) => unreachable!("a copied row is routed before it is encoded"),
         Err(RowsError::Halt(halt)) => failed(halt.detail, tools),
         Err(error) => Err(error),
     }

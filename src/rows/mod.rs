@@ -9,33 +9,38 @@ mod aside;
 mod beside;
 mod held;
 mod refusals;
+mod routed;
 #[cfg(test)]
 mod schedules;
 mod signalled;
 mod truncates;
 mod whole;
+mod written;
 
 use beside::Beside;
 use held::held_out;
 use refusals::{Skips, fits, instead, unencodable};
+use routed::routed_by;
 pub use signalled::{Signalled, places as signal_places};
 use truncates::{Truncated, truncated};
+use written::written;
 
 use crate::backfill::Copies;
 use crate::change::{Changes, Context, Position, RelationShape, RelationSlot, Row, Step};
 use crate::continuity::detached::{Cause, OnRefusal};
 use crate::continuity::{Halt, Reason};
 use crate::core::Core;
-use crate::encode::{self, EncodeError, Encoder};
+use crate::encode::{self, Encoder, Router};
 use crate::kafka::SendError;
 use crate::lsn::{PgMicros, Xid};
-use crate::metrics::{Metrics, Operation};
+use crate::metrics::Metrics;
 use crate::pgoutput::{self, CopyRow};
 use crate::plans::sink::Sink;
 use crate::plans::{Active, Aside, Planned};
 use crate::postgres::{Frame, PgError, Stream};
 use crate::snapshot::window::Before;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What the loop has to fetch or do before the row path can continue.
@@ -53,6 +58,8 @@ pub enum Need {
     Aside(RelationSlot, Position, Cause),
     /// A plan in which this column may be NULL, because the row is older than its NOT NULL.
     Nullable(RelationSlot, String),
+    /// The plan of a topic for the rows of this relation whose route has this value.
+    Route(RelationSlot, Arc<Router>, String),
 }
 
 /// The result of handling one read.
@@ -358,6 +365,12 @@ impl Rows {
                                 Some(Parked { payload: payload.to_vec(), start, sent_at });
                             burst.need = Some(Need::Nullable(slot, column));
                         }
+                        Ok(RowOut::Routes(router, value)) => {
+                            changes.take_back();
+                            self.parked =
+                                Some(Parked { payload: payload.to_vec(), start, sent_at });
+                            burst.need = Some(Need::Route(slot, router, value));
+                        }
                         Ok(out) => {
                             *sent |= matches!(out, RowOut::Sent);
                             burst.signal = active
@@ -442,6 +455,8 @@ enum RowOut {
     NotPublished,
     /// The row has NULL in this column, which the catalog has as NOT NULL by now.
     Needs(String),
+    /// The row goes to a topic that has no plan yet.
+    Routes(Arc<Router>, String),
 }
 
 /// Encodes and sends the records of one row.
@@ -453,6 +468,15 @@ fn row_out(
     row: &Row<'_>,
     tools: &mut Tools<'_>,
 ) -> Result<RowOut, RowsError> {
+    let routed;
+    let active = match routed_by(active, context, row)? {
+        Ok(None) => active,
+        Ok(Some(found)) => {
+            routed = found;
+            &*routed
+        }
+        Err(out) => return Ok(out),
+    };
     beside.count(encoder, &active.table);
     let written = written(encoder, active, context, row, tools)?;
     if matches!(written, RowOut::Sent) {
@@ -467,37 +491,6 @@ fn row_out(
         records_out(encoder, active, context.position, tools)?;
     }
     Ok(written)
-}
-
-/// Encodes the records of one row, and counts it.
-#[inline]
-fn written(
-    encoder: &mut Encoder,
-    active: &Active,
-    context: &Context<'_>,
-    row: &Row<'_>,
-    tools: &Tools<'_>,
-) -> Result<RowOut, RowsError> {
-    match encoder.row(&active.plan, context, row, tools.now_unix_nanos) {
-        Ok(()) => {}
-        Err(EncodeError::RequiredNull { column, .. }) => return Ok(RowOut::Needs(column)),
-        Err(error) => return Err(unencodable(active, context, &error)),
-    }
-    if encoder.records().next().is_none() {
-        return Ok(RowOut::NotPublished);
-    }
-    let (operation, bytes) = match row {
-        Row::Insert { new } => (Operation::Insert, new.size_bytes()),
-        Row::Update { new, .. } => (Operation::Update, new.size_bytes()),
-        Row::Delete { old } => (Operation::Delete, old.tuple().size_bytes()),
-        Row::Read { new } => (Operation::Read, new.size_bytes()),
-        Row::Truncate => (Operation::Truncate, 0),
-    };
-    active.metrics.count(operation, 1, bytes as u64);
-    if !encoder.notes().is_empty() {
-        active.metrics.unrepresentable.inc_by(encoder.notes().len() as u64);
-    }
-    Ok(RowOut::Sent)
 }
 
 #[inline]

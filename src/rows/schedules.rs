@@ -230,6 +230,7 @@ impl World {
             compacted: false,
             signals: None,
             uses: None,
+            routes: None,
         })
     }
 

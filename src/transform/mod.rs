@@ -14,6 +14,7 @@ pub mod fields;
 pub mod headers;
 pub mod logical;
 pub mod naming;
+pub mod outbox;
 pub mod reroute;
 pub(crate) mod shape;
 #[cfg(test)]
@@ -25,9 +26,13 @@ use crate::table::names::NameList;
 use fields::Fields;
 use headers::Headers;
 use logical::Logical;
+use outbox::Outbox;
 use reroute::Replace;
 use shape::{Kind, Shape};
 use unwrap::Unwrap;
+
+/// What stands for the values of a route that are not known.
+pub const ANY_ROUTE: &str = "any";
 
 /// Why a transform cannot be applied to a table. Names fields, never a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -52,6 +57,10 @@ pub enum TransformFault {
     NoValue,
     #[error("the {of} would have two fields named `{field}`")]
     Clash { of: &'static str, field: String },
+    #[error("field `{field}` is no text of a column, so it makes no topic")]
+    NotText { field: String },
+    #[error("the record is no envelope; no transform before this one may change that")]
+    NoEnvelope,
 }
 
 /// A fault with the transform that it is of.
@@ -82,13 +91,23 @@ pub enum Transform {
     ValueToKey(Vec<String>, bool),
     /// Adds, drops or moves headers.
     Headers(Headers),
+    /// Makes messages of the rows of an outbox table, each for a topic of its own.
+    Outbox(Box<Outbox>),
     /// Drops the records that it applies to.
     Filter,
 }
 
 impl Transform {
-    fn apply(&self, kind: Kind, shape: Shape) -> Result<Option<Shape>, TransformFault> {
+    fn apply(
+        &self,
+        kind: Kind,
+        shape: Shape,
+        route: Option<&str>,
+    ) -> Result<Option<Shape>, TransformFault> {
         Ok(Some(match self {
+            Transform::Outbox(outbox) => {
+                return outbox.apply(kind, shape, route.unwrap_or(ANY_ROUTE));
+            }
             Transform::Unwrap(unwrap) => return unwrap.apply(kind, shape),
             Transform::Regex(replace) => {
                 let topic = replace.apply(&shape.topic);
@@ -173,26 +192,61 @@ impl Chain {
             topic = match &link.transform {
                 Transform::Regex(replace) if holds => replace.apply(&topic),
                 Transform::Logical(logical) if holds => logical.reroute.topic.apply(&topic),
+                Transform::Outbox(outbox) => outbox.topic.apply(ANY_ROUTE),
                 _ => topic,
             };
         }
         topic
     }
 
+    /// The outbox router of a table, if it has one.
+    #[must_use]
+    pub fn outbox(&self, table: &TableName) -> Option<&Outbox> {
+        self.links.iter().filter(|link| link.is_for(table)).find_map(|link| match &link.transform {
+            Transform::Outbox(outbox) => Some(&**outbox),
+            _ => None,
+        })
+    }
+
+    /// The place in a table of the column that makes the topics of its records. `shape` is that of
+    /// an inserted row.
+    pub(crate) fn route_place(
+        &self,
+        table: &TableName,
+        shape: Shape,
+    ) -> Result<Option<usize>, TransformError> {
+        let mut shape = Some(shape);
+        for (number, link) in (1..).zip(&self.links).filter(|(_, link)| link.is_for(table)) {
+            let name = link.name;
+            let at = |source| TransformError { number, name, source };
+            let Some(known) = shape else { return Ok(None) };
+            if let Transform::Outbox(outbox) = &link.transform {
+                return outbox.place(&known).map(Some).map_err(at);
+            }
+            if link.when.as_ref().is_some_and(|(when, negate)| when.holds(&known) == *negate) {
+                shape = Some(known);
+                continue;
+            }
+            shape = link.transform.apply(Kind::Create, known, None).map_err(at)?;
+        }
+        Ok(None)
+    }
+
     /// The shape of a table's records of one kind after all transforms; none where they are
-    /// dropped.
+    /// dropped. `route` is the value of the column that makes the topic.
     pub(crate) fn apply(
         &self,
         table: &TableName,
         kind: Kind,
         mut shape: Shape,
+        route: Option<&str>,
     ) -> Result<Option<Shape>, TransformError> {
         for (number, link) in (1..).zip(&self.links).filter(|(_, link)| link.is_for(table)) {
             let name = link.name;
             if link.when.as_ref().is_some_and(|(when, negate)| when.holds(&shape) == *negate) {
                 continue;
             }
-            let applied = link.transform.apply(kind, shape);
+            let applied = link.transform.apply(kind, shape, route);
             match applied.map_err(|source| TransformError { number, name, source })? {
                 Some(next) => shape = next,
                 None => return Ok(None),

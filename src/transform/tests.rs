@@ -2,6 +2,7 @@
 
 use super::fields::{Edit, Fields, Of, value_to_key};
 use super::headers::Headers;
+use super::outbox::{Outbox, Updates};
 use super::reroute::Replace;
 use super::shape::{Base, Field, Header, Kind, Literal, Node, Part, Schema, Shape, Side};
 use super::unwrap::{Added, Deletes, Unwrap};
@@ -231,8 +232,68 @@ fn a_condition_sees_what_the_transforms_before_it_made() {
             link(None, route.clone()),
             link(Some((topic("q\\..*"), negate)), Transform::Filter),
         ];
-        Chain { links }.apply(&TableName::new("s", "t"), Kind::Create, shape(Kind::Create)).unwrap()
+        Chain { links }
+            .apply(&TableName::new("s", "t"), Kind::Create, shape(Kind::Create), None)
+            .unwrap()
     };
     assert_eq!(apply(false), None);
     assert_eq!(apply(true).unwrap().topic, "q.s.t");
+}
+
+fn outbox(fields: &[(&str, &str)]) -> Outbox {
+    let pairs = |pairs: &[(&str, &str)]| {
+        pairs.iter().map(|(column, name)| ((*column).to_owned(), (*name).to_owned())).collect()
+    };
+    Outbox {
+        route: "v".to_owned(),
+        topic: Replace::read("(?<routedByValue>.*)", "events.${routedByValue}").unwrap(),
+        id: "id".to_owned(),
+        key: "v".to_owned(),
+        payload: "v".to_owned(),
+        headers: pairs(&[("v", "kind")]),
+        fields: pairs(fields),
+        updates: Updates::Warn,
+        topics_max: 1,
+    }
+}
+
+#[test]
+fn only_inserted_and_copied_rows_are_events() {
+    for kind in Kind::ALL {
+        let event = outbox(&[]).apply(kind, shape(kind), "order").unwrap();
+        assert_eq!(event.is_some(), matches!(kind, Kind::Create | Kind::Read), "{kind:?}");
+    }
+    let again = outbox(&[]).apply(Kind::Create, unwrapped(), "order");
+    assert_eq!(again, Err(TransformFault::NoEnvelope));
+}
+
+#[test]
+fn an_event_has_topic_key_and_headers_of_its_columns() {
+    let event = outbox(&[]).apply(Kind::Create, shape(Kind::Create), "order").unwrap().unwrap();
+    assert_eq!(event.topic, "events.order");
+    let headers: Vec<&str> = event.headers.iter().map(|header| header.name.as_str()).collect();
+    assert_eq!(headers, ["id", "kind"]);
+    assert_eq!(event.key, event.value);
+    assert!(matches!(event.value.unwrap().node, Node::Column { index: 1, .. }));
+}
+
+#[test]
+fn fields_beside_the_payload_make_a_struct_of_the_route() {
+    let of = |fields| outbox(fields).apply(Kind::Create, shape(Kind::Create), "order");
+    let event = of(&[("id", "number")]).unwrap().unwrap();
+    assert_eq!(names(&event), ["payload", "number"]);
+    let name = event.value.unwrap().schema.name;
+    assert_eq!(name.as_deref(), Some("p.s.t.order.Value"));
+    assert!(matches!(of(&[("id", "payload")]), Err(TransformFault::Clash { .. })));
+    assert!(matches!(of(&[("no", "x")]), Err(TransformFault::NoField { .. })));
+}
+
+#[test]
+fn a_route_is_a_column_of_text() {
+    let of = |route: &str| {
+        let outbox = Outbox { route: route.to_owned(), ..outbox(&[]) };
+        outbox.place(&shape(Kind::Create))
+    };
+    assert!(matches!(of("no"), Err(TransformFault::NoField { .. })));
+    assert!(matches!(of("id"), Err(TransformFault::NotText { .. })));
 }

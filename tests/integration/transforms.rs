@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::path::Path;
 use wellspring::change::{Context, Marker, Position, Row};
 use wellspring::config;
-use wellspring::encode::{Encoder, Ids, PlanError, Planner};
+use wellspring::encode::{Encoder, Ids, PlanError, Planner, Route};
 use wellspring::lsn::{Lsn, Oid, PgMicros, Xid};
 use wellspring::pgoutput::{self, Message};
 use wellspring::table::{Column, ColumnKind, ReplicaIdentity, SourceType, Table, TableName};
@@ -118,6 +118,19 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
          [[transform]]\ntype = \"header-to-value\"\nheaders = [\"tenant\"]\nfields = [\"tenant\"]\noperation = \"move\"",
     ),
     (
+        "outbox",
+        "Inserted rows of an outbox table become messages, as with Debezium's `EventRouter`: `event_key`, `payload` and \
+         `event_id` (a header named `id`) name their columns, and the column `route` makes the topic by `regex` and \
+         `replacement`. `placement` puts further columns into headers (`\"column:header\"`) or beside the payload \
+         (`\"column:envelope:name\"`). A delete is no event; neither is an update, which the log tells, or which halts \
+         the stream with `updates = \"halt\"`. Topics are made by the rules for topics when the first row goes to them, \
+         and no more than `topics_max` (1000) of a table. A route that is NULL or makes no topic's name halts the \
+         stream. Events with the same new key stay in order within a topic. `wellspring snapshot` does not copy an \
+         outbox. JSON payloads are not expanded.",
+        "type = \"outbox\"\ntables = [\"public.orders\"]\nroute = \"customer\"\nevent_key = \"id\"\n\
+         payload = \"note\"\nplacement = [\"total:header\"]",
+    ),
+    (
         "filter",
         "Records that fit the condition are dropped.",
         "type = \"filter\"\nwhen_tombstone = true",
@@ -146,7 +159,8 @@ one table two topics or two schemas are refused before the first record.
 - With `deletes = \"tombstone\"` the record of a delete has no value in every format. Debezium with the JSON converter
   writes the text `null` there, which a compacted topic would keep.
 - `route.by.field` and the dropping of fields by a header (`unwrap`), `TimestampRouter`, `Cast`, `TimestampConverter`,
-  the outbox router, and conditions in a scripting language have no counterpart.
+  the outbox router's timestamp, schema version, tombstones on empty payload and expansion of JSON, and conditions in a
+  scripting language have no counterpart.
 
 ## The records of the examples
 
@@ -155,6 +169,10 @@ Its replica identity is FULL. An order is inserted, updated and deleted. `source
 ";
 
 fn settings(transforms: &str) -> config::Checked {
+    settings_in("json", transforms)
+}
+
+fn settings_in(format: &str, transforms: &str) -> config::Checked {
     let transforms = if transforms.is_empty() {
         String::new()
     } else {
@@ -162,7 +180,7 @@ fn settings(transforms: &str) -> config::Checked {
     };
     let text = format!(
         "[postgres]\nurl = \"postgresql://u@127.0.0.1/app?sslmode=disable\"\n[tables]\ninclude = [\"public.orders\"]\n\
-         [topics]\nprefix = \"shop\"\n[events]\nformat = \"json\"\ncontext_headers = false\n[kafka]\n\
+         [topics]\nprefix = \"shop\"\n[events]\nformat = \"{format}\"\ncontext_headers = false\n[kafka]\n\
          brokers = [\"127.0.0.1:1\"]\n[snapshot]\nmode = \"initial\"\n{transforms}"
     );
     config::check("test.toml", &text, &config::Environment::default())
@@ -219,9 +237,11 @@ const SECOND: [Option<&str>; 4] = [Some("7"), Some("ann"), Some("gift"), Some("6
 
 /// The records of one order's life, one on each line.
 fn records(config: &config::Checked, table: &Table) -> Result<Vec<String>, PlanError> {
-    let plan = Planner::new(config.encode.clone(), "app", "run", 1)
-        .draft(table)?
-        .into_plan(Ids::default());
+    let planner = Planner::new(config.encode.clone(), "app", "run", 1);
+    let mut plan = planner.draft(table)?.into_plan(Ids::default());
+    if let Some(router) = plan.router().cloned() {
+        plan = planner.routed(&router, "ann")?.into_plan(Ids::default());
+    }
     let mut encoder = Encoder::new();
     let mut lines = Vec::new();
     for wire in [
@@ -285,6 +305,79 @@ fn the_page_shows_what_each_transform_makes() {
         std::fs::read_to_string(&path).unwrap() == page,
         "docs/transforms.md: WELLSPRING_WRITE=1 writes it"
     );
+}
+
+/// The wire of an inserted row, which keeps the row alive.
+fn inserted(cells: &[Option<&str>]) -> Vec<u8> {
+    message(b'I', &[(b'N', cells)])
+}
+
+fn row(wire: &[u8]) -> Row<'_> {
+    match pgoutput::decode(wire).unwrap() {
+        Message::Insert { new, .. } => Row::Insert { new },
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_value_that_is_null_as_a_whole_is_none_in_avro() {
+    let extract = "type = \"unwrap\"\n\n[[transform]]\ntype = \"extract-field\"\nfield = \"total\"";
+    let avro = format!("{extract}\n\n[registry]\nurl = \"http://127.0.0.1:1\"");
+    for (config, null) in
+        [(settings_in("avro", &avro), None), (settings_in("json", extract), Some(&b"null"[..]))]
+    {
+        let planner = Planner::new(config.encode, "app", "run", 1);
+        let draft = planner.draft(&orders(ReplicaIdentity::Full)).unwrap();
+        let text = if null.is_none() { "[\"null\",\"int\"]" } else { "" };
+        assert_eq!(draft.value.text, text);
+        let plan = draft.into_plan(Ids::default());
+        let mut encoder = Encoder::new();
+        let mut value = |total| {
+            let wire = inserted(&[Some("7"), Some("ann"), None, total]);
+            encoder.row(&plan, &CONTEXT, &row(&wire), 0).unwrap();
+            encoder.records().next().unwrap().value.map(<[u8]>::to_vec)
+        };
+        assert_eq!(value(None).as_deref(), null);
+        assert!(value(Some("5")).is_some());
+    }
+}
+
+const OUTBOX: &str = "type = \"outbox\"\nroute = \"customer\"\nevent_key = \"id\"\npayload = \"note\"\ntopics_max = 2";
+
+#[test]
+fn a_route_that_names_no_topic_is_refused_without_its_value() {
+    let planner = Planner::new(settings(OUTBOX).encode, "app", "run", 1);
+    let plan = planner.draft(&orders(ReplicaIdentity::Full)).unwrap().into_plan(Ids::default());
+    let router = plan.router().unwrap();
+    let route = |customer| {
+        let wire = inserted(&[Some("7"), customer, None, None]);
+        router.of(&row(&wire)).map(|route| format!("{route:?}")).map_err(|error| error.to_string())
+    };
+    assert_eq!(route(Some("ann")), Ok("To(\"ann\")".to_owned()));
+    let null = route(None).unwrap_err();
+    assert!(null.contains("public.orders") && null.contains("`customer`"), "{null}");
+    assert_eq!(router.check("ann", 1), Ok(()));
+    let full = router.check("ann", 2).unwrap_err().to_string();
+    assert!(full.contains("more than 2 topics"), "{full}");
+    for faulty in ["a b", "ä", &"x".repeat(250)] {
+        let error = router.check(faulty, 0).unwrap_err().to_string();
+        assert!(error.contains("`customer`") && !error.contains(faulty), "{error}");
+    }
+}
+
+#[test]
+fn a_routed_update_is_no_event_or_is_refused() {
+    let route = |more: &str| {
+        let planner = Planner::new(settings(&format!("{OUTBOX}{more}")).encode, "app", "run", 1);
+        let plan = planner.draft(&orders(ReplicaIdentity::Full)).unwrap().into_plan(Ids::default());
+        let wire = inserted(&FIRST);
+        let Row::Insert { new } = row(&wire) else { panic!() };
+        let updated = plan.router().unwrap().of(&Row::Update { old: None, new });
+        updated.map(|route| route == Route::Unexpected)
+    };
+    assert_eq!(route(""), Ok(true));
+    let refused = route("\nupdates = \"halt\"").unwrap_err().to_string();
+    assert!(refused.contains("public.orders"), "{refused}");
 }
 
 #[test]

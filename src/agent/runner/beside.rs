@@ -12,8 +12,8 @@ use crate::continuity::checkpoint::Checkpoint;
 use crate::continuity::checkpoint::{State, Window};
 use crate::continuity::{Granted, Refused, Reply};
 use crate::lsn::Oid;
-use crate::plans::Planned;
 use crate::plans::keeper::{Keeper, KeeperError};
+use crate::plans::{Active, Planned};
 use crate::postgres::holder::CopyTable;
 use crate::snapshot::Mode;
 use crate::snapshot::journal::Left;
@@ -253,6 +253,9 @@ impl Runner {
     /// Hands the plan of a table to its backfill. A table that is not captured ends the backfill.
     pub(super) fn window_planned(&mut self, id: u64, planned: &Planned) {
         match planned {
+            Planned::Active(Active { routes: Some(_), .. }) => {
+                self.backfills.copies.refused(id, &events_only());
+            }
             Planned::Active(active) => {
                 let known = self
                     .live
@@ -433,6 +436,14 @@ impl Runner {
             self.backfills.reader = None;
             self.backfills.copies.release();
         }
+    }
+}
+
+fn events_only() -> Left {
+    Left {
+        reason: "window_row_refused".to_owned(),
+        detail: "the table is an outbox, whose events are not sent again".to_owned(),
+        next: "insert the events again that consumers lack".to_owned(),
     }
 }
 

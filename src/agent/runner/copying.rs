@@ -171,6 +171,14 @@ impl Runner {
         }
         if !planning && self.core.is_streaming() {
             let wanted = match need {
+                Some(Need::Route(table, router, value)) => {
+                    if let Some(desk) = live.desk.take() {
+                        self.tasks.planning = Some(tokio::spawn(async move {
+                            (Place::CopyRoute(table), desk.route(router, value).await)
+                        }));
+                    }
+                    None
+                }
                 Some(Need::Nullable(table, column)) => {
                     copying.shape(table).map(|shape| (table, shape, Some(column)))
                 }

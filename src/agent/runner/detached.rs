@@ -213,7 +213,7 @@ impl Runner {
             .tables
             .actives
             .values()
-            .filter(|active| active.route == route)
+            .filter(|active| active.goes_to(route))
             .map(|active| active.table.to_string())
             .collect();
         if tables.is_empty() {

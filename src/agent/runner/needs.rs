@@ -40,6 +40,9 @@ impl Runner {
                     (Place::Relation(slot, shape.oid), desk.nullable(shape, column).await)
                 })
             }
+            Need::Route(slot, router, value) => {
+                tokio::spawn(async move { (Place::Route(slot), desk.route(router, value).await) })
+            }
             Need::Messages => tokio::spawn(async move { (Place::Messages, desk.messages().await) }),
             Need::Transactions => {
                 tokio::spawn(async move { (Place::Transactions, desk.transactions().await) })

@@ -18,8 +18,9 @@ use crate::encode::Planner;
 use crate::kafka::TopicInfo;
 use crate::ledger::RouteId;
 use crate::lsn::Oid;
+use crate::metrics::TableMetrics;
 use crate::plans::sink::Sink;
-use crate::plans::{self, Active, Desk, Places, Planned, SinkConfig};
+use crate::plans::{self, Active, Desk, Places, Planned, Routes, SinkConfig};
 use crate::postgres::slot::{self, SlotRow};
 use crate::postgres::{PgError, Sql};
 use crate::rows::Rows;
@@ -43,6 +44,10 @@ pub(super) enum Place {
     Notices,
     /// A table of the first copy: its index in the plan, and its relation.
     Copy(usize, Oid),
+    /// A topic of a routed relation.
+    Route(RelationSlot),
+    /// A topic of a routed table of the first copy, by its index in the plan.
+    CopyRoute(usize),
     /// A table of a backfill: the id of the copy, and its relation.
     Window(u64, Oid),
     /// A table of which one change is skipped.
@@ -240,6 +245,7 @@ impl Runner {
             }
             Place::Skip(..) | Place::Repair(_) => None,
             Place::Messages | Place::Transactions | Place::Heartbeats | Place::Notices => None,
+            Place::Route(..) | Place::CopyRoute(..) => return self.route_planned(place, outcome),
         };
         if let Place::Repair(told) = place {
             return self.repair_planned(told, outcome);
@@ -281,7 +287,7 @@ impl Runner {
                     live.rows.planned(slot, planned);
                 }
             }
-            Place::Repair(_) | Place::Skip(..) => {}
+            Place::Repair(_) | Place::Skip(..) | Place::Route(..) | Place::CopyRoute(..) => {}
             Place::Messages => {
                 self.tables.messages = planned.clone();
                 if let Some(live) = &mut self.live {
@@ -340,16 +346,31 @@ impl Runner {
     }
 
     pub(super) fn activate(&mut self, ready: plans::Ready) -> Active {
+        let metrics = self.reporter.metrics().table(&ready.name);
+        let table = Rc::from(ready.name.as_str());
+        self.active(ready, table, metrics)
+    }
+
+    /// The plan under the name and the counters of its table.
+    pub(super) fn active(
+        &mut self,
+        ready: plans::Ready,
+        table: Rc<str>,
+        metrics: TableMetrics,
+    ) -> Active {
+        let router = ready.plan.router().cloned();
+        let routes = router.map(|router| Rc::new(Routes::new(router)));
         Active {
             uses: self.ids_given(&ready),
             signals: self.signals_of(&ready),
-            metrics: self.reporter.metrics().table(&ready.name),
+            metrics,
             route: self.route_of(ready.plan.topic()),
             record_bytes_max: self.record_bytes_max(ready.topic.as_ref()),
             plan: Rc::new(ready.plan),
-            table: ready.name.into(),
+            table,
             partitions: ready.partitions,
             compacted: ready.topic.is_some_and(|topic| topic.is_compacted()),
+            routes,
         }
     }
 

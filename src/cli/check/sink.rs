@@ -69,8 +69,13 @@ async fn topics(
         }
     }
     rights(checked, config, findings);
-    let named: Vec<(String, &Captured)> =
-        tables.iter().map(|table| (checked.encode.final_topic(&table.name), table)).collect();
+    // The topics of a routed table are known when its rows are.
+    let is_routed = |table: &&Captured| checked.encode.transforms.outbox(&table.name).is_some();
+    let named: Vec<(String, &Captured)> = tables
+        .iter()
+        .filter(|table| !is_routed(table))
+        .map(|table| (checked.encode.final_topic(&table.name), table))
+        .collect();
     let mut asked: Vec<&str> = named.iter().map(|(topic, _)| topic.as_str()).collect();
     let quarantine = checked.encode.quarantine_topic();
     asked.extend([&*quarantine, &config.state_topic]);

@@ -41,6 +41,13 @@ const NAMED: &[(&str, &str, &str)] = &[
     ("schema-metadata", "schema.name", "name"),
     ("schema-metadata", "schema.version", "version"),
     ("insert-header", "value.literal", "value"),
+    ("outbox", "route.by.field", "route"),
+    ("outbox", "route.topic.regex", "regex"),
+    ("outbox", "route.topic.replacement", "replacement"),
+    ("outbox", "table.field.event.id", "event_id"),
+    ("outbox", "table.field.event.key", "event_key"),
+    ("outbox", "table.field.event.payload", "payload"),
+    ("outbox", "table.fields.additional.placement", "placement"),
 ];
 
 const CONNECT: &str = "org.apache.kafka.connect.transforms.";
@@ -84,6 +91,24 @@ const CLASSES: &[Class] = &[
         ours: "header-to-value",
         has_sides: false,
         options: &[("headers", As::List), ("fields", As::List), ("operation", As::Text)],
+    },
+    Class {
+        java: "outbox.EventRouter",
+        ours: "outbox",
+        has_sides: false,
+        options: &[
+            ("route.by.field", As::Text),
+            ("route.topic.regex", As::Text),
+            ("route.topic.replacement", As::Text),
+            ("route.tombstone.on.empty.payload", As::Only("false")),
+            ("table.field.event.id", As::Text),
+            ("table.field.event.key", As::Text),
+            ("table.field.event.payload", As::Text),
+            ("table.fields.additional.placement", As::List),
+            ("table.fields.additional.error.on.missing", As::Only("true")),
+            ("table.expand.json.payload", As::Only("false")),
+            ("table.op.invalid.behavior", As::Only("warn")),
+        ],
     },
     Class {
         java: "RegexRouter",
@@ -175,7 +200,7 @@ impl Class {
         };
         let is = |class: &&Class| {
             let home = match class.ours {
-                "unwrap" | "logical-router" | "header-to-value" => DEBEZIUM,
+                "unwrap" | "logical-router" | "header-to-value" | "outbox" => DEBEZIUM,
                 _ => CONNECT,
             };
             name.strip_prefix(home) == Some(class.java) && class.has_sides == side.is_some()
@@ -331,8 +356,12 @@ mod tests {
             }
             other => panic!("{other:?}"),
         };
-        let outbox = "transforms=o\ntransforms.o.type=io.debezium.transforms.outbox.EventRouter";
-        assert_eq!(refused(outbox), ["transforms.o.type"]);
+        let outbox = "transforms=o\ntransforms.o.type=io.debezium.transforms.outbox.EventRouter\n\
+                      transforms.o.table.field.event.timestamp=at\ntransforms.o.table.expand.json.payload=";
+        assert_eq!(
+            refused(&format!("{outbox}true")),
+            ["transforms.o.table.field.event.timestamp", "transforms.o.table.expand.json.payload"]
+        );
         let unwrap =
             "transforms=u\ntransforms.u.type=io.debezium.transforms.ExtractNewRecordState\n";
         assert_eq!(

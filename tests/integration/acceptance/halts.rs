@@ -210,12 +210,7 @@ fn a_copy_that_another_replica_makes_is_not_cut_off() {
     let told = b.until("it waits or halts", |status| {
         matches!(status.phase, Phase::Standby | Phase::Halted)
     });
-    assert_eq!(
-        (told.phase, told.reason.as_str()),
-        (Phase::Standby, "standby"),
-        "{}",
-        told.detail
-    );
+    assert_eq!((told.phase, told.reason.as_str()), (Phase::Standby, "standby"), "{}", told.detail);
     assert_eq!(recorded(&world), None);
     a.stop_in_a_copy();
     b.halts("copy_unfinished");

@@ -1,0 +1,29 @@
+//! Plans of heartbeats and notices, which are no rows.
+
+use super::{Desk, Outcome, Patience};
+use crate::postgres::PgError;
+
+impl Desk {
+    /// Plans the topic of heartbeats.
+    ///
+    /// # Errors
+    /// See [`Desk::relation`].
+    pub async fn heartbeats(mut self) -> (Self, Result<Outcome, PgError>) {
+        let outcome = self
+            .until_done("heartbeats", Patience::Endless, |planner| Ok(planner.heartbeat_draft()))
+            .await;
+        (self, outcome)
+    }
+
+    /// Plans the topic of notices. The result is `Excluded` if the configuration names no such
+    /// topic.
+    ///
+    /// # Errors
+    /// See [`Desk::relation`].
+    pub async fn notices(mut self) -> (Self, Result<Outcome, PgError>) {
+        let Some(draft) = self.planner.notice_draft() else { return (self, Ok(Outcome::Excluded)) };
+        let outcome =
+            self.until_done("notifications", Patience::Endless, |_| Ok(draft.clone())).await;
+        (self, outcome)
+    }
+}
