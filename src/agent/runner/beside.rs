@@ -3,15 +3,15 @@
 
 use super::clock::{now, unix_nanos};
 use super::session::Place;
+use super::whole::order;
 use super::{LOOK, Runner};
+use crate::agent::open;
 use crate::agent::supervise::disposition;
-use crate::agent::{Config, open};
 use crate::backfill;
 use crate::continuity::Trouble;
 use crate::continuity::checkpoint::Checkpoint;
 use crate::continuity::checkpoint::{State, Window};
 use crate::continuity::{Granted, Refused, Reply};
-use crate::lsn::Oid;
 use crate::plans::keeper::{Keeper, KeeperError};
 use crate::plans::{Active, Planned};
 use crate::postgres::holder::CopyTable;
@@ -20,7 +20,6 @@ use crate::snapshot::journal::Left;
 use crate::snapshot::plan::shape_of;
 use crate::snapshot::prepare::{is_short, refused};
 use crate::snapshot::reader::{Chunk, ReadError, Reader, Survey};
-use crate::snapshot::temporary::Order;
 use crate::snapshot::visibility::PgSnapshot;
 use crate::table::TableName;
 use std::collections::BTreeMap;
@@ -491,16 +490,4 @@ fn answered(id: u64, table: &str, asked: Result<(Reader, Got), ReadError>) -> An
         Err(error) => (None, Err(error)),
     };
     Answered { id, table: table.to_owned(), reader, outcome }
-}
-
-/// The order for a session that copies this table at a standstill.
-fn order(config: &Config, table: TableName, relation: Oid, filter: Option<String>) -> Order {
-    Order {
-        postgres: config.postgres.clone(),
-        publication: config.publication.clone(),
-        slot: config.slot.clone(),
-        table,
-        relation,
-        filter,
-    }
 }

@@ -3,7 +3,9 @@
 
 use super::clock::now;
 use super::{Runner, beside, tools};
+use crate::agent::Config;
 use crate::core::{Moment, SECOND};
+use crate::lsn::Oid;
 use crate::postgres::copies::Piece;
 use crate::snapshot::prepare::refused;
 use crate::snapshot::temporary::{Failure, Order, Temporary, Told};
@@ -135,5 +137,22 @@ impl Runner {
         {
             self.backfills.copies.whole_sent_all(self.core.next_ticket());
         }
+    }
+}
+
+/// The order for a session that copies this table at a standstill.
+pub(super) fn order(
+    config: &Config,
+    table: TableName,
+    relation: Oid,
+    filter: Option<String>,
+) -> Order {
+    Order {
+        postgres: config.postgres.clone(),
+        publication: config.publication.clone(),
+        slot: config.slot.clone(),
+        table,
+        relation,
+        filter,
     }
 }

@@ -37,6 +37,10 @@ fn an_uncopyable_table_tells_the_next_step_and_others_go_on() {
         half("public.gone") && half("public.shaped")
     });
     world.sql("drop table gone; alter table shaped drop column v, alter column w type varchar(40)");
+    // The stream halts, because a dropped table may have lost changes. The copies go on afterwards.
+    agent.halts("table_left");
+    world.command(SLOW, &["slot", "accept"]);
+    agent.streams();
     is_done(&agent, "public.plain");
     is_done(&agent, "public.shaped");
     let failed = |status: &wellspring::status::Status| {

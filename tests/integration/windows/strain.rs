@@ -82,9 +82,9 @@ fn chunks_slow_down_while_a_standby_falls_back() {
         active,
     );
     let agent = world.agent(MORE);
-    agent.until("a first look at the standby", |status| {
-        status.wal.read_ms > 0 && !status.windows.is_empty()
-    });
+    // The standby is read only while something is copied.
+    let copies = agent.until("a copy", |status| !status.windows.is_empty()).now_ms;
+    agent.until("a first look at the standby", |status| status.wal.read_ms > copies);
     standby.signal("-STOP");
     write_mib(&world, 200);
     is_slow_because(&agent, "a standby is");
