@@ -292,11 +292,11 @@ impl World {
                 if message.payload().is_some() {
                     rows.push(Row { key: json(message.key()), value: json(message.payload()) });
                 }
-                if message.offset() + 1 < end || !condition(&rows) {
+                if message.offset() + 1 < end {
                     continue;
                 }
                 end = reader.fetch_watermarks(topic, 0, PATIENCE).unwrap().1;
-                if message.offset() + 1 >= end {
+                if message.offset() + 1 >= end && condition(&rows) {
                     return rows;
                 }
             }
