@@ -344,16 +344,14 @@ pub async fn walsender_signs(sql: &Sql, pid: i32, slot: &str) -> Result<Walsende
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_slot_turns_decoding_on_only_at_a_primary_of_19() {
-        let facts = |server_version, wal_level: &str, set: &str, in_recovery| Facts {
+impl Facts {
+    /// The facts of a primary that is fit for a pipeline, for tests.
+    pub(crate) fn fit(server_version: u32) -> Self {
+        Facts {
             server_version,
-            wal_level: wal_level.to_owned(),
-            wal_level_set: set.to_owned(),
-            in_recovery,
+            wal_level: "logical".to_owned(),
+            wal_level_set: "logical".to_owned(),
+            in_recovery: false,
             encoding: "UTF8".to_owned(),
             database_oid: Oid(5),
             role: Role {
@@ -370,6 +368,21 @@ mod tests {
             slot_keep_bytes_max: None,
             wal_sender_timeout: None,
             synchronous_standby_names: String::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_turns_decoding_on_only_at_a_primary_of_19() {
+        let facts = |server_version, wal_level: &str, set: &str, in_recovery| Facts {
+            wal_level: wal_level.to_owned(),
+            wal_level_set: set.to_owned(),
+            in_recovery,
+            ..Facts::fit(server_version)
         };
         assert_eq!(facts(180_004, "replica", "replica", false).decoding(), Decoding::Off);
         assert_eq!(facts(180_004, "logical", "logical", false).decoding(), Decoding::On);

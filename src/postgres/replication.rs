@@ -346,8 +346,8 @@ fn start_command(options: &StartOptions) -> String {
     )
 }
 
-/// A literal of the replication grammar, which doubles quotes and takes a backslash as itself (it
-/// has no `E''`).
+/// Quotes a text for a replication command. The grammar of these commands doubles a quote. A
+/// backslash has no meaning in it.
 fn quote_literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }

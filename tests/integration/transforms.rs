@@ -77,7 +77,7 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
     ),
     (
         "flatten",
-        "Structs within structs become one level. `delimiter` stands between the names; Avro takes no dot.",
+        "Nested structs become one level. `delimiter` stands between the names. Avro accepts no dot in a name.",
         "type = \"flatten\"\ndelimiter = \"_\"\n\n[[transform]]\ntype = \"replace-field\"\n\
          include = [\"after_id\", \"after_note\", \"source_table\", \"op\"]",
     ),

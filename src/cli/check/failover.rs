@@ -216,28 +216,7 @@ mod tests {
     }
 
     fn facts(server_version: u32) -> Facts {
-        Facts {
-            server_version,
-            wal_level: "logical".to_owned(),
-            wal_level_set: "logical".to_owned(),
-            in_recovery: false,
-            encoding: "UTF8".to_owned(),
-            database_oid: crate::lsn::Oid(5),
-            role: crate::postgres::preflight::Role {
-                name: "w".to_owned(),
-                superuser: false,
-                login: true,
-                replication: true,
-                create_on_database: true,
-            },
-            slots_max: 10,
-            slots_used: 1,
-            senders_max: 10,
-            senders_used: 1,
-            slot_keep_bytes_max: None,
-            wal_sender_timeout: None,
-            synchronous_standby_names: String::new(),
-        }
+        Facts::fit(server_version)
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A catalog of two captured tables, a partitioned one and what replaces them, and what a stream misses of it.
+//! The model of a catalog. It also knows which changes a stream would miss.
 
 use crate::lsn::{Lsn, Oid};
 use crate::watch::{Code, Fingerprint, Part, Publication, Relation};
