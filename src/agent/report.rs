@@ -345,6 +345,12 @@ impl Reporter {
         }
     }
 
+    /// True while a trouble is told.
+    #[must_use]
+    pub fn is_troubled(&self) -> bool {
+        self.trouble.is_some()
+    }
+
     /// Ends the trouble if it has this reason.
     pub fn trouble_over_if(&mut self, reason: TroubleReason) {
         if self.trouble.as_ref().is_some_and(|trouble| trouble.reason == reason) {

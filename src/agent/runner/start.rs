@@ -125,7 +125,8 @@ async fn open_and_look(config: &Config, reporter: &mut Reporter) -> Result<State
     let mut opening = std::pin::pin!(config.open_state());
     let mut looking = std::pin::pin!(session::read_slot(&config.postgres, &config.slot));
     let mut slow = std::pin::pin!(tokio::time::sleep(STATE_PATIENCE));
-    let (mut has_looked, mut has_waited) = (false, false);
+    // A known trouble says more than a wait.
+    let (mut has_looked, mut has_waited) = (false, reporter.is_troubled());
     loop {
         tokio::select! {
             biased; // The state comes first: with it the stream begins.
