@@ -50,10 +50,10 @@ test-majors: packages ## the postgres room against Postgres 14 to 19: each type'
 	done
 
 .PHONY: test-stack
-test-stack: packages ## the program between real Postgres, Kafka and registry; FULL=1 at full length, ONLY=a,b PG=19
+test-stack: packages ## the program between real Postgres, Kafka and registry; FULL=1 at full length, ONLY=a,b PG=19 LANES=3
 	cargo build --locked --bins --examples
 	$(PYTHON) tests/stack/selftest.py
-	$(PYTHON) tests/stack/run.py $(if $(ONLY),--only $(ONLY)) $(if $(FULL),--full) $(if $(PG),--pg $(PG))
+	$(PYTHON) tests/stack/run.py $(if $(ONLY),--only $(ONLY)) $(if $(FULL),--full) $(if $(PG),--pg $(PG)) $(if $(LANES),--lanes $(LANES))
 
 .PHONY: corpus
 corpus: packages ## equal to real Debezium: CASES=dir ONLY=a,b PG=19 KAFKA=host:port REGISTRY=url

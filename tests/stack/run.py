@@ -1,13 +1,20 @@
 #!/usr/bin/env python3
 """Runs the scenarios of scenarios.py and its siblings, one summary line each.
 
-    run.py [--only a,b] [--full] [--keep] [--list]
+    run.py [--only a,b] [--full] [--lanes N] [--keep] [--list]
 
-Short by default (loads of seconds, five kills); --full, or FULL=1, takes the lengths of the claims in README.md. A failure
-prints what the scenario said, the agent's log and status, and the slots. Exit status 0 only if all passed.
+Short by default (loads of seconds, five kills); --full, or FULL=1, takes the lengths of the claims in README.md. With
+--lanes, or LANES, N scenarios run at the same time, each lane with a Kafka and a registry of its own; the scenarios of
+ALONE run before them, one after another. A failure prints what the scenario said, the agent's log and status, and the
+slots. Exit status 0 only if all passed.
 """
 import argparse
+import contextlib
+import io
+import multiprocessing
 import os
+import queue
+import signal
 import sys
 import time
 import traceback
@@ -46,11 +53,18 @@ EXTENDED = {"held-bytes-and-a-lower-limit", "pressure-json", "pressure-json-sche
             "two-replicas-halt-history-differs"}
 
 
+# These measure memory, throughput or time, and a neighbour would change what they measure.
+ALONE = ("pressure", "storm", "killed-often", "held-bytes", "kafka-away", "copy-under-writes", "tpcb", "windows-under-fire",
+         "lag-by-other-clocks")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="")
     parser.add_argument("--full", action="store_true", default=os.environ.get("FULL") == "1")
     parser.add_argument("--pg", type=int, help="the major version of Postgres, instead of the scenario's own")
+    parser.add_argument("--lanes", type=int, default=int(os.environ.get("LANES", "1")),
+                        help="how many scenarios run at the same time (1)")
     parser.add_argument("--keep", action="store_true", help="leave data directories behind")
     parser.add_argument("--list", action="store_true")
     options = parser.parse_args()
@@ -73,32 +87,118 @@ def main():
     elif not options.full:
         chosen = {name: scenario for name, scenario in chosen.items() if name not in EXTENDED}
     servers.stop_leftovers()
-    kafka, registry = servers.Kafka("stack-kafka"), servers.Registry("stack-registry")
-    kafka.wipe()
-    kafka.start()
-    registry.start()
-    passed, began = 0, time.monotonic()
-    for name, scenario in chosen.items():
-        at = time.monotonic()
-        world = World(name, kafka, registry, options.full, options.pg)
+    began = time.monotonic()
+    if options.lanes > 1:
+        alone = [name for name in chosen if name.startswith(ALONE)]
+        passed = run_lane(chosen, alone, options)
+        passed += run_lanes(chosen, [name for name in chosen if name not in alone], options)
+    else:
+        passed = run_lane(chosen, list(chosen), options)
+    print("%d of %d scenarios passed, %.0f s" % (passed, len(chosen), time.monotonic() - began))
+    return 0 if passed == len(chosen) else 1
+
+
+def run_lanes(chosen, names, options):
+    """Runs `names` in several processes, which take them one by one; the number that passed."""
+    forks = multiprocessing.get_context("fork")
+    waiting, ended = forks.Queue(), forks.Queue()
+    for name in names:
+        waiting.put(name)
+    lanes = [forks.Process(target=lane, args=(number, waiting, ended, chosen, options), daemon=True)
+             for number in range(1, min(options.lanes, len(names)) + 1)]
+    for child in lanes:
+        child.start()
+    # A run that is told to end ends its lanes, and each lane its servers.
+    signal.signal(signal.SIGTERM, told_to_end)
+    passed, under_way, left = 0, {}, set(names)
+    # A lane that dies says nothing, so its scenario counts as failed, and the other lanes take what is left.
+    while left and any(child.is_alive() for child in lanes) or not ended.empty():
         try:
-            if not kafka.alive():
-                kafka.start()
+            number, name, ok, text = ended.get(timeout=1)
+        except queue.Empty:
+            continue
+        if ok is None:
+            under_way[number] = name
+            continue
+        left.discard(name)
+        passed += ok
+        print(text, end="", flush=True)
+    for child in lanes:
+        child.join(60)
+    for name in sorted(left):
+        print("%-40s FAILED  its lane ended%s" % (name, "" if name in under_way.values() else " before it"), flush=True)
+    return passed
+
+
+def told_to_end(*_):
+    """Ends this process by way of its `finally` blocks, which a second signal does not interrupt."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(143)
+
+
+def lane(number, waiting, ended, chosen, options):
+    """One process of `run_lanes`, with servers of its own. The output of a scenario is printed by the parent."""
+    signal.signal(signal.SIGTERM, told_to_end)
+    servers.use_ports_of_lane(number)
+    try:
+        with Stack("-%d" % number) as stack:
+            while True:
+                try:
+                    name = waiting.get(timeout=1)
+                except queue.Empty:
+                    return
+                ended.put((number, name, None, ""))
+                with contextlib.redirect_stdout(io.StringIO()) as text:
+                    ok = stack.run(name, chosen[name], options)
+                ended.put((number, name, ok, text.getvalue()))
+    finally:
+        servers.end_all()  # a child of multiprocessing runs no atexit function
+
+
+def run_lane(chosen, names, options):
+    """Runs `names` one after another in this process; the number that passed."""
+    if not names:
+        return 0
+    with Stack("") as stack:
+        return sum(stack.run(name, chosen[name], options) for name in names)
+
+
+class Stack:
+    """The Kafka and the registry that scenarios share."""
+
+    def __init__(self, suffix):
+        self.kafka = servers.Kafka("stack-kafka" + suffix)
+        self.registry = servers.Registry("stack-registry" + suffix)
+
+    def __enter__(self):
+        self.kafka.wipe()
+        self.kafka.start()
+        self.registry.start()
+        return self
+
+    def __exit__(self, *_):
+        self.registry.kill()
+        self.kafka.kill()
+
+    def run(self, name, scenario, options):
+        """True if the scenario passed. One that fails does not hide the others."""
+        at = time.monotonic()
+        world = World(name, self.kafka, self.registry, options.full, options.pg)
+        try:
+            if not self.kafka.alive():
+                self.kafka.start()
             scenario(world)
-            passed += 1
             print("%-40s ok      %4.0f s  %s" % (name, time.monotonic() - at, "; ".join(world.said)), flush=True)
             world.close(options.keep)
-        except Exception as error:  # one failed scenario does not hide the others
+            return True
+        except Exception as error:  # every kind of failure is reported in the same way
             print("%-40s FAILED  %4.0f s  %s" % (name, time.monotonic() - at, "; ".join(world.said)))
             print("    " + "".join(traceback.format_exception_only(error)).strip().replace("\n", "\n    "))
             where = traceback.extract_tb(error.__traceback__)
             print("    at " + " < ".join("%s:%d" % (f.name, f.lineno) for f in reversed(where) if HERE in f.filename))
             print(world.explain(), flush=True)
             world.close(keep=True)
-    registry.kill()
-    kafka.kill()
-    print("%d of %d scenarios passed, %.0f s" % (passed, len(chosen), time.monotonic() - began))
-    return 0 if passed == len(chosen) else 1
+            return False
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ Each server is an object with `start`, `stop` (a signal, then waiting) and `kill
 directory of its own below target/stack/run. Nothing here is installed, nothing outlives the process that started it.
 """
 import atexit
+import itertools
 import json
 import os
 import pwd
@@ -24,17 +25,38 @@ import dist
 HOST = "127.0.0.1"
 RUN = os.path.join(dist.state_root(), "run")
 _given = set()
+_running = []
+# Where the ports of a lane begin, and how many each has: below the ports that the kernel gives to clients.
+LANE_PORTS, LANE_PORTS_EACH = 12000, 2000
+_lane_ports = None
+
+
+def use_ports_of_lane(number):
+    """From now on this process gives out the ports of one lane, counted from 1, which no other lane gives out."""
+    global _lane_ports  # pylint: disable=global-statement
+    first = LANE_PORTS + number * LANE_PORTS_EACH
+    _lane_ports = itertools.cycle(range(first, first + LANE_PORTS_EACH))
 
 
 def free_port():
     """A loopback port that nobody listens on and that no server of ours was given."""
     while True:
         with socket.socket() as probe:
-            probe.bind((HOST, 0))
+            try:
+                probe.bind((HOST, next(_lane_ports) if _lane_ports else 0))
+            except OSError:  # somebody else has it
+                continue
             port = probe.getsockname()[1]
         if port not in _given:
             _given.add(port)
             return port
+
+
+@atexit.register
+def end_all():
+    """Kills the servers that this process started and has not ended."""
+    while _running:
+        _running[-1].kill()
 
 
 class Late(AssertionError):
@@ -91,7 +113,7 @@ class Process:
             )
         with open(os.path.join(self.dir, "pid"), "w", encoding="utf-8") as f:
             f.write(str(self.child.pid))
-        atexit.register(self.kill)
+        _running.append(self)
 
     def ready(self, condition, seconds=60.0):
         def either():
@@ -109,7 +131,8 @@ class Process:
     def ended(self, seconds=30.0):
         """The exit status, waiting for it."""
         wait_until(self.name + " has ended", lambda: not self.alive(), seconds, every=0.01)
-        atexit.unregister(self.kill)
+        if self in _running:
+            _running.remove(self)
         if os.path.exists(os.path.join(self.dir, "pid")):
             os.remove(os.path.join(self.dir, "pid"))
         return self.child.returncode
