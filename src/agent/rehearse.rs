@@ -45,14 +45,21 @@ pub(super) async fn rehearse(
     if refused.is_empty() {
         return Ok(());
     }
+    Err(PipelineError::Refused(trouble(&refused)))
+}
+
+/// The trouble that names the refused tables. Its next step is about the first one.
+fn trouble(refused: &[PlanError]) -> Trouble {
     let more = refused.len().saturating_sub(TOLD_MAX);
     let mut told: Vec<String> = refused.iter().take(TOLD_MAX).map(PlanError::to_string).collect();
     if more > 0 {
         told.push(format!("and {more} more"));
     }
-    let next =
-        "correct what the detail names in [columns], [masks], [keys], [[transform]] or the tables";
-    Err(PipelineError::Refused(Trouble::plain(TroubleReason::TableRefused, told.join("; "), next)))
+    let next = refused.first().and_then(PlanError::next).unwrap_or_else(|| {
+        "correct what the detail names in [columns], [masks], [keys], [[transform]] or the tables"
+            .to_owned()
+    });
+    Trouble::plain(TroubleReason::TableRefused, told.join("; "), &next)
 }
 
 fn has_rules(rules: &Rules) -> bool {
@@ -92,5 +99,29 @@ fn shape(table: &Captured<'_>, facts: &TableFacts) -> RelationShape {
                 in_identity: full || flagged.is_some_and(|flagged| flagged.contains(name)),
             })
             .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transform::{TransformError, TransformFault};
+
+    #[test]
+    fn the_next_step_names_transform_table_and_field() {
+        let fault = TransformFault::NoField {
+            of: "value",
+            field: "customer".to_owned(),
+            known: "id".to_owned(),
+        };
+        let transform = TransformError { number: 2, name: "value-to-key", source: fault };
+        let told = trouble(&[PlanError::Transform { table: "public.t".to_owned(), transform }]);
+        assert_eq!(
+            told.next,
+            "correct field `customer` in transform 2 (value-to-key), or leave public.t out of its \
+             `tables`"
+        );
+        let other = PlanError::NullRequired { table: "public.t".to_owned(), field: "f".to_owned() };
+        assert!(trouble(&[other]).next.contains("[[transform]]"));
     }
 }

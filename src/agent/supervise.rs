@@ -21,6 +21,8 @@ pub enum Exit {
     Halted,
     /// Postgres refuses us at the first connect. Most likely the configuration is wrong.
     SourceRefuses,
+    /// Captured tables do not suit the configuration at the first connect.
+    TablesRefused,
     /// Kafka or the registry refuses us at the first connect.
     SinkRefuses,
     /// The reader of standard output is gone.
@@ -128,9 +130,13 @@ pub fn disposition(error: &PipelineError) -> Disposition {
         )),
         PipelineError::Kafka(error) => kafka(error),
         PipelineError::Trouble(trouble) => Disposition::Retry(trouble.clone()),
-        PipelineError::Refused(trouble) => {
-            Disposition::Refused(trouble.clone(), Exit::SourceRefuses)
-        }
+        PipelineError::Refused(trouble) => Disposition::Refused(
+            trouble.clone(),
+            match trouble.reason {
+                TroubleReason::TableRefused => Exit::TablesRefused,
+                _ => Exit::SourceRefuses,
+            },
+        ),
         PipelineError::Silent { .. } | PipelineError::Goodbye => Disposition::Retry(Trouble::new(
             TroubleReason::PostgresUnavailable,
             "the stream".to_owned(),
@@ -298,6 +304,19 @@ mod tests {
         let first = Disposition::Refused(trouble.clone(), Exit::SinkRefuses);
         assert_eq!(without_client(trouble.clone(), false), first);
         assert_eq!(without_client(trouble.clone(), true), Disposition::Retry(trouble));
+    }
+
+    #[test]
+    fn a_refused_table_is_no_refusal_by_postgres() {
+        let exit = |reason| {
+            let error = PipelineError::Refused(Trouble::plain(reason, "t".to_owned(), "act"));
+            match disposition(&error) {
+                Disposition::Refused(_, exit) => exit,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(exit(TroubleReason::TableRefused), Exit::TablesRefused);
+        assert_eq!(exit(TroubleReason::PostgresSettings), Exit::SourceRefuses);
     }
 
     /// How many arms a match in a source text has that begins like this.

@@ -83,6 +83,7 @@ impl From<Exit> for Code {
         match exit {
             Exit::Stopped => Code::Done,
             Exit::Halted => Code::Continuity,
+            Exit::TablesRefused => Code::Config,
             Exit::SourceRefuses => Code::Source,
             Exit::SinkRefuses => Code::Sink,
             Exit::Repeats => Code::Repeats,

@@ -213,6 +213,9 @@ async fn watch(
                 "ended: Postgres refuses us at the first connection, which is not tried again; the reason is above"
             )
         }
+        Ok(Exit::TablesRefused) => error!(
+            "ended: the configuration does not suit the captured tables, and nothing was started; the reason is above"
+        ),
         Ok(Exit::SinkRefuses) => error!(
             "ended: Kafka or the registry refuses us at the first connection, which is not tried again; the reason is above"
         ),

@@ -222,6 +222,12 @@ impl Trouble {
         Trouble { next: without_retries(self.next), ..self }
     }
 
+    /// The trouble with another next step, if one is given.
+    #[must_use]
+    pub fn or_next(self, next: Option<String>) -> Self {
+        Trouble { next: next.unwrap_or(self.next), ..self }
+    }
+
     /// A trouble with a detail and a next step of its own.
     #[must_use]
     pub fn plain(reason: TroubleReason, detail: String, next: &str) -> Self {

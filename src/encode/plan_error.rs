@@ -145,6 +145,15 @@ pub enum PlanError {
 }
 
 impl PlanError {
+    /// The operator's next step, if the error has one of its own.
+    #[must_use]
+    pub fn next(&self) -> Option<String> {
+        let PlanError::Transform { table, transform } = self else { return None };
+        let field = transform.source.field().map(|field| format!("field `{field}` in "));
+        let field = field.unwrap_or_default();
+        Some(format!("correct {field}{transform}, or leave {table} out of its `tables`"))
+    }
+
     /// Whether the operator's rules over columns and keys are at fault, rather than names that no
     /// format takes.
     #[must_use]

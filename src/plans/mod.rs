@@ -355,11 +355,9 @@ impl Desk {
         draft: &impl Fn(&Planner) -> Result<Draft, crate::encode::PlanError>,
     ) -> Result<Ready, Failure> {
         let draft = draft(&self.planner).map_err(|error| {
-            Failure::OfTable(Trouble::new(
-                TroubleReason::TableRefused,
-                format!("table {name}"),
-                &error,
-            ))
+            let trouble =
+                Trouble::new(TroubleReason::TableRefused, format!("table {name}"), &error);
+            Failure::OfTable(trouble.or_next(error.next()))
         })?;
         let mut warnings = Vec::new();
         if draft.router.is_some() {

@@ -63,6 +63,24 @@ pub enum TransformFault {
     NoEnvelope,
 }
 
+impl TransformFault {
+    /// The field at fault, if the fault is of one.
+    #[must_use]
+    pub fn field(&self) -> Option<&str> {
+        match self {
+            TransformFault::NoField { field, .. }
+            | TransformFault::NotSingle { field }
+            | TransformFault::NotFlat { field }
+            | TransformFault::NoMask { field }
+            | TransformFault::Clash { field, .. }
+            | TransformFault::NotText { field } => Some(field),
+            TransformFault::NotStruct { .. }
+            | TransformFault::NoValue
+            | TransformFault::NoEnvelope => None,
+        }
+    }
+}
+
 /// A fault with the transform that it is of.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("transform {number} ({name})")]

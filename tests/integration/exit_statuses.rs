@@ -168,6 +168,17 @@ fn refused_by_kafka() -> End {
     ends(Run::start(&world.text("postgres", ssl), &[], Stdio::null()))
 }
 
+fn faulty_transform() -> End {
+    let world = World::new("create table t (id int primary key)", &["t"]);
+    let transforms = "[[transform]]\ntype = \"unwrap\"\n\n[[transform]]\ntype = \"value-to-key\"\n\
+                      fields = [\"customer\"]";
+    let run = Run::start(&world.text("postgres", transforms), &[], Stdio::null());
+    let (status, text) = run.ended_log();
+    let next = "correct field `customer` in transform 2 (value-to-key), or leave public.t out";
+    assert!(text.contains(next), "{text}");
+    End { status, words: words(&text).unwrap() }
+}
+
 fn faulty() -> End {
     ends(Run::start("sink = \"nowhere\"", &[], Stdio::null()))
 }
@@ -175,7 +186,7 @@ fn faulty() -> End {
 /// What happens, and how to make it happen.
 type Case = (&'static str, fn() -> End);
 
-const CASES: [Case; 12] = [
+const CASES: [Case; 13] = [
     ("SIGTERM while the stream is idle", idle),
     ("SIGTERM before Postgres or Kafka was reached", unreached),
     ("SIGTERM in a transaction that does not end in time", in_transaction),
@@ -187,6 +198,7 @@ const CASES: [Case; 12] = [
     ("Postgres refuses the first connection", refused_by_postgres),
     ("the first connection to Kafka cannot be set up", refused_by_kafka),
     ("the configuration is faulty", faulty),
+    ("a transform does not suit a captured table", faulty_transform),
     ("the reader of `sink = \"stdout\"` goes away", closed_stdout),
 ];
 
