@@ -13,6 +13,7 @@ mod beside;
 mod described;
 mod ids;
 mod routes;
+mod tries;
 mod uses;
 
 pub use active::{Active, Aside, Planned};
@@ -39,6 +40,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use tries::Tries;
 
 /// Pause before a failure that only a person can end is tried again.
 pub const REFUSED_RETRY: Duration = Duration::from_secs(30);
@@ -65,8 +67,6 @@ pub struct Ready {
     pub given: Given,
     /// Warnings for the operator, such as a changed number of partitions.
     pub warnings: Vec<String>,
-    /// The rows that have this plan, if it is of one topic of a routed table.
-    pub route: Option<RouteOf>,
 }
 
 /// The result of planning.
@@ -82,6 +82,8 @@ pub enum Outcome {
     Aside(Box<SetAside>),
     /// The plan is complete.
     Ready(Box<Ready>),
+    /// The plan of one topic of a routed table is complete. Only [`Desk::route`] returns it.
+    Routed(Box<Ready>, RouteOf),
 }
 
 /// The planner with everything that it works with. A task owns it during a lookup and hands it
@@ -315,37 +317,22 @@ impl Desk {
         patience: Patience,
         draft: impl Fn(&Planner) -> Result<Draft, crate::encode::PlanError>,
     ) -> Result<Outcome, PgError> {
-        let mut delay = BUSY_RETRY_MIN;
-        let mut troubled = false;
+        let mut tries = Tries::new(&self.troubles);
         loop {
-            let (trouble, wait) = match self.once(name, &draft).await {
+            match self.once(name, &draft).await {
                 Ok(ready) => {
-                    if troubled {
-                        // The receiver is gone: the agent is stopping
-                        let _ = self.troubles.send(None).await;
-                    }
+                    tries.over().await;
                     return Ok(Outcome::Ready(Box::new(ready)));
                 }
                 Err(failure) if failure.comes_back(patience) => {
                     let (Failure::Busy(trouble)
                     | Failure::Refused(trouble)
                     | Failure::OfTable(trouble)) = failure;
-                    if troubled {
-                        let _ = self.troubles.send(None).await;
-                    }
+                    tries.over().await;
                     return Ok(Outcome::Refused(trouble));
                 }
-                Err(Failure::Refused(trouble) | Failure::OfTable(trouble)) => {
-                    (trouble, REFUSED_RETRY)
-                }
-                Err(Failure::Busy(trouble)) => {
-                    delay = (delay * 2).min(BUSY_RETRY_MAX);
-                    (trouble, delay)
-                }
-            };
-            troubled = true;
-            let _ = self.troubles.send(Some(trouble)).await;
-            tokio::time::sleep(wait).await;
+                Err(failure) => tries.failed(failure).await,
+            }
         }
     }
 
@@ -364,8 +351,8 @@ impl Desk {
             // Each topic is looked up and has its schemas registered once a row goes to it.
             let given = Given { unproven: Vec::new(), replaced: Vec::new() };
             let (name, plan) = (name.to_owned(), draft.into_plan(Ids::default()));
-            let (ids, topic, route) = (Vec::new(), None, None);
-            return Ok(Ready { name, plan, topic, partitions: 1, ids, given, warnings, route });
+            let (ids, topic) = (Vec::new(), None);
+            return Ok(Ready { name, plan, topic, partitions: 1, ids, given, warnings });
         }
         let topic = self.topic(&draft.topic).await?;
         let partitions = self.partitions_of(&draft.topic, topic.as_ref(), &mut warnings).await?;
@@ -387,7 +374,7 @@ impl Desk {
         }
         let (name, plan) = (name.to_owned(), draft.into_plan(ids));
         let given = Given { unproven, replaced: std::mem::take(&mut self.replaced) };
-        Ok(Ready { name, plan, topic, partitions, ids: listed, given, warnings, route: None })
+        Ok(Ready { name, plan, topic, partitions, ids: listed, given, warnings })
     }
 
     async fn topic(&mut self, name: &str) -> Result<Option<TopicInfo>, Failure> {

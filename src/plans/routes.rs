@@ -3,9 +3,10 @@
 //! The row path finds a plan by the value of the row. A value that is new makes it wait until its
 //! topic is looked up and its schemas are registered.
 
-use super::{Active, Desk, Outcome, Patience};
+use super::tries::Tries;
+use super::{Active, Desk, Outcome, Ready};
 use crate::change::Row;
-use crate::encode::{EncodeError, Planner, Route, Router};
+use crate::encode::{Draft, EncodeError, PlanError, Planner, Route, Router};
 use crate::ledger::RouteId;
 use crate::postgres::PgError;
 use std::cell::RefCell;
@@ -104,10 +105,26 @@ impl Desk {
             Err(_) => router.table().to_string(), // the draft below fails with the same error
         };
         let draft = |planner: &Planner| planner.routed(&router, &value);
-        let mut outcome = self.until_done(&name, Patience::Endless, draft).await;
-        if let Ok(Outcome::Ready(ready)) = &mut outcome {
-            ready.route = Some(RouteOf { table: router.table().to_string(), value });
+        let ready = self.until_ready(&name, draft).await;
+        let of = RouteOf { table: router.table().to_string(), value };
+        (self, Ok(Outcome::Routed(ready, of)))
+    }
+
+    /// Tries until the plan is complete. No failure ends this, so none is returned.
+    async fn until_ready(
+        &mut self,
+        name: &str,
+        draft: impl Fn(&Planner) -> Result<Draft, PlanError>,
+    ) -> Box<Ready> {
+        let mut tries = Tries::new(&self.troubles);
+        loop {
+            match self.once(name, &draft).await {
+                Ok(ready) => {
+                    tries.over().await;
+                    return Box::new(ready);
+                }
+                Err(failure) => tries.failed(failure).await,
+            }
         }
-        (self, outcome)
     }
 }

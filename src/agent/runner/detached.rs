@@ -325,6 +325,7 @@ impl Runner {
             plans::Outcome::Refused(trouble) => {
                 return not_repaired(&name, asked, format!("{}; {}", trouble.detail, trouble.next));
             }
+            plans::Outcome::Routed(..) => unreachable!("a repair plans a table, not a topic of it"),
             plans::Outcome::Excluded | plans::Outcome::Aside(_) => {
                 return not_repaired(
                     &name,

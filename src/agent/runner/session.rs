@@ -2,6 +2,7 @@
 //! exchanges producers.
 
 use super::clock::{now, settings, unix_nanos};
+use super::routes::Waiting;
 use super::silence::Silence;
 use super::{Live, Look, Opening, Runner, SETTLE_LIMIT, STATUS_INTERVAL_MAX};
 use crate::agent::open::Connection;
@@ -245,7 +246,8 @@ impl Runner {
             }
             Place::Skip(..) | Place::Repair(_) => None,
             Place::Messages | Place::Transactions | Place::Heartbeats | Place::Notices => None,
-            Place::Route(..) | Place::CopyRoute(..) => return self.route_planned(place, outcome),
+            Place::Route(slot) => return self.route_planned(Waiting::Row(slot), outcome),
+            Place::CopyRoute(table) => return self.route_planned(Waiting::Copy(table), outcome),
         };
         if let Place::Repair(told) = place {
             return self.repair_planned(told, outcome);
@@ -258,6 +260,9 @@ impl Runner {
                 _ => return self.copy_refused(place, trouble),
             },
             plans::Outcome::Aside(set) => return self.set_aside(place, *set),
+            plans::Outcome::Routed(..) => {
+                unreachable!("only a row's route is planned by its value")
+            }
             plans::Outcome::Ready(ready) => {
                 self.reporter.planned(&ready);
                 let active = self.activate(*ready);
