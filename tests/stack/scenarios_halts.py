@@ -3,6 +3,7 @@
 One scenario for each reason. They differ in the cause, in the next step, and in what is missing afterwards.
 """
 import os
+import signal
 import time
 
 import disturb
@@ -333,8 +334,13 @@ def two_replicas_halt_slot_ahead(world):
     def provoke():
         it.before()
         it.delivered()
+        # Both stand still meanwhile: an agent that runs could confirm the noise before the slot is moved over it.
+        for agent in it.pair.both:
+            agent.send(signal.SIGSTOP)
         it.sql("insert into noise values ('moves the log')")
         disturb.advance_slot(it.pg, world.slot)
+        for agent in it.pair.both:
+            agent.send(signal.SIGCONT)
 
     it.halts(provoke)
     it.command("slot", "accept")
