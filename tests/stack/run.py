@@ -109,16 +109,13 @@ def run_lanes(chosen, names, options):
     for child in lanes:
         child.start()
     # A run that is told to end ends its lanes, and each lane its servers.
-    signal.signal(signal.SIGTERM, told_to_end)
-    passed, under_way, left = 0, {}, set(names)
-    # A lane that dies says nothing, so its scenario counts as failed, and the other lanes take what is left.
+    signal.signal(signal.SIGTERM, end_on_signal)
+    passed, left = 0, set(names)
+    # A lane that dies reports nothing, so its scenario counts as failed. The other lanes take the scenarios that wait.
     while left and any(child.is_alive() for child in lanes) or not ended.empty():
         try:
-            number, name, ok, text = ended.get(timeout=1)
+            name, ok, text = ended.get(timeout=1)
         except queue.Empty:
-            continue
-        if ok is None:
-            under_way[number] = name
             continue
         left.discard(name)
         passed += ok
@@ -126,11 +123,11 @@ def run_lanes(chosen, names, options):
     for child in lanes:
         child.join(60)
     for name in sorted(left):
-        print("%-40s FAILED  its lane ended%s" % (name, "" if name in under_way.values() else " before it"), flush=True)
+        print("%-40s FAILED  its lane ended without a result" % name, flush=True)
     return passed
 
 
-def told_to_end(*_):
+def end_on_signal(*_):
     """Ends this process by way of its `finally` blocks, which a second signal does not interrupt."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.exit(143)
@@ -138,7 +135,7 @@ def told_to_end(*_):
 
 def lane(number, waiting, ended, chosen, options):
     """One process of `run_lanes`, with servers of its own. The output of a scenario is printed by the parent."""
-    signal.signal(signal.SIGTERM, told_to_end)
+    signal.signal(signal.SIGTERM, end_on_signal)
     servers.use_ports_of_lane(number)
     try:
         with Stack("-%d" % number) as stack:
@@ -147,10 +144,9 @@ def lane(number, waiting, ended, chosen, options):
                     name = waiting.get(timeout=1)
                 except queue.Empty:
                     return
-                ended.put((number, name, None, ""))
                 with contextlib.redirect_stdout(io.StringIO()) as text:
                     ok = stack.run(name, chosen[name], options)
-                ended.put((number, name, ok, text.getvalue()))
+                ended.put((name, ok, text.getvalue()))
     finally:
         servers.end_all()  # a child of multiprocessing runs no atexit function
 

@@ -56,7 +56,7 @@ def free_port():
 def end_all():
     """Kills the servers that this process started and has not ended."""
     while _running:
-        _running[-1].kill()
+        _running.pop().kill()
 
 
 class Late(AssertionError):
