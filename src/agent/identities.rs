@@ -123,5 +123,5 @@ fn failed(table: &TableName, statement: &str, error: PgError) -> PipelineError {
 
 fn refused(detail: String) -> PipelineError {
     let next = "correct tables.set_replica_identity";
-    PipelineError::Refused(Trouble::plain(TroubleReason::TableRefused, detail, next))
+    PipelineError::Unsuitable(Trouble::plain(TroubleReason::TableRefused, detail, next))
 }

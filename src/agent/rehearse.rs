@@ -45,7 +45,7 @@ pub(super) async fn rehearse(
     if refused.is_empty() {
         return Ok(());
     }
-    Err(PipelineError::Refused(trouble(&refused)))
+    Err(PipelineError::Unsuitable(trouble(&refused)))
 }
 
 /// The trouble that names the refused tables. Its next step is about the first one.

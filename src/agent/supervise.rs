@@ -21,7 +21,8 @@ pub enum Exit {
     Halted,
     /// Postgres refuses us at the first connect. Most likely the configuration is wrong.
     SourceRefuses,
-    /// Captured tables do not suit the configuration at the first connect.
+    /// The configuration does not suit a captured table at the first connect, for example because
+    /// a transform names a field that the table lacks.
     TablesRefused,
     /// Kafka or the registry refuses us at the first connect.
     SinkRefuses,
@@ -89,6 +90,9 @@ pub enum PipelineError {
     /// Something is wrong that only a person changes.
     #[error("{}", .0.detail)]
     Refused(Trouble),
+    /// The configuration does not suit a table, and only a person changes that.
+    #[error("{}", .0.detail)]
+    Unsuitable(Trouble),
     /// The walsender has sent nothing for too long, and is gone or does nothing.
     #[error("the walsender (pid {pid}) is {state}")]
     Silent {
@@ -130,13 +134,12 @@ pub fn disposition(error: &PipelineError) -> Disposition {
         )),
         PipelineError::Kafka(error) => kafka(error),
         PipelineError::Trouble(trouble) => Disposition::Retry(trouble.clone()),
-        PipelineError::Refused(trouble) => Disposition::Refused(
-            trouble.clone(),
-            match trouble.reason {
-                TroubleReason::TableRefused => Exit::TablesRefused,
-                _ => Exit::SourceRefuses,
-            },
-        ),
+        PipelineError::Refused(trouble) => {
+            Disposition::Refused(trouble.clone(), Exit::SourceRefuses)
+        }
+        PipelineError::Unsuitable(trouble) => {
+            Disposition::Refused(trouble.clone(), Exit::TablesRefused)
+        }
         PipelineError::Silent { .. } | PipelineError::Goodbye => Disposition::Retry(Trouble::new(
             TroubleReason::PostgresUnavailable,
             "the stream".to_owned(),
@@ -308,15 +311,15 @@ mod tests {
 
     #[test]
     fn a_refused_table_is_no_refusal_by_postgres() {
-        let exit = |reason| {
-            let error = PipelineError::Refused(Trouble::plain(reason, "t".to_owned(), "act"));
-            match disposition(&error) {
+        let exit = |error: fn(Trouble) -> PipelineError| {
+            let trouble = Trouble::plain(TroubleReason::TableRefused, "t".to_owned(), "act");
+            match disposition(&error(trouble)) {
                 Disposition::Refused(_, exit) => exit,
                 other => panic!("{other:?}"),
             }
         };
-        assert_eq!(exit(TroubleReason::TableRefused), Exit::TablesRefused);
-        assert_eq!(exit(TroubleReason::PostgresSettings), Exit::SourceRefuses);
+        assert_eq!(exit(PipelineError::Unsuitable), Exit::TablesRefused);
+        assert_eq!(exit(PipelineError::Refused), Exit::SourceRefuses);
     }
 
     /// How many arms a match in a source text has that begins like this.

@@ -190,6 +190,7 @@ fn code_of(error: &PipelineError) -> Code {
         | PipelineError::Goodbye
         | PipelineError::Trouble(_)
         | PipelineError::Refused(_) => Code::Source,
+        PipelineError::Unsuitable(_) => Code::Config,
         PipelineError::State(_) | PipelineError::Kafka(_) => Code::Sink,
         PipelineError::Record(_) | PipelineError::Halt(_) => Code::Continuity,
     }

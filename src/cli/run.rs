@@ -214,7 +214,7 @@ async fn watch(
             )
         }
         Ok(Exit::TablesRefused) => error!(
-            "ended: the configuration does not suit the captured tables, and nothing was started; the reason is above"
+            "ended: the configuration does not suit a captured table, and the stream was not started; the reason is above"
         ),
         Ok(Exit::SinkRefuses) => error!(
             "ended: Kafka or the registry refuses us at the first connection, which is not tried again; the reason is above"

@@ -222,7 +222,7 @@ impl Trouble {
         Trouble { next: without_retries(self.next), ..self }
     }
 
-    /// The trouble with another next step, if one is given.
+    /// The same trouble with the given next step, or with its own if `next` is `None`.
     #[must_use]
     pub fn or_next(self, next: Option<String>) -> Self {
         Trouble { next: next.unwrap_or(self.next), ..self }

@@ -145,7 +145,7 @@ pub enum PlanError {
 }
 
 impl PlanError {
-    /// The operator's next step, if the error has one of its own.
+    /// The next step for the operator. `None` if the general step for a refused table fits.
     #[must_use]
     pub fn next(&self) -> Option<String> {
         let PlanError::Transform { table, transform } = self else { return None };

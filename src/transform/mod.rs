@@ -64,7 +64,7 @@ pub enum TransformFault {
 }
 
 impl TransformFault {
-    /// The field at fault, if the fault is of one.
+    /// Name of the field at fault. `None` if the fault concerns no single field.
     #[must_use]
     pub fn field(&self) -> Option<&str> {
         match self {
