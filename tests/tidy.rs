@@ -33,7 +33,6 @@ const LONGER: &[(&str, usize, &str)] = &[
     ("src/config/import/capture.rs", 541, WIDER),
     ("src/encode/plan.rs", 541, WIDER),
     ("src/encode/registry/mod.rs", 511, WIDER),
-    ("src/plans/mod.rs", 526, WIDER),
     ("src/snapshot/window.rs", 523, WIDER),
     ("src/watch/simulation/catalog.rs", 535, WIDER),
     ("src/core/mod.rs", 562, "one mind: every event and what it leads to, side by side"),

@@ -40,7 +40,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tries::Tries;
 
 /// Pause before a failure that only a person can end is tried again.
 pub const REFUSED_RETRY: Duration = Duration::from_secs(30);
@@ -82,7 +81,7 @@ pub enum Outcome {
     Aside(Box<SetAside>),
     /// The plan is complete.
     Ready(Box<Ready>),
-    /// The plan of one topic of a routed table is complete. Only [`Desk::route`] returns it.
+    /// The complete plan of one topic of a routed table. Only [`Desk::route`] returns this outcome.
     Routed(Box<Ready>, RouteOf),
 }
 
@@ -317,23 +316,14 @@ impl Desk {
         patience: Patience,
         draft: impl Fn(&Planner) -> Result<Draft, crate::encode::PlanError>,
     ) -> Result<Outcome, PgError> {
-        let mut tries = Tries::new(&self.troubles);
-        loop {
-            match self.once(name, &draft).await {
-                Ok(ready) => {
-                    tries.over().await;
-                    return Ok(Outcome::Ready(Box::new(ready)));
-                }
-                Err(failure) if failure.comes_back(patience) => {
-                    let (Failure::Busy(trouble)
-                    | Failure::Refused(trouble)
-                    | Failure::OfTable(trouble)) = failure;
-                    tries.over().await;
-                    return Ok(Outcome::Refused(trouble));
-                }
-                Err(failure) => tries.failed(failure).await,
-            }
-        }
+        let gives_up = |failure: Failure| match failure.comes_back(patience) {
+            true => Err(failure.trouble()),
+            false => Ok(failure),
+        };
+        Ok(match self.until_ready(name, draft, gives_up).await {
+            Ok(ready) => Outcome::Ready(ready),
+            Err(trouble) => Outcome::Refused(trouble),
+        })
     }
 
     async fn once(
@@ -476,6 +466,14 @@ impl Desk {
 }
 
 impl Failure {
+    fn trouble(self) -> Trouble {
+        match self {
+            Failure::Busy(trouble) | Failure::Refused(trouble) | Failure::OfTable(trouble) => {
+                trouble
+            }
+        }
+    }
+
     fn comes_back(&self, patience: Patience) -> bool {
         match (self, patience) {
             (Failure::Refused(_), Patience::UntilRefused) => true,

@@ -3,14 +3,14 @@
 //! The row path finds a plan by the value of the row. A value that is new makes it wait until its
 //! topic is looked up and its schemas are registered.
 
-use super::tries::Tries;
-use super::{Active, Desk, Outcome, Ready};
+use super::{Active, Desk, Failure, Outcome};
 use crate::change::Row;
-use crate::encode::{Draft, EncodeError, PlanError, Planner, Route, Router};
+use crate::encode::{EncodeError, Planner, Route, Router};
 use crate::ledger::RouteId;
 use crate::postgres::PgError;
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -105,26 +105,9 @@ impl Desk {
             Err(_) => router.table().to_string(), // the draft below fails with the same error
         };
         let draft = |planner: &Planner| planner.routed(&router, &value);
-        let ready = self.until_ready(&name, draft).await;
+        // The type says that no failure ends the tries.
+        let Ok(ready) = self.until_ready(&name, draft, Ok::<Failure, Infallible>).await;
         let of = RouteOf { table: router.table().to_string(), value };
         (self, Ok(Outcome::Routed(ready, of)))
-    }
-
-    /// Tries until the plan is complete. No failure ends this, so none is returned.
-    async fn until_ready(
-        &mut self,
-        name: &str,
-        draft: impl Fn(&Planner) -> Result<Draft, PlanError>,
-    ) -> Box<Ready> {
-        let mut tries = Tries::new(&self.troubles);
-        loop {
-            match self.once(name, &draft).await {
-                Ok(ready) => {
-                    tries.over().await;
-                    return Box::new(ready);
-                }
-                Err(failure) => tries.failed(failure).await,
-            }
-        }
     }
 }

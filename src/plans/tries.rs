@@ -1,41 +1,45 @@
-//! The pauses between the tries of one plan, and the trouble that is told meanwhile.
+//! The loop in which a plan is tried until it is complete.
 
-use super::{BUSY_RETRY_MAX, BUSY_RETRY_MIN, Failure, REFUSED_RETRY};
-use crate::continuity::Trouble;
-use std::time::Duration;
-use tokio::sync::mpsc;
+use super::{BUSY_RETRY_MAX, BUSY_RETRY_MIN, Desk, Failure, REFUSED_RETRY, Ready};
+use crate::encode::{Draft, PlanError, Planner};
 
-/// The tries of one plan. A send fails only while the agent stops, so its result is ignored.
-pub(super) struct Tries {
-    troubles: mpsc::Sender<Option<Trouble>>,
-    delay: Duration,
-    troubled: bool,
-}
-
-impl Tries {
-    /// No try has failed yet.
-    pub(super) fn new(troubles: &mpsc::Sender<Option<Trouble>>) -> Self {
-        Tries { troubles: troubles.clone(), delay: BUSY_RETRY_MIN, troubled: false }
-    }
-
-    /// Tells the trouble of a failed try, and waits until the next try is due.
-    pub(super) async fn failed(&mut self, failure: Failure) {
-        let (trouble, wait) = match failure {
-            Failure::Refused(trouble) | Failure::OfTable(trouble) => (trouble, REFUSED_RETRY),
-            Failure::Busy(trouble) => {
-                self.delay = (self.delay * 2).min(BUSY_RETRY_MAX);
-                (trouble, self.delay)
-            }
+impl Desk {
+    /// Tries until the plan is complete, with a pause after each failure. The operator is told of
+    /// the last failure, and then of its end.
+    ///
+    /// # Errors
+    /// The failure that `gives_up` turns into an error. `gives_up` hands back every other failure.
+    pub(super) async fn until_ready<E>(
+        &mut self,
+        name: &str,
+        draft: impl Fn(&Planner) -> Result<Draft, PlanError>,
+        gives_up: impl Fn(Failure) -> Result<Failure, E>,
+    ) -> Result<Box<Ready>, E> {
+        let mut delay = BUSY_RETRY_MIN;
+        let mut troubled = false;
+        let ended = loop {
+            let failure = match self.once(name, &draft).await {
+                Ok(ready) => break Ok(Box::new(ready)),
+                Err(failure) => match gives_up(failure) {
+                    Ok(failure) => failure,
+                    Err(error) => break Err(error),
+                },
+            };
+            let (trouble, pause) = match failure {
+                Failure::Refused(trouble) | Failure::OfTable(trouble) => (trouble, REFUSED_RETRY),
+                Failure::Busy(trouble) => {
+                    delay = (delay * 2).min(BUSY_RETRY_MAX);
+                    (trouble, delay)
+                }
+            };
+            troubled = true;
+            // A send fails only while the agent stops. Nobody needs the message then.
+            let _ = self.troubles.send(Some(trouble)).await;
+            tokio::time::sleep(pause).await;
         };
-        self.troubled = true;
-        let _ = self.troubles.send(Some(trouble)).await;
-        tokio::time::sleep(wait).await;
-    }
-
-    /// Tells that the trouble is over, if one was told.
-    pub(super) async fn over(&mut self) {
-        if std::mem::take(&mut self.troubled) {
+        if troubled {
             let _ = self.troubles.send(None).await;
         }
+        ended
     }
 }

@@ -261,7 +261,7 @@ impl Runner {
             },
             plans::Outcome::Aside(set) => return self.set_aside(place, *set),
             plans::Outcome::Routed(..) => {
-                unreachable!("only a row's route is planned by its value")
+                unreachable!("only `Place::Route` and `Place::CopyRoute` ask for a topic")
             }
             plans::Outcome::Ready(ready) => {
                 self.reporter.planned(&ready);

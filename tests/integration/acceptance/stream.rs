@@ -372,6 +372,40 @@ fn a_registry_that_is_away_holds_the_stream_and_loses_nothing() {
     agent.stop();
 }
 
+/// A route that is new needs a topic and ids of schemas. The connection breaks while it waits.
+#[test]
+fn new_routes_wait_for_the_registry_across_a_reconnect() {
+    let world = World::new(
+        "create table o (id int primary key, aggregatetype text, aggregateid text, payload text)",
+        &[],
+    );
+    for topic in ["outbox.event.ann", "outbox.event.bob"] {
+        world.topic(topic);
+    }
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let agent = world.agent(&format!(
+        "[snapshot]\nmode = \"no_data\"\n[events]\nformat = \"avro\"\n\
+         [registry]\nurl = \"http://127.0.0.1:{port}\"\n[[transform]]\ntype = \"outbox\""
+    ));
+    agent.streams();
+    world.sql(
+        "insert into o values (1, 'ann', 'k', 'x'), (2, 'bob', 'k', 'y'), (3, 'ann', 'k', 'z')",
+    );
+    let missed = |status: &wellspring::status::Status| status.reason == "registry_unavailable";
+    agent.until("the registry is missed", missed);
+    world.sql("select pg_terminate_backend(active_pid) from pg_replication_slots");
+    agent.until("the connection broke", |status| !missed(status));
+    agent.until("the registry is missed again", missed);
+    let _registry =
+        wellspring::peers::registry::Registry::start(([127, 0, 0, 1], port).into(), "BACKWARD")
+            .unwrap();
+    let ends = || (world.end("outbox.event.ann"), world.end("outbox.event.bob"));
+    agent.until("all arrive, and none twice", |_| ends() == (2, 1));
+    agent.until("the trouble is over", |status| status.reason.is_empty());
+    agent.stop();
+    assert_eq!(ends(), (2, 1));
+}
+
 /// R23 to R26.
 #[test]
 fn an_origin_is_told_with_its_transaction_and_after_a_restart() {
