@@ -22,8 +22,9 @@ use tokio::sync::{mpsc, watch};
 const STATE_RETRY: Duration = Duration::from_secs(1);
 
 /// After this time without an answer of Kafka the status and the log say for whom the agent waits.
-/// librdkafka needs longer to give up.
-const STATE_PATIENCE: Duration = Duration::from_secs(3);
+/// librdkafka may need longer to give up. A refused connection is reported after 3 s, and the limit
+/// is above that, so that the refusal is told and not the wait.
+const STATE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Runs the agent until it ends. Returns how it ended.
 pub async fn run(
