@@ -333,7 +333,12 @@ impl ClientContext for Reporting {
         if matches!(facility, "FAIL" | "REQTMOUT") {
             self.note_failure();
         }
-        pass_on(level, facility, detail);
+        // The producer is closed with requests in flight. librdkafka calls that fatal, but nothing more is sent by it.
+        if facility == "FATAL" && self.settling.load(Ordering::SeqCst) {
+            tracing::debug!(facility, detail, "librdkafka");
+        } else {
+            pass_on(level, facility, detail);
+        }
     }
 
     fn error(&self, error: KafkaError, detail: &str) {
