@@ -5,6 +5,7 @@
 //! shutdown up. It stays open as the sentinel, and serves the catalog. This file asks the
 //! questions, and `continuity` judges the answers.
 
+mod beyond;
 mod foresight;
 mod questions;
 pub mod recorded;
@@ -19,14 +20,13 @@ use self::recorded::begin_try;
 use super::Config;
 use super::begin::{Start, anew, first_start};
 use super::identities;
-use super::inherited::{self, Inherited};
 use super::rehearse::{Captured, rehearse};
 use super::supervise::PipelineError;
 use crate::continuity::checkpoint::{Checkpoint, FORMAT, State, TableIdentity};
 use crate::continuity::detached::Detached;
 use crate::continuity::halted::{Author, Halted};
 use crate::continuity::{
-    Halt, Observed, PublicationView, Reason, SlotView, Trouble, Verdict, begins_beyond, judge,
+    Halt, Observed, PublicationView, Reason, SlotView, Trouble, Verdict, judge,
 };
 use crate::core::{LastStop, Opened};
 use crate::initial::FirstCopy;
@@ -160,7 +160,7 @@ async fn prove(
         publication: config.publication.clone(),
         messages: true,
         origins: config.origins,
-        from: beyond.as_ref().map_or(Lsn::ZERO, |beyond| beyond.from),
+        from: beyond.as_ref().map_or(Lsn::ZERO, |decided| decided.beyond.asked()),
     };
     let pid = replication.backend_pid();
     let mut stream = match replication.start(&options).await {
@@ -183,12 +183,12 @@ async fn prove(
         Verdict::Wait(detail) => return Err(waiting(detail)),
         Verdict::Halt(halt) => return Err(PipelineError::Halt(halt)),
     };
-    if let Some(beyond) = &beyond {
+    if let Some(decided) = &beyond {
         // A decision from before the slot was ours is right only if nobody has held the slot since.
-        if seen.state.record.as_ref().map(|record| record.term) != Some(beyond.term) {
+        if seen.state.record.as_ref().map(|record| record.term) != Some(decided.term) {
             return Err(in_use(format!("another agent used slot `{}` a moment ago", config.slot)));
         }
-        resume.from = beyond.from;
+        decided.beyond.apply(&mut resume);
     }
     asynchronous(config, &sql, pid).await?;
     let snapshot = visible_now(&sql).await?;
@@ -215,7 +215,7 @@ async fn prove(
             unix_ms: unix_ms(),
             ends: Vec::new(),
         },
-        ends: beyond.map(|beyond| beyond.ends).unwrap_or_default(),
+        ends: beyond.map(|decided| decided.ends).unwrap_or_default(),
         state,
         server,
         captured,
@@ -236,14 +236,6 @@ fn last_stop(record: Option<&Checkpoint>, run: &str) -> LastStop {
         Some(record) if !record.clean => LastStop::Unclean,
         _ => LastStop::Clean,
     }
-}
-
-/// A start beyond the slot's own position. The checkpoint of `term` decided it.
-struct Beyond {
-    from: Lsn,
-    term: u64,
-    /// Topic, partition and end offset, if a hold of another process is open.
-    ends: Vec<(String, i32, i64)>,
 }
 
 /// The wall clock in milliseconds. The holds of a checkpoint have times of this clock, because
@@ -357,36 +349,6 @@ impl Seen {
     #[must_use]
     pub(crate) fn judge(&self) -> Verdict {
         judge(self.state.record.as_ref(), self.state.intent.is_some(), &self.observed)
-    }
-
-    /// Decides whether the next connection begins beyond the slot's own position, and where.
-    async fn beyond(
-        &self,
-        config: &Config,
-        keeper: &Keeper,
-        carried: &Carried,
-    ) -> Result<Option<Beyond>, PipelineError> {
-        let (Some(slot), Some(record)) = (&self.slot, &self.state.record) else { return Ok(None) };
-        // While a process has the slot there is nothing to decide, because the process moves it.
-        let (Some(confirmed), None, false) =
-            (slot.confirmed_flush_lsn, slot.active_pid, carried.rewind)
-        else {
-            return Ok(None);
-        };
-        let Some(from) = begins_beyond(record, confirmed, self.observed.timeline) else {
-            return Ok(None);
-        };
-        let ends = match inherited::look(config, keeper, &self.state, &carried.run).await? {
-            Inherited::Nothing => Vec::new(),
-            Inherited::Quiet(ends) => ends,
-            Inherited::Replay(why) => {
-                tracing::warn!(
-                    "the stream is read again from the slot's position, which a confirm hold kept: {why}"
-                );
-                return Ok(None);
-            }
-        };
-        Ok(Some(Beyond { from, term: record.term, ends }))
     }
 
     /// The next step by verdict, mode and consent. `begun` says that this connect has begun a copy.

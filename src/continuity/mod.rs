@@ -12,13 +12,14 @@ pub mod schema_key;
 pub mod skipped;
 mod answer;
 mod reason;
+mod resume;
 mod trouble;
 
 pub use answer::{Answer, Granted, Refused, Reply, WAITING_MAX};
 pub use reason::{By, Lifting, Proof, Reason};
+pub use resume::{Beyond, Resume, begins_beyond};
 pub use trouble::{Chain, Trouble, TroubleReason};
 
-use crate::change::Committed;
 use crate::ledger::RouteId;
 use crate::lsn::{Lsn, Oid};
 use checkpoint::{Checkpoint, TableIdentity};
@@ -177,15 +178,6 @@ pub struct Observed {
     pub captured: Vec<String>,
 }
 
-/// Position and condition with which a stream resumes.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Resume {
-    /// Position at which the server resumes: the slot's confirmed position.
-    pub from: Lsn,
-    /// A commit that the replay must contain before any later one.
-    pub expect: Option<Committed>,
-}
-
 /// Result of comparing checkpoint and server.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
@@ -255,7 +247,7 @@ pub fn judge(record: Option<&Checkpoint>, intent: bool, seen: &Observed) -> Verd
     };
     let Some(record) = record else {
         if intent {
-            return Verdict::Created(Resume { from: confirmed, expect: None });
+            return Verdict::Created(Resume::at_slot(confirmed, None));
         }
         let detail = format!("the slot exists at {confirmed}, but the state holds no record of it");
         return Verdict::Halt(Halt::new(Reason::StateMissing, detail).over(Lsn::ZERO, confirmed));
@@ -268,23 +260,12 @@ pub fn judge(record: Option<&Checkpoint>, intent: bool, seen: &Observed) -> Verd
             seen.server, record.server_seen
         )),
         Ok(()) => {
-            Verdict::Resume(Resume { from: confirmed, expect: expected(record, confirmed, seen) })
+            let expect = record
+                .last_commit
+                .filter(|commit| resume::comes_again(commit, confirmed, record, seen));
+            Verdict::Resume(Resume::at_slot(confirmed, expect))
         }
     }
-}
-
-/// Position beyond the slot's confirmed position at which a connection may begin. While a confirm
-/// hold is open, everything up to `delivered` is in Kafka. The slot stays further back only in case
-/// late records are found.
-///
-/// `None` where the stream must begin at the slot's confirmed position: without an open hold, after
-/// a late record was found, on another timeline, and where the slot is not exactly at the
-/// checkpoint's `confirmed`. In the last case the commits in between prove the history.
-#[must_use]
-pub fn begins_beyond(record: &Checkpoint, slot_confirmed: Lsn, timeline: u32) -> Option<Lsn> {
-    let proven =
-        record.confirmed == slot_confirmed && record.timeline == timeline && !record.foreign;
-    (proven && record.delivered > slot_confirmed).then_some(record.delivered)
 }
 
 /// Checks that cluster and database are the same, and that no delivered change was undone or
@@ -393,21 +374,14 @@ fn differs(table: &str, was: &TableIdentity, is: Option<&TableIdentity>) -> Opti
     None
 }
 
-/// The commit that must come again. The slot lies below it, so its absence proves another history.
-/// `None` when a recorded table is no longer captured, because its transactions may then be missing
-/// from the stream rightfully.
-fn expected(record: &Checkpoint, confirmed: Lsn, seen: &Observed) -> Option<Committed> {
-    let all_captured = record.tables.keys().all(|table| seen.captured.contains(table));
-    record.last_commit.filter(|commit| all_captured && confirmed < commit.end)
-}
-
 #[cfg(test)]
 mod tests {
     use super::checkpoint::sample;
     use super::*;
+    use crate::change::Committed;
     use crate::lsn::{PgMicros, Xid};
 
-    fn seen(record: &Checkpoint) -> Observed {
+    pub(super) fn seen(record: &Checkpoint) -> Observed {
         Observed {
             system_id: record.system_id.clone(),
             timeline: record.timeline,
@@ -468,7 +442,7 @@ mod tests {
         assert_eq!(halt.range.map(|r| (r.from.bytes(), r.to.bytes())), range);
     }
 
-    fn slot(now: &mut Observed) -> &mut SlotView {
+    pub(super) fn slot(now: &mut Observed) -> &mut SlotView {
         now.slot.as_mut().unwrap()
     }
 
@@ -479,7 +453,7 @@ mod tests {
     #[test]
     fn resumes_where_nothing_changed() {
         let record = sample();
-        let resume = Resume { from: record.confirmed, expect: None };
+        let resume = Resume::at_slot(record.confirmed, None);
         assert_eq!(judge(Some(&record), false, &seen(&record)), Verdict::Resume(resume));
     }
 
@@ -557,23 +531,8 @@ mod tests {
         let record = Checkpoint { last_commit: Some(commit), ..sample() };
         let mut now = seen(&record);
         slot(&mut now).confirmed = Some(Lsn::new(900));
-        let resume = Resume { from: Lsn::new(900), expect: Some(commit) };
+        let resume = Resume::at_slot(Lsn::new(900), Some(commit));
         assert_eq!(judge(Some(&record), false, &now), Verdict::Resume(resume));
-    }
-
-    #[test]
-    fn begins_beyond_the_slot_only_where_nothing_can_be_missing() {
-        let record = Checkpoint { delivered: Lsn::new(1100), ..sample() };
-        let begins = |record: &Checkpoint, slot| begins_beyond(record, Lsn::new(slot), 1);
-        assert_eq!(begins(&record, 1000), Some(Lsn::new(1100)));
-        assert_eq!(begins(&sample(), 1000), None, "no hold is open");
-        assert_eq!(begins(&record, 999), None, "the server lost its last bytes");
-        assert_eq!(
-            begins(&Checkpoint { foreign: true, ..record.clone() }, 1000),
-            None,
-            "a late record was found"
-        );
-        assert_eq!(begins(&Checkpoint { timeline: 2, ..record }, 1000), None, "another timeline");
     }
 
     #[test]

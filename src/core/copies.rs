@@ -23,7 +23,7 @@ fn copying() -> Core {
     assert_eq!(core.apply(Moment(SECOND), Event::Tick), [Action::Open]);
     core.begin_copy();
     let record = Checkpoint { confirmed: POINT, sent: POINT, clean: false, ..sample() };
-    let resume = Resume { from: POINT, expect: None };
+    let resume = Resume::at_slot(POINT, None);
     let opened = Opened {
         resume,
         slot_confirmed: POINT,

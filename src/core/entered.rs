@@ -157,7 +157,8 @@ impl Core {
             }
         }
         self.received = self.received.max(commit.end);
-        self.sequence = Some(commit.end);
+        // A commit that comes again and is left out does not lower the sequence.
+        self.sequence = self.sequence.max(Some(commit.end));
         if records {
             self.sent = self.sent.max(commit.end);
             self.ledger.committed(commit);
@@ -343,7 +344,7 @@ mod tests {
         let mut core = Core::new(settings, Moment(SECOND));
         core.apply(core.now, Event::Tick);
         let opened = Opened {
-            resume: Resume { from: Lsn::new(1000), expect: Some(EXPECTED) },
+            resume: Resume::at_slot(Lsn::new(1000), Some(EXPECTED)),
             slot_confirmed: Lsn::new(1000),
             record: Checkpoint { clean: false, ..sample() },
             last_stop: LastStop::Clean,

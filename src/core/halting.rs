@@ -81,7 +81,7 @@ mod tests {
             ..sample()
         };
         let opened = Opened {
-            resume: Resume { from: Lsn::new(1000), expect: None },
+            resume: Resume::at_slot(Lsn::new(1000), None),
             slot_confirmed: Lsn::new(1000),
             record,
             last_stop: LastStop::Clean,

@@ -131,7 +131,7 @@ mod tests {
 
     fn open(core: &mut Core) {
         let record = Checkpoint { confirmed: Lsn::new(1000), sent: Lsn::new(1000), ..sample() };
-        let resume = Resume { from: Lsn::new(1000), expect: None };
+        let resume = Resume::at_slot(Lsn::new(1000), None);
         let (slot_confirmed, last_stop) = (resume.from, LastStop::Clean);
         let opened =
             Opened { resume, slot_confirmed, record, last_stop, unix_ms: 0, ends: Vec::new() };

@@ -82,6 +82,9 @@ struct World {
     wal_end: u64,
     versions: HashMap<u64, u64>,
     slot: Lsn,
+    /// The slot's position that a crash of the server leaves. The server stores it at its own
+    /// checkpoints only.
+    slot_stored: Lsn,
     /// The agent whose connection holds the slot, and when the server last heard from it.
     holder: Option<(usize, Moment)>,
     log: [Vec<Logged>; PARTITIONS],
@@ -116,6 +119,7 @@ impl World {
             wal_end: 1000,
             versions: HashMap::new(),
             slot: Lsn::new(1000),
+            slot_stored: Lsn::new(1000),
             holder: None,
             log: Default::default(),
             state: Checkpoint {
@@ -219,6 +223,15 @@ impl World {
         }
     }
 
+    /// The server crashes and starts again: its connections are gone, and the slot stands where the
+    /// server had last stored it.
+    fn crash_server(&mut self) {
+        self.slot = self.slot_stored;
+        if let Some((at, _)) = self.holder.take() {
+            self.agents[at].broken = true;
+        }
+    }
+
     fn step(&mut self) {
         let pace = if self.luck.one_in(30) { 5 * SECOND } else { 100_000 };
         self.now = self.now.plus(self.luck.below(pace));
@@ -267,6 +280,8 @@ impl World {
             9 => self.tell(at, Event::GiveUp), // another password is in force
             10 if self.refuses.is_none() => self.refuse(),
             11 | 12 => self.repair(),
+            13 => self.crash_server(),
+            14 | 15 => self.slot_stored = self.slot,
             _ => {}
         }
     }

@@ -7,6 +7,7 @@
 
 mod aside;
 mod beside;
+mod error;
 mod held;
 mod refusals;
 mod routed;
@@ -18,6 +19,7 @@ mod whole;
 mod written;
 
 use beside::Beside;
+pub use error::RowsError;
 use held::held_out;
 use refusals::{Skips, fits, instead, unencodable};
 use routed::routed_by;
@@ -31,13 +33,12 @@ use crate::continuity::detached::{Cause, OnRefusal};
 use crate::continuity::{Halt, Reason};
 use crate::core::Core;
 use crate::encode::{self, Encoder, Router};
-use crate::kafka::SendError;
-use crate::lsn::{PgMicros, Xid};
+use crate::lsn::{Lsn, PgMicros, Xid};
 use crate::metrics::Metrics;
 use crate::pgoutput::{self, CopyRow};
 use crate::plans::sink::Sink;
 use crate::plans::{Active, Aside, Planned};
-use crate::postgres::{Frame, PgError, Stream};
+use crate::postgres::{Frame, Stream};
 use crate::snapshot::window::Before;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -84,26 +85,6 @@ pub struct Burst {
     pub measured: Option<(Duration, Duration)>,
 }
 
-/// Why the stream cannot continue at this message.
-#[derive(Debug, thiserror::Error)]
-pub enum RowsError {
-    /// The connection to Postgres failed.
-    #[error(transparent)]
-    Postgres(#[from] PgError),
-    /// The bytes are not a valid message.
-    #[error("read a message of the stream")]
-    Decode(#[from] pgoutput::DecodeError),
-    /// The messages do not make sense in this order.
-    #[error("follow the stream")]
-    Change(#[from] crate::change::ChangeError),
-    /// The producer does not accept the record.
-    #[error("hand a record to the producer")]
-    Send(#[from] SendError),
-    /// Only a person can let the stream continue.
-    #[error("{}: {}", .0.reason.code(), .0.detail)]
-    Halt(Halt),
-}
-
 /// What the row path keeps in memory during one connection.
 pub struct Rows {
     changes: Changes,
@@ -116,6 +97,8 @@ pub struct Rows {
     beside: Beside,
     /// True if the open transaction has sent a record.
     sent: bool,
+    /// Changes of transactions that commit below this position are in Kafka and are left out.
+    left_out_below: Lsn,
     /// A message that waits for a plan or for a copy. Its bytes are kept, because the stream does
     /// not send them again.
     parked: Option<Parked>,
@@ -129,7 +112,7 @@ pub struct Rows {
 
 struct Parked {
     payload: Vec<u8>,
-    start: crate::lsn::Lsn,
+    start: Lsn,
     sent_at: crate::lsn::PgMicros,
 }
 
@@ -158,6 +141,7 @@ impl Rows {
             messages: Planned::Unplanned,
             beside: Beside::new(),
             sent: false,
+            left_out_below: Lsn::ZERO,
             parked: None,
             copied: CopyRow::default(),
             raw: Vec::new(),
@@ -169,6 +153,14 @@ impl Rows {
     /// Takes the xmin of the slot, once it was looked up.
     pub fn set_xmin(&mut self, xmin: Option<Xid>) {
         self.changes.set_xmin(xmin);
+    }
+
+    /// Leaves out the changes of transactions that commit below `from`. They arrive again where the
+    /// server begins below the position at which the connection begins ([`Resume::leaves_out`]).
+    ///
+    /// [`Resume::leaves_out`]: crate::continuity::Resume::leaves_out
+    pub fn leave_out_below(&mut self, from: Lsn) {
+        self.left_out_below = from;
     }
 
     /// Takes the plan of a relation.
@@ -248,7 +240,7 @@ impl Rows {
 
     fn message(
         &mut self,
-        start: crate::lsn::Lsn,
+        start: Lsn,
         sent_at: crate::lsn::PgMicros,
         payload: &[u8],
         tools: &mut Tools<'_>,
@@ -286,6 +278,7 @@ impl Rows {
             raw,
             on_refusal,
             skips,
+            left_out_below,
             ..
         } = self;
         match changes.step(start, sent_at, message)? {
@@ -297,13 +290,23 @@ impl Rows {
                     burst.behind =
                         Some(sent_at.unix_micros().saturating_sub(begun.1.unix_micros()));
                     tools.copies.began(begun.0);
-                    beside.begun(start, begun);
+                    if begun.0 >= *left_out_below {
+                        beside.begun(start, begun);
+                    }
                 }
             }
             Step::Commit(commit) => {
                 beside.ended(start, &commit, tools)?;
                 tools.core.committed(commit, *sent).map_err(RowsError::Halt)?;
                 tools.copies.passed(commit.end);
+            }
+            // The snapshot of a copy that begins later still has to see the transaction.
+            Step::Row(_, context, _)
+            | Step::Truncate(_, context)
+            | Step::Logical { context, .. }
+                if context.position.commit < *left_out_below =>
+            {
+                tools.copies.emitted(context.xid);
             }
             Step::Row(slot, context, row) => match relations.get(slot.0) {
                 Some(Planned::Active(active)) => {

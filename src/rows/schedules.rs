@@ -161,7 +161,7 @@ impl Agent {
         let mut core = Core::new(settings, NOW);
         core.apply(NOW, Event::Tick);
         let record = Checkpoint { confirmed, sent: confirmed, ..sample() };
-        let resume = Resume { from: confirmed, expect: None };
+        let resume = Resume::at_slot(confirmed, None);
         let (slot_confirmed, last_stop) = (resume.from, LastStop::Clean);
         let opened =
             Opened { resume, slot_confirmed, record, last_stop, unix_ms: 0, ends: Vec::new() };

@@ -2,5 +2,6 @@
 //! whole agent, a real Postgres, a mock cluster.
 
 mod copies;
+mod crashes;
 mod halts;
 mod stream;

@@ -162,6 +162,9 @@ impl Runner {
             if self.config.encode.messages { Planned::Unplanned } else { Planned::Excluded };
         let mut rows = Rows::new(Changes::resume(opened.record.sequence), self.config.on_refusal);
         rows.set_xmin(slot.catalog_xmin);
+        if opened.resume.leaves_out {
+            rows.leave_out_below(opened.resume.from);
+        }
         rows.messages_planned(self.tables.messages.clone());
         if !self.config.encode.rules.transactions {
             rows.transactions_planned(Planned::Excluded);

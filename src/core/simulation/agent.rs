@@ -27,6 +27,8 @@ pub(super) struct Agent {
     pub reports: VecDeque<Report>,
     /// Place at which the connection reads: index of the transaction, then of the row.
     pub reading: Option<(usize, usize)>,
+    /// Rows of transactions that commit below this position are left out.
+    left_out_below: Lsn,
     pub state_write: Option<Checkpoint>,
     /// A halt that is being recorded.
     pub halt_write: Option<Halt>,
@@ -68,6 +70,7 @@ impl Agent {
             settling: None,
             reports: VecDeque::new(),
             reading: None,
+            left_out_below: Lsn::ZERO,
             state_write: None,
             halt_write: None,
             opening: false,
@@ -206,10 +209,14 @@ impl World {
         let rewinds = self.agents[at].core.rewinds() || (inherits && self.landed_late(&was));
         let watched = if inherits { 0..PARTITIONS } else { 0..0 };
         let ends = watched.map(|p| (RouteId(0), p as i32, self.log[p].len() as i64)).collect();
-        let beyond = begins_beyond(&was, self.slot, 1).filter(|_| !rewinds);
-        resume.from = beyond.unwrap_or(resume.from);
-        let next = self.wal.partition_point(|t| t.commit.end <= resume.from);
+        let beyond = begins_beyond(&was, &seen).filter(|_| !rewinds);
+        if let Some(beyond) = beyond {
+            beyond.apply(&mut resume);
+        }
+        let reads_from = if resume.leaves_out { self.slot } else { resume.from };
+        let next = self.wal.partition_point(|t| t.commit.end <= reads_from);
         self.agents[at].reading = Some((next, 0));
+        self.agents[at].left_out_below = if resume.leaves_out { resume.from } else { Lsn::ZERO };
         let record = Checkpoint { term: was.term + 1, clean: false, ..was };
         let opened = Opened {
             resume,
@@ -241,7 +248,8 @@ impl World {
         for _ in 0..1 + self.luck.below(30) {
             let now = self.now;
             let agent = &mut self.agents[at];
-            let Some((transaction, row)) = agent.reading else { return };
+            let Some((transaction, mut row)) = agent.reading else { return };
+            let left_out_below = agent.left_out_below;
             if !agent.core.has_room() {
                 break;
             }
@@ -258,6 +266,10 @@ impl World {
                 && let Err(halt) = agent.core.begun(current.final_lsn)
             {
                 return self.tell(at, Event::Halt(halt));
+            }
+            let left_out = current.final_lsn < left_out_below;
+            if left_out {
+                row = current.rows.len();
             }
             if let Some(&(key, version)) = current.rows.get(row) {
                 let position = Position { commit: current.final_lsn, ordinal: row as u64 };
@@ -292,7 +304,7 @@ impl World {
             } else {
                 let commit = current.commit;
                 agent.reading = Some((transaction + 1, 0));
-                if let Err(halt) = agent.core.committed(commit, true) {
+                if let Err(halt) = agent.core.committed(commit, !left_out) {
                     self.tell(at, Event::Halt(halt));
                 }
             }

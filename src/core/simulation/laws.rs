@@ -31,6 +31,11 @@ pub(super) fn killed_often(seed: u64, off: Option<Rule>) -> (usize, usize, usize
         if world.agents[0].opening {
             world.open(0);
         }
+        if world.now >= next_kill && world.dies_before_the_update(next_kill) {
+            world.kill(0);
+            kills += 1;
+            next_kill = world.now.plus(2 * SECOND + world.luck.below(7 * SECOND));
+        }
         world.store(0);
         world.read(0);
         (0..20).for_each(|_| world.deliver(0));
@@ -38,15 +43,20 @@ pub(super) fn killed_often(seed: u64, off: Option<Rule>) -> (usize, usize, usize
         world.settle(0);
         world.answer_ends(0);
         world.check();
-        if world.now >= next_kill {
-            world.kill(0);
-            kills += 1;
-            next_kill = world.now.plus(2 * SECOND + world.luck.below(7 * SECOND));
-        }
     }
     world.quiesce();
     assert_eq!(world.last_versions(), world.versions, "seed {seed}");
     (world.repeats(), kills, rows)
+}
+
+impl World {
+    /// True if a kill that is due strikes now. It waits up to two seconds for a checkpoint that
+    /// raises `confirmed` and whose status update has not been sent.
+    fn dies_before_the_update(&self, due: Moment) -> bool {
+        let writing = self.agents[0].state_write.as_ref();
+        writing.is_some_and(|record| record.confirmed > self.state.confirmed)
+            || self.now.since(due) > 2 * SECOND
+    }
 }
 
 /// Number of connections opened in ten seconds when each one is lost at once.

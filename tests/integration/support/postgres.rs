@@ -248,6 +248,12 @@ impl Server {
         self.stop("fast", seconds)
     }
 
+    /// `pg_ctl stop -m immediate`: the server ends without a checkpoint, as after a crash.
+    #[track_caller]
+    pub fn crash(&self) {
+        assert!(self.stop("immediate", 60), "{}", self.log());
+    }
+
     /// Starts the server again where it was stopped, on the same port and data.
     #[track_caller]
     pub fn start_again(&self) {

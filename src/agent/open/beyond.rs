@@ -1,0 +1,59 @@
+//! Decides at a connect whether the stream begins beyond the slot's own position.
+
+use super::{Carried, Config, PipelineError, Seen};
+use crate::agent::inherited::{self, Inherited};
+use crate::continuity::{Beyond, begins_beyond};
+use crate::plans::keeper::Keeper;
+
+/// A start beyond the slot's own position. The checkpoint of `term` decided it.
+pub(super) struct Decided {
+    pub beyond: Beyond,
+    pub term: u64,
+    /// Topic, partition and end offset, if a hold of another process is open.
+    pub ends: Vec<(String, i32, i64)>,
+}
+
+impl Seen {
+    /// Decides whether the next connection begins beyond the slot's own position, and where.
+    pub(super) async fn beyond(
+        &self,
+        config: &Config,
+        keeper: &Keeper,
+        carried: &Carried,
+    ) -> Result<Option<Decided>, PipelineError> {
+        let (Some(slot), Some(record)) = (&self.slot, &self.state.record) else { return Ok(None) };
+        // While a process has the slot there is nothing to decide, because the process moves it.
+        let (Some(confirmed), None, false) =
+            (slot.confirmed_flush_lsn, slot.active_pid, carried.rewind)
+        else {
+            return Ok(None);
+        };
+        let Some(beyond) = begins_beyond(record, &self.observed) else {
+            if record.delivered > confirmed {
+                tracing::info!(
+                    "changes up to {} are delivered, and the stream is read again from the slot's position {confirmed}",
+                    record.delivered
+                );
+            }
+            return Ok(None);
+        };
+        let ends = match inherited::look(config, keeper, &self.state, &carried.run).await? {
+            Inherited::Nothing => Vec::new(),
+            Inherited::Quiet(ends) => ends,
+            Inherited::Replay(why) => {
+                tracing::warn!(
+                    "the stream is read again from the slot's position, which a confirm hold kept: {why}"
+                );
+                return Ok(None);
+            }
+        };
+        if beyond.proof.is_some() {
+            tracing::info!(
+                "the slot stands at {confirmed}, below the recorded {}: changes up to {} are in Kafka and are left out",
+                record.confirmed,
+                beyond.from
+            );
+        }
+        Ok(Some(Decided { beyond, term: record.term, ends }))
+    }
+}
