@@ -174,11 +174,31 @@ impl<'a> Record<'a> {
             .chain(identity.into_iter().flatten().map(there))
     }
 
+    /// The context headers of the plan, if the record has no other header.
+    fn only_fixed(&self) -> Option<&'a FixedHeaders> {
+        self.headers.filter(|headers| {
+            let others =
+                self.change.is_some() || headers.epoch.is_some() || !self.shaped.0.is_empty();
+            self.in_context && !others
+        })
+    }
+
+    /// A token for the headers of this record: records with the same token have the same headers.
+    /// `None` if the headers are those of this record alone.
+    #[must_use]
+    pub fn headers_token(&self) -> Option<&'a Arc<()>> {
+        self.only_fixed().map(|headers| &headers.token)
+    }
+
     /// Bytes of key, value and headers together.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
-        let headers: usize =
-            self.headers().map(|(name, value)| name.len() + value.map_or(0, <[u8]>::len)).sum();
+        let bytes =
+            |(name, value): (&str, Option<&[u8]>)| name.len() + value.map_or(0, <[u8]>::len);
+        let headers: usize = match self.only_fixed() {
+            Some(fixed) => fixed.context_bytes,
+            None => self.headers().map(bytes).sum(),
+        };
         self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len) + headers
     }
 }

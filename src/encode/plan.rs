@@ -58,6 +58,12 @@ struct Shared {
 #[derive(Debug)]
 pub(super) struct FixedHeaders {
     pub(crate) context: Vec<(&'static str, Box<[u8]>)>,
+    /// Names and values of `context` together.
+    pub context_bytes: usize,
+    /// Stands for `context` where headers are compared ([`Record::headers_token`]).
+    ///
+    /// [`Record::headers_token`]: super::encoder::Record::headers_token
+    pub token: Arc<()>,
     /// The epoch's text, if records carry identity headers.
     pub epoch: Option<Box<[u8]>>,
 }
@@ -67,7 +73,7 @@ impl Planner {
     /// history.
     #[must_use]
     pub fn new(config: Config, database: &str, run_id: &str, epoch: u64) -> Self {
-        let text = |value: &str| value.as_bytes().into();
+        let text = |value: &str| -> Box<[u8]> { value.as_bytes().into() };
         let context = match config.context_headers {
             true => vec![
                 ("__debezium.context.connectorLogicalName", text(&config.prefix)),
@@ -78,7 +84,10 @@ impl Planner {
             false => Vec::new(),
         };
         let epoch = config.identity_headers.then(|| text(&epoch.to_string()));
-        let headers = Arc::new(FixedHeaders { context, epoch });
+        let context_bytes: usize =
+            context.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let headers = FixedHeaders { context, context_bytes, token: Arc::default(), epoch };
+        let headers = Arc::new(headers);
         Planner { shared: Arc::new(Shared { config, database: database.to_owned(), headers }) }
     }
 

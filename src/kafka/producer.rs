@@ -135,6 +135,23 @@ fn varint_bytes(number: usize) -> usize {
     (64 - zigzag.leading_zeros() as usize).max(1).div_ceil(7)
 }
 
+/// The headers of one record.
+pub struct Headers<'h, I> {
+    /// Names and values, in order. A value can be null.
+    pub all: I,
+    /// Two records with the same token have the same headers, which are then not compared. `None`
+    /// if the headers may be those of one record alone.
+    pub token: Option<&'h Arc<()>>,
+}
+
+impl<'h, I: Iterator<Item = (&'h str, Option<&'h [u8]>)> + Clone> Headers<'h, I> {
+    /// Headers of one record alone.
+    #[must_use]
+    pub fn of(all: I) -> Self {
+        Headers { all, token: None }
+    }
+}
+
 /// One generation's producer. Dropping it throws out what is queued without waiting;
 /// [`Producer::settle`] is the way.
 pub struct Producer {
@@ -212,7 +229,7 @@ impl Producer {
         partition: i32,
         key: Option<&[u8]>,
         value: Option<&[u8]>,
-        headers: impl Iterator<Item = (&'h str, Option<&'h [u8]>)> + Clone,
+        headers: Headers<'h, impl Iterator<Item = (&'h str, Option<&'h [u8]>)> + Clone>,
         ticket: Ticket,
     ) -> Result<(), SendError> {
         if self.context().ended.load(Ordering::Relaxed) {
@@ -424,13 +441,24 @@ impl Drop for Producer {
 struct LastHeaders {
     parts: Vec<(String, Option<Vec<u8>>)>,
     owned: Option<OwnedHeaders>,
+    /// The token of these headers. It is kept, so that its address stands for no other headers.
+    token: Option<Arc<()>>,
 }
 
 impl LastHeaders {
     fn own<'h>(
         &mut self,
-        headers: impl Iterator<Item = (&'h str, Option<&'h [u8]>)> + Clone,
+        Headers { all: headers, token }: Headers<
+            'h,
+            impl Iterator<Item = (&'h str, Option<&'h [u8]>)> + Clone,
+        >,
     ) -> Option<OwnedHeaders> {
+        if let (Some(known), Some(token)) = (&self.token, token)
+            && Arc::ptr_eq(known, token)
+        {
+            return self.owned.clone();
+        }
+        self.token = token.cloned();
         let mut known = self.parts.iter();
         let mut is_known = |(name, value): (&str, Option<&[u8]>)| {
             known.next().is_some_and(|(n, v)| n == name && v.as_deref() == value)
@@ -456,6 +484,27 @@ fn own_headers(headers: &[(String, Option<Vec<u8>>)]) -> Option<OwnedHeaders> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rdkafka::message::Headers as _;
+
+    /// The value of the one header that is handed over with a token, after `last` has handed over
+    /// others.
+    fn value(last: &mut LastHeaders, value: &[u8], token: Option<&Arc<()>>) -> Vec<u8> {
+        let all = [("name", Some(value))].into_iter();
+        let owned = last.own(Headers { all, token }).unwrap();
+        owned.get(0).value.unwrap().to_vec()
+    }
+
+    #[test]
+    fn headers_of_another_token_or_of_none_are_never_reused() {
+        let (one, other) = (Arc::default(), Arc::default());
+        let mut last = LastHeaders::default();
+        assert_eq!(value(&mut last, b"1", Some(&one)), b"1");
+        assert_eq!(value(&mut last, b"not looked at", Some(&one)), b"1");
+        assert_eq!(value(&mut last, b"2", None), b"2");
+        assert_eq!(value(&mut last, b"1", Some(&one)), b"1");
+        assert_eq!(value(&mut last, b"3", Some(&other)), b"3");
+        assert_eq!(value(&mut last, b"1", Some(&one)), b"1");
+    }
 
     #[test]
     fn varints_are_as_long_as_librdkafka_writes_them() {

@@ -2,7 +2,7 @@
 //!
 //! Both report deliveries in the same way, so that the loop does not distinguish them.
 
-use crate::kafka::{self, Delivery, Landed, Producer, SendError, Settled};
+use crate::kafka::{self, Delivery, Headers, Landed, Producer, SendError, Settled};
 use crate::ledger::{Generation, Ticket};
 use std::io::Write;
 use std::time::Duration;
@@ -190,7 +190,7 @@ impl Sink {
         partition: i32,
         key: Option<&[u8]>,
         value: Option<&[u8]>,
-        headers: impl Iterator<Item = (&'h str, Option<&'h [u8]>)> + Clone,
+        headers: Headers<'h, impl Iterator<Item = (&'h str, Option<&'h [u8]>)> + Clone>,
         ticket: Ticket,
     ) -> Result<(), SendError> {
         match self {

@@ -4,6 +4,7 @@ use super::refusals::RECORD_FRAMING_BYTES;
 use super::{RowsError, Tools};
 use crate::change::{Context, Row};
 use crate::encode::{self, TooLarge};
+use crate::kafka::Headers;
 use crate::plans::Aside;
 
 /// Bytes of the text buffer that are kept for the next change.
@@ -40,7 +41,7 @@ impl Aside {
             partition,
             Some(key),
             Some(text),
-            std::iter::empty(),
+            Headers::of(std::iter::empty()),
             ticket,
         )?;
         tools.core.sent(self.route, context.position, key.len() + text.len());

@@ -33,6 +33,7 @@ use crate::continuity::detached::{Cause, OnRefusal};
 use crate::continuity::{Halt, Reason};
 use crate::core::Core;
 use crate::encode::{self, Encoder, Router};
+use crate::kafka::Headers;
 use crate::lsn::{Lsn, PgMicros, Xid};
 use crate::metrics::Metrics;
 use crate::pgoutput::{self, CopyRow};
@@ -515,7 +516,7 @@ pub(super) fn records_out(
             partition,
             record.key,
             record.value,
-            record.headers(),
+            Headers { all: record.headers(), token: record.headers_token() },
             ticket,
         )?;
         tools.core.sent(active.route, position, size_bytes);

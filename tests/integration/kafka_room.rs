@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::{Headers, Message};
+use rdkafka::message::{Headers as _, Message};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer as _};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
@@ -13,9 +13,9 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::time::timeout;
 use wellspring::kafka::{
-    Config, Delivery, Failed, FailureClass, Followed, Follower, KafkaError, Late, LateQuestion,
-    LateUnknown, Login, PartitionEnd, Policy, Producer, RDKafkaErrorCode, Seen, SendError, State,
-    StateTopic, TopicSpec, Topics, classify,
+    Config, Delivery, Failed, FailureClass, Followed, Follower, Headers, KafkaError, Late,
+    LateQuestion, LateUnknown, Login, PartitionEnd, Policy, Producer, RDKafkaErrorCode, Seen,
+    SendError, State, StateTopic, TopicSpec, Topics, classify,
 };
 use wellspring::ledger::{Generation, Ticket};
 use wellspring::secret::{Command, Source};
@@ -69,7 +69,14 @@ impl World {
 fn send(producer: &mut Producer, partition: i32, ticket: u64) -> Result<(), SendError> {
     let value = format!("v{ticket}");
     let none = std::iter::empty::<(&str, Option<&[u8]>)>();
-    producer.send("rows", partition, Some(b"k"), Some(value.as_bytes()), none, Ticket(ticket))
+    producer.send(
+        "rows",
+        partition,
+        Some(b"k"),
+        Some(value.as_bytes()),
+        Headers::of(none),
+        Ticket(ticket),
+    )
 }
 
 async fn next(deliveries: &mut Receiver<Delivery>) -> Delivery {
@@ -112,10 +119,14 @@ async fn keys_values_tombstones_and_headers_arrive_byte_for_byte() {
     let headers =
         [("__debezium.newkey", Some(&b"\x00\x01"[..])), ("empty", Some(&b""[..])), ("null", None)];
     producer
-        .send("rows", 0, Some(b"\x00k"), Some(b""), headers.into_iter(), Ticket(1))
+        .send("rows", 0, Some(b"\x00k"), Some(b""), Headers::of(headers.into_iter()), Ticket(1))
         .expect("taken");
-    producer.send("rows", 0, Some(b"k"), None, std::iter::empty(), Ticket(2)).expect("taken");
-    producer.send("rows", 0, None, Some(b"v"), std::iter::empty(), Ticket(3)).expect("taken");
+    producer
+        .send("rows", 0, Some(b"k"), None, Headers::of(std::iter::empty()), Ticket(2))
+        .expect("taken");
+    producer
+        .send("rows", 0, None, Some(b"v"), Headers::of(std::iter::empty()), Ticket(3))
+        .expect("taken");
     for _ in 0..3 {
         next(&mut deliveries).await.outcome.expect("delivered");
     }
@@ -288,11 +299,25 @@ async fn a_record_too_large_for_librdkafka_is_not_taken() {
     let fits = vec![0; largest];
     let over = vec![0; largest + 1];
     assert_eq!(
-        producer.send("rows", 0, Some(b"k"), Some(&over), headers.into_iter(), Ticket(1)),
+        producer.send(
+            "rows",
+            0,
+            Some(b"k"),
+            Some(&over),
+            Headers::of(headers.into_iter()),
+            Ticket(1)
+        ),
         Err(SendError::TooLarge)
     );
     assert_eq!(
-        producer.send("rows", 0, Some(b"k"), Some(&fits), headers.into_iter(), Ticket(1)),
+        producer.send(
+            "rows",
+            0,
+            Some(b"k"),
+            Some(&fits),
+            Headers::of(headers.into_iter()),
+            Ticket(1)
+        ),
         Ok(())
     );
 }
