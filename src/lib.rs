@@ -5,6 +5,7 @@
 
 pub mod lsn;
 pub mod secret;
+pub mod reason;
 pub mod metrics;
 pub mod table;
 pub mod postgres;

@@ -8,7 +8,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use wellspring::config;
 use wellspring::continuity::{Proof, Reason};
-use wellspring::metrics::{Metrics, REASONS};
+use wellspring::metrics::Metrics;
+use wellspring::reason::{self, TroubleReason};
 
 fn top() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -105,7 +106,7 @@ fn the_runbooks_list_what_ends_each_halt() {
         let by: Vec<&str> = lifting.by.iter().map(|by| by.words()).collect();
         format!("| [`{0}`](#{0}) | {seen} | {1} |\n", reason.code(), by.join("; "))
     };
-    let rows: String = Reason::ALL.into_iter().map(row).collect();
+    let rows: String = Reason::ALL.iter().copied().map(row).collect();
     let table =
         format!("| reason | proven again by each connect | ends by |\n|---|---|---|\n{rows}");
     same("docs/runbooks.md", &format!("{head}<!-- halts -->\n{table}<!-- end -->{tail}"));
@@ -116,8 +117,33 @@ fn every_reason_code_has_a_runbook_and_every_runbook_a_code() {
     let page = read("docs/runbooks.md");
     let headings: BTreeSet<&str> =
         page.lines().filter_map(|line| line.strip_prefix("### `")?.strip_suffix('`')).collect();
-    let codes: BTreeSet<&str> = REASONS.into_iter().chain(["paused"]).collect();
+    let codes: BTreeSet<&str> = reason::codes().chain(["paused"]).collect();
     assert_eq!(headings, codes);
+}
+
+#[test]
+fn the_section_of_a_runbook_is_the_class_of_its_reason() {
+    let page = read("docs/runbooks.md");
+    let mut section = "";
+    let mut wrong = Vec::new();
+    for line in page.lines() {
+        section = line.strip_prefix("## ").unwrap_or(section);
+        let Some(code) = line.strip_prefix("### `").and_then(|rest| rest.strip_suffix('`')) else {
+            continue;
+        };
+        let trouble = TroubleReason::ALL.iter().find(|reason| reason.code() == code);
+        let halt = Reason::ALL.iter().any(|reason| reason.code() == code);
+        let is_right = match trouble.map(|reason| reason.needs_a_person()) {
+            Some(true) => section == "Needs a person",
+            Some(false) => section == "Passes by itself",
+            None if halt => section.starts_with("Halts: "),
+            None => section == "Not a fault",
+        };
+        if !is_right {
+            wrong.push(format!("`{code}` stands below `{section}`"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]

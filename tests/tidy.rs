@@ -54,6 +54,7 @@ const LONGER: &[(&str, usize, &str)] = &[
 const PURE: &[&str] = &[
     "lsn",
     "secret",
+    "reason",
     "table",
     "pgoutput",
     "change",

@@ -173,7 +173,7 @@ impl From<StateError> for Failure {
 impl From<PipelineError> for Failure {
     fn from(error: PipelineError) -> Failure {
         let (code, hint) = match disposition(&error) {
-            Disposition::Halt(halt) => (Code::Continuity, halt.reason.text().1.to_owned()),
+            Disposition::Halt(halt) => (Code::Continuity, halt.reason.next().to_owned()),
             Disposition::Refused(trouble, exit) => (exit.into(), trouble.of_an_end().next),
             Disposition::Retry(trouble) => (code_of(&error), trouble.of_an_end().next),
         };
@@ -223,7 +223,7 @@ impl From<ConsentError> for Failure {
                 (Code::Continuity, "`wellspring slot status` shows what is recorded")
             }
             ConsentError::NotAccepted { reason } | ConsentError::NotRetried { reason } => {
-                (Code::Continuity, reason.text().1)
+                (Code::Continuity, reason.next())
             }
             ConsentError::OtherRange { .. } => (Code::Continuity, ""),
         };

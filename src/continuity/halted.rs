@@ -145,7 +145,7 @@ impl Halted {
             format: FORMAT,
             reason: halt.reason,
             detail: halt.detail.chars().take(DETAIL_CHARS_MAX).collect(),
-            next: halt.reason.text().1.to_owned(),
+            next: halt.reason.next().to_owned(),
             range: halt.range,
             at: halt.place.as_deref().map(at),
             table: halt.table.clone(),
@@ -255,7 +255,7 @@ impl Halted {
         if self.reason.lifting().is_by(By::Retry) {
             return Ok(Halted { retry: true, trying: None, ..self.clone() });
         }
-        Err(self.reason.text().1)
+        Err(self.reason.next())
     }
 }
 
@@ -263,7 +263,7 @@ impl Halt {
     /// The next step for the operator, whose commands can be typed as they stand.
     #[must_use]
     pub fn next(&self) -> String {
-        let next = self.reason.text().1;
+        let next = self.reason.next();
         let Some(place) = self.place.as_deref() else { return next.to_owned() };
         let (table, commit, ordinal) = (&place.table, place.at.commit, place.at.ordinal);
         let place = format!("{table} --commit {commit} --ordinal {ordinal}");
@@ -363,7 +363,8 @@ mod tests {
     #[test]
     fn a_restart_alone_ends_no_halt_that_was_seen_once() {
         let again = author("b");
-        for reason in Reason::ALL.into_iter().filter(|reason| reason.lifting().proof == Proof::Once)
+        for reason in
+            Reason::ALL.iter().copied().filter(|reason| reason.lifting().proof == Proof::Once)
         {
             assert_eq!(
                 halted(reason).standing(&facts(&again)),
@@ -376,8 +377,10 @@ mod tests {
 
     #[test]
     fn a_halt_that_a_connect_can_see_is_judged_anew() {
-        for reason in
-            Reason::ALL.into_iter().filter(|reason| reason.lifting().proof == Proof::EachConnect)
+        for reason in Reason::ALL
+            .iter()
+            .copied()
+            .filter(|reason| reason.lifting().proof == Proof::EachConnect)
         {
             assert_eq!(
                 halted(reason).standing(&facts(&author("b"))),
@@ -390,7 +393,7 @@ mod tests {
 
     #[test]
     fn a_consent_ends_every_halt() {
-        for reason in Reason::ALL {
+        for &reason in Reason::ALL {
             let again = author("b");
             let later = Facts { epoch: 5, ..facts(&again) };
             assert_eq!(halted(reason).standing(&later), Standing::Ended, "{}", reason.code());
@@ -400,7 +403,8 @@ mod tests {
     #[test]
     fn each_reason_is_tried_again_exactly_for_its_ways_out() {
         let (same, upgraded) = (author("b"), Author { version: "2".to_owned(), ..author("b") });
-        for reason in Reason::ALL.into_iter().filter(|reason| reason.lifting().proof == Proof::Once)
+        for reason in
+            Reason::ALL.iter().copied().filter(|reason| reason.lifting().proof == Proof::Once)
         {
             let by = |way| reason.lifting().is_by(way);
             let is_try = |halted: &Halted, facts: &Facts<'_>| {
@@ -456,7 +460,7 @@ mod tests {
 
     #[test]
     fn a_retry_is_refused_where_only_consent_ends_the_halt() {
-        for reason in Reason::ALL {
+        for &reason in Reason::ALL {
             assert_eq!(
                 halted(reason).retried().is_ok(),
                 reason.lifting().is_by(By::Retry),

@@ -89,56 +89,6 @@ impl Peer {
     }
 }
 
-/// The values of `wellspring_failures_total{reason}` and `wellspring_reconnects_total{reason}`: the
-/// stable codes of status. Any other reason counts as `other`.
-pub const REASONS: [&str; 45] = [
-    "postgres_unavailable",
-    "postgres_refuses",
-    "tls_refused",
-    "postgres_settings",
-    "slot_in_use",
-    "standby",
-    "slot_waits",
-    "stream_broke",
-    "synchronous_standby",
-    "standby_behind",
-    "standby_awaited",
-    "kafka_unavailable",
-    "kafka_refuses",
-    "state_unavailable",
-    "topic_unavailable",
-    "registry_unavailable",
-    "schema_refused",
-    "schema_ids_differed",
-    "table_refused",
-    "publication_incomplete",
-    "slot_missing",
-    "slot_lost",
-    "slot_ahead",
-    "slot_foreign",
-    "state_missing",
-    "other_cluster",
-    "other_database",
-    "timeline_unknown",
-    "published_ahead",
-    "server_went_back",
-    "history_differs",
-    "publication_missing",
-    "publication_changed",
-    "table_recreated",
-    "table_republished",
-    "table_not_published",
-    "publication_altered",
-    "table_swapped",
-    "table_left",
-    "record_too_large",
-    "row_unencodable",
-    "undeliverable",
-    "offsets_went_back",
-    "state_unreadable",
-    "copy_unfinished",
-];
-
 /// The first `N` names that asked for a place. A name keeps its place for ever.
 pub(super) struct Admitted<const N: usize>([OnceLock<Box<str>>; N]);
 

@@ -15,11 +15,12 @@ mod stages;
 mod windows;
 
 pub use kafka::KafkaMetrics;
-pub use labels::{Operation, PHASES, Peer, REASONS, TABLES_MAX, TOPICS_MAX, WAL_STATUSES};
+pub use labels::{Operation, PHASES, Peer, TABLES_MAX, TOPICS_MAX, WAL_STATUSES};
 pub use lag::OldestOpen;
 pub use stages::{Stage, StageMetrics};
 pub use windows::{WINDOW_KINDS, WINDOW_STATES, WindowMetrics, WindowTotals};
 
+use crate::reason;
 use labels::{Admitted, LATENCY_BUCKETS, OTHER};
 use process::ProcessMetrics;
 use prometheus::core::Collector;
@@ -221,7 +222,9 @@ impl Metrics {
             to.labelled("reconnects_total", "Reconnects, by peer and cause.", &["peer", "reason"]);
         let failures = to.labelled("failures_total", "Failures, by reason code.", &["reason"]);
         // An alert on an increase needs the series to exist before the increase.
-        REASONS.iter().for_each(|reason| drop(failures.with_label_values(&[reason])));
+        for reason in reason::codes() {
+            drop(failures.with_label_values(&[reason]));
+        }
         for (peer, reason) in
             [(Peer::Source, "postgres_unavailable"), (Peer::Sink, "kafka_unavailable")]
         {
@@ -473,8 +476,8 @@ impl Declare {
 }
 
 /// The label of a reason: its code, or `other` if it is not a known code.
-fn known(reason: &str) -> &str {
-    if REASONS.contains(&reason) { reason } else { OTHER }
+fn known(reason: &str) -> &'static str {
+    reason::known(reason).unwrap_or(OTHER)
 }
 
 fn full(name: &str) -> String {

@@ -3,6 +3,7 @@
 use super::{Reporter, gauge};
 use crate::continuity::Trouble;
 use crate::continuity::detached::{Detached, Detachments};
+use crate::reason;
 use crate::status::GapStatus;
 use crate::status::TableStatus;
 use tracing::warn;
@@ -11,11 +12,8 @@ impl Reporter {
     /// Reports that a table is detached, or that its gap begins at an earlier change than was
     /// known.
     pub fn set_aside(&mut self, detached: &Detached, next: &str) {
-        let code = crate::metrics::REASONS
-            .iter()
-            .find(|code| **code == detached.reason)
-            .copied()
-            .unwrap_or_default();
+        // A record of another version may have a reason that this version does not know.
+        let code = reason::known(&detached.reason).unwrap_or_default();
         self.metrics.failed(code);
         self.remember(code, &detached.detail, next);
         self.told_ms = 0;
