@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use wellspring::config;
 use wellspring::continuity::{Proof, Reason};
 use wellspring::metrics::Metrics;
-use wellspring::reason::{self, TroubleReason};
+use wellspring::reason::{self, CopyReason, TroubleReason};
 
 fn top() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -119,6 +119,19 @@ fn every_reason_code_has_a_runbook_and_every_runbook_a_code() {
         page.lines().filter_map(|line| line.strip_prefix("### `")?.strip_suffix('`')).collect();
     let codes: BTreeSet<&str> = reason::codes().chain(["paused"]).collect();
     assert_eq!(headings, codes);
+}
+
+#[test]
+fn the_operator_finds_each_reason_of_a_copy() {
+    let page = read("docs/operating.md");
+    let (head, rest) = page.split_once("<!-- copies -->\n").unwrap();
+    let (_, tail) = rest.split_once("<!-- end -->").unwrap();
+    let rows: String = CopyReason::ALL
+        .iter()
+        .map(|reason| format!("| `{}` | {} |\n", reason.code(), reason.means()))
+        .collect();
+    let table = format!("| reason | meaning |\n|---|---|\n{rows}");
+    same("docs/operating.md", &format!("{head}<!-- copies -->\n{table}<!-- end -->{tail}"));
 }
 
 #[test]

@@ -14,6 +14,7 @@ use crate::lsn::{Lsn, Oid};
 use crate::pgoutput::CopyRow;
 use crate::plans::Active;
 use crate::postgres::holder::CopyTable;
+use crate::reason::CopyReason;
 use crate::snapshot::journal::{Copied, Left};
 use crate::snapshot::keyset::{KeyColumn, Keyset};
 use crate::snapshot::kindness::Share;
@@ -148,13 +149,13 @@ impl Copies {
         copy.standby = survey.standby;
         if self.queried.contains(&copy.name) {
             let (detail, next) = queried(&copy.name);
-            return self.fail(at, "window_query", detail, next);
+            return self.fail(at, Left::new(CopyReason::Query, detail, next));
         }
         let Some(table) = survey.table else {
             let detail =
                 format!("table {} is not in the publication any more, or was made anew", copy.name);
             let next = format!("`wellspring snapshot {}` once it is published again", copy.name);
-            return self.fail(at, "window_not_published", detail, next);
+            return self.fail(at, Left::new(CopyReason::NotPublished, detail, next));
         };
         let Some(listed) = self.unseen.listed() else {
             return copy.postpone(
@@ -188,7 +189,7 @@ impl Copies {
         copy.stage = Stage::Unplanned;
         if let Some(reply) = copy.reply.take() {
             let begun =
-                format!("{} is copied beside the stream; its progress is in status", copy.name);
+                format!("{} is copied while the stream runs; its progress is in status", copy.name);
             reply.send(Ok(Granted(begun)));
         }
         self.store(at);
@@ -210,7 +211,7 @@ impl Copies {
             let detail =
                 format!("the signal's surrogate key `{surrogate}` is not the key of {}", copy.name);
             let next = "send the signal without surrogate-key: a change is told from a copied row by the table's key";
-            return self.fail(at, "window_surrogate_key", detail, next.to_owned());
+            return self.fail(at, Left::new(CopyReason::SurrogateKey, detail, next));
         }
         copy.whole = None;
         known.places = active.plan.key_places().collect();
@@ -313,12 +314,8 @@ impl Copies {
         let rows = match touch::rows(chunk, &shape, &known.places, &mut CopyRow::default()) {
             Ok(rows) => rows,
             Err(detail) => {
-                return self.fail(
-                    at,
-                    "window_unreadable",
-                    detail,
-                    "report it: the server sent what it should not".to_owned(),
-                );
+                let next = "report it: the server sent what it should not";
+                return self.fail(at, Left::new(CopyReason::Unreadable, detail, next));
             }
         };
         let last = rows.last().filter(|_| copy.goes_forward).map(|(key, _)| key.clone());
@@ -379,9 +376,9 @@ impl Copies {
     }
 
     /// Ends a copy with the failure of a task that would fail again.
-    pub fn refused(&mut self, id: u64, left: &Left) {
+    pub fn refused(&mut self, id: u64, left: Left) {
         if let Some(at) = self.place(id) {
-            self.fail(at, &left.reason, left.detail.clone(), left.next.clone());
+            self.fail(at, left);
         }
     }
 

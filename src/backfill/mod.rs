@@ -101,8 +101,8 @@ enum Stage {
     Unplanned,
     /// A chunk, or the standstill, can be read.
     Ready,
-    /// The copy has failed: a stable code, the same reason with names, and the next step.
-    Failed(String, String, String),
+    /// The copy has failed.
+    Failed(Left),
 }
 
 /// What the last survey and the planning after it found out about the table.

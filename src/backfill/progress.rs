@@ -4,6 +4,7 @@ use super::whole::UnderWay;
 use super::{Copies, Copy, Moment, Stage, Windows};
 use crate::lsn::Lsn;
 use crate::metrics::WindowTotals;
+use crate::reason::CopyReason;
 use crate::snapshot::journal::Left;
 use crate::snapshot::window::Journal;
 use crate::status::WindowStatus;
@@ -61,14 +62,14 @@ impl Copy {
         let (open_chunks, waits_for_lsn) =
             self.windows.as_ref().map_or((0, None), Windows::waiting);
         let (state, reason, detail, advice) = match (&self.stage, next) {
-            (Stage::Failed(reason, detail, next), _) => {
+            (Stage::Failed(Left { reason, detail, next }), _) => {
                 ("failed", reason.clone(), detail.clone(), next.clone())
             }
             _ if self.window.paused => ("paused", String::new(), String::new(), String::new()),
             _ if under_way.is_some() => {
                 let (detail, known) = under_way.map(UnderWay::in_words).unwrap_or_default();
                 let (state, reason) =
-                    if known { ("copying", "") } else { ("waiting", "window_snapshot") };
+                    if known { ("copying", "") } else { ("waiting", CopyReason::Snapshot.code()) };
                 (state, reason.to_owned(), format!("copied whole: {detail}"), String::new())
             }
             (Stage::Ready, Some(end)) => {
@@ -89,7 +90,7 @@ impl Copy {
                 let advice = "nothing: it goes on when these have ended".to_owned();
                 (
                     "waiting",
-                    "window_waits".to_owned(),
+                    CopyReason::Transactions.code().to_owned(),
                     format!("waiting for {}", self.waits),
                     advice,
                 )
@@ -165,7 +166,7 @@ mod tests {
         copies.set_now(Moment(100));
         copies.list[0].unseen = true;
         copies.set_now(Moment(350));
-        copies.fail(0, "r", String::new(), String::new());
+        copies.fail(0, Left::new(CopyReason::Query, "", ""));
         copies.set_now(Moment(900));
         assert_eq!((copies.totals().unseen_us, copies.totals().held_us), (250, [0, 0]));
         let mut copies = ready();

@@ -3,6 +3,7 @@
 
 use super::Copies;
 use crate::continuity::detached::Detached;
+use crate::reason::CopyReason;
 use crate::snapshot::journal::Left;
 
 impl Copies {
@@ -11,12 +12,9 @@ impl Copies {
         let Some(id) = self.list.iter().find(|copy| copy.name == table).map(|copy| copy.id) else {
             return;
         };
-        let left = Left {
-            reason: "table_detached".to_owned(),
-            detail: format!("table {table} is set aside"),
-            next: format!("remove the cause, then `wellspring snapshot {table}`"),
-        };
-        self.refused(id, &left);
+        let detail = format!("table {table} is detached");
+        let next = format!("remove the cause, then `wellspring snapshot {table}`");
+        self.refused(id, Left::new(CopyReason::Detached, detail, next));
     }
 
     /// Notes that the table's copy repairs it. The `Detached` record is removed when the copy ends.

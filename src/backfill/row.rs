@@ -5,6 +5,7 @@ use crate::change::{Context, RelationSlot, Row};
 use crate::continuity::Refused;
 use crate::lsn::{Lsn, Xid};
 use crate::plans::Active;
+use crate::snapshot::journal::Left;
 use crate::snapshot::window::{Before, Windows};
 
 impl Copies {
@@ -119,9 +120,10 @@ impl Copies {
     }
 
     /// Ends a copy as failed. The stream goes on.
-    pub fn fail(&mut self, copy: usize, reason: &str, detail: String, next: String) {
+    pub fn fail(&mut self, copy: usize, left: Left) {
         let Some(at) = self.list.get_mut(copy) else { return };
-        tracing::warn!(table = at.name, reason, next, "a copy beside the stream stopped: {detail}");
+        let Left { reason, detail, next } = &left;
+        tracing::warn!(table = at.name, reason, next, "the copy of a table failed: {detail}");
         if let Some(windows) = &mut at.windows {
             windows.lost();
         }
@@ -131,9 +133,10 @@ impl Copies {
         if let Some(reply) = at.reply.take() {
             reply.send(Err(Refused::Faulty(format!("{detail}: {next}"))));
         }
-        at.stage = Stage::Failed(reason.to_owned(), detail, next);
+        let status = tell::status_of(&left);
+        at.stage = Stage::Failed(left);
         self.held = None;
-        self.tell_scanned(copy, tell::status_of(reason));
+        self.tell_scanned(copy, status);
         self.tell_if_over(copy);
     }
 }

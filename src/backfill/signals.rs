@@ -151,6 +151,8 @@ impl Copy {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reason::CopyReason;
+    use crate::snapshot::journal::Left;
 
     #[test]
     fn what_a_record_asked_for_is_recorded_with_how_far_records_are_obeyed() {
@@ -185,7 +187,7 @@ mod tests {
         assert!(!copies.begin_wanted(&table, wanted(17), 5));
         assert_eq!((copies.unwritten(), copies.status().len()), (recorded, 1));
         // A failed copy is replaced.
-        copies.fail(0, "window_query", String::new(), String::new());
+        copies.fail(0, Left::new(CopyReason::Query, "", ""));
         assert!(copies.begin_wanted(&table, wanted(17), 5));
         assert_eq!(copies.status()[0].state, "copying");
     }

@@ -2,17 +2,19 @@
 
 use super::{About, Copies, Copy, Data, News, RowKey, Stage};
 use crate::backfill::notices;
+use crate::reason::CopyReason;
+use crate::snapshot::journal::Left;
 
 /// Debezium's text for an unknown highest key. We never know it: chunks are read until no row is
 /// left.
 const NO_KEY: &str = "\"<null>\"";
 
 /// Debezium's status for the reason of a failed copy.
-pub(super) fn status_of(reason: &str) -> &'static str {
-    match reason {
-        "window_keyless" | "window_surrogate_key" => "NO_PRIMARY_KEY",
-        "window_not_published" | "window_not_captured" => "UNKNOWN_SCHEMA",
-        "window_query" => "SKIPPED",
+pub(super) fn status_of(left: &Left) -> &'static str {
+    match CopyReason::ALL.iter().find(|reason| left.is_of(**reason)) {
+        Some(CopyReason::SurrogateKey) => "NO_PRIMARY_KEY",
+        Some(CopyReason::NotPublished | CopyReason::NotCaptured) => "UNKNOWN_SCHEMA",
+        Some(CopyReason::Query) => "SKIPPED",
         _ => "SQL_EXCEPTION",
     }
 }
@@ -135,8 +137,8 @@ mod tests {
             assert!(copies.begin_wanted(&TableName::new("p", table), wanted, 0));
         }
         copies.tell_read(0, &RowKey::new([Some(&b"7"[..]), None]).unwrap());
-        copies.fail(0, "window_keyless", String::new(), String::new());
-        copies.fail(1, "window_refused", String::new(), String::new());
+        copies.fail(0, Left::new(CopyReason::SurrogateKey, "", ""));
+        copies.fail(1, Left::new(CopyReason::CopyRefused, "", ""));
         assert_eq!(
             told(&mut copies),
             [

@@ -11,6 +11,7 @@ use crate::ledger::Ticket;
 use crate::lsn::Lsn;
 use crate::plans::Active;
 use crate::postgres::holder::CopyTable;
+use crate::reason::CopyReason;
 use crate::snapshot::journal::Left;
 use crate::snapshot::temporary::Failure;
 use crate::snapshot::whole::Whole;
@@ -192,22 +193,22 @@ impl Copies {
                 "remove the cause, then `wellspring snapshot {}` copies it from its beginning",
                 copy.name
             );
-            return self.fail(at, "window_broken", detail, next);
+            return self.fail(at, Left::new(CopyReason::Broken, detail, next));
         }
         // Whatever the cause was, the table may have changed by now.
         copy.stage = Stage::Unsurveyed;
         let rest = match failure {
             Failure::NoRoom { .. } => {
                 let next = "drop a slot that nobody uses, or raise max_replication_slots and max_wal_senders by one and restart the server; it is tried again by itself";
-                let (reason, next) = ("window_no_slot".to_owned(), next.to_owned());
-                return self.lacks(id, Left { reason, detail: why, next });
+                return self.lacks(id, Left::new(CopyReason::NoSlot, why, next));
             }
             Failure::Writers(_) => WRITERS_REST,
             Failure::Postgres(error) if crate::snapshot::prepare::is_short(error) => {
                 let (namespace, name) = copy.name.split_once('.').unwrap_or_default();
                 let left =
                     crate::snapshot::prepare::refused(&TableName::new(namespace, name), error);
-                return self.lacks(id, Left { reason: "window_no_room".to_owned(), ..left });
+                let left = Left::new(CopyReason::NoRoom, left.detail, left.next);
+                return self.lacks(id, left);
             }
             Failure::Rewritten | Failure::NotPublished | Failure::Postgres(_) => REST,
         };

@@ -21,12 +21,13 @@ use crate::lsn::{Lsn, PgMicros, Xid};
 use crate::pgoutput::CopyRow;
 use crate::plans::Active;
 use crate::postgres::{self, holder::Holder};
+use crate::reason::CopyReason;
 use crate::snapshot;
 use crate::snapshot::journal::{Copied, Left};
 use crate::snapshot::kindness::Share;
 use crate::snapshot::markers::Markers;
 use crate::snapshot::plan::{Plan, TablePlan};
-use crate::snapshot::prepare::{Prepared, REWRITTEN};
+use crate::snapshot::prepare::Prepared;
 use crate::snapshot::ranges::Ranges;
 use crate::snapshot::worker::{Told, Worker};
 use crate::status::{CopyStatus, CopyTableStatus};
@@ -200,7 +201,7 @@ impl Copying {
         };
         for (table, left) in &first.prepared.left {
             copying.leave(*table, left.clone());
-            if left.reason == REWRITTEN {
+            if left.is_of(CopyReason::CopyRewritten) {
                 copying.journalled(*table);
             }
         }
@@ -211,8 +212,9 @@ impl Copying {
     /// backfill copies them. No end is recorded for them, so that they are still to be copied after
     /// a crash.
     pub fn owed(&self) -> impl Iterator<Item = &TableName> {
+        let rewritten = CopyReason::CopyRewritten;
         let is_owed =
-            |table: &Table| matches!(&table.state, State::Left(left) if left.reason == REWRITTEN);
+            move |table: &Table| matches!(&table.state, State::Left(left) if left.is_of(rewritten));
         self.tables
             .iter()
             .zip(&self.plan.tables)

@@ -9,6 +9,7 @@ use crate::lsn::Lsn;
 use crate::metrics::Operation;
 use crate::plans::{Active, Routed};
 use crate::postgres::copies::Piece;
+use crate::reason::{CopyReason, Reason};
 use crate::rows::{RowsError, Tools, records_out};
 use crate::snapshot::journal::Left;
 use crate::snapshot::prepare::left;
@@ -165,7 +166,7 @@ impl Copying {
             Ok(new) => new,
             Err(error) => {
                 return Ok(Sent::Left(left(
-                    "copy_unreadable",
+                    CopyReason::CopyUnreadable.code(),
                     format!("table {name}: {error}"),
                     name,
                 )));
@@ -183,7 +184,7 @@ impl Copying {
             Ok(Routed::Nowhere | Routed::Unexpected) => return Ok(Sent::Yes),
             Err(error) => {
                 let detail = format!("table {name}: {}", Chain(&error));
-                return Ok(Sent::Left(left("row_unencodable", detail, name)));
+                return Ok(Sent::Left(left(Reason::RowUnencodable.code(), detail, name)));
             }
         };
         match encoder.row(&active.plan, &context, &read, tools.now_unix_nanos) {
@@ -191,7 +192,7 @@ impl Copying {
             Err(EncodeError::RequiredNull { column, .. }) => return Ok(Sent::Needs(column)),
             Err(error) => {
                 let detail = format!("table {name}: {}", Chain(&error));
-                return Ok(Sent::Left(left("row_unencodable", detail, name)));
+                return Ok(Sent::Left(left(Reason::RowUnencodable.code(), detail, name)));
             }
         }
         match records_out(encoder, active, context.position, tools) {

@@ -1,14 +1,17 @@
-//! Reasons with stable codes: why the agent halts, and why it keeps trying.
+//! Reasons with stable codes: why the agent halts, why it keeps trying, and why a table is
+//! not copied.
 //!
 //! Each class of reasons is one table. The enum, the list of all reasons, the labels of metrics and
-//! the tables of `docs/runbooks.md` come from it, so that no reason can be missing in one of them.
+//! the tables of the documents come from it, so that no reason can be missing in one of them.
 //! Dashboards, alerts and runbooks use the codes, so that a code never changes.
 //!
 //! This room is pure. `agent::supervise` decides which error has which reason.
 
+mod copy;
 mod halt;
 mod trouble;
 
+pub use copy::CopyReason;
 pub use halt::{By, Lifting, Proof, Reason};
 pub use trouble::TroubleReason;
 
@@ -74,9 +77,10 @@ mod tests {
 
     #[test]
     fn no_two_reasons_share_a_code() {
-        let all: BTreeSet<&str> = codes().collect();
-        assert_eq!(all.len(), codes().count());
-        assert!(all.iter().all(|code| known(code) == Some(*code)));
+        let copies = || CopyReason::ALL.iter().map(|reason| reason.code());
+        let all: BTreeSet<&str> = codes().chain(copies()).collect();
+        assert_eq!(all.len(), codes().chain(copies()).count());
+        assert!(codes().all(|code| known(code) == Some(code)));
         assert_eq!(known("other"), None);
     }
 }

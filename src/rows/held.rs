@@ -9,6 +9,8 @@ use crate::encode::Encoder;
 use crate::lsn::{Lsn, PgMicros};
 use crate::pgoutput::CopyRow;
 use crate::plans::{Active, Routed};
+use crate::reason::CopyReason;
+use crate::snapshot::journal::Left;
 
 impl Rows {
     /// Sends one copied row whose position the stream has passed.
@@ -67,7 +69,7 @@ pub(super) fn line_out(
 ) -> Result<(), RowsError> {
     let failed = |detail: String, tools: &mut Tools<'_>| {
         let next = format!("correct the row, then `wellspring snapshot {}`", active.table);
-        tools.copies.fail(copy, "window_row_refused", detail, next);
+        tools.copies.fail(copy, Left::new(CopyReason::RowRefused, detail, next));
         Ok(())
     };
     let tuple = match copied.read(line, columns) {

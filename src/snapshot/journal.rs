@@ -8,6 +8,7 @@
 //! cannot remove the record of this one.
 
 use crate::lsn::Lsn;
+use crate::reason::CopyReason;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -47,6 +48,21 @@ pub struct Left {
     pub detail: String,
     /// The next step for the operator.
     pub next: String,
+}
+
+impl Left {
+    /// A reason with its detail and its next step.
+    #[must_use]
+    pub fn new(reason: CopyReason, detail: impl Into<String>, next: impl Into<String>) -> Self {
+        let (detail, next) = (detail.into(), next.into());
+        Left { reason: reason.code().to_owned(), detail, next }
+    }
+
+    /// True if this is the reason.
+    #[must_use]
+    pub fn is_of(&self, reason: CopyReason) -> bool {
+        self.reason == reason.code()
+    }
 }
 
 /// All state records of one slot's first copy.

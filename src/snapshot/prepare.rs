@@ -10,16 +10,13 @@ use super::plan::{Plan, TablePlan};
 use super::ranges::Range;
 use crate::postgres::PgError;
 use crate::postgres::holder::{Holder, Unlocked};
+use crate::reason::CopyReason;
 use crate::table::TableName;
 use std::time::Duration;
 
 /// How long to wait for the lock of a table. Other sessions queue behind us meanwhile, so that it
 /// must not be long. ACCESS SHARE conflicts with ACCESS EXCLUSIVE only.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The reason of a table whose rows this snapshot cannot show. A backfill copies it instead
-/// (`docs/internals/copies.md`).
-pub const REWRITTEN: &str = "copy_rewritten";
 
 /// A plan whose tables are locked, except for those that are left out.
 #[derive(Debug)]
@@ -63,9 +60,8 @@ async fn ready(holder: &mut Holder, table: &mut TablePlan) -> Result<Option<Left
                     "table {} was rewritten, truncated or dropped before it was locked",
                     part.name
                 );
-                let next = "nothing: it is copied beside the stream once the first copy is over"
-                    .to_owned();
-                return Ok(Some(Left { reason: REWRITTEN.to_owned(), detail, next }));
+                let next = "nothing: a backfill copies it when the first copy is over";
+                return Ok(Some(Left::new(CopyReason::CopyRewritten, detail, next)));
             }
         }
     }
@@ -77,7 +73,7 @@ async fn ready(holder: &mut Holder, table: &mut TablePlan) -> Result<Option<Left
         };
         if let Err(column) = table.fit(&given) {
             let detail = format!("the query of {name} lacks column `{column}`, which is NOT NULL");
-            return Ok(Some(left("copy_query", detail, &table.name)));
+            return Ok(Some(left(CopyReason::CopyQuery.code(), detail, &table.name)));
         }
     }
     if table.parts.is_empty() && table.query().is_none() {
@@ -126,7 +122,7 @@ pub fn refused(table: &TableName, error: &PgError) -> Left {
         }
         _ => format!("remove the cause, {again}"),
     };
-    Left { reason: "copy_refused".to_owned(), detail, next }
+    Left::new(CopyReason::CopyRefused, detail, next)
 }
 
 /// True if the server lacks something that may be available again later: disk, memory, connections,

@@ -15,6 +15,7 @@ use crate::continuity::{Granted, Refused, Reply};
 use crate::plans::keeper::{Keeper, KeeperError};
 use crate::plans::{Active, Planned};
 use crate::postgres::holder::CopyTable;
+use crate::reason::CopyReason;
 use crate::snapshot::Mode;
 use crate::snapshot::journal::Left;
 use crate::snapshot::plan::shape_of;
@@ -253,7 +254,7 @@ impl Runner {
     pub(super) fn window_planned(&mut self, id: u64, planned: &Planned) {
         match planned {
             Planned::Active(Active { routes: Some(_), .. }) => {
-                self.backfills.copies.refused(id, &events_only());
+                self.backfills.copies.refused(id, events_only());
             }
             Planned::Active(active) => {
                 let known = self
@@ -264,7 +265,7 @@ impl Runner {
                 self.backfills.copies.planned(id, active);
             }
             Planned::Excluded | Planned::Unplanned | Planned::Refused | Planned::Aside(_) => {
-                self.backfills.copies.refused(id, &not_captured());
+                self.backfills.copies.refused(id, not_captured());
             }
         }
     }
@@ -273,7 +274,7 @@ impl Runner {
     pub(super) fn window_refused(&mut self, id: u64, trouble: &Trouble) {
         let (reason, detail, next) =
             (trouble.reason.code().to_owned(), trouble.detail.clone(), trouble.next.clone());
-        self.backfills.copies.refused(id, &Left { reason, detail, next });
+        self.backfills.copies.refused(id, Left { reason, detail, next });
     }
 
     /// Resumes the backfills of the state, and begins those that the first copy owes or the
@@ -359,15 +360,14 @@ impl Runner {
                     let (namespace, name) = table.split_once('.').unwrap_or_default();
                     let left = refused(&TableName::new(namespace, name), &error);
                     self.backfills.copies.gave_up(id, false, String::new());
-                    self.backfills
-                        .copies
-                        .lacks(id, Left { reason: "window_no_room".to_owned(), ..left });
+                    let left = Left::new(CopyReason::NoRoom, left.detail, left.next);
+                    self.backfills.copies.lacks(id, left);
                 }
                 Some(state) if is_final(state) => {
                     let (namespace, name) = table.split_once('.').unwrap_or_default();
                     self.backfills
                         .copies
-                        .refused(id, &refused(&TableName::new(namespace, name), &error));
+                        .refused(id, refused(&TableName::new(namespace, name), &error));
                 }
                 _ => self.backfills.copies.gave_up(
                     id,
@@ -439,19 +439,19 @@ impl Runner {
 }
 
 fn events_only() -> Left {
-    Left {
-        reason: "window_row_refused".to_owned(),
-        detail: "the table is an outbox, whose events are not sent again".to_owned(),
-        next: "insert the events again that consumers lack".to_owned(),
-    }
+    Left::new(
+        CopyReason::RowRefused,
+        "the table is an outbox, whose events are not sent again",
+        "insert the events again that consumers lack",
+    )
 }
 
 fn not_captured() -> Left {
-    Left {
-        reason: "window_not_captured".to_owned(),
-        detail: "the table is not captured by the configuration".to_owned(),
-        next: "add it to tables.include".to_owned(),
-    }
+    Left::new(
+        CopyReason::NotCaptured,
+        "the table is not captured by the configuration",
+        "add it to tables.include",
+    )
 }
 
 /// Whether the server would refuse the same statement again. The refusal is then about rights,

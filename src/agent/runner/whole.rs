@@ -103,7 +103,7 @@ impl Runner {
         let Some(Reading { id, table, .. }) = self.backfills.reading.take() else { return };
         match failure {
             Failure::Postgres(error) if error.sqlstate().is_some_and(beside::is_final) => {
-                self.backfills.copies.refused(id, &refused(&table, error));
+                self.backfills.copies.refused(id, refused(&table, error));
             }
             Failure::NoRoom { .. }
             | Failure::Writers(_)

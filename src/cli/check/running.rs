@@ -113,12 +113,12 @@ mod tests {
         status.windows.push(WindowStatus {
             table: "public.b".to_owned(),
             state: "failed".to_owned(),
-            reason: "copy_not_permitted".to_owned(),
+            reason: "copy_refused".to_owned(),
             ..WindowStatus::default()
         });
         let words = [
             (Level::Fail, "table public.a is refused"),
-            (Level::Fail, "copy of public.b failed (copy_not"),
+            (Level::Fail, "copy of public.b failed (copy_ref"),
         ];
         check(&status, &words);
     }

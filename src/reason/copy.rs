@@ -1,0 +1,46 @@
+//! The reasons why a table is not copied, or why its copy waits.
+//!
+//! The codes begin with `copy` where the first copy has the reason, and with `window` where a
+//! backfill or a standstill has it. A table that cannot be planned or encoded has the code of the
+//! trouble or the halt instead.
+
+super::reasons! {
+    /// Reason why a table is not copied, or why its copy waits.
+    pub enum CopyReason {
+        /// The meaning, as `docs/operating.md` lists it.
+        fn means;
+        CopyRewritten: "copy_rewritten",
+            "The table was rewritten, truncated or dropped before the first copy locked it. A \
+             backfill copies it.";
+        CopyQuery: "copy_query",
+            "The table's query in `snapshot.query` lacks a column that is NOT NULL.";
+        CopyRefused: "copy_refused",
+            "The server refuses to read the table.";
+        CopyUnreadable: "copy_unreadable",
+            "The server sent a row that is not in its copy format.";
+        RowRefused: "window_row_refused",
+            "A row cannot be read or encoded, or the table is an outbox.";
+        NotCaptured: "window_not_captured",
+            "The configuration does not capture the table.";
+        NotPublished: "window_not_published",
+            "The table left the publication or was recreated after the copy was requested.";
+        Query: "window_query",
+            "The table has a query in `snapshot.query`, which only the first copy can read.";
+        SurrogateKey: "window_surrogate_key",
+            "The signal's `surrogate-key` is not the key of the table.";
+        Unreadable: "window_unreadable",
+            "The server sent a chunk that is not in its copy format.";
+        Broken: "window_broken",
+            "The standstill ended several times after rows had been sent.";
+        Detached: "table_detached",
+            "The table was detached while it was copied.";
+        NoSlot: "window_no_slot",
+            "The copy waits for a free replication slot or walsender.";
+        NoRoom: "window_no_room",
+            "The copy waits for disk space, memory or connections of the server.";
+        Transactions: "window_waits",
+            "The copy waits for transactions that began before it.";
+        Snapshot: "window_snapshot",
+            "The standstill waits for its snapshot.";
+    }
+}
