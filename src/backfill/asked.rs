@@ -327,7 +327,7 @@ impl Copies {
             chunk.rows >= copy.rows_asked,
         );
         let (rows, upto, took_ms) = (chunk.rows, chunk.insert_lsn, now.since(copy.began) / 1000);
-        tracing::debug!(table = copy.name, rows, %upto, took_ms, "a chunk of a copy beside the stream was read");
+        tracing::debug!(table = copy.name, rows, %upto, took_ms, "a chunk of a backfill was read");
         if let Some(rate) = self.rows_per_second.filter(|rate| *rate > 0) {
             copy.not_before = now.plus(chunk.rows.saturating_mul(SECOND) / rate);
         }
@@ -405,7 +405,7 @@ impl Copies {
         tracing::info!(
             table = copy.name,
             rows = copy.window.journal.rows,
-            "copied beside the stream"
+            "a backfill is complete"
         );
         self.finished.note(&copy.name, &copy.window.journal, copy.bytes);
         if let Some(epoch) = copy.owed {

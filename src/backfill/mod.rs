@@ -482,7 +482,7 @@ impl Copy {
         tracing::debug!(
             table = self.name,
             rows = self.rows_asked,
-            "a chunk of a copy beside the stream is dropped: {why}"
+            "a chunk of a backfill is dropped: {why}"
         );
         self.dropped += 1;
         self.dropped_why = why;

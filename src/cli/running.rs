@@ -33,7 +33,7 @@ pub(super) struct Part {
     pub next: String,
 }
 
-/// State of one copy beside the stream.
+/// State of one backfill.
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) struct Copy {
     pub table: String,

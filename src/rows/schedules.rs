@@ -307,7 +307,7 @@ impl World {
                 let at = Position { commit, ordinal: value["ordinal"].as_u64().unwrap() };
                 assert!(
                     at >= self.state.floor(&table),
-                    "{at:?} is set aside and lies before the recorded gap"
+                    "{at:?} is quarantined and lies before the recorded gap"
                 );
             }
             let id = &value["after"]["id"];

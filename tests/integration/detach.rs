@@ -1,4 +1,4 @@
-//! Tables that are set aside, against a real server, a cluster in memory and the built-in registry: what is refused, what
+//! Tables that are detached, against a real server, a cluster in memory and the built-in registry: what is refused, what
 //! goes on, what a restart keeps, and how one command repairs it.
 
 mod refused;

@@ -1,4 +1,4 @@
-//! Copies beside the stream, against a real server and a cluster in memory: windows from the first moment, a table read
+//! Backfills, against a real server and a cluster in memory: windows from the first moment, a table read
 //! again by request, one that joins, one whose first copy was cut off, writers on hot keys meanwhile.
 
 mod bad_source;

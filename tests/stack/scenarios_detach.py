@@ -1,4 +1,4 @@
-"""Tables that are set aside, where only a real broker refuses: a topic that is made anew, one that takes less than it said,
+"""Tables that are detached, where only a real broker refuses: a topic that is made anew, one that takes less than it said,
 one that we may no longer write to."""
 import json
 
@@ -53,7 +53,7 @@ def repaired(world, pg, agent):
 
 
 def detach_topic_made_anew(world):
-    """A topic is deleted and made anew under the agent: its table is set aside, the other goes on, one command repairs it."""
+    """A topic is deleted and made anew under the agent: its table is detached, the other goes on, one command repairs it."""
     pg, agent = pipeline(world)
     admin = AdminClient({"bootstrap.servers": world.kafka.brokers})
     topic = world.prefix + ".public.hurt"
@@ -77,12 +77,12 @@ def detach_topic_made_anew(world):
     world.until_delivered(pg, agent)
     world.until_confirmed(pg)
     assert {10, 11, 12} <= {int(t["after"]["id"]) for t in set_aside(world)}
-    world.say("set aside as %s", found["reason"])
+    world.say("detached as %s", found["reason"])
     repaired(world, pg, agent)
 
 
 def detach_record_refused_by_the_broker(world):
-    """A topic takes less than it said when its table was planned: the broker refuses a record, its table is set aside."""
+    """A topic takes less than it said when its table was planned: the broker refuses a record, its table is detached."""
     pg, agent = pipeline(world)
     admin = AdminClient({"bootstrap.servers": world.kafka.brokers})
     entry = ConfigEntry("max.message.bytes", "2000", incremental_operation=AlterConfigOpType.SET)
@@ -96,7 +96,7 @@ def detach_record_refused_by_the_broker(world):
     world.until_delivered(pg, agent)
     world.until_confirmed(pg)
     assert [t["after"]["id"] for t in set_aside(world)] == ["10"]
-    world.say("set aside as %s", found["reason"])
+    world.say("detached as %s", found["reason"])
     pg.psql("update hurt set v = 'short' where id = 10", database="shop")
     repaired(world, pg, agent)
 
@@ -110,7 +110,7 @@ def write_rules(topic):
 
 
 def detach_write_denied_by_an_acl(world):
-    """The right to write to one topic is taken away under the agent: its table is set aside, and repaired when it is back."""
+    """The right to write to one topic is taken away under the agent: its table is detached, and repaired when it is back."""
     world.kafka = world.ends(servers.Kafka(world.name + "-kafka", settings={
         "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
         "allow.everyone.if.no.acl.found": "true"}))
@@ -130,7 +130,7 @@ def detach_write_denied_by_an_acl(world):
     assert agent.phase() == "streaming"
     kept = {t["after"]["id"] for t in set_aside(world)}
     assert "10" in kept, kept
-    world.say("set aside as %s", found["reason"])
+    world.say("detached as %s", found["reason"])
     denied = AclBindingFilter(ResourceType.TOPIC, world.prefix + ".public.hurt", ResourcePatternType.LITERAL, None, None,
                               AclOperation.ANY, AclPermissionType.ANY)
     for done in admin.delete_acls([denied]).values():

@@ -15,7 +15,7 @@ from world import copy_tree
 
 # Of the first copy that is cut off: enough for both replicas to be seen, at this many rows a second.
 UNFINISHED_ROWS, UNFINISHED_PER_SECOND = 12_000, 1_000
-# After an unclean stop the slot stays back for so long, and a copy beside the stream waits for it.
+# After an unclean stop the slot stays back for so long, and a backfill waits for it.
 BRIEF_HOLD = {"limits": {"quarantine": "2s"}}
 # A segment of the log. A server that has begun so many more is ahead of one that was copied at the same time.
 SEGMENTS_AHEAD = 3

@@ -1,7 +1,7 @@
 """Back-pressure is ordinary: a slow or silent broker costs time, and nothing else.
 
 Rows of 100 bytes, 4 KiB, 64 KiB and one of almost 1 MiB go to a broker that takes 2 MB a second or is silent for a while.
-They come from the stream, from the first copy and from copies beside the stream, under each budget and in each format.
+They come from the stream, from the first copy and from backfills, under each budget and in each format.
 """
 import threading
 

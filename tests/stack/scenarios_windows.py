@@ -1,4 +1,4 @@
-"""Copies beside the stream between real servers: a hot table under fire, kills during a copy, a table that joins.
+"""Backfills between real servers: a hot table under fire, kills during a copy, a table that joins.
 
 The reader here is a consumer that knows Debezium's rules and no more: the newest record of a key is its row, a value that was
 not sent stays as it was, and a row that moves takes along what was known of it.
@@ -239,7 +239,7 @@ def windows_under_fire(world):
     assert not late, late
     rows = sum(record.op == "r" for record in records)
     with open(agent.log, encoding="utf-8") as log:
-        ended = sum("copied beside the stream" in line for line in log)
+        ended = sum("a backfill is complete" in line for line in log)
     assert copies > 3 and rows > 20 and ended > 3, "%d copies, %d ended, %d rows" % (copies, ended, rows)
     world.say("%d records, %d copied in %d copies, %d ended, %d kills, %d statements, table equal", len(records), rows, copies,
               ended, kills, writers.statements)
@@ -335,7 +335,7 @@ def repeated_by_run(records):
 def chunk_rows_max(agent):
     """The most rows that any chunk had, by the agent's log."""
     with open(agent.log, encoding="utf-8") as log:
-        read = [re.search(r"rows=(\d+)", line) for line in log if "a chunk of a copy beside the stream was read" in line]
+        read = [re.search(r"rows=(\d+)", line) for line in log if "a chunk of a backfill was read" in line]
     return max(int(found.group(1)) for found in read if found)
 
 

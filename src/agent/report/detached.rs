@@ -26,7 +26,7 @@ impl Reporter {
             table,
             reason,
             next = trouble.next,
-            "refused; its next change sets it aside: {}",
+            "refused; the next change of the table detaches it: {}",
             trouble.detail
         );
         self.metrics.failed(reason);

@@ -170,7 +170,7 @@ impl Runner {
         }
         let names = tables.join(", ");
         reply.send(Ok(Granted(format!(
-            "{names} are copied beside the stream, one after the other"
+            "{names} are copied while the stream runs, one after the other"
         ))));
     }
 
@@ -320,11 +320,7 @@ impl Runner {
             }
         }
         if !begun.is_empty() {
-            tracing::info!(
-                tables = begun.len(),
-                first = begun.first(),
-                "copying beside the stream"
-            );
+            tracing::info!(tables = begun.len(), first = begun.first(), "backfills begin or go on");
         }
     }
 

@@ -65,7 +65,7 @@ impl Runner {
             self.tables.detaching.tables.iter().filter(|(_, detached)| detached.is_aside())
         {
             let (from, next) = (detached.commit, detached.next(table));
-            tracing::warn!(table, reason = detached.reason, %from, next, "set aside: its changes go to the quarantine topic");
+            tracing::warn!(table, reason = detached.reason, %from, next, "detached: the changes of the table go to the quarantine topic");
         }
         gone.keys().map(|name| self.detached_key(name)).collect()
     }
@@ -175,7 +175,7 @@ impl Runner {
         let known = self.tables.detaching.tables.get(&table);
         if known.is_none_or(|known| *known != detached) {
             let (from, ordinal, next) = (detached.commit, detached.ordinal, detached.next(&table));
-            tracing::warn!(table, reason = detached.reason, %from, ordinal, next, "set aside: {}", detached.detail);
+            tracing::warn!(table, reason = detached.reason, %from, ordinal, next, "detached: {}", detached.detail);
             self.reporter.set_aside(&detached, &next);
         }
         self.tables.detaching.tables.recorded(&table, detached);
@@ -223,7 +223,7 @@ impl Runner {
         }
         for table in tables {
             let detached = self.tables.detaching.tables.record(&table, &refusal, from, now_ms);
-            tracing::warn!(table, reason = refusal.reason, from = %detached.commit, "set aside: {}", refusal.detail);
+            tracing::warn!(table, reason = refusal.reason, from = %detached.commit, "detached: {}", refusal.detail);
             self.reporter.set_aside(&detached, &detached.next(&table));
             self.tables.detaching.first.insert(table, detached);
         }
@@ -248,7 +248,7 @@ impl Runner {
         if filter.is_some() {
             let names = tables.iter().map(TableName::to_string).collect::<Vec<_>>().join(", ");
             let why = format!(
-                "{names}: set aside, and a copy of some rows repairs no table; ask without a condition"
+                "{names}: detached. A copy of some rows repairs no table; ask without a condition"
             );
             return reply
                 .into_iter()
@@ -380,8 +380,8 @@ impl Runner {
 }
 
 fn not_repaired(table: &str, reply: Option<Reply>, why: String) {
-    tracing::warn!(table, "set aside as before: {why}");
-    asked_reply(reply, Err(Refused::Faulty(format!("{table} is set aside as before: {why}"))));
+    tracing::warn!(table, "the table stays detached: {why}");
+    asked_reply(reply, Err(Refused::Faulty(format!("{table} stays detached: {why}"))));
 }
 
 fn asked_reply(reply: Option<Reply>, answer: crate::continuity::Answer) {

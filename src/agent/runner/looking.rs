@@ -1,4 +1,4 @@
-//! The runner's checks beside the stream: the server after the sentinel's end, the row of the slot,
+//! The runner's checks while the stream goes on: the server after the sentinel's end, the row of the slot,
 //! the state of a halted agent, a silent walsender.
 
 use super::session::read_slot;

@@ -56,7 +56,7 @@ pub(super) struct First {
     pub journal_at: Moment,
 }
 
-/// The copies beside the stream, and who asks for them.
+/// The backfills, and who asks for them.
 pub(super) struct Backfills {
     /// The backfills. Their session is in `reader` while no task uses it.
     pub copies: Copies,
@@ -85,7 +85,7 @@ pub(super) struct Tables {
     pub doubts: Doubts,
 }
 
-/// The checks beside the stream, each with its own spacing.
+/// The checks that run while the stream goes on, each with its own spacing.
 pub(super) struct Checks {
     pub looked_at: tokio::time::Instant,
     pub halts: Halts,
@@ -144,7 +144,7 @@ impl Backfills {
         }
     }
 
-    /// The next time at which a copy has something to do beside the stream.
+    /// The next time at which a backfill has something to do.
     pub(super) fn next_piece(&self) -> Option<Moment> {
         self.reading.as_ref().map(Reading::next_piece).filter(|at| *at > now())
     }

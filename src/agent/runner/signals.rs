@@ -177,7 +177,7 @@ impl Runner {
         let (aside, meant): (Vec<TableName>, Vec<TableName>) =
             named.into_iter().partition(|table| self.is_detached(&table.to_string()));
         for table in aside {
-            tracing::warn!(id, %table, "a signal's table is set aside: `wellspring snapshot` repairs it");
+            tracing::warn!(id, %table, "a signal asks for the copy of a detached table: `wellspring snapshot` repairs it");
         }
         let now_ms = unix_nanos() / 1_000_000;
         let mut begun = 0;
@@ -195,12 +195,7 @@ impl Runner {
                 tracing::warn!(id, %table, "a signal's table is being copied already: it is not begun anew");
             }
         }
-        tracing::info!(
-            id,
-            begun,
-            blocking = asked.blocking,
-            "a signal asks for copies, made beside the stream"
-        );
+        tracing::info!(id, begun, blocking = asked.blocking, "a signal asks for backfills");
     }
 
     /// Drops the chunk that is being read, because its copy is ended or paused.

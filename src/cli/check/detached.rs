@@ -36,7 +36,7 @@ pub(super) async fn tables(
         }
     };
     for (table, detached) in &state.detached {
-        let doing = if detached.is_aside() { "set aside" } else { "being repaired" };
+        let doing = if detached.is_aside() { "detached" } else { "being repaired" };
         let (from, reason) = (detached.commit, &detached.reason);
         let what = format!(
             "table {table} is {doing}, its topic lacks changes from {from} on ({reason}): {}",
@@ -68,7 +68,7 @@ pub(super) fn quarantine(
             findings.ok(format!("quarantine topic {name} will be created when first needed"));
         }
         None => findings.warn(
-            format!("quarantine topic {name} does not exist, and topics.create is off: no table can be set aside"),
+            format!("quarantine topic {name} does not exist, and topics.create is off: no table can be detached"),
             format!("kafka-topics --create --topic {name} --bootstrap-server {}", config.brokers.join(",")),
         ),
     }

@@ -51,7 +51,7 @@ fn a_refused_schema_sets_its_table_aside_and_others_go_on() {
     assert_eq!((world.end("p.public.t"), world.end("p.public.u")), (1, 4));
 
     let why = snapshot(&agent, None).unwrap_err();
-    assert!(why.contains("set aside as before") && why.contains("p.public.t-key"), "{why}");
+    assert!(why.contains("stays detached") && why.contains("p.public.t-key"), "{why}");
     assert_eq!(state(&agent, "public.t", "detached").gap, status.gap);
     level(&registry, "p.public.t-key", "NONE");
     snapshot(&agent, None).unwrap();

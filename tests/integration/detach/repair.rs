@@ -65,7 +65,7 @@ fn an_unwritable_row_sets_its_table_aside_until_a_copy_repairs() {
     world.sql("begin; insert into u values (2); insert into t values (2, 'NaN'); insert into u values (3); commit");
     world.sql("insert into t values (3, 3); delete from t where id = 1; insert into u values (4)");
 
-    // The others go on and are confirmed, and so is what is set aside.
+    // The others go on and are confirmed, and so are the quarantined changes.
     let status = state(&agent, "public.t", "detached");
     assert_eq!(status.reason, "row_unencodable");
     assert!(status.detail.contains("column `n`"), "{}", status.detail);
@@ -96,7 +96,7 @@ fn an_unwritable_row_sets_its_table_aside_until_a_copy_repairs() {
 
     let said = world.check("");
     let expected =
-        format!("table public.t is set aside, its topic lacks changes from {}", gap.commit_lsn);
+        format!("table public.t is detached, its topic lacks changes from {}", gap.commit_lsn);
     assert!(said.contains(&expected) && said.contains("wellspring snapshot public.t"), "{said}");
 
     // A copy that cannot end repairs nothing: the cause has to go first.
@@ -144,7 +144,7 @@ fn an_unwritable_row_sets_its_table_aside_until_a_copy_repairs() {
     assert_eq!(ids, table.split_whitespace().collect::<Vec<_>>());
     let value = |id: i64| kept[&id]["value"].as_str().map(str::to_owned).unwrap();
     assert_eq!((value(2), value(9)), ("Ag==".to_owned(), "Cg==".to_owned()));
-    assert_eq!(world.until_in(TOPIC, |_| true).len(), 5, "nothing more was set aside");
+    assert_eq!(world.until_in(TOPIC, |_| true).len(), 5, "nothing more was quarantined");
     agent.stop();
 }
 

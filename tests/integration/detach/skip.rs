@@ -1,4 +1,4 @@
-//! One change left out by consent: the very one, recorded with who and why, and set aside.
+//! One change left out by consent: the very one, recorded with who and why, and quarantined.
 
 use super::repair::{TOPIC, ops};
 use crate::support::world::World;

@@ -1,4 +1,4 @@
-//! What is wrong with one table that is copied beside the stream is told of that table, with the next step; the others go on.
+//! A fault of one table's backfill is reported for that table, with the next step; the others go on.
 
 use super::requests::is_done;
 use crate::support::world::World;

@@ -1,4 +1,4 @@
-//! What begins a copy beside the stream, and what it looks like.
+//! Requests that begin a backfill, and what status shows of it.
 
 use crate::support::world::{Running, World};
 use std::io::{BufRead, BufReader, Write};
