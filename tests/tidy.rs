@@ -105,13 +105,6 @@ const TEST_NAME_MAX: usize = 60;
 /// Tests below `src` that had longer names when the rule came. The number only falls.
 const LONG_TEST_NAMES_MAX: usize = 50;
 
-/// Phrases that stood for a word of the glossary in ARCHITECTURE.md, and the word.
-const OLD_PHRASES: &[(&str, &str)] = &[
-    ("beside the stream", "backfill, or while the stream runs"),
-    ("set aside", "detached for a table, skipped or quarantined for a change"),
-    ("sets aside", "detaches"),
-];
-
 /// The folders a reader finds at the top; hidden ones and `target` belong to tools.
 const TOP_FOLDERS: &[&str] = &["src", "docs", "schemas", "docker", "tests", "findings"];
 
@@ -576,20 +569,6 @@ fn every_select_says_its_order() {
                     at,
                     "`select!` without `biased;`: what frees room comes before what takes it",
                 ));
-            }
-        }
-    }
-    none(faults);
-}
-
-#[test]
-fn texts_use_the_words_of_the_glossary() {
-    let mut faults = Vec::new();
-    for source in sources().iter().filter(|s| s.path != "tests/tidy.rs") {
-        for (number, line) in source.text.lines().enumerate() {
-            for (old, word) in OLD_PHRASES.iter().filter(|(old, _)| line.contains(old)) {
-                let (path, number) = (&source.path, number + 1);
-                faults.push(format!("{path}:{number}: `{old}`; the word is {word}"));
             }
         }
     }

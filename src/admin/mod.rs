@@ -62,7 +62,7 @@ impl Server {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = watch::channel(());
         let made = watch::Sender::new((Status::default(), Bytes::new()));
-        let told = Told { metrics, status, made, ready_lag, started_ms: unix_ms() };
+        let served = Served { metrics, status, made, ready_lag, started_ms: unix_ms() };
         std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
             // `from_std` needs the runtime that it will poll on.
             let listener = {
@@ -71,7 +71,7 @@ impl Server {
             };
             match listener {
                 Ok(listener) => {
-                    runtime.block_on(serve::serve(listener, router(told, actions), stopped))
+                    runtime.block_on(serve::serve(listener, router(served, actions), stopped))
                 }
                 Err(error) => tracing::error!(%error, "the admin address cannot be served"),
             }
@@ -88,7 +88,7 @@ impl Server {
 
 /// Data behind the pages.
 #[derive(Clone)]
-struct Told {
+struct Served {
     metrics: Metrics,
     status: watch::Receiver<Status>,
     /// The newest JSON of `/status`, and the status from which it was made. Concurrent requests get
@@ -98,7 +98,7 @@ struct Told {
     started_ms: i64,
 }
 
-impl Told {
+impl Served {
     /// `/status` as JSON. It is rendered again only when the status has changed, which is a few
     /// times per second at most, however many clients ask.
     fn json(&self) -> Result<Bytes, serde_json::Error> {
@@ -151,7 +151,7 @@ impl Told {
     }
 }
 
-fn router(told: Told, actions: Actions) -> Router {
+fn router(served: Served, actions: Actions) -> Router {
     let changing = Router::new()
         .route("/pause", post(action::pause))
         .route("/resume", post(action::resume))
@@ -175,37 +175,37 @@ fn router(told: Told, actions: Actions) -> Router {
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/status", get(status))
-        .with_state(told)
+        .with_state(served)
         .merge(changing)
 }
 
-async fn metrics(State(told): State<Told>) -> Response {
-    page(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", told.metrics.render())
+async fn metrics(State(served): State<Served>) -> Response {
+    page(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", served.metrics.render())
 }
 
-async fn livez(State(told): State<Told>) -> Response {
-    if told.is_alive() {
+async fn livez(State(served): State<Served>) -> Response {
+    if served.is_alive() {
         return text(StatusCode::OK, "ok\n".to_owned());
     }
-    text(StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", stuck(told.heartbeat_age_ms())))
+    text(StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", stuck(served.heartbeat_age_ms())))
 }
 
-async fn readyz(State(told): State<Told>) -> Response {
-    match told.unready() {
+async fn readyz(State(served): State<Served>) -> Response {
+    match served.unready() {
         None => text(StatusCode::OK, "ok\n".to_owned()),
         Some(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
     }
 }
 
-async fn status(State(told): State<Told>) -> Response {
-    match told.json() {
+async fn status(State(served): State<Served>) -> Response {
+    match served.json() {
         Ok(json) => page(StatusCode::OK, "application/json", json),
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
     }
 }
 
-async fn history(State(told): State<Told>) -> Response {
-    let history = std::sync::Arc::clone(&told.status.borrow().history);
+async fn history(State(served): State<Served>) -> Response {
+    let history = std::sync::Arc::clone(&served.status.borrow().history);
     match serde_json::to_string(&*history) {
         Ok(json) => page(StatusCode::OK, "application/json", json),
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
@@ -213,11 +213,11 @@ async fn history(State(told): State<Told>) -> Response {
 }
 
 /// The page for a browser, or a few lines of text for `curl`.
-async fn index(State(told): State<Told>, headers: HeaderMap) -> Response {
+async fn index(State(served): State<Served>, headers: HeaderMap) -> Response {
     let wants_html =
         headers.get(header::ACCEPT).is_some_and(|kinds| kinds.as_bytes().starts_with(b"text/html"));
     if !wants_html {
-        return text(StatusCode::OK, lines(&told.status.borrow()));
+        return text(StatusCode::OK, lines(&served.status.borrow()));
     }
     let mut response = asset("text/html; charset=utf-8", include_str!("page/index.html"));
     response

@@ -1,7 +1,7 @@
 //! Tests over a real socket: the answer of each page, and the limits that no client can pass.
 
 use super::*;
-use crate::agent::request::{self, Asked, Request};
+use crate::agent::request::{self, PendingRequest, Request};
 use crate::continuity::{Granted, Refused, Reply};
 use crate::lsn::Lsn;
 use crate::metrics::PHASES;
@@ -16,7 +16,7 @@ struct World {
     server: Server,
     metrics: Metrics,
     tell: watch::Sender<Status>,
-    asked: mpsc::Receiver<Asked>,
+    asked: mpsc::Receiver<PendingRequest>,
     reloads: mpsc::Receiver<Reply>,
 }
 
@@ -82,7 +82,7 @@ impl World {
         });
         let mut requests = Vec::new();
         while !client.is_finished() {
-            if let Ok(Asked { request, reply }) = self.asked.try_recv() {
+            if let Ok(PendingRequest { request, reply }) = self.asked.try_recv() {
                 requests.push(request);
                 reply.send(answer.clone());
             }
@@ -111,7 +111,7 @@ fn lives_while_the_loop_turns_and_only_then() {
     assert_eq!(world.get("/livez").0, 200);
     // The process started long ago, and the loop turned last a minute ago.
     let minute_ago = unix_ms() - 60_000;
-    let told = Told {
+    let served = Served {
         made: watch::Sender::new((Status::default(), Bytes::new())),
         metrics: world.metrics.clone(),
         status: world.tell.subscribe(),
@@ -119,10 +119,10 @@ fn lives_while_the_loop_turns_and_only_then() {
         started_ms: minute_ago,
     };
     world.metrics.heartbeat.beat(minute_ago);
-    assert!(!told.is_alive());
-    assert!(told.unready().unwrap().contains("not turned for 60 s"));
+    assert!(!served.is_alive());
+    assert!(served.unready().unwrap().contains("not turned for 60 s"));
     world.metrics.heartbeat.beat(unix_ms());
-    assert!(told.is_alive());
+    assert!(served.is_alive());
     // A halted agent is alive: the process stays up and reports the reason.
     world.is(Status { phase: Phase::Halted, ..Status::default() });
     assert_eq!(world.get("/livez").0, 200);
@@ -330,7 +330,7 @@ fn an_action_under_way_is_not_cut_off_by_those_who_come_after_it() {
     );
     let mut client = TcpStream::connect(world.server.address()).unwrap();
     client.write_all(request.as_bytes()).unwrap();
-    let Asked { reply, .. } = world.asked.blocking_recv().unwrap();
+    let PendingRequest { reply, .. } = world.asked.blocking_recv().unwrap();
     let _idle = idlers(&world, 200);
     assert_eq!(world.get("/livez").0, 200);
     reply.send(Ok(Granted("paused".to_owned())));
@@ -346,9 +346,9 @@ fn whoever_asks_for_status_again_gets_what_is_true_by_then() {
         world.is(Status { detail: detail.to_owned(), ..streaming() });
         for _ in 0..2 {
             let (code, body) = world.get("/status");
-            let told: serde_json::Value = serde_json::from_str(&body).unwrap();
+            let shown: serde_json::Value = serde_json::from_str(&body).unwrap();
             assert_eq!(
-                (code, &told["detail"], &told["phase"]),
+                (code, &shown["detail"], &shown["phase"]),
                 (200, &detail.into(), &"streaming".into())
             );
         }

@@ -55,10 +55,10 @@ pub(super) struct Start<'a> {
 /// Starts a pipeline for the first time: creates the publication, records the intent and then
 /// creates the slot. Returns the first copy, if the mode has one.
 pub(super) async fn first_start(
-    desk: &mut Start<'_>,
+    start: &mut Start<'_>,
     seen: &Seen,
 ) -> Result<Option<FirstCopy>, PipelineError> {
-    let (config, sql) = (desk.config, desk.sql);
+    let (config, sql) = (start.config, start.sql);
     let facts = preflight::facts(sql).await?;
     if facts.in_recovery && sql.server_version() < STANDBY_VERSION {
         let detail =
@@ -85,7 +85,7 @@ pub(super) async fn first_start(
             create_publication(config, sql).await?;
             let row = publication::read(sql, &config.publication).await?;
             let made = row.map(|row| Made { format: FORMAT, publication: row.oid }.to_json());
-            desk.keeper.write(&Made::key(&config.slot), made).await?;
+            start.keeper.write(&Made::key(&config.slot), made).await?;
         }
         Some(row) if row.is_of_sequences() => {
             let detail = format!(
@@ -97,52 +97,52 @@ pub(super) async fn first_start(
         }
         Some(_) => {}
     }
-    desk.forget_copies(seen).await?;
+    start.forget_copies(seen).await?;
     let intent = Intent { format: FORMAT, copies: config.snapshot.mode.copies_first() };
-    desk.keeper.write(&Checkpoint::intent_key(&config.slot), Some(intent.to_json())).await?;
-    let created = desk.slot().await?;
-    desk.copy(&created, FIRST_EPOCH).await
+    start.keeper.write(&Checkpoint::intent_key(&config.slot), Some(intent.to_json())).await?;
+    let created = start.slot().await?;
+    start.copy(&created, FIRST_EPOCH).await
 }
 
 /// Begins again by the standing consent of `always` and `when_needed`: with a new slot and a new
 /// epoch. The checkpoint names the range that was left out. Every table is copied, so that only the
 /// single events of the range are missing.
 pub(super) async fn anew(
-    desk: &mut Start<'_>,
+    start: &mut Start<'_>,
     server: &SystemIdentity,
     reason: &str,
     seen: Seen,
 ) -> Result<Option<FirstCopy>, PipelineError> {
-    let config = desk.config;
+    let config = start.config;
     if let Some(pid) = seen.slot().and_then(|slot| slot.active_pid) {
         let detail = format!("slot `{}` is held by pid {pid}", config.slot);
         let next = TroubleReason::SlotInUse.next();
         return Err(PipelineError::Trouble(Trouble::plain(TroubleReason::SlotInUse, detail, next)));
     }
     if seen.slot().is_some() {
-        desk.replication.drop_slot(&config.slot).await?;
+        start.replication.drop_slot(&config.slot).await?;
     }
     if seen.state.record.is_none() {
-        desk.forget_copies(&seen).await?;
+        start.forget_copies(&seen).await?;
     }
     // Every table is copied, so that none stays detached until it is refused again.
     for table in seen.state.detached.keys() {
-        desk.keeper.write(&Detached::key(&config.slot, table), None).await?;
+        start.keeper.write(&Detached::key(&config.slot, table), None).await?;
     }
-    let created = desk.slot().await?;
+    let created = start.slot().await?;
     let epoch = seen.state.record.as_ref().map_or(FIRST_EPOCH, |record| record.epoch + 1);
-    let copy = desk.copy(&created, epoch).await?;
+    let copy = start.copy(&created, epoch).await?;
     if seen.state.record.is_none() {
         // The intent makes the slot ours, as after a first start.
         let intent = Intent { format: FORMAT, copies: true };
-        desk.keeper.write(&Checkpoint::intent_key(&config.slot), Some(intent.to_json())).await?;
+        start.keeper.write(&Checkpoint::intent_key(&config.slot), Some(intent.to_json())).await?;
         return Ok(copy);
     }
-    let seen = Seen::new(config, desk.sql, desk.replication, server, desk.keeper).await?;
+    let seen = Seen::new(config, start.sql, start.replication, server, start.keeper).await?;
     let from = seen.slot().and_then(|slot| slot.confirmed_flush_lsn).unwrap_or_default();
     let record = consent::consented(config, &seen, from, reason);
     tracing::warn!(reason, epoch, from = %record.accepted.last().map(|a| a.from).unwrap_or_default(), to = %from, "beginning anew, as snapshot.mode consents to: changes in between are not published one by one");
-    desk.keeper.write(&Checkpoint::key(&record.slot, record.term), Some(record.to_json())).await?;
+    start.keeper.write(&Checkpoint::key(&record.slot, record.term), Some(record.to_json())).await?;
     Ok(copy)
 }
 

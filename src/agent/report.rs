@@ -22,7 +22,7 @@ use crate::plans::{Ready, SinkConfig};
 use crate::postgres::{Sql, SystemIdentity};
 use crate::status::lag::Lag;
 use crate::status::outlook::Outlook;
-use crate::status::phase::{Facts, Told};
+use crate::status::phase::{Facts, PhaseReport};
 use crate::status::progress::{Progress, Wal};
 use crate::status::{ChangeStatus, LastError, Phase, STATUS_FORMAT, Status, TableStatus};
 use crate::table::TableName;
@@ -444,7 +444,7 @@ impl Reporter {
             self.metrics.stages.held_up(Stage::Broker, since as f64 / 1000.0);
         }
         self.levels(core, now_ms);
-        let Told { phase, reason, detail, next } = self.phase(core, now_ms);
+        let PhaseReport { phase, reason, detail, next } = self.phase(core, now_ms);
         if phase != self.status.phase || reason != self.status.reason {
             self.status.since_ms = now_ms;
             self.metrics.phase.set(phase.name());
@@ -473,7 +473,7 @@ impl Reporter {
         self.tell.send_replace(self.status.told());
     }
 
-    fn phase(&self, core: &Core, now_ms: i64) -> Told {
+    fn phase(&self, core: &Core, now_ms: i64) -> PhaseReport {
         let plain = |reason, detail: &str, next| Trouble::plain(reason, detail.to_owned(), next);
         let refused = self.login_refused_ms.filter(|at| now_ms - at < REFUSED_MS);
         let login = refused.map(|_| plain(TroubleReason::KafkaRefuses, LOGIN_REFUSED, LOGIN_NEXT));
@@ -487,7 +487,7 @@ impl Reporter {
             beside: beside.as_ref(),
             before: self.status.phase,
         };
-        Told::new(core, &facts)
+        PhaseReport::new(core, &facts)
     }
 
     /// Updates the values that are as old as the status at most, such as the lag and what is in

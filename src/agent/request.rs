@@ -60,14 +60,14 @@ pub fn reply() -> (Reply, impl Future<Output = Answer>) {
 
 /// A request on its way to the loop, with the reply that waits for it.
 #[derive(Debug)]
-pub struct Asked {
+pub struct PendingRequest {
     pub(crate) request: Request,
     pub(crate) reply: Reply,
 }
 
 /// The end of the channel that makes requests. Cloning is cheap.
 #[derive(Clone)]
-pub struct Handle(mpsc::Sender<Asked>);
+pub struct Handle(mpsc::Sender<PendingRequest>);
 
 impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -82,7 +82,7 @@ impl Handle {
     /// The loop refuses the request, has ended, or has too many requests waiting.
     pub async fn ask(&self, request: Request) -> Answer {
         let (reply, answer) = reply();
-        self.0.try_send(Asked { request, reply }).map_err(|error| match error {
+        self.0.try_send(PendingRequest { request, reply }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Refused::Busy,
             mpsc::error::TrySendError::Closed(_) => Refused::Stopping,
         })?;
@@ -92,7 +92,7 @@ impl Handle {
 
 /// Makes both ends of the channel for one agent.
 #[must_use]
-pub fn channel() -> (Handle, mpsc::Receiver<Asked>) {
+pub fn channel() -> (Handle, mpsc::Receiver<PendingRequest>) {
     let (ask, asked) = mpsc::channel(WAITING_MAX);
     (Handle(ask), asked)
 }
@@ -106,7 +106,7 @@ mod tests {
     async fn an_answer_reaches_whoever_asked() {
         let (handle, mut asked) = channel();
         let loop_side = async {
-            let Asked { request, reply } = asked.recv().await.unwrap();
+            let PendingRequest { request, reply } = asked.recv().await.unwrap();
             assert_eq!(request.name(), "pause");
             reply.send(Ok(Granted("paused".to_owned())));
         };

@@ -15,7 +15,7 @@ use super::Config;
 use super::open::Connection;
 use super::pace::{self, Spent};
 use super::report::Reporter;
-use super::request::Asked;
+use super::request::PendingRequest;
 use super::supervise::{PipelineError, disposition};
 use crate::backfill::Copies;
 use crate::change::{RelationShape, RelationSlot};
@@ -27,12 +27,12 @@ use crate::ledger::{RouteId, Ticket};
 use crate::lsn::Oid;
 use crate::plans::keeper::{Keeper, KeeperError};
 use crate::plans::sink::{Sink, StdoutError};
-use crate::plans::{self, Desk, SinkConfig};
+use crate::plans::{self, PlanMaker, SinkConfig};
 use crate::postgres::slot::SlotRow;
 use crate::postgres::{PgError, Sql, Stream};
 use crate::rows::{Rows, Signalled, Tools};
 use crate::snapshot::visibility::PgSnapshot;
-use crate::snapshot::worker::Told;
+use crate::snapshot::worker::WorkerEvent;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,7 +63,7 @@ const STATUS_INTERVAL_MAX: Duration = Duration::from_secs(10);
 const TROUBLES_MAX: usize = 8;
 
 type Opening = Result<Connection, PipelineError>;
-type Planning = (Desk, Result<plans::Outcome, PgError>);
+type Planning = (PlanMaker, Result<plans::Outcome, PgError>);
 type PlanningTask = JoinHandle<(Place, Planning)>;
 /// Route, partition and end offset of each partition. `None` if the ends could not be read.
 type PartitionEnds = Option<Vec<(RouteId, i32, i64)>>;
@@ -74,7 +74,7 @@ struct Live {
     stream: Stream,
     rows: Rows,
     /// The planner. `None` while a planning task owns it.
-    desk: Option<Desk>,
+    plan_maker: Option<PlanMaker>,
     relations: HashMap<RelationSlot, Oid>,
     /// The newest shape that the stream announced for each relation, captured or not.
     shapes: HashMap<RelationSlot, RelationShape>,
@@ -112,7 +112,7 @@ mod silence;
 mod signals;
 mod skip;
 mod start;
-mod strain;
+mod load;
 mod tell;
 mod watched;
 mod whole;
@@ -146,7 +146,7 @@ struct Tasks {
     planning: Option<PlanningTask>,
     ends: Option<JoinHandle<PartitionEnds>>,
     probing: Option<JoinHandle<Probe>>,
-    looking: Option<JoinHandle<Look>>,
+    looking: Option<JoinHandle<CheckResult>>,
     closing: Option<JoinHandle<()>>,
     holding: Option<copying::Holding>,
     journalling: Option<JoinHandle<(usize, Result<(), KeeperError>)>>,
@@ -169,9 +169,9 @@ enum Probe {
     Gone(PipelineError),
 }
 
-enum Look {
+enum CheckResult {
     /// The slot's row; and publication and tables, where a look at them was due.
-    Source(strain::Looked, Option<Box<watched::Seen>>),
+    Source(load::SourceLoad, Option<Box<watched::LookResult>>),
     Login(Result<Option<SinkConfig>, crate::kafka::KafkaError>),
     Halted {
         lifted: bool,
@@ -184,7 +184,7 @@ enum Look {
 /// The event that one wait has brought, before `handle` takes it.
 enum Happened {
     Stop,
-    Asked(Asked),
+    Request(PendingRequest),
     Reports,
     Opened(Box<Opening>),
     Written(Result<(), KeeperError>),
@@ -199,9 +199,9 @@ enum Happened {
     Skipped(Box<skip::Consented>),
     HaltRecorded(Option<Box<Halted>>),
     Probed(Probe),
-    Looked(Look),
-    Told(Told),
-    WholeTold(crate::snapshot::temporary::Told),
+    Checked(CheckResult),
+    Worker(WorkerEvent),
+    Standstill(crate::snapshot::temporary::StandstillEvent),
     Heard(crate::kafka::Followed),
     SnapshotEnded(Option<PgError>),
     Journalled(usize, Result<(), KeeperError>),
@@ -243,7 +243,7 @@ impl Runner {
     async fn wait(
         &mut self,
         stop: &mut watch::Receiver<bool>,
-        asked: &mut mpsc::Receiver<Asked>,
+        asked: &mut mpsc::Receiver<PendingRequest>,
         reports: &mut mpsc::Receiver<Delivery>,
         troubled: &mut mpsc::Receiver<Option<Trouble>>,
     ) -> Happened {
@@ -272,7 +272,7 @@ impl Runner {
             // room.
             biased;
             _ = stop.wait_for(|stop| *stop), if !core.is_stopping() => Happened::Stop,
-            Some(asked) = asked.recv() => Happened::Asked(asked),
+            Some(asked) = asked.recv() => Happened::Request(asked),
             _ = reports.recv_many(taken, REPORTS_MAX) => Happened::Reports,
             error = stdout_ended(sink.as_mut()) => Happened::StdoutEnded(error),
             opened = joined(&mut tasks.opening) => Happened::Opened(Box::new(opened)),
@@ -287,7 +287,7 @@ impl Runner {
             glanced = joined(&mut tasks.glancing) => Happened::Glanced(glanced),
             recorded = joined(&mut tasks.recording) => Happened::Recorded(recorded),
             probe = joined(&mut tasks.probing) => Happened::Probed(probe),
-            look = joined(&mut tasks.looking) => Happened::Looked(look),
+            look = joined(&mut tasks.looking) => Happened::Checked(look),
             Some(trouble) = troubled.recv() => Happened::Trouble(trouble),
             () = doubts.changed() => Happened::Proofs,
             journalled = joined(&mut tasks.journalling) => Happened::Journalled(journalled.0, journalled.1),
@@ -295,8 +295,8 @@ impl Runner {
             () = ended(sentinel), if tasks.probing.is_none() => Happened::SentinelEnded,
             () = tokio::time::sleep(timer) => Happened::Timer,
             Some(heard) = signals::heard(signal_follower.as_mut()) => Happened::Heard(heard),
-            Some(told) = copying::told(copying.as_mut()), if may_take => Happened::Told(told),
-            Some(told) = whole::told(reading.as_mut()), if may_read_whole => Happened::WholeTold(told),
+            Some(told) = copying::next_event(copying.as_mut()), if may_take => Happened::Worker(told),
+            Some(told) = whole::next_event(reading.as_mut()), if may_read_whole => Happened::Standstill(told),
             read = io(stream, may_read, unsent) => read,
         }
     }
@@ -318,7 +318,7 @@ impl Runner {
             && self.tasks.planning.is_none()
             && self.outlet.smaller_batches.is_none()
             && !self.backfills.copies.is_holding()
-            && self.live.as_ref().is_some_and(|l| l.desk.is_some() && l.replan.is_empty())
+            && self.live.as_ref().is_some_and(|l| l.plan_maker.is_some() && l.replan.is_empty())
     }
 
     /// Handles what was read: rows of the first copy, otherwise rows of a standstill and then
@@ -363,7 +363,7 @@ impl Runner {
     fn handle(&mut self, happened: Happened) {
         match happened {
             Happened::Stop => self.apply(Event::Stop),
-            Happened::Asked(asked) => self.asked(asked),
+            Happened::Request(asked) => self.asked(asked),
             Happened::Reports => self.reports(),
             Happened::Opened(opening) => self.opened(*opening),
             Happened::Written(Ok(())) => {
@@ -381,8 +381,8 @@ impl Runner {
                 self.ensure_sink();
             }
             Happened::Planned(planned) => {
-                let (place, (desk, outcome)) = *planned;
-                self.planned(place, desk, outcome);
+                let (place, (plan_maker, outcome)) = *planned;
+                self.planned(place, plan_maker, outcome);
             }
             Happened::Ends(ends) => self.apply(Event::Ends(ends)),
             Happened::StdoutEnded(error) => self.process.exit = Some(without_stdout(&error)),
@@ -416,9 +416,9 @@ impl Runner {
                 }
             }
             Happened::Probed(Probe::Gone(error)) => self.broke(error),
-            Happened::Looked(look) => self.looked(look),
-            Happened::Told(told) => self.told(told),
-            Happened::WholeTold(told) => self.whole_told(told),
+            Happened::Checked(look) => self.looked(look),
+            Happened::Worker(told) => self.on_worker_event(told),
+            Happened::Standstill(told) => self.on_standstill_event(told),
             Happened::Heard(followed) => self.heard(followed),
             Happened::SnapshotEnded(error) => self.snapshot_ended(error),
             Happened::Journalled(table, outcome) => self.journalled(table, outcome),

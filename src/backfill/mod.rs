@@ -35,7 +35,7 @@ use crate::plans::Active;
 use crate::postgres::holder::CopyTable;
 use crate::snapshot::journal::Left;
 use crate::snapshot::keyset::{Keyset, RowKey};
-use crate::snapshot::kindness::Share;
+use crate::snapshot::throttle::Share;
 use crate::snapshot::visibility::{FullXid, PgSnapshot, Unseen};
 use crate::snapshot::window::{Journal, Windows};
 use crate::table::TableName;

@@ -24,12 +24,12 @@ use crate::postgres::{self, holder::Holder};
 use crate::reason::CopyReason;
 use crate::snapshot;
 use crate::snapshot::journal::{Copied, Left};
-use crate::snapshot::kindness::Share;
 use crate::snapshot::markers::Markers;
 use crate::snapshot::plan::{Plan, TablePlan};
 use crate::snapshot::prepare::Prepared;
 use crate::snapshot::ranges::Ranges;
-use crate::snapshot::worker::{Told, Worker};
+use crate::snapshot::throttle::Share;
+use crate::snapshot::worker::{Worker, WorkerEvent};
 use crate::status::{CopyStatus, CopyTableStatus};
 use crate::table::TableName;
 use std::sync::Arc;
@@ -72,7 +72,7 @@ struct Table {
     /// Rows that the readers have read, including rows not sent yet.
     scanned: u64,
     /// True if the notice that the table is being read was made.
-    told: bool,
+    announced: bool,
     /// Ticket of its newest record.
     last: Option<Ticket>,
     /// Why its plan was refused. `None` once the table is planned.
@@ -91,7 +91,7 @@ impl Table {
             rows: 0,
             bytes: 0,
             scanned: 0,
-            told: false,
+            announced: false,
             last: None,
             refused: None,
             journalled: false,
@@ -127,8 +127,8 @@ pub struct Copying {
     ranges: Ranges,
     markers: Markers,
     readers: Vec<Reader>,
-    told: mpsc::Receiver<Told>,
-    tell: mpsc::Sender<Told>,
+    events: mpsc::Receiver<WorkerEvent>,
+    event_sender: mpsc::Sender<WorkerEvent>,
     workers: usize,
     postgres: postgres::Config,
     snapshot: String,
@@ -169,15 +169,15 @@ impl Copying {
         let workers = if plan.size_bytes() <= ONE_READER_BYTES { 1 } else { config.workers.max(1) };
         // The queue has room for one piece of each reader, so that the readers slow down with the
         // loop.
-        let (tell, told) = mpsc::channel(workers);
+        let (event_sender, events) = mpsc::channel(workers);
         let mut copying = Copying {
             tables: plan.tables.iter().map(|_| Table::new()).collect(),
             ranges: Ranges::new(plan.tables.iter().map(TablePlan::pages)),
             markers: Markers::new(plan.tables.len()),
             plan,
             readers: Vec::new(),
-            told,
-            tell,
+            events,
+            event_sender,
             workers,
             postgres: postgres.clone(),
             snapshot: first.holder.snapshot.clone(),
@@ -239,8 +239,8 @@ impl Copying {
     pub fn interrupt(&mut self) {
         self.readers.clear();
         (self.in_hand, self.waits) = (None, false);
-        let (tell, told) = mpsc::channel(self.workers);
-        (self.tell, self.told) = (tell, told);
+        let (event_sender, events) = mpsc::channel(self.workers);
+        (self.event_sender, self.events) = (event_sender, events);
         self.markers = Markers::new(self.tables.len());
         for (at, table) in self.tables.iter_mut().enumerate() {
             match &table.state {
@@ -257,8 +257,8 @@ impl Copying {
     }
 
     /// Waits for the next event of a reader. Cancel-safe.
-    pub async fn told(&mut self) -> Option<Told> {
-        self.told.recv().await
+    pub async fn next_event(&mut self) -> Option<WorkerEvent> {
+        self.events.recv().await
     }
 
     /// True if the loop can take the next piece of a reader.
@@ -303,8 +303,8 @@ impl Copying {
 
     /// Makes the notice that a table is being read, once for each table.
     fn tell_read(&mut self, table: usize) {
-        let Some(of) = self.tables.get_mut(table).filter(|of| !of.told) else { return };
-        of.told = true;
+        let Some(of) = self.tables.get_mut(table).filter(|of| !of.announced) else { return };
+        of.announced = true;
         self.tell(table, |name, tables| {
             let data = vec![("current_collection_in_progress", name), ("data_collections", tables)];
             News { about: About::First, kind: "IN_PROGRESS", signal: None, data }

@@ -7,7 +7,7 @@ use crate::core::Moment;
 use crate::postgres::PgError;
 use crate::snapshot::prepare::refused;
 use crate::snapshot::ranges::Range;
-use crate::snapshot::worker::{Job, Told, What, Worker};
+use crate::snapshot::worker::{Job, What, Worker, WorkerEvent};
 use std::sync::Arc;
 
 /// The most readers that may be lost one after the other without a row between them. Beyond that
@@ -26,7 +26,7 @@ impl Copying {
     pub(super) fn read(&mut self, worker: usize) {
         let (postgres, snapshot, locks) =
             (self.postgres.clone(), self.snapshot.clone(), Arc::clone(&self.locks));
-        let started = Worker::start(postgres, snapshot, locks, worker, self.tell.clone());
+        let started = Worker::start(postgres, snapshot, locks, worker, self.event_sender.clone());
         if let Some(reader) = self.readers.get_mut(worker) {
             *reader = Reader { worker: Some(started), ..Reader::default() };
         }
@@ -37,8 +37,8 @@ impl Copying {
     /// # Errors
     /// The error of the reader, after more than [`LOST_MAX`] losses in a row or when the server
     /// shuts down. The copy then cannot go on with this connection.
-    pub fn hear(&mut self, told: Told, now: Moment) -> Result<(), PgError> {
-        let Told { worker, what } = told;
+    pub fn on_event(&mut self, event: WorkerEvent, now: Moment) -> Result<(), PgError> {
+        let WorkerEvent { worker, what } = event;
         let Some(reader) = self.readers.get_mut(worker) else { return Ok(()) };
         match what {
             What::Free => reader.free = true,

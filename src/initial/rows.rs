@@ -26,7 +26,7 @@ pub(super) struct InHand {
 }
 
 /// The result of sending one row.
-enum Sent {
+enum RowOutcome {
     Yes,
     /// The row has NULL in this column, which its plan has as NOT NULL.
     Needs(String),
@@ -54,17 +54,17 @@ impl Copying {
             let Some(next) = self.next_row() else { return Ok(None) };
             let NextRow { table, marker, line_at } = next;
             match self.send(&next, tools)? {
-                Sent::Yes => {}
-                Sent::Left(left) => {
+                RowOutcome::Yes => {}
+                RowOutcome::Left(left) => {
                     self.leave(table, left);
                     // Its rows that were held back are dropped with the table.
                     continue;
                 }
-                Sent::Needs(column) => {
+                RowOutcome::Needs(column) => {
                     self.take_back(table, marker, line_at);
                     return Ok(Some(Need::Nullable(table, column)));
                 }
-                Sent::Routes(router, value) => {
+                RowOutcome::Routes(router, value) => {
                     self.take_back(table, marker, line_at);
                     return Ok(Some(Need::Route(table, router, value)));
                 }
@@ -132,7 +132,7 @@ impl Copying {
 
     /// Encodes and sends one row.
     #[inline]
-    fn send(&mut self, next: &NextRow, tools: &mut Tools<'_>) -> Result<Sent, RowsError> {
+    fn send(&mut self, next: &NextRow, tools: &mut Tools<'_>) -> Result<RowOutcome, RowsError> {
         let Copying {
             tables, plan, row, encoder, markers, in_hand, point, xid, at, ordinal, ..
         } = self;
@@ -144,9 +144,9 @@ impl Copying {
             None => markers.released().map(|released| released.line.as_slice()),
         };
         let (Some(of), Some(planned), Some(line)) = (of, planned, line) else {
-            return Ok(Sent::Yes);
+            return Ok(RowOutcome::Yes);
         };
-        let Some(active) = &of.active else { return Ok(Sent::Yes) };
+        let Some(active) = &of.active else { return Ok(RowOutcome::Yes) };
         let context = Context {
             // The last byte before the consistent point. No streamed commit can begin there.
             position: Position {
@@ -165,7 +165,7 @@ impl Copying {
         let new = match row.read(line, planned.shape.columns.len()) {
             Ok(new) => new,
             Err(error) => {
-                return Ok(Sent::Left(left(
+                return Ok(RowOutcome::Left(left(
                     CopyReason::CopyUnreadable.code(),
                     format!("table {name}: {error}"),
                     name,
@@ -180,25 +180,25 @@ impl Copying {
                 routed = found;
                 &*routed
             }
-            Ok(Routed::New(router, value)) => return Ok(Sent::Routes(router, value)),
-            Ok(Routed::Nowhere | Routed::Unexpected) => return Ok(Sent::Yes),
+            Ok(Routed::New(router, value)) => return Ok(RowOutcome::Routes(router, value)),
+            Ok(Routed::Nowhere | Routed::Unexpected) => return Ok(RowOutcome::Yes),
             Err(error) => {
                 let detail = format!("table {name}: {}", Chain(&error));
-                return Ok(Sent::Left(left(Reason::RowUnencodable.code(), detail, name)));
+                return Ok(RowOutcome::Left(left(Reason::RowUnencodable.code(), detail, name)));
             }
         };
         match encoder.row(&active.plan, &context, &read, tools.now_unix_nanos) {
             Ok(()) => {}
-            Err(EncodeError::RequiredNull { column, .. }) => return Ok(Sent::Needs(column)),
+            Err(EncodeError::RequiredNull { column, .. }) => return Ok(RowOutcome::Needs(column)),
             Err(error) => {
                 let detail = format!("table {name}: {}", Chain(&error));
-                return Ok(Sent::Left(left(Reason::RowUnencodable.code(), detail, name)));
+                return Ok(RowOutcome::Left(left(Reason::RowUnencodable.code(), detail, name)));
             }
         }
         match records_out(encoder, active, context.position, tools) {
             Ok(()) => {}
             Err(RowsError::Halt(halt)) => {
-                return Ok(Sent::Left(left(halt.reason.code(), halt.detail, name)));
+                return Ok(RowOutcome::Left(left(halt.reason.code(), halt.detail, name)));
             }
             Err(error) => return Err(error),
         }
@@ -210,6 +210,6 @@ impl Copying {
         of.rows += 1;
         of.bytes += line.len() as u64;
         of.last = Some(Ticket(tools.core.next_ticket().0 - 1));
-        Ok(Sent::Yes)
+        Ok(RowOutcome::Yes)
     }
 }

@@ -1,7 +1,7 @@
 //! Planning for detached tables: the quarantine topic, and the state records that have to be
 //! written before a change goes there.
 
-use super::{BUSY_RETRY_MAX, BUSY_RETRY_MIN, Desk, Failure, Outcome, REFUSED_RETRY};
+use super::{BUSY_RETRY_MAX, BUSY_RETRY_MIN, Failure, Outcome, PlanMaker, REFUSED_RETRY};
 use crate::change::RelationShape;
 use crate::continuity::detached::{Detached, Refusal};
 use crate::continuity::{Trouble, TroubleReason};
@@ -23,12 +23,12 @@ pub struct SetAside {
     pub detached: Option<Detached>,
 }
 
-impl Desk {
+impl PlanMaker {
     /// Plans a table again whose plan was refused. If it is refused again, it is detached with the
     /// record that `record` makes of the refusal.
     ///
     /// # Errors
-    /// See [`Desk::relation`].
+    /// See [`PlanMaker::relation`].
     pub async fn plan_or_set_aside(
         self,
         shape: RelationShape,
@@ -36,8 +36,8 @@ impl Desk {
         record: impl FnOnce(&Refusal) -> Detached,
     ) -> (Self, Result<Outcome, PgError>) {
         match self.relation(shape.clone()).await {
-            (desk, Ok(Outcome::Refused(trouble))) => {
-                desk.set_aside(shape, Some(record(&Refusal::from(trouble))), Some(key)).await
+            (plan_maker, Ok(Outcome::Refused(trouble))) => {
+                plan_maker.set_aside(shape, Some(record(&Refusal::from(trouble))), Some(key)).await
             }
             planned => planned,
         }
@@ -136,7 +136,7 @@ impl Desk {
     /// table is planned when it does.
     ///
     /// # Errors
-    /// See [`Desk::relation`].
+    /// See [`PlanMaker::relation`].
     pub async fn reattach(
         mut self,
         shape: Option<RelationShape>,
@@ -145,8 +145,8 @@ impl Desk {
         let outcome = match shape {
             Some(shape) => {
                 self.tables.remove(&shape.oid);
-                let (desk, outcome) = self.relation_once(shape).await;
-                self = desk;
+                let (plan_maker, outcome) = self.relation_once(shape).await;
+                self = plan_maker;
                 match outcome {
                     Ok(outcome @ Outcome::Ready(_)) => outcome,
                     outcome => return (self, outcome),

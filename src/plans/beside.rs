@@ -1,13 +1,13 @@
 //! Plans of heartbeats and notices, which are no rows.
 
-use super::{Desk, Outcome, Patience};
+use super::{Outcome, Patience, PlanMaker};
 use crate::postgres::PgError;
 
-impl Desk {
+impl PlanMaker {
     /// Plans the topic of heartbeats.
     ///
     /// # Errors
-    /// See [`Desk::relation`].
+    /// See [`PlanMaker::relation`].
     pub async fn heartbeats(mut self) -> (Self, Result<Outcome, PgError>) {
         let outcome = self
             .until_done("heartbeats", Patience::Endless, |planner| Ok(planner.heartbeat_draft()))
@@ -19,7 +19,7 @@ impl Desk {
     /// topic.
     ///
     /// # Errors
-    /// See [`Desk::relation`].
+    /// See [`PlanMaker::relation`].
     pub async fn notices(mut self) -> (Self, Result<Outcome, PgError>) {
         let Some(draft) = self.planner.notice_draft() else { return (self, Ok(Outcome::Excluded)) };
         let outcome =

@@ -1,7 +1,7 @@
 //! Planning of schema ids: the recorded id if this registry serves it, otherwise the id that this
 //! registry gives.
 
-use super::{Desk, Failure};
+use super::{Failure, PlanMaker};
 use crate::continuity::checkpoint::State;
 use crate::continuity::schema_key::{RecordedId, SchemaKey};
 use crate::continuity::{Trouble, TroubleReason};
@@ -51,7 +51,7 @@ pub struct Given {
     pub replaced: Vec<Replaced>,
 }
 
-impl Desk {
+impl PlanMaker {
     /// The id of a schema at this registry: proven, unproven or new. It is recorded unless it is
     /// unproven.
     pub(super) async fn schema_id(

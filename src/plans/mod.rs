@@ -81,13 +81,13 @@ pub enum Outcome {
     Aside(Box<SetAside>),
     /// The plan is complete.
     Ready(Box<Ready>),
-    /// The complete plan of one topic of a routed table. Only [`Desk::route`] returns this outcome.
+    /// The complete plan of one topic of a routed table. Only [`PlanMaker::route`] returns this outcome.
     Routed(Box<Ready>, RouteOf),
 }
 
 /// The planner with everything that it works with. A task owns it during a lookup and hands it
 /// back.
-pub struct Desk {
+pub struct PlanMaker {
     sql: Arc<Sql>,
     planner: Planner,
     ids: Option<SchemaIds>,
@@ -155,7 +155,7 @@ enum Failure {
     OfTable(Trouble),
 }
 
-impl Desk {
+impl PlanMaker {
     /// Creates the planner of one connection.
     #[must_use]
     pub fn new(
@@ -166,7 +166,7 @@ impl Desk {
         schemas: BTreeMap<String, u32>,
     ) -> Self {
         let Places { sql, ids, kafka, keeper, troubles, metrics, on_refusal } = places;
-        Desk {
+        PlanMaker {
             sql,
             planner,
             ids,
@@ -208,15 +208,15 @@ impl Desk {
     /// can be planned first.
     ///
     /// # Errors
-    /// See [`Desk::relation`].
+    /// See [`PlanMaker::relation`].
     pub async fn relation_once(self, shape: RelationShape) -> (Self, Result<Outcome, PgError>) {
         self.plan(shape, Origin::Stream, Patience::UntilRefused).await
     }
 
-    /// Plans a relation for rows of the first copy, like [`Desk::relation_once`].
+    /// Plans a relation for rows of the first copy, like [`PlanMaker::relation_once`].
     ///
     /// # Errors
-    /// See [`Desk::relation`].
+    /// See [`PlanMaker::relation`].
     pub async fn copied_once(self, shape: RelationShape) -> (Self, Result<Outcome, PgError>) {
         self.plan(shape, Origin::Copy, Patience::UntilRefused).await
     }
@@ -261,7 +261,7 @@ impl Desk {
     /// NULL.
     ///
     /// # Errors
-    /// See [`Desk::relation`].
+    /// See [`PlanMaker::relation`].
     pub async fn nullable(
         mut self,
         shape: RelationShape,
@@ -274,7 +274,7 @@ impl Desk {
     /// Plans a relation again with one more nullable column, for rows of the first copy.
     ///
     /// # Errors
-    /// See [`Desk::relation`].
+    /// See [`PlanMaker::relation`].
     pub async fn copied_nullable(
         mut self,
         shape: RelationShape,
@@ -287,7 +287,7 @@ impl Desk {
     /// Plans the topic of logical messages.
     ///
     /// # Errors
-    /// See [`Desk::relation`].
+    /// See [`PlanMaker::relation`].
     pub async fn messages(mut self) -> (Self, Result<Outcome, PgError>) {
         let outcome =
             self.until_done("logical messages", Patience::Endless, |planner| {
@@ -300,7 +300,7 @@ impl Desk {
     /// Plans the topic of transaction records.
     ///
     /// # Errors
-    /// See [`Desk::relation`].
+    /// See [`PlanMaker::relation`].
     pub async fn transactions(mut self) -> (Self, Result<Outcome, PgError>) {
         let outcome =
             self.until_done("transactions", Patience::Endless, |planner| {

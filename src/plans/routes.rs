@@ -3,7 +3,7 @@
 //! The row path finds a plan by the value of the row. A value that is new makes it wait until its
 //! topic is looked up and its schemas are registered.
 
-use super::{Active, Desk, Failure, Outcome};
+use super::{Active, Failure, Outcome, PlanMaker};
 use crate::change::Row;
 use crate::encode::{EncodeError, Planner, Route, Router};
 use crate::ledger::RouteId;
@@ -89,7 +89,7 @@ impl Active {
     }
 }
 
-impl Desk {
+impl PlanMaker {
     /// Plans the topic of the rows of a routed table whose route has this value, however long it
     /// takes.
     ///

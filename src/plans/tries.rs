@@ -1,9 +1,9 @@
 //! The loop in which a plan is tried until it is complete.
 
-use super::{BUSY_RETRY_MAX, BUSY_RETRY_MIN, Desk, Failure, REFUSED_RETRY, Ready};
+use super::{BUSY_RETRY_MAX, BUSY_RETRY_MIN, Failure, PlanMaker, REFUSED_RETRY, Ready};
 use crate::encode::{Draft, PlanError, Planner};
 
-impl Desk {
+impl PlanMaker {
     /// Tries until the plan is complete, with a pause after each failure. The operator is told of
     /// the last failure, and then of its end.
     ///

@@ -5,7 +5,7 @@
 
 use crate::lsn::Oid;
 use crate::postgres::error::PgError;
-use crate::postgres::sql::{Asked, Sql};
+use crate::postgres::sql::{Sql, SqlCall};
 use crate::table::{ColumnFacts, TableFacts, TypeClass, TypeFacts};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -112,7 +112,7 @@ impl JsonType {
 /// The connection's, or `Answer`.
 pub async fn table_facts(sql: &Sql, relation: Oid) -> Result<TableFacts, PgError> {
     let object = relation.to_string();
-    let asked = Asked { call: "read the catalog's facts of relation", object: &object };
+    let asked = SqlCall { call: "read the catalog's facts of relation", object: &object };
     let rows = sql.ask(asked, FACTS, &[(&relation.0, Type::OID)]).await?;
     let row = rows.first().ok_or_else(|| asked.unreadable("row"))?;
     let columns: Vec<JsonColumn> = json(asked, row, "columns")?;
@@ -171,7 +171,7 @@ fn domain_refuses_null(types: &BTreeMap<Oid, JsonType>, mut oid: Oid) -> bool {
 }
 
 fn json<T: DeserializeOwned>(
-    asked: Asked<'_>,
+    asked: SqlCall<'_>,
     row: &Row,
     field: &'static str,
 ) -> Result<T, PgError> {

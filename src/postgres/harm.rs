@@ -7,7 +7,7 @@
 use crate::lsn::Oid;
 use crate::postgres::error::PgError;
 use crate::postgres::publication::quoted;
-use crate::postgres::sql::{Asked, Sql};
+use crate::postgres::sql::{Sql, SqlCall};
 use crate::table::TableName;
 use postgres_protocol::escape::escape_identifier;
 use tokio_postgres::Row;
@@ -60,7 +60,7 @@ pub async fn of_new(sql: &Sql, relations: &[Oid]) -> Result<Vec<Harm>, PgError> 
     if sql.server_version() < GENERATED_VERSION {
         return Ok(Vec::new());
     }
-    let asked = Asked { call: "read generated columns in", object: sql.database() };
+    let asked = SqlCall { call: "read generated columns in", object: sql.database() };
     let text = format!(
         "WITH roots AS (SELECT unnest($1) AS root), {PARTS}
          SELECT root, namespace, name, identity = 'f' AND has_key AS by_default,
@@ -82,7 +82,7 @@ pub async fn of_published(sql: &Sql, name: &str) -> Result<Vec<Harm>, PgError> {
     if sql.server_version() < PARTS_VERSION {
         return Ok(harms);
     }
-    let asked = Asked { call: "read what is published by", object: name };
+    let asked = SqlCall { call: "read what is published by", object: name };
     if sql.server_version() >= GENERATED_VERSION {
         let text = format!(
             "WITH p AS (SELECT * FROM pg_publication WHERE pubname = $1
@@ -134,7 +134,7 @@ pub async fn of_published(sql: &Sql, name: &str) -> Result<Vec<Harm>, PgError> {
 }
 
 /// The harm of generated columns in the identity. Without a publication ours is still to be made.
-fn generated(asked: Asked<'_>, row: &Row, publication: Option<&str>) -> Result<Harm, PgError> {
+fn generated(asked: SqlCall<'_>, row: &Row, publication: Option<&str>) -> Result<Harm, PgError> {
     let table = TableName::new(asked.get(row, "namespace")?, asked.get(row, "name")?);
     let columns: Vec<String> = asked.get(row, "cols")?;
     let mut fix = Vec::new();
@@ -162,7 +162,7 @@ fn generated(asked: Asked<'_>, row: &Row, publication: Option<&str>) -> Result<H
 }
 
 /// The harm of a column list and of a row filter.
-fn parts(asked: Asked<'_>, row: &Row, publication: &str) -> Result<Vec<Harm>, PgError> {
+fn parts(asked: SqlCall<'_>, row: &Row, publication: &str) -> Result<Vec<Harm>, PgError> {
     let table = TableName::new(asked.get(row, "namespace")?, asked.get(row, "name")?);
     let left_out: Vec<String> = asked.get(row, "left_out")?;
     let outside: Vec<String> = asked.get(row, "outside")?;

@@ -5,7 +5,7 @@
 use crate::lsn::Oid;
 use crate::postgres::error::PgError;
 use crate::postgres::publication::quoted;
-use crate::postgres::sql::{Asked, Sql};
+use crate::postgres::sql::{Sql, SqlCall};
 use crate::table::TableName;
 use crate::table::names::NamePattern;
 use postgres_protocol::escape::escape_identifier;
@@ -70,7 +70,7 @@ SELECT n.nspname::text AS namespace, c.relname::text AS name, c.relreplident::te
 FROM member JOIN pg_class c ON c.oid = member.oid JOIN pg_namespace n ON n.oid = c.relnamespace
 ORDER BY 1, 2";
     let object = relation.to_string();
-    let asked = Asked { call: "read the replica identity of relation", object: &object };
+    let asked = SqlCall { call: "read the replica identity of relation", object: &object };
     let rows = sql.ask(asked, ASK, &[(&relation.0, Type::OID)]).await?;
     rows.iter()
         .map(|row| {
@@ -107,7 +107,7 @@ pub async fn set(
     lock_timeout: Duration,
 ) -> Result<(), PgError> {
     let name = table.to_string();
-    let asked = Asked { call: "set the replica identity of table", object: &name };
+    let asked = SqlCall { call: "set the replica identity of table", object: &name };
     // Two statements in one message are one transaction, and SET LOCAL ends with it.
     let text = format!(
         "SET LOCAL lock_timeout = {}; {}",

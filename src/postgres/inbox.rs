@@ -123,11 +123,11 @@ impl Inbox {
         cx: &mut Context<'_>,
         socket: &mut S,
     ) -> Poll<std::io::Result<usize>> {
-        self.poll_sip(cx, socket, usize::MAX)
+        self.poll_partial(cx, socket, usize::MAX)
     }
 
     /// As [`Inbox::poll_fill`], but takes no more than `bytes_max`.
-    pub(super) fn poll_sip<S: AsyncRead + Unpin>(
+    pub(super) fn poll_partial<S: AsyncRead + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
         socket: &mut S,

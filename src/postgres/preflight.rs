@@ -4,7 +4,7 @@
 
 use crate::lsn::Oid;
 use crate::postgres::error::PgError;
-use crate::postgres::sql::{Asked, Sql};
+use crate::postgres::sql::{Sql, SqlCall};
 use crate::table::TableName;
 use std::fmt;
 use std::time::Duration;
@@ -97,7 +97,7 @@ impl Facts {
 /// # Errors
 /// The connection's, or `Answer`.
 pub async fn facts(sql: &Sql) -> Result<Facts, PgError> {
-    let asked = Asked { call: "read settings of", object: sql.database() };
+    let asked = SqlCall { call: "read settings of", object: sql.database() };
     let text = "SELECT
       coalesce(current_setting('effective_wal_level', true), current_setting('wal_level')) AS wal_level,
       current_setting('wal_level') AS wal_level_set,
@@ -172,7 +172,7 @@ pub struct TableRights {
 /// # Errors
 /// The connection's, or `Answer`.
 pub async fn table_rights(sql: &Sql, tables: &[TableName]) -> Result<Vec<TableRights>, PgError> {
-    let asked = Asked { call: "read table rights in", object: sql.database() };
+    let asked = SqlCall { call: "read table rights in", object: sql.database() };
     let (namespaces, names): (Vec<&str>, Vec<&str>) =
         tables.iter().map(|t| (&*t.namespace, &*t.name)).unzip();
     let text = "SELECT c.oid, coalesce(has_schema_privilege(n.oid, 'USAGE'), false) AS usage,
@@ -218,7 +218,7 @@ pub enum SyncState {
 /// # Errors
 /// The connection's, or `Answer`.
 pub async fn sync_state(sql: &Sql, pid: i32) -> Result<SyncState, PgError> {
-    let asked = Asked { call: "read sync_state of walsender", object: &pid.to_string() };
+    let asked = SqlCall { call: "read sync_state of walsender", object: &pid.to_string() };
     let text = "SELECT sync_state::text AS state FROM pg_stat_replication WHERE pid = $1";
     let rows = sql.ask(asked, text, &[(&pid, Type::INT4)]).await?;
     let Some(row) = rows.first() else { return Ok(SyncState::Gone) };
@@ -277,7 +277,7 @@ impl fmt::Display for SlotHolder {
 /// # Errors
 /// The connection's, or `Answer`.
 pub async fn slot_holder(sql: &Sql, slot: &str) -> Result<Option<SlotHolder>, PgError> {
-    let asked = Asked { call: "read the holder of slot", object: slot };
+    let asked = SqlCall { call: "read the holder of slot", object: slot };
     let text = "SELECT s.active_pid AS pid, a.application_name::text AS application,
            a.usename::text AS user, host(a.client_addr) AS client
          FROM pg_replication_slots s LEFT JOIN pg_stat_activity a ON a.pid = s.active_pid
@@ -317,7 +317,7 @@ pub struct SlotCounters {
 /// # Errors
 /// The connection's, or `Answer`.
 pub async fn walsender_signs(sql: &Sql, pid: i32, slot: &str) -> Result<WalsenderSigns, PgError> {
-    let asked = Asked { call: "read the counters of slot", object: slot };
+    let asked = SqlCall { call: "read the counters of slot", object: slot };
     let text = "SELECT a.pid IS NOT NULL AS alive, a.wait_event::text AS wait_event,
            s.spill_bytes, s.total_txns, s.total_bytes
          FROM (SELECT) one

@@ -6,7 +6,7 @@
 
 use crate::lsn::Oid;
 use crate::postgres::error::PgError;
-use crate::postgres::sql::{Asked, Sql};
+use crate::postgres::sql::{Sql, SqlCall};
 use crate::table::selection::{Partitions, Selection};
 use crate::table::{ReplicaIdentity, TableName};
 use postgres_protocol::escape::escape_identifier;
@@ -200,7 +200,7 @@ fix AS (
 /// # Errors
 /// The connection's, or `Answer`.
 pub async fn read(sql: &Sql, name: &str) -> Result<Option<PublicationRow>, PgError> {
-    let asked = Asked { call: "read publication", object: name };
+    let asked = SqlCall { call: "read publication", object: name };
     let knows_except = sql.server_version() >= EXCEPT_VERSION;
     let sequences = if knows_except { "puballsequences" } else { "false" };
     let text = format!(
@@ -231,7 +231,7 @@ const EXCEPT_VERSION: u32 = 190_000;
 
 /// The relations that EXCEPT leaves out: each table that it names, and the partitions below.
 async fn excepted(sql: &Sql, name: &str) -> Result<Vec<Excepted>, PgError> {
-    let asked = Asked { call: "read what is excepted from publication", object: name };
+    let asked = SqlCall { call: "read what is excepted from publication", object: name };
     let text = "SELECT c.oid, n.nspname::text AS namespace, c.relname::text AS name,
            m.nspname::text AS root_namespace, a.relname::text AS root
          FROM pg_publication p
@@ -294,7 +294,7 @@ ORDER BY n.nspname, c.relname"
     )
 }
 
-fn published(asked: Asked<'_>, row: &Row) -> Result<PublishedTable, PgError> {
+fn published(asked: SqlCall<'_>, row: &Row) -> Result<PublishedTable, PgError> {
     Ok(PublishedTable {
         relation: Oid(asked.get(row, "oid")?),
         name: TableName::new(asked.get(row, "namespace")?, asked.get(row, "name")?),
@@ -312,7 +312,7 @@ fn published(asked: Asked<'_>, row: &Row) -> Result<PublishedTable, PgError> {
 /// # Errors
 /// The connection's, or `Answer`.
 pub async fn candidates(sql: &Sql) -> Result<Vec<Candidate>, PgError> {
-    let asked = Asked { call: "list tables of database", object: sql.database() };
+    let asked = SqlCall { call: "list tables of database", object: sql.database() };
     let text = format!(
         "{IDENTITIES}
 SELECT c.oid, n.nspname::text AS namespace, c.relname::text AS name, c.relkind::text AS kind,
@@ -343,7 +343,7 @@ ORDER BY n.nspname, c.relname"
         .collect()
 }
 
-fn identity(asked: Asked<'_>, row: &Row) -> Result<ReplicaIdentity, PgError> {
+fn identity(asked: SqlCall<'_>, row: &Row) -> Result<ReplicaIdentity, PgError> {
     match asked.get(row, "identity")? {
         "d" => Ok(ReplicaIdentity::Default),
         "n" => Ok(ReplicaIdentity::Nothing),
@@ -353,7 +353,7 @@ fn identity(asked: Asked<'_>, row: &Row) -> Result<ReplicaIdentity, PgError> {
     }
 }
 
-fn kind(asked: Asked<'_>, row: &Row) -> Result<RelationKind, PgError> {
+fn kind(asked: SqlCall<'_>, row: &Row) -> Result<RelationKind, PgError> {
     match asked.get(row, "kind")? {
         "r" => Ok(RelationKind::Ordinary),
         "p" => Ok(RelationKind::Partitioned),
@@ -436,7 +436,7 @@ pub async fn add(
     tables: &[TableName],
     lock_timeout: Duration,
 ) -> Result<(), PgError> {
-    let asked = Asked { call: "add tables to publication", object: name };
+    let asked = SqlCall { call: "add tables to publication", object: name };
     let text =
         format!("SET LOCAL lock_timeout = {}; {}", lock_timeout.as_millis(), add_sql(name, tables));
     sql.run(asked, &text).await
@@ -460,7 +460,7 @@ pub async fn create(
     (tables, partitions): (&[TableName], Partitions),
     lock_timeout: Duration,
 ) -> Result<(), PgError> {
-    let asked = Asked { call: "create publication", object: name };
+    let asked = SqlCall { call: "create publication", object: name };
     // Two statements in one message are one transaction, and SET LOCAL ends with it.
     let text = format!(
         "SET LOCAL lock_timeout = {}; {}",
@@ -476,7 +476,7 @@ pub async fn create(
 /// # Errors
 /// The connection's, or `Answer`.
 pub async fn readers(sql: &Sql, name: &str) -> Result<Vec<i32>, PgError> {
-    let asked = Asked { call: "read who streams with publication", object: name };
+    let asked = SqlCall { call: "read who streams with publication", object: name };
     let text = "SELECT pid FROM pg_stat_activity
          WHERE backend_type = 'walsender' AND query LIKE '%publication_names%'
            AND strpos(query, $1) > 0 ORDER BY pid";
@@ -490,7 +490,7 @@ pub async fn readers(sql: &Sql, name: &str) -> Result<Vec<i32>, PgError> {
 /// The connection's; `Server` where it is not ours to drop.
 pub async fn drop(sql: &Sql, name: &str) -> Result<(), PgError> {
     let text = format!("DROP PUBLICATION {}", escape_identifier(name));
-    sql.run(Asked { call: "drop publication", object: name }, &text).await
+    sql.run(SqlCall { call: "drop publication", object: name }, &text).await
 }
 
 #[cfg(test)]

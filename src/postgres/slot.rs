@@ -4,7 +4,7 @@
 
 use crate::lsn::{Lsn, Oid, Xid};
 use crate::postgres::error::PgError;
-use crate::postgres::sql::{Asked, Sql};
+use crate::postgres::sql::{Sql, SqlCall};
 use std::time::Duration;
 use tokio_postgres::types::Type;
 
@@ -88,7 +88,7 @@ impl JsonRow {
 /// # Errors
 /// The connection's, or `Answer`.
 pub async fn read(sql: &Sql, name: &str) -> Result<Option<SlotRow>, PgError> {
-    let asked = Asked { call: "read replication slot", object: name };
+    let asked = SqlCall { call: "read replication slot", object: name };
     let text = "SELECT to_jsonb(s)::text AS slot,
            (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END)::text AS server_lsn
          FROM pg_replication_slots s WHERE s.slot_name = $1";
@@ -149,7 +149,7 @@ pub struct Blocker {
 /// # Errors
 /// The connection's, or `Answer`.
 pub async fn blockers(sql: &Sql) -> Result<Vec<Blocker>, PgError> {
-    let asked = Asked { call: "list writing transactions of", object: sql.database() };
+    let asked = SqlCall { call: "list writing transactions of", object: sql.database() };
     let text = "SELECT * FROM (
            SELECT DISTINCT ON (l.pid, p.gid) l.pid, p.gid::text AS gid, l.transactionid::text::int8 AS xid,
              coalesce(a.usename, p.owner)::text AS usename, coalesce(a.datname, p.database)::text AS datname,

@@ -41,12 +41,12 @@ pub(super) type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 
 /// What is being asked, for errors.
 #[derive(Clone, Copy)]
-pub(super) struct Asked<'a> {
+pub(super) struct SqlCall<'a> {
     pub(super) call: &'static str,
     pub(super) object: &'a str,
 }
 
-impl Asked<'_> {
+impl SqlCall<'_> {
     /// A column of an answer.
     pub(super) fn get<'r, T: FromSql<'r>>(
         self,
@@ -151,7 +151,7 @@ impl Sql {
     /// # Errors
     /// `Server` as the statement fails, `Closed`, `Timeout` after 35 s.
     pub async fn query(&self, sql: &str) -> Result<Vec<Vec<Option<String>>>, PgError> {
-        let asked = Asked { call: "query", object: &self.database };
+        let asked = SqlCall { call: "query", object: &self.database };
         let messages = self.limited(asked, self.client.simple_query(sql)).await?;
         let row = |message: &SimpleQueryMessage| match message {
             SimpleQueryMessage::Row(row) => {
@@ -167,7 +167,7 @@ impl Sql {
     /// # Errors
     /// As [`Sql::query`].
     pub async fn execute(&self, sql: &str) -> Result<(), PgError> {
-        self.run(Asked { call: "execute in", object: &self.database }, sql).await
+        self.run(SqlCall { call: "execute in", object: &self.database }, sql).await
     }
 
     /// Ends what another session is doing (`pg_cancel_backend`); false if there is no such session.
@@ -175,7 +175,7 @@ impl Sql {
     /// # Errors
     /// `Server` with 42501 if the session is another role's; the connection's.
     pub async fn cancel_backend(&self, pid: i32) -> Result<bool, PgError> {
-        let asked = Asked { call: "cancel the call of session", object: &pid.to_string() };
+        let asked = SqlCall { call: "cancel the call of session", object: &pid.to_string() };
         let rows =
             self.ask(asked, "SELECT pg_cancel_backend($1) AS sent", &[(&pid, Type::INT4)]).await?;
         rows.first().map_or(Ok(false), |row| asked.get(row, "sent"))
@@ -188,17 +188,18 @@ impl Sql {
     /// # Errors
     /// The connection's, or the server's refusal.
     pub async fn beat(&self, statements: &str) -> Result<(), PgError> {
-        let asked = Asked { call: "run the heartbeat's query in database", object: &self.database };
+        let asked =
+            SqlCall { call: "run the heartbeat's query in database", object: &self.database };
         self.run(asked, &format!("SET LOCAL search_path = \"$user\", public; {statements}")).await
     }
 
-    pub(super) async fn run(&self, asked: Asked<'_>, sql: &str) -> Result<(), PgError> {
+    pub(super) async fn run(&self, asked: SqlCall<'_>, sql: &str) -> Result<(), PgError> {
         self.limited(asked, self.client.batch_execute(sql)).await
     }
 
     pub(super) async fn ask(
         &self,
-        asked: Asked<'_>,
+        asked: SqlCall<'_>,
         sql: &str,
         parameters: &[Parameter<'_>],
     ) -> Result<Vec<Row>, PgError> {
@@ -207,7 +208,7 @@ impl Sql {
 
     async fn limited<T>(
         &self,
-        asked: Asked<'_>,
+        asked: SqlCall<'_>,
         answer: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<T, PgError> {
         match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {

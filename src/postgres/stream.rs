@@ -27,11 +27,11 @@ const FINISH_LIMIT: Duration = Duration::from_secs(2);
 /// What is read with a status update while nobody reads: more than the sixteenth of a near server's receive buffer
 /// below which Linux keeps a window shut that it has taken back (`socket::UNSCALED_BYTES`), so that the server's
 /// acknowledgement of the update is taken and the next one need not wait.
-const SIP_BYTES: usize = 32 * 1024;
+const PARTIAL_BYTES: usize = 32 * 1024;
 
 /// With this much unread no more sips are taken. One for each update: ten minutes with a `wal_sender_timeout` of 60 s.
 /// From then on a window that is taken back, once in some twenty times that nobody reads, ends in a reconnect.
-const SIPPED_BYTES_MAX: usize = 2 * 1024 * 1024;
+const UNREAD_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// The most notices that wait for [`Stream::take_notices`]. A server repeats itself while a cause
 /// lasts, and the first ones name it.
@@ -182,22 +182,22 @@ impl Stream {
     /// `Io`.
     pub async fn flush_unread(&mut self) -> Result<usize, PgError> {
         let Stream { socket, inbox, .. } = self;
-        let sipped = poll_fn(|cx| {
-            let mut sipped = 0;
-            while sipped < SIP_BYTES && inbox.buffered_bytes() < SIPPED_BYTES_MAX {
-                match inbox.poll_sip(cx, socket, SIP_BYTES - sipped) {
-                    Poll::Ready(Ok(bytes)) if bytes > 0 => sipped += bytes,
+        let read = poll_fn(|cx| {
+            let mut read = 0;
+            while read < PARTIAL_BYTES && inbox.buffered_bytes() < UNREAD_BYTES_MAX {
+                match inbox.poll_partial(cx, socket, PARTIAL_BYTES - read) {
+                    Poll::Ready(Ok(bytes)) if bytes > 0 => read += bytes,
                     Poll::Ready(Err(source)) => {
                         return Poll::Ready(Err(PgError::Io { call: CALL, source }));
                     }
                     _ => break,
                 }
             }
-            Poll::Ready(Ok(sipped))
+            Poll::Ready(Ok(read))
         });
-        let sipped = sipped.await?;
+        let read = read.await?;
         self.flush().await?;
-        Ok(sipped)
+        Ok(read)
     }
 
     /// Sends what is queued, says goodbye and waits until the server has let go of the slot, for at most 2 s. What
@@ -473,12 +473,12 @@ mod tests {
                 }
                 theirs
             });
-            while stream.buffered_bytes() < SIPPED_BYTES_MAX {
+            while stream.buffered_bytes() < UNREAD_BYTES_MAX {
                 stream.queue_status(status, PgMicros(5));
-                assert!(stream.flush_unread().await.unwrap() <= SIP_BYTES);
+                assert!(stream.flush_unread().await.unwrap() <= PARTIAL_BYTES);
                 tokio::task::yield_now().await;
             }
-            assert!(stream.buffered_bytes() < SIPPED_BYTES_MAX + SIP_BYTES);
+            assert!(stream.buffered_bytes() < UNREAD_BYTES_MAX + PARTIAL_BYTES);
             assert_eq!(stream.flush_unread().await.unwrap(), 0);
             let mut next = 0;
             while next < FRAMES {

@@ -6,7 +6,7 @@
 
 use crate::lsn::Oid;
 use crate::postgres::error::PgError;
-use crate::postgres::sql::{Asked, Sql};
+use crate::postgres::sql::{Sql, SqlCall};
 use crate::table::TableName;
 use tokio_postgres::types::Type;
 
@@ -59,7 +59,7 @@ pub struct TableSurroundings {
 /// # Errors
 /// The connection's, or `Answer`.
 pub async fn read(sql: &Sql, slot: &str) -> Result<Surroundings, PgError> {
-    let asked = Asked { call: "read the surroundings of", object: sql.database() };
+    let asked = SqlCall { call: "read the surroundings of", object: sql.database() };
     let text = "SELECT
       CASE
         WHEN to_regprocedure('pg_catalog.aurora_version()') IS NOT NULL
@@ -109,7 +109,7 @@ fn whole(bytes: f64) -> Option<u64> {
 }
 
 async fn physical_slots(sql: &Sql) -> Result<Vec<(String, bool)>, PgError> {
-    let asked = Asked { call: "list physical slots of", object: sql.database() };
+    let asked = SqlCall { call: "list physical slots of", object: sql.database() };
     let text = "SELECT slot_name::text AS name, active FROM pg_replication_slots
          WHERE slot_type = 'physical' AND NOT temporary ORDER BY slot_name";
     let rows = sql.ask(asked, text, &[]).await?;
@@ -135,7 +135,7 @@ pub struct Standby {
 /// The connection's, or `Answer`.
 pub async fn standby(sql: &Sql) -> Result<Option<Standby>, PgError> {
     let host = sql.host().to_string();
-    let asked = Asked { call: "read the standby's settings of", object: &host };
+    let asked = SqlCall { call: "read the standby's settings of", object: &host };
     let text = "SELECT pg_is_in_recovery() AS in_recovery, current_setting('sync_replication_slots') = 'on' AS syncs,
            current_setting('hot_standby_feedback') = 'on' AS feedback, current_setting('primary_slot_name') AS slot_name,
            (SELECT setting ~ '\\mdbname *=' FROM pg_settings WHERE name = 'primary_conninfo') AS names_database";
@@ -152,7 +152,7 @@ pub async fn standby(sql: &Sql) -> Result<Option<Standby>, PgError> {
 }
 
 async fn idle_slots(sql: &Sql, slot: &str) -> Result<Vec<IdleSlot>, PgError> {
-    let asked = Asked { call: "list idle slots beside", object: slot };
+    let asked = SqlCall { call: "list idle slots beside", object: slot };
     let text = "SELECT slot_name::text AS name, database::text AS database, plugin::text AS plugin,
            coalesce(pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()
              ELSE pg_current_wal_lsn() END, restart_lsn), 0)::int8 AS retained
@@ -178,7 +178,7 @@ async fn idle_slots(sql: &Sql, slot: &str) -> Result<Vec<IdleSlot>, PgError> {
 /// # Errors
 /// The connection's, or `Answer`.
 pub async fn standby_lag(sql: &Sql) -> Result<Option<u64>, PgError> {
-    let asked = Asked { call: "read how far standbys are behind in", object: sql.database() };
+    let asked = SqlCall { call: "read how far standbys are behind in", object: sql.database() };
     let text = "WITH here AS (SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()
            ELSE pg_current_wal_lsn() END AS lsn)
          SELECT max(lag)::int8 AS lag FROM (
@@ -198,7 +198,7 @@ pub async fn standby_lag(sql: &Sql) -> Result<Option<u64>, PgError> {
 /// # Errors
 /// The connection's, or `Answer`.
 pub async fn tables(sql: &Sql, relations: &[Oid]) -> Result<Vec<TableSurroundings>, PgError> {
-    let asked = Asked { call: "read the surroundings of tables in", object: sql.database() };
+    let asked = SqlCall { call: "read the surroundings of tables in", object: sql.database() };
     let oids: Vec<u32> = relations.iter().map(|oid| oid.0).collect();
     let text = "SELECT c.oid, coalesce((SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_attribute a
              WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> ''), '{}') AS generated,
@@ -222,7 +222,7 @@ pub async fn tables(sql: &Sql, relations: &[Oid]) -> Result<Vec<TableSurrounding
 /// # Errors
 /// The connection's, or `Answer`.
 pub async fn columns(sql: &Sql, relation: Oid) -> Result<Vec<String>, PgError> {
-    let asked = Asked { call: "list columns in", object: sql.database() };
+    let asked = SqlCall { call: "list columns in", object: sql.database() };
     let text = "SELECT attname::text AS name FROM pg_attribute
          WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped AND attgenerated = '' ORDER BY attnum";
     let rows = sql.ask(asked, text, &[(&relation.0, Type::OID)]).await?;
@@ -246,7 +246,7 @@ pub struct Child {
 /// # Errors
 /// The connection's, or `Answer`.
 pub async fn children(sql: &Sql, relations: &[Oid]) -> Result<Vec<Child>, PgError> {
-    let asked = Asked { call: "list tables that inherit in", object: sql.database() };
+    let asked = SqlCall { call: "list tables that inherit in", object: sql.database() };
     let oids: Vec<u32> = relations.iter().map(|oid| oid.0).collect();
     let text = "WITH RECURSIVE below(parent, oid) AS (
            SELECT inhparent, inhrelid FROM pg_inherits WHERE inhparent = ANY ($1)

@@ -9,14 +9,14 @@
 //! rows are sent, with the rules and their reasons. `visibility` reads snapshots of Postgres,
 //! `keyset` writes the SQL of a chunk, and `reader` is the session that reads chunks. A table
 //! without a key is copied by a standstill: `whole` decides where the stream stands, and
-//! `temporary` reads the rows. `signal` reads signals. `kindness` limits the load of all copies.
+//! `temporary` reads the rows. `signal` reads signals. `throttle` limits the load of all copies.
 //!
 //! All files but `worker`, `prepare`, `reader` and `temporary` are pure. Nothing here writes to the
 //! source.
 
 pub mod journal;
 pub mod keyset;
-pub mod kindness;
+pub mod throttle;
 pub mod markers;
 pub mod plan;
 pub mod prepare;

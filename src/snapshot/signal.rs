@@ -111,7 +111,7 @@ struct Condition {
 
 /// The JSON value of a record in the signal topic.
 #[derive(Deserialize)]
-struct Sent {
+struct SignalRecord {
     id: Option<String>,
     r#type: Option<String>,
     data: Option<serde_json::Value>,
@@ -151,7 +151,7 @@ impl Signal {
         if value.len() > DATA_BYTES_MAX {
             return (String::new(), Err(SignalError::TooLong(value.len())));
         }
-        let Sent { id, r#type: kind, data } = match serde_json::from_slice(value) {
+        let SignalRecord { id, r#type: kind, data } = match serde_json::from_slice(value) {
             Ok(sent) => sent,
             Err(error) => {
                 let (line, column) = (error.line(), error.column());

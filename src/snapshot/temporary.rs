@@ -46,7 +46,7 @@ pub struct Order {
 
 /// An event of the copy. The events come in the order of the variants.
 #[derive(Debug)]
-pub enum Told {
+pub enum StandstillEvent {
     /// The insert position was noted. The consistent point of the slot will lie at or beyond it.
     /// The task waits for [`Temporary::go`].
     Noted(Lsn),
@@ -84,7 +84,7 @@ pub enum Failure {
 
 /// A running copy. Its sessions end when it is dropped.
 pub struct Temporary {
-    told: mpsc::Receiver<Told>,
+    told: mpsc::Receiver<StandstillEvent>,
     go: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
 }
@@ -105,8 +105,8 @@ impl Temporary {
         let (go, may_go) = oneshot::channel();
         let task = tokio::spawn(async move {
             let last = match read(&order, may_go, &tell).await {
-                Ok(()) => Told::Done,
-                Err(failure) => Told::Failed(failure),
+                Ok(()) => StandstillEvent::Done,
+                Err(failure) => StandstillEvent::Failed(failure),
             };
             let _ = tell.send(last).await; // the receiver is gone, so that nobody needs the event
         });
@@ -121,7 +121,7 @@ impl Temporary {
     }
 
     /// Waits for the next event. Cancel-safe.
-    pub async fn told(&mut self) -> Option<Told> {
+    pub async fn next_event(&mut self) -> Option<StandstillEvent> {
         self.told.recv().await
     }
 }
@@ -129,11 +129,11 @@ impl Temporary {
 async fn read(
     order: &Order,
     may_go: oneshot::Receiver<()>,
-    tell: &mpsc::Sender<Told>,
+    tell: &mpsc::Sender<StandstillEvent>,
 ) -> Result<(), Failure> {
     let mut replication = Replication::connect(&order.postgres).await.map_err(no_walsender)?;
     let noted = written(&mut replication, &order.table).await?;
-    if tell.send(Told::Noted(noted)).await.is_err() || may_go.await.is_err() {
+    if tell.send(StandstillEvent::Noted(noted)).await.is_err() || may_go.await.is_err() {
         return Ok(()); // the copy was given up
     }
     let name = slot_name(&order.slot, replication.backend_pid());
@@ -162,7 +162,7 @@ async fn read(
         }
     }
     let plan = planned(order, table.clone());
-    if tell.send(Told::Begun(created.consistent_point, Box::new(table))).await.is_err() {
+    if tell.send(StandstillEvent::Begun(created.consistent_point, Box::new(table))).await.is_err() {
         return Ok(());
     }
     let mut session = holder.into_session();
@@ -203,12 +203,12 @@ async fn copy(
     session: &mut CopySession,
     table: &TablePlan,
     part: usize,
-    tell: &mpsc::Sender<Told>,
+    tell: &mpsc::Sender<StandstillEvent>,
 ) -> Result<bool, PgError> {
     let name = table.name.to_string();
     session.begin(&name, &table.copy(&Range { table: 0, part, from: 0, to: None })).await?;
     while let Some(piece) = session.next(&name).await? {
-        if tell.send(Told::Rows(piece)).await.is_err() {
+        if tell.send(StandstillEvent::Rows(piece)).await.is_err() {
             return Ok(false);
         }
     }

@@ -23,7 +23,7 @@ pub struct Job {
 
 /// An event, with the number of its reader.
 #[derive(Debug)]
-pub struct Told {
+pub struct WorkerEvent {
     pub(crate) worker: usize,
     pub(crate) what: What,
 }
@@ -58,7 +58,7 @@ impl Worker {
         snapshot: String,
         locks: Arc<[TableName]>,
         worker: usize,
-        told: mpsc::Sender<Told>,
+        told: mpsc::Sender<WorkerEvent>,
     ) -> Self {
         let (jobs, mut queue) = mpsc::channel(1); // a reader has one job at a time
         let task = tokio::spawn(async move {
@@ -67,7 +67,7 @@ impl Worker {
                 Err(error) => error,
             };
             // The receiver may be gone; then nobody needs the event.
-            let _ = told.send(Told { worker, what: What::Lost(error) }).await;
+            let _ = told.send(WorkerEvent { worker, what: What::Lost(error) }).await;
         });
         Worker { jobs, task: Some(task) }
     }
@@ -98,13 +98,13 @@ async fn work(
     locks: &[TableName],
     worker: usize,
     jobs: &mut mpsc::Receiver<Job>,
-    told: &mpsc::Sender<Told>,
+    told: &mpsc::Sender<WorkerEvent>,
 ) -> Result<(), PgError> {
     let mut session = CopySession::connect(config, ":copy").await?;
     begin(&mut session, snapshot, locks).await?;
     let mut says = What::Free;
     loop {
-        if told.send(Told { worker, what: says }).await.is_err() {
+        if told.send(WorkerEvent { worker, what: says }).await.is_err() {
             return Ok(());
         }
         let Some(job) = jobs.recv().await else {
@@ -143,11 +143,11 @@ async fn copy(
     session: &mut CopySession,
     job: &Job,
     worker: usize,
-    told: &mpsc::Sender<Told>,
+    told: &mpsc::Sender<WorkerEvent>,
 ) -> Result<bool, PgError> {
     session.begin(&job.table, &job.sql).await?;
     while let Some(piece) = session.next(&job.table).await? {
-        if told.send(Told { worker, what: What::Rows(piece) }).await.is_err() {
+        if told.send(WorkerEvent { worker, what: What::Rows(piece) }).await.is_err() {
             return Ok(false);
         }
     }

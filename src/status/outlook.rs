@@ -38,7 +38,7 @@ pub struct Reading {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Seen {
+struct Sample {
     at_ms: i64,
     server: Lsn,
     retained: u64,
@@ -47,7 +47,7 @@ struct Seen {
 /// The readings of the slot's row within the window.
 #[derive(Debug, Default)]
 pub struct Outlook {
-    seen: VecDeque<Seen>,
+    seen: VecDeque<Sample>,
 }
 
 impl Outlook {
@@ -60,7 +60,7 @@ impl Outlook {
             self.seen.clear();
         }
         if self.seen.back().is_none_or(|last| at_ms - last.at_ms >= SPACING_MS) {
-            self.seen.push_back(Seen { at_ms, server: row.server, retained });
+            self.seen.push_back(Sample { at_ms, server: row.server, retained });
         }
         while self.seen.len() > ROWS_MAX
             || self.seen.front().is_some_and(|first| at_ms - first.at_ms > WINDOW_MS)
@@ -101,8 +101,9 @@ impl Outlook {
         // Growth is measured from the least of the older half to the least of the newer half. So
         // the steps of the kept WAL do not count as growth.
         let half = self.seen.len() / 2;
-        let least =
-            |seen: &mut dyn Iterator<Item = &Seen>| seen.min_by_key(|seen| seen.retained).copied();
+        let least = |seen: &mut dyn Iterator<Item = &Sample>| {
+            seen.min_by_key(|seen| seen.retained).copied()
+        };
         let (older, newer) =
             (least(&mut self.seen.iter().take(half)), least(&mut self.seen.iter().skip(half)));
         let (older, newer) = (older?, newer?);

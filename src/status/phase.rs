@@ -11,7 +11,7 @@ const SILENT_MS: i64 = 10_000;
 
 /// What the status says about the phase.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct PhaseReport {
     /// What the agent is doing at the moment.
     pub phase: Phase,
     /// Stable code of the reason; empty where the phase needs none.
@@ -37,38 +37,38 @@ pub struct Facts<'a> {
     pub before: Phase,
 }
 
-impl Told {
+impl PhaseReport {
     fn plain(phase: Phase) -> Self {
-        Told { phase, reason: String::new(), detail: String::new(), next: String::new() }
+        PhaseReport { phase, reason: String::new(), detail: String::new(), next: String::new() }
     }
 
     fn of(phase: Phase, trouble: &Trouble) -> Self {
         let Trouble { reason, detail, next } = trouble.clone();
-        Told { phase, reason: reason.code().to_owned(), detail, next }
+        PhaseReport { phase, reason: reason.code().to_owned(), detail, next }
     }
 
     /// The phase of an agent with this core.
     #[must_use]
     pub fn new(core: &Core, facts: &Facts<'_>) -> Self {
         if core.is_stopping() {
-            return Told::plain(Phase::Stopping);
+            return PhaseReport::plain(Phase::Stopping);
         }
         if let Some(halt) = core.halted() {
             let (reason, next) = (halt.reason.code().to_owned(), halt.next());
-            return Told { phase: Phase::Halted, reason, detail: halt.told(), next };
+            return PhaseReport { phase: Phase::Halted, reason, detail: halt.told(), next };
         }
         if let Some(trouble) = facts.trouble {
-            return Told::of(Phase::under(trouble.reason), trouble);
+            return PhaseReport::of(Phase::under(trouble.reason), trouble);
         }
         if let Some(trouble) = facts.login {
-            return Told::of(Phase::Retrying, trouble);
+            return PhaseReport::of(Phase::Retrying, trouble);
         }
         if !core.is_streaming() {
             let begins = facts.before == Phase::Connecting;
-            return Told::plain(if begins { Phase::Connecting } else { Phase::Retrying });
+            return PhaseReport::plain(if begins { Phase::Connecting } else { Phase::Retrying });
         }
         if core.is_paused() {
-            return Told {
+            return PhaseReport {
                 phase: Phase::Paused,
                 reason: "paused".to_owned(),
                 detail: "an operator asked for it; Postgres keeps the WAL meanwhile".to_owned(),
@@ -78,14 +78,17 @@ impl Told {
         if facts.silent_ms > SILENT_MS {
             let detail = format!("no acknowledgement for {} s", facts.silent_ms / 1000);
             let reason = TroubleReason::KafkaUnavailable;
-            return Told::of(Phase::Retrying, &Trouble::plain(reason, detail, reason.next()));
+            return PhaseReport::of(
+                Phase::Retrying,
+                &Trouble::plain(reason, detail, reason.next()),
+            );
         }
         if core.is_copying() {
-            return Told::plain(Phase::Snapshot);
+            return PhaseReport::plain(Phase::Snapshot);
         }
         match facts.beside {
-            Some(trouble) => Told::of(Phase::Streaming, trouble),
-            None => Told::plain(Phase::Streaming),
+            Some(trouble) => PhaseReport::of(Phase::Streaming, trouble),
+            None => PhaseReport::plain(Phase::Streaming),
         }
     }
 }

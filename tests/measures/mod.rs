@@ -3,6 +3,8 @@
 //! Each measure has a bound, which is the best value so far, and a target. A value beyond its bound fails. Whoever
 //! betters a value lowers the bound. `cargo test --test tidy -- --nocapture measures` prints the table.
 
+mod words;
+
 use crate::{PURE, Source, sources};
 use std::collections::BTreeMap;
 use std::fmt::Write;

@@ -3,7 +3,7 @@
 use super::{Reporter, TELL_MS, gauge};
 use crate::metrics::WindowTotals;
 use crate::snapshot::journal::Left;
-use crate::snapshot::kindness::Share;
+use crate::snapshot::throttle::Share;
 use crate::status::progress::Progress;
 use crate::status::{CopyStatus, CopyTableStatus};
 use crate::status::{TableStatus, WindowStatus};

@@ -27,11 +27,11 @@ pub(super) struct Schemas {
 struct Finding {
     told: DifferedStatus,
     /// The copy of all rows that was asked for since. `None` if there was no request.
-    copy: Option<Seen>,
+    copy: Option<RepairCopy>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Seen {
+enum RepairCopy {
     /// An earlier copy is listed as done, and this one was not seen yet.
     Nothing,
     /// The next copy that is listed as done is this one.
@@ -150,7 +150,7 @@ impl Reporter {
     /// row under an id that the registry serves.
     pub fn copy_asked(&mut self, table: &str) {
         let has_done = self.status.windows.iter().any(|window| window.table == table);
-        let seen = if has_done { Seen::Nothing } else { Seen::UnderWay };
+        let seen = if has_done { RepairCopy::Nothing } else { RepairCopy::UnderWay };
         let findings =
             self.schemas.differed.values_mut().filter(|finding| finding.told.plan == table);
         findings.for_each(|finding| finding.copy = Some(seen));
@@ -169,10 +169,10 @@ impl Reporter {
             };
             let is_open = states().any(|state| !matches!(state, "done" | "failed"));
             if is_open {
-                finding.copy = Some(Seen::UnderWay);
+                finding.copy = Some(RepairCopy::UnderWay);
             }
             let is_done =
-                !is_open && seen == Seen::UnderWay && states().any(|state| state == "done");
+                !is_open && seen == RepairCopy::UnderWay && states().any(|state| state == "done");
             if is_done {
                 info!(
                     table = finding.told.plan,

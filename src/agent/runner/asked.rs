@@ -1,15 +1,15 @@
 //! Answers requests from outside (see `request`).
 
 use super::Runner;
-use crate::agent::request::{Asked, Request};
+use crate::agent::request::{PendingRequest, Request};
 use crate::continuity::{Granted, Refused, Reply};
 use crate::core::Event;
 
 impl Runner {
     /// Takes one request. The answer goes out before the loop turns again, except for copies and
     /// reloads, which are begun and answered later.
-    pub(super) fn asked(&mut self, asked: Asked) {
-        let Asked { request, reply } = asked;
+    pub(super) fn asked(&mut self, asked: PendingRequest) {
+        let PendingRequest { request, reply } = asked;
         let name = request.name();
         self.reporter.asked();
         let reply = Reply::new(move |answer| {

@@ -48,10 +48,10 @@ pub(super) struct Answered {
     id: u64,
     table: String,
     reader: Option<Reader>,
-    outcome: Result<Got, ReadError>,
+    outcome: Result<CopyReply, ReadError>,
 }
 
-enum Got {
+enum CopyReply {
     Survey(Box<Survey>),
     Begun(PgSnapshot, Box<Option<CopyTable>>),
     Read(Chunk),
@@ -60,7 +60,7 @@ enum Got {
 
 /// The state's records about copies when the connection was proven, and the server's snapshot of
 /// that time.
-pub(super) struct Seen {
+pub(super) struct RecordedCopies {
     windows: BTreeMap<String, Window>,
     /// Planned tables of the first copy whose end is not recorded.
     owed: Vec<String>,
@@ -72,9 +72,9 @@ pub(super) struct Seen {
     snapshot: PgSnapshot,
 }
 
-impl Seen {
+impl RecordedCopies {
     pub(super) fn new(state: &State, snapshot: PgSnapshot) -> Self {
-        Seen {
+        RecordedCopies {
             windows: state.windows.clone(),
             owed: state.copy.owed().into_iter().map(str::to_owned).collect(),
             epoch: state.copy.planned.as_ref().map_or(0, |planned| planned.epoch),
@@ -206,7 +206,7 @@ impl Runner {
                         reader.try_out(&table, &statement).await?;
                     }
                     let survey = reader.survey(&publication, &table, relation).await?;
-                    Ok((reader, Got::Survey(Box::new(survey))))
+                    Ok((reader, CopyReply::Survey(Box::new(survey))))
                 };
                 answered(id, &table, asked.await)
             }),
@@ -214,7 +214,7 @@ impl Runner {
                 let asked = async {
                     let mut reader = connected(reader, &postgres).await?;
                     let (snapshot, found) = reader.begin(&publication, &table, CHUNK_LIMIT).await?;
-                    Ok((reader, Got::Begun(snapshot, Box::new(found))))
+                    Ok((reader, CopyReply::Begun(snapshot, Box::new(found))))
                 };
                 answered(id, &table.name.to_string(), asked.await)
             }),
@@ -222,7 +222,7 @@ impl Runner {
                 let asked = async {
                     let mut reader = connected(reader, &postgres).await?;
                     let chunk = reader.read(&table, &select, limit_bytes).await?;
-                    Ok((reader, Got::Read(chunk)))
+                    Ok((reader, CopyReply::Read(chunk)))
                 };
                 answered(id, &table, asked.await)
             }),
@@ -234,20 +234,21 @@ impl Runner {
         let Some(mut reader) = self.backfills.reader.take() else { return };
         self.tasks.chunk = Some(tokio::spawn(async move {
             let reader = reader.end(&table).await.is_ok().then_some(reader);
-            Answered { id, table, reader, outcome: Ok(Got::Ended) }
+            Answered { id, table, reader, outcome: Ok(CopyReply::Ended) }
         }));
     }
 
     /// Plans the table of a backfill by the catalog. The catalog may be newer or older than the
     /// shape that the stream announced last.
     fn plan_window(&mut self, id: u64, table: &CopyTable) {
-        let Some(desk) = self.live.as_mut().and_then(|live| live.desk.take()) else { return };
+        let Some(plan_maker) = self.live.as_mut().and_then(|live| live.plan_maker.take()) else {
+            return;
+        };
         self.tables.planning_since = std::time::Instant::now();
         let (shape, oid) = (shape_of(table), table.relation);
-        self.tasks.planning =
-            Some(tokio::spawn(
-                async move { (Place::Window(id, oid), desk.relation_once(shape).await) },
-            ));
+        self.tasks.planning = Some(tokio::spawn(async move {
+            (Place::Window(id, oid), plan_maker.relation_once(shape).await)
+        }));
     }
 
     /// Hands the plan of a table to its backfill. A table that is not captured ends the backfill.
@@ -282,7 +283,7 @@ impl Runner {
     pub(super) fn open_windows(
         &mut self,
         record: &Checkpoint,
-        seen: &Seen,
+        seen: &RecordedCopies,
         captured: &[TableName],
     ) {
         let first = !self.process.streamed;
@@ -329,15 +330,15 @@ impl Runner {
         let Answered { id, table, reader, outcome } = answered;
         self.backfills.reader = reader;
         match outcome {
-            Ok(Got::Survey(survey)) => self.backfills.copies.surveyed(id, *survey),
-            Ok(Got::Begun(snapshot, found)) => {
+            Ok(CopyReply::Survey(survey)) => self.backfills.copies.surveyed(id, *survey),
+            Ok(CopyReply::Begun(snapshot, found)) => {
                 match self.backfills.copies.begun(id, snapshot, *found) {
                     Some(task) => self.ask_for(task),
                     None => self.end_chunk(id, table),
                 }
             }
-            Ok(Got::Ended) => {}
-            Ok(Got::Read(chunk)) => {
+            Ok(CopyReply::Ended) => {}
+            Ok(CopyReply::Read(chunk)) => {
                 self.backfills.copies.read(id, &chunk);
                 if !self.core.is_in_transaction() {
                     self.backfills.copies.passed_already();
@@ -480,7 +481,7 @@ async fn connected(
     }
 }
 
-fn answered(id: u64, table: &str, asked: Result<(Reader, Got), ReadError>) -> Answered {
+fn answered(id: u64, table: &str, asked: Result<(Reader, CopyReply), ReadError>) -> Answered {
     let (reader, outcome) = match asked {
         Ok((reader, got)) => (Some(reader), Ok(got)),
         Err(error) => (None, Err(error)),

@@ -16,7 +16,7 @@ use crate::plans::keeper::KeeperError;
 use crate::postgres::PgError;
 use crate::snapshot::Mode;
 use crate::snapshot::journal::Journal;
-use crate::snapshot::worker::Told;
+use crate::snapshot::worker::WorkerEvent;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -48,8 +48,8 @@ pub(super) async fn ended(holding: &mut Option<Holding>) -> Option<PgError> {
 }
 
 /// Waits for the next event of the first copy's readers.
-pub(super) async fn told(copying: Option<&mut Copying>) -> Option<Told> {
-    copying?.told().await
+pub(super) async fn next_event(copying: Option<&mut Copying>) -> Option<WorkerEvent> {
+    copying?.next_event().await
 }
 
 /// The latest time of the loop's next turn: the core's tick, or the moment at which the rate allows
@@ -159,7 +159,7 @@ impl Runner {
             return;
         }
         let planning = self.tasks.planning.is_some()
-            || live.desk.is_none()
+            || live.plan_maker.is_none()
             || self.outlet.smaller_batches.is_some();
         let mut need = None;
         if self.tasks.planning.is_none() || !copying.waits() {
@@ -172,9 +172,9 @@ impl Runner {
         if !planning && self.core.is_streaming() {
             let wanted = match need {
                 Some(Need::Route(table, router, value)) => {
-                    if let Some(desk) = live.desk.take() {
+                    if let Some(plan_maker) = live.plan_maker.take() {
                         self.tasks.planning = Some(tokio::spawn(async move {
-                            (Place::CopyRoute(table), desk.route(router, value).await)
+                            (Place::CopyRoute(table), plan_maker.route(router, value).await)
                         }));
                     }
                     None
@@ -185,13 +185,13 @@ impl Runner {
                 None => copying.unplanned(now()).map(|(table, shape)| (table, shape, None)),
             };
             if let Some((table, shape, nullable)) = wanted
-                && let Some(desk) = live.desk.take()
+                && let Some(plan_maker) = live.plan_maker.take()
             {
                 self.tasks.planning = Some(tokio::spawn(async move {
                     let oid = shape.oid;
                     let outcome = match nullable {
-                        None => desk.copied_once(shape).await,
-                        Some(column) => desk.copied_nullable(shape, column).await,
+                        None => plan_maker.copied_once(shape).await,
+                        Some(column) => plan_maker.copied_nullable(shape, column).await,
                     };
                     (Place::Copy(table, oid), outcome)
                 }));
@@ -279,9 +279,9 @@ impl Runner {
         }
     }
 
-    pub(super) fn told(&mut self, told: Told) {
+    pub(super) fn on_worker_event(&mut self, event: WorkerEvent) {
         let Some(copying) = &mut self.first_copy.copying else { return };
-        if let Err(error) = copying.hear(told, now()) {
+        if let Err(error) = copying.on_event(event, now()) {
             self.broke(error.into());
         }
     }

@@ -13,7 +13,7 @@ use crate::core::Event;
 use crate::ledger::RouteId;
 use crate::lsn::Oid;
 use crate::plans::Aside;
-use crate::plans::{self, Desk, Planned};
+use crate::plans::{self, PlanMaker, Planned};
 use crate::table::TableName;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -98,7 +98,7 @@ impl Runner {
     /// quarantine topic.
     pub(super) fn plan_relation(
         &self,
-        desk: Desk,
+        plan_maker: PlanMaker,
         slot: RelationSlot,
         shape: RelationShape,
     ) -> PlanningTask {
@@ -112,12 +112,10 @@ impl Runner {
             .filter(|detached| detached.is_aside())
             .cloned()
         {
-            Some(detached) => {
-                tokio::spawn(
-                    async move { (place, desk.set_aside(shape, Some(detached), None).await) },
-                )
-            }
-            None => tokio::spawn(async move { (place, desk.relation(shape).await) }),
+            Some(detached) => tokio::spawn(async move {
+                (place, plan_maker.set_aside(shape, Some(detached), None).await)
+            }),
+            None => tokio::spawn(async move { (place, plan_maker.relation(shape).await) }),
         }
     }
 
@@ -125,7 +123,7 @@ impl Runner {
     /// table whose plan was refused is planned once more before that.
     pub(super) fn plan_aside(
         &self,
-        desk: Desk,
+        plan_maker: PlanMaker,
         slot: RelationSlot,
         at: Position,
         cause: Cause,
@@ -133,7 +131,9 @@ impl Runner {
         let place = Place::Relation(slot, Oid(0));
         let Some((table, shape)) = self.shape_of(slot) else {
             // A row comes after the announcement of its relation, so that the shape is known.
-            return tokio::spawn(async move { (place, (desk, Ok(plans::Outcome::Unchanged))) });
+            return tokio::spawn(
+                async move { (place, (plan_maker, Ok(plans::Outcome::Unchanged))) },
+            );
         };
         let (key, now_ms) = (self.detached_key(&table), unix_nanos() / 1_000_000);
         let place = Place::Relation(slot, shape.oid);
@@ -142,7 +142,7 @@ impl Runner {
             Cause::Plan => {
                 return tokio::spawn(async move {
                     let record = |refusal: &Refusal| tables.record(&table, refusal, at, now_ms);
-                    (place, desk.plan_or_set_aside(shape, key, record).await)
+                    (place, plan_maker.plan_or_set_aside(shape, key, record).await)
                 });
             }
             Cause::Change(refusal) => refusal,
@@ -150,7 +150,9 @@ impl Runner {
             Cause::Recorded => Refusal { reason: "", detail: String::new() },
         };
         let detached = tables.record(&table, &refusal, at, now_ms);
-        tokio::spawn(async move { (place, desk.set_aside(shape, Some(detached), Some(key)).await) })
+        tokio::spawn(async move {
+            (place, plan_maker.set_aside(shape, Some(detached), Some(key)).await)
+        })
     }
 
     /// Takes the quarantine topic as the place of a detached table, or of one skipped change.
@@ -274,7 +276,7 @@ impl Runner {
             }
         }
         let ready = self.tasks.planning.is_none()
-            && self.live.as_ref().is_some_and(|live| live.desk.is_some());
+            && self.live.as_ref().is_some_and(|live| live.plan_maker.is_some());
         if !ready {
             return;
         }
@@ -295,11 +297,11 @@ impl Runner {
             .iter()
             .find(|(_, shape)| is_table(shape))
             .map(|(slot, shape)| (*slot, shape.clone()));
-        let Some(desk) = live.desk.take() else { return };
+        let Some(plan_maker) = live.plan_maker.take() else { return };
         let place = Place::Repair(told.as_ref().map(|(slot, shape)| (*slot, shape.oid)));
         self.tables.planning_since = std::time::Instant::now();
         self.tasks.planning = Some(tokio::spawn(async move {
-            (place, desk.reattach(told.map(|(_, shape)| shape), keyed).await)
+            (place, plan_maker.reattach(told.map(|(_, shape)| shape), keyed).await)
         }));
         self.tables.detaching.repair = Some(Repair { table, detached, reply });
     }

@@ -2,7 +2,7 @@
 //! halt, and removes the record after a try that succeeded.
 
 use super::clock::unix_nanos;
-use super::{Look, Runner, session};
+use super::{CheckResult, Runner, session};
 use crate::agent::Config;
 use crate::agent::open::recorded;
 use crate::agent::supervise::{Disposition, Exit, PipelineError};
@@ -155,7 +155,7 @@ fn has_moved(record: &Checkpoint, known: &Known, halted: Option<&Halted>) -> boo
 }
 
 /// Checks once whether the halt is lifted, and reads the row of the slot.
-async fn look(config: &Config, keeper: &Keeper, author: &Author, known: &Known) -> Look {
+async fn look(config: &Config, keeper: &Keeper, author: &Author, known: &Known) -> CheckResult {
     let mut lifted = false;
     let mut judged = false;
     if let Ok(state) = keeper
@@ -187,7 +187,7 @@ async fn look(config: &Config, keeper: &Keeper, author: &Author, known: &Known) 
         },
         () => session::read_slot(&config.postgres, &config.slot).await,
     };
-    Look::Halted { lifted, slot }
+    CheckResult::Halted { lifted, slot }
 }
 
 #[cfg(test)]

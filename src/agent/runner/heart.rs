@@ -51,10 +51,15 @@ impl Runner {
             return; // A heartbeat would hide that the stream waits.
         }
         if !self.checks.heart.planned {
-            let Some(desk) = self.live.as_mut().and_then(|live| live.desk.take()) else { return };
+            let Some(plan_maker) = self.live.as_mut().and_then(|live| live.plan_maker.take())
+            else {
+                return;
+            };
             self.checks.heart.planned = true;
             self.tasks.planning =
-                Some(tokio::spawn(async move { (Place::Heartbeats, desk.heartbeats().await) }));
+                Some(tokio::spawn(
+                    async move { (Place::Heartbeats, plan_maker.heartbeats().await) },
+                ));
             // The first heartbeat is sent once its plan is made.
             self.checks.heart.due = Some(Instant::now());
             return;

@@ -3,7 +3,7 @@
 
 use super::session::read_slot;
 use super::silence::probe_walsender;
-use super::{LOOK, Look, Probe, Runner, SLOT_LOOK};
+use super::{CheckResult, LOOK, Probe, Runner, SLOT_LOOK};
 use crate::agent::supervise::{PipelineError, disposition};
 use crate::core::Event;
 use crate::postgres::Sql;
@@ -56,16 +56,16 @@ impl Runner {
             self.look_at_halt(halt);
         } else if self.live.is_none() && !self.core.is_stopping() {
             let (postgres, slot) = (self.config.postgres.clone(), self.config.slot.clone());
-            let look = async move { Look::Away(read_slot(&postgres, &slot).await) };
+            let look = async move { CheckResult::Away(read_slot(&postgres, &slot).await) };
             self.tasks.looking = Some(tokio::spawn(look));
         } else {
             self.look_at_source();
         }
     }
 
-    pub(super) fn looked(&mut self, look: Look) {
+    pub(super) fn looked(&mut self, look: CheckResult) {
         match look {
-            Look::Halted { lifted, slot } => {
+            CheckResult::Halted { lifted, slot } => {
                 if let Some(row) = slot {
                     self.reporter.slot(&row);
                 }
@@ -73,20 +73,20 @@ impl Runner {
                     self.apply(Event::Retry);
                 }
             }
-            Look::Away(Some(row)) => self.reporter.slot(&row),
-            Look::Away(None) => {}
-            Look::Login(Ok(None)) => self.reporter.login_refused(),
-            Look::Login(Ok(Some(sink))) => {
+            CheckResult::Away(Some(row)) => self.reporter.slot(&row),
+            CheckResult::Away(None) => {}
+            CheckResult::Login(Ok(None)) => self.reporter.login_refused(),
+            CheckResult::Login(Ok(Some(sink))) => {
                 self.config.sink = sink;
                 self.apply(Event::GiveUp);
             }
-            Look::Login(Err(error)) => {
+            CheckResult::Login(Err(error)) => {
                 self.reporter.failed(&disposition(&PipelineError::Kafka(error)))
             }
-            Look::Source(row, seen) => {
+            CheckResult::Source(row, seen) => {
                 if let Some((row, standby_lag)) = row {
                     self.reporter.slot(&row);
-                    self.judge_strain(&row, standby_lag);
+                    self.judge_load(&row, standby_lag);
                     if let Some(live) = &mut self.live {
                         live.rows.set_xmin(row.catalog_xmin);
                         live.slot = row;

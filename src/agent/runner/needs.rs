@@ -5,7 +5,7 @@ use super::Runner;
 use super::session::Place;
 use crate::agent::supervise::PipelineError;
 use crate::core::Event;
-use crate::plans::Desk;
+use crate::plans::PlanMaker;
 use crate::rows::{Burst, Need};
 
 impl Runner {
@@ -18,7 +18,9 @@ impl Runner {
             self.apply(Event::Burst { reply: burst.reply });
         }
         let Some(need) = burst.need else { return };
-        let Some(desk) = self.live.as_mut().and_then(|live| live.desk.take()) else { return };
+        let Some(plan_maker) = self.live.as_mut().and_then(|live| live.plan_maker.take()) else {
+            return;
+        };
         self.tables.planning_since = std::time::Instant::now();
         self.tasks.planning = Some(match need {
             Need::Relation(slot, shape) => {
@@ -27,33 +29,37 @@ impl Runner {
                     live.relations.insert(slot, oid);
                     live.shapes.insert(slot, shape.clone());
                 }
-                self.plan_relation(desk, slot, shape)
+                self.plan_relation(plan_maker, slot, shape)
             }
-            Need::Aside(slot, at, cause) => self.plan_aside(desk, slot, at, cause),
-            Need::Skip(slot) => self.plan_skip(desk, slot),
+            Need::Aside(slot, at, cause) => self.plan_aside(plan_maker, slot, at, cause),
+            Need::Skip(slot) => self.plan_skip(plan_maker, slot),
             Need::Nullable(slot, column) => {
                 // The shape is the newest one of the stream. A copy may have planned a newer one
                 // from the catalog.
                 let shape = self.live.as_ref().and_then(|live| live.shapes.get(&slot).cloned());
-                let Some(shape) = shape else { return self.give_back(desk) };
+                let Some(shape) = shape else { return self.give_back(plan_maker) };
                 tokio::spawn(async move {
-                    (Place::Relation(slot, shape.oid), desk.nullable(shape, column).await)
+                    (Place::Relation(slot, shape.oid), plan_maker.nullable(shape, column).await)
                 })
             }
             Need::Route(slot, router, value) => {
-                tokio::spawn(async move { (Place::Route(slot), desk.route(router, value).await) })
+                tokio::spawn(
+                    async move { (Place::Route(slot), plan_maker.route(router, value).await) },
+                )
             }
-            Need::Messages => tokio::spawn(async move { (Place::Messages, desk.messages().await) }),
+            Need::Messages => {
+                tokio::spawn(async move { (Place::Messages, plan_maker.messages().await) })
+            }
             Need::Transactions => {
-                tokio::spawn(async move { (Place::Transactions, desk.transactions().await) })
+                tokio::spawn(async move { (Place::Transactions, plan_maker.transactions().await) })
             }
         });
     }
 
     /// Returns a planner that was taken and is not needed.
-    fn give_back(&mut self, desk: Desk) {
+    fn give_back(&mut self, plan_maker: PlanMaker) {
         if let Some(live) = &mut self.live {
-            live.desk = Some(desk);
+            live.plan_maker = Some(plan_maker);
         }
     }
 }

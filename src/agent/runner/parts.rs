@@ -20,8 +20,8 @@ use crate::kafka::{Delivery, Topics};
 use crate::lsn::Oid;
 use crate::plans::sink::Sink;
 use crate::plans::{Active, Planned, SinkConfig};
-use crate::snapshot::kindness::Kindness;
 use crate::snapshot::reader::Reader;
+use crate::snapshot::throttle::Throttle;
 use crate::table::TableName;
 use std::collections::HashMap;
 use std::time::Instant;
@@ -65,7 +65,7 @@ pub(super) struct Backfills {
     pub reader: Option<Reader>,
     /// The standstill under way: the session that reads its table, and its rows.
     pub reading: Option<Reading>,
-    pub kindness: Kindness,
+    pub throttle: Throttle,
     /// When the server's snapshot was last read.
     pub glanced_at: tokio::time::Instant,
     /// When the progress was last recorded.
@@ -138,7 +138,7 @@ impl Backfills {
             signal_follower: None,
             reader: None,
             reading: None,
-            kindness: Kindness::default(),
+            throttle: Throttle::default(),
             glanced_at: tokio::time::Instant::now(),
             recorded_at: tokio::time::Instant::now(),
         }

@@ -98,8 +98,8 @@ impl Runner {
             self.backfills.copies.begin(table, filter, true, now_ms, None);
         }
         if let Some(live) = &mut self.live {
-            if let Some(desk) = &mut live.desk {
-                desk.recapture(&tables);
+            if let Some(plan_maker) = &mut live.plan_maker {
+                plan_maker.recapture(&tables);
             }
             let is_of = |tables: &[TableName], shape: &RelationShape| {
                 tables
@@ -153,18 +153,17 @@ impl Runner {
     /// Plans one relation that the stream announced before its table was captured.
     pub(super) fn replan(&mut self) {
         let Some(live) = &mut self.live else { return };
-        if self.tasks.planning.is_some() || live.desk.is_none() {
+        if self.tasks.planning.is_some() || live.plan_maker.is_none() {
             return;
         }
         let Some((slot, shape)) = live.replan.pop() else { return };
-        let Some(mut desk) = live.desk.take() else { return };
-        desk.recapture(&self.tables.captured);
+        let Some(mut plan_maker) = live.plan_maker.take() else { return };
+        plan_maker.recapture(&self.tables.captured);
         self.tables.planning_since = std::time::Instant::now();
         let oid = shape.oid;
-        self.tasks.planning =
-            Some(tokio::spawn(
-                async move { (Place::Relation(slot, oid), desk.relation(shape).await) },
-            ));
+        self.tasks.planning = Some(tokio::spawn(async move {
+            (Place::Relation(slot, oid), plan_maker.relation(shape).await)
+        }));
     }
 }
 

@@ -17,7 +17,7 @@ impl Runner {
     /// Takes the plan of a topic. The rows that wait for it go on.
     pub(super) fn route_planned(&mut self, waiting: Waiting, outcome: Outcome) {
         let Outcome::Routed(ready, RouteOf { table, value }) = outcome else {
-            unreachable!("`Desk::route` returns no other outcome")
+            unreachable!("`PlanMaker::route` returns no other outcome")
         };
         self.reporter.route_planned(&table, &ready);
         let metrics = self.reporter.metrics().table(&table);

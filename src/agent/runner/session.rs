@@ -4,7 +4,7 @@
 use super::clock::{now, settings, unix_nanos};
 use super::routes::Waiting;
 use super::silence::Silence;
-use super::{Live, Look, Opening, Runner, SETTLE_LIMIT, STATUS_INTERVAL_MAX};
+use super::{CheckResult, Live, Opening, Runner, SETTLE_LIMIT, STATUS_INTERVAL_MAX};
 use crate::agent::open::Connection;
 use crate::agent::supervise::{Disposition, Exit, PipelineError, disposition};
 use crate::agent::supervise::{FILE_NEXT, without_client};
@@ -21,7 +21,7 @@ use crate::ledger::RouteId;
 use crate::lsn::Oid;
 use crate::metrics::TableMetrics;
 use crate::plans::sink::Sink;
-use crate::plans::{self, Active, Desk, Places, Planned, Routes, SinkConfig};
+use crate::plans::{self, Active, Places, PlanMaker, Planned, Routes, SinkConfig};
 use crate::postgres::slot::{self, SlotRow};
 use crate::postgres::{PgError, Sql};
 use crate::rows::Rows;
@@ -147,7 +147,7 @@ impl Runner {
             opened.record.epoch,
         );
         let mut gone = self.open_detached(&state.detached, opened.record.epoch, &captured);
-        let seen = super::beside::Seen::new(&state, snapshot);
+        let seen = super::beside::RecordedCopies::new(&state, snapshot);
         if let Err(error) = self.listen(state.obeyed.as_ref()) {
             let trouble = Trouble::new(
                 TroubleReason::KafkaUnavailable,
@@ -170,14 +170,14 @@ impl Runner {
             rows.transactions_planned(Planned::Excluded);
         }
         gone.extend(self.open_skipped(&state, &mut rows, opened.record.epoch));
-        let desk = Desk::new(places, planner, selected, state.partitions, state.schemas);
+        let plan_maker = PlanMaker::new(places, planner, selected, state.partitions, state.schemas);
         self.checks.heart.begin(self.config.heartbeat.as_ref());
         let read_at = tokio::time::Instant::now();
         self.live = Some(Live {
             sql,
             stream,
             rows,
-            desk: Some(desk),
+            plan_maker: Some(plan_maker),
             relations: HashMap::new(),
             shapes: HashMap::new(),
             replan: Vec::new(),
@@ -230,13 +230,13 @@ impl Runner {
     pub(super) fn planned(
         &mut self,
         place: Place,
-        desk: Desk,
+        plan_maker: PlanMaker,
         outcome: Result<plans::Outcome, PgError>,
     ) {
         if let Some(live) = &mut self.live {
-            let mut desk = desk;
-            desk.recapture(&self.tables.captured); // A reload may have come meanwhile.
-            live.desk = Some(desk);
+            let mut plan_maker = plan_maker;
+            plan_maker.recapture(&self.tables.captured); // A reload may have come meanwhile.
+            live.plan_maker = Some(plan_maker);
         }
         self.reporter.looked_up(self.tables.planning_since);
         let outcome = match outcome {
@@ -489,7 +489,7 @@ impl Runner {
         }
         let mut sink = self.config.sink.clone();
         self.tasks.looking = Some(tokio::spawn(async move {
-            Look::Login(sink.renew().await.map(|new| new.then_some(sink)))
+            CheckResult::Login(sink.renew().await.map(|new| new.then_some(sink)))
         }));
     }
 

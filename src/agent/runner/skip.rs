@@ -12,7 +12,7 @@ use crate::continuity::{Granted, Refused, Reply};
 use crate::core::Event;
 use crate::lsn::Oid;
 use crate::plans::keeper::KeeperError;
-use crate::plans::{self, Desk};
+use crate::plans::{self, PlanMaker};
 use crate::rows::Rows;
 
 /// A consent, the reply that waits for it, and the outcome of its write.
@@ -91,15 +91,15 @@ impl Runner {
     }
 
     /// Plans the quarantine topic for a skipped change.
-    pub(super) fn plan_skip(&self, desk: Desk, slot: RelationSlot) -> PlanningTask {
+    pub(super) fn plan_skip(&self, plan_maker: PlanMaker, slot: RelationSlot) -> PlanningTask {
         let shape = self.live.as_ref().and_then(|live| live.shapes.get(&slot)).cloned();
         tokio::spawn(async move {
             match shape {
                 Some(shape) => {
-                    (Place::Skip(slot, shape.oid), desk.set_aside(shape, None, None).await)
+                    (Place::Skip(slot, shape.oid), plan_maker.set_aside(shape, None, None).await)
                 }
                 // A row comes after the announcement of its relation, so that the shape is known.
-                None => (Place::Skip(slot, Oid(0)), (desk, Ok(plans::Outcome::Unchanged))),
+                None => (Place::Skip(slot, Oid(0)), (plan_maker, Ok(plans::Outcome::Unchanged))),
             }
         })
     }

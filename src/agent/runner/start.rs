@@ -5,7 +5,7 @@ use super::{REPORTS_MAX, Runner, TROUBLES_MAX, session};
 use crate::agent::Config;
 use crate::agent::pace::Spent;
 use crate::agent::report::Reporter;
-use crate::agent::request::Asked;
+use crate::agent::request::PendingRequest;
 use crate::agent::supervise::{Disposition, Exit, PipelineError, disposition};
 use crate::continuity::Trouble;
 use crate::continuity::{Refused, TroubleReason};
@@ -31,7 +31,7 @@ pub async fn run(
     config: Config,
     metrics: Metrics,
     mut stop: watch::Receiver<bool>,
-    mut asked: mpsc::Receiver<Asked>,
+    mut asked: mpsc::Receiver<PendingRequest>,
     tell: watch::Sender<Status>,
 ) -> Exit {
     let mut reporter = Reporter::new(&config, metrics, tell);
@@ -84,7 +84,7 @@ async fn first_state(
     config: &Config,
     reporter: &mut Reporter,
     stop: &mut watch::Receiver<bool>,
-    asked: &mut mpsc::Receiver<Asked>,
+    asked: &mut mpsc::Receiver<PendingRequest>,
 ) -> Result<State, Exit> {
     let mut opening = std::pin::pin!(open_state(config, reporter));
     loop {

@@ -20,9 +20,9 @@ impl Runner {
         }
         let (Some(live), Some(sink)) = (&mut self.live, &mut self.outlet.sink) else { return };
         if !live.rows.can_tell() {
-            let Some(desk) = live.desk.take() else { return };
+            let Some(plan_maker) = live.plan_maker.take() else { return };
             self.tasks.planning =
-                Some(tokio::spawn(async move { (Place::Notices, desk.notices().await) }));
+                Some(tokio::spawn(async move { (Place::Notices, plan_maker.notices().await) }));
             return;
         }
         let mut tools = tools(&mut self.core, sink, &mut self.backfills.copies, &self.reporter);
@@ -63,6 +63,6 @@ impl Runner {
             && !self.core.is_stopping()
             && self.tasks.planning.is_none()
             && self.outlet.smaller_batches.is_none()
-            && self.live.as_ref().is_some_and(|live| live.desk.is_some())
+            && self.live.as_ref().is_some_and(|live| live.plan_maker.is_some())
     }
 }

@@ -5,7 +5,7 @@
 //! made, and what follows from a finding: a halt, or a warning in status.
 
 use super::noticed::Noticed;
-use super::{Look, Runner, strain};
+use super::{CheckResult, Runner, load};
 use crate::agent::Config;
 use crate::agent::supervise::PipelineError;
 use crate::continuity::{Chain, Halt, Reason};
@@ -42,7 +42,7 @@ struct Question {
 }
 
 /// A look that was made, and the look that it is compared with.
-pub(super) struct Seen {
+pub(super) struct LookResult {
     base: Option<Arc<Fingerprint>>,
     took: Duration,
     outcome: Result<(Arc<Fingerprint>, Vec<Finding>), PgError>,
@@ -89,7 +89,7 @@ impl Watch {
 }
 
 impl Question {
-    async fn look(self, sql: &Sql) -> Seen {
+    async fn look(self, sql: &Sql) -> LookResult {
         let began = tokio::time::Instant::now();
         let Question { publication, selection, base } = self;
         let seen =
@@ -99,7 +99,7 @@ impl Question {
                 base.as_deref().map_or_else(Vec::new, |base| watch::compare(base, &seen));
             (Arc::new(seen), findings)
         });
-        Seen { base, took: began.elapsed(), outcome }
+        LookResult { base, took: began.elapsed(), outcome }
     }
 }
 
@@ -146,17 +146,17 @@ impl Runner {
             (Arc::clone(&live.sql), self.config.slot.clone(), self.copies_anything());
         let question = self.checks.watch.question(&self.config);
         self.tasks.looking = Some(tokio::spawn(async move {
-            let row = strain::look(&sql, &slot, copying).await;
+            let row = load::look(&sql, &slot, copying).await;
             let seen = match question {
                 Some(question) => Some(Box::new(question.look(&sql).await)),
                 None => None,
             };
-            Look::Source(row, seen)
+            CheckResult::Source(row, seen)
         }));
     }
 
     /// Takes a look, and acts on its findings.
-    pub(super) fn watched(&mut self, seen: Seen) {
+    pub(super) fn watched(&mut self, seen: LookResult) {
         self.checks.watch.due = Some(tokio::time::Instant::now() + seen.took * SHARE);
         let is_current = match (&self.checks.watch.base, &seen.base) {
             (Some(base), Some(compared)) => Arc::ptr_eq(base, compared),

@@ -8,7 +8,7 @@ use crate::core::{Moment, SECOND};
 use crate::lsn::Oid;
 use crate::postgres::copies::Piece;
 use crate::snapshot::prepare::refused;
-use crate::snapshot::temporary::{Failure, Order, Temporary, Told};
+use crate::snapshot::temporary::{Failure, Order, StandstillEvent, Temporary};
 use crate::table::TableName;
 
 /// Memory of a reader in bytes, besides records in flight: the piece in hand, one in the queue, the
@@ -38,8 +38,8 @@ impl Reading {
 }
 
 /// Waits for the next event of the session.
-pub(super) async fn told(reading: Option<&mut Reading>) -> Option<Told> {
-    reading?.temporary.told().await
+pub(super) async fn next_event(reading: Option<&mut Reading>) -> Option<StandstillEvent> {
+    reading?.temporary.next_event().await
 }
 
 impl Runner {
@@ -73,29 +73,29 @@ impl Runner {
         self.backfills.reading.as_ref().map_or(0, |_| READER_BYTES)
     }
 
-    pub(super) fn whole_told(&mut self, told: Told) {
+    pub(super) fn on_standstill_event(&mut self, told: StandstillEvent) {
         let Some(reading) = &mut self.backfills.reading else { return };
         match told {
-            Told::Noted(noted) => {
+            StandstillEvent::Noted(noted) => {
                 // The copy holds the stream before the session takes its snapshot. So the snapshot
                 // has everything that was sent until now.
                 self.backfills.copies.whole_noted(noted);
                 reading.temporary.go();
             }
-            Told::Begun(point, table) => {
+            StandstillEvent::Begun(point, table) => {
                 self.backfills.copies.whole_begun(point, &table);
             }
-            Told::Rows(piece) => {
+            StandstillEvent::Rows(piece) => {
                 let rate = self.config.snapshot.rows_per_second.filter(|rate| *rate > 0);
                 let pause =
                     rate.map_or(0, |rate| (piece.rows() as u64).saturating_mul(SECOND) / rate);
                 let busy = now().since(reading.next_piece);
-                let pause = pause.max(self.backfills.kindness.of_held().rest_after(busy));
+                let pause = pause.max(self.backfills.throttle.of_held().rest_after(busy));
                 reading.next_piece = reading.next_piece.max(now()).plus(pause);
                 reading.in_hand = Some((piece, 0));
             }
-            Told::Done => reading.done = true,
-            Told::Failed(failure) => self.whole_failed(&failure),
+            StandstillEvent::Done => reading.done = true,
+            StandstillEvent::Failed(failure) => self.whole_failed(&failure),
         }
     }
 

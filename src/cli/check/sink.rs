@@ -1,6 +1,6 @@
 //! Findings about Kafka and the schema registry.
 
-use super::source::{Captured, Seen};
+use super::source::{Captured, SourceFacts};
 use super::{Area, Finding, Findings, detached, schemas};
 use crate::config::Checked;
 use crate::continuity::checkpoint::State;
@@ -14,7 +14,7 @@ use std::path::Path;
 const SMALL_MESSAGE_BYTES: usize = 1_000_000;
 
 /// Makes the findings about Kafka and the registry.
-pub(super) async fn look(checked: &Checked, seen: &Seen) -> Vec<Finding> {
+pub(super) async fn look(checked: &Checked, seen: &SourceFacts) -> Vec<Finding> {
     let mut findings = Findings::new(Area::Kafka);
     let state = match &checked.sink {
         SinkConfig::Kafka(kafka) => topics(checked, kafka, &seen.captured, &mut findings).await,

@@ -28,7 +28,7 @@ pub(super) struct Captured {
 
 /// Results of the Postgres checks that the checks of Kafka and the registry need.
 #[derive(Default)]
-pub(super) struct Seen {
+pub(super) struct SourceFacts {
     /// The captured tables that were found.
     pub captured: Vec<Captured>,
     /// Topic and schemas of their records.
@@ -38,17 +38,17 @@ pub(super) struct Seen {
 }
 
 /// Makes all findings about Postgres. Returns the captured tables, as far as they could be read.
-pub(super) async fn look(checked: &Checked, findings: &mut Findings) -> Seen {
+pub(super) async fn look(checked: &Checked, findings: &mut Findings) -> SourceFacts {
     match try_look(checked, findings).await {
         Ok(seen) => seen,
         Err(error) => {
             findings.failed(PipelineError::Postgres(error));
-            Seen::default()
+            SourceFacts::default()
         }
     }
 }
 
-async fn try_look(checked: &Checked, findings: &mut Findings) -> Result<Seen, PgError> {
+async fn try_look(checked: &Checked, findings: &mut Findings) -> Result<SourceFacts, PgError> {
     let sql = Sql::connect(&checked.postgres).await?;
     let version = sql.server_version();
     findings.ok(format!(
@@ -117,7 +117,7 @@ async fn try_look(checked: &Checked, findings: &mut Findings) -> Result<Seen, Pg
         .into_iter()
         .map(|table| Captured { name: table.name.clone(), has_key: has_key(table) })
         .collect();
-    Ok(Seen { captured, drafted, is_reachable: true })
+    Ok(SourceFacts { captured, drafted, is_reachable: true })
 }
 
 /// Checks that the server can filter by origin, if the configuration asks for it.

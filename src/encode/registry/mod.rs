@@ -368,7 +368,7 @@ impl Registry {
         &self,
         url: &Url,
         call: &Call<'_>,
-        sent: &Sent,
+        sent: &Login,
     ) -> Result<Answer, RegistryError> {
         let full = format!("{}/{}", url.as_str().trim_end_matches('/'), call.path);
         let mut request =
@@ -406,14 +406,14 @@ impl Credentials {
         }
     }
 
-    async fn read(&self) -> Result<Sent, RegistryError> {
+    async fn read(&self) -> Result<Login, RegistryError> {
         let failed = |source| RegistryError::Secret { source };
         Ok(match self {
-            Credentials::None => Sent::None,
+            Credentials::None => Login::None,
             Credentials::Basic(user, password) => {
-                Sent::Basic(user.clone(), password.get().await.map_err(failed)?)
+                Login::Basic(user.clone(), password.get().await.map_err(failed)?)
             }
-            Credentials::Bearer(token) => Sent::Bearer(token.get().await.map_err(failed)?),
+            Credentials::Bearer(token) => Login::Bearer(token.get().await.map_err(failed)?),
         })
     }
 
@@ -430,18 +430,18 @@ impl Credentials {
 }
 
 /// Credentials as read for one call.
-enum Sent {
+enum Login {
     None,
     Basic(String, Secret),
     Bearer(Secret),
 }
 
-impl Sent {
+impl Login {
     fn put_on(&self, request: RequestBuilder) -> RequestBuilder {
         match self {
-            Sent::None => request,
-            Sent::Basic(user, password) => request.basic_auth(user, Some(password.reveal())),
-            Sent::Bearer(token) => request.bearer_auth(token.reveal()),
+            Login::None => request,
+            Login::Basic(user, password) => request.basic_auth(user, Some(password.reveal())),
+            Login::Bearer(token) => request.bearer_auth(token.reveal()),
         }
     }
 }
@@ -519,7 +519,7 @@ mod tests {
         let registry = Registry::new(&config).unwrap();
         assert_eq!(registry.url(), "http://registry.example:8081/base");
         assert!(!format!("{registry:?}").contains("hun"));
-        let Ok(Sent::Basic(user, password)) = registry.credentials.read().await else {
+        let Ok(Login::Basic(user, password)) = registry.credentials.read().await else {
             panic!("no credentials")
         };
         assert_eq!((user.as_str(), password.reveal()), ("me", "hun/ter2"));

@@ -63,7 +63,7 @@ impl Share {
 
 /// Measures of the source's load.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Strain {
+pub struct Load {
     /// Bytes that can be written until the slot is in danger, negative if it is in danger already.
     /// `None` without a limit.
     pub safe_bytes: Option<i64>,
@@ -76,36 +76,36 @@ pub struct Strain {
 
 /// Computes shares from the load. See the documentation of the module.
 #[derive(Clone, Debug)]
-pub struct Kindness {
+pub struct Throttle {
     room: Share,
     lag: Share,
     /// The smallest lag since copies began.
     least_lag: Option<u64>,
-    seen: Strain,
+    seen: Load,
 }
 
-impl Default for Kindness {
+impl Default for Throttle {
     fn default() -> Self {
-        Kindness { room: Share::FREE, lag: Share::FREE, least_lag: None, seen: Strain::default() }
+        Throttle { room: Share::FREE, lag: Share::FREE, least_lag: None, seen: Load::default() }
     }
 }
 
-impl Kindness {
+impl Throttle {
     /// Takes measures of the source while a copy is under way.
-    pub fn look(&mut self, strain: Strain) {
-        self.seen = strain;
-        self.room = strain.safe_bytes.map_or(Share::FREE, |safe| {
-            let used = strain.retained_bytes;
+    pub fn look(&mut self, load: Load) {
+        self.seen = load;
+        self.room = load.safe_bytes.map_or(Share::FREE, |safe| {
+            let used = load.retained_bytes;
             let limit = used.saturating_add_signed(safe);
             // A slot that retains more than the limit has no room left.
             Share::between(used.min(limit), limit - limit / ROOM_FREE, limit - limit / ROOM_SHORT)
         });
-        self.least_lag = match (self.least_lag, strain.standby_lag_bytes) {
+        self.least_lag = match (self.least_lag, load.standby_lag_bytes) {
             (Some(least), Some(lag)) => Some(least.min(lag)),
             (None, lag) => lag,
             (least, None) => least,
         };
-        let fallen = strain
+        let fallen = load
             .standby_lag_bytes
             .unwrap_or_default()
             .saturating_sub(self.least_lag.unwrap_or_default());
@@ -156,15 +156,15 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    fn room(retained: u64, safe: i64) -> Strain {
-        Strain { safe_bytes: Some(safe), retained_bytes: retained, standby_lag_bytes: None }
+    fn room(retained: u64, safe: i64) -> Load {
+        Load { safe_bytes: Some(safe), retained_bytes: retained, standby_lag_bytes: None }
     }
 
-    fn looked(strain: Strain) -> Kindness {
-        let mut kindness = Kindness::default();
-        kindness.look(Strain { standby_lag_bytes: Some(0), ..Strain::default() });
-        kindness.look(strain);
-        kindness
+    fn looked(load: Load) -> Throttle {
+        let mut throttle = Throttle::default();
+        throttle.look(Load { standby_lag_bytes: Some(0), ..Load::default() });
+        throttle.look(load);
+        throttle
     }
 
     #[test]
@@ -181,13 +181,13 @@ mod tests {
 
     #[test]
     fn what_the_slot_waits_for_hurries_where_room_is_short_and_rests_where_a_standby_falls_back() {
-        let behind = Strain { standby_lag_bytes: Some(512 * MIB), ..Strain::default() };
+        let behind = Load { standby_lag_bytes: Some(512 * MIB), ..Load::default() };
         assert_eq!(
             (looked(behind).of_held().part(), looked(behind).of_chunks().part()),
             (0.0625, 0.0625)
         );
         let both =
-            Strain { standby_lag_bytes: behind.standby_lag_bytes, ..room(150 * MIB, 10 << 20) };
+            Load { standby_lag_bytes: behind.standby_lag_bytes, ..room(150 * MIB, 10 << 20) };
         assert_eq!(looked(both).of_held(), Share::FREE);
         assert_eq!(
             looked(both).in_words().unwrap(),
@@ -196,14 +196,14 @@ mod tests {
     }
 
     #[test]
-    fn a_standby_that_is_behind_on_purpose_is_no_strain() {
-        let mut kindness = Kindness::default();
+    fn a_standby_that_is_behind_on_purpose_is_no_load() {
+        let mut throttle = Throttle::default();
         for lag in [4000, 4010, 4030] {
-            kindness.look(Strain { standby_lag_bytes: Some(lag * MIB), ..Strain::default() });
-            assert_eq!((kindness.of_chunks(), kindness.in_words()), (Share::FREE, None));
+            throttle.look(Load { standby_lag_bytes: Some(lag * MIB), ..Load::default() });
+            assert_eq!((throttle.of_chunks(), throttle.in_words()), (Share::FREE, None));
         }
-        kindness.look(Strain { standby_lag_bytes: Some(4300 * MIB), ..Strain::default() });
-        assert!(kindness.of_chunks() < Share::FREE);
+        throttle.look(Load { standby_lag_bytes: Some(4300 * MIB), ..Load::default() });
+        assert!(throttle.of_chunks() < Share::FREE);
     }
 
     #[test]
@@ -216,26 +216,26 @@ mod tests {
     proptest! {
         /// Method: two measures of any sizes, of which one is at least as high in every part.
         #[test]
-        fn a_strain_that_grows_never_raises_a_share_and_copies_never_stop(
+        fn a_load_that_grows_never_raises_a_share_and_copies_never_stop(
             limit in 0u64..1 << 50,
             (used, more) in (0u64..1 << 50, 0u64..1 << 50),
             (lag, further) in (0u64..1 << 50, 0u64..1 << 50),
             (limited, seen) in (any::<bool>(), any::<bool>()),
         ) {
-            let strain = |used: u64, lag: u64| Strain {
+            let load = |used: u64, lag: u64| Load {
                 safe_bytes: limited.then(|| i64::try_from(limit).unwrap() - i64::try_from(used).unwrap()),
                 retained_bytes: used,
                 standby_lag_bytes: seen.then_some(lag),
             };
-            let (calm, strained) = (looked(strain(used, lag)), looked(strain(used + more, lag + further)));
-            prop_assert!(strained.of_chunks() <= calm.of_chunks());
+            let (calm, loaded) = (looked(load(used, lag)), looked(load(used + more, lag + further)));
+            prop_assert!(loaded.of_chunks() <= calm.of_chunks());
             prop_assert!(calm.of_chunks() <= calm.of_held());
-            for share in [calm.of_chunks(), calm.of_held(), strained.of_chunks(), strained.of_held()] {
+            for share in [calm.of_chunks(), calm.of_held(), loaded.of_chunks(), loaded.of_held()] {
                 prop_assert!((LEAST..=WHOLE).contains(&share.0));
                 prop_assert!(share.rest_after(u64::MAX) <= 15 * BUSY_MAX_US);
             }
             prop_assert_eq!(calm.in_words().is_some(), calm.of_chunks() < Share::FREE);
-            if !limited && !seen { prop_assert_eq!(strained.of_chunks(), Share::FREE); }
+            if !limited && !seen { prop_assert_eq!(loaded.of_chunks(), Share::FREE); }
         }
     }
 }

@@ -1,0 +1,45 @@
+//! The words of the house: names and texts use the glossary of ARCHITECTURE.md, and no word that only we use.
+
+use crate::{none, sources};
+
+/// Phrases that stood for a word of the glossary in ARCHITECTURE.md, and the word.
+const OLD_PHRASES: &[(&str, &str)] = &[
+    ("beside the stream", "backfill, or while the stream runs"),
+    ("set aside", "detached for a table, skipped or quarantined for a change"),
+    ("sets aside", "detaches"),
+];
+
+/// Names of types that say nothing of the thing: a participle, or a word that only we use.
+const OLD_TYPES: &str = "Told Asked Seen Got Look Looked Sent Desk Strain Kindness";
+
+/// How many types still have such a name. The number only falls.
+const OLD_TYPES_MAX: usize = 7;
+
+#[test]
+fn texts_use_the_words_of_the_glossary() {
+    let mut faults = Vec::new();
+    for source in sources().iter().filter(|s| s.path != "tests/measures/words.rs") {
+        for (number, line) in source.text.lines().enumerate() {
+            for (old, word) in OLD_PHRASES.iter().filter(|(old, _)| line.contains(old)) {
+                let (path, number) = (&source.path, number + 1);
+                faults.push(format!("{path}:{number}: `{old}`; the word is {word}"));
+            }
+        }
+    }
+    none(faults);
+}
+
+#[test]
+fn types_are_named_by_nouns() {
+    let mut faults = Vec::new();
+    for source in sources().iter().filter(|s| s.path.starts_with("src/")) {
+        for old in OLD_TYPES.split(' ') {
+            let declares = |at: &usize| {
+                ["struct ", "enum ", "type "].iter().any(|kind| source.code[..*at].ends_with(kind))
+            };
+            let found = source.words(old).into_iter().filter(declares);
+            faults.extend(found.map(|at| source.fault(at, &format!("`{old}` as a type"))));
+        }
+    }
+    none(if faults.len() > OLD_TYPES_MAX { faults } else { Vec::new() });
+}
