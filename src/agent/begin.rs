@@ -141,7 +141,7 @@ pub(super) async fn anew(
     let seen = Seen::new(config, start.sql, start.replication, server, start.keeper).await?;
     let from = seen.slot().and_then(|slot| slot.confirmed_flush_lsn).unwrap_or_default();
     let record = consent::consented(config, &seen, from, reason);
-    tracing::warn!(reason, epoch, from = %record.accepted.last().map(|a| a.from).unwrap_or_default(), to = %from, "beginning anew, as snapshot.mode consents to: changes in between are not published one by one");
+    tracing::warn!(reason, epoch, from = %record.accepted.last().map(|a| a.from).unwrap_or_default(), to = %from, "the pipeline begins again, because snapshot.mode allows it: changes in between are not published one by one");
     start.keeper.write(&Checkpoint::key(&record.slot, record.term), Some(record.to_json())).await?;
     Ok(copy)
 }
@@ -220,7 +220,7 @@ async fn waits_for(config: &Config, sql: &Sql) -> Result<Trouble, PipelineError>
         config.slot,
         list.join("; ")
     );
-    let next = "end these transactions, or wait; it is tried again by itself";
+    let next = "end these transactions, or wait; the agent tries again by itself";
     Ok(Trouble::plain(TroubleReason::SlotWaits, detail, next))
 }
 

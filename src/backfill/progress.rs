@@ -87,7 +87,8 @@ impl Copy {
                 )
             }
             _ if !self.waits.is_empty() => {
-                let advice = "nothing: it goes on when these have ended".to_owned();
+                let advice =
+                    "nothing has to be done; the copy goes on when these have ended".to_owned();
                 (
                     "waiting",
                     CopyReason::Transactions.code().to_owned(),

@@ -32,7 +32,7 @@ impl Copy {
         tracing::info!(
             table = self.name,
             rows = self.window.journal.rows,
-            "its copy begins anew: {why}"
+            "the copy of the table begins again: {why}"
         );
         self.window.journal = match &mut self.windows {
             Some(windows) => {

@@ -133,7 +133,7 @@ impl Copies {
             self.drop_whole();
             return false;
         }
-        tracing::info!(table = copy.name, %point, "a whole table is copied: the stream stands at this point until its rows are delivered");
+        tracing::info!(table = copy.name, %point, "a standstill begins: the stream waits at this point until the rows of the table are delivered");
         if let Some(whole) = self.whole.as_mut().and_then(|under_way| under_way.whole.as_mut()) {
             whole.known(point);
             match self.open {
@@ -199,7 +199,8 @@ impl Copies {
         copy.stage = Stage::Unsurveyed;
         let rest = match failure {
             Failure::NoRoom { .. } => {
-                let next = "drop a slot that nobody uses, or raise max_replication_slots and max_wal_senders by one and restart the server; it is tried again by itself";
+                let next = "drop a slot that nobody uses, or raise max_replication_slots and max_wal_senders \
+                            by one and restart the server; the agent tries again by itself";
                 return self.lacks(id, Left::new(CopyReason::NoSlot, why, next));
             }
             Failure::Writers(_) => WRITERS_REST,

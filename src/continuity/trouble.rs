@@ -64,11 +64,9 @@ impl Trouble {
     }
 }
 
-/// Removes from a next step the parts that hold only for an agent that tries again by itself.
+/// Removes the end of a next step that holds only for an agent that tries again by itself.
 fn without_retries(next: String) -> String {
-    let next = next.replace("nothing: it is tried again by itself; ", "");
-    let next = next.replace("nothing, if Kafka is away; else ", "");
-    let again = ["; it is tried again by itself", "; it is tried again every 30 s"];
+    let again = ["; the agent tries again by itself", "; the agent tries again every 30 s"];
     let end = again.iter().find_map(|again| next.strip_suffix(again)).map(str::to_owned);
     end.unwrap_or(next)
 }

@@ -6,9 +6,9 @@ super::reasons! {
         /// The next step for the operator, or the event that the agent waits for.
         fn next;
         PostgresUnavailable: "postgres_unavailable",
-            "nothing: it is tried again by itself; see that the server runs and can be reached";
+            "check that the server runs and can be reached; the agent tries again by itself";
         PostgresRefuses: "postgres_refuses",
-            "correct the role, its password or pg_hba.conf; it is tried again by itself";
+            "correct the role, its password or pg_hba.conf; the agent tries again by itself";
         TlsRefused: "tls_refused",
             "set up TLS on the server or correct sslrootcert; sslmode says how much is proven \
              (disable, require, verify-ca, verify-full)";
@@ -17,41 +17,41 @@ super::reasons! {
         SlotInUse: "slot_in_use",
             "stop the other agent, or wait until the server drops its dead connection";
         Standby: "standby",
-            "nothing to do: this agent goes on when the slot is free";
+            "nothing has to be done; this agent begins when the slot is free";
         SlotWaits: "slot_waits",
-            "end these transactions, or wait; it is tried again by itself";
+            "end these transactions, or wait; the agent tries again by itself";
         StreamBroke: "stream_broke",
-            "nothing: the stream is read again from the confirmed position";
+            "nothing has to be done; the agent reads the stream again from the confirmed position";
         SynchronousStandby: "synchronous_standby",
             "take our application_name out of synchronous_standby_names, or list names there \
              instead of *";
         StandbyBehind: "standby_behind",
-            "nothing: it goes on when the standby has replayed far enough";
+            "nothing has to be done; the agent goes on when the standby has replayed far enough";
         StandbyAwaited: "standby_awaited",
             "start this standby again, or take its slot out of synchronized_standby_slots and \
              reload the server";
         KafkaUnavailable: "kafka_unavailable",
-            "nothing: it is tried again by itself; see that the brokers run and can be reached";
+            "check that the brokers run and can be reached; the agent tries again by itself";
         KafkaRefuses: "kafka_refuses",
             "give the producer's principal the rights that `wellspring check` lists";
         StateUnavailable: "state_unavailable",
-            "nothing, if Kafka is away; else see the rights on the state topic";
+            "check that Kafka runs, and the rights on the state topic; the agent tries again by itself";
         TopicUnavailable: "topic_unavailable",
             "create the topic, or let the agent create it (topics.create = true and the right \
              to)";
         RegistryUnavailable: "registry_unavailable",
-            "nothing: it is tried again by itself; see that the registry runs and can be reached";
+            "check that the registry runs and can be reached; the agent tries again by itself";
         SchemaRefused: "schema_refused",
-            "make the schema compatible or lower the subject's compatibility; it is tried again \
-             every 30 s";
+            "make the schema compatible or lower the subject's compatibility; the agent tries \
+             again every 30 s";
         SchemaIdsDiffered: "schema_ids_differed",
             "have the registry serve the earlier schemas under their ids again, or run \
              `wellspring snapshot` for each table and tell its consumers which records they \
              cannot read";
         TableRefused: "table_refused",
-            "change what the message names, or exclude the table; it is tried again every 30 s";
+            "change what the message names, or exclude the table; the agent tries again every 30 s";
         PublicationIncomplete: "publication_incomplete",
-            "run the SQL as the tables' owner; it is tried again by itself";
+            "run the SQL as the tables' owner; the agent tries again by itself";
     }
 }
 

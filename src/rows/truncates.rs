@@ -91,7 +91,7 @@ fn truncate_out(
 ) -> Result<bool, RowsError> {
     if active.compacted {
         tools.metrics.truncates_not_sent.inc();
-        tracing::warn!(table = %active.table, topic = active.plan.topic(), "a truncate was not sent: the topic is compacted and it has no key");
+        tracing::warn!(table = %active.table, topic = active.plan.topic(), "a truncate was not sent: the topic is compacted, and the record of a truncate has no key");
         return Ok(false);
     }
     Ok(matches!(row_out((encoder, beside), active, context, &Row::Truncate, tools)?, RowOut::Sent))

@@ -17,12 +17,12 @@ impl Reporter {
     /// Reports tables that are captured from now on, and tables that no longer are.
     pub fn recaptured(&mut self, joined: &[TableName], left: &[TableName]) {
         for table in joined {
-            info!(%table, "captured from now on");
+            info!(%table, "the table is captured from now on");
             let waiting = TableStatus { state: "waiting".to_owned(), ..TableStatus::default() };
             self.status.tables.entry(table.to_string()).or_insert(waiting);
         }
         for table in left {
-            info!(%table, "no longer captured");
+            info!(%table, "the table is no longer captured");
             self.status.tables.remove(&table.to_string());
         }
     }
@@ -47,7 +47,7 @@ impl Reporter {
         self.metrics.windows.share.set(share.part());
         match &why {
             Some(why) if self.status.copies_slowed.is_empty() => {
-                info!(share = share.part(), "copies slow down, to be kind to the source: {why}");
+                info!(share = share.part(), "copies slow down to protect the source: {why}");
             }
             None if !self.status.copies_slowed.is_empty() => info!("copies go at full speed again"),
             _ => {}

@@ -176,7 +176,7 @@ impl Reporter {
             if is_done {
                 info!(
                     table = finding.told.plan,
-                    "its rows are copied under the schema ids that the registry serves"
+                    "the table is copied again with the schema ids that the registry serves"
                 );
             }
             !is_done

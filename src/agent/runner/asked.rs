@@ -14,7 +14,9 @@ impl Runner {
         self.reporter.asked();
         let reply = Reply::new(move |answer| {
             match &answer {
-                Ok(Granted(done)) => tracing::info!(request = name, "done as asked: {done}"),
+                Ok(Granted(done)) => {
+                    tracing::info!(request = name, "a request is carried out: {done}")
+                }
                 Err(why) => tracing::warn!(request = name, "a request is refused: {why}"),
             }
             reply.send(answer);

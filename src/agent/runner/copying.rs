@@ -262,7 +262,7 @@ impl Runner {
             rows = status.rows,
             seconds = status.seconds,
             left = left.join(","),
-            "copied; the stream goes on from the consistent point"
+            "the first copy is complete; the stream goes on from the consistent point"
         );
         self.reporter.copying(status, unix_nanos() / 1_000_000);
         self.note(first_copy("COMPLETED"));

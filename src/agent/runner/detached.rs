@@ -271,7 +271,7 @@ impl Runner {
     pub(super) fn repair_next(&mut self) {
         for table in self.backfills.copies.take_repaired() {
             if let Some(detached) = self.tables.detaching.tables.forget(&table) {
-                tracing::info!(table, from = %detached.commit, "repaired: each row is in the topic; rows deleted in the gap may be, too");
+                tracing::info!(table, from = %detached.commit, "the table is repaired: its topic has each row, and may also have rows that were deleted in the gap");
                 self.reporter.repaired(&table);
             }
         }
@@ -341,7 +341,7 @@ impl Runner {
             live.rows.planned(slot, Planned::Active(active.clone()));
             self.table_active(oid, &active);
         }
-        tracing::info!(table = name, from = %detached.commit, "taken up again: its changes flow, a copy repairs what its topic lacks");
+        tracing::info!(table = name, from = %detached.commit, "the repair of a detached table begins: its changes flow, and a copy brings what its topic lacks");
         let note = format!(
             "rows deleted since {} stay in its topic: topic `{}` holds their deletes",
             detached.commit,

@@ -91,14 +91,14 @@ impl Runner {
                     match Signal::of_record(value.as_deref()) {
                         (id, Ok(signal)) => self.obey(&id, Origin::Record(*offset), signal),
                         (id, Err(error)) => {
-                            tracing::warn!(id, offset, "a signal is left alone: {error}")
+                            tracing::warn!(id, offset, "a signal is ignored: {error}")
                         }
                     }
                 } else {
                     tracing::info!(
                         topic,
                         offset,
-                        "a signal for another pipeline: its key is not topics.prefix"
+                        "a signal is ignored: its key is not topics.prefix, so that it is for another pipeline"
                     );
                 }
                 offset.saturating_add(1)
@@ -124,10 +124,13 @@ impl Runner {
     pub(super) fn signalled(&mut self, signalled: &Signalled) {
         let Signalled { commit, id, kind, data } = signalled;
         if self.core.record().is_some_and(|record| record.confirmed > *commit) {
-            return tracing::info!(id, "a signal was told again: it was acted on");
+            return tracing::info!(
+                id,
+                "a signal came again and is ignored: it was acted on before"
+            );
         }
         match Signal::read(kind.as_deref(), data.as_deref()) {
-            Err(error) => tracing::warn!(id, "a signal is left alone: {error}"),
+            Err(error) => tracing::warn!(id, "a signal is ignored: {error}"),
             Ok(signal) => self.obey(id, Origin::Row(*commit), signal),
         }
     }
@@ -150,16 +153,16 @@ impl Runner {
                 if ended > 0 {
                     self.chunk_dropped();
                 }
-                tracing::info!(id, ended, "a signal ended copies");
+                tracing::info!(id, ended, "a signal ends copies");
             }
             Signal::Pause => {
                 let held = self.backfills.copies.pause();
                 self.chunk_dropped();
-                tracing::info!(id, held, "a signal holds copies");
+                tracing::info!(id, held, "a signal pauses copies");
             }
             Signal::Resume => {
                 let freed = self.backfills.copies.resume();
-                tracing::info!(id, freed, "a signal lets copies go on");
+                tracing::info!(id, freed, "a signal resumes copies");
             }
         }
     }

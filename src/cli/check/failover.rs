@@ -192,7 +192,7 @@ fn standby(
                 format!("standby {host} has no copy of slot {name} that a promotion could use yet");
             findings.warn(
                 what,
-                "nothing: it appears after the slot has moved; check again in a minute",
+                "check again in a minute; the copy of the slot appears after the slot has moved",
             );
         }
         _ => {}

@@ -104,7 +104,7 @@ fn an_unwritable_row_sets_its_table_aside_until_a_copy_repairs() {
     assert!(why.contains("without a condition"), "{why}");
     let begun = snapshot(&agent, None).unwrap();
     assert!(
-        begun.contains("copied beside") && begun.contains(TOPIC) && begun.contains("deleted since"),
+        begun.contains("copied while") && begun.contains(TOPIC) && begun.contains("deleted since"),
         "{begun}"
     );
     agent.until("the copy failed", |status| {

@@ -42,7 +42,7 @@ fn contradictions(log: &[Line]) {
     for (at, line) in log.iter().enumerate() {
         if ends {
             assert!(
-                !line.message.contains("tried again by itself"),
+                !line.message.contains("tries again by itself"),
                 "{line:?} in a log of a process that ends: {log:#?}"
             );
         }

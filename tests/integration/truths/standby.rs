@@ -15,7 +15,7 @@ fn a_replica_that_waits_is_a_standby_with_nothing_to_do() {
         (&*status.reason, status.needs_a_person, status.errors.len()),
         ("standby", false, 0)
     );
-    assert!(status.next.starts_with("nothing to do"), "{}", status.next);
+    assert!(status.next.starts_with("nothing has to be done"), "{}", status.next);
     let holder = world.sql("select active_pid from pg_replication_slots");
     assert!(status.detail.contains(&format!("pid {}", holder.trim())), "{}", status.detail);
     assert_eq!(second.metric("wellspring_phase{phase=\"standby\"}"), 1.0);
