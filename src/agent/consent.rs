@@ -47,15 +47,9 @@ pub enum ConsentError {
     /// A pipeline of Debezium cannot be taken over as it is. `next` tells the operator what to do.
     #[error("{why}")]
     NotAdopted { why: String, next: String },
-    /// Continuity is proven, so that there is nothing to accept.
-    #[error("there is nothing to accept: record and slot show no gap")]
-    NothingToAccept,
     /// A halt is recorded, and consent to a gap does not end it.
     #[error("`{}` is not ended by `wellspring slot accept`", reason.code())]
     NotAccepted { reason: Reason },
-    /// No halt is recorded, so that none can be tried again.
-    #[error("no halt is recorded for slot `{slot}`: there is nothing to try again")]
-    NothingToRetry { slot: String },
     /// A halt is recorded, and one more try cannot end it.
     #[error("`{}` is not ended by another try", reason.code())]
     NotRetried { reason: Reason },
@@ -128,33 +122,33 @@ fn standing(state: &State) -> Option<&Halted> {
 }
 
 /// The halt that `slot accept` accepts: the one that slot and state show now, otherwise a recorded
-/// halt that they cannot show.
-fn acceptable(seen: &Seen) -> Result<Halt, ConsentError> {
+/// halt that they cannot show. `None` if there is no halt.
+fn acceptable(seen: &Seen) -> Result<Option<Halt>, ConsentError> {
     if let Verdict::Halt(halt) = seen.judge() {
         let covering =
             standing(&seen.state).filter(|halted| halted.covers(&halt, seen.state.epoch()));
-        return Ok(covering.map_or(halt, Halted::halt));
+        return Ok(Some(covering.map_or(halt, Halted::halt)));
     }
     match standing(&seen.state).filter(|halted| halted.reason.lifting().proof == Proof::Once) {
-        None => Err(ConsentError::NothingToAccept),
-        Some(halted) if halted.reason.lifting().is_by(By::Accept) => Ok(halted.halt()),
+        None => Ok(None),
+        Some(halted) if halted.reason.lifting().is_by(By::Accept) => Ok(Some(halted.halt())),
         Some(halted) => Err(ConsentError::NotAccepted { reason: halted.reason }),
     }
 }
 
-/// Marks the recorded halt for one more try. A halted agent finds the mark within seconds.
+/// Marks the recorded halt for one more try. A halted agent finds the mark within seconds. `None`
+/// if no halt is recorded, so that there is nothing to try again.
 ///
 /// # Errors
-/// `NothingToRetry`, `NotRetried`, or the state cannot be read or written.
-pub async fn retry(config: &Config) -> Result<Halted, ConsentError> {
+/// `NotRetried`, or the state cannot be read or written.
+pub async fn retry(config: &Config) -> Result<Option<Halted>, ConsentError> {
     let keeper = Keeper::start(config.open_state().await?);
     let state = State::read(&config.slot, &keeper.read().await?).map_err(PipelineError::from)?;
-    let nothing = || ConsentError::NothingToRetry { slot: config.slot.clone() };
-    let halted = standing(&state).ok_or_else(nothing)?;
+    let Some(halted) = standing(&state) else { return Ok(None) };
     let marked =
         halted.retried().map_err(|_| ConsentError::NotRetried { reason: halted.reason })?;
     recorded::write(&keeper, &config.slot, &marked).await?;
-    Ok(marked)
+    Ok(Some(marked))
 }
 
 /// Reads the slot and the state, and changes nothing.
@@ -213,15 +207,18 @@ pub async fn drop_slot(config: &Config) -> Result<(), ConsentError> {
 /// on. A slot that is missing, lost or older than its publication is created anew.
 ///
 /// `range` bounds what the operator accepts. The gap that is found must lie within it, the new
-/// slot's position included.
+/// slot's position included. `None` if there is no halt, so that there is nothing to accept.
 ///
 /// # Errors
-/// `NothingToAccept`, `NotAccepted`, `OtherRange`, `InUse`, `NoPublication`, or a halt that no
-/// consent ends.
-pub async fn accept(config: &Config, range: Option<LsnRange>) -> Result<Checkpoint, ConsentError> {
+/// `NotAccepted`, `OtherRange`, `InUse`, `NoPublication`, or a halt that no consent ends.
+pub async fn accept(
+    config: &Config,
+    range: Option<LsnRange>,
+) -> Result<Option<Checkpoint>, ConsentError> {
     let Desk { sql, mut replication, keeper, mut seen } = desk(config).await?;
+    // Whoever streams from the slot is asked to stop only where there is something to accept.
+    let Some(halt) = acceptable(&seen)? else { return Ok(None) };
     idle(config, &seen)?;
-    let halt = acceptable(&seen)?;
     let found = halt.range.unwrap_or(LsnRange { from: Lsn::ZERO, to: Lsn::ZERO });
     let exceeds =
         |gap: LsnRange| range.is_some_and(|most| gap.from < most.from || gap.to > most.to);
@@ -266,7 +263,7 @@ pub async fn accept(config: &Config, range: Option<LsnRange>) -> Result<Checkpoi
     if seen.state.halt.is_some() {
         keeper.write(&Halted::key(&config.slot), None).await?;
     }
-    Ok(record)
+    Ok(Some(record))
 }
 
 type Consent = (Reason, Option<LsnRange>);

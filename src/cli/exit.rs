@@ -216,12 +216,6 @@ impl From<ConsentError> for Failure {
                 let (primary, hint) = (error.to_string(), next.clone());
                 return Failure { code: Code::Continuity, primary, details: Vec::new(), hint };
             }
-            ConsentError::NothingToAccept => {
-                (Code::Continuity, "`wellspring slot status` shows both")
-            }
-            ConsentError::NothingToRetry { .. } => {
-                (Code::Continuity, "`wellspring slot status` shows what is recorded")
-            }
             ConsentError::NotAccepted { reason } | ConsentError::NotRetried { reason } => {
                 (Code::Continuity, reason.next())
             }

@@ -4,6 +4,7 @@ use super::running::Running;
 use super::{Code, Failure, block_on, logging, print, running};
 use crate::agent::consent::{self, Look};
 use crate::config::Checked;
+use crate::continuity::checkpoint::Checkpoint;
 use crate::continuity::{Foresight, LsnRange, Verdict};
 use crate::lsn::Lsn;
 use clap::Subcommand;
@@ -74,26 +75,34 @@ pub(super) fn run(checked: &Checked, command: &Command) -> Result<Code, Failure>
             }
             Command::Accept { from, to } => {
                 let range = from.zip(*to).map(|(from, to)| LsnRange { from, to });
-                let record = consent::accept(&config, range).await?;
-                let accepted = record.accepted.last();
-                let gap = accepted.map_or_else(String::new, |gap| {
-                    format!("{} to {} ({}); ", gap.from, gap.to, gap.reason)
-                });
-                print(&format!(
-                    "accepted {gap}epoch {} goes on from {}",
-                    record.epoch, record.confirmed
-                ));
-                let tables: Vec<&str> = record.tables.keys().map(String::as_str).collect();
-                if !tables.is_empty() {
-                    let tables = tables.join(" ");
-                    print(&format!(
-                        "changes may be missing; `wellspring snapshot {tables}` copies its tables again"
-                    ));
-                }
+                print(&accepted(consent::accept(&config, range).await?.as_ref()));
                 Ok(Code::Done)
             }
         }
     })?
+}
+
+/// The answer to `slot accept`. `None` where nothing had to be accepted.
+fn accepted(record: Option<&Checkpoint>) -> String {
+    let Some(record) = record else {
+        return "there is nothing to accept: record and slot show no gap, and no halt is recorded; \
+                nothing was changed"
+            .to_owned();
+    };
+    let gap = record
+        .accepted
+        .last()
+        .map_or_else(String::new, |gap| format!("{} to {} ({}); ", gap.from, gap.to, gap.reason));
+    let mut text =
+        format!("accepted {gap}epoch {} goes on from {}", record.epoch, record.confirmed);
+    let tables: Vec<&str> = record.tables.keys().map(String::as_str).collect();
+    if !tables.is_empty() {
+        let tables = tables.join(" ");
+        text.push_str(&format!(
+            "\nchanges may be missing; `wellspring snapshot {tables}` copies its tables again"
+        ));
+    }
+    text
 }
 
 /// `wellspring retry`: asks for one more attempt to pass the recorded halt.
@@ -101,11 +110,18 @@ pub(super) fn retry(checked: &Checked) -> Result<Code, Failure> {
     logging::start(checked.log);
     let config = checked.pipeline(false);
     block_on(async {
-        let halted = consent::retry(&config).await?;
-        let code = halted.reason.code();
-        print(&format!(
-            "{code} is tried once more, by the running agent within seconds or at the next start"
-        ));
+        let answer = match consent::retry(&config).await? {
+            Some(halted) => format!(
+                "{} is tried once more, by the running agent within seconds or at the next start",
+                halted.reason.code()
+            ),
+            None => format!(
+                "there is nothing to try again: no halt is recorded for slot `{}`; an agent that \
+                 is retrying goes on by itself",
+                config.slot
+            ),
+        };
+        print(&answer);
         Ok(Code::Done)
     })?
 }

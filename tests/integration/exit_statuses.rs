@@ -212,7 +212,9 @@ const HEAD: &str = "# Exit statuses\n\n\
 const TAIL: &str = "\nAfter status 6 the next start sends a part of the stream again. \
     Records that were delivered and not confirmed come\n\
     twice, and none is missing. A service manager should treat 6 as a normal stop, as the packaged systemd unit does\n\
-    (`SuccessExitStatus=6`).\n";
+    (`SuccessExitStatus=6`).\n\n\
+    `wellspring slot accept` and `wellspring retry` end with 0 and say so if there is nothing to accept or to try again.\n\
+    They end with 3 if a halt stands that they do not end; their hint is then the step that ends it.\n";
 
 #[test]
 fn every_way_to_end_has_its_status_and_its_words() {
