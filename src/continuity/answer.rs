@@ -2,6 +2,7 @@
 //!
 //! This file is pure. `agent::request` carries requests to the loop and answers back.
 
+use super::Halt;
 use std::fmt;
 
 /// The most requests that may wait. Requests come from people and scripts, so a longer queue would
@@ -11,6 +12,20 @@ pub const WAITING_MAX: usize = 8;
 /// An accepted request: a sentence that says what was done or begun.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Granted(pub String);
+
+impl Granted {
+    /// The answer to a request that a halted agent obeys, too, although the stream stays halted.
+    #[must_use]
+    pub fn beside(halt: Option<&Halt>, done: &str) -> Granted {
+        Granted(halt.map_or_else(
+            || done.to_owned(),
+            |halt| {
+                let (code, next) = (halt.reason.code(), halt.next());
+                format!("{done}; the agent stays halted ({code}) either way: {next}")
+            },
+        ))
+    }
+}
 
 /// A refused request: the reason why it changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,6 +43,27 @@ pub enum Refused {
     /// The loop has ended or is ending.
     #[error("the agent is stopping")]
     Stopping,
+}
+
+impl Refused {
+    /// The refusal of a request that needs the stream. `None` if the request can be begun: a lost
+    /// connection is no obstacle, because the next connection goes on with what was begun.
+    #[must_use]
+    pub fn without_stream(halt: Option<&Halt>, has_streamed: bool) -> Option<Refused> {
+        let why = match halt {
+            Some(halt) => format!(
+                "the agent is halted ({}); what ends the halt: {}; ask again when the agent streams",
+                halt.reason.code(),
+                halt.next()
+            ),
+            None if has_streamed => return None,
+            // The captured tables are not known before the first connection.
+            None => "the agent has not reached the stream yet; `wellspring slot status` says why: \
+                     ask again when the agent streams"
+                .to_owned(),
+        };
+        Some(Refused::NotAvailable(why))
+    }
 }
 
 /// Outcome of one request: what was done, or why nothing changed.

@@ -266,6 +266,10 @@ fn an_agent_takes_requests_with_the_token_and_reloads_its_file() {
         ask(&["resume"]),
         (Some(0), "resumed where it was paused\n".to_owned(), String::new())
     );
+    let (_, out, err) = ask(&["resume"]);
+    assert_eq!(out, "it was not paused\n", "{err}");
+    let (code, _, err) = ask(&["snapshot", "public.t"]);
+    assert!(code == Some(1) && err.contains("has not reached the stream yet"), "{err}");
 
     // SIGHUP and the command do the same.
     agent.signal("-HUP");

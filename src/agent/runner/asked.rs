@@ -5,6 +5,9 @@ use crate::agent::request::{PendingRequest, Request};
 use crate::continuity::{Granted, Refused, Reply};
 use crate::core::Event;
 
+const PAUSED: &str = "paused: no change is read until `wellspring resume` or a restart; Postgres keeps the WAL meanwhile";
+const RESUMED: &str = "resumed where it was paused";
+
 impl Runner {
     /// Takes one request. The answer goes out before the loop turns again, except for copies and
     /// reloads, which are begun and answered later.
@@ -31,18 +34,17 @@ impl Runner {
         match request {
             Request::Pause => {
                 self.apply(Event::Pause);
-                reply.send(Ok(Granted(
-                    "paused: no change is read until `wellspring resume` or a restart; Postgres keeps the WAL meanwhile"
-                        .to_owned(),
-                )));
+                reply.send(Ok(Granted::beside(self.core.halted(), PAUSED)));
             }
             Request::Resume => {
+                let done = if self.core.is_paused() { RESUMED } else { "it was not paused" };
                 self.apply(Event::Resume);
-                reply.send(Ok(Granted("resumed where it was paused".to_owned())));
+                reply.send(Ok(Granted::beside(self.core.halted(), done)));
             }
-            Request::Snapshot { tables, filter } => {
-                self.snapshot_asked(&tables, filter, reply);
-            }
+            Request::Snapshot { tables, filter } => match self.without_stream() {
+                Some(refused) => reply.send(Err(refused)),
+                None => self.snapshot_asked(&tables, filter, reply),
+            },
             Request::CancelSnapshot => {
                 reply.send(Ok(Granted(self.windows_cancelled())));
             }
@@ -51,5 +53,10 @@ impl Runner {
                 self.reload(*config, reply);
             }
         }
+    }
+
+    /// The refusal of a request that needs the stream, while there is no stream to be had.
+    pub(super) fn without_stream(&self) -> Option<Refused> {
+        Refused::without_stream(self.core.halted(), self.process.streamed)
     }
 }

@@ -47,6 +47,9 @@ impl Runner {
     /// Begins a reload. `config` differs from ours only in `[tables]`, `[snapshot]` and
     /// `[registry]`.
     pub(super) fn reload(&mut self, config: Config, reply: Reply) {
+        if let Some(refused) = self.without_stream() {
+            return reply.send(Err(refused));
+        }
         if self.live.is_none() || !self.core.is_streaming() || self.core.is_copying() {
             let why = "tables change while the stream flows: try again then".to_owned();
             return reply.send(Err(Refused::NotAvailable(why)));

@@ -4,6 +4,8 @@ use crate::support::world::{PATIENCE, Running, World, wait_until};
 use std::collections::BTreeMap;
 use std::process::Stdio;
 use std::time::Instant;
+use wellspring::agent::request::Request;
+use wellspring::continuity::Granted;
 use wellspring::continuity::halted::Halted;
 use wellspring::status::{Phase, Status};
 
@@ -241,4 +243,30 @@ fn a_foreign_slot_is_foreign_while_its_owner_reads_it() {
     assert_eq!(told.reason, "slot_foreign", "{}", told.detail);
     owner.kill().unwrap();
     owner.wait().unwrap();
+}
+
+/// The captured tables are not known to an agent that halted at its first connect.
+#[test]
+fn a_halted_agent_tells_each_request_what_ends_the_halt() {
+    let world = World::new("create table t (id int primary key)", &["t"]);
+    let agent = world.agent("");
+    agent.streams();
+    agent.stop();
+    world.sql("select pg_drop_replication_slot('wellspring_p')");
+    let agent = world.agent("");
+    agent.halts("slot_missing");
+    let copy = Request::Snapshot { tables: vec!["public.t".to_owned()], filter: None };
+    let reload = Request::Reload(Box::new(world.config("[tables]\ninclude = [\"public.u\"]")));
+    for request in [copy, reload] {
+        let refused = agent.ask(request).unwrap_err().to_string();
+        assert!(refused.contains("halted (slot_missing)"), "{refused}");
+        assert!(refused.contains("`wellspring slot accept` creates a new slot"), "{refused}");
+    }
+    for (request, words) in [(Request::Pause, "paused: "), (Request::Resume, "resumed")] {
+        let Granted(done) = agent.ask(request).unwrap();
+        assert!(done.starts_with(words) && done.contains("halted (slot_missing)"), "{done}");
+    }
+    let Granted(done) = agent.ask(Request::Resume).unwrap();
+    assert!(done.starts_with("it was not paused"), "{done}");
+    agent.stop();
 }
