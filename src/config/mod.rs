@@ -15,6 +15,7 @@ mod capture;
 mod copies;
 mod document;
 mod faults;
+mod foreign;
 pub mod import;
 mod reader;
 mod reference;

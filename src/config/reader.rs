@@ -7,9 +7,10 @@
 
 use super::document::{Document, Environment, Setting, Value};
 use super::faults::{Fault, Origin};
+use super::foreign::{Foreign, Names};
 use super::reference;
 use super::show::{Digest, Line, mask_url};
-use super::value::{Expected, nearest};
+use super::value::Expected;
 use crate::secret::{Command, Secret, Source};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -24,6 +25,8 @@ pub(super) struct Reader<'a> {
     described: BTreeMap<String, Described>,
     maps: Vec<&'static str>,
     faults: Vec<Fault>,
+    /// Keys without a default that are not given.
+    missing: BTreeSet<String>,
     lines: Vec<Line>,
 }
 
@@ -58,8 +61,8 @@ enum Showing {
 
 impl<'a> Reader<'a> {
     pub fn new(document: Document, environment: &'a Environment) -> Self {
-        let (known, described, maps, faults, lines) = Default::default();
-        Reader { document, environment, known, described, maps, faults, lines }
+        let (known, described, maps, faults, missing, lines) = Default::default();
+        Reader { document, environment, known, described, maps, faults, missing, lines }
     }
 
     /// Reads a key that may be missing.
@@ -106,6 +109,7 @@ impl<'a> Reader<'a> {
     /// Notes the fault that a key without a default is missing.
     pub fn missing(&mut self, key: &str, wanted: &str) {
         self.fault(key, format!("is missing; write {wanted}"));
+        self.missing.insert(key.to_owned());
     }
 
     /// Reads a text that may hold a password, which is the URL of a connection, or a list of URLs.
@@ -302,42 +306,27 @@ impl<'a> Reader<'a> {
         (self.described.clone(), self.maps.clone())
     }
 
-    /// The faults, including those of unknown keys, and every line of `config show`.
+    /// The faults, including those of unknown keys, and every line of `config show`. A key that is
+    /// misspelled is not missing as well.
     pub fn finish(mut self) -> (Vec<Fault>, Vec<Line>) {
-        for (path, what) in self.foreign() {
+        let names = Names {
+            document: &self.document,
+            known: &self.known,
+            maps: &self.maps,
+            missing: &self.missing,
+        };
+        for Foreign { path, what, meant } in names.foreign() {
+            if let Some(meant) = meant {
+                let is_meant = |key: &str| {
+                    let given = key.strip_prefix(&meant).map(|rest| format!("{path}{rest}"));
+                    self.missing.contains(key)
+                        && given.is_some_and(|key| self.document.settings.contains_key(&key))
+                };
+                self.faults.retain(|fault| !is_meant(&fault.key));
+            }
             self.fault(&path, what);
         }
         (self.faults, self.lines)
-    }
-
-    /// Sections and keys that nobody read. An unknown section is reported once, whatever it
-    /// contains.
-    fn foreign(&self) -> Vec<(String, String)> {
-        let sections = self.sections();
-        let mut foreign: Vec<(String, String)> = Vec::new();
-        for path in self.document.tables.keys() {
-            let is_known = sections.contains(path.as_str()) || self.known.contains(path);
-            let in_map = self.maps.iter().any(|map| is_inside(path, map));
-            if !is_known && !in_map && !foreign.iter().any(|(outer, _)| is_inside(path, outer)) {
-                let near = nearest(path, sections.iter().copied());
-                let hint = near
-                    .map_or_else(|| format!("the sections are {}", names(&sections)), did_you_mean);
-                foreign.push((path.clone(), format!("unknown section; {hint}")));
-            }
-        }
-        let foreign_tables = foreign.len();
-        for key in self.document.settings.keys().filter(|key| !self.known.contains(*key)) {
-            if foreign[..foreign_tables].iter().any(|(outer, _)| is_inside(key, outer)) {
-                continue;
-            }
-            let what = if sections.contains(key.as_str()) {
-                format!("is a section: write [{key}] and its keys below")
-            } else {
-                format!("unknown key{}", self.near_key(key))
-            };
-            foreign.push((key.clone(), what));
-        }
-        foreign
     }
 
     fn take<T>(
@@ -380,49 +369,6 @@ impl<'a> Reader<'a> {
             .map_err(|expected| self.fault(key, unexpected(&expected, &setting, showing)))
             .ok()
     }
-
-    /// The known sections, derived from the known keys and maps.
-    fn sections(&self) -> BTreeSet<&str> {
-        let of_keys =
-            self.known.iter().filter_map(|key| key.split_once('.').map(|(section, _)| section));
-        let of_maps =
-            self.maps.iter().copied().filter(|map| self.document.tables.contains_key(*map));
-        of_keys.chain(of_maps).collect()
-    }
-
-    /// A hint at the nearest known key: a similar name in the same section, or the same name in
-    /// another section.
-    fn near_key(&self, key: &str) -> String {
-        let (section, name) = key.rsplit_once('.').unwrap_or(("", key));
-        let in_section = self.known.iter().filter_map(|known| {
-            let (its_section, its_name) = known.rsplit_once('.').unwrap_or(("", known));
-            (its_section == section).then_some(its_name)
-        });
-        if let Some(near) = nearest(name, in_section) {
-            return format!("; {}", did_you_mean(near));
-        }
-        let elsewhere = self
-            .known
-            .iter()
-            .find(|known| known.rsplit_once('.').is_some_and(|(_, its)| its == name));
-        let near = elsewhere
-            .map(String::as_str)
-            .or_else(|| nearest(key, self.known.iter().map(String::as_str)));
-        near.map_or_else(String::new, |near| format!("; {}", did_you_mean(near)))
-    }
-}
-
-/// True if `path` equals `outer` or lies below it.
-fn is_inside(path: &str, outer: &str) -> bool {
-    path.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-}
-
-fn did_you_mean(name: &str) -> String {
-    format!("did you mean `{name}`?")
-}
-
-fn names(of: &BTreeSet<&str>) -> String {
-    of.iter().copied().collect::<Vec<_>>().join(", ")
 }
 
 /// Resolves the references in texts and in lists of texts. A text with references can become any

@@ -147,9 +147,30 @@ fn names_the_key_that_was_meant() {
     check(
         &[("prefix =", "perfix =")],
         &[],
+        expect!["w.toml:7:1: topics.perfix: unknown key; did you mean `prefix`?"],
+    );
+    check(
+        &[("[topics]", "[topcis]")],
+        &[],
+        expect!["w.toml:6:2: topcis: unknown section; did you mean `topics`?"],
+    );
+    // The section is misspelled, and the key is missing in it as well.
+    check(
+        &[("[topics]\nprefix", "[topcis]\npartitions = 1\n[admin]\nready_lag")],
+        &[],
         expect![[r#"
-        w.toml:6:2: topics.prefix: is missing; write prefix = "shop": topics are then shop.public.orders
-        w.toml:7:1: topics.perfix: unknown key; did you mean `prefix`?"#]],
+            w.toml:6:2: topcis: unknown section; did you mean `topics`?
+            w.toml:9:1: admin.ready_lag: unknown key; did you mean `limits.ready_lag`?
+            w.toml: topics.prefix: is missing; write prefix = "shop": topics are then shop.public.orders"#]],
+    );
+    // A key of this name is missing elsewhere, which says more than a name that is alike.
+    check(
+        &[
+            ("[kafka]\nbrokers = [\"kafka:9092\"]\n", ""),
+            ("mode = ", "brokers = [\"a:1\"]\nmode = "),
+        ],
+        &[],
+        expect!["w.toml:11:1: snapshot.brokers: unknown key; did you mean `kafka.brokers`?"],
     );
     check(
         &[("mode = \"initial\"", "mode = \"initial\"\nbrokers = [\"a:1\"]")],

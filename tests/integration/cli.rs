@@ -62,7 +62,7 @@ fn a_broken_configuration_ends_each_command_with_all_faults() {
     for command in [&["run"][..], &["check"], &["config", "show"], &["slot", "status"]] {
         let (code, out, err) = texts(&wellspring(command, folder.path()));
         assert_eq!((code, out.as_str()), (Some(2), ""), "{command:?}\n{err}");
-        assert!(err.starts_with("error: the configuration has 5 faults\n"), "{err}");
+        assert!(err.starts_with("error: the configuration has 4 faults\n"), "{err}");
         assert!(
             err.contains(
                 "\n  wellspring.toml:1:2: postgrs: unknown section; did you mean `postgres`?\n"
