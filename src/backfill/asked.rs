@@ -1,5 +1,6 @@
 //! The tasks of copies, and what their results lead to: survey, plan, chunk.
 
+use super::left::queried;
 use super::shape::{key_names, same_shape};
 use super::{
     BACKOFF_MIN, Copies, Copy, HOLD, HOLD_LAST, Known, QUICK, ROWS_MAX, SLOW, Shape, Stage,
@@ -23,20 +24,6 @@ use crate::snapshot::visibility::PgSnapshot;
 use crate::snapshot::window::{Journal, Next, What, Windows};
 use std::collections::BTreeMap;
 use std::rc::Rc;
-
-/// The reason and the next step for a table that has a query in `snapshot.query` and therefore
-/// cannot be backfilled. The rows of a query are in no order of keys that chunks could follow, and
-/// the query can change values that the stream sends unchanged.
-#[must_use]
-pub fn queried(table: &str) -> (String, String) {
-    let detail = format!(
-        "table {table} has a query of its own in snapshot.query, which only the first copy can read"
-    );
-    let next = format!(
-        "take {table} out of snapshot.query (snapshot.where takes a condition instead) and start again"
-    );
-    (detail, next)
-}
 
 impl Copies {
     /// Sets the time. Returns true if a chunk has held the stream for too long and has to be

@@ -10,6 +10,7 @@
 
 pub mod notices;
 mod asked;
+mod left;
 mod progress;
 mod repair;
 mod row;
@@ -20,7 +21,7 @@ mod touch;
 mod waits;
 mod whole;
 
-pub use asked::queried;
+pub use left::{events_only, not_captured, queried};
 pub use signals::{Origin, Wanted};
 
 use shape::key_names;

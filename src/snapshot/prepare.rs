@@ -132,6 +132,13 @@ pub fn is_short(error: &PgError) -> bool {
     error.sqlstate().is_some_and(|state| state.starts_with("53"))
 }
 
+/// Whether the server would refuse the same statement again. The refusal is then about rights,
+/// names, conditions or values.
+#[must_use]
+pub fn is_final(state: &str) -> bool {
+    matches!(state.get(..2), Some("42" | "22" | "0A")) || state == "28000"
+}
+
 /// The reason for a table that we leave out ourselves.
 #[must_use]
 pub fn left(reason: &str, detail: String, table: &TableName) -> Left {

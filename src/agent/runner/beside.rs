@@ -19,7 +19,7 @@ use crate::reason::CopyReason;
 use crate::snapshot::Mode;
 use crate::snapshot::journal::Left;
 use crate::snapshot::plan::shape_of;
-use crate::snapshot::prepare::{is_short, refused};
+use crate::snapshot::prepare::{is_final, is_short, refused};
 use crate::snapshot::reader::{Chunk, ReadError, Reader, Survey};
 use crate::snapshot::visibility::PgSnapshot;
 use crate::table::TableName;
@@ -255,7 +255,7 @@ impl Runner {
     pub(super) fn window_planned(&mut self, id: u64, planned: &Planned) {
         match planned {
             Planned::Active(Active { routes: Some(_), .. }) => {
-                self.backfills.copies.refused(id, events_only());
+                self.backfills.copies.refused(id, backfill::events_only());
             }
             Planned::Active(active) => {
                 let known = self
@@ -266,7 +266,7 @@ impl Runner {
                 self.backfills.copies.planned(id, active);
             }
             Planned::Excluded | Planned::Unplanned | Planned::Refused | Planned::Aside(_) => {
-                self.backfills.copies.refused(id, not_captured());
+                self.backfills.copies.refused(id, backfill::not_captured());
             }
         }
     }
@@ -433,28 +433,6 @@ impl Runner {
             self.backfills.copies.release();
         }
     }
-}
-
-fn events_only() -> Left {
-    Left::new(
-        CopyReason::RowRefused,
-        "the table is an outbox, whose events are not sent again",
-        "insert the events again that consumers lack",
-    )
-}
-
-fn not_captured() -> Left {
-    Left::new(
-        CopyReason::NotCaptured,
-        "the table is not captured by the configuration",
-        "add it to tables.include",
-    )
-}
-
-/// Whether the server would refuse the same statement again. The refusal is then about rights,
-/// names, conditions or values.
-pub(super) fn is_final(state: &str) -> bool {
-    matches!(state.get(..2), Some("42" | "22" | "0A")) || state == "28000"
 }
 
 /// Writes records one after the other. Records of obeyed signals come last, after the copies that

@@ -2,12 +2,12 @@
 //! its events, and sends its rows while the stream stands still.
 
 use super::clock::now;
-use super::{Runner, beside, tools};
+use super::{Runner, tools};
 use crate::agent::Config;
 use crate::core::{Moment, SECOND};
 use crate::lsn::Oid;
 use crate::postgres::copies::Piece;
-use crate::snapshot::prepare::refused;
+use crate::snapshot::prepare::{is_final, refused};
 use crate::snapshot::temporary::{Failure, Order, StandstillEvent, Temporary};
 use crate::table::TableName;
 
@@ -102,7 +102,7 @@ impl Runner {
     fn whole_failed(&mut self, failure: &Failure) {
         let Some(Reading { id, table, .. }) = self.backfills.reading.take() else { return };
         match failure {
-            Failure::Postgres(error) if error.sqlstate().is_some_and(beside::is_final) => {
+            Failure::Postgres(error) if error.sqlstate().is_some_and(is_final) => {
                 self.backfills.copies.refused(id, refused(&table, error));
             }
             Failure::NoRoom { .. }
