@@ -49,10 +49,10 @@ pub enum ConsentError {
     NotAdopted { why: String, next: String },
     /// A halt is recorded, and consent to a gap does not end it.
     #[error("`{}` is not ended by `wellspring slot accept`", reason.code())]
-    NotAccepted { reason: Reason },
+    NotAccepted { reason: Reason, next: String },
     /// A halt is recorded, and one more try cannot end it.
     #[error("`{}` is not ended by another try", reason.code())]
-    NotRetried { reason: Reason },
+    NotRetried { reason: Reason, next: String },
     /// The range of the command differs from the gap that was found.
     #[error("the gap from {} to {} is not within the range of --from and --to: see `wellspring slot status`", found.from, found.to)]
     OtherRange { found: LsnRange },
@@ -132,7 +132,9 @@ fn acceptable(seen: &Seen) -> Result<Option<Halt>, ConsentError> {
     match standing(&seen.state).filter(|halted| halted.reason.lifting().proof == Proof::Once) {
         None => Ok(None),
         Some(halted) if halted.reason.lifting().is_by(By::Accept) => Ok(Some(halted.halt())),
-        Some(halted) => Err(ConsentError::NotAccepted { reason: halted.reason }),
+        Some(halted) => {
+            Err(ConsentError::NotAccepted { reason: halted.reason, next: halted.halt().next() })
+        }
     }
 }
 
@@ -145,8 +147,9 @@ pub async fn retry(config: &Config) -> Result<Option<Halted>, ConsentError> {
     let keeper = Keeper::start(config.open_state().await?);
     let state = State::read(&config.slot, &keeper.read().await?).map_err(PipelineError::from)?;
     let Some(halted) = standing(&state) else { return Ok(None) };
-    let marked =
-        halted.retried().map_err(|_| ConsentError::NotRetried { reason: halted.reason })?;
+    let marked = halted
+        .retried()
+        .map_err(|next| ConsentError::NotRetried { reason: halted.reason, next })?;
     recorded::write(&keeper, &config.slot, &marked).await?;
     Ok(Some(marked))
 }

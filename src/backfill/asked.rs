@@ -22,6 +22,7 @@ use crate::snapshot::reader::{Chunk, Survey, is_parted};
 use crate::snapshot::throttle::Share;
 use crate::snapshot::visibility::PgSnapshot;
 use crate::snapshot::window::{Journal, Next, What, Windows};
+use crate::table::typed::snapshot_of;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -141,7 +142,7 @@ impl Copies {
         let Some(table) = survey.table else {
             let detail =
                 format!("table {} is not in the publication any more, or was made anew", copy.name);
-            let next = format!("`wellspring snapshot {}` once it is published again", copy.name);
+            let next = format!("{} once it is published again", snapshot_of(&copy.name));
             return self.fail(at, Left::new(CopyReason::NotPublished, detail, next));
         };
         let Some(listed) = self.unseen.listed() else {

@@ -5,6 +5,7 @@ use super::Copies;
 use crate::continuity::detached::Detached;
 use crate::reason::CopyReason;
 use crate::snapshot::journal::Left;
+use crate::table::typed::snapshot_of;
 
 impl Copies {
     /// Ends the copy of a table that was detached. The repair of the table begins a new copy.
@@ -13,7 +14,7 @@ impl Copies {
             return;
         };
         let detail = format!("table {table} is detached");
-        let next = format!("remove the cause, then `wellspring snapshot {table}`");
+        let next = format!("remove the cause, then {}", snapshot_of(table));
         self.refused(id, Left::new(CopyReason::Detached, detail, next));
     }
 

@@ -17,6 +17,7 @@ use crate::snapshot::temporary::Failure;
 use crate::snapshot::whole::Whole;
 use crate::snapshot::window::{Journal, Next};
 use crate::table::TableName;
+use crate::table::typed::snapshot_of;
 
 /// Pause after a try that stopped the stream for open writers. The stream moves for as long as it
 /// may have stood.
@@ -190,8 +191,8 @@ impl Copies {
                 copy.name
             );
             let next = format!(
-                "remove the cause, then `wellspring snapshot {}` copies it from its beginning",
-                copy.name
+                "remove the cause, then {} copies it from its beginning",
+                snapshot_of(&copy.name)
             );
             return self.fail(at, Left::new(CopyReason::Broken, detail, next));
         }

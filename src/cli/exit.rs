@@ -173,7 +173,7 @@ impl From<StateError> for Failure {
 impl From<PipelineError> for Failure {
     fn from(error: PipelineError) -> Failure {
         let (code, hint) = match disposition(&error) {
-            Disposition::Halt(halt) => (Code::Continuity, halt.reason.next().to_owned()),
+            Disposition::Halt(halt) => (Code::Continuity, halt.next()),
             Disposition::Refused(trouble, exit) => (exit.into(), trouble.of_an_end().next),
             Disposition::Retry(trouble) => (code_of(&error), trouble.of_an_end().next),
         };
@@ -216,9 +216,8 @@ impl From<ConsentError> for Failure {
                 let (primary, hint) = (error.to_string(), next.clone());
                 return Failure { code: Code::Continuity, primary, details: Vec::new(), hint };
             }
-            ConsentError::NotAccepted { reason } | ConsentError::NotRetried { reason } => {
-                (Code::Continuity, reason.next())
-            }
+            ConsentError::NotAccepted { ref next, .. }
+            | ConsentError::NotRetried { ref next, .. } => (Code::Continuity, next.as_str()),
             ConsentError::OtherRange { .. } => (Code::Continuity, ""),
         };
         Failure {

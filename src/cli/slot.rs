@@ -7,6 +7,7 @@ use crate::config::Checked;
 use crate::continuity::checkpoint::Checkpoint;
 use crate::continuity::{Foresight, LsnRange, Verdict};
 use crate::lsn::Lsn;
+use crate::table::typed::in_shell;
 use clap::Subcommand;
 use std::fmt::Write;
 
@@ -97,6 +98,7 @@ fn accepted(record: Option<&Checkpoint>) -> String {
         format!("accepted {gap}epoch {} goes on from {}", record.epoch, record.confirmed);
     let tables: Vec<&str> = record.tables.keys().map(String::as_str).collect();
     if !tables.is_empty() {
+        let tables: Vec<_> = tables.into_iter().map(in_shell).collect();
         let tables = tables.join(" ");
         text.push_str(&format!(
             "\nchanges may be missing; `wellspring snapshot {tables}` copies its tables again"

@@ -17,6 +17,7 @@
 use super::checkpoint::FORMAT;
 use crate::change::Position;
 use crate::lsn::Lsn;
+use crate::table::typed::snapshot_of;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -128,11 +129,10 @@ impl Detached {
     /// The next step that is shown to the operator.
     #[must_use]
     pub fn next(&self, table: &str) -> String {
+        let again = snapshot_of(table);
         match self.repair_ms {
-            None => format!("remove the cause, then `wellspring snapshot {table}`"),
-            Some(_) => format!(
-                "nothing while its copy goes on; `wellspring snapshot {table}` begins it anew"
-            ),
+            None => format!("remove the cause, then {again}"),
+            Some(_) => format!("nothing while its copy goes on; {again} begins it anew"),
         }
     }
 

@@ -18,6 +18,7 @@ use super::skipped::Place;
 use super::{By, Halt, LsnRange, Oversize, Proof, Reason, Recorded};
 use crate::change::Position;
 use crate::lsn::Lsn;
+use crate::table::typed::{in_shell, snapshot_of};
 use serde::{Deserialize, Serialize};
 
 /// The most processes that may begin the same attempt. The number is small because the attempt may
@@ -145,7 +146,7 @@ impl Halted {
             format: FORMAT,
             reason: halt.reason,
             detail: halt.detail.chars().take(DETAIL_CHARS_MAX).collect(),
-            next: halt.reason.next().to_owned(),
+            next: halt.next(),
             range: halt.range,
             at: halt.place.as_deref().map(at),
             table: halt.table.clone(),
@@ -251,23 +252,28 @@ impl Halted {
     ///
     /// # Errors
     /// An attempt cannot end this halt. The error is the next step that can.
-    pub fn retried(&self) -> Result<Halted, &'static str> {
+    pub fn retried(&self) -> Result<Halted, String> {
         if self.reason.lifting().is_by(By::Retry) {
             return Ok(Halted { retry: true, trying: None, ..self.clone() });
         }
-        Err(self.reason.next())
+        Err(self.halt().next())
     }
 }
 
 impl Halt {
-    /// The next step for the operator, whose commands can be typed as they stand.
+    /// The next step for the operator. Its commands can be typed as they stand, but for what only
+    /// the operator knows: `TABLE`, and each `"..."`, which the agent does not accept.
     #[must_use]
     pub fn next(&self) -> String {
-        let next = self.reason.next();
-        let Some(place) = self.place.as_deref() else { return next.to_owned() };
-        let (table, commit, ordinal) = (&place.table, place.at.commit, place.at.ordinal);
-        let place = format!("{table} --commit {commit} --ordinal {ordinal}");
-        let skip = format!("`wellspring skip {place} --by you --why reason`");
+        let table = self.table.as_deref().or(self.place.as_deref().map(|place| &*place.table));
+        let copy = table.map_or_else(|| "`wellspring snapshot TABLE`".to_owned(), snapshot_of);
+        let next = self.reason.next().replace("`wellspring snapshot`", &copy);
+        let Some(place) = self.place.as_deref() else { return next };
+        let (table, at) = (in_shell(&place.table), place.at);
+        let skip = format!(
+            "`wellspring skip {table} --commit {} --ordinal {} --by \"...\" --why \"...\"`",
+            at.commit, at.ordinal
+        );
         next.replace("`wellspring skip`", &skip)
     }
 
@@ -354,10 +360,16 @@ mod tests {
     fn the_command_of_the_next_step_has_its_arguments() {
         let next = halted(Reason::RecordTooLarge).halt().next();
         assert!(
-            next.contains("`wellspring skip ") && next.contains(" --ordinal 2 --by "),
+            next.contains("`wellspring skip p.t --commit 0/1E --ordinal 2 --by \"...\" --why"),
             "{next}"
         );
-        assert!(!next.contains("`wellspring skip`"), "{next}");
+        for reason in Reason::ALL {
+            let next = halted(*reason).halt().next();
+            assert!(!next.contains("`wellspring skip`"), "{next}");
+            assert!(!next.contains("`wellspring snapshot`"), "{next}");
+        }
+        let spaced = Halt { table: Some("p.a b".to_owned()), ..halted(Reason::TableLeft).halt() };
+        assert!(spaced.next().contains("`wellspring snapshot 'p.a b'`"), "{}", spaced.next());
     }
 
     #[test]

@@ -87,8 +87,11 @@ impl Skipped {
         }
         let text = |text: &str| text.trim().chars().take(TEXT_CHARS_MAX).collect::<String>();
         let (by, why) = (text(&consent.by), text(&consent.why));
-        if by.is_empty() || why.is_empty() {
-            return Err("say who leaves the change out, and why: both are recorded".to_owned());
+        // The next step of a halt is pasted as it stands, with dots for both.
+        let says = |text: &str| text.chars().any(char::is_alphanumeric);
+        if !says(&by) || !says(&why) {
+            return Err("say who leaves the change out (--by), and why (--why): both are recorded"
+                .to_owned());
         }
         Ok(Skipped {
             format: FORMAT,
@@ -163,6 +166,8 @@ mod tests {
         assert_eq!((skipped.key_hash.as_deref(), skipped.at()), (Some("000000ab"), place().at));
         assert_eq!(serde_json::from_str::<Skipped>(&skipped.to_json()).unwrap(), skipped);
         assert!(made(&consent(" ")).unwrap_err().contains("why"));
+        assert!(made(&consent("...")).is_err(), "the dots of the next step are no reason");
+        assert!(made(&Consent { by: "...".to_owned(), ..consent("x") }).is_err());
         let other = Consent { at: Position { ordinal: 3, ..place().at }, ..consent("x") };
         assert!(made(&other).unwrap_err().contains("ordinal 2"));
     }

@@ -1,5 +1,6 @@
 //! Why no plan can be made for a table: each with its place and the way out.
 
+use crate::table::typed::in_sql;
 use crate::transform::TransformError;
 
 /// Why no plan can be made for a table.
@@ -25,7 +26,8 @@ pub enum PlanError {
     /// The old rows of deletes and key changes would not say which key they had.
     #[error(
         "table {table}: the replica identity does not hold the key column `{column}`, so deletes could not be keyed; \
-         use an identity that holds it (ALTER TABLE {table} REPLICA IDENTITY FULL) or exclude the table"
+         use an identity that holds it (ALTER TABLE {} REPLICA IDENTITY FULL) or exclude the table",
+        in_sql(table)
     )]
     KeyOutsideIdentity {
         table: String,

@@ -11,6 +11,7 @@ use crate::pgoutput::CopyRow;
 use crate::plans::{Active, Routed};
 use crate::reason::CopyReason;
 use crate::snapshot::journal::Left;
+use crate::table::typed::snapshot_of;
 
 impl Rows {
     /// Sends one copied row whose position the stream has passed.
@@ -68,7 +69,7 @@ pub(super) fn line_out(
     tools: &mut Tools<'_>,
 ) -> Result<(), RowsError> {
     let failed = |detail: String, tools: &mut Tools<'_>| {
-        let next = format!("correct the row, then `wellspring snapshot {}`", active.table);
+        let next = format!("correct the row, then {}", snapshot_of(&active.table));
         tools.copies.fail(copy, Left::new(CopyReason::RowRefused, detail, next));
         Ok(())
     };

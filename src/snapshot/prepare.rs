@@ -12,6 +12,7 @@ use crate::postgres::PgError;
 use crate::postgres::holder::{Holder, Unlocked};
 use crate::reason::CopyReason;
 use crate::table::TableName;
+use crate::table::typed::{in_sql, snapshot_of};
 use std::time::Duration;
 
 /// How long to wait for the lock of a table. Other sessions queue behind us meanwhile, so that it
@@ -90,7 +91,7 @@ async fn ready(holder: &mut Holder, table: &mut TablePlan) -> Result<Option<Left
 /// The reason and the next step for a table that the server refuses to read.
 #[must_use]
 pub fn refused(table: &TableName, error: &PgError) -> Left {
-    let again = format!("then `wellspring snapshot {table}` copies it");
+    let again = format!("then {} copies it", snapshot_of(&table.to_string()));
     let (detail, state) = match error {
         // The message of a data exception quotes the value, which must not be shown.
         PgError::Server { call, object, source } if source.sqlstate.starts_with("22") => (
@@ -107,7 +108,10 @@ pub fn refused(table: &TableName, error: &PgError) -> Left {
             format!("give the role BYPASSRLS (row security would hide rows), {again}")
         }
         Some("42501") => {
-            format!("GRANT SELECT ON {table} to the role (the whole table, not columns), {again}")
+            format!(
+                "GRANT SELECT ON {} to the role (the whole table, not columns), {again}",
+                in_sql(&table.to_string())
+            )
         }
         Some("42P01") => format!(
             "it is not there any more: take it out of tables.include, or make it again; {again}"
@@ -145,6 +149,6 @@ pub fn left(reason: &str, detail: String, table: &TableName) -> Left {
     Left {
         reason: reason.to_owned(),
         detail,
-        next: format!("`wellspring snapshot {table}` copies it"),
+        next: format!("{} copies it", snapshot_of(&table.to_string())),
     }
 }

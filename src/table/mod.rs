@@ -8,6 +8,7 @@ mod kind;
 pub mod names;
 pub mod selection;
 mod source_type;
+pub mod typed;
 pub mod value;
 
 pub use default::{DefaultText, default_text};

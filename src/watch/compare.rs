@@ -8,6 +8,7 @@ use super::finding::{Code, Finding};
 use super::fingerprint::{Fingerprint, Part, Publication, Relation};
 use super::rules::{Rule, Rules};
 use crate::postgres::publication::add_sql;
+use crate::table::typed::{in_sql, snapshot_of};
 
 /// Finds what happened between two looks, table by table. A table that is captured only at the later
 /// look is no finding.
@@ -116,7 +117,7 @@ impl<'a> Comparison<'a> {
         }
         let detail = format!("publication `{}` {}", now.name, what.join(" and "));
         let next = "set the publication's options as they were, then run `wellspring slot accept`; \
-                    copy the tables in question with `wellspring snapshot`";
+                    copy the tables in question with `wellspring snapshot TABLE`";
         self.find(Code::PublicationAltered, None, detail, next.to_owned());
     }
 
@@ -158,7 +159,7 @@ impl<'a> Comparison<'a> {
                 before.namespace
             );
             let next = "nothing, if only rights were granted and revoked; if the schema was renamed and renamed back, \
-                        copy its tables with `wellspring snapshot`";
+                        copy its tables with `wellspring snapshot TABLE`";
             self.find(Code::NamespaceAltered, Some(before), detail, next.to_owned());
         }
         Some(now)
@@ -336,14 +337,14 @@ fn estimate(part: &Part) -> String {
 }
 
 fn copy(table: &Relation) -> String {
-    format!("copy the table again with `wellspring snapshot {}`", table.table())
+    format!("copy the table again with {}", snapshot_of(&table.table().to_string()))
 }
 
 fn accept_and_copy(table: Option<&Relation>) -> String {
     match table {
         Some(table) => format!("run `wellspring slot accept`, then {}", copy(table)),
         None => {
-            "run `wellspring slot accept`, then copy the captured tables with `wellspring snapshot`"
+            "run `wellspring slot accept`, then copy the captured tables with `wellspring snapshot TABLE`"
                 .to_owned()
         }
     }
@@ -351,5 +352,5 @@ fn accept_and_copy(table: Option<&Relation>) -> String {
 
 /// The statement that works for every table. An index that identifies rows costs less.
 fn give_identity(name: &str) -> String {
-    format!("add a primary key, or run ALTER TABLE {name} REPLICA IDENTITY FULL")
+    format!("add a primary key, or run ALTER TABLE {} REPLICA IDENTITY FULL", in_sql(name))
 }
