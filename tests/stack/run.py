@@ -32,6 +32,7 @@ import scenarios_held  # noqa: E402
 import scenarios_operations  # noqa: E402
 import scenarios_pressure  # noqa: E402
 import scenarios_security  # noqa: E402
+import scenarios_shapes  # noqa: E402
 import scenarios_snapshot  # noqa: E402
 import scenarios_stops  # noqa: E402
 import scenarios_storms  # noqa: E402
@@ -72,7 +73,7 @@ def main():
               + scenarios_detach.SCENARIOS + scenarios_operations.SCENARIOS + scenarios_security.SCENARIOS
               + scenarios_canary.SCENARIOS + scenarios_dropin.SCENARIOS + scenarios_pressure.SCENARIOS
               + scenarios_held.SCENARIOS + scenarios_halts.SCENARIOS + scenarios_halts_server.SCENARIOS
-              + scenarios_stops.SCENARIOS + scenarios_storms.SCENARIOS)
+              + scenarios_stops.SCENARIOS + scenarios_storms.SCENARIOS + scenarios_shapes.SCENARIOS)
     chosen = {s.__name__.replace("_", "-"): s for s in scenes}
     if options.list:
         for name, scenario in chosen.items():
