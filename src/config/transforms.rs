@@ -11,7 +11,7 @@ use crate::table::names::{NameList, NameOf};
 use crate::transform::fields::{Edit, Fields, Of};
 use crate::transform::headers::Headers;
 use crate::transform::logical::Logical;
-use crate::transform::outbox::{Outbox, Updates};
+use crate::transform::outbox::{Expand, Outbox, Updates};
 use crate::transform::unwrap::{Added, Deletes, Unwrap};
 use crate::transform::{Chain, Condition, Link, Transform};
 
@@ -270,6 +270,13 @@ fn outbox(at: &mut At<'_, '_>) -> Option<Transform> {
     let updates = at.key("updates");
     let words = [("warn", Updates::Warn), ("halt", Updates::Halt)];
     let updates = at.reader.or(&updates, value::one_of(&words), "warn");
+    let expand = at.flag("expand_json", false);
+    let nulls = at.key("json_nulls");
+    let words = [("ignore", false), ("optional_bytes", true)];
+    let nulls = at.reader.or(&nulls, value::one_of(&words), "ignore");
+    let empty_lists = at.key("json_empty_lists");
+    let words = [("ignore", false), ("optional_string", true)];
+    let empty_lists = at.reader.or(&empty_lists, value::one_of(&words), "ignore");
     let topics_max = at.key("topics_max");
     let topics_max = at.reader.or(&topics_max, value::count(1, 10_000), "1000");
     let (mut headers, mut fields) = (Vec::new(), Vec::new());
@@ -295,6 +302,8 @@ fn outbox(at: &mut At<'_, '_>) -> Option<Transform> {
     }
     let topic = at.read_replace(("regex", &regex?), ("replacement", &replacement?))?;
     let topics_max = usize::try_from(topics_max?).ok()?;
+    let (nulls, empty_lists) = (nulls?, empty_lists?);
+    let expand = expand?.then_some(Expand { nulls, empty_lists });
     let (route, id, key, payload, updates) = (route?, id?, key?, payload?, updates?);
     Some(Transform::Outbox(Box::new(Outbox {
         route,
@@ -304,6 +313,7 @@ fn outbox(at: &mut At<'_, '_>) -> Option<Transform> {
         payload,
         headers,
         fields,
+        expand,
         updates,
         topics_max,
     })))

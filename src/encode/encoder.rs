@@ -77,6 +77,12 @@ pub enum EncodeError {
         "route a row of {table}: column `{column}` makes more than {max} topics, which topics_max allows"
     )]
     RoutesFull { table: String, column: String, max: usize },
+    /// The payloads that are expanded have more outlines than there may be plans.
+    #[error(
+        "route a row of {table}: the JSON documents of column `{column}` have more than {max} forms; \
+         names of fields that are data make a form each; set expand_json = false"
+    )]
+    OutlinesFull { table: String, column: String, max: usize },
     /// A row of an outbox was updated.
     #[error("route a row of {table}: an update is no event, and `updates` is \"halt\"")]
     RoutedUpdate { table: String },

@@ -9,6 +9,7 @@ mod avro_text;
 mod beside;
 mod column;
 mod connect_text;
+mod document;
 mod encoder;
 mod envelope;
 mod filter;

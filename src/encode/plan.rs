@@ -112,12 +112,12 @@ impl Planner {
         self.draft_by(table, None)
     }
 
-    /// What the records of a routed table look like where its route has this value.
+    /// What the records of a routed table look like for rows with this route.
     ///
     /// # Errors
     /// See [`Planner::draft`].
-    pub fn routed(&self, router: &Router, value: &str) -> Result<Draft, PlanError> {
-        self.draft_by(&router.table, Some(value))
+    pub fn routed(&self, router: &Router, route: &str) -> Result<Draft, PlanError> {
+        self.draft_by(&router.table, Some(route))
     }
 
     fn draft_by(&self, table: &Table, route: Option<&str>) -> Result<Draft, PlanError> {

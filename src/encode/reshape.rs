@@ -46,11 +46,11 @@ impl Planner {
         let fault = |transform| PlanError::Transform { table: name.to_string(), transform };
         let mut router = None;
         if let (Some(outbox), None) = (config.transforms.outbox(name), route) {
-            let place = config.transforms.route_place(name, described.shape(Kind::Create));
-            let place = place
+            let places = config.transforms.route_places(name, described.shape(Kind::Create));
+            let places = places
                 .map_err(fault)?
                 .unwrap_or_else(|| unreachable!("the outbox router of {name} was found before"));
-            router = Some(Router::new(outbox, place, &original)?);
+            router = Some(Router::new(outbox, places, &original)?);
         }
         let mut shapes = Vec::new();
         for kind in Kind::ALL {

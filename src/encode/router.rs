@@ -1,7 +1,9 @@
-//! The route of a row: the value of a column that says which plan the row has.
+//! The route of a row: what says which plan the row has. It is the value of a column, and the
+//! outline of the payload where that is expanded.
 //!
-//! A value is checked when it is seen first. No value is told, because values are data.
+//! A route is checked when it is seen first. No value is told, because values are data.
 
+use super::document::Document;
 use super::encoder::EncodeError;
 use super::naming;
 use super::plan::{PlanError, TOPIC_LENGTH_MAX};
@@ -9,22 +11,27 @@ use super::reshape::Original;
 use crate::change::Row;
 use crate::pgoutput::Cell;
 use crate::table::{Table, TableName};
-use crate::transform::outbox::{Outbox, Updates};
+use crate::transform::outbox::{Outbox, Places, Updates, topic_value, write_route};
+use std::collections::BTreeSet;
+
+/// The most plans that the rows of a table may have. A plan takes some kilobytes, and each outline
+/// of a payload has one and a version in the registry.
+const PLANS_MAX: usize = 10_000;
 
 /// How the rows of one version of a table are routed.
 #[derive(Debug)]
 pub struct Router {
     /// The table as the catalog described it.
     pub(super) table: Table,
-    place: usize,
+    places: Places,
     outbox: Outbox,
 }
 
 /// Where a row goes.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Route<'a> {
-    /// To the topic of this value.
-    To(&'a str),
+pub enum Route {
+    /// By the plan of its route.
+    Found,
     /// Nowhere: it is no event.
     Nowhere,
     /// Nowhere, which the operator should know.
@@ -34,15 +41,19 @@ pub enum Route<'a> {
 impl Router {
     pub(super) fn new(
         outbox: &Outbox,
-        place: usize,
+        places: Places,
         original: &Original,
     ) -> Result<Self, PlanError> {
-        let rule = original.table.fields.get(place);
-        if rule.is_some_and(|rule| rule.mask.is_some()) {
+        let is_masked =
+            |place: usize| original.table.fields.get(place).is_some_and(|rule| rule.mask.is_some());
+        if is_masked(places.route) {
             let (table, column) = (original.described.name.to_string(), outbox.route.clone());
             return Err(PlanError::MaskedRoute { table, column });
         }
-        Ok(Router { table: original.described.clone(), place, outbox: outbox.clone() })
+        // What stands for a masked payload is no document.
+        let payload = places.payload.filter(|place| !is_masked(*place));
+        let places = Places { payload, ..places };
+        Ok(Router { table: original.described.clone(), places, outbox: outbox.clone() })
     }
 
     /// The table whose rows are routed.
@@ -51,11 +62,11 @@ impl Router {
         &self.table.name
     }
 
-    /// The route of a row.
+    /// Writes the route of a row to `route`, in place of what is there.
     ///
     /// # Errors
     /// The route is null, or the row is an update and those are refused.
-    pub fn of<'a>(&self, row: &Row<'a>) -> Result<Route<'a>, EncodeError> {
+    pub fn of(&self, row: &Row<'_>, route: &mut String) -> Result<Route, EncodeError> {
         let new = match row {
             Row::Insert { new } | Row::Read { new } => *new,
             Row::Update { .. } if self.outbox.updates == Updates::Halt => {
@@ -64,11 +75,20 @@ impl Router {
             Row::Update { .. } => return Ok(Route::Unexpected),
             Row::Delete { .. } | Row::Truncate => return Ok(Route::Nowhere),
         };
-        match new.cells().nth(self.place) {
-            Some(Cell::Text(value)) => match std::str::from_utf8(value) {
-                Ok(value) => Ok(Route::To(value)),
-                Err(_) => Err(self.no_topic()),
-            },
+        route.clear();
+        match new.cells().nth(self.places.route) {
+            Some(Cell::Text(value)) => {
+                let value = std::str::from_utf8(value).map_err(|_| self.no_topic())?;
+                let payload = self.places.payload.and_then(|place| new.cells().nth(place));
+                let outline = match (payload, self.outbox.expand) {
+                    (Some(Cell::Text(text)), Some(rules)) => {
+                        Document::expandable(text).and_then(|document| document.outline(rules))
+                    }
+                    _ => None,
+                };
+                write_route(value, outline.as_ref(), route);
+                Ok(Route::Found)
+            }
             Some(Cell::Null | Cell::Unchanged | Cell::Binary(_)) | None => {
                 let (table, column) = self.names();
                 Err(EncodeError::RouteMissing { table, column })
@@ -76,16 +96,25 @@ impl Router {
         }
     }
 
-    /// Checks a value that is new, where this many are known already.
+    /// Checks a route that is new, where these are known already.
     ///
     /// # Errors
-    /// The value makes no name of a topic, or there are too many topics.
-    pub fn check(&self, value: &str, known: usize) -> Result<(), EncodeError> {
-        let topic = self.outbox.topic.apply(value);
+    /// The route makes no name of a topic, or there are too many topics or outlines.
+    pub fn check<'a>(
+        &self,
+        route: &str,
+        known: impl ExactSizeIterator<Item = &'a str>,
+    ) -> Result<(), EncodeError> {
+        let topic = self.outbox.topic.apply(topic_value(route));
         if topic.is_empty() || topic.len() > TOPIC_LENGTH_MAX || naming::topic(&topic) != topic {
             return Err(self.no_topic());
         }
-        if known >= self.outbox.topics_max {
+        if known.len() >= PLANS_MAX.max(self.outbox.topics_max) {
+            let (table, column) = (self.table.name.to_string(), self.outbox.payload.clone());
+            return Err(EncodeError::OutlinesFull { table, column, max: PLANS_MAX });
+        }
+        let values: BTreeSet<&str> = known.map(topic_value).collect();
+        if values.len() >= self.outbox.topics_max && !values.contains(topic_value(route)) {
             let (table, column) = self.names();
             return Err(EncodeError::RoutesFull { table, column, max: self.outbox.topics_max });
         }

@@ -6,6 +6,7 @@
 
 use super::beside::{Counted, push_block};
 use super::column::{ColumnPlan, Key, KeyColumn};
+use super::document::Document;
 use super::encoder::{EncodeError, Slot, Span};
 use super::envelope::{self, Step};
 use super::form::{Form, HeaderText, Union};
@@ -80,6 +81,8 @@ pub(super) struct Writer<'a, F> {
     pub(super) out: &'a mut Vec<u8>,
     tools: &'a mut Tools,
     pub(super) counted: &'a mut Counted,
+    /// The payload of the row, if it is expanded and was read.
+    pub(super) document: Option<Document>,
     form: std::marker::PhantomData<F>,
 }
 
@@ -91,7 +94,8 @@ impl<'a, F: Form> Writer<'a, F> {
         out: &'a mut Vec<u8>,
         (tools, counted): (&'a mut Tools, &'a mut Counted),
     ) -> Self {
-        Writer { plan, context, now, out, tools, counted, form: std::marker::PhantomData }
+        let (document, form) = (None, std::marker::PhantomData);
+        Writer { plan, context, now, out, tools, counted, document, form }
     }
 
     /// An update: `u`, or, where it changes the key, delete, tombstone and create.

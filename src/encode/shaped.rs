@@ -11,6 +11,7 @@ use super::plan_error::PlanError;
 use super::schema::{Base, Schema};
 use super::{Config, Format};
 use crate::table::ReplicaIdentity;
+use crate::transform::outline::Source;
 use crate::transform::shape::{Kind, Literal, Meta, Node, Part, Shape, Side};
 
 /// The records of a table, by their kind.
@@ -63,6 +64,7 @@ pub(super) enum Gap {
     /// Bytes that are the same in each record.
     Constant(Box<[u8]>),
     Column(Box<ColumnGap>),
+    Document(Box<DocumentGap>),
     Meta(Meta, Union),
 }
 
@@ -78,6 +80,15 @@ pub(super) struct ColumnGap {
     pub null: Option<Box<[u8]>>,
     /// What is written for every other value.
     pub masked: Option<Box<[u8]>>,
+}
+
+/// A value of a JSON document.
+#[derive(Debug)]
+pub(super) struct DocumentGap {
+    pub source: Source,
+    /// The fields that lead to the value.
+    pub path: Vec<String>,
+    pub schema: Schema,
 }
 
 /// What stands before and after a key or value.
@@ -216,6 +227,10 @@ impl Compiler<'_> {
                 F::struct_close(&mut script.pending);
             }
             Node::Column { .. } => self.column::<F>(schema, node, None, in_key, script)?,
+            Node::Document { source, path } => {
+                let (path, schema) = (path.clone(), schema.clone());
+                script.push(Gap::Document(Box::new(DocumentGap { source: *source, path, schema })));
+            }
             Node::Meta(meta) => script.push(Gap::Meta(*meta, union)),
             Node::Masked(inner, literal) => match &**inner {
                 Node::Column { .. } => {

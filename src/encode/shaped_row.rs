@@ -1,15 +1,17 @@
 //! The row path of transformed tables: a change becomes the records that its scripts say.
 
 use super::beside::{Counted, push_block, push_id};
+use super::document::{Document, UNFIT};
 use super::encoder::{EncodeError, Slot, Span};
 use super::envelope;
 use super::form::{Form, HeaderText, Union};
 use super::header::HeaderValue;
 use super::row::{Image, Writer};
-use super::shaped::{ColumnGap, Gap, HeaderScript, Scripts, Shaped, Whole};
+use super::shaped::{ColumnGap, DocumentGap, Gap, HeaderScript, Scripts, Shaped, Whole};
 use crate::change::{Context, Marker};
 use crate::pgoutput::Cell;
-use crate::transform::shape::{Kind, Meta, Side};
+use crate::transform::outline::Source;
+use crate::transform::shape::{Base, Kind, Meta, Side};
 
 /// The rows of a change, as far as it has them.
 #[derive(Clone, Copy)]
@@ -119,6 +121,8 @@ impl<F: Form> Writer<'_, F> {
             [Gap::Column(gap)] => {
                 gap.null.is_none() && matches!(cell(gap, images), None | Some(Cell::Null))
             }
+            // A null in a document has a field of bytes, or none.
+            [Gap::Document(gap)] => gap.schema.base == Base::Bytes,
             [Gap::Meta(meta, _)] => match meta {
                 Meta::Snapshot => context.marker == Marker::Streamed,
                 Meta::Lsn => context.marker == Marker::Incremental,
@@ -140,6 +144,7 @@ impl<F: Form> Writer<'_, F> {
             match gap {
                 Gap::Constant(bytes) => self.out.extend_from_slice(bytes),
                 Gap::Column(gap) => self.column::<G>(gap, images)?,
+                Gap::Document(gap) => self.document::<G>(gap, images)?,
                 Gap::Meta(meta, union) => self.meta::<G>(*meta, *union),
             }
         }
@@ -165,6 +170,29 @@ impl<F: Form> Writer<'_, F> {
             (Some(cell), ..) => return self.cell::<G>(gap.index, &gap.plan, cell),
         }
         Ok(())
+    }
+
+    /// Writes a value of a document, which is read once for a row.
+    fn document<G: Form>(
+        &mut self,
+        gap: &DocumentGap,
+        images: Images<'_, '_>,
+    ) -> Result<(), EncodeError> {
+        let Source::Column(index) = gap.source;
+        if self.document.is_none() {
+            self.document = match images.new.and_then(|image| image.cell(index, true)) {
+                Some(Cell::Text(text)) => Document::expandable(text),
+                _ => None,
+            };
+        }
+        let document = self.document.as_ref().ok_or(UNFIT);
+        let written =
+            document.and_then(|found| found.at(&gap.path).write::<G>(&gap.schema, self.out));
+        written.map_err(|source| EncodeError::Value {
+            table: self.plan.table.to_string(),
+            column: self.plan.column(index).unwrap_or_default().to_owned(),
+            source,
+        })
     }
 
     fn meta<G: Form>(&mut self, meta: Meta, union: Union) {

@@ -1,6 +1,6 @@
 //! Topics by value: the plans of a table whose rows name their topic.
 //!
-//! The row path finds a plan by the value of the row. A value that is new makes it wait until its
+//! The row path finds a plan by the route of the row. A route that is new makes it wait until its
 //! topic is looked up and its schemas are registered.
 
 use super::{Active, Failure, Outcome, PlanMaker};
@@ -14,19 +14,21 @@ use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// Rows of a routed table whose route has the same value.
+/// Rows of a routed table that have the same route.
 pub struct RouteOf {
     /// `namespace.name` of the table.
     pub table: String,
-    /// The value that these rows have in the column of the route.
-    pub value: String,
+    /// Their route.
+    pub route: String,
 }
 
-/// The plans of a table whose rows name their topic, by the value that names it. They are as many
-/// as `topics_max` allows.
+/// The plans of a table whose rows name their topic, by the route of the rows. The router bounds
+/// their number.
 pub struct Routes {
     router: Arc<Router>,
     known: RefCell<HashMap<Box<str>, Rc<Active>>>,
+    /// The route of the row at hand.
+    route: RefCell<String>,
 }
 
 /// Which plan a row has.
@@ -35,7 +37,7 @@ pub enum Routed {
     Own,
     /// That of its topic.
     To(Rc<Active>),
-    /// That of a topic which is not planned yet, for rows with this value.
+    /// That of a topic which is not planned yet, for rows with this route.
     New(Arc<Router>, String),
     /// None: it is no event.
     Nowhere,
@@ -47,12 +49,12 @@ impl Routes {
     /// No topic is planned yet.
     #[must_use]
     pub fn new(router: Arc<Router>) -> Self {
-        Routes { router, known: RefCell::default() }
+        Routes { router, known: RefCell::default(), route: RefCell::default() }
     }
 
-    /// Takes the plan of the rows with this value.
-    pub fn learn(&self, value: &str, active: Active) {
-        self.known.borrow_mut().insert(value.into(), Rc::new(active));
+    /// Takes the plan of the rows with this route.
+    pub fn learn(&self, route: &str, active: Active) {
+        self.known.borrow_mut().insert(route.into(), Rc::new(active));
     }
 
     /// Whether a plan has this topic's number.
@@ -69,17 +71,18 @@ impl Active {
     #[inline]
     pub fn routed(&self, row: &Row<'_>) -> Result<Routed, EncodeError> {
         let Some(routes) = &self.routes else { return Ok(Routed::Own) };
-        let value = match routes.router.of(row)? {
-            Route::To(value) => value,
+        let mut route = routes.route.borrow_mut();
+        match routes.router.of(row, &mut route)? {
+            Route::Found => {}
             Route::Nowhere => return Ok(Routed::Nowhere),
             Route::Unexpected => return Ok(Routed::Unexpected),
-        };
+        }
         let known = routes.known.borrow();
-        if let Some(active) = known.get(value) {
+        if let Some(active) = known.get(route.as_str()) {
             return Ok(Routed::To(Rc::clone(active)));
         }
-        routes.router.check(value, known.len())?;
-        Ok(Routed::New(Arc::clone(&routes.router), value.to_owned()))
+        routes.router.check(&route, known.keys().map(|known| &**known))?;
+        Ok(Routed::New(Arc::clone(&routes.router), route.clone()))
     }
 
     /// Whether records of the table go to the topic with this number.
@@ -90,24 +93,23 @@ impl Active {
 }
 
 impl PlanMaker {
-    /// Plans the topic of the rows of a routed table whose route has this value, however long it
-    /// takes.
+    /// Plans the topic of the rows of a routed table that have this route, however long it takes.
     ///
     /// # Errors
     /// None today: the lookup asks no Postgres.
     pub async fn route(
         mut self,
         router: Arc<Router>,
-        value: String,
+        route: String,
     ) -> (Self, Result<Outcome, PgError>) {
-        let name = match self.planner.routed(&router, &value) {
+        let name = match self.planner.routed(&router, &route) {
             Ok(draft) => format!("{} to {}", router.table(), draft.topic),
             Err(_) => router.table().to_string(), // the draft below fails with the same error
         };
-        let draft = |planner: &Planner| planner.routed(&router, &value);
+        let draft = |planner: &Planner| planner.routed(&router, &route);
         // The type says that no failure ends the tries.
         let Ok(ready) = self.until_ready(&name, draft, Ok::<Failure, Infallible>).await;
-        let of = RouteOf { table: router.table().to_string(), value };
+        let of = RouteOf { table: router.table().to_string(), route };
         (self, Ok(Outcome::Routed(ready, of)))
     }
 }

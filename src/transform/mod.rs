@@ -15,6 +15,7 @@ pub mod headers;
 pub mod logical;
 pub mod naming;
 pub mod outbox;
+pub(crate) mod outline;
 pub mod reroute;
 pub(crate) mod shape;
 #[cfg(test)]
@@ -26,7 +27,7 @@ use crate::table::names::NameList;
 use fields::Fields;
 use headers::Headers;
 use logical::Logical;
-use outbox::Outbox;
+use outbox::{Outbox, Places};
 use reroute::Replace;
 use shape::{Kind, Shape};
 use unwrap::Unwrap;
@@ -226,20 +227,20 @@ impl Chain {
         })
     }
 
-    /// The place in a table of the column that makes the topics of its records. `shape` is that of
-    /// an inserted row.
-    pub(crate) fn route_place(
+    /// The places in a table of the columns that say which plan a row has. `shape` is that of an
+    /// inserted row.
+    pub(crate) fn route_places(
         &self,
         table: &TableName,
         shape: Shape,
-    ) -> Result<Option<usize>, TransformError> {
+    ) -> Result<Option<Places>, TransformError> {
         let mut shape = Some(shape);
         for (number, link) in (1..).zip(&self.links).filter(|(_, link)| link.is_for(table)) {
             let name = link.name;
             let at = |source| TransformError { number, name, source };
             let Some(known) = shape else { return Ok(None) };
             if let Transform::Outbox(outbox) = &link.transform {
-                return outbox.place(&known).map(Some).map_err(at);
+                return outbox.places(&known).map(Some).map_err(at);
             }
             if link.when.as_ref().is_some_and(|(when, negate)| when.holds(&known) == *negate) {
                 shape = Some(known);
@@ -251,7 +252,7 @@ impl Chain {
     }
 
     /// The shape of a table's records of one kind after all transforms; none where they are
-    /// dropped. `route` is the value of the column that makes the topic.
+    /// dropped. `route` is what [`outbox::write_route`] has written for the row.
     pub(crate) fn apply(
         &self,
         table: &TableName,

@@ -3,6 +3,7 @@
 //! A shape belongs to one kind of record of one version of a table. A transform makes another shape
 //! of it. The encoder compiles the last shape into the plan, so that no row passes through here.
 
+use super::outline::Source;
 use std::borrow::Cow;
 
 /// A schema of Kafka Connect, from which Avro's text and the JSON schema are written.
@@ -135,6 +136,11 @@ pub(crate) enum Node {
         side: Side,
         /// Whether the schema's default takes the place of null, as where Connect reads a field.
         defaults: bool,
+    },
+    /// A value within a JSON document, by the names of the fields that lead to it.
+    Document {
+        source: Source,
+        path: Vec<String>,
     },
     /// What the transaction or the clock says.
     Meta(Meta),

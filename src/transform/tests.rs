@@ -252,6 +252,7 @@ fn outbox(fields: &[(&str, &str)]) -> Outbox {
         payload: "v".to_owned(),
         headers: pairs(&[("v", "kind")]),
         fields: pairs(fields),
+        expand: None,
         updates: Updates::Warn,
         topics_max: 1,
     }
@@ -292,7 +293,7 @@ fn fields_beside_the_payload_make_a_struct_of_the_route() {
 fn a_route_is_a_column_of_text() {
     let of = |route: &str| {
         let outbox = Outbox { route: route.to_owned(), ..outbox(&[]) };
-        outbox.place(&shape(Kind::Create))
+        outbox.places(&shape(Kind::Create))
     };
     assert!(matches!(of("no"), Err(TransformFault::NoField { .. })));
     assert!(matches!(of("id"), Err(TransformFault::NotText { .. })));

@@ -126,7 +126,12 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
          the stream with `updates = \"halt\"`. Topics are made by the rules for topics when the first row goes to them, \
          and no more than `topics_max` (1000) of a table. A route that is NULL or makes no topic's name halts the \
          stream. Events with the same new key stay in order within a topic. `wellspring snapshot` does not copy an \
-         outbox. JSON payloads are not expanded.",
+         outbox. With `expand_json = true` a payload that is a JSON object becomes a struct, whose schema is inferred as \
+         Debezium infers it: a number without a point is an int or a long, every other number is a double. Each form \
+         of payload registers a version of the schema, so names of fields must not be data. Nulls \
+         (`json_nulls = \"optional_bytes\"`) and empty lists (`json_empty_lists = \"optional_string\"`) have no field \
+         otherwise. A payload stays a text if it is no object, if a list holds different types, or if a whole number \
+         is beyond 64 bits.",
         "type = \"outbox\"\ntables = [\"public.orders\"]\nroute = \"customer\"\nevent_key = \"id\"\n\
          payload = \"note\"\nplacement = [\"total:header\"]",
     ),
@@ -159,7 +164,7 @@ one table two topics or two schemas are refused before the first record.
 - With `deletes = \"tombstone\"` the record of a delete has no value in every format. Debezium with the JSON converter
   writes the text `null` there, which a compacted topic would keep.
 - `route.by.field` and the dropping of fields by a header (`unwrap`), `TimestampRouter`, `Cast`, `TimestampConverter`,
-  the outbox router's timestamp, schema version, tombstones on empty payload and expansion of JSON, and conditions in a
+  the outbox router's timestamp, schema version and tombstones on empty payload, and conditions in a
   scripting language have no counterpart.
 
 ## The records of the examples
@@ -240,7 +245,9 @@ fn records(config: &config::Checked, table: &Table) -> Result<Vec<String>, PlanE
     let planner = Planner::new(config.encode.clone(), "app", "run", 1);
     let mut plan = planner.draft(table)?.into_plan(Ids::default());
     if let Some(router) = plan.router().cloned() {
-        plan = planner.routed(&router, "ann")?.into_plan(Ids::default());
+        let (mut route, wire) = (String::new(), inserted(&FIRST));
+        router.of(&row(&wire), &mut route).unwrap();
+        plan = planner.routed(&router, &route)?.into_plan(Ids::default());
     }
     let mut encoder = Encoder::new();
     let mut lines = Vec::new();
@@ -350,19 +357,56 @@ fn a_route_that_names_no_topic_is_refused_without_its_value() {
     let plan = planner.draft(&orders(ReplicaIdentity::Full)).unwrap().into_plan(Ids::default());
     let router = plan.router().unwrap();
     let route = |customer| {
-        let wire = inserted(&[Some("7"), customer, None, None]);
-        router.of(&row(&wire)).map(|route| format!("{route:?}")).map_err(|error| error.to_string())
+        let (wire, mut route) = (inserted(&[Some("7"), customer, None, None]), String::new());
+        let found = router.of(&row(&wire), &mut route).map_err(|error| error.to_string());
+        found.map(|found| (found, route))
     };
-    assert_eq!(route(Some("ann")), Ok("To(\"ann\")".to_owned()));
+    assert_eq!(route(Some("ann")), Ok((Route::Found, "ann".to_owned())));
     let null = route(None).unwrap_err();
     assert!(null.contains("public.orders") && null.contains("`customer`"), "{null}");
-    assert_eq!(router.check("ann", 1), Ok(()));
-    let full = router.check("ann", 2).unwrap_err().to_string();
+    assert_eq!(router.check("ann", ["bob"].into_iter()), Ok(()));
+    assert_eq!(router.check("ann\0{}", ["ann", "bob"].into_iter()), Ok(()), "not a new topic");
+    let full = router.check("ann", ["bob", "eve"].into_iter()).unwrap_err().to_string();
     assert!(full.contains("more than 2 topics"), "{full}");
     for faulty in ["a b", "ä", &"x".repeat(250)] {
-        let error = router.check(faulty, 0).unwrap_err().to_string();
+        let error = router.check(faulty, [].into_iter()).unwrap_err().to_string();
         assert!(error.contains("`customer`") && !error.contains(faulty), "{error}");
     }
+}
+
+#[test]
+fn a_json_payload_is_written_as_its_struct() {
+    let expanded = |format: &str, payload: Option<&str>| {
+        let registry = "\n\n[registry]\nurl = \"http://127.0.0.1:1\"";
+        let toml =
+            format!("{OUTBOX}\nexpand_json = true{}", if format == "avro" { registry } else { "" });
+        let planner = Planner::new(settings_in(format, &toml).encode, "app", "run", 1);
+        let plan = planner.draft(&orders(ReplicaIdentity::Full)).unwrap().into_plan(Ids::default());
+        let router = plan.router().unwrap();
+        let (wire, mut route) = (inserted(&[Some("7"), Some("ann"), payload, None]), String::new());
+        router.of(&row(&wire), &mut route).unwrap();
+        let draft = planner.routed(router, &route).unwrap();
+        let (topic, schema) = (draft.topic.clone(), draft.value.text.clone());
+        let mut encoder = Encoder::new();
+        encoder.row(&draft.into_plan(Ids::default()), &CONTEXT, &row(&wire), 0).unwrap();
+        let value = encoder.records().next().unwrap().value.unwrap().to_vec();
+        (topic, schema, value)
+    };
+    let json = |payload| String::from_utf8(expanded("json", payload).2).unwrap();
+    let document = r#"{"total":5,"lines":[{"sku":"a"}],"ok":true,"no":null}"#;
+    assert_eq!(json(Some(document)), r#"{"total":5,"lines":[{"sku":"a"}],"ok":true}"#);
+    assert_eq!(json(Some("{no json")), r#""{no json""#);
+    let (topic, schema, value) = expanded("avro", Some(document));
+    assert_eq!(topic, "outbox.event.ann");
+    assert!(
+        schema.starts_with(r#"["null",{"type":"record","name":"note","fields":[{"name":"total""#)
+    );
+    let apache = apache_avro::Schema::parse_str(&schema).unwrap();
+    let reader = apache_avro::reader::datum::GenericDatumReader::builder(&apache).build().unwrap();
+    let mut bytes = &value[5..];
+    let read = serde_json::Value::try_from(reader.read_value(&mut bytes).unwrap()).unwrap();
+    assert!(bytes.is_empty());
+    assert_eq!(read["lines"][0]["sku"], "a", "{read}");
 }
 
 #[test]
@@ -372,7 +416,8 @@ fn a_routed_update_is_no_event_or_is_refused() {
         let plan = planner.draft(&orders(ReplicaIdentity::Full)).unwrap().into_plan(Ids::default());
         let wire = inserted(&FIRST);
         let Row::Insert { new } = row(&wire) else { panic!() };
-        let updated = plan.router().unwrap().of(&Row::Update { old: None, new });
+        let updated =
+            plan.router().unwrap().of(&Row::Update { old: None, new }, &mut String::new());
         updated.map(|route| route == Route::Unexpected)
     };
     assert_eq!(route(""), Ok(true));

@@ -16,7 +16,7 @@ pub(super) enum Waiting {
 impl Runner {
     /// Takes the plan of a topic. The rows that wait for it go on.
     pub(super) fn route_planned(&mut self, waiting: Waiting, outcome: Outcome) {
-        let Outcome::Routed(ready, RouteOf { table, value }) = outcome else {
+        let Outcome::Routed(ready, RouteOf { table, route }) = outcome else {
             unreachable!("`PlanMaker::route` returns no other outcome")
         };
         self.reporter.route_planned(&table, &ready);
@@ -30,12 +30,12 @@ impl Runner {
             Waiting::Copy(table) => {
                 self.reporter.trouble_over();
                 if let Some(copying) = &mut self.first_copy.copying {
-                    copying.routed(table, &value, active);
+                    copying.routed(table, &route, active);
                 }
             }
             Waiting::Row(slot) => {
                 if let Some(live) = &mut self.live {
-                    live.rows.routed(slot, &value, active);
+                    live.rows.routed(slot, &route, active);
                 }
             }
         }

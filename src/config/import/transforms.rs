@@ -48,6 +48,9 @@ const NAMED: &[(&str, &str, &str)] = &[
     ("outbox", "table.field.event.key", "event_key"),
     ("outbox", "table.field.event.payload", "payload"),
     ("outbox", "table.fields.additional.placement", "placement"),
+    ("outbox", "table.expand.json.payload", "expand_json"),
+    ("outbox", "table.json.payload.null.behavior", "json_nulls"),
+    ("outbox", "table.json.payload.empty.array.behavior", "json_empty_lists"),
 ];
 
 const CONNECT: &str = "org.apache.kafka.connect.transforms.";
@@ -106,7 +109,9 @@ const CLASSES: &[Class] = &[
             ("table.field.event.payload", As::Text),
             ("table.fields.additional.placement", As::List),
             ("table.fields.additional.error.on.missing", As::Only("true")),
-            ("table.expand.json.payload", As::Only("false")),
+            ("table.expand.json.payload", As::Flag),
+            ("table.json.payload.null.behavior", As::Text),
+            ("table.json.payload.empty.array.behavior", As::Text),
             ("table.op.invalid.behavior", As::Only("warn")),
         ],
     },
@@ -358,10 +363,7 @@ mod tests {
         };
         let outbox = "transforms=o\ntransforms.o.type=io.debezium.transforms.outbox.EventRouter\n\
                       transforms.o.table.field.event.timestamp=at\ntransforms.o.table.expand.json.payload=";
-        assert_eq!(
-            refused(&format!("{outbox}true")),
-            ["transforms.o.table.field.event.timestamp", "transforms.o.table.expand.json.payload"]
-        );
+        assert_eq!(refused(&format!("{outbox}true")), ["transforms.o.table.field.event.timestamp"]);
         let unwrap =
             "transforms=u\ntransforms.u.type=io.debezium.transforms.ExtractNewRecordState\n";
         assert_eq!(
