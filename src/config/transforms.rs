@@ -279,7 +279,11 @@ fn outbox(at: &mut At<'_, '_>) -> Option<Transform> {
     let empty_lists = at.reader.or(&empty_lists, value::one_of(&words), "ignore");
     let topics_max = at.key("topics_max");
     let topics_max = at.reader.or(&topics_max, value::count(1, 10_000), "1000");
-    let (mut headers, mut fields) = (Vec::new(), Vec::new());
+    let (time, tombstones) = (at.maybe("timestamp"), at.flag("tombstones", false));
+    let missing = at.key("placement_missing");
+    let words = [("error", false), ("ignore", true)];
+    let missing = at.reader.or(&missing, value::one_of(&words), "error");
+    let (mut headers, mut fields, mut partition) = (Vec::new(), Vec::new(), None);
     for text in at.list("placement")? {
         let parts: Vec<&str> = text.split(':').map(str::trim).collect();
         let (column, place, name) = match parts[..] {
@@ -290,10 +294,13 @@ fn outbox(at: &mut At<'_, '_>) -> Option<Transform> {
         let pair = (column.to_owned(), name.to_owned());
         match place {
             "header" if !column.is_empty() && !name.is_empty() => headers.push(pair),
+            "partition" if !column.is_empty() && partition.is_none() => {
+                partition = Some(column.to_owned());
+            }
             "envelope" if !column.is_empty() && !name.is_empty() => fields.push(pair),
             _ => {
                 let what = format!(
-                    "`{text}` is no placement; write \"column:header\" or \"column:envelope:name\""
+                    "`{text}` is no placement; write \"column:header\", \"column:envelope:name\" or one \"column:partition\""
                 );
                 at.fault("placement", what);
                 return None;
@@ -313,6 +320,10 @@ fn outbox(at: &mut At<'_, '_>) -> Option<Transform> {
         payload,
         headers,
         fields,
+        time: time?,
+        partition,
+        tombstones: tombstones?,
+        missing: missing?,
         expand,
         updates,
         topics_max,

@@ -83,6 +83,17 @@ pub enum EncodeError {
          names of fields that are data make a form each; set expand_json = false"
     )]
     OutlinesFull { table: String, column: String, max: usize },
+    /// The row names a partition that its topic does not have.
+    #[error(
+        "place a row of {table}: its column for the partition names none of the {partitions} that topic `{topic}` has"
+    )]
+    NoPartition { table: String, topic: String, partitions: i32 },
+    /// The time of a record is before the first one that Kafka has.
+    #[error(
+        "encode a row of {table}: its column for the record's time is before 1970-01-01 00:00:00.001, where Kafka's \
+         times begin"
+    )]
+    NoTime { table: String },
     /// A row of an outbox was updated.
     #[error("route a row of {table}: an update is no event, and `updates` is \"halt\"")]
     RoutedUpdate { table: String },
@@ -130,8 +141,20 @@ pub(super) struct Slot {
     pub key: Option<Span>,
     pub value: Option<Span>,
     pub change: Option<(&'static str, Span)>,
-    /// Of a transformed record: its kind, and where its headers begin in the encoder's.
-    pub shaped: Option<(Kind, usize)>,
+    /// Of a transformed record.
+    pub shaped: Option<OfShape>,
+}
+
+/// What a transformed record has in addition.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OfShape {
+    pub kind: Kind,
+    /// Where its headers begin in the encoder's.
+    pub headers: usize,
+    /// Its time in milliseconds since 1970, if it is not that of the sending.
+    pub time: Option<i64>,
+    /// The number of its partition, if the key does not decide.
+    pub partition: Option<i64>,
 }
 
 /// A record that an [`Encoder`] wrote.
@@ -141,6 +164,10 @@ pub struct Record<'a> {
     pub key: Option<&'a [u8]>,
     /// None for a tombstone.
     pub value: Option<&'a [u8]>,
+    /// Its time in milliseconds since 1970. None for the time of the sending.
+    pub time: Option<i64>,
+    /// The number of its partition. None if the key decides.
+    pub partition: Option<i64>,
     change: Option<(&'static str, &'a [u8])>,
     headers: Option<&'a FixedHeaders>,
     in_context: bool,
@@ -278,6 +305,8 @@ impl Encoder {
         self.slots.iter().map(move |slot| Record {
             key: slot.key.map(part),
             value: slot.value.map(part),
+            time: slot.shaped.and_then(|of| of.time),
+            partition: slot.shaped.and_then(|of| of.partition),
             change: slot.change.map(|(name, span)| (name, part(span))),
             headers: self.headers.as_deref(),
             in_context: self.in_context && slot.shaped.is_none(),
@@ -290,8 +319,8 @@ impl Encoder {
 
     fn shaped_of(&self, slot: &Slot) -> ShapedHeaders<'_> {
         let scripts = slot.shaped.zip(self.shaped.as_ref());
-        let found = scripts.and_then(|((kind, from), shaped)| {
-            let names = &shaped.of(kind)?.headers;
+        let found = scripts.and_then(|(of, shaped)| {
+            let (names, from) = (&shaped.of(of.kind)?.headers, of.headers);
             Some((names.as_slice(), self.shaped_headers.get(from..from + names.len())?))
         });
         found.unwrap_or((&[], &[]))

@@ -134,7 +134,7 @@ mod tests {
                 apache_avro::reader::datum::GenericDatumReader::builder(&schema).build().unwrap();
             reader.read_value(&mut &bytes[5..]).unwrap()
         };
-        let value = format!("{:?}", read(&draft.value.text, &value));
+        let value = format!("{:?}", read(&draft.value.as_ref().unwrap().text, &value));
         assert!(value.contains("IN_PROGRESS") && value.contains("a.\\\"b\\\""), "{value}");
         assert!(format!("{:?}", read(&draft.key.unwrap().text, &key)).contains("n1"));
     }

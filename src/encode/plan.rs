@@ -211,7 +211,7 @@ impl Planner {
         &self,
         topic: String,
         key: Option<schema::Schema>,
-        value: schema::Schema,
+        value: impl Into<Option<schema::Schema>>,
         what: What,
     ) -> Draft {
         let format = self.shared.config.format;
@@ -223,7 +223,10 @@ impl Planner {
         Draft {
             key: key
                 .map(|schema| AvroSchema { subject: format!("{topic}-key"), text: text(&schema) }),
-            value: AvroSchema { subject: format!("{topic}-value"), text: text(&value) },
+            value: value.into().map(|schema| AvroSchema {
+                subject: format!("{topic}-value"),
+                text: text(&schema),
+            }),
             topic,
             what,
             router: None,
@@ -242,8 +245,8 @@ pub struct Draft {
     pub topic: String,
     /// The key's schema; none for a table without key.
     pub key: Option<AvroSchema>,
-    /// The value's schema, whose name ends in `.Envelope` for rows.
-    pub value: AvroSchema,
+    /// The value's schema, whose name ends in `.Envelope` for rows. None if no record has a value.
+    pub value: Option<AvroSchema>,
     /// Says which topics the records of a routed table go to. The draft is then of no topic.
     pub router: Option<Arc<Router>>,
     what: What,
@@ -274,7 +277,7 @@ impl Draft {
             frame(config.format, schema.map_or("", |s| &s.text), id)
         };
         let (key_prefix, key_suffix) = frame(self.key.as_ref(), ids.key.unwrap_or(0));
-        let (value_prefix, value_suffix) = frame(Some(&self.value), ids.value);
+        let (value_prefix, value_suffix) = frame(self.value.as_ref(), ids.value);
         let (table, value, key, columns);
         let mut shaped = None;
         match &self.what {

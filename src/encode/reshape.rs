@@ -69,11 +69,10 @@ impl Planner {
         };
         let key = schema(|shape| &shape.key).map_err(|()| divided("key schemas"))?.cloned();
         let value = schema(|shape| &shape.value).map_err(|()| divided("value schemas"))?.cloned();
-        let value = value.unwrap_or_else(|| original.envelope.clone());
         if naming::topic(&topic) != topic || topic.is_empty() || topic.len() > TOPIC_LENGTH_MAX {
             return Err(PlanError::ShapedTopic { table: name.to_string(), topic });
         }
-        let foreign = key.iter().chain([&value]).find_map(foreign_name);
+        let foreign = key.iter().chain(&value).find_map(foreign_name);
         if let Some(found) = foreign.filter(|_| config.format == Format::Avro) {
             return Err(PlanError::NotAvro { table: name.to_string(), name: found.to_owned() });
         }

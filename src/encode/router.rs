@@ -9,9 +9,9 @@ use super::naming;
 use super::plan::{PlanError, TOPIC_LENGTH_MAX};
 use super::reshape::Original;
 use crate::change::Row;
-use crate::pgoutput::Cell;
+use crate::pgoutput::{Cell, Tuple};
 use crate::table::{Table, TableName};
-use crate::transform::outbox::{Outbox, Places, Updates, topic_value, write_route};
+use crate::transform::outbox::{Outbox, Payload, Places, Updates, topic_value, write_route};
 use std::collections::BTreeSet;
 
 /// The most plans that the rows of a table may have. A plan takes some kilobytes, and each outline
@@ -51,7 +51,7 @@ impl Router {
             return Err(PlanError::MaskedRoute { table, column });
         }
         // What stands for a masked payload is no document.
-        let payload = places.payload.filter(|place| !is_masked(*place));
+        let payload = places.payload.filter(|(place, _)| !is_masked(*place));
         let places = Places { payload, ..places };
         Ok(Router { table: original.described.clone(), places, outbox: outbox.clone() })
     }
@@ -79,20 +79,32 @@ impl Router {
         match new.cells().nth(self.places.route) {
             Some(Cell::Text(value)) => {
                 let value = std::str::from_utf8(value).map_err(|_| self.no_topic())?;
-                let payload = self.places.payload.and_then(|place| new.cells().nth(place));
-                let outline = match (payload, self.outbox.expand) {
-                    (Some(Cell::Text(text)), Some(rules)) => {
-                        Document::expandable(text).and_then(|document| document.outline(rules))
-                    }
-                    _ => None,
-                };
-                write_route(value, outline.as_ref(), route);
+                write_route(value, &self.payload(new), route);
                 Ok(Route::Found)
             }
             Some(Cell::Null | Cell::Unchanged | Cell::Binary(_)) | None => {
                 let (table, column) = self.names();
                 Err(EncodeError::RouteMissing { table, column })
             }
+        }
+    }
+
+    /// What the plan of a row has to know of its payload.
+    fn payload(&self, row: Tuple<'_>) -> Payload {
+        let Some((place, is_text)) = self.places.payload else { return Payload::Any };
+        match row.cells().nth(place) {
+            Some(Cell::Text(text)) if is_text => {
+                // What Java's `trim` takes away.
+                if self.outbox.tombstones && text.iter().all(|byte| *byte <= b' ') {
+                    return Payload::Empty;
+                }
+                let outline = self.outbox.expand.and_then(|rules| {
+                    Document::expandable(text).and_then(|document| document.outline(rules))
+                });
+                outline.map_or(Payload::Any, Payload::Document)
+            }
+            Some(Cell::Null) if self.outbox.tombstones => Payload::Empty,
+            _ => Payload::Any,
         }
     }
 

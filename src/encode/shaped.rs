@@ -36,6 +36,10 @@ pub(super) struct Scripts {
     /// None for a tombstone.
     pub value: Option<Whole>,
     pub headers: Vec<(Box<str>, HeaderScript)>,
+    /// The time of the record, with the units of a millisecond.
+    pub time: Option<(Vec<Gap>, i64)>,
+    /// The number of the partition.
+    pub partition: Option<Vec<Gap>>,
 }
 
 /// A key or value.
@@ -156,6 +160,11 @@ impl Compiler<'_> {
                 .map(|it| part(it, value, false))
                 .transpose()?,
             headers: shape.headers.iter().map(header).collect::<Result<_, PlanError>>()?,
+            time: match &shape.time {
+                Some(time) => Some((self.number(&time.part)?, time.units)),
+                None => None,
+            },
+            partition: shape.partition.as_ref().map(|part| self.number(part)).transpose()?,
         })
     }
 
@@ -181,6 +190,11 @@ impl Compiler<'_> {
         F::null(schema.union(), &mut bytes);
         bytes.extend_from_slice(&frame.1);
         Some(bytes.into())
+    }
+
+    /// A number that is no part of the record's bytes, written in digits.
+    fn number(&self, part: &Part) -> Result<Vec<Gap>, PlanError> {
+        self.part::<HeaderValue>(part, &Frame::default(), false)
     }
 
     fn header(&self, part: &Part) -> Result<HeaderScript, PlanError> {

@@ -2,7 +2,7 @@
 
 use super::beside::{Counted, push_block, push_id};
 use super::document::{Document, UNFIT};
-use super::encoder::{EncodeError, Slot, Span};
+use super::encoder::{EncodeError, OfShape, Slot, Span};
 use super::envelope;
 use super::form::{Form, HeaderText, Union};
 use super::header::HeaderValue;
@@ -68,11 +68,23 @@ impl<F: Form> Writer<'_, F> {
             *self.counted = self.counted.next();
         }
         let Some(scripts) = shaped.of(kind) else { return Ok(()) };
+        let time = match &scripts.time {
+            Some((gaps, units)) => self.number(gaps, images)?.map(|time| time / units),
+            None => None,
+        };
+        if time.is_some_and(|millis| millis < 1) {
+            return Err(EncodeError::NoTime { table: self.plan.table.to_string() });
+        }
+        let partition = match &scripts.partition {
+            Some(gaps) => self.number(gaps, images)?,
+            None => None,
+        };
         let headers = written.headers.len();
         self.headers(scripts, images, written.headers)?;
         let key = self.whole::<F>(scripts.key.as_ref(), images)?;
         let value = self.whole::<F>(scripts.value.as_ref(), images)?;
-        written.slots.push(Slot { key, value, change: None, shaped: Some((kind, headers)) });
+        let shaped = Some(OfShape { kind, headers, time, partition });
+        written.slots.push(Slot { key, value, change: None, shaped });
         Ok(())
     }
 
@@ -112,6 +124,18 @@ impl<F: Form> Writer<'_, F> {
             headers.push(span);
         }
         Ok(())
+    }
+
+    /// A number that is no part of the record's bytes; none for null.
+    fn number(&mut self, gaps: &[Gap], images: Images<'_, '_>) -> Result<Option<i64>, EncodeError> {
+        if self.is_null(gaps, images) {
+            return Ok(None);
+        }
+        let (from, to) = self.gaps::<HeaderValue>(gaps, images)?;
+        let digits = self.out.get(from..to).and_then(|digits| std::str::from_utf8(digits).ok());
+        let number = digits.and_then(|digits| digits.parse().ok());
+        self.out.truncate(from);
+        Ok(number)
     }
 
     /// Whether a header's value is null, which has no bytes.

@@ -45,7 +45,8 @@ impl Described<'_> {
         headers.extend(
             context.map(|(name, text)| header(name, Part::text(&String::from_utf8_lossy(text)))),
         );
-        Shape { topic: self.topic.to_owned(), key, value, headers }
+        let topic = self.topic.to_owned();
+        Shape { topic, key, value, headers, time: None, partition: None }
     }
 
     fn key(&self, side: Side) -> Option<Part> {

@@ -33,7 +33,9 @@ pub use follow::{Followed, Follower};
 pub use late::{Late, LateQuestion, LateUnknown, Seen};
 pub use login::Login;
 pub use partitions::PartitionEnd;
-pub use producer::{Delivery, Failed, Headers, Landed, Producer, SendError, Settled, wire_bytes};
+pub use producer::{
+    Address, Delivery, Failed, Headers, Landed, Producer, SendError, Settled, wire_bytes,
+};
 pub use rdkafka::types::RDKafkaErrorCode;
 pub use state::{FileState, State, StateError};
 pub use state_topic::StateTopic;

@@ -165,10 +165,22 @@ pub struct Producer {
     parked: VecDeque<Parked>,
 }
 
+/// Where a record goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Address<'a> {
+    /// The topic that takes the record.
+    pub topic: &'a str,
+    /// The partition of the topic.
+    pub partition: i32,
+    /// The time of the record in milliseconds since 1970. None for the time of the sending.
+    pub time: Option<i64>,
+}
+
 /// A record that waits for a place in librdkafka's queue.
 struct Parked {
     topic: String,
     partition: i32,
+    time: Option<i64>,
     key: Option<Vec<u8>>,
     value: Option<Vec<u8>>,
     headers: Option<OwnedHeaders>,
@@ -225,8 +237,7 @@ impl Producer {
     /// As in [`SendError`]; the record then has no report, and its ticket is free.
     pub fn send<'h>(
         &mut self,
-        topic: &str,
-        partition: i32,
+        to: Address<'_>,
         key: Option<&[u8]>,
         value: Option<&[u8]>,
         headers: Headers<'h, impl Iterator<Item = (&'h str, Option<&'h [u8]>)> + Clone>,
@@ -237,7 +248,7 @@ impl Producer {
         }
         let mut headers = self.headers.own(headers);
         if self.parked.is_empty() {
-            match self.hand_over(topic, partition, key, value, headers, ticket) {
+            match self.hand_over(to, key, value, headers, ticket) {
                 Ok(()) => return Ok(()),
                 Err((SendError::QueueFull, given_back)) => headers = given_back,
                 Err((error, _)) => return Err(error),
@@ -245,8 +256,9 @@ impl Producer {
         }
         let (key, value) = (key.map(<[u8]>::to_vec), value.map(<[u8]>::to_vec));
         self.parked.push_back(Parked {
-            topic: topic.to_owned(),
-            partition,
+            topic: to.topic.to_owned(),
+            partition: to.partition,
+            time: to.time,
             key,
             value,
             headers,
@@ -264,12 +276,11 @@ impl Producer {
 
     #[cold]
     fn hand_over_parked(&mut self) -> bool {
-        while let Some(Parked { topic, partition, key, value, headers, ticket }) =
+        while let Some(Parked { topic, partition, time, key, value, headers, ticket }) =
             self.parked.pop_front()
         {
             match self.hand_over(
-                &topic,
-                partition,
+                Address { topic: &topic, partition, time },
                 key.as_deref(),
                 value.as_deref(),
                 headers,
@@ -280,6 +291,7 @@ impl Producer {
                     self.parked.push_front(Parked {
                         topic,
                         partition,
+                        time,
                         key,
                         value,
                         headers,
@@ -301,8 +313,7 @@ impl Producer {
     /// The record's headers come back with the error.
     fn hand_over(
         &self,
-        topic: &str,
-        partition: i32,
+        to: Address<'_>,
         key: Option<&[u8]>,
         value: Option<&[u8]>,
         headers: Option<OwnedHeaders>,
@@ -310,11 +321,11 @@ impl Producer {
     ) -> Result<(), (SendError, Option<OwnedHeaders>)> {
         let context = self.context();
         let record = BaseRecord {
-            topic,
-            partition: Some(partition),
+            topic: to.topic,
+            partition: Some(to.partition),
             payload: value,
             key,
-            timestamp: None,
+            timestamp: to.time,
             headers,
             delivery_opaque: ticket.0 as usize,
         };

@@ -359,8 +359,10 @@ impl PlanMaker {
                 ids.key = Some(id);
                 listed.push(id);
             }
-            ids.value = self.schema_id(name, &draft.value, &mut unproven).await?;
-            listed.push(ids.value);
+            if let Some(value) = &draft.value {
+                ids.value = self.schema_id(name, value, &mut unproven).await?;
+                listed.push(ids.value);
+            }
         }
         let (name, plan) = (name.to_owned(), draft.into_plan(ids));
         let given = Given { unproven, replaced: std::mem::take(&mut self.replaced) };

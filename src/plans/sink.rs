@@ -2,7 +2,7 @@
 //!
 //! Both report deliveries in the same way, so that the loop does not distinguish them.
 
-use crate::kafka::{self, Delivery, Headers, Landed, Producer, SendError, Settled};
+use crate::kafka::{self, Address, Delivery, Headers, Landed, Producer, SendError, Settled};
 use crate::ledger::{Generation, Ticket};
 use std::io::Write;
 use std::time::Duration;
@@ -186,17 +186,16 @@ impl Sink {
     #[inline]
     pub fn send<'h>(
         &mut self,
-        topic: &str,
-        partition: i32,
+        to: Address<'_>,
         key: Option<&[u8]>,
         value: Option<&[u8]>,
         headers: Headers<'h, impl Iterator<Item = (&'h str, Option<&'h [u8]>)> + Clone>,
         ticket: Ticket,
     ) -> Result<(), SendError> {
         match self {
-            Sink::Kafka(producer) => producer.send(topic, partition, key, value, headers, ticket),
+            Sink::Kafka(producer) => producer.send(to, key, value, headers, ticket),
             Sink::Stdout(Lines { lines, .. }) => {
-                let line = json_line(topic, key, value);
+                let line = json_line(to.topic, key, value);
                 lines.try_send((ticket, line)).map_err(|error| match error {
                     mpsc::error::TrySendError::Full(_) => SendError::QueueFull,
                     mpsc::error::TrySendError::Closed(_) => SendError::Ended,

@@ -4,7 +4,7 @@ use super::refusals::RECORD_FRAMING_BYTES;
 use super::{RowsError, Tools};
 use crate::change::{Context, Row};
 use crate::encode::{self, TooLarge};
-use crate::kafka::Headers;
+use crate::kafka::{Address, Headers};
 use crate::plans::Aside;
 
 /// Bytes of the text buffer that are kept for the next change.
@@ -37,8 +37,7 @@ impl Aside {
         let partition = encode::partition(Some(key), &self.table, self.partitions);
         let ticket = tools.core.next_ticket();
         tools.sink.send(
-            &self.topic,
-            partition,
+            Address { topic: &self.topic, partition, time: None },
             Some(key),
             Some(text),
             Headers::of(std::iter::empty()),

@@ -21,7 +21,7 @@ mod written;
 use beside::Beside;
 pub use error::RowsError;
 use held::held_out;
-use refusals::{Skips, fits, instead, unencodable};
+use refusals::{Skips, fits, instead, partition, unencodable};
 use routed::routed_by;
 pub use signalled::{Signalled, places as signal_places};
 use truncates::{Truncated, truncated};
@@ -32,8 +32,8 @@ use crate::change::{Changes, Context, Position, RelationShape, RelationSlot, Row
 use crate::continuity::detached::{Cause, OnRefusal};
 use crate::continuity::{Halt, Reason};
 use crate::core::Core;
-use crate::encode::{self, Encoder, Router};
-use crate::kafka::Headers;
+use crate::encode::{Encoder, Router};
+use crate::kafka::{Address, Headers};
 use crate::lsn::{Lsn, PgMicros, Xid};
 use crate::metrics::Metrics;
 use crate::pgoutput::{self, CopyRow};
@@ -509,11 +509,10 @@ pub(super) fn records_out(
     }
     for record in encoder.records() {
         let size_bytes = fits(encoder, active, position, &record)?;
-        let partition = encode::partition(record.key, &active.table, active.partitions);
+        let partition = partition(active, position, &record)?;
         let ticket = tools.core.next_ticket();
         tools.sink.send(
-            active.plan.topic(),
-            partition,
+            Address { topic: active.plan.topic(), partition, time: record.time },
             record.key,
             record.value,
             Headers { all: record.headers(), token: record.headers_token() },

@@ -68,13 +68,37 @@ pub(super) fn fits(
     Ok(size_bytes)
 }
 
+/// The partition of a record. It is an error if the record names one that the topic does not have.
+#[inline]
+pub(super) fn partition(
+    active: &Active,
+    position: Position,
+    record: &encode::Record<'_>,
+) -> Result<i32, RowsError> {
+    let Some(number) = record.partition else {
+        return Ok(encode::partition(record.key, &active.table, active.partitions));
+    };
+    match i32::try_from(number) {
+        Ok(partition) if (0..active.partitions).contains(&partition) => Ok(partition),
+        _ => {
+            let (table, topic) = (active.table.to_string(), active.plan.topic().to_owned());
+            let error = EncodeError::NoPartition { table, topic, partitions: active.partitions };
+            Err(unencodable_at(active, position, &error))
+        }
+    }
+}
+
 #[cold]
 pub(super) fn unencodable(
     active: &Active,
     context: &Context<'_>,
     error: &EncodeError,
 ) -> RowsError {
-    let Context { position, .. } = context;
+    unencodable_at(active, context.position, error)
+}
+
+#[cold]
+fn unencodable_at(active: &Active, position: Position, error: &EncodeError) -> RowsError {
     let detail = format!(
         "table {} at commit {} ordinal {}: {}",
         active.table,
@@ -82,7 +106,7 @@ pub(super) fn unencodable(
         position.ordinal,
         Chain(error)
     );
-    let place = Place { table: active.table.to_string(), at: *position, key_hash: None };
+    let place = Place { table: active.table.to_string(), at: position, key_hash: None };
     RowsError::Halt(
         Halt::new(Reason::RowUnencodable, detail).over(position.commit, position.commit).at(place),
     )

@@ -201,7 +201,7 @@ impl World {
 
     fn planned(&self, table: u32) -> Planned {
         let (config, shape) =
-            (Config { format: encode::Format::Json, ..Config::new("p") }, shape(table));
+            (Config { format: crate::encode::Format::Json, ..Config::new("p") }, shape(table));
         let name = format!("s.t{table}");
         if self.state.is_aside(&name) {
             return Planned::Aside(Rc::new(Aside {

@@ -60,6 +60,13 @@ pub enum TransformFault {
     Clash { of: &'static str, field: String },
     #[error("field `{field}` is no text of a column, so it makes no topic")]
     NotText { field: String },
+    #[error(
+        "field `{field}` is no time of a record; a timestamp without time zone is one, unless events.time is \
+         \"connect\" or \"isostring\""
+    )]
+    NotTime { field: String },
+    #[error("field `{field}` is no number of a partition; an integer is one")]
+    NotPartition { field: String },
     #[error("the record is no envelope; no transform before this one may change that")]
     NoEnvelope,
 }
@@ -74,7 +81,9 @@ impl TransformFault {
             | TransformFault::NotFlat { field }
             | TransformFault::NoMask { field }
             | TransformFault::Clash { field, .. }
-            | TransformFault::NotText { field } => Some(field),
+            | TransformFault::NotText { field }
+            | TransformFault::NotTime { field }
+            | TransformFault::NotPartition { field } => Some(field),
             TransformFault::NotStruct { .. }
             | TransformFault::NoValue
             | TransformFault::NoEnvelope => None,

@@ -8,7 +8,7 @@ use super::TransformFault;
 use super::fields::no_field;
 use super::outline::{Outline, Source};
 use super::reroute::Replace;
-use super::shape::{Base, Header, Kind, Node, Part, Schema, Shape};
+use super::shape::{Base, Header, Kind, Node, Part, Schema, Shape, Time};
 use std::borrow::Cow;
 
 /// The header that has the id of the event.
@@ -17,7 +17,8 @@ const ID_HEADER: &str = "id";
 /// The field of the payload in a value that has other fields.
 const PAYLOAD_FIELD: &str = "payload";
 
-/// What stands between the topic's value and the outline in a route. Postgres has it in no text.
+/// What stands between the topic's value and the payload's outline in a route. Nothing follows it
+/// if the payload is empty. Postgres has it in no text.
 const OUTLINE_FOLLOWS: char = '\0';
 
 /// The settings of `outbox`.
@@ -37,6 +38,14 @@ pub struct Outbox {
     pub headers: Vec<(String, String)>,
     /// Columns that stand beside the payload, with the names of the fields.
     pub fields: Vec<(String, String)>,
+    /// The column of the record's time.
+    pub time: Option<String>,
+    /// The column with the number of the partition.
+    pub partition: Option<String>,
+    /// Whether an empty payload makes a record without value.
+    pub tombstones: bool,
+    /// Whether a table may lack the columns of `headers`, `fields` and `partition`.
+    pub missing: bool,
     /// How a payload that is a JSON document is expanded. None if it stays a text.
     pub expand: Option<Expand>,
     /// What is done with an update.
@@ -59,16 +68,29 @@ pub struct Expand {
 pub(crate) struct Places {
     /// The column that makes the topic.
     pub route: usize,
-    /// The column of the payload. None if no payload is expanded.
-    pub payload: Option<usize>,
+    /// The column of the payload, and whether it is a text. None if the topic alone decides.
+    pub payload: Option<(usize, bool)>,
 }
 
-/// Writes the route of an event: the value that makes the topic, and the outline of a payload that
-/// is expanded.
-pub(crate) fn write_route(value: &str, outline: Option<&Outline>, route: &mut String) {
+/// What a plan knows of the payloads of its rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Payload {
+    /// Nothing: they are what the column holds.
+    Any,
+    /// They make records without value.
+    Empty,
+    /// They are documents with this outline.
+    Document(Outline),
+}
+
+/// Writes the route of an event: the value that makes the topic, and what the plan has to know of
+/// the payload.
+pub(crate) fn write_route(value: &str, payload: &Payload, route: &mut String) {
     route.push_str(value);
-    if let Some(outline) = outline {
+    if *payload != Payload::Any {
         route.push(OUTLINE_FOLLOWS);
+    }
+    if let Payload::Document(outline) = payload {
         outline.write(route);
     }
 }
@@ -78,11 +100,16 @@ pub(crate) fn topic_value(route: &str) -> &str {
     route.split_once(OUTLINE_FOLLOWS).map_or(route, |(value, _)| value)
 }
 
-/// The outline in a route.
-fn outline(route: &str) -> Option<Outline> {
-    let (_, text) = route.split_once(OUTLINE_FOLLOWS)?;
-    let outline = Outline::read(text);
-    Some(outline.unwrap_or_else(|| unreachable!("a route has the outline that was written to it")))
+/// The payload in a route.
+fn payload_of(route: &str) -> Payload {
+    match route.split_once(OUTLINE_FOLLOWS) {
+        None => Payload::Any,
+        Some((_, "")) => Payload::Empty,
+        Some((_, text)) => match Outline::read(text) {
+            Some(outline) => Payload::Document(outline),
+            None => unreachable!("a route has the outline that was written to it"),
+        },
+    }
 }
 
 /// What is done with an update of an outbox row, which is no event.
@@ -113,16 +140,27 @@ impl Outbox {
             Ok::<_, TransformFault>(Part { schema: found.schema, node })
         };
         shape.headers.push(Header { name: ID_HEADER.to_owned(), part: field(&self.id)? });
-        for (column, name) in &self.headers {
+        let is_there = |column: &String| !self.missing || row.schema.place(column).is_some();
+        for (column, name) in self.headers.iter().filter(|(column, _)| is_there(column)) {
             shape.headers.push(Header { name: name.clone(), part: field(column)? });
         }
         shape.key = Some(field(&self.key)?);
-        let payload = self.expanded(field(&self.payload)?, route);
-        shape.value = Some(if self.fields.is_empty() {
-            payload
+        if let Some(column) = &self.time {
+            shape.time = Some(time(column, field(column)?)?);
+        }
+        if let Some(column) = self.partition.as_ref().filter(|column| is_there(column)) {
+            shape.partition = Some(partition(column, field(column)?)?);
+        }
+        let payload = field(&self.payload)?;
+        let known = payload_of(route);
+        shape.value = if known == Payload::Empty {
+            None
+        } else if self.fields.is_empty() {
+            Some(self.expanded(payload, known))
         } else {
+            let payload = self.expanded(payload, known);
             let mut fields: Vec<(Cow<'static, str>, Part)> = vec![(PAYLOAD_FIELD.into(), payload)];
-            for (column, name) in &self.fields {
+            for (column, name) in self.fields.iter().filter(|(column, _)| is_there(column)) {
                 if fields.iter().any(|(known, _)| known == name) {
                     return Err(TransformFault::Clash { of: "value", field: name.clone() });
                 }
@@ -130,16 +168,16 @@ impl Outbox {
             }
             let mut made = row.rebuilt(fields, false);
             made.schema = Schema { name: named(made.schema.name.as_deref(), value), ..made.schema };
-            made
-        });
+            Some(made)
+        };
         shape.topic = self.topic.apply(value);
         Ok(Some(shape))
     }
 
-    /// The payload, as the document that the route has the outline of.
-    fn expanded(&self, payload: Part, route: &str) -> Part {
-        match (outline(route), text_column(&payload)) {
-            (Some(outline), Some(place)) => {
+    /// The payload, as the document that it is known to be.
+    fn expanded(&self, payload: Part, known: Payload) -> Part {
+        match (known, text_column(&payload)) {
+            (Payload::Document(outline), Some(place)) => {
                 outline.part(Some(&self.payload), Source::Column(place))
             }
             _ => payload,
@@ -153,8 +191,31 @@ impl Outbox {
             row.field(&self.route).ok_or_else(|| no_field("row", &self.route, &row.schema))?;
         let route = text_column(&found)
             .ok_or_else(|| TransformFault::NotText { field: self.route.clone() })?;
-        let payload = self.expand.and_then(|_| text_column(&row.field(&self.payload)?));
+        let decides = self.expand.is_some() || self.tombstones;
+        let payload = row.field(&self.payload).filter(|_| decides).and_then(|payload| {
+            let Node::Column { index, .. } = payload.node else { return None };
+            Some((index, payload.schema.base == Base::Text))
+        });
         Ok(Places { route, payload })
+    }
+}
+
+/// The time of a record that a column holds.
+fn time(column: &str, part: Part) -> Result<Time, TransformFault> {
+    let units = match part.schema.name.as_deref() {
+        Some("io.debezium.time.Timestamp") => 1,
+        Some("io.debezium.time.MicroTimestamp") => 1_000,
+        Some("io.debezium.time.NanoTimestamp") => 1_000_000,
+        _ => return Err(TransformFault::NotTime { field: column.to_owned() }),
+    };
+    Ok(Time { part, units })
+}
+
+/// The number of a partition that a column holds.
+fn partition(column: &str, part: Part) -> Result<Part, TransformFault> {
+    match part.schema {
+        Schema { base: Base::Int32, name: None, .. } => Ok(part),
+        _ => Err(TransformFault::NotPartition { field: column.to_owned() }),
     }
 }
 

@@ -250,6 +250,18 @@ pub(crate) struct Shape {
     /// None for a tombstone.
     pub value: Option<Part>,
     pub headers: Vec<Header>,
+    /// The time of the record, if it is not that of the sending. A null is no time.
+    pub time: Option<Time>,
+    /// The number of the partition, if the key does not decide. A null leaves it to the key.
+    pub partition: Option<Part>,
+}
+
+/// The time of a record.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Time {
+    pub part: Part,
+    /// How many units of the value a millisecond has.
+    pub units: i64,
 }
 
 impl Part {

@@ -58,7 +58,14 @@ fn shape(kind: Kind) -> Shape {
             Node::Literal(Literal::Text(operation.to_owned())),
         ]),
     });
-    Shape { topic: "p.s.t".to_owned(), key: None, value, headers: Vec::new() }
+    Shape {
+        topic: "p.s.t".to_owned(),
+        key: None,
+        value,
+        headers: Vec::new(),
+        time: None,
+        partition: None,
+    }
 }
 
 fn unwrap(deletes: Deletes) -> Unwrap {
@@ -253,6 +260,10 @@ fn outbox(fields: &[(&str, &str)]) -> Outbox {
         headers: pairs(&[("v", "kind")]),
         fields: pairs(fields),
         expand: None,
+        time: None,
+        partition: None,
+        tombstones: false,
+        missing: false,
         updates: Updates::Warn,
         topics_max: 1,
     }

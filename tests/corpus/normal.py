@@ -20,10 +20,13 @@ XID = re.compile(r"(\d+)(:\d+)?")
 class Record:
     """A record with its decoded parts and the exact text of their schemas."""
 
-    def __init__(self, topic, key, value, key_schema, value_schema, headers, key_hex, partition=None):
+    def __init__(self, topic, key, value, key_schema, value_schema, headers, key_hex, partition=None, time=None):
         self.topic, self.key, self.value = topic, key, value
         self.key_schema, self.value_schema = key_schema, value_schema
         self.headers, self.key_hex, self.partition = headers, key_hex, partition
+        # A clock reading says nothing; a time that a column of the row gave is compared.
+        is_clock = isinstance(time, int) and CLOCK_SECONDS[0] <= time / 1e3 < CLOCK_SECONDS[1]
+        self.time = time if isinstance(time, int) and not is_clock else None
 
     @property
     def source(self):
@@ -188,6 +191,8 @@ def arranged(records):
             line["key bytes"] = record.key_hex
         if record.partition is not None:
             line["partition"] = record.partition
+        if record.time is not None:
+            line["time"] = record.time
         if record.is_heartbeat():
             if line not in beats.setdefault(record.topic, []):
                 beats[record.topic].append(line)
@@ -212,6 +217,7 @@ def expected(rows, schemas):
         records.append(Record(
             row["topic"], row["key"], row["value"], text("key"), text("value"),
             [[h["name"], h["value"]] for h in row["headers"]], row.get("partition_key_hex"), row.get("partition"),
+            row.get("timestamp"),
         ))
     kept = records
     used = sorted({int(n) for r in kept for n in re.findall(r'"\$tx(\d+)', json.dumps([r.key, r.value, r.headers]))})

@@ -345,7 +345,8 @@ def read(brokers, registry, topics):
         records.append(normal.Record(
             message.topic(), key, value, key_schema and key_schema.text, value_schema and value_schema.text, headers,
             message.key()[5:].hex() if message.key() is not None else None,
-            message.partition() if message.topic().startswith("__debezium-heartbeat") else None))
+            message.partition() if message.topic().startswith("__debezium-heartbeat") else None,
+            message.timestamp()[1]))
     return records
 
 

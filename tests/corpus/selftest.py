@@ -86,6 +86,6 @@ def case(path, properties, load):
         records.append(normal.Record(
             row["topic"], parts["key"][0], parts["value"][0], parts["key"][1], parts["value"][1], headers,
             body.hex() if body is not None and "partition_key_hex" in row else row.get("partition_key_hex"),
-            row.get("partition")))
+            row.get("partition"), row.get("timestamp")))
     want = normal.expected(rows, schemas)
     return normal.differences(want, normal.observed(records, meta)), sum(len(lines) for lines in want[0].values())

@@ -233,7 +233,7 @@ impl Fixture {
     fn try_new(table: &Table, config: Config) -> Result<Self, PlanError> {
         let draft = Planner::new(config, "app", "run", 3).draft(table)?;
         let key = Schema::parse_str(&draft.key.as_ref().unwrap().text).unwrap();
-        let value = Schema::parse_str(&draft.value.text).unwrap();
+        let value = Schema::parse_str(&draft.value.as_ref().unwrap().text).unwrap();
         Ok(Fixture {
             plan: draft.into_plan(Ids { key: Some(1), value: 2 }),
             key,
@@ -704,7 +704,7 @@ fn tables_of_one_topic_have_debeziums_schemas_and_distinct_keys() {
     let schemas: serde_json::Value = serde_json::from_str(ROUTED).unwrap();
     assert_eq!(draft.topic, "shop.public.orders");
     assert_eq!(schemas["shop.public.orders-key"][0], draft.key.as_ref().unwrap().text);
-    assert_eq!(schemas["shop.public.orders-value"][0], draft.value.text);
+    assert_eq!(schemas["shop.public.orders-value"][0], draft.value.as_ref().unwrap().text);
     let plan = draft.into_plan(Ids { key: Some(1), value: 2 });
     let bytes = insert(&[Cell::Text(b"2".to_vec()), Cell::Text(b"zwei".to_vec())]);
     let Message::Insert { new, .. } = pgoutput::decode(&bytes).unwrap() else { panic!() };

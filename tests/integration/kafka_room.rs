@@ -13,7 +13,7 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::time::timeout;
 use wellspring::kafka::{
-    Config, Delivery, Failed, FailureClass, Followed, Follower, Headers, KafkaError, Late,
+    Address, Config, Delivery, Failed, FailureClass, Followed, Follower, Headers, KafkaError, Late,
     LateQuestion, LateUnknown, Login, PartitionEnd, Policy, Producer, RDKafkaErrorCode, Seen,
     SendError, State, StateTopic, TopicSpec, Topics, classify,
 };
@@ -66,12 +66,16 @@ impl World {
     }
 }
 
+/// A partition of the topic `rows`.
+fn rows(partition: i32) -> Address<'static> {
+    Address { topic: "rows", partition, time: None }
+}
+
 fn send(producer: &mut Producer, partition: i32, ticket: u64) -> Result<(), SendError> {
     let value = format!("v{ticket}");
     let none = std::iter::empty::<(&str, Option<&[u8]>)>();
     producer.send(
-        "rows",
-        partition,
+        rows(partition),
         Some(b"k"),
         Some(value.as_bytes()),
         Headers::of(none),
@@ -119,13 +123,13 @@ async fn keys_values_tombstones_and_headers_arrive_byte_for_byte() {
     let headers =
         [("__debezium.newkey", Some(&b"\x00\x01"[..])), ("empty", Some(&b""[..])), ("null", None)];
     producer
-        .send("rows", 0, Some(b"\x00k"), Some(b""), Headers::of(headers.into_iter()), Ticket(1))
+        .send(rows(0), Some(b"\x00k"), Some(b""), Headers::of(headers.into_iter()), Ticket(1))
         .expect("taken");
     producer
-        .send("rows", 0, Some(b"k"), None, Headers::of(std::iter::empty()), Ticket(2))
+        .send(rows(0), Some(b"k"), None, Headers::of(std::iter::empty()), Ticket(2))
         .expect("taken");
     producer
-        .send("rows", 0, None, Some(b"v"), Headers::of(std::iter::empty()), Ticket(3))
+        .send(rows(0), None, Some(b"v"), Headers::of(std::iter::empty()), Ticket(3))
         .expect("taken");
     for _ in 0..3 {
         next(&mut deliveries).await.outcome.expect("delivered");
@@ -300,8 +304,7 @@ async fn a_record_too_large_for_librdkafka_is_not_taken() {
     let over = vec![0; largest + 1];
     assert_eq!(
         producer.send(
-            "rows",
-            0,
+            rows(0),
             Some(b"k"),
             Some(&over),
             Headers::of(headers.into_iter()),
@@ -311,8 +314,7 @@ async fn a_record_too_large_for_librdkafka_is_not_taken() {
     );
     assert_eq!(
         producer.send(
-            "rows",
-            0,
+            rows(0),
             Some(b"k"),
             Some(&fits),
             Headers::of(headers.into_iter()),

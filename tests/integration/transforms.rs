@@ -122,7 +122,10 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
         "Inserted rows of an outbox table become messages, as with Debezium's `EventRouter`: `event_key`, `payload` and \
          `event_id` (a header named `id`) name their columns, and the column `route` makes the topic by `regex` and \
          `replacement`. `placement` puts further columns into headers (`\"column:header\"`) or beside the payload \
-         (`\"column:envelope:name\"`). A delete is no event; neither is an update, which the log tells, or which halts \
+         (`\"column:envelope:name\"`); `\"column:partition\"` names an integer that is the number of the partition, and \
+         NULL leaves it to the key. A table that lacks such a column is refused, unless `placement_missing = \"ignore\"`. \
+         `timestamp` names a column without time zone that is the time of the record. With `tombstones = true` a \
+         payload that is NULL or blank makes a record without value. A delete is no event; neither is an update, which the log tells, or which halts \
          the stream with `updates = \"halt\"`. Topics are made by the rules for topics when the first row goes to them, \
          and no more than `topics_max` (1000) of a table. A route that is NULL or makes no topic's name halts the \
          stream. Events with the same new key stay in order within a topic. `wellspring snapshot` does not copy an \
@@ -164,7 +167,7 @@ one table two topics or two schemas are refused before the first record.
 - With `deletes = \"tombstone\"` the record of a delete has no value in every format. Debezium with the JSON converter
   writes the text `null` there, which a compacted topic would keep.
 - `route.by.field` and the dropping of fields by a header (`unwrap`), `TimestampRouter`, `Cast`, `TimestampConverter`,
-  the outbox router's timestamp, schema version and tombstones on empty payload, and conditions in a
+  the schema version of the outbox router, and conditions in a
   scripting language have no counterpart.
 
 ## The records of the examples
@@ -336,7 +339,7 @@ fn a_value_that_is_null_as_a_whole_is_none_in_avro() {
         let planner = Planner::new(config.encode, "app", "run", 1);
         let draft = planner.draft(&orders(ReplicaIdentity::Full)).unwrap();
         let text = if null.is_none() { "[\"null\",\"int\"]" } else { "" };
-        assert_eq!(draft.value.text, text);
+        assert_eq!(draft.value.as_ref().unwrap().text, text);
         let plan = draft.into_plan(Ids::default());
         let mut encoder = Encoder::new();
         let mut value = |total| {
@@ -386,7 +389,7 @@ fn a_json_payload_is_written_as_its_struct() {
         let (wire, mut route) = (inserted(&[Some("7"), Some("ann"), payload, None]), String::new());
         router.of(&row(&wire), &mut route).unwrap();
         let draft = planner.routed(router, &route).unwrap();
-        let (topic, schema) = (draft.topic.clone(), draft.value.text.clone());
+        let (topic, schema) = (draft.topic.clone(), draft.value.as_ref().unwrap().text.clone());
         let mut encoder = Encoder::new();
         encoder.row(&draft.into_plan(Ids::default()), &CONTEXT, &row(&wire), 0).unwrap();
         let value = encoder.records().next().unwrap().value.unwrap().to_vec();
@@ -407,6 +410,76 @@ fn a_json_payload_is_written_as_its_struct() {
     let read = serde_json::Value::try_from(reader.read_value(&mut bytes).unwrap()).unwrap();
     assert!(bytes.is_empty());
     assert_eq!(read["lines"][0]["sku"], "a", "{read}");
+}
+
+type Placed = (Option<i64>, Option<i64>, Option<String>);
+
+/// The only record of a row that the outbox routes: time, partition and value.
+fn placed(more: &str, table: &Table, cells: &[Option<&str>]) -> Result<Placed, String> {
+    let planner = Planner::new(settings(&format!("{OUTBOX}\n{more}")).encode, "app", "run", 1);
+    let told = |error: PlanError| error.to_string();
+    let plan = planner.draft(table).map_err(told)?.into_plan(Ids::default());
+    let router = plan.router().unwrap();
+    let (wire, mut route) = (inserted(cells), String::new());
+    router.of(&row(&wire), &mut route).map_err(|error| error.to_string())?;
+    let plan = planner.routed(router, &route).map_err(told)?.into_plan(Ids::default());
+    let mut encoder = Encoder::new();
+    let encoded = encoder.row(&plan, &CONTEXT, &row(&wire), 0);
+    encoded.map_err(|error| error.to_string())?;
+    let record = encoder.records().next().unwrap();
+    let value = record.value.map(|value| String::from_utf8_lossy(value).into_owned());
+    Ok((record.time, record.partition, value))
+}
+
+#[test]
+fn an_event_has_the_time_and_partition_of_its_row() {
+    let mut table = orders(ReplicaIdentity::Full);
+    let at = Column {
+        name: "at".into(),
+        kind: ColumnKind::Timestamp { precision: 6 },
+        ..table.columns[3].clone()
+    };
+    table.columns.push(at);
+    let of = |at: Option<&str>, total: Option<&str>| {
+        let more = "timestamp = \"at\"\nplacement = [\"total:partition\"]";
+        placed(more, &table, &[Some("7"), Some("ann"), Some("x"), total, at])
+    };
+    let (time, partition, _) = of(Some("2020-01-02 00:00:00.123456"), Some("3")).unwrap();
+    assert_eq!((time, partition), (Some(1_577_923_200_123), Some(3)));
+    let (time, partition, _) = of(None, None).unwrap();
+    assert_eq!((time, partition), (None, None), "the sending and the key decide");
+    let early = of(Some("1970-01-01 00:00:00"), None).unwrap_err();
+    assert!(early.contains("public.orders") && early.contains("1970-01-01"), "{early}");
+    for (more, field) in
+        [("timestamp = \"total\"", "total"), ("placement = [\"note:partition\"]", "note")]
+    {
+        let refused = placed(more, &table, &FIRST).unwrap_err();
+        assert!(refused.contains("transform 1 (outbox)"), "{field}: {refused}");
+    }
+}
+
+#[test]
+fn an_empty_payload_is_a_tombstone_where_asked() {
+    let table = orders(ReplicaIdentity::Full);
+    let value = |more: &str, payload| {
+        placed(more, &table, &[Some("7"), Some("ann"), payload, None]).unwrap().2
+    };
+    let on = "tombstones = true\nexpand_json = true";
+    for empty in [None, Some(""), Some(" \t\n")] {
+        assert_eq!(value(on, empty), None);
+        assert!(value("", empty).is_some());
+    }
+    assert_eq!(value(on, Some("{}")).as_deref(), Some("{}"));
+}
+
+#[test]
+fn a_placement_that_a_table_lacks_is_left_out_where_asked() {
+    let table = orders(ReplicaIdentity::Full);
+    let more = "placement = [\"no:envelope\", \"no:partition\", \"total:envelope\"]";
+    let refused = placed(more, &table, &FIRST).unwrap_err();
+    assert!(refused.contains("transform 1 (outbox)"), "{refused}");
+    let left_out = placed(&format!("{more}\nplacement_missing = \"ignore\""), &table, &FIRST);
+    assert_eq!(left_out.unwrap().2.as_deref(), Some(r#"{"payload":"none","total":5}"#));
 }
 
 #[test]

@@ -89,7 +89,7 @@ pub(super) async fn ask(
 ) {
     let (mut known, mut taken) = (0_usize, 0_usize);
     for draft in drafted.iter().filter_map(|table| table.draft.as_ref().ok()) {
-        for schema in draft.key.iter().chain([&draft.value]) {
+        for schema in draft.key.iter().chain(&draft.value) {
             match verdict(registry, &schema.subject, &schema.text).await {
                 Ok(Verdict::Known) => known += 1,
                 Ok(Verdict::Taken) if register => taken += 1,
@@ -134,7 +134,7 @@ pub(super) async fn recorded(
 ) {
     let (mut served, mut differ) = (0_usize, Vec::new());
     let drafts = drafted.iter().filter_map(|table| table.draft.as_ref().ok());
-    for schema in drafts.flat_map(|draft| draft.key.iter().chain([&draft.value])) {
+    for schema in drafts.flat_map(|draft| draft.key.iter().chain(&draft.value)) {
         let Some(RecordedId { id, .. }) = SchemaKey::of(schema).find(recorded, registry.urls())
         else {
             continue;

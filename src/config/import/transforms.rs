@@ -14,6 +14,8 @@ enum As {
     Text,
     Flag,
     List,
+    /// One of these words, each with ours.
+    Words(&'static [(&'static str, &'static str)]),
     /// A text that must be this one, since ours does nothing else.
     Only(&'static str),
 }
@@ -48,6 +50,10 @@ const NAMED: &[(&str, &str, &str)] = &[
     ("outbox", "table.field.event.key", "event_key"),
     ("outbox", "table.field.event.payload", "payload"),
     ("outbox", "table.fields.additional.placement", "placement"),
+    ("outbox", "table.field.event.timestamp", "timestamp"),
+    ("outbox", "table.field.additional.missing", "placement_missing"),
+    ("outbox", "table.op.invalid.behavior", "updates"),
+    ("outbox", "route.tombstone.on.empty.payload", "tombstones"),
     ("outbox", "table.expand.json.payload", "expand_json"),
     ("outbox", "table.json.payload.null.behavior", "json_nulls"),
     ("outbox", "table.json.payload.empty.array.behavior", "json_empty_lists"),
@@ -56,6 +62,9 @@ const NAMED: &[(&str, &str, &str)] = &[
 const CONNECT: &str = "org.apache.kafka.connect.transforms.";
 const DEBEZIUM: &str = "io.debezium.transforms.";
 const DEFAULTS: (&str, As) = ("replace.null.with.default", As::Flag);
+
+/// What is done with an update of an outbox row. Ours tells it as a warning in both first cases.
+const UPDATES: &[(&str, &str)] = &[("warn", "warn"), ("error", "warn"), ("fatal", "halt")];
 
 const CLASSES: &[Class] = &[
     Class {
@@ -103,16 +112,17 @@ const CLASSES: &[Class] = &[
             ("route.by.field", As::Text),
             ("route.topic.regex", As::Text),
             ("route.topic.replacement", As::Text),
-            ("route.tombstone.on.empty.payload", As::Only("false")),
+            ("route.tombstone.on.empty.payload", As::Flag),
             ("table.field.event.id", As::Text),
             ("table.field.event.key", As::Text),
             ("table.field.event.payload", As::Text),
             ("table.fields.additional.placement", As::List),
-            ("table.fields.additional.error.on.missing", As::Only("true")),
+            ("table.field.event.timestamp", As::Text),
+            ("table.field.additional.missing", As::Text),
             ("table.expand.json.payload", As::Flag),
             ("table.json.payload.null.behavior", As::Text),
             ("table.json.payload.empty.array.behavior", As::Text),
-            ("table.op.invalid.behavior", As::Only("warn")),
+            ("table.op.invalid.behavior", As::Words(UPDATES)),
         ],
     },
     Class {
@@ -279,6 +289,10 @@ fn one(asked: Asked<'_>, name: &str, number: usize, target: &mut Target) {
             As::Text => target.text(&section, &key, value, ""),
             As::List => target.list(&section, &key, &expressions(value), ""),
             As::Flag => target.flag(&section, &key, value.eq_ignore_ascii_case("true"), ""),
+            As::Words(words) => match words.iter().find(|(theirs, _)| value == *theirs) {
+                Some((_, ours)) => target.text(&section, &key, ours, ""),
+                None => target.refuse(&given.written, format!("has no value {value}")),
+            },
             As::Only(only) if value == *only => {}
             As::Only(_) => target.refuse(&given.written, "has no counterpart"),
         }
@@ -362,8 +376,9 @@ mod tests {
             other => panic!("{other:?}"),
         };
         let outbox = "transforms=o\ntransforms.o.type=io.debezium.transforms.outbox.EventRouter\n\
-                      transforms.o.table.field.event.timestamp=at\ntransforms.o.table.expand.json.payload=";
-        assert_eq!(refused(&format!("{outbox}true")), ["transforms.o.table.field.event.timestamp"]);
+                      transforms.o.table.expand.json.payload=true\n\
+                      transforms.o.table.field.event.schema.version=v";
+        assert_eq!(refused(outbox), ["transforms.o.table.field.event.schema.version"]);
         let unwrap =
             "transforms=u\ntransforms.u.type=io.debezium.transforms.ExtractNewRecordState\n";
         assert_eq!(

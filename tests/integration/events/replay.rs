@@ -200,7 +200,10 @@ fn modes_of(options: &Json) -> Modes {
 }
 
 fn planned(draft: wellspring::encode::Draft) -> (Plan, Option<String>, String) {
-    let texts = (draft.key.as_ref().map(|key| key.text.clone()), draft.value.text.clone());
+    let texts = (
+        draft.key.as_ref().map(|key| key.text.clone()),
+        draft.value.as_ref().unwrap().text.clone(),
+    );
     (draft.into_plan(Ids { key: Some(1), value: 2 }), texts.0, texts.1)
 }
 
