@@ -288,6 +288,7 @@ pub(super) fn consented(config: &Config, seen: &Seen, from: Lsn, reason: &str) -
     let at_ms = i64::try_from(at_ms).unwrap_or(i64::MAX);
     let mut record = Checkpoint {
         epoch: if first { was.epoch } else { was.epoch + 1 },
+        named_from: Some(seen.server()),
         confirmed: from,
         sent: from,
         last_commit: None,

@@ -429,11 +429,11 @@ impl Seen {
     pub fn record(&self, config: &Config, from: Lsn, proven: bool) -> Checkpoint {
         let seen = &self.observed;
         let publication = self.publication.as_ref().map(|row| row.oid).unwrap_or_default();
-        let tables = self
-            .publication
-            .as_ref()
-            .map(|row| identities(row, &self.captured))
-            .unwrap_or_default();
+        let row = self.publication.as_ref();
+        let mut tables = row.map(|row| identities(row, &self.captured)).unwrap_or_default();
+        if let Some(was) = &self.state.record {
+            TableIdentity::joined(&mut tables, &was.tables, (was.confirmed, seen.server));
+        }
         let fresh = Checkpoint {
             format: FORMAT,
             slot: config.slot.clone(),
@@ -444,6 +444,7 @@ impl Seen {
             database: seen.database,
             publication,
             tables: BTreeMap::new(),
+            named_from: None,
             confirmed: from,
             sent: from,
             last_commit: None,
@@ -467,6 +468,7 @@ impl Seen {
             database: seen.database,
             publication,
             tables,
+            named_from: was.named_from.or(Some(seen.server)),
             server_seen: was.server_seen_at(seen.timeline, seen.server, proven),
             clean: false,
             ..was
@@ -493,6 +495,7 @@ pub(super) fn identities(
                 TableIdentity {
                     relation: table.relation,
                     membership: (table.membership != Oid(0)).then_some(table.membership),
+                    since: None,
                 },
             )
         })

@@ -92,8 +92,9 @@ pub enum Step<'a> {
         /// Arbitrary bytes, also where the sender passed a text.
         content: &'a [u8],
     },
-    /// The shape of a relation from here on. Its rows wait until the relation has been looked up in the catalog.
-    Relation(RelationSlot, RelationShape),
+    /// The shape of a relation from here on, with the Position of the next change of the open transaction. Its rows wait
+    /// until the relation has been looked up in the catalog.
+    Relation(RelationSlot, RelationShape, Option<Position>),
     /// Nothing to do (Type, Origin).
     Nothing,
 }
@@ -211,9 +212,12 @@ impl Changes {
                 Ok(Step::Nothing)
             }
             Message::Relation(relation) => {
+                let next_of =
+                    |t: &Transaction| Position { commit: t.final_lsn, ordinal: t.next_ordinal };
+                let at = self.open.as_ref().map(next_of);
                 let next = RelationSlot(self.slots.len());
                 let slot = *self.slots.entry(relation.oid).or_insert(next);
-                Ok(Step::Relation(slot, relation.into()))
+                Ok(Step::Relation(slot, relation.into(), at))
             }
             Message::Type { .. } => Ok(Step::Nothing),
             Message::Insert { relation, new } => self.row(lsn, relation, Row::Insert { new }),

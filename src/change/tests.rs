@@ -352,7 +352,7 @@ fn a_relation_announced_again_keeps_its_slot() {
     let mut slot_of = |sent: Sent| {
         let bytes = sent.bytes();
         match changes.step(Lsn::new(1), PgMicros(2), decode(&bytes).unwrap()).unwrap() {
-            Step::Row(slot, ..) | Step::Relation(slot, _) => Some(slot),
+            Step::Row(slot, ..) | Step::Relation(slot, ..) => Some(slot),
             _ => None,
         }
     };

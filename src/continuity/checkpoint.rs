@@ -9,6 +9,7 @@
 
 use super::detached::Detached;
 use super::halted::Halted;
+pub use super::named::TableIdentity;
 use super::skipped::Skipped;
 use crate::change::Committed;
 use crate::lsn::{Lsn, Oid};
@@ -24,17 +25,6 @@ pub const FORMAT: u32 = 1;
 /// The most consents that a checkpoint keeps: enough for an audit, and few enough for a compacted
 /// topic.
 const ACCEPTED_MAX: usize = 20;
-
-/// Identity of a captured table in the publication. Both ids change when the table is recreated.
-/// The second also changes when the table leaves the publication and returns, or when its filter or
-/// column list changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TableIdentity {
-    /// `pg_class.oid` of the table.
-    pub relation: Oid,
-    /// `pg_publication_rel.oid`, or `pg_publication_namespace.oid`; `None` for FOR ALL TABLES.
-    pub membership: Option<Oid>,
-}
 
 /// An operator's consent to continue past a gap.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -162,6 +152,10 @@ pub struct Checkpoint {
     pub publication: Oid,
     /// Identity of every captured table, by `namespace.name`.
     pub tables: BTreeMap<String, TableIdentity>,
+    /// Position of the server at the last consent, or at the first start. Earlier changes may carry
+    /// another name or oid of their table. `None` in records of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub named_from: Option<Lsn>,
     /// Everything before this position is in Kafka, and the slot may be confirmed up to it.
     pub confirmed: Lsn,
     /// Highest position produced. After a crash it can be up to one status interval old.
@@ -474,9 +468,10 @@ pub(crate) fn sample() -> Checkpoint {
         publication: Oid(16),
         tables: [(
             "public.t".to_owned(),
-            TableIdentity { relation: Oid(20), membership: Some(Oid(21)) },
+            TableIdentity { relation: Oid(20), membership: Some(Oid(21)), since: None },
         )]
         .into(),
+        named_from: None,
         confirmed: Lsn::new(1000),
         sent: Lsn::new(1100),
         last_commit: None,

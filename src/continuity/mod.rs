@@ -8,6 +8,7 @@ pub mod checkpoint;
 pub mod detached;
 pub mod halted;
 pub mod made;
+pub mod named;
 pub mod schema_key;
 pub mod skipped;
 mod answer;

@@ -127,6 +127,7 @@ impl World {
                 database: Oid(1),
                 publication: Oid(1),
                 tables: BTreeMap::new(),
+                named_from: None,
                 sent: Lsn::ZERO,
                 server_seen: Lsn::ZERO,
                 sequence: None,

@@ -8,6 +8,7 @@ pub mod keeper;
 pub mod proofs;
 pub mod sink;
 mod active;
+mod announced;
 mod aside;
 mod beside;
 mod described;
@@ -27,7 +28,8 @@ use described::Described;
 
 use crate::change::{RelationShape, describe, describe_copied};
 use crate::continuity::detached::{OnRefusal, Refusal};
-use crate::continuity::{Trouble, TroubleReason};
+use crate::continuity::named::Named;
+use crate::continuity::{Halt, Trouble, TroubleReason};
 use crate::encode::{Draft, Ids, Plan, Planner};
 use crate::kafka::{TopicInfo, TopicRules, TopicSpec, Topics};
 use crate::lsn::Oid;
@@ -79,6 +81,8 @@ pub enum Outcome {
     Refused(Trouble),
     /// The table is detached.
     Aside(Box<SetAside>),
+    /// The relation is not the recorded one. Only [`PlanMaker::announced`] returns this outcome.
+    Halts(Box<Halt>),
     /// The plan is complete.
     Ready(Box<Ready>),
     /// The complete plan of one topic of a routed table. Only [`PlanMaker::route`] returns this outcome.
@@ -96,6 +100,7 @@ pub struct PlanMaker {
     keeper: Keeper,
     captured: Vec<TableName>,
     selection: Selection,
+    named: Arc<Named>,
     partitions: BTreeMap<String, i32>,
     schemas: BTreeMap<String, u32>,
     /// Ids that replaced recorded ones since the last plan was completed.
@@ -175,6 +180,7 @@ impl PlanMaker {
             keeper,
             captured,
             selection,
+            named: Arc::default(),
             partitions,
             schemas,
             replaced: Vec::new(),
@@ -184,11 +190,6 @@ impl PlanMaker {
             metrics,
             on_refusal,
         }
-    }
-
-    /// Replaces the list of captured tables.
-    pub fn recapture(&mut self, captured: &[TableName]) {
-        self.captured = captured.to_vec();
     }
 
     /// Plans a relation, however long it takes. If refused tables may be detached, a failure that

@@ -28,7 +28,9 @@ use truncates::{Truncated, truncated};
 use written::written;
 
 use crate::backfill::Copies;
-use crate::change::{Changes, Context, Position, RelationShape, RelationSlot, Row, Step};
+use crate::change::{
+    ChangeError, Changes, Context, Position, RelationShape, RelationSlot, Row, Step,
+};
 use crate::continuity::detached::{Cause, OnRefusal};
 use crate::continuity::{Halt, Reason};
 use crate::core::Core;
@@ -48,8 +50,9 @@ use std::time::{Duration, Instant};
 /// What the loop has to fetch or do before the row path can continue.
 #[derive(Debug)]
 pub enum Need {
-    /// The plan of a relation that a Relation message has described.
-    Relation(RelationSlot, RelationShape),
+    /// The plan of a relation that a Relation message has described before the change at this
+    /// Position.
+    Relation(RelationSlot, RelationShape, Position),
     /// The plan of logical messages, before the first of them.
     Messages,
     /// The plan of the records of transactions, before the first transaction.
@@ -446,7 +449,11 @@ impl Rows {
                     tools.core.message(context.lsn);
                 }
             }
-            Step::Relation(slot, shape) => burst.need = Some(Need::Relation(slot, shape)),
+            Step::Relation(slot, shape, at) => {
+                let outside = ChangeError::OutsideTransaction { message: "Relation" };
+                let at = at.ok_or(outside)?; // Its Position decides which record it is held against.
+                burst.need = Some(Need::Relation(slot, shape, at));
+            }
         }
         Ok(())
     }

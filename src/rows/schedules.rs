@@ -260,7 +260,7 @@ impl World {
             rows.message(start, PgMicros(0), &payload, &mut tools, &mut burst).unwrap();
             self.produced();
             match burst.need {
-                Some(Need::Relation(slot, shape)) => {
+                Some(Need::Relation(slot, shape, _)) => {
                     let planned = self.planned(shape.oid.0 - 100);
                     self.agent.rows.planned(slot, planned);
                 }

@@ -101,22 +101,13 @@ impl Runner {
         plan_maker: PlanMaker,
         slot: RelationSlot,
         shape: RelationShape,
+        at: Position,
     ) -> PlanningTask {
         let place = Place::Relation(slot, shape.oid);
         let table = format!("{}.{}", shape.namespace, shape.name);
-        match self
-            .tables
-            .detaching
-            .tables
-            .get(&table)
-            .filter(|detached| detached.is_aside())
-            .cloned()
-        {
-            Some(detached) => tokio::spawn(async move {
-                (place, plan_maker.set_aside(shape, Some(detached), None).await)
-            }),
-            None => tokio::spawn(async move { (place, plan_maker.relation(shape).await) }),
-        }
+        let detached = self.tables.detaching.tables.get(&table);
+        let aside = detached.filter(|detached| detached.is_aside()).cloned();
+        tokio::spawn(async move { (place, plan_maker.announced(shape, at, aside).await) })
     }
 
     /// Detaches a table, because one of its changes cannot be sent. The record is written first. A
@@ -327,7 +318,9 @@ impl Runner {
             plans::Outcome::Refused(trouble) => {
                 return not_repaired(&name, asked, format!("{}; {}", trouble.detail, trouble.next));
             }
-            plans::Outcome::Routed(..) => unreachable!("a repair plans a table, not a topic of it"),
+            plans::Outcome::Routed(..) | plans::Outcome::Halts(_) => {
+                unreachable!("a repair plans a table by its catalog, not a topic of it")
+            }
             plans::Outcome::Excluded | plans::Outcome::Aside(_) => {
                 return not_repaired(
                     &name,

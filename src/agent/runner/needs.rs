@@ -23,13 +23,13 @@ impl Runner {
         };
         self.tables.planning_since = std::time::Instant::now();
         self.tasks.planning = Some(match need {
-            Need::Relation(slot, shape) => {
+            Need::Relation(slot, shape, at) => {
                 let oid = shape.oid;
                 if let Some(live) = &mut self.live {
                     live.relations.insert(slot, oid);
                     live.shapes.insert(slot, shape.clone());
                 }
-                self.plan_relation(plan_maker, slot, shape)
+                self.plan_relation(plan_maker, slot, shape, at)
             }
             Need::Aside(slot, at, cause) => self.plan_aside(plan_maker, slot, at, cause),
             Need::Skip(slot) => self.plan_skip(plan_maker, slot),

@@ -14,6 +14,7 @@ use crate::agent::supervise::Exit;
 use crate::backfill::Copies;
 use crate::backfill::notices::Notices;
 use crate::continuity::Trouble;
+use crate::continuity::named::Named;
 use crate::core::{Moment, Report};
 use crate::initial::Copying;
 use crate::kafka::{Delivery, Topics};
@@ -24,6 +25,7 @@ use crate::snapshot::reader::Reader;
 use crate::snapshot::throttle::Throttle;
 use crate::table::TableName;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::mpsc;
 
@@ -75,6 +77,8 @@ pub(super) struct Backfills {
 /// The captured tables, with their plans and their troubles.
 pub(super) struct Tables {
     pub captured: Vec<TableName>,
+    /// The same tables as the newest checkpoint has them, or the next one will.
+    pub named: Arc<Named>,
     pub actives: HashMap<Oid, Active>,
     /// The plan of logical messages.
     pub messages: Planned,
@@ -154,6 +158,7 @@ impl Default for Tables {
     fn default() -> Self {
         Tables {
             captured: Vec::new(),
+            named: Arc::default(),
             actives: HashMap::new(),
             messages: Planned::Unplanned,
             planning_since: Instant::now(),

@@ -12,6 +12,7 @@ use crate::agent::{Config, open};
 use crate::change::RelationShape;
 use crate::continuity::Trouble;
 use crate::continuity::checkpoint::TableIdentity;
+use crate::continuity::named::Named;
 use crate::continuity::{Chain, Granted, Refused, Reply, TroubleReason};
 use crate::encode::registry::Registry;
 use crate::plans::Planned;
@@ -21,6 +22,7 @@ use crate::snapshot::Mode;
 use crate::table::TableName;
 use crate::watch::{self, Finding, Fingerprint};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// ALTER PUBLICATION locks its tables for a moment. Behind a long transaction it gives up after
@@ -70,7 +72,7 @@ impl Runner {
     /// Takes the new configuration if the publication fits it, and answers the request.
     pub(super) fn reloaded(&mut self, reloaded: Reloaded) {
         let Reloaded { config, reply, outcome } = reloaded;
-        let Captured { tables, identities, watched, findings } = match outcome {
+        let Captured { tables, mut identities, watched, findings } = match outcome {
             Ok(captured) => captured,
             Err(refused) => return reply.send(Err(refused)),
         };
@@ -78,6 +80,11 @@ impl Runner {
         if self.found(&findings) {
             let why = "publication or tables changed in a way that halts the stream: see `wellspring slot status`";
             return reply.send(Err(Refused::Faulty(why.to_owned())));
+        }
+        if let Some(was) = self.core.record() {
+            // A table that a reload before has added may not be recorded yet, and joins now.
+            TableIdentity::joined(&mut identities, &was.tables, (was.confirmed, watched.after));
+            self.tables.named = Arc::new(Named::of(&identities, was.named_from));
         }
         self.checks.watch.reloaded(watched);
         let joined: Vec<TableName> =
@@ -102,7 +109,7 @@ impl Runner {
         }
         if let Some(live) = &mut self.live {
             if let Some(plan_maker) = &mut live.plan_maker {
-                plan_maker.recapture(&tables);
+                plan_maker.recapture(&tables, &self.tables.named);
             }
             let is_of = |tables: &[TableName], shape: &RelationShape| {
                 tables
@@ -161,7 +168,7 @@ impl Runner {
         }
         let Some((slot, shape)) = live.replan.pop() else { return };
         let Some(mut plan_maker) = live.plan_maker.take() else { return };
-        plan_maker.recapture(&self.tables.captured);
+        plan_maker.recapture(&self.tables.captured, &self.tables.named);
         self.tables.planning_since = std::time::Instant::now();
         let oid = shape.oid;
         self.tasks.planning = Some(tokio::spawn(async move {

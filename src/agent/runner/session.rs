@@ -13,6 +13,7 @@ use crate::continuity::Trouble;
 use crate::continuity::TroubleReason;
 use crate::continuity::checkpoint::Checkpoint;
 use crate::continuity::detached::OnRefusal;
+use crate::continuity::named::Named;
 use crate::core::SECOND;
 use crate::core::{Event, Opened};
 use crate::encode::Planner;
@@ -170,7 +171,11 @@ impl Runner {
             rows.transactions_planned(Planned::Excluded);
         }
         gone.extend(self.open_skipped(&state, &mut rows, opened.record.epoch));
-        let plan_maker = PlanMaker::new(places, planner, selected, state.partitions, state.schemas);
+        let mut plan_maker =
+            PlanMaker::new(places, planner, selected, state.partitions, state.schemas);
+        let named = Named::of(&opened.record.tables, opened.record.named_from);
+        self.tables.named = Arc::new(named);
+        plan_maker.recapture(&captured, &self.tables.named);
         self.checks.heart.begin(self.config.heartbeat.as_ref());
         let read_at = tokio::time::Instant::now();
         self.live = Some(Live {
@@ -235,7 +240,7 @@ impl Runner {
     ) {
         if let Some(live) = &mut self.live {
             let mut plan_maker = plan_maker;
-            plan_maker.recapture(&self.tables.captured); // A reload may have come meanwhile.
+            plan_maker.recapture(&self.tables.captured, &self.tables.named); // A reload may have come meanwhile.
             live.plan_maker = Some(plan_maker);
         }
         self.reporter.looked_up(self.tables.planning_since);
@@ -263,6 +268,7 @@ impl Runner {
                 _ => return self.copy_refused(place, trouble),
             },
             plans::Outcome::Aside(set) => return self.set_aside(place, *set),
+            plans::Outcome::Halts(halt) => return self.broke(PipelineError::Halt(*halt)),
             plans::Outcome::Routed(..) => {
                 unreachable!("only `Place::Route` and `Place::CopyRoute` ask for a topic")
             }

@@ -8,7 +8,7 @@ use crate::change::RelationSlot;
 use crate::continuity::checkpoint::State;
 use crate::continuity::halted::Halted;
 use crate::continuity::skipped::{Consent, Skipped, beyond_bound};
-use crate::continuity::{Granted, Refused, Reply};
+use crate::continuity::{By, Granted, Refused, Reply};
 use crate::core::Event;
 use crate::lsn::Oid;
 use crate::plans::keeper::KeeperError;
@@ -24,7 +24,8 @@ impl Runner {
         if self.tasks.skipping.is_some() {
             return reply.send(Err(Refused::Busy));
         }
-        let place = self.core.halted().and_then(|halt| Some((halt, halt.place.as_deref()?)));
+        let halt = self.core.halted().filter(|halt| halt.reason.lifting().is_by(By::Skip));
+        let place = halt.and_then(|halt| Some((halt, halt.place.as_deref()?)));
         let Some((halt, place)) = place else {
             let why = "only a change at which the stream has halted (record_too_large, row_unencodable) can be skipped";
             return reply.send(Err(Refused::NotAvailable(why.to_owned())));
