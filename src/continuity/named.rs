@@ -59,7 +59,7 @@ impl Named {
     pub fn of(tables: &BTreeMap<String, TableIdentity>, named_from: Option<Lsn>) -> Self {
         let mut named = Named::default();
         for (table, identity) in tables {
-            let since = identity.since.unwrap_or_default().max(named_from.unwrap_or(Lsn::MAX));
+            let since = identity.since.unwrap_or(Lsn::ZERO).max(named_from.unwrap_or(Lsn::MAX));
             named.tables.insert(identity.relation, (table.clone(), since));
             named.relations.insert(table.clone(), (identity.relation, since));
         }

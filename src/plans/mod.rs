@@ -76,8 +76,7 @@ pub enum Outcome {
     Unchanged,
     /// The configuration does not capture the table.
     Excluded,
-    /// Planning failed in a way that only a person can end. Returned only if the caller asked for
-    /// it.
+    /// Only a person can end the failure. Returned only if the caller asked for it.
     Refused(Trouble),
     /// The table is detached.
     Aside(Box<SetAside>),
@@ -85,7 +84,7 @@ pub enum Outcome {
     Halts(Box<Halt>),
     /// The plan is complete.
     Ready(Box<Ready>),
-    /// The complete plan of one topic of a routed table. Only [`PlanMaker::route`] returns this outcome.
+    /// The plan of one topic of a routed table. Only [`PlanMaker::route`] returns this outcome.
     Routed(Box<Ready>, RouteOf),
 }
 

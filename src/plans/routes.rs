@@ -18,7 +18,7 @@ use std::sync::Arc;
 pub struct RouteOf {
     /// `namespace.name` of the table.
     pub table: String,
-    /// Their route.
+    /// The route that these rows have.
     pub route: String,
 }
 

@@ -7,6 +7,7 @@
 
 mod aside;
 mod beside;
+mod burst;
 mod error;
 mod held;
 mod refusals;
@@ -19,6 +20,7 @@ mod whole;
 mod written;
 
 use beside::Beside;
+pub use burst::{Burst, Need};
 pub use error::RowsError;
 use held::held_out;
 use refusals::{Skips, fits, instead, partition, unencodable};
@@ -28,15 +30,13 @@ use truncates::{Truncated, truncated};
 use written::written;
 
 use crate::backfill::Copies;
-use crate::change::{
-    ChangeError, Changes, Context, Position, RelationShape, RelationSlot, Row, Step,
-};
+use crate::change::{ChangeError, Changes, Context, Position, RelationSlot, Row, Step};
 use crate::continuity::detached::{Cause, OnRefusal};
 use crate::continuity::{Halt, Reason};
 use crate::core::Core;
 use crate::encode::{Encoder, Router};
 use crate::kafka::{Address, Headers};
-use crate::lsn::{Lsn, PgMicros, Xid};
+use crate::lsn::{Lsn, Xid};
 use crate::metrics::Metrics;
 use crate::pgoutput::{self, CopyRow};
 use crate::plans::sink::Sink;
@@ -45,49 +45,7 @@ use crate::postgres::{Frame, Stream};
 use crate::snapshot::window::Before;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-/// What the loop has to fetch or do before the row path can continue.
-#[derive(Debug)]
-pub enum Need {
-    /// The plan of a relation that a Relation message has described before the change at this
-    /// Position.
-    Relation(RelationSlot, RelationShape, Position),
-    /// The plan of logical messages, before the first of them.
-    Messages,
-    /// The plan of the records of transactions, before the first transaction.
-    Transactions,
-    /// The quarantine of this relation, for a change that an operator skips.
-    Skip(RelationSlot),
-    /// The table has to be detached from this change on.
-    Aside(RelationSlot, Position, Cause),
-    /// A plan in which this column may be NULL, because the row is older than its NOT NULL.
-    Nullable(RelationSlot, String),
-    /// The plan of a topic for the rows of this relation whose route has this value.
-    Route(RelationSlot, Arc<Router>, String),
-}
-
-/// The result of handling one read.
-#[derive(Debug, Default)]
-pub struct Burst {
-    /// Number of frames that were handled.
-    pub frames: usize,
-    /// True if the server asked for a status update.
-    pub reply: bool,
-    /// True if the server ended the stream.
-    pub goodbye: bool,
-    /// What has to be fetched or done before the row path can continue.
-    pub need: Option<Need>,
-    /// A signal that has to be obeyed next. It ended the burst.
-    pub signal: Option<Signalled>,
-    /// When the server sent the first message of the burst. `None` if there was no message.
-    pub sent_at: Option<PgMicros>,
-    /// Time between the commit of the last transaction that began in the burst and its sending, in
-    /// microseconds of the server's clock.
-    pub behind: Option<i64>,
-    /// Times that decoding and encoding of the first row took.
-    pub measured: Option<(Duration, Duration)>,
-}
+use std::time::Instant;
 
 /// What the row path keeps in memory during one connection.
 pub struct Rows {

@@ -2,6 +2,7 @@
 //! losses. Row path, core and ledger are real. Server, state and Kafka are lists.
 
 use super::*;
+use crate::change::RelationShape;
 use crate::change::ShapeColumn;
 use crate::continuity::Resume;
 use crate::continuity::checkpoint::{Checkpoint, sample};
@@ -9,6 +10,7 @@ use crate::continuity::detached::{Detached, Detachments};
 use crate::core::{Event, LastStop, Moment, Opened, Outcome, Report, SECOND, Settings};
 use crate::encode::{Config, Ids, Planner, Quarantine};
 use crate::ledger::{Generation, RouteId, Ticket};
+use crate::lsn::PgMicros;
 use crate::lsn::{Lsn, Oid};
 use crate::table::TableFacts;
 use proptest::prelude::*;

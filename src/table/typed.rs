@@ -15,7 +15,7 @@ pub fn in_shell(name: &str) -> Cow<'_, str> {
     Cow::Owned(format!("'{}'", name.replace('\'', "'\\''")))
 }
 
-/// The command that copies a table again.
+/// The command that copies a table again, with the name as one word of a shell.
 #[must_use]
 pub fn snapshot_of(table: &str) -> String {
     format!("`wellspring snapshot {}`", in_shell(table))

@@ -1,0 +1,51 @@
+//! What one call of the row path leads to.
+
+use super::Signalled;
+use crate::change::{Position, RelationShape, RelationSlot};
+use crate::continuity::detached::Cause;
+use crate::encode::Router;
+use crate::lsn::PgMicros;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What the loop has to fetch or do before the row path can continue.
+#[derive(Debug)]
+pub enum Need {
+    /// The plan of a relation that a Relation message has described before the change at this
+    /// Position.
+    Relation(RelationSlot, RelationShape, Position),
+    /// The plan of logical messages, before the first of them.
+    Messages,
+    /// The plan of the records of transactions, before the first transaction.
+    Transactions,
+    /// The quarantine of this relation, for a change that an operator skips.
+    Skip(RelationSlot),
+    /// The table has to be detached from this change on.
+    Aside(RelationSlot, Position, Cause),
+    /// A plan in which this column may be NULL, because the row is older than its NOT NULL.
+    Nullable(RelationSlot, String),
+    /// The plan of a topic for the rows of this relation whose route has this value.
+    Route(RelationSlot, Arc<Router>, String),
+}
+
+/// The result of handling one read.
+#[derive(Debug, Default)]
+pub struct Burst {
+    /// Number of frames that were handled.
+    pub frames: usize,
+    /// True if the server asked for a status update.
+    pub reply: bool,
+    /// True if the server ended the stream.
+    pub goodbye: bool,
+    /// What has to be fetched or done before the row path can continue.
+    pub need: Option<Need>,
+    /// A signal that has to be obeyed next. It ended the burst.
+    pub signal: Option<Signalled>,
+    /// When the server sent the first message of the burst. `None` if there was no message.
+    pub sent_at: Option<PgMicros>,
+    /// Time between the commit of the last transaction that began in the burst and its sending, in
+    /// microseconds of the server's clock.
+    pub behind: Option<i64>,
+    /// Times that decoding and encoding of the first row took.
+    pub measured: Option<(Duration, Duration)>,
+}
