@@ -115,7 +115,7 @@ mod start;
 mod load;
 mod tell;
 mod watched;
-mod whole;
+mod standstill;
 
 use parts::{Backfills, Checks, First, Outlet, Process, Tables};
 pub(super) use proofs::{Span, replacement};
@@ -254,7 +254,7 @@ impl Runner {
         let Backfills { copies, reading, signal_follower, .. } = backfills;
         let (copying, doubts) = (&mut first_copy.copying, &mut tables.doubts);
         let may_take = copying.as_ref().is_some_and(|copying| copying.may_take(core, now()));
-        let may_read_whole = reading.as_ref().is_some_and(|reading| reading.may_take(now()));
+        let may_read_standstill = reading.as_ref().is_some_and(|reading| reading.may_take(now()));
         let beside = copies.next_tick().filter(|_| live.is_some());
         let tick = beside
             .into_iter()
@@ -296,7 +296,7 @@ impl Runner {
             () = tokio::time::sleep(timer) => Happened::Timer,
             Some(heard) = signals::heard(signal_follower.as_mut()) => Happened::Heard(heard),
             Some(told) = copying::next_event(copying.as_mut()), if may_take => Happened::Worker(told),
-            Some(told) = whole::next_event(reading.as_mut()), if may_read_whole => Happened::Standstill(told),
+            Some(told) = standstill::next_event(reading.as_mut()), if may_read_standstill => Happened::Standstill(told),
             read = io(stream, may_read, unsent) => read,
         }
     }
@@ -327,7 +327,7 @@ impl Runner {
         if self.first_copy.copying.is_some() {
             return self.copy();
         }
-        self.send_whole();
+        self.send_standstill();
         while let Some(signal) = self.work_to_signal() {
             self.signalled(&signal);
         }

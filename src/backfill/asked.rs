@@ -107,8 +107,8 @@ impl Copies {
                 (Stage::Unplanned, Some(known)) => {
                     return Some(Task::Plan { id, table: Box::new(known.table.clone()) });
                 }
-                (Stage::Ready, Some(_)) if copy.whole.is_some() => {
-                    if let Some(task) = self.next_whole(at) {
+                (Stage::Ready, Some(_)) if copy.standstill.is_some() => {
+                    if let Some(task) = self.next_standstill(at) {
                         return Some(task);
                     }
                 }
@@ -191,7 +191,7 @@ impl Copies {
         let key = key_names(active);
         if key.is_empty() || copy.standby {
             known.active = Some(active.clone());
-            return self.is_whole(at);
+            return self.becomes_standstill(at);
         }
         if let Some(surrogate) =
             copy.window.surrogate.clone().filter(|surrogate| key != [surrogate.as_str()])
@@ -201,7 +201,7 @@ impl Copies {
             let next = "send the signal without surrogate-key: a change is told from a copied row by the table's key";
             return self.fail(at, Left::new(CopyReason::SurrogateKey, detail, next));
         }
-        copy.whole = None;
+        copy.standstill = None;
         known.places = active.plan.key_places().collect();
         known.keyset = keyset(&known.table, &key, copy.window.filter.as_deref());
         known.active = Some(active.clone());
@@ -375,7 +375,7 @@ impl Copies {
     ///
     /// Returns the lowest position that some copy needs to be confirmed before it is over.
     pub fn settle(&mut self, next: Ticket, oldest: Ticket, confirmed: Lsn) -> Option<Lsn> {
-        self.settle_whole(oldest);
+        self.settle_standstill(oldest);
         for windows in self.list.iter_mut().filter_map(|copy| copy.windows.as_mut()) {
             windows.settle(next, oldest);
         }

@@ -2,7 +2,7 @@
 //!
 //! [`Copies`] decides which table is read next, what the row path must do before a change, which
 //! copied rows may be sent, and what is recorded. The rules of a single table are in
-//! `snapshot::window` and `snapshot::whole`; this room applies them to tables, plans and time.
+//! `snapshot::window` and `snapshot::standstill`; this room applies them to tables, plans and time.
 //! Nothing here waits or does IO: the runner performs each [`Task`] and reports its result.
 //!
 //! One chunk is read at a time, of the first table that can continue. Changes are watched for every
@@ -19,7 +19,7 @@ mod signals;
 mod tell;
 mod touch;
 mod waits;
-mod whole;
+mod standstill;
 
 pub use left::{events_only, not_captured, queried};
 pub use signals::{Origin, Wanted};
@@ -146,7 +146,7 @@ struct Copy {
     /// Epoch of the first copy that left this table out, and that records this copy's end.
     owed: Option<u64>,
     /// Set if the table is copied by a standstill instead of in chunks.
-    whole: Option<whole::Round>,
+    standstill: Option<standstill::Round>,
     /// What the server lacks for this copy, such as a free slot: code, detail and next step.
     stuck: Option<Left>,
     /// True if the server was a standby at the last survey.
@@ -167,7 +167,7 @@ pub enum Task {
     /// Reads the chunk begun by [`crate::snapshot::reader::Reader::read`].
     Read { id: u64, table: String, select: String },
     /// Calls [`crate::snapshot::temporary::Temporary::start`] for a standstill.
-    Whole { id: u64, table: TableName, relation: Oid, filter: Option<String> },
+    Standstill { id: u64, table: TableName, relation: Oid, filter: Option<String> },
 }
 
 /// All backfills and standstills of the process. See the documentation of the module.
@@ -192,7 +192,7 @@ pub struct Copies {
     /// Start of the commit record of the open transaction. `None` outside of a transaction.
     open: Option<Lsn>,
     /// The standstill under way. There is at most one.
-    whole: Option<whole::UnderWay>,
+    standstill: Option<standstill::UnderWay>,
     /// The operator's limit of rows per second.
     rows_per_second: Option<u64>,
     /// Tables for which `snapshot.query` has a query. Such a table cannot be read in chunks.
@@ -225,7 +225,7 @@ impl Copies {
             epoch: 0,
             stands: Lsn::default(),
             open: None,
-            whole: None,
+            standstill: None,
             rows_per_second: None,
             queried: BTreeSet::new(),
             now: Moment::default(),
@@ -355,7 +355,7 @@ impl Copies {
         self.list.clear();
         self.watched.clear();
         self.held = None;
-        self.drop_whole();
+        self.drop_standstill();
         names
     }
 
@@ -366,10 +366,10 @@ impl Copies {
         self.held = None;
         self.stands = Lsn::default();
         self.open = None;
-        self.drop_whole();
+        self.drop_standstill();
         for copy in &mut self.list {
             copy.slot = None;
-            copy.whole.iter_mut().for_each(|round| round.ended = None);
+            copy.standstill.iter_mut().for_each(|round| round.ended = None);
             copy.known = None;
             copy.hold_since = None;
             copy.unseen = false;
@@ -400,7 +400,7 @@ impl Copies {
     fn watch(&mut self) {
         let slots = self.list.iter().enumerate().filter(|(_, copy)| copy.windows.is_some());
         self.watched = slots.filter_map(|(at, copy)| Some((copy.slot?, at))).collect();
-        self.watch_whole();
+        self.watch_standstill();
     }
 
     /// Takes a Relation message of the stream. If the key has other columns than the copy's ranges,
@@ -456,7 +456,7 @@ impl Copy {
             dropped: 0,
             dropped_why: String::new(),
             owed: None,
-            whole: None,
+            standstill: None,
             stuck: None,
             standby: false,
             repairs: false,

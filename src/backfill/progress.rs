@@ -1,6 +1,6 @@
 //! What `/status` and the metrics show of backfills and standstills.
 
-use super::whole::UnderWay;
+use super::standstill::UnderWay;
 use super::{Copies, Copy, Moment, Stage, Windows};
 use crate::lsn::Lsn;
 use crate::metrics::WindowTotals;
@@ -37,9 +37,10 @@ impl Copies {
     /// Adds the time since the last call to the totals of each state that lasts.
     pub(super) fn count_time(&mut self, now: Moment) {
         let passed = now.since(self.now);
-        let [chunks, whole] = &mut self.totals.held_us;
+        let [chunks, standstill] = &mut self.totals.held_us;
         *chunks += if self.held.is_some() { passed } else { 0 };
-        *whole += if self.whole.as_ref().is_some_and(UnderWay::stands) { passed } else { 0 };
+        *standstill +=
+            if self.standstill.as_ref().is_some_and(UnderWay::stands) { passed } else { 0 };
         let waits = self.list.iter().any(|copy| copy.unseen && copy.can_go_on());
         self.totals.unseen_us += if waits { passed } else { 0 };
     }
@@ -49,7 +50,7 @@ impl Copies {
     pub fn status(&self) -> Vec<WindowStatus> {
         let over = self.finished.0.iter().filter(|status| !self.is_copying(&status.table)).cloned();
         let under_way =
-            |copy: &Copy| self.whole.as_ref().filter(|under_way| under_way.id == copy.id);
+            |copy: &Copy| self.standstill.as_ref().filter(|under_way| under_way.id == copy.id);
         over.chain(self.list.iter().map(|copy| copy.status(self.stands, under_way(copy)))).collect()
     }
 }

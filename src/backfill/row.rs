@@ -51,7 +51,7 @@ impl Copies {
     /// True while the stream is held for a chunk or stands for a standstill.
     #[must_use]
     pub fn is_holding(&self) -> bool {
-        self.held.is_some() || self.stands_for_whole()
+        self.held.is_some() || self.stands_for_standstill()
     }
 
     /// Notes a transaction whose changes were sent or left out. Snapshots have to see it from now
@@ -66,7 +66,7 @@ impl Copies {
     /// Notes that the stream is at this position, outside of a transaction.
     pub fn passed(&mut self, position: Lsn) {
         self.stands = position;
-        self.passed_whole(position);
+        self.passed_standstill(position);
         for windows in self.list.iter_mut().filter_map(|copy| copy.windows.as_mut()) {
             windows.passed(position);
         }
@@ -114,8 +114,8 @@ impl Copies {
     pub fn emitted_row(&mut self, copy: usize, size_bytes: usize) {
         if let Some(copy) = self.list.get_mut(copy) {
             copy.bytes += size_bytes as u64;
-            let [chunks, whole] = &mut self.totals.rows;
-            *(if copy.whole.is_some() { whole } else { chunks }) += 1;
+            let [chunks, standstill] = &mut self.totals.rows;
+            *(if copy.standstill.is_some() { standstill } else { chunks }) += 1;
         }
     }
 
@@ -127,8 +127,8 @@ impl Copies {
         if let Some(windows) = &mut at.windows {
             windows.lost();
         }
-        if self.whole.as_ref().is_some_and(|under_way| under_way.id == at.id) {
-            self.whole = None;
+        if self.standstill.as_ref().is_some_and(|under_way| under_way.id == at.id) {
+            self.standstill = None;
         }
         if let Some(reply) = at.reply.take() {
             reply.send(Err(Refused::Faulty(format!("{detail}: {next}"))));

@@ -131,7 +131,7 @@ impl Copies {
             }
         }
         self.held = None;
-        self.drop_whole();
+        self.drop_standstill();
     }
 }
 

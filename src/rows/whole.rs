@@ -12,17 +12,17 @@ impl Rows {
     ///
     /// # Errors
     /// The error of the producer. The stream is then read again, and the table is copied again.
-    pub fn whole(
+    pub fn standstill(
         &mut self,
         piece: &Piece,
         mut at: usize,
         tools: &mut Tools<'_>,
     ) -> Result<Option<usize>, RowsError> {
-        let Some(sends) = tools.copies.sends_whole() else { return Ok(Some(at)) };
+        let Some(sends) = tools.copies.sends_standstill() else { return Ok(Some(at)) };
         let (last_commit, mut rows) = (self.changes.last_commit(), 0);
         while tools.core.has_room() && tools.sink.has_room() {
             let Some((line, next)) = piece.line(at) else {
-                tools.copies.whole_sent(rows);
+                tools.copies.standstill_sent(rows);
                 return Ok(None);
             };
             // The last byte before the consistent point. No streamed commit can begin there.
@@ -39,12 +39,12 @@ impl Rows {
             };
             let memory = (&mut self.encoder, &mut self.copied);
             line_out(memory, sends.copy, &sends.active, (line, sends.columns), &context, tools)?;
-            if tools.copies.whole_id().is_none() {
+            if tools.copies.standstill_id().is_none() {
                 return Ok(None); // this row has ended its copy
             }
             (at, rows) = (next, rows + 1);
         }
-        tools.copies.whole_sent(rows);
+        tools.copies.standstill_sent(rows);
         Ok(Some(at))
     }
 }

@@ -25,7 +25,7 @@ pub mod reader;
 pub mod signal;
 pub mod temporary;
 pub mod visibility;
-pub mod whole;
+pub mod standstill;
 pub mod window;
 pub mod worker;
 

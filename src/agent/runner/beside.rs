@@ -3,7 +3,7 @@
 
 use super::clock::{now, unix_nanos};
 use super::session::Place;
-use super::whole::order;
+use super::standstill::order;
 use super::{LOOK, Runner};
 use crate::agent::open;
 use crate::agent::supervise::disposition;
@@ -94,7 +94,7 @@ impl Runner {
     pub(super) fn windows_on(&mut self) {
         self.backfills.copies.set_now(now());
         self.replan();
-        self.whole_on();
+        self.standstill_on();
         if self.live.is_none() || !self.core.is_streaming() || self.core.is_stopping() {
             return;
         }
@@ -117,7 +117,7 @@ impl Runner {
             self.backfills.recorded_at = tokio::time::Instant::now();
             self.core.want_recorded(self.core.ledger().confirmed());
         }
-        self.core.hold_beside(self.backfills.copies.held_bytes() + self.whole_bytes());
+        self.core.hold_beside(self.backfills.copies.held_bytes() + self.standstill_bytes());
         self.record_windows();
         if self.tasks.chunk.is_none()
             && let Some(task) =
@@ -195,9 +195,9 @@ impl Runner {
         let limit_bytes = (self.config.budget_bytes / CHUNK_PART).min(CHUNK_BYTES_MAX);
         self.tasks.chunk = Some(match task {
             backfill::Task::Plan { id, table } => return self.plan_window(id, &table),
-            backfill::Task::Whole { id, table, relation, filter } => {
+            backfill::Task::Standstill { id, table, relation, filter } => {
                 let order = order(&self.config, table, relation, filter);
-                return self.read_whole(id, order);
+                return self.read_standstill(id, order);
             }
             backfill::Task::Survey { id, table, relation, statement } => tokio::spawn(async move {
                 let asked = async {
@@ -407,7 +407,7 @@ impl Runner {
         }
         self.backfills.reader = None;
         self.backfills.copies.lost();
-        self.whole_on();
+        self.standstill_on();
         self.core.hold_beside(0);
     }
 

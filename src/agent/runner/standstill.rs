@@ -43,7 +43,7 @@ pub(super) async fn next_event(reading: Option<&mut Reading>) -> Option<Standsti
 }
 
 impl Runner {
-    pub(super) fn read_whole(&mut self, id: u64, order: Order) {
+    pub(super) fn read_standstill(&mut self, id: u64, order: Order) {
         let (table, temporary) = (order.table.clone(), Temporary::start(order));
         self.backfills.reading =
             Some(Reading { id, table, temporary, in_hand: None, done: false, next_piece: now() });
@@ -51,15 +51,15 @@ impl Runner {
 
     /// Ends the session if no copy wants it any more. A stop ends the standstill, because the stop
     /// would wait for it.
-    pub(super) fn whole_on(&mut self) {
+    pub(super) fn standstill_on(&mut self) {
         if self.core.is_stopping() {
-            self.backfills.copies.drop_whole();
+            self.backfills.copies.drop_standstill();
         }
         if self
             .backfills
             .reading
             .as_ref()
-            .is_some_and(|reading| self.backfills.copies.whole_id() != Some(reading.id))
+            .is_some_and(|reading| self.backfills.copies.standstill_id() != Some(reading.id))
         {
             self.backfills.reading = None;
             if let Some(live) = &mut self.live {
@@ -69,7 +69,7 @@ impl Runner {
     }
 
     /// Bytes that the session holds. 0 without a session.
-    pub(super) fn whole_bytes(&self) -> usize {
+    pub(super) fn standstill_bytes(&self) -> usize {
         self.backfills.reading.as_ref().map_or(0, |_| READER_BYTES)
     }
 
@@ -79,11 +79,11 @@ impl Runner {
             StandstillEvent::Noted(noted) => {
                 // The copy holds the stream before the session takes its snapshot. So the snapshot
                 // has everything that was sent until now.
-                self.backfills.copies.whole_noted(noted);
+                self.backfills.copies.standstill_noted(noted);
                 reading.temporary.go();
             }
             StandstillEvent::Begun(point, table) => {
-                self.backfills.copies.whole_begun(point, &table);
+                self.backfills.copies.standstill_begun(point, &table);
             }
             StandstillEvent::Rows(piece) => {
                 let rate = self.config.snapshot.rows_per_second.filter(|rate| *rate > 0);
@@ -95,11 +95,11 @@ impl Runner {
                 reading.in_hand = Some((piece, 0));
             }
             StandstillEvent::Done => reading.done = true,
-            StandstillEvent::Failed(failure) => self.whole_failed(&failure),
+            StandstillEvent::Failed(failure) => self.standstill_failed(&failure),
         }
     }
 
-    fn whole_failed(&mut self, failure: &Failure) {
+    fn standstill_failed(&mut self, failure: &Failure) {
         let Some(Reading { id, table, .. }) = self.backfills.reading.take() else { return };
         match failure {
             Failure::Postgres(error) if error.sqlstate().is_some_and(is_final) => {
@@ -109,12 +109,12 @@ impl Runner {
             | Failure::Writers(_)
             | Failure::Rewritten
             | Failure::NotPublished
-            | Failure::Postgres(_) => self.backfills.copies.whole_failed(failure),
+            | Failure::Postgres(_) => self.backfills.copies.standstill_failed(failure),
         }
     }
 
     /// Sends rows of the standstill while there is room.
-    pub(super) fn send_whole(&mut self) {
+    pub(super) fn send_standstill(&mut self) {
         let (Some(reading), Some(live), Some(sink)) =
             (&mut self.backfills.reading, &mut self.live, &mut self.outlet.sink)
         else {
@@ -125,7 +125,7 @@ impl Runner {
         }
         let mut tools = tools(&mut self.core, sink, &mut self.backfills.copies, &self.reporter);
         if let Some((piece, at)) = &mut reading.in_hand {
-            match live.rows.whole(piece, *at, &mut tools) {
+            match live.rows.standstill(piece, *at, &mut tools) {
                 Ok(Some(next)) => *at = next,
                 Ok(None) => reading.in_hand = None,
                 Err(error) => return self.broke(error.into()),
@@ -133,9 +133,9 @@ impl Runner {
         }
         if reading.done
             && reading.in_hand.is_none()
-            && self.backfills.copies.sends_whole().is_some()
+            && self.backfills.copies.sends_standstill().is_some()
         {
-            self.backfills.copies.whole_sent_all(self.core.next_ticket());
+            self.backfills.copies.standstill_sent_all(self.core.next_ticket());
         }
     }
 }

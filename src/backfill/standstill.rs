@@ -1,7 +1,7 @@
 //! Standstills: copies of whole tables while the stream stands still. They serve tables without a
 //! key, and every table of a standby, whose snapshots do not list the transactions of the primary.
-//! There is one at a time, because each one creates a slot and stops the stream. `snapshot::whole`
-//! decides where the stream stops.
+//! There is one at a time, because each one creates a slot and stops the stream.
+//! `snapshot::standstill` decides where the stream stops.
 
 use super::shape::same_shape;
 use super::{Copies, Copy, Stage, Task};
@@ -13,8 +13,8 @@ use crate::plans::Active;
 use crate::postgres::holder::CopyTable;
 use crate::reason::CopyReason;
 use crate::snapshot::journal::Left;
+use crate::snapshot::standstill::Standstill;
 use crate::snapshot::temporary::Failure;
-use crate::snapshot::whole::Whole;
 use crate::snapshot::window::{Journal, Next};
 use crate::table::TableName;
 use crate::table::typed::snapshot_of;
@@ -44,7 +44,7 @@ pub(super) struct UnderWay {
     /// The table's relation. `None` until the stream has sent a Relation message for it.
     slot: Option<RelationSlot>,
     /// `None` until the insert position of the server is noted.
-    whole: Option<Whole>,
+    standstill: Option<Standstill>,
     pub rows: u64,
 }
 
@@ -63,40 +63,40 @@ pub struct Sends {
 impl UnderWay {
     /// True if the stream stands for this copy.
     pub fn stands(&self) -> bool {
-        self.whole.as_ref().is_some_and(Whole::stands)
+        self.standstill.as_ref().is_some_and(Standstill::stands)
     }
 
     /// A sentence about the present step, and whether the snapshot is known.
     pub fn in_words(&self) -> (String, bool) {
-        let Some(whole) = &self.whole else {
+        let Some(standstill) = &self.standstill else {
             return ("a session for it is being opened".to_owned(), false);
         };
-        (whole.in_words(), whole.is_known())
+        (standstill.in_words(), standstill.is_known())
     }
 }
 
 impl Copies {
     /// The task that begins a standstill, if none is under way and the table still needs one.
-    pub(super) fn next_whole(&mut self, at: usize) -> Option<Task> {
-        let copy = self.list.get_mut(at).filter(|_| self.whole.is_none())?;
+    pub(super) fn next_standstill(&mut self, at: usize) -> Option<Task> {
+        let copy = self.list.get_mut(at).filter(|_| self.standstill.is_none())?;
         let known = copy.known.as_ref()?;
-        if copy.whole.as_ref().is_none_or(|round| round.ended.is_some()) {
+        if copy.standstill.as_ref().is_none_or(|round| round.ended.is_some()) {
             return None;
         }
         let (id, slot) = (copy.id, copy.slot);
         let (relation, table) = (known.table.relation, known.table.name.clone());
-        self.whole = Some(UnderWay { id, slot, whole: None, rows: 0 });
-        Some(Task::Whole { id, table, relation, filter: copy.window.filter.clone() })
+        self.standstill = Some(UnderWay { id, slot, standstill: None, rows: 0 });
+        Some(Task::Standstill { id, table, relation, filter: copy.window.filter.clone() })
     }
 
     /// Chooses a standstill for the table: it has no key, or the server is a standby.
-    pub(super) fn is_whole(&mut self, at: usize) {
+    pub(super) fn becomes_standstill(&mut self, at: usize) {
         if let Some(copy) = self.list.get_mut(at) {
             copy.windows = None;
             copy.window.key = Vec::new();
             copy.window.journal =
                 Journal { fresh: copy.window.journal.fresh, ..Journal::default() };
-            copy.whole.get_or_insert_default();
+            copy.standstill.get_or_insert_default();
             copy.stage = Stage::Ready;
         }
         self.store(at);
@@ -104,19 +104,19 @@ impl Copies {
 
     /// Id of the copy whose standstill is under way.
     #[must_use]
-    pub fn whole_id(&self) -> Option<u64> {
-        self.whole.as_ref().map(|under_way| under_way.id)
+    pub fn standstill_id(&self) -> Option<u64> {
+        self.standstill.as_ref().map(|under_way| under_way.id)
     }
 
     /// Gives up the standstill under way, so that the stream goes on.
-    pub fn drop_whole(&mut self) {
-        self.whole = None;
+    pub fn drop_standstill(&mut self) {
+        self.standstill = None;
     }
 
     /// Notes the insert position of the server, after which the slot is created.
-    pub fn whole_noted(&mut self, noted: Lsn) {
-        let Some(under_way) = &mut self.whole else { return };
-        under_way.whole = Some(Whole::noted(noted));
+    pub fn standstill_noted(&mut self, noted: Lsn) {
+        let Some(under_way) = &mut self.standstill else { return };
+        under_way.standstill = Some(Standstill::noted(noted));
         let id = under_way.id;
         if let Some(copy) = self.place(id).and_then(|at| self.list.get_mut(at)) {
             copy.waits.clear();
@@ -126,20 +126,22 @@ impl Copies {
 
     /// Takes the consistent point of the slot, and the table as the slot's snapshot shows it.
     /// Returns false if the table has another shape than its plan; then the standstill is given up.
-    pub fn whole_begun(&mut self, point: Lsn, table: &CopyTable) -> bool {
-        let Some(id) = self.whole_id() else { return false };
+    pub fn standstill_begun(&mut self, point: Lsn, table: &CopyTable) -> bool {
+        let Some(id) = self.standstill_id() else { return false };
         let Some(copy) = self.place(id).and_then(|at| self.list.get_mut(at)) else { return false };
         if !copy.known.as_ref().is_some_and(|known| same_shape(&known.table, table)) {
             copy.stage = Stage::Unsurveyed;
-            self.drop_whole();
+            self.drop_standstill();
             return false;
         }
         tracing::info!(table = copy.name, %point, "a standstill begins: the stream waits at this point until the rows of the table are delivered");
-        if let Some(whole) = self.whole.as_mut().and_then(|under_way| under_way.whole.as_mut()) {
-            whole.known(point);
+        if let Some(standstill) =
+            self.standstill.as_mut().and_then(|under_way| under_way.standstill.as_mut())
+        {
+            standstill.known(point);
             match self.open {
-                Some(commit) => whole.began(commit),
-                None => whole.passed(self.stands),
+                Some(commit) => standstill.began(commit),
+                None => standstill.passed(self.stands),
             }
         }
         true
@@ -147,9 +149,9 @@ impl Copies {
 
     /// What the row path needs to send rows, if rows may be sent now.
     #[must_use]
-    pub fn sends_whole(&self) -> Option<Sends> {
-        let under_way = self.whole.as_ref()?;
-        let point = under_way.whole.as_ref()?.may_send()?;
+    pub fn sends_standstill(&self) -> Option<Sends> {
+        let under_way = self.standstill.as_ref()?;
+        let point = under_way.standstill.as_ref()?.may_send()?;
         let at = self.place(under_way.id)?;
         let known = self.list.get(at)?.known.as_ref()?;
         Some(Sends {
@@ -161,25 +163,25 @@ impl Copies {
     }
 
     /// Counts rows that were sent.
-    pub fn whole_sent(&mut self, rows: u64) {
-        self.whole.iter_mut().for_each(|under_way| under_way.rows += rows);
+    pub fn standstill_sent(&mut self, rows: u64) {
+        self.standstill.iter_mut().for_each(|under_way| under_way.rows += rows);
     }
 
     /// Notes that all rows are sent. `next` is the first ticket after them.
-    pub fn whole_sent_all(&mut self, next: Ticket) {
-        self.whole
+    pub fn standstill_sent_all(&mut self, next: Ticket) {
+        self.standstill
             .iter_mut()
-            .filter_map(|under_way| under_way.whole.as_mut())
-            .for_each(|whole| whole.sent_all(next));
+            .filter_map(|under_way| under_way.standstill.as_mut())
+            .for_each(|standstill| standstill.sent_all(next));
     }
 
     /// Ends the standstill with a failure, before or after rows were sent, and decides when it is
     /// tried again.
-    pub fn whole_failed(&mut self, failure: &Failure) {
-        let Some(UnderWay { id, rows, .. }) = self.whole.take() else { return };
+    pub fn standstill_failed(&mut self, failure: &Failure) {
+        let Some(UnderWay { id, rows, .. }) = self.standstill.take() else { return };
         let (Some(at), now) = (self.place(id), self.now) else { return };
         let Some(copy) = self.list.get_mut(at) else { return };
-        let Some(round) = &mut copy.whole else { return };
+        let Some(round) = &mut copy.standstill else { return };
         self.totals.given_up += 1;
         let why = crate::continuity::Chain(failure).to_string();
         if rows > 0 {
@@ -237,15 +239,15 @@ impl Copies {
     }
 
     /// Ends a standstill whose rows are all delivered, so that the stream goes on.
-    pub(super) fn settle_whole(&mut self, oldest: Ticket) {
+    pub(super) fn settle_standstill(&mut self, oldest: Ticket) {
         let delivered = |under_way: &mut UnderWay| {
-            under_way.whole.as_ref().is_some_and(|whole| whole.is_delivered(oldest))
+            under_way.standstill.as_ref().is_some_and(|standstill| standstill.is_delivered(oldest))
         };
-        let Some(UnderWay { id, rows, .. }) = self.whole.take_if(delivered) else { return };
+        let Some(UnderWay { id, rows, .. }) = self.standstill.take_if(delivered) else { return };
         let Some(copy) = self.place(id).and_then(|at| self.list.get_mut(at)) else { return };
         (copy.window.journal.rows, copy.window.journal.chunks) = (rows, 1);
         self.totals.chunks += 1;
-        if let Some(round) = &mut copy.whole {
+        if let Some(round) = &mut copy.standstill {
             // The copy is over when this position is confirmed. A crash before that repeats earlier
             // changes, which the rows contain and which would follow them.
             round.ended = Some(self.stands);
@@ -253,11 +255,11 @@ impl Copies {
     }
 
     /// Gives the standstill under way the relation of its table.
-    pub(super) fn watch_whole(&mut self) {
-        let Some(under_way) = &mut self.whole else { return };
+    pub(super) fn watch_standstill(&mut self) {
+        let Some(under_way) = &mut self.standstill else { return };
         match self.list.iter().find(|copy| copy.id == under_way.id) {
             Some(copy) => under_way.slot = copy.slot,
-            None => self.whole = None,
+            None => self.standstill = None,
         }
     }
 
@@ -265,9 +267,9 @@ impl Copies {
     /// the commit record of its transaction. The row path asks again after the next event.
     #[inline]
     pub fn stops(&mut self, slot: RelationSlot, commit: Lsn) -> bool {
-        match &mut self.whole {
-            Some(UnderWay { slot: Some(of), whole: Some(whole), .. }) if *of == slot => {
-                whole.stops(commit)
+        match &mut self.standstill {
+            Some(UnderWay { slot: Some(of), standstill: Some(standstill), .. }) if *of == slot => {
+                standstill.stops(commit)
             }
             _ => false,
         }
@@ -277,22 +279,22 @@ impl Copies {
     #[inline]
     pub fn began(&mut self, commit: Lsn) {
         self.open = Some(commit);
-        if let Some(UnderWay { whole: Some(whole), .. }) = &mut self.whole {
-            whole.began(commit);
+        if let Some(UnderWay { standstill: Some(standstill), .. }) = &mut self.standstill {
+            standstill.began(commit);
         }
     }
 
-    pub(super) fn passed_whole(&mut self, position: Lsn) {
+    pub(super) fn passed_standstill(&mut self, position: Lsn) {
         self.open = None;
-        if let Some(UnderWay { whole: Some(whole), .. }) = &mut self.whole {
-            whole.passed(position);
+        if let Some(UnderWay { standstill: Some(standstill), .. }) = &mut self.standstill {
+            standstill.passed(position);
         }
     }
 
     /// True if the stream stands for the standstill: no frame is read.
     #[must_use]
-    pub(super) fn stands_for_whole(&self) -> bool {
-        self.whole.as_ref().is_some_and(UnderWay::stands)
+    pub(super) fn stands_for_standstill(&self) -> bool {
+        self.standstill.as_ref().is_some_and(UnderWay::stands)
     }
 }
 
@@ -300,7 +302,7 @@ impl Copy {
     /// The position that has to be confirmed before the copy is over. `None` until everything is
     /// delivered.
     pub(super) fn awaits(&self) -> Option<Lsn> {
-        if let Some(round) = &self.whole {
+        if let Some(round) = &self.standstill {
             return round.ended;
         }
         match self.windows.as_ref()?.next() {

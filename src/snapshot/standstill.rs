@@ -35,17 +35,17 @@ enum Stage {
 
 /// One standstill. See the documentation of the module.
 #[derive(Clone, Debug)]
-pub struct Whole {
+pub struct Standstill {
     stage: Stage,
     /// True if a change of the table waits until the point is known.
     stopped: bool,
 }
 
-impl Whole {
+impl Standstill {
     /// Begins with the noted insert position of the server. The slot is requested next.
     #[must_use]
     pub fn noted(noted: Lsn) -> Self {
-        Whole { stage: Stage::Noted(noted), stopped: false }
+        Standstill { stage: Stage::Noted(noted), stopped: false }
     }
 
     /// True if a change of the table has to wait. `commit` is the start of the commit record of its
@@ -62,7 +62,7 @@ impl Whole {
     }
 
     /// Takes the consistent point of the slot. The caller must then report where the stream is, by
-    /// [`Whole::passed`] or [`Whole::began`].
+    /// [`Standstill::passed`] or [`Standstill::began`].
     pub fn known(&mut self, point: Lsn) {
         if matches!(self.stage, Stage::Noted(_)) {
             (self.stage, self.stopped) = (Stage::Point(point), false);
@@ -230,7 +230,7 @@ mod tests {
             steps in prop::collection::vec(step(), 0..80),
         ) {
             let stream = messages(&commits, last);
-            let (mut whole, mut next, mut sent) = (None::<Whole>, 0, BTreeSet::new());
+            let (mut standstill, mut next, mut sent) = (None::<Standstill>, 0, BTreeSet::new());
             let (mut stands, mut open) = (Lsn::ZERO, None::<usize>);
             let (mut rows, mut over, mut sent_at_first_row) = (0, false, None);
             let turns = before + stream.len() + 2;
@@ -238,46 +238,46 @@ mod tests {
             for (number, step) in steps.into_iter().chain(drain).enumerate() {
                 // The slot is requested after any progress of the stream, but before the stream
                 // passes the noted position.
-                if whole.is_none() && !over && (number >= before || next >= stream.len()
+                if standstill.is_none() && !over && (number >= before || next >= stream.len()
                     || matches!(stream[next], Message::Begin(at) if commits[at].begins >= noted)) {
-                    whole = Some(Whole::noted(noted));
+                    standstill = Some(Standstill::noted(noted));
                 }
                 match step {
                     Step::Stream => {
-                        if whole.as_ref().is_some_and(Whole::stands) { continue; }
+                        if standstill.as_ref().is_some_and(Standstill::stands) { continue; }
                         let Some(message) = stream.get(next) else { continue };
                         match *message {
                             Message::Begin(at) => {
                                 open = Some(at);
-                                whole.iter_mut().for_each(|whole| whole.began(commits[at].begins));
+                                standstill.iter_mut().for_each(|standstill| standstill.began(commits[at].begins));
                             }
                             Message::Other(at) => { sent.insert((at, false)); }
                             Message::Ours(at) => {
-                                if whole.as_mut().is_some_and(|whole| whole.stops(commits[at].begins)) { continue; }
+                                if standstill.as_mut().is_some_and(|standstill| standstill.stops(commits[at].begins)) { continue; }
                                 sent.insert((at, true));
                             }
                             Message::End(at) => {
                                 (open, stands) = (None, commits[at].ends);
-                                whole.iter_mut().for_each(|whole| whole.passed(stands));
+                                standstill.iter_mut().for_each(|standstill| standstill.passed(stands));
                             }
                             Message::Keepalive(end) => {
                                 stands = end;
-                                whole.iter_mut().for_each(|whole| whole.passed(stands));
+                                standstill.iter_mut().for_each(|standstill| standstill.passed(stands));
                             }
                         }
                         next += 1;
                     }
                     Step::Known => {
-                        if let Some(whole) = &mut whole {
-                            whole.known(point);
+                        if let Some(standstill) = &mut standstill {
+                            standstill.known(point);
                             match open {
-                                Some(at) => whole.began(commits[at].begins),
-                                None => whole.passed(stands),
+                                Some(at) => standstill.began(commits[at].begins),
+                                None => standstill.passed(stands),
                             }
                         }
                     }
                     Step::Row => {
-                        if let Some(at) = whole.as_ref().and_then(Whole::may_send) {
+                        if let Some(at) = standstill.as_ref().and_then(Standstill::may_send) {
                             prop_assert_eq!(at, point);
                             sent_at_first_row.get_or_insert(sent.clone());
                             prop_assert_eq!(sent_at_first_row.as_ref(), Some(&sent), "a change between two rows");
@@ -285,11 +285,11 @@ mod tests {
                         }
                     }
                     Step::End => {
-                        if rows > 0 && let Some(of) = &mut whole {
+                        if rows > 0 && let Some(of) = &mut standstill {
                             of.sent_all(Ticket(5));
                             prop_assert!(of.stands() && !of.is_delivered(Ticket(4)) && of.is_delivered(Ticket(5)));
                             prop_assert_eq!(sent_at_first_row.as_ref(), Some(&sent), "a change before the delivery");
-                            (whole, over) = (None, true);
+                            (standstill, over) = (None, true);
                         }
                     }
                 }
@@ -306,17 +306,17 @@ mod tests {
 
     #[test]
     fn other_tables_go_on_until_the_point_is_known() {
-        let mut whole = Whole::noted(Lsn::new(100));
-        whole.began(Lsn::new(300));
-        assert!(!whole.stops(Lsn::new(99)) && !whole.stands());
-        assert!(whole.stops(Lsn::new(300)) && whole.stands());
-        whole.known(Lsn::new(400));
-        whole.began(Lsn::new(300));
+        let mut standstill = Standstill::noted(Lsn::new(100));
+        standstill.began(Lsn::new(300));
+        assert!(!standstill.stops(Lsn::new(99)) && !standstill.stands());
+        assert!(standstill.stops(Lsn::new(300)) && standstill.stands());
+        standstill.known(Lsn::new(400));
+        standstill.began(Lsn::new(300));
         assert!(
-            !whole.stands() && !whole.stops(Lsn::new(300)),
+            !standstill.stands() && !standstill.stops(Lsn::new(300)),
             "its transaction is in the snapshot"
         );
-        whole.began(Lsn::new(400));
-        assert_eq!((whole.may_send(), whole.stands()), (Some(Lsn::new(400)), true));
+        standstill.began(Lsn::new(400));
+        assert_eq!((standstill.may_send(), standstill.stands()), (Some(Lsn::new(400)), true));
     }
 }
