@@ -56,11 +56,11 @@ test-stack: packages ## the program between real Postgres, Kafka and registry; F
 	$(PYTHON) tests/stack/run.py $(if $(ONLY),--only $(ONLY)) $(if $(FULL),--full) $(if $(PG),--pg $(PG)) $(if $(LANES),--lanes $(LANES))
 
 .PHONY: corpus
-corpus: packages ## equal to real Debezium: CASES=dir ONLY=a,b PG=19 KAFKA=host:port REGISTRY=url
+corpus: packages ## equal to real Debezium: CASES=dir ONLY=a,b PG=19 KAFKA=host:port REGISTRY=url, else two cases at a time
 	cargo build --locked --bins --examples
 	$(PYTHON) tests/corpus/run.py --self-test --cases $(CORPUS_CASES) | tail -n 1
 	$(PYTHON) tests/corpus/run.py --cases $(or $(CASES),$(CORPUS_CASES)) $(if $(ONLY),--only $(ONLY)) $(if $(PG),--pg $(PG)) \
-	  $(if $(KAFKA),--kafka $(KAFKA)) $(if $(REGISTRY),--registry $(REGISTRY))
+	  $(if $(KAFKA),--kafka $(KAFKA) --registry $(REGISTRY),--lanes 2)
 
 .PHONY: corpus-stack
 corpus-stack: packages ## the corpus between a real Kafka and registry, started for it: CASES=dir ONLY=a,b

@@ -121,12 +121,13 @@ def captured(pg, connector):
 class Runner:
     def __init__(self, options):
         self.options = options
+        self.suffix = "-%d" % options.lane if options.lane else ""
         self.clusters = {}
 
     def cluster(self, major):
         if major not in self.clusters:
             # As the reference had it: what shows in values is time zone and locale.
-            self.clusters[major] = servers.Postgres(major, "corpus-postgres-%d" % major, {"autovacuum": "off"})
+            self.clusters[major] = servers.Postgres(major, "corpus-postgres-%d%s" % (major, self.suffix), {"autovacuum": "off"})
             self.clusters[major].wipe()
             self.clusters[major].start()
         return self.clusters[major]
@@ -140,7 +141,7 @@ class Runner:
     def peers(self, prefix, topics, subjects):
         """(brokers, registry url, what to end afterwards): a fresh mock cluster, or the real one made empty."""
         if not self.options.kafka:
-            peers = servers.Peers("corpus-peers", {topic: 1 for topic in topics})
+            peers = servers.Peers("corpus-peers" + self.suffix, {topic: 1 for topic in topics})
             peers.start()
             return peers.brokers, peers.url, peers
         empty(self.options.kafka, self.options.registry, prefix, topics, subjects)
@@ -166,7 +167,7 @@ class Runner:
         topics = sorted(set(topics) | {row["topic"] for row in rows})
         brokers, registry, peers = self.peers(prefix, topics, schemas)
         settings["registry"] = {"url": registry}
-        agent = Agent("corpus-agent", pg.url("app"), brokers, registry, prefix, tables, slot, settings)
+        agent = Agent("corpus-agent" + self.suffix, pg.url("app"), brokers, registry, prefix, tables, slot, settings)
         agent.env = environment
         agent.wipe()
         try:
@@ -350,6 +351,23 @@ def read(brokers, registry, topics):
     return records
 
 
+def run_lanes(options, names):
+    """Runs the cases in lanes: each lane is a process with a part of the cases. The result is the worst of the lanes."""
+    lanes = []
+    for number in range(1, min(options.lanes, len(names)) + 1):
+        part = ",".join(names[number - 1::options.lanes])
+        # The later of two equal options counts.
+        arguments = sys.argv[1:] + ["--only", part, "--lanes", "1", "--lane", str(number)]
+        lanes.append(subprocess.Popen([sys.executable, os.path.abspath(__file__)] + arguments))
+    try:
+        return max([lane.wait() for lane in lanes], key=abs)
+    finally:
+        for lane in lanes:
+            if lane.poll() is None:
+                lane.terminate()
+                lane.wait()
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", required=True)
@@ -360,19 +378,27 @@ def main():
     parser.add_argument("--pg", type=int, help="the major version of Postgres for every case, instead of the recorded one")
     parser.add_argument("--keep", action="store_true", help="leave data directories and all differences behind")
     parser.add_argument("--self-test", action="store_true")
+    parser.add_argument("--lanes", type=int, default=1, help="cases at a time, each lane with servers of its own")
+    parser.add_argument("--lane", type=int, default=0, help="the number of this lane, set by --lanes")
     parser.add_argument("--pin", action="store_true", help="write what comes out of defect=true cases and differs into wellspring.json")
     options = parser.parse_args()
     options.cases = os.path.abspath(options.cases)
     if bool(options.kafka) != bool(options.registry) or options.stack and options.kafka:
         parser.error("--kafka and --registry belong together, and --stack brings its own")
+    if options.lanes > 1 and (options.kafka or options.stack):
+        parser.error("--lanes is for mock clusters: the cases empty one cluster from outside before they use it")
     only = [n for n in options.only.split(",") if n]
     names = only or sorted(n for n in os.listdir(options.cases) if os.path.exists(os.path.join(options.cases, n, "expected.jsonl")))
     with open(os.path.join(HERE, "known.json"), encoding="utf-8") as f:
         known = json.load(f)
+    if options.lanes > 1:
+        return run_lanes(options, names)
     if options.stack:
         kafka, registry = servers.Kafka("corpus-kafka"), servers.Registry("corpus-registry")
         kafka.wipe()
         options.kafka, options.registry = kafka.start().brokers, registry.start().url
+    if options.lane:
+        servers.use_ports_of_lane(options.lane)
     runner, equal, told, unsupported, began = Runner(options), 0, 0, 0, time.monotonic()
     for name in names:
         at = time.monotonic()
