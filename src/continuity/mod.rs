@@ -12,14 +12,14 @@ pub mod named;
 pub mod schema_key;
 pub mod skipped;
 mod answer;
-mod reason;
 mod resume;
 mod trouble;
 
 pub use answer::{Answer, Granted, Refused, Reply, WAITING_MAX};
-pub use reason::{By, Lifting, Proof, Reason};
 pub use resume::{Beyond, Resume, begins_beyond};
-pub use trouble::{Chain, Trouble, TroubleReason};
+pub use trouble::{Chain, Trouble};
+
+pub use crate::reason::{By, Lifting, Proof, Reason, TroubleReason};
 
 use crate::ledger::RouteId;
 use crate::lsn::{Lsn, Oid};

@@ -3,7 +3,7 @@
 //!
 //! This file is pure. `agent::supervise` decides which error is which trouble.
 
-pub use crate::reason::TroubleReason;
+use crate::reason::TroubleReason;
 use std::error::Error;
 use std::fmt;
 

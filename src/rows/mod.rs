@@ -15,8 +15,8 @@ mod routed;
 #[cfg(test)]
 mod schedules;
 mod signalled;
+mod standstill;
 mod truncates;
-mod whole;
 mod written;
 
 use beside::Beside;
