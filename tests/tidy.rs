@@ -24,14 +24,12 @@ const WIDER: &str = "it waits for a split that follows its subject";
 
 /// Files that may be longer, how long, and the reason.
 const LONGER: &[(&str, usize, &str)] = &[
-    ("src/agent/open.rs", 543, WIDER),
-    ("src/agent/report.rs", 543, WIDER),
-    ("src/agent/runner/session.rs", 529, WIDER),
-    ("src/backfill/mod.rs", 520, WIDER),
+    ("src/agent/report.rs", 530, WIDER),
+    ("src/agent/runner/session.rs", 511, WIDER),
+    ("src/backfill/mod.rs", 518, WIDER),
     ("src/change/tests.rs", 519, WIDER),
     ("src/config/about.rs", 560, "a table of texts: one for each key, in the order of the file"),
     ("src/config/import/capture.rs", 541, WIDER),
-    ("src/encode/plan.rs", 541, WIDER),
     ("src/encode/registry/mod.rs", 511, WIDER),
     ("src/snapshot/window.rs", 523, WIDER),
     ("src/watch/simulation/catalog.rs", 535, WIDER),
