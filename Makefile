@@ -40,7 +40,8 @@ smoke: packages ## the demo for a few seconds, in the profile of the tests
 
 .PHONY: test
 test: packages ## every test that needs only Rust and Postgres packages
-	cargo test --locked
+	# Twice as many tests at a time as cores: a test waits for servers most of its time.
+	RUST_TEST_THREADS=$$((2 * $$(nproc))) cargo test --locked
 
 .PHONY: test-majors
 test-majors: packages ## the postgres room against Postgres 14 to 19: each type's copied bytes are its streamed ones
