@@ -15,6 +15,7 @@ mod context;
 mod error;
 mod follow;
 mod late;
+pub mod listener;
 mod login;
 mod partitions;
 mod producer;

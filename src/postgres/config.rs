@@ -128,10 +128,11 @@ impl Config {
     }
 
     /// Why the connection is weaker than one that proves the server's identity, for log and status; none if it is not.
+    ///
+    /// What does not leave this machine needs no proof.
     #[must_use]
     pub fn weakness(&self) -> Option<&'static str> {
-        let over_tcp = self.hosts.iter().any(|host| matches!(host, Host::Tcp { .. }));
-        if over_tcp { self.sslmode.weakness() } else { None }
+        if self.hosts.iter().all(Host::is_local) { None } else { self.sslmode.weakness() }
     }
 }
 
@@ -184,6 +185,19 @@ pub enum Host {
         /// The number in the socket's name.
         port: u16,
     },
+}
+
+impl Host {
+    /// Whether the server is on this machine, by a socket or a loopback address.
+    fn is_local(&self) -> bool {
+        match self {
+            Host::Unix { .. } => true,
+            Host::Tcp { name, .. } => {
+                let address = name.parse::<std::net::IpAddr>();
+                name.eq_ignore_ascii_case("localhost") || address.is_ok_and(|it| it.is_loopback())
+            }
+        }
+    }
 }
 
 impl fmt::Display for Host {
@@ -299,12 +313,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_unix_socket_is_not_weak_without_tls() {
+    fn what_stays_on_this_machine_is_not_weak_without_tls() {
         let unix = Host::Unix { dir: "/run/postgresql".into(), port: 5432 };
         let tcp = Host::Tcp { name: "db".into(), port: 5432 };
         let mut config = Config::new(vec![unix.clone()], "u".into(), "d".into()).unwrap();
         config.sslmode = SslMode::Disable;
         assert_eq!(config.weakness(), None);
+        for name in ["localhost", "127.0.0.1", "::1"] {
+            config.hosts = vec![Host::Tcp { name: name.into(), port: 5432 }];
+            assert_eq!(config.weakness(), None, "{name}");
+        }
         config.hosts = vec![unix, tcp];
         assert!(config.weakness().unwrap().contains("in the clear"));
     }

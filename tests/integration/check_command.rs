@@ -2,6 +2,8 @@
 
 use crate::support::postgres::Server;
 use serde_json::Value;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output};
 use wellspring::peers::{broker::Broker, registry::Registry};
@@ -251,4 +253,58 @@ fn a_slot_is_created_shown_dropped_and_accepted_by_command_only() {
     let accepted = look["record"]["accepted"].as_array().unwrap().last().unwrap();
     assert_eq!(accepted["to"], look["slot"]["confirmed_flush_lsn"], "{out}");
     assert_eq!(slot(&["status"]).0, Some(0));
+}
+
+/// A registry whose root is a page, as Apicurio's. The API of Confluent's registry is below it.
+fn apicurio() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for socket in listener.incoming() {
+            let mut socket = socket.unwrap();
+            let mut request = [0; 4096];
+            let read = socket.read(&mut request).unwrap_or_default();
+            let (status, kind, body) =
+                if request[..read].starts_with(b"GET /apis/ccompat/v7/config ") {
+                    ("200 OK", "application/json", "{\"compatibilityLevel\":\"NONE\"}")
+                } else {
+                    ("404 Not Found", "text/html", "<html><body>404</body></html>")
+                };
+            let size = body.len();
+            let answer = format!(
+                "HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {size}\r\nconnection: close\r\n\r\n{body}"
+            );
+            let _ = socket.write_all(answer.as_bytes()); // the client may be gone
+        }
+    });
+    url
+}
+
+#[test]
+fn check_tells_why_a_side_cannot_be_reached_as_configured() {
+    let server = Server::start();
+    let folder = tempfile::tempdir().unwrap();
+    let broker = Broker::start(1, 1).unwrap();
+    let brokers = broker.bootstrap();
+    let registry = apicurio();
+    let url = server.url("no_such");
+    let text = format!(
+        "[postgres]\nurl = \"{url}\"\n[tables]\ninclude = [\"public.*\"]\n[topics]\nprefix = \"p\"\n\
+         [registry]\nurl = \"{registry}\"\n[kafka]\nbrokers = [\"{brokers}\"]\n\
+         [kafka.client]\n\"security.protocol\" = \"ssl\"\n"
+    );
+    std::fs::write(folder.path().join("wellspring.toml"), text).unwrap();
+    let (code, wrong) = check(folder.path());
+    assert_eq!(code, Some(4), "{wrong}");
+    for text in [
+        "database \"no_such\" does not exist\n\
+         correct the database in postgres.url; the server has: postgres\n\
+         -- or: CREATE DATABASE \"no_such\";",
+        &format!("fail: {brokers} does not speak TLS"),
+        "set kafka.client \"security.protocol\" = \"plaintext\", or name the broker's TLS port",
+        &format!("set registry.url = \"{registry}/apis/ccompat/v7\": Apicurio serves"),
+    ] {
+        assert!(wrong.contains(text), "{text}\n{wrong}");
+    }
+    assert!(!wrong.contains("sslmode"), "what stays on this machine needs no TLS: {wrong}");
 }

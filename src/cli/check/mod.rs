@@ -7,6 +7,7 @@
 mod around;
 mod detached;
 mod failover;
+mod reached;
 mod running;
 mod schemas;
 mod sink;

@@ -1,7 +1,7 @@
 //! Findings about Kafka and the schema registry.
 
 use super::source::{Captured, SourceFacts};
-use super::{Area, Finding, Findings, detached, schemas};
+use super::{Area, Finding, Findings, detached, reached, schemas};
 use crate::config::Checked;
 use crate::continuity::checkpoint::State;
 use crate::encode::registry::{Registry, RegistryError};
@@ -33,7 +33,7 @@ pub(super) async fn look(checked: &Checked, seen: &SourceFacts) -> Vec<Finding> 
                 schemas::recorded(&client, &recorded, &seen.drafted, &mut registry).await;
             }
             Err(error) => {
-                let fix = "see registry.url, its credentials and registry.ca";
+                let fix = reached::registry(config, &error).await;
                 registry.fail(crate::continuity::Chain(&error).to_string(), fix);
             }
         }
@@ -64,13 +64,14 @@ async fn topics(
             findings.ok(format!("{count} broker{s}{id} answered"));
         }
         Err(error) => {
-            findings.failed(error);
+            findings.failed(reached::kafka(config, error).await);
             return None;
         }
     }
     rights(checked, config, findings);
     // The topics of a routed table are known when its rows are.
     let is_routed = |table: &&Captured| checked.encode.transforms.outbox(&table.name).is_some();
+    tables.iter().filter(is_routed).for_each(|table| routed(checked, config, table, findings));
     let named: Vec<(String, &Captured)> = tables
         .iter()
         .filter(|table| !is_routed(table))
@@ -121,6 +122,21 @@ async fn topics(
         ));
     }
     state
+}
+
+/// Tells that the topics of an outbox are not checked, because its rows name them.
+fn routed(checked: &Checked, config: &kafka::Config, table: &Captured, findings: &mut Findings) {
+    let topic = checked.encode.final_topic(&table.name);
+    let what = format!(
+        "the topics of outbox {} follow from its rows (of a row with the value `any`: {topic})",
+        table.name
+    );
+    if config.topics.create {
+        findings.ok(format!("{what}; they are not checked here, and created when first needed"));
+    } else {
+        let fix = "create them before their rows are written, or set topics.create = true";
+        findings.warn(format!("{what}; they are not checked here, and topics.create is off"), fix);
+    }
 }
 
 fn state_topic(config: &kafka::Config, info: Option<&TopicInfo>, findings: &mut Findings) {

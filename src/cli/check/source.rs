@@ -3,7 +3,7 @@
 //! Plain functions judge the facts of a server. Reading the facts is apart from that.
 
 use super::schemas::{self, Drafted};
-use super::{Findings, around, failover, versions};
+use super::{Findings, around, failover, reached, versions};
 use crate::agent::supervise::PipelineError;
 use crate::config::Checked;
 use crate::lsn::Oid;
@@ -42,7 +42,7 @@ pub(super) async fn look(checked: &Checked, findings: &mut Findings) -> SourceFa
     match try_look(checked, findings).await {
         Ok(seen) => seen,
         Err(error) => {
-            findings.failed(PipelineError::Postgres(error));
+            findings.failed(reached::postgres(checked, error).await);
             SourceFacts::default()
         }
     }
@@ -287,8 +287,9 @@ fn tables(
         );
     }
     if captured.is_empty() {
-        findings.fail("no table is captured", "correct tables.include and tables.exclude");
-        return;
+        let database = &checked.postgres.database;
+        let fix = "correct tables.include and tables.exclude, or the database in postgres.url";
+        return findings.fail(format!("no table of database `{database}` is captured"), fix);
     }
     for table in captured {
         if !table.logged {

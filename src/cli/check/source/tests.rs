@@ -118,8 +118,8 @@ fn a_table_that_would_break_the_application_is_named_with_its_fix() {
         expect![[r#"
         warn  tables.include: public.* matches no table
                 correct it, or create the table
-        FAIL  no table is captured
-                correct tables.include and tables.exclude"#]],
+        FAIL  no table of database `shop` is captured
+                correct tables.include and tables.exclude, or the database in postgres.url"#]],
     );
 }
 

@@ -1,0 +1,93 @@
+//! What a broker's listener speaks: TLS or plain text.
+//!
+//! librdkafka meets the wrong one of both as a connection that ends, and cannot say why. `wellspring
+//! check` asks here after it could not reach Kafka.
+
+use openssl::ssl::{HandshakeError, SslConnector, SslMethod, SslVerifyMode};
+use std::net::{TcpStream, ToSocketAddrs as _};
+use std::time::Duration;
+
+/// Longest wait for the connection, and for each answer. A broker answers a handshake at once.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// A listener that does not speak as the configuration says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mismatch {
+    /// The listener as configured.
+    pub broker: String,
+    /// `security.protocol` of the configuration.
+    pub protocol: String,
+    /// True if the listener speaks TLS and the configuration does not.
+    pub speaks_tls: bool,
+}
+
+/// Whether a bootstrap broker speaks TLS where the configuration does not, or the reverse. `None` if
+/// none does, or none can be connected to. Blocks.
+#[must_use]
+pub fn mismatch(brokers: &[String], protocol: &str) -> Option<Mismatch> {
+    let protocol = protocol.to_ascii_lowercase();
+    let wants_tls = protocol.ends_with("ssl");
+    brokers.iter().find_map(|broker| {
+        let speaks_tls = speaks_tls(broker)?;
+        (speaks_tls != wants_tls).then(|| Mismatch {
+            broker: broker.clone(),
+            protocol: protocol.clone(),
+            speaks_tls,
+        })
+    })
+}
+
+/// `None` if the listener cannot be connected to, or does not answer in time.
+fn speaks_tls(broker: &str) -> Option<bool> {
+    let address = broker.to_socket_addrs().ok()?.next()?;
+    let socket = TcpStream::connect_timeout(&address, PATIENCE).ok()?;
+    socket.set_read_timeout(Some(PATIENCE)).ok()?;
+    socket.set_write_timeout(Some(PATIENCE)).ok()?;
+    let mut connector = SslConnector::builder(SslMethod::tls_client()).ok()?;
+    // Nothing is sent over the connection, so nothing has to be proven.
+    connector.set_verify(SslVerifyMode::NONE);
+    let name = broker.rsplit_once(':').map_or(broker, |(name, _)| name);
+    match connector.build().connect(name.trim_matches(['[', ']']), socket) {
+        Ok(_) => Some(true),
+        Err(HandshakeError::Failure(failed)) => {
+            // An alert is an answer in TLS, for example to a client without a certificate.
+            let is_alert = failed.error().ssl_error().is_some_and(|stack| {
+                stack
+                    .errors()
+                    .iter()
+                    .any(|error| error.reason().is_some_and(|reason| reason.contains("alert")))
+            });
+            Some(is_alert)
+        }
+        // A read that is out of time comes as `WouldBlock`.
+        Err(HandshakeError::WouldBlock(_) | HandshakeError::SetupFailure(_)) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read as _;
+    use std::net::TcpListener;
+
+    /// A listener that ends a connection as a broker does that cannot read its first bytes.
+    fn plain() -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        std::thread::spawn(move || {
+            for socket in listener.incoming() {
+                let _ = socket.unwrap().read(&mut [0; 8]); // the client may be gone
+            }
+        });
+        address
+    }
+
+    #[test]
+    fn a_plain_listener_is_told_from_one_that_is_away() {
+        let brokers = [plain()];
+        assert_eq!(mismatch(&brokers, "plaintext"), None);
+        let found = mismatch(&brokers, "SASL_SSL").unwrap();
+        assert_eq!((found.protocol.as_str(), found.speaks_tls), ("sasl_ssl", false));
+        assert_eq!(mismatch(&["127.0.0.1:1".to_owned()], "ssl"), None);
+    }
+}
