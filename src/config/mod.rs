@@ -22,6 +22,7 @@ mod reference;
 mod show;
 mod sink;
 mod source;
+mod outbox;
 mod transforms;
 mod types;
 mod value;

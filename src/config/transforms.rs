@@ -4,24 +4,23 @@
 //! transform names is checked when the table is known, before its first record.
 
 use super::reader::Reader;
-use super::value;
+use super::{outbox, value};
 use crate::encode::reroute::{KEY_FIELD, Replace, Reroute, RerouteFault};
 use crate::encode::{Adjust, is_avro};
 use crate::table::names::{NameList, NameOf};
 use crate::transform::fields::{Edit, Fields, Of};
 use crate::transform::headers::Headers;
 use crate::transform::logical::Logical;
-use crate::transform::outbox::{Expand, Outbox, Updates};
 use crate::transform::unwrap::{Added, Deletes, Unwrap};
 use crate::transform::{Chain, Condition, Link, Transform};
 
 /// The section, as `[[transform]]` in the file and `transform.1` in a fault.
-const SECTION: &str = "transform";
+pub(super) const SECTION: &str = "transform";
 
 type Read = fn(&mut At<'_, '_>) -> Option<Transform>;
 
 /// Every type with the function that reads its keys.
-const TYPES: [(&str, (&str, Read)); 17] = [
+const TYPES: [(&str, (&str, Read)); 18] = [
     ("unwrap", ("unwrap", unwrap)),
     ("regex-router", ("regex-router", regex)),
     ("logical-router", ("logical-router", logical)),
@@ -37,7 +36,8 @@ const TYPES: [(&str, (&str, Read)); 17] = [
     ("drop-headers", ("drop-headers", drop_headers)),
     ("header-from", ("header-from", header_from)),
     ("header-to-value", ("header-to-value", header_to_value)),
-    ("outbox", ("outbox", outbox)),
+    ("outbox", ("outbox", outbox::outbox)),
+    ("decode-message", ("decode-message", outbox::decode_message)),
     ("filter", ("filter", |_| Some(Transform::Filter))),
 ];
 
@@ -58,17 +58,19 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Chain> {
     for number in numbers {
         links.push(link(&mut At { reader, section: format!("{SECTION}.{number}") }));
     }
-    Some(Chain { links: links.into_iter().collect::<Option<_>>()? })
+    let links: Vec<Link> = links.into_iter().collect::<Option<_>>()?;
+    outbox::decoded_for_an_outbox(&links, reader)?;
+    Some(Chain { links })
 }
 
 /// One `[[transform]]` that is being read.
-struct At<'r, 'a> {
-    reader: &'r mut Reader<'a>,
+pub(super) struct At<'r, 'a> {
+    pub(super) reader: &'r mut Reader<'a>,
     section: String,
 }
 
 impl At<'_, '_> {
-    fn key(&self, key: &str) -> String {
+    pub(super) fn key(&self, key: &str) -> String {
         format!("{}.{key}", self.section)
     }
 
@@ -76,7 +78,7 @@ impl At<'_, '_> {
         self.reader.is_given(&self.key(key))
     }
 
-    fn fault(&mut self, key: &str, what: impl Into<String>) {
+    pub(super) fn fault(&mut self, key: &str, what: impl Into<String>) {
         let key = self.key(key);
         self.reader.fault(&key, what);
     }
@@ -87,18 +89,18 @@ impl At<'_, '_> {
     }
 
     /// A text that may be missing. The outer option is none for a faulty one.
-    fn maybe(&mut self, key: &str) -> Option<Option<String>> {
+    pub(super) fn maybe(&mut self, key: &str) -> Option<Option<String>> {
         let (given, key) = (self.is_given(key), self.key(key));
         let text = self.reader.optional(&key, value::any_text);
         if given { text.map(Some) } else { Some(None) }
     }
 
-    fn flag(&mut self, key: &str, default: bool) -> Option<bool> {
+    pub(super) fn flag(&mut self, key: &str, default: bool) -> Option<bool> {
         let key = self.key(key);
         self.reader.or(&key, value::flag, if default { "true" } else { "false" })
     }
 
-    fn list(&mut self, key: &str) -> Option<Vec<String>> {
+    pub(super) fn list(&mut self, key: &str) -> Option<Vec<String>> {
         let key = self.key(key);
         self.reader.or(&key, value::texts, "[]")
     }
@@ -164,7 +166,11 @@ impl At<'_, '_> {
         self.read_replace((regex, &expression), (replacement, &new))
     }
 
-    fn read_replace(&mut self, regex: (&str, &str), replacement: (&str, &str)) -> Option<Replace> {
+    pub(super) fn read_replace(
+        &mut self,
+        regex: (&str, &str),
+        replacement: (&str, &str),
+    ) -> Option<Replace> {
         match Replace::read(regex.1, replacement.1) {
             Ok(replace) => return Some(replace),
             Err(fault @ RerouteFault::Regex(_)) => self.fault(regex.0, fault.to_string()),
@@ -187,8 +193,10 @@ fn link(at: &mut At<'_, '_>) -> Option<Link> {
     let when = condition(at);
     let (name, read) = of_type?;
     let transform = read(at);
-    if matches!(transform, Some(Transform::Outbox(_))) && matches!(when, Some(Some(_))) {
-        at.fault("negate", "an outbox takes all records of its tables; limit it by `tables`");
+    let by_topic = matches!(when, Some(None | Some((Condition::Topic(_), _))));
+    if matches!(transform, Some(Transform::Outbox(_) | Transform::DecodeMessage(_))) && !by_topic {
+        let what = "all records of a topic are events; limit it by `tables` or `when_topic`";
+        at.fault("negate", what);
         return None;
     }
     Some(Link { tables: tables?, when: when?, name, transform: transform? })
@@ -256,78 +264,6 @@ fn added(at: &mut At<'_, '_>, list: &str) -> Option<Vec<Added>> {
         read.push(added);
     }
     Some(read)
-}
-
-fn outbox(at: &mut At<'_, '_>) -> Option<Transform> {
-    let mut column = |key: &str, default| {
-        let key = at.key(key);
-        at.reader.or(&key, value::text, default)
-    };
-    let (route, id) = (column("route", "aggregatetype"), column("event_id", "id"));
-    let (key, payload) = (column("event_key", "aggregateid"), column("payload", "payload"));
-    let regex = column("regex", "(?<routedByValue>.*)");
-    let replacement = column("replacement", "outbox.event.${routedByValue}");
-    let updates = at.key("updates");
-    let words = [("warn", Updates::Warn), ("halt", Updates::Halt)];
-    let updates = at.reader.or(&updates, value::one_of(&words), "warn");
-    let expand = at.flag("expand_json", false);
-    let nulls = at.key("json_nulls");
-    let words = [("ignore", false), ("optional_bytes", true)];
-    let nulls = at.reader.or(&nulls, value::one_of(&words), "ignore");
-    let empty_lists = at.key("json_empty_lists");
-    let words = [("ignore", false), ("optional_string", true)];
-    let empty_lists = at.reader.or(&empty_lists, value::one_of(&words), "ignore");
-    let topics_max = at.key("topics_max");
-    let topics_max = at.reader.or(&topics_max, value::count(1, 10_000), "1000");
-    let (time, tombstones) = (at.maybe("timestamp"), at.flag("tombstones", false));
-    let missing = at.key("placement_missing");
-    let words = [("error", false), ("ignore", true)];
-    let missing = at.reader.or(&missing, value::one_of(&words), "error");
-    let (mut headers, mut fields, mut partition) = (Vec::new(), Vec::new(), None);
-    for text in at.list("placement")? {
-        let parts: Vec<&str> = text.split(':').map(str::trim).collect();
-        let (column, place, name) = match parts[..] {
-            [column, place] => (column, place, column),
-            [column, place, name] => (column, place, name),
-            _ => ("", "", ""),
-        };
-        let pair = (column.to_owned(), name.to_owned());
-        match place {
-            "header" if !column.is_empty() && !name.is_empty() => headers.push(pair),
-            "partition" if !column.is_empty() && partition.is_none() => {
-                partition = Some(column.to_owned());
-            }
-            "envelope" if !column.is_empty() && !name.is_empty() => fields.push(pair),
-            _ => {
-                let what = format!(
-                    "`{text}` is no placement; write \"column:header\", \"column:envelope:name\" or one \"column:partition\""
-                );
-                at.fault("placement", what);
-                return None;
-            }
-        }
-    }
-    let topic = at.read_replace(("regex", &regex?), ("replacement", &replacement?))?;
-    let topics_max = usize::try_from(topics_max?).ok()?;
-    let (nulls, empty_lists) = (nulls?, empty_lists?);
-    let expand = expand?.then_some(Expand { nulls, empty_lists });
-    let (route, id, key, payload, updates) = (route?, id?, key?, payload?, updates?);
-    Some(Transform::Outbox(Box::new(Outbox {
-        route,
-        topic,
-        id,
-        key,
-        payload,
-        headers,
-        fields,
-        time: time?,
-        partition,
-        tombstones: tombstones?,
-        missing: missing?,
-        expand,
-        updates,
-        topics_max,
-    })))
 }
 
 fn regex(at: &mut At<'_, '_>) -> Option<Transform> {

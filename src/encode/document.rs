@@ -95,7 +95,7 @@ impl Document {
         path.iter().fold(self, |value, name| value.named(name))
     }
 
-    fn named(&self, name: &str) -> &Document {
+    pub(super) fn named(&self, name: &str) -> &Document {
         let Document::Struct(fields) = self else { return &Document::Null };
         fields.iter().find(|(known, _)| known == name).map_or(&Document::Null, |(_, value)| value)
     }

@@ -94,6 +94,15 @@ pub enum EncodeError {
          times begin"
     )]
     NoTime { table: String },
+    /// The content of a logical message that should be an event is no JSON object.
+    #[error(
+        "decode the content of a logical message: it is no JSON object, or holds a number or list that has no schema; \
+         limit the prefixes by events.messages_include, or correct the sender"
+    )]
+    Content,
+    /// The content of a logical message lacks a field.
+    #[error("route a logical message: its content has no field `{field}` that an event could take")]
+    ContentField { field: String },
     /// A row of an outbox was updated.
     #[error("route a row of {table}: an update is no event, and `updates` is \"halt\"")]
     RoutedUpdate { table: String },
@@ -275,7 +284,7 @@ impl Encoder {
     /// Writes a logical message; none where they are switched off.
     ///
     /// # Errors
-    /// None today: prefix and content are checked by the decoder and by their types.
+    /// The content of an event is not what its route says.
     pub fn message(
         &mut self,
         plan: &Plan,
@@ -286,14 +295,26 @@ impl Encoder {
     ) -> Result<(), EncodeError> {
         self.begin(plan, context.position);
         self.in_context = false;
-        if plan.takes_message(prefix) {
-            match plan.format {
+        if !plan.takes_message(prefix) {
+            return Ok(());
+        }
+        if let Some(shaped) = &plan.shaped {
+            let written = match plan.format {
                 Format::Avro => {
-                    self.message_in::<Avro>(plan, context, (prefix, content), now_unix_nanos)
+                    self.shaped_message::<Avro>(plan, shaped, context, content, now_unix_nanos)
                 }
                 Format::Json | Format::JsonSchema => {
-                    self.message_in::<Json>(plan, context, (prefix, content), now_unix_nanos)
+                    self.shaped_message::<Json>(plan, shaped, context, content, now_unix_nanos)
                 }
+            };
+            return written.inspect_err(|_| self.slots.clear());
+        }
+        match plan.format {
+            Format::Avro => {
+                self.message_in::<Avro>(plan, context, (prefix, content), now_unix_nanos)
+            }
+            Format::Json | Format::JsonSchema => {
+                self.message_in::<Json>(plan, context, (prefix, content), now_unix_nanos)
             }
         }
         Ok(())
@@ -375,6 +396,17 @@ impl Encoder {
             push_number(position.ordinal, &mut self.out);
             (self.commit_lsn, self.ordinal) = ((start, middle), (middle, self.out.len()));
         }
+    }
+
+    /// A writer of shapes, with the places for records and headers.
+    pub(super) fn writer<'a, F: Form>(
+        &'a mut self,
+        plan: &'a Plan,
+        context: &'a Context<'_>,
+        now: i64,
+    ) -> (Writer<'a, F>, &'a mut Vec<Slot>, &'a mut Vec<Option<Span>>) {
+        let Encoder { out, slots, tools, counted, shaped_headers, .. } = self;
+        (Writer::new(plan, context, now, out, (tools, counted)), slots, shaped_headers)
     }
 
     fn message_in<F: Form>(

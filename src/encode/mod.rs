@@ -18,6 +18,7 @@ mod header;
 mod java;
 mod literal;
 mod mask;
+mod messages;
 mod modes;
 mod moment;
 mod notes;

@@ -9,8 +9,9 @@ use super::column::{ColumnPlan, Key, columns_of};
 use super::envelope::{self, Step};
 use super::filter::{Filtered, takes_message};
 use super::form::{Avro, Form, Json};
+use super::messages::MESSAGES;
 use super::reshape::Original;
-use super::router::Router;
+use super::router::{Of, Router};
 use super::rules::RowRules;
 use super::shaped::{Compiler, Shaped};
 use super::{Config, Format, Rules, avro_text, connect_text, naming, schema};
@@ -117,7 +118,10 @@ impl Planner {
     /// # Errors
     /// See [`Planner::draft`].
     pub fn routed(&self, router: &Router, route: &str) -> Result<Draft, PlanError> {
-        self.draft_by(&router.table, Some(route))
+        match &router.of {
+            Of::Rows(table, _) => self.draft_by(table, Some(route)),
+            Of::Messages(_) => self.message_routed(route),
+        }
     }
 
     fn draft_by(&self, table: &Table, route: Option<&str>) -> Result<Draft, PlanError> {
@@ -157,12 +161,18 @@ impl Planner {
         Ok(self.drafted(topic, key, value, What::Rows(Box::new(shape), None)))
     }
 
-    /// What logical messages look like: topic `<prefix>.message`.
+    /// What logical messages look like: topic `<prefix>.message`, unless they are events.
     #[must_use]
     pub fn message_draft(&self) -> Draft {
-        let topic = naming::topic(&format!("{}.message", self.shared.config.prefix));
+        let topic = self.message_topic();
         let value = schema::of_message(self.shared.config.modes.binary);
-        self.drafted(topic, Some(schema::of_message_key()), value, What::Messages)
+        let router = self.message_router(&topic);
+        let what = What::Messages(None);
+        Draft { router, ..self.drafted(topic, Some(schema::of_message_key()), value, what) }
+    }
+
+    pub(super) fn message_topic(&self) -> String {
+        naming::topic(&format!("{}.message", self.shared.config.prefix))
     }
 
     /// What the records of transactions look like.
@@ -257,7 +267,8 @@ pub struct Draft {
 pub(super) enum What {
     /// With the shapes of transformed records, in the order of `Kind::ALL`.
     Rows(Box<Filtered>, Option<Vec<Option<Shape>>>),
-    Messages,
+    /// With the shape of an event in the place of `Kind::Create`, if they are events.
+    Messages(Option<Vec<Option<Shape>>>),
     Beside(Beside),
 }
 
@@ -278,22 +289,19 @@ impl Draft {
         };
         let (key_prefix, key_suffix) = frame(self.key.as_ref(), ids.key.unwrap_or(0));
         let (value_prefix, value_suffix) = frame(self.value.as_ref(), ids.value);
+        let (key_frame, value_frame) = (
+            (key_prefix.clone(), key_suffix.clone()),
+            (value_prefix.clone(), value_suffix.clone()),
+        );
+        let compiled = |table, shapes: &[Option<Shape>]| {
+            let made = Compiler { config, table }.shaped::<F>(shapes, &key_frame, &value_frame);
+            Arc::new(made.unwrap_or_else(|error| unreachable!("the draft was compiled: {error}")))
+        };
         let (table, value, key, columns);
         let mut shaped = None;
         match &self.what {
             What::Rows(shape, shapes) => {
-                shaped = shapes.as_ref().map(|shapes| {
-                    let (key, value) = (
-                        (key_prefix.clone(), key_suffix.clone()),
-                        (value_prefix.clone(), value_suffix.clone()),
-                    );
-                    let made = Compiler { config, table: shape }.shaped::<F>(shapes, &key, &value);
-                    Arc::new(
-                        made.unwrap_or_else(|error| {
-                            unreachable!("the draft was compiled: {error}")
-                        }),
-                    )
-                });
+                shaped = shapes.as_ref().map(|shapes| compiled(Some(shape), shapes));
                 let name = &shape.table.name;
                 table = name.to_string();
                 let name = [&*name.namespace, &*name.name];
@@ -311,8 +319,9 @@ impl Draft {
                 );
                 columns = columns_of::<F>(shape, config);
             }
-            What::Messages => {
-                table = "logical messages".to_owned();
+            What::Messages(shapes) => {
+                shaped = shapes.as_ref().map(|shapes| compiled(None, shapes));
+                table = MESSAGES.to_owned();
                 value = envelope::of_messages::<F>(
                     config,
                     &self.shared.database,
@@ -394,7 +403,8 @@ pub(super) struct Emits {
 
 impl Plan {
     /// Whether a logical message with this prefix is published.
-    pub(super) fn takes_message(&self, prefix: &str) -> bool {
+    #[must_use]
+    pub fn takes_message(&self, prefix: &str) -> bool {
         self.emits.messages
             && takes_message(&self.rules.message_include, &self.rules.message_exclude, prefix)
     }

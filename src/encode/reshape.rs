@@ -45,7 +45,7 @@ impl Planner {
         let name = &original.table.table.name;
         let fault = |transform| PlanError::Transform { table: name.to_string(), transform };
         let mut router = None;
-        if let (Some(outbox), None) = (config.transforms.outbox(name), route) {
+        if let (Some(outbox), None) = (config.transforms.outbox(name, &original.topic), route) {
             let places = config.transforms.route_places(name, described.shape(Kind::Create));
             let places = places
                 .map_err(fault)?
@@ -69,20 +69,33 @@ impl Planner {
         };
         let key = schema(|shape| &shape.key).map_err(|()| divided("key schemas"))?.cloned();
         let value = schema(|shape| &shape.value).map_err(|()| divided("value schemas"))?.cloned();
-        if naming::topic(&topic) != topic || topic.is_empty() || topic.len() > TOPIC_LENGTH_MAX {
-            return Err(PlanError::ShapedTopic { table: name.to_string(), topic });
-        }
-        let foreign = key.iter().chain(&value).find_map(foreign_name);
-        if let Some(found) = foreign.filter(|_| config.format == Format::Avro) {
-            return Err(PlanError::NotAvro { table: name.to_string(), name: found.to_owned() });
-        }
+        self.checked(&name.to_string(), &topic, key.iter().chain(&value))?;
         // What can be wrong with a script is wrong in every form.
         let frame = Frame::default();
-        Compiler { config, table: &original.table }.shaped::<Json>(&shapes, &frame, &frame)?;
+        Compiler { config, table: Some(&original.table) }
+            .shaped::<Json>(&shapes, &frame, &frame)?;
         let what = What::Rows(Box::new(original.table), Some(shapes));
         let mut draft = self.drafted(topic, key, value, what);
         draft.router = router.map(Arc::new);
         Ok(draft)
+    }
+
+    /// Whether transforms have made names that Kafka and Avro take.
+    pub(super) fn checked<'a>(
+        &self,
+        table: &str,
+        topic: &str,
+        mut schemas: impl Iterator<Item = &'a Schema>,
+    ) -> Result<(), PlanError> {
+        let table = table.to_owned();
+        if naming::topic(topic) != topic || topic.is_empty() || topic.len() > TOPIC_LENGTH_MAX {
+            return Err(PlanError::ShapedTopic { table, topic: topic.to_owned() });
+        }
+        let foreign = schemas.find_map(foreign_name);
+        match foreign.filter(|_| self.config().format == Format::Avro) {
+            Some(found) => Err(PlanError::NotAvro { table, name: found.to_owned() }),
+            None => Ok(()),
+        }
     }
 }
 

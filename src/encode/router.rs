@@ -5,13 +5,16 @@
 
 use super::document::Document;
 use super::encoder::EncodeError;
+use super::messages::MESSAGES;
 use super::naming;
 use super::plan::{PlanError, TOPIC_LENGTH_MAX};
 use super::reshape::Original;
 use crate::change::Row;
 use crate::pgoutput::{Cell, Tuple};
-use crate::table::{Table, TableName};
-use crate::transform::outbox::{Outbox, Payload, Places, Updates, topic_value, write_route};
+use crate::table::Table;
+use crate::transform::outbox::{
+    Expand, Outbox, Payload, Places, Updates, topic_value, write_route,
+};
 use std::collections::BTreeSet;
 
 /// The most plans that the rows of a table may have. A plan takes some kilobytes, and each outline
@@ -21,10 +24,17 @@ const PLANS_MAX: usize = 10_000;
 /// How the rows of one version of a table are routed.
 #[derive(Debug)]
 pub struct Router {
-    /// The table as the catalog described it.
-    pub(super) table: Table,
-    places: Places,
-    outbox: Outbox,
+    pub(super) of: Of,
+    pub(super) outbox: Outbox,
+}
+
+/// What is routed.
+#[derive(Debug)]
+pub(super) enum Of {
+    /// Rows of a table, as the catalog described it.
+    Rows(Box<Table>, Places),
+    /// Logical messages, whose content has an outline by these rules.
+    Messages(Expand),
 }
 
 /// Where a row goes.
@@ -53,13 +63,17 @@ impl Router {
         // What stands for a masked payload is no document.
         let payload = places.payload.filter(|(place, _)| !is_masked(*place));
         let places = Places { payload, ..places };
-        Ok(Router { table: original.described.clone(), places, outbox: outbox.clone() })
+        let table = Box::new(original.described.clone());
+        Ok(Router { of: Of::Rows(table, places), outbox: outbox.clone() })
     }
 
-    /// The table whose rows are routed.
+    /// The table whose rows are routed, or the name of logical messages.
     #[must_use]
-    pub fn table(&self) -> &TableName {
-        &self.table.name
+    pub fn name(&self) -> String {
+        match &self.of {
+            Of::Rows(table, _) => table.name.to_string(),
+            Of::Messages(_) => MESSAGES.to_owned(),
+        }
     }
 
     /// Writes the route of a row to `route`, in place of what is there.
@@ -70,16 +84,17 @@ impl Router {
         let new = match row {
             Row::Insert { new } | Row::Read { new } => *new,
             Row::Update { .. } if self.outbox.updates == Updates::Halt => {
-                return Err(EncodeError::RoutedUpdate { table: self.table.name.to_string() });
+                return Err(EncodeError::RoutedUpdate { table: self.name() });
             }
             Row::Update { .. } => return Ok(Route::Unexpected),
             Row::Delete { .. } | Row::Truncate => return Ok(Route::Nowhere),
         };
+        let Of::Rows(_, places) = &self.of else { unreachable!("messages are no rows") };
         route.clear();
-        match new.cells().nth(self.places.route) {
+        match new.cells().nth(places.route) {
             Some(Cell::Text(value)) => {
                 let value = std::str::from_utf8(value).map_err(|_| self.no_topic())?;
-                write_route(value, &self.payload(new), route);
+                write_route(value, &self.payload(places, new), route);
                 Ok(Route::Found)
             }
             Some(Cell::Null | Cell::Unchanged | Cell::Binary(_)) | None => {
@@ -90,8 +105,8 @@ impl Router {
     }
 
     /// What the plan of a row has to know of its payload.
-    fn payload(&self, row: Tuple<'_>) -> Payload {
-        let Some((place, is_text)) = self.places.payload else { return Payload::Any };
+    fn payload(&self, places: &Places, row: Tuple<'_>) -> Payload {
+        let Some((place, is_text)) = places.payload else { return Payload::Any };
         match row.cells().nth(place) {
             Some(Cell::Text(text)) if is_text => {
                 // What Java's `trim` takes away.
@@ -122,7 +137,7 @@ impl Router {
             return Err(self.no_topic());
         }
         if known.len() >= PLANS_MAX.max(self.outbox.topics_max) {
-            let (table, column) = (self.table.name.to_string(), self.outbox.payload.clone());
+            let (table, column) = (self.name(), self.outbox.payload.clone());
             return Err(EncodeError::OutlinesFull { table, column, max: PLANS_MAX });
         }
         let values: BTreeSet<&str> = known.map(topic_value).collect();
@@ -139,6 +154,6 @@ impl Router {
     }
 
     fn names(&self) -> (String, String) {
-        (self.table.name.to_string(), self.outbox.route.clone())
+        (self.name(), self.outbox.route.clone())
     }
 }

@@ -7,6 +7,7 @@ use super::column::{ColumnPlan, field_of};
 use super::filter::Filtered;
 use super::form::{Form, HeaderText, Union};
 use super::header::HeaderValue;
+use super::messages::MESSAGES;
 use super::plan_error::PlanError;
 use super::schema::{Base, Schema};
 use super::{Config, Format};
@@ -101,7 +102,8 @@ pub(super) type Frame = (Vec<u8>, Vec<u8>);
 /// Compiles the shapes of one table.
 pub(super) struct Compiler<'a> {
     pub config: &'a Config,
-    pub table: &'a Filtered,
+    /// None for logical messages.
+    pub table: Option<&'a Filtered>,
 }
 
 struct Script {
@@ -267,17 +269,19 @@ impl Compiler<'_> {
         script: &mut Script,
     ) -> Result<(), PlanError> {
         let Node::Column { index, side, defaults } = *node else { return Ok(()) };
-        let columns = self.table.table.columns.get(index).zip(self.table.fields.get(index));
-        let Some((column, rule)) = columns else {
+        let columns = self
+            .table
+            .and_then(|of| Some((&of.table, of.table.columns.get(index)?, of.fields.get(index)?)));
+        let Some((table, column, rule)) = columns else {
             unreachable!("a node is of a column of its table")
         };
-        let partial = match self.table.table.identity {
+        let partial = match table.identity {
             ReplicaIdentity::Index | ReplicaIdentity::Default => true,
             ReplicaIdentity::Full | ReplicaIdentity::Nothing => false,
         };
-        let of_key = self.table.table.key.contains(&index);
+        let of_key = table.key.contains(&index);
         if in_key && side == Side::Old && partial && !column.in_identity && !of_key {
-            let (table, column) = (self.table.table.name.to_string(), rule.name.to_string());
+            let (table, column) = (table.name.to_string(), rule.name.to_string());
             return Err(PlanError::KeyOutsideIdentity { table, column });
         }
         let union = schema.union();
@@ -297,6 +301,7 @@ impl Compiler<'_> {
 
     fn null_required(&self, schema: &Schema) -> PlanError {
         let field = schema.name.as_deref().unwrap_or("a field").to_owned();
-        PlanError::NullRequired { table: self.table.table.name.to_string(), field }
+        let table = self.table.map_or(MESSAGES.to_owned(), |of| of.table.name.to_string());
+        PlanError::NullRequired { table, field }
     }
 }

@@ -202,8 +202,7 @@ impl<F: Form> Writer<'_, F> {
         gap: &DocumentGap,
         images: Images<'_, '_>,
     ) -> Result<(), EncodeError> {
-        let Source::Column(index) = gap.source;
-        if self.document.is_none() {
+        if let (None, Source::Column(index)) = (&self.document, gap.source) {
             self.document = match images.new.and_then(|image| image.cell(index, true)) {
                 Some(Cell::Text(text)) => Document::expandable(text),
                 _ => None,
@@ -214,7 +213,10 @@ impl<F: Form> Writer<'_, F> {
             document.and_then(|found| found.at(&gap.path).write::<G>(&gap.schema, self.out));
         written.map_err(|source| EncodeError::Value {
             table: self.plan.table.to_string(),
-            column: self.plan.column(index).unwrap_or_default().to_owned(),
+            column: match gap.source {
+                Source::Column(index) => self.plan.column(index).unwrap_or_default().to_owned(),
+                Source::Content => "content".to_owned(),
+            },
             source,
         })
     }

@@ -71,7 +71,12 @@ impl Described<'_> {
         let node = Node::Struct(vec![
             row(old, Side::Old),
             row(new, Side::New),
-            self.source(),
+            source(
+                self.config,
+                self.database,
+                &self.table.table.name.namespace,
+                &self.table.table.name.name,
+            ),
             block,
             text(operation),
             Node::Meta(Meta::NowMillis),
@@ -87,30 +92,29 @@ impl Described<'_> {
             fields.map(|(index, _)| Node::Column { index, side, defaults: false }).collect(),
         )
     }
+}
 
-    /// In the order of the schema's fields.
-    fn source(&self) -> Node {
-        let name = &self.table.table.name;
-        let xmin = if self.config.rules.xmin { Node::Meta(Meta::Xmin) } else { Node::Null };
-        Node::Struct(vec![
-            text(env!("CARGO_PKG_VERSION")),
-            text(CONNECTOR),
-            text(&self.config.prefix),
-            Node::Meta(Meta::CommitMillis),
-            Node::Meta(Meta::Snapshot),
-            text(self.database),
-            Node::Meta(Meta::Sequence),
-            Node::Meta(Meta::CommitMicros),
-            Node::Meta(Meta::CommitNanos),
-            text(&name.namespace),
-            text(&name.name),
-            Node::Meta(Meta::Transaction),
-            Node::Meta(Meta::Lsn),
-            xmin,
-            Node::Meta(Meta::Origin),
-            Node::Meta(Meta::OriginLsn),
-        ])
-    }
+/// The node of `source`, in the order of the schema's fields.
+pub(super) fn source(config: &Config, database: &str, namespace: &str, table: &str) -> Node {
+    let xmin = if config.rules.xmin { Node::Meta(Meta::Xmin) } else { Node::Null };
+    Node::Struct(vec![
+        text(env!("CARGO_PKG_VERSION")),
+        text(CONNECTOR),
+        text(&config.prefix),
+        Node::Meta(Meta::CommitMillis),
+        Node::Meta(Meta::Snapshot),
+        text(database),
+        Node::Meta(Meta::Sequence),
+        Node::Meta(Meta::CommitMicros),
+        Node::Meta(Meta::CommitNanos),
+        text(namespace),
+        text(table),
+        Node::Meta(Meta::Transaction),
+        Node::Meta(Meta::Lsn),
+        xmin,
+        Node::Meta(Meta::Origin),
+        Node::Meta(Meta::OriginLsn),
+    ])
 }
 
 fn text(value: &str) -> Node {

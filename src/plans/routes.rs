@@ -57,6 +57,17 @@ impl Routes {
         self.known.borrow_mut().insert(route.into(), Rc::new(active));
     }
 
+    /// The plan of a route, if it is known.
+    #[inline]
+    fn found(&self, route: &str) -> Result<Routed, EncodeError> {
+        let known = self.known.borrow();
+        if let Some(active) = known.get(route) {
+            return Ok(Routed::To(Rc::clone(active)));
+        }
+        self.router.check(route, known.keys().map(|known| &**known))?;
+        Ok(Routed::New(Arc::clone(&self.router), route.to_owned()))
+    }
+
     /// Whether a plan has this topic's number.
     fn has(&self, route: RouteId) -> bool {
         self.known.borrow().values().any(|active| active.route == route)
@@ -77,12 +88,20 @@ impl Active {
             Route::Nowhere => return Ok(Routed::Nowhere),
             Route::Unexpected => return Ok(Routed::Unexpected),
         }
-        let known = routes.known.borrow();
-        if let Some(active) = known.get(route.as_str()) {
-            return Ok(Routed::To(Rc::clone(active)));
-        }
-        routes.router.check(&route, known.keys().map(|known| &**known))?;
-        Ok(Routed::New(Arc::clone(&routes.router), route.clone()))
+        routes.found(&route)
+    }
+
+    /// Which plan a logical message has.
+    ///
+    /// # Errors
+    /// The message should be an event and is none, or there are too many topics.
+    pub fn routed_message(&self, prefix: &str, content: &[u8]) -> Result<Routed, EncodeError> {
+        let Some(routes) = self.routes.as_ref().filter(|_| self.plan.takes_message(prefix)) else {
+            return Ok(Routed::Own);
+        };
+        let mut route = routes.route.borrow_mut();
+        routes.router.of_message(content, &mut route)?;
+        routes.found(&route)
     }
 
     /// Whether records of the table go to the topic with this number.
@@ -103,13 +122,13 @@ impl PlanMaker {
         route: String,
     ) -> (Self, Result<Outcome, PgError>) {
         let name = match self.planner.routed(&router, &route) {
-            Ok(draft) => format!("{} to {}", router.table(), draft.topic),
-            Err(_) => router.table().to_string(), // the draft below fails with the same error
+            Ok(draft) => format!("{} to {}", router.name(), draft.topic),
+            Err(_) => router.name(), // the draft below fails with the same error
         };
         let draft = |planner: &Planner| planner.routed(&router, &route);
         // The type says that no failure ends the tries.
         let Ok(ready) = self.until_ready(&name, draft, Ok::<Failure, Infallible>).await;
-        let of = RouteOf { table: router.table().to_string(), route };
+        let of = RouteOf { table: router.name(), route };
         (self, Ok(Outcome::Routed(ready, of)))
     }
 }

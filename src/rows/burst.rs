@@ -26,6 +26,8 @@ pub enum Need {
     Nullable(RelationSlot, String),
     /// The plan of a topic for the rows of this relation whose route has this value.
     Route(RelationSlot, Arc<Router>, String),
+    /// The plan of a topic for logical messages with this route.
+    MessageRoute(Arc<Router>, String),
 }
 
 /// The result of handling one read.

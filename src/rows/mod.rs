@@ -24,7 +24,7 @@ pub use burst::{Burst, Need};
 pub use error::RowsError;
 use held::held_out;
 use refusals::{Skips, fits, instead, partition, unencodable};
-use routed::routed_by;
+use routed::{message_need, message_plan, routed_by};
 pub use signalled::{Signalled, places as signal_places};
 use truncates::{Truncated, truncated};
 use written::written;
@@ -211,11 +211,9 @@ impl Rows {
         // The clock is read only up to the first row of the burst.
         let clock = burst.measured.is_none().then(Instant::now);
         let message = pgoutput::decode(payload)?;
-        if matches!(message, pgoutput::Message::Logical { .. })
-            && matches!(self.messages, Planned::Unplanned)
-        {
+        if let Some(need) = message_need(&self.messages, &message) {
             self.parked = Some(Parked { payload: payload.to_vec(), start, sent_at });
-            burst.need = Some(Need::Messages);
+            burst.need = Some(need);
             return Ok(());
         }
         let begun = match message {
@@ -389,6 +387,8 @@ impl Rows {
             }
             Step::Logical { context, prefix, content } => {
                 if let Planned::Active(active) = &*messages {
+                    let routed = message_plan(active, &context, prefix, content)?;
+                    let active = routed.as_deref().unwrap_or(active);
                     let counted_as = Rc::clone(&beside.messages);
                     beside.count(encoder, &counted_as);
                     encoder

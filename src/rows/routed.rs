@@ -1,8 +1,9 @@
 //! Rows that name their topic: which plan each of them has.
 
 use super::refusals::unencodable;
-use super::{RowOut, Rows, RowsError};
+use super::{Need, RowOut, Rows, RowsError};
 use crate::change::{Context, Position, RelationSlot, Row};
+use crate::pgoutput::Message;
 use crate::plans::{Active, Planned, Routed};
 use std::rc::Rc;
 
@@ -14,6 +15,46 @@ impl Rows {
         {
             routes.learn(value, active);
         }
+    }
+}
+
+impl Rows {
+    /// Takes the plan of a topic for the logical messages with this route.
+    pub fn message_routed(&mut self, route: &str, active: Active) {
+        if let Planned::Active(of) = &self.messages
+            && let Some(routes) = &of.routes
+        {
+            routes.learn(route, active);
+        }
+    }
+}
+
+/// The plan that a logical message waits for. What is wrong with a message is told when it is
+/// placed.
+pub(super) fn message_need(messages: &Planned, message: &Message<'_>) -> Option<Need> {
+    let Message::Logical { prefix, content, .. } = message else { return None };
+    match messages {
+        Planned::Unplanned => Some(Need::Messages),
+        Planned::Active(active) => match active.routed_message(prefix, content) {
+            Ok(Routed::New(router, route)) => Some(Need::MessageRoute(router, route)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// The plan of a logical message, if it is not that of all messages.
+pub(super) fn message_plan(
+    active: &Active,
+    context: &Context<'_>,
+    prefix: &str,
+    content: &[u8],
+) -> Result<Option<Rc<Active>>, RowsError> {
+    match active.routed_message(prefix, content) {
+        Ok(Routed::To(found)) => Ok(Some(found)),
+        Ok(Routed::New(..)) => unreachable!("the plan of a message is made before it is placed"),
+        Ok(Routed::Own | Routed::Nowhere | Routed::Unexpected) => Ok(None),
+        Err(error) => Err(unencodable(active, context, &error)),
     }
 }
 

@@ -27,7 +27,7 @@ use crate::table::names::NameList;
 use fields::Fields;
 use headers::Headers;
 use logical::Logical;
-use outbox::{Outbox, Places};
+use outbox::{Expand, Outbox, Places};
 use reroute::Replace;
 use shape::{Kind, Shape};
 use unwrap::Unwrap;
@@ -121,6 +121,8 @@ pub enum Transform {
     Headers(Headers),
     /// Makes messages of the rows of an outbox table, each for a topic of its own.
     Outbox(Box<Outbox>),
+    /// Makes the content of a logical message a struct. A table's records stay as they are.
+    DecodeMessage(Expand),
     /// Drops the records that it applies to.
     Filter,
 }
@@ -147,6 +149,7 @@ impl Transform {
                 fields::value_to_key(names, *defaults, shape)?
             }
             Transform::Headers(headers) => headers.apply(shape)?,
+            Transform::DecodeMessage(_) => shape,
             Transform::Filter => return Ok(None),
         }))
     }
@@ -187,6 +190,16 @@ pub struct Link {
 }
 
 impl Link {
+    /// Whether it applies to records of a topic, as far as the topic decides.
+    fn holds(&self, topic: &str) -> bool {
+        match &self.when {
+            None => true,
+            Some((Condition::Topic(expression), negate)) => expression.fits(topic) != *negate,
+            // Such a condition would divide the records of a table, which planning refuses.
+            Some((Condition::Header(_) | Condition::Tombstone, _)) => false,
+        }
+    }
+
     fn is_for(&self, table: &TableName) -> bool {
         self.tables.is_empty() || self.tables.guards(&[&table.namespace, &table.name])
     }
@@ -209,31 +222,42 @@ impl Chain {
     /// The topic that a table's records go to after all transforms. `own` is the one without them.
     #[must_use]
     pub fn topic(&self, table: &TableName, own: &str) -> String {
-        let mut topic = own.to_owned();
-        for link in self.links.iter().filter(|link| link.is_for(table)) {
-            let holds = match &link.when {
-                None => true,
-                Some((Condition::Topic(expression), negate)) => expression.fits(&topic) != *negate,
-                // Such a condition would divide the records of a table, which planning refuses.
-                Some((Condition::Header(_) | Condition::Tombstone, _)) => false,
-            };
-            topic = match &link.transform {
-                Transform::Regex(replace) if holds => replace.apply(&topic),
-                Transform::Logical(logical) if holds => logical.reroute.topic.apply(&topic),
-                Transform::Outbox(outbox) => outbox.topic.apply(ANY_ROUTE),
-                _ => topic,
-            };
-        }
-        topic
+        self.followed(own, |link| link.is_for(table)).0
     }
 
-    /// The outbox router of a table, if it has one.
+    /// The outbox router of a table, if it has one. `own` is its topic without transforms.
     #[must_use]
-    pub fn outbox(&self, table: &TableName) -> Option<&Outbox> {
-        self.links.iter().filter(|link| link.is_for(table)).find_map(|link| match &link.transform {
-            Transform::Outbox(outbox) => Some(&**outbox),
+    pub fn outbox(&self, table: &TableName, own: &str) -> Option<&Outbox> {
+        self.followed(own, |link| link.is_for(table)).1
+    }
+
+    /// How the content of logical messages is decoded, and their outbox router, if they are events.
+    pub(crate) fn message_outbox(&self, own: &str) -> Option<(Expand, &Outbox)> {
+        let rules = self.links.iter().find_map(|link| match &link.transform {
+            Transform::DecodeMessage(rules) if link.holds(own) => Some(*rules),
             _ => None,
-        })
+        })?;
+        Some((rules, self.followed(own, |link| link.tables.is_empty()).1?))
+    }
+
+    /// The topic behind the links that `applies` takes, and the first outbox among them.
+    fn followed(&self, own: &str, applies: impl Fn(&Link) -> bool) -> (String, Option<&Outbox>) {
+        let (mut topic, mut found) = (own.to_owned(), None);
+        for link in self.links.iter().filter(|link| applies(link)) {
+            if !link.holds(&topic) {
+                continue;
+            }
+            topic = match &link.transform {
+                Transform::Regex(replace) => replace.apply(&topic),
+                Transform::Logical(logical) => logical.reroute.topic.apply(&topic),
+                Transform::Outbox(outbox) => {
+                    found = found.or(Some(&**outbox));
+                    outbox.topic.apply(ANY_ROUTE)
+                }
+                _ => continue,
+            };
+        }
+        (topic, found)
     }
 
     /// The places in a table of the columns that say which plan a row has. `shape` is that of an
@@ -248,12 +272,12 @@ impl Chain {
             let name = link.name;
             let at = |source| TransformError { number, name, source };
             let Some(known) = shape else { return Ok(None) };
-            if let Transform::Outbox(outbox) = &link.transform {
-                return outbox.places(&known).map(Some).map_err(at);
-            }
             if link.when.as_ref().is_some_and(|(when, negate)| when.holds(&known) == *negate) {
                 shape = Some(known);
                 continue;
+            }
+            if let Transform::Outbox(outbox) = &link.transform {
+                return outbox.places(&known).map(Some).map_err(at);
             }
             shape = link.transform.apply(Kind::Create, known, None).map_err(at)?;
         }
@@ -266,10 +290,29 @@ impl Chain {
         &self,
         table: &TableName,
         kind: Kind,
+        shape: Shape,
+        route: Option<&str>,
+    ) -> Result<Option<Shape>, TransformError> {
+        self.apply_where(|link| link.is_for(table), kind, shape, route)
+    }
+
+    /// The shape of a logical message after all transforms. `shape` is that of a decoded one.
+    pub(crate) fn apply_to_message(
+        &self,
+        shape: Shape,
+        route: &str,
+    ) -> Result<Option<Shape>, TransformError> {
+        self.apply_where(|link| link.tables.is_empty(), Kind::Create, shape, Some(route))
+    }
+
+    fn apply_where(
+        &self,
+        applies: impl Fn(&Link) -> bool,
+        kind: Kind,
         mut shape: Shape,
         route: Option<&str>,
     ) -> Result<Option<Shape>, TransformError> {
-        for (number, link) in (1..).zip(&self.links).filter(|(_, link)| link.is_for(table)) {
+        for (number, link) in (1..).zip(&self.links).filter(|(_, link)| applies(link)) {
             let name = link.name;
             if link.when.as_ref().is_some_and(|(when, negate)| when.holds(&shape) == *negate) {
                 continue;

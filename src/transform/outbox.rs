@@ -101,7 +101,7 @@ pub(crate) fn topic_value(route: &str) -> &str {
 }
 
 /// The payload in a route.
-fn payload_of(route: &str) -> Payload {
+pub(crate) fn payload_of(route: &str) -> Payload {
     match route.split_once(OUTLINE_FOLLOWS) {
         None => Payload::Any,
         Some((_, "")) => Payload::Empty,

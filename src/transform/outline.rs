@@ -135,6 +135,8 @@ impl Outline {
 pub(crate) enum Source {
     /// In the column at this place of the new row.
     Column(usize),
+    /// In the content of a logical message.
+    Content,
 }
 
 fn below(key: Option<&str>, name: &str) -> String {

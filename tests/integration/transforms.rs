@@ -160,8 +160,28 @@ Transforms are applied once to the description of a table, and each row is then 
 transform adds no work for a row. A field that is not there, a name that Kafka or Avro does not take, and transforms that give the records of
 one table two topics or two schemas are refused before the first record.
 
-- Transforms work on the records of tables. Logical messages, heartbeats, transaction records and notifications stay as
-  they are.
+- Transforms work on the records of tables. Heartbeats, transaction records and notifications stay as they are.
+- Logical messages stay as they are, unless they are events of an outbox. `decode-message` reads their content as a JSON
+  object, and an `outbox` behind it makes the object's fields an event, as it does with the columns of a row. Both have
+  no `tables`; `when_topic` limits them to the topic of messages. No table is needed then:
+
+  ```toml
+  [[transform]]
+  type = \"decode-message\"
+  when_topic = '.*\\.message'
+
+  [[transform]]
+  type = \"outbox\"
+  when_topic = '.*\\.message'
+  ```
+
+  ```sql
+  select pg_logical_emit_message(true, 'outbox',
+    '{\"id\": \"m-1\", \"aggregatetype\": \"order\", \"aggregateid\": \"7\", \"payload\": {\"total\": 5}}');
+  ```
+
+  The topic is `outbox.event.order`, the key `7`. A message whose content is no object, or lacks one of the fields,
+  halts the stream. `null_fields = true` gives a null a field.
 - `null_becomes_default` says for most types whether a null is read as the default of its column, as Connect's
   `replace.null.with.default` does. It is true by default.
 - With `deletes = \"tombstone\"` the record of a delete has no value in every format. Debezium with the JSON converter
@@ -480,6 +500,53 @@ fn a_placement_that_a_table_lacks_is_left_out_where_asked() {
     assert!(refused.contains("transform 1 (outbox)"), "{refused}");
     let left_out = placed(&format!("{more}\nplacement_missing = \"ignore\""), &table, &FIRST);
     assert_eq!(left_out.unwrap().2.as_deref(), Some(r#"{"payload":"none","total":5}"#));
+}
+
+const MESSAGES: &str = "type = \"decode-message\"\nwhen_topic = '.*\\.message'\n\n[[transform]]\ntype = \"outbox\"\n\
+                        when_topic = '.*\\.message'";
+
+#[test]
+fn a_logical_message_is_an_event_of_its_content() {
+    let planner = Planner::new(settings(MESSAGES).encode, "app", "run", 1);
+    let plan = planner.message_draft().into_plan(Ids::default());
+    let router = plan.router().unwrap();
+    let record = |content: &str| {
+        let mut route = String::new();
+        router.of_message(content.as_bytes(), &mut route).map_err(|error| error.to_string())?;
+        router.check(&route, [].into_iter()).map_err(|error| error.to_string())?;
+        let plan = planner.routed(router, &route).unwrap().into_plan(Ids::default());
+        let mut encoder = Encoder::new();
+        encoder.message(&plan, &CONTEXT, "outbox", content.as_bytes(), 0).unwrap();
+        let record = encoder.records().next().unwrap();
+        let text = |part: Option<&[u8]>| String::from_utf8(part.unwrap().to_vec()).unwrap();
+        let headers: Vec<String> =
+            record.headers().map(|(name, value)| format!("{name}={}", text(value))).collect();
+        let (key, value) = (text(record.key), text(record.value));
+        Ok::<_, String>(format!("{} {key} {value} {}", plan.topic(), headers.join(" ")))
+    };
+    let event = r#"{"id":"m-1","aggregatetype":"order","aggregateid":"7","payload":{"total":5}}"#;
+    assert_eq!(record(event).unwrap(), r#"outbox.event.order "7" {"total":5} id=m-1"#);
+    for (content, told) in [
+        ("", "no JSON object"),
+        ("secret", "no JSON object"),
+        (r#"{"id":"secret","aggregatetype":"order","payload":1}"#, "`aggregateid`"),
+        (r#"{"id":1,"aggregatetype":7,"aggregateid":1,"payload":"secret"}"#, "`aggregatetype`"),
+    ] {
+        let refused = record(content).unwrap_err();
+        assert!(refused.contains(told) && !refused.contains("secret"), "{content}: {refused}");
+    }
+    // Tables are not concerned, and without an outbox there is nothing to decode for.
+    let table = planner.draft(&orders(ReplicaIdentity::Full)).unwrap();
+    assert_eq!((table.topic.as_str(), table.router.is_none()), ("shop.public.orders", true));
+}
+
+#[test]
+fn content_is_decoded_for_an_outbox_alone() {
+    for more in ["", "\n\n[[transform]]\ntype = \"outbox\"\ntables = [\"public.orders\"]"] {
+        let text = format!("[[transform]]\ntype = \"decode-message\"{more}\n");
+        let faults = config::check("t.toml", &text, &config::Environment::default()).unwrap_err();
+        assert!(faults.to_string().contains("transform.1.type"), "{faults}");
+    }
 }
 
 #[test]

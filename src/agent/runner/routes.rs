@@ -9,6 +9,8 @@ use crate::plans::{Outcome, RouteOf};
 pub(super) enum Waiting {
     /// A row of the stream, of this relation.
     Row(RelationSlot),
+    /// A logical message that is an event.
+    Message,
     /// The first copy of the table at this place.
     Copy(usize),
 }
@@ -22,7 +24,9 @@ impl Runner {
         self.reporter.route_planned(&table, &ready);
         let metrics = self.reporter.metrics().table(&table);
         let active = self.active(*ready, table.into(), metrics);
-        if self.config.on_refusal == OnRefusal::Detach {
+        // Messages are of no table that could be detached.
+        let is_of_table = !matches!(waiting, Waiting::Message);
+        if self.config.on_refusal == OnRefusal::Detach && is_of_table {
             self.core.may_detach(active.route);
         }
         self.exchange_producer();
@@ -31,6 +35,11 @@ impl Runner {
                 self.reporter.trouble_over();
                 if let Some(copying) = &mut self.first_copy.copying {
                     copying.routed(table, &route, active);
+                }
+            }
+            Waiting::Message => {
+                if let Some(live) = &mut self.live {
+                    live.rows.message_routed(&route, active);
                 }
             }
             Waiting::Row(slot) => {

@@ -48,6 +48,8 @@ pub(super) enum Place {
     Copy(usize, Oid),
     /// A topic of a routed relation.
     Route(RelationSlot),
+    /// A topic of logical messages that are events.
+    MessageRoute,
     /// A topic of a routed table of the first copy, by its index in the plan.
     CopyRoute(usize),
     /// A table of a backfill: the id of the copy, and its relation.
@@ -256,6 +258,7 @@ impl Runner {
             Place::Messages | Place::Transactions | Place::Heartbeats | Place::Notices => None,
             Place::Route(slot) => return self.route_planned(Waiting::Row(slot), outcome),
             Place::CopyRoute(table) => return self.route_planned(Waiting::Copy(table), outcome),
+            Place::MessageRoute => return self.route_planned(Waiting::Message, outcome),
         };
         if let Place::Repair(told) = place {
             return self.repair_planned(told, outcome);
@@ -270,7 +273,7 @@ impl Runner {
             plans::Outcome::Aside(set) => return self.set_aside(place, *set),
             plans::Outcome::Halts(halt) => return self.broke(PipelineError::Halt(*halt)),
             plans::Outcome::Routed(..) => {
-                unreachable!("only `Place::Route` and `Place::CopyRoute` ask for a topic")
+                unreachable!("the places of routes, which have returned, ask for a topic")
             }
             plans::Outcome::Ready(ready) => {
                 self.reporter.planned(&ready);
@@ -301,7 +304,8 @@ impl Runner {
                     live.rows.planned(slot, planned);
                 }
             }
-            Place::Repair(_) | Place::Skip(..) | Place::Route(..) | Place::CopyRoute(..) => {}
+            Place::Repair(_) | Place::Skip(..) => {}
+            Place::Route(..) | Place::MessageRoute | Place::CopyRoute(..) => {}
             Place::Messages => {
                 self.tables.messages = planned.clone();
                 if let Some(live) = &mut self.live {

@@ -43,6 +43,7 @@ const NAMED: &[(&str, &str, &str)] = &[
     ("schema-metadata", "schema.name", "name"),
     ("schema-metadata", "schema.version", "version"),
     ("insert-header", "value.literal", "value"),
+    ("decode-message", "fields.null.include", "null_fields"),
     ("outbox", "route.by.field", "route"),
     ("outbox", "route.topic.regex", "regex"),
     ("outbox", "route.topic.replacement", "replacement"),
@@ -60,6 +61,7 @@ const NAMED: &[(&str, &str, &str)] = &[
 ];
 
 const CONNECT: &str = "org.apache.kafka.connect.transforms.";
+const POSTGRES: &str = "io.debezium.connector.postgresql.transforms.";
 const DEBEZIUM: &str = "io.debezium.transforms.";
 const DEFAULTS: (&str, As) = ("replace.null.with.default", As::Flag);
 
@@ -124,6 +126,12 @@ const CLASSES: &[Class] = &[
             ("table.json.payload.empty.array.behavior", As::Text),
             ("table.op.invalid.behavior", As::Words(UPDATES)),
         ],
+    },
+    Class {
+        java: "DecodeLogicalDecodingMessageContent",
+        ours: "decode-message",
+        has_sides: false,
+        options: &[("fields.null.include", As::Flag)],
     },
     Class {
         java: "RegexRouter",
@@ -216,6 +224,7 @@ impl Class {
         let is = |class: &&Class| {
             let home = match class.ours {
                 "unwrap" | "logical-router" | "header-to-value" | "outbox" => DEBEZIUM,
+                "decode-message" => POSTGRES,
                 _ => CONNECT,
             };
             name.strip_prefix(home) == Some(class.java) && class.has_sides == side.is_some()
