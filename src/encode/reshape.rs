@@ -100,6 +100,12 @@ impl Planner {
 }
 
 impl Config {
+    /// Whether the rows of a table are events of an outbox.
+    #[must_use]
+    pub fn is_outbox(&self, table: &TableName) -> bool {
+        self.transforms.outbox(table, &self.topic(table)).is_some()
+    }
+
     /// The topic of a table's records after all transforms.
     #[must_use]
     pub fn final_topic(&self, table: &TableName) -> String {

@@ -129,7 +129,7 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
          the stream with `updates = \"halt\"`. Topics are made by the rules for topics when the first row goes to them, \
          and no more than `topics_max` (1000) of a table. A route that is NULL or makes no topic's name halts the \
          stream. Events with the same new key stay in order within a topic. `wellspring snapshot` does not copy an \
-         outbox. With `expand_json = true` a payload that is a JSON object becomes a struct, whose schema is inferred as \
+         outbox; it takes a detached one up again, and the quarantine topic keeps the events of the time in between. With `expand_json = true` a payload that is a JSON object becomes a struct, whose schema is inferred as \
          Debezium infers it: a number without a point is an int or a long, every other number is a double. Each form \
          of payload registers a version of the schema, so names of fields must not be data. Nulls \
          (`json_nulls = \"optional_bytes\"`) and empty lists (`json_empty_lists = \"optional_string\"`) have no field \

@@ -11,7 +11,7 @@ use crate::continuity::detached::{Cause, Detached, Detachments, Refusal};
 use crate::continuity::{Granted, Halt, Reason, Refused, Reply};
 use crate::core::Event;
 use crate::ledger::RouteId;
-use crate::lsn::Oid;
+use crate::lsn::{Lsn, Oid};
 use crate::plans::Aside;
 use crate::plans::{self, PlanMaker, Planned};
 use crate::table::TableName;
@@ -334,6 +334,9 @@ impl Runner {
             live.rows.planned(slot, Planned::Active(active.clone()));
             self.table_active(oid, &active);
         }
+        if self.config.encode.is_outbox(&table) {
+            return asked_reply(asked, Ok(self.outbox_repaired(&name, detached.commit)));
+        }
         tracing::info!(table = name, from = %detached.commit, "the repair of a detached table begins: its changes flow, and a copy brings what its topic lacks");
         let note = format!(
             "rows deleted since {} stay in its topic: topic `{}` holds their deletes",
@@ -354,6 +357,19 @@ impl Runner {
             Some(told_by_copy),
         );
         self.backfills.copies.repairs(&name);
+    }
+
+    /// Ends the repair of an outbox when its changes flow. A copy would send events a second time
+    /// that consumers have, so an operator decides about those in the quarantine.
+    fn outbox_repaired(&mut self, name: &str, from: Lsn) -> Granted {
+        tracing::info!(table = name, %from, "taken up again: its changes flow, an outbox is not copied");
+        self.tables.detaching.tables.forget(name);
+        self.backfills.copies.forget_detached(name);
+        let topic = self.config.encode.quarantine_topic();
+        Granted(format!(
+            "{name} is taken up again and its changes flow; an outbox is not copied: topic `{topic}` holds its events \
+             since {from}, insert those again that consumers lack"
+        ))
     }
 
     /// Refuses the repair that is being planned, because the connection is closed.

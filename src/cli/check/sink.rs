@@ -70,10 +70,7 @@ async fn topics(
     }
     rights(checked, config, findings);
     // The topics of a routed table are known when its rows are.
-    let is_routed = |table: &&Captured| {
-        let own = checked.encode.topic(&table.name);
-        checked.encode.transforms.outbox(&table.name, &own).is_some()
-    };
+    let is_routed = |table: &&Captured| checked.encode.is_outbox(&table.name);
     tables.iter().filter(is_routed).for_each(|table| routed(checked, config, table, findings));
     let named: Vec<(String, &Captured)> = tables
         .iter()

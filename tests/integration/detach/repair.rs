@@ -172,3 +172,38 @@ fn a_table_without_a_key_is_repaired_by_a_copy_of_it_whole() {
     assert_eq!(ids, ["\"c\" 1", "\"r\" 1", "\"r\" 3", "\"r\" 2", "\"c\" 4"]);
     agent.stop();
 }
+
+/// An outbox has no rows that a copy could bring: its changes flow again, and nothing is sent twice.
+#[test]
+fn a_repaired_outbox_flows_again_without_a_copy() {
+    let tables =
+        "create table t (id int primary key, aggregatetype text, aggregateid text, payload text)";
+    let world = World::with(BRISK, tables, &[]);
+    world.topic("outbox.event.ann");
+    let settings = format!("{DETACH}\n[[transform]]\ntype = \"outbox\"");
+    let agent = world.agent(&settings);
+    agent.streams();
+    world.sql("insert into t values (1, 'ann', 'k', 'x')");
+    agent.until("the first event arrives", |_| world.end("outbox.event.ann") == 1);
+    world.sql("insert into t values (2, 'no topic', 'k', 'y'), (3, 'ann', 'k', 'z')");
+    state(&agent, "public.t", "detached");
+    let aside = world.until_in(TOPIC, |rows| rows.len() >= 2);
+    assert_eq!(ops(&aside), ["c 2", "c 3"]);
+
+    let said = snapshot(&agent, None).unwrap();
+    assert!(said.contains("not copied") && said.contains(TOPIC), "{said}");
+    let is_detached = |table: &TableStatus| table.state == "detached";
+    agent.until("it is taken up", |status| !status.tables.get("public.t").is_some_and(is_detached));
+    world.sql("insert into t values (4, 'ann', 'k', 'w')");
+    agent.until("a later event arrives", |_| world.end("outbox.event.ann") == 2);
+    is_confirmed(&world, &agent);
+    agent.stop();
+
+    // The record of the detached table is gone, so a restart sends events too.
+    let agent = world.agent(&settings);
+    agent.streams();
+    world.sql("insert into t values (5, 'ann', 'k', 'v')");
+    agent.until("an event arrives after a restart", |_| world.end("outbox.event.ann") == 3);
+    agent.stop();
+    assert_eq!(world.end(TOPIC), 2);
+}
