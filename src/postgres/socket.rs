@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio_openssl::SslStream;
 
@@ -90,6 +90,19 @@ impl Socket {
     /// Whether a read ends at a record's end, though more has arrived.
     pub(super) fn reads_records(&self) -> bool {
         matches!(self, Socket::Tls(_))
+    }
+
+    /// Waits until the server has closed its side, and takes no bytes. What arrived before the end can still be read.
+    ///
+    /// Interest in urgent data is interest in the end of the stream, too, and not in what waits to be read. Postgres
+    /// sends nothing urgent, so that whoever does is not listened to.
+    pub(super) async fn hung_up(&self) -> io::Result<()> {
+        let ready = match self {
+            Socket::Tcp(stream) => stream.ready(Interest::PRIORITY).await,
+            Socket::Unix(stream) => stream.ready(Interest::PRIORITY).await,
+            Socket::Tls(stream) => stream.get_ref().ready(Interest::PRIORITY).await,
+        }?;
+        if ready.is_read_closed() { Ok(()) } else { std::future::pending().await }
     }
 
     /// Whether nobody on the way can read along: encrypted, or no way at all.

@@ -200,6 +200,14 @@ impl Stream {
         Ok(read)
     }
 
+    /// Waits until the server has closed its side, while nothing is read. Cancel-safe, because it takes no bytes.
+    pub async fn hung_up(&self) -> PgError {
+        match self.socket.hung_up().await {
+            Ok(()) => PgError::Closed { call: CALL },
+            Err(source) => PgError::Io { call: CALL, source },
+        }
+    }
+
     /// Sends what is queued, says goodbye and waits until the server has let go of the slot, for at most 2 s. What
     /// still arrives is discarded. Never fails: an unclean end is found out by the next start.
     pub async fn finish(mut self) {
@@ -413,6 +421,23 @@ mod tests {
             let (mut stream, theirs) = pair();
             drop(theirs);
             assert!(matches!(stream.fill().await, Err(PgError::Closed { .. })));
+        });
+    }
+
+    #[test]
+    fn an_end_is_noticed_while_nothing_is_read() {
+        runtime().block_on(async {
+            let (mut stream, mut server) = pair();
+            server.write_all(&keepalive(0)).await.unwrap();
+            {
+                let mut hung_up = std::pin::pin!(stream.hung_up());
+                let waits = poll_fn(|cx| Poll::Ready(hung_up.as_mut().poll(cx).is_pending())).await;
+                assert!(waits, "bytes that are not read are no end");
+                drop(server);
+                let ended = tokio::time::timeout(FINISH_LIMIT, hung_up).await.unwrap();
+                assert!(matches!(ended, PgError::Closed { .. }), "{ended:?}");
+            }
+            assert!(stream.fill().await.unwrap() > 0, "what came before the end is still there");
         });
     }
 

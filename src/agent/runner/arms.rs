@@ -40,12 +40,14 @@ pub(super) async fn ended(sentinel: Option<&Arc<Sql>>) {
     }
 }
 
-/// Reads if `may_read` allows it. Otherwise only sends the status updates that are queued.
+/// Reads if `may_read` allows it. Otherwise only sends the status updates that are queued, and
+/// notices the end of the connection.
 pub(super) async fn io(stream: Option<&mut Stream>, may_read: bool, unsent: bool) -> Happened {
     match stream {
         Some(stream) if may_read => Happened::Read(stream.fill().await),
         Some(stream) if unsent => Happened::Flushed(stream.flush_unread().await),
-        _ => std::future::pending().await,
+        Some(stream) => Happened::Read(Err(stream.hung_up().await)),
+        None => std::future::pending().await,
     }
 }
 
