@@ -129,7 +129,9 @@ pub async fn remove(config: &Config, left: Leftovers) -> Result<Vec<Removed>, Co
             dropped.err().map(|error| Chain(&error).to_string()),
         );
     }
-    if let (Ok(keys), Some(keeper)) = (&left.state, &left.keeper) {
+    if let (Ok(keys), Some(keeper)) = (&left.state, &left.keeper)
+        && !keys.is_empty()
+    {
         let mut failed = None;
         for key in keys {
             if let Err(error) = keeper.write(key, None).await {

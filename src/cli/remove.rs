@@ -11,6 +11,10 @@ pub(super) fn run(checked: &Checked, yes: bool) -> Result<Code, Failure> {
         let left = removal::look(&config).await?;
         let lines = shown(checked, &left);
         print(&lines.join("\n"));
+        if is_nothing(&left) {
+            print("there is nothing to remove. Topics with events stay");
+            return Ok(Code::Done);
+        }
         if !yes {
             print("nothing is removed yet: run it again with --yes. The topics with events stay");
             return Ok(Code::Done);
@@ -27,6 +31,12 @@ pub(super) fn run(checked: &Checked, yes: bool) -> Result<Code, Failure> {
         }
         Ok(code)
     })?
+}
+
+/// True if neither slot nor publication nor a record of the state is there.
+fn is_nothing(left: &Leftovers) -> bool {
+    let has_state = left.state.as_ref().map_or(true, |keys| !keys.is_empty());
+    left.slot.is_none() && left.publication.is_none() && !has_state
 }
 
 fn shown(checked: &Checked, left: &Leftovers) -> Vec<String> {

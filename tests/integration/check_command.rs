@@ -197,6 +197,11 @@ fn remove_shows_first_and_leaves_nothing_of_ours() {
     assert!(!std::fs::read_to_string(&state).unwrap().contains("confirm/"), "the record is gone");
     let (code, out) = remove(&["--yes"]);
     assert!(code == Some(0) && out.contains("does not exist"), "{out}");
+
+    server.sql("postgres", "DROP PUBLICATION wellspring_p");
+    let (code, out) = remove(&[]);
+    assert!(code == Some(0) && out.contains("there is nothing to remove"), "{out}");
+    assert!(!out.contains("--yes"), "{out}");
 }
 
 #[test]
