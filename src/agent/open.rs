@@ -490,14 +490,9 @@ pub(super) fn identities(
     let tables = row.tables.iter().filter(|table| captured.contains(&table.name));
     tables
         .map(|table| {
-            (
-                table.name.to_string(),
-                TableIdentity {
-                    relation: table.relation,
-                    membership: (table.membership != Oid(0)).then_some(table.membership),
-                    since: None,
-                },
-            )
+            let membership = (table.membership != Oid(0)).then_some(table.membership);
+            let identity = TableIdentity { relation: table.relation, membership, since: None };
+            (table.name.to_string(), identity)
         })
         .collect()
 }

@@ -12,7 +12,8 @@ pub fn queried(table: &str) -> (String, String) {
         "table {table} has a query of its own in snapshot.query, which only the first copy can read"
     );
     let next = format!(
-        "take {table} out of snapshot.query (snapshot.where takes a condition instead) and start again"
+        "take {table} out of snapshot.query (snapshot.where takes a condition instead) and start \
+         again"
     );
     (detail, next)
 }

@@ -92,8 +92,8 @@ pub enum Step<'a> {
         /// Arbitrary bytes, also where the sender passed a text.
         content: &'a [u8],
     },
-    /// The shape of a relation from here on, with the Position of the next change of the open transaction. Its rows wait
-    /// until the relation has been looked up in the catalog.
+    /// The shape of a relation from here on, with the Position of the next change of the open
+    /// transaction. Its rows wait until the relation has been looked up in the catalog.
     Relation(RelationSlot, RelationShape, Option<Position>),
     /// Nothing to do (Type, Origin).
     Nothing,

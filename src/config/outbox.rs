@@ -48,7 +48,8 @@ pub(super) fn outbox(at: &mut At<'_, '_>) -> Option<Transform> {
             "envelope" if !column.is_empty() && !name.is_empty() => fields.push(pair),
             _ => {
                 let what = format!(
-                    "`{text}` is no placement; write \"column:header\", \"column:envelope:name\" or one \"column:partition\""
+                    "`{text}` is no placement; write \"column:header\", \"column:envelope:name\" \
+                     or one \"column:partition\""
                 );
                 at.fault("placement", what);
                 return None;

@@ -52,7 +52,8 @@ impl Refused {
     pub fn without_stream(halt: Option<&Halt>, has_streamed: bool) -> Option<Refused> {
         let why = match halt {
             Some(halt) => format!(
-                "the agent is halted ({}); what ends the halt: {}; ask again when the agent streams",
+                "the agent is halted ({}); what ends the halt: {}; ask again when the agent \
+                 streams",
                 halt.reason.code(),
                 halt.next()
             ),

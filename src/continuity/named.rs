@@ -1,9 +1,9 @@
 //! Compares a relation that the stream announces with the captured tables that the checkpoint has
 //! recorded.
 //!
-//! This file is pure. The stream announces a relation under the name and the oid of its time. A look
-//! at the catalog and a connect see the present only, so that a name that was taken back while no
-//! agent ran shows in the stream alone.
+//! This file is pure. The stream announces a relation under the name and the oid of its time. A
+//! look at the catalog and a connect see the present only, so that a name that was taken back while
+//! no agent ran shows in the stream alone.
 
 use super::skipped::Place;
 use super::{Halt, Reason};
@@ -37,8 +37,8 @@ pub struct Named {
 }
 
 impl TableIdentity {
-    /// Notes in each table of `now` since when it is recorded. A table that `was` has under the same
-    /// oid keeps its position, and one that it lacks has joined at `server`. Everything before
+    /// Notes in each table of `now` since when it is recorded. A table that `was` has under the
+    /// same oid keeps its position, and one that it lacks has joined at `server`. Everything before
     /// `confirmed` is in Kafka.
     pub fn joined(
         now: &mut BTreeMap<String, TableIdentity>,
@@ -87,7 +87,8 @@ impl Named {
                     format!(", which is recorded as table {table}")
                 });
                 let detail = format!(
-                    "{place}, table {name} is relation {oid}{is}, and not the recorded relation {relation}"
+                    "{place}, table {name} is relation {oid}{is}, and not the recorded relation \
+                     {relation}"
                 );
                 (Reason::TableSwapped, &name, detail)
             }
@@ -100,7 +101,8 @@ impl Named {
             (None, None) => return None,
         };
         let next = format!(
-            "run `wellspring slot accept`, then copy the table again with `wellspring snapshot {table}`"
+            "run `wellspring slot accept`, then copy the table again with `wellspring snapshot \
+             {table}`"
         );
         let place = Place { table: table.clone(), at, key_hash: None };
         Some(Halt::new(reason, format!("{detail}; {next}")).at(place))

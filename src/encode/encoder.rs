@@ -85,7 +85,8 @@ pub enum EncodeError {
     OutlinesFull { table: String, column: String, max: usize },
     /// The row names a partition that its topic does not have.
     #[error(
-        "place a row of {table}: its column for the partition names none of the {partitions} that topic `{topic}` has"
+        "place a row of {table}: its column for the partition names none of the {partitions} that \
+         topic `{topic}` has"
     )]
     NoPartition { table: String, topic: String, partitions: i32 },
     /// The time of a record is before the first one that Kafka has.

@@ -1,4 +1,5 @@
-//! Changes of detached tables and skipped changes: each as a JSON text of its own, with the server's texts of its columns.
+//! Changes of detached tables and skipped changes: each as a JSON text of its own, with the
+//! server's texts of its columns.
 //!
 //! Not Debezium's form, and no schema: it has to be written whatever is wrong with the table. The operator's rules over
 //! columns hold here as well, in the strictest way: a column that is left out or masked is not in the text at all, by its
@@ -41,7 +42,8 @@ pub struct TooLarge {
 }
 
 impl Config {
-    /// The topic for changes of detached tables and for skipped changes: `<prefix>.wellspring-quarantine`.
+    /// The topic for changes of detached tables and for skipped changes:
+    /// `<prefix>.wellspring-quarantine`.
     #[must_use]
     pub fn quarantine_topic(&self) -> String {
         super::naming::topic(&[&self.prefix, TOPIC_SUFFIX].join("."))

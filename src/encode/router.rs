@@ -28,7 +28,7 @@ pub struct Router {
     pub(super) outbox: Outbox,
 }
 
-/// What is routed.
+/// The changes that a router routes.
 #[derive(Debug)]
 pub(super) enum Of {
     /// Rows of a table, as the catalog described it.

@@ -214,7 +214,9 @@ impl<F: Form> Writer<'_, F> {
         written.map_err(|source| EncodeError::Value {
             table: self.plan.table.to_string(),
             column: match gap.source {
-                Source::Column(index) => self.plan.column(index).unwrap_or_default().to_owned(),
+                Source::Column(index) => {
+                    self.plan.column(index).map_or_else(String::new, str::to_owned)
+                }
                 Source::Content => "content".to_owned(),
             },
             source,

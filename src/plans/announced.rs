@@ -17,9 +17,9 @@ impl PlanMaker {
         self.named = Arc::clone(named);
     }
 
-    /// Plans a relation that the stream announces before the change at `at`. Changes of a `detached`
-    /// table go to the quarantine topic. The outcome is [`Outcome::Halts`] if the relation has
-    /// another name or oid than recorded.
+    /// Plans a relation that the stream announces before the change at `at`. Changes of a
+    /// `detached` table go to the quarantine topic. The outcome is [`Outcome::Halts`] if the
+    /// relation has another name or oid than recorded.
     ///
     /// # Errors
     /// See [`PlanMaker::relation`].

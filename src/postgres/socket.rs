@@ -92,10 +92,11 @@ impl Socket {
         matches!(self, Socket::Tls(_))
     }
 
-    /// Waits until the server has closed its side, and takes no bytes. What arrived before the end can still be read.
+    /// Waits until the server has closed its side, and takes no bytes. What arrived before the end
+    /// can still be read.
     ///
-    /// Interest in urgent data is interest in the end of the stream, too, and not in what waits to be read. Postgres
-    /// sends nothing urgent, so that whoever does is not listened to.
+    /// Interest in urgent data is interest in the end of the stream, too, and not in what waits to
+    /// be read. Postgres sends nothing urgent, so that whoever does is not listened to.
     pub(super) async fn hung_up(&self) -> io::Result<()> {
         let ready = match self {
             Socket::Tcp(stream) => stream.ready(Interest::PRIORITY).await,

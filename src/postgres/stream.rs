@@ -200,7 +200,8 @@ impl Stream {
         Ok(read)
     }
 
-    /// Waits until the server has closed its side, while nothing is read. Cancel-safe, because it takes no bytes.
+    /// Waits until the server has closed its side, while nothing is read. Cancel-safe, because it
+    /// takes no bytes.
     pub async fn hung_up(&self) -> PgError {
         match self.socket.hung_up().await {
             Ok(()) => PgError::Closed { call: CALL },

@@ -57,8 +57,8 @@ macro_rules! reasons {
 }
 use reasons;
 
-/// The code of every trouble and of every halt. `/status`, the log and the label `reason` of metrics
-/// show these codes.
+/// The code of every trouble and of every halt. `/status`, the log and the label `reason` of
+/// metrics show these codes.
 pub fn codes() -> impl Iterator<Item = &'static str> {
     let troubles = TroubleReason::ALL.iter().map(|reason| reason.code());
     troubles.chain(Reason::ALL.iter().map(|reason| reason.code()))

@@ -35,7 +35,8 @@ super::reasons! {
         KafkaRefuses: "kafka_refuses",
             "give the producer's principal the rights that `wellspring check` lists";
         StateUnavailable: "state_unavailable",
-            "check that Kafka runs, and the rights on the state topic; the agent tries again by itself";
+            "check that Kafka runs, and the rights on the state topic; the agent tries again by \
+             itself";
         TopicUnavailable: "topic_unavailable",
             "create the topic, or let the agent create it (topics.create = true and the right \
              to)";

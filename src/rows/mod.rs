@@ -409,7 +409,8 @@ impl Rows {
             }
             Step::Relation(slot, shape, at) => {
                 let outside = ChangeError::OutsideTransaction { message: "Relation" };
-                let at = at.ok_or(outside)?; // Its Position decides which record it is held against.
+                // Its Position decides which record it is held against.
+                let at = at.ok_or(outside)?;
                 burst.need = Some(Need::Relation(slot, shape, at));
             }
         }

@@ -61,7 +61,8 @@ async fn ready(holder: &mut Holder, table: &mut TablePlan) -> Result<Option<Left
                     "table {} was rewritten, truncated or dropped before it was locked",
                     part.name
                 );
-                let next = "nothing has to be done; a backfill copies the table when the first copy is over";
+                let next = "nothing has to be done; a backfill copies the table when the first \
+                    copy is over";
                 return Ok(Some(Left::new(CopyReason::CopyRewritten, detail, next)));
             }
         }

@@ -343,10 +343,9 @@ fn copy(table: &Relation) -> String {
 fn accept_and_copy(table: Option<&Relation>) -> String {
     match table {
         Some(table) => format!("run `wellspring slot accept`, then {}", copy(table)),
-        None => {
-            "run `wellspring slot accept`, then copy the captured tables with `wellspring snapshot TABLE`"
-                .to_owned()
-        }
+        None => "run `wellspring slot accept`, then copy the captured tables with `wellspring \
+             snapshot TABLE`"
+            .to_owned(),
     }
 }
 

@@ -64,8 +64,8 @@ def main():
     parser.add_argument("--only", default="")
     parser.add_argument("--full", action="store_true", default=os.environ.get("FULL") == "1")
     parser.add_argument("--pg", type=int, help="the major version of Postgres, instead of the scenario's own")
-    parser.add_argument("--lanes", type=int, default=int(os.environ.get("LANES", "1")),
-                        help="how many scenarios run at the same time (1)")
+    parser.add_argument("--lanes", type=int, default=int(os.environ.get("LANES", "2")),
+                        help="how many scenarios run at the same time (2)")
     parser.add_argument("--keep", action="store_true", help="leave data directories behind")
     parser.add_argument("--list", action="store_true")
     options = parser.parse_args()

@@ -5,7 +5,8 @@ use crate::agent::request::{PendingRequest, Request};
 use crate::continuity::{Granted, Refused, Reply};
 use crate::core::Event;
 
-const PAUSED: &str = "paused: no change is read until `wellspring resume` or a restart; Postgres keeps the WAL meanwhile";
+const PAUSED: &str = "paused: no change is read until `wellspring resume` or a restart; Postgres \
+    keeps the WAL meanwhile";
 const RESUMED: &str = "resumed where it was paused";
 
 impl Runner {

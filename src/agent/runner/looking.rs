@@ -1,5 +1,5 @@
-//! The runner's checks while the stream goes on: the server after the sentinel's end, the row of the slot,
-//! the state of a halted agent, a silent walsender.
+//! The runner's checks while the stream goes on: the server after the sentinel's end, the row of
+//! the slot, the state of a halted agent, a silent walsender.
 
 use super::session::read_slot;
 use super::silence::probe_walsender;

@@ -1,14 +1,30 @@
-//! Fetches the plans that the row path is waiting for. Each lookup runs in a task that owns the
-//! planner until the lookup ends.
+//! Begins the row path of a connection and fetches the plans that the row path waits for. Each
+//! lookup runs in a task that owns the planner until the lookup ends.
 
 use super::Runner;
 use super::session::Place;
 use crate::agent::supervise::PipelineError;
-use crate::core::Event;
-use crate::plans::PlanMaker;
-use crate::rows::{Burst, Need};
+use crate::change::Changes;
+use crate::core::{Event, Opened};
+use crate::lsn::Xid;
+use crate::plans::{PlanMaker, Planned};
+use crate::rows::{Burst, Need, Rows};
 
 impl Runner {
+    /// The row path of a new connection. `xmin` is that of the slot.
+    pub(super) fn begin_rows(&self, opened: &Opened, xmin: Option<Xid>) -> Rows {
+        let mut rows = Rows::new(Changes::resume(opened.record.sequence), self.config.on_refusal);
+        rows.set_xmin(xmin);
+        if opened.resume.leaves_out {
+            rows.leave_out_below(opened.resume.from);
+        }
+        rows.messages_planned(self.tables.messages.clone());
+        if !self.config.encode.rules.transactions {
+            rows.transactions_planned(Planned::Excluded);
+        }
+        rows
+    }
+
     /// Takes the end of a burst: tells the core, and starts the lookup that the burst waits for.
     pub(super) fn worked(&mut self, burst: Burst) {
         if burst.goodbye {
@@ -35,8 +51,8 @@ impl Runner {
                 Need::Aside(slot, at, cause) => self.plan_aside(plan_maker, slot, at, cause),
                 Need::Skip(slot) => self.plan_skip(plan_maker, slot),
                 Need::Nullable(slot, column) => {
-                    // The shape is the newest one of the stream. A copy may have planned a newer one
-                    // from the catalog.
+                    // The shape is the newest one of the stream. A copy may have planned a newer
+                    // one from the catalog.
                     let shape = self.live.as_ref().and_then(|live| live.shapes.get(&slot).cloned());
                     let Some(shape) = shape else { return self.give_back(plan_maker) };
                     tokio::spawn(async move {

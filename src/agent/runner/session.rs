@@ -8,7 +8,7 @@ use super::{CheckResult, Live, Opening, Runner, SETTLE_LIMIT, STATUS_INTERVAL_MA
 use crate::agent::open::Connection;
 use crate::agent::supervise::{Disposition, Exit, PipelineError, disposition};
 use crate::agent::supervise::{FILE_NEXT, without_client};
-use crate::change::{Changes, RelationSlot};
+use crate::change::RelationSlot;
 use crate::continuity::Trouble;
 use crate::continuity::TroubleReason;
 use crate::continuity::checkpoint::Checkpoint;
@@ -25,7 +25,6 @@ use crate::plans::sink::Sink;
 use crate::plans::{self, Active, Places, PlanMaker, Planned, Routes, SinkConfig};
 use crate::postgres::slot::{self, SlotRow};
 use crate::postgres::{PgError, Sql};
-use crate::rows::Rows;
 use crate::rows::RowsError;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -163,15 +162,7 @@ impl Runner {
         self.tables.actives.clear();
         self.tables.messages =
             if self.config.encode.messages { Planned::Unplanned } else { Planned::Excluded };
-        let mut rows = Rows::new(Changes::resume(opened.record.sequence), self.config.on_refusal);
-        rows.set_xmin(slot.catalog_xmin);
-        if opened.resume.leaves_out {
-            rows.leave_out_below(opened.resume.from);
-        }
-        rows.messages_planned(self.tables.messages.clone());
-        if !self.config.encode.rules.transactions {
-            rows.transactions_planned(Planned::Excluded);
-        }
+        let mut rows = self.begin_rows(&opened, slot.catalog_xmin);
         gone.extend(self.open_skipped(&state, &mut rows, opened.record.epoch));
         let mut plan_maker =
             PlanMaker::new(places, planner, selected, state.partitions, state.schemas);
@@ -237,12 +228,12 @@ impl Runner {
     pub(super) fn planned(
         &mut self,
         place: Place,
-        plan_maker: PlanMaker,
+        mut plan_maker: PlanMaker,
         outcome: Result<plans::Outcome, PgError>,
     ) {
         if let Some(live) = &mut self.live {
-            let mut plan_maker = plan_maker;
-            plan_maker.recapture(&self.tables.captured, &self.tables.named); // A reload may have come meanwhile.
+            // A reload may have come meanwhile.
+            plan_maker.recapture(&self.tables.captured, &self.tables.named);
             live.plan_maker = Some(plan_maker);
         }
         self.reporter.looked_up(self.tables.planning_since);

@@ -98,7 +98,8 @@ impl Runner {
                     tracing::info!(
                         topic,
                         offset,
-                        "a signal is ignored: its key is not topics.prefix, so that it is for another pipeline"
+                        "a signal is ignored: its key is not topics.prefix, so that it is for \
+                         another pipeline"
                     );
                 }
                 offset.saturating_add(1)

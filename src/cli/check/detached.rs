@@ -68,8 +68,14 @@ pub(super) fn quarantine(
             findings.ok(format!("quarantine topic {name} will be created when first needed"));
         }
         None => findings.warn(
-            format!("quarantine topic {name} does not exist, and topics.create is off: no table can be detached"),
-            format!("kafka-topics --create --topic {name} --bootstrap-server {}", config.brokers.join(",")),
+            format!(
+                "quarantine topic {name} does not exist, and topics.create is off: no table \
+                can be detached"
+            ),
+            format!(
+                "kafka-topics --create --topic {name} --bootstrap-server {}",
+                config.brokers.join(",")
+            ),
         ),
     }
 }

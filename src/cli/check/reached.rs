@@ -32,9 +32,10 @@ pub(super) async fn postgres(checked: &Checked, error: PgError) -> Failure {
     let names = "SELECT datname FROM pg_catalog.pg_database \
                  WHERE datallowconn AND NOT datistemplate ORDER BY 1";
     let found = match Sql::connect(&other).await {
-        Ok(sql) => sql.query(names).await.unwrap_or_default(),
-        Err(_) => Vec::new(), // the role may be kept from that database
+        Ok(sql) => sql.query(names).await,
+        Err(error) => Err(error),
     };
+    let found = found.unwrap_or_else(|_| Vec::new()); // the role may be kept from that database
     let names: Vec<String> = found.into_iter().flatten().flatten().take(DATABASES_MAX).collect();
     let there = if names.is_empty() {
         String::new()
