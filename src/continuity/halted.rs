@@ -18,7 +18,7 @@ use super::skipped::Place;
 use super::{By, Halt, LsnRange, Oversize, Proof, Reason, Recorded};
 use crate::change::Position;
 use crate::lsn::Lsn;
-use crate::table::typed::{in_shell, snapshot_of};
+use crate::table::typed::{in_shell, in_sql, snapshot_of};
 use serde::{Deserialize, Serialize};
 
 /// The most processes that may begin the same attempt. The number is small because the attempt may
@@ -274,7 +274,15 @@ impl Halt {
             "`wellspring skip {table} --commit {} --ordinal {} --by \"...\" --why \"...\"`",
             at.commit, at.ordinal
         );
-        next.replace("`wellspring skip`", &skip)
+        let next = next.replace("`wellspring skip`", &skip);
+        if self.reason != Reason::RecordTooLarge {
+            return next;
+        }
+        let table = in_sql(&place.table);
+        format!(
+            "{next}; `SELECT ctid, octet_length(t::text) FROM {table} t ORDER BY 2 DESC LIMIT 5` \
+             finds the largest rows"
+        )
     }
 
     /// The detail. If the halt was read from the state topic, also the time of its recording and
@@ -363,6 +371,7 @@ mod tests {
             next.contains("`wellspring skip p.t --commit 0/1E --ordinal 2 --by \"...\" --why"),
             "{next}"
         );
+        assert!(next.contains("octet_length(t::text) FROM p.t t ORDER BY"), "{next}");
         for reason in Reason::ALL {
             let next = halted(*reason).halt().next();
             assert!(!next.contains("`wellspring skip`"), "{next}");

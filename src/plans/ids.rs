@@ -82,7 +82,7 @@ impl PlanMaker {
         self.metrics.registry_requests.inc();
         let id = registry.id_of(&schema.subject, &schema.text).await.map_err(|error| {
             self.metrics.registry_failures.inc();
-            failure(name, &schema.subject, error)
+            failure(name, (&schema.subject, &registry.level_url(&schema.subject)), error)
         })?;
         proofs.given(Claim { id, schema: digest }).await;
         self.record_id(&key, registry.url(), id).await?;
@@ -113,7 +113,19 @@ impl PlanMaker {
     }
 }
 
-fn failure(name: &str, subject: &str, error: RegistryError) -> Failure {
+/// HTTP status of a schema that does not fit those before it.
+const INCOMPATIBLE: u16 = 409;
+
+/// The level of a subject that takes every schema, by the registry's own interface.
+fn lower(level_url: &str) -> String {
+    format!(
+        "make the schema compatible, or lower the subject's compatibility with \
+         `curl -X PUT -H 'Content-Type: application/json' --data '{{\"compatibility\": \"NONE\"}}' {level_url}`; \
+         it is tried again every 30 s"
+    )
+}
+
+fn failure(name: &str, (subject, level_url): (&str, &str), error: RegistryError) -> Failure {
     let mut what = format!("table {name}, subject `{subject}`");
     if let RegistryError::Refused { field: Some(field), .. } = &error {
         what.push_str(&format!(", field `{field}`"));
@@ -124,11 +136,34 @@ fn failure(name: &str, subject: &str, error: RegistryError) -> Failure {
         | RegistryError::Broken { .. } => {
             Failure::Busy(Trouble::new(TroubleReason::RegistryUnavailable, what, &error))
         }
-        RegistryError::Refused { .. } => {
-            Failure::OfTable(Trouble::new(TroubleReason::SchemaRefused, what, &error))
+        RegistryError::Refused { status, .. } => {
+            let trouble = Trouble::new(TroubleReason::SchemaRefused, what, &error);
+            let is_of_level = status == INCOMPATIBLE;
+            let next = if is_of_level { lower(level_url) } else { trouble.next.clone() };
+            Failure::OfTable(Trouble { next, ..trouble })
         }
         RegistryError::Denied { .. } | RegistryError::Setup { .. } => {
             Failure::Refused(Trouble::new(TroubleReason::SchemaRefused, what, &error))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_incompatible_schema_is_helped_by_a_lower_level() {
+        let next = |status| {
+            let (subject, message) = ("p.t-value".to_owned(), String::new());
+            let error =
+                RegistryError::Refused { subject, status, error_code: 0, message, field: None };
+            match failure("t", ("p.t-value", "http://r/config/p.t-value"), error) {
+                Failure::OfTable(trouble) => trouble.next,
+                _ => unreachable!("a refusal is about the table"),
+            }
+        };
+        assert!(next(409).contains("\"NONE\"}' http://r/config/p.t-value`"), "{}", next(409));
+        assert_eq!(next(422), TroubleReason::SchemaRefused.next());
     }
 }

@@ -236,6 +236,14 @@ impl Answer {
     }
 }
 
+impl super::Registry {
+    /// Where the compatibility level of a subject is set.
+    #[must_use]
+    pub fn level_url(&self, subject: &str) -> String {
+        format!("{}/config/{}", self.url().trim_end_matches('/'), super::segment(subject))
+    }
+}
+
 /// The field an incompatibility is about, as a path of field names in `schema`.
 ///
 /// Confluent's registry and Apicurio write a path into the schema (`path '/fields/0/type/1/fields/3'`, `at /fields/3`);
