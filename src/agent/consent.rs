@@ -233,20 +233,14 @@ pub async fn accept(
         Reason::PublicationMissing => {
             return Err(ConsentError::NoPublication { publication: config.publication.clone() });
         }
-        // The WAL that a lost slot needs is gone. WAL that is older than the publication can never
-        // be decoded with it.
-        Reason::SlotLost | Reason::PublicationChanged => {
-            replication.drop_slot(&config.slot).await?;
-            create_slot(config, &sql, &mut replication).await?;
-        }
-        Reason::SlotMissing => {
-            create_slot(config, &sql, &mut replication).await?;
-        }
         _ => {}
     }
-    let anew = [Reason::SlotLost, Reason::SlotMissing, Reason::PublicationChanged];
-    let created = anew.contains(&halt.reason);
+    let created = halt.reason.is_passed_by_a_new_slot();
     if created {
+        if seen.slot().is_some() {
+            replication.drop_slot(&config.slot).await?;
+        }
+        create_slot(config, &sql, &mut replication).await?;
         let server = replication.identify_system().await?;
         seen = Seen::new(config, &sql, &mut replication, &server, &keeper).await?;
     }

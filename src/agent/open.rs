@@ -12,10 +12,10 @@ pub mod recorded;
 mod warnings;
 
 use self::questions::{
-    asynchronous, database, failover, first_look, flushed, held, history, not_held, origins,
+    asynchronous, database, failover, first_look, flushed, held, history, not_held, origins, view,
     waiting,
 };
-pub(super) use self::questions::{in_use, visible_now};
+pub(super) use self::questions::{identities, in_use, visible_now};
 use self::recorded::begin_try;
 use super::Config;
 use super::begin::{Start, anew, first_start};
@@ -25,12 +25,10 @@ use super::supervise::PipelineError;
 use crate::continuity::checkpoint::{Checkpoint, FORMAT, State, TableIdentity};
 use crate::continuity::detached::Detached;
 use crate::continuity::halted::{Author, Halted};
-use crate::continuity::{
-    Halt, Observed, PublicationView, Reason, SlotView, Trouble, Verdict, judge,
-};
+use crate::continuity::{Halt, Observed, Reason, SlotView, Trouble, Verdict, absent, judge};
 use crate::core::{LastStop, Opened};
 use crate::initial::FirstCopy;
-use crate::lsn::{Lsn, Oid};
+use crate::lsn::Lsn;
 use crate::plans::keeper::Keeper;
 use crate::postgres::publication::{self, PublicationRow};
 use crate::postgres::slot::{self, SlotRow};
@@ -76,7 +74,7 @@ pub struct Connection {
 }
 
 /// The facts about the process that a connect needs.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Carried {
     /// Whether this process has not streamed yet.
     pub first: bool,
@@ -84,6 +82,8 @@ pub struct Carried {
     pub copying_at: Option<Lsn>,
     /// Late records were found, so that the stream is read again from the slot's own position.
     pub rewind: bool,
+    /// The last stream ended behind this position, where the publication did not exist in the WAL.
+    pub absent_from: Option<Lsn>,
     /// The id of the process, as its checkpoints name it.
     pub run: String,
 }
@@ -362,6 +362,9 @@ impl Seen {
                 Next::Anew(halt.reason.code())
             }
             Verdict::Halt(halt) => Next::Halt(halt),
+            Verdict::Resume(_) if let Some(from) = carried.absent_from => {
+                Next::Halt(absent(&config.publication, from, &self.observed))
+            }
             Verdict::Resume(_) | Verdict::Created(_) if begun => Next::Start,
             verdict @ (Verdict::Resume(_) | Verdict::Created(_)) => {
                 let confirmed = self.slot.as_ref().and_then(|slot| slot.confirmed_flush_lsn);
@@ -474,25 +477,4 @@ impl Seen {
             ..was
         }
     }
-}
-
-fn view(row: &PublicationRow) -> PublicationView {
-    PublicationView {
-        oid: row.oid,
-        tables: identities(row, &row.tables.iter().map(|t| t.name.clone()).collect::<Vec<_>>()),
-    }
-}
-
-pub(super) fn identities(
-    row: &PublicationRow,
-    captured: &[TableName],
-) -> BTreeMap<String, TableIdentity> {
-    let tables = row.tables.iter().filter(|table| captured.contains(&table.name));
-    tables
-        .map(|table| {
-            let membership = (table.membership != Oid(0)).then_some(table.membership);
-            let identity = TableIdentity { relation: table.relation, membership, since: None };
-            (table.name.to_string(), identity)
-        })
-        .collect()
 }

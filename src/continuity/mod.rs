@@ -11,11 +11,15 @@ pub mod made;
 pub mod named;
 pub mod schema_key;
 pub mod skipped;
+mod absent;
 mod answer;
+mod findings;
 mod resume;
 mod trouble;
 
+pub use absent::absent;
 pub use answer::{Answer, Granted, Refused, Reply, WAITING_MAX};
+pub use findings::of_findings;
 pub use resume::{Beyond, Resume, begins_beyond};
 pub use trouble::{Chain, Trouble};
 

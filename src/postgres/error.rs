@@ -201,6 +201,18 @@ pub enum PgError {
 }
 
 impl PgError {
+    /// The call that an error is of with which the server ends a stream.
+    pub(super) const STREAM: &'static str = "stream from";
+
+    /// The error with which the server ended a stream that had begun.
+    #[must_use]
+    pub fn of_stream(&self) -> Option<&ServerError> {
+        match self {
+            PgError::Server { call, source, .. } if *call == Self::STREAM => Some(source),
+            _ => None,
+        }
+    }
+
     /// The server's SQLSTATE, where the server gave one.
     #[must_use]
     pub fn sqlstate(&self) -> Option<&str> {

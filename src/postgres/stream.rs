@@ -256,7 +256,7 @@ impl Stream {
         {
             let source = Box::new(ServerError::of_wire(&error));
             let object = "the slot".to_owned();
-            return PgError::Server { call: "stream from", object, source };
+            return PgError::Server { call: PgError::STREAM, object, source };
         }
         PgError::Protocol {
             call: CALL,

@@ -51,6 +51,10 @@ super::reasons! {
         PublicationChanged: "publication_changed",
             "the publication was made anew and changes in between may be missing; `wellspring \
              slot accept` replaces the slot and goes on from there";
+        PublicationAbsent: "publication_absent",
+            "the publication had another name, or did not exist, when this part of the WAL was \
+             written, and nothing can decode it; run `wellspring slot accept`, which replaces the \
+             slot and goes on from there, and copy the tables with `wellspring snapshot`";
         TableRecreated: "table_recreated",
             "the table was made anew and changes may be missing; run `wellspring slot accept`, \
              or exclude the table and restart the agent";
@@ -192,7 +196,7 @@ impl Reason {
             // would observe nothing.
             Reason::TableNotPublished => (Proof::Once, &[Accept, Exclusion]),
             // What was altered back leaves nothing that a connect compares.
-            Reason::PublicationAltered => (Proof::Once, &[Accept]),
+            Reason::PublicationAltered | Reason::PublicationAbsent => (Proof::Once, &[Accept]),
             Reason::TableSwapped | Reason::TableLeft => (Proof::Once, &[Accept, Exclusion]),
             Reason::RecordTooLarge => (Proof::Once, &[Limit, Configuration, Skip, Retry]),
             Reason::RowUnencodable => (Proof::Once, &[Configuration, Skip, Retry]),
@@ -218,6 +222,19 @@ impl Reason {
         matches!(
             self,
             Reason::TableRecreated | Reason::TableRepublished | Reason::TableNotPublished
+        )
+    }
+
+    /// True if a consent goes on with a new slot. The WAL that the slot needs is gone, or it is of a
+    /// time without the publication, so that nothing can ever decode it.
+    #[must_use]
+    pub const fn is_passed_by_a_new_slot(self) -> bool {
+        matches!(
+            self,
+            Reason::SlotMissing
+                | Reason::SlotLost
+                | Reason::PublicationChanged
+                | Reason::PublicationAbsent
         )
     }
 

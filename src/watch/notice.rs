@@ -25,6 +25,15 @@ pub enum Notice {
     Other,
 }
 
+/// `undefined_object`: the state of the error that ends the stream before PostgreSQL 18.
+const UNDEFINED: &str = "42704";
+
+/// True if an error of the stream says that `publication` does not exist at this place of the WAL.
+#[must_use]
+pub fn is_absence(sqlstate: &str, message: &str, publication: &str) -> bool {
+    sqlstate == UNDEFINED && message.contains(&format!("\"{publication}\""))
+}
+
 /// Returns the meaning of a notice with this SQLSTATE and message, for a stream of `publication`.
 #[must_use]
 pub fn meaning(sqlstate: &str, message: &str, publication: &str) -> Notice {

@@ -15,7 +15,7 @@ impl Seen {
             Ok(recorded::Passed::None | recorded::Passed::Ended) | Err(_) => {}
         }
         let run = author.run.clone();
-        let carried = Carried { first: true, copying_at: None, rewind: false, run };
+        let carried = Carried { first: true, run, ..Carried::default() };
         let held = self.slot.as_ref().and_then(|slot| slot.active_pid);
         match (self.next(config, &carried, false), held) {
             (Next::Halt(_) | Next::Anew(_), Some(pid)) => Foresight::Held(pid),

@@ -3,8 +3,8 @@
 
 use super::Config;
 use crate::agent::supervise::PipelineError;
-use crate::continuity::checkpoint::{Checkpoint, State};
-use crate::continuity::{Trouble, TroubleReason};
+use crate::continuity::checkpoint::{Checkpoint, State, TableIdentity};
+use crate::continuity::{PublicationView, Trouble, TroubleReason};
 use crate::lsn::{Lsn, Oid};
 use crate::postgres::preflight::{self, SyncState};
 use crate::postgres::publication::{self, PublicationRow};
@@ -233,4 +233,32 @@ pub(super) fn waiting(detail: String) -> PipelineError {
         detail,
         TroubleReason::StandbyBehind.next(),
     ))
+}
+
+/// The publication and its members, as a connect compares them.
+pub(super) fn view(row: &PublicationRow) -> PublicationView {
+    PublicationView {
+        oid: row.oid,
+        tables: identities(row, &row.tables.iter().map(|t| t.name.clone()).collect::<Vec<_>>()),
+    }
+}
+
+/// The identities of the captured tables in the publication.
+pub(in crate::agent) fn identities(
+    row: &PublicationRow,
+    captured: &[TableName],
+) -> BTreeMap<String, TableIdentity> {
+    let tables = row.tables.iter().filter(|table| captured.contains(&table.name));
+    tables
+        .map(|table| {
+            (
+                table.name.to_string(),
+                TableIdentity {
+                    relation: table.relation,
+                    membership: (table.membership != Oid(0)).then_some(table.membership),
+                    since: None,
+                },
+            )
+        })
+        .collect()
 }

@@ -154,7 +154,7 @@ pub async fn judged_again(
     let mut replication = Replication::connect(&config.postgres).await?;
     let server = replication.identify_system().await?;
     let seen = Seen::new(config, &sql, &mut replication, &server, keeper).await?;
-    let carried = Carried { first: false, copying_at: None, rewind: false, run: String::new() };
+    let carried = Carried::default();
     let next = seen.next(config, &carried, false);
     let halts = matches!(next, Next::Halt(_)) && seen.holder(&next).is_none();
     Ok((seen.slot, halts))

@@ -64,7 +64,7 @@ pub(super) fn next_tick(core: &Core, copying: Option<&Copying>) -> Moment {
 
 impl Runner {
     /// The facts about this process that a connect needs.
-    pub(super) fn carried(&self) -> Carried {
+    pub(super) fn carried(&mut self) -> Carried {
         let held = self.tasks.holding.is_some();
         Carried {
             first: !self.process.streamed,
@@ -75,6 +75,7 @@ impl Runner {
                 .filter(|_| held)
                 .map(|copying| copying.point),
             rewind: self.core.rewinds(),
+            absent_from: self.checks.watch.noticed.absent_from.take(),
             run: self.process.run_id.clone(),
         }
     }

@@ -1,15 +1,22 @@
 //! The runner's part in notices that the server sends into the stream.
 
 use super::Runner;
+use crate::agent::supervise::PipelineError;
 use crate::continuity::{Trouble, TroubleReason};
 use crate::lsn::Lsn;
-use crate::watch::notice::{Notice, meaning};
+use crate::rows::RowsError;
+use crate::watch::notice::{self, Notice, meaning};
 
 /// What earlier notices of a connection have led to.
 #[derive(Default)]
 pub(super) struct Noticed {
     /// The received position at which the server began to wait for a standby.
     awaiting_at: Option<Lsn>,
+    /// The server skips changes behind this position, because the publication does not exist there.
+    /// It may exist at present.
+    skipped_from: Option<Lsn>,
+    /// The stream ended behind this position for the same cause. The next connect judges it.
+    pub absent_from: Option<Lsn>,
     /// The last notice in the log. The server repeats a notice while its cause lasts.
     logged: Option<String>,
 }
@@ -36,8 +43,13 @@ impl Runner {
                     let reason = TroubleReason::StandbyAwaited;
                     self.reporter.trouble(Some(Trouble::plain(reason, detail, reason.next())));
                 }
-                // The next look finds the publication as it is, and halts with the range.
-                Notice::PublicationSkipped => self.checks.watch.look_at_once(),
+                // The next look finds the publication as it is, and halts with the range. If the
+                // publication exists by now, the next connect halts.
+                Notice::PublicationSkipped => {
+                    let from = self.core.record().map(|record| record.confirmed);
+                    self.checks.watch.noticed.skipped_from = from;
+                    self.checks.watch.look_at_once();
+                }
                 Notice::Other => {}
             }
             if self.checks.watch.noticed.logged.as_ref() != Some(&notice.message) {
@@ -45,5 +57,38 @@ impl Runner {
                 self.checks.watch.noticed.logged = Some(notice.message);
             }
         }
+    }
+
+    /// Ends the connection after a look that has found nothing, if the server skipped changes.
+    pub(super) fn end_where_skipped(&mut self) {
+        if let Some(from) = self.checks.watch.noticed.skipped_from.take() {
+            self.lacks_publication(from, "the server skips changes".to_owned());
+        }
+    }
+
+    /// True if this error ends the stream, because the publication does not exist at this place of
+    /// the WAL.
+    pub(super) fn is_absence(&self, error: &PipelineError) -> bool {
+        let publication = &self.config.publication;
+        let (PipelineError::Postgres(error) | PipelineError::Rows(RowsError::Postgres(error))) =
+            error
+        else {
+            return false;
+        };
+        // An attempt that finds no slot has the same SQLSTATE, and may name the slot like this.
+        error.of_stream().is_some_and(|source| {
+            notice::is_absence(&source.sqlstate, &source.message, publication)
+        })
+    }
+
+    /// Ends the connection, because the publication does not exist at a place of the WAL behind
+    /// `from`. The next connect judges whether it exists by now, and halts in either case.
+    pub(super) fn lacks_publication(&mut self, from: Lsn, what: String) {
+        self.checks.watch.noticed.absent_from = Some(from);
+        let publication = &self.config.publication;
+        let detail =
+            format!("{what}: publication `{publication}` does not exist at this place of the WAL");
+        let reason = TroubleReason::StreamBroke;
+        self.broke(PipelineError::Trouble(Trouble::plain(reason, detail, reason.next())));
     }
 }

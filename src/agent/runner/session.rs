@@ -9,17 +9,17 @@ use crate::agent::open::Connection;
 use crate::agent::supervise::{Disposition, Exit, PipelineError, disposition};
 use crate::agent::supervise::{FILE_NEXT, without_client};
 use crate::change::RelationSlot;
-use crate::continuity::Trouble;
 use crate::continuity::TroubleReason;
 use crate::continuity::checkpoint::Checkpoint;
 use crate::continuity::detached::OnRefusal;
 use crate::continuity::named::Named;
+use crate::continuity::{Chain, Trouble};
 use crate::core::SECOND;
 use crate::core::{Event, Opened};
 use crate::encode::Planner;
 use crate::kafka::TopicInfo;
 use crate::ledger::RouteId;
-use crate::lsn::Oid;
+use crate::lsn::{Lsn, Oid};
 use crate::metrics::TableMetrics;
 use crate::plans::sink::Sink;
 use crate::plans::{self, Active, Places, PlanMaker, Planned, Routes, SinkConfig};
@@ -66,6 +66,10 @@ impl Runner {
             self.reporter.failed(&disposition(&error));
             // This producer takes nothing more, whatever the cause is.
             return self.apply(Event::GiveUp);
+        }
+        if self.is_absence(&error) {
+            // Nothing is confirmed behind the place, so that the slot says where the range begins.
+            return self.lacks_publication(Lsn::MAX, Chain(&error).to_string());
         }
         self.failed(disposition(&error));
     }

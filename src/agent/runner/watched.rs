@@ -8,19 +8,15 @@ use super::noticed::Noticed;
 use super::{CheckResult, Runner, load};
 use crate::agent::Config;
 use crate::agent::supervise::PipelineError;
-use crate::continuity::{Chain, Halt, Reason};
+use crate::continuity::{self, Chain};
 use crate::postgres::{PgError, Sql};
 use crate::table::selection::Selection;
-use crate::watch::{self, Code, Finding, Fingerprint, Weight};
+use crate::watch::{self, Finding, Fingerprint, Weight};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// A look may take one part in this many of the time: 20 ms of the server once a second.
 const SHARE: u32 = 50;
-
-/// The most findings that a halt names one by one. A schema that was dropped and created again has
-/// one finding for each table.
-const NAMED_MAX: usize = 5;
 
 /// The last look, and when the next one is due.
 #[derive(Default)]
@@ -103,41 +99,6 @@ impl Question {
     }
 }
 
-/// Returns the halt that findings ask for, if one of them is of weight [`Weight::Halts`].
-pub(super) fn halt(findings: &[Finding]) -> Option<Halt> {
-    let reason = |finding: &Finding| match finding.code {
-        Code::PublicationMissing => Some(Reason::PublicationMissing),
-        Code::PublicationChanged => Some(Reason::PublicationChanged),
-        Code::PublicationAltered => Some(Reason::PublicationAltered),
-        Code::TableSwapped => Some(Reason::TableSwapped),
-        Code::TableLeft => Some(Reason::TableLeft),
-        Code::IdentityLost
-        | Code::KeyChanged
-        | Code::TableRewritten
-        | Code::PartitionAttached
-        | Code::PartitionLeft
-        | Code::PublicationExtended
-        | Code::NamespaceAltered => None,
-    };
-    let halting: Vec<(&Finding, Reason)> =
-        findings.iter().filter_map(|finding| Some((finding, reason(finding)?))).collect();
-    let (first, reason) = *halting.first()?;
-    let named = halting
-        .iter()
-        .take(NAMED_MAX)
-        .map(|(finding, _)| format!("{}; {}", finding.detail, finding.next));
-    let mut detail = named.collect::<Vec<_>>().join("; ");
-    if halting.len() > NAMED_MAX {
-        detail.push_str(&format!("; and {} more", halting.len() - NAMED_MAX));
-    }
-    let halt = Halt::new(reason, detail).over(first.from, first.to);
-    // A halt about several tables does not end when one of them is excluded.
-    Some(match &first.table {
-        Some(table) if halting.len() == 1 => halt.about(table),
-        _ => halt,
-    })
-}
-
 impl Runner {
     /// Reads the slot's row, and looks at publication and tables if a look is due.
     pub(super) fn look_at_source(&mut self) {
@@ -170,7 +131,9 @@ impl Runner {
             Ok((now, findings)) => {
                 self.reporter.unidentified(&now.failing());
                 self.checks.watch.base = Some(now);
-                self.found(&findings);
+                if !self.found(&findings) {
+                    self.end_where_skipped();
+                }
             }
             Err(error) => self.reporter.unwatched(&Chain(&error).to_string()),
         }
@@ -181,7 +144,7 @@ impl Runner {
         for finding in findings.iter().filter(|finding| finding.code.weight() < Weight::Halts) {
             self.reporter.found(&finding.told());
         }
-        let halt = halt(findings);
+        let halt = continuity::of_findings(findings);
         let halts = halt.is_some();
         if let Some(halt) = halt {
             self.broke(PipelineError::Halt(halt));

@@ -91,3 +91,23 @@ fn a_table_that_joins_under_a_new_name_is_no_halt() {
     assert!(ids(&world, "u", 4).contains(&3), "its rows from before the join are those of t");
     renamed.stop();
 }
+
+#[test]
+fn wal_that_lacks_the_publication_halts_and_can_be_passed() {
+    let (world, agent) = meanwhile(
+        "create table t (id int primary key)",
+        "alter publication wellspring_p rename to q; insert into t values (2);
+         alter publication q rename to wellspring_p; insert into t values (3)",
+    );
+    let halted = agent.halts("publication_absent");
+    let range = halted.range.unwrap();
+    assert!(range.from < range.to && halted.needs_a_person, "{halted:?}");
+    agent.stop();
+    let again = world.agent("");
+    assert_eq!(again.halts("publication_absent").range, Some(range), "a start keeps the halt");
+    world.command("", &["slot", "accept"]);
+    again.streams();
+    world.sql("insert into t values (4)");
+    assert!(!ids(&world, "t", 4).contains(&2), "the row was lost");
+    again.stop();
+}

@@ -1,0 +1,17 @@
+//! The halt about WAL that nothing can decode, because the publication did not exist under its name
+//! when the WAL was written. Only a stream that has failed there shows it.
+
+use super::{Halt, Observed, Reason};
+use crate::lsn::Lsn;
+
+/// The halt of a slot with changes behind `from` that cannot be decoded, although the publication
+/// exists. If the server skipped them, the slot may be confirmed behind them.
+#[must_use]
+pub fn absent(publication: &str, from: Lsn, seen: &Observed) -> Halt {
+    let confirmed = seen.slot.as_ref().and_then(|slot| slot.confirmed);
+    let from = from.min(confirmed.unwrap_or(Lsn::ZERO));
+    let detail = format!(
+        "publication `{publication}` exists, but it did not exist under this name somewhere in the WAL behind {from}, which Postgres therefore cannot decode"
+    );
+    Halt::new(Reason::PublicationAbsent, detail).over(from, seen.server)
+}
