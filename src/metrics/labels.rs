@@ -89,6 +89,18 @@ impl Peer {
     }
 }
 
+/// The values of `wellspring_watch_findings_total{code}`: the findings of the watch that do not halt
+/// the stream.
+pub const FINDINGS: [&str; 7] = [
+    "identity_lost",
+    "key_changed",
+    "table_rewritten",
+    "partition_attached",
+    "partition_left",
+    "publication_extended",
+    "namespace_altered",
+];
+
 /// The first `N` names that asked for a place. A name keeps its place for ever.
 pub(super) struct Admitted<const N: usize>([OnceLock<Box<str>>; N]);
 

@@ -15,7 +15,7 @@ mod stages;
 mod windows;
 
 pub use kafka::KafkaMetrics;
-pub use labels::{Operation, PHASES, Peer, TABLES_MAX, TOPICS_MAX, WAL_STATUSES};
+pub use labels::{FINDINGS, Operation, PHASES, Peer, TABLES_MAX, TOPICS_MAX, WAL_STATUSES};
 pub use lag::OldestOpen;
 pub use stages::{Stage, StageMetrics};
 pub use windows::{WINDOW_KINDS, WINDOW_STATES, WindowMetrics, WindowTotals};
@@ -145,6 +145,7 @@ pub struct Metrics {
     process: ProcessMetrics,
     mode_info: IntGaugeVec,
     reconnects: IntCounterVec,
+    findings: IntCounterVec,
     failures: IntCounterVec,
     rows: IntCounterVec,
     row_bytes: IntCounterVec,
@@ -225,6 +226,9 @@ impl Metrics {
         for reason in reason::codes() {
             drop(failures.with_label_values(&[reason]));
         }
+        let help = "Findings of the watch that do not halt the stream, by code.";
+        let findings = to.labelled("watch_findings_total", help, &["code"]);
+        FINDINGS.iter().for_each(|code| drop(findings.with_label_values(&[code])));
         for (peer, reason) in
             [(Peer::Source, "postgres_unavailable"), (Peer::Sink, "kafka_unavailable")]
         {
@@ -339,6 +343,7 @@ impl Metrics {
                 &WAL_STATUSES,
             ),
             reconnects,
+            findings,
             failures,
             rows: by_table("rows_total", "Row changes and truncates published."),
             row_bytes: by_table("row_bytes_total", "Bytes of the keys and values of published records."),
@@ -393,6 +398,11 @@ impl Metrics {
     pub fn foreign_write(&self, topic: &str, records: u64) {
         let label = if self.topics.admit(topic) { topic } else { OTHER };
         self.foreign_writes.with_label_values(&[label]).inc_by(records);
+    }
+
+    /// Counts a finding of the watch that does not halt the stream.
+    pub fn found(&self, code: &'static str) {
+        self.findings.with_label_values(&[code]).inc();
     }
 
     /// Counts a connection that was made again. `reason` is the code of what ended the previous

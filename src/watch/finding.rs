@@ -109,3 +109,29 @@ impl Finding {
         format!("{}: {detail} (between {from} and {to}); {next}", code.code())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::FINDINGS;
+
+    #[test]
+    fn the_metric_has_a_series_for_each_finding_that_does_not_halt() {
+        let all = [
+            Code::PublicationMissing,
+            Code::PublicationChanged,
+            Code::PublicationAltered,
+            Code::TableSwapped,
+            Code::TableLeft,
+            Code::IdentityLost,
+            Code::KeyChanged,
+            Code::TableRewritten,
+            Code::PartitionAttached,
+            Code::PartitionLeft,
+            Code::PublicationExtended,
+            Code::NamespaceAltered,
+        ];
+        let counted = all.into_iter().filter(|code| code.weight() < Weight::Halts);
+        assert_eq!(counted.map(Code::code).collect::<Vec<_>>(), FINDINGS);
+    }
+}

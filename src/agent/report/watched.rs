@@ -2,6 +2,7 @@
 //! for each.
 
 use super::Reporter;
+use crate::watch::Finding;
 use tracing::warn;
 
 /// The most warnings that status keeps. A migration of a thousand tables must not fill status. The
@@ -38,12 +39,12 @@ impl Reporter {
     }
 
     /// Tells a finding in status and log.
-    pub fn found(&mut self, finding: &str) {
+    pub fn found(&mut self, finding: &Finding) {
+        self.metrics.found(finding.code.code());
+        let finding = finding.told();
         warn!("{finding}");
-        if self.status.warnings.len() < KEPT_MAX
-            && !self.status.warnings.iter().any(|known| known == finding)
-        {
-            self.status.warnings.push(finding.to_owned());
+        if self.status.warnings.len() < KEPT_MAX && !self.status.warnings.contains(&finding) {
+            self.status.warnings.push(finding);
         }
     }
 

@@ -142,7 +142,7 @@ impl Runner {
     /// Tells findings. Returns true if they halt the stream.
     pub(super) fn found(&mut self, findings: &[Finding]) -> bool {
         for finding in findings.iter().filter(|finding| finding.code.weight() < Weight::Halts) {
-            self.reporter.found(&finding.told());
+            self.reporter.found(finding);
         }
         let halt = continuity::of_findings(findings);
         let halts = halt.is_some();

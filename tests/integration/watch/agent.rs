@@ -118,6 +118,14 @@ fn statements_that_lose_nothing_are_not_told() {
         "create table u (id int primary key)",
         "alter publication wellspring_p add table u",
         "alter table t alter column v type varchar(20)",
+        "create index concurrently t_v on t (v)",
+        "alter table t alter column v set statistics 200",
+        "alter table t set (fillfactor = 70)",
+        "alter table t add constraint positive check (id > 0)",
+        "create schema beside; create table beside.u (id int primary key)",
+        "create publication beside for table u",
+        "create statistics t_s on id, v from t",
+        "drop index t_v",
     ];
     for statement in quiet {
         world.sql(statement);
@@ -130,6 +138,12 @@ fn statements_that_lose_nothing_are_not_told() {
         status.warnings.iter().filter(|warning| !before.contains(warning)).collect();
     assert!(told.len() == 1 && is_told(told[0]), "{told:#?}");
     assert_eq!(status.phase, Phase::Streaming);
+    let counted =
+        |code| agent.metric(&format!("wellspring_watch_findings_total{{code=\"{code}\"}}"));
+    assert_eq!((counted("publication_extended"), counted("table_rewritten")), (1.0, 0.0));
+    world.sql("insert into t values (2, 'x', 8); update t set v = 'y'");
+    world.records("t", 4);
+    agent.stop();
 }
 
 #[test]
