@@ -65,7 +65,7 @@ const FRUITLESS_BACKOFF_MAX: u64 = 10 * SECOND;
 
 /// Delay after a failure that only a person can repair. A wrong password that is tried more often
 /// may lock the role.
-const LEISURE: u64 = 10 * SECOND;
+const REFUSED_RETRY: u64 = 10 * SECOND;
 
 /// Delay before a failed write of a checkpoint is tried again.
 const RECORD_RETRY: u64 = SECOND;
@@ -157,7 +157,7 @@ pub struct Core {
     /// may be missing then, so `delivered` stays at the recorded value.
     went_back: bool,
     now: Moment,
-    luck: u64,
+    jitter_seed: u64,
 }
 
 impl Core {
@@ -204,7 +204,7 @@ impl Core {
             halt_unrecorded: false,
             went_back: false,
             now,
-            luck: settings.seed,
+            jitter_seed: settings.seed,
         }
     }
 
@@ -221,7 +221,7 @@ impl Core {
                 if let Session::Closed { open_at } = &mut self.session
                     && retry_later
                 {
-                    *open_at = self.now.plus(LEISURE);
+                    *open_at = self.now.plus(REFUSED_RETRY);
                 }
             }
             Event::Halt(halt) => self.halt(halt, &mut actions),
@@ -361,12 +361,12 @@ impl Core {
         let delay = (BACKOFF_MIN << self.attempts.min(10)).min(longest);
         // A random delay between half of it and all of it, by a linear congruential step (Knuth's
         // MMIX constants).
-        self.luck = self
-            .luck
+        self.jitter_seed = self
+            .jitter_seed
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
         let delay =
-            if self.attempts == 0 { 0 } else { delay / 2 + (self.luck >> 33) % (delay / 2) };
+            if self.attempts == 0 { 0 } else { delay / 2 + (self.jitter_seed >> 33) % (delay / 2) };
         self.attempts += 1;
         self.session = Session::Closed { open_at: self.now.plus(delay).max(self.not_before) };
         self.writing = None;

@@ -29,8 +29,9 @@ const FINISH_LIMIT: Duration = Duration::from_secs(2);
 /// acknowledgement of the update is taken and the next one need not wait.
 const PARTIAL_BYTES: usize = 32 * 1024;
 
-/// With this much unread no more sips are taken. One for each update: ten minutes with a `wal_sender_timeout` of 60 s.
-/// From then on a window that is taken back, once in some twenty times that nobody reads, ends in a reconnect.
+/// With this much unread no more partial reads are made. There is one for each update, so that the
+/// bound is reached after ten minutes with a `wal_sender_timeout` of 60 s. From then on a window
+/// that is taken back, once in some twenty times that nobody reads, ends in a reconnect.
 const UNREAD_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// The most notices that wait for [`Stream::take_notices`]. A server repeats itself while a cause
@@ -174,8 +175,9 @@ impl Stream {
             .map_err(|source| PgError::Io { call: "send a status update", source })
     }
 
-    /// Sends what is queued while there is no room for changes, and first reads a sip, or the server might not be heard
-    /// when it acknowledges; returns how many bytes came, 0 at the end of the stream too, which `fill` will meet.
+    /// Sends what is queued while there is no room for changes. First it reads a part of what has
+    /// arrived, because otherwise the server's acknowledgement might not be received. Returns the
+    /// number of bytes that were read: 0 also at the end of the stream, which `fill` reports.
     /// Cancel-safe as `flush`.
     ///
     /// # Errors
@@ -480,7 +482,7 @@ mod tests {
     }
 
     #[test]
-    fn sips_end_at_their_bound_and_lose_nothing() {
+    fn partial_reads_end_at_their_bound_and_lose_nothing() {
         const FRAMES: u32 = 400;
         runtime().block_on(async {
             let (mut stream, mut theirs) = pair();
