@@ -8,6 +8,7 @@ use super::{outbox, value};
 use crate::encode::reroute::{KEY_FIELD, Replace, Reroute, RerouteFault};
 use crate::encode::{Adjust, is_avro};
 use crate::table::names::{NameList, NameOf};
+use crate::transform::compared::Compared;
 use crate::transform::fields::{Edit, Fields, Of};
 use crate::transform::headers::Headers;
 use crate::transform::logical::Logical;
@@ -20,7 +21,7 @@ pub(super) const SECTION: &str = "transform";
 type Read = fn(&mut At<'_, '_>) -> Option<Transform>;
 
 /// Every type with the function that reads its keys.
-const TYPES: [(&str, (&str, Read)); 18] = [
+const TYPES: [(&str, (&str, Read)); 19] = [
     ("unwrap", ("unwrap", unwrap)),
     ("regex-router", ("regex-router", regex)),
     ("logical-router", ("logical-router", logical)),
@@ -38,6 +39,7 @@ const TYPES: [(&str, (&str, Read)); 18] = [
     ("header-to-value", ("header-to-value", header_to_value)),
     ("outbox", ("outbox", outbox::outbox)),
     ("decode-message", ("decode-message", outbox::decode_message)),
+    ("changed-fields", ("changed-fields", changed_fields)),
     ("filter", ("filter", |_| Some(Transform::Filter))),
 ];
 
@@ -408,6 +410,19 @@ fn insert_header(at: &mut At<'_, '_>) -> Option<Transform> {
         return None;
     }
     Some(Transform::Headers(Headers::Insert { name: name?, text }))
+}
+
+fn changed_fields(at: &mut At<'_, '_>) -> Option<Transform> {
+    let (changed, unchanged) = (at.maybe("changed"), at.maybe("unchanged"));
+    let (changed, unchanged) = (changed?, unchanged?);
+    if changed.is_none() && unchanged.is_none() {
+        at.fault(
+            "changed",
+            "is missing; write changed = \"changed\", or unchanged = \"unchanged\"",
+        );
+        return None;
+    }
+    Some(Transform::Compared(Compared { changed, unchanged }))
 }
 
 fn drop_headers(at: &mut At<'_, '_>) -> Option<Transform> {

@@ -70,6 +70,7 @@ pub(super) enum Gap {
     Constant(Box<[u8]>),
     Column(Box<ColumnGap>),
     Document(Box<DocumentGap>),
+    Compared(Box<ComparedGap>),
     Meta(Meta, Union),
 }
 
@@ -94,6 +95,15 @@ pub(super) struct DocumentGap {
     /// The fields that lead to the value.
     pub path: Vec<String>,
     pub schema: Schema,
+}
+
+/// A list of the fields whose values differ, or do not.
+#[derive(Debug)]
+pub(super) struct ComparedGap {
+    pub differ: bool,
+    /// A name, and how the values that are compared are written.
+    pub fields: Vec<(Box<str>, [Vec<Gap>; 2])>,
+    pub union: Union,
 }
 
 /// What stands before and after a key or value.
@@ -163,10 +173,10 @@ impl Compiler<'_> {
                 .transpose()?,
             headers: shape.headers.iter().map(header).collect::<Result<_, PlanError>>()?,
             time: match &shape.time {
-                Some(time) => Some((self.number(&time.part)?, time.units)),
+                Some(time) => Some((self.aside(&time.part)?, time.units)),
                 None => None,
             },
-            partition: shape.partition.as_ref().map(|part| self.number(part)).transpose()?,
+            partition: shape.partition.as_ref().map(|part| self.aside(part)).transpose()?,
         })
     }
 
@@ -194,8 +204,8 @@ impl Compiler<'_> {
         Some(bytes.into())
     }
 
-    /// A number that is no part of the record's bytes, written in digits.
-    fn number(&self, part: &Part) -> Result<Vec<Gap>, PlanError> {
+    /// A value that is no part of the record's bytes, as a text.
+    fn aside(&self, part: &Part) -> Result<Vec<Gap>, PlanError> {
         self.part::<HeaderValue>(part, &Frame::default(), false)
     }
 
@@ -243,6 +253,15 @@ impl Compiler<'_> {
                 F::struct_close(&mut script.pending);
             }
             Node::Column { .. } => self.column::<F>(schema, node, None, in_key, script)?,
+            Node::Compared { differ, fields } => {
+                let mut compared = Vec::new();
+                for (name, sides) in fields {
+                    let [old, new] = &**sides;
+                    compared.push((name.as_str().into(), [self.aside(old)?, self.aside(new)?]));
+                }
+                let (differ, fields) = (*differ, compared);
+                script.push(Gap::Compared(Box::new(ComparedGap { differ, fields, union })));
+            }
             Node::Document { source, path } => {
                 let (path, schema) = (path.clone(), schema.clone());
                 script.push(Gap::Document(Box::new(DocumentGap { source: *source, path, schema })));

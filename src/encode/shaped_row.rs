@@ -7,7 +7,9 @@ use super::envelope;
 use super::form::{Form, HeaderText, Union};
 use super::header::HeaderValue;
 use super::row::{Image, Writer};
-use super::shaped::{ColumnGap, DocumentGap, Gap, HeaderScript, Scripts, Shaped, Whole};
+use super::shaped::{
+    ColumnGap, ComparedGap, DocumentGap, Gap, HeaderScript, Scripts, Shaped, Whole,
+};
 use crate::change::{Context, Marker};
 use crate::pgoutput::Cell;
 use crate::transform::outline::Source;
@@ -169,6 +171,7 @@ impl<F: Form> Writer<'_, F> {
                 Gap::Constant(bytes) => self.out.extend_from_slice(bytes),
                 Gap::Column(gap) => self.column::<G>(gap, images)?,
                 Gap::Document(gap) => self.document::<G>(gap, images)?,
+                Gap::Compared(gap) => self.compared::<G>(gap, images)?,
                 Gap::Meta(meta, union) => self.meta::<G>(*meta, *union),
             }
         }
@@ -193,6 +196,33 @@ impl<F: Form> Writer<'_, F> {
             }
             (Some(cell), ..) => return self.cell::<G>(gap.index, &gap.plan, cell),
         }
+        Ok(())
+    }
+
+    /// Writes the names of the fields whose values differ, or do not. Values are compared as they
+    /// are written, so a masked value differs if what stands for it does.
+    fn compared<G: Form>(
+        &mut self,
+        gap: &ComparedGap,
+        images: Images<'_, '_>,
+    ) -> Result<(), EncodeError> {
+        let mut names: Vec<&str> = Vec::new();
+        for (name, [old, new]) in &gap.fields {
+            let (from, middle) = self.gaps::<HeaderText>(old, images)?;
+            let (_, to) = self.gaps::<HeaderText>(new, images)?;
+            if (self.out.get(from..middle) != self.out.get(middle..to)) == gap.differ {
+                names.push(name);
+            }
+            self.out.truncate(from);
+        }
+        G::some(gap.union, self.out);
+        G::list_open(names.len(), self.out);
+        for (place, name) in names.iter().enumerate() {
+            G::element(place == 0, self.out);
+            G::some(Union::NullFirst, self.out);
+            G::text(name, self.out);
+        }
+        G::list_close(names.len(), self.out);
         Ok(())
     }
 

@@ -10,6 +10,7 @@
 //!   alike.
 //! - What cannot be said before a row is seen is refused here, with the transform and the field.
 
+pub mod compared;
 pub mod fields;
 pub mod headers;
 pub mod logical;
@@ -24,6 +25,7 @@ pub mod unwrap;
 
 use crate::table::TableName;
 use crate::table::names::NameList;
+use compared::Compared;
 use fields::Fields;
 use headers::Headers;
 use logical::Logical;
@@ -121,6 +123,8 @@ pub enum Transform {
     Headers(Headers),
     /// Makes messages of the rows of an outbox table, each for a topic of its own.
     Outbox(Box<Outbox>),
+    /// Names the fields that an update changes in headers.
+    Compared(Compared),
     /// Makes the content of a logical message a struct. A table's records stay as they are.
     DecodeMessage(Expand),
     /// Drops the records that it applies to.
@@ -149,6 +153,7 @@ impl Transform {
                 fields::value_to_key(names, *defaults, shape)?
             }
             Transform::Headers(headers) => headers.apply(shape)?,
+            Transform::Compared(compared) => compared.apply(shape)?,
             Transform::DecodeMessage(_) => shape,
             Transform::Filter => return Ok(None),
         }))

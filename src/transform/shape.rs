@@ -142,6 +142,13 @@ pub(crate) enum Node {
         source: Source,
         path: Vec<String>,
     },
+    /// The names of fields whose values differ, or do not, as a list of texts.
+    Compared {
+        /// Whether those that differ are wanted.
+        differ: bool,
+        /// A name, and the values that are compared.
+        fields: Vec<(String, Box<[Part; 2]>)>,
+    },
     /// What the transaction or the clock says.
     Meta(Meta),
     /// The literal where the node is not null.

@@ -118,6 +118,13 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
          [[transform]]\ntype = \"header-to-value\"\nheaders = [\"tenant\"]\nfields = [\"tenant\"]\noperation = \"move\"",
     ),
     (
+        "changed-fields",
+        "Headers name the fields that an update changes (`changed`) and those that it leaves (`unchanged`), as with \
+         Debezium's `ExtractChangedRecordState`. Both lists are empty for other records, and for an update of which the \
+         old row is not known: the table needs REPLICA IDENTITY FULL.",
+        "type = \"changed-fields\"\nchanged = \"changed\"\nunchanged = \"unchanged\"\n\n[[transform]]\ntype = \"unwrap\"",
+    ),
+    (
         "outbox",
         "Inserted rows of an outbox table become messages, as with Debezium's `EventRouter`: `event_key`, `payload` and \
          `event_id` (a header named `id`) name their columns, and the column `route` makes the topic by `regex` and \
@@ -547,6 +554,25 @@ fn content_is_decoded_for_an_outbox_alone() {
         let faults = config::check("t.toml", &text, &config::Environment::default()).unwrap_err();
         assert!(faults.to_string().contains("transform.1.type"), "{faults}");
     }
+}
+
+#[test]
+fn changed_fields_need_the_old_row_and_can_move_into_the_value() {
+    let changed = "type = \"changed-fields\"\nchanged = \"c\"\nunchanged = \"u\"\n\n[[transform]]\n\
+                   type = \"unwrap\"\ndeletes = \"drop\"\n\n[[transform]]\ntype = \"header-to-value\"\n\
+                   headers = [\"c\"]\nfields = [\"c\"]\noperation = \"move\"";
+    let lines = records(&settings(changed), &orders(ReplicaIdentity::Full)).unwrap();
+    assert!(lines[0].ends_with(r#""c":[]} u=[]"#), "{lines:?}");
+    assert!(lines[1].ends_with(r#""c":["note","total"]} u=["id","customer"]"#), "{lines:?}");
+    let planner = Planner::new(settings(changed).encode, "app", "run", 1);
+    let plan = planner.draft(&orders(ReplicaIdentity::Default)).unwrap().into_plan(Ids::default());
+    let wire = message(b'U', &[(b'N', &SECOND)]);
+    let Message::Update { old, new, .. } = pgoutput::decode(&wire).unwrap() else { panic!() };
+    let mut encoder = Encoder::new();
+    encoder.row(&plan, &CONTEXT, &Row::Update { old, new }, 0).unwrap();
+    let record = encoder.records().next().unwrap();
+    let header = record.headers().next().unwrap();
+    assert_eq!(header, ("u", Some(&b"[]"[..])), "the old row is not known");
 }
 
 #[test]

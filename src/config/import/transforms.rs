@@ -44,6 +44,8 @@ const NAMED: &[(&str, &str, &str)] = &[
     ("schema-metadata", "schema.version", "version"),
     ("insert-header", "value.literal", "value"),
     ("decode-message", "fields.null.include", "null_fields"),
+    ("changed-fields", "header.changed.name", "changed"),
+    ("changed-fields", "header.unchanged.name", "unchanged"),
     ("outbox", "route.by.field", "route"),
     ("outbox", "route.topic.regex", "regex"),
     ("outbox", "route.topic.replacement", "replacement"),
@@ -126,6 +128,12 @@ const CLASSES: &[Class] = &[
             ("table.json.payload.empty.array.behavior", As::Text),
             ("table.op.invalid.behavior", As::Words(UPDATES)),
         ],
+    },
+    Class {
+        java: "ExtractChangedRecordState",
+        ours: "changed-fields",
+        has_sides: false,
+        options: &[("header.changed.name", As::Text), ("header.unchanged.name", As::Text)],
     },
     Class {
         java: "DecodeLogicalDecodingMessageContent",
@@ -223,7 +231,9 @@ impl Class {
         };
         let is = |class: &&Class| {
             let home = match class.ours {
-                "unwrap" | "logical-router" | "header-to-value" | "outbox" => DEBEZIUM,
+                "unwrap" | "logical-router" | "header-to-value" | "outbox" | "changed-fields" => {
+                    DEBEZIUM
+                }
                 "decode-message" => POSTGRES,
                 _ => CONNECT,
             };
