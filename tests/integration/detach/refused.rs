@@ -110,3 +110,26 @@ fn without_consent_it_halts_and_nothing_is_set_aside() {
     assert_eq!(world.end(TOPIC), 0);
     agent.stop();
 }
+
+#[test]
+fn a_partition_that_a_topic_lacks_sets_its_table_aside() {
+    let tables = "create table t (id int primary key, aggregatetype text, aggregateid text, payload text, place int)";
+    let world = World::with(BRISK, tables, &[]);
+    world.topic("outbox.event.ann");
+    let agent = world.agent(&format!(
+        "{DETACH}\n[[transform]]\ntype = \"outbox\"\nplacement = [\"place:partition\"]"
+    ));
+    agent.streams();
+    world.sql("insert into t values (1, 'ann', 'k', 'x', 0), (2, 'ann', 'k', 'y', null)");
+    agent.until("both arrive", |_| world.end("outbox.event.ann") == 2);
+    for (id, place) in [(3, 1000), (4, -1)] {
+        world.sql(&format!("insert into t values ({id}, 'ann', 'k', 'z', {place})"));
+        let status = state(&agent, "public.t", "detached");
+        assert_eq!(status.reason, "row_unencodable");
+        assert!(status.detail.contains("names none of the"), "{}", status.detail);
+        let answered = snapshot(&agent, None).unwrap();
+        assert!(answered.contains("not copied"), "{answered}");
+    }
+    agent.stop();
+    assert_eq!(world.end("outbox.event.ann"), 2);
+}
