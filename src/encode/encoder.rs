@@ -98,7 +98,7 @@ pub enum EncodeError {
     /// The content of a logical message that should be an event is no JSON object.
     #[error(
         "decode the content of a logical message: it is no JSON object, or holds a number or list that has no schema; \
-         limit the prefixes by events.messages_include, or correct the sender"
+         name the prefixes of events in events.message_prefixes, or correct the sender"
     )]
     Content,
     /// The content of a logical message lacks a field.
