@@ -1,10 +1,13 @@
 """Transforms under faults: an outbox and a flattened table, whose consumers see none of the faults.
 
-A service changes orders and writes its events in the same transactions. Each event of an aggregate has the next number.
+A service changes orders and writes its events in the same transactions, some as rows of the outbox and some as logical
+messages. Each event of an aggregate has the next number.
 """
 import collections
+import json
 import random
 import threading
+import uuid
 
 import decode
 import disturb
@@ -13,6 +16,8 @@ from scenarios_operations import Pair
 
 TABLES = ["public.orders", "public.outbox"]
 KINDS = ("order", "invoice")
+BY_MESSAGE = "payment"  # the kind whose events are in no table
+MESSAGES = r".*\.message"
 AGGREGATES, ORDERS, WRITERS = 40, 300, 3
 SETUP = """
 create table public.orders (id int primary key, v int not null, note text);
@@ -25,12 +30,17 @@ insert into public.orders select g, 0, 'first' from generate_series(1, %d) g;
 
 
 def shaped(world):
-    """The transforms of the two tables."""
-    return [
-        {"type": "outbox", "tables": ["public.outbox"], "replacement": world.prefix + ".events.$${routedByValue}",
-         "placement": ["tenant:header"]},
-        {"type": "unwrap", "tables": ["public.orders"]},
-    ]
+    """The settings for the two tables and the messages."""
+    topic = world.prefix + ".events.$${routedByValue}"
+    return {
+        "snapshot": {"mode": "initial"}, "limits": {"quarantine": "1s"}, "events": {"message_prefixes": ["outbox"]},
+        "transform": [
+            {"type": "outbox", "tables": ["public.outbox"], "replacement": topic, "placement": ["tenant:header"]},
+            {"type": "unwrap", "tables": ["public.orders"]},
+            {"type": "decode-message", "when_topic": MESSAGES},
+            {"type": "outbox", "when_topic": MESSAGES, "replacement": topic},
+        ],
+    }
 
 
 class Service:
@@ -60,13 +70,18 @@ class Service:
             with sql.transaction():
                 for _ in range(luck.randint(1, 4)):
                     aggregate = "%d-%d" % (number, luck.randrange(AGGREGATES))
-                    kind = luck.choice(KINDS)
+                    kind = luck.choice((*KINDS, BY_MESSAGE))
                     numbers[kind, aggregate] += 1
                     n = numbers[kind, aggregate]
                     self.order(sql, luck)
-                    event = sql.execute("insert into outbox values (gen_random_uuid(), %s, %s, %s, %s) returning id",
-                                        (kind, aggregate, luck.choice((None, "acme")), str(n))).fetchone()[0]
+                    event = str(uuid.UUID(int=luck.getrandbits(128)))
                     sql.execute("insert into sent values (%s, %s, %s, %s)", (event, kind, aggregate, n))
+                    if kind == BY_MESSAGE:
+                        content = {"id": event, "aggregatetype": kind, "aggregateid": aggregate, "payload": str(n)}
+                        sql.execute("select pg_logical_emit_message(true, 'outbox', %s::text)", (json.dumps(content),))
+                        continue
+                    sql.execute("insert into outbox values (%s, %s, %s, %s, %s)",
+                                (event, kind, aggregate, luck.choice((None, "acme")), str(n)))
                     if luck.random() < 0.5:
                         # Many services delete the row at once: the log alone holds the event then.
                         sql.execute("delete from outbox where id = %s", (event,))
@@ -110,7 +125,7 @@ def judged(world, pg):
             continue
         headers = dict(message.headers())
         event = headers["id"].decode()
-        seen = (message.topic(), message.partition(), message.key(), message.value(), headers["tenant"])
+        seen = (message.topic(), message.partition(), message.key(), message.value(), headers.get("tenant"))
         if event in events:
             repeated += 1
             if events[event] != seen:
@@ -138,7 +153,7 @@ def shapes_under_fire(world):
     kills, luck = world.length(2, 20), random.Random(16)
     pg = world.postgres()
     service = Service(world, pg)
-    agent = world.agent(pg, TABLES, snapshot={"mode": "initial"}, transform=shaped(world), limits={"quarantine": "1s"})
+    agent = world.agent(pg, TABLES, **shaped(world))
     agent.start()
     service.start()
     observer.pause(world.length(2, 20))
@@ -161,7 +176,7 @@ def shapes_of_two_replicas(world):
     kills, luck = world.length(2, 10), random.Random(17)
     pg = world.postgres()
     service = Service(world, pg)
-    pair = Pair(world, pg, TABLES, snapshot={"mode": "initial"}, transform=shaped(world), limits={"quarantine": "1s"})
+    pair = Pair(world, pg, TABLES, **shaped(world))
     service.start()
     for _ in range(kills):
         active, other = pair.active()
