@@ -117,9 +117,9 @@ mod tell;
 mod watched;
 mod standstill;
 
+use needs::Place;
 use parts::{Backfills, Checks, First, Outlet, Process, Tables};
 pub(super) use proofs::{Span, replacement};
-use session::Place;
 
 /// The loop's state: the decider (`core`), the open connection, and one part for each subject.
 struct Runner {

@@ -2,7 +2,7 @@
 //! answers back.
 
 use super::clock::{now, unix_nanos};
-use super::session::Place;
+use super::needs::Place;
 use super::standstill::order;
 use super::{LOOK, Runner};
 use crate::agent::open;

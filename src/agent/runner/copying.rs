@@ -1,7 +1,7 @@
 //! The runner's part in the first copy: it begins, plans, journals and ends the copy.
 
 use super::clock::{now, unix_nanos};
-use super::session::Place;
+use super::needs::Place;
 use super::{Runner, tools};
 use crate::agent::open::Carried;
 use crate::agent::supervise::disposition;

@@ -1,7 +1,7 @@
 //! Detaches tables that were refused, and plans them again when an operator asks for their repair.
 
 use super::clock::unix_nanos;
-use super::session::Place;
+use super::needs::Place;
 use super::{PlanningTask, Runner};
 use crate::agent::request::reply;
 use crate::change::Position;

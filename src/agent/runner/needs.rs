@@ -2,13 +2,38 @@
 //! lookup runs in a task that owns the planner until the lookup ends.
 
 use super::Runner;
-use super::session::Place;
 use crate::agent::supervise::PipelineError;
-use crate::change::Changes;
+use crate::change::{Changes, RelationSlot};
 use crate::core::{Event, Opened};
-use crate::lsn::Xid;
+use crate::lsn::{Oid, Xid};
 use crate::plans::{PlanMaker, Planned};
 use crate::rows::{Burst, Need, Rows};
+
+/// The purpose of a planning task. It decides who gets the outcome.
+#[derive(Clone, Copy)]
+pub(super) enum Place {
+    /// A relation that the stream announced.
+    Relation(RelationSlot, Oid),
+    Messages,
+    /// The records about the begin and the end of transactions.
+    Transactions,
+    Heartbeats,
+    Notices,
+    /// A table of the first copy: its index in the plan, and its relation.
+    Copy(usize, Oid),
+    /// A topic of a routed relation.
+    Route(RelationSlot),
+    /// A topic of logical messages that are events.
+    MessageRoute,
+    /// A topic of a routed table of the first copy, by its index in the plan.
+    CopyRoute(usize),
+    /// A table of a backfill: the id of the copy, and its relation.
+    Window(u64, Oid),
+    /// A table of which one change is skipped.
+    Skip(RelationSlot, Oid),
+    /// A detached table that is repaired. The relation is known if the stream has announced it.
+    Repair(Option<(RelationSlot, Oid)>),
+}
 
 impl Runner {
     /// The row path of a new connection. `xmin` is that of the slot.

@@ -6,7 +6,7 @@
 
 use super::Runner;
 use super::clock::unix_nanos;
-use super::session::Place;
+use super::needs::Place;
 use crate::agent::supervise::PipelineError;
 use crate::agent::{Config, open};
 use crate::change::RelationShape;

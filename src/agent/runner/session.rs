@@ -2,13 +2,13 @@
 //! exchanges producers.
 
 use super::clock::{now, settings, unix_nanos};
+use super::needs::Place;
 use super::routes::Waiting;
 use super::silence::Silence;
 use super::{CheckResult, Live, Opening, Runner, SETTLE_LIMIT, STATUS_INTERVAL_MAX};
 use crate::agent::open::Connection;
 use crate::agent::supervise::{Disposition, Exit, PipelineError, disposition};
 use crate::agent::supervise::{FILE_NEXT, without_client};
-use crate::change::RelationSlot;
 use crate::continuity::TroubleReason;
 use crate::continuity::checkpoint::Checkpoint;
 use crate::continuity::detached::OnRefusal;
@@ -32,32 +32,6 @@ use std::sync::Arc;
 
 /// Pause before a producer that could not be started is tried again.
 const SINK_RETRY: u64 = SECOND;
-
-/// The purpose of a planning task. It decides who gets the outcome.
-#[derive(Clone, Copy)]
-pub(super) enum Place {
-    /// A relation that the stream announced.
-    Relation(RelationSlot, Oid),
-    Messages,
-    /// The records about the begin and the end of transactions.
-    Transactions,
-    Heartbeats,
-    Notices,
-    /// A table of the first copy: its index in the plan, and its relation.
-    Copy(usize, Oid),
-    /// A topic of a routed relation.
-    Route(RelationSlot),
-    /// A topic of logical messages that are events.
-    MessageRoute,
-    /// A topic of a routed table of the first copy, by its index in the plan.
-    CopyRoute(usize),
-    /// A table of a backfill: the id of the copy, and its relation.
-    Window(u64, Oid),
-    /// A table of which one change is skipped.
-    Skip(RelationSlot, Oid),
-    /// A detached table that is repaired. The relation is known if the stream has announced it.
-    Repair(Option<(RelationSlot, Oid)>),
-}
 
 impl Runner {
     /// Takes the failure of a connection, or of the attempt at one.

@@ -2,7 +2,7 @@
 //! read again.
 
 use super::clock::unix_nanos;
-use super::session::Place;
+use super::needs::Place;
 use super::{PlanningTask, Runner};
 use crate::change::RelationSlot;
 use crate::continuity::checkpoint::State;

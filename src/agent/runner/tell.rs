@@ -2,7 +2,7 @@
 //! well.
 
 use super::clock::{run_id, unix_nanos};
-use super::session::Place;
+use super::needs::Place;
 use super::{Runner, tools};
 use crate::backfill::notices::News;
 use crate::initial::Copying;
