@@ -112,7 +112,7 @@ bench: packages ## rates, CPU, memory and latency against pg_recvlogical; writes
 lint: ## format, lints, dependency rules, tidy
 	cargo fmt --all --check
 	cargo clippy --locked --all-targets -- -D warnings
-	@cargo deny --version >/dev/null 2>&1 || cargo install --quiet --locked cargo-deny@$(DENY_VERSION) || true
+	@cargo deny --version >/dev/null 2>&1 || cargo install --quiet --debug --locked cargo-deny@$(DENY_VERSION) || true
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny --all-features --log-level error check bans licenses sources; \
 	else echo "lint: cargo-deny cannot be had, dependency rules not checked"; fi
 	cargo test --locked --test tidy
