@@ -14,7 +14,9 @@ def stop_words(world):
     pg = world.postgres()
     pg.psql("create table t (id int primary key, v text)", database="shop")
     agent = stopping(world, pg, "stream", "no_data")
-    for case in (idle, kafka_silent, in_a_transaction):
+    for case, shutdown in ((idle, SHUTDOWN_SECONDS), (kafka_silent, SHUTDOWN_SECONDS), (in_a_transaction, 1)):
+        # A stop lets an open transaction go on for half of this time, in which a fast machine sends much.
+        agent.configure(limits={"shutdown": "%ds" % shutdown, "quarantine": "1s"})
         agent.start()
         case(world, pg, agent)
     in_a_first_copy(world, pg)
