@@ -25,6 +25,14 @@ impl Resume {
     pub fn at_slot(confirmed: Lsn, expect: Option<Committed>) -> Self {
         Resume { from: confirmed, leaves_out: false, expect }
     }
+
+    /// Highest position that may be confirmed to the server before `expect` has come. Changes that
+    /// are left out are in Kafka only if the server has the history of the checkpoint, so the slot
+    /// stays where it is until that is proven.
+    #[must_use]
+    pub fn confirmable_unproven(&self, slot: Lsn) -> Lsn {
+        if self.leaves_out { slot } else { Lsn::MAX }
+    }
 }
 
 /// A position beyond the slot's confirmed position at which a connection may begin.

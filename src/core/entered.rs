@@ -122,7 +122,7 @@ impl Core {
     /// changes may be sent.
     pub fn begun(&mut self, commit: Lsn) -> Result<(), Halt> {
         if let Some(expected) = self.expect
-            && commit >= expected.end
+            && commit >= expected.0.end
         {
             return Err(self.differs(expected, commit));
         }
@@ -150,9 +150,9 @@ impl Core {
     pub fn committed(&mut self, commit: Committed, records: bool) -> Result<(), Halt> {
         self.in_transaction = false;
         if let Some(expected) = self.expect {
-            if commit == expected {
+            if commit == expected.0 {
                 self.expect = None;
-            } else if commit.end >= expected.end {
+            } else if commit.end >= expected.0.end {
                 return Err(self.differs(expected, commit.end));
             }
         }
@@ -178,7 +178,7 @@ impl Core {
             return Ok(());
         }
         if let Some(expected) = self.expect
-            && end >= expected.end
+            && end >= expected.0.end
         {
             return Err(self.differs(expected, end));
         }
@@ -192,12 +192,15 @@ impl Core {
         self.sequence = Some(lsn);
     }
 
-    fn differs(&self, expected: Committed, reached: Lsn) -> Halt {
+    /// The halt about an expected commit that has not come. Changes that were left out before it are
+    /// in doubt, too.
+    fn differs(&self, (expected, confirmable): (Committed, Lsn), reached: Lsn) -> Halt {
         let detail = format!(
             "the commit ending at {} (xid {}) did not come again",
             expected.end, expected.xid
         );
-        Halt::new(Reason::HistoryDiffers, detail).over(self.ledger.confirmed(), reached)
+        Halt::new(Reason::HistoryDiffers, detail)
+            .over(self.ledger.confirmed().min(confirmable), reached)
     }
 }
 
@@ -333,6 +336,10 @@ mod tests {
 
     /// A stream whose replay has to bring the expected commit.
     fn unproven() -> Core {
+        opened(Resume::at_slot(Lsn::new(1000), Some(EXPECTED)), 1000)
+    }
+
+    fn opened(resume: Resume, slot: u64) -> Core {
         let settings = Settings {
             status_interval: 10 * SECOND,
             hold: 0,
@@ -344,8 +351,8 @@ mod tests {
         let mut core = Core::new(settings, Moment(SECOND));
         core.apply(core.now, Event::Tick);
         let opened = Opened {
-            resume: Resume::at_slot(Lsn::new(1000), Some(EXPECTED)),
-            slot_confirmed: Lsn::new(1000),
+            resume,
+            slot_confirmed: Lsn::new(slot),
             record: Checkpoint { clean: false, ..sample() },
             last_stop: LastStop::Clean,
             unix_ms: 0,
@@ -354,6 +361,32 @@ mod tests {
         core.apply(core.now.plus(SECOND), Event::Opened(Box::new(opened)));
         core.apply(core.now, Event::RecordWritten);
         core
+    }
+
+    /// The flush positions that a reply to the server carries.
+    fn flushed(core: &mut Core) -> Vec<Lsn> {
+        let now = core.now.plus(SECOND);
+        let flush = |action| match action {
+            Action::Update(update) => Some(update.flush),
+            _ => None,
+        };
+        core.apply(now, Event::Burst { reply: true }).into_iter().filter_map(flush).collect()
+    }
+
+    #[test]
+    fn what_is_left_out_is_not_confirmed_before_its_proof() {
+        let (from, expect) = (EXPECTED.end, Some(EXPECTED));
+        let mut core = opened(Resume { from, leaves_out: true, expect }, 900);
+        core.begun(Lsn::new(1040)).unwrap();
+        let unproven = flushed(&mut core);
+        assert!(!unproven.is_empty() && unproven.iter().all(|flush| *flush == Lsn::ZERO));
+        core.committed(EXPECTED, false).unwrap();
+        assert!(flushed(&mut core).contains(&Lsn::new(1000)), "the recorded position");
+
+        let mut core = opened(Resume { from, leaves_out: true, expect }, 900);
+        let halt = core.keepalive(Lsn::new(1060)).unwrap_err();
+        let range = halt.range.map(|range| (range.from.bytes(), range.to.bytes()));
+        assert_eq!((halt.reason, range), (Reason::HistoryDiffers, Some((900, 1060))));
     }
 
     /// Delivers the one record of a transaction. Returns the checkpoint that is written about it.

@@ -285,6 +285,17 @@ impl Core {
         }
     }
 
+    /// Highest position that a status update may confirm to the server now.
+    pub(super) fn flushable(&self) -> Lsn {
+        let recorded = self.record.as_ref().map_or(Lsn::ZERO, |record| record.confirmed);
+        let delivered = self.ledger.confirmed();
+        let may = match self.rules.keep(Rule::RecordsBeforeUpdate) {
+            true => recorded.min(delivered),
+            false => delivered,
+        };
+        self.expect.map_or(may, |(_, unproven)| may.min(unproven))
+    }
+
     /// Position before which everything is in Kafka, and the newest commit there.
     pub(super) fn delivered(&self) -> (Lsn, Option<Committed>) {
         let recorded =

@@ -114,7 +114,8 @@ pub struct Core {
     write_at: Moment,
     progress: Progress,
     /// The commit that the replay must contain, until it arrives.
-    expect: Option<Committed>,
+    /// The position is the highest that may be confirmed to the server before.
+    expect: Option<(Committed, Lsn)>,
     /// The larger of the last Commit's end and the last keepalive's end on this connection.
     received: Lsn,
     /// Highest flush position sent on this connection. It starts as the slot's confirmed position.
@@ -311,8 +312,9 @@ impl Core {
         }
         self.sent = self.sent.max(record.sent);
         self.ledger = Ledger::resume(resume.from, self.ledger.next_ticket());
-        self.expect = resume.expect;
-        (self.received, self.flushed) = (resume.from, slot_confirmed);
+        let unproven = resume.confirmable_unproven(slot_confirmed);
+        self.expect = resume.expect.map(|commit| (commit, unproven));
+        (self.received, self.flushed) = (resume.from.min(unproven), slot_confirmed);
         self.sequence = record.sequence;
         let beyond = resume.from > slot_confirmed;
         let last_commit = if beyond { record.delivered_commit } else { record.last_commit };
@@ -452,12 +454,7 @@ impl Core {
     /// Sends a status update. It carries the newly confirmed position, or only the received
     /// position if nothing new is confirmed (`docs/internals/continuity.md`).
     fn update(&mut self, ask: bool, actions: &mut Vec<Action>) {
-        let recorded = self.record.as_ref().map_or(Lsn::ZERO, |r| r.confirmed);
-        let may = if self.rules.keep(Rule::RecordsBeforeUpdate) {
-            recorded.min(self.ledger.confirmed())
-        } else {
-            self.ledger.confirmed()
-        };
+        let may = self.flushable();
         assert!(
             self.holds.floor().is_none_or(|(floor, _)| may <= floor || may <= self.flushed),
             "the slot would pass the floor of an open hold"
