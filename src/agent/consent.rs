@@ -121,8 +121,8 @@ fn standing(state: &State) -> Option<&Halted> {
     state.halt.as_ref().filter(|halted| state.epoch() <= halted.epoch)
 }
 
-/// The halt that `slot accept` accepts: the one that slot and state show now, otherwise a recorded
-/// halt that they cannot show. `None` if there is no halt.
+/// The halt that `slot accept` accepts: the halt that slot and state show now, or else a recorded
+/// halt that slot and state do not show. `None` if there is no halt.
 fn acceptable(seen: &Seen) -> Result<Option<Halt>, ConsentError> {
     if let Verdict::Halt(halt) = seen.judge() {
         let covering =

@@ -40,8 +40,8 @@ pub(super) async fn ended(sentinel: Option<&Arc<Sql>>) {
     }
 }
 
-/// Reads if `may_read` allows it. Otherwise only sends the status updates that are queued, and
-/// notices the end of the connection.
+/// Reads if `may_read` is true. Otherwise the task reads nothing: it sends the queued status
+/// updates, and notices the end of the connection.
 pub(super) async fn io(stream: Option<&mut Stream>, may_read: bool, unsent: bool) -> Happened {
     match stream {
         Some(stream) if may_read => Happened::Read(stream.fill().await),

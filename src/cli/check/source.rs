@@ -61,7 +61,7 @@ async fn try_look(checked: &Checked, findings: &mut Findings) -> Result<SourceFa
     versions::warnings(&checked.postgres.user, sql.warnings(), findings);
     match checked.postgres.weakness() {
         Some(weakness) => findings.warn(weakness, "set postgres.sslmode = \"verify-full\""),
-        None => findings.ok("the connection is as safe as it can be"),
+        None => findings.ok("the connection is verified by TLS, or stays on this machine"),
     }
     let facts = preflight::facts(&sql).await?;
     settings(&facts, &checked.postgres.application_name, findings);
