@@ -187,8 +187,8 @@ one table two topics or two schemas are refused before the first record.
     '{\"id\": \"m-1\", \"aggregatetype\": \"order\", \"aggregateid\": \"7\", \"payload\": {\"total\": 5}}');
   ```
 
-  The topic is `outbox.event.order`, the key `7`. A message whose content is no object, or lacks one of the fields,
-  halts the stream. `null_fields = true` gives a null a field.
+  The topic is `outbox.event.order`, and the key is `7`. A message whose content is no object, or lacks one of the
+  fields, halts the stream. `null_fields = true` gives a null a field.
 - `null_becomes_default` says for most types whether a null is read as the default of its column, as Connect's
   `replace.null.with.default` does. It is true by default.
 - With `deletes = \"tombstone\"` the record of a delete has no value in every format. Debezium with the JSON converter
