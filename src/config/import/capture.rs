@@ -1,14 +1,14 @@
 //! Imports what is captured and in which form: Debezium's lists, masks, keys, names and modes.
 
-use super::Asked;
+use super::Input;
 use super::source::Given;
 use super::table::shown;
 use super::target::Target;
 use crate::table::names::REGEX;
 
 /// Sets Debezium's defaults where ours differ, and refuses a missing `topic.prefix`.
-pub(super) fn defaults(asked: &Asked<'_>, target: &mut Target) {
-    if asked.value("topic.prefix").is_none_or(|prefix| prefix.trim().is_empty()) {
+pub(super) fn defaults(input: &Input<'_>, target: &mut Target) {
+    if input.value("topic.prefix").is_none_or(|prefix| prefix.trim().is_empty()) {
         target.refuse("topic.prefix", "is missing; every pipeline has one");
     }
     if !target.has("tables", "include") {
@@ -19,7 +19,7 @@ pub(super) fn defaults(asked: &Asked<'_>, target: &mut Target) {
             "without table.include.list Debezium takes every table",
         );
     }
-    let root = asked.is("publish.via.partition.root", "true");
+    let root = input.is("publish.via.partition.root", "true");
     if !root {
         target.text(
             "tables",
@@ -44,7 +44,7 @@ pub(super) fn defaults(asked: &Asked<'_>, target: &mut Target) {
             "Debezium leaves types it does not know out",
         );
     }
-    if asked.value("column.exclude.list").or(asked.value("column.include.list")).is_some() {
+    if input.value("column.exclude.list").or(input.value("column.include.list")).is_some() {
         target.text(
             "columns",
             "excluded_keys",
@@ -52,15 +52,15 @@ pub(super) fn defaults(asked: &Asked<'_>, target: &mut Target) {
             "as Debezium: a key column that rows lack stays in the key",
         );
     }
-    if asked.value("message.key.columns").is_some() {
+    if input.value("message.key.columns").is_some() {
         let remark = "a delete whose old row lacks the key halts; REPLICA IDENTITY FULL has it";
         target.text("columns", "keys_outside_identity", "halt_on_delete", remark);
     }
     if !target.has("snapshot", "mode") {
         target.text("snapshot", "mode", "initial", "");
     }
-    super::database::defaults(asked, target);
-    super::connect::defaults(asked, target);
+    super::database::defaults(input, target);
+    super::connect::defaults(input, target);
 }
 
 /// Splits one of Debezium's lists. Commas separate expressions, `\,` stands for a comma inside of
@@ -98,17 +98,17 @@ fn flag(given: &Given, target: &mut Target) -> Option<bool> {
     }
 }
 
-pub(super) fn include(asked: Asked<'_>, given: &Given, target: &mut Target) {
-    exclusive(asked, given, "table.exclude.list", target);
+pub(super) fn include(input: Input<'_>, given: &Given, target: &mut Target) {
+    exclusive(input, given, "table.exclude.list", target);
     target.list("tables", "include", &patterns(&given.value), "");
 }
 
-pub(super) fn exclude(_: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn exclude(_: Input<'_>, given: &Given, target: &mut Target) {
     target.list("tables", "exclude", &patterns(&given.value), "");
 }
 
-fn exclusive(asked: Asked<'_>, given: &Given, other: &str, target: &mut Target) {
-    if asked.value(other).is_some() {
+fn exclusive(input: Input<'_>, given: &Given, other: &str, target: &mut Target) {
+    if input.value(other).is_some() {
         target.refuse(
             &given.written,
             format!("{other} is set as well, which Debezium refuses; say it in one list"),
@@ -116,9 +116,9 @@ fn exclusive(asked: Asked<'_>, given: &Given, other: &str, target: &mut Target) 
     }
 }
 
-pub(super) fn namespaces(asked: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn namespaces(input: Input<'_>, given: &Given, target: &mut Target) {
     let key = if given.name == "schema.include.list" {
-        exclusive(asked, given, "schema.exclude.list", target);
+        exclusive(input, given, "schema.exclude.list", target);
         "namespaces"
     } else {
         "exclude_namespaces"
@@ -126,9 +126,9 @@ pub(super) fn namespaces(asked: Asked<'_>, given: &Given, target: &mut Target) {
     target.list("tables", key, &patterns(&given.value), "");
 }
 
-pub(super) fn columns(asked: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn columns(input: Input<'_>, given: &Given, target: &mut Target) {
     let key = if given.name == "column.include.list" {
-        exclusive(asked, given, "column.exclude.list", target);
+        exclusive(input, given, "column.exclude.list", target);
         "include"
     } else {
         "exclude"
@@ -136,12 +136,12 @@ pub(super) fn columns(asked: Asked<'_>, given: &Given, target: &mut Target) {
     target.list("columns", key, &patterns(&given.value), "");
 }
 
-pub(super) fn source_types(_: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn source_types(_: Input<'_>, given: &Given, target: &mut Target) {
     let key = if given.name.starts_with("datatype") { "source_types_of" } else { "source_types" };
     target.list("columns", key, &patterns(&given.value), "");
 }
 
-pub(super) fn builtin(_: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn builtin(_: Input<'_>, given: &Given, target: &mut Target) {
     match flag(given, target) {
         Some(false) => {
             target.refuse(&given.written, "tables of Postgres itself cannot be published")
@@ -179,7 +179,7 @@ fn number<'g>(given: &'g Given, before: &str, after: &str, target: &mut Target) 
     number
 }
 
-pub(super) fn truncate(_: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn truncate(_: Input<'_>, given: &Given, target: &mut Target) {
     let Some(units) = number(given, "column.truncate.to.", ".chars", target).map(str::to_owned)
     else {
         return;
@@ -187,7 +187,7 @@ pub(super) fn truncate(_: Asked<'_>, given: &Given, target: &mut Target) {
     mask(target, given, "truncate", &[("method", "\"truncate\"".to_owned()), ("length", units)]);
 }
 
-pub(super) fn stars(_: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn stars(_: Input<'_>, given: &Given, target: &mut Target) {
     let Some(count) = number(given, "column.mask.with.", ".chars", target).map(str::to_owned)
     else {
         return;
@@ -195,7 +195,7 @@ pub(super) fn stars(_: Asked<'_>, given: &Given, target: &mut Target) {
     mask(target, given, "stars", &[("method", "\"stars\"".to_owned()), ("length", count)]);
 }
 
-pub(super) fn hash(_: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn hash(_: Input<'_>, given: &Given, target: &mut Target) {
     let rest = given.name.strip_prefix("column.mask.hash.").unwrap_or_default();
     let (method, rest) = rest.strip_prefix("v2.").map_or(("hash-v1", rest), |rest| ("hash", rest));
     let Some((algorithm, salt)) = rest.split_once(".with.salt.") else { return };
@@ -215,7 +215,7 @@ pub(super) fn hash(_: Asked<'_>, given: &Given, target: &mut Target) {
 
 /// Reads `schema.table:c1,c2;...`, in which every part is an expression. Two entries for one table
 /// make one key.
-pub(super) fn keys(_: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn keys(_: Input<'_>, given: &Given, target: &mut Target) {
     let mut keys: Vec<(String, Vec<String>)> = Vec::new();
     for entry in given.value.split(';').map(str::trim).filter(|entry| !entry.is_empty()) {
         let columns = entry.split_once(':').map(|(table, columns)| (table.trim(), columns));
@@ -240,9 +240,9 @@ pub(super) fn keys(_: Asked<'_>, given: &Given, target: &mut Target) {
     }
 }
 
-pub(super) fn messages(asked: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn messages(input: Input<'_>, given: &Given, target: &mut Target) {
     let key = if given.name == "message.prefix.include.list" {
-        exclusive(asked, given, "message.prefix.exclude.list", target);
+        exclusive(input, given, "message.prefix.exclude.list", target);
         "message_prefixes"
     } else {
         "exclude_message_prefixes"
@@ -250,7 +250,7 @@ pub(super) fn messages(asked: Asked<'_>, given: &Given, target: &mut Target) {
     target.list("events", key, &patterns(&given.value), "");
 }
 
-pub(super) fn operations(_: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn operations(_: Input<'_>, given: &Given, target: &mut Target) {
     let skipped: Vec<String> =
         given.value.split(',').map(|one| one.trim().to_ascii_lowercase()).collect();
     if let Some(bad) =
@@ -267,43 +267,43 @@ pub(super) fn operations(_: Asked<'_>, given: &Given, target: &mut Target) {
     }
 }
 
-pub(super) fn unchanged(_: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn unchanged(_: Input<'_>, given: &Given, target: &mut Target) {
     if let Some(skip) = flag(given, target) {
         target.flag("events", "unchanged", !skip, "");
     }
 }
 
-pub(super) fn tombstones(_: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn tombstones(_: Input<'_>, given: &Given, target: &mut Target) {
     if let Some(tombstones) = flag(given, target) {
         target.flag("events", "tombstones", tombstones, "");
     }
 }
 
-pub(super) fn context_headers(_: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn context_headers(_: Input<'_>, given: &Given, target: &mut Target) {
     if let Some(headers) = flag(given, target) {
         target.flag("events", "context_headers", headers, "");
     }
 }
 
-pub(super) fn transactions(asked: Asked<'_>, given: &Given, target: &mut Target) {
-    if !asked.is("provide.transaction.metadata", "true") {
+pub(super) fn transactions(input: Input<'_>, given: &Given, target: &mut Target) {
+    if !input.is("provide.transaction.metadata", "true") {
         return target.idle(&given.written, "transactions are not published");
     }
     target.flag("events", "transactions", true, "");
     if let (Some(topic), Some(prefix)) =
-        (asked.value("topic.transaction"), asked.value("topic.prefix"))
+        (input.value("topic.transaction"), input.value("topic.prefix"))
     {
-        let topic = [prefix, topic].join(asked.or("topic.delimiter", "."));
+        let topic = [prefix, topic].join(input.or("topic.delimiter", "."));
         target.text("topics", "transactions", &topic, "");
     }
 }
 
-pub(super) fn placeholder(_: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn placeholder(_: Input<'_>, given: &Given, target: &mut Target) {
     target.text("events", "placeholder", &given.value, "");
 }
 
 /// Imports the forms of values. Both programs use the same names for these forms.
-pub(super) fn mode(_: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn mode(_: Input<'_>, given: &Given, target: &mut Target) {
     let value = given.value.trim().to_ascii_lowercase();
     let key = match given.name.as_str() {
         "binary.handling.mode" => "binary",
@@ -332,22 +332,22 @@ pub(super) fn mode(_: Asked<'_>, given: &Given, target: &mut Target) {
     target.text("events", key, &value, "");
 }
 
-pub(super) fn prefix(_: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn prefix(_: Input<'_>, given: &Given, target: &mut Target) {
     target.text("topics", "prefix", given.value.trim(), "");
 }
 
-pub(super) fn delimiter(_: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn delimiter(_: Input<'_>, given: &Given, target: &mut Target) {
     target.text("topics", "delimiter", given.value.trim(), "");
 }
 
-pub(super) fn naming(asked: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn naming(input: Input<'_>, given: &Given, target: &mut Target) {
     match given.value.trim() {
         "io.debezium.schema.SchemaTopicNamingStrategy" => {
             target.idle(&given.written, "topics are named so")
         }
         REGEX_NAMING => {
             for property in ["topic.regex", "topic.replacement"] {
-                if asked.value(property).is_none_or(|value| value.trim().is_empty()) {
+                if input.value(property).is_none_or(|value| value.trim().is_empty()) {
                     target.refuse(property, "is missing; SchemaRegexTopicNamingStrategy needs it");
                 }
             }
@@ -371,8 +371,8 @@ pub(super) fn naming(asked: Asked<'_>, given: &Given, target: &mut Target) {
 /// without a key stays without one.
 const REGEX_NAMING: &str = "io.debezium.schema.SchemaRegexTopicNamingStrategy";
 
-pub(super) fn regex_naming(asked: Asked<'_>, given: &Given, target: &mut Target) {
-    if asked.value("topic.naming.strategy").map(str::trim) != Some(REGEX_NAMING) {
+pub(super) fn regex_naming(input: Input<'_>, given: &Given, target: &mut Target) {
+    if input.value("topic.naming.strategy").map(str::trim) != Some(REGEX_NAMING) {
         return target.idle(&given.written, "topics are named without it");
     }
     let key = match given.name.as_str() {
@@ -392,13 +392,13 @@ pub(super) fn regex_naming(asked: Asked<'_>, given: &Given, target: &mut Target)
     target.text("topics", key, &given.value, "");
 }
 
-pub(super) fn adjustment(_: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn adjustment(_: Input<'_>, given: &Given, target: &mut Target) {
     let key = if given.name.starts_with("schema") { "schema_names" } else { "field_names" };
     target.text("events", key, &given.value.trim().to_ascii_lowercase(), "");
 }
 
-pub(super) fn heartbeat(asked: Asked<'_>, given: &Given, target: &mut Target) {
-    let interval = asked.or("heartbeat.interval.ms", "0").trim();
+pub(super) fn heartbeat(input: Input<'_>, given: &Given, target: &mut Target) {
+    let interval = input.or("heartbeat.interval.ms", "0").trim();
     if interval == "0" {
         return target
             .idle(&given.written, "without heartbeat.interval.ms there are no heartbeats");
@@ -407,33 +407,33 @@ pub(super) fn heartbeat(asked: Asked<'_>, given: &Given, target: &mut Target) {
         return target.refuse("heartbeat.interval.ms", "is no number of milliseconds");
     }
     target.text("heartbeat", "interval", &format!("{interval}ms"), "");
-    if let Some(query) = asked.value("heartbeat.action.query") {
+    if let Some(query) = input.value("heartbeat.action.query") {
         target.text("heartbeat", "query", query, "");
     }
-    let prefix = asked.value("topic.heartbeat.prefix").or(asked.value("heartbeat.topics.prefix"));
-    let named = asked.value("topic.heartbeat.name").filter(|name| !name.is_empty());
-    let whole = prefix.zip(asked.value("topic.prefix"));
+    let prefix = input.value("topic.heartbeat.prefix").or(input.value("heartbeat.topics.prefix"));
+    let named = input.value("topic.heartbeat.name").filter(|name| !name.is_empty());
+    let whole = prefix.zip(input.value("topic.prefix"));
     if let Some(name) = named {
         target.text("topics", "heartbeat", name, "");
     } else if let Some((first, prefix)) = whole {
         target.text(
             "topics",
             "heartbeat",
-            &[first, prefix].join(asked.or("topic.delimiter", ".")),
+            &[first, prefix].join(input.or("topic.delimiter", ".")),
             "",
         );
     }
 }
 
-pub(super) fn partitions(_: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn partitions(_: Input<'_>, given: &Given, target: &mut Target) {
     if let Some(root) = flag(given, target) {
         target.text("tables", "partitions", if root { "root" } else { "leaves" }, "");
     }
 }
 
-pub(super) fn snapshot_mode(asked: Asked<'_>, given: &Given, target: &mut Target) {
-    let mode = asked.or("snapshot.mode", "initial").trim().to_ascii_lowercase();
-    let based = |flag: &str| asked.is(&format!("snapshot.mode.configuration.based.{flag}"), "true");
+pub(super) fn snapshot_mode(input: Input<'_>, given: &Given, target: &mut Target) {
+    let mode = input.or("snapshot.mode", "initial").trim().to_ascii_lowercase();
+    let based = |flag: &str| input.is(&format!("snapshot.mode.configuration.based.{flag}"), "true");
     let ours = match mode.as_str() {
         "initial" | "always" | "initial_only" | "no_data" | "when_needed" => mode.as_str(),
         "never" | "schema_only" => "no_data",
@@ -460,7 +460,7 @@ pub(super) fn snapshot_mode(asked: Asked<'_>, given: &Given, target: &mut Target
 }
 
 /// Tables that the list does not name are not copied.
-pub(super) fn copied(_: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn copied(_: Input<'_>, given: &Given, target: &mut Target) {
     let copied = expressions(&given.value).join("|");
     target.list(
         "snapshot",
@@ -471,11 +471,11 @@ pub(super) fn copied(_: Asked<'_>, given: &Given, target: &mut Target) {
 }
 
 /// Imports the list of tables, and the SELECT of each one.
-pub(super) fn overrides(asked: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn overrides(input: Input<'_>, given: &Given, target: &mut Target) {
     let Some(table) = given.name.strip_prefix("snapshot.select.statement.overrides.") else {
         return target.idle(&given.written, "each statement names its table");
     };
-    let listed = expressions(asked.or("snapshot.select.statement.overrides", ""));
+    let listed = expressions(input.or("snapshot.select.statement.overrides", ""));
     if listed.iter().any(|listed| listed == table) {
         target.text("snapshot.query", table, &given.value, "");
     } else {
@@ -484,7 +484,7 @@ pub(super) fn overrides(asked: Asked<'_>, given: &Given, target: &mut Target) {
     }
 }
 
-pub(super) fn locking(_: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn locking(_: Input<'_>, given: &Given, target: &mut Target) {
     if given.value.trim() == "custom" {
         target.refuse(&given.written, "names a Java class; there is none here");
     } else {
@@ -492,7 +492,7 @@ pub(super) fn locking(_: Asked<'_>, given: &Given, target: &mut Target) {
     }
 }
 
-pub(super) fn query_mode(_: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn query_mode(_: Input<'_>, given: &Given, target: &mut Target) {
     if given.value.trim() == "custom" {
         target.refuse(&given.written, "names a Java class; there is none here");
     } else {
@@ -500,7 +500,7 @@ pub(super) fn query_mode(_: Asked<'_>, given: &Given, target: &mut Target) {
     }
 }
 
-pub(super) fn zero(_: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn zero(_: Input<'_>, given: &Given, target: &mut Target) {
     if given.value.trim() == "0" {
         target.idle(&given.written, "0 switches it off");
     } else {
@@ -508,7 +508,7 @@ pub(super) fn zero(_: Asked<'_>, given: &Given, target: &mut Target) {
     }
 }
 
-pub(super) fn off(_: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn off(_: Input<'_>, given: &Given, target: &mut Target) {
     match flag(given, target) {
         Some(true) => {
             target.refuse(&given.written, "there is nothing like it; take it out, or write false")
@@ -517,7 +517,7 @@ pub(super) fn off(_: Asked<'_>, given: &Given, target: &mut Target) {
     }
 }
 
-pub(super) fn never_skips(_: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn never_skips(_: Input<'_>, given: &Given, target: &mut Target) {
     if given.value.trim() == "fail" {
         target
             .idle(&given.written, "a change that cannot be read stops the stream, with its place");
@@ -527,7 +527,7 @@ pub(super) fn never_skips(_: Asked<'_>, given: &Given, target: &mut Target) {
 }
 
 /// Accepts a Java class only if it is Debezium's own default.
-pub(super) fn default_class(_: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn default_class(_: Input<'_>, given: &Given, target: &mut Target) {
     const DEFAULTS: [&str; 2] = [
         "io.debezium.connector.postgresql.PostgresSourceInfoStructMaker",
         "io.debezium.pipeline.txmetadata.DefaultTransactionMetadataFactory",

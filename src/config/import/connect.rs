@@ -1,20 +1,20 @@
 //! Imports the settings of Kafka Connect and Debezium Server: converters, registry, and the
 //! worker's guarantees.
 
-use super::Asked;
+use super::Input;
 use super::source::Given;
 use super::target::Target;
 
 const REGISTRY_PASSWORD: &str = "WELLSPRING_REGISTRY_PASSWORD";
 
 /// Refuses a configuration without brokers or format, and credentials without a password.
-pub(super) fn defaults(asked: &Asked<'_>, target: &mut Target) {
+pub(super) fn defaults(input: &Input<'_>, target: &mut Target) {
     if !target.has("kafka", "brokers") {
         let what =
             "is missing; it stands in the worker's properties: import them with the connector's";
         target.refuse("bootstrap.servers", what);
     }
-    let is_given = format(*asked, "key").is_some() && format(*asked, "value").is_some();
+    let is_given = format(*input, "key").is_some() && format(*input, "value").is_some();
     if !target.has("events", "format") && !is_given {
         let what =
             "is missing; it stands in the worker's properties: import them with the connector's";
@@ -24,7 +24,7 @@ pub(super) fn defaults(asked: &Asked<'_>, target: &mut Target) {
         target.refuse("value.converter.basic.auth.user.info", "has no password");
     }
     let urls =
-        ["key", "value"].map(|part| asked.or(&format!("{part}.converter.schema.registry.url"), ""));
+        ["key", "value"].map(|part| input.or(&format!("{part}.converter.schema.registry.url"), ""));
     if target.has("registry", "username") && urls.iter().any(|url| url.contains("http://")) {
         target.flag(
             "registry",
@@ -35,7 +35,7 @@ pub(super) fn defaults(asked: &Asked<'_>, target: &mut Target) {
     }
 }
 
-pub(super) fn class(_: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn class(_: Input<'_>, given: &Given, target: &mut Target) {
     let class = given.value.trim();
     if matches!(
         class,
@@ -66,10 +66,10 @@ impl Format {
 
 /// Format that the converter of keys or values writes, or the reason why there is none here. `None`
 /// if no converter is given.
-fn format(asked: Asked<'_>, part: &str) -> Option<Result<Format, &'static str>> {
+fn format(input: Input<'_>, part: &str) -> Option<Result<Format, &'static str>> {
     let server = format!("debezium.format.{part}");
-    let class = asked.value(&format!("{part}.converter")).or(asked.value(&server))?;
-    let schemas = match asked.is(&format!("{part}.converter.schemas.enable"), "false") {
+    let class = input.value(&format!("{part}.converter")).or(input.value(&server))?;
+    let schemas = match input.is(&format!("{part}.converter.schemas.enable"), "false") {
         true => Format::Json,
         false => Format::JsonSchema,
     };
@@ -84,11 +84,11 @@ fn format(asked: Asked<'_>, part: &str) -> Option<Result<Format, &'static str>> 
     })
 }
 
-pub(super) fn converter(asked: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn converter(input: Input<'_>, given: &Given, target: &mut Target) {
     let own = if given.name.contains("key") { "key" } else { "value" };
-    match (format(asked, "key"), format(asked, "value")) {
+    match (format(input, "key"), format(input, "value")) {
         (Some(Err(_)), _) | (_, Some(Err(_))) => {
-            let why = format(asked, own).and_then(Result::err);
+            let why = format(input, own).and_then(Result::err);
             if let Some(why) =
                 why.filter(|why| !target.refused.iter().any(|(_, other)| other == why))
             {
@@ -112,12 +112,12 @@ pub(super) fn converter(asked: Asked<'_>, given: &Given, target: &mut Target) {
     }
 }
 
-pub(super) fn converter_option(asked: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn converter_option(input: Input<'_>, given: &Given, target: &mut Target) {
     let option =
         given.name.split_once(".converter.").map_or(given.name.as_str(), |(_, option)| option);
     let is_false = given.value.trim().eq_ignore_ascii_case("false");
     match option {
-        "schemas.enable" => converter(asked, given, target),
+        "schemas.enable" => converter(input, given, target),
         "schema.registry.url" => {
             let urls: Vec<String> =
                 given.value.split(',').map(|url| url.trim().to_owned()).collect();
@@ -182,7 +182,7 @@ pub(super) fn converter_option(asked: Asked<'_>, given: &Given, target: &mut Tar
     }
 }
 
-pub(super) fn header_converter(_: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn header_converter(_: Input<'_>, given: &Given, target: &mut Target) {
     match given.value.trim() {
         "org.apache.kafka.connect.storage.SimpleHeaderConverter" => {
             target.idle(&given.written, "headers are written so");
@@ -192,7 +192,7 @@ pub(super) fn header_converter(_: Asked<'_>, given: &Given, target: &mut Target)
     }
 }
 
-pub(super) fn exactly_once(_: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn exactly_once(_: Input<'_>, given: &Given, target: &mut Target) {
     if given.value.trim() == "required" {
         target
             .refuse(&given.written, "delivery is at least once; write `requested` if that will do");
@@ -204,7 +204,7 @@ pub(super) fn exactly_once(_: Asked<'_>, given: &Given, target: &mut Target) {
     }
 }
 
-pub(super) fn tolerance(_: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn tolerance(_: Input<'_>, given: &Given, target: &mut Target) {
     if given.value.trim() == "none" {
         target.idle(&given.written, "nothing is ever skipped");
     } else {
@@ -212,7 +212,7 @@ pub(super) fn tolerance(_: Asked<'_>, given: &Given, target: &mut Target) {
     }
 }
 
-pub(super) fn sink(_: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn sink(_: Input<'_>, given: &Given, target: &mut Target) {
     if given.value.trim() == "kafka" {
         target.idle(&given.written, "the only sink");
     } else {

@@ -1,6 +1,6 @@
 //! Imports the source: address, credentials, slot and publication.
 
-use super::Asked;
+use super::Input;
 use super::source::Given;
 use super::target::Target;
 use crate::table::names::REGEX;
@@ -10,7 +10,7 @@ const PASSWORD: &str = "WELLSPRING_POSTGRES_PASSWORD";
 const KEY_PASSWORD: &str = "WELLSPRING_POSTGRES_KEY_PASSWORD";
 
 /// Sets Debezium's defaults where ours differ, and refuses an address that is missing.
-pub(super) fn defaults(asked: &Asked<'_>, target: &mut Target) {
+pub(super) fn defaults(input: &Input<'_>, target: &mut Target) {
     if !target.has("postgres", "url") {
         target.refuse("database.hostname", "is missing; so are the other parts of the address");
     }
@@ -23,7 +23,7 @@ pub(super) fn defaults(asked: &Asked<'_>, target: &mut Target) {
     if !target.has("postgres", "sslmode") {
         prefer(target);
     }
-    if asked.or("publication.autocreate.mode", "all_tables").trim() == "all_tables" {
+    if input.or("publication.autocreate.mode", "all_tables").trim() == "all_tables" {
         target.text(
             "tables",
             "later",
@@ -31,18 +31,18 @@ pub(super) fn defaults(asked: &Asked<'_>, target: &mut Target) {
             "as Debezium: a new table streams from its first row on",
         );
     }
-    if asked.value("plugin.name").is_none() {
+    if input.value("plugin.name").is_none() {
         let what = "plugin.name is not set, which means decoderbufs: a slot of that plugin has to be made anew.";
         target.remarks.push(what.to_owned());
     }
 }
 
 /// Builds one URL from all parts. It is called for each part, always with the same result.
-pub(super) fn url(asked: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn url(input: Input<'_>, given: &Given, target: &mut Target) {
     let (Some(host), Some(database)) =
-        (asked.value("database.hostname"), asked.value("database.dbname"))
+        (input.value("database.hostname"), input.value("database.dbname"))
     else {
-        let missing = if asked.value("database.hostname").is_none() {
+        let missing = if input.value("database.hostname").is_none() {
             "database.hostname"
         } else {
             "database.dbname"
@@ -51,10 +51,10 @@ pub(super) fn url(asked: Asked<'_>, given: &Given, target: &mut Target) {
     };
     let encoded = |text: &str| utf8_percent_encode(text.trim(), NON_ALPHANUMERIC).to_string();
     let mut url = "postgresql://".to_owned();
-    if let Some(user) = asked.value("database.user") {
+    if let Some(user) = input.value("database.user") {
         url.push_str(&encoded(user));
         if let Some(password) =
-            asked.value("database.password").filter(|password| !password.is_empty())
+            input.value("database.password").filter(|password| !password.is_empty())
         {
             target.hidden.retain(|hidden| hidden.variable != PASSWORD);
             target.remarks.retain(|remark| !remark.contains(PASSWORD));
@@ -67,7 +67,7 @@ pub(super) fn url(asked: Asked<'_>, given: &Given, target: &mut Target) {
     let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
     url.push_str(&format!(
         "{host}:{}/{}",
-        asked.or("database.port", "5432").trim(),
+        input.or("database.port", "5432").trim(),
         encoded(database)
     ));
     // The URL contains a reference to the password on purpose, so it is not escaped.
@@ -80,7 +80,7 @@ fn prefer(target: &mut Target) {
     target.text("postgres", "sslmode", "require", remark);
 }
 
-pub(super) fn sslmode(_: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn sslmode(_: Input<'_>, given: &Given, target: &mut Target) {
     match given.value.trim() {
         mode @ ("disable" | "require" | "verify-ca" | "verify-full") => {
             target.text("postgres", "sslmode", mode, "")
@@ -93,15 +93,15 @@ pub(super) fn sslmode(_: Asked<'_>, given: &Given, target: &mut Target) {
     }
 }
 
-pub(super) fn root_certificate(_: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn root_certificate(_: Input<'_>, given: &Given, target: &mut Target) {
     target.text("postgres", "sslrootcert", given.value.trim(), "");
 }
 
-pub(super) fn certificate(_: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn certificate(_: Input<'_>, given: &Given, target: &mut Target) {
     target.text("postgres", "sslcert", given.value.trim(), "");
 }
 
-pub(super) fn key(_: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn key(_: Input<'_>, given: &Given, target: &mut Target) {
     let path = given.value.trim();
     if path.ends_with(".p12") || path.ends_with(".pfx") {
         return target.refuse(
@@ -112,11 +112,11 @@ pub(super) fn key(_: Asked<'_>, given: &Given, target: &mut Target) {
     target.text("postgres", "sslkey", path, "");
 }
 
-pub(super) fn key_password(_: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn key_password(_: Input<'_>, given: &Given, target: &mut Target) {
     target.secret("postgres", "sslpassword", KEY_PASSWORD, &given.written, &given.value);
 }
 
-pub(super) fn plugin(_: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn plugin(_: Input<'_>, given: &Given, target: &mut Target) {
     if given.value.trim() == "pgoutput" {
         target.idle(&given.written, "the only plugin");
     } else {
@@ -126,15 +126,15 @@ pub(super) fn plugin(_: Asked<'_>, given: &Given, target: &mut Target) {
     }
 }
 
-pub(super) fn slot(_: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn slot(_: Input<'_>, given: &Given, target: &mut Target) {
     target.text("postgres", "slot", given.value.trim(), "");
 }
 
-pub(super) fn publication(_: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn publication(_: Input<'_>, given: &Given, target: &mut Target) {
     target.text("postgres", "publication", given.value.trim(), "");
 }
 
-pub(super) fn autocreate(_: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn autocreate(_: Input<'_>, given: &Given, target: &mut Target) {
     match given.value.trim() {
         "disabled" | "no_tables" => target.flag("postgres", "create_publication", false, ""),
         "filtered" => target.flag("postgres", "create_publication", true, ""),
@@ -149,7 +149,7 @@ pub(super) fn autocreate(_: Asked<'_>, given: &Given, target: &mut Target) {
     }
 }
 
-pub(super) fn drop_on_stop(_: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn drop_on_stop(_: Input<'_>, given: &Given, target: &mut Target) {
     if given.value.trim().eq_ignore_ascii_case("false") {
         target.idle(&given.written, "a slot is dropped by command only");
     } else {
@@ -160,7 +160,7 @@ pub(super) fn drop_on_stop(_: Asked<'_>, given: &Given, target: &mut Target) {
     }
 }
 
-pub(super) fn failover(_: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn failover(_: Input<'_>, given: &Given, target: &mut Target) {
     match given.value.trim() {
         value if value.eq_ignore_ascii_case("true") => {
             target.flag("postgres", "failover", true, "")
@@ -172,7 +172,7 @@ pub(super) fn failover(_: Asked<'_>, given: &Given, target: &mut Target) {
     }
 }
 
-pub(super) fn flush_mode(_: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn flush_mode(_: Input<'_>, given: &Given, target: &mut Target) {
     match given.value.trim() {
         "manual" | "false" => target.refuse(
             &given.written,
@@ -182,7 +182,7 @@ pub(super) fn flush_mode(_: Asked<'_>, given: &Given, target: &mut Target) {
     }
 }
 
-pub(super) fn mismatch(_: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn mismatch(_: Input<'_>, given: &Given, target: &mut Target) {
     match given.value.trim() {
         "no_validation" | "trust_offset" => {
             target.idle(&given.written, "a slot ahead of our record halts; `wellspring slot accept` goes on");
@@ -194,7 +194,7 @@ pub(super) fn mismatch(_: Asked<'_>, given: &Given, target: &mut Target) {
     }
 }
 
-pub(super) fn xmin(_: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn xmin(_: Input<'_>, given: &Given, target: &mut Target) {
     match given.value.trim().parse::<u64>() {
         Ok(0) => target.idle(&given.written, "0 switches it off"),
         Ok(millis @ 1..1000) => {
@@ -207,7 +207,7 @@ pub(super) fn xmin(_: Asked<'_>, given: &Given, target: &mut Target) {
     }
 }
 
-pub(super) fn stream_params(_: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn stream_params(_: Input<'_>, given: &Given, target: &mut Target) {
     for parameter in given.value.split(';').map(str::trim).filter(|parameter| !parameter.is_empty())
     {
         match parameter.split_once('=').map(|(name, value)| (name.trim(), value.trim())) {
@@ -223,7 +223,7 @@ pub(super) fn stream_params(_: Asked<'_>, given: &Given, target: &mut Target) {
 }
 
 /// Imports `schema.table:FULL`, or several entries between commas. Tables are given by expressions.
-pub(super) fn replica_identity(_: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn replica_identity(_: Input<'_>, given: &Given, target: &mut Target) {
     for entry in super::capture::expressions(&given.value) {
         let Some((table, identity)) =
             entry.rsplit_once(':').map(|(table, identity)| (table.trim(), identity.trim()))

@@ -1,13 +1,13 @@
 //! Imports the sink: brokers, the producer's properties in librdkafka's terms, and new topics.
 
-use super::Asked;
+use super::Input;
 use super::source::Given;
 use super::target::Target;
 
 const SASL_PASSWORD: &str = "WELLSPRING_KAFKA_PASSWORD";
 const SSL_PASSWORD: &str = "WELLSPRING_KAFKA_KEY_PASSWORD";
 
-pub(super) fn brokers(_: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn brokers(_: Input<'_>, given: &Given, target: &mut Target) {
     let strip = |broker: &str| {
         broker.split_once("://").map_or(broker.to_owned(), |(_, rest)| rest.to_owned())
     };
@@ -23,17 +23,17 @@ pub(super) fn brokers(_: Asked<'_>, given: &Given, target: &mut Target) {
 
 /// Imports a property of Java's producer. A connector's `producer.override.` takes precedence over
 /// the worker's `producer.`, and that over the worker's own property.
-pub(super) fn producer(asked: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn producer(input: Input<'_>, given: &Given, target: &mut Target) {
     let (rank, property) = ranked(&given.name);
     let stronger = ["producer.override.", "producer.", ""].iter().take(rank);
-    if stronger.into_iter().any(|prefix| asked.value(&format!("{prefix}{property}")).is_some()) {
+    if stronger.into_iter().any(|prefix| input.value(&format!("{prefix}{property}")).is_some()) {
         return target.idle(&given.written, "a stronger one is set");
     }
     let set =
         |target: &mut Target, name: &str, value: &str| target.text("kafka.client", name, value, "");
     let value = given.value.trim();
     match property {
-        "bootstrap.servers" => brokers(asked, given, target),
+        "bootstrap.servers" => brokers(input, given, target),
         "compression.type"
         | "linger.ms"
         | "batch.size"
@@ -70,14 +70,14 @@ pub(super) fn producer(asked: Asked<'_>, given: &Given, target: &mut Target) {
             target.idle(&given.written, "told by the file's own form")
         }
         "ssl.truststore.location"
-            if asked
+            if input
                 .or(&given.name.replace("location", "type"), "JKS")
                 .eq_ignore_ascii_case("PEM") =>
         {
             set(target, "ssl.ca.location", value);
         }
         "ssl.keystore.location"
-            if asked
+            if input
                 .or(&given.name.replace("location", "type"), "JKS")
                 .eq_ignore_ascii_case("PKCS12") =>
         {
@@ -169,21 +169,21 @@ fn jaas(given: &Given, target: &mut Target) {
     }
 }
 
-pub(super) fn create(_: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn create(_: Input<'_>, given: &Given, target: &mut Target) {
     target.flag("topics", "create", !given.value.trim().eq_ignore_ascii_case("false"), "");
 }
 
 /// Imports `topic.creation.default.*`, and groups of topics that are given by expressions over
 /// topic names.
-pub(super) fn creation(asked: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn creation(input: Input<'_>, given: &Given, target: &mut Target) {
     let rest = given.name.strip_prefix("topic.creation.").unwrap_or_default();
     if rest == "groups" {
-        return groups(asked, given, target);
+        return groups(input, given, target);
     }
     let Some((group, setting)) = rest.split_once('.') else {
         return target.refuse(&given.written, "is no setting of a group of topics");
     };
-    let listed = asked.or("topic.creation.groups", "").split(',').any(|name| name.trim() == group);
+    let listed = input.or("topic.creation.groups", "").split(',').any(|name| name.trim() == group);
     let section = match group {
         "default" => "topics".to_owned(),
         _ if listed => format!("topics.group.{group}"),
@@ -217,9 +217,9 @@ pub(super) fn creation(asked: Asked<'_>, given: &Given, target: &mut Target) {
     }
 }
 
-fn groups(asked: Asked<'_>, given: &Given, target: &mut Target) {
+fn groups(input: Input<'_>, given: &Given, target: &mut Target) {
     for group in given.value.split(',').map(str::trim).filter(|group| !group.is_empty()) {
-        if asked.value(&format!("topic.creation.{group}.include")).is_none() {
+        if input.value(&format!("topic.creation.{group}.include")).is_none() {
             target.refuse(&given.written, format!("topic.creation.{group}.include is missing"));
         }
     }

@@ -81,7 +81,7 @@ pub fn import(files: &[(String, String)], loss: Loss) -> Result<Imported, Import
     let given = source::read(files)?;
     let mut target = Target::default();
     table::translate(&given, &mut target);
-    capture::defaults(&Asked(&given), &mut target);
+    capture::defaults(&Input(&given), &mut target);
     if loss == Loss::Refused && !target.refused.is_empty() {
         return Err(ImportError::Refused { refused: target.refused });
     }
@@ -113,9 +113,9 @@ pub fn properties() -> impl Iterator<Item = (&'static str, &'static str, &'stati
 
 /// The given properties, for access by name.
 #[derive(Clone, Copy)]
-struct Asked<'a>(&'a [Given]);
+struct Input<'a>(&'a [Given]);
 
-impl<'a> Asked<'a> {
+impl<'a> Input<'a> {
     fn value(self, name: &str) -> Option<&'a str> {
         self.0.iter().find(|given| given.name == name).map(|given| given.value.as_str())
     }

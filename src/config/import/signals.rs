@@ -1,6 +1,6 @@
 //! Imports the channels of signals and notifications.
 
-use super::Asked;
+use super::Input;
 use super::source::Given;
 use super::target::Target;
 
@@ -11,17 +11,17 @@ fn channels(list: &str) -> impl Iterator<Item = &str> {
     list.split(',').map(str::trim).filter(|channel| !channel.is_empty())
 }
 
-fn reads(asked: Asked<'_>, channel: &str) -> bool {
-    channels(asked.value("signal.enabled.channels").unwrap_or(SIGNAL_CHANNELS))
+fn reads(input: Input<'_>, channel: &str) -> bool {
+    channels(input.value("signal.enabled.channels").unwrap_or(SIGNAL_CHANNELS))
         .any(|listed| listed == channel)
 }
 
 /// Imports the signal table. Debezium also accepts its name with the database in front.
-pub(super) fn table(asked: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn table(input: Input<'_>, given: &Given, target: &mut Target) {
     let table = given.value.trim();
-    let database = format!("{}.", asked.or("database.dbname", "").trim());
+    let database = format!("{}.", input.or("database.dbname", "").trim());
     let rest = table.strip_prefix(&database).filter(|rest| rest.contains('.')).unwrap_or(table);
-    if rest.is_empty() || !reads(asked, "source") {
+    if rest.is_empty() || !reads(input, "source") {
         target.idle(&given.written, "without the channel `source` no table is read for signals");
     } else {
         target.text("snapshot", "signal_table", rest, "");
@@ -29,16 +29,16 @@ pub(super) fn table(asked: Asked<'_>, given: &Given, target: &mut Target) {
 }
 
 /// Imports the list of channels. The topic of the channel `kafka` has a default name.
-pub(super) fn channels_of_signals(asked: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn channels_of_signals(input: Input<'_>, given: &Given, target: &mut Target) {
     let mut is_idle = true;
     for channel in channels(&given.value) {
         match channel {
-            "source" if asked.value("signal.data.collection").is_some() => is_idle = false,
+            "source" if input.value("signal.data.collection").is_some() => is_idle = false,
             "source" => {}
             "kafka" => {
                 is_idle = false;
-                let default = format!("{}-signal", asked.or("topic.prefix", ""));
-                let topic = asked.value("signal.kafka.topic").map(str::trim).filter(|topic| !topic.is_empty());
+                let default = format!("{}-signal", input.or("topic.prefix", ""));
+                let topic = input.value("signal.kafka.topic").map(str::trim).filter(|topic| !topic.is_empty());
                 target.text("snapshot", "signal_topic", topic.unwrap_or(&default), "");
             }
             other => target.refuse(
@@ -56,7 +56,7 @@ pub(super) fn channels_of_signals(asked: Asked<'_>, given: &Given, target: &mut 
 }
 
 /// The file of the channel `file`. The list of channels refuses that channel itself.
-pub(super) fn file(_: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn file(_: Input<'_>, given: &Given, target: &mut Target) {
     target.idle(
         &given.written,
         "there is no channel `file`: `wellspring snapshot` asks the running agent for a copy",
@@ -64,14 +64,14 @@ pub(super) fn file(_: Asked<'_>, given: &Given, target: &mut Target) {
 }
 
 /// Imports the properties of the channel `kafka`.
-pub(super) fn kafka(asked: Asked<'_>, given: &Given, target: &mut Target) {
-    if !reads(asked, "kafka") {
+pub(super) fn kafka(input: Input<'_>, given: &Given, target: &mut Target) {
+    if !reads(input, "kafka") {
         return target
             .idle(&given.written, "without the channel `kafka` no topic is read for signals");
     }
     match given.name.as_str() {
         "signal.kafka.topic" => {} // imported with the list of channels
-        "signal.kafka.bootstrap.servers" => match asked.value("bootstrap.servers") {
+        "signal.kafka.bootstrap.servers" => match input.value("bootstrap.servers") {
             Some(brokers) if sorted(brokers) != sorted(&given.value) => target.refuse(
                 &given.written,
                 "is not bootstrap.servers: signals are read from the cluster that records go to",
@@ -97,9 +97,9 @@ fn sorted(brokers: &str) -> Vec<&str> {
 }
 
 /// Imports the channels of notifications, and the topic of the channel `sink`.
-pub(super) fn notifications(asked: Asked<'_>, given: &Given, target: &mut Target) {
-    let listed: Vec<&str> = channels(asked.or("notification.enabled.channels", "")).collect();
-    let topic = asked
+pub(super) fn notifications(input: Input<'_>, given: &Given, target: &mut Target) {
+    let listed: Vec<&str> = channels(input.or("notification.enabled.channels", "")).collect();
+    let topic = input
         .value("notification.sink.topic.name")
         .map(str::trim)
         .filter(|topic| !topic.is_empty());

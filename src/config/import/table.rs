@@ -5,11 +5,11 @@
 
 use super::source::Given;
 use super::target::Target;
-use super::{Asked, capture, connect, database, kafka, signals, transforms};
+use super::{Input, capture, connect, database, kafka, signals, transforms};
 use Fate::{By, Idle, Refused};
 
 /// A translation. It is called with all properties, the one to translate, and the result so far.
-pub(super) type Translate = fn(Asked<'_>, &Given, &mut Target);
+pub(super) type Translate = fn(Input<'_>, &Given, &mut Target);
 
 /// The fate of a property.
 #[derive(Clone, Copy)]
@@ -325,7 +325,7 @@ pub(super) fn translate(given: &[Given], target: &mut Target) {
     for property in given {
         let shown = shown(&property.written);
         match TABLE.iter().find(|(name, _)| fits(name, &property.name)) {
-            Some((_, By(_, translate))) => translate(Asked(given), property, target),
+            Some((_, By(_, translate))) => translate(Input(given), property, target),
             Some((_, Idle(why))) => target.idle(&shown, why),
             Some((_, Refused(why))) => target.refuse(&shown, *why),
             None if belongs_to_converter(given, &property.name) => {
@@ -350,7 +350,7 @@ pub(super) fn shown(name: &str) -> String {
 }
 
 fn belongs_to_converter(given: &[Given], name: &str) -> bool {
-    let converters = Asked(given).value("converters").unwrap_or_default();
+    let converters = Input(given).value("converters").unwrap_or_default();
     converters
         .split(',')
         .any(|one| !one.trim().is_empty() && name.starts_with(&format!("{}.", one.trim())))

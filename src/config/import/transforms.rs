@@ -3,7 +3,7 @@
 //!
 //! An option that has no counterpart is refused by its name, unless it says what ours does anyway.
 
-use super::Asked;
+use super::Input;
 use super::capture::expressions;
 use super::source::Given;
 use super::target::Target;
@@ -259,16 +259,16 @@ const PREDICATES: &[(&str, &str, &str)] = &[
 const PREDICATE_PACKAGE: &str = "org.apache.kafka.connect.transforms.predicates.";
 
 /// Translates the list of transforms, each with its options.
-pub(super) fn transforms(asked: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn transforms(input: Input<'_>, given: &Given, target: &mut Target) {
     for (number, alias) in (1..).zip(expressions(&given.value)) {
-        one(asked, &format!("transforms.{alias}"), number, target);
+        one(input, &format!("transforms.{alias}"), number, target);
     }
 }
 
 /// An option belongs to a transform or predicate of the list, which translates it.
-pub(super) fn option(asked: Asked<'_>, given: &Given, target: &mut Target) {
+pub(super) fn option(input: Input<'_>, given: &Given, target: &mut Target) {
     let Some((list, rest)) = given.name.split_once('.') else { return };
-    let aliases = expressions(asked.or(list, ""));
+    let aliases = expressions(input.or(list, ""));
     let is_listed = aliases
         .iter()
         .any(|alias| rest.strip_prefix(alias.as_str()).is_some_and(|r| r.starts_with('.')));
@@ -278,11 +278,11 @@ pub(super) fn option(asked: Asked<'_>, given: &Given, target: &mut Target) {
 }
 
 /// Predicates are read by the transforms that name them.
-pub(super) fn predicates(_: Asked<'_>, _: &Given, _: &mut Target) {}
+pub(super) fn predicates(_: Input<'_>, _: &Given, _: &mut Target) {}
 
-fn one(asked: Asked<'_>, name: &str, number: usize, target: &mut Target) {
+fn one(input: Input<'_>, name: &str, number: usize, target: &mut Target) {
     let type_of = format!("{name}.type");
-    let Some(java) = asked.value(&type_of) else {
+    let Some(java) = input.value(&type_of) else {
         return target.refuse(&type_of, "is missing");
     };
     let Some((class, side)) = Class::of(java.trim()) else {
@@ -294,7 +294,7 @@ fn one(asked: Asked<'_>, name: &str, number: usize, target: &mut Target) {
         target.text(&section, "of", side, "");
     }
     let under = format!("{name}.");
-    let given = asked.0.iter().filter_map(|given| Some((given, given.name.strip_prefix(&under)?)));
+    let given = input.0.iter().filter_map(|given| Some((given, given.name.strip_prefix(&under)?)));
     for (given, option) in
         given.filter(|(_, option)| !matches!(*option, "type" | "predicate" | "negate"))
     {
@@ -316,22 +316,22 @@ fn one(asked: Asked<'_>, name: &str, number: usize, target: &mut Target) {
             As::Only(_) => target.refuse(&given.written, "has no counterpart"),
         }
     }
-    if let Some(alias) = asked.value(&format!("{name}.predicate")) {
-        let negate = asked.is(&format!("{name}.negate"), "true");
-        predicate(asked, alias.trim(), (&section, negate), target);
+    if let Some(alias) = input.value(&format!("{name}.predicate")) {
+        let negate = input.is(&format!("{name}.negate"), "true");
+        predicate(input, alias.trim(), (&section, negate), target);
     }
 }
 
-fn predicate(asked: Asked<'_>, alias: &str, (section, negate): (&str, bool), target: &mut Target) {
+fn predicate(input: Input<'_>, alias: &str, (section, negate): (&str, bool), target: &mut Target) {
     let name = format!("predicates.{alias}");
-    let java = asked.or(&format!("{name}.type"), "");
+    let java = input.or(&format!("{name}.type"), "");
     let short = java.strip_prefix(PREDICATE_PACKAGE).unwrap_or("");
     let Some((_, key, option)) = PREDICATES.iter().find(|(class, ..)| *class == short) else {
         return target.refuse(&format!("{name}.type"), "names no predicate that has a counterpart");
     };
     match *option {
         "" => target.flag(section, key, true, ""),
-        option => target.text(section, key, asked.or(&format!("{name}.{option}"), ""), ""),
+        option => target.text(section, key, input.or(&format!("{name}.{option}"), ""), ""),
     }
     if negate {
         target.flag(section, "negate", true, "");
