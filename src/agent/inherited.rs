@@ -11,7 +11,7 @@
 use super::Config;
 use super::supervise::PipelineError;
 use crate::continuity::checkpoint::{Checkpoint, FORMAT, State, Watched};
-use crate::kafka::{Late, LateQuestion, PartitionEnd, Seen, Topics};
+use crate::kafka::{Late, LateQuestion, PartitionEnd, ReadEnds, Topics};
 use crate::plans::SinkConfig;
 use crate::plans::keeper::Keeper;
 use std::collections::BTreeMap;
@@ -77,7 +77,7 @@ pub(super) async fn look(
     let began_ms: Vec<i64> = record.holds.iter().map(|hold| hold.opened_ms).collect();
     let before = state.watched.as_ref().filter(|watched| watched.run == record.run);
     let question = LateQuestion {
-        seen: before.map(|watched| seen(watched, &began_ms)),
+        read_ends: before.map(|watched| read_ends(watched, &began_ms)),
         began_ms,
         records_max: RECORDS_MAX,
         bytes_max: BYTES_MAX,
@@ -107,13 +107,13 @@ fn ends(watched: &Watched) -> Vec<(String, i32, i64)> {
 
 /// The knowledge of the process before: the ends that it read, and the number of holds up to its
 /// own. Its own hold is the first one after that reading, and covers the records that it produced.
-fn seen(watched: &Watched, began_ms: &[i64]) -> Seen {
+fn read_ends(watched: &Watched, began_ms: &[i64]) -> ReadEnds {
     let newest = (began_ms.partition_point(|began| *began < watched.at_ms) + 1).min(began_ms.len());
     let ends = ends(watched)
         .into_iter()
         .map(|(topic, partition, end)| ((topic, partition), end))
         .collect();
-    Seen { ends, newest }
+    ReadEnds { ends, newest }
 }
 
 /// Whether another process left a hold open. A hold that has run out since counts as well, because
@@ -130,14 +130,14 @@ mod tests {
     fn what_the_process_before_sent_is_of_its_own_hold() {
         let ends = [("t".to_owned(), vec![7, -1])].into();
         let watched = Watched { format: FORMAT, run: "a".to_owned(), at_ms: 150, ends };
-        let seen = |began: &[i64]| seen(&watched, began);
-        assert_eq!(seen(&[100, 151]).newest, 2, "it opened a hold after its look");
+        let ends = |began: &[i64]| read_ends(&watched, began);
+        assert_eq!(ends(&[100, 151]).newest, 2, "it opened a hold after its look");
         assert_eq!(
-            seen(&[100, 151, 160]).newest,
+            ends(&[100, 151, 160]).newest,
             2,
             "and another one later, whose records lie behind"
         );
-        assert_eq!(seen(&[100]).newest, 1, "it opened none");
-        assert_eq!(seen(&[100]).ends, [(("t".to_owned(), 0), 7)].into());
+        assert_eq!(ends(&[100]).newest, 1, "it opened none");
+        assert_eq!(ends(&[100]).ends, [(("t".to_owned(), 0), 7)].into());
     }
 }

@@ -41,8 +41,8 @@ pub struct LateQuestion {
     /// its first record of the first producer on: a late record before that is harmless, because everything that replaces
     /// it follows it.
     pub began_ms: Vec<i64>,
-    /// Where an earlier look stopped; none where there was none, and then the records' times say where to begin.
-    pub seen: Option<Seen>,
+    /// Where an earlier search stopped; none where there was none, and then the records' times say where to begin.
+    pub read_ends: Option<ReadEnds>,
     /// The most records to read in all partitions together.
     pub records_max: u64,
     /// The most bytes of keys and values to read in all partitions together.
@@ -51,10 +51,10 @@ pub struct LateQuestion {
     pub within: Duration,
 }
 
-/// What an earlier look has seen.
+/// How far an earlier search has read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
-    /// One past the last offset that it saw, by topic and partition; a partition that is missing is read from its start.
+pub struct ReadEnds {
+    /// One past the last offset that it read, by topic and partition; a partition that is missing is read from its start.
     pub ends: BTreeMap<(String, i32), i64>,
     /// How many of the question's producers began before the records behind it were produced, late ones excepted.
     pub newest: usize,
@@ -176,8 +176,8 @@ impl<'a> Search<'a> {
                 return Ok(self.out_of_time());
             }
             // The mock cluster does not look up offsets by time.
-            let span = match &self.question.seen {
-                Some(seen) => self.behind(seen, topic, *partition)?,
+            let span = match &self.question.read_ends {
+                Some(ends) => self.behind(ends, topic, *partition)?,
                 None if is_mock => self.whole(topic, *partition)?,
                 None => self.since(topic, *partition)?,
             };
@@ -229,11 +229,16 @@ impl<'a> Search<'a> {
     }
 
     /// What a partition holds behind an earlier look.
-    fn behind(&self, seen: &Seen, topic: &str, partition: i32) -> Result<Option<Span>, KafkaError> {
+    fn behind(
+        &self,
+        ends: &ReadEnds,
+        topic: &str,
+        partition: i32,
+    ) -> Result<Option<Span>, KafkaError> {
         let (first, end) = self.asker.watermarks(&self.reader, topic, partition, self.deadline)?;
         let from =
-            seen.ends.get(&(topic.to_owned(), partition)).map_or(first, |seen| first.max(*seen));
-        Ok((from < end).then_some(Span { from, end, newest: seen.newest }))
+            ends.ends.get(&(topic.to_owned(), partition)).map_or(first, |seen| first.max(*seen));
+        Ok((from < end).then_some(Span { from, end, newest: ends.newest }))
     }
 
     /// All that a partition holds; its records themselves say where the question's time begins.
@@ -346,7 +351,7 @@ mod tests {
         let within = Duration::from_secs(1);
         LateQuestion {
             began_ms: vec![150, 200],
-            seen: None,
+            read_ends: None,
             records_max: 100,
             bytes_max: 100,
             within,

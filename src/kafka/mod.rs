@@ -23,7 +23,7 @@ mod state;
 mod state_topic;
 mod statistics;
 mod topics;
-mod whole;
+mod topic_reader;
 
 pub use config::{
     Config, PropertyFault, QUEUE_RECORDS_MAX, TopicGroup, TopicRules, check_property, is_sensitive,
@@ -31,7 +31,7 @@ pub use config::{
 };
 pub use error::{FailureClass, KafkaError, Remedy, classify, is_of_topic};
 pub use follow::{Followed, Follower};
-pub use late::{Late, LateQuestion, LateUnknown, Seen};
+pub use late::{Late, LateQuestion, LateUnknown, ReadEnds};
 pub use login::Login;
 pub use partitions::PartitionEnd;
 pub use producer::{
@@ -41,8 +41,8 @@ pub use rdkafka::types::RDKafkaErrorCode;
 pub use state::{FileState, State, StateError};
 pub use state_topic::StateTopic;
 pub use statistics::Statistics;
+pub use topic_reader::{Entry, read_whole};
 pub use topics::{Cluster, Policy, TopicInfo, TopicSpec, Topics};
-pub use whole::{Entry, read_whole};
 
 /// The version of the librdkafka linked into this binary, as `2.12.1`.
 #[must_use]

@@ -14,7 +14,7 @@ use tokio::sync::mpsc::{Receiver, channel};
 use tokio::time::timeout;
 use wellspring::kafka::{
     Address, Config, Delivery, Failed, FailureClass, Followed, Follower, Headers, KafkaError, Late,
-    LateQuestion, LateUnknown, Login, PartitionEnd, Policy, Producer, RDKafkaErrorCode, Seen,
+    LateQuestion, LateUnknown, Login, PartitionEnd, Policy, Producer, RDKafkaErrorCode, ReadEnds,
     SendError, State, StateTopic, TopicSpec, Topics, classify,
 };
 use wellspring::ledger::{Generation, Ticket};
@@ -492,7 +492,7 @@ fn append(world: &World, partition: i32, times_ms: &[i64]) {
 fn question() -> LateQuestion {
     LateQuestion {
         began_ms: vec![1_500, 2_000],
-        seen: None,
+        read_ends: None,
         records_max: 1_000,
         bytes_max: 1 << 20,
         within: PATIENCE,
@@ -530,8 +530,8 @@ async fn a_second_look_reads_only_what_came_since() {
     append(&world, 0, &[1_000, 2_000, 1_400, 2_100]);
     let topics = Topics::new(&world.config);
     let behind = |offset| {
-        let seen = Seen { ends: [(("rows".to_owned(), 0), offset)].into(), newest: 2 };
-        LateQuestion { seen: Some(seen), records_max: 3, ..question() }
+        let ends = ReadEnds { ends: [(("rows".to_owned(), 0), offset)].into(), newest: 2 };
+        LateQuestion { read_ends: Some(ends), records_max: 3, ..question() }
     };
     let search =
         async |question| topics.late_records(&[("rows", 0)], question).await.expect("searched");
