@@ -48,7 +48,7 @@ const LONGER: &[(&str, usize, &str)] = &[
     ),
 ];
 
-/// Rooms that hold the rules by which data is lost or kept: no IO, no clock, no luck.
+/// Rooms that hold the rules by which data is lost or kept: no IO, no clock, no randomness.
 const PURE: &[&str] = &[
     "lsn",
     "secret",
@@ -67,7 +67,7 @@ const PURE: &[&str] = &[
 
 /// The places of pure rooms that ask a server, a file or a program.
 const IMPURE_PLACES: [&str; 4] =
-    ["src/encode/registry", "src/secret/read.rs", "src/secret/key.rs", "src/watch/look.rs"];
+    ["src/encode/registry", "src/secret/read.rs", "src/secret/key.rs", "src/watch/query.rs"];
 
 /// The pure room that also waits for nothing.
 const CORE: &str = "core";
@@ -425,14 +425,16 @@ fn rooms_import_only_from_rooms_to_their_left() {
 }
 
 #[test]
-fn pure_rooms_name_no_runtime_no_sockets_no_clock_and_no_luck() {
+fn pure_rooms_name_no_runtime_no_sockets_no_clock_and_no_random() {
     let mut faults = Vec::new();
     for source in sources().iter().filter(|s| s.is_pure()) {
         for ban in PURE_BANS.split(' ') {
             for at in source.words(ban) {
                 faults.push(source.fault(
                     at,
-                    &format!("`{ban}` in a pure room: let time, luck and IO come in as arguments"),
+                    &format!(
+                        "`{ban}` in a pure room: let time, randomness and IO come in as arguments"
+                    ),
                 ));
             }
         }

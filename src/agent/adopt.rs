@@ -13,7 +13,7 @@
 //! - An offset of an unfinished copy shows that rows are missing, and is refused.
 
 use super::Config;
-use super::consent::{ConsentError, Desk, consented, desk, idle, write};
+use super::consent::{CommandContext, ConsentError, connect, consented, idle, write};
 use crate::continuity::checkpoint::Checkpoint;
 use crate::lsn::Lsn;
 
@@ -70,7 +70,7 @@ pub struct Adopted {
 /// `NotAdopted` names what does not fit, `NoPublication` and `Missing` what is not there, and
 /// `InUse` the holder of the slot. Postgres and Kafka may refuse as well.
 pub async fn adopt(config: &Config, offset: Offset) -> Result<Adopted, ConsentError> {
-    let Desk { keeper, seen, .. } = desk(config).await?;
+    let CommandContext { keeper, seen, .. } = connect(config).await?;
     idle(config, &seen)?;
     if seen.state.record.is_some() {
         return refused(

@@ -6,7 +6,7 @@
 
 use super::Config;
 use super::consent;
-use super::open::{Seen, in_use};
+use super::open::{ServerState, in_use};
 use super::rehearse::{Captured, rehearse};
 use super::supervise::PipelineError;
 use crate::continuity::checkpoint::{Checkpoint, FORMAT, Intent};
@@ -56,7 +56,7 @@ pub(super) struct Start<'a> {
 /// creates the slot. Returns the first copy, if the mode has one.
 pub(super) async fn first_start(
     start: &mut Start<'_>,
-    seen: &Seen,
+    seen: &ServerState,
 ) -> Result<Option<FirstCopy>, PipelineError> {
     let (config, sql) = (start.config, start.sql);
     let facts = preflight::facts(sql).await?;
@@ -111,7 +111,7 @@ pub(super) async fn anew(
     start: &mut Start<'_>,
     server: &SystemIdentity,
     reason: &str,
-    seen: Seen,
+    seen: ServerState,
 ) -> Result<Option<FirstCopy>, PipelineError> {
     let config = start.config;
     if let Some(pid) = seen.slot().and_then(|slot| slot.active_pid) {
@@ -138,7 +138,7 @@ pub(super) async fn anew(
         start.keeper.write(&Checkpoint::intent_key(&config.slot), Some(intent.to_json())).await?;
         return Ok(copy);
     }
-    let seen = Seen::new(config, start.sql, start.replication, server, start.keeper).await?;
+    let seen = ServerState::new(config, start.sql, start.replication, server, start.keeper).await?;
     let from = seen.slot().and_then(|slot| slot.confirmed_flush_lsn).unwrap_or_default();
     let record = consent::consented(config, &seen, from, reason);
     tracing::warn!(reason, epoch, from = %record.accepted.last().map(|a| a.from).unwrap_or_default(), to = %from, "the pipeline begins again, because snapshot.mode allows it: changes in between are not published one by one");
@@ -148,7 +148,7 @@ pub(super) async fn anew(
 
 impl Start<'_> {
     /// Removes the records that an earlier pipeline of this name left about its copies.
-    async fn forget_copies(&self, seen: &Seen) -> Result<(), PipelineError> {
+    async fn forget_copies(&self, seen: &ServerState) -> Result<(), PipelineError> {
         for key in seen.state.copies(&self.config.slot) {
             self.keeper.write(&key, None).await?;
         }

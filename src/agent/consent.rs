@@ -5,7 +5,7 @@
 
 use super::Config;
 use super::begin::create_slot;
-use super::open::{Seen, recorded};
+use super::open::{ServerState, recorded};
 use super::supervise::PipelineError;
 use crate::continuity::checkpoint::{Accepted, Checkpoint, State};
 use crate::continuity::halted::{Author, Halted};
@@ -78,7 +78,7 @@ impl From<KeeperError> for ConsentError {
 
 /// The slot and the state, as `slot status` shows them.
 #[derive(Debug)]
-pub struct Look {
+pub struct SlotStatus {
     /// The row of the slot. `None` if there is no slot.
     pub slot: Option<SlotRow>,
     /// The newest checkpoint. `None` if there is none yet.
@@ -92,23 +92,23 @@ pub struct Look {
 }
 
 /// The connections of one command, and what it found at its beginning.
-pub(super) struct Desk {
+pub(super) struct CommandContext {
     pub sql: Sql,
     pub replication: Replication,
     pub keeper: Keeper,
-    pub seen: Seen,
+    pub seen: ServerState,
 }
 
-pub(super) async fn desk(config: &Config) -> Result<Desk, ConsentError> {
+pub(super) async fn connect(config: &Config) -> Result<CommandContext, ConsentError> {
     let keeper = Keeper::start(config.open_state().await?);
     let sql = Sql::connect(&config.postgres).await?;
     let mut replication = Replication::connect(&config.postgres).await?;
     let server = replication.identify_system().await?;
-    let seen = Seen::new(config, &sql, &mut replication, &server, &keeper).await?;
-    Ok(Desk { sql, replication, keeper, seen })
+    let seen = ServerState::new(config, &sql, &mut replication, &server, &keeper).await?;
+    Ok(CommandContext { sql, replication, keeper, seen })
 }
 
-pub(super) fn idle(config: &Config, seen: &Seen) -> Result<(), ConsentError> {
+pub(super) fn idle(config: &Config, seen: &ServerState) -> Result<(), ConsentError> {
     match seen.slot().and_then(|slot| slot.active_pid) {
         Some(pid) => Err(ConsentError::InUse { slot: config.slot.clone(), pid }),
         None => Ok(()),
@@ -123,7 +123,7 @@ fn standing(state: &State) -> Option<&Halted> {
 
 /// The halt that `slot accept` accepts: the halt that slot and state show now, or else a recorded
 /// halt that slot and state do not show. `None` if there is no halt.
-fn acceptable(seen: &Seen) -> Result<Option<Halt>, ConsentError> {
+fn acceptable(seen: &ServerState) -> Result<Option<Halt>, ConsentError> {
     if let Verdict::Halt(halt) = seen.judge() {
         let covering =
             standing(&seen.state).filter(|halted| halted.covers(&halt, seen.state.epoch()));
@@ -158,14 +158,14 @@ pub async fn retry(config: &Config) -> Result<Option<Halted>, ConsentError> {
 ///
 /// # Errors
 /// Either cannot be read.
-pub async fn status(config: &Config) -> Result<Look, ConsentError> {
-    let Desk { seen, .. } = desk(config).await?;
+pub async fn status(config: &Config) -> Result<SlotStatus, ConsentError> {
+    let CommandContext { seen, .. } = connect(config).await?;
     let halt = standing(&seen.state).cloned();
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let author = Author { run: String::new(), fingerprint: config.fingerprint.clone(), version };
     let foresight = seen.foresee(config, &author).await;
     let owed = seen.state.copy.owed().into_iter().map(|table| table.to_string()).collect();
-    Ok(Look { slot: seen.slot().cloned(), foresight, record: seen.state.record, halt, owed })
+    Ok(SlotStatus { slot: seen.slot().cloned(), foresight, record: seen.state.record, halt, owed })
 }
 
 /// Creates the slot and its checkpoint, for a pipeline that starts later from this point.
@@ -173,7 +173,7 @@ pub async fn status(config: &Config) -> Result<Look, ConsentError> {
 /// # Errors
 /// `Exists`, `NoPublication`, or the server refuses the slot.
 pub async fn create(config: &Config) -> Result<Checkpoint, ConsentError> {
-    let Desk { sql, mut replication, keeper, seen } = desk(config).await?;
+    let CommandContext { sql, mut replication, keeper, seen } = connect(config).await?;
     if seen.slot().is_some() {
         return Err(ConsentError::Exists { slot: config.slot.clone() });
     }
@@ -186,7 +186,7 @@ pub async fn create(config: &Config) -> Result<Checkpoint, ConsentError> {
     }
     create_slot(config, &sql, &mut replication).await?;
     let server = replication.identify_system().await?;
-    let seen = Seen::new(config, &sql, &mut replication, &server, &keeper).await?;
+    let seen = ServerState::new(config, &sql, &mut replication, &server, &keeper).await?;
     let from = seen.slot().and_then(|slot| slot.confirmed_flush_lsn).unwrap_or_default();
     let record = consented(config, &seen, from, "slot_created");
     write(&keeper, &record).await?;
@@ -198,7 +198,7 @@ pub async fn create(config: &Config) -> Result<Checkpoint, ConsentError> {
 /// # Errors
 /// `Missing`, `InUse`, or the server refuses to drop the slot.
 pub async fn drop_slot(config: &Config) -> Result<(), ConsentError> {
-    let Desk { mut replication, seen, .. } = desk(config).await?;
+    let CommandContext { mut replication, seen, .. } = connect(config).await?;
     if seen.slot().is_none() {
         return Err(ConsentError::Missing { slot: config.slot.clone() });
     }
@@ -218,7 +218,7 @@ pub async fn accept(
     config: &Config,
     range: Option<LsnRange>,
 ) -> Result<Option<Checkpoint>, ConsentError> {
-    let Desk { sql, mut replication, keeper, mut seen } = desk(config).await?;
+    let CommandContext { sql, mut replication, keeper, mut seen } = connect(config).await?;
     // Whoever streams from the slot is asked to stop only where there is something to accept.
     let Some(halt) = acceptable(&seen)? else { return Ok(None) };
     idle(config, &seen)?;
@@ -242,7 +242,7 @@ pub async fn accept(
         }
         create_slot(config, &sql, &mut replication).await?;
         let server = replication.identify_system().await?;
-        seen = Seen::new(config, &sql, &mut replication, &server, &keeper).await?;
+        seen = ServerState::new(config, &sql, &mut replication, &server, &keeper).await?;
     }
     let from = seen.slot().and_then(|slot| slot.confirmed_flush_lsn).unwrap_or_default();
     // A new slot begins behind the end that was found before it existed.
@@ -265,7 +265,12 @@ pub async fn accept(
 
 type Consent = (Reason, Option<LsnRange>);
 
-fn record_of(config: &Config, seen: &Seen, from: Lsn, (reason, range): Consent) -> Checkpoint {
+fn record_of(
+    config: &Config,
+    seen: &ServerState,
+    from: Lsn,
+    (reason, range): Consent,
+) -> Checkpoint {
     let mut record = consented(config, seen, from, reason.code());
     if let (Some(range), Some(last)) = (range, record.accepted.last_mut()) {
         (last.from, last.to) = (range.from, range.to);
@@ -275,7 +280,12 @@ fn record_of(config: &Config, seen: &Seen, from: Lsn, (reason, range): Consent) 
 
 /// Makes the checkpoint with which the stream goes on at `from`, whatever was before. The epoch
 /// rises, unless this is the first checkpoint.
-pub(super) fn consented(config: &Config, seen: &Seen, from: Lsn, reason: &str) -> Checkpoint {
+pub(super) fn consented(
+    config: &Config,
+    seen: &ServerState,
+    from: Lsn,
+    reason: &str,
+) -> Checkpoint {
     let was = seen.record(config, from, true);
     let first = seen.state.record.is_none();
     let at_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());

@@ -122,7 +122,7 @@ async fn prove(
     let watched = first_look(config, &sql).await;
     let mut replication = Replication::connect(&config.postgres).await?;
     let mut server = replication.identify_system().await?;
-    let mut seen = Seen::new(config, &sql, &mut replication, &server, keeper).await?;
+    let mut seen = ServerState::new(config, &sql, &mut replication, &server, keeper).await?;
     // A replica that waits for the slot learns of a halt here, without taking the slot.
     recorded::respect(config, author, &seen.state).await?;
     let (mut warnings, mut copy, mut looked_again) = (Vec::new(), None, false);
@@ -138,19 +138,20 @@ async fn prove(
             }
             if !std::mem::replace(&mut looked_again, true) {
                 server = replication.identify_system().await?;
-                seen = Seen::new(config, &sql, &mut replication, &server, keeper).await?;
+                seen = ServerState::new(config, &sql, &mut replication, &server, keeper).await?;
                 continue;
             }
         }
-        let mut desk = Start { config, sql: &sql, replication: &mut replication, keeper, troubles };
+        let mut start =
+            Start { config, sql: &sql, replication: &mut replication, keeper, troubles };
         match next {
             Next::Start => break,
-            Next::FirstStart => copy = first_start(&mut desk, &seen).await?,
-            Next::Anew(reason) => copy = anew(&mut desk, &server, reason, seen).await?,
+            Next::FirstStart => copy = first_start(&mut start, &seen).await?,
+            Next::Anew(reason) => copy = anew(&mut start, &server, reason, seen).await?,
             Next::Wait(detail) => return Err(waiting(detail)),
             Next::Halt(halt) => return Err(PipelineError::Halt(halt)),
         }
-        seen = Seen::new(config, &sql, &mut replication, &server, keeper).await?;
+        seen = ServerState::new(config, &sql, &mut replication, &server, keeper).await?;
     }
     failover(config, &mut replication, seen.slot.as_ref(), seen.observed.standby).await?;
     let timeout = replication.wal_sender_timeout().await?.unwrap_or(FREEZE_WITHOUT_TIMEOUT);
@@ -254,7 +255,7 @@ enum Next {
 }
 
 /// One reading of the state and the server, by which continuity is judged.
-pub struct Seen {
+pub struct ServerState {
     pub(crate) state: State,
     observed: Observed,
     slot: Option<SlotRow>,
@@ -262,7 +263,7 @@ pub struct Seen {
     captured: Vec<TableName>,
 }
 
-impl Seen {
+impl ServerState {
     /// Reads everything by which continuity is judged.
     ///
     /// # Errors
@@ -296,7 +297,7 @@ impl Seen {
         }
         let (database, standby) = database(sql).await?;
         let history = history(replication, server.timeline, state.record.as_ref()).await?;
-        let mut seen = Seen {
+        let mut seen = ServerState {
             state,
             observed: Observed {
                 system_id: server.system_id.to_string(),

@@ -36,7 +36,7 @@ const ERRORS_MAX: usize = 20;
 
 /// The least time between two versions of the status. A person reads it, and Prometheus scrapes no
 /// faster.
-const TELL_MS: i64 = 250;
+const UPDATE_MS: i64 = 250;
 
 /// A refused login counts as refused for this long, unless a record is taken meanwhile. librdkafka
 /// tries a login every ten seconds.
@@ -51,13 +51,13 @@ const BROKER_STALL_MS: i64 = 1_000;
 /// Keeps the status and the metrics, and what they are computed from.
 pub struct Reporter {
     metrics: Metrics,
-    tell: watch::Sender<Status>,
+    sender: watch::Sender<Status>,
     status: Status,
     trouble: Option<Trouble>,
     /// Warnings about the configuration and the state that hold for the life of the process.
     standing: Vec<String>,
     tables: BTreeMap<String, TableMetrics>,
-    told_ms: i64,
+    updated_ms: i64,
     /// When the last delivery report came, or nothing was in flight.
     answered_ms: i64,
     /// When brokers last refused our login. `None` once they have taken a record.
@@ -84,7 +84,7 @@ pub struct Reporter {
 impl Reporter {
     /// Makes the reporter of a process that has not connected yet.
     #[must_use]
-    pub fn new(config: &Config, metrics: Metrics, tell: watch::Sender<Status>) -> Self {
+    pub fn new(config: &Config, metrics: Metrics, sender: watch::Sender<Status>) -> Self {
         let sink = match &config.sink {
             SinkConfig::Kafka(_) => "kafka",
             SinkConfig::Stdout { .. } => "stdout",
@@ -107,12 +107,12 @@ impl Reporter {
         metrics.phase.set(Phase::Connecting.name());
         Reporter {
             metrics,
-            tell,
+            sender,
             status,
             trouble: None,
             standing: config.warnings.clone(),
             tables: BTreeMap::new(),
-            told_ms: 0,
+            updated_ms: 0,
             answered_ms: i64::MAX,
             login_refused_ms: None,
             opened_before: false,
@@ -188,7 +188,7 @@ impl Reporter {
             self.status.tables.entry(table.to_string()).or_insert(waiting);
         }
         self.trouble_over();
-        self.told_ms = 0;
+        self.updated_ms = 0;
     }
 
     /// Warns if the topic of the state is not proven to be compacted.
@@ -222,7 +222,7 @@ impl Reporter {
                 self.status.warnings.push(warning.clone());
             }
         }
-        self.told_ms = 0;
+        self.updated_ms = 0;
     }
 
     /// Reports the plan of one topic of a routed table, with its warnings.
@@ -235,7 +235,7 @@ impl Reporter {
                 self.status.warnings.push(warning.clone());
             }
         }
-        self.told_ms = 0;
+        self.updated_ms = 0;
     }
 
     /// Reports that trouble began or changed. `None` means that it ended.
@@ -265,7 +265,7 @@ impl Reporter {
             None => {}
         }
         self.trouble = trouble;
-        self.told_ms = 0;
+        self.updated_ms = 0;
     }
 
     /// Reports a failure by its meaning.
@@ -282,7 +282,7 @@ impl Reporter {
                 error!(reason = code, range, next, "halted: {}", halt.told());
                 self.metrics.failed(code);
                 self.remember(code, &halt.told(), &next);
-                self.told_ms = 0;
+                self.updated_ms = 0;
             }
         }
     }
@@ -330,7 +330,7 @@ impl Reporter {
             self.metrics.failed(code);
             self.remember(code, LOGIN_REFUSED, LOGIN_NEXT);
         }
-        self.told_ms = 0;
+        self.updated_ms = 0;
     }
 
     /// Whether this agent waits as a standby for the slot.
@@ -396,15 +396,15 @@ impl Reporter {
     }
 
     /// Has the next turn make the status anew, because a request from outside may change it.
-    pub fn asked(&mut self) {
-        self.told_ms = 0;
+    pub fn count_request(&mut self) {
+        self.updated_ms = 0;
     }
 
     /// Shows that the agent waits for Kafka before it has connected to Postgres.
     pub fn waiting(&mut self, now_ms: i64) {
         self.metrics.heartbeat.beat(now_ms);
         let Some(trouble) = &self.trouble else {
-            self.tell.send_replace(self.status.told());
+            self.sender.send_replace(self.status.told());
             return;
         };
         if self.status.reason != trouble.reason.code() {
@@ -414,11 +414,11 @@ impl Reporter {
         self.status.phase = Phase::Retrying;
         self.status.reason = trouble.reason.code().to_owned();
         (self.status.detail, self.status.next) = (trouble.detail.clone(), trouble.next.clone());
-        self.tell.send_replace(self.status.told());
+        self.sender.send_replace(self.status.told());
     }
 
-    /// Brings the metrics up to date, and the status at most every [`TELL_MS`].
-    pub fn tell(&mut self, core: &mut Core, now_ms: i64) {
+    /// Brings the metrics up to date, and the status at most every [`UPDATE_MS`].
+    pub fn update(&mut self, core: &mut Core, now_ms: i64) {
         self.metrics.heartbeat.beat(now_ms);
         for at in core.take_acknowledged() {
             let seconds = (now_ms * 1000 - at.unix_micros()) as f64 / 1e6;
@@ -426,10 +426,10 @@ impl Reporter {
             self.metrics.transactions.inc();
         }
         self.positions(core, now_ms * 1000);
-        if now_ms - self.told_ms < TELL_MS {
+        if now_ms - self.updated_ms < UPDATE_MS {
             return;
         }
-        self.told_ms = now_ms;
+        self.updated_ms = now_ms;
         if core.ledger().is_settled() {
             self.answered_ms = now_ms;
         }
@@ -470,7 +470,7 @@ impl Reporter {
         (self.status.phase, self.status.reason, self.status.detail, self.status.next) =
             (phase, reason, detail, next);
         // The value is kept for the next reader, even if nobody listens now.
-        self.tell.send_replace(self.status.told());
+        self.sender.send_replace(self.status.told());
     }
 
     fn phase(&self, core: &Core, now_ms: i64) -> PhaseReport {

@@ -47,12 +47,12 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(30);
 
 /// Spacing of the checks whether a halt is over. While something is copied, the row of the slot and
 /// the server's snapshot are read at this spacing, too.
-const LOOK: Duration = Duration::from_secs(5);
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Spacing of the readings of the slot's row while the stream runs and nothing is copied. Metrics
 /// about the server are no older than this. The row lies in shared memory, so that a reading is
 /// cheap.
-const SLOT_LOOK: Duration = Duration::from_secs(1);
+const SLOT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The longest time between two status updates. A third of wal_sender_timeout applies where that is
 /// shorter.
@@ -93,16 +93,16 @@ struct Live {
 
 mod act;
 mod arms;
-mod asked;
-mod beside;
+mod requests;
+mod backfill;
 mod clock;
 mod copying;
 mod detached;
 mod halts;
-mod heart;
-mod looking;
+mod heartbeat;
+mod checks;
 mod needs;
-mod noticed;
+mod server_notices;
 mod parts;
 mod proofs;
 mod reload;
@@ -113,7 +113,7 @@ mod signals;
 mod skip;
 mod start;
 mod load;
-mod tell;
+mod copy_notices;
 mod watched;
 mod standstill;
 
@@ -146,16 +146,16 @@ struct Tasks {
     planning: Option<PlanningTask>,
     ends: Option<JoinHandle<PartitionEnds>>,
     probing: Option<JoinHandle<Probe>>,
-    looking: Option<JoinHandle<CheckResult>>,
+    checking: Option<JoinHandle<CheckResult>>,
     closing: Option<JoinHandle<()>>,
     holding: Option<copying::Holding>,
     journalling: Option<JoinHandle<(usize, Result<(), KeeperError>)>>,
-    chunk: Option<JoinHandle<beside::Answered>>,
-    recording: Option<JoinHandle<beside::Recorded>>,
+    chunk: Option<JoinHandle<backfill::Answered>>,
+    recording: Option<JoinHandle<backfill::Recorded>>,
     reloading: Option<JoinHandle<reload::Reloaded>>,
     skipping: Option<JoinHandle<skip::Consented>>,
     halting: Option<JoinHandle<Option<Halted>>>,
-    glancing: Option<JoinHandle<Option<PgSnapshot>>>,
+    reading_snapshot: Option<JoinHandle<Option<PgSnapshot>>>,
 }
 
 enum Probe {
@@ -192,9 +192,9 @@ enum Happened {
     Planned(Box<(Place, Planning)>),
     Ends(PartitionEnds),
     StdoutEnded(StdoutError),
-    Answered(Box<beside::Answered>),
-    Recorded(beside::Recorded),
-    Glanced(Option<PgSnapshot>),
+    Answered(Box<backfill::Answered>),
+    Recorded(backfill::Recorded),
+    SnapshotRead(Option<PgSnapshot>),
     Reloaded(Box<reload::Reloaded>),
     Skipped(Box<skip::Consented>),
     HaltRecorded(Option<Box<Halted>>),
@@ -202,7 +202,7 @@ enum Happened {
     Checked(CheckResult),
     Worker(WorkerEvent),
     Standstill(crate::snapshot::temporary::StandstillEvent),
-    Heard(crate::kafka::Followed),
+    Signals(crate::kafka::Followed),
     SnapshotEnded(Option<PgError>),
     Journalled(usize, Result<(), KeeperError>),
     Trouble(Option<Trouble>),
@@ -260,7 +260,7 @@ impl Runner {
             .into_iter()
             .chain(piece)
             .fold(copying::next_tick(core, copying.as_ref()), std::cmp::min);
-        let timer = Duration::from_micros(tick.since(now()).max(1000)).min(checks.heart.rest());
+        let timer = Duration::from_micros(tick.since(now()).max(1000)).min(checks.heartbeat.rest());
         let (mut sentinel, mut stream) = (None, None);
         if let Some(live) = live {
             sentinel = Some(&live.sql);
@@ -284,17 +284,17 @@ impl Runner {
             reloaded = joined(&mut tasks.reloading) => Happened::Reloaded(Box::new(reloaded)),
             skipped = joined(&mut tasks.skipping) => Happened::Skipped(Box::new(skipped)),
             halted = joined(&mut tasks.halting) => Happened::HaltRecorded(halted.map(Box::new)),
-            glanced = joined(&mut tasks.glancing) => Happened::Glanced(glanced),
+            snapshot = joined(&mut tasks.reading_snapshot) => Happened::SnapshotRead(snapshot),
             recorded = joined(&mut tasks.recording) => Happened::Recorded(recorded),
             probe = joined(&mut tasks.probing) => Happened::Probed(probe),
-            look = joined(&mut tasks.looking) => Happened::Checked(look),
+            result = joined(&mut tasks.checking) => Happened::Checked(result),
             Some(trouble) = troubled.recv() => Happened::Trouble(trouble),
             () = doubts.changed() => Happened::Proofs,
             journalled = joined(&mut tasks.journalling) => Happened::Journalled(journalled.0, journalled.1),
             ended = copying::ended(&mut tasks.holding) => Happened::SnapshotEnded(ended),
             () = ended(sentinel), if tasks.probing.is_none() => Happened::SentinelEnded,
             () = tokio::time::sleep(timer) => Happened::Timer,
-            Some(heard) = signals::heard(signal_follower.as_mut()) => Happened::Heard(heard),
+            Some(followed) = signals::next(signal_follower.as_mut()) => Happened::Signals(followed),
             Some(told) = copying::next_event(copying.as_mut()), if may_take => Happened::Worker(told),
             Some(told) = standstill::next_event(reading.as_mut()), if may_read_standstill => Happened::Standstill(told),
             read = io(stream, may_read, unsent) => read,
@@ -363,7 +363,7 @@ impl Runner {
     fn handle(&mut self, happened: Happened) {
         match happened {
             Happened::Stop => self.apply(Event::Stop),
-            Happened::Request(asked) => self.asked(asked),
+            Happened::Request(request) => self.on_request(request),
             Happened::Reports => self.reports(),
             Happened::Opened(opening) => self.opened(*opening),
             Happened::Written(Ok(())) => {
@@ -390,8 +390,8 @@ impl Runner {
             Happened::Reloaded(reloaded) => self.reloaded(*reloaded),
             Happened::HaltRecorded(halted) => self.halt_written(halted.as_deref()),
             Happened::Skipped(consented) => self.skip_recorded(*consented),
-            Happened::Glanced(snapshot) => {
-                snapshot.iter().for_each(|snapshot| self.backfills.copies.look(snapshot))
+            Happened::SnapshotRead(snapshot) => {
+                snapshot.iter().for_each(|snapshot| self.backfills.copies.on_snapshot(snapshot))
             }
             Happened::Recorded(recorded) => self.windows_recorded(recorded),
             Happened::Probed(Probe::Sentinel(sql)) => {
@@ -416,10 +416,10 @@ impl Runner {
                 }
             }
             Happened::Probed(Probe::Gone(error)) => self.broke(error),
-            Happened::Checked(look) => self.looked(look),
+            Happened::Checked(result) => self.on_check(result),
             Happened::Worker(told) => self.on_worker_event(told),
             Happened::Standstill(told) => self.on_standstill_event(told),
-            Happened::Heard(followed) => self.heard(followed),
+            Happened::Signals(followed) => self.on_signals(followed),
             Happened::SnapshotEnded(error) => self.snapshot_ended(error),
             Happened::Journalled(table, outcome) => self.journalled(table, outcome),
             Happened::Trouble(trouble) => self.reporter.trouble(trouble),
@@ -433,7 +433,7 @@ impl Runner {
                 self.beat();
                 self.windows_tick();
                 self.ensure_sink();
-                self.look_around();
+                self.start_checks();
             }
         }
     }
@@ -448,7 +448,7 @@ impl Runner {
         self.reporter.received(bytes);
         self.reporter.lap(Spent::Other);
         self.work();
-        self.noticed();
+        self.on_server_notices();
         self.reporter.lap(Spent::Working);
         let behind = self.live.as_ref().map_or(0, |live| live.behind);
         if let Some(pause) = pace::gather(bytes, waited, behind) {

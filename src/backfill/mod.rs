@@ -9,15 +9,15 @@
 //! table whose copy has begun. If no copy runs, the row path pays for a search in an empty list.
 
 pub mod notices;
-mod asked;
+mod results;
 mod left;
 mod progress;
 mod repair;
 mod row;
 mod shape;
 mod signals;
-mod tell;
-mod touch;
+mod news;
+mod keys;
 mod waits;
 mod standstill;
 
@@ -40,7 +40,7 @@ use crate::snapshot::throttle::Share;
 use crate::snapshot::visibility::{FullXid, PgSnapshot, Unseen};
 use crate::snapshot::window::{Journal, Windows};
 use crate::table::TableName;
-use notices::{About, Data, News, Teller};
+use notices::{About, Data, News, NewsBuffer};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
@@ -203,16 +203,16 @@ pub struct Copies {
     /// Share of the time that chunks may take, and the moment until which they rest.
     share: Share,
     rests_until: Moment,
-    teller: Teller,
+    news: NewsBuffer,
     /// True if copies have begun and the notice `STARTED` is not made yet.
     starting: bool,
     repaired: Vec<String>,
 }
 
 impl Copies {
-    /// An empty set of copies. `told` is true if somebody wants notices of them.
+    /// An empty set of copies. `notices` is true if somebody wants notices of them.
     #[must_use]
-    pub fn new(slot_name: &str, told: bool) -> Self {
+    pub fn new(slot_name: &str, notices: bool) -> Self {
         Copies {
             list: Vec::new(),
             watched: Vec::new(),
@@ -233,7 +233,7 @@ impl Copies {
             totals: WindowTotals::default(),
             share: Share::FREE,
             rests_until: Moment::default(),
-            teller: Teller::new(told),
+            news: NewsBuffer::new(notices),
             starting: false,
             repaired: Vec::new(),
         }
@@ -251,7 +251,7 @@ impl Copies {
     ) {
         (self.serial, self.epoch) = (record.term << 40, record.epoch);
         if !first {
-            return self.unseen.look(snapshot);
+            return self.unseen.on_snapshot(snapshot);
         }
         let pending: Vec<FullXid> = record.pending_xids.iter().map(|xid| FullXid(*xid)).collect();
         self.unseen = Unseen::resume(&pending, record.pending_upto.map(FullXid), snapshot);
@@ -331,7 +331,7 @@ impl Copies {
             self.forget(|other| other != name);
         }
         let journal = Journal { fresh: fresh || was_fresh, ..Journal::default() };
-        self.push(table, Window { journal, ..asked_for(filter, now_ms) }, reply);
+        self.push(table, Window { journal, ..requested(filter, now_ms) }, reply);
         owed.into_iter().for_each(|epoch| self.owe(&name, epoch));
     }
 
@@ -499,7 +499,7 @@ impl Copy {
 }
 
 /// The record of a copy that was just requested: no survey yet, nothing delivered.
-fn asked_for(filter: Option<String>, asked_ms: i64) -> Window {
+fn requested(filter: Option<String>, asked_ms: i64) -> Window {
     Window {
         format: FORMAT,
         relation: Oid(0),

@@ -33,7 +33,7 @@ impl Copies {
     /// Removes and returns the news.
     pub fn take_news(&mut self) -> Vec<News> {
         self.tell_start();
-        self.teller.take()
+        self.news.take()
     }
 
     fn tell_start(&mut self) {
@@ -45,13 +45,13 @@ impl Copies {
     /// Makes one notice for all copies under way, such as `STARTED`, `PAUSED` or `RESUMED`.
     pub(super) fn tell_all(&mut self, kind: &'static str) {
         if self.list.iter().any(goes) {
-            self.tell(kind, |tables| vec![("data_collections", tables)]);
+            self.note(kind, |tables| vec![("data_collections", tables)]);
         }
     }
 
     /// Makes the notice that copies are about to end early: those of these tables, or all of them.
     pub(super) fn tell_aborted(&mut self, tables: Option<&[String]>) {
-        self.tell("ABORTED", |_| {
+        self.note("ABORTED", |_| {
             let listed = tables.map(|tables| notices::list(tables.iter().map(String::as_str)));
             listed.map(|tables| ("data_collections", tables)).into_iter().collect()
         });
@@ -61,7 +61,7 @@ impl Copies {
     pub(super) fn tell_read(&mut self, at: usize, last: &RowKey) {
         let Some(name) = self.list.get(at).map(|copy| copy.name.clone()) else { return };
         let last: Vec<&str> = last.parts().map(|part| part.unwrap_or("<null>")).collect();
-        self.tell("IN_PROGRESS", |tables| {
+        self.note("IN_PROGRESS", |tables| {
             vec![
                 ("data_collections", tables),
                 ("current_collection_in_progress", name),
@@ -76,7 +76,7 @@ impl Copies {
         let Some(copy) = self.list.get(at) else { return };
         let (name, rows) = (copy.name.clone(), copy.window.journal.rows);
         let goes = goes(copy);
-        self.tell("TABLE_SCAN_COMPLETED", |tables| {
+        self.note("TABLE_SCAN_COMPLETED", |tables| {
             let others = Some(tables).filter(|tables| !tables.is_empty());
             let tables =
                 if goes { others } else { others.map(|tables| format!("{name},{tables}")) };
@@ -92,14 +92,14 @@ impl Copies {
     /// Makes the notice `COMPLETED`, if no other copy is under way.
     pub(super) fn tell_if_over(&mut self, at: usize) {
         if !self.list.iter().enumerate().any(|(other, copy)| other != at && goes(copy)) {
-            self.tell("COMPLETED", |_| Vec::new());
+            self.note("COMPLETED", |_| Vec::new());
         }
     }
 
-    fn tell(&mut self, kind: &'static str, data: impl FnOnce(String) -> Data) {
+    fn note(&mut self, kind: &'static str, data: impl FnOnce(String) -> Data) {
         self.tell_start();
-        let Copies { list, teller, .. } = self;
-        teller.tell(|| {
+        let Copies { list, news, .. } = self;
+        news.note(|| {
             let names = list.iter().filter(|copy| goes(copy)).map(|copy| copy.name.as_str());
             let names = notices::list(names);
             let signal = list.iter().find_map(|copy| copy.window.correlation.clone());

@@ -1,6 +1,6 @@
 //! Notices of copies: Debezium's notifications, which go to a topic, to the log, or to both.
 //!
-//! Copies note news in a [`Teller`]. [`Notices`] makes a notice of each, keeps it until it is
+//! Copies note news in a [`NewsBuffer`]. [`Notices`] makes a notice of each, keeps it until it is
 //! delivered, and sends it again if its producer was lost. A notice confirms no position, and no
 //! copy waits for it. Notices that are not delivered when the process ends are lost. Keys of rows
 //! go to the topic and never to the log.
@@ -77,20 +77,20 @@ pub struct News {
 
 /// Collects news of copies. If notices are off, it does not even build the news.
 #[derive(Debug, Default)]
-pub struct Teller {
+pub struct NewsBuffer {
     on: bool,
     news: Vec<News>,
 }
 
-impl Teller {
+impl NewsBuffer {
     /// An empty collection. `on` is true if notices are wanted.
     #[must_use]
     pub fn new(on: bool) -> Self {
-        Teller { on, news: Vec::new() }
+        NewsBuffer { on, news: Vec::new() }
     }
 
     /// Adds one piece of news, if notices are wanted.
-    pub fn tell(&mut self, news: impl FnOnce() -> News) {
+    pub fn note(&mut self, news: impl FnOnce() -> News) {
         if self.on {
             self.news.push(news());
         }
@@ -268,8 +268,8 @@ mod tests {
 
     #[test]
     fn nothing_is_made_for_nobody() {
-        let mut teller = Teller::new(false);
-        teller.tell(|| unreachable!("nobody wants to know"));
-        assert_eq!(teller.take(), []);
+        let mut news = NewsBuffer::new(false);
+        news.note(|| unreachable!("nobody wants to know"));
+        assert_eq!(news.take(), []);
     }
 }

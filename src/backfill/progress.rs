@@ -177,7 +177,7 @@ mod tests {
         assert_eq!(copies.totals().held_us, [70, 0]);
         assert!(matches!(copies.next_task(1000), Some(Task::Begin { .. })));
         assert_eq!(
-            copies.list[0].windows.as_ref().and_then(|windows| windows.asked_for().cloned()),
+            copies.list[0].windows.as_ref().and_then(|windows| windows.requested().cloned()),
             Some(What::Beyond(None))
         );
     }

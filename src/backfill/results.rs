@@ -4,7 +4,7 @@ use super::left::queried;
 use super::shape::{key_names, same_shape};
 use super::{
     BACKOFF_MIN, Copies, Copy, HOLD, HOLD_LAST, Known, QUICK, ROWS_MAX, SLOW, Shape, Stage,
-    TRY_SPACING, Task, touch,
+    TRY_SPACING, Task, keys,
 };
 use crate::continuity::Granted;
 use crate::continuity::checkpoint::Published;
@@ -57,13 +57,13 @@ impl Copies {
 
     /// Takes a snapshot of the server. It was taken after everything that was sent when it was
     /// requested.
-    pub fn look(&mut self, snapshot: &PgSnapshot) {
-        self.unseen.look(snapshot);
+    pub fn on_snapshot(&mut self, snapshot: &PgSnapshot) {
+        self.unseen.on_snapshot(snapshot);
     }
 
     /// True if a snapshot could show that a sent transaction has ended.
     #[must_use]
-    pub fn wants_look(&self) -> bool {
+    pub fn wants_snapshot(&self) -> bool {
         let (exact, upto) = self.unseen.parts();
         !exact.is_empty() || upto.is_some()
     }
@@ -118,7 +118,7 @@ impl Copies {
                     if let Some(windows) = &mut copy.windows
                         && let Next::Read(what) = windows.next()
                     {
-                        windows.asked(what, hold);
+                        windows.request(what, hold);
                         copy.began = now;
                         return Some(Task::Begin { id, table });
                     }
@@ -132,7 +132,7 @@ impl Copies {
     /// Takes the result of [`Task::Survey`].
     pub fn surveyed(&mut self, id: u64, survey: Survey) {
         let Some(at) = self.place(id) else { return };
-        self.unseen.look(&survey.snapshot);
+        self.unseen.on_snapshot(&survey.snapshot);
         let Some(copy) = self.list.get_mut(at) else { return };
         copy.standby = survey.standby;
         if self.queried.contains(&copy.name) {
@@ -230,7 +230,7 @@ impl Copies {
         table: Option<CopyTable>,
     ) -> Option<Task> {
         let at = self.place(id)?;
-        self.unseen.look(&snapshot);
+        self.unseen.on_snapshot(&snapshot);
         self.held = None;
         let now = self.now;
         let copy = self.list.get_mut(at)?;
@@ -240,7 +240,7 @@ impl Copies {
             self.altered(at, table);
             return None;
         }
-        let what = windows.asked_for().cloned()?;
+        let what = windows.requested().cloned()?;
         match windows.snapshot(snapshot) {
             Ok(()) => {
                 (copy.backoff, copy.waits, copy.unseen) = (BACKOFF_MIN, String::new(), false);
@@ -299,7 +299,7 @@ impl Copies {
         let Some(active) = &known.active else { return };
         let columns = known.table.columns.len();
         let shape = Rc::new(Shape { active: active.clone(), columns, upto: chunk.insert_lsn });
-        let rows = match touch::rows(chunk, &shape, &known.places, &mut CopyRow::default()) {
+        let rows = match keys::rows(chunk, &shape, &known.places, &mut CopyRow::default()) {
             Ok(rows) => rows,
             Err(detail) => {
                 let next = "report it: the server sent what it should not";

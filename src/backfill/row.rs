@@ -1,6 +1,6 @@
 //! What the row path asks of the copies before a change, and what it reports after sending.
 
-use super::{Copies, Copy, Held, Stage, tell, touch};
+use super::{Copies, Copy, Held, Stage, keys, news};
 use crate::change::{Context, RelationSlot, Row};
 use crate::continuity::Refused;
 use crate::lsn::{Lsn, Xid};
@@ -28,7 +28,7 @@ impl Copies {
             return Before::Nothing;
         };
         let xid = self.unseen.widen(context.xid.unwrap_or_default());
-        let answer = touch::ask(windows, xid, context.position.commit, &active.plan, row);
+        let answer = keys::ask(windows, xid, context.position.commit, &active.plan, row);
         if matches!(answer, Before::Hold) {
             self.held.get_or_insert(self.now);
         }
@@ -133,7 +133,7 @@ impl Copies {
         if let Some(reply) = at.reply.take() {
             reply.send(Err(Refused::Faulty(format!("{detail}: {next}"))));
         }
-        let status = tell::status_of(&left);
+        let status = news::status_of(&left);
         at.stage = Stage::Failed(left);
         self.held = None;
         self.tell_scanned(copy, status);
@@ -202,7 +202,7 @@ mod tests {
         copies.written(&copies.unwritten());
         let mut windows = Windows::resume(Journal::default(), Vec::new());
         for key in ["a", "b"] {
-            windows.asked(What::Beyond(None), false);
+            windows.request(What::Beyond(None), false);
             windows.snapshot("10:10:".parse().unwrap()).unwrap();
             let row = (RowKey::new([Some(key.as_bytes())]).unwrap(), held());
             windows.read(Lsn::new(100), vec![row], 1, true);

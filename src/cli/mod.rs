@@ -5,7 +5,6 @@
 //! a file here, and the work is done in the rooms.
 
 mod adopt;
-mod ask;
 mod check;
 mod demo;
 mod exit;
@@ -14,6 +13,7 @@ mod logging;
 mod notify;
 mod progress;
 mod remove;
+mod request;
 mod run;
 mod running;
 mod slot;
@@ -218,21 +218,24 @@ fn answer(arguments: Arguments) -> Result<Code, Failure> {
             Ok(Code::Done)
         }
         Some(Command::Snapshot { tables, filter, cancel }) => {
-            let ask = if cancel {
-                ask::Ask::CancelSnapshot
+            let request = if cancel {
+                request::Request::CancelSnapshot
             } else {
-                ask::Ask::Snapshot { tables, filter }
+                request::Request::Snapshot { tables, filter }
             };
-            ask::run(&load(file)?.checked, &ask)
+            request::run(&load(file)?.checked, &request)
         }
-        Some(Command::Pause) => ask::run(&load(file)?.checked, &ask::Ask::Pause),
-        Some(Command::Resume) => ask::run(&load(file)?.checked, &ask::Ask::Resume),
+        Some(Command::Pause) => request::run(&load(file)?.checked, &request::Request::Pause),
+        Some(Command::Resume) => request::run(&load(file)?.checked, &request::Request::Resume),
         Some(Command::Skip { table, commit, ordinal, why, by }) => {
             let at = crate::change::Position { commit, ordinal };
             let by = by.or_else(|| std::env::var("USER").ok()).unwrap_or_default();
-            ask::run(&load(file)?.checked, &ask::Ask::Skip(Consent { table, at, by, why }))
+            request::run(
+                &load(file)?.checked,
+                &request::Request::Skip(Consent { table, at, by, why }),
+            )
         }
-        Some(Command::Reload) => ask::run(&load(file)?.checked, &ask::Ask::Reload),
+        Some(Command::Reload) => request::run(&load(file)?.checked, &request::Request::Reload),
         Some(Command::Config(ConfigCommand::Reference)) => Ok(printed(&config::reference_page())),
         Some(Command::Config(ConfigCommand::Schema)) => Ok(printed(&config::json_schema())),
         Some(Command::Retry) => slot::retry(&load(file)?.checked),

@@ -17,7 +17,7 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// A request to the running agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Ask {
+pub(super) enum Request {
     Snapshot { tables: Vec<String>, filter: Option<String> },
     CancelSnapshot,
     Pause,
@@ -26,21 +26,21 @@ pub(super) enum Ask {
     Skip(Consent),
 }
 
-impl Ask {
+impl Request {
     fn path(&self) -> &'static str {
         match self {
-            Ask::Snapshot { .. } => "/snapshot",
-            Ask::CancelSnapshot => "/snapshot/cancel",
-            Ask::Pause => "/pause",
-            Ask::Resume => "/resume",
-            Ask::Reload => "/reload",
-            Ask::Skip(_) => "/skip",
+            Request::Snapshot { .. } => "/snapshot",
+            Request::CancelSnapshot => "/snapshot/cancel",
+            Request::Pause => "/pause",
+            Request::Resume => "/resume",
+            Request::Reload => "/reload",
+            Request::Skip(_) => "/skip",
         }
     }
 }
 
 /// Sends a request to the agent that runs with the same configuration, and prints its answer.
-pub(super) fn run(checked: &Checked, ask: &Ask) -> Result<Code, Failure> {
+pub(super) fn run(checked: &Checked, request: &Request) -> Result<Code, Failure> {
     let refused = |primary: &str, hint: &str| Failure {
         code: Code::Config,
         primary: primary.to_owned(),
@@ -60,7 +60,7 @@ pub(super) fn run(checked: &Checked, ask: &Ask) -> Result<Code, Failure> {
             hint,
         ));
     };
-    let answer = block_on(send(reachable(address), token, ask))??;
+    let answer = block_on(send(reachable(address), token, request))??;
     print(&answer);
     Ok(Code::Done)
 }
@@ -75,7 +75,7 @@ pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-async fn send(address: SocketAddr, token: &Source, ask: &Ask) -> Result<String, Failure> {
+async fn send(address: SocketAddr, token: &Source, request: &Request) -> Result<String, Failure> {
     let failed = |error: &dyn std::error::Error, hint: &str| Failure::of(Code::Failed, error, hint);
     // A proxy that the environment names must not see the token.
     let client = reqwest::Client::builder()
@@ -85,18 +85,18 @@ async fn send(address: SocketAddr, token: &Source, ask: &Ask) -> Result<String, 
         .map_err(|e| failed(&e, ""))?;
     let token = crate::secret::fetch(token).await.map_err(|error| failed(&error, ""))?;
     let token = crate::secret::Token::of(&token, Duration::ZERO).secret;
-    let mut request =
-        client.post(format!("http://{address}{}", ask.path())).bearer_auth(token.reveal());
-    if let Ask::Snapshot { tables, filter } = ask {
-        request = request.json(&serde_json::json!({ "tables": tables, "where": filter }));
+    let mut post =
+        client.post(format!("http://{address}{}", request.path())).bearer_auth(token.reveal());
+    if let Request::Snapshot { tables, filter } = request {
+        post = post.json(&serde_json::json!({ "tables": tables, "where": filter }));
     }
-    if let Ask::Skip(Consent { table, at, by, why }) = ask {
+    if let Request::Skip(Consent { table, at, by, why }) = request {
         let (commit, ordinal) = (at.commit.to_string(), at.ordinal);
         let body = serde_json::json!({ "table": table, "commit": commit, "ordinal": ordinal, "by": by, "why": why });
-        request = request.json(&body);
+        post = post.json(&body);
     }
     let away = "is the agent running, and under this configuration?";
-    let mut response = request.send().await.map_err(|error| Failure {
+    let mut response = post.send().await.map_err(|error| Failure {
         primary: format!("the agent at {address} cannot be reached"),
         ..failed(&error, away)
     })?;

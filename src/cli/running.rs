@@ -1,7 +1,7 @@
 //! Asks the agent that runs under this configuration what it says of itself. Nothing is changed,
 //! and no token is needed.
 
-use super::ask::reachable;
+use super::request::reachable;
 use crate::config::Checked;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -2,7 +2,7 @@
 
 use super::running::Running;
 use super::{Code, Failure, block_on, logging, print, running};
-use crate::agent::consent::{self, Look};
+use crate::agent::consent::{self, SlotStatus};
 use crate::config::Checked;
 use crate::continuity::checkpoint::Checkpoint;
 use crate::continuity::{Foresight, LsnRange, Verdict};
@@ -48,11 +48,11 @@ pub(super) fn run(checked: &Checked, command: &Command) -> Result<Code, Failure>
     block_on(async {
         match command {
             Command::Status { json } => {
-                let look = consent::status(&config).await?;
+                let status = consent::status(&config).await?;
                 let agent = running::ask(checked).await;
                 let shown = if *json { as_json } else { as_text };
-                print(&shown(&checked.slot, &look, agent.as_ref()));
-                Ok(match (&look.foresight, &look.halt) {
+                print(&shown(&checked.slot, &status, agent.as_ref()));
+                Ok(match (&status.foresight, &status.halt) {
                     (Foresight::Halts(_), _) | (_, Some(_)) => Code::Continuity,
                     _ => Code::Done,
                 })
@@ -63,8 +63,8 @@ pub(super) fn run(checked: &Checked, command: &Command) -> Result<Code, Failure>
                 Ok(Code::Done)
             }
             Command::Drop { yes: false } => {
-                let look = consent::status(&config).await?;
-                print(&as_text(&checked.slot, &look, None));
+                let status = consent::status(&config).await?;
+                print(&as_text(&checked.slot, &status, None));
                 let slot = &checked.slot;
                 print(&format!("slot `{slot}` is not dropped: `wellspring slot drop --yes` does"));
                 Ok(Code::Done)
@@ -128,14 +128,14 @@ pub(super) fn retry(checked: &Checked) -> Result<Code, Failure> {
     })?
 }
 
-fn as_text(name: &str, look: &Look, agent: Option<&Running>) -> String {
+fn as_text(name: &str, status: &SlotStatus, agent: Option<&Running>) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: String| {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{name:20} {value}");
     };
     line("slot", name.to_owned());
-    match &look.slot {
+    match &status.slot {
         None => line("", "does not exist".to_owned()),
         Some(row) => {
             let lsn = |lsn: Option<Lsn>| lsn.map_or_else(|| "-".to_owned(), |lsn| lsn.to_string());
@@ -160,7 +160,7 @@ fn as_text(name: &str, look: &Look, agent: Option<&Running>) -> String {
             }
         }
     }
-    match &look.record {
+    match &status.record {
         None => line("record", "none".to_owned()),
         Some(record) => {
             line("record", format!("term {}, epoch {}", record.term, record.epoch));
@@ -184,12 +184,12 @@ fn as_text(name: &str, look: &Look, agent: Option<&Running>) -> String {
             }
         }
     }
-    let (verdict, detail, next) = said(&look.foresight);
+    let (verdict, detail, next) = said(&status.foresight);
     line("verdict", verdict.to_owned());
     if !detail.is_empty() {
         line("  because", detail);
     }
-    if let Foresight::Halts(halt) = &look.foresight
+    if let Foresight::Halts(halt) = &status.foresight
         && let Some(range) = halt.range
     {
         line("  in doubt", format!("{} to {}", range.from, range.to));
@@ -197,7 +197,7 @@ fn as_text(name: &str, look: &Look, agent: Option<&Running>) -> String {
     if !next.is_empty() {
         line("  next", next.to_owned());
     }
-    if let Some(halted) = &look.halt {
+    if let Some(halted) = &status.halt {
         line("recorded halt", halted.reason.code().to_owned());
         line("  because", halted.halt().told());
         if let Some(range) = halted.range {
@@ -250,13 +250,13 @@ fn verdict_said(verdict: &Verdict) -> (&'static str, String, String) {
     }
 }
 
-fn as_json(name: &str, look: &Look, agent: Option<&Running>) -> String {
-    let (verdict, detail, next) = said(&look.foresight);
-    let range = match &look.foresight {
+fn as_json(name: &str, status: &SlotStatus, agent: Option<&Running>) -> String {
+    let (verdict, detail, next) = said(&status.foresight);
+    let range = match &status.foresight {
         Foresight::Halts(halt) => halt.range,
         _ => None,
     };
-    let slot = look.slot.as_ref().map(|row| {
+    let slot = status.slot.as_ref().map(|row| {
         serde_json::json!({
             "active_pid": row.active_pid,
             "confirmed_flush_lsn": row.confirmed_flush_lsn,
@@ -269,8 +269,8 @@ fn as_json(name: &str, look: &Look, agent: Option<&Running>) -> String {
         })
     });
     let whole = serde_json::json!({
-        "name": name, "slot": slot, "record": look.record,
-        "verdict": verdict, "detail": detail, "range": range, "next": next, "halt": look.halt, "agent": agent,
+        "name": name, "slot": slot, "record": status.record,
+        "verdict": verdict, "detail": detail, "range": range, "next": next, "halt": status.halt, "agent": agent,
     });
     format!("{whole:#}")
 }

@@ -12,7 +12,7 @@ mod rows;
 use readers::Reader;
 use rows::InHand;
 
-use crate::backfill::notices::{self, About, News, Teller};
+use crate::backfill::notices::{self, About, News, NewsBuffer};
 use crate::change::RelationShape;
 use crate::core::{Core, Moment, SECOND};
 use crate::encode::{Encoder, Router};
@@ -152,7 +152,7 @@ pub struct Copying {
     lost: usize,
     waits: bool,
     began: Moment,
-    teller: Teller,
+    news: NewsBuffer,
 }
 
 impl Copying {
@@ -197,7 +197,7 @@ impl Copying {
             lost: 0,
             waits: false,
             began: now,
-            teller: Teller::new(wanted),
+            news: NewsBuffer::new(wanted),
         };
         for (table, left) in &first.prepared.left {
             copying.leave(*table, left.clone());
@@ -305,7 +305,7 @@ impl Copying {
     fn tell_read(&mut self, table: usize) {
         let Some(of) = self.tables.get_mut(table).filter(|of| !of.announced) else { return };
         of.announced = true;
-        self.tell(table, |name, tables| {
+        self.note(table, |name, tables| {
             let data = vec![("current_collection_in_progress", name), ("data_collections", tables)];
             News { about: About::First, kind: "IN_PROGRESS", signal: None, data }
         });
@@ -314,7 +314,7 @@ impl Copying {
     /// Makes the notice that nothing more is read of a table.
     fn tell_scanned(&mut self, table: usize, status: &'static str) {
         let rows = self.tables.get(table).map_or(0, |of| of.scanned).to_string();
-        self.tell(table, |name, tables| {
+        self.note(table, |name, tables| {
             let data = vec![
                 ("data_collections", tables),
                 ("scanned_collection", name),
@@ -325,16 +325,16 @@ impl Copying {
         });
     }
 
-    fn tell(&mut self, table: usize, news: impl FnOnce(String, String) -> News) {
-        let Copying { plan, teller, .. } = self;
+    fn note(&mut self, table: usize, make: impl FnOnce(String, String) -> News) {
+        let Copying { plan, news, .. } = self;
         let Some(name) = plan.tables.get(table).map(|table| table.name.to_string()) else { return };
         let all = || plan.tables.iter().map(|table| table.name.to_string()).collect::<Vec<_>>();
-        teller.tell(|| news(name, notices::list(all().iter().map(String::as_str))));
+        news.note(|| make(name, notices::list(all().iter().map(String::as_str))));
     }
 
     /// Removes and returns the news of the copy.
     pub fn take_news(&mut self) -> Vec<News> {
-        self.teller.take()
+        self.news.take()
     }
 
     /// Leaves a table out of the copy, and drops its rows that are not sent.

@@ -92,7 +92,7 @@ impl Default for Throttle {
 
 impl Throttle {
     /// Takes measures of the source while a copy is under way.
-    pub fn look(&mut self, load: Load) {
+    pub fn measure(&mut self, load: Load) {
         self.seen = load;
         self.room = load.safe_bytes.map_or(Share::FREE, |safe| {
             let used = load.retained_bytes;
@@ -160,37 +160,37 @@ mod tests {
         Load { safe_bytes: Some(safe), retained_bytes: retained, standby_lag_bytes: None }
     }
 
-    fn looked(load: Load) -> Throttle {
+    fn measured(load: Load) -> Throttle {
         let mut throttle = Throttle::default();
-        throttle.look(Load { standby_lag_bytes: Some(0), ..Load::default() });
-        throttle.look(load);
+        throttle.measure(Load { standby_lag_bytes: Some(0), ..Load::default() });
+        throttle.measure(load);
         throttle
     }
 
     #[test]
     fn chunks_slow_down_from_half_of_the_room_to_an_eighth() {
         let part = |retained: u64| {
-            looked(room(retained * MIB, i64::try_from((160 - retained) * MIB).unwrap()))
+            measured(room(retained * MIB, i64::try_from((160 - retained) * MIB).unwrap()))
                 .of_chunks()
                 .part()
         };
         assert_eq!([part(0), part(80), part(140), part(160)], [1.0, 1.0, 0.0625, 0.0625]);
         assert!((0.5..0.6).contains(&part(110)), "{}", part(110));
-        assert_eq!(looked(room(160 * MIB, -5)).of_chunks().part(), 0.0625);
+        assert_eq!(measured(room(160 * MIB, -5)).of_chunks().part(), 0.0625);
     }
 
     #[test]
     fn what_the_slot_waits_for_hurries_where_room_is_short_and_rests_where_a_standby_falls_back() {
         let behind = Load { standby_lag_bytes: Some(512 * MIB), ..Load::default() };
         assert_eq!(
-            (looked(behind).of_held().part(), looked(behind).of_chunks().part()),
+            (measured(behind).of_held().part(), measured(behind).of_chunks().part()),
             (0.0625, 0.0625)
         );
         let both =
             Load { standby_lag_bytes: behind.standby_lag_bytes, ..room(150 * MIB, 10 << 20) };
-        assert_eq!(looked(both).of_held(), Share::FREE);
+        assert_eq!(measured(both).of_held(), Share::FREE);
         assert_eq!(
-            looked(both).in_words().unwrap(),
+            measured(both).in_words().unwrap(),
             "10 of 160 MiB are left until the slot is lost (max_slot_wal_keep_size); a standby is 512 MiB behind, 0 MiB when copies began"
         );
     }
@@ -199,10 +199,10 @@ mod tests {
     fn a_standby_that_is_behind_on_purpose_is_no_load() {
         let mut throttle = Throttle::default();
         for lag in [4000, 4010, 4030] {
-            throttle.look(Load { standby_lag_bytes: Some(lag * MIB), ..Load::default() });
+            throttle.measure(Load { standby_lag_bytes: Some(lag * MIB), ..Load::default() });
             assert_eq!((throttle.of_chunks(), throttle.in_words()), (Share::FREE, None));
         }
-        throttle.look(Load { standby_lag_bytes: Some(4300 * MIB), ..Load::default() });
+        throttle.measure(Load { standby_lag_bytes: Some(4300 * MIB), ..Load::default() });
         assert!(throttle.of_chunks() < Share::FREE);
     }
 
@@ -227,7 +227,7 @@ mod tests {
                 retained_bytes: used,
                 standby_lag_bytes: seen.then_some(lag),
             };
-            let (calm, loaded) = (looked(load(used, lag)), looked(load(used + more, lag + further)));
+            let (calm, loaded) = (measured(load(used, lag)), measured(load(used + more, lag + further)));
             prop_assert!(loaded.of_chunks() <= calm.of_chunks());
             prop_assert!(calm.of_chunks() <= calm.of_held());
             for share in [calm.of_chunks(), calm.of_held(), loaded.of_chunks(), loaded.of_held()] {

@@ -148,7 +148,7 @@ impl Unseen {
     #[must_use]
     pub fn resume(exact: &[FullXid], upto: Option<FullXid>, now: &PgSnapshot) -> Self {
         let mut unseen = Unseen { exact: exact.to_vec(), upto, near: now.xmax };
-        unseen.look(now);
+        unseen.on_snapshot(now);
         unseen
     }
 
@@ -171,7 +171,7 @@ impl Unseen {
 
     /// Forgets the ids that this snapshot sees. It was taken after they were sent. If only the
     /// highest id is known, the running ids that the snapshot lists up to it replace it.
-    pub fn look(&mut self, snapshot: &PgSnapshot) {
+    pub fn on_snapshot(&mut self, snapshot: &PgSnapshot) {
         self.near = self.near.max(snapshot.xmax);
         self.exact.retain(|xid| !snapshot.sees(*xid));
         if let Some(upto) = self.upto
@@ -254,11 +254,11 @@ mod tests {
         let mut unseen = Unseen::default();
         (1..=2500).for_each(|xid| unseen.emitted(FullXid(xid)));
         assert_eq!(unseen.listed(), None);
-        unseen.look(&snapshot("7:2000:7"));
+        unseen.on_snapshot(&snapshot("7:2000:7"));
         assert_eq!(unseen.listed(), None, "2000 to 2500 may not have ended, and are in no list");
-        unseen.look(&snapshot("7:3000:7,2400,2900"));
+        unseen.on_snapshot(&snapshot("7:3000:7,2400,2900"));
         assert_eq!(unseen.listed(), Some(&[7, 2400].map(FullXid)[..]));
-        unseen.look(&snapshot("2900:3000:2900"));
+        unseen.on_snapshot(&snapshot("2900:3000:2900"));
         assert_eq!(unseen.listed(), Some(&[][..]));
     }
 
@@ -281,7 +281,7 @@ mod tests {
                     list.sort_unstable();
                     list.dedup();
                     let s = PgSnapshot::new(list.first().copied().unwrap_or(FullXid(xmax)), FullXid(xmax), list).unwrap();
-                    unseen.look(&s);
+                    unseen.on_snapshot(&s);
                     model.retain(|xid| !s.sees(*xid));
                 } else {
                     unseen.emitted(FullXid(xid));

@@ -128,7 +128,7 @@ pub struct Journal {
 enum Reading {
     Idle,
     /// The snapshot is not known yet. With `hold`, no change of the table is sent meanwhile.
-    Asked {
+    Requested {
         what: What,
         hold: bool,
     },
@@ -216,15 +216,15 @@ impl<R> Windows<R> {
     /// Notes that a chunk is requested. With `hold`, no change of the table is sent until its
     /// snapshot is known: under steady writes there would always be one that the snapshot does not
     /// see.
-    pub fn asked(&mut self, what: What, hold: bool) {
-        self.reading = Reading::Asked { what, hold };
+    pub fn request(&mut self, what: What, hold: bool) {
+        self.reading = Reading::Requested { what, hold };
     }
 
     /// What the requested chunk will read. `None` if its snapshot is known, or without a request.
     #[must_use]
-    pub fn asked_for(&self) -> Option<&What> {
+    pub fn requested(&self) -> Option<&What> {
         match &self.reading {
-            Reading::Asked { what, .. } => Some(what),
+            Reading::Requested { what, .. } => Some(what),
             Reading::Under { .. } | Reading::Idle => None,
         }
     }
@@ -247,7 +247,7 @@ impl<R> Windows<R> {
     /// # Errors
     /// Transactions that the snapshot must see and does not see. The chunk is then not read.
     pub fn snapshot(&mut self, snapshot: PgSnapshot) -> Result<(), Vec<FullXid>> {
-        let Reading::Asked { what, .. } = std::mem::replace(&mut self.reading, Reading::Idle)
+        let Reading::Requested { what, .. } = std::mem::replace(&mut self.reading, Reading::Idle)
         else {
             return Ok(()); // the chunk was given up meanwhile
         };
@@ -305,7 +305,7 @@ impl<R> Windows<R> {
     #[must_use]
     pub fn holds(&self, xid: FullXid) -> bool {
         match &self.reading {
-            Reading::Asked { hold, .. } => *hold,
+            Reading::Requested { hold, .. } => *hold,
             Reading::Under { snapshot, .. } => {
                 self.rules.keeps(Rule::HoldsWhileReading) && !snapshot.sees(xid)
             }
@@ -533,7 +533,7 @@ mod tests {
     /// A copy with one chunk read: it has the keys a and b, and waits for position 100.
     fn one_chunk() -> Windows<&'static str> {
         let mut windows = Windows::resume(Journal::default(), Vec::new());
-        windows.asked(What::Beyond(None), false);
+        windows.request(What::Beyond(None), false);
         windows.snapshot("10:10:".parse().unwrap()).unwrap();
         windows.read(Lsn::new(100), vec![(key("a"), "A"), (key("b"), "B")], 20, true);
         windows
@@ -558,7 +558,7 @@ mod tests {
         let journal = Journal { ended: true, upto: Lsn::new(50), moved, ..Journal::default() };
         let mut windows = Windows::resume(journal, Vec::new());
         let Next::Read(what) = windows.next() else { return keys.is_empty() };
-        windows.asked(what, false);
+        windows.request(what, false);
         windows.snapshot("10:10:".parse().unwrap()).unwrap();
         windows.read(Lsn::new(100), keys.iter().map(|at| (name(*at), "row")).collect(), 20, false);
         let mut taken = missing.to_vec();
@@ -602,7 +602,7 @@ mod tests {
     fn a_row_that_was_gone_by_the_snapshot_is_not_read_again() {
         let journal = Journal { ended: true, moved: vec![key("a")], ..Journal::default() };
         let mut windows: Windows<&str> = Windows::resume(journal, Vec::new());
-        windows.asked(What::Keys(vec![key("a")]), false);
+        windows.request(What::Keys(vec![key("a")]), false);
         windows.snapshot("10:10:".parse().unwrap()).unwrap();
         windows.read(Lsn::new(100), Vec::new(), 0, false);
         // The stream is behind the chunk: it brings changes that the snapshot has seen.
@@ -646,7 +646,7 @@ mod tests {
     #[test]
     fn chunks_that_are_passed_at_once_leave_one_by_one() {
         let mut windows = one_chunk();
-        windows.asked(What::Beyond(None), false);
+        windows.request(What::Beyond(None), false);
         windows.snapshot("10:10:".parse().unwrap()).unwrap();
         windows.read(Lsn::new(120), vec![(key("c"), "C")], 10, true);
         windows.passed(Lsn::new(130));
@@ -662,7 +662,7 @@ mod tests {
     fn reading_does_not_run_ahead_of_the_positions_for_ever() {
         let mut windows = one_chunk();
         for at in 1..WINDOWS_MAX {
-            windows.asked(What::Beyond(None), false);
+            windows.request(What::Beyond(None), false);
             windows.snapshot("10:10:".parse().unwrap()).unwrap();
             windows.read(Lsn::new(100), vec![(key(&format!("c{at}")), "C")], 1, true);
         }
@@ -683,7 +683,7 @@ mod tests {
     fn the_rows_of_a_key_that_holds_null_come_together() {
         let null = RowKey::new([None]).unwrap();
         let mut windows = Windows::resume(Journal::default(), Vec::new());
-        windows.asked(What::Beyond(None), false);
+        windows.request(What::Beyond(None), false);
         windows.snapshot("10:10:".parse().unwrap()).unwrap();
         windows.read(Lsn::new(100), vec![(null.clone(), "A"), (null.clone(), "B")], 20, false);
         let touch = Touch {

@@ -1,13 +1,13 @@
 //! The watch: reads the catalog's rows of publication and captured tables, look by look, and decides
 //! what a difference between two looks means.
 //!
-//! `fingerprint`, `compare`, `finding`, `notice` and `rules` are pure. `look` asks the server. `agent` decides
+//! `fingerprint`, `compare`, `finding`, `notice` and `rules` are pure. `query` asks the server. `agent` decides
 //! when a look is made and what follows from a finding.
 
 mod compare;
 mod finding;
 mod fingerprint;
-pub mod look;
+pub mod query;
 pub mod notice;
 mod rules;
 #[cfg(test)]
@@ -16,4 +16,4 @@ mod simulation;
 pub use compare::compare;
 pub use finding::{Code, Finding, Weight};
 pub use fingerprint::{Fingerprint, Part, Publication, Relation};
-pub use look::look;
+pub use query::query;

@@ -1,4 +1,4 @@
-//! The look: reads a fingerprint from the catalog.
+//! Reads a fingerprint from the catalog.
 //!
 //! The statement takes no lock on a table and waits for none, so it can run every second on the connection that reads
 //! the slot's row. `pg_get_publication_tables` and `pg_partition_tree` would lock the tables, so neither is used.
@@ -43,7 +43,7 @@ struct Details {
 ///
 /// # Errors
 /// The connection's errors, or `Protocol` if the answer cannot be read.
-pub async fn look(
+pub async fn query(
     sql: &Sql,
     name: &str,
     is_selected: impl Fn(&TableName) -> bool,

@@ -10,10 +10,10 @@ const OLD_PHRASES: &[(&str, &str)] = &[
 ];
 
 /// Names of types that say nothing of the thing: a participle, or a word that only we use.
-const OLD_TYPES: &str = "Told Asked Seen Got Look Looked Sent Desk Strain Kindness";
+const OLD_TYPES: &str = "Told Asked Seen Got Look Looked Sent Desk Luck Strain Kindness";
 
 /// How many types still have such a name. The number only falls.
-const OLD_TYPES_MAX: usize = 7;
+const OLD_TYPES_MAX: usize = 3;
 
 #[test]
 fn texts_use_the_words_of_the_glossary() {

@@ -1,6 +1,6 @@
 //! Decides at a connect whether the stream begins beyond the slot's own position.
 
-use super::{Carried, Config, PipelineError, Seen};
+use super::{Carried, Config, PipelineError, ServerState};
 use crate::agent::inherited::{self, Inherited};
 use crate::continuity::{Beyond, begins_beyond};
 use crate::plans::keeper::Keeper;
@@ -13,7 +13,7 @@ pub(super) struct Decided {
     pub ends: Vec<(String, i32, i64)>,
 }
 
-impl Seen {
+impl ServerState {
     /// Decides whether the next connection begins beyond the slot's own position, and where.
     pub(super) async fn beyond(
         &self,

@@ -1,12 +1,12 @@
 //! Foresees what a start would do now, by the judge that the start asks. Nothing is changed.
 
-use super::{Carried, Next, Seen, recorded};
+use super::{Carried, Next, ServerState, recorded};
 use crate::agent::Config;
 use crate::agent::supervise::PipelineError;
 use crate::continuity::Foresight;
 use crate::continuity::halted::Author;
 
-impl Seen {
+impl ServerState {
     /// What a start of a new process would do now. It asks the judge that the start asks.
     pub(in crate::agent) async fn foresee(&self, config: &Config, author: &Author) -> Foresight {
         match recorded::respect(config, author, &self.state).await {

@@ -136,7 +136,7 @@ pub(super) async fn history(
 /// so that a change after the verdict is found. The error of a failed look is not returned, because
 /// the next look fails in the same way.
 pub(super) async fn first_look(config: &Config, sql: &Sql) -> Option<Fingerprint> {
-    watch::look(sql, &config.publication, |table| config.selection.matches(table), None).await.ok()
+    watch::query(sql, &config.publication, |table| config.selection.matches(table), None).await.ok()
 }
 
 /// Fails if we are a synchronous standby, because commits of the application would wait for our

@@ -3,7 +3,7 @@
 //!
 //! `halted` decides. This file asks Kafka, Postgres and the state.
 
-use super::{Carried, Next, Seen};
+use super::{Carried, Next, ServerState};
 use crate::agent::Config;
 use crate::agent::supervise::PipelineError;
 use crate::continuity::checkpoint::State;
@@ -153,7 +153,7 @@ pub async fn judged_again(
     let sql = Sql::connect(&config.postgres).await?;
     let mut replication = Replication::connect(&config.postgres).await?;
     let server = replication.identify_system().await?;
-    let seen = Seen::new(config, &sql, &mut replication, &server, keeper).await?;
+    let seen = ServerState::new(config, &sql, &mut replication, &server, keeper).await?;
     let carried = Carried::default();
     let next = seen.next(config, &carried, false);
     let halts = matches!(next, Next::Halt(_)) && seen.holder(&next).is_none();

@@ -1,6 +1,6 @@
 //! The warnings of a connect: what the publication leaves out of the topics although the stream runs.
 
-use super::Seen;
+use super::ServerState;
 use super::questions::excepts;
 use crate::agent::Config;
 use crate::lsn::Oid;
@@ -15,7 +15,11 @@ const NAMED_MAX: usize = 5;
 ///
 /// # Errors
 /// The connection's, or `Answer`.
-pub(super) async fn of(config: &Config, sql: &Sql, seen: &Seen) -> Result<Vec<String>, PgError> {
+pub(super) async fn of(
+    config: &Config,
+    sql: &Sql,
+    seen: &ServerState,
+) -> Result<Vec<String>, PgError> {
     let mut warnings: Vec<String> =
         config.postgres.weakness().map(str::to_owned).into_iter().collect();
     for (key, name) in config.snapshot.strangers(&seen.captured) {

@@ -1,6 +1,6 @@
 //! Reports the first copy, the backfills, and changes of the captured tables.
 
-use super::{Reporter, TELL_MS, gauge};
+use super::{Reporter, UPDATE_MS, gauge};
 use crate::metrics::WindowTotals;
 use crate::snapshot::journal::Left;
 use crate::snapshot::throttle::Share;
@@ -27,10 +27,10 @@ impl Reporter {
         }
     }
 
-    /// Takes the status of the backfills from `told`, which is called only if the status is due.
-    pub fn windows(&mut self, told: impl FnOnce() -> (Vec<WindowStatus>, WindowTotals)) {
-        if crate::agent::runner::unix_nanos() / 1_000_000 - self.told_ms >= TELL_MS {
-            let (status, totals) = told();
+    /// Takes the status of the backfills from `read`, which is called only if the status is due.
+    pub fn windows(&mut self, read: impl FnOnce() -> (Vec<WindowStatus>, WindowTotals)) {
+        if crate::agent::runner::unix_nanos() / 1_000_000 - self.updated_ms >= UPDATE_MS {
+            let (status, totals) = read();
             let open = status.iter().map(|window| window.open_chunks).sum();
             self.metrics.windows.tell(
                 totals,
@@ -55,10 +55,10 @@ impl Reporter {
         self.status.copies_slowed = why.unwrap_or_default();
     }
 
-    /// Whether the next [`Reporter::tell`] makes the status anew.
+    /// Whether the next [`Reporter::update`] makes the status anew.
     #[must_use]
     pub fn is_due(&self, now_ms: i64) -> bool {
-        now_ms - self.told_ms >= TELL_MS
+        now_ms - self.updated_ms >= UPDATE_MS
     }
 
     /// Reports the progress of the first copy. The status keeps the last one after the copy's end.

@@ -16,7 +16,7 @@ impl Reporter {
         let code = reason::known(&detached.reason).unwrap_or_default();
         self.metrics.failed(code);
         self.remember(code, &detached.detail, next);
-        self.told_ms = 0;
+        self.updated_ms = 0;
     }
 
     /// Reports that a table's plan is refused. The next change of the table detaches it.
@@ -35,7 +35,7 @@ impl Reporter {
         status.state = "refused".to_owned();
         (status.reason, status.detail, status.next) =
             (reason.to_owned(), trouble.detail.clone(), trouble.next.clone());
-        self.told_ms = 0;
+        self.updated_ms = 0;
     }
 
     /// Reports that a table is repaired.
@@ -50,7 +50,7 @@ impl Reporter {
                 ..std::mem::take(status)
             };
         }
-        self.told_ms = 0;
+        self.updated_ms = 0;
     }
 
     /// Brings the status of detached tables and of tables under repair up to date.

@@ -25,7 +25,7 @@ pub(super) struct Schemas {
 }
 
 struct Finding {
-    told: DifferedStatus,
+    status: DifferedStatus,
     /// The copy of all rows that was asked for since. `None` if there was no request.
     copy: Option<RepairCopy>,
 }
@@ -42,7 +42,7 @@ impl Schemas {
     /// The detail of the finding that a person has to read, with the number of further ones. `None`
     /// if there is none.
     pub(super) fn needs_a_person(&self) -> Option<String> {
-        let mut written = self.differed.values().filter(|finding| finding.told.needs_a_person);
+        let mut written = self.differed.values().filter(|finding| finding.status.needs_a_person);
         let first = written.next()?;
         let more = written.count() as u64 + self.unlisted;
         let more = if more == 0 {
@@ -50,7 +50,7 @@ impl Schemas {
         } else {
             format!("; and {more} more, see schema_ids in /status")
         };
-        Some(format!("{}: {}{more}", first.told.plan, first.told.detail))
+        Some(format!("{}: {}{more}", first.status.plan, first.status.detail))
     }
 }
 
@@ -63,7 +63,7 @@ impl Reporter {
         if let Some(before) = &before {
             self.status.warnings.retain(|warning| warning != before);
         }
-        self.told_ms = 0;
+        self.updated_ms = 0;
         if open == 0 {
             if before.is_some() {
                 info!(registry = url, "every schema id in use is proven or replaced");
@@ -108,7 +108,7 @@ impl Reporter {
     pub fn ids_settled(&mut self, plan: &str) {
         self.schemas
             .differed
-            .retain(|_, finding| finding.told.plan != plan || finding.told.id.is_some());
+            .retain(|_, finding| finding.status.plan != plan || finding.status.id.is_some());
         self.tell_differed();
     }
 
@@ -152,7 +152,7 @@ impl Reporter {
         let has_done = self.status.windows.iter().any(|window| window.table == table);
         let seen = if has_done { RepairCopy::Nothing } else { RepairCopy::UnderWay };
         let findings =
-            self.schemas.differed.values_mut().filter(|finding| finding.told.plan == table);
+            self.schemas.differed.values_mut().filter(|finding| finding.status.plan == table);
         findings.for_each(|finding| finding.copy = Some(seen));
     }
 
@@ -164,7 +164,7 @@ impl Reporter {
             let states = || {
                 windows
                     .iter()
-                    .filter(|window| window.table == finding.told.plan)
+                    .filter(|window| window.table == finding.status.plan)
                     .map(|window| &*window.state)
             };
             let is_open = states().any(|state| !matches!(state, "done" | "failed"));
@@ -175,7 +175,7 @@ impl Reporter {
                 !is_open && seen == RepairCopy::UnderWay && states().any(|state| state == "done");
             if is_done {
                 info!(
-                    table = finding.told.plan,
+                    table = finding.status.plan,
                     "the table is copied again with the schema ids that the registry serves"
                 );
             }
@@ -186,11 +186,11 @@ impl Reporter {
         }
     }
 
-    fn list_differed(&mut self, told: DifferedStatus) {
-        let key = format!("{}\n{}", told.plan, told.subject);
+    fn list_differed(&mut self, status: DifferedStatus) {
+        let key = format!("{}\n{}", status.plan, status.subject);
         if self.schemas.differed.len() < LISTED_MAX || self.schemas.differed.contains_key(&key) {
-            self.schemas.differed.insert(key, Finding { told, copy: None });
-        } else if told.needs_a_person {
+            self.schemas.differed.insert(key, Finding { status, copy: None });
+        } else if status.needs_a_person {
             self.schemas.unlisted += 1;
         }
         self.tell_differed();
@@ -198,7 +198,7 @@ impl Reporter {
 
     fn tell_differed(&mut self) {
         self.status.schema_ids.differed =
-            self.schemas.differed.values().map(|finding| finding.told.clone()).collect();
-        self.told_ms = 0;
+            self.schemas.differed.values().map(|finding| finding.status.clone()).collect();
+        self.updated_ms = 0;
     }
 }

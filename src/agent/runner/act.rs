@@ -1,7 +1,7 @@
 //! Performs the actions that the core has decided.
 
 use super::clock::unix_nanos;
-use super::{Runner, SETTLE_LIMIT, beside};
+use super::{Runner, SETTLE_LIMIT, backfill};
 use crate::agent::open;
 use crate::continuity::Chain;
 use crate::continuity::checkpoint::Checkpoint;
@@ -26,7 +26,7 @@ impl Runner {
                     let (carried, first, author) =
                         (self.carried(), self.detached_first(), self.author());
                     self.tasks.opening = Some(tokio::spawn(async move {
-                        beside::write_all(&keeper, &first).await?;
+                        backfill::write_all(&keeper, &first).await?;
                         open::open(&config, &keeper, &troubles, carried, &author).await
                     }));
                 }
@@ -78,7 +78,7 @@ impl Runner {
                 // written.
                 let _ = before.await;
             }
-            beside::write_all(&keeper, &unwritten).await?;
+            backfill::write_all(&keeper, &unwritten).await?;
             keeper.write(&Checkpoint::key(&record.slot, record.term), Some(record.to_json())).await
         }));
     }

@@ -4,7 +4,7 @@
 use super::clock::{now, unix_nanos};
 use super::needs::Place;
 use super::standstill::order;
-use super::{LOOK, Runner};
+use super::{CHECK_INTERVAL, Runner};
 use crate::agent::open;
 use crate::agent::supervise::disposition;
 use crate::backfill;
@@ -102,7 +102,7 @@ impl Runner {
             // The offset at which signals begin is recorded before the first copy ends.
             return self.record_windows();
         }
-        self.obey_heard();
+        self.obey_signals();
         self.repair_next();
         let ledger = self.core.ledger();
         let (next, oldest) = (ledger.next_ticket(), ledger.oldest());
@@ -129,7 +129,7 @@ impl Runner {
 
     /// Begins the copies that a request asks for, and refuses the request if one of its tables
     /// cannot be copied. A detached table is repaired instead.
-    pub(super) fn snapshot_asked(
+    pub(super) fn on_snapshot_request(
         &mut self,
         tables: &[String],
         filter: Option<String>,
@@ -154,9 +154,9 @@ impl Runner {
             chosen.into_iter().partition(|table| self.is_detached(&table.to_string()));
         if !detached.is_empty() && (filter.is_some() || (chosen.is_empty() && detached.len() == 1))
         {
-            return self.repairs_asked(detached, filter.as_deref(), Some(reply));
+            return self.begin_repairs(detached, filter.as_deref(), Some(reply));
         }
-        self.repairs_asked(detached, None, None);
+        self.begin_repairs(detached, None, None);
         let now_ms = unix_nanos() / 1_000_000;
         if filter.is_none() {
             chosen.iter().for_each(|table| self.reporter.copy_asked(&table.to_string()));
@@ -416,13 +416,13 @@ impl Runner {
     pub(super) fn windows_tick(&mut self) {
         let at = tokio::time::Instant::now();
         if let Some(live) = &self.live
-            && self.tasks.glancing.is_none()
-            && at.duration_since(self.backfills.glanced_at) >= LOOK
-            && self.backfills.copies.wants_look()
+            && self.tasks.reading_snapshot.is_none()
+            && at.duration_since(self.backfills.snapshot_at) >= CHECK_INTERVAL
+            && self.backfills.copies.wants_snapshot()
         {
-            self.backfills.glanced_at = at;
+            self.backfills.snapshot_at = at;
             let sql = Arc::clone(&live.sql);
-            self.tasks.glancing =
+            self.tasks.reading_snapshot =
                 Some(tokio::spawn(async move { open::visible_now(&sql).await.ok() }));
         }
         if self.backfills.copies.tick(now()) {

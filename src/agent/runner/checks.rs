@@ -3,7 +3,7 @@
 
 use super::session::read_slot;
 use super::silence::probe_walsender;
-use super::{CheckResult, LOOK, Probe, Runner, SLOT_LOOK};
+use super::{CHECK_INTERVAL, CheckResult, Probe, Runner, SLOT_INTERVAL};
 use crate::agent::supervise::{PipelineError, disposition};
 use crate::core::Event;
 use crate::postgres::Sql;
@@ -24,12 +24,12 @@ impl Runner {
 
     /// Starts the checks that are due: the row of the slot, the state of a halted agent, a silent
     /// walsender.
-    pub(super) fn look_around(&mut self) {
+    pub(super) fn start_checks(&mut self) {
         let now = tokio::time::Instant::now();
         let reads = self.may_read();
         if let Some(live) = &mut self.live {
             if !reads {
-                live.silence.unheard(now);
+                live.silence.not_reading(now);
             }
             if live.silence.is_too_long(now) && self.tasks.probing.is_none() {
                 self.tasks.probing = Some(tokio::spawn(probe_walsender(
@@ -43,12 +43,12 @@ impl Runner {
             .config
             .xmin_interval
             .filter(|_| self.live.is_some())
-            .map_or(LOOK, |often| LOOK.min(often));
+            .map_or(CHECK_INTERVAL, |often| CHECK_INTERVAL.min(often));
         // The load of the source is judged from one reading to the next, so that the spacing stays
         // while something is copied.
         let plain = self.live.is_some() && self.core.halted().is_none() && !self.copies_anything();
-        let often = if plain { often.min(SLOT_LOOK) } else { often };
-        if now.duration_since(self.checks.looked_at) < often || self.tasks.looking.is_some() {
+        let often = if plain { often.min(SLOT_INTERVAL) } else { often };
+        if now.duration_since(self.checks.looked_at) < often || self.tasks.checking.is_some() {
             return;
         }
         self.checks.looked_at = now;
@@ -56,15 +56,15 @@ impl Runner {
             self.look_at_halt(halt);
         } else if self.live.is_none() && !self.core.is_stopping() {
             let (postgres, slot) = (self.config.postgres.clone(), self.config.slot.clone());
-            let look = async move { CheckResult::Away(read_slot(&postgres, &slot).await) };
-            self.tasks.looking = Some(tokio::spawn(look));
+            let check = async move { CheckResult::Away(read_slot(&postgres, &slot).await) };
+            self.tasks.checking = Some(tokio::spawn(check));
         } else {
-            self.look_at_source();
+            self.check_source();
         }
     }
 
-    pub(super) fn looked(&mut self, look: CheckResult) {
-        match look {
+    pub(super) fn on_check(&mut self, result: CheckResult) {
+        match result {
             CheckResult::Halted { lifted, slot } => {
                 if let Some(row) = slot {
                     self.reporter.slot(&row);

@@ -9,13 +9,13 @@ use crate::initial::Copying;
 
 impl Runner {
     /// Takes the news of copies, and sends the notices that wait.
-    pub(super) fn tell(&mut self) {
+    pub(super) fn send_notices(&mut self) {
         if !self.backfills.notices.are_wanted() {
             return;
         }
-        self.hear_copies();
+        self.take_copy_news();
         self.backfills.notices.settle(self.core.ledger().oldest());
-        if self.backfills.notices.next().is_none() || !self.may_tell() {
+        if self.backfills.notices.next().is_none() || !self.may_send_notices() {
             return;
         }
         let (Some(live), Some(sink)) = (&mut self.live, &mut self.outlet.sink) else { return };
@@ -44,7 +44,7 @@ impl Runner {
     }
 
     /// Turns the news that copies have noted into notices.
-    pub(super) fn hear_copies(&mut self) {
+    pub(super) fn take_copy_news(&mut self) {
         let first = self.first_copy.copying.as_mut().map(Copying::take_news).unwrap_or_default();
         for news in first.into_iter().chain(self.backfills.copies.take_news()) {
             self.note(news);
@@ -58,7 +58,7 @@ impl Runner {
         }
     }
 
-    fn may_tell(&self) -> bool {
+    fn may_send_notices(&self) -> bool {
         self.core.is_streaming()
             && !self.core.is_stopping()
             && self.tasks.planning.is_none()

@@ -75,7 +75,7 @@ impl Runner {
                 .filter(|_| held)
                 .map(|copying| copying.point),
             rewind: self.core.rewinds(),
-            absent_from: self.checks.watch.noticed.absent_from.take(),
+            absent_from: self.checks.watch.notices.absent_from.take(),
             run: self.process.run_id.clone(),
         }
     }
@@ -237,7 +237,7 @@ impl Runner {
     /// Ends the first copy, because every table is delivered and journalled. The stream goes on
     /// from the consistent point, and backfills copy the tables that are owed.
     fn copied(&mut self) {
-        self.hear_copies();
+        self.take_copy_news();
         let Some(mut copying) = self.first_copy.copying.take() else { return };
         let status = copying.status(now());
         copying.finish();

@@ -232,7 +232,7 @@ impl Runner {
 
     /// Queues the repairs of detached tables. A request with a condition is refused, because a copy
     /// of some rows repairs no table.
-    pub(super) fn repairs_asked(
+    pub(super) fn begin_repairs(
         &mut self,
         tables: Vec<TableName>,
         filter: Option<&str>,
@@ -335,7 +335,7 @@ impl Runner {
             self.table_active(oid, &active);
         }
         if self.config.encode.is_outbox(&table) {
-            return asked_reply(asked, Ok(self.outbox_repaired(&name, detached.commit)));
+            return reply_to(asked, Ok(self.outbox_repaired(&name, detached.commit)));
         }
         tracing::info!(table = name, from = %detached.commit, "the repair of a detached table begins: its changes flow, and a copy brings what its topic lacks");
         let note = format!(
@@ -347,7 +347,7 @@ impl Runner {
         let (told_by_copy, answer) = reply();
         tokio::spawn(async move {
             let answer = answer.await.map(|Granted(said)| Granted(format!("{said}; {note}")));
-            asked_reply(asked, answer);
+            reply_to(asked, answer);
         });
         self.backfills.copies.begin(
             &table,
@@ -376,7 +376,7 @@ impl Runner {
     pub(super) fn repair_interrupted(&mut self) {
         if let Some(Repair { reply, .. }) = self.tables.detaching.repair.take() {
             let why = "the connection to Postgres was lost: ask again".to_owned();
-            asked_reply(reply, Err(Refused::NotAvailable(why)));
+            reply_to(reply, Err(Refused::NotAvailable(why)));
         }
     }
 
@@ -392,10 +392,10 @@ impl Runner {
 
 fn not_repaired(table: &str, reply: Option<Reply>, why: String) {
     tracing::warn!(table, "the table stays detached: {why}");
-    asked_reply(reply, Err(Refused::Faulty(format!("{table} stays detached: {why}"))));
+    reply_to(reply, Err(Refused::Faulty(format!("{table} stays detached: {why}"))));
 }
 
-fn asked_reply(reply: Option<Reply>, answer: crate::continuity::Answer) {
+fn reply_to(reply: Option<Reply>, answer: crate::continuity::Answer) {
     if let Some(reply) = reply {
         reply.send(answer);
     }

@@ -105,8 +105,8 @@ impl Runner {
         };
         let (keeper, config, author) = (self.keeper.clone(), self.config.clone(), self.author());
         self.checks.halts.checks = self.checks.halts.checks.wrapping_add(1);
-        let look = async move { look(&config, &keeper, &author, &known).await };
-        self.tasks.looking = Some(tokio::spawn(look));
+        let check = async move { check_halt(&config, &keeper, &author, &known).await };
+        self.tasks.checking = Some(tokio::spawn(check));
     }
 
     /// Removes the recorded halt if the acknowledged checkpoint covers the change at which the
@@ -155,7 +155,12 @@ fn has_moved(record: &Checkpoint, known: &Known, halted: Option<&Halted>) -> boo
 }
 
 /// Checks once whether the halt is lifted, and reads the row of the slot.
-async fn look(config: &Config, keeper: &Keeper, author: &Author, known: &Known) -> CheckResult {
+async fn check_halt(
+    config: &Config,
+    keeper: &Keeper,
+    author: &Author,
+    known: &Known,
+) -> CheckResult {
     let mut lifted = false;
     let mut judged = false;
     if let Ok(state) = keeper

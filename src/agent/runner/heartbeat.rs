@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 const NEVER: Duration = Duration::from_secs(3600);
 
 #[derive(Default)]
-pub(super) struct Heart {
+pub(super) struct HeartbeatTimer {
     heartbeat: Option<Heartbeat>,
     /// When the next heartbeat is due. `None` without heartbeats.
     due: Option<Instant>,
@@ -24,7 +24,7 @@ pub(super) struct Heart {
     query: Option<JoinHandle<()>>,
 }
 
-impl Heart {
+impl HeartbeatTimer {
     /// Starts the interval for a new connection. The first heartbeat is due after one interval.
     pub(super) fn begin(&mut self, heartbeat: Option<&Heartbeat>) {
         self.heartbeat = heartbeat.cloned();
@@ -42,26 +42,26 @@ impl Runner {
     /// Sends a heartbeat that is due, if rows could be sent now. Then runs the query, unless the
     /// one before still runs.
     pub(super) fn beat(&mut self) {
-        let Some(heartbeat) = self.checks.heart.heartbeat.clone() else { return };
-        if self.checks.heart.rest() > Duration::ZERO {
+        let Some(heartbeat) = self.checks.heartbeat.heartbeat.clone() else { return };
+        if self.checks.heartbeat.rest() > Duration::ZERO {
             return;
         }
-        self.checks.heart.due = Some(Instant::now() + heartbeat.interval);
+        self.checks.heartbeat.due = Some(Instant::now() + heartbeat.interval);
         if !self.may_read() {
             return; // A heartbeat would hide that the stream waits.
         }
-        if !self.checks.heart.planned {
+        if !self.checks.heartbeat.planned {
             let Some(plan_maker) = self.live.as_mut().and_then(|live| live.plan_maker.take())
             else {
                 return;
             };
-            self.checks.heart.planned = true;
+            self.checks.heartbeat.planned = true;
             self.tasks.planning =
                 Some(tokio::spawn(
                     async move { (Place::Heartbeats, plan_maker.heartbeats().await) },
                 ));
             // The first heartbeat is sent once its plan is made.
-            self.checks.heart.due = Some(Instant::now());
+            self.checks.heartbeat.due = Some(Instant::now());
             return;
         }
         let (Some(live), Some(sink)) = (&mut self.live, &mut self.outlet.sink) else { return };
@@ -70,10 +70,10 @@ impl Runner {
             return self.broke(error.into());
         }
         if let Some(query) = heartbeat.query
-            && self.checks.heart.query.as_ref().is_none_or(JoinHandle::is_finished)
+            && self.checks.heartbeat.query.as_ref().is_none_or(JoinHandle::is_finished)
         {
             let sql = Arc::clone(&live.sql);
-            self.checks.heart.query = Some(tokio::spawn(async move {
+            self.checks.heartbeat.query = Some(tokio::spawn(async move {
                 if let Err(error) = sql.beat(&query).await {
                     tracing::warn!(error = %Chain(&error), "heartbeat.query failed; it is tried again with the next heartbeat");
                 }

@@ -20,7 +20,7 @@ impl Runner {
     pub(super) fn judge_load(&mut self, row: &SlotRow, standby_lag_bytes: Option<u64>) {
         if self.copies_anything() {
             let retained_bytes = row.retained_bytes().unwrap_or_default();
-            self.backfills.throttle.look(Load {
+            self.backfills.throttle.measure(Load {
                 safe_bytes: row.safe_wal_size,
                 retained_bytes,
                 standby_lag_bytes,
@@ -41,7 +41,7 @@ impl Runner {
 }
 
 /// Reads the row of the slot. While something is copied, also reads how far standbys are behind.
-pub(super) async fn look(sql: &Sql, slot: &str, copying: bool) -> SourceLoad {
+pub(super) async fn read(sql: &Sql, slot: &str, copying: bool) -> SourceLoad {
     let row = slot::read(sql, slot).await.ok().flatten()?;
     // A role that may not see the standbys copies as if there were none.
     let lag = if copying { surroundings::standby_lag(sql).await.ok().flatten() } else { None };

@@ -4,7 +4,7 @@
 use super::clock::{now, run_id};
 use super::detached::Detaching;
 use super::halts::Halts;
-use super::heart::Heart;
+use super::heartbeat::HeartbeatTimer;
 use super::proofs::Doubts;
 use super::signals::SignalFollower;
 use super::standstill::Reading;
@@ -69,7 +69,7 @@ pub(super) struct Backfills {
     pub reading: Option<Reading>,
     pub throttle: Throttle,
     /// When the server's snapshot was last read.
-    pub glanced_at: tokio::time::Instant,
+    pub snapshot_at: tokio::time::Instant,
     /// When the progress was last recorded.
     pub recorded_at: tokio::time::Instant,
 }
@@ -94,7 +94,7 @@ pub(super) struct Checks {
     pub looked_at: tokio::time::Instant,
     pub halts: Halts,
     pub watch: Watch,
-    pub heart: Heart,
+    pub heartbeat: HeartbeatTimer,
 }
 
 /// What belongs to the life of the process, and to no connection.
@@ -143,7 +143,7 @@ impl Backfills {
             reader: None,
             reading: None,
             throttle: Throttle::default(),
-            glanced_at: tokio::time::Instant::now(),
+            snapshot_at: tokio::time::Instant::now(),
             recorded_at: tokio::time::Instant::now(),
         }
     }
@@ -174,7 +174,7 @@ impl Default for Checks {
             looked_at: tokio::time::Instant::now(),
             halts: Halts::default(),
             watch: Watch::default(),
-            heart: Heart::default(),
+            heartbeat: HeartbeatTimer::default(),
         }
     }
 }

@@ -247,8 +247,9 @@ async fn republish(config: &Config, base: Option<Fingerprint>) -> Result<Capture
         .collect();
     // After the identities were read: what changed before the look is found now, and what changes later by the next one.
     let is_selected = |table: &TableName| config.selection.matches(table);
-    let watched =
-        watch::look(&sql, &config.publication, is_selected, base.as_ref()).await.map_err(failed)?;
+    let watched = watch::query(&sql, &config.publication, is_selected, base.as_ref())
+        .await
+        .map_err(failed)?;
     let findings = base.as_ref().map_or_else(Vec::new, |base| watch::compare(base, &watched));
     Ok(Captured { identities: open::identities(&row, &tables), tables, watched, findings })
 }

@@ -12,10 +12,10 @@ const RESUMED: &str = "resumed where it was paused";
 impl Runner {
     /// Takes one request. The answer goes out before the loop turns again, except for copies and
     /// reloads, which are begun and answered later.
-    pub(super) fn asked(&mut self, asked: PendingRequest) {
-        let PendingRequest { request, reply } = asked;
+    pub(super) fn on_request(&mut self, request: PendingRequest) {
+        let PendingRequest { request, reply } = request;
         let name = request.name();
-        self.reporter.asked();
+        self.reporter.count_request();
         let reply = Reply::new(move |answer| {
             match &answer {
                 Ok(Granted(done)) => {
@@ -44,12 +44,12 @@ impl Runner {
             }
             Request::Snapshot { tables, filter } => match self.without_stream() {
                 Some(refused) => reply.send(Err(refused)),
-                None => self.snapshot_asked(&tables, filter, reply),
+                None => self.on_snapshot_request(&tables, filter, reply),
             },
             Request::CancelSnapshot => {
                 reply.send(Ok(Granted(self.windows_cancelled())));
             }
-            Request::Skip(consent) => self.skip_asked(&consent, reply),
+            Request::Skip(consent) => self.on_skip_request(&consent, reply),
             Request::Reload(config) => {
                 self.reload(*config, reply);
             }

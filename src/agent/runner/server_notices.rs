@@ -9,7 +9,7 @@ use crate::watch::notice::{self, Notice, meaning};
 
 /// What earlier notices of a connection have led to.
 #[derive(Default)]
-pub(super) struct Noticed {
+pub(super) struct ServerNotices {
     /// The received position at which the server began to wait for a standby.
     awaiting_at: Option<Lsn>,
     /// The server skips changes behind this position, because the publication does not exist there.
@@ -24,17 +24,17 @@ pub(super) struct Noticed {
 impl Runner {
     /// Acts on the notices of the last read, and ends the wait for a standby when changes arrive
     /// again.
-    pub(super) fn noticed(&mut self) {
+    pub(super) fn on_server_notices(&mut self) {
         let received = self.core.received();
-        if self.checks.watch.noticed.awaiting_at.is_some_and(|at| received > at) {
-            self.checks.watch.noticed.awaiting_at = None;
+        if self.checks.watch.notices.awaiting_at.is_some_and(|at| received > at) {
+            self.checks.watch.notices.awaiting_at = None;
             self.reporter.trouble_over_if(TroubleReason::StandbyAwaited);
         }
         let Some(live) = &mut self.live else { return };
         for notice in live.stream.take_notices() {
             match meaning(&notice.sqlstate, &notice.message, &self.config.publication) {
                 Notice::StandbyAwaited { slot } => {
-                    self.checks.watch.noticed.awaiting_at = Some(received);
+                    self.checks.watch.notices.awaiting_at = Some(received);
                     let which = slot.map_or_else(String::new, |slot| format!(" of slot `{slot}`"));
                     let detail = format!(
                         "the server waits for the standby{which} before it sends changes: {}",
@@ -47,21 +47,21 @@ impl Runner {
                 // publication exists by now, the next connect halts.
                 Notice::PublicationSkipped => {
                     let from = self.core.record().map(|record| record.confirmed);
-                    self.checks.watch.noticed.skipped_from = from;
+                    self.checks.watch.notices.skipped_from = from;
                     self.checks.watch.look_at_once();
                 }
                 Notice::Other => {}
             }
-            if self.checks.watch.noticed.logged.as_ref() != Some(&notice.message) {
+            if self.checks.watch.notices.logged.as_ref() != Some(&notice.message) {
                 tracing::warn!(sqlstate = notice.sqlstate, "notice: {}", notice.message);
-                self.checks.watch.noticed.logged = Some(notice.message);
+                self.checks.watch.notices.logged = Some(notice.message);
             }
         }
     }
 
     /// Ends the connection after a look that has found nothing, if the server skipped changes.
     pub(super) fn end_where_skipped(&mut self) {
-        if let Some(from) = self.checks.watch.noticed.skipped_from.take() {
+        if let Some(from) = self.checks.watch.notices.skipped_from.take() {
             self.lacks_publication(from, "the server skips changes".to_owned());
         }
     }
@@ -84,7 +84,7 @@ impl Runner {
     /// Ends the connection, because the publication does not exist at a place of the WAL behind
     /// `from`. The next connect judges whether it exists by now, and halts in either case.
     pub(super) fn lacks_publication(&mut self, from: Lsn, what: String) {
-        self.checks.watch.noticed.absent_from = Some(from);
+        self.checks.watch.notices.absent_from = Some(from);
         let publication = &self.config.publication;
         let detail =
             format!("{what}: publication `{publication}` does not exist at this place of the WAL");

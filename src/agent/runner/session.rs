@@ -127,8 +127,8 @@ impl Runner {
             opened.record.epoch,
         );
         let mut gone = self.open_detached(&state.detached, opened.record.epoch, &captured);
-        let seen = super::beside::RecordedCopies::new(&state, snapshot);
-        if let Err(error) = self.listen(state.obeyed.as_ref()) {
+        let seen = super::backfill::RecordedCopies::new(&state, snapshot);
+        if let Err(error) = self.follow_signals(state.obeyed.as_ref()) {
             let trouble = Trouble::new(
                 TroubleReason::KafkaUnavailable,
                 "the signal topic".to_owned(),
@@ -147,7 +147,7 @@ impl Runner {
         let named = Named::of(&opened.record.tables, opened.record.named_from);
         self.tables.named = Arc::new(named);
         plan_maker.recapture(&captured, &self.tables.named);
-        self.checks.heart.begin(self.config.heartbeat.as_ref());
+        self.checks.heartbeat.begin(self.config.heartbeat.as_ref());
         let read_at = tokio::time::Instant::now();
         self.live = Some(Live {
             sql,
@@ -193,7 +193,7 @@ impl Runner {
             task.iter().for_each(tokio::task::AbortHandle::abort);
         }
         self.tasks.probing = None;
-        self.hear_copies();
+        self.take_copy_news();
         self.interrupt_copy();
         self.repair_interrupted();
         self.windows_lost();
@@ -453,21 +453,21 @@ impl Runner {
         self.report_copy(now_ms);
         if self.reporter.is_due(now_ms) {
             self.reporter.detached(&self.tables.detaching.tables);
-            self.look_around(); // Under load no timer runs out.
+            self.start_checks(); // Under load no timer runs out.
         }
-        self.reporter.tell(&mut self.core, now_ms);
+        self.reporter.update(&mut self.core, now_ms);
     }
 
     /// Reads the password again, because brokers refuse our login. Another password gets a new
     /// producer.
     fn look_for_a_login(&mut self) {
-        if self.tasks.looking.is_some()
+        if self.tasks.checking.is_some()
             || !self.outlet.sink.as_ref().is_some_and(super::Sink::take_refused)
         {
             return;
         }
         let mut sink = self.config.sink.clone();
-        self.tasks.looking = Some(tokio::spawn(async move {
+        self.tasks.checking = Some(tokio::spawn(async move {
             CheckResult::Login(sink.renew().await.map(|new| new.then_some(sink)))
         }));
     }

@@ -22,25 +22,25 @@ use crate::table::TableName;
 use tokio::sync::mpsc;
 
 /// Capacity of the channel from the signal topic. People write signals, so that few wait.
-const HEARD_MAX: usize = 16;
+const EVENTS_MAX: usize = 16;
 
 /// The consumer of the signal topic, and the record that waits for copies to begin.
 pub(super) struct SignalFollower {
     _follower: Follower,
-    heard: mpsc::Receiver<Followed>,
+    events: mpsc::Receiver<Followed>,
     /// A record that came before copies can begin. No other record is taken while it waits.
     waiting: Option<Followed>,
 }
 
 /// Waits for the next event of the signal topic. Returns `None` while a record waits. Cancel-safe.
-pub(super) async fn heard(signal_follower: Option<&mut SignalFollower>) -> Option<Followed> {
-    signal_follower.filter(|signal_follower| signal_follower.waiting.is_none())?.heard.recv().await
+pub(super) async fn next(signal_follower: Option<&mut SignalFollower>) -> Option<Followed> {
+    signal_follower.filter(|signal_follower| signal_follower.waiting.is_none())?.events.recv().await
 }
 
 impl Runner {
     /// Starts to follow the signal topic, once in the process, at the offset up to which it is
     /// obeyed.
-    pub(super) fn listen(&mut self, obeyed: Option<&Obeyed>) -> Result<(), KafkaError> {
+    pub(super) fn follow_signals(&mut self, obeyed: Option<&Obeyed>) -> Result<(), KafkaError> {
         let (Some(topic), SinkConfig::Kafka(kafka)) =
             (&self.config.snapshot.signal_topic, &self.config.sink)
         else {
@@ -48,10 +48,10 @@ impl Runner {
         };
         if self.backfills.signal_follower.is_none() {
             let from = obeyed.filter(|obeyed| obeyed.topic == *topic).map(|obeyed| obeyed.next);
-            let (hear, heard) = mpsc::channel(HEARD_MAX);
+            let (sender, events) = mpsc::channel(EVENTS_MAX);
             self.backfills.signal_follower = Some(SignalFollower {
-                _follower: Follower::start(kafka, topic, from, hear)?,
-                heard,
+                _follower: Follower::start(kafka, topic, from, sender)?,
+                events,
                 waiting: None,
             });
         }
@@ -60,7 +60,7 @@ impl Runner {
 
     /// Takes an event of the signal topic. The offset at which signals begin is recorded even
     /// during the first copy. So every later signal is obeyed, also by the next process.
-    pub(super) fn heard(&mut self, followed: Followed) {
+    pub(super) fn on_signals(&mut self, followed: Followed) {
         if let Followed::From(offset) = followed {
             let topic = self.config.snapshot.signal_topic.clone().unwrap_or_default();
             tracing::info!(topic, offset, "signals are read from the end of the topic on");
@@ -71,7 +71,7 @@ impl Runner {
     }
 
     /// Acts on the waiting record of the signal topic once the first copy is over.
-    pub(super) fn obey_heard(&mut self) {
+    pub(super) fn obey_signals(&mut self) {
         if self.first_copy.copying.is_some() {
             return;
         }

@@ -38,7 +38,7 @@ impl Silence {
     }
 
     /// Notes that we are not reading now, so that the silence begins later.
-    pub(super) fn unheard(&mut self, now: Instant) {
+    pub(super) fn not_reading(&mut self, now: Instant) {
         self.since = now;
     }
 
@@ -88,7 +88,7 @@ mod tests {
         let begin = Instant::now();
         let mut silence = Silence::new(begin);
         assert!(silence.is_too_long(begin + SILENCE + SECOND));
-        silence.unheard(begin + SILENCE);
+        silence.not_reading(begin + SILENCE);
         assert!(!silence.is_too_long(begin + SILENCE + SECOND));
         assert!(silence.is_too_long(begin + 2 * SILENCE + SECOND));
     }

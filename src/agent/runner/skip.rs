@@ -20,7 +20,7 @@ pub(super) type Consented = (Skipped, Reply, Result<(), KeeperError>);
 
 impl Runner {
     /// Takes an operator's request to skip the change at which the stream has halted.
-    pub(super) fn skip_asked(&mut self, consent: &Consent, reply: Reply) {
+    pub(super) fn on_skip_request(&mut self, consent: &Consent, reply: Reply) {
         if self.tasks.skipping.is_some() {
             return reply.send(Err(Refused::Busy));
         }

@@ -63,7 +63,7 @@ impl Runner {
         {
             self.backfills.reading = None;
             if let Some(live) = &mut self.live {
-                live.silence.unheard(tokio::time::Instant::now());
+                live.silence.not_reading(tokio::time::Instant::now());
             }
         }
     }

@@ -62,7 +62,7 @@ pub async fn run(
     }
     loop {
         runner.windows_on();
-        runner.tell();
+        runner.send_notices();
         runner.work();
         runner.reporter.lap(Spent::Working);
         let spends = runner.spends();
@@ -102,7 +102,7 @@ async fn first_state(
 /// Opens the state, however long Kafka is away. Returns an error only if Kafka refuses us.
 async fn open_state(config: &Config, reporter: &mut Reporter) -> Result<State, Exit> {
     loop {
-        let error = match open_and_look(config, reporter).await {
+        let error = match open_state_once(config, reporter).await {
             Ok(state) => {
                 reporter.trouble_over();
                 return Ok(state);
@@ -122,18 +122,18 @@ async fn open_state(config: &Config, reporter: &mut Reporter) -> Result<State, E
 
 /// Opens the state. Meanwhile the row of the slot is read once, because the WAL that the server
 /// keeps concerns the operator above all while Kafka is away.
-async fn open_and_look(config: &Config, reporter: &mut Reporter) -> Result<State, KafkaError> {
+async fn open_state_once(config: &Config, reporter: &mut Reporter) -> Result<State, KafkaError> {
     let mut opening = std::pin::pin!(config.open_state());
-    let mut looking = std::pin::pin!(session::read_slot(&config.postgres, &config.slot));
+    let mut reading_slot = std::pin::pin!(session::read_slot(&config.postgres, &config.slot));
     let mut slow = std::pin::pin!(tokio::time::sleep(STATE_PATIENCE));
     // A known trouble says more than a wait.
-    let (mut has_looked, mut has_waited) = (false, reporter.is_troubled());
+    let (mut has_read_slot, mut has_waited) = (false, reporter.is_troubled());
     loop {
         tokio::select! {
             biased; // The state comes first: with it the stream begins.
             opened = &mut opening => return opened,
-            row = &mut looking, if !has_looked => {
-                has_looked = true;
+            row = &mut reading_slot, if !has_read_slot => {
+                has_read_slot = true;
                 if let Some(row) = row {
                     reporter.slot(&row);
                     reporter.waiting(unix_nanos() / 1_000_000);

@@ -4,7 +4,7 @@
 //! `watch` decides what a difference between two looks means. This module decides when a look is
 //! made, and what follows from a finding: a halt, or a warning in status.
 
-use super::noticed::Noticed;
+use super::server_notices::ServerNotices;
 use super::{CheckResult, Runner, load};
 use crate::agent::Config;
 use crate::agent::supervise::PipelineError;
@@ -27,7 +27,7 @@ pub(super) struct Watch {
     epoch: u64,
     /// The earliest time of the next look.
     due: Option<tokio::time::Instant>,
-    pub noticed: Noticed,
+    pub notices: ServerNotices,
 }
 
 /// The facts that a look needs.
@@ -89,7 +89,8 @@ impl Question {
         let began = tokio::time::Instant::now();
         let Question { publication, selection, base } = self;
         let seen =
-            watch::look(sql, &publication, |table| selection.matches(table), base.as_deref()).await;
+            watch::query(sql, &publication, |table| selection.matches(table), base.as_deref())
+                .await;
         let outcome = seen.map(|seen| {
             let findings =
                 base.as_deref().map_or_else(Vec::new, |base| watch::compare(base, &seen));
@@ -101,13 +102,13 @@ impl Question {
 
 impl Runner {
     /// Reads the slot's row, and looks at publication and tables if a look is due.
-    pub(super) fn look_at_source(&mut self) {
+    pub(super) fn check_source(&mut self) {
         let Some(live) = &self.live else { return };
         let (sql, slot, copying) =
             (Arc::clone(&live.sql), self.config.slot.clone(), self.copies_anything());
         let question = self.checks.watch.question(&self.config);
-        self.tasks.looking = Some(tokio::spawn(async move {
-            let row = load::look(&sql, &slot, copying).await;
+        self.tasks.checking = Some(tokio::spawn(async move {
+            let row = load::read(&sql, &slot, copying).await;
             let seen = match question {
                 Some(question) => Some(Box::new(question.look(&sql).await)),
                 None => None,

@@ -4,10 +4,10 @@
 //! A finding says what was found, and the SQL or setting that fixes it. `source` and `sink` make
 //! the findings, and this file prints them.
 
-mod around;
+mod environment;
 mod detached;
 mod failover;
-mod reached;
+mod reachability;
 mod running;
 mod schemas;
 mod sink;

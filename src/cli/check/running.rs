@@ -3,7 +3,7 @@
 use super::super::running::{self, Running};
 use super::super::slot;
 use super::{Area, Finding, Findings};
-use crate::agent::consent::{self, Look};
+use crate::agent::consent::{self, SlotStatus};
 use crate::config::Checked;
 use crate::continuity::Foresight;
 
@@ -12,7 +12,7 @@ pub(super) async fn look(checked: &Checked, is_reachable: bool) -> Vec<Finding> 
     let mut findings = Findings::new(Area::Continuity);
     if is_reachable {
         match consent::status(&checked.pipeline(false)).await {
-            Ok(look) => foreseen(&look, &mut findings),
+            Ok(status) => foreseen(&status, &mut findings),
             Err(error) => findings.failed(error),
         }
     }
@@ -22,17 +22,17 @@ pub(super) async fn look(checked: &Checked, is_reachable: bool) -> Vec<Finding> 
     findings.list
 }
 
-fn foreseen(look: &Look, findings: &mut Findings) {
-    let (code, detail, next) = slot::said(&look.foresight);
-    match &look.foresight {
+fn foreseen(status: &SlotStatus, findings: &mut Findings) {
+    let (code, detail, next) = slot::said(&status.foresight);
+    match &status.foresight {
         Foresight::Streams(_) | Foresight::Held(_) => findings.ok(format!("{code}: {detail}")),
         Foresight::Anew(_) | Foresight::Tries(_) | Foresight::Waits(_) => {
             findings.warn(format!("{code}: {detail}"), next);
         }
         Foresight::Halts(_) => findings.fail(format!("run halts: {code}: {detail}"), next),
     }
-    if !look.owed.is_empty() {
-        let what = format!("the first copy is not complete: {}", look.owed.join(", "));
+    if !status.owed.is_empty() {
+        let what = format!("the first copy is not complete: {}", status.owed.join(", "));
         findings.warn(what, "the running agent or the next start copies the rest");
     }
 }

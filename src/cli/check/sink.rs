@@ -1,7 +1,7 @@
 //! Findings about Kafka and the schema registry.
 
 use super::source::{Captured, SourceFacts};
-use super::{Area, Finding, Findings, detached, reached, schemas};
+use super::{Area, Finding, Findings, detached, reachability, schemas};
 use crate::config::Checked;
 use crate::continuity::checkpoint::State;
 use crate::encode::registry::{Registry, RegistryError};
@@ -33,7 +33,7 @@ pub(super) async fn look(checked: &Checked, seen: &SourceFacts) -> Vec<Finding> 
                 schemas::recorded(&client, &recorded, &seen.drafted, &mut registry).await;
             }
             Err(error) => {
-                let fix = reached::registry(config, &error).await;
+                let fix = reachability::registry(config, &error).await;
                 registry.fail(crate::continuity::Chain(&error).to_string(), fix);
             }
         }
@@ -64,7 +64,7 @@ async fn topics(
             findings.ok(format!("{count} broker{s}{id} answered"));
         }
         Err(error) => {
-            findings.failed(reached::kafka(config, error).await);
+            findings.failed(reachability::kafka(config, error).await);
             return None;
         }
     }

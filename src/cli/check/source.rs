@@ -3,7 +3,7 @@
 //! Plain functions judge the facts of a server. Reading the facts is apart from that.
 
 use super::schemas::{self, Drafted};
-use super::{Findings, around, failover, reached, versions};
+use super::{Findings, environment, failover, reachability, versions};
 use crate::agent::supervise::PipelineError;
 use crate::config::Checked;
 use crate::lsn::Oid;
@@ -42,7 +42,7 @@ pub(super) async fn look(checked: &Checked, findings: &mut Findings) -> SourceFa
     match try_look(checked, findings).await {
         Ok(seen) => seen,
         Err(error) => {
-            findings.failed(reached::postgres(checked, error).await);
+            findings.failed(reachability::postgres(checked, error).await);
             SourceFacts::default()
         }
     }
@@ -75,13 +75,13 @@ async fn try_look(checked: &Checked, findings: &mut Findings) -> Result<SourceFa
     }
     origins(checked.origins, &facts, findings);
     let around = surroundings::read(&sql, &checked.slot).await?;
-    around::provider(&around, findings);
-    around::sizing(&facts, &around, findings);
+    environment::provider(&around, findings);
+    environment::sizing(&facts, &around, findings);
     let row = slot::read(&sql, &checked.slot).await?;
     slot_row(&checked.slot, row.as_ref(), &facts, sql.database(), findings);
     failover::look(checked, &sql, (&facts, &around, row.as_ref()), findings).await;
-    around::old_transactions(row.as_ref(), &slot::blockers(&sql).await?, findings);
-    around::abandoned(&checked.slot, &around, findings);
+    environment::old_transactions(row.as_ref(), &slot::blockers(&sql).await?, findings);
+    environment::abandoned(&checked.slot, &around, findings);
     let all = publication::candidates(&sql).await?;
     let published = publication::read(&sql, &checked.publication).await?;
     let captured = captured(checked, &all, published.as_ref());
@@ -91,15 +91,15 @@ async fn try_look(checked: &Checked, findings: &mut Findings) -> Result<SourceFa
     tables(checked, &all, (&captured, &harmed), findings);
     let relations: Vec<Oid> = captured.iter().map(|table| table.relation).collect();
     let near = surroundings::tables(&sql, &relations).await?;
-    around::tables(&facts, &captured, &near, findings);
+    environment::tables(&facts, &captured, &near, findings);
     let children = surroundings::children(&sql, &relations).await?;
-    around::children(&checked.publication, &captured, &children, findings);
+    environment::children(&checked.publication, &captured, &children, findings);
     let is_writable = |table: &Candidate| {
         near.iter().any(|near| near.relation == table.relation && near.writable)
     };
     let writable: Vec<(&Candidate, bool)> =
         captured.iter().map(|table| (*table, is_writable(table))).collect();
-    around::excess(&facts, sql.database(), &around, &writable, findings);
+    environment::excess(&facts, sql.database(), &around, &writable, findings);
     let drafted = schemas::drafts(checked, &sql, &captured).await?;
     schemas::plans(&drafted, findings);
     // No SQL that we print publishes a table whose UPDATE would then fail.

@@ -167,7 +167,7 @@ impl Shop {
             let (client, connection) = connect(&self.config).await?;
             let permits = Arc::clone(&self.permits);
             self.writers.spawn(async move {
-                let ended = write(&client, &permits, Luck(number)).await;
+                let ended = write(&client, &permits, Rng(number)).await;
                 connection.abort();
                 ended
             });
@@ -234,11 +234,11 @@ fn row(message: &SimpleQueryMessage) -> Option<Row> {
 }
 
 /// Executes transactions until one fails for a reason other than a conflict.
-async fn write(client: &Client, permits: &Semaphore, mut luck: Luck) -> tokio_postgres::Error {
+async fn write(client: &Client, permits: &Semaphore, mut rng: Rng) -> tokio_postgres::Error {
     loop {
         // The permits are never closed. Without a permit nothing may be written.
         let Ok(permit) = permits.acquire().await else { return std::future::pending().await };
-        if let Err(error) = attempt(client, luck.deed()).await {
+        if let Err(error) = attempt(client, rng.deed()).await {
             return error;
         }
         drop(permit);
@@ -257,9 +257,9 @@ async fn attempt(client: &Client, deed: &str) -> Result<(), tokio_postgres::Erro
 }
 
 /// Chooses a writer's next transaction by xorshift. It needs no other source of randomness.
-struct Luck(u64);
+struct Rng(u64);
 
-impl Luck {
+impl Rng {
     fn deed(&mut self) -> &'static str {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;

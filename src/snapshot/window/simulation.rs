@@ -16,9 +16,9 @@ use database::Database;
 
 /// A random generator that never changes (xorshift64*), so that a seed means the same schedule for
 /// ever.
-pub(super) struct Luck(u64);
+pub(super) struct Rng(u64);
 
-impl Luck {
+impl Rng {
     fn below(&mut self, bound: u64) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
@@ -62,7 +62,7 @@ pub(super) enum Break {
 }
 
 struct World {
-    luck: Luck,
+    rng: Rng,
     clock: u64,
     database: Database,
     stored: Stored,
@@ -81,14 +81,14 @@ const QUIET: u64 = 6000;
 
 impl World {
     fn new(seed: u64, off: Break) -> Self {
-        let mut luck = Luck(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
-        let mut database = Database::new(&mut luck);
-        if luck.one_in(2) {
-            for _ in 0..luck.below(20) {
-                database.write(&mut luck);
-                if luck.one_in(4) {
-                    database.end(&mut luck);
-                    database.show(&mut luck);
+        let mut rng = Rng(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+        let mut database = Database::new(&mut rng);
+        if rng.one_in(2) {
+            for _ in 0..rng.below(20) {
+                database.write(&mut rng);
+                if rng.one_in(4) {
+                    database.end(&mut rng);
+                    database.show(&mut rng);
                 }
             }
             database.publish();
@@ -99,9 +99,9 @@ impl World {
         let journal = Some(Journal { fresh: true, ..Journal::default() });
         let stored = Stored { journal, confirmed, ..Stored::default() };
         let agent = Agent::start(&stored, &database, off);
-        let slow = luck.one_in(2);
+        let slow = rng.one_in(2);
         World {
-            luck,
+            rng,
             clock: 0,
             database,
             stored,
@@ -120,32 +120,32 @@ impl World {
 
     fn step(&mut self, busy: bool) -> Result<(), String> {
         self.clock += 1;
-        let World { luck, database, stored, agent, consumer, .. } = self;
-        match luck.below(20) {
-            0..=3 if busy => database.write(luck),
-            4 if busy => database.end(luck),
-            5 if busy => database.show(luck),
-            6 if busy => database.undo(luck),
+        let World { rng, database, stored, agent, consumer, .. } = self;
+        match rng.below(20) {
+            0..=3 if busy => database.write(rng),
+            4 if busy => database.end(rng),
+            5 if busy => database.show(rng),
+            6 if busy => database.undo(rng),
             7 => database.flush(),
             8..=10 => {
-                for _ in 0..1 + luck.below(4) {
+                for _ in 0..1 + rng.below(4) {
                     agent.read(database)?;
                 }
             }
-            11 | 12 => agent.land(luck, consumer),
-            13..=16 => agent.chunk(luck, database, self.clock),
-            17 if busy && self.slow && !luck.one_in(12) => agent.store_journal(stored),
-            17 => agent.store(luck, stored),
-            18 => agent.rest(luck)?,
+            11 | 12 => agent.land(rng, consumer),
+            13..=16 => agent.chunk(rng, database, self.clock),
+            17 if busy && self.slow && !rng.one_in(12) => agent.store_journal(stored),
+            17 => agent.store(rng, stored),
+            18 => agent.rest(rng)?,
             _ => agent.look(database),
         }
         self.open_max =
             self.open_max.max(agent.windows.as_ref().map_or(0, |windows| windows.waiting().0));
         if busy {
-            match luck.below(250) {
+            match rng.below(250) {
                 0 => self.kill(),
                 5..=8 if agent.windows.is_none() => self.kill(),
-                1 => agent.reconnect(stored, database, luck.one_in(2)),
+                1 => agent.reconnect(stored, database, rng.one_in(2)),
                 2 | 3 => database.fill_page(),
                 // The operator requests the table again.
                 4 if agent.windows.is_none() => {
@@ -165,7 +165,7 @@ impl World {
             self.step(true)?;
         }
         self.database.settle();
-        if self.luck.one_in(2) {
+        if self.rng.one_in(2) {
             self.database.fill_page();
             self.database.flush();
         }

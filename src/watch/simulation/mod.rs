@@ -22,9 +22,9 @@ const SEEDS: std::ops::Range<u64> = 1..400;
 const LOOKS: usize = 30;
 
 /// Numbers from a seed: `xorshift64*`.
-struct Luck(u64);
+struct Rng(u64);
 
-impl Luck {
+impl Rng {
     fn below(&mut self, bound: u64) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
@@ -42,14 +42,14 @@ fn tells(finding: &Finding, harm: &Harm) -> bool {
 }
 
 fn run(seed: u64, off: Option<Rule>) {
-    let mut luck = Luck(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+    let mut rng = Rng(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
     let mut catalog = Catalog::new();
     for _ in 0..LOOKS {
-        let statements = luck.below(5);
+        let statements = rng.below(5);
         catalog.begin();
         let recorded = catalog.look();
         let done: Vec<&str> =
-            (0..statements).filter_map(|_| catalog.execute(luck.below(1000))).collect();
+            (0..statements).filter_map(|_| catalog.execute(rng.below(1000))).collect();
         let seen = catalog.look();
         let findings = compare_under(&recorded, &seen, Rules::without(off));
         for harm in catalog.harms() {

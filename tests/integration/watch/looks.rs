@@ -3,7 +3,7 @@
 use crate::support::postgres::Server;
 use wellspring::postgres::{Config, Sql, parse_url};
 use wellspring::table::TableName;
-use wellspring::watch::{Code, Fingerprint, compare, look};
+use wellspring::watch::{Code, Fingerprint, compare, query};
 
 /// A server with a publication of two tables and a partitioned one, and a session that looks at it.
 struct Catalog {
@@ -31,7 +31,7 @@ impl Catalog {
 
     async fn look(&self, earlier: Option<&Fingerprint>) -> Fingerprint {
         let is_selected = |table: &TableName| ["a", "b", "root"].contains(&&*table.name);
-        look(&self.sql, self.publication, is_selected, earlier).await.unwrap()
+        query(&self.sql, self.publication, is_selected, earlier).await.unwrap()
     }
 
     /// The codes and tables that are found after the statements, each in a transaction of its own.

@@ -16,13 +16,13 @@ const COPIES: usize = 12;
 
 /// One writer's statement number `at`; keys are few, so that writers meet.
 fn statement(writer: u64, at: u64) -> String {
-    let luck = |salt: u64, bound: u64| {
+    let random = |salt: u64, bound: u64| {
         let mixed = (writer * 7919 + at * 104_729 + salt).wrapping_mul(0x2545_F491_4F6C_DD1D);
         (mixed >> 40) % bound
     };
-    let (key, other) = (luck(1, 16), luck(2, 16));
+    let (key, other) = (random(1, 16), random(2, 16));
     let next = "n = nextval('versions')";
-    match luck(3, 12) {
+    match random(3, 12) {
         0..=2 => format!(
             "insert into t (id, small, big) values ({key}, 'i', repeat(md5('{at}'), 200)) on conflict do nothing"
         ),
@@ -37,14 +37,14 @@ fn statement(writer: u64, at: u64) -> String {
         10 => format!(
             "begin; update t set {next} where id = {key}; savepoint a; delete from t where id = {key}; rollback to a; commit"
         ),
-        _ if luck(4, 20) == 0 => "truncate t".to_owned(),
-        _ if luck(6, 4) == 0 => {
+        _ if random(4, 20) == 0 => "truncate t".to_owned(),
+        _ if random(6, 4) == 0 => {
             format!(
                 "alter table t alter small type {}",
-                ["text", "varchar(40)"][luck(7, 2) as usize]
+                ["text", "varchar(40)"][random(7, 2) as usize]
             )
         }
-        _ if luck(5, 8) == 0 => "vacuum full t".to_owned(),
+        _ if random(5, 8) == 0 => "vacuum full t".to_owned(),
         _ => format!("begin; update t set {next} where id = {key}; select pg_sleep(0.002); commit"),
     }
 }

@@ -6,7 +6,7 @@ use super::super::super::visibility::{FullXid, PgSnapshot, Unseen};
 use super::super::{Before, Journal, Kind, Next, Rule, Touch, What, Windows};
 use super::consumer::{Consumer, Judge, Record};
 use super::database::{Database, Op, Row, State};
-use super::{Break, Luck};
+use super::{Break, Rng};
 use crate::change::{Committed, Position};
 use crate::ledger::{Ledger, RouteId, Ticket};
 use crate::lsn::{Lsn, PgMicros, Xid};
@@ -221,8 +221,8 @@ impl Agent {
     }
 
     /// Sends some remaining rows of chunks whose positions were passed.
-    pub fn rest(&mut self, luck: &mut Luck) -> Result<(), String> {
-        for _ in 0..luck.below(3) {
+    pub fn rest(&mut self, rng: &mut Rng) -> Result<(), String> {
+        for _ in 0..rng.below(3) {
             let Some((key, row)) = self.windows.as_mut().and_then(Windows::rest) else { break };
             self.emit(Record::Window { key, row })?;
         }
@@ -239,8 +239,8 @@ impl Agent {
     }
 
     /// Lets some records land, and acknowledges them.
-    pub fn land(&mut self, luck: &mut Luck, consumer: &mut Consumer) {
-        for _ in 0..1 + luck.below(6) {
+    pub fn land(&mut self, rng: &mut Rng, consumer: &mut Consumer) {
+        for _ in 0..1 + rng.below(6) {
             let Some((ticket, record)) = self.queue.pop_front() else { break };
             consumer.take(record);
             self.ledger.deliver(ticket);
@@ -250,7 +250,7 @@ impl Agent {
 
     /// Takes a snapshot of the server.
     pub fn look(&mut self, database: &Database) {
-        self.unseen.look(&database.snapshot());
+        self.unseen.on_snapshot(&database.snapshot());
     }
 
     /// Stores the journal if it has changed, and ends the copy if it is over.
@@ -271,8 +271,8 @@ impl Agent {
     }
 
     /// Stores the journal, and in half of the calls the checkpoint after it.
-    pub fn store(&mut self, luck: &mut Luck, stored: &mut Stored) {
-        if luck.one_in(2) {
+    pub fn store(&mut self, rng: &mut Rng, stored: &mut Stored) {
+        if rng.one_in(2) {
             return self.store_journal(stored);
         }
         self.store_journal(stored);
@@ -282,14 +282,14 @@ impl Agent {
     }
 
     /// Makes one step of the session that reads a chunk.
-    pub fn chunk(&mut self, luck: &mut Luck, database: &mut Database, clock: u64) {
+    pub fn chunk(&mut self, rng: &mut Rng, database: &mut Database, clock: u64) {
         let Some(windows) = &mut self.windows else { return };
         let Some((what, session)) = self.session.take() else {
             if clock >= self.rest_until
                 && self.unseen.listed().is_some()
                 && let Next::Read(what) = windows.next()
             {
-                windows.asked(what.clone(), self.hold > 0);
+                windows.request(what.clone(), self.hold > 0);
                 self.session = Some((what, Session::Begun));
             }
             return;
@@ -315,14 +315,14 @@ impl Agent {
                     database.read_lock = false;
                     match self.hold {
                         0 => self.hold = 3,
-                        1 => (self.hold, self.rest_until) = (0, clock + luck.below(60)),
+                        1 => (self.hold, self.rest_until) = (0, clock + rng.below(60)),
                         _ => self.hold -= 1,
                     }
                     return;
                 }
             },
             Session::Reading(snapshot) => {
-                let size = 1 + luck.below(3) as usize;
+                let size = 1 + rng.below(3) as usize;
                 let (rows, more) = select(&database.read(&snapshot), &what, size);
                 Session::Read(rows, more)
             }
@@ -338,7 +338,7 @@ impl Agent {
             Session::Positioned(rows, more, upto) => {
                 database.read_lock = false;
                 self.hold = 0;
-                if luck.one_in(8) {
+                if rng.one_in(8) {
                     windows.give_up(); // it took too long
                 } else {
                     windows.read(upto, rows, 100, more);

@@ -7,7 +7,7 @@
 //! rewrite or a truncate finds the table empty. Row locks last until the transaction is visible.
 
 use super::super::super::visibility::{FullXid, PgSnapshot};
-use super::Luck;
+use super::Rng;
 use crate::lsn::Lsn;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -97,7 +97,7 @@ pub struct Database {
 }
 
 impl Database {
-    pub fn new(luck: &mut Luck) -> Self {
+    pub fn new(rng: &mut Rng) -> Self {
         let mut database = Database {
             transactions: Vec::new(),
             commits: Vec::new(),
@@ -106,12 +106,12 @@ impl Database {
             flushed: 0,
             versions: 0,
             published: Lsn::ZERO,
-            keys: if luck.one_in(2) { KEYS } else { KEYS / 2 },
+            keys: if rng.one_in(2) { KEYS } else { KEYS / 2 },
             read_lock: false,
             moving: false,
         };
         for key in 0..database.keys {
-            if luck.below(3) > 0 {
+            if rng.below(3) > 0 {
                 let at = database.begin();
                 database.put(at, None, key, true);
                 database.commit(at);
@@ -259,18 +259,18 @@ impl Database {
     }
 
     /// Executes one statement of some transaction.
-    pub fn write(&mut self, luck: &mut Luck) {
+    pub fn write(&mut self, rng: &mut Rng) {
         let open: Vec<usize> = self.indices(State::Open);
-        let at = match luck.pick(&open) {
-            Some(at) if !luck.one_in(3) => at,
+        let at = match rng.pick(&open) {
+            Some(at) if !rng.one_in(3) => at,
             _ if open.len() < 6 => self.begin(),
             _ => return,
         };
-        let key = luck.below(self.keys);
+        let key = rng.below(self.keys);
         if self.is_locked(at, key) {
             return;
         }
-        let statement = if self.moving && !luck.one_in(3) { 2 } else { luck.below(10) };
+        let statement = if self.moving && !rng.one_in(3) { 2 } else { rng.below(10) };
         let kept = if self.moving { 20 } else { 4 };
         match (statement, self.row(at, key)) {
             (0 | 1, Some(_)) => {
@@ -280,14 +280,14 @@ impl Database {
                 self.transactions[at].ops.push((lsn, Op::Delete { key, version }));
             }
             (2..=4, Some(_)) => {
-                let to = luck.below(self.keys);
+                let to = rng.below(self.keys);
                 if to != key && !self.is_locked(at, to) && self.row(at, to).is_none() {
-                    self.put(at, Some(key), to, luck.one_in(kept));
+                    self.put(at, Some(key), to, rng.one_in(kept));
                 }
             }
-            (5, _) if luck.one_in(4) => self.empty(at),
-            (6, _) if luck.one_in(3) => self.rewrite(),
-            (_, row) => self.put(at, None, key, row.is_none() || luck.one_in(3)),
+            (5, _) if rng.one_in(4) => self.empty(at),
+            (6, _) if rng.one_in(3) => self.rewrite(),
+            (_, row) => self.put(at, None, key, row.is_none() || rng.one_in(3)),
         }
     }
 
@@ -325,8 +325,8 @@ impl Database {
     }
 
     /// ROLLBACK TO SAVEPOINT: the last change of a transaction is undone, and is not decoded.
-    pub fn undo(&mut self, luck: &mut Luck) {
-        let Some(at) = luck.pick(&self.indices(State::Open)) else { return };
+    pub fn undo(&mut self, rng: &mut Rng) {
+        let Some(at) = rng.pick(&self.indices(State::Open)) else { return };
         let own = &mut self.transactions[at];
         if own.restored || own.ops.len() < 2 {
             return;
@@ -377,20 +377,20 @@ impl Database {
     }
 
     /// Makes one step towards the end of some transaction.
-    pub fn end(&mut self, luck: &mut Luck) {
+    pub fn end(&mut self, rng: &mut Rng) {
         let open = self.indices(State::Open);
-        match luck.below(8) {
-            0 => drop(luck.pick(&open).map(|at| self.transactions[at].state = State::Aborted)),
-            1 => drop(luck.pick(&open).map(|at| self.transactions[at].state = State::Prepared)),
-            2 => drop(luck.pick(&self.indices(State::Prepared)).map(|at| self.commit(at))),
-            _ => drop(luck.pick(&open).map(|at| self.commit(at))),
+        match rng.below(8) {
+            0 => drop(rng.pick(&open).map(|at| self.transactions[at].state = State::Aborted)),
+            1 => drop(rng.pick(&open).map(|at| self.transactions[at].state = State::Prepared)),
+            2 => drop(rng.pick(&self.indices(State::Prepared)).map(|at| self.commit(at))),
+            _ => drop(rng.pick(&open).map(|at| self.commit(at))),
         }
     }
 
     /// Makes some commit visible. It need not be flushed (synchronous_commit off), and may have
     /// waited for long (synchronous replication).
-    pub fn show(&mut self, luck: &mut Luck) {
-        if let Some(at) = luck.pick(&self.indices(State::Committed)) {
+    pub fn show(&mut self, rng: &mut Rng) {
+        if let Some(at) = rng.pick(&self.indices(State::Committed)) {
             self.transactions[at].state = State::Visible;
             self.visible.push(at);
         }
