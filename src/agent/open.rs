@@ -321,11 +321,12 @@ impl ServerState {
     /// The captured tables that are published and not detached.
     fn published(&self) -> impl Iterator<Item = Captured<'_>> {
         let tables = self.publication.iter().flat_map(|row| &row.tables);
-        let is_aside = |name: &TableName| {
-            self.state.detached.get(&name.to_string()).is_some_and(Detached::is_aside)
+        let is_quarantined = |name: &TableName| {
+            self.state.detached.get(&name.to_string()).is_some_and(Detached::is_quarantined)
         };
-        let captured = tables
-            .filter(move |table| self.captured.contains(&table.name) && !is_aside(&table.name));
+        let captured = tables.filter(move |table| {
+            self.captured.contains(&table.name) && !is_quarantined(&table.name)
+        });
         captured.map(|table| Captured {
             relation: table.relation,
             name: &table.name,

@@ -103,7 +103,7 @@ impl Copies {
             let names = list.iter().filter(|copy| goes(copy)).map(|copy| copy.name.as_str());
             let names = notices::list(names);
             let signal = list.iter().find_map(|copy| copy.window.correlation.clone());
-            News { about: About::Beside, kind, signal, data: data(names) }
+            News { about: About::Incremental, kind, signal, data: data(names) }
         });
     }
 }

@@ -26,7 +26,7 @@ pub enum About {
     /// The first copy of the pipeline.
     First,
     /// A backfill or a standstill.
-    Beside,
+    Incremental,
 }
 
 impl About {
@@ -34,7 +34,7 @@ impl About {
     const fn aggregate(self) -> &'static str {
         match self {
             About::First => "Initial Snapshot",
-            About::Beside => "Incremental Snapshot",
+            About::Incremental => "Incremental Snapshot",
         }
     }
 }
@@ -258,7 +258,8 @@ mod tests {
     fn a_notice_has_the_signals_id_and_its_data_by_name() {
         let mut notices = notices();
         let data = vec![("status", "EMPTY".to_owned()), ("data_collections", "a.b".to_owned())];
-        let news = News { about: About::Beside, kind: "STARTED", signal: Some("s1".into()), data };
+        let news =
+            News { about: About::Incremental, kind: "STARTED", signal: Some("s1".into()), data };
         notices.note(news, "other".to_owned(), 7);
         let notice = notices.next().unwrap();
         assert_eq!((notice.id.as_str(), notice.aggregate), ("s1", "Incremental Snapshot"));

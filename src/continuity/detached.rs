@@ -122,7 +122,7 @@ impl Detached {
 
     /// True if the table's changes go to the quarantine topic. False once a copy repairs the table.
     #[must_use]
-    pub fn is_aside(&self) -> bool {
+    pub fn is_quarantined(&self) -> bool {
         self.repair_ms.is_none()
     }
 
@@ -172,8 +172,8 @@ impl Detachments {
 
     /// True if the table's changes go to the quarantine topic.
     #[must_use]
-    pub fn is_aside(&self, table: &str) -> bool {
-        self.get(table).is_some_and(Detached::is_aside)
+    pub fn is_quarantined(&self, table: &str) -> bool {
+        self.get(table).is_some_and(Detached::is_quarantined)
     }
 
     /// First Position from which the table's changes may go to quarantine without another record.
@@ -190,7 +190,7 @@ impl Detachments {
         let new = Detached::new(refusal, at, self.epoch, now_ms);
         match self.get(table) {
             None => new,
-            Some(was) if was.is_aside() => was.reaching(at, self.epoch),
+            Some(was) if was.is_quarantined() => was.reaching(at, self.epoch),
             Some(was) => {
                 let was = was.reaching(at, self.epoch);
                 Detached { epoch: was.epoch, commit: was.commit, ordinal: was.ordinal, ..new }
@@ -245,10 +245,10 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_set_aside_during_its_repair_keeps_its_gap_and_has_the_new_cause() {
+    fn one_that_is_detached_during_its_repair_keeps_its_gap_and_has_the_new_cause() {
         let first = Detached::new(&REFUSED, at(30, 2), 1, 5);
         let repaired = with(first).repair("p.t", 7).unwrap();
-        assert!(!repaired.is_aside());
+        assert!(!repaired.is_quarantined());
         let again = with(repaired).record(
             "p.t",
             &Refusal { reason: "row_unencodable", ..REFUSED },
@@ -256,7 +256,7 @@ mod tests {
             9,
         );
         assert_eq!(
-            (again.from(), again.reason.as_str(), again.is_aside()),
+            (again.from(), again.reason.as_str(), again.is_quarantined()),
             (at(30, 2), "row_unencodable", true)
         );
     }

@@ -35,16 +35,16 @@ impl Core {
         let budget = self.settings.budget_bytes;
         // Buffered backfill rows may use at most half of the budget. They leave only when the
         // stream advances, so a block by them would be a deadlock.
-        let beside = self.beside_bytes.min(budget / 2);
+        let buffered = self.buffered_bytes.min(budget / 2);
         self.wants_frames()
             && !self.is_settling()
             && self.now >= self.not_before
-            && self.ledger.in_flight_bytes() + beside < budget
+            && self.ledger.in_flight_bytes() + buffered < budget
     }
 
     /// Notes how many bytes of backfill rows are buffered, besides the bytes in flight.
-    pub fn hold_beside(&mut self, bytes: usize) {
-        self.beside_bytes = bytes;
+    pub fn note_buffered(&mut self, bytes: usize) {
+        self.buffered_bytes = bytes;
     }
 
     /// Notes that a caller waits until `position` is recorded as confirmed. A checkpoint is written
@@ -96,16 +96,16 @@ impl Core {
         self.copying = false;
     }
 
-    /// True if copied rows may be entered now. `beside_bytes` are the bytes that the copy buffers,
+    /// True if copied rows may be entered now. `buffered_bytes` are the bytes that the copy buffers,
     /// besides the bytes in flight. A stop ends a copy where it is, and a pause suspends it.
     #[must_use]
-    pub fn has_room_to_copy(&self, beside_bytes: usize) -> bool {
+    pub fn has_room_to_copy(&self, buffered_bytes: usize) -> bool {
         self.copying
             && self.session == Session::Streaming
             && self.stop.is_none()
             && !self.paused
             && !self.is_settling()
-            && self.ledger.in_flight_bytes().saturating_add(beside_bytes)
+            && self.ledger.in_flight_bytes().saturating_add(buffered_bytes)
                 < self.settings.budget_bytes
     }
 

@@ -143,7 +143,7 @@ pub struct Core {
     /// `Resume` or the process.
     paused: bool,
     /// Bytes of backfill rows in buffers. They are not yet part of the bytes in flight.
-    beside_bytes: usize,
+    buffered_bytes: usize,
     /// True while a caller waits until the confirmed position is recorded.
     record_wanted: bool,
     /// Captured tables that the next checkpoint must record; `None` when the newest one has them.
@@ -197,7 +197,7 @@ impl Core {
             attempts: 0,
             not_before: now,
             paused: false,
-            beside_bytes: 0,
+            buffered_bytes: 0,
             record_wanted: false,
             tables: None,
             copying: false,

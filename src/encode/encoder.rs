@@ -5,7 +5,7 @@
 //! allocated here.
 
 use super::Format;
-use super::beside::{Counted, push_block};
+use super::auxiliary::{Counted, push_block};
 use super::column::Key;
 use super::envelope::{self, Step, push_number};
 use super::form::{Avro, Form, Json, Union};

@@ -6,7 +6,7 @@
 //! name. Nothing here asks a registry (`registry` does), knows a partition's count, or keeps a row.
 
 mod avro_text;
-mod beside;
+mod auxiliary;
 mod column;
 mod connect_text;
 mod document;
@@ -40,7 +40,7 @@ mod spatial;
 mod transcode;
 mod wire;
 
-pub use beside::{Counted, Mark};
+pub use auxiliary::{Counted, Mark};
 pub use encoder::{EncodeError, Encoder, Record};
 pub use modes::{
     BinaryMode, Code, DecimalMode, HstoreMode, IntervalMode, Modes, TimeMode, UnknownMode,

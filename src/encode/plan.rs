@@ -4,7 +4,7 @@
 //! immutable, knows topic, envelope, columns and key in the form they are written in, and belongs
 //! to one version of one table.
 
-use super::beside::Beside;
+use super::auxiliary::Auxiliary;
 use super::column::{ColumnPlan, Key, columns_of};
 use super::envelope::{self, Step};
 use super::filter::{Filtered, takes_message};
@@ -182,7 +182,7 @@ impl Planner {
         let named = config.rules.transaction_topic.clone();
         let topic =
             named.unwrap_or_else(|| [&*config.prefix, "transaction"].join(&config.rules.delimiter));
-        self.beside_draft(topic, Beside::Transactions)
+        self.auxiliary_draft(topic, Auxiliary::Transactions)
     }
 
     /// What heartbeats look like.
@@ -193,19 +193,19 @@ impl Planner {
         let topic = named.unwrap_or_else(|| {
             ["__debezium-heartbeat", &config.prefix].join(&config.rules.delimiter)
         });
-        self.beside_draft(topic, Beside::Heartbeats)
+        self.auxiliary_draft(topic, Auxiliary::Heartbeats)
     }
 
     /// What notifications look like; none where no topic is named for them.
     #[must_use]
     pub fn notice_draft(&self) -> Option<Draft> {
         let topic = self.shared.config.rules.notice_topic.clone()?;
-        Some(self.beside_draft(topic, Beside::Notices))
+        Some(self.auxiliary_draft(topic, Auxiliary::Notices))
     }
 
-    fn beside_draft(&self, topic: String, beside: Beside) -> Draft {
-        let (key, value) = beside.schemas();
-        self.drafted(naming::topic(&topic), Some(key), value, What::Beside(beside))
+    fn auxiliary_draft(&self, topic: String, auxiliary: Auxiliary) -> Draft {
+        let (key, value) = auxiliary.schemas();
+        self.drafted(naming::topic(&topic), Some(key), value, What::Auxiliary(auxiliary))
     }
 
     pub(super) fn database(&self) -> &str {
@@ -269,7 +269,7 @@ pub(super) enum What {
     Rows(Box<Filtered>, Option<Vec<Option<Shape>>>),
     /// With the shape of an event in the place of `Kind::Create`, if they are events.
     Messages(Option<Vec<Option<Shape>>>),
-    Beside(Beside),
+    Auxiliary(Auxiliary),
 }
 
 impl Draft {
@@ -331,11 +331,11 @@ impl Draft {
                 key = Key::Message(envelope::of_message_keys::<F>(&key_prefix, &key_suffix));
                 columns = Vec::new();
             }
-            What::Beside(beside) => {
+            What::Auxiliary(auxiliary) => {
                 table = self.topic.clone();
                 let (key_frame, value_frame) =
                     ([&*key_prefix, &*key_suffix], [&*value_prefix, &*value_suffix]);
-                let (keys, values) = beside.scripts::<F>(&config.prefix, key_frame, value_frame);
+                let (keys, values) = auxiliary.scripts::<F>(&config.prefix, key_frame, value_frame);
                 (key, value, columns) = (Key::Message(keys), values, Vec::new());
             }
         }

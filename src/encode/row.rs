@@ -4,7 +4,7 @@
 //! old row of which only the identity's columns are known. How a value looks is `transcode`'s
 //! business, what stands around the rows is `envelope`'s.
 
-use super::beside::{Counted, push_block};
+use super::auxiliary::{Counted, push_block};
 use super::column::{ColumnPlan, Key, KeyColumn};
 use super::document::Document;
 use super::encoder::{EncodeError, Slot, Span};

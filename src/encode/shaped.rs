@@ -173,10 +173,10 @@ impl Compiler<'_> {
                 .transpose()?,
             headers: shape.headers.iter().map(header).collect::<Result<_, PlanError>>()?,
             time: match &shape.time {
-                Some(time) => Some((self.aside(&time.part)?, time.units)),
+                Some(time) => Some((self.text_of(&time.part)?, time.units)),
                 None => None,
             },
-            partition: shape.partition.as_ref().map(|part| self.aside(part)).transpose()?,
+            partition: shape.partition.as_ref().map(|part| self.text_of(part)).transpose()?,
         })
     }
 
@@ -205,7 +205,7 @@ impl Compiler<'_> {
     }
 
     /// A value that is no part of the record's bytes, as a text.
-    fn aside(&self, part: &Part) -> Result<Vec<Gap>, PlanError> {
+    fn text_of(&self, part: &Part) -> Result<Vec<Gap>, PlanError> {
         self.part::<HeaderValue>(part, &Frame::default(), false)
     }
 
@@ -257,7 +257,7 @@ impl Compiler<'_> {
                 let mut compared = Vec::new();
                 for (name, sides) in fields {
                     let [old, new] = &**sides;
-                    compared.push((name.as_str().into(), [self.aside(old)?, self.aside(new)?]));
+                    compared.push((name.as_str().into(), [self.text_of(old)?, self.text_of(new)?]));
                 }
                 let (differ, fields) = (*differ, compared);
                 script.push(Gap::Compared(Box::new(ComparedGap { differ, fields, union })));

@@ -1,6 +1,6 @@
 //! The row path of transformed tables: a change becomes the records that its scripts say.
 
-use super::beside::{Counted, push_block, push_id};
+use super::auxiliary::{Counted, push_block, push_id};
 use super::document::{Document, UNFIT};
 use super::encoder::{EncodeError, OfShape, Slot, Span};
 use super::envelope;

@@ -266,7 +266,7 @@ impl Copying {
     pub fn may_take(&self, core: &Core, now: Moment) -> bool {
         self.in_hand.is_none()
             && self.markers.released().is_none()
-            && core.has_room_to_copy(self.beside_bytes())
+            && core.has_room_to_copy(self.buffered_bytes())
             && now >= self.next_piece
     }
 
@@ -281,7 +281,7 @@ impl Copying {
         self.next_piece
     }
 
-    fn beside_bytes(&self) -> usize {
+    fn buffered_bytes(&self) -> usize {
         self.readers.len() * READER_BYTES
     }
 

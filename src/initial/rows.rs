@@ -50,7 +50,7 @@ impl Copying {
     /// The error of the producer. The loop then reads the stream again, and the copy goes on with
     /// the tables that are not recorded.
     pub fn work(&mut self, tools: &mut Tools<'_>) -> Result<Option<Need>, RowsError> {
-        while tools.core.has_room_to_copy(self.beside_bytes()) && tools.sink.has_room() {
+        while tools.core.has_room_to_copy(self.buffered_bytes()) && tools.sink.has_room() {
             let Some(next) = self.next_row() else { return Ok(None) };
             let NextRow { table, marker, line_at } = next;
             match self.send(&next, tools)? {

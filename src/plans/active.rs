@@ -47,11 +47,11 @@ pub enum Planned {
     /// The table cannot be planned. Its first change detaches it.
     Refused,
     /// The table is detached.
-    Aside(Rc<Aside>),
+    Detached(Rc<QuarantineTopic>),
 }
 
-/// A detached table, with the quarantine topic that its changes go to.
-pub struct Aside {
+/// The quarantine topic, for the changes of one table: a detached one, or one with a skipped change.
+pub struct QuarantineTopic {
     /// How its changes are written.
     pub quarantine: Quarantine,
     /// The table as `namespace.name`.

@@ -36,7 +36,7 @@ impl PlanMaker {
             return (self, outcome);
         }
         match detached {
-            Some(detached) => self.set_aside(shape, Some(detached), None).await,
+            Some(detached) => self.quarantine(shape, Some(detached), None).await,
             None => self.relation(shape).await,
         }
     }

@@ -9,17 +9,17 @@ pub mod proofs;
 pub mod sink;
 mod active;
 mod announced;
-mod aside;
-mod beside;
+mod auxiliary;
 mod described;
 mod ids;
+mod quarantine;
 mod routes;
 mod tries;
 mod uses;
 
-pub use active::{Active, Aside, Planned};
-pub use aside::SetAside;
+pub use active::{Active, Planned, QuarantineTopic};
 pub use ids::{Given, Replaced, SchemaIds, Unproven};
+pub use quarantine::QuarantinePlan;
 pub use routes::{RouteOf, Routed, Routes};
 pub use sink::Config as SinkConfig;
 pub use uses::Uses;
@@ -79,7 +79,7 @@ pub enum Outcome {
     /// Only a person can end the failure. Returned only if the caller asked for it.
     Refused(Trouble),
     /// The table is detached.
-    Aside(Box<SetAside>),
+    Quarantine(Box<QuarantinePlan>),
     /// The relation is not the recorded one. Only [`PlanMaker::announced`] returns this outcome.
     Halts(Box<Halt>),
     /// The plan is complete.

@@ -21,7 +21,7 @@ pub enum Need {
     /// The quarantine of this relation, for a change that an operator skips.
     Skip(RelationSlot),
     /// The table has to be detached from this change on.
-    Aside(RelationSlot, Position, Cause),
+    Detach(RelationSlot, Position, Cause),
     /// A plan in which this column may be NULL, because the row is older than its NOT NULL.
     Nullable(RelationSlot, String),
     /// The plan of a topic for the rows of this relation whose route has this value.

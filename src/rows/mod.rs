@@ -5,11 +5,11 @@
 //! budget is used up, and before a row that cannot be sent. The message at which it stopped is kept
 //! and handled at the next call.
 
-mod aside;
-mod beside;
+mod auxiliary;
 mod burst;
 mod error;
 mod held;
+mod quarantine;
 mod refusals;
 mod routed;
 #[cfg(test)]
@@ -19,7 +19,7 @@ mod standstill;
 mod truncates;
 mod written;
 
-use beside::Beside;
+use auxiliary::AuxiliaryRecords;
 pub use burst::{Burst, Need};
 pub use error::RowsError;
 use held::held_out;
@@ -40,7 +40,7 @@ use crate::lsn::{Lsn, Xid};
 use crate::metrics::Metrics;
 use crate::pgoutput::{self, CopyRow};
 use crate::plans::sink::Sink;
-use crate::plans::{Active, Aside, Planned};
+use crate::plans::{Active, Planned, QuarantineTopic};
 use crate::postgres::{Frame, Stream};
 use crate::snapshot::window::Before;
 use std::rc::Rc;
@@ -56,7 +56,7 @@ pub struct Rows {
     /// messages are not sent.
     messages: Planned,
     /// Transaction records, heartbeats and notices.
-    beside: Beside,
+    auxiliary: AuxiliaryRecords,
     /// True if the open transaction has sent a record.
     sent: bool,
     /// Changes of transactions that commit below this position are in Kafka and are left out.
@@ -101,7 +101,7 @@ impl Rows {
             encoder: Encoder::new(),
             relations: Vec::new(),
             messages: Planned::Unplanned,
-            beside: Beside::new(),
+            auxiliary: AuxiliaryRecords::new(),
             sent: false,
             left_out_below: Lsn::ZERO,
             parked: None,
@@ -141,8 +141,8 @@ impl Rows {
     }
 
     /// Takes the quarantine for skipped changes of a relation.
-    pub fn skip_to(&mut self, slot: RelationSlot, aside: Rc<Aside>) {
-        self.skips.ready.push((slot, aside));
+    pub fn skip_to(&mut self, slot: RelationSlot, quarantine: Rc<QuarantineTopic>) {
+        self.skips.ready.push((slot, quarantine));
     }
 
     /// Takes the plan of logical messages.
@@ -222,7 +222,7 @@ impl Rows {
             }
             _ => None,
         };
-        if begun.is_some() && matches!(self.beside.transactions, Planned::Unplanned) {
+        if begun.is_some() && matches!(self.auxiliary.transactions, Planned::Unplanned) {
             self.parked = Some(Parked { payload: payload.to_vec(), start, sent_at });
             burst.need = Some(Need::Transactions);
             return Ok(());
@@ -232,7 +232,7 @@ impl Rows {
             encoder,
             relations,
             messages,
-            beside,
+            auxiliary,
             sent,
             copied,
             raw,
@@ -251,12 +251,12 @@ impl Rows {
                         Some(sent_at.unix_micros().saturating_sub(begun.1.unix_micros()));
                     tools.copies.began(begun.0);
                     if begun.0 >= *left_out_below {
-                        beside.begun(start, begun);
+                        auxiliary.begun(start, begun);
                     }
                 }
             }
             Step::Commit(commit) => {
-                beside.ended(start, &commit, tools)?;
+                auxiliary.ended(start, &commit, tools)?;
                 tools.core.committed(commit, *sent).map_err(RowsError::Halt)?;
                 tools.copies.passed(commit.end);
             }
@@ -305,7 +305,7 @@ impl Rows {
                     if !*sent {
                         tools.copies.emitted(context.xid);
                     }
-                    match row_out((encoder, beside), active, &context, &row, tools) {
+                    match row_out((encoder, auxiliary), active, &context, &row, tools) {
                         Err(error) => match instead(
                             error,
                             slot,
@@ -348,17 +348,17 @@ impl Rows {
                 // The change is left out. The snapshot of a copy that begins later still has to see
                 // it.
                 Some(Planned::Excluded) => tools.copies.emitted(context.xid),
-                Some(Planned::Aside(aside)) if context.position >= aside.floor => {
-                    aside.out(raw, &context, &row, tools)?;
+                Some(Planned::Detached(quarantine)) if context.position >= quarantine.floor => {
+                    quarantine.out(raw, &context, &row, tools)?;
                     *sent = true;
                 }
-                Some(known @ (Planned::Aside(_) | Planned::Refused)) => {
+                Some(known @ (Planned::Detached(_) | Planned::Refused)) => {
                     let cause = if matches!(known, Planned::Refused) {
                         Cause::Plan
                     } else {
                         Cause::Recorded
                     };
-                    burst.need = Some(Need::Aside(slot, context.position, cause));
+                    burst.need = Some(Need::Detach(slot, context.position, cause));
                     changes.take_back();
                     self.parked = Some(Parked { payload: payload.to_vec(), start, sent_at });
                 }
@@ -371,17 +371,22 @@ impl Rows {
                 }
             },
             Step::Truncate(slots, context) => {
-                match truncated((encoder, beside, copied, raw), relations, &slots, context, tools)?
-                {
+                match truncated(
+                    (encoder, auxiliary, copied, raw),
+                    relations,
+                    &slots,
+                    context,
+                    tools,
+                )? {
                     Truncated::Done(out) => *sent |= out,
                     Truncated::Held => {
                         slots.iter().for_each(|_| changes.take_back());
                         self.parked = Some(Parked { payload: payload.to_vec(), start, sent_at });
                     }
-                    Truncated::Aside(slot, at, cause) => {
+                    Truncated::Detach(slot, at, cause) => {
                         slots.iter().for_each(|_| changes.take_back());
                         self.parked = Some(Parked { payload: payload.to_vec(), start, sent_at });
-                        burst.need = Some(Need::Aside(slot, at, cause));
+                        burst.need = Some(Need::Detach(slot, at, cause));
                     }
                 }
             }
@@ -389,14 +394,14 @@ impl Rows {
                 if let Planned::Active(active) = &*messages {
                     let routed = message_plan(active, &context, prefix, content)?;
                     let active = routed.as_deref().unwrap_or(active);
-                    let counted_as = Rc::clone(&beside.messages);
-                    beside.count(encoder, &counted_as);
+                    let counted_as = Rc::clone(&auxiliary.messages);
+                    auxiliary.count(encoder, &counted_as);
                     encoder
                         .message(&active.plan, &context, prefix, content, tools.now_unix_nanos)
                         .map_err(|error| unencodable(active, &context, &error))?;
                     if encoder.records().next().is_some() {
                         if context.xid.is_some() {
-                            beside.counted(encoder, &counted_as, context.position, tools)?;
+                            auxiliary.counted(encoder, &counted_as, context.position, tools)?;
                         }
                         records_out(encoder, active, context.position, tools)?;
                         tools.metrics.messages.inc();
@@ -432,7 +437,7 @@ enum RowOut {
 /// Encodes and sends the records of one row.
 #[inline]
 fn row_out(
-    (encoder, beside): (&mut Encoder, &mut Beside),
+    (encoder, auxiliary): (&mut Encoder, &mut AuxiliaryRecords),
     active: &Active,
     context: &Context<'_>,
     row: &Row<'_>,
@@ -447,17 +452,17 @@ fn row_out(
         }
         Err(out) => return Ok(out),
     };
-    beside.count(encoder, &active.table);
+    auxiliary.count(encoder, &active.table);
     let written = written(encoder, active, context, row, tools)?;
     if matches!(written, RowOut::Sent) {
         // A change is sent completely or not at all. If it has several records, all their sizes are
         // checked before the first is sent.
-        if beside.tells() || encoder.record_count() > 2 {
+        if auxiliary.tells() || encoder.record_count() > 2 {
             encoder.records().try_for_each(|record| {
                 fits(encoder, active, context.position, &record).map(drop)
             })?;
         }
-        beside.counted(encoder, &active.table, context.position, tools)?;
+        auxiliary.counted(encoder, &active.table, context.position, tools)?;
         records_out(encoder, active, context.position, tools)?;
     }
     Ok(written)

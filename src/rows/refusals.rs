@@ -6,7 +6,7 @@ use crate::continuity::detached::{Cause, OnRefusal, Refusal};
 use crate::continuity::skipped::Place;
 use crate::continuity::{Chain, Halt, Oversize, Reason};
 use crate::encode::{self, EncodeError, Encoder};
-use crate::plans::{Active, Aside};
+use crate::plans::{Active, QuarantineTopic};
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
@@ -18,7 +18,7 @@ pub(super) const RECORD_FRAMING_BYTES: usize = 61 + 36 + 8 * 10;
 #[derive(Default)]
 pub(super) struct Skips {
     pub at: BTreeSet<Position>,
-    pub ready: Vec<(RelationSlot, Rc<Aside>)>,
+    pub ready: Vec<(RelationSlot, Rc<QuarantineTopic>)>,
 }
 
 /// Decides what happens to a change that is refused. If the operator skips it, it goes to the
@@ -38,17 +38,17 @@ pub(super) fn instead(
         return Err(RowsError::Halt(halt));
     }
     if skips.at.contains(&context.position) {
-        let Some((_, aside)) = skips.ready.iter().find(|(ready, _)| *ready == slot) else {
+        let Some((_, quarantine)) = skips.ready.iter().find(|(ready, _)| *ready == slot) else {
             return Ok(Some(Need::Skip(slot)));
         };
-        tracing::warn!(table = %aside.table, commit = %context.position.commit, ordinal = context.position.ordinal, "skipped, as an operator consented to: {}", halt.detail);
-        return aside.out(text, context, row, tools).map(|()| None);
+        tracing::warn!(table = %quarantine.table, commit = %context.position.commit, ordinal = context.position.ordinal, "skipped, as an operator consented to: {}", halt.detail);
+        return quarantine.out(text, context, row, tools).map(|()| None);
     }
     match on_refusal {
         OnRefusal::Stop => Err(RowsError::Halt(halt)),
         OnRefusal::Detach => {
             let refusal = Refusal { reason: halt.reason.code(), detail: halt.detail };
-            Ok(Some(Need::Aside(slot, context.position, Cause::Change(refusal))))
+            Ok(Some(Need::Detach(slot, context.position, Cause::Change(refusal))))
         }
     }
 }

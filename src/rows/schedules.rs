@@ -205,8 +205,8 @@ impl World {
         let (config, shape) =
             (Config { format: crate::encode::Format::Json, ..Config::new("p") }, shape(table));
         let name = format!("s.t{table}");
-        if self.state.is_aside(&name) {
-            return Planned::Aside(Rc::new(Aside {
+        if self.state.is_quarantined(&name) {
+            return Planned::Detached(Rc::new(QuarantineTopic {
                 quarantine: Quarantine::new(&config, &shape),
                 floor: self.state.floor(&name),
                 table: name.into(),
@@ -266,7 +266,7 @@ impl World {
                     let planned = self.planned(shape.oid.0 - 100);
                     self.agent.rows.planned(slot, planned);
                 }
-                Some(Need::Aside(slot, at, cause)) => {
+                Some(Need::Detach(slot, at, cause)) => {
                     // The first transaction describes the tables in this order
                     let table = u32::try_from(slot.0).unwrap();
                     let name = format!("s.t{table}");
@@ -303,7 +303,7 @@ impl World {
                 true => value["table"].as_str().unwrap().to_owned(),
                 false => topic.trim_start_matches("p.").to_owned(),
             };
-            assert_eq!(is_quarantine, self.state.is_aside(&table), "{table} {value}");
+            assert_eq!(is_quarantine, self.state.is_quarantined(&table), "{table} {value}");
             if is_quarantine {
                 let commit = value["commit_lsn"].as_str().unwrap().parse().unwrap();
                 let at = Position { commit, ordinal: value["ordinal"].as_u64().unwrap() };
@@ -367,7 +367,7 @@ impl World {
             Happening::Crash(acknowledged) => self.crash(*acknowledged),
             Happening::Repair(table) => {
                 let name = format!("s.t{table}");
-                if self.state.is_aside(&name) {
+                if self.state.is_quarantined(&name) {
                     let record = self.state.repair(&name, 0).unwrap();
                     self.state.recorded(&name, record);
                     let planned = self.planned(*table);
@@ -410,7 +410,7 @@ proptest! {
     /// record), everything that is confirmed is in Kafka, and a table without refused rows has all
     /// its changes in order. Method: real row path and ledger under random schedules.
     #[test]
-    fn a_table_set_aside_loses_nothing_and_takes_nothing_from_the_others(events in prop::collection::vec(event(), 1..40)) {
+    fn a_detached_table_loses_nothing_and_takes_nothing_from_others(events in prop::collection::vec(event(), 1..40)) {
         let mut world = World::new();
         for event in &events {
             world.happen(event);
@@ -443,7 +443,7 @@ proptest! {
 }
 
 #[test]
-fn the_schedules_set_tables_aside_and_repair_them() {
+fn the_schedules_detach_tables_and_repair_them() {
     let mut world = World::new();
     let row = |table, poison| Happening::Transaction(vec![Insert { table, poison }]);
     let events = [
@@ -463,8 +463,11 @@ fn the_schedules_set_tables_aside_and_repair_them() {
         sent.map(|sent| sent.what.clone()).collect()
     };
     assert_eq!(of("p.s.t0"), ["1", "5"]);
-    let aside = of(QUARANTINE);
-    assert!(aside.contains(&"2".to_owned()) && aside.contains(&"3".to_owned()), "{aside:?}");
-    assert!(aside.iter().any(|what| what.starts_with("t ")), "{aside:?}");
+    let quarantine = of(QUARANTINE);
+    assert!(
+        quarantine.contains(&"2".to_owned()) && quarantine.contains(&"3".to_owned()),
+        "{quarantine:?}"
+    );
+    assert!(quarantine.iter().any(|what| what.starts_with("t ")), "{quarantine:?}");
     assert_eq!(world.state.get("s.t0").unwrap().repair_ms, Some(0));
 }

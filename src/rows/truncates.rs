@@ -1,13 +1,13 @@
 //! Truncates: one statement can name several tables, and each table has a Position of its own.
 
-use super::beside::Beside;
+use super::auxiliary::AuxiliaryRecords;
 use super::held::held_out;
 use super::{RowOut, RowsError, Tools, row_out};
 use crate::change::{Context, Position, RelationSlot, Row};
 use crate::continuity::detached::Cause;
 use crate::encode::Encoder;
 use crate::pgoutput::CopyRow;
-use crate::plans::{Active, Aside, Planned};
+use crate::plans::{Active, Planned, QuarantineTopic};
 use crate::snapshot::window::Before;
 
 /// The result of a truncate statement.
@@ -17,12 +17,17 @@ pub(super) enum Truncated {
     /// The statement waits for a copy.
     Held,
     /// One of its tables has to be detached first.
-    Aside(RelationSlot, Position, Cause),
+    Detach(RelationSlot, Position, Cause),
 }
 
 /// Sends the records of a statement, or none of them if it has to wait.
 pub(super) fn truncated(
-    (encoder, beside, copied, text): (&mut Encoder, &mut Beside, &mut CopyRow, &mut Vec<u8>),
+    (encoder, auxiliary, copied, text): (
+        &mut Encoder,
+        &mut AuxiliaryRecords,
+        &mut CopyRow,
+        &mut Vec<u8>,
+    ),
     relations: &[Planned],
     slots: &[RelationSlot],
     mut context: Context<'_>,
@@ -31,9 +36,9 @@ pub(super) fn truncated(
     for (slot, ordinal) in slots.iter().zip(context.position.ordinal..) {
         let position = Position { ordinal, ..context.position };
         match relations.get(slot.0) {
-            Some(Planned::Refused) => return Ok(Truncated::Aside(*slot, position, Cause::Plan)),
-            Some(Planned::Aside(aside)) if position < aside.floor => {
-                return Ok(Truncated::Aside(*slot, position, Cause::Recorded));
+            Some(Planned::Refused) => return Ok(Truncated::Detach(*slot, position, Cause::Plan)),
+            Some(Planned::Detached(quarantine)) if position < quarantine.floor => {
+                return Ok(Truncated::Detach(*slot, position, Cause::Recorded));
             }
             _ => {}
         }
@@ -68,10 +73,10 @@ pub(super) fn truncated(
                     }
                     sent = true;
                 }
-                sent |= truncate_out((encoder, beside), active, &context, tools)?;
+                sent |= truncate_out((encoder, auxiliary), active, &context, tools)?;
             }
-            Some(Planned::Aside(aside)) => {
-                Aside::out(aside, text, &context, &Row::Truncate, tools)?;
+            Some(Planned::Detached(quarantine)) => {
+                QuarantineTopic::out(quarantine, text, &context, &Row::Truncate, tools)?;
                 sent = true;
             }
             Some(Planned::Excluded | Planned::Unplanned | Planned::Refused) | None => {}
@@ -84,7 +89,7 @@ pub(super) fn truncated(
 /// Sends the record of one table. A compacted topic refuses a truncate, because it has no key; then
 /// it is counted instead.
 fn truncate_out(
-    (encoder, beside): (&mut Encoder, &mut Beside),
+    (encoder, auxiliary): (&mut Encoder, &mut AuxiliaryRecords),
     active: &Active,
     context: &Context<'_>,
     tools: &mut Tools<'_>,
@@ -94,5 +99,8 @@ fn truncate_out(
         tracing::warn!(table = %active.table, topic = active.plan.topic(), "a truncate was not sent: the topic is compacted, and the record of a truncate has no key");
         return Ok(false);
     }
-    Ok(matches!(row_out((encoder, beside), active, context, &Row::Truncate, tools)?, RowOut::Sent))
+    Ok(matches!(
+        row_out((encoder, auxiliary), active, context, &Row::Truncate, tools)?,
+        RowOut::Sent
+    ))
 }

@@ -11,7 +11,7 @@ use tracing::warn;
 impl Reporter {
     /// Reports that a table is detached, or that its gap begins at an earlier change than was
     /// known.
-    pub fn set_aside(&mut self, detached: &Detached, next: &str) {
+    pub fn newly_detached(&mut self, detached: &Detached, next: &str) {
         // A record of another version may have a reason that this version does not know.
         let code = reason::known(&detached.reason).unwrap_or_default();
         self.metrics.failed(code);
@@ -58,7 +58,7 @@ impl Reporter {
         self.metrics.tables_detached.set(gauge(tables.iter().count() as u64));
         for (table, detached) in tables.iter() {
             let Some(status) = self.status.tables.get_mut(table) else { continue };
-            let state = if detached.is_aside() { "detached" } else { "repairing" };
+            let state = if detached.is_quarantined() { "detached" } else { "repairing" };
             state.clone_into(&mut status.state);
             status.reason.clone_from(&detached.reason);
             status.detail.clone_from(&detached.detail);

@@ -117,7 +117,7 @@ impl Runner {
             self.backfills.recorded_at = tokio::time::Instant::now();
             self.core.want_recorded(self.core.ledger().confirmed());
         }
-        self.core.hold_beside(self.backfills.copies.held_bytes() + self.standstill_bytes());
+        self.core.note_buffered(self.backfills.copies.held_bytes() + self.standstill_bytes());
         self.record_windows();
         if self.tasks.chunk.is_none()
             && let Some(task) =
@@ -265,7 +265,7 @@ impl Runner {
                 self.backfills.copies.relations(known);
                 self.backfills.copies.planned(id, active);
             }
-            Planned::Excluded | Planned::Unplanned | Planned::Refused | Planned::Aside(_) => {
+            Planned::Excluded | Planned::Unplanned | Planned::Refused | Planned::Detached(_) => {
                 self.backfills.copies.refused(id, backfill::not_captured());
             }
         }
@@ -408,7 +408,7 @@ impl Runner {
         self.backfills.reader = None;
         self.backfills.copies.lost();
         self.standstill_on();
-        self.core.hold_beside(0);
+        self.core.note_buffered(0);
     }
 
     /// Does what time requires of backfills: reads the server's snapshot if they wait for

@@ -12,7 +12,7 @@ use crate::continuity::{Granted, Halt, Reason, Refused, Reply};
 use crate::core::Event;
 use crate::ledger::RouteId;
 use crate::lsn::{Lsn, Oid};
-use crate::plans::Aside;
+use crate::plans::QuarantineTopic;
 use crate::plans::{self, PlanMaker, Planned};
 use crate::table::TableName;
 use std::collections::{BTreeMap, VecDeque};
@@ -62,7 +62,7 @@ impl Runner {
             .partition(|(name, _)| is_captured(name) && !is_going(name));
         self.tables.detaching.tables = Detachments::resume(epoch, held);
         for (table, detached) in
-            self.tables.detaching.tables.iter().filter(|(_, detached)| detached.is_aside())
+            self.tables.detaching.tables.iter().filter(|(_, detached)| detached.is_quarantined())
         {
             let (from, next) = (detached.commit, detached.next(table));
             tracing::warn!(table, reason = detached.reason, %from, next, "detached: the changes of the table go to the quarantine topic");
@@ -77,7 +77,9 @@ impl Runner {
         for table in captured {
             let name = table.to_string();
             match self.tables.detaching.tables.get(&name) {
-                Some(detached) if detached.is_aside() => self.backfills.copies.detached(&name),
+                Some(detached) if detached.is_quarantined() => {
+                    self.backfills.copies.detached(&name)
+                }
                 Some(_) => {
                     if !self.backfills.copies.is_copying(&name) {
                         self.backfills.copies.begin(table, None, false, now_ms, None);
@@ -106,13 +108,13 @@ impl Runner {
         let place = Place::Relation(slot, shape.oid);
         let table = format!("{}.{}", shape.namespace, shape.name);
         let detached = self.tables.detaching.tables.get(&table);
-        let aside = detached.filter(|detached| detached.is_aside()).cloned();
-        tokio::spawn(async move { (place, plan_maker.announced(shape, at, aside).await) })
+        let quarantined = detached.filter(|detached| detached.is_quarantined()).cloned();
+        tokio::spawn(async move { (place, plan_maker.announced(shape, at, quarantined).await) })
     }
 
     /// Detaches a table, because one of its changes cannot be sent. The record is written first. A
     /// table whose plan was refused is planned once more before that.
-    pub(super) fn plan_aside(
+    pub(super) fn plan_detached(
         &self,
         plan_maker: PlanMaker,
         slot: RelationSlot,
@@ -133,7 +135,7 @@ impl Runner {
             Cause::Plan => {
                 return tokio::spawn(async move {
                     let record = |refusal: &Refusal| tables.record(&table, refusal, at, now_ms);
-                    (place, plan_maker.plan_or_set_aside(shape, key, record).await)
+                    (place, plan_maker.plan_or_detach(shape, key, record).await)
                 });
             }
             Cause::Change(refusal) => refusal,
@@ -142,16 +144,16 @@ impl Runner {
         };
         let detached = tables.record(&table, &refusal, at, now_ms);
         tokio::spawn(async move {
-            (place, plan_maker.set_aside(shape, Some(detached), Some(key)).await)
+            (place, plan_maker.quarantine(shape, Some(detached), Some(key)).await)
         })
     }
 
     /// Takes the quarantine topic as the place of a detached table, or of one skipped change.
-    pub(super) fn set_aside(&mut self, place: Place, set: plans::SetAside) {
+    pub(super) fn quarantine_planned(&mut self, place: Place, set: plans::QuarantinePlan) {
         let (Place::Relation(slot, oid) | Place::Skip(slot, oid)) = place else { return };
         let Some((table, _)) = self.shape_of(slot) else { return };
-        let plans::SetAside { quarantine, name, topic, partitions, detached } = set;
-        let aside = Aside {
+        let plans::QuarantinePlan { quarantine, name, topic, partitions, detached } = set;
+        let quarantine_topic = QuarantineTopic {
             quarantine,
             floor: Position::default(),
             route: self.route_of(&name),
@@ -163,20 +165,23 @@ impl Runner {
         self.exchange_producer();
         let Some(detached) = detached else {
             let Some(live) = &mut self.live else { return };
-            return live.rows.skip_to(slot, Rc::new(aside));
+            return live.rows.skip_to(slot, Rc::new(quarantine_topic));
         };
         let known = self.tables.detaching.tables.get(&table);
         if known.is_none_or(|known| *known != detached) {
             let (from, ordinal, next) = (detached.commit, detached.ordinal, detached.next(&table));
             tracing::warn!(table, reason = detached.reason, %from, ordinal, next, "detached: {}", detached.detail);
-            self.reporter.set_aside(&detached, &next);
+            self.reporter.newly_detached(&detached, &next);
         }
         self.tables.detaching.tables.recorded(&table, detached);
-        let aside = Aside { floor: self.tables.detaching.tables.floor(&table), ..aside };
+        let quarantine_topic = QuarantineTopic {
+            floor: self.tables.detaching.tables.floor(&table),
+            ..quarantine_topic
+        };
         self.tables.actives.remove(&oid);
         self.backfills.copies.detached(&table);
         if let Some(live) = &mut self.live {
-            live.rows.planned(slot, Planned::Aside(Rc::new(aside)));
+            live.rows.planned(slot, Planned::Detached(Rc::new(quarantine_topic)));
         }
     }
 
@@ -217,7 +222,7 @@ impl Runner {
         for table in tables {
             let detached = self.tables.detaching.tables.record(&table, &refusal, from, now_ms);
             tracing::warn!(table, reason = refusal.reason, from = %detached.commit, "detached: {}", refusal.detail);
-            self.reporter.set_aside(&detached, &detached.next(&table));
+            self.reporter.newly_detached(&detached, &detached.next(&table));
             self.tables.detaching.first.insert(table, detached);
         }
     }
@@ -321,7 +326,7 @@ impl Runner {
             plans::Outcome::Routed(..) | plans::Outcome::Halts(_) => {
                 unreachable!("a repair plans a table by its catalog, not a topic of it")
             }
-            plans::Outcome::Excluded | plans::Outcome::Aside(_) => {
+            plans::Outcome::Excluded | plans::Outcome::Quarantine(_) => {
                 return not_repaired(
                     &name,
                     asked,

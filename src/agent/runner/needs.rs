@@ -73,7 +73,7 @@ impl Runner {
                     }
                     self.plan_relation(plan_maker, slot, shape, at)
                 }
-                Need::Aside(slot, at, cause) => self.plan_aside(plan_maker, slot, at, cause),
+                Need::Detach(slot, at, cause) => self.plan_detached(plan_maker, slot, at, cause),
                 Need::Skip(slot) => self.plan_skip(plan_maker, slot),
                 Need::Nullable(slot, column) => {
                     // The shape is the newest one of the stream. A copy may have planned a newer

@@ -239,7 +239,7 @@ impl Runner {
                 Place::Relation(slot, _) => return self.relation_refused(slot, &trouble),
                 _ => return self.copy_refused(place, trouble),
             },
-            plans::Outcome::Aside(set) => return self.set_aside(place, *set),
+            plans::Outcome::Quarantine(set) => return self.quarantine_planned(place, *set),
             plans::Outcome::Halts(halt) => return self.broke(PipelineError::Halt(*halt)),
             plans::Outcome::Routed(..) => {
                 unreachable!("the places of routes, which have returned, ask for a topic")

@@ -97,7 +97,7 @@ impl Runner {
         tokio::spawn(async move {
             match shape {
                 Some(shape) => {
-                    (Place::Skip(slot, shape.oid), plan_maker.set_aside(shape, None, None).await)
+                    (Place::Skip(slot, shape.oid), plan_maker.quarantine(shape, None, None).await)
                 }
                 // A row comes after the announcement of its relation, so that the shape is known.
                 None => (Place::Skip(slot, Oid(0)), (plan_maker, Ok(plans::Outcome::Unchanged))),

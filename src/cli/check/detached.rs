@@ -36,7 +36,7 @@ pub(super) async fn tables(
         }
     };
     for (table, detached) in &state.detached {
-        let doing = if detached.is_aside() { "detached" } else { "being repaired" };
+        let doing = if detached.is_quarantined() { "detached" } else { "being repaired" };
         let (from, reason) = (detached.commit, &detached.reason);
         let what = format!(
             "table {table} is {doing}, its topic lacks changes from {from} on ({reason}): {}",

@@ -1,4 +1,4 @@
-//! What sets a table aside besides a row: a registry that refuses its schema, a record that no topic takes. And what does
+//! What detaches a table besides a row: a registry that refuses its schema, a record that no topic takes. And what does
 //! not: nothing, without the operator's consent.
 
 use super::repair::{BRISK, DETACH, TOPIC, is_confirmed, ops, snapshot, state};
@@ -24,7 +24,7 @@ fn level(registry: &Registry, subject: &str, level: &str) {
 }
 
 #[test]
-fn a_refused_schema_sets_its_table_aside_and_others_go_on() {
+fn a_refused_schema_detaches_its_table_and_others_go_on() {
     let registry = Registry::start(([127, 0, 0, 1], 0).into(), "BACKWARD").unwrap();
     let world = World::with(
         BRISK,
@@ -46,8 +46,8 @@ fn a_refused_schema_sets_its_table_aside_and_others_go_on() {
     assert_eq!(status.reason, "schema_refused");
     assert!(status.detail.contains("p.public.t-key"), "{}", status.detail);
     is_confirmed(&world, &agent);
-    let aside = world.until_in(TOPIC, |rows| rows.len() >= 3);
-    assert_eq!(ops(&aside), ["c 2", "t ", "c 3"]);
+    let quarantined = world.until_in(TOPIC, |rows| rows.len() >= 3);
+    assert_eq!(ops(&quarantined), ["c 2", "t ", "c 3"]);
     assert_eq!((world.end("p.public.t"), world.end("p.public.u")), (1, 4));
 
     let why = snapshot(&agent, None).unwrap_err();
@@ -68,7 +68,7 @@ const WIDE: &str =
 const SMALL: &str = "[kafka.client]\n\"message.max.bytes\" = 20000";
 
 #[test]
-fn a_record_that_no_topic_takes_is_set_aside_without_its_values() {
+fn a_record_that_no_topic_takes_goes_to_quarantine_without_its_values() {
     let world = World::new(WIDE, &["t", "u"]);
     let agent = world.agent(&format!("{SMALL}\n{DETACH}"));
     agent.streams();
@@ -82,12 +82,12 @@ fn a_record_that_no_topic_takes_is_set_aside_without_its_values() {
         "{status:?}"
     );
     world.records("u", 1);
-    let aside = world.until_in(TOPIC, |rows| !rows.is_empty());
-    assert!(aside[0].value["values_left_out"]["size_bytes"].as_u64() > Some(30_000));
-    assert!(aside[0].value.get("after").is_none());
+    let quarantined = world.until_in(TOPIC, |rows| !rows.is_empty());
+    assert!(quarantined[0].value["values_left_out"]["size_bytes"].as_u64() > Some(30_000));
+    assert!(quarantined[0].value.get("after").is_none());
     world.sql("update t set v = 'b'");
-    let aside = world.until_in(TOPIC, |rows| rows.len() >= 2);
-    assert_eq!(ops(&aside[1..]), ["u 2"]);
+    let quarantined = world.until_in(TOPIC, |rows| rows.len() >= 2);
+    assert_eq!(ops(&quarantined[1..]), ["u 2"]);
     assert_eq!(world.end("p.public.t"), 1);
     snapshot(&agent, None).unwrap();
     state(&agent, "public.t", "streaming");
@@ -100,7 +100,7 @@ fn a_record_that_no_topic_takes_is_set_aside_without_its_values() {
 }
 
 #[test]
-fn without_consent_it_halts_and_nothing_is_set_aside() {
+fn without_consent_it_halts_and_nothing_is_detached() {
     let world = World::new(WIDE, &["t", "u"]);
     let agent = world.agent(SMALL);
     agent.streams();
@@ -112,7 +112,7 @@ fn without_consent_it_halts_and_nothing_is_set_aside() {
 }
 
 #[test]
-fn a_partition_that_a_topic_lacks_sets_its_table_aside() {
+fn a_partition_that_a_topic_lacks_detaches_its_table() {
     let tables = "create table t (id int primary key, aggregatetype text, aggregateid text, payload text, place int)";
     let world = World::with(BRISK, tables, &[]);
     world.topic("outbox.event.ann");

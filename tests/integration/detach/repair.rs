@@ -56,7 +56,7 @@ fn newest(rows: &[Row]) -> BTreeMap<i64, serde_json::Value> {
 }
 
 #[test]
-fn an_unwritable_row_sets_its_table_aside_until_a_copy_repairs() {
+fn an_unwritable_row_detaches_its_table_until_a_copy_repairs() {
     let world = World::with(BRISK, TABLES, &["t", "u"]);
     let agent = world.agent(DETACH);
     agent.streams();
@@ -72,12 +72,15 @@ fn an_unwritable_row_sets_its_table_aside_until_a_copy_repairs() {
     assert!(status.next.contains("wellspring snapshot public.t"), "{}", status.next);
     world.records("u", 4);
     is_confirmed(&world, &agent);
-    let aside = world.until_in(TOPIC, |rows| rows.len() >= 3);
-    assert_eq!(ops(&aside), ["c 2", "c 3", "d 1"]);
-    assert_eq!((&aside[0].key, &aside[0].value["after"]["n"]), (&"public.t".into(), &"NaN".into()));
+    let quarantined = world.until_in(TOPIC, |rows| rows.len() >= 3);
+    assert_eq!(ops(&quarantined), ["c 2", "c 3", "d 1"]);
+    assert_eq!(
+        (&quarantined[0].key, &quarantined[0].value["after"]["n"]),
+        (&"public.t".into(), &"NaN".into())
+    );
     let gap = status.gap.unwrap();
     assert_eq!(
-        (aside[0].value["commit_lsn"].as_str(), gap.ordinal),
+        (quarantined[0].value["commit_lsn"].as_str(), gap.ordinal),
         (Some(gap.commit_lsn.to_string().as_str()), 1)
     );
     agent.stop();
@@ -88,8 +91,8 @@ fn an_unwritable_row_sets_its_table_aside_until_a_copy_repairs() {
     world.sql(
         "insert into t values (4, 4); update t set n = 10 where id = 9; insert into u values (5)",
     );
-    let aside = world.until_in(TOPIC, |rows| rows.len() >= 5);
-    assert_eq!(ops(&aside[3..]), ["c 4", "u 9"]);
+    let quarantined = world.until_in(TOPIC, |rows| rows.len() >= 5);
+    assert_eq!(ops(&quarantined[3..]), ["c 4", "u 9"]);
     world.records("u", 5);
     assert_eq!(state(&agent, "public.t", "detached").gap.unwrap().commit_lsn, gap.commit_lsn);
     assert_eq!(world.records("t", 2).len(), 2, "nothing of it reached its own topic");
@@ -187,8 +190,8 @@ fn a_repaired_outbox_flows_again_without_a_copy() {
     agent.until("the first event arrives", |_| world.end("outbox.event.ann") == 1);
     world.sql("insert into t values (2, 'no topic', 'k', 'y'), (3, 'ann', 'k', 'z')");
     state(&agent, "public.t", "detached");
-    let aside = world.until_in(TOPIC, |rows| rows.len() >= 2);
-    assert_eq!(ops(&aside), ["c 2", "c 3"]);
+    let quarantined = world.until_in(TOPIC, |rows| rows.len() >= 2);
+    assert_eq!(ops(&quarantined), ["c 2", "c 3"]);
 
     let said = snapshot(&agent, None).unwrap();
     assert!(said.contains("not copied") && said.contains(TOPIC), "{said}");

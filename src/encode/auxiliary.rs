@@ -1,7 +1,7 @@
-//! Records that are no row's: a transaction's begin and end, and heartbeats.
+//! Auxiliary records, which belong to no row: a transaction's begin and end, heartbeats, and notices.
 //!
 //! They have topics, schemas and plans like rows. A transaction's events carry its block: an id and
-//! two orders, which the pipeline counts and hands in (`Encoder::count_from`), since they go on
+//! two orders, which `rows` counts and hands in (`Encoder::count_from`), since they go on
 //! from one row to the next.
 
 use super::Format;
@@ -41,20 +41,20 @@ impl Counted {
     }
 }
 
-/// The kinds of such records.
+/// The kinds of auxiliary records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Beside {
+pub(super) enum Auxiliary {
     Transactions,
     Heartbeats,
     Notices,
 }
 
-impl Beside {
+impl Auxiliary {
     /// Key and value schema.
     pub(super) fn schemas(self) -> (Schema, Schema) {
         let named = |name, fields| Schema::named(Base::Struct(fields), name);
         match self {
-            Beside::Transactions => (
+            Auxiliary::Transactions => (
                 named(
                     "io.debezium.connector.common.TransactionMetadataKey",
                     vec![required("id", Base::Text)],
@@ -64,7 +64,7 @@ impl Beside {
                     transaction_fields(),
                 ),
             ),
-            Beside::Heartbeats => (
+            Auxiliary::Heartbeats => (
                 named(
                     "io.debezium.connector.common.ServerNameKey",
                     vec![required("serverName", Base::Text)],
@@ -74,7 +74,7 @@ impl Beside {
                     vec![required("ts_ms", Base::Int64)],
                 ),
             ),
-            Beside::Notices => (
+            Auxiliary::Notices => (
                 named(
                     "io.debezium.connector.common.NotificationKey",
                     vec![required("id", Base::Text)],
@@ -95,15 +95,15 @@ impl Beside {
         keys.open::<F>();
         values.open::<F>();
         match self {
-            Beside::Transactions => {
+            Auxiliary::Transactions => {
                 keys.gap::<F>("id", Step::TransactionId);
                 values.gap::<F>("status", Step::Status);
                 values.gap::<F>("id", Step::TransactionId);
                 values.gap::<F>("event_count", Step::EventCount);
                 values.gap::<F>("data_collections", Step::Collections);
             }
-            Beside::Heartbeats => keys.text::<F>("serverName", prefix),
-            Beside::Notices => {
+            Auxiliary::Heartbeats => keys.text::<F>("serverName", prefix),
+            Auxiliary::Notices => {
                 keys.gap::<F>("id", Step::NoticeId);
                 values.gap::<F>("id", Step::NoticeId);
                 values.gap::<F>("type", Step::NoticeType);
@@ -111,7 +111,8 @@ impl Beside {
                 values.gap::<F>("additional_data", Step::NoticeData);
             }
         }
-        values.gap::<F>(if self == Beside::Notices { "timestamp" } else { "ts_ms" }, Step::Millis);
+        values
+            .gap::<F>(if self == Auxiliary::Notices { "timestamp" } else { "ts_ms" }, Step::Millis);
         keys.close::<F>();
         values.close::<F>();
         (keys.finish(key[1]), values.finish(value[1]))
@@ -225,13 +226,13 @@ impl Encoder {
     /// Writes a transaction's begin, by the plan of transactions.
     pub fn transaction_begins(&mut self, plan: &Plan, mark: Mark) {
         let millis = mark.committed_at.unix_micros().div_euclid(1000);
-        self.beside(plan, mark.position, &Filling { mark: Some(mark), tables: None, millis });
+        self.auxiliary(plan, mark.position, &Filling { mark: Some(mark), tables: None, millis });
     }
 
     /// Writes its end, with the number of events of each table.
     pub fn transaction_ends(&mut self, plan: &Plan, mark: Mark, tables: &[(&str, u64)]) {
         let millis = mark.committed_at.unix_micros().div_euclid(1000);
-        self.beside(
+        self.auxiliary(
             plan,
             mark.position,
             &Filling { mark: Some(mark), tables: Some(tables), millis },
@@ -241,20 +242,20 @@ impl Encoder {
     /// Writes a heartbeat, by the plan of heartbeats.
     pub fn heartbeat(&mut self, plan: &Plan, now_unix_nanos: i64) {
         let millis = now_unix_nanos.div_euclid(1_000_000);
-        self.beside(plan, Position::default(), &Filling { mark: None, tables: None, millis });
+        self.auxiliary(plan, Position::default(), &Filling { mark: None, tables: None, millis });
     }
 
-    fn beside(&mut self, plan: &Plan, position: Position, filling: &Filling<'_>) {
+    fn auxiliary(&mut self, plan: &Plan, position: Position, filling: &Filling<'_>) {
         self.begin(plan, position);
         self.in_context = false;
         let (key, value) = match plan.format {
-            Format::Avro => self.beside_in::<Avro>(plan, filling),
-            Format::Json | Format::JsonSchema => self.beside_in::<Json>(plan, filling),
+            Format::Avro => self.auxiliary_in::<Avro>(plan, filling),
+            Format::Json | Format::JsonSchema => self.auxiliary_in::<Json>(plan, filling),
         };
         self.slots.push(Slot { key, value: Some(value), change: None, shaped: None });
     }
 
-    fn beside_in<F: Form>(
+    fn auxiliary_in<F: Form>(
         &mut self,
         plan: &Plan,
         filling: &Filling<'_>,

@@ -10,7 +10,7 @@ use crate::kafka::{TopicInfo, TopicSpec};
 use crate::postgres::PgError;
 
 /// The quarantine of one table, and what is recorded of the table.
-pub struct SetAside {
+pub struct QuarantinePlan {
     /// How its changes are written.
     pub quarantine: Quarantine,
     /// Name of the quarantine topic.
@@ -29,7 +29,7 @@ impl PlanMaker {
     ///
     /// # Errors
     /// See [`PlanMaker::relation`].
-    pub async fn plan_or_set_aside(
+    pub async fn plan_or_detach(
         self,
         shape: RelationShape,
         key: String,
@@ -37,7 +37,7 @@ impl PlanMaker {
     ) -> (Self, Result<Outcome, PgError>) {
         match self.relation(shape.clone()).await {
             (plan_maker, Ok(Outcome::Refused(trouble))) => {
-                plan_maker.set_aside(shape, Some(record(&Refusal::from(trouble))), Some(key)).await
+                plan_maker.quarantine(shape, Some(record(&Refusal::from(trouble))), Some(key)).await
             }
             planned => planned,
         }
@@ -48,7 +48,7 @@ impl PlanMaker {
     ///
     /// # Errors
     /// None: failures are reported as trouble and tried again.
-    pub async fn set_aside(
+    pub async fn quarantine(
         mut self,
         shape: RelationShape,
         detached: Option<Detached>,
@@ -84,7 +84,7 @@ impl PlanMaker {
         }
         (
             self,
-            Ok(Outcome::Aside(Box::new(SetAside {
+            Ok(Outcome::Quarantine(Box::new(QuarantinePlan {
                 quarantine,
                 name,
                 topic,

@@ -1,4 +1,4 @@
-//! Plans of heartbeats and notices, which are no rows.
+//! Plans of auxiliary records: heartbeats and notices.
 
 use super::{Outcome, Patience, PlanMaker};
 use crate::postgres::PgError;

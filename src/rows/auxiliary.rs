@@ -1,4 +1,5 @@
-//! Records that belong to no row: the begin and the end of transactions, heartbeats, and notices.
+//! Auxiliary records, which belong to no row: the begin and the end of transactions, heartbeats, and
+//! notices.
 //!
 //! The begin of a transaction is sent before its first event. A transaction without events has no
 //! records, and the ledger treats it like a keepalive. A replay sends the same records, with the
@@ -13,7 +14,7 @@ use crate::plans::{Active, Planned};
 use std::rc::Rc;
 
 /// What is kept for these records during one connection.
-pub(super) struct Beside {
+pub(super) struct AuxiliaryRecords {
     encoder: Encoder,
     /// The name under which logical messages are counted, as tables are by theirs.
     pub messages: Rc<str>,
@@ -34,11 +35,11 @@ struct Open {
     tables: Vec<(Rc<str>, u64)>,
 }
 
-impl Beside {
+impl AuxiliaryRecords {
     /// Creates the memory of a connection; nothing is planned yet.
     pub fn new() -> Self {
         let (transactions, heartbeats, notices) = <(Planned, Planned, Planned)>::default();
-        Beside {
+        AuxiliaryRecords {
             encoder: Encoder::new(),
             messages: "message".into(),
             transactions,
@@ -153,23 +154,23 @@ impl Beside {
 impl Rows {
     /// Takes the plan of transaction records.
     pub fn transactions_planned(&mut self, planned: Planned) {
-        self.beside.transactions = planned;
+        self.auxiliary.transactions = planned;
     }
 
     /// Takes the plan of heartbeats.
     pub fn heartbeats_planned(&mut self, planned: Planned) {
-        self.beside.heartbeats = planned;
+        self.auxiliary.heartbeats = planned;
     }
 
     /// Takes the plan of notices.
     pub fn notices_planned(&mut self, planned: Planned) {
-        self.beside.notices = planned;
+        self.auxiliary.notices = planned;
     }
 
     /// True if notices can be sent.
     #[must_use]
     pub fn can_tell(&self) -> bool {
-        matches!(self.beside.notices, Planned::Active(_))
+        matches!(self.auxiliary.notices, Planned::Active(_))
     }
 
     /// Sends a notice as one record. Call it if [`Rows::can_tell`]. Returns false if the notice is
@@ -178,7 +179,7 @@ impl Rows {
     /// # Errors
     /// The error of the producer.
     pub fn tell(&mut self, notice: &Notice, tools: &mut Tools<'_>) -> Result<bool, RowsError> {
-        self.beside.tell(notice, tools)
+        self.auxiliary.tell(notice, tools)
     }
 
     /// Sends a heartbeat. Returns false if the plan of heartbeats is missing.
@@ -186,7 +187,7 @@ impl Rows {
     /// # Errors
     /// The error of the producer.
     pub fn beat(&mut self, tools: &mut Tools<'_>) -> Result<bool, RowsError> {
-        self.beside.beat(tools)
+        self.auxiliary.beat(tools)
     }
 }
 

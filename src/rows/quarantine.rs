@@ -5,12 +5,12 @@ use super::{RowsError, Tools};
 use crate::change::{Context, Row};
 use crate::encode::{self, TooLarge};
 use crate::kafka::{Address, Headers};
-use crate::plans::Aside;
+use crate::plans::QuarantineTopic;
 
 /// Bytes of the text buffer that are kept for the next change.
 const KEEP_BYTES: usize = 1024 * 1024;
 
-impl Aside {
+impl QuarantineTopic {
     /// Sends one change to the quarantine topic.
     pub(super) fn out(
         &self,
