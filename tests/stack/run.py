@@ -47,6 +47,8 @@ EXTENDED = {"held-bytes-and-a-lower-limit", "pressure-json", "pressure-json-sche
             "two-replicas-halt-row-unencodable", "two-replicas-halt-undeliverable", "two-replicas-halt-slot-missing",
             "two-replicas-halt-table-republished", "two-replicas-halt-slot-ahead",
             "two-replicas-halt-publication-missing", "two-replicas-halt-publication-changed",
+            "two-replicas-halt-publication-altered", "two-replicas-halt-publication-absent",
+            "two-replicas-halt-table-swapped",
             "two-replicas-halt-table-recreated", "two-replicas-halt-table-not-published",
             "two-replicas-halt-slot-lost", "two-replicas-halt-slot-foreign", "two-replicas-halt-state-unreadable",
             "two-replicas-halt-other-database", "two-replicas-halt-server-went-back",

@@ -310,6 +310,44 @@ def two_replicas_halt_table_left(world):
     it.goes_on_without(BIG, 1)
 
 
+def two_replicas_halt_table_swapped(world):
+    """Another table takes a captured name under two replicas: one halt; swapped back and accepted, the stream goes on."""
+    it = Halted(world, "table_swapped")
+
+    def provoke():
+        it.before()
+        it.delivered()
+        it.sql("create table big_new (like big including all);"
+               "begin; alter table big rename to big_old; alter table big_new rename to big; commit")
+        it.sql(ROW_1)
+
+    it.halts(provoke)
+    it.accepted("begin; drop table big; alter table big_old rename to big; commit")
+
+
+def two_replicas_halt_publication_altered(world):
+    """Inserts are not published for a moment under two replicas: one halt; `wellspring slot accept` lifts it."""
+    it = Halted(world, "publication_altered")
+
+    def provoke():
+        it.before()
+        it.delivered()
+        it.sql("alter publication %s set (publish = 'update, delete, truncate')" % world.slot)
+        it.sql(ROW_1)
+        it.sql("alter publication %s set (publish = 'insert, update, delete, truncate')" % world.slot)
+
+    it.halts(provoke)
+    it.accepted()
+
+
+def two_replicas_halt_publication_absent(world):
+    """The publication had another name for a moment: one halt of two replicas; `wellspring slot accept` goes on."""
+    it = Halted(world, "publication_absent")
+    it.halts_at_a_connect("alter publication {publication} rename to other_name", ROW_1,
+                          "alter publication other_name rename to {publication}")
+    it.accepted()
+
+
 def two_replicas_halt_table_not_published(world):
     """A captured table leaves the publication under two replicas: one halt; added and accepted, the stream goes on."""
     it = Halted(world, "table_not_published")
@@ -363,6 +401,7 @@ def two_replicas_halt_slot_ahead(world):
 SCENARIOS = [
     two_replicas_halt_record_too_large, two_replicas_halt_row_unencodable, two_replicas_halt_undeliverable,
     two_replicas_halt_offsets_went_back, two_replicas_halt_slot_missing, two_replicas_halt_table_left,
-    two_replicas_halt_table_republished, two_replicas_halt_table_not_published, two_replicas_halt_table_recreated, two_replicas_halt_publication_missing,
-    two_replicas_halt_publication_changed, two_replicas_halt_slot_ahead,
+    two_replicas_halt_table_republished, two_replicas_halt_table_not_published, two_replicas_halt_table_recreated,
+    two_replicas_halt_table_swapped, two_replicas_halt_publication_missing, two_replicas_halt_publication_changed,
+    two_replicas_halt_publication_altered, two_replicas_halt_publication_absent, two_replicas_halt_slot_ahead,
 ]
