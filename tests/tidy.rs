@@ -34,7 +34,6 @@ const LONGER: &[(&str, usize, &str)] = &[
     ("src/snapshot/window.rs", 523, WIDER),
     ("src/watch/simulation/catalog.rs", 535, WIDER),
     ("src/core/mod.rs", 562, "one mind: every event and what it leads to, side by side"),
-    ("src/rows/mod.rs", 531, "one row path: every message and what becomes of it, side by side"),
     ("src/core/simulation.rs", 620, "tests only: the world in which the core is tried"),
     (
         "src/agent/runner.rs",

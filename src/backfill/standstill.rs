@@ -266,12 +266,20 @@ impl Copies {
     /// True if a change of this relation has to wait for the standstill. `commit` is the start of
     /// the commit record of its transaction. The row path asks again after the next event.
     #[inline]
-    pub fn stops(&mut self, slot: RelationSlot, commit: Lsn) -> bool {
-        match &mut self.standstill {
+    #[must_use]
+    pub fn would_stop(&self, slot: RelationSlot, commit: Lsn) -> bool {
+        match &self.standstill {
             Some(UnderWay { slot: Some(of), standstill: Some(standstill), .. }) if *of == slot => {
-                standstill.stops(commit)
+                standstill.would_stop(commit)
             }
             _ => false,
+        }
+    }
+
+    /// Notes that a change waits for the standstill.
+    pub fn stop_before_change(&mut self) {
+        if let Some(UnderWay { standstill: Some(standstill), .. }) = &mut self.standstill {
+            standstill.stop();
         }
     }
 

@@ -3,11 +3,13 @@
 //! Laws, tested below:
 //! - The ordinal counts every row, truncated table and transactional message of a transaction, captured or not, so that
 //!   configuration never shifts a Position.
+//! - A look at a message changes nothing. Only the message that is taken moves the place of the next one.
 //! - A row whose relation was never announced, or outside a transaction, is an error, never a skip.
 
 use super::{Context, Marker, Position, Row};
 use crate::lsn::{Lsn, Oid, PgMicros, Xid};
 use crate::pgoutput::{Message, OldTuple, Relation};
+use std::cell::Cell;
 use std::collections::HashMap;
 
 /// Index of a relation in the order of first appearance on this connection; stands for it on the row path.
@@ -76,7 +78,14 @@ pub struct Committed {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step<'a> {
     /// A transaction is open from here.
-    Begin,
+    Begin {
+        /// Start of its commit record.
+        final_lsn: Lsn,
+        /// Time of the commit by the server's clock.
+        committed_at: PgMicros,
+        /// Id of the top-level transaction.
+        xid: Xid,
+    },
     /// The open transaction ends with this commit.
     Commit(Committed),
     /// A row of a relation.
@@ -94,7 +103,7 @@ pub enum Step<'a> {
     },
     /// The shape of a relation from here on, with the Position of the next change of the open
     /// transaction. Its rows wait until the relation has been looked up in the catalog.
-    Relation(RelationSlot, RelationShape, Option<Position>),
+    Relation(RelationSlot, Relation<'a>, Option<Position>),
     /// Nothing to do (Type, Origin).
     Nothing,
 }
@@ -134,8 +143,9 @@ struct Transaction {
 #[derive(Debug, Default)]
 pub struct Changes {
     slots: HashMap<Oid, RelationSlot>,
-    /// The relation of the row before: rows come in runs, which spares the map.
-    latest: Option<(Oid, RelationSlot)>,
+    /// The relation that was looked up last. Rows come in runs, which spares the map. Only the time
+    /// of a lookup depends on it, so that a look may set it.
+    latest: Cell<Option<(Oid, RelationSlot)>>,
     open: Option<Transaction>,
     origin_name: String,
     origin_lsn: Option<Lsn>,
@@ -172,79 +182,78 @@ impl Changes {
     ///
     /// # Errors
     /// `UnknownRelation` where none was.
-    fn slot(&mut self, oid: Oid) -> Result<RelationSlot, ChangeError> {
-        if let Some((latest, slot)) = self.latest
+    fn slot(&self, oid: Oid) -> Result<RelationSlot, ChangeError> {
+        if let Some((latest, slot)) = self.latest.get()
             && latest == oid
         {
             return Ok(slot);
         }
         let slot = *self.slots.get(&oid).ok_or(ChangeError::UnknownRelation { oid })?;
-        self.latest = Some((oid, slot));
+        self.latest.set(Some((oid, slot)));
         Ok(slot)
     }
 
-    /// Takes the row of the last [`Changes::step`] back: it could not be encoded yet and will come again.
-    pub fn take_back(&mut self) {
-        if let Some(open) = &mut self.open {
-            open.next_ordinal = open.next_ordinal.saturating_sub(1);
-        }
-    }
-
-    /// Places one message. `lsn` and `sent_at` are its frame's.
+    /// Says what a message means at this place of the stream, and changes nothing. The place moves
+    /// on only when the message is taken. `lsn` and `sent_at` are those of the frame.
     ///
     /// # Errors
-    /// When the message cannot follow those before it.
-    pub fn step<'a>(
-        &'a mut self,
+    /// The message cannot follow those before it.
+    #[inline]
+    pub fn look<'a>(
+        &'a self,
         lsn: Lsn,
         sent_at: PgMicros,
         message: Message<'a>,
     ) -> Result<Step<'a>, ChangeError> {
         match message {
             Message::Begin { final_lsn, committed_at, xid } => {
-                self.begin(final_lsn, committed_at, xid)
+                if let Some(open) = &self.open {
+                    return Err(ChangeError::Nested { open: open.final_lsn, next: final_lsn });
+                }
+                Ok(Step::Begin { final_lsn, committed_at, xid })
             }
-            Message::Commit { commit_lsn, end_lsn, .. } => self.commit(commit_lsn, end_lsn),
-            Message::Origin { commit_lsn, name } => {
-                self.inside("Origin")?;
-                name.clone_into(&mut self.origin_name);
-                self.origin_lsn = Some(commit_lsn);
-                Ok(Step::Nothing)
+            Message::Commit { commit_lsn, end_lsn, .. } => {
+                let open = self.inside("Commit")?;
+                if open.final_lsn != commit_lsn {
+                    let begun = open.final_lsn;
+                    return Err(ChangeError::OtherCommit { begun, commit: commit_lsn });
+                }
+                let (end, xid, at) = (end_lsn, open.xid, open.committed_at);
+                Ok(Step::Commit(Committed { end, xid, at }))
             }
+            Message::Origin { .. } => self.inside("Origin").map(|_| Step::Nothing),
             Message::Relation(relation) => {
-                let next_of =
-                    |t: &Transaction| Position { commit: t.final_lsn, ordinal: t.next_ordinal };
-                let at = self.open.as_ref().map(next_of);
                 let next = RelationSlot(self.slots.len());
-                let slot = *self.slots.entry(relation.oid).or_insert(next);
-                Ok(Step::Relation(slot, relation.into(), at))
+                let slot = self.slots.get(&relation.oid).copied().unwrap_or(next);
+                Ok(Step::Relation(slot, relation, self.open.as_ref().map(Transaction::next)))
             }
             Message::Type { .. } => Ok(Step::Nothing),
-            Message::Insert { relation, new } => self.row(lsn, relation, Row::Insert { new }),
-            Message::Update { relation, old, new } => {
-                self.row(lsn, relation, Row::Update { old, new })
+            Message::Insert { relation, new } => {
+                self.row("Insert", lsn, relation, Row::Insert { new })
             }
-            Message::Delete { relation, old } => self.row(lsn, relation, Row::Delete { old }),
+            Message::Update { relation, old, new } => {
+                self.row("Update", lsn, relation, Row::Update { old, new })
+            }
+            Message::Delete { relation, old } => {
+                self.row("Delete", lsn, relation, Row::Delete { old })
+            }
             Message::Truncate(truncate) => {
-                let slots = truncate
-                    .relations()
-                    .map(|oid| self.slot(oid))
-                    .collect::<Result<Vec<_>, _>>()?;
-                let position = self.take_ordinals("Truncate", slots.len() as u64)?;
-                Ok(Step::Truncate(slots, self.context(position, lsn, sent_at)))
+                let slots = truncate.relations().map(|oid| self.slot(oid));
+                let slots = slots.collect::<Result<Vec<_>, _>>()?;
+                Ok(Step::Truncate(slots, self.context(self.inside("Truncate")?, lsn)))
             }
             Message::Logical { transactional: true, lsn, prefix, content } => {
-                let position = self.take_ordinals("transactional message", 1)?;
-                Ok(Step::Logical { context: self.context(position, lsn, sent_at), prefix, content })
+                let context = self.context(self.inside("transactional message")?, lsn);
+                Ok(Step::Logical { context, prefix, content })
             }
             Message::Logical { transactional: false, lsn, prefix, content } => {
-                self.last_commit = Some(lsn); // as Debezium: such a message counts as a commit at its own LSN
-                // Its LSN is where the next record begins, which may be a commit record; its last byte is its own.
+                // The LSN of the message is where the next record begins, which may be a commit
+                // record. The last byte of the message belongs to the message alone.
                 let last_byte = Lsn::new(lsn.bytes().saturating_sub(1));
                 let context = Context {
                     position: Position { commit: last_byte, ordinal: 0 },
                     lsn,
-                    last_commit: self.last_commit,
+                    last_commit: Some(lsn),
                     xid: None,
                     committed_at: sent_at,
                     origin: None,
@@ -256,71 +265,81 @@ impl Changes {
         }
     }
 
-    fn begin(
-        &mut self,
-        final_lsn: Lsn,
-        committed_at: PgMicros,
-        xid: Xid,
-    ) -> Result<Step<'static>, ChangeError> {
-        if let Some(open) = &self.open {
-            return Err(ChangeError::Nested { open: open.final_lsn, next: final_lsn });
+    /// Takes a message, so that the place of the next one is behind it. Call it once for each
+    /// message that [`Changes::look`] has accepted.
+    #[inline]
+    pub fn take(&mut self, message: &Message<'_>) {
+        match *message {
+            Message::Insert { .. } | Message::Update { .. } | Message::Delete { .. } => {
+                self.take_ordinals(1);
+            }
+            Message::Truncate(truncate) => self.take_ordinals(truncate.relations().count() as u64),
+            Message::Logical { transactional: true, .. } => self.take_ordinals(1),
+            // As with Debezium, such a message counts as a commit at its own LSN.
+            Message::Logical { transactional: false, lsn, .. } => self.last_commit = Some(lsn),
+            Message::Begin { final_lsn, committed_at, xid } => {
+                self.open = Some(Transaction { final_lsn, xid, committed_at, next_ordinal: 0 });
+                self.origin_lsn = None;
+            }
+            Message::Commit { end_lsn, .. } => {
+                self.open = None;
+                self.last_commit = Some(end_lsn);
+                self.origin_lsn = None;
+            }
+            Message::Origin { commit_lsn, name } => {
+                name.clone_into(&mut self.origin_name);
+                self.origin_lsn = Some(commit_lsn);
+            }
+            Message::Relation(relation) => {
+                let next = RelationSlot(self.slots.len());
+                self.slots.entry(relation.oid).or_insert(next);
+            }
+            Message::Type { .. } => {}
         }
-        self.open = Some(Transaction { final_lsn, xid, committed_at, next_ordinal: 0 });
-        self.origin_lsn = None;
-        Ok(Step::Begin)
     }
 
-    fn commit(&mut self, commit: Lsn, end: Lsn) -> Result<Step<'static>, ChangeError> {
-        let open = self.open.take().ok_or(ChangeError::OutsideTransaction { message: "Commit" })?;
-        if open.final_lsn != commit {
-            return Err(ChangeError::OtherCommit { begun: open.final_lsn, commit });
-        }
-        self.last_commit = Some(end);
-        self.origin_lsn = None;
-        Ok(Step::Commit(Committed { end, xid: open.xid, at: open.committed_at }))
-    }
-
-    fn row<'a>(&'a mut self, lsn: Lsn, oid: Oid, row: Row<'a>) -> Result<Step<'a>, ChangeError> {
-        let message = match row {
-            Row::Insert { .. } => "Insert",
-            Row::Update { .. } => "Update",
-            Row::Delete { .. } => "Delete",
-            Row::Read { .. } => "Read",
-            Row::Truncate => "Truncate",
-        };
-        let position = self.take_ordinals(message, 1)?;
-        let slot = self.slot(oid)?;
-        Ok(Step::Row(slot, self.context(position, lsn, PgMicros::default()), row))
-    }
-
-    fn inside(&mut self, message: &'static str) -> Result<&mut Transaction, ChangeError> {
-        self.open.as_mut().ok_or(ChangeError::OutsideTransaction { message })
-    }
-
-    fn take_ordinals(
-        &mut self,
+    #[inline]
+    fn row<'a>(
+        &'a self,
         message: &'static str,
-        count: u64,
-    ) -> Result<Position, ChangeError> {
+        lsn: Lsn,
+        oid: Oid,
+        row: Row<'a>,
+    ) -> Result<Step<'a>, ChangeError> {
         let open = self.inside(message)?;
-        let position = Position { commit: open.final_lsn, ordinal: open.next_ordinal };
-        open.next_ordinal += count;
-        Ok(position)
+        Ok(Step::Row(self.slot(oid)?, self.context(open, lsn), row))
     }
 
-    /// The open transaction's context; `sent_at` stands in only where none is open, which callers have ruled out.
-    fn context(&self, position: Position, lsn: Lsn, sent_at: PgMicros) -> Context<'_> {
-        let open = self.open.as_ref();
+    fn inside(&self, message: &'static str) -> Result<&Transaction, ChangeError> {
+        self.open.as_ref().ok_or(ChangeError::OutsideTransaction { message })
+    }
+
+    #[expect(clippy::expect_used, reason = "a look refuses a change outside of a transaction")]
+    fn take_ordinals(&mut self, count: u64) {
+        let open = self.open.as_mut().expect("a change is taken inside its transaction");
+        open.next_ordinal += count;
+    }
+
+    /// The context of the next change of the open transaction.
+    #[inline]
+    fn context(&self, open: &Transaction, lsn: Lsn) -> Context<'_> {
         Context {
-            position,
+            position: open.next(),
             lsn,
             last_commit: self.last_commit,
-            xid: open.map(|t| t.xid),
-            committed_at: open.map_or(sent_at, |t| t.committed_at),
+            xid: Some(open.xid),
+            committed_at: open.committed_at,
             origin: self.origin_lsn.map(|lsn| (self.origin_name.as_str(), lsn)),
             xmin: self.xmin,
             marker: Marker::Streamed,
         }
+    }
+}
+
+impl Transaction {
+    /// Position of the next change.
+    fn next(&self) -> Position {
+        Position { commit: self.final_lsn, ordinal: self.next_ordinal }
     }
 }
 

@@ -15,21 +15,21 @@ use rows::InHand;
 use crate::backfill::notices::{self, About, News, NewsBuffer};
 use crate::change::RelationShape;
 use crate::core::{Core, Moment, SECOND};
-use crate::encode::{Encoder, Router};
+use crate::encode::Router;
 use crate::ledger::Ticket;
 use crate::lsn::{Lsn, PgMicros, Xid};
 use crate::pgoutput::CopyRow;
 use crate::plans::Active;
 use crate::postgres::{self, holder::Holder};
 use crate::reason::CopyReason;
-use crate::snapshot;
+use crate::rows::Records;
 use crate::snapshot::journal::{Copied, Left};
-use crate::snapshot::markers::Markers;
 use crate::snapshot::plan::{Plan, TablePlan};
 use crate::snapshot::prepare::Prepared;
 use crate::snapshot::ranges::Ranges;
 use crate::snapshot::throttle::Share;
 use crate::snapshot::worker::{Worker, WorkerEvent};
+use crate::snapshot::{self, markers::Markers};
 use crate::status::{CopyStatus, CopyTableStatus};
 use crate::table::TableName;
 use std::sync::Arc;
@@ -136,7 +136,7 @@ pub struct Copying {
     locks: Arc<[TableName]>,
     in_hand: Option<InHand>,
     row: CopyRow,
-    encoder: Encoder,
+    records: Records,
     /// Consistent point of the slot: rows are as of here.
     pub point: Lsn,
     epoch: u64,
@@ -184,7 +184,7 @@ impl Copying {
             locks: locks(first),
             in_hand: None,
             row: CopyRow::default(),
-            encoder: Encoder::new(),
+            records: Records::default(),
             point: first.point,
             epoch: first.epoch,
             #[expect(clippy::cast_possible_truncation, reason = "events carry the lower 32 bits")]

@@ -6,11 +6,10 @@ use crate::continuity::Chain;
 use crate::encode::{EncodeError, Router};
 use crate::ledger::Ticket;
 use crate::lsn::Lsn;
-use crate::metrics::Operation;
 use crate::plans::{Active, Routed};
 use crate::postgres::copies::Piece;
 use crate::reason::{CopyReason, Reason};
-use crate::rows::{RowsError, Tools, records_out};
+use crate::rows::{RowsError, Tools};
 use crate::snapshot::journal::Left;
 use crate::snapshot::prepare::left;
 use std::sync::Arc;
@@ -134,7 +133,7 @@ impl Copying {
     #[inline]
     fn send(&mut self, next: &NextRow, tools: &mut Tools<'_>) -> Result<RowOutcome, RowsError> {
         let Copying {
-            tables, plan, row, encoder, markers, in_hand, point, xid, at, ordinal, ..
+            tables, plan, row, records, markers, in_hand, point, xid, at, ordinal, ..
         } = self;
         let (of, planned) = (tables.get_mut(next.table), plan.tables.get(next.table));
         let line = match next.line_at {
@@ -187,7 +186,7 @@ impl Copying {
                 return Ok(RowOutcome::Left(left(Reason::RowUnencodable.code(), detail, name)));
             }
         };
-        match encoder.row(&active.plan, &context, &read, tools.now_unix_nanos) {
+        match records.encode(active, &context, &read, tools.now_unix_nanos) {
             Ok(()) => {}
             Err(EncodeError::RequiredNull { column, .. }) => return Ok(RowOutcome::Needs(column)),
             Err(error) => {
@@ -195,17 +194,15 @@ impl Copying {
                 return Ok(RowOutcome::Left(left(Reason::RowUnencodable.code(), detail, name)));
             }
         }
-        match records_out(encoder, active, context.position, tools) {
+        match records.check(active, context.position, tools.core) {
             Ok(()) => {}
             Err(RowsError::Halt(halt)) => {
                 return Ok(RowOutcome::Left(left(halt.reason.code(), halt.detail, name)));
             }
             Err(error) => return Err(error),
         }
-        active.metrics.count(Operation::Read, 1, new.size_bytes() as u64);
-        if !encoder.notes().is_empty() {
-            active.metrics.unrepresentable.inc_by(encoder.notes().len() as u64);
-        }
+        records.send(active, context.position, tools)?;
+        records.count(active, &read);
         *ordinal += 1;
         of.rows += 1;
         of.bytes += line.len() as u64;

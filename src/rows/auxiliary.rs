@@ -5,17 +5,18 @@
 //! records, and the ledger treats it like a keepalive. A replay sends the same records, with the
 //! same ids and counts.
 
+use super::records::Records;
 use super::refusals::RECORD_FRAMING_BYTES;
-use super::{Rows, RowsError, Tools, records_out};
+use super::{Rows, RowsError, Tools};
 use crate::change::{Committed, Position};
-use crate::encode::{Counted, Encoder, Mark, Notice};
+use crate::encode::{Counted, Mark, Notice};
 use crate::lsn::{Lsn, PgMicros, Xid};
 use crate::plans::{Active, Planned};
 use std::rc::Rc;
 
 /// What is kept for these records during one connection.
 pub(super) struct AuxiliaryRecords {
-    encoder: Encoder,
+    records: Records,
     /// The name under which logical messages are counted, as tables are by theirs.
     pub messages: Rc<str>,
     /// Plan of transaction records. `Excluded` if they are not sent.
@@ -40,7 +41,7 @@ impl AuxiliaryRecords {
     pub fn new() -> Self {
         let (transactions, heartbeats, notices) = <(Planned, Planned, Planned)>::default();
         AuxiliaryRecords {
-            encoder: Encoder::new(),
+            records: Records::default(),
             messages: "message".into(),
             transactions,
             heartbeats,
@@ -58,27 +59,29 @@ impl AuxiliaryRecords {
         }
     }
 
-    /// True if a row may have a begin record before its own records.
-    pub fn tells(&self) -> bool {
-        self.open.is_some()
+    /// True once it is known whether transactions have records.
+    pub fn is_planned(&self) -> bool {
+        !matches!(self.transactions, Planned::Unplanned)
     }
 
     /// Gives the encoder the counts from which the next row of a table continues.
-    pub fn count(&self, encoder: &mut Encoder, table: &Rc<str>) {
+    #[inline]
+    pub fn count(&self, records: &mut Records, table: &Rc<str>) {
         let Some(open) = &self.open else { return };
         let of_table = open
             .tables
             .iter()
             .find(|(known, _)| same(known, table))
             .map_or(0, |(_, events)| *events);
-        encoder.count_from(Counted { total: open.total, of_table });
+        records.encoder.count_from(Counted { total: open.total, of_table });
     }
 
-    /// Takes the counts from the encoder after a row that has records. Sends the begin record if
-    /// the row is the first of its transaction.
+    /// Takes the counts from the encoder before the records of a row are sent. Sends the begin
+    /// record if the row is the first of its transaction.
+    #[inline]
     pub fn counted(
         &mut self,
-        encoder: &Encoder,
+        records: &Records,
         table: &Rc<str>,
         position: Position,
         tools: &mut Tools<'_>,
@@ -86,7 +89,7 @@ impl AuxiliaryRecords {
         let (Some(open), Planned::Active(active)) = (&mut self.open, &self.transactions) else {
             return Ok(());
         };
-        let counted = encoder.counted();
+        let counted = records.encoder.counted();
         open.total = counted.total;
         match open.tables.iter_mut().find(|(known, _)| same(known, table)) {
             Some((_, events)) => *events = counted.of_table,
@@ -95,8 +98,8 @@ impl AuxiliaryRecords {
         open.mark.position = position;
         if !open.told {
             open.told = true;
-            self.encoder.transaction_begins(&active.plan, open.mark);
-            records_out(&self.encoder, active, position, tools)?;
+            self.records.encoder.transaction_begins(&active.plan, open.mark);
+            self.records.check_and_send(active, position, tools)?;
         }
         Ok(())
     }
@@ -116,22 +119,18 @@ impl AuxiliaryRecords {
         let mark = Mark { position, lsn, committed_at: commit.at, ..open.mark };
         let tables: Vec<(&str, u64)> =
             open.tables.iter().map(|(table, events)| (&**table, *events)).collect();
-        self.encoder.transaction_ends(&active.plan, mark, &tables);
-        records_out(&self.encoder, active, position, tools)
+        self.records.encoder.transaction_ends(&active.plan, mark, &tables);
+        self.records.check_and_send(active, position, tools)
     }
 
     /// Sends a heartbeat. Returns false if the plan of heartbeats is missing.
     pub fn beat(&mut self, tools: &mut Tools<'_>) -> Result<bool, RowsError> {
         let Planned::Active(active) = &self.heartbeats else { return Ok(false) };
-        self.encoder.heartbeat(&active.plan, tools.now_unix_nanos);
+        self.records.encoder.heartbeat(&active.plan, tools.now_unix_nanos);
         // A heartbeat has no Position of its own. With one partition, two heartbeats that can never
         // be delivered count as the same failed record.
-        records_out(
-            &self.encoder,
-            &Active { partitions: 1, ..active.clone() },
-            Position::default(),
-            tools,
-        )?;
+        let active = Active { partitions: 1, ..active.clone() };
+        self.records.check_and_send(&active, Position::default(), tools)?;
         Ok(true)
     }
 
@@ -139,14 +138,13 @@ impl AuxiliaryRecords {
     /// topic.
     pub fn tell(&mut self, notice: &Notice, tools: &mut Tools<'_>) -> Result<bool, RowsError> {
         let Planned::Active(active) = &self.notices else { return Ok(false) };
-        self.encoder.notice(&active.plan, notice);
-        let size_bytes: usize = self.encoder.records().map(|record| record.size_bytes()).sum();
-        if size_bytes + RECORD_FRAMING_BYTES > active.record_bytes_max {
+        self.records.encoder.notice(&active.plan, notice);
+        if self.records.size_bytes() + RECORD_FRAMING_BYTES > active.record_bytes_max {
             // A row that is too large halts the stream. A notice may be left out, because nothing
             // depends on it.
             return Ok(false);
         }
-        records_out(&self.encoder, active, Position::default(), tools)?;
+        self.records.check_and_send(active, Position::default(), tools)?;
         Ok(true)
     }
 }
@@ -154,23 +152,23 @@ impl AuxiliaryRecords {
 impl Rows {
     /// Takes the plan of transaction records.
     pub fn transactions_planned(&mut self, planned: Planned) {
-        self.auxiliary.transactions = planned;
+        self.output.auxiliary.transactions = planned;
     }
 
     /// Takes the plan of heartbeats.
     pub fn heartbeats_planned(&mut self, planned: Planned) {
-        self.auxiliary.heartbeats = planned;
+        self.output.auxiliary.heartbeats = planned;
     }
 
     /// Takes the plan of notices.
     pub fn notices_planned(&mut self, planned: Planned) {
-        self.auxiliary.notices = planned;
+        self.output.auxiliary.notices = planned;
     }
 
     /// True if notices can be sent.
     #[must_use]
     pub fn can_tell(&self) -> bool {
-        matches!(self.auxiliary.notices, Planned::Active(_))
+        matches!(self.output.auxiliary.notices, Planned::Active(_))
     }
 
     /// Sends a notice as one record. Call it if [`Rows::can_tell`]. Returns false if the notice is
@@ -179,7 +177,7 @@ impl Rows {
     /// # Errors
     /// The error of the producer.
     pub fn tell(&mut self, notice: &Notice, tools: &mut Tools<'_>) -> Result<bool, RowsError> {
-        self.auxiliary.tell(notice, tools)
+        self.output.auxiliary.tell(notice, tools)
     }
 
     /// Sends a heartbeat. Returns false if the plan of heartbeats is missing.
@@ -187,7 +185,7 @@ impl Rows {
     /// # Errors
     /// The error of the producer.
     pub fn beat(&mut self, tools: &mut Tools<'_>) -> Result<bool, RowsError> {
-        self.auxiliary.beat(tools)
+        self.output.auxiliary.beat(tools)
     }
 }
 

@@ -1,81 +1,63 @@
 //! The row path: it turns the frames of one read into records in the producer, without waiting,
 //! without a lookup by name, and without an allocation of ours per row.
 //!
-//! It stops before a message for which something has to be fetched (such as a plan), when the
-//! budget is used up, and before a row that cannot be sent. The message at which it stopped is kept
-//! and handled at the next call.
+//! Each message has two phases. A look finds out what is to be done, and changes nothing ([`look`]).
+//! Then the message is taken: its place in the stream is used up and its records are sent ([`take`]).
+//! A message for which something has to be fetched (such as a plan), or that has to wait for a copy,
+//! is kept, and is looked at again at the next call. `docs/internals/rows.md` has the whole way of a
+//! row.
 
 mod auxiliary;
 mod burst;
 mod error;
 mod held;
+mod look;
 mod quarantine;
+mod records;
 mod refusals;
 mod routed;
 #[cfg(test)]
 mod schedules;
 mod signalled;
 mod standstill;
+mod take;
 mod truncates;
-mod written;
 
 use auxiliary::AuxiliaryRecords;
 pub use burst::{Burst, Need};
 pub use error::RowsError;
-use held::held_out;
-use refusals::{Skips, fits, instead, partition, unencodable};
-use routed::{message_need, message_plan, routed_by};
+use held::CopiedRows;
+use look::RowPlans;
+pub use records::Records;
+use refusals::Skips;
 pub use signalled::{Signalled, places as signal_places};
-use truncates::{Truncated, truncated};
-use written::written;
+use take::{Head, Output};
 
 use crate::backfill::Copies;
-use crate::change::{ChangeError, Changes, Context, Position, RelationSlot, Row, Step};
-use crate::continuity::detached::{Cause, OnRefusal};
-use crate::continuity::{Halt, Reason};
+use crate::change::{ChangeError, Changes, Position, RelationSlot, Step};
+use crate::continuity::detached::OnRefusal;
 use crate::core::Core;
-use crate::encode::{Encoder, Router};
-use crate::kafka::{Address, Headers};
 use crate::lsn::{Lsn, Xid};
 use crate::metrics::Metrics;
-use crate::pgoutput::{self, CopyRow};
+use crate::pgoutput;
 use crate::plans::sink::Sink;
-use crate::plans::{Active, Planned, QuarantineTopic};
+use crate::plans::{Planned, QuarantineTopic};
 use crate::postgres::{Frame, Stream};
-use crate::snapshot::window::Before;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Instant;
 
 /// What the row path keeps in memory during one connection.
 pub struct Rows {
     changes: Changes,
-    encoder: Encoder,
-    relations: Vec<Planned>,
-    /// Plan of logical messages. `Unplanned` until the first message needs it, and `Excluded` if
-    /// messages are not sent.
-    messages: Planned,
-    /// Transaction records, heartbeats and notices.
-    auxiliary: AuxiliaryRecords,
-    /// True if the open transaction has sent a record.
-    sent: bool,
-    /// Changes of transactions that commit below this position are in Kafka and are left out.
-    left_out_below: Lsn,
-    /// A message that waits for a plan or for a copy. Its bytes are kept, because the stream does
-    /// not send them again.
+    plans: RowPlans,
+    output: Output,
+    /// A message that waits. Its bytes are kept, because the stream does not send them again.
     parked: Option<Parked>,
-    /// Buffer in which copied rows are read.
-    copied: CopyRow,
-    /// Buffer in which changes for the quarantine are written.
-    raw: Vec<u8>,
-    on_refusal: OnRefusal,
-    skips: Skips,
 }
 
 struct Parked {
     payload: Vec<u8>,
-    start: Lsn,
-    sent_at: crate::lsn::PgMicros,
+    head: Head,
 }
 
 /// What the row path works with besides its own memory.
@@ -96,20 +78,21 @@ impl Rows {
     /// Creates the memory of a new connection. `changes` continues from the checkpoint.
     #[must_use]
     pub fn new(changes: Changes, on_refusal: OnRefusal) -> Self {
-        Rows {
-            changes,
-            encoder: Encoder::new(),
+        let output = Output {
+            records: Records::default(),
+            auxiliary: AuxiliaryRecords::new(),
+            copied: CopiedRows::default(),
+            raw: Vec::new(),
+            sent: false,
+        };
+        let plans = RowPlans {
             relations: Vec::new(),
             messages: Planned::Unplanned,
-            auxiliary: AuxiliaryRecords::new(),
-            sent: false,
             left_out_below: Lsn::ZERO,
-            parked: None,
-            copied: CopyRow::default(),
-            raw: Vec::new(),
             on_refusal,
             skips: Skips::default(),
-        }
+        };
+        Rows { changes, plans, output, parked: None }
     }
 
     /// Takes the xmin of the slot, once it was looked up.
@@ -122,32 +105,32 @@ impl Rows {
     ///
     /// [`Resume::leaves_out`]: crate::continuity::Resume::leaves_out
     pub fn leave_out_below(&mut self, from: Lsn) {
-        self.left_out_below = from;
+        self.plans.left_out_below = from;
     }
 
     /// Takes the plan of a relation.
     pub fn planned(&mut self, slot: RelationSlot, planned: Planned) {
-        if self.relations.len() <= slot.0 {
-            self.relations.resize(slot.0 + 1, Planned::Unplanned);
+        if self.plans.relations.len() <= slot.0 {
+            self.plans.relations.resize(slot.0 + 1, Planned::Unplanned);
         }
-        if let Some(place) = self.relations.get_mut(slot.0) {
+        if let Some(place) = self.plans.relations.get_mut(slot.0) {
             *place = planned;
         }
     }
 
     /// Marks the change at this Position as skipped: if it is refused, it goes to the quarantine.
     pub fn skip(&mut self, at: Position) {
-        self.skips.at.insert(at);
+        self.plans.skips.at.insert(at);
     }
 
     /// Takes the quarantine for skipped changes of a relation.
     pub fn skip_to(&mut self, slot: RelationSlot, quarantine: Rc<QuarantineTopic>) {
-        self.skips.ready.push((slot, quarantine));
+        self.plans.skips.ready.push((slot, quarantine));
     }
 
     /// Takes the plan of logical messages.
     pub fn messages_planned(&mut self, planned: Planned) {
-        self.messages = planned;
+        self.plans.messages = planned;
     }
 
     /// Handles the frames that were read, while there is room.
@@ -165,10 +148,11 @@ impl Rows {
             && tools.sink.has_room()
             && let Some(parked) = self.parked.take()
         {
-            self.message(parked.start, parked.sent_at, &parked.payload, tools, &mut burst)?;
+            self.message(parked.head, &parked.payload, tools, &mut burst)?;
         }
         let goes_on = |burst: &Burst| burst.need.is_none() && burst.signal.is_none();
-        while goes_on(&burst)
+        while self.parked.is_none()
+            && goes_on(&burst)
             && tools.core.has_room()
             && tools.sink.has_room()
             && !tools.copies.is_holding()
@@ -182,7 +166,7 @@ impl Rows {
             match frame {
                 Frame::XLogData { start, sent_at, payload, .. } => {
                     burst.sent_at.get_or_insert(sent_at);
-                    self.message(start, sent_at, payload, tools, &mut burst)?;
+                    self.message(Head { start, sent_at }, payload, tools, &mut burst)?;
                 }
                 Frame::Keepalive { end, reply, .. } => {
                     tools.core.keepalive(end).map_err(RowsError::Halt)?;
@@ -200,10 +184,10 @@ impl Rows {
         Ok(burst)
     }
 
+    /// Looks at one message and takes it, or keeps it until what it waits for is there.
     fn message(
         &mut self,
-        start: Lsn,
-        sent_at: crate::lsn::PgMicros,
+        head: Head,
         payload: &[u8],
         tools: &mut Tools<'_>,
         burst: &mut Burst,
@@ -211,288 +195,52 @@ impl Rows {
         // The clock is read only up to the first row of the burst.
         let clock = burst.measured.is_none().then(Instant::now);
         let message = pgoutput::decode(payload)?;
-        if let Some(need) = message_need(&self.messages, &message) {
-            self.parked = Some(Parked { payload: payload.to_vec(), start, sent_at });
-            burst.need = Some(need);
-            return Ok(());
-        }
-        let begun = match message {
-            pgoutput::Message::Begin { final_lsn, committed_at, xid } => {
-                Some((final_lsn, committed_at, xid))
+        let step = self.changes.look(head.start, head.sent_at, message)?;
+        let (plans, output) = (&self.plans, &mut self.output);
+        let buffer = (&mut output.records, &output.auxiliary);
+        let waits = match &step {
+            Step::Begin { .. } if !output.auxiliary.is_planned() => Some(Need::Transactions.into()),
+            Step::Begin { final_lsn, committed_at, xid } => {
+                let left_out = *final_lsn < plans.left_out_below;
+                let begun = (*final_lsn, *committed_at, *xid);
+                output.begin(head, begun, left_out, tools, burst).map(|()| None)?
             }
-            _ => None,
-        };
-        if begun.is_some() && matches!(self.auxiliary.transactions, Planned::Unplanned) {
-            self.parked = Some(Parked { payload: payload.to_vec(), start, sent_at });
-            burst.need = Some(Need::Transactions);
-            return Ok(());
-        }
-        let Rows {
-            changes,
-            encoder,
-            relations,
-            messages,
-            auxiliary,
-            sent,
-            copied,
-            raw,
-            on_refusal,
-            skips,
-            left_out_below,
-            ..
-        } = self;
-        match changes.step(start, sent_at, message)? {
-            Step::Nothing => {}
-            Step::Begin => {
-                *sent = false;
-                if let Some(begun) = begun {
-                    tools.core.begun(begun.0).map_err(RowsError::Halt)?;
-                    burst.behind =
-                        Some(sent_at.unix_micros().saturating_sub(begun.1.unix_micros()));
-                    tools.copies.began(begun.0);
-                    if begun.0 >= *left_out_below {
-                        auxiliary.begun(start, begun);
-                    }
-                }
-            }
-            Step::Commit(commit) => {
-                auxiliary.ended(start, &commit, tools)?;
-                tools.core.committed(commit, *sent).map_err(RowsError::Halt)?;
-                tools.copies.passed(commit.end);
+            Step::Commit(commit) => output.commit(head, *commit, tools).map(|()| None)?,
+            Step::Relation(slot, relation, at) => {
+                // Its Position decides which record it is held against.
+                let at = at.ok_or(ChangeError::OutsideTransaction { message: "Relation" })?;
+                burst.need = Some(Need::Relation(*slot, (*relation).into(), at));
+                None
             }
             // The snapshot of a copy that begins later still has to see the transaction.
             Step::Row(_, context, _)
             | Step::Truncate(_, context)
             | Step::Logical { context, .. }
-                if context.position.commit < *left_out_below =>
+                if context.position.commit < plans.left_out_below =>
             {
                 tools.copies.emitted(context.xid);
+                None
             }
-            Step::Row(slot, context, row) => match relations.get(slot.0) {
-                Some(Planned::Active(active)) => {
-                    if tools.copies.stops(slot, context.position.commit) {
-                        changes.take_back();
-                        self.parked = Some(Parked { payload: payload.to_vec(), start, sent_at });
-                        return Ok(());
-                    }
-                    let decoded = clock.map(|clock| (clock.elapsed(), Instant::now()));
-                    if let Some(copy) = tools.copies.watching(slot) {
-                        match tools.copies.before(copy, active, &context, &row) {
-                            Before::Nothing => {}
-                            Before::Rows(rows) => {
-                                for held in rows {
-                                    held_out(
-                                        encoder,
-                                        copied,
-                                        copy,
-                                        &held,
-                                        &context,
-                                        context.position.commit,
-                                        tools,
-                                    )?;
-                                }
-                                tools.copies.emitted(context.xid);
-                                *sent = true;
-                            }
-                            Before::Hold => {
-                                changes.take_back();
-                                self.parked =
-                                    Some(Parked { payload: payload.to_vec(), start, sent_at });
-                                return Ok(());
-                            }
-                        }
-                    }
-                    if !*sent {
-                        tools.copies.emitted(context.xid);
-                    }
-                    match row_out((encoder, auxiliary), active, &context, &row, tools) {
-                        Err(error) => match instead(
-                            error,
-                            slot,
-                            (skips, *on_refusal, raw),
-                            &context,
-                            &row,
-                            tools,
-                        )? {
-                            None => *sent = true,
-                            needed => {
-                                changes.take_back();
-                                self.parked =
-                                    Some(Parked { payload: payload.to_vec(), start, sent_at });
-                                burst.need = needed;
-                            }
-                        },
-                        Ok(RowOut::Needs(column)) => {
-                            changes.take_back();
-                            self.parked =
-                                Some(Parked { payload: payload.to_vec(), start, sent_at });
-                            burst.need = Some(Need::Nullable(slot, column));
-                        }
-                        Ok(RowOut::Routes(router, value)) => {
-                            changes.take_back();
-                            self.parked =
-                                Some(Parked { payload: payload.to_vec(), start, sent_at });
-                            burst.need = Some(Need::Route(slot, router, value));
-                        }
-                        Ok(out) => {
-                            *sent |= matches!(out, RowOut::Sent);
-                            burst.signal = active
-                                .signals
-                                .and_then(|places| signalled::read(places, &context, &row));
-                        }
-                    }
-                    if let Some((decode, encoding)) = decoded {
-                        burst.measured = Some((decode, encoding.elapsed()));
-                    }
-                }
-                // The change is left out. The snapshot of a copy that begins later still has to see
-                // it.
-                Some(Planned::Excluded) => tools.copies.emitted(context.xid),
-                Some(Planned::Detached(quarantine)) if context.position >= quarantine.floor => {
-                    quarantine.out(raw, &context, &row, tools)?;
-                    *sent = true;
-                }
-                Some(known @ (Planned::Detached(_) | Planned::Refused)) => {
-                    let cause = if matches!(known, Planned::Refused) {
-                        Cause::Plan
-                    } else {
-                        Cause::Recorded
-                    };
-                    burst.need = Some(Need::Detach(slot, context.position, cause));
-                    changes.take_back();
-                    self.parked = Some(Parked { payload: payload.to_vec(), start, sent_at });
-                }
-                Some(Planned::Unplanned) | None => {
-                    // pgoutput sends a Relation message first, and the loop plans the relation
-                    // before it calls us again.
-                    let detail =
-                        format!("a row at {} came before its relation was planned", context.lsn);
-                    return Err(RowsError::Halt(Halt::new(Reason::RowUnencodable, detail)));
-                }
-            },
-            Step::Truncate(slots, context) => {
-                match truncated(
-                    (encoder, auxiliary, copied, raw),
-                    relations,
-                    &slots,
-                    context,
-                    tools,
-                )? {
-                    Truncated::Done(out) => *sent |= out,
-                    Truncated::Held => {
-                        slots.iter().for_each(|_| changes.take_back());
-                        self.parked = Some(Parked { payload: payload.to_vec(), start, sent_at });
-                    }
-                    Truncated::Detach(slot, at, cause) => {
-                        slots.iter().for_each(|_| changes.take_back());
-                        self.parked = Some(Parked { payload: payload.to_vec(), start, sent_at });
-                        burst.need = Some(Need::Detach(slot, at, cause));
-                    }
-                }
+            Step::Row(slot, context, row) => {
+                let decoded = clock.map(|clock| (clock.elapsed(), Instant::now()));
+                let look = plans.look_at_row(*slot, (context, row), buffer, tools)?;
+                look.then(|ready| output.row(&ready, (context, row), decoded, tools, burst))?
             }
-            Step::Logical { context, prefix, content } => {
-                if let Planned::Active(active) = &*messages {
-                    let routed = message_plan(active, &context, prefix, content)?;
-                    let active = routed.as_deref().unwrap_or(active);
-                    let counted_as = Rc::clone(&auxiliary.messages);
-                    auxiliary.count(encoder, &counted_as);
-                    encoder
-                        .message(&active.plan, &context, prefix, content, tools.now_unix_nanos)
-                        .map_err(|error| unencodable(active, &context, &error))?;
-                    if encoder.records().next().is_some() {
-                        if context.xid.is_some() {
-                            auxiliary.counted(encoder, &counted_as, context.position, tools)?;
-                        }
-                        records_out(encoder, active, context.position, tools)?;
-                        tools.metrics.messages.inc();
-                        *sent = true;
-                    }
-                }
-                if context.xid.is_none() {
-                    tools.core.message(context.lsn);
-                }
-            }
-            Step::Relation(slot, shape, at) => {
-                let outside = ChangeError::OutsideTransaction { message: "Relation" };
-                // Its Position decides which record it is held against.
-                let at = at.ok_or(outside)?;
-                burst.need = Some(Need::Relation(slot, shape, at));
+            Step::Truncate(slots, context) => plans
+                .look_at_truncate(slots, context, tools)
+                .then(|()| output.truncate(slots, context, &plans.relations, tools))?,
+            Step::Logical { context, prefix, content } => plans
+                .look_at_message(context, (prefix, content), buffer, tools)?
+                .then(|plan| output.logical(plan.as_ref(), context, tools))?,
+            Step::Nothing => None,
+        };
+        match waits {
+            None => self.changes.take(&message),
+            Some(wait) => {
+                self.parked = Some(Parked { payload: payload.to_vec(), head });
+                wait.note(tools, burst);
             }
         }
         Ok(())
     }
-}
-
-/// The result of handling one row.
-enum RowOut {
-    Sent,
-    /// The configuration leaves the row out.
-    NotPublished,
-    /// The row has NULL in this column, which the catalog has as NOT NULL by now.
-    Needs(String),
-    /// The row goes to a topic that has no plan yet.
-    Routes(Arc<Router>, String),
-}
-
-/// Encodes and sends the records of one row.
-#[inline]
-fn row_out(
-    (encoder, auxiliary): (&mut Encoder, &mut AuxiliaryRecords),
-    active: &Active,
-    context: &Context<'_>,
-    row: &Row<'_>,
-    tools: &mut Tools<'_>,
-) -> Result<RowOut, RowsError> {
-    let routed;
-    let active = match routed_by(active, context, row)? {
-        Ok(None) => active,
-        Ok(Some(found)) => {
-            routed = found;
-            &*routed
-        }
-        Err(out) => return Ok(out),
-    };
-    auxiliary.count(encoder, &active.table);
-    let written = written(encoder, active, context, row, tools)?;
-    if matches!(written, RowOut::Sent) {
-        // A change is sent completely or not at all. If it has several records, all their sizes are
-        // checked before the first is sent.
-        if auxiliary.tells() || encoder.record_count() > 2 {
-            encoder.records().try_for_each(|record| {
-                fits(encoder, active, context.position, &record).map(drop)
-            })?;
-        }
-        auxiliary.counted(encoder, &active.table, context.position, tools)?;
-        records_out(encoder, active, context.position, tools)?;
-    }
-    Ok(written)
-}
-
-#[inline]
-pub(super) fn records_out(
-    encoder: &Encoder,
-    active: &Active,
-    position: Position,
-    tools: &mut Tools<'_>,
-) -> Result<(), RowsError> {
-    if let Some(halt) = tools.core.blocks(position) {
-        return Err(RowsError::Halt(halt.clone()));
-    }
-    for record in encoder.records() {
-        let size_bytes = fits(encoder, active, position, &record)?;
-        let partition = partition(active, position, &record)?;
-        let ticket = tools.core.next_ticket();
-        tools.sink.send(
-            Address { topic: active.plan.topic(), partition, time: record.time },
-            record.key,
-            record.value,
-            Headers { all: record.headers(), token: record.headers_token() },
-            ticket,
-        )?;
-        tools.core.sent(active.route, position, size_bytes);
-        if let Some(uses) = &active.uses {
-            uses.note(position);
-        }
-    }
-    Ok(())
 }

@@ -1,8 +1,7 @@
-//! Rows that cannot be sent: what is wrong with them, and whether only their table is affected.
+//! Rows that cannot be sent: what is wrong with them, and the changes that an operator skips.
 
-use super::{Need, RowsError, Tools};
-use crate::change::{Context, Position, RelationSlot, Row};
-use crate::continuity::detached::{Cause, OnRefusal, Refusal};
+use super::RowsError;
+use crate::change::{Position, RelationSlot};
 use crate::continuity::skipped::Place;
 use crate::continuity::{Chain, Halt, Oversize, Reason};
 use crate::encode::{self, EncodeError, Encoder};
@@ -21,51 +20,11 @@ pub(super) struct Skips {
     pub ready: Vec<(RelationSlot, Rc<QuarantineTopic>)>,
 }
 
-/// Decides what happens to a change that is refused. If the operator skips it, it goes to the
-/// quarantine and the result is `None`. Otherwise the result names what has to be done first, or
-/// the error stays.
-#[cold]
-pub(super) fn instead(
-    error: RowsError,
-    slot: RelationSlot,
-    (skips, on_refusal, text): (&Skips, OnRefusal, &mut Vec<u8>),
-    context: &Context<'_>,
-    row: &Row<'_>,
-    tools: &mut Tools<'_>,
-) -> Result<Option<Need>, RowsError> {
-    let RowsError::Halt(halt) = error else { return Err(error) };
-    if !matches!(halt.reason, Reason::RowUnencodable | Reason::RecordTooLarge) {
-        return Err(RowsError::Halt(halt));
+impl Skips {
+    /// The quarantine for skipped changes of a relation, once it is planned.
+    pub fn topic(&self, slot: RelationSlot) -> Option<&QuarantineTopic> {
+        self.ready.iter().find(|(ready, _)| *ready == slot).map(|(_, topic)| &**topic)
     }
-    if skips.at.contains(&context.position) {
-        let Some((_, quarantine)) = skips.ready.iter().find(|(ready, _)| *ready == slot) else {
-            return Ok(Some(Need::Skip(slot)));
-        };
-        tracing::warn!(table = %quarantine.table, commit = %context.position.commit, ordinal = context.position.ordinal, "skipped, as an operator consented to: {}", halt.detail);
-        return quarantine.out(text, context, row, tools).map(|()| None);
-    }
-    match on_refusal {
-        OnRefusal::Stop => Err(RowsError::Halt(halt)),
-        OnRefusal::Detach => {
-            let refusal = Refusal { reason: halt.reason.code(), detail: halt.detail };
-            Ok(Some(Need::Detach(slot, context.position, Cause::Change(refusal))))
-        }
-    }
-}
-
-/// Size of a record in bytes. It is an error if the record does not fit its topic.
-#[inline]
-pub(super) fn fits(
-    encoder: &Encoder,
-    active: &Active,
-    position: Position,
-    record: &encode::Record<'_>,
-) -> Result<usize, RowsError> {
-    let size_bytes = record.size_bytes();
-    if size_bytes + RECORD_FRAMING_BYTES > active.record_bytes_max {
-        return Err(too_large(encoder, active, position, record));
-    }
-    Ok(size_bytes)
 }
 
 /// The partition of a record. It is an error if the record names one that the topic does not have.
@@ -83,37 +42,36 @@ pub(super) fn partition(
         _ => {
             let (table, topic) = (active.table.to_string(), active.plan.topic().to_owned());
             let error = EncodeError::NoPartition { table, topic, partitions: active.partitions };
-            Err(unencodable_at(active, position, &error))
+            Err(unencodable(active, position, &error))
         }
     }
 }
 
+/// The halt for a change that has no form in its plan.
 #[cold]
-pub(super) fn unencodable(
-    active: &Active,
-    context: &Context<'_>,
-    error: &EncodeError,
-) -> RowsError {
-    unencodable_at(active, context.position, error)
-}
-
-#[cold]
-fn unencodable_at(active: &Active, position: Position, error: &EncodeError) -> RowsError {
-    let detail = format!(
-        "table {} at commit {} ordinal {}: {}",
-        active.table,
-        position.commit,
-        position.ordinal,
-        Chain(error)
-    );
+pub(super) fn unencodable(active: &Active, position: Position, error: &EncodeError) -> RowsError {
+    let detail = refusal(active, position, error);
     let place = Place { table: active.table.to_string(), at: position, key_hash: None };
     RowsError::Halt(
         Halt::new(Reason::RowUnencodable, detail).over(position.commit, position.commit).at(place),
     )
 }
 
+/// A sentence about such a change.
 #[cold]
-fn too_large(
+pub(super) fn refusal(active: &Active, position: Position, error: &EncodeError) -> String {
+    format!(
+        "table {} at commit {} ordinal {}: {}",
+        active.table,
+        position.commit,
+        position.ordinal,
+        Chain(error)
+    )
+}
+
+/// The halt for a record that does not fit its topic.
+#[cold]
+pub(super) fn too_large(
     encoder: &Encoder,
     active: &Active,
     position: Position,

@@ -1,20 +1,27 @@
 //! Tests only: tables are detached and repaired under random schedules of refused rows, crashes and
 //! losses. Row path, core and ledger are real. Server, state and Kafka are lists.
 
-use super::*;
-use crate::change::RelationShape;
-use crate::change::ShapeColumn;
+mod server;
+
+use server::{Server, insert, truncate};
+
+use super::{Burst, Head, Need, Rows, Tools};
+use crate::backfill::Copies;
+use crate::change::{Changes, Position, RelationShape, RelationSlot, ShapeColumn, Step};
 use crate::continuity::Resume;
 use crate::continuity::checkpoint::{Checkpoint, sample};
-use crate::continuity::detached::{Detached, Detachments};
-use crate::core::{Event, LastStop, Moment, Opened, Outcome, Report, SECOND, Settings};
+use crate::continuity::detached::{Cause, Detached, Detachments, OnRefusal};
+use crate::core::{Core, Event, LastStop, Moment, Opened, Outcome, Report, SECOND, Settings};
 use crate::encode::{Config, Ids, Planner, Quarantine};
 use crate::ledger::{Generation, RouteId, Ticket};
-use crate::lsn::PgMicros;
-use crate::lsn::{Lsn, Oid};
+use crate::lsn::{Lsn, Oid, PgMicros};
+use crate::metrics::Metrics;
+use crate::plans::sink::{Lines, Sink};
+use crate::plans::{Active, Planned, QuarantineTopic};
 use crate::table::TableFacts;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use tokio::sync::mpsc;
 
 const QUARANTINE: &str = "p.wellspring-quarantine";
@@ -58,66 +65,9 @@ fn shape(table: u32) -> RelationShape {
     }
 }
 
-fn relation(table: u32) -> Vec<u8> {
-    let mut message = b"R".to_vec();
-    message.extend((table + 100).to_be_bytes());
-    message.extend(format!("s\0t{table}\0d").bytes());
-    message.extend(2u16.to_be_bytes());
-    for (flags, name) in [(1u8, "id"), (0, "n")] {
-        message.push(flags);
-        message.extend(name.bytes().chain([0]));
-        message.extend(23u32.to_be_bytes());
-        message.extend((-1i32).to_be_bytes());
-    }
-    message
-}
-
-fn insert(table: u32, id: usize, poison: bool) -> Vec<u8> {
-    let mut message = b"I".to_vec();
-    message.extend((table + 100).to_be_bytes());
-    message.extend(b"N\0\x02");
-    for text in [id.to_string(), if poison { "no number".to_owned() } else { "7".to_owned() }] {
-        message.push(b't');
-        message.extend(u32::try_from(text.len()).unwrap().to_be_bytes());
-        message.extend(text.bytes());
-    }
-    message
-}
-
-fn truncate() -> Vec<u8> {
-    let mut message = b"T".to_vec();
-    message.extend(TABLES.to_be_bytes());
-    message.push(0);
-    (0..TABLES).for_each(|table| message.extend((table + 100).to_be_bytes()));
-    message
-}
-
-/// The log of the server: for each transaction the end of its commit record, and its messages.
-struct Server(Vec<(Lsn, Vec<Vec<u8>>)>);
-
-impl Server {
-    fn commit(&mut self, changes: Vec<Vec<u8>>) {
-        let at = 1000 * (self.0.len() as u64 + 1);
-        let mut begin = b"B".to_vec();
-        begin.extend(at.to_be_bytes());
-        begin.extend(0i64.to_be_bytes());
-        begin.extend(u32::try_from(self.0.len() + 1).unwrap().to_be_bytes());
-        let mut commit = b"C\0".to_vec();
-        commit.extend(at.to_be_bytes());
-        commit.extend((at + 8).to_be_bytes());
-        commit.extend(0i64.to_be_bytes());
-        // Each transaction brings its relations, because a connection can begin anywhere.
-        let relations = (0..TABLES).map(relation);
-        self.0.push((
-            Lsn::new(at + 8),
-            [begin].into_iter().chain(relations).chain(changes).chain([commit]).collect(),
-        ));
-    }
-}
-
 /// A record that was produced.
 #[derive(Clone, Debug)]
-struct Sent {
+struct ProducedRecord {
     ticket: Ticket,
     topic: String,
     table: String,
@@ -133,18 +83,20 @@ struct Agent {
     sink: Sink,
     lines: mpsc::Receiver<(Ticket, Vec<u8>)>,
     /// Records that are produced and not acknowledged.
-    in_flight: Vec<Sent>,
+    in_flight: Vec<ProducedRecord>,
     next: usize,
 }
 
 struct World {
+    /// How often each message is looked at before it is handled.
+    looks: usize,
     server: Server,
     agent: Agent,
     /// What a restart finds: the confirmed position, and the records of detached tables.
     confirmed: Lsn,
     state: Detachments,
     /// All records that Kafka has acknowledged.
-    kafka: Vec<Sent>,
+    kafka: Vec<ProducedRecord>,
     metrics: Metrics,
     ids: usize,
     offset: i64,
@@ -177,10 +129,27 @@ impl Agent {
             rows,
             core,
             copies: Copies::new("s", false),
-            sink: Sink::Stdout(crate::plans::sink::Lines::into_channel(sink)),
+            sink: Sink::Stdout(Lines::into_channel(sink)),
             lines,
             in_flight: Vec::new(),
             next,
+        }
+    }
+}
+
+impl Rows {
+    /// Looks at a message that is not taken yet.
+    fn look_again(&mut self, head: Head, payload: &[u8], tools: &Tools<'_>) {
+        let message = crate::pgoutput::decode(payload).unwrap();
+        let buffer = (&mut self.output.records, &self.output.auxiliary);
+        match &self.changes.look(head.start, head.sent_at, message).unwrap() {
+            Step::Row(slot, context, row) => {
+                drop(self.plans.look_at_row(*slot, (context, row), buffer, tools).unwrap());
+            }
+            Step::Truncate(slots, context) => {
+                drop(self.plans.look_at_truncate(slots, context, tools));
+            }
+            _ => {}
         }
     }
 }
@@ -190,6 +159,7 @@ impl World {
         let (server, confirmed) = (Server(Vec::new()), Lsn::new(1));
         let agent = Agent::start(confirmed, &server);
         World {
+            looks: 0,
             agent,
             server,
             confirmed,
@@ -255,11 +225,13 @@ impl World {
             let (start, payload) = match handed.take() {
                 Some(handed) => handed,
                 None => match rows.parked.take() {
-                    Some(parked) => (parked.start, parked.payload),
+                    Some(parked) => (parked.head.start, parked.payload),
                     None => break,
                 },
             };
-            rows.message(start, PgMicros(0), &payload, &mut tools, &mut burst).unwrap();
+            let head = Head { start, sent_at: PgMicros(0) };
+            (0..self.looks).for_each(|_| rows.look_again(head, &payload, &tools));
+            rows.message(head, &payload, &mut tools, &mut burst).unwrap();
             self.produced();
             match burst.need {
                 Some(Need::Relation(slot, shape, _)) => {
@@ -321,7 +293,7 @@ impl World {
                 (_, true) => id.as_str().unwrap().to_owned(),
                 (_, false) => id.to_string(),
             };
-            self.agent.in_flight.push(Sent { ticket, topic, table, what });
+            self.agent.in_flight.push(ProducedRecord { ticket, topic, table, what });
         }
     }
 
@@ -439,6 +411,23 @@ proptest! {
             .filter(|id| seen.insert(*id))
             .collect();
         prop_assert!(events.iter().any(|event| matches!(event, Happening::Crash(_))) || first.is_sorted(), "{first:?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 50, ..ProptestConfig::default() })]
+
+    /// A message that waits is looked at many times. The records are the same as after one look.
+    #[test]
+    fn a_look_changes_nothing(events in prop::collection::vec(event(), 1..20), looks in 1usize..4) {
+        let [once, often] = [0, looks].map(|looks| {
+            let mut world = World { looks, ..World::new() };
+            events.iter().for_each(|event| world.happen(event));
+            world.settle();
+            let record = |sent: &ProducedRecord| (sent.ticket, sent.topic.clone(), sent.what.clone());
+            (world.confirmed, world.kafka.iter().map(record).collect::<Vec<_>>())
+        });
+        prop_assert_eq!(once, often);
     }
 }
 

@@ -1,6 +1,5 @@
 //! Rows of a standstill, sent while the stream stands for them.
 
-use super::held::line_out;
 use super::{Rows, RowsError, Tools};
 use crate::change::{Context, Marker, Position};
 use crate::lsn::{Lsn, PgMicros};
@@ -37,8 +36,8 @@ impl Rows {
                 xmin: None,
                 marker: Marker::Incremental,
             };
-            let memory = (&mut self.encoder, &mut self.copied);
-            line_out(memory, sends.copy, &sends.active, (line, sends.columns), &context, tools)?;
+            let line = (line, sends.columns);
+            self.output.copied.line(sends.copy, &sends.active, line, &context, tools)?;
             if tools.copies.standstill_id().is_none() {
                 return Ok(None); // this row has ended its copy
             }

@@ -1,106 +1,68 @@
 //! Truncates: one statement can name several tables, and each table has a Position of its own.
 
-use super::auxiliary::AuxiliaryRecords;
-use super::held::held_out;
-use super::{RowOut, RowsError, Tools, row_out};
-use crate::change::{Context, Position, RelationSlot, Row};
-use crate::continuity::detached::Cause;
-use crate::encode::Encoder;
-use crate::pgoutput::CopyRow;
-use crate::plans::{Active, Planned, QuarantineTopic};
-use crate::snapshot::window::Before;
+use super::refusals::unencodable;
+use super::take::Output;
+use super::{RowsError, Tools};
+use crate::change::{Context, RelationSlot, Row};
+use crate::encode::EncodeError;
+use crate::plans::{Active, Planned, Routed};
 
-/// The result of a truncate statement.
-pub(super) enum Truncated {
-    /// The statement was handled. True if a record was sent.
-    Done(bool),
-    /// The statement waits for a copy.
-    Held,
-    /// One of its tables has to be detached first.
-    Detach(RelationSlot, Position, Cause),
-}
-
-/// Sends the records of a statement, or none of them if it has to wait.
-pub(super) fn truncated(
-    (encoder, auxiliary, copied, text): (
-        &mut Encoder,
-        &mut AuxiliaryRecords,
-        &mut CopyRow,
-        &mut Vec<u8>,
-    ),
-    relations: &[Planned],
-    slots: &[RelationSlot],
-    mut context: Context<'_>,
-    tools: &mut Tools<'_>,
-) -> Result<Truncated, RowsError> {
-    for (slot, ordinal) in slots.iter().zip(context.position.ordinal..) {
-        let position = Position { ordinal, ..context.position };
-        match relations.get(slot.0) {
-            Some(Planned::Refused) => return Ok(Truncated::Detach(*slot, position, Cause::Plan)),
-            Some(Planned::Detached(quarantine)) if position < quarantine.floor => {
-                return Ok(Truncated::Detach(*slot, position, Cause::Recorded));
-            }
-            _ => {}
-        }
-    }
-    let mut watched = slots.iter().filter_map(|slot| tools.copies.watching(*slot));
-    let held = watched.any(|copy| tools.copies.would_hold(copy, context.xid));
-    if held {
-        tools.copies.hold();
-    }
-    if held || slots.iter().any(|slot| tools.copies.stops(*slot, context.position.commit)) {
-        return Ok(Truncated::Held);
-    }
-    tools.copies.emitted(context.xid);
-    let mut sent = false;
-    for slot in slots {
-        match relations.get(slot.0) {
-            Some(Planned::Active(active)) => {
-                if let Some(copy) = tools.copies.watching(*slot)
-                    && let Before::Rows(rows) =
-                        tools.copies.before(copy, active, &context, &Row::Truncate)
-                {
-                    for held in rows {
-                        held_out(
-                            encoder,
-                            copied,
-                            copy,
-                            &held,
-                            &context,
-                            context.position.commit,
-                            tools,
-                        )?;
-                    }
-                    sent = true;
+impl Output {
+    /// Takes a truncate: sends the records of its tables.
+    pub(super) fn truncate(
+        &mut self,
+        slots: &[RelationSlot],
+        context: &Context<'_>,
+        relations: &[Planned],
+        tools: &mut Tools<'_>,
+    ) -> Result<(), RowsError> {
+        let mut context = *context;
+        tools.copies.emitted(context.xid);
+        for slot in slots {
+            match relations.get(slot.0) {
+                Some(Planned::Active(active)) => {
+                    let copy = tools.copies.watching(*slot);
+                    self.copied_before(copy, active, (&context, &Row::Truncate), tools)?;
+                    self.truncate_of(active, &context, tools)?;
                 }
-                sent |= truncate_out((encoder, auxiliary), active, &context, tools)?;
+                Some(Planned::Detached(topic)) => {
+                    topic.out(&mut self.raw, &context, &Row::Truncate, tools)?;
+                    self.sent = true;
+                }
+                Some(Planned::Excluded | Planned::Unplanned | Planned::Refused) | None => {}
             }
-            Some(Planned::Detached(quarantine)) => {
-                QuarantineTopic::out(quarantine, text, &context, &Row::Truncate, tools)?;
-                sent = true;
-            }
-            Some(Planned::Excluded | Planned::Unplanned | Planned::Refused) | None => {}
+            context.position.ordinal += 1;
         }
-        context.position.ordinal += 1;
+        Ok(())
     }
-    Ok(Truncated::Done(sent))
-}
 
-/// Sends the record of one table. A compacted topic refuses a truncate, because it has no key; then
-/// it is counted instead.
-fn truncate_out(
-    (encoder, auxiliary): (&mut Encoder, &mut AuxiliaryRecords),
-    active: &Active,
-    context: &Context<'_>,
-    tools: &mut Tools<'_>,
-) -> Result<bool, RowsError> {
-    if active.compacted {
-        tools.metrics.truncates_not_sent.inc();
-        tracing::warn!(table = %active.table, topic = active.plan.topic(), "a truncate was not sent: the topic is compacted, and the record of a truncate has no key");
-        return Ok(false);
+    /// Sends the record of one table. A compacted topic refuses a truncate, because it has no key;
+    /// then it is counted instead. A table whose rows name their topics has no topic for it.
+    fn truncate_of(
+        &mut self,
+        active: &Active,
+        context: &Context<'_>,
+        tools: &mut Tools<'_>,
+    ) -> Result<(), RowsError> {
+        if active.compacted {
+            tools.metrics.truncates_not_sent.inc();
+            tracing::warn!(table = %active.table, topic = active.plan.topic(), "a truncate was not sent: the topic is compacted, and the record of a truncate has no key");
+            return Ok(());
+        }
+        let refused = |error: EncodeError| unencodable(active, context.position, &error);
+        let row = Row::Truncate;
+        let Routed::Own = active.routed(&row).map_err(refused)? else { return Ok(()) };
+        self.auxiliary.count(&mut self.records, &active.table);
+        let encoded = self.records.encode(active, context, &row, tools.now_unix_nanos);
+        encoded.map_err(refused)?;
+        if self.records.is_empty() {
+            return Ok(());
+        }
+        self.records.check(active, context.position, tools.core)?;
+        self.records.count(active, &row);
+        self.auxiliary.counted(&self.records, &active.table, context.position, tools)?;
+        self.records.send(active, context.position, tools)?;
+        self.sent = true;
+        Ok(())
     }
-    Ok(matches!(
-        row_out((encoder, auxiliary), active, context, &Row::Truncate, tools)?,
-        RowOut::Sent
-    ))
 }

@@ -50,15 +50,18 @@ impl Standstill {
 
     /// True if a change of the table has to wait. `commit` is the start of the commit record of its
     /// transaction. The row path asks again after the next event.
-    pub fn stops(&mut self, commit: Lsn) -> bool {
+    #[must_use]
+    pub fn would_stop(&self, commit: Lsn) -> bool {
         match self.stage {
-            Stage::Noted(noted) => {
-                self.stopped = commit >= noted;
-                self.stopped
-            }
+            Stage::Noted(noted) => commit >= noted,
             Stage::Point(point) => commit >= point,
             Stage::Standing(_) | Stage::Leaving(_) => true,
         }
+    }
+
+    /// Notes that a change waits, because [`Standstill::would_stop`] said so.
+    pub fn stop(&mut self) {
+        self.stopped = matches!(self.stage, Stage::Noted(_));
     }
 
     /// Takes the consistent point of the slot. The caller must then report where the stream is, by
@@ -253,7 +256,11 @@ mod tests {
                             }
                             Message::Other(at) => { sent.insert((at, false)); }
                             Message::Ours(at) => {
-                                if standstill.as_mut().is_some_and(|standstill| standstill.stops(commits[at].begins)) { continue; }
+                                let waits = standstill.as_mut().filter(|of| of.would_stop(commits[at].begins));
+                                if let Some(standstill) = waits {
+                                    standstill.stop();
+                                    continue;
+                                }
                                 sent.insert((at, true));
                             }
                             Message::End(at) => {
@@ -308,12 +315,17 @@ mod tests {
     fn other_tables_go_on_until_the_point_is_known() {
         let mut standstill = Standstill::noted(Lsn::new(100));
         standstill.began(Lsn::new(300));
-        assert!(!standstill.stops(Lsn::new(99)) && !standstill.stands());
-        assert!(standstill.stops(Lsn::new(300)) && standstill.stands());
+        assert!(!standstill.would_stop(Lsn::new(99)) && !standstill.stands());
+        assert!(
+            standstill.would_stop(Lsn::new(300)) && !standstill.stands(),
+            "a look changes nothing"
+        );
+        standstill.stop();
+        assert!(standstill.stands());
         standstill.known(Lsn::new(400));
         standstill.began(Lsn::new(300));
         assert!(
-            !standstill.stands() && !standstill.stops(Lsn::new(300)),
+            !standstill.stands() && !standstill.would_stop(Lsn::new(300)),
             "its transaction is in the snapshot"
         );
         standstill.began(Lsn::new(400));

@@ -20,7 +20,11 @@ fn folder() -> PathBuf {
 fn swallow(changes: &mut Changes, start: Lsn, bytes: &[u8]) -> bool {
     let Ok(message) = pgoutput::decode(bytes) else { return false };
     walk(&message);
-    changes.step(start, PgMicros(0), message).is_ok()
+    let placed = changes.look(start, PgMicros(0), message).is_ok();
+    if placed {
+        changes.take(&message);
+    }
+    placed
 }
 
 /// Reads whatever a message lends, and holds it against what the message says of itself.

@@ -3,6 +3,7 @@
 //! Each measure has a bound, which is the best value so far, and a target. A value beyond its bound fails. Whoever
 //! betters a value lowers the bound. `cargo test --test tidy -- --nocapture measures` prints the table.
 
+mod walk;
 mod words;
 
 use crate::{PURE, Source, sources};

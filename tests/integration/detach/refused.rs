@@ -68,7 +68,7 @@ const WIDE: &str =
 const SMALL: &str = "[kafka.client]\n\"message.max.bytes\" = 20000";
 
 #[test]
-fn a_record_that_no_topic_takes_goes_to_quarantine_without_its_values() {
+fn a_record_that_no_topic_takes_is_quarantined_without_values() {
     let world = World::new(WIDE, &["t", "u"]);
     let agent = world.agent(&format!("{SMALL}\n{DETACH}"));
     agent.streams();

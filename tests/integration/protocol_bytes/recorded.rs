@@ -80,15 +80,17 @@ fn positions(frames: &[Sent]) -> Vec<Position> {
     let mut changes = Changes::resume(None);
     let mut found = Vec::new();
     for frame in frames {
-        match changes.step(frame.start, PgMicros(0), decode(&frame.message).unwrap()).unwrap() {
+        let message = decode(&frame.message).unwrap();
+        match changes.look(frame.start, PgMicros(0), message).unwrap() {
             Step::Row(_, context, _) | Step::Logical { context, .. } => {
                 found.push(context.position)
             }
             Step::Truncate(slots, context) => found.extend((0..).zip(slots).map(|(i, _)| {
                 Position { ordinal: context.position.ordinal + i, ..context.position }
             })),
-            Step::Begin | Step::Commit(_) | Step::Relation(..) | Step::Nothing => {}
+            Step::Begin { .. } | Step::Commit(_) | Step::Relation(..) | Step::Nothing => {}
         }
+        changes.take(&message);
     }
     assert!(!changes.in_transaction());
     found

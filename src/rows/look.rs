@@ -1,0 +1,329 @@
+//! The first phase of the row path: a look finds out whether a change can be taken now, and how. A
+//! look encodes the records of the change into their buffer and changes nothing else, so that a
+//! message that has to wait is looked at again later.
+
+use super::auxiliary::AuxiliaryRecords;
+use super::records::Records;
+use super::refusals::{Skips, unencodable};
+use super::{Burst, Need, RowsError, Tools};
+use crate::change::{Context, Position, RelationSlot, Row};
+use crate::continuity::detached::{Cause, OnRefusal, Refusal};
+use crate::continuity::{Halt, Reason};
+use crate::encode::EncodeError;
+use crate::lsn::Lsn;
+use crate::plans::{Active, Planned, QuarantineTopic, Routed};
+use std::rc::Rc;
+
+/// The result of a look.
+pub(super) enum Readiness<T> {
+    /// The message waits, and is looked at again.
+    Waits(Wait),
+    /// The message can be taken now, in this way.
+    Ready(T),
+}
+
+/// What a message waits for.
+pub(super) enum Wait {
+    /// For something that the loop has to fetch or do.
+    Need(Need),
+    /// For a chunk of a backfill that is being read.
+    Chunk,
+    /// For the standstill of its table.
+    Standstill,
+}
+
+/// How a row is taken.
+pub(super) enum ReadyRow<'a> {
+    /// Nothing is sent for the row, because its table is not captured.
+    LeftOut,
+    /// The row belongs to a table with a plan.
+    Planned(PlannedRow<'a>),
+    /// The row goes to the quarantine topic.
+    Quarantined(QuarantinedRow<'a>),
+}
+
+/// A row whose records are encoded and checked.
+pub(super) struct PlannedRow<'a> {
+    /// The plan of the table.
+    pub table: &'a Active,
+    /// The plan of the topic that the row names by a value.
+    pub routed: Option<Rc<Active>>,
+    /// The backfill of the table, whose rows may have to be sent first.
+    pub copy: Option<usize>,
+    pub published: Published,
+}
+
+impl PlannedRow<'_> {
+    /// The plan by which the row is encoded.
+    #[inline]
+    pub fn active(&self) -> &Active {
+        self.routed.as_deref().unwrap_or(self.table)
+    }
+}
+
+/// Whether a row has records.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Published {
+    Yes,
+    /// The configuration leaves the row out.
+    No,
+    /// A row of an outbox was updated, which makes no event.
+    UnexpectedUpdate,
+}
+
+/// A row that goes to the quarantine topic.
+pub(super) struct QuarantinedRow<'a> {
+    pub topic: &'a QuarantineTopic,
+    /// Why the row was refused, if an operator has consented to skip it.
+    pub skipped: Option<SkippedRow<'a>>,
+}
+
+/// A refused row that an operator has consented to skip.
+pub(super) struct SkippedRow<'a> {
+    /// What is wrong with the row.
+    pub detail: String,
+    pub table: &'a Active,
+    /// The backfill of the table, whose rows may have to be sent first.
+    pub copy: Option<usize>,
+}
+
+/// The plan of a logical message.
+pub(super) enum MessagePlan<'a> {
+    /// The plan of all messages.
+    Shared(&'a Active),
+    /// The plan of the topic that the message names by a value.
+    Routed(Rc<Active>),
+}
+
+impl MessagePlan<'_> {
+    pub fn active(&self) -> &Active {
+        match self {
+            MessagePlan::Shared(active) => active,
+            MessagePlan::Routed(active) => active,
+        }
+    }
+}
+
+/// What the row path knows of relations and of logical messages. Only the loop changes it.
+pub(super) struct RowPlans {
+    pub relations: Vec<Planned>,
+    /// Plan of logical messages. `Unplanned` until the first message needs it, and `Excluded` if
+    /// messages are not sent.
+    pub messages: Planned,
+    /// Changes of transactions that commit below this position are in Kafka and are left out.
+    pub left_out_below: Lsn,
+    pub on_refusal: OnRefusal,
+    pub skips: Skips,
+}
+
+impl<T> Readiness<T> {
+    /// Takes the message if it is ready. Returns what it waits for, if it waits.
+    #[inline]
+    pub fn then(
+        self,
+        take: impl FnOnce(T) -> Result<(), RowsError>,
+    ) -> Result<Option<Wait>, RowsError> {
+        match self {
+            Readiness::Waits(wait) => Ok(Some(wait)),
+            Readiness::Ready(way) => take(way).map(|()| None),
+        }
+    }
+}
+
+impl Wait {
+    /// Notes what a message waits for.
+    #[cold]
+    pub fn note(self, tools: &mut Tools<'_>, burst: &mut Burst) {
+        match self {
+            Wait::Need(need) => burst.need = Some(need),
+            Wait::Chunk => tools.copies.hold(),
+            Wait::Standstill => tools.copies.stop_before_change(),
+        }
+    }
+}
+
+impl From<Need> for Wait {
+    fn from(need: Need) -> Self {
+        Wait::Need(need)
+    }
+}
+
+impl<T> From<Need> for Readiness<T> {
+    fn from(need: Need) -> Self {
+        Readiness::Waits(need.into())
+    }
+}
+
+impl RowPlans {
+    /// Looks at a row: at the plan of its table, the copies of the table, and its records.
+    ///
+    /// # Errors
+    /// The row cannot be sent, and no consent lets the stream go on without it.
+    #[inline]
+    pub fn look_at_row(
+        &self,
+        slot: RelationSlot,
+        (context, row): (&Context<'_>, &Row<'_>),
+        (records, auxiliary): (&mut Records, &AuxiliaryRecords),
+        tools: &Tools<'_>,
+    ) -> Result<Readiness<ReadyRow<'_>>, RowsError> {
+        let table = match self.relations.get(slot.0) {
+            Some(Planned::Active(table)) => table,
+            planned => return not_active(planned, slot, context),
+        };
+        if let Some(wait) = waits_for_copy(slot, context, tools) {
+            return Ok(Readiness::Waits(wait));
+        }
+        let copy = tools.copies.watching(slot);
+        let position = context.position;
+        let refused = |error| self.refused(error, slot, position, (table, copy));
+        let mut ready = PlannedRow { table, routed: None, copy, published: Published::Yes };
+        match table.routed(row) {
+            Ok(Routed::Own) => {}
+            Ok(Routed::To(found)) => ready.routed = Some(found),
+            Ok(Routed::New(router, value)) => return Ok(Need::Route(slot, router, value).into()),
+            Ok(Routed::Nowhere) => ready.published = Published::No,
+            Ok(Routed::Unexpected) => ready.published = Published::UnexpectedUpdate,
+            Err(error) => return refused(unencodable(table, position, &error)),
+        }
+        if ready.published == Published::Yes {
+            let active = ready.active();
+            auxiliary.count(records, &active.table);
+            match records.encode(active, context, row, tools.now_unix_nanos) {
+                Ok(()) if records.is_empty() => ready.published = Published::No,
+                Ok(()) => {
+                    if let Err(error) = records.check(active, position, tools.core) {
+                        return refused(error);
+                    }
+                }
+                Err(EncodeError::RequiredNull { column, .. }) => {
+                    return Ok(Need::Nullable(slot, column).into());
+                }
+                Err(error) => return refused(unencodable(active, position, &error)),
+            }
+        }
+        Ok(Readiness::Ready(ReadyRow::Planned(ready)))
+    }
+
+    /// Decides what happens to a row that is refused. If the operator skips it, it goes to the
+    /// quarantine. Otherwise the result names what has to be done first, or the error stays.
+    #[cold]
+    fn refused<'a>(
+        &'a self,
+        error: RowsError,
+        slot: RelationSlot,
+        position: Position,
+        (table, copy): (&'a Active, Option<usize>),
+    ) -> Result<Readiness<ReadyRow<'a>>, RowsError> {
+        let RowsError::Halt(halt) = error else { return Err(error) };
+        if !matches!(halt.reason, Reason::RowUnencodable | Reason::RecordTooLarge) {
+            return Err(RowsError::Halt(halt));
+        }
+        if self.skips.at.contains(&position) {
+            let Some(topic) = self.skips.topic(slot) else { return Ok(Need::Skip(slot).into()) };
+            let skipped = Some(SkippedRow { detail: halt.detail, table, copy });
+            return Ok(Readiness::Ready(ReadyRow::Quarantined(QuarantinedRow { topic, skipped })));
+        }
+        match self.on_refusal {
+            OnRefusal::Stop => Err(RowsError::Halt(halt)),
+            OnRefusal::Detach => {
+                let refusal = Refusal { reason: halt.reason.code(), detail: halt.detail };
+                Ok(Need::Detach(slot, position, Cause::Change(refusal)).into())
+            }
+        }
+    }
+
+    /// Looks at all tables of a truncate: it is sent for all of them, or it waits. Its records have
+    /// no values that could be refused. They are encoded one after another when they are sent.
+    pub fn look_at_truncate(
+        &self,
+        slots: &[RelationSlot],
+        context: &Context<'_>,
+        tools: &Tools<'_>,
+    ) -> Readiness<()> {
+        for (slot, ordinal) in slots.iter().zip(context.position.ordinal..) {
+            let position = Position { ordinal, ..context.position };
+            let cause = match self.relations.get(slot.0) {
+                Some(Planned::Refused) => Cause::Plan,
+                Some(Planned::Detached(topic)) if position < topic.floor => Cause::Recorded,
+                _ => continue,
+            };
+            return Need::Detach(*slot, position, cause).into();
+        }
+        match slots.iter().find_map(|slot| waits_for_copy(*slot, context, tools)) {
+            Some(wait) => Readiness::Waits(wait),
+            None => Readiness::Ready(()),
+        }
+    }
+
+    /// Looks at a logical message: at its plan and its records. The plan is `None` if nothing is
+    /// sent for the message.
+    ///
+    /// # Errors
+    /// The message cannot be sent.
+    pub fn look_at_message(
+        &self,
+        context: &Context<'_>,
+        (prefix, content): (&str, &[u8]),
+        (records, auxiliary): (&mut Records, &AuxiliaryRecords),
+        tools: &Tools<'_>,
+    ) -> Result<Readiness<Option<MessagePlan<'_>>>, RowsError> {
+        let shared = match &self.messages {
+            Planned::Active(active) => active,
+            Planned::Unplanned => return Ok(Need::Messages.into()),
+            Planned::Excluded | Planned::Refused | Planned::Detached(_) => {
+                return Ok(Readiness::Ready(None));
+            }
+        };
+        let position = context.position;
+        let plan = match shared.routed_message(prefix, content) {
+            Ok(Routed::New(router, route)) => return Ok(Need::MessageRoute(router, route).into()),
+            Ok(Routed::To(found)) => MessagePlan::Routed(found),
+            Ok(Routed::Own | Routed::Nowhere | Routed::Unexpected) => MessagePlan::Shared(shared),
+            Err(error) => return Err(unencodable(shared, position, &error)),
+        };
+        let active = plan.active();
+        auxiliary.count(records, &auxiliary.messages);
+        records
+            .encode_message(active, context, (prefix, content), tools.now_unix_nanos)
+            .map_err(|error| unencodable(active, position, &error))?;
+        if records.is_empty() {
+            return Ok(Readiness::Ready(None));
+        }
+        records.check(active, position, tools.core)?;
+        Ok(Readiness::Ready(Some(plan)))
+    }
+}
+
+/// What a change of a table waits for, if a copy of the table has to come first.
+#[inline]
+fn waits_for_copy(slot: RelationSlot, context: &Context<'_>, tools: &Tools<'_>) -> Option<Wait> {
+    if tools.copies.would_stop(slot, context.position.commit) {
+        return Some(Wait::Standstill);
+    }
+    let copy = tools.copies.watching(slot)?;
+    tools.copies.would_hold(copy, context.xid).then_some(Wait::Chunk)
+}
+
+/// Looks at a row of a table without an active plan.
+fn not_active<'a>(
+    planned: Option<&'a Planned>,
+    slot: RelationSlot,
+    context: &Context<'_>,
+) -> Result<Readiness<ReadyRow<'a>>, RowsError> {
+    let detach = |cause| Ok(Need::Detach(slot, context.position, cause).into());
+    match planned {
+        Some(Planned::Excluded) => Ok(Readiness::Ready(ReadyRow::LeftOut)),
+        Some(Planned::Detached(topic)) if context.position >= topic.floor => {
+            Ok(Readiness::Ready(ReadyRow::Quarantined(QuarantinedRow { topic, skipped: None })))
+        }
+        Some(Planned::Detached(_)) => detach(Cause::Recorded),
+        Some(Planned::Refused) => detach(Cause::Plan),
+        // pgoutput sends a Relation message first, and the loop plans the relation before it calls
+        // us again.
+        Some(Planned::Active(_) | Planned::Unplanned) | None => {
+            let detail = format!("a row at {} came before its relation was planned", context.lsn);
+            Err(RowsError::Halt(Halt::new(Reason::RowUnencodable, detail)))
+        }
+    }
+}

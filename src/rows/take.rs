@@ -1,0 +1,189 @@
+//! The second phase of the row path: a message that a look found ready is taken. Its records are
+//! sent, and core, ledger and copies are told of it. Nothing here waits or goes back: an error ends
+//! the connection.
+
+use super::auxiliary::AuxiliaryRecords;
+use super::held::CopiedRows;
+use super::look::{MessagePlan, Published, QuarantinedRow, ReadyRow, SkippedRow};
+use super::records::Records;
+use super::{Burst, RowsError, Tools, signalled};
+use crate::change::{Committed, Context, Position, Row};
+use crate::lsn::{Lsn, PgMicros, Xid};
+use crate::plans::Active;
+use crate::snapshot::window::Before;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// What the row path sends records with.
+pub(super) struct Output {
+    /// Records of the change at hand.
+    pub records: Records,
+    /// Transaction records, heartbeats and notices.
+    pub auxiliary: AuxiliaryRecords,
+    /// Copied rows of backfills and standstills.
+    pub copied: CopiedRows,
+    /// Buffer in which changes for the quarantine are written.
+    pub raw: Vec<u8>,
+    /// True if the open transaction has sent a record.
+    pub sent: bool,
+}
+
+/// What the frame says of its message.
+#[derive(Clone, Copy)]
+pub(super) struct Head {
+    /// Start of the WAL record.
+    pub start: Lsn,
+    /// When the server sent the frame.
+    pub sent_at: PgMicros,
+}
+
+impl Output {
+    /// Takes the begin of a transaction. `left_out` is true if its changes are left out.
+    pub fn begin(
+        &mut self,
+        head: Head,
+        begun: (Lsn, PgMicros, Xid),
+        left_out: bool,
+        tools: &mut Tools<'_>,
+        burst: &mut Burst,
+    ) -> Result<(), RowsError> {
+        let (final_lsn, committed_at, _) = begun;
+        self.sent = false;
+        tools.core.begun(final_lsn).map_err(RowsError::Halt)?;
+        burst.behind = Some(head.sent_at.unix_micros().saturating_sub(committed_at.unix_micros()));
+        tools.copies.began(final_lsn);
+        if !left_out {
+            self.auxiliary.begun(head.start, begun);
+        }
+        Ok(())
+    }
+
+    /// Takes the end of a transaction.
+    pub fn commit(
+        &mut self,
+        head: Head,
+        commit: Committed,
+        tools: &mut Tools<'_>,
+    ) -> Result<(), RowsError> {
+        self.auxiliary.ended(head.start, &commit, tools)?;
+        tools.core.committed(commit, self.sent).map_err(RowsError::Halt)?;
+        tools.copies.passed(commit.end);
+        Ok(())
+    }
+
+    /// Takes a row: sends the copied rows that come before it, the begin of its transaction, and
+    /// its records. `decoded` is how long decoding took and when it ended, for the first row of a
+    /// burst.
+    #[inline]
+    pub fn row(
+        &mut self,
+        ready: &ReadyRow<'_>,
+        (context, row): (&Context<'_>, &Row<'_>),
+        decoded: Option<(Duration, Instant)>,
+        tools: &mut Tools<'_>,
+        burst: &mut Burst,
+    ) -> Result<(), RowsError> {
+        let ready = match ready {
+            ReadyRow::Planned(ready) => ready,
+            // The snapshot of a copy that begins later still has to see the transaction.
+            ReadyRow::LeftOut => {
+                tools.copies.emitted(context.xid);
+                return Ok(());
+            }
+            ReadyRow::Quarantined(ready) => {
+                return self.quarantined(ready, (context, row), tools);
+            }
+        };
+        self.copied_before(ready.copy, ready.table, (context, row), tools)?;
+        if !self.sent {
+            tools.copies.emitted(context.xid);
+        }
+        match ready.published {
+            Published::Yes => {
+                let active = ready.active();
+                self.records.count(active, row);
+                self.auxiliary.counted(&self.records, &active.table, context.position, tools)?;
+                self.records.send(active, context.position, tools)?;
+                self.sent = true;
+            }
+            Published::No => {}
+            Published::UnexpectedUpdate => unexpected(ready.table, context.position),
+        }
+        burst.signal = ready.table.signals.and_then(|places| signalled::read(places, context, row));
+        if let Some((decode, encoding)) = decoded {
+            burst.measured = Some((decode, encoding.elapsed()));
+        }
+        Ok(())
+    }
+
+    /// Sends the copied rows that a change does not contain, and that have to come before it.
+    #[inline]
+    pub fn copied_before(
+        &mut self,
+        copy: Option<usize>,
+        table: &Active,
+        (context, row): (&Context<'_>, &Row<'_>),
+        tools: &mut Tools<'_>,
+    ) -> Result<(), RowsError> {
+        let Some(copy) = copy else { return Ok(()) };
+        match tools.copies.before(copy, table, context, row) {
+            Before::Nothing => Ok(()),
+            Before::Rows(rows) => {
+                for held in rows {
+                    self.copied.held(copy, &held, context, context.position.commit, tools)?;
+                }
+                tools.copies.emitted(context.xid);
+                self.sent = true;
+                Ok(())
+            }
+            Before::Hold => unreachable!("the look has asked whether the change has to wait"),
+        }
+    }
+
+    /// Takes a row that goes to the quarantine topic.
+    #[cold]
+    fn quarantined(
+        &mut self,
+        ready: &QuarantinedRow<'_>,
+        (context, row): (&Context<'_>, &Row<'_>),
+        tools: &mut Tools<'_>,
+    ) -> Result<(), RowsError> {
+        if let Some(SkippedRow { detail, table, copy }) = &ready.skipped {
+            self.copied_before(*copy, table, (context, row), tools)?;
+            let Position { commit, ordinal } = context.position;
+            tracing::warn!(table = %table.table, %commit, ordinal, "skipped, as an operator consented to: {detail}");
+        }
+        ready.topic.out(&mut self.raw, context, row, tools)?;
+        self.sent = true;
+        Ok(())
+    }
+
+    /// Takes a logical message. `plan` is `None` if nothing is sent for it.
+    pub fn logical(
+        &mut self,
+        plan: Option<&MessagePlan<'_>>,
+        context: &Context<'_>,
+        tools: &mut Tools<'_>,
+    ) -> Result<(), RowsError> {
+        if let Some(active) = plan.map(MessagePlan::active) {
+            if context.xid.is_some() {
+                let counted_as = Rc::clone(&self.auxiliary.messages);
+                self.auxiliary.counted(&self.records, &counted_as, context.position, tools)?;
+            }
+            self.records.send(active, context.position, tools)?;
+            tools.metrics.messages.inc();
+            self.sent = true;
+        }
+        if context.xid.is_none() {
+            tools.core.message(context.lsn);
+        }
+        Ok(())
+    }
+}
+
+/// Tells that a row of an outbox was updated, which makes no event.
+#[cold]
+fn unexpected(table: &Active, position: Position) {
+    let Position { commit, ordinal } = position;
+    tracing::warn!(table = %table.table, %commit, ordinal, "an update of an outbox row was not sent: only inserted rows are events");
+}
