@@ -93,10 +93,18 @@ faults: packages ## twelve faults injected for real, each repaired as the progra
 	python3 tests/faults/run.py $(if $(DOCS),--docs)
 
 .PHONY: package
-package: packages ## image in a chroot, systemd unit, compose file, chart, alert rules; getting started to the letter
+package: packages ## image in a chroot, what `make dist` makes, systemd unit, compose file, chart, alert rules; getting started to the letter
 	cargo build --locked --bins --examples
 	python3 tests/package/run.py $(ONLY)
 	python3 tests/package/getting_started.py
+
+# A release's profile. DIST_PROFILE=dev shows the rest of the way without a release build.
+DIST_PROFILE ?= dist
+
+.PHONY: dist
+dist: packages ## the stripped program with its checksum and software bill of materials, in target/dist
+	cargo build --profile $(DIST_PROFILE) --locked --bin wellspring
+	python3 docker/dist.py $(or $(CARGO_TARGET_DIR),target)/$(if $(filter dev,$(DIST_PROFILE)),debug,$(DIST_PROFILE))/wellspring target/dist
 
 .PHONY: adopt
 adopt: packages ## what a Debezium left behind is taken over, or refused with the reason

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """What is packaged works as far as a machine without a container engine can show it.
 
-    run.py [NAME...]     image systemd compose chart alerts; all without arguments
+    run.py [NAME...]     image dist systemd compose chart alerts; all without arguments
 
 `image`: the files that the Dockerfile copies are put together and run in a chroot that an unprivileged user cannot write to.
-`chart` and `alerts` need helm and promtool, which are Go modules; they are built into target/tools when they are wanted and
+`dist`: what `make dist` puts next to a program that is built already. `chart` and `alerts` need helm and promtool, which are Go modules; they are built into target/tools when they are wanted and
 are not there. A check that cannot be made here says so and is not counted as passed.
 """
 import json
@@ -105,6 +105,34 @@ def image():
     assert sorted(os.walk(root)) == before, "it wrote into its root"
     size = sum(os.path.getsize(os.path.join(folder, name)) for folder, _, names in os.walk(root) for name in names)
     return "%.1f MB with every library it needs (this profile: %s)" % (size / 1e6, program.split(os.sep)[-2])
+
+
+def dist():
+    folder = os.path.join(TOP, "target", "package", "dist")
+    program = built("", "wellspring")
+    run(sys.executable, os.path.join(DOCKER, "dist.py"), program, folder)
+    name = min(os.listdir(folder))
+    assert sorted(os.listdir(folder)) == [name, name + ".cdx.json", name + ".sha256"], os.listdir(folder)
+    version = run(os.path.join(folder, name), "--version")
+    assert version == run(program, "--version") and name.split("-")[1] in version, (name, version)
+    run("sha256sum", "--check", "--strict", name + ".sha256", cwd=folder)
+    with open(os.path.join(folder, name + ".cdx.json"), encoding="utf-8") as f:
+        bill = json.load(f)
+    described, crates = bill["metadata"]["component"], {crate["name"]: crate for crate in bill["components"]}
+    with open(os.path.join(folder, name + ".sha256"), encoding="utf-8") as f:
+        assert described["hashes"][0]["content"] == f.readline().split()[0], "the bill is of another program"
+    # What is in the program is in the bill, and what only tests or the build need is not.
+    assert {"rdkafka-sys", "openssl-sys", "tokio", "apache-avro"} <= set(crates), sorted(crates)
+    assert not {"proptest", "tempfile", "expect-test", "cc", "pkg-config"} & set(crates), sorted(crates)
+    for crate in bill["components"]:
+        assert crate["licenses"] and re.fullmatch("[0-9a-f]{64}", crate["hashes"][0]["content"]), crate
+    refs = {crate["bom-ref"] for crate in bill["components"]} | {described["bom-ref"]}
+    assert len(refs) == len(bill["components"]) + 1, "a reference that stands twice"
+    assert {each["ref"] for each in bill["dependencies"]} == refs
+    assert all(set(each["dependsOn"]) <= refs for each in bill["dependencies"])
+    shared = {entry["value"] for entry in described["properties"]}
+    assert {os.path.basename(path) for path in libraries(program)} <= shared, shared
+    return "%d crates in the bill" % len(crates)
 
 
 def systemd():
@@ -231,7 +259,7 @@ def alerts():
     return "rules checked and tested, %d panels parsed" % len(panels)
 
 
-CHECKS = {"image": image, "systemd": systemd, "compose": compose, "chart": chart, "alerts": alerts}
+CHECKS = {"image": image, "dist": dist, "systemd": systemd, "compose": compose, "chart": chart, "alerts": alerts}
 
 
 def main(names):
