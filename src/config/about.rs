@@ -1,46 +1,43 @@
-//! The reference of the configuration: accepted values, default and purpose of each key.
-//!
-//! Accepted values and defaults come from the parsers themselves, so they cannot differ from the
-//! code. Only the sentence of each key is written here. A test checks that every key has one.
-
-use super::document;
-use super::reader::{Described, Reader};
-use super::show::SECTIONS;
-use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
-use std::fmt::Write;
+//! The sentence of each key, as the reference and the JSON schema print it.
 
 /// The purpose of each key, as the reference and the JSON schema print it.
-const ABOUT: &[(&str, &str)] = &[
+pub(super) const ABOUT: &[(&str, &str)] = &[
     (
         "sink",
-        "Where records go: to `kafka`, or to `stdout` as JSON events, one on each line, for a look without Kafka.",
+        "Where records go: to `kafka`, or to `stdout` as JSON events, one on each line, for a look \
+         without Kafka.",
     ),
     ("state_file", "The file that takes the place of the state topic when `sink = \"stdout\"`."),
     (
         "postgres.url",
-        "The URL of the database, as libpq writes it. Parameters of libpq are accepted; a parameter that a key sets as well must have the same value.",
+        "The URL of the database, as libpq writes it. Parameters of libpq are accepted; a \
+         parameter that a key sets as well must have the same value.",
     ),
     (
         "postgres.sslmode",
-        "How far the identity of the server is verified. `/status` reports any mode below `verify-full`.",
+        "How far the identity of the server is verified. `/status` reports any mode below \
+         `verify-full`.",
     ),
     (
         "postgres.sslrootcert",
-        "The file of the certificate authority that signed the server's certificate. Default: the authorities of the system.",
+        "The file of the certificate authority that signed the server's certificate. Default: the \
+         authorities of the system.",
     ),
     ("postgres.password_file", "A file with the password. It is read again at each connect."),
     (
         "postgres.password_command",
-        "A program that prints the password, with its arguments, for example one that fetches a cloud token. It runs at each connect, without a shell, for 20 s at most.",
+        "A program that prints the password, with its arguments, for example one that fetches a \
+         cloud token. It runs at each connect, without a shell, for 20 s at most.",
     ),
     (
         "postgres.sslcert",
-        "The client's certificate chain in PEM, for a server that asks for one. It is read again at each connect.",
+        "The client's certificate chain in PEM, for a server that asks for one. It is read again \
+         at each connect.",
     ),
     (
         "postgres.sslkey",
-        "The private key of `sslcert`, PEM or PKCS#8 in DER. Only the agent's user (and the group of root) may be able to read it.",
+        "The private key of `sslcert`, PEM or PKCS#8 in DER. Only the agent's user (and the group \
+         of root) may be able to read it.",
     ),
     ("postgres.sslpassword", "The passphrase of `sslkey`. `sslpassword_file` is safer."),
     (
@@ -49,11 +46,13 @@ const ABOUT: &[(&str, &str)] = &[
     ),
     (
         "postgres.sslnegotiation",
-        "How TLS begins, as in libpq: `postgres` asks the server first, `direct` starts with TLS and needs Postgres 17 or later.",
+        "How TLS begins, as in libpq: `postgres` asks the server first, `direct` starts with TLS \
+         and needs Postgres 17 or later.",
     ),
     (
         "postgres.slot",
-        "The name of the replication slot. Slots of all databases of a server share one name space.",
+        "The name of the replication slot. Slots of all databases of a server share one name \
+         space.",
     ),
     ("postgres.publication", "The publication that the slot reads."),
     (
@@ -62,15 +61,18 @@ const ABOUT: &[(&str, &str)] = &[
     ),
     (
         "postgres.origin",
-        "`any` takes every change; `none` leaves out changes that replication brought into this database, and needs Postgres 16 or later.",
+        "`any` takes every change; `none` leaves out changes that replication brought into this \
+         database, and needs Postgres 16 or later.",
     ),
     (
         "postgres.failover",
-        "Create the slot so that a standby can keep a copy of it, and alter an existing one; needs Postgres 17 or later. `wellspring check` says what the standbys lack.",
+        "Create the slot so that a standby can keep a copy of it, and alter an existing one; needs \
+         Postgres 17 or later. `wellspring check` says what the standbys lack.",
     ),
     (
         "tables.include",
-        "The captured tables, as names or globs: `public.orders`, or `\"my.schema\".orders` if a dot is part of a name. A reload applies a change.",
+        "The captured tables, as names or globs: `public.orders`, or `\"my.schema\".orders` if a \
+         dot is part of a name. A reload applies a change.",
     ),
     (
         "tables.exclude",
@@ -92,7 +94,8 @@ const ABOUT: &[(&str, &str)] = &[
     ("topics.cleanup_policy", "The `cleanup.policy` of a topic that the agent creates."),
     (
         "events.format",
-        "`avro` with schemas in a registry, plain `json`, or `json-schema` with the schema in each record.",
+        "`avro` with schemas in a registry, plain `json`, or `json-schema` with the schema in each \
+         record.",
     ),
     (
         "events.tombstones",
@@ -109,23 +112,29 @@ const ABOUT: &[(&str, &str)] = &[
     ),
     (
         "events.identity_headers",
-        "Add the headers `wellspring.epoch`, `.commit_lsn` and `.ordinal`: the identity of an event, which is the same in each replay.",
+        "Add the headers `wellspring.epoch`, `.commit_lsn` and `.ordinal`: the identity of an \
+         event, which is the same in each replay.",
     ),
     (
         "events.xmin_interval",
-        "How often the slot's `catalog_xmin` is read. `source.xmin` of streamed events has the value. Without this key `source.xmin` is null.",
+        "How often the slot's `catalog_xmin` is read. `source.xmin` of streamed events has the \
+         value. Without this key `source.xmin` is null.",
     ),
     (
         "events.on_refusal",
-        "What happens if one table is refused (its schema, a row or its topic): `stop` waits for a person; `detach` sends the changes of this table to `<prefix>.wellspring-quarantine` until `wellspring snapshot` repairs it.",
+        "What happens if one table is refused (its schema, a row or its topic): `stop` waits for a \
+         person; `detach` sends the changes of this table to `<prefix>.wellspring-quarantine` \
+         until `wellspring snapshot` repairs it.",
     ),
     (
         "events.placeholder",
-        "The text that takes the place of a large value that an update did not change, because the server does not send such a value.",
+        "The text that takes the place of a large value that an update did not change, because the \
+         server does not send such a value.",
     ),
     (
         "registry.url",
-        "The URL of the schema registry, or several URLs of one registry. `avro` needs it. A reload applies a change.",
+        "The URL of the schema registry, or several URLs of one registry. `avro` needs it. A \
+         reload applies a change.",
     ),
     ("registry.username", "The user name for basic authentication; it needs a password."),
     ("registry.password", "The password of `username`. `password_file` is safer."),
@@ -135,13 +144,15 @@ const ABOUT: &[(&str, &str)] = &[
     ),
     (
         "registry.password_command",
-        "A program that prints the password, with its arguments. It runs as `postgres.password_command` does.",
+        "A program that prints the password, with its arguments. It runs as \
+         `postgres.password_command` does.",
     ),
     ("registry.token", "A bearer token, instead of `username`. `token_file` is safer."),
     ("registry.token_file", "A file with a bearer token. It is read again when it is needed."),
     (
         "registry.token_command",
-        "A program that prints a bearer token, with its arguments. It runs again before the token expires, and when the registry refuses the token.",
+        "A program that prints a bearer token, with its arguments. It runs again before the token \
+         expires, and when the registry refuses the token.",
     ),
     (
         "registry.certificate",
@@ -149,14 +160,16 @@ const ABOUT: &[(&str, &str)] = &[
     ),
     (
         "registry.key",
-        "The private key of `certificate`. Only the agent's user (and the group of root) may be able to read it.",
+        "The private key of `certificate`. Only the agent's user (and the group of root) may be \
+         able to read it.",
     ),
     ("registry.key_password", "The passphrase of `key`. `key_password_file` is safer."),
     ("registry.key_password_file", "A file with the passphrase of `key`."),
     ("registry.insecure", "Allow credentials over plain http."),
     (
         "registry.ca",
-        "The file of the certificate authority that signed the registry's certificate. Default: the authorities of the system.",
+        "The file of the certificate authority that signed the registry's certificate. Default: \
+         the authorities of the system.",
     ),
     ("registry.timeout", "The longest wait for one answer of the registry."),
     (
@@ -166,11 +179,13 @@ const ABOUT: &[(&str, &str)] = &[
     ("kafka.brokers", "The bootstrap brokers: `host:port` of some brokers of the cluster."),
     (
         "kafka.password_file",
-        "A file with `sasl.password`. It is read again for each new client, and when the brokers refuse the password.",
+        "A file with `sasl.password`. It is read again for each new client, and when the brokers \
+         refuse the password.",
     ),
     (
         "kafka.password_command",
-        "A program that prints `sasl.password`, with its arguments. It runs as `postgres.password_command` does.",
+        "A program that prints `sasl.password`, with its arguments. It runs as \
+         `postgres.password_command` does.",
     ),
     (
         "kafka.token_file",
@@ -178,7 +193,9 @@ const ABOUT: &[(&str, &str)] = &[
     ),
     (
         "kafka.token_command",
-        "A program that prints a token for OAUTHBEARER, with its arguments: the token alone, or JSON with `token` and `expires_in`. It runs again before the token expires. All topics must exist, because the agent cannot create topics with a token.",
+        "A program that prints a token for OAUTHBEARER, with its arguments: the token alone, or \
+         JSON with `token` and `expires_in`. It runs again before the token expires. All topics \
+         must exist, because the agent cannot create topics with a token.",
     ),
     (
         "kafka.insecure",
@@ -186,7 +203,8 @@ const ABOUT: &[(&str, &str)] = &[
     ),
     (
         "snapshot.mode",
-        "Which existing rows are copied, and when: before the stream, or in chunks while the stream runs (`windows`).",
+        "Which existing rows are copied, and when: before the stream, or in chunks while the \
+         stream runs (`windows`).",
     ),
     ("snapshot.workers", "How many readers the first copy uses at the same time."),
     ("snapshot.rows_per_second", "The most rows that all copies together read in a second."),
@@ -194,39 +212,47 @@ const ABOUT: &[(&str, &str)] = &[
     ("snapshot.order", "Tables that the first copy copies before all others."),
     (
         "snapshot.signal_table",
-        "A table in which an inserted row asks for a copy, as Debezium's signals do. The table is always captured.",
+        "A table in which an inserted row asks for a copy, as Debezium's signals do. The table is \
+         always captured.",
     ),
     (
         "snapshot.signal_topic",
-        "A topic in which a record asks for a copy, as Debezium's signals from Kafka do. The key is `topics.prefix`, the value is JSON.",
+        "A topic in which a record asks for a copy, as Debezium's signals from Kafka do. The key \
+         is `topics.prefix`, the value is JSON.",
     ),
     (
         "limits.memory",
-        "The byte budget of everything in flight: the key, value and headers of each record, and 1 KiB per record for bookkeeping.",
+        "The byte budget of everything in flight: the key, value and headers of each record, and 1 \
+         KiB per record for bookkeeping.",
     ),
     (
         "limits.quarantine",
-        "The length of a confirm hold: after an unclean stop the slot is held back for this time, because records of the old producer may still land.",
+        "The length of a confirm hold: after an unclean stop the slot is held back for this time, \
+         because records of the old producer may still land.",
     ),
     ("limits.shutdown", "How long a stop waits for Kafka."),
     ("limits.ready_lag", "The lag above which `/readyz` answers that the agent is not ready."),
     (
         "admin.listen",
-        "The address of the status page, `/status`, `/metrics`, `/livez` and `/readyz`. `off` opens no port.",
+        "The address of the status page, `/status`, `/metrics`, `/livez` and `/readyz`. `off` \
+         opens no port.",
     ),
     (
         "admin.token_file",
-        "A file with the token (16 bytes or more) that actions need. It is read for each action. Without a token every action is refused.",
+        "A file with the token (16 bytes or more) that actions need. It is read for each action. \
+         Without a token every action is refused.",
     ),
     (
         "admin.token_command",
-        "A program that prints the token that actions need, with its arguments. It runs once a minute at most.",
+        "A program that prints the token that actions need, with its arguments. It runs once a \
+         minute at most.",
     ),
     ("log.format", "`text` for people, `json` for machines."),
     ("log.level", "The lowest level that is logged."),
     (
         "log.notifications",
-        "Log how copies proceed, without keys of rows. This works without `topics.notifications`, too.",
+        "Log how copies proceed, without keys of rows. This works without `topics.notifications`, \
+         too.",
     ),
     ("events.time", "Form of date, time and timestamp; Debezium's `time.precision.mode`."),
     ("events.decimals", "Form of numeric and money; Debezium's `decimal.handling.mode`."),
@@ -238,11 +264,13 @@ const ABOUT: &[(&str, &str)] = &[
     ),
     (
         "events.money_digits",
-        "Digits after the decimal point of money with `decimals = \"precise\"`; Debezium's `money.fraction.digits`.",
+        "Digits after the decimal point of money with `decimals = \"precise\"`; Debezium's \
+         `money.fraction.digits`.",
     ),
     (
         "events.unknown_types",
-        "Columns of a type that Debezium does not know: published as text, as the bytes of this text, or left out.",
+        "Columns of a type that Debezium does not know: published as text, as the bytes of this \
+         text, or left out.",
     ),
     ("events.inserts", "Publish INSERT."),
     ("events.updates", "Publish UPDATE."),
@@ -258,15 +286,18 @@ const ABOUT: &[(&str, &str)] = &[
     ),
     (
         "events.schema_names",
-        "How characters that Avro does not allow are replaced in names of schemas; Debezium's `schema.name.adjustment.mode`.",
+        "How characters that Avro does not allow are replaced in names of schemas; Debezium's \
+         `schema.name.adjustment.mode`.",
     ),
     (
         "events.field_names",
-        "How characters that Avro does not allow are replaced in names of fields; Debezium's `field.name.adjustment.mode`.",
+        "How characters that Avro does not allow are replaced in names of fields; Debezium's \
+         `field.name.adjustment.mode`.",
     ),
     (
         "events.transactions",
-        "Publish the begin and the end of each transaction in a topic, and in each event the id of its transaction and its order in it.",
+        "Publish the begin and the end of each transaction in a topic, and in each event the id of \
+         its transaction and its order in it.",
     ),
     (
         "columns.include",
@@ -275,11 +306,13 @@ const ABOUT: &[(&str, &str)] = &[
     ("columns.exclude", "Columns that are not published, as `namespace.table.column`."),
     (
         "columns.excluded_keys",
-        "A key column that is not published: `refuse` refuses its table at the start, `keep` leaves the column in the key.",
+        "A key column that is not published: `refuse` refuses its table at the start, `keep` \
+         leaves the column in the key.",
     ),
     (
         "columns.keys_outside_identity",
-        "A column of `[keys]` that the replica identity does not cover: `refuse` refuses its table at the start, `halt_on_delete` halts at a delete that lacks the column.",
+        "A column of `[keys]` that the replica identity does not cover: `refuse` refuses its table \
+         at the start, `halt_on_delete` halts at a delete that lacks the column.",
     ),
     (
         "columns.source_types",
@@ -287,7 +320,8 @@ const ABOUT: &[(&str, &str)] = &[
     ),
     (
         "columns.source_types_of",
-        "Types, as `namespace.table.type`, of the columns whose schema names their type in Postgres.",
+        "Types, as `namespace.table.type`, of the columns whose schema names their type in \
+         Postgres.",
     ),
     (
         "heartbeat.interval",
@@ -295,320 +329,97 @@ const ABOUT: &[(&str, &str)] = &[
     ),
     (
         "heartbeat.query",
-        "SQL that runs with each heartbeat, in one transaction. Names without a namespace are looked up in `public`.",
+        "SQL that runs with each heartbeat, in one transaction. Names without a namespace are \
+         looked up in `public`.",
     ),
     ("topics.heartbeat", "The heartbeat topic. Default: `__debezium-heartbeat.` and the prefix."),
     ("topics.transactions", "The transaction topic. Default: the prefix and `.transaction`."),
     (
         "topics.notifications",
-        "The topic that reports how copies proceed, in the records of Debezium's notifications. Without this key no notification is sent.",
+        "The topic that reports how copies proceed, in the records of Debezium's notifications. \
+         Without this key no notification is sent.",
     ),
     (
         "topics.regex",
-        "A regular expression over the whole name of a table's topic. If it matches, `replacement` gives the name of the topic, so that tables can share one.",
+        "A regular expression over the whole name of a table's topic. If it matches, `replacement` \
+         gives the name of the topic, so that tables can share one.",
     ),
     (
         "topics.replacement",
-        "The topic that replaces a name which `regex` matches. `$1` and `$${name}` are groups of `regex`, as Java writes them (`$${` stands for `${`).",
+        "The topic that replaces a name which `regex` matches. `$1` and `$${name}` are groups of \
+         `regex`, as Java writes them (`$${` stands for `${`).",
     ),
     (
         "topics.unique_keys",
-        "Add a field to the key that names the table, because the keys of several tables meet in one topic.",
+        "Add a field to the key that names the table, because the keys of several tables meet in \
+         one topic.",
     ),
     ("topics.key_field", "The name of the key field that `unique_keys` adds."),
     (
         "topics.key_field_regex",
-        "A regular expression over the table's own topic, from which `key_field_replacement` makes the value of the key field.",
+        "A regular expression over the table's own topic, from which `key_field_replacement` makes \
+         the value of the key field.",
     ),
     (
         "topics.key_field_replacement",
-        "The value of the key field if `key_field_regex` matches. Otherwise the value is the table's own topic.",
+        "The value of the key field if `key_field_regex` matches. Otherwise the value is the \
+         table's own topic.",
     ),
     ("topics.delimiter", "The text between the parts of a topic's name."),
     (
         "tables.namespaces",
-        "Namespaces (schemas of Postgres) to which `include` is limited. An empty list limits nothing.",
+        "Namespaces (schemas of Postgres) to which `include` is limited. An empty list limits \
+         nothing.",
     ),
     ("tables.exclude_namespaces", "Namespaces whose tables are not captured."),
     (
         "tables.later",
-        "A table that appears while the pipeline runs is captured after a `reload`, or at once (`capture`).",
+        "A table that appears while the pipeline runs is captured after a `reload`, or at once \
+         (`capture`).",
     ),
     (
         "tables.partitions",
-        "Publish rows of a partitioned table under the name of the `root`, or under the name of each partition (`leaves`).",
+        "Publish rows of a partitioned table under the name of the `root`, or under the name of \
+         each partition (`leaves`).",
     ),
 ];
 
 /// The sections that accept any key, and the meaning of such a key.
-const MAPS: &[(&str, &str)] = &[
+pub(super) const MAPS: &[(&str, &str)] = &[
     (
         "kafka.client",
-        "Properties of librdkafka. Properties on which a guarantee rests are refused, with the reason.",
+        "Properties of librdkafka. Properties on which a guarantee rests are refused, with the \
+         reason.",
     ),
     (
         "tables.set_replica_identity",
-        "A replica identity for each table or pattern of tables: `FULL`, `DEFAULT`, or `INDEX` and the name of an index. This alters tables: at each start `ALTER TABLE ... REPLICA IDENTITY` runs for captured tables that have another identity, and each statement is logged.",
+        "A replica identity for each table or pattern of tables: `FULL`, `DEFAULT`, or `INDEX` and \
+         the name of an index. This alters tables: at each start `ALTER TABLE ... REPLICA \
+         IDENTITY` runs for captured tables that have another identity, and each statement is \
+         logged.",
     ),
     ("snapshot.where", "For a table, an SQL condition on the rows that are copied."),
     (
         "snapshot.query",
-        "For a table, a query that the first copy reads instead of the table. Later copies, and so the mode `windows`, refuse such a table.",
+        "For a table, a query that the first copy reads instead of the table. Later copies, and so \
+         the mode `windows`, refuse such a table.",
     ),
     ("keys", "For a table or a pattern of tables, the columns of its key, in their order."),
     (
         "masks",
-        "Each section has a name that you choose. The values of its `columns` are replaced by its `method` (`stars`, `hash` or `truncate`) before they leave the agent.",
+        "Each section has a name that you choose. The values of its `columns` are replaced by its \
+         `method` (`stars`, `hash` or `truncate`) before they leave the agent.",
     ),
     (
         "topics.group",
-        "Each section has a name that you choose. It gives topics, selected by pattern, their own settings when the agent creates them.",
+        "Each section has a name that you choose. It gives topics, selected by pattern, their own \
+         settings when the agent creates them.",
     ),
     (
         "transform",
-        "Written as `[[transform]]`, once for each transform, in the order in which they are applied. `type` says what is done, and `tables` limits it to some tables. See [transforms](transforms.md).",
+        "Written as `[[transform]]`, once for each transform, in the order in which they are \
+         applied. `type` says what is done, and `tables` limits it to some tables. See \
+         [transforms](transforms.md).",
     ),
     ("topics.extra", "Further settings of a topic that the agent creates, by Kafka's names."),
 ];
-
-const HEAD: &str = "# Configuration
-
-The configuration is one TOML file, by default `wellspring.toml`. `--config FILE` or `WELLSPRING_CONFIG` names another.
-An environment variable can set every key, and wins over the file: `WELLSPRING_KAFKA__BROKERS=a:9092,b:9092` sets
-`kafka.brokers`. A text may contain `${env:NAME}` and `${file:/path}`. An unknown key is an error, and all errors are
-reported at once. `wellspring config show` prints the effective value of each key with its origin; secrets are masked.
-
-`wellspring config reference` prints this page, and a test keeps the page equal to the code. The JSON schema for editors
-is `schemas/wellspring.schema.json`.
-";
-
-/// Every key with its parser's description, in the order of the file.
-fn keys() -> (BTreeMap<String, Described>, Vec<&'static str>) {
-    let environment = BTreeMap::new();
-    // Every section reads all its keys even after a fault, so reading an empty file visits every
-    // key.
-    let (empty, _) = document::read("", &environment);
-    let mut reader = Reader::new(empty, &environment);
-    let _ = super::read_all(&mut reader);
-    reader.described()
-}
-
-fn about(key: &str) -> &'static str {
-    ABOUT.iter().chain(MAPS).find(|(name, _)| *name == key).map_or("", |(_, about)| about)
-}
-
-/// The reference as a page in Markdown: `docs/configuration.md`.
-#[must_use]
-pub fn reference_page() -> String {
-    let (keys, maps) = keys();
-    let mut page = HEAD.to_owned();
-    // Writing to a String cannot fail.
-    let mut sections = SECTIONS.to_vec();
-    for section in keys
-        .keys()
-        .map(|key| key.rsplit_once('.').map_or("", |(of, _)| of))
-        .chain(maps.iter().copied())
-    {
-        if !sections.contains(&section) {
-            sections.push(section);
-        }
-    }
-    for section in sections {
-        let title = if section.is_empty() {
-            "Outside of any section".to_owned()
-        } else {
-            format!("[{section}]")
-        };
-        let _ = write!(page, "\n## {title}\n\n");
-        if maps.contains(&section) {
-            let _ = writeln!(page, "{}", about(section));
-            continue;
-        }
-        page.push_str("| key | takes | default | |\n|---|---|---|---|\n");
-        let is_here = |key: &str| key.rsplit_once('.').map_or("", |(of, _)| of) == section;
-        let mut here: Vec<(&String, &Described)> =
-            keys.iter().filter(|(key, _)| is_here(key)).collect();
-        here.sort_by_key(|(key, described)| !default(key, described).starts_with("**"));
-        for (key, described) in here {
-            let name = key.rsplit('.').next().unwrap_or(key);
-            let _ = writeln!(
-                page,
-                "| `{name}` | {} | {} | {} |",
-                described.expected,
-                default(key, described),
-                about(key)
-            );
-        }
-    }
-    page
-}
-
-fn default(key: &str, described: &Described) -> String {
-    match (&described.default, described.required, key) {
-        // These defaults follow from the prefix.
-        (_, _, "postgres.slot") => "`wellspring_<prefix>`, lower case, others as `_`".to_owned(),
-        (_, _, "postgres.publication") => "the slot's name".to_owned(),
-        (_, _, "state_file") => "`<prefix>.wellspring-state.json`".to_owned(),
-        (_, _, "postgres.url") | (_, true, _) => "**required**".to_owned(),
-        (_, _, "registry.url") => "**required** for `avro`".to_owned(),
-        (_, _, "postgres.sslmode") => "`\"verify-full\"` over TCP".to_owned(),
-        (_, _, "postgres.sslnegotiation") => "`\"postgres\"`".to_owned(),
-        (Some(default), ..) => format!("`{default}`"),
-        (None, false, _) => "none".to_owned(),
-    }
-}
-
-/// The reference as a JSON schema for editors: `schemas/wellspring.schema.json`.
-#[must_use]
-pub fn json_schema() -> String {
-    let (keys, maps) = keys();
-    let mut top = Map::new();
-    let mut sections: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
-    for (key, described) in &keys {
-        let property = property(key, described);
-        match key.split_once('.') {
-            Some((section, name)) => {
-                drop(sections.entry(section).or_default().insert(name.to_owned(), property))
-            }
-            None => drop(top.insert(key.clone(), property)),
-        }
-    }
-    for map in maps {
-        let property = match map {
-            "transform" => json!({
-                "description": about(map),
-                "type": "array",
-                "items": { "type": "object", "required": ["type"] },
-            }),
-            _ => {
-                json!({ "description": about(map), "type": "object", "additionalProperties": values_of(map) })
-            }
-        };
-        match map.split_once('.') {
-            Some((section, name)) => {
-                drop(sections.entry(section).or_default().insert(name.to_owned(), property))
-            }
-            None => drop(top.insert(map.to_owned(), property)),
-        }
-    }
-    for (section, properties) in sections {
-        let of =
-            json!({ "type": "object", "additionalProperties": false, "properties": properties });
-        top.insert(section.to_owned(), of);
-    }
-    let schema = json!({
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "wellspring.toml",
-        "type": "object",
-        "additionalProperties": false,
-        "properties": top,
-    });
-    format!("{schema:#}\n")
-}
-
-/// Schema of the values in a section whose keys the operator names.
-fn values_of(map: &str) -> Value {
-    match map {
-        "masks" | "topics.group" => json!({ "type": "object" }),
-        "keys" => json!({ "type": "array", "items": { "type": "string" } }),
-        _ => json!({ "type": ["string", "number", "boolean"] }),
-    }
-}
-
-fn property(key: &str, described: &Described) -> Value {
-    let mut property = Map::new();
-    property.insert(
-        "description".to_owned(),
-        format!("{} Takes {}.", about(key), described.expected).into(),
-    );
-    let words: Vec<&str> = match described.expected.strip_prefix("one of ") {
-        Some(words) => words.split(", \"").map(|word| word.trim_matches('"')).collect(),
-        None => Vec::new(),
-    };
-    if words.is_empty() {
-        let list = json!({ "type": "array", "items": { "type": "string" } });
-        let kinds: Vec<Value> = [
-            described.text.then(|| json!({ "type": "string" })),
-            described.list.then_some(list),
-            described.number.then(|| json!({ "type": "integer" })),
-            described.flag.then(|| json!({ "type": "boolean" })),
-        ]
-        .into_iter()
-        .flatten()
-        .collect();
-        match kinds.as_slice() {
-            [Value::Object(one)] => property.extend(one.clone()),
-            _ => drop(property.insert("anyOf".to_owned(), kinds.into())),
-        }
-    } else {
-        property.insert("enum".to_owned(), words.into());
-    }
-    if let Some(default) = described
-        .default
-        .as_deref()
-        .filter(|_| !matches!(key, "postgres.slot" | "postgres.publication" | "state_file"))
-    {
-        // The default is TOML. Where JSON has the same form it is parsed, and otherwise it stays a
-        // text.
-        property.insert(
-            "default".to_owned(),
-            serde_json::from_str(default).unwrap_or_else(|_| default.into()),
-        );
-    }
-    Value::Object(property)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::BTreeSet;
-
-    #[test]
-    fn every_key_has_a_sentence_and_every_sentence_a_key() {
-        let (keys, maps) = keys();
-        let asked: BTreeSet<&str> = keys.keys().map(String::as_str).collect();
-        let told: BTreeSet<&str> = ABOUT.iter().map(|(key, _)| *key).collect();
-        assert_eq!(asked, told);
-        assert_eq!(
-            maps.iter().copied().collect::<BTreeSet<_>>(),
-            MAPS.iter().map(|(map, _)| *map).collect()
-        );
-        assert!(keys.values().all(|key| !key.expected.is_empty()));
-    }
-
-    #[test]
-    fn the_schema_takes_what_the_parsers_take() {
-        let schema: Value = serde_json::from_str(&json_schema()).unwrap();
-        let of =
-            |section: &str, key: &str| schema["properties"][section]["properties"][key].clone();
-        assert_eq!(of("tables", "include")["type"], "array");
-        assert_eq!(of("topics", "partitions")["type"], "integer");
-        assert_eq!(of("topics", "create")["type"], "boolean");
-        assert_eq!(of("topics", "create")["default"], true);
-        assert_eq!(of("events", "format")["enum"], json!(["avro", "json", "json-schema"]));
-        assert_eq!(of("limits", "memory")["type"], "string");
-        assert_eq!(of("registry", "url")["anyOf"].as_array().map(Vec::len), Some(2));
-        assert_eq!(
-            of("topics", "cleanup_policy")["enum"],
-            json!(["delete", "compact", "compact,delete"])
-        );
-    }
-
-    #[test]
-    fn the_schema_knows_every_map_and_the_form_of_its_values() {
-        let schema: Value = serde_json::from_str(&json_schema()).unwrap();
-        assert_eq!(schema["properties"]["transform"]["items"]["type"], "object");
-        for (map, _) in MAPS.iter().filter(|(map, _)| *map != "transform") {
-            let pointer = format!(
-                "/properties/{}/additionalProperties/type",
-                map.replace('.', "/properties/")
-            );
-            let expected = match *map {
-                "keys" => json!("array"),
-                "masks" | "topics.group" => json!("object"),
-                _ => json!(["string", "number", "boolean"]),
-            };
-            assert_eq!(schema.pointer(&pointer), Some(&expected), "{map}");
-        }
-    }
-}

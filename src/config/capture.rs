@@ -444,7 +444,8 @@ pub(super) fn identities(reader: &mut Reader<'_>) -> Option<Vec<Rule>> {
             ("INDEX", index) if !index.is_empty() => Wanted::Index(index.to_owned()),
             ("NOTHING", "") => {
                 fault(format!(
-                    "NOTHING would make UPDATE and DELETE of a published table fail; write {EXPECTED}"
+                    "NOTHING would make UPDATE and DELETE of a published table fail; write \
+                     {EXPECTED}"
                 ));
                 continue;
             }

@@ -19,6 +19,7 @@ mod foreign;
 pub mod import;
 mod reader;
 mod reference;
+mod reference_page;
 mod show;
 mod sink;
 mod source;
@@ -34,9 +35,9 @@ mod secret_tests;
 #[cfg(test)]
 mod tests;
 
-pub use about::{json_schema, reference_page};
 pub use document::Environment;
 pub use faults::{Fault, Faults, Origin};
+pub use reference_page::{json_schema, reference_page};
 pub use show::Shown;
 pub use value::ByteSize;
 
@@ -377,8 +378,8 @@ fn events(
         prefix.filter(|_| !adjusts).and_then(|prefix| not_an_avro_name(prefix, format))
     {
         let what = format!(
-            "with Avro each part of the prefix is part of a namespace: a letter or _, then letters, digits and _; \
-             `{part}` is not; events.schema_names = \"avro\" adjusts it"
+            "with Avro each part of the prefix is part of a namespace: a letter or _, then \
+             letters, digits and _; `{part}` is not; events.schema_names = \"avro\" adjusts it"
         );
         reader.fault("topics.prefix", what);
     }

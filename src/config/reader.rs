@@ -346,8 +346,11 @@ impl<'a> Reader<'a> {
         let value = resolved(&setting.value, self.environment, is_url);
         // A secret's file is read again at each connect, so new content of the file does not change
         // the configuration.
-        let is_read_again = matches!(showing, Showing::Secret)
-            && matches!(&setting.value, Value::Text(text) | Value::Loose(text) if reference::whole_file(text).is_some());
+        let is_a_file = match &setting.value {
+            Value::Text(text) | Value::Loose(text) => reference::whole_file(text).is_some(),
+            _ => false,
+        };
+        let is_read_again = matches!(showing, Showing::Secret) && is_a_file;
         let digest = Digest::of(&match &value {
             Ok(value) if !is_read_again => plain_text(value),
             _ => setting.typed.clone(),

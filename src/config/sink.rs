@@ -208,7 +208,8 @@ fn refuse_idle_login(reader: &mut Reader<'_>, client: &BTreeMap<String, String>,
         Login::Token(_) if mechanism.is_some() && !is_oauth => {
             reader.fault(
                 key,
-                "a token is for kafka.client.\"sasl.mechanism\" = \"OAUTHBEARER\", which is the default with it",
+                "a token is for kafka.client.\"sasl.mechanism\" = \"OAUTHBEARER\", which is the \
+                 default with it",
             );
         }
         Login::Password(..) if is_oauth => {
@@ -335,8 +336,8 @@ pub(super) fn registry(
     let auth = credentials.auth(reader);
     let is_http = urls.iter().flatten().any(|url| url.starts_with("http://"));
     if is_http && insecure == Some(false) && auth.as_ref().is_some_and(|auth| *auth != Auth::None) {
-        let what = "sends the registry's credentials over http in the clear; use https, or consent with \
-                    registry.insecure = true";
+        let what = "sends the registry's credentials over http in the clear; use https, or consent \
+                    with registry.insecure = true";
         reader.fault("registry.url", what);
     }
     if format.is_some() && !is_needed {

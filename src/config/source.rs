@@ -104,7 +104,11 @@ impl Keys {
         {
             let key =
                 if self.negotiation.is_some() { "postgres.sslnegotiation" } else { "postgres.url" };
-            reader.fault(key, "sslnegotiation=direct begins with TLS, and sslmode=disable forbids it: say one of them");
+            reader.fault(
+                key,
+                "sslnegotiation=direct begins with TLS, and sslmode=disable forbids it: say one of \
+                 them",
+            );
         }
         if over_tcp && !says_sslmode && !reader.is_given("postgres.sslmode") {
             reader.follows("postgres.sslmode", config.sslmode.name());

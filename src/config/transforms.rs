@@ -405,7 +405,8 @@ fn insert_header(at: &mut At<'_, '_>) -> Option<Transform> {
     {
         at.fault(
             "value",
-            "is read by Connect as something other than a text; only texts that begin with a letter are taken",
+            "is read by Connect as something other than a text; only texts that begin with a \
+             letter are taken",
         );
         return None;
     }

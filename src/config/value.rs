@@ -161,7 +161,10 @@ pub(super) fn duration(
             .map(Duration::from_millis);
         let fits = read.filter(|duration| (low..=high).contains(duration));
         fits.ok_or_else(|| {
-            format!("a duration from {low:?} to {high:?} with its unit, such as \"30s\" (ms, s, m, h, d)")
+            format!(
+                "a duration from {low:?} to {high:?} with its unit, such as \"30s\" (ms, s, m, h, \
+                 d)"
+            )
         })
     }
 }

@@ -2,7 +2,6 @@
 
 use super::Input;
 use super::source::Given;
-use super::table::shown;
 use super::target::Target;
 use crate::table::names::REGEX;
 
@@ -83,11 +82,11 @@ pub(super) fn expressions(list: &str) -> Vec<String> {
 }
 
 /// The expressions of a list, as patterns of ours.
-fn patterns(list: &str) -> Vec<String> {
+pub(super) fn patterns(list: &str) -> Vec<String> {
     expressions(list).into_iter().map(|expression| format!("{REGEX}{expression}")).collect()
 }
 
-fn flag(given: &Given, target: &mut Target) -> Option<bool> {
+pub(super) fn flag(given: &Given, target: &mut Target) -> Option<bool> {
     match given.value.trim().to_ascii_lowercase().as_str() {
         "true" => Some(true),
         "false" => Some(false),
@@ -148,69 +147,6 @@ pub(super) fn builtin(_: Input<'_>, given: &Given, target: &mut Target) {
         }
         _ => target.idle(&given.written, "tables of Postgres itself are never captured"),
     }
-}
-
-/// Adds a mask section under the next free name of its kind, such as `masks.hash_2`.
-fn mask(target: &mut Target, given: &Given, kind: &str, settings: &[(&str, String)]) -> bool {
-    let name = (1..)
-        .map(|number| format!("masks.{kind}_{number}"))
-        .find(|name| !target.has(name, "columns"));
-    let Some(section) = name else { return false };
-    target.list(&section, "columns", &patterns(&given.value), "");
-    for (key, value) in settings {
-        target.raw(&section, key, value.clone(), "");
-    }
-    target.text(
-        &section,
-        "other_types",
-        "pass",
-        "as Debezium: columns of other types are not masked",
-    );
-    true
-}
-
-/// The number within a property's name.
-fn number<'g>(given: &'g Given, before: &str, after: &str, target: &mut Target) -> Option<&'g str> {
-    let number = given.name.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
-    let number = number.filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
-    if number.is_none() {
-        target.refuse(&given.written, "has no number in its name");
-    }
-    number
-}
-
-pub(super) fn truncate(_: Input<'_>, given: &Given, target: &mut Target) {
-    let Some(units) = number(given, "column.truncate.to.", ".chars", target).map(str::to_owned)
-    else {
-        return;
-    };
-    mask(target, given, "truncate", &[("method", "\"truncate\"".to_owned()), ("length", units)]);
-}
-
-pub(super) fn stars(_: Input<'_>, given: &Given, target: &mut Target) {
-    let Some(count) = number(given, "column.mask.with.", ".chars", target).map(str::to_owned)
-    else {
-        return;
-    };
-    mask(target, given, "stars", &[("method", "\"stars\"".to_owned()), ("length", count)]);
-}
-
-pub(super) fn hash(_: Input<'_>, given: &Given, target: &mut Target) {
-    let rest = given.name.strip_prefix("column.mask.hash.").unwrap_or_default();
-    let (method, rest) = rest.strip_prefix("v2.").map_or(("hash-v1", rest), |rest| ("hash", rest));
-    let Some((algorithm, salt)) = rest.split_once(".with.salt.") else { return };
-    let algorithm = match algorithm.to_ascii_uppercase().as_str() {
-        "SHA" | "SHA1" => "SHA-1".to_owned(),
-        known => known.to_owned(),
-    };
-    let variable = format!("WELLSPRING_MASK_SALT_{}", target.hidden.len() + 1);
-    let reference = target.hide(&variable, &shown(&given.written), salt);
-    let settings = [
-        ("method", format!("\"{method}\"")),
-        ("algorithm", super::super::document::toml_text(&algorithm)),
-        ("salt", super::super::document::toml_text(&reference)),
-    ];
-    mask(target, given, "hash", &settings);
 }
 
 /// Reads `schema.table:c1,c2;...`, in which every part is an expression. Two entries for one table
@@ -332,171 +268,14 @@ pub(super) fn mode(_: Input<'_>, given: &Given, target: &mut Target) {
     target.text("events", key, &value, "");
 }
 
-pub(super) fn prefix(_: Input<'_>, given: &Given, target: &mut Target) {
-    target.text("topics", "prefix", given.value.trim(), "");
-}
-
-pub(super) fn delimiter(_: Input<'_>, given: &Given, target: &mut Target) {
-    target.text("topics", "delimiter", given.value.trim(), "");
-}
-
-pub(super) fn naming(input: Input<'_>, given: &Given, target: &mut Target) {
-    match given.value.trim() {
-        "io.debezium.schema.SchemaTopicNamingStrategy" => {
-            target.idle(&given.written, "topics are named so")
-        }
-        REGEX_NAMING => {
-            for property in ["topic.regex", "topic.replacement"] {
-                if input.value(property).is_none_or(|value| value.trim().is_empty()) {
-                    target.refuse(property, "is missing; SchemaRegexTopicNamingStrategy needs it");
-                }
-            }
-        }
-        "io.debezium.schema.DefaultTopicNamingStrategy"
-        | "io.debezium.schema.DefaultRegexTopicNamingStrategy" => {
-            target.refuse(
-                &given.written,
-                "its topics lack the namespace, so that tables of one name in two namespaces share one; write \
-                 SchemaRegexTopicNamingStrategy, whose topic.regex is held against prefix.namespace.table",
-            );
-        }
-        _ => target.refuse(
-            &given.written,
-            "topics are named as SchemaTopicNamingStrategy and SchemaRegexTopicNamingStrategy do",
-        ),
-    }
-}
-
-/// Debezium's strategy that names topics by a regular expression. With it, as with ours, a table
-/// without a key stays without one.
-const REGEX_NAMING: &str = "io.debezium.schema.SchemaRegexTopicNamingStrategy";
-
-pub(super) fn regex_naming(input: Input<'_>, given: &Given, target: &mut Target) {
-    if input.value("topic.naming.strategy").map(str::trim) != Some(REGEX_NAMING) {
-        return target.idle(&given.written, "topics are named without it");
-    }
-    let key = match given.name.as_str() {
-        "topic.regex" => "regex",
-        "topic.replacement" => "replacement",
-        "topic.key.field.name" => "key_field",
-        "topic.key.field.regex" => "key_field_regex",
-        "topic.key.field.replacement" => "key_field_replacement",
-        "topic.key.enforce.uniqueness" => {
-            if let Some(unique) = flag(given, target) {
-                target.flag("topics", "unique_keys", unique, "");
-            }
-            return;
-        }
-        _ => return target.refuse(&given.written, "unknown property"),
-    };
-    target.text("topics", key, &given.value, "");
-}
-
 pub(super) fn adjustment(_: Input<'_>, given: &Given, target: &mut Target) {
     let key = if given.name.starts_with("schema") { "schema_names" } else { "field_names" };
     target.text("events", key, &given.value.trim().to_ascii_lowercase(), "");
 }
 
-pub(super) fn heartbeat(input: Input<'_>, given: &Given, target: &mut Target) {
-    let interval = input.or("heartbeat.interval.ms", "0").trim();
-    if interval == "0" {
-        return target
-            .idle(&given.written, "without heartbeat.interval.ms there are no heartbeats");
-    }
-    if interval.parse::<u64>().is_err() {
-        return target.refuse("heartbeat.interval.ms", "is no number of milliseconds");
-    }
-    target.text("heartbeat", "interval", &format!("{interval}ms"), "");
-    if let Some(query) = input.value("heartbeat.action.query") {
-        target.text("heartbeat", "query", query, "");
-    }
-    let prefix = input.value("topic.heartbeat.prefix").or(input.value("heartbeat.topics.prefix"));
-    let named = input.value("topic.heartbeat.name").filter(|name| !name.is_empty());
-    let whole = prefix.zip(input.value("topic.prefix"));
-    if let Some(name) = named {
-        target.text("topics", "heartbeat", name, "");
-    } else if let Some((first, prefix)) = whole {
-        target.text(
-            "topics",
-            "heartbeat",
-            &[first, prefix].join(input.or("topic.delimiter", ".")),
-            "",
-        );
-    }
-}
-
 pub(super) fn partitions(_: Input<'_>, given: &Given, target: &mut Target) {
     if let Some(root) = flag(given, target) {
         target.text("tables", "partitions", if root { "root" } else { "leaves" }, "");
-    }
-}
-
-pub(super) fn snapshot_mode(input: Input<'_>, given: &Given, target: &mut Target) {
-    let mode = input.or("snapshot.mode", "initial").trim().to_ascii_lowercase();
-    let based = |flag: &str| input.is(&format!("snapshot.mode.configuration.based.{flag}"), "true");
-    let ours = match mode.as_str() {
-        "initial" | "always" | "initial_only" | "no_data" | "when_needed" => mode.as_str(),
-        "never" | "schema_only" => "no_data",
-        "configuration_based"
-            if based("snapshot.on.schema.error") || based("snapshot.on.data.error") =>
-        {
-            "when_needed"
-        }
-        "configuration_based" => match (based("snapshot.data"), based("start.stream")) {
-            (true, true) => "initial",
-            (true, false) => "initial_only",
-            (false, true) => "no_data",
-            (false, false) => {
-                return target.refuse(&given.written, "would neither copy nor stream");
-            }
-        },
-        "custom" => return target.refuse(&given.written, "names a Java class; there is none here"),
-        _ => {
-            return target
-                .refuse(&given.written, "is no mode of Debezium's connector for Postgres");
-        }
-    };
-    target.text("snapshot", "mode", ours, "");
-}
-
-/// Tables that the list does not name are not copied.
-pub(super) fn copied(_: Input<'_>, given: &Given, target: &mut Target) {
-    let copied = expressions(&given.value).join("|");
-    target.list(
-        "snapshot",
-        "skip",
-        &[format!("{REGEX}(?!(?:{copied})\\z).*")],
-        "every table that is not copied",
-    );
-}
-
-/// Imports the list of tables, and the SELECT of each one.
-pub(super) fn overrides(input: Input<'_>, given: &Given, target: &mut Target) {
-    let Some(table) = given.name.strip_prefix("snapshot.select.statement.overrides.") else {
-        return target.idle(&given.written, "each statement names its table");
-    };
-    let listed = expressions(input.or("snapshot.select.statement.overrides", ""));
-    if listed.iter().any(|listed| listed == table) {
-        target.text("snapshot.query", table, &given.value, "");
-    } else {
-        target
-            .refuse(&given.written, "snapshot.select.statement.overrides does not list the table");
-    }
-}
-
-pub(super) fn locking(_: Input<'_>, given: &Given, target: &mut Target) {
-    if given.value.trim() == "custom" {
-        target.refuse(&given.written, "names a Java class; there is none here");
-    } else {
-        target.idle(&given.written, "the copy holds ACCESS SHARE, as every reader does");
-    }
-}
-
-pub(super) fn query_mode(_: Input<'_>, given: &Given, target: &mut Target) {
-    if given.value.trim() == "custom" {
-        target.refuse(&given.written, "names a Java class; there is none here");
-    } else {
-        target.idle(&given.written, "whole tables are read");
     }
 }
 

@@ -77,7 +77,8 @@ fn format(input: Input<'_>, part: &str) -> Option<Result<Format, &'static str>> 
         "io.confluent.connect.avro.AvroConverter" | "avro" => Ok(Format::Avro),
         "org.apache.kafka.connect.json.JsonConverter" | "json" | "jsonbytearray" => Ok(schemas),
         class if class.starts_with("io.apicurio.") => Err(
-            "Apicurio's own framing is not written; point Confluent's AvroConverter at its ccompat API",
+            "Apicurio's own framing is not written; point Confluent's AvroConverter at its ccompat \
+             API",
         ),
         class if class.contains("rotobuf") => Err("events are Avro or JSON"),
         _ => Err("events are Avro or JSON: AvroConverter of Confluent, JsonConverter of Kafka"),

@@ -32,7 +32,8 @@ pub(super) fn defaults(input: &Input<'_>, target: &mut Target) {
         );
     }
     if input.value("plugin.name").is_none() {
-        let what = "plugin.name is not set, which means decoderbufs: a slot of that plugin has to be made anew.";
+        let what = "plugin.name is not set, which means decoderbufs: a slot of that plugin has to \
+            be made anew.";
         target.remarks.push(what.to_owned());
     }
 }
@@ -120,8 +121,8 @@ pub(super) fn plugin(_: Input<'_>, given: &Given, target: &mut Target) {
     if given.value.trim() == "pgoutput" {
         target.idle(&given.written, "the only plugin");
     } else {
-        let what = "only pgoutput is read; a slot cannot change its plugin: end the pipeline, drop its slot, write \
-                    plugin.name=pgoutput and begin anew";
+        let what = "only pgoutput is read; a slot cannot change its plugin: end the pipeline, drop \
+                    its slot, write plugin.name=pgoutput and begin anew";
         target.refuse(&given.written, what);
     }
 }
@@ -185,11 +186,15 @@ pub(super) fn flush_mode(_: Input<'_>, given: &Given, target: &mut Target) {
 pub(super) fn mismatch(_: Input<'_>, given: &Given, target: &mut Target) {
     match given.value.trim() {
         "no_validation" | "trust_offset" => {
-            target.idle(&given.written, "a slot ahead of our record halts; `wellspring slot accept` goes on");
+            target.idle(
+                &given.written,
+                "a slot ahead of our record halts; `wellspring slot accept` goes on",
+            );
         }
         _ => target.refuse(
             &given.written,
-            "a slot ahead of our record means missing changes; `wellspring slot accept` consents to that",
+            "a slot ahead of our record means missing changes; `wellspring slot accept` consents \
+             to that",
         ),
     }
 }

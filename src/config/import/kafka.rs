@@ -133,8 +133,8 @@ fn lowered(property: &str, value: &str) -> String {
 }
 
 fn jks(given: &Given, target: &mut Target) {
-    let what = "a Java key store is not read; export it as PEM and set kafka.client.\"ssl.ca.location\" (and \
-                ssl.certificate.location, ssl.key.location)";
+    let what = "a Java key store is not read; export it as PEM and set \
+                kafka.client.\"ssl.ca.location\" (and ssl.certificate.location, ssl.key.location)";
     target.refuse(&given.written, what);
 }
 

@@ -10,13 +10,16 @@
 
 mod capture;
 mod connect;
+mod copies;
 mod database;
 mod kafka;
+mod masks;
 mod properties;
 mod signals;
 mod source;
 mod table;
 mod target;
+mod topics;
 mod transforms;
 
 #[cfg(test)]

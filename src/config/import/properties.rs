@@ -8,7 +8,8 @@
 /// An escape in the file is not valid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "line {line}: \\u is followed by four hexadecimal digits that make a character, or by another such pair"
+    "line {line}: \\u is followed by four hexadecimal digits that make a character, or by another \
+     such pair"
 )]
 pub struct BadEscape {
     /// Line on which the key begins, counted from 1.

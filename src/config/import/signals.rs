@@ -38,14 +38,17 @@ pub(super) fn channels_of_signals(input: Input<'_>, given: &Given, target: &mut 
             "kafka" => {
                 is_idle = false;
                 let default = format!("{}-signal", input.or("topic.prefix", ""));
-                let topic = input.value("signal.kafka.topic").map(str::trim).filter(|topic| !topic.is_empty());
+                let topic = input
+                    .value("signal.kafka.topic")
+                    .map(str::trim)
+                    .filter(|topic| !topic.is_empty());
                 target.text("snapshot", "signal_topic", topic.unwrap_or(&default), "");
             }
             other => target.refuse(
                 &given.written,
                 format!(
-                    "there is no channel `{other}`: signals are read from a table (source) and from a topic (kafka); \
-                     `wellspring snapshot` asks the running agent for a copy"
+                    "there is no channel `{other}`: signals are read from a table (source) and \
+                     from a topic (kafka); `wellspring snapshot` asks the running agent for a copy"
                 ),
             ),
         }
@@ -125,7 +128,8 @@ pub(super) fn notifications(input: Input<'_>, given: &Given, target: &mut Target
             },
             other => {
                 let what = "there is no channel";
-                let ways = "notifications go to a topic (sink) and to the log; /status and /metrics say the same to who asks";
+                let ways = "notifications go to a topic (sink) and to the log; /status and \
+                    /metrics say the same to who asks";
                 target.refuse(&given.written, format!("{what} `{other}`: {ways}"));
             }
         }

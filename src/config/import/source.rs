@@ -35,7 +35,8 @@ pub enum SourceError {
     },
     /// The JSON does not have the shape of a connector's configuration.
     #[error(
-        "{file}: `{at}` is no text, number or flag; a connector is {{\"name\": ..., \"config\": {{...}}}} or its config alone"
+        "{file}: `{at}` is no text, number or flag; a connector is {{\"name\": ..., \"config\": \
+         {{...}}}} or its config alone"
     )]
     Shape {
         /// Name of the file.

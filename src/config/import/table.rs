@@ -5,7 +5,7 @@
 
 use super::source::Given;
 use super::target::Target;
-use super::{Input, capture, connect, database, kafka, signals, transforms};
+use super::{Input, capture, connect, copies, database, kafka, masks, signals, topics, transforms};
 use Fate::{By, Idle, Refused};
 
 /// A translation. It is called with all properties, the one to translate, and the result so far.
@@ -94,8 +94,8 @@ const TABLE: &[(&str, Fate)] = &[
         By("tables.set_replica_identity", database::replica_identity),
     ),
     // First copy
-    ("snapshot.mode", By("snapshot.mode", capture::snapshot_mode)),
-    ("snapshot.mode.configuration.based.*", By("snapshot.mode", capture::snapshot_mode)),
+    ("snapshot.mode", By("snapshot.mode", copies::snapshot_mode)),
+    ("snapshot.mode.configuration.based.*", By("snapshot.mode", copies::snapshot_mode)),
     ("snapshot.mode.custom.name", SPI),
     (
         "snapshot.isolation.mode",
@@ -103,13 +103,13 @@ const TABLE: &[(&str, Fate)] = &[
             "the copy reads in the snapshot that the slot exported, so it joins the stream exactly",
         ),
     ),
-    ("snapshot.locking.mode", By("refused if custom", capture::locking)),
+    ("snapshot.locking.mode", By("refused if custom", copies::locking)),
     ("snapshot.locking.mode.custom.name", SPI),
     ("snapshot.lock.timeout.ms", Idle("no lock is waited for")),
-    ("snapshot.query.mode", By("refused if custom", capture::query_mode)),
+    ("snapshot.query.mode", By("refused if custom", copies::query_mode)),
     ("snapshot.query.mode.custom.name", SPI),
-    ("snapshot.select.statement.overrides*", By("snapshot.query", capture::overrides)),
-    ("snapshot.include.collection.list", By("snapshot.skip", capture::copied)),
+    ("snapshot.select.statement.overrides*", By("snapshot.query", copies::overrides)),
+    ("snapshot.include.collection.list", By("snapshot.skip", copies::copied)),
     ("snapshot.fetch.size", Idle("rows are read by COPY as they come")),
     ("snapshot.delay.ms", By("refused unless 0", capture::zero)),
     ("streaming.delay.ms", By("refused unless 0", capture::zero)),
@@ -153,10 +153,10 @@ const TABLE: &[(&str, Fate)] = &[
     ("schema.exclude.list", By("tables.exclude_namespaces", capture::namespaces)),
     ("column.include.list", By("columns.include", capture::columns)),
     ("column.exclude.list", By("columns.exclude", capture::columns)),
-    ("column.truncate.to.*.chars", By("masks.*", capture::truncate)),
-    ("column.mask.with.*.chars", By("masks.*", capture::stars)),
-    ("column.mask.hash.v2.*.with.salt.*", By("masks.*", capture::hash)),
-    ("column.mask.hash.*.with.salt.*", By("masks.*", capture::hash)),
+    ("column.truncate.to.*.chars", By("masks.*", masks::truncate)),
+    ("column.mask.with.*.chars", By("masks.*", masks::stars)),
+    ("column.mask.hash.v2.*.with.salt.*", By("masks.*", masks::hash)),
+    ("column.mask.hash.*.with.salt.*", By("masks.*", masks::hash)),
     ("column.propagate.source.type", By("columns.source_types", capture::source_types)),
     ("datatype.propagate.source.type", By("columns.source_types_of", capture::source_types)),
     ("message.key.columns", By("keys", capture::keys)),
@@ -190,25 +190,25 @@ const TABLE: &[(&str, Fate)] = &[
     ("converters", SPI),
     ("sourceinfo.struct.maker", By("refused unless the default", capture::default_class)),
     // Topics and names
-    ("topic.prefix", By("topics.prefix", capture::prefix)),
-    ("topic.delimiter", By("topics.delimiter", capture::delimiter)),
+    ("topic.prefix", By("topics.prefix", topics::prefix)),
+    ("topic.delimiter", By("topics.delimiter", topics::delimiter)),
     (
         "topic.naming.strategy",
         By(
             "topics.regex; refused unless SchemaTopicNamingStrategy or its regex variant",
-            capture::naming,
+            topics::naming,
         ),
     ),
     ("topic.cache.size", INTERNAL),
-    ("topic.heartbeat.prefix", By("topics.heartbeat", capture::heartbeat)),
-    ("topic.heartbeat.name", By("topics.heartbeat", capture::heartbeat)),
-    ("heartbeat.topics.prefix", By("topics.heartbeat", capture::heartbeat)),
-    ("topic.regex", By("topics.regex", capture::regex_naming)),
-    ("topic.replacement", By("topics.replacement", capture::regex_naming)),
-    ("topic.key.enforce.uniqueness", By("topics.unique_keys", capture::regex_naming)),
-    ("topic.key.field.name", By("topics.key_field", capture::regex_naming)),
-    ("topic.key.field.regex", By("topics.key_field_regex", capture::regex_naming)),
-    ("topic.key.field.replacement", By("topics.key_field_replacement", capture::regex_naming)),
+    ("topic.heartbeat.prefix", By("topics.heartbeat", topics::heartbeat)),
+    ("topic.heartbeat.name", By("topics.heartbeat", topics::heartbeat)),
+    ("heartbeat.topics.prefix", By("topics.heartbeat", topics::heartbeat)),
+    ("topic.regex", By("topics.regex", topics::regex_naming)),
+    ("topic.replacement", By("topics.replacement", topics::regex_naming)),
+    ("topic.key.enforce.uniqueness", By("topics.unique_keys", topics::regex_naming)),
+    ("topic.key.field.name", By("topics.key_field", topics::regex_naming)),
+    ("topic.key.field.regex", By("topics.key_field_regex", topics::regex_naming)),
+    ("topic.key.field.replacement", By("topics.key_field_replacement", topics::regex_naming)),
     ("topic.creation.enable", By("topics.create", kafka::create)),
     ("topic.creation.*", By("topics", kafka::creation)),
     ("schema.name.adjustment.mode", By("events.schema_names", capture::adjustment)),
@@ -218,8 +218,8 @@ const TABLE: &[(&str, Fate)] = &[
         Refused("the name before Debezium 2; write field.name.adjustment.mode=avro"),
     ),
     // Heartbeats, errors, queues
-    ("heartbeat.interval.ms", By("heartbeat.interval", capture::heartbeat)),
-    ("heartbeat.action.query", By("heartbeat.query", capture::heartbeat)),
+    ("heartbeat.interval.ms", By("heartbeat.interval", topics::heartbeat)),
+    ("heartbeat.action.query", By("heartbeat.query", topics::heartbeat)),
     ("errors.max.retries", RETRIED),
     ("retriable.restart.connector.wait.ms", RETRIED),
     ("max.queue.size", BUDGET),
@@ -238,7 +238,8 @@ const TABLE: &[(&str, Fate)] = &[
     (
         "post.processors*",
         Refused(
-            "events are not looked up again; with REPLICA IDENTITY FULL an unchanged value is in the stream",
+            "events are not looked up again; with REPLICA IDENTITY FULL an unchanged value is in \
+             the stream",
         ),
     ),
     ("transforms", By("transform", transforms::transforms)),

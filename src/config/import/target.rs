@@ -89,7 +89,8 @@ impl Target {
             return format!("${{env:{rest}}}");
         }
         if value.starts_with("${") {
-            let what = "is a reference for a Connect configuration provider: put its value into the variable";
+            let what = "is a reference for a Connect configuration provider: put its value into \
+                the variable";
             self.remarks.push(format!("{from} {what} {variable}"));
         } else {
             let value = Secret::new(value);
