@@ -4,7 +4,7 @@
 //! librdkafka delivers the statistics a few times a minute. `kafka` reads them, and `agent` sets
 //! the metrics.
 
-use super::Declare;
+use super::declare::Declare;
 use prometheus::{Gauge, IntCounter, IntGauge};
 
 /// The metrics whose names begin with `wellspring_kafka_`.
@@ -36,8 +36,10 @@ pub struct KafkaMetrics {
 impl KafkaMetrics {
     pub(super) fn declare(to: &Declare) -> Self {
         KafkaMetrics {
-            queue_records: to
-                .gauge("kafka_queue_records", "Records that librdkafka queues or has sent without an answer."),
+            queue_records: to.gauge(
+                "kafka_queue_records",
+                "Records that librdkafka queues or has sent without an answer.",
+            ),
             queue_bytes: to.gauge(
                 "kafka_queue_bytes",
                 "Bytes of the records that librdkafka queues or has sent without an answer.",
@@ -45,15 +47,20 @@ impl KafkaMetrics {
             brokers_up: to.gauge("kafka_brokers_up", "Brokers with a working connection."),
             queue_seconds: to.float(
                 "kafka_queue_seconds",
-                "Seconds that a record waits in librdkafka's queue: 99th percentile of the slowest broker.",
+                "Seconds that a record waits in librdkafka's queue: 99th percentile of the slowest \
+                 broker.",
             ),
             round_trip_seconds: to.float(
                 "kafka_round_trip_seconds",
                 "Seconds until a broker answers a request: 99th percentile of the slowest broker.",
             ),
             sent_bytes: to.counter("kafka_sent_bytes_total", "Bytes sent to brokers."),
-            retries: to.counter("kafka_request_retries_total", "Requests to brokers that were repeated."),
-            timeouts: to.counter("kafka_request_timeouts_total", "Requests to brokers that got no answer in time."),
+            retries: to
+                .counter("kafka_request_retries_total", "Requests to brokers that were repeated."),
+            timeouts: to.counter(
+                "kafka_request_timeouts_total",
+                "Requests to brokers that got no answer in time.",
+            ),
             disconnects: to.counter("kafka_disconnects_total", "Lost connections to brokers."),
         }
     }

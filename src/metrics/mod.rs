@@ -7,6 +7,8 @@
 //!
 //! This room does not judge positions or errors: `agent` sets the values, and `admin` renders them.
 
+mod declare;
+mod handles;
 mod kafka;
 mod labels;
 mod lag;
@@ -14,6 +16,7 @@ mod process;
 mod stages;
 mod windows;
 
+pub use handles::{Heartbeat, OneHot};
 pub use kafka::KafkaMetrics;
 pub use labels::{FINDINGS, Operation, PHASES, Peer, TABLES_MAX, TOPICS_MAX, WAL_STATUSES};
 pub use lag::OldestOpen;
@@ -21,16 +24,14 @@ pub use stages::{Stage, StageMetrics};
 pub use windows::{WINDOW_KINDS, WINDOW_STATES, WindowMetrics, WindowTotals};
 
 use crate::reason;
-use labels::{Admitted, LATENCY_BUCKETS, OTHER};
+use declare::{Declare, full};
+use labels::{Admitted, OTHER};
 use process::ProcessMetrics;
-use prometheus::core::Collector;
 use prometheus::{
-    Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Gauge, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 use std::fmt::Display;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// All metrics. Cloning is cheap and shares every handle.
@@ -180,36 +181,6 @@ impl TableMetrics {
     }
 }
 
-/// Time of the main loop's last turn, in Unix milliseconds. 0 before its first turn.
-#[derive(Clone, Debug, Default)]
-pub struct Heartbeat(Arc<AtomicI64>);
-
-impl Heartbeat {
-    /// Notes that the loop has turned at this time.
-    pub fn beat(&self, now_unix_ms: i64) {
-        self.0.store(now_unix_ms, Ordering::Relaxed);
-    }
-
-    /// Time of the loop's last turn, in Unix milliseconds; 0 before its first turn.
-    #[must_use]
-    pub fn last_unix_ms(&self) -> i64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// A gauge for each state of a fixed set: 1 for the current one, 0 for the others.
-#[derive(Clone, Debug)]
-pub struct OneHot(Vec<(&'static str, IntGauge)>);
-
-impl OneHot {
-    /// Makes `name` the current state. A name outside the set leaves every gauge at 0.
-    pub fn set(&self, name: &str) {
-        for (state, gauge) in &self.0 {
-            gauge.set(i64::from(*state == name));
-        }
-    }
-}
-
 impl Metrics {
     /// Every metric at zero. `version` is the program's version, for `wellspring_build_info`.
     #[must_use]
@@ -241,45 +212,72 @@ impl Metrics {
             )
         };
         let metrics = Metrics {
-            received_lsn: to
-                .gauge("received_lsn_bytes", "The end LSN of the last commit or keepalive that was received."),
-            delivered_lsn: to.gauge("delivered_lsn_bytes", "The LSN before which Kafka has acknowledged everything."),
+            received_lsn: to.gauge(
+                "received_lsn_bytes",
+                "The end LSN of the last commit or keepalive that was received.",
+            ),
+            delivered_lsn: to.gauge(
+                "delivered_lsn_bytes",
+                "The LSN before which Kafka has acknowledged everything.",
+            ),
             confirmed_lsn: to.gauge(
                 "confirmed_lsn_bytes",
                 "The LSN that was confirmed to Postgres, which may discard WAL before it.",
             ),
-            restart_lsn: to.float("slot_restart_lsn_bytes", "The slot's restart_lsn; NaN if unknown."),
-            undelivered_bytes: to
-                .float("undelivered_bytes", "Bytes of WAL that Kafka has not acknowledged; NaN if unknown."),
-            unconfirmed_bytes: to
-                .float("unconfirmed_bytes", "Bytes of WAL that are not confirmed to the server; NaN if unknown."),
+            restart_lsn: to
+                .float("slot_restart_lsn_bytes", "The slot's restart_lsn; NaN if unknown."),
+            undelivered_bytes: to.float(
+                "undelivered_bytes",
+                "Bytes of WAL that Kafka has not acknowledged; NaN if unknown.",
+            ),
+            unconfirmed_bytes: to.float(
+                "unconfirmed_bytes",
+                "Bytes of WAL that are not confirmed to the server; NaN if unknown.",
+            ),
             oldest_open: OldestOpen::default(),
-            lag_seconds: to
-                .float("lag_seconds", "Age of the oldest commit that Kafka has not acknowledged; NaN if unknown."),
+            lag_seconds: to.float(
+                "lag_seconds",
+                "Age of the oldest commit that Kafka has not acknowledged; NaN if unknown.",
+            ),
             commit_to_ack_seconds: to.histogram(
                 "commit_to_ack_seconds",
                 "Seconds from a commit in Postgres to its acknowledgement by Kafka.",
             ),
-            transactions: to
-                .counter("transactions_total", "Transactions with changes of captured tables that Kafka acknowledged."),
+            transactions: to.counter(
+                "transactions_total",
+                "Transactions with changes of captured tables that Kafka acknowledged.",
+            ),
             messages: to.counter("messages_total", "Logical messages published."),
-            records_produced: to.counter("records_produced_total", "Records that were handed to the producer."),
-            records_delivered: to.counter("records_delivered_total", "Records that Kafka acknowledged."),
+            records_produced: to
+                .counter("records_produced_total", "Records that were handed to the producer."),
+            records_delivered: to
+                .counter("records_delivered_total", "Records that Kafka acknowledged."),
             records_failed: to.counter(
                 "records_failed_total",
                 "Records whose delivery failed. The stream is read again from before them.",
             ),
-            in_flight_records: to
-                .gauge("in_flight_records", "Records that were produced and that Kafka has not answered yet."),
-            in_flight_bytes: to
-                .gauge("in_flight_bytes", "Bytes of the records in flight, with 1 KiB of overhead for each record."),
-            budget_limit_bytes: to.gauge("budget_limit_bytes", "The byte budget, which limits.memory sets."),
-            budget_used_bytes: to.gauge("budget_used_bytes", "Bytes of the byte budget that are in use."),
-            registry_requests: to.counter("registry_requests_total", "Requests to the schema registry."),
-            registry_failures: to.counter("registry_failures_total", "Registry requests without a usable answer."),
-            schema_ids_unproven: to
-                .gauge("schema_ids_unproven", "Recorded schema ids in use that the registry has not confirmed."),
-            received_bytes: to.counter("received_bytes_total", "Bytes read from the replication connection."),
+            in_flight_records: to.gauge(
+                "in_flight_records",
+                "Records that were produced and that Kafka has not answered yet.",
+            ),
+            in_flight_bytes: to.gauge(
+                "in_flight_bytes",
+                "Bytes of the records in flight, with 1 KiB of overhead for each record.",
+            ),
+            budget_limit_bytes: to
+                .gauge("budget_limit_bytes", "The byte budget, which limits.memory sets."),
+            budget_used_bytes: to
+                .gauge("budget_used_bytes", "Bytes of the byte budget that are in use."),
+            registry_requests: to
+                .counter("registry_requests_total", "Requests to the schema registry."),
+            registry_failures: to
+                .counter("registry_failures_total", "Registry requests without a usable answer."),
+            schema_ids_unproven: to.gauge(
+                "schema_ids_unproven",
+                "Recorded schema ids in use that the registry has not confirmed.",
+            ),
+            received_bytes: to
+                .counter("received_bytes_total", "Bytes read from the replication connection."),
             received_messages: to.counter(
                 "received_messages_total",
                 "Messages read from the replication connection, keepalives included.",
@@ -287,11 +285,16 @@ impl Metrics {
             stages: StageMetrics::declare(&to),
             kafka: KafkaMetrics::declare(&to),
             status_updates: to.counter("status_updates_total", "Status updates sent to Postgres."),
-            confirm_records: to.counter("confirm_records_total", "Checkpoints that the state topic acknowledged."),
-            quarantine_active: to.gauge("quarantine_active", "1 during a confirm hold (limits.quarantine)."),
-            tables_detached: to
-                .gauge("tables_detached", "Captured tables that are detached, including those under repair."),
-            quarantined: to.counter("quarantined_total", "Changes that were sent to the quarantine topic."),
+            confirm_records: to
+                .counter("confirm_records_total", "Checkpoints that the state topic acknowledged."),
+            quarantine_active: to
+                .gauge("quarantine_active", "1 during a confirm hold (limits.quarantine)."),
+            tables_detached: to.gauge(
+                "tables_detached",
+                "Captured tables that are detached, including those under repair.",
+            ),
+            quarantined: to
+                .counter("quarantined_total", "Changes that were sent to the quarantine topic."),
             truncates_not_sent: to.counter(
                 "truncates_not_sent_total",
                 "Truncates that were not published because the topic is compacted.",
@@ -301,9 +304,12 @@ impl Metrics {
                 "copy_rows_expected",
                 "Rows that the first copy is expected to send, by the statistics of the tables.",
             ),
-            copy_remaining_seconds: to
-                .float("copy_remaining_seconds", "Estimated seconds until the end of the first copy; -1 if unknown."),
-            copy_tables_open: to.gauge("copy_tables_open", "Tables of the first copy that are not copied yet."),
+            copy_remaining_seconds: to.float(
+                "copy_remaining_seconds",
+                "Estimated seconds until the end of the first copy; -1 if unknown.",
+            ),
+            copy_tables_open: to
+                .gauge("copy_tables_open", "Tables of the first copy that are not copied yet."),
             copy_tables_left: to.gauge("copy_tables_left", "Tables that the first copy left out."),
             windows: WindowMetrics::declare(&to),
             slot_retained_bytes: to.float(
@@ -314,15 +320,20 @@ impl Metrics {
                 "slot_safe_wal_bytes",
                 "Bytes of WAL until the slot may be lost; -1 without a limit, NaN if unknown.",
             ),
-            slot_limit_bytes: to
-                .float("slot_limit_bytes", "The most WAL kept for a slot; -1 without a limit, NaN if unknown."),
+            slot_limit_bytes: to.float(
+                "slot_limit_bytes",
+                "The most WAL kept for a slot; -1 without a limit, NaN if unknown.",
+            ),
             slot_limit_forecast_seconds: to.float(
                 "slot_limit_forecast_seconds",
                 "Seconds until the retained WAL is at its limit; +Inf if never, NaN if unknown.",
             ),
-            slot_standstill_seconds: to
-                .float("slot_standstill_seconds", "Seconds until the limit if the slot stood still; NaN if unknown."),
-            server_lsn: to.float("server_lsn_bytes", "The end of the server's WAL; NaN if unknown."),
+            slot_standstill_seconds: to.float(
+                "slot_standstill_seconds",
+                "Seconds until the limit if the slot stood still; NaN if unknown.",
+            ),
+            server_lsn: to
+                .float("server_lsn_bytes", "The end of the server's WAL; NaN if unknown."),
             process: ProcessMetrics::declare(&to),
             mode_info: to.add(IntGaugeVec::new(
                 Opts::new(
@@ -332,10 +343,18 @@ impl Metrics {
                 &["pipeline", "format", "sink", "snapshot"],
             )),
             heartbeat: Heartbeat::default(),
-            heartbeat_seconds: to
-                .float("loop_heartbeat_timestamp_seconds", "Time of the main loop's last turn, in seconds since 1970."),
-            needs_a_person: to.gauge("needs_a_person", "1 while the agent cannot go on until a person acts."),
-            phase: one_hot("phase", "1 for the current phase of the agent, 0 for the others.", "phase", &PHASES),
+            heartbeat_seconds: to.float(
+                "loop_heartbeat_timestamp_seconds",
+                "Time of the main loop's last turn, in seconds since 1970.",
+            ),
+            needs_a_person: to
+                .gauge("needs_a_person", "1 while the agent cannot go on until a person acts."),
+            phase: one_hot(
+                "phase",
+                "1 for the current phase of the agent, 0 for the others.",
+                "phase",
+                &PHASES,
+            ),
             slot_wal_status: one_hot(
                 "slot_wal_status",
                 "1 for the current wal_status of the slot, 0 for the others.",
@@ -346,10 +365,14 @@ impl Metrics {
             findings,
             failures,
             rows: by_table("rows_total", "Row changes and truncates published."),
-            row_bytes: by_table("row_bytes_total", "Bytes of the keys and values of published records."),
+            row_bytes: by_table(
+                "row_bytes_total",
+                "Bytes of the keys and values of published records.",
+            ),
             unrepresentable: to.labelled(
                 "unrepresentable_values_total",
-                "Values that a field cannot represent and that were published in their documented substitute form.",
+                "Values that a field cannot represent and that were published in their documented \
+                 substitute form.",
                 &["table"],
             ),
             foreign_writes: to.labelled(
@@ -444,54 +467,9 @@ impl Metrics {
     }
 }
 
-/// Declares metrics in a registry. Names and labels are constants of this file, so an invalid or
-/// repeated one is a fault of the program. The first test that builds a [`Metrics`] shows it.
-struct Declare(Registry);
-
-impl Declare {
-    fn add<C: Collector + Clone + 'static>(&self, made: prometheus::Result<C>) -> C {
-        let added = made
-            .and_then(|collector| self.0.register(Box::new(collector.clone())).map(|()| collector));
-        match added {
-            Ok(collector) => collector,
-            Err(error) => unreachable!("metric names are constants of this file: {error}"),
-        }
-    }
-
-    fn counter(&self, name: &str, help: &str) -> IntCounter {
-        self.add(IntCounter::new(full(name), help))
-    }
-
-    fn gauge(&self, name: &str, help: &str) -> IntGauge {
-        self.add(IntGauge::new(full(name), help))
-    }
-
-    fn float(&self, name: &str, help: &str) -> Gauge {
-        self.add(Gauge::new(full(name), help))
-    }
-
-    fn histogram(&self, name: &str, help: &str) -> Histogram {
-        self.add(Histogram::with_opts(
-            HistogramOpts::new(full(name), help).buckets(LATENCY_BUCKETS.to_vec()),
-        ))
-    }
-
-    fn labelled(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-        self.add(IntCounterVec::new(Opts::new(full(name), help), labels))
-    }
-
-    fn labelled_gauge(&self, name: &str, help: &str, label: &str) -> IntGaugeVec {
-        self.add(IntGaugeVec::new(Opts::new(full(name), help), &[label]))
-    }
-}
-
 /// The label of a reason: its code, or `other` if it is not a known code.
 fn known(reason: &str) -> &'static str {
     reason::known(reason).unwrap_or(OTHER)
-}
-
-fn full(name: &str) -> String {
-    format!("wellspring_{name}")
 }
 
 #[cfg(test)]

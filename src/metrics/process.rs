@@ -3,7 +3,7 @@
 //!
 //! They are read from `/proc` at each scrape. Where `/proc` is missing they stay at 0.
 
-use super::Declare;
+use super::declare::Declare;
 use prometheus::{Counter, Gauge, IntGauge};
 use std::fs;
 

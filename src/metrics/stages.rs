@@ -4,7 +4,8 @@
 //! which the stage delayed the others. The counter's rate is the utilisation of the stage, between
 //! 0 and 1. The stage with the highest rate is the bottleneck. The rest up to 1 is idle time.
 
-use super::{Declare, labels::LATENCY_BUCKETS};
+use super::declare::{Declare, full};
+use super::labels::LATENCY_BUCKETS;
 use prometheus::{Counter, CounterVec, Histogram, HistogramOpts, HistogramVec, Opts};
 
 /// A stage on the way of a change.
@@ -55,13 +56,12 @@ impl StageMetrics {
     pub(super) fn declare(to: &Declare) -> Self {
         let help =
             "Seconds that one message takes in a stage, measured for one message of each burst.";
-        let options = HistogramOpts::new(super::full("stage_seconds"), help).buckets(buckets());
+        let options = HistogramOpts::new(full("stage_seconds"), help).buckets(buckets());
         let seconds = to.add(HistogramVec::new(options, &["stage"]));
-        let help = "Seconds in which a stage held up the others; the stage with the highest rate is the bottleneck.";
-        let busy = to.add(CounterVec::new(
-            Opts::new(super::full("stage_busy_seconds_total"), help),
-            &["stage"],
-        ));
+        let help = "Seconds in which a stage held up the others; the stage with the highest rate \
+            is the bottleneck.";
+        let busy =
+            to.add(CounterVec::new(Opts::new(full("stage_busy_seconds_total"), help), &["stage"]));
         StageMetrics {
             seconds: Stage::ALL.map(|stage| seconds.with_label_values(&[stage.name()])),
             busy: Stage::ALL.map(|stage| busy.with_label_values(&[stage.name()])),

@@ -4,7 +4,7 @@
 //! They are set from totals that the loop keeps. Labels are the two kinds of copies and the states
 //! of a copy.
 
-use super::Declare;
+use super::declare::{Declare, full};
 use prometheus::{Counter, CounterVec, Gauge, IntCounter, IntGauge, Opts};
 
 /// The values of the label `kind`: a table is copied in chunks of its key (backfill), or whole
@@ -61,12 +61,12 @@ impl WindowMetrics {
             &["kind"],
         );
         let held = Opts::new(
-            super::full("window_hold_seconds_total"),
+            full("window_hold_seconds_total"),
             "Seconds in which the stream was held for a copy.",
         );
         let held: CounterVec = to.add(CounterVec::new(held, &["kind"]));
         let unseen = Opts::new(
-            super::full("window_visibility_wait_seconds_total"),
+            full("window_visibility_wait_seconds_total"),
             "Seconds in which a copy waited for transactions to become visible.",
         );
         let tables = to.labelled_gauge(

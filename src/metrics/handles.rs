@@ -1,0 +1,35 @@
+//! Handles of metrics that are more than one value of the Prometheus client.
+
+use prometheus::IntGauge;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+/// Time of the main loop's last turn, in Unix milliseconds. 0 before its first turn.
+#[derive(Clone, Debug, Default)]
+pub struct Heartbeat(Arc<AtomicI64>);
+
+impl Heartbeat {
+    /// Notes that the loop has turned at this time.
+    pub fn beat(&self, now_unix_ms: i64) {
+        self.0.store(now_unix_ms, Ordering::Relaxed);
+    }
+
+    /// Time of the loop's last turn, in Unix milliseconds; 0 before its first turn.
+    #[must_use]
+    pub fn last_unix_ms(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A gauge for each state of a fixed set: 1 for the current one, 0 for the others.
+#[derive(Clone, Debug)]
+pub struct OneHot(pub(super) Vec<(&'static str, IntGauge)>);
+
+impl OneHot {
+    /// Makes `name` the current state. A name outside the set leaves every gauge at 0.
+    pub fn set(&self, name: &str) {
+        for (state, gauge) in &self.0 {
+            gauge.set(i64::from(*state == name));
+        }
+    }
+}
