@@ -8,11 +8,12 @@ mod ended;
 mod positions;
 mod rates;
 mod schemas;
+mod troubles;
 mod watched;
 
 use super::Config;
 use super::pace::Pace;
-use super::supervise::{Disposition, LOGIN_NEXT};
+use super::supervise::LOGIN_NEXT;
 use crate::continuity::{Trouble, TroubleReason};
 use crate::core::{Core, Opened};
 use crate::kafka::{Delivery, State, Statistics, classify};
@@ -24,12 +25,12 @@ use crate::status::lag::Lag;
 use crate::status::outlook::Outlook;
 use crate::status::phase::{Facts, PhaseReport};
 use crate::status::progress::{Progress, Wal};
-use crate::status::{ChangeStatus, LastError, Phase, STATUS_FORMAT, Status, TableStatus};
+use crate::status::{ChangeStatus, Phase, STATUS_FORMAT, Status, TableStatus};
 use crate::table::TableName;
 use std::collections::BTreeMap;
 use std::time::Instant;
 use tokio::sync::watch;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 /// The most errors that `/status` keeps. They are enough to follow what happened.
 const ERRORS_MAX: usize = 20;
@@ -238,66 +239,6 @@ impl Reporter {
         self.updated_ms = 0;
     }
 
-    /// Reports that trouble began or changed. `None` means that it ended.
-    pub fn trouble(&mut self, trouble: Option<Trouble>) {
-        let is_standby = |trouble: &&Trouble| trouble.reason == TroubleReason::Standby;
-        if let Some(trouble) = trouble.as_ref().filter(is_standby) {
-            // To wait as a replica is no failure.
-            if self.trouble.as_ref() != Some(trouble) {
-                info!(next = trouble.next, "standing by: {}", trouble.detail);
-            }
-        } else if let Some(trouble) = &trouble {
-            self.metrics.failed(trouble.reason.code());
-            if self
-                .trouble
-                .as_ref()
-                .is_none_or(|was| was.reason != trouble.reason || was.detail != trouble.detail)
-            {
-                warn!(reason = trouble.reason.code(), next = trouble.next, "{}", trouble.detail);
-                self.remember(trouble.reason.code(), &trouble.detail, &trouble.next);
-            }
-        } else if let Some(was) = &self.trouble {
-            info!(reason = was.reason.code(), "recovered");
-        }
-        match &trouble {
-            Some(trouble) if is_standby(&trouble) => self.lag.stand_by(),
-            Some(_) => self.lag.lost(), // Until the server answers again.
-            None => {}
-        }
-        self.trouble = trouble;
-        self.updated_ms = 0;
-    }
-
-    /// Reports a failure by its meaning.
-    pub fn failed(&mut self, disposition: &Disposition) {
-        match disposition {
-            Disposition::Retry(trouble) | Disposition::Refused(trouble, _) => {
-                self.trouble(Some(trouble.clone()))
-            }
-            Disposition::Halt(halt) => {
-                let (code, next) = (halt.reason.code(), halt.next());
-                let range = halt
-                    .range
-                    .map_or_else(String::new, |range| format!("{} to {}", range.from, range.to));
-                error!(reason = code, range, next, "halted: {}", halt.told());
-                self.metrics.failed(code);
-                self.remember(code, &halt.told(), &next);
-                self.updated_ms = 0;
-            }
-        }
-    }
-
-    fn remember(&mut self, reason: &str, message: &str, next: &str) {
-        let excess = (self.status.errors.len() + 1).saturating_sub(ERRORS_MAX);
-        self.status.errors.drain(..excess);
-        self.status.errors.push(LastError {
-            at_ms: super::runner::unix_nanos() / 1_000_000,
-            reason: reason.to_owned(),
-            message: message.to_owned(),
-            next: next.to_owned(),
-        });
-    }
-
     /// Counts delivery reports, and logs those that failed.
     pub fn delivered(&mut self, deliveries: &[Delivery]) {
         let landed = deliveries.iter().filter(|delivery| delivery.outcome.is_ok()).count() as u64;
@@ -315,46 +256,12 @@ impl Reporter {
         for failed in deliveries.iter().filter_map(|delivery| delivery.outcome.err()) {
             self.metrics.records_failed.inc();
             if !failed.purged {
-                warn!(code = ?failed.code, class = ?classify(failed.code), "a delivery failed; the producer is rebuilt and the stream read again");
+                warn!(
+                    code = ?failed.code, class = ?classify(failed.code),
+                    "a delivery failed; the producer is rebuilt and the stream read again"
+                );
                 self.metrics.reconnected(Peer::Sink, TroubleReason::KafkaUnavailable.code());
             }
-        }
-    }
-
-    /// Reports that brokers refused our login, and that there is no other password.
-    pub fn login_refused(&mut self) {
-        let now_ms = super::runner::unix_nanos() / 1_000_000;
-        if self.login_refused_ms.replace(now_ms).is_none() {
-            let code = TroubleReason::KafkaRefuses.code();
-            warn!(reason = code, next = LOGIN_NEXT, "{LOGIN_REFUSED}");
-            self.metrics.failed(code);
-            self.remember(code, LOGIN_REFUSED, LOGIN_NEXT);
-        }
-        self.updated_ms = 0;
-    }
-
-    /// Whether this agent waits as a standby for the slot.
-    pub fn stands_by(&self) -> bool {
-        self.trouble.as_ref().is_some_and(|trouble| trouble.reason == TroubleReason::Standby)
-    }
-
-    /// Ends the trouble, if there is any.
-    pub fn trouble_over(&mut self) {
-        if self.trouble.is_some() {
-            self.trouble(None);
-        }
-    }
-
-    /// True while a trouble is told.
-    #[must_use]
-    pub fn is_troubled(&self) -> bool {
-        self.trouble.is_some()
-    }
-
-    /// Ends the trouble if it has this reason.
-    pub fn trouble_over_if(&mut self, reason: TroubleReason) {
-        if self.trouble.as_ref().is_some_and(|trouble| trouble.reason == reason) {
-            self.trouble(None);
         }
     }
 
@@ -391,7 +298,8 @@ impl Reporter {
     /// Logs that the stream is read again, because late records were found.
     pub fn replay(&mut self) {
         warn!(
-            "records of an earlier producer landed late: the stream is read again from the confirmed position"
+            "records of an earlier producer landed late: the stream is read again from the \
+             confirmed position"
         );
     }
 
