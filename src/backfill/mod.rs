@@ -8,6 +8,7 @@
 //! One chunk is read at a time, of the first table that can continue. Changes are watched for every
 //! table whose copy has begun. If no copy runs, the row path pays for a search in an empty list.
 
+mod copy;
 pub mod notices;
 mod results;
 mod left;
@@ -21,9 +22,11 @@ mod keys;
 mod waits;
 mod standstill;
 
+pub use copy::{Held, Shape};
 pub use left::{events_only, not_captured, queried};
 pub use signals::{Origin, Wanted};
 
+use copy::{Copy, Known, Stage, requested};
 use shape::key_names;
 
 use crate::change::RelationSlot;
@@ -34,15 +37,13 @@ use crate::lsn::{Lsn, Oid};
 use crate::metrics::WindowTotals;
 use crate::plans::Active;
 use crate::postgres::holder::CopyTable;
-use crate::snapshot::journal::Left;
-use crate::snapshot::keyset::{Keyset, RowKey};
+use crate::snapshot::keyset::RowKey;
 use crate::snapshot::throttle::Share;
 use crate::snapshot::visibility::{FullXid, PgSnapshot, Unseen};
 use crate::snapshot::window::{Journal, Windows};
 use crate::table::TableName;
 use notices::{About, Data, News, NewsBuffer};
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
 
 /// The longest time that the stream may be held for a chunk (`docs/internals/copies.md`).
 const HOLD: u64 = SECOND / 5;
@@ -61,99 +62,6 @@ const ROWS_MAX: u64 = 50_000;
 /// halves it. The stream is then rarely held for as long as [`HOLD`].
 const QUICK: u64 = SECOND / 20;
 const SLOW: u64 = SECOND / 8;
-
-/// A copied row that waits to be sent: its line of COPY text, and the shape that it is encoded by.
-#[derive(Clone)]
-pub struct Held {
-    line: Box<[u8]>,
-    pub shape: Rc<Shape>,
-}
-
-impl std::fmt::Debug for Held {
-    /// Row values stay out of logs and panics.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Held({} bytes)", self.line.len())
-    }
-}
-
-impl Held {
-    /// The row as one line of COPY text.
-    pub fn line(&self) -> &[u8] {
-        &self.line
-    }
-}
-
-/// What the rows of one chunk have in common.
-pub struct Shape {
-    /// Plan and topic that the rows are encoded for.
-    pub active: Active,
-    /// Number of columns in each row.
-    pub columns: usize,
-    /// Insert position of the server, read after the rows. The stream has to pass it.
-    pub upto: Lsn,
-}
-
-/// What a copy needs next.
-#[derive(Clone, Debug, PartialEq)]
-enum Stage {
-    /// The server and the table have to be surveyed.
-    Unsurveyed,
-    /// The table's shape has to be planned.
-    Unplanned,
-    /// A chunk, or the standstill, can be read.
-    Ready,
-    /// The copy has failed.
-    Failed(Left),
-}
-
-/// What the last survey and the planning after it found out about the table.
-struct Known {
-    table: CopyTable,
-    active: Option<Active>,
-    keyset: Option<Keyset>,
-    places: Vec<usize>,
-}
-
-struct Copy {
-    id: u64,
-    name: String,
-    window: Window,
-    stage: Stage,
-    known: Option<Known>,
-    windows: Option<Windows<Held>>,
-    /// The table's relation. `None` until this connection has sent a Relation message for it.
-    slot: Option<RelationSlot>,
-    rows_asked: u64,
-    /// True if the chunk under way is a new range of keys, false if it reads moved rows again.
-    goes_forward: bool,
-    /// When a snapshot of this copy first missed a transaction that it has to see. While this is
-    /// set, the stream is held before changes of the table, so that the next snapshot can succeed.
-    hold_since: Option<Moment>,
-    not_before: Moment,
-    backoff: u64,
-    /// The transactions or the cause that the copy waits for, in words for the status.
-    waits: String,
-    /// True if the last snapshot did not see a transaction that it has to see.
-    unseen: bool,
-    began: Moment,
-    reply: Option<Reply>,
-    bytes: u64,
-    /// Number of delivered chunks in the newest record of this copy that is acknowledged.
-    recorded_chunks: u64,
-    /// Number of chunks that were begun and dropped, and the reason of the last drop.
-    dropped: u64,
-    dropped_why: String,
-    /// Epoch of the first copy that left this table out, and that records this copy's end.
-    owed: Option<u64>,
-    /// Set if the table is copied by a standstill instead of in chunks.
-    standstill: Option<standstill::Round>,
-    /// What the server lacks for this copy, such as a free slot: code, detail and next step.
-    stuck: Option<Left>,
-    /// True if the server was a standby at the last survey.
-    standby: bool,
-    /// True if this copy repairs a detached table, whose `Detached` record it removes at its end.
-    repairs: bool,
-}
 
 /// A task that the runner performs for a copy.
 #[derive(Debug)]
@@ -429,90 +337,5 @@ impl Copies {
             }
         }
         self.watch();
-    }
-}
-
-impl Copy {
-    fn new(id: u64, name: &str, window: Window, now: Moment, reply: Option<Reply>) -> Self {
-        Copy {
-            id,
-            name: name.to_owned(),
-            recorded_chunks: window.journal.chunks,
-            window,
-            stage: Stage::Unsurveyed,
-            known: None,
-            windows: None,
-            slot: None,
-            rows_asked: ROWS_FIRST,
-            goes_forward: false,
-            hold_since: None,
-            not_before: now,
-            backoff: BACKOFF_MIN,
-            waits: String::new(),
-            unseen: false,
-            began: now,
-            reply,
-            bytes: 0,
-            dropped: 0,
-            dropped_why: String::new(),
-            owed: None,
-            standstill: None,
-            stuck: None,
-            standby: false,
-            repairs: false,
-        }
-    }
-
-    fn can_go_on(&self) -> bool {
-        !self.window.paused && !matches!(self.stage, Stage::Failed(..))
-    }
-
-    fn is_reading(&self) -> bool {
-        self.windows.as_ref().is_some_and(Windows::is_reading)
-    }
-
-    fn postpone(&mut self, why: String, now: Moment) {
-        self.waits = why;
-        self.hold_since = None;
-        self.not_before = now.plus(self.backoff);
-        self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
-    }
-
-    /// Counts a chunk that was dropped, and keeps the reason.
-    fn dropped(&mut self, why: String) {
-        tracing::debug!(
-            table = self.name,
-            rows = self.rows_asked,
-            "a chunk of a backfill is dropped: {why}"
-        );
-        self.dropped += 1;
-        self.dropped_why = why;
-    }
-
-    /// A statement that is valid SQL if the operator's condition is. `None` without a condition.
-    fn statement(&self) -> Option<String> {
-        let filter = self.window.filter.as_deref()?;
-        let (namespace, name) = self.name.split_once('.')?;
-        let table = crate::postgres::publication::quoted(&TableName::new(namespace, name));
-        Some(format!("SELECT FROM {table} WHERE ({filter}\n)"))
-    }
-}
-
-/// The record of a copy that was just requested: no survey yet, nothing delivered.
-fn requested(filter: Option<String>, asked_ms: i64) -> Window {
-    Window {
-        format: FORMAT,
-        relation: Oid(0),
-        key: Vec::new(),
-        filter,
-        asked_ms,
-        paused: false,
-        signal: None,
-        signal_offset: None,
-        surrogate: None,
-        correlation: None,
-        epoch: 0,
-        published: None,
-        journal: Journal::default(),
     }
 }

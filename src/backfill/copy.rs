@@ -1,0 +1,199 @@
+//! One copy of a table while the stream runs: what is known of it, and how far it is.
+
+use super::{BACKOFF_MAX, BACKOFF_MIN, ROWS_FIRST, standstill};
+use crate::change::RelationSlot;
+use crate::continuity::Reply;
+use crate::continuity::checkpoint::{FORMAT, Window};
+use crate::core::Moment;
+use crate::lsn::{Lsn, Oid};
+use crate::plans::Active;
+use crate::postgres::holder::CopyTable;
+use crate::snapshot::journal::Left;
+use crate::snapshot::keyset::Keyset;
+use crate::snapshot::window::{Journal, Windows};
+use crate::table::TableName;
+use std::rc::Rc;
+
+/// A copied row that waits to be sent: its line of COPY text, and the shape that it is encoded by.
+#[derive(Clone)]
+pub struct Held {
+    pub(super) line: Box<[u8]>,
+    pub shape: Rc<Shape>,
+}
+
+impl std::fmt::Debug for Held {
+    /// Row values stay out of logs and panics.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Held({} bytes)", self.line.len())
+    }
+}
+
+impl Held {
+    /// The row as one line of COPY text.
+    pub fn line(&self) -> &[u8] {
+        &self.line
+    }
+}
+
+/// What the rows of one chunk have in common.
+pub struct Shape {
+    /// Plan and topic that the rows are encoded for.
+    pub active: Active,
+    /// Number of columns in each row.
+    pub columns: usize,
+    /// Insert position of the server, read after the rows. The stream has to pass it.
+    pub upto: Lsn,
+}
+
+/// What a copy needs next.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Stage {
+    /// The server and the table have to be surveyed.
+    Unsurveyed,
+    /// The table's shape has to be planned.
+    Unplanned,
+    /// A chunk, or the standstill, can be read.
+    Ready,
+    /// The copy has failed.
+    Failed(Left),
+}
+
+/// What the last survey and the planning after it found out about the table.
+pub(super) struct Known {
+    pub(super) table: CopyTable,
+    pub(super) active: Option<Active>,
+    pub(super) keyset: Option<Keyset>,
+    pub(super) places: Vec<usize>,
+}
+
+pub(super) struct Copy {
+    pub(super) id: u64,
+    pub(super) name: String,
+    pub(super) window: Window,
+    pub(super) stage: Stage,
+    pub(super) known: Option<Known>,
+    pub(super) windows: Option<Windows<Held>>,
+    /// The table's relation. `None` until this connection has sent a Relation message for it.
+    pub(super) slot: Option<RelationSlot>,
+    pub(super) rows_asked: u64,
+    /// True if the chunk under way is a new range of keys, false if it reads moved rows again.
+    pub(super) goes_forward: bool,
+    /// When a snapshot of this copy first missed a transaction that it has to see. While this is
+    /// set, the stream is held before changes of the table, so that the next snapshot can succeed.
+    pub(super) hold_since: Option<Moment>,
+    pub(super) not_before: Moment,
+    pub(super) backoff: u64,
+    /// The transactions or the cause that the copy waits for, in words for the status.
+    pub(super) waits: String,
+    /// True if the last snapshot did not see a transaction that it has to see.
+    pub(super) unseen: bool,
+    pub(super) began: Moment,
+    pub(super) reply: Option<Reply>,
+    pub(super) bytes: u64,
+    /// Number of delivered chunks in the newest record of this copy that is acknowledged.
+    pub(super) recorded_chunks: u64,
+    /// Number of chunks that were begun and dropped, and the reason of the last drop.
+    pub(super) dropped: u64,
+    pub(super) dropped_why: String,
+    /// Epoch of the first copy that left this table out, and that records this copy's end.
+    pub(super) owed: Option<u64>,
+    /// Set if the table is copied by a standstill instead of in chunks.
+    pub(super) standstill: Option<standstill::Round>,
+    /// What the server lacks for this copy, such as a free slot: code, detail and next step.
+    pub(super) stuck: Option<Left>,
+    /// True if the server was a standby at the last survey.
+    pub(super) standby: bool,
+    /// True if this copy repairs a detached table, whose `Detached` record it removes at its end.
+    pub(super) repairs: bool,
+}
+
+impl Copy {
+    pub(super) fn new(
+        id: u64,
+        name: &str,
+        window: Window,
+        now: Moment,
+        reply: Option<Reply>,
+    ) -> Self {
+        Copy {
+            id,
+            name: name.to_owned(),
+            recorded_chunks: window.journal.chunks,
+            window,
+            stage: Stage::Unsurveyed,
+            known: None,
+            windows: None,
+            slot: None,
+            rows_asked: ROWS_FIRST,
+            goes_forward: false,
+            hold_since: None,
+            not_before: now,
+            backoff: BACKOFF_MIN,
+            waits: String::new(),
+            unseen: false,
+            began: now,
+            reply,
+            bytes: 0,
+            dropped: 0,
+            dropped_why: String::new(),
+            owed: None,
+            standstill: None,
+            stuck: None,
+            standby: false,
+            repairs: false,
+        }
+    }
+
+    pub(super) fn can_go_on(&self) -> bool {
+        !self.window.paused && !matches!(self.stage, Stage::Failed(..))
+    }
+
+    pub(super) fn is_reading(&self) -> bool {
+        self.windows.as_ref().is_some_and(Windows::is_reading)
+    }
+
+    pub(super) fn postpone(&mut self, why: String, now: Moment) {
+        self.waits = why;
+        self.hold_since = None;
+        self.not_before = now.plus(self.backoff);
+        self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
+    }
+
+    /// Counts a chunk that was dropped, and keeps the reason.
+    pub(super) fn dropped(&mut self, why: String) {
+        tracing::debug!(
+            table = self.name,
+            rows = self.rows_asked,
+            "a chunk of a backfill is dropped: {why}"
+        );
+        self.dropped += 1;
+        self.dropped_why = why;
+    }
+
+    /// A statement that is valid SQL if the operator's condition is. `None` without a condition.
+    pub(super) fn statement(&self) -> Option<String> {
+        let filter = self.window.filter.as_deref()?;
+        let (namespace, name) = self.name.split_once('.')?;
+        let table = crate::postgres::publication::quoted(&TableName::new(namespace, name));
+        Some(format!("SELECT FROM {table} WHERE ({filter}\n)"))
+    }
+}
+
+/// The record of a copy that was just requested: no survey yet, nothing delivered.
+pub(super) fn requested(filter: Option<String>, asked_ms: i64) -> Window {
+    Window {
+        format: FORMAT,
+        relation: Oid(0),
+        key: Vec::new(),
+        filter,
+        asked_ms,
+        paused: false,
+        signal: None,
+        signal_offset: None,
+        surrogate: None,
+        correlation: None,
+        epoch: 0,
+        published: None,
+        journal: Journal::default(),
+    }
+}
