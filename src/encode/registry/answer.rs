@@ -22,7 +22,8 @@ const MESSAGE_CHARS_MAX: usize = 2_000;
 pub enum RegistryError {
     /// The registry does not take this schema: incompatible, invalid, or the subject is read-only. A person's turn.
     #[error(
-        "register schema under subject `{subject}`: the registry refuses ({status}, code {error_code}): {message}"
+        "register schema under subject `{subject}`: the registry refuses ({status}, code \
+         {error_code}): {message}"
     )]
     Refused {
         subject: String,
@@ -36,7 +37,10 @@ pub enum RegistryError {
         field: Option<String>,
     },
     /// The registry is away, busy or failing: ask again, for ever.
-    #[error("reach the schema registry at {url}{}: {detail}", status.map(|s| format!(" ({s})")).unwrap_or_default())]
+    #[error(
+        "reach the schema registry at {url}{}: {detail}", status.map(|s| format!(" \
+            ({s})")).unwrap_or_default()
+    )]
     Unavailable {
         /// Which URL, without credentials.
         url: String,

@@ -14,19 +14,21 @@
 //! passwords are cut out of URLs at the start.
 
 mod answer;
+mod credentials;
 mod identity;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::{Client, Method, RequestBuilder, Url};
+use reqwest::{Client, Method, Url};
 use serde::Deserialize;
 
-use crate::secret::{self, Kept, Secret, Source};
+use crate::secret::Source;
 pub use answer::RegistryError;
 use answer::{Answer, read_answer};
+use credentials::{Credentials, Login, identity, parse_url};
 pub use identity::SchemaDigest;
 
 /// The media type every registry speaks.
@@ -386,111 +388,6 @@ impl Registry {
             })?;
         read_answer(url, call.subject, response).await
     }
-}
-
-/// Who we are, with what a command printed kept between calls.
-#[derive(Debug)]
-enum Credentials {
-    None,
-    Basic(String, Kept),
-    Bearer(Kept),
-}
-
-impl Credentials {
-    fn of(auth: &Auth) -> Self {
-        let kept = |source: &Source| Kept::new(source.clone(), PRINTED_TIME_MAX);
-        match auth {
-            Auth::None => Credentials::None,
-            Auth::Basic { user, password } => Credentials::Basic(user.clone(), kept(password)),
-            Auth::Bearer { token } => Credentials::Bearer(kept(token)),
-        }
-    }
-
-    async fn read(&self) -> Result<Login, RegistryError> {
-        let failed = |source| RegistryError::Secret { source };
-        Ok(match self {
-            Credentials::None => Login::None,
-            Credentials::Basic(user, password) => {
-                Login::Basic(user.clone(), password.get().await.map_err(failed)?)
-            }
-            Credentials::Bearer(token) => Login::Bearer(token.get().await.map_err(failed)?),
-        })
-    }
-
-    /// Whether there is something that the next reading has anew.
-    async fn forget(&self) -> bool {
-        match self {
-            Credentials::Basic(_, kept) | Credentials::Bearer(kept) if kept.is_kept() => {
-                kept.forget().await;
-                true
-            }
-            Credentials::None | Credentials::Basic(..) | Credentials::Bearer(_) => false,
-        }
-    }
-}
-
-/// Credentials as read for one call.
-enum Login {
-    None,
-    Basic(String, Secret),
-    Bearer(Secret),
-}
-
-impl Login {
-    fn put_on(&self, request: RequestBuilder) -> RequestBuilder {
-        match self {
-            Login::None => request,
-            Login::Basic(user, password) => request.basic_auth(user, Some(password.reveal())),
-            Login::Bearer(token) => request.bearer_auth(token.reveal()),
-        }
-    }
-}
-
-/// Our certificate and its key, in the form that `reqwest` takes.
-fn identity(
-    certificate: &Path,
-    key: &Path,
-    passphrase: Option<&Source>,
-) -> Result<reqwest::Identity, RegistryError> {
-    let setup = |detail: String| RegistryError::Setup { detail };
-    let chain = std::fs::read(certificate);
-    let chain = chain
-        .map_err(|error| setup(format!("certificate `{}`: {error}", certificate.display())))?;
-    let key = secret::read_key(key, passphrase).map_err(|error| {
-        let cause =
-            std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-        setup(format!("{error}{cause}"))
-    })?;
-    let pem = key
-        .private_key_to_pem_pkcs8()
-        .map_err(|_| setup("the key cannot be written as PKCS#8".to_owned()))?;
-    reqwest::Identity::from_pkcs8_pem(&chain, &pem).map_err(|_| {
-        setup(format!(
-            "certificate `{}` is not PEM, or its key is another's",
-            certificate.display()
-        ))
-    })
-}
-
-/// A URL without its user and password, and those as credentials. The text itself is in no error: it may hold them.
-fn parse_url(text: &str) -> Result<(Url, Option<Auth>), RegistryError> {
-    let fault = |detail: &str| RegistryError::Setup { detail: format!("a registry URL {detail}") };
-    let mut url = Url::parse(text).map_err(|error| fault(&format!("cannot be read: {error}")))?;
-    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
-        return Err(fault("must begin with http:// or https:// and a host"));
-    }
-    let decode =
-        |part: &str| percent_encoding::percent_decode_str(part).decode_utf8_lossy().into_owned();
-    let auth = (!url.username().is_empty()).then(|| Auth::Basic {
-        user: decode(url.username()),
-        password: Source::Inline(Secret::new(decode(url.password().unwrap_or_default()))),
-    });
-    // Neither fails on a URL that has a host.
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
-    url.set_query(None);
-    url.set_fragment(None);
-    Ok((url, auth))
 }
 
 fn segment(text: &str) -> String {
