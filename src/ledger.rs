@@ -169,6 +169,12 @@ impl Ledger {
                 self.in_flight.pop_front();
                 self.oldest.0 += 1;
             }
+            assert!(
+                self.undelivered <= self.in_flight.len(),
+                "{} of {} records in flight are not delivered",
+                self.undelivered,
+                self.in_flight.len()
+            );
             self.settle();
         }
         Some(route)
@@ -201,6 +207,11 @@ impl Ledger {
             }
             self.entries.pop_front();
         }
+        assert!(
+            self.undelivered > 0 || self.entries.is_empty(),
+            "{} entries wait although every record is delivered",
+            self.entries.len()
+        );
     }
 
     /// End of the newest entry that, with everything before it, is delivered: Postgres may forget

@@ -27,7 +27,8 @@ impl Copies {
         let Some(windows) = self.list.get_mut(copy).and_then(|copy| copy.windows.as_mut()) else {
             return Before::Nothing;
         };
-        let xid = self.unseen.widen(context.xid.unwrap_or_default());
+        let Some(xid) = context.xid else { unreachable!("a row belongs to a transaction") };
+        let xid = self.unseen.widen(xid);
         let answer = keys::ask(windows, xid, context.position.commit, &active.plan, row);
         if matches!(answer, Before::Hold) {
             self.held.get_or_insert(self.now);

@@ -98,7 +98,7 @@ impl Window {
     /// Value of this record in the state topic, as JSON.
     #[must_use]
     pub fn to_json(&self) -> String {
-        serde_json::to_string(self).unwrap_or_default() // texts and numbers: nothing that JSON cannot hold
+        super::text_of(self)
     }
 }
 
@@ -125,7 +125,7 @@ impl Obeyed {
     /// Value of this record in the state topic, as JSON.
     #[must_use]
     pub fn to_json(&self) -> String {
-        serde_json::to_string(self).unwrap_or_default()
+        super::text_of(self)
     }
 }
 
@@ -255,9 +255,7 @@ impl Checkpoint {
     /// Value of this record in the state topic, as JSON.
     #[must_use]
     pub fn to_json(&self) -> String {
-        // The types above hold only texts, numbers and maps with text keys, which always have a
-        // JSON form.
-        serde_json::to_string(self).unwrap_or_default()
+        super::text_of(self)
     }
 }
 
@@ -285,7 +283,7 @@ impl Watched {
     /// Value of this record in the state topic, as JSON.
     #[must_use]
     pub fn to_json(&self) -> String {
-        serde_json::to_string(self).unwrap_or_default() // texts and numbers: nothing that JSON cannot hold
+        super::text_of(self)
     }
 }
 
@@ -304,7 +302,7 @@ impl Intent {
     /// Value of this record in the state topic, as JSON.
     #[must_use]
     pub fn to_json(&self) -> String {
-        serde_json::to_string(self).unwrap_or_default()
+        super::text_of(self)
     }
 }
 

@@ -103,7 +103,7 @@ impl Detached {
     /// Value of this record in the state topic, as JSON.
     #[must_use]
     pub fn to_json(&self) -> String {
-        serde_json::to_string(self).unwrap_or_default() // texts and numbers: nothing that JSON cannot hold
+        super::text_of(self)
     }
 
     /// Position of the first change that the table's topic lacks.

@@ -32,6 +32,15 @@ use serde::{Deserialize, Serialize};
 use skipped::Place;
 use std::collections::BTreeMap;
 
+/// The value of a state record. A record that was written empty would be read as a fresh start, so
+/// that a fault here stops the agent.
+fn text_of(record: &impl Serialize) -> String {
+    match serde_json::to_string(record) {
+        Ok(text) => text,
+        Err(error) => unreachable!("records have texts, numbers and maps by texts: {error}"),
+    }
+}
+
 /// A range of WAL that is missing or in doubt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LsnRange {

@@ -40,7 +40,7 @@ impl Short {
         self.bytes
             .get(..self.length)
             .and_then(|text| std::str::from_utf8(text).ok())
-            .unwrap_or_default()
+            .unwrap_or_else(|| unreachable!("texts are pushed whole"))
     }
 }
 

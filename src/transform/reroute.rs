@@ -99,7 +99,10 @@ impl Replace {
         }
         let found = self.first.captures(name).ok()??;
         let all = found.get(0)?;
-        let mut out = name.get(..all.start()).unwrap_or_default().to_owned();
+        let (Some(before), Some(behind)) = (name.get(..all.start()), name.get(all.end()..)) else {
+            unreachable!("a match begins and ends between characters")
+        };
+        let mut out = before.to_owned();
         for piece in &self.pieces {
             match piece {
                 Piece::Text(text) => out.push_str(text),
@@ -108,7 +111,7 @@ impl Replace {
                 }
             }
         }
-        out.push_str(name.get(all.end()..).unwrap_or_default());
+        out.push_str(behind);
         (!out.is_empty()).then_some(out)
     }
 }

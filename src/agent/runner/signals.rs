@@ -62,7 +62,9 @@ impl Runner {
     /// during the first copy. So every later signal is obeyed, also by the next process.
     pub(super) fn on_signals(&mut self, followed: Followed) {
         if let Followed::From(offset) = followed {
-            let topic = self.config.snapshot.signal_topic.clone().unwrap_or_default();
+            let Some(topic) = self.config.snapshot.signal_topic.clone() else {
+                unreachable!("signals are followed only where a topic is configured")
+            };
             tracing::info!(topic, offset, "signals are read from the end of the topic on");
             self.backfills.copies.obeyed(&topic, offset);
         } else if let Some(signal_follower) = &mut self.backfills.signal_follower {
@@ -116,7 +118,10 @@ impl Runner {
         }
         let places = signal_places(&ready.plan);
         if places.is_none() {
-            tracing::warn!(table = %ready.name, "signals are not read: the table has no columns id, type and data");
+            tracing::warn!(
+                table = %ready.name,
+                "signals are not read: the table has no columns id, type and data"
+            );
         }
         places
     }
@@ -181,7 +186,10 @@ impl Runner {
         let (aside, meant): (Vec<TableName>, Vec<TableName>) =
             named.into_iter().partition(|table| self.is_detached(&table.to_string()));
         for table in aside {
-            tracing::warn!(id, %table, "a signal asks for the copy of a detached table: `wellspring snapshot` repairs it");
+            tracing::warn!(
+                id, %table,
+                "a signal asks for the copy of a detached table: `wellspring snapshot` repairs it"
+            );
         }
         let now_ms = unix_nanos() / 1_000_000;
         let mut begun = 0;
@@ -196,7 +204,10 @@ impl Runner {
             if self.backfills.copies.begin_wanted(table, wanted, now_ms) {
                 begun += 1;
             } else {
-                tracing::warn!(id, %table, "a signal's table is being copied already: it is not begun anew");
+                tracing::warn!(
+                    id, %table,
+                    "a signal's table is being copied already: it is not begun anew"
+                );
             }
         }
         tracing::info!(id, begun, blocking = asked.blocking, "a signal asks for backfills");

@@ -1,6 +1,6 @@
 //! Array literals, element by element.
 
-use super::ValueError;
+use super::{ValueError, around};
 
 /// Nesting, at most: Postgres allows six dimensions.
 const DIMENSIONS_MAX: usize = 6;
@@ -67,7 +67,7 @@ impl<'a> Array<'a> {
                 .iter()
                 .position(|byte| *byte == b'=')
                 .ok_or(error("bounds without a value"))?;
-            body = text.get(equals + 1..).unwrap_or_default();
+            body = around(text, equals).1;
         }
         let mut array =
             Array { body, delimiter, bounds: body.len() != text.len(), count: 0, nested: false };
@@ -184,9 +184,8 @@ impl<'a> Walk<'a> {
                 None => return Err(error("a quote that does not end")),
             }
         }
-        self.rest = rest.get(at + 1..).unwrap_or_default();
-        self.expect = Expect::Separator;
-        let text = rest.get(..at).unwrap_or_default();
+        let (text, behind) = around(rest, at);
+        (self.rest, self.expect) = (behind, Expect::Separator);
         Ok(if escapes { Element::Escaped(text) } else { Element::Plain(text) })
     }
 

@@ -1,6 +1,6 @@
 //! `numeric` and `money`: unscaled two's complement or plain text, exact at any size Postgres knows.
 
-use super::ValueError;
+use super::{ValueError, around};
 
 /// Digits of the largest `numeric`: 131072 before the point and 16383 after it. Reading takes quadratic time beyond 38
 /// digits, so a longer text is refused.
@@ -130,9 +130,10 @@ impl<'a> Digits<'a> {
             Some((b'-', rest)) => (true, rest),
             _ => (false, text),
         };
-        let point = digits.iter().position(|byte| *byte == b'.').unwrap_or(digits.len());
-        let whole = digits.get(..point).unwrap_or_default();
-        let fraction = digits.get(point + 1..).unwrap_or_default();
+        let (whole, fraction) = match digits.iter().position(|byte| *byte == b'.') {
+            Some(point) => around(digits, point),
+            None => (digits, [].as_slice()),
+        };
         if whole.is_empty() && fraction.is_empty() {
             return Err(ValueError::new("numeric", "no digits"));
         }

@@ -1,8 +1,8 @@
 //! Values of PostGIS and pgvector, and the vectors of the catalog.
 
-use super::ValueError;
 use super::binary::hex;
 use super::number::{float8, int};
+use super::{ValueError, around};
 
 /// The flag of a geometry's type that says that its reference system follows.
 const HAS_SRID: u32 = 0x2000_0000;
@@ -63,8 +63,7 @@ impl<'a> SparseVector<'a> {
         let error =
             ValueError::new("sparsevec", "not entries in braces, a slash and the dimensions");
         let slash = text.iter().rposition(|byte| *byte == b'/').ok_or(error)?;
-        let (entries, dimensions) =
-            (text.get(..slash).unwrap_or_default(), text.get(slash + 1..).unwrap_or_default());
+        let (entries, dimensions) = around(text, slash);
         let entries =
             entries.strip_prefix(b"{").and_then(|rest| rest.strip_suffix(b"}")).ok_or(error)?;
         Ok(SparseVector { dimensions: int(dimensions)?, entries })
@@ -75,10 +74,7 @@ impl<'a> SparseVector<'a> {
         parts(self.entries, b',').map(|entry| {
             let colon = entry.iter().position(|byte| *byte == b':');
             let colon = colon.ok_or(ValueError::new("sparsevec", "an entry without index"))?;
-            let (index, number) = (
-                entry.get(..colon).unwrap_or_default(),
-                entry.get(colon + 1..).unwrap_or_default(),
-            );
+            let (index, number) = around(entry, colon);
             Ok((int(index)?, float8(number)?))
         })
     }

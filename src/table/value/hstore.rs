@@ -1,6 +1,6 @@
 //! `hstore` texts, pair by pair.
 
-use super::ValueError;
+use super::{ValueError, around};
 
 /// The pairs of an `hstore` text: `"a"=>"1", "b"=>NULL`.
 #[derive(Clone, Debug)]
@@ -72,8 +72,9 @@ impl<'a> Hstore<'a> {
                 None => return Err(ValueError::new("hstore", "a quote that does not end")),
             }
         }
-        self.rest = rest.get(at + 1..).unwrap_or_default();
-        Ok(rest.get(..at).unwrap_or_default())
+        let (text, behind) = around(rest, at);
+        self.rest = behind;
+        Ok(text)
     }
 }
 

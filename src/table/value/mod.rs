@@ -26,6 +26,18 @@ pub use temporal::{
     Days, MICROS_PER_DAY, Moment, ZonedTime, civil_of, date, time, timestamp, timestamptz, timetz,
 };
 
+/// What stands before and behind the byte at `at`, which was found in `text`.
+///
+/// # Panics
+/// `at` lies beyond the text, which is a fault of the caller.
+#[inline]
+fn around(text: &[u8], at: usize) -> (&[u8], &[u8]) {
+    match text.split_at_checked(at) {
+        Some((before, [_, behind @ ..])) => (before, behind),
+        Some((_, [])) | None => unreachable!("byte {at} was found in {} bytes", text.len()),
+    }
+}
+
 /// A text that is not the form of its type.
 ///
 /// Names the type and what was wrong; never the text.

@@ -1,6 +1,6 @@
 //! Booleans, integers, floating point numbers and points.
 
-use super::ValueError;
+use super::{ValueError, around};
 
 /// `t` or `f`.
 ///
@@ -72,8 +72,7 @@ pub fn point(text: &[u8]) -> Result<(f64, f64), ValueError> {
     let inner = inner.ok_or(ValueError::new("point", "not in parentheses"))?;
     let comma =
         inner.iter().position(|byte| *byte == b',').ok_or(ValueError::new("point", "no comma"))?;
-    let (x, y) =
-        (inner.get(..comma).unwrap_or_default(), inner.get(comma + 1..).unwrap_or_default());
+    let (x, y) = around(inner, comma);
     Ok((float8(x)?, float8(y)?))
 }
 

@@ -1,6 +1,6 @@
 //! Dates, times and timestamps: ISO texts to days and microseconds since 1970, proleptic Gregorian throughout.
 
-use super::ValueError;
+use super::{ValueError, around};
 
 /// Microseconds of a day.
 pub const MICROS_PER_DAY: i64 = 86_400_000_000;
@@ -228,7 +228,7 @@ impl Scan<'_> {
             Some(b'-') => -1,
             _ => return Ok(None),
         };
-        self.rest = self.rest.get(1..).unwrap_or_default();
+        self.rest = around(self.rest, 0).1;
         let mut seconds = self.digits(1, 2)? * 3600;
         if self.take(b':') {
             seconds += self.digits(2, 2)? * 60;
