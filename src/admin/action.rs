@@ -130,7 +130,8 @@ pub(super) async fn skip(
             asked(&actions, &headers, Request::Skip(consent)).await
         }
         Err(error) => told(Err(Refused::Faulty(format!(
-            "the body is not {{\"table\": \"public.orders\", \"commit\": \"0/16B3748\", \"ordinal\": 2, \"by\": \"who\", \"why\": \"why\"}}: {}",
+            "the body is not {{\"table\": \"public.orders\", \"commit\": \"0/16B3748\", \
+             \"ordinal\": 2, \"by\": \"who\", \"why\": \"why\"}}: {}",
             error.body_text()
         )))),
     }
@@ -204,7 +205,8 @@ impl IntoResponse for Refusal {
             }
             Refusal::Missing | Refusal::Wrong => {
                 let text = if self == Refusal::Missing {
-                    "send the token of admin.token_file or token_command as `Authorization: Bearer ...`"
+                    "send the token of admin.token_file or token_command as `Authorization: Bearer \
+                     ...`"
                 } else {
                     "not the token of admin.token_file or token_command"
                 };

@@ -32,8 +32,9 @@ const HEARTBEAT_AGE_MAX: Duration = Duration::from_secs(30);
 
 /// Content security policy of the page: it loads nothing but itself. Its icon is drawn inline, and
 /// a script sets the widths and places of bars.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self'; \
-                      img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
+                      connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; \
+                      frame-ancestors 'none'";
 
 /// A running server. Dropping it stops the server.
 #[derive(Debug)]
@@ -239,7 +240,8 @@ fn lines(status: &Status) -> String {
         }
     }
     page.push_str(
-        "\n/         this, as a page for a browser\n/status   everything, as JSON\n/metrics  for Prometheus\n\
+        "\n/         this, as a page for a browser\n/status   everything, as JSON\n/metrics  for \
+         Prometheus\n\
          /readyz   streaming within the lag limit, or a standby\n/livez    the main loop turns\n",
     );
     page

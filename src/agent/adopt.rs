@@ -125,11 +125,12 @@ fn fits(offset: Offset, confirmed: Lsn, server: Lsn) -> Result<(), ConsentError>
     }
     if confirmed > offset.committed {
         let what = format!(
-            "the slot is confirmed up to {confirmed}, beyond the stored offset {}: changes between may be missing",
+            "the slot is confirmed up to {confirmed}, beyond the stored offset {}: changes between \
+             may be missing",
             offset.committed
         );
-        let next = "if they are not (lsn.flush.mode=connector_and_driver moves the slot over changes of other tables), \
-                    `wellspring slot accept` consents";
+        let next = "if they are not (lsn.flush.mode=connector_and_driver moves the slot over \
+                    changes of other tables), `wellspring slot accept` consents";
         return refused(&what, next);
     }
     Ok(())

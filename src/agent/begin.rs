@@ -14,6 +14,7 @@ use crate::continuity::detached::Detached;
 use crate::continuity::made::Made;
 use crate::continuity::{Trouble, TroubleReason};
 use crate::initial::FirstCopy;
+use crate::lsn::Lsn;
 use crate::plans::keeper::Keeper;
 use crate::postgres::holder::Holder;
 use crate::postgres::preflight::{self, Decoding};
@@ -64,7 +65,8 @@ pub(super) async fn first_start(
         let detail =
             "the server is a standby, and before version 16 Postgres decodes no log on one"
                 .to_owned();
-        let next = "set postgres.url to the primary; target_session_attrs=primary finds it among several hosts";
+        let next = "set postgres.url to the primary; target_session_attrs=primary finds it among \
+            several hosts";
         return Err(PipelineError::Refused(Trouble::plain(
             TroubleReason::PostgresSettings,
             detail,
@@ -141,7 +143,12 @@ pub(super) async fn anew(
     let seen = ServerState::new(config, start.sql, start.replication, server, start.keeper).await?;
     let from = seen.slot().and_then(|slot| slot.confirmed_flush_lsn).unwrap_or_default();
     let record = consent::consented(config, &seen, from, reason);
-    tracing::warn!(reason, epoch, from = %record.accepted.last().map(|a| a.from).unwrap_or_default(), to = %from, "the pipeline begins again, because snapshot.mode allows it: changes in between are not published one by one");
+    let accepted = record.accepted.last().map_or(Lsn::ZERO, |accepted| accepted.from);
+    tracing::warn!(
+        reason, epoch, from = %accepted, to = %from,
+        "the pipeline begins again, because snapshot.mode allows it: changes in between are not \
+         published one by one"
+    );
     start.keeper.write(&Checkpoint::key(&record.slot, record.term), Some(record.to_json())).await?;
     Ok(copy)
 }
@@ -170,7 +177,9 @@ impl Start<'_> {
         tokio::select! {
             biased; // The slot comes first, then the report about the wait.
             created = created => created.map_err(|error| match error {
-                PipelineError::Postgres(error) if error.sqlstate() == Some("42710") => raced("slot", &config.slot),
+                PipelineError::Postgres(error) if error.sqlstate() == Some("42710") => {
+                    raced("slot", &config.slot)
+                }
                 error => error,
             }),
             () = waited => Err(PipelineError::Goodbye), // This future never ends.
@@ -239,7 +248,10 @@ pub async fn create_slot(
     };
     match created {
         Ok(slot) => {
-            tracing::info!(slot = config.slot, consistent_point = %slot.consistent_point, "created the replication slot");
+            tracing::info!(
+                slot = config.slot, consistent_point = %slot.consistent_point,
+                "created the replication slot"
+            );
             Ok(slot)
         }
         Err(error) if matches!(error.sqlstate(), Some("55P03" | "57014")) => {
@@ -276,7 +288,8 @@ async fn create_publication(config: &Config, sql: &Sql) -> Result<(), PipelineEr
     rehearse(&config.encode, sql, tables).await?;
     if let Some(harmed) = roots.iter().find(|table| table.update_fails()) {
         let detail = format!(
-            "publishing {} would make the application's UPDATE and DELETE fail: no replica identity",
+            "publishing {} would make the application's UPDATE and DELETE fail: no replica \
+             identity",
             harmed.name
         );
         return Err(trouble(detail, &harmed.fixes.join(" ")));

@@ -96,7 +96,10 @@ async fn change(sql: &Sql, table: &TableName, wanted: &Wanted) -> Result<(), Pip
     let statement = identity::set_sql(table, wanted);
     match identity::set(sql, table, wanted, LOCK_TIMEOUT).await {
         Ok(()) => {
-            tracing::info!(%table, statement, "set a replica identity, as tables.set_replica_identity asks");
+            tracing::info!(
+                %table, statement,
+                "set a replica identity, as tables.set_replica_identity asks"
+            );
             Ok(())
         }
         Err(error) => Err(failed(table, &statement, error)),

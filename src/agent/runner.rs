@@ -254,7 +254,7 @@ impl Runner {
         let Backfills { copies, reading, signal_follower, .. } = backfills;
         let (copying, doubts) = (&mut first_copy.copying, &mut tables.doubts);
         let may_take = copying.as_ref().is_some_and(|copying| copying.may_take(core, now()));
-        let may_read_standstill = reading.as_ref().is_some_and(|reading| reading.may_take(now()));
+        let fits = reading.as_ref().is_some_and(|reading| reading.may_take(now()));
         let beside = copies.next_tick().filter(|_| live.is_some());
         let tick = beside
             .into_iter()
@@ -290,13 +290,15 @@ impl Runner {
             result = joined(&mut tasks.checking) => Happened::Checked(result),
             Some(trouble) = troubled.recv() => Happened::Trouble(trouble),
             () = doubts.changed() => Happened::Proofs,
-            journalled = joined(&mut tasks.journalling) => Happened::Journalled(journalled.0, journalled.1),
+            (table, outcome) = joined(&mut tasks.journalling) => Happened::Journalled(table, outcome),
             ended = copying::ended(&mut tasks.holding) => Happened::SnapshotEnded(ended),
             () = ended(sentinel), if tasks.probing.is_none() => Happened::SentinelEnded,
             () = tokio::time::sleep(timer) => Happened::Timer,
             Some(followed) = signals::next(signal_follower.as_mut()) => Happened::Signals(followed),
-            Some(told) = copying::next_event(copying.as_mut()), if may_take => Happened::Worker(told),
-            Some(told) = standstill::next_event(reading.as_mut()), if may_read_standstill => Happened::Standstill(told),
+            Some(event) = copying::next_event(copying.as_mut()), if may_take => Happened::Worker(event),
+            Some(row) = standstill::next_event(reading.as_mut()), if fits => {
+                Happened::Standstill(row)
+            }
             read = io(stream, may_read, unsent) => read,
         }
     }

@@ -205,12 +205,14 @@ fn postgres(error: &PgError) -> Disposition {
 }
 
 /// What the operator can do when brokers refuse our login.
-pub const LOGIN_NEXT: &str = "correct sasl.username and sasl.mechanism in [kafka.client], and what kafka.password_file or \
-                              token_command holds; the agent reads it again, and tries again by itself";
+pub const LOGIN_NEXT: &str = "correct sasl.username and sasl.mechanism in [kafka.client], and what \
+                              kafka.password_file or token_command holds; the agent reads it \
+                              again, and tries again by itself";
 
 /// What the operator can do when a file, or a command that prints a secret, gives nothing.
-pub const FILE_NEXT: &str = "check that the file or command that the message names gives the expected value, \
-                             and that the agent may read it; the agent tries again by itself";
+pub const FILE_NEXT: &str = "check that the file or command that the message names gives the \
+                             expected value, and that the agent may read it; the agent tries again \
+                             by itself";
 
 /// Decides what it means that a client of Kafka or the registry cannot be made. The cause is a
 /// file, a password or a setting.

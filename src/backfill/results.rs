@@ -198,7 +198,8 @@ impl Copies {
         {
             let detail =
                 format!("the signal's surrogate key `{surrogate}` is not the key of {}", copy.name);
-            let next = "send the signal without surrogate-key: a change is told from a copied row by the table's key";
+            let next = "send the signal without surrogate-key: a change is told from a copied row \
+                by the table's key";
             return self.fail(at, Left::new(CopyReason::SurrogateKey, detail, next));
         }
         copy.standstill = None;

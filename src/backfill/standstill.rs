@@ -134,7 +134,11 @@ impl Copies {
             self.drop_standstill();
             return false;
         }
-        tracing::info!(table = copy.name, %point, "a standstill begins: the stream waits at this point until the rows of the table are delivered");
+        tracing::info!(
+            table = copy.name, %point,
+            "a standstill begins: the stream waits at this point until the rows of the table are \
+             delivered"
+        );
         if let Some(standstill) =
             self.standstill.as_mut().and_then(|under_way| under_way.standstill.as_mut())
         {
@@ -202,8 +206,9 @@ impl Copies {
         copy.stage = Stage::Unsurveyed;
         let rest = match failure {
             Failure::NoRoom { .. } => {
-                let next = "drop a slot that nobody uses, or raise max_replication_slots and max_wal_senders \
-                            by one and restart the server; the agent tries again by itself";
+                let next = "drop a slot that nobody uses, or raise max_replication_slots and \
+                            max_wal_senders by one and restart the server; the agent tries again \
+                            by itself";
                 return self.lacks(id, Left::new(CopyReason::NoSlot, why, next));
             }
             Failure::Writers(_) => WRITERS_REST,

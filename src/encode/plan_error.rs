@@ -9,8 +9,9 @@ use crate::transform::TransformError;
 pub enum PlanError {
     /// A part of the topic is no Avro name, so the schemas cannot have a namespace of it.
     #[error(
-        "table {table}: `{part}` cannot be part of an Avro namespace (letters, digits and _, not first a digit); \
-         rename it, exclude the table, adjust it by events.schema_names = \"avro\", or use events.format = \"json\""
+        "table {table}: `{part}` cannot be part of an Avro namespace (letters, digits and _, not \
+         first a digit); rename it, exclude the table, adjust it by events.schema_names = \
+         \"avro\", or use events.format = \"json\""
     )]
     Namespace {
         table: String,
@@ -19,14 +20,16 @@ pub enum PlanError {
     },
     /// A column's name is no Avro name.
     #[error(
-        "column `{column}` of table {table} has a name that Avro does not allow (letters, digits and _, not first a \
-         digit); rename it, exclude it, adjust it by events.field_names = \"avro\", or use events.format = \"json\""
+        "column `{column}` of table {table} has a name that Avro does not allow (letters, digits \
+         and _, not first a digit); rename it, exclude it, adjust it by events.field_names = \
+         \"avro\", or use events.format = \"json\""
     )]
     ColumnName { table: String, column: String },
     /// The old rows of deletes and key changes would not say which key they had.
     #[error(
-        "table {table}: the replica identity does not hold the key column `{column}`, so deletes could not be keyed; \
-         use an identity that holds it (ALTER TABLE {} REPLICA IDENTITY FULL) or exclude the table",
+        "table {table}: the replica identity does not hold the key column `{column}`, so deletes \
+         could not be keyed; use an identity that holds it (ALTER TABLE {} REPLICA IDENTITY FULL) \
+         or exclude the table",
         in_sql(table)
     )]
     KeyOutsideIdentity {
@@ -36,8 +39,9 @@ pub enum PlanError {
     },
     /// The rows' key would lack a column.
     #[error(
-        "table {table}: its key column `{column}` is of type {type_name}, which events.unknown_types = \"{mode}\" leaves \
-         out, so rows could not be told apart; write \"text\", or exclude the table"
+        "table {table}: its key column `{column}` is of type {type_name}, which \
+         events.unknown_types = \"{mode}\" leaves out, so rows could not be told apart; write \
+         \"text\", or exclude the table"
     )]
     KeyLeftOut {
         table: String,
@@ -48,41 +52,46 @@ pub enum PlanError {
     },
     /// The topic's name is too long for Kafka.
     #[error(
-        "table {table}: its topic `{topic}` has more than 249 characters; rename it, shorten topics.prefix, or exclude the table"
+        "table {table}: its topic `{topic}` has more than 249 characters; rename it, shorten \
+         topics.prefix, or exclude the table"
     )]
     Topic { table: String, topic: String },
     /// The rule for topics makes no topic's name.
     #[error(
-        "table {table}: topics.regex and topics.replacement make `{topic}` of its topic, and a topic's name has letters a-z \
-         and A-Z, digits, `.`, `_` and `-`; correct them"
+        "table {table}: topics.regex and topics.replacement make `{topic}` of its topic, and a \
+         topic's name has letters a-z and A-Z, digits, `.`, `_` and `-`; correct them"
     )]
     Rerouted { table: String, topic: String },
     /// The field that names the table in the key has the name of a key column.
     #[error(
-        "table {table}: topics.key_field is `{field}`, which is a column of its key; name the field otherwise"
+        "table {table}: topics.key_field is `{field}`, which is a column of its key; name the \
+         field otherwise"
     )]
     KeyField { table: String, field: String },
     /// A column of the key is masked: its values would stand in keys as they are.
     #[error(
-        "table {table}: column `{column}` is masked and part of the key, where its values would stand unmasked; give \
-         the table another key under [keys], or take the column out of the mask"
+        "table {table}: column `{column}` is masked and part of the key, where its values would \
+         stand unmasked; give the table another key under [keys], or take the column out of the \
+         mask"
     )]
     MaskedKey { table: String, column: String },
     /// The column that makes the topics is masked: its values would stand in topics' names.
     #[error(
-        "table {table}: column `{column}` is masked and makes the topics, whose names would hold its values; take the \
-         column out of the mask, or route by another one"
+        "table {table}: column `{column}` is masked and makes the topics, whose names would hold \
+         its values; take the column out of the mask, or route by another one"
     )]
     MaskedRoute { table: String, column: String },
     /// A column of the key is left out of rows: its values would stand in keys.
     #[error(
-        "table {table}: column `{column}` is excluded and part of the key, where its values would stand; give the table \
-         another key under [keys], or allow it by columns.excluded_keys = \"keep\""
+        "table {table}: column `{column}` is excluded and part of the key, where its values would \
+         stand; give the table another key under [keys], or allow it by columns.excluded_keys = \
+         \"keep\""
     )]
     ExcludedKey { table: String, column: String },
     /// Two masks for one column.
     #[error(
-        "table {table}: column `{column}` has two masks, masks.{} and masks.{}; take it out of one of them", masks[0], masks[1]
+        "table {table}: column `{column}` has two masks, masks.{} and masks.{}; take it out of one \
+         of them", masks[0], masks[1]
     )]
     TwoMasks {
         table: String,
@@ -92,8 +101,9 @@ pub enum PlanError {
     },
     /// A mask has no form for a column's type.
     #[error(
-        "table {table}: column `{column}` is under masks.{mask} and its type has no masked form; exclude the column, \
-         take it out of the mask, or let it pass by masks.{mask}.other_types = \"pass\""
+        "table {table}: column `{column}` is under masks.{mask} and its type has no masked form; \
+         exclude the column, take it out of the mask, or let it pass by masks.{mask}.other_types = \
+         \"pass\""
     )]
     NoMaskedForm {
         table: String,
@@ -102,11 +112,15 @@ pub enum PlanError {
         mask: String,
     },
     /// Two keys for one table.
-    #[error("table {table}: [keys] has two entries for it, `{}` and `{}`; take it out of one of them", keys[0], keys[1])]
+    #[error(
+        "table {table}: [keys] has two entries for it, `{}` and `{}`; take it out of one of \
+         them", keys[0], keys[1]
+    )]
     TwoKeys { table: String, keys: [String; 2] },
     /// A key names a column that is not there.
     #[error(
-        "table {table}: keys.\"{key}\" names column `{column}`, which the table does not have; correct the name"
+        "table {table}: keys.\"{key}\" names column `{column}`, which the table does not have; \
+         correct the name"
     )]
     NoKeyColumn {
         table: String,
@@ -122,26 +136,27 @@ pub enum PlanError {
     NullRequired { table: String, field: String },
     /// A transform makes a topic that Kafka does not take.
     #[error(
-        "table {table}: the transforms send it to topic `{topic}`; a topic has letters a-z and A-Z, digits, `.`, `_` \
-         and `-`, at most 249"
+        "table {table}: the transforms send it to topic `{topic}`; a topic has letters a-z and \
+         A-Z, digits, `.`, `_` and `-`, at most 249"
     )]
     ShapedTopic { table: String, topic: String },
     /// A transform makes a name that Avro does not take.
     #[error(
-        "table {table}: the transforms name something `{name}`, which Avro does not allow (letters, digits and _, not \
-         first a digit); choose another name, or use events.format = \"json\""
+        "table {table}: the transforms name something `{name}`, which Avro does not allow \
+         (letters, digits and _, not first a digit); choose another name, or use events.format = \
+         \"json\""
     )]
     NotAvro { table: String, name: String },
     /// Transforms make records of one table that do not belong together.
     #[error(
-        "table {table}: the transforms give its records two {of}; one table has one: use `tables` to apply them to \
-         other tables, or leave the condition out"
+        "table {table}: the transforms give its records two {of}; one table has one: use `tables` \
+         to apply them to other tables, or leave the condition out"
     )]
     Divided { table: String, of: &'static str },
     /// Two columns have one name once it is adjusted.
     #[error(
-        "table {table}: columns `{}` and `{}` are both `{field}` in events; exclude or rename one, or use \
-         events.field_names = \"avro_unicode\"", columns[0], columns[1]
+        "table {table}: columns `{}` and `{}` are both `{field}` in events; exclude or rename one, \
+         or use events.field_names = \"avro_unicode\"", columns[0], columns[1]
     )]
     FieldClash { table: String, field: String, columns: [String; 2] },
 }

@@ -146,16 +146,19 @@ pub fn is_sensitive(property: &str) -> bool {
 pub fn refuse_pinned(property: &str) -> Option<&'static str> {
     Some(match property {
         "acks" | "request.required.acks" => {
-            "pinned to `all`: an LSN is confirmed to Postgres only for records every in-sync replica holds"
+            "pinned to `all`: an LSN is confirmed to Postgres only for records every in-sync \
+             replica holds"
         }
         "enable.idempotence" => {
             "pinned to `true`: without it a retry duplicates or reorders records"
         }
         "enable.gapless.guarantee" => {
-            "pinned to `true`: after a failed batch nothing may follow it, or a change would be missing in silence"
+            "pinned to `true`: after a failed batch nothing may follow it, or a change would be \
+             missing in silence"
         }
         "message.timeout.ms" | "delivery.timeout.ms" => {
-            "pinned to 0 (never): a record that times out is a gap that later records are written past"
+            "pinned to 0 (never): a record that times out is a gap that later records are written \
+             past"
         }
         "retries" | "message.send.max.retries" => {
             "pinned: a record is retried until it is written or refused for good"
@@ -174,7 +177,8 @@ pub fn refuse_pinned(property: &str) -> Option<&'static str> {
         }
         "queuing.strategy" => "pinned to `fifo`: any other order is not Postgres's",
         "log.queue" | "log.connection.close" | "log_level" => {
-            "pinned: a broken connection with requests in flight is noticed through librdkafka's log"
+            "pinned: a broken connection with requests in flight is noticed through librdkafka's \
+             log"
         }
         "test.mock.num.brokers" | "test.mock.broker.rtt" => "would replace the brokers by a mock",
         "group.id"
@@ -191,7 +195,8 @@ pub fn refuse_pinned(property: &str) -> Option<&'static str> {
         | "sasl.oauthbearer.scope"
         | "sasl.oauthbearer.extensions"
         | "sasl.oauthbearer.token.endpoint.url" => {
-            "librdkafka asks an OIDC provider only with libcurl, which this build leaves out; let kafka.token_command ask"
+            "librdkafka asks an OIDC provider only with libcurl, which this build leaves out; let \
+             kafka.token_command ask"
         }
         "allow.auto.create.topics" => "pinned to `false`: asking about a topic must not create it",
         _ => return None,

@@ -23,7 +23,8 @@ pub enum KafkaError {
     },
     /// A topic is missing and cannot be created with the way we log in.
     #[error(
-        "topic `{topic}` does not exist, and the client that creates topics cannot log in by token: create it first"
+        "topic `{topic}` does not exist, and the client that creates topics cannot log in by \
+         token: create it first"
     )]
     NoCreation { topic: String },
     /// librdkafka refuses the properties; a configuration fault.

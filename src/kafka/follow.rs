@@ -120,9 +120,15 @@ impl Following {
             }
             let cause = std::error::Error::source(&error).map(ToString::to_string);
             if is_told {
-                tracing::debug!(topic = self.topic, %error, cause, "the topic still cannot be followed");
+                tracing::debug!(
+                    topic = self.topic, %error, cause,
+                    "the topic still cannot be followed"
+                );
             } else {
-                tracing::warn!(topic = self.topic, %error, cause, "the topic cannot be followed; this is tried again");
+                tracing::warn!(
+                    topic = self.topic, %error, cause,
+                    "the topic cannot be followed; this is tried again"
+                );
             }
             is_told = true;
             let until = Instant::now() + pause;

@@ -84,7 +84,8 @@ pub enum Late {
 pub enum LateUnknown {
     /// The topic's records carry the time at which the broker took them.
     #[error(
-        "topic `{topic}` has message.timestamp.type `LogAppendTime`, which hides when a record was produced"
+        "topic `{topic}` has message.timestamp.type `LogAppendTime`, which hides when a record was \
+         produced"
     )]
     AppendTime { topic: String },
     /// A record carries no time at all.

@@ -346,8 +346,8 @@ impl Store {
         }
         if let Some(reason) = self.incompatibility(subject, &schema)? {
             let message = format!(
-                "Schema being registered is incompatible with an earlier schema for subject \"{subject}\", \
-                 details: [{{errorType:'INCOMPATIBLE', description:'{reason}'}}]"
+                "Schema being registered is incompatible with an earlier schema for subject \
+                 \"{subject}\", details: [{{errorType:'INCOMPATIBLE', description:'{reason}'}}]"
             );
             return Err(Fault(StatusCode::CONFLICT, 409, message));
         }

@@ -45,10 +45,12 @@ pub(super) fn password(source: Option<&Source>) -> Result<Secret, Refusal> {
 pub(super) fn cleartext(channel: &Channel, source: Option<&Source>) -> Result<Secret, Refusal> {
     unbound(channel)?;
     if !channel.private {
-        return Err("the server asks for the password in clear text over an unencrypted connection; use TLS, or \
-                    scram-sha-256 in pg_hba.conf"
-            .to_owned()
-            .into());
+        return Err(
+            "the server asks for the password in clear text over an unencrypted connection; \
+                    use TLS, or scram-sha-256 in pg_hba.conf"
+                .to_owned()
+                .into(),
+        );
     }
     password(source)
 }
@@ -70,7 +72,8 @@ pub(super) fn unbound(channel: &Channel) -> Result<(), Refusal> {
     match channel.binding {
         ChannelBinding::Disable | ChannelBinding::Prefer => Ok(()),
         ChannelBinding::Require => {
-            Err("channel_binding=require, but the server logs in without it; it needs TLS and a SCRAM password"
+            Err("channel_binding=require, but the server logs in without it; it needs TLS and a \
+                SCRAM password"
                 .to_owned()
                 .into())
         }
@@ -103,8 +106,8 @@ impl Scram {
                 .filter(|name| name.bytes().all(|b| b.is_ascii_graphic()))
                 .collect();
             return Err(format!(
-                "the server offers {}, of which none is spoken here; give the role a SCRAM password and \
-                 scram-sha-256 in pg_hba.conf",
+                "the server offers {}, of which none is spoken here; give the role a SCRAM \
+                 password and scram-sha-256 in pg_hba.conf",
                 names.join(", ")
             )
             .into());
@@ -121,7 +124,8 @@ impl Scram {
         };
         if mechanism == sasl::SCRAM_SHA_256 {
             if !offered.contains(&sasl::SCRAM_SHA_256) {
-                return Err("the server offers SCRAM-SHA-256-PLUS only, which needs TLS and channel_binding"
+                return Err("the server offers SCRAM-SHA-256-PLUS only, which needs TLS and \
+                    channel_binding"
                     .to_owned()
                     .into());
             }
@@ -142,8 +146,9 @@ impl Scram {
             && iterations > ITERATIONS_MAX
         {
             return Err(format!(
-                "the role's password was made with {iterations} SCRAM iterations, more than the {ITERATIONS_MAX} that a \
-                 client may safely be asked for; lower scram_iterations and set the password again"
+                "the role's password was made with {iterations} SCRAM iterations, more than the \
+                 {ITERATIONS_MAX} that a client may safely be asked for; lower scram_iterations \
+                 and set the password again"
             )
             .into());
         }

@@ -141,7 +141,8 @@ impl Config {
 #[expect(missing_docs, reason = "the message of each variant says what its fields hold")]
 pub enum ConfigError {
     #[error(
-        "the Postgres URL names no host (a Unix socket's directory is a host: postgresql://user@%2Frun%2Fpostgresql/db)"
+        "the Postgres URL names no host (a Unix socket's directory is a host: \
+         postgresql://user@%2Frun%2Fpostgresql/db)"
     )]
     Host,
     #[error("the Postgres URL names no user (postgresql://user@host/database)")]

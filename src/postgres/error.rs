@@ -46,7 +46,8 @@ pub enum PgError {
     },
     /// TLS is demanded and the server does not offer it. Nothing but the request for TLS was sent.
     #[error(
-        "TLS to {host}: the server does not offer it (ssl = off); set it up there, or ask for sslmode=disable"
+        "TLS to {host}: the server does not offer it (ssl = off); set it up there, or ask for \
+         sslmode=disable"
     )]
     TlsRefused { host: Host },
     /// The TLS handshake failed: chain, host name, protocol version.
@@ -60,8 +61,8 @@ pub enum PgError {
     },
     /// The server does not begin with TLS, as `sslnegotiation=direct` has us do.
     #[error(
-        "TLS to {host}: {what}; sslnegotiation=direct needs Postgres 17 or later with ssl = on, and nothing on the way that \
-         reads the protocol: ask for sslnegotiation=postgres"
+        "TLS to {host}: {what}; sslnegotiation=direct needs Postgres 17 or later with ssl = on, \
+         and nothing on the way that reads the protocol: ask for sslnegotiation=postgres"
     )]
     DirectTlsRefused {
         host: Host,
@@ -122,7 +123,9 @@ pub enum PgError {
         reason: String,
     },
     /// The server is older than 14.
-    #[error("{host} runs Postgres {}.{}; 14 is the oldest that works", version / 10000, version % 10000)]
+    #[error(
+        "{host} runs Postgres {}.{}; 14 is the oldest that works", version / 10000, version % 10000
+    )]
     TooOld { host: Host, version: u32 },
     /// `target_session_attrs` asks for another kind of server.
     #[error("{host} is {found}, and target_session_attrs asks for {wanted}")]
@@ -134,7 +137,8 @@ pub enum PgError {
     },
     /// A pooler or proxy dropped the settings that our sessions depend on.
     #[error(
-        "{host} did not take our setting: {setting} is `{found}`; connect to the server itself, not to a pooler"
+        "{host} did not take our setting: {setting} is `{found}`; connect to the server itself, \
+         not to a pooler"
     )]
     SettingIgnored { host: Host, setting: &'static str, found: String },
     /// The server answered a call with an error.
@@ -158,7 +162,8 @@ pub enum PgError {
     },
     /// A message longer than `frame_bytes_max`; the connection is of no more use.
     #[error(
-        "a message of {bytes} bytes exceeds the limit of {bytes_max}; raise the limit of one row's size"
+        "a message of {bytes} bytes exceeds the limit of {bytes_max}; raise the limit of one row's \
+         size"
     )]
     FrameTooLong {
         /// Its length with header.

@@ -17,7 +17,8 @@ use std::time::Duration;
 /// application needs; a synchronized scan begins anywhere, and rows in the table's order are easier to follow. A lock not
 /// had in this time is told of its table, whatever the role's default says.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
-SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL jit = off; SET LOCAL synchronize_seqscans = off;
+SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL jit = off;
+SET LOCAL synchronize_seqscans = off;
 SET LOCAL lock_timeout = '10s';";
 
 /// A published table as the snapshot's catalog has it.
@@ -144,7 +145,8 @@ impl Holder {
             escape_identifier(&part.name.name)
         );
         let sql = format!(
-            "SAVEPOINT l; SET LOCAL lock_timeout = {}; LOCK TABLE ONLY {name} IN ACCESS SHARE MODE; RELEASE SAVEPOINT l",
+            "SAVEPOINT l; SET LOCAL lock_timeout = {}; \
+             LOCK TABLE ONLY {name} IN ACCESS SHARE MODE; RELEASE SAVEPOINT l",
             lock_timeout.as_millis()
         );
         if let Err(error) = self.session.query(CALL, &object, &sql).await {
@@ -345,7 +347,8 @@ fn tables_query(version: u32, publication: &str, which: Which<'_>) -> String {
     };
     let (columns, filter) = if version >= 150_000 {
         (
-            "CASE WHEN t.attrs IS NULL THEN a.attgenerated = '' ELSE a.attnum = ANY (t.attrs::int2[]) END",
+            "CASE WHEN t.attrs IS NULL THEN a.attgenerated = '' \
+             ELSE a.attnum = ANY (t.attrs::int2[]) END",
             "pg_catalog.pg_get_expr(t.qual, t.relid)",
         )
     } else {
@@ -353,38 +356,48 @@ fn tables_query(version: u32, publication: &str, which: Which<'_>) -> String {
     };
     format!(
         "SELECT pg_catalog.json_build_object(
-  'oid', c.oid::int8, 'namespace', n.nspname, 'name', c.relname, 'identity', c.relreplident, 'filter', {filter},
+  'oid', c.oid::int8, 'namespace', n.nspname, 'name', c.relname, 'identity', c.relreplident,
+  'filter', {filter},
   'columns', (
-    SELECT pg_catalog.json_agg(pg_catalog.json_build_object('name', a.attname, 'type_oid', a.atttypid::int8,
-        'typmod', a.atttypmod, 'type_name', pg_catalog.format_type(a.atttypid, a.atttypmod), 'not_null', a.attnotnull,
+    SELECT pg_catalog.json_agg(pg_catalog.json_build_object('name', a.attname, 'type_oid',
+    a.atttypid::int8,
+        'typmod', a.atttypmod, 'type_name', pg_catalog.format_type(a.atttypid, a.atttypmod),
+        'not_null', a.attnotnull,
         'in_identity', CASE c.relreplident WHEN 'f' THEN true WHEN 'n' THEN false ELSE EXISTS (
           SELECT FROM pg_catalog.pg_index i CROSS JOIN LATERAL
             pg_catalog.unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, place)
-          WHERE i.indrelid = c.oid AND k.attnum = a.attnum AND k.place <= i.indnkeyatts AND i.indislive
-            AND CASE c.relreplident WHEN 'd' THEN i.indisprimary AND i.indimmediate ELSE i.indisreplident END) END)
+          WHERE i.indrelid = c.oid AND k.attnum = a.attnum AND k.place <= i.indnkeyatts
+          AND i.indislive
+            AND CASE c.relreplident WHEN 'd' THEN i.indisprimary AND i.indimmediate
+            ELSE i.indisreplident END) END)
       ORDER BY a.attnum)
     FROM pg_catalog.pg_attribute a
     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND {columns}),
   'parts', (
-    SELECT pg_catalog.json_agg(pg_catalog.json_build_object('oid', l.oid::int8, 'namespace', ln.nspname,
+    SELECT pg_catalog.json_agg(pg_catalog.json_build_object('oid', l.oid::int8, 'namespace',
+    ln.nspname,
         'name', l.relname, 'pages', s.bytes / pg_catalog.current_setting('block_size')::int8,
         'bytes', coalesce(pg_catalog.pg_table_size(l.oid), 0), 'rows', CASE
           WHEN l.reltuples > 0 AND l.relpages > 0
-            THEN l.reltuples / l.relpages * (s.bytes / pg_catalog.current_setting('block_size')::int8)
+            THEN l.reltuples / l.relpages * (s.bytes /
+            pg_catalog.current_setting('block_size')::int8)
           WHEN l.reltuples = 0 AND s.bytes = 0 THEN 0 END)
       ORDER BY ln.nspname, l.relname)
     FROM (
       SELECT c.oid WHERE c.relkind = 'r'
       UNION ALL
-      SELECT p.relid FROM pg_catalog.pg_partition_tree(c.oid) p WHERE c.relkind = 'p' AND p.isleaf) leaf
+      SELECT p.relid FROM pg_catalog.pg_partition_tree(c.oid) p WHERE c.relkind = 'p'
+      AND p.isleaf) leaf
     JOIN pg_catalog.pg_class l ON l.oid = leaf.oid AND l.relkind = 'r'
     JOIN pg_catalog.pg_namespace ln ON ln.oid = l.relnamespace
     CROSS JOIN LATERAL (SELECT coalesce(pg_catalog.pg_relation_size(l.oid), 0) AS bytes) s)
 )::text
 FROM pg_catalog.pg_publication p
 CROSS JOIN LATERAL (
-  SELECT DISTINCT ON (g.relid) g.* FROM pg_catalog.pg_get_publication_tables(p.pubname::text) g ORDER BY g.relid) t
-JOIN pg_catalog.pg_class c ON c.oid = t.relid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  SELECT DISTINCT ON (g.relid) g.* FROM pg_catalog.pg_get_publication_tables(p.pubname::text) g
+  ORDER BY g.relid) t
+JOIN pg_catalog.pg_class c ON c.oid = t.relid
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE p.pubname = {}{only}
 ORDER BY n.nspname, c.relname",
         escape_literal(publication)

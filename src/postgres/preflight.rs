@@ -85,7 +85,8 @@ impl Facts {
     #[must_use]
     pub fn decoding_fix(&self) -> &'static str {
         if self.in_recovery {
-            "on the primary and here: ALTER SYSTEM SET wal_level = 'logical';\n-- and restart both servers"
+            "on the primary and here: ALTER SYSTEM SET wal_level = 'logical';\n-- and restart both \
+             servers"
         } else {
             "ALTER SYSTEM SET wal_level = 'logical';\n-- and restart the server"
         }
@@ -99,12 +100,15 @@ impl Facts {
 pub async fn facts(sql: &Sql) -> Result<Facts, PgError> {
     let asked = SqlCall { call: "read settings of", object: sql.database() };
     let text = "SELECT
-      coalesce(current_setting('effective_wal_level', true), current_setting('wal_level')) AS wal_level,
+      coalesce(current_setting('effective_wal_level', true),
+      current_setting('wal_level')) AS wal_level,
       current_setting('wal_level') AS wal_level_set,
-      pg_is_in_recovery() AS in_recovery, pg_encoding_to_char(d.encoding)::text AS encoding, d.oid AS database_oid,
+      pg_is_in_recovery() AS in_recovery, pg_encoding_to_char(d.encoding)::text AS encoding,
+      d.oid AS database_oid,
       r.rolname::text AS name, r.rolsuper AS superuser, r.rolcanlogin AS login,
       r.rolreplication OR r.rolsuper OR coalesce((
-        SELECT pg_has_role(r.oid, m.oid, 'MEMBER') FROM pg_roles m WHERE m.rolname = 'rds_replication'), false) AS replication,
+        SELECT pg_has_role(r.oid, m.oid, 'MEMBER') FROM pg_roles m
+        WHERE m.rolname = 'rds_replication'), false) AS replication,
       has_database_privilege(d.oid, 'CREATE') AS create_on_database,
       current_setting('max_replication_slots')::int8 AS slots_max,
       (SELECT count(*) FROM pg_replication_slots
@@ -112,9 +116,11 @@ pub async fn facts(sql: &Sql) -> Result<Facts, PgError> {
       current_setting('max_wal_senders')::int8 AS senders_max,
       (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender') AS senders_used,
       (SELECT setting::int8 FROM pg_settings WHERE name = 'max_slot_wal_keep_size') AS keep_mib,
-      (SELECT setting::int8 FROM pg_settings WHERE name = 'wal_sender_timeout') AS sender_timeout_ms,
+      (SELECT setting::int8 FROM pg_settings WHERE name = 'wal_sender_timeout') AS
+      sender_timeout_ms,
       current_setting('synchronous_standby_names') AS standby_names
-    FROM pg_database d, pg_roles r WHERE d.datname = current_database() AND r.rolname = current_user";
+    FROM pg_database d, pg_roles r WHERE d.datname = current_database() \
+    AND r.rolname = current_user";
     let rows = sql.ask(asked, text, &[]).await?;
     let row = rows.first().ok_or_else(|| asked.unreadable("row"))?;
     let count = |field: &'static str| {
@@ -180,7 +186,8 @@ pub async fn table_rights(sql: &Sql, tables: &[TableName]) -> Result<Vec<TableRi
            coalesce(pg_has_role(c.relowner, 'USAGE'), false) AS owner
          FROM unnest($1, $2) WITH ORDINALITY t(namespace, name, place)
          LEFT JOIN pg_namespace n ON n.nspname = t.namespace
-         LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.name AND c.relkind IN ('r', 'p')
+         LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.name
+         AND c.relkind IN ('r', 'p')
          ORDER BY t.place";
     let rows = sql
         .ask(asked, text, &[(&namespaces, Type::TEXT_ARRAY), (&names, Type::TEXT_ARRAY)])

@@ -214,7 +214,8 @@ impl Session {
             }
         };
         let reason = format!(
-            "the server asks for {method}, which is not spoken here; use scram-sha-256 in pg_hba.conf"
+            "the server asks for {method}, which is not spoken here; use scram-sha-256 in \
+             pg_hba.conf"
         );
         refused_login(config, &self.host, Refusal::Because(reason))
     }

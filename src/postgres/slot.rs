@@ -90,7 +90,8 @@ impl JsonRow {
 pub async fn read(sql: &Sql, name: &str) -> Result<Option<SlotRow>, PgError> {
     let asked = SqlCall { call: "read replication slot", object: name };
     let text = "SELECT to_jsonb(s)::text AS slot,
-           (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END)::text AS server_lsn
+           (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn()
+           END)::text AS server_lsn
          FROM pg_replication_slots s WHERE s.slot_name = $1";
     let rows = sql.ask(asked, text, &[(&name, Type::TEXT)]).await?;
     let Some(row) = rows.first() else { return Ok(None) };
@@ -151,17 +152,21 @@ pub struct Blocker {
 pub async fn blockers(sql: &Sql) -> Result<Vec<Blocker>, PgError> {
     let asked = SqlCall { call: "list writing transactions of", object: sql.database() };
     let text = "SELECT * FROM (
-           SELECT DISTINCT ON (l.pid, p.gid) l.pid, p.gid::text AS gid, l.transactionid::text::int8 AS xid,
-             coalesce(a.usename, p.owner)::text AS usename, coalesce(a.datname, p.database)::text AS datname,
+           SELECT DISTINCT ON (l.pid, p.gid) l.pid, p.gid::text AS gid,
+           l.transactionid::text::int8 AS xid,
+             coalesce(a.usename, p.owner)::text AS usename,
+             coalesce(a.datname, p.database)::text AS datname,
              a.application_name::text AS application, a.state::text AS state,
-             extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, p.prepared))::float8 AS age,
+             extract(epoch FROM clock_timestamp() - coalesce(a.xact_start,
+             p.prepared))::float8 AS age,
              extract(epoch FROM clock_timestamp() - a.query_start)::float8 AS statement_age,
              age(l.transactionid) AS xids_ago
            FROM pg_locks l
            LEFT JOIN pg_stat_activity a ON a.pid = l.pid
            LEFT JOIN pg_prepared_xacts p ON l.pid IS NULL AND p.transaction = l.transactionid
            WHERE l.locktype = 'transactionid' AND l.mode = 'ExclusiveLock' AND l.granted
-             AND l.pid IS DISTINCT FROM pg_backend_pid() AND (l.pid IS NOT NULL OR p.gid IS NOT NULL)
+             AND l.pid IS DISTINCT FROM pg_backend_pid() AND (l.pid IS NOT NULL
+             OR p.gid IS NOT NULL)
            ORDER BY l.pid, p.gid, age(l.transactionid) DESC) b
          ORDER BY xids_ago DESC";
     let rows = sql.ask(asked, text, &[]).await?;

@@ -66,14 +66,17 @@ pub async fn read(sql: &Sql, slot: &str) -> Result<Surroundings, PgError> {
           OR EXISTS (SELECT FROM pg_proc WHERE proname = 'aurora_version') THEN 'Amazon Aurora'
         WHEN EXISTS (SELECT FROM pg_roles WHERE rolname = 'rds_superuser') THEN 'Amazon RDS'
         WHEN EXISTS (SELECT FROM pg_roles WHERE rolname = 'alloydbsuperuser') THEN 'Google AlloyDB'
-        WHEN EXISTS (SELECT FROM pg_roles WHERE rolname = 'cloudsqlsuperuser') THEN 'Google Cloud SQL'
-        WHEN EXISTS (SELECT FROM pg_roles WHERE rolname = 'azure_pg_admin') THEN 'Azure Database for PostgreSQL'
+        WHEN EXISTS (SELECT FROM pg_roles WHERE rolname = 'cloudsqlsuperuser')
+        THEN 'Google Cloud SQL'
+        WHEN EXISTS (SELECT FROM pg_roles WHERE rolname = 'azure_pg_admin')
+        THEN 'Azure Database for PostgreSQL'
         WHEN EXISTS (SELECT FROM pg_roles WHERE rolname = 'neon_superuser') THEN 'Neon'
         WHEN EXISTS (SELECT FROM pg_roles WHERE rolname = 'supabase_admin') THEN 'Supabase'
       END AS provider,
       r.rolcreatedb AS createdb, r.rolcreaterole AS createrole, r.rolbypassrls AS bypassrls,
       (SELECT CASE WHEN extract(epoch FROM now() - w.stats_reset) > 3600
-         THEN (w.wal_bytes / extract(epoch FROM now() - w.stats_reset) * 86400)::float8 END FROM pg_stat_wal w) AS wal_a_day,
+         THEN (w.wal_bytes / extract(epoch FROM now() - w.stats_reset) * 86400)::float8 END
+         FROM pg_stat_wal w) AS wal_a_day,
       (SELECT count(*) FROM pg_stat_activity a JOIN pg_replication_slots s ON s.active_pid = a.pid
          WHERE s.slot_type = 'physical') AS standbys,
       coalesce(current_setting('synchronized_standby_slots', true), '') AS standby_slots,
@@ -136,9 +139,12 @@ pub struct Standby {
 pub async fn standby(sql: &Sql) -> Result<Option<Standby>, PgError> {
     let host = sql.host().to_string();
     let asked = SqlCall { call: "read the standby's settings of", object: &host };
-    let text = "SELECT pg_is_in_recovery() AS in_recovery, current_setting('sync_replication_slots') = 'on' AS syncs,
-           current_setting('hot_standby_feedback') = 'on' AS feedback, current_setting('primary_slot_name') AS slot_name,
-           (SELECT setting ~ '\\mdbname *=' FROM pg_settings WHERE name = 'primary_conninfo') AS names_database";
+    let text = "SELECT pg_is_in_recovery() AS in_recovery, \
+        current_setting('sync_replication_slots') = 'on' AS syncs,
+           current_setting('hot_standby_feedback') = 'on' AS feedback,
+           current_setting('primary_slot_name') AS slot_name,
+           (SELECT setting ~ '\\mdbname *=' FROM pg_settings \
+           WHERE name = 'primary_conninfo') AS names_database";
     let rows = sql.ask(asked, text, &[]).await?;
     let row = rows.first().ok_or_else(|| asked.unreadable("row"))?;
     let in_recovery: bool = asked.get(row, "in_recovery")?;
@@ -157,7 +163,8 @@ async fn idle_slots(sql: &Sql, slot: &str) -> Result<Vec<IdleSlot>, PgError> {
            coalesce(pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()
              ELSE pg_current_wal_lsn() END, restart_lsn), 0)::int8 AS retained
          FROM pg_replication_slots
-         WHERE slot_type = 'logical' AND NOT active AND NOT temporary AND slot_name <> $1 ORDER BY retained DESC, name";
+         WHERE slot_type = 'logical' AND NOT active AND NOT temporary AND slot_name <> $1 \
+         ORDER BY retained DESC, name";
     let rows = sql.ask(asked, text, &[(&slot, Type::TEXT)]).await?;
     rows.iter()
         .map(|row| {
@@ -183,7 +190,8 @@ pub async fn standby_lag(sql: &Sql) -> Result<Option<u64>, PgError> {
            ELSE pg_current_wal_lsn() END AS lsn)
          SELECT max(lag)::int8 AS lag FROM (
            SELECT pg_wal_lsn_diff(here.lsn, r.replay_lsn) AS lag FROM here, pg_stat_replication r
-           WHERE NOT EXISTS (SELECT FROM pg_replication_slots s WHERE s.active_pid = r.pid AND s.slot_type = 'logical')
+           WHERE NOT EXISTS (SELECT FROM pg_replication_slots s WHERE s.active_pid = r.pid
+           AND s.slot_type = 'logical')
            UNION ALL
            SELECT pg_wal_lsn_diff(here.lsn, s.restart_lsn) FROM here, pg_replication_slots s
            WHERE s.slot_type = 'physical' AND s.active) seen";
@@ -200,8 +208,10 @@ pub async fn standby_lag(sql: &Sql) -> Result<Option<u64>, PgError> {
 pub async fn tables(sql: &Sql, relations: &[Oid]) -> Result<Vec<TableSurroundings>, PgError> {
     let asked = SqlCall { call: "read the surroundings of tables in", object: sql.database() };
     let oids: Vec<u32> = relations.iter().map(|oid| oid.0).collect();
-    let text = "SELECT c.oid, coalesce((SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_attribute a
-             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> ''), '{}') AS generated,
+    let text = "SELECT c.oid, coalesce((SELECT array_agg(a.attname::text ORDER BY a.attnum) \
+        FROM pg_attribute a
+             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+             AND a.attgenerated <> ''), '{}') AS generated,
            has_table_privilege(c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE') AS writable
          FROM pg_class c WHERE c.oid = ANY ($1)";
     let rows = sql.ask(asked, text, &[(&oids, Type::OID_ARRAY)]).await?;
@@ -224,7 +234,8 @@ pub async fn tables(sql: &Sql, relations: &[Oid]) -> Result<Vec<TableSurrounding
 pub async fn columns(sql: &Sql, relation: Oid) -> Result<Vec<String>, PgError> {
     let asked = SqlCall { call: "list columns in", object: sql.database() };
     let text = "SELECT attname::text AS name FROM pg_attribute
-         WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped AND attgenerated = '' ORDER BY attnum";
+         WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped AND attgenerated = '' \
+         ORDER BY attnum";
     let rows = sql.ask(asked, text, &[(&relation.0, Type::OID)]).await?;
     rows.iter().map(|row| asked.get(row, "name")).collect()
 }

@@ -78,7 +78,8 @@ async fn ask(host: &Host, tcp: &mut TcpStream) -> Result<(), PgError> {
         b'N' => Err(PgError::TlsRefused { host: host.clone() }),
         other => {
             let what = format!(
-                "the answer begins with byte {other:#04x}, neither S nor N; is this a Postgres server?"
+                "the answer begins with byte {other:#04x}, neither S nor N; is this a Postgres \
+                 server?"
             );
             Err(PgError::Protocol { call: "ask for TLS", what })
         }
@@ -92,7 +93,8 @@ pub(super) fn refused_late(host: &Host, error: PgError) -> PgError {
         PgError::Io { source, .. }
             if source.get_ref().and_then(|inner| inner.downcast_ref()).is_some_and(is_alert) =>
         {
-            let what = "the server refuses the session: our certificate (sslcert) is missing, or not one it takes";
+            let what = "the server refuses the session: our certificate (sslcert) is missing, or \
+                not one it takes";
             PgError::Tls { host: host.clone(), what, source: source.into() }
         }
         other => other,

@@ -47,17 +47,20 @@ pub enum UrlError {
     Scheme,
     /// An `@` where no password can end.
     #[error(
-        "the URL has an `@` after the host part; in a password write `@` as %40, `/` as %2F, `:` as %3A, `%` as %25"
+        "the URL has an `@` after the host part; in a password write `@` as %40, `/` as %2F, `:` \
+         as %3A, `%` as %25"
     )]
     StrayAt,
     /// `%` not followed by two hexadecimal digits, a zero byte, or bytes that are not UTF-8.
     #[error(
-        "the {part} of the URL has a `%` without two hexadecimal digits, a zero byte, or bytes that are not UTF-8"
+        "the {part} of the URL has a `%` without two hexadecimal digits, a zero byte, or bytes \
+         that are not UTF-8"
     )]
     Encoding { part: String },
     /// A host is empty, or an IPv6 address lacks its bracket.
     #[error(
-        "host {place} of the URL cannot be read (IPv6 goes in brackets, a socket's directory is written %2Frun%2F...)"
+        "host {place} of the URL cannot be read (IPv6 goes in brackets, a socket's directory is \
+         written %2Frun%2F...)"
     )]
     Host {
         /// Its place in the list, from 1.
@@ -72,7 +75,10 @@ pub enum UrlError {
     #[error("the URL has {ports} ports for {hosts} hosts: give one, or one for each")]
     PortCount { ports: usize, hosts: usize },
     /// Not a parameter of libpq's.
-    #[error("`{name}` is not a parameter of a Postgres URL{}", nearest.map(|n| format!(" (did you mean `{n}`?)")).unwrap_or_default())]
+    #[error(
+        "`{name}` is not a parameter of a Postgres URL{}", nearest.map(|n| format!(" (did you mean \
+            `{n}`?)")).unwrap_or_default()
+    )]
     Unknown {
         name: String,
         /// The nearest that we know.
@@ -363,8 +369,8 @@ pub fn sslmode(word: &str) -> Result<SslMode, UrlError> {
         "verify-full" => Ok(SslMode::VerifyFull),
         "prefer" | "allow" => Err(UrlError::Unsupported {
             name: "sslmode",
-            reason: "prefer and allow fall back to clear text when anybody on the way asks for it; use require or \
-                     verify-full (or disable, to say it)",
+            reason: "prefer and allow fall back to clear text when anybody on the way asks for it; \
+                     use require or verify-full (or disable, to say it)",
         }),
         _ => Err(UrlError::Value {
             name: "sslmode",

@@ -60,8 +60,8 @@ pub fn read_key(path: &Path, passphrase: Option<&Source>) -> Result<PKey<Private
     let forbidden = if about.uid() == 0 { MORE_THAN_GROUP_READS } else { ANY_BY_OTHERS };
     if about.mode() & forbidden != 0 {
         return Err(refused(
-            "it has group or world access; its permissions must be u=rw (0600) or less if it is owned by the agent's user, \
-             u=rw,g=r (0640) or less if it is owned by root",
+            "it has group or world access; its permissions must be u=rw (0600) or less if it is \
+             owned by the agent's user, u=rw,g=r (0640) or less if it is owned by root",
         ));
     }
     let mut bytes = Vec::new();

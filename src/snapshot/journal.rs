@@ -90,7 +90,8 @@ pub enum JournalError {
     },
     /// The record was written by a later version.
     #[error(
-        "state record `{key}` has format {format}; this version reads up to {FORMAT}: run the version that wrote it"
+        "state record `{key}` has format {format}; this version reads up to {FORMAT}: run the \
+         version that wrote it"
     )]
     Newer { key: String, format: u32 },
 }

@@ -151,7 +151,8 @@ impl Reader {
         let sql = format!(
             "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
             SET LOCAL lock_timeout = {lock}; SET LOCAL idle_in_transaction_session_timeout = {idle};
-            SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL jit = off; SET LOCAL enable_seqscan = off;
+            SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL jit = off;
+            SET LOCAL enable_seqscan = off;
             LOCK TABLE {only}{relation} IN ACCESS SHARE MODE",
             lock = LOCK_TIMEOUT.as_millis(),
             idle = IDLE_LIMIT.as_millis(),

@@ -56,7 +56,8 @@ pub enum SignalError {
     UnknownType,
     /// The record is not JSON with id, type and data.
     #[error(
-        "it is not the JSON of a signal, {{\"id\", \"type\", \"data\"}}: line {line}, column {column}"
+        "it is not the JSON of a signal, {{\"id\", \"type\", \"data\"}}: line {line}, column \
+         {column}"
     )]
     NoSignal {
         /// Line of the error, from 1. It is 0 if there is no value.
@@ -84,7 +85,8 @@ pub enum SignalError {
     UnknownKind,
     /// The filter of a blocking copy is a query, not a condition.
     #[error(
-        "a blocking copy's filter is a whole query, which is not read in windows: ask for an incremental one"
+        "a blocking copy's filter is a whole query, which is not read in windows: ask for an \
+         incremental one"
     )]
     WholeQuery,
     /// The condition has its old form, which Debezium no longer reads.

@@ -129,12 +129,20 @@ impl Standstill {
     pub fn in_words(&self) -> String {
         match self.stage {
             Stage::Noted(_) if self.stopped => {
-                "the stream stands before a change of it until a temporary slot has its snapshot, which waits for every writing transaction".to_owned()
+                "the stream stands before a change of it until a temporary slot has its snapshot, \
+                 which waits for every writing transaction"
+                    .to_owned()
             }
-            Stage::Noted(_) => "a temporary slot is being made, which waits for every writing transaction".to_owned(),
+            Stage::Noted(_) => "a temporary slot is being made, which waits for every writing \
+                transaction"
+                .to_owned(),
             Stage::Point(point) => format!("its rows are sent when the stream has come to {point}"),
-            Stage::Standing(point) => format!("the stream stands at {point} until all rows are sent and delivered"),
-            Stage::Leaving(_) => "all rows are sent; the stream stands until they are delivered".to_owned(),
+            Stage::Standing(point) => {
+                format!("the stream stands at {point} until all rows are sent and delivered")
+            }
+            Stage::Leaving(_) => "all rows are sent; the stream stands until they are \
+                delivered"
+                .to_owned(),
         }
     }
 }
@@ -295,13 +303,19 @@ mod tests {
                         if rows > 0 && let Some(of) = &mut standstill {
                             of.sent_all(Ticket(5));
                             prop_assert!(of.stands() && !of.is_delivered(Ticket(4)) && of.is_delivered(Ticket(5)));
-                            prop_assert_eq!(sent_at_first_row.as_ref(), Some(&sent), "a change before the delivery");
+                            prop_assert_eq!(
+                                sent_at_first_row.as_ref(), Some(&sent),
+                                "a change before the delivery"
+                            );
                             (standstill, over) = (None, true);
                         }
                     }
                 }
             }
-            prop_assert!(over && next == stream.len(), "the stream stands for ever at {next} of {stream:?}");
+            prop_assert!(
+                over && next == stream.len(),
+                "the stream stands for ever at {next} of {stream:?}"
+            );
             let ours = |sent: &BTreeSet<(usize, bool)>| {
                 sent.iter().filter(|(_, ours)| *ours).map(|(at, _)| *at).collect::<Vec<_>>()
             };

@@ -226,7 +226,8 @@ fn no_walsender(error: PgError) -> Failure {
 async fn refused(order: &Order, replication: &mut Replication, error: PgError) -> Failure {
     match error.sqlstate() {
         Some("53400") => {
-            let sql = "SELECT count(*)::text, pg_catalog.current_setting('max_replication_slots') FROM pg_catalog.pg_replication_slots";
+            let sql = "SELECT count(*)::text, pg_catalog.current_setting('max_replication_slots') \
+                FROM pg_catalog.pg_replication_slots";
             let taken = replication.query(sql).await.unwrap_or_default();
             let detail = match taken.first().map(Vec::as_slice) {
                 Some([Some(taken), Some(most)]) => {

@@ -55,7 +55,8 @@ pub enum TransformFault {
     NoMask { field: String },
     #[error(
         "a tombstone has no value to take a key from; limit the transform by \
-         `when_tombstone = true` and `negate = true`, and consider what the tombstones' key should be"
+         `when_tombstone = true` and `negate = true`, and consider what the tombstones' key should \
+         be"
     )]
     NoValue,
     #[error("the {of} would have two fields named `{field}`")]
@@ -63,8 +64,8 @@ pub enum TransformFault {
     #[error("field `{field}` is no text of a column, so it makes no topic")]
     NotText { field: String },
     #[error(
-        "field `{field}` is no time of a record; a timestamp without time zone is one, unless events.time is \
-         \"connect\" or \"isostring\""
+        "field `{field}` is no time of a record; a timestamp without time zone is one, unless \
+         events.time is \"connect\" or \"isostring\""
     )]
     NotTime { field: String },
     #[error("field `{field}` is no number of a partition; an integer is one")]

@@ -16,17 +16,20 @@ impl Reporter {
             }
             Stopped::InTransaction => {
                 warn!(
-                    "stopped in the middle of a transaction: the next start sends the whole transaction again"
+                    "stopped in the middle of a transaction: the next start sends the whole \
+                     transaction again"
                 );
             }
             Stopped::InCopy => {
                 warn!(
-                    "stopped in the middle of the first copy: the next start copies the tables that are not complete"
+                    "stopped in the middle of the first copy: the next start copies the tables \
+                     that are not complete"
                 );
             }
             Stopped::Unanswered => {
                 warn!(
-                    "stopped before everything was delivered and confirmed: the next start repeats what was not"
+                    "stopped before everything was delivered and confirmed: the next start repeats \
+                     what was not"
                 );
             }
         }

@@ -71,7 +71,8 @@ impl Reporter {
             return;
         }
         let warning = format!(
-            "{open} schema ids are used as recorded: the registry at {url} has not confirmed that it serves their schemas: {why}"
+            "{open} schema ids are used as recorded: the registry at {url} has not confirmed that \
+             it serves their schemas: {why}"
         );
         if before.is_none() {
             warn!("{warning}");
@@ -121,7 +122,9 @@ impl Reporter {
         if !replaced.is_same_registry {
             detail.push_str("; the recorded id is another registry's");
         } else if span.is_none() {
-            detail.push_str("; records that earlier processes sent carry an id that the registry does not serve");
+            detail.push_str(
+                "; records that earlier processes sent carry an id that the registry does not serve"
+            );
         }
         match (needs_a_person, span) {
             (true, None) => {

@@ -121,7 +121,10 @@ impl Runner {
                         tracing::warn!(topic, partition, "the partition no longer exists")
                     }
                     PartitionEnd::Failed(error) => {
-                        tracing::debug!(topic, partition, error = %Chain(&error), "the partition's end cannot be read");
+                        tracing::debug!(
+                            topic, partition, error = %Chain(&error),
+                            "the partition's end cannot be read"
+                        );
                         return None; // The core asks for all ends again.
                     }
                 }

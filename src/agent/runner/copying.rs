@@ -90,7 +90,8 @@ impl Runner {
                 rows = plan.rows(),
                 mib = plan.size_bytes() / (1024 * 1024),
                 consistent_point = %first.point,
-                "copying existing rows; the stream follows from the consistent point, and the server keeps its WAL until then"
+                "copying existing rows; the stream follows from the consistent point, and the \
+                 server keeps its WAL until then"
             );
             let copying = Copying::new(
                 &self.config.postgres,
@@ -130,7 +131,8 @@ impl Runner {
             self.first_copy.copying.is_none() && self.backfills.copies.is_empty() && is_told;
         if is_copied && self.config.snapshot.mode == Mode::InitialOnly {
             tracing::info!(
-                "snapshot.mode is \"initial_only\" and everything is copied: stopping; the slot stays"
+                "snapshot.mode is \"initial_only\" and everything is copied: stopping; the slot \
+                 stays"
             );
             self.apply(Event::Stop);
         }
@@ -294,7 +296,10 @@ impl Runner {
             return; // All rows are read, and nobody needs the snapshot.
         }
         let error = error.unwrap_or(PgError::Closed { call: "hold the snapshot" });
-        tracing::error!(error = %crate::continuity::Chain(&error), "the snapshot of the first copy has ended: tables not finished are not copied by it");
+        tracing::error!(
+            error = %crate::continuity::Chain(&error),
+            "the snapshot of the first copy has ended: tables not finished are not copied by it"
+        );
         self.broke(error.into());
     }
 

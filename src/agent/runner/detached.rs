@@ -65,7 +65,10 @@ impl Runner {
             self.tables.detaching.tables.iter().filter(|(_, detached)| detached.is_quarantined())
         {
             let (from, next) = (detached.commit, detached.next(table));
-            tracing::warn!(table, reason = detached.reason, %from, next, "detached: the changes of the table go to the quarantine topic");
+            tracing::warn!(
+                table, reason = detached.reason, %from, next,
+                "detached: the changes of the table go to the quarantine topic"
+            );
         }
         gone.keys().map(|name| self.detached_key(name)).collect()
     }
@@ -170,7 +173,10 @@ impl Runner {
         let known = self.tables.detaching.tables.get(&table);
         if known.is_none_or(|known| *known != detached) {
             let (from, ordinal, next) = (detached.commit, detached.ordinal, detached.next(&table));
-            tracing::warn!(table, reason = detached.reason, %from, ordinal, next, "detached: {}", detached.detail);
+            tracing::warn!(
+                table, reason = detached.reason, %from, ordinal, next,
+                "detached: {}", detached.detail
+            );
             self.reporter.newly_detached(&detached, &next);
         }
         self.tables.detaching.tables.recorded(&table, detached);
@@ -221,7 +227,10 @@ impl Runner {
         }
         for table in tables {
             let detached = self.tables.detaching.tables.record(&table, &refusal, from, now_ms);
-            tracing::warn!(table, reason = refusal.reason, from = %detached.commit, "detached: {}", refusal.detail);
+            tracing::warn!(
+                table, reason = refusal.reason, from = %detached.commit,
+                "detached: {}", refusal.detail
+            );
             self.reporter.newly_detached(&detached, &detached.next(&table));
             self.tables.detaching.first.insert(table, detached);
         }
@@ -267,7 +276,11 @@ impl Runner {
     pub(super) fn repair_next(&mut self) {
         for table in self.backfills.copies.take_repaired() {
             if let Some(detached) = self.tables.detaching.tables.forget(&table) {
-                tracing::info!(table, from = %detached.commit, "the table is repaired: its topic has each row, and may also have rows that were deleted in the gap");
+                tracing::info!(
+                    table, from = %detached.commit,
+                    "the table is repaired: its topic has each row, and may also have rows that \
+                     were deleted in the gap"
+                );
                 self.reporter.repaired(&table);
             }
         }
@@ -342,7 +355,11 @@ impl Runner {
         if self.config.encode.is_outbox(&table) {
             return reply_to(asked, Ok(self.outbox_repaired(&name, detached.commit)));
         }
-        tracing::info!(table = name, from = %detached.commit, "the repair of a detached table begins: its changes flow, and a copy brings what its topic lacks");
+        tracing::info!(
+            table = name, from = %detached.commit,
+            "the repair of a detached table begins: its changes flow, and a copy brings what its \
+             topic lacks"
+        );
         let note = format!(
             "rows deleted since {} stay in its topic: topic `{}` holds their deletes",
             detached.commit,
@@ -367,13 +384,16 @@ impl Runner {
     /// Ends the repair of an outbox when its changes flow. A copy would send events a second time
     /// that consumers have, so an operator decides about those in the quarantine.
     fn outbox_repaired(&mut self, name: &str, from: Lsn) -> Granted {
-        tracing::info!(table = name, %from, "taken up again: its changes flow, an outbox is not copied");
+        tracing::info!(
+            table = name, %from,
+            "taken up again: its changes flow, an outbox is not copied"
+        );
         self.tables.detaching.tables.forget(name);
         self.backfills.copies.forget_detached(name);
         let topic = self.config.encode.quarantine_topic();
         Granted(format!(
-            "{name} is taken up again and its changes flow; an outbox is not copied: topic `{topic}` holds its events \
-             since {from}, insert those again that consumers lack"
+            "{name} is taken up again and its changes flow; an outbox is not copied: topic \
+             `{topic}` holds its events since {from}, insert those again that consumers lack"
         ))
     }
 

@@ -75,7 +75,10 @@ impl Runner {
             let sql = Arc::clone(&live.sql);
             self.checks.heartbeat.query = Some(tokio::spawn(async move {
                 if let Err(error) = sql.beat(&query).await {
-                    tracing::warn!(error = %Chain(&error), "heartbeat.query failed; it is tried again with the next heartbeat");
+                    tracing::warn!(
+                        error = %Chain(&error),
+                        "heartbeat.query failed; it is tried again with the next heartbeat"
+                    );
                 }
             }));
         }

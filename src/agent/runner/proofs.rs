@@ -68,7 +68,10 @@ impl Runner {
         let registry = match (Registry::new(config), &self.tables.doubts.ids) {
             (Ok(registry), _) => Arc::new(registry),
             (Err(error), Some(_)) => {
-                tracing::warn!(error = %Chain(&error), "the schema registry's client stays as it was");
+                tracing::warn!(
+                    error = %Chain(&error),
+                    "the schema registry's client stays as it was"
+                );
                 return Ok(self.tables.doubts.ids.clone());
             }
             (Err(error), None) => return Err(error),

@@ -78,7 +78,8 @@ impl Runner {
         };
         // The oids that the reload would record are another publication's or table's: that needs consent.
         if self.found(&findings) {
-            let why = "publication or tables changed in a way that halts the stream: see `wellspring slot status`";
+            let why = "publication or tables changed in a way that halts the stream: see \
+                `wellspring slot status`";
             return reply.send(Err(Refused::Faulty(why.to_owned())));
         }
         if let Some(was) = self.core.record() {
@@ -199,7 +200,8 @@ async fn republish(config: &Config, base: Option<Fingerprint>) -> Result<Capture
     if let Some(harmed) = missing.iter().find(|table| table.update_fails()) {
         let name = &harmed.name;
         return Err(Refused::Faulty(format!(
-            "publishing {name} would make the application's UPDATE and DELETE fail: no replica identity; run {}",
+            "publishing {name} would make the application's UPDATE and DELETE fail: no replica \
+             identity; run {}",
             harmed.fixes.join(" ")
         )));
     }

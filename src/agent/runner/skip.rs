@@ -27,7 +27,8 @@ impl Runner {
         let halt = self.core.halted().filter(|halt| halt.reason.lifting().is_by(By::Skip));
         let place = halt.and_then(|halt| Some((halt, halt.place.as_deref()?)));
         let Some((halt, place)) = place else {
-            let why = "only a change at which the stream has halted (record_too_large, row_unencodable) can be skipped";
+            let why = "only a change at which the stream has halted (record_too_large, \
+                row_unencodable) can be skipped";
             return reply.send(Err(Refused::NotAvailable(why.to_owned())));
         };
         if self.live.is_some() {
@@ -69,7 +70,8 @@ impl Runner {
         tracing::warn!(table, %commit, ordinal, by, why, "an operator leaves out one change");
         let topic = self.config.encode.quarantine_topic();
         reply.send(Ok(Granted(format!(
-            "{table}, commit {commit}, ordinal {ordinal}: left out of its topic and sent to `{topic}` instead, recorded as {by}'s consent; the stream goes on"
+            "{table}, commit {commit}, ordinal {ordinal}: left out of its topic and sent to \
+             `{topic}` instead, recorded as {by}'s consent; the stream goes on"
         ))));
         self.apply(Event::Retry);
     }

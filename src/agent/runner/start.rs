@@ -92,7 +92,9 @@ async fn first_state(
             biased; // A stop and the refusal of requests do not wait for the state.
             _ = stop.wait_for(|stop| *stop) => return Err(Exit::Stopped),
             Some(asked) = asked.recv() => {
-                asked.reply.send(Err(Refused::NotAvailable("the agent has not reached Kafka yet".to_owned())));
+                asked.reply.send(Err(Refused::NotAvailable(
+                    "the agent has not reached Kafka yet".to_owned()
+                )));
             }
             state = &mut opening => return state,
         }
