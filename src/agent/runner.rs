@@ -290,12 +290,16 @@ impl Runner {
             result = joined(&mut tasks.checking) => Happened::Checked(result),
             Some(trouble) = troubled.recv() => Happened::Trouble(trouble),
             () = doubts.changed() => Happened::Proofs,
-            (table, outcome) = joined(&mut tasks.journalling) => Happened::Journalled(table, outcome),
+            (table, outcome) = joined(&mut tasks.journalling) => {
+                Happened::Journalled(table, outcome)
+            }
             ended = copying::ended(&mut tasks.holding) => Happened::SnapshotEnded(ended),
             () = ended(sentinel), if tasks.probing.is_none() => Happened::SentinelEnded,
             () = tokio::time::sleep(timer) => Happened::Timer,
             Some(followed) = signals::next(signal_follower.as_mut()) => Happened::Signals(followed),
-            Some(event) = copying::next_event(copying.as_mut()), if may_take => Happened::Worker(event),
+            Some(event) = copying::next_event(copying.as_mut()), if may_take => {
+                Happened::Worker(event)
+            }
             Some(row) = standstill::next_event(reading.as_mut()), if fits => {
                 Happened::Standstill(row)
             }
