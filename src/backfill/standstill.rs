@@ -213,9 +213,8 @@ impl Copies {
             }
             Failure::Writers(_) => WRITERS_REST,
             Failure::Postgres(error) if crate::snapshot::prepare::is_short(error) => {
-                let (namespace, name) = copy.name.split_once('.').unwrap_or_default();
-                let left =
-                    crate::snapshot::prepare::refused(&TableName::new(namespace, name), error);
+                let table = TableName::of_shown(&copy.name);
+                let left = crate::snapshot::prepare::refused(&table, error);
                 let left = Left::new(CopyReason::NoRoom, left.detail, left.next);
                 return self.lacks(id, left);
             }

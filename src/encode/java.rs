@@ -33,7 +33,7 @@ impl Short {
             *slot = b'0' + u8::try_from(rest % 10).unwrap_or(0);
             (at, rest) = (at - 1, rest / 10);
         }
-        self.push(digits.get(at.min(20 - width.min(20))..).unwrap_or_default());
+        self.push(written(&digits, at.min(20 - width.min(20)), digits.len()));
     }
 
     pub(super) fn as_str(&self) -> &str {
@@ -113,7 +113,16 @@ pub(super) fn push_int(value: i64, out: &mut Vec<u8>) {
     if value < 0 {
         out.push(b'-');
     }
-    out.extend_from_slice(digits.get(at..).unwrap_or_default());
+    out.extend_from_slice(written(&digits, at, digits.len()));
+}
+
+/// A part of `text`. A part that is not in it would leave digits or letters out in silence.
+#[inline]
+fn written(text: &[u8], from: usize, to: usize) -> &[u8] {
+    match text.get(from..to) {
+        Some(part) => part,
+        None => unreachable!("{from}..{to} is a part of {} bytes", text.len()),
+    }
 }
 
 /// Appends `text` in quotes with what JSON must escape, as Jackson does: the rest stays UTF-8.
@@ -130,7 +139,7 @@ pub(super) fn push_json_escaped(text: &[u8], out: &mut Vec<u8>) {
         if *byte >= 0x20 && *byte != b'"' && *byte != b'\\' {
             continue;
         }
-        out.extend_from_slice(text.get(from..at).unwrap_or_default());
+        out.extend_from_slice(written(text, from, at));
         from = at + 1;
         match byte {
             b'"' => out.extend_from_slice(b"\\\""),
@@ -148,7 +157,7 @@ pub(super) fn push_json_escaped(text: &[u8], out: &mut Vec<u8>) {
             }
         }
     }
-    out.extend_from_slice(text.get(from..).unwrap_or_default());
+    out.extend_from_slice(written(text, from, text.len()));
 }
 
 /// Java's `String.hashCode`, with the spreading of `HashMap`: decides the order in which Debezium writes the pairs of

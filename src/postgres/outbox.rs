@@ -54,7 +54,9 @@ impl Outbox {
                 self.begun = self.next.take().map(|bytes| (bytes, 0));
             }
             let Some((bytes, sent)) = &mut self.begun else { break };
-            let rest = bytes.get(*sent..).unwrap_or_default();
+            let Some(rest) = bytes.get(*sent..) else {
+                unreachable!("{sent} of {} bytes are sent", bytes.len())
+            };
             match ready!(Pin::new(&mut *socket).poll_write(cx, rest))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 count => *sent += count,

@@ -57,7 +57,8 @@ impl AsyncRead for Resumed {
             return Pin::new(&mut this.socket).poll_read(cx, buf);
         }
         let count = rest.len().min(buf.remaining());
-        buf.put_slice(rest.get(..count).unwrap_or_default());
+        let Some(part) = rest.get(..count) else { unreachable!("{count} is bounded by the rest") };
+        buf.put_slice(part);
         this.read += count;
         if this.read == this.greeting.len() {
             this.greeting = Vec::new();

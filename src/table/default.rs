@@ -96,11 +96,11 @@ fn quoted(text: &str) -> Option<(Cow<'_, str>, &str)> {
 /// An unquoted name and an opening parenthesis at the start, perhaps in one parenthesis, closed on the same line.
 fn is_function(expression: &str) -> bool {
     let inner = expression.strip_prefix('(').unwrap_or(expression);
-    let end = inner
-        .find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '.'))
-        .unwrap_or(inner.len());
-    let rest = inner.get(end..).unwrap_or_default();
-    end > 0 && rest.starts_with('(') && rest.lines().next().is_some_and(|line| line.contains(')'))
+    let rest =
+        inner.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.');
+    rest.len() < inner.len()
+        && rest.starts_with('(')
+        && rest.lines().next().is_some_and(|line| line.contains(')'))
 }
 
 fn is_clock(expression: &str) -> bool {

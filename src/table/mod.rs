@@ -35,6 +35,18 @@ impl TableName {
     pub fn new(namespace: &str, name: &str) -> Self {
         TableName { namespace: namespace.into(), name: name.into() }
     }
+
+    /// The name that Display has written. The first dot ends the namespace.
+    ///
+    /// # Panics
+    /// The text has no dot, so that Display has not written it.
+    #[must_use]
+    pub fn of_shown(text: &str) -> Self {
+        match text.split_once('.') {
+            Some((namespace, name)) => TableName::new(namespace, name),
+            None => unreachable!("`{text}` is the name of a table without its namespace"),
+        }
+    }
 }
 
 impl fmt::Display for TableName {
@@ -88,4 +100,21 @@ pub struct Column {
     pub serial: bool,
     /// Whether old tuples of kind `K` carry it.
     pub in_identity: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_reads_back_from_its_text() {
+        let name = TableName::new("public", "a.b");
+        assert_eq!(TableName::of_shown(&name.to_string()), name);
+    }
+
+    #[test]
+    #[should_panic(expected = "`orders` is the name of a table without its namespace")]
+    fn a_text_without_a_namespace_is_no_name() {
+        let _ = TableName::of_shown("orders");
+    }
 }

@@ -354,17 +354,14 @@ impl Runner {
                     "a chunk that takes too long".to_owned(),
                 ),
                 Some(_) if is_short(&error) => {
-                    let (namespace, name) = table.split_once('.').unwrap_or_default();
-                    let left = refused(&TableName::new(namespace, name), &error);
+                    let left = refused(&TableName::of_shown(&table), &error);
                     self.backfills.copies.gave_up(id, false, String::new());
                     let left = Left::new(CopyReason::NoRoom, left.detail, left.next);
                     self.backfills.copies.lacks(id, left);
                 }
                 Some(state) if is_final(state) => {
-                    let (namespace, name) = table.split_once('.').unwrap_or_default();
-                    self.backfills
-                        .copies
-                        .refused(id, refused(&TableName::new(namespace, name), &error));
+                    let left = refused(&TableName::of_shown(&table), &error);
+                    self.backfills.copies.refused(id, left);
                 }
                 _ => self.backfills.copies.gave_up(
                     id,

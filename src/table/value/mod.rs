@@ -55,3 +55,20 @@ impl ValueError {
         ValueError { kind, why }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_cut_around_a_byte_of_it() {
+        assert_eq!(around(b"a,bc", 1), (b"a".as_slice(), b"bc".as_slice()));
+        assert_eq!(around(b",", 0), (b"".as_slice(), b"".as_slice()));
+    }
+
+    #[test]
+    #[should_panic(expected = "byte 2 was found in 2 bytes")]
+    fn a_byte_beyond_the_text_is_no_empty_value() {
+        let _ = around(b"ab", 2);
+    }
+}
