@@ -126,6 +126,16 @@ impl Served {
             || self.heartbeat_age_ms() < 0
     }
 
+    /// What a person has to mend although changes flow, as the end of the answer of `/readyz`.
+    fn but(&self) -> String {
+        let status = self.status.borrow();
+        let is_told = status.phase == Phase::Streaming && status.needs_a_person;
+        if !is_told || status.reason.is_empty() {
+            return String::new();
+        }
+        format!(", but {}: {}", status.reason, status.detail)
+    }
+
     /// Why the agent is not ready; `None` if it is ready.
     fn unready(&self) -> Option<String> {
         let status = self.status.borrow();
@@ -193,7 +203,7 @@ async fn livez(State(served): State<Served>) -> Response {
 
 async fn readyz(State(served): State<Served>) -> Response {
     match served.unready() {
-        None => text(StatusCode::OK, "ok\n".to_owned()),
+        None => text(StatusCode::OK, format!("ok{}\n", served.but())),
         Some(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
     }
 }

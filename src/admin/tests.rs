@@ -147,6 +147,17 @@ fn is_ready_only_while_streaming_within_the_lag_limit() {
 }
 
 #[test]
+fn an_agent_that_lacks_rows_is_ready_and_says_so() {
+    let world = world();
+    let (reason, detail) = ("table_not_copied".to_owned(), "public.t: a NaN".to_owned());
+    world.is(Status { needs_a_person: true, reason, detail, ..streaming() });
+    assert_eq!(
+        world.get("/readyz"),
+        (200, "ok, but table_not_copied: public.t: a NaN\n".to_owned())
+    );
+}
+
+#[test]
 fn a_standby_is_ready_so_that_it_blocks_no_rollout() {
     let world = world();
     world.is(Status { phase: Phase::Standby, reason: "standby".to_owned(), ..Status::default() });

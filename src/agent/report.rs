@@ -5,6 +5,7 @@ mod copies;
 mod detached;
 mod measured;
 mod ended;
+mod person;
 mod positions;
 mod rates;
 mod schemas;
@@ -21,9 +22,10 @@ use crate::ledger::Ticket;
 use crate::metrics::{Metrics, Peer, Stage, TableMetrics};
 use crate::plans::{Ready, SinkConfig};
 use crate::postgres::{Sql, SystemIdentity};
+use crate::snapshot::journal::Left;
 use crate::status::lag::Lag;
 use crate::status::outlook::Outlook;
-use crate::status::phase::{Facts, PhaseReport};
+use crate::status::phase::PhaseReport;
 use crate::status::progress::{Progress, Wal};
 use crate::status::{ChangeStatus, Phase, STATUS_FORMAT, Status, TableStatus};
 use crate::table::TableName;
@@ -80,6 +82,8 @@ pub struct Reporter {
     schemas: schemas::Schemas,
     /// The warning about captured tables whose UPDATE and DELETE fail.
     unidentified: Option<String>,
+    /// The tables whose topics lack rows that nothing brings before a person acts.
+    lacking: BTreeMap<String, Left>,
 }
 
 impl Reporter {
@@ -128,6 +132,7 @@ impl Reporter {
             logged_ms: 0,
             schemas: schemas::Schemas::default(),
             unidentified: None,
+            lacking: BTreeMap::new(),
         }
     }
 
@@ -365,11 +370,7 @@ impl Reporter {
                 _ => {}
             }
         }
-        self.status.needs_a_person = core.halted().is_some()
-            || self.trouble.as_ref().is_some_and(|trouble| trouble.reason.needs_a_person())
-            || reason == TroubleReason::KafkaRefuses.code()
-            || self.unidentified.is_some()
-            || self.schemas.needs_a_person().is_some();
+        self.status.needs_a_person = self.needs_a_person(core, &reason);
         self.metrics.needs_a_person.set(i64::from(self.status.needs_a_person));
         self.flow(now_ms);
         self.status.range = core.halted().and_then(|halt| halt.range);
@@ -379,23 +380,6 @@ impl Reporter {
             (phase, reason, detail, next);
         // The value is kept for the next reader, even if nobody listens now.
         self.sender.send_replace(self.status.told());
-    }
-
-    fn phase(&self, core: &Core, now_ms: i64) -> PhaseReport {
-        let plain = |reason, detail: &str, next| Trouble::plain(reason, detail.to_owned(), next);
-        let refused = self.login_refused_ms.filter(|at| now_ms - at < REFUSED_MS);
-        let login = refused.map(|_| plain(TroubleReason::KafkaRefuses, LOGIN_REFUSED, LOGIN_NEXT));
-        let reason = TroubleReason::SchemaIdsDiffered;
-        let beside = self.schemas.needs_a_person();
-        let beside = beside.map(|detail| plain(reason, &detail, reason.next()));
-        let facts = Facts {
-            trouble: self.trouble.as_ref(),
-            login: login.as_ref(),
-            silent_ms: now_ms.saturating_sub(self.answered_ms),
-            beside: beside.as_ref(),
-            before: self.status.phase,
-        };
-        PhaseReport::new(core, &facts)
     }
 
     /// Updates the values that are as old as the status at most, such as the lag and what is in

@@ -11,6 +11,7 @@
 mod copy;
 pub mod notices;
 mod results;
+mod debts;
 mod left;
 mod progress;
 mod repair;
@@ -115,6 +116,7 @@ pub struct Copies {
     /// True if copies have begun and the notice `STARTED` is not made yet.
     starting: bool,
     repaired: Vec<String>,
+    debts: debts::Debts,
 }
 
 impl Copies {
@@ -144,6 +146,7 @@ impl Copies {
             news: NewsBuffer::new(notices),
             starting: false,
             repaired: Vec::new(),
+            debts: debts::Debts::default(),
         }
     }
 
@@ -177,18 +180,11 @@ impl Copies {
         self.list.is_empty()
     }
 
-    /// Notes that the first copy of `epoch` left the table out and records this backfill's end.
-    pub fn owe(&mut self, table: &str, epoch: u64) {
-        self.list
-            .iter_mut()
-            .filter(|copy| copy.name == table)
-            .for_each(|copy| copy.owed = Some(epoch));
-    }
-
     /// Takes the operator's limit of rows per second, and the tables with a `snapshot.query`.
     pub fn configure(&mut self, snapshot: &crate::snapshot::Config) {
         self.rows_per_second = snapshot.rows_per_second;
         self.queried = snapshot.queries.keys().cloned().collect();
+        self.debts.configure(snapshot);
     }
 
     /// Sets the time, and counts the time that has passed.

@@ -397,7 +397,7 @@ impl Copies {
             "a backfill is complete"
         );
         self.finished.note(&copy.name, &copy.window.journal, copy.bytes);
-        if let Some(epoch) = copy.owed {
+        if let Some(epoch) = copy.owed.or_else(|| self.debts.settled(&copy.name, &copy.window)) {
             let copied = Copied::whole(epoch, copy.window.journal.rows);
             self.unwritten.insert(copied.key(&self.slot_name, &copy.name), Some(copied.to_json()));
         }

@@ -45,7 +45,7 @@ fn line(copy: &CopyStatus, columns: usize) -> String {
     let done = copy
         .tables
         .values()
-        .filter(|table| matches!(table.state.as_str(), "copied" | "left"))
+        .filter(|table| matches!(table.state.as_str(), "copied" | "left" | "owed"))
         .count();
     let mut text = format!(
         "{} {} rows{} at {}/s{}, {done}/{} tables",

@@ -6,6 +6,7 @@
 //! here waits: the runner performs the IO. The end of a table is recorded after the delivery of its
 //! last record. A table that cannot be copied is left out, and the others go on.
 
+mod left;
 mod readers;
 mod rows;
 
@@ -23,6 +24,7 @@ use crate::plans::Active;
 use crate::postgres::{self, holder::Holder};
 use crate::reason::CopyReason;
 use crate::rows::Records;
+use crate::snapshot;
 use crate::snapshot::journal::{Copied, Left};
 use crate::snapshot::plan::{Plan, TablePlan};
 use crate::snapshot::prepare::Prepared;
@@ -201,25 +203,8 @@ impl Copying {
         };
         for (table, left) in &first.prepared.left {
             copying.leave(*table, left.clone());
-            if left.is_of(CopyReason::CopyRewritten) {
-                copying.journalled(*table);
-            }
         }
         copying
-    }
-
-    /// Tables that were rewritten before their lock, so that the snapshot cannot show their rows. A
-    /// backfill copies them. No end is recorded for them, so that they are still to be copied after
-    /// a crash.
-    pub fn owed(&self) -> impl Iterator<Item = &TableName> {
-        let rewritten = CopyReason::CopyRewritten;
-        let is_owed =
-            move |table: &Table| matches!(&table.state, State::Left(left) if left.is_of(rewritten));
-        self.tables
-            .iter()
-            .zip(&self.plan.tables)
-            .filter(move |(table, _)| is_owed(table))
-            .map(|(_, planned)| &planned.name)
     }
 
     /// Epoch under which the plan of the copy is recorded.
@@ -337,22 +322,6 @@ impl Copying {
         self.news.take()
     }
 
-    /// Leaves a table out of the copy, and drops its rows that are not sent.
-    pub fn leave(&mut self, table: usize, left: Left) {
-        let (Some(name), Some(of)) = (self.name(table), self.tables.get_mut(table)) else { return };
-        if matches!(of.state, State::Left(_)) {
-            return;
-        }
-        tracing::error!(table = %name, reason = left.reason, next = left.next, "a table is left out of the copy: {}", left.detail);
-        of.state = State::Left(left);
-        self.tell_scanned(table, "SQL_EXCEPTION");
-        self.ranges.give_up(table);
-        self.markers.give_up(table);
-        if self.in_hand.as_ref().is_some_and(|in_hand| in_hand.table == table) {
-            self.in_hand = None;
-        }
-    }
-
     fn name(&self, table: usize) -> Option<TableName> {
         self.plan.tables.get(table).map(|table| table.name.clone())
     }
@@ -462,6 +431,9 @@ impl Copying {
         };
         for (table, planned) in self.tables.iter().zip(&self.plan.tables) {
             let (state, reason, next) = match &table.state {
+                State::Left(left) if left.is_owed() => {
+                    ("owed", left.detail.clone(), left.next.clone())
+                }
                 State::Left(left) => ("left", left.detail.clone(), left.next.clone()),
                 _ if table.refused.is_some() => {
                     ("refused", table.refused.clone().unwrap_or_default(), String::new())

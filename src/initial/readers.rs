@@ -5,7 +5,7 @@ use super::{Copying, State};
 use crate::continuity::Chain;
 use crate::core::Moment;
 use crate::postgres::PgError;
-use crate::snapshot::prepare::refused;
+use crate::snapshot::prepare::unread;
 use crate::snapshot::ranges::Range;
 use crate::snapshot::worker::{Job, What, Worker, WorkerEvent};
 use std::sync::Arc;
@@ -69,7 +69,7 @@ impl Copying {
                 if let Some(range) = reader.range.take() {
                     self.ranges.read(&range);
                     if let Some(name) = self.name(range.table) {
-                        self.leave(range.table, refused(&name, &error));
+                        self.leave(range.table, unread(&name, &error));
                     }
                 }
             }

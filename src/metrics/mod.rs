@@ -114,7 +114,8 @@ pub struct Metrics {
     pub copy_remaining_seconds: Gauge,
     /// `wellspring_copy_tables_open`: tables not copied yet.
     pub copy_tables_open: IntGauge,
-    /// `wellspring_copy_tables_left`: tables that the first copy left out.
+    /// `wellspring_copy_tables_left`: tables whose topics lack existing rows, because no copy
+    /// could bring them.
     pub copy_tables_left: IntGauge,
     /// Metrics of backfills and standstills.
     pub windows: WindowMetrics,
@@ -310,7 +311,10 @@ impl Metrics {
             ),
             copy_tables_open: to
                 .gauge("copy_tables_open", "Tables of the first copy that are not copied yet."),
-            copy_tables_left: to.gauge("copy_tables_left", "Tables that the first copy left out."),
+            copy_tables_left: to.gauge(
+                "copy_tables_left",
+                "Tables whose topics lack existing rows, because no copy could bring them.",
+            ),
             windows: WindowMetrics::declare(&to),
             slot_retained_bytes: to.float(
                 "slot_retained_bytes",

@@ -12,6 +12,10 @@ super::reasons! {
         CopyRewritten: "copy_rewritten",
             "The table was rewritten, truncated or dropped before the first copy locked it. A \
              backfill copies it.";
+        CopyPostponed: "copy_postponed",
+            "The server did not go on reading the table: a query was cancelled, there was a \
+             deadlock, a lock was not free in time, memory or disk was short, or a standby \
+             replayed a conflicting change. A backfill copies it.";
         CopyQuery: "copy_query",
             "The table's query in `snapshot.query` lacks a column that is NOT NULL.";
         CopyRefused: "copy_refused",

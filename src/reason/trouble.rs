@@ -51,6 +51,9 @@ super::reasons! {
              cannot read";
         TableRefused: "table_refused",
             "change what the message names, or exclude the table; the agent tries again every 30 s";
+        TableNotCopied: "table_not_copied",
+            "correct the cause, then copy each table with `wellspring snapshot`; to go on without \
+             its existing rows, name it in snapshot.skip and restart the agent";
         PublicationIncomplete: "publication_incomplete",
             "run the SQL as the tables' owner; the agent tries again by itself";
     }
@@ -81,6 +84,7 @@ impl TroubleReason {
             | TroubleReason::SchemaRefused
             | TroubleReason::SchemaIdsDiffered
             | TroubleReason::TableRefused
+            | TroubleReason::TableNotCopied
             | TroubleReason::PublicationIncomplete => true,
         }
     }

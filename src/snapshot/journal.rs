@@ -63,6 +63,12 @@ impl Left {
     pub fn is_of(&self, reason: CopyReason) -> bool {
         self.reason == reason.code()
     }
+
+    /// True if a backfill copies the table, so that nobody has to act.
+    #[must_use]
+    pub fn is_owed(&self) -> bool {
+        self.is_of(CopyReason::CopyRewritten) || self.is_of(CopyReason::CopyPostponed)
+    }
 }
 
 /// All state records of one slot's first copy.

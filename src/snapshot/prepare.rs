@@ -19,6 +19,10 @@ use std::time::Duration;
 /// must not be long. ACCESS SHARE conflicts with ACCESS EXCLUSIVE only.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The next step for a table that a backfill copies.
+const BACKFILL: &str =
+    "nothing has to be done; a backfill copies the table when the first copy is over";
+
 /// A plan whose tables are locked, except for those that are left out.
 #[derive(Debug)]
 pub struct Prepared {
@@ -55,15 +59,13 @@ async fn ready(holder: &mut Holder, table: &mut TablePlan) -> Result<Option<Left
     for part in &table.parts {
         match holder.lock(part, LOCK_TIMEOUT).await? {
             Ok(()) => {}
-            Err(Unlocked::Refused(error)) => return Ok(Some(refused(&table.name, &error))),
+            Err(Unlocked::Refused(error)) => return Ok(Some(unread(&table.name, &error))),
             Err(Unlocked::Rewritten) => {
                 let detail = format!(
                     "table {} was rewritten, truncated or dropped before it was locked",
                     part.name
                 );
-                let next = "nothing has to be done; a backfill copies the table when the first \
-                    copy is over";
-                return Ok(Some(Left::new(CopyReason::CopyRewritten, detail, next)));
+                return Ok(Some(Left::new(CopyReason::CopyRewritten, detail, BACKFILL)));
             }
         }
     }
@@ -71,7 +73,7 @@ async fn ready(holder: &mut Holder, table: &mut TablePlan) -> Result<Option<Left
     if let Some(query) = table.query().map(str::to_owned) {
         let given = match holder.columns_of(&name, &query).await? {
             Ok(given) => given,
-            Err(error) => return Ok(Some(refused(&table.name, &error))),
+            Err(error) => return Ok(Some(unread(&table.name, &error))),
         };
         if let Err(column) = table.fit(&given) {
             let detail = format!("the query of {name} lacks column `{column}`, which is NOT NULL");
@@ -85,8 +87,19 @@ async fn ready(holder: &mut Holder, table: &mut TablePlan) -> Result<Option<Left
     let whole = Range { table: 0, part: 0, from: 0, to: None };
     match holder.columns_of(&name, &table.select(&whole)).await? {
         Ok(_) => Ok(None),
-        Err(error) => Ok(Some(refused(&table.name, &error))),
+        Err(error) => Ok(Some(unread(&table.name, &error))),
     }
+}
+
+/// Why the first copy does not have a table that the server did not read. A cause that may pass
+/// leaves the table to a backfill, which tries again.
+#[must_use]
+pub fn unread(table: &TableName, error: &PgError) -> Left {
+    let left = refused(table, error);
+    if error.sqlstate().is_none_or(is_final) {
+        return left;
+    }
+    Left::new(CopyReason::CopyPostponed, left.detail, BACKFILL)
 }
 
 /// The reason and the next step for a table that the server refuses to read.
@@ -94,11 +107,18 @@ async fn ready(holder: &mut Holder, table: &mut TablePlan) -> Result<Option<Left
 pub fn refused(table: &TableName, error: &PgError) -> Left {
     let again = format!("then {} copies it", snapshot_of(&table.to_string()));
     let (detail, state) = match error {
-        // The message of a data exception quotes the value, which must not be shown.
-        PgError::Server { call, object, source } if source.sqlstate.starts_with("22") => (
-            format!("{call} {object}: the server reports SQLSTATE {} for a row", source.sqlstate),
-            Some(&source.sqlstate),
-        ),
+        // The message of a data exception quotes the value, and that of a function of the user may.
+        PgError::Server { call, object, source }
+            if matches!(source.sqlstate.get(..2), Some("22" | "P0")) =>
+        {
+            (
+                format!(
+                    "{call} {object}: the server reports SQLSTATE {} for a row",
+                    source.sqlstate
+                ),
+                Some(&source.sqlstate),
+            )
+        }
         PgError::Server { call, object, source } => {
             (format!("{call} {object}: {source}"), Some(&source.sqlstate))
         }
@@ -138,10 +158,11 @@ pub fn is_short(error: &PgError) -> bool {
 }
 
 /// Whether the server would refuse the same statement again. The refusal is then about rights,
-/// names, conditions or values.
+/// names, conditions, values, or damaged pages.
 #[must_use]
 pub fn is_final(state: &str) -> bool {
-    matches!(state.get(..2), Some("42" | "22" | "0A")) || state == "28000"
+    matches!(state.get(..2), Some("42" | "22" | "0A" | "P0"))
+        || matches!(state, "28000" | "XX001" | "XX002")
 }
 
 /// The reason for a table that we leave out ourselves.
@@ -151,5 +172,36 @@ pub fn left(reason: &str, detail: String, table: &TableName) -> Left {
         reason: reason.to_owned(),
         detail,
         next: format!("{} copies it", snapshot_of(&table.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::postgres::ServerError;
+
+    fn error(sqlstate: &str) -> PgError {
+        let source = ServerError {
+            severity: "ERROR".to_owned(),
+            sqlstate: sqlstate.to_owned(),
+            message: "m".to_owned(),
+            detail: None,
+            hint: None,
+        };
+        PgError::Server { call: "copy", object: "p.t".to_owned(), source: Box::new(source) }
+    }
+
+    #[test]
+    fn what_may_pass_leaves_a_table_to_a_backfill() {
+        let table = TableName::new("p", "t");
+        // Cancelled, deadlock, lock timeout, out of memory, disk full, recovery conflict.
+        for passes in ["57014", "40P01", "55P03", "53200", "53100", "40001", "XX000"] {
+            assert!(unread(&table, &error(passes)).is_owed(), "{passes}");
+        }
+        for stays in ["42501", "22012", "0A000", "28000", "P0001", "XX001"] {
+            let left = unread(&table, &error(stays));
+            assert!(left.is_of(CopyReason::CopyRefused), "{stays}: {left:?}");
+            assert!(left.next.contains("wellspring snapshot p.t"), "{stays}: {left:?}");
+        }
     }
 }

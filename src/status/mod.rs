@@ -182,7 +182,8 @@ pub struct WindowStatus {
 /// Progress of one table in the first copy.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct CopyTableStatus {
-    /// `waiting`, `copying`, `delivering`, `copied`, `refused` or `left`.
+    /// `waiting`, `copying`, `delivering`, `copied`, `refused`, `left`, or `owed` if a backfill
+    /// copies the table.
     pub state: String,
     /// Rows sent so far.
     pub rows: u64,
@@ -193,7 +194,7 @@ pub struct CopyTableStatus {
     pub bytes: u64,
     /// Bytes of the table on disk.
     pub bytes_expected: u64,
-    /// Why the table is `refused` or `left`; otherwise empty.
+    /// Why the table is `refused`, `left` or `owed`; otherwise empty.
     pub reason: String,
     /// The next step for the operator in that case.
     pub next: String,
@@ -204,8 +205,10 @@ pub struct CopyTableStatus {
 pub struct TableStatus {
     /// Name of the table's topic.
     pub topic: String,
-    /// `streaming`, `refused`, `detached`, `repairing`, `waiting` or `excluded`. A table streams
-    /// only in the phase `streaming`; in another phase it waits, with the reason of the phase.
+    /// `streaming`, `incomplete`, `refused`, `detached`, `repairing`, `waiting` or `excluded`. A
+    /// table streams only in the phase `streaming`; in another phase it waits, with the reason of
+    /// the phase. The changes of an `incomplete` table flow, and its topic lacks rows that no copy
+    /// could bring.
     pub state: String,
     /// Stable code of the reason for a state other than `streaming`; otherwise empty.
     pub reason: String,
@@ -474,10 +477,15 @@ impl Status {
     pub fn told(&self) -> Status {
         let mut told = self.clone();
         if self.phase != Phase::Streaming {
-            let flowing = told.tables.values_mut().filter(|table| table.state == "streaming");
-            for table in flowing {
-                "waiting".clone_into(&mut table.state);
-                table.reason.clone_from(&self.reason);
+            for table in told.tables.values_mut() {
+                match &*table.state {
+                    "streaming" => {
+                        "waiting".clone_into(&mut table.state);
+                        table.reason.clone_from(&self.reason);
+                    }
+                    "incomplete" => {}
+                    _ => continue,
+                }
                 table.changes_per_second = 0.0;
             }
         }

@@ -203,8 +203,8 @@ function tile(name, value, under, tone) {
 function showTiles(s) {
   const used = s.budget_bytes ? s.in_flight_bytes / s.budget_bytes : 0;
   const tables = Object.values(s.tables);
-  const flowing = tables.filter((table) => table.state === "streaming").length;
-  const failed = tables.some((table) => table.state === "refused" || table.state === "detached");
+  const flowing = tables.filter((table) => table.state === "streaming" || table.state === "incomplete").length;
+  const failed = tables.some((table) => ["refused", "detached", "incomplete"].includes(table.state));
   const tiles = [
     ["Lag", s.lag_seconds === null ? "unknown" : s.lag_seconds ? span(s.lag_seconds) : "0 s",
       s.lag_bytes === null ? "bytes of WAL unknown" : `${bytes(s.lag_bytes)} of WAL`, s.lag_seconds > 60 ? "bad" : s.lag_seconds > 10 ? "warn" : ""],
@@ -348,7 +348,7 @@ function showTables(s) {
   renew("table", names, () => names.map((name) => make("option", {}, name)));
 }
 
-/** Why a table is refused or detached, the change from which on its topic has a gap, and the next step. */
+/** Why a table is refused, detached or incomplete, the change from which on its topic has a gap, and the next step. */
 function setAside(table) {
   if (!table.reason) return [];
   const since = table.gap ? `, its topic lacks everything since ${table.gap.commit_lsn}` : "";
@@ -360,7 +360,7 @@ function setAside(table) {
 
 /** Sort order of tables: those that need a person come first. */
 function rank(table) {
-  return { refused: 0, detached: 0, repairing: 1, copying: 1, waiting: 3 }[table.state] ?? 2;
+  return { refused: 0, detached: 0, incomplete: 0, repairing: 1, copying: 1, waiting: 3 }[table.state] ?? 2;
 }
 
 function showErrors(s) {

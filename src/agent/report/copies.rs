@@ -8,7 +8,11 @@ use crate::status::progress::Progress;
 use crate::status::{CopyStatus, CopyTableStatus};
 use crate::status::{TableStatus, WindowStatus};
 use crate::table::TableName;
+use std::collections::BTreeMap;
 use tracing::{info, warn};
+
+/// The most warnings beside which one about a table is kept. The log has all of them.
+const WARNINGS_MAX: usize = 100;
 
 /// The least time between two log lines about the copy's progress.
 const LOG_PROGRESS_MS: i64 = 10_000;
@@ -68,12 +72,9 @@ impl Reporter {
         metrics.copy_rows.set(gauge(copy.rows));
         metrics.copy_rows_expected.set(gauge(copy.rows_expected));
         metrics.copy_remaining_seconds.set(copy.remaining_seconds.unwrap_or(-1.0));
-        let open = |table: &&CopyTableStatus| table.state != "copied" && table.state != "left";
+        let open = |table: &&CopyTableStatus| !matches!(&*table.state, "copied" | "left" | "owed");
         let tables_open = copy.tables.values().filter(open).count();
         metrics.copy_tables_open.set(gauge(tables_open as u64));
-        metrics
-            .copy_tables_left
-            .set(gauge(copy.tables.values().filter(|table| table.state == "left").count() as u64));
         if Progress::is_too_slow(&copy, self.wal) {
             let warning =
                 "at this rate the slot is lost before the copy ends: raise max_slot_wal_keep_size"
@@ -103,15 +104,51 @@ impl Reporter {
         self.status.copy = Some(copy);
     }
 
-    /// Warns about a table that the first copy has left out.
-    pub fn left(&mut self, table: &str, left: &Left) {
-        let warning = format!(
-            "table {table} is not copied ({}): {}; {}",
-            left.reason, left.detail, left.next
-        );
-        if !self.status.warnings.contains(&warning) {
-            warn!("{warning}");
-            self.status.warnings.push(warning);
+    /// Reports the tables whose topics lack rows that nothing brings before a person acts.
+    pub fn lacking(&mut self, lacking: &BTreeMap<&str, &Left>) {
+        self.metrics.copy_tables_left.set(gauge(lacking.len() as u64));
+        for (table, left) in lacking {
+            let warning = not_copied(table, left);
+            if self.lacking.get(*table) != Some(*left) {
+                warn!("{warning}");
+            }
+            if !self.status.warnings.contains(&warning) && self.status.warnings.len() < WARNINGS_MAX
+            {
+                self.status.warnings.push(warning);
+            }
+            if let Some(status) = self.status.tables.get_mut(*table)
+                && matches!(&*status.state, "streaming" | "waiting" | "incomplete")
+            {
+                "incomplete".clone_into(&mut status.state);
+                status.reason.clone_from(&left.reason);
+                status.detail.clone_from(&left.detail);
+                status.next.clone_from(&left.next);
+            }
         }
+        for (table, left) in std::mem::take(&mut self.lacking) {
+            if lacking.get(&*table) == Some(&&left) {
+                continue;
+            }
+            let warning = not_copied(&table, &left);
+            self.status.warnings.retain(|known| *known != warning);
+            if lacking.contains_key(&*table) {
+                continue;
+            }
+            info!(table, "the table is copied, which the first copy had left out");
+            if let Some(status) = self.status.tables.get_mut(&table)
+                && status.state == "incomplete"
+            {
+                "streaming".clone_into(&mut status.state);
+                for text in [&mut status.reason, &mut status.detail, &mut status.next] {
+                    text.clear();
+                }
+            }
+        }
+        self.lacking =
+            lacking.iter().map(|(table, left)| ((*table).to_owned(), (*left).clone())).collect();
     }
+}
+
+fn not_copied(table: &str, left: &Left) -> String {
+    format!("table {table} is not copied ({}): {}; {}", left.reason, left.detail, left.next)
 }

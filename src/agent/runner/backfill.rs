@@ -290,6 +290,7 @@ impl Runner {
         self.backfills.copies.configure(&self.config.snapshot);
         self.backfills.copies.opened(record, &seen.windows, &seen.snapshot, first);
         self.backfills.copies.forget(|name| captured.iter().any(|table| table.to_string() == name));
+        self.lack_what_is_copied(captured);
         self.open_repairs(captured);
         let snapshot = &self.config.snapshot;
         let mode = snapshot.mode;
@@ -323,6 +324,14 @@ impl Runner {
         if !begun.is_empty() {
             tracing::info!(tables = begun.len(), first = begun.first(), "backfills begin or go on");
         }
+    }
+
+    /// Forgets what tables lack that are not captured, or not copied by consent.
+    pub(super) fn lack_what_is_copied(&mut self, captured: &[TableName]) {
+        let snapshot = &self.config.snapshot;
+        let is_copied =
+            |table: &TableName, name: &str| !snapshot.skips(table) && table.to_string() == name;
+        self.backfills.copies.lack_only(|name| captured.iter().any(|table| is_copied(table, name)));
     }
 
     /// Takes the server's answer to a question of a backfill.

@@ -113,8 +113,10 @@ impl Runner {
         {
             self.note(first_copy("SKIPPED"));
         }
-        for (table, left) in journal.left() {
-            self.reporter.left(table, left);
+        if let Some(planned) = journal.planned.as_ref().filter(|_| !self.process.streamed) {
+            for (table, left) in journal.left() {
+                self.backfills.copies.lack(table, planned.epoch, left);
+            }
         }
         if let Some(copying) = &mut self.first_copy.copying {
             self.core.begin_copy();
@@ -240,6 +242,7 @@ impl Runner {
     /// from the consistent point, and backfills copy the tables that are owed.
     fn copied(&mut self) {
         self.take_copy_news();
+        self.lack_rows();
         let Some(mut copying) = self.first_copy.copying.take() else { return };
         let status = copying.status(now());
         copying.finish();
@@ -273,8 +276,20 @@ impl Runner {
         self.end_if_copied();
     }
 
+    /// Takes the tables that the first copy has left out until now.
+    fn lack_rows(&mut self) {
+        let Some(copying) = &self.first_copy.copying else { return };
+        for (table, left) in copying.left_out() {
+            self.backfills.copies.lack(&table.to_string(), copying.epoch(), left);
+        }
+    }
+
     /// Brings the copy's progress up to date if the status is due.
     pub(super) fn report_copy(&mut self, now_ms: i64) {
+        if self.reporter.is_due(now_ms) {
+            self.lack_rows();
+            self.reporter.lacking(&self.backfills.copies.lacking());
+        }
         if let Some(copying) = &self.first_copy.copying
             && self.reporter.is_due(now_ms)
         {

@@ -102,6 +102,7 @@ impl Runner {
         self.core.retable(identities);
         self.forget_detached(&left);
         self.backfills.copies.forget(|name| tables.iter().any(|table| table.to_string() == name));
+        self.lack_what_is_copied(&tables);
         let copied = self.config.snapshot.mode != Mode::NoData;
         let now_ms = unix_nanos() / 1_000_000;
         for table in joined.iter().filter(|table| copied && !self.config.snapshot.skips(table)) {

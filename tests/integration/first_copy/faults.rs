@@ -2,6 +2,8 @@
 
 use crate::support::world::{Row, World};
 use std::collections::BTreeSet;
+use wellspring::agent::request::Request;
+use wellspring::status::{Phase, Status};
 
 fn keys(rows: &[Row]) -> BTreeSet<i64> {
     rows.iter().filter_map(|row| row.key["id"].as_i64()).collect()
@@ -61,6 +63,84 @@ fn an_unreadable_table_is_left_out_and_told_and_others_go_on() {
                 .any(|warning| warning.contains(&format!("table public.{table} is not copied")))
         );
     }
+    agent.stop();
+}
+
+#[test]
+fn a_table_left_out_needs_a_person_until_it_is_copied() {
+    let world = World::new(
+        "create table inf (id int primary key, n numeric not null); create table plain (id int primary key);
+         insert into inf values (1, 1), (2, 2), (3, 'NaN'), (4, 4); insert into plain values (1)",
+        &["inf", "plain"],
+    );
+    let is_told = |status: &Status| status.phase == Phase::Streaming && status.needs_a_person;
+    for start in 0..2 {
+        let agent = world.agent("");
+        let status = agent.until("what is missing", is_told);
+        assert_eq!(status.reason, "table_not_copied", "start {start}: {status:?}");
+        assert!(status.detail.contains("public.inf"), "{}", status.detail);
+        let next = "wellspring snapshot public.inf";
+        assert!(status.next.contains(next), "{}", status.next);
+        let table = &status.tables["public.inf"];
+        assert_eq!((&*table.state, &*table.reason), ("incomplete", "row_unencodable"));
+        assert!(table.detail.contains("column `n`") && table.next.contains(next), "{table:?}");
+        assert_eq!(agent.metric("wellspring_copy_tables_left"), 1.0);
+        agent.stop();
+    }
+    // Who consents to the gap says so in the configuration.
+    let agent = world.agent("[snapshot]\nskip = [\"public.inf\"]");
+    agent.streams();
+    world.sql("insert into plain values (2)");
+    world.records("plain", 2);
+    assert!(!agent.status().needs_a_person, "{:?}", agent.status());
+    agent.stop();
+
+    let agent = world.agent("");
+    agent.until("what is missing", is_told);
+    world.sql("update inf set n = 3 where id = 3");
+    let (tables, filter) = (vec!["public.inf".to_owned()], None);
+    agent.ask(Request::Snapshot { tables, filter }).unwrap();
+    let status = agent.until("its end", |status| !status.needs_a_person);
+    assert_eq!((&*status.reason, &*status.tables["public.inf"].state), ("", "streaming"));
+    assert_eq!(agent.metric("wellspring_copy_tables_left"), 0.0);
+    world.until("inf", |rows| keys(rows).len() == 4);
+    agent.stop();
+    let agent = world.agent("");
+    agent.streams();
+    world.sql("insert into plain values (3)");
+    world.records("plain", 3);
+    assert!(!agent.status().needs_a_person, "the end of the copy is recorded");
+    agent.stop();
+}
+
+#[test]
+fn a_deadlock_leaves_a_table_to_a_backfill() {
+    let world = World::new(
+        "create table t (id int primary key); insert into t select generate_series(1, 5000);
+         create table passing (is_over bool); insert into passing values (false);
+         create function is_read(n int) returns bool language plpgsql volatile as $$ begin
+           if n > 4000 and not (select is_over from passing) then
+             raise exception using errcode = '40P01', message = 'deadlock detected';
+           end if;
+           return true;
+         end $$",
+        &["t"],
+    );
+    let agent = world.agent(
+        "[tables]\ninclude = [\"public.t\"]\n[snapshot.where]\n\"public.t\" = \"is_read(id)\"",
+    );
+    let told = agent.streams();
+    let of = &told.copy.as_ref().unwrap().tables["public.t"];
+    assert_eq!(of.state, "owed", "{of:?}");
+    assert!(of.reason.contains("deadlock") && of.next.contains("nothing has to be done"), "{of:?}");
+    assert!(!told.needs_a_person, "{told:?}");
+    world.sql("update passing set is_over = true");
+    agent.until("the backfill", |status| {
+        status.windows.iter().any(|window| window.table == "public.t" && window.state == "done")
+    });
+    world.until("t", |rows| keys(rows).len() == 5000);
+    let journalled = world.state("copied/wellspring_p/1/public.t").unwrap();
+    assert!(journalled["left"].is_null(), "{journalled}");
     agent.stop();
 }
 

@@ -128,7 +128,7 @@ fn a_table_rewritten_before_its_lock_is_copied_by_a_backfill() {
     );
     for table in ["public.gone", "public.rewritten"] {
         let of = &copy.tables[table];
-        assert_eq!(of.state, "left", "{table}: {of:?}");
+        assert_eq!(of.state, "owed", "{table}: {of:?}");
         assert!(of.reason.contains("rewritten") && of.next.contains("backfill"), "{table}: {of:?}");
     }
     is_done(&agent, "public.rewritten");

@@ -1,0 +1,110 @@
+//! Tables that lack rows in Kafka: the first copy has left them out, and nothing copies them before
+//! a person acts. A copy of the whole table settles the debt, whoever asked for it.
+
+use super::{Copies, Stage};
+use crate::continuity::checkpoint::Window;
+use crate::snapshot::journal::Left;
+use std::collections::BTreeMap;
+
+/// What the first copy has left out.
+#[derive(Default)]
+pub(super) struct Debts {
+    /// The epoch of the first copy and its reason, by table.
+    tables: BTreeMap<String, (u64, Left)>,
+    /// The conditions under which the first copy reads tables.
+    conditions: BTreeMap<String, String>,
+}
+
+impl Debts {
+    pub fn configure(&mut self, snapshot: &crate::snapshot::Config) {
+        self.conditions.clone_from(&snapshot.conditions);
+    }
+
+    /// Takes a copy that is complete. Returns the epoch of the first copy if the copy has brought
+    /// what the first copy left out.
+    pub fn settled(&mut self, table: &str, copy: &Window) -> Option<u64> {
+        let is_whole = copy.filter.is_none() || copy.filter.as_ref() == self.conditions.get(table);
+        if !is_whole {
+            return None;
+        }
+        self.tables.remove(table).map(|(epoch, _)| epoch)
+    }
+}
+
+impl Copies {
+    /// Notes that the first copy of `epoch` left the table to this backfill, whose end is recorded
+    /// as that of the first copy.
+    pub fn owe(&mut self, table: &str, epoch: u64) {
+        self.list
+            .iter_mut()
+            .filter(|copy| copy.name == table)
+            .for_each(|copy| copy.owed = Some(epoch));
+    }
+
+    /// Notes that the first copy of `epoch` has left the table out.
+    pub fn lack(&mut self, table: &str, epoch: u64, left: &Left) {
+        self.debts.tables.entry(table.to_owned()).or_insert_with(|| (epoch, left.clone()));
+    }
+
+    /// Forgets what the tables lack that `keep` refuses.
+    pub fn lack_only(&mut self, keep: impl Fn(&str) -> bool) {
+        self.debts.tables.retain(|table, _| keep(table));
+    }
+
+    /// Tables whose topics lack rows that nothing brings before a person acts, with the reasons.
+    /// If the copy that was to bring the rows has failed, the reason is that of the failure.
+    #[must_use]
+    pub fn lacking(&self) -> BTreeMap<&str, &Left> {
+        let mut lacking: BTreeMap<&str, &Left> =
+            self.debts.tables.iter().map(|(table, (_, left))| (table.as_str(), left)).collect();
+        for copy in &self.list {
+            let was_wanted = copy.owed.is_some() || copy.window.journal.fresh;
+            if let Stage::Failed(left) = &copy.stage
+                && (was_wanted || lacking.contains_key(copy.name.as_str()))
+            {
+                lacking.insert(&copy.name, left);
+            }
+        }
+        lacking
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::asked_for;
+    use super::*;
+    use crate::reason::CopyReason;
+    use crate::table::TableName;
+
+    fn left() -> Left {
+        Left::new(CopyReason::CopyRefused, "d", "n")
+    }
+
+    #[test]
+    fn a_table_lacks_rows_until_a_copy_of_all_of_them_ends() {
+        let mut copies = Copies::new("s", false);
+        copies.lack("p.t", 3, &left());
+        let some = asked_for(Some("id > 5".to_owned()), 0);
+        assert_eq!(copies.debts.settled("p.t", &some), None);
+        assert_eq!(copies.lacking().into_keys().collect::<Vec<_>>(), ["p.t"]);
+        assert_eq!(copies.debts.settled("p.t", &asked_for(None, 0)), Some(3));
+        assert_eq!(copies.debts.settled("p.t", &asked_for(None, 0)), None);
+        assert!(copies.lacking().is_empty());
+    }
+
+    #[test]
+    fn a_copy_that_failed_leaves_rows_out_if_the_topic_needs_it() {
+        for (fresh, owed, lacks) in
+            [(false, None, false), (true, None, true), (false, Some(1), true)]
+        {
+            let mut copies = Copies::new("s", false);
+            copies.begin(&TableName::new("p", "t"), None, fresh, 0, None);
+            if let Some(epoch) = owed {
+                copies.owe("p.t", epoch);
+            }
+            assert!(copies.lacking().is_empty(), "a copy under way brings the rows");
+            copies.fail(0, left());
+            assert_eq!(copies.lacking().contains_key("p.t"), lacks, "{fresh} {owed:?}");
+        }
+    }
+}
