@@ -6,6 +6,7 @@
 //! name alone, since what a mask makes of a value may be what failed.
 
 use super::form::{Form, Json};
+use super::messages::MESSAGES;
 use super::{Config, envelope::push_number};
 use crate::change::{Context, RelationShape, Row};
 use crate::pgoutput::{Cell, OldTuple, Tuple};
@@ -72,6 +73,12 @@ impl Quarantine {
         Quarantine { table, key, columns: shape.columns.iter().map(column).collect() }
     }
 
+    /// The table as `namespace.name`, or the name of logical messages.
+    #[must_use]
+    pub fn table(&self) -> &str {
+        &self.table
+    }
+
     /// The key of all of the table's records: its name as a JSON text, so that they lie in one partition, in their order.
     #[must_use]
     pub fn key(&self) -> &[u8] {
@@ -86,7 +93,7 @@ impl Quarantine {
             Row::Delete { old } => (Some(old), None),
             Row::Truncate => (None, None),
         };
-        self.head(context, row, out);
+        self.head(context, operation(row), out);
         field("before", out);
         match old {
             Some(old) => self.row(old.tuple(), matches!(old, OldTuple::Key(_)), out),
@@ -119,29 +126,48 @@ impl Quarantine {
         why: TooLarge,
         out: &mut Vec<u8>,
     ) {
-        self.head(context, row, out);
-        field("values_left_out", out);
-        out.extend_from_slice(b"{\"size_bytes\":");
-        push_number(why.size_bytes as u64, out);
-        out.extend_from_slice(b",\"max_bytes\":");
-        push_number(why.max_bytes as u64, out);
-        out.extend_from_slice(b"}}");
+        self.head(context, operation(row), out);
+        left_out(why, out);
+        out.push(b'}');
     }
 
-    fn head(&self, context: &Context<'_>, row: &Row<'_>, out: &mut Vec<u8>) {
+    /// How logical messages are written to the quarantine topic.
+    #[must_use]
+    pub fn of_messages() -> Self {
+        let mut key = Vec::new();
+        Json::text(MESSAGES, &mut key);
+        Quarantine { table: MESSAGES.to_owned(), key, columns: Vec::new() }
+    }
+
+    /// Replaces the content of `out` by a logical message's text. Content that is too large is left
+    /// out.
+    pub fn write_message(
+        &self,
+        context: &Context<'_>,
+        prefix: &str,
+        content: Result<&[u8], TooLarge>,
+        out: &mut Vec<u8>,
+    ) {
+        self.head(context, "m", out);
+        field("prefix", out);
+        Json::text(prefix, out);
+        match content {
+            Ok(content) => {
+                field("content", out);
+                bytes(content, out);
+            }
+            Err(why) => left_out(why, out),
+        }
+        out.push(b'}');
+    }
+
+    fn head(&self, context: &Context<'_>, operation: &str, out: &mut Vec<u8>) {
         out.clear();
         out.extend_from_slice(b"{\"format\":");
         push_number(FORMAT, out);
         field("table", out);
         Json::text(&self.table, out);
         field("op", out);
-        let operation = match row {
-            Row::Insert { .. } => "c",
-            Row::Update { .. } => "u",
-            Row::Delete { .. } => "d",
-            Row::Read { .. } => "r",
-            Row::Truncate => "t",
-        };
         Json::text(operation, out);
         field("commit_lsn", out);
         Json::text(&context.position.commit.to_string(), out);
@@ -173,15 +199,40 @@ impl Quarantine {
             Json::text(&column.name, out);
             out.push(b':');
             match cell {
-                Cell::Text(text) => match std::str::from_utf8(text) {
-                    Ok(text) => Json::text(text, out),
-                    Err(_) => hex(text, out), // what the server sends is UTF-8: nothing else is guessed at
-                },
+                Cell::Text(text) => bytes(text, out),
                 Cell::Binary(bytes) => hex(bytes, out),
                 Cell::Null | Cell::Unchanged => out.extend_from_slice(b"null"),
             }
         }
         out.push(b'}');
+    }
+}
+
+fn operation(row: &Row<'_>) -> &'static str {
+    match row {
+        Row::Insert { .. } => "c",
+        Row::Update { .. } => "u",
+        Row::Delete { .. } => "d",
+        Row::Read { .. } => "r",
+        Row::Truncate => "t",
+    }
+}
+
+fn left_out(why: TooLarge, out: &mut Vec<u8>) {
+    field("values_left_out", out);
+    out.extend_from_slice(b"{\"size_bytes\":");
+    push_number(why.size_bytes as u64, out);
+    out.extend_from_slice(b",\"max_bytes\":");
+    push_number(why.max_bytes as u64, out);
+    out.push(b'}');
+}
+
+/// Writes UTF-8 as a text, and other bytes in hexadecimal. The server sends UTF-8 for columns, and
+/// a logical message may hold anything.
+fn bytes(text: &[u8], out: &mut Vec<u8>) {
+    match std::str::from_utf8(text) {
+        Ok(text) => Json::text(text, out),
+        Err(_) => hex(text, out),
     }
 }
 
@@ -210,6 +261,34 @@ mod tests {
     use crate::pgoutput::{self, Message};
     use crate::table::names::{NameList, NameOf};
     use std::sync::Arc;
+
+    #[test]
+    fn a_message_is_told_with_its_content_or_its_size() {
+        let quarantine = Quarantine::of_messages();
+        let context = Context {
+            position: Position { commit: Lsn::new(16), ordinal: 2 },
+            lsn: Lsn::new(8),
+            last_commit: None,
+            xid: None,
+            committed_at: PgMicros::from_unix_micros(5),
+            origin: None,
+            xmin: None,
+            marker: Marker::Streamed,
+        };
+        let head = r#"{"format":1,"table":"logical messages","op":"m","commit_lsn":"0/10","ordinal":2,"xid":null,"committed_us":5,"prefix":"p","#;
+        let mut out = Vec::new();
+        for (content, expected) in [
+            (Ok(&b"x\"y"[..]), r#""content":"x\"y"}"#),
+            (Ok(&[0xff, 0x01][..]), r#""content":{"hex":"ff01"}}"#),
+            (
+                Err(TooLarge { size_bytes: 9, max_bytes: 8 }),
+                r#""values_left_out":{"size_bytes":9,"max_bytes":8}}"#,
+            ),
+        ] {
+            quarantine.write_message(&context, "p", content, &mut out);
+            assert_eq!(String::from_utf8_lossy(&out), format!("{head}{expected}"));
+        }
+    }
 
     fn shape() -> RelationShape {
         let column = |name: &str, in_identity| ShapeColumn {

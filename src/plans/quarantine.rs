@@ -49,11 +49,35 @@ impl PlanMaker {
     /// # Errors
     /// None: failures are reported as trouble and tried again.
     pub async fn quarantine(
-        mut self,
+        self,
         shape: RelationShape,
         detached: Option<Detached>,
         key: Option<String>,
     ) -> (Self, Result<Outcome, PgError>) {
+        let quarantine = Quarantine::new(self.planner.config(), &shape);
+        let is_new = detached.is_some();
+        let (mut plan_maker, set) = self.ready_quarantine(quarantine, detached, key).await;
+        if is_new {
+            plan_maker.tables.remove(&shape.oid);
+        }
+        (plan_maker, Ok(Outcome::Quarantine(Box::new(set))))
+    }
+
+    /// Prepares the quarantine topic for a logical message that is skipped.
+    ///
+    /// # Errors
+    /// None: failures are reported as trouble and tried again.
+    pub async fn message_quarantine(self) -> (Self, Result<Outcome, PgError>) {
+        let (plan_maker, set) = self.ready_quarantine(Quarantine::of_messages(), None, None).await;
+        (plan_maker, Ok(Outcome::Quarantine(Box::new(set))))
+    }
+
+    async fn ready_quarantine(
+        mut self,
+        quarantine: Quarantine,
+        detached: Option<Detached>,
+        key: Option<String>,
+    ) -> (Self, QuarantinePlan) {
         let name = self.planner.config().quarantine_topic();
         let mut delay = BUSY_RETRY_MIN;
         let mut troubled = false;
@@ -78,20 +102,7 @@ impl PlanMaker {
         if troubled {
             let _ = self.troubles.send(None).await;
         }
-        let quarantine = Quarantine::new(self.planner.config(), &shape);
-        if detached.is_some() {
-            self.tables.remove(&shape.oid);
-        }
-        (
-            self,
-            Ok(Outcome::Quarantine(Box::new(QuarantinePlan {
-                quarantine,
-                name,
-                topic,
-                partitions,
-                detached,
-            }))),
-        )
+        (self, QuarantinePlan { quarantine, name, topic, partitions, detached })
     }
 
     async fn quarantined(

@@ -20,6 +20,8 @@ pub enum Need {
     Transactions,
     /// The quarantine of this relation, for a change that an operator skips.
     Skip(RelationSlot),
+    /// The quarantine of logical messages, for one that an operator skips.
+    SkipMessage,
     /// The table has to be detached from this change on.
     Detach(RelationSlot, Position, Cause),
     /// A plan in which this column may be NULL, because the row is older than its NOT NULL.

@@ -87,23 +87,6 @@ pub(super) struct SkippedRow<'a> {
     pub copy: Option<usize>,
 }
 
-/// The plan of a logical message.
-pub(super) enum MessagePlan<'a> {
-    /// The plan of all messages.
-    Shared(&'a Active),
-    /// The plan of the topic that the message names by a value.
-    Routed(Rc<Active>),
-}
-
-impl MessagePlan<'_> {
-    pub fn active(&self) -> &Active {
-        match self {
-            MessagePlan::Shared(active) => active,
-            MessagePlan::Routed(active) => active,
-        }
-    }
-}
-
 /// What the row path knows of relations and of logical messages. Only the loop changes it.
 pub(super) struct RowPlans {
     pub relations: Vec<Planned>,
@@ -254,44 +237,6 @@ impl RowPlans {
             Some(wait) => Readiness::Waits(wait),
             None => Readiness::Ready(()),
         }
-    }
-
-    /// Looks at a logical message: at its plan and its records. The plan is `None` if nothing is
-    /// sent for the message.
-    ///
-    /// # Errors
-    /// The message cannot be sent.
-    pub fn look_at_message(
-        &self,
-        context: &Context<'_>,
-        (prefix, content): (&str, &[u8]),
-        (records, auxiliary): (&mut Records, &AuxiliaryRecords),
-        tools: &Tools<'_>,
-    ) -> Result<Readiness<Option<MessagePlan<'_>>>, RowsError> {
-        let shared = match &self.messages {
-            Planned::Active(active) => active,
-            Planned::Unplanned => return Ok(Need::Messages.into()),
-            Planned::Excluded | Planned::Refused | Planned::Detached(_) => {
-                return Ok(Readiness::Ready(None));
-            }
-        };
-        let position = context.position;
-        let plan = match shared.routed_message(prefix, content) {
-            Ok(Routed::New(router, route)) => return Ok(Need::MessageRoute(router, route).into()),
-            Ok(Routed::To(found)) => MessagePlan::Routed(found),
-            Ok(Routed::Own | Routed::Nowhere | Routed::Unexpected) => MessagePlan::Shared(shared),
-            Err(error) => return Err(unencodable(shared, position, &error)),
-        };
-        let active = plan.active();
-        auxiliary.count(records, &auxiliary.messages);
-        records
-            .encode_message(active, context, (prefix, content), tools.now_unix_nanos)
-            .map_err(|error| unencodable(active, position, &error))?;
-        if records.is_empty() {
-            return Ok(Readiness::Ready(None));
-        }
-        records.check(active, position, tools.core)?;
-        Ok(Readiness::Ready(Some(plan)))
     }
 }
 

@@ -11,6 +11,7 @@ mod auxiliary;
 mod burst;
 mod error;
 mod held;
+mod logical;
 mod look;
 mod quarantine;
 mod records;
@@ -27,6 +28,7 @@ use auxiliary::AuxiliaryRecords;
 pub use burst::{Burst, Need};
 pub use error::RowsError;
 use held::CopiedRows;
+use logical::Logical;
 use look::RowPlans;
 pub use records::Records;
 use refusals::Skips;
@@ -126,6 +128,11 @@ impl Rows {
     /// Takes the quarantine for skipped changes of a relation.
     pub fn skip_to(&mut self, slot: RelationSlot, quarantine: Rc<QuarantineTopic>) {
         self.plans.skips.ready.push((slot, quarantine));
+    }
+
+    /// Takes the quarantine for skipped logical messages.
+    pub fn skip_messages_to(&mut self, quarantine: Rc<QuarantineTopic>) {
+        self.plans.skips.messages = Some(quarantine);
     }
 
     /// Takes the plan of logical messages.
@@ -229,9 +236,11 @@ impl Rows {
             Step::Truncate(slots, context) => plans
                 .look_at_truncate(slots, context, tools)
                 .then(|()| output.truncate(slots, context, &plans.relations, tools))?,
-            Step::Logical { context, prefix, content } => plans
-                .look_at_message(context, (prefix, content), buffer, tools)?
-                .then(|plan| output.logical(plan.as_ref(), context, tools))?,
+            Step::Logical { context, prefix, content } => {
+                let message = Logical { context, prefix, content };
+                let look = plans.look_at_message(&message, buffer, tools)?;
+                look.then(|ready| output.logical(&ready, &message, tools))?
+            }
             Step::Nothing => None,
         };
         match waits {

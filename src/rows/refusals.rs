@@ -18,6 +18,8 @@ pub(super) const RECORD_FRAMING_BYTES: usize = 61 + 36 + 8 * 10;
 pub(super) struct Skips {
     pub at: BTreeSet<Position>,
     pub ready: Vec<(RelationSlot, Rc<QuarantineTopic>)>,
+    /// The quarantine for logical messages.
+    pub messages: Option<Rc<QuarantineTopic>>,
 }
 
 impl Skips {

@@ -4,7 +4,7 @@
 
 use super::auxiliary::AuxiliaryRecords;
 use super::held::CopiedRows;
-use super::look::{MessagePlan, Published, QuarantinedRow, ReadyRow, SkippedRow};
+use super::look::{Published, QuarantinedRow, ReadyRow, SkippedRow};
 use super::records::Records;
 use super::{Burst, RowsError, Tools, signalled};
 use crate::change::{Committed, Context, Position, Row};
@@ -155,28 +155,6 @@ impl Output {
         }
         ready.topic.out(&mut self.raw, context, row, tools)?;
         self.sent = true;
-        Ok(())
-    }
-
-    /// Takes a logical message. `plan` is `None` if nothing is sent for it.
-    pub fn logical(
-        &mut self,
-        plan: Option<&MessagePlan<'_>>,
-        context: &Context<'_>,
-        tools: &mut Tools<'_>,
-    ) -> Result<(), RowsError> {
-        if let Some(active) = plan.map(MessagePlan::active) {
-            if context.xid.is_some() {
-                let counted_as = Rc::clone(&self.auxiliary.messages);
-                self.auxiliary.counted(&self.records, &counted_as, context.position, tools)?;
-            }
-            self.records.send(active, context.position, tools)?;
-            tools.metrics.messages.inc();
-            self.sent = true;
-        }
-        if context.xid.is_none() {
-            tools.core.message(context.lsn);
-        }
         Ok(())
     }
 }

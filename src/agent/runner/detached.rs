@@ -153,7 +153,11 @@ impl Runner {
 
     /// Takes the quarantine topic as the place of a detached table, or of one skipped change.
     pub(super) fn quarantine_planned(&mut self, place: Place, set: plans::QuarantinePlan) {
-        let (Place::Relation(slot, oid) | Place::Skip(slot, oid)) = place else { return };
+        let (slot, oid) = match place {
+            Place::Relation(slot, oid) | Place::Skip(slot, oid) => (slot, oid),
+            Place::SkipMessage => return self.message_quarantine_planned(set),
+            _ => return,
+        };
         let Some((table, _)) = self.shape_of(slot) else { return };
         let plans::QuarantinePlan { quarantine, name, topic, partitions, detached } = set;
         let quarantine_topic = QuarantineTopic {
@@ -188,6 +192,24 @@ impl Runner {
         self.backfills.copies.detached(&table);
         if let Some(live) = &mut self.live {
             live.rows.planned(slot, Planned::Detached(Rc::new(quarantine_topic)));
+        }
+    }
+
+    /// Takes the quarantine topic as the place of skipped logical messages.
+    fn message_quarantine_planned(&mut self, set: plans::QuarantinePlan) {
+        let plans::QuarantinePlan { quarantine, name, topic, partitions, detached: _ } = set;
+        let quarantine_topic = QuarantineTopic {
+            table: quarantine.table().into(),
+            quarantine,
+            floor: Position::default(),
+            route: self.route_of(&name),
+            record_bytes_max: self.record_bytes_max(topic.as_ref()),
+            topic: name.into(),
+            partitions,
+        };
+        self.exchange_producer();
+        if let Some(live) = &mut self.live {
+            live.rows.skip_messages_to(Rc::new(quarantine_topic));
         }
     }
 

@@ -223,7 +223,7 @@ impl Runner {
             Place::Relation(_, oid) | Place::Copy(_, oid) | Place::Window(_, oid) => {
                 self.tables.actives.get(&oid).cloned()
             }
-            Place::Skip(..) | Place::Repair(_) => None,
+            Place::Skip(..) | Place::SkipMessage | Place::Repair(_) => None,
             Place::Messages | Place::Transactions | Place::Heartbeats | Place::Notices => None,
             Place::Route(slot) => return self.route_planned(Waiting::Row(slot), outcome),
             Place::CopyRoute(table) => return self.route_planned(Waiting::Copy(table), outcome),
@@ -273,7 +273,7 @@ impl Runner {
                     live.rows.planned(slot, planned);
                 }
             }
-            Place::Repair(_) | Place::Skip(..) => {}
+            Place::Repair(_) | Place::Skip(..) | Place::SkipMessage => {}
             Place::Route(..) | Place::MessageRoute | Place::CopyRoute(..) => {}
             Place::Messages => {
                 self.tables.messages = planned.clone();
