@@ -18,6 +18,7 @@ pub fn of_findings(findings: &[Finding]) -> Option<Halt> {
         Code::TableLeft => Some(Reason::TableLeft),
         Code::IdentityLost
         | Code::KeyChanged
+        | Code::RecordKeyChanged
         | Code::TableRewritten
         | Code::PartitionAttached
         | Code::PartitionLeft

@@ -91,9 +91,10 @@ impl Peer {
 
 /// The values of `wellspring_watch_findings_total{code}`: the findings of the watch that do not halt
 /// the stream.
-pub const FINDINGS: [&str; 7] = [
+pub const FINDINGS: [&str; 8] = [
     "identity_lost",
     "key_changed",
+    "record_key_changed",
     "table_rewritten",
     "partition_attached",
     "partition_left",

@@ -243,12 +243,11 @@ impl<'a> Comparison<'a> {
                     give_identity(&table.to_string()),
                 );
             }
-        } else if (before.identity, &before.key) != (now.identity, &now.key)
-            && self.rules.keep(Rule::KeyStays)
-        {
-            let detail = format!(
-                "the replica identity of table {table} changed: old rows carry other columns"
-            );
+        } else if self.rules.keep(Rule::KeyStays) && before.is_keyed_otherwise(now) {
+            let is_same = (before.identity, &before.key) == (now.identity, &now.key);
+            let what = if is_same { "primary key" } else { "replica identity" };
+            let detail =
+                format!("the {what} of table {table} changed: old rows carry other columns");
             let next = "check that consumers expect it: records from here on may have another key";
             self.find(Code::KeyChanged, Some(before), detail, next.to_owned());
         }

@@ -32,6 +32,8 @@ pub enum Code {
     IdentityLost,
     /// The columns of the replica identity are others.
     KeyChanged,
+    /// The records of a table have another key than before, or none.
+    RecordKeyChanged,
     /// A change of a column's type rewrote every row.
     TableRewritten,
     /// A partition was attached that may have held rows before.
@@ -56,6 +58,7 @@ impl Code {
             Code::TableLeft => "table_left",
             Code::IdentityLost => "identity_lost",
             Code::KeyChanged => "key_changed",
+            Code::RecordKeyChanged => "record_key_changed",
             Code::TableRewritten => "table_rewritten",
             Code::PartitionAttached => "partition_attached",
             Code::PartitionLeft => "partition_left",
@@ -75,6 +78,7 @@ impl Code {
             | Code::TableLeft => Weight::Halts,
             Code::IdentityLost => Weight::NeedsPerson,
             Code::KeyChanged
+            | Code::RecordKeyChanged
             | Code::TableRewritten
             | Code::PartitionAttached
             | Code::PartitionLeft
@@ -106,7 +110,11 @@ impl Finding {
     #[must_use]
     pub fn told(&self) -> String {
         let Finding { code, from, to, detail, next, .. } = self;
-        format!("{}: {detail} (between {from} and {to}); {next}", code.code())
+        let code = code.code();
+        if from == to {
+            return format!("{code}: {detail} (at {from}); {next}");
+        }
+        format!("{code}: {detail} (between {from} and {to}); {next}")
     }
 }
 
@@ -125,6 +133,7 @@ mod tests {
             Code::TableLeft,
             Code::IdentityLost,
             Code::KeyChanged,
+            Code::RecordKeyChanged,
             Code::TableRewritten,
             Code::PartitionAttached,
             Code::PartitionLeft,

@@ -79,6 +79,10 @@ pub struct Relation {
     /// index. REINDEX CONCURRENTLY makes another index of the same columns, so that the oid of the
     /// index says nothing.
     pub key: String,
+    /// The numbers of the columns of the primary key, or an empty text without one. Under REPLICA
+    /// IDENTITY FULL it is the key of records.
+    #[serde(default)]
+    pub primary_key: String,
     /// True if published UPDATE and DELETE statements fail, because nothing identifies the old row.
     pub updates_fail: bool,
     /// `pg_class.relfilenode`. TRUNCATE, VACUUM FULL, CLUSTER and a rewrite exchange it.
@@ -172,6 +176,12 @@ impl Fingerprint {
 }
 
 impl Relation {
+    /// True if other columns identify rows, or are the key of records.
+    #[must_use]
+    pub fn is_keyed_otherwise(&self, now: &Relation) -> bool {
+        (self.identity, &self.key, &self.primary_key) != (now.identity, &now.key, &now.primary_key)
+    }
+
     /// True if a column that both have is of another type. The type's modifier counts, because a
     /// change of it can rewrite every row as well.
     #[must_use]

@@ -8,6 +8,7 @@ mod compare;
 mod finding;
 mod fingerprint;
 pub mod query;
+mod keys;
 pub mod notice;
 mod rules;
 #[cfg(test)]
@@ -17,3 +18,4 @@ pub use compare::compare;
 pub use finding::{Code, Finding, Weight};
 pub use fingerprint::{Fingerprint, Part, Publication, Relation};
 pub use query::query;
+pub use keys::Keys;

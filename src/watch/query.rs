@@ -186,6 +186,8 @@ relation AS (
   SELECT c.oid::int8 AS oid, n.nspname::text AS namespace, c.relname::text AS name, m.oid IS NOT NULL AS published,
     coalesce(m.membership, 0)::int8 AS membership, coalesce(m.version::text::int8, 0) AS membership_version,
     m.columns, m.filter, c.relpersistence AS persistence, c.relreplident AS identity, coalesce(k.key, '') AS key,
+    coalesce((SELECT i.indkey::text FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary),
+      '') AS primary_key,
     c.relkind = 'r' AND (c.relreplident = 'n' OR (c.relreplident IN ('d', 'i') AND k.key IS NULL)) AS updates_fail,
     c.relfilenode::int8 AS filenode, c.xmin::text::int8 AS version, t.xmin::text::int8 AS name_version,
     c.relowner::int8 AS owner, n.xmin::text::int8 AS namespace_version,

@@ -103,6 +103,7 @@ impl Runner {
         self.forget_detached(&left);
         self.backfills.copies.forget(|name| tables.iter().any(|table| table.to_string() == name));
         self.lack_what_is_copied(&tables);
+        self.checks.watch.keys.keep(|name| tables.iter().any(|table| table.to_string() == name));
         let copied = self.config.snapshot.mode != Mode::NoData;
         let now_ms = unix_nanos() / 1_000_000;
         for table in joined.iter().filter(|table| copied && !self.config.snapshot.skips(table)) {

@@ -268,6 +268,7 @@ impl Runner {
                 if let Planned::Active(active) = &planned {
                     self.table_active(oid, active);
                     self.backfills.copies.relation(slot, oid, active);
+                    self.key_planned(active);
                 }
                 if let Some(live) = &mut self.live {
                     live.rows.planned(slot, planned);

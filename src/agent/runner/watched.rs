@@ -9,9 +9,10 @@ use super::{CheckResult, Runner, load};
 use crate::agent::Config;
 use crate::agent::supervise::PipelineError;
 use crate::continuity::{self, Chain};
+use crate::plans::Active;
 use crate::postgres::{PgError, Sql};
 use crate::table::selection::Selection;
-use crate::watch::{self, Finding, Fingerprint, Weight};
+use crate::watch::{self, Finding, Fingerprint, Keys, Weight};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +29,8 @@ pub(super) struct Watch {
     /// The earliest time of the next look.
     due: Option<tokio::time::Instant>,
     pub notices: ServerNotices,
+    /// The keys of records, over all connections of the process.
+    pub keys: Keys,
 }
 
 /// The facts that a look needs.
@@ -137,6 +140,20 @@ impl Runner {
                 }
             }
             Err(error) => self.reporter.unwatched(&Chain(&error).to_string()),
+        }
+    }
+
+    /// Tells that the records of a table get another key than before. Routed records have their
+    /// keys by the rules of their route.
+    pub(super) fn key_planned(&mut self, active: &Active) {
+        if active.routes.is_some() {
+            return;
+        }
+        let names = active.plan.key_places().filter_map(|at| active.plan.column(at));
+        let key = names.map(str::to_owned).collect();
+        let at = self.core.received();
+        if let Some(finding) = self.checks.watch.keys.planned(&active.table, key, at) {
+            self.reporter.found(&finding);
         }
     }
 

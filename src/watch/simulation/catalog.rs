@@ -54,6 +54,7 @@ fn relation(oid: u32, name: &str) -> Relation {
         persistence: 'p',
         identity: 'd',
         key: "1".to_owned(),
+        primary_key: "1".to_owned(),
         updates_fail: false,
         filenode: Oid(oid),
         version: 1,

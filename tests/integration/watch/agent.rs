@@ -3,7 +3,7 @@
 use crate::support::world::{Running, World};
 use wellspring::agent::request::Request;
 use wellspring::lsn::Lsn;
-use wellspring::status::Phase;
+use wellspring::status::{Phase, Status};
 
 const TABLE: &str = "create table t (id int primary key, v varchar(10)); create role somebody";
 
@@ -198,4 +198,42 @@ fn what_a_publication_leaves_out_is_said_at_the_start() {
     agent.stop();
     let told = world.check(more);
     assert!(told.contains("inherit from it and are not captured: public.t_child"), "{told}");
+}
+
+#[test]
+fn another_key_of_records_is_told_where_it_begins() {
+    let (world, agent) = streaming();
+    let is_told = |status: &Status, words: &str| {
+        let told = |warning: &String| {
+            warning.starts_with("record_key_changed: ") && warning.contains(words)
+        };
+        status.warnings.iter().any(told)
+    };
+    // The index of the identity is dropped: nothing identifies old rows, and new ones have no key.
+    world.sql(
+        "alter table t add column k int not null default 7; create unique index t_k on t (k);
+         alter table t drop constraint t_pkey, replica identity using index t_k",
+    );
+    world.sql("insert into t values (2, 'x', 8)");
+    let moved = "have the key (k) from here on, and the key (id) before";
+    agent.until("the moved key", |status| is_told(status, moved));
+    world.sql("drop index t_k");
+    world.sql("insert into t values (3, 'x', 9)");
+    let status = agent.until("the lost key", |status| {
+        is_told(status, "have no key from here on, and the key (k) before") && status.needs_a_person
+    });
+    assert_eq!(status.phase, Phase::Streaming);
+    let rows = world.records("t", 3);
+    let keys: Vec<String> = rows.iter().map(|row| row.key.to_string()).collect();
+    assert_eq!(keys, ["{\"id\":1}", "{\"k\":8}", "null"]);
+    // The primary key moves under REPLICA IDENTITY FULL, which the identity does not show.
+    world.sql("alter table t replica identity full, add primary key (id)");
+    world.sql("insert into t values (4, 'x', 10)");
+    agent.until("the key again", |status| is_told(status, "have the key (id) from here on"));
+    agent.until("its end", |status| !status.needs_a_person);
+    world.sql("alter table t drop constraint t_pkey, add primary key (k)");
+    world.sql("insert into t values (5, 'x', 11)");
+    let counted = || agent.metric("wellspring_watch_findings_total{code=\"record_key_changed\"}");
+    agent.until("the moved primary key", |_| counted() > 3.0);
+    agent.stop();
 }

@@ -236,6 +236,10 @@ async fn rewrites_and_lost_identities_are_found() {
         catalog.found(&["alter table b replica identity full"]).await,
         one(Code::KeyChanged, "public.b")
     );
+    let keyed = one(Code::KeyChanged, "public.b");
+    let primary = "alter table b add primary key (id)";
+    assert_eq!(catalog.found(&[primary]).await, keyed, "the key of records under FULL");
+    assert_eq!(catalog.found(&["alter table b drop constraint b_pkey"]).await, keyed);
     let index = "create unique index b_k on b (k); alter table b replica identity using index b_k";
     catalog.server.sql("postgres", index);
     assert_eq!(catalog.found(&["reindex index concurrently b_k"]).await, []);
