@@ -22,6 +22,7 @@ pub fn of_findings(findings: &[Finding]) -> Option<Halt> {
         | Code::TableRewritten
         | Code::PartitionAttached
         | Code::PartitionLeft
+        | Code::PartitionEmptied
         | Code::PublicationExtended
         | Code::NamespaceAltered => None,
     };

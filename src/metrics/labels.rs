@@ -91,13 +91,14 @@ impl Peer {
 
 /// The values of `wellspring_watch_findings_total{code}`: the findings of the watch that do not halt
 /// the stream.
-pub const FINDINGS: [&str; 8] = [
+pub const FINDINGS: [&str; 9] = [
     "identity_lost",
     "key_changed",
     "record_key_changed",
     "table_rewritten",
     "partition_attached",
     "partition_left",
+    "partition_emptied",
     "publication_extended",
     "namespace_altered",
 ];

@@ -266,6 +266,37 @@ impl<'a> Comparison<'a> {
         }
     }
 
+    /// Finds leaves that were truncated alone. Postgres publishes a TRUNCATE under the names that
+    /// the statement has, so that a leaf below a published root is in no event. A TRUNCATE of the
+    /// root empties all leaves in one transaction, and is an event.
+    fn emptied(&mut self, before: &Relation, now: &Relation) {
+        if before.types != now.types || !self.rules.keep(Rule::TruncateIsTold) {
+            return; // Another column can rewrite every leaf.
+        }
+        let stay: Vec<(&Part, &Part)> =
+            now.parts.iter().filter_map(|(oid, is)| Some((before.parts.get(oid)?, is))).collect();
+        let emptied: Vec<(&Part, &Part)> =
+            stay.iter().copied().filter(|(was, is)| was.is_emptied(is)).collect();
+        let mut versions = emptied.iter().map(|(_, is)| is.version);
+        let first = versions.next();
+        let is_one_statement = versions.all(|version| Some(version) == first);
+        if emptied.len() > 1 && emptied.len() == stay.len() && is_one_statement {
+            return;
+        }
+        for (was, is) in emptied {
+            let rows = estimate(was);
+            let detail = format!(
+                "partition {} of table {} was truncated: if the statement named the partition \
+                 alone, no event deletes {rows} of it",
+                is.name,
+                now.table()
+            );
+            let next =
+                "delete the rows where they are consumed, if they should go: a copy deletes none";
+            self.find(Code::PartitionEmptied, Some(before), detail, next.to_owned());
+        }
+    }
+
     /// Compares the leaves of a table that is published under its own name.
     fn parts(&mut self, before: &Relation, now: &Relation, publication: &Publication) {
         let table = now.table();
@@ -296,6 +327,7 @@ impl<'a> Comparison<'a> {
                 self.find(Code::IdentityLost, Some(before), detail, give_identity(&part.name));
             }
         }
+        self.emptied(before, now);
         for (_, part) in before.parts.iter().filter(|(oid, _)| !now.parts.contains_key(oid)) {
             if self.rules.keep(Rule::DetachIsTold) {
                 let rows = estimate(part);

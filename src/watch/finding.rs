@@ -40,6 +40,8 @@ pub enum Code {
     PartitionAttached,
     /// A partition left, or left and came back.
     PartitionLeft,
+    /// A partition of a table that is published under its root's name was truncated.
+    PartitionEmptied,
     /// The publication publishes more operations than before, or has another owner.
     PublicationExtended,
     /// A namespace has a new row version that its owner and rights do not account for.
@@ -62,6 +64,7 @@ impl Code {
             Code::TableRewritten => "table_rewritten",
             Code::PartitionAttached => "partition_attached",
             Code::PartitionLeft => "partition_left",
+            Code::PartitionEmptied => "partition_emptied",
             Code::PublicationExtended => "publication_extended",
             Code::NamespaceAltered => "namespace_altered",
         }
@@ -82,6 +85,7 @@ impl Code {
             | Code::TableRewritten
             | Code::PartitionAttached
             | Code::PartitionLeft
+            | Code::PartitionEmptied
             | Code::PublicationExtended
             | Code::NamespaceAltered => Weight::Told,
         }
@@ -137,6 +141,7 @@ mod tests {
             Code::TableRewritten,
             Code::PartitionAttached,
             Code::PartitionLeft,
+            Code::PartitionEmptied,
             Code::PublicationExtended,
             Code::NamespaceAltered,
         ];

@@ -120,6 +120,10 @@ pub struct Part {
     pub updates_fail: bool,
     /// The number of rows by the catalog's estimate; below 0 without an estimate.
     pub rows: i64,
+    /// The leaf's `pg_class.relfilenode`. See [`Relation::filenode`].
+    pub filenode: Oid,
+    /// The `xmin` of the leaf's row in `pg_class`.
+    pub version: u32,
 }
 
 impl Relation {
@@ -127,6 +131,15 @@ impl Relation {
     #[must_use]
     pub fn table(&self) -> TableName {
         TableName::new(&self.namespace, &self.name)
+    }
+}
+
+impl Part {
+    /// True if the leaf was truncated, or rewritten by ALTER TABLE. Both take the estimate of its
+    /// rows away. VACUUM FULL and CLUSTER count the rows.
+    #[must_use]
+    pub fn is_emptied(&self, now: &Part) -> bool {
+        self.filenode != now.filenode && now.rows < 0
     }
 }
 

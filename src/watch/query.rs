@@ -176,6 +176,7 @@ key AS (
 parts AS (
   SELECT b.root, json_object_agg(l.oid, json_build_object('name', n.nspname || '.' || l.relname,
     'made', t.xmin::text::int8, 'joined', i.xmin::text::int8, 'rows', l.reltuples::int8,
+    'filenode', l.relfilenode::int8, 'version', l.xmin::text::int8,
     'updates_fail', l.relreplident = 'n' OR (l.relreplident IN ('d', 'i') AND k.key IS NULL))) AS parts
   FROM p JOIN below b ON p.pubviaroot AND b.height > 0 JOIN pg_class l ON l.oid = b.oid AND l.relkind = 'r'
   JOIN pg_namespace n ON n.oid = l.relnamespace JOIN pg_type t ON t.oid = l.reltype

@@ -35,12 +35,14 @@ pub(super) enum Rule {
     AttachIsTold,
     /// A partition that left, or left and came back, is told.
     DetachIsTold,
+    /// A partition that was truncated alone is told.
+    TruncateIsTold,
 }
 
 #[cfg(test)]
 impl Rule {
     /// Lists every rule. The simulation switches each of them off.
-    pub(super) const ALL: [Rule; 16] = [
+    pub(super) const ALL: [Rule; 17] = [
         Rule::PublicationExists,
         Rule::PublicationIsTheSame,
         Rule::OptionsStay,
@@ -57,6 +59,7 @@ impl Rule {
         Rule::RewriteIsTold,
         Rule::AttachIsTold,
         Rule::DetachIsTold,
+        Rule::TruncateIsTold,
     ];
 }
 

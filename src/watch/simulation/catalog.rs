@@ -1,5 +1,6 @@
 //! The model of a catalog. It also knows which changes a stream would miss.
 
+mod parts;
 mod statements;
 
 use crate::lsn::{Lsn, Oid};
@@ -257,7 +258,7 @@ impl Catalog {
     pub(super) fn execute(&mut self, number: u64) -> Option<&'static str> {
         let table = if number.is_multiple_of(2) { "a" } else { "b" };
         self.named(table)?;
-        let kind = number / 2 % 32;
+        let kind = number / 2 % 33;
         let statement = match kind {
             0..=9 => self.harmless(kind, table),
             10..=15 => self.of_publication(kind),

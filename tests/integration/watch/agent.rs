@@ -237,3 +237,44 @@ fn another_key_of_records_is_told_where_it_begins() {
     agent.until("the moved primary key", |_| counted() > 3.0);
     agent.stop();
 }
+
+#[test]
+fn partitions_that_come_go_or_are_emptied_are_told_with_rows() {
+    let world = World::new(
+        "create table r (id int primary key) partition by range (id);
+         create table r_1 partition of r for values from (0) to (10);
+         create table r_2 partition of r for values from (10) to (20);
+         create publication wellspring_p for table r with (publish_via_partition_root);
+         create table late (id int primary key); insert into late select generate_series(20, 26)",
+        &["r"],
+    );
+    let more = "[tables]\ninclude = [\"public.r\"]";
+    let agent = world.agent(more);
+    agent.streams();
+    world.sql("insert into r values (1), (2), (11); analyze");
+    world.records("r", 3);
+    let until = |code: &str, words: &[&str]| {
+        agent.until(code, |status| {
+            let told = |warning: &String| {
+                warning.starts_with(code) && words.iter().all(|word| warning.contains(word))
+            };
+            status.phase == Phase::Streaming && status.warnings.iter().any(told)
+        });
+    };
+    // A look has seen the counted rows once it tells this.
+    world.sql("alter publication wellspring_p owner to postgres; create role somebody");
+    world.sql("alter role somebody superuser; alter publication wellspring_p owner to somebody");
+    until("publication_extended: ", &[]);
+    world.sql("truncate r_1");
+    until("partition_emptied: ", &["public.r_1 of table public.r", "about 2 rows"]);
+    world.sql("alter table r attach partition late for values from (20) to (30)");
+    let copy = "wellspring snapshot public.r";
+    until("partition_attached: ", &["public.late", "about 7 rows", copy]);
+    world.sql("alter table r detach partition r_2");
+    until("partition_left: ", &["public.r_2 left table public.r", "about 1 rows"]);
+    world.sql("truncate r; insert into r values (3)");
+    world.until("r", |rows| rows.iter().any(|row| row.value["after"]["id"] == 3));
+    let told = agent.status().warnings.join("\n");
+    assert!(!told.contains("partition public.late of table public.r was truncated"), "{told}");
+    agent.stop();
+}

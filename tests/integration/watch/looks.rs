@@ -88,6 +88,8 @@ async fn statements_that_lose_nothing_are_no_finding() {
         let catalog = Catalog::new(publication).await;
         let quiet = [
             "vacuum full a",
+            "vacuum full leaf",
+            "cluster leaf using leaf_pkey",
             "cluster a using a_pkey",
             "analyze",
             "vacuum freeze a",
@@ -103,6 +105,8 @@ async fn statements_that_lose_nothing_are_no_finding() {
             "truncate a",
             "create table leaf2 partition of root for values from (10) to (20)",
             "insert into root values (1), (11)",
+            "analyze root",
+            "truncate root",
             "create index concurrently on a (v)",
             "vacuum freeze pg_class",
             "vacuum full pg_type",
@@ -269,6 +273,19 @@ async fn partitions_that_come_with_rows_or_leave_are_found() {
     let attach = "alter table root attach partition late for values from (20) to (30)";
     assert_eq!(catalog.found(&["alter table root detach partition late", attach]).await, left);
     assert_eq!(catalog.found(&["alter table root detach partition late"]).await, left);
+    let two = "create table second partition of root for values from (60) to (70);
+        insert into root values (1), (61), (62); analyze";
+    catalog.server.sql("postgres", two);
+    let before = catalog.look(None).await;
+    catalog.server.sql("postgres", "truncate second");
+    let findings = compare(&before, &catalog.look(Some(&before)).await);
+    let [finding] = &findings[..] else { panic!("{findings:#?}") };
+    assert_eq!(finding.code, Code::PartitionEmptied);
+    let words = "public.second of table public.root was truncated";
+    assert!(
+        finding.detail.contains(words) && finding.detail.contains("about 2 rows"),
+        "{finding:?}"
+    );
     let bare = "create table bare (id int not null); alter table bare replica identity nothing;
                 alter table root attach partition bare for values from (40) to (50)";
     let found = catalog.found(&[bare]).await;

@@ -55,6 +55,8 @@ impl Catalog {
                     joined: version,
                     updates_fail: false,
                     rows: -1,
+                    filenode: oid,
+                    version,
                 };
                 self.relation("root").parts.insert(oid, part);
                 Some("create a partition")
@@ -212,49 +214,7 @@ impl Catalog {
                 self.harms.last_mut()?.codes.push(Code::IdentityLost);
                 Some("move the primary key")
             }
-            27 => {
-                let oid = self.oid();
-                let part = Part {
-                    name: "public.late".into(),
-                    made: 1,
-                    joined: version,
-                    updates_fail: false,
-                    rows: 7,
-                };
-                self.relation("root").parts.insert(oid, part);
-                self.harm("root", Code::PartitionAttached);
-                Some("attach a partition with rows")
-            }
-            28 | 29 => {
-                // A partition that came since the last look was never there for the next one.
-                let begun = self.begun;
-                let parts = &mut self.relation("root").parts;
-                let known = *parts.iter().find(|(_, part)| part.joined <= begun)?.0;
-                if kind == 28 {
-                    parts.remove(&known);
-                } else {
-                    parts.get_mut(&known)?.joined = version;
-                }
-                self.harm("root", Code::PartitionLeft);
-                Some(if kind == 28 {
-                    "detach a partition"
-                } else {
-                    "detach a partition; insert; attach it"
-                })
-            }
-            30 => {
-                let oid = self.oid();
-                let part = Part {
-                    name: "public.bare".into(),
-                    made: version,
-                    joined: version,
-                    updates_fail: true,
-                    rows: -1,
-                };
-                self.relation("root").parts.insert(oid, part);
-                self.harm("root", Code::IdentityLost);
-                Some("create a partition without an identity")
-            }
+            27..=31 => self.of_parts(kind, version),
             _ if self.rights_changed => None,
             _ => {
                 self.renamed_back = true;
