@@ -84,6 +84,9 @@ pub struct Carried {
     pub rewind: bool,
     /// The last stream ended behind this position, where the publication did not exist in the WAL.
     pub absent_from: Option<Lsn>,
+    /// The epoch of this process and the position up to which it has sent changes. A checkpoint may
+    /// say so later.
+    pub sent: (u64, Lsn),
     /// The id of the process, as its checkpoints name it.
     pub run: String,
 }
@@ -123,6 +126,7 @@ async fn prove(
     let mut replication = Replication::connect(&config.postgres).await?;
     let mut server = replication.identify_system().await?;
     let mut seen = ServerState::new(config, &sql, &mut replication, &server, keeper).await?;
+    seen.carry(&carried);
     // A replica that waits for the slot learns of a halt here, without taking the slot.
     recorded::respect(config, author, &seen.state).await?;
     let (mut warnings, mut copy, mut looked_again) = (Vec::new(), None, false);
@@ -139,6 +143,7 @@ async fn prove(
             if !std::mem::replace(&mut looked_again, true) {
                 server = replication.identify_system().await?;
                 seen = ServerState::new(config, &sql, &mut replication, &server, keeper).await?;
+                seen.carry(&carried);
                 continue;
             }
         }
@@ -152,6 +157,7 @@ async fn prove(
             Next::Halt(halt) => return Err(PipelineError::Halt(halt)),
         }
         seen = ServerState::new(config, &sql, &mut replication, &server, keeper).await?;
+        seen.carry(&carried);
     }
     failover(config, &mut replication, seen.slot.as_ref(), seen.observed.standby).await?;
     let timeout = replication.wal_sender_timeout().await?.unwrap_or(FREEZE_WITHOUT_TIMEOUT);
@@ -172,6 +178,7 @@ async fn prove(
     // read again.
     let entries = keeper.read().await?;
     seen.state = State::read(&config.slot, &entries)?;
+    seen.carry(&carried);
     seen.read_positions(config, &sql).await?;
     if seen.slot.as_ref().and_then(|row| row.active_pid) != Some(pid) {
         return Err(not_held(config, &mut stream, pid).await);
@@ -332,6 +339,13 @@ impl ServerState {
             name: &table.name,
             identity: table.identity,
         })
+    }
+
+    /// Judges by what this process has sent, where the newest checkpoint is older.
+    fn carry(&mut self, carried: &Carried) {
+        if let Some(record) = &mut self.state.record {
+            record.carry_sent(carried.sent);
+        }
     }
 
     /// Reads where the server and the slot stand. The state has been read before.

@@ -245,6 +245,14 @@ impl Checkpoint {
         }
     }
 
+    /// Takes up to where a process has sent changes under an epoch, in case no checkpoint says so
+    /// yet. Positions compare only within one epoch.
+    pub fn carry_sent(&mut self, (epoch, sent): (u64, Lsn)) {
+        if self.epoch == epoch {
+            self.sent = self.sent.max(sent);
+        }
+    }
+
     /// Appends a consent and drops the oldest ones beyond the bound.
     pub fn accept(&mut self, accepted: Accepted) {
         self.accepted.push(accepted);

@@ -536,6 +536,15 @@ mod tests {
         failover(1100)(&mut now);
         assert!(matches!(judge(Some(&record), false, &now), Verdict::Resume(_)));
         halts(failover(1099), Reason::PublishedAhead, Some((1099, 1100)));
+        // The process has sent more than its record says, under this epoch and under another one.
+        let mut carried = record.clone();
+        carried.carry_sent((record.epoch, Lsn::new(1150)));
+        let Verdict::Halt(halt) = judge(Some(&carried), false, &now) else { panic!("halts") };
+        let range = LsnRange { from: Lsn::new(1100), to: Lsn::new(1150) };
+        assert_eq!((halt.reason, halt.range), (Reason::PublishedAhead, Some(range)));
+        let mut other = record.clone();
+        other.carry_sent((record.epoch + 1, Lsn::new(1150)));
+        assert_eq!(other, record);
         halts(|now| now.timeline = 2, Reason::TimelineUnknown, Some((1000, 1000)));
     }
 

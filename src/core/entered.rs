@@ -143,6 +143,12 @@ impl Core {
         self.ledger.sent(route, position, size_bytes);
     }
 
+    /// The epoch and the highest position up to which changes were sent under it.
+    #[must_use]
+    pub fn sent_upto(&self) -> (u64, Lsn) {
+        (self.record.as_ref().map_or(0, |record| record.epoch), self.sent)
+    }
+
     /// Notes the end of a transaction. `records` is true if any of its changes was sent.
     ///
     /// # Errors
@@ -371,6 +377,17 @@ mod tests {
             _ => None,
         };
         core.apply(now, Event::Burst { reply: true }).into_iter().filter_map(flush).collect()
+    }
+
+    #[test]
+    fn what_was_sent_is_known_before_a_checkpoint_says_so() {
+        let mut core = opened(Resume::at_slot(Lsn::new(1000), None), 1000);
+        assert_eq!(core.sent_upto(), (1, Lsn::new(1100)));
+        core.begun(Lsn::new(1290)).unwrap();
+        core.sent(RouteId(0), Position { commit: Lsn::new(1290), ordinal: 0 }, 10);
+        core.apply(core.now, Event::Lost { retry_later: false });
+        assert_eq!(core.record().map(|record| record.sent), Some(Lsn::new(1100)));
+        assert_eq!(core.sent_upto(), (1, Lsn::new(1290)));
     }
 
     #[test]

@@ -76,6 +76,7 @@ impl Runner {
                 .map(|copying| copying.point),
             rewind: self.core.rewinds(),
             absent_from: self.checks.watch.notices.absent_from.take(),
+            sent: self.core.sent_upto(),
             run: self.process.run_id.clone(),
         }
     }
