@@ -7,7 +7,8 @@ use super::Config;
 use super::begin::create_slot;
 use super::open::{ServerState, recorded};
 use super::supervise::PipelineError;
-use crate::continuity::checkpoint::{Accepted, Checkpoint, State};
+use crate::backfill::asked_for;
+use crate::continuity::checkpoint::{Accepted, Checkpoint, State, Window};
 use crate::continuity::halted::{Author, Halted};
 use crate::continuity::{By, Foresight, Halt, LsnRange, Proof, Reason, Verdict};
 use crate::kafka::KafkaError;
@@ -206,6 +207,24 @@ pub async fn drop_slot(config: &Config) -> Result<(), ConsentError> {
     Ok(replication.drop_slot(&config.slot).await?)
 }
 
+/// Whether a consent asks for the copies that repair what a copy can repair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Copies {
+    /// The tables of which changes may be missing are copied again.
+    Ask,
+    /// The operator decides about copies later.
+    Leave,
+}
+
+/// A consent that is recorded, with the tables whose copies are asked for.
+#[derive(Debug)]
+pub struct Repaired {
+    /// The checkpoint under the new epoch.
+    pub record: Checkpoint,
+    /// Tables as `namespace.name`, in the order of their copies.
+    pub copied: Vec<String>,
+}
+
 /// Accepts the loss that a halt named. The checkpoint says under a new epoch where the stream goes
 /// on. A slot that is missing, lost or older than its publication is created anew.
 ///
@@ -217,7 +236,8 @@ pub async fn drop_slot(config: &Config) -> Result<(), ConsentError> {
 pub async fn accept(
     config: &Config,
     range: Option<LsnRange>,
-) -> Result<Option<Checkpoint>, ConsentError> {
+    copies: Copies,
+) -> Result<Option<Repaired>, ConsentError> {
     let CommandContext { sql, mut replication, keeper, mut seen } = connect(config).await?;
     // Whoever streams from the slot is asked to stop only where there is something to accept.
     let Some(halt) = acceptable(&seen)? else { return Ok(None) };
@@ -254,13 +274,46 @@ pub async fn accept(
     }
     let accepted = halt.range.map(|_| whole);
     let record = record_of(config, &seen, from, (halt.reason, accepted));
+    let copied = match copies {
+        Copies::Ask => ask_for_copies(config, &keeper, &seen, halt.table.as_deref()).await?,
+        Copies::Leave => Vec::new(),
+    };
     write(&keeper, &record).await?;
     // The new epoch has ended the recorded halt. A record that stays behind has no meaning any
     // more.
     if seen.state.halt.is_some() {
         keeper.write(&Halted::key(&config.slot), None).await?;
     }
-    Ok(Some(record))
+    Ok(Some(Repaired { record, copied }))
+}
+
+/// Asks for a copy of each table of which changes may be missing, or of the one that the halt is
+/// about. The requests are written before the consent, because a halted agent goes on within
+/// seconds after it. Without the consent they are ordinary copies.
+async fn ask_for_copies(
+    config: &Config,
+    keeper: &Keeper,
+    seen: &Seen,
+    only: Option<&str>,
+) -> Result<Vec<String>, ConsentError> {
+    let mut asked = Vec::new();
+    for table in seen.captured() {
+        let name = table.to_string();
+        let is_meant = only.is_none_or(|only| only == name);
+        // The events of an outbox are not sent again.
+        if !is_meant || config.encode.is_outbox(table) {
+            continue;
+        }
+        let window = asked_for(None, unix_ms());
+        keeper.write(&Window::key(&config.slot, &name), Some(window.to_json())).await?;
+        asked.push(name);
+    }
+    Ok(asked)
+}
+
+fn unix_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    i64::try_from(since.map_or(0, |since| since.as_millis())).unwrap_or(i64::MAX)
 }
 
 type Consent = (Reason, Option<LsnRange>);
@@ -288,8 +341,7 @@ pub(super) fn consented(
 ) -> Checkpoint {
     let was = seen.record(config, from, true);
     let first = seen.state.record.is_none();
-    let at_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
-    let at_ms = i64::try_from(at_ms).unwrap_or(i64::MAX);
+    let at_ms = unix_ms();
     let mut record = Checkpoint {
         epoch: if first { was.epoch } else { was.epoch + 1 },
         named_from: Some(seen.server()),

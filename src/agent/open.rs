@@ -435,6 +435,11 @@ impl ServerState {
         self.publication.as_ref()
     }
 
+    /// The captured tables that are published.
+    pub(crate) fn captured(&self) -> &[TableName] {
+        &self.captured
+    }
+
     /// The server's position in the WAL: flushed, or on a standby replayed.
     #[must_use]
     pub fn server(&self) -> Lsn {

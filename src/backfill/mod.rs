@@ -24,6 +24,7 @@ mod waits;
 mod standstill;
 
 pub use copy::{Held, Shape};
+pub use results::requested;
 pub use left::{events_only, not_captured, queried};
 pub use signals::{Origin, Wanted};
 
@@ -150,9 +151,9 @@ impl Copies {
         }
     }
 
-    /// Takes over a connection that passed all checks. On the first one of the process, recorded
-    /// copies continue, and snapshots have to see the transactions that the checkpoint lists as
-    /// sent.
+    /// Takes over a connection that passed all checks. On the first one of the process, and on the
+    /// first one after a consent, recorded copies continue. On the first one of the process,
+    /// snapshots have to see the transactions that the checkpoint lists as sent.
     pub fn opened(
         &mut self,
         record: &crate::continuity::checkpoint::Checkpoint,
@@ -160,12 +161,19 @@ impl Copies {
         snapshot: &PgSnapshot,
         first: bool,
     ) {
+        let is_consented = self.epoch != record.epoch;
         (self.serial, self.epoch) = (record.term << 40, record.epoch);
-        if !first {
-            return self.unseen.on_snapshot(snapshot);
+        if first {
+            let pending: Vec<FullXid> =
+                record.pending_xids.iter().map(|xid| FullXid(*xid)).collect();
+            self.unseen = Unseen::resume(&pending, record.pending_upto.map(FullXid), snapshot);
+        } else {
+            self.unseen.on_snapshot(snapshot);
         }
-        let pending: Vec<FullXid> = record.pending_xids.iter().map(|xid| FullXid(*xid)).collect();
-        self.unseen = Unseen::resume(&pending, record.pending_upto.map(FullXid), snapshot);
+        // The consent to a gap may have asked for copies.
+        if !first && !is_consented {
+            return;
+        }
         for (table, window) in windows {
             if window.format <= FORMAT && !self.is_copying(table) {
                 let id = self.next_id();

@@ -2,9 +2,8 @@
 
 use super::running::Running;
 use super::{Code, Failure, block_on, logging, print, running};
-use crate::agent::consent::{self, SlotStatus};
+use crate::agent::consent::{self, Copies, Repaired, SlotStatus};
 use crate::config::Checked;
-use crate::continuity::checkpoint::Checkpoint;
 use crate::continuity::{Foresight, LsnRange, Verdict};
 use crate::lsn::Lsn;
 use crate::table::typed::in_shell;
@@ -39,6 +38,9 @@ pub(super) enum Command {
         /// Where the accepted range ends
         #[arg(long, value_name = "LSN", requires = "from")]
         to: Option<Lsn>,
+        /// Copy the tables again of which changes may be missing
+        #[arg(long)]
+        copy: bool,
     },
 }
 
@@ -74,9 +76,10 @@ pub(super) fn run(checked: &Checked, command: &Command) -> Result<Code, Failure>
                 print(&format!("dropped slot `{}`; its record stays", checked.slot));
                 Ok(Code::Done)
             }
-            Command::Accept { from, to } => {
+            Command::Accept { from, to, copy } => {
                 let range = from.zip(*to).map(|(from, to)| LsnRange { from, to });
-                print(&accepted(consent::accept(&config, range).await?.as_ref()));
+                let copies = if *copy { Copies::Ask } else { Copies::Leave };
+                print(&accepted(consent::accept(&config, range, copies).await?.as_ref()));
                 Ok(Code::Done)
             }
         }
@@ -84,8 +87,8 @@ pub(super) fn run(checked: &Checked, command: &Command) -> Result<Code, Failure>
 }
 
 /// The answer to `slot accept`. `None` where nothing had to be accepted.
-fn accepted(record: Option<&Checkpoint>) -> String {
-    let Some(record) = record else {
+fn accepted(repaired: Option<&Repaired>) -> String {
+    let Some(Repaired { record, copied }) = repaired else {
         return "there is nothing to accept: record and slot show no gap, and no halt is recorded; \
                 nothing was changed"
             .to_owned();
@@ -96,6 +99,14 @@ fn accepted(record: Option<&Checkpoint>) -> String {
         .map_or_else(String::new, |gap| format!("{} to {} ({}); ", gap.from, gap.to, gap.reason));
     let mut text =
         format!("accepted {gap}epoch {} goes on from {}", record.epoch, record.confirmed);
+    if !copied.is_empty() {
+        text.push_str(&format!(
+            "\nthe running agent or the next start copies {}; a copy deletes no rows that were \
+             deleted meanwhile",
+            copied.join(", ")
+        ));
+        return text;
+    }
     let tables: Vec<&str> = record.tables.keys().map(String::as_str).collect();
     if !tables.is_empty() {
         let tables: Vec<_> = tables.into_iter().map(in_shell).collect();

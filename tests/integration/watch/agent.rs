@@ -1,6 +1,7 @@
 //! A whole agent whose publication and tables change while it streams: what it halts for, and what it does not mind.
 
-use crate::support::world::{Running, World};
+use crate::support::world::{PATIENCE, Running, World, wait_until};
+use std::time::Instant;
 use wellspring::agent::request::Request;
 use wellspring::lsn::Lsn;
 use wellspring::status::{Phase, Status};
@@ -277,4 +278,24 @@ fn partitions_that_come_go_or_are_emptied_are_told_with_rows() {
     let told = agent.status().warnings.join("\n");
     assert!(!told.contains("partition public.late of table public.r was truncated"), "{told}");
     agent.stop();
+}
+
+#[test]
+fn a_consent_can_ask_for_the_copies_that_repair_the_gap() {
+    let (world, agent) = streaming();
+    world.sql(&format!("{AWAY}; insert into t values (2); {BACK}"));
+    agent.halts("table_left");
+    // The halted agent lets go of the slot within a moment.
+    let accept = || world.told("", &["slot", "accept", "--copy"]);
+    wait_until(Instant::now() + PATIENCE, || accept().0 == Some(0));
+    // The agent that has halted goes on, and makes the copy.
+    let status = agent.until("the copy", |status| {
+        status.windows.iter().any(|window| window.table == "public.t" && window.state == "done")
+    });
+    assert_eq!((status.phase, status.needs_a_person), (Phase::Streaming, false));
+    let rows = world.until("t", |rows| rows.iter().any(|row| row.value["after"]["id"] == 2));
+    assert!(rows.iter().all(|row| row.value["after"]["id"] != 2 || row.value["op"] == "r"));
+    agent.stop();
+    let (code, told) = accept();
+    assert!(code == Some(0) && told.contains("there is nothing to accept"), "{told}");
 }
