@@ -61,9 +61,17 @@ impl State {
     /// # Errors
     /// After an error the write may or may not have happened; a repeat is harmless.
     pub async fn write(&mut self, key: &str, json: Option<&str>) -> Result<(), StateError> {
+        self.write_all(&[(key, json)]).await
+    }
+
+    /// Writes several keys in this order; returns when all of them will survive a crash.
+    ///
+    /// # Errors
+    /// As [`State::write`]: each of the writes may or may not have happened.
+    pub async fn write_all(&mut self, records: &[(&str, Option<&str>)]) -> Result<(), StateError> {
         match self {
-            State::Topic(topic) => Ok(topic.write(key, json).await?),
-            State::File(file) => file.write(key, json).await,
+            State::Topic(topic) => Ok(topic.write_all(records).await?),
+            State::File(file) => file.write_all(records).await,
         }
     }
 }
@@ -108,14 +116,24 @@ impl FileState {
     /// # Errors
     /// `File` or `Format`.
     pub async fn write(&mut self, key: &str, json: Option<&str>) -> Result<(), StateError> {
+        self.write_all(&[(key, json)]).await
+    }
+
+    /// As [`State::write_all`]; the file has all of the values or none.
+    ///
+    /// # Errors
+    /// `File` or `Format`.
+    pub async fn write_all(&mut self, records: &[(&str, Option<&str>)]) -> Result<(), StateError> {
         let mut next = match &self.known {
             Some(known) => known.clone(),
             None => self.read_all().await?,
         };
-        match json {
-            Some(json) => next.insert(key.to_owned(), json.to_owned()),
-            None => next.remove(key),
-        };
+        for (key, json) in records {
+            match json {
+                Some(json) => next.insert((*key).to_owned(), (*json).to_owned()),
+                None => next.remove(*key),
+            };
+        }
         let bytes = serde_json::to_vec_pretty(&next)
             .map_err(|source| StateError::Format { path: self.path.clone(), source })?;
         let path = self.path.clone();
@@ -165,11 +183,12 @@ mod tests {
         state.write("a", Some("{\"n\":2}")).await.unwrap();
         state.write("b", Some("\"ü\"")).await.unwrap();
         state.write("c", Some("1")).await.unwrap();
-        state.write("c", None).await.unwrap();
+        state.write_all(&[("d", Some("1")), ("c", None), ("d", Some("2"))]).await.unwrap();
         let mut again = State::File(FileState::new(&path));
         let expected = BTreeMap::from([
             ("a".to_owned(), "{\"n\":2}".to_owned()),
             ("b".to_owned(), "\"ü\"".to_owned()),
+            ("d".to_owned(), "2".to_owned()),
         ]);
         assert_eq!(again.read_all().await.unwrap(), expected);
         assert!(!directory.path().join("state.json.new").exists());

@@ -6,7 +6,7 @@
 //! proven. What the texts mean is not known here.
 
 use crate::secret::Source;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
@@ -46,13 +46,17 @@ const READ_POLL: Duration = Duration::from_millis(100);
 /// The only partition there should be. On the mock cluster there may be more; they stay empty.
 const PARTITION: i32 = 0;
 
-/// Queue of the small producer: one write is under way at a time, and a record is a few kilobytes.
+/// Queue of the small producer: the writes under way are a batch of small records, or one of a few
+/// kilobytes.
 const QUEUE_KBYTES_MAX: &str = "4096";
 
 /// Segments of a state topic we create. Compaction leaves the newest segment alone, and a start reads it all.
 const SEGMENT_BYTES: &str = "16777216";
 
 type Acknowledge = oneshot::Sender<Result<(), RDKafkaErrorCode>>;
+
+/// What became of one record: an answer, or the end of the writer without one.
+type Acknowledged = Result<Result<(), RDKafkaErrorCode>, oneshot::error::TryRecvError>;
 
 /// The compacted topic that holds our records of progress.
 pub struct StateTopic {
@@ -133,43 +137,38 @@ impl StateTopic {
     /// `Timeout`: it may still be written, before anything written later. `Answer`: it was not; the next write starts
     /// with a new connection.
     pub async fn write(&mut self, key: &str, json: Option<&str>) -> Result<(), KafkaError> {
+        self.write_all(&[(key, json)]).await
+    }
+
+    /// Writes several keys in this order, as [`StateTopic::write`] does; returns when every in-sync
+    /// replica holds all. The records are sent together, so that they take one round trip and not one each.
+    ///
+    /// # Errors
+    /// As [`StateTopic::write`]. Some of the records may have been written.
+    pub async fn write_all(&mut self, records: &[(&str, Option<&str>)]) -> Result<(), KafkaError> {
         const CALL: &str = "write to state topic";
         let topic = self.config.state_topic.clone();
-        let (acknowledge, mut acknowledged) = oneshot::channel();
-        let mut record =
-            BaseRecord::with_opaque_to(&topic, Box::new(acknowledge)).key(key).partition(PARTITION);
-        if let Some(json) = json {
-            record = record.payload(json);
-        }
         let writer = self.writer().await?;
-        if let Err((source, _)) = writer.send(record) {
-            self.end_writer();
-            return Err(KafkaError::Request { call: CALL, topic, source });
+        let mut acknowledged = VecDeque::with_capacity(records.len());
+        for (key, json) in records {
+            let (acknowledge, answer) = oneshot::channel();
+            let mut record = BaseRecord::with_opaque_to(&topic, Box::new(acknowledge))
+                .key(*key)
+                .partition(PARTITION);
+            if let Some(json) = json {
+                record = record.payload(*json);
+            }
+            if let Err((source, _)) = writer.send(record) {
+                self.end_writer();
+                return Err(KafkaError::Request { call: CALL, topic, source });
+            }
+            acknowledged.push_back(answer);
         }
         // Polled only while a write is under way: rdkafka's poll spins through its last millisecond, which a thread of
         // its own would do for ever.
         let patience = self.write_timeout;
-        let answer = tokio::task::spawn_blocking(move || {
-            let began = Instant::now();
-            loop {
-                writer.poll(if began.elapsed() < WRITE_SOON {
-                    WRITE_POLL_MIN
-                } else {
-                    WRITE_POLL_MAX
-                });
-                match acknowledged.try_recv() {
-                    // Not let in, it would wait for ever with a password that may have been changed.
-                    Err(oneshot::error::TryRecvError::Empty)
-                        if writer.client().context().is_refused() =>
-                    {
-                        return Some(Ok(Err(RDKafkaErrorCode::Authentication)));
-                    }
-                    Err(oneshot::error::TryRecvError::Empty) if began.elapsed() < patience => {}
-                    Err(oneshot::error::TryRecvError::Empty) => return None,
-                    answer => return Some(answer),
-                }
-            }
-        });
+        let answer =
+            tokio::task::spawn_blocking(move || await_all(&writer, acknowledged, patience));
         match answer.await {
             Ok(Some(Ok(Ok(())))) => Ok(()),
             Ok(Some(Ok(Err(code)))) => {
@@ -282,6 +281,36 @@ impl ProducerContext for Acknowledging {
         };
         // Nobody waits any more after a timeout.
         let _ = acknowledge.send(outcome);
+    }
+}
+
+/// Polls until every record is acknowledged or one failed; `None` when the patience is over.
+/// Blocks.
+fn await_all(
+    writer: &BaseProducer<Acknowledging>,
+    mut waiting: VecDeque<oneshot::Receiver<Result<(), RDKafkaErrorCode>>>,
+    patience: Duration,
+) -> Option<Acknowledged> {
+    let began = Instant::now();
+    loop {
+        writer.poll(if began.elapsed() < WRITE_SOON { WRITE_POLL_MIN } else { WRITE_POLL_MAX });
+        while let Some(first) = waiting.front_mut() {
+            match first.try_recv() {
+                // Not let in, it would wait for ever with a password that may have been changed.
+                Err(oneshot::error::TryRecvError::Empty)
+                    if writer.client().context().is_refused() =>
+                {
+                    return Some(Ok(Err(RDKafkaErrorCode::Authentication)));
+                }
+                Err(oneshot::error::TryRecvError::Empty) if began.elapsed() < patience => break,
+                Err(oneshot::error::TryRecvError::Empty) => return None,
+                Ok(Ok(())) => drop(waiting.pop_front()),
+                answer => return Some(answer),
+            }
+        }
+        if waiting.is_empty() {
+            return Some(Ok(Ok(())));
+        }
     }
 }
 

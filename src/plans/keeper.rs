@@ -9,12 +9,12 @@ use std::collections::BTreeMap;
 use tokio::sync::{mpsc, oneshot};
 
 /// Requests that may wait. The loop has at most one read or checkpoint under way, and planning
-/// writes a few ids and counts.
+/// writes its ids and counts in one request at a time.
 const REQUESTS_MAX: usize = 64;
 
 enum Request {
     Read(oneshot::Sender<Result<BTreeMap<String, String>, StateError>>),
-    Write(String, Option<String>, oneshot::Sender<Result<(), StateError>>),
+    Write(Vec<(String, Option<String>)>, oneshot::Sender<Result<(), StateError>>),
 }
 
 /// Handle that sends requests to the keeper.
@@ -33,8 +33,12 @@ impl Keeper {
                 // The requester may be gone; then nobody needs the answer.
                 match request {
                     Request::Read(answer) => drop(answer.send(state.read_all().await)),
-                    Request::Write(key, value, answer) => {
-                        drop(answer.send(state.write(&key, value.as_deref()).await));
+                    Request::Write(records, answer) => {
+                        let records: Vec<(&str, Option<&str>)> = records
+                            .iter()
+                            .map(|(key, value)| (key.as_str(), value.as_deref()))
+                            .collect();
+                        drop(answer.send(state.write_all(&records).await));
                     }
                 }
             }
@@ -57,8 +61,19 @@ impl Keeper {
     /// # Errors
     /// The error of the state topic or file; `Gone` at shutdown.
     pub async fn write(&self, key: &str, value: Option<String>) -> Result<(), KeeperError> {
+        self.write_all(vec![(key.to_owned(), value)]).await
+    }
+
+    /// Writes several keys in this order, in one request. Returns when all writes are acknowledged.
+    ///
+    /// # Errors
+    /// See [`Keeper::write`]. Some of the keys may have been written.
+    pub async fn write_all(
+        &self,
+        records: Vec<(String, Option<String>)>,
+    ) -> Result<(), KeeperError> {
         let (answer, answered) = oneshot::channel();
-        let request = Request::Write(key.to_owned(), value, answer);
+        let request = Request::Write(records, answer);
         self.requests.send(request).await.map_err(|_| KeeperError::Gone)?;
         answered.await.map_err(|_| KeeperError::Gone)?.map_err(KeeperError::from)
     }
