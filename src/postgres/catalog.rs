@@ -1,7 +1,7 @@
-//! What the catalog knows of one table: nullability, defaults, keys and types.
+//! What the catalog knows of tables: nullability, defaults, keys and types.
 //!
-//! One statement, so that all parts are of one moment. The answer may be newer than the change being decoded; joining
-//! it to a Relation is `change`'s.
+//! One statement for all tables that are asked for, so that all parts are of one moment. The answer
+//! may be newer than the change being decoded; joining it to a Relation is `change`'s.
 
 use crate::lsn::Oid;
 use crate::postgres::error::PgError;
@@ -13,15 +13,20 @@ use std::collections::BTreeMap;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
+/// The call that errors name.
+const READ: &str = "read the catalog's facts of relation";
+
 /// How many domains deep a column's type is followed for its NOT NULL; Postgres itself sets no limit.
 const DOMAINS_DEEP_MAX: usize = 64;
 
-/// Columns, keys and types, each as one JSON array; no rows of any if the relation is gone.
+/// Columns, keys and types of each relation, each as one JSON array; no rows of any if the relation
+/// is gone.
 ///
 /// A NOT NULL that was never validated (18 on) does not hold for old rows, so it does not count. A true array is told
 /// by its output function: `int2vector` calls itself an array and prints otherwise. A default has no columns in it, so its
 /// text needs no relation: from 17 on `pg_get_expr` would lock that one, and wait for whoever alters or rewrites it.
 const FACTS: &str = "
+SELECT wanted.oid AS relation, facts.* FROM unnest($1::oid[]) AS wanted(oid) CROSS JOIN LATERAL (
 WITH RECURSIVE attribute AS (
   SELECT a.attnum, a.attname::text AS name, a.atttypid::int8 AS type_oid, a.atttypmod AS typmod,
     a.attnotnull AND NOT EXISTS (
@@ -33,7 +38,7 @@ WITH RECURSIVE attribute AS (
       WHERE p.classid = 'pg_class'::regclass AND p.refclassid = 'pg_class'::regclass AND p.deptype IN ('a', 'i')
         AND p.refobjid = a.attrelid AND p.refobjsubid = a.attnum) AS serial
   FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
-  WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped),
+  WHERE a.attrelid = wanted.oid AND a.attnum > 0 AND NOT a.attisdropped),
 walk(oid) AS (
   SELECT type_oid::oid FROM attribute
   UNION
@@ -54,11 +59,11 @@ key AS (
      JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
      WHERE k.place <= i.indnkeyatts) AS columns
   FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
-  WHERE i.indrelid = $1 AND i.indisunique)
+  WHERE i.indrelid = wanted.oid AND i.indisunique)
 SELECT
   (SELECT coalesce(json_agg(a ORDER BY a.attnum), '[]')::text FROM attribute a) AS columns,
   (SELECT coalesce(json_agg(k ORDER BY k.name COLLATE \"C\"), '[]')::text FROM key k) AS keys,
-  (SELECT coalesce(json_agg(t), '[]')::text FROM type t) AS types";
+  (SELECT coalesce(json_agg(t), '[]')::text FROM type t) AS types) facts";
 
 #[derive(Deserialize)]
 struct JsonColumn {
@@ -111,10 +116,27 @@ impl JsonType {
 /// # Errors
 /// The connection's, or `Answer`.
 pub async fn table_facts(sql: &Sql, relation: Oid) -> Result<TableFacts, PgError> {
-    let object = relation.to_string();
-    let asked = SqlCall { call: "read the catalog's facts of relation", object: &object };
-    let rows = sql.ask(asked, FACTS, &[(&relation.0, Type::OID)]).await?;
-    let row = rows.first().ok_or_else(|| asked.unreadable("row"))?;
+    let facts = facts_of(sql, &[relation]).await?.remove(&relation);
+    facts.ok_or_else(|| PgError::Answer { call: READ, object: relation.to_string(), field: "row" })
+}
+
+/// Facts of each relation now, asked for in one statement; empty for one that is gone.
+///
+/// # Errors
+/// See [`table_facts`].
+pub async fn facts_of(sql: &Sql, relations: &[Oid]) -> Result<BTreeMap<Oid, TableFacts>, PgError> {
+    let object = match relations {
+        [one] => one.to_string(),
+        [first, more @ ..] => format!("{first} and {} more", more.len()),
+        [] => return Ok(BTreeMap::new()),
+    };
+    let asked = SqlCall { call: READ, object: &object };
+    let oids: Vec<u32> = relations.iter().map(|relation| relation.0).collect();
+    let rows = sql.ask(asked, FACTS, &[(&oids, Type::OID_ARRAY)]).await?;
+    rows.iter().map(|row| Ok((Oid(asked.get(row, "relation")?), facts(asked, row)?))).collect()
+}
+
+fn facts(asked: SqlCall<'_>, row: &Row) -> Result<TableFacts, PgError> {
     let columns: Vec<JsonColumn> = json(asked, row, "columns")?;
     let keys: Vec<JsonKey> = json(asked, row, "keys")?;
     let types: Vec<JsonType> = json(asked, row, "types")?;

@@ -93,6 +93,28 @@ async fn the_catalog_gives_what_a_relation_message_lacks() {
     assert_eq!(catalog::table_facts(&sql, Oid(4_000_000_000)).await.unwrap(), Default::default());
 }
 
+#[tokio::test]
+async fn facts_of_many_relations_are_those_of_each() {
+    let server = Server::start();
+    server.sql(
+        "postgres",
+        "create type mood as enum ('ok'); create table t (id int primary key, m mood[] not null);
+         create table u (a text default 'x', b int unique)",
+    );
+    let sql = sql(&server).await;
+    let oid = |name: &str| {
+        Oid(server.sql("postgres", &format!("select '{name}'::regclass::oid")).parse().unwrap())
+    };
+    let (t, u, gone) = (oid("t"), oid("u"), Oid(4_000_000_000));
+    let facts = catalog::facts_of(&sql, &[t, u, gone]).await.unwrap();
+    assert_eq!(facts.len(), 3);
+    for relation in [t, u, gone] {
+        assert_eq!(facts[&relation], catalog::table_facts(&sql, relation).await.unwrap());
+    }
+    assert!(facts[&t].columns["m"].not_null && facts[&u].unique_index == ["b"]);
+    assert!(catalog::facts_of(&sql, &[]).await.unwrap().is_empty());
+}
+
 /// From 17 on the server locks what it prints an expression of; frames are not read while facts are asked for.
 #[tokio::test]
 async fn the_catalogs_facts_wait_for_nobodys_lock() {
