@@ -2,6 +2,7 @@
 
 use super::rows::InHand;
 use super::{Copying, State};
+use crate::change::RelationShape;
 use crate::continuity::Chain;
 use crate::core::Moment;
 use crate::postgres::PgError;
@@ -23,6 +24,17 @@ pub(super) struct Reader {
 }
 
 impl Copying {
+    /// The shapes of all tables that have no plan and may be planned now, at most `limit`.
+    #[must_use]
+    pub fn all_unplanned(&self, now: Moment, limit: usize) -> Vec<RelationShape> {
+        let tables = self.tables.iter().zip(&self.plan.tables);
+        tables
+            .filter(|(t, _)| matches!(t.state, State::Unplanned(at) if at <= now))
+            .map(|(_, planned)| planned.shape.clone())
+            .take(limit)
+            .collect()
+    }
+
     pub(super) fn read(&mut self, worker: usize) {
         let (postgres, snapshot, locks) =
             (self.postgres.clone(), self.snapshot.clone(), Arc::clone(&self.locks));

@@ -17,6 +17,7 @@ mod follow;
 mod late;
 pub mod listener;
 mod login;
+mod many;
 mod partitions;
 mod producer;
 mod state;

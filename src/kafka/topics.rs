@@ -13,6 +13,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, Top
 use rdkafka::client::Client;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError as RdError;
+use rdkafka::metadata::MetadataTopic;
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 
 use super::config::{Config, TopicRules};
@@ -20,7 +21,7 @@ use super::context::Asking;
 use super::error::KafkaError;
 
 /// How long one request may take, connecting included.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How long a probe waits before it looks whether a reason is known.
 const PROBE_SLICE: Duration = Duration::from_secs(3);
@@ -29,13 +30,13 @@ const PROBE_SLICE: Duration = Duration::from_secs(3);
 const LISTEN: Duration = Duration::from_millis(200);
 
 /// How long a created topic may stay unknown to the broker that is asked next.
-const SPREAD_TIMEOUT: Duration = Duration::from_secs(15);
+pub(super) const SPREAD_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How librdkafka's mock cluster calls itself. It lets admin requests run into their timeout instead of refusing them.
 const MOCK_CLUSTER: &str = "mockCluster";
 
 /// Pause between two looks at a topic that was just created.
-const SPREAD_PAUSE: Duration = Duration::from_millis(50);
+pub(super) const SPREAD_PAUSE: Duration = Duration::from_millis(50);
 
 /// A topic as it should be when we create it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -288,19 +289,11 @@ impl Asker {
                 });
             }
         }
-        let Some(first) = found.partitions().first() else { return Ok(None) };
-        Ok(Some(TopicInfo {
-            name: topic.to_owned(),
-            partitions: i32::try_from(found.partitions().len()).unwrap_or(i32::MAX),
-            replication: first.replicas().len(),
-            max_message_bytes: Policy::NotProven,
-            cleanup_policy: Policy::NotProven,
-            min_insync_replicas: Policy::NotProven,
-        }))
+        Ok(shape_of(found))
     }
 
     /// Fills in what DescribeConfigs proves. Its refusal is not an error: what it does not say stays not proven.
-    fn add_settings(
+    pub(super) fn add_settings(
         &self,
         consumer: &BaseConsumer<Asking>,
         infos: &mut [Option<TopicInfo>],
@@ -368,7 +361,7 @@ impl Asker {
         Ok(shapes.into_iter().flatten().collect())
     }
 
-    fn create(
+    pub(super) fn create(
         &self,
         consumer: &BaseConsumer<Asking>,
         specs: &[&TopicSpec],
@@ -387,14 +380,17 @@ impl Asker {
             Ok(answers) => answers,
             Err(source) => return Err(KafkaError::Request { call: CALL, topic: first, source }),
         };
+        let mut refused = Ok(());
         for answer in answers {
             match answer {
                 Ok(topic) => tracing::info!(topic, "created topic"),
                 Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {} // somebody was faster
-                Err((topic, code)) => return Err(KafkaError::Answer { call: CALL, topic, code }),
+                Err((topic, code)) => {
+                    refused = refused.and(Err(KafkaError::Answer { call: CALL, topic, code }));
+                }
             }
         }
-        Ok(())
+        refused
     }
 
     fn await_topic(
@@ -417,6 +413,19 @@ impl Asker {
             std::thread::sleep(SPREAD_PAUSE); // on the blocking pool
         }
     }
+}
+
+/// A topic as metadata describes it. `None` where it has no partition yet.
+pub(super) fn shape_of(found: &MetadataTopic) -> Option<TopicInfo> {
+    let first = found.partitions().first()?;
+    Some(TopicInfo {
+        name: found.name().to_owned(),
+        partitions: i32::try_from(found.partitions().len()).unwrap_or(i32::MAX),
+        replication: first.replicas().len(),
+        max_message_bytes: Policy::NotProven,
+        cleanup_policy: Policy::NotProven,
+        min_insync_replicas: Policy::NotProven,
+    })
 }
 
 fn new_topic(spec: &TopicSpec) -> NewTopic<'_> {

@@ -81,6 +81,8 @@ pub struct Metrics {
     pub registry_requests: IntCounter,
     /// `wellspring_registry_failures_total`: requests that got no usable answer.
     pub registry_failures: IntCounter,
+    /// `wellspring_topic_requests_total`: requests to Kafka that describe or create topics.
+    pub topic_requests: IntCounter,
     /// `wellspring_schema_ids_unproven`: recorded ids in use that the registry has not confirmed.
     pub schema_ids_unproven: IntGauge,
     /// `wellspring_received_bytes_total`: bytes read from the replication connection.
@@ -273,6 +275,10 @@ impl Metrics {
                 .counter("registry_requests_total", "Requests to the schema registry."),
             registry_failures: to
                 .counter("registry_failures_total", "Registry requests without a usable answer."),
+            topic_requests: to.counter(
+                "topic_requests_total",
+                "Requests to Kafka that describe or create topics.",
+            ),
             schema_ids_unproven: to.gauge(
                 "schema_ids_unproven",
                 "Recorded schema ids in use that the registry has not confirmed.",

@@ -1,7 +1,7 @@
 //! Relations that the stream announces: each is compared with the recorded tables before it is
 //! planned.
 
-use super::{Outcome, PlanMaker};
+use super::{Origin, Outcome, PlanMaker};
 use crate::change::{Position, RelationShape};
 use crate::continuity::detached::Detached;
 use crate::continuity::named::Named;
@@ -19,15 +19,17 @@ impl PlanMaker {
 
     /// Plans a relation that the stream announces before the change at `at`. Changes of a
     /// `detached` table go to the quarantine topic. The outcome is [`Outcome::Halts`] if the
-    /// relation has another name or oid than recorded.
+    /// relation has another name or oid than recorded. The relations `ahead`, which the stream
+    /// announces next, are prepared together with this one.
     ///
     /// # Errors
     /// See [`PlanMaker::relation`].
     pub async fn announced(
-        self,
+        mut self,
         shape: RelationShape,
         at: Position,
         detached: Option<Detached>,
+        ahead: Vec<RelationShape>,
     ) -> (Self, Result<Outcome, PgError>) {
         if let Some(halt) = self.named.compare(&shape, at) {
             let outcome = position(&self.sql).await.map(|server| {
@@ -37,13 +39,18 @@ impl PlanMaker {
         }
         match detached {
             Some(detached) => self.quarantine(shape, Some(detached), None).await,
-            None => self.relation(shape).await,
+            None => {
+                let mut batch = vec![shape.clone()];
+                batch.extend(ahead.into_iter().filter(|s| self.named.compare(s, at).is_none()));
+                self.prepare(&batch, Origin::Stream).await;
+                self.relation_at(shape, Some(at)).await
+            }
         }
     }
 }
 
 /// The server's position. On a standby it is the position that was replayed.
-async fn position(sql: &Sql) -> Result<Lsn, PgError> {
+pub(super) async fn position(sql: &Sql) -> Result<Lsn, PgError> {
     const ASK: &str =
         "SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
         ELSE pg_catalog.pg_current_wal_insert_lsn() END";

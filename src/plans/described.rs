@@ -13,20 +13,40 @@ use tokio::time::Instant;
 /// the stream.
 const KNOWN: Duration = Duration::from_secs(60);
 
-/// The last answer for each planned topic, with the time of the request.
+/// The last answer for each planned topic, with the time of the request. There is no time as long
+/// as no plan has used the answer.
 #[derive(Default)]
-pub(super) struct Described(HashMap<String, (Instant, TopicInfo)>);
+pub(super) struct Described(HashMap<String, (Option<Instant>, TopicInfo)>);
 
 impl Described {
-    /// The remembered answer for a topic, if it is younger than [`KNOWN`].
+    /// The remembered answer for a topic, if it is younger than [`KNOWN`] or was never used. A plan
+    /// that was made at the beginning of the connection would hold an answer as old as that.
     pub(super) fn known(&self, topic: &str, now: Instant) -> Option<&TopicInfo> {
         let (asked, info) = self.0.get(topic)?;
-        (now.duration_since(*asked) < KNOWN).then_some(info)
+        asked.is_none_or(|asked| now.duration_since(asked) < KNOWN).then_some(info)
     }
 
-    /// Remembers an answer that the brokers gave at `now`.
+    /// The same, for a plan. From now on the answer has an age.
+    pub(super) fn take(&mut self, topic: &str, now: Instant) -> Option<&TopicInfo> {
+        self.known(topic, now)?;
+        let (asked, info) = self.0.get_mut(topic)?;
+        asked.get_or_insert(now);
+        Some(info)
+    }
+
+    /// The newest answer for a topic, however old it is.
+    pub(super) fn peek(&self, topic: &str) -> Option<&TopicInfo> {
+        self.0.get(topic).map(|(_, info)| info)
+    }
+
+    /// Remembers an answer that the brokers gave to a plan at `now`.
     pub(super) fn note(&mut self, topic: &str, now: Instant, info: &TopicInfo) {
-        self.0.insert(topic.to_owned(), (now, info.clone()));
+        self.0.insert(topic.to_owned(), (Some(now), info.clone()));
+    }
+
+    /// Remembers an answer that no plan has asked for yet.
+    pub(super) fn note_ahead(&mut self, info: TopicInfo) {
+        self.0.insert(info.name.clone(), (None, info));
     }
 }
 
@@ -59,5 +79,17 @@ mod tests {
         described.note("t", at(60), &topic(6));
         assert_eq!(described.known("t", at(119)), Some(&topic(6)));
         assert_eq!(described.known("t", at(120)), None);
+    }
+
+    #[test]
+    fn an_answer_is_of_no_age_before_its_first_use() {
+        let (mut described, asked) = (Described::default(), Instant::now());
+        let at = |seconds: u64| asked + Duration::from_secs(seconds);
+        described.note_ahead(topic(3));
+        assert_eq!(described.known("t", at(1000)), Some(&topic(3)));
+        assert_eq!(described.take("t", at(1000)), Some(&topic(3)));
+        assert_eq!(described.take("t", at(1059)), Some(&topic(3)));
+        assert_eq!(described.take("t", at(1060)), None);
+        assert_eq!(described.peek("t"), Some(&topic(3)));
     }
 }

@@ -1,37 +1,41 @@
 //! Planning: fetches everything that the rows of a relation need, outside of the row path.
 //!
 //! For each Relation message it fetches facts of the catalog, schema ids and the topic, while no
-//! frame is read. A failure that can pass by itself is tried again without end. A failure that only
+//! frame is read. What the next relations need is fetched with it (`ahead`). A failure that
+//! can pass by itself is tried again without end. A failure that only
 //! a person can end is tried again every 30 s. Both are reported as trouble while they last.
 
 pub mod keeper;
 pub mod proofs;
 pub mod sink;
 mod active;
+mod ahead;
 mod announced;
 mod auxiliary;
 mod described;
 mod ids;
 mod quarantine;
 mod routes;
+mod topics;
 mod tries;
 mod uses;
 
 pub use active::{Active, Planned, QuarantineTopic};
+pub use ahead::{TABLES_MAX as BATCH_TABLES_MAX, announced as announced_in};
 pub use ids::{Given, Replaced, SchemaIds, Unproven};
 pub use quarantine::QuarantinePlan;
 pub use routes::{RouteOf, Routed, Routes};
 pub use sink::Config as SinkConfig;
 pub use uses::Uses;
 
-use described::Described;
+use ahead::Ahead;
 
-use crate::change::{RelationShape, describe, describe_copied};
+use crate::change::{Position, RelationShape, describe, describe_copied};
 use crate::continuity::detached::{OnRefusal, Refusal};
 use crate::continuity::named::Named;
 use crate::continuity::{Halt, Trouble, TroubleReason};
 use crate::encode::{Draft, Ids, Plan, Planner};
-use crate::kafka::{TopicInfo, TopicRules, TopicSpec, Topics};
+use crate::kafka::{TopicInfo, TopicRules, Topics};
 use crate::lsn::Oid;
 use crate::metrics::Metrics;
 use crate::postgres::{PgError, Sql, catalog};
@@ -41,7 +45,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 
 /// Pause before a failure that only a person can end is tried again.
 pub const REFUSED_RETRY: Duration = Duration::from_secs(30);
@@ -95,7 +98,7 @@ pub struct PlanMaker {
     planner: Planner,
     ids: Option<SchemaIds>,
     kafka: Option<(Topics, TopicRules)>,
-    topics: Described,
+    ahead: Ahead,
     keeper: Keeper,
     captured: Vec<TableName>,
     selection: Selection,
@@ -175,7 +178,7 @@ impl PlanMaker {
             planner,
             ids,
             kafka,
-            topics: Described::default(),
+            ahead: Ahead::default(),
             keeper,
             captured,
             selection,
@@ -197,11 +200,20 @@ impl PlanMaker {
     /// # Errors
     /// Only errors of the connection to Postgres. The stream is read again then.
     pub async fn relation(self, shape: RelationShape) -> (Self, Result<Outcome, PgError>) {
+        self.relation_at(shape, None).await
+    }
+
+    /// Plans a relation before the change at `at`, by facts that were read after its commit.
+    async fn relation_at(
+        self,
+        shape: RelationShape,
+        at: Option<Position>,
+    ) -> (Self, Result<Outcome, PgError>) {
         let patience = match self.on_refusal {
             OnRefusal::Stop => Patience::Endless,
             OnRefusal::Detach => Patience::UntilTableRefused,
         };
-        self.plan(shape, Origin::Stream, patience).await
+        self.plan(shape, (Origin::Stream, at), patience).await
     }
 
     /// Plans a relation, but returns a failure that only a person can end, so that another table
@@ -210,30 +222,40 @@ impl PlanMaker {
     /// # Errors
     /// See [`PlanMaker::relation`].
     pub async fn relation_once(self, shape: RelationShape) -> (Self, Result<Outcome, PgError>) {
-        self.plan(shape, Origin::Stream, Patience::UntilRefused).await
+        self.plan(shape, (Origin::Stream, None), Patience::UntilRefused).await
     }
 
-    /// Plans a relation for rows of the first copy, like [`PlanMaker::relation_once`].
+    /// Plans a relation for rows of the first copy, like [`PlanMaker::relation_once`]. The
+    /// relations `ahead`, which are copied next, are prepared together with this one.
     ///
     /// # Errors
     /// See [`PlanMaker::relation`].
-    pub async fn copied_once(self, shape: RelationShape) -> (Self, Result<Outcome, PgError>) {
-        self.plan(shape, Origin::Copy, Patience::UntilRefused).await
+    pub async fn copied_once(
+        mut self,
+        shape: RelationShape,
+        ahead: Vec<RelationShape>,
+    ) -> (Self, Result<Outcome, PgError>) {
+        let batch: Vec<RelationShape> = std::iter::once(shape.clone()).chain(ahead).collect();
+        self.prepare(&batch, Origin::Copy).await;
+        self.plan(shape, (Origin::Copy, None), Patience::UntilRefused).await
     }
 
     async fn plan(
         mut self,
         shape: RelationShape,
-        origin: Origin,
+        (origin, at): (Origin, Option<Position>),
         patience: Patience,
     ) -> (Self, Result<Outcome, PgError>) {
         let name = TableName::new(&shape.namespace, &shape.name);
-        if !self.captured.contains(&name) && !self.selection.captures_later(&name) {
+        if !self.captures(&name) {
             return (self, Ok(Outcome::Excluded));
         }
-        let facts = match catalog::table_facts(&self.sql, shape.oid).await {
-            Ok(facts) => facts,
-            Err(error) => return (self, Err(error)),
+        let facts = match self.ahead.take_facts(shape.oid, origin, at) {
+            Some(facts) => facts,
+            None => match catalog::table_facts(&self.sql, shape.oid).await {
+                Ok(facts) => facts,
+                Err(error) => return (self, Err(error)),
+            },
         };
         let mut table = match origin {
             Origin::Copy if self.planner.names_source_types() => describe_copied(&shape, &facts),
@@ -255,6 +277,10 @@ impl PlanMaker {
             self.tables.insert(table.oid, table);
         }
         (self, outcome)
+    }
+
+    fn captures(&self, name: &TableName) -> bool {
+        self.captured.contains(name) || self.selection.captures_later(name)
     }
 
     /// Plans a relation again with one more nullable column, for rows that are older than its NOT
@@ -281,7 +307,7 @@ impl PlanMaker {
         column: String,
     ) -> (Self, Result<Outcome, PgError>) {
         self.nullable.entry(shape.oid).or_default().insert(column);
-        self.plan(shape, Origin::Copy, Patience::Endless).await
+        self.plan(shape, (Origin::Copy, None), Patience::Endless).await
     }
 
     /// Plans the topic of logical messages.
@@ -367,84 +393,6 @@ impl PlanMaker {
         let (name, plan) = (name.to_owned(), draft.into_plan(ids));
         let given = Given { unproven, replaced: std::mem::take(&mut self.replaced) };
         Ok(Ready { name, plan, topic, partitions, ids: listed, given, warnings })
-    }
-
-    async fn topic(&mut self, name: &str) -> Result<Option<TopicInfo>, Failure> {
-        if let Some(info) = self.topics.known(name, Instant::now()) {
-            return Ok(Some(info.clone()));
-        }
-        let info = self.ask_topic(name).await?;
-        if let Some(info) = &info {
-            self.topics.note(name, Instant::now(), info);
-        }
-        Ok(info)
-    }
-
-    async fn ask_topic(&self, name: &str) -> Result<Option<TopicInfo>, Failure> {
-        let Some((topics, rules)) = &self.kafka else { return Ok(None) };
-        self.topic_by(topics, rules.create, TopicSpec::by(rules, name)).await
-    }
-
-    async fn topic_by(
-        &self,
-        topics: &Topics,
-        create: bool,
-        spec: TopicSpec,
-    ) -> Result<Option<TopicInfo>, Failure> {
-        let name = spec.name.clone();
-        let failure = |error: crate::kafka::KafkaError| {
-            let trouble = |reason| Trouble::new(reason, format!("topic `{name}`"), &error);
-            match error.remedy() {
-                // Brokers that are unreachable come back by themselves. A topic that cannot be
-                // created or described needs a person.
-                crate::kafka::Remedy::Retry => {
-                    Failure::Busy(trouble(TroubleReason::KafkaUnavailable))
-                }
-                crate::kafka::Remedy::Operator if error.is_of_topic() => {
-                    Failure::OfTable(trouble(TroubleReason::TopicUnavailable))
-                }
-                crate::kafka::Remedy::Operator => {
-                    Failure::Refused(trouble(TroubleReason::TopicUnavailable))
-                }
-            }
-        };
-        if let Some(info) = topics.describe(&name).await.map_err(failure)? {
-            return Ok(Some(info));
-        }
-        if !create {
-            let what = format!("topic `{name}` does not exist, and topics.create is off");
-            return Err(Failure::OfTable(Trouble::plain(
-                TroubleReason::TopicUnavailable,
-                what,
-                "create the topic",
-            )));
-        }
-        let made = topics.ensure(&[spec]).await.map_err(failure)?;
-        Ok(made.into_iter().next())
-    }
-
-    /// The number of partitions recorded at the first use of the topic. If it has changed since, a
-    /// warning is added, and keys stay on the recorded number. If the topic has fewer now, that
-    /// number is returned.
-    async fn partitions_of(
-        &mut self,
-        topic: &str,
-        info: Option<&TopicInfo>,
-        warnings: &mut Vec<String>,
-    ) -> Result<i32, Failure> {
-        let Some(info) = info else { return Ok(1) };
-        if let Some(&recorded) = self.partitions.get(topic) {
-            if recorded != info.partitions {
-                warnings.push(format!(
-                    "topic `{topic}` has {} partitions; keys stay on the {recorded} it had when it was first used",
-                    info.partitions
-                ));
-            }
-            return Ok(recorded.min(info.partitions));
-        }
-        self.remember(&format!("topic/{topic}"), info.partitions.to_string()).await?;
-        self.partitions.insert(topic.to_owned(), info.partitions);
-        Ok(info.partitions)
     }
 
     async fn remember(&self, key: &str, value: String) -> Result<(), Failure> {

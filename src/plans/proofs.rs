@@ -77,7 +77,10 @@ impl Known {
 }
 
 enum Request {
+    /// A plan will need the claim.
     Ask(Claim),
+    /// A plan waits for the claim.
+    Prove(Claim),
     /// The registry gave this id for this schema, so that the claim is proven.
     Given(Claim),
     /// Another client of the same registry, to be used from now on.
@@ -109,13 +112,19 @@ impl Proofs {
     /// Asks for a proof. Waits for the answer, unless the registry is known to be unreachable or
     /// slow.
     pub async fn prove(&mut self, claim: Claim) -> Standing {
-        if self.requests.send(Request::Ask(claim)).await.is_err() {
+        if self.requests.send(Request::Prove(claim)).await.is_err() {
             return Standing::Open("the agent is stopping".to_owned());
         }
         let settled = |known: &Known| known.answered.contains_key(&claim) || known.away.is_some();
         // This fails only if the task has ended, at the end of the process. The claim is then open.
         let _ = self.known.wait_for(settled).await;
         self.standing(claim)
+    }
+
+    /// Asks for a proof without waiting for the answer.
+    pub async fn ask(&self, claim: Claim) {
+        // The task has ended: the agent is stopping
+        let _ = self.requests.send(Request::Ask(claim)).await;
     }
 
     /// Takes a claim as proven, because the registry has just given the id for the schema.
@@ -189,6 +198,10 @@ impl Prover {
                 },
                 request = requests.recv() => match request {
                     Some(Request::Ask(claim)) => self.claimed(claim),
+                    Some(Request::Prove(claim)) => {
+                        self.claimed(claim);
+                        self.first(claim);
+                    }
                     Some(Request::Given(claim)) => {
                         self.tell.send_modify(|known| known.answered.extend([(claim, true)]));
                     }
@@ -206,6 +219,15 @@ impl Prover {
     fn claimed(&mut self, claim: Claim) {
         if !self.tell.borrow().answered.contains_key(&claim) && self.open.insert(claim) {
             self.waiting.push_back(claim);
+        }
+    }
+
+    /// Puts a waiting claim before the others.
+    fn first(&mut self, claim: Claim) {
+        if let Some(at) = self.waiting.iter().position(|waiting| *waiting == claim)
+            && let Some(claim) = self.waiting.remove(at)
+        {
+            self.waiting.push_front(claim);
         }
     }
 
@@ -321,6 +343,30 @@ mod tests {
         let standings = plans.join_all().await;
         assert_eq!(standings, vec![Standing::Proven; 16]);
         assert_eq!(asked.load(Ordering::SeqCst), 8);
+    }
+
+    #[tokio::test]
+    async fn a_claim_that_a_plan_waits_for_goes_before_the_others() {
+        let (listener, proofs) = listening().await;
+        for id in 1..=8 {
+            proofs.ask(claim(id)).await;
+        }
+        let mut plan = proofs.clone();
+        let proven = tokio::spawn(async move { plan.prove(claim(8)).await });
+        let mut held = Vec::new();
+        for _ in 0..ASKED_AT_ONCE_MAX {
+            held.push(listener.accept().await.unwrap().0);
+        }
+        while proofs.requests.capacity() < REQUESTS_MAX {
+            tokio::task::yield_now().await;
+        }
+        answer(held.remove(0), INT).await;
+        let (mut next, mut asked) = (listener.accept().await.unwrap().0, [0; 4096]);
+        let length = next.read(&mut asked).await.unwrap();
+        let asked = String::from_utf8_lossy(asked.get(..length).unwrap()).into_owned();
+        assert!(asked.starts_with("GET /schemas/ids/8 "), "{asked}");
+        next.write_all(INT.as_bytes()).await.unwrap();
+        assert_eq!(proven.await.unwrap(), Standing::Proven);
     }
 
     #[tokio::test]

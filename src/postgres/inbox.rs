@@ -79,6 +79,20 @@ impl Inbox {
         Ok((unread.len() >= total).then(|| (tag, self.at..self.at + total)))
     }
 
+    /// Tags and bodies of the whole messages that are here and not taken, in their order. It ends
+    /// before a message that is not whole, or whose length cannot be: [`Inbox::peek`] tells that when
+    /// it comes to it.
+    pub(super) fn ahead(&self) -> impl Iterator<Item = (u8, &[u8])> {
+        let mut unread = self.buf.get(self.at..).unwrap_or(&[]);
+        std::iter::from_fn(move || {
+            let (&tag, rest) = unread.split_first()?;
+            let length = usize::try_from(u32::from_be_bytes(*rest.first_chunk()?)).ok()?;
+            let body = rest.get(4..length)?;
+            unread = rest.get(length..)?;
+            Some((tag, body))
+        })
+    }
+
     /// Takes the first whole message: its tag, and where its body lies until the next read.
     ///
     /// # Errors
@@ -213,6 +227,26 @@ mod tests {
         fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200), piece in 1usize..64) {
             let _ = read_all(&mut Inbox::new(1000), &bytes, piece);
         }
+    }
+
+    #[test]
+    fn shows_whole_messages_ahead_and_takes_none() {
+        let mut inbox = Inbox::new(1000);
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let bytes = [message(b'd', b"one"), message(b'N', b""), message(b'd', b"three")].concat();
+        let mut cut = bytes.get(..bytes.len() - 1).unwrap();
+        assert!(matches!(inbox.poll_fill(&mut cx, &mut cut), Poll::Ready(Ok(1..))));
+        for _ in 0..2 {
+            let ahead: Vec<_> = inbox.ahead().collect();
+            assert_eq!(ahead, [(b'd', &b"one"[..]), (b'N', b"")]);
+        }
+        inbox.take().unwrap();
+        assert_eq!(inbox.ahead().collect::<Vec<_>>(), [(b'N', &b""[..])]);
+        assert!(matches!(inbox.poll_fill(&mut cx, &mut &b"e"[..]), Poll::Ready(Ok(1))));
+        assert_eq!(inbox.ahead().last(), Some((b'd', &b"three"[..])));
+        let mut lies = Inbox::new(1000);
+        assert!(matches!(lies.poll_fill(&mut cx, &mut &[b'd', 0, 0, 0, 3][..]), Poll::Ready(_)));
+        assert_eq!(lies.ahead().count(), 0);
     }
 
     #[test]

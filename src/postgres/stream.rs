@@ -146,6 +146,16 @@ impl Stream {
         frame_of(self.inbox.bytes(body)).map(Some)
     }
 
+    /// The pieces of decoded WAL that were read and are not yet taken, in their order.
+    pub fn payloads_ahead(&self) -> impl Iterator<Item = &[u8]> {
+        self.inbox.ahead().filter(|(tag, _)| *tag == b'd').filter_map(|(_, body)| {
+            match frame_of(body) {
+                Ok(Frame::XLogData { payload, .. }) => Some(payload),
+                _ => None,
+            }
+        })
+    }
+
     /// Bytes read and not yet taken as frames: part of the byte budget.
     #[must_use]
     pub fn buffered_bytes(&self) -> usize {

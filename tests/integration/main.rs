@@ -25,6 +25,7 @@ mod events;
 mod exit_statuses;
 mod first_copy;
 mod kafka_room;
+mod planning;
 mod postgres_room;
 mod protocol_bytes;
 mod registry_client;

@@ -11,8 +11,8 @@ use crate::core::Moment;
 use crate::core::{Core, Event};
 use crate::initial::Copying;
 use crate::initial::{FirstCopy, Need};
-use crate::plans::Active;
 use crate::plans::keeper::KeeperError;
+use crate::plans::{self, Active};
 use crate::postgres::PgError;
 use crate::snapshot::Mode;
 use crate::snapshot::journal::Journal;
@@ -193,10 +193,11 @@ impl Runner {
             if let Some((table, shape, nullable)) = wanted
                 && let Some(plan_maker) = live.plan_maker.take()
             {
+                let ahead = copying.all_unplanned(now(), plans::BATCH_TABLES_MAX);
                 self.tasks.planning = Some(tokio::spawn(async move {
                     let oid = shape.oid;
                     let outcome = match nullable {
-                        None => plan_maker.copied_once(shape).await,
+                        None => plan_maker.copied_once(shape, ahead).await,
                         Some(column) => plan_maker.copied_nullable(shape, column).await,
                     };
                     (Place::Copy(table, oid), outcome)

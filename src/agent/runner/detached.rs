@@ -112,7 +112,17 @@ impl Runner {
         let table = format!("{}.{}", shape.namespace, shape.name);
         let detached = self.tables.detaching.tables.get(&table);
         let quarantined = detached.filter(|detached| detached.is_quarantined()).cloned();
-        tokio::spawn(async move { (place, plan_maker.announced(shape, at, quarantined).await) })
+        let mut ahead = self
+            .live
+            .as_ref()
+            .map_or_else(Vec::new, |live| plans::announced_in(live.stream.payloads_ahead()));
+        ahead.retain(|shape| {
+            let table = format!("{}.{}", shape.namespace, shape.name);
+            self.tables.detaching.tables.get(&table).is_none()
+        });
+        tokio::spawn(async move {
+            (place, plan_maker.announced(shape, at, quarantined, ahead).await)
+        })
     }
 
     /// Detaches a table, because one of its changes cannot be sent. The record is written first. A

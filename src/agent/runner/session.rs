@@ -148,6 +148,7 @@ impl Runner {
         self.tables.named = Arc::new(named);
         plan_maker.recapture(&captured, &self.tables.named);
         self.checks.heartbeat.begin(self.config.heartbeat.as_ref());
+        plan_maker.describe_recorded();
         let read_at = tokio::time::Instant::now();
         self.live = Some(Live {
             sql,

@@ -1,0 +1,292 @@
+//! Fetches what the plans of many tables need with few requests, before each of them is made.
+//!
+//! Nothing is decided here. A plan uses what it finds, and asks for the rest itself. A failure is
+//! therefore dropped: the plan that meets it again reports it, with its table.
+//!
+//! A schema is registered only for a relation that the stream has announced or that the first copy
+//! reads, and in that order. A schema that was made from the catalog could be newer than rows that
+//! still lie in the log. The registry would then get the versions in the wrong order.
+
+use super::described::Described;
+use super::{Origin, PlanMaker, SchemaIds};
+use crate::change::{Position, RelationShape, describe, describe_copied};
+use crate::continuity::Chain;
+use crate::continuity::checkpoint::State;
+use crate::continuity::schema_key::SchemaKey;
+use crate::encode::registry::{RegistryError, SchemaDigest};
+use crate::encode::{AvroSchema, Draft};
+use crate::kafka::{TopicInfo, TopicRules, TopicSpec, Topics};
+use crate::lsn::{Lsn, Oid};
+use crate::pgoutput::{self, Message};
+use crate::plans::proofs::Claim;
+use crate::postgres::catalog;
+use crate::table::{TableFacts, TableName};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
+
+/// The most tables of one batch. The first rows wait until the whole batch is prepared, and Kafka
+/// creates this many topics in about a second.
+pub const TABLES_MAX: usize = 128;
+
+/// Schemas that are registered at once. Eight register a thousand schemas within seconds, and are
+/// few enough for the smallest registry.
+const REGISTERED_AT_ONCE_MAX: usize = 8;
+
+/// The most recorded topics that are described when a connection begins. An outbox can have any
+/// number of topics, and the answer has to stay small.
+const TOPICS_MAX: usize = 10_000;
+
+/// What is known before it is asked for.
+#[derive(Default)]
+pub(super) struct Ahead {
+    pub(super) topics: Described,
+    /// The recorded topics, which a task describes since the connection began.
+    recorded: Option<JoinHandle<Vec<TopicInfo>>>,
+    facts: HashMap<Oid, (Lsn, TableFacts)>,
+    /// Relations that a batch has held. A relation is held by one batch of a connection.
+    tried: HashSet<Oid>,
+}
+
+impl Ahead {
+    /// Removes and returns the facts of a relation, if they are as new as the change at `at`. Rows
+    /// of the first copy are older than every batch.
+    pub(super) fn take_facts(
+        &mut self,
+        relation: Oid,
+        origin: Origin,
+        at: Option<Position>,
+    ) -> Option<TableFacts> {
+        let (read_at, facts) = self.facts.remove(&relation)?;
+        let is_covered = origin == Origin::Copy || at.is_some_and(|at| at.commit < read_at);
+        is_covered.then_some(facts)
+    }
+}
+
+/// The relations that these messages announce, in their order. Each relation is there once, as the
+/// first message describes it.
+pub fn announced<'m>(payloads: impl Iterator<Item = &'m [u8]>) -> Vec<RelationShape> {
+    let mut known = HashSet::new();
+    payloads
+        .filter(|payload| payload.first() == Some(&b'R'))
+        .filter_map(|payload| match pgoutput::decode(payload) {
+            Ok(Message::Relation(relation)) => Some(relation),
+            _ => None,
+        })
+        .filter(|relation| known.insert(relation.oid))
+        .map(RelationShape::from)
+        .take(TABLES_MAX)
+        .collect()
+}
+
+impl PlanMaker {
+    /// Begins to describe the topics that the state remembers, while the stream begins.
+    pub fn describe_recorded(&mut self) {
+        let Some((topics, _)) = self.kafka.clone() else { return };
+        let names: Vec<String> = self.partitions.keys().take(TOPICS_MAX).cloned().collect();
+        if names.is_empty() {
+            return;
+        }
+        self.metrics.topic_requests.inc();
+        self.ahead.recorded = Some(tokio::spawn(async move {
+            let described = topics.describe_many(names).await;
+            described
+                .map_or_else(|error| dropped(&error), |infos| infos.into_iter().flatten().collect())
+        }));
+    }
+
+    /// Takes the descriptions of the recorded topics, once. Waits for them if they are under way.
+    pub(super) async fn take_recorded(&mut self) {
+        let Some(task) = self.ahead.recorded.take() else { return };
+        // The task fails only if the runtime ends.
+        if let Ok(infos) = task.await {
+            infos.into_iter().for_each(|info| self.ahead.topics.note_ahead(info));
+        }
+    }
+
+    /// Fetches what the plans of these relations need: the facts of the catalog in one statement,
+    /// topics in one request, schemas in a bounded number of requests at once, and the state records
+    /// in one write.
+    pub(super) async fn prepare(&mut self, shapes: &[RelationShape], origin: Origin) {
+        let wanted: Vec<&RelationShape> = shapes
+            .iter()
+            .filter(|shape| self.captures(&TableName::new(&shape.namespace, &shape.name)))
+            .filter(|shape| !self.tables.contains_key(&shape.oid))
+            .filter(|shape| !self.ahead.tried.contains(&shape.oid))
+            .take(TABLES_MAX)
+            .collect();
+        // One plan asks for everything in as few requests.
+        if wanted.len() < 2 {
+            return;
+        }
+        self.ahead.tried.extend(wanted.iter().map(|shape| shape.oid));
+        let Some(drafts) = self.drafts(&wanted, origin).await else { return };
+        let mut records = BTreeMap::new();
+        let drafts = self.prepare_topics(drafts, &mut records).await;
+        let ids = self.prepare_ids(&drafts).await;
+        let url = self.ids.as_ref().map_or_else(String::new, |ids| ids.registry.url().to_owned());
+        let ids: BTreeMap<String, u32> =
+            ids.into_iter().map(|(key, id)| (key.at(&url), id)).collect();
+        let written = records
+            .iter()
+            .map(|(topic, partitions)| (format!("topic/{topic}"), Some(partitions.to_string())))
+            .chain(ids.iter().map(|(key, id)| (State::schema_key(key), Some(id.to_string()))))
+            .collect::<Vec<_>>();
+        if written.is_empty() {
+            return;
+        }
+        match self.keeper.write_all(written).await {
+            Ok(()) => {
+                self.partitions.extend(records);
+                self.schemas.extend(ids);
+            }
+            Err(error) => dropped(&error),
+        }
+    }
+
+    /// Drafts the plans of these relations by the facts of the catalog, which are kept. Relations
+    /// that cannot be planned, and those whose rows name their topics, are left out.
+    async fn drafts(&mut self, wanted: &[&RelationShape], origin: Origin) -> Option<Vec<Draft>> {
+        let at = match super::announced::position(&self.sql).await {
+            Ok(at) => at,
+            Err(error) => return dropped(&error),
+        };
+        let oids: Vec<Oid> = wanted.iter().map(|shape| shape.oid).collect();
+        let facts = match catalog::facts_of(&self.sql, &oids).await {
+            Ok(facts) => facts,
+            Err(error) => return dropped(&error),
+        };
+        let copied = origin == Origin::Copy && self.planner.names_source_types();
+        let draft = |shape: &&RelationShape| {
+            let facts = facts.get(&shape.oid)?;
+            let table = if copied { describe_copied(shape, facts) } else { describe(shape, facts) };
+            self.planner.draft(&table).ok().filter(|draft| draft.router.is_none())
+        };
+        let drafts = wanted.iter().filter_map(draft).collect();
+        self.ahead.facts.extend(facts.into_iter().map(|(oid, facts)| (oid, (at, facts))));
+        Some(drafts)
+    }
+
+    /// Describes the topics of these drafts, and creates those that are missing. Returns the drafts
+    /// whose topics take their records. `records` gets the partitions that are not recorded.
+    async fn prepare_topics(
+        &mut self,
+        drafts: Vec<Draft>,
+        records: &mut BTreeMap<String, i32>,
+    ) -> Vec<Draft> {
+        let Some((topics, rules)) = self.kafka.clone() else { return drafts };
+        self.take_recorded().await;
+        let now = Instant::now();
+        let unknown: BTreeSet<String> = drafts
+            .iter()
+            .filter(|draft| self.ahead.topics.known(&draft.topic, now).is_none())
+            .map(|draft| draft.topic.clone())
+            .collect();
+        for info in self.made(&topics, &rules, unknown.into_iter().collect()).await {
+            self.ahead.topics.note_ahead(info);
+        }
+        let mut ready = Vec::with_capacity(drafts.len());
+        for draft in drafts {
+            let Some(info) = self.ahead.topics.peek(&draft.topic) else { continue };
+            if draft.key.is_none() && info.is_compacted() {
+                continue;
+            }
+            if !self.partitions.contains_key(&draft.topic) {
+                records.insert(draft.topic.clone(), info.partitions);
+            }
+            ready.push(draft);
+        }
+        ready
+    }
+
+    /// Describes the topics, and creates those that do not exist if that is our task.
+    async fn made(
+        &self,
+        topics: &Topics,
+        rules: &TopicRules,
+        names: Vec<String>,
+    ) -> Vec<TopicInfo> {
+        if names.is_empty() {
+            return Vec::new();
+        }
+        self.metrics.topic_requests.inc();
+        let described = match topics.describe_many(names.clone()).await {
+            Ok(described) => described,
+            Err(error) => return dropped(&error),
+        };
+        let missing: Vec<TopicSpec> = names
+            .iter()
+            .zip(&described)
+            .filter(|(_, info)| rules.create && info.is_none())
+            .map(|(name, _)| TopicSpec::by(rules, name))
+            .collect();
+        let mut known: Vec<TopicInfo> = described.into_iter().flatten().collect();
+        if !missing.is_empty() {
+            self.metrics.topic_requests.inc();
+            match topics.create_many(missing).await {
+                Ok(made) => known.extend(made.into_iter().flatten()),
+                Err(error) => dropped(&error),
+            }
+        }
+        known
+    }
+
+    /// Registers the schemas that have no recorded id, and asks for the proof of the recorded ids
+    /// without waiting for the answers.
+    async fn prepare_ids(&mut self, drafts: &[Draft]) -> Vec<(SchemaKey, u32)> {
+        let Some(SchemaIds { registry, proofs }) = self.ids.clone() else { return Vec::new() };
+        let mut subjects = HashSet::new();
+        let mut unknown = Vec::new();
+        let schemas: Vec<AvroSchema> =
+            drafts.iter().flat_map(|draft| draft.key.iter().chain(&draft.value)).cloned().collect();
+        for schema in schemas {
+            let key = SchemaKey::of(&schema);
+            match key.find(&self.schemas, registry.urls()) {
+                Some(recorded) => {
+                    let schema = SchemaDigest::of(&schema.text);
+                    proofs.ask(Claim { id: recorded.id, schema }).await;
+                }
+                // Two schemas of a subject are registered in the order of their rows.
+                None if subjects.insert(schema.subject.clone()) => unknown.push((key, schema)),
+                None => {}
+            }
+        }
+        let mut unknown = unknown.into_iter();
+        let (mut asking, mut given) = (JoinSet::new(), Vec::new());
+        loop {
+            while asking.len() < REGISTERED_AT_ONCE_MAX
+                && let Some((key, schema)) = unknown.next()
+            {
+                self.metrics.registry_requests.inc();
+                let registry = Arc::clone(&registry);
+                asking.spawn(async move {
+                    let id = registry.id_of(&schema.subject, &schema.text).await;
+                    (key, SchemaDigest::of(&schema.text), id)
+                });
+            }
+            let Some(answered) = asking.join_next().await else { return given };
+            match answered {
+                Ok((key, schema, Ok(id))) => {
+                    proofs.given(Claim { id, schema }).await;
+                    given.push((key, id));
+                }
+                Ok((.., Err(error))) => {
+                    self.metrics.registry_failures.inc();
+                    if !matches!(error, RegistryError::Refused { .. }) {
+                        unknown.by_ref().for_each(drop); // the others would fail in the same way
+                    }
+                    dropped(&error)
+                }
+                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                Err(_) => return given, // the runtime is ending
+            }
+        }
+    }
+}
+
+/// Says at level debug that something could not be prepared. The plan meets the failure again.
+fn dropped<T: Default>(error: &(dyn std::error::Error + 'static)) -> T {
+    tracing::debug!(error = %Chain(error), "each plan asks for itself");
+    T::default()
+}

@@ -1,0 +1,89 @@
+//! The topic of a plan: described, created where that is our task, and its number of partitions.
+
+use super::{Failure, PlanMaker};
+use crate::continuity::{Trouble, TroubleReason};
+use crate::kafka::{TopicInfo, TopicSpec, Topics};
+use tokio::time::Instant;
+
+impl PlanMaker {
+    pub(super) async fn topic(&mut self, name: &str) -> Result<Option<TopicInfo>, Failure> {
+        self.take_recorded().await;
+        if let Some(info) = self.ahead.topics.take(name, Instant::now()) {
+            return Ok(Some(info.clone()));
+        }
+        let info = self.ask_topic(name).await?;
+        if let Some(info) = &info {
+            self.ahead.topics.note(name, Instant::now(), info);
+        }
+        Ok(info)
+    }
+
+    pub(super) async fn ask_topic(&self, name: &str) -> Result<Option<TopicInfo>, Failure> {
+        let Some((topics, rules)) = &self.kafka else { return Ok(None) };
+        self.topic_by(topics, rules.create, TopicSpec::by(rules, name)).await
+    }
+
+    pub(super) async fn topic_by(
+        &self,
+        topics: &Topics,
+        create: bool,
+        spec: TopicSpec,
+    ) -> Result<Option<TopicInfo>, Failure> {
+        let name = spec.name.clone();
+        let failure = |error: crate::kafka::KafkaError| {
+            let trouble = |reason| Trouble::new(reason, format!("topic `{name}`"), &error);
+            match error.remedy() {
+                // Brokers that are unreachable come back by themselves. A topic that cannot be
+                // created or described needs a person.
+                crate::kafka::Remedy::Retry => {
+                    Failure::Busy(trouble(TroubleReason::KafkaUnavailable))
+                }
+                crate::kafka::Remedy::Operator if error.is_of_topic() => {
+                    Failure::OfTable(trouble(TroubleReason::TopicUnavailable))
+                }
+                crate::kafka::Remedy::Operator => {
+                    Failure::Refused(trouble(TroubleReason::TopicUnavailable))
+                }
+            }
+        };
+        self.metrics.topic_requests.inc();
+        if let Some(info) = topics.describe(&name).await.map_err(failure)? {
+            return Ok(Some(info));
+        }
+        if !create {
+            let what = format!("topic `{name}` does not exist, and topics.create is off");
+            return Err(Failure::OfTable(Trouble::plain(
+                TroubleReason::TopicUnavailable,
+                what,
+                "create the topic",
+            )));
+        }
+        self.metrics.topic_requests.inc();
+        let made = topics.ensure(&[spec]).await.map_err(failure)?;
+        Ok(made.into_iter().next())
+    }
+
+    /// The number of partitions recorded at the first use of the topic. If it has changed since, a
+    /// warning is added, and keys stay on the recorded number. If the topic has fewer now, that
+    /// number is returned.
+    pub(super) async fn partitions_of(
+        &mut self,
+        topic: &str,
+        info: Option<&TopicInfo>,
+        warnings: &mut Vec<String>,
+    ) -> Result<i32, Failure> {
+        let Some(info) = info else { return Ok(1) };
+        if let Some(&recorded) = self.partitions.get(topic) {
+            if recorded != info.partitions {
+                warnings.push(format!(
+                    "topic `{topic}` has {} partitions; keys stay on the {recorded} it had when it was first used",
+                    info.partitions
+                ));
+            }
+            return Ok(recorded.min(info.partitions));
+        }
+        self.remember(&format!("topic/{topic}"), info.partitions.to_string()).await?;
+        self.partitions.insert(topic.to_owned(), info.partitions);
+        Ok(info.partitions)
+    }
+}

@@ -1,0 +1,94 @@
+//! What planning asks for: the requests that the plans of many tables take together.
+
+use crate::support::world::{Running, World};
+use wellspring::peers::registry::Registry;
+
+const TABLES: usize = 60;
+
+/// A world whose server logs each statement, with tables `t0`, `t1`, .. of one row each.
+fn world() -> (World, Registry) {
+    let tables: String = (0..TABLES)
+        .map(|n| {
+            format!(
+                "create table t{n} (id int primary key, v text); insert into t{n} values (1, 'a');"
+            )
+        })
+        .collect();
+    let world = World::with(&[("log_statement", "all")], &tables, &[]);
+    (world, Registry::start(([127, 0, 0, 1], 0).into(), "BACKWARD").unwrap())
+}
+
+fn agent(world: &World, registry: &Registry, mode: &str) -> Running {
+    world.agent(&format!(
+        "[events]\nformat = \"avro\"\n[registry]\nurl = \"{}\"\n[snapshot]\nmode = \"{mode}\"",
+        registry.url()
+    ))
+}
+
+/// Statements that read facts of tables, since the server began.
+fn catalog_reads(world: &World) -> usize {
+    world.server.log().matches("unnest($1::oid[]) AS wanted(oid)").count()
+}
+
+/// Waits until so many records are delivered.
+#[track_caller]
+fn delivers(agent: &Running, count: usize) {
+    agent
+        .until("delivered", |_| agent.metric("wellspring_records_delivered_total") >= count as f64);
+}
+
+fn insert(world: &World, id: usize) {
+    let inserts: String =
+        (0..TABLES).map(|n| format!("insert into t{n} values ({id}, 'a');")).collect();
+    world.sql(&format!("begin; {inserts} commit;"));
+}
+
+#[track_caller]
+fn asked(agent: &Running, what: &str) -> usize {
+    agent.metric(&format!("wellspring_{what}_requests_total")) as usize
+}
+
+#[test]
+fn tables_of_a_first_copy_are_planned_in_one_batch() {
+    let (world, registry) = world();
+    let agent = agent(&world, &registry, "initial");
+    delivers(&agent, TABLES);
+    agent.streams();
+    assert_eq!(asked(&agent, "registry"), 2 * TABLES);
+    assert_eq!(asked(&agent, "topic"), 2, "one describes and one creates");
+    assert_eq!(catalog_reads(&world), 1);
+    agent.stop();
+}
+
+#[test]
+fn tables_that_the_stream_announces_are_planned_together() {
+    let (world, registry) = world();
+    let agent = agent(&world, &registry, "no_data");
+    agent.streams();
+    insert(&world, 2);
+    delivers(&agent, TABLES);
+    assert_eq!(asked(&agent, "registry"), 2 * TABLES);
+    // A batch ends where a read ends: the transaction may come in several reads.
+    assert!(asked(&agent, "topic") <= 10, "{}", asked(&agent, "topic"));
+    assert!(catalog_reads(&world) <= 5, "{}", catalog_reads(&world));
+    agent.stop();
+}
+
+#[test]
+fn a_restart_asks_about_known_topics_once() {
+    let (world, registry) = world();
+    let first = agent(&world, &registry, "no_data");
+    first.streams();
+    insert(&world, 2);
+    delivers(&first, TABLES);
+    first.stop();
+    let before = catalog_reads(&world);
+    let again = agent(&world, &registry, "no_data");
+    again.streams();
+    insert(&world, 3);
+    delivers(&again, TABLES);
+    assert_eq!(asked(&again, "topic"), 1);
+    assert_eq!(asked(&again, "registry"), 2 * TABLES, "each recorded id is proven once");
+    assert!(catalog_reads(&world) - before <= 5, "{}", catalog_reads(&world) - before);
+    again.stop();
+}
