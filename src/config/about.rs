@@ -72,7 +72,8 @@ pub(super) const ABOUT: &[(&str, &str)] = &[
     (
         "tables.include",
         "The captured tables, as names or globs: `public.orders`, or `\"my.schema\".orders` if a \
-         dot is part of a name. A reload applies a change.",
+         dot is part of a name. A text that begins with `regex:` is a regular expression over the \
+         whole name. A reload applies a change.",
     ),
     (
         "tables.exclude",

@@ -14,6 +14,7 @@ mod about;
 mod capture;
 mod copies;
 mod document;
+mod examples;
 mod faults;
 mod foreign;
 pub mod import;

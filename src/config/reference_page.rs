@@ -5,9 +5,9 @@
 //! has one.
 
 use super::about::{ABOUT, MAPS};
-use super::document;
 use super::reader::{Described, Reader};
 use super::show::SECTIONS;
+use super::{document, examples};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -63,7 +63,7 @@ pub fn reference_page() -> String {
         };
         let _ = write!(page, "\n## {title}\n\n");
         if maps.contains(&section) {
-            let _ = writeln!(page, "{}", about(section));
+            let _ = write!(page, "{}\n{}", about(section), examples::block(section));
             continue;
         }
         page.push_str("| key | takes | default | |\n|---|---|---|---|\n");
@@ -81,6 +81,7 @@ pub fn reference_page() -> String {
                 about(key)
             );
         }
+        page.push_str(&examples::block(section));
     }
     page
 }
