@@ -14,7 +14,7 @@ use crate::continuity::{By, Foresight, Halt, LsnRange, Proof, Reason, Verdict};
 use crate::kafka::KafkaError;
 use crate::lsn::Lsn;
 use crate::plans::keeper::{Keeper, KeeperError};
-use crate::postgres::slot::SlotRow;
+use crate::postgres::slot::{self, SlotRow};
 use crate::postgres::{PgError, Replication, Sql};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -57,6 +57,20 @@ pub enum ConsentError {
     /// The range of the command differs from the gap that was found.
     #[error("the gap from {} to {} is not within the range of --from and --to: see `wellspring slot status`", found.from, found.to)]
     OtherRange { found: LsnRange },
+}
+
+impl ConsentError {
+    /// True if the state could not be opened or read.
+    #[must_use]
+    pub fn is_of_state(&self) -> bool {
+        match self {
+            ConsentError::State(_) => true,
+            ConsentError::Pipeline(error) => {
+                matches!(**error, PipelineError::Kafka(_) | PipelineError::State(_))
+            }
+            _ => false,
+        }
+    }
 }
 
 impl From<PipelineError> for ConsentError {
@@ -167,6 +181,16 @@ pub async fn status(config: &Config) -> Result<SlotStatus, ConsentError> {
     let foresight = seen.foresee(config, &author).await;
     let owed = seen.state.copy.owed().into_iter().map(|table| table.to_string()).collect();
     Ok(SlotStatus { slot: seen.slot().cloned(), foresight, record: seen.state.record, halt, owed })
+}
+
+/// The row of the slot alone, for a look while the state cannot be read. `None` if there is no
+/// slot.
+///
+/// # Errors
+/// Postgres cannot be asked.
+pub async fn slot_alone(config: &Config) -> Result<Option<SlotRow>, ConsentError> {
+    let sql = Sql::connect(&config.postgres).await?;
+    Ok(slot::read(&sql, &config.slot).await?)
 }
 
 /// Creates the slot and its checkpoint, for a pipeline that starts later from this point.

@@ -4,8 +4,9 @@ use super::running::Running;
 use super::{Code, Failure, block_on, logging, print, running};
 use crate::agent::consent::{self, Copies, Repaired, SlotStatus};
 use crate::config::Checked;
-use crate::continuity::{Foresight, LsnRange, Verdict};
+use crate::continuity::{Chain, Foresight, LsnRange, Verdict};
 use crate::lsn::Lsn;
+use crate::postgres::slot::SlotRow;
 use crate::table::typed::in_shell;
 use clap::Subcommand;
 use std::fmt::Write;
@@ -50,8 +51,18 @@ pub(super) fn run(checked: &Checked, command: &Command) -> Result<Code, Failure>
     block_on(async {
         match command {
             Command::Status { json } => {
-                let status = consent::status(&config).await?;
                 let agent = running::ask(checked).await;
+                let status = match consent::status(&config).await {
+                    Ok(status) => status,
+                    Err(error) if error.is_of_state() => {
+                        let slot = consent::slot_alone(&config).await?;
+                        let why = Chain(&error).to_string();
+                        let shown = if *json { alone_as_json } else { alone_as_text };
+                        print(&shown(&checked.slot, slot.as_ref(), &why, agent.as_ref()));
+                        return Err(error.into());
+                    }
+                    Err(error) => return Err(error.into()),
+                };
                 let shown = if *json { as_json } else { as_text };
                 print(&shown(&checked.slot, &status, agent.as_ref()));
                 Ok(match (&status.foresight, &status.halt) {
@@ -139,24 +150,108 @@ pub(super) fn retry(checked: &Checked) -> Result<Code, Failure> {
     })?
 }
 
-fn as_text(name: &str, status: &SlotStatus, agent: Option<&Running>) -> String {
-    let mut text = String::new();
-    let mut line = |name: &str, value: String| {
+/// A page of names and values, one pair on each line.
+#[derive(Default)]
+struct Page(String);
+
+impl Page {
+    fn line(&mut self, name: &str, value: impl std::fmt::Display) {
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "{name:20} {value}");
-    };
-    line("slot", name.to_owned());
-    match &status.slot {
-        None => line("", "does not exist".to_owned()),
+        let _ = writeln!(self.0, "{name:20} {value}");
+    }
+
+    fn text(&self) -> String {
+        self.0.trim_end().to_owned()
+    }
+}
+
+/// What can be shown while the state cannot be read: the slot, and what the agent says.
+fn alone_as_text(name: &str, slot: Option<&SlotRow>, why: &str, agent: Option<&Running>) -> String {
+    let mut page = Page::default();
+    slot_as_text(&mut page, name, slot);
+    page.line("record", "unknown: the state in Kafka could not be read");
+    page.line("  because", why);
+    if let Some(agent) = agent {
+        agent_as_text(&mut page, agent);
+    }
+    page.line("verdict", "unknown: slot and record could not be compared");
+    page.text()
+}
+
+fn agent_as_text(page: &mut Page, agent: &Running) {
+    page.line("running agent", agent.summary());
+    for (name, text) in [("  because", &agent.detail), ("  next", &agent.next)] {
+        if !text.is_empty() {
+            page.line(name, text);
+        }
+    }
+}
+
+fn as_text(name: &str, status: &SlotStatus, agent: Option<&Running>) -> String {
+    let mut page = Page::default();
+    slot_as_text(&mut page, name, status.slot.as_ref());
+    match &status.record {
+        None => page.line("record", "none".to_owned()),
+        Some(record) => {
+            page.line("record", format!("term {}, epoch {}", record.term, record.epoch));
+            page.line("  confirmed", record.confirmed.to_string());
+            page.line("  sent", record.sent.to_string());
+            page.line(
+                "  last stop",
+                if record.clean { "clean" } else { "not clean, or still running" }.to_owned(),
+            );
+            page.line("  tables", record.tables.len().to_string());
+            for gap in &record.accepted {
+                page.line("  accepted", format!("{} to {} ({})", gap.from, gap.to, gap.reason));
+            }
+        }
+    }
+    if let Some(agent) = agent {
+        agent_as_text(&mut page, agent);
+    }
+    let (verdict, detail, next) = said(&status.foresight);
+    page.line("verdict", verdict.to_owned());
+    if !detail.is_empty() {
+        page.line("  because", detail);
+    }
+    if let Foresight::Halts(halt) = &status.foresight
+        && let Some(range) = halt.range
+    {
+        page.line("  in doubt", format!("{} to {}", range.from, range.to));
+    }
+    if !next.is_empty() {
+        page.line("  next", next.to_owned());
+    }
+    if let Some(halted) = &status.halt {
+        page.line("recorded halt", halted.reason.code().to_owned());
+        page.line("  because", halted.halt().told());
+        if let Some(range) = halted.range {
+            page.line("  in doubt", format!("{} to {}", range.from, range.to));
+        }
+        if halted.retry || halted.trying.is_some() {
+            page.line(
+                "  tried again",
+                if halted.retry { "at the next connect" } else { "now" }.to_owned(),
+            );
+        }
+        page.line("  next", halted.next.clone());
+    }
+    page.text()
+}
+
+fn slot_as_text(page: &mut Page, name: &str, slot: Option<&SlotRow>) {
+    page.line("slot", name);
+    match slot {
+        None => page.line("", "does not exist".to_owned()),
         Some(row) => {
             let lsn = |lsn: Option<Lsn>| lsn.map_or_else(|| "-".to_owned(), |lsn| lsn.to_string());
             let held =
                 row.active_pid.map_or_else(|| "nobody".to_owned(), |pid| format!("pid {pid}"));
-            line("  held by", held);
-            line("  confirmed", lsn(row.confirmed_flush_lsn));
-            line("  restart", lsn(row.restart_lsn));
-            line("  server", row.server_lsn.to_string());
-            line(
+            page.line("  held by", held);
+            page.line("  confirmed", lsn(row.confirmed_flush_lsn));
+            page.line("  restart", lsn(row.restart_lsn));
+            page.line("  server", row.server_lsn.to_string());
+            page.line(
                 "  WAL retained",
                 row.retained_bytes()
                     .map_or_else(|| "-".to_owned(), |bytes| format!("{bytes} bytes")),
@@ -164,65 +259,13 @@ fn as_text(name: &str, status: &SlotStatus, agent: Option<&Running>) -> String {
             let left = row
                 .safe_wal_size
                 .map_or_else(|| "no limit".to_owned(), |bytes| format!("{bytes} bytes"));
-            line("  WAL until lost", left);
-            line("  WAL status", row.wal_status.clone().unwrap_or_else(|| "-".to_owned()));
+            page.line("  WAL until lost", left);
+            page.line("  WAL status", row.wal_status.clone().unwrap_or_else(|| "-".to_owned()));
             if let Some(why) = &row.invalidation {
-                line("  invalidated", why.clone());
+                page.line("  invalidated", why.clone());
             }
         }
     }
-    match &status.record {
-        None => line("record", "none".to_owned()),
-        Some(record) => {
-            line("record", format!("term {}, epoch {}", record.term, record.epoch));
-            line("  confirmed", record.confirmed.to_string());
-            line("  sent", record.sent.to_string());
-            line(
-                "  last stop",
-                if record.clean { "clean" } else { "not clean, or still running" }.to_owned(),
-            );
-            line("  tables", record.tables.len().to_string());
-            for gap in &record.accepted {
-                line("  accepted", format!("{} to {} ({})", gap.from, gap.to, gap.reason));
-            }
-        }
-    }
-    if let Some(agent) = agent {
-        line("running agent", agent.summary());
-        for (name, text) in [("  because", &agent.detail), ("  next", &agent.next)] {
-            if !text.is_empty() {
-                line(name, text.clone());
-            }
-        }
-    }
-    let (verdict, detail, next) = said(&status.foresight);
-    line("verdict", verdict.to_owned());
-    if !detail.is_empty() {
-        line("  because", detail);
-    }
-    if let Foresight::Halts(halt) = &status.foresight
-        && let Some(range) = halt.range
-    {
-        line("  in doubt", format!("{} to {}", range.from, range.to));
-    }
-    if !next.is_empty() {
-        line("  next", next.to_owned());
-    }
-    if let Some(halted) = &status.halt {
-        line("recorded halt", halted.reason.code().to_owned());
-        line("  because", halted.halt().told());
-        if let Some(range) = halted.range {
-            line("  in doubt", format!("{} to {}", range.from, range.to));
-        }
-        if halted.retry || halted.trying.is_some() {
-            line(
-                "  tried again",
-                if halted.retry { "at the next connect" } else { "now" }.to_owned(),
-            );
-        }
-        line("  next", halted.next.clone());
-    }
-    text.trim_end().to_owned()
 }
 
 /// What a start would do now, as a code, with its reason and the next step.
@@ -267,21 +310,33 @@ fn as_json(name: &str, status: &SlotStatus, agent: Option<&Running>) -> String {
         Foresight::Halts(halt) => halt.range,
         _ => None,
     };
-    let slot = status.slot.as_ref().map(|row| {
-        serde_json::json!({
-            "active_pid": row.active_pid,
-            "confirmed_flush_lsn": row.confirmed_flush_lsn,
-            "restart_lsn": row.restart_lsn,
-            "server_lsn": row.server_lsn,
-            "retained_bytes": row.retained_bytes(),
-            "safe_wal_size": row.safe_wal_size,
-            "wal_status": row.wal_status,
-            "invalidation": row.invalidation,
-        })
-    });
     let whole = serde_json::json!({
-        "name": name, "slot": slot, "record": status.record,
+        "name": name, "slot": status.slot.as_ref().map(slot_as_json), "record": status.record,
         "verdict": verdict, "detail": detail, "range": range, "next": next, "halt": status.halt, "agent": agent,
     });
     format!("{whole:#}")
+}
+
+/// [`alone_as_text`] for a program. `record` is null as it is without a record, and the verdict is
+/// `unknown`.
+fn alone_as_json(name: &str, slot: Option<&SlotRow>, why: &str, agent: Option<&Running>) -> String {
+    let whole = serde_json::json!({
+        "name": name, "slot": slot.map(slot_as_json), "record": null,
+        "verdict": "unknown", "detail": why, "range": null, "next": "", "halt": null,
+        "agent": agent,
+    });
+    format!("{whole:#}")
+}
+
+fn slot_as_json(row: &SlotRow) -> serde_json::Value {
+    serde_json::json!({
+        "active_pid": row.active_pid,
+        "confirmed_flush_lsn": row.confirmed_flush_lsn,
+        "restart_lsn": row.restart_lsn,
+        "server_lsn": row.server_lsn,
+        "retained_bytes": row.retained_bytes(),
+        "safe_wal_size": row.safe_wal_size,
+        "wal_status": row.wal_status,
+        "invalidation": row.invalidation,
+    })
 }

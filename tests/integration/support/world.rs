@@ -153,6 +153,13 @@ impl World {
         (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    /// Exit code and standard output of a command whose brokers are nowhere.
+    pub fn told_without_kafka(&self, arguments: &[&str]) -> (Option<i32>, String) {
+        let text = self.text("postgres", "").replace(&self.broker.bootstrap(), "127.0.0.1:1");
+        let output = run(&text, arguments);
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
     /// Runs a command of the program, which has to do what it is asked.
     #[track_caller]
     pub fn command(&self, more: &str, arguments: &[&str]) {
@@ -175,10 +182,7 @@ impl World {
     }
 
     fn run(&self, more: &str, arguments: &[&str]) -> std::process::Output {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("wellspring.toml"), self.text("postgres", more)).unwrap();
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_wellspring"));
-        command.args(arguments).current_dir(folder.path()).env_clear().output().unwrap()
+        run(&self.text("postgres", more), arguments)
     }
 
     fn checked(&self, role: &str, more: &str) -> wellspring::agent::Config {
@@ -381,6 +385,13 @@ impl Running {
         assert!(self.agent.is_finished(), "{:#?}", self.status());
         self.agent.join().unwrap()
     }
+}
+
+fn run(config: &str, arguments: &[&str]) -> std::process::Output {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("wellspring.toml"), config).unwrap();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_wellspring"));
+    command.args(arguments).current_dir(folder.path()).env_clear().output().unwrap()
 }
 
 /// Looks until the condition holds or the deadline has come.

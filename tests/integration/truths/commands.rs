@@ -41,3 +41,23 @@ fn check_is_not_green_where_the_slot_is_missing() {
     let told = world.check("[snapshot]\nmode = \"when_needed\"");
     assert!(told.contains("warn  begins_anew: slot_missing"), "{told}");
 }
+
+#[test]
+fn slot_status_shows_the_slot_while_kafka_is_away() {
+    let world = World::new("create table t (id int primary key)", &["t"]);
+    let agent = world.agent("");
+    agent.streams();
+    agent.stop();
+    let (code, told) = world.told_without_kafka(&["slot", "status"]);
+    assert_ne!(code, Some(0), "{told}");
+    for words in ["wellspring_p", "confirmed  ", "WAL retained", "record               unknown"] {
+        assert!(told.contains(words), "{words}: {told}");
+    }
+    assert!(
+        told.contains("127.0.0.1:1") && told.contains("verdict              unknown"),
+        "{told}"
+    );
+    let (_, told) = world.told_without_kafka(&["slot", "status", "--json"]);
+    let look: serde_json::Value = serde_json::from_str(&told).unwrap();
+    assert_eq!((&look["verdict"], look["slot"].is_object()), (&"unknown".into(), true), "{told}");
+}
