@@ -5,7 +5,10 @@
 use crate::kafka::{self, Address, Delivery, Headers, Landed, Producer, SendError, Settled};
 use crate::ledger::{Generation, Ticket};
 use std::io::Write;
+use std::os::fd::AsFd as _;
 use std::time::Duration;
+use tokio::io::Interest;
+use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, oneshot};
 
 /// The configured destination of records.
@@ -60,6 +63,8 @@ pub struct Lines {
     lines: mpsc::Sender<(Ticket, Vec<u8>)>,
     /// Receives the reason when the thread ends. `None` after that was reported.
     ended: Option<oneshot::Receiver<StdoutError>>,
+    /// Tells when the reader of a pipe has closed it. `None` for a file.
+    pipe: Option<pipe::Sender>,
 }
 
 /// Why no more lines can be written to standard output.
@@ -89,7 +94,7 @@ impl From<std::io::Error> for StdoutError {
 impl Lines {
     /// A sink whose lines a test reads instead of standard output.
     pub fn into_channel(lines: mpsc::Sender<(Ticket, Vec<u8>)>) -> Self {
-        Lines { lines, ended: None }
+        Lines { lines, ended: None, pipe: None }
     }
 }
 
@@ -108,14 +113,37 @@ impl Lines {
                 }
             })
             .map_err(|source| kafka::KafkaError::Thread { name: "stdout", source })?;
-        Ok(Lines { lines, ended: Some(ended) })
+        Ok(Lines { lines, ended: Some(ended), pipe: watched() })
     }
 
     async fn ended(&mut self) -> StdoutError {
         let Some(ended) = &mut self.ended else { return std::future::pending().await };
-        let error = ended.await.unwrap_or(StdoutError::Interrupted);
+        let error = tokio::select! {
+            biased; // a failed write says more than a closed pipe
+            error = ended => error.unwrap_or(StdoutError::Interrupted),
+            () = closed(self.pipe.as_ref()) => StdoutError::ReaderGone,
+        };
         self.ended = None;
         error
+    }
+}
+
+/// Standard output as the runtime watches it. `None` if it is a file, which nobody can close, or if
+/// it cannot be watched: the next write then finds out.
+fn watched() -> Option<pipe::Sender> {
+    // Writes go on through `std::io::stdout`, which waits. So the pipe must not become non-blocking,
+    // as the checked constructor would make it.
+    let own = std::io::stdout().as_fd().try_clone_to_owned().ok()?;
+    pipe::Sender::from_file_unchecked(own.into()).ok()
+}
+
+/// Waits until the reader of the pipe has closed it. An idle database writes nothing that would
+/// fail.
+async fn closed(pipe: Option<&pipe::Sender>) {
+    match pipe {
+        Some(pipe) if pipe.ready(Interest::ERROR).await.is_ok() => {}
+        // Nothing is watched, or the runtime is ending.
+        _ => std::future::pending().await,
     }
 }
 

@@ -90,6 +90,16 @@ fn a_reader_that_goes_away_ends_the_process() {
 }
 
 #[test]
+fn a_reader_that_goes_away_is_noticed_while_nothing_changes() {
+    let server = server();
+    let mut program = Program::start(&server, Stdio::piped());
+    read(&mut program.lines(), 6); // all rows there are, and then `head -6` is gone
+    let (code, said) = program.ended();
+    assert_eq!(code, Some(7), "{said}");
+    assert!(said.contains("the reader of standard output is gone"), "{said}");
+}
+
+#[test]
 fn a_full_disk_behind_standard_output_is_named() {
     let server = server();
     let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
