@@ -6,6 +6,7 @@ use crate::continuity::checkpoint::State;
 use crate::continuity::schema_key::{RecordedId, SchemaKey};
 use crate::continuity::{Trouble, TroubleReason};
 use crate::encode::AvroSchema;
+use crate::encode::registry::rule::broken_rule;
 use crate::encode::registry::{Registry, RegistryError, SchemaDigest};
 use crate::plans::proofs::{Claim, Proofs, Standing};
 use std::sync::Arc;
@@ -80,10 +81,20 @@ impl PlanMaker {
             }
         }
         self.metrics.registry_requests.inc();
-        let id = registry.id_of(&schema.subject, &schema.text).await.map_err(|error| {
-            self.metrics.registry_failures.inc();
-            failure(name, (&schema.subject, &registry.level_url(&schema.subject)), error)
-        })?;
+        let id = match registry.id_of(&schema.subject, &schema.text).await {
+            Ok(id) => id,
+            Err(error) => {
+                self.metrics.registry_failures.inc();
+                let rule = match error {
+                    RegistryError::Refused { status: INCOMPATIBLE, .. } => {
+                        rule_of(&registry, schema).await
+                    }
+                    _ => None,
+                };
+                let level_url = registry.level_url(&schema.subject);
+                return Err(failure(name, (&schema.subject, &level_url), error, rule));
+            }
+        };
         proofs.given(Claim { id, schema: digest }).await;
         self.record_id(&key, registry.url(), id).await?;
         if let Some(RecordedId { id: was, is_same_registry }) =
@@ -125,7 +136,20 @@ fn lower(level_url: &str) -> String {
     )
 }
 
-fn failure(name: &str, (subject, level_url): (&str, &str), error: RegistryError) -> Failure {
+/// The rule that a refused schema breaks. `None` if the registry does not tell what is needed for
+/// the comparison, or has a rule of its own.
+async fn rule_of(registry: &Registry, schema: &AvroSchema) -> Option<String> {
+    let level = registry.level(&schema.subject).await.ok()?;
+    let latest = registry.latest(&schema.subject).await.ok()??;
+    broken_rule(&level, &latest, &schema.text)
+}
+
+fn failure(
+    name: &str,
+    (subject, level_url): (&str, &str),
+    error: RegistryError,
+    rule: Option<String>,
+) -> Failure {
     let mut what = format!("table {name}, subject `{subject}`");
     if let RegistryError::Refused { field: Some(field), .. } = &error {
         what.push_str(&format!(", field `{field}`"));
@@ -140,7 +164,11 @@ fn failure(name: &str, (subject, level_url): (&str, &str), error: RegistryError)
             let trouble = Trouble::new(TroubleReason::SchemaRefused, what, &error);
             let is_of_level = status == INCOMPATIBLE;
             let next = if is_of_level { lower(level_url) } else { trouble.next.clone() };
-            Failure::OfTable(Trouble { next, ..trouble })
+            let detail = match rule {
+                Some(rule) => format!("{}; {rule}", trouble.detail),
+                None => trouble.detail.clone(),
+            };
+            Failure::OfTable(Trouble { next, detail, ..trouble })
         }
         RegistryError::Denied { .. } | RegistryError::Setup { .. } => {
             Failure::Refused(Trouble::new(TroubleReason::SchemaRefused, what, &error))
@@ -158,7 +186,7 @@ mod tests {
             let (subject, message) = ("p.t-value".to_owned(), String::new());
             let error =
                 RegistryError::Refused { subject, status, error_code: 0, message, field: None };
-            match failure("t", ("p.t-value", "http://r/config/p.t-value"), error) {
+            match failure("t", ("p.t-value", "http://r/config/p.t-value"), error, None) {
                 Failure::OfTable(trouble) => trouble.next,
                 _ => unreachable!("a refusal is about the table"),
             }

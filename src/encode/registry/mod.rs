@@ -16,6 +16,7 @@
 mod answer;
 mod credentials;
 mod identity;
+pub mod rule;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,0 +1,88 @@
+//! Which rule of a compatibility level a new schema breaks, and at which field.
+//!
+//! A registry that refuses a schema often says no more than that it is incompatible. The schemas
+//! are compared again here, by Avro's rules for reading.
+
+use super::{Call, Registry, RegistryError, WithSchema, segment};
+use apache_avro::Schema;
+use apache_avro::schema_compatibility::SchemaCompatibility;
+use reqwest::Method;
+use std::error::Error;
+
+impl Registry {
+    /// The text of the newest schema of a subject, or `None` where there is none.
+    ///
+    /// # Errors
+    /// As [`RegistryError`].
+    pub async fn latest(&self, subject: &str) -> Result<Option<String>, RegistryError> {
+        let path = format!("subjects/{}/versions/latest", segment(subject));
+        let call = Call { method: Method::GET, path, subject, body: None };
+        let answer = self.ask(call).await?;
+        if answer.is_not_found() {
+            return Ok(None);
+        }
+        let found: WithSchema = answer.or_refused(subject, "")?;
+        Ok(Some(found.schema))
+    }
+}
+
+/// The rule that `new` breaks behind `latest` under the level, with the field. `None` if no rule of
+/// the level is broken between these two: an earlier version may differ, or the registry has rules
+/// of its own.
+#[must_use]
+pub fn broken_rule(level: &str, latest: &str, new: &str) -> Option<String> {
+    let (old, new) = (Schema::parse_str(latest).ok()?, Schema::parse_str(new).ok()?);
+    let backward = level.starts_with("BACKWARD") || level.starts_with("FULL");
+    let forward = level.starts_with("FORWARD") || level.starts_with("FULL");
+    let rule = |is_held: bool, writer, reader, words: &str| {
+        let fault = SchemaCompatibility::can_read(writer, reader).err().filter(|_| is_held)?;
+        Some(format!("{level} wants that {words}: {}", innermost(&fault)))
+    };
+    rule(backward, &old, &new, "readers with the new schema read records of the registered one")
+        .or_else(|| {
+            let words = "readers with the registered schema read records of the new one";
+            rule(forward, &new, &old, words)
+        })
+}
+
+/// The path of fields down to the fault, and the fault itself.
+fn innermost(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text.replace("Incompatible schemata! ", "").replace("Incompatible schema types! ", "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn schema(fields: &str) -> String {
+        format!(r#"{{"type":"record","name":"r","fields":[{{"name":"id","type":"int"}}{fields}]}}"#)
+    }
+
+    #[test]
+    fn a_field_without_default_breaks_what_reads_old_records() {
+        let (old, new) = (schema(""), schema(r#",{"name":"email","type":"string"}"#));
+        let told = broken_rule("BACKWARD", &old, &new).unwrap();
+        assert!(told.starts_with("BACKWARD wants") && told.contains("'email'"), "{told}");
+        assert!(told.contains("must have a default value"), "{told}");
+        assert_eq!(broken_rule("FORWARD", &old, &new), None, "old readers leave the field out");
+        assert!(broken_rule("FORWARD_TRANSITIVE", &new, &old).unwrap().contains("'email'"));
+        assert!(
+            broken_rule("FULL", &old, &new).is_some() && broken_rule("FULL", &new, &old).is_some()
+        );
+        assert_eq!(broken_rule("NONE", &old, &new), None);
+    }
+
+    #[test]
+    fn a_changed_type_names_its_field() {
+        let field = |kind: &str| schema(&format!(r#",{{"name":"total","type":"{kind}"}}"#));
+        let told = broken_rule("BACKWARD", &field("string"), &field("int")).unwrap();
+        assert!(told.contains("'total'"), "{told}");
+        assert_eq!(broken_rule("BACKWARD", "not a schema", &field("int")), None);
+    }
+}
