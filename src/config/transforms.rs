@@ -9,7 +9,8 @@ use crate::encode::reroute::{KEY_FIELD, Replace, Reroute, RerouteFault};
 use crate::encode::{Adjust, is_avro};
 use crate::table::names::{NameList, NameOf};
 use crate::transform::compared::Compared;
-use crate::transform::fields::{Edit, Fields, Of};
+use crate::transform::convert::Target;
+use crate::transform::fields::{Casts, Edit, Fields, Of};
 use crate::transform::headers::Headers;
 use crate::transform::logical::Logical;
 use crate::transform::unwrap::{Added, Deletes, Unwrap};
@@ -21,7 +22,7 @@ pub(super) const SECTION: &str = "transform";
 type Read = fn(&mut At<'_, '_>) -> Option<Transform>;
 
 /// Every type with the function that reads its keys.
-const TYPES: [(&str, (&str, Read)); 19] = [
+const TYPES: [(&str, (&str, Read)); 20] = [
     ("unwrap", ("unwrap", unwrap)),
     ("regex-router", ("regex-router", regex)),
     ("logical-router", ("logical-router", logical)),
@@ -31,6 +32,7 @@ const TYPES: [(&str, (&str, Read)); 19] = [
     ("extract-field", ("extract-field", extract_field)),
     ("hoist-field", ("hoist-field", hoist_field)),
     ("flatten", ("flatten", flatten)),
+    ("cast", ("cast", cast)),
     ("schema-metadata", ("schema-metadata", metadata)),
     ("value-to-key", ("value-to-key", value_to_key)),
     ("insert-header", ("insert-header", insert_header)),
@@ -372,6 +374,41 @@ fn flatten(at: &mut At<'_, '_>) -> Option<Transform> {
     let key = at.key("delimiter");
     let edit = at.reader.or(&key, value::any_text, ".").map(Edit::Flatten);
     fields(at, edit, false)
+}
+
+fn cast(at: &mut At<'_, '_>) -> Option<Transform> {
+    let edit = casts(at).map(Edit::Cast);
+    fields(at, edit, true)
+}
+
+/// Reads pairs of field and type, or the one type of the whole.
+fn casts(at: &mut At<'_, '_>) -> Option<Casts> {
+    let spec = at.some_list("spec", "spec = [\"total:int64\"]")?;
+    let target = |word: &str| {
+        let found = Target::WORDS.iter().find(|(known, _)| word.eq_ignore_ascii_case(known));
+        found.map(|(_, target)| *target)
+    };
+    if let [whole] = &*spec
+        && let Some(target) = target(whole.trim())
+    {
+        return Some(Casts::Whole(target));
+    }
+    let mut targets = Vec::new();
+    for text in spec {
+        let pair = text.split_once(':').map(|(name, word)| (name.trim(), target(word.trim())));
+        let Some((name, Some(target))) = pair.filter(|(name, _)| !name.is_empty()) else {
+            let words: Vec<&str> = Target::WORDS.iter().map(|(word, _)| *word).collect();
+            let what = format!(
+                "`{text}` names no field and type; write \"field:type\", or one type for the whole; \
+                 the types are {}",
+                words.join(", ")
+            );
+            at.fault("spec", what);
+            return None;
+        };
+        targets.push((name.to_owned(), target));
+    }
+    Some(Casts::Fields(targets))
 }
 
 fn metadata(at: &mut At<'_, '_>) -> Option<Transform> {

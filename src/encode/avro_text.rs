@@ -202,8 +202,10 @@ impl Writer {
         if let Some(name) = &schema.name {
             self.attribute("connect.name", name);
         }
-        if schema.base == Base::Int16 {
-            self.attribute("connect.type", "int16");
+        match schema.base {
+            Base::Int8 => self.attribute("connect.type", "int8"),
+            Base::Int16 => self.attribute("connect.type", "int16"),
+            _ => {}
         }
         match schema.name.as_deref() {
             Some(DECIMAL) => self.attribute("logicalType", "decimal"),
@@ -238,7 +240,7 @@ impl Writer {
 fn primitive(base: &Base) -> &'static str {
     match base {
         Base::Boolean => "boolean",
-        Base::Int16 | Base::Int32 => "int",
+        Base::Int8 | Base::Int16 | Base::Int32 => "int",
         Base::Int64 => "long",
         Base::Float32 => "float",
         Base::Float64 => "double",
@@ -252,5 +254,5 @@ fn has_properties(schema: &Schema) -> bool {
         || schema.doc.is_some()
         || schema.default.is_some()
         || !schema.parameters.is_empty()
-        || schema.base == Base::Int16
+        || matches!(schema.base, Base::Int8 | Base::Int16)
 }

@@ -74,6 +74,7 @@ fn push_schema(schema: &Schema, field: Option<&str>, out: &mut Vec<u8>) {
 fn type_name(base: &Base) -> &'static str {
     match base {
         Base::Boolean => "boolean",
+        Base::Int8 => "int8",
         Base::Int16 => "int16",
         Base::Int32 => "int32",
         Base::Int64 => "int64",

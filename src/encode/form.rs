@@ -10,15 +10,7 @@ use crate::table::value::unscaled_text;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 
-pub(super) use crate::transform::shape::Union;
-
-/// Connect's own temporal types.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Temporal {
-    Date,
-    Time,
-    Timestamp,
-}
+pub(super) use crate::transform::shape::{Temporal, Union};
 
 /// A place in an entry of a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

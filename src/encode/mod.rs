@@ -5,17 +5,18 @@
 //! server's text straight into one reused buffer, without a value tree and without a look-up by
 //! name. Nothing here asks a registry (`registry` does), knows a partition's count, or keeps a row.
 
+mod aside;
 mod avro_text;
 mod auxiliary;
 mod column;
 mod connect_text;
 mod document;
+mod encode_error;
 mod encoder;
 mod envelope;
 mod filter;
 mod form;
 mod header;
-mod java;
 mod literal;
 mod mask;
 mod messages;
@@ -55,7 +56,7 @@ pub use router::{Route, Router};
 pub use rules::Rules;
 
 pub use crate::transform::reroute;
-use crate::transform::{Chain, naming};
+use crate::transform::{Chain, java, naming};
 use std::sync::Arc;
 
 /// How records are written.

@@ -79,7 +79,7 @@ pub(super) struct Writer<'a, F> {
     pub(super) context: &'a Context<'a>,
     pub(super) now: i64,
     pub(super) out: &'a mut Vec<u8>,
-    tools: &'a mut Tools,
+    pub(super) tools: &'a mut Tools,
     pub(super) counted: &'a mut Counted,
     /// The payload of the row, if it is expanded and was read.
     pub(super) document: Option<Document>,

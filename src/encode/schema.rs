@@ -10,14 +10,12 @@ use super::modes::BinaryMode;
 use super::wire::Wire;
 use crate::table::Column;
 
-pub(super) use crate::transform::shape::{Base, Field, Schema};
+pub(super) use crate::transform::shape::{
+    Base, CONNECT_DATE, CONNECT_TIME, CONNECT_TIMESTAMP, DECIMAL, Field, Schema,
+};
 
 /// The name of Connect's decimals, which Avro gets more properties for.
-pub(super) const DECIMAL: &str = "org.apache.kafka.connect.data.Decimal";
 /// Connect's own temporal types, which have a logical type in Avro.
-pub(super) const CONNECT_DATE: &str = "org.apache.kafka.connect.data.Date";
-pub(super) const CONNECT_TIME: &str = "org.apache.kafka.connect.data.Time";
-pub(super) const CONNECT_TIMESTAMP: &str = "org.apache.kafka.connect.data.Timestamp";
 
 /// The values of `source.snapshot`, as the `allowed` parameter of Debezium's enum type lists them.
 const SNAPSHOT_MARKERS: &str =

@@ -3,6 +3,7 @@
 //! A script is compiled once for a plan and a form. The row path copies its constants and fills its
 //! gaps, as it does without transforms.
 
+use super::aside::Aside;
 use super::column::{ColumnPlan, field_of};
 use super::filter::Filtered;
 use super::form::{Form, HeaderText, Union};
@@ -12,8 +13,9 @@ use super::plan_error::PlanError;
 use super::schema::{Base, Schema};
 use super::{Config, Format};
 use crate::table::ReplicaIdentity;
+use crate::transform::convert::{Conversion, Origin};
 use crate::transform::outline::Source;
-use crate::transform::shape::{Kind, Literal, Meta, Node, Part, Shape, Side};
+use crate::transform::shape::{Converted, Kind, Literal, Meta, Node, Part, Shape, Side};
 
 /// The records of a table, by their kind.
 #[derive(Debug)]
@@ -71,6 +73,7 @@ pub(super) enum Gap {
     Column(Box<ColumnGap>),
     Document(Box<DocumentGap>),
     Compared(Box<ComparedGap>),
+    Converted(Box<ConvertedGap>),
     Meta(Meta, Union),
 }
 
@@ -104,6 +107,22 @@ pub(super) struct ComparedGap {
     /// A name, and how the values that are compared are written.
     pub fields: Vec<(Box<str>, [Vec<Gap>; 2])>,
     pub union: Union,
+}
+
+/// A value that is converted into another type.
+#[derive(Debug)]
+pub(super) struct ConvertedGap {
+    /// The value as it was, as [`Aside`] writes it.
+    pub gaps: Vec<Gap>,
+    pub origin: Origin,
+    pub conversion: Conversion,
+    pub union: Union,
+    /// What is written for null. None if the field is required.
+    pub null: Option<Box<[u8]>>,
+    /// What is written for every other value.
+    pub masked: Option<Box<[u8]>>,
+    /// The field's name, for an error.
+    pub field: Box<str>,
 }
 
 /// What stands before and after a key or value.
@@ -267,9 +286,17 @@ impl Compiler<'_> {
                 script.push(Gap::Document(Box::new(DocumentGap { source: *source, path, schema })));
             }
             Node::Meta(meta) => script.push(Gap::Meta(*meta, union)),
+            Node::Converted(converted) => {
+                let gap = self.converted::<F>(schema, converted, None, in_key)?;
+                script.push(Gap::Converted(Box::new(gap)));
+            }
             Node::Masked(inner, literal) => match &**inner {
                 Node::Column { .. } => {
                     self.column::<F>(schema, inner, Some(literal), in_key, script)?;
+                }
+                Node::Converted(converted) => {
+                    let gap = self.converted::<F>(schema, converted, Some(literal), in_key)?;
+                    script.push(Gap::Converted(Box::new(gap)));
                 }
                 Node::Null => F::null(union, &mut script.pending),
                 // Every other value is there in each record, or is masked whether it is or not.
@@ -277,6 +304,27 @@ impl Compiler<'_> {
             },
         }
         Ok(())
+    }
+
+    fn converted<F: Form>(
+        &self,
+        schema: &Schema,
+        converted: &Converted,
+        mask: Option<&Literal>,
+        in_key: bool,
+    ) -> Result<ConvertedGap, PlanError> {
+        let union = schema.union();
+        let default = schema.default.as_ref().filter(|_| converted.defaults);
+        let is_required = union == Union::Required && default.is_none();
+        Ok(ConvertedGap {
+            gaps: self.part::<Aside>(&converted.part, &Frame::default(), in_key)?,
+            origin: converted.origin,
+            conversion: converted.conversion.clone(),
+            union,
+            null: (!is_required).then(|| field_of::<F>(union, default)),
+            masked: mask.map(|literal| field_of::<F>(union, Some(literal))),
+            field: converted.field.as_str().into(),
+        })
     }
 
     fn column<F: Form>(
@@ -313,6 +361,9 @@ impl Compiler<'_> {
             plan.missing = null.clone();
         }
         let masked = mask.map(|literal| field_of::<F>(union, Some(literal)));
+        if let (Some(masked), Union::Required) = (&masked, union) {
+            plan.missing = masked.clone();
+        }
         let gap = ColumnGap { index, side, plan, in_key, null, masked };
         script.push(Gap::Column(Box::new(gap)));
         Ok(())

@@ -1,5 +1,6 @@
 //! The row path of transformed tables: a change becomes the records that its scripts say.
 
+use super::aside::{self, Aside};
 use super::auxiliary::{Counted, push_block, push_id};
 use super::document::{Document, UNFIT};
 use super::encoder::{EncodeError, OfShape, Slot, Span};
@@ -8,10 +9,12 @@ use super::form::{Form, HeaderText, Union};
 use super::header::HeaderValue;
 use super::row::{Image, Writer};
 use super::shaped::{
-    ColumnGap, ComparedGap, DocumentGap, Gap, HeaderScript, Scripts, Shaped, Whole,
+    ColumnGap, ComparedGap, ConvertedGap, DocumentGap, Gap, HeaderScript, Scripts, Shaped, Whole,
 };
+use super::transcode::Texts;
 use crate::change::{Context, Marker};
 use crate::pgoutput::Cell;
+use crate::transform::convert::{ConvertFault, Made};
 use crate::transform::outline::Source;
 use crate::transform::shape::{Base, Kind, Meta, Side};
 
@@ -147,6 +150,7 @@ impl<F: Form> Writer<'_, F> {
             [Gap::Column(gap)] => {
                 gap.null.is_none() && matches!(cell(gap, images), None | Some(Cell::Null))
             }
+            [Gap::Converted(gap)] => gap.null.is_some() && self.is_null(&gap.gaps, images),
             // A null in a document has a field of bytes, or none.
             [Gap::Document(gap)] => gap.schema.base == Base::Bytes,
             [Gap::Meta(meta, _)] => match meta {
@@ -172,6 +176,7 @@ impl<F: Form> Writer<'_, F> {
                 Gap::Column(gap) => self.column::<G>(gap, images)?,
                 Gap::Document(gap) => self.document::<G>(gap, images)?,
                 Gap::Compared(gap) => self.compared::<G>(gap, images)?,
+                Gap::Converted(gap) => self.converted::<G>(gap, images)?,
                 Gap::Meta(meta, union) => self.meta::<G>(*meta, *union),
             }
         }
@@ -197,6 +202,51 @@ impl<F: Form> Writer<'_, F> {
             (Some(cell), ..) => return self.cell::<G>(gap.index, &gap.plan, cell),
         }
         Ok(())
+    }
+
+    /// Writes a value as its conversion makes it. The buffers are the encoder's own.
+    fn converted<G: Form>(
+        &mut self,
+        gap: &ConvertedGap,
+        images: Images<'_, '_>,
+    ) -> Result<(), EncodeError> {
+        let (from, to) = self.gaps::<Aside>(&gap.gaps, images)?;
+        let Some(found) = self.out.get(from..to) else {
+            unreachable!("the gaps end where the buffer does")
+        };
+        let is_null = found == aside::NULL;
+        let known = if is_null { gap.null.as_deref() } else { gap.masked.as_deref() };
+        if let Some(bytes) = known {
+            self.out.truncate(from);
+            self.out.extend_from_slice(bytes);
+            return Ok(());
+        }
+        let Texts { given, made } = &mut self.tools.texts;
+        given.clear();
+        made.clear();
+        let converted = match std::str::from_utf8(found) {
+            Ok(text) => {
+                given.push_str(text);
+                gap.conversion.convert(gap.origin, given, made)
+            }
+            Err(_) => Err(ConvertFault::Foreign),
+        };
+        self.out.truncate(from);
+        match converted {
+            Ok(value) => {
+                G::some(gap.union, self.out);
+                write::<G>(value, self.out);
+                Ok(())
+            }
+            Err(source) => {
+                let column = match &*gap.gaps {
+                    [Gap::Column(column)] => &column.plan.name,
+                    _ => &gap.field,
+                };
+                let (table, column) = (self.plan.table.to_string(), column.to_string());
+                Err(EncodeError::Unconverted { table, column, source })
+            }
+        }
     }
 
     /// Writes the names of the fields whose values differ, or do not. Values are compared as they
@@ -281,6 +331,17 @@ fn block<G: Form>(
         Meta::BlockId => push_id::<G>(xid, context.lsn, out),
         Meta::BlockTotal => G::int(i64::try_from(counted.total).unwrap_or(i64::MAX), out),
         _ => G::int(i64::try_from(counted.of_table).unwrap_or(i64::MAX), out),
+    }
+}
+
+/// Writes a converted value, without what marks it as not null.
+fn write<G: Form>(value: Made<'_>, out: &mut Vec<u8>) {
+    match value {
+        Made::Boolean(value) => G::boolean(value, out),
+        Made::Int(value) => G::int(value, out),
+        Made::Float32(value) => G::float4(value, out),
+        Made::Float64(value) => G::float8(value, out),
+        Made::Text(value) => G::text(value, out),
     }
 }
 

@@ -26,11 +26,19 @@ pub(super) struct Tools {
     /// What stands for the masked value being written.
     pub masked: String,
     pub masked_bytes: Vec<u8>,
+    pub texts: Texts,
     element: Vec<u8>,
     bytes: Vec<u8>,
     text: Vec<u8>,
     /// Pairs of an hstore: what sorts them, and where they begin in its text.
     pairs: Vec<(u32, usize)>,
+}
+
+/// The texts of a value that is converted.
+#[derive(Debug, Default)]
+pub(super) struct Texts {
+    pub given: String,
+    pub made: String,
 }
 
 impl Tools {
@@ -41,6 +49,10 @@ impl Tools {
     /// Bytes of memory kept for the next row.
     pub(super) fn shrink(&mut self, keep_bytes: usize) {
         self.masked = String::new();
+        for buffer in [&mut self.texts.given, &mut self.texts.made] {
+            buffer.clear();
+            buffer.shrink_to(keep_bytes);
+        }
         for buffer in [&mut self.element, &mut self.bytes, &mut self.text, &mut self.masked_bytes] {
             buffer.clear();
             buffer.shrink_to(keep_bytes);

@@ -4,7 +4,8 @@
 //! A record whose value is null passes. A field that a table does not have is passed over where
 //! Connect passes over it, and is a fault where Connect would stop at the first record.
 
-use super::shape::{Base, Field, Literal, Node, Part, Schema, Shape};
+use super::convert::{Conversion, Origin, Target};
+use super::shape::{Base, Converted, Field, Literal, Node, Part, Schema, Shape};
 use super::{TransformFault, known};
 use std::borrow::Cow;
 
@@ -71,6 +72,8 @@ pub enum Edit {
     Hoist(String),
     /// Makes one level of nested structs. The text stands between the names.
     Flatten(String),
+    /// Casts values to other types, as Connect's `Cast` does.
+    Cast(Casts),
     /// Gives the schema another name or version.
     Metadata {
         /// The new name of the schema.
@@ -78,6 +81,15 @@ pub enum Edit {
         /// The new version of the schema.
         version: Option<u32>,
     },
+}
+
+/// What is cast to which type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Casts {
+    /// The key or value, which is then no struct.
+    Whole(Target),
+    /// Fields of a struct.
+    Fields(Vec<(String, Target)>),
 }
 
 type Named = (Cow<'static, str>, Part);
@@ -162,12 +174,71 @@ impl Fields {
                 let made = self.made(&part, fields)?;
                 Ok(Part { schema: part.schema, node: made.node })
             }
+            Edit::Cast(Casts::Whole(target)) => {
+                let cast = self.converted(of, part.clone(), &Conversion::Cast(*target))?;
+                if matches!(Origin::of(&part.schema), Some(Origin::Moment(_) | Origin::Decimal)) {
+                    // Connect keeps the name, and then fails on a value that is none of its type.
+                    return Err(TransformFault::NoConversion { field: of.to_owned() });
+                }
+                let schema = Schema { optional: cast.schema.optional, ..part.schema.basics() };
+                let (base, default) = (cast.schema.base, cast.schema.default);
+                Ok(Part { schema: Schema { base, default, ..schema }, node: cast.node })
+            }
+            Edit::Cast(Casts::Fields(targets)) => {
+                let mut fields = self.fields(&part)?;
+                for (name, field) in &mut fields {
+                    if let Some((_, target)) = targets.iter().find(|(cast, _)| cast == name) {
+                        *field = self.converted(name, field.clone(), &Conversion::Cast(*target))?;
+                    }
+                }
+                let optional = part.schema.optional;
+                let made = self.made(&part, fields)?;
+                Ok(Part { schema: Schema { optional, ..made.schema }, ..made })
+            }
             Edit::Flatten(delimiter) => {
                 let mut fields = Vec::new();
                 flatten(&part, "", (delimiter, part.schema.optional), &mut fields)?;
                 self.made(&part, fields)
             }
         }
+    }
+
+    /// A value of another type, by a conversion whose schemas are plain.
+    fn converted(
+        &self,
+        name: &str,
+        part: Part,
+        conversion: &Conversion,
+    ) -> Result<Part, TransformFault> {
+        let fault = || TransformFault::NoConversion { field: name.to_owned() };
+        let origin = Origin::of(&part.schema).filter(|origin| conversion.takes(*origin));
+        let origin = origin.ok_or_else(fault)?;
+        let literal = |literal: &Literal| {
+            conversion
+                .literal(&part.schema, literal)
+                .ok_or_else(fault)?
+                .map_err(|fault| TransformFault::Unconverted { field: name.to_owned(), fault })
+        };
+        let default = part.schema.default.as_ref().map(literal).transpose()?;
+        let optional = part.schema.optional;
+        let schema = Schema { optional, default, ..Schema::plain(conversion.base()) };
+        let read = if self.defaults {
+            part.node.clone().with_defaults(&part.schema)
+        } else {
+            part.node.clone()
+        };
+        let node = match read {
+            Node::Null => Node::Null,
+            Node::Literal(value) => Node::Literal(literal(&value)?),
+            Node::Masked(inner, value) => Node::Masked(inner, literal(&value)?),
+            node => {
+                let part = Part { schema: part.schema.clone(), node };
+                let (conversion, field) = (conversion.clone(), name.to_owned());
+                let defaults = false;
+                Node::Converted(Box::new(Converted { part, origin, conversion, field, defaults }))
+            }
+        };
+        Ok(Part { schema, node })
     }
 
     fn fields(&self, part: &Part) -> Result<Vec<Named>, TransformFault> {
@@ -240,6 +311,7 @@ fn mask(schema: &Schema, replacement: Option<&str>) -> Option<Literal> {
         || schema.parameters.iter().find(|(name, _)| *name == "scale")?.1.parse::<u32>().ok();
     Some(match (&schema.base, replacement) {
         (Base::Boolean, None) => Literal::Boolean(false),
+        (Base::Int8, text) => Literal::Int(text.map_or(Ok(0), str::parse::<i8>).ok()?.into()),
         (Base::Int16, text) => Literal::Int(text.map_or(Ok(0), str::parse::<i16>).ok()?.into()),
         (Base::Int32, text) => Literal::Int(text.map_or(Ok(0), str::parse::<i32>).ok()?.into()),
         (Base::Int64, text) => Literal::Int(text.map_or(Ok(0), str::parse).ok()?),

@@ -11,8 +11,10 @@
 //! - What cannot be said before a row is seen is refused here, with the transform and the field.
 
 pub mod compared;
+pub mod convert;
 pub mod fields;
 pub mod headers;
+pub(crate) mod java;
 pub mod logical;
 pub mod naming;
 pub mod outbox;
@@ -26,6 +28,7 @@ pub mod unwrap;
 use crate::table::TableName;
 use crate::table::names::NameList;
 use compared::Compared;
+use convert::ConvertFault;
 use fields::Fields;
 use headers::Headers;
 use logical::Logical;
@@ -70,6 +73,10 @@ pub enum TransformFault {
     NotTime { field: String },
     #[error("field `{field}` is no number of a partition; an integer is one")]
     NotPartition { field: String },
+    #[error("field `{field}` is of a type that is not converted so")]
+    NoConversion { field: String },
+    #[error("field `{field}` is the same in each record and cannot be converted: {fault}")]
+    Unconverted { field: String, fault: ConvertFault },
     #[error("the record is no envelope; no transform before this one may change that")]
     NoEnvelope,
 }
@@ -86,6 +93,8 @@ impl TransformFault {
             | TransformFault::Clash { field, .. }
             | TransformFault::NotText { field }
             | TransformFault::NotTime { field }
+            | TransformFault::NoConversion { field }
+            | TransformFault::Unconverted { field, .. }
             | TransformFault::NotPartition { field } => Some(field),
             TransformFault::NotStruct { .. }
             | TransformFault::NoValue

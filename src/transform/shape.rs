@@ -3,6 +3,7 @@
 //! A shape belongs to one kind of record of one version of a table. A transform makes another shape
 //! of it. The encoder compiles the last shape into the plan, so that no row passes through here.
 
+use super::convert::{Conversion, Origin};
 use super::outline::Source;
 use std::borrow::Cow;
 
@@ -25,10 +26,36 @@ pub(crate) struct Schema {
     pub default: Option<Literal>,
 }
 
+pub(crate) const DECIMAL: &str = "org.apache.kafka.connect.data.Decimal";
+pub(crate) const CONNECT_DATE: &str = "org.apache.kafka.connect.data.Date";
+pub(crate) const CONNECT_TIME: &str = "org.apache.kafka.connect.data.Time";
+pub(crate) const CONNECT_TIMESTAMP: &str = "org.apache.kafka.connect.data.Timestamp";
+
+/// Connect's own temporal types.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Temporal {
+    Date,
+    Time,
+    Timestamp,
+}
+
+impl Temporal {
+    /// The type with this schema name.
+    pub(crate) fn of_name(name: &str) -> Option<Self> {
+        match name {
+            CONNECT_DATE => Some(Temporal::Date),
+            CONNECT_TIME => Some(Temporal::Time),
+            CONNECT_TIMESTAMP => Some(Temporal::Timestamp),
+            _ => None,
+        }
+    }
+}
+
 /// What values are made of.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Base {
     Boolean,
+    Int8,
     Int16,
     Int32,
     Int64,
@@ -109,6 +136,11 @@ impl Schema {
         Schema { optional: false, default: None, ..self.clone() }
     }
 
+    /// Whether values are decimals, which are no bytes for Connect.
+    pub(crate) fn is_decimal(&self) -> bool {
+        self.name.as_deref() == Some(DECIMAL)
+    }
+
     /// The fields of a struct. Another schema has none.
     pub(crate) fn fields(&self) -> &[Field] {
         match &self.base {
@@ -153,6 +185,22 @@ pub(crate) enum Node {
     Meta(Meta),
     /// The literal where the node is not null.
     Masked(Box<Node>, Literal),
+    /// A value of another type, made of the part's.
+    Converted(Box<Converted>),
+}
+
+/// A value that is converted for each row.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Converted {
+    /// The value as it was. It is no literal, no struct and not null in each record.
+    pub part: Part,
+    /// The type that it has, and with it the form of its text.
+    pub origin: Origin,
+    pub conversion: Conversion,
+    /// The field's name, for a fault.
+    pub field: String,
+    /// Whether the default of the new schema takes the place of null.
+    pub defaults: bool,
 }
 
 /// The row that a column is taken of.
@@ -342,6 +390,9 @@ impl Node {
             (Node::Null, Some(default)) => Node::Literal(default.clone()),
             (Node::Column { index, side, .. }, Some(_)) => {
                 Node::Column { index, side, defaults: true }
+            }
+            (Node::Converted(converted), Some(_)) => {
+                Node::Converted(Box::new(Converted { defaults: true, ..*converted }))
             }
             (node, _) => node,
         }

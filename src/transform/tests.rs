@@ -1,5 +1,7 @@
 //! Laws of the transforms, each on the shape of a small record.
 
+mod converted;
+
 use super::fields::{Edit, Fields, Of, value_to_key};
 use super::headers::Headers;
 use super::outbox::{Outbox, Updates};

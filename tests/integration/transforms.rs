@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::path::Path;
 use wellspring::change::{Context, Marker, Position, Row};
 use wellspring::config;
-use wellspring::encode::{Encoder, Ids, PlanError, Planner, Route};
+use wellspring::encode::{EncodeError, Encoder, Ids, PlanError, Planner, Route};
 use wellspring::lsn::{Lsn, Oid, PgMicros, Xid};
 use wellspring::pgoutput::{self, Message};
 use wellspring::table::{Column, ColumnKind, ReplicaIdentity, SourceType, Table, TableName};
@@ -80,6 +80,14 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
         "Nested structs become one level. `delimiter` stands between the names. Avro accepts no dot in a name.",
         "type = \"flatten\"\ndelimiter = \"_\"\n\n[[transform]]\ntype = \"replace-field\"\n\
          include = [\"after_id\", \"after_note\", \"source_table\", \"op\"]",
+    ),
+    (
+        "cast",
+        "Values are cast to `int8`, `int16`, `int32`, `int64`, `float32`, `float64`, `boolean` or `string`. `spec` has \
+         fields with their types, or one type for a key or value that is no struct. A fraction is cut off, as in Java. \
+         A value that the type does not hold halts the stream, where Java would change the value. A moment before \
+         1970-01-02 keeps its date in a text, where Connect writes its time alone.",
+        "type = \"unwrap\"\n\n[[transform]]\ntype = \"cast\"\nspec = [\"id:string\", \"total:float64\"]",
     ),
     (
         "value-to-key",
@@ -193,7 +201,7 @@ one table two topics or two schemas are refused before the first record.
   `replace.null.with.default` does. It is true by default.
 - With `deletes = \"tombstone\"` the record of a delete has no value in every format. Debezium with the JSON converter
   writes the text `null` there, which a compacted topic would keep.
-- `route.by.field` and the dropping of fields by a header (`unwrap`), `TimestampRouter`, `Cast`, `TimestampConverter`,
+- `route.by.field` and the dropping of fields by a header (`unwrap`), `TimestampRouter`, `TimestampConverter`,
   the schema version of the outbox router, and conditions in a
   scripting language have no counterpart.
 
@@ -377,6 +385,36 @@ fn a_value_that_is_null_as_a_whole_is_none_in_avro() {
         assert_eq!(value(None).as_deref(), null);
         assert!(value(Some("5")).is_some());
     }
+}
+
+/// What the only row of a table becomes, or why it does not.
+fn inserted_as(settings: &config::Checked, cells: &[Option<&str>]) -> Result<String, String> {
+    let planner = Planner::new(settings.encode.clone(), "app", "run", 1);
+    let draft = planner.draft(&orders(ReplicaIdentity::Full)).map_err(|it| it.to_string())?;
+    let (plan, wire) = (draft.into_plan(Ids::default()), inserted(cells));
+    let mut encoder = Encoder::new();
+    let told = |error: EncodeError| {
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        format!("{error}: {}", cause.unwrap_or_default())
+    };
+    encoder.row(&plan, &CONTEXT, &row(&wire), 0).map_err(told)?;
+    let value = encoder.records().next().unwrap().value.unwrap_or_default();
+    Ok(String::from_utf8_lossy(value).into_owned())
+}
+
+#[test]
+fn a_cast_that_overflows_names_the_column_and_no_value() {
+    let cast = settings(
+        "type = \"unwrap\"\n\n[[transform]]\ntype = \"cast\"\nspec = [\"total:int8\", \"customer:boolean\"]",
+    );
+    let of = |total| inserted_as(&cast, &[Some("7"), Some("true"), None, total]);
+    assert_eq!(of(Some("127")).unwrap(), r#"{"id":7,"customer":true,"note":"none","total":127}"#);
+    assert_eq!(of(None).unwrap(), r#"{"id":7,"customer":true,"note":"none","total":null}"#);
+    let told = of(Some("128")).unwrap_err();
+    assert_eq!(
+        told,
+        "convert column `total` of public.orders: the value is out of the range of int8"
+    );
 }
 
 const OUTBOX: &str = "type = \"outbox\"\nroute = \"customer\"\nevent_key = \"id\"\npayload = \"note\"\ntopics_max = 2";

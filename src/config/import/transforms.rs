@@ -188,6 +188,7 @@ const CLASSES: &[Class] = &[
         has_sides: true,
         options: &[("delimiter", As::Text)],
     },
+    Class { java: "Cast", ours: "cast", has_sides: true, options: &[("spec", As::List), DEFAULTS] },
     Class {
         java: "SetSchemaMetadata",
         ours: "schema-metadata",

@@ -3,7 +3,7 @@
 use std::fmt::{LowerExp, Write as _};
 
 /// A short text on the stack.
-pub(super) struct Short {
+pub(crate) struct Short {
     bytes: [u8; Self::LENGTH_MAX],
     length: usize,
 }
@@ -12,12 +12,12 @@ impl Short {
     /// The longest text put here is an interval's: 56 bytes.
     const LENGTH_MAX: usize = 64;
 
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Short { bytes: [0; Self::LENGTH_MAX], length: 0 }
     }
 
     /// Appends ASCII; what would not fit is left out.
-    pub(super) fn push(&mut self, text: &[u8]) {
+    pub(crate) fn push(&mut self, text: &[u8]) {
         let end = self.length + text.len();
         if let Some(room) = self.bytes.get_mut(self.length..end) {
             room.copy_from_slice(text);
@@ -26,7 +26,7 @@ impl Short {
     }
 
     /// Appends a number with zeros in front up to `width` digits.
-    pub(super) fn push_digits(&mut self, number: u64, width: usize) {
+    pub(crate) fn push_digits(&mut self, number: u64, width: usize) {
         let mut digits = [b'0'; 20];
         let (mut at, mut rest) = (digits.len(), number);
         while let (1.., Some(slot)) = (rest, digits.get_mut(at.wrapping_sub(1))) {
@@ -36,7 +36,7 @@ impl Short {
         self.push(written(&digits, at.min(20 - width.min(20)), digits.len()));
     }
 
-    pub(super) fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         self.bytes
             .get(..self.length)
             .and_then(|text| std::str::from_utf8(text).ok())
@@ -53,7 +53,7 @@ impl std::fmt::Write for Short {
 
 /// Appends a finite number as `Double.toString` and `Float.toString` do: the shortest digits, at least one after the
 /// point, scientific below 10^-3 and from 10^7 on. Of other values: `NaN`, `Infinity`, `-Infinity`.
-pub(super) fn push_float<T: LowerExp + Into<f64> + Copy>(value: T, out: &mut Vec<u8>) {
+pub(crate) fn push_float<T: LowerExp + Into<f64> + Copy>(value: T, out: &mut Vec<u8>) {
     let wide: f64 = value.into();
     if !wide.is_finite() {
         let name: &[u8] = if wide.is_nan() {
@@ -96,7 +96,7 @@ pub(super) fn push_float<T: LowerExp + Into<f64> + Copy>(value: T, out: &mut Vec
 }
 
 /// Appends an integer in decimal.
-pub(super) fn push_int(value: i64, out: &mut Vec<u8>) {
+pub(crate) fn push_int(value: i64, out: &mut Vec<u8>) {
     let mut digits = [0_u8; 20];
     let mut at = digits.len();
     let mut rest = value.unsigned_abs();
@@ -126,14 +126,14 @@ fn written(text: &[u8], from: usize, to: usize) -> &[u8] {
 }
 
 /// Appends `text` in quotes with what JSON must escape, as Jackson does: the rest stays UTF-8.
-pub(super) fn push_json_text(text: &str, out: &mut Vec<u8>) {
+pub(crate) fn push_json_text(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     push_json_escaped(text.as_bytes(), out);
     out.push(b'"');
 }
 
 /// The inside of [`push_json_text`].
-pub(super) fn push_json_escaped(text: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn push_json_escaped(text: &[u8], out: &mut Vec<u8>) {
     let mut from = 0;
     for (at, byte) in text.iter().enumerate() {
         if *byte >= 0x20 && *byte != b'"' && *byte != b'\\' {
@@ -162,7 +162,7 @@ pub(super) fn push_json_escaped(text: &[u8], out: &mut Vec<u8>) {
 
 /// Java's `String.hashCode`, with the spreading of `HashMap`: decides the order in which Debezium writes the pairs of
 /// an hstore.
-pub(super) fn hash_spread(text: &str) -> u32 {
+pub(crate) fn hash_spread(text: &str) -> u32 {
     let hash = text
         .encode_utf16()
         .fold(0_u32, |hash, unit| hash.wrapping_mul(31).wrapping_add(u32::from(unit)));

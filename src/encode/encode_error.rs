@@ -1,0 +1,107 @@
+//! Why a change cannot become records: each error with its place, and without a value.
+
+use super::notes::Loss;
+use crate::table::value::ValueError;
+use crate::transform::convert::ConvertFault;
+
+/// Why a change cannot become records. Names tables and columns, never a value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the message of each variant says what its fields hold")]
+pub enum EncodeError {
+    /// A value is not in the text form of its type.
+    #[error("encode column `{column}` of {table}")]
+    Value {
+        table: String,
+        column: String,
+        /// What is wrong with it.
+        #[source]
+        source: ValueError,
+    },
+    /// A value has no form in the column's schema, and null has none either.
+    #[error(
+        "encode column `{column}` of {table}: its schema has no value for {loss} and the column is NOT NULL; \
+         correct the row and skip the change, or drop NOT NULL"
+    )]
+    NotHoldable {
+        table: String,
+        column: String,
+        /// What it is that the schema does not have.
+        loss: Loss,
+    },
+    /// A row from before its column was NOT NULL. A plan of the same table in which the column is
+    /// nullable can write it.
+    #[error(
+        "encode column `{column}` of {table}: NULL in a column that the catalog has as NOT NULL"
+    )]
+    RequiredNull {
+        table: String,
+        column: String,
+        /// Its index in the table.
+        index: usize,
+    },
+    /// The old row of an update or delete does not hold the key, or the row holds it unchanged and
+    /// unsent.
+    #[error(
+        "encode the key of {table}: column `{column}` is not in the row; its replica identity must hold the key"
+    )]
+    KeyMissing { table: String, column: String },
+    /// The column that makes the topic is NULL.
+    #[error("route a row of {table}: column `{column}`, which makes the topic, is NULL")]
+    RouteMissing { table: String, column: String },
+    /// The column that makes the topic has a value that Kafka takes in no topic's name.
+    #[error("route a row of {table}: the value of column `{column}` makes no name of a topic")]
+    RouteNoTopic { table: String, column: String },
+    /// The column that makes the topic has more values than are allowed.
+    #[error(
+        "route a row of {table}: column `{column}` makes more than {max} topics, which topics_max allows"
+    )]
+    RoutesFull { table: String, column: String, max: usize },
+    /// The payloads that are expanded have more outlines than there may be plans.
+    #[error(
+        "route a row of {table}: the JSON documents of column `{column}` have more than {max} forms; \
+         names of fields that are data make a form each; set expand_json = false"
+    )]
+    OutlinesFull { table: String, column: String, max: usize },
+    /// The row names a partition that its topic does not have.
+    #[error(
+        "place a row of {table}: its column for the partition names none of the {partitions} that \
+         topic `{topic}` has"
+    )]
+    NoPartition { table: String, topic: String, partitions: i32 },
+    /// The time of a record is before the first one that Kafka has.
+    #[error(
+        "encode a row of {table}: its column for the record's time is before 1970-01-01 00:00:00.001, where Kafka's \
+         times begin"
+    )]
+    NoTime { table: String },
+    /// A transform has no value of the new type for a value.
+    #[error("convert column `{column}` of {table}")]
+    Unconverted {
+        table: String,
+        column: String,
+        /// What is wrong with it.
+        #[source]
+        source: ConvertFault,
+    },
+    /// The content of a logical message that should be an event is no JSON object.
+    #[error(
+        "decode the content of a logical message: it is no JSON object, or holds a number or list that has no schema; \
+         name the prefixes of events in events.message_prefixes, or correct the sender"
+    )]
+    Content,
+    /// The content of a logical message lacks a field.
+    #[error("route a logical message: its content has no field `{field}` that an event could take")]
+    ContentField { field: String },
+    /// A row of an outbox was updated.
+    #[error("route a row of {table}: an update is no event, and `updates` is \"halt\"")]
+    RoutedUpdate { table: String },
+    /// The row is not of the plan's table version.
+    #[error("encode a row of {table}: it has {found} columns, the table {expected}")]
+    Shape {
+        table: String,
+        /// Columns of the plan.
+        expected: usize,
+        /// Columns of the row.
+        found: usize,
+    },
+}

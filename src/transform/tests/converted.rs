@@ -1,0 +1,40 @@
+//! Laws of conversions, each on the shape of a small record.
+
+use super::super::TransformFault;
+use super::super::convert::{Conversion, Target};
+use super::super::fields::{Casts, Edit, Fields, Of};
+use super::super::shape::{Base, Literal, Node};
+use super::unwrapped;
+
+fn cast(casts: Casts) -> Fields {
+    Fields { of: Of::Value, defaults: true, edit: Edit::Cast(casts) }
+}
+
+#[test]
+fn a_cast_field_keeps_whether_it_is_optional_and_its_default() {
+    let targets = vec![
+        ("id".to_owned(), Target::Text),
+        ("v".to_owned(), Target::Boolean),
+        ("no".to_owned(), Target::Int8),
+    ];
+    let value = cast(Casts::Fields(targets)).apply(unwrapped()).unwrap().value.unwrap();
+    let [id, v] = value.schema.fields() else { panic!("{:?}", value.schema) };
+    assert_eq!(
+        (&id.schema.base, id.schema.optional, &id.schema.default),
+        (&Base::Text, false, &None)
+    );
+    assert_eq!((&v.schema.base, v.schema.optional), (&Base::Boolean, true));
+    assert_eq!(v.schema.default, Some(Literal::Boolean(false)), "as the default is cast");
+    let Node::Struct(nodes) = &value.node else { panic!() };
+    let Node::Converted(id) = &nodes[0] else { panic!("{nodes:?}") };
+    assert_eq!(id.conversion, Conversion::Cast(Target::Text));
+}
+
+#[test]
+fn a_cast_that_no_value_takes_is_refused() {
+    let number = vec![("v".to_owned(), Target::Int8)];
+    let fault = cast(Casts::Fields(number)).apply(unwrapped()).unwrap_err();
+    assert!(matches!(fault, TransformFault::Unconverted { .. }), "its default is no number");
+    let whole = cast(Casts::Whole(Target::Text)).apply(unwrapped()).unwrap_err();
+    assert_eq!(whole, TransformFault::NoConversion { field: "value".to_owned() });
+}
