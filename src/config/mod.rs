@@ -12,6 +12,7 @@
 
 mod about;
 mod capture;
+mod conversions;
 mod copies;
 mod document;
 mod examples;

@@ -4,13 +4,12 @@
 //! transform names is checked when the table is known, before its first record.
 
 use super::reader::Reader;
-use super::{outbox, value};
+use super::{conversions, outbox, value};
 use crate::encode::reroute::{KEY_FIELD, Replace, Reroute, RerouteFault};
 use crate::encode::{Adjust, is_avro};
 use crate::table::names::{NameList, NameOf};
 use crate::transform::compared::Compared;
-use crate::transform::convert::Target;
-use crate::transform::fields::{Casts, Edit, Fields, Of};
+use crate::transform::fields::{Edit, Fields, Of};
 use crate::transform::headers::Headers;
 use crate::transform::logical::Logical;
 use crate::transform::unwrap::{Added, Deletes, Unwrap};
@@ -22,7 +21,7 @@ pub(super) const SECTION: &str = "transform";
 type Read = fn(&mut At<'_, '_>) -> Option<Transform>;
 
 /// Every type with the function that reads its keys.
-const TYPES: [(&str, (&str, Read)); 20] = [
+const TYPES: [(&str, (&str, Read)); 21] = [
     ("unwrap", ("unwrap", unwrap)),
     ("regex-router", ("regex-router", regex)),
     ("logical-router", ("logical-router", logical)),
@@ -32,7 +31,8 @@ const TYPES: [(&str, (&str, Read)); 20] = [
     ("extract-field", ("extract-field", extract_field)),
     ("hoist-field", ("hoist-field", hoist_field)),
     ("flatten", ("flatten", flatten)),
-    ("cast", ("cast", cast)),
+    ("cast", ("cast", conversions::cast)),
+    ("timestamp-converter", ("timestamp-converter", conversions::timestamp_converter)),
     ("schema-metadata", ("schema-metadata", metadata)),
     ("value-to-key", ("value-to-key", value_to_key)),
     ("insert-header", ("insert-header", insert_header)),
@@ -87,7 +87,7 @@ impl At<'_, '_> {
         self.reader.fault(&key, what);
     }
 
-    fn text(&mut self, key: &str, wanted: &str) -> Option<String> {
+    pub(super) fn text(&mut self, key: &str, wanted: &str) -> Option<String> {
         let key = self.key(key);
         self.reader.required(&key, value::text, wanted)
     }
@@ -109,7 +109,7 @@ impl At<'_, '_> {
         self.reader.or(&key, value::texts, "[]")
     }
 
-    fn some_list(&mut self, key: &str, wanted: &str) -> Option<Vec<String>> {
+    pub(super) fn some_list(&mut self, key: &str, wanted: &str) -> Option<Vec<String>> {
         let list = self.list(key)?;
         if list.is_empty() {
             self.fault(key, format!("names nothing; write {wanted}"));
@@ -306,7 +306,7 @@ fn logical(at: &mut At<'_, '_>) -> Option<Transform> {
     Some(Transform::Logical(Box::new(Logical { reroute, names: names? })))
 }
 
-fn fields(at: &mut At<'_, '_>, edit: Option<Edit>, rebuilds: bool) -> Option<Transform> {
+pub(super) fn fields(at: &mut At<'_, '_>, edit: Option<Edit>, rebuilds: bool) -> Option<Transform> {
     let of = at.of();
     let defaults = if rebuilds { at.flag("null_becomes_default", true) } else { Some(true) };
     Some(Transform::Fields(Fields { of: of?, defaults: defaults?, edit: edit? }))
@@ -374,41 +374,6 @@ fn flatten(at: &mut At<'_, '_>) -> Option<Transform> {
     let key = at.key("delimiter");
     let edit = at.reader.or(&key, value::any_text, ".").map(Edit::Flatten);
     fields(at, edit, false)
-}
-
-fn cast(at: &mut At<'_, '_>) -> Option<Transform> {
-    let edit = casts(at).map(Edit::Cast);
-    fields(at, edit, true)
-}
-
-/// Reads pairs of field and type, or the one type of the whole.
-fn casts(at: &mut At<'_, '_>) -> Option<Casts> {
-    let spec = at.some_list("spec", "spec = [\"total:int64\"]")?;
-    let target = |word: &str| {
-        let found = Target::WORDS.iter().find(|(known, _)| word.eq_ignore_ascii_case(known));
-        found.map(|(_, target)| *target)
-    };
-    if let [whole] = &*spec
-        && let Some(target) = target(whole.trim())
-    {
-        return Some(Casts::Whole(target));
-    }
-    let mut targets = Vec::new();
-    for text in spec {
-        let pair = text.split_once(':').map(|(name, word)| (name.trim(), target(word.trim())));
-        let Some((name, Some(target))) = pair.filter(|(name, _)| !name.is_empty()) else {
-            let words: Vec<&str> = Target::WORDS.iter().map(|(word, _)| *word).collect();
-            let what = format!(
-                "`{text}` names no field and type; write \"field:type\", or one type for the whole; \
-                 the types are {}",
-                words.join(", ")
-            );
-            at.fault("spec", what);
-            return None;
-        };
-        targets.push((name.to_owned(), target));
-    }
-    Some(Casts::Fields(targets))
 }
 
 fn metadata(at: &mut At<'_, '_>) -> Option<Transform> {

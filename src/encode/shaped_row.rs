@@ -342,6 +342,7 @@ fn write<G: Form>(value: Made<'_>, out: &mut Vec<u8>) {
         Made::Float32(value) => G::float4(value, out),
         Made::Float64(value) => G::float8(value, out),
         Made::Text(value) => G::text(value, out),
+        Made::Moment(kind, value) => G::temporal(kind, value, out),
     }
 }
 

@@ -1,4 +1,5 @@
-//! Conversions of a single value into another type: what Connect's `Cast` does to it.
+//! Conversions of a single value into another type: what Connect's `Cast` and
+//! `TimestampConverter` do to it.
 //!
 //! A value is converted from its text, which the encoder writes in the forms that [`Origin`] names.
 //! Java narrows numbers silently and writes times before 1970-01-02 without their date. Here a value
@@ -6,11 +7,15 @@
 //! where a whole number is asked for, as in Java.
 
 use super::java::push_float;
-use super::shape::{Base, Literal, Schema, Temporal};
+pub use super::times::{TimeTarget, TimeUnit, Times};
+
+use super::shape::{
+    Base, CONNECT_DATE, CONNECT_TIME, CONNECT_TIMESTAMP, Literal, Schema, Temporal,
+};
 use crate::table::value::{civil_of, unscaled_text};
 use std::fmt::Write as _;
 
-const MILLIS_PER_DAY: i64 = 86_400_000;
+pub(super) const MILLIS_PER_DAY: i64 = 86_400_000;
 
 /// A type that Connect casts to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +62,7 @@ impl Target {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Conversion {
     Cast(Target),
+    Time(Box<Times>),
 }
 
 /// The type of a value that is converted, and with it the form of its text.
@@ -104,6 +110,9 @@ pub enum ConvertFault {
     /// A text holds no number.
     #[error("the text is no number of type {0}")]
     NoNumber(&'static str),
+    /// A text is none of the pattern.
+    #[error("the text is no moment of the pattern")]
+    NoMoment,
     /// A year before 1 has another meaning in the text.
     #[error("the value is before the year 1, which its text would not show")]
     BeforeChrist,
@@ -120,13 +129,14 @@ pub(crate) enum Made<'a> {
     Float32(f32),
     Float64(f64),
     Text(&'a str),
+    Moment(Temporal, i64),
 }
 
 impl Made<'_> {
     fn literal(self) -> Literal {
         match self {
             Made::Boolean(value) => Literal::Boolean(value),
-            Made::Int(value) => Literal::Int(value),
+            Made::Int(value) | Made::Moment(_, value) => Literal::Int(value),
             Made::Float32(value) => Literal::Float4(value),
             Made::Float64(value) => Literal::Float8(value),
             Made::Text(value) => Literal::Text(value.to_owned()),
@@ -135,18 +145,42 @@ impl Made<'_> {
 }
 
 impl Conversion {
-    /// What converted values are made of.
-    pub(crate) fn base(&self) -> Base {
+    /// The schema of converted values, as they are without a default and required.
+    pub(crate) fn schema(&self) -> Schema {
+        let named = |base, name: &'static str| {
+            let (name, version) = (Some(name.into()), Some(1));
+            Schema { name, version, ..Schema::plain(base) }
+        };
         match self {
-            Conversion::Cast(target) => target.base(),
+            Conversion::Cast(target) => Schema::plain(target.base()),
+            Conversion::Time(times) => match times.to {
+                TimeTarget::Text => Schema::plain(Base::Text),
+                TimeTarget::Unix => Schema::plain(Base::Int64),
+                TimeTarget::Date => named(Base::Int32, CONNECT_DATE),
+                TimeTarget::Time => named(Base::Int32, CONNECT_TIME),
+                TimeTarget::Timestamp => named(Base::Int64, CONNECT_TIMESTAMP),
+            },
         }
     }
 
-    /// Whether values of an origin can be converted at all.
-    pub(crate) fn takes(&self, origin: Origin) -> bool {
-        match self {
+    /// Whether converted values have the default of the field. Connect leaves out that of a moment.
+    pub(crate) fn keeps_default(&self) -> bool {
+        matches!(self, Conversion::Cast(_))
+    }
+
+    /// The origin of values with this schema. None if they cannot be converted.
+    pub(crate) fn origin(&self, schema: &Schema) -> Option<Origin> {
+        let origin = Origin::of(schema)?;
+        let is_taken = match self {
             Conversion::Cast(target) => *target == Target::Text || origin != Origin::Bytes,
-        }
+            Conversion::Time(times) => match origin {
+                Origin::Moment(_) => true,
+                Origin::Int => schema.base == Base::Int64,
+                Origin::Text => times.pattern.as_ref().is_some_and(|it| it.is_read().is_ok()),
+                _ => false,
+            },
+        };
+        is_taken.then_some(origin)
     }
 
     /// The value that `text` says. A text is put into `buffer`, which is empty.
@@ -158,6 +192,7 @@ impl Conversion {
     ) -> Result<Made<'a>, ConvertFault> {
         match self {
             Conversion::Cast(target) => cast(*target, origin, text, buffer),
+            Conversion::Time(times) => times.convert(origin, text, buffer),
         }
     }
 
@@ -167,7 +202,7 @@ impl Conversion {
         schema: &Schema,
         literal: &Literal,
     ) -> Option<Result<Literal, ConvertFault>> {
-        let (origin, text) = (Origin::of(schema)?, text_of(literal)?);
+        let (origin, text) = (self.origin(schema)?, text_of(literal)?);
         let mut buffer = String::new();
         Some(self.convert(origin, &text, &mut buffer).map(Made::literal))
     }
@@ -392,6 +427,7 @@ fn push_moment(kind: Temporal, value: i64, out: &mut String) -> Result<(), Conve
 
 #[cfg(test)]
 mod tests {
+    use super::super::pattern::Pattern;
     use super::*;
 
     fn cast_to(target: Target, origin: Origin, text: &str) -> Result<String, ConvertFault> {
@@ -449,6 +485,53 @@ mod tests {
         ] {
             assert_eq!(cast_to(target, origin, text).as_deref(), Ok(made), "{text} as {target:?}");
         }
+    }
+
+    fn moment(to: TimeTarget, unit: TimeUnit, origin: Origin, text: &str) -> String {
+        let pattern = Some(Pattern::read("yyyy-MM-dd HH:mm:ss.SSS").unwrap());
+        let mut buffer = String::new();
+        let times = Conversion::Time(Box::new(Times { to, pattern, unit }));
+        match times.convert(origin, text, &mut buffer) {
+            Ok(made) => text_of(&made.literal()).unwrap(),
+            Err(fault) => fault.to_string(),
+        }
+    }
+
+    /// Recorded from `TimestampConverter` of Kafka Connect 4.3.1.
+    #[test]
+    fn a_moment_becomes_what_connect_makes_of_it() {
+        use TimeUnit::{Micros, Millis, Nanos, Seconds};
+        let int = Origin::Int;
+        let timestamp = Origin::Moment(Temporal::Timestamp);
+        for (to, unit, origin, text, made) in [
+            (TimeTarget::Text, Micros, int, "1577923200123456", "2020-01-02 00:00:00.123"),
+            (TimeTarget::Text, Nanos, int, "1577923200123456789", "2020-01-02 00:00:00.123"),
+            (TimeTarget::Text, Seconds, int, "-1", "1969-12-31 23:59:59.000"),
+            (
+                TimeTarget::Text,
+                Millis,
+                Origin::Moment(Temporal::Date),
+                "-1",
+                "1969-12-31 00:00:00.000",
+            ),
+            (TimeTarget::Unix, Micros, int, "-1500", "-1000"),
+            (TimeTarget::Unix, Seconds, timestamp, "-1500", "-1"),
+            (TimeTarget::Unix, Nanos, timestamp, "5", "5000000"),
+            (TimeTarget::Unix, Millis, Origin::Text, "2020-01-02 00:00:00.123", "1577923200123"),
+            (TimeTarget::Date, Millis, int, "-1", "-1"),
+            (TimeTarget::Date, Millis, int, "1577923200123", "18263"),
+            (TimeTarget::Time, Millis, int, "-1", "86399999"),
+            (TimeTarget::Timestamp, Micros, int, "1577923200123456", "1577923200123"),
+            (TimeTarget::Timestamp, Millis, Origin::Moment(Temporal::Time), "5", "5"),
+        ] {
+            assert_eq!(moment(to, unit, origin, text), made, "{text} in {unit:?} to {to:?}");
+        }
+        let early = moment(TimeTarget::Text, Millis, int, "-62198755200000");
+        assert_eq!(early, ConvertFault::BeforeChrist.to_string());
+        let other = moment(TimeTarget::Unix, Millis, Origin::Text, "2020-01-02");
+        assert_eq!(other, ConvertFault::NoMoment.to_string());
+        let wide = moment(TimeTarget::Text, Seconds, int, "9223372036854775807");
+        assert_eq!(wide, ConvertFault::Range("Timestamp").to_string());
     }
 
     /// Java makes 44 of 300, the largest number of NaN or 1E39, and a bare time of 1969.

@@ -4,7 +4,7 @@
 //! A record whose value is null passes. A field that a table does not have is passed over where
 //! Connect passes over it, and is a fault where Connect would stop at the first record.
 
-use super::convert::{Conversion, Origin, Target};
+use super::convert::{Conversion, Origin, Target, Times};
 use super::shape::{Base, Converted, Field, Literal, Node, Part, Schema, Shape};
 use super::{TransformFault, known};
 use std::borrow::Cow;
@@ -74,6 +74,8 @@ pub enum Edit {
     Flatten(String),
     /// Casts values to other types, as Connect's `Cast` does.
     Cast(Casts),
+    /// Converts the moments of a field, or of the whole, as Connect's `TimestampConverter` does.
+    Times(Option<String>, Times),
     /// Gives the schema another name or version.
     Metadata {
         /// The new name of the schema.
@@ -185,15 +187,19 @@ impl Fields {
                 Ok(Part { schema: Schema { base, default, ..schema }, node: cast.node })
             }
             Edit::Cast(Casts::Fields(targets)) => {
-                let mut fields = self.fields(&part)?;
-                for (name, field) in &mut fields {
-                    if let Some((_, target)) = targets.iter().find(|(cast, _)| cast == name) {
-                        *field = self.converted(name, field.clone(), &Conversion::Cast(*target))?;
-                    }
-                }
-                let optional = part.schema.optional;
-                let made = self.made(&part, fields)?;
-                Ok(Part { schema: Schema { optional, ..made.schema }, ..made })
+                let cast = |name: &str| {
+                    let (_, target) = targets.iter().find(|(cast, _)| cast == name)?;
+                    Some(Conversion::Cast(*target))
+                };
+                self.converted_fields(&part, cast)
+            }
+            Edit::Times(None, times) => {
+                self.converted(of, part, &Conversion::Time(Box::new(times.clone())))
+            }
+            Edit::Times(Some(field), times) => {
+                let time =
+                    |name: &str| (name == field).then(|| Conversion::Time(Box::new(times.clone())));
+                self.converted_fields(&part, time)
             }
             Edit::Flatten(delimiter) => {
                 let mut fields = Vec::new();
@@ -201,6 +207,23 @@ impl Fields {
                 self.made(&part, fields)
             }
         }
+    }
+
+    /// A struct with other types of those fields that have a conversion. Connect keeps here whether
+    /// the struct is optional.
+    fn converted_fields(
+        &self,
+        part: &Part,
+        conversion: impl Fn(&str) -> Option<Conversion>,
+    ) -> Result<Part, TransformFault> {
+        let mut fields = self.fields(part)?;
+        for (name, field) in &mut fields {
+            if let Some(conversion) = conversion(name) {
+                *field = self.converted(name, field.clone(), &conversion)?;
+            }
+        }
+        let made = self.made(part, fields)?;
+        Ok(Part { schema: Schema { optional: part.schema.optional, ..made.schema }, ..made })
     }
 
     /// A value of another type, by a conversion whose schemas are plain.
@@ -211,17 +234,16 @@ impl Fields {
         conversion: &Conversion,
     ) -> Result<Part, TransformFault> {
         let fault = || TransformFault::NoConversion { field: name.to_owned() };
-        let origin = Origin::of(&part.schema).filter(|origin| conversion.takes(*origin));
-        let origin = origin.ok_or_else(fault)?;
+        let origin = conversion.origin(&part.schema).ok_or_else(fault)?;
         let literal = |literal: &Literal| {
             conversion
                 .literal(&part.schema, literal)
                 .ok_or_else(fault)?
                 .map_err(|fault| TransformFault::Unconverted { field: name.to_owned(), fault })
         };
-        let default = part.schema.default.as_ref().map(literal).transpose()?;
-        let optional = part.schema.optional;
-        let schema = Schema { optional, default, ..Schema::plain(conversion.base()) };
+        let default = part.schema.default.as_ref().filter(|_| conversion.keeps_default());
+        let default = default.map(literal).transpose()?;
+        let schema = Schema { optional: part.schema.optional, default, ..conversion.schema() };
         let read = if self.defaults {
             part.node.clone().with_defaults(&part.schema)
         } else {

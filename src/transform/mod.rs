@@ -19,10 +19,12 @@ pub mod logical;
 pub mod naming;
 pub mod outbox;
 pub(crate) mod outline;
+pub mod pattern;
 pub mod reroute;
 pub(crate) mod shape;
 #[cfg(test)]
 mod tests;
+pub mod times;
 pub mod unwrap;
 
 use crate::table::TableName;

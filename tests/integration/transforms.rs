@@ -90,6 +90,16 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
         "type = \"unwrap\"\n\n[[transform]]\ntype = \"cast\"\nspec = [\"id:string\", \"total:float64\"]",
     ),
     (
+        "timestamp-converter",
+        "Moments of `field`, or of a key or value that is no struct, become a `string`, a number (`unix`), or Connect's \
+         `Date`, `Time` or `Timestamp` (`target_type`). `format` is a pattern of Java's `SimpleDateFormat`, by which \
+         texts are written and read, in UTC and in English. `unix_precision` is what numbers count: `seconds`, \
+         `milliseconds` (the default), `microseconds` or `nanoseconds`. Connect's moments are milliseconds, so what is \
+         below them is lost. A text that the pattern does not fit halts the stream.",
+        "type = \"timestamp-converter\"\nfield = \"ts_us\"\ntarget_type = \"string\"\nunix_precision = \"microseconds\"\n\
+         format = \"yyyy-MM-dd HH:mm:ss.SSS\"\n\n[[transform]]\ntype = \"unwrap\"\nadd_fields = [\"ts_us:at\"]",
+    ),
+    (
         "value-to-key",
         "The key is made of fields of the value. Such a key must be in the old row of a delete, so a table whose \
          replica identity does not hold the column is refused at the start.",
@@ -201,7 +211,7 @@ one table two topics or two schemas are refused before the first record.
   `replace.null.with.default` does. It is true by default.
 - With `deletes = \"tombstone\"` the record of a delete has no value in every format. Debezium with the JSON converter
   writes the text `null` there, which a compacted topic would keep.
-- `route.by.field` and the dropping of fields by a header (`unwrap`), `TimestampRouter`, `TimestampConverter`,
+- `route.by.field` and the dropping of fields by a header (`unwrap`), `TimestampRouter`,
   the schema version of the outbox router, and conditions in a
   scripting language have no counterpart.
 

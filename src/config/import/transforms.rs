@@ -190,6 +190,18 @@ const CLASSES: &[Class] = &[
     },
     Class { java: "Cast", ours: "cast", has_sides: true, options: &[("spec", As::List), DEFAULTS] },
     Class {
+        java: "TimestampConverter",
+        ours: "timestamp-converter",
+        has_sides: true,
+        options: &[
+            ("field", As::Text),
+            ("target.type", As::Text),
+            ("format", As::Text),
+            ("unix.precision", As::Text),
+            DEFAULTS,
+        ],
+    },
+    Class {
         java: "SetSchemaMetadata",
         ours: "schema-metadata",
         has_sides: true,

@@ -23,7 +23,8 @@ pub use hstore::{Hstore, HstorePair};
 pub use interval::{Interval, IntervalParts, interval};
 pub use number::{boolean, float4, float8, int, point, position};
 pub use temporal::{
-    Days, MICROS_PER_DAY, Moment, ZonedTime, civil_of, date, time, timestamp, timestamptz, timetz,
+    Days, MICROS_PER_DAY, Moment, ZonedTime, civil_of, date, days_of, time, timestamp, timestamptz,
+    timetz,
 };
 
 /// What stands before and behind the byte at `at`, which was found in `text`.

@@ -241,7 +241,8 @@ impl Scan<'_> {
 }
 
 /// Days from 1970-01-01 to a date of the proleptic Gregorian calendar; none if there is no such day.
-fn days_of(year: i64, month: i64, day: i64) -> Option<i64> {
+#[must_use]
+pub fn days_of(year: i64, month: i64, day: i64) -> Option<i64> {
     let leap = year.rem_euclid(4) == 0 && (year.rem_euclid(100) != 0 || year.rem_euclid(400) == 0);
     let length = match month {
         1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,

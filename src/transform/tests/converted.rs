@@ -1,7 +1,7 @@
 //! Laws of conversions, each on the shape of a small record.
 
 use super::super::TransformFault;
-use super::super::convert::{Conversion, Target};
+use super::super::convert::{Conversion, Target, TimeTarget, TimeUnit, Times};
 use super::super::fields::{Casts, Edit, Fields, Of};
 use super::super::shape::{Base, Literal, Node};
 use super::unwrapped;
@@ -37,4 +37,25 @@ fn a_cast_that_no_value_takes_is_refused() {
     assert!(matches!(fault, TransformFault::Unconverted { .. }), "its default is no number");
     let whole = cast(Casts::Whole(Target::Text)).apply(unwrapped()).unwrap_err();
     assert_eq!(whole, TransformFault::NoConversion { field: "value".to_owned() });
+}
+
+#[test]
+fn a_moment_has_connects_schema_and_no_default() {
+    let times = |field: &str, to| {
+        let times = Times { to, pattern: None, unit: TimeUnit::Millis };
+        let edit = Edit::Times(Some(field.to_owned()), times);
+        Fields { of: Of::Value, defaults: true, edit }
+    };
+    let fault = times("v", TimeTarget::Date).apply(unwrapped()).unwrap_err();
+    assert_eq!(fault, TransformFault::NoConversion { field: "v".to_owned() }, "without a pattern");
+    let fault = times("id", TimeTarget::Date).apply(unwrapped()).unwrap_err();
+    assert_eq!(fault, TransformFault::NoConversion { field: "id".to_owned() }, "32 bits");
+    let same = times("no", TimeTarget::Date).apply(unwrapped()).unwrap();
+    assert_eq!(same.value.unwrap().schema.fields().len(), 2, "passed over as in Connect");
+    let long = cast(Casts::Fields(vec![("id".to_owned(), Target::Int64)]));
+    let long = long.apply(unwrapped()).unwrap();
+    let value = times("id", TimeTarget::Timestamp).apply(long).unwrap().value.unwrap();
+    let schema = &value.schema.fields()[0].schema;
+    assert_eq!(schema.name.as_deref(), Some("org.apache.kafka.connect.data.Timestamp"));
+    assert_eq!((schema.version, &schema.base), (Some(1), &Base::Int64));
 }

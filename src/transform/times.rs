@@ -1,0 +1,117 @@
+//! Conversions of moments: what Connect's `TimestampConverter` does to a value.
+
+use super::convert::{ConvertFault, MILLIS_PER_DAY, Made, Origin};
+use super::pattern::Pattern;
+use super::shape::Temporal;
+
+/// What becomes of moments: the settings of Connect's `TimestampConverter`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Times {
+    /// The type that moments have then.
+    pub to: TimeTarget,
+    /// How texts are written and read.
+    pub pattern: Option<Pattern>,
+    /// What numbers count, where they are no moments of Connect's own types.
+    pub unit: TimeUnit,
+}
+
+/// A type for moments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum TimeTarget {
+    Text,
+    Unix,
+    Date,
+    Time,
+    Timestamp,
+}
+
+impl TimeTarget {
+    /// The types with Connect's words for them.
+    pub const WORDS: [(&'static str, TimeTarget); 5] = [
+        ("string", TimeTarget::Text),
+        ("unix", TimeTarget::Unix),
+        ("Date", TimeTarget::Date),
+        ("Time", TimeTarget::Time),
+        ("Timestamp", TimeTarget::Timestamp),
+    ];
+}
+
+/// What a number since 1970 counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum TimeUnit {
+    Seconds,
+    Millis,
+    Micros,
+    Nanos,
+}
+
+impl TimeUnit {
+    /// The units with Connect's words for them.
+    pub const WORDS: [(&'static str, TimeUnit); 4] = [
+        ("milliseconds", TimeUnit::Millis),
+        ("seconds", TimeUnit::Seconds),
+        ("microseconds", TimeUnit::Micros),
+        ("nanoseconds", TimeUnit::Nanos),
+    ];
+
+    /// Milliseconds. What is below them is cut off, as in Java.
+    fn millis(self, value: i64) -> Option<i64> {
+        match self {
+            TimeUnit::Seconds => value.checked_mul(1000),
+            TimeUnit::Millis => Some(value),
+            TimeUnit::Micros => Some(value / 1000),
+            TimeUnit::Nanos => Some(value / 1_000_000),
+        }
+    }
+
+    fn of_millis(self, millis: i64) -> Option<i64> {
+        match self {
+            TimeUnit::Seconds => Some(millis / 1000),
+            TimeUnit::Millis => Some(millis),
+            TimeUnit::Micros => millis.checked_mul(1000),
+            TimeUnit::Nanos => millis.checked_mul(1_000_000),
+        }
+    }
+}
+
+impl Times {
+    pub(super) fn convert<'a>(
+        &self,
+        origin: Origin,
+        text: &str,
+        buffer: &'a mut String,
+    ) -> Result<Made<'a>, ConvertFault> {
+        let number = || text.parse::<i64>().map_err(|_| ConvertFault::Foreign);
+        let millis = match origin {
+            Origin::Moment(Temporal::Date) => number()?.checked_mul(MILLIS_PER_DAY),
+            Origin::Moment(_) => Some(number()?),
+            Origin::Int => self.unit.millis(number()?),
+            _ => {
+                let pattern = self.pattern.as_ref().ok_or(ConvertFault::Foreign)?;
+                Some(pattern.parse(text).ok_or(ConvertFault::NoMoment)?)
+            }
+        };
+        let millis = millis.ok_or(ConvertFault::Range("Timestamp"))?;
+        match self.to {
+            TimeTarget::Text => {
+                let pattern = self.pattern.as_ref().ok_or(ConvertFault::Foreign)?;
+                pattern.write(millis, buffer).ok_or(ConvertFault::BeforeChrist)?;
+                Ok(Made::Text(buffer))
+            }
+            TimeTarget::Unix => {
+                self.unit.of_millis(millis).map(Made::Int).ok_or(ConvertFault::Range("unix"))
+            }
+            TimeTarget::Date => {
+                let days = millis.div_euclid(MILLIS_PER_DAY);
+                match i32::try_from(days) {
+                    Ok(_) => Ok(Made::Moment(Temporal::Date, days)),
+                    Err(_) => Err(ConvertFault::Range("Date")),
+                }
+            }
+            TimeTarget::Time => Ok(Made::Moment(Temporal::Time, millis.rem_euclid(MILLIS_PER_DAY))),
+            TimeTarget::Timestamp => Ok(Made::Moment(Temporal::Timestamp, millis)),
+        }
+    }
+}
