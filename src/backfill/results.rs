@@ -469,7 +469,7 @@ fn keyset(table: &CopyTable, key: &[String], filter: Option<&str>) -> Option<Key
 
 /// The record of a copy that was just requested: no survey yet, nothing delivered.
 #[must_use]
-pub fn asked_for(filter: Option<String>, asked_ms: i64) -> Window {
+pub fn requested(filter: Option<String>, asked_ms: i64) -> Window {
     Window {
         format: FORMAT,
         relation: Oid(0),

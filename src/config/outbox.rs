@@ -100,3 +100,16 @@ pub(super) fn decoded_for_an_outbox(links: &[Link], reader: &mut Reader<'_>) -> 
     reader.fault(&format!("{SECTION}.{number}.type"), what);
     None
 }
+
+/// A message that is an event is routed before the time of its commit is known.
+pub(super) fn timed_by_rows_alone(links: &[Link], reader: &mut Reader<'_>) -> Option<()> {
+    if !links.iter().any(|link| matches!(link.transform, Transform::DecodeMessage(_))) {
+        return Some(());
+    }
+    let timed = |link: &Link| matches!(link.transform, Transform::Timed(_));
+    let of_messages = (1..).zip(links).find(|(_, link)| timed(link) && link.tables.is_empty());
+    let Some((number, _)) = of_messages else { return Some(()) };
+    let what = "the topics of logical messages are not named by the time; limit it by `tables`";
+    reader.fault(&format!("{SECTION}.{number}.tables"), what);
+    None
+}

@@ -12,7 +12,9 @@ use crate::transform::compared::Compared;
 use crate::transform::fields::{Edit, Fields, Of};
 use crate::transform::headers::Headers;
 use crate::transform::logical::Logical;
-use crate::transform::unwrap::{Added, Deletes, Unwrap};
+use crate::transform::pattern::Pattern;
+use crate::transform::timed::Timed;
+use crate::transform::unwrap::{Added, Deletes, Missing, RouteBy, Unwrap};
 use crate::transform::{Chain, Condition, Link, Transform};
 
 /// The section, as `[[transform]]` in the file and `transform.1` in a fault.
@@ -21,9 +23,10 @@ pub(super) const SECTION: &str = "transform";
 type Read = fn(&mut At<'_, '_>) -> Option<Transform>;
 
 /// Every type with the function that reads its keys.
-const TYPES: [(&str, (&str, Read)); 21] = [
+const TYPES: [(&str, (&str, Read)); 22] = [
     ("unwrap", ("unwrap", unwrap)),
     ("regex-router", ("regex-router", regex)),
+    ("timestamp-router", ("timestamp-router", timestamp_router)),
     ("logical-router", ("logical-router", logical)),
     ("replace-field", ("replace-field", replace_field)),
     ("insert-field", ("insert-field", insert_field)),
@@ -64,6 +67,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Chain> {
     }
     let links: Vec<Link> = links.into_iter().collect::<Option<_>>()?;
     outbox::decoded_for_an_outbox(&links, reader)?;
+    outbox::timed_by_rows_alone(&links, reader)?;
     Some(Chain { links })
 }
 
@@ -198,8 +202,14 @@ fn link(at: &mut At<'_, '_>) -> Option<Link> {
     let (name, read) = of_type?;
     let transform = read(at);
     let by_topic = matches!(when, Some(None | Some((Condition::Topic(_), _))));
-    if matches!(transform, Some(Transform::Outbox(_) | Transform::DecodeMessage(_))) && !by_topic {
-        let what = "all records of a topic are events; limit it by `tables` or `when_topic`";
+    let names_topics = match &transform {
+        Some(Transform::Outbox(_) | Transform::DecodeMessage(_) | Transform::Timed(_)) => true,
+        Some(Transform::Unwrap(unwrap)) => unwrap.route.is_some(),
+        _ => false,
+    };
+    if names_topics && !by_topic {
+        let what =
+            "the records of a row go to one topic; limit the transform by `tables` or `when_topic`";
         at.fault("negate", what);
         return None;
     }
@@ -247,8 +257,41 @@ fn unwrap(at: &mut At<'_, '_>) -> Option<Transform> {
     let fields = added(at, "add_fields");
     let headers = added(at, "add_headers");
     let defaults = at.flag("null_becomes_default", true);
+    let route = route_by(at)?;
     let (deletes, fields, headers, defaults) = (deletes?, fields?, headers?, defaults?);
-    Some(Transform::Unwrap(Unwrap { deletes, fields, headers, defaults }))
+    Some(Transform::Unwrap(Unwrap { deletes, fields, headers, route, defaults }))
+}
+
+/// Reads which column is the topic. The outer option is none for a faulty setting.
+fn route_by(at: &mut At<'_, '_>) -> Option<Option<RouteBy>> {
+    let field = at.maybe("route");
+    let key = at.key("route_missing");
+    let words = [("halt", Missing::Halt), ("own", Missing::Own)];
+    let missing = at.reader.or(&key, value::one_of(&words), "halt");
+    let key = at.key("topics_max");
+    let topics_max = at.reader.or(&key, value::count(1, 10_000), "1000");
+    let (missing, topics_max) = (missing?, usize::try_from(topics_max?).ok()?);
+    let Some(field) = field?.filter(|field| !field.is_empty()) else {
+        for key in ["route_missing", "topics_max"] {
+            if at.is_given(key) {
+                at.fault(key, "belongs to `route`, which names the column of the topic");
+                return None;
+            }
+        }
+        return Some(None);
+    };
+    Some(Some(RouteBy { field, missing, topics_max }))
+}
+
+fn timestamp_router(at: &mut At<'_, '_>) -> Option<Transform> {
+    let key = at.key("topic_format");
+    let topic = at.reader.or(&key, value::text, "${topic}-${timestamp}");
+    let pattern = conversions::pattern(at, "timestamp_format")?;
+    let pattern = match pattern {
+        Some(pattern) => pattern,
+        None => Pattern::read("yyyyMMdd").ok()?, // Connect's default
+    };
+    Some(Transform::Timed(Box::new(Timed { topic: topic?, pattern })))
 }
 
 /// Reads a list of fields of the envelope, and the prefix of their new names.

@@ -45,9 +45,15 @@ pub enum EncodeError {
         "encode the key of {table}: column `{column}` is not in the row; its replica identity must hold the key"
     )]
     KeyMissing { table: String, column: String },
-    /// The column that makes the topic is NULL.
-    #[error("route a row of {table}: column `{column}`, which makes the topic, is NULL")]
+    /// The column that makes the topic has no value.
+    #[error("route a row of {table}: column `{column}`, which makes the topic, is NULL or blank")]
     RouteMissing { table: String, column: String },
+    /// An update changes the key and the column that makes the topic.
+    #[error(
+        "route a row of {table}: an update changes its key and its column `{column}`, which makes the topic, and the \
+         records of both keys cannot go to one topic; make such a change a DELETE and an INSERT"
+    )]
+    RouteMoved { table: String, column: String },
     /// The column that makes the topic has a value that Kafka takes in no topic's name.
     #[error("route a row of {table}: the value of column `{column}` makes no name of a topic")]
     RouteNoTopic { table: String, column: String },

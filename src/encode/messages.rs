@@ -9,7 +9,7 @@ use super::document::Document;
 use super::encoder::{EncodeError, Encoder};
 use super::form::Form;
 use super::plan::{Draft, Plan, PlanError, Planner, What};
-use super::router::{Of, Router};
+use super::router::{Of, RoutedBy, Router};
 use super::schema::{self, Field, Schema};
 use super::shaped::{Compiler, Frame, Shaped};
 use super::shaped_row::{Images, Written};
@@ -26,8 +26,8 @@ pub(super) const MESSAGES: &str = "logical messages";
 impl Planner {
     /// The router of logical messages, if they are events of an outbox.
     pub(super) fn message_router(&self, topic: &str) -> Option<Arc<Router>> {
-        let (rules, outbox) = self.config().transforms.message_outbox(topic)?;
-        Some(Arc::new(Router { of: Of::Messages(rules), outbox: outbox.clone() }))
+        let (rules, routing) = self.config().transforms.message_routing(topic)?;
+        Some(Arc::new(Router::of_messages(rules, &routing)))
     }
 
     /// What the records of messages with this route look like.
@@ -80,16 +80,19 @@ impl Router {
     /// # Errors
     /// The content is no document, or lacks a field that an event has.
     pub fn of_message(&self, content: &[u8], route: &mut String) -> Result<(), EncodeError> {
-        let Of::Messages(rules) = self.of else { unreachable!("a table's router has no messages") };
+        let (Of::Messages(rules), RoutedBy::Outbox(outbox)) = (&self.of, &self.by) else {
+            unreachable!("a table's router has no messages")
+        };
+        let rules = *rules;
         let document = Document::expandable(content).ok_or(EncodeError::Content)?;
         let outline = document.outline(rules).ok_or(EncodeError::Content)?;
-        for field in [&self.outbox.id, &self.outbox.key, &self.outbox.payload] {
+        for field in [&outbox.id, &outbox.key, &outbox.payload] {
             if *document.named(field) == Document::Null {
                 return Err(EncodeError::ContentField { field: field.clone() });
             }
         }
-        let Document::Text(value) = document.named(&self.outbox.route) else {
-            return Err(EncodeError::ContentField { field: self.outbox.route.clone() });
+        let Document::Text(value) = document.named(&outbox.route) else {
+            return Err(EncodeError::ContentField { field: outbox.route.clone() });
         };
         route.clear();
         write_route(value, &Payload::Document(outline), route);

@@ -81,6 +81,14 @@ pub enum PlanError {
          its values; take the column out of the mask, or route by another one"
     )]
     MaskedRoute { table: String, column: String },
+    /// Deletes would not say which topic their row had.
+    #[error(
+        "table {table}: the replica identity does not hold column `{column}`, which makes the topics, so deletes would \
+         have none; use an identity that holds it (ALTER TABLE {} REPLICA IDENTITY FULL), or write \
+         route_missing = \"own\"",
+        in_sql(table)
+    )]
+    RouteOutsideIdentity { table: String, column: String },
     /// A column of the key is left out of rows: its values would stand in keys.
     #[error(
         "table {table}: column `{column}` is excluded and part of the key, where its values would \
@@ -178,6 +186,7 @@ impl PlanError {
         match self {
             PlanError::MaskedKey { .. }
             | PlanError::MaskedRoute { .. }
+            | PlanError::RouteOutsideIdentity { .. }
             | PlanError::ExcludedKey { .. }
             | PlanError::TwoMasks { .. }
             | PlanError::NoMaskedForm { .. }

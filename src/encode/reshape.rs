@@ -10,6 +10,7 @@ use super::shaped::{Compiler, Frame};
 use super::shapes::Described;
 use super::{Config, Format};
 use crate::table::{Table, TableName};
+use crate::transform::By;
 use crate::transform::shape::{Kind, Part, Shape};
 use std::sync::Arc;
 
@@ -45,12 +46,13 @@ impl Planner {
         let name = &original.table.table.name;
         let fault = |transform| PlanError::Transform { table: name.to_string(), transform };
         let mut router = None;
-        if let (Some(outbox), None) = (config.transforms.outbox(name, &original.topic), route) {
+        if let (Some(routing), None) = (config.transforms.routing(name, &original.topic), route) {
             let places = config.transforms.route_places(name, described.shape(Kind::Create));
-            let places = places
-                .map_err(fault)?
-                .unwrap_or_else(|| unreachable!("the outbox router of {name} was found before"));
-            router = Some(Router::new(outbox, places, &original)?);
+            let places = places.map_err(fault)?;
+            // A filter before the router leaves no rows to route.
+            if places.is_some() == routing.by.is_some() {
+                router = Some(Router::new(&routing, places, &original)?);
+            }
         }
         let mut shapes = Vec::new();
         for kind in Kind::ALL {
@@ -103,7 +105,14 @@ impl Config {
     /// Whether the rows of a table are events of an outbox.
     #[must_use]
     pub fn is_outbox(&self, table: &TableName) -> bool {
-        self.transforms.outbox(table, &self.topic(table)).is_some()
+        let routing = self.transforms.routing(table, &self.topic(table));
+        routing.is_some_and(|routing| matches!(routing.by, Some(By::Outbox(_))))
+    }
+
+    /// Whether the rows of a table name their topics.
+    #[must_use]
+    pub fn is_routed(&self, table: &TableName) -> bool {
+        self.transforms.routing(table, &self.topic(table)).is_some()
     }
 
     /// The topic of a table's records after all transforms.

@@ -10,12 +10,21 @@ use super::naming;
 use super::plan::{PlanError, TOPIC_LENGTH_MAX};
 use super::reshape::Original;
 use crate::change::Row;
+use crate::lsn::PgMicros;
 use crate::pgoutput::{Cell, Tuple};
-use crate::table::Table;
+use crate::table::{ReplicaIdentity, Table};
 use crate::transform::outbox::{
     Expand, Outbox, Payload, Places, Updates, topic_value, write_route,
 };
+use crate::transform::pattern::Pattern;
+use crate::transform::timed::{TIME_ENDS, split_time};
+use crate::transform::unwrap::{Missing, RouteBy};
+use crate::transform::{By, Routing};
 use std::collections::BTreeSet;
+
+/// How many plans are kept where topics are named by the time, at least. Rows of a past time come
+/// again in a replay only.
+const TIMED_PLANS_MAX: usize = 100;
 
 /// The most plans that the rows of a table may have. A plan takes some kilobytes, and each outline
 /// of a payload has one and a version in the registry.
@@ -25,14 +34,46 @@ const PLANS_MAX: usize = 10_000;
 #[derive(Debug)]
 pub struct Router {
     pub(super) of: Of,
-    pub(super) outbox: Outbox,
+    pub(super) by: RoutedBy,
+    /// How the commit's time is written, for each transform that names topics by it.
+    times: Vec<Pattern>,
+}
+
+/// What of a row says where it goes.
+#[derive(Debug)]
+pub(super) enum RoutedBy {
+    /// The row is an event.
+    Outbox(Outbox),
+    /// A column is the topic.
+    Field(RouteBy),
+    /// Nothing but the time of its commit.
+    Time,
+}
+
+impl RoutedBy {
+    fn of(by: Option<By<'_>>) -> Self {
+        match by {
+            Some(By::Outbox(outbox)) => RoutedBy::Outbox(outbox.clone()),
+            Some(By::Field(route)) => RoutedBy::Field(route.clone()),
+            None => RoutedBy::Time,
+        }
+    }
+
+    /// The column of the topic, and how many topics there may be.
+    fn column(&self) -> (&str, usize) {
+        match self {
+            RoutedBy::Outbox(outbox) => (&outbox.route, outbox.topics_max),
+            RoutedBy::Field(route) => (&route.field, route.topics_max),
+            RoutedBy::Time => ("", 1),
+        }
+    }
 }
 
 /// The changes that a router routes.
 #[derive(Debug)]
 pub(super) enum Of {
     /// Rows of a table, as the catalog described it.
-    Rows(Box<Table>, Places),
+    Rows(Box<Table>, Option<Places>),
     /// Logical messages, whose content has an outline by these rules.
     Messages(Expand),
 }
@@ -50,21 +91,39 @@ pub enum Route {
 
 impl Router {
     pub(super) fn new(
-        outbox: &Outbox,
-        places: Places,
+        routing: &Routing<'_>,
+        places: Option<Places>,
         original: &Original,
     ) -> Result<Self, PlanError> {
+        let by = RoutedBy::of(routing.by);
+        let table = Box::new(original.described.clone());
         let is_masked =
             |place: usize| original.table.fields.get(place).is_some_and(|rule| rule.mask.is_some());
-        if is_masked(places.route) {
-            let (table, column) = (original.described.name.to_string(), outbox.route.clone());
+        let names = || (table.name.to_string(), by.column().0.to_owned());
+        if places.is_some_and(|places| is_masked(places.route)) {
+            let (table, column) = names();
             return Err(PlanError::MaskedRoute { table, column });
         }
+        let column = places.and_then(|places| table.columns.get(places.route));
+        if let (RoutedBy::Field(RouteBy { missing: Missing::Halt, .. }), Some(column)) =
+            (&by, column)
+            && !column.in_identity
+            && table.identity != ReplicaIdentity::Full
+        {
+            let (table, column) = names();
+            return Err(PlanError::RouteOutsideIdentity { table, column });
+        }
         // What stands for a masked payload is no document.
-        let payload = places.payload.filter(|(place, _)| !is_masked(*place));
-        let places = Places { payload, ..places };
-        let table = Box::new(original.described.clone());
-        Ok(Router { of: Of::Rows(table, places), outbox: outbox.clone() })
+        let places = places.map(|places| {
+            let payload = places.payload.filter(|(place, _)| !is_masked(*place));
+            Places { payload, ..places }
+        });
+        Ok(Router { of: Of::Rows(table, places), by, times: times(routing) })
+    }
+
+    pub(super) fn of_messages(rules: Expand, routing: &Routing<'_>) -> Self {
+        let by = RoutedBy::of(routing.by);
+        Router { of: Of::Messages(rules), by, times: times(routing) }
     }
 
     /// The table whose rows are routed, or the name of logical messages.
@@ -79,48 +138,104 @@ impl Router {
     /// Writes the route of a row to `route`, in place of what is there.
     ///
     /// # Errors
-    /// The route is null, or the row is an update and those are refused.
-    pub fn of(&self, row: &Row<'_>, route: &mut String) -> Result<Route, EncodeError> {
+    /// The row names no topic, or it is an update of an event and those are refused.
+    pub fn of(
+        &self,
+        row: &Row<'_>,
+        committed_at: PgMicros,
+        route: &mut String,
+    ) -> Result<Route, EncodeError> {
+        let Of::Rows(table, places) = &self.of else { unreachable!("messages are no rows") };
+        self.write_times(committed_at, route)?;
+        let (outbox, places) = match (&self.by, places) {
+            (RoutedBy::Time, _) => return Ok(Route::Found),
+            (_, None) => unreachable!("the places were found with the router"),
+            (RoutedBy::Field(by), Some(places)) => {
+                return self.by_field(by, (table, places.route), row, route);
+            }
+            (RoutedBy::Outbox(outbox), Some(places)) => (outbox, places),
+        };
         let new = match row {
             Row::Insert { new } | Row::Read { new } => *new,
-            Row::Update { .. } if self.outbox.updates == Updates::Halt => {
+            Row::Update { .. } if outbox.updates == Updates::Halt => {
                 return Err(EncodeError::RoutedUpdate { table: self.name() });
             }
             Row::Update { .. } => return Ok(Route::Unexpected),
             Row::Delete { .. } | Row::Truncate => return Ok(Route::Nowhere),
         };
-        let Of::Rows(_, places) = &self.of else { unreachable!("messages are no rows") };
-        route.clear();
         match new.cells().nth(places.route) {
             Some(Cell::Text(value)) => {
                 let value = std::str::from_utf8(value).map_err(|_| self.no_topic())?;
-                write_route(value, &self.payload(places, new), route);
+                write_route(value, &payload(outbox, places, new), route);
                 Ok(Route::Found)
             }
-            Some(Cell::Null | Cell::Unchanged | Cell::Binary(_)) | None => {
-                let (table, column) = self.names();
-                Err(EncodeError::RouteMissing { table, column })
-            }
+            Some(Cell::Null | Cell::Unchanged | Cell::Binary(_)) | None => Err(self.missing()),
         }
     }
 
-    /// What the plan of a row has to know of its payload.
-    fn payload(&self, places: &Places, row: Tuple<'_>) -> Payload {
-        let Some((place, is_text)) = places.payload else { return Payload::Any };
-        match row.cells().nth(place) {
-            Some(Cell::Text(text)) if is_text => {
-                // What Java's `trim` takes away.
-                if self.outbox.tombstones && text.iter().all(|byte| *byte <= b' ') {
-                    return Payload::Empty;
-                }
-                let outline = self.outbox.expand.and_then(|rules| {
-                    Document::expandable(text).and_then(|document| document.outline(rules))
-                });
-                outline.map_or(Payload::Any, Payload::Document)
-            }
-            Some(Cell::Null) if self.outbox.tombstones => Payload::Empty,
-            _ => Payload::Any,
+    /// Writes the times of a route, in place of what is there.
+    fn write_times(&self, committed_at: PgMicros, route: &mut String) -> Result<(), EncodeError> {
+        route.clear();
+        for pattern in &self.times {
+            let millis = committed_at.unix_micros().div_euclid(1000);
+            pattern.write(millis, route).ok_or_else(|| self.no_topic())?;
+            route.push(TIME_ENDS);
         }
+        Ok(())
+    }
+
+    /// The part of a route that depends on the row.
+    fn without_times<'r>(&self, mut route: &'r str) -> &'r str {
+        for _ in &self.times {
+            route = split_time(route).1;
+        }
+        route
+    }
+
+    /// The value in a route that makes the topic.
+    fn value<'r>(&self, route: &'r str) -> &'r str {
+        topic_value(self.without_times(route))
+    }
+
+    /// Writes the topic that a column names. It is empty if the row keeps its own.
+    fn by_field(
+        &self,
+        by: &RouteBy,
+        (table, place): (&Table, usize),
+        row: &Row<'_>,
+        route: &mut String,
+    ) -> Result<Route, EncodeError> {
+        let found = match row {
+            Row::Insert { new } | Row::Read { new } => cell(*new, place),
+            Row::Update { old, new } => {
+                let (before, after) = (old.map(|old| cell(old.tuple(), place)), cell(*new, place));
+                let found = match after {
+                    Some(Cell::Unchanged) => before.flatten(),
+                    after => after,
+                };
+                // One row has one topic, so the records of an old key would miss their own.
+                if let Some(old) = old
+                    && before.is_some_and(|before| before != found)
+                    && is_moved(table, old.tuple(), *new)
+                {
+                    let column = by.field.clone();
+                    return Err(EncodeError::RouteMoved { table: self.name(), column });
+                }
+                found
+            }
+            Row::Delete { old } => cell(old.tuple(), place),
+            Row::Truncate => return Ok(Route::Nowhere),
+        };
+        let value = match found {
+            Some(Cell::Text(value)) => std::str::from_utf8(value).map_err(|_| self.no_topic())?,
+            Some(Cell::Null | Cell::Unchanged | Cell::Binary(_)) | None => "",
+        };
+        match (value.trim().is_empty(), by.missing) {
+            (false, _) => route.push_str(value),
+            (true, Missing::Own) => {}
+            (true, Missing::Halt) => return Err(self.missing()),
+        }
+        Ok(Route::Found)
     }
 
     /// Checks a route that is new, where these are known already.
@@ -132,20 +247,46 @@ impl Router {
         route: &str,
         known: impl ExactSizeIterator<Item = &'a str>,
     ) -> Result<(), EncodeError> {
-        let topic = self.outbox.topic.apply(topic_value(route));
+        let topic = match &self.by {
+            RoutedBy::Outbox(outbox) => outbox.topic.apply(self.value(route)),
+            // The row keeps the topic of its table, or has the commit's time in its name.
+            RoutedBy::Field(_) if self.value(route).is_empty() => return Ok(()),
+            RoutedBy::Time => return Ok(()),
+            RoutedBy::Field(_) => self.value(route).to_owned(),
+        };
         if topic.is_empty() || topic.len() > TOPIC_LENGTH_MAX || naming::topic(&topic) != topic {
             return Err(self.no_topic());
         }
-        if known.len() >= PLANS_MAX.max(self.outbox.topics_max) {
-            let (table, column) = (self.name(), self.outbox.payload.clone());
+        let topics_max = self.by.column().1;
+        if let RoutedBy::Outbox(outbox) = &self.by
+            && known.len() >= PLANS_MAX.max(topics_max)
+        {
+            let (table, column) = (self.name(), outbox.payload.clone());
             return Err(EncodeError::OutlinesFull { table, column, max: PLANS_MAX });
         }
-        let values: BTreeSet<&str> = known.map(topic_value).collect();
-        if values.len() >= self.outbox.topics_max && !values.contains(topic_value(route)) {
+        let values: BTreeSet<&str> = known.map(|route| self.value(route)).collect();
+        if values.len() >= topics_max && !values.contains(self.value(route)) {
             let (table, column) = self.names();
-            return Err(EncodeError::RoutesFull { table, column, max: self.outbox.topics_max });
+            return Err(EncodeError::RoutesFull { table, column, max: topics_max });
         }
         Ok(())
+    }
+
+    /// Whether so many plans are forgotten, because those of a past time are not needed again.
+    #[must_use]
+    pub fn forgets(&self, known: usize) -> bool {
+        !self.times.is_empty() && known >= TIMED_PLANS_MAX.max(self.by.column().1)
+    }
+
+    /// Whether the rows are events of an outbox.
+    #[must_use]
+    pub fn is_of_events(&self) -> bool {
+        matches!(self.by, RoutedBy::Outbox(_))
+    }
+
+    fn missing(&self) -> EncodeError {
+        let (table, column) = self.names();
+        EncodeError::RouteMissing { table, column }
     }
 
     fn no_topic(&self) -> EncodeError {
@@ -154,6 +295,41 @@ impl Router {
     }
 
     fn names(&self) -> (String, String) {
-        (self.name(), self.outbox.route.clone())
+        (self.name(), self.by.column().0.to_owned())
+    }
+}
+
+fn times(routing: &Routing<'_>) -> Vec<Pattern> {
+    routing.times.iter().map(|pattern| (*pattern).clone()).collect()
+}
+
+fn cell(tuple: Tuple<'_>, place: usize) -> Option<Cell<'_>> {
+    tuple.cells().nth(place)
+}
+
+/// Whether an update changes the key of the table.
+fn is_moved(table: &Table, old: Tuple<'_>, new: Tuple<'_>) -> bool {
+    table.key.iter().any(|place| {
+        let after = new.cells().nth(*place);
+        after != Some(Cell::Unchanged) && old.cells().nth(*place) != after
+    })
+}
+
+/// What the plan of an event has to know of its payload.
+fn payload(outbox: &Outbox, places: &Places, row: Tuple<'_>) -> Payload {
+    let Some((place, is_text)) = places.payload else { return Payload::Any };
+    match row.cells().nth(place) {
+        Some(Cell::Text(text)) if is_text => {
+            // What Java's `trim` takes away.
+            if outbox.tombstones && text.iter().all(|byte| *byte <= b' ') {
+                return Payload::Empty;
+            }
+            let outline = outbox.expand.and_then(|rules| {
+                Document::expandable(text).and_then(|document| document.outline(rules))
+            });
+            outline.map_or(Payload::Any, Payload::Document)
+        }
+        Some(Cell::Null) if outbox.tombstones => Payload::Empty,
+        _ => Payload::Any,
     }
 }

@@ -173,7 +173,7 @@ impl Copying {
         };
         let read = Row::Read { new };
         let routed;
-        let active = match active.routed(&read) {
+        let active = match active.routed(&read, context.committed_at) {
             Ok(Routed::Own) => active,
             Ok(Routed::To(found)) => {
                 routed = found;

@@ -7,6 +7,7 @@ use super::{Active, Failure, Outcome, PlanMaker};
 use crate::change::Row;
 use crate::encode::{EncodeError, Planner, Route, Router};
 use crate::ledger::RouteId;
+use crate::lsn::PgMicros;
 use crate::postgres::PgError;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -60,6 +61,9 @@ impl Routes {
     /// The plan of a route, if it is known.
     #[inline]
     fn found(&self, route: &str) -> Result<Routed, EncodeError> {
+        if self.router.forgets(self.known.borrow().len()) {
+            self.known.borrow_mut().clear();
+        }
         let known = self.known.borrow();
         if let Some(active) = known.get(route) {
             return Ok(Routed::To(Rc::clone(active)));
@@ -80,10 +84,10 @@ impl Active {
     /// # Errors
     /// The row has no route, or its table has too many.
     #[inline]
-    pub fn routed(&self, row: &Row<'_>) -> Result<Routed, EncodeError> {
+    pub fn routed(&self, row: &Row<'_>, committed_at: PgMicros) -> Result<Routed, EncodeError> {
         let Some(routes) = &self.routes else { return Ok(Routed::Own) };
         let mut route = routes.route.borrow_mut();
-        match routes.router.of(row, &mut route)? {
+        match routes.router.of(row, committed_at, &mut route)? {
             Route::Found => {}
             Route::Nowhere => return Ok(Routed::Nowhere),
             Route::Unexpected => return Ok(Routed::Unexpected),

@@ -88,11 +88,21 @@ impl CopiedRows {
             Err(error) => return failed(format!("table {}: {error}", active.table), tools),
         };
         let routed;
-        let active = match active.routed(&row) {
+        let active = match active.routed(&row, context.committed_at) {
             Ok(Routed::Own) => active,
             Ok(Routed::To(found)) => {
                 routed = found;
                 &*routed
+            }
+            Ok(Routed::New(router, _)) if !router.is_of_events() => {
+                return failed(
+                    format!(
+                        "table {}: a copied row goes to a topic that no streamed row has gone to \
+                         yet",
+                        active.table
+                    ),
+                    tools,
+                );
             }
             Ok(Routed::New(..) | Routed::Nowhere | Routed::Unexpected) => {
                 return failed(

@@ -24,6 +24,7 @@ pub mod reroute;
 pub(crate) mod shape;
 #[cfg(test)]
 mod tests;
+pub mod timed;
 pub mod times;
 pub mod unwrap;
 
@@ -35,9 +36,11 @@ use fields::Fields;
 use headers::Headers;
 use logical::Logical;
 use outbox::{Expand, Outbox, Places};
+use pattern::Pattern;
 use reroute::Replace;
 use shape::{Kind, Shape};
-use unwrap::Unwrap;
+use timed::{Timed, split_time};
+use unwrap::{RouteBy, Unwrap};
 
 /// What stands for the values of a route that are not known.
 pub const ANY_ROUTE: &str = "any";
@@ -73,6 +76,8 @@ pub enum TransformFault {
          events.time is \"connect\" or \"isostring\""
     )]
     NotTime { field: String },
+    #[error("the record has the time of a column, and topics are named by the time of the commit")]
+    OtherTime,
     #[error("field `{field}` is no number of a partition; an integer is one")]
     NotPartition { field: String },
     #[error("field `{field}` is of a type that is not converted so")]
@@ -100,6 +105,7 @@ impl TransformFault {
             | TransformFault::NotPartition { field } => Some(field),
             TransformFault::NotStruct { .. }
             | TransformFault::NoValue
+            | TransformFault::OtherTime
             | TransformFault::NoEnvelope => None,
         }
     }
@@ -125,6 +131,8 @@ pub enum Transform {
     Unwrap(Unwrap),
     /// Names topics by a regular expression.
     Regex(Replace),
+    /// Names topics by the time of the commit.
+    Timed(Box<Timed>),
     /// The same for tables that share a topic, with their schemas and keys.
     Logical(Box<Logical>),
     /// Changes fields of the key or value.
@@ -154,7 +162,10 @@ impl Transform {
             Transform::Outbox(outbox) => {
                 return outbox.apply(kind, shape, route.unwrap_or(ANY_ROUTE));
             }
-            Transform::Unwrap(unwrap) => return unwrap.apply(kind, shape),
+            Transform::Unwrap(unwrap) => {
+                return unwrap.apply(kind, shape, route.unwrap_or(ANY_ROUTE));
+            }
+            Transform::Timed(timed) => timed.apply(shape, route.unwrap_or(ANY_ROUTE))?,
             Transform::Regex(replace) => {
                 let topic = replace.apply(&shape.topic);
                 Shape { topic, ..shape }
@@ -242,23 +253,35 @@ impl Chain {
         self.followed(own, |link| link.is_for(table)).0
     }
 
-    /// The outbox router of a table, if it has one. `own` is its topic without transforms.
+    /// How rows of a table name their topic, if they do. `own` is its topic without transforms.
     #[must_use]
-    pub fn outbox(&self, table: &TableName, own: &str) -> Option<&Outbox> {
-        self.followed(own, |link| link.is_for(table)).1
+    pub fn routing(&self, table: &TableName, own: &str) -> Option<Routing<'_>> {
+        let by = self.followed(own, |link| link.is_for(table)).1;
+        self.routing_by(by, |link| link.is_for(table))
     }
 
     /// How the content of logical messages is decoded, and their outbox router, if they are events.
-    pub(crate) fn message_outbox(&self, own: &str) -> Option<(Expand, &Outbox)> {
+    pub(crate) fn message_routing(&self, own: &str) -> Option<(Expand, Routing<'_>)> {
         let rules = self.links.iter().find_map(|link| match &link.transform {
             Transform::DecodeMessage(rules) if link.holds(own) => Some(*rules),
             _ => None,
         })?;
-        Some((rules, self.followed(own, |link| link.tables.is_empty()).1?))
+        let by = self.followed(own, |link| link.tables.is_empty()).1?;
+        Some((rules, Routing { by: Some(by), times: Vec::new() }))
     }
 
-    /// The topic behind the links that `applies` takes, and the first outbox among them.
-    fn followed(&self, own: &str, applies: impl Fn(&Link) -> bool) -> (String, Option<&Outbox>) {
+    fn routing_by<'a>(
+        &'a self,
+        by: Option<By<'a>>,
+        applies: impl Fn(&Link) -> bool,
+    ) -> Option<Routing<'a>> {
+        let times = self.links.iter().filter(|link| applies(link)).filter_map(timed);
+        let times: Vec<&Pattern> = times.map(|timed| &timed.pattern).collect();
+        (by.is_some() || !times.is_empty()).then_some(Routing { by, times })
+    }
+
+    /// The topic behind the links that `applies` takes, and the first one that routes by a value.
+    fn followed(&self, own: &str, applies: impl Fn(&Link) -> bool) -> (String, Option<By<'_>>) {
         let (mut topic, mut found) = (own.to_owned(), None);
         for link in self.links.iter().filter(|link| applies(link)) {
             if !link.holds(&topic) {
@@ -268,9 +291,14 @@ impl Chain {
                 Transform::Regex(replace) => replace.apply(&topic),
                 Transform::Logical(logical) => logical.reroute.topic.apply(&topic),
                 Transform::Outbox(outbox) => {
-                    found = found.or(Some(&**outbox));
+                    found = found.or(Some(By::Outbox(outbox)));
                     outbox.topic.apply(ANY_ROUTE)
                 }
+                Transform::Unwrap(Unwrap { route: Some(route), .. }) => {
+                    found = found.or(Some(By::Field(route)));
+                    ANY_ROUTE.to_owned()
+                }
+                Transform::Timed(timed) => timed.topic(&topic, ANY_ROUTE),
                 _ => continue,
             };
         }
@@ -293,8 +321,12 @@ impl Chain {
                 shape = Some(known);
                 continue;
             }
-            if let Transform::Outbox(outbox) = &link.transform {
-                return outbox.places(&known).map(Some).map_err(at);
+            match &link.transform {
+                Transform::Outbox(outbox) => return outbox.places(&known).map(Some).map_err(at),
+                Transform::Unwrap(Unwrap { route: Some(route), .. }) if known.is_wrapped() => {
+                    return route.places(&known).map(Some).map_err(at);
+                }
+                _ => {}
             }
             shape = link.transform.apply(Kind::Create, known, None).map_err(at)?;
         }
@@ -302,7 +334,8 @@ impl Chain {
     }
 
     /// The shape of a table's records of one kind after all transforms; none where they are
-    /// dropped. `route` is what [`outbox::write_route`] has written for the row.
+    /// dropped. `route` is what was written for the row: a time for each [`Timed`], and then what
+    /// [`outbox::write_route`] has written, or the topic of the row.
     pub(crate) fn apply(
         &self,
         table: &TableName,
@@ -327,10 +360,14 @@ impl Chain {
         applies: impl Fn(&Link) -> bool,
         kind: Kind,
         mut shape: Shape,
-        route: Option<&str>,
+        mut rest: Option<&str>,
     ) -> Result<Option<Shape>, TransformError> {
         for (number, link) in (1..).zip(&self.links).filter(|(_, link)| applies(link)) {
             let name = link.name;
+            let mut route = rest;
+            if let (Some(_), Some((time, after))) = (timed(link), rest.map(split_time)) {
+                (route, rest) = (Some(time), Some(after));
+            }
             if link.when.as_ref().is_some_and(|(when, negate)| when.holds(&shape) == *negate) {
                 continue;
             }
@@ -341,6 +378,31 @@ impl Chain {
             }
         }
         Ok(Some(shape))
+    }
+}
+
+/// How rows name their topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Routing<'a> {
+    /// The transform that takes a value of the row.
+    pub by: Option<By<'a>>,
+    /// How the commit's time is written, for each transform that takes it.
+    pub times: Vec<&'a Pattern>,
+}
+
+/// A transform that names topics by a value of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By<'a> {
+    /// The rows are events.
+    Outbox(&'a Outbox),
+    /// A column of the row is its topic.
+    Field(&'a RouteBy),
+}
+
+fn timed(link: &Link) -> Option<&Timed> {
+    match &link.transform {
+        Transform::Timed(timed) => Some(timed),
+        _ => None,
     }
 }
 

@@ -220,7 +220,7 @@ fn partition(column: &str, part: Part) -> Result<Part, TransformFault> {
 }
 
 /// The place of the column that a part is, if it is a text.
-fn text_column(part: &Part) -> Option<usize> {
+pub(super) fn text_column(part: &Part) -> Option<usize> {
     match part {
         Part { schema: Schema { base: Base::Text, .. }, node: Node::Column { index, .. } } => {
             Some(*index)
@@ -229,7 +229,7 @@ fn text_column(part: &Part) -> Option<usize> {
     }
 }
 
-fn row(shape: &Shape) -> Result<Part, TransformFault> {
+pub(super) fn row(shape: &Shape) -> Result<Part, TransformFault> {
     let envelope = shape.value.as_ref().filter(|value| value.is_envelope());
     envelope.and_then(|envelope| envelope.field("after")).ok_or(TransformFault::NoEnvelope)
 }

@@ -319,6 +319,13 @@ pub(crate) struct Time {
     pub units: i64,
 }
 
+impl Shape {
+    /// Whether the value is an envelope.
+    pub(crate) fn is_wrapped(&self) -> bool {
+        self.value.as_ref().is_some_and(Part::is_envelope)
+    }
+}
+
 impl Part {
     pub(crate) fn literal(schema: Schema, literal: Literal) -> Self {
         Part { schema, node: Node::Literal(literal) }

@@ -71,7 +71,7 @@ fn shape(kind: Kind) -> Shape {
 }
 
 fn unwrap(deletes: Deletes) -> Unwrap {
-    Unwrap { deletes, fields: Vec::new(), headers: Vec::new(), defaults: true }
+    Unwrap { deletes, fields: Vec::new(), headers: Vec::new(), route: None, defaults: true }
 }
 
 fn names(shape: &Shape) -> Vec<String> {
@@ -80,7 +80,7 @@ fn names(shape: &Shape) -> Vec<String> {
 }
 
 fn unwrapped() -> Shape {
-    unwrap(Deletes::Tombstone).apply(Kind::Create, shape(Kind::Create)).unwrap().unwrap()
+    unwrap(Deletes::Tombstone).apply(Kind::Create, shape(Kind::Create), "").unwrap().unwrap()
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn kinds_stand_in_the_order_of_their_numbers() {
 #[test]
 fn a_delete_becomes_what_its_mode_says() {
     use Deletes::{DeleteToTombstone, Drop, Rewrite, RewriteWithTombstone, Tombstone};
-    let of = |mode, kind| unwrap(mode).apply(kind, shape(kind)).unwrap();
+    let of = |mode, kind| unwrap(mode).apply(kind, shape(kind), "").unwrap();
     for (mode, has_record, has_value, keeps_tombstone) in [
         (Drop, false, false, false),
         (Tombstone, true, false, false),
@@ -113,7 +113,7 @@ fn a_delete_becomes_what_its_mode_says() {
 #[test]
 fn a_rewritten_row_says_whether_it_is_deleted() {
     for (kind, deleted) in [(Kind::Create, "false"), (Kind::Delete, "true")] {
-        let shape = unwrap(Deletes::Rewrite).apply(kind, shape(kind)).unwrap().unwrap();
+        let shape = unwrap(Deletes::Rewrite).apply(kind, shape(kind), "").unwrap().unwrap();
         assert_eq!(names(&shape), ["id", "v", "__deleted"]);
         let Node::Struct(nodes) = shape.value.unwrap().node else { panic!() };
         assert_eq!(nodes[2], Node::Literal(Literal::Text(deleted.to_owned())));
@@ -135,7 +135,7 @@ fn added_fields_are_named_as_debezium_names_them() {
     let added = |texts: [&str; 5]| texts.map(|text| Added::read("__", text).unwrap()).to_vec();
     let fields = added(["op", "table", "source.table", "table:t", "missing"]);
     let unwrap = Unwrap { fields, ..unwrap(Deletes::Tombstone) };
-    let shape = unwrap.apply(Kind::Create, shape(Kind::Create)).unwrap().unwrap();
+    let shape = unwrap.apply(Kind::Create, shape(Kind::Create), "").unwrap().unwrap();
     assert_eq!(names(&shape), ["id", "v", "__op", "__table", "__source_table", "__t"]);
     assert!(shape.value.unwrap().schema.fields()[2].schema.optional);
     for faulty in ["", "a:b:c", "a.b.c", "a:", ".a"] {
@@ -148,7 +148,7 @@ fn a_tombstone_has_the_operation_header_and_no_other() {
     let headers = ["op", "table"].map(|text| Added::read("x-", text).unwrap()).to_vec();
     let unwrap = Unwrap { headers, ..unwrap(Deletes::RewriteWithTombstone) };
     let names = |kind| {
-        let shape = unwrap.apply(kind, shape(kind)).unwrap().unwrap();
+        let shape = unwrap.apply(kind, shape(kind), "").unwrap().unwrap();
         shape.headers.into_iter().map(|header| header.name).collect::<Vec<_>>()
     };
     assert_eq!(names(Kind::Tombstone), ["x-op"]);
@@ -158,7 +158,7 @@ fn a_tombstone_has_the_operation_header_and_no_other() {
 #[test]
 fn what_is_no_envelope_is_not_unwrapped() {
     let once = unwrapped();
-    let twice = unwrap(Deletes::Rewrite).apply(Kind::Create, once.clone()).unwrap();
+    let twice = unwrap(Deletes::Rewrite).apply(Kind::Create, once.clone(), "").unwrap();
     assert_eq!(twice, Some(once));
 }
 

@@ -1,5 +1,7 @@
 //! `unwrap`: the row in place of its envelope, as Debezium's `ExtractNewRecordState` has it.
 
+use super::fields::no_field;
+use super::outbox::{Places, row, text_column};
 use super::shape::{Base, Header, Kind, Literal, Node, Part, Schema, Shape};
 use super::{TransformFault, known};
 use std::borrow::Cow;
@@ -82,6 +84,38 @@ fn home(field: &str) -> Option<&'static str> {
     }
 }
 
+/// The column whose value is the topic of a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteBy {
+    /// The name of the field.
+    pub field: String,
+    /// What is done with a row that has no topic.
+    pub missing: Missing,
+    /// The most topics that the rows of a table may go to.
+    pub topics_max: usize,
+}
+
+/// What is done with a row whose column for the topic is null or blank.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// The stream halts at the row.
+    Halt,
+    /// The row goes to the topic that it would have without this, as with Debezium.
+    Own,
+}
+
+impl RouteBy {
+    /// The place of the column in a table.
+    pub(super) fn places(&self, shape: &Shape) -> Result<Places, TransformFault> {
+        let row = row(shape)?;
+        let found =
+            row.field(&self.field).ok_or_else(|| no_field("row", &self.field, &row.schema))?;
+        let route = text_column(&found)
+            .ok_or_else(|| TransformFault::NotText { field: self.field.clone() })?;
+        Ok(Places { route, payload: None })
+    }
+}
+
 /// The settings of `unwrap`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unwrap {
@@ -91,6 +125,8 @@ pub struct Unwrap {
     pub fields: Vec<Added>,
     /// What headers are added.
     pub headers: Vec<Added>,
+    /// The column that is the topic.
+    pub route: Option<RouteBy>,
     /// Whether a rewritten row has the default of a column in place of null.
     pub defaults: bool,
 }
@@ -100,7 +136,13 @@ impl Unwrap {
         &self,
         kind: Kind,
         mut shape: Shape,
+        route: &str,
     ) -> Result<Option<Shape>, TransformFault> {
+        // Debezium leaves a tombstone in the topic of the table, where nothing is for it to delete.
+        let is_routed = kind.operation().is_none() || shape.is_wrapped();
+        if self.route.is_some() && is_routed && !route.is_empty() {
+            route.clone_into(&mut shape.topic);
+        }
         let Some(envelope) = shape.value.take() else {
             for added in self.headers.iter().filter(|added| added.field == "op") {
                 shape.headers.push(Header { name: added.name.clone(), part: Part::text("d") });

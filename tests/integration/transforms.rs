@@ -31,13 +31,22 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
          (the default), `drop`, `rewrite`, `rewrite-with-tombstone` or `delete-to-tombstone`. `add_fields` and \
          `add_headers` take fields of the envelope: `op`, `ts_ms`, a field of `source` or, by `struct.field`, of \
          another struct. `field:name` renames a field. Truncates are dropped. A field that the envelope does not have is left \
-         out.",
+         out. `route` names a column whose text is the topic of the row, as `route.by.field` does. A row that has none \
+         halts the stream, or goes to the topic of its table with `route_missing = \"own\"`, as with Debezium. \
+         Tombstones follow their row. No more than `topics_max` (1000) topics are made of a table's rows.",
         "type = \"unwrap\"\ndeletes = \"rewrite\"\nadd_fields = [\"op\", \"lsn:position\"]\nadd_headers = [\"table\"]",
     ),
     (
         "regex-router",
         "The topic is named by an expression that fits all of it. Schemas keep their names.",
         "type = \"regex-router\"\nregex = 'shop\\.public\\.(.*)'\nreplacement = \"flat.$1\"",
+    ),
+    (
+        "timestamp-router",
+        "The time of the commit becomes a part of the topic's name: `topic_format` holds `${topic}` and `${timestamp}`, and \
+         `timestamp_format` is a pattern of Java's `SimpleDateFormat` in UTC. Connect takes the time of the record, which \
+         Debezium sets for events of an outbox alone. Schemas keep their names.",
+        "type = \"timestamp-router\"\ntopic_format = \"${topic}.${timestamp}\"\ntimestamp_format = \"yyyy-MM\"",
     ),
     (
         "logical-router",
@@ -211,7 +220,7 @@ one table two topics or two schemas are refused before the first record.
   `replace.null.with.default` does. It is true by default.
 - With `deletes = \"tombstone\"` the record of a delete has no value in every format. Debezium with the JSON converter
   writes the text `null` there, which a compacted topic would keep.
-- `route.by.field` and the dropping of fields by a header (`unwrap`), `TimestampRouter`,
+- The dropping of fields by a header (`unwrap`),
   the schema version of the outbox router, and conditions in a
   scripting language have no counterpart.
 
@@ -294,7 +303,7 @@ fn records(config: &config::Checked, table: &Table) -> Result<Vec<String>, PlanE
     let mut plan = planner.draft(table)?.into_plan(Ids::default());
     if let Some(router) = plan.router().cloned() {
         let (mut route, wire) = (String::new(), inserted(&FIRST));
-        router.of(&row(&wire), &mut route).unwrap();
+        router.of(&row(&wire), CONTEXT.committed_at, &mut route).unwrap();
         plan = planner.routed(&router, &route)?.into_plan(Ids::default());
     }
     let mut encoder = Encoder::new();
@@ -427,6 +436,80 @@ fn a_cast_that_overflows_names_the_column_and_no_value() {
     );
 }
 
+/// The topic of a row that names it, with the route by which its plan is found.
+fn topic_of(
+    toml: &str,
+    table: &Table,
+    (letter, tuples): (u8, &[(u8, &[Option<&str>])]),
+) -> Result<(String, String), String> {
+    let planner = Planner::new(settings(toml).encode, "app", "run", 1);
+    let told = |error: PlanError| error.to_string();
+    let plan = planner.draft(table).map_err(told)?.into_plan(Ids::default());
+    let (router, wire) = (plan.router().unwrap(), message(letter, tuples));
+    let row = match pgoutput::decode(&wire).unwrap() {
+        Message::Insert { new, .. } => Row::Insert { new },
+        Message::Update { old, new, .. } => Row::Update { old, new },
+        Message::Delete { old, .. } => Row::Delete { old },
+        other => panic!("{other:?}"),
+    };
+    let mut route = String::new();
+    let found = router.of(&row, CONTEXT.committed_at, &mut route);
+    assert_eq!(found.map_err(|error| error.to_string())?, Route::Found);
+    router.check(&route, [].into_iter()).map_err(|error| error.to_string())?;
+    Ok((planner.routed(router, &route).map_err(told)?.topic, route))
+}
+
+#[test]
+fn a_row_goes_to_the_topic_that_its_column_names() {
+    const BY: &str =
+        "type = \"unwrap\"\ndeletes = \"rewrite-with-tombstone\"\nroute = \"customer\"";
+    let full = orders(ReplicaIdentity::Full);
+    let of = |more: &str, letter, tuples: &[(u8, &[Option<&str>])]| {
+        topic_of(&format!("{BY}{more}"), &full, (letter, tuples)).map(|(topic, _)| topic)
+    };
+    assert_eq!(of("", b'I', &[(b'N', &FIRST)]).as_deref(), Ok("ann"));
+    assert_eq!(of("", b'D', &[(b'O', &FIRST)]).as_deref(), Ok("ann"));
+    let bob = [Some("7"), Some("bob"), None, None];
+    assert_eq!(of("", b'U', &[(b'O', &FIRST), (b'N', &bob)]).as_deref(), Ok("bob"));
+    let moved = [Some("8"), Some("bob"), None, None];
+    let told = of("", b'U', &[(b'O', &FIRST), (b'N', &moved)]).unwrap_err();
+    assert!(told.contains("public.orders") && told.contains("`customer`"), "{told}");
+    for missing in [None, Some(" ")] {
+        let row = [Some("7"), missing, None, None];
+        let told = of("", b'I', &[(b'N', &row)]).unwrap_err();
+        assert!(told.contains("`customer`, which makes the topic, is NULL or blank"), "{told}");
+        let own = of("\nroute_missing = \"own\"", b'I', &[(b'N', &row)]);
+        assert_eq!(own.as_deref(), Ok("shop.public.orders"), "as with Debezium");
+    }
+    let faulty = [Some("7"), Some("a b"), None, None];
+    let told = of("", b'I', &[(b'N', &faulty)]).unwrap_err();
+    assert!(!told.contains("a b") && told.contains("makes no name of a topic"), "{told}");
+    let default = orders(ReplicaIdentity::Default);
+    let told = topic_of(BY, &default, (b'I', &[(b'N', &FIRST)])).unwrap_err();
+    assert!(told.contains("route_missing") && told.contains("`customer`"), "{told}");
+}
+
+#[test]
+fn the_time_of_the_commit_is_a_part_of_the_topic() {
+    let full = orders(ReplicaIdentity::Full);
+    let insert: (u8, &[(u8, &[Option<&str>])]) = (b'I', &[(b'N', &FIRST)]);
+    let timed = "type = \"timestamp-router\"";
+    let (topic, route) = topic_of(timed, &full, insert).unwrap();
+    assert_eq!((&*topic, &*route), ("shop.public.orders-20250822", "20250822\0"));
+    let both = format!(
+        "type = \"unwrap\"\nroute = \"customer\"\n\n[[transform]]\n{timed}\ntimestamp_format = \"yyyy\""
+    );
+    let (topic, route) = topic_of(&both, &full, insert).unwrap();
+    assert_eq!((&*topic, &*route), ("ann-2025", "2025\0ann"));
+    let planner = Planner::new(settings(timed).encode, "app", "run", 1);
+    let plan = planner.draft(&full).unwrap().into_plan(Ids::default());
+    let forgets = |known| plan.router().unwrap().forgets(known);
+    assert_eq!([forgets(99), forgets(100)], [false, true], "a past day is not kept for ever");
+    let outbox = format!("{OUTBOX}\n\n[[transform]]\n{timed}");
+    let (topic, _) = topic_of(&outbox, &full, insert).unwrap();
+    assert_eq!(topic, "outbox.event.ann-20250822");
+}
+
 const OUTBOX: &str = "type = \"outbox\"\nroute = \"customer\"\nevent_key = \"id\"\npayload = \"note\"\ntopics_max = 2";
 
 #[test]
@@ -436,7 +519,9 @@ fn a_route_that_names_no_topic_is_refused_without_its_value() {
     let router = plan.router().unwrap();
     let route = |customer| {
         let (wire, mut route) = (inserted(&[Some("7"), customer, None, None]), String::new());
-        let found = router.of(&row(&wire), &mut route).map_err(|error| error.to_string());
+        let found = router
+            .of(&row(&wire), CONTEXT.committed_at, &mut route)
+            .map_err(|error| error.to_string());
         found.map(|found| (found, route))
     };
     assert_eq!(route(Some("ann")), Ok((Route::Found, "ann".to_owned())));
@@ -462,7 +547,7 @@ fn a_json_payload_is_written_as_its_struct() {
         let plan = planner.draft(&orders(ReplicaIdentity::Full)).unwrap().into_plan(Ids::default());
         let router = plan.router().unwrap();
         let (wire, mut route) = (inserted(&[Some("7"), Some("ann"), payload, None]), String::new());
-        router.of(&row(&wire), &mut route).unwrap();
+        router.of(&row(&wire), CONTEXT.committed_at, &mut route).unwrap();
         let draft = planner.routed(router, &route).unwrap();
         let (topic, schema) = (draft.topic.clone(), draft.value.as_ref().unwrap().text.clone());
         let mut encoder = Encoder::new();
@@ -496,7 +581,7 @@ fn placed(more: &str, table: &Table, cells: &[Option<&str>]) -> Result<Placed, S
     let plan = planner.draft(table).map_err(told)?.into_plan(Ids::default());
     let router = plan.router().unwrap();
     let (wire, mut route) = (inserted(cells), String::new());
-    router.of(&row(&wire), &mut route).map_err(|error| error.to_string())?;
+    router.of(&row(&wire), CONTEXT.committed_at, &mut route).map_err(|error| error.to_string())?;
     let plan = planner.routed(router, &route).map_err(told)?.into_plan(Ids::default());
     let mut encoder = Encoder::new();
     let encoded = encoder.row(&plan, &CONTEXT, &row(&wire), 0);
@@ -630,8 +715,11 @@ fn a_routed_update_is_no_event_or_is_refused() {
         let plan = planner.draft(&orders(ReplicaIdentity::Full)).unwrap().into_plan(Ids::default());
         let wire = inserted(&FIRST);
         let Row::Insert { new } = row(&wire) else { panic!() };
-        let updated =
-            plan.router().unwrap().of(&Row::Update { old: None, new }, &mut String::new());
+        let updated = plan.router().unwrap().of(
+            &Row::Update { old: None, new },
+            CONTEXT.committed_at,
+            &mut String::new(),
+        );
         updated.map(|route| route == Route::Unexpected)
     };
     assert_eq!(route(""), Ok(true));

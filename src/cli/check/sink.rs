@@ -70,7 +70,7 @@ async fn topics(
     }
     rights(checked, config, findings);
     // The topics of a routed table are known when its rows are.
-    let is_routed = |table: &&Captured| checked.encode.is_outbox(&table.name);
+    let is_routed = |table: &&Captured| checked.encode.is_routed(&table.name);
     tables.iter().filter(is_routed).for_each(|table| routed(checked, config, table, findings));
     let named: Vec<(String, &Captured)> = tables
         .iter()
@@ -124,11 +124,11 @@ async fn topics(
     state
 }
 
-/// Tells that the topics of an outbox are not checked, because its rows name them.
+/// Tells that the topics of a table are not checked, because its rows name them.
 fn routed(checked: &Checked, config: &kafka::Config, table: &Captured, findings: &mut Findings) {
     let topic = checked.encode.final_topic(&table.name);
     let what = format!(
-        "the topics of outbox {} follow from its rows (of a row with the value `any`: {topic})",
+        "the topics of table {} follow from its rows (of a row with the value `any`: {topic})",
         table.name
     );
     if config.topics.create {

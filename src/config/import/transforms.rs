@@ -16,6 +16,8 @@ enum As {
     List,
     /// One of these words, each with ours.
     Words(&'static [(&'static str, &'static str)]),
+    /// The column that is the topic. A row without a topic keeps that of its table, as theirs does.
+    Route,
     /// A text that must be this one, since ours does nothing else.
     Only(&'static str),
 }
@@ -34,6 +36,7 @@ struct Class {
 const NAMED: &[(&str, &str, &str)] = &[
     ("", "replace.null.with.default", "null_becomes_default"),
     ("unwrap", "delete.tombstone.handling.mode", "deletes"),
+    ("unwrap", "route.by.field", "route"),
     ("logical-router", "topic.regex", "regex"),
     ("logical-router", "topic.replacement", "replacement"),
     ("logical-router", "key.enforce.uniqueness", "unique_keys"),
@@ -81,7 +84,7 @@ const CLASSES: &[Class] = &[
             ("add.fields.prefix", As::Text),
             ("add.headers", As::List),
             ("add.headers.prefix", As::Text),
-            ("route.by.field", As::Only("")),
+            ("route.by.field", As::Route),
             ("drop.fields.header.name", As::Only("")),
             ("drop.fields.from.key", As::Only("false")),
             ("drop.fields.keep.schema.compatible", As::Only("true")),
@@ -146,6 +149,12 @@ const CLASSES: &[Class] = &[
         ours: "regex-router",
         has_sides: false,
         options: &[("regex", As::Text), ("replacement", As::Text)],
+    },
+    Class {
+        java: "TimestampRouter",
+        ours: "timestamp-router",
+        has_sides: false,
+        options: &[("topic.format", As::Text), ("timestamp.format", As::Text)],
     },
     Class {
         java: "ReplaceField",
@@ -325,6 +334,11 @@ fn one(input: Input<'_>, name: &str, number: usize, target: &mut Target) {
                 Some((_, ours)) => target.text(&section, &key, ours, ""),
                 None => target.refuse(&given.written, format!("has no value {value}")),
             },
+            As::Route if value.is_empty() => {}
+            As::Route => {
+                target.text(&section, &key, value, "");
+                target.text(&section, "route_missing", "own", "");
+            }
             As::Only(only) if value == *only => {}
             As::Only(_) => target.refuse(&given.written, "has no counterpart"),
         }
@@ -414,8 +428,8 @@ mod tests {
         let unwrap =
             "transforms=u\ntransforms.u.type=io.debezium.transforms.ExtractNewRecordState\n";
         assert_eq!(
-            refused(&format!("{unwrap}transforms.u.route.by.field=a")),
-            ["transforms.u.route.by.field"]
+            refused(&format!("{unwrap}transforms.u.drop.fields.header.name=a")),
+            ["transforms.u.drop.fields.header.name"]
         );
         assert_eq!(
             refused(&format!("{unwrap}transforms.u.add.field=a")),
@@ -424,6 +438,47 @@ mod tests {
         let without_side =
             "transforms=r\ntransforms.r.type=org.apache.kafka.connect.transforms.ReplaceField";
         assert_eq!(refused(without_side), ["transforms.r.type"]);
+    }
+
+    #[test]
+    fn conversions_and_topics_by_value_are_translated() {
+        let toml = imported(
+            "transforms=c,t,u,r\n\
+             transforms.c.type=org.apache.kafka.connect.transforms.Cast$Value\n\
+             transforms.c.spec=ts_ms:string\n\
+             transforms.t.type=org.apache.kafka.connect.transforms.TimestampConverter$Value\n\
+             transforms.t.field=ts_us\ntransforms.t.target.type=Timestamp\n\
+             transforms.t.unix.precision=microseconds\n\
+             transforms.u.type=io.debezium.transforms.ExtractNewRecordState\n\
+             transforms.u.route.by.field=region\n\
+             transforms.r.type=org.apache.kafka.connect.transforms.TimestampRouter\n\
+             transforms.r.timestamp.format=yyyy-MM",
+        );
+        let toml = toml.unwrap();
+        let chain = toml.split_once("[[transform]]").unwrap().1.split("\n# Not").next().unwrap();
+        expect![[r#"
+
+            type = "cast"
+            of = "value"
+            spec = ["ts_ms:string"]
+
+            [[transform]]
+            type = "timestamp-converter"
+            of = "value"
+            field = "ts_us"
+            target_type = "Timestamp"
+            unix_precision = "microseconds"
+
+            [[transform]]
+            type = "unwrap"
+            route = "region"
+            route_missing = "own"
+
+            [[transform]]
+            type = "timestamp-router"
+            timestamp_format = "yyyy-MM"
+        "#]]
+        .assert_eq(chain);
     }
 
     #[test]

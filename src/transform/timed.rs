@@ -1,0 +1,44 @@
+//! `timestamp-router`: the time of a record in the name of its topic, as with Connect's
+//! `TimestampRouter`.
+//!
+//! The time is that of the commit, so that a replay goes to the same topic. The topic is known when
+//! the row is, and a shape is made for each time that rows have.
+
+use super::TransformFault;
+use super::pattern::Pattern;
+use super::shape::Shape;
+
+/// What follows a time in a route. No pattern has it.
+pub(crate) const TIME_ENDS: char = '\0';
+
+/// The settings of `timestamp-router`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timed {
+    /// The new topic, with `${topic}` and `${timestamp}` in it.
+    pub topic: String,
+    /// How the time is written.
+    pub pattern: Pattern,
+}
+
+impl Timed {
+    /// The topic of records whose time is written so.
+    pub(super) fn topic(&self, topic: &str, time: &str) -> String {
+        self.topic.replace("${topic}", topic).replace("${timestamp}", time)
+    }
+
+    pub(super) fn apply(&self, shape: Shape, time: &str) -> Result<Shape, TransformFault> {
+        if shape.time.is_some() {
+            return Err(TransformFault::OtherTime);
+        }
+        let topic = self.topic(&shape.topic, time);
+        Ok(Shape { topic, ..shape })
+    }
+}
+
+/// Takes the first time off a route.
+pub(crate) fn split_time(route: &str) -> (&str, &str) {
+    match route.split_once(TIME_ENDS) {
+        Some(parts) => parts,
+        None => unreachable!("a route has a time for each transform that names topics by it"),
+    }
+}
