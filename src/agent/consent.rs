@@ -7,7 +7,7 @@ use super::Config;
 use super::begin::create_slot;
 use super::open::{ServerState, recorded};
 use super::supervise::PipelineError;
-use crate::backfill::asked_for;
+use crate::backfill::requested;
 use crate::continuity::checkpoint::{Accepted, Checkpoint, State, Window};
 use crate::continuity::halted::{Author, Halted};
 use crate::continuity::{By, Foresight, Halt, LsnRange, Proof, Reason, Verdict};
@@ -317,7 +317,7 @@ pub async fn accept(
 async fn ask_for_copies(
     config: &Config,
     keeper: &Keeper,
-    seen: &Seen,
+    seen: &ServerState,
     only: Option<&str>,
 ) -> Result<Vec<String>, ConsentError> {
     let mut asked = Vec::new();
@@ -328,7 +328,7 @@ async fn ask_for_copies(
         if !is_meant || config.encode.is_outbox(table) {
             continue;
         }
-        let window = asked_for(None, unix_ms());
+        let window = requested(None, unix_ms());
         keeper.write(&Window::key(&config.slot, &name), Some(window.to_json())).await?;
         asked.push(name);
     }

@@ -14,7 +14,6 @@ mod watched;
 
 use super::Config;
 use super::pace::Pace;
-use super::supervise::LOGIN_NEXT;
 use crate::continuity::{Trouble, TroubleReason};
 use crate::core::{Core, Opened};
 use crate::kafka::{Delivery, State, Statistics, classify};

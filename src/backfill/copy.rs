@@ -180,7 +180,8 @@ impl Copy {
 }
 
 /// The record of a copy that was just requested: no survey yet, nothing delivered.
-pub(super) fn requested(filter: Option<String>, asked_ms: i64) -> Window {
+#[must_use]
+pub fn requested(filter: Option<String>, asked_ms: i64) -> Window {
     Window {
         format: FORMAT,
         relation: Oid(0),

@@ -71,7 +71,7 @@ impl Copies {
 
 #[cfg(test)]
 mod tests {
-    use super::super::asked_for;
+    use super::super::requested;
     use super::*;
     use crate::reason::CopyReason;
     use crate::table::TableName;
@@ -84,11 +84,11 @@ mod tests {
     fn a_table_lacks_rows_until_a_copy_of_all_of_them_ends() {
         let mut copies = Copies::new("s", false);
         copies.lack("p.t", 3, &left());
-        let some = asked_for(Some("id > 5".to_owned()), 0);
+        let some = requested(Some("id > 5".to_owned()), 0);
         assert_eq!(copies.debts.settled("p.t", &some), None);
         assert_eq!(copies.lacking().into_keys().collect::<Vec<_>>(), ["p.t"]);
-        assert_eq!(copies.debts.settled("p.t", &asked_for(None, 0)), Some(3));
-        assert_eq!(copies.debts.settled("p.t", &asked_for(None, 0)), None);
+        assert_eq!(copies.debts.settled("p.t", &requested(None, 0)), Some(3));
+        assert_eq!(copies.debts.settled("p.t", &requested(None, 0)), None);
         assert!(copies.lacking().is_empty());
     }
 

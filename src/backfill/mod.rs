@@ -23,12 +23,11 @@ mod keys;
 mod waits;
 mod standstill;
 
-pub use copy::{Held, Shape};
-pub use results::requested;
+pub use copy::{Held, Shape, requested};
 pub use left::{events_only, not_captured, queried};
 pub use signals::{Origin, Wanted};
 
-use copy::{Copy, Known, Stage, requested};
+use copy::{Copy, Known, Stage};
 use shape::key_names;
 
 use crate::change::RelationSlot;

@@ -7,7 +7,7 @@ use super::{
     TRY_SPACING, Task, keys,
 };
 use crate::continuity::Granted;
-use crate::continuity::checkpoint::{FORMAT, Published, Window};
+use crate::continuity::checkpoint::{Published, Window};
 use crate::core::{Moment, SECOND};
 use crate::ledger::Ticket;
 use crate::lsn::{Lsn, Oid};
@@ -465,24 +465,4 @@ fn keyset(table: &CopyTable, key: &[String], filter: Option<&str>) -> Option<Key
             .chain(filter.map(|filter| format!("{filter}\n")))
             .collect(),
     })
-}
-
-/// The record of a copy that was just requested: no survey yet, nothing delivered.
-#[must_use]
-pub fn requested(filter: Option<String>, asked_ms: i64) -> Window {
-    Window {
-        format: FORMAT,
-        relation: Oid(0),
-        key: Vec::new(),
-        filter,
-        asked_ms,
-        paused: false,
-        signal: None,
-        signal_offset: None,
-        surrogate: None,
-        correlation: None,
-        epoch: 0,
-        published: None,
-        journal: Journal::default(),
-    }
 }

@@ -11,7 +11,6 @@ use crate::change::{Committed, Context, Position, Row};
 use crate::lsn::{Lsn, PgMicros, Xid};
 use crate::plans::Active;
 use crate::snapshot::window::Before;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// What the row path sends records with.

@@ -51,7 +51,9 @@ impl Output {
         }
         let refused = |error: EncodeError| unencodable(active, context.position, &error);
         let row = Row::Truncate;
-        let Routed::Own = active.routed(&row, context.committed_at).map_err(refused)? else { return Ok(()) };
+        let Routed::Own = active.routed(&row, context.committed_at).map_err(refused)? else {
+            return Ok(());
+        };
         self.auxiliary.count(&mut self.records, &active.table);
         let encoded = self.records.encode(active, context, &row, tools.now_unix_nanos);
         encoded.map_err(refused)?;

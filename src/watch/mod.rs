@@ -17,5 +17,5 @@ mod simulation;
 pub use compare::compare;
 pub use finding::{Code, Finding, Weight};
 pub use fingerprint::{Fingerprint, Part, Publication, Relation};
-pub use query::query;
 pub use keys::Keys;
+pub use query::query;

@@ -120,9 +120,9 @@ impl Runner {
             let table = format!("{}.{}", shape.namespace, shape.name);
             self.tables.detaching.tables.get(&table).is_none()
         });
-        tokio::spawn(async move {
-            (place, plan_maker.announced(shape, at, quarantined, ahead).await)
-        })
+        tokio::spawn(
+            async move { (place, plan_maker.announced(shape, at, quarantined, ahead).await) },
+        )
     }
 
     /// Detaches a table, because one of its changes cannot be sent. The record is written first. A

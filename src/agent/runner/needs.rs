@@ -65,46 +65,45 @@ impl Runner {
             return;
         };
         self.tables.planning_since = std::time::Instant::now();
-        self.tasks.planning = Some(match need {
-            Need::Relation(slot, shape, at) => {
-                let oid = shape.oid;
-                if let Some(live) = &mut self.live {
-                    live.relations.insert(slot, oid);
-                    live.shapes.insert(slot, shape.clone());
+        self.tasks.planning =
+            Some(match need {
+                Need::Relation(slot, shape, at) => {
+                    let oid = shape.oid;
+                    if let Some(live) = &mut self.live {
+                        live.relations.insert(slot, oid);
+                        live.shapes.insert(slot, shape.clone());
+                    }
+                    self.plan_relation(plan_maker, slot, shape, at)
                 }
-                self.plan_relation(plan_maker, slot, shape, at)
-            }
-            Need::Detach(slot, at, cause) => self.plan_detached(plan_maker, slot, at, cause),
-            Need::Skip(slot) => self.plan_skip(plan_maker, slot),
-            Need::SkipMessage => {
-                tokio::spawn(async move { (Place::SkipMessage, plan_maker.message_quarantine().await) })
-            }
-            Need::Nullable(slot, column) => {
-                // The shape is the newest one of the stream. A copy may have planned a newer
-                // one from the catalog.
-                let shape = self.live.as_ref().and_then(|live| live.shapes.get(&slot).cloned());
-                let Some(shape) = shape else { return self.give_back(plan_maker) };
-                tokio::spawn(async move {
-                    (Place::Relation(slot, shape.oid), plan_maker.nullable(shape, column).await)
-                })
-            }
-            Need::Route(slot, router, value) => {
-                tokio::spawn(
-                    async move { (Place::Route(slot), plan_maker.route(router, value).await) },
-                )
-            }
-            Need::Messages => {
-                tokio::spawn(async move { (Place::Messages, plan_maker.messages().await) })
-            }
-            Need::MessageRoute(router, route) => {
-                tokio::spawn(
-                    async move { (Place::MessageRoute, plan_maker.route(router, route).await) },
-                )
-            }
-            Need::Transactions => {
-                tokio::spawn(async move { (Place::Transactions, plan_maker.transactions().await) })
-            }
-        });
+                Need::Detach(slot, at, cause) => self.plan_detached(plan_maker, slot, at, cause),
+                Need::Skip(slot) => self.plan_skip(plan_maker, slot),
+                Need::SkipMessage => tokio::spawn(async move {
+                    (Place::SkipMessage, plan_maker.message_quarantine().await)
+                }),
+                Need::Nullable(slot, column) => {
+                    // The shape is the newest one of the stream. A copy may have planned a newer
+                    // one from the catalog.
+                    let shape = self.live.as_ref().and_then(|live| live.shapes.get(&slot).cloned());
+                    let Some(shape) = shape else { return self.give_back(plan_maker) };
+                    tokio::spawn(async move {
+                        (Place::Relation(slot, shape.oid), plan_maker.nullable(shape, column).await)
+                    })
+                }
+                Need::Route(slot, router, value) => tokio::spawn(async move {
+                    (Place::Route(slot), plan_maker.route(router, value).await)
+                }),
+                Need::Messages => {
+                    tokio::spawn(async move { (Place::Messages, plan_maker.messages().await) })
+                }
+                Need::MessageRoute(router, route) => tokio::spawn(async move {
+                    (Place::MessageRoute, plan_maker.route(router, route).await)
+                }),
+                Need::Transactions => {
+                    tokio::spawn(
+                        async move { (Place::Transactions, plan_maker.transactions().await) },
+                    )
+                }
+            });
     }
 
     /// Returns a planner that was taken and is not needed.
